@@ -1,0 +1,83 @@
+# What people type. Every recipe works without anything activated: ./drydockw installs what it needs.
+
+set positional-arguments
+
+drydock := "./drydockw drydock"
+
+# List the recipes
+[private]
+default:
+    @just --list --unsorted
+
+# Build the environment of a profile, for instance `just build m4`
+[group('use')]
+build profile="auto" *options:
+    {{ drydock }} build "$@"
+
+# Build if needed, then run the trainer: `just run cpu -- --steps 5`
+[group('use')]
+run profile="auto" *arguments:
+    {{ drydock }} run "$@"
+
+# Open a shell in the environment of a profile
+[group('use')]
+shell profile="auto":
+    {{ drydock }} shell "$@"
+
+# Check a built environment: versions, files, machine, proofs
+[group('use')]
+verify profile="auto":
+    {{ drydock }} verify "$@"
+
+# Lock profiles again where they changed (default: all)
+[group('profiles')]
+lock *arguments:
+    {{ drydock }} lock "$@"
+
+# Write the generated files under generated/ (default: of all profiles)
+[group('profiles')]
+render *arguments:
+    {{ drydock }} render "$@"
+
+# List the profiles
+[group('profiles')]
+profiles:
+    {{ drydock }} profile list
+
+# Run the fast tests
+[group('develop')]
+test *arguments:
+    ./drydockw pytest -n 2 "$@"
+
+# Run all tests: real wheels, training, emulation where the machine allows it
+[group('develop')]
+test-all *arguments:
+    ./drydockw pytest -n 2 -m "" "$@"
+
+# What CI checks besides the tests: style, types, layers, scripts, locks and generated files
+[group('develop')]
+check:
+    ./drydockw ruff format --check .
+    ./drydockw ruff check .
+    ./drydockw mypy
+    ./drydockw lint-imports
+    ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
+    {{ drydock }} lock --check
+    {{ drydock }} render --check
+
+# Format the code
+[group('develop')]
+fmt:
+    ./drydockw ruff check --fix-only .
+    ./drydockw ruff format .
+
+# Measure Drydock beside uv, as ratios
+[group('develop')]
+bench *arguments:
+    ./drydockw python benchmarks/run.py "$@"
+
+# Pin the tools of ./drydockw again, by hash
+[group('develop')]
+requirements *options:
+    ./drydockw uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "just requirements" pyproject.toml --group build --output-file requirements/run.txt "$@"
+    ./drydockw uv pip compile --quiet --universal --generate-hashes --python-version 3.11 --custom-compile-command "just requirements" pyproject.toml --group dev --output-file requirements/dev.txt "$@"

@@ -1,0 +1,1 @@
+"""Drydock: reproducible Python training environments for named hardware."""

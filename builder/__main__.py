@@ -1,0 +1,5 @@
+"""`python -m builder` is `drydock`."""
+
+from builder.cli import main
+
+main()

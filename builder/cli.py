@@ -1,0 +1,272 @@
+"""The command line: parse, call one workflow, print, exit.
+
+stdout is data, stderr is talk. Each command imports what it needs when it runs, so that `--help` is quick.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+import click
+
+from builder.errors import EXIT_INTERRUPTED, DrydockError, UsageError
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+_TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.group(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="drydock-env", prog_name="drydock")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("--offline", is_flag=True, help="Use no network: only caches and folders of wheels.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, offline: bool) -> None:
+    """Reproducible Python training environments for named hardware.
+
+    A profile (TOML) and its lock are rendered into one shell script, which builds the environment in a
+    content-addressed store and runs the trainer in it.
+
+    \b
+    drydock run auto        detect this machine, build its environment, train
+    drydock build m4        build the environment of the profile m4
+    drydock profile list    what there is to build
+    """
+    context.obj = quiet
+    if offline:
+        os.environ["UV_OFFLINE"] = "1"
+
+
+def _report() -> Reporter:
+    from builder.report import reporter
+
+    return reporter(quiet=bool(click.get_current_context().obj))
+
+
+def _names(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names given, else all profiles that can be built."""
+    if names:
+        return names
+    from builder.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    return tuple(name for name in catalogue.names() if catalogue.target(name) is not None)
+
+
+_json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+@cli.command()
+@click.argument("name", default="auto")
+@click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+def build(name: str, cross: Path | None, dry_run: bool) -> None:
+    """Build the environment of profile NAME (default: auto) and print its folder.
+
+    With --cross, put the packages of a target that is not this machine into DIR, patched and checked.
+    """
+    if cross is not None:
+        from builder.cross import cross_build
+
+        click.echo(cross_build(name, cross, _report()))
+        return
+    from builder import realise
+
+    click.echo(realise.build(name, _report(), dry_run=dry_run))
+
+
+@cli.command(context_settings=_TRAILING)
+@click.argument("name", default="auto")
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+def run(name: str, arguments: tuple[str, ...]) -> None:
+    """Run the trainer of profile NAME (default: auto), building its environment first if needed.
+
+    ARGUMENTS after -- go to the trainer; its exit status is passed on.
+    """
+    from builder import realise
+
+    realise.run(name, arguments[1:] if arguments[:1] == ("--",) else arguments, _report())
+
+
+@cli.command()
+@click.argument("name", default="auto")
+def shell(name: str) -> None:
+    """Open a shell in the environment of profile NAME."""
+    from builder import realise
+
+    realise.shell(name, _report())
+
+
+@cli.command()
+@click.argument("name", default="auto")
+def verify(name: str) -> None:
+    """Check a built environment: versions, every file, the machine, its accelerator, the proofs of its patches."""
+    from builder import realise
+
+    realise.verify(name, _report())
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Take the newest PKG that fits. Repeatable.")
+@click.option("-U", "--upgrade-all", is_flag=True, help="Take the newest of everything that fits.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where a lock is missing, stale or edited.")
+@click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would change.")
+def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool) -> None:
+    """Lock profiles for their targets, from any host (default: all that can be built).
+
+    Versions stay as they are where they still fit the profile. Prints what changed.
+    """
+    from builder.relock import check_lock, relock
+
+    report = _report()
+    for name in _names(names):
+        if check:
+            report.step(f"{name}: {len(check_lock(name).packages)} packages, fresh")
+            continue
+        done = relock(name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        for change in done.changes:
+            click.echo(f"{name}: {change}")
+        for override in done.lock.overrides if done.written else ():
+            report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
+        state = "locked" if done.written else ("would change" if done.changes else "is fresh")
+        report.step(f"{name}: {state}, {len(done.lock.packages)} packages, {done.lock.size / 1e6:.0f} MB")
+
+
+@cli.command()
+@click.argument("names", nargs=-1)
+@click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to; default generated/NAME.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where a file differs from its profile.")
+def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
+    """Write the generated files of profiles: run script, env file, repair tools (default: all that can be built)."""
+    from builder import generate
+    from builder.catalogue import display
+
+    if out is not None and len(names) != 1:
+        raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
+    report = _report()
+    for name in _names(names):
+        folder = out or Path("generated") / name
+        if check:
+            generate.check(name, folder)
+            report.step(f"{name}: {display(folder)} is up to date")
+            continue
+        changed = generate.generate(name, folder)
+        for path in changed:
+            click.echo(display(path))
+        report.step(f"{name}: {len(changed)} files changed in {display(folder)}")
+
+
+@cli.group()
+def profile() -> None:
+    """Look at profiles."""
+
+
+@profile.command("list")
+@_json
+def profile_list(as_json: bool) -> None:
+    """List all profiles with their targets."""
+    from builder.catalogue import Catalogue
+    from builder.profile import load_part
+
+    catalogue = Catalogue()
+    parts = [load_part(name, catalogue.source(name)) for name in catalogue.names()]
+    if as_json:
+        import json
+
+        rows = [
+            {
+                "name": part.name,
+                "description": part.description,
+                "platform": part.target.platform if part.target else None,
+                "accelerator": part.target.accelerator if part.target else None,
+                "file": str(catalogue.path(part.name)),
+            }
+            for part in parts
+        ]
+        click.echo(json.dumps(rows, indent=1))
+        return
+    width = max(len(part.name) for part in parts)
+    for part in parts:
+        target = f"{part.target.platform}, {part.target.accelerator}" if part.target else "to extend"
+        click.echo(f"{part.name:<{width}}  {target:<19}  {part.description}")
+
+
+@profile.command("show")
+@click.argument("name")
+@_json
+def profile_show(name: str, as_json: bool) -> None:
+    """Show profile NAME as it is after `extends`."""
+    from builder.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    whole = catalogue.profile(name)
+    data = whole.model_dump(by_alias=True, exclude_none=True, exclude={"extends"})
+    if as_json:
+        import json
+
+        click.echo(json.dumps(data, indent=1))
+    else:
+        import tomli_w
+
+        click.echo(tomli_w.dumps(data), nl=False)
+
+
+@profile.command("check")
+@click.argument("names", nargs=-1)
+def profile_check(names: tuple[str, ...]) -> None:
+    """Check profiles, their files and their locks (default: all)."""
+    from builder.catalogue import Catalogue
+    from builder.profile import load_part
+
+    catalogue = Catalogue()
+    report = _report()
+    for name in names or catalogue.names():
+        if load_part(name, catalogue.source(name)).target is None:
+            report.step(f"{name}: good, to extend")
+        else:
+            report.step(f"{name}: good, {catalogue.plan(name).key}")
+
+
+@profile.command("detect")
+@_json
+def profile_detect(as_json: bool) -> None:
+    """Show this machine, and the profile that `auto` picks for it."""
+    from builder import probe, realise
+
+    machine = probe.detect()
+    picked = realise.pick(machine)
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps({**asdict(machine), "auto": picked}, indent=1))
+        return
+    click.echo(f"machine: {machine}")
+    click.echo(f"auto: {picked or 'no profile fits'}")
+
+
+def main() -> NoReturn:
+    """The program `drydock`: every error of the user's becomes words and an exit status, never a traceback."""
+    try:
+        code = cli.main(standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except DrydockError as error:
+        from builder.report import explain
+
+        click.echo(explain(error), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except BrokenPipeError:
+        # The reader of our stdout has gone (`drydock profile list | head`): as quiet as other tools.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        sys.exit(141)

@@ -1,0 +1,143 @@
+"""Materialise an environment for a target that is not this machine: its real wheels, its patches, checked.
+
+What comes out holds the target's files only: no interpreter, and nothing of the host's paths.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from builder import stage, uv
+from builder.catalogue import Catalogue, display
+from builder.errors import DrydockError, UsageError
+from builder.plan import Plan
+from builder.render import plan_json
+from builder.report import Reporter
+
+# What `uv venv` makes that belongs to the host.
+_OF_THE_HOST = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG")
+_NATIVE = {"Darwin": (b"\xcf\xfa\xed\xfe", b"\xca\xfe\xba\xbe"), "Linux": (b"\x7fELF",)}
+_ELF_MACHINE = {"aarch64": 183, "x86_64": 62}
+_MACHO_ARM64 = 0x0100000C
+
+
+def cross_build(name: str, folder: Path, report: Reporter) -> Path:
+    """Put bin/ and lib/pythonX.Y/site-packages of the profile `name` into `folder`, for its target.
+
+    `folder` must be absent or empty, or hold this very environment. Raises UsageError, or DrydockError where a file
+    is not for the target; nothing is left behind then.
+    """
+    plan = Catalogue().plan(name)
+    if _is_there(folder, plan):
+        report.step(f"{display(folder)} has {name} already")
+        return folder
+    if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
+        raise UsageError(f"{display(folder)} is not empty", hint="name a folder that is not there yet")
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    staged = folder.parent / f".stage-{plan.key}-{os.getpid()}"
+    try:
+        with report.busy(f"materialising {name} for {plan.profile.target.platform}"):
+            _materialise(plan, staged, report)
+        if folder.exists():
+            folder.rmdir()
+        staged.rename(folder)
+    except stage.StageError as error:
+        raise DrydockError(str(error)) from None
+    finally:
+        shutil.rmtree(staged, ignore_errors=True)
+    return folder
+
+
+def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
+    target, python = plan.profile.target, plan.profile.python.version
+    report.step(f"[1/4] Python {python} of this host, as a scaffold")
+    uv.create_venv(staged, python)
+    scaffold = {str(path) for path in (staged / "bin").iterdir()}
+    parts = staged / ".drydock"
+    for path, text in plan.texts.items():
+        (parts / path).parent.mkdir(parents=True, exist_ok=True)
+        (parts / path).write_text(text, encoding="utf-8")
+    (parts / "plan.json").write_text(plan_json(plan), encoding="utf-8")
+    stage.write_requirements(parts)
+    report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
+    for arguments in _installs(plan, staged, parts):
+        uv.install(arguments, target, python)
+    report.step(f"[3/4] {len(plan.lock.patches)} patches, manifest")
+    site = stage.site_packages(staged)
+    stage.check_distributions(site, dict(plan.content))
+    stage.apply_patches(staged, parts, dict(plan.content))
+    for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
+        _remove(Path(text))
+    for text_file in [*parts.glob("*.txt"), parts / "plan.json"]:
+        text_file.unlink()
+    manifest = {**json.loads(plan_json(plan)), "format": plan.content["format"]}
+    (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    report.step("[4/4] every file against RECORD, machine and host paths")
+    _check(plan, staged, site)
+
+
+def _installs(plan: Plan, staged: Path, parts: Path) -> Iterator[Sequence[str]]:
+    common = ["--python", str(staged / "bin" / "python"), "--require-hashes", "--only-binary", ":all:"]
+    for package in plan.lock.packages:
+        if not package.is_wheel:
+            common += ["--no-binary", package.name]
+    if plan.lock.build_requires:
+        common += ["--build-constraints", str(parts / "build-requirements.txt"), "--require-build-hashes"]
+    for folder in stage.find_links():
+        common += ["--find-links", str(folder)]
+    for file in sorted(parts.glob("requirements*.txt")):
+        if file.stat().st_size:
+            index = file.stem.removeprefix("requirements").lstrip("-")
+            extra = ["--default-index", plan.profile.indexes[index]] if index else []
+            yield [*common, *extra, "-r", str(file)]
+
+
+def _check(plan: Plan, staged: Path, site: Path) -> None:
+    _, problems = stage.check_records(site)
+    problems += [problem for path in _files(staged) for problem in _foreign(plan, path, staged)]
+    if problems:
+        raise DrydockError("the result is not what the lock says: " + "; ".join(problems[:5]))
+
+
+def _files(folder: Path) -> Iterator[Path]:
+    return (path for path in folder.rglob("*") if path.is_file())
+
+
+def _foreign(plan: Plan, path: Path, staged: Path) -> Iterator[str]:
+    """What in a file is not the target's: native code of another machine, or a path of this host."""
+    with path.open("rb") as file:
+        head = file.read(20)
+        if path.suffix in (".so", ".dylib") and not _is_native(plan, head):
+            yield f"{path.relative_to(staged)} is not native code of {plan.profile.target.platform}"
+        told = path.parent == staged / "bin" or path.parent.suffix == ".dist-info"
+        if told and os.fsencode(staged) in head + file.read():
+            yield f"{path.relative_to(staged)} has a path of this host"
+
+
+def _is_native(plan: Plan, head: bytes) -> bool:
+    target = plan.profile.target
+    if not head.startswith(_NATIVE[target.system]):
+        return False
+    if target.system == "Linux":
+        return int.from_bytes(head[18:20], "little") == _ELF_MACHINE[target.machine]
+    # A universal binary has several machines; a plain Mach-O names its one.
+    return head.startswith(b"\xca\xfe\xba\xbe") or int.from_bytes(head[4:8], "little") == _MACHO_ARM64
+
+
+def _is_there(folder: Path, plan: Plan) -> bool:
+    try:
+        manifest = json.loads((folder / ".drydock" / "manifest.json").read_text(encoding="utf-8"))
+        return bool(manifest["key"] == plan.key)
+    except (OSError, ValueError, KeyError, TypeError):
+        return False
+
+
+def _remove(path: Path) -> None:
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.is_dir():
+        shutil.rmtree(path)

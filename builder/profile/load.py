@@ -1,0 +1,243 @@
+"""From TOML texts to one whole profile: `extends`, merging, and errors that name file, line and key.
+
+Pure: the caller says how a profile's text is read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, TypeVar
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ValidationError
+from pydantic.fields import FieldInfo
+
+from builder.errors import ProfileError, Where
+from builder.profile.locate import line_of
+from builder.profile.model import Profile, ProfilePart
+
+
+@dataclass(frozen=True)
+class Source:
+    """One profile file: where it is, and its text."""
+
+    path: str
+    text: str
+
+    def where(self, *key: str | int) -> Where:
+        """The place of `key` in this file."""
+        return Where(self.path, line_of(self.text, key), ".".join(map(str, key)) or None)
+
+
+Read = Callable[[str], Source]
+"""Gives the source of a profile by its name; raises ProfileError where there is none."""
+
+
+@dataclass(frozen=True)
+class _Piece:
+    """A merged value with the profile that it comes from."""
+
+    value: Any
+    origin: str
+
+
+# A flat profile: the path of each value to the value. Lists of requirements are spread by package name.
+_Flat = dict[tuple[str, ...], _Piece]
+
+
+def load(name: str, read: Read) -> Profile:
+    """The whole profile `name`.
+
+    `extends` is followed depth first. Later wins: a child over its parents. Tables merge key by key, requirement
+    lists by package name, lists of tables append. Two parents that disagree on a value are an error, unless the
+    child (or something between) says which it is.
+
+    Raises ProfileError: no such profile, a cycle, a bad value, a disagreement, or a part that cannot be built.
+    """
+    source = read(name)
+    merged = _unflatten(_flatten_tree(name, source, read, ()))
+    for missing in ("target", "python", "trainer"):
+        if missing not in merged:
+            raise ProfileError(
+                f'profile "{name}" is a part to extend: it has no [{missing}] and cannot be built',
+                hint=f'extend it in a profile of your own: extends = ["{name}"]',
+                where=source.where(),
+            )
+    return _validated(Profile, merged, source)
+
+
+def load_part(name: str, source: Source) -> ProfilePart:
+    """One file by itself, checked. Raises ProfileError."""
+    try:
+        data = tomllib.loads(source.text)
+    except tomllib.TOMLDecodeError as error:
+        line = getattr(error, "lineno", None)
+        raise ProfileError(f"not TOML: {error}", where=Where(source.path, line)) from None
+    part = _validated(ProfilePart, data, source)
+    if part.name != name:
+        raise ProfileError(
+            f'the file is called {name}.toml, but its name is "{part.name}"',
+            hint="make the two alike",
+            where=source.where("name"),
+        )
+    return part
+
+
+def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> _Flat:
+    if name in above:
+        raise ProfileError(
+            f"extends goes in a circle: {' -> '.join((*above[above.index(name) :], name))}",
+            hint="take one of them out of extends",
+            where=source.where("extends"),
+        )
+    part = load_part(name, source)
+    data = tomllib.loads(source.text)
+    own = _flatten(data, name)
+    parents = [
+        _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, name)) for parent in part.extends
+    ]
+    return _merge(parents, own, source)
+
+
+def _read_parent(parent: str, child: Source, read: Read) -> Source:
+    try:
+        return read(parent)
+    except ProfileError as error:
+        raise ProfileError(error.message, hint=error.hint, where=child.where("extends")) from None
+
+
+def _merge(parents: Sequence[_Flat], own: _Flat, source: Source) -> _Flat:
+    merged: _Flat = {}
+    for parent in parents:
+        for path, piece in parent.items():
+            if path[-1] == "[]":  # a list of tables: append what is not there yet (a shared grandparent)
+                items = merged[path].value if path in merged else []
+                merged[path] = _Piece(items + [item for item in piece.value if item not in items], piece.origin)
+                continue
+            rival = merged.get(path)
+            if rival is not None and rival.value != piece.value and path not in own:
+                raise ProfileError(
+                    f"{_spoken(path)} is {_shown(rival.value)} in {rival.origin} "
+                    f"and {_shown(piece.value)} in {piece.origin}",
+                    hint=f"say in {source.path} which it is",
+                    where=source.where("extends"),
+                )
+            merged[path] = piece
+    for path, piece in own.items():
+        before = merged[path].value if path[-1] == "[]" and path in merged else None
+        merged[path] = piece if before is None else _Piece(before + piece.value, piece.origin)
+    return merged
+
+
+# Taken from the profile itself only, never from what it extends.
+_OWN = ("$schema", "schema", "name", "description", "extends", "generated")
+
+
+def _flatten(data: Mapping[str, Any], origin: str) -> _Flat:
+    flat: _Flat = {}
+
+    def walk(path: tuple[str, ...], value: Any) -> None:
+        if path == ("packages", "requires"):
+            for text in value:
+                flat[(*path, canonicalize_name(Requirement(text).name))] = _Piece(text, origin)
+        elif path[0] == "env" and len(path) == 2:
+            flat[path] = _Piece(value, origin)
+        elif isinstance(value, dict):
+            for key, item in value.items():
+                walk((*path, key), item)
+        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
+            flat[(*path, "[]")] = _Piece(value, origin)
+        else:
+            flat[path] = _Piece(value, origin)
+
+    for key, value in data.items():
+        walk((key,), value)
+    return flat
+
+
+def _unflatten(flat: _Flat) -> dict[str, Any]:
+    data: dict[str, Any] = {}
+    own = flat[("name",)].origin
+    for path, piece in flat.items():
+        if path[0] in _OWN and piece.origin != own:
+            continue
+        *tables, last = path
+        if path[:2] == ("packages", "requires"):
+            tables, last = ["packages"], "requires"
+        elif last == "[]":
+            last = tables.pop()
+        table = data
+        for key in tables:
+            table = table.setdefault(key, {})
+        if path[:2] == ("packages", "requires"):
+            table.setdefault(last, []).append(piece.value)
+        else:
+            table[last] = piece.value
+    return data
+
+
+def _spoken(path: tuple[str, ...]) -> str:
+    return f"the requirement on {path[2]}" if path[:2] == ("packages", "requires") else ".".join(path)
+
+
+def _shown(value: Any) -> str:
+    return f'"{value}"' if isinstance(value, str) else str(value)
+
+
+_M = TypeVar("_M", bound=BaseModel)
+
+
+def _validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
+    try:
+        return model.model_validate(data)
+    except ValidationError as error:
+        raise _explained(error, model, source) from None
+
+
+def _explained(error: ValidationError, model: type[BaseModel], source: Source) -> ProfileError:
+    """The first problem, in the user's words; pydantic reports in the order of the fields."""
+    first = error.errors()[0]
+    key = tuple(part for part in first["loc"] if part not in ("[key]",))
+    found = first.get("input")
+    hint: str | None = None
+    if first["type"] == "extra_forbidden":
+        message = f'unknown key "{key[-1]}"'
+        allowed = _keys_at(model, key[:-1])
+        near = difflib.get_close_matches(str(key[-1]), allowed, 1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(allowed)}"
+    elif first["type"] == "missing":
+        message = f'the key "{key[-1]}" is missing'
+    else:
+        message = first["msg"].removeprefix("Value error, ")
+        if isinstance(found, str | int | float | bool):
+            message += f" (found {_shown(found)})"
+            expected = first.get("ctx", {}).get("expected", "")
+            near = difflib.get_close_matches(str(found), [word.strip("'") for word in expected.split(", ")], 1)
+            hint = f'did you mean "{near[0]}"?' if near else None
+    return ProfileError(message, hint=hint, where=source.where(*key))
+
+
+def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
+    """The keys allowed in the table at `path`."""
+    here: Any = model
+    for part in path:
+        if isinstance(part, int):
+            continue
+        fields: Mapping[str, FieldInfo] = getattr(here, "model_fields", {})
+        named = {info.alias or name: info for name, info in fields.items()}
+        here = _model_inside(named[str(part)].annotation) if str(part) in named else here
+    fields = getattr(here, "model_fields", {})
+    return sorted(info.alias or name for name, info in fields.items())
+
+
+def _model_inside(annotation: Any) -> Any:
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    for argument in getattr(annotation, "__args__", ()):
+        if (inside := _model_inside(argument)) is not None:
+            return inside
+    return None

@@ -1,0 +1,55 @@
+"""Where in a TOML text a key stands.
+
+No maintained TOML library for Python reports positions, and an error message needs only the line.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+_HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
+_ASSIGNMENT = re.compile(
+    r"""^\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*="""
+)
+
+
+def line_of(text: str, path: Sequence[str | int]) -> int | None:
+    """The 1-based line where `path` is written, or of its nearest parent; None when nothing of it is there.
+
+    >>> line_of('[env]\\nA = "1"\\n[[patches]]\\nfile = "x"\\n', ["patches", 0, "file"])
+    4
+    """
+    wanted = [str(part) for part in path]
+    best: tuple[int, int] | None = None
+    table: list[str] = []
+    counts: dict[str, int] = {}
+    for number, line in enumerate(text.splitlines(), 1):
+        if header := _HEADER.match(line):
+            table = _keys(header[2])
+            if header[1] == "[[":
+                counts[header[2]] = counts.get(header[2], -1) + 1
+                table.append(str(counts[header[2]]))
+            here = table
+        elif assignment := _ASSIGNMENT.match(line):
+            here = table + _keys(assignment[1])
+        else:
+            continue
+        common = _common(here, wanted)
+        # A line says something about the path when it lies on the way to it.
+        if common == len(here) and (best is None or common > best[0]):
+            best = (common, number)
+    return None if best is None else best[1]
+
+
+def _keys(dotted: str) -> list[str]:
+    return [key.strip().strip("\"'") for key in re.findall(r"""\s*("[^"]*"|'[^']*'|[^.]+)\s*(?:\.|$)""", dotted)]
+
+
+def _common(one: Sequence[str], other: Sequence[str]) -> int:
+    count = 0
+    for left, right in zip(one, other, strict=False):
+        if left != right:
+            break
+        count += 1
+    return count

@@ -1,0 +1,269 @@
+"""What a profile says: the typed form of `profiles/NAME.toml`.
+
+`ProfilePart` is one file as written; `Profile` is the whole, after `extends`, and can be built.
+Unknown keys are errors. Values are data: nothing here is ever evaluated.
+"""
+
+from __future__ import annotations
+
+import re
+from typing import Annotated, Any, Literal
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from builder.target import Target
+
+# A name becomes a file name, a store path and a comment in a script: keep it plain.
+NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
+_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+_VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+# Set by the script itself to isolate the environment; a profile that set them would undo that.
+RESERVED_VARIABLES = frozenset(
+    {"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX"}
+)
+
+
+def _no_nul(value: str) -> str:
+    if "\0" in value:
+        raise ValueError("a NUL byte cannot be passed to a program")
+    return value
+
+
+def _requirement(value: str) -> str:
+    try:
+        parsed = Requirement(value)
+    except InvalidRequirement as error:
+        raise ValueError(f"not a requirement (PEP 508): {error}") from None
+    if parsed.url is not None:
+        raise ValueError("a requirement by URL cannot be locked; name a version")
+    return value
+
+
+def _specifier(value: str) -> str:
+    try:
+        SpecifierSet(value)
+    except InvalidSpecifier:
+        raise ValueError('not a version range; write for instance ">=1.0,<1.9"') from None
+    return value
+
+
+def _plain_path(value: str) -> str:
+    parts = value.split("/")
+    if any(not re.match(_FILE_NAME, part) for part in parts):
+        raise ValueError("must be a plain path inside the profile's own folder, for instance patches/fix.patch")
+    return value
+
+
+def _index_url(value: str) -> str:
+    if not re.match(r"^(https?|file)://[!-~]+$", value):
+        raise ValueError("must be an https://, http:// or file:// URL")
+    if "@" in value.split("://", 1)[1].split("/", 1)[0]:
+        raise ValueError("a user name or password has no place in a shared file; use a netrc file")
+    return value
+
+
+def _day(value: Any) -> Any:
+    # TOML has dates of its own: 2025-07-01 and "2025-07-01" mean the same here.
+    return value.isoformat() if hasattr(value, "isoformat") else value
+
+
+Text = Annotated[str, AfterValidator(_no_nul)]
+Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+FileName = Annotated[str, Field(pattern=_FILE_NAME)]
+Variable = Annotated[str, Field(pattern=_VARIABLE)]
+RequirementText = Annotated[str, AfterValidator(_requirement)]
+Specifier = Annotated[str, AfterValidator(_specifier)]
+RelativePath = Annotated[str, AfterValidator(_plain_path)]
+PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
+IndexURL = Annotated[str, AfterValidator(_index_url)]
+Day = Annotated[str, BeforeValidator(_day), Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Python(_Model):
+    """The interpreter: `version` is "3.11", any patch release of it."""
+
+    version: str = Field(pattern=r"^3\.[0-9]{1,2}$")
+
+
+class Override(_Model):
+    """A requirement that replaces what every package asks for, and the reason why that is right."""
+
+    requirement: RequirementText
+    reason: Text = Field(min_length=1)
+
+
+class Packages(_Model):
+    """What to install.
+
+    `build` allows a source distribution and names its build requirements; everything else must be a wheel.
+    `exclude-newer` is the package universe as of the end of that day, UTC. `index` says which of `[indexes]` a
+    package comes from; the others come from the default index.
+    """
+
+    requires: list[RequirementText] = []
+    overrides: list[Override] = []
+    build: dict[PackageName, list[RequirementText]] = {}
+    exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
+    exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")
+    index: dict[PackageName, Name] = {}
+
+
+class Setting(_Model):
+    """One environment variable of the trainer.
+
+    Exactly one of `value` (always set), `default` (set unless the caller has set it) and `unset` (removed).
+    `note` is shown to the user at every start: for a value with consequences.
+    """
+
+    value: Text | None = None
+    default: Text | None = None
+    unset: Literal[True] | None = None
+    note: Text | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _plain_string(cls, data: Any) -> Any:
+        return {"value": data} if isinstance(data, str) else data
+
+    @model_validator(mode="after")
+    def _exactly_one(self) -> Setting:
+        if sum(choice is not None for choice in (self.value, self.default, self.unset)) != 1:
+            raise ValueError('give a string, or exactly one of { value = "…" }, { default = "…" }, { unset = true }')
+        return self
+
+
+class Patch(_Model):
+    """A change to the installed source of one package.
+
+    `versions` are those that it may be applied to; `proof` is a program that fails without it and passes with it.
+    """
+
+    package: PackageName
+    versions: Specifier
+    file: RelativePath
+    proof: RelativePath
+    why: Text = Field(min_length=1)
+
+
+class Check(_Model):
+    """A program that `--verify` runs in the environment; it passes when it exits with 0."""
+
+    file: RelativePath
+    why: Text = Field(min_length=1)
+
+
+class Option(_Model):
+    """A trainer argument from the caller's environment: `flag` and the value of the variable `from`.
+
+    `default` is used where the variable is unset; an empty value leaves the argument out. `when` and `unless` name
+    a variable that must (not) be set to something.
+    """
+
+    flag: Text = Field(min_length=1)
+    source: Variable = Field(alias="from")
+    default: Text = ""
+    when: Variable | None = None
+    unless: Variable | None = None
+
+
+class Trainer(_Model):
+    """What is run: `command`, or `file`, a Python program that the script carries with it.
+
+    `options` come from the caller's environment, before them `arguments`, after them what the caller adds.
+    `needs` is a path that must exist in the working directory, and `needs-hint` says what to do when it does not.
+    """
+
+    command: list[Text] | None = None
+    file: RelativePath | None = None
+    arguments: list[Text] = []
+    options: list[Option] = []
+    needs: Text | None = None
+    needs_hint: Text | None = Field(default=None, alias="needs-hint")
+
+    @model_validator(mode="after")
+    def _command_or_file(self) -> Trainer:
+        if (self.command is None) == (self.file is None):
+            raise ValueError("give either command or file")
+        if self.command is not None and not self.command:
+            raise ValueError("command is empty")
+        return self
+
+
+class Generated(_Model):
+    """Names of the generated files; each has a default made from the profile's name."""
+
+    run: FileName | None = None
+    fix_patches: FileName | None = Field(default=None, alias="fix-patches")
+    fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
+
+
+class ProfilePart(_Model):
+    """One profile file as written; every table is optional here."""
+
+    # Where the JSON Schema is: editors read it, nothing else does.
+    json_schema: str | None = Field(default=None, alias="$schema")
+    schema_: Literal[1] = Field(alias="schema")
+    name: Name
+    description: Text = ""
+    extends: list[Name] = []
+    target: Target | None = None
+    python: Python | None = None
+    packages: Packages = Packages()
+    indexes: dict[Name, IndexURL] = {}
+    env: dict[Variable, Setting] = {}
+    patches: list[Patch] = []
+    checks: list[Check] = []
+    trainer: Trainer | None = None
+    generated: Generated = Generated()
+
+    @model_validator(mode="after")
+    def _env_leaves_isolation_alone(self) -> ProfilePart:
+        for variable in self.env:
+            if variable in RESERVED_VARIABLES:
+                raise ValueError(f"env.{variable} is set by the script itself, to isolate the environment")
+        return self
+
+
+class Profile(ProfilePart):
+    """A whole profile that can be built: target, Python and trainer are known."""
+
+    target: Target
+    python: Python
+    trainer: Trainer
+
+    @model_validator(mode="after")
+    def _indexes_are_known(self) -> Profile:
+        for package, index in self.packages.index.items():
+            if index not in self.indexes:
+                raise ValueError(f'packages.index.{package} names "{index}", which [indexes] does not have')
+        return self
+
+    @property
+    def run_script(self) -> str:
+        """File name of the generated run script."""
+        return self.generated.run or f"run_{self.name.replace('-', '_')}.sh"
+
+    @property
+    def fix_patches_script(self) -> str:
+        """File name of the generated program that patches an existing installation."""
+        return self.generated.fix_patches or f"fix_{self.name.replace('-', '_')}_patches.py"
+
+    @property
+    def fix_dependencies_script(self) -> str:
+        """File name of the generated script that brings an existing venv to the locked versions."""
+        return self.generated.fix_dependencies or f"fix_{self.name.replace('-', '_')}_dependencies.sh"
+
+    @property
+    def carried_files(self) -> list[str]:
+        """Relative paths of the programs that the environment carries: trainer, proofs, checks; sorted."""
+        files = {patch.proof for patch in self.patches} | {check.file for check in self.checks}
+        if self.trainer.file is not None:
+            files.add(self.trainer.file)
+        return sorted(files)

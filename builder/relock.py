@@ -1,0 +1,67 @@
+"""Bring the lock of a profile up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builder.catalogue import Catalogue, display
+from builder.errors import LockError, Where
+from builder.lock import Change, Lock, changes, check_fresh, digest, dump
+from builder.report import Reporter
+from builder.resolve import resolve
+from builder.store import write_atomically
+
+
+@dataclass(frozen=True)
+class Relocked:
+    """What locking did: the lock, what changed in it, and whether the file was written."""
+
+    lock: Lock
+    changes: list[Change]
+    written: bool
+
+
+def relock(
+    name: str, report: Reporter, *, upgrade: Sequence[str] = (), upgrade_all: bool = False, dry_run: bool = False
+) -> Relocked:
+    """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
+
+    A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
+    """
+    catalogue = Catalogue()
+    profile = catalogue.profile(name)
+    texts = catalogue.texts(profile)
+    path = catalogue.lock_path(name)
+    previous = _previous(catalogue, name)
+    if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
+        return Relocked(previous, [], written=False)
+    with report.busy(f"locking {name}"):
+        lock = resolve(profile, texts, previous=None if upgrade_all else previous, upgrade=upgrade, step=report.detail)
+    if not dry_run:
+        try:
+            write_atomically(path, dump(lock))
+        except OSError as error:
+            raise LockError(
+                f"the lock cannot be written: {error.strerror}",
+                hint="copy the profile to ./profiles and lock it there",
+                where=Where(display(path)),
+            ) from None
+    return Relocked(lock, changes(previous, lock), written=not dry_run)
+
+
+def check_lock(name: str) -> Lock:
+    """The lock of `name`. Raises LockError where it is missing, edited or stale."""
+    catalogue = Catalogue()
+    profile = catalogue.profile(name)
+    lock = catalogue.lock(name)
+    check_fresh(lock, profile, catalogue.texts(profile), display(catalogue.lock_path(name)))
+    return lock
+
+
+def _previous(catalogue: Catalogue, name: str) -> Lock | None:
+    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted."""
+    try:
+        return catalogue.lock(name)
+    except LockError:
+        return None

@@ -1,0 +1,196 @@
+"""From a plan to the generated files. Pure: the templates come in as an environment of Jinja.
+
+Every value of a profile reaches a script through one of the filters here, each of which makes it a literal of its
+language: a value can never become code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import pprint
+from collections.abc import Mapping
+from typing import Any
+
+from jinja2 import BaseLoader, Environment, StrictUndefined
+
+from builder.errors import ProfileError
+from builder.isolation import DECISIVE_VARIABLES, LEAKS
+from builder.plan import Plan
+
+_END_OF_PATCHING = "# --- end of what fix_*_patches.py carries"
+
+
+def render(plan: Plan, loader: BaseLoader, helper: str) -> dict[str, str]:
+    """All generated files of a plan: file name to text.
+
+    `helper` is the text of `builder/stage.py`, which the scripts carry verbatim. Raises ProfileError where a carried
+    file cannot travel in a script.
+    """
+    profile = plan.profile
+    templates = environment(loader)
+    values = _values(plan, helper)
+    files = {
+        profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
+        f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
+        profile.fix_dependencies_script: templates.get_template("fix_dependencies.sh.j2").render(
+            values, script=profile.fix_dependencies_script
+        ),
+    }
+    if plan.lock.patches:
+        files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
+            values, script=profile.fix_patches_script
+        )
+    return files
+
+
+def render_run_script(plan: Plan, loader: BaseLoader, helper: str) -> str:
+    """Only the run script."""
+    return environment(loader).get_template("run.sh.j2").render(_values(plan, helper), script=plan.profile.run_script)
+
+
+def environment(loader: BaseLoader) -> Environment:
+    """Jinja as the templates expect it: an undefined name is an error, and the quoting filters are there."""
+    # Autoescaping is for HTML; here each value is quoted for the language that it goes into.
+    templates = Environment(
+        loader=loader,
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {
+        "sh": sh_quote,
+        "comment": comment,
+        "delimiter": delimiter,
+        "dotenv": dotenv_quote,
+        "python": python_literal,
+        "fold": fold,
+    }
+    return templates
+
+
+def sh_quote(value: str) -> str:
+    """A word of POSIX sh that stands for exactly `value`.
+
+    >>> print(sh_quote("it's $HOME"))
+    'it'\\''s $HOME'
+    """
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def comment(value: str) -> str:
+    """`value` as part of a comment or of a usage text: one line of printable ASCII."""
+    return " ".join(value.split()).encode("ascii", "backslashreplace").decode().replace("\x7f", "?")
+
+
+def dotenv_quote(value: str) -> str:
+    """`value` for a dotenv file, as direnv, systemd and python-dotenv read it."""
+    if value and all(char.isalnum() or char in "_./:,=+-" for char in value) and value.isascii():
+        return value
+    if "'" not in value and "\\" not in value:
+        return f"'{value}'"
+    for char in ("\\", '"', "$", "`"):
+        value = value.replace(char, "\\" + char)
+    return f'"{value}"'
+
+
+def python_literal(value: Any) -> str:
+    """A Python expression for plain data."""
+    return pprint.pformat(value, width=110, sort_dicts=False) if isinstance(value, dict | list) else ascii(value)
+
+
+def delimiter(text: str) -> str:
+    """The word that ends a here-document of `text`: one that is no line of it."""
+    word, lines = "DRYDOCK_END", set(text.splitlines())
+    while word in lines:
+        word += "_" + hashlib.sha256(text.encode()).hexdigest()[:8].upper()
+    return word
+
+
+def fold(words: str) -> str:
+    """A long list of words over several lines of sh."""
+    lines, line = [], ""
+    for word in words.split():
+        if len(line) + len(word) > 100:
+            lines.append(line)
+            line = ""
+        line += f" {word}" if line else word
+    return " \\\n    ".join([*lines, line])
+
+
+def plan_json(plan: Plan) -> str:
+    """The plan as the script carries it: JSON with one line per package, to be read in a review."""
+    content = dict(plan.content)
+    rows = {key: content.pop(key) for key in ("packages", "build-requires", "files")}
+    lists = ",\n".join(
+        f"  {json.dumps(key)}: [\n" + ",\n".join(f"   {json.dumps(row)}" for row in rows[key]) + "\n  ]" for key in rows
+    )
+    others = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
+    head = f' "name": {json.dumps(plan.profile.name)},\n "key": {json.dumps(plan.key)},\n'
+    return "{\n" + head + f' "index": {json.dumps(dict(plan.index))},\n "plan": {{\n{others},\n{lists}\n }}\n}}\n'
+
+
+def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
+    profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
+    parts = [{"path": path, "text": _portable(path, text)} for path, text in plan.texts.items()]
+    used = sorted(set(plan.index.values()))
+    patching, found, _ = helper.partition(_END_OF_PATCHING)
+    if not found:
+        raise AssertionError(f"builder/stage.py has lost its line {_END_OF_PATCHING!r}")
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "key": plan.key,
+        "platform": target.platform,
+        "system": target.system,
+        "machine": target.machine,
+        "min_os": target.min_os,
+        "glibc": target.glibc,
+        "python": profile.python.version,
+        "uv": plan.lock.uv,
+        "package_count": len(plan.lock.packages),
+        "patch_count": len(plan.lock.patches),
+        "size": _size(plan.lock.size),
+        "sources": [package.name for package in plan.lock.packages if not package.is_wheel],
+        "indexes": [
+            {"name": index, "url": profile.indexes[index], "variable": index.upper().replace("-", "_")}
+            for index in used
+        ],
+        "decisive": DECISIVE_VARIABLES,
+        "leaks": LEAKS,
+        "settings": [{"name": name, **setting.model_dump()} for name, setting in profile.env.items()],
+        "options": [option.model_dump() for option in trainer.options],
+        "command": trainer.command,
+        "arguments": trainer.arguments,
+        "trainer_file": trainer.file,
+        "trainer_needs": trainer.needs,
+        "trainer_needs_hint": trainer.needs_hint or "",
+        "helper": _portable("builder/stage.py", helper),
+        "plan_json": plan_json(plan),
+        "parts": parts,
+        "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
+        "target": f"{target.system} {target.machine}",
+        "patching_code": _without_docstring(patching),
+        "patches": [patch.model_dump() for patch in plan.lock.patches],
+        "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
+    }
+
+
+def _portable(path: str, text: str) -> str:
+    """A text that a here-document can carry byte for byte, in every shell."""
+    if not text.endswith("\n"):
+        raise ProfileError(f"{path} does not end with a newline", hint="add one")
+    for number, line in enumerate(text.split("\n"), 1):
+        if "\0" in line or not line.isascii():
+            raise ProfileError(f"{path}, line {number}: only ASCII text can be carried in a script")
+    return text
+
+
+def _without_docstring(code: str) -> str:
+    return code.split('"""\n', 1)[1].strip() if code.startswith('"""') else code.strip()
+
+
+def _size(count: int) -> str:
+    return f"{count / 1e9:.1f} GB" if count >= 1e9 else f"{count / 1e6:.0f} MB"

@@ -1,0 +1,117 @@
+"""What Drydock says while it works: to stderr, never to stdout, which is for data.
+
+A workflow reports; which reporter listens is decided once, by the CLI: rich on a terminal, plain lines elsewhere.
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager
+from typing import Protocol, TextIO
+
+from builder.errors import DrydockError
+
+
+class Reporter(Protocol):
+    """Hears what a workflow has to say."""
+
+    def step(self, text: str) -> None:
+        """A step that is done or begins."""
+
+    def detail(self, text: str) -> None:
+        """A line from a program that works for us."""
+
+    def warn(self, text: str) -> None:
+        """Something the user should know, which stops nothing."""
+
+    def busy(self, text: str) -> AbstractContextManager[None]:
+        """A context during which something of unknown length is under way."""
+
+
+class PlainReporter:
+    """Lines to a stream; with `quiet` only warnings."""
+
+    def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
+        self._stream = stream
+        self._quiet = quiet
+
+    def step(self, text: str) -> None:
+        if not self._quiet:
+            self._write(text)
+
+    def detail(self, text: str) -> None:
+        if not self._quiet:
+            self._write(f"  {text}")
+
+    def warn(self, text: str) -> None:
+        self._write(f"warning: {text}")
+
+    @contextmanager
+    def _said(self, text: str) -> Iterator[None]:
+        self.step(text)
+        yield
+
+    def busy(self, text: str) -> AbstractContextManager[None]:
+        return self._said(text)
+
+    def _write(self, text: str) -> None:
+        print(text, file=self._stream, flush=True)
+
+
+class RichReporter:
+    """A spinner with the current work, and finished steps above it; for a terminal."""
+
+    def __init__(self, *, quiet: bool = False) -> None:
+        from rich.console import Console
+
+        self._console = Console(stderr=True, highlight=False)
+        self._quiet = quiet
+        self._status: object | None = None
+
+    def step(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(text, markup=False)
+
+    def detail(self, text: str) -> None:
+        if not self._quiet:
+            self._console.print(f"  {text}", style="dim", markup=False)
+
+    def warn(self, text: str) -> None:
+        self._console.print("[yellow]warning:[/] ", end="")
+        self._console.print(text, markup=False)
+
+    @contextmanager
+    def _spinning(self, text: str) -> Iterator[None]:
+        from rich.markup import escape
+
+        with self._console.status(escape(text)):
+            yield
+
+    def busy(self, text: str) -> AbstractContextManager[None]:
+        return self._spinning(text)
+
+
+def reporter(*, quiet: bool = False) -> Reporter:
+    """The reporter for this terminal; honours NO_COLOR (no-color.org) and TERM=dumb through rich."""
+    if sys.stderr.isatty() and os.environ.get("TERM") != "dumb":
+        return RichReporter(quiet=quiet)
+    return PlainReporter(sys.stderr, quiet=quiet)
+
+
+def explain(error: DrydockError) -> str:
+    """An error in words: what, where, and what to do now.
+
+    >>> from builder.errors import ProfileError, Where
+    >>> print(explain(ProfileError("unknown key", hint='did you mean "env"?', where=Where("m4.toml", 3, "enf"))))
+    error: unknown key
+      where: m4.toml:3: enf
+      hint: did you mean "env"?
+    """
+    lines = [f"error: {error.message}"]
+    if error.where is not None:
+        lines.append(f"  where: {error.where}")
+    if error.hint is not None:
+        lines.append(f"  hint: {error.hint}")
+    return "\n".join(lines)

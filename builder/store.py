@@ -1,0 +1,45 @@
+"""The store: where finished environments are, each in a folder named by its key."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from builder.errors import UsageError
+
+
+def home(environ: Mapping[str, str] = os.environ) -> Path:
+    """Drydock's own folder: DRYDOCK_HOME, else XDG_DATA_HOME/drydock, else ~/.local/share/drydock.
+
+    The generated scripts have the same rule (templates/_facts.sh.j2). Raises UsageError where none is set.
+    """
+    if named := environ.get("DRYDOCK_HOME"):
+        return Path(named).absolute()
+    if data := environ.get("XDG_DATA_HOME"):
+        return Path(data).absolute() / "drydock"
+    if user := environ.get("HOME"):
+        return Path(user).absolute() / ".local/share/drydock"
+    raise UsageError("there is no place for the store", hint="set HOME or DRYDOCK_HOME")
+
+
+def environment_path(store_name: str) -> Path:
+    """The folder of an environment, built or not; `store_name` is KEY-NAME."""
+    return home() / "store" / store_name
+
+
+def is_built(store_name: str) -> bool:
+    """Whether an environment is there; only the last step of a build, one rename, makes this true."""
+    return (environment_path(store_name) / ".drydock" / "manifest.json").is_file()
+
+
+def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
+    """Put `text` at `path` by a rename: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.chmod(0o755 if executable else 0o644)
+        new.replace(path)
+    finally:
+        new.unlink(missing_ok=True)
