@@ -58,6 +58,7 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}
     parts = staged / ".drydock"
+    parts.mkdir()
     for path, text in plan.texts.items():
         (parts / path).parent.mkdir(parents=True, exist_ok=True)
         (parts / path).write_text(text, encoding="utf-8")

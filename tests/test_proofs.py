@@ -21,6 +21,7 @@ UNEXPECTED = "TypeError: Accelerator.unwrap_model() got an unexpected keyword ar
 # Loads a proof as a module, so that a test can change accelerate in the process before it asks the proof.
 LOAD = """
 import importlib.util, sys
+sys.dont_write_bytecode = True
 import accelerate.data_loader
 from accelerate import Accelerator
 from accelerate.data_loader import DataLoaderShard
@@ -58,7 +59,7 @@ def python(env: Path, *arguments: str | Path, patched: bool = False) -> subproce
     """Runs an environment's Python in isolation, as a build runs a proof."""
     variables = {name: value for name, value in os.environ.items() if name != "DRYDOCK_PATCHED"}
     variables |= {"DRYDOCK_PATCHED": "1"} if patched else {}
-    command = [env / "bin" / "python", "-I", *arguments]
+    command: list[str | Path] = [env / "bin" / "python", "-I", *arguments]
     return subprocess.run(command, env=variables, capture_output=True, text=True, timeout=300)
 
 

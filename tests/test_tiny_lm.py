@@ -21,7 +21,7 @@ SHORT = ("--cpu", "--steps", "6")
 
 def trainer(env: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
     """Runs the trainer to its end."""
-    command = [env / "bin" / "python", TRAINER, *arguments]
+    command: list[str | Path] = [env / "bin" / "python", TRAINER, *arguments]
     return subprocess.run(command, capture_output=True, text=True, timeout=300)
 
 
@@ -78,14 +78,17 @@ def test_by_default_nothing_is_kept(cpu_env: Path, tmp_path: Path, monkeypatch: 
 def test_a_loss_that_does_not_fall_is_a_failure(cpu_env: Path) -> None:
     """A learning rate far too high stands for a training that does not work."""
     script = (
-        "import sys, transformers\n"
-        "sys.argv[1:], path = sys.argv[2:], sys.argv[1]\n"
-        "arguments = transformers.TrainingArguments\n"
-        "transformers.TrainingArguments = lambda **given: arguments(**given | {'learning_rate': 9.0})\n"
-        "import runpy\n"
-        "runpy.run_path(path, run_name='__main__')\n"
+        "import runpy, sys\n"
+        "from transformers import TrainingArguments\n"
+        "begin = TrainingArguments.__post_init__\n"
+        "def post_init(self):\n"
+        "    self.learning_rate = 9.0\n"
+        "    begin(self)\n"
+        "TrainingArguments.__post_init__ = post_init\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
     )
-    command = [cpu_env / "bin" / "python", "-c", script, TRAINER, *SHORT]
+    command: list[str | Path] = [cpu_env / "bin" / "python", "-c", script, TRAINER, *SHORT]
     done = subprocess.run(command, capture_output=True, text=True, timeout=300)
     assert done.returncode == 1, done.stderr
     assert "the loss did not fall" in done.stdout
@@ -108,7 +111,7 @@ def test_wrong_use_ends_with_2(cpu_env: Path, arguments: list[str], message: str
 
 @pytest.mark.parametrize("when", ["importing", "training"])
 def test_an_interrupt_ends_with_130_and_no_traceback(cpu_env: Path, tmp_path: Path, when: str) -> None:
-    command = [cpu_env / "bin" / "python", TRAINER, "--cpu", "--steps", "2000"]
+    command: list[str | Path] = [cpu_env / "bin" / "python", TRAINER, "--cpu", "--steps", "2000"]
     process = subprocess.Popen(
         command,
         stdout=subprocess.PIPE,

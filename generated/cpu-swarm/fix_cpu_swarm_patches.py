@@ -107,7 +107,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\":  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
                 sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
         elif mark not in _SIDES:
@@ -250,10 +250,10 @@ TARGET = 'Linux x86_64'
 
 PATCHES: List[Dict[str, Any]] = [{'package': 'accelerate',
   'file': 'patches/accelerate-empty-dataloader.patch',
-  'sha256': 'b280fc843920096926c7e75b16ace7151ed308c3513a29f163fd832a59cdcc7f',
+  'sha256': '681a2e4a8f5ace2e7bc259292455573c814e98805141eea8e29260822817964e',
   'files': [{'path': 'accelerate/data_loader.py',
              'preimage': '2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff',
-             'postimage': '1c84285a6091d5f3bc3fcfc2dd0fc8192c4d3057ea36a820bac3d57b4dbe1ef7'}]},
+             'postimage': 'fac2de3b23e2e88e99b73311ede15ca62ce5d66eb9788d1b70e62f9721968051'}]},
  {'package': 'accelerate',
   'file': 'patches/accelerate-unwrap-model.patch',
   'sha256': 'dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209',
@@ -290,7 +290,7 @@ TEXTS: Dict[str, str] = {
         '\n'
         '--- a/accelerate/data_loader.py\n'
         '+++ b/accelerate/data_loader.py\n'
-        '@@ -540,6 +540,33 @@\n'
+        '@@ -540,6 +540,36 @@\n'
         '         self._non_blocking = _non_blocking\n'
         '         self.iteration = 0\n'
         ' \n'
@@ -305,8 +305,11 @@ TEXTS: Dict[str, str] = {
         '+            return\n'
         '+        self._warned_empty = True\n'
         '+        batch_sampler = self.sampler if isinstance(self.sampler, BatchSampler) else self.batch_sampler\n'
+        '+        if isinstance(batch_sampler, BatchSamplerShard):\n'
+        '+            batch_sampler = batch_sampler.batch_sampler\n'
         '+        # Compared with `None`, never asked for its truth: an empty sampler is false.\n'
-        '+        sampler = next(s for s in (get_sampler(self), batch_sampler, self.sampler) if s is not None)\n'
+        '+        samplers = (getattr(batch_sampler, "sampler", None), batch_sampler, self.sampler)\n'
+        '+        sampler = next(s for s in samplers if s is not None)\n'
         '+        length = "unknown"\n'
         '+        with suppress(Exception):\n'
         '+            length = len(self.dataset)\n'
@@ -324,7 +327,7 @@ TEXTS: Dict[str, str] = {
         '     def __iter__(self):\n'
         '         if self.rng_types is not None:\n'
         '             synchronize_rng_states(self.rng_types, self.synchronized_generator)\n'
-        '@@ -551,7 +578,9 @@\n'
+        '@@ -551,7 +581,9 @@\n'
         '         try:\n'
         '             current_batch = next(dataloader_iter)\n'
         '         except StopIteration:\n'

@@ -248,7 +248,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\":  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
                 sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
         elif mark not in _SIDES:
@@ -708,13 +708,13 @@ carry_parts() {
   cat >"$1/plan.json" <<'DRYDOCK_END'
 {
  "name": "cpu",
- "key": "hl6gkkwmbhzj4s5dbygdrk9lnpz3j40f",
+ "key": "zcdqzhaywz9qc03wzrskjwb628m009gf",
  "index": {"torch": "pytorch-cpu"},
  "plan": {
   "format": 1,
   "target": {"system": "Linux", "machine": "x86_64", "accelerator": "cpu", "glibc": "2.28"},
   "python": "3.11",
-  "patches": [{"package": "accelerate", "file": "patches/accelerate-empty-dataloader.patch", "sha256": "b280fc843920096926c7e75b16ace7151ed308c3513a29f163fd832a59cdcc7f", "files": [{"path": "accelerate/data_loader.py", "preimage": "2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff", "postimage": "1c84285a6091d5f3bc3fcfc2dd0fc8192c4d3057ea36a820bac3d57b4dbe1ef7"}]}, {"package": "accelerate", "file": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209", "files": [{"path": "accelerate/accelerator.py", "preimage": "ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a", "postimage": "4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020"}, {"path": "accelerate/utils/other.py", "preimage": "b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb", "postimage": "70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49"}]}],
+  "patches": [{"package": "accelerate", "file": "patches/accelerate-empty-dataloader.patch", "sha256": "681a2e4a8f5ace2e7bc259292455573c814e98805141eea8e29260822817964e", "files": [{"path": "accelerate/data_loader.py", "preimage": "2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff", "postimage": "fac2de3b23e2e88e99b73311ede15ca62ce5d66eb9788d1b70e62f9721968051"}]}, {"package": "accelerate", "file": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209", "files": [{"path": "accelerate/accelerator.py", "preimage": "ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a", "postimage": "4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020"}, {"path": "accelerate/utils/other.py", "preimage": "b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb", "postimage": "70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49"}]}],
   "verify": ["proofs/accelerate_empty_dataloader.py", "proofs/accelerate_unwrap_model.py", "proofs/train_tiny_model.py"],
   "packages": [
    {"name": "accelerate", "version": "1.1.1", "file": "accelerate-1.1.1-py3-none-any.whl", "sha256": "61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02"},
@@ -749,12 +749,12 @@ carry_parts() {
 
   ],
   "files": [
-   {"path": "patches/accelerate-empty-dataloader.patch", "sha256": "b280fc843920096926c7e75b16ace7151ed308c3513a29f163fd832a59cdcc7f"},
+   {"path": "patches/accelerate-empty-dataloader.patch", "sha256": "681a2e4a8f5ace2e7bc259292455573c814e98805141eea8e29260822817964e"},
    {"path": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209"},
    {"path": "proofs/accelerate_empty_dataloader.py", "sha256": "2aa88fc34a7891fe2523c06a496bb34d23d876c04bb8e3e9b3aed8b0cc0d87c8"},
    {"path": "proofs/accelerate_unwrap_model.py", "sha256": "dc469dd52d01a27b50b94896fee1164b4b223758f8cd22197b3e720f010ce043"},
    {"path": "proofs/train_tiny_model.py", "sha256": "5ea4568fd19f4a249b0babc8ee66492af3ac3beb9709f06e9c7db7e8902d1042"},
-   {"path": "trainers/tiny_lm.py", "sha256": "6bcc5104ea7fbe476c5446584bb8ac73fc7460f3f64562c4752edaf98c196f41"}
+   {"path": "trainers/tiny_lm.py", "sha256": "bb2e17595d854a0f877ec84218ca166f77760e99e9942cce6205e662ddec5e1a"}
   ]
  }
 }
@@ -785,7 +785,7 @@ Made against accelerate 1.1.1.
 
 --- a/accelerate/data_loader.py
 +++ b/accelerate/data_loader.py
-@@ -540,6 +540,33 @@
+@@ -540,6 +540,36 @@
          self._non_blocking = _non_blocking
          self.iteration = 0
  
@@ -800,8 +800,11 @@ Made against accelerate 1.1.1.
 +            return
 +        self._warned_empty = True
 +        batch_sampler = self.sampler if isinstance(self.sampler, BatchSampler) else self.batch_sampler
++        if isinstance(batch_sampler, BatchSamplerShard):
++            batch_sampler = batch_sampler.batch_sampler
 +        # Compared with `None`, never asked for its truth: an empty sampler is false.
-+        sampler = next(s for s in (get_sampler(self), batch_sampler, self.sampler) if s is not None)
++        samplers = (getattr(batch_sampler, "sampler", None), batch_sampler, self.sampler)
++        sampler = next(s for s in samplers if s is not None)
 +        length = "unknown"
 +        with suppress(Exception):
 +            length = len(self.dataset)
@@ -819,7 +822,7 @@ Made against accelerate 1.1.1.
      def __iter__(self):
          if self.rng_types is not None:
              synchronize_rng_states(self.rng_types, self.synchronized_generator)
-@@ -551,7 +578,9 @@
+@@ -551,7 +581,9 @@
          try:
              current_batch = next(dataloader_iter)
          except StopIteration:
@@ -1597,10 +1600,20 @@ def main() -> int:
     chosen = options()
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
+    pressed: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # what a shell sets for a job in the background
+        signal.signal(signal.SIGINT, interrupt)
     try:
         return run(chosen)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not turn the end into a traceback
+    except BaseException:  # transformers turns an interrupt of its imports into errors of its own
+        if not pressed:
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not end this in a traceback
         print("interrupted", file=sys.stderr)
         return 130
 

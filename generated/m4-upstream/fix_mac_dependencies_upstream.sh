@@ -246,7 +246,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\":  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
                 sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
         elif mark not in _SIDES:

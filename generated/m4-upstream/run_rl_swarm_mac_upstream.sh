@@ -77,6 +77,7 @@ Arguments after -- go to the trainer. It also takes these from your environment 
   HOST_MULTI_ADDRS(/ip4/0.0.0.0/tcp/38331): --host_maddr
   CONFIG_PATH(hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME(gsm8k): --game
+  GRADIENT_ACCUMULATION_STEPS(1): --gradient_accumulation_steps
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -119,6 +120,8 @@ print_notes() {
 start_trainer() {
   [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
     die "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout of release v0.4.x (v0.5.0 removed this trainer)'
+  value='1'; [ -z "${GRADIENT_ACCUMULATION_STEPS+set}" ] || value=$GRADIENT_ACCUMULATION_STEPS
+  [ -z "$value" ] || set -- '--gradient_accumulation_steps' "$value" "$@"
   value='gsm8k'; [ -z "${GAME+set}" ] || value=$GAME
   [ -z "$value" ] || set -- '--game' "$value" "$@"
   value='hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml'; [ -z "${CONFIG_PATH+set}" ] || value=$CONFIG_PATH
@@ -428,7 +431,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\":  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
                 sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
         elif mark not in _SIDES:

@@ -17,7 +17,7 @@ set -eu
 # --- 1. What it is -------------------------------------------------------------------------------------------------
 
 name='m4'
-key='sc0waiz1ckhvx93xvpc6qxwwn217kjpi'  # of everything below that decides what is installed
+key='mz3wb800bfsxmq70i43cwaxi8nhrjd81'  # of everything below that decides what is installed
 python='3.11'
 uv_version='0.13.9'
 uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
@@ -77,6 +77,7 @@ Arguments after -- go to the trainer. It also takes these from your environment 
   HOST_MULTI_ADDRS(/ip4/0.0.0.0/tcp/38331): --host_maddr
   CONFIG_PATH(hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME(gsm8k): --game
+  GRADIENT_ACCUMULATION_STEPS(1): --gradient_accumulation_steps
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -123,6 +124,8 @@ print_notes() {
 start_trainer() {
   [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
     die "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout of release v0.4.x (v0.5.0 removed this trainer)'
+  value='1'; [ -z "${GRADIENT_ACCUMULATION_STEPS+set}" ] || value=$GRADIENT_ACCUMULATION_STEPS
+  [ -z "$value" ] || set -- '--gradient_accumulation_steps' "$value" "$@"
   value='gsm8k'; [ -z "${GAME+set}" ] || value=$GAME
   [ -z "$value" ] || set -- '--game' "$value" "$@"
   value='hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml'; [ -z "${CONFIG_PATH+set}" ] || value=$CONFIG_PATH
@@ -432,7 +435,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\":  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
                 sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
         elif mark not in _SIDES:
@@ -892,13 +895,13 @@ carry_parts() {
   cat >"$1/plan.json" <<'DRYDOCK_END'
 {
  "name": "m4",
- "key": "sc0waiz1ckhvx93xvpc6qxwwn217kjpi",
+ "key": "mz3wb800bfsxmq70i43cwaxi8nhrjd81",
  "index": {},
  "plan": {
   "format": 1,
   "target": {"system": "Darwin", "machine": "arm64", "accelerator": "mps", "min-os": "14.0"},
   "python": "3.11",
-  "patches": [{"package": "accelerate", "file": "patches/accelerate-empty-dataloader.patch", "sha256": "b280fc843920096926c7e75b16ace7151ed308c3513a29f163fd832a59cdcc7f", "files": [{"path": "accelerate/data_loader.py", "preimage": "2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff", "postimage": "1c84285a6091d5f3bc3fcfc2dd0fc8192c4d3057ea36a820bac3d57b4dbe1ef7"}]}, {"package": "accelerate", "file": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209", "files": [{"path": "accelerate/accelerator.py", "preimage": "ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a", "postimage": "4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020"}, {"path": "accelerate/utils/other.py", "preimage": "b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb", "postimage": "70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49"}]}],
+  "patches": [{"package": "accelerate", "file": "patches/accelerate-empty-dataloader.patch", "sha256": "681a2e4a8f5ace2e7bc259292455573c814e98805141eea8e29260822817964e", "files": [{"path": "accelerate/data_loader.py", "preimage": "2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff", "postimage": "fac2de3b23e2e88e99b73311ede15ca62ce5d66eb9788d1b70e62f9721968051"}]}, {"package": "accelerate", "file": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209", "files": [{"path": "accelerate/accelerator.py", "preimage": "ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a", "postimage": "4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020"}, {"path": "accelerate/utils/other.py", "preimage": "b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb", "postimage": "70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49"}]}],
   "verify": ["proofs/accelerate_empty_dataloader.py", "proofs/accelerate_unwrap_model.py", "proofs/train_tiny_model.py"],
   "packages": [
    {"name": "absl-py", "version": "2.3.0", "file": "absl_py-2.3.0-py3-none-any.whl", "sha256": "9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3"},
@@ -1014,7 +1017,7 @@ carry_parts() {
    {"name": "setuptools", "version": "80.9.0", "file": "setuptools-80.9.0-py3-none-any.whl", "sha256": "062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922"}
   ],
   "files": [
-   {"path": "patches/accelerate-empty-dataloader.patch", "sha256": "b280fc843920096926c7e75b16ace7151ed308c3513a29f163fd832a59cdcc7f"},
+   {"path": "patches/accelerate-empty-dataloader.patch", "sha256": "681a2e4a8f5ace2e7bc259292455573c814e98805141eea8e29260822817964e"},
    {"path": "patches/accelerate-unwrap-model.patch", "sha256": "dc414ed55eb3fc627f6954d089e5b8114834aa052c689b99e51cfeeed1f61209"},
    {"path": "proofs/accelerate_empty_dataloader.py", "sha256": "2aa88fc34a7891fe2523c06a496bb34d23d876c04bb8e3e9b3aed8b0cc0d87c8"},
    {"path": "proofs/accelerate_unwrap_model.py", "sha256": "dc469dd52d01a27b50b94896fee1164b4b223758f8cd22197b3e720f010ce043"},
@@ -1049,7 +1052,7 @@ Made against accelerate 1.1.1.
 
 --- a/accelerate/data_loader.py
 +++ b/accelerate/data_loader.py
-@@ -540,6 +540,33 @@
+@@ -540,6 +540,36 @@
          self._non_blocking = _non_blocking
          self.iteration = 0
  
@@ -1064,8 +1067,11 @@ Made against accelerate 1.1.1.
 +            return
 +        self._warned_empty = True
 +        batch_sampler = self.sampler if isinstance(self.sampler, BatchSampler) else self.batch_sampler
++        if isinstance(batch_sampler, BatchSamplerShard):
++            batch_sampler = batch_sampler.batch_sampler
 +        # Compared with `None`, never asked for its truth: an empty sampler is false.
-+        sampler = next(s for s in (get_sampler(self), batch_sampler, self.sampler) if s is not None)
++        samplers = (getattr(batch_sampler, "sampler", None), batch_sampler, self.sampler)
++        sampler = next(s for s in samplers if s is not None)
 +        length = "unknown"
 +        with suppress(Exception):
 +            length = len(self.dataset)
@@ -1083,7 +1089,7 @@ Made against accelerate 1.1.1.
      def __iter__(self):
          if self.rng_types is not None:
              synchronize_rng_states(self.rng_types, self.synchronized_generator)
-@@ -551,7 +578,9 @@
+@@ -551,7 +581,9 @@
          try:
              current_batch = next(dataloader_iter)
          except StopIteration:

@@ -219,10 +219,20 @@ def main() -> int:
     chosen = options()
     os.environ.update(ENVIRONMENT)
     os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
+    pressed: list[int] = []
+
+    def interrupt(number: int, _: object) -> None:
+        pressed.append(number)
+        raise KeyboardInterrupt
+
+    if signal.getsignal(signal.SIGINT) is not signal.SIG_IGN:  # what a shell sets for a job in the background
+        signal.signal(signal.SIGINT, interrupt)
     try:
         return run(chosen)
-    except KeyboardInterrupt:
-        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not turn the end into a traceback
+    except BaseException:  # transformers turns an interrupt of its imports into errors of its own
+        if not pressed:
+            raise
+        signal.signal(signal.SIGINT, signal.SIG_IGN)  # a second Ctrl-C must not end this in a traceback
         print("interrupted", file=sys.stderr)
         return 130
 

@@ -1,0 +1,98 @@
+"""Fixtures: a sandbox for fast tests, and for the slow ones the environment `cpu`, built by its own script."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.support import Index, Sandbox
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
+    """A user's desk with a loopback index."""
+    from uv import find_uv_bin
+
+    folder = tmp_path / "wheels"
+    folder.mkdir()
+    with Index(folder) as index:
+        yield Sandbox(tmp_path, index, find_uv_bin(), uv_cache)
+
+
+@pytest.fixture(scope="session")
+def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A cache of uv's for small wheels: empty at first, so that a test never meets another project's files."""
+    return tmp_path_factory.mktemp("uv-cache")
+
+
+@pytest.fixture(scope="session")
+def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that all workers of this run share."""
+    base = tmp_path_factory.getbasetemp()
+    folder = (base.parent if os.environ.get("PYTEST_XDIST_WORKER") else base) / "shared"
+    folder.mkdir(exist_ok=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def drydock_home(shared: Path) -> Path:
+    """The DRYDOCK_HOME of the real environments; two workers may build one key at once, which must work."""
+    return shared / "drydock"
+
+
+@pytest.fixture(scope="session")
+def cpu_env(drydock_home: Path) -> Path:
+    """The environment of the profile `cpu`, with its patches."""
+    return build(drydock_home, "cpu")
+
+
+@pytest.fixture(scope="session")
+def swarm_env(drydock_home: Path) -> Path:
+    """The environment of the profile `cpu-swarm`: all of rl-swarm's packages."""
+    return build(drydock_home, "cpu-swarm")
+
+
+@pytest.fixture(scope="session")
+def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The very packages of `cpu`, without its patches."""
+    from builder import stage, uv
+    from builder.catalogue import Catalogue
+    from builder.render import plan_json
+
+    folder = tmp_path_factory.mktemp("unpatched")
+    plan = Catalogue([ROOT / "profiles"]).plan("cpu")
+    for path, text in plan.texts.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text)
+    (folder / "plan.json").write_text(plan_json(plan))
+    stage.write_requirements(folder)
+    uv.create_venv(folder / "env", "3.11")
+    arguments = ["--python", str(folder / "env"), "--require-hashes"]
+    for place in stage.find_links():
+        arguments += ["--find-links", str(place)]
+    for file in folder.glob("requirements*.txt"):
+        index = file.stem.removeprefix("requirements").lstrip("-")
+        extra = ["--default-index", plan.profile.indexes[index]] if index else []
+        if file.stat().st_size:
+            uv.install([*arguments, *extra, "-r", str(file)], plan.profile.target, "3.11")
+    return folder / "env"
+
+
+def build(home: Path, name: str) -> Path:
+    """Build a built-in profile through the program, in the store of `home`."""
+    done = subprocess.run(
+        [sys.executable, "-m", "builder", "build", name],
+        env={**os.environ, "DRYDOCK_HOME": str(home), "DRYDOCK_PROFILES": str(ROOT / "profiles")},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip())

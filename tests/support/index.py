@@ -1,0 +1,91 @@
+"""A package index on loopback: PEP 503 and 691 over a folder of wheels."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import threading
+from collections.abc import Callable
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from types import TracebackType
+from urllib.parse import unquote
+
+
+class Index:
+    """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self.requests: list[str] = []
+        self.tamper: Callable[[str, bytes], bytes] = lambda _name, content: content
+        self.uploaded: dict[str, str] = {}
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
+        self._thread = threading.Thread(target=self._server.serve_forever, daemon=True)
+
+    @property
+    def url(self) -> str:
+        """The value for UV_DEFAULT_INDEX."""
+        return f"http://127.0.0.1:{self._server.server_port}/simple"
+
+    def __enter__(self) -> Index:
+        self._thread.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+    def page(self, project: str) -> bytes | None:
+        """The PEP 691 page of a project; None where there is no file of it."""
+        files = [path for path in sorted(self.folder.iterdir()) if _project(path.name) == project]
+        rows = [
+            {
+                "filename": path.name,
+                "url": f"../../files/{path.name}",
+                "hashes": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
+                "size": path.stat().st_size,
+                "upload-time": self.uploaded.get(path.name, "2020-01-01T00:00:00Z"),
+            }
+            for path in files
+        ]
+        page = {"meta": {"api-version": "1.1"}, "name": project, "files": rows}
+        return json.dumps(page).encode() if rows else None
+
+    def answer(self, path: str) -> tuple[bytes | None, str]:
+        """The body and content type for a request."""
+        if found := re.fullmatch(r"/simple/([^/]+)/?", path):
+            return self.page(found[1]), "application/vnd.pypi.simple.v1+json"
+        file = self.folder / Path(unquote(path)).name
+        if path.startswith("/files/") and file.is_file():
+            return self.tamper(file.name, file.read_bytes()), "application/octet-stream"
+        return None, ""
+
+    def _handler(self) -> type[BaseHTTPRequestHandler]:
+        index = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_HEAD(self) -> None:
+                self.do_GET()
+
+            def do_GET(self) -> None:
+                index.requests.append(self.path)
+                body, kind = index.answer(self.path)
+                self.send_response(404 if body is None else 200)
+                self.send_header("Content-Type", kind or "text/plain")
+                self.send_header("Content-Length", str(len(body or b"")))
+                self.end_headers()
+                if self.command == "GET":
+                    self.wfile.write(body or b"")
+
+            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+                pass
+
+        return Handler
+
+
+def _project(file: str) -> str:
+    stem = file.removesuffix(".tar.gz")
+    name = stem.rsplit("-", 1)[0] if stem != file else file.split("-", 1)[0]
+    return re.sub(r"[-_.]+", "-", name).lower()

@@ -1,0 +1,141 @@
+"""The program as a user runs it: a home of its own, a folder of profiles, an index, and nothing of the host's settings."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+import sys
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from tests.support.index import Index
+from tests.support.wheels import make_wheel
+
+MINIMAL_PROFILE = """\
+schema = 1
+name = "{name}"
+description = "a small one"
+{head}
+[target]
+platform = "linux-x86_64"
+accelerator = "cpu"
+glibc = "2.17"
+
+[python]
+version = "3.11"
+
+[packages]
+requires = ["anchor"]
+
+[trainer]
+command = ["python", "-c", "import anchor; print('trained with', anchor.version)"]
+{tail}"""
+
+
+@dataclass(frozen=True)
+class Result:
+    """A program that has ended."""
+
+    code: int
+    stdout: str
+    stderr: str
+
+    def succeeded(self) -> Result:
+        """This result, if its status is 0."""
+        assert self.code == 0, f"exit status {self.code}\n{self.stdout}\n{self.stderr}"
+        return self
+
+    def failed(self, code: int, *words: str) -> Result:
+        """This result, if its status is `code` and its stderr has each of `words`, and no traceback."""
+        assert self.code == code, f"exit status {self.code}, not {code}\n{self.stdout}\n{self.stderr}"
+        assert "Traceback" not in self.stderr, self.stderr
+        for word in words:
+            assert word in self.stderr, f"{word!r} is not in:\n{self.stderr}"
+        return self
+
+
+class Sandbox:
+    """A user's desk in a temporary folder.
+
+    `work` is the working directory with `profiles/`, `home` the home, `store` the store. `index` serves the wheels in
+    `wheels`, which has `anchor` 1.0 from the start.
+    """
+
+    def __init__(self, root: Path, index: Index, uv: str, cache: Path) -> None:
+        self.root = root
+        self.index = index
+        self.wheels = index.folder
+        self.work = root / "work"
+        self.home = root / "home"
+        self.store = self.home / ".local/share/drydock/store"
+        for folder in (self.work / "profiles", self.home):
+            folder.mkdir(parents=True)
+        self.environment = {
+            "HOME": str(self.home),
+            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "LANG": "C.UTF-8",
+            "UV_DEFAULT_INDEX": index.url,
+            "UV_CACHE_DIR": str(cache),
+            "UV_PYTHON_DOWNLOADS": "never",
+            "DRYDOCK_UV": uv,
+            "DRYDOCK_PYTHON": python_3_11(),
+        }
+        make_wheel(self.wheels, "anchor", "1.0")
+        # The lock pins the uv that scripts fetch where there is none; here it is never fetched.
+        make_wheel(self.wheels, "uv", _uv_version(), tag="py3-none-manylinux_2_17_x86_64")
+
+    def profile(self, name: str, text: str | None = None, *, head: str = "", tail: str = "") -> Path:
+        """Write profiles/NAME.toml: `text`, or a minimal profile with `head` in it and `tail` after it."""
+        path = self.work / "profiles" / f"{name}.toml"
+        path.write_text(text if text is not None else MINIMAL_PROFILE.format(name=name, head=head, tail=tail))
+        return path
+
+    def file(self, name: str, text: str) -> Path:
+        """Write a file beside the profiles."""
+        path = self.work / "profiles" / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        return path
+
+    def drydock(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Result:
+        """Run `drydock ARGUMENTS` in `work`."""
+        return self.run([sys.executable, "-m", "builder", *arguments], env=env, timeout=timeout)
+
+    def script(self, name: str) -> Path:
+        """The run script of a profile, rendered by the program."""
+        self.drydock("render", name, "--out", str(self.root / "generated" / name)).succeeded()
+        return next((self.root / "generated" / name).glob("run_*.sh"))
+
+    def run(
+        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+    ) -> Result:
+        """Run any program in this desk's environment, with `env` on top of it."""
+        done = subprocess.run(
+            list(command),
+            env={**self.environment, **(env or {})},
+            cwd=cwd or self.work,
+            capture_output=True,
+            timeout=timeout,
+            check=False,
+            stdin=subprocess.DEVNULL,
+        )
+        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def environments(self) -> list[str]:
+        """What is in the store, stages too."""
+        return sorted(os.listdir(self.store)) if self.store.is_dir() else []
+
+
+def python_3_11() -> str:
+    """A Python 3.11, asked for once: what `uv python find` says."""
+    from uv import find_uv_bin
+
+    done = subprocess.run([find_uv_bin(), "python", "find", "3.11"], capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def _uv_version() -> str:
+    from importlib.metadata import version
+
+    return version("uv")
