@@ -47,12 +47,12 @@ profiles:
 # Run the fast tests
 [group('develop')]
 test *arguments:
-    ./drydockw pytest -n 2 "$@"
+    ./drydockw pytest -n 2 --dist loadfile "$@"
 
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
 test-all *arguments:
-    ./drydockw pytest -n 2 -m "" "$@"
+    ./drydockw pytest -n 2 --dist loadfile -m "" "$@"
 
 # What CI checks besides the tests: style, types, layers, scripts, locks and generated files
 [group('develop')]

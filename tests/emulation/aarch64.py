@@ -1,4 +1,4 @@
-"""A bare aarch64 Linux machine (Debian 12, Python 3.11, glibc 2.36) under qemu, for tests that run programs on it.
+"""A bare aarch64 Linux machine under qemu: Debian 12, glibc 2.36, Python 3.11, for real runs.
 
     if reason := available():
         pytest.skip(reason)
@@ -6,8 +6,8 @@
     bare.run(["uname", "-m"]).stdout                        # 'aarch64\\n'
     bare.run(["sh", "/work/script.sh"], binds={tmp_path: "/work"}, env={"DRYDOCK_HOME": "/work/store"})
 
-What a run writes outside its binds is gone when it ends, so every run meets the same bare machine. The work is
-done by `sysroot.sh` and `run.sh` beside this file; they serve without Python too.
+What a run writes outside its binds is gone when it ends, so every run meets the same bare machine. The work
+is done by `sysroot.sh` and `run.sh` beside this file; they serve without Python too.
 """
 
 from __future__ import annotations

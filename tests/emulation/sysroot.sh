@@ -3,10 +3,11 @@
 #
 # The packages come from Debian through a private apt state and are unpacked, not configured: nothing of this
 # machine's dpkg or apt state is touched, and no aarch64 program runs. DIR appears whole or not at all.
-# Needs apt and dpkg, and Debian's keyring (debian-archive-keyring, on Ubuntu). DEBIAN_MIRROR: another mirror.
+# Needs apt and dpkg, and Debian's keyring (debian-archive-keyring, on Ubuntu). The mirror is the one that this machine's
+# apt has for Debian 12, or DEBIAN_MIRROR.
 set -eu
 
-mirror=${DEBIAN_MIRROR:-http://deb.debian.org/debian}
+mirror=${DEBIAN_MIRROR:-}
 keyring=/usr/share/keyrings/debian-archive-keyring.gpg
 packages='base-files base-passwd bash ca-certificates coreutils dash debianutils diffutils findutils grep gzip
           hostname libc-bin libgomp1 libstdc++6 mawk media-types netbase procps python3 python3-venv sed tar
@@ -16,6 +17,12 @@ die() { printf 'sysroot.sh: %s\n' "$*" >&2; exit 1; }
 
 [ $# = 1 ] || die "usage: sysroot.sh DIR"
 [ ! -e "$1" ] || die "$1 exists already"
+if [ -z "$mirror" ]; then
+    # shellcheck disable=SC2016  # apt's own placeholders
+    mirror=$(apt-get indextargets --format '$(REPO_URI) $(RELEASE) $(COMPONENT)' 'Created-By: Packages' |
+        sed -n 's/ bookworm main$//p' | head -n 1)
+fi
+[ -n "$mirror" ] || die "apt has no source for Debian 12 (bookworm) here: set DEBIAN_MIRROR"
 [ -r "$keyring" ] || die "no $keyring (apt-get install debian-archive-keyring)"
 parent=$(dirname -- "$1"); name=$(basename -- "$1")
 mkdir -p -- "$parent"; parent=$(cd -- "$parent" && pwd)
@@ -42,7 +49,8 @@ for deb in "$apt"/archives/*.deb; do
     dpkg-deb --fsys-tarfile "$deb" >"$work/files.tar"
     tar -x -f "$work/files.tar" -C "$root" --keep-directory-symlink --no-same-owner
 done
-mkdir -p "$root/dev" "$root/proc" "$root/root" "$root/sys" "$root/tmp"; chmod 1777 "$root/tmp"; chmod 755 "$root"
+mkdir -p "$root/dev" "$root/proc" "$root/root" "$root/sys" "$root/tmp"
+chmod 1777 "$root/tmp"; chmod 755 "$root"
 ln -sf mawk "$root/usr/bin/awk"
 cp "$root/usr/share/libc-bin/nsswitch.conf" "$root/etc/nsswitch.conf"
 cp "$root/usr/share/base-passwd/passwd.master" "$root/etc/passwd"
