@@ -32,7 +32,8 @@ def profile_folders() -> list[Path]:
     """Where profiles are looked for, first wins: DRYDOCK_PROFILES, ./profiles, then the built-in ones."""
     named = os.environ.get(PROFILES_VARIABLE)
     folders = [Path(name) for name in named.split(os.pathsep) if name] if named else [Path("profiles")]
-    return [*(folder for folder in folders if folder.is_dir()), shipped("profiles")]
+    # A folder that is not there yet is looked into too: what is remembered of an evaluation must know of it.
+    return [*folders, shipped("profiles")]
 
 
 @dataclass
@@ -55,7 +56,7 @@ class Catalogue:
             found = self._first(f"{name}.toml")
             if found is not None:
                 return found
-        near = difflib.get_close_matches(name, self.names(), 1)
+        near = difflib.get_close_matches(name.lower(), self.names(), 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(self.names())}"
         raise ProfileError(f'no profile "{name}"', hint=hint)
 

@@ -6,13 +6,14 @@ stdout is data, stderr is talk. Each command imports what it needs when it runs,
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 import click
 
-from builder.errors import EXIT_INTERRUPTED, DrydockError, UsageError
+from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError, UsageError
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -70,6 +71,8 @@ def build(name: str, cross: Path | None, dry_run: bool) -> None:
     With --cross, put the packages of a target that is not this machine into DIR, patched and checked.
     """
     if cross is not None:
+        if dry_run:
+            raise UsageError("--dry-run does not go with --cross", hint="give DIR a name that is not there yet")
         from builder.cross import cross_build
 
         click.echo(cross_build(name, cross, _report()))
@@ -79,7 +82,13 @@ def build(name: str, cross: Path | None, dry_run: bool) -> None:
     click.echo(realise.build(name, _report(), dry_run=dry_run))
 
 
-@cli.command(context_settings=_TRAILING)
+class _Run(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `run -- --steps 5` has arguments and no name; click would take the first argument for it.
+        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+
+
+@cli.command(cls=_Run, context_settings=_TRAILING)
 @click.argument("name", default="auto")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
 def run(name: str, arguments: tuple[str, ...]) -> None:
@@ -131,9 +140,9 @@ def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, ch
         done = relock(name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
         for change in done.changes:
             click.echo(f"{name}: {change}")
-        for override in done.lock.overrides if done.written else ():
+        for override in done.lock.overrides if done.new else ():
             report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
-        state = "locked" if done.written else ("would change" if done.changes else "is fresh")
+        state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
         report.step(f"{name}: {state}, {len(done.lock.packages)} packages, {done.lock.size / 1e6:.0f} MB")
 
 
@@ -252,8 +261,11 @@ def profile_detect(as_json: bool) -> None:
 
 def main() -> NoReturn:
     """The program `drydock`: every error of the user's becomes words and an exit status, never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
     try:
-        code = cli.main(standalone_mode=False)
+        code = cli.main(prog_name="drydock", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except DrydockError as error:
         from builder.report import explain
@@ -266,7 +278,14 @@ def main() -> NoReturn:
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
         sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # The reader of our stdout has gone (`drydock profile list | head`): as quiet as other tools.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        sys.exit(141)
+    except OSError as error:
+        # A reader of our stdout that has gone (`drydock profile list | head`) is click's business; this is the rest.
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"error: {error.filename or 'stdout'}: {error.strerror}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """Ends the program as an exception does, so that what is half-done is removed on the way out."""
+    sys.exit(128 + number)

@@ -93,7 +93,7 @@ def _installs(plan: Plan, staged: Path, parts: Path) -> Iterator[Sequence[str]]:
     for file in sorted(parts.glob("requirements*.txt")):
         if file.stat().st_size:
             index = file.stem.removeprefix("requirements").lstrip("-")
-            extra = ["--default-index", plan.profile.indexes[index]] if index else []
+            extra = ["--default-index", uv.index_url(index, plan.profile.indexes[index])] if index else []
             yield [*common, *extra, "-r", str(file)]
 
 

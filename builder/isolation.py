@@ -9,7 +9,7 @@ LEAKS = (
     "PYTHONSTARTUP",
     "PYTHONPLATLIBDIR",
     "PYTHONEXECUTABLE",
-    "PYTHONDONTWRITEBYTECODE",
+    "PYTHONPYCACHEPREFIX",
     "__PYVENV_LAUNCHER__",
 )
 """What would let another Python, or another Python's packages, into the environment (CPython, "Environment

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -89,10 +90,11 @@ def pick(machine: Machine) -> str | None:
 
 def _run_build(name: str, evaluation: Evaluation, report: Reporter) -> None:
     """Run the script through plumbum; its steps become ours, and its error our error."""
-    from builder.uv import executable
+    from builder import uv
 
     errors: list[str] = []
     hints: list[str] = []
+    details: list[str] = []
 
     def line(text: str) -> None:
         if text.startswith("drydock: error: "):
@@ -102,15 +104,23 @@ def _run_build(name: str, evaluation: Evaluation, report: Reporter) -> None:
         elif text.startswith("drydock: "):
             report.step(text.removeprefix("drydock: "))
         elif text.strip():
+            details.append(text)
             report.detail(text.strip())
 
     # The uv that came with Drydock: none is fetched.
-    environment = {**os.environ, "DRYDOCK_UV": executable()}
+    environment = {**os.environ, "DRYDOCK_UV": uv.executable()}
     with report.busy(f"building {name}"):
         code = process.stream([_SH, str(evaluation.script), "--build-only"], line, env=environment)
     if code:
-        message = "; ".join(errors) or f"the build of {name} ended with exit status {code}"
-        raise BuildError(message, exit_code=code, hint="; ".join(hints) or None)
+        report.failed()
+        hint = uv.hint("\n".join(details)) or "; ".join(hints) or None
+        raise BuildError("; ".join(errors) or _ended(name, code), exit_code=code, hint=hint)
+
+
+def _ended(name: str, code: int) -> str:
+    if code in (128 + number for number in signal.Signals):
+        return f"the build of {name} was stopped by {signal.Signals(code - 128).name}"
+    return f"the build of {name} ended with exit status {code}"
 
 
 def _become(evaluation: Evaluation, arguments: Sequence[str]) -> NoReturn:

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.catalogue import Catalogue, display
-from builder.errors import LockError, Where
+from builder.errors import LockError, PatchError, Where
 from builder.lock import Change, Lock, changes, check_fresh, digest, dump
 from builder.report import Reporter
 from builder.resolve import resolve
@@ -15,10 +15,11 @@ from builder.store import write_atomically
 
 @dataclass(frozen=True)
 class Relocked:
-    """What locking did: the lock, what changed in it, and whether the file was written."""
+    """What locking did: the lock, what changed in it, whether it is another than before, and whether it was written."""
 
     lock: Lock
     changes: list[Change]
+    new: bool
     written: bool
 
 
@@ -35,19 +36,27 @@ def relock(
     path = catalogue.lock_path(name)
     previous = _previous(catalogue, name)
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
-        return Relocked(previous, [], written=False)
+        return Relocked(previous, [], new=False, written=False)
+    kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
-        lock = resolve(profile, texts, previous=None if upgrade_all else previous, upgrade=upgrade, step=report.detail)
+        try:
+            lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
+        except (LockError, PatchError) as error:
+            error.where = error.where or Where(display(catalogue.path(name)))
+            raise
+    text = dump(lock)
+    if previous and dump(previous) == text:
+        return Relocked(lock, [], new=False, written=False)
     if not dry_run:
         try:
-            write_atomically(path, dump(lock))
+            write_atomically(path, text)
         except OSError as error:
             raise LockError(
                 f"the lock cannot be written: {error.strerror}",
                 hint="copy the profile to ./profiles and lock it there",
                 where=Where(display(path)),
             ) from None
-    return Relocked(lock, changes(previous, lock), written=not dry_run)
+    return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
 
 
 def check_lock(name: str) -> Lock:

@@ -23,6 +23,9 @@ class Reporter(Protocol):
     def detail(self, text: str) -> None:
         """A line from a program that works for us."""
 
+    def failed(self) -> None:
+        """The step that was reported last has failed: shows its details, where `quiet` held them back."""
+
     def warn(self, text: str) -> None:
         """Something the user should know, which stops nothing."""
 
@@ -36,13 +39,21 @@ class PlainReporter:
     def __init__(self, stream: TextIO, *, quiet: bool = False) -> None:
         self._stream = stream
         self._quiet = quiet
+        self._held: list[str] = []
 
     def step(self, text: str) -> None:
+        self._held.clear()
         if not self._quiet:
             self._write(text)
 
     def detail(self, text: str) -> None:
-        if not self._quiet:
+        if self._quiet:
+            self._held.append(text)
+        else:
+            self._write(f"  {text}")
+
+    def failed(self) -> None:
+        for text in self._held:
             self._write(f"  {text}")
 
     def warn(self, text: str) -> None:
@@ -68,19 +79,26 @@ class RichReporter:
 
         self._console = Console(stderr=True, highlight=False)
         self._quiet = quiet
-        self._status: object | None = None
+        self._held: list[str] = []
 
     def step(self, text: str) -> None:
+        self._held.clear()
         if not self._quiet:
-            self._console.print(text, markup=False)
+            self._console.print(text, markup=False, soft_wrap=True)
 
     def detail(self, text: str) -> None:
-        if not self._quiet:
-            self._console.print(f"  {text}", style="dim", markup=False)
+        if self._quiet:
+            self._held.append(text)
+        else:
+            self._console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
+
+    def failed(self) -> None:
+        for text in self._held:
+            self._console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self._console.print("[yellow]warning:[/] ", end="")
-        self._console.print(text, markup=False)
+        self._console.print(text, markup=False, soft_wrap=True)
 
     @contextmanager
     def _spinning(self, text: str) -> Iterator[None]:

@@ -8,9 +8,10 @@ from datetime import date, timedelta
 from pathlib import Path
 from typing import Any
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
-from packaging.utils import canonicalize_name, parse_wheel_filename
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import stage, uv
 from builder.errors import LockError, PatchError, ToolError
@@ -117,7 +118,10 @@ class _Locker:
         told = f"{patch.package} {locked.version}"
         path = site / file.path
         if not path.resolve().is_relative_to(site.resolve()) or not path.is_file():
-            raise PatchError(f"{patch.file} does not apply: {told} has no file {file.path}")
+            raise PatchError(
+                f"{patch.file} does not apply: {told} has no file {file.path}",
+                hint="make the patch again for this version, or pin the version that it was made for",
+            )
         before = path.read_bytes()
         after = stage.apply_hunks(file, before)
         if after is not None:
@@ -159,11 +163,25 @@ class _Locker:
     def _index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
         places = {}
+        wheels = [wheel for folder in stage.find_links() for wheel in folder.glob("*.whl")]
         for package, index in self._profile.packages.index.items():
-            wheel = f"{package.replace('-', '_')}-*.whl"
-            local = next((folder for folder in stage.find_links() if any(folder.glob(wheel))), None)
-            places[package] = str(local) if local else self._profile.indexes[index]
+            fitting = (wheel.parent for wheel in wheels if self._fits(package, wheel.name))
+            places[package] = str(next(fitting, None) or uv.index_url(index, self._profile.indexes[index]))
         return places
+
+    def _fits(self, package: str, file: str) -> bool:
+        """Whether a wheel is of `package`, for the target, and of a version that the profile allows."""
+        allowed = [
+            wanted.specifier
+            for wanted in map(Requirement, self._profile.packages.requires)
+            if canonicalize_name(wanted.name) == package
+        ]
+        try:
+            name, version, _, _ = parse_wheel_filename(file)
+        except InvalidWheelFilename:
+            return False
+        fits = all(one.contains(version, prereleases=True) for one in allowed)
+        return name == package and fits and self._place(file) is not None
 
     def _artefacts(self, pins: Sequence[uv.Pin], universe: uv.Universe, index: Mapping[str, str]) -> list[Artefact]:
         files = uv.artefacts(pins, universe, self._folder("files"))

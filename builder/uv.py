@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -21,11 +22,34 @@ from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
 from builder.target import Target
 
+# A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
+# folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
+_UNCONFIGURED = ("--project",)
+# Spelled out, so that no configuration file decides them.
+_DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit", "--index-strategy", "first-index")
+_HINTS = (
+    (
+        r"error sending request|dns error|operation timed out",
+        "is the network there? UV_DEFAULT_INDEX names a mirror, UV_FIND_LINKS a folder of wheels",
+    ),
+    (
+        r"Network connectivity is disabled",
+        "do it once without --offline, or name a folder that has the wheels: UV_FIND_LINKS",
+    ),
+    (r"No space left on device|os error 28\b", "free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"),
+    (r"Hash mismatch", "the index has another file under this name than the one that was locked: find out why"),
+    (r"are incompatible", "change one of them, or override it and say why: [[packages.overrides]]"),
+)
+# How `uv pip compile` speaks of the files that it was given.
+_FILES = {"profile": "profile", "--override": "override"}
+
 
 def executable() -> str:
-    """The uv that came with Drydock, or DRYDOCK_UV."""
+    """The uv that came with Drydock, or DRYDOCK_UV. Raises ToolError where that is no program."""
     named = os.environ.get("DRYDOCK_UV")
     if named:
+        if shutil.which(named) is None:
+            raise ToolError(f"DRYDOCK_UV names {named}, which is no program", hint="unset it: Drydock has its own uv")
         return named
     from uv import find_uv_bin
 
@@ -43,6 +67,28 @@ def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without what would change uv's answers."""
     kept = {name: value for name, value in os.environ.items() if name not in DECISIVE_VARIABLES}
     return {**kept, **(extra or {})}
+
+
+def hint(said: str) -> str | None:
+    """What a user can do about what uv said; None where its words speak for themselves.
+
+    >>> hint("error: failed to write to file `x`: No space left on device (os error 28)")
+    'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
+    """
+    return next((words for pattern, words in _HINTS if re.search(pattern, said)), None) or _source_hint(said)
+
+
+def _source_hint(said: str) -> str | None:
+    source = re.search(r"Wheels are required for `([^`]+)`", said)
+    return f'where its source may be built, say so: [packages.build] {source[1]} = ["setuptools"]' if source else None
+
+
+def index_url(name: str, url: str) -> str:
+    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile.
+
+    The generated scripts have the same rule (templates/_uv.sh.j2).
+    """
+    return os.environ.get(f"DRYDOCK_INDEX_{name.upper().replace('-', '_')}") or url
 
 
 @dataclass(frozen=True)
@@ -109,8 +155,8 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
 
 def install(arguments: Sequence[str], target: Target, python: str) -> None:
     """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
-    command = [executable(), "pip", "install", "--quiet", "--no-deps", "--python-platform", target.uv_platform]
-    command += ["--python-version", python, *arguments]
+    command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
+    command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
     _checked(command, target)
 
 
@@ -143,6 +189,9 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         executable(),
         "pip",
         "compile",
+        *_UNCONFIGURED,
+        str(folder),
+        *_DEFAULTS,
         "--quiet",
         "--no-header",
         "--only-binary",
@@ -162,7 +211,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
 def _checked(command: Sequence[str], target: Target) -> None:
     done = process.run(command, env=environment(target.uv_environment()))
     if done.code:
-        raise ToolError(f"uv says: {_said(done.stderr)}")
+        raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 
 
 def _said(stderr: str) -> str:
@@ -172,9 +221,9 @@ def _said(stderr: str) -> str:
 def _pin(line: str) -> Pin:
     pinned, _, via = line.partition("#")
     name, _, version = pinned.strip().partition("==")
-    # "# via accelerate, profile (pyproject.toml)"; the profile itself is shown as such
+    # "# via accelerate, profile (pyproject.toml), --override overrides.txt"; the files are ours and temporary
     parents = [parent.strip() for parent in via.strip().removeprefix("via").split(",") if parent.strip()]
-    return Pin(name, version, tuple("profile" if parent.startswith("profile ") else parent for parent in parents))
+    return Pin(name, version, tuple(_FILES.get(parent.split(" ")[0], parent) for parent in parents))
 
 
 def _file_name(url: str) -> str:

@@ -6,11 +6,15 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 
 from tests.support import Index, Sandbox
+
+# Programs that run in the environments that the tests build.
+collect_ignore = ["programs"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
@@ -18,12 +22,53 @@ ROOT = Path(__file__).resolve().parent.parent
 @pytest.fixture
 def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
     """A user's desk with a loopback index."""
+    with desk(tmp_path, uv_cache) as made:
+        yield made
+
+
+@pytest.fixture
+def locked(sandbox: Sandbox, small_lock: str) -> Sandbox:
+    """A desk with the profile `small` and its lock."""
+    sandbox.profile("small")
+    sandbox.file("small.lock.toml", small_lock)
+    return sandbox
+
+
+@pytest.fixture(scope="session")
+def small_lock(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> str:
+    """The lock of the minimal profile: the same on every desk, as the same wheels are on every index."""
+    with desk(tmp_path_factory.mktemp("small"), uv_cache) as made:
+        path = made.profile("small").with_name("small.lock.toml")
+        made.drydock("lock", "small").succeeded()
+        return path.read_text()
+
+
+@pytest.fixture
+def built(built_desk: Sandbox) -> Sandbox:
+    """A desk where `small` is locked and built, shared by the tests of a worker: for looking and running only."""
+    built_desk.profile("small")
+    return built_desk
+
+
+@pytest.fixture(scope="session")
+def built_desk(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, small_lock: str) -> Iterator[Sandbox]:
+    """The desk behind `built`."""
+    with desk(tmp_path_factory.mktemp("built"), uv_cache) as made:
+        made.profile("small")
+        made.file("small.lock.toml", small_lock)
+        made.drydock("build", "small").succeeded()
+        yield made
+
+
+@contextmanager
+def desk(root: Path, cache: Path) -> Iterator[Sandbox]:
+    """A sandbox in the folder `root`, with its index running."""
     from uv import find_uv_bin
 
-    folder = tmp_path / "wheels"
+    folder = root / "wheels"
     folder.mkdir()
     with Index(folder) as index:
-        yield Sandbox(tmp_path, index, find_uv_bin(), uv_cache)
+        yield Sandbox(root, index, find_uv_bin(), cache)
 
 
 @pytest.fixture(scope="session")

@@ -37,7 +37,7 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
     arguments = ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", str(folder / "thrown-away")]
     uv.install([*arguments, "-r", str(folder / "wheels.txt")], profile.target, profile.python.version)
-    yield folder
+    return folder
 
 
 def run(bare: Machine, work: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -19,13 +19,13 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class StageError(Exception):
@@ -439,7 +439,7 @@ def main(arguments: List[str]) -> int:
     if arguments not in ([], ["--check"], ["--revert"]):
         print(__doc__, file=sys.stderr)
         return 0 if arguments in (["--help"], ["-h"]) else 2
-    here = f"{platform.system()} {platform.machine()}"
+    here = f"{os.uname().sysname} {os.uname().machine}"
     if here != TARGET:
         print(f"note: made for {TARGET}, running on {here}; the mended packages are the same", file=sys.stderr)
     good = True

@@ -142,7 +142,8 @@ This one file has two ways in. Drydock imports it, and every generated script ca
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
     stage.py requirements PARTS     write the requirement files that uv installs from
-    stage.py finish STAGE FINAL     check, patch, record; then rename STAGE to FINAL
+    stage.py finish STAGE FINAL BYTECODE
+                                    check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
     stage.py mend VENV PARTS        patch a virtual environment that is not ours
     stage.py check VENV PARTS       whether such a one is as locked
@@ -158,13 +159,13 @@ import hashlib
 import io
 import json
 import os
-import platform
 import re
-import subprocess
 import sys
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+
+if TYPE_CHECKING:
+    import subprocess
 
 
 class StageError(Exception):
@@ -488,8 +489,10 @@ def apply_patches(env: Path, parts: Path, plan: Dict[str, Any]) -> None:
         patch_package(site_packages(env), patch, (parts / patch["file"]).read_bytes().decode("utf-8"))
 
 
-def finish(stage: Path, final: Path) -> None:
+def finish(stage: Path, final: Path, bytecode: Path) -> None:
     """Make a staged environment a store path: the last step is one rename.
+
+    `bytecode` is the folder of compiled sources that all environments share; what is missing there is compiled.
 
     Where another build of the same key was faster, its result stands and this one is left to the caller to remove.
     """
@@ -501,7 +504,9 @@ def finish(stage: Path, final: Path) -> None:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
     check_distributions(site_packages(stage), plan)
     apply_patches(stage, parts, plan)
-    manifest = {**written, "format": plan["format"], "interpreter": platform.python_version()}
+    link_bytecode(site_packages(stage), bytecode)
+    interpreter = "{}.{}.{}".format(*sys.version_info[:3])
+    manifest = {**written, "format": plan["format"], "interpreter": interpreter}
     for name in os.listdir(parts):
         if name.endswith(".txt") or name in ("plan.json", "stage.py"):
             os.unlink(parts / name)
@@ -521,6 +526,152 @@ def finish(stage: Path, final: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+# --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
+
+
+class Source(NamedTuple):
+    """A module to compile: its path, where its bytecode goes, and where the shared bytecode is kept."""
+
+    path: str
+    cached: str
+    shared: str
+
+
+def link_bytecode(site: Path, bytecode: Path) -> None:
+    """Give every module of `site` its bytecode, by a hard link to one shared file per source.
+
+    The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
+    nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
+    """
+    sources = list(_sources(site, bytecode / sys.implementation.cache_tag))
+    missing = {source.shared: source for source in sources if not os.path.exists(source.shared)}
+    if missing:
+        _compile_all(list(missing.values()))
+    made = set()
+    for source in sources:
+        folder = os.path.dirname(source.cached)
+        if folder not in made:
+            os.makedirs(folder, exist_ok=True)
+            made.add(folder)
+        _link(source.shared, source.cached)
+
+
+def _sources(site: Path, shared: Path) -> Iterator[Source]:
+    tag, base, store = sys.implementation.cache_tag, str(site), str(shared)
+    for info in distributions(site).values():
+        for row in read_record(info):
+            # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
+            if (
+                len(row) < 2
+                or not row[0].endswith(".py")
+                or row[0].startswith("..")
+                or not row[1].startswith("sha256=")
+            ):
+                continue
+            folder, _, name = row[0].rpartition("/")
+            digest = base64.urlsafe_b64decode(row[1][len("sha256=") :] + "=").hex()
+            cached = (
+                f"{base}/{folder}/__pycache__/{name[:-3]}.{tag}.pyc"
+                if folder
+                else f"{base}/__pycache__/{name[:-3]}.{tag}.pyc"
+            )
+            yield Source(f"{base}/{row[0]}", cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
+
+
+def _link(shared: str, cached: str) -> None:
+    try:
+        os.link(shared, cached)
+    except FileNotFoundError:
+        pass  # a source that does not compile on this Python has no bytecode
+    except FileExistsError:
+        pass  # a wheel that brought its own, or the second of two rows
+    except OSError:  # another file system, or one without hard links, or with too many of them
+        import shutil
+
+        shutil.copyfile(shared, cached)
+
+
+def _compile_all(sources: List[Source]) -> None:
+    """Compile on all cores, with a word to the user now and then. Raises StageError.
+
+    Plain forks and a pipe, not a pool: where this process is killed, its children meet the closed pipe and end.
+    """
+    for folder in {os.path.dirname(source.shared) for source in sources}:
+        os.makedirs(folder, exist_ok=True)
+    workers = max(1, min(_usable_cores(), len(sources) // 100))
+    reader, writer = os.pipe()
+    children = []
+    for number in range(workers):
+        child = os.fork()
+        if child == 0:
+            os.close(reader)
+            _compile_and_exit(sources[number::workers], writer)
+        children.append(child)
+    os.close(writer)
+    done = 0
+    for told in iter(lambda: os.read(reader, 1), b""):
+        done += told[0]
+        if done % 2000 < told[0]:
+            print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
+    os.close(reader)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    if failed:
+        raise StageError("the bytecode could not be made: see above, or is memory short?")
+
+
+def _usable_cores() -> int:
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _compile_and_exit(sources: List[Source], writer: int) -> None:
+    import warnings
+
+    code = 1
+    try:
+        warnings.simplefilter("ignore")  # invalid escapes in other people's code
+        for start in range(0, len(sources), 100):
+            chunk = sources[start : start + 100]
+            for source in chunk:
+                _compile(source)
+            os.write(writer, bytes([len(chunk)]))
+        code = 0
+    except OSError as error:
+        print(f"drydock: error: {error}", file=sys.stderr, flush=True)
+    finally:  # a child must never come back into its parent's program
+        os._exit(code)
+
+
+def _compile(source: Source) -> None:
+    content = bytecode_of(source.path)
+    if content is None:
+        return
+    new = f"{source.shared}.{os.getpid()}"
+    try:
+        with open(new, "wb") as file:
+            file.write(content)
+        os.chmod(new, 0o444)
+        os.replace(new, source.shared)
+    except OSError:
+        if os.path.exists(new):
+            os.unlink(new)
+        raise
+
+
+def bytecode_of(path: str) -> Optional[bytes]:
+    """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it."""
+    import marshal
+    from importlib.util import MAGIC_NUMBER, source_hash
+
+    with open(path, "rb") as file:
+        source = file.read()
+    try:
+        # The import system puts the real path in when it loads the code, so none has to be in the file.
+        code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None  # as compileall does
+    return MAGIC_NUMBER + (0b01).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
 
 
 # --- verify --------------------------------------------------------------------------------------------------------
@@ -590,6 +741,8 @@ def check_records(site: Path) -> Tuple[int, List[str]]:
         found = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
         return None if found == wanted else f"{row[0]} was changed"
 
+    from concurrent.futures import ThreadPoolExecutor
+
     with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
         return len(rows), sorted(problem for problem in pool.map(look, rows) if problem)
 
@@ -654,13 +807,11 @@ def _program_finding(python: Path, program: Path) -> Finding:
 
 
 def _run(command: List[str], **extra: str) -> subprocess.CompletedProcess[str]:
-    # Nothing of the caller's Python settings but where bytecode goes: never into the store path.
+    import subprocess
+
+    # Nothing of the caller's Python settings, and nothing written into the store path.
     clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    clean.update(PYTHONNOUSERSITE="1", **extra)
-    if "PYTHONPYCACHEPREFIX" in os.environ:
-        clean["PYTHONPYCACHEPREFIX"] = os.environ["PYTHONPYCACHEPREFIX"]
-    else:
-        clean["PYTHONDONTWRITEBYTECODE"] = "1"
+    clean.update(PYTHONNOUSERSITE="1", PYTHONDONTWRITEBYTECODE="1", **extra)
     return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean, cwd="/", check=False)
 
 
@@ -690,6 +841,8 @@ def main(arguments: List[str]) -> int:
     except (StageError, OSError) as error:
         print(f"drydock: error: {error}", file=sys.stderr)
         return 1
+    except KeyboardInterrupt:
+        return 130
     return 0
 
 

@@ -1,4 +1,4 @@
-"""What the tests stand on: real wheels made on the spot, a real index on loopback, and the program as a user runs it."""
+"""What the tests stand on: real wheels made on the spot, an index on loopback, and the program as a user runs it."""
 
 from tests.support.index import Index
 from tests.support.sandbox import Result, Sandbox

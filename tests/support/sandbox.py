@@ -1,8 +1,8 @@
-"""The program as a user runs it: a home of its own, a folder of profiles, an index, and nothing of the host's settings."""
+"""The program as a user runs it: a home, a folder of profiles, an index, and nothing of the host's settings."""
 
 from __future__ import annotations
 
-import os
+import json
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -77,6 +77,7 @@ class Sandbox:
             "LANG": "C.UTF-8",
             "UV_DEFAULT_INDEX": index.url,
             "UV_CACHE_DIR": str(cache),
+            "UV_HTTP_RETRIES": "0",
             "UV_PYTHON_DOWNLOADS": "never",
             "DRYDOCK_UV": uv,
             "DRYDOCK_PYTHON": python_3_11(),
@@ -90,6 +91,12 @@ class Sandbox:
         path = self.work / "profiles" / f"{name}.toml"
         path.write_text(text if text is not None else MINIMAL_PROFILE.format(name=name, head=head, tail=tail))
         return path
+
+    def trainer(self, code: str, name: str = "small") -> None:
+        """Give the minimal profile `name` another trainer: Python code. Its lock and its key stay as they are."""
+        path = self.profile(name)
+        head, _, _ = path.read_text().partition("[trainer]")
+        path.write_text(f'{head}[trainer]\ncommand = ["python", "-c", {json.dumps(code)}]\n')
 
     def file(self, name: str, text: str) -> Path:
         """Write a file beside the profiles."""
@@ -107,8 +114,24 @@ class Sandbox:
         self.drydock("render", name, "--out", str(self.root / "generated" / name)).succeeded()
         return next((self.root / "generated" / name).glob("run_*.sh"))
 
+    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Start `drydock ARGUMENTS` and do not wait for it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "builder", *arguments],
+            env={**self.environment, **(env or {})},
+            cwd=self.work,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+
     def run(
-        self, command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+        self,
+        command: Sequence[str],
+        *,
+        env: Mapping[str, str] | None = None,
+        cwd: Path | None = None,
+        timeout: float = 120,
     ) -> Result:
         """Run any program in this desk's environment, with `env` on top of it."""
         done = subprocess.run(
@@ -124,7 +147,7 @@ class Sandbox:
 
     def environments(self) -> list[str]:
         """What is in the store, stages too."""
-        return sorted(os.listdir(self.store)) if self.store.is_dir() else []
+        return sorted(path.name for path in self.store.iterdir()) if self.store.is_dir() else []
 
 
 def python_3_11() -> str:

@@ -47,7 +47,8 @@ def make_sdist(folder: Path, name: str, version: str) -> Path:
     root = f"{module}-{version}"
     contents = {
         f"{root}/PKG-INFO": f"Metadata-Version: 2.1\nName: {name}\nVersion: {version}\n",
-        f"{root}/setup.py": f"from setuptools import setup\nsetup(name={name!r}, version={version!r}, py_modules=[{module!r}])\n",
+        f"{root}/setup.py": "from setuptools import setup\n"
+        f"setup(name={name!r}, version={version!r}, py_modules=[{module!r}])\n",
         f"{root}/{module}.py": f"version = {version!r}\n",
     }
     folder.mkdir(parents=True, exist_ok=True)

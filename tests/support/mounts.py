@@ -1,0 +1,36 @@
+"""File systems that are full or read-only, where this machine lets a test mount one."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+
+@contextmanager
+def tmpfs(folder: Path, size: str) -> Iterator[Path]:
+    """A file system of its own at `folder`, of a size such as "1m"; skips the test where none can be mounted."""
+    folder.mkdir(parents=True, exist_ok=True)
+    done = _mount("-t", "tmpfs", "-o", f"size={size}", "drydock-test", str(folder))
+    if done.returncode:
+        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+def remount(folder: Path, options: str) -> None:
+    """Change a mounted file system, for instance to "ro" or "size=32m"."""
+    done = _mount("-o", f"remount,{options}", str(folder))
+    assert done.returncode == 0, done.stderr
+
+
+def _mount(*arguments: str) -> subprocess.CompletedProcess[str]:
+    try:
+        return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
+    except FileNotFoundError as error:
+        return subprocess.CompletedProcess(["mount"], 127, "", str(error))
