@@ -103,10 +103,13 @@ def run(name: str, arguments: tuple[str, ...]) -> None:
 
 @cli.command()
 @click.argument("name", default="auto")
-def shell(name: str) -> None:
+@click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
+def shell(name: str, scratch: bool) -> None:
     """Open a shell in the environment of profile NAME."""
     from builder import realise
 
+    if scratch:
+        realise.scratch(name, _report())
     realise.shell(name, _report())
 
 
@@ -257,6 +260,114 @@ def profile_detect(as_json: bool) -> None:
         return
     click.echo(f"machine: {machine}")
     click.echo(f"auto: {picked or 'no profile fits'}")
+
+
+@cli.group()
+def generation() -> None:
+    """Go back and forth between the environments that a profile stood for."""
+
+
+@generation.command("list")
+@click.argument("name")
+@_json
+def generation_list(name: str, as_json: bool) -> None:
+    """List the generations of profile NAME: number, date, key, what changed."""
+    from builder import generations, history
+
+    rows = history.told(generations.generations(name))
+    if as_json:
+        import json
+
+        click.echo(json.dumps([row.as_json() for row in rows], indent=1))
+        return
+    for row in rows:
+        click.echo(str(row))
+
+
+@generation.command("rollback")
+@click.argument("name")
+def generation_rollback(name: str) -> None:
+    """Make the generation before the current one of NAME current again, until the next build."""
+    from builder import generations
+
+    click.echo(f"{name} is generation {generations.rollback(name).number}")
+
+
+@generation.command("switch")
+@click.argument("name")
+@click.argument("number", type=int)
+def generation_switch(name: str, number: int) -> None:
+    """Make generation NUMBER of NAME the current one."""
+    from builder import generations
+
+    click.echo(f"{name} is generation {generations.switch(name, number).number}")
+
+
+@generation.command("delete")
+@click.argument("name")
+@click.argument("which", nargs=-1, required=True)
+def generation_delete(name: str, which: tuple[str, ...]) -> None:
+    """Delete generations of NAME: numbers, `old` (all but the current one), or an age such as 30d.
+
+    Their environments stay until `drydock store gc`, and a build brings a generation back.
+    """
+    from builder import generations
+
+    for one in generations.delete(name, which):
+        click.echo(f"deleted generation {one.number} of {name}")
+
+
+@cli.group()
+def store() -> None:
+    """Look after the store."""
+
+
+@store.command("gc")
+@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted.")
+@click.option("--max-age", metavar="AGE", help="Keep what was built more recently, for instance 30d.")
+@click.option(
+    "--max-size", metavar="SIZE", help="Delete no more than is needed to come down to SIZE, for instance 20G."
+)
+@_json
+def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: bool) -> None:
+    """Delete what nothing needs: environments without a generation, script or process, and what belongs to them."""
+    from builder import garbage
+
+    try:
+        age = garbage.parse_age(max_age) if max_age else None
+        size = garbage.parse_size(max_size) if max_size else None
+    except ValueError as error:
+        raise UsageError(str(error)) from None
+    deleted = garbage.collect(dry_run=dry_run, max_age=age, max_size=size)
+    if as_json:
+        import json
+
+        rows = [{"path": str(one.path), "why": one.why, "size": one.size} for one in deleted]
+        click.echo(json.dumps(rows, indent=1))
+    else:
+        for one in deleted:
+            if one.path.suffix != ".pyc":
+                click.echo(f"{one.path.name}: {one.why}")
+    _report().step(f"{'would free' if dry_run else 'freed'}: {garbage.summary(deleted)}")
+
+
+@store.command("du")
+@_json
+def store_du(as_json: bool) -> None:
+    """Show how much the store takes: each environment as if it were alone, its own part, and the real whole."""
+    from builder.usage import usage
+
+    total = usage()
+    if as_json:
+        import json
+        from dataclasses import asdict
+
+        click.echo(json.dumps(asdict(total), indent=1))
+        return
+    for row in total.environments:
+        click.echo(f"{row.apparent / 1e6:10.1f} MB  own {row.own / 1e6:8.1f} MB  {row.files:7} files  {row.store_name}")
+    click.echo(f"{total.bytecode / 1e6:10.1f} MB  shared bytecode")
+    click.echo(f"{total.real / 1e6:10.1f} MB  really, of {total.apparent / 1e6:.1f} MB: a hard link counts once")
 
 
 def main() -> NoReturn:

@@ -67,11 +67,13 @@ def add(name: str, store_name: str, script: str) -> Generation:
     A new one is made only where the key differs from the current one's; else that one gets the new `script`, for
     settings are not part of a key.
     """
+    here = current(name)
+    if here is not None and here.store_name == store_name and _text(here.script) == script:
+        return here  # the common case, also in a store that cannot be written to
     with _locked():
         here = current(name)
         if here is not None and here.store_name == store_name:
-            if _text(here.script) != script:
-                write_atomically(here.script, script, executable=True)
+            write_atomically(here.script, script, executable=True)
             return here
         # One more than any that ever was: a number is never used for two things.
         number = max((one.number for one in generations(name)), default=0) + 1

@@ -5,12 +5,13 @@ Arguments always travel as a list; no shell ever parses them.
 
 from __future__ import annotations
 
+import errno
 import os
 import signal
 import subprocess
 import sys
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any, NoReturn, cast
 
@@ -28,32 +29,47 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: str | None = None) -> Done:
+def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started.
+    `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started. Where we are
+    interrupted, it and what it started end too.
     """
-    from plumbum import ProcessExecutionError, local
+    process: Any = None
+    try:
+        process = _start(command, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        stdout, stderr = process.communicate()
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+    except BaseException:
+        # Alone, it would go on writing into folders that we remove now.
+        if process is not None:
+            _send(process, signal.SIGKILL)
+            process.wait()
+        raise
+    return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) -> Any:
+    """Start a program in a process group of its own, with `env`, or ours, as its whole environment."""
+    from plumbum import local
     from plumbum.commands.processes import CommandNotFound
 
     try:
         program = local[command[0]][list(command[1:])]
-        with _nothing_but(env) as whole:
-            code, stdout, stderr = program.run(retcode=None, env=whole, cwd=cwd)
-    except (CommandNotFound, ProcessExecutionError, OSError) as error:
-        raise ToolError(f"{command[0]} cannot be run: {error}") from None
-    return Done(code, stdout, stderr)
-
-
-@contextmanager
-def _nothing_but(env: Mapping[str, str] | None) -> Iterator[dict[str, str]]:
-    """`env`, or ours, as the whole environment: plumbum only ever adds to its own (plumbum.machines.local, _popen)."""
-    from plumbum import local
-
+    except CommandNotFound:
+        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), command[0]) from None
     whole = dict(os.environ if env is None else env)
+    # plumbum only ever adds to its own environment (plumbum.machines.local, _popen).
     with local.env():
         local.env.clear()
-        yield whole
+        return program.popen(stdin=subprocess.DEVNULL, env=whole, process_group=0, **pipes)
+
+
+def _send(process: Any, number: int) -> None:
+    """Send a signal to a program that `_start` started, and to what it started itself."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, number)
 
 
 def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[str, str] | None = None) -> int:
@@ -63,35 +79,21 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
     interrupt, termination or hang-up of ours goes to all of that group, so that what the program waits for ends too,
     and is waited for, so that it can clean up. Raises KeyboardInterrupt after an interrupt.
     """
-    from plumbum import local
-
     process: Any = None
     received: list[int] = []
-
-    def send(number: int) -> None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, number)
 
     def forward(number: int, _frame: object) -> None:
         received.append(number)
         if process is not None:
-            send(number)
+            _send(process, number)
 
     # What our caller ignores (nohup, a job in the background) stays ignored.
     heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, forward) for number in heard}
     try:
-        program = local[command[0]][list(command[1:])]
-        with _nothing_but(env) as whole:
-            process = program.popen(
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.DEVNULL,
-                stderr=subprocess.PIPE,
-                env=whole,
-                process_group=0,
-            )
+        process = _start(command, env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
         for number in received:  # one that came before there was a process to send it to
-            send(number)
+            _send(process, number)
         # plumbum's pipes are of bytes, whatever their type says
         for raw in cast("Iterable[bytes]", process.stderr):
             line(raw.decode(errors="replace").rstrip("\n"))
@@ -99,7 +101,8 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
     except BaseException:
         # Nobody listens any more (a closed terminal): what is half-done must not go on alone.
         if process is not None:
-            send(signal.SIGTERM)
+            _send(process, signal.SIGTERM)
+            process.stderr.close()
             process.wait()
         raise
     finally:

@@ -8,10 +8,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from builder import process, store
-from builder.errors import BuildError, UsageError
+from builder import generations, process, roots, store
+from builder.errors import BuildError, DrydockError, UsageError
 from builder.evaluate import Evaluation, evaluate
 from builder.report import Reporter
+from builder.stage import site_packages
 
 if TYPE_CHECKING:
     from builder.probe import Machine
@@ -22,41 +23,92 @@ _SH = "/bin/sh"
 def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     """Build the environment of the profile `name` where it is not there, and give its path.
 
-    Raises ProfileError, LockError, or BuildError with the script's own words.
+    It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
+    words.
     """
     name = resolve_auto(name, report)
     evaluation = evaluate(name)
     path = store.environment_path(evaluation.store_name)
+    if dry_run:
+        report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
+        return path
+    # Ours until the generation is made: a collection may run at any time.
+    roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
-    elif dry_run:
-        report.step(f"{name} would be built")
     else:
         _run_build(name, evaluation, report)
+    before = generations.current(name)
+    made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
+    if before is not None and before.number != made.number:
+        report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
     return path
 
 
 def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
-    """Become the trainer of `name`, built first where it is not there."""
-    name = resolve_auto(name, report)
-    evaluation = evaluate(name)
-    if not store.is_built(evaluation.store_name):
-        _run_build(name, evaluation, report)
-    _become(evaluation, ["--", *arguments])
+    """Become the trainer of `name`, built first where it never was."""
+    process.replace([_SH, str(_script(name, report)), "--", *arguments])
 
 
 def shell(name: str, report: Reporter) -> NoReturn:
-    """Become a shell in the environment of `name`, built first where it is not there."""
-    name = resolve_auto(name, report)
-    evaluation = evaluate(name)
-    if not store.is_built(evaluation.store_name):
-        _run_build(name, evaluation, report)
-    _become(evaluation, ["--shell"])
+    """Become a shell in the environment of `name`, built first where it never was."""
+    process.replace([_SH, str(_script(name, report)), "--shell"])
+
+
+def scratch(name: str, report: Reporter) -> NoReturn:
+    """Become a shell in a new writable environment on top of that of `name`: for experiments.
+
+    What is installed there stays there, and the store path below it stays as it is.
+    """
+    from builder import uv
+
+    script = _script(name, report)
+    below = Path(process.run([_SH, str(script), "--where"]).stdout.rstrip("\n"))
+    roots.hold(below.name)
+    folder = store.home() / "scratch" / f"{below.name}-{os.getpid()}"
+    uv.create_venv(folder, str(below / "bin" / "python"))
+    (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
+    report.step(f"a writable environment on top of {name}: {folder}")
+    report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
+    process.replace([_SH, "-c", _SCRATCH, "sh", str(script), str(folder)])
+
+
+# The settings of the profile, then the scratch environment before the one below it.
+_SCRATCH = """\
+eval "$("$1" --print-env)"
+export VIRTUAL_ENV="$2" PATH="$2/bin:$PATH"
+exec "${SHELL:-/bin/sh}"
+"""
 
 
 def verify(name: str, report: Reporter) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
-    _become(evaluate(resolve_auto(name, report)), ["--verify"])
+    name = resolve_auto(name, report)
+    here = generations.current(name)
+    process.replace([_SH, str(here.script if here is not None else evaluate(name).script), "--verify"])
+
+
+def _script(name: str, report: Reporter) -> Path:
+    """The script of the current generation of `name`, which is built first where there is none.
+
+    Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
+    """
+    name = resolve_auto(name, report)
+    here = generations.current(name)
+    if here is None:
+        build(name, report)
+        here = generations.current(name)
+    if here is None:
+        raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
+    try:
+        evaluation = evaluate(name)
+    except DrydockError as error:
+        report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
+        return here.script
+    if evaluation.store_name == here.store_name:
+        return evaluation.script
+    report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
+    return here.script
 
 
 def resolve_auto(name: str, report: Reporter) -> str:
@@ -121,7 +173,3 @@ def _ended(name: str, code: int) -> str:
     if code in (128 + number for number in signal.Signals):
         return f"the build of {name} was stopped by {signal.Signals(code - 128).name}"
     return f"the build of {name} ended with exit status {code}"
-
-
-def _become(evaluation: Evaluation, arguments: Sequence[str]) -> NoReturn:
-    process.replace([_SH, str(evaluation.script), *arguments])

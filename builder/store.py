@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -43,3 +44,11 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
         new.replace(path)
     finally:
         new.unlink(missing_ok=True)
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder of the store; finished environments are read-only, so their folders are opened first."""
+    for folder, folders, _ in os.walk(path):
+        Path(folder).chmod(0o755)
+        folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
+    shutil.rmtree(path, ignore_errors=True)

@@ -25,6 +25,8 @@ from builder.target import Target
 # A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
 # folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
 _UNCONFIGURED = ("--project",)
+# With these uv would forget which index a package comes from, and take another project's file of that name.
+_SOURCES_VARIABLES = ("UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
 # Spelled out, so that no configuration file decides them.
 _DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit", "--index-strategy", "first-index")
 _HINTS = (
@@ -65,7 +67,7 @@ def version() -> str:
 
 def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
     """Our environment without what would change uv's answers."""
-    kept = {name: value for name, value in os.environ.items() if name not in DECISIVE_VARIABLES}
+    kept = {name: value for name, value in os.environ.items() if name not in (*DECISIVE_VARIABLES, *_SOURCES_VARIABLES)}
     return {**kept, **(extra or {})}
 
 
@@ -162,9 +164,8 @@ def install(arguments: Sequence[str], target: Target, python: str) -> None:
 
 def create_venv(folder: Path, python: str) -> None:
     """An empty relocatable virtual environment. Raises ToolError."""
-    done = process.run(
-        [executable(), "venv", "--quiet", "--relocatable", "--python", python, str(folder)], env=environment()
-    )
+    command = [executable(), "venv", *_UNCONFIGURED, "/", "--no-project", "--quiet", "--relocatable"]
+    done = process.run([*command, "--python", python, str(folder)], env=environment())
     if done.code:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
 

@@ -386,6 +386,7 @@ def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
     env = Path(locked.drydock("build", "small").succeeded().stdout.strip())
     module = env / "lib/python3.11/site-packages/anchor/__init__.py"
     text = module.read_text()
+    module.parent.chmod(0o755)
     module.unlink()  # it may be a hard link into uv's cache
     module.write_text(text + "# changed\n")
     verified = locked.drydock("verify", "small").failed(1)

@@ -126,7 +126,9 @@ def test_a_failed_cross_build_leaves_nothing(sandbox: Sandbox) -> None:
     sandbox.profile("small")
     sandbox.drydock("lock", "small").succeeded()
     sandbox.index.tamper = lambda _name, content: content + b"\0"
-    sandbox.drydock("build", "small", "--cross", "out", env={"UV_CACHE_DIR": str(sandbox.root / "cold")}).failed(1, "Hash")
+    sandbox.drydock("build", "small", "--cross", "out", env={"UV_CACHE_DIR": str(sandbox.root / "cold")}).failed(
+        1, "Hash"
+    )
     assert sorted(os.listdir(sandbox.work)) == ["profiles"]
 
 

@@ -71,7 +71,12 @@ def test_a_stage_with_enough_rows_trains_as_configured(swarm_env: Path, tmp_path
 def test_what_rl_swarm_imports_is_there(swarm_env: Path) -> None:
     modules = "hivemind colorlog datasets hf_transfer peft tensorboard transformers trl wandb web3 accelerate torch"
     done = subprocess.run(
-        [str(swarm_env / "bin/python"), "-B", "-c", f"import {', '.join(modules.split())}; print(hivemind.__version__)"],
+        [
+            str(swarm_env / "bin/python"),
+            "-B",
+            "-c",
+            f"import {', '.join(modules.split())}; print(hivemind.__version__)",
+        ],
         capture_output=True,
         text=True,
         check=False,

@@ -517,17 +517,66 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
+    answer_installers(stage)
+    protect(stage, parts)
     try:
         os.rename(stage, final)
     except OSError:
         if not (final / ".drydock" / "manifest.json").is_file():
             raise
         return
+    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+# Programs that people would change an environment with, and what they get instead.
+INSTALLERS = ("pip", "pip3")
+_NO_INSTALLER = """\
+#!/bin/sh
+printf '%s\\n' 'This environment is a store path of Drydock: it is what its lock says, and never changes.' \\
+  'To add a package, name it in the profile, then: drydock lock NAME && drydock build NAME' \\
+  'To try something out: drydock shell --scratch NAME' >&2
+exit 1
+"""
+
+
+def answer_installers(stage: Path) -> None:
+    """Put a sentence where people would look for pip."""
+    for name in INSTALLERS:
+        program = stage / "bin" / name
+        if not program.exists():
+            program.write_text(_NO_INSTALLER, encoding="utf-8")
+            os.chmod(program, 0o555)
+
+
+def protect(stage: Path, parts: Path) -> None:
+    """Make every folder read-only, and the files that are ours.
+
+    Not the files of the wheels: they are hard links into the installer's cache, whose modes are not ours to change.
+    """
+    folders = {stage, parts, stage / "bin"}
+    site = site_packages(stage)
+    for info in distributions(site).values():
+        for row in read_record(info):
+            if row and not row[0].startswith(".."):
+                folder = (site / row[0]).parent
+                while folder not in folders and folder != stage:
+                    folders.add(folder)
+                    pycache = folder / "__pycache__"
+                    if pycache.is_dir():
+                        folders.add(pycache)
+                    folder = folder.parent
+    for path in parts.rglob("*"):
+        if path.is_dir():
+            folders.add(path)
+        else:
+            os.chmod(path, 0o444)
+    for folder in folders - {stage}:
+        os.chmod(folder, 0o555)
 
 
 # --- bytecode: compiled once per source, linked into every environment ---------------------------------------------

@@ -128,6 +128,25 @@ while [ $# -gt 0 ]; do
 done
 
 
+# Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
+# it is there. In a store that cannot be written to, nothing is collected either.
+case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+hold() {
+  roots=$drydock/gcroots
+  [ -d "$roots/running" ] && [ -d "$roots/scripts" ] ||
+    mkdir -p "$roots/running" "$roots/scripts" 2>/dev/null || return 0
+  { printf '' >"$roots/running/$key-$name.$$"; } 2>/dev/null || return 0
+  while [ -f "$roots/collecting" ] && read -r collector <"$roots/collecting" && kill -0 "$collector"; do
+    sleep 1
+  done 2>/dev/null
+  case $self in "$drydock"/*) return 0 ;; esac
+  [ -f "$self" ] || return 0
+  if [ -f "$roots/scripts/$key-$name" ]; then
+    while IFS= read -r line; do [ "$line" != "$self" ] || return 0; done <"$roots/scripts/$key-$name"
+  fi
+  { printf '%s\n' "$self" >>"$roots/scripts/$key-$name"; } 2>/dev/null || :
+}
+
 go() {
   case $action in
     build) printf '%s\n' "$env"; exit 0 ;;
@@ -137,6 +156,7 @@ go() {
 }
 
 # Where it was built before, this is all that is done.
+hold
 if [ -f "$env/.drydock/manifest.json" ] && [ "$action" != verify ]; then
   go "$@"
 fi
@@ -249,7 +269,7 @@ build() {
   host=$(uname -n)
   remove_dead_stages
   stage=$store/.stage-$key-$host-$$
-  trap 'rm -rf "$stage"' EXIT
+  trap 'remove "$stage"' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
   say "building $name: 27 packages, 240 MB to download at most"
   say "[1/4] Python $python"
@@ -267,8 +287,14 @@ build() {
 # Stages of builds that were killed: their process is gone. Another host's are left alone.
 remove_dead_stages() {
   for dead in "$store/.stage-$key-$host-"*; do
-    [ ! -d "$dead" ] || kill -0 "${dead##*-}" 2>/dev/null || rm -rf "$dead"
+    [ ! -d "$dead" ] || kill -0 "${dead##*-}" 2>/dev/null || remove "$dead"
   done
+}
+
+# Its folders may be read-only already.
+remove() {
+  [ ! -d "$1" ] || find "$1" -type d -exec chmod u+w {} +
+  rm -rf "$1"
 }
 
 failed() {
@@ -665,17 +691,66 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
+    answer_installers(stage)
+    protect(stage, parts)
     try:
         os.rename(stage, final)
     except OSError:
         if not (final / ".drydock" / "manifest.json").is_file():
             raise
         return
+    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+# Programs that people would change an environment with, and what they get instead.
+INSTALLERS = ("pip", "pip3")
+_NO_INSTALLER = """\
+#!/bin/sh
+printf '%s\\n' 'This environment is a store path of Drydock: it is what its lock says, and never changes.' \\
+  'To add a package, name it in the profile, then: drydock lock NAME && drydock build NAME' \\
+  'To try something out: drydock shell --scratch NAME' >&2
+exit 1
+"""
+
+
+def answer_installers(stage: Path) -> None:
+    """Put a sentence where people would look for pip."""
+    for name in INSTALLERS:
+        program = stage / "bin" / name
+        if not program.exists():
+            program.write_text(_NO_INSTALLER, encoding="utf-8")
+            os.chmod(program, 0o555)
+
+
+def protect(stage: Path, parts: Path) -> None:
+    """Make every folder read-only, and the files that are ours.
+
+    Not the files of the wheels: they are hard links into the installer's cache, whose modes are not ours to change.
+    """
+    folders = {stage, parts, stage / "bin"}
+    site = site_packages(stage)
+    for info in distributions(site).values():
+        for row in read_record(info):
+            if row and not row[0].startswith(".."):
+                folder = (site / row[0]).parent
+                while folder not in folders and folder != stage:
+                    folders.add(folder)
+                    pycache = folder / "__pycache__"
+                    if pycache.is_dir():
+                        folders.add(pycache)
+                    folder = folder.parent
+    for path in parts.rglob("*"):
+        if path.is_dir():
+            folders.add(path)
+        else:
+            os.chmod(path, 0o444)
+    for folder in folders - {stage}:
+        os.chmod(folder, 0o555)
 
 
 # --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
@@ -1930,7 +2005,7 @@ DRYDOCK_END
 if [ ! -f "$env/.drydock/manifest.json" ]; then
   [ "$action" != verify ] || die "$name is not built" "sh $0 --build-only"
   build
-  rm -rf "$stage"
+  remove "$stage"
   trap - EXIT HUP INT TERM
 fi
 if [ "$action" = verify ]; then

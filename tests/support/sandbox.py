@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
@@ -144,6 +145,11 @@ class Sandbox:
             stdin=subprocess.DEVNULL,
         )
         return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+
+    def remove(self, name: str) -> None:
+        """Remove something from the store, read-only as it may be."""
+        subprocess.run(["chmod", "-R", "u+w", str(self.store / name)], check=True)
+        shutil.rmtree(self.store / name)
 
     def environments(self) -> list[str]:
         """What is in the store, stages too."""

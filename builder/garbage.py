@@ -1,0 +1,122 @@
+"""Collect what nothing needs: environments without a root, stages of dead builds, bytecode that nothing links."""
+
+from __future__ import annotations
+
+import re
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder import roots
+from builder.store import home, remove_tree
+from builder.usage import Links
+
+
+@dataclass(frozen=True)
+class Garbage:
+    """Something to delete: its path, why, and the bytes on disk that only it holds."""
+
+    path: Path
+    why: str
+    size: int
+
+
+def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: int | None = None) -> list[Garbage]:
+    """Delete what nothing needs, and give what was deleted (or would be).
+
+    `max_age` in seconds keeps what was used more recently; `max_size` in bytes stops as soon as the environments take
+    no more than that. What a build, a trainer, a generation or a script needs is never taken, also where it begins
+    while this runs: see `builder.roots`.
+    """
+    if dry_run:
+        return list(_sized(_choose(max_age, max_size)))
+    trash = home() / "store" / f".trash-{time.time_ns()}"
+    with roots.collecting():
+        chosen = list(_sized(_choose(max_age, max_size)))
+        for number, one in enumerate(chosen):
+            if one.path.is_dir():
+                trash.mkdir(parents=True, exist_ok=True)
+                one.path.chmod(0o755)  # a folder that is moved must be writable, on some systems
+                one.path.rename(trash / str(number))
+            else:
+                one.path.unlink(missing_ok=True)
+    # Out of sight already; deleting many files takes its time.
+    for left in (home() / "store").glob(".trash-*"):
+        remove_tree(left)
+    return [*chosen, *_orphans()]
+
+
+def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
+    store = home() / "store"
+    if not store.is_dir():
+        return
+    needed = roots.roots()
+    environments: list[Path] = []
+    for path in sorted(store.iterdir()):
+        if path.name.startswith(".stage-"):
+            number = path.name.rpartition("-")[2]
+            if not (number.isdecimal() and roots.is_alive(int(number))):
+                yield path, "the build of this is dead"
+        elif not path.name.startswith(".") and path.name not in needed:
+            environments.append(path)
+    newest_first = sorted(environments, key=lambda path: path.stat().st_mtime, reverse=True)
+    total = (
+        Links().add(path for path in store.iterdir() if not path.name.startswith(".")) if max_size is not None else 0
+    )
+    while newest_first:
+        path = newest_first.pop()
+        if max_age is not None and time.time() - path.stat().st_mtime < max_age:
+            continue
+        if max_size is not None:
+            if total <= max_size:
+                return
+            total -= Links().add([path])
+        yield path, "nothing needs it"
+
+
+def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
+    links = Links()
+    for path, why in chosen:
+        links.add([path])
+        yield Garbage(path, why, links.freed())
+
+
+def _orphans() -> list[Garbage]:
+    """Delete the shared bytecode that no environment links any more."""
+    gone: list[Garbage] = []
+    for path in (home() / "bytecode").glob("*/*/*.pyc"):
+        state = path.stat()
+        # A build may have compiled it a moment ago, and link it in the next.
+        if state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
+            path.unlink()
+            gone.append(Garbage(path, "no environment links this bytecode", state.st_blocks * 512))
+    return gone
+
+
+def parse_age(text: str) -> float:
+    """Seconds in an age such as `30d`, `12h` or `45m`. Raises ValueError."""
+    found = re.fullmatch(r"(\d+)([smhd])", text)
+    if found is None:
+        raise ValueError("an age is a number and one of s, m, h, d: 30d")
+    return int(found[1]) * {"s": 1, "m": 60, "h": 3600, "d": 86400}[found[2]]
+
+
+def parse_size(text: str) -> int:
+    """Bytes in a size such as `20G`, `500M` or `1024`. Raises ValueError."""
+    found = re.fullmatch(r"(\d+(?:\.\d+)?)([KMGT]?)B?", text, re.IGNORECASE)
+    if found is None:
+        raise ValueError("a size is a number and one of K, M, G, T: 20G")
+    return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
+
+
+def free_space() -> int:
+    """Bytes free on the store's disk."""
+    return shutil.disk_usage(home()).free
+
+
+def summary(deleted: Sequence[Garbage]) -> str:
+    """What was freed, in a sentence."""
+    total = sum(one.size for one in deleted)
+    return f"{len(deleted)} paths, {total / 1e6:.1f} MB"

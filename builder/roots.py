@@ -1,0 +1,150 @@
+"""Garbage collection roots: who still needs a store path.
+
+    gcroots/running/KEY-NAME.PID    a process that builds, trains or looks; a root as long as it lives
+    gcroots/scripts/KEY-NAME        the scripts that were run from elsewhere, a path a line; each a root as long as the
+                                    file is there and is of that key
+    gcroots/collecting              the process id of a collection that is choosing; who comes meanwhile waits
+
+The generated scripts write and read these too (templates/run.sh.j2, hold).
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from builder import generations, process
+from builder.errors import DrydockError, ToolError
+from builder.store import home
+
+
+def hold(store_name: str) -> None:
+    """Make a store path a root as long as this process lives (a program that it becomes, too).
+
+    In a store that cannot be written to nothing is collected either, and nothing has to be held.
+    """
+    folder = _folder() / "running"
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / f"{store_name}.{os.getpid()}").touch()
+    except OSError:
+        return
+    for _ in range(600):
+        if not _someone_collects():
+            return
+        time.sleep(0.1)
+
+
+@contextmanager
+def collecting() -> Iterator[None]:
+    """Choose what to collect while nobody can begin to use it: a new user's root is seen, or the user waits.
+
+    Raises DrydockError where another collection is choosing.
+    """
+    mark = _folder() / "collecting"
+    mark.parent.mkdir(parents=True, exist_ok=True)
+    if _someone_collects():
+        raise DrydockError("another collection is under way", hint="let it end, then try again")
+    new = mark.with_name(f".collecting.{os.getpid()}")
+    new.write_text(f"{os.getpid()}\n")
+    new.replace(mark)
+    try:
+        yield
+    finally:
+        mark.unlink(missing_ok=True)
+
+
+def roots() -> dict[str, str]:
+    """Every store name that is needed, and a word on who needs it. Removes the traces of what is gone."""
+    found = dict.fromkeys(generations.roots(), "generation")
+    for store_name, script in _scripts():
+        found.setdefault(store_name, f"script {script}")
+    for store_name, number in running():
+        found[store_name] = f"process {number}"
+    return found
+
+
+def running() -> list[tuple[str, int]]:
+    """The living processes that use a store path. Removes the traces of dead ones."""
+    alive = []
+    for path in _entries("running"):
+        store_name, _, number = path.name.rpartition(".")
+        if number.isdecimal() and _lives(int(number), path):
+            alive.append((store_name, int(number)))
+        else:
+            path.unlink(missing_ok=True)
+    return alive
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
+def _scripts() -> Iterator[tuple[str, str]]:
+    for path in _entries("scripts"):
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        living = [line for line in lines if _is_of(Path(line), path.name.partition("-")[0])]
+        if living:
+            yield path.name, living[0]
+        else:
+            path.unlink(missing_ok=True)
+
+
+def _is_of(script: Path, key: str) -> bool:
+    """Whether a script is still there and still of that key: it may have been rendered again."""
+    try:
+        with script.open(encoding="utf-8", errors="replace") as file:
+            return f"key='{key}'" in file.read(8192)
+    except OSError:
+        return False
+
+
+def _lives(number: int, mark: Path) -> bool:
+    """Whether the process that made `mark` lives; one that began later only has the same number."""
+    if not is_alive(number):
+        return False
+    with suppress(ToolError, ValueError, OSError):
+        elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())
+        return time.time() - elapsed <= mark.stat().st_mtime + 5
+    return True
+
+
+def _seconds(elapsed: str) -> int:
+    """The seconds in what POSIX `ps -o etime` prints: [[dd-]hh:]mm:ss.
+
+    >>> _seconds("2-03:04:05")
+    183845
+    """
+    found = re.fullmatch(r"(?:(?:(\d+)-)?(\d+):)?(\d+):(\d+)", elapsed)
+    if found is None:
+        raise ValueError(elapsed)
+    days, hours, minutes, seconds = (int(part or 0) for part in found.groups())
+    return ((days * 24 + hours) * 60 + minutes) * 60 + seconds
+
+
+def _someone_collects() -> bool:
+    try:
+        text = (_folder() / "collecting").read_text()
+    except OSError:
+        return False
+    return not text.strip().isdecimal() or is_alive(int(text))
+
+
+def _entries(kind: str) -> list[Path]:
+    folder = _folder() / kind
+    return sorted(folder.iterdir()) if folder.is_dir() else []
+
+
+def _folder() -> Path:
+    return home() / "gcroots"

@@ -1,0 +1,238 @@
+"""The store through the program: generations, garbage collection, read-only paths, scratch environments."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from tests.support import Sandbox, make_wheel
+
+SLEEPER = 'command = ["python", "-c", "import time, anchor; print(anchor.version, flush=True); time.sleep(60)"]'
+
+
+@pytest.fixture
+def desk(sandbox: Sandbox) -> Sandbox:
+    """A sandbox with the profile `small` in two versions: `change()` takes the newer anchor."""
+    sandbox.profile("small")
+    sandbox.drydock("lock", "small").succeeded()
+    sandbox.drydock("build", "small").succeeded()
+    return sandbox
+
+
+def change(desk: Sandbox, version: str = "2.0") -> None:
+    make_wheel(desk.wheels, "anchor", version)
+    desk.environment["UV_CACHE_DIR"] = str(desk.root / f"cache-{version}")
+    desk.drydock("lock", "small", "-U").succeeded()
+    desk.drydock("build", "small").succeeded()
+
+
+def trained(desk: Sandbox) -> str:
+    return desk.drydock("run", "small").succeeded().stdout.strip()
+
+
+def home(desk: Sandbox) -> Path:
+    return desk.store.parent
+
+
+def test_a_rolled_back_profile_stays_so_until_the_next_build(desk: Sandbox) -> None:
+    change(desk)
+    assert trained(desk) == "trained with 2.0"
+    assert desk.drydock("generation", "rollback", "small").succeeded().stdout == "small is generation 1\n"
+    again = desk.drydock("run", "small").succeeded()
+    assert again.stdout == "trained with 1.0\n"
+    assert "drydock build small" in again.stderr
+    desk.drydock("build", "small").succeeded()
+    assert trained(desk) == "trained with 2.0"
+    rows = json.loads(desk.drydock("generation", "list", "small", "--json").succeeded().stdout)
+    assert [(row["number"], row["current"], row["changes"]) for row in rows] == [
+        (1, False, "1 packages"),
+        (2, False, "anchor 1.0 -> 2.0"),
+        (3, True, "as generation 2"),
+    ]
+
+
+def test_a_rollback_with_nothing_behind_it(desk: Sandbox) -> None:
+    desk.drydock("generation", "rollback", "small").failed(2, "no generation before the current one")
+    desk.drydock("generation", "rollback", "never-built").failed(2, "no generation before the current one")
+    desk.drydock("generation", "switch", "small", "9").failed(2, "small has no generation 9", "it has: 1")
+
+
+def test_changed_settings_are_taken_over_without_a_new_generation(desk: Sandbox) -> None:
+    text = (desk.work / "profiles/small.toml").read_text()
+    desk.profile(
+        "small", text.replace("print(", "import os; print(os.environ['GREETING'],") + '[env]\nGREETING = "hi"\n'
+    )
+    assert trained(desk).startswith("hi trained")
+    assert len(desk.drydock("generation", "list", "small").succeeded().stdout.splitlines()) == 1
+
+
+def test_collection_takes_what_nothing_needs_and_nothing_else(desk: Sandbox) -> None:
+    change(desk)
+    assert len(desk.environments()) == 2
+    desk.drydock("store", "gc").succeeded()
+    assert len(desk.environments()) == 2, "both are generations"
+    desk.drydock("generation", "delete", "small", "old").succeeded()
+    told = desk.drydock("store", "gc", "--dry-run").succeeded()
+    assert "nothing needs it" in told.stdout
+    assert "would free: 1 paths" in told.stderr
+    assert len(desk.environments()) == 2
+    assert "freed: 1 paths" in desk.drydock("store", "gc").succeeded().stderr
+    assert len(desk.environments()) == 1
+    assert trained(desk) == "trained with 2.0"
+
+
+def test_a_script_that_was_run_is_a_root_as_long_as_it_is_there(desk: Sandbox) -> None:
+    script = desk.script("small")
+    desk.run(["sh", str(script), "--build-only"]).succeeded()
+    generation = next((home(desk) / "profiles").glob("small-1-link"))
+    for link in (generation, home(desk) / "profiles/small"):
+        link.unlink()
+    desk.drydock("store", "gc").succeeded()
+    assert len(desk.environments()) == 1
+    script.unlink()
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+
+
+def test_a_running_trainer_is_a_root_until_it_ends(sandbox: Sandbox) -> None:
+    sandbox.profile("small")
+    text = (sandbox.work / "profiles/small.toml").read_text()
+    sandbox.profile("small", "\n".join(SLEEPER if line.startswith("command") else line for line in text.splitlines()))
+    sandbox.drydock("lock", "small").succeeded()
+    script = sandbox.script("small")
+    with subprocess.Popen(
+        ["sh", str(script)], env=sandbox.environment, cwd=sandbox.work, stdout=subprocess.PIPE, text=True
+    ) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == "1.0\n"
+        script.unlink()
+        sandbox.drydock("store", "gc").succeeded()
+        assert len(sandbox.environments()) == 1
+        trainer.send_signal(signal.SIGKILL)
+        trainer.wait()
+    sandbox.drydock("store", "gc").succeeded()
+    assert sandbox.environments() == []
+    assert list((home(sandbox) / "gcroots/running").iterdir()) == []
+
+
+def test_a_process_number_that_was_given_to_somebody_else_is_no_root(desk: Sandbox) -> None:
+    desk.drydock("generation", "list", "small").succeeded()
+    for link in (home(desk) / "profiles").iterdir():
+        link.unlink()
+    mark = home(desk) / "gcroots/running" / f"{desk.environments()[0]}.{os.getpid()}"
+    mark.touch()
+    long_ago = time.time() - 10 * 365 * 86400
+    os.utime(mark, (long_ago, long_ago))
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+
+
+def test_a_collection_that_died_while_it_chose_blocks_nobody(desk: Sandbox) -> None:
+    gone = subprocess.Popen(["true"])
+    gone.wait()
+    (home(desk) / "gcroots/collecting").write_text(f"{gone.pid}\n")
+    assert trained(desk) == "trained with 1.0"
+    desk.drydock("store", "gc").succeeded()
+
+
+def test_stages_of_dead_builds_are_collected_and_living_ones_are_not(desk: Sandbox) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    for number in (dead.pid, os.getpid()):
+        (desk.store / f".stage-{'x' * 32}-host-{number}/lib").mkdir(parents=True)
+    desk.drydock("store", "gc").succeeded()
+    assert [name for name in desk.environments() if name.startswith(".")] == [f".stage-{'x' * 32}-host-{os.getpid()}"]
+
+
+def test_limits_of_a_collection(desk: Sandbox) -> None:
+    change(desk)
+    desk.drydock("generation", "delete", "small", "old").succeeded()
+    desk.drydock("store", "gc", "--max-age", "1d").succeeded()
+    desk.drydock("store", "gc", "--max-size", "10G").succeeded()
+    assert len(desk.environments()) == 2
+    desk.drydock("store", "gc", "--max-size", "1").succeeded()
+    assert len(desk.environments()) == 1
+    desk.drydock("store", "gc", "--max-age", "soon").failed(2, "30d")
+    desk.drydock("store", "gc", "--max-size", "much").failed(2, "20G")
+
+
+def test_folders_are_read_only_and_a_collection_removes_them_all_the_same(desk: Sandbox) -> None:
+    env = desk.store / desk.environments()[0]
+    for folder in (env, env / "bin", env / ".drydock", env / "lib/python3.11/site-packages/anchor"):
+        assert folder.stat().st_mode & 0o777 == 0o555, folder
+    assert (env / ".drydock/manifest.json").stat().st_mode & 0o777 == 0o444
+    (home(desk) / "profiles/small-1-link").unlink()
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+
+
+def test_pip_in_an_environment_says_what_to_do_instead(desk: Sandbox) -> None:
+    env = desk.store / desk.environments()[0]
+    done = desk.run([str(env / "bin/pip"), "install", "something"])
+    assert done.code == 1
+    assert "name it in the profile" in done.stderr
+    assert "drydock shell --scratch" in done.stderr
+
+
+def test_a_scratch_environment_is_writable_and_lies_on_the_store_path(desk: Sandbox) -> None:
+    make_wheel(desk.wheels, "trinket", "5.0")
+    shell = desk.root / "shell"
+    shell.write_text(
+        '#!/bin/sh\n"$DRYDOCK_UV" pip install -q trinket && python -c '
+        "'import anchor, trinket; print(anchor.version, trinket.version)'\n"
+    )
+    shell.chmod(0o755)
+    before = sorted(str(path) for path in desk.store.rglob("*"))
+    done = desk.drydock("shell", "--scratch", "small", env={"SHELL": str(shell)}).succeeded()
+    assert done.stdout == "1.0 5.0\n"
+    assert sorted(str(path) for path in desk.store.rglob("*")) == before
+
+
+def test_bytecode_is_linked_into_environments_that_share_a_source(desk: Sandbox) -> None:
+    make_wheel(desk.wheels, "trinket", "5.0")
+    text = (desk.work / "profiles/small.toml").read_text()
+    other = text.replace('name = "small"', 'name = "other"').replace('["anchor"]', '["anchor", "trinket"]')
+    desk.profile("other", other)
+    desk.drydock("lock", "other").succeeded()
+    desk.drydock("build", "other").succeeded()
+    links = {path.stat().st_ino for path in desk.store.glob("*/lib/*/site-packages/anchor/__pycache__/*.pyc")}
+    assert len(links) == 1
+    assert len(list(desk.store.glob("*/lib/*/site-packages/anchor/__pycache__/*.pyc"))) == 2
+    content = next(desk.store.glob("*/lib/*/site-packages/anchor/__pycache__/*.pyc")).read_bytes()
+    assert content[4:8] == b"\x01\0\0\0", "unchecked hash-based (PEP 552)"
+    assert str(desk.root).encode() not in content
+
+
+def test_a_source_that_does_not_compile_is_left_out(sandbox: Sandbox) -> None:
+    files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/old.py": "print 'Python 2'\n"}
+    make_wheel(sandbox.wheels, "anchor", "1.0", files=files)
+    sandbox.environment["UV_CACHE_DIR"] = str(sandbox.root / "cache")
+    sandbox.profile("small")
+    sandbox.drydock("lock", "small").succeeded()
+    sandbox.drydock("build", "small").succeeded()
+    cached = sandbox.store.glob("*/lib/*/site-packages/anchor/__pycache__/*.pyc")
+    assert [path.name.split(".")[0] for path in cached] == ["__init__"]
+
+
+def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
+    make_wheel(desk.wheels, "trinket", "5.0")
+    text = (desk.work / "profiles/small.toml").read_text()
+    desk.profile("other", text.replace('name = "small"', 'name = "other"'))
+    desk.drydock("lock", "other").succeeded()
+    desk.drydock("build", "other").succeeded()
+    total = json.loads(desk.drydock("store", "du", "--json").succeeded().stdout)
+    assert len(total["environments"]) == 2
+    counted = {
+        (path.stat().st_ino): path.stat().st_blocks * 512
+        for path in desk.store.rglob("*")
+        if path.is_file() and not path.is_symlink()
+    }
+    shared = {path.stat().st_ino: path.stat().st_blocks * 512 for path in (home(desk) / "bytecode").rglob("*.pyc")}
+    assert total["real"] == sum({**counted, **shared}.values())
+    assert total["apparent"] > total["real"] - total["bytecode"]
