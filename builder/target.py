@@ -38,7 +38,7 @@ class Target(BaseModel):
     that its wheels are built for. They decide which wheels fit (PEP 425, PEP 600).
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     platform: Platform
     accelerator: Accelerator

@@ -6,9 +6,11 @@ Pure: the caller says how a profile's text is read.
 from __future__ import annotations
 
 import difflib
+import re
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import date
 from typing import Any, TypeVar
 
 from packaging.requirements import Requirement
@@ -39,14 +41,31 @@ Read = Callable[[str], Source]
 
 @dataclass(frozen=True)
 class _Piece:
-    """A merged value with the profile that it comes from."""
+    """A merged value with the profile that it comes from; `over` are those whose word it replaced on the way."""
 
     value: Any
     origin: str
+    over: frozenset[str] = frozenset()
+
+    def settles(self, rival: _Piece) -> bool:
+        """Whether the two agree, or this one was written in knowledge of the other."""
+        return self.value == rival.value or rival.origin in self.over
 
 
 # A flat profile: the path of each value to the value. Lists of requirements are spread by package name.
-_Flat = dict[tuple[str, ...], _Piece]
+_Path = tuple[str, ...]
+_Flat = dict[_Path, _Piece]
+
+_REQUIRES = ("packages", "requires")
+# Lists of tables: a child's are added to those of its parents.
+_TABLES = {("patches",), ("checks",), ("packages", "overrides"), ("trainer", "options")}
+# Tables by package name, which has more than one spelling.
+_BY_PACKAGE = {("packages", "build"), ("packages", "index"), ("packages", "exclude-newer-package")}
+# Of two that exclude each other, a child's replaces what it inherits.
+_INSTEAD_OF: dict[_Path, _Path] = {
+    ("trainer", "command"): ("trainer", "file"),
+    ("trainer", "file"): ("trainer", "command"),
+}
 
 
 def load(name: str, read: Read) -> Profile:
@@ -54,7 +73,7 @@ def load(name: str, read: Read) -> Profile:
 
     `extends` is followed depth first. Later wins: a child over its parents. Tables merge key by key, requirement
     lists by package name, lists of tables append. Two parents that disagree on a value are an error, unless the
-    child (or something between) says which it is.
+    child says which it is, or one of them replaced the other's word knowingly, by extending it.
 
     Raises ProfileError: no such profile, a cycle, a bad value, a disagreement, or a part that cannot be built.
     """
@@ -67,7 +86,15 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'extend it in a profile of your own: extends = ["{name}"]',
                 where=source.where(),
             )
-    return _validated(Profile, merged, source)
+    profile = _validated(Profile, merged, source)
+    for package, index in profile.packages.index.items():
+        if index not in profile.indexes:
+            raise ProfileError(
+                f'the index "{index}" is not among [indexes]',
+                hint=f'name its place: [indexes] {index} = "https://..."',
+                where=source.where("packages", "index", package),
+            )
+    return profile
 
 
 def load_part(name: str, source: Source) -> ProfilePart:
@@ -75,8 +102,7 @@ def load_part(name: str, source: Source) -> ProfilePart:
     try:
         data = tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        line = getattr(error, "lineno", None)
-        raise ProfileError(f"not TOML: {error}", where=Where(source.path, line)) from None
+        raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
     part = _validated(ProfilePart, data, source)
     if part.name != name:
         raise ProfileError(
@@ -85,6 +111,12 @@ def load_part(name: str, source: Source) -> ProfilePart:
             where=source.where("name"),
         )
     return part
+
+
+def _line_in(message: str, text: str) -> int:
+    """The line that tomllib's message names; it ends with "(at line 3, column 5)" or "(at end of document)"."""
+    found = re.search(r"\(at line (\d+)", message)
+    return int(found[1]) if found else text.rstrip("\n").count("\n") + 1
 
 
 def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> _Flat:
@@ -107,30 +139,41 @@ def _read_parent(parent: str, child: Source, read: Read) -> Source:
     try:
         return read(parent)
     except ProfileError as error:
-        raise ProfileError(error.message, hint=error.hint, where=child.where("extends")) from None
+        raise ProfileError(error.message, hint=error.hint, where=error.where or child.where("extends")) from None
 
 
 def _merge(parents: Sequence[_Flat], own: _Flat, source: Source) -> _Flat:
     merged: _Flat = {}
     for parent in parents:
         for path, piece in parent.items():
-            if path[-1] == "[]":  # a list of tables: append what is not there yet (a shared grandparent)
-                items = merged[path].value if path in merged else []
-                merged[path] = _Piece(items + [item for item in piece.value if item not in items], piece.origin)
-                continue
-            rival = merged.get(path)
-            if rival is not None and rival.value != piece.value and path not in own:
+            before = merged.get(path)
+            if before is None:
+                merged[path] = piece
+            elif path in _TABLES:
+                merged[path] = _appended(before, piece)
+            elif path in own or piece.settles(before):
+                merged[path] = replace(piece, over=before.over | piece.over | {before.origin})
+            elif not before.settles(piece):
                 raise ProfileError(
-                    f"{_spoken(path)} is {_shown(rival.value)} in {rival.origin} "
+                    f"{_spoken(path)} is {_shown(before.value)} in {before.origin} "
                     f"and {_shown(piece.value)} in {piece.origin}",
                     hint=f"say in {source.path} which it is",
                     where=source.where("extends"),
                 )
-            merged[path] = piece
     for path, piece in own.items():
-        before = merged[path].value if path[-1] == "[]" and path in merged else None
-        merged[path] = piece if before is None else _Piece(before + piece.value, piece.origin)
+        before = merged.get(path)
+        merged.pop(_INSTEAD_OF.get(path, ()), None)
+        if before is not None and path in _TABLES:
+            merged[path] = _appended(before, piece)
+        else:
+            over = before.over | {before.origin} if before is not None else frozenset[str]()
+            merged[path] = replace(piece, over=over)
     return merged
+
+
+def _appended(before: _Piece, piece: _Piece) -> _Piece:
+    """Tables of both, those that both have (from a shared grandparent) once."""
+    return _Piece(before.value + [item for item in piece.value if item not in before.value], piece.origin)
 
 
 # Taken from the profile itself only, never from what it extends.
@@ -140,19 +183,16 @@ _OWN = ("$schema", "schema", "name", "description", "extends", "generated")
 def _flatten(data: Mapping[str, Any], origin: str) -> _Flat:
     flat: _Flat = {}
 
-    def walk(path: tuple[str, ...], value: Any) -> None:
-        if path == ("packages", "requires"):
+    def walk(path: _Path, value: Any) -> None:
+        if path == _REQUIRES:
             for text in value:
-                flat[(*path, canonicalize_name(Requirement(text).name))] = _Piece(text, origin)
-        elif path[0] == "env" and len(path) == 2:
-            flat[path] = _Piece(value, origin)
-        elif isinstance(value, dict):
+                key = (*path, canonicalize_name(Requirement(text).name))
+                flat[key] = _Piece((*(flat[key].value if key in flat else ()), text), origin)
+        elif isinstance(value, dict) and not (path[0] == "env" and len(path) == 2):
             for key, item in value.items():
-                walk((*path, key), item)
-        elif isinstance(value, list) and any(isinstance(item, dict) for item in value):
-            flat[(*path, "[]")] = _Piece(value, origin)
+                walk((*path, canonicalize_name(key) if path in _BY_PACKAGE else key), item)
         else:
-            flat[path] = _Piece(value, origin)
+            flat[path] = _Piece(value.isoformat() if isinstance(value, date) else value, origin)
 
     for key, value in data.items():
         walk((key,), value)
@@ -165,26 +205,24 @@ def _unflatten(flat: _Flat) -> dict[str, Any]:
     for path, piece in flat.items():
         if path[0] in _OWN and piece.origin != own:
             continue
-        *tables, last = path
-        if path[:2] == ("packages", "requires"):
-            tables, last = ["packages"], "requires"
-        elif last == "[]":
-            last = tables.pop()
+        tables, last = (path[:-1], path[-1]) if path[:2] != _REQUIRES else (_REQUIRES[:1], _REQUIRES[1])
         table = data
         for key in tables:
             table = table.setdefault(key, {})
-        if path[:2] == ("packages", "requires"):
-            table.setdefault(last, []).append(piece.value)
+        if path[:2] == _REQUIRES:
+            table.setdefault(last, []).extend(piece.value)
         else:
             table[last] = piece.value
     return data
 
 
-def _spoken(path: tuple[str, ...]) -> str:
-    return f"the requirement on {path[2]}" if path[:2] == ("packages", "requires") else ".".join(path)
+def _spoken(path: _Path) -> str:
+    return f"the requirement on {path[2]}" if path[:2] == _REQUIRES else ".".join(path)
 
 
 def _shown(value: Any) -> str:
+    if isinstance(value, tuple):
+        return ", ".join(map(_shown, value))
     return f'"{value}"' if isinstance(value, str) else str(value)
 
 
@@ -215,8 +253,8 @@ def _explained(error: ValidationError, model: type[BaseModel], source: Source) -
         message = first["msg"].removeprefix("Value error, ")
         if isinstance(found, str | int | float | bool):
             message += f" (found {_shown(found)})"
-            expected = first.get("ctx", {}).get("expected", "")
-            near = difflib.get_close_matches(str(found), [word.strip("'") for word in expected.split(", ")], 1)
+            expected = re.findall("'([^']+)'", first.get("ctx", {}).get("expected", ""))
+            near = difflib.get_close_matches(str(found), expected, 1)
             hint = f'did you mean "{near[0]}"?' if near else None
     return ProfileError(message, hint=hint, where=source.where(*key))
 

@@ -6,7 +6,7 @@ No maintained TOML library for Python reports positions, and an error message ne
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _ASSIGNMENT = re.compile(
@@ -24,7 +24,7 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
     best: tuple[int, int] | None = None
     table: list[str] = []
     counts: dict[str, int] = {}
-    for number, line in enumerate(text.splitlines(), 1):
+    for number, line in _lines_outside_strings(text):
         if header := _HEADER.match(line):
             table = _keys(header[2])
             if header[1] == "[[":
@@ -40,6 +40,17 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
         if common == len(here) and (best is None or common > best[0]):
             best = (common, number)
     return None if best is None else best[1]
+
+
+def _lines_outside_strings(text: str) -> Iterator[tuple[int, str]]:
+    """The numbered lines of a TOML text, without those that a string over several lines goes on in."""
+    quotes: str | None = None
+    for number, line in enumerate(text.split("\n"), 1):
+        if quotes is None:
+            yield number, line
+            quotes = next((three for three in ('"""', "'''") if line.count(three) % 2), None)
+        elif quotes in line:
+            quotes = None
 
 
 def _keys(dotted: str) -> list[str]:

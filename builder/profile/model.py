@@ -7,6 +7,7 @@ Unknown keys are errors. Values are data: nothing here is ever evaluated.
 from __future__ import annotations
 
 import re
+from datetime import date, datetime
 from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -14,6 +15,7 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
+from builder.isolation import LEAKS
 from builder.target import Target
 
 # A name becomes a file name, a store path and a comment in a script: keep it plain.
@@ -21,8 +23,19 @@ NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 # Set by the script itself to isolate the environment; a profile that set them would undo that.
-RESERVED_VARIABLES = frozenset(
-    {"PATH", "PYTHONPATH", "PYTHONHOME", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "PYTHONPYCACHEPREFIX"}
+RESERVED_VARIABLES = frozenset({"PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", *LEAKS})
+# What the shells keep for themselves: a value for one of these is refused by some shell, or changed on its way, or
+# evaluated as arithmetic, which runs the commands in it.
+_SHELL_VARIABLES = re.compile(
+    r"_|BASH.*|KSH.*|ZSH_.*|IFS|OPTIND|OPTARG|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH(REALTIME|SECONDS)|PPID|PGRP|SHLVL|TMOUT"
+    r"|E?[UG]ID|USER_ID|USERNAME|GROUPS|SHELLOPTS|PIPESTATUS|FUNCNAME|FUNCNEST|DIRSTACK|ERRNO|TTYIDLE|TRY_BLOCK_.*"
+    r"|HISTCMD|HISTSIZE|SAVEHIST|histchars|KEYBOARD_HACK|COLUMNS|LINES|signals"
+)
+# What the templates call their own variables: a caller's of the same name would be overwritten before it is read.
+_SCRIPT_VARIABLES = re.compile(
+    r"action|candidate|collector|dead|drydock|env|fetched|folder|found|have_(major|minor)|helper_(file|python)|host"
+    r"|index_url|key|leaks|line|machine|name|new|parts|pip_python|python|quoted|rest|roots|self|stage|store|system|tool"
+    r"|uv|uv_sha256|uv_version|value|variable|want_(major|minor)|words|work"
 )
 
 
@@ -52,13 +65,13 @@ def _specifier(value: str) -> str:
 
 def _plain_path(value: str) -> str:
     parts = value.split("/")
-    if any(not re.match(_FILE_NAME, part) for part in parts):
+    if any(not re.fullmatch(_FILE_NAME, part) for part in parts):
         raise ValueError("must be a plain path inside the profile's own folder, for instance patches/fix.patch")
     return value
 
 
 def _index_url(value: str) -> str:
-    if not re.match(r"^(https?|file)://[!-~]+$", value):
+    if not re.fullmatch(r"(https?|file)://[!-~]+", value):
         raise ValueError("must be an https://, http:// or file:// URL")
     if "@" in value.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("a user name or password has no place in a shared file; use a netrc file")
@@ -67,23 +80,45 @@ def _index_url(value: str) -> str:
 
 def _day(value: Any) -> Any:
     # TOML has dates of its own: 2025-07-01 and "2025-07-01" mean the same here.
-    return value.isoformat() if hasattr(value, "isoformat") else value
+    if isinstance(value, date) and not isinstance(value, datetime):
+        return value.isoformat()
+    try:
+        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+            return date.fromisoformat(value).isoformat()
+    except (TypeError, ValueError):
+        pass
+    raise ValueError('not a day; write for instance "2025-07-01"')
+
+
+def _settable(value: str) -> str:
+    if value in RESERVED_VARIABLES:
+        raise ValueError("set by the script itself, to isolate the environment")
+    return _readable(value)
+
+
+def _readable(value: str) -> str:
+    if _SCRIPT_VARIABLES.fullmatch(value):
+        raise ValueError("the generated script uses this name for itself; take another")
+    if _SHELL_VARIABLES.fullmatch(value):
+        raise ValueError("this variable belongs to the shell; take another")
+    return value
 
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
-Variable = Annotated[str, Field(pattern=_VARIABLE)]
+Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
+SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_settable)]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url)]
-Day = Annotated[str, BeforeValidator(_day), Field(pattern=r"^\d{4}-\d{2}-\d{2}$")]
+Day = Annotated[str, BeforeValidator(_day)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
 
 class Python(_Model):
@@ -130,6 +165,8 @@ class Setting(_Model):
     @model_validator(mode="before")
     @classmethod
     def _plain_string(cls, data: Any) -> Any:
+        if isinstance(data, bool | int | float):
+            raise ValueError("an environment variable is a string; put it in quotes")
         return {"value": data} if isinstance(data, str) else data
 
     @model_validator(mode="after")
@@ -173,7 +210,7 @@ class Option(_Model):
     unless: Variable | None = None
 
 
-class Trainer(_Model):
+class TrainerPart(_Model):
     """What is run: `command`, or `file`, a Python program that the script carries with it.
 
     `options` come from the caller's environment, before them `arguments`, after them what the caller adds.
@@ -188,11 +225,21 @@ class Trainer(_Model):
     needs_hint: Text | None = Field(default=None, alias="needs-hint")
 
     @model_validator(mode="after")
-    def _command_or_file(self) -> Trainer:
-        if (self.command is None) == (self.file is None):
-            raise ValueError("give either command or file")
+    def _not_both(self) -> TrainerPart:
+        if self.command is not None and self.file is not None:
+            raise ValueError("give either command or file, not both")
         if self.command is not None and not self.command:
             raise ValueError("command is empty")
+        return self
+
+
+class Trainer(TrainerPart):
+    """A whole trainer; a part may leave it to another to say what is run."""
+
+    @model_validator(mode="after")
+    def _something_to_run(self) -> Trainer:
+        if self.command is None and self.file is None:
+            raise ValueError("give either command or file")
         return self
 
 
@@ -217,18 +264,11 @@ class ProfilePart(_Model):
     python: Python | None = None
     packages: Packages = Packages()
     indexes: dict[Name, IndexURL] = {}
-    env: dict[Variable, Setting] = {}
+    env: dict[SettableVariable, Setting] = {}
     patches: list[Patch] = []
     checks: list[Check] = []
-    trainer: Trainer | None = None
+    trainer: TrainerPart | None = None
     generated: Generated = Generated()
-
-    @model_validator(mode="after")
-    def _env_leaves_isolation_alone(self) -> ProfilePart:
-        for variable in self.env:
-            if variable in RESERVED_VARIABLES:
-                raise ValueError(f"env.{variable} is set by the script itself, to isolate the environment")
-        return self
 
 
 class Profile(ProfilePart):
@@ -237,13 +277,6 @@ class Profile(ProfilePart):
     target: Target
     python: Python
     trainer: Trainer
-
-    @model_validator(mode="after")
-    def _indexes_are_known(self) -> Profile:
-        for package, index in self.packages.index.items():
-            if index not in self.indexes:
-                raise ValueError(f'packages.index.{package} names "{index}", which [indexes] does not have')
-        return self
 
     @property
     def run_script(self) -> str:

@@ -110,7 +110,7 @@ isolate_uv() {
 
 # install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
 install_packages() {
-  isolate_uv
+  isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
   parts=$2
   set -- --python "$1" --require-hashes --only-binary :all:
   set -- "$@" --no-binary 'prefetch-generator'
@@ -122,8 +122,8 @@ install_packages() {
   for folder in ${PIP_FIND_LINKS-}; do
     [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
   done
-  [ ! -s "$parts/requirements.txt" ] || "$uv" pip install --no-deps "$@" -r "$parts/requirements.txt" ||
-    failed "the packages could not be installed"
+  [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip install --no-deps "$@" -r "$parts/requirements.txt" ||
+    failed "the packages could not be installed" "uv says above why"
 }
 
 failed() {
@@ -162,7 +162,7 @@ import os
 import re
 import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Tuple
+from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
 
 if TYPE_CHECKING:
     import subprocess
@@ -499,6 +499,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     parts = stage / ".drydock"
     written = read_plan(parts)
     plan = written["plan"]
+    if final.name != f"{written['key']}-{written['name']}":
+        raise StageError(f"this script was edited: its plan is of {written['key']}, and it builds {final.name}")
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
@@ -556,25 +558,22 @@ def protect(stage: Path, parts: Path) -> None:
 
     Not the files of the wheels: they are hard links into the installer's cache, whose modes are not ours to change.
     """
-    folders = {stage, parts, stage / "bin"}
-    site = site_packages(stage)
-    for info in distributions(site).values():
+    site = str(site_packages(stage))
+    folders = {f"{stage}/bin", site}
+    for path, _, files in os.walk(parts):
+        folders.add(path)
+        for name in files:
+            os.chmod(os.path.join(path, name), 0o444)
+    # From RECORD, not by a walk: an environment has some ten times more files than folders.
+    for info in distributions(site_packages(stage)).values():
         for row in read_record(info):
-            if row and not row[0].startswith(".."):
-                folder = (site / row[0]).parent
-                while folder not in folders and folder != stage:
-                    folders.add(folder)
-                    pycache = folder / "__pycache__"
-                    if pycache.is_dir():
-                        folders.add(pycache)
-                    folder = folder.parent
-    for path in parts.rglob("*"):
-        if path.is_dir():
-            folders.add(path)
-        else:
-            os.chmod(path, 0o444)
-    for folder in folders - {stage}:
-        os.chmod(folder, 0o555)
+            folder = row[0].rpartition("/")[0] if row and not row[0].startswith("..") else ""
+            while folder and f"{site}/{folder}" not in folders:
+                folders.add(f"{site}/{folder}")
+                folder = folder.rpartition("/")[0]
+    for folder in folders | {f"{folder}/__pycache__" for folder in folders}:
+        if os.path.isdir(folder):
+            os.chmod(folder, 0o555)
 
 
 # --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
@@ -594,21 +593,20 @@ def link_bytecode(site: Path, bytecode: Path) -> None:
     The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
     nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
     """
-    sources = list(_sources(site, bytecode / sys.implementation.cache_tag))
-    missing = {source.shared: source for source in sources if not os.path.exists(source.shared)}
+    made: Set[str] = set()
+    missing = [source for source in _sources(site, bytecode / _cache_tag()) if not _link(source, made)]
     if missing:
-        _compile_all(list(missing.values()))
-    made = set()
-    for source in sources:
-        folder = os.path.dirname(source.cached)
-        if folder not in made:
-            os.makedirs(folder, exist_ok=True)
-            made.add(folder)
-        _link(source.shared, source.cached)
+        _compile_all(list({source.shared: source for source in missing}.values()))
+        for source in missing:
+            _link(source, made)
+
+
+def _cache_tag() -> str:
+    return sys.implementation.cache_tag or "unknown"
 
 
 def _sources(site: Path, shared: Path) -> Iterator[Source]:
-    tag, base, store = sys.implementation.cache_tag, str(site), str(shared)
+    tag, base, store = _cache_tag(), str(site), str(shared)
     for info in distributions(site).values():
         for row in read_record(info):
             # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
@@ -629,17 +627,25 @@ def _sources(site: Path, shared: Path) -> Iterator[Source]:
             yield Source(f"{base}/{row[0]}", cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
 
 
-def _link(shared: str, cached: str) -> None:
+def _link(source: Source, made: Set[str]) -> bool:
+    """Link the shared bytecode of one source into place; False where there is none. `made` has the folders so far."""
+    folder = source.cached.rpartition("/")[0]
+    if folder not in made:
+        made.add(folder)
+        os.makedirs(folder, exist_ok=True)
     try:
-        os.link(shared, cached)
+        os.link(source.shared, source.cached)
     except FileNotFoundError:
-        pass  # a source that does not compile on this Python has no bytecode
+        return False
     except FileExistsError:
         pass  # a wheel that brought its own, or the second of two rows
-    except OSError:  # another file system, or one without hard links, or with too many of them
+    except OSError:  # another file system, one without hard links, or a file that has too many of them
         import shutil
 
-        shutil.copyfile(shared, cached)
+        if not os.path.exists(source.shared):
+            return False
+        shutil.copyfile(source.shared, source.cached)
+    return True
 
 
 def _compile_all(sources: List[Source]) -> None:
