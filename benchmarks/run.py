@@ -1,6 +1,6 @@
 """`just bench`: Drydock beside uv, in one run, as ratios. Absolute limits are told beside `python -c pass`.
 
-    python benchmarks/run.py [--rounds N] [--json] [NAME ...]
+python benchmarks/run.py [--rounds N] [--json] [NAME ...]
 """
 
 from __future__ import annotations
@@ -68,14 +68,25 @@ def script_overhead(rounds: int) -> list[Row]:
             [
                 Command("python", [python, program]),
                 Command("script", ["sh", str(script)], env),
-                Command("uv run", [uv.executable(), "run", "--no-sync", "python", program], {"UV_OFFLINE": "1"}, str(project)),
+                Command(
+                    "uv run",
+                    [uv.executable(), "run", "--no-sync", "python", program],
+                    {"UV_OFFLINE": "1"},
+                    str(project),
+                ),
             ],
             rounds * 8,
         )
     plain = done["python"].median
     script_ms, uv_ms = (1000 * (done[name].median - plain) for name in ("script", "uv run"))
     return [
-        Row("script over `python FILE`", f"{script_ms:.1f} ms", f"python alone {plain * 1000:.1f} ms", "<= 3 ms", script_ms <= 3),
+        Row(
+            "script over `python FILE`",
+            f"{script_ms:.1f} ms",
+            f"python alone {plain * 1000:.1f} ms",
+            "<= 3 ms",
+            script_ms <= 3,
+        ),
         Row(
             "script over `uv run --no-sync`, both over python",
             f"{script_ms / uv_ms:.2f}",

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -100,7 +101,7 @@ def test_many_at_once_end_with_one_order() -> None:
     found = numbers()
     assert [number for number, _, _ in found] == list(range(1, len(found) + 1))
     assert sum(is_current for _, _, is_current in found) == 1
-    assert all(one[1] != other[1] for one, other in zip(found, found[1:], strict=False))
+    assert all(one[1] != other[1] for one, other in itertools.pairwise(found))
 
 
 def test_every_generation_is_a_root() -> None:

@@ -55,6 +55,13 @@ flag = "-b"
 default = '''
 flag = "-c"'''
 from = "B"
+[[trainer.options.inner]]
+flag = "-d"
+[trainer.options.table]
+flag = "-e"
+[[trainer.options]]
+[[trainer.options.inner]]
+flag = "-f"
 """
 
 
@@ -81,6 +88,9 @@ from = "B"
         (["trainer", "options", 0, "flag"], 'flag = "-a"'),
         (["trainer", "options", 1, "flag"], 'flag = "-b"'),
         (["trainer", "options", 1, "from"], 'from = "B"'),
+        (["trainer", "options", 1, "inner", 0, "flag"], 'flag = "-d"'),
+        (["trainer", "options", 1, "table", "flag"], 'flag = "-e"'),
+        (["trainer", "options", 2, "inner", 0, "flag"], 'flag = "-f"'),
     ],
 )
 def test_the_line_is_that_of_the_key_or_of_its_nearest_parent(path: list[str | int], line: str) -> None:

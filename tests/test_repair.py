@@ -20,8 +20,8 @@ total() counted one too many.
  def total(numbers):
 -    return sum(numbers) + 1
 +    return sum(numbers)
- 
- 
+
+
  version = "1.0"
 """
 PROOF = "import anchor\n\nassert anchor.total([1, 2]) == 3, 'one too many'\nprint('ok: the total is right')\n"

@@ -35,7 +35,7 @@ def grpo(env: Path, folder: Path, rows: int, *overrides: str) -> subprocess.Comp
     config.write_text(CONFIG.format(output=folder / "out"))
     return subprocess.run(
         [str(env / "bin/python"), str(ROOT / "tests/programs/grpo_round.py"), str(config), str(rows), *overrides],
-        env={**os.environ, "PYTHONPYCACHEPREFIX": str(env.parent.parent / "bytecode-tests")},
+        env={name: value for name, value in os.environ.items() if not name.startswith("PYTHON")},
         capture_output=True,
         text=True,
         check=False,
@@ -86,7 +86,10 @@ def test_what_rl_swarm_imports_is_there(swarm_env: Path) -> None:
 
 
 def test_hivemind_starts_its_daemon(swarm_env: Path) -> None:
-    program = "import hivemind; dht = hivemind.DHT(start=True, host_maddrs=['/ip4/127.0.0.1/tcp/0']); print(dht.peer_id); dht.shutdown()"
+    program = (
+        "import hivemind; dht = hivemind.DHT(start=True, host_maddrs=['/ip4/127.0.0.1/tcp/0']); "
+        "print(dht.peer_id); dht.shutdown()"
+    )
     done = subprocess.run(
         [str(swarm_env / "bin/python"), "-B", "-c", program], capture_output=True, text=True, check=False, timeout=120
     )

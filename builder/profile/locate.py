@@ -6,7 +6,7 @@ No maintained TOML library for Python reports positions, and an error message ne
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _ASSIGNMENT = re.compile(
@@ -23,14 +23,14 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
     wanted = [str(part) for part in path]
     best: tuple[int, int] | None = None
     table: list[str] = []
-    counts: dict[str, int] = {}
+    counts: dict[tuple[str, ...], int] = {}
     for number, line in _lines_outside_strings(text):
         if header := _HEADER.match(line):
-            table = _keys(header[2])
+            *parents, last = _keys(header[2])
+            table = [*_numbered(parents, counts), last]
             if header[1] == "[[":
-                counts[header[2]] = counts.get(header[2], -1) + 1
-                table.append(str(counts[header[2]]))
-            here = table
+                counts[tuple(table)] = counts.get(tuple(table), -1) + 1
+            here = table = _numbered(_keys(header[2]), counts)
         elif assignment := _ASSIGNMENT.match(line):
             here = table + _keys(assignment[1])
         else:
@@ -40,6 +40,16 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
         if common == len(here) and (best is None or common > best[0]):
             best = (common, number)
     return None if best is None else best[1]
+
+
+def _numbered(keys: Sequence[str], counts: Mapping[tuple[str, ...], int]) -> list[str]:
+    """The keys of a header with the number of the last table after each that is a list of tables."""
+    path: list[str] = []
+    for key in keys:
+        path.append(key)
+        if tuple(path) in counts:
+            path.append(str(counts[tuple(path)]))
+    return path
 
 
 def _lines_outside_strings(text: str) -> Iterator[tuple[int, str]]:

@@ -192,7 +192,9 @@ class FilePatch(NamedTuple):
 
 # Which side of a change a line belongs to, by its first character.
 _SIDES = {b" ": (b"-", b"+"), b"-": (b"-",), b"+": (b"+",)}
-_HUNK = re.compile(rb"^@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_HUNK = re.compile(rb"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+# What git says of a file beside its lines.
+_UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted file mode ", b"old mode ", b"GIT binary ")
 
 
 def parse_patch(text: str) -> List[FilePatch]:
@@ -200,10 +202,14 @@ def parse_patch(text: str) -> List[FilePatch]:
 
     Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
     """
-    lines = text.encode().splitlines(keepends=True)
+    lines = _lines(text.encode())
     files: List[FilePatch] = []
     at = 0
+    of_git = False
     while at < len(lines):
+        of_git = of_git or lines[at].startswith(b"diff --git ")
+        if of_git and lines[at].startswith(_UNSUPPORTED):
+            raise StageError(f"a patch may change lines of files, and nothing else: {_shown(lines[at])}")
         if not (lines[at].startswith(b"--- ") and at + 1 < len(lines) and lines[at + 1].startswith(b"+++ ")):
             at += 1
             continue
@@ -217,10 +223,21 @@ def parse_patch(text: str) -> List[FilePatch]:
             hunks.append(hunk)
         if not hunks:
             raise StageError(f"the patch names {new} and then changes nothing in it")
+        if any(file.path == new for file in files):
+            raise StageError(f"the patch names {new} twice")
         files.append(FilePatch(new, tuple(hunks)))
     if not files:
         raise StageError("this is not a unified diff: no '--- a/...' line")
     return files
+
+
+def _lines(content: bytes) -> List[bytes]:
+    """Lines with their ends. Only a newline ends one, as for diff and git: a carriage return is part of its line."""
+    return io.BytesIO(content).readlines()
+
+
+def _shown(line: bytes) -> str:
+    return repr(line.decode(errors="replace").strip())
 
 
 def _patch_path(line: bytes) -> str:
@@ -228,7 +245,7 @@ def _patch_path(line: bytes) -> str:
     parts = PurePosixPath(name).parts
     if len(parts) < 3 or parts[0] not in ("a", "b"):
         raise StageError(f"a patch's paths begin with a/PACKAGE/ and b/PACKAGE/, not {name!r}")
-    if ".." in parts or "\\" in name:
+    if ".." in parts or "\\" in name or "\0" in name:
         raise StageError(f"the path {name!r} leaves its package")
     return "/".join(parts[1:])
 
@@ -236,10 +253,11 @@ def _patch_path(line: bytes) -> str:
 def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
     header = _HUNK.match(lines[at])
     if header is None:
-        raise StageError(f"line {at + 1} of the patch is not a hunk header: {lines[at].decode().strip()!r}")
+        raise StageError(f"line {at + 1} of the patch is not a hunk header: {_shown(lines[at])}")
     old_left = int(header[2]) if header[2] is not None else 1
     new_left = int(header[4]) if header[4] is not None else 1
-    start = max(int(header[1]) - 1, 0)
+    # Where there are no lines before, the number is that of the line above (POSIX diff, "Diff Unified Output Format").
+    start = int(header[1]) - 1 if old_left else int(header[1])
     sides: Dict[bytes, List[bytes]] = {b"-": [], b"+": []}
     last = b""
     at += 1
@@ -247,10 +265,11 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
         mark, rest = lines[at][:1], lines[at][1:]
         if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
             mark, rest = b" ", lines[at]
-        if mark == b"\\" and last:  # "\ No newline at end of file" speaks of the line before it
+        if mark == b"\\" and last in _SIDES:  # "\ No newline at end of file" speaks of the line before it
             for side in _SIDES[last]:
-                sides[side][-1] = sides[side][-1].rstrip(b"\r\n")
-        elif mark not in _SIDES:
+                sides[side][-1] = sides[side][-1][:-1]
+            last = mark
+        elif mark not in _SIDES or not rest.endswith(b"\n"):
             break
         else:
             for side in _SIDES[mark]:
@@ -259,24 +278,34 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
             new_left -= b"+" in _SIDES[mark]
             last = mark
         at += 1
-    if old_left or new_left or not last:
+    # A line of a change that the header does not count: somebody edited the patch, and it says less than it shows.
+    more = at < len(lines) and lines[at].startswith((b" ", b"+", b"-", b"\\")) and not _begins_something_else(lines, at)
+    if old_left or new_left or more or start < 0 or not last:
         raise StageError(f"line {at} of the patch: the hunk is shorter or longer than its header says")
     return Hunk(start, tuple(sides[b"-"]), tuple(sides[b"+"])), at
 
 
+def _begins_something_else(lines: List[bytes], at: int) -> bool:
+    """Whether this is the next file, or the signature below a mail of git's."""
+    return lines[at].rstrip() == b"--" or b"".join(line[:4] for line in lines[at : at + 2]) == b"--- +++ "
+
+
 def apply_hunks(patch: FilePatch, content: bytes) -> Optional[bytes]:
     """`content` with the patch applied, or None where it does not fit exactly: no offset, no fuzz."""
-    lines = content.splitlines(keepends=True)
+    lines = _lines(content)
     result: List[bytes] = []
     done = 0
     for hunk in patch.hunks:
         end = hunk.start + len(hunk.before)
-        if hunk.start < done or tuple(lines[hunk.start : end]) != hunk.before:
+        if not done <= hunk.start <= len(lines) or tuple(lines[hunk.start : end]) != hunk.before:
             return None
         result += lines[done : hunk.start]
         result += hunk.after
         done = end
-    return b"".join(result + lines[done:])
+    result += lines[done:]
+    if not all(line.endswith(b"\n") for line in result[:-1]):
+        return None  # what the patch takes for the end of the file is none
+    return b"".join(result)
 
 
 def reverse(patch: FilePatch) -> FilePatch:
@@ -336,14 +365,17 @@ def read_record(info: Path) -> List[List[str]]:
 
 
 def rewrite_record(info: Path, changed: Dict[str, bytes]) -> None:
-    """Give RECORD the new hash and size of the `changed` files."""
+    """Give RECORD the new hash and size of the `changed` files, where it does not have them."""
+    before = read_record(info)
     rows = [
         [row[0], record_hash(changed[row[0]]), str(len(changed[row[0]]))] if row and row[0] in changed else row
-        for row in read_record(info)
+        for row in before
     ]
     missing = set(changed) - {row[0] for row in rows if row}
     if missing:
         raise StageError(f"{info.name}/RECORD does not list {', '.join(sorted(missing))}")
+    if rows == before:
+        return
     text = io.StringIO(newline="")
     csv.writer(text, lineterminator="\n").writerows(rows)
     replace_file(info / "RECORD", text.getvalue().encode())
@@ -364,10 +396,12 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
         raise StageError(f"{patch['file']} changes other files than the lock says")
     goal = "preimage" if revert else "postimage"
     start = "postimage" if revert else "preimage"
-    changed: Dict[str, bytes] = {}
+    wanted: Dict[str, bytes] = {}
+    changed: List[str] = []
     for path, file in parsed.items():
         content = (site / path).read_bytes()
         if sha256(content) == pinned[path][goal]:
+            wanted[path] = content
             continue
         if sha256(content) != pinned[path][start]:
             raise StageError(
@@ -377,11 +411,12 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
         after = apply_hunks(reverse(file) if revert else file, content)
         if after is None or sha256(after) != pinned[path][goal]:
             raise StageError(f"{patch['file']} does not give the file that the lock promises for {path}")
-        changed[path] = after
-    for path, after in changed.items():
-        replace_file(site / path, after)
-    if changed:
-        rewrite_record(info, changed)
+        wanted[path] = after
+        changed.append(path)
+    for path in changed:
+        replace_file(site / path, wanted[path])
+    # Those that were done before too: a run that was killed here may have left RECORD behind.
+    rewrite_record(info, wanted)
     return bool(changed)
 
 
