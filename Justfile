@@ -47,7 +47,7 @@ profiles:
 # Run the fast tests
 [group('develop')]
 test *arguments:
-    ./drydockw pytest -n 2 --dist loadfile "$@"
+    ./drydockw pytest -n 2 --dist worksteal "$@"
 
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
