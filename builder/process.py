@@ -8,7 +8,6 @@ from __future__ import annotations
 import errno
 import os
 import signal
-import subprocess
 import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
@@ -35,9 +34,11 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done
     `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started. Where we are
     interrupted, it and what it started end too.
     """
+    from subprocess import PIPE
+
     process: Any = None
     try:
-        process = _start(command, env, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        process = _start(command, env, stdout=PIPE, stderr=PIPE)
         stdout, stderr = process.communicate()
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
@@ -52,6 +53,8 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done
 
 def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) -> Any:
     """Start a program in a process group of its own, with `env`, or ours, as its whole environment."""
+    from subprocess import DEVNULL
+
     from plumbum import local
     from plumbum.commands.processes import CommandNotFound
 
@@ -63,7 +66,7 @@ def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) 
     # plumbum only ever adds to its own environment (plumbum.machines.local, _popen).
     with local.env():
         local.env.clear()
-        return program.popen(stdin=subprocess.DEVNULL, env=whole, process_group=0, **pipes)
+        return program.popen(stdin=DEVNULL, env=whole, process_group=0, **pipes)
 
 
 def _send(process: Any, number: int) -> None:
@@ -87,11 +90,13 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
         if process is not None:
             _send(process, number)
 
+    from subprocess import DEVNULL, PIPE
+
     # What our caller ignores (nohup, a job in the background) stays ignored.
     heard = [number for number in _FORWARDED if signal.getsignal(number) is not signal.SIG_IGN]
     previous = {number: signal.signal(number, forward) for number in heard}
     try:
-        process = _start(command, env, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
+        process = _start(command, env, stdout=DEVNULL, stderr=PIPE)
         for number in received:  # one that came before there was a process to send it to
             _send(process, number)
         # plumbum's pipes are of bytes, whatever their type says

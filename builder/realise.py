@@ -11,11 +11,10 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import generations, process, roots, store
 from builder.errors import BuildError, DrydockError, UsageError
 from builder.evaluate import Evaluation, evaluate
-from builder.report import Reporter
-from builder.stage import site_packages
 
 if TYPE_CHECKING:
     from builder.probe import Machine
+    from builder.report import Reporter
 
 _SH = "/bin/sh"
 
@@ -61,6 +60,7 @@ def scratch(name: str, report: Reporter) -> NoReturn:
     What is installed there stays there, and the store path below it stays as it is.
     """
     from builder import uv
+    from builder.stage import site_packages
 
     script = _script(name, report)
     below = Path(process.run([_SH, str(script), "--where"]).stdout.rstrip("\n"))

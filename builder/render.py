@@ -82,7 +82,8 @@ def sh_quote(value: str) -> str:
 
 def comment(value: str) -> str:
     """`value` as part of a comment or of a usage text: one line of printable ASCII."""
-    return " ".join(value.split()).encode("ascii", "backslashreplace").decode().replace("\x7f", "?")
+    line = " ".join(value.split())
+    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in line)
 
 
 def dotenv_quote(value: str) -> str:

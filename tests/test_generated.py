@@ -12,7 +12,7 @@ import pytest
 from builder.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.support import SHELLS
-from tests.test_render import trained
+from tests.support.scripts import Desk
 
 GENERATED = ROOT / "generated"
 RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
@@ -123,16 +123,13 @@ M4_DEFAULTS = {
 
 
 @pytest.fixture
-def swarm(tmp_path: Path) -> Path:
-    """An rl-swarm checkout and the store path of m4, whose python says what it was given; gives the Mac's script."""
-    from tests.test_render import place
-
+def swarm(tmp_path: Path) -> Desk:
+    """An rl-swarm checkout with the Mac's committed script in it, and its store path, built."""
     plan = Catalogue([ROOT / "profiles"]).plan("m4")
     (tmp_path / "hivemind_exp/gsm8k").mkdir(parents=True)
     (tmp_path / "hivemind_exp/gsm8k/train_single_gpu.py").touch()
-    script = place(tmp_path, plan)
-    script.write_bytes((GENERATED / "m4/run_rl_swarm_mac.sh").read_bytes())
-    return script
+    script = GENERATED / "m4/run_rl_swarm_mac.sh"
+    return Desk(tmp_path, script.read_text(), script.name, plan.store_name).built()
 
 
 def options(words: list[str]) -> dict[str, str]:
@@ -140,9 +137,10 @@ def options(words: list[str]) -> dict[str, str]:
     return dict(zip(words[2::2], words[3::2], strict=True))
 
 
-def test_the_mac_trainer_gets_the_launchers_arguments(swarm: Path) -> None:
+def test_the_mac_trainer_gets_the_launchers_arguments(swarm: Desk) -> None:
     for shell in SHELLS:
-        got, words = trained(swarm.parent, shell, swarm, HF_TOKEN="hf_secret")
+        told = swarm.train(shell, HF_TOKEN="hf_secret")
+        got, words = told.environment, told.arguments
         assert options(words) == M4_DEFAULTS
         assert got["HF_TOKEN"] == "hf_secret"
         assert "hf_secret" not in " ".join(words)
@@ -152,9 +150,9 @@ def test_the_mac_trainer_gets_the_launchers_arguments(swarm: Path) -> None:
         assert got["TOKENIZERS_PARALLELISM"] == "false"
 
 
-def test_with_an_organisation_the_mac_trainer_goes_to_the_testnet(swarm: Path) -> None:
-    _, words = trained(swarm.parent, "dash", swarm, ORG_ID="org", GAME="dapo", PUB_MULTI_ADDRS="/ip4/1.2.3.4")
-    assert options(words) == {
+def test_with_an_organisation_the_mac_trainer_goes_to_the_testnet(swarm: Desk) -> None:
+    told = swarm.train("dash", ORG_ID="org", GAME="dapo", PUB_MULTI_ADDRS="/ip4/1.2.3.4")
+    assert options(told.arguments) == {
         "--identity_path": "swarm.pem",
         "--modal_org_id": "org",
         "--contract_address": "0x69C6e1D608ec64885E7b185d39b04B491a71768C",
@@ -164,26 +162,23 @@ def test_with_an_organisation_the_mac_trainer_goes_to_the_testnet(swarm: Path) -
     }
 
 
-def test_an_empty_variable_leaves_its_argument_out(swarm: Path) -> None:
-    _, words = trained(
-        swarm.parent, "dash", swarm, IDENTITY_PATH="", GRADIENT_ACCUMULATION_STEPS="", PUB_MULTI_ADDRS="/a"
-    )
+def test_an_empty_variable_leaves_its_argument_out(swarm: Desk) -> None:
+    told = swarm.train("dash", IDENTITY_PATH="", GRADIENT_ACCUMULATION_STEPS="", PUB_MULTI_ADDRS="/a")
     empty = ("--identity_path", "--gradient_accumulation_steps")
     left = {name: value for name, value in M4_DEFAULTS.items() if name not in empty}
-    assert options(words) == {**left, "--public_maddr": "/a"}
+    assert options(told.arguments) == {**left, "--public_maddr": "/a"}
 
 
-def test_the_lifted_memory_limit_is_said_at_every_start(swarm: Path) -> None:
-    done = run("dash", swarm, home=swarm.parent / "home", cwd=swarm.parent)
-    assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory" in done.stderr
+def test_the_lifted_memory_limit_is_said_at_every_start(swarm: Desk) -> None:
+    told = swarm.train("dash").stderr
+    assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory" in told
 
 
-def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Path, tmp_path: Path) -> None:
-    elsewhere = tmp_path / "elsewhere"
-    elsewhere.mkdir()
-    done = run("dash", swarm, home=swarm.parent / "home", cwd=elsewhere)
+def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Desk) -> None:
+    (swarm.folder / "hivemind_exp/gsm8k/train_single_gpu.py").unlink()
+    done = swarm.run("dash")
     assert done.returncode == 1
-    assert "rl-swarm checkout of release v0.4.x" in done.stderr
+    assert b"rl-swarm checkout of release v0.4.x" in done.stderr
 
 
 def test_no_committed_file_names_the_host_of_a_registry() -> None:

@@ -2,47 +2,63 @@
 
 from __future__ import annotations
 
-import functools
+import ast
+import json
 import os
-import subprocess
+import re
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
+from builder.errors import ProfileError
+from builder.isolation import LEAKS
 from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
 from builder.plan import Plan, make_plan
 from builder.profile import Profile
-from builder.render import comment, delimiter, dotenv_quote, fold, python_literal, sh_quote
+from builder.render import comment, delimiter, dotenv_quote, fold, plan_json, python_literal, sh_quote
+from builder.stage import parse_patch
 from builder.templates import rendered
 from tests.support import SHELLS
+from tests.support.scripts import Desk
 
 SHA = "0" * 64
 PATCH = "--- a/anchor/__init__.py\n+++ b/anchor/__init__.py\n@@ -1 +1 @@\n-a\n+b\n"
-
 PATCHES = {"package": "anchor", "versions": ">=1", "file": "patches/a.patch", "proof": "proofs/a.py", "why": "it is"}
 
 # What shells, here-documents, comments and printf stumble over, between arbitrary text.
 HOSTILE = [
     "'", '"', "\\", "$(touch canary)", "`touch canary`", "${HOME}", "$HOME", "\n", "\r\n", "\n\n", "%s", "%n", "!!",
-    "~",     "*", " ", "\t", "-n", "--", ";", "&", "|", "#", "DRYDOCK_END", "\nUSAGE\n", "'; touch canary; '", "\u00e9",
-    "\u4e2d\u6587",    "\U0001f680", "\x7f", "\x01", "\x1b[31m", "{{ 7 * 7 }}", "{% raw %}", "#}",
+    "~", "*", " ", "\t", "-n", "--", ";", "&", "|", "#", "DRYDOCK_END", "\nUSAGE\n", "'; touch canary; '", "\u00e9",
+    "\u4e2d\u6587", "\U0001f680", "\x7f", "\x01", "\x1b[31m", "{{ 7 * 7 }}", "{% raw %}", "#}", "a[$(touch canary)]",
+    "\\\n", "\\'", "$'\\x41'", "\ufeff", "\u2028", "\x80", "=", "(", ")", "<", ">", "\\0", "\\c", "^", "{a,b}", "$(",
 ]  # fmt: skip
-TEXT = st.lists(
-    st.sampled_from(HOSTILE) | st.text(st.characters(exclude_categories=["Cs"], exclude_characters="\0"), max_size=8),
-    max_size=6,
-).map("".join)
+CHARACTERS = st.characters(exclude_categories=["Cs"], exclude_characters="\0")
+TEXT = st.lists(st.sampled_from(HOSTILE) | st.text(CHARACTERS, max_size=8), max_size=6).map("".join)
 WORD = TEXT.filter(bool)
 
 
-def make(**changes: Any) -> Plan:
-    """A plan of a small profile with `changes`, and a lock of one package with one patch."""
+def hostile(examples: int) -> settings:
+    """Settings of a test that runs each example under all shells."""
+    health = [HealthCheck.function_scoped_fixture, HealthCheck.too_slow]
+    return settings(max_examples=examples, deadline=None, suppress_health_check=health, derandomize=True)
+
+
+def here() -> str:
+    """The platform of this machine, for scripts that are to build."""
+    return {"x86_64": "linux-x86_64", "aarch64": "linux-arm64"}.get(os.uname().machine, "linux-x86_64")
+
+
+def make(*packages: Artefact, texts: dict[str, str] | None = None, **changes: Any) -> Plan:
+    """A plan of a small profile with `changes`, and a lock of `packages` (or one) with one patch."""
     data = {
         "schema": 1,
         "name": "small",
-        "target": {"platform": "linux-x86_64", "accelerator": "cpu", "glibc": "2.17"},
+        "target": {"platform": here(), "accelerator": "cpu", "glibc": "2.17"},
         "python": {"version": "3.11"},
         "packages": {"requires": ["anchor"]},
         "trainer": {"command": ["python"]},
@@ -53,143 +69,272 @@ def make(**changes: Any) -> Plan:
     tool = anchor.model_copy(update={"name": "uv", "file": "uv-1.0-py3-none-any.whl"})
     file = PatchedFile(path="anchor/__init__.py", preimage=SHA, postimage=SHA)
     patch = LockedPatch(package="anchor", file="patches/a.patch", sha256=SHA, files=[file])
-    lock = Lock(schema_=1, profile="small", digest="", uv=tool, patches=[patch], packages=[anchor])
+    lock = Lock(schema_=1, profile="small", digest="", uv=tool, patches=[patch], packages=[anchor, *packages])
     profile = Profile.model_validate(data)
-    return make_plan(profile, lock, {**dict.fromkeys(profile.carried_files, "pass\n"), "patches/a.patch": PATCH})
+    carried = {**dict.fromkeys(profile.carried_files, "pass\n"), "patches/a.patch": PATCH}
+    return make_plan(profile, lock, {**carried, **(texts or {})})
 
 
-def place(folder: Path, plan: Plan) -> Path:
-    """Write the run script, and a store path that needs no build, whose python says what it was given."""
-    env = folder / "home" / ".local/share/drydock/store" / plan.store_name
-    (env / ".drydock").mkdir(parents=True, exist_ok=True)
-    (env / ".drydock/manifest.json").write_text("{}")
-    (env / "bin").mkdir(exist_ok=True)
-    python = env / "bin/python"
-    # env -0 is not in busybox; /proc shows what exec passed, to the byte
-    python.write_text(
-        '#!/bin/sh\ncat /proc/$$/environ\nprintf "\\0ARGV\\0"\nfor word do printf "%s\\0" "$word"; done\n'
-    )
-    python.chmod(0o755)
-    script = folder / plan.profile.run_script
-    script.write_text(rendered(plan)[plan.profile.run_script])
-    return script
+def isolated(desk: Desk) -> dict[str, str]:
+    """What a trainer's environment has besides its settings; variables that a shell adds are not counted."""
+    return {
+        **desk.environment,
+        "PYTHONNOUSERSITE": "1",
+        "VIRTUAL_ENV": str(desk.env),
+        "PATH": f"{desk.env}/bin:{desk.environment['PATH']}",
+    }
 
 
-def run(folder: Path, shell: str, script: Path, *arguments: str, **env: str) -> subprocess.CompletedProcess[bytes]:
-    """Run a script under one of the shells, in `folder`, with a home there."""
-    whole = {"HOME": str(folder / "home"), "PATH": "/usr/bin:/bin", "LANG": "C.UTF-8", "LC_ALL": "C.UTF-8", **env}
-    return subprocess.run(
-        [*SHELLS[shell], str(script), *arguments], env=whole, cwd=folder, capture_output=True, check=False
-    )
+OF_THE_SHELL = {"_", "PWD", "OLDPWD", "SHLVL", "LOGNAME"}
 
 
-def trained(folder: Path, shell: str, script: Path, *arguments: str, **env: str) -> tuple[dict[str, str], list[str]]:
-    """The environment and the arguments that the trainer got."""
-    done = run(folder, shell, script, "--", *arguments, **env)
-    assert done.returncode == 0, (shell, done.stderr)
-    variables, _, words = done.stdout.partition(b"\0ARGV\0")
-    pairs = (pair.split(b"=", 1) for pair in variables.split(b"\0") if b"=" in pair)
-    got = {name.decode(): value.decode() for name, value in pairs}
-    return got, [word.decode() for word in words.split(b"\0")[:-1]]
+def without_the_shells(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if name not in OF_THE_SHELL}
 
 
-hostile = functools.partial(
-    settings,
-    max_examples=12,
-    deadline=None,
-    suppress_health_check=[HealthCheck.function_scoped_fixture],
-    derandomize=True,
+# --- any text in any field -----------------------------------------------------------------------------------------
+
+
+@hostile(20)
+@given(st.lists(TEXT, min_size=6, max_size=6), st.lists(WORD, min_size=7, max_size=7), TEXT)
+@example(
+    values=["a\n", "\n", "'", "\\", "", "$(touch canary)"], words=["-n", "--", "a\n", "'", "\\", "!", "("], needs="-e"
 )
-
-
-@hostile()
-@given(value=TEXT, default=TEXT, note=TEXT, word=WORD, option=WORD, flag=WORD, text=TEXT, given_value=TEXT)
 def test_any_text_in_any_field_arrives_and_runs_nothing(
-    tmp_path: Path, value: str, default: str, note: str, word: str, option: str, flag: str, text: str, given_value: str
+    tmp_path: Path, values: list[str], words: list[str], needs: str
 ) -> None:
+    fixed, default, mine, note, description, hint = values
+    command, argument, flag, first, second, third, added = words
+    there = needs.replace("/", "").strip(".").encode()[:200].decode(errors="ignore") or "."
+    shutil.rmtree(tmp_path / "w", ignore_errors=True)
     plan = make(
-        description=text,
+        description=description,
         env={
-            "VALUE": {"value": value, "note": note},
-            "UNSET_BY_CALLER": {"default": default, "note": note},
-            "SET_BY_CALLER": {"default": default},
+            "FIXED": {"value": fixed, "note": note},
+            "BY_DEFAULT": {"default": default, "note": note},
+            "BY_CALLER": {"default": default, "note": note},
             "GONE": {"unset": True},
         },
         trainer={
-            "command": ["python", word],
-            "arguments": [text],
-            "needs": ".",
-            "needs-hint": text,
+            "command": ["python", command],
+            "arguments": [argument],
+            "needs": there,
+            "needs-hint": hint,
             "options": [
-                {"flag": flag, "from": "FROM_DEFAULT", "default": option},
-                {"flag": flag, "from": "FROM_CALLER"},
+                {"flag": flag, "from": "FROM_DEFAULT", "default": first},
+                {"flag": flag, "from": "FROM_CALLER", "default": first},
+                {"flag": second, "from": "EMPTY", "default": first},
             ],
         },
     )
-    script = place(tmp_path, plan)
-    caller = {"SET_BY_CALLER": given_value, "GONE": "still here", "FROM_CALLER": option}
+    desk = Desk.of(tmp_path / "w", plan).built()
+    if there != ".":
+        (desk.folder / there).touch()
+    caller = {"BY_CALLER": mine, "GONE": "still here", "FROM_CALLER": third, "EMPTY": ""}
+    environment = {**isolated(desk), **caller, "FIXED": fixed, "BY_DEFAULT": default}
+    del environment["GONE"]
+    notes = [("FIXED", fixed), ("BY_DEFAULT", default), *([("BY_CALLER", default)] if mine == default else [])]
     for shell in SHELLS:
-        got, words = trained(tmp_path, shell, script, text, **caller)
-        assert got["VALUE"] == value, shell
-        assert got["UNSET_BY_CALLER"] == default, shell
-        assert got["SET_BY_CALLER"] == given_value, shell
-        assert "GONE" not in got, shell
-        assert words == [word, text, flag, option, flag, option, text], shell
-        assert not (tmp_path / "canary").exists(), shell
+        told = desk.train(shell, added, **caller)
+        assert without_the_shells(told.environment) == environment, shell
+        assert told.arguments == [command, argument, flag, first, flag, third, added], shell
+        said = "".join(f"drydock: note: {name}={value}: {note}\n" for name, value in notes) if note else ""
+        assert told.stderr == said, shell
+        helped = desk.run(shell, "--help")
+        assert (helped.returncode, helped.stderr) == (0, b""), shell
+        assert helped.stdout.decode("ascii").endswith("to build with\n"), shell
+    assert not list(tmp_path.rglob("canary"))
 
 
-@hostile()
-@given(value=TEXT, default=TEXT)
-def test_the_printed_environment_reads_back_as_it_was(tmp_path: Path, value: str, default: str) -> None:
-    plan = make(env={"VALUE": value, "DEFAULT": {"default": default}, "GONE": {"unset": True}})
-    script = place(tmp_path, plan)
-    reader = 'eval "$(sh "$1" --print-env)"; printf "%s\\0%s\\0%s\\0" "$VALUE" "$DEFAULT" "${GONE-gone}"'
+@hostile(12)
+@given(values=st.lists(TEXT, min_size=4, max_size=4))
+@example(values=["a\n", "\n", "'", "\\"])
+def test_the_printed_environment_reads_back_as_it_was(tmp_path: Path, values: list[str]) -> None:
+    fixed, default, mine, before = values
+    shutil.rmtree(tmp_path / "w", ignore_errors=True)
+    env = {
+        "FIXED": fixed,
+        "BY_DEFAULT": {"default": default},
+        "BY_CALLER": {"default": default},
+        "GONE": {"unset": True},
+    }
+    desk = Desk.of(tmp_path / "w", make(env=env))
+    desk.program("python", "#!/bin/sh\ncat /proc/$$/environ\n")
+    caller = {"BY_CALLER": mine, "FIXED": before, "GONE": "still here", "PYTHONPATH": "x"}
+    expected = {**isolated(desk), "FIXED": fixed, "BY_DEFAULT": default, "BY_CALLER": mine}
+    printed = set()
     for shell in SHELLS:
-        program = tmp_path / "reader.sh"
-        program.write_text(reader)
-        done = run(tmp_path, shell, program, str(script), GONE="here")
-        assert done.stdout.decode().split("\0")[:3] == [value, default, "gone"], (shell, done.stderr)
+        done = desk.run(shell, "--print-env", **caller)
+        assert (done.returncode, done.stderr) == (0, b"")
+        printed.add(done.stdout)
+        # Read back by a shell of the same kind, in which nothing is as it should be.
+        reader = f'eval "$({" ".join(SHELLS[shell])} "$0" --print-env)"; exec python'
+        read = desk.shell(shell, "-c", reader, str(desk.script), **caller)
+        pairs = dict(pair.split("=", 1) for pair in read.stdout.decode().split("\0") if pair)
+        assert without_the_shells(pairs) == expected, (shell, read.stderr)
+    assert len(printed) == 1
+    assert not list(tmp_path.rglob("canary"))
+
+
+@hostile(20)
+@given(values=st.lists(TEXT, min_size=1, max_size=5), note=TEXT)
+@example(values=["a\n", "\n\n", "'\n", "it's\\", ""], note="\nCANARY=1")
+def test_the_env_file_reads_back_in_a_shell(tmp_path: Path, values: list[str], note: str) -> None:
+    env: dict[str, Any] = {f"V{number}": {"value": value, "note": note} for number, value in enumerate(values)}
+    plan = make(env={**env, "BY_DEFAULT": {"default": values[0]}, "GONE": {"unset": True}})
+    (tmp_path / "small.env").write_text(rendered(plan)["small.env"], encoding="utf-8")
+    names = [*(f"V{number}" for number in range(len(values))), "BY_DEFAULT"]
+    shown = " ".join(f'"${name}"' for name in names)
+    (tmp_path / "reader.sh").write_text(f'set -eua; . ./small.env; printf "%s\\0" {shown} "${{CANARY-none}}"')
+    desk = Desk(tmp_path, "", "unused.sh", "unused")
+    for shell in SHELLS:
+        done = desk.shell(shell, "reader.sh")
+        assert done.stdout.decode().split("\0") == [*values, values[0], "none", ""], (shell, done.stderr)
+    assert not list(tmp_path.rglob("canary"))
+
+
+ASCII = st.lists(
+    st.sampled_from([text for text in HOSTILE if text.isascii()])
+    | st.text(st.characters(max_codepoint=127, exclude_characters="\0"), max_size=8),
+    max_size=8,
+).map(lambda texts: "".join(texts) + "\n")
+IN_URLS = ["'", '"', "$(touch${IFS}canary)", "`touch`", "\\", "$HOME", "*", "?", "~", "!", "#", ";", "|", "(", "%41"]
+URLS = st.lists(st.sampled_from(IN_URLS), max_size=6).map("".join)
+
+
+@hostile(4)
+@given(carried=ASCII, second=ASCII, url=URLS)
+@example(carried="DRYDOCK_END\n", second="\n", url="'")
+@example(carried="\\\n\r\n\x01\x7f\t \n", second="DRYDOCK_END_0\n$(touch canary)\n", url="$(touch${IFS}canary)")
+def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carried: str, second: str, url: str) -> None:
+    special = Artefact(name="special", version="1", file="special-1.tar.gz", size=1, sha256=SHA, index="own-index")
+    texts = {"proofs/a.py": carried, "trainers/deep/b.py": second}
+    plan = make(
+        special,
+        texts=texts,
+        indexes={"own-index": f"https://example.org/{url}"},
+        packages={"requires": ["anchor"], "index": {"special": "own-index"}},
+        trainer={"file": "trainers/deep/b.py"},
+    )
+    shutil.rmtree(tmp_path / "w", ignore_errors=True)
+    helper = (Path(__file__).parent.parent / "builder/stage.py").read_text()
+    for shell in SHELLS:
+        # A home in which nothing is simple; the trainer is the last thing that a path is quoted for.
+        desk = Desk.of(tmp_path / "w" / shell / "it's $(touch canary) \u00e9*", plan)
+        calls = desk.build(shell, "requirements.txt requirements-own-index.txt")
+        unpacked = desk.env / ".drydock"
+        assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
+        assert (unpacked / "stage.py").read_text() == helper
+        assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
+        stage = calls[0][-1]
+        assert re.fullmatch(rf"\.stage-{plan.key}-.+-\d+", Path(stage).name)
+        common = ["--python", f"{stage}/bin/python", "--require-hashes", "--only-binary", ":all:"]
+        common += ["--no-binary", "special"]
+        common += ["--build-constraints", f"{stage}/.drydock/build-requirements.txt", "--require-build-hashes"]
+        one, two = calls[-2:]
+        assert one[one.index("pip") :] == ["pip", "sync", *common, f"{stage}/.drydock/requirements.txt"], shell
+        index = ["--default-index", f"https://example.org/{url}", "-r", f"{stage}/.drydock/requirements-own-index.txt"]
+        assert two[two.index("pip") :] == ["pip", "install", "--no-deps", *common, *index], shell
+        assert [path.name for path in desk.store.iterdir()] == [plan.store_name]
+    assert not list(tmp_path.rglob("canary"))
+
+
+def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path) -> None:
+    special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
+    plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
+    wheels = [tmp_path / "one", tmp_path / "two"]
+    for folder in wheels:
+        folder.mkdir()
+    links = f"{wheels[0]} file://{wheels[1]} {tmp_path}/gone https://example.org/wheels"
+    for shell in SHELLS:
+        desk = Desk.of(tmp_path / shell, plan)
+        mirror = "http://127.0.0.1:1/it's/"
+        environment = {"PIP_FIND_LINKS": links, "DRYDOCK_INDEX_OWN": mirror, "UV_INDEX_STRATEGY": "unsafe"}
+        *_, one, two = desk.build(shell, "requirements.txt requirements-own.txt", **environment)
+        given_folders = [one[place + 1] for place, word in enumerate(one) if word == "--find-links"]
+        assert given_folders == [str(folder) for folder in wheels], shell
+        assert two[two.index("--default-index") + 1] == mirror, shell
+
+
+# --- names ---------------------------------------------------------------------------------------------------------
+
+# What one shell or another treats in its own way (their manuals, "Shell Variables", "Parameters").
+SPECIAL = """
+    ARGC BASHOPTS BASHPID BASH_ALIASES BASH_ARGC BASH_ARGV BASH_ARGV0 BASH_CMDS BASH_COMMAND BASH_COMPAT BASH_ENV
+    BASH_LINENO BASH_SOURCE BASH_SUBSHELL BASH_VERSINFO BASH_VERSION BASH_XTRACEFD BAUD CDPATH CHILD_MAX COLUMNS
+    COPROC CPUTYPE DIRSTACK DIRSTACKSIZE EDITOR EGID EMACS ENV EPOCHREALTIME EPOCHSECONDS ERRNO EUID EXECIGNORE
+    FCEDIT FIGNORE FPATH FUNCNAME FUNCNEST GID GLOBIGNORE GROUPS HISTCHARS HISTCMD HISTCONTROL HISTFILE HISTFILESIZE
+    HISTIGNORE HISTSIZE HOME HOSTNAME HOSTTYPE IFS IGNOREEOF INPUTRC KEYBOARD_HACK KEYTIMEOUT KSHEGID KSHGID KSHUID
+    KSH_VERSION LANG LC_ALL LC_COLLATE LC_CTYPE LC_MESSAGES LC_NUMERIC LC_TIME LINENO LINES LISTMAX LOGCHECK LOGNAME
+    MACHTYPE MAIL MAILCHECK MAILPATH MANPATH MAPFILE MODULE_PATH NLSPATH NULLCMD OLDPWD OPTARG OPTERR OPTIND OSTYPE
+    PATHSEP PGRP PIPESTATUS POSIXLY_CORRECT POSTEDIT PPID PROMPT PROMPT_COMMAND PS1 PS2 PS3 PS4 PSVAR PWD RANDOM
+    READNULLCMD REPLY REPORTTIME RPROMPT RPS1 SAVEHIST SECONDS SHELL SHELLOPTS SHLVL SPROMPT SRANDOM STTY TERM
+    TERMINFO TIMEFMT TIMEFORMAT TMOUT TMPDIR TRY_BLOCK_ERROR TTY TTYIDLE UID USER USERNAME USER_ID VENDOR WATCH
+    WORDCHARS YASH_LOADPATH ZDOTDIR ZSH_ARGZERO ZSH_EVAL_CONTEXT ZSH_SUBSHELL _ aliases argv cdpath commands fignore
+    fpath functions histchars jobtexts mailpath manpath mapfile module_path modules options parameters path
+    pipestatus prompt psvar signals status watch
+""".split()  # noqa: SIM905 # a page of names
+
+
+def refusal(**tables: Any) -> str | None:
+    """Why a profile is refused; None where it is not."""
+    try:
+        make(**tables)
+    except ValidationError as error:
+        return str(error)
+    return None
+
+
+def test_a_variable_of_any_name_arrives_or_is_refused(tmp_path: Path) -> None:
+    free = [name for name in SPECIAL if refusal(env={name: "x"}) is None]
+    assert len(free) > 60
+    # In an arithmetic context this runs a command; a locale is left alone, or the shells speak of that only.
+    env = {name: "C.UTF-8" if name.startswith(("LC_", "LANG")) else "a[$(touch canary)] 1" for name in free}
+    desk = Desk.of(tmp_path, make(env=env)).built()
+    for shell in SHELLS:
+        told = desk.train(shell)
+        assert {name: told.environment.get(name) for name in free} == env, shell
+        done = desk.run(shell, "--print-env")
+        assert (done.returncode, done.stderr) == (0, b""), shell
     assert not (tmp_path / "canary").exists()
 
 
-@hostile()
-@given(value=TEXT)
-def test_the_env_file_reads_back_in_a_shell_when_it_is_one_line(tmp_path: Path, value: str) -> None:
-    (tmp_path / "x.env").write_text(f"VALUE={dotenv_quote(value)}\n")
-    program = tmp_path / "reader.sh"
-    program.write_text('set -a; . ./x.env; printf "%s\\0" "$VALUE"')
-    for shell in SHELLS:
-        done = run(tmp_path, shell, program)
-        assert done.stdout.decode().split("\0")[0] == value, (shell, done.stderr)
-    assert not (tmp_path / "canary").exists()
+def test_the_names_that_scripts_use_themselves_are_refused() -> None:
+    index = Artefact(name="special", version="1", file="special-1.tar.gz", size=1, sha256=SHA, index="own")
+    mac = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
+    tables = {
+        "indexes": {"own": "https://example.org/"},
+        "packages": {"index": {"special": "own"}},
+        "trainer": {"command": ["python"], "options": [{"flag": "-a", "from": "A", "when": "B", "unless": "C"}]},
+    }
+    scripts = [rendered(make(index, **tables, **target))["run_small.sh"] for target in ({}, {"target": mac})]
+    # Without what is in here-documents and comments.
+    text = "".join(re.sub(r"<<'(\w+)'\n.*?\n\1\n", "\n", script, flags=re.DOTALL) for script in scripts)
+    text = re.sub(r"^ *#.*", "", text, flags=re.MULTILINE)
+    assigned = re.findall(r"(?:^|[\s;&|({])([A-Za-z_]\w*)=", text, re.MULTILINE)
+    names = {*assigned, *re.findall(r"\bfor (\w+) in", text), *re.findall(r"\bread -r (\w+)", text)}
+    settings_of_programs = {name for name in names if name.isupper()}
+    allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
+    allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
+    assert settings_of_programs <= allowed
+    own = names - settings_of_programs
+    assert {"name", "key", "env", "value", "found", "index_url", "collector", "line"} <= own
+    for name in sorted(own):
+        assert refusal(env={name: "x"}) is not None, name
+        options = [{"flag": "-a", "from": name}]
+        assert refusal(trainer={"command": ["python"], "options": options}) is not None, name
 
 
-@given(TEXT)
-def test_a_comment_is_one_line_of_printable_ascii(text: str) -> None:
-    told = comment(text)
-    assert told.isascii()
-    assert "\n" not in told
-    assert "\r" not in told
-    assert told == "" or told.isprintable() or "\x1b" in text or any(ord(char) < 32 for char in text)
+def test_a_program_of_any_name_is_started(tmp_path: Path) -> None:
+    for number, name in enumerate(["my trainer", "it's", "$(touch canary)", "*", "\u00e9", "a=b", "~", "%s", "\\"]):
+        desk = Desk.of(tmp_path / str(number), make(trainer={"command": [name]})).built()
+        (desk.env / "bin/python").rename(desk.env / "bin" / name)
+        for shell in SHELLS:
+            assert desk.train(shell, "x").arguments == ["x"], (shell, name)
+    assert not list(tmp_path.rglob("canary"))
 
 
-@given(st.lists(st.sampled_from(["DRYDOCK_END", "x", ""])).map("\n".join))
-def test_a_here_document_never_ends_early(text: str) -> None:
-    assert delimiter(text) not in text.splitlines()
-
-
-@given(st.recursive(TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)))
-def test_a_python_literal_is_what_it_was(value: Any) -> None:
-    import ast
-
-    assert ast.literal_eval(python_literal(value)) == value
-    assert python_literal(value).isascii() or not isinstance(value, str)
-
-
-def test_quoting_by_example() -> None:
-    assert sh_quote("it's") == "'it'\\''s'"
-    assert fold("a b") == "a b"
-    assert dotenv_quote("0.0") == "0.0"
+# --- the trainer ---------------------------------------------------------------------------------------------------
 
 
 def test_an_option_is_left_out_when_empty_and_follows_its_conditions(tmp_path: Path) -> None:
@@ -199,69 +344,126 @@ def test_an_option_is_left_out_when_empty_and_follows_its_conditions(tmp_path: P
         {"flag": "--contract", "from": "CONTRACT", "default": "0x1", "when": "ORG"},
         {"flag": "--peers", "from": "PEERS", "default": "p", "unless": "ORG"},
     ]
-    script = place(tmp_path, make(trainer={"command": ["python"], "options": options}))
+    desk = Desk.of(tmp_path, make(trainer={"command": ["python"], "options": options})).built()
     for shell in SHELLS:
-        assert trained(tmp_path, shell, script)[1] == ["--id", "me", "--peers", "p"]
-        assert trained(tmp_path, shell, script, ID="")[1] == ["--peers", "p"]
-        assert trained(tmp_path, shell, script, ORG="o")[1] == ["--id", "me", "--org", "o", "--contract", "0x1"]
+        assert desk.train(shell).arguments == ["--id", "me", "--peers", "p"]
+        assert desk.train(shell, ID="").arguments == ["--peers", "p"]
+        assert desk.train(shell, ORG="o").arguments == ["--id", "me", "--org", "o", "--contract", "0x1"]
+        assert desk.train(shell, ORG="o", CONTRACT="").arguments == ["--id", "me", "--org", "o"]
+        assert desk.train(shell, ORG="", PEERS="a b", CONTRACT="c").arguments == ["--id", "me", "--peers", "a b"]
 
 
 def test_a_trainer_file_is_run_from_the_store_path(tmp_path: Path) -> None:
-    script = place(tmp_path, make(trainer={"file": "trainers/a.py", "arguments": ["--x"]}))
+    desk = Desk.of(tmp_path, make(trainer={"file": "trainers/a.py", "arguments": ["--x"]})).built()
     for shell in SHELLS:
-        words = trained(tmp_path, shell, script, "--y")[1]
-        assert words[0].endswith("-small/.drydock/trainers/a.py")
-        assert words[1:] == ["--x", "--y"]
+        assert desk.train(shell, "--y").arguments == [f"{desk.env}/.drydock/trainers/a.py", "--x", "--y"]
+
+
+def test_arguments_of_the_caller_arrive_as_they_are(tmp_path: Path) -> None:
+    desk = Desk.of(tmp_path, make()).built()
+    for shell in SHELLS:
+        for arguments in ([], [""], ["", " ", "--", "--help", "-n", "*"], HOSTILE):
+            assert desk.train(shell, *arguments).arguments == arguments, shell
 
 
 def test_what_would_let_another_python_in_is_removed(tmp_path: Path) -> None:
-    script = place(tmp_path, make())
-    leaks = {
-        "PYTHONPATH": "x",
-        "PYTHONHOME": "x",
-        "PYTHONUSERBASE": "x",
-        "__PYVENV_LAUNCHER__": "x",
-        "VIRTUAL_ENV": "x",
-    }
+    desk = Desk.of(tmp_path, make()).built()
     for shell in SHELLS:
-        got, _ = trained(tmp_path, shell, script, **leaks)
-        assert not {"PYTHONPATH", "PYTHONHOME", "PYTHONUSERBASE", "__PYVENV_LAUNCHER__"} & got.keys()
-        assert got["PYTHONNOUSERSITE"] == "1"
-        assert got["VIRTUAL_ENV"].endswith("-small")
-        assert got["PATH"].split(":")[0] == got["VIRTUAL_ENV"] + "/bin"
+        told = desk.train(shell, **dict.fromkeys([*LEAKS, "VIRTUAL_ENV", "PYTHONNOUSERSITE"], "x"))
+        assert without_the_shells(told.environment) == isolated(desk), shell
 
 
 def test_a_missing_path_stops_the_trainer_with_its_hint(tmp_path: Path) -> None:
     trainer = {"command": ["python"], "needs": "it's/not there", "needs-hint": "go $(touch canary) `there`"}
-    script = place(tmp_path, make(trainer=trainer))
+    desk = Desk.of(tmp_path, make(trainer=trainer)).built()
     for shell in SHELLS:
-        done = run(tmp_path, shell, script)
-        assert done.returncode == 1
-        assert "hint: go $(touch canary) `there`" in done.stderr.decode()
+        done = desk.run(shell)
+        assert (done.returncode, done.stdout) == (1, b"")
+        assert done.stderr.decode() == (
+            f"drydock: error: there is no it's/not there in {tmp_path}\ndrydock:   hint: go $(touch canary) `there`\n"
+        )
     assert not (tmp_path / "canary").exists()
 
 
-def test_a_file_that_a_script_cannot_carry_is_refused() -> None:
-    from builder.errors import ProfileError
-
-    plan = make(trainer={"file": "trainers/a.py"})
-    for text, words in (
-        ("no newline", "does not end with a newline"),
-        ("caf\u00e9\n", "line 1"),
-        ("a\n\0\n", "line 2"),
-    ):
-        broken = Plan(plan.profile, plan.lock, plan.content, plan.index, {**plan.texts, "trainers/a.py": text})
-        with pytest.raises(ProfileError, match=words):
-            rendered(broken)
+# --- what cannot travel --------------------------------------------------------------------------------------------
 
 
-def test_the_patch_tool_compiles_whatever_a_patch_says() -> None:
-    plan = make()
-    hostile_patch = "'''\n\"\"\"\n\\ {{ }} {% x %}\n" + PATCH
-    odd = Plan(plan.profile, plan.lock, plan.content, plan.index, {**plan.texts, "patches/a.patch": hostile_patch})
+@pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("no newline", "trainers/a.py does not end with a newline"),
+        ("", "trainers/a.py does not end with a newline"),
+        ("caf\u00e9\n", "trainers/a.py, line 1: only ASCII"),
+        ("a\n\0\n", "trainers/a.py, line 2: only ASCII"),
+    ],
+)
+def test_a_file_that_a_script_cannot_carry_is_refused(text: str, words: str) -> None:
+    plan = make(trainer={"file": "trainers/a.py"}, texts={"trainers/a.py": text})
+    with pytest.raises(ProfileError, match=words):
+        rendered(plan)
+
+
+# --- the filters ---------------------------------------------------------------------------------------------------
+
+
+@given(TEXT)
+def test_a_comment_is_one_line_of_printable_ascii(text: str) -> None:
+    told = comment(text)
+    assert told.isascii()
+    assert told.isprintable()
+    assert not text.isascii() or not text.isprintable() or told.split() == text.split()
+
+
+def test_a_comment_says_what_it_can() -> None:
+    assert comment(" two\nlines\x1b[31m and \u00e9\x7f ") == "two lines\\x1b[31m and \\xe9\\x7f"
+
+
+@given(st.lists(st.sampled_from(["DRYDOCK_END", "x", "", "\r", "DRYDOCK_END_"])).map("\n".join))
+def test_a_here_document_never_ends_early(text: str) -> None:
+    once = delimiter(text)
+    assert once not in text.split("\n")
+    assert delimiter(f"{text}\n{once}\n") not in [*text.split("\n"), once]
+    assert re.fullmatch(r"\w+", once)
+
+
+@given(st.recursive(TEXT, lambda inner: st.lists(inner, max_size=3) | st.dictionaries(TEXT, inner, max_size=3)))
+def test_a_python_literal_is_what_it_was(value: Any) -> None:
+    assert ast.literal_eval(python_literal(value)) == value
+
+
+@given(st.lists(st.from_regex(r"[A-Z_]{1,40}", fullmatch=True)))
+def test_folding_keeps_the_words(words: list[str]) -> None:
+    folded = fold(" ".join(words))
+    assert folded.replace(" \\\n", " ").split() == words
+    assert all(len(line) < 150 for line in folded.split("\n"))
+
+
+def test_quoting_by_example() -> None:
+    assert (sh_quote("it's"), sh_quote("")) == ("'it'\\''s'", "''")
+    assert [dotenv_quote(text) for text in ("0.0", "a b", "", "it's $5")] == ["0.0", "'a b'", "''", '"it\'s \\$5"']
+    assert fold("a b") == "a b"
+
+
+# --- fix_*_patches.py ----------------------------------------------------------------------------------------------
+
+
+@settings(max_examples=20, derandomize=True)
+@given(ASCII, st.sampled_from(["'''\n", '"""\n', "\\\n", "{{ }} {% x %}\n"]))
+def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None:
+    text = before + odd + PATCH
+    tool = rendered(make(texts={"patches/a.patch": text}))["fix_small_patches.py"]
     names: dict[str, Any] = {"__name__": "read"}
-    exec(compile(rendered(odd)["fix_small_patches.py"], "fix", "exec"), names)
-    assert names["TEXTS"] == {"patches/a.patch": hostile_patch}
+    exec(compile(tool, "fix_small_patches.py", "exec"), names)
+    assert names["TEXTS"] == {"patches/a.patch": text}
+    assert [patch["file"] for patch in names["PATCHES"]] == ["patches/a.patch"]
+    assert [file.path for file in parse_patch(PATCH)] == [file["path"] for file in names["PATCHES"][0]["files"]]
+
+
+def test_without_patches_there_is_no_patch_tool() -> None:
+    plan = make()
+    bare = Plan(plan.profile, plan.lock.model_copy(update={"patches": []}), plan.content, plan.index, plan.texts)
+    assert set(rendered(bare)) == {"run_small.sh", "small.env", "fix_small_dependencies.sh"}
+    assert set(rendered(plan)) == {*rendered(bare), "fix_small_patches.py"}
 
 
 def test_all_shells_that_ci_installs_are_here() -> None:

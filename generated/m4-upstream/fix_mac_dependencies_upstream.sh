@@ -120,6 +120,7 @@ install_packages() {
 
   # uv reads UV_FIND_LINKS itself
   for folder in ${PIP_FIND_LINKS-}; do
+    folder=${folder#file://}
     [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
   done
   [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip install --no-deps "$@" -r "$parts/requirements.txt" ||
@@ -615,9 +616,10 @@ def protect(stage: Path, parts: Path) -> None:
 
 
 class Source(NamedTuple):
-    """A module to compile: its path, where its bytecode goes, and where the shared bytecode is kept."""
+    """A module to compile: its path and sha256, where its bytecode goes, and where the shared bytecode is kept."""
 
     path: str
+    digest: str
     cached: str
     shared: str
 
@@ -659,7 +661,7 @@ def _sources(site: Path, shared: Path) -> Iterator[Source]:
                 if folder
                 else f"{base}/__pycache__/{name[:-3]}.{tag}.pyc"
             )
-            yield Source(f"{base}/{row[0]}", cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
+            yield Source(f"{base}/{row[0]}", digest, cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
 
 
 def _link(source: Source, made: Set[str]) -> bool:
@@ -734,7 +736,10 @@ def _compile_and_exit(sources: List[Source], writer: int) -> None:
 
 
 def _compile(source: Source) -> None:
-    content = bytecode_of(source.path)
+    with open(source.path, "rb") as file:
+        text = file.read()
+    # The shared name promises this very source to every environment, and RECORD is the wheel's word for it, no more.
+    content = bytecode_of(text) if sha256(text) == source.digest else None
     if content is None:
         return
     new = f"{source.shared}.{os.getpid()}"
@@ -749,13 +754,11 @@ def _compile(source: Source) -> None:
         raise
 
 
-def bytecode_of(path: str) -> Optional[bytes]:
+def bytecode_of(source: bytes) -> Optional[bytes]:
     """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it."""
     import marshal
     from importlib.util import MAGIC_NUMBER, source_hash
 
-    with open(path, "rb") as file:
-        source = file.read()
     try:
         # The import system puts the real path in when it loads the code, so none has to be in the file.
         code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)

@@ -69,15 +69,15 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --help         this text
 
 Arguments after -- go to the trainer. It also takes these from your environment (value when unset):
-  IDENTITY_PATH(swarm.pem): --identity_path
+  IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
-  SWARM_CONTRACT(0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
+  SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
   PUB_MULTI_ADDRS: --public_maddr
-  PEER_MULTI_ADDRS(/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ): --initial_peers
-  HOST_MULTI_ADDRS(/ip4/0.0.0.0/tcp/38331): --host_maddr
-  CONFIG_PATH(hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
-  GAME(gsm8k): --game
-  GRADIENT_ACCUMULATION_STEPS(1): --gradient_accumulation_steps
+  PEER_MULTI_ADDRS (/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ): --initial_peers
+  HOST_MULTI_ADDRS (/ip4/0.0.0.0/tcp/38331): --host_maddr
+  CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
+  GAME (gsm8k): --game
+  GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -270,6 +270,7 @@ install_packages() {
 
   # uv reads UV_FIND_LINKS itself
   for folder in ${PIP_FIND_LINKS-}; do
+    folder=${folder#file://}
     [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
   done
   [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip sync "$@" "$parts/requirements.txt" ||
@@ -825,9 +826,10 @@ def protect(stage: Path, parts: Path) -> None:
 
 
 class Source(NamedTuple):
-    """A module to compile: its path, where its bytecode goes, and where the shared bytecode is kept."""
+    """A module to compile: its path and sha256, where its bytecode goes, and where the shared bytecode is kept."""
 
     path: str
+    digest: str
     cached: str
     shared: str
 
@@ -869,7 +871,7 @@ def _sources(site: Path, shared: Path) -> Iterator[Source]:
                 if folder
                 else f"{base}/__pycache__/{name[:-3]}.{tag}.pyc"
             )
-            yield Source(f"{base}/{row[0]}", cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
+            yield Source(f"{base}/{row[0]}", digest, cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
 
 
 def _link(source: Source, made: Set[str]) -> bool:
@@ -944,7 +946,10 @@ def _compile_and_exit(sources: List[Source], writer: int) -> None:
 
 
 def _compile(source: Source) -> None:
-    content = bytecode_of(source.path)
+    with open(source.path, "rb") as file:
+        text = file.read()
+    # The shared name promises this very source to every environment, and RECORD is the wheel's word for it, no more.
+    content = bytecode_of(text) if sha256(text) == source.digest else None
     if content is None:
         return
     new = f"{source.shared}.{os.getpid()}"
@@ -959,13 +964,11 @@ def _compile(source: Source) -> None:
         raise
 
 
-def bytecode_of(path: str) -> Optional[bytes]:
+def bytecode_of(source: bytes) -> Optional[bytes]:
     """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it."""
     import marshal
     from importlib.util import MAGIC_NUMBER, source_hash
 
-    with open(path, "rb") as file:
-        source = file.read()
     try:
         # The import system puts the real path in when it loads the code, so none has to be in the file.
         code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
