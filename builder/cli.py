@@ -262,6 +262,56 @@ def profile_detect(as_json: bool) -> None:
     click.echo(f"auto: {picked or 'no profile fits'}")
 
 
+@cli.command()
+@click.argument("before", metavar="A")
+@click.argument("after", metavar="B")
+@_json
+def diff(before: str, after: str, as_json: bool) -> None:
+    """Show what differs from A to B: packages, patches, overrides; of two profiles also target, variables, trainer.
+
+    Each of them is a profile (m4), a generation (m4@2), the path of a lock, or a lock in git (HEAD~1:m4).
+    """
+    from builder.difference import compare
+    from builder.sides import side
+
+    report = _report()
+    found = compare(side(before, report), side(after, report))
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.as_json(), indent=1))
+        return
+    for line in found.lines():
+        click.echo(line)
+    if found.unknown:
+        report.step(f"not known of both, so not compared: {', '.join(found.unknown)}")
+
+
+@cli.command("why")
+@click.argument("name")
+@click.argument("package")
+@_json
+def why_(name: str, package: str, as_json: bool) -> None:
+    """Show why PACKAGE is in the lock of profile NAME: every path from what the profile requires.
+
+    NAME can also be the path of a lock, or a lock in git (HEAD~1:m4).
+    """
+    from builder.sides import side
+    from builder.why import why
+
+    lock = side(name, _report()).lock
+    if lock is None:
+        raise UsageError(f"{name} does not keep who requires what", hint="ask the lock of a profile")
+    found = why(name, lock, package)
+    if as_json:
+        import json
+
+        click.echo(json.dumps(found.as_json(), indent=1))
+        return
+    for line in found.lines():
+        click.echo(line)
+
+
 @cli.group()
 def generation() -> None:
     """Go back and forth between the environments that a profile stood for."""

@@ -13,6 +13,8 @@ from collections.abc import Mapping
 from typing import Any, Literal
 
 import tomli_w
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import LockError, Where
@@ -65,6 +67,19 @@ class LockedOverride(_Model):
 
     requirement: str
     reason: str
+
+    @property
+    def package(self) -> str:
+        """The name of the package that is overridden; all of a requirement that is none."""
+        try:
+            return str(canonicalize_name(Requirement(self.requirement).name))
+        except InvalidRequirement:
+            return self.requirement
+
+    def __str__(self) -> str:
+        # A lock may come from anywhere: what it says must not steer a terminal.
+        text = f"{self.requirement} ({self.reason})"
+        return text if text.isprintable() else ascii(text)
 
 
 class Lock(_Model):
