@@ -250,6 +250,27 @@ def test_two_parents_that_replaced_one_word_differently_disagree() -> None:
     assert error.message == 'env.A is "0" in slow and "2" in fast'
 
 
+def test_a_word_that_was_replaced_stays_replaced_whoever_agrees_with_the_new_one() -> None:
+    profile = loaded(
+        'extends = ["whole", "fast", "same", "base"]',
+        base='[env]\nA = "1"',
+        fast='extends = ["base"]\n[env]\nA = "2"',
+        same='[env]\nA = "2"',
+    )
+    assert profile.env["A"].value == "2"
+
+
+def test_a_disagreement_is_noticed_in_any_spelling_of_a_package() -> None:
+    error = refused(
+        lambda: loaded(
+            'extends = ["whole", "a", "b"]',
+            a='[packages.build]\nPython_BaseConv = ["setuptools"]',
+            b='[packages.build]\npython-baseconv = ["hatchling"]',
+        )
+    )
+    assert error.message == "packages.build.python-baseconv is ['setuptools'] in a and ['hatchling'] in b"
+
+
 def test_a_disagreement_between_grandparents_is_settled_by_the_parent() -> None:
     profile = loaded(
         'extends = ["whole", "middle"]',

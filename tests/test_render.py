@@ -441,6 +441,8 @@ def test_folding_keeps_the_words(words: list[str]) -> None:
 def test_quoting_by_example() -> None:
     assert (sh_quote("it's"), sh_quote("")) == ("'it'\\''s'", "''")
     assert [dotenv_quote(text) for text in ("0.0", "a b", "", "it's $5")] == ["0.0", "'a b'", "''", '"it\'s \\$5"']
+    # In single quotes, systemd and python-dotenv take a backslash for something else than sh does.
+    assert dotenv_quote("a\\b") == '"a\\\\b"'
     assert fold("a b") == "a b"
 
 
