@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shutil
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -109,11 +108,6 @@ def parse_size(text: str) -> int:
     if found is None:
         raise ValueError("a size is a number and one of K, M, G, T: 20G")
     return int(float(found[1]) * 1000 ** " KMGT".index(found[2].upper() or " "))
-
-
-def free_space() -> int:
-    """Bytes free on the store's disk."""
-    return shutil.disk_usage(home()).free
 
 
 def summary(deleted: Sequence[Garbage]) -> str:
