@@ -22,9 +22,9 @@ sys.path.insert(0, str(ROOT))
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
 from benchmarks.measure import Command, side_by_side  # noqa: E402
-from builder import stage, uv  # noqa: E402
+from builder import render, uv  # noqa: E402
 from builder.catalogue import Catalogue  # noqa: E402
-from builder.render import plan_json  # noqa: E402
+from builder.store import write_files  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -102,17 +102,13 @@ def warm_build(rounds: int) -> list[Row]:
     with work_folder() as work:
         plan = Catalogue([ROOT / "profiles"]).plan("cpu")
         parts = work / "parts"
-        for path, text in plan.texts.items():
-            (parts / path).parent.mkdir(parents=True, exist_ok=True)
-            (parts / path).write_text(text)
-        (parts / "plan.json").write_text(plan_json(plan))
-        stage.write_requirements(parts)
-        links = " ".join(f"--find-links {folder}" for folder in stage.find_links())
+        write_files(parts, render.parts(plan))
+        links = " ".join(f"--find-links {folder}" for folder in uv.find_links())
         home, venv = work / "drydock", work / "venv"
         env = {"DRYDOCK_HOME": str(home), "DRYDOCK_UV": uv.executable()}
         peer = (
             f"{uv.executable()} venv -q --python 3.11 {venv} && "
-            f"{uv.executable()} pip sync -q --require-hashes --python {venv} {links} {parts}/requirements.txt"
+            f"{uv.executable()} pip sync -q --require-hashes --python {venv} {links} {parts}/requirements*.txt"
         )
         script = _script("cpu", ROOT / "profiles", work)
         fresh = lambda: shutil.rmtree(home / "store", ignore_errors=True)  # noqa: E731

@@ -11,11 +11,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from builder import stage, uv
+from builder import render, stage, store, uv
 from builder.catalogue import Catalogue, display
 from builder.errors import DrydockError, UsageError
 from builder.plan import Plan
-from builder.render import plan_json
 from builder.report import Reporter
 
 # What `uv venv` makes that belongs to the host.
@@ -58,14 +57,9 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}
     parts = staged / ".drydock"
-    parts.mkdir()
-    for path, text in plan.texts.items():
-        (parts / path).parent.mkdir(parents=True, exist_ok=True)
-        (parts / path).write_text(text, encoding="utf-8")
-    (parts / "plan.json").write_text(plan_json(plan), encoding="utf-8")
-    stage.write_requirements(parts)
+    store.write_files(parts, render.parts(plan))
     report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
-    for arguments in _installs(plan, staged, parts):
+    for arguments in installs(plan, staged / "bin" / "python", parts):
         uv.install(arguments, target, python)
     report.step(f"[3/4] {len(plan.lock.patches)} patches, manifest")
     site = stage.site_packages(staged)
@@ -73,28 +67,36 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     stage.apply_patches(staged, parts, dict(plan.content))
     for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
         _remove(Path(text))
-    for text_file in [*parts.glob("*.txt"), parts / "plan.json"]:
-        text_file.unlink()
-    manifest = {**json.loads(plan_json(plan)), "format": plan.content["format"]}
+    for name in stage.transient(parts):
+        (parts / name).unlink()
+    manifest = {**json.loads(render.plan_json(plan)), "format": plan.content["format"]}
     (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     report.step("[4/4] every file against RECORD, machine and host paths")
     _check(plan, staged, site)
 
 
-def _installs(plan: Plan, staged: Path, parts: Path) -> Iterator[Sequence[str]]:
-    common = ["--python", str(staged / "bin" / "python"), "--require-hashes", "--only-binary", ":all:"]
+def installs(plan: Plan, python: Path, parts: Path) -> Iterator[Sequence[str]]:
+    """The arguments of each `uv pip install` that brings the packages of a plan, by hash, into the venv of `python`.
+
+    `parts` holds the files of `render.parts`. The generated scripts have the same rule (templates/_uv.sh.j2).
+    """
+    common = ["--python", str(python), "--require-hashes", "--only-binary", ":all:"]
     for package in plan.lock.packages:
         if not package.is_wheel:
             common += ["--no-binary", package.name]
     if plan.lock.build_requires:
         common += ["--build-constraints", str(parts / "build-requirements.txt"), "--require-build-hashes"]
-    for folder in stage.find_links():
+    folders = uv.find_links()
+    for folder in folders:
         common += ["--find-links", str(folder)]
-    for file in sorted(parts.glob("requirements*.txt")):
-        if file.stat().st_size:
-            index = file.stem.removeprefix("requirements").lstrip("-")
-            extra = ["--default-index", uv.index_url(index, plan.profile.indexes[index])] if index else []
-            yield [*common, *extra, "-r", str(file)]
+    if (parts / "requirements.txt").is_file():
+        yield [*common, "-r", str(parts / "requirements.txt")]
+    for index in sorted(set(plan.index.values())):
+        files = [package.file for package in plan.lock.packages if plan.index.get(package.name) == index]
+        # Where a folder has the wheels of an index, nobody is asked for them.
+        local = all(any((folder / file).is_file() for folder in folders) for file in files)
+        place = [] if local else ["--default-index", uv.index_url(index, plan.profile.indexes[index])]
+        yield [*common, *place, "-r", str(parts / f"requirements-{index}.txt")]
 
 
 def _check(plan: Plan, staged: Path, site: Path) -> None:

@@ -17,6 +17,7 @@ from jinja2 import BaseLoader, Environment, StrictUndefined
 from builder.errors import ProfileError
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.plan import Plan
+from builder.stage import pinned
 
 _END_OF_PATCHING = "# --- end of what fix_*_patches.py carries"
 
@@ -133,10 +134,27 @@ def plan_json(plan: Plan) -> str:
     return "{\n" + head + f' "index": {json.dumps(dict(plan.index))},\n "plan": {{\n{others},\n{lists}\n }}\n}}\n'
 
 
+def parts(plan: Plan) -> dict[str, str]:
+    """What travels with a plan: its JSON, the requirement files that uv installs from, and the files that it names.
+
+    There is a requirement file for the default index, one for each other index, and one of build requirements, each
+    where it has a line.
+    """
+    files: dict[str, list[str]] = {"requirements.txt": [], "build-requirements.txt": []}
+    for package in plan.content["packages"]:
+        index = plan.index.get(package["name"])
+        files.setdefault(f"requirements-{index}.txt" if index else "requirements.txt", []).append(pinned(package))
+    files["build-requirements.txt"] = [pinned(package) for package in plan.content["build-requires"]]
+    texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in files.items() if lines}
+    return {"plan.json": plan_json(plan), **texts, **plan.texts}
+
+
 def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
-    parts = [{"path": path, "text": _portable(path, text)} for path, text in plan.texts.items()]
-    used = sorted(set(plan.index.values()))
+    files: dict[str, list[str]] = {index: [] for index in sorted(set(plan.index.values()))}
+    for package in plan.content["packages"]:
+        if package["name"] in plan.index:
+            files[plan.index[package["name"]]].append(package["file"])
     patching, found, _ = helper.partition(_END_OF_PATCHING)
     if not found:
         raise AssertionError(f"builder/stage.py has lost its line {_END_OF_PATCHING!r}")
@@ -156,8 +174,13 @@ def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
         "size": _size(plan.lock.size),
         "sources": [package.name for package in plan.lock.packages if not package.is_wheel],
         "indexes": [
-            {"name": index, "url": profile.indexes[index], "variable": index.upper().replace("-", "_")}
-            for index in used
+            {
+                "name": index,
+                "url": profile.indexes[index],
+                "variable": index.upper().replace("-", "_"),
+                "files": files[index],
+            }
+            for index in files
         ],
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,
@@ -169,8 +192,7 @@ def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
         "helper": _portable("builder/stage.py", helper),
-        "plan_json": plan_json(plan),
-        "parts": parts,
+        "parts": [{"path": path, "text": _portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
         "target": f"{target.system} {target.machine}",
         "patching_code": _without_docstring(patching),

@@ -163,7 +163,7 @@ class _Locker:
     def _index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
         places = {}
-        wheels = [wheel for folder in stage.find_links() for wheel in folder.glob("*.whl")]
+        wheels = [wheel for folder in uv.find_links() for wheel in folder.glob("*.whl")]
         for package, index in self._profile.packages.index.items():
             fitting = (wheel.parent for wheel in wheels if self._fits(package, wheel.name))
             places[package] = str(next(fitting, None) or uv.index_url(index, self._profile.indexes[index]))

@@ -3,7 +3,7 @@
 This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
-    stage.py requirements PARTS     write the requirement files that uv installs from
+    stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py finish STAGE FINAL BYTECODE
                                     check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
@@ -322,38 +322,22 @@ def read_plan(parts: Path) -> Dict[str, Any]:
             raise StageError(
                 f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
             )
+    check_requirements(parts, written["plan"])
     return written
 
 
-def write_requirements(parts: Path) -> None:
-    """Write what uv installs from: one requirement file per index, and one for build requirements.
-
-    A package of another index than the default is moved to the default file where a folder of UV_FIND_LINKS or
-    PIP_FIND_LINKS has its wheel: no index is asked for it then.
-    """
-    written = read_plan(parts)
-    folders = find_links()
-    files: Dict[str, List[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in written["plan"]["packages"]:
-        index = written["index"].get(package["name"])
-        local = any((folder / package["file"]).is_file() for folder in folders)
-        name = "requirements.txt" if index is None or local else f"requirements-{index}.txt"
-        files.setdefault(name, []).append(_pinned(package))
-    for package in written["plan"]["build-requires"]:
-        files["build-requirements.txt"].append(_pinned(package))
-    for name, lines in files.items():
-        (parts / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
+    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
+    files = [name for name in transient(parts) if name.endswith(".txt")]
+    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
+    if sorted(line for line in found if line) != wanted:
+        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
 
 
-def _pinned(package: Dict[str, Any]) -> str:
+def pinned(package: Dict[str, Any]) -> str:
+    """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def find_links() -> List[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name (separated by commas or spaces)."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -406,9 +390,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     link_bytecode(site_packages(stage), bytecode)
     interpreter = "{}.{}.{}".format(*sys.version_info[:3])
     manifest = {**written, "format": plan["format"], "interpreter": interpreter}
-    for name in os.listdir(parts):
-        if name.endswith(".txt") or name in ("plan.json", "stage.py"):
-            os.unlink(parts / name)
+    for name in transient(parts):
+        os.unlink(parts / name)
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.write("\n")
@@ -428,6 +411,15 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -778,8 +770,8 @@ def main(arguments: List[str]) -> int:
     """The command line of this file, as the generated scripts use it."""
     command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
     try:
-        if command == "requirements":
-            write_requirements(*paths)
+        if command == "plan":
+            read_plan(*paths)
         elif command == "finish":
             finish(*paths)
         elif command == "mend":

@@ -46,6 +46,13 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
         new.unlink(missing_ok=True)
 
 
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts into a new folder, by their relative paths."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+
+
 def remove_tree(path: Path) -> None:
     """Delete a folder of the store; finished environments are read-only, so their folders are opened first."""
     for folder, folders, _ in os.walk(path):

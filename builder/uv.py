@@ -93,6 +93,13 @@ def index_url(name: str, url: str) -> str:
     return os.environ.get(f"DRYDOCK_INDEX_{name.upper().replace('-', '_')}") or url
 
 
+def find_links() -> list[Path]:
+    """The folders of wheels that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
+    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
+    paths = (Path(word.removeprefix("file://")) for word in words if word)
+    return [path for path in paths if path.is_dir()]
+
+
 @dataclass(frozen=True)
 class Universe:
     """What a resolution may choose from.

@@ -112,26 +112,15 @@ def swarm_env(drydock_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
-    from builder import stage, uv
+    from builder import cross, render, store, uv
     from builder.catalogue import Catalogue
-    from builder.render import plan_json
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    for path, text in plan.texts.items():
-        (folder / path).parent.mkdir(parents=True, exist_ok=True)
-        (folder / path).write_text(text)
-    (folder / "plan.json").write_text(plan_json(plan))
-    stage.write_requirements(folder)
+    store.write_files(folder, render.parts(plan))
     uv.create_venv(folder / "env", "3.11")
-    arguments = ["--python", str(folder / "env"), "--require-hashes"]
-    for place in stage.find_links():
-        arguments += ["--find-links", str(place)]
-    for file in folder.glob("requirements*.txt"):
-        index = file.stem.removeprefix("requirements").lstrip("-")
-        extra = ["--default-index", plan.profile.indexes[index]] if index else []
-        if file.stat().st_size:
-            uv.install([*arguments, *extra, "-r", str(file)], plan.profile.target, "3.11")
+    for arguments in cross.installs(plan, folder / "env/bin/python", folder):
+        uv.install(arguments, plan.profile.target, "3.11")
     return folder / "env"
 
 

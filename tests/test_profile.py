@@ -533,8 +533,8 @@ def test_what_isolates_the_environment_is_not_for_profiles(name: str) -> None:
     ("name", "owner"),
     [
         ("RANDOM", "shell"), ("SECONDS", "shell"), ("OPTIND", "shell"), ("PPID", "shell"), ("UID", "shell"),
-        ("IFS", "shell"), ("BASHOPTS", "shell"), ("LINENO", "shell"), ("COLUMNS", "shell"), ("_", "shell"),
-        ("key", "script"), ("env", "script"), ("value", "script"), ("name", "script"), ("leaks", "script"),
+        ("IFS", "shell"), ("BASHOPTS", "shell"), ("LINENO", "shell"), ("COLUMNS", "shell"), ("_", "script"),
+        ("_key", "script"), ("_env", "script"), ("_uv_sha256", "script"), ("__", "script"),
     ],
 )  # fmt: skip
 def test_names_that_shells_and_scripts_use_themselves_are_refused(name: str, owner: str) -> None:
@@ -551,7 +551,7 @@ def test_names_that_shells_and_scripts_use_themselves_are_refused(name: str, own
 
 
 @pytest.mark.parametrize(
-    "name", ["OMP_NUM_THREADS", "http_proxy", "A", "_A", "HF_TOKEN", "RANDOM_SEED", "keys", "HOME"]
+    "name", ["OMP_NUM_THREADS", "http_proxy", "A", "_A", "HF_TOKEN", "RANDOM_SEED", "key", "env", "HOME"]
 )
 def test_other_names_are_free(name: str) -> None:
     assert one(f'[env]\n{name} = "x"').env[name].value == "x"

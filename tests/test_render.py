@@ -20,7 +20,7 @@ from builder.isolation import LEAKS
 from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
 from builder.plan import Plan, make_plan
 from builder.profile import Profile
-from builder.render import comment, delimiter, dotenv_quote, fold, plan_json, python_literal, sh_quote
+from builder.render import comment, delimiter, dotenv_quote, fold, parts, plan_json, python_literal, sh_quote
 from builder.stage import parse_patch
 from builder.templates import rendered
 from tests.support import SHELLS
@@ -221,7 +221,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
     for shell in SHELLS:
         # A home in which nothing is simple; the trainer is the last thing that a path is quoted for.
         desk = Desk.of(tmp_path / "w" / shell / "it's $(touch canary) \u00e9*", plan)
-        calls = desk.build(shell, "requirements.txt requirements-own-index.txt")
+        calls = desk.build(shell)
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert (unpacked / "stage.py").read_text() == helper
@@ -250,10 +250,40 @@ def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path) -> None:
         desk = Desk.of(tmp_path / shell, plan)
         mirror = "http://127.0.0.1:1/it's/"
         environment = {"PIP_FIND_LINKS": links, "DRYDOCK_INDEX_OWN": mirror, "UV_INDEX_STRATEGY": "unsafe"}
-        *_, one, two = desk.build(shell, "requirements.txt requirements-own.txt", **environment)
+        *_, one, two = desk.build(shell, **environment)
         given_folders = [one[place + 1] for place, word in enumerate(one) if word == "--find-links"]
         assert given_folders == [str(folder) for folder in wheels], shell
         assert two[two.index("--default-index") + 1] == mirror, shell
+
+
+@pytest.mark.parametrize("variable", ["UV_FIND_LINKS", "PIP_FIND_LINKS"])
+@pytest.mark.parametrize("form", ["{}", "file://{}", "/nowhere {} https://example.org/wheels"])
+def test_a_folder_that_has_the_wheels_stands_in_for_their_index(tmp_path: Path, variable: str, form: str) -> None:
+    special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
+    plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
+    wheels = tmp_path / "wheels"
+    wheels.mkdir()
+    for shell in SHELLS:
+        desk = Desk.of(tmp_path / shell, plan)
+        links = {variable: form.replace(" ", "," if variable[0] == "U" else " ").format(wheels)}
+        (wheels / special.file).unlink(missing_ok=True)
+        assert sum("--default-index" in call for call in desk.build(shell, **links)) == 1, shell
+        (wheels / special.file).touch()
+        shutil.rmtree(desk.store)
+        *_, only = desk.build(shell, **links)
+        assert only[-1].endswith("/requirements.txt"), shell
+        lines = (desk.env / ".drydock/requirements.txt").read_text()
+        assert lines.splitlines()[-1] == f"special==1 --hash=sha256:{SHA}", shell
+
+
+def test_each_index_has_its_requirement_file_with_every_hash() -> None:
+    special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
+    plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
+    files = parts(plan)
+    assert files["requirements-own.txt"] == f"special==1 --hash=sha256:{SHA}\n"
+    assert "special" not in files["requirements.txt"]
+    assert "build-requirements.txt" not in files
+    assert json.loads(files["plan.json"])["key"] == plan.key
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
@@ -318,11 +348,21 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
-    assert {"name", "key", "env", "value", "found", "index_url", "collector", "line"} <= own
+    assert {"_name", "_key", "_env", "_value", "_found", "_index_url", "_collector", "_line"} <= own
+    assert all(re.fullmatch("_[a-z0-9_]+", name) for name in own)
     for name in sorted(own):
         assert refusal(env={name: "x"}) is not None, name
         options = [{"flag": "-a", "from": name}]
         assert refusal(trainer={"command": ["python"], "options": options}) is not None, name
+
+
+def test_what_the_caller_exported_reaches_the_trainer_unchanged(tmp_path: Path) -> None:
+    words = "name key env store stage python uv found value line host action roots rest quoted parts index_url"
+    exported = {word: f"the caller's {word}" for word in words.split()}
+    for shell in SHELLS:
+        desk = Desk.of(tmp_path / shell, make()).built()
+        told = desk.train(shell, **exported).environment
+        assert {word: told.get(word) for word in exported} == exported, shell
 
 
 def test_a_program_of_any_name_is_started(tmp_path: Path) -> None:

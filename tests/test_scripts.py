@@ -177,7 +177,7 @@ def commands(script: Path) -> set[tuple[str, ...]]:
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
 def test_only_commands_are_used_that_every_system_has(script: Path) -> None:
-    functions = set(re.findall(r"^(\w+)\(\) \{", script.read_text(), re.MULTILINE))
+    functions = set(re.findall(r"^(\w+)\(\) [{(]", script.read_text(), re.MULTILINE))
     used = {command for command in commands(script) if command[0] not in OF_SHELLS | functions}
     assert {name for name, *_ in used} <= COMMANDS.keys()
     assert {(name, option) for name, *options in used for option in options if option not in COMMANDS[name]} == set()

@@ -602,11 +602,18 @@ def test_bytecode_is_shared_only_for_the_source_that_record_names(site: Path, tm
     assert not list((site / "other").rglob("*.pyc"))
 
 
-# --- the plan on disk, and what uv is given ------------------------------------------------------------------------
+# --- the plan on disk, and what uv was given ------------------------------------------------------------------------
 
 
 def package(name: str, digest: str = "a", version: str = "1.0") -> dict[str, str]:
     return {"name": name, "version": version, "file": f"{name}-{version}-py3-none-any.whl", "sha256": digest * 64}
+
+
+PINNED = {
+    "requirements.txt": f"anchor==1.0 --hash=sha256:{'a' * 64}\nbuoy==1.0 --hash=sha256:{'b' * 64}\n",
+    "requirements-pytorch-cpu.txt": f"torch==2.13.0+cpu --hash=sha256:{'c' * 64}\n",
+    "build-requirements.txt": f"setuptools==1.0 --hash=sha256:{'d' * 64}\n",
+}
 
 
 @pytest.fixture
@@ -624,58 +631,9 @@ def parts(tmp_path: Path) -> Path:
     }
     written = {"name": "small", "key": stage.key_of(plan), "index": {"torch": "pytorch-cpu"}, "plan": plan}
     (folder / "plan.json").write_text(json.dumps(written))
+    for name, text in PINNED.items():
+        (folder / name).write_text(text)
     return folder
-
-
-def requirements(parts: Path) -> dict[str, str]:
-    stage.write_requirements(parts)
-    return {path.name: path.read_text() for path in parts.glob("*requirements*.txt")}
-
-
-PINNED = {
-    "requirements.txt": f"anchor==1.0 --hash=sha256:{'a' * 64}\nbuoy==1.0 --hash=sha256:{'b' * 64}\n",
-    "requirements-pytorch-cpu.txt": f"torch==2.13.0+cpu --hash=sha256:{'c' * 64}\n",
-    "build-requirements.txt": f"setuptools==1.0 --hash=sha256:{'d' * 64}\n",
-}
-
-
-@pytest.fixture(autouse=True)
-def _no_folders_of_wheels(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
-    monkeypatch.delenv("PIP_FIND_LINKS", raising=False)
-
-
-def test_each_index_has_its_requirement_file_with_every_hash(parts: Path) -> None:
-    assert requirements(parts) == PINNED
-
-
-@pytest.mark.parametrize("variable", ["UV_FIND_LINKS", "PIP_FIND_LINKS"])
-@pytest.mark.parametrize("form", ["{}", "file://{}", "/nowhere,{}", "/nowhere {} https://example.org/wheels"])
-def test_a_folder_that_has_the_wheel_stands_in_for_its_index(
-    parts: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, variable: str, form: str
-) -> None:
-    wheels = tmp_path / "wheels"
-    wheels.mkdir()
-    monkeypatch.setenv(variable, form.format(wheels))
-    assert requirements(parts) == PINNED
-    (wheels / "torch-2.13.0+cpu-py3-none-any.whl").touch()
-    assert requirements(parts) == {
-        "requirements.txt": PINNED["requirements.txt"] + PINNED["requirements-pytorch-cpu.txt"],
-        "requirements-pytorch-cpu.txt": PINNED["requirements-pytorch-cpu.txt"],  # of the first call
-        "build-requirements.txt": PINNED["build-requirements.txt"],
-    }
-
-
-def test_folders_of_wheels_are_those_that_are_there(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("a", "b", "c"):
-        (tmp_path / name).mkdir()
-    (tmp_path / "file").touch()
-    monkeypatch.setenv("UV_FIND_LINKS", f"{tmp_path}/a,{tmp_path}/gone,https://example.org/")
-    monkeypatch.setenv("PIP_FIND_LINKS", f" {tmp_path}/b\n file://{tmp_path}/c\t{tmp_path}/file ")
-    assert stage.find_links() == [tmp_path / name for name in "abc"]
-    monkeypatch.delenv("UV_FIND_LINKS")
-    monkeypatch.delenv("PIP_FIND_LINKS")
-    assert stage.find_links() == []
 
 
 def edited(parts: Path, change: Callable[[dict[str, Any]], Any]) -> None:
@@ -697,6 +655,17 @@ def edited(parts: Path, change: Callable[[dict[str, Any]], Any]) -> None:
         (lambda parts: (parts / "plan.json").write_text("{"), "has no readable plan"),
         (lambda parts: (parts / "plan.json").unlink(), "has no readable plan"),
         (lambda parts: (parts / "proofs/a.py").write_text("print('ok') \n"), "proofs/a.py is not the file"),
+        (lambda parts: (parts / "requirements.txt").unlink(), "its requirements are not those of its plan"),
+        (
+            lambda parts: (parts / "requirements-x.txt").write_text("x==1\n"),
+            "its requirements are not those of its plan",
+        ),
+        (
+            lambda parts: (parts / "requirements.txt").write_text(
+                PINNED["requirements.txt"].replace("a" * 64, "b" * 64)
+            ),
+            "its requirements are not those of its plan",
+        ),
     ],
 )
 def test_parts_that_were_edited_are_refused(parts: Path, spoil: Callable[[Path], Any], words: str) -> None:
@@ -710,10 +679,9 @@ def test_parts_that_were_edited_are_refused(parts: Path, spoil: Callable[[Path],
 
 
 def test_the_command_line_says_what_is_wrong(parts: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    assert stage.main(["requirements", str(parts)]) == 0
-    assert (parts / "requirements.txt").read_text() == PINNED["requirements.txt"]
+    assert stage.main(["plan", str(parts)]) == 0
     (parts / "proofs/a.py").unlink()
-    assert stage.main(["requirements", str(parts)]) == 1
+    assert stage.main(["plan", str(parts)]) == 1
     assert "drydock: error: [Errno 2]" in capsys.readouterr().err
     assert stage.main(["verify", str(tmp_path)]) == 1
     assert "FAIL manifest: unreadable: " in capsys.readouterr().out
@@ -748,7 +716,7 @@ spec = importlib.util.spec_from_file_location("stage", sys.argv[1])
 stage = sys.modules["stage"] = importlib.util.module_from_spec(spec)
 spec.loader.exec_module(stage)
 site, parts, patch, text = Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
-stage.write_requirements(parts)
+stage.read_plan(parts)
 print(stage.patch_package(site, patch, text), stage.patch_package(site, patch, text))
 print(stage.check_records(site))
 print(len(list(stage._sources(site, Path("/shared")))))
@@ -764,10 +732,9 @@ def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Pa
     done = subprocess.run([*command, *arguments], capture_output=True, text=True, check=False)
     assert done.stderr == ""
     assert done.stdout.splitlines() == ["True False", f"({len(FILES) + 5}, [])", "4"]
-    assert (parts / "requirements.txt").read_text() == PINNED["requirements.txt"]
     # As scripts call it, and the program that carries a part of it.
     done = subprocess.run(
-        [str(python), "-I", "-S", "-B", str(helper), "requirements", str(parts)], capture_output=True, check=False
+        [str(python), "-I", "-S", "-B", str(helper), "plan", str(parts)], capture_output=True, check=False
     )
     assert (done.returncode, done.stdout, done.stderr) == (0, b"", b"")
     tool = ROOT / "generated/m4/fix_mac_accelerate.py"

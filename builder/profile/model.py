@@ -27,16 +27,13 @@ RESERVED_VARIABLES = frozenset({"PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", *LEAK
 # What the shells keep for themselves: a value for one of these is refused by some shell, or changed on its way, or
 # evaluated as arithmetic, which runs the commands in it.
 _SHELL_VARIABLES = re.compile(
-    r"_|BASH.*|KSH.*|ZSH_.*|IFS|OPTIND|OPTARG|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH(REALTIME|SECONDS)|PPID|PGRP|SHLVL|TMOUT"
+    r"BASH.*|KSH.*|ZSH_.*|IFS|OPTIND|OPTARG|LINENO|RANDOM|SRANDOM|SECONDS|EPOCH(REALTIME|SECONDS)|PPID|PGRP|SHLVL|TMOUT"
     r"|E?[UG]ID|USER_ID|USERNAME|GROUPS|SHELLOPTS|PIPESTATUS|FUNCNAME|FUNCNEST|DIRSTACK|ERRNO|TTYIDLE|TRY_BLOCK_.*"
     r"|HISTCMD|HISTSIZE|SAVEHIST|histchars|KEYBOARD_HACK|COLUMNS|LINES|signals"
 )
-# What the templates call their own variables: a caller's of the same name would be overwritten before it is read.
-_SCRIPT_VARIABLES = re.compile(
-    r"action|candidate|collector|dead|drydock|env|fetched|folder|found|have_(major|minor)|helper_(file|python)|host"
-    r"|index_url|key|leaks|line|machine|name|new|parts|pip_python|python|quoted|rest|roots|self|stage|store|system|tool"
-    r"|uv|uv_sha256|uv_version|value|variable|want_(major|minor)|words|work"
-)
+# The templates' own variables (a caller's of the same name would be overwritten before it is read), and what bash
+# leaves in `_`.
+_SCRIPT_VARIABLES = re.compile(r"_[a-z0-9_]*")
 
 
 def _no_nul(value: str) -> str:
@@ -98,7 +95,7 @@ def _settable(value: str) -> str:
 
 def _readable(value: str) -> str:
     if _SCRIPT_VARIABLES.fullmatch(value):
-        raise ValueError("the generated script uses this name for itself; take another")
+        raise ValueError("names such as _this are the generated script's own; take another")
     if _SHELL_VARIABLES.fullmatch(value):
         raise ValueError("this variable belongs to the shell; take another")
     return value

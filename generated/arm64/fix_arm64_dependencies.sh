@@ -13,12 +13,12 @@ set -eu
 
 # --- What it brings ------------------------------------------------------------------------------------------------
 
-python='3.11'
-uv_version='0.13.9'
-uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
+_python='3.11'
+_uv_version='0.13.9'
+_uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 
-drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
-case $drydock in /*) ;; *) drydock=$PWD/$drydock ;; esac
+_drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
+case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 
 
 say() { printf 'drydock: %s\n' "$1" >&2; }
@@ -38,65 +38,65 @@ wrong_use() {
 
 # Prints a value and a newline so that a shell reads it back as it was.
 quote() {
-  rest=$1 quoted=
+  _rest=$1 _quoted=
   while :; do
-    case $rest in
-      *\'*) quoted=$quoted${rest%%\'*}"'\\''" rest=${rest#*\'} ;;
+    case $_rest in
+      *\'*) _quoted=$_quoted${_rest%%\'*}"'\\''" _rest=${_rest#*\'} ;;
       *) break ;;
     esac
   done
-  printf "'%s'\n" "$quoted$rest"
+  printf "'%s'\n" "$_quoted$_rest"
 }
 
 
-# Sets $uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
 find_uv() {
-  uv=${DRYDOCK_UV-}
-  [ -z "$uv" ] || return 0
-  uv=$drydock/tools/uv-$uv_version/bin/uv
-  [ ! -x "$uv" ] || return 0
-  if [ "$(uv_on_path)" = "$uv_version" ]; then uv=uv; return 0; fi
+  _uv=${DRYDOCK_UV-}
+  [ -z "$_uv" ] || return 0
+  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
+  [ ! -x "$_uv" ] || return 0
+  if [ "$(uv_on_path)" = "$_uv_version" ]; then _uv=uv; return 0; fi
   if fetch_uv; then return 0; fi
-  found=$(uv_on_path)
-  [ -n "$found" ] || die "no uv $uv_version, and no python3 with pip or venv to fetch it with" \
+  _found=$(uv_on_path)
+  [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
-  say "note: uv $uv_version could not be fetched; going on with uv $found"
-  uv=uv
+  say "note: uv $_uv_version could not be fetched; going on with uv $_found"
+  _uv=uv
 }
 
 uv_on_path() {
   command -v uv >/dev/null 2>&1 || return 0
-  words=$(uv --version 2>/dev/null) || return 0
-  words=${words#uv }
-  printf '%s\n' "${words%% *}"
+  _words=$(uv --version 2>/dev/null) || return 0
+  _words=${_words#uv }
+  printf '%s\n' "${_words%% *}"
 }
 
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
-  say "fetching uv $uv_version"
-  tool=$drydock/tools/uv-$uv_version new=$drydock/tools/.new-$$
-  mkdir -p "$new" || return 1
-  printf 'uv==%s --hash=sha256:%s\n' "$uv_version" "$uv_sha256" >"$new/uv.txt"
-  fetched=1
-  for candidate in python3 "python$python"; do
-    command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-      pip_python=$candidate
-    elif "$candidate" -m venv "$new/venv" >/dev/null 2>&1; then
-      pip_python=$new/venv/bin/python
+  say "fetching uv $_uv_version"
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  mkdir -p "$_new" || return 1
+  printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
+  _fetched=1
+  for _candidate in python3 "python$_python"; do
+    command -v "$_candidate" >/dev/null 2>&1 || continue
+    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+      _pip_python=$_candidate
+    elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
+      _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$new/uv" -r "$new/uv.txt" >&2; then
-      fetched=0
+    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" -r "$_new/uv.txt" >&2; then
+      _fetched=0
       break
     fi
   done
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$fetched" -ne 0 ] || mv "$new/uv" "$tool" 2>/dev/null || :
-  rm -rf "$new"
-  [ -x "$tool/bin/uv" ]
+  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  rm -rf "$_new"
+  [ -x "$_tool/bin/uv" ]
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -111,19 +111,19 @@ isolate_uv() {
 # install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
 install_packages() {
   isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  parts=$2
+  _parts=$2
   set -- --python "$1" --require-hashes --only-binary :all:
   set -- "$@" --no-binary 'prefetch-generator'
   set -- "$@" --no-binary 'python-baseconv'
   set -- "$@" --no-binary 'varint'
-  set -- "$@" --build-constraints "$parts/build-requirements.txt" --require-build-hashes
+  set -- "$@" --build-constraints "$_parts/build-requirements.txt" --require-build-hashes
 
   # uv reads UV_FIND_LINKS itself
-  for folder in ${PIP_FIND_LINKS-}; do
-    folder=${folder#file://}
-    [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
+  for _folder in ${PIP_FIND_LINKS-}; do
+    _folder=${_folder#file://}
+    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip install --no-deps "$@" -r "$parts/requirements.txt" ||
+  [ ! -s "$_parts/requirements.txt" ] || "$_uv" --project / pip install --no-deps "$@" -r "$_parts/requirements.txt" ||
     failed "the packages could not be installed" "uv says above why"
 }
 
@@ -135,14 +135,14 @@ failed() {
 
 # What needs more than a shell: one Python file, the same that Drydock itself imports (builder/stage.py).
 carry_helper() {
-  helper_file=$1/stage.py
-  cat >"$helper_file" <<'DRYDOCK_END'
+  _helper_file=$1/stage.py
+  cat >"$_helper_file" <<'DRYDOCK_END'
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
 This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
-    stage.py requirements PARTS     write the requirement files that uv installs from
+    stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py finish STAGE FINAL BYTECODE
                                     check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
@@ -461,38 +461,22 @@ def read_plan(parts: Path) -> Dict[str, Any]:
             raise StageError(
                 f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
             )
+    check_requirements(parts, written["plan"])
     return written
 
 
-def write_requirements(parts: Path) -> None:
-    """Write what uv installs from: one requirement file per index, and one for build requirements.
-
-    A package of another index than the default is moved to the default file where a folder of UV_FIND_LINKS or
-    PIP_FIND_LINKS has its wheel: no index is asked for it then.
-    """
-    written = read_plan(parts)
-    folders = find_links()
-    files: Dict[str, List[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in written["plan"]["packages"]:
-        index = written["index"].get(package["name"])
-        local = any((folder / package["file"]).is_file() for folder in folders)
-        name = "requirements.txt" if index is None or local else f"requirements-{index}.txt"
-        files.setdefault(name, []).append(_pinned(package))
-    for package in written["plan"]["build-requires"]:
-        files["build-requirements.txt"].append(_pinned(package))
-    for name, lines in files.items():
-        (parts / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
+    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
+    files = [name for name in transient(parts) if name.endswith(".txt")]
+    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
+    if sorted(line for line in found if line) != wanted:
+        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
 
 
-def _pinned(package: Dict[str, Any]) -> str:
+def pinned(package: Dict[str, Any]) -> str:
+    """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def find_links() -> List[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name (separated by commas or spaces)."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -545,9 +529,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     link_bytecode(site_packages(stage), bytecode)
     interpreter = "{}.{}.{}".format(*sys.version_info[:3])
     manifest = {**written, "format": plan["format"], "interpreter": interpreter}
-    for name in os.listdir(parts):
-        if name.endswith(".txt") or name in ("plan.json", "stage.py"):
-            os.unlink(parts / name)
+    for name in transient(parts):
+        os.unlink(parts / name)
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.write("\n")
@@ -567,6 +550,15 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -917,8 +909,8 @@ def main(arguments: List[str]) -> int:
     """The command line of this file, as the generated scripts use it."""
     command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
     try:
-        if command == "requirements":
-            write_requirements(*paths)
+        if command == "plan":
+            read_plan(*paths)
         elif command == "finish":
             finish(*paths)
         elif command == "mend":
@@ -944,12 +936,12 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
+# The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 carry_parts() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1"
   carry_helper "$1"
 
-  # The plan: what is installed, by sha256. Its key is that of section 1.
-  cat >"$1/plan.json" <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END'
 {
  "name": "arm64",
  "key": "lm5px1j1r2p96549sdr7irq13l3cmkdj",
@@ -1082,6 +1074,121 @@ carry_parts() {
   ]
  }
 }
+DRYDOCK_END
+
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
+accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
+aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
+aiohttp==3.12.13 --hash=sha256:921bc91e602d7506d37643e77819cb0b840d4ebb5f8d6408423af3d3bf79a7b7
+aiosignal==1.3.2 --hash=sha256:45cde58e409a301715980c2b01d0c28bdde3770d8290b5eb2173759d9acb31a5
+annotated-types==0.7.0 --hash=sha256:1f02e8b43a8fbbc3f3e0d4f0f4bfc8131bcb4eebe8849b8e5c773f3a1c582a53
+attrs==25.3.0 --hash=sha256:427318ce031701fea540783410126f03899a97ffc6f61596ad581ac2e40e3bc3
+base58==1.0.3 --hash=sha256:6aa0553e477478993588303c54659d15e3c17ae062508c854a8b752d07c716bd
+bitarray==3.4.3 --hash=sha256:902b83896e0a4976186e3ec3c0064edd18dab886845644ef25c5e3c760999ed4
+certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
+cffi==1.17.1 --hash=sha256:a1ed2dd2972641495a3ec98445e09766f077aee98a1c896dcb4ad0d303628e41
+charset-normalizer==3.4.2 --hash=sha256:aa88ca0b1932e93f2d961bf3addbb2db902198dca337d88c89e1559e066e7645
+ckzg==2.1.1 --hash=sha256:773dd016693d74aca1f5d7982db2bad7dde2e147563aeb16a783f7e5f69c01fe
+click==8.2.1 --hash=sha256:61a3265b914e850b85317d0b3109c7f8cd35a670f963866005d6ef1d5175a12b
+colorlog==6.9.0 --hash=sha256:5906e71acd67cb07a71e779c47c4bcb45fb8c2993eebe9e5adcd6a6f1b283eff
+configargparse==1.7.1 --hash=sha256:8b586a31f9d873abd1ca527ffbe58863c99f36d896e2829779803125e83be4b6
+cryptography==45.0.4 --hash=sha256:f3fe7a5ae34d5a414957cc7f457e2b92076e72938423ac64d215722f6cf49a9e
+cytoolz==1.0.1 --hash=sha256:1f546a96460a7e28eb2ec439f4664fa646c9b3e51c6ebad9a59d3922bbe65e30
+datasets==3.6.0 --hash=sha256:25000c4a2c0873a710df127d08a202a06eab7bf42441a6bc278b499c2f72cd1b
+dill==0.3.8 --hash=sha256:c36ca9ffb54365bdd2f8eb3eff7d2a21237f8452b57ace88b1ac615b7e815bd7
+eth-abi==5.2.0 --hash=sha256:17abe47560ad753f18054f5b3089fcb588f3e3a092136a416b6c1502cb7e8877
+eth-account==0.13.7 --hash=sha256:39727de8c94d004ff61d10da7587509c04d2dc7eac71e04830135300bdfc6d24
+eth-hash==0.7.1 --hash=sha256:0fb1add2adf99ef28883fd6228eb447ef519ea72933535ad1a0b28c6f65f868a
+eth-keyfile==0.8.1 --hash=sha256:65387378b82fe7e86d7cb9f8d98e6d639142661b2f6f490629da09fddbef6d64
+eth-keys==0.7.0 --hash=sha256:b0cdda8ffe8e5ba69c7c5ca33f153828edcace844f67aabd4542d7de38b159cf
+eth-rlp==2.2.0 --hash=sha256:5692d595a741fbaef1203db6a2fedffbd2506d31455a6ad378c8449ee5985c47
+eth-typing==5.2.1 --hash=sha256:b0c2812ff978267563b80e9d701f487dd926f1d376d674f3b535cfe28b665d3d
+eth-utils==5.3.0 --hash=sha256:ac184883ab299d923428bbe25dae5e356979a3993e0ef695a864db0a20bc262d
+filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
+frozenlist==1.7.0 --hash=sha256:4a646531fa8d82c87fe4bb2e596f23173caec9185bfbca5d583b4ccfb95183e2
+fsspec==2025.3.0 --hash=sha256:efb87af3efa9103f94ca91a7f8cb7a4df91af9f74fc106c9c7ea0efd7277c1b3
+gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
+gitpython==3.1.44 --hash=sha256:9e0e10cda9bed1ee64bc9a6de50e7e38a9c9943241cd7f585f6df3ed28011110
+grpcio==1.73.1 --hash=sha256:5b9b1805a7d61c9e90541cbe8dfe0a593dfc8c5c3a43fe623701b6a01b01d710
+grpcio-tools==1.73.1 --hash=sha256:249be7616b323b8af72a02bd218bfbba388010e6ccb471c57d42e49b620686f7
+hexbytes==1.3.1 --hash=sha256:da01ff24a1a9a2b1881c4b85f0e9f9b0f51b526b379ffa23832ae7899d29c2c7
+hf-transfer==0.1.9 --hash=sha256:8fd0167c4407a3bc4cdd0307e65ada2294ec04f1813d8a69a5243e379b22e9d8
+hf-xet==1.1.5 --hash=sha256:dbba1660e5d810bd0ea77c511a99e9242d920790d0e63c0e4673ed36c4022d18
+hivemind==1.1.12 --hash=sha256:e56231271864c93705c130ba500a0f5e1e035f8bc8ed0cd93fdd1ecfe697418e
+huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
+idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
+jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
+markdown==3.8.2 --hash=sha256:5c83764dbd4e00bdd94d85a19b8d55ccca20fe35b2e678a1422b380324dd5f24
+markupsafe==3.0.2 --hash=sha256:2cb8438c3cbb25e220c2ab33bb226559e7afb3baec11c4f218ffa7308603c832
+morphys==1.0 --hash=sha256:76d6dbaa4d65f597e59d332c81da786d83e4669387b9b2a750cfec74e7beec20
+mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
+msgpack==1.1.1 --hash=sha256:a32747b1b39c3ac27d0670122b57e6e57f28eefb725e0b625618d1b59bf9d1e0
+multidict==6.6.3 --hash=sha256:1bf99b4daf908c73856bd87ee0a2499c3c9a3d19bb04b9c6025e66af3fd07462
+multiprocess==0.70.16 --hash=sha256:af4cabb0dac72abfb1e794fa7855c325fd2b55a10a44628a3c1ad3311c04127a
+netaddr==1.3.0 --hash=sha256:c2c6a8ebe5554ce33b7d5b3a306b71bbb373e000bbbf2350dd5213cc56e3dbbe
+networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
+numpy==2.3.1 --hash=sha256:467db865b392168ceb1ef1ffa6f5a86e62468c43e0cfb4ab6da667ede10e58db
+packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
+pandas==2.3.0 --hash=sha256:fa35c266c8cd1a67d75971a1912b185b492d257092bdd2709bbdebe574ed228d
+parsimonious==0.10.0 --hash=sha256:982ab435fabe86519b57f6b35610aa4e4e977e9f02a14353edf4bbc75369fc0f
+peft==0.15.2 --hash=sha256:0dfc942b03b7af4b7267cd4e30b15e3a4a1d277adc581ce6245fc13f1f93d0a0
+platformdirs==4.3.8 --hash=sha256:ff7059bb7eb1179e2685604f4aaf157cfd9535242bd23742eadc3c13542139b4
+prefetch-generator==1.0.3 --hash=sha256:cefabd51c7ff3cdc1c885e22d287592219fe1ca25623322806370a0ce9acd32b
+propcache==0.3.2 --hash=sha256:be29c4f4810c5789cf10ddf6af80b041c724e629fa51e308a7a0fb19ed1ef7bf
+protobuf==6.31.1 --hash=sha256:a40fc12b84c154884d7d4c4ebd675d5b3b5283e155f324049ae396b95ddebc39
+psutil==7.0.0 --hash=sha256:a5f098451abc2828f7dc6b58d44b532b22f2088f4999a937557b603ce72b1993
+py-cid==0.3.0 --hash=sha256:7c48a6ee0bc50fd114d4b24849cd689a31d3ad5bdf8fa073bf68f846fd58c5da
+py-multibase==1.0.3 --hash=sha256:2677c1fafcc0ae15ddb9c7f444c5becc2530b3889124fd4fa2959ddfefb8c15b
+py-multicodec==0.2.1 --hash=sha256:55b6bb53088a63e56c434cb11b29795e8805652bac43d50a8f2a9bcf5ca84e1f
+py-multihash==0.2.3 --hash=sha256:a0602c99093587dfbf1634e2e8c7726de39374b0d68587a36093b4c237af6969
+pyarrow==20.0.0 --hash=sha256:7a3a5dcf54286e6141d5114522cf31dd67a9e7c9133d150799f30ee302a7a1ab
+pycparser==2.22 --hash=sha256:c3702b6d3dd8c7abc1afa565d7e63d53a1d0bd86cdc24edd75470f4de499cfcc
+pycryptodome==3.23.0 --hash=sha256:67bd81fcbe34f43ad9422ee8fd4843c8e7198dd88dd3d40e6de42ee65fbe1490
+pydantic==2.11.7 --hash=sha256:dde5df002701f6de26248661f6835bbe296a47bf73990135c7d07ce741b9623b
+pydantic-core==2.33.2 --hash=sha256:dc46a01bf8d62f227d5ecee74178ffc448ff4e5197c756331f71efcc66dc980f
+python-baseconv==1.2.2 --hash=sha256:0539f8bd0464013b05ad62e0a1673f0ac9086c76b43ebf9f833053527cd9931b
+python-dateutil==2.9.0.post0 --hash=sha256:a8b2bc7bffae282281c8140a97d3aa9c14da0b136dfe83f850eea9a5f7470427
+pytz==2025.2 --hash=sha256:5ddf76296dd8c44c26eb8f4b6f35488f3ccbf6fbbd7adee0b7262d43f0ec2f00
+pyunormalize==16.0.0 --hash=sha256:c647d95e5d1e2ea9a2f448d1d95d8518348df24eab5c3fd32d2b5c3300a49152
+pyyaml==6.0.2 --hash=sha256:5d225db5a45f21e78dd9358e58a98702a0302f2659a3c6cd320564b75b86f47c
+regex==2024.11.6 --hash=sha256:1062b39a0a2b75a9c694f7a08e7183a80c63c0d62b301418ffd9c35f55aaa114
+requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
+rlp==4.1.0 --hash=sha256:8eca394c579bad34ee0b937aecb96a57052ff3716e19c7a578883e767bc5da6f
+safetensors==0.5.3 --hash=sha256:11bce6164887cd491ca75c2326a113ba934be596e22b28b1742ce27b1d076467
+scipy==1.16.0 --hash=sha256:90452f6a9f3fe5a2cf3748e7be14f9cc7d9b124dce19667b54f5b429d680d539
+sentry-sdk==2.32.0 --hash=sha256:6cf51521b099562d7ce3606da928c473643abe99b00ce4cb5626ea735f4ec345
+setproctitle==1.3.6 --hash=sha256:af188f3305f0a65c3217c30c6d4c06891e79144076a91e8b454f14256acc7279
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
+six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274
+smmap==5.0.2 --hash=sha256:b30115f0def7d7531d22a0fb6502488d879e75b260a9db4d0819cfb25403af5e
+sortedcontainers==2.4.0 --hash=sha256:a163dcaede0f1c021485e957a39245190e74249897e2ae4b2aa38595db237ee0
+sympy==1.13.1 --hash=sha256:db36cdc64bf61b9b24578b6f7bab1ecdd2452cf008f34faa33776680c26d66f8
+tensorboard==2.19.0 --hash=sha256:5e71b98663a641a7ce8a6e70b0be8e1a4c0c45d48760b076383ac4755c35b9a0
+tensorboard-data-server==0.7.2 --hash=sha256:7e0610d205889588983836ec05dc098e80f97b7e7bbff7e994ebb78f578d0ddb
+tokenizers==0.21.2 --hash=sha256:4a32cd81be21168bd0d6a0f0962d60177c447a1aa1b1e48fa6ec9fc728ee0b12
+toolz==1.0.0 --hash=sha256:292c8f1c4e7516bf9086f8850935c799a874039c8bcf959d47b600e4c44a6236
+torch==2.5.1 --hash=sha256:340ce0432cad0d37f5a31be666896e16788f1adf8ad7be481196b503dad675b9
+tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
+transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
+trl==0.18.2 --hash=sha256:6ed81faf877904e3ec0bd7a4e478837b1b93c901c53e168508799edde8cc33fa
+types-requests==2.32.4.20250611 --hash=sha256:ad2fe5d3b0cb3c2c902c8815a70e7fb2302c4b8c1f77bdcd738192cdb3878072
+typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
+typing-inspection==0.4.1 --hash=sha256:389055682238f53b04f7badcb49b989835495a96700ced5dab2d8feae4b26f51
+tzdata==2025.2 --hash=sha256:1a403fada01ff9221ca8044d701868fa132215d84beb92242d9acd2147f667a8
+urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
+uvloop==0.21.0 --hash=sha256:b9fb766bb57b7388745d8bcc53a359b116b8a04c83a2288069809d2b3466c37e
+varint==1.0.2 --hash=sha256:a6ecc02377ac5ee9d65a6a8ad45c9ff1dac8ccee19400a5950fb51d594214ca5
+wandb==0.20.1 --hash=sha256:5e58ca32c7147161158f09b0fb5f5896876f8569d0d10ae7b64d0510c868ce33
+web3==7.12.0 --hash=sha256:c7e2b9c1db5a379ef53b45fe8a19bdc2d47ad262039fbf6675794bc40f74bf06
+websockets==15.0.1 --hash=sha256:d99e5546bf73dbad5bf3547174cd6cb8ba7273062a23808ffea025ecb1cf8562
+werkzeug==3.1.3 --hash=sha256:54b78bf3716d19a65be4fceccc0d1d7b89e608834989dfae50ea87564639213e
+xxhash==3.5.0 --hash=sha256:1308fa542bbdbf2fa85e9e66b1077eea3a88bef38ee8a06270b4298a7a62a166
+yarl==1.20.1 --hash=sha256:bad6d131fda8ef508b36be3ece16d0902e80b88ea7200f030a0f6c11d9e508d4
+DRYDOCK_END
+
+  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END'
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
   cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END'
@@ -1706,33 +1813,33 @@ DRYDOCK_END
 # --- Go ------------------------------------------------------------------------------------------------------------
 
 
-mend=yes
+_mend=yes
 case ${1-} in
   --help | -h) sed -n '2,/^$/s/^#\( \|$\)//p' "$0"; exit 0 ;;
 
-  --check) mend=no; shift ;;
+  --check) _mend=no; shift ;;
   -*) wrong_use "$1 is not an option" ;;
 esac
-venv=${1:-${VIRTUAL_ENV:-.venv}}
-[ -x "$venv/bin/python" ] ||
-  die "$venv is not a virtual environment" "name one, or make it: python$python -m venv $venv"
-case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
-found=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-[ "$found" = "$python" ] ||
-  die "$venv runs Python $found, and the locked wheels are for $python" "python$python -m venv $venv"
+_venv=${1:-${VIRTUAL_ENV:-.venv}}
+[ -x "$_venv/bin/python" ] ||
+  die "$_venv is not a virtual environment" "name one, or make it: python$_python -m venv $_venv"
+case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+_found=$("$_venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[ "$_found" = "$_python" ] ||
+  die "$_venv runs Python $_found, and the locked wheels are for $_python" "python$_python -m venv $_venv"
 
-work=${TMPDIR:-/tmp}/drydock-fix-$$
-trap 'rm -rf "$work"' EXIT
+_work=${TMPDIR:-/tmp}/drydock-fix-$$
+trap 'rm -rf "$_work"' EXIT
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-(umask 077 && mkdir "$work")
-carry_parts "$work/parts"
-if [ "$mend" = yes ]; then
+(umask 077 && mkdir "$_work")
+carry_parts "$_work/parts"
+if [ "$_mend" = yes ]; then
   find_uv
-  before=$venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
-  "$uv" pip freeze --quiet --python "$venv/bin/python" >"$before"
-  say "the versions until now are in $before; to go back: uv pip install -r $before"
-  "$venv/bin/python" -I -S -B "$helper_file" requirements "$work/parts"
-  install_packages "$venv/bin/python" "$work/parts"
-  "$venv/bin/python" -I -S -B "$helper_file" mend "$venv" "$work/parts"
+  _before=$_venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
+  "$_uv" pip freeze --quiet --python "$_venv/bin/python" >"$_before"
+  say "the versions until now are in $_before; to go back: uv pip install -r $_before"
+  "$_venv/bin/python" -I -S -B "$_helper_file" plan "$_work/parts"
+  install_packages "$_venv/bin/python" "$_work/parts"
+  "$_venv/bin/python" -I -S -B "$_helper_file" mend "$_venv" "$_work/parts"
 fi
-"$venv/bin/python" -I -S -B "$helper_file" check "$venv" "$work/parts"
+"$_venv/bin/python" -I -S -B "$_helper_file" check "$_venv" "$_work/parts"

@@ -13,12 +13,12 @@ set -eu
 
 # --- What it brings ------------------------------------------------------------------------------------------------
 
-python='3.11'
-uv_version='0.13.9'
-uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
+_python='3.11'
+_uv_version='0.13.9'
+_uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 
-drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
-case $drydock in /*) ;; *) drydock=$PWD/$drydock ;; esac
+_drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
+case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 
 
 say() { printf 'drydock: %s\n' "$1" >&2; }
@@ -38,65 +38,65 @@ wrong_use() {
 
 # Prints a value and a newline so that a shell reads it back as it was.
 quote() {
-  rest=$1 quoted=
+  _rest=$1 _quoted=
   while :; do
-    case $rest in
-      *\'*) quoted=$quoted${rest%%\'*}"'\\''" rest=${rest#*\'} ;;
+    case $_rest in
+      *\'*) _quoted=$_quoted${_rest%%\'*}"'\\''" _rest=${_rest#*\'} ;;
       *) break ;;
     esac
   done
-  printf "'%s'\n" "$quoted$rest"
+  printf "'%s'\n" "$_quoted$_rest"
 }
 
 
-# Sets $uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
 find_uv() {
-  uv=${DRYDOCK_UV-}
-  [ -z "$uv" ] || return 0
-  uv=$drydock/tools/uv-$uv_version/bin/uv
-  [ ! -x "$uv" ] || return 0
-  if [ "$(uv_on_path)" = "$uv_version" ]; then uv=uv; return 0; fi
+  _uv=${DRYDOCK_UV-}
+  [ -z "$_uv" ] || return 0
+  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
+  [ ! -x "$_uv" ] || return 0
+  if [ "$(uv_on_path)" = "$_uv_version" ]; then _uv=uv; return 0; fi
   if fetch_uv; then return 0; fi
-  found=$(uv_on_path)
-  [ -n "$found" ] || die "no uv $uv_version, and no python3 with pip or venv to fetch it with" \
+  _found=$(uv_on_path)
+  [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
-  say "note: uv $uv_version could not be fetched; going on with uv $found"
-  uv=uv
+  say "note: uv $_uv_version could not be fetched; going on with uv $_found"
+  _uv=uv
 }
 
 uv_on_path() {
   command -v uv >/dev/null 2>&1 || return 0
-  words=$(uv --version 2>/dev/null) || return 0
-  words=${words#uv }
-  printf '%s\n' "${words%% *}"
+  _words=$(uv --version 2>/dev/null) || return 0
+  _words=${_words#uv }
+  printf '%s\n' "${_words%% *}"
 }
 
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
-  say "fetching uv $uv_version"
-  tool=$drydock/tools/uv-$uv_version new=$drydock/tools/.new-$$
-  mkdir -p "$new" || return 1
-  printf 'uv==%s --hash=sha256:%s\n' "$uv_version" "$uv_sha256" >"$new/uv.txt"
-  fetched=1
-  for candidate in python3 "python$python"; do
-    command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-      pip_python=$candidate
-    elif "$candidate" -m venv "$new/venv" >/dev/null 2>&1; then
-      pip_python=$new/venv/bin/python
+  say "fetching uv $_uv_version"
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  mkdir -p "$_new" || return 1
+  printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
+  _fetched=1
+  for _candidate in python3 "python$_python"; do
+    command -v "$_candidate" >/dev/null 2>&1 || continue
+    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+      _pip_python=$_candidate
+    elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
+      _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$new/uv" -r "$new/uv.txt" >&2; then
-      fetched=0
+    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" -r "$_new/uv.txt" >&2; then
+      _fetched=0
       break
     fi
   done
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$fetched" -ne 0 ] || mv "$new/uv" "$tool" 2>/dev/null || :
-  rm -rf "$new"
-  [ -x "$tool/bin/uv" ]
+  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  rm -rf "$_new"
+  [ -x "$_tool/bin/uv" ]
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -111,23 +111,41 @@ isolate_uv() {
 # install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
 install_packages() {
   isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  parts=$2
+  _parts=$2
   set -- --python "$1" --require-hashes --only-binary :all:
 
   # uv reads UV_FIND_LINKS itself
-  for folder in ${PIP_FIND_LINKS-}; do
-    folder=${folder#file://}
-    [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
+  for _folder in ${PIP_FIND_LINKS-}; do
+    _folder=${_folder#file://}
+    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip install --no-deps "$@" -r "$parts/requirements.txt" ||
+  # Where a folder has the wheels of an index, nobody is asked for them.
+  if have_wheels 'torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl'; then
+    cat "$_parts/requirements-pytorch-cpu.txt" >>"$_parts/requirements.txt"
+    : >"$_parts/requirements-pytorch-cpu.txt"
+  fi
+  [ ! -s "$_parts/requirements.txt" ] || "$_uv" --project / pip install --no-deps "$@" -r "$_parts/requirements.txt" ||
     failed "the packages could not be installed" "uv says above why"
-  if [ -s "$parts/requirements-pytorch-cpu.txt" ]; then
-    index_url=${DRYDOCK_INDEX_PYTORCH_CPU-}
-    [ -n "$index_url" ] || index_url='https://download.pytorch.org/whl/cpu'
-    "$uv" --project / pip install --no-deps "$@" --default-index "$index_url" -r "$parts/requirements-pytorch-cpu.txt" ||
+  if [ -s "$_parts/requirements-pytorch-cpu.txt" ]; then
+    _index_url=${DRYDOCK_INDEX_PYTORCH_CPU-}
+    [ -n "$_index_url" ] || _index_url='https://download.pytorch.org/whl/cpu'
+    "$_uv" --project / pip install --no-deps "$@" --default-index "$_index_url" -r "$_parts/requirements-pytorch-cpu.txt" ||
       failed "the packages of the index pytorch-cpu could not be installed" "uv says above why"
   fi
 }
+
+
+# Whether the folders of UV_FIND_LINKS and PIP_FIND_LINKS have all of these files.
+have_wheels() (
+  IFS=$IFS,
+  for _file in "$@"; do
+    _found=
+    for _folder in ${UV_FIND_LINKS-} ${PIP_FIND_LINKS-}; do
+      [ ! -f "${_folder#file://}/$_file" ] || _found=yes
+    done
+    [ -n "$_found" ] || exit 1
+  done
+)
 
 failed() {
   die "$1" "${2-}"
@@ -137,14 +155,14 @@ failed() {
 
 # What needs more than a shell: one Python file, the same that Drydock itself imports (builder/stage.py).
 carry_helper() {
-  helper_file=$1/stage.py
-  cat >"$helper_file" <<'DRYDOCK_END'
+  _helper_file=$1/stage.py
+  cat >"$_helper_file" <<'DRYDOCK_END'
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
 This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
-    stage.py requirements PARTS     write the requirement files that uv installs from
+    stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py finish STAGE FINAL BYTECODE
                                     check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
@@ -463,38 +481,22 @@ def read_plan(parts: Path) -> Dict[str, Any]:
             raise StageError(
                 f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
             )
+    check_requirements(parts, written["plan"])
     return written
 
 
-def write_requirements(parts: Path) -> None:
-    """Write what uv installs from: one requirement file per index, and one for build requirements.
-
-    A package of another index than the default is moved to the default file where a folder of UV_FIND_LINKS or
-    PIP_FIND_LINKS has its wheel: no index is asked for it then.
-    """
-    written = read_plan(parts)
-    folders = find_links()
-    files: Dict[str, List[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in written["plan"]["packages"]:
-        index = written["index"].get(package["name"])
-        local = any((folder / package["file"]).is_file() for folder in folders)
-        name = "requirements.txt" if index is None or local else f"requirements-{index}.txt"
-        files.setdefault(name, []).append(_pinned(package))
-    for package in written["plan"]["build-requires"]:
-        files["build-requirements.txt"].append(_pinned(package))
-    for name, lines in files.items():
-        (parts / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
+    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
+    files = [name for name in transient(parts) if name.endswith(".txt")]
+    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
+    if sorted(line for line in found if line) != wanted:
+        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
 
 
-def _pinned(package: Dict[str, Any]) -> str:
+def pinned(package: Dict[str, Any]) -> str:
+    """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def find_links() -> List[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name (separated by commas or spaces)."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -547,9 +549,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     link_bytecode(site_packages(stage), bytecode)
     interpreter = "{}.{}.{}".format(*sys.version_info[:3])
     manifest = {**written, "format": plan["format"], "interpreter": interpreter}
-    for name in os.listdir(parts):
-        if name.endswith(".txt") or name in ("plan.json", "stage.py"):
-            os.unlink(parts / name)
+    for name in transient(parts):
+        os.unlink(parts / name)
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.write("\n")
@@ -569,6 +570,15 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -919,8 +929,8 @@ def main(arguments: List[str]) -> int:
     """The command line of this file, as the generated scripts use it."""
     command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
     try:
-        if command == "requirements":
-            write_requirements(*paths)
+        if command == "plan":
+            read_plan(*paths)
         elif command == "finish":
             finish(*paths)
         elif command == "mend":
@@ -946,12 +956,12 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
+# The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 carry_parts() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1"/'trainers' "$1"
   carry_helper "$1"
 
-  # The plan: what is installed, by sha256. Its key is that of section 1.
-  cat >"$1/plan.json" <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END'
 {
  "name": "cpu",
  "key": "zcdqzhaywz9qc03wzrskjwb628m009gf",
@@ -1004,6 +1014,39 @@ carry_parts() {
   ]
  }
 }
+DRYDOCK_END
+
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
+certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
+charset-normalizer==3.4.2 --hash=sha256:fdb20a30fe1175ecabed17cbf7812f7b804b8a315a25f24678bcdf120a90077f
+filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
+fsspec==2025.5.1 --hash=sha256:24d3a2e663d5fc735ab256263c4075f374a174c3410c0b25e5bd1970bceaa462
+hf-xet==1.1.5 --hash=sha256:fc874b5c843e642f45fd85cda1ce599e123308ad2901ead23d3510a47ff506d1
+huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
+idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
+jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
+markupsafe==3.0.2 --hash=sha256:a123e330ef0853c6e822384873bef7507557d8e4a082961e1defa947aa59ba84
+mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
+networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
+numpy==2.3.1 --hash=sha256:afed2ce4a84f6b0fc6c1ce734ff368cbf5a5e24e8954a338f3bdffa0718adffb
+packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
+psutil==7.0.0 --hash=sha256:4b1388a4f6875d7e2aff5c4ca1cc16c545ed41dd8bb596cefea80111db353a34
+pyyaml==6.0.2 --hash=sha256:3ad2a3decf9aaba3d29c8f537ac4b243e36bef957511b4766cb0057d32b0be85
+regex==2024.11.6 --hash=sha256:f2a19f302cd1ce5dd01a9099aaa19cae6173306d1302a43b627f62e21cf18ac0
+requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
+safetensors==0.5.3 --hash=sha256:cead1fa41fc54b1e61089fa57452e8834f798cb1dc7a09ba3524f1eb08e0317a
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
+sympy==1.14.0 --hash=sha256:e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5
+tokenizers==0.21.2 --hash=sha256:fed9a4d51c395103ad24f8e7eb976811c57fbec2af9f133df471afcd922e5020
+tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
+transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
+typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
+urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
+DRYDOCK_END
+
+  cat >"$1"/'requirements-pytorch-cpu.txt' <<'DRYDOCK_END'
+torch==2.13.0+cpu --hash=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 DRYDOCK_END
 
   cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END'
@@ -1872,33 +1915,33 @@ DRYDOCK_END
 # --- Go ------------------------------------------------------------------------------------------------------------
 
 
-mend=yes
+_mend=yes
 case ${1-} in
   --help | -h) sed -n '2,/^$/s/^#\( \|$\)//p' "$0"; exit 0 ;;
 
-  --check) mend=no; shift ;;
+  --check) _mend=no; shift ;;
   -*) wrong_use "$1 is not an option" ;;
 esac
-venv=${1:-${VIRTUAL_ENV:-.venv}}
-[ -x "$venv/bin/python" ] ||
-  die "$venv is not a virtual environment" "name one, or make it: python$python -m venv $venv"
-case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
-found=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-[ "$found" = "$python" ] ||
-  die "$venv runs Python $found, and the locked wheels are for $python" "python$python -m venv $venv"
+_venv=${1:-${VIRTUAL_ENV:-.venv}}
+[ -x "$_venv/bin/python" ] ||
+  die "$_venv is not a virtual environment" "name one, or make it: python$_python -m venv $_venv"
+case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+_found=$("$_venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[ "$_found" = "$_python" ] ||
+  die "$_venv runs Python $_found, and the locked wheels are for $_python" "python$_python -m venv $_venv"
 
-work=${TMPDIR:-/tmp}/drydock-fix-$$
-trap 'rm -rf "$work"' EXIT
+_work=${TMPDIR:-/tmp}/drydock-fix-$$
+trap 'rm -rf "$_work"' EXIT
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-(umask 077 && mkdir "$work")
-carry_parts "$work/parts"
-if [ "$mend" = yes ]; then
+(umask 077 && mkdir "$_work")
+carry_parts "$_work/parts"
+if [ "$_mend" = yes ]; then
   find_uv
-  before=$venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
-  "$uv" pip freeze --quiet --python "$venv/bin/python" >"$before"
-  say "the versions until now are in $before; to go back: uv pip install -r $before"
-  "$venv/bin/python" -I -S -B "$helper_file" requirements "$work/parts"
-  install_packages "$venv/bin/python" "$work/parts"
-  "$venv/bin/python" -I -S -B "$helper_file" mend "$venv" "$work/parts"
+  _before=$_venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
+  "$_uv" pip freeze --quiet --python "$_venv/bin/python" >"$_before"
+  say "the versions until now are in $_before; to go back: uv pip install -r $_before"
+  "$_venv/bin/python" -I -S -B "$_helper_file" plan "$_work/parts"
+  install_packages "$_venv/bin/python" "$_work/parts"
+  "$_venv/bin/python" -I -S -B "$_helper_file" mend "$_venv" "$_work/parts"
 fi
-"$venv/bin/python" -I -S -B "$helper_file" check "$venv" "$work/parts"
+"$_venv/bin/python" -I -S -B "$_helper_file" check "$_venv" "$_work/parts"

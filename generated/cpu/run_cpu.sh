@@ -16,16 +16,16 @@ set -eu
 
 # --- 1. What it is -------------------------------------------------------------------------------------------------
 
-name='cpu'
-key='zcdqzhaywz9qc03wzrskjwb628m009gf'  # of everything below that decides what is installed
-python='3.11'
-uv_version='0.13.9'
-uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
+_name='cpu'
+_key='zcdqzhaywz9qc03wzrskjwb628m009gf'  # of everything below that decides what is installed
+_python='3.11'
+_uv_version='0.13.9'
+_uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 
-drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
-case $drydock in /*) ;; *) drydock=$PWD/$drydock ;; esac
-store=$drydock/store
-env=$store/$key-$name
+_drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
+case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
+_store=$_drydock/store
+_env=$_store/$_key-$_name
 
 
 say() { printf 'drydock: %s\n' "$1" >&2; }
@@ -45,14 +45,14 @@ wrong_use() {
 
 # Prints a value and a newline so that a shell reads it back as it was.
 quote() {
-  rest=$1 quoted=
+  _rest=$1 _quoted=
   while :; do
-    case $rest in
-      *\'*) quoted=$quoted${rest%%\'*}"'\\''" rest=${rest#*\'} ;;
+    case $_rest in
+      *\'*) _quoted=$_quoted${_rest%%\'*}"'\\''" _rest=${_rest#*\'} ;;
       *) break ;;
     esac
   done
-  printf "'%s'\n" "$quoted$rest"
+  printf "'%s'\n" "$_quoted$_rest"
 }
 
 usage() {
@@ -77,23 +77,23 @@ USAGE
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
 # What would let another Python into this one.
-leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+_leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
-  unset $leaks
+  unset $_leaks
   export PYTHONNOUSERSITE=1
-  export VIRTUAL_ENV="$env"
-  export PATH="$env/bin:$PATH"
+  export VIRTUAL_ENV="$_env"
+  export PATH="$_env/bin:$PATH"
   export TOKENIZERS_PARALLELISM='false'
 }
 
 print_environment() {
-  for variable in $leaks; do printf 'unset %s\n' "$variable"; done
+  for _variable in $_leaks; do printf 'unset %s\n' "$_variable"; done
   printf 'export PYTHONNOUSERSITE=1\n'
-  printf 'export VIRTUAL_ENV='; quote "$env"
+  printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
-  printf 'export PATH=%s:"$PATH"\n' "$(quote "$env/bin")"
+  printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
   printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
 }
 
@@ -105,20 +105,20 @@ print_notes() {
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
-  set -- "$env/bin/python" "$env/.drydock/"'trainers/tiny_lm.py' "$@"
+  set -- "$_env/bin/python" "$_env/.drydock/"'trainers/tiny_lm.py' "$@"
   print_notes
   exec "$@"
 }
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-action=run
+_action=run
 while [ $# -gt 0 ]; do
   case $1 in
-    --build-only) action=build ;;
-    --shell) action=shell ;;
-    --verify) action=verify ;;
-    --where) printf '%s\n' "$env"; exit 0 ;;
+    --build-only) _action=build ;;
+    --shell) _action=shell ;;
+    --verify) _action=verify ;;
+    --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
@@ -130,88 +130,88 @@ done
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
 # it is there. In a store that cannot be written to, nothing is collected either.
-case $0 in /*) self=$0 ;; *) self=$PWD/$0 ;; esac
+case $0 in /*) _self=$0 ;; *) _self=$PWD/$0 ;; esac
 hold() {
-  roots=$drydock/gcroots
-  [ -d "$roots/running" ] && [ -d "$roots/scripts" ] ||
-    mkdir -p "$roots/running" "$roots/scripts" 2>/dev/null || return 0
-  { printf '' >"$roots/running/$key-$name.$$"; } 2>/dev/null || return 0
-  while [ -f "$roots/collecting" ] && read -r collector <"$roots/collecting" && kill -0 "$collector"; do
+  _roots=$_drydock/gcroots
+  [ -d "$_roots/running" ] && [ -d "$_roots/scripts" ] ||
+    mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
+  { printf '' >"$_roots/running/$_key-$_name.$$"; } 2>/dev/null || return 0
+  while [ -f "$_roots/collecting" ] && read -r _collector <"$_roots/collecting" && kill -0 "$_collector"; do
     sleep 1
   done 2>/dev/null
-  case $self in "$drydock"/*) return 0 ;; esac
-  [ -f "$self" ] || return 0
-  if [ -f "$roots/scripts/$key-$name" ]; then
-    while IFS= read -r line; do [ "$line" != "$self" ] || return 0; done <"$roots/scripts/$key-$name"
+  case $_self in "$_drydock"/*) return 0 ;; esac
+  [ -f "$_self" ] || return 0
+  if [ -f "$_roots/scripts/$_key-$_name" ]; then
+    while IFS= read -r _line; do [ "$_line" != "$_self" ] || return 0; done <"$_roots/scripts/$_key-$_name"
   fi
-  { printf '%s\n' "$self" >>"$roots/scripts/$key-$name"; } 2>/dev/null || :
+  { printf '%s\n' "$_self" >>"$_roots/scripts/$_key-$_name"; } 2>/dev/null || :
 }
 
 go() {
-  case $action in
-    build) printf '%s\n' "$env"; exit 0 ;;
+  case $_action in
+    build) printf '%s\n' "$_env"; exit 0 ;;
     run) set_environment; start_trainer "$@" ;;
-    shell) set_environment; say "a shell in $name; leave it with exit"; exec "${SHELL:-/bin/sh}" "$@" ;;
+    shell) set_environment; say "a shell in $_name; leave it with exit"; exec "${SHELL:-/bin/sh}" "$@" ;;
   esac
 }
 
 # Where it was built before, this is all that is done.
 hold
-if [ -f "$env/.drydock/manifest.json" ] && [ "$action" != verify ]; then
+if [ -f "$_env/.drydock/manifest.json" ] && [ "$_action" != verify ]; then
   go "$@"
 fi
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
 
-# Sets $uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
 find_uv() {
-  uv=${DRYDOCK_UV-}
-  [ -z "$uv" ] || return 0
-  uv=$drydock/tools/uv-$uv_version/bin/uv
-  [ ! -x "$uv" ] || return 0
-  if [ "$(uv_on_path)" = "$uv_version" ]; then uv=uv; return 0; fi
+  _uv=${DRYDOCK_UV-}
+  [ -z "$_uv" ] || return 0
+  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
+  [ ! -x "$_uv" ] || return 0
+  if [ "$(uv_on_path)" = "$_uv_version" ]; then _uv=uv; return 0; fi
   if fetch_uv; then return 0; fi
-  found=$(uv_on_path)
-  [ -n "$found" ] || die "no uv $uv_version, and no python3 with pip or venv to fetch it with" \
+  _found=$(uv_on_path)
+  [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
-  say "note: uv $uv_version could not be fetched; going on with uv $found"
-  uv=uv
+  say "note: uv $_uv_version could not be fetched; going on with uv $_found"
+  _uv=uv
 }
 
 uv_on_path() {
   command -v uv >/dev/null 2>&1 || return 0
-  words=$(uv --version 2>/dev/null) || return 0
-  words=${words#uv }
-  printf '%s\n' "${words%% *}"
+  _words=$(uv --version 2>/dev/null) || return 0
+  _words=${_words#uv }
+  printf '%s\n' "${_words%% *}"
 }
 
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
-  say "fetching uv $uv_version"
-  tool=$drydock/tools/uv-$uv_version new=$drydock/tools/.new-$$
-  mkdir -p "$new" || return 1
-  printf 'uv==%s --hash=sha256:%s\n' "$uv_version" "$uv_sha256" >"$new/uv.txt"
-  fetched=1
-  for candidate in python3 "python$python"; do
-    command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-      pip_python=$candidate
-    elif "$candidate" -m venv "$new/venv" >/dev/null 2>&1; then
-      pip_python=$new/venv/bin/python
+  say "fetching uv $_uv_version"
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  mkdir -p "$_new" || return 1
+  printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
+  _fetched=1
+  for _candidate in python3 "python$_python"; do
+    command -v "$_candidate" >/dev/null 2>&1 || continue
+    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+      _pip_python=$_candidate
+    elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
+      _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$new/uv" -r "$new/uv.txt" >&2; then
-      fetched=0
+    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" -r "$_new/uv.txt" >&2; then
+      _fetched=0
       break
     fi
   done
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$fetched" -ne 0 ] || mv "$new/uv" "$tool" 2>/dev/null || :
-  rm -rf "$new"
-  [ -x "$tool/bin/uv" ]
+  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  rm -rf "$_new"
+  [ -x "$_tool/bin/uv" ]
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -226,70 +226,87 @@ isolate_uv() {
 # install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
 install_packages() {
   isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  parts=$2
+  _parts=$2
   set -- --python "$1" --require-hashes --only-binary :all:
 
   # uv reads UV_FIND_LINKS itself
-  for folder in ${PIP_FIND_LINKS-}; do
-    folder=${folder#file://}
-    [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
+  for _folder in ${PIP_FIND_LINKS-}; do
+    _folder=${_folder#file://}
+    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip sync "$@" "$parts/requirements.txt" ||
+  # Where a folder has the wheels of an index, nobody is asked for them.
+  if have_wheels 'torch-2.13.0+cpu-cp311-cp311-manylinux_2_28_x86_64.whl'; then
+    cat "$_parts/requirements-pytorch-cpu.txt" >>"$_parts/requirements.txt"
+    : >"$_parts/requirements-pytorch-cpu.txt"
+  fi
+  [ ! -s "$_parts/requirements.txt" ] || "$_uv" --project / pip sync "$@" "$_parts/requirements.txt" ||
     failed "the packages could not be installed" "uv says above why"
-  if [ -s "$parts/requirements-pytorch-cpu.txt" ]; then
-    index_url=${DRYDOCK_INDEX_PYTORCH_CPU-}
-    [ -n "$index_url" ] || index_url='https://download.pytorch.org/whl/cpu'
-    "$uv" --project / pip install --no-deps "$@" --default-index "$index_url" -r "$parts/requirements-pytorch-cpu.txt" ||
+  if [ -s "$_parts/requirements-pytorch-cpu.txt" ]; then
+    _index_url=${DRYDOCK_INDEX_PYTORCH_CPU-}
+    [ -n "$_index_url" ] || _index_url='https://download.pytorch.org/whl/cpu'
+    "$_uv" --project / pip install --no-deps "$@" --default-index "$_index_url" -r "$_parts/requirements-pytorch-cpu.txt" ||
       failed "the packages of the index pytorch-cpu could not be installed" "uv says above why"
   fi
 }
 
+
+# Whether the folders of UV_FIND_LINKS and PIP_FIND_LINKS have all of these files.
+have_wheels() (
+  IFS=$IFS,
+  for _file in "$@"; do
+    _found=
+    for _folder in ${UV_FIND_LINKS-} ${PIP_FIND_LINKS-}; do
+      [ ! -f "${_folder#file://}/$_file" ] || _found=yes
+    done
+    [ -n "$_found" ] || exit 1
+  done
+)
+
 check_platform() {
-  system=$(uname -s) machine=$(uname -m)
-  [ "$system $machine" = 'Linux x86_64' ] ||
-    die "cpu is for linux-x86_64, and this is $system on $machine" "drydock profile list shows the others"
-  found=$(getconf GNU_LIBC_VERSION 2>/dev/null) || found='another C library'
-  at_least "${found#glibc }" 2.28 || die "cpu needs glibc 2.28 or newer, and this has $found"
+  _system=$(uname -s) _machine=$(uname -m)
+  [ "$_system $_machine" = 'Linux x86_64' ] ||
+    die "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+  _found=$(getconf GNU_LIBC_VERSION 2>/dev/null) || _found='another C library'
+  at_least "${_found#glibc }" 2.28 || die "cpu needs glibc 2.28 or newer, and this has $_found"
 }
 
 # at_least 14.2.1 14.0: whether the first version is the second or newer, by the first two numbers.
 at_least() {
   case $1 in [0-9]*) ;; *) return 1 ;; esac
-  have_major=${1%%.*} want_major=${2%%.*} rest=${1#*.} want_minor=${2#*.}
-  [ "$rest" != "$1" ] || rest=0
-  have_minor=${rest%%.*}
-  [ "$have_major" -gt "$want_major" ] || { [ "$have_major" -eq "$want_major" ] && [ "$have_minor" -ge "$want_minor" ]; }
+  _have_major=${1%%.*} _want_major=${2%%.*} _rest=${1#*.} _want_minor=${2#*.}
+  [ "$_rest" != "$1" ] || _rest=0
+  _have_minor=${_rest%%.*}
+  [ "$_have_major" -gt "$_want_major" ] || { [ "$_have_major" -eq "$_want_major" ] && [ "$_have_minor" -ge "$_want_minor" ]; }
 }
 
 # Builds beside the store path and renames at the end: what stands under its own name is complete.
 build() {
   check_platform
-  mkdir -p "$store" 2>/dev/null && [ -w "$store" ] ||
-    die "$store cannot be written" "set DRYDOCK_HOME to a folder of your own"
+  mkdir -p "$_store" 2>/dev/null && [ -w "$_store" ] ||
+    die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   find_uv
-  host=$(uname -n)
+  _host=$(uname -n)
   remove_dead_stages
-  stage=$store/.stage-$key-$host-$$
-  trap 'remove "$stage"' EXIT
+  _stage=$_store/.stage-$_key-$_host-$$
+  trap 'remove "$_stage"' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  say "building $name: 27 packages, 240 MB to download at most"
-  say "[1/4] Python $python"
-  "$uv" --project / venv --quiet --no-project --relocatable --prompt "$name" --python "${DRYDOCK_PYTHON:-$python}" "$stage" ||
-    failed "no virtual environment of Python $python" \
-      "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$python"
-  carry_parts "$stage/.drydock"
-  helper "$stage/bin/python" requirements "$stage/.drydock" || failed "the plan was refused"
+  say "building $_name: 27 packages, 240 MB to download at most"
+  say "[1/4] Python $_python"
+  "$_uv" --project / venv --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_stage" ||
+    failed "no virtual environment of Python $_python" \
+      "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
+  carry_parts "$_stage/.drydock"
   say "[2/4] packages"
-  install_packages "$stage/bin/python" "$stage/.drydock"
+  install_packages "$_stage/bin/python" "$_stage/.drydock"
   say "[3/4] 2 patches, bytecode, manifest"
-  helper "$stage/bin/python" finish "$stage" "$env" "$drydock/bytecode" || failed "the environment was refused"
-  say "[4/4] $env"
+  helper "$_stage/bin/python" finish "$_stage" "$_env" "$_drydock/bytecode" || failed "the environment was refused"
+  say "[4/4] $_env"
 }
 
 # Stages of builds that were killed: their process is gone. Another host's are left alone.
 remove_dead_stages() {
-  for dead in "$store/.stage-$key-$host-"*; do
-    [ ! -d "$dead" ] || kill -0 "${dead##*-}" 2>/dev/null || remove "$dead" || :
+  for _dead in "$_store/.stage-$_key-$_host-"*; do
+    [ ! -d "$_dead" ] || kill -0 "${_dead##*-}" 2>/dev/null || remove "$_dead" || :
   done
 }
 
@@ -304,22 +321,22 @@ failed() {
 }
 
 helper() {
-  helper_python=$1; shift
-  "$helper_python" -I -S -B "$helper_file" "$@"
+  _helper_python=$1; shift
+  "$_helper_python" -I -S -B "$_helper_file" "$@"
 }
 
 # --- 6. The parts it carries ---------------------------------------------------------------------------------------
 
 # What needs more than a shell: one Python file, the same that Drydock itself imports (builder/stage.py).
 carry_helper() {
-  helper_file=$1/stage.py
-  cat >"$helper_file" <<'DRYDOCK_END'
+  _helper_file=$1/stage.py
+  cat >"$_helper_file" <<'DRYDOCK_END'
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
 This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
-    stage.py requirements PARTS     write the requirement files that uv installs from
+    stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py finish STAGE FINAL BYTECODE
                                     check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
@@ -638,38 +655,22 @@ def read_plan(parts: Path) -> Dict[str, Any]:
             raise StageError(
                 f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
             )
+    check_requirements(parts, written["plan"])
     return written
 
 
-def write_requirements(parts: Path) -> None:
-    """Write what uv installs from: one requirement file per index, and one for build requirements.
-
-    A package of another index than the default is moved to the default file where a folder of UV_FIND_LINKS or
-    PIP_FIND_LINKS has its wheel: no index is asked for it then.
-    """
-    written = read_plan(parts)
-    folders = find_links()
-    files: Dict[str, List[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in written["plan"]["packages"]:
-        index = written["index"].get(package["name"])
-        local = any((folder / package["file"]).is_file() for folder in folders)
-        name = "requirements.txt" if index is None or local else f"requirements-{index}.txt"
-        files.setdefault(name, []).append(_pinned(package))
-    for package in written["plan"]["build-requires"]:
-        files["build-requirements.txt"].append(_pinned(package))
-    for name, lines in files.items():
-        (parts / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
+    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
+    files = [name for name in transient(parts) if name.endswith(".txt")]
+    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
+    if sorted(line for line in found if line) != wanted:
+        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
 
 
-def _pinned(package: Dict[str, Any]) -> str:
+def pinned(package: Dict[str, Any]) -> str:
+    """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def find_links() -> List[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name (separated by commas or spaces)."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -722,9 +723,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     link_bytecode(site_packages(stage), bytecode)
     interpreter = "{}.{}.{}".format(*sys.version_info[:3])
     manifest = {**written, "format": plan["format"], "interpreter": interpreter}
-    for name in os.listdir(parts):
-        if name.endswith(".txt") or name in ("plan.json", "stage.py"):
-            os.unlink(parts / name)
+    for name in transient(parts):
+        os.unlink(parts / name)
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.write("\n")
@@ -744,6 +744,15 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -1094,8 +1103,8 @@ def main(arguments: List[str]) -> int:
     """The command line of this file, as the generated scripts use it."""
     command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
     try:
-        if command == "requirements":
-            write_requirements(*paths)
+        if command == "plan":
+            read_plan(*paths)
         elif command == "finish":
             finish(*paths)
         elif command == "mend":
@@ -1121,12 +1130,12 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
+# The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 carry_parts() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1"/'trainers' "$1"
   carry_helper "$1"
 
-  # The plan: what is installed, by sha256. Its key is that of section 1.
-  cat >"$1/plan.json" <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END'
 {
  "name": "cpu",
  "key": "zcdqzhaywz9qc03wzrskjwb628m009gf",
@@ -1179,6 +1188,39 @@ carry_parts() {
   ]
  }
 }
+DRYDOCK_END
+
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
+certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
+charset-normalizer==3.4.2 --hash=sha256:fdb20a30fe1175ecabed17cbf7812f7b804b8a315a25f24678bcdf120a90077f
+filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
+fsspec==2025.5.1 --hash=sha256:24d3a2e663d5fc735ab256263c4075f374a174c3410c0b25e5bd1970bceaa462
+hf-xet==1.1.5 --hash=sha256:fc874b5c843e642f45fd85cda1ce599e123308ad2901ead23d3510a47ff506d1
+huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
+idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
+jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
+markupsafe==3.0.2 --hash=sha256:a123e330ef0853c6e822384873bef7507557d8e4a082961e1defa947aa59ba84
+mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
+networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
+numpy==2.3.1 --hash=sha256:afed2ce4a84f6b0fc6c1ce734ff368cbf5a5e24e8954a338f3bdffa0718adffb
+packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
+psutil==7.0.0 --hash=sha256:4b1388a4f6875d7e2aff5c4ca1cc16c545ed41dd8bb596cefea80111db353a34
+pyyaml==6.0.2 --hash=sha256:3ad2a3decf9aaba3d29c8f537ac4b243e36bef957511b4766cb0057d32b0be85
+regex==2024.11.6 --hash=sha256:f2a19f302cd1ce5dd01a9099aaa19cae6173306d1302a43b627f62e21cf18ac0
+requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
+safetensors==0.5.3 --hash=sha256:cead1fa41fc54b1e61089fa57452e8834f798cb1dc7a09ba3524f1eb08e0317a
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
+sympy==1.14.0 --hash=sha256:e091cc3e99d2141a0ba2847328f5479b05d94a6635cb96148ccb3f34671bd8f5
+tokenizers==0.21.2 --hash=sha256:fed9a4d51c395103ad24f8e7eb976811c57fbec2af9f133df471afcd922e5020
+tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
+transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
+typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
+urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
+DRYDOCK_END
+
+  cat >"$1"/'requirements-pytorch-cpu.txt' <<'DRYDOCK_END'
+torch==2.13.0+cpu --hash=sha256:6746dbcbeb526eb61330b76b41ff1b4eb848951103a892eeb080dfa2b264667b
 DRYDOCK_END
 
   cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END'
@@ -2047,20 +2089,20 @@ DRYDOCK_END
 # --- 7. Go ---------------------------------------------------------------------------------------------------------
 
 
-if [ ! -f "$env/.drydock/manifest.json" ]; then
-  [ "$action" != verify ] || die "$name is not built" "sh $0 --build-only"
+if [ ! -f "$_env/.drydock/manifest.json" ]; then
+  [ "$_action" != verify ] || die "$_name is not built" "sh $0 --build-only"
   build
-  remove "$stage"
+  remove "$_stage"
   trap - EXIT HUP INT PIPE TERM
 fi
-if [ "$action" = verify ]; then
+if [ "$_action" = verify ]; then
   set_environment
-  work=${TMPDIR:-/tmp}/drydock-verify-$$
-  trap 'rm -rf "$work"' EXIT
+  _work=${TMPDIR:-/tmp}/drydock-verify-$$
+  trap 'rm -rf "$_work"' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-  (umask 077 && mkdir "$work")
-  carry_helper "$work"
-  "$env/bin/python" "$helper_file" verify "$env"
+  (umask 077 && mkdir "$_work")
+  carry_helper "$_work"
+  "$_env/bin/python" "$_helper_file" verify "$_env"
   exit
 fi
 go "$@"

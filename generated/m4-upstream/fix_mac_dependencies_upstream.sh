@@ -13,12 +13,12 @@ set -eu
 
 # --- What it brings ------------------------------------------------------------------------------------------------
 
-python='3.11'
-uv_version='0.13.9'
-uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
+_python='3.11'
+_uv_version='0.13.9'
+_uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 
-drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
-case $drydock in /*) ;; *) drydock=$PWD/$drydock ;; esac
+_drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
+case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 
 
 say() { printf 'drydock: %s\n' "$1" >&2; }
@@ -38,65 +38,65 @@ wrong_use() {
 
 # Prints a value and a newline so that a shell reads it back as it was.
 quote() {
-  rest=$1 quoted=
+  _rest=$1 _quoted=
   while :; do
-    case $rest in
-      *\'*) quoted=$quoted${rest%%\'*}"'\\''" rest=${rest#*\'} ;;
+    case $_rest in
+      *\'*) _quoted=$_quoted${_rest%%\'*}"'\\''" _rest=${_rest#*\'} ;;
       *) break ;;
     esac
   done
-  printf "'%s'\n" "$quoted$rest"
+  printf "'%s'\n" "$_quoted$_rest"
 }
 
 
-# Sets $uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
 find_uv() {
-  uv=${DRYDOCK_UV-}
-  [ -z "$uv" ] || return 0
-  uv=$drydock/tools/uv-$uv_version/bin/uv
-  [ ! -x "$uv" ] || return 0
-  if [ "$(uv_on_path)" = "$uv_version" ]; then uv=uv; return 0; fi
+  _uv=${DRYDOCK_UV-}
+  [ -z "$_uv" ] || return 0
+  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
+  [ ! -x "$_uv" ] || return 0
+  if [ "$(uv_on_path)" = "$_uv_version" ]; then _uv=uv; return 0; fi
   if fetch_uv; then return 0; fi
-  found=$(uv_on_path)
-  [ -n "$found" ] || die "no uv $uv_version, and no python3 with pip or venv to fetch it with" \
+  _found=$(uv_on_path)
+  [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
-  say "note: uv $uv_version could not be fetched; going on with uv $found"
-  uv=uv
+  say "note: uv $_uv_version could not be fetched; going on with uv $_found"
+  _uv=uv
 }
 
 uv_on_path() {
   command -v uv >/dev/null 2>&1 || return 0
-  words=$(uv --version 2>/dev/null) || return 0
-  words=${words#uv }
-  printf '%s\n' "${words%% *}"
+  _words=$(uv --version 2>/dev/null) || return 0
+  _words=${_words#uv }
+  printf '%s\n' "${_words%% *}"
 }
 
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
-  say "fetching uv $uv_version"
-  tool=$drydock/tools/uv-$uv_version new=$drydock/tools/.new-$$
-  mkdir -p "$new" || return 1
-  printf 'uv==%s --hash=sha256:%s\n' "$uv_version" "$uv_sha256" >"$new/uv.txt"
-  fetched=1
-  for candidate in python3 "python$python"; do
-    command -v "$candidate" >/dev/null 2>&1 || continue
-    if "$candidate" -m pip --version >/dev/null 2>&1; then
-      pip_python=$candidate
-    elif "$candidate" -m venv "$new/venv" >/dev/null 2>&1; then
-      pip_python=$new/venv/bin/python
+  say "fetching uv $_uv_version"
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  mkdir -p "$_new" || return 1
+  printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
+  _fetched=1
+  for _candidate in python3 "python$_python"; do
+    command -v "$_candidate" >/dev/null 2>&1 || continue
+    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+      _pip_python=$_candidate
+    elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
+      _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$new/uv" -r "$new/uv.txt" >&2; then
-      fetched=0
+    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" -r "$_new/uv.txt" >&2; then
+      _fetched=0
       break
     fi
   done
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$fetched" -ne 0 ] || mv "$new/uv" "$tool" 2>/dev/null || :
-  rm -rf "$new"
-  [ -x "$tool/bin/uv" ]
+  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  rm -rf "$_new"
+  [ -x "$_tool/bin/uv" ]
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -111,19 +111,19 @@ isolate_uv() {
 # install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
 install_packages() {
   isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  parts=$2
+  _parts=$2
   set -- --python "$1" --require-hashes --only-binary :all:
   set -- "$@" --no-binary 'prefetch-generator'
   set -- "$@" --no-binary 'python-baseconv'
   set -- "$@" --no-binary 'varint'
-  set -- "$@" --build-constraints "$parts/build-requirements.txt" --require-build-hashes
+  set -- "$@" --build-constraints "$_parts/build-requirements.txt" --require-build-hashes
 
   # uv reads UV_FIND_LINKS itself
-  for folder in ${PIP_FIND_LINKS-}; do
-    folder=${folder#file://}
-    [ ! -d "$folder" ] || set -- "$@" --find-links "$folder"
+  for _folder in ${PIP_FIND_LINKS-}; do
+    _folder=${_folder#file://}
+    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  [ ! -s "$parts/requirements.txt" ] || "$uv" --project / pip install --no-deps "$@" -r "$parts/requirements.txt" ||
+  [ ! -s "$_parts/requirements.txt" ] || "$_uv" --project / pip install --no-deps "$@" -r "$_parts/requirements.txt" ||
     failed "the packages could not be installed" "uv says above why"
 }
 
@@ -135,14 +135,14 @@ failed() {
 
 # What needs more than a shell: one Python file, the same that Drydock itself imports (builder/stage.py).
 carry_helper() {
-  helper_file=$1/stage.py
-  cat >"$helper_file" <<'DRYDOCK_END'
+  _helper_file=$1/stage.py
+  cat >"$_helper_file" <<'DRYDOCK_END'
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
 This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
 the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
 
-    stage.py requirements PARTS     write the requirement files that uv installs from
+    stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py finish STAGE FINAL BYTECODE
                                     check, patch, link bytecode, record; then rename STAGE to FINAL
     stage.py verify ENV             every promise about a finished environment, checked
@@ -461,38 +461,22 @@ def read_plan(parts: Path) -> Dict[str, Any]:
             raise StageError(
                 f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
             )
+    check_requirements(parts, written["plan"])
     return written
 
 
-def write_requirements(parts: Path) -> None:
-    """Write what uv installs from: one requirement file per index, and one for build requirements.
-
-    A package of another index than the default is moved to the default file where a folder of UV_FIND_LINKS or
-    PIP_FIND_LINKS has its wheel: no index is asked for it then.
-    """
-    written = read_plan(parts)
-    folders = find_links()
-    files: Dict[str, List[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in written["plan"]["packages"]:
-        index = written["index"].get(package["name"])
-        local = any((folder / package["file"]).is_file() for folder in folders)
-        name = "requirements.txt" if index is None or local else f"requirements-{index}.txt"
-        files.setdefault(name, []).append(_pinned(package))
-    for package in written["plan"]["build-requires"]:
-        files["build-requirements.txt"].append(_pinned(package))
-    for name, lines in files.items():
-        (parts / name).write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
+    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
+    files = [name for name in transient(parts) if name.endswith(".txt")]
+    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
+    if sorted(line for line in found if line) != wanted:
+        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
 
 
-def _pinned(package: Dict[str, Any]) -> str:
+def pinned(package: Dict[str, Any]) -> str:
+    """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def find_links() -> List[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name (separated by commas or spaces)."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -545,9 +529,8 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     link_bytecode(site_packages(stage), bytecode)
     interpreter = "{}.{}.{}".format(*sys.version_info[:3])
     manifest = {**written, "format": plan["format"], "interpreter": interpreter}
-    for name in os.listdir(parts):
-        if name.endswith(".txt") or name in ("plan.json", "stage.py"):
-            os.unlink(parts / name)
+    for name in transient(parts):
+        os.unlink(parts / name)
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
         json.dump(manifest, file, indent=1, sort_keys=True)
         file.write("\n")
@@ -567,6 +550,15 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         os.fsync(folder)  # the rename survives a power loss only with its folder
     finally:
         os.close(folder)
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -917,8 +909,8 @@ def main(arguments: List[str]) -> int:
     """The command line of this file, as the generated scripts use it."""
     command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
     try:
-        if command == "requirements":
-            write_requirements(*paths)
+        if command == "plan":
+            read_plan(*paths)
         elif command == "finish":
             finish(*paths)
         elif command == "mend":
@@ -944,12 +936,12 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
+# The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 carry_parts() {
   mkdir -p "$1"/'proofs' "$1"
   carry_helper "$1"
 
-  # The plan: what is installed, by sha256. Its key is that of section 1.
-  cat >"$1/plan.json" <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END'
 {
  "name": "m4-upstream",
  "key": "5nyrj4y6mm3dly8b8d0an560jpl0jh7d",
@@ -1078,6 +1070,121 @@ carry_parts() {
   ]
  }
 }
+DRYDOCK_END
+
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
+accelerate==1.9.0 --hash=sha256:c24739a97ade1d54af4549a65f8b6b046adc87e2b3e4d6c66516e32c53d5a8f1
+aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
+aiohttp==3.12.13 --hash=sha256:55683615813ce3601640cfaa1041174dc956d28ba0511c8cbd75273eb0587014
+aiosignal==1.3.2 --hash=sha256:45cde58e409a301715980c2b01d0c28bdde3770d8290b5eb2173759d9acb31a5
+annotated-types==0.7.0 --hash=sha256:1f02e8b43a8fbbc3f3e0d4f0f4bfc8131bcb4eebe8849b8e5c773f3a1c582a53
+attrs==25.3.0 --hash=sha256:427318ce031701fea540783410126f03899a97ffc6f61596ad581ac2e40e3bc3
+base58==1.0.3 --hash=sha256:6aa0553e477478993588303c54659d15e3c17ae062508c854a8b752d07c716bd
+bitarray==3.4.3 --hash=sha256:0c6dc58399e2b1221f98b8696cdb414a8c42c2cea5c61f7cf9d691ee12c86cb3
+certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
+cffi==1.17.1 --hash=sha256:30c5e0cb5ae493c04c8b42916e52ca38079f1b235c2f8ae5f4527b963c401caf
+charset-normalizer==3.4.2 --hash=sha256:be1e352acbe3c78727a16a455126d9ff83ea2dfdcbc83148d2982305a04714c2
+ckzg==2.1.1 --hash=sha256:ee2f26f17a64ad0aab833d637b276f28486b82a29e34f32cf54b237b8f8ab72d
+click==8.2.1 --hash=sha256:61a3265b914e850b85317d0b3109c7f8cd35a670f963866005d6ef1d5175a12b
+colorlog==6.9.0 --hash=sha256:5906e71acd67cb07a71e779c47c4bcb45fb8c2993eebe9e5adcd6a6f1b283eff
+configargparse==1.7.1 --hash=sha256:8b586a31f9d873abd1ca527ffbe58863c99f36d896e2829779803125e83be4b6
+cryptography==45.0.4 --hash=sha256:425a9a6ac2823ee6e46a76a21a4e8342d8fa5c01e08b823c1f19a8b74f096069
+cytoolz==1.0.1 --hash=sha256:0f445b8b731fc0ecb1865b8e68a070084eb95d735d04f5b6c851db2daf3048ab
+datasets==3.6.0 --hash=sha256:25000c4a2c0873a710df127d08a202a06eab7bf42441a6bc278b499c2f72cd1b
+dill==0.3.8 --hash=sha256:c36ca9ffb54365bdd2f8eb3eff7d2a21237f8452b57ace88b1ac615b7e815bd7
+eth-abi==5.2.0 --hash=sha256:17abe47560ad753f18054f5b3089fcb588f3e3a092136a416b6c1502cb7e8877
+eth-account==0.13.7 --hash=sha256:39727de8c94d004ff61d10da7587509c04d2dc7eac71e04830135300bdfc6d24
+eth-hash==0.7.1 --hash=sha256:0fb1add2adf99ef28883fd6228eb447ef519ea72933535ad1a0b28c6f65f868a
+eth-keyfile==0.8.1 --hash=sha256:65387378b82fe7e86d7cb9f8d98e6d639142661b2f6f490629da09fddbef6d64
+eth-keys==0.7.0 --hash=sha256:b0cdda8ffe8e5ba69c7c5ca33f153828edcace844f67aabd4542d7de38b159cf
+eth-rlp==2.2.0 --hash=sha256:5692d595a741fbaef1203db6a2fedffbd2506d31455a6ad378c8449ee5985c47
+eth-typing==5.2.1 --hash=sha256:b0c2812ff978267563b80e9d701f487dd926f1d376d674f3b535cfe28b665d3d
+eth-utils==5.3.0 --hash=sha256:ac184883ab299d923428bbe25dae5e356979a3993e0ef695a864db0a20bc262d
+filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
+frozenlist==1.7.0 --hash=sha256:34a69a85e34ff37791e94542065c8416c1afbf820b68f720452f636d5fb990cd
+fsspec==2025.3.0 --hash=sha256:efb87af3efa9103f94ca91a7f8cb7a4df91af9f74fc106c9c7ea0efd7277c1b3
+gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
+gitpython==3.1.44 --hash=sha256:9e0e10cda9bed1ee64bc9a6de50e7e38a9c9943241cd7f585f6df3ed28011110
+grpcio==1.73.1 --hash=sha256:d74c3f4f37b79e746271aa6cdb3a1d7e4432aea38735542b23adcabaaee0c097
+grpcio-tools==1.73.1 --hash=sha256:448b38ec72ed62c932d48e49e0facbb51e8045065dabf3bb63149810971a51e7
+hexbytes==1.3.1 --hash=sha256:da01ff24a1a9a2b1881c4b85f0e9f9b0f51b526b379ffa23832ae7899d29c2c7
+hf-transfer==0.1.9 --hash=sha256:8669dbcc7a3e2e8d61d42cd24da9c50d57770bd74b445c65123291ca842a7e7a
+hf-xet==1.1.5 --hash=sha256:9fa6e3ee5d61912c4a113e0708eaaef987047616465ac7aa30f7121a48fc1af8
+hivemind==1.1.12 --hash=sha256:12b330e30de576626fb57f5b148fbc4b3ef03641e8768499283dacbe32a1e813
+huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
+idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
+jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
+markdown==3.8.2 --hash=sha256:5c83764dbd4e00bdd94d85a19b8d55ccca20fe35b2e678a1422b380324dd5f24
+markupsafe==3.0.2 --hash=sha256:93335ca3812df2f366e80509ae119189886b0f3c2b81325d39efdb84a1e2ae93
+morphys==1.0 --hash=sha256:76d6dbaa4d65f597e59d332c81da786d83e4669387b9b2a750cfec74e7beec20
+mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
+msgpack==1.1.1 --hash=sha256:36043272c6aede309d29d56851f8841ba907a1a3d04435e43e8a19928e243c1d
+multidict==6.6.3 --hash=sha256:bf9bd1fd5eec01494e0f2e8e446a74a85d5e49afb63d75a9934e4a5423dba21d
+multiprocess==0.70.16 --hash=sha256:af4cabb0dac72abfb1e794fa7855c325fd2b55a10a44628a3c1ad3311c04127a
+netaddr==1.3.0 --hash=sha256:c2c6a8ebe5554ce33b7d5b3a306b71bbb373e000bbbf2350dd5213cc56e3dbbe
+networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
+numpy==2.3.1 --hash=sha256:0bb3a4a61e1d327e035275d2a993c96fa786e4913aa089843e6a2d9dd205c66a
+packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
+pandas==2.3.0 --hash=sha256:e5f08eb9a445d07720776df6e641975665c9ea12c9d8a331e0f6890f2dcd76ef
+parsimonious==0.10.0 --hash=sha256:982ab435fabe86519b57f6b35610aa4e4e977e9f02a14353edf4bbc75369fc0f
+peft==0.15.2 --hash=sha256:0dfc942b03b7af4b7267cd4e30b15e3a4a1d277adc581ce6245fc13f1f93d0a0
+platformdirs==4.3.8 --hash=sha256:ff7059bb7eb1179e2685604f4aaf157cfd9535242bd23742eadc3c13542139b4
+prefetch-generator==1.0.3 --hash=sha256:cefabd51c7ff3cdc1c885e22d287592219fe1ca25623322806370a0ce9acd32b
+propcache==0.3.2 --hash=sha256:a2dc1f4a1df4fecf4e6f68013575ff4af84ef6f478fe5344317a65d38a8e6dc9
+protobuf==6.31.1 --hash=sha256:6f1227473dc43d44ed644425268eb7c2e488ae245d51c6866d19fe158e207402
+psutil==7.0.0 --hash=sha256:39db632f6bb862eeccf56660871433e111b6ea58f2caea825571951d4b6aa3da
+py-cid==0.3.0 --hash=sha256:7c48a6ee0bc50fd114d4b24849cd689a31d3ad5bdf8fa073bf68f846fd58c5da
+py-multibase==1.0.3 --hash=sha256:2677c1fafcc0ae15ddb9c7f444c5becc2530b3889124fd4fa2959ddfefb8c15b
+py-multicodec==0.2.1 --hash=sha256:55b6bb53088a63e56c434cb11b29795e8805652bac43d50a8f2a9bcf5ca84e1f
+py-multihash==0.2.3 --hash=sha256:a0602c99093587dfbf1634e2e8c7726de39374b0d68587a36093b4c237af6969
+pyarrow==20.0.0 --hash=sha256:24ca380585444cb2a31324c546a9a56abbe87e26069189e14bdba19c86c049f0
+pycparser==2.22 --hash=sha256:c3702b6d3dd8c7abc1afa565d7e63d53a1d0bd86cdc24edd75470f4de499cfcc
+pycryptodome==3.23.0 --hash=sha256:187058ab80b3281b1de11c2e6842a357a1f71b42cb1e15bce373f3d238135c27
+pydantic==2.11.7 --hash=sha256:dde5df002701f6de26248661f6835bbe296a47bf73990135c7d07ce741b9623b
+pydantic-core==2.33.2 --hash=sha256:e799c050df38a639db758c617ec771fd8fb7a5f8eaaa4b27b101f266b216a246
+python-baseconv==1.2.2 --hash=sha256:0539f8bd0464013b05ad62e0a1673f0ac9086c76b43ebf9f833053527cd9931b
+python-dateutil==2.9.0.post0 --hash=sha256:a8b2bc7bffae282281c8140a97d3aa9c14da0b136dfe83f850eea9a5f7470427
+pytz==2025.2 --hash=sha256:5ddf76296dd8c44c26eb8f4b6f35488f3ccbf6fbbd7adee0b7262d43f0ec2f00
+pyunormalize==16.0.0 --hash=sha256:c647d95e5d1e2ea9a2f448d1d95d8518348df24eab5c3fd32d2b5c3300a49152
+pyyaml==6.0.2 --hash=sha256:1e2120ef853f59c7419231f3bf4e7021f1b936f6ebd222406c3b60212205d2ee
+regex==2024.11.6 --hash=sha256:94d87b689cdd831934fa3ce16cc15cd65748e6d689f5d2b8f4f4df2065c9fa20
+requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
+rlp==4.1.0 --hash=sha256:8eca394c579bad34ee0b937aecb96a57052ff3716e19c7a578883e767bc5da6f
+safetensors==0.5.3 --hash=sha256:21d01c14ff6c415c485616b8b0bf961c46b3b343ca59110d38d744e577f9cce7
+scipy==1.16.0 --hash=sha256:b2243561b45257f7391d0f49972fca90d46b79b8dbcb9b2cb0f9df928d370ad4
+sentry-sdk==2.32.0 --hash=sha256:6cf51521b099562d7ce3606da928c473643abe99b00ce4cb5626ea735f4ec345
+setproctitle==1.3.6 --hash=sha256:50706b9c0eda55f7de18695bfeead5f28b58aa42fd5219b3b1692d554ecbc9ec
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
+six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274
+smmap==5.0.2 --hash=sha256:b30115f0def7d7531d22a0fb6502488d879e75b260a9db4d0819cfb25403af5e
+sortedcontainers==2.4.0 --hash=sha256:a163dcaede0f1c021485e957a39245190e74249897e2ae4b2aa38595db237ee0
+sympy==1.13.1 --hash=sha256:db36cdc64bf61b9b24578b6f7bab1ecdd2452cf008f34faa33776680c26d66f8
+tensorboard==2.19.0 --hash=sha256:5e71b98663a641a7ce8a6e70b0be8e1a4c0c45d48760b076383ac4755c35b9a0
+tensorboard-data-server==0.7.2 --hash=sha256:7e0610d205889588983836ec05dc098e80f97b7e7bbff7e994ebb78f578d0ddb
+tokenizers==0.21.2 --hash=sha256:126df3205d6f3a93fea80c7a8a266a78c1bd8dd2fe043386bafdd7736a23e45f
+toolz==1.0.0 --hash=sha256:292c8f1c4e7516bf9086f8850935c799a874039c8bcf959d47b600e4c44a6236
+torch==2.5.1 --hash=sha256:31f8c39660962f9ae4eeec995e3049b5492eb7360dd4f07377658ef4d728fa4c
+tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
+transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
+trl==0.19.0 --hash=sha256:0dcd0723c736648e8367d1e8943b646b4c0596812eda7e697984641e54428ed0
+types-requests==2.32.4.20250611 --hash=sha256:ad2fe5d3b0cb3c2c902c8815a70e7fb2302c4b8c1f77bdcd738192cdb3878072
+typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
+typing-inspection==0.4.1 --hash=sha256:389055682238f53b04f7badcb49b989835495a96700ced5dab2d8feae4b26f51
+tzdata==2025.2 --hash=sha256:1a403fada01ff9221ca8044d701868fa132215d84beb92242d9acd2147f667a8
+urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
+uvloop==0.21.0 --hash=sha256:c0f3fa6200b3108919f8bdabb9a7f87f20e7097ea3c543754cabc7d717d95cf8
+varint==1.0.2 --hash=sha256:a6ecc02377ac5ee9d65a6a8ad45c9ff1dac8ccee19400a5950fb51d594214ca5
+wandb==0.20.1 --hash=sha256:99cce804c31ec1e0d1e691650a7d51773ed7329c41745d56384fa3655a0e9b2c
+web3==7.12.0 --hash=sha256:c7e2b9c1db5a379ef53b45fe8a19bdc2d47ad262039fbf6675794bc40f74bf06
+websockets==15.0.1 --hash=sha256:d50fd1ee42388dcfb2b3676132c78116490976f1300da28eb629272d5d93e905
+werkzeug==3.1.3 --hash=sha256:54b78bf3716d19a65be4fceccc0d1d7b89e608834989dfae50ea87564639213e
+xxhash==3.5.0 --hash=sha256:6027dcd885e21581e46d3c7f682cfb2b870942feeed58a21c29583512c3f09f8
+yarl==1.20.1 --hash=sha256:7a8900a42fcdaad568de58887c7b2f602962356908eedb7628eaf6021a6e435b
+DRYDOCK_END
+
+  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END'
+setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
   cat >"$1"/'proofs/train_tiny_model.py' <<'DRYDOCK_END'
@@ -1218,33 +1325,33 @@ DRYDOCK_END
 # --- Go ------------------------------------------------------------------------------------------------------------
 
 
-mend=yes
+_mend=yes
 case ${1-} in
   --help | -h) sed -n '2,/^$/s/^#\( \|$\)//p' "$0"; exit 0 ;;
 
-  --check) mend=no; shift ;;
+  --check) _mend=no; shift ;;
   -*) wrong_use "$1 is not an option" ;;
 esac
-venv=${1:-${VIRTUAL_ENV:-.venv}}
-[ -x "$venv/bin/python" ] ||
-  die "$venv is not a virtual environment" "name one, or make it: python$python -m venv $venv"
-case $venv in /*) ;; *) venv=$PWD/$venv ;; esac
-found=$("$venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
-[ "$found" = "$python" ] ||
-  die "$venv runs Python $found, and the locked wheels are for $python" "python$python -m venv $venv"
+_venv=${1:-${VIRTUAL_ENV:-.venv}}
+[ -x "$_venv/bin/python" ] ||
+  die "$_venv is not a virtual environment" "name one, or make it: python$_python -m venv $_venv"
+case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+_found=$("$_venv/bin/python" -c 'import sys; print("%d.%d" % sys.version_info[:2])')
+[ "$_found" = "$_python" ] ||
+  die "$_venv runs Python $_found, and the locked wheels are for $_python" "python$_python -m venv $_venv"
 
-work=${TMPDIR:-/tmp}/drydock-fix-$$
-trap 'rm -rf "$work"' EXIT
+_work=${TMPDIR:-/tmp}/drydock-fix-$$
+trap 'rm -rf "$_work"' EXIT
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-(umask 077 && mkdir "$work")
-carry_parts "$work/parts"
-if [ "$mend" = yes ]; then
+(umask 077 && mkdir "$_work")
+carry_parts "$_work/parts"
+if [ "$_mend" = yes ]; then
   find_uv
-  before=$venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
-  "$uv" pip freeze --quiet --python "$venv/bin/python" >"$before"
-  say "the versions until now are in $before; to go back: uv pip install -r $before"
-  "$venv/bin/python" -I -S -B "$helper_file" requirements "$work/parts"
-  install_packages "$venv/bin/python" "$work/parts"
-  "$venv/bin/python" -I -S -B "$helper_file" mend "$venv" "$work/parts"
+  _before=$_venv/packages-before-$(date +%Y%m%d-%H%M%S).txt
+  "$_uv" pip freeze --quiet --python "$_venv/bin/python" >"$_before"
+  say "the versions until now are in $_before; to go back: uv pip install -r $_before"
+  "$_venv/bin/python" -I -S -B "$_helper_file" plan "$_work/parts"
+  install_packages "$_venv/bin/python" "$_work/parts"
+  "$_venv/bin/python" -I -S -B "$_helper_file" mend "$_venv" "$_work/parts"
 fi
-"$venv/bin/python" -I -S -B "$helper_file" check "$venv" "$work/parts"
+"$_venv/bin/python" -I -S -B "$_helper_file" check "$_venv" "$_work/parts"

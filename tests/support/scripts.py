@@ -18,7 +18,7 @@ printf '\\0ARGV\\0'
 for word do printf '%s\\0' "$word"; done
 """
 
-# Stands in for uv: notes its arguments, and makes a Python that writes what the real helper would.
+# Stands in for uv: notes its arguments, and makes a Python that does what the real helper would.
 NOTING_UV = """\
 #!/bin/sh
 { printf 'CALL\\0'; for word do printf '%s\\0' "$word"; done; } >>"$UV_NOTES"
@@ -36,7 +36,6 @@ esac
 HELPER = """\
 shift 4
 case $1 in
-  requirements) for name in $REQUIREMENTS; do printf 'x\\n' >"$2/$name"; done ;;
   finish)
     printf '{}\\n' >"$2/.drydock/manifest.json"
     mv "$2" "$3"
@@ -116,8 +115,8 @@ class Desk:
         environment = {name.decode(): value.decode() for name, value in pairs}
         return Told(environment, [word.decode() for word in words.split(b"\0")[:-1]], done.stderr.decode())
 
-    def build(self, shell: str, requirements: str = "requirements.txt", **env: str) -> list[list[str]]:
-        """Build with programs that only take notes; gives the calls of uv. `requirements` are the files with a line."""
+    def build(self, shell: str, **env: str) -> list[list[str]]:
+        """Build with programs that only take notes; gives the calls of uv."""
         (self.folder / "uv").write_text(NOTING_UV)
         (self.folder / "uv").chmod(0o755)
         (self.folder / "helper").write_text(HELPER)
@@ -127,7 +126,6 @@ class Desk:
             "DRYDOCK_UV": str(self.folder / "uv"),
             "UV_NOTES": str(notes),
             "HELPER_NOTES": str(self.folder / "helper"),
-            "REQUIREMENTS": requirements,
         }
         done = self.run(shell, "--build-only", **stand_ins, **env)
         assert done.returncode == 0, (shell, done.stderr)
