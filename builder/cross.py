@@ -11,9 +11,10 @@ import shutil
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from builder import render, stage, store, uv
+from builder import integrity, render, stage, store, uv
 from builder.catalogue import Catalogue, display
 from builder.errors import DrydockError, UsageError
+from builder.patch import StageError
 from builder.plan import Plan
 from builder.report import Reporter
 
@@ -44,7 +45,7 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
         if folder.exists():
             folder.rmdir()
         staged.rename(folder)
-    except stage.StageError as error:
+    except StageError as error:
         raise DrydockError(str(error)) from None
     finally:
         shutil.rmtree(staged, ignore_errors=True)
@@ -100,7 +101,7 @@ def installs(plan: Plan, python: Path, parts: Path) -> Iterator[Sequence[str]]:
 
 
 def _check(plan: Plan, staged: Path, site: Path) -> None:
-    _, problems = stage.check_records(site)
+    problems = [str(problem) for problem in integrity.check_records(site).problems]
     problems += [problem for path in _files(staged) for problem in _foreign(plan, path, staged)]
     if problems:
         raise DrydockError("the result is not what the lock says: " + "; ".join(problems[:5]))

@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.lock import Artefact, Lock
+from builder.patch import sha256
 from builder.profile import Profile
-from builder.stage import key_of, sha256
+from builder.stage import key_of
 
 FORMAT = 1
 """Of the store path's layout; a new one gives every environment a new key."""

@@ -9,7 +9,9 @@ from __future__ import annotations
 import hashlib
 import json
 import pprint
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
@@ -19,18 +21,26 @@ from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.plan import Plan
 from builder.stage import pinned
 
-_END_OF_PATCHING = "# --- end of what fix_*_patches.py carries"
+_FUTURE = "from __future__ import annotations\n\n"
 
 
-def render(plan: Plan, loader: BaseLoader, helper: str) -> dict[str, str]:
+@dataclass(frozen=True)
+class Carried:
+    """The Python files that scripts carry, each as text: builder/patch.py, builder/stage.py, builder/integrity.py."""
+
+    patch: str
+    stage: str
+    integrity: str
+
+
+def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
-    `helper` is the text of `builder/stage.py`, which the scripts carry verbatim. Raises ProfileError where a carried
-    file cannot travel in a script.
+    Raises ProfileError where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
     templates = environment(loader)
-    values = _values(plan, helper)
+    values = _values(plan, carried)
     files = {
         profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
@@ -45,9 +55,9 @@ def render(plan: Plan, loader: BaseLoader, helper: str) -> dict[str, str]:
     return files
 
 
-def render_run_script(plan: Plan, loader: BaseLoader, helper: str) -> str:
+def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
     """Only the run script."""
-    return environment(loader).get_template("run.sh.j2").render(_values(plan, helper), script=plan.profile.run_script)
+    return environment(loader).get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
 
 
 def environment(loader: BaseLoader) -> Environment:
@@ -149,15 +159,12 @@ def parts(plan: Plan) -> dict[str, str]:
     return {"plan.json": plan_json(plan), **texts, **plan.texts}
 
 
-def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
+def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
     files: dict[str, list[str]] = {index: [] for index in sorted(set(plan.index.values()))}
     for package in plan.content["packages"]:
         if package["name"] in plan.index:
             files[plan.index[package["name"]]].append(package["file"])
-    patching, found, _ = helper.partition(_END_OF_PATCHING)
-    if not found:
-        raise AssertionError(f"builder/stage.py has lost its line {_END_OF_PATCHING!r}")
     return {
         "name": profile.name,
         "description": profile.description,
@@ -191,11 +198,12 @@ def _values(plan: Plan, helper: str) -> Mapping[str, Any]:
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
-        "helper": _portable("builder/stage.py", helper),
+        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.patch, carried.stage)),
+        "verifier": _portable("builder/integrity.py", joined(carried.integrity)),
         "parts": [{"path": path, "text": _portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
         "target": f"{target.system} {target.machine}",
-        "patching_code": _without_docstring(patching),
+        "patching_code": _without_docstring(carried.patch),
         "patches": [patch.model_dump() for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
     }
@@ -209,6 +217,12 @@ def _portable(path: str, text: str) -> str:
         if "\0" in line or not line.isascii():
             raise ProfileError(f"{path}, line {number}: only ASCII text can be carried in a script")
     return text
+
+
+def joined(*files: str) -> str:
+    """The text of Python files as parts of one file: without what makes them modules of a package."""
+    text = "\n\n".join(files).replace(_FUTURE, "")
+    return re.sub(r"^from builder\.\w+ import (\([^)]*\)|[^\n(]*)\n", "", text, flags=re.MULTILINE)
 
 
 def _without_docstring(code: str) -> str:

@@ -13,9 +13,10 @@ from packaging.specifiers import SpecifierSet
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
-from builder import stage, uv
+from builder import uv
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
+from builder.patch import FilePatch, StageError, apply_hunks, parse_patch, reverse, sha256
 from builder.profile import Patch, Profile
 
 
@@ -66,6 +67,7 @@ class _Locker:
     def __init__(self, profile: Profile, work: Path) -> None:
         self._profile = profile
         self._work = work
+        self._patched_by: dict[str, str] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
 
     def packages(self, preferred: Mapping[str, str], upgrade: Sequence[str]) -> list[Artefact]:
@@ -108,13 +110,17 @@ class _Locker:
             )
         site = self._unpacked(locked)
         try:
-            parsed = stage.parse_patch(text)
-        except stage.StageError as error:
+            parsed = parse_patch(text)
+        except StageError as error:
             raise PatchError(f"{patch.file}: {error}") from None
+        for file in parsed:
+            other = self._patched_by.setdefault(file.path, patch.file)
+            if other != patch.file:
+                raise PatchError(f"{patch.file} and {other} both change {file.path}", hint="make one patch of them")
         files = [self._patched(patch, locked, site, file) for file in parsed]
-        return LockedPatch(package=patch.package, file=patch.file, sha256=stage.sha256(text.encode()), files=files)
+        return LockedPatch(package=patch.package, file=patch.file, sha256=sha256(text.encode()), files=files)
 
-    def _patched(self, patch: Patch, locked: Artefact, site: Path, file: stage.FilePatch) -> PatchedFile:
+    def _patched(self, patch: Patch, locked: Artefact, site: Path, file: FilePatch) -> PatchedFile:
         told = f"{patch.package} {locked.version}"
         path = site / file.path
         if not path.resolve().is_relative_to(site.resolve()) or not path.is_file():
@@ -123,10 +129,10 @@ class _Locker:
                 hint="make the patch again for this version, or pin the version that it was made for",
             )
         before = path.read_bytes()
-        after = stage.apply_hunks(file, before)
+        after = apply_hunks(file, before)
         if after is not None:
-            return PatchedFile(path=file.path, preimage=stage.sha256(before), postimage=stage.sha256(after))
-        if stage.apply_hunks(stage.reverse(file), before) is not None:
+            return PatchedFile(path=file.path, preimage=sha256(before), postimage=sha256(after))
+        if apply_hunks(reverse(file), before) is not None:
             raise PatchError(
                 f"{patch.file} is already upstream: {told} has the change in {file.path}",
                 hint="take the patch out of the profile",

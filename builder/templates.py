@@ -1,26 +1,26 @@
-"""What the renderer needs from disk: the templates, and the helper that scripts carry."""
+"""What the renderer needs from disk: the templates, and the code that scripts carry."""
 
 from __future__ import annotations
 
-from pathlib import Path
+import inspect
 
 from jinja2 import FileSystemLoader
 
-from builder import stage
+from builder import integrity, patch, stage
 from builder.catalogue import shipped
 from builder.plan import Plan
-from builder.render import render, render_run_script
+from builder.render import Carried, render, render_run_script
 
 
 def rendered(plan: Plan) -> dict[str, str]:
     """All generated files of a plan: file name to text."""
-    return render(plan, FileSystemLoader(shipped("templates")), _helper())
+    return render(plan, FileSystemLoader(shipped("templates")), _carried())
 
 
 def rendered_run_script(plan: Plan) -> str:
     """The run script of a plan."""
-    return render_run_script(plan, FileSystemLoader(shipped("templates")), _helper())
+    return render_run_script(plan, FileSystemLoader(shipped("templates")), _carried())
 
 
-def _helper() -> str:
-    return Path(stage.__file__).read_text(encoding="utf-8")
+def _carried() -> Carried:
+    return Carried(*(inspect.getsource(module) for module in (patch, stage, integrity)))

@@ -13,6 +13,7 @@ import pytest
 from hypothesis import settings
 
 from tests.support import Index, Sandbox
+from tests.support.packages import installed
 
 # Programs that run in the environments that the tests build.
 collect_ignore = ["programs"]
@@ -29,6 +30,12 @@ def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
     """A user's desk with a loopback index."""
     with desk(tmp_path, uv_cache) as made:
         yield made
+
+
+@pytest.fixture
+def site(tmp_path: Path) -> Path:
+    """A site-packages folder with `anchor` 1.0 and `Other_Thing` 2.0 installed."""
+    return installed(tmp_path)
 
 
 @pytest.fixture

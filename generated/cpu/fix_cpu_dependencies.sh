@@ -153,47 +153,31 @@ failed() {
 
 # --- The parts it carries ------------------------------------------------------------------------------------------
 
-# What needs more than a shell: one Python file, the same that Drydock itself imports (builder/stage.py).
+# What needs more than a shell: Python that Drydock itself imports (builder/patch.py, stage.py, integrity.py), in one
+# file. carry_helper FOLDER [verify]: the last part only where it is needed.
 carry_helper() {
   _helper_file=$1/stage.py
   cat >"$_helper_file" <<'DRYDOCK_END'
-"""From a filled virtual environment to a finished store path: what needs more than a shell.
-
-This one file has two ways in. Drydock imports it, and every generated script carries it verbatim and runs it with
-the environment's own Python. So it needs the standard library only, of Python 3.9 or newer.
-
-    stage.py plan PARTS             refuse parts that are not what their plan says
-    stage.py finish STAGE FINAL BYTECODE
-                                    check, patch, link bytecode, record; then rename STAGE to FINAL
-    stage.py verify ENV             every promise about a finished environment, checked
-    stage.py mend VENV PARTS        patch a virtual environment that is not ours
-    stage.py check VENV PARTS       whether such a one is as locked
-
-PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
-"""
-
 from __future__ import annotations
+
+"""Patches: unified diffs, applied exactly or not at all, to packages that are installed.
+
+Drydock imports this file, and the generated scripts carry it verbatim. So it needs the standard library only, of
+Python 3.9 or newer.
+"""
 
 import base64
 import csv
 import hashlib
 import io
-import json
 import os
 import re
-import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
-
-if TYPE_CHECKING:
-    import subprocess
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 
 class StageError(Exception):
     """What is wrong, in words for the person who runs the script."""
-
-
-# --- Patches: unified diffs, applied exactly or not at all ---------------------------------------------------------
 
 
 class Hunk(NamedTuple):
@@ -219,7 +203,7 @@ _UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted fil
 
 
 def parse_patch(text: str) -> List[FilePatch]:
-    """The files that a unified diff changes, with paths `a/PACKAGE/...` and `b/PACKAGE/...` (as git writes them).
+    """The files that a unified diff changes, as git writes them: `a/` and `b/` stand for site-packages.
 
     Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
     """
@@ -264,8 +248,8 @@ def _shown(line: bytes) -> str:
 def _patch_path(line: bytes) -> str:
     name = line[4:].split(b"\t")[0].strip().decode()
     parts = PurePosixPath(name).parts
-    if len(parts) < 3 or parts[0] not in ("a", "b"):
-        raise StageError(f"a patch's paths begin with a/PACKAGE/ and b/PACKAGE/, not {name!r}")
+    if len(parts) < 2 or parts[0] not in ("a", "b"):
+        raise StageError(f"a patch's paths begin with a/ and b/, not {name!r}")
     if ".." in parts or "\\" in name or "\0" in name:
         raise StageError(f"the path {name!r} leaves its package")
     return "/".join(parts[1:])
@@ -441,9 +425,37 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
     return bool(changed)
 
 
-# --- end of what fix_*_patches.py carries; from here on: the store -------------------------------------------------
+"""From a filled virtual environment to a finished store path: what needs more than a shell.
+
+This file has two ways in. Drydock imports it, and every generated script carries it, after builder/patch.py and
+without the imports from there, and runs it with the environment's own Python. So it needs the standard library only,
+of Python 3.9 or newer.
+
+    stage.py plan PARTS             refuse parts that are not what their plan says
+    stage.py finish STAGE FINAL BYTECODE
+                                    check, patch, link bytecode, record; then rename STAGE to FINAL
+    stage.py mend VENV PARTS        patch a virtual environment that is not ours
+
+PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
+"""
+
+import base64
+import csv
+import hashlib
+import io
+import json
+import marshal
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, TypeVar
+
 
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
+
+
+# --- the plan ------------------------------------------------------------------------------------------------------
 
 
 def key_of(plan: Dict[str, Any]) -> str:
@@ -451,7 +463,7 @@ def key_of(plan: Dict[str, Any]) -> str:
 
     Folding and alphabet are those of Nix's store paths (nix, libutil/hash.cc, compressHash and printHash32).
     """
-    digest = hashlib.sha256(json.dumps(plan, sort_keys=True, separators=(",", ":")).encode()).digest()
+    digest = hashlib.sha256(canonical(plan)).digest()
     folded = bytearray(20)
     for index, byte in enumerate(digest):
         folded[index % 20] ^= byte
@@ -459,16 +471,13 @@ def key_of(plan: Dict[str, Any]) -> str:
     return "".join(_BASE32[(number >> (5 * place)) & 31] for place in reversed(range(32)))
 
 
-def site_packages(env: Path) -> Path:
-    """The site-packages folder of a virtual environment."""
-    found = sorted(env.glob("lib/python3*/site-packages"))
-    if len(found) != 1:
-        raise StageError(f"{env} is not a virtual environment: it has no lib/python3.*/site-packages")
-    return found[0]
+def canonical(data: Any) -> bytes:
+    """Plain data as JSON in its one canonical form."""
+    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
 
 
 def read_plan(parts: Path) -> Dict[str, Any]:
-    """The plan beside the files that it names, checked: its key and the sha256 of every carried file."""
+    """The plan beside the files that it names, checked: its key, its requirements, the sha256 of every carried file."""
     try:
         written: Dict[str, Any] = json.loads((parts / "plan.json").read_text(encoding="utf-8"))
         if key_of(written["plan"]) != written["key"]:
@@ -486,7 +495,7 @@ def read_plan(parts: Path) -> Dict[str, Any]:
 
 
 def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
-    """What uv installed from is what the plan names, hash for hash. Raises StageError."""
+    """What uv installs from is what the plan names, hash for hash. Raises StageError."""
     wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
     files = [name for name in transient(parts) if name.endswith(".txt")]
     found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
@@ -497,6 +506,26 @@ def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
 def pinned(package: Dict[str, Any]) -> str:
     """A package of a plan as a line of a requirement file."""
     return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
+
+
+def transient(parts: Path) -> List[str]:
+    """The files in `parts` that only a build needs."""
+    return [
+        name
+        for name in os.listdir(parts)
+        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+    ]
+
+
+# --- a virtual environment -----------------------------------------------------------------------------------------
+
+
+def site_packages(env: Path) -> Path:
+    """The site-packages folder of a virtual environment."""
+    found = sorted(env.glob("lib/python3*/site-packages"))
+    if len(found) != 1:
+        raise StageError(f"{env} is not a virtual environment: it has no lib/python3.*/site-packages")
+    return found[0]
 
 
 def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
@@ -529,6 +558,14 @@ def apply_patches(env: Path, parts: Path, plan: Dict[str, Any]) -> None:
         patch_package(site_packages(env), patch, (parts / patch["file"]).read_bytes().decode("utf-8"))
 
 
+def mend(venv: Path, parts: Path) -> None:
+    """Apply the patches of the plan in `parts` to a virtual environment that is not ours. Raises StageError."""
+    apply_patches(venv, parts, read_plan(parts)["plan"])
+
+
+# --- the last step of a build --------------------------------------------------------------------------------------
+
+
 def finish(stage: Path, final: Path, bytecode: Path) -> None:
     """Make a staged environment a store path: the last step is one rename.
 
@@ -544,41 +581,61 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
-    check_distributions(site_packages(stage), plan)
+    site = site_packages(stage)
+    check_distributions(site, plan)
     apply_patches(stage, parts, plan)
-    link_bytecode(site_packages(stage), bytecode)
-    interpreter = "{}.{}.{}".format(*sys.version_info[:3])
-    manifest = {**written, "format": plan["format"], "interpreter": interpreter}
+    contents = link_bytecode(site, bytecode)
     for name in transient(parts):
         os.unlink(parts / name)
+    answer_installers(stage)
+    manifest = {
+        **written,
+        "format": plan["format"],
+        "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
+        "cache-tag": cache_tag(),
+        "own": {**contents.unhashed, **_own_files(stage, site, contents.outside)},
+        "uncompiled": contents.uncompiled,
+    }
     with open(parts / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(manifest, file, indent=1, sort_keys=True)
+        json.dump(sealed(manifest), file, indent=1, sort_keys=True)
         file.write("\n")
         file.flush()
         os.fsync(file.fileno())
-    answer_installers(stage)
-    protect(stage, parts)
+    protect(stage, contents.folders)
+    if _put(stage, final):
+        os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+        folder = os.open(final.parent, os.O_RDONLY)
+        try:
+            os.fsync(folder)  # the rename survives a power loss only with its folder
+        finally:
+            os.close(folder)
+
+
+def _put(stage: Path, final: Path) -> bool:
+    """Rename `stage` to `final`; False where a usable environment stands there."""
     try:
         os.rename(stage, final)
     except OSError:
-        if not (final / ".drydock" / "manifest.json").is_file():
+        if not os.path.isdir(final):
             raise
-        return
-    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename survives a power loss only with its folder
-    finally:
-        os.close(folder)
+        if is_usable(final):
+            return False
+        # What it was built on is gone. It goes beside the stage, which the script removes.
+        os.chmod(final, 0o755)
+        os.rename(final, f"{stage}.old")
+        os.rename(stage, final)
+    return True
 
 
-def transient(parts: Path) -> List[str]:
-    """The files in `parts` that only a build needs."""
-    return [
-        name
-        for name in os.listdir(parts)
-        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
-    ]
+def is_usable(env: Path) -> bool:
+    """Whether an environment is finished, and its Python still there."""
+    return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
+
+
+def sealed(manifest: Dict[str, Any]) -> Dict[str, Any]:
+    """A manifest with the sha256 of all the rest of it."""
+    rest = {key: value for key, value in manifest.items() if key != "sha256"}
+    return {**rest, "sha256": sha256(canonical(rest))}
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -601,27 +658,41 @@ def answer_installers(stage: Path) -> None:
             os.chmod(program, 0o555)
 
 
-def protect(stage: Path, parts: Path) -> None:
+def _own_files(stage: Path, site: Path, known: Set[str]) -> Dict[str, str]:
+    """What the tools made, and no RECORD names: relative path to its promise (see `promise_of`).
+
+    They make files in a few folders only, so the whole is not walked.
+    """
+    own = {}
+    for folder in (str(stage), f"{stage}/bin", str(site)):
+        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder) if path not in known})
+    for folder, _, _ in os.walk(stage / ".drydock"):
+        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder)})
+    return own
+
+
+def _files_in(env: Path, folder: str) -> List[str]:
+    with os.scandir(folder) as entries:
+        return [entry.path[len(str(env)) + 1 :] for entry in entries if entry.is_symlink() or entry.is_file()]
+
+
+def promise_of(env: Path, path: str) -> str:
+    """What a manifest says of a file: its hash as RECORD writes one, or where it links to, after an arrow."""
+    whole = env / path
+    return f"-> {os.readlink(whole)}" if whole.is_symlink() else record_hash(whole.read_bytes())
+
+
+def protect(stage: Path, folders: Set[str]) -> None:
     """Make every folder read-only, and the files that are ours.
 
-    Not the files of the wheels: they are hard links into the installer's cache, whose modes are not ours to change.
+    Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
     """
-    site = str(site_packages(stage))
-    folders = {f"{stage}/bin", site}
-    for path, _, files in os.walk(parts):
+    for path, _, files in os.walk(stage / ".drydock"):
         folders.add(path)
         for name in files:
             os.chmod(os.path.join(path, name), 0o444)
-    # From RECORD, not by a walk: an environment has some ten times more files than folders.
-    for info in distributions(site_packages(stage)).values():
-        for row in read_record(info):
-            folder = row[0].rpartition("/")[0] if row and not row[0].startswith("..") else ""
-            while folder and f"{site}/{folder}" not in folders:
-                folders.add(f"{site}/{folder}")
-                folder = folder.rpartition("/")[0]
-    for folder in folders | {f"{folder}/__pycache__" for folder in folders}:
-        if os.path.isdir(folder):
-            os.chmod(folder, 0o555)
+    for folder in (*folders, f"{stage}/bin"):
+        os.chmod(folder, 0o555)
 
 
 # --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
@@ -636,115 +707,161 @@ class Source(NamedTuple):
     shared: str
 
 
-def link_bytecode(site: Path, bytecode: Path) -> None:
+class Contents(NamedTuple):
+    """What the packages of an environment consist of, as far as a build has to know.
+
+    `unhashed` are the files that no RECORD gives a hash, with their promises; `outside` those that a RECORD names at
+    the top of site-packages or outside of it; `uncompiled` the modules that this Python cannot compile. All are
+    relative to the environment. `folders` are absolute: every folder that holds something of a package.
+    """
+
+    unhashed: Dict[str, str]
+    outside: Set[str]
+    uncompiled: List[str]
+    folders: Set[str]
+
+
+def link_bytecode(site: Path, bytecode: Path) -> Contents:
     """Give every module of `site` its bytecode, by a hard link to one shared file per source.
 
     The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
     nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
     """
-    made: Set[str] = set()
-    missing = [source for source in _sources(site, bytecode / _cache_tag()) if not _link(source, made)]
+    shared = bytecode / cache_tag()
+    env = site.parent.parent.parent
+    infos = list(distributions(site).values())
+    found = on_all_cores(
+        lambda info: _link_package(env, site, info, str(shared)),
+        infos,
+        [(info / "RECORD").stat().st_size for info in infos],
+        grain=20_000,
+    )
+    missing = _settled([Source(*source) for one in found for source in one["missing"]], shared)
+    copied = sum(one["copied"] for one in found)
     if missing:
-        _compile_all(list({source.shared: source for source in missing}.values()))
-        for source in missing:
-            _link(source, made)
+        copied += _compile_and_link(missing)
+    if copied:
+        print(f"drydock:       bytecode: {copied} copied, as this file system would not link them", file=sys.stderr)
+    return Contents(
+        {path: promise for one in found for path, promise in one["unhashed"]},
+        {path for one in found for path in one["outside"]},
+        sorted(source.path[len(str(env)) + 1 :] for source in missing if not os.path.exists(source.cached)),
+        {str(site), *(folder for one in found for folder in one["folders"])},
+    )
 
 
-def _cache_tag() -> str:
+def cache_tag() -> str:
+    """What the names of this Python's bytecode end with, before .pyc (PEP 3147)."""
     return sys.implementation.cache_tag or "unknown"
 
 
-def _sources(site: Path, shared: Path) -> Iterator[Source]:
-    tag, base, store = _cache_tag(), str(site), str(shared)
-    for info in distributions(site).values():
-        for row in read_record(info):
-            # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
-            if (
-                len(row) < 2
-                or not row[0].endswith(".py")
-                or row[0].startswith("..")
-                or not row[1].startswith("sha256=")
-            ):
-                continue
-            folder, _, name = row[0].rpartition("/")
+def _link_package(env: Path, site: Path, info: Path, shared: str) -> Dict[str, Any]:
+    """Link what is there for the modules of one package; gives plain data for `link_bytecode`.
+
+    RECORD is read once, here: it says all that a build has to know of a package.
+    """
+    base, inside, tag = str(site), str(site)[len(str(env)) + 1 :], cache_tag()
+    record = (info / "RECORD").read_bytes()
+    unhashed = {f"{inside}/{info.name}/RECORD": record_hash(record)}
+    outside, missing = [], []
+    folders: Set[str] = set()
+    copied = 0
+    for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")):
+        if len(row) < 2:
+            continue
+        path = row[0]
+        folder, _, name = path.rpartition("/")
+        if path.startswith("..") or not folder:
+            outside.append(os.path.normpath(f"{inside}/{path}"))
+        elif folder not in folders:
+            parts = folder.split("/")
+            folders.update("/".join(parts[: end + 1]) for end in range(len(parts)))
+        if not row[1]:
+            if not path.endswith(("/RECORD", f".{tag}.pyc")):
+                unhashed[f"{inside}/{path}"] = promise_of(env, f"{inside}/{path}")
+        # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
+        elif name.endswith(".py") and row[1].startswith("sha256=") and not path.startswith(".."):
             digest = base64.urlsafe_b64decode(row[1][len("sha256=") :] + "=").hex()
-            cached = (
-                f"{base}/{folder}/__pycache__/{name[:-3]}.{tag}.pyc"
-                if folder
-                else f"{base}/__pycache__/{name[:-3]}.{tag}.pyc"
+            cached = f"{folder}/__pycache__" if folder else "__pycache__"
+            if cached not in folders:
+                folders.add(cached)
+                os.makedirs(f"{base}/{cached}", exist_ok=True)
+            source = Source(
+                f"{base}/{path}",
+                digest,
+                f"{base}/{cached}/{name[:-3]}.{tag}.pyc",
+                f"{shared}/{digest[:2]}/{digest[2:]}.pyc",
             )
-            yield Source(f"{base}/{row[0]}", digest, cached, f"{store}/{digest[:2]}/{digest[2:]}.pyc")
+            try:
+                copied += _link(source)
+            except (FileNotFoundError, FileExistsError):
+                missing.append(tuple(source))
+    return {
+        "unhashed": list(unhashed.items()),
+        "outside": outside,
+        "missing": missing,
+        "folders": [f"{base}/{folder}" for folder in folders],
+        "copied": copied,
+    }
 
 
-def _link(source: Source, made: Set[str]) -> bool:
-    """Link the shared bytecode of one source into place; False where there is none. `made` has the folders so far."""
-    folder = source.cached.rpartition("/")[0]
-    if folder not in made:
-        made.add(folder)
-        os.makedirs(folder, exist_ok=True)
+def _link(source: Source) -> bool:
+    """Link the shared bytecode of one source into place; True where it had to be copied.
+
+    Raises FileNotFoundError where there is none, FileExistsError where something is in place.
+    """
     try:
         os.link(source.shared, source.cached)
-    except FileNotFoundError:
-        return False
-    except FileExistsError:
-        pass  # a wheel that brought its own, or the second of two rows
+    except (FileNotFoundError, FileExistsError):
+        raise
     except OSError:  # another file system, one without hard links, or a file that has too many of them
         import shutil
 
-        if not os.path.exists(source.shared):
-            return False
         shutil.copyfile(source.shared, source.cached)
-    return True
+        return True
+    return False
 
 
-def _compile_all(sources: List[Source]) -> None:
-    """Compile on all cores, with a word to the user now and then. Raises StageError.
+def _settled(missing: List[Source], shared: Path) -> List[Source]:
+    """The sources without bytecode, one per place: what really is there, where two wheels brought a module of one name.
 
-    Plain forks and a pipe, not a pool: where this process is killed, its children meet the closed pipe and end.
+    Bytecode that a wheel brought makes room for ours.
     """
+    told: Dict[str, int] = {}
+    for source in missing:
+        told[source.cached] = told.get(source.cached, 0) + 1
+    settled = {}
+    for source in missing:
+        there = os.path.lexists(source.cached)
+        if there:
+            os.unlink(source.cached)
+        if there or told[source.cached] > 1:
+            with open(source.path, "rb") as file:
+                digest = sha256(file.read())
+            source = source._replace(digest=digest, shared=f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
+        settled[source.cached] = source
+    return list(settled.values())
+
+
+def _compile_and_link(missing: List[Source]) -> int:
+    """Compile what is not shared yet, each source once, and link it; gives how many had to be copied."""
+    sources = list({source.shared: source for source in missing}.values())
     for folder in {os.path.dirname(source.shared) for source in sources}:
         os.makedirs(folder, exist_ok=True)
-    workers = max(1, min(_usable_cores(), len(sources) // 100))
-    reader, writer = os.pipe()
-    children = []
-    for number in range(workers):
-        child = os.fork()
-        if child == 0:
-            os.close(reader)
-            _compile_and_exit(sources[number::workers], writer)
-        children.append(child)
-    os.close(writer)
-    done = 0
-    for told in iter(lambda: os.read(reader, 1), b""):
-        done += told[0]
-        if done % 2000 < told[0]:
+
+    def told(done: int) -> None:
+        if done % 2000 < 100 <= done:
             print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
-    os.close(reader)
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
-    if failed:
-        raise StageError("the bytecode could not be made: see above, or is memory short?")
+
+    sources = [source for source in sources if not _is_shared(source)]
+    on_all_cores(_compile, sources, [os.path.getsize(source.path) for source in sources], grain=1_000_000, told=told)
+    if any(_is_shared(source) for source in sources):
+        os.sync()  # a power cut must not leave half a module behind a whole name
+    return sum(_link(source) for source in missing if _is_shared(source))
 
 
-def _usable_cores() -> int:
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _compile_and_exit(sources: List[Source], writer: int) -> None:
-    import warnings
-
-    code = 1
-    try:
-        warnings.simplefilter("ignore")  # invalid escapes in other people's code
-        for start in range(0, len(sources), 100):
-            chunk = sources[start : start + 100]
-            for source in chunk:
-                _compile(source)
-            os.write(writer, bytes([len(chunk)]))
-        code = 0
-    except OSError as error:
-        print(f"drydock: error: {error}", file=sys.stderr, flush=True)
-    finally:  # a child must never come back into its parent's program
-        os._exit(code)
+def _is_shared(source: Source) -> bool:
+    return os.path.exists(source.shared)
 
 
 def _compile(source: Source) -> None:
@@ -757,7 +874,7 @@ def _compile(source: Source) -> None:
     new = f"{source.shared}.{os.getpid()}"
     try:
         with open(new, "wb") as file:
-            file.write(content)
+            file.write(content + seal(source.digest, content))
         os.chmod(new, 0o444)
         os.replace(new, source.shared)
     except OSError:
@@ -766,20 +883,377 @@ def _compile(source: Source) -> None:
         raise
 
 
+def seal(digest: str, content: bytes) -> bytes:
+    """What stands after bytecode, so that it can be checked without compiling: a sha256 of it and its source's sha256.
+
+    Python ignores what follows ("marshal.loads: extra characters in the input are ignored").
+    """
+    return hashlib.sha256(bytes.fromhex(digest) + content).digest()
+
+
 def bytecode_of(source: bytes) -> Optional[bytes]:
-    """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it."""
-    import marshal
+    """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it.
+
+    The same source gives the same bytes: what is compiled is written after a round through `marshal`, for the first
+    writing depends on what else holds the same constants (CPython issue 78274).
+    """
+    import warnings
     from importlib.util import MAGIC_NUMBER, source_hash
 
     try:
-        # The import system puts the real path in when it loads the code, so none has to be in the file.
-        code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")  # invalid escapes in other people's code
+            # The import system puts the real path in when it loads the code, so none has to be in the file.
+            code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # as compileall does
     return MAGIC_NUMBER + (0b01).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
 
 
-# --- verify --------------------------------------------------------------------------------------------------------
+# --- all cores -----------------------------------------------------------------------------------------------------
+
+Job = TypeVar("Job")
+
+
+def on_all_cores(
+    work: Callable[[Job], Any],
+    jobs: Sequence[Job],
+    costs: Sequence[int],
+    *,
+    grain: int,
+    told: Callable[[int], None] = lambda *_: None,
+) -> List[Any]:
+    """What `work` gives for each job, in their order: plain data. Raises StageError where a process fails.
+
+    `costs` say how the jobs compare, and `grain` what is too little for a process of its own. `told` hears now and then
+    how many jobs are done. Plain forks and a pipe each, not a pool: where this process is killed, its children meet
+    the closed pipe and end.
+    """
+    workers = max(1, min(usable_cores(), sum(costs) // grain))
+    if workers == 1:
+        results = []
+        for number, job in enumerate(jobs, 1):
+            results.append(work(job))
+            if number % 100 == 0:
+                told(number)
+        return results
+    import selectors
+
+    pipes = selectors.DefaultSelector()
+    readers: List[int] = []
+    children = []
+    for share in _shares(costs, workers):
+        reader, writer = os.pipe()
+        child = os.fork()
+        if child == 0:
+            for pipe in (reader, *readers):
+                os.close(pipe)
+            _work_and_exit(work, jobs, share, writer)
+        os.close(writer)
+        children.append(child)
+        readers.append(reader)
+        pipes.register(reader, selectors.EVENT_READ, bytearray())
+    done = _listen(pipes, told)
+    failed = [child for child in children if os.waitpid(child, 0)[1]]
+    if failed:
+        raise StageError("a process of this build ended before its time: see above, or is memory short?")
+    results = [None] * len(jobs)
+    for content in done:
+        for number, result in marshal.loads(content):
+            results[number] = result
+    return results
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+def _shares(costs: Sequence[int], count: int) -> List[List[int]]:
+    """The numbers of the jobs, for each worker some, all with about the same sum: the largest first."""
+    import heapq
+
+    loads = [(0, number) for number in range(count)]
+    shares: List[List[int]] = [[] for _ in range(count)]
+    for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
+        load, worker = loads[0]
+        shares[worker].append(job)
+        heapq.heapreplace(loads, (load + costs[job] + 1, worker))
+    return shares
+
+
+def _work_and_exit(work: Callable[[Job], Any], jobs: Sequence[Job], share: List[int], writer: int) -> None:
+    """Do the jobs of one worker: a byte of 1 for every hundred, then a 0 and the results."""
+    code = 1
+    try:
+        results = []
+        for number, job in enumerate(share, 1):
+            result = work(jobs[job])
+            if result is not None:
+                results.append((job, result))
+            if number % 100 == 0:
+                os.write(writer, b"\x01")
+        with os.fdopen(writer, "wb") as file:
+            file.write(b"\x00" + marshal.dumps(results))
+        code = 0
+    except (OSError, StageError) as error:
+        print(f"drydock: error: {error}", file=sys.stderr, flush=True)
+    finally:  # a child must never come back into its parent's program
+        os._exit(code)
+
+
+def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
+    """Read what the workers say until they are silent; gives their results."""
+    done = 0
+    heard = []
+    while pipes.get_map():
+        for key, _ in pipes.select():
+            content = os.read(key.fd, 1 << 16)
+            if not content:
+                pipes.unregister(key.fd)
+                os.close(key.fd)
+                heard.append(bytes(key.data).partition(b"\x00")[2] or marshal.dumps([]))
+            else:
+                before = key.data.find(0) < 0
+                key.data.extend(content)
+                if before and (ticks := content.partition(b"\x00")[0]):
+                    done += 100 * len(ticks)
+                    told(done)
+    return heard
+
+
+# --- the way in for scripts ----------------------------------------------------------------------------------------
+
+COMMANDS: Dict[str, Callable[..., Any]] = {"plan": read_plan, "finish": finish, "mend": mend}
+
+
+def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:
+    """The command line of this file, as the generated scripts use it; a command that gives False has failed."""
+    command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
+    try:
+        if command not in commands:
+            raise StageError(f"the commands are {', '.join(commands)}, not {command!r}")
+        return 1 if commands[command](*paths) is False else 0
+    except (StageError, OSError) as error:
+        print(f"drydock: error: {error}", file=sys.stderr)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+DRYDOCK_END
+  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END'
+"""Whether an environment is still what was built: every promise, checked.
+
+Like builder/stage.py, which it builds on, this file is carried by the generated scripts: standard library only, of
+Python 3.9 or newer.
+
+    stage.py verify ENV             every promise about a finished environment, checked
+    stage.py check VENV PARTS       whether a virtual environment that is not ours is as locked
+"""
+
+import base64
+import hashlib
+import json
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
+
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+def read_manifest(env: Path) -> Dict[str, Any]:
+    """The manifest of an environment, checked against its own seal, its key and its folder. Raises StageError."""
+    path = env / ".drydock" / "manifest.json"
+    try:
+        manifest: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        if sealed(manifest) != manifest or key_of(manifest["plan"]) != manifest["key"]:
+            raise StageError("it was edited")
+        if env.name != f"{manifest['key']}-{manifest['name']}":
+            raise StageError(f"the folder was renamed: it is {manifest['key']}-{manifest['name']}")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        raise StageError(f"unreadable: {error}") from None
+    return manifest
+
+
+# --- every file ----------------------------------------------------------------------------------------------------
+
+
+class Problem(NamedTuple):
+    """A file that is not as it was built: its path in the environment, and what is wrong with it.
+
+    `package` is the name of the package that it is of, where it is of one.
+    """
+
+    path: str
+    what: str
+    package: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.path} {self.what}"
+
+
+class Examined(NamedTuple):
+    """What looking at every file of an environment found; `bytes` is the sum of their sizes."""
+
+    env: Path
+    files: int
+    bytes: int
+    problems: List[Problem]
+
+
+class _Promise(NamedTuple):
+    """What should stand at a path: a hash as RECORD writes it (or several: one is enough), `-> ` and where a
+    link leads, or `pyc ` and the sha256 of the
+    source.
+    """
+
+    said: str
+    size: int
+    package: str
+
+
+def examine(envs: Sequence[Path], told: Callable[[int, int], None] = lambda *_: None) -> List[Examined]:
+    """Look at every file of some environments: changed, missing, or not part of it.
+
+    A file that several of them share by hard link is read once. `told` hears how many files of how many are done.
+    """
+    promised = [_promises(env) for env in envs]
+    found = [dict(_walk(str(env), len(str(env)) + 1)) for env in envs]
+    jobs: Dict[Tuple[Any, str], Tuple[str, str]] = {}
+    costs: List[int] = []
+    for env, promises, files in zip(envs, promised, found):
+        for path, promise in promises.items():
+            file = files.get(path)
+            key = (file, promise.said)
+            if file is not None and key not in jobs:
+                jobs[key] = (f"{env}/{path}", promise.said)
+                costs.append(promise.size + _EACH)
+    said = on_all_cores(_look, list(jobs.values()), costs, grain=8_000_000, told=lambda done: told(done, len(jobs)))
+    wrong = {key: (what, size) for key, (what, size) in zip(jobs, said)}
+    return [_examined(*one, wrong) for one in zip(envs, promised, found)]
+
+
+# What opening a file costs, in the time of bytes hashed.
+_EACH = 10_000
+
+
+def _examined(
+    env: Path,
+    promises: Dict[str, _Promise],
+    files: Dict[str, int],
+    wrong: Dict[Tuple[Any, str], Tuple[str, int]],
+) -> Examined:
+    problems, total = [], 0
+    for path, promise in promises.items():
+        if path not in files:
+            problems.append(Problem(path, "is missing", promise.package))
+            continue
+        what, size = wrong[files[path], promise.said]
+        total += size
+        if what:
+            problems.append(Problem(path, what, promise.package))
+    problems += [Problem(path, "is not part of it") for path in files if path not in promises and path != _MANIFEST]
+    return Examined(env, len(files), total, sorted(problems))
+
+
+_MANIFEST = ".drydock/manifest.json"
+
+
+def _promises(env: Path) -> Dict[str, _Promise]:
+    """What a finished environment should consist of, by path, without its manifest. Raises StageError."""
+    manifest = read_manifest(env)
+    site = site_packages(env)
+    inside = f"{site.relative_to(env).as_posix()}/"
+    without = set(manifest["uncompiled"])
+    promises = _records(site, inside)
+    for path, promise in list(promises.items()):
+        if path.endswith(".py") and path.startswith(inside) and path not in without:
+            folder, _, name = path.rpartition("/")
+            digests = " ".join(
+                base64.urlsafe_b64decode(said[len("sha256=") :] + "=").hex() for said in promise.said.split(" ")
+            )
+            cached = f"{folder}/__pycache__/{name[:-3]}.{manifest['cache-tag']}.pyc"
+            promises[cached] = _Promise(f"pyc {digests}", promise.size, promise.package)
+    promises.update((path, _Promise(said, 0, "")) for path, said in manifest["own"].items())
+    return promises
+
+
+def _records(site: Path, inside: str) -> Dict[str, _Promise]:
+    """What every RECORD says of its files, by path; `inside` is that of site-packages, with its slash."""
+    promises: Dict[str, _Promise] = {}
+    for name, info in sorted(distributions(site).items()):
+        try:
+            rows = read_record(info)
+        except (OSError, ValueError):
+            continue  # its own hash says so too
+        for row in rows:
+            if len(row) < 3 or not row[1]:
+                continue
+            path = os.path.normpath(inside + row[0]) if row[0].startswith("..") else inside + row[0]
+            said = row[1]
+            if path in promises and promises[path].said != said:
+                said = f"{promises[path].said} {said}"  # two packages bring this file: one of them was the last
+            promises[path] = _Promise(said, int(row[2] or 0), name)
+    return promises
+
+
+def check_records(site: Path) -> Examined:
+    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing."""
+    promises = _records(site, "")
+    jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
+    costs = [promise.size + _EACH for promise in promises.values()]
+    found = list(zip(promises.items(), on_all_cores(_look, jobs, costs, grain=8_000_000)))
+    problems = [Problem(path, what, promise.package) for (path, promise), (what, _) in found if what]
+    return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
+
+
+def _walk(folder: str, skip: int) -> Iterator[Tuple[str, int]]:
+    """Every file and link below `folder`: its path without the first `skip` characters, and its inode."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.is_dir(follow_symlinks=False):
+                yield from _walk(entry.path, skip)
+            else:
+                yield entry.path[skip:], entry.inode()
+
+
+def _look(job: Tuple[str, str]) -> Tuple[str, int]:
+    """What is wrong with a file, nothing where it keeps its promise; and its size."""
+    path, said = job
+    try:
+        if said.startswith("-> "):
+            return _look_at_link(path, said[len("-> ") :]), 0
+        if said.startswith("pyc "):
+            with open(path, "rb", buffering=0) as file:
+                content = file.read()
+            good = any(content[-32:] == seal(digest, content[:-32]) for digest in said.split(" ")[1:])
+            return "" if good else "is not the bytecode of its source", len(content)
+        found, size = _hash(path, said.partition("=")[0])
+        return "" if found in said.split(" ") else "was changed", size
+    except FileNotFoundError:
+        return "is missing", 0
+    except (OSError, ValueError) as error:
+        return f"cannot be checked: {error}", 0
+
+
+def _look_at_link(path: str, target: str) -> str:
+    found = os.readlink(path)
+    if found != target:
+        return f"leads to {found}, not to {target}"
+    return "" if os.path.exists(path) else f"leads to {target}, which is gone"
+
+
+def _hash(path: str, algorithm: str) -> Tuple[str, int]:
+    digest, size = hashlib.new(algorithm), 0
+    with open(path, "rb", buffering=0) as file:
+        for block in iter(lambda: file.read(1 << 20), b""):
+            digest.update(block)
+            size += len(block)
+    return f"{algorithm}=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode(), size
+
+
+# --- what a person reads -------------------------------------------------------------------------------------------
 
 
 class Finding(NamedTuple):
@@ -790,29 +1264,21 @@ class Finding(NamedTuple):
     found: str
 
 
-def verify(env: Path, *, programs: bool = True) -> List[Finding]:
-    """Check a finished environment: manifest, packages, every file against RECORD, machine, accelerator, proofs.
-
-    `programs=False` leaves out what has to run in the environment: the accelerator, the proofs and the checks.
-    """
+def verify(env: Path) -> List[Finding]:
+    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
     try:
-        manifest = json.loads((env / ".drydock" / "manifest.json").read_text(encoding="utf-8"))
-        plan = manifest["plan"]
-        intact = key_of(plan) == manifest["key"] and env.name == f"{manifest['key']}-{manifest['name']}"
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        return [Finding("manifest", False, f"unreadable: {error}")]
-    site = site_packages(env)
-    findings = [Finding("manifest", intact, manifest["key"] if intact else "was edited, or the folder was renamed")]
-    findings.append(_packages_finding(site, plan))
-    findings.append(_files_finding(site))
+        manifest = read_manifest(env)
+    except StageError as error:
+        return [Finding("manifest", False, str(error))]
+    site, plan = site_packages(env), manifest["plan"]
+    findings = [Finding("manifest", True, manifest["key"]), _packages_finding(site, plan)]
+    findings.append(_files_finding(examine([env])[0]))
     findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    if programs:
-        python = env / "bin" / "python"
-        findings.append(_machine_finding(python, plan))
-        if any(package["name"] == "torch" for package in plan["packages"]):
-            findings.append(_accelerator_finding(python, plan))
-        findings += [_program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
-    return findings
+    python = env / "bin" / "python"
+    findings.append(_machine_finding(python, plan))
+    if any(package["name"] == "torch" for package in plan["packages"]):
+        findings.append(_accelerator_finding(python, plan))
+    return findings + [_program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
 
 
 def _packages_finding(site: Path, plan: Dict[str, Any], *, others: bool = False) -> Finding:
@@ -828,34 +1294,10 @@ def _packages_finding(site: Path, plan: Dict[str, Any], *, others: bool = False)
     return Finding("packages", True, f"{len(plan['packages'])} as locked{': ' if told else ''}{told}")
 
 
-def check_records(site: Path) -> Tuple[int, List[str]]:
-    """Hash every installed file against its RECORD: how many, and what is wrong with which."""
-    rows = [row for info in sorted(distributions(site).values()) for row in read_record(info) if row and row[1]]
-
-    def look(row: List[str]) -> Optional[str]:
-        algorithm, _, wanted = row[1].partition("=")
-        try:
-            digest = hashlib.new(algorithm)
-            with open(site / row[0], "rb") as file:
-                for block in iter(lambda: file.read(1 << 20), b""):
-                    digest.update(block)
-        except FileNotFoundError:
-            return f"{row[0]} is missing"
-        except (OSError, ValueError) as error:
-            return f"{row[0]} cannot be checked: {error}"
-        found = base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode()
-        return None if found == wanted else f"{row[0]} was changed"
-
-    from concurrent.futures import ThreadPoolExecutor
-
-    with ThreadPoolExecutor(os.cpu_count() or 1) as pool:
-        return len(rows), sorted(problem for problem in pool.map(look, rows) if problem)
-
-
-def _files_finding(site: Path) -> Finding:
-    count, problems = check_records(site)
-    if not problems:
-        return Finding("files", True, f"{count} files match RECORD")
+def _files_finding(found: Examined) -> Finding:
+    if not found.problems:
+        return Finding("files", True, f"{found.files} files are as they should be")
+    problems = [str(problem) for problem in found.problems]
     more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
     return Finding("files", False, "; ".join(problems[:5]) + more)
 
@@ -874,7 +1316,7 @@ def check(venv: Path, parts: Path) -> List[Finding]:
     """Whether a virtual environment that is not ours has what the plan in `parts` says; it may have more."""
     plan = read_plan(parts)["plan"]
     site = site_packages(venv)
-    findings = [_packages_finding(site, plan, others=True), _files_finding(site)]
+    findings = [_packages_finding(site, plan, others=True), _files_finding(check_records(site))]
     findings += [_patch_finding(site, patch) for patch in plan["patches"]]
     return findings + [_program_finding(venv / "bin" / "python", parts / file) for file in plan["verify"]]
 
@@ -925,41 +1367,26 @@ def _last_line(done: subprocess.CompletedProcess[str]) -> str:
     return lines[-1] if lines else f"exit status {done.returncode}, and no output"
 
 
-def main(arguments: List[str]) -> int:
-    """The command line of this file, as the generated scripts use it."""
-    command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
-    try:
-        if command == "plan":
-            read_plan(*paths)
-        elif command == "finish":
-            finish(*paths)
-        elif command == "mend":
-            venv, parts = paths
-            apply_patches(venv, parts, read_plan(parts)["plan"])
-        elif command in ("verify", "check"):
-            findings = verify(*paths) if command == "verify" else check(*paths)
-            for what, good, found in findings:
-                print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
-            return 0 if all(finding.good for finding in findings) else 1
-        else:
-            raise StageError(__doc__ or "")
-    except (StageError, OSError) as error:
-        print(f"drydock: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-    return 0
+def _tell(findings: List[Finding]) -> bool:
+    for what, good, found in findings:
+        print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
+    return all(finding.good for finding in findings)
 
 
-if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+COMMANDS = {
+    **COMMANDS,
+    "verify": lambda env: _tell(verify(env)),
+    "check": lambda venv, parts: _tell(check(venv, parts)),
+}
 DRYDOCK_END
+  printf '\n\nsys.exit(main(sys.argv[1:], COMMANDS))\n' >>"$_helper_file"
 }
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
+# carry_parts FOLDER [verify]
 carry_parts() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1"/'trainers' "$1"
-  carry_helper "$1"
+  carry_helper "$@"
 
   cat >"$1"/'plan.json' <<'DRYDOCK_END'
 {
@@ -1934,7 +2361,7 @@ _work=${TMPDIR:-/tmp}/drydock-fix-$$
 trap 'rm -rf "$_work"' EXIT
 trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
 (umask 077 && mkdir "$_work")
-carry_parts "$_work/parts"
+carry_parts "$_work/parts" verify
 if [ "$_mend" = yes ]; then
   find_uv
   _before=$_venv/packages-before-$(date +%Y%m%d-%H%M%S).txt

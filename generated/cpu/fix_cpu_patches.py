@@ -17,22 +17,14 @@ import base64
 import csv
 import hashlib
 import io
-import json
 import os
 import re
-import sys
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING, Any, Dict, Iterator, List, NamedTuple, Optional, Set, Tuple
-
-if TYPE_CHECKING:
-    import subprocess
+from typing import Any, Dict, List, NamedTuple, Optional, Tuple
 
 
 class StageError(Exception):
     """What is wrong, in words for the person who runs the script."""
-
-
-# --- Patches: unified diffs, applied exactly or not at all ---------------------------------------------------------
 
 
 class Hunk(NamedTuple):
@@ -58,7 +50,7 @@ _UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted fil
 
 
 def parse_patch(text: str) -> List[FilePatch]:
-    """The files that a unified diff changes, with paths `a/PACKAGE/...` and `b/PACKAGE/...` (as git writes them).
+    """The files that a unified diff changes, as git writes them: `a/` and `b/` stand for site-packages.
 
     Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
     """
@@ -103,8 +95,8 @@ def _shown(line: bytes) -> str:
 def _patch_path(line: bytes) -> str:
     name = line[4:].split(b"\t")[0].strip().decode()
     parts = PurePosixPath(name).parts
-    if len(parts) < 3 or parts[0] not in ("a", "b"):
-        raise StageError(f"a patch's paths begin with a/PACKAGE/ and b/PACKAGE/, not {name!r}")
+    if len(parts) < 2 or parts[0] not in ("a", "b"):
+        raise StageError(f"a patch's paths begin with a/ and b/, not {name!r}")
     if ".." in parts or "\\" in name or "\0" in name:
         raise StageError(f"the path {name!r} leaves its package")
     return "/".join(parts[1:])
@@ -280,6 +272,8 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
     return bool(changed)
 
 # --- What this mends -----------------------------------------------------------------------------------------------
+
+import sys
 
 TARGET = 'Linux x86_64'
 
