@@ -64,15 +64,19 @@ _json = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 @cli.command()
 @click.argument("name", default="auto")
 @click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
+@click.option("--check", is_flag=True, help="Build it a second time and compare every byte.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
-def build(name: str, cross: Path | None, dry_run: bool) -> None:
+def build(name: str, cross: Path | None, check: bool, dry_run: bool) -> None:
     """Build the environment of profile NAME (default: auto) and print its folder.
 
     With --cross, put the packages of a target that is not this machine into DIR, patched and checked.
     """
+    if sum((cross is not None, check, dry_run)) > 1:
+        raise UsageError("--cross, --check and --dry-run do not go together", hint="give one of them")
+    if check:
+        _check_build(name)
+        return
     if cross is not None:
-        if dry_run:
-            raise UsageError("--dry-run does not go with --cross", hint="give DIR a name that is not there yet")
         from builder.cross import cross_build
 
         click.echo(cross_build(name, cross, _report()))
@@ -80,6 +84,19 @@ def build(name: str, cross: Path | None, dry_run: bool) -> None:
     from builder import realise
 
     click.echo(realise.build(name, _report(), dry_run=dry_run))
+
+
+def _check_build(name: str) -> None:
+    from builder.reproduce import check_build
+
+    report = _report()
+    found = check_build(name, report)
+    for one in found.differences:
+        click.echo(f"{one}")
+    if found.differences:
+        raise DrydockError(f"the second build of {found.path.name} differs in {len(found.differences)} files")
+    report.step(f"built twice, {found.files} files, {found.size / 1e6:.1f} MB: the same")
+    click.echo(found.path)
 
 
 class _Run(click.Command):
@@ -418,6 +435,39 @@ def store_du(as_json: bool) -> None:
         click.echo(f"{row.apparent / 1e6:10.1f} MB  own {row.own / 1e6:8.1f} MB  {row.files:7} files  {row.store_name}")
     click.echo(f"{total.bytecode / 1e6:10.1f} MB  shared bytecode")
     click.echo(f"{total.real / 1e6:10.1f} MB  really, of {total.apparent / 1e6:.1f} MB: a hard link counts once")
+
+
+@store.command("verify")
+@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.option("--repair", is_flag=True, help="Build what is damaged again, from its lock, and put it in place.")
+@_json
+def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:
+    """Check every file of the store, or of the environments whose KEY begins so: changed, missing, extra.
+
+    Unlike `drydock verify NAME` it runs nothing of an environment: no proofs.
+    """
+    from builder.repair import verify_store
+
+    outcomes = []
+    for one in verify_store(keys, _report(), repair=repair):
+        outcomes.append(one)
+        if as_json:
+            continue
+        word = "ok  " if not one.problems else ("mended" if one.mended else "FAIL")
+        click.echo(f"{word} {one.store_name}: {one.files} files, {one.size / 1e6:.1f} MB")
+        for problem in one.problems[:20]:
+            click.echo(f"       {problem}")
+        if len(one.problems) > 20:
+            click.echo(f"       and {len(one.problems) - 20} more: --json has them all")
+    if as_json:
+        import json
+
+        click.echo(json.dumps([one.as_json() for one in outcomes], indent=1))
+    bad = [one for one in outcomes if not one.good]
+    if bad:
+        raise DrydockError(
+            f"{len(bad)} of {len(outcomes)} are not as they were built", hint="drydock store verify --repair"
+        )
 
 
 def main() -> NoReturn:

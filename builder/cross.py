@@ -82,11 +82,13 @@ def installs(plan: Plan, python: Path, parts: Path) -> Iterator[Sequence[str]]:
     `parts` holds the files of `render.parts`. The generated scripts have the same rule (templates/_uv.sh.j2).
     """
     common = ["--python", str(python), "--require-hashes", "--only-binary", ":all:"]
-    for package in plan.lock.packages:
-        if not package.is_wheel:
-            common += ["--no-binary", package.name]
+    sources = [package.name for package in plan.lock.packages if not package.is_wheel]
+    for name in sources:
+        common += ["--no-binary", name]
+    if sources:
+        common += ["--require-build-hashes"]
     if plan.lock.build_requires:
-        common += ["--build-constraints", str(parts / "build-requirements.txt"), "--require-build-hashes"]
+        common += ["--build-constraints", str(parts / "build-requirements.txt")]
     folders = uv.find_links()
     for folder in folders:
         common += ["--find-links", str(folder)]

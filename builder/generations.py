@@ -50,6 +50,11 @@ def generations(name: str) -> list[Generation]:
     return sorted((one for one in _all() if one.name == name), key=lambda one: one.number)
 
 
+def of_store_name(store_name: str) -> list[Generation]:
+    """The generations, of any profile, that need an environment."""
+    return [one for one in _all() if one.store_name == store_name]
+
+
 def current(name: str) -> Generation | None:
     """The generation that `drydock run NAME` uses; None where the profile was never built."""
     number = _current_number(name)

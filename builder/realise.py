@@ -3,20 +3,18 @@
 from __future__ import annotations
 
 import os
-import signal
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import generations, process, roots, store
 from builder.errors import BuildError, DrydockError, UsageError
-from builder.evaluate import Evaluation, evaluate
+from builder.evaluate import evaluate
+from builder.script import SH, build_script
 
 if TYPE_CHECKING:
     from builder.probe import Machine
     from builder.report import Reporter
-
-_SH = "/bin/sh"
 
 
 def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
@@ -36,7 +34,7 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
-        _run_build(name, evaluation, report)
+        build_script(name, evaluation.script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:
@@ -46,12 +44,12 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
 
 def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
     """Become the trainer of `name`, built first where it never was."""
-    process.replace([_SH, str(_script(name, report)), "--", *arguments])
+    process.replace([SH, str(_script(name, report)), "--", *arguments])
 
 
 def shell(name: str, report: Reporter) -> NoReturn:
     """Become a shell in the environment of `name`, built first where it never was."""
-    process.replace([_SH, str(_script(name, report)), "--shell"])
+    process.replace([SH, str(_script(name, report)), "--shell"])
 
 
 def scratch(name: str, report: Reporter) -> NoReturn:
@@ -63,14 +61,14 @@ def scratch(name: str, report: Reporter) -> NoReturn:
     from builder.stage import site_packages
 
     script = _script(name, report)
-    below = Path(process.run([_SH, str(script), "--where"]).stdout.rstrip("\n"))
+    below = Path(process.run([SH, str(script), "--where"]).stdout.rstrip("\n"))
     roots.hold(below.name)
     folder = store.home() / "scratch" / f"{below.name}-{os.getpid()}"
     uv.create_venv(folder, str(below / "bin" / "python"))
     (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
     report.step(f"a writable environment on top of {name}: {folder}")
     report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
-    process.replace([_SH, "-c", _SCRATCH, "sh", str(script), str(folder)])
+    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder)])
 
 
 # The settings of the profile, then the scratch environment before the one below it.
@@ -85,7 +83,7 @@ def verify(name: str, report: Reporter) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
     name = resolve_auto(name, report)
     here = generations.current(name)
-    process.replace([_SH, str(here.script if here is not None else evaluate(name).script), "--verify"])
+    process.replace([SH, str(here.script if here is not None else evaluate(name).script), "--verify"])
 
 
 def _script(name: str, report: Reporter) -> Path:
@@ -138,38 +136,3 @@ def pick(machine: Machine) -> str | None:
         if score is not None:
             fitting.append((score, name))
     return max(fitting)[1] if fitting else None
-
-
-def _run_build(name: str, evaluation: Evaluation, report: Reporter) -> None:
-    """Run the script through plumbum; its steps become ours, and its error our error."""
-    from builder import uv
-
-    errors: list[str] = []
-    hints: list[str] = []
-    details: list[str] = []
-
-    def line(text: str) -> None:
-        if text.startswith("drydock: error: "):
-            errors.append(text.removeprefix("drydock: error: "))
-        elif text.startswith("drydock:   hint: "):
-            hints.append(text.removeprefix("drydock:   hint: "))
-        elif text.startswith("drydock: "):
-            report.step(text.removeprefix("drydock: "))
-        elif text.strip():
-            details.append(text)
-            report.detail(text.strip())
-
-    # The uv that came with Drydock: none is fetched.
-    environment = {**os.environ, "DRYDOCK_UV": uv.executable()}
-    with report.busy(f"building {name}"):
-        code = process.stream([_SH, str(evaluation.script), "--build-only"], line, env=environment)
-    if code:
-        report.failed()
-        hint = uv.hint("\n".join(details)) or "; ".join(hints) or None
-        raise BuildError("; ".join(errors) or _ended(name, code), exit_code=code, hint=hint)
-
-
-def _ended(name: str, code: int) -> str:
-    if code in (128 + number for number in signal.Signals):
-        return f"the build of {name} was stopped by {signal.Signals(code - 128).name}"
-    return f"the build of {name} ended with exit status {code}"

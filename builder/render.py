@@ -180,6 +180,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "patch_count": len(plan.lock.patches),
         "size": _size(plan.lock.size),
         "sources": [package.name for package in plan.lock.packages if not package.is_wheel],
+        "build_requires": bool(plan.lock.build_requires),
         "indexes": [
             {
                 "name": index,

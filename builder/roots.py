@@ -39,6 +39,12 @@ def hold(store_name: str) -> None:
         time.sleep(0.1)
 
 
+def release(store_name: str) -> None:
+    """Let go of what `hold` held."""
+    with suppress(OSError):
+        (_folder() / "running" / f"{store_name}.{os.getpid()}").unlink()
+
+
 @contextmanager
 def collecting() -> Iterator[None]:
     """Choose what to collect while nobody can begin to use it: a new user's root is seen, or the user waits.
@@ -61,7 +67,7 @@ def collecting() -> Iterator[None]:
 def roots() -> dict[str, str]:
     """Every store name that is needed, and a word on who needs it. Removes the traces of what is gone."""
     found = dict.fromkeys(generations.roots(), "generation")
-    for store_name, script in _scripts():
+    for store_name, script in scripts():
         found.setdefault(store_name, f"script {script}")
     for store_name, number in running():
         found[store_name] = f"process {number}"
@@ -91,17 +97,18 @@ def is_alive(number: int) -> bool:
     return True
 
 
-def _scripts() -> Iterator[tuple[str, str]]:
+def scripts() -> Iterator[tuple[str, Path]]:
+    """The scripts that were run from elsewhere and are still there: store name and script. Forgets the others."""
     for path in _entries("scripts"):
         lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
-        living = [line for line in lines if _is_of(Path(line), path.name.partition("-")[0])]
+        living = [line for line in lines if is_of(Path(line), path.name.partition("-")[0])]
         if living:
-            yield path.name, living[0]
+            yield path.name, Path(living[0])
         else:
             path.unlink(missing_ok=True)
 
 
-def _is_of(script: Path, key: str) -> bool:
+def is_of(script: Path, key: str) -> bool:
     """Whether a script is still there and still of that key: it may have been rendered again."""
     try:
         with script.open(encoding="utf-8", errors="replace") as file:

@@ -178,13 +178,19 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     protect(stage, contents.folders)
-    if _put(stage, final):
-        os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename survives a power loss only with its folder
-        finally:
-            os.close(folder)
+    put_in_place(stage, final)
+
+
+def put_in_place(stage: Path, final: Path) -> None:
+    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
+    if not _put(stage, final):
+        return
+    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename survives a power loss only with its folder
+    finally:
+        os.close(folder)
 
 
 def _put(stage: Path, final: Path) -> bool:
@@ -470,12 +476,15 @@ def seal(digest: str, content: bytes) -> bytes:
 def bytecode_of(source: bytes) -> Optional[bytes]:
     """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it.
 
-    The same source gives the same bytes: what is compiled is written after a round through `marshal`, for the first
-    writing depends on what else holds the same constants (CPython issue 78274).
+    On Python 3.11 and newer the same source gives the same bytes, whatever was compiled before, but for a rare set
+    among 2,500 modules (CPython issue 78274); older ones write sets in the order of random hashes (issue 81777).
     """
     import warnings
     from importlib.util import MAGIC_NUMBER, source_hash
 
+    # A constant of one character is one object in a process, and is written otherwise once anything interned it.
+    for number in range(256):
+        sys.intern(chr(number))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's code

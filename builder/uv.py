@@ -177,6 +177,13 @@ def create_venv(folder: Path, python: str) -> None:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
 
 
+def forget(packages: Iterable[str]) -> None:
+    """Delete what uv's cache has of some packages (`uv cache clean`). Raises ToolError."""
+    done = process.run([executable(), "cache", "clean", *_UNCONFIGURED, "/", "--quiet", *sorted(packages)])
+    if done.code:
+        raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
+
+
 def _compile(requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]) -> None:
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},

@@ -281,7 +281,8 @@ install_packages() {
   set -- "$@" --no-binary 'prefetch-generator'
   set -- "$@" --no-binary 'python-baseconv'
   set -- "$@" --no-binary 'varint'
-  set -- "$@" --build-constraints "$_parts/build-requirements.txt" --require-build-hashes
+  set -- "$@" --require-build-hashes
+  set -- "$@" --build-constraints "$_parts/build-requirements.txt"
 
   # uv reads UV_FIND_LINKS itself
   for _folder in ${PIP_FIND_LINKS-}; do
@@ -810,13 +811,19 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
         file.flush()
         os.fsync(file.fileno())
     protect(stage, contents.folders)
-    if _put(stage, final):
-        os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
-        folder = os.open(final.parent, os.O_RDONLY)
-        try:
-            os.fsync(folder)  # the rename survives a power loss only with its folder
-        finally:
-            os.close(folder)
+    put_in_place(stage, final)
+
+
+def put_in_place(stage: Path, final: Path) -> None:
+    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
+    if not _put(stage, final):
+        return
+    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename survives a power loss only with its folder
+    finally:
+        os.close(folder)
 
 
 def _put(stage: Path, final: Path) -> bool:
@@ -1102,12 +1109,15 @@ def seal(digest: str, content: bytes) -> bytes:
 def bytecode_of(source: bytes) -> Optional[bytes]:
     """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it.
 
-    The same source gives the same bytes: what is compiled is written after a round through `marshal`, for the first
-    writing depends on what else holds the same constants (CPython issue 78274).
+    On Python 3.11 and newer the same source gives the same bytes, whatever was compiled before, but for a rare set
+    among 2,500 modules (CPython issue 78274); older ones write sets in the order of random hashes (issue 81777).
     """
     import warnings
     from importlib.util import MAGIC_NUMBER, source_hash
 
+    # A constant of one character is one object in a process, and is written otherwise once anything interned it.
+    for number in range(256):
+        sys.intern(chr(number))
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")  # invalid escapes in other people's code
@@ -1414,6 +1424,19 @@ def check_records(site: Path) -> Examined:
     found = list(zip(promises.items(), on_all_cores(_look, jobs, costs, grain=8_000_000)))
     problems = [Problem(path, what, promise.package) for (path, promise), (what, _) in found if what]
     return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
+
+
+def damaged_bytecode(bytecode: Path) -> List[Path]:
+    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
+    files = [
+        (f"{folder}/{name}", f"{os.path.basename(folder)}{name[:-4]}")
+        for folder, _, names in os.walk(bytecode)
+        for name in names
+        if name.endswith(".pyc")
+    ]
+    jobs = [(path, f"pyc {digest}") for path, digest in files]
+    found = on_all_cores(_look, jobs, [20_000] * len(jobs), grain=8_000_000)
+    return [Path(path) for (path, _), (what, _) in zip(jobs, found) if what]
 
 
 def _walk(folder: str, skip: int) -> Iterator[Tuple[str, int]]:

@@ -41,8 +41,8 @@ def make_wheel(
     return path
 
 
-def make_sdist(folder: Path, name: str, version: str) -> Path:
-    """A source distribution that setuptools builds."""
+def make_sdist(folder: Path, name: str, version: str, files: dict[str, str] | None = None) -> Path:
+    """A source distribution that setuptools builds, with more `files` in it."""
     module = name.replace("-", "_")
     root = f"{module}-{version}"
     contents = {
@@ -50,6 +50,7 @@ def make_sdist(folder: Path, name: str, version: str) -> Path:
         f"{root}/setup.py": "from setuptools import setup\n"
         f"setup(name={name!r}, version={version!r}, py_modules=[{module!r}])\n",
         f"{root}/{module}.py": f"version = {version!r}\n",
+        **{f"{root}/{path}": text for path, text in (files or {}).items()},
     }
     folder.mkdir(parents=True, exist_ok=True)
     path = folder / f"{root}.tar.gz"
