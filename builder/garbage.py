@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import time
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -34,17 +35,21 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
     trash = home() / "store" / f".trash-{time.time_ns()}"
     with roots.collecting():
         chosen = list(_sized(_choose(max_age, max_size)))
-        for number, one in enumerate(chosen):
-            if one.path.is_dir():
-                trash.mkdir(parents=True, exist_ok=True)
+        # Choosing from a large store takes its time, and who waits for it does not wait for ever.
+        needed = roots.roots()
+        taken = [one for one in chosen if one.path.name not in needed]
+        for number, one in enumerate(taken):
+            if not one.path.is_dir():
+                one.path.unlink(missing_ok=True)
+                continue
+            trash.mkdir(parents=True, exist_ok=True)
+            with suppress(FileNotFoundError):  # a build removes the stages of dead builds, too
                 one.path.chmod(0o755)  # a folder that is moved must be writable, on some systems
                 one.path.rename(trash / str(number))
-            else:
-                one.path.unlink(missing_ok=True)
     # Out of sight already; deleting many files takes its time.
     for left in (home() / "store").glob(".trash-*"):
         remove_tree(left)
-    return [*chosen, *_orphans()]
+    return [*taken, *_leftovers()]
 
 
 def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
@@ -53,8 +58,8 @@ def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path,
         return
     needed = roots.roots()
     environments: list[Path] = []
-    for path in sorted(store.iterdir()):
-        if path.name.startswith(".stage-"):
+    for path in sorted([*store.iterdir(), *(home() / "tools").glob(".new-*")]):
+        if path.name.startswith((".stage-", ".new-")):
             number = path.name.rpartition("-")[2]
             if not (number.isdecimal() and roots.is_alive(int(number))):
                 yield path, "the build of this is dead"
@@ -82,15 +87,19 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
         yield Garbage(path, why, links.freed())
 
 
-def _orphans() -> list[Garbage]:
-    """Delete the shared bytecode that no environment links any more."""
+def _leftovers() -> list[Garbage]:
+    """Delete the shared bytecode that no environment links any more, and files that were never finished."""
     gone: list[Garbage] = []
-    for path in (home() / "bytecode").glob("*/*/*.pyc"):
-        state = path.stat()
-        # A build may have compiled it a moment ago, and link it in the next.
-        if state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
-            path.unlink()
-            gone.append(Garbage(path, "no environment links this bytecode", state.st_blocks * 512))
+    found = [(path, "no environment links this bytecode") for path in (home() / "bytecode").glob("*/*/*")]
+    unfinished = [*(home() / "cache").rglob(".*"), *(home() / "gcroots").glob(".*")]
+    found += [(path, "who wrote this is dead") for path in unfinished]
+    for path, why in found:
+        with suppress(FileNotFoundError):  # another collection was faster
+            state = path.stat()
+            # A build may have written it a moment ago, and link or rename it in the next.
+            if state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
+                path.unlink()
+                gone.append(Garbage(path, why, state.st_blocks * 512))
     return gone
 
 

@@ -19,7 +19,7 @@ from pathlib import Path
 
 from builder import generations, process
 from builder.errors import DrydockError, ToolError
-from builder.store import home
+from builder.store import home, write_atomically
 
 
 def hold(store_name: str) -> None:
@@ -33,7 +33,7 @@ def hold(store_name: str) -> None:
         (folder / f"{store_name}.{os.getpid()}").touch()
     except OSError:
         return
-    for _ in range(600):
+    for _ in range(50):  # a collection looks at the roots again before it takes anything
         if not _someone_collects():
             return
         time.sleep(0.1)
@@ -52,12 +52,9 @@ def collecting() -> Iterator[None]:
     Raises DrydockError where another collection is choosing.
     """
     mark = _folder() / "collecting"
-    mark.parent.mkdir(parents=True, exist_ok=True)
     if _someone_collects():
         raise DrydockError("another collection is under way", hint="let it end, then try again")
-    new = mark.with_name(f".collecting.{os.getpid()}")
-    new.write_text(f"{os.getpid()}\n")
-    new.replace(mark)
+    write_atomically(mark, f"{os.getpid()}\n")
     try:
         yield
     finally:
@@ -141,11 +138,12 @@ def _seconds(elapsed: str) -> int:
 
 
 def _someone_collects() -> bool:
+    mark = _folder() / "collecting"
     try:
-        text = (_folder() / "collecting").read_text()
+        text = mark.read_text()
+        return text.strip().isdecimal() and _lives(int(text), mark)
     except OSError:
         return False
-    return not text.strip().isdecimal() or is_alive(int(text))
 
 
 def _entries(kind: str) -> list[Path]:

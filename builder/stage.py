@@ -116,6 +116,10 @@ def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = Fals
     for name, info in installed.items():
         if name not in wanted:
             continue
+        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
+        record = (info / "RECORD").read_bytes()
+        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
+            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
         if version != wanted[name] and _metadata_version(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
@@ -157,12 +161,17 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    # uv 0.13 does not notice where this cannot be written either; without it the packages of the system are seen.
+    if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+        raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
     site = site_packages(stage)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
     contents = link_bytecode(site, bytecode)
     for name in transient(parts):
         os.unlink(parts / name)
+    if (stage / ".lock").exists():  # uv's, where it could make one
+        os.unlink(stage / ".lock")
     answer_installers(stage)
     manifest = {
         **written,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Mapping
+from contextlib import suppress
 from functools import cache
 from pathlib import Path
 
@@ -68,6 +69,8 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
         new.write_text(text, encoding="utf-8")
         new.chmod(0o755 if executable else 0o644)
         new.replace(path)
+    except OSError as error:  # that of a write knows no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
     finally:
         new.unlink(missing_ok=True)
 
@@ -82,6 +85,7 @@ def write_files(folder: Path, files: Mapping[str, str]) -> None:
 def remove_tree(path: Path) -> None:
     """Delete a folder of the store; finished environments are read-only, so their folders are opened first."""
     for folder, folders, _ in os.walk(path):
-        Path(folder).chmod(0o755)
+        with suppress(FileNotFoundError):  # somebody else deletes it too
+            Path(folder).chmod(0o755)
         folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
     shutil.rmtree(path, ignore_errors=True)

@@ -23,7 +23,10 @@ class Links:
         new = 0
         for path in paths:
             for entry in _walk(str(path)):
-                state = entry.stat(follow_symlinks=False)
+                try:
+                    state = entry.stat(follow_symlinks=False)
+                except FileNotFoundError:
+                    continue
                 inode = (state.st_dev, state.st_ino)
                 size = state.st_blocks * 512
                 links, _, _ = self.seen.get(inode, (0, 0, 0))

@@ -416,6 +416,29 @@ def test_a_build_that_is_killed_is_cleaned_up_by_the_next(locked: Sandbox) -> No
     assert is_whole(locked)
 
 
+def test_a_stage_of_a_dead_build_that_had_our_process_number_is_no_obstacle(locked: Sandbox) -> None:
+    # In a container each build may have the same number.
+    script = locked.script("small")
+    key = Path(locked.run(["sh", str(script), "--where"]).stdout).name.partition("-")[0]
+    stage = f"{locked.store}/.stage-{key}-$(uname -n)-$$"
+    line = f'mkdir -p "{stage}/lib" && echo half >"{stage}/pyvenv.cfg" && exec sh {script} --build-only'
+    locked.run(["sh", "-c", line]).succeeded()
+    assert is_whole(locked)
+
+
+@pytest.mark.parametrize("command", [["build", "small"], ["store", "gc"]])
+def test_what_a_killed_fetch_of_uv_left_is_removed(locked: Sandbox, command: list[str]) -> None:
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    tools = locked.store.parent / "tools"
+    half, living = (tools / f".new-{os.uname().nodename}-{number}" for number in (dead.pid, os.getpid()))
+    for folder in (half, living):
+        (folder / "uv/bin").mkdir(parents=True)
+    locked.store.mkdir()
+    locked.drydock(*command).succeeded()
+    assert list(tools.iterdir()) == [living]
+
+
 @pytest.mark.slow
 def test_a_build_whose_caller_is_killed_harms_no_later_one(locked: Sandbox) -> None:
     gate = Gate(locked)

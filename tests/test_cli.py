@@ -53,7 +53,7 @@ def test_the_installed_command_tells_its_version(built: Sandbox) -> None:
         (["--nonsense"], "--nonsense"),
         (["build", "--nonsense"], "--nonsense"),
         (["build", "small", "more"], "more"),
-        (["build", "small", "--cross", "there", "--dry-run"], "--dry-run does not go with --cross"),
+        (["build", "small", "--cross", "there", "--dry-run"], "do not go together"),
         (["lock", "small", "--upgrade"], "--upgrade"),
         (["profile", "show"], "NAME"),
         (["render", "small", "cpu", "--out", "there"], "--out goes with exactly one profile"),
@@ -390,7 +390,7 @@ def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
     module.unlink()  # it may be a hard link into uv's cache
     module.write_text(text + "# changed\n")
     verified = locked.drydock("verify", "small").failed(1)
-    assert "FAIL files: anchor/__init__.py was changed" in verified.stdout
+    assert "FAIL files: lib/python3.11/site-packages/anchor/__init__.py was changed" in verified.stdout
 
 
 def test_verify_of_what_is_not_built_says_how_to_build_it(locked: Sandbox) -> None:

@@ -95,7 +95,7 @@ def test_the_scripts_are_ascii() -> None:
 
 def own_lines(script: Path) -> list[str]:
     """The shell of a script, without comments, here-documents and quoted text."""
-    text = re.sub(r"<<'(\w+)'\n.*?\n\1\n", "\n", script.read_text(), flags=re.DOTALL)
+    text = re.sub(r"<<'(\w+)'(.*?\n).*?\n\1\n", r"\2", script.read_text(), flags=re.DOTALL)
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return [re.sub(r"'[^']*'|\"[^\"]*\"", "_", line) for line in lines]
 

@@ -107,3 +107,12 @@ def test_many_at_once_end_with_one_order() -> None:
 def test_every_generation_is_a_root() -> None:
     add("a", "b")
     assert generations.roots() == {f"{'a' * 32}-cpu", f"{'b' * 32}-cpu"}
+
+
+def test_what_a_dead_process_began_is_removed_by_the_next_change(home: Path) -> None:
+    add("a")
+    left = home / "profiles/.cpu-2-link.7"
+    left.symlink_to("../store/nowhere")
+    add("b")
+    assert not left.is_symlink()
+    assert sorted(path.name for path in (home / "profiles").glob(".*")) == [".lock"]

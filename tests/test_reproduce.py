@@ -34,7 +34,8 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
         f"{info}/METADATA": "Metadata-Version: 2.1\\nName: odd\\nVersion: 1.0\\n",
         f"{info}/WHEEL": "Wheel-Version: 1.0\\nGenerator: odd\\nRoot-Is-Purelib: true\\nTag: py3-none-any\\n",
     }
-    files[f"{info}/RECORD"] = "".join(f"{path},{sha256(text)},{len(text)}\\n" for path, text in files.items()) + f"{info}/RECORD,,\\n"
+    rows = [f"{path},{sha256(text)},{len(text)}" for path, text in files.items()]
+    files[f"{info}/RECORD"] = "\\n".join([*rows, f"{info}/RECORD,,", ""])
     with zipfile.ZipFile(f"{folder}/odd-1.0-py3-none-any.whl", "w") as wheel:
         for path, text in files.items():
             wheel.writestr(path, text)

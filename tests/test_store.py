@@ -139,6 +139,28 @@ def test_a_collection_that_died_while_it_chose_blocks_nobody(desk: Sandbox) -> N
     desk.drydock("store", "gc").succeeded()
 
 
+def test_a_process_that_has_the_number_of_a_dead_collection_blocks_nobody(desk: Sandbox) -> None:
+    mark = home(desk) / "gcroots/collecting"
+    mark.write_text(f"{os.getpid()}\n")
+    os.utime(mark, (0, 0))
+    assert trained(desk) == "trained with 1.0"
+    desk.drydock("store", "gc").succeeded()
+    assert not mark.exists()
+
+
+def test_a_file_that_a_dead_process_wrote_is_collected_after_an_hour(desk: Sandbox) -> None:
+    old = [home(desk) / name for name in ("bytecode/cpython-311/ab/cd.pyc.7", "cache/evaluations/.ab.json.7")]
+    new = [path.with_name(f"{path.name}8") for path in old]
+    for path in [*old, *new]:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("half")
+    for path in old:
+        os.utime(path, (0, 0))
+    desk.drydock("store", "gc").succeeded()
+    assert [path.exists() for path in old] == [False, False]
+    assert [path.exists() for path in new] == [True, True]
+
+
 def test_stages_of_dead_builds_are_collected_and_living_ones_are_not(desk: Sandbox) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()

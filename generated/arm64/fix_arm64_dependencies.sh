@@ -74,7 +74,7 @@ uv_on_path() {
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
-  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$(uname -n)-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _fetched=1
@@ -138,7 +138,7 @@ failed() {
 # file. carry_helper FOLDER [verify]: the last part only where it is needed.
 carry_helper() {
   _helper_file=$1/stage.py
-  cat >"$_helper_file" <<'DRYDOCK_END'
+  cat >"$_helper_file" <<'DRYDOCK_END' || return 1
 from __future__ import annotations
 
 """Patches: unified diffs, applied exactly or not at all, to packages that are installed.
@@ -521,6 +521,10 @@ def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = Fals
     for name, info in installed.items():
         if name not in wanted:
             continue
+        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
+        record = (info / "RECORD").read_bytes()
+        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
+            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
         if version != wanted[name] and _metadata_version(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
@@ -562,12 +566,17 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    # uv 0.13 does not notice where this cannot be written either; without it the packages of the system are seen.
+    if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+        raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
     site = site_packages(stage)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
     contents = link_bytecode(site, bytecode)
     for name in transient(parts):
         os.unlink(parts / name)
+    if (stage / ".lock").exists():  # uv's, where it could make one
+        os.unlink(stage / ".lock")
     answer_installers(stage)
     manifest = {
         **written,
@@ -1030,7 +1039,7 @@ def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:
     except KeyboardInterrupt:
         return 130
 DRYDOCK_END
-  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END'
+  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END' || return 1
 """Whether an environment is still what was built: every promise, checked.
 
 Like builder/stage.py, which it builds on, this file is carried by the generated scripts: standard library only, of
@@ -1382,16 +1391,20 @@ COMMANDS = {
     "check": lambda venv, parts: _tell(check(venv, parts)),
 }
 DRYDOCK_END
-  printf '\n\nsys.exit(main(sys.argv[1:], COMMANDS))\n' >>"$_helper_file"
+  cat >>"$_helper_file" <<'DRYDOCK_END'
+
+
+sys.exit(main(sys.argv[1:], COMMANDS))
+DRYDOCK_END
 }
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 # carry_parts FOLDER [verify]
 carry_parts() {
-  mkdir -p "$1"/'patches' "$1"/'proofs' "$1"
-  carry_helper "$@"
+  mkdir -p "$1"/'patches' "$1"/'proofs' "$1" || return 1
+  carry_helper "$@" || return 1
 
-  cat >"$1"/'plan.json' <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END' || return 1
 {
  "name": "arm64",
  "key": "lm5px1j1r2p96549sdr7irq13l3cmkdj",
@@ -1526,7 +1539,7 @@ carry_parts() {
 }
 DRYDOCK_END
 
-  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END' || return 1
 absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
 accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
 aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
@@ -1637,11 +1650,11 @@ xxhash==3.5.0 --hash=sha256:1308fa542bbdbf2fa85e9e66b1077eea3a88bef38ee8a06270b4
 yarl==1.20.1 --hash=sha256:bad6d131fda8ef508b36be3ece16d0902e80b88ea7200f030a0f6c11d9e508d4
 DRYDOCK_END
 
-  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END'
+  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END' || return 1
 setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
-  cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END'
+  cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END' || return 1
 An empty DataLoader ends instead of failing, and says so once.
 
 DataLoaderShard.__iter__ answers an empty loader with a bare `yield` (a batch
@@ -1716,7 +1729,7 @@ Made against accelerate 1.1.1.
          while True:
 DRYDOCK_END
 
-  cat >"$1"/'patches/accelerate-unwrap-model.patch' <<'DRYDOCK_END'
+  cat >"$1"/'patches/accelerate-unwrap-model.patch' <<'DRYDOCK_END' || return 1
 Accelerator.unwrap_model takes keep_torch_compile, as transformers 4.52 asks.
 
 transformers 4.52 calls unwrap_model(model, keep_torch_compile=False) whenever
@@ -1796,7 +1809,7 @@ Made against accelerate 1.1.1.
  
 DRYDOCK_END
 
-  cat >"$1"/'proofs/accelerate_empty_dataloader.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/accelerate_empty_dataloader.py' <<'DRYDOCK_END' || return 1
 """Proof that an empty DataLoader prepared by accelerate ends, and that a full one still gives every batch.
 
 Run as ``ENV/bin/python -I accelerate_empty_dataloader.py``: exit 0 and one line ``ok: ...``, or a traceback
@@ -2025,7 +2038,7 @@ if __name__ == "__main__":  # worker processes import this file where they are s
     main()
 DRYDOCK_END
 
-  cat >"$1"/'proofs/accelerate_unwrap_model.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/accelerate_unwrap_model.py' <<'DRYDOCK_END' || return 1
 """Proof that ``Accelerator.unwrap_model`` takes ``keep_torch_compile`` and means what accelerate 1.3.0 means.
 
 Run as ``ENV/bin/python -I accelerate_unwrap_model.py``: exit 0 and one line ``ok: ...``, or a traceback and
@@ -2125,7 +2138,7 @@ if __name__ == "__main__":
     main()
 DRYDOCK_END
 
-  cat >"$1"/'proofs/train_tiny_model.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/train_tiny_model.py' <<'DRYDOCK_END' || return 1
 """Proof that transformers' Trainer trains on the installed accelerate, and survives a lack of data.
 
 Run as ``ENV/bin/python -I train_tiny_model.py``: exit 0 and one line ``ok: ...``, or the trainer's traceback

@@ -169,8 +169,11 @@ hold() {
   [ -d "$_roots/running" ] && [ -d "$_roots/scripts" ] ||
     mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
   { printf '' >"$_roots/running/$_key-$_name.$$"; } 2>/dev/null || return 0
-  while [ -f "$_roots/collecting" ] && read -r _collector <"$_roots/collecting" && kill -0 "$_collector"; do
-    sleep 1
+  # Not for ever: the number of a collector that was killed may be another's now, and one that lives looks at the roots
+  # again before it takes anything.
+  for _pause in 1 1 1 1 1; do
+    { [ -f "$_roots/collecting" ] && read -r _collector <"$_roots/collecting" && kill -0 "$_collector"; } || break
+    sleep "$_pause"
   done 2>/dev/null
   case $_self in "$_drydock"/*) return 0 ;; esac
   [ -f "$_self" ] || return 0
@@ -237,7 +240,7 @@ uv_on_path() {
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
-  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$$
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$(uname -n)-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _fetched=1
@@ -311,33 +314,39 @@ at_least() {
 # Builds beside the store path and renames at the end: what stands under its own name is complete.
 build() {
   check_platform
-  mkdir -p "$_store" 2>/dev/null && [ -w "$_store" ] ||
+  mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
-  [ -s "$_drydock/format" ] || { printf '1\n' >"$_drydock/format"; } 2>/dev/null || :
+  # By cat, as all that is written here: a shell's own printf does not say why it failed.
+  [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
+1
+DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
-  find_uv
   _host=$(uname -n)
-  remove_dead_stages
+  remove_dead
+  find_uv
   _stage=$_store/.stage-$_key-$_host-$$
-  trap 'remove "$_stage"' EXIT
+  trap 'remove "$_stage" || :' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   say "building $_name: 121 packages, 3.2 GB to download at most"
   say "[1/4] Python $_python"
   "$_uv" --project / venv --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_stage" ||
     failed "no virtual environment of Python $_python" \
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
-  carry_parts "$_stage/.drydock"
+  carry_parts "$_stage/.drydock" || failed "$_stage cannot be written"
   say "[2/4] packages"
   install_packages "$_stage/bin/python" "$_stage/.drydock"
   say "[3/4] 2 patches, bytecode, manifest"
-  helper "$_stage/bin/python" finish "$_stage" "$_env" "$_drydock/bytecode" || failed "the environment was refused"
+  # What dies after its rename, or comes second, has built it nevertheless.
+  helper "$_stage/bin/python" finish "$_stage" "$_env" "$_drydock/bytecode" || is_usable ||
+    failed "the environment was refused"
   say "[4/4] $_env"
 }
 
-# Stages of builds that were killed: their process is gone. Another host's are left alone.
-remove_dead_stages() {
-  for _dead in "$_store/.stage-$_key-$_host-"*; do
-    [ ! -d "$_dead" ] || kill -0 "${_dead##*-}" 2>/dev/null || remove "$_dead" || :
+# Folders of builds that were killed: their process is gone, or its number is ours now. Another host's are left alone.
+remove_dead() {
+  for _dead in "$_store/.stage-$_key-$_host-"* "$_drydock/tools/.new-$_host-"*; do
+    [ -d "$_dead" ] || continue
+    { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || remove "$_dead" || :
   done
 }
 
@@ -364,7 +373,7 @@ helper() {
 # file. carry_helper FOLDER [verify]: the last part only where it is needed.
 carry_helper() {
   _helper_file=$1/stage.py
-  cat >"$_helper_file" <<'DRYDOCK_END'
+  cat >"$_helper_file" <<'DRYDOCK_END' || return 1
 from __future__ import annotations
 
 """Patches: unified diffs, applied exactly or not at all, to packages that are installed.
@@ -747,6 +756,10 @@ def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = Fals
     for name, info in installed.items():
         if name not in wanted:
             continue
+        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
+        record = (info / "RECORD").read_bytes()
+        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
+            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
         if version != wanted[name] and _metadata_version(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
@@ -788,12 +801,17 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    # uv 0.13 does not notice where this cannot be written either; without it the packages of the system are seen.
+    if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
+        raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
     site = site_packages(stage)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
     contents = link_bytecode(site, bytecode)
     for name in transient(parts):
         os.unlink(parts / name)
+    if (stage / ".lock").exists():  # uv's, where it could make one
+        os.unlink(stage / ".lock")
     answer_installers(stage)
     manifest = {
         **written,
@@ -1256,7 +1274,7 @@ def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:
     except KeyboardInterrupt:
         return 130
 DRYDOCK_END
-  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END'
+  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END' || return 1
 """Whether an environment is still what was built: every promise, checked.
 
 Like builder/stage.py, which it builds on, this file is carried by the generated scripts: standard library only, of
@@ -1608,16 +1626,20 @@ COMMANDS = {
     "check": lambda venv, parts: _tell(check(venv, parts)),
 }
 DRYDOCK_END
-  printf '\n\nsys.exit(main(sys.argv[1:], COMMANDS))\n' >>"$_helper_file"
+  cat >>"$_helper_file" <<'DRYDOCK_END'
+
+
+sys.exit(main(sys.argv[1:], COMMANDS))
+DRYDOCK_END
 }
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 # carry_parts FOLDER [verify]
 carry_parts() {
-  mkdir -p "$1"/'patches' "$1"/'proofs' "$1"
-  carry_helper "$@"
+  mkdir -p "$1"/'patches' "$1"/'proofs' "$1" || return 1
+  carry_helper "$@" || return 1
 
-  cat >"$1"/'plan.json' <<'DRYDOCK_END'
+  cat >"$1"/'plan.json' <<'DRYDOCK_END' || return 1
 {
  "name": "cuda",
  "key": "darx5k60lgixqnyf2jkx18nmzdlb88fd",
@@ -1765,7 +1787,7 @@ carry_parts() {
 }
 DRYDOCK_END
 
-  cat >"$1"/'requirements.txt' <<'DRYDOCK_END'
+  cat >"$1"/'requirements.txt' <<'DRYDOCK_END' || return 1
 absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
 accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
 aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
@@ -1889,11 +1911,11 @@ xxhash==3.5.0 --hash=sha256:89997aa1c4b6a5b1e5b588979d1da048a3c6f15e55c11d117a56
 yarl==1.20.1 --hash=sha256:98c4a7d166635147924aa0bf9bfe8d8abad6fffa6102de9c99ea04a1376f91e8
 DRYDOCK_END
 
-  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END'
+  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END' || return 1
 setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
-  cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END'
+  cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END' || return 1
 An empty DataLoader ends instead of failing, and says so once.
 
 DataLoaderShard.__iter__ answers an empty loader with a bare `yield` (a batch
@@ -1968,7 +1990,7 @@ Made against accelerate 1.1.1.
          while True:
 DRYDOCK_END
 
-  cat >"$1"/'patches/accelerate-unwrap-model.patch' <<'DRYDOCK_END'
+  cat >"$1"/'patches/accelerate-unwrap-model.patch' <<'DRYDOCK_END' || return 1
 Accelerator.unwrap_model takes keep_torch_compile, as transformers 4.52 asks.
 
 transformers 4.52 calls unwrap_model(model, keep_torch_compile=False) whenever
@@ -2048,7 +2070,7 @@ Made against accelerate 1.1.1.
  
 DRYDOCK_END
 
-  cat >"$1"/'proofs/accelerate_empty_dataloader.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/accelerate_empty_dataloader.py' <<'DRYDOCK_END' || return 1
 """Proof that an empty DataLoader prepared by accelerate ends, and that a full one still gives every batch.
 
 Run as ``ENV/bin/python -I accelerate_empty_dataloader.py``: exit 0 and one line ``ok: ...``, or a traceback
@@ -2277,7 +2299,7 @@ if __name__ == "__main__":  # worker processes import this file where they are s
     main()
 DRYDOCK_END
 
-  cat >"$1"/'proofs/accelerate_unwrap_model.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/accelerate_unwrap_model.py' <<'DRYDOCK_END' || return 1
 """Proof that ``Accelerator.unwrap_model`` takes ``keep_torch_compile`` and means what accelerate 1.3.0 means.
 
 Run as ``ENV/bin/python -I accelerate_unwrap_model.py``: exit 0 and one line ``ok: ...``, or a traceback and
@@ -2377,7 +2399,7 @@ if __name__ == "__main__":
     main()
 DRYDOCK_END
 
-  cat >"$1"/'proofs/train_tiny_model.py' <<'DRYDOCK_END'
+  cat >"$1"/'proofs/train_tiny_model.py' <<'DRYDOCK_END' || return 1
 """Proof that transformers' Trainer trains on the installed accelerate, and survives a lack of data.
 
 Run as ``ENV/bin/python -I train_tiny_model.py``: exit 0 and one line ``ok: ...``, or the trainer's traceback
@@ -2519,7 +2541,7 @@ if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"
   build
-  remove "$_stage"
+  remove "$_stage" || :
   trap - EXIT HUP INT PIPE TERM
 fi
 if [ "$_action" = verify ]; then
