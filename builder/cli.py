@@ -248,17 +248,19 @@ def profile_show(name: str, as_json: bool) -> None:
 @profile.command("check")
 @click.argument("names", nargs=-1)
 def profile_check(names: tuple[str, ...]) -> None:
-    """Check profiles, their files and their locks (default: all)."""
+    """Check profiles, their environment variables, their files and their locks (default: all)."""
     from builder.catalogue import Catalogue
-    from builder.profile import load_part
+    from builder.profile import load_part, settings_warnings
 
     catalogue = Catalogue()
     report = _report()
     for name in names or catalogue.names():
         if load_part(name, catalogue.source(name)).target is None:
             report.step(f"{name}: good, to extend")
-        else:
-            report.step(f"{name}: good, {catalogue.plan(name).key}")
+            continue
+        for where, finding in settings_warnings(name, catalogue.source):
+            report.warn(f"{where}: {finding} [{finding.code}]")
+        report.step(f"{name}: good, {catalogue.plan(name).key}")
 
 
 @profile.command("detect")

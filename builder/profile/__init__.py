@@ -1,6 +1,6 @@
 """Profiles: declarative descriptions of a hardware target and what to train on it."""
 
-from builder.profile.load import Read, Source, load, load_part
+from builder.profile.load import Read, Source, load, load_part, settings_warnings
 from builder.profile.model import Patch, Profile, ProfilePart
 
-__all__ = ["Patch", "Profile", "ProfilePart", "Read", "Source", "load", "load_part"]
+__all__ = ["Patch", "Profile", "ProfilePart", "Read", "Source", "load", "load_part", "settings_warnings"]

@@ -21,6 +21,7 @@ from pydantic.fields import FieldInfo
 from builder.errors import ProfileError, Where
 from builder.profile.locate import line_of
 from builder.profile.model import Profile, ProfilePart
+from builder.settings import Finding, findings
 
 
 @dataclass(frozen=True)
@@ -75,10 +76,12 @@ def load(name: str, read: Read) -> Profile:
     lists by package name, lists of tables append. Two parents that disagree on a value are an error, unless the
     child says which it is, or one of them replaced the other's word knowingly, by extending it.
 
-    Raises ProfileError: no such profile, a cycle, a bad value, a disagreement, or a part that cannot be built.
+    Raises ProfileError: no such profile, a cycle, a bad value, a disagreement, a part that cannot be built, or a
+    variable that does what its author cannot mean.
     """
     source = read(name)
-    merged = _unflatten(_flatten_tree(name, source, read, ()))
+    flat = _flatten_tree(name, source, read, ())
+    merged = _unflatten(flat)
     for missing in ("target", "python", "trainer"):
         if missing not in merged:
             raise ProfileError(
@@ -94,7 +97,35 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'name its place: [indexes] {index} = "https://..."',
                 where=source.where("packages", "index", package),
             )
+    for finding in settings_findings(profile):
+        if finding.refused:
+            message = f"{finding.name}: {finding.message}"
+            raise ProfileError(message, hint=finding.hint, where=_setting_at(finding, flat, name, read))
     return profile
+
+
+def settings_findings(profile: Profile) -> list[Finding]:
+    """What is wrong with the environment variables of a whole profile, and not acknowledged there."""
+    return findings(
+        {name: setting.text for name, setting in profile.env.items()},
+        {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
+        platform=profile.target.platform,
+        accelerator=profile.target.accelerator,
+    )
+
+
+def settings_warnings(name: str, read: Read) -> list[tuple[Where, Finding]]:
+    """What is to be said of the environment variables of the profile `name`, which may be loaded all the same.
+
+    Each with the place of the setting, in the file that it is from. Raises ProfileError, as `load` does.
+    """
+    flat = _flatten_tree(name, read(name), read, ())
+    return [(_setting_at(finding, flat, name, read), finding) for finding in settings_findings(load(name, read))]
+
+
+def _setting_at(finding: Finding, flat: _Flat, name: str, read: Read) -> Where:
+    piece = flat.get(("env", finding.name))
+    return read(piece.origin if piece is not None else name).where("env", finding.name)
 
 
 def load_part(name: str, source: Source) -> ProfilePart:

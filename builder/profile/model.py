@@ -16,6 +16,7 @@ from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from builder.isolation import LEAKS
+from builder.settings import Acknowledgeable
 from builder.target import Target
 
 # A name becomes a file name, a store path and a comment in a script: keep it plain.
@@ -151,13 +152,20 @@ class Setting(_Model):
     """One environment variable of the trainer.
 
     Exactly one of `value` (always set), `default` (set unless the caller has set it) and `unset` (removed).
-    `note` is shown to the user at every start: for a value with consequences.
+    `note` is shown to the user at every start: for a value with consequences. `acknowledge` names what
+    `builder.settings` finds wrong with the value, and is meant.
     """
 
     value: Text | None = None
     default: Text | None = None
     unset: Literal[True] | None = None
     note: Text | None = None
+    acknowledge: Annotated[list[Acknowledgeable], Field(min_length=1)] | None = None
+
+    @property
+    def text(self) -> str | None:
+        """What the variable is set to; None where it is removed."""
+        return self.value if self.value is not None else self.default
 
     @model_validator(mode="before")
     @classmethod
