@@ -255,12 +255,34 @@ def profile_check(names: tuple[str, ...]) -> None:
     catalogue = Catalogue()
     report = _report()
     for name in names or catalogue.names():
-        if load_part(name, catalogue.source(name)).target is None:
-            report.step(f"{name}: good, to extend")
-            continue
         for where, finding in settings_warnings(name, catalogue.source):
             report.warn(f"{where}: {finding} [{finding.code}]")
-        report.step(f"{name}: good, {catalogue.plan(name).key}")
+        if load_part(name, catalogue.source(name)).target is None:
+            report.step(f"{name}: good, to extend")
+        else:
+            report.step(f"{name}: good, {catalogue.plan(name).key}")
+
+
+@profile.command("settings")
+@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
+@_json
+def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
+    """List the environment variables that are known (default: all): who reads them, what is allowed, the default."""
+    from builder.settings import KNOWN
+
+    for name in names:
+        if name not in KNOWN:
+            raise UsageError(f"{name} is not a variable that is known here", hint="drydock profile settings")
+    rows = [KNOWN[name] for name in names or KNOWN]
+    if as_json:
+        import json
+
+        click.echo(json.dumps([row.as_json() for row in rows], indent=1))
+        return
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        default = "" if row.default is None else f"; default {row.default or 'unset'}"
+        click.echo(f"{row.name:<{width}}  {row.reader}, at {row.when}: {row.allowed}{default}")
 
 
 @profile.command("detect")

@@ -97,35 +97,51 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'name its place: [indexes] {index} = "https://..."',
                 where=source.where("packages", "index", package),
             )
-    for finding in settings_findings(profile):
+    for finding in _settings_findings(profile):
         if finding.refused:
-            message = f"{finding.name}: {finding.message}"
-            raise ProfileError(message, hint=finding.hint, where=_setting_at(finding, flat, name, read))
+            raise _refused(finding, _setting_at(finding.name, flat, source, read))
     return profile
 
 
-def settings_findings(profile: Profile) -> list[Finding]:
-    """What is wrong with the environment variables of a whole profile, and not acknowledged there."""
-    return findings(
-        {name: setting.text for name, setting in profile.env.items()},
-        {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
-        platform=profile.target.platform,
-        accelerator=profile.target.accelerator,
-    )
-
-
 def settings_warnings(name: str, read: Read) -> list[tuple[Where, Finding]]:
-    """What is to be said of the environment variables of the profile `name`, which may be loaded all the same.
+    """What is to be said of the environment variables of the profile `name`, which may be used all the same.
 
     Each with the place of the setting, in the file that it is from. Raises ProfileError, as `load` does.
     """
-    flat = _flatten_tree(name, read(name), read, ())
-    return [(_setting_at(finding, flat, name, read), finding) for finding in settings_findings(load(name, read))]
+    source = read(name)
+    part = load_part(name, source)
+    flat = _flatten_tree(name, source, read, ())
+    found = _settings_findings(part if part.target is None else load(name, read))
+    for finding in found:
+        if finding.refused:
+            raise _refused(finding, _setting_at(finding.name, flat, source, read))
+    return [(_setting_at(finding.name, flat, source, read), finding) for finding in found]
 
 
-def _setting_at(finding: Finding, flat: _Flat, name: str, read: Read) -> Where:
-    piece = flat.get(("env", finding.name))
-    return read(piece.origin if piece is not None else name).where("env", finding.name)
+def _settings_findings(profile: ProfilePart) -> list[Finding]:
+    """What is wrong with a profile's environment variables, and not acknowledged beside them.
+
+    Of a part, only what is wrong on every target, and whatever the profiles that extend it say.
+    """
+    found = findings(
+        {name: setting.text for name, setting in profile.env.items()},
+        {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
+        platform=profile.target.platform if profile.target else None,
+        accelerator=profile.target.accelerator if profile.target else None,
+    )
+    if profile.target is not None:
+        return found
+    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
+
+
+def _refused(finding: Finding, where: Where) -> ProfileError:
+    return ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
+
+
+def _setting_at(name: str, flat: _Flat, source: Source, read: Read) -> Where:
+    """Where a variable is set: in the profile itself, or in the one that it has it from."""
+    key = ("env", name)
+    return (read(flat[key].origin) if key in flat else source).where(*key)
 
 
 def load_part(name: str, source: Source) -> ProfilePart:

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from builder.settings.known import FOLKLORE, KNOWN, Variable
+from builder.settings.reading import UNWRITTEN
 
 Acknowledgeable = Literal[
     "caution",
@@ -19,6 +20,7 @@ Acknowledgeable = Literal[
     "other-target",
     "secret",
     "shadowed",
+    "unknown-value",
 ]
 """The codes of findings that are settled by naming them: `acknowledge = ["..."]` beside the value."""
 
@@ -105,10 +107,9 @@ def _alone(name: str, value: str | None, here: Collection[str]) -> Iterator[Find
             yield Finding("near-miss", name, f"not a variable that is known here; did you mean {near}?")
     elif not _is_there(KNOWN[name], here):
         variable = KNOWN[name]
-        where = " or ".join(variable.on)
-        yield Finding(
-            "other-target", name, f"only {variable.reader} reads it, which is on {where}", source=variable.source
-        )
+        needed = "accelerator" if "cuda" in variable.on else "platform"
+        message = f"nothing reads it on this target: {variable.reader} needs {needed} {' or '.join(variable.on)}"
+        yield Finding("other-target", name, message, source=variable.source)
     else:
         yield from _read(KNOWN[name], value)
 
@@ -117,10 +118,12 @@ def _read(variable: Variable, value: str) -> Iterator[Finding]:
     """What is wrong with the value of a variable that is read."""
     name, source, reading = variable.name, variable.source, variable.read(value)
     if reading.problem is not None:
-        message = f'"{value}" {reading.problem} ({variable.kind.name})'
-        allowed = f"a number {variable.range}" if variable.range else variable.kind.name
-        hint = f"allowed: {allowed}" if value else "to remove a variable, write { unset = true }"
-        yield Finding("value", name, message, hint, source, refused=True)
+        message = f'"{value}" {reading.problem}'
+        hint = f"allowed: {variable.allowed}" if value else "to remove a variable, write { unset = true }"
+        if reading.problem == UNWRITTEN:
+            yield Finding("unknown-value", name, message, hint, source)
+        else:
+            yield Finding("value", name, message, hint, source, refused=True)
         return
     if name == _HIGH and reading.value == 0.0:
         yield Finding(

@@ -35,6 +35,7 @@ from builder.settings.reading import (
     TEXT,
     THREADS,
     TOKENIZERS,
+    UNWRITTEN,
     WEIGHTS,
     WORKSPACE,
     Kind,
@@ -72,15 +73,21 @@ class Variable:
             low = float("-inf") if self.low is None else self.low
             high = float("inf") if self.high is None else self.high
             if not low <= reading.value <= high:
-                return Reading(reading.value, f"is not {self.range}")
+                return Reading(reading.value, "is out of range")
         return reading
 
+    def as_json(self) -> dict[str, object]:
+        """The row as plain data."""
+        fields = ("name", "reader", "allowed", "default", "when", "on", "instead", "source")
+        return {field: getattr(self, field) for field in fields}
+
     @property
-    def range(self) -> str:
-        """The numbers that are allowed, in words; empty when all are."""
+    def allowed(self) -> str:
+        """What may be written, in words."""
         if self.low is None:
-            return ""
-        return f"{self.low:.12g} or more" if self.high is None else f"from {self.low:.12g} to {self.high:.12g}"
+            return self.kind.allowed
+        bounds = f"{self.low:.12g} or more" if self.high is None else f"from {self.low:.12g} to {self.high:.12g}"
+        return f"{self.kind.allowed}, {bounds}"
 
 
 _MAC = ("macos-arm64",)
@@ -153,12 +160,7 @@ _python = partial(
 )
 
 
-def _word(name: str, words: tuple[str, ...], otherwise: str, *, any_case: bool = False) -> Kind:
-    return Kind(name, one_of(words, otherwise, any_case=any_case))
-
-
 _LEVELS = ("debug", "info", "warning", "error", "critical")
-_level = partial(_word, "level")
 
 _TABLE = (
     # PyTorch on Apple's GPU
@@ -198,7 +200,7 @@ _TABLE = (
     _openmp("OMP_NUM_THREADS", THREADS, reader="OpenMP, PyTorch", source=_THREADING, low=1),
     Variable(
         "MKL_NUM_THREADS",
-        threads("is no number of threads: MKL takes it for 1"),
+        threads("is taken for 1 by MKL"),
         reader="MKL, PyTorch",
         source=f"{_THREADING}; measured",
         when="import torch",
@@ -214,7 +216,7 @@ _TABLE = (
         on=("linux-x86_64",),
     ),
     _openmp("OMP_DYNAMIC", BOOLEAN, "false"),
-    _openmp("OMP_WAIT_POLICY", _word("active or passive", ("active", "passive"), IGNORED, any_case=True)),
+    _openmp("OMP_WAIT_POLICY", one_of(("active", "passive"), IGNORED, any_case=True)),
     _openmp("OMP_PROC_BIND", BINDING, "false", on=_LINUX),
     _openmp("OMP_STACKSIZE", SIZE),
     _openmp("GOMP_STACKSIZE", SIZE),
@@ -229,7 +231,7 @@ _TABLE = (
     ),
     Variable(
         "OPENBLAS_NUM_THREADS",
-        threads("is no number of threads"),
+        threads(UNWRITTEN),
         reader="OpenBLAS (in NumPy)",
         source="OpenBLAS driver/others/init.c; measured",
         when="import numpy",
@@ -237,7 +239,7 @@ _TABLE = (
     ),
     Variable(
         "VECLIB_MAXIMUM_THREADS",
-        threads("is no number of threads"),
+        threads(UNWRITTEN),
         reader="Apple's Accelerate",
         source='Apple Developer Forums, "Controlling number of threads used by Accelerate framework"',
         when="first use",
@@ -254,24 +256,24 @@ _TABLE = (
     ),
     Variable(
         "RAYON_NUM_THREADS",
-        threads("is no number of threads, and ignored without a word"),
+        threads("is ignored without a word"),
         reader="tokenizers",
-        source="measured",
+        source="measured with tokenizers 0.21",
         when="first batch",
         low=1,
     ),
     # PyTorch
     _torch(
         "TORCH_CPP_LOG_LEVEL",
-        _level(("INFO", "WARNING", "ERROR", "FATAL", "0", "1", "2", "3"), "it is ignored, with a message"),
+        one_of(("INFO", "WARNING", "ERROR", "FATAL", "0", "1", "2", "3"), IGNORED),
         source=_DEBUGGING,
     ),
     _torch("TORCH_SHOW_CPP_STACKTRACES", CHECK_ENV, "0", source=_DEBUGGING),
     _torch(
         "TORCH_DISTRIBUTED_DEBUG",
-        _level(("OFF", "INFO", "DETAIL"), RAISES, any_case=True),
+        one_of(("OFF", "INFO", "DETAIL"), RAISES, any_case=True),
         "OFF",
-        source="measured",
+        source="measured with torch 2.13",
     ),
     _weights("TORCH_FORCE_WEIGHTS_ONLY_LOAD", WEIGHTS, "0"),
     _weights(
@@ -285,8 +287,8 @@ _TABLE = (
     _torch("TORCH_LOGS", TEXT, source="torch/_logging/_internal.py"),
     _torch(
         "ATEN_CPU_CAPABILITY",
-        _word("instruction set", ("default", "avx2", "avx512", "vsx", "zvector", "sve256"), IGNORED),
-        source="measured; pytorch aten/src/ATen/native/DispatchStub.cpp",
+        one_of(("default", "avx2", "avx512", "vsx", "zvector", "sve256"), UNWRITTEN),
+        source="measured with torch 2.13; pytorch aten/src/ATen/native/DispatchStub.cpp",
         when="first kernel",
     ),
     _dynamo("TORCH_COMPILE_DISABLE", COMPILE_DISABLE),
@@ -319,7 +321,7 @@ _TABLE = (
     ),
     _cuda(
         "CUDA_MODULE_LOADING",
-        _word("LAZY or EAGER", ("LAZY", "EAGER"), "nothing says what becomes of it"),
+        one_of(("LAZY", "EAGER"), UNWRITTEN),
         "LAZY",
         source='CUDA Programming Guide, "Lazy Loading"; torch/cuda/__init__.py',
     ),
@@ -336,7 +338,7 @@ _TABLE = (
     # NCCL
     _nccl(
         "NCCL_DEBUG",
-        _level(("VERSION", "WARN", "INFO", "ABORT", "TRACE"), "nothing says what becomes of it", any_case=True),
+        one_of(("VERSION", "WARN", "INFO", "ABORT", "TRACE"), UNWRITTEN, any_case=True),
     ),
     _nccl("NCCL_DEBUG_SUBSYS", TEXT),
     _nccl("NCCL_DEBUG_FILE", TEXT),
@@ -345,7 +347,7 @@ _TABLE = (
     _nccl("NCCL_IB_DISABLE", STRTOL, "0", source="nccl src/transport/net_ib (NCCL_PARAM), src/misc/param.cc"),
     _nccl(
         "NCCL_P2P_LEVEL",
-        _word("path type", ("LOC", "NVL", "PIX", "PXB", "PHB", "SYS", *"012345"), "nothing says what becomes of it"),
+        one_of(("LOC", "NVL", "PIX", "PXB", "PHB", "SYS", *"012345"), UNWRITTEN),
     ),
     _nccl("NCCL_SOCKET_IFNAME", TEXT),
     _nccl_group("TORCH_NCCL_ASYNC_ERROR_HANDLING", STOI, "3", low=0, high=3),
@@ -374,16 +376,16 @@ _TABLE = (
     # A timeout of 0 becomes the default: `int(...) or 10`.
     _hub("HF_HUB_ETAG_TIMEOUT", INT, "10", low=1),
     _hub("HF_HUB_DOWNLOAD_TIMEOUT", INT, "10", low=1),
-    _hub("HF_HUB_VERBOSITY", _level(_LEVELS, IGNORED), "warning", source="huggingface_hub/utils/logging.py"),
+    _hub("HF_HUB_VERBOSITY", one_of(_LEVELS, IGNORED), "warning", source="huggingface_hub/utils/logging.py"),
     _hub("TRANSFORMERS_OFFLINE", HUB, "0"),
-    _transformers("TRANSFORMERS_VERBOSITY", _level(("detail", *_LEVELS), IGNORED), "warning"),
+    _transformers("TRANSFORMERS_VERBOSITY", one_of(("detail", *_LEVELS), IGNORED), "warning"),
     _transformers("TRANSFORMERS_NO_ADVISORY_WARNINGS", NOT_EMPTY, "", when="each warning"),
     _transformers("TRANSFORMERS_CACHE", TEXT, instead="HF_HOME"),
     _transformers("PYTORCH_TRANSFORMERS_CACHE", TEXT, instead="HF_HOME"),
     _datasets("HF_DATASETS_CACHE", TEXT),
     _datasets("HF_DATASETS_OFFLINE", HUB),
     _datasets("HF_DATASETS_IN_MEMORY_MAX_SIZE", FLOAT, "0", low=0),
-    _datasets("DATASETS_VERBOSITY", _level(_LEVELS, IGNORED), "warning"),
+    _datasets("DATASETS_VERBOSITY", one_of(_LEVELS, IGNORED), "warning"),
     _accelerate("ACCELERATE_USE_CPU", STRTOBOOL, "0"),
     _accelerate("ACCELERATE_DEBUG_MODE", STRTOBOOL, "0"),
     _accelerate("ACCELERATE_CPU_AFFINITY", STRTOBOOL, "0"),
@@ -391,14 +393,14 @@ _TABLE = (
     _accelerate("ACCELERATE_TORCH_DEVICE", TEXT),
     _accelerate(
         "ACCELERATE_LOG_LEVEL",
-        _level((*_LEVELS, "warn", "fatal", "notset"), RAISES, any_case=True),
+        one_of((*_LEVELS, "warn", "fatal", "notset"), RAISES, any_case=True),
         source="accelerate/logging.py",
         when="get_logger",
     ),
     # Weights & Biases
     Variable(
         "WANDB_MODE",
-        _word("mode", ("online", "offline", "dryrun", "disabled", "run", "shared"), RAISES),
+        one_of(("online", "offline", "dryrun", "disabled", "run", "shared"), RAISES),
         "online",
         reader="wandb",
         source="wandb/sdk/wandb_settings.py",
@@ -408,12 +410,12 @@ _TABLE = (
     _wandb_callback("WANDB_PROJECT", TEXT, "huggingface"),
     _wandb_callback(
         "WANDB_WATCH",
-        _word("what to watch", ("all", "gradients", "parameters", "false"), "nothing is watched"),
+        one_of(("all", "gradients", "parameters", "false"), "counts as false"),
         "false",
     ),
     _wandb_callback(
         "WANDB_LOG_MODEL",
-        _word("what to upload", ("end", "checkpoint", "false"), "true ends the program, anything else is off"),
+        one_of(("end", "checkpoint", "false"), "ends the program with an exception (true), or counts as false"),
         "false",
     ),
     # Python

@@ -21,11 +21,15 @@ class Reading:
 
 @dataclass(frozen=True)
 class Kind:
-    """A way to read a variable: `name` as programmers know it, and the reading itself."""
+    """A way to read a variable: what may be written, in words, and the reading itself."""
 
-    name: str
+    allowed: str
     read: Callable[[str], Reading]
 
+
+IGNORED = "is ignored, with a message"
+RAISES = "ends the program with an exception"
+UNWRITTEN = "is nothing that the documentation knows"
 
 _SPACE = r"[ \t\n\v\f\r]*"
 _FLOAT = re.compile(
@@ -72,19 +76,19 @@ def strtol(text: str, base: Literal[0, 10] = 10) -> tuple[int, str]:
 
 def _strtod(text: str) -> Reading:
     value, rest = strtod(text)
-    return Reading(value, f"is read as {value}" if rest.strip() or not text.strip() else None)
+    return Reading(value, f"is read as {value} (strtod)" if rest.strip() or not text.strip() else None)
 
 
 def _strtol(text: str) -> Reading:
     value, rest = strtol(text, 0)
-    return Reading(value, f"is read as {value}" if rest.strip() or not text.strip() else None)
+    return Reading(value, f"is read as {value} (strtol)" if rest.strip() or not text.strip() else None)
 
 
 def _stoi(text: str) -> Reading:
     value, rest = strtol(text)
     if rest == text or value not in _INT:
-        return Reading(None, "is no int: the program ends with an exception")
-    return Reading(value, f"is read as {value}" if rest.strip() else None)
+        return Reading(None, f"is no int (stoi), and {RAISES}")
+    return Reading(value, f"is read as {value} (stoi)" if rest.strip() else None)
 
 
 def _python_number(parse: Callable[[str], float]) -> Callable[[str], Reading]:
@@ -92,7 +96,7 @@ def _python_number(parse: Callable[[str], float]) -> Callable[[str], Reading]:
         try:
             return Reading(parse(text))
         except ValueError:
-            return Reading(None, f"is no number: {RAISES}")
+            return Reading(None, f"is no {parse.__name__} (Python), and {RAISES}")
 
     return read
 
@@ -135,51 +139,52 @@ def _flag(
     return read
 
 
-def one_of(words: Collection[str], otherwise: str, *, any_case: bool = False) -> Callable[[str], Reading]:
+def one_of(words: Collection[str], otherwise: str, *, any_case: bool = False) -> Kind:
     """One of some words; `otherwise` says what becomes of another."""
 
     def read(text: str) -> Reading:
         for word in words:
             if text == word or (any_case and text.lower() == word.lower()):
                 return Reading(word)
-        return Reading(None, f"is not one of {', '.join(words)}: {otherwise}")
+        return Reading(None, otherwise)
 
-    return read
+    return Kind(", ".join(words), read)
 
 
 def threads(otherwise: str) -> Kind:
     """A number of threads; `otherwise` says what becomes of anything else."""
-    return Kind("number of threads", _matching("[0-9]+", otherwise))
+    return Kind("a number of threads", _matching("[0-9]+", f"is no number of threads, and {otherwise}"))
 
-
-IGNORED = "is ignored, with a message"
-RAISES = "the program ends with an exception"
 
 TEXT = Kind("text", Reading)
-STRTOD = Kind("strtod", _strtod)
-STRTOL = Kind("strtol, base 0", _strtol)
-STOI = Kind("stoi", _stoi)
-INT = Kind("Python's int", _python_number(int))
-FLOAT = Kind("Python's float", _python_number(float))
+STRTOD = Kind("a number", _strtod)
+STRTOL = Kind("an integer", _strtol)
+STOI = Kind("an integer", _stoi)
+INT = Kind("an integer", _python_number(int))
+FLOAT = Kind("a number", _python_number(float))
 # OpenMP takes a list, a number for each level of nesting; accelerate reads the same variable with Python's int.
-THREADS = threads("is no number of threads, and is ignored")
-SIZE = Kind("size, 16M", _matching(r"[0-9]+ *[bkmgtBKMGT]?", IGNORED))
-BLOCKTIME = Kind("milliseconds or infinite", _matching(r"[0-9]+ *(ms|us|s|m|h|d)?|infinite", IGNORED))
-BOOLEAN = Kind("true or false", one_of(("true", "false"), IGNORED, any_case=True))
+THREADS = threads(IGNORED)
+SIZE = Kind("a size such as 16M", _matching(r"[0-9]+ *[bkmgtBKMGT]?", IGNORED))
+BLOCKTIME = Kind("milliseconds, or infinite", _matching(r"[0-9]+ *(ms|us|s|m|h|d)?|infinite", IGNORED))
+BOOLEAN = one_of(("true", "false"), IGNORED, any_case=True)
 BINDING = Kind(
     "true, false, or a list of close, spread, primary",
     _matching(r"(?i:true|false|(master|primary|close|spread)(\s*,\s*(master|primary|close|spread))*)", IGNORED),
 )
-ONE = Kind('"1" or else', _flag(on={"1"}))
-CHECK_ENV = Kind('"1" or "0"', _flag(on={"1"}, off={"0"}, otherwise="is neither 1 nor 0, and " + IGNORED))
-HUB = Kind("1, ON, YES, TRUE or else", _flag(on={"1", "on", "yes", "true"}))
-WEIGHTS = Kind("1, y, yes, true or else", _flag(on={"1", "y", "yes", "true"}))
-STRTOBOOL = Kind("yes or no", _flag(on=_YES, off=_NO - {""}, otherwise=f"is no yes or no: {RAISES}"))
-NOT_EMPTY = Kind("anything but empty", _flag(off={""}))
-PRESENT = Kind("set at all", lambda text: Reading(True, None if text.strip().lower() in _YES else "counts as on"))
-TOKENIZERS = Kind("off, false, f, no, n, 0, empty or else", _flag(off=_NO))
-# PyTorch 2.5: any text is on; 2.13: only "1" is.
-COMPILE_DISABLE = Kind('"1"', lambda text: Reading(text == "1", None if text == "1" else "is on or off by the version"))
+# Yes or no, in the ways that there are.
+ONE = Kind("1, 0", _flag(on={"1"}))
+CHECK_ENV = Kind("1, 0", _flag(on={"1"}, off={"0"}, otherwise=IGNORED))
+HUB = Kind("1, 0", _flag(on={"1", "on", "yes", "true"}))
+WEIGHTS = Kind("1, 0", _flag(on={"1", "y", "yes", "true"}))
+STRTOBOOL = Kind("1, 0", _flag(on=_YES, off=_NO - {""}, otherwise=f"is no yes or no, and {RAISES}"))
+TOKENIZERS = Kind("true, false", _flag(off=_NO))
+NOT_EMPTY = Kind("1, or { unset = true }", _flag(off={""}))
+PRESENT = Kind(NOT_EMPTY.allowed, lambda text: Reading(True, None if text.strip().lower() in _YES else "counts as on"))
+# PyTorch 2.5 takes any text for on, and 2.13 only "1".
+COMPILE_DISABLE = Kind(
+    NOT_EMPTY.allowed,
+    lambda text: Reading(True, None if text == "1" else "counts as on in PyTorch 2.5, as off in 2.13"),
+)
 _OPTION = r"[a-z0-9_]+:(\[[^\]]*\]|[^:=,\[\]]+)"
 ALLOC_CONF = Kind("option:value,...", _matching(f"{_OPTION}(, *{_OPTION})*", "is not of the form option:value,..."))
 WORKSPACE = Kind(":SIZE:COUNT", _matching("(:[0-9]+:[0-9]+)+", "is not of the form :SIZE:COUNT"))
@@ -187,4 +192,4 @@ DEVICES = Kind(
     "numbers or UUIDs of GPUs",
     _matching(r"|-?[0-9]+(\s*,\s*-?[0-9]+)*|(GPU|MIG)-[^,]+(,(GPU|MIG)-[^,]+)*", "names no GPU: none is visible"),
 )
-HASH_SEED = Kind('"random" or number', _matching(r"random|[0-9]{1,10}|", "ends Python at its start"))
+HASH_SEED = Kind("random, or a number", _matching(r"random|[0-9]{1,10}|", "ends Python at its start"))
