@@ -13,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from builder.settings import FOLKLORE, KNOWN
 from tests.conftest import ROOT
-from tests.support import Sandbox
+from tests.support import Sandbox, names_in
 
 
 def cross(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
@@ -49,6 +50,19 @@ def test_every_file_is_as_its_record_says(materialised: tuple[str, Path]) -> Non
                 assert digest == "sha256=" + base64.urlsafe_b64encode(found).rstrip(b"=").decode(), path
                 count += 1
     assert count > 15_000
+
+
+@pytest.mark.slow
+def test_what_only_a_mac_reads_is_read_there_and_folklore_nowhere(materialised: tuple[str, Path]) -> None:
+    name, folder = materialised
+    words = names_in(folder / "lib/python3.11/site-packages")
+    assert not words & set(FOLKLORE)
+    # Apple's Accelerate is no package.
+    macs = {name for name, variable in KNOWN.items() if "macos-arm64" in variable.on} - {"VECLIB_MAXIMUM_THREADS"}
+    if name == "arm64":
+        assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO" not in words
+    else:
+        assert macs - words == set()
 
 
 @pytest.mark.slow
