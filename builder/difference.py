@@ -77,7 +77,8 @@ def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
         options.setdefault(option.flag, []).append(said)
     parts = {
         "target": {**target, "python": profile.python.version},
-        "env": {key: setting.model_dump(exclude_none=True) for key, setting in profile.env.items()},
+        # What is acknowledged reaches no trainer.
+        "env": {key: one.model_dump(exclude_none=True, exclude={"acknowledge"}) for key, one in profile.env.items()},
         "trainer": {**{key: value for key, value in trainer.items() if value}, **options},
     }
     return Side(name, "profile", {**side_of_lock(name, "profile", lock).parts, **parts}, lock)

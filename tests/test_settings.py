@@ -388,6 +388,27 @@ def test_what_is_acknowledged_is_used(built: Sandbox) -> None:
     assert "mps-unlimited-memory" in shown.stdout
 
 
+def test_an_acknowledgement_goes_with_its_value(built: Sandbox) -> None:
+    built.profile(
+        "child",
+        f'schema = 1\nname = "child"\nextends = ["m4"]\n[target]\nplatform = "macos-arm64"\n'
+        f'accelerator = "mps"\nmin-os = "14.0"\n[env]\n{HIGH} = "0"\n',
+    )
+    built.drydock("profile", "show", "child").failed(1, "profiles/child.toml:9", "lifts PyTorch's limit")
+
+
+def test_what_is_acknowledged_is_no_difference(locked: Sandbox) -> None:
+    before = locked.profile("small", tail='[env]\nWANDB_PROJECT = "huggingface"\n').read_text()
+    locked.file(
+        "other.toml",
+        before.replace('"small"', '"other"').replace(
+            '"huggingface"', '{ value = "huggingface", acknowledge = ["default"] }'
+        ),
+    )
+    locked.drydock("lock", "other").succeeded()
+    assert locked.drydock("diff", "small", "other").succeeded().stdout == "small and other: no difference\n"
+
+
 def test_an_acknowledgement_is_one_of_a_few(built: Sandbox) -> None:
     env = f'{HIGH} = {{ value = "0.0", acknowledge = ["mps-unlimited-memry"] }}'
     refused(built, env, f"env.{HIGH}.acknowledge", 'did you mean "mps-unlimited-memory"?')
