@@ -288,19 +288,26 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 @profile.command("detect")
 @_json
 def profile_detect(as_json: bool) -> None:
-    """Show this machine, and the profile that `auto` picks for it."""
+    """Show this machine, the profile that `auto` picks for it, and why."""
     from builder import probe, realise
 
     machine = probe.detect()
-    picked = realise.pick(machine)
+    choices = realise.choices(machine)
+    picked = next((name for name, fit in choices.items() if fit.score is not None), None)
     if as_json:
         import json
         from dataclasses import asdict
 
-        click.echo(json.dumps({**asdict(machine), "auto": picked}, indent=1))
+        profiles = {name: {"fits": fit.score is not None, "why": fit.why} for name, fit in choices.items()}
+        found = {**asdict(machine), "platform": machine.platform, "detected": machine.detected}
+        click.echo(json.dumps({**found, "auto": picked, "profiles": profiles}, indent=1))
         return
-    click.echo(f"machine: {machine}")
-    click.echo(f"auto: {picked or 'no profile fits'}")
+    for line in machine.lines():
+        click.echo(line)
+    click.echo(f"auto: {picked} ({choices[picked].why})" if picked else "auto: no profile fits")
+    for name, fit in choices.items():
+        if name != picked:
+            click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else ', which is less particular'}")
 
 
 @cli.command()

@@ -51,6 +51,44 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
+def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
+    """Run programs side by side, each to its end, and hold their stdout; `timeout` is for all of them, in seconds.
+
+    None stands for one that cannot be started or did not end in time; it is killed with all that it started.
+    """
+    if not commands:
+        return []
+    # Without plumbum, whose import takes longer than the probes that come here.
+    import time
+    from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+
+    deadline = time.monotonic() + timeout
+    running: list[Popen[bytes] | None] = []
+    done: list[Done | None] = []
+    try:
+        for command in commands:
+            try:
+                program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, process_group=0)
+            except OSError:
+                running.append(None)
+            else:
+                running.append(program)
+        for one in running:
+            try:
+                stdout = one.communicate(timeout=max(0.05, deadline - time.monotonic()))[0] if one else b""
+            except TimeoutExpired:
+                done.append(None)
+            else:
+                done.append(Done(one.returncode, stdout.decode(errors="replace"), "") if one else None)
+    finally:
+        for one in running:
+            if one is not None and one.returncode is None:
+                _send(one, signal.SIGKILL)
+                with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
+                    one.wait(0.2)
+    return done
+
+
 def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) -> Any:
     """Start a program in a process group of its own, with `env`, or ours, as its whole environment."""
     from subprocess import DEVNULL

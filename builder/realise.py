@@ -13,7 +13,7 @@ from builder.evaluate import evaluate
 from builder.script import SH, build_script
 
 if TYPE_CHECKING:
-    from builder.probe import Machine
+    from builder.probe import Fit, Machine
     from builder.report import Reporter
 
 
@@ -116,23 +116,20 @@ def resolve_auto(name: str, report: Reporter) -> str:
     from builder import probe
 
     machine = probe.detect()
-    best = pick(machine)
-    if best is None:
-        raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile list shows them all")
+    best, why = next(iter(choices(machine).items()), (None, None))
+    if best is None or why is None or why.score is None:
+        raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile detect says why")
     report.step(f"auto: {best} ({machine})")
     return best
 
 
-def pick(machine: Machine) -> str | None:
-    """The profile whose [target.match] fits a machine best; None where none does."""
+def choices(machine: Machine) -> dict[str, Fit]:
+    """All profiles that can be built, with how well they fit a machine; the best first, those that do not, last."""
     from builder import probe
     from builder.catalogue import Catalogue
 
     catalogue = Catalogue()
-    fitting = []
-    for name in catalogue.names():
-        target = catalogue.target(name)
-        score = None if target is None else probe.fit(target, machine)
-        if score is not None:
-            fitting.append((score, name))
-    return max(fitting)[1] if fitting else None
+    targets = {name: catalogue.target(name) for name in catalogue.names()}
+    fits = {name: probe.fit(target, machine) for name, target in targets.items() if target is not None}
+    rank = {name: (-1 if found.score is None else found.score, name) for name, found in fits.items()}
+    return {name: fits[name] for name in sorted(fits, key=rank.__getitem__, reverse=True)}
