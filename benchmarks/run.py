@@ -13,7 +13,7 @@ import sys
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -24,7 +24,9 @@ os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 from benchmarks.measure import Command, side_by_side  # noqa: E402
 from builder import render, uv  # noqa: E402
 from builder.catalogue import Catalogue  # noqa: E402
+from builder.profile.model import Setting  # noqa: E402
 from builder.store import write_files  # noqa: E402
+from builder.templates import rendered_run_script  # noqa: E402
 
 
 @dataclass(frozen=True)
@@ -167,7 +169,30 @@ def probes(rounds: int) -> list[Row]:
     return [Row("all probes, over python", f"{taken:.0f} ms", f"python alone {plain:.1f} ms", "<= 50 ms", taken <= 50)]
 
 
-BENCHMARKS = {"script": script_overhead, "build": warm_build, "start": start_up, "probes": probes}
+def detection(rounds: int) -> list[Row]:
+    """What a script's own detection costs: `--print-env` with a detected value, and with a literal in its place."""
+    kinds = ("performance-cores", "usable-cores", "memory-gb")
+    plan = Catalogue([ROOT / "profiles"]).plan("cpu")
+    with work_folder() as work:
+        commands = []
+        for kind in ("literal", *kinds):
+            setting = Setting.model_validate("4" if kind == "literal" else {"detect": kind, "fallback": 4})
+            profile = plan.profile.model_copy(update={"env": {**plan.profile.env, "A": setting}})
+            script = work / f"{kind}.sh"
+            script.write_text(rendered_run_script(replace(plan, profile=profile)))
+            commands.append(Command(kind, ["sh", str(script), "--print-env"]))
+        done = side_by_side(commands, rounds * 20)
+    plain = done["literal"].median * 1000
+    rows = []
+    for kind in kinds:
+        taken = done[kind].median * 1000 - plain
+        rows.append(
+            Row(f"script: detect {kind}", f"{taken:.1f} ms", f"a literal: {plain:.1f} ms", "<= 5 ms", taken <= 5)
+        )
+    return rows
+
+
+BENCHMARKS = {"script": script_overhead, "build": warm_build, "start": start_up, "probes": probes, "detect": detection}
 
 
 def _drydock() -> list[str]:

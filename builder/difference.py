@@ -25,6 +25,7 @@ from typing import Any
 
 from builder.lock import Artefact, Lock, LockedOverride
 from builder.profile import Profile
+from builder.profile.model import Detect
 
 PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
 """What is compared, in the order in which it is told."""
@@ -254,13 +255,15 @@ def _setting(setting: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return _word(value)
-    if all(isinstance(item, str) for item in value):
+    if all(isinstance(item, str) or "detect" in item for item in value):
         return " ".join(map(_word, value))
     return "; ".join(", ".join(f"{key} {_word(text)}" for key, text in option.items()) for option in value)
 
 
-def _word(text: str) -> str:
+def _word(text: str | Mapping[str, Any]) -> str:
     """A value as a shell would take it; on one line, whatever is in it."""
+    if not isinstance(text, str):
+        return f"({Detect.model_validate(text)})"
     return shlex.quote(text) if text.isprintable() else json.dumps(text)
 
 

@@ -19,6 +19,7 @@ from jinja2 import BaseLoader, Environment, StrictUndefined
 from builder.errors import ProfileError
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.plan import Plan
+from builder.profile.model import Detect, Setting
 from builder.stage import pinned
 
 _FUTURE = "from __future__ import annotations\n\n"
@@ -72,7 +73,7 @@ def environment(loader: BaseLoader) -> Environment:
         keep_trailing_newline=True,
     )
     templates.filters |= {
-        "sh": sh_quote,
+        "sh": sh_word,
         "comment": comment,
         "delimiter": delimiter,
         "dotenv": dotenv_quote,
@@ -91,14 +92,24 @@ def sh_quote(value: str) -> str:
     return "'" + value.replace("'", "'\\''") + "'"
 
 
-def comment(value: str) -> str:
+def sh_word(value: str | Detect) -> str:
+    """A word of sh for a value: the text itself, or what the script finds out (templates/_detect.sh.j2)."""
+    if isinstance(value, str):
+        return sh_quote(value)
+    words = [value.detect, value.fallback, value.percent, value.minus, value.least]
+    return f'"$(detected {" ".join(map(str, [*words, *([] if value.max is None else [value.max])]))})"'
+
+
+def comment(value: str | Detect) -> str:
     """`value` as part of a comment or of a usage text: one line of printable ASCII."""
-    line = " ".join(value.split())
+    line = " ".join(str(value).split())
     return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in line)
 
 
-def dotenv_quote(value: str) -> str:
-    """`value` for a dotenv file, as direnv, systemd and python-dotenv read it."""
+def dotenv_quote(value: str | Detect) -> str:
+    """`value` for a dotenv file, as direnv, systemd and python-dotenv read it. Such a file finds nothing out."""
+    if not isinstance(value, str):
+        return str(value.fallback)
     if value and all(char.isalnum() or char in "_./:,=+-" for char in value) and value.isascii():
         return value
     if "'" not in value and "\\" not in value:
@@ -192,8 +203,9 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         ],
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,
-        "settings": [{"name": name, **setting.model_dump()} for name, setting in profile.env.items()],
-        "options": [option.model_dump() for option in trainer.options],
+        "settings": [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in profile.env.items()],
+        "options": trainer.options,
+        "detects": profile.detects,
         "command": trainer.command,
         "arguments": trainer.arguments,
         "trainer_file": trainer.file,
@@ -208,6 +220,15 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "patches": [patch.model_dump() for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
     }
+
+
+def _said(name: str, setting: Setting) -> dict[str, Any]:
+    """Whether a setting is found out, and the word of sh that is its note."""
+    value = setting.value if setting.value is not None else setting.default
+    start, end = f"note: {name}=", f": {setting.note}"
+    if isinstance(value, Detect):
+        return {"detects": True, "said": f'{sh_quote(start)}"${name}"{sh_quote(end)}'}
+    return {"detects": False, "said": sh_quote(f"{start}{value or ''}{end}")}
 
 
 def _portable(path: str, text: str) -> str:

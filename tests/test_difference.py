@@ -166,7 +166,7 @@ patches: 2 removed
   - patches/accelerate-empty-dataloader.patch (accelerate)
   - patches/accelerate-unwrap-model.patch (accelerate)
 env: 2 removed
-  - OMP_NUM_THREADS 4 unless set
+  - OMP_NUM_THREADS (performance-cores, else 4) unless set
   - PYTORCH_MPS_HIGH_WATERMARK_RATIO 0.0 (with a note)
 """
 
@@ -179,7 +179,8 @@ def test_the_built_in_profiles_for_the_mac(sandbox: Sandbox) -> None:
 def test_the_built_in_profiles_as_json(sandbox: Sandbox) -> None:
     data = json.loads(sandbox.drydock("diff", "m4-upstream", "m4", "--json").succeeded().stdout)
     assert [change["change"] for change in data["patches"]] == ["added", "added"]
-    assert data["env"][0] == {"name": "OMP_NUM_THREADS", "change": "added", "before": None, "after": {"default": "4"}}
+    after = {"default": {"detect": "performance-cores", "fallback": 4}}
+    assert data["env"][0] == {"name": "OMP_NUM_THREADS", "change": "added", "before": None, "after": after}
 
 
 def git(desk: Sandbox, *arguments: str) -> str:

@@ -14,6 +14,7 @@ from builder.catalogue import Catalogue
 from builder.errors import ProfileError, Where
 from builder.isolation import LEAKS
 from builder.profile import Profile, Source, load, load_part
+from builder.profile.model import Detect
 from builder.target import Match
 from tests.conftest import ROOT
 
@@ -347,7 +348,7 @@ def test_a_name_that_differs_from_the_files_is_an_error() -> None:
         ("[env.A]\nvalu = '1'", "env.A.valu", 4, 'unknown key "valu"', 'did you mean "value"?'),
         ("[env]\nA = { defualt = '1' }", "env.A.defualt", 4, 'unknown key "defualt"', 'did you mean "default"?'),
         ("[generated]\nrnu = 'x'", "generated.rnu", 4, 'unknown key "rnu"', 'did you mean "run"?'),
-        ("[[checks]]\nflie = 'x'\nwhy = 'x'", "checks.0.file", 3, 'the key "file" is missing', None),
+        ("[[checks]]\nflie = 'x'\nwhy = 'x'", "checks.0.flie", 4, 'unknown key "flie"', 'did you mean "file"?'),
         ("[[patches]]\npackage = 'a'", "patches.0.versions", 3, 'the key "versions" is missing', None),
         (
             "[packages]\nzzz = 1",
@@ -684,7 +685,7 @@ def test_m4_sets_the_four_variables_of_the_seed_and_warns_of_the_lifted_limit() 
     assert {name: setting.value or setting.default for name, setting in env.items()} == {
         "TOKENIZERS_PARALLELISM": "false",
         "PYTORCH_ENABLE_MPS_FALLBACK": "1",
-        "OMP_NUM_THREADS": "4",
+        "OMP_NUM_THREADS": Detect(detect="performance-cores", fallback=4),  # the seed's 4 fits the base M4 only
         "PYTORCH_MPS_HIGH_WATERMARK_RATIO": "0.0",
     }
     note = env["PYTORCH_MPS_HIGH_WATERMARK_RATIO"].note

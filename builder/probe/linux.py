@@ -32,7 +32,7 @@ def facts(root: Path = Path("/")) -> Facts:
     quotas = [parse_quota(_read_quota(folder)) for folder in _group_folders(root, groups, "cpu")]
     allowed = parse_cpu_list(parse_status(_read(root / "proc/self/status")))
     online = parse_cpu_list(_read(cpu / "online"))
-    counts = [len(allowed & online) or None, *quotas]
+    counts = [len(allowed & (online or allowed)) or None, *quotas]
     memory = meminfo.get("MemTotal")
     return {
         "os": parse_os_release(_read(root / "etc/os-release")),

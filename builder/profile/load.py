@@ -285,8 +285,12 @@ def _validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
 
 def _explained(error: ValidationError, model: type[BaseModel], source: Source) -> ProfileError:
     """The first problem, in the user's words; pydantic reports in the order of the fields."""
-    first = error.errors()[0]
-    key = tuple(part for part in first["loc"] if part not in ("[key]",))
+    errors = error.errors()
+    first = errors[0]
+    if first["type"] == "missing":  # because it is misspelt, perhaps
+        beside = (one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
+        first = next(beside, first)
+    key = tuple(part for part in first["loc"] if not str(part).startswith("["))  # what pydantic adds
     found = first.get("input")
     hint: str | None = None
     if first["type"] == "extra_forbidden":

@@ -13,7 +13,17 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Discriminator,
+    Field,
+    Tag,
+    model_serializer,
+    model_validator,
+)
 
 from builder.isolation import LEAKS
 from builder.settings import Acknowledgeable
@@ -23,6 +33,7 @@ from builder.target import Target
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
+_COUNT = 10**6  # more than there is of anything that is counted, and few enough for a shell of 32 bits
 # Set by the script itself to isolate the environment; a profile that set them would undo that.
 RESERVED_VARIABLES = frozenset({"PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", *LEAKS})
 # What the shells keep for themselves: a value for one of these is refused by some shell, or changed on its way, or
@@ -148,31 +159,104 @@ class Packages(_Model):
     index: dict[PackageName, Name] = {}
 
 
+class Detect(_Model):
+    """A whole number that the script finds out on the machine where it runs: so much of what is there.
+
+    `fraction` is taken first, in hundredths and rounded down, then `minus`; the result is at least `min` (for cores 1,
+    else 0) and at most `max`. Where the machine does not tell, it is `fallback`, as it stands.
+
+    performance-cores: physical cores for performance, as far as this process may use them
+    usable-cores: processors that this process may use, by its affinity and the quota of its control groups
+    memory-gb: GiB of memory, or of what the control groups allow, rounded down
+    gpu-count: GPUs that nvidia-smi lists
+    """
+
+    detect: Literal["performance-cores", "usable-cores", "memory-gb", "gpu-count"]
+    fallback: int = Field(ge=0, le=_COUNT, strict=True)
+    fraction: float = Field(default=1.0, gt=0, le=1, strict=True)
+    minus: int = Field(default=0, ge=0, le=_COUNT, strict=True)
+    min: int | None = Field(default=None, ge=0, le=_COUNT, strict=True)
+    max: int | None = Field(default=None, ge=0, le=_COUNT, strict=True)
+
+    @model_validator(mode="after")
+    def _sensible(self) -> Detect:
+        if abs(self.fraction * 100 - self.percent) > 1e-9:
+            raise ValueError("fraction is taken in hundredths; give at most two decimals")
+        if self.max is not None and self.max < self.least:
+            raise ValueError(f"max is less than min ({self.least})")
+        return self
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in type(self).model_fields if name in self.model_fields_set}
+
+    @property
+    def percent(self) -> int:
+        """`fraction` as a whole number: shells count with nothing else."""
+        return round(self.fraction * 100)
+
+    @property
+    def least(self) -> int:
+        """`min`, or what it is when it is not given: no thread at all is never meant."""
+        return self.min if self.min is not None else int(self.detect.endswith("-cores"))
+
+    def of(self, found: int | None) -> int:
+        """The number that comes of what was found. The generated scripts do the same (templates/_detect.sh.j2).
+
+        >>> Detect(detect="memory-gb", fraction=0.5, min=4, max=64, fallback=8).of(23)
+        11
+        """
+        if found is None:
+            return self.fallback
+        value = found * self.percent // 100 - self.minus
+        value = value if value >= self.least else self.least
+        return value if self.max is None or value <= self.max else self.max
+
+    def __str__(self) -> str:
+        steps = [f"{self.fraction:g} of {self.detect}" if self.percent != 100 else self.detect]
+        steps += [f"minus {self.minus}"] if self.minus else []
+        steps += [f"at least {self.min}"] if self.min is not None else []
+        steps += [f"at most {self.max}"] if self.max is not None else []
+        return f"{', '.join(steps)}, else {self.fallback}"
+
+
+def _kind(value: Any) -> str:
+    return "[detect]" if isinstance(value, dict | Detect) else "[text]"
+
+
+Value = Annotated[Annotated[Text, Tag("[text]")] | Annotated[Detect, Tag("[detect]")], Discriminator(_kind)]
+"""What may stand wherever a value goes: a text, or a table with `detect`."""
+
+
 class Setting(_Model):
     """One environment variable of the trainer.
 
-    Exactly one of `value` (always set), `default` (set unless the caller has set it) and `unset` (removed).
-    `note` is shown to the user at every start: for a value with consequences. `acknowledge` names what
-    `builder.settings` finds wrong with the value, and is meant.
+    Exactly one of `value` (always set), `default` (set unless the caller has set it) and `unset` (removed). A plain
+    string, and a table with `detect`, is a `value`. `note` is shown to the user at every start: for a value with
+    consequences. `acknowledge` names what `builder.settings` finds wrong with the value, and is meant.
     """
 
-    value: Text | None = None
-    default: Text | None = None
+    value: Value | None = None
+    default: Value | None = None
     unset: Literal[True] | None = None
     note: Text | None = None
     acknowledge: Annotated[list[Acknowledgeable], Field(min_length=1)] | None = None
 
     @property
     def text(self) -> str | None:
-        """What the variable is set to; None where it is removed."""
-        return self.value if self.value is not None else self.default
+        """What the variable is set to, for what is detected the fallback; None where it is removed."""
+        value = self.value if self.value is not None else self.default
+        return str(value.fallback) if isinstance(value, Detect) else value
 
     @model_validator(mode="before")
     @classmethod
-    def _plain_string(cls, data: Any) -> Any:
+    def _plain_value(cls, data: Any) -> Any:
         if isinstance(data, bool | int | float):
             raise ValueError("an environment variable is a string; put it in quotes")
-        return {"value": data} if isinstance(data, str) else data
+        if isinstance(data, dict) and "detect" in data:
+            beside = {key: data[key] for key in ("note", "acknowledge") if key in data}
+            return {"value": {key: value for key, value in data.items() if key not in beside}, **beside}
+        return {"value": data} if isinstance(data, str | Detect) else data
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Setting:
@@ -210,7 +294,7 @@ class Option(_Model):
 
     flag: Text = Field(min_length=1)
     source: Variable = Field(alias="from")
-    default: Text = ""
+    default: Value = ""
     when: Variable | None = None
     unless: Variable | None = None
 
@@ -224,7 +308,7 @@ class TrainerPart(_Model):
 
     command: list[Text] | None = None
     file: RelativePath | None = None
-    arguments: list[Text] = []
+    arguments: list[Value] = []
     options: list[Option] = []
     needs: Text | None = None
     needs_hint: Text | None = Field(default=None, alias="needs-hint")
@@ -297,6 +381,13 @@ class Profile(ProfilePart):
     def fix_dependencies_script(self) -> str:
         """File name of the generated script that brings an existing venv to the locked versions."""
         return self.generated.fix_dependencies or f"fix_{self.name.replace('-', '_')}_dependencies.sh"
+
+    @property
+    def detects(self) -> bool:
+        """Whether anything in it is found out where the script runs."""
+        settings = (value for setting in self.env.values() for value in (setting.value, setting.default))
+        options = (option.default for option in self.trainer.options)
+        return any(isinstance(value, Detect) for value in (*settings, *self.trainer.arguments, *options))
 
     @property
     def carried_files(self) -> list[str]:

@@ -85,6 +85,58 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+# The first level is that of the fastest cores.
+find_performance_cores() {
+  _found=$(sysctl -n hw.perflevel0.physicalcpu) && [ "$_found" -gt 0 ]
+}
+
+find_usable_cores() {
+  _found=$(sysctl -n hw.activecpu)
+}
+
+find_memory() {
+  _found=$(sysctl -n hw.memsize) && divide_by_1024 "$_found" && divide_by_1024 "$_found" && divide_by_1024 "$_found"
+}
+
+# NVIDIA has no driver for it.
+find_gpus() {
+  _found=0
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
 
@@ -96,7 +148,8 @@ set_environment() {
   export PATH="$_env/bin:$PATH"
   export TOKENIZERS_PARALLELISM='false'
   export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS='4'
+  # shellcheck disable=SC2155 # detected does not fail
+  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
   export PYTORCH_MPS_HIGH_WATERMARK_RATIO='0.0'
 }
 
