@@ -11,6 +11,8 @@ from builder.errors import UsageError
 from builder.probe import linux, macos, nvidia
 from builder.probe.machine import Machine
 
+# Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+ALSO_ON_PATH = ("/usr/sbin", "/usr/lib/wsl/lib")
 # A GPU that sleeps takes a second or two to answer; a broken driver never does.
 TIMEOUT = 10.0
 
@@ -20,10 +22,11 @@ def detect(timeout: float = TIMEOUT) -> Machine:
     name = os.uname()
     darwin = name.sysname == "Darwin"
     commands = list(macos.COMMANDS) if darwin else []
-    if shutil.which("nvidia-smi"):
+    path = os.pathsep.join([os.environ.get("PATH", os.defpath), *ALSO_ON_PATH])
+    if shutil.which("nvidia-smi", path=path):
         commands += nvidia.COMMANDS
     # Translated messages would not be understood.
-    done = process.run_all(commands, timeout=timeout, env={**os.environ, "LC_ALL": "C"})
+    done = process.run_all(commands, timeout=timeout, env={**os.environ, "PATH": path, "LC_ALL": "C"})
     ended = dict(zip(commands, done, strict=True))
     printed = {command: one.stdout if one is not None else "" for command, one in ended.items()}
     listing = ended.get(nvidia.GPUS)

@@ -89,6 +89,8 @@ USAGE
 # detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
 # FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
 detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
   case $1 in
     performance-cores) find_performance_cores ;;
     usable-cores) find_usable_cores ;;
