@@ -267,8 +267,9 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, code: str, count: 
 
 @linux_only
 def test_programs_are_found_where_cron_does_not_look(tmp_path: Path) -> None:
-    listing = f'-L) cat "{ROOT}/tests/captured/two-quadro.list" ;; --query*) head -n 2 "{ROOT}/tests/captured/eight-h100.gpus"'
-    program(tmp_path / "sbin", "nvidia-smi", f"#!/bin/sh\ncase $1 in {listing} ;; esac\n")
+    folder = ROOT / "tests/captured"
+    code = f'case $1 in -L) cat "{folder}/two-quadro.list" ;; --query*) head -n 2 "{folder}/eight-h100.gpus" ;; esac'
+    program(tmp_path / "sbin", "nvidia-smi", f"#!/bin/sh\n{code}\n")
     around = mounted(tmp_path / "sbin", "/usr/sbin")
     assert agree(tmp_path, *around, PATH="/usr/bin:/bin")["gpu-count"] == 2
 
