@@ -249,6 +249,14 @@ def test_an_empty_machine_is_unknown_and_nothing_fails(tmp_path: Path) -> None:
     assert {key for key, value in linux.facts(tmp_path).items() if value} == set()
 
 
+def test_a_board_has_its_own_name(tmp_path: Path) -> None:
+    put(tmp_path, "proc/cpuinfo", captured("jetson-xavier-nx.cpuinfo"))
+    put(tmp_path, "proc/device-tree/model", "NVIDIA IGX Orin Development Kit\0")  # OE4T/meta-tegra #1566
+    assert linux.facts(tmp_path)["chip"] == "NVIDIA IGX Orin Development Kit"
+    put(tmp_path, "proc/device-tree/model", "linux,dummy-virt\0")  # what QEMU's virtual board says
+    assert linux.facts(tmp_path)["chip"] == "Carmel"
+
+
 def test_kernels_of_windows() -> None:
     assert linux.is_wsl("5.15.90.1-microsoft-standard-WSL2")  # microsoft/WSL #9821
     assert linux.is_wsl("4.4.0-18985-Microsoft")  # 4U6U57/wsl-open #4
@@ -310,7 +318,8 @@ def test_gpus_driver_and_cuda_of_a_machine(tmp_path: Path, monkeypatch: pytest.M
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary")))
     machine = detect()
     assert (machine.detected["gpu-count"], machine.driver, machine.cuda) == (8, "550.54.15", "12.4")
-    assert "NVIDIA H100 80GB HBM3 (79.6 GiB)" in "\n".join(machine.lines())
+    assert "GPUs: 8 x NVIDIA H100 80GB HBM3 (79.6 GiB), driver 550.54.15, CUDA 12.4 at most" in machine.lines()
+    assert str(machine).endswith("8 x NVIDIA H100 80GB HBM3")
 
 
 def test_programs_are_asked_in_english(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -36,7 +36,7 @@ def facts(root: Path = Path("/")) -> Facts:
     memory = meminfo.get("MemTotal")
     return {
         "os": parse_os_release(_read(root / "etc/os-release")),
-        "chip": parse_cpuinfo(_read(root / "proc/cpuinfo")) or parse_board(_read(root / "proc/device-tree/model")),
+        "chip": parse_board(_read(root / "proc/device-tree/model")) or parse_cpuinfo(_read(root / "proc/cpuinfo")),
         "performance_cores": performance,
         "efficiency_cores": efficiency,
         "usable_cores": _least(counts) if counts[0] else None,
@@ -83,7 +83,11 @@ def parse_cpuinfo(text: str) -> str:
 
 
 def parse_board(text: str) -> str:
-    """The board in /proc/device-tree/model, which ends with a NUL; "" for a virtual one ("linux,dummy-virt")."""
+    """The board in /proc/device-tree/model; "" for a virtual one.
+
+    >>> parse_board("NVIDIA IGX Orin Development Kit\\0"), parse_board("linux,dummy-virt\\0")
+    ('NVIDIA IGX Orin Development Kit', '')
+    """
     name = text.strip("\0 \n")
     return "" if re.fullmatch(r"\S+,\S+", name) else name
 
