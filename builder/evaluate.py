@@ -70,7 +70,7 @@ def _context(name: str) -> str:
     package = Path(__file__).parent
     templates = next(path for path in (package / "templates", package.parent / "templates") if path.is_dir())
     code = []
-    for folder in (package, package / "profile", templates):
+    for folder in (package, package / "profile", package / "settings", templates):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith((".py", ".j2")):
