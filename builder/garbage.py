@@ -90,7 +90,12 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
 def _leftovers() -> list[Garbage]:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
     gone: list[Garbage] = []
-    found = [(path, "no environment links this bytecode") for path in (home() / "bytecode").glob("*/*/*")]
+    notes = set((home() / "bytecode").glob("*/wheels/*"))
+    found = [
+        (path, "no environment links this bytecode")
+        for path in (home() / "bytecode").glob("*/*/*")
+        if path not in notes or not _is_current(path)
+    ]
     unfinished = [*(home() / "cache").rglob(".*"), *(home() / "gcroots").glob(".*")]
     found += [(path, "who wrote this is dead") for path in unfinished]
     for path, why in found:
@@ -101,6 +106,17 @@ def _leftovers() -> list[Garbage]:
                 path.unlink()
                 gone.append(Garbage(path, why, state.st_blocks * 512))
     return gone
+
+
+def _is_current(note: Path) -> bool:
+    """Whether the first bytecode that the note of a wheel names is still there (builder.stage, `_write_note`)."""
+    try:
+        with note.open(encoding="utf-8") as file:
+            file.readline()
+            digest = file.readline()[:64]
+    except (OSError, ValueError):
+        return False
+    return not digest or (note.parent.parent / digest[:2] / f"{digest[2:]}.pyc").is_file()
 
 
 def parse_age(text: str) -> float:

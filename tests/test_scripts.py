@@ -157,7 +157,7 @@ COMMANDS = {
 OF_SHELLS = set(
     """
     : [ break case cd command continue do done elif else esac exec exit export fi for if in kill printf read return set
-    shift then trap umask unset until while
+    shift then trap umask unset until wait while
     """.split()  # noqa: SIM905 # a list of words
 )
 

@@ -138,7 +138,7 @@ def test_the_command_line_says_what_is_wrong(parts: Path, capsys: pytest.Capture
     assert "drydock: error: [Errno 2]" in capsys.readouterr().err
     for arguments in ([], ["other"]):
         assert stage.main(arguments, stage.COMMANDS) == 1
-        assert "the commands are plan, finish, mend, not" in capsys.readouterr().err
+        assert "the commands are plan, build, mend, not" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_virtual_environment_is_an_error(tmp_path: Path) -> None:

@@ -240,6 +240,49 @@ def test_a_source_that_does_not_compile_is_left_out(sandbox: Sandbox) -> None:
     assert [path.name.split(".")[0] for path in cached] == ["__init__"]
 
 
+def test_bytecode_is_that_of_the_source_which_is_there(sandbox: Sandbox) -> None:
+    """Two wheels with a module of one name, and a wheel that brings bytecode; met for the first time, and again."""
+    tag = "__pycache__/shared.cpython-311.pyc"
+    make_wheel(
+        sandbox.wheels, "anchor", "1.0", files={"anchor/__init__.py": "version = '1.0'\n", "shared.py": "x = 1\n"}
+    )
+    make_wheel(sandbox.wheels, "buoy", "1.0", files={"buoy.py": "", "shared.py": "x = 2\n"})
+    make_wheel(sandbox.wheels, "chain", "1.0", files={"chain.py": "x = 3\n", "__pycache__/chain.cpython-311.pyc": "no"})
+    sandbox.environment["UV_CACHE_DIR"] = str(sandbox.root / "cache")
+    for name in ("small", "other"):
+        path = sandbox.profile(name)
+        path.write_text(path.read_text().replace('["anchor"]', '["anchor", "buoy", "chain"]'))
+        sandbox.drydock("lock", name).succeeded()
+        env = Path(sandbox.drydock("build", name).succeeded().stdout.strip())
+        site = env / "lib/python3.11/site-packages"
+        program = "import shared, chain, anchor; print(shared.x, shared.__cached__, chain.x)"
+        told = sandbox.run([str(env / "bin/python"), "-c", program]).succeeded().stdout.split()
+        assert told == [site.joinpath("shared.py").read_text().split()[-1], str(site / tag), "3"]
+        sandbox.drydock("store", "verify", env.name).succeeded()
+
+
+def test_a_wheel_that_was_met_before_brings_its_bytecode_patched_or_not(desk: Sandbox) -> None:
+    """What was noted of a wheel is of use only to those who install it as it was then."""
+    files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/lines.py": "a = 1\n"}
+    make_wheel(desk.wheels, "anchor", "1.0", files=files)
+    desk.environment["UV_CACHE_DIR"] = str(desk.root / "cache")
+    desk.file("mend.patch", "--- a/anchor/lines.py\n+++ b/anchor/lines.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n")
+    desk.file("mend.py", "import anchor.lines\nassert anchor.lines.a == 2\n")
+    patch = (
+        '[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "mend.patch"\nproof = "mend.py"\nwhy = "a is 2"\n'
+    )
+    for name, tail in (("plain", ""), ("mended", patch), ("again", ""), ("mended-too", patch)):
+        path = desk.profile(name, tail=tail)
+        path.write_text(
+            path.read_text()
+            .replace("import anchor;", "import anchor.lines as l, anchor;")
+            .replace("'trained with', anchor.version", "l.a, l.__cached__[-4:]")
+        )
+        desk.drydock("lock", name).succeeded()
+        assert desk.drydock("run", name).succeeded().stdout == f"{2 if tail else 1} .pyc\n"
+    desk.drydock("store", "verify").succeeded()
+
+
 def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "trinket", "5.0")
     text = (desk.work / "profiles/small.toml").read_text()
@@ -253,6 +296,10 @@ def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
         for path in desk.store.rglob("*")
         if path.is_file() and not path.is_symlink()
     }
-    shared = {path.stat().st_ino: path.stat().st_blocks * 512 for path in (home(desk) / "bytecode").rglob("*.pyc")}
+    shared = {
+        path.stat().st_ino: path.stat().st_blocks * 512
+        for path in (home(desk) / "bytecode").rglob("*")
+        if path.is_file()
+    }
     assert total["real"] == sum({**counted, **shared}.values())
     assert total["apparent"] > total["real"] - total["bytecode"]

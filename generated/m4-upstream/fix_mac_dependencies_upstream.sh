@@ -413,8 +413,9 @@ without the imports from there, and runs it with the environment's own Python. S
 of Python 3.9 or newer.
 
     stage.py plan PARTS             refuse parts that are not what their plan says
-    stage.py finish STAGE FINAL BYTECODE
-                                    check, patch, link bytecode, record; then rename STAGE to FINAL
+    stage.py build STAGE FINAL BYTECODE
+                                    link what bytecode there is while the installer works, and wait for it; then check,
+                                    patch, link the rest, record, and rename STAGE to FINAL
     stage.py mend VENV PARTS        patch a virtual environment that is not ours
 
 PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
@@ -429,8 +430,9 @@ import marshal
 import os
 import re
 import sys
+import time
 from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, TypeVar
+from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
 
 
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -494,7 +496,8 @@ def transient(parts: Path) -> List[str]:
     return [
         name
         for name in os.listdir(parts)
-        if name in ("plan.json", "stage.py") or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
+        if name in ("plan.json", "stage.py", "installed")
+        or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
     ]
 
 
@@ -548,13 +551,29 @@ def mend(venv: Path, parts: Path) -> None:
     apply_patches(venv, parts, read_plan(parts)["plan"])
 
 
-# --- the last step of a build --------------------------------------------------------------------------------------
+# --- a build, beside the installer ---------------------------------------------------------------------------------
 
 
-def finish(stage: Path, final: Path, bytecode: Path) -> None:
+def build(stage: Path, final: Path, bytecode: Path) -> None:
+    """What a build needs besides the installer, which works at the same time: see `prelink` and `finish`.
+
+    The file `installed` in the stage says that it is done. Raises StageError, also where who began this is dead.
+    """
+    caller = os.getppid()
+    prelinked = prelink(stage, bytecode)
+    began = time.monotonic()
+    while not (stage / ".drydock" / "installed").exists():
+        if os.getppid() != caller:
+            raise StageError("the script that began this build is gone")
+        time.sleep(0.002 if time.monotonic() - began < 5 else 0.1)
+    finish(stage, final, bytecode, prelinked)
+
+
+def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = ()) -> None:
     """Make a staged environment a store path: the last step is one rename.
 
     `bytecode` is the folder of compiled sources that all environments share; what is missing there is compiled.
+    `prelinked` are the packages that `prelink` has done.
 
     Where another build of the same key was faster, its result stands and this one is left to the caller to remove.
     """
@@ -572,7 +591,7 @@ def finish(stage: Path, final: Path, bytecode: Path) -> None:
     site = site_packages(stage)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
-    contents = link_bytecode(site, bytecode)
+    contents = link_bytecode(site, bytecode, identities(plan), prelinked)
     for name in transient(parts):
         os.unlink(parts / name)
     if (stage / ".lock").exists():  # uv's, where it could make one
@@ -717,33 +736,56 @@ class Contents(NamedTuple):
     folders: Set[str]
 
 
-def link_bytecode(site: Path, bytecode: Path) -> Contents:
+def link_bytecode(
+    site: Path, bytecode: Path, wheels: Optional[Dict[str, str]] = None, prelinked: Sequence[str] = ()
+) -> Contents:
     """Give every module of `site` its bytecode, by a hard link to one shared file per source.
 
     The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
     nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
+
+    `wheels` are the identities of packages, under which what is found is noted for `prelink`; `prelinked` the packages
+    that it has done.
     """
     shared = bytecode / cache_tag()
     env = site.parent.parent.parent
-    infos = list(distributions(site).values())
-    found = on_all_cores(
-        lambda info: _link_package(env, site, info, str(shared)),
-        infos,
-        [(info / "RECORD").stat().st_size for info in infos],
+    infos = distributions(site)
+    known = {name: _read_note(shared, (wheels or {})[name])[0] for name in prelinked if name in infos}
+    done = {name: note for name, note in known.items() if note.get("record") == _record_of(infos[name])}
+    names = [name for name in infos if name not in done]
+    looked = on_all_cores(
+        lambda name: _link_package(env, site, infos[name], str(shared)),
+        names,
+        [(infos[name] / "RECORD").stat().st_size for name in names],
         grain=20_000,
     )
-    missing = _settled([Source(*source) for one in found for source in one["missing"]], shared)
-    copied = sum(one["copied"] for one in found)
+    found = dict(zip(names, looked))
+    missing = _settled([Source(*source) for one in found.values() for source in one["missing"]], shared)
+    copied = sum(one["copied"] for one in found.values())
     if missing:
         copied += _compile_and_link(missing)
     if copied:
         print(f"drydock:       bytecode: {copied} copied, as this file system would not link them", file=sys.stderr)
+    uncompiled = {source.path for source in missing if not os.path.exists(source.cached)}
+    for name, one in found.items():
+        one["uncompiled"] = [path for _, path in one["sources"] if f"{site}/{path}" in uncompiled]
+        if wheels is not None and name in wheels and not copied:
+            _write_note(shared, wheels[name], one, {source.path[len(str(site)) + 1 :]: source for source in missing})
+    inside = str(site)[len(str(env)) + 1 :]
+    every = [*done.values(), *found.values()]
     return Contents(
-        {path: promise for one in found for path, promise in one["unhashed"]},
-        {path for one in found for path in one["outside"]},
-        sorted(source.path[len(str(env)) + 1 :] for source in missing if not os.path.exists(source.cached)),
-        {str(site), *(folder for one in found for folder in one["folders"])},
+        {
+            **{path: promise for one in every for path, promise in one["unhashed"]},
+            **{f"{inside}/{infos[name].name}/RECORD": _record_of(infos[name]) for name in infos},
+        },
+        {path for one in every for path in one["outside"]},
+        sorted(f"{inside}/{path}" for one in every for path in one["uncompiled"]),
+        {str(site), *(f"{site}/{folder}" for one in every for folder in one["folders"])},
     )
+
+
+def _record_of(info: Path) -> str:
+    return record_hash((info / "RECORD").read_bytes())
 
 
 def cache_tag() -> str:
@@ -752,53 +794,66 @@ def cache_tag() -> str:
 
 
 def _link_package(env: Path, site: Path, info: Path, shared: str) -> Dict[str, Any]:
-    """Link what is there for the modules of one package; gives plain data for `link_bytecode`.
-
-    RECORD is read once, here: it says all that a build has to know of a package.
-    """
-    base, inside, tag = str(site), str(site)[len(str(env)) + 1 :], cache_tag()
-    record = (info / "RECORD").read_bytes()
-    unhashed = {f"{inside}/{info.name}/RECORD": record_hash(record)}
-    outside, missing = [], []
-    folders: Set[str] = set()
+    """Link what is there for the modules of one package; gives plain data: what a build has to know of it."""
+    base, tag = str(site), cache_tag()
+    facts = _facts(env, site, info)
+    for folder in facts["folders"]:
+        if folder.endswith("__pycache__"):
+            os.makedirs(f"{base}/{folder}", exist_ok=True)
+    missing = []
     copied = 0
-    for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")):
-        if len(row) < 2:
-            continue
-        path = row[0]
-        folder, _, name = path.rpartition("/")
+    for digest, path in facts["sources"]:
+        source = _source(base, path, digest, shared, tag)
+        try:
+            copied += _link(source)
+        except FileNotFoundError:
+            missing.append(tuple(source))
+        except FileExistsError:  # `prelink` was here; or it is a wheel's own, or that of another wheel
+            if not os.path.samefile(source.shared, source.cached):
+                missing.append(tuple(source))
+    return {**facts, "missing": missing, "copied": copied}
+
+
+def _facts(env: Path, site: Path, info: Path) -> Dict[str, Any]:
+    """What a RECORD says, read once: the files without a hash, those outside of packages, the modules and the folders.
+
+    `unhashed` and `outside` are relative to the environment, `sources` and `folders` to `site`. `brings` tells whether
+    the wheel brought bytecode for this Python.
+    """
+    inside, ours = str(site)[len(str(env)) + 1 :], f".{cache_tag()}.pyc"
+    record = (info / "RECORD").read_bytes()
+    unhashed, outside, sources = [], [], []
+    folders: Set[str] = set()
+    brings = False
+    for path, digest, *_ in (row for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")) if row[1:]):
+        folder = path.rpartition("/")[0]
         if path.startswith("..") or not folder:
             outside.append(os.path.normpath(f"{inside}/{path}"))
         elif folder not in folders:
             parts = folder.split("/")
             folders.update("/".join(parts[: end + 1]) for end in range(len(parts)))
-        if not row[1]:
-            if not path.endswith(("/RECORD", f".{tag}.pyc")):
-                unhashed[f"{inside}/{path}"] = promise_of(env, f"{inside}/{path}")
+        if path.endswith(ours):
+            brings = True
+        elif not digest and not path.endswith("/RECORD"):
+            unhashed.append([f"{inside}/{path}", promise_of(env, f"{inside}/{path}")])
         # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
-        elif name.endswith(".py") and row[1].startswith("sha256=") and not path.startswith(".."):
-            digest = base64.urlsafe_b64decode(row[1][len("sha256=") :] + "=").hex()
-            cached = f"{folder}/__pycache__" if folder else "__pycache__"
-            if cached not in folders:
-                folders.add(cached)
-                os.makedirs(f"{base}/{cached}", exist_ok=True)
-            source = Source(
-                f"{base}/{path}",
-                digest,
-                f"{base}/{cached}/{name[:-3]}.{tag}.pyc",
-                f"{shared}/{digest[:2]}/{digest[2:]}.pyc",
-            )
-            try:
-                copied += _link(source)
-            except (FileNotFoundError, FileExistsError):
-                missing.append(tuple(source))
+        elif path.endswith(".py") and digest.startswith("sha256=") and not path.startswith(".."):
+            sources.append((base64.urlsafe_b64decode(digest[len("sha256=") :] + "=").hex(), path))
+            folders.add(f"{folder}/__pycache__" if folder else "__pycache__")
     return {
-        "unhashed": list(unhashed.items()),
+        "record": record_hash(record),
+        "unhashed": unhashed,
         "outside": outside,
-        "missing": missing,
-        "folders": [f"{base}/{folder}" for folder in folders],
-        "copied": copied,
+        "sources": sources,
+        "folders": sorted(folders),
+        "brings": brings,
     }
+
+
+def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:
+    folder, slash, name = path.rpartition("/")
+    cached = f"{base}/{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+    return Source(f"{base}/{path}", digest, cached, f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
 
 
 def _link(source: Source) -> bool:
@@ -907,6 +962,82 @@ def bytecode_of(source: bytes) -> Optional[bytes]:
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None  # as compileall does
     return MAGIC_NUMBER + (0b01).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
+
+
+# --- wheels that were met before -----------------------------------------------------------------------------------
+
+
+def identities(plan: Dict[str, Any]) -> Dict[str, str]:
+    """What stands for each wheel of a plan as it is once installed: its sha256, with those of its patches."""
+    return {
+        package["name"]: sha256(
+            " ".join(
+                [package["sha256"], *(p["sha256"] for p in plan["patches"] if p["package"] == package["name"])]
+            ).encode()
+        )
+        for package in plan["packages"]
+        if package["file"].endswith(".whl")  # of source, any build may be another
+    }
+
+
+def prelink(stage: Path, bytecode: Path) -> List[str]:
+    """Link the bytecode of wheels that were met before, while the installer works; gives the packages that it did.
+
+    Whether the installer brings what was met then is for `finish` to see, by its RECORD.
+    """
+    caller = os.getppid()
+    site = str(site_packages(stage))
+    shared, tag = bytecode / cache_tag(), cache_tag()
+    plan = read_plan(stage / ".drydock")["plan"]
+    linked = []
+    for name, identity in identities(plan).items():
+        note, sources = _read_note(shared, identity)
+        try:
+            for folder in note.get("folders", ()):
+                if folder.endswith("__pycache__"):
+                    os.makedirs(f"{site}/{folder}", exist_ok=True)
+            for line in sources:
+                source = _source(site, line[65:], line[:64], str(shared), tag)
+                os.link(source.shared, source.cached)
+        except OSError:
+            continue  # not shared any more, or it cannot be linked: as if it had never been met
+        if note:
+            linked.append(name)
+        if os.getppid() != caller:
+            break  # the stage is for the next to remove
+    return linked
+
+
+def _note_path(shared: Path, identity: str) -> Path:
+    return shared / "wheels" / identity
+
+
+def _read_note(shared: Path, identity: str) -> Tuple[Dict[str, Any], List[str]]:
+    """What was noted of a wheel, and its sources, each as its sha256, a space and its path; empty where nothing was."""
+    try:
+        head, *sources = _note_path(shared, identity).read_text(encoding="utf-8").split("\n")
+        return json.loads(head), sources
+    except (OSError, ValueError):
+        return {}, []
+
+
+def _write_note(shared: Path, identity: str, found: Dict[str, Any], settled: Dict[str, Source]) -> None:
+    """Note what was found of a wheel; not of one that brings bytecode, or shares a module with another."""
+    same = all(path not in settled or settled[path].digest == digest for digest, path in found["sources"])
+    if found["brings"] or not same or any("\n" in path for _, path in found["sources"]):
+        return
+    note = {key: found[key] for key in ("record", "unhashed", "outside", "folders", "uncompiled")}
+    compiled = [f"{digest} {path}" for digest, path in found["sources"] if path not in found["uncompiled"]]
+    path = _note_path(shared, identity)
+    new = f"{path}.{os.getpid()}"
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        with open(new, "w", encoding="utf-8") as file:
+            file.write("\n".join([json.dumps(note), *compiled]))
+        os.replace(new, path)
+    except OSError:  # it only saves time
+        if os.path.exists(new):
+            os.unlink(new)
 
 
 # --- all cores -----------------------------------------------------------------------------------------------------
@@ -1023,7 +1154,7 @@ def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
 
 # --- the way in for scripts ----------------------------------------------------------------------------------------
 
-COMMANDS: Dict[str, Callable[..., Any]] = {"plan": read_plan, "finish": finish, "mend": mend}
+COMMANDS: Dict[str, Callable[..., Any]] = {"plan": read_plan, "build": build, "mend": mend}
 
 
 def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:

@@ -36,7 +36,8 @@ esac
 HELPER = """\
 shift 4
 case $1 in
-  finish)
+  build)
+    until [ -f "$2/.drydock/installed" ]; do sleep 0.01; done
     printf '{}\\n' >"$2/.drydock/manifest.json"
     mv "$2" "$3"
     ;;

@@ -95,7 +95,7 @@ def alike(path: str) -> str:
     path = re.sub(r"\.tmp\w{6}", ".tmp", path)
     path = re.sub(r"small-\d+-", "small-N-", path)
     path = re.sub(r"/bin/(activate|deactivate|pydoc)[^/]*$", "/bin/activate", path)
-    return re.sub(r"((?:^|/)\.[^/]*\.|\.pyc\.|^gcroots/running/.*\.|\.new-.*-)\d+$", r"\1PID", path)
+    return re.sub(r"((?:^|/)\.[^/]*\.|\.pyc\.|/wheels/HASH\.|^gcroots/running/.*\.|\.new-.*-)\d+$", r"\1PID", path)
 
 
 class Watched:
