@@ -1146,7 +1146,12 @@ def _compile_and_link(missing: List[Source]) -> int:
             print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
 
     sources = [source for source in sources if not _is_shared(source)]
-    on_all_cores(_compile, sources, [os.path.getsize(source.path) for source in sources], grain=1_000_000, told=told)
+    sizes = {source.path: os.path.getsize(source.path) for source in sources}
+    for source in sources:
+        if sizes[source.path] >= _GIANT:  # with nothing beside it
+            _compile_apart(source)
+    rest = [source for source in sources if sizes[source.path] < _GIANT]
+    on_all_cores(_compile_apart, rest, [sizes[source.path] for source in rest], grain=1_000_000, told=told)
     if any(_is_shared(source) for source in sources):
         os.sync()  # a power cut must not leave half a module behind a whole name
     return sum(_link(source) for source in missing if _is_shared(source))
@@ -1154,6 +1159,22 @@ def _compile_and_link(missing: List[Source]) -> int:
 
 def _is_shared(source: Source) -> bool:
     return os.path.exists(source.shared)
+
+
+# What the compiler took for a large module, 60 MB for one of 1.4 MB, stays with its process.
+_LARGE, _GIANT = 100_000, 400_000
+
+
+def _compile_apart(source: Source) -> None:
+    """Compile a module, a large one in a process of its own. Raises StageError where that process fails."""
+    if os.path.getsize(source.path) < _LARGE:
+        _compile(source)
+        return
+    child = os.fork()
+    if child == 0:
+        _exit_after(lambda: _compile(source))
+    if os.waitpid(child, 0)[1]:
+        raise StageError(f"{source.path} could not be compiled: see above, or is memory short?")
 
 
 def _compile(source: Source) -> None:
@@ -1341,7 +1362,10 @@ def usable_cores() -> int:
 
 
 def _shares(costs: Sequence[int], count: int) -> List[List[int]]:
-    """The numbers of the jobs, for each worker some, all with about the same sum: the largest first."""
+    """The numbers of the jobs, for each worker some, all with about the same sum.
+
+    Every other worker begins with its largest, and the others end with them: they are not all in memory at once.
+    """
     import heapq
 
     loads = [(0, number) for number in range(count)]
@@ -1350,13 +1374,13 @@ def _shares(costs: Sequence[int], count: int) -> List[List[int]]:
         load, worker = loads[0]
         shares[worker].append(job)
         heapq.heapreplace(loads, (load + costs[job] + 1, worker))
-    return shares
+    return [share[:: -1 if number % 2 else 1] for number, share in enumerate(shares)]
 
 
 def _work_and_exit(work: Callable[[Job], Any], jobs: Sequence[Job], share: List[int], writer: int) -> None:
     """Do the jobs of one worker: a byte of 1 for every hundred, then a 0 and the results."""
-    code = 1
-    try:
+
+    def do() -> None:
         results = []
         for number, job in enumerate(share, 1):
             result = work(jobs[job])
@@ -1366,10 +1390,19 @@ def _work_and_exit(work: Callable[[Job], Any], jobs: Sequence[Job], share: List[
                 os.write(writer, b"\x01")
         with os.fdopen(writer, "wb") as file:
             file.write(b"\x00" + marshal.dumps(results))
+
+    _exit_after(do)
+
+
+def _exit_after(do: Callable[[], None]) -> None:
+    """Do something, then end this process, whatever happens: a child must never come back into its parent's program."""
+    code = 1
+    try:
+        do()
         code = 0
     except (OSError, StageError) as error:
         print(f"drydock: error: {error}", file=sys.stderr, flush=True)
-    finally:  # a child must never come back into its parent's program
+    finally:
         os._exit(code)
 
 
