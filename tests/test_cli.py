@@ -19,7 +19,7 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = ["build", "lock", "profile", "render", "run", "shell", "verify"]
+COMMANDS = "build diff generation lock profile render run shell store verify why".split()  # noqa: SIM905
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------

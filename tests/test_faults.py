@@ -282,6 +282,20 @@ def test_a_file_whose_failed_write_uv_does_not_notice_is_no_environment(desk: Sa
     assert home.environments() == home.unfinished() == []
 
 
+def test_where_there_are_no_hard_links_bytecode_is_copied_and_that_is_said(desk: Sandbox) -> None:
+    home = Home(desk, script_of(desk), "home")
+
+    def decide(_watched: Watched, here: Step) -> int:
+        return errno.EPERM if here.call in ("link", "linkat") else GO
+
+    result = Result(*home.watch(decide).ended()).succeeded()
+    assert "bytecode: 1 copied, as this file system would not link them" in result.stderr
+    [env] = home.environments()
+    [cached] = env.rglob("anchor/__pycache__/*.pyc")
+    assert cached.stat().st_nlink == 1
+    home.check_whole()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("fault", [power_cut, fails])
 def test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds(desk: Sandbox, fault: Fault) -> None:

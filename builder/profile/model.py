@@ -54,6 +54,12 @@ def _no_nul(value: str) -> str:
     return value
 
 
+def _no_generation(value: str) -> str:
+    if re.search(r"-[0-9]+-link$", value):
+        raise ValueError("names such as this-1-link are those of generations")
+    return value
+
+
 def _requirement(value: str) -> str:
     try:
         parsed = Requirement(value)
@@ -115,6 +121,7 @@ def _readable(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
 SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_settable)]
@@ -346,7 +353,7 @@ class ProfilePart(_Model):
     # Where the JSON Schema is: editors read it, nothing else does.
     json_schema: str | None = Field(default=None, alias="$schema")
     schema_: Literal[1] = Field(alias="schema")
-    name: Name
+    name: ProfileName
     description: Text = ""
     extends: list[Name] = []
     target: Target | None = None

@@ -345,6 +345,9 @@ install_packages() {
   set -- "$@" --no-binary 'varint'
   set -- "$@" --require-build-hashes
   set -- "$@" --build-constraints "$_parts/build-requirements.txt"
+  # macOS looks through every native library that was cloned, as if it were new, for seconds; not where it is linked
+  # (astral-sh/uv issue 18577).
+  [ -n "${UV_LINK_MODE-}" ] || set -- "$@" --link-mode hardlink
 
   # uv reads UV_FIND_LINKS itself
   for _folder in ${PIP_FIND_LINKS-}; do
