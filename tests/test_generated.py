@@ -22,7 +22,9 @@ ALLOWED = """
     cat chmod cmp command cp cut date dirname find getconf grep kill ls mkdir mv printf ps read rm sed sleep sort test
     touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
-KEYWORDS = "if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue cd"
+KEYWORDS = """
+    if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue cd
+"""
 
 
 def run(shell: str, script: Path, *arguments: str, home: Path, cwd: Path) -> subprocess.CompletedProcess[str]:
