@@ -110,7 +110,7 @@ def first_import(rounds: int) -> list[Row]:
         def renewed(command: Command) -> Callable[[], None]:
             def prepare() -> None:
                 command.prepare()
-                subprocess.run(list(command.arguments), env={**os.environ, **command.env}, cwd=command.cwd, check=True)
+                run(list(command.arguments), dict(command.env))
 
             return prepare
 
@@ -217,7 +217,7 @@ def _many(home: Path, count: int) -> Path:
     """A store of `count` small environments, all generations of one profile but every other."""
     (home / "profiles").mkdir(parents=True)
     for number in range(1, count + 1):
-        plan = {"number": number, "packages": [], "patches": [], "files": []}
+        plan = {"number": number, "packages": [], "patches": [], "files": [], "python": "3.11", "target": {}}
         name = f"{key_of(plan)}-many"
         parts = home / "store" / name / ".drydock"
         (home / "store" / name / "bin").mkdir(parents=True)

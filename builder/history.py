@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.generations import Generation
+from builder.stage import key_of
 from builder.store import environment_path
 
 
@@ -52,14 +53,14 @@ def _plan(one: Generation) -> dict[str, Any] | None:
     try:
         manifest = environment_path(one.store_name) / ".drydock" / "manifest.json"
         plan: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["plan"]
-    except (OSError, ValueError, KeyError):
-        return None  # collected by hand, or never finished
-    return plan
+    except (OSError, ValueError, KeyError, TypeError):
+        return None  # collected by hand, or damaged
+    return plan if key_of(plan) == one.key else None
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     if after is None:
-        return "its environment is not there; a run builds it again"
+        return "its environment is not there, or damaged: drydock store verify"
     if before is None:
         return f"{len(after['packages'])} packages"
     old = {package["name"]: package["version"] for package in before["packages"]}

@@ -23,7 +23,8 @@ ALLOWED = """
     touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
 KEYWORDS = """
-    if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue cd
+    if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
+    cd
 """
 
 
