@@ -47,7 +47,7 @@ class Generation:
 
 def generations(name: str) -> list[Generation]:
     """All generations of a profile, oldest first."""
-    return sorted((one for one in _all() if one.name == name), key=lambda one: one.number)
+    return sorted(_all(name), key=lambda one: one.number)
 
 
 def of_store_name(store_name: str) -> list[Generation]:
@@ -96,7 +96,7 @@ def add(name: str, store_name: str, script: str) -> Generation:
 def switch(name: str, number: int) -> Generation:
     """Make generation `number` the current one. Raises UsageError where there is none."""
     with _locked():
-        chosen = next((one for one in generations(name) if one.number == number), None)
+        chosen = _read(name, number, _current_number(name))
         if chosen is None:
             known = ", ".join(str(one.number) for one in generations(name)) or "none"
             raise UsageError(f"{name} has no generation {number}", hint=f"it has: {known}")
@@ -106,11 +106,11 @@ def switch(name: str, number: int) -> Generation:
 
 def rollback(name: str) -> Generation:
     """Go back to the generation before the current one. Raises UsageError where there is nothing before it."""
-    here = current(name)
-    before = [one for one in generations(name) if here is not None and one.number < here.number]
+    here = _current_number(name) or 0
+    before = [number for number in _numbers(name) if number < here]
     if not before:
         raise UsageError(f"{name} has no generation before the current one", hint=f"drydock generation list {name}")
-    return switch(name, before[-1].number)
+    return switch(name, max(before))
 
 
 def delete(name: str, which: Sequence[str], *, now: float | None = None) -> list[Generation]:
@@ -151,7 +151,15 @@ def _folder() -> Path:
     return home() / "profiles"
 
 
-def _all() -> Iterator[Generation]:
+def _numbers(name: str) -> list[int]:
+    """The numbers of the generations of a profile, in no order."""
+    start = f"{name}-"
+    entries = [path.name for path in _folder().glob(f"{name}-*-link")]
+    return [int(entry[len(start) : -5]) for entry in entries if entry[len(start) : -5].isdecimal()]
+
+
+def _all(only: str | None = None) -> Iterator[Generation]:
+    """Every generation, or those of one profile."""
     try:
         entries = [path.name for path in _folder().iterdir()]
     except FileNotFoundError:
@@ -160,6 +168,8 @@ def _all() -> Iterator[Generation]:
     for entry in entries:
         if link := re.fullmatch(r"(.+)-([0-9]+)-link", entry):
             name = link[1]
+            if only is not None and name != only:
+                continue
             if name not in numbers:
                 numbers[name] = _current_number(name)
             one = _read(name, int(link[2]), numbers[name])
