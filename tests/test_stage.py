@@ -13,7 +13,7 @@ import pytest
 
 import builder.patch
 from builder import integrity, stage
-from builder.patch import StageError, sha256
+from builder.patch import StageError, record_hash, sha256
 from builder.render import joined
 from tests.conftest import ROOT
 from tests.support.packages import BOTH, FILES, patch_of
@@ -53,6 +53,19 @@ def test_bytecode_is_shared_only_for_the_source_that_record_names(site: Path, tm
     assert shared == {sha256(text.encode()) for path, text in FILES.items() if path.endswith(".py")}
     assert {path.name.partition(".")[0] for path in site.rglob("*.pyc")} == {"__init__", "a", "b, c"}
     assert not list((site / "other").rglob("*.pyc"))
+
+
+def test_a_record_that_leaves_its_folder_is_not_followed(site: Path, tmp_path: Path) -> None:
+    text = "x = 1\n"
+    (tmp_path / "evil").mkdir()
+    (tmp_path / "evil/a.py").write_text(text)
+    record = site / "anchor-1.0.dist-info/RECORD"
+    digest = record_hash(text.encode())
+    rows = [f"anchor/../../evil/a.py,{digest},{len(text)}", f"{tmp_path}/evil/a.py,{digest},{len(text)}"]
+    record.write_text("\n".join([*rows, record.read_text()]))
+    stage.link_bytecode(site, tmp_path / "bytecode")
+    assert [path.name for path in (tmp_path / "evil").iterdir()] == ["a.py"]
+    assert list(site.rglob("*.pyc"))
 
 
 # --- the plan on disk, and what uv was given ------------------------------------------------------------------------

@@ -1054,7 +1054,8 @@ def _facts(env: Path, site: Path, info: Path) -> Dict[str, Any]:
     brings = False
     for path, digest, *_ in (row for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")) if row[1:]):
         folder = path.rpartition("/")[0]
-        if path.startswith("..") or not folder:
+        leaves = path.startswith(("/", "..")) or "/../" in path
+        if leaves or not folder:
             outside.append(os.path.normpath(f"{inside}/{path}"))
         elif folder not in folders:
             parts = folder.split("/")
@@ -1063,8 +1064,8 @@ def _facts(env: Path, site: Path, info: Path) -> Dict[str, Any]:
             brings = True
         elif not digest and not path.endswith("/RECORD"):
             unhashed.append([f"{inside}/{path}", promise_of(env, f"{inside}/{path}")])
-        # Paths that begin with ../ are programs and data outside of site-packages, which are never imported.
-        elif path.endswith(".py") and digest.startswith("sha256=") and not path.startswith(".."):
+        # What is outside of site-packages, programs and data, is never imported.
+        elif path.endswith(".py") and digest.startswith("sha256=") and not leaves:
             sources.append((base64.urlsafe_b64decode(digest[len("sha256=") :] + "=").hex(), path))
             folders.add(f"{folder}/__pycache__" if folder else "__pycache__")
     return {
@@ -1249,7 +1250,7 @@ def prelink(stage: Path, bytecode: Path) -> List[str]:
                 os.link(source.shared, source.cached)
         except OSError:
             continue  # not shared any more, or it cannot be linked: as if it had never been met
-        if note:
+        if note and note.get("modules") == len(sources):
             linked.append(name)
         if os.getppid() != caller:
             break  # the stage is for the next to remove
@@ -1276,6 +1277,7 @@ def _write_note(shared: Path, identity: str, found: Dict[str, Any], settled: Dic
         return
     note = {key: found[key] for key in ("record", "unhashed", "outside", "folders", "uncompiled")}
     compiled = [f"{digest} {path}" for digest, path in found["sources"] if path not in found["uncompiled"]]
+    note["modules"] = len(compiled)
     path = _note_path(shared, identity)
     new = f"{path}.{os.getpid()}"
     try:
