@@ -341,7 +341,7 @@ DRYDOCK_END
   carry_parts "$_stage/.drydock" || failed "$_stage cannot be written"
   say "[2/4] packages"
   # It links the bytecode of wheels that were met before while uv works, and waits for the file that says it is done.
-  (trap - EXIT; exec "$_stage/bin/python" -I -S -B "$_helper_file" build "$_stage" "$_env" "$_drydock/bytecode") &
+  { trap - EXIT; exec "$_stage/bin/python" -I -S -B "$_helper_file" build "$_stage" "$_env" "$_drydock/bytecode"; } &
   _helper=$!
   install_packages "$_stage/bin/python" "$_stage/.drydock"
   say "[3/4] 0 patches, bytecode, manifest"
@@ -803,16 +803,23 @@ def mend(venv: Path, parts: Path) -> None:
 def build(stage: Path, final: Path, bytecode: Path) -> None:
     """What a build needs besides the installer, which works at the same time: see `prelink` and `finish`.
 
-    The file `installed` in the stage says that it is done. Raises StageError, also where who began this is dead.
+    The file `installed` in the stage says that it is done. Raises StageError, also where the script is dead.
     """
-    caller = os.getppid()
     prelinked = prelink(stage, bytecode)
     began = time.monotonic()
     while not (stage / ".drydock" / "installed").exists():
-        if os.getppid() != caller:
+        if _is_orphan(stage):
             raise StageError("the script that began this build is gone")
         time.sleep(0.002 if time.monotonic() - began < 5 else 0.1)
     finish(stage, final, bytecode, prelinked)
+
+
+def _is_orphan(stage: Path) -> bool:
+    """Whether the script is dead that made `stage`, and named it by its process id: as long as it lives it is our parent.
+
+    Asked for only now, our parent might be another already.
+    """
+    return str(os.getppid()) != stage.name.rpartition("-")[2]
 
 
 def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = ()) -> None:
@@ -1253,7 +1260,6 @@ def prelink(stage: Path, bytecode: Path) -> List[str]:
 
     Whether the installer brings what was met then is for `finish` to see, by its RECORD.
     """
-    caller = os.getppid()
     site = str(site_packages(stage))
     shared, tag = bytecode / cache_tag(), cache_tag()
     plan = read_plan(stage / ".drydock")["plan"]
@@ -1271,7 +1277,7 @@ def prelink(stage: Path, bytecode: Path) -> List[str]:
             continue  # not shared any more, or it cannot be linked: as if it had never been met
         if note and note.get("modules") == len(sources):
             linked.append(name)
-        if os.getppid() != caller:
+        if _is_orphan(stage):
             break  # the stage is for the next to remove
     return linked
 

@@ -557,16 +557,23 @@ def mend(venv: Path, parts: Path) -> None:
 def build(stage: Path, final: Path, bytecode: Path) -> None:
     """What a build needs besides the installer, which works at the same time: see `prelink` and `finish`.
 
-    The file `installed` in the stage says that it is done. Raises StageError, also where who began this is dead.
+    The file `installed` in the stage says that it is done. Raises StageError, also where the script is dead.
     """
-    caller = os.getppid()
     prelinked = prelink(stage, bytecode)
     began = time.monotonic()
     while not (stage / ".drydock" / "installed").exists():
-        if os.getppid() != caller:
+        if _is_orphan(stage):
             raise StageError("the script that began this build is gone")
         time.sleep(0.002 if time.monotonic() - began < 5 else 0.1)
     finish(stage, final, bytecode, prelinked)
+
+
+def _is_orphan(stage: Path) -> bool:
+    """Whether the script is dead that made `stage`, and named it by its process id: as long as it lives it is our parent.
+
+    Asked for only now, our parent might be another already.
+    """
+    return str(os.getppid()) != stage.name.rpartition("-")[2]
 
 
 def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = ()) -> None:
@@ -1007,7 +1014,6 @@ def prelink(stage: Path, bytecode: Path) -> List[str]:
 
     Whether the installer brings what was met then is for `finish` to see, by its RECORD.
     """
-    caller = os.getppid()
     site = str(site_packages(stage))
     shared, tag = bytecode / cache_tag(), cache_tag()
     plan = read_plan(stage / ".drydock")["plan"]
@@ -1025,7 +1031,7 @@ def prelink(stage: Path, bytecode: Path) -> List[str]:
             continue  # not shared any more, or it cannot be linked: as if it had never been met
         if note and note.get("modules") == len(sources):
             linked.append(name)
-        if os.getppid() != caller:
+        if _is_orphan(stage):
             break  # the stage is for the next to remove
     return linked
 

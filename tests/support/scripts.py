@@ -37,6 +37,7 @@ HELPER = """\
 shift 4
 case $1 in
   build)
+    [ "$PPID" = "${2##*-}" ] || exit 9
     until [ -f "$2/.drydock/installed" ]; do sleep 0.01; done
     printf '{}\\n' >"$2/.drydock/manifest.json"
     mv "$2" "$3"
