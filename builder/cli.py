@@ -100,22 +100,82 @@ def _check_build(name: str) -> None:
 
 
 class _Run(click.Command):
+    _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json"})
+
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         # `run -- --steps 5` has arguments and no name; click would take the first argument for it.
-        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+        if args[:1] == ["--"]:
+            args = ["auto", *args]
+        # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
+        elif args[:1] and args[1:] and not args[0].startswith("-"):
+            end = args.index("--") if "--" in args else len(args)
+            if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
+                args = [*args[1:end], args[0], *args[end:]]
+        return super().parse_args(ctx, args)
 
 
 @cli.command(cls=_Run, context_settings=_TRAILING)
 @click.argument("name", default="auto")
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
-def run(name: str, arguments: tuple[str, ...]) -> None:
+@click.option(
+    "--supervise", is_flag=True, help="Start it again when it fails; keep a log, and samples of what it uses."
+)
+@click.option("--status", is_flag=True, help="How the supervised run is.")
+@click.option("--logs", is_flag=True, help="Print its log.")
+@click.option("-f", "--follow", is_flag=True, help="With --logs: its last lines, and what is added.")
+@click.option("--stop", is_flag=True, help="Stop it, and wait until it has ended.")
+@_json
+def run(
+    name: str,
+    arguments: tuple[str, ...],
+    supervise: bool,
+    status: bool,
+    logs: bool,
+    follow: bool,
+    stop: bool,
+    as_json: bool,
+) -> None:
     """Run the trainer of profile NAME (default: auto), building its environment first if needed.
 
-    ARGUMENTS after -- go to the trainer; its exit status is passed on.
+    ARGUMENTS after -- go to the trainer; its exit status is passed on. What is to be done about a failure, [supervise]
+    in the profile says.
     """
     from builder import realise
 
-    realise.run(name, arguments[1:] if arguments[:1] == ("--",) else arguments, _report())
+    if sum((supervise, status, logs, stop)) > 1:
+        raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="give one of them")
+    if (follow and not logs) or (as_json and not status):
+        raise UsageError("-f goes with --logs, and --json with --status")
+    report = _report()
+    own = arguments[1:] if arguments[:1] == ("--",) else arguments
+    if status or logs or stop:
+        if own:
+            raise UsageError(f"{own[0]} is for a trainer, and none is started here", hint="leave it out")
+        _look_after(realise.resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
+    elif supervise:
+        realise.supervise(name, own, report, quiet=bool(click.get_current_context().obj))
+    else:
+        realise.run(name, own, report)
+
+
+def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
+    from builder.supervise import runs
+
+    if logs:
+        for piece in runs.log(name, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    elif status:
+        state = runs.status(name)
+        if as_json:
+            import json
+
+            click.echo(json.dumps(state, indent=1))
+            return
+        for line in runs.told(state):
+            click.echo(line)
+    else:
+        runs.stop(name, _report().step)
 
 
 @cli.command()

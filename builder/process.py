@@ -12,9 +12,12 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, NoReturn, cast
+from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from builder.errors import ToolError
+
+if TYPE_CHECKING:
+    from subprocess import Popen
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
@@ -87,6 +90,19 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
                 with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
                     one.wait(0.2)
     return done
+
+
+def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Popen[bytes]:
+    """Start a program and do not wait for it: in a session of its own, without a terminal, stdout and stderr in pipes.
+
+    Raises ToolError where it cannot be started.
+    """
+    from subprocess import DEVNULL, PIPE, Popen
+
+    try:
+        return Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, bufsize=0, start_new_session=True)
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
 
 
 def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) -> Any:

@@ -47,6 +47,38 @@ def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
     process.replace([SH, str(_script(name, report)), "--", *arguments])
 
 
+def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: bool = False) -> NoReturn:
+    """Become the supervisor of the trainer of `name`, built first where it never was.
+
+    Raises DrydockError where `name` is supervised already.
+    """
+    from builder.catalogue import Catalogue
+    from builder.supervise import runs
+    from builder.supervise.loop import Case, Policy
+
+    name = resolve_auto(name, report)
+    said = Catalogue().profile(name).supervise
+    lock = runs.claim(name)
+    script = _script(name, report)
+    here = generations.current(name)
+    if here is None:
+        raise BuildError(f"{name} has no generation any more", exit_code=1)
+    roots.hold(here.store_name)  # between two starts, when no trainer does
+    cases = tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items())
+    request = runs.Request(
+        name=name,
+        command=[SH, str(script), "--", *arguments],
+        root=str(roots.mark(here.store_name)),
+        policy=Policy(cases, said.backoff, said.longest_backoff, said.healthy, said.budget, said.window),
+        grace=said.grace,
+        interval=said.sample_every,
+        log_size=round(said.log_size * 1e6),
+        log_files=said.log_files,
+        quiet=quiet,
+    )
+    runs.supervise(lock, request)
+
+
 def shell(name: str, report: Reporter) -> NoReturn:
     """Become a shell in the environment of `name`, built first where it never was."""
     process.replace([SH, str(_script(name, report)), "--shell"])

@@ -27,10 +27,10 @@ def hold(store_name: str) -> None:
 
     In a store that cannot be written to nothing is collected either, and nothing has to be held.
     """
-    folder = _folder() / "running"
+    own = _own(store_name)
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        (folder / f"{store_name}.{os.getpid()}").touch()
+        own.parent.mkdir(parents=True, exist_ok=True)
+        own.touch()
     except OSError:
         return
     for _ in range(50):  # a collection looks at the roots again before it takes anything
@@ -39,10 +39,19 @@ def hold(store_name: str) -> None:
         time.sleep(0.1)
 
 
+def mark(store_name: str) -> Path:
+    """The path of the root of a process, without the `.PID` at its end."""
+    return _folder() / "running" / store_name
+
+
 def release(store_name: str) -> None:
     """Let go of what `hold` held."""
     with suppress(OSError):
-        (_folder() / "running" / f"{store_name}.{os.getpid()}").unlink()
+        _own(store_name).unlink()
+
+
+def _own(store_name: str) -> Path:
+    return mark(store_name).with_name(f"{store_name}.{os.getpid()}")
 
 
 @contextmanager

@@ -347,6 +347,66 @@ class Generated(_Model):
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
 
 
+def _pattern(value: str) -> str:
+    try:
+        re.compile(value)
+    except re.error as error:
+        raise ValueError(f"not a regular expression: {error}") from None
+    return value
+
+
+Pattern = Annotated[Text, Field(min_length=1), AfterValidator(_pattern)]
+Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
+
+
+class RestartCase(_Model):
+    """When a trainer that failed is started again: on one of these exit statuses, or a last line that matches.
+
+    An exit status is as a shell gives it: 137 for SIGKILL. Patterns are regular expressions of Python, and are looked
+    for in each of the last lines (64 KiB of them).
+    """
+
+    codes: list[Annotated[int, Field(ge=1, le=255, strict=True)]] = []
+    patterns: list[Pattern] = []
+
+
+_RESTART = {
+    # SIGABRT, SIGFPE, SIGKILL, SIGSEGV, and SIGBUS of Linux and of macOS; 137 is also what the kernel does when memory
+    # runs out. Not SIGTERM: somebody meant it.
+    "killed": RestartCase(codes=[134, 135, 136, 137, 138, 139]),
+    # PyTorch's own words, for CUDA and for MPS, and those of the C library.
+    "out-of-memory": RestartCase(patterns=["OutOfMemoryError", "out of memory", "Cannot allocate memory"]),
+    # huggingface/accelerate pull request 3659: an accelerate without our patch, and a stage without data.
+    "empty-loader": RestartCase(patterns=["UnboundLocalError: .*current_batch"]),
+}
+
+
+class Supervise(_Model):
+    """How `drydock run NAME --supervise` looks after the trainer; times in seconds, `log-size` in MB.
+
+    A failed trainer is started again where one of the cases of `restart` fits, after `backoff`, then twice that, and
+    so on up to `longest-backoff`; a run of `healthy` begins that anew. It is given up after `budget` restarts within
+    `window`. Told to stop, it has `grace` to end. A case of the same name replaces one of those that are always there:
+    killed, out-of-memory, empty-loader. Nothing of this is in the key, in a lock or in a script.
+    """
+
+    restart: dict[Name, RestartCase] = {}
+    backoff: Seconds = 5.0
+    longest_backoff: Seconds = Field(default=300.0, alias="longest-backoff")
+    healthy: Seconds = 600.0
+    budget: int = Field(default=10, ge=0, le=_COUNT, strict=True)
+    window: Seconds = 3600.0
+    grace: Seconds = 30.0
+    sample_every: Annotated[float, Field(ge=0.5, le=3600)] = Field(default=5.0, alias="sample-every")
+    log_size: Annotated[float, Field(gt=0, le=10**5)] = Field(default=10.0, alias="log-size")
+    log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)
+
+    @property
+    def cases(self) -> dict[str, RestartCase]:
+        """All cases, the profile's own first."""
+        return {**self.restart, **{name: case for name, case in _RESTART.items() if name not in self.restart}}
+
+
 class ProfilePart(_Model):
     """One profile file as written; every table is optional here."""
 
@@ -365,6 +425,7 @@ class ProfilePart(_Model):
     checks: list[Check] = []
     trainer: TrainerPart | None = None
     generated: Generated = Generated()
+    supervise: Supervise = Supervise()
 
 
 class Profile(ProfilePart):

@@ -1,0 +1,111 @@
+"""What a supervised run leaves on disk: a log of bounded size, samples as JSON lines, and its state."""
+
+from __future__ import annotations
+
+import json
+import os
+from collections import deque
+from collections.abc import Callable
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+
+class RotatingFile:
+    """A file that is appended to; at `size` bytes it becomes NAME.1, and at most `kept` of those stay.
+
+    A disk that is full, or a folder that is gone, is told once, by `complain`, and what is written then is lost: the
+    trainer goes on.
+    """
+
+    def __init__(self, path: Path, size: int, kept: int, complain: Callable[[str], None]) -> None:
+        self._path = path
+        self._size = size
+        self._kept = kept
+        self._complain = complain
+        self._complained = False
+        self._file: int | None = None
+        self._written = 0
+
+    def write(self, data: bytes) -> None:
+        """Append `data`."""
+        try:
+            if self._file is None:
+                self._open()
+            elif self._written and self._written + len(data) > self._size:
+                self._rotate()
+            while data and self._file is not None:
+                count = os.write(self._file, data)
+                self._written += count
+                data = data[count:]
+        except OSError as error:
+            if not self._complained:
+                self._complained = True
+                self._complain(f"{self._path} cannot be written ({error.strerror}); the trainer goes on")
+
+    def close(self) -> None:
+        """Close it; a later write opens it again."""
+        if self._file is not None:
+            os.close(self._file)
+            self._file = None
+
+    def _open(self) -> None:
+        # Of the user alone: a trainer says more than a stranger on the machine has to know.
+        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._written = os.fstat(self._file).st_size
+
+    def _rotate(self) -> None:
+        self.close()
+        names = [self._path, *older(self._path, self._kept)]
+        for source, target in reversed(list(pairwise(names))):
+            if source.exists():
+                source.replace(target)
+        if not self._kept:
+            self._path.unlink()
+        self._open()
+
+
+def older(path: Path, kept: int) -> list[Path]:
+    """The names of what a file of that path was rotated to, newest first."""
+    return [path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1)]
+
+
+class Tail:
+    """The last `size` bytes of a stream."""
+
+    def __init__(self, size: int = 64 * 1024) -> None:
+        self._size = size
+        self._pieces: deque[bytes] = deque()
+        self._held = 0
+
+    def add(self, piece: bytes) -> None:
+        """Hear the next piece."""
+        self._pieces.append(piece)
+        self._held += len(piece)
+        while self._held - len(self._pieces[0]) >= self._size:
+            self._held -= len(self._pieces.popleft())
+
+    def lines(self) -> list[str]:
+        """What is held, as lines; a progress bar begins one at each return to the left."""
+        return b"".join(self._pieces)[-self._size :].decode(errors="replace").splitlines()
+
+    def clear(self) -> None:
+        """Forget it all."""
+        self._pieces.clear()
+        self._held = 0
+
+
+def write_state(path: Path, state: dict[str, Any]) -> None:
+    """Put the state at `path`, whole or not at all. Raises OSError."""
+    new = path.with_name(f".{path.name}.new")
+    new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+    new.replace(path)
+
+
+def read_state(path: Path) -> dict[str, Any]:
+    """The state at `path`; empty where there is none that can be read."""
+    try:
+        data = json.loads(path.read_bytes())
+    except (OSError, ValueError):
+        return {}
+    return data if isinstance(data, dict) else {}

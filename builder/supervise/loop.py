@@ -1,0 +1,99 @@
+"""What to do when a trainer has ended. Pure: the exit, its last lines, the clock and the history come in."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+_LONGEST_LINE = 2000  # a pattern looks no further: a line may be a megabyte of progress bar
+
+
+@dataclass(frozen=True)
+class Case:
+    """One reason to start again: an exit status of `codes`, or a last line in which one of `patterns` is found."""
+
+    name: str
+    codes: tuple[int, ...] = ()
+    patterns: tuple[str, ...] = ()
+
+    def fits(self, code: int, lines: Sequence[str]) -> bool:
+        """Whether an exit is of this case."""
+        if code in self.codes:
+            return True
+        return any(re.search(pattern, line[:_LONGEST_LINE]) for pattern in self.patterns for line in lines)
+
+
+@dataclass(frozen=True)
+class Policy:
+    """What a profile says of starting again; all times in seconds.
+
+    The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
+    that anew. There are at most `budget` restarts in any `window`.
+    """
+
+    cases: tuple[Case, ...] = ()
+    backoff: float = 5.0
+    longest: float = 300.0
+    healthy: float = 600.0
+    budget: int = 10
+    window: float = 3600.0
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Policy:
+        """The policy that `dataclasses.asdict` made plain data of."""
+        cases = (Case(one["name"], tuple(one["codes"]), tuple(one["patterns"])) for one in data["cases"])
+        return cls(**{**data, "cases": tuple(cases)})
+
+
+@dataclass(frozen=True)
+class History:
+    """What came before: `failures` in a row, and when there was a restart, within the window."""
+
+    failures: int = 0
+    restarts: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True)
+class Done:
+    """The trainer has done its work."""
+
+
+@dataclass(frozen=True)
+class GiveUp:
+    """It is not started again; `why` says what stands against it."""
+
+    why: str
+
+
+@dataclass(frozen=True)
+class Restart:
+    """It is started again `after` so many seconds, because of `why`."""
+
+    after: float
+    why: str
+    history: History = field(default_factory=History)
+
+
+Decision = Done | GiveUp | Restart
+
+
+def decide(code: int, lines: Sequence[str], lasted: float, now: float, history: History, policy: Policy) -> Decision:
+    """What to do after an exit with the status `code`, as a shell gives it, of a run that `lasted` so many seconds.
+
+    >>> policy = Policy((Case("out-of-memory", patterns=("OutOfMemoryError",)),), backoff=5)
+    >>> decide(1, ["torch.OutOfMemoryError: ..."], 60, 100, History(failures=1), policy).after
+    10.0
+    """
+    if code == 0:
+        return Done()
+    case = next((case for case in policy.cases if case.fits(code, lines)), None)
+    if case is None:
+        return GiveUp("no restart case of the profile fits")
+    failures = 0 if lasted >= policy.healthy else history.failures
+    after = min(policy.backoff * 2.0 ** min(failures, 60), policy.longest)
+    recent = tuple(time for time in history.restarts if time > now + after - policy.window)
+    if len(recent) >= policy.budget:
+        return GiveUp(f"{case.name}, and the budget of {policy.budget} restarts in {policy.window:g} s is used up")
+    return Restart(after, case.name, History(failures + 1, (*recent, now + after)))

@@ -1,0 +1,96 @@
+"""What a tree of processes uses: processor, memory, and how the machine's memory is."""
+
+from __future__ import annotations
+
+import os
+import time
+from contextlib import suppress
+from dataclasses import dataclass
+
+import psutil
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One look at the tree; sizes in bytes.
+
+    `cores` is how many processors it kept busy since the look before. `resident` counts a page that processes share
+    once for each of them. `swap` and `available` are the whole machine's.
+    """
+
+    time: float
+    processes: int
+    cores: float
+    resident: int
+    swap: int
+    available: int
+
+
+class Tree:
+    """All that descends from this process, without `others`, which are helpers of ours.
+
+    What is a child of a child that ended stays in it: by the kernel where we are its subreaper, else by memory.
+    """
+
+    def __init__(self) -> None:
+        self.others: set[int] = set()
+        self._known: dict[psutil.Process, float] = {}
+        self._looked = time.monotonic()
+
+    def processes(self) -> list[psutil.Process]:
+        """Those that live now."""
+        found = set()
+        with suppress(psutil.Error):
+            found = {one for one in psutil.Process().children(recursive=True) if one.pid not in self.others}
+        found |= {one for one in self._known if one not in found and one.is_running()}
+        return [one for one in found if _lives(one)]
+
+    def sample(self) -> Sample:
+        """Look at it now."""
+        spent = resident = 0.0
+        used: dict[psutil.Process, float] = {}
+        for one in self.processes():
+            try:
+                with one.oneshot():
+                    times = one.cpu_times()
+                    resident += one.memory_info().rss
+            except psutil.Error:
+                continue  # gone meanwhile
+            used[one] = times.user + times.system
+            spent += max(0.0, used[one] - self._known.get(one, 0.0))
+        now = time.monotonic()
+        elapsed, self._looked, self._known = max(now - self._looked, 1e-3), now, used
+        swap, available = _machine()
+        return Sample(round(time.time(), 3), len(used), round(spent / elapsed, 3), int(resident), swap, available)
+
+    def send(self, number: int, group: int) -> None:
+        """Send a signal to the process group and to everything else of the tree."""
+        with suppress(ProcessLookupError, PermissionError):
+            os.killpg(group, number)
+        for one in self.processes():
+            with suppress(psutil.Error, ProcessLookupError):
+                if os.getpgid(one.pid) != group:
+                    one.send_signal(number)
+
+
+def began_at(number: int) -> float:
+    """When a process began, in seconds since the epoch: with its id, this is what tells it from a later one."""
+    try:
+        return float(psutil.Process(number).create_time())
+    except psutil.Error:
+        return time.time()
+
+
+def _lives(process: psutil.Process) -> bool:
+    try:
+        return bool(process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.Error:
+        return False
+
+
+def _machine() -> tuple[int, int]:
+    """Swap that is in use, and memory that is available."""
+    try:
+        return psutil.swap_memory().used, psutil.virtual_memory().available
+    except (OSError, psutil.Error, RuntimeError):  # a container may hide either
+        return 0, 0

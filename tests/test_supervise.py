@@ -1,0 +1,458 @@
+"""Supervised runs, with real trainers: what is started again, what is stopped, what is kept, and who misbehaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.supervise.journal import RotatingFile, Tail
+from builder.supervise.loop import Case, Done, GiveUp, History, Policy, Restart, decide
+from builder.supervise.redact import Redactor
+from tests.support import Sandbox
+from tests.support.mounts import tmpfs
+
+QUICK = "backoff = 0.05\nlongest-backoff = 0.2\ngrace = 2\nsample-every = 0.5\n"
+
+
+def trainer(desk: Sandbox, code: str, supervise: str = "") -> None:
+    """Give `small` a trainer of Python code, and short times; `supervise` is more of [supervise]."""
+    desk.trainer(code)
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + f"[supervise]\n{QUICK}{supervise}")
+
+
+def folder(desk: Sandbox) -> Path:
+    return desk.store.parent / "runs/small"
+
+
+def log(desk: Sandbox) -> str:
+    return (folder(desk) / "log").read_text()
+
+
+def state(desk: Sandbox) -> dict[str, object]:
+    return json.loads((folder(desk) / "state.json").read_text())
+
+
+def until(happened: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if happened():
+                return
+        except (OSError, ValueError, KeyError):
+            pass
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@contextmanager
+def supervised(desk: Sandbox, *words: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervised run of `small` under way; it is gone afterwards."""
+    running = desk.start("run", "small", "--supervise", *words, env=env)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+        running.communicate(timeout=20)
+        assert not leftovers(desk)
+
+
+def leftovers(desk: Sandbox) -> list[psutil.Process]:
+    """Processes that were started from the desk's store."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if str(desk.store) in one.environ().get("VIRTUAL_ENV", "") and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def desk(built: Sandbox) -> Iterator[Sandbox]:
+    """The built desk, with no run on it."""
+    assert not leftovers(built)
+    subprocess.run(["rm", "-rf", str(folder(built))], check=True)
+    yield built
+    assert not leftovers(built)
+
+
+FAILS_TWICE = """
+import pathlib, sys
+count = pathlib.Path('count'); n = int(count.read_text()) if count.exists() else 0
+count.write_text(str(n + 1))
+if n < 2: sys.exit("%s")
+print('trained')
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_count(built: Sandbox) -> None:
+    (built.work / "count").unlink(missing_ok=True)
+
+
+# --- the way through -----------------------------------------------------------------------------------------------
+
+
+def test_a_trainer_that_ends_well_is_done(desk: Sandbox) -> None:
+    trainer(desk, "import sys; print('out'); print('err', file=sys.stderr)")
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert {"out", "err"} <= set(log(desk).splitlines())
+    assert (state(desk)["phase"], state(desk)["last_exit"], state(desk)["restarts"]) == ("ended", 0, 0)
+    assert desk.drydock("run", "small", "--status").succeeded().stdout.startswith("small ended ")
+
+
+@pytest.mark.parametrize(
+    "last_words",
+    [
+        "UnboundLocalError: local variable 'current_batch' referenced before assignment",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RuntimeError: MPS backend out of memory (MPS allocated: 18.13 GB)",
+    ],
+)
+def test_a_failure_that_the_profile_names_is_tried_again(desk: Sandbox, last_words: str) -> None:
+    trainer(desk, FAILS_TWICE % last_words)
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert done.stdout == "trained\n"
+    assert done.stderr.count("starting it again") == 2
+    assert re.findall("again in (.*) s$", done.stderr, re.MULTILINE) == ["0.05", "0.1"]
+    assert state(desk)["restarts"] == 2
+
+
+def test_cases_of_the_profiles_own_come_on_top_of_those_that_are_always_there(desk: Sandbox) -> None:
+    own = '[supervise.restart.lost-peers]\npatterns = ["no peers"]\ncodes = [7]\n'
+    trainer(desk, FAILS_TWICE % "there are no peers left", own)
+    assert "(lost-peers)" in desk.drydock("run", "small", "--supervise").succeeded().stderr
+    trainer(desk, "import os; os._exit(7)", "budget = 1\n" + own)
+    desk.drydock("run", "small", "--supervise").failed(7, "(lost-peers)", "budget of 1 restarts")
+
+
+def test_any_other_failure_is_passed_on_at_once(desk: Sandbox) -> None:
+    trainer(desk, "raise SystemExit(3)")
+    desk.drydock("run", "small", "--supervise").failed(3, "exit status 3", "no restart case")
+    assert state(desk)["restarts"] == 0
+
+
+def test_the_budget_ends_and_the_trainers_status_is_passed_on(desk: Sandbox) -> None:
+    trainer(desk, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "budget = 3\n")
+    done = desk.drydock("run", "small", "--supervise").failed(137, "budget of 3 restarts")
+    assert done.stderr.count("starting it again") == 3
+
+
+def test_arguments_go_to_the_trainer_and_ours_may_stand_after_the_name(desk: Sandbox) -> None:
+    trainer(desk, "import sys; print(sys.argv[1:])")
+    done = desk.drydock("run", "small", "--supervise", "--", "--supervise", "-f").succeeded()
+    assert done.stdout == "['--supervise', '-f']\n"
+    assert desk.drydock("run", "small", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
+
+
+def test_quiet_leaves_the_trainers_words_to_the_log(desk: Sandbox) -> None:
+    trainer(desk, "print('out')")
+    done = desk.drydock("--quiet", "run", "small", "--supervise").succeeded()
+    assert (done.stdout, done.stderr) == ("", "")
+    assert "out\n" in log(desk)
+
+
+def test_a_killed_trainer_is_back_within_its_backoff_and_a_second(desk: Sandbox) -> None:
+    trainer(desk, "import time; time.sleep(600)")
+    with supervised(desk):
+        until(lambda: state(desk)["phase"] == "running")
+        first = state(desk)["trainer"]
+        os.kill(int(str(first)), signal.SIGKILL)
+        killed = time.monotonic()
+        until(lambda: state(desk)["trainer"] != first and state(desk)["phase"] == "running")
+        assert time.monotonic() - killed < 1.05
+
+
+def test_none_of_it_is_in_a_key_a_lock_or_a_script(desk: Sandbox) -> None:
+    desk.profile("small")
+    before = desk.script("small").read_text()
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + "[supervise]\nbudget = 3\n[supervise.restart.killed]\ncodes = []\n")
+    desk.drydock("lock", "--check", "small").succeeded()
+    assert desk.drydock("build", "small").succeeded().stderr == "small is built\n"
+    assert desk.script("small").read_text() == before
+
+
+# --- stopping ------------------------------------------------------------------------------------------------------
+
+CLEANS_UP = """
+import signal, sys, time
+def end(number, frame):
+    print('cleaning up after', signal.Signals(number).name, flush=True); sys.exit(number)
+for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(one, end)
+print('ready', flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+def test_a_signal_reaches_the_trainer_and_its_status_comes_back(desk: Sandbox, number: signal.Signals) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        running.send_signal(number)
+        out, _ = running.communicate(timeout=10)
+        assert running.returncode == number
+        assert f"cleaning up after {number.name}" in out.decode()
+    assert (state(desk)["phase"], state(desk)["why"]) == ("ended", "stopped")
+
+
+def test_a_trainer_that_ignores_the_signal_is_killed_after_its_time_of_grace(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import signal, time\nfor one in (2, 15, 1): signal.signal(one, signal.SIG_IGN)\n"
+        "print('ready', flush=True)\ntime.sleep(600)",
+    )
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        told = time.monotonic()
+        running.terminate()
+        _, err = running.communicate(timeout=10)
+        assert 1.9 < time.monotonic() - told < 4
+        assert running.returncode == 137
+        assert "killing it" in err.decode()
+
+
+STARTS_OTHERS = """
+import subprocess, sys, time
+sleeps = [sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)']
+subprocess.Popen(sleeps)
+subprocess.Popen(sleeps, start_new_session=True)
+time.sleep(0.3)
+print('ready', flush=True)
+%s
+"""
+
+
+def test_what_the_trainer_started_ends_with_it_in_other_sessions_too(desk: Sandbox) -> None:
+    trainer(desk, STARTS_OTHERS % "time.sleep(600)")
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        assert len(leftovers(desk)) >= 3
+        running.terminate()
+        running.communicate(timeout=10)
+        assert running.returncode == 143
+
+
+def test_what_a_crashed_trainer_left_is_gone_before_the_next_one_starts(desk: Sandbox) -> None:
+    trainer(desk, STARTS_OTHERS % "import os; os.kill(os.getpid(), 9)", "budget = 2\n")
+    desk.drydock("run", "small", "--supervise").failed(137)
+    assert not leftovers(desk)
+
+
+def test_a_trainer_that_goes_into_the_background_is_still_the_trainer(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+        "print('in the background', flush=True); time.sleep(1); print('trained', flush=True); os._exit(5)",
+    )
+    done = desk.drydock("run", "small", "--supervise").failed(5, "went on in the background")
+    assert done.stdout == "in the background\ntrained\n"
+
+
+def test_a_trainer_in_the_background_is_stopped_too(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+        "print('in the background', flush=True); time.sleep(600)",
+    )
+    with supervised(desk):
+        until(lambda: "watching that" in log(desk))
+        assert "is stopped" in desk.drydock("run", "small", "--stop").succeeded().stderr
+
+
+# --- status, logs, stop --------------------------------------------------------------------------------------------
+
+
+def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        told = desk.drydock("run", "small", "--status").succeeded().stdout
+        assert told.startswith("small is running for ")
+        assert f"supervisor: process {running.pid}, restarts: 0" in told
+        assert json.loads(desk.drydock("run", "small", "--status", "--json").succeeded().stdout)["phase"] == "running"
+        assert desk.drydock("run", "small", "--logs").succeeded().stdout == log(desk)
+        following = desk.start("run", "small", "--logs", "-f")
+        until(lambda: psutil.Process(following.pid).cpu_times().user > 0)
+        assert "small is stopped" in desk.drydock("run", "small", "--stop").succeeded().stderr
+        followed, _ = following.communicate(timeout=10)
+        assert followed.decode() == log(desk)
+    assert "small ended" in desk.drydock("run", "small", "--status").succeeded().stdout
+    assert "not running" in desk.drydock("run", "small", "--stop").succeeded().stderr
+
+
+def test_what_never_ran_has_no_status_and_no_log(desk: Sandbox) -> None:
+    desk.drydock("run", "small", "--status").failed(2, "never supervised", "--supervise")
+    desk.drydock("run", "small", "--logs").failed(2, "has no log")
+    desk.drydock("run", "small", "--stop", "--status").failed(2, "do not go together")
+    desk.drydock("run", "small", "--stop", "--", "--steps").failed(2, "--steps")
+
+
+def test_a_second_supervisor_is_refused_with_the_process_id_of_the_first(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        desk.drydock("run", "small", "--supervise").failed(1, f"supervised already, by process {running.pid}", "--stop")
+        assert log(desk).count("ready") == 1
+
+
+def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        running.kill()
+        running.wait()
+        assert "no supervisor any more" in desk.drydock("run", "small", "--status").succeeded().stdout
+        desk.drydock("run", "small", "--supervise").failed(1, f"process {state(desk)['trainer']}, still runs", "--stop")
+        assert "had been killed" in desk.drydock("run", "small", "--stop").succeeded().stderr
+    trainer(desk, "print('again')")
+    assert desk.drydock("run", "small", "--supervise").succeeded().stdout == "again\n"
+
+
+# --- logs, and disks -----------------------------------------------------------------------------------------------
+
+
+def test_a_flood_is_kept_within_bounds(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(60_000): print(f'line {n:06}', 'x' * 80)", "log-size = 0.5\nlog-files = 2\n")
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert done.stdout.count("\n") == 60_000
+    sizes = {path.name: path.stat().st_size for path in folder(desk).glob("log*")}
+    assert sorted(sizes) == ["log", "log.1", "log.2"]
+    assert max(sizes.values()) <= 500_000 + 64 * 1024
+    kept = re.findall(r"^line (\d+)", desk.drydock("run", "small", "--logs").succeeded().stdout, re.MULTILINE)
+    assert kept == [f"{n:06}" for n in range(int(kept[0]), 60_000)]
+
+
+def test_a_full_disk_stops_no_trainer_and_is_said_once(desk: Sandbox) -> None:
+    trainer(desk, "import time\nfor n in range(5): print('x' * 100_000, flush=True); time.sleep(0.1)\nprint('trained')")
+    folder(desk).mkdir(parents=True)
+    with tmpfs(folder(desk), "200k"):
+        done = desk.drydock("run", "small", "--supervise").succeeded()
+        assert done.stdout.endswith("trained\n")
+        assert done.stderr.count("No space left on device") == 1
+
+
+def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(2000): print('x' * 100)\nprint('trained')")
+    running = desk.start("run", "small", "--supervise")
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.wait(timeout=20) == 0
+    assert "trained" in log(desk)
+
+
+def test_a_reader_that_takes_nothing_holds_the_trainer_up_for_seconds_only(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(20_000): print('x' * 100)\nprint('trained')")
+    running = desk.start("run", "small", "--supervise")
+    until(lambda: "trained" in log(desk), 30)
+    running.communicate(timeout=20)
+    assert running.returncode == 0
+
+
+# --- the decision --------------------------------------------------------------------------------------------------
+
+POLICY = Policy((Case("killed", (137,)), Case("memory", patterns=("out of memory",))), 5, 300, 600, 4, 3600)
+policies = st.builds(
+    Policy,
+    st.just(POLICY.cases),
+    backoff=st.floats(0, 100),
+    longest=st.floats(0, 1000),
+    healthy=st.floats(0, 1000),
+    budget=st.integers(0, 5),
+    window=st.floats(0, 5000),
+)
+
+
+@given(policies, st.lists(st.tuples(st.floats(0, 2000), st.sampled_from([1, 137]))))
+def test_there_are_never_more_restarts_than_the_budget_in_any_window(
+    policy: Policy, runs: list[tuple[float, int]]
+) -> None:
+    now, history, starts = 0.0, History(), []
+    for lasted, code in runs:
+        now += lasted
+        decision = decide(code, [], lasted, now, history, policy)
+        assert isinstance(decision, Restart | GiveUp)
+        if isinstance(decision, GiveUp):
+            break
+        assert 0 <= decision.after <= policy.longest
+        now, history = now + decision.after, decision.history
+        starts.append(now)
+        assert len([one for one in starts if one > now - policy.window]) <= policy.budget
+        assert len(history.restarts) <= policy.budget
+
+
+@given(st.integers(0, 20))
+def test_each_wait_is_twice_the_one_before_up_to_the_longest(failures: int) -> None:
+    decision = decide(137, [], 1, 0, History(failures), POLICY)
+    assert isinstance(decision, Restart)
+    assert decision.after == min(5 * 2**failures, 300)
+
+
+def test_a_healthy_run_begins_the_waits_anew_and_keeps_the_budget() -> None:
+    decision = decide(137, [], 600, 1000, History(6, (900.0,)), POLICY)
+    assert decision == Restart(5, "killed", History(1, (900.0, 1005.0)))
+
+
+@given(st.integers(0, 255), st.lists(st.text()))
+def test_only_what_a_case_names_is_started_again(code: int, lines: list[str]) -> None:
+    decision = decide(code, lines, 1, 0, History(), POLICY)
+    named = code == 137 or any("out of memory" in line for line in lines)
+    assert isinstance(decision, Done if code == 0 else Restart if named else GiveUp)
+
+
+# --- its parts -----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["hf_", "hf_hf_hf_secret", "hf_secret", "secrethf_", "cret", "x", "\n", "hf_secretary"])),
+    st.lists(st.integers(1, 12), min_size=1),
+)
+def test_a_secret_is_taken_out_however_the_stream_is_cut(words: list[str], cuts: list[int]) -> None:
+    secrets = {"ONE": "hf_secret", "TWO": "secrethf_", "THREE": "hf_secretary", "FOUR": "hf_hf_hf_secret"}
+    text = "".join(words).encode()
+    whole, pieces = Redactor(secrets), Redactor(secrets)
+    expected = whole.feed(text) + whole.rest()
+    out, at = b"", 0
+    for cut in cuts * (len(text) + 1):
+        if at >= len(text):
+            break
+        out, at = out + pieces.feed(text[at : at + cut]), at + cut
+    assert out + pieces.rest() == expected
+    assert not any(value.encode() in expected for value in secrets.values())
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
+def test_the_tail_has_the_last_bytes(pieces: list[bytes], size: int) -> None:
+    tail = Tail(size)
+    for piece in pieces:
+        tail.add(piece)
+    assert tail.lines() == b"".join(pieces)[-size:].decode(errors="replace").splitlines()
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = RotatingFile(tmp_path / "gone/log", 100, 2, said.append)
+    file.write(b"one")
+    file.write(b"two")
+    assert len(said) == 1
+    (tmp_path / "gone").mkdir()
+    file.write(b"three")
+    assert (tmp_path / "gone/log").read_bytes() == b"three"
+    file.close()
