@@ -366,6 +366,51 @@ def test_a_reader_that_takes_nothing_holds_the_trainer_up_for_seconds_only(desk:
     assert running.returncode == 0
 
 
+@pytest.mark.slow
+def test_a_thousand_crashes_in_a_row_leak_nothing(desk: Sandbox) -> None:
+    desk.trainer("import os; os.fork() or os._exit(0); os._exit(9)")  # each leaves an orphan, too
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + CRASHES)
+    roots = desk.store.parent / "gcroots/running"
+    files = {one.name for one in roots.iterdir()} if roots.is_dir() else set()
+
+    def used(process: psutil.Process) -> tuple[int, int, int]:
+        zombies = [one for one in process.children(recursive=True) if one.status() == psutil.STATUS_ZOMBIE]
+        return process.num_fds(), process.memory_info().rss, len(zombies)
+
+    with supervised(desk) as running:
+        process = psutil.Process(running.pid)
+        until(lambda: state(desk)["restarts"] == 100, 60)
+        descriptors, resident, _ = used(process)
+        until(lambda: int(str(state(desk)["restarts"])) >= 990, 400)
+        then = used(process)
+        running.communicate(timeout=60)
+        assert running.returncode == 9
+    # A trainer under way has two pipes, or is about to have them.
+    assert then[0] <= descriptors + 8
+    assert then[1] <= resident + 2**20
+    assert then[2] <= 2
+    assert state(desk)["restarts"] == 1000
+    assert {one.name for one in roots.iterdir()} <= files
+    assert {one.name for one in folder(desk).iterdir()} == {
+        "lock",
+        "log",
+        "request.json",
+        "samples.jsonl",
+        "state.json",
+    }
+
+
+CRASHES = """
+[supervise]
+backoff = 0
+budget = 1000
+window = 100000
+[supervise.restart.crash]
+codes = [9]
+"""
+
+
 # --- the decision --------------------------------------------------------------------------------------------------
 
 POLICY = Policy((Case("killed", (137,)), Case("memory", patterns=("out of memory",))), 5, 300, 600, 4, 3600)

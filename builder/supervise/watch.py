@@ -126,8 +126,7 @@ class Supervisor:
         self._grace: float = request["grace"]
         self._interval: float = request["interval"]
         self._secrets = {name: os.environ[name] for name in request["secrets"] if os.environ.get(name)}
-        quiet = bool(request["quiet"])
-        self._screens = [None if quiet else Screen(1), None if quiet else Screen(2)]
+        self._screens = (Screen(1), Screen(2))
         self._log = RotatingFile(folder / "log", request["log_size"], request["log_files"], self._complain)
         self._samples = RotatingFile(folder / "samples.jsonl", request["log_size"], 1, self._complain)
         self._tail = Tail()
@@ -197,7 +196,8 @@ class Supervisor:
         except ToolError as error:
             self._say(error.message)
             return 127
-        outputs = zip(cast("list[IO[bytes]]", [child.stdout, child.stderr]), self._screens, strict=True)
+        screens = (None, None) if self._request["quiet"] else self._screens
+        outputs = zip(cast("list[IO[bytes]]", [child.stdout, child.stderr]), screens, strict=True)
         self._pipes = [Pipe(output, Redactor(self._secrets), screen) for output, screen in outputs]
         self._enter("running", trainer=child.pid, trainer_began=began_at(child.pid))
         self._note(f"the trainer is process {child.pid}")
@@ -254,8 +254,7 @@ class Supervisor:
     def _finish(self, code: int, how: str) -> int:
         self._end_the_rest(min(self._kill_at, time.monotonic() + self._grace))
         for screen in self._screens:
-            if screen is not None:
-                screen.push(patience=_STUCK)
+            screen.push(patience=_STUCK)
         self._enter("ended", last_exit=code, why=how)
         self._let_go(os.getpid())
         self._log.close()
@@ -381,8 +380,7 @@ class Supervisor:
         self._complain(text)
 
     def _complain(self, text: str) -> None:
-        with suppress(OSError, ValueError):
-            print(f"drydock: {text}", file=sys.stderr, flush=True)
+        self._screens[1].show(f"drydock: {text}\n".encode())
 
     def _enter(self, phase: str, **more: Any) -> None:
         self._state.update(phase=phase, since=time.time(), **more)
