@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
-from builder import generations, process, roots, store
+from builder import generations, process, roots, secrets, store
 from builder.errors import BuildError, DrydockError, UsageError
 from builder.evaluate import evaluate
 from builder.script import SH, build_script
@@ -43,8 +43,9 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
 
 
 def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
-    """Become the trainer of `name`, built first where it never was."""
-    process.replace([SH, str(_script(name, report)), "--", *arguments])
+    """Become the trainer of `name`, built first where it never was. Its secrets are in its environment."""
+    environment, _ = secrets.environment(arguments)
+    process.replace([SH, str(_script(name, report)), "--", *arguments], environment)
 
 
 def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: bool = False) -> NoReturn:
@@ -57,6 +58,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     from builder.supervise.loop import Case, Policy
 
     name = resolve_auto(name, report)
+    environment, names = secrets.environment(arguments)
     said = Catalogue().profile(name).supervise
     lock = runs.claim(name)
     script = _script(name, report)
@@ -74,9 +76,10 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         interval=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
+        secrets=names,
         quiet=quiet,
     )
-    runs.supervise(lock, request)
+    runs.supervise(lock, request, environment)
 
 
 def shell(name: str, report: Reporter) -> NoReturn:

@@ -326,6 +326,62 @@ def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(
     assert desk.drydock("run", "small", "--supervise").succeeded().stdout == "again\n"
 
 
+# --- secrets -------------------------------------------------------------------------------------------------------
+
+TELLS = """
+import os, sys, time
+token = os.environ['HF_TOKEN']
+print('the token is', token, flush=True)
+for char in 'slowly ' + token: sys.stderr.write(char); sys.stderr.flush(); time.sleep(0.005)
+print('key', os.environ.get('WANDB_API_KEY'))
+"""
+
+
+def all_that_is_kept(desk: Sandbox) -> str:
+    home = desk.store.parent
+    kept = [*folder(desk).rglob("*"), *home.rglob("manifest.json"), *(home / "cache").rglob("*")]
+    return "".join(path.read_text() for path in kept if path.is_file())
+
+
+def test_a_secret_reaches_the_trainer_and_nothing_that_is_kept_or_shown(desk: Sandbox) -> None:
+    trainer(desk, TELLS + "time.sleep(1)")
+    with supervised(desk, env={"HF_TOKEN": "hf_abcdefghij", "WANDB_API_KEY": "none"}) as running:
+        until(lambda: "key none" in log(desk))
+        lines = " ".join(" ".join(one.cmdline()) for one in [psutil.Process(running.pid), *leftovers(desk)])
+        out, err = (part.decode() for part in running.communicate(timeout=10))
+    assert "the token is [HF_TOKEN]\n" in out
+    assert "slowly [HF_TOKEN]" in err
+    assert "the token is [HF_TOKEN]\n" in log(desk)
+    assert "hf_abc" not in lines + out + err + all_that_is_kept(desk)
+
+
+@pytest.mark.parametrize("how", [["--supervise"], []])
+def test_a_file_of_the_users_own_has_secrets_and_what_is_exported_wins(desk: Sandbox, how: list[str]) -> None:
+    trainer(desk, "import os; print(len(os.environ['HF_TOKEN']), os.environ['MY_OWN'])")
+    file = desk.root / "secrets"
+    file.write_text("# mine\nHF_TOKEN=hf_abcdefghij\nexport MY_OWN='quoted'\n")
+    file.chmod(0o600)
+    env = {"DRYDOCK_SECRETS": str(file), "MY_OWN": "exported"}
+    assert desk.drydock("run", "small", *how, env=env).succeeded().stdout.split()[0] == "13"
+    file.chmod(0o640)
+    desk.drydock("run", "small", *how, env=env).failed(1, "can be read by others (mode 0640)", f"chmod 600 {file}")
+    file.chmod(0o600)
+    file.write_text("hf_abcdefghij\n")
+    refused = desk.drydock("run", "small", *how, env=env).failed(1, "NAME=value", f"{file}:1")
+    assert "hf_abc" not in refused.stderr
+    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere is not there")
+
+
+def test_a_secret_among_the_arguments_is_refused(desk: Sandbox) -> None:
+    desk.profile("small")
+    refused = desk.drydock("run", "small", "--", "--token=hf_abcdefghij", env={"HF_TOKEN": "hf_abcdefghij"})
+    refused.failed(2, "the value of HF_TOKEN")
+    assert "hf_abc" not in refused.stderr
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + '[[trainer.options]]\nflag = "--token"\nfrom = "HF_TOKEN"\n')
+    desk.drydock("profile", "check", "small").failed(1, "every user of the machine can see")
+
+
 # --- logs, and disks -----------------------------------------------------------------------------------------------
 
 

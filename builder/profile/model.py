@@ -26,6 +26,7 @@ from pydantic import (
 )
 
 from builder.isolation import LEAKS
+from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
 
@@ -119,11 +120,18 @@ def _readable(value: str) -> str:
     return value
 
 
+def _sayable(value: str) -> str:
+    if is_secret(value):
+        raise ValueError("a secret has no place among arguments, which every user of the machine can see")
+    return _readable(value)
+
+
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
+SayableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sayable)]
 SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_settable)]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
@@ -300,7 +308,7 @@ class Option(_Model):
     """
 
     flag: Text = Field(min_length=1)
-    source: Variable = Field(alias="from")
+    source: SayableVariable = Field(alias="from")
     default: Value = ""
     when: Variable | None = None
     unless: Variable | None = None

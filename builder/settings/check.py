@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from builder.secrets import is_secret
 from builder.settings.known import FOLKLORE, KNOWN, Variable
 from builder.settings.reading import UNWRITTEN
 
@@ -26,7 +26,6 @@ Acknowledgeable = Literal[
 
 _HIGH = "PYTORCH_MPS_HIGH_WATERMARK_RATIO"
 _LOW = "PYTORCH_MPS_LOW_WATERMARK_RATIO"
-_SECRET = re.compile(r"(.*_)?(TOKEN|API_?KEY|SECRET|(ACCESS|PRIVATE|SECRET)_KEY|PASSWORD|PASSWD)", re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -95,7 +94,7 @@ def _alone(name: str, value: str | None, here: Collection[str]) -> Iterator[Find
     if name in FOLKLORE:
         yield Finding("nothing-reads-it", name, "nothing reads it", FOLKLORE[name])
     elif name not in KNOWN:
-        if value and _SECRET.fullmatch(name):
+        if value and is_secret(name):
             yield Finding(
                 "secret",
                 name,

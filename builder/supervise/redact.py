@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-SHORTEST = 8
-"""Characters of the shortest value that is taken out: `none` and `1` are no secrets, and are in every other line."""
+from builder.secrets import SHORTEST
 
 
 class Redactor:

@@ -16,7 +16,7 @@ import signal
 import sys
 import time
 from collections import deque
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -89,13 +89,13 @@ def _locked(lock: int) -> bool:
     return True
 
 
-def supervise(lock: int, request: Request) -> NoReturn:
-    """Become the process that watches, in the run that `lock` has claimed."""
+def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> NoReturn:
+    """Become the process that watches, in the run that `lock` has claimed; the trainer gets that `environment`."""
     where = folder(request.name)
     write_state(where / "request.json", asdict(request))
     os.set_inheritable(lock, True)
     # -P: a folder called `builder` where we are is not ours.
-    process.replace([sys.executable, "-P", "-m", "builder.supervise", str(where), str(lock)])
+    process.replace([sys.executable, "-P", "-m", "builder.supervise", str(where), str(lock)], environment)
 
 
 def supervisor(name: str) -> int | None:

@@ -102,6 +102,14 @@ class Pipe:
         self.calm_until = 0.0
         self._file = file
         self._redactor = redactor
+        self._begun = b""
+
+    def lines(self, data: bytes, *, all_of_it: bool) -> bytes:
+        """Whole lines for the log, where two outputs meet; what is begun waits for its end, or for `all_of_it`."""
+        data = self._begun + data
+        end = len(data) if all_of_it or len(data) > _PIECE else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
+        self._begun = data[end:]
+        return data[:end]
 
     def read(self) -> bytes | None:
         """What is there; None at the end."""
@@ -123,6 +131,8 @@ class Supervisor:
         self._folder = folder
         self._request = request
         self._policy = Policy.of(request["policy"])
+        # A log must be read as it is written, and Python keeps to itself what it says into a pipe.
+        self._environment = {"PYTHONUNBUFFERED": "1", **os.environ}
         self._grace: float = request["grace"]
         self._interval: float = request["interval"]
         self._secrets = {name: os.environ[name] for name in request["secrets"] if os.environ.get(name)}
@@ -192,7 +202,7 @@ class Supervisor:
         """Start the trainer and be with it until it, or what it became in the background, has ended."""
         self._forget()
         try:
-            child = self._child = process.start(self._request["command"])
+            child = self._child = process.start(self._request["command"], env=self._environment)
         except ToolError as error:
             self._say(error.message)
             return 127
@@ -211,6 +221,7 @@ class Supervisor:
         if self._rest():
             self._tree.send(signal.SIGTERM, child.pid)
         self._hear(0)
+        self._keep_begun()
         self._let_go(child.pid)
         return self._status
 
@@ -248,7 +259,7 @@ class Supervisor:
             self._turn(at_most=0.05)
         self._hear(0)
         for pipe in self._pipes:
-            self._keep(pipe, pipe.close())
+            self._keep(pipe, pipe.close(), all_of_it=True)
         self._pipes = []
 
     def _finish(self, code: int, how: str) -> int:
@@ -308,19 +319,19 @@ class Supervisor:
                 data = pipe.read()
                 if data is None:
                     self._pipes.remove(pipe)
-                self._keep(pipe, pipe.close() if data is None else data)
+                self._keep(pipe, pipe.close() if data is None else data, all_of_it=data is None)
             if not heard:
                 return
 
-    def _reap(self) -> None:
-        """Take the exit status of every child that has ended: the trainer, and what it left to us."""
+    def _reap(self) -> bool:
+        """Take the exit status of every child that has ended: the trainer, or what it left to us. Whether any lives."""
         while True:
             try:
                 number, status = os.waitpid(-1, os.WNOHANG)
             except ChildProcessError:
-                return
+                return False
             if number == 0:
-                return
+                return True
             code = os.waitstatus_to_exitcode(status)
             code = code if code >= 0 else 128 - code
             if self._child is not None and number == self._child.pid and self._status is None:
@@ -334,6 +345,7 @@ class Supervisor:
             sample = self._tree.sample()
             self._samples.write(json.dumps(asdict(sample)).encode() + b"\n")
         cost = time.process_time() - before
+        self._keep_begun()
         self._sample_at = time.monotonic() + max(self._interval, cost / _SHARE)
 
     # --- stopping ----------------------------------------------------------------------------------------------
@@ -358,17 +370,30 @@ class Supervisor:
 
     def _rest(self) -> list[int]:
         """What the last start left: process ids."""
-        self._reap()
-        return sorted(one.pid for one in self._tree.processes())
+        for _ in range(5):
+            lives = self._reap()
+            found = sorted(one.pid for one in self._tree.processes())
+            # A look at all processes takes time, and misses one whose parent ends meanwhile: the kernel does not.
+            if found or not lives:
+                break
+            time.sleep(0.005)
+        return found
 
     # --- what is said and written ------------------------------------------------------------------------------
 
-    def _keep(self, pipe: Pipe, data: bytes) -> None:
-        if data:
-            self._log.write(data)
-            self._tail.add(data)
-            if pipe.screen is not None:
-                pipe.screen.show(data)
+    def _keep(self, pipe: Pipe, data: bytes, *, all_of_it: bool = False) -> None:
+        """What the trainer said, to the screen as it is, and as whole lines to the log."""
+        if pipe.screen is not None:
+            pipe.screen.show(data)
+        lines = pipe.lines(data, all_of_it=all_of_it)
+        if lines:
+            self._log.write(lines)
+            self._tail.add(lines)
+
+    def _keep_begun(self) -> None:
+        """Log lines that were begun and not ended, too: "connecting ..." is to be seen."""
+        for pipe in self._pipes:
+            self._keep(pipe, b"", all_of_it=True)
 
     def _note(self, text: str) -> None:
         """A line of ours in the log."""

@@ -1,0 +1,95 @@
+"""Secrets of a trainer (HF_TOKEN, WANDB_API_KEY): from the environment, or a file that only its owner can read.
+
+They reach the trainer in its environment, and nothing else: no profile, script, log, state or command line.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import stat
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from builder.errors import DrydockError, UsageError, Where
+
+VARIABLE = "DRYDOCK_SECRETS"
+SHORTEST = 8
+"""Characters of the shortest value that is treated as one: `none` and `1` are none, and are in every other line."""
+
+_NAME = re.compile(r"(.*_)?(TOKEN|API_?KEY|SECRET|(ACCESS|PRIVATE|SECRET)_KEY|PASSWORD|PASSWD)", re.IGNORECASE)
+
+
+def is_secret(name: str) -> bool:
+    """Whether a variable of that name holds a secret.
+
+    >>> [is_secret(name) for name in ("HF_TOKEN", "WANDB_API_KEY", "TOKENIZERS_PARALLELISM")]
+    [True, True, False]
+    """
+    return _NAME.fullmatch(name) is not None
+
+
+def path(environ: Mapping[str, str] = os.environ) -> Path | None:
+    """The file: DRYDOCK_SECRETS, else drydock/secrets in XDG_CONFIG_HOME or ~/.config."""
+    if named := environ.get(VARIABLE):
+        return Path(named).absolute()
+    if config := environ.get("XDG_CONFIG_HOME"):
+        return Path(config) / "drydock/secrets"
+    return Path(user) / ".config/drydock/secrets" if (user := environ.get("HOME")) else None
+
+
+def read(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
+    """What the file says, a line `NAME=value` each; empty where there is none.
+
+    Raises DrydockError where it is not the user's own, where others can read it, and for a line that is none.
+    """
+    file = path(environ)
+    if file is None:
+        return {}
+    try:
+        with file.open(encoding="utf-8") as opened:
+            state = os.fstat(opened.fileno())
+            _check(file, state)
+            lines = opened.read().splitlines()
+    except FileNotFoundError:
+        if environ.get(VARIABLE):
+            raise DrydockError(f"{file} is not there", hint=f"{VARIABLE} names it") from None
+        return {}
+    except (OSError, UnicodeDecodeError) as error:
+        raise DrydockError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
+    found = {}
+    for number, line in enumerate(lines, 1):
+        if not line.strip() or line.lstrip().startswith("#"):
+            continue
+        parsed = re.fullmatch(r"\s*(?:export\s+)?([A-Za-z_][A-Za-z0-9_]*)=(\"[^\"]*\"|'[^']*'|[^\"'\0]*)\s*", line)
+        if parsed is None:  # without the line: it may be a secret
+            raise DrydockError("not a line NAME=value", where=Where(str(file), number))
+        found[parsed[1]] = parsed[2].strip().strip("\"'")
+    return found
+
+
+def _check(file: Path, state: os.stat_result) -> None:
+    if not stat.S_ISREG(state.st_mode):
+        raise DrydockError(f"{file} is not a file")
+    if state.st_uid != os.geteuid():
+        raise DrydockError(f"{file} is somebody else's", hint="secrets come from a file of your own, of mode 0600")
+    if state.st_mode & 0o077:
+        mode = stat.S_IMODE(state.st_mode)
+        raise DrydockError(f"{file} can be read by others (mode {mode:04o})", hint=f"chmod 600 {file}")
+
+
+def environment(arguments: Sequence[str], environ: Mapping[str, str] = os.environ) -> tuple[dict[str, str], list[str]]:
+    """The environment of a trainer with its secrets, and the names of those; what is exported wins over the file.
+
+    Raises DrydockError as `read` does, and UsageError where one of `arguments` has a secret in it.
+    """
+    from_file = read(environ)
+    whole = {**from_file, **environ}
+    names = sorted(name for name, value in whole.items() if value and (name in from_file or is_secret(name)))
+    for name in names:
+        if len(whole[name]) >= SHORTEST and any(whole[name] in argument for argument in arguments):
+            raise UsageError(
+                f"an argument has the value of {name} in it, and every user of this machine could see it",
+                hint=f"leave it out: the trainer has {name} in its environment",
+            )
+    return whole, names
