@@ -569,7 +569,7 @@ def build(stage: Path, final: Path, bytecode: Path) -> None:
 
 
 def _is_orphan(stage: Path) -> bool:
-    """Whether the script is dead that made `stage`, and named it by its process id: as long as it lives it is our parent.
+    """Whether the script is dead that made `stage`, and named it by its process id; while it lives it is our parent.
 
     Asked for only now, our parent might be another already.
     """
