@@ -13,8 +13,11 @@ from builder.evaluate import evaluate
 from builder.script import SH, build_script
 
 if TYPE_CHECKING:
+    from builder.catalogue import Catalogue
     from builder.probe import Fit, Machine
+    from builder.profile import Profile
     from builder.report import Reporter
+    from builder.supervise.loop import Guard
 
 
 def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
@@ -59,7 +62,9 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
 
     name = resolve_auto(name, report)
     environment, names = secrets.environment(arguments)
-    said = Catalogue().profile(name).supervise
+    catalogue = Catalogue()
+    profile = catalogue.profile(name)
+    said = profile.supervise
     lock = runs.claim(name)
     script = _script(name, report)
     here = generations.current(name)
@@ -76,10 +81,35 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         interval=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
+        guard=_guard(profile, catalogue),
         secrets=names,
         quiet=quiet,
     )
     runs.supervise(lock, request, environment)
+
+
+def _guard(profile: Profile, catalogue: Catalogue) -> Guard | None:
+    """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
+    said = profile.memory_guard
+    if said is None:
+        return None
+    from builder import probe
+    from builder.profile import where_is
+    from builder.supervise.loop import Guard
+
+    machine = probe.detect()
+    sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None]
+    if not sizes:
+        return None
+    if profile.unlimited is not None:
+        where = where_is(profile.name, catalogue.source, "env", profile.unlimited)
+        advice = (
+            f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
+        )
+    else:
+        where = where_is(profile.name, catalogue.source, "supervise", "memory-guard", "resident")
+        advice = "make batches smaller, or let it have more"
+    return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")
 
 
 def shell(name: str, report: Reporter) -> NoReturn:

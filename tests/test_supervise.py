@@ -17,9 +17,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder import realise
 from builder.supervise.journal import RotatingFile, Tail
-from builder.supervise.loop import Case, Done, GiveUp, History, Policy, Restart, decide
+from builder.supervise.loop import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.supervise.redact import Redactor
+from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
 
@@ -380,6 +382,65 @@ def test_a_secret_among_the_arguments_is_refused(desk: Sandbox) -> None:
     path = desk.work / "profiles/small.toml"
     path.write_text(path.read_text() + '[[trainer.options]]\nflag = "--token"\nfrom = "HF_TOKEN"\n')
     desk.drydock("profile", "check", "small").failed(1, "every user of the machine can see")
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+GROWS = """
+import signal, sys, time
+def end(number, frame): print('saved', flush=True); sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+hoard = []
+for n in range(600): hoard.append(b'x' * 10**6 * %d); time.sleep(0.05)
+"""
+
+
+def test_the_guard_stops_a_trainer_that_takes_too_much_memory_and_names_the_line(desk: Sandbox) -> None:
+    share = 3e8 / psutil.virtual_memory().total
+    trainer(desk, GROWS % 10, f"[supervise.memory-guard]\nresident = {share:.6f}\n")
+    done = desk.drydock("run", "small", "--supervise").failed(1, "the trainer holds 0.", "before the system kills it")
+    line = (desk.work / "profiles/small.toml").read_text().split("resident")[0].count("\n") + 1
+    assert f"profiles/small.toml:{line}: supervise.memory-guard.resident: make batches smaller" in done.stderr
+    assert done.stdout == "saved\n"
+    assert "memory-guard.resident" in str(state(desk)["why"])
+
+
+def test_a_trainer_within_its_memory_is_left_alone(desk: Sandbox) -> None:
+    trainer(desk, "import time; time.sleep(2)", "[supervise.memory-guard]\nresident = 0.9\n")
+    assert desk.drydock("run", "small", "--supervise").succeeded().stderr == ""
+
+
+def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
+    from builder.catalogue import Catalogue
+
+    profiles = Catalogue([ROOT / "profiles"])
+    assert profiles.profile("m4").memory_guard is not None
+    assert profiles.profile("cpu").memory_guard is None
+    guard = realise._guard(profiles.profile("m4"), profiles)
+    assert guard is not None
+    assert re.match(r"profiles/m4.toml:\d+: env.PYTORCH_MPS_HIGH_WATERMARK_RATIO: set .* = \"0.7\"", guard.advice)
+
+
+@given(st.integers(0, 2**40), st.integers(-(2**30), 2**40))
+def test_the_guard_minds_both_limits(resident: int, grown: int) -> None:
+    found = Guard(2**34, 0.9, 0.25, "").exceeded(resident, grown)
+    assert (found is not None) == (resident > 0.9 * 2**34 or grown > 2**32)
+
+
+def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
+    code = "import subprocess, sys, time; hoard = b'x' * 10**8; "
+    code += (
+        "subprocess.run([sys.executable, '-c', 'import time\\nend = time.time() + 3\\nwhile time.time() < end: pass'])"
+    )
+    trainer(desk, code)
+    desk.drydock("run", "small", "--supervise").succeeded()
+    samples = [json.loads(line) for line in (folder(desk) / "samples.jsonl").read_text().splitlines()]
+    assert len(samples) >= 4
+    middle = samples[len(samples) // 2]
+    assert middle["processes"] == 2
+    assert 10**8 < middle["resident"] < 2 * 10**8
+    assert 0.2 < middle["cores"] < 1.3
+    assert abs(middle["time"] - time.time()) < 60
 
 
 # --- logs, and disks -----------------------------------------------------------------------------------------------

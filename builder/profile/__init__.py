@@ -1,6 +1,6 @@
 """Profiles: declarative descriptions of a hardware target and what to train on it."""
 
-from builder.profile.load import Read, Source, load, load_part, settings_warnings
+from builder.profile.load import Read, Source, load, load_part, settings_warnings, where_is
 from builder.profile.model import Patch, Profile, ProfilePart
 
-__all__ = ["Patch", "Profile", "ProfilePart", "Read", "Source", "load", "load_part", "settings_warnings"]
+__all__ = ["Patch", "Profile", "ProfilePart", "Read", "Source", "load", "load_part", "settings_warnings", "where_is"]

@@ -118,6 +118,13 @@ def settings_warnings(name: str, read: Read) -> list[tuple[Where, Finding]]:
     return [(_setting_at(finding.name, flat, source, read), finding) for finding in found]
 
 
+def where_is(name: str, read: Read, *key: str) -> Where:
+    """The place of `key` of the profile `name`, in the file that it is from. Raises ProfileError."""
+    source = read(name)
+    flat = _flatten_tree(name, source, read, ())
+    return (read(flat[key].origin) if key in flat else source).where(*key)
+
+
 def _settings_findings(profile: ProfilePart) -> list[Finding]:
     """What is wrong with a profile's environment variables, and not acknowledged beside them.
 

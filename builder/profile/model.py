@@ -389,13 +389,26 @@ _RESTART = {
 }
 
 
+Share = Annotated[float, Field(gt=0, le=1)]
+
+
+class MemoryGuard(_Model):
+    """Stops the trainer while it can still end well: when it holds more than the share `resident` of the memory that
+    there is (or that the control groups allow), or when swap has grown by the share `swap` of it.
+    """
+
+    resident: Share = 0.9
+    swap: Share = 0.25
+
+
 class Supervise(_Model):
     """How `drydock run NAME --supervise` looks after the trainer; times in seconds, `log-size` in MB.
 
     A failed trainer is started again where one of the cases of `restart` fits, after `backoff`, then twice that, and
     so on up to `longest-backoff`; a run of `healthy` begins that anew. It is given up after `budget` restarts within
     `window`. Told to stop, it has `grace` to end. A case of the same name replaces one of those that are always there:
-    killed, out-of-memory, empty-loader. Nothing of this is in the key, in a lock or in a script.
+    killed, out-of-memory, empty-loader. `memory-guard` is there where it is given, and where a setting acknowledges
+    mps-unlimited-memory. Nothing of this is in the key, in a lock or in a script.
     """
 
     restart: dict[Name, RestartCase] = {}
@@ -406,6 +419,7 @@ class Supervise(_Model):
     window: Seconds = 3600.0
     grace: Seconds = 30.0
     sample_every: Annotated[float, Field(ge=0.5, le=3600)] = Field(default=5.0, alias="sample-every")
+    memory_guard: MemoryGuard | None = Field(default=None, alias="memory-guard")
     log_size: Annotated[float, Field(gt=0, le=10**5)] = Field(default=10.0, alias="log-size")
     log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)
 
@@ -464,6 +478,17 @@ class Profile(ProfilePart):
         settings = (value for setting in self.env.values() for value in (setting.value, setting.default))
         options = (option.default for option in self.trainer.options)
         return any(isinstance(value, Detect) for value in (*settings, *self.trainer.arguments, *options))
+
+    @property
+    def memory_guard(self) -> MemoryGuard | None:
+        """The guard of a supervised run."""
+        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited else None)
+
+    @property
+    def unlimited(self) -> str | None:
+        """The variable that lifts PyTorch's own limit of memory, knowingly."""
+        found = (name for name, one in self.env.items() if "mps-unlimited-memory" in (one.acknowledge or ()))
+        return next(found, None)
 
     @property
     def carried_files(self) -> list[str]:

@@ -48,6 +48,34 @@ class Policy:
 
 
 @dataclass(frozen=True)
+class Guard:
+    """How much memory a trainer may use: the shares `resident` and `swap` of `memory`, which is in bytes.
+
+    `swap` is by how much the machine's may grow from the start of the trainer. `advice` is what to change.
+    """
+
+    memory: int
+    resident: float
+    swap: float
+    advice: str
+
+    def exceeded(self, resident: int, swap_grown: int) -> str | None:
+        """What is too much, in words; sizes in bytes.
+
+        >>> Guard(16 * 10**9, 0.9, 0.25, "").exceeded(15 * 10**9, 0)
+        'the trainer holds 15.0 GB of the 14.4 GB that memory-guard.resident = 0.9 allows'
+        """
+        for what, size, share, key in (
+            ("the trainer holds", resident, self.resident, "resident"),
+            ("swap has grown by", swap_grown, self.swap, "swap"),
+        ):
+            if size > share * self.memory:
+                allowed = share * self.memory / 1e9
+                return f"{what} {size / 1e9:.1f} GB of the {allowed:.1f} GB that memory-guard.{key} = {share:g} allows"
+        return None
+
+
+@dataclass(frozen=True)
 class History:
     """What came before: `failures` in a row, and when there was a restart, within the window."""
 

@@ -26,7 +26,7 @@ from builder import process
 from builder.errors import DrydockError, UsageError
 from builder.store import home
 from builder.supervise.journal import older, read_state, write_state
-from builder.supervise.loop import Policy
+from builder.supervise.loop import Guard, Policy
 
 
 @dataclass(frozen=True)
@@ -46,6 +46,7 @@ class Request:
     interval: float
     log_size: int
     log_files: int
+    guard: Guard | None = None
     secrets: Sequence[str] = ()
     quiet: bool = False
 

@@ -15,7 +15,7 @@ class Sample:
     """One look at the tree; sizes in bytes.
 
     `cores` is how many processors it kept busy since the look before. `resident` counts a page that processes share
-    once for each of them. `swap` and `available` are the whole machine's.
+    once for each of them. `swap` and `used`, which is what cannot be given to anybody else, are the whole machine's.
     """
 
     time: float
@@ -23,7 +23,7 @@ class Sample:
     cores: float
     resident: int
     swap: int
-    available: int
+    used: int
 
 
 class Tree:
@@ -60,8 +60,8 @@ class Tree:
             spent += max(0.0, used[one] - self._known.get(one, 0.0))
         now = time.monotonic()
         elapsed, self._looked, self._known = max(now - self._looked, 1e-3), now, used
-        swap, available = _machine()
-        return Sample(round(time.time(), 3), len(used), round(spent / elapsed, 3), int(resident), swap, available)
+        swap, memory = _machine()
+        return Sample(round(time.time(), 3), len(used), round(spent / elapsed, 3), int(resident), swap, memory)
 
     def send(self, number: int, group: int) -> None:
         """Send a signal to the process group and to everything else of the tree."""
@@ -89,8 +89,9 @@ def _lives(process: psutil.Process) -> bool:
 
 
 def _machine() -> tuple[int, int]:
-    """Swap that is in use, and memory that is available."""
+    """Swap and memory that are in use."""
     try:
-        return psutil.swap_memory().used, psutil.virtual_memory().available
+        memory = psutil.virtual_memory()
+        return psutil.swap_memory().used, memory.total - memory.available
     except (OSError, psutil.Error, RuntimeError):  # a container may hide either
         return 0, 0

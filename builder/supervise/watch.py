@@ -23,9 +23,9 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
 from builder.supervise.journal import RotatingFile, Tail, write_state
-from builder.supervise.loop import Decision, Done, GiveUp, History, Policy, Restart, decide
+from builder.supervise.loop import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.supervise.redact import Redactor
-from builder.supervise.sample import Tree, began_at
+from builder.supervise.sample import Sample, Tree, began_at
 
 if TYPE_CHECKING:
     from subprocess import Popen
@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PIECE = 64 * 1024
 _CALM = 0.02  # seconds between two looks at a pipe that trickles: some fifty wake-ups a second at most
+_GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
 _STUCK = 5.0  # seconds after which a terminal that takes nothing is passed over
 _SHARE = 0.004  # of one core, for samples: where there are very many processes they are taken less often
 _PR_SET_CHILD_SUBREAPER = 36
@@ -147,7 +148,11 @@ class Supervisor:
         self._last_status = 0  # of whatever of its tree ended last
         self._stop: int | None = None
         self._kill_at = float("inf")
+        self._look_at = 0.0
         self._sample_at = 0.0
+        self._guard = Guard(**request["guard"]) if request["guard"] else None
+        self._swap: int | None = None  # as it was when the trainer began
+        self._too_much: str | None = None
         self._history = History()
         self._state: dict[str, Any] = {
             "name": request["name"],
@@ -182,6 +187,8 @@ class Supervisor:
             self._note(f"{told(code)}, after {ended - began:.1f} s")
             if self._is_told():
                 return self._finish(code, "stopped")
+            if self._too_much is not None:
+                return self._finish(code or EXIT_FAILED, self._too_much)
             decision: Decision = decide(code, self._tail.lines(), ended - began, ended, self._history, self._policy)
             match decision:
                 case Done():
@@ -216,7 +223,7 @@ class Supervisor:
         while self._status is None:
             self._turn()
         child.returncode = self._status  # for subprocess: we have waited for it
-        if self._status == 0 and not self._is_told():
+        if self._status == 0 and not self._is_told() and self._too_much is None:
             self._stay_with_the_rest()
         if self._rest():
             self._tree.send(signal.SIGTERM, child.pid)
@@ -228,7 +235,7 @@ class Supervisor:
     def _forget(self) -> None:
         """Be as before the first start: a signal must not go to a process id of the last one."""
         self._tail.clear()
-        self._child, self._status, self._kill_at = None, None, float("inf")
+        self._child, self._status, self._kill_at, self._swap = None, None, float("inf"), None
 
     def _let_go(self, number: int) -> None:
         """Remove the gc root of a process: a collection would do it, but a thousand starts come before one."""
@@ -241,7 +248,7 @@ class Supervisor:
         if not rest:
             return
         self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
-        while not self._is_told() and self._rest():
+        while not self._is_told() and self._too_much is None and self._rest():
             self._turns(1.0)
         self._status = self._last_status if self._adopts else 0
 
@@ -277,7 +284,7 @@ class Supervisor:
     def _turn(self, at_most: float = 60.0) -> None:
         """Wait for the next thing to happen, and see to it."""
         now = time.monotonic()
-        timeout = min(at_most, self._kill_at - now, self._sample_at - now)
+        timeout = min(at_most, self._kill_at - now, self._look_at - now)
         self._hear(max(0.0, timeout))
         self._reap()
         now = time.monotonic()
@@ -285,8 +292,8 @@ class Supervisor:
             self._say(f"not ended {self._grace:g} s after it was told to: killing it")
             self._tree.send(signal.SIGKILL, self._child.pid)
             self._kill_at = now + 1.0
-        if now >= self._sample_at:
-            self._take_sample()
+        if now >= self._look_at:
+            self._look()
 
     def _turns(self, seconds: float) -> None:
         """Go on for so long, or until we are to stop."""
@@ -339,14 +346,31 @@ class Supervisor:
             elif number not in self._tree.others:
                 self._last_status = code
 
-    def _take_sample(self) -> None:
-        before = time.process_time()
-        if self._child is not None and self._status is None:
+    def _look(self) -> None:
+        """Sample what the trainer uses, and with a guard see that it is not too much."""
+        before, now = time.process_time(), time.monotonic()
+        if self._child is not None:
             sample = self._tree.sample()
-            self._samples.write(json.dumps(asdict(sample)).encode() + b"\n")
-        cost = time.process_time() - before
+            if now >= self._sample_at:
+                self._sample_at = now + self._interval
+                self._samples.write(json.dumps(asdict(sample)).encode() + b"\n")
+            if self._guard is not None:
+                self._protect(self._guard, sample)
         self._keep_begun()
-        self._sample_at = time.monotonic() + max(self._interval, cost / _SHARE)
+        cost = time.process_time() - before
+        interval = self._interval if self._guard is None else min(self._interval, _GUARDING)
+        self._look_at = now + max(interval, cost / _SHARE)
+
+    def _protect(self, guard: Guard, sample: Sample) -> None:
+        """Stop a trainer that uses too much memory, while there is enough left for it to end well."""
+        self._swap = sample.swap if self._swap is None else self._swap
+        # What processes share is counted for each of them, but they do not hold more than is in use at all.
+        found = guard.exceeded(min(sample.resident, sample.used), sample.swap - self._swap)
+        if found is not None and self._too_much is None and not self._is_told():
+            self._too_much = found
+            self._say(f"{found}: stopping it, before the system kills it")
+            self._say(guard.advice)
+            self._pass_on(signal.SIGTERM)
 
     # --- stopping ----------------------------------------------------------------------------------------------
 
