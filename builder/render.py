@@ -79,6 +79,10 @@ def environment(loader: BaseLoader) -> Environment:
         "dotenv": dotenv_quote,
         "python": python_literal,
         "fold": fold,
+        "systemd": systemd_quote,
+        "systemd_word": systemd_word,
+        "systemd_path": systemd_path,
+        "xml": xml_text,
     }
     return templates
 
@@ -117,6 +121,38 @@ def dotenv_quote(value: str | Detect) -> str:
     for char in ("\\", '"', "$", "`"):
         value = value.replace(char, "\\" + char)
     return f'"{value}"'
+
+
+def systemd_quote(value: str) -> str:
+    """A string for `Environment=` of systemd and the program of `ExecStart=` (systemd.syntax(7), "Quoting").
+
+    >>> print(systemd_quote('A=50% of "it"'))
+    "A=50%% of \\"it\\""
+    """
+    if "\0" in value:
+        raise ValueError("a NUL byte")
+    for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("%", "%%")):
+        value = value.replace(char, escaped)
+    return f'"{value}"'
+
+
+def systemd_word(value: str) -> str:
+    """An argument of `ExecStart=`, where systemd would replace `$NAME`."""
+    return systemd_quote(value).replace("$", "$$")
+
+
+def systemd_path(value: str) -> str:
+    """A path as a whole setting of systemd, which knows no quotes there."""
+    if any(char < " " for char in value) or value != value.strip() or value.endswith("\\"):
+        raise ValueError(f"the path {value!r}")
+    return value.replace("%", "%%")
+
+
+def xml_text(value: str) -> str:
+    """Text of an XML 1.0 document."""
+    if any((char < " " and char not in "\t\n") or "\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"the text {value!r}")
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def python_literal(value: Any) -> str:

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import json
 import os
+import plistlib
 import re
+import shutil
 import signal
 import subprocess
 import time
@@ -18,6 +20,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import realise
+from builder.render import systemd_path, systemd_word
 from builder.supervise.journal import RotatingFile, Tail
 from builder.supervise.loop import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.supervise.redact import Redactor
@@ -618,3 +621,74 @@ def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
     file.write(b"three")
     assert (tmp_path / "gone/log").read_bytes() == b"three"
     file.close()
+
+
+# --- services ------------------------------------------------------------------------------------------------------
+
+ODD = "50% of $HOME 'and' \"this\" <&> \\\\ é"
+
+
+def environment_of(unit: Path, key: str) -> list[str]:
+    return [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{key}=")]
+
+
+def test_a_unit_of_systemd_is_written_and_removed(desk: Sandbox) -> None:
+    desk.profile("small", tail='[[trainer.options]]\nflag = "--game"\nfrom = "GAME"\n')
+    env = {"GAME": ODD, "HF_TOKEN": "hf_abcdefghij"}
+    done = desk.drydock("service", "install", "small", env=env).succeeded()
+    unit = desk.home / ".config/systemd/user/drydock-small.service"
+    assert done.stdout == f"{unit}\n"
+    assert "systemctl --user enable --now drydock-small.service" in done.stderr.replace("daemon-reload && ", "")
+    assert "HF_TOKEN is exported here, and a service does not see that" in done.stderr
+    assert "hf_abc" not in unit.read_text() + done.stderr
+    assert str(desk.work) in environment_of(unit, "WorkingDirectory")
+    if shutil.which("systemd-analyze"):
+        checked = desk.run(["systemd-analyze", "--user", "verify", str(unit)], env={"XDG_RUNTIME_DIR": str(desk.root)})
+        assert not [line for line in checked.stderr.splitlines() if "drydock-small" in line], checked.stderr
+    assert desk.drydock("service", "uninstall", "small").succeeded().stdout == f"{unit}\n"
+    assert not unit.exists()
+    desk.drydock("service", "uninstall", "small").failed(2, "is no service")
+
+
+def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:
+    desk.profile("small", tail='[[trainer.options]]\nflag = "--game"\nfrom = "GAME"\n')
+    told = desk.drydock("service", "install", "small", "--print", "--manager", "launchd", env={"GAME": ODD}).succeeded()
+    agent = plistlib.loads(told.stdout.encode())
+    assert agent["Label"] == "drydock.small"
+    assert agent["ProgramArguments"][1:] == ["-P", "-m", "builder", "--quiet", "run", "small", "--supervise"]
+    assert agent["EnvironmentVariables"]["GAME"] == ODD
+    assert agent["WorkingDirectory"] == str(desk.work)
+    assert not (desk.home / "Library").exists()
+    trainer(desk, "import os; print(os.getcwd())")
+    ran = desk.run(agent["ProgramArguments"], env=agent["EnvironmentVariables"]).succeeded()
+    assert ran.stdout + ran.stderr == ""
+    assert f"{desk.work}\n" in log(desk)
+
+
+def test_a_file_that_is_not_ours_is_left_alone(desk: Sandbox) -> None:
+    desk.profile("small")
+    unit = desk.home / ".config/systemd/user/drydock-small.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("[Unit]\n")
+    for command in ("install", "uninstall"):
+        desk.drydock("service", command, "small").failed(1, "was not written by Drydock")
+    assert unit.read_text() == "[Unit]\n"
+    unit.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("50% of $HOME", '"50%% of $$HOME"'),
+        ('a "word"', '"a \\"word\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("two\nlines", '"two\\nlines"'),
+    ],
+)
+def test_a_word_of_a_unit_is_quoted(text: str, quoted: str) -> None:
+    assert systemd_word(text) == quoted
+
+
+def test_a_path_that_a_unit_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="path"):
+        systemd_path("/with\nnewline")
