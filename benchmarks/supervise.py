@@ -1,11 +1,7 @@
-"""What supervision costs: processor and memory of the supervisor beside a trainer that talks, and how fast it restarts.
-
-python benchmarks/supervise.py [--seconds N] [--lines N] [--json]
-"""
+"""What supervision costs: processor and memory of the supervisor beside a trainer that talks, and its restarts."""
 
 from __future__ import annotations
 
-import argparse
 import json
 import os
 import signal
@@ -15,17 +11,15 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import psutil
 
-ROOT = Path(__file__).resolve().parent.parent
-sys.path.insert(0, str(ROOT))
-
-from builder.supervise.loop import Case, Guard, Policy  # noqa: E402
-from builder.supervise.runs import Request  # noqa: E402
+from benchmarks.common import Row
+from builder.supervise.loop import Case, Guard, Policy
+from builder.supervise.runs import Request
 
 # Lines a second, as a trainer prints them, and three workers that sleep, as a data loader has them.
 TALKS = """
@@ -35,16 +29,6 @@ while True:
     print('step 12345  loss 1.234  41.1 steps/s', flush=True)
     time.sleep(1 / LINES)
 """
-
-
-@dataclass(frozen=True)
-class Row:
-    """One claim: what was measured, and the limit."""
-
-    what: str
-    value: str
-    limit: str
-    reached: bool
 
 
 @contextmanager
@@ -91,8 +75,8 @@ def cost(seconds: float, lines: int, guard: Guard | None, what: str) -> list[Row
         resident = process.memory_info().rss
     told = f"{lines} lines/s{what}, {seconds:g} s"
     return [
-        Row(f"processor of the supervisor ({told})", f"{share:.2%} of a core", "<= 1 %", share <= 0.01),
-        Row(f"memory of the supervisor ({told})", f"{resident / 1e6:.1f} MB", "<= 40 MB", resident <= 40e6),
+        Row(f"processor of the supervisor ({told})", f"{share:.2%} of a core", "", "<= 1 %", share <= 0.01),
+        Row(f"memory of the supervisor ({told})", f"{resident / 1e6:.1f} MB", "", "<= 40 MB", resident <= 40e6),
     ]
 
 
@@ -115,28 +99,15 @@ def restart(rounds: int) -> list[Row]:
         Row(
             f"a killed trainer is back, over its backoff of 0.2 s ({rounds} times)",
             f"{max(taken):.2f} s at most",
+            "",
             "<= 1 s",
             max(taken) <= 1,
         )
     ]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=float, default=60)
-    parser.add_argument("--lines", type=int, nargs="*", default=[10, 100])
-    parser.add_argument("--json", action="store_true")
-    chosen = parser.parse_args()
-    rows = [row for lines in chosen.lines for row in cost(chosen.seconds, lines, None, "")]
-    rows += cost(chosen.seconds, 10, Guard(2**60, 0.9, 0.25, ""), ", memory guard")
-    rows += restart(10)
-    if chosen.json:
-        print(json.dumps([asdict(row) for row in rows], indent=1))
-        return
-    print("| measured | value | limit | reached |\n| --- | --- | --- | --- |")
-    for row in rows:
-        print(f"| {row.what} | {row.value} | {row.limit} | {'yes' if row.reached else 'NO'} |")
-
-
-if __name__ == "__main__":
-    main()
+def supervision(_rounds: int) -> list[Row]:
+    """Quiet and talkative trainers, with and without a memory guard, 30 seconds each; then the restarts."""
+    rows = [row for lines in (10, 100) for row in cost(30, lines, None, "")]
+    rows += cost(30, 10, Guard(2**60, 0.9, 0.25, ""), ", memory guard")
+    return rows + restart(10)

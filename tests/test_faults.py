@@ -27,6 +27,9 @@ from tests.support import Result, Sandbox, make_wheel
 from tests.support.mounts import remount, tmpfs
 from tests.support.steps import GO, NEVER, Step, Watched, alike, why_not
 
+# Seconds each: all of them are in `just test-all`.
+pytestmark = pytest.mark.slow
+
 PROGRAM = [sys.executable, "-m", "builder", "build", "small"]
 
 Decide = Callable[[Watched, Step], int]
@@ -296,7 +299,6 @@ def test_where_there_are_no_hard_links_bytecode_is_copied_and_that_is_said(desk:
     home.check_whole()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [power_cut, fails])
 def test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds(desk: Sandbox, fault: Fault) -> None:
     command = script_of(desk)
@@ -305,21 +307,18 @@ def test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds(desk: S
     sweep(desk, command, steps, fault)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [one_dies, disk_full])
 def test_after_a_fault_at_any_call_of_the_script_the_next_build_succeeds(desk: Sandbox, fault: Fault) -> None:
     command = script_of(desk)
     sweep(desk, command, last_of_each(call, Home(desk, command, "first").steps()), fault)
 
 
-@pytest.mark.slow
 def test_after_a_full_disk_at_any_call_of_the_program_the_next_build_succeeds(desk: Sandbox) -> None:
     script_of(desk)
     steps = [step for step in Home(desk, PROGRAM, "first").steps() if program(step) == "drydock"]
     sweep(desk, PROGRAM, last_of_each(call, steps), disk_full)
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [power_cut, fails])
 def test_after_a_fault_at_any_step_of_the_program_the_next_build_succeeds(desk: Sandbox, fault: Fault) -> None:
     script_of(desk)
@@ -333,7 +332,6 @@ def test_after_a_fault_at_any_step_of_the_program_the_next_build_succeeds(desk: 
 # --- real full disks -----------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_on_a_disk_of_any_size_a_build_succeeds_or_leaves_nothing(desk: Sandbox) -> None:
     ended = []
     with tmpfs(desk.root / "disk", "8k") as disk:
@@ -403,7 +401,6 @@ def build_older(home: Home) -> None:
     home.desk.drydock("lock", "small").succeeded()
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("place", PLACES)
 def test_what_others_do_meanwhile_takes_nothing_from_a_build(desk: Sandbox, place: str) -> None:
     home = Home(desk, PROGRAM, "home")
@@ -455,7 +452,6 @@ def littered(desk: Sandbox, name: str) -> Home:
     return home
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("fault", [power_cut, fails])
 def test_after_a_fault_at_any_call_of_a_collection_the_next_succeeds(desk: Sandbox, fault: Fault) -> None:
     script_of(desk)
@@ -496,7 +492,6 @@ def test_two_collections_may_delete_the_same_at_once(desk: Sandbox) -> None:
 # --- a storm -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.slow
 def test_a_storm_of_builds_collections_rollbacks_and_kills_harms_nothing(desk: Sandbox) -> None:
     home = Home(desk, PROGRAM, "home")
     text = (desk.work / "profiles/small.toml").read_text()

@@ -113,6 +113,7 @@ def fresh_count(built: Sandbox) -> None:
 # --- the way through -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_trainer_that_ends_well_is_done(desk: Sandbox) -> None:
     trainer(desk, "import sys; print('out'); print('err', file=sys.stderr)")
     done = desk.drydock("run", "small", "--supervise").succeeded()
@@ -139,6 +140,7 @@ def test_a_failure_that_the_profile_names_is_tried_again(desk: Sandbox, last_wor
     assert state(desk)["restarts"] == 2
 
 
+@pytest.mark.slow
 def test_cases_of_the_profiles_own_come_on_top_of_those_that_are_always_there(desk: Sandbox) -> None:
     own = '[supervise.restart.lost-peers]\npatterns = ["no peers"]\ncodes = [7]\n'
     trainer(desk, FAILS_TWICE % "there are no peers left", own)
@@ -153,12 +155,14 @@ def test_any_other_failure_is_passed_on_at_once(desk: Sandbox) -> None:
     assert state(desk)["restarts"] == 0
 
 
+@pytest.mark.slow
 def test_the_budget_ends_and_the_trainers_status_is_passed_on(desk: Sandbox) -> None:
     trainer(desk, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "budget = 3\n")
     done = desk.drydock("run", "small", "--supervise").failed(137, "budget of 3 restarts")
     assert done.stderr.count("starting it again") == 3
 
 
+@pytest.mark.slow
 def test_arguments_go_to_the_trainer_and_ours_may_stand_after_the_name(desk: Sandbox) -> None:
     trainer(desk, "import sys; print(sys.argv[1:])")
     done = desk.drydock("run", "small", "--supervise", "--", "--supervise", "-f").succeeded()
@@ -166,6 +170,7 @@ def test_arguments_go_to_the_trainer_and_ours_may_stand_after_the_name(desk: San
     assert desk.drydock("run", "small", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
 
 
+@pytest.mark.slow
 def test_quiet_leaves_the_trainers_words_to_the_log(desk: Sandbox) -> None:
     trainer(desk, "print('out')")
     done = desk.drydock("--quiet", "run", "small", "--supervise").succeeded()
@@ -173,6 +178,7 @@ def test_quiet_leaves_the_trainers_words_to_the_log(desk: Sandbox) -> None:
     assert "out\n" in log(desk)
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_is_back_within_its_backoff_and_a_second(desk: Sandbox) -> None:
     trainer(desk, "import time; time.sleep(600)")
     with supervised(desk):
@@ -184,6 +190,7 @@ def test_a_killed_trainer_is_back_within_its_backoff_and_a_second(desk: Sandbox)
         assert time.monotonic() - killed < 1.05
 
 
+@pytest.mark.slow
 def test_none_of_it_is_in_a_key_a_lock_or_a_script(desk: Sandbox) -> None:
     desk.profile("small")
     before = desk.script("small").read_text()
@@ -207,6 +214,7 @@ time.sleep(600)
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
 def test_a_signal_reaches_the_trainer_and_its_status_comes_back(desk: Sandbox, number: signal.Signals) -> None:
     trainer(desk, CLEANS_UP)
     with supervised(desk) as running:
@@ -218,6 +226,7 @@ def test_a_signal_reaches_the_trainer_and_its_status_comes_back(desk: Sandbox, n
     assert (state(desk)["phase"], state(desk)["why"]) == ("ended", "stopped")
 
 
+@pytest.mark.slow
 def test_a_trainer_that_ignores_the_signal_is_killed_after_its_time_of_grace(desk: Sandbox) -> None:
     trainer(
         desk,
@@ -245,6 +254,7 @@ print('ready', flush=True)
 """
 
 
+@pytest.mark.slow
 def test_what_the_trainer_started_ends_with_it_in_other_sessions_too(desk: Sandbox) -> None:
     trainer(desk, STARTS_OTHERS % "time.sleep(600)")
     with supervised(desk) as running:
@@ -255,12 +265,14 @@ def test_what_the_trainer_started_ends_with_it_in_other_sessions_too(desk: Sandb
         assert running.returncode == 143
 
 
+@pytest.mark.slow
 def test_what_a_crashed_trainer_left_is_gone_before_the_next_one_starts(desk: Sandbox) -> None:
     trainer(desk, STARTS_OTHERS % "import os; os.kill(os.getpid(), 9)", "budget = 2\n")
     desk.drydock("run", "small", "--supervise").failed(137)
     assert not leftovers(desk)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_goes_into_the_background_is_still_the_trainer(desk: Sandbox) -> None:
     trainer(
         desk,
@@ -271,6 +283,7 @@ def test_a_trainer_that_goes_into_the_background_is_still_the_trainer(desk: Sand
     assert done.stdout == "in the background\ntrained\n"
 
 
+@pytest.mark.slow
 def test_a_trainer_in_the_background_is_stopped_too(desk: Sandbox) -> None:
     trainer(
         desk,
@@ -303,6 +316,7 @@ def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
     assert "not running" in desk.drydock("run", "small", "--stop").succeeded().stderr
 
 
+@pytest.mark.slow
 def test_what_never_ran_has_no_status_and_no_log(desk: Sandbox) -> None:
     desk.drydock("run", "small", "--status").failed(2, "never supervised", "--supervise")
     desk.drydock("run", "small", "--logs").failed(2, "has no log")
@@ -310,6 +324,7 @@ def test_what_never_ran_has_no_status_and_no_log(desk: Sandbox) -> None:
     desk.drydock("run", "small", "--stop", "--", "--steps").failed(2, "--steps")
 
 
+@pytest.mark.slow
 def test_a_second_supervisor_is_refused_with_the_process_id_of_the_first(desk: Sandbox) -> None:
     trainer(desk, CLEANS_UP)
     with supervised(desk) as running:
@@ -318,6 +333,7 @@ def test_a_second_supervisor_is_refused_with_the_process_id_of_the_first(desk: S
         assert log(desk).count("ready") == 1
 
 
+@pytest.mark.slow
 def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(desk: Sandbox) -> None:
     trainer(desk, CLEANS_UP)
     with supervised(desk) as running:
@@ -348,6 +364,7 @@ def all_that_is_kept(desk: Sandbox) -> str:
     return "".join(path.read_text() for path in kept if path.is_file())
 
 
+@pytest.mark.slow
 def test_a_secret_reaches_the_trainer_and_nothing_that_is_kept_or_shown(desk: Sandbox) -> None:
     trainer(desk, TELLS + "time.sleep(1)")
     with supervised(desk, env={"HF_TOKEN": "hf_abcdefghij", "WANDB_API_KEY": "none"}) as running:
@@ -361,6 +378,7 @@ def test_a_secret_reaches_the_trainer_and_nothing_that_is_kept_or_shown(desk: Sa
 
 
 @pytest.mark.parametrize("how", [["--supervise"], []])
+@pytest.mark.slow
 def test_a_file_of_the_users_own_has_secrets_and_what_is_exported_wins(desk: Sandbox, how: list[str]) -> None:
     trainer(desk, "import os; print(len(os.environ['HF_TOKEN']), os.environ['MY_OWN'])")
     file = desk.root / "secrets"
@@ -398,6 +416,7 @@ for n in range(600): hoard.append(b'x' * 10**6 * %d); time.sleep(0.05)
 """
 
 
+@pytest.mark.slow
 def test_the_guard_stops_a_trainer_that_takes_too_much_memory_and_names_the_line(desk: Sandbox) -> None:
     share = 3e8 / psutil.virtual_memory().total
     trainer(desk, GROWS % 10, f"[supervise.memory-guard]\nresident = {share:.6f}\n")
@@ -408,6 +427,7 @@ def test_the_guard_stops_a_trainer_that_takes_too_much_memory_and_names_the_line
     assert "memory-guard.resident" in str(state(desk)["why"])
 
 
+@pytest.mark.slow
 def test_a_trainer_within_its_memory_is_left_alone(desk: Sandbox) -> None:
     trainer(desk, "import time; time.sleep(2)", "[supervise.memory-guard]\nresident = 0.9\n")
     assert desk.drydock("run", "small", "--supervise").succeeded().stderr == ""
@@ -430,6 +450,7 @@ def test_the_guard_minds_both_limits(resident: int, grown: int) -> None:
     assert (found is not None) == (resident > 0.9 * 2**34 or grown > 2**32)
 
 
+@pytest.mark.slow
 def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
     code = "import subprocess, sys, time; hoard = b'x' * 10**8; "
     code += (
@@ -449,6 +470,7 @@ def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
 # --- logs, and disks -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_flood_is_kept_within_bounds(desk: Sandbox) -> None:
     trainer(desk, "for n in range(60_000): print(f'line {n:06}', 'x' * 80)", "log-size = 0.5\nlog-files = 2\n")
     done = desk.drydock("run", "small", "--supervise").succeeded()
@@ -460,6 +482,7 @@ def test_a_flood_is_kept_within_bounds(desk: Sandbox) -> None:
     assert kept == [f"{n:06}" for n in range(int(kept[0]), 60_000)]
 
 
+@pytest.mark.slow
 def test_a_full_disk_stops_no_trainer_and_is_said_once(desk: Sandbox) -> None:
     trainer(desk, "import time\nfor n in range(5): print('x' * 100_000, flush=True); time.sleep(0.1)\nprint('trained')")
     folder(desk).mkdir(parents=True)
@@ -469,6 +492,7 @@ def test_a_full_disk_stops_no_trainer_and_is_said_once(desk: Sandbox) -> None:
         assert done.stderr.count("No space left on device") == 1
 
 
+@pytest.mark.slow
 def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
     trainer(desk, "for n in range(2000): print('x' * 100)\nprint('trained')")
     running = desk.start("run", "small", "--supervise")
@@ -478,6 +502,7 @@ def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
     assert "trained" in log(desk)
 
 
+@pytest.mark.slow
 def test_a_reader_that_takes_nothing_holds_the_trainer_up_for_seconds_only(desk: Sandbox) -> None:
     trainer(desk, "for n in range(20_000): print('x' * 100)\nprint('trained')")
     running = desk.start("run", "small", "--supervise")
@@ -665,6 +690,7 @@ def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:
     assert f"{desk.work}\n" in log(desk)
 
 
+@pytest.mark.slow
 def test_a_file_that_is_not_ours_is_left_alone(desk: Sandbox) -> None:
     desk.profile("small")
     unit = desk.home / ".config/systemd/user/drydock-small.service"
