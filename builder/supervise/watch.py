@@ -32,7 +32,7 @@ if TYPE_CHECKING:
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 _PIECE = 64 * 1024
-_CALM = 0.02  # seconds between two looks at a pipe that trickles: some fifty wake-ups a second at most
+_CALM = 0.05  # seconds between two looks at a pipe that trickles: some twenty wake-ups a second at most
 _GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
 _STUCK = 5.0  # seconds after which a terminal that takes nothing is passed over
 _SHARE = 0.004  # of one core, for samples: where there are very many processes they are taken less often
@@ -101,6 +101,7 @@ class Pipe:
         self.number = file.fileno()
         self.screen = screen
         self.calm_until = 0.0
+        self._read_at = 0.0
         self._file = file
         self._redactor = redactor
         self._begun = b""
@@ -115,8 +116,10 @@ class Pipe:
     def read(self) -> bytes | None:
         """What is there; None at the end."""
         data = os.read(self.number, _PIECE)
-        # A flood is read as fast as it comes, a trickle is gathered.
-        self.calm_until = 0.0 if len(data) == _PIECE else time.monotonic() + _CALM
+        # A flood is read as fast as it comes, a trickle is gathered; a line now and then is shown at once.
+        now = time.monotonic()
+        trickles = len(data) < _PIECE and now - self._read_at < 1.8 * _CALM
+        self.calm_until, self._read_at = now + _CALM if trickles else 0.0, now
         return self._redactor.feed(data) if data else None
 
     def close(self) -> bytes:
@@ -285,8 +288,8 @@ class Supervisor:
         """Wait for the next thing to happen, and see to it."""
         now = time.monotonic()
         timeout = min(at_most, self._kill_at - now, self._look_at - now)
-        self._hear(max(0.0, timeout))
-        self._reap()
+        if self._hear(max(0.0, timeout)):
+            self._reap()
         now = time.monotonic()
         if now >= self._kill_at and self._child is not None:
             self._say(f"not ended {self._grace:g} s after it was told to: killing it")
@@ -301,8 +304,12 @@ class Supervisor:
         while (left := until - time.monotonic()) > 0 and not self._is_told():
             self._turn(at_most=left)
 
-    def _hear(self, timeout: float) -> None:
-        """Wait for what the trainer says, or a signal, at most `timeout` seconds; with 0, read all that is there."""
+    def _hear(self, timeout: float) -> bool:
+        """Wait for what the trainer says, or a signal, at most `timeout` seconds; with 0, read all that is there.
+
+        Whether there was a signal: SIGCHLD is one.
+        """
+        woken = False
         for _ in range(1 if timeout else 8):
             now = time.monotonic()
             full = {pipe: pipe.screen.holds_up if pipe.screen else None for pipe in self._pipes}
@@ -318,7 +325,7 @@ class Supervisor:
             )
             if self._wake in readable:
                 with suppress(BlockingIOError):
-                    os.read(self._wake, 512)
+                    woken = bool(os.read(self._wake, 512))
             for number in writable:
                 screens[number].push()
             heard = [pipe for pipe in ready if pipe.number in readable]
@@ -328,7 +335,8 @@ class Supervisor:
                     self._pipes.remove(pipe)
                 self._keep(pipe, pipe.close() if data is None else data, all_of_it=data is None)
             if not heard:
-                return
+                break
+        return woken
 
     def _reap(self) -> bool:
         """Take the exit status of every child that has ended: the trainer, or what it left to us. Whether any lives."""
@@ -349,6 +357,7 @@ class Supervisor:
     def _look(self) -> None:
         """Sample what the trainer uses, and with a guard see that it is not too much."""
         before, now = time.process_time(), time.monotonic()
+        self._reap()
         if self._child is not None:
             sample = self._tree.sample()
             if now >= self._sample_at:
