@@ -82,6 +82,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(profile, catalogue),
+        gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
     )

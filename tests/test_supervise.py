@@ -9,9 +9,11 @@ import re
 import shutil
 import signal
 import subprocess
+import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
 
 import psutil
@@ -24,6 +26,7 @@ from builder.render import systemd_path, systemd_word
 from builder.supervise.journal import RotatingFile, Tail
 from builder.supervise.loop import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.supervise.redact import Redactor
+from builder.supervise.runs import Request
 from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
@@ -465,6 +468,35 @@ def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
     assert 10**8 < middle["resident"] < 2 * 10**8
     assert 0.2 < middle["cores"] < 1.3
     assert abs(middle["time"] - time.time()) < 60
+
+
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in *--loop=1*) ;; *) exit 2 ;; esac
+while :; do printf '0, 37, 1024\\n1, [N/A], 2048\\n'; sleep 0.2; done
+"""
+
+
+def test_gpus_are_in_the_samples_where_nvidia_smi_tells(tmp_path: Path) -> None:
+    """There is no GPU here: a program that answers as nvidia-smi does, for as long as it is let."""
+    smi, run = tmp_path / "bin/nvidia-smi", tmp_path / "run"
+    smi.parent.mkdir()
+    run.mkdir()
+    smi.write_text(NVIDIA_SMI)
+    smi.chmod(0o755)
+    request = Request("small", ["sleep", "2"], str(tmp_path / "root"), Policy(), 2, 0.5, 10**6, 1, gpus=True)
+    (run / "request.json").write_text(json.dumps(asdict(request)))
+    lock = os.open(run / "lock", os.O_RDWR | os.O_CREAT)
+    command = [sys.executable, "-P", "-m", "builder.supervise", str(run), str(lock)]
+    env = {**os.environ, "PATH": f"{smi.parent}:{os.environ['PATH']}"}
+    assert subprocess.run(command, env=env, pass_fds=[lock], timeout=20).returncode == 0
+    os.close(lock)
+    last = json.loads((run / "samples.jsonl").read_text().splitlines()[-1])
+    assert last["gpus"] == [
+        {"index": 0, "busy": 0.37, "memory": 2**30},
+        {"index": 1, "busy": None, "memory": 2**31},
+    ]
+    assert last["processes"] == 1
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(smi) in (one.info["cmdline"] or [])]
 
 
 # --- logs, and disks -----------------------------------------------------------------------------------------------

@@ -35,7 +35,7 @@ class Request:
 
     `command` is the trainer's; `root` the path of its gc root, to which its process id is added. `grace` and
     `interval`, the time between two samples, are seconds, `log_size` bytes. `secrets` are names of variables. With
-    `quiet` the trainer's output goes to the log alone.
+    `gpus` NVIDIA's are sampled; with `quiet` the trainer's output goes to the log alone.
     """
 
     name: str
@@ -47,6 +47,7 @@ class Request:
     log_size: int
     log_files: int
     guard: Guard | None = None
+    gpus: bool = False
     secrets: Sequence[str] = ()
     quiet: bool = False
 

@@ -27,7 +27,7 @@ class Sample:
 
 
 class Tree:
-    """All that descends from this process, without `others`, which are helpers of ours.
+    """All that descends from this process, without `others`, the process groups of our helpers.
 
     What is a child of a child that ended stays in it: by the kernel where we are its subreaper, else by memory.
     """
@@ -41,9 +41,15 @@ class Tree:
         """Those that live now."""
         found = set()
         with suppress(psutil.Error):
-            found = {one for one in psutil.Process().children(recursive=True) if one.pid not in self.others}
+            found = {one for one in psutil.Process().children(recursive=True) if not self._is_other(one.pid)}
         found |= {one for one in self._known if one not in found and one.is_running()}
         return [one for one in found if _lives(one)]
+
+    def _is_other(self, number: int) -> bool:
+        try:
+            return bool(self.others) and os.getpgid(number) in self.others
+        except ProcessLookupError:
+            return True
 
     def sample(self) -> Sample:
         """Look at it now."""

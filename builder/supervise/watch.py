@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
+from builder.supervise.gpu import Gpus
 from builder.supervise.journal import RotatingFile, Tail, write_state
 from builder.supervise.loop import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.supervise.redact import Redactor
@@ -170,6 +171,8 @@ class Supervisor:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: what the caller ignores stays ignored
                 signal.signal(number, self._asked_to_stop)
         self._adopts = _become_subreaper()
+        self._gpus = Gpus(self._interval) if request["gpus"] else None
+        self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
 
     # --- the way through ---------------------------------------------------------------------------------------
 
@@ -180,6 +183,8 @@ class Supervisor:
         except BaseException:  # a bug of ours must not leave a trainer that nobody watches
             if self._child is not None:
                 self._tree.send(signal.SIGKILL, self._child.pid)
+            if self._gpus is not None:
+                self._gpus.close()
             raise
 
     def _run(self) -> int:
@@ -276,6 +281,8 @@ class Supervisor:
         self._end_the_rest(min(self._kill_at, time.monotonic() + self._grace))
         for screen in self._screens:
             screen.push(patience=_STUCK)
+        if self._gpus is not None:
+            self._gpus.close()
         self._enter("ended", last_exit=code, why=how)
         self._let_go(os.getpid())
         self._log.close()
@@ -315,10 +322,11 @@ class Supervisor:
             full = {pipe: pipe.screen.holds_up if pipe.screen else None for pipe in self._pipes}
             free = [pipe for pipe in self._pipes if full[pipe] is None]
             ready = [pipe for pipe in free if pipe.calm_until <= now or not timeout]
+            gpus = self._gpus.number if self._gpus else None
             wait = min([timeout, *(pipe.calm_until - now for pipe in free if pipe not in ready)])
             screens = {number: pipe.screen for pipe, number in full.items() if number is not None and pipe.screen}
             readable, writable, _ = select.select(
-                [self._wake, *(pipe.number for pipe in ready)],
+                [self._wake, *(pipe.number for pipe in ready), *([] if gpus is None else [gpus])],
                 list(screens),
                 [],
                 max(0.0, min(wait, 1.0) if screens else wait),
@@ -326,6 +334,8 @@ class Supervisor:
             if self._wake in readable:
                 with suppress(BlockingIOError):
                     woken = bool(os.read(self._wake, 512))
+            if self._gpus is not None and gpus in readable:
+                self._gpus.read()
             for number in writable:
                 screens[number].push()
             heard = [pipe for pipe in ready if pipe.number in readable]
@@ -358,11 +368,13 @@ class Supervisor:
         """Sample what the trainer uses, and with a guard see that it is not too much."""
         before, now = time.process_time(), time.monotonic()
         self._reap()
+        self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
         if self._child is not None:
             sample = self._tree.sample()
             if now >= self._sample_at:
                 self._sample_at = now + self._interval
-                self._samples.write(json.dumps(asdict(sample)).encode() + b"\n")
+                gpus = {"gpus": self._gpus.now()} if self._gpus else {}
+                self._samples.write(json.dumps({**asdict(sample), **gpus}).encode() + b"\n")
             if self._guard is not None:
                 self._protect(self._guard, sample)
         self._keep_begun()
