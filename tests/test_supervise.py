@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder import realise
+from builder.catalogue import Catalogue
 from builder.render import systemd_path, systemd_word
 from builder.supervise.journal import RotatingFile, Tail
 from builder.supervise.loop import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
@@ -150,6 +151,15 @@ def test_cases_of_the_profiles_own_come_on_top_of_those_that_are_always_there(de
     assert "(lost-peers)" in desk.drydock("run", "small", "--supervise").succeeded().stderr
     trainer(desk, "import os; os._exit(7)", "budget = 1\n" + own)
     desk.drydock("run", "small", "--supervise").failed(7, "(lost-peers)", "budget of 1 restarts")
+
+
+def test_rl_swarm_is_started_again_where_it_found_no_peers() -> None:
+    """The last line of gensyn-ai/rl-swarm issue 332."""
+    line = "P2PDaemonError: Daemon failed to start: 2025/06/07 09:43:13 failed to connect to bootstrap peers"
+    cases = Catalogue([ROOT / "profiles"]).profile("m4").supervise.cases
+    fitting = [name for name, case in cases.items() if Case(name, patterns=tuple(case.patterns)).fits(1, [line])]
+    assert fitting == ["lost-peers"]
+    assert {"killed", "out-of-memory", "empty-loader"} <= set(cases)
 
 
 def test_any_other_failure_is_passed_on_at_once(desk: Sandbox) -> None:
@@ -437,8 +447,6 @@ def test_a_trainer_within_its_memory_is_left_alone(desk: Sandbox) -> None:
 
 
 def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
-    from builder.catalogue import Catalogue
-
     profiles = Catalogue([ROOT / "profiles"])
     assert profiles.profile("m4").memory_guard is not None
     assert profiles.profile("cpu").memory_guard is None
