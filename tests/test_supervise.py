@@ -470,12 +470,12 @@ def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
     trainer(desk, code)
     desk.drydock("run", "small", "--supervise").succeeded()
     samples = [json.loads(line) for line in (folder(desk) / "samples.jsonl").read_text().splitlines()]
-    assert len(samples) >= 4
-    middle = samples[len(samples) // 2]
-    assert middle["processes"] == 2
-    assert 10**8 < middle["resident"] < 2 * 10**8
-    assert 0.2 < middle["cores"] < 1.3
-    assert abs(middle["time"] - time.time()) < 60
+    both = [sample for sample in samples if sample["processes"] == 2]
+    assert any(10**8 < sample["resident"] < 2 * 10**8 for sample in both), samples
+    # How much of a core it got, this machine decides: but it never rested.
+    assert max(sample["cores"] for sample in both) > 0.1
+    assert all(sample["cores"] < 2.5 for sample in samples)
+    assert abs(samples[-1]["time"] - time.time()) < 60
 
 
 NVIDIA_SMI = """#!/bin/sh
