@@ -19,7 +19,7 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "build diff generation lock profile render run shell store verify why".split()  # noqa: SIM905
+COMMANDS = "build diff generation lock profile render run service shell store verify why".split()  # noqa: SIM905
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------
@@ -29,8 +29,8 @@ def test_help_names_every_command_and_goes_to_stdout(built: Sandbox) -> None:
     helped = built.drydock("--help").succeeded()
     assert helped.stderr == ""
     assert helped.stdout.startswith("Usage: drydock ")
-    listed = re.findall(r"^  ([a-z]+) ", helped.stdout.partition("Commands:")[2], re.MULTILINE)
-    assert set(COMMANDS) <= set(listed)
+    listed = re.findall(r"^  ([a-z]+) ", helped.stdout.partition("Environments:")[2], re.MULTILINE)
+    assert sorted(listed) == COMMANDS
 
 
 @pytest.mark.parametrize("command", COMMANDS)
@@ -67,7 +67,7 @@ def test_wrong_use_is_status_2_and_does_nothing(built: Sandbox, arguments: list[
 
 
 def test_no_command_at_all_is_wrong_use_and_shows_the_help(built: Sandbox) -> None:
-    refused = built.drydock().failed(2, "Usage: drydock", "Commands:")
+    refused = built.drydock().failed(2, "Usage: drydock", "Environments:")
     assert refused.stdout == ""
 
 

@@ -1,0 +1,112 @@
+"""The command line: parse, call one workflow, print, exit.
+
+stdout is data, stderr is talk. Each command's file is imported when the command is asked for, and what a command needs
+when it runs, so that all of them start quickly.
+"""
+
+from __future__ import annotations
+
+import importlib
+import os
+import signal
+import sys
+from typing import NoReturn
+
+import click
+
+from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError
+
+# Heading of the help -> command -> the file here that has it.
+_SECTIONS = {
+    "Environments": {
+        "build": "environments",
+        "run": "environments",
+        "shell": "environments",
+        "verify": "environments",
+    },
+    "Profiles": {
+        "profile": "profiles",
+        "lock": "profiles",
+        "render": "profiles",
+        "diff": "profiles",
+        "why": "profiles",
+    },
+    "This machine": {
+        "generation": "generations",
+        "store": "store",
+        "service": "services",
+    },
+}
+_FILES = {name: file for section in _SECTIONS.values() for name, file in section.items()}
+
+
+class _Commands(click.Group):
+    def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
+        return list(_FILES)
+
+    def get_command(self, ctx: click.Context, cmd_name: str) -> click.Command | None:  # noqa: ARG002
+        if cmd_name not in _FILES:
+            return None
+        module = importlib.import_module(f"{__name__}.{_FILES[cmd_name]}")
+        found: click.Command = getattr(module, cmd_name)
+        return found
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        width = formatter.width - 6 - max(map(len, _FILES))
+        for heading, names in _SECTIONS.items():
+            with formatter.section(heading):
+                commands = {name: self.get_command(ctx, name) for name in names}
+                formatter.write_dl([(name, one.get_short_help_str(width)) for name, one in commands.items() if one])
+
+
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(package_name="drydock-env", prog_name="drydock")
+@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
+@click.option("--offline", is_flag=True, help="Use no network: only caches and folders of wheels.")
+@click.pass_context
+def cli(context: click.Context, quiet: bool, offline: bool) -> None:
+    """Reproducible Python training environments for named hardware.
+
+    A profile (TOML) and its lock are rendered into one shell script, which builds the environment in a
+    content-addressed store and runs the trainer in it.
+
+    \b
+    drydock run auto        detect this machine, build its environment, train
+    drydock build m4        build the environment of the profile m4
+    drydock profile list    what there is to build
+    """
+    context.obj = quiet
+    if offline:
+        os.environ["UV_OFFLINE"] = "1"
+
+
+def main() -> NoReturn:
+    """The program `drydock`: every error of the user's becomes words and an exit status, never a traceback."""
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        if signal.getsignal(number) is not signal.SIG_IGN:
+            signal.signal(number, _stop)
+    try:
+        code = cli.main(prog_name="drydock", standalone_mode=False)
+        sys.exit(code if isinstance(code, int) else 0)
+    except DrydockError as error:
+        from builder.report import explain
+
+        click.echo(explain(error), err=True)
+        sys.exit(error.exit_code)
+    except click.ClickException as error:
+        error.show()
+        sys.exit(error.exit_code)
+    except (click.Abort, KeyboardInterrupt):
+        click.echo("interrupted", err=True)
+        sys.exit(EXIT_INTERRUPTED)
+    except OSError as error:
+        # A reader of our stdout that has gone (`drydock profile list | head`) is click's business; this is the rest.
+        if error.filename is None:
+            os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
+        click.echo(f"error: {error.filename or 'stdout'}: {error.strerror}", err=True)
+        sys.exit(EXIT_FAILED)
+
+
+def _stop(number: int, _frame: object) -> NoReturn:
+    """Ends the program as an exception does, so that what is half-done is removed on the way out."""
+    sys.exit(128 + number)

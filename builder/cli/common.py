@@ -1,0 +1,36 @@
+"""What several commands need: their reporter, --json, the profiles that are meant."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+import click
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+
+
+def reporter() -> Reporter:
+    """The reporter that --quiet, or its absence, asks for."""
+    from builder import report
+
+    return report.reporter(quiet=bool(click.get_current_context().obj))
+
+
+def echo_json(data: Any) -> None:
+    """Prints `data` on stdout."""
+    import json
+
+    click.echo(json.dumps(data, indent=1))
+
+
+def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
+    """The names given, else all profiles that can be built. Raises ProfileError."""
+    if names:
+        return names
+    from builder.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    return tuple(name for name in catalogue.names() if catalogue.target(name) is not None)

@@ -1,0 +1,50 @@
+"""`drydock service`."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import click
+
+from builder.cli.common import reporter
+
+if TYPE_CHECKING:
+    from builder import service as service_
+
+
+@click.group()
+def service() -> None:
+    """Have the machine start a supervised run."""
+
+
+_manager = click.option(
+    "--manager", type=click.Choice(["systemd", "launchd"]), help="For another system (default: that of this machine)."
+)
+
+
+@service.command("install")
+@click.argument("name")
+@click.option("--print", "as_text", is_flag=True, help="Write nothing; print the file.")
+@_manager
+def service_install(name: str, as_text: bool, manager: service_.Manager | None) -> None:
+    """Write the user unit of systemd, or the agent of launchd, that supervises profile NAME from this folder."""
+    from builder import service as service_
+
+    kind = manager or service_.manager()
+    if as_text:
+        click.echo(service_.text(name, kind), nl=False)
+        return
+    file = service_.install(name, kind)
+    click.echo(file)
+    for step in service_.steps(file, kind):
+        reporter().step(step)
+
+
+@service.command("uninstall")
+@click.argument("name")
+@_manager
+def service_uninstall(name: str, manager: service_.Manager | None) -> None:
+    """Remove what `install` wrote; a run that is under way goes on."""
+    from builder import service as service_
+
+    click.echo(service_.uninstall(name, manager or service_.manager()))
