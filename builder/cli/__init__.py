@@ -32,6 +32,7 @@ _SECTIONS = {
         "why": "profiles",
     },
     "This machine": {
+        "bench": "bench",
         "generation": "generations",
         "store": "store",
         "service": "services",

@@ -363,6 +363,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _with_group(value: str) -> str:
+    if not re.compile(value).groups:
+        raise ValueError("no group for the number of the step; write for instance step ([0-9]+)")
+    return value
+
+
 Pattern = Annotated[Text, Field(min_length=1), AfterValidator(_pattern)]
 Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
 
@@ -429,6 +435,17 @@ class Supervise(_Model):
         return {**self.restart, **{name: case for name, case in _RESTART.items() if name not in self.restart}}
 
 
+class Bench(_Model):
+    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon.
+
+    `step` is a regular expression whose first group is the number of a training step, in a line of what it says.
+    Nothing of this is in the key, in a lock or in a script.
+    """
+
+    arguments: list[Text] = []
+    step: Annotated[Pattern, AfterValidator(_with_group)] = r"\b[Ss]tep\W{0,3}([0-9]+)"
+
+
 class ProfilePart(_Model):
     """One profile file as written; every table is optional here."""
 
@@ -448,6 +465,7 @@ class ProfilePart(_Model):
     trainer: TrainerPart | None = None
     generated: Generated = Generated()
     supervise: Supervise = Supervise()
+    bench: Bench | None = None
 
 
 class Profile(ProfilePart):
