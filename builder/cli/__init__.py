@@ -32,6 +32,7 @@ _SECTIONS = {
         "why": "profiles",
     },
     "This machine": {
+        "doctor": "doctor",
         "generation": "generations",
         "store": "store",
         "service": "services",
