@@ -60,18 +60,16 @@ def executable() -> str:
 
 def questions(python: str) -> dict[str, list[str]]:
     """Commands that ask uv something, to be run beside others: where its cache is, which Python a build would take
-    (`python` is a version or a path) and of which version, and its help, which names its default index.
-
-    Raises ToolError where there is no uv.
+    (`python` is a version or a path), and of which version that is. Raises ToolError where there is no uv.
     """
-    program, unconfigured = executable(), [*_UNCONFIGURED, "/"]
-    find = [program, *unconfigured, "python", "find", "--no-python-downloads", "--system", python]
-    return {
-        "cache": [program, *unconfigured, "cache", "dir"],
-        "python": find,
-        "version": [*find, "--show-version"],
-        "default index": [program, "pip", "install", "--help"],
-    }
+    common = [executable(), *_UNCONFIGURED, "/"]
+    find = [*common, "python", "find", "--no-python-downloads", "--system", python]
+    return {"cache": [*common, "cache", "dir"], "python": find, "version": [*find, "--show-version"]}
+
+
+def question_of_default_index() -> list[str]:
+    """The command whose help names uv's own default index. Raises ToolError where there is no uv."""
+    return [executable(), "pip", "install", "--help"]
 
 
 def parse_default_index(text: str) -> str | None:

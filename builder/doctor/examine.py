@@ -19,6 +19,7 @@ from builder.lock import Lock, check_fresh
 from builder.plan import Plan, make_plan
 from builder.probe import Machine
 from builder.profile import Profile, settings_warnings, where_is
+from builder.store import environment_path
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -46,10 +47,11 @@ def examine(
     catalogue = Catalogue()
     profile = catalogue.profile(name)
     here = hardware.is_here(profile.target, machine)
-    programs = _Programs(profile.python.version, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
     locked = _read_lock(catalogue, profile)
     plan = locked.plan
     built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
+    wanted = profile.python.version if here and not (built is not None and built.usable) else None
+    programs = _Programs(wanted, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
     found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
     after = [
         files.lock(name, locked.lock, locked.problem),
@@ -74,7 +76,7 @@ def examine(
 class _Programs:
     """Programs that are asked while we do something else."""
 
-    def __init__(self, python: str, *, mac: bool, network: bool, timeout: float) -> None:
+    def __init__(self, python: str | None, *, mac: bool, network: bool, timeout: float) -> None:
         self._told = facts.Told()
         self._timeout = timeout
 
@@ -114,6 +116,7 @@ def _machine(
     profile: Profile, lock: Lock | None, machine: Machine, told: facts.Told, built: files.Built | None
 ) -> Iterator[Diagnosis | None]:
     packages = lock.packages if lock is not None else []
+    env = environment_path(built.store_name) if built is not None and built.usable else None
     yield hardware.translation(machine)
     yield hardware.chip(profile.target, machine)
     yield hardware.gpu(profile.target, machine)
@@ -123,16 +126,16 @@ def _machine(
     yield hardware.memory(profile, packages, machine)
     if lock is not None:
         store, cache = facts.place(facts.home()), facts.place(told.cache)
-        usable = built is not None and built.usable
-        yield from resources.disk(lock.size, store, cache, built=usable, linked=facts.links())
-    yield resources.python(profile.python.version, profile.target, told.interpreter)
+        yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
+    interpreter = facts.interpreter_of(env) if env is not None else told.interpreter
+    yield resources.python(profile.python.version, profile.target, interpreter)
 
 
 def _generated(name: str, locked: _Locked) -> Diagnosis:
     folder, problem = Path("generated") / name, None
     if folder.is_dir() and locked.plan is not None:
         try:
-            generate.check(name, folder)
+            generate.check(name, folder, locked.plan)
         except DrydockError as error:
             problem = error
     return files.generated(name, folder, there=folder.is_dir(), fresh=locked.plan is not None, problem=problem)

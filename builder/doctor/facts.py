@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import os
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -35,28 +36,33 @@ class Told:
     tools: str | None = None
 
 
-def told(python: str, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
-    """Ask the programs that know, side by side; `python` is the version that a build wants."""
+def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
+    """Ask the programs that know, side by side; `python` is the version that a build wants, None where none is needed.
+
+    Looking for a Python may start every one that there is, and takes the longest.
+    """
     named = os.environ.get("DRYDOCK_PYTHON")
-    try:
-        questions = uv.questions(named or python)
-    except (ToolError, OSError):
-        questions = {}
-    if not network:
-        questions.pop("default index", None)
-    commands = [*questions.values(), *([_TOOLS] if mac else [])]
-    ended = process.run_all(commands, timeout=timeout, env={**os.environ, "LC_ALL": "C", "NO_COLOR": "1"})
-    done = dict(zip([*questions, *(["tools"] if mac else [])], ended, strict=True))
+    default = uv.default_index()
+    commands: dict[str, Sequence[str]] = {"tools": _TOOLS} if mac else {}
+    with suppress(ToolError, OSError):  # there is no uv: then nobody answers
+        if python is not None:
+            commands |= uv.questions(named or python)
+        if network and default is None:
+            commands["default index"] = uv.question_of_default_index()
+    ended = process.run_all(
+        list(commands.values()), timeout=timeout, env={**os.environ, "LC_ALL": "C", "NO_COLOR": "1"}
+    )
+    done = dict(zip(commands, ended, strict=True))
 
     def said(question: str) -> str | None:
         one = done.get(question)
         return one.stdout.strip() if one is not None and one.code == 0 else None
 
-    cache, default, tools = said("cache"), said("default index"), done.get("tools")
+    cache, tools = said("cache"), done.get("tools")
     return Told(
         interpreter=_interpreter(done.get("python"), said("version"), named),
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
-        default_index=uv.default_index() or uv.parse_default_index(default or ""),
+        default_index=default or uv.parse_default_index(said("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
     )
 
@@ -64,14 +70,25 @@ def told(python: str, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> 
 def _interpreter(done: process.Done | None, version: str | None, named: str | None) -> Interpreter | None:
     if done is None:
         return None
+    chosen = "DRYDOCK_PYTHON" if named else "as uv finds it"
     path = Path(done.stdout.strip())
-    downloads = os.environ.get("UV_PYTHON_DOWNLOADS") not in ("never", "manual") and not is_offline()
     if done.code or not path.is_absolute():
-        return Interpreter(None, named=named, downloads=downloads)
+        downloads = os.environ.get("UV_PYTHON_DOWNLOADS") not in ("never", "manual") and not is_offline()
+        return Interpreter(None, chosen, named=named, downloads=downloads)
     marks = path.resolve().parent.parent.glob("lib/python3*/EXTERNALLY-MANAGED")
-    if version is not None and not re.fullmatch(r"[0-9]+(\.[0-9]+)+\S*", version):
-        version = None
-    return Interpreter(path, version, _head(path), any(marks), named, downloads)
+    known = version if version and re.fullmatch(r"[0-9]+(\.[0-9]+)+\S*", version) else None
+    return Interpreter(path, chosen, known, _head(path), any(marks), named)
+
+
+def interpreter_of(env: Path) -> Interpreter:
+    """The Python that an environment was built on; its version is in what uv wrote."""
+    try:
+        said = (env / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        said = ""
+    version = re.search(r"^version_info *= *([0-9.]+)$", said, re.MULTILINE)
+    path = (env / "bin" / "python").resolve()
+    return Interpreter(path, "which the environment was built on", version[1] if version else None, _head(path))
 
 
 def _head(path: Path) -> bytes:

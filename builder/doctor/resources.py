@@ -60,19 +60,19 @@ def _fits(what: str, place: Place, least: int, probably: int, download: int) -> 
 
 @dataclass(frozen=True)
 class Interpreter:
-    """The Python that a build takes: `path` and `version`, None where uv finds none, and `why` then.
+    """The Python that an environment has been built on, or that a build takes; `path` is None where uv finds none.
 
-    `head` are the first bytes of its file; `managed` says that its installation is marked as the system's (PEP 668).
-    `named` is DRYDOCK_PYTHON; `downloads` says whether uv may fetch one.
+    `chosen` says by whom it was, `named` is DRYDOCK_PYTHON. `head` are the first bytes of its file; `managed` says that
+    its installation is marked as the system's (PEP 668), `downloads` that uv may fetch one.
     """
 
     path: Path | None
+    chosen: str
     version: str | None = None
     head: bytes = b""
     managed: bool = False
     named: str | None = None
     downloads: bool = True
-    why: str = ""
 
 
 def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis:
@@ -85,10 +85,8 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
         if found.downloads and found.named is None:
             return Diagnosis("Python", "warn", "none here: uv will download one", wanted, f"or {install}")
         where = f"DRYDOCK_PYTHON={found.named} is none" if found.named is not None else "none here"
-        return Diagnosis("Python", "fail", f"{where}{f' ({found.why})' if found.why else ''}", wanted, install)
-    told = (
-        f"{found.version or 'unknown version'} at {found.path}, {'DRYDOCK_PYTHON' if found.named else 'as uv finds it'}"
-    )
+        return Diagnosis("Python", "fail", where, wanted, install)
+    told = f"{found.version or 'unknown version'} at {found.path}, {found.chosen}"
     if found.version is not None and found.version.split(".")[:2] != version.split("."):
         return Diagnosis("Python", "fail", told, wanted, install)
     machines = machines_of(found.head)
