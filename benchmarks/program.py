@@ -100,6 +100,21 @@ def probes(rounds: int) -> list[Row]:
     return [Row("all probes, over python", f"{taken:.0f} ms", f"python alone {plain:.1f} ms", "<= 50 ms", taken <= 50)]
 
 
+def doctor(rounds: int) -> list[Row]:
+    """`drydock doctor cpu` when it is built, without the network."""
+    run([*drydock(), "build", "cpu"], {})
+    done = side_by_side(
+        [
+            Command("python", [sys.executable, "-c", "pass"]),
+            Command("doctor", [*drydock(), "doctor", "cpu"], cwd=str(ROOT)),
+        ],
+        rounds * 4,
+    )
+    plain, taken = done["python"].median * 1000, done["doctor"].median * 1000
+    beside = f"python alone {plain:.1f} ms, ratio {taken / plain:.1f}"
+    return [Row("drydock doctor cpu, built", f"{taken:.0f} ms", beside, "<= 500 ms", taken <= 500)]
+
+
 def detection(rounds: int) -> list[Row]:
     """What a script's own detection costs: `--print-env` with a detected value, and with a literal in its place."""
     kinds = ("performance-cores", "usable-cores", "memory-gb")

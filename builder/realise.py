@@ -175,13 +175,16 @@ def _script(name: str, report: Reporter) -> Path:
     return here.script
 
 
-def resolve_auto(name: str, report: Reporter) -> str:
-    """The profile that `auto` means on this machine; any other name is itself. Raises UsageError where none fits."""
+def resolve_auto(name: str, report: Reporter, machine: Machine | None = None) -> str:
+    """The profile that `auto` means on this machine, which is looked at where `machine` is not given; any other name
+    is itself. Raises UsageError where none fits.
+    """
     if name != "auto":
         return name
-    from builder import probe
+    if machine is None:
+        from builder import probe
 
-    machine = probe.detect()
+        machine = probe.detect()
     best, why = next(iter(choices(machine).items()), (None, None))
     if best is None or why is None or why.score is None:
         raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile detect says why")

@@ -58,6 +58,46 @@ def executable() -> str:
     return str(find_uv_bin())
 
 
+def questions(python: str) -> dict[str, list[str]]:
+    """Commands that ask uv something, to be run beside others: where its cache is, which Python a build would take
+    (`python` is a version or a path), and of which version that is. Raises ToolError where there is no uv.
+    """
+    common = [executable(), *_UNCONFIGURED, "/"]
+    find = [*common, "python", "find", "--no-python-downloads", "--system", python]
+    return {"cache": [*common, "cache", "dir"], "python": find, "version": [*find, "--show-version"]}
+
+
+def question_of_default_index() -> list[str]:
+    """The command whose help names uv's own default index. Raises ToolError where there is no uv."""
+    return [executable(), "pip", "install", "--help"]
+
+
+def parse_default_index(text: str) -> str | None:
+    """The index that uv takes where nobody names another, from its own help.
+
+    >>> parse_default_index("The default package index (by default: <https://packages.example/simple>)")
+    'https://packages.example/simple'
+    """
+    found = re.search(r"default package index \(by default: <(https?://[^>\s]+)>\)", " ".join(text.split()))
+    return found[1] if found else None
+
+
+def default_index() -> str | None:
+    """The index that the user has named for uv, in its environment or its configuration; None where they have not."""
+    if named := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL"):
+        return named
+    folder = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config"
+    for path in (Path(folder, "uv/uv.toml"), Path("/etc/uv/uv.toml")):
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        indexes = [one for one in settings.get("index", ()) if isinstance(one, dict) and one.get("default") is True]
+        if named := next((one.get("url") for one in indexes), None) or settings.get("index-url"):
+            return str(named)
+    return None
+
+
 def version() -> str:
     """The version of the uv that came with Drydock."""
     from importlib.metadata import version as of

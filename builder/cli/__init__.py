@@ -33,6 +33,7 @@ _SECTIONS = {
     },
     "This machine": {
         "bench": "bench",
+        "doctor": "doctor",
         "generation": "generations",
         "store": "store",
         "service": "services",
