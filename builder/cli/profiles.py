@@ -79,6 +79,31 @@ def profile_check(names: tuple[str, ...]) -> None:
             report.step(f"{name}: good, {catalogue.plan(name).key}")
 
 
+@profile.command("schema")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default: print it.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where FILE is not what it should be.")
+def profile_schema(out: Path | None, check: bool) -> None:
+    """Print the JSON Schema of profiles, or write it into FILE.
+
+    Beside a profile whose first line is `#:schema ./profile.schema.json`, editors with taplo complete and check it.
+    """
+    from builder import schema
+
+    if out is None:
+        if check:
+            raise UsageError(
+                "--check goes with --out", hint=f"drydock profile schema --check -o profiles/{schema.FILE}"
+            )
+        click.echo(schema.text(), nl=False)
+    elif check:
+        schema.check(out)
+        reporter().step(f"{out} is up to date")
+    elif schema.write(out):
+        click.echo(out)
+    else:
+        reporter().step(f"{out} is up to date")
+
+
 @profile.command("settings")
 @click.argument("names", metavar="[VARIABLE]...", nargs=-1)
 @json_option
