@@ -31,6 +31,11 @@ _SECTIONS = {
         "diff": "profiles",
         "why": "profiles",
     },
+    "Editors and shells": {
+        "env": "editors",
+        "link": "editors",
+        "kernel": "editors",
+    },
     "This machine": {
         "generation": "generations",
         "store": "store",

@@ -51,15 +51,18 @@ def _check_build(name: str) -> None:
     click.echo(found.path)
 
 
-class _Run(click.Command):
+class _WithName(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `shell -- python` has a command and no name; click would take the first word for it.
+        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+
+
+class _Run(_WithName):
     _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json"})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `run -- --steps 5` has arguments and no name; click would take the first argument for it.
-        if args[:1] == ["--"]:
-            args = ["auto", *args]
         # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
-        elif args[:1] and args[1:] and not args[0].startswith("-"):
+        if args[:1] and args[1:] and not args[0].startswith("-"):
             end = args.index("--") if "--" in args else len(args)
             if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
                 args = [*args[1:end], args[0], *args[end:]]
@@ -128,16 +131,17 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
         runs.stop(name, reporter().step)
 
 
-@click.command()
+@click.command(cls=_WithName)
 @click.argument("name", default="auto")
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...")
 @click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
-def shell(name: str, scratch: bool) -> None:
-    """Open a shell in the environment of profile NAME."""
+def shell(name: str, command: tuple[str, ...], scratch: bool) -> None:
+    """Open a shell in the environment of profile NAME (default: auto), or become COMMAND there."""
     from builder import realise
 
     if scratch:
-        realise.scratch(name, reporter())
-    realise.shell(name, reporter())
+        realise.scratch(name, reporter(), command)
+    realise.shell(name, reporter(), command)
 
 
 @click.command()
