@@ -19,7 +19,10 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "build diff env generation kernel link lock profile render run service shell store verify why".split()  # noqa: SIM905
+COMMANDS = [
+    *("build", "completions", "diff", "env", "generation", "kernel", "link", "lock", "profile", "render"),
+    *("run", "service", "shell", "store", "verify", "why"),
+]
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------

@@ -35,6 +35,7 @@ _SECTIONS = {
         "env": "editors",
         "link": "editors",
         "kernel": "editors",
+        "completions": "editors",
     },
     "This machine": {
         "generation": "generations",

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.errors import DrydockError, UsageError
 
@@ -14,7 +15,7 @@ _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
 @click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
 @click.option("--check", is_flag=True, help="Build it a second time and compare every byte.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
@@ -70,8 +71,8 @@ class _Run(_WithName):
 
 
 @click.command(cls=_Run, context_settings=_TRAILING)
-@click.argument("name", default="auto")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
 @click.option(
     "--supervise", is_flag=True, help="Start it again when it fails; keep a log, and samples of what it uses."
 )
@@ -132,8 +133,8 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
 
 
 @click.command(cls=_WithName)
-@click.argument("name", default="auto")
-@click.argument("command", nargs=-1, metavar="[-- COMMAND]...")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
 @click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
 def shell(name: str, command: tuple[str, ...], scratch: bool) -> None:
     """Open a shell in the environment of profile NAME (default: auto), or become COMMAND there."""
@@ -145,7 +146,7 @@ def shell(name: str, command: tuple[str, ...], scratch: bool) -> None:
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
 def verify(name: str) -> None:
     """Check a built environment: versions, every file, the machine, its accelerator, the proofs of its patches."""
     from builder import realise
