@@ -64,6 +64,7 @@ check:
     ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
     {{ drydock }} lock --check
     {{ drydock }} render --check
+    {{ drydock }} profile schema --check --out profiles/profile.schema.json
 
 # Format the code
 [group('develop')]

@@ -1,39 +1,20 @@
-"""Where profiles, locks and templates are on disk, from a checkout and from an installed wheel alike."""
+"""Profiles and locks as they are on disk: found, read, and put together to a plan."""
 
 from __future__ import annotations
 
 import difflib
-import os
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from builder.errors import LockError, ProfileError, Where
+from builder.folders import profile_folders, profile_names
 from builder.lock import Lock, check_fresh, parse
 from builder.plan import Plan, make_plan
 from builder.profile import Profile, Source, load, load_part
 from builder.profile.model import NAME_PATTERN
 from builder.target import Target
-
-_PACKAGE = Path(__file__).resolve().parent
-PROFILES_VARIABLE = "DRYDOCK_PROFILES"
-
-
-def shipped(folder: str) -> Path:
-    """The folder `templates` or `profiles` that came with Drydock: inside the package of a wheel, beside it in a
-    checkout.
-    """
-    inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parent / folder
-
-
-def profile_folders() -> list[Path]:
-    """Where profiles are looked for, first wins: DRYDOCK_PROFILES, ./profiles, then the built-in ones."""
-    named = os.environ.get(PROFILES_VARIABLE)
-    folders = [Path(name) for name in named.split(os.pathsep) if name] if named else [Path("profiles")]
-    # A folder that is not there yet is looked into too: what is remembered of an evaluation must know of it.
-    return [*folders, shipped("profiles")]
 
 
 @dataclass
@@ -48,7 +29,7 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """All profiles, sorted."""
-        return sorted({path.stem for folder in self.folders for path in folder.glob("*.toml") if "." not in path.stem})
+        return profile_names(self.folders)
 
     def path(self, name: str) -> Path:
         """The file of the profile `name`. Raises ProfileError with the nearest name."""

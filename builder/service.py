@@ -14,8 +14,9 @@ from typing import Literal
 from jinja2 import FileSystemLoader
 
 from builder import secrets
-from builder.catalogue import Catalogue, shipped
+from builder.catalogue import Catalogue
 from builder.errors import DrydockError, UsageError
+from builder.folders import shipped
 from builder.profile import Profile
 from builder.render import environment as templates
 from builder.store import home, write_atomically

@@ -19,7 +19,10 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "bench build diff doctor generation lock profile render run service shell store verify why".split()  # noqa: SIM905
+COMMANDS = [
+    *("bench", "build", "completions", "diff", "doctor", "env", "generation", "kernel", "link", "lock", "profile"),
+    *("render", "run", "service", "shell", "store", "verify", "why"),
+]
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from builder.bench.compare import Comparison
-from builder.catalogue import shipped
+from builder.folders import shipped
 
 _LEFT, _RIGHT, _TOP, _ROW = 190, 560, 64, 40
 _TICKS = (0.1, 0.2, 0.25, 0.33, 0.5, 0.75, 1, 1.33, 2, 3, 4, 5, 10)

@@ -31,6 +31,12 @@ _SECTIONS = {
         "diff": "profiles",
         "why": "profiles",
     },
+    "Editors and shells": {
+        "env": "editors",
+        "link": "editors",
+        "kernel": "editors",
+        "completions": "editors",
+    },
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
