@@ -72,6 +72,11 @@ fmt:
     ./drydockw ruff check --fix-only .
     ./drydockw ruff format .
 
+# Build the documentation into site/, or `just docs serve`
+[group('develop')]
+docs command="build" *options:
+    ./drydockw mkdocs {{ command }} --strict {{ options }}
+
 # Measure Drydock beside uv, as ratios
 [group('develop')]
 bench *arguments:
