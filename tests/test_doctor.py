@@ -6,9 +6,10 @@ import json
 import os
 import socket
 import struct
+import sys
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -737,24 +738,57 @@ def test_the_users_own_default_index(monkeypatch: pytest.MonkeyPatch, tmp_path: 
 # --- the program ---------------------------------------------------------------------------------------------------
 
 
-def diagnosed(desk: Sandbox, *arguments: str, code: int = 0, **env: str) -> dict[str, dict[str, str]]:
-    """What the program says of `small` as JSON, by what it looked at."""
-    done = desk.drydock("doctor", "small", "--json", *arguments, env=env)
-    assert done.code == code, (done.code, done.stdout, done.stderr)
-    told = json.loads(done.stdout)
-    assert set(told) == {"profile", "ok", "diagnoses"}
-    assert (told["profile"], told["ok"]) == ("small", code == 0)
-    for one in told["diagnoses"]:
-        assert set(one) == {"what", "state", "found", "wanted", "mend"}
-        assert one["state"] in ("ok", "warn", "fail", "skipped")
-    assert (code == 1) == any(one["state"] == "fail" for one in told["diagnoses"])
-    return {one["what"]: one for one in told["diagnoses"]}
+Look = Callable[..., dict[str, Diagnosis]]
 
 
-def test_a_built_profile_is_well(built: Sandbox) -> None:
+@pytest.fixture
+def look(monkeypatch: pytest.MonkeyPatch) -> Look:
+    """Examines `small` on a desk, in this process, whose imports are done; gives what was said, by what it is about.
+
+    The program itself has a test further down.
+    """
+
+    def examined(
+        desk: Sandbox, *, network: bool = False, full: bool = False, ill: bool = False, **env: str
+    ) -> dict[str, Diagnosis]:
+        with monkeypatch.context() as patch:
+            patch.chdir(desk.work)
+            for name in os.environ:
+                patch.delenv(name)
+            for name, value in {**desk.environment, **env}.items():
+                patch.setenv(name, value)
+            reporter = PlainReporter(sys.stderr)
+            found = doctor.examine("small", reporter, ask_network=network, full=full).diagnoses
+        assert doctor.ill(found) == ill, found
+        assert len({one.what for one in found}) == len(found)
+        return {one.what: one for one in found}
+
+    return examined
+
+
+def test_the_program_prints_json_and_ends_with_1_where_something_fails(built: Sandbox) -> None:
+    for arguments, env, code in (
+        (["--json"], {}, 0),
+        (["--json", "--network", "--full"], {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}, 1),
+    ):
+        done = built.drydock("doctor", "small", *arguments, env=env)
+        assert done.code == code, (done.stdout, done.stderr)
+        told = json.loads(done.stdout)
+        assert set(told) == {"profile", "ok", "diagnoses"}
+        assert (told["profile"], told["ok"]) == ("small", code == 0)
+        for one in told["diagnoses"]:
+            assert set(one) == {"what", "state", "found", "wanted", "mend"}
+            assert one["state"] in ("ok", "warn", "fail", "skipped")
+            assert all(isinstance(value, str) for value in one.values())
+        failed = [one["what"] for one in told["diagnoses"] if one["state"] == "fail"]
+        assert failed == (["default index"] if code else [])
+    assert {"verify manifest", "verify files"} <= {one["what"] for one in told["diagnoses"]}
+
+
+def test_a_built_profile_is_well(built: Sandbox, look: Look) -> None:
     before = sorted(str(path) for path in built.home.rglob("*"))
-    found = diagnosed(built)
-    states = {what: one["state"] for what, one in found.items()}
+    found = look(built)
+    states = {what: one.state for what, one in found.items()}
     assert states == {
         "platform": "ok",
         "glibc": "ok",
@@ -768,7 +802,7 @@ def test_a_built_profile_is_well(built: Sandbox) -> None:
         "clock": "ok",
         "indexes": "skipped",
     }
-    assert "nothing is needed" in found["disk"]["found"]
+    assert "nothing is needed" in found["disk"].found
     assert sorted(str(path) for path in built.home.rglob("*")) == before, "nothing is written"
 
 
@@ -780,122 +814,122 @@ def test_for_people_it_is_a_line_each_and_how_to_mend_it_below(built: Sandbox) -
     assert done.stderr == ""
 
 
-def test_what_is_not_built_needs_disk_and_a_python(locked: Sandbox) -> None:
-    found = diagnosed(locked)
-    assert found["environment"]["state"] == "skipped"
-    assert "to download at most" in found["disk"]["wanted"]
-    assert found["Python"]["found"].endswith("DRYDOCK_PYTHON")
+def test_what_is_not_built_needs_disk_and_a_python(locked: Sandbox, look: Look) -> None:
+    found = look(locked)
+    assert found["environment"].state == "skipped"
+    assert "to download at most" in found["disk"].wanted
+    assert found["Python"].found.endswith("DRYDOCK_PYTHON")
     assert not locked.home.joinpath(".local").exists()
-    gone = diagnosed(locked, code=1, DRYDOCK_PYTHON="/nowhere/python3.11")
-    assert gone["Python"]["state"] == "fail"
+    gone = look(locked, ill=True, DRYDOCK_PYTHON="/nowhere/python3.11")
+    assert gone["Python"].state == "fail"
 
 
-def test_locks_that_are_missing_stale_or_edited(locked: Sandbox) -> None:
+def test_locks_that_are_missing_stale_or_edited(locked: Sandbox, look: Look) -> None:
     path = locked.work / "profiles/small.lock.toml"
     text = path.read_text()
     profile = locked.work / "profiles/small.toml"
     profile.write_text(profile.read_text().replace('["anchor"]', '["anchor>=1"]'))
-    found = diagnosed(locked, code=1)
-    assert "stale" in found["lock"]["found"]
-    assert found["lock"]["mend"] == "drydock lock small"
-    assert found["environment"]["state"] == "skipped"
-    assert found["glibc"]["state"] == "ok"
+    found = look(locked, ill=True)
+    assert "stale" in found["lock"].found
+    assert found["lock"].mend == "drydock lock small"
+    assert found["environment"].state == "skipped"
+    assert found["glibc"].state == "ok"
     path.write_text(text.replace('version = "1.0"', 'version = "1.1"'))
-    assert "edited" in diagnosed(locked, code=1)["lock"]["found"]
+    assert "edited" in look(locked, ill=True)["lock"].found
     path.unlink()
-    found = diagnosed(locked, "--network", code=1)
-    assert "no lock" in found["lock"]["found"]
-    assert found["indexes"]["state"] == "skipped"
+    found = look(locked, network=True, ill=True)
+    assert "no lock" in found["lock"].found
+    assert found["indexes"].state == "skipped"
 
 
-def test_generated_files_that_drifted(locked: Sandbox) -> None:
+def test_generated_files_that_drifted(locked: Sandbox, look: Look) -> None:
     locked.drydock("render", "small").succeeded()
-    assert diagnosed(locked)["generated files"]["state"] == "ok"
+    assert look(locked)["generated files"].state == "ok"
     script = locked.work / "generated/small/run_small.sh"
     script.write_text(script.read_text() + "echo changed\n")
-    found = diagnosed(locked, code=1)["generated files"]
-    assert "generated/small/run_small.sh" in found["found"]
-    assert found["mend"] == "drydock render small"
+    found = look(locked, ill=True)["generated files"]
+    assert "generated/small/run_small.sh" in found.found
+    assert found.mend == "drydock render small"
 
 
-def test_damage_is_found_by_full(locked: Sandbox) -> None:
+def test_damage_is_found_by_full(locked: Sandbox, look: Look) -> None:
     locked.environment["UV_CACHE_DIR"] = str(locked.root / "cache")
     locked.drydock("build", "small").succeeded()
-    well = diagnosed(locked, "--full")
-    assert {well[f"verify {what}"]["state"] for what in ("manifest", "packages", "files", "machine")} == {"ok"}
+    well = look(locked, full=True)
+    assert {well[f"verify {what}"].state for what in ("manifest", "packages", "files", "machine")} == {"ok"}
     module = next(locked.store.glob("*/lib/*/site-packages/anchor/__init__.py"))
     module.parent.chmod(0o755)
     module.chmod(0o644)
     module.write_text("version = 'another'\n")
-    assert diagnosed(locked)["environment"]["state"] == "ok", "cheap"
-    found = diagnosed(locked, "--full", code=1)
-    assert "anchor/__init__.py" in found["verify files"]["found"]
-    assert "--repair" in found["verify files"]["mend"]
+    assert look(locked)["environment"].state == "ok", "cheap"
+    found = look(locked, full=True, ill=True)
+    assert "anchor/__init__.py" in found["verify files"].found
+    assert "--repair" in found["verify files"].mend
 
 
-def test_an_environment_whose_python_is_gone(locked: Sandbox) -> None:
+def test_an_environment_whose_python_is_gone(locked: Sandbox, look: Look) -> None:
     locked.drydock("build", "small").succeeded()
     env = locked.store / locked.environments()[0]
     (env / "bin").chmod(0o755)
     (env / "bin/python").unlink()
     (env / "bin/python").symlink_to("/nowhere/python3.11")
-    found = diagnosed(locked, code=1)
-    assert "is gone" in found["environment"]["found"]
-    assert found["environment"]["mend"] == "drydock build small"
-    assert found["Python"]["state"] == "ok", "the one that a build would take"
+    found = look(locked, ill=True)
+    assert "is gone" in found["environment"].found
+    assert found["environment"].mend == "drydock build small"
+    assert found["Python"].state == "ok", "the one that a build would take"
 
 
-def test_an_environment_of_an_older_lock(locked: Sandbox) -> None:
+def test_an_environment_of_an_older_lock(locked: Sandbox, look: Look) -> None:
     locked.drydock("build", "small").succeeded()
     old = locked.environments()[0]
     make_wheel(locked.wheels, "anchor", "2.0")
     locked.environment["UV_CACHE_DIR"] = str(locked.root / "cache")
     locked.drydock("lock", "small", "-U").succeeded()
-    found = diagnosed(locked)["environment"]
-    assert found["state"] == "warn"
-    assert old in found["found"]
+    found = look(locked)["environment"]
+    assert found.state == "warn"
+    assert old in found.found
 
 
-def test_a_clock_that_was_set_back(locked: Sandbox) -> None:
+def test_a_clock_that_was_set_back(locked: Sandbox, look: Look) -> None:
     later = time.time() + 3 * 86400
     os.utime(locked.work / "profiles/small.lock.toml", (later, later))
-    assert "the lock was written" in diagnosed(locked, code=1)["clock"]["wanted"]
+    assert "the lock was written" in look(locked, ill=True)["clock"].wanted
 
 
-def test_the_index_is_asked_for_a_locked_file(built: Sandbox) -> None:
+def test_the_index_is_asked_for_a_locked_file(built: Sandbox, look: Look) -> None:
     before = len(built.index.requests)
-    found = diagnosed(built, "--network")
+    found = look(built, network=True)
     assert built.index.requests[before:] == ["/simple/anchor/"]
-    assert found["default index"]["state"] == "ok"
-    assert found["clock of the network"]["state"] == "ok"
+    assert found["default index"].state == "ok"
+    assert found["clock of the network"].state == "ok"
     quiet = len(built.index.requests)
-    diagnosed(built)
+    look(built)
     assert len(built.index.requests) == quiet
-    assert diagnosed(built, "--network", UV_OFFLINE="1")["indexes"]["state"] == "skipped"
+    assert look(built, network=True, UV_OFFLINE="1")["indexes"].state == "skipped"
     assert len(built.index.requests) == quiet
 
 
-def test_indexes_that_are_down_or_serve_garbage(built: Sandbox) -> None:
+def test_indexes_that_are_down_or_serve_garbage(built: Sandbox, look: Look) -> None:
     with server("<h1>please log in</h1>") as url:
-        found = diagnosed(built, "--network", code=1, UV_DEFAULT_INDEX=url)
-    assert "something else" in found["default index"]["found"]
-    found = diagnosed(built, "--network", code=1, UV_DEFAULT_INDEX=url)
-    assert "refused" in found["default index"]["found"]
-    assert found["clock of the network"]["state"] == "skipped"
+        found = look(built, network=True, ill=True, UV_DEFAULT_INDEX=url)
+    assert "something else" in found["default index"].found
+    found = look(built, network=True, ill=True, UV_DEFAULT_INDEX=url)
+    assert "refused" in found["default index"].found
+    assert found["clock of the network"].state == "skipped"
 
 
-def test_an_index_of_the_profile_is_asked_where_the_user_says_it_is(sandbox: Sandbox) -> None:
+def test_an_index_of_the_profile_is_asked_where_the_user_says_it_is(sandbox: Sandbox, look: Look) -> None:
     text = sandbox.profile("small").read_text()
     text = text.replace("[packages]\n", '[packages]\nindex = { anchor = "own-index" }\n')
     sandbox.profile("small", text + '[indexes]\nown-index = "http://127.0.0.1:9/simple"\n')
     sandbox.environment["DRYDOCK_INDEX_OWN_INDEX"] = sandbox.index.url
     sandbox.drydock("lock", "small").succeeded()
-    found = diagnosed(sandbox, "--network")
-    assert found["index own-index"]["state"] == "ok"
-    found = diagnosed(sandbox, "--network", code=1, DRYDOCK_INDEX_OWN_INDEX="")
-    assert "127.0.0.1:9" in found["index own-index"]["found"]
-    local = diagnosed(sandbox, "--network", DRYDOCK_INDEX_OWN_INDEX="", UV_FIND_LINKS=str(sandbox.wheels))
-    assert "folders of wheels" in local["index own-index"]["found"]
+    found = look(sandbox, network=True)
+    assert found["index own-index"].state == "ok"
+    found = look(sandbox, network=True, ill=True, DRYDOCK_INDEX_OWN_INDEX="")
+    assert "127.0.0.1:9" in found["index own-index"].found
+    local = look(sandbox, network=True, DRYDOCK_INDEX_OWN_INDEX="", UV_FIND_LINKS=str(sandbox.wheels))
+    assert "folders of wheels" in local["index own-index"].found
 
 
 def test_a_profile_for_another_platform_is_checked_as_far_as_it_goes(built: Sandbox) -> None:
