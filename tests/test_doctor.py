@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import socket
+import ssl
 import struct
+import subprocess
 import sys
 import threading
 import time
@@ -25,7 +28,7 @@ from builder import doctor, uv
 from builder.catalogue import Catalogue
 from builder.doctor import facts, files, hardware, network, resources, wheels
 from builder.doctor.diagnosis import Diagnosis
-from builder.errors import LockError, Where
+from builder.errors import LockError, UsageError, Where
 from builder.lock import Artefact, Lock
 from builder.probe import Machine, macos, nvidia
 from builder.profile import Profile, settings_warnings
@@ -329,6 +332,14 @@ def test_what_is_built_needs_no_disk() -> None:
     assert disks(None, place(0)) == ["skipped"]
 
 
+def test_a_place_for_the_store() -> None:
+    folder, newer = Path("/store"), UsageError("a store of format 2", hint="use the newer Drydock")
+    assert state(resources.store(folder, None, writable=True, built=False), "/store") == "ok"
+    assert state(resources.store(folder, None, writable=False, built=True), "read") == "ok"
+    assert state(resources.store(folder, None, writable=False, built=False), "DRYDOCK_HOME") == "fail"
+    assert state(resources.store(None, newer, writable=False, built=False), "use the newer Drydock") == "fail"
+
+
 def thin(kind: int) -> bytes:
     return b"\xcf\xfa\xed\xfe" + struct.pack("<I", kind) + bytes(24)
 
@@ -575,9 +586,34 @@ def test_an_index_that_stalls_or_drips_is_given_up_in_time(head: bytes, every: b
         assert time.monotonic() - begin < 3
 
 
+@pytest.mark.parametrize("url", ["http://[nonsense", "http://me:secret@", "https://a b/", "http://:secret:/simple"])
+def test_a_url_that_is_none(url: str) -> None:
+    one = asked(url, 2)
+    assert state(one) == "fail"
+    assert "secret@" not in "".join(one.lines())
+
+
 def test_an_index_that_speaks_no_http() -> None:
     with stalling(b"220 mail.example ESMTP\r\n\r\n") as url:
         assert state(asked(url, 2)) == "fail"
+
+
+def test_a_certificate_that_nobody_has_signed(tmp_path: Path) -> None:
+    if shutil.which("openssl") is None:
+        pytest.skip("there is no openssl to make a certificate with")
+    pair = tmp_path / "pair.pem"
+    kind = ["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:P-256", "-nodes", "-subj", "/CN=a"]
+    subprocess.run(["openssl", *kind, "-keyout", pair, "-out", tmp_path / "cert"], check=True, capture_output=True)
+    pair.write_text(pair.read_text() + (tmp_path / "cert").read_text())
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(pair)
+    with ThreadingHTTPServer(("127.0.0.1", 0), BaseHTTPRequestHandler) as secure:
+        secure.socket = context.wrap_socket(secure.socket, server_side=True)
+        secure.handle_error = lambda *_: None  # type: ignore[method-assign] # a client that hangs up
+        threading.Thread(target=secure.serve_forever, args=(0.02,), daemon=True).start()
+        one = asked(f"https://127.0.0.1:{secure.server_port}/simple")
+        secure.shutdown()
+    assert state(one, "not trusted", "clock", "SSL_CERT_FILE") == "warn"
 
 
 def test_indexes_that_are_folders_or_not_needed_or_unknown(tmp_path: Path) -> None:
@@ -793,6 +829,7 @@ def test_a_built_profile_is_well(built: Sandbox, look: Look) -> None:
         "platform": "ok",
         "glibc": "ok",
         "memory": "ok",
+        "store": "ok",
         "disk": "ok",
         "Python": "ok",
         "lock": "ok",
@@ -888,6 +925,18 @@ def test_an_environment_of_an_older_lock(locked: Sandbox, look: Look) -> None:
     found = look(locked)["environment"]
     assert found.state == "warn"
     assert old in found.found
+
+
+def test_a_store_of_a_newer_drydock(locked: Sandbox, look: Look) -> None:
+    newer = locked.root / "newer"
+    newer.mkdir()
+    (newer / "format").write_text("2\n")
+    found = look(locked, full=True, ill=True, DRYDOCK_HOME=str(newer))
+    assert "store of format 2" in found["store"].found
+    assert (found["environment"].state, found["verify"].state) == ("skipped", "skipped")
+    assert "disk" not in found
+    homeless = look(locked, ill=True, HOME="")
+    assert "no place for the store" in homeless["store"].found
 
 
 def test_a_clock_that_was_set_back(locked: Sandbox, look: Look) -> None:
