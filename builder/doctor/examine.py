@@ -124,8 +124,10 @@ def _machine(
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
     yield hardware.compiler(packages, told.tools, machine)
     yield hardware.memory(profile, packages, machine)
-    if lock is not None:
-        store, cache = facts.place(facts.home()), facts.place(told.cache)
+    home, problem = facts.home()
+    yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
+    if lock is not None and home is not None:
+        store, cache = facts.place(home), facts.place(told.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
     interpreter = facts.interpreter_of(env) if env is not None else told.interpreter
     yield resources.python(profile.python.version, profile.target, interpreter)
@@ -146,8 +148,12 @@ def _built(
 ) -> Iterator[Diagnosis | None]:
     yield files.environment(name, built)
     yield files.patches(locked.lock.patches if locked.lock is not None else [], built)
-    if full and built is not None and built.usable:
+    if not full:
+        return
+    if built is not None and built.usable:
         yield from _verified(name, report)
+    else:
+        yield Diagnosis("verify", "skipped", "nothing is built")
 
 
 def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:

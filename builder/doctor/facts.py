@@ -111,17 +111,28 @@ def place(folder: Path | None) -> Place | None:
         return None
 
 
-def home() -> Path | None:
-    """Drydock's own folder; None where there is no place for it."""
+def home() -> tuple[Path | None, DrydockError | None]:
+    """Drydock's own folder, or why there is none."""
     try:
-        return store.home()
-    except DrydockError:
-        return None
+        return store.home(), None
+    except DrydockError as error:
+        return None, error
+
+
+def is_writable(folder: Path | None) -> bool:
+    """Whether a folder that is there, or will be, can be written to."""
+    if folder is None:
+        return False
+    try:
+        there = next(one for one in (folder / "store", folder, *folder.parents) if one.exists())
+    except (OSError, StopIteration):
+        return False
+    return os.access(there, os.W_OK | os.X_OK)
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:
     """What the store has of the profile `name`; `store_name` is that of its lock."""
-    if home() is None:
+    if home()[0] is None:
         return None
     env = store.environment_path(store_name)
     here = generations.current(name)
@@ -148,13 +159,14 @@ def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
 def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
     """When things were made that are older than now: the lock, the environment, the current generation."""
     times = {"the lock was written": lock_path}
-    if home() is not None:
-        times["the store was made"] = store.home() / "format"
+    folder, _ = home()
+    if folder is not None:
+        times["the store was made"] = folder / "format"
         if store_name is not None:
             manifest = store.environment_path(store_name) / ".drydock" / "manifest.json"
             times["the environment was built"] = manifest
     found = {what: time for what, path in times.items() if (time := _modified(path)) is not None}
-    here = generations.current(name) if home() is not None else None
+    here = generations.current(name) if folder is not None else None
     return {**found, **({"its generation was made": here.created} if here is not None else {})}
 
 

@@ -67,7 +67,7 @@ class Built:
 def environment(name: str, built: Built | None) -> Diagnosis:
     """Whether the environment is there; None for `built` where no lock says which it would be."""
     if built is None:
-        return Diagnosis("environment", "skipped", "nobody knows which it is until the lock is in order")
+        return Diagnosis("environment", "skipped", "nobody knows which it is until what fails is in order")
     build = f"drydock build {name}"
     if built.manifest and not built.python:
         return Diagnosis(

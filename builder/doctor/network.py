@@ -54,10 +54,14 @@ class Index:
 
 @dataclass(frozen=True)
 class Answer:
-    """What came back: a status of HTTP, or a `problem` in words; `sent` and `received` are times of our clock."""
+    """What came back: a status of HTTP, or a `problem` in words; `sent` and `received` are times of our clock.
+
+    `distrusted`: the certificate of the server is what the problem is.
+    """
 
     status: int | None = None
     problem: str = ""
+    distrusted: bool = False
     body: bytes = b""
     date: str | None = None
     age: str | None = None
@@ -97,12 +101,15 @@ def _request(url: str, timeout: float) -> Answer:
         with urlopen(request, timeout=timeout) as reply:  # noqa: S310 # as above
             received = time.time()
             date, age = reply.headers.get("Date"), reply.headers.get("Age")
-            return Answer(reply.status, "", reply.read(_LONGEST), date, age, sent, received)
+            return Answer(reply.status, body=reply.read(_LONGEST), date=date, age=age, sent=sent, received=received)
     except HTTPError as error:
         return Answer(
             error.code, date=error.headers.get("Date"), age=error.headers.get("Age"), sent=sent, received=time.time()
         )
     except URLError as error:
+        why = getattr(error.reason, "verify_message", None)  # of ssl.SSLCertVerificationError
+        if why is not None:
+            return Answer(problem=f"its certificate is not trusted: {why}", distrusted=True)
         return Answer(problem=str(getattr(error.reason, "strerror", None) or error.reason))
     except (OSError, HTTPException, ValueError) as error:
         return Answer(problem=str(error) or type(error).__name__)
@@ -132,10 +139,13 @@ def _credentials(url: str) -> tuple[str, dict[str, str]]:
 def shown(url: str) -> str:
     """A URL without what is secret in it.
 
-    >>> shown("https://me:secret@mirror.example/simple?token=1")
-    'https://mirror.example/simple'
+    >>> shown("https://me:secret@mirror.example/simple?token=1"), shown("http://[secret")
+    ('https://mirror.example/simple', 'what is no URL')
     """
-    parts = urlsplit(url)
+    try:
+        parts = urlsplit(url)
+    except ValueError:
+        return "what is no URL"
     return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
 
 
@@ -146,19 +156,24 @@ def is_remote(url: str | None) -> bool:
 
 def index(one: Index, answer: Answer | None) -> Diagnosis:
     """Whether an index has what the lock takes from it; `answer` is None where it was not asked."""
-    mend = f"is the network there, and the proxy? {one.variable} names a mirror, UV_FIND_LINKS a folder of wheels"
     if one.local:
         return Diagnosis(one.what, "ok", "not needed: folders of wheels have all of its files")
     if one.url is None:
         return Diagnosis(one.what, "skipped", "uv does not tell which it is")
     if not is_remote(one.url):
-        folder = Path(one.url.removeprefix("file://"))
-        if folder.is_dir():
-            return Diagnosis(one.what, "ok", f"the folder {folder}")
-        return Diagnosis(one.what, "fail", f"{folder} is no folder", "", f"correct {one.variable}, or the profile")
-    if answer is None:
-        return Diagnosis(one.what, "skipped", "not asked")
+        if Path(unquote(one.url.removeprefix("file://"))).is_dir():
+            return Diagnosis(one.what, "ok", f"the folder {one.url}")
+        mend = f"correct {one.variable}, or the profile"
+        return Diagnosis(one.what, "fail", f"{shown(one.url)} is no folder", "", mend)
+    return Diagnosis(one.what, "skipped", "not asked") if answer is None else _answered(one, answer)
+
+
+def _answered(one: Index, answer: Answer) -> Diagnosis:
+    mend = f"is the network there, and the proxy? {one.variable} names a mirror, UV_FIND_LINKS a folder of wheels"
     place, wanted = shown(one.page), f"a page that lists {one.file}"
+    if answer.distrusted:  # by this Python: uv goes by certificates of its own
+        mend = "is the clock right? uv may trust it all the same; SSL_CERT_FILE names the certificates of a proxy"
+        return Diagnosis(one.what, "warn", f"{place}: {answer.problem}", "", mend)
     if answer.status is None:
         return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", mend)
     if answer.status in (401, 403, 407):
@@ -168,7 +183,7 @@ def index(one: Index, answer: Answer | None) -> Diagnosis:
     if not any(name.encode() in answer.body for name in (one.file, quote(one.file))):
         mend = f"is it an index, and no page to log in at? {one.variable} names another"
         return Diagnosis(one.what, "fail", f"{place} answers something else", wanted, mend)
-    return Diagnosis(one.what, "ok", f"{shown(one.url)} lists {one.file}, in {answer.received - answer.sent:.1f} s")
+    return Diagnosis(one.what, "ok", f"{place} lists {one.file}, in {answer.received - answer.sent:.1f} s")
 
 
 def skew(answer: Answer) -> float | None:

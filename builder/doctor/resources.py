@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.difference import size as told
 from builder.doctor.diagnosis import Diagnosis, State
+from builder.errors import DrydockError
 from builder.profile import Profile
 from builder.target import Target
 
@@ -24,6 +25,17 @@ class Place:
     path: Path
     device: int
     free: int
+
+
+def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, built: bool) -> Diagnosis:
+    """Whether there is a place for environments, else `problem` says why; what is built may be in a read-only one."""
+    if problem is not None:
+        return Diagnosis("store", "fail", problem.message, "", problem.hint or "set DRYDOCK_HOME")
+    if writable:
+        return Diagnosis("store", "ok", str(folder))
+    if built:
+        return Diagnosis("store", "ok", f"{folder}, only to be read from, which is enough for what is built")
+    return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
 
 
 def disk(download: int, store: Place | None, cache: Place | None, *, built: bool, linked: bool) -> Iterator[Diagnosis]:
