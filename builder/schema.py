@@ -1,8 +1,10 @@
 """The JSON Schema of profiles, for editors: what `builder.profile.model` says, in the words of draft 7.
 
-taplo (Even Better TOML) reads draft 7. A profile that fits may still be refused: a schema cannot say what a requirement
-is, which indexes there are, or what a library makes of a variable; `drydock profile check` says that. What does not fit
-is always refused.
+taplo (Even Better TOML) reads draft 7. It completes nothing in a table whose schema has `allOf`, and each key once more
+for every `oneOf` or `anyOf`; it takes `if` as it should be, and a description beside a $ref, which draft 7 ignores.
+
+A profile that fits may still be refused: a schema cannot say what a requirement is, which indexes there are, or what a
+library makes of a variable; `drydock profile check` says that. What does not fit is always refused.
 """
 
 from __future__ import annotations
@@ -28,16 +30,13 @@ def text() -> str:
     """The schema of one profile file as written."""
     schema = ProfilePart.model_json_schema(schema_generator=_Draft7, ref_template="#/definitions/{model}")
     definitions: dict[str, Any] = schema.pop("$defs")
-    definitions["Setting"] = _setting(definitions["Setting"], definitions["Detect"])
+    definitions.update(_settings(definitions["Setting"], definitions["Detect"]))
     variables = schema["properties"]["env"]
     variables["propertyNames"]["not"] = {"enum": sorted(RESERVED_VARIABLES)}
     variables["properties"] = {
-        known.name: {
-            "allOf": [variables["additionalProperties"]],
-            "description": f"{known.reader}, at {known.when}: {known.allowed}",
-        }
-        for known in KNOWN.values()
+        known.name: _variable(f"{known.reader}, at {known.when}: {known.allowed}") for known in KNOWN.values()
     }
+    variables["additionalProperties"] = _variable("")
     head = {"$schema": _Draft7.schema_dialect, "$comment": _MARK}
     return json.dumps({**head, **schema, "definitions": definitions}, indent=1, ensure_ascii=False) + "\n"
 
@@ -58,13 +57,30 @@ def check(path: Path) -> None:
         raise DriftError(f"{path} is not the schema of this Drydock", hint=f"drydock profile schema -o {path}")
 
 
-def _setting(table: JsonSchemaValue, detect: JsonSchemaValue) -> JsonSchemaValue:
-    """A variable as it may be written: a text, a table with `detect`, or a table that says what the value is for."""
+def _settings(table: JsonSchemaValue, detect: JsonSchemaValue) -> dict[str, JsonSchemaValue]:
+    """The tables that a variable may be: one that says what the value is for, and one with `detect`."""
     beside = {key: table["properties"][key] for key in ("note", "acknowledge")}
+    setting = {**table, **_EXACTLY_ONE}
     detected = {**detect, "properties": {**detect["properties"], **beside}}
-    exactly_one = [{"required": [key]} for key in ("value", "default", "unset")]
-    ways = [{"type": "string"}, detected, {**table, "oneOf": exactly_one}]
-    return {"description": table["description"], "anyOf": ways}
+    # An editor shows the descriptions of all ways at once: that of the variable is enough.
+    del setting["description"], detected["description"]
+    return {"Setting": setting, "DetectedSetting": detected}
+
+
+_EXACTLY_ONE = {
+    "if": {"required": ["value"]},
+    "then": {"properties": {"default": False, "unset": False}},
+    "else": {
+        "if": {"required": ["default"]},
+        "then": {"properties": {"unset": False}},
+        "else": {"required": ["unset"]},
+    },
+}
+
+
+def _variable(description: str) -> JsonSchemaValue:
+    tables = [{"$ref": f"#/definitions/{name}"} for name in ("Setting", "DetectedSetting")]
+    return {"anyOf": [{"type": "string", "description": description}, *tables]}
 
 
 class _Draft7(GenerateJsonSchema):
@@ -93,19 +109,3 @@ class _Draft7(GenerateJsonSchema):
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
         return {key: value for key, value in super().model_schema(schema).items() if key != "title"}
-
-    def generate(self, schema: Any, mode: Any = "validation") -> JsonSchemaValue:
-        whole: JsonSchemaValue = _siblings(super().generate(schema, mode))
-        return whole
-
-
-def _siblings(value: Any) -> Any:
-    """`value` with what stands beside a $ref around it: draft 7 ignores it there."""
-    if isinstance(value, list):
-        return [_siblings(item) for item in value]
-    if not isinstance(value, dict):
-        return value
-    inside = {key: _siblings(item) for key, item in value.items()}
-    if isinstance(inside.get("$ref"), str) and len(inside) > 1:
-        return {"allOf": [{"$ref": inside.pop("$ref")}], **inside}
-    return inside

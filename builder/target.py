@@ -20,23 +20,21 @@ _VERSION = r"^[0-9]+\.[0-9]+$"
 _UV_GLIBC_MINORS = (17, 28, *range(31, 41))
 
 
-def _where(key: str, value: str, then: dict[str, Any], otherwise: dict[str, Any]) -> dict[str, Any]:
-    return {"if": {"properties": {key: {"const": value}}}, "then": then, "else": otherwise}
-
-
 # Target._fields_fit_the_platform, for editors.
-_FITTING: list[Any] = [
-    _where(
-        "platform",
-        "macos-arm64",
-        {
-            "required": ["min-os"],
-            "properties": {"accelerator": {"enum": ["mps", "cpu"]}, "glibc": False, "cuda": False},
-        },
-        {"required": ["glibc"], "properties": {"accelerator": {"enum": ["cuda", "cpu"]}, "min-os": False}},
-    ),
-    _where("accelerator", "cuda", {"required": ["cuda"]}, {"properties": {"cuda": False}}),
-]
+_FITTING: dict[str, Any] = {
+    "if": {"properties": {"platform": {"const": "macos-arm64"}}},
+    "then": {
+        "required": ["min-os"],
+        "properties": {"accelerator": {"enum": ["mps", "cpu"]}, "glibc": False, "cuda": False},
+    },
+    "else": {
+        "required": ["glibc"],
+        "properties": {"accelerator": {"enum": ["cuda", "cpu"]}, "min-os": False},
+        "if": {"properties": {"accelerator": {"const": "cuda"}}},
+        "then": {"required": ["cuda"]},
+        "else": {"properties": {"cuda": False}},
+    },
+}
 
 
 class Match(BaseModel):
@@ -55,9 +53,7 @@ class Match(BaseModel):
 class Target(BaseModel):
     """The hardware and operating system that an environment is for. They decide which wheels fit (PEP 425, PEP 600)."""
 
-    model_config = ConfigDict(
-        extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra={"allOf": _FITTING}
-    )
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_FITTING)
 
     platform: Platform
     """Operating system and processor."""

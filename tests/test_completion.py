@@ -73,6 +73,12 @@ def test_trouble_is_silent(locked: Sandbox) -> None:
     assert completed(locked, "build", "br") == ["broken"]
 
 
+def test_a_file_name_never_becomes_code(locked: Sandbox) -> None:
+    for name in ("small-$(touch canary)", "small;touch canary", "small\ntouch canary", "small canary", "small-too"):
+        (locked.work / f"profiles/{name}.toml").write_text("")
+    assert completed(locked, "build", "smal") == ["small", "small-too"]
+
+
 def test_names_are_known_without_pydantic_or_a_lock(locked: Sandbox) -> None:
     code = (
         "import sys, click; from builder.cli import cli; from click.shell_completion import ShellComplete as S;"

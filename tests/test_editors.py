@@ -50,6 +50,12 @@ def test_a_command_runs_in_the_environment_with_its_variables(built: Sandbox) ->
     assert done.stderr == ""
 
 
+def test_a_command_runs_in_a_scratch_environment(built: Sandbox) -> None:
+    show = "import sys, anchor; print(sys.prefix)"
+    told = built.drydock("shell", "small", "--scratch", "--", "python", "-c", show).succeeded().stdout
+    assert Path(told.strip()).parent == built.store.parent / "scratch"
+
+
 def test_env_is_read_by_a_shell(built: Sandbox) -> None:
     built.profile("small", tail=SETTINGS)
     read = 'eval "$("$@")"; printf "%s\\n" "$PLAIN" "$CALLERS" "$VIRTUAL_ENV" "$(command -v python)"'
@@ -202,6 +208,11 @@ ask("import os, sys; print(sys.prefix); print(os.environ['PLAIN'])")
 manager.restart_kernel(now=False)
 client.wait_for_ready(timeout=60)
 ask("print('again')")
+client.execute("import time; print('sleeps', flush=True); time.sleep(60)")
+while client.get_iopub_msg(timeout=60)["content"].get("text") != "sleeps\\n":
+    pass
+manager.interrupt_kernel()
+print(client.get_shell_msg(timeout=30)["content"]["ename"])
 client.stop_channels()
 manager.shutdown_kernel()
 print("".join(filter(None, said)), end="")
@@ -219,4 +230,4 @@ def test_jupyter_starts_it(locked: Sandbox) -> None:
     locked.drydock("kernel", "install", "small", timeout=300).succeeded()
     told = locked.run([*tool("jupyter_client==8.10.0"), "python", "-c", PROGRAM], cwd=locked.home, timeout=300)
     (environment,) = locked.environments()
-    assert told.succeeded().stdout == f"{locked.store / environment}\nit's $HOME\nagain\n"
+    assert told.succeeded().stdout == f"KeyboardInterrupt\n{locked.store / environment}\nit's $HOME\nagain\n"

@@ -5,6 +5,7 @@ Nothing here imports pydantic. click shows what a function gives; choosing what 
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
@@ -13,6 +14,9 @@ import click
 from click.shell_completion import CompletionItem
 
 from builder.errors import DrydockError
+
+# Of a folder that somebody else made: a shell puts it on the line as it is, and would run what is code there.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -27,7 +31,11 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
             found = list(words(context, parameter))
         before = context.params.get(parameter.name or "")
         taken = before if isinstance(before, tuple) else ()
-        return [CompletionItem(word) for word in found if word.startswith(incomplete) and word not in taken]
+        return [
+            CompletionItem(word)
+            for word in found
+            if word.startswith(incomplete) and word not in taken and _PLAIN.fullmatch(word)
+        ]
 
     return complete
 

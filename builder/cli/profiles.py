@@ -156,7 +156,7 @@ def profile_detect(as_json: bool) -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail where a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would change.")
 def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool) -> None:
-    """Lock profiles for their targets, from any host (default: all that can be built).
+    """Lock profiles for their targets, from any host (default: all of this project).
 
     Versions stay as they are where they still fit the profile. Prints what changed.
     """
@@ -181,7 +181,7 @@ def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, ch
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to; default generated/NAME.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs from its profile.")
 def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
-    """Write the generated files of profiles: run script, env file, repair tools (default: all that can be built)."""
+    """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder import generate
     from builder.catalogue import display
 
