@@ -30,6 +30,7 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
+        "patch": "patches",
     },
     "This machine": {
         "generation": "generations",
