@@ -2,12 +2,8 @@
 
 from __future__ import annotations
 
-import json
 import os
-import re
 import shutil
-import signal
-import stat
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -276,7 +272,7 @@ def _fifo(folder: Path) -> None:
 @pytest.mark.parametrize(
     ("edit", "words"),
     [
-        (lambda folder: None, "nothing was changed in patch-small-reef"),
+        (lambda _: None, "nothing was changed in patch-small-reef"),
         (lambda folder: (folder / "reef/native.so").write_bytes(b"\x7fELF\0\2"), "reef/native.so is not a text"),
         (lambda folder: (folder / "reef/depth.py").write_bytes(b"# \xe9\n"), "reef/depth.py is not a text"),
         (_add, "reef/new.py was added: a patch may change files, not create or delete them"),

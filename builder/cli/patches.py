@@ -6,7 +6,8 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import reporter
+from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.errors import PatchError
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -58,6 +59,31 @@ def patch_commit(folder: Path, file: str | None, why: str | None, versions: str 
     for other in done.stale:
         report.warn(f"{other} has this patch too, and its lock is stale: drydock lock {other}")
     report.step(f"{done.profile} is locked again: drydock build {done.profile}, then drydock verify {done.profile}")
+
+
+@patch.command("check")
+@click.argument("names", nargs=-1)
+@json_option
+def patch_check(names: tuple[str, ...], as_json: bool) -> None:
+    """See which patches of profiles are still needed (default: of all that can be built), asking newer releases.
+
+    Proofs run in a scratch environment, where this machine can run them. Fails only where a patch does not do what it
+    must for the locked release.
+    """
+    from builder.outlook import check
+
+    report = reporter()
+    found = []
+    for name in names_or_all(names):
+        for one in check(name, report):
+            found.append(one)
+            for line in () if as_json else one.lines():
+                click.echo(line)
+    if as_json:
+        echo_json([one.as_json() for one in found])
+    broken = [one for one in found if one.verdict == "broken"]
+    if broken:
+        raise PatchError(f"{len(broken)} of {len(found)} patches do not do what they must")
 
 
 @patch.command("abort")
