@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from builder.errors import ToolError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from subprocess import Popen
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,17 +32,17 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done:
+def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started. Where we are
-    interrupted, it and what it started end too.
+    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
+    where it cannot be started. Where we are interrupted, it and what it started end too.
     """
     from subprocess import PIPE
 
     process: Any = None
     try:
-        process = _start(command, env, stdout=PIPE, stderr=PIPE)
+        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
         stdout, stderr = process.communicate()
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None

@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import tomli_w
+from packaging.version import Version
 
 from builder import process
 from builder.errors import ToolError
@@ -42,6 +43,7 @@ _HINTS = (
     (r"Hash mismatch", "the index has another file under this name than the one that was locked: find out why"),
     (r"are incompatible", "change one of them, or override it and say why: [[packages.overrides]]"),
 )
+_UNASKED = "Network connectivity is disabled|was not found|error sending request"
 # How `uv pip compile` speaks of the files that it was given.
 _FILES = {"profile": "profile", "--override": "override"}
 
@@ -200,6 +202,36 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
         found[package["name"]] = [_with_size({**file, "file": _file_name(file["url"])}) for file in files]
     return found
+
+
+def newer(package: str, version: str, universe: Universe, folder: Path) -> list[str]:
+    """The versions of a package that are newer than `version`, oldest first; without prereleases.
+
+    Each is asked for by itself, the newest first: some 0.1 s for each after the first, which asks the index. Raises
+    ToolError where nobody answers.
+    """
+    # A local part (2.13.0+cpu) has no place in a comparison (PEP 440).
+    above = Version(version).public
+    found: list[str] = []
+    while True:
+        below = f",<{found[0]}" if found else ""
+        pins = folder / f"newer-{len(found)}.txt"
+        try:
+            _compile(
+                [f"{package}>{above}{below}"],
+                universe,
+                folder,
+                ["--no-deps", "--no-annotate", "--output-file", str(pins)],
+            )
+        except ToolError as error:
+            # Of what it could not look at, uv says that there is none of it, too.
+            if "No solution found" in error.message and not re.search(_UNASKED, error.message):
+                return found
+            raise
+        newest = pins.read_text().strip().partition("==")[2].partition(" ")[0]
+        if Version(newest).is_prerelease:
+            return found
+        found.insert(0, newest)
 
 
 def install(arguments: Sequence[str], target: Target, python: str) -> None:

@@ -30,6 +30,7 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
+        "patch": "patches",
     },
     "Editors and shells": {
         "env": "editors",
