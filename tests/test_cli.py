@@ -19,7 +19,27 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = ""build", "completions", "diff", "doctor", "env", "generation", "kernel", "link", "lock", "profile bench", build diff generation lock patch profile render run service shell store verify why".split()  # noqa: SIM905
+COMMANDS = [
+    "bench",
+    "build",
+    "completions",
+    "diff",
+    "doctor",
+    "env",
+    "generation",
+    "kernel",
+    "link",
+    "lock",
+    "patch",
+    "profile",
+    "render",
+    "run",
+    "service",
+    "shell",
+    "store",
+    "verify",
+    "why",
+]
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------
