@@ -29,7 +29,7 @@ from builder.catalogue import Catalogue
 from builder.doctor import facts, files, hardware, network, resources, wheels
 from builder.doctor.diagnosis import Diagnosis
 from builder.errors import LockError, UsageError, Where
-from builder.lock import Artefact, Lock
+from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
 from builder.probe import Machine, macos, nvidia
 from builder.profile import Profile, settings_warnings
 from builder.report import PlainReporter
@@ -258,6 +258,7 @@ LEAST = 324 * 2**20
         (64 * GIB, LEAST, 60 * GIB, "ok"),
         (64 * GIB, LEAST - 1, 60 * GIB, "fail"),
         (64 * GIB, None, LEAST - 1, "warn"),
+        (64 * GIB, None, LEAST, "ok"),
         (64 * GIB, None, None, "ok"),
         (None, None, None, "skipped"),
     ],
@@ -324,6 +325,17 @@ def test_a_cache_on_another_disk_is_copied_from() -> None:
     # The same with a cache that is not to be linked from: everything twice.
     assert disks(place(474 * MB), place(474 * MB), linked=False) == ["warn"]
     assert disks(place(858 * MB), place(858 * MB), linked=False) == ["ok"]
+
+
+def test_when_uv_copies_and_when_it_is_offline() -> None:
+    assert [facts.links(env) for env in ({}, {"UV_LINK_MODE": "clone"}, {"UV_LINK_MODE": "copy"})] == [
+        True,
+        True,
+        False,
+    ]
+    assert [facts.is_offline({"UV_OFFLINE": value}) for value in ("", "0", "false", "1", "true")] == [False] * 3 + [
+        True
+    ] * 2
 
 
 def test_what_is_built_needs_no_disk() -> None:
@@ -435,6 +447,15 @@ def test_patched_files_are_those_of_the_last_patch() -> None:
     path = next(iter(after))
     for wrong in ({**after, path: "0" * 64}, {**after, path: None}):
         assert state(files.patches(locked.patches, replace(built, patched=wrong)), path, "--repair") == "fail"
+    path, first, last = "a.py", "1" * 64, "2" * 64
+    twice = [
+        LockedPatch(
+            package="a", file=name, sha256="f" * 64, files=[PatchedFile(path=path, preimage=was, postimage=now)]
+        )
+        for name, was, now in (("one.patch", "0" * 64, first), ("two.patch", first, last))
+    ]
+    assert state(files.patches(twice, replace(built, patched={path: last})), "to a.py") == "ok"
+    assert state(files.patches(twice, replace(built, patched={path: first}))) == "fail"
     assert state(files.patches(locked.patches, None)) == "skipped"
     assert files.patches([], built) is None
 
