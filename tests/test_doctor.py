@@ -29,7 +29,7 @@ from builder.catalogue import Catalogue
 from builder.doctor import facts, files, hardware, network, resources, wheels
 from builder.doctor.diagnosis import Diagnosis
 from builder.errors import LockError, UsageError, Where
-from builder.lock import Artefact, Lock
+from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
 from builder.probe import Machine, macos, nvidia
 from builder.profile import Profile, settings_warnings
 from builder.report import PlainReporter
@@ -258,6 +258,7 @@ LEAST = 324 * 2**20
         (64 * GIB, LEAST, 60 * GIB, "ok"),
         (64 * GIB, LEAST - 1, 60 * GIB, "fail"),
         (64 * GIB, None, LEAST - 1, "warn"),
+        (64 * GIB, None, LEAST, "ok"),
         (64 * GIB, None, None, "ok"),
         (None, None, None, "skipped"),
     ],
@@ -324,6 +325,17 @@ def test_a_cache_on_another_disk_is_copied_from() -> None:
     # The same with a cache that is not to be linked from: everything twice.
     assert disks(place(474 * MB), place(474 * MB), linked=False) == ["warn"]
     assert disks(place(858 * MB), place(858 * MB), linked=False) == ["ok"]
+
+
+def test_when_uv_copies_and_when_it_is_offline() -> None:
+    assert [facts.links(env) for env in ({}, {"UV_LINK_MODE": "clone"}, {"UV_LINK_MODE": "copy"})] == [
+        True,
+        True,
+        False,
+    ]
+    assert [facts.is_offline({"UV_OFFLINE": value}) for value in ("", "0", "false", "1", "true")] == [False] * 3 + [
+        True
+    ] * 2
 
 
 def test_what_is_built_needs_no_disk() -> None:
@@ -435,6 +447,15 @@ def test_patched_files_are_those_of_the_last_patch() -> None:
     path = next(iter(after))
     for wrong in ({**after, path: "0" * 64}, {**after, path: None}):
         assert state(files.patches(locked.patches, replace(built, patched=wrong)), path, "--repair") == "fail"
+    path, first, last = "a.py", "1" * 64, "2" * 64
+    twice = [
+        LockedPatch(
+            package="a", file=name, sha256="f" * 64, files=[PatchedFile(path=path, preimage=was, postimage=now)]
+        )
+        for name, was, now in (("one.patch", "0" * 64, first), ("two.patch", first, last))
+    ]
+    assert state(files.patches(twice, replace(built, patched={path: last})), "to a.py") == "ok"
+    assert state(files.patches(twice, replace(built, patched={path: first}))) == "fail"
     assert state(files.patches(locked.patches, None)) == "skipped"
     assert files.patches([], built) is None
 
@@ -583,7 +604,7 @@ def test_an_index_that_stalls_or_drips_is_given_up_in_time(head: bytes, every: b
     begin = time.monotonic()
     with stalling(head, every) as url:
         assert state(asked(url, 0.5), "0.5 s") == "fail"
-        assert time.monotonic() - begin < 3
+        assert time.monotonic() - begin < 10
 
 
 @pytest.mark.parametrize("url", ["http://[nonsense", "http://me:secret@", "https://a b/", "http://:secret:/simple"])
@@ -716,7 +737,7 @@ def test_a_uv_that_misbehaves_leaves_its_answers_empty(
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     begin = time.monotonic()
     found = facts.told("3.11", mac=False, network=True, timeout=0.7)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 20
     assert found.cache is None
     assert found.interpreter is None or found.interpreter.path is None
     one = resources.python("3.11", shipped("cpu")[0].target, found.interpreter)
@@ -736,7 +757,8 @@ def test_xcode_select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
     program.write_text(f"#!/bin/sh\n{code}\n")
     program.chmod(0o755)
     monkeypatch.setenv("PATH", f"{tmp_path}:{os.environ['PATH']}")
-    assert facts.told(None, mac=True, network=False, timeout=0.7).tools == tools
+    timeout = 0.7 if tools is None else 20.0
+    assert facts.told(None, mac=True, network=False, timeout=timeout).tools == tools
 
 
 def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -951,7 +973,9 @@ def test_the_index_is_asked_for_a_locked_file(built: Sandbox, look: Look) -> Non
     assert built.index.requests[before:] == ["/simple/anchor/"]
     assert found["default index"].state == "ok"
     assert found["clock of the network"].state == "ok"
+    look(built, network=True, UV_FIND_LINKS=str(built.wheels))
     quiet = len(built.index.requests)
+    assert quiet == before + 2, "uv asks the default index all the same"
     look(built)
     assert len(built.index.requests) == quiet
     assert look(built, network=True, UV_OFFLINE="1")["indexes"].state == "skipped"
@@ -1011,7 +1035,7 @@ def test_a_broken_driver_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest
     begin = time.monotonic()
     with (tmp_path / "said").open("w") as said:
         found = doctor.examine("cuda", PlainReporter(said), timeout=1.0)
-    assert time.monotonic() - begin < 8
+    assert time.monotonic() - begin < 20
     states = {one.what: one.state for one in found.diagnoses}
     assert (states["GPU"], states["CUDA"], states["lock"]) == ("fail", "skipped", "ok")
 

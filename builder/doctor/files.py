@@ -103,7 +103,7 @@ def patches(locked: Sequence[LockedPatch], built: Built | None) -> Diagnosis | N
         mend = f"drydock store verify --repair {built.store_name.partition('-')[0]}"
         return Diagnosis("patches", "fail", f"not the patched file: {', '.join(dict.fromkeys(wrong))}", "", mend)
     files = {file.path for patch in locked for file in patch.files}
-    return Diagnosis("patches", "ok", f"{len(locked)} applied, to {len(files)} files; --full runs their proofs")
+    return Diagnosis("patches", "ok", f"{len(locked)} applied, to {', '.join(sorted(files))}; --full runs their proofs")
 
 
 def _last(locked: Sequence[LockedPatch], path: str) -> str:

@@ -85,7 +85,11 @@ def ask(indexes: Sequence[Index], timeout: float = TIMEOUT) -> list[Answer]:
         thread.start()
     for thread in threads:
         thread.join(max(0.0, deadline - time.monotonic()))
-    return [answer or Answer(problem=f"no whole answer in {timeout:g} s") for answer in answers]
+    return [answer or Answer(problem=_late(timeout)) for answer in answers]
+
+
+def _late(timeout: float) -> str:
+    return f"no whole answer in {timeout:g} s"
 
 
 def _request(url: str, timeout: float) -> Answer:
@@ -110,7 +114,10 @@ def _request(url: str, timeout: float) -> Answer:
         why = getattr(error.reason, "verify_message", None)  # of ssl.SSLCertVerificationError
         if why is not None:
             return Answer(problem=f"its certificate is not trusted: {why}", distrusted=True)
-        return Answer(problem=str(getattr(error.reason, "strerror", None) or error.reason))
+        late = isinstance(error.reason, TimeoutError)
+        return Answer(problem=_late(timeout) if late else str(getattr(error.reason, "strerror", None) or error.reason))
+    except TimeoutError:
+        return Answer(problem=_late(timeout))
     except (OSError, HTTPException, ValueError) as error:
         return Answer(problem=str(error) or type(error).__name__)
 
