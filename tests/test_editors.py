@@ -66,24 +66,40 @@ def test_env_is_read_by_a_shell(built: Sandbox) -> None:
 
 
 @pytest.mark.skipif(shutil.which("direnv") is None, reason="no direnv here")
-def test_direnv_loads_it_and_notices_changes(built: Sandbox, project: Path) -> None:
-    built.profile("small", tail=SETTINGS)
-    command = " ".join([f"DRYDOCK_PROFILES={built.work}/profiles", *DRYDOCK, "env small --direnv"])
+def test_direnv_loads_it_and_notices_changes(locked: Sandbox, project: Path) -> None:
+    path = locked.profile("small", tail=SETTINGS)
+    command = " ".join([f"DRYDOCK_PROFILES={locked.work}/profiles", *DRYDOCK, "env small --direnv"])
     (project / ".envrc").write_text(f'eval "$({command})"\n')
-    built.run(["direnv", "allow", str(project)]).succeeded()
+    locked.run(["direnv", "allow", str(project)]).succeeded()
     show = ["direnv", "exec", str(project), "sh", "-c", 'printf "%s\\n" "$PLAIN" "$(command -v python)"']
-    told = built.run(show, cwd=project).succeeded().stdout.splitlines()
-    assert told[0] == "it's $HOME"
-    assert told[1].startswith(f"{built.store}/")
-    # What a prompt asks: nothing to do, until the profile changes.
-    first = _exported(built, project, {})
-    assert _exported(built, project, first) == {}
-    path = built.profile("small", tail=SETTINGS.replace("it's", "it is"))
-    os.utime(path, (later := path.stat().st_mtime + 2, later))  # direnv compares seconds
-    assert _exported(built, project, first)["PLAIN"] == "it is $HOME"
-    link = built.home / ".local/share/drydock/profiles/small"
-    watched = built.run([*DRYDOCK, "env", "small", "--direnv"]).succeeded().stdout.splitlines()[0].split()
-    assert watched[:2] == ["watch_file", str(link)]
+    plain, python = locked.run(show, cwd=project).succeeded().stdout.splitlines()
+    assert plain == "it's $HOME"
+    first = Path(python).parent.parent
+    assert first.parent == locked.store
+    # What a prompt asks: nothing to do, until the profile or its generation changes.
+    loaded = _exported(locked, project, {})
+    assert _exported(locked, project, loaded) == {}
+    path = locked.profile("small", tail=SETTINGS.replace("it's", "it is"))
+    _later(path)
+    loaded |= _exported(locked, project, loaded)
+    assert loaded["PLAIN"] == "it is $HOME"
+    assert _exported(locked, project, loaded) == {}
+    path.write_text(path.read_text().replace('["anchor"]', '["anchor", "extra"]'))
+    make_wheel(locked.wheels, "extra", "2.0")
+    locked.drydock("lock", "small").succeeded()
+    locked.drydock("build", "small").succeeded()
+    _later(path)
+    loaded |= _exported(locked, project, loaded)
+    assert loaded["VIRTUAL_ENV"] != str(first)
+    locked.drydock("generation", "rollback", "small").succeeded()
+    _later(locked.store.parent / "profiles/small")
+    assert _exported(locked, project, loaded)["VIRTUAL_ENV"] == str(first)
+
+
+def _later(path: Path) -> None:
+    """As if it had been changed some seconds later: direnv compares seconds."""
+    time = path.lstat().st_mtime + 5
+    os.utime(path, (time, time), follow_symlinks=False)
 
 
 def _exported(desk: Sandbox, folder: Path, before: dict[str, str]) -> dict[str, str]:
