@@ -30,6 +30,7 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
+        "sources": "sources",
     },
     "This machine": {
         "generation": "generations",

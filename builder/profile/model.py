@@ -26,12 +26,11 @@ from pydantic import (
 )
 
 from builder.isolation import LEAKS
+from builder.names import NAME_PATTERN, REFERENCE_PATTERN
 from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
 
-# A name becomes a file name, a store path and a comment in a script: keep it plain.
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _COUNT = 10**6  # more than there is of anything that is counted, and few enough for a shell of 32 bits
@@ -128,6 +127,7 @@ def _sayable(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
@@ -437,7 +437,7 @@ class ProfilePart(_Model):
     schema_: Literal[1] = Field(alias="schema")
     name: ProfileName
     description: Text = ""
-    extends: list[Name] = []
+    extends: list[Reference] = []
     target: Target | None = None
     python: Python | None = None
     packages: Packages = Packages()
