@@ -1,4 +1,7 @@
-"""Where profiles, locks and templates are on disk, from a checkout and from an installed wheel alike."""
+"""Where profiles, locks and templates are on disk, from a checkout and from an installed wheel alike.
+
+A list of profiles needs none of the models, whose import takes longest: they are imported where they are used.
+"""
 
 from __future__ import annotations
 
@@ -9,15 +12,18 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
-from builder.lock import Lock, check_fresh, parse
 from builder.names import FORMS, is_reference, split
-from builder.plan import Plan, make_plan
-from builder.profile import Profile, Source, files_of, load, load_part
 from builder.sources.fetch import folder_of, silent
-from builder.sources.project import Project, find
-from builder.target import Target
+
+if TYPE_CHECKING:
+    from builder.lock import Lock
+    from builder.plan import Plan
+    from builder.profile import Profile, Source
+    from builder.sources.project import Project
+    from builder.target import Target
 
 _PACKAGE = Path(__file__).resolve().parent
 PROFILES_VARIABLE = "DRYDOCK_PROFILES"
@@ -55,6 +61,8 @@ class Catalogue:
     @cached_property
     def project(self) -> Project:
         """The project that this folder is in, and its sources. Raises ProfileError and LockError."""
+        from builder.sources.project import find
+
         return find(self.seen)
 
     def names(self) -> list[str]:
@@ -78,6 +86,8 @@ class Catalogue:
 
         Raises ProfileError.
         """
+        from builder.profile import Source
+
         if not scope:
             path = self.path(name)
             return Source(display(path), self._text(path), split(name)[0])
@@ -93,10 +103,14 @@ class Catalogue:
 
     def profile(self, name: str) -> Profile:
         """The whole profile `name`. Raises ProfileError."""
+        from builder.profile import load
+
         return load(name, self.source)
 
     def target(self, name: str) -> Target | None:
         """The target that the file of `name` itself states; None for a part. Raises ProfileError."""
+        from builder.profile import load_part
+
         return load_part(name, self.source(name)).target
 
     def texts(self, name: str) -> Mapping[str, str]:
@@ -105,6 +119,8 @@ class Catalogue:
         Each is from where the profile is that names it. Raises ProfileError, also where two of them have one name and
         are not alike: a script carries them by name.
         """
+        from builder.profile import files_of
+
         texts: dict[str, str] = {}
         for file, source in sorted(files_of(name, self.source), key=lambda one: one[0]):
             text = self._beside(file, source)
@@ -120,6 +136,8 @@ class Catalogue:
 
     def lock(self, name: str) -> Lock:
         """The lock of `name`, unchecked against its profile. Raises LockError."""
+        from builder.lock import parse
+
         path = self.lock_path(name)
         with self._locked_elsewhere(name):
             if not path.is_file():
@@ -137,6 +155,9 @@ class Catalogue:
 
     def plan(self, name: str) -> Plan:
         """The plan of `name`, from a lock that is fresh. Raises ProfileError or LockError."""
+        from builder.lock import check_fresh
+        from builder.plan import make_plan
+
         profile = self.profile(name)
         texts = self.texts(name)
         lock = self.lock(name)

@@ -12,7 +12,6 @@ from pathlib import Path
 
 from builder.catalogue import Catalogue, display, names_in
 from builder.errors import DrydockError, ProfileError, Where
-from builder.profile import Source, load_part
 from builder.store import home, write_atomically
 
 _FORMAT = 1
@@ -90,6 +89,8 @@ def _read(name: str, content: bytes, path: Path) -> list[str | None]:
             if data.get("schema") == 1 and row[0] == name and isinstance(row[1], str) and whole:
                 return row
     # Something is wrong with it: whoever checks whole profiles says what.
+    from builder.profile import Source, load_part
+
     source = Source(display(path), content.decode("utf-8", errors="replace"))
     part = load_part(name, source)
     target = part.target

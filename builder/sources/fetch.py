@@ -11,11 +11,14 @@ import os
 from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
-from builder.sources.project import Declared, Pin, Project, is_scp
 from builder.sources.tree import close, content_hash, profiles_in
 from builder.store import home, remove_tree, write_atomically
+
+if TYPE_CHECKING:
+    from builder.sources.project import Declared, Pin, Project
 
 Step = Callable[[str], None]
 
@@ -55,6 +58,8 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
     With a `pin` only that very content is taken. Raises SourceError, which says what was pinned and what is there, and
     ToolError.
     """
+    from builder.sources.project import Pin
+
     work = home() / "sources" / f".new-{os.uname().nodename}-{os.getpid()}"
     try:
         remove_tree(work)
@@ -64,7 +69,7 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
         sha256 = content_hash(root)
         if pin is not None and sha256 != pin.sha256:
             raise SourceError(f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}")
-        made = Pin.model_validate({**declared.model_dump(exclude_none=True), **facts, "sha256": sha256})
+        made = Pin(declared, sha256, **facts)
         _mark(sha256, project.lock_file)
         _put(root, sha256, work)
         return made
@@ -109,6 +114,7 @@ def _from_git(
     project: Project, declared: Declared, work: Path, step: Step, pin: Pin | None
 ) -> tuple[Path, dict[str, str]]:
     from builder.sources import git
+    from builder.sources.project import is_scp
 
     place = str(declared.git)
     if "://" not in place and not is_scp(place):

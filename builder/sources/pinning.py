@@ -46,9 +46,8 @@ def states() -> list[State]:
             state = "changed"
         else:
             state = "fetched" if is_there(pin.sha256) else "not fetched"
-        place = str(getattr(declared, declared.kind))
         commit, version, sha256 = (pin.commit, pin.version, pin.sha256) if pin is not None else (None, None, None)
-        rows.append(State(name, declared.kind, place, declared.rev, commit, version, sha256, state))
+        rows.append(State(name, declared.kind, declared.place, declared.rev, commit, version, sha256, state))
     return rows
 
 

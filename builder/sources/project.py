@@ -5,21 +5,14 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from ipaddress import ip_address
 from pathlib import Path
-from typing import Annotated, Any, Literal, TypeVar
-from urllib.parse import urlsplit
-
-import tomli_w
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from builder.errors import LockError, ProfileError, SourceError, Where
 from builder.names import NAME_PATTERN
-from builder.profile.load import Source, validated
-from builder.sources.unpack import SUFFIXES
 
+SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".zip")  # of archives
 PROJECT_FILE = "drydock.toml"
 LOCK_FILE = "drydock.lock.toml"
 
@@ -31,6 +24,9 @@ _LONELY = "a user name or password has no place in a shared file; use git's cred
 
 def is_loopback(url: str) -> bool:
     """Whether a URL is of this very machine: the one place to which a connection need not be encrypted."""
+    from ipaddress import ip_address
+    from urllib.parse import urlsplit
+
     host = urlsplit(url).hostname or ""
     if host == "localhost":
         return True
@@ -105,62 +101,43 @@ def _path(value: str) -> str:
     return value
 
 
-class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
-
-
-class Declared(_Model):
+@dataclass(frozen=True)
+class Declared:
     """A source as drydock.toml names it: exactly one of `git`, `path`, `package`, `archive`; `rev` goes with `git`."""
 
-    git: Annotated[str, AfterValidator(_place)] | None = None
-    rev: Annotated[str, AfterValidator(_revision)] | None = None
-    path: Annotated[str, AfterValidator(_path)] | None = None
-    package: Annotated[str, AfterValidator(_distribution)] | None = None
-    archive: Annotated[str, AfterValidator(_archive)] | None = None
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> Declared:
-        if sum(place is not None for place in (self.git, self.path, self.package, self.archive)) != 1:
-            raise ValueError("give exactly one of git, path, package, archive")
-        if self.rev is not None and self.git is None:
-            raise ValueError("rev goes with git")
-        return self
+    git: str | None = None
+    rev: str | None = None
+    path: str | None = None
+    package: str | None = None
+    archive: str | None = None
 
     @property
     def kind(self) -> str:
         """`git`, `path`, `package` or `archive`."""
-        return next(kind for kind in ("git", "path", "package", "archive") if getattr(self, kind) is not None)
-
-    def __str__(self) -> str:
-        text = f"{self.kind} {getattr(self, self.kind)}"
-        return f"{text} {self.rev}" if self.rev else text
-
-
-class Pin(Declared):
-    """What a source was pinned to, beside how it was named then: `sha256` is that of its content."""
-
-    commit: str | None = Field(default=None, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
-    version: str | None = Field(default=None, pattern=r"^[A-Za-z0-9.+!_-]{1,100}$")
-    sha256: str = Field(pattern=r"^[0-9a-f]{64}$")
+        return next(kind for kind in _KINDS if getattr(self, kind) is not None)
 
     @property
-    def declared(self) -> Declared:
-        """How the source was named when it was pinned."""
-        return Declared.model_validate(self.model_dump(exclude={"commit", "version", "sha256"}))
+    def place(self) -> str:
+        """The value of that: a URL, a folder, the name of a package."""
+        return str(getattr(self, self.kind))
+
+    def __str__(self) -> str:
+        return f"{self.kind} {self.place} {self.rev}" if self.rev else f"{self.kind} {self.place}"
+
+
+@dataclass(frozen=True)
+class Pin:
+    """What a source was pinned to, and how it was named then: `sha256` is that of its content."""
+
+    declared: Declared
+    sha256: str
+    commit: str | None = None
+    version: str | None = None
 
     @property
     def said(self) -> str:
         """What it is pinned to, in a word."""
         return f"commit {self.commit[:12]}" if self.commit else self.version or f"sha256 {self.sha256[:12]}"
-
-
-class _ProjectFile(_Model):
-    sources: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Declared] = {}
-
-
-class _LockFile(_Model):
-    schema_: Literal[1] = Field(alias="schema")
-    sources: dict[Annotated[str, Field(pattern=NAME_PATTERN)], Pin] = {}
 
 
 @dataclass(frozen=True)
@@ -222,36 +199,116 @@ def find(seen: dict[Path, bytes | None]) -> Project:
             break
     else:
         return Project(None)
-    file = folder / PROJECT_FILE
-    declared = _read(_ProjectFile, content, file).sources
+    tables = _Tables(folder / PROJECT_FILE, content)
+    declared = {name: _declared(tables, name, {}) for name in tables.sources({"sources"})}
     lock = seen[folder / LOCK_FILE] = _content(folder / LOCK_FILE)
+    pins = {}
     try:
-        pins = _read(_LockFile, lock, folder / LOCK_FILE).sources if lock is not None else {}
+        if lock is not None:
+            tables = _Tables(folder / LOCK_FILE, lock)
+            pins = {name: _pin(tables, name) for name in tables.sources({"schema", "sources"})}
     except ProfileError as error:
         raise LockError(error.message, hint="delete it, then: drydock sources lock", where=error.where) from None
-    return Project(file, declared, pins)
+    return Project(folder / PROJECT_FILE, declared, pins)
 
 
 def written(pins: Mapping[str, Pin]) -> str:
     """The text of drydock.lock.toml; the same pins give the same bytes."""
-    rows = {name: pins[name].model_dump(exclude_none=True) for name in sorted(pins)}
+    import tomli_w
+
+    rows = {}
+    for name in sorted(pins):
+        pin = pins[name]
+        row = {**vars(pin.declared), "commit": pin.commit, "version": pin.version, "sha256": pin.sha256}
+        rows[name] = {key: value for key, value in row.items() if value is not None}
     head = "# What the sources of drydock.toml are pinned to. Made by `drydock sources lock`; do not edit.\n\n"
     return head + tomli_w.dumps({"schema": 1, "sources": rows})
 
 
-_M = TypeVar("_M", bound=BaseModel)
+def _matching(pattern: str, what: str) -> Callable[[str], str]:
+    def check(value: str) -> str:
+        if not re.fullmatch(pattern, value):
+            raise ValueError(f"not {what}")
+        return value
+
+    return check
 
 
-def _read(model: type[_M], content: bytes, file: Path) -> _M:
-    where = Where(str(file))
-    try:
-        text = content.decode("utf-8")
-        data: dict[str, Any] = tomllib.loads(text)
-    except UnicodeDecodeError:
-        raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=where) from None
-    except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"not TOML: {error}", where=where) from None
-    return validated(model, data, Source(str(file), text))
+_KINDS = {"git": _place, "path": _path, "package": _distribution, "archive": _archive}
+_DECLARED = {**_KINDS, "rev": _revision}
+_PINNED = {
+    "commit": _matching(r"[0-9a-f]{40}|[0-9a-f]{64}", "a commit"),
+    "version": _matching(r"[A-Za-z0-9.+!_-]{1,100}", "a version"),
+    "sha256": _matching(r"[0-9a-f]{64}", "a sha256"),
+}
+
+
+class _Tables:
+    """The tables `sources.NAME` of a file; every error says where. By hand: pydantic takes longer than all the rest."""
+
+    def __init__(self, file: Path, content: bytes) -> None:
+        self._file = file
+        try:
+            self._text = content.decode("utf-8")
+            self._data = tomllib.loads(self._text)
+        except UnicodeDecodeError:
+            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(str(file))) from None
+        except tomllib.TOMLDecodeError as error:
+            raise ProfileError(f"not TOML: {error}", where=Where(str(file))) from None
+
+    def sources(self, known: set[str]) -> list[str]:
+        """The names of the sources. Raises ProfileError for a key that is not `known`, and a name that is none."""
+        for key in self._data:
+            if key not in known:
+                raise self.error(f'unknown key "{key}"', (key,), hint=f"known here: {', '.join(sorted(known))}")
+        if self._data.get("schema", 1) != 1:
+            raise self.error("a newer Drydock has written this", ("schema",))
+        sources = self._data.get("sources", {})
+        if not isinstance(sources, dict):
+            raise self.error("must be a table for each source: [sources.team]", ("sources",))
+        for name in sources:
+            if not re.fullmatch(NAME_PATTERN.rstrip("$"), name):
+                raise self.error(f'"{name}" is no name for a source: a-z, 0-9 and - only', ("sources", name))
+        return list(sources)
+
+    def source(self, name: str, known: Mapping[str, Callable[[str], str]]) -> dict[str, str]:
+        """The table of a source, each of its values checked. Raises ProfileError."""
+        table = self._data["sources"][name]
+        if not isinstance(table, dict):
+            raise self.error("must be a table", ("sources", name))
+        for key, value in table.items():
+            if key not in known:
+                near = difflib.get_close_matches(key, known, 1)
+                hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
+                raise self.error(f'unknown key "{key}"', ("sources", name, key), hint=hint)
+            try:
+                known[key](value if isinstance(value, str) else "")
+            except ValueError as error:
+                raise self.error(str(error), ("sources", name, key)) from None
+        return table
+
+    def error(self, message: str, key: tuple[str, ...], hint: str | None = None) -> ProfileError:
+        """An error with the line that it is about."""
+        from builder.profile.locate import line_of  # imports all of a profile's model
+
+        return ProfileError(message, hint=hint, where=Where(str(self._file), line_of(self._text, key), ".".join(key)))
+
+
+def _declared(tables: _Tables, name: str, beside: Mapping[str, Callable[[str], str]]) -> Declared:
+    table = tables.source(name, {**_DECLARED, **beside})
+    if sum(kind in table for kind in _KINDS) != 1:
+        raise tables.error(f"give exactly one of {', '.join(_KINDS)}", ("sources", name))
+    if "rev" in table and "git" not in table:
+        raise tables.error("rev goes with git", ("sources", name, "rev"))
+    return Declared(**{key: value for key, value in table.items() if key in _DECLARED})
+
+
+def _pin(tables: _Tables, name: str) -> Pin:
+    declared = _declared(tables, name, _PINNED)
+    table = tables.source(name, {**_DECLARED, **_PINNED})
+    if "sha256" not in table or ("commit" in table) != (declared.git is not None) or declared.path is not None:
+        raise tables.error("this is not a pin as Drydock writes it", ("sources", name))
+    return Pin(declared, table["sha256"], table.get("commit"), table.get("version"))
 
 
 def _content(path: Path) -> bytes | None:

@@ -16,7 +16,6 @@ from typing import BinaryIO, cast
 from builder.errors import SourceError
 from builder.sources.tree import MAX_BYTES, MAX_FILES, Tree
 
-SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".zip")
 _MEMORY = 2**27  # of an xz decoder; `xz -9` asks for half of it
 # What a tar may come to while it is read: files padded to blocks, and their headers.
 _MAX_STREAM = MAX_BYTES + MAX_FILES * 2048
@@ -24,7 +23,7 @@ _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOF
 
 
 def unpack(archive: Path, kind: str, root: Path) -> None:
-    """Unpack `archive`, whose name ends with one of SUFFIXES as `kind` does, into the empty folder `root`.
+    """Unpack `archive`, of the kind that the end of the name `kind` says, into the empty folder `root`.
 
     Raises SourceError for links, devices, names that lead out, and for what is too much; `root` is then half full.
     """
