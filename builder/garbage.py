@@ -96,7 +96,7 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
             if not (number.isdecimal() and roots.is_alive(int(number))):
                 yield path, "who fetched this is dead"
         # One that came a moment ago belongs to a lock that is about to be written.
-        elif path.name not in needed and time.time() - path.lstat().st_ctime > max(max_age or 0, 60):
+        elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
             yield path, "no lock file refers to this source"
 
 
