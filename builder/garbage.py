@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import roots
+from builder import process, roots
 from builder.store import home, remove_tree
 from builder.usage import Links
 
@@ -67,7 +67,7 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
     for path in sorted([*store.iterdir(), *(home() / "tools").glob(".new-*")]):
         if path.name.startswith((".stage-", ".new-")):
             number = path.name.rpartition("-")[2]
-            if not (number.isdecimal() and roots.is_alive(int(number))):
+            if not (number.isdecimal() and process.is_alive(int(number))):
                 yield path, "the build of this is dead"
         elif not path.name.startswith(".") and path.name not in needed:
             environments.append(path)
@@ -93,7 +93,7 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         number = path.name.rpartition("-")[2]
         if path.name.startswith(".new-"):
-            if not (number.isdecimal() and roots.is_alive(int(number))):
+            if not (number.isdecimal() and process.is_alive(int(number))):
                 yield path, "who fetched this is dead"
         # One that came a moment ago belongs to a lock that is about to be written.
         elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):

@@ -21,7 +21,7 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
-from builder.names import of_stem, stem
+from builder.names import is_reference, of_stem, stem
 from builder.store import home, write_atomically
 
 
@@ -47,7 +47,8 @@ class Generation:
 
 
 def generations(name: str) -> list[Generation]:
-    """All generations of a profile, oldest first."""
+    """All generations of a profile, oldest first. Raises UsageError for what is no name."""
+    stem(name)
     return sorted(_all(name), key=lambda one: one.number)
 
 
@@ -169,7 +170,7 @@ def _all(only: str | None = None) -> Iterator[Generation]:
     for entry in entries:
         if link := re.fullmatch(r"(.+)-([0-9]+)-link", entry):
             name = of_stem(link[1])
-            if only is not None and name != only:
+            if not is_reference(name) or (only is not None and name != only):
                 continue
             if name not in numbers:
                 numbers[name] = _current_number(name)

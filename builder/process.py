@@ -94,6 +94,17 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
     return done
 
 
+def is_alive(number: int) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
+
+
 def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Popen[bytes]:
     """Start a program and do not wait for it: in a session of its own, without a terminal, stdout and stderr in pipes.
 

@@ -94,17 +94,6 @@ def running() -> list[tuple[str, int]]:
     return alive
 
 
-def is_alive(number: int) -> bool:
-    """Whether there is a process of that id."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
-
-
 def scripts() -> Iterator[tuple[str, Path]]:
     """The scripts that were run from elsewhere and are still there: store name and script. Forgets the others."""
     for path in _entries("scripts"):
@@ -146,7 +135,7 @@ def _mentions(lock: Path, sha256: str) -> bool:
 
 def _lives(number: int, mark: Path) -> bool:
     """Whether the process that made `mark` lives; one that began later only has the same number."""
-    if not is_alive(number):
+    if not process.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):
         elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())

@@ -16,9 +16,11 @@ from jinja2 import FileSystemLoader
 from builder import secrets
 from builder.catalogue import Catalogue, shipped
 from builder.errors import DrydockError, UsageError
+from builder.evaluate import evaluate
 from builder.names import stem
 from builder.profile import Profile
 from builder.render import environment as templates
+from builder.sources import consent
 from builder.store import write_atomically
 from builder.supervise import runs
 
@@ -67,9 +69,16 @@ def text(name: str, kind: Manager) -> str:
 
 
 def install(name: str, kind: Manager) -> Path:
-    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours."""
+    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours.
+
+    Raises ConsentError where nobody has agreed yet to run what a source says.
+    """
     file, made = path(name, kind), text(name, kind)
     _check_ours(file)
+    catalogue = Catalogue()
+    catalogue.profile(name)
+    if any(catalogue.from_sources()):  # nobody could be asked when it starts
+        consent.check(name, evaluate(name).content)
     runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(file, made)
     return file

@@ -26,6 +26,10 @@ from pathlib import Path
 
 import pytest
 
+from builder.catalogue import Catalogue
+from builder.errors import DrydockError
+from builder.report import PlainReporter, explain
+from builder.sources import pinning
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.packages import diff
 from tests.support.sandbox import MINIMAL_PROFILE
@@ -54,19 +58,43 @@ def team(sandbox: Sandbox, shared: dict[str, str]) -> Repository:
     return made
 
 
-def project(desk: Sandbox, **sources: str) -> None:
+def project(desk: Sandbox, /, **sources: str) -> None:
     """Write drydock.toml."""
     (desk.work / "drydock.toml").write_text("".join(f"[sources.{name}]\n{text}\n" for name, text in sources.items()))
 
 
 def pins(desk: Sandbox) -> dict[str, dict[str, str]]:
-    return tomllib.loads((desk.work / "drydock.lock.toml").read_text())["sources"]
+    file = desk.work / "drydock.lock.toml"
+    return tomllib.loads(file.read_text()).get("sources", {}) if file.exists() else {}
 
 
 def contents(desk: Sandbox) -> list[str]:
     """What the store has of sources, also what is half-done."""
     folder = desk.store.parent / "sources"
     return sorted(path.name for path in folder.iterdir()) if folder.is_dir() else []
+
+
+@pytest.fixture
+def inside(sandbox: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+    """The desk, and this process at it: for the many cases that would take long through the program."""
+    monkeypatch.chdir(sandbox.work)
+    monkeypatch.setenv("DRYDOCK_HOME", str(sandbox.store.parent))
+    return sandbox
+
+
+def refused(work: Callable[[], object], *words: str) -> str:
+    """What a user is told; it has each of `words`."""
+    with pytest.raises(DrydockError) as caught:
+        work()
+    told = explain(caught.value)
+    for word in words:
+        assert word in told
+    return told
+
+
+def pin() -> list[str]:
+    """`drydock sources lock` in this process; gives what changed."""
+    return pinning.lock(PlainReporter(io.StringIO()))
 
 
 # --- from a repository to a trainer --------------------------------------------------------------------------------
@@ -96,7 +124,7 @@ def test_a_profile_of_a_source_is_the_environment_that_its_authors_have(locked: 
     locked.drydock("sources", "lock").succeeded()
     assert locked.drydock("build", "team:small", "--yes").succeeded().stdout == ours
     same = locked.drydock("diff", "small", "team:small").succeeded()
-    assert same.stdout == ""
+    assert same.stdout == "small and team:small: no difference\n"
     assert locked.drydock("render", "small", "team:small").succeeded()
     files = {path.name: path.read_bytes() for path in (locked.work / "generated/small").iterdir()}
     assert files == {path.name: path.read_bytes() for path in (locked.work / "generated/team.small").iterdir()}
@@ -276,14 +304,20 @@ def test_two_files_of_one_name_are_not_mixed_up(sandbox: Sandbox, team: Reposito
     ],
 )
 def test_a_name_that_is_none_is_refused_with_the_nearest(
-    sandbox: Sandbox, team: Repository, name: str, words: str
+    inside: Sandbox, team: Repository, name: str, words: str
 ) -> None:
+    pin()
+    refused(lambda: Catalogue().plan(name), words)
+
+
+def test_the_program_refuses_a_name_that_is_none(sandbox: Sandbox, team: Repository) -> None:
     sandbox.drydock("sources", "lock").succeeded()
-    sandbox.drydock("build", name).failed(1, words)
-
-
-def test_an_option_is_no_name(sandbox: Sandbox, team: Repository) -> None:
-    sandbox.drydock("build", "-rf").failed(2, "-rf")
+    sandbox.drydock("build", "team:smal").failed(1, 'did you mean "team:small"?')
+    sandbox.drydock("build", "a:b:c").failed(1, 'no profile "a:b:c"', "a profile is named m4, or team:m4")
+    sandbox.drydock("build", "../../x").failed(1, 'no profile "../../x"', "a profile is named m4, or team:m4")
+    sandbox.profile("mine", head='extends = ["a:b:c"]')
+    sandbox.drydock("build", "mine").failed(1, "a profile is named m4, or team:m4", "profiles/mine.toml:4: extends")
+    sandbox.drydock("build", "-rf").failed(2, "No such option")
     sandbox.drydock("build", "--", "-rf").failed(1, 'no profile "-rf"')
     sandbox.drydock("sources", "update", "--", "-rf").failed(1, 'no source "-rf"')
 
@@ -315,15 +349,16 @@ def test_an_option_is_no_name(sandbox: Sandbox, team: Repository) -> None:
         ('git = "nowhere"', "is not a repository"),
     ],
 )
-def test_a_source_that_is_none_is_refused_with_its_line(sandbox: Sandbox, text: str, words: str) -> None:
-    project(sandbox, team=text)
-    refused = sandbox.drydock(
-        "profile" if text.startswith("path =") else "sources",
-        *(("show", "team:small") if text.startswith("path =") else ("lock",)),
-    ).failed(1, words, "drydock.toml")
-    assert "sources.team" in refused.stderr
-    assert not (sandbox.work / "x").exists()
-    assert not (sandbox.work / "drydock.lock.toml").exists()
+def test_a_source_that_is_none_is_refused_with_its_place(inside: Sandbox, text: str, words: str) -> None:
+    project(inside, team=text)
+    refused(lambda: (pin(), Catalogue().path("team:small")), words, f"{inside.work}/drydock.toml", "sources.team")
+    assert not (inside.work / "x").exists()
+    assert not pins(inside)
+
+
+def test_the_program_names_the_line_of_a_source_that_is_none(sandbox: Sandbox) -> None:
+    project(sandbox, team='git = "."\nrev = "--output=x"')
+    sandbox.drydock("sources", "lock").failed(1, "not a tag, a branch or a commit", "drydock.toml:3: sources.team.rev")
 
 
 # --- what is pinned stays ------------------------------------------------------------------------------------------
@@ -461,7 +496,9 @@ def test_over_ssh(sandbox: Sandbox, team: Repository) -> None:
         project(sandbox, team=f'git = "ssh://{user}@127.0.0.1:{port}{team.path}"\nrev = "v1"')
         sandbox.drydock("sources", "lock", env={"GIT_SSH_COMMAND": ssh}).succeeded()
         (keys / "authorized").write_text("")
-        sandbox.drydock("sources", "update", env={"GIT_SSH_COMMAND": ssh}).failed(1, "git cannot fetch", "denied")
+        sandbox.drydock("sources", "update", env={"GIT_SSH_COMMAND": ssh}).failed(
+            1, "git cannot fetch", "Permission denied"
+        )
     sandbox.drydock("profile", "show", "team:small").succeeded()
 
 
@@ -589,25 +626,23 @@ def zipped(files: Mapping[str, str], *, more: Callable[[zipfile.ZipFile], None] 
     return out.getvalue()
 
 
-def serve(desk: Sandbox, name: str, body: bytes, *arguments: str) -> Result:
-    """Run `drydock sources lock`, or `arguments`, with the archive `body` as the source `web`."""
+def served(desk: Sandbox, name: str, body: bytes) -> list[str]:
+    """Pin the archive `body` as the source `web`."""
     with web(lambda path, _: (200, {}, body) if path == f"/{name}" else (404, {}, b"")) as url:
         project(desk, web=f'archive = "{url}/{name}"')
-        return desk.drydock(*(arguments or ("sources", "lock")))
+        return pin()
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
 @pytest.mark.parametrize("top", ["", "profiles-1.0/"])
-def test_an_archive_is_a_source(sandbox: Sandbox, shared: dict[str, str], kind: str, top: str) -> None:
+def test_an_archive_is_a_source(inside: Sandbox, shared: dict[str, str], kind: str, top: str) -> None:
     files = {f"{top}{name}": text for name, text in shared.items()}
     pack = {"tar.gz": lambda: gzip.compress(tar(files)), "tar.xz": lambda: lzma.compress(tar(files))}
     body = pack[kind]() if kind in pack else zipped(files)
-    serve(sandbox, f"profiles-1.0.{kind}", body).succeeded()
-    sandbox.drydock("profile", "show", "web:small").succeeded()
-    folder = write(sandbox.root / "same", shared)
+    assert served(inside, f"profiles-1.0.{kind}", body)
+    assert Catalogue().plan("web:small").profile.description == "a small one"
     rows = [f"{hashlib.sha256(shared[name].encode()).hexdigest()}  {name}\n" for name in sorted(shared)]
-    assert folder.is_dir()
-    assert pins(sandbox)["web"]["sha256"] == hashlib.sha256("".join(rows).encode()).hexdigest()
+    assert pins(inside)["web"]["sha256"] == hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
 def link(archive: tarfile.TarFile, **facts: object) -> None:
@@ -631,20 +666,29 @@ HOSTILE_TARS = {
     "newline": (lambda t: add(t, "a\nb.toml"), "is no plain name"),
     "backslash": (lambda t: add(t, "..\\x.toml"), "is no plain name"),
     "drive": (lambda t: add(t, "c:x.toml"), "leads out of it"),
-    "many": (lambda t: [add(t, f"{n}.toml") for n in range(20_001)], "more than 20000 files"),
+    "many": (lambda t: [add(t, f"{n}.toml") for n in range(10_001)], "more than 10000 files"),
     "bomb": (lambda t: add(t, "big", bytes(BOMB)), "more than 64 MB, unpacked"),
     "bombs": (lambda t: [add(t, f"big{n}", bytes(BOMB // 8)) for n in range(9)], "more than 64 MB, unpacked"),
 }
 
 
 @pytest.mark.parametrize("case", HOSTILE_TARS)
-def test_a_hostile_tar_is_refused_and_leaves_nothing(sandbox: Sandbox, shared: dict[str, str], case: str) -> None:
+def test_a_hostile_tar_is_refused_and_leaves_nothing(inside: Sandbox, shared: dict[str, str], case: str) -> None:
     more, words = HOSTILE_TARS[case]
-    refused = serve(sandbox, "x.tar.gz", gzip.compress(tar(shared, more=more), 1)).failed(1, '"web": ', words)
-    assert "\x1b" not in refused.stderr
+    body = gzip.compress(tar(shared, more=more), 1)
+    told = refused(lambda: served(inside, "x.tar.gz", body), '"web": ', words)
+    assert "\x1b" not in told
+    assert contents(inside) == []
+    assert not pins(inside)
+    assert not (inside.store.parent / "x").exists()
+
+
+def test_the_program_refuses_a_hostile_archive(sandbox: Sandbox, shared: dict[str, str]) -> None:
+    body = gzip.compress(tar(shared, more=link))
+    with web(lambda *_: (200, {}, body)) as url:
+        project(sandbox, web=f'archive = "{url}/x.tar.gz"')
+        sandbox.drydock("sources", "lock").failed(1, '"web": link in it is a link', "where: ", "sources.web")
     assert contents(sandbox) == []
-    assert not (sandbox.work / "drydock.lock.toml").exists()
-    assert not (sandbox.store.parent / "x").exists()
 
 
 def zip_link(archive: zipfile.ZipFile) -> None:
@@ -671,50 +715,52 @@ HOSTILE_ZIPS = {
 
 
 @pytest.mark.parametrize("case", HOSTILE_ZIPS)
-def test_a_hostile_zip_is_refused_and_leaves_nothing(sandbox: Sandbox, shared: dict[str, str], case: str) -> None:
+def test_a_hostile_zip_is_refused_and_leaves_nothing(inside: Sandbox, shared: dict[str, str], case: str) -> None:
     more, words = HOSTILE_ZIPS[case]
-    refused = serve(sandbox, "x.zip", zipped(shared, more=more)).failed(1, '"web": ', words)
-    assert "\x1b" not in refused.stderr
-    assert contents(sandbox) == []
+    body = zipped(shared, more=more)
+    told = refused(lambda: served(inside, "x.zip", body), '"web": ', words)
+    assert "\x1b" not in told
+    assert contents(inside) == []
 
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
-def test_a_zip_with_a_file_twice_is_refused(sandbox: Sandbox, shared: dict[str, str]) -> None:
+def test_a_zip_with_a_file_twice_is_refused(inside: Sandbox, shared: dict[str, str]) -> None:
     body = zipped(shared, more=lambda z: [z.writestr("b.toml", "1"), z.writestr("b.toml", "2")])
-    serve(sandbox, "x.zip", body).failed(1, "b.toml is in it twice")
+    refused(lambda: served(inside, "x.zip", body), "b.toml is in it twice")
 
 
 @pytest.mark.parametrize("kind", ["tar.gz", "tar.xz", "zip"])
 @pytest.mark.parametrize("damage", ["cut", "noise", "empty", "page"])
 def test_an_archive_that_is_not_whole_is_refused(
-    sandbox: Sandbox, shared: dict[str, str], kind: str, damage: str
+    inside: Sandbox, shared: dict[str, str], kind: str, damage: str
 ) -> None:
     pack = {"tar.gz": lambda: gzip.compress(tar(shared)), "tar.xz": lambda: lzma.compress(tar(shared))}
     body = pack[kind]() if kind in pack else zipped(shared)
     damaged = {"cut": body[: len(body) // 2], "noise": body[:60] + bytes(40) + body[100:], "empty": b""}
-    serve(sandbox, f"x.{kind}", damaged.get(damage, b"<html>sign in</html>")).failed(1, '"web": it ')
-    assert contents(sandbox) == []
+    body = damaged.get(damage, b"<html>sign in</html>")
+    refused(lambda: served(inside, f"x.{kind}", body), '"web": it ')
+    assert contents(inside) == []
 
 
-def test_a_header_of_a_tar_cannot_fill_the_memory(sandbox: Sandbox, shared: dict[str, str]) -> None:
-    """A pax header is read as one piece: here one of 3 GB, in an archive of 3 MB."""
+def test_a_header_of_a_tar_cannot_fill_the_memory(inside: Sandbox, shared: dict[str, str]) -> None:
+    """A pax header is read as one piece: here one of 3 GB, in an archive of 1 MB."""
     member = tarfile.TarInfo("pax")
     member.type, member.size = tarfile.XHDTYPE, 3 * 2**30
     packed = io.BytesIO()
     with gzip.GzipFile(fileobj=packed, mode="wb", compresslevel=1) as file:
         file.write(member.tobuf())
-        for _ in range(512):
+        for _ in range(128):
             file.write(bytes(2**20))
-    serve(sandbox, "x.tar.gz", packed.getvalue()).failed(1, "more than 64 MB, unpacked")
+    refused(lambda: served(inside, "x.tar.gz", packed.getvalue()), "more than 64 MB, unpacked")
 
 
-def test_an_xz_that_wants_much_memory_is_refused(sandbox: Sandbox, shared: dict[str, str]) -> None:
+def test_an_xz_that_wants_much_memory_is_refused(inside: Sandbox, shared: dict[str, str]) -> None:
     filters = [{"id": lzma.FILTER_LZMA2, "preset": 0, "dict_size": 2**29}]
-    decoder = lzma.compress(tar(shared), filters=filters)
-    serve(sandbox, "x.tar.xz", decoder).failed(1, "it is not a whole x.tar.xz: Memory usage limit")
+    body = lzma.compress(tar(shared), filters=filters)
+    refused(lambda: served(inside, "x.tar.xz", body), "it is not a whole x.tar.xz: Memory usage limit")
 
 
-def test_a_redirect_leads_to_https_only(sandbox: Sandbox, shared: dict[str, str]) -> None:
+def test_a_redirect_leads_to_https_only(inside: Sandbox, shared: dict[str, str]) -> None:
     body = zipped(shared)
     for target, words in [
         ("file:///etc/passwd", "which is not an https:// URL"),
@@ -725,14 +771,13 @@ def test_a_redirect_leads_to_https_only(sandbox: Sandbox, shared: dict[str, str]
     ]:
         answers = {"/x.zip": (302, {"Location": target}, b""), "/real.zip": (200, {}, body)}
         with web(lambda path, _, answers=answers: answers[path]) as url:
-            project(sandbox, web=f'archive = "{url}/x.zip"')
-            done = sandbox.drydock("sources", "lock")
-        if words:
-            done.failed(1, '"web": ', words)
-        else:
-            done.succeeded()
-            forget(sandbox)
-            (sandbox.work / "drydock.lock.toml").unlink()
+            project(inside, web=f'archive = "{url}/x.zip"')
+            if words:
+                refused(pin, '"web": ', words)
+            else:
+                assert pin()
+                forget(inside)
+                (inside.work / "drydock.lock.toml").unlink()
 
 
 def test_a_netrc_file_is_for_its_host(sandbox: Sandbox, shared: dict[str, str]) -> None:
@@ -818,28 +863,29 @@ def test_killed_while_it_fetches_nothing_is_taken_for_whole(
 # --- consent -------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        ["build", "team:small"],
-        ["build", "team:small", "--check"],
-        ["build", "team:small", "--cross", "there"],
-        ["run", "team:small"],
-        ["run", "team:small", "--supervise"],
-        ["shell", "team:small"],
-        ["shell", "team:small", "--scratch"],
-        ["verify", "team:small"],
-    ],
-)
-def test_nothing_of_a_source_runs_before_somebody_agreed(
-    sandbox: Sandbox, team: Repository, command: list[str]
-) -> None:
+COMMANDS = [
+    ["build", "team:small"],
+    ["build", "team:small", "--check"],
+    ["build", "team:small", "--cross", "there"],
+    ["run", "team:small"],
+    ["run", "team:small", "--supervise"],
+    ["shell", "team:small"],
+    ["shell", "team:small", "--scratch"],
+    ["verify", "team:small"],
+    ["service", "install", "team:small"],
+]
+
+
+def test_nothing_of_a_source_runs_before_somebody_agreed(sandbox: Sandbox, team: Repository) -> None:
     sandbox.drydock("sources", "lock").succeeded()
-    refused = sandbox.drydock(*command).failed(1, "nobody has agreed to that on this machine yet", "--yes")
-    assert "  trainer  python -c import anchor; print('trained with', anchor.version)" in refused.stderr
+    for command in COMMANDS:
+        refused = sandbox.drydock(*command).failed(1, "nobody has agreed to that on this machine yet", "--yes")
+        assert "  trainer  python -c import anchor; print('trained with', anchor.version)" in refused.stderr
+        assert refused.stdout == ""
     assert sandbox.environments() == []
     assert not (sandbox.work / "there").exists()
     assert not list((sandbox.store.parent / "runs").rglob("state.json"))
+    assert not (sandbox.home / ".config").exists()
 
 
 def test_what_only_looks_asks_nobody(sandbox: Sandbox, team: Repository) -> None:

@@ -26,7 +26,7 @@ from pydantic import (
 )
 
 from builder.isolation import LEAKS
-from builder.names import NAME_PATTERN, REFERENCE_PATTERN
+from builder.names import FORMS, NAME_PATTERN, is_reference
 from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
@@ -57,6 +57,12 @@ def _no_nul(value: str) -> str:
 def _no_generation(value: str) -> str:
     if re.search(r"-[0-9]+-link$", value):
         raise ValueError("names such as this-1-link are those of generations")
+    return value
+
+
+def _reference(value: str) -> str:
+    if not is_reference(value):
+        raise ValueError(f"not the name of a profile: {FORMS}")
     return value
 
 
@@ -127,7 +133,7 @@ def _sayable(value: str) -> str:
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Reference = Annotated[str, Field(pattern=REFERENCE_PATTERN)]
+Reference = Annotated[str, AfterValidator(_reference)]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]

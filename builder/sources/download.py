@@ -6,11 +6,11 @@ import netrc
 import time
 from base64 import b64encode
 from contextlib import suppress
-from http.client import HTTPException, HTTPMessage
+from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
 from typing import IO
 from urllib.error import HTTPError, URLError
-from urllib.parse import urlsplit
+from urllib.parse import urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from builder.errors import SourceError
@@ -52,13 +52,16 @@ class _Redirects(HTTPRedirectHandler):
     def __init__(self, first: str) -> None:
         self._first = first
 
-    def redirect_request(
-        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage, newurl: str
-    ) -> Request | None:
-        local = self._first.startswith("http://") and newurl.startswith("http://") and is_loopback(newurl)
-        if not newurl.startswith("https://") and not local:
-            raise SourceError(f"{self._first} leads to {ascii(newurl)[1:-1]}, which is not an https:// URL")
-        return super().redirect_request(req, fp, code, msg, headers, newurl)
+    def http_error_302(
+        self, req: Request, fp: IO[bytes], code: int, msg: str, headers: HTTPMessage
+    ) -> HTTPResponse | None:
+        new = urljoin(req.full_url, headers.get("Location") or headers.get("URI") or "")
+        local = self._first.startswith("http://") and new.startswith("http://") and is_loopback(new)
+        if not new.startswith("https://") and not local:
+            raise SourceError(f"{self._first} leads to {ascii(new)[1:-1]}, which is not an https:// URL")
+        return super().http_error_302(req, fp, code, msg, headers)
+
+    http_error_301 = http_error_303 = http_error_307 = http_error_308 = http_error_302
 
 
 def _authorization(host: str) -> str | None:

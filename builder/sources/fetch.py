@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
+from builder.process import is_alive
 from builder.sources.tree import close, content_hash, profiles_in
 from builder.store import home, remove_tree, write_atomically
 
@@ -62,7 +63,7 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
 
     work = home() / "sources" / f".new-{os.uname().nodename}-{os.getpid()}"
     try:
-        remove_tree(work)
+        _sweep()
         work.mkdir(parents=True)
         step(f"fetching {name}: {declared}")
         root, facts = _content(project, declared, work, step, pin)
@@ -75,13 +76,24 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
         return made
     except DrydockError as error:
         hint = error.hint or (f"if that is meant: drydock sources update {name}" if pin else None)
-        error.message, error.hint, error.where = f'"{name}": {error.message}', hint, error.where or project.where(name)
+        # What a server said may be in it, and must not steer a terminal.
+        said = "".join(char if char.isprintable() else "?" for char in error.message)
+        error.message, error.hint, error.where = f'"{name}": {said}', hint, error.where or project.where(name)
         raise
     except OSError as error:
         reason = f"{error.filename or home()}: {error.strerror}"
         raise SourceError(f'"{name}" cannot be fetched: {reason}', where=project.where(name)) from None
     finally:
         remove_tree(work)
+
+
+def _sweep() -> None:
+    """Delete what processes of this machine left that were killed while they fetched."""
+    start = f".new-{os.uname().nodename}-"
+    for left in (home() / "sources").glob(f"{start}*"):
+        number = left.name.removeprefix(start)
+        if not number.isdecimal() or int(number) == os.getpid() or not is_alive(int(number)):
+            remove_tree(left)
 
 
 def _content(

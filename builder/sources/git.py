@@ -140,8 +140,7 @@ def _git(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -
 
 
 def _reason(said: str) -> str:
-    """What git says went wrong, without what a server may have put into it to steer a terminal, and without secrets."""
+    """What git says went wrong, without secrets."""
     lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it does not say why"]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ssh:"))] or lines
-    text = re.sub(r"://[^/@\s]+@", "://", "; ".join(dict.fromkeys(telling[:3])))
-    return "".join(char if char.isprintable() else "?" for char in text)[:500]
+    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ssh:")) or "denied" in line] or lines
+    return re.sub(r"://[^/@\s]+@", "://", "; ".join(dict.fromkeys(telling[:3])))[:500]

@@ -12,7 +12,7 @@ from typing import BinaryIO
 
 from builder.errors import SourceError
 
-MAX_FILES = 20_000
+MAX_FILES = 10_000
 MAX_BYTES = 64 * 2**20
 _MAX_NAME = 512
 _PIECE = 2**18
