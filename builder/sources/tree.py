@@ -35,7 +35,8 @@ class Tree:
         """Take a file. Raises SourceError for a name that is none, or is there already, and where it is too much."""
         parts = self._checked(name)
         path = self._root.joinpath(*parts)
-        path.parent.mkdir(parents=True, exist_ok=True)
+        if len(parts) > 1:
+            path.parent.mkdir(parents=True, exist_ok=True)
         with path.open("xb") as file:
             while piece := content.read(_PIECE):
                 self._bytes += len(piece)
