@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import program, store, supervise
+from benchmarks import program, sources, store, supervise
 
 BENCHMARKS = {
     "script": program.script_overhead,
@@ -31,6 +31,7 @@ BENCHMARKS = {
     "many": store.many_environments,
     "memory": store.memory,
     "supervise": supervise.supervision,
+    "sources": sources.many_profiles,
 }
 
 

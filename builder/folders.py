@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 _PACKAGE = Path(__file__).resolve().parent
 PROFILES_VARIABLE = "DRYDOCK_PROFILES"
+_NO_PROFILES = ("drydock.toml", "pyproject.toml")  # where a source has its profiles beside these
 
 
 def shipped(folder: str) -> Path:
@@ -32,4 +33,9 @@ def profile_folders() -> list[Path]:
 
 def profile_names(folders: Iterable[Path]) -> list[str]:
     """The names of all profiles in `folders`, sorted."""
-    return sorted({path.stem for folder in folders for path in folder.glob("*.toml") if "." not in path.stem})
+    return sorted({name for folder in folders for name in names_in(folder)})
+
+
+def names_in(folder: Path) -> Iterator[str]:
+    """The names of the profiles that are in a folder, in no order."""
+    return (path.stem for path in folder.glob("*.toml") if "." not in path.stem and path.name not in _NO_PROFILES)

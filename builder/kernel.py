@@ -18,6 +18,7 @@ from builder import realise
 from builder.catalogue import Catalogue, display
 from builder.errors import DrydockError, UsageError
 from builder.folders import PROFILES_VARIABLE, own_profile_folders
+from builder.names import stem
 from builder.report import Reporter
 from builder.store import home, write_atomically
 
@@ -83,7 +84,7 @@ def _spec(name: str) -> dict[str, Any]:
 
 
 def _file(name: str, kernel: str | None) -> Path:
-    called = kernel or f"drydock-{name}"
+    called = kernel or f"drydock-{stem(name)}"
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", called):
         raise UsageError(f"{called} is no name for a kernel", hint="letters, digits, - and _")
     return data_folder() / "kernels" / called / "kernel.json"

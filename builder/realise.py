@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import generations, process, roots, secrets, store
 from builder.errors import BuildError, DrydockError, UsageError
-from builder.evaluate import evaluate
+from builder.evaluate import Evaluation, evaluate
 from builder.script import SH, build_script
+from builder.sources import consent
 
 if TYPE_CHECKING:
     from builder.catalogue import Catalogue
@@ -27,11 +28,12 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     words.
     """
     name = resolve_auto(name, report)
-    evaluation = evaluate(name)
+    evaluation = evaluate(name, report.step)
     path = store.environment_path(evaluation.store_name)
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return path
+    consent.check(name, evaluation.content)
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
@@ -65,8 +67,8 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     catalogue = Catalogue()
     profile = catalogue.profile(name)
     said = profile.supervise
-    lock = runs.claim(name)
     script = _script(name, report)
+    lock = runs.claim(name)
     here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
@@ -81,7 +83,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         interval=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
-        guard=_guard(profile, catalogue),
+        guard=_guard(name, profile, catalogue),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
@@ -89,7 +91,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     runs.supervise(lock, request, environment)
 
 
-def _guard(profile: Profile, catalogue: Catalogue) -> Guard | None:
+def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
     """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
     said = profile.memory_guard
     if said is None:
@@ -103,12 +105,12 @@ def _guard(profile: Profile, catalogue: Catalogue) -> Guard | None:
     if not sizes:
         return None
     if profile.unlimited is not None:
-        where = where_is(profile.name, catalogue.source, "env", profile.unlimited)
+        where = where_is(name, catalogue.source, "env", profile.unlimited)
         advice = (
             f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
         )
     else:
-        where = where_is(profile.name, catalogue.source, "supervise", "memory-guard", "resident")
+        where = where_is(name, catalogue.source, "supervise", "memory-guard", "resident")
         advice = "make batches smaller, or let it have more"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")
 
@@ -163,7 +165,14 @@ def verify(name: str, report: Reporter) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
     name = resolve_auto(name, report)
     here = generations.current(name)
-    process.replace([SH, str(here.script if here is not None else evaluate(name).script), "--verify"])
+    process.replace([SH, str(here.script if here is not None else _evaluated(name, report).script), "--verify"])
+
+
+def _evaluated(name: str, report: Reporter) -> Evaluation:
+    """What `name` comes to, for running it. Raises ConsentError where nobody has agreed to that yet."""
+    evaluation = evaluate(name, report.step)
+    consent.check(name, evaluation.content)
+    return evaluation
 
 
 def _script(name: str, report: Reporter) -> Path:
@@ -179,11 +188,12 @@ def _script(name: str, report: Reporter) -> Path:
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
     try:
-        evaluation = evaluate(name)
+        evaluation = evaluate(name, report.step)
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
         return here.script
     if evaluation.store_name == here.store_name:
+        consent.check(name, evaluation.content)
         return evaluation.script
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
     return here.script

@@ -36,6 +36,7 @@ COMMANDS = [
     "run",
     "service",
     "shell",
+    "sources",
     "store",
     "verify",
     "why",

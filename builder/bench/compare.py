@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import re
 import statistics
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
@@ -21,8 +20,8 @@ from builder.catalogue import Catalogue
 from builder.errors import UsageError
 from builder.evaluate import evaluate
 from builder.isolation import LEAKS
+from builder.names import is_reference
 from builder.profile import Profile
-from builder.profile.model import NAME_PATTERN
 from builder.report import Reporter
 from builder.script import SH
 
@@ -100,7 +99,7 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     profile = catalogue.profile(name)
     realise.build(name, report)
     ours = _side_of_script(profile, name, evaluate(name).script)
-    with _other(profile, against, catalogue, report) as (theirs, first):
+    with _other(name, profile, against, catalogue, report) as (theirs, first):
         rows = _in_pairs(ours, theirs, first, pairs, report)
     return _comparison(name, against, rows)
 
@@ -180,16 +179,16 @@ def _measure(
 
 @contextmanager
 def _other(
-    profile: Profile, against: str, catalogue: Catalogue, report: Reporter
+    ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter
 ) -> Iterator[tuple[Side, Side | None]]:
     """The other side, and the same before it has bytecode, where that is another."""
     if against == PLAIN:
-        with plain(catalogue.plan(profile.name), report) as folder:
+        with plain(catalogue.plan(ours), report) as folder:
             side = _plain_side(profile, folder)
             yield side, side
         return
     name, mark, number = against.rpartition("@")
-    if mark and re.fullmatch(NAME_PATTERN, name):
+    if mark and is_reference(name):
         found = next((one for one in generations.generations(name) if str(one.number) == number), None)
         if found is None:
             raise UsageError(f'{name} has no generation "{number}"', hint=f"drydock generation list {name}")

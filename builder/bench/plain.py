@@ -12,7 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder import render, roots, stage, store, uv
+from builder import process, render, stage, store, uv
 from builder.cross import installs
 from builder.errors import DrydockError
 from builder.patch import StageError
@@ -45,5 +45,5 @@ def _remove_dead(parent: Path) -> None:
     """What a measurement left that was killed."""
     for path in parent.glob(f"bench-{os.uname().nodename}-*"):
         number = path.name.rpartition("-")[2]
-        if number.isdecimal() and not roots.is_alive(int(number)):
+        if number.isdecimal() and not process.is_alive(int(number)):
             shutil.rmtree(path, ignore_errors=True)

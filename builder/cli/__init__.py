@@ -31,6 +31,7 @@ _SECTIONS = {
         "diff": "profiles",
         "why": "profiles",
         "patch": "patches",
+        "sources": "sources",
     },
     "Editors and shells": {
         "env": "editors",

@@ -16,7 +16,7 @@ from click.shell_completion import CompletionItem
 from builder.errors import DrydockError
 
 # Of a folder that somebody else made: a shell puts it on the line as it is, and would run what is code there.
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._-]*")
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
@@ -43,9 +43,9 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
 @_fitting
 def profiles(_context: click.Context, parameter: click.Parameter) -> list[str]:
     """The names of profiles, and `auto` where a command takes it."""
-    from builder.folders import profile_folders, profile_names
+    from builder.catalogue import Catalogue
 
-    names = profile_names(profile_folders())
+    names = Catalogue().at_hand()
     return sorted([*names, "auto"]) if parameter.default == "auto" else names
 
 

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
 from builder.cli import complete
-from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.cli.common import agreed, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.errors import UsageError
 
 
@@ -21,27 +22,19 @@ def profile() -> None:
 def profile_list(as_json: bool) -> None:
     """List all profiles with their targets."""
     from builder.catalogue import Catalogue
-    from builder.profile import load_part
+    from builder.summary import summaries
 
-    catalogue = Catalogue()
-    parts = [load_part(name, catalogue.source(name)) for name in catalogue.names()]
+    report = reporter()
+    rows = summaries(Catalogue(step=report.step), report.warn)
     if as_json:
-        rows = [
-            {
-                "name": part.name,
-                "description": part.description,
-                "platform": part.target.platform if part.target else None,
-                "accelerator": part.target.accelerator if part.target else None,
-                "file": str(catalogue.path(part.name)),
-            }
-            for part in parts
-        ]
-        echo_json(rows)
+        echo_json([{**vars(row), "file": str(row.file)} for row in rows])
         return
-    width = max(len(part.name) for part in parts)
-    for part in parts:
-        target = f"{part.target.platform}, {part.target.accelerator}" if part.target else "to extend"
-        click.echo(f"{part.name:<{width}}  {target:<19}  {part.description}")
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for row in rows:
+        target = f"{row.platform}, {row.accelerator}" if row.platform else "to extend"
+        lines.append(f"{row.name:<{width}}  {target:<19}  {row.description}")
+    click.echo("\n".join(lines))
 
 
 @profile.command("show")
@@ -155,7 +148,10 @@ def profile_detect(as_json: bool) -> None:
 @click.option("-U", "--upgrade-all", is_flag=True, help="Take the newest of everything that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would change.")
-def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool) -> None:
+@yes_option
+def lock(
+    names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool, yes: bool
+) -> None:
     """Lock profiles for their targets, from any host (default: all of this project).
 
     Versions stay as they are where they still fit the profile. Prints what changed.
@@ -167,7 +163,8 @@ def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, ch
         if check:
             report.step(f"{name}: {len(check_lock(name).packages)} packages, fresh")
             continue
-        done = relock(name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        again = partial(relock, name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        done = agreed(again, yes=yes)
         for change in done.changes:
             click.echo(f"{name}: {change}")
         for override in done.lock.overrides if done.new else ():
@@ -184,12 +181,13 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
     """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder import generate
     from builder.catalogue import display
+    from builder.names import stem
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
     report = reporter()
     for name in names_or_all(names):
-        folder = out or Path("generated") / name
+        folder = out or Path("generated") / stem(name)
         if check:
             generate.check(name, folder)
             report.step(f"{name}: {display(folder)} is up to date")

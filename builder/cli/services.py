@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli import complete
-from builder.cli.common import reporter
+from builder.cli.common import agreed, reporter, yes_option
 
 if TYPE_CHECKING:
     from builder import service as service_
@@ -27,7 +27,8 @@ _manager = click.option(
 @click.argument("name", shell_complete=complete.profiles)
 @click.option("--print", "as_text", is_flag=True, help="Write nothing; print the file.")
 @_manager
-def service_install(name: str, as_text: bool, manager: service_.Manager | None) -> None:
+@yes_option
+def service_install(name: str, as_text: bool, manager: service_.Manager | None, yes: bool) -> None:
     """Write the user unit of systemd, or the agent of launchd, that supervises profile NAME from this folder."""
     from builder import service as service_
 
@@ -35,7 +36,7 @@ def service_install(name: str, as_text: bool, manager: service_.Manager | None) 
     if as_text:
         click.echo(service_.text(name, kind), nl=False)
         return
-    file = service_.install(name, kind)
+    file = agreed(lambda: service_.install(name, kind), yes=yes)
     click.echo(file)
     for step in service_.steps(file, kind):
         reporter().step(step)

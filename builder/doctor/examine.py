@@ -47,7 +47,7 @@ def examine(
     catalogue = Catalogue()
     profile = catalogue.profile(name)
     here = hardware.is_here(profile.target, machine)
-    locked = _read_lock(catalogue, profile)
+    locked = _read_lock(catalogue, name, profile)
     plan = locked.plan
     built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
     wanted = profile.python.version if here and not (built is not None and built.usable) else None
@@ -57,7 +57,7 @@ def examine(
         files.lock(name, locked.lock, locked.problem),
         _generated(name, locked),
         *(_built(name, locked, built, report, full=full) if here else ()),
-        *_settings(catalogue, profile, machine if here else None),
+        *_settings(catalogue, name, profile, machine if here else None),
         _accelerate(catalogue, profile, locked.lock),
         resources.clock(
             profile,
@@ -101,12 +101,12 @@ class _Locked:
     problem: DrydockError | None = None
 
 
-def _read_lock(catalogue: Catalogue, profile: Profile) -> _Locked:
+def _read_lock(catalogue: Catalogue, name: str, profile: Profile) -> _Locked:
     lock = None
     try:
-        lock = catalogue.lock(profile.name)
-        texts = catalogue.texts(profile)
-        check_fresh(lock, profile, texts, display(catalogue.lock_path(profile.name)))
+        lock = catalogue.lock(name)
+        texts = catalogue.texts(name)
+        check_fresh(lock, profile, texts, display(catalogue.lock_path(name)))
     except DrydockError as error:
         return _Locked(lock, problem=error)
     return _Locked(lock, make_plan(profile, lock, texts))
@@ -177,10 +177,10 @@ def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
         yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", mend)
 
 
-def _settings(catalogue: Catalogue, profile: Profile, machine: Machine | None) -> Iterator[Diagnosis]:
-    found = settings_warnings(profile.name, catalogue.source)
+def _settings(catalogue: Catalogue, name: str, profile: Profile, machine: Machine | None) -> Iterator[Diagnosis]:
+    found = settings_warnings(name, catalogue.source)
     unlimited = profile.unlimited
-    where = where_is(profile.name, catalogue.source, "env", unlimited) if unlimited is not None else None
+    where = where_is(name, catalogue.source, "env", unlimited) if unlimited is not None else None
     return files.settings(profile, found, where, machine)
 
 

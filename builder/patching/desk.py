@@ -29,7 +29,7 @@ class Desk:
         self.path = check_editable(self._catalogue, name)
         self.source = self._catalogue.source(name)
         self.profile = self._catalogue.profile(name)
-        self.texts = self._catalogue.texts(self.profile)
+        self.texts = self._catalogue.texts(name)
         self.lock = self._catalogue.lock(name)
         self.lock_path = self._catalogue.lock_path(name)
 
@@ -95,7 +95,7 @@ def _is_stale(catalogue: Catalogue, name: str) -> bool:
     try:
         check_editable(catalogue, name)
         profile = catalogue.profile(name)
-        return catalogue.lock(name).digest != digest(profile, catalogue.texts(profile))
+        return catalogue.lock(name).digest != digest(profile, catalogue.texts(name))
     except DrydockError:
         return False
 

@@ -27,12 +27,11 @@ from pydantic import (
 )
 
 from builder.isolation import LEAKS
+from builder.names import FORMS, NAME_PATTERN, is_reference
 from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
 
-# A name becomes a file name, a store path and a comment in a script: keep it plain.
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"
 _PLAIN_PATH = f"^{_FILE}(/{_FILE})*$"
@@ -63,6 +62,12 @@ def _no_nul(value: str) -> str:
 def _no_generation(value: str) -> str:
     if re.search(r"-[0-9]+-link$", value):
         raise ValueError("names such as this-1-link are those of generations")
+    return value
+
+
+def _reference(value: str) -> str:
+    if not is_reference(value):
+        raise ValueError(f"not the name of a profile: {FORMS}")
     return value
 
 
@@ -137,6 +142,7 @@ def _in_schema(pattern: str) -> WithJsonSchema:
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, AfterValidator(_reference)]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
@@ -506,7 +512,7 @@ class ProfilePart(_Model):
     """That of the file, without .toml."""
     description: Text = ""
     """One line for `drydock profile list`."""
-    extends: list[Name] = []
+    extends: list[Reference] = []
     """Profiles that this one adds to; later ones win, and this one over all of them."""
     target: Target | None = None
     """The machine; a part to extend has none."""
