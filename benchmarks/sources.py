@@ -29,7 +29,9 @@ def many_profiles(rounds: int) -> list[Row]:
             run([*git, *arguments], {})
         (project / "drydock.toml").write_text(f'[sources.team]\ngit = "{shared}"\n')
         env = {"DRYDOCK_HOME": str(work / "home")}
-        subprocess.run([*drydock(), "sources", "lock"], env={**os.environ, **env}, cwd=project, check=True, capture_output=True)
+        subprocess.run(
+            [*drydock(), "sources", "lock"], env={**os.environ, **env}, cwd=project, check=True, capture_output=True
+        )
         listing = [*drydock(), "profile", "list"]
         done = side_by_side(
             [
