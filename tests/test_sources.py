@@ -28,6 +28,7 @@ import pytest
 
 from builder.catalogue import Catalogue
 from builder.errors import DrydockError
+from builder.relock import relock
 from builder.report import PlainReporter, explain
 from builder.sources import pinning
 from tests.support import Result, Sandbox, make_wheel
@@ -402,6 +403,19 @@ def test_a_moved_tag_is_refused(inside: Sandbox, team: Repository) -> None:
     assert Catalogue().plan("team:small")
 
 
+def test_a_branch_that_lost_the_commit_is_refused(inside: Sandbox, team: Repository) -> None:
+    project(inside, team=f'git = "{team.path}"')
+    pin()
+    old = team.git("rev-parse", "HEAD")
+    forget(inside)
+    team.git("commit", "--quiet", "--amend", "--message=another")
+    team.git("tag", "--delete", "v1")
+    team.git("reflog", "expire", "--expire=now", "--all")
+    team.git("gc", "--quiet", "--prune=now")
+    words = f"the repository does not have commit {old} any more: the HEAD HEAD is {team.git('rev-parse', 'HEAD')}"
+    refused(lambda: Catalogue().plan("team:small"), words, "drydock sources update team")
+
+
 @pytest.mark.slow
 def test_a_source_that_is_named_otherwise_now_is_refused(sandbox: Sandbox, team: Repository) -> None:
     sandbox.drydock("build", "team:small").failed(1, "is not pinned yet", "drydock sources lock")
@@ -537,7 +551,7 @@ def test_nothing_of_a_repository_runs_or_changes_its_files(
     project(inside, team=f'git = "{team.path}"')
     said = io.StringIO()
     pinning.lock(PlainReporter(said))
-    assert "left out, for it is a link: link.toml" in said.getvalue()
+    assert "left out, for it is a link: 'link.toml'" in said.getvalue()
     place = inside.store.parent / "sources" / pins(inside)["team"]["sha256"]
     committed = team.git("ls-files", "-s").splitlines()
     assert sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()) == sorted(
@@ -908,6 +922,16 @@ def test_nothing_of_a_source_runs_before_somebody_agreed(sandbox: Sandbox, team:
     assert not (sandbox.work / "there").exists()
     assert not list((sandbox.store.parent / "runs").rglob("state.json"))
     assert not (sandbox.home / ".config").exists()
+
+
+def test_a_lock_that_builds_from_source_is_agreed_to(inside: Sandbox, team: Repository) -> None:
+    """A source distribution runs its own code as soon as its metadata is asked for."""
+    part = 'schema = 1\nname = "base"\n[packages.build]\nanchor = ["setuptools"]\n'
+    team.commit({"profiles/base.toml": part})
+    project(inside, team=f'git = "{team.path}"')
+    pin()
+    inside.profile("mine", head='extends = ["team:base"]')
+    refused(lambda: relock("mine", PlainReporter(io.StringIO())), "nobody has agreed")
 
 
 @pytest.mark.slow

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import netrc
+import os
 import time
 from base64 import b64encode
 from contextlib import suppress
 from http.client import HTTPException, HTTPMessage, HTTPResponse
 from pathlib import Path
+from ssl import SSLError
 from typing import IO
 from urllib.error import HTTPError, URLError
 from urllib.parse import urljoin, urlsplit
@@ -41,7 +43,7 @@ def download(url: str, file: Path) -> None:
                 raise SourceError(f"{url} ended too early: {size} bytes of {expected}")
     except HTTPError as error:
         raise SourceError(f"{url} cannot be fetched: {error.code} {error.reason}") from None
-    except (URLError, HTTPException, TimeoutError, ConnectionError) as error:
+    except (URLError, HTTPException, TimeoutError, ConnectionError, SSLError, ValueError) as error:
         reason = error.reason if isinstance(error, URLError) else error
         raise SourceError(f"{url} cannot be fetched: {str(reason) or type(reason).__name__}") from None
 
@@ -66,8 +68,6 @@ class _Redirects(HTTPRedirectHandler):
 
 def _authorization(host: str) -> str | None:
     """What ~/.netrc, or NETRC, says for a host."""
-    import os
-
     with suppress(OSError, netrc.NetrcParseError):
         found = netrc.netrc(os.environ.get("NETRC")).authenticators(host)
         if found is not None:

@@ -66,19 +66,20 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
         _sweep()
         work.mkdir(parents=True)
         step(f"fetching {name}: {declared}")
-        root, facts = _content(project, declared, work, step, pin)
+        root, facts = _content(project, name, work, step, pin)
         sha256 = content_hash(root)
         if pin is not None and sha256 != pin.sha256:
-            raise SourceError(f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}")
+            raise SourceError(
+                f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}", hint=_meant(name)
+            )
         made = Pin(declared, sha256, **facts)
         _mark(sha256, project.lock_file)
         _put(root, sha256, work)
         return made
     except DrydockError as error:
-        hint = error.hint or (f"if that is meant: drydock sources update {name}" if pin else None)
         # What a server said may be in it, and must not steer a terminal.
         said = "".join(char if char.isprintable() else "?" for char in error.message)
-        error.message, error.hint, error.where = f'"{name}": {said}', hint, error.where or project.where(name)
+        error.message, error.where = f'"{name}": {said}', error.where or project.where(name)
         raise
     except OSError as error:
         reason = f"{error.filename or home()}: {error.strerror}"
@@ -96,18 +97,17 @@ def _sweep() -> None:
             remove_tree(left)
 
 
-def _content(
-    project: Project, declared: Declared, work: Path, step: Step, pin: Pin | None
-) -> tuple[Path, dict[str, str]]:
+def _content(project: Project, name: str, work: Path, step: Step, pin: Pin | None) -> tuple[Path, dict[str, str]]:
     """The content of a source in a new folder in `work`, and what there is to say of it: its commit, its version."""
-    root = work / "files"
+    declared, root = project.source(name), work / "files"
     if declared.package is not None:
         from builder.sources import package
 
         root.mkdir()
-        return root, {"version": package.copy(declared.package, root)}
+        version = package.copy(declared.package, root)
+        return root, {"version": version} if version else {}
     if declared.git is not None:
-        return _from_git(project, declared, work, step, pin)
+        return _from_git(project, name, work, step, pin)
     from builder.sources import download, unpack
 
     url, packed = str(declared.archive), work / "archive"
@@ -122,12 +122,11 @@ def _content(
     return root, {}
 
 
-def _from_git(
-    project: Project, declared: Declared, work: Path, step: Step, pin: Pin | None
-) -> tuple[Path, dict[str, str]]:
+def _from_git(project: Project, name: str, work: Path, step: Step, pin: Pin | None) -> tuple[Path, dict[str, str]]:
     from builder.sources import git
     from builder.sources.project import is_scp
 
+    declared = project.source(name)
     place = str(declared.git)
     if "://" not in place and not is_scp(place):
         place = str((project.lock_file.parent / place).absolute())
@@ -137,10 +136,19 @@ def _from_git(
         _online(place)
     ref = git.resolve(place, declared.rev)
     if pin is not None and pin.commit is not None and ref.kind == "tag" and ref.commit != pin.commit:
-        raise SourceError(f"the tag {declared.rev} was moved: pinned is commit {pin.commit}, and there is {ref.commit}")
+        moved = f"the tag {declared.rev} was moved: pinned is commit {pin.commit}, and there is {ref.commit}"
+        raise SourceError(moved, hint=_meant(name))
     commit = pin.commit if pin is not None and pin.commit is not None else ref.commit
-    root = git.fetch(place, ref, commit, work, lambda name: step(f"left out, for it is a link: {ascii(name)[1:-1]}"))
+    try:
+        root = git.fetch(place, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"))
+    except SourceError as error:
+        error.hint = error.hint or (_meant(name) if pin is not None else None)
+        raise
     return root, {"commit": commit}
+
+
+def _meant(name: str) -> str:
+    return f"if that is meant: drydock sources update {name}"
 
 
 def _online(place: str) -> None:

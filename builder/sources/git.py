@@ -14,7 +14,10 @@ from builder.sources.project import is_scp
 from builder.sources.unpack import untar
 
 # Which repository it is follows from the arguments, not from a hook of git's that we may be run by.
-PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY")
+PLACES = (
+    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
+    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
+)
 _TIME = 300.0  # seconds for one call
 _BLOCKS = 2**19  # of 512 bytes: no file that git writes, a pack for one, grows beyond 256 MB
 _LIMITED = ["/bin/sh", "-c", f'ulimit -f {_BLOCKS} 2>/dev/null; exec "$@"', "sh"]
@@ -35,6 +38,9 @@ class Ref:
     kind: str
     name: str
     commit: str
+
+    def __str__(self) -> str:
+        return f"the {self.kind} {self.name.rpartition('/')[2]} is {self.commit}"
 
 
 def resolve(place: str, rev: str | None) -> Ref:
@@ -74,12 +80,13 @@ def fetch(place: str, ref: Ref, commit: str, work: Path, leave_out: Callable[[st
         options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--force"]
         try:
             _git([*here, "fetch", *options, *wanted[:-1], "--", place, wanted[-1]], place, environment)
+            problem = None
         except ToolError as error:
             problem = error
         if _has(here, commit, environment):
             break
     else:
-        raise problem or SourceError(f"the repository does not have commit {commit} any more")
+        raise problem or SourceError(f"the repository does not have commit {commit} any more: {ref}")
     (bare / "info").mkdir(exist_ok=True)
     (bare / "info" / "attributes").write_text(_ATTRIBUTES)
     packed, files = work / "files.tar", work / "files"
@@ -112,7 +119,8 @@ def _has(here: Sequence[str], commit: str, environment: Mapping[str, str]) -> bo
 
 def _environment(place: str) -> dict[str, str]:
     environment = {key: value for key, value in os.environ.items() if key not in PLACES}
-    environment.setdefault("GIT_SSH_COMMAND", "ssh -o BatchMode=yes -o ConnectTimeout=30")
+    if "GIT_SSH_COMMAND" not in environment and not process.run(["git", "config", "core.sshCommand"]).stdout:
+        environment["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o ConnectTimeout=30"
     if place.startswith(("https://", "ssh://")) or is_scp(place):
         allowed = "https:ssh"  # a user's own insteadOf may make one of the other
     else:
@@ -122,6 +130,7 @@ def _environment(place: str) -> dict[str, str]:
         "GIT_TERMINAL_PROMPT": "0",
         "GIT_OPTIONAL_LOCKS": "0",
         "GIT_NO_LAZY_FETCH": "1",
+        "GIT_NO_REPLACE_OBJECTS": "1",
         "GIT_LFS_SKIP_SMUDGE": "1",
         "LC_ALL": "C",
     }

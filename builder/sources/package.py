@@ -9,13 +9,14 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from builder.errors import SourceError
+from builder.sources.project import VERSION
 from builder.sources.tree import Tree, files_in
 
 GROUP = "drydock.profiles"
 
 
 def copy(package: str, root: Path) -> str:
-    """Copy the profiles of an installed package into the empty folder `root`; gives the package's version.
+    """Copy the profiles of an installed package into the empty folder `root`; gives its version, "" for an odd one.
 
     Raises SourceError where it is not installed, or has no profiles.
     """
@@ -37,7 +38,7 @@ def copy(package: str, root: Path) -> str:
         if "__pycache__" not in name.split("/") and not name.endswith(".pyc"):
             with path.open("rb") as content:
                 tree.add(name, content)
-    return found.version
+    return found.version if re.fullmatch(VERSION, found.version) else ""
 
 
 def _folder(found: Distribution, module: str) -> Path:

@@ -37,6 +37,7 @@ class State:
 def states() -> list[State]:
     """The sources of the project, in the order of drydock.toml. Raises ProfileError and LockError."""
     project = find({})
+    _ = project.lock_file  # raises where there is no project
     rows = []
     for name, declared in project.declared.items():
         pin = project.pins.get(name)

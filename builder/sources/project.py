@@ -13,6 +13,7 @@ from builder.errors import LockError, ProfileError, SourceError, Where
 from builder.names import NAME_PATTERN
 
 SUFFIXES = (".tar.gz", ".tgz", ".tar.xz", ".zip")  # of archives
+VERSION = r"[A-Za-z0-9.+!_-]{1,100}"
 PROJECT_FILE = "drydock.toml"
 LOCK_FILE = "drydock.lock.toml"
 
@@ -238,7 +239,7 @@ _KINDS = {"git": _place, "path": _path, "package": _distribution, "archive": _ar
 _DECLARED = {**_KINDS, "rev": _revision}
 _PINNED = {
     "commit": _matching(r"[0-9a-f]{40}|[0-9a-f]{64}", "a commit"),
-    "version": _matching(r"[A-Za-z0-9.+!_-]{1,100}", "a version"),
+    "version": _matching(VERSION, "a version"),
     "sha256": _matching(r"[0-9a-f]{64}", "a sha256"),
 }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import io
 import lzma
@@ -36,6 +37,10 @@ def unpack(archive: Path, kind: str, root: Path) -> None:
             untar(cast("BinaryIO", opened), root)
     except _BROKEN as error:
         raise SourceError(f"it is not a whole {kind}: {error}") from None
+    except OSError as error:
+        if error.errno != errno.EINVAL:  # a zip that says that something is before its beginning
+            raise
+        raise SourceError(f"it is not a whole {kind}") from None
     except (UnicodeError, NotImplementedError, RuntimeError, ValueError) as error:
         raise SourceError(f"it cannot be unpacked: {error}") from None
 
