@@ -770,7 +770,13 @@ def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert found.cache == tmp_path / "cache"
     assert found.interpreter is not None
     assert found.interpreter.path is not None
-    assert (found.interpreter.version or "").startswith("3.11.")
+    assert found.interpreter.version == "3.11"
+    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    assert named is None or named.version in (None, "3.12")
+    monkeypatch.setenv("DRYDOCK_PYTHON", str(found.interpreter.path))
+    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    assert named is not None
+    assert (named.version or "").startswith("3.11.")
     assert resources.machines_of(found.interpreter.head) == [os.uname().machine]
     assert (found.default_index or "").startswith("https://")
 
