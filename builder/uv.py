@@ -61,12 +61,14 @@ def executable() -> str:
 
 
 def questions(python: str) -> dict[str, list[str]]:
-    """Commands that ask uv something, to be run beside others: where its cache is, which Python a build would take
-    (`python` is a version or a path), and of which version that is. Raises ToolError where there is no uv.
+    """Commands that ask uv something, to be run beside others: where its cache is, and which Python a build would take,
+    where `python` is a version; where it is a path, also of which version that is. Raises ToolError without a uv.
     """
     common = [executable(), *_UNCONFIGURED, "/"]
     find = [*common, "python", "find", "--no-python-downloads", "--system", python]
-    return {"cache": [*common, "cache", "dir"], "python": find, "version": [*find, "--show-version"]}
+    # One that was asked for by its version has it; to look for it twice would take twice as long.
+    version = {} if python[0].isdigit() else {"version": [*find, "--show-version"]}
+    return {"cache": [*common, "cache", "dir"], "python": find, **version}
 
 
 def question_of_default_index() -> list[str]:

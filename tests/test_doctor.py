@@ -108,7 +108,7 @@ def test_a_translated_python_is_the_trouble_and_not_the_platform() -> None:
     profile, _ = shipped("m4-upstream")
     machine = mac("m1-rosetta", "m1", "x86_64")
     assert machine.platform is None
-    assert state(hardware.platform(profile, machine)) == "ok"
+    assert state(hardware.platform(profile, machine), "Darwin x86_64, which Rosetta makes of macos-arm64") == "ok"
     assert state(hardware.translation(machine), "Rosetta", "arm64") == "fail"
     assert hardware.translation(linux()) is None
     assert not hardware.is_here(shipped("cpu")[0].target, machine)
@@ -236,7 +236,7 @@ def test_a_gpu_that_the_profile_does_not_name() -> None:
         {"platform": "linux-x86_64", "accelerator": "cuda", "glibc": "2.28", "cuda": "12.4", "match": {"gpu": "*H100*"}}
     )
     assert state(hardware.gpu(target, linux("one-a100")), "A100", "*H100*") == "warn"
-    assert state(hardware.gpu(target, linux("eight-h100"))) == "ok"
+    assert state(hardware.gpu(target, linux("eight-h100")), "8 x NVIDIA H100") == "ok"
 
 
 def test_command_line_tools_matter_where_something_is_built_from_source() -> None:
@@ -387,7 +387,7 @@ def test_pythons() -> None:
     assert judged(replace(good, version="3.12.1"), "3.12.1") == "fail"
     assert judged(replace(good, version=None), "unknown version") == "ok"
     assert judged(replace(good, path=None), "uv will download one") == "warn"
-    assert judged(replace(good, path=None, downloads=False), "install Python 3.11") == "fail"
+    assert judged(replace(good, path=None, downloads=False), "install Python 3.11 for arm64") == "fail"
     assert judged(replace(good, path=None, named="/nowhere"), "DRYDOCK_PYTHON=/nowhere is none") == "fail"
     assert judged(None, "uv does not answer") == "skipped"
 
@@ -770,7 +770,13 @@ def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert found.cache == tmp_path / "cache"
     assert found.interpreter is not None
     assert found.interpreter.path is not None
-    assert (found.interpreter.version or "").startswith("3.11.")
+    assert found.interpreter.version == "3.11"
+    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    assert named is None or named.version in (None, "3.12")
+    monkeypatch.setenv("DRYDOCK_PYTHON", str(found.interpreter.path))
+    named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
+    assert named is not None
+    assert (named.version or "").startswith("3.11.")
     assert resources.machines_of(found.interpreter.head) == [os.uname().machine]
     assert (found.default_index or "").startswith("https://")
 

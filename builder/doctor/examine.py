@@ -10,7 +10,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import generate, probe, process, realise
+from builder import probe, process, realise
 from builder.catalogue import Catalogue, display
 from builder.doctor import facts, files, hardware, network, resources, wheels
 from builder.doctor.diagnosis import Diagnosis
@@ -134,6 +134,8 @@ def _machine(
 
 
 def _generated(name: str, locked: _Locked) -> Diagnosis:
+    from builder import generate  # Jinja is imported while the programs are asked
+
     folder, problem = Path("generated") / name, None
     if folder.is_dir() and locked.plan is not None:
         try:

@@ -60,7 +60,7 @@ def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEO
 
     cache, tools = said("cache"), done.get("tools")
     return Told(
-        interpreter=_interpreter(done.get("python"), said("version"), named),
+        interpreter=_interpreter(done.get("python"), said("version") if "version" in done else named or python, named),
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
         default_index=default or uv.parse_default_index(said("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",

@@ -10,6 +10,7 @@ from builder.doctor.wheels import Need
 from builder.lock import Artefact
 from builder.probe import Machine
 from builder.probe.fit import numbers
+from builder.probe.machine import counted
 from builder.profile import Profile
 from builder.profile.model import Detect
 from builder.target import Target
@@ -33,7 +34,8 @@ def platform(profile: Profile, machine: Machine) -> Diagnosis:
     """Whether the profile is for such a machine at all."""
     target, found = profile.target, f"{machine.system} {machine.machine}"
     if is_here(target, machine):
-        return Diagnosis("platform", "ok", f"{found}, which is {target.platform}")
+        told = "which Rosetta makes of" if machine.rosetta else "which is"
+        return Diagnosis("platform", "ok", f"{found}, {told} {target.platform}")
     return Diagnosis(
         "platform",
         "fail",
@@ -107,7 +109,7 @@ def gpu(target: Target, machine: Machine) -> Diagnosis | None:
     if machine.gpus is None:
         mend = "run nvidia-smi and read what it says; after an update of the driver, restart the machine"
         return Diagnosis("GPU", "fail", f"nvidia-smi {_NO_ANSWER}", wanted, mend)
-    found = ", ".join(one.name for one in machine.gpus)
+    found = ", ".join(counted(one.name for one in machine.gpus))
     if any(fnmatchcase(one.name, pattern) for one in machine.gpus):
         return Diagnosis("GPU", "ok", found)
     if machine.gpus:
@@ -163,9 +165,9 @@ def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) 
     if tools is None:
         return Diagnosis("compiler", "skipped", "xcode-select does not answer")
     if tools:
-        return Diagnosis("compiler", "ok", tools, f"for {built}")
+        return Diagnosis("compiler", "ok", tools, f"those of Xcode, for {built}")
     mend = "xcode-select --install; without it, what is only Python builds all the same"
-    return Diagnosis("compiler", "warn", "no command line tools of Xcode", f"for {built}", mend)
+    return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", mend)
 
 
 def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> Diagnosis:

@@ -64,7 +64,7 @@ def disk(download: int, store: Place | None, cache: Place | None, *, built: bool
 def _fits(what: str, place: Place, least: int, probably: int, download: int) -> Diagnosis:
     """`least` is less than what is needed for certain, `probably` what other profiles came to."""
     found = f"{told(place.free)} free at {place.path}"
-    wanted = f"about {told(probably)}, for {told(download)} to download at most"
+    wanted = f"{told(download)} to download at most, about {told(probably)} if it unpacks as the profile cpu does"
     mend = "free some space (drydock store gc, uv cache prune), or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
     state: State = "fail" if place.free < least else "warn" if place.free < probably else "ok"
     return Diagnosis(what, state, found, wanted, mend if state != "ok" else "")
@@ -92,7 +92,7 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
     if found is None:
         return Diagnosis("Python", "skipped", "uv does not answer")
     wanted = f"{version}, for {target.machine}"
-    install = f"install Python {version}, or name one: DRYDOCK_PYTHON=/path/to/python{version}"
+    install = f"install Python {version} for {target.machine}, or name one: DRYDOCK_PYTHON=/path/to/python{version}"
     if found.path is None:
         if found.downloads and found.named is None:
             return Diagnosis("Python", "warn", "none here: uv will download one", wanted, f"or {install}")
