@@ -113,8 +113,11 @@ class Artefacts:
     def newer(self, package: Artefact) -> list[str]:
         """The versions of a package that are newer than the locked one and have a wheel for the target, oldest first.
 
-        Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked.
+        Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked, LockError
+        for a package that is locked as source: to look at one, it would have to be built, which may do anything.
         """
+        if not package.is_wheel:
+            raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
         return uv.newer(package.name, package.version, self._today(package), self.folder("newer"))
 
     def release(self, package: Artefact, version: str) -> Artefact:

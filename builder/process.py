@@ -32,25 +32,34 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Done:
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> Done:
     """Run a program to its end and hold what it said.
 
     `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
-    where it cannot be started. Where we are interrupted, it and what it started end too.
+    where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
+    what it started end too.
     """
-    from subprocess import PIPE
+    from subprocess import PIPE, TimeoutExpired
 
     process: Any = None
     try:
         process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
-        stdout, stderr = process.communicate()
+        stdout, stderr = process.communicate(timeout=timeout)
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
-    except BaseException:
+    except BaseException as error:
         # Alone, it would go on writing into folders that we remove now.
         if process is not None:
             _send(process, signal.SIGKILL)
             process.wait()
+        if isinstance(error, TimeoutExpired):
+            raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 

@@ -33,6 +33,11 @@ class Desk:
         self.lock = self._catalogue.lock(name)
         self.lock_path = self._catalogue.lock_path(name)
 
+    def read(self, path: Path) -> str | None:
+        """What a file said when it was read first; None where it was not there."""
+        seen = self._catalogue.seen.get(path)
+        return seen.decode("utf-8") if seen is not None else current(path)
+
     def standing(self, package: str, files: Mapping[str, Path]) -> list[Standing]:
         """The patches that there are for a package, of which `files` are the files as it brings them."""
         return [
@@ -67,6 +72,8 @@ class Desk:
                 f"{file!r} is no plain file name", hint="letters, digits, dots, - and _: fix-loader"
             ) from None
         place = self.path.parent / file
+        if not place.resolve().is_relative_to(self.path.parent.resolve()):
+            raise UsageError(f"{display(place)} leads out of {display(self.path.parent)}", hint="replace the link")
         there = self._elsewhere(file) or (place if place.is_symlink() or place.exists() else None)
         if there and (there != place or place.is_symlink() or not place.is_file() or current(place) != text):
             raise UsageError(
