@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from builder.catalogue import Catalogue, display
-from builder.errors import DrydockError, PatchError, UsageError
+from builder.errors import DrydockError, PatchError, ProfileError, UsageError
 from builder.lock import Lock, digest
 from builder.patch import StageError, apply_hunks, parse_patch
 from builder.patching.own import Written, check_editable, patches_of
@@ -48,7 +48,11 @@ class Desk:
     def _fixed(self, one: Written) -> str | None:
         """Why a patch is not to be changed here, and what to do; None where it may be."""
         if one.profile != self.name:
-            return f"it is of the profile {one.profile}: make the change there, or do without extending that"
+            try:
+                path = check_editable(self._catalogue, one.profile)
+            except ProfileError:
+                return f"{one.profile} is built in: write what you need of it into a part of your own, and extend that"
+            return f"it is of the profile {one.profile}: change it there, in {display(path)} and beside it"
         place = self.path.parent / one.patch.file
         if place.is_symlink() or self._elsewhere(one.patch.file) or not place.is_file():
             return f"it is not beside {display(self.path)}: put a copy of another name there"
