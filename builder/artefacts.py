@@ -26,6 +26,7 @@ class Artefacts:
     def __init__(self, profile: Profile, work: Path) -> None:
         self._profile = profile
         self._work = work
+        self._newer: dict[str, list[str]] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
 
     def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
@@ -118,7 +119,10 @@ class Artefacts:
         """
         if not package.is_wheel:
             raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
-        return uv.newer(package.name, package.version, self._today(package), self.folder("newer"))
+        if package.name not in self._newer:
+            today = self._today(package)
+            self._newer[package.name] = uv.newer(package.name, package.version, today, self.folder("newer"))
+        return self._newer[package.name]
 
     def release(self, package: Artefact, version: str) -> Artefact:
         """The wheel of another version of a locked package. Raises LockError, ToolError."""

@@ -103,7 +103,8 @@ def check(name: str, report: Reporter) -> Iterator[Outlook]:
         trials = cache(lambda: stack.enter_context(trial(plan, files)))
         for patch in plan.profile.patches:
             with report.busy(f"asking about {patch.file} of {name}"):
-                yield _Question(plan, patch, files, trials, report).answer()
+                found = _Question(plan, patch, files, trials, report).answer()
+            yield found
 
 
 class _Question:
@@ -178,7 +179,7 @@ class _Question:
             return
         newest = self._fits(found.newest)
         if self._elsewhere:
-            found.notes.append(f"its proof was not run here: {self._elsewhere}")
+            found.notes.append(f"its proof was not run: {found.profile} is {self._elsewhere}")
             found.verdict = "needless" if newest == "upstream" else "unknown"
         elif self._passes(found.newest):
             found.verdict = "needless"

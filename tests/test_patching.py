@@ -19,8 +19,9 @@ from click.testing import CliRunner
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
+from builder import process
 from builder.cli import main
-from builder.errors import ProfileError
+from builder.errors import ProfileError, ToolError
 from builder.patch import parse_patch
 from builder.patching.difference import head_of, patch_text
 from builder.patching.write import current, write_all
@@ -615,7 +616,7 @@ def test_the_proof_of_another_machine_is_not_run(patched: Sandbox) -> None:
     release(patched, "1.1", BROKEN)
     found = outlook(patched)
     assert (found["verdict"], found["applies-through"]) == ("unknown", "1.1")
-    assert found["notes"] == ["its proof was not run here: for linux-arm64"]
+    assert found["notes"] == ["its proof was not run: small is for linux-arm64"]
     release(patched, "1.2", MENDED)
     found = outlook(patched)
     assert (found["verdict"], found["applies-through"], found["needless-from"]) == ("needless", "1.1", None)
@@ -629,6 +630,12 @@ def test_no_secret_reaches_a_release_that_is_locked_nowhere(patched: Sandbox) ->
     (patched.work / "profiles/proofs/depth_proof.py").write_text(proof + PROOF)
     release(patched, "1.1", MENDED)
     assert outlook(patched, env={"HF_TOKEN": "hf_aaaaaaaaaaaa", "PYTHONPATH": "."})["verdict"] == "needless"
+
+
+def test_a_program_that_does_not_end_is_ended() -> None:
+    with pytest.raises(ToolError, match=r"sh did not end within 0\.2 seconds"):
+        process.run(["sh", "-c", "sleep 4711; true"], timeout=0.2)
+    assert process.run(["pgrep", "-x", "-f", "sleep 4711"]).stdout == ""
 
 
 @pytest.mark.slow
