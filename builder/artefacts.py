@@ -26,6 +26,7 @@ class Artefacts:
     def __init__(self, profile: Profile, work: Path) -> None:
         self._profile = profile
         self._work = work
+        self._newer: dict[str, list[str]] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
 
     def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
@@ -113,9 +114,15 @@ class Artefacts:
     def newer(self, package: Artefact) -> list[str]:
         """The versions of a package that are newer than the locked one and have a wheel for the target, oldest first.
 
-        Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked.
+        Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked, LockError
+        for a package that is locked as source: to look at one, it would have to be built, which may do anything.
         """
-        return uv.newer(package.name, package.version, self._today(package), self.folder("newer"))
+        if not package.is_wheel:
+            raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
+        if package.name not in self._newer:
+            today = self._today(package)
+            self._newer[package.name] = uv.newer(package.name, package.version, today, self.folder("newer"))
+        return self._newer[package.name]
 
     def release(self, package: Artefact, version: str) -> Artefact:
         """The wheel of another version of a locked package. Raises LockError, ToolError."""

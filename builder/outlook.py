@@ -17,6 +17,7 @@
 
 from __future__ import annotations
 
+import io
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack
@@ -76,12 +77,14 @@ class Outlook:
 
     def lines(self) -> Iterator[str]:
         """The answer for people: a line, and one for each note."""
-        told = [f"applies through {self.applies}"] if self.applies else []
-        if self.unchanged != self.applies:
-            told[0] += f" (to other lines after {self.unchanged})"
+        told = []
+        if self.applies:
+            moved = f" (to other lines after {self.unchanged})" if self.unchanged != self.applies else ""
+            told.append(f"applies through {self.applies}{moved}")
         told += [f"needless from {self.needless}"] if self.needless else []
         told += [f"newest {self.newest}"] if self.newest else []
-        yield f"{self.verdict:<8}  {self.profile} {self.patch}: {self.package} {self.version}; {', '.join(told)}"
+        told[:0] = [f"{self.package} {self.version}"]
+        yield f"{self.verdict:<8}  {self.profile} {self.patch}: {', '.join(told)}"
         yield from (f"            {note}" for note in self.notes)
 
 
@@ -93,13 +96,15 @@ def check(name: str, report: Reporter) -> Iterator[Outlook]:
     """
     plan = Catalogue().plan(name)
     if not plan.profile.patches:
+        report.step(f"{name} has no patches")
         return
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, ExitStack() as stack:
         files = Artefacts(plan.profile, Path(work))
         trials = cache(lambda: stack.enter_context(trial(plan, files)))
         for patch in plan.profile.patches:
             with report.busy(f"asking about {patch.file} of {name}"):
-                yield _Question(plan, patch, files, trials, report).answer()
+                found = _Question(plan, patch, files, trials, report).answer()
+            yield found
 
 
 class _Question:
@@ -126,14 +131,14 @@ class _Question:
         try:
             broken = self._broken()
         except ToolError as error:
-            found.notes.append(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+            found.notes.append(_told(error))
             return found
         found.notes += broken
         found.verdict = "broken" if broken else "unknown"
         try:
             self._look_ahead(found)
         except (ToolError, LockError) as error:
-            found.notes.append(f"newer releases are not known: {_first_line(error)}")
+            found.notes.append(f"newer releases are not known: {_told(error)}")
         return found
 
     def _broken(self) -> list[str]:
@@ -174,7 +179,7 @@ class _Question:
             return
         newest = self._fits(found.newest)
         if self._elsewhere:
-            found.notes.append(f"its proof was not run here: {self._elsewhere}")
+            found.notes.append(f"its proof was not run: {found.profile} is {self._elsewhere}")
             found.verdict = "needless" if newest == "upstream" else "unknown"
         elif self._passes(found.newest):
             found.verdict = "needless"
@@ -247,7 +252,7 @@ def has_lines(patch: FilePatch, content: bytes) -> bool:
 
     A build wants them where they were; a person makes the patch again where they are.
     """
-    lines = tuple(content.splitlines(keepends=True))
+    lines = tuple(io.BytesIO(content).readlines())
     at = 0
     for hunk in patch.hunks:
         size = len(hunk.before)
@@ -259,5 +264,5 @@ def has_lines(patch: FilePatch, content: bytes) -> bool:
     return True
 
 
-def _first_line(error: ToolError | LockError) -> str:
-    return f"{error.message.splitlines()[0]}{f' ({error.hint})' if error.hint else ''}"
+def _told(error: ToolError | LockError) -> str:
+    return error.message.splitlines()[0] + (f" ({error.hint})" if error.hint else "")

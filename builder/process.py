@@ -42,7 +42,7 @@ def run(
     """Run a program to its end and hold what it said.
 
     `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
-    where it cannot be started, and where it has not ended after `timeout` seconds. Where we are interrupted, it and
+    where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
     what it started end too.
     """
     from subprocess import PIPE, TimeoutExpired
@@ -59,7 +59,7 @@ def run(
             _send(process, signal.SIGKILL)
             process.wait()
         if isinstance(error, TimeoutExpired):
-            raise ToolError(f"{command[0]} has not ended after {timeout:g} s") from None
+            raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 

@@ -14,12 +14,15 @@ from pathlib import Path
 
 from builder import cross, process, render, stage, store, uv
 from builder.artefacts import Artefacts
-from builder.errors import PatchError
+from builder.errors import PatchError, ToolError
 from builder.isolation import LEAKS
 from builder.lock import Artefact, LockedPatch
 from builder.patch import StageError, patch_package
 from builder.plan import Plan
 from builder.secrets import is_secret
+
+_LONGEST = 1800.0
+"""Seconds that a proof may take: what nobody tried before may wait forever."""
 
 
 @dataclass(frozen=True)
@@ -55,9 +58,13 @@ class Trial:
         environment |= {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": ""}
         # As the verification of an environment does: a proof of ours may ask for more than upstream's repair.
         environment |= {"DRYDOCK_PATCHED": "1"} if patches else {}
-        done = process.run([str(self._python), str(self._parts / proof)], env=environment, cwd=self._folder)
+        command = [str(self._python), str(self._parts / proof)]
+        try:
+            done = process.run(command, env=environment, cwd=self._folder, timeout=_LONGEST)
+        except ToolError as error:
+            return Answer(False, error.message)
         said = (done.stdout if done.code == 0 else done.stderr or done.stdout).strip().splitlines()
-        return Answer(done.code == 0, said[-1] if said else f"exit status {done.code}, and no output")
+        return Answer(done.code == 0, _shown(said[-1]) if said else f"exit status {done.code}, and no output")
 
     def _install(self, arguments: Iterable[str]) -> None:
         uv.install(list(arguments), self._plan.profile.target, self._plan.profile.python.version)
@@ -68,6 +75,11 @@ class Trial:
                 patch_package(stage.site_packages(self._folder), patch.model_dump(), self._plan.texts[patch.file])
         except StageError as error:
             raise PatchError(str(error)) from None
+
+
+def _shown(text: str) -> str:
+    """Something that a program said, which must not steer a terminal."""
+    return (text if text.isprintable() else ascii(text))[:500]
 
 
 @contextmanager

@@ -54,11 +54,15 @@ def patch_commit(folder: Path, file: str | None, why: str | None, versions: str 
         click.echo(display(written))
     for path, (more, less) in done.changed.items():
         report.step(f"  {path}: +{more} -{less}")
+    for change in done.packages:
+        report.step(f"  {change}")
     for left in done.left:
         report.warn(f"{display(folder)}/{left} is not ours and stays")
     for other in done.stale:
         report.warn(f"{other} has this patch too, and its lock is stale: drydock lock {other}")
-    report.step(f"{done.profile} is locked again: drydock build {done.profile}, then drydock verify {done.profile}")
+    render = f", drydock render {done.profile}" if (Path("generated") / done.profile).is_dir() else ""
+    report.step(f"{done.profile} is locked again; next: drydock build {done.profile}{render}")
+    report.step(f"whether its proof fails without it, and passes with it: drydock patch check {done.profile}")
 
 
 @patch.command("check")

@@ -13,14 +13,14 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from builder.artefacts import Artefacts
 from builder.catalogue import display
 from builder.errors import PatchError, UsageError
-from builder.lock import Artefact, dump
+from builder.lock import Artefact, Change, changes, dump
 from builder.patching.desk import Desk
 from builder.patching.difference import Contents, head_of, patch_text, stat
 from builder.patching.entry import with_entry
 from builder.patching.folder import changed_files, close, package_files, read_mark, walk
 from builder.patching.own import check_same
 from builder.patching.shares import shares
-from builder.patching.write import current, write_all
+from builder.patching.write import write_all
 from builder.report import Reporter
 
 
@@ -38,12 +38,14 @@ class Options:
 class Committed:
     """What a commit did: the files that it wrote, and how many lines of each patched file are added and taken away.
 
-    `stale` are other profiles that must be locked again, `left` the paths in the folder that are not ours to delete.
+    `packages` are those that are locked otherwise than before, `stale` other profiles that must be locked again, `left`
+    the paths in the folder that are not ours to delete.
     """
 
     profile: str
     written: list[Path]
     changed: dict[str, tuple[int, int]]
+    packages: list[Change]
     stale: list[str]
     left: list[str]
 
@@ -65,15 +67,13 @@ def commit(folder: Path, options: Options, report: Reporter) -> Committed:
     file = _file(options.file, had) if options.file else None
     default = re.sub(r"[^A-Za-z0-9.]", "-", f"{package.name}-{package.version}")
     found, taker = shares(edited, standing, file, f"patches/{default}.patch")
-    nothing = PatchError(
-        f"nothing was changed in {display(folder)}", hint=f"to give it up: drydock patch abort {display(folder)}"
-    )
+    give_up = f"to give it up: drydock patch abort {display(folder)}"
     if not found:
-        raise nothing
+        raise PatchError(f"nothing was changed in {display(folder)}", hint=give_up)
     entry, proof = _entry(desk, package, taker, taker not in had, options)
     texts = {
-        one: desk.texts[one] if changes == had.get(one) else patch_text(_head(desk, one, package, options), changes)
-        for one, changes in found.items()
+        one: desk.texts[one] if contents == had.get(one) else patch_text(_head(desk, one, package, options), contents)
+        for one, contents in found.items()
     }
     for one, text in texts.items():
         if one not in had:
@@ -85,19 +85,20 @@ def commit(folder: Path, options: Options, report: Reporter) -> Committed:
     # In this order: at every moment what the profile names is there.
     wanted = {
         **{desk.path.parent / one: text for one, text in {**proof, **texts}.items()},
-        desk.path.resolve(): profile,
+        desk.path: profile,
         desk.lock_path: dump(lock),
     }
-    before = {path: current(path) for path in wanted}
+    before = {path: desk.read(path) for path in wanted}
     written = {path: text for path, text in wanted.items() if text != before[path]}
     if not written:
-        raise nothing
+        raise PatchError(f"{desk.name} has all that is in {display(folder)} already", hint=give_up)
     stale = desk.stale()
     write_all(written, before)
     return Committed(
         profile=desk.name,
         written=list(written),
-        changed={path: stat(*contents) for one in found.values() for path, contents in one.items()},
+        changed={path: stat(*both) for contents in found.values() for path, both in contents.items()},
+        packages=changes(desk.lock, lock),
         stale=[name for name in desk.stale() if name not in stale],
         left=close(folder.resolve(), mark),
     )

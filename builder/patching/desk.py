@@ -8,7 +8,7 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from builder.catalogue import Catalogue, display
-from builder.errors import DrydockError, PatchError, UsageError
+from builder.errors import DrydockError, PatchError, ProfileError, UsageError
 from builder.lock import Lock, digest
 from builder.patch import StageError, apply_hunks, parse_patch
 from builder.patching.own import Written, check_editable, patches_of
@@ -33,6 +33,11 @@ class Desk:
         self.lock = self._catalogue.lock(name)
         self.lock_path = self._catalogue.lock_path(name)
 
+    def read(self, path: Path) -> str | None:
+        """What a file said when it was read first; None where it was not there."""
+        seen = self._catalogue.seen.get(path)
+        return seen.decode("utf-8") if seen is not None else current(path)
+
     def standing(self, package: str, files: Mapping[str, Path]) -> list[Standing]:
         """The patches that there are for a package, of which `files` are the files as it brings them."""
         return [
@@ -43,7 +48,11 @@ class Desk:
     def _fixed(self, one: Written) -> str | None:
         """Why a patch is not to be changed here, and what to do; None where it may be."""
         if one.profile != self.name:
-            return f"it is of the profile {one.profile}: make the change there, or do without extending that"
+            try:
+                path = check_editable(self._catalogue, one.profile)
+            except ProfileError:
+                return f"{one.profile} is built in: write what you need of it into a part of your own, and extend that"
+            return f"it is of the profile {one.profile}: change it there, in {display(path)} and beside it"
         place = self.path.parent / one.patch.file
         if place.is_symlink() or self._elsewhere(one.patch.file) or not place.is_file():
             return f"it is not beside {display(self.path)}: put a copy of another name there"
@@ -67,6 +76,8 @@ class Desk:
                 f"{file!r} is no plain file name", hint="letters, digits, dots, - and _: fix-loader"
             ) from None
         place = self.path.parent / file
+        if not place.resolve().is_relative_to(self.path.parent.resolve()):
+            raise UsageError(f"{display(place)} leads out of {display(self.path.parent)}", hint="replace the link")
         there = self._elsewhere(file) or (place if place.is_symlink() or place.exists() else None)
         if there and (there != place or place.is_symlink() or not place.is_file() or current(place) != text):
             raise UsageError(

@@ -28,7 +28,7 @@ def write_all(files: Mapping[Path, str], before: Mapping[Path, str | None]) -> N
             if current(path) != before[path]:
                 raise ProfileError("somebody changed it meanwhile", hint="do it again", where=Where(display(path)))
             done.append(path)
-            write_atomically(path, text)
+            write_atomically(path.resolve(), text)  # a link stays one
     except BaseException as error:
         for path in reversed(done):
             _restore(path, before[path])
@@ -43,4 +43,4 @@ def _restore(path: Path, text: str | None) -> None:
             path.unlink(missing_ok=True)
             path.parent.rmdir()  # where it was made for this file
         elif current(path) != text:
-            write_atomically(path, text)
+            write_atomically(path.resolve(), text)
