@@ -61,6 +61,18 @@ def resolve(
     )
 
 
+def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+    """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
+
+    Raises LockError where they are not there to be asked, or have not all of the versions.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        try:
+            return _Locker(profile, Path(work)).files(packages)
+        except ToolError as error:
+            raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
+
+
 class _Locker:
     """One resolution, in a temporary folder."""
 
@@ -94,6 +106,13 @@ class _Locker:
         universe = uv.Universe(self._profile.target, self._profile.python.version)
         pins = [uv.Pin("uv", uv.version(), ())]
         return self._artefacts(pins, universe, {})[0]
+
+    def files(self, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+        sources = [package.name for package in packages if not package.is_wheel]
+        universe = self._universe(sources=sources, index=self._index_places())
+        pins = [uv.Pin(package.name, package.version, ()) for package in packages]
+        found = uv.artefacts(pins, universe, self._folder("files"))
+        return {file["hashes"]["sha256"]: file for files in found.values() for file in files}
 
     def patch(self, patch: Patch, text: str, packages: Sequence[Artefact]) -> LockedPatch:
         """Pin the files that a patch changes, by applying it to the locked package."""

@@ -30,6 +30,7 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
+        "export": "exchange",
     },
     "This machine": {
         "generation": "generations",
