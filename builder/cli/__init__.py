@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -31,6 +32,7 @@ _SECTIONS = {
         "diff": "profiles",
         "why": "profiles",
         "export": "exchange",
+        "import": "exchange",
     },
     "This machine": {
         "generation": "generations",
@@ -49,7 +51,7 @@ class _Commands(click.Group):
         if cmd_name not in _FILES:
             return None
         module = importlib.import_module(f"{__name__}.{_FILES[cmd_name]}")
-        found: click.Command = getattr(module, cmd_name)
+        found: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

@@ -37,3 +37,42 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None) -> No
         return
     save(output, done.text, name)
     click.echo(output)
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE|VENV", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the profile; default that of the project or the folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: profiles/NAME.toml.")
+@click.option(
+    "--platform", type=click.Choice(["macos-arm64", "linux-arm64", "linux-x86_64"]), help="Default: this one's."
+)
+@click.option("--accelerator", type=click.Choice(["mps", "cuda", "cpu"]), help="Default: this machine's.")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="With an extra of the project. Repeatable.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="With a dependency group of it. Repeatable.")
+def import_(
+    source: Path,
+    name: str | None,
+    output: Path | None,
+    platform: str | None,
+    accelerator: str | None,
+    extras: tuple[str, ...],
+    groups: tuple[str, ...],
+) -> None:
+    """Make a profile of what is there, and say, item by item, what a profile cannot have of it.
+
+    It reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or
+    a shell script that starts a trainer. Nothing of it is run, and no file is overwritten.
+    """
+    from builder import probe
+    from builder.catalogue import display
+    from builder.importing import Options, import_profile
+
+    report = reporter()
+    options = Options(name, output, platform, accelerator, extras, groups)
+    made = import_profile(source, options, probe.detect())
+    for one in made.left_out:
+        report.warn(f"not carried over: {one}")
+    for note in made.notes:
+        report.warn(note)
+    report.step(f"next: drydock lock {made.name}")
+    click.echo(display(made.path))
