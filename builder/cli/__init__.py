@@ -31,8 +31,9 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
-        "export": "exchange",
+        "init": "exchange",
         "import": "exchange",
+        "export": "exchange",
     },
     "This machine": {
         "generation": "generations",

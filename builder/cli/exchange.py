@@ -1,4 +1,4 @@
-"""To and from the formats of others: export a lock, make a profile of what is there."""
+"""To and from the formats of others, and the start of a project: export a lock, make a profile of what is there."""
 
 from __future__ import annotations
 
@@ -76,3 +76,31 @@ def import_(
         report.warn(note)
     report.step(f"next: drydock lock {made.name}")
     click.echo(display(made.path))
+
+
+@click.command()
+@click.option("--name", help="Name of the profile; default that of the project or the folder.")
+@click.option("--no-lock", is_flag=True, help="Only the profile and the hook: without a network.")
+def init(name: str | None, no_lock: bool) -> None:
+    """Start a project in this folder, beside a trainer's code: a profile for this machine, its lock, its script.
+
+    What is required comes from requirements.txt or pyproject.toml, where there is one; else the profile extends base.
+    A hook for pre-commit is added to .pre-commit-config.yaml, or printed. Nothing that is there is overwritten.
+    """
+    from builder import probe
+    from builder.catalogue import display
+    from builder.starting import HOOKS_FILE, start_project
+
+    report = reporter()
+    made = start_project(name, probe.detect(), report, lock=not no_lock)
+    for one in made.left_out:
+        report.warn(f"not carried over: {one}")
+    for note in made.notes:
+        report.warn(note)
+    if made.hook is not None:
+        report.warn(f"{HOOKS_FILE} is left as it is; to check profiles before each commit, add this under its repos:")
+        click.echo(made.hook, err=True, nl=False)
+    for path in made.files:
+        click.echo(display(path))
+    last = f"drydock lock {made.name} && drydock render {made.name}" if no_lock else f"drydock run {made.name}"
+    report.step(f"next: look at profiles/{made.name}.toml, then: {last}")

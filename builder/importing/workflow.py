@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.catalogue import Catalogue, display
+from builder.catalogue import Catalogue, display, profile_folders
 from builder.errors import ProfileError, UsageError, Where
 from builder.importing.imported import Imported, LeftOut, shown
 from builder.importing.target import Chosen, choose
@@ -59,7 +59,7 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     chosen = choose(machine, options.platform, options.accelerator)
     imported = read(source, chosen, options)
     own = source.absolute().name if source.is_dir() else source.absolute().parent.name
-    name, path = _named(options, imported.name or own)
+    name, path = named(options, imported.name or own)
     settle(imported, chosen.target, Where(source.name))
     for option in imported.options:  # a default that a variable has anyway
         setting = imported.env.get(option["from"])
@@ -168,7 +168,7 @@ def text_of(path: Path, *, by_hand: bool) -> str:
     return text
 
 
-def _named(options: Options, proposed: str) -> tuple[str, Path]:
+def named(options: Options, proposed: str) -> tuple[str, Path]:
     """The name of the profile and its file, where nothing may be yet. Raises UsageError."""
     name = options.name or (options.output.stem if options.output else slug(proposed))
     if not re.match(NAME_PATTERN, name) or not name.isprintable():
@@ -176,7 +176,7 @@ def _named(options: Options, proposed: str) -> tuple[str, Path]:
             f"{shown(name)} is not a name for a profile",
             hint="lower-case letters, digits and -, for instance --name desk",
         )
-    path = options.output or Path("profiles") / f"{name}.toml"
+    path = options.output or profile_folders()[0] / f"{name}.toml"
     if path.name != f"{name}.toml":
         raise UsageError(f"the profile {name} must be in a file {name}.toml", hint=f"-o {path.with_name(name)}.toml")
     if path.exists() or path.is_symlink():
