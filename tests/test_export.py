@@ -215,8 +215,11 @@ def test_the_bill_is_valid_and_reads_as_one(fleet: Sandbox) -> None:
     assert JsonStrictValidator(SchemaVersion.V1_6).validate_str(text) is None
     read = Bom.from_json(json.loads(text))  # type: ignore[attr-defined]
     found = {one.name: one for one in read.components}
-    assert str(found["buoy"].purl) == "pkg:pypi/buoy@2.0%2Bred?file_name=buoy-2.0%2Bred-py3-none-any.whl"
+    assert str(found["anchor"].purl) == "pkg:pypi/anchor@1.0?file_name=anchor-1.0-py3-none-any.whl"
     assert found["buoy"].purl.version == "2.0+red"
+    assert found["buoy"].purl.qualifiers["file_name"] == "buoy-2.0+red-py3-none-any.whl"
+    assert found["buoy"].purl.qualifiers["repository_url"].startswith("http://127.0.0.1:")
+    assert all(f'"{one.purl}"' in text for one in read.components)  # as packageurl-python writes it
     patch = next(iter(found["anchor"].pedigree.patches))
     assert patch.diff.text.content == PATCH
     assert next(iter(patch.resolves)).description == "It said 1.0, <and> was not."

@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import tomli_w
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
@@ -340,6 +341,50 @@ def attempted(reader: Callable[[], Imported]) -> Imported | None:
         return None
 
 
+_VALUES = st.recursive(
+    st.one_of(
+        st.text(max_size=8), st.integers(0, 9), st.booleans(), st.sampled_from(["torch>=2", ".", "\x1b[2J", "1.0"])
+    ),
+    lambda inner: st.one_of(
+        st.lists(inner, max_size=3),
+        st.dictionaries(
+            st.sampled_from(
+                """
+                name version source marker extra dependencies registry virtual editable index url default tool uv sources
+                project requires-python dynamic optional-dependencies dependency-groups include-group metadata a
+                override-dependencies constraint-dependencies resolution-markers package packages lock-version
+                """.split()  # noqa: SIM905
+            ),
+            inner,
+            max_size=5,
+        ),
+    ),
+    max_leaves=20,
+)
+_TABLE = st.dictionaries(st.sampled_from(["project", "dependency-groups", "tool", "package", "packages"]), _VALUES)
+
+
+@given(_TABLE, st.sampled_from(["a", "x"]))
+@example({"tool": {"uv": {"index": [{"name": "a", "url": "https://x/"}], "sources": {"torch": [{"index": {}}]}}}}, "a")
+@example({"tool": {"uv": {"sources": {"torch": 1}}}}, "a")
+@example({"dependency-groups": {"\x1b": [{"include-group": "\x1b"}]}}, "a")
+def test_any_toml_gives_a_good_profile_or_words(data: dict[str, Any], extra: str) -> None:
+    project = tomli_w.dumps({"project": {"name": "own"}, **data})
+    lock = tomli_w.dumps({**data, "version": 1})
+    pylock = tomli_w.dumps({"lock-version": "1.0", "created-by": "x", "packages": [], **data})
+    for reader in (
+        lambda: read_pyproject("pyproject.toml", project),
+        lambda: read_pyproject("pyproject.toml", project, extras=[extra], groups=[extra]),
+        lambda: read_uv_lock("uv.lock", lock, CPU, extras=[extra]),
+        lambda: read_pylock("pylock.toml", pylock, CPU),
+    ):
+        found = attempted(reader)
+        if found is not None:
+            assert all(str(one).isprintable() for one in found.left_out)
+            written = profile_text("mine", "", found, choose(LINUX, None, None).table)
+            load("mine", lambda _, text=written: Source("mine.toml", text))
+
+
 def test_an_extra_that_is_not_there_is_refused(sandbox: Sandbox) -> None:
     imported(sandbox, "pyproject.toml", PROJECT, "--extra", "cuda").failed(1, 'no extra "cuda"', "there: gpu")
 
@@ -641,6 +686,25 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
     assert "hunter22" not in done.stderr
     assert "hf_abc" not in done.stderr + (sandbox.work / "profiles/mac.toml").read_text()
     assert not (sandbox.work / "pwned").exists()
+
+
+@pytest.mark.parametrize(
+    ("line", "command"),
+    [
+        ("uv run train.py --x 1", ["python", "train.py", "--x", "1"]),
+        ("uv run python -m own", ["python", "-m", "own"]),
+        ("uv run torchrun --nproc 2 train.py", ["torchrun", "--nproc", "2", "train.py"]),
+        ("uv run --with six python x.py", []),
+        ("uv run bash x.sh", []),
+        ("accelerate launch train.py 2>&1 | tee log", ["accelerate", "launch", "train.py"]),
+        ("nohup python3.11 -u train.py > log 2> log2 &", ["python", "-u", "train.py"]),
+        ("env A=1 /opt/v/bin/python train.py; echo done", ["python", "train.py"]),
+        ("f() { python train.py; }", []),
+        ("python -c 'import os'", []),
+    ],
+)
+def test_the_trainer_is_found_among_what_starts_it(line: str, command: list[str]) -> None:
+    assert read_script("run.sh", f"{line}\n", no_file).command == command
 
 
 @pytest.mark.parametrize(

@@ -59,13 +59,14 @@ def is_of(text: str, name: str) -> bool:
         return False
 
 
-def purl(package: Artefact) -> str:
-    """The package URL (https://github.com/package-url/purl-spec) of one file on PyPI's kind of index.
+def purl(package: Artefact, indexes: Mapping[str, str]) -> str:
+    """The package URL (https://github.com/package-url/purl-spec, type pypi) of one file; `indexes` are the profile's.
 
-    >>> purl(Artefact(name="torch", version="2.13.0+cpu", file="torch-2.13.0+cpu.tar.gz", size=0, sha256="0" * 64))
+    >>> purl(Artefact(name="torch", version="2.13.0+cpu", file="torch-2.13.0+cpu.tar.gz", size=0, sha256="0" * 64), {})
     'pkg:pypi/torch@2.13.0%2Bcpu?file_name=torch-2.13.0%2Bcpu.tar.gz'
     """
-    return f"pkg:pypi/{package.name}@{quote(package.version, safe='')}?file_name={quote(package.file, safe='')}"
+    found = f"pkg:pypi/{package.name}@{quote(package.version, safe='')}?file_name={quote(package.file, safe='')}"
+    return f"{found}&repository_url={quote(indexes[package.index], safe=':/')}" if package.index else found
 
 
 def _root(plan: Plan) -> dict[str, Any]:
@@ -93,13 +94,13 @@ def _component(plan: Plan, package: Artefact, licences: Mapping[str, Licence], s
     patches = [_patch(plan, patch) for patch in plan.lock.patches if patch.package == package.name]
     return {
         "type": "library",
-        "bom-ref": purl(package),
+        "bom-ref": purl(package, plan.profile.indexes),
         "name": package.name,
         "version": package.version,
         "scope": scope,
         "hashes": [{"alg": "SHA-256", "content": package.sha256}],
         **({"licenses": _licences(found)} if found else {}),
-        "purl": purl(package),
+        "purl": purl(package, plan.profile.indexes),
         **({"pedigree": {"patches": patches}} if patches else {}),
     }
 
@@ -121,7 +122,7 @@ def _patch(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
 
 def _dependencies(plan: Plan) -> list[dict[str, Any]]:
     """Who requires what, as the lock knows it; `profile` there is the root."""
-    refs = {package.name: purl(package) for package in plan.lock.packages}
+    refs = {package.name: purl(package, plan.profile.indexes) for package in plan.lock.packages}
     needs: dict[str, list[str]] = {plan.store_name: [], **{ref: [] for ref in refs.values()}}
     for package in plan.lock.packages:
         for parent in package.required_by:

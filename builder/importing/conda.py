@@ -12,7 +12,7 @@ import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from builder.errors import ProfileError, Where
-from builder.importing.imported import Imported, pick_python
+from builder.importing.imported import Imported, pick_python, shown
 from builder.importing.requirements import Read, read_lines
 
 # The same project under the same name on conda-forge and on PyPI. Of any other, the name says nothing: what conda calls
@@ -66,14 +66,14 @@ def _composed(path: str, text: str) -> yaml.Node | None:
         root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
     except yaml.MarkedYAMLError as error:
         line = error.problem_mark.line + 1 if error.problem_mark else None
-        raise ProfileError(f"not YAML: {error.problem or error.context}", where=Where(path, line)) from None
+        raise ProfileError(f"not YAML: {shown(str(error.problem or error.context))}", where=Where(path, line)) from None
     except (yaml.YAMLError, RecursionError) as error:
         reason = "nested too deeply" if isinstance(error, RecursionError) else "characters that it cannot have"
         raise ProfileError(f"not YAML: {reason}", where=Where(path)) from None
     for node in _nodes(root):
         if not str(node.tag).startswith("tag:yaml.org,2002:") or "python/" in node.tag:
             raise ProfileError(
-                f"a tag of YAML ({node.tag}) has no place in an environment",
+                f"a tag of YAML ({shown(node.tag)}) has no place in an environment",
                 hint="take it out",
                 where=Where(path, node.start_mark.line + 1),
             )

@@ -27,7 +27,7 @@ class LeftOut:
     where: Where
 
     def __str__(self) -> str:
-        return f"{self.where}: {self.what}: {self.why}"
+        return _printable(f"{self.where}: {self.what}: {self.why}")
 
 
 @dataclass
@@ -139,11 +139,16 @@ def shown(text: str) -> str:
     >>> shown("git+https://me:hunter2@host/x?token=1")
     'git+https://***@host/x?***'
     """
-    line = " ".join(text.split(" "))
+    line = " ".join(text.split())
     line = re.sub(r"//[^/\s]*@", "//***@", line)
     line = re.sub(r"(://[^\s?#]*)[?][^\s]+", r"\1?***", line)
-    line = line if line.isprintable() else ascii(line)[1:-1]
+    line = _printable(line)
     return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def _printable(text: str) -> str:
+    """Text that cannot steer a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def table(value: Any) -> Mapping[str, Any]:

@@ -5,13 +5,13 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from packaging.markers import InvalidMarker, Marker
+from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.importing import indexes, markers
-from builder.importing.imported import Imported, pick_python, rows, table
+from builder.importing.imported import Imported, pick_python, rows, shown, table
 from builder.importing.tomlfile import line_with, parsed
 from builder.target import Target
 
@@ -26,7 +26,7 @@ def read_pylock(
     try:
         lock = Pylock.from_dict(data)
     except (PylockValidationError, PylockUnsupportedVersionError) as error:
-        raise ProfileError(f"not a pylock.toml (PEP 751): {error}", where=Where(path)) from None
+        raise ProfileError(f"not a pylock.toml (PEP 751): {shown(str(error))}", where=Where(path)) from None
     imported = Imported()
     spec = str(lock.requires_python) if lock.requires_python is not None else None
     imported.python = pick_python(spec, imported, Where(path, line_with(text, "requires-python")))
@@ -91,7 +91,7 @@ class _UvLock:
                 if name not in there:
                     known = ", ".join(sorted(there)) or "none"
                     raise ProfileError(
-                        f'there is no {kind} "{name}" in it', hint=f"there: {known}", where=Where(self._path)
+                        f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                     )
                 self._all(rows(there[name]))
             for name in there:
@@ -170,5 +170,5 @@ class _UvLock:
             return True
         try:
             return Marker(marker).evaluate(self._environment)
-        except InvalidMarker:
+        except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
             raise ProfileError("a marker that is none (PEP 508)", where=where) from None

@@ -10,7 +10,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.importing import indexes
-from builder.importing.imported import Imported, pick_python, requirement, rows, table
+from builder.importing.imported import Imported, pick_python, requirement, rows, shown, table
 from builder.importing.tomlfile import line_with, parsed
 
 
@@ -67,7 +67,7 @@ class _Reader:
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
                 raise ProfileError(
-                    f'there is no {kind} "{name}" in it', hint=f"there: {known}", where=Where(self._path)
+                    f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                 )
             self._list(there[name], name)
         for name in there:
@@ -76,14 +76,14 @@ class _Reader:
 
     def _list(self, value: Any, key: str) -> None:
         if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
-            raise ProfileError(f"{key} is not a list of requirements", where=self._where(key))
+            raise ProfileError(f"{shown(key)} is not a list of requirements", where=self._where(key))
         for text in value or ():
             self._imported.require(text, self._where(text))
 
     def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[str]:
         """The requirements of a group with those that it includes (PEP 735)."""
         if name in above:
-            raise ProfileError(f"the group {name} includes itself", where=self._where(name))
+            raise ProfileError(f"the group {shown(name)} includes itself", where=self._where(name))
         found: list[str] = []
         by_name = {canonicalize_name(str(key)): str(key) for key in grouped}
         items = grouped[name]
@@ -93,7 +93,7 @@ class _Reader:
             elif isinstance(other := table(item).get("include-group"), str):
                 if canonicalize_name(other) not in by_name:
                     raise ProfileError(
-                        f"the group {name} includes {other}, which is not there", where=self._where(name)
+                        f"the group {shown(name)} includes {shown(other)}, which is not there", where=self._where(name)
                     )
                 found += self._group(by_name[canonicalize_name(other)], grouped, (*above, name))
         return found

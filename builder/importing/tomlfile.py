@@ -15,7 +15,9 @@ def parsed(path: str, text: str) -> dict[str, Any]:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
-        raise ProfileError(f"not TOML: {error}", where=Where(path, int(found[1]) if found else None)) from None
+        raise ProfileError(
+            f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
+        ) from None
     except RecursionError:
         raise ProfileError("not TOML that anybody wrote: nested too deeply", where=Where(path)) from None
 

@@ -10,7 +10,7 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.catalogue import Catalogue, display, profile_folders
+from builder.catalogue import PROFILES_VARIABLE, Catalogue, display, profile_folders
 from builder.errors import ProfileError, UsageError, Where
 from builder.importing.imported import Imported, LeftOut, shown
 from builder.importing.target import Chosen, choose
@@ -57,6 +57,8 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     cannot be meant.
     """
     chosen = choose(machine, options.platform, options.accelerator)
+    if options.name:  # before what is only read for it
+        named(options, "")
     imported = read(source, chosen, options)
     own = source.absolute().name if source.is_dir() else source.absolute().parent.name
     name, path = named(options, imported.name or own)
@@ -123,6 +125,8 @@ def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
         for one in map(Requirement, imported.requires)
         if "+" in str(one.specifier) and canonicalize_name(one.name) not in imported.index
     ]
+    if path.parent.resolve() not in [folder.resolve() for folder in profile_folders()]:
+        found.append(f"profiles are not looked for in {display(path.parent)}: set {PROFILES_VARIABLE}, or move it")
     if not imported.requires:
         found.append(f"nothing is required: [packages] of {display(path)} is empty")
     return found
