@@ -37,8 +37,8 @@ def has_hook(text: str) -> bool:
     """Whether a file has the hook already."""
     data = _loaded(text)
     repos = data.get("repos") if isinstance(data, dict) else None
-    hooks = [one.get("hooks") for one in repos or () if isinstance(one, dict)] if isinstance(repos, list) else []
-    return any(isinstance(hook, dict) and hook.get("id") == ID for some in hooks for hook in some or ())
+    lists = [one.get("hooks") for one in _list(repos) if isinstance(one, dict)]
+    return any(isinstance(hook, dict) and hook.get("id") == ID for some in lists for hook in _list(some))
 
 
 def with_hook(text: str) -> str | None:
@@ -69,7 +69,7 @@ def with_hook(text: str) -> str | None:
 def _indent(text: str) -> int | None:
     """How far the items of `repos` are indented, where that is the last key, and a list in lines of its own."""
     try:
-        root = yaml.compose(text, Loader=yaml.SafeLoader)
+        root = yaml.compose(text, Loader=yaml.BaseLoader)
     except (yaml.YAMLError, RecursionError):
         return None
     if not isinstance(root, yaml.MappingNode) or root.flow_style or not root.value:
@@ -81,7 +81,14 @@ def _indent(text: str) -> int | None:
 
 
 def _loaded(text: str) -> Any:
+    """The data of a text; None where it is not YAML, or has aliases: with those a few lines can be data without end."""
     try:
-        return yaml.safe_load(text)
-    except (yaml.YAMLError, RecursionError, ValueError):
+        if any(isinstance(event, yaml.AliasEvent) for event in yaml.parse(text, Loader=yaml.BaseLoader)):
+            return None
+        return yaml.load(text, Loader=yaml.BaseLoader)  # noqa: S506  # texts, lists, and tables: no tag does anything
+    except (yaml.YAMLError, RecursionError):
         return None
+
+
+def _list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else []

@@ -350,8 +350,8 @@ _VALUES = st.recursive(
         st.dictionaries(
             st.sampled_from(
                 """
-                name version source marker extra dependencies registry virtual editable index url default tool uv sources
-                project requires-python dynamic optional-dependencies dependency-groups include-group metadata a
+                name version source marker extra dependencies registry virtual editable index url default tool uv
+                sources project requires-python dynamic optional-dependencies dependency-groups include-group metadata a
                 override-dependencies constraint-dependencies resolution-markers package packages lock-version
                 """.split()  # noqa: SIM905
             ),

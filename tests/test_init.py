@@ -142,7 +142,6 @@ INDENTED = "".join(f"    {line}\n" for line in OTHER.splitlines())
         f"repos:\n{OTHER}",
         f"# mine\ndefault_stages: [pre-commit]\n\nrepos:\n{INDENTED}# the end\n",
         f"repos:\n{OTHER}".rstrip("\n"),
-        f"x: &a [1]\ny: *a\nrepos:\n{OTHER}",
         f"---\nrepos:\n{OTHER}",
     ],
 )
@@ -158,6 +157,11 @@ def test_the_hook_is_added_and_nothing_else_is_touched(text: str) -> None:
     assert after["repos"][-1] == yaml.safe_load(new_config())["repos"][0]
 
 
+@pytest.mark.parametrize("text", ["repos: 3\n", "repos:\n- 3\n- hooks: 3\n- hooks: [3, [4]]\n", "- a\n", "a: [\n", ""])
+def test_a_file_of_another_shape_has_no_hook(text: str) -> None:
+    assert not has_hook(text)
+
+
 @pytest.mark.parametrize(
     "text",
     [
@@ -168,6 +172,8 @@ def test_the_hook_is_added_and_nothing_else_is_touched(text: str) -> None:
         f"repos:\n{OTHER}...\n",
         f"repos:\n{OTHER}---\na: 1\n",
         "repos: !!python/object/apply:os.system [x]\n",
+        f"x: &a [*a]\nrepos:\n{OTHER}",
+        f"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\nrepos:\n{OTHER}",
         "- a\n",
         "a: [\n",
         "",
