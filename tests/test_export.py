@@ -15,7 +15,12 @@ import pytest
 from packaging.pylock import Pylock
 from uv import find_uv_bin
 
+from builder.catalogue import Catalogue
+from builder.errors import UsageError
+from builder.export import save
 from builder.export.licences import Licence, licence
+from builder.export.requirements import requirements
+from builder.export.sbom import sbom
 from builder.uv import find_links
 from tests.conftest import desk
 from tests.support import Index, Result, Sandbox, make_sdist, make_wheel
@@ -92,10 +97,6 @@ def uv(at: Sandbox, python: Path, *arguments: str) -> Result:
 def versions(at: Sandbox, python: Path) -> list[str]:
     code = "import anchor, buoy; print(anchor.version, buoy.version)"
     return at.run([str(python), "-c", code]).succeeded().stdout.split()
-
-
-def bill(at: Sandbox, *more: str) -> dict[str, object]:
-    return json.loads(at.drydock("export", "fleet", "--format", "sbom", *more).succeeded().stdout)  # type: ignore[no-any-return]
 
 
 # --- requirements --------------------------------------------------------------------------------------------------
@@ -243,11 +244,17 @@ def test_the_bill_of_a_built_environment_needs_no_network(built: Sandbox) -> Non
 
 
 def test_the_bill_is_the_same_every_time(fleet: Sandbox) -> None:
-    first, second = bill(fleet), bill(fleet)
+    seeds = ({"PYTHONHASHSEED": "1"}, {"PYTHONHASHSEED": "2"})
+    first, second = (
+        fleet.drydock("export", "fleet", "--format", "sbom", env=seed).succeeded().stdout for seed in seeds
+    )
     assert first == second
-    assert "timestamp" not in first["metadata"]  # type: ignore[operator]
-    dated = fleet.drydock("export", "fleet", "--format", "sbom", env={"SOURCE_DATE_EPOCH": "86400"}).succeeded()
-    assert json.loads(dated.stdout)["metadata"]["timestamp"] == "1970-01-02T00:00:00Z"
+    assert "timestamp" not in json.loads(first)["metadata"]
+
+
+def test_the_bill_says_the_time_that_it_is_given(fleet: Sandbox) -> None:
+    plan = Catalogue([fleet.work / "profiles"]).plan("fleet")
+    assert json.loads(sbom(plan, {}, 86400))["metadata"]["timestamp"] == "1970-01-02T00:00:00Z"
     fleet.drydock("export", "fleet", "--format", "sbom", env={"SOURCE_DATE_EPOCH": "now"}).failed(
         2, "SOURCE_DATE_EPOCH"
     )
@@ -275,21 +282,27 @@ def test_licences_are_read_from_old_metadata_and_new(metadata: str, expected: Li
 # --- files ---------------------------------------------------------------------------------------------------------
 
 
-@pytest.mark.parametrize("form", ["requirements", "pylock", "sbom"])
-def test_only_an_export_of_the_same_profile_is_written_over(locked: Sandbox, form: str) -> None:
-    target = locked.work / "out/file"
+@pytest.mark.parametrize("form", ["requirements", "sbom"])
+def test_only_an_export_of_the_same_profile_is_written_over(fleet: Sandbox, form: str) -> None:
+    plan = Catalogue([fleet.work / "profiles"]).plan("fleet")
+    text = requirements(plan, {}) if form == "requirements" else sbom(plan, {})
+    target = fleet.work / "out/file"
     target.parent.mkdir()
-    target.write_text("mine\n")
-    export = ("export", "small", "--format", form, "-o", str(target))
-    locked.drydock(*export).failed(2, "was not made by Drydock for small")
-    assert target.read_text() == "mine\n"
+    others = text.replace("profile fleet", "profile other").replace('"name": "fleet"', '"name": "other"')
+    for there in ("mine\n", "", "{}", "[" * 10**5, '{"metadata": {"component": 3}}', others):
+        target.write_text(there)
+        with pytest.raises(UsageError):
+            save(target, text, "fleet")
+        assert target.read_text() == there
+    target.write_text(f"{text}\n")
+    save(target, text, "fleet")
+    assert target.read_text() == text
     target.unlink()
-    locked.drydock(*export).succeeded()
-    exported = target.read_text()
-    locked.drydock(*export).succeeded()
-    target.write_text(exported.replace("profile small", "profile other").replace('"name": "small"', '"name": "other"'))
-    locked.drydock(*export).failed(2, "was not made by Drydock for small")
+    target.symlink_to(fleet.work / "elsewhere")
+    with pytest.raises(UsageError):
+        save(target, text, "fleet")
     assert os.listdir(target.parent) == ["file"]
+    assert not (fleet.work / "elsewhere").exists()
 
 
 def test_a_stale_lock_is_not_exported(fleet: Sandbox) -> None:

@@ -130,11 +130,27 @@ def test_files_that_are_none_are_refused_in_words(
     assert not (work / "profiles/mine.toml").exists()
 
 
-def test_a_folder_that_is_no_venv_and_a_file_of_no_kind_are_refused(sandbox: Sandbox) -> None:
-    sandbox.drydock("import", ".").failed(1, "where a virtual environment has one")
-    imported(sandbox, "x.json", "{}").failed(1, "not known what kind of file this is", "pylock.toml")
-    sandbox.drydock("import", "absent.txt").failed(1, "absent.txt", "No such file")
-    imported(sandbox, "a.txt", "anchor", "--extra", "x").failed(2, "--extra and --group")
+@pytest.mark.parametrize(
+    ("name", "options", "words"),
+    [
+        (".", Options(), "where a virtual environment has one"),
+        ("x.json", Options(), "not known what kind of file this is"),
+        ("absent.txt", Options(), "No such file"),
+        ("a.txt", Options(extras=["x"]), "--extra and --group"),
+        (".", Options(groups=["x"]), "--extra and --group"),
+        ("a.txt", Options(name="y", output=Path("x.toml")), "must be in a file y.toml"),
+    ],
+)
+def test_what_is_nothing_to_import_is_refused(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, name: str, options: Options, words: str
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "x.json").write_text("{}")
+    (tmp_path / "a.txt").write_text("anchor\n")
+    with pytest.raises(DrydockError) as caught:
+        import_profile(Path(name), options, LINUX)
+    assert words in explain(caught.value)
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x.json"]
 
 
 # --- the target ----------------------------------------------------------------------------------------------------

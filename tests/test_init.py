@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import signal
 import socket
@@ -11,9 +12,14 @@ from typing import Any
 import pytest
 import yaml
 
+from builder.errors import ProfileError, UsageError
 from builder.hooks import has_hook, new_config, with_hook
+from builder.probe import Machine
+from builder.report import PlainReporter
+from builder.starting import start_project
 from tests.support import Sandbox, make_wheel
 
+LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36", chip="AMD EPYC")
 BASE = 'schema = 1\nname = "base"\n[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n'
 
 
@@ -81,27 +87,35 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
 @pytest.mark.parametrize(
     "file", ["profiles/mine.toml", "profiles/mine.lock.toml", "generated/mine/notes.txt", "generated/mine"]
 )
-def test_what_is_in_the_way_is_left_alone(folder: Sandbox, file: str) -> None:
+def test_what_is_in_the_way_is_left_alone(folder: Sandbox, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.chdir(folder.work)
     (folder.work / "requirements.txt").write_text("anchor\n")
     (folder.work / file).parent.mkdir(parents=True)
     (folder.work / file).write_text("mine\n")
     before = there(folder)
-    folder.drydock("init", "--name", "mine").failed(2, "is there already", "--name")
+    with pytest.raises(UsageError, match="is there already"):
+        start_project("mine", LINUX, PlainReporter(io.StringIO()))
     assert there(folder) == before
 
 
 @pytest.mark.parametrize(
-    ("requirements", "words"),
-    [
-        ("nowhere-to-be-found\n", "nowhere-to-be-found"),
-        ("anchor ==\n", "is not a requirement"),
-        ("-r ../x\n", "leads out"),
-    ],
+    ("requirements", "words"), [("anchor ==\n", "is not a requirement"), ("-r ../x\n", "leads out"), ("\0", "NUL")]
 )
-def test_a_failure_leaves_nothing(folder: Sandbox, requirements: str, words: str) -> None:
+def test_requirements_that_are_none_make_nothing(
+    folder: Sandbox, monkeypatch: pytest.MonkeyPatch, requirements: str, words: str
+) -> None:
+    monkeypatch.chdir(folder.work)
     (folder.work / "requirements.txt").write_text(requirements)
     before = there(folder)
-    folder.drydock("init", "--name", "mine").failed(1, words)
+    with pytest.raises(ProfileError, match=words):
+        start_project("mine", LINUX, PlainReporter(io.StringIO()))
+    assert there(folder) == before
+
+
+def test_a_failure_leaves_nothing(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("nowhere-to-be-found\n")
+    before = there(folder)
+    folder.drydock("init", "--name", "mine").failed(1, "nowhere-to-be-found")
     assert there(folder) == before
 
 
