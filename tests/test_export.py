@@ -236,6 +236,14 @@ def test_the_bill_has_the_licences_of_the_index_and_names_those_that_it_has_not(
     assert "the licence of anchor: not known" in done.stderr
 
 
+@pytest.mark.parametrize(("version", "known"), [("1.0", True), ("9.0", False)])
+def test_metadata_of_another_version_is_not_believed(fleet: Sandbox, version: str, known: bool) -> None:
+    said = f"Metadata-Version: 2.4\nName: anchor\nVersion: {version}\nLicense-Expression: MIT\n".encode()
+    fleet.index.tamper = lambda name, content: said if name.endswith(".metadata") else content
+    done = fleet.drydock("export", "fleet", "--format", "sbom").succeeded()
+    assert ("the licence of anchor: not known" in done.stderr) is not known
+
+
 def test_the_bill_of_a_built_environment_needs_no_network(built: Sandbox) -> None:
     before = len(built.index.requests)
     done = built.drydock("export", "small", "--format", "sbom").succeeded()
@@ -312,6 +320,20 @@ def test_a_stale_lock_is_not_exported(fleet: Sandbox) -> None:
 
 
 # --- a real one ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_the_pylock_installs_with_a_new_pip(fleet: Sandbox, tmp_path: Path) -> None:
+    """pip reads pylock.toml since 26.1; the one that comes with Python is older."""
+    uv = [find_uv_bin(), "pip", "install", "--quiet", "--target", str(tmp_path / "pip"), "pip>=26.1"]
+    done = subprocess.run(uv, capture_output=True, text=True, check=False)
+    if done.returncode:
+        pytest.skip(f"pip cannot be downloaded: {done.stderr.strip().splitlines()[-1]}")
+    fleet.drydock("export", "fleet", "--format", "pylock", "-o", "pylock.toml").succeeded()
+    python = venv(fleet)
+    new = [sys.executable, str(tmp_path / "pip/pip"), "--python", str(python), "install", "-r", "pylock.toml"]
+    fleet.run(new, env={"PIP_CONFIG_FILE": os.devnull}).succeeded()
+    assert versions(fleet, python) == ["1.0", "2.0+red"]
 
 
 @pytest.mark.slow

@@ -66,7 +66,8 @@ class Index:
                 return _as_html(page), "text/html"
             return page, "application/vnd.pypi.simple.v1+json"
         if path.startswith("/files/") and path.endswith(".whl.metadata"):
-            return _metadata(self.folder / Path(unquote(path)).stem), "text/plain"
+            found = _metadata(self.folder / Path(unquote(path)).stem)
+            return found and self.tamper(Path(unquote(path)).name, found), "text/plain"
         file = self.folder / Path(unquote(path)).name
         if path.startswith("/files/") and file.is_file():
             return self.tamper(file.name, file.read_bytes()), "application/octet-stream"
