@@ -244,6 +244,24 @@ def test_metadata_of_another_version_is_not_believed(fleet: Sandbox, version: st
     assert ("the licence of anchor: not known" in done.stderr) is not known
 
 
+def test_an_index_without_metadata_is_asked_for_a_part_of_the_wheel(sandbox: Sandbox) -> None:
+    large = {"large/data.bin": "x" * 3_000_000}
+    make_wheel(sandbox.wheels, "large", "1.0", files=large, metadata=["License-Expression: MIT"])
+    profile(sandbox, "large", "large")
+    sandbox.drydock("lock", "large").succeeded()
+    sandbox.index.has_metadata = False
+    sandbox.index.requests.clear()
+    sandbox.index.ranges.clear()
+    done = sandbox.drydock("export", "large", "--format", "sbom").succeeded()
+    assert "MIT" in done.stdout
+    assert done.stderr == ""
+    assert 0 < sum(last - first + 1 for first, last in sandbox.index.ranges) < 200_000
+    whole = [path for path in sandbox.index.requests if path.endswith("/large-1.0-py3-none-any.whl")]
+    assert len(whole) == len(sandbox.index.ranges)
+    sandbox.index.tamper = lambda _name, content: b"no zip" * (len(content) // 6)
+    assert "not known" in sandbox.drydock("export", "large", "--format", "sbom").succeeded().stderr
+
+
 def test_the_bill_of_a_built_environment_needs_no_network(built: Sandbox) -> None:
     before = len(built.index.requests)
     done = built.drydock("export", "small", "--format", "sbom").succeeded()

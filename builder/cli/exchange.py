@@ -103,4 +103,4 @@ def init(name: str | None, no_lock: bool) -> None:
     for path in made.files:
         click.echo(display(path))
     last = f"drydock lock {made.name} && drydock render {made.name}" if no_lock else f"drydock run {made.name}"
-    report.step(f"next: look at profiles/{made.name}.toml, then: {last}")
+    report.step(f"next: look at {display(made.files[0])}, then: {last}")

@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
+import io
 import os
+import zlib
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from http.client import HTTPException
 from pathlib import Path
-from urllib.request import Request, urlopen
+from typing import IO
 from zipfile import BadZipFile, ZipFile
 
 from packaging.licenses import InvalidLicenseExpression, canonicalize_license_expression
@@ -18,12 +20,12 @@ from packaging.utils import canonicalize_name
 from builder import store
 from builder.errors import LockError
 from builder.export.places import Place, find_places
+from builder.export.remote import Remote, get
 from builder.lock import Artefact
 from builder.plan import Plan
 from builder.stage import site_packages
 
 _LIMIT = 4 << 20
-_TIMEOUT = 20.0
 _LONGEST_NAME = 100
 """Characters; some packages have the whole text of their licence in the field for its name."""
 
@@ -59,7 +61,7 @@ def licence(metadata: str) -> Licence | None:
 
 def find_licences(plan: Plan, wheels: Path | None) -> dict[str, Licence]:
     """The licence of each package that tells one, by name: from the built environment, from the folder `wheels`, else
-    from the metadata beside the wheels on their index (PEP 658), unless UV_OFFLINE is set.
+    from the wheels' index, unless UV_OFFLINE is set.
     """
     packages = [*plan.lock.packages, *plan.lock.build_requires]
     found = _built(plan)
@@ -97,33 +99,32 @@ def _elsewhere(plan: Plan, packages: list[Artefact], wheels: Path | None) -> dic
             return None
         if place.path is not None:
             return _in_wheel(place.path)
-        return None if offline or place.url is None else _beside(place.url, package)
+        return None if offline or place.url is None else _on_index(place.url, package)
 
     with ThreadPoolExecutor(8) as threads:
         texts = list(threads.map(text, packages))
     return {package.name: found for package, found in zip(packages, texts, strict=True) if found is not None}
 
 
-def _in_wheel(path: Path) -> str | None:
+def _in_wheel(wheel: Path | IO[bytes]) -> str | None:
     try:
-        with ZipFile(path) as archive:
+        with ZipFile(wheel) as archive:
             name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
             with archive.open(name) as file:
                 return file.read(_LIMIT).decode(errors="replace")
-    except (OSError, BadZipFile, StopIteration):
+    # What a file that is no wheel, and a server that gives something else, can bring zipfile to.
+    except (OSError, HTTPException, BadZipFile, StopIteration, ValueError, EOFError, RuntimeError, zlib.error):
         return None
 
 
-def _beside(url: str, package: Artefact) -> str | None:
-    """What the index has as `URL.metadata`, if it is of this package; None where it has none, or does not answer."""
-    request = Request(f"{url}.metadata", headers={"User-Agent": "drydock"})  # noqa: S310
+def _on_index(url: str, package: Artefact) -> str | None:
+    """The METADATA of a wheel on an index: as a file of its own (PEP 658), else out of the wheel, of which only that
+    part is fetched. None where the index has neither, and for that of another package.
+    """
     try:
-        if not url.startswith(("https://", "http://")):
-            return None
-        with urlopen(request, timeout=_TIMEOUT) as answer:  # noqa: S310
-            text: str = answer.read(_LIMIT).decode(errors="replace")
-    except (OSError, HTTPException, ValueError):
-        return None
-    raw, _ = parse_email(text)
+        text: str | None = get(f"{url}.metadata", _LIMIT).decode(errors="replace")
+    except (OSError, HTTPException):
+        text = _in_wheel(io.BufferedReader(Remote(url, package.size), 1 << 16)) if package.size else None
+    raw, _ = parse_email(text or "")
     same = canonicalize_name(raw.get("name", "")) == package.name and raw.get("version") == package.version
     return text if same else None

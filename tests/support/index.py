@@ -17,13 +17,18 @@ from urllib.parse import unquote
 
 
 class Index:
-    """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way."""
+    """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way.
+
+    With `has_metadata`, the METADATA of a wheel is a file of its own too. `ranges` has the parts of files asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[str] = []
         self.tamper: Callable[[str, bytes], bytes] = lambda _name, content: content
         self.uploaded: dict[str, str] = {}
+        self.has_metadata = True
+        self.ranges: list[tuple[int, int]] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -65,7 +70,7 @@ class Index:
             if page is not None and accept == "text/html":
                 return _as_html(page), "text/html"
             return page, "application/vnd.pypi.simple.v1+json"
-        if path.startswith("/files/") and path.endswith(".whl.metadata"):
+        if self.has_metadata and path.startswith("/files/") and path.endswith(".whl.metadata"):
             found = _metadata(self.folder / Path(unquote(path)).stem)
             return found and self.tamper(Path(unquote(path)).name, found), "text/plain"
         file = self.folder / Path(unquote(path)).name
@@ -83,7 +88,13 @@ class Index:
             def do_GET(self) -> None:
                 index.requests.append(self.path)
                 body, kind = index.answer(self.path, self.headers.get("Accept", "*/*"))
-                self.send_response(404 if body is None else 200)
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if wanted and body is not None:
+                    index.ranges.append((int(wanted[1]), int(wanted[2])))
+                    whole, body = len(body), body[int(wanted[1]) : int(wanted[2]) + 1]
+                self.send_response(404 if body is None else 206 if wanted else 200)
+                if wanted and body is not None:
+                    self.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{whole}")
                 self.send_header("Content-Type", kind or "text/plain")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
