@@ -14,10 +14,27 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import uv
-from builder.errors import LockError
+from builder.errors import LockError, ToolError
 from builder.lock import Artefact
 from builder.profile import Profile
 from builder.stage import pinned
+
+
+def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+    """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
+
+    Raises LockError where they are not there to be asked, or have not all of the versions.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        asked = Artefacts(profile, Path(work))
+        sources = [package.name for package in packages if not package.is_wheel]
+        universe = asked.universe(sources=sources, index=asked.index_places())
+        pins = [uv.Pin(package.name, package.version, ()) for package in packages]
+        try:
+            found = uv.artefacts(pins, universe, asked.folder("files"))
+        except ToolError as error:
+            raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
+    return {file["hashes"]["sha256"]: file for files in found.values() for file in files}
 
 
 class Artefacts:

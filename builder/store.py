@@ -83,6 +83,21 @@ def link_atomically(target: str, path: Path) -> None:
     new.replace(path)
 
 
+def write_new(path: Path, text: str) -> None:
+    """Put `text` at `path`, whole or not at all. Raises UsageError where anything is there, a broken link too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", hint="move it away, or take another name") from None
+    try:
+        with file:
+            file.write(text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
 def write_files(folder: Path, files: Mapping[str, str]) -> None:
     """Write texts into a new folder, by their relative paths."""
     for path, text in files.items():

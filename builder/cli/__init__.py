@@ -10,6 +10,7 @@ import importlib
 import os
 import signal
 import sys
+from keyword import iskeyword
 from typing import NoReturn
 
 import click
@@ -32,6 +33,9 @@ _SECTIONS = {
         "why": "profiles",
         "patch": "patches",
         "sources": "sources",
+        "init": "exchange",
+        "import": "exchange",
+        "export": "exchange",
     },
     "Editors and shells": {
         "env": "editors",
@@ -58,7 +62,7 @@ class _Commands(click.Group):
         if cmd_name not in _FILES:
             return None
         module = importlib.import_module(f"{__name__}.{_FILES[cmd_name]}")
-        found: click.Command = getattr(module, cmd_name)
+        found: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

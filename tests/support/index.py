@@ -1,11 +1,13 @@
-"""A package index on loopback: PEP 503 and 691 over a folder of wheels."""
+"""A package index on loopback: PEP 503, 658 and 691 over a folder of wheels."""
 
 from __future__ import annotations
 
 import hashlib
+import html
 import json
 import re
 import threading
+import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
@@ -15,13 +17,18 @@ from urllib.parse import unquote
 
 
 class Index:
-    """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way."""
+    """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way.
+
+    With `has_metadata`, the METADATA of a wheel is a file of its own too. `ranges` has the parts of files asked for.
+    """
 
     def __init__(self, folder: Path) -> None:
         self.folder = folder
         self.requests: list[str] = []
         self.tamper: Callable[[str, bytes], bytes] = lambda _name, content: content
         self.uploaded: dict[str, str] = {}
+        self.has_metadata = True
+        self.ranges: list[tuple[int, int]] = []
         self._server = _Server(("127.0.0.1", 0), self._handler())
         self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
 
@@ -56,10 +63,16 @@ class Index:
         page = {"meta": {"api-version": "1.1"}, "name": project, "files": rows}
         return json.dumps(page).encode() if rows else None
 
-    def answer(self, path: str) -> tuple[bytes | None, str]:
+    def answer(self, path: str, accept: str = "*/*") -> tuple[bytes | None, str]:
         """The body and content type for a request."""
         if found := re.fullmatch(r"/simple/([^/]+)/?", path):
-            return self.page(found[1]), "application/vnd.pypi.simple.v1+json"
+            page = self.page(found[1])
+            if page is not None and accept == "text/html":
+                return _as_html(page), "text/html"
+            return page, "application/vnd.pypi.simple.v1+json"
+        if self.has_metadata and path.startswith("/files/") and path.endswith(".whl.metadata"):
+            found = _metadata(self.folder / Path(unquote(path)).stem)
+            return found and self.tamper(Path(unquote(path)).name, found), "text/plain"
         file = self.folder / Path(unquote(path)).name
         if path.startswith("/files/") and file.is_file():
             return self.tamper(file.name, file.read_bytes()), "application/octet-stream"
@@ -74,8 +87,14 @@ class Index:
 
             def do_GET(self) -> None:
                 index.requests.append(self.path)
-                body, kind = index.answer(self.path)
-                self.send_response(404 if body is None else 200)
+                body, kind = index.answer(self.path, self.headers.get("Accept", "*/*"))
+                wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
+                if wanted and body is not None:
+                    index.ranges.append((int(wanted[1]), int(wanted[2])))
+                    whole, body = len(body), body[int(wanted[1]) : int(wanted[2]) + 1]
+                self.send_response(404 if body is None else 206 if wanted else 200)
+                if wanted and body is not None:
+                    self.send_header("Content-Range", f"bytes {wanted[1]}-{wanted[2]}/{whole}")
                 self.send_header("Content-Type", kind or "text/plain")
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()
@@ -91,6 +110,22 @@ class Index:
 class _Server(ThreadingHTTPServer):
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that was killed in the middle of a download is what some tests are about
+
+
+def _as_html(page: bytes) -> bytes:
+    """PEP 503, for who asks for nothing else (uv, of a place for links)."""
+    links = (
+        f'<a href="{html.escape(row["url"])}#sha256={row["hashes"]["sha256"]}">{html.escape(row["filename"])}</a>'
+        for row in json.loads(page)["files"]
+    )
+    return f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>".encode()
+
+
+def _metadata(wheel: Path) -> bytes | None:
+    if not wheel.is_file():
+        return None
+    with zipfile.ZipFile(wheel) as archive:
+        return archive.read(next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA")))
 
 
 def _project(file: str) -> str:

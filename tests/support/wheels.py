@@ -20,14 +20,18 @@ def make_wheel(
     requires: Sequence[str] = (),
     tag: str = "py3-none-any",
     entry_points: str = "",
+    metadata: Sequence[str] = (),
 ) -> Path:
-    """A wheel of `name` in `folder`; `files` maps paths to texts, by default one module that knows its version."""
+    """A wheel of `name` in `folder`; `files` maps paths to texts, by default one module that knows its version.
+
+    `metadata` are more lines of its METADATA.
+    """
     module = name.replace("-", "_")
     info = f"{module}-{version}.dist-info"
-    metadata = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}"]
-    metadata += [f"Requires-Dist: {requirement}" for requirement in requires]
+    head = ["Metadata-Version: 2.1", f"Name: {name}", f"Version: {version}", *metadata]
+    head += [f"Requires-Dist: {requirement}" for requirement in requires]
     contents = dict(files if files is not None else {f"{module}/__init__.py": f"version = {version!r}\n"})
-    contents[f"{info}/METADATA"] = "\n".join(metadata) + "\n"
+    contents[f"{info}/METADATA"] = "\n".join(head) + "\n"
     contents[f"{info}/WHEEL"] = f"Wheel-Version: 1.0\nGenerator: tests\nRoot-Is-Purelib: true\nTag: {tag}\n"
     if entry_points:
         contents[f"{info}/entry_points.txt"] = entry_points

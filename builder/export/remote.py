@@ -1,0 +1,54 @@
+"""A file on a server, read piece by piece: the METADATA of a wheel is a few KiB of what may be gigabytes."""
+
+from __future__ import annotations
+
+import io
+from typing import Any
+from urllib.request import Request, urlopen
+
+_TIMEOUT = 20.0
+
+
+def get(url: str, limit: int) -> bytes:
+    """The first `limit` bytes at `url`. Raises OSError where it is not there, or not a URL of the web."""
+    with _opened(url, {}) as answer:
+        found: bytes = answer.read(limit)
+        return found
+
+
+class Remote(io.RawIOBase):
+    """The file at `url`, of `size` bytes, to be read and sought in. Raises OSError where the server will not."""
+
+    def __init__(self, url: str, size: int) -> None:
+        super().__init__()
+        self._url, self._size, self._at = url, size, 0
+
+    def readable(self) -> bool:
+        return True
+
+    def seekable(self) -> bool:
+        return True
+
+    def seek(self, offset: int, whence: int = io.SEEK_SET) -> int:
+        self._at = offset + {io.SEEK_SET: 0, io.SEEK_CUR: self._at, io.SEEK_END: self._size}[whence]
+        if self._at < 0:
+            raise OSError("before the start of the file")
+        return self._at
+
+    def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
+        wanted = min(len(buffer), self._size - self._at)
+        if wanted <= 0:
+            return 0
+        with _opened(self._url, {"Range": f"bytes={self._at}-{self._at + wanted - 1}"}) as answer:
+            if answer.status != 206:  # the whole file would come
+                raise OSError("the server gives no ranges")
+            piece: bytes = answer.read(wanted)
+        buffer[: len(piece)] = piece
+        self._at += len(piece)
+        return len(piece)
+
+
+def _opened(url: str, headers: dict[str, str]) -> Any:
+    if not url.startswith(("https://", "http://")):
+        raise OSError(f"{url} is not a URL of the web")
+    return urlopen(Request(url, headers={"User-Agent": "drydock", **headers}), timeout=_TIMEOUT)  # noqa: S310

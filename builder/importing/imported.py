@@ -1,0 +1,161 @@
+"""What a reader found, and what it could not take."""
+
+from __future__ import annotations
+
+import re
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
+
+from builder.errors import ProfileError, Where
+
+_PYTHONS = tuple(f"3.{minor}" for minor in range(15, 8, -1))
+_ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
+
+
+@dataclass(frozen=True)
+class LeftOut:
+    """Something that a profile cannot have, or that nobody can know from here: what, why, and where it stands."""
+
+    what: str
+    why: str
+    where: Where
+
+    def __str__(self) -> str:
+        return _printable(f"{self.where}: {self.what}: {self.why}")
+
+
+@dataclass
+class Imported:
+    """The contents of a profile to be; the readers add to it, piece by piece.
+
+    `requires` are requirements (PEP 508), `constraints` what holds for a package only if something requires it,
+    `python` a version such as "3.11", `env` variables as a profile writes them and `env_at` where they stand, `indexes`
+    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's.
+    """
+
+    name: str | None = None
+    requires: list[str] = field(default_factory=list)
+    constraints: list[tuple[Requirement, Where]] = field(default_factory=list)
+    overrides: list[tuple[str, str]] = field(default_factory=list)
+    python: str | None = None
+    env: dict[str, Any] = field(default_factory=dict)
+    env_at: dict[str, Where] = field(default_factory=dict)
+    indexes: dict[str, str] = field(default_factory=dict)
+    index: dict[str, str] = field(default_factory=dict)
+    command: list[str] = field(default_factory=list)
+    options: list[dict[str, str]] = field(default_factory=list)
+    left_out: list[LeftOut] = field(default_factory=list)
+
+    def leave(self, what: str, why: str, where: Where) -> None:
+        """Leave something out. `what` may come from anywhere: it is shown without passwords, and steers no terminal."""
+        self.left_out.append(LeftOut(shown(what), why, where))
+
+    def require(self, text: str, where: Where) -> None:
+        """Add a requirement. What names no version of a package, but a place, is left out.
+
+        Raises ProfileError where it is no requirement.
+        """
+        parsed = requirement(text, where)
+        if parsed is None:
+            self.leave(text, "a place, not a version: a lock names packages of an index only", where)
+        elif str(parsed) not in self.requires:
+            self.requires.append(str(parsed))
+
+    def settle_constraints(self) -> None:
+        """Constraints on what is required directly become requirements; the others are left out."""
+        direct = {canonicalize_name(Requirement(text).name) for text in self.requires}
+        for constraint, where in self.constraints:
+            if canonicalize_name(constraint.name) in direct:
+                if str(constraint) not in self.requires:
+                    self.requires.append(str(constraint))
+            else:
+                why = "a constraint on a package that is not required directly; require it, if it must hold"
+                self.leave(str(constraint), why, where)
+        self.constraints.clear()
+
+
+def requirement(text: str, where: Where) -> Requirement | None:
+    """A requirement of an index; None for one by URL or path. Raises ProfileError where it is none at all.
+
+    >>> requirement("torch >= 2 ; python_version > '3'", Where("a.txt", 1))
+    <Requirement('torch>=2; python_version > "3"')>
+    """
+    line = text.strip()
+    if not line.isprintable():
+        raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
+    if _is_place(line):
+        return None
+    try:
+        parsed = Requirement(line)
+    except InvalidRequirement as error:
+        reason = str(error).splitlines()[0]
+        raise ProfileError(
+            f"{shown(line)} is not a requirement (PEP 508): {shown(reason)}",
+            hint="mend the line, or take it out",
+            where=where,
+        ) from None
+    return parsed if parsed.url is None else None
+
+
+def _is_place(line: str) -> bool:
+    """Whether pip would take it for a path or a URL, and not for a name."""
+    first = line.split(";", 1)[0].split("[", 1)[0].strip()
+    return (
+        "://" in first.split("@", 1)[0]
+        or re.match(r"(\.\.?|~)?[/\\]|file:|\.{1,2}$", first) is not None
+        or first.lower().endswith(_ARCHIVES)
+        or ("/" in first and "@" not in first)
+    )
+
+
+def pick_python(requires: str | None, imported: Imported, where: Where) -> str:
+    """The Python for a range of versions: that of this Drydock where it fits, else the newest that does.
+
+    >>> pick_python("<3.11", Imported(), Where("pyproject.toml"))
+    '3.10'
+    """
+    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    try:
+        allowed = SpecifierSet(requires or "")
+    except InvalidSpecifier:
+        imported.leave(f"requires-python {requires}", f"not a range of versions; taken is {here}", where)
+        return here
+    # A minor release fits where one of its patch releases does: ">3.11.4" allows 3.11.
+    fits = [one for one in (here, *_PYTHONS) if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
+    if not fits:
+        imported.leave(f"requires-python {requires}", f"no Python that is known here fits; taken is {here}", where)
+    return fits[0] if fits else here
+
+
+def shown(text: str) -> str:
+    """Text of others' for a message: one short line, without passwords and tokens in URLs.
+
+    >>> shown("git+https://me:hunter2@host/x?token=1")
+    'git+https://***@host/x?***'
+    """
+    line = " ".join(text.split())
+    line = re.sub(r"//[^/\s]*@", "//***@", line)
+    line = re.sub(r"(://[^\s?#]*)[?][^\s]+", r"\1?***", line)
+    line = _printable(line)
+    return line if len(line) <= 160 else f"{line[:157]}..."
+
+
+def _printable(text: str) -> str:
+    """Text that cannot steer a terminal."""
+    return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def table(value: Any) -> Mapping[str, Any]:
+    """`value` where it is a table of TOML, else an empty one: a file of others may have anything anywhere."""
+    return value if isinstance(value, dict) else {}
+
+
+def rows(value: Any) -> list[Mapping[str, Any]]:
+    """The tables in `value`, where it is a list of some."""
+    return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -1,0 +1,29 @@
+"""TOML of others: parsed with an error that says where, and lines found again."""
+
+from __future__ import annotations
+
+import re
+import tomllib
+from typing import Any
+
+from builder.errors import ProfileError, Where
+
+
+def parsed(path: str, text: str) -> dict[str, Any]:
+    """The data in a TOML text. Raises ProfileError where it is none."""
+    try:
+        return tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        found = re.search(r"at line (\d+)", str(error))
+        raise ProfileError(
+            f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
+        ) from None
+    except RecursionError:
+        raise ProfileError("not TOML that anybody wrote: nested too deeply", where=Where(path)) from None
+
+
+def line_with(text: str, mentioned: str) -> int | None:
+    """The first line that has a text in it, as a whole word where it is one; None where none has."""
+    pattern = re.compile(rf"(?<![\w-]){re.escape(mentioned)}(?![\w-])") if mentioned else None
+    lines = text.split("\n")
+    return next((number for number, line in enumerate(lines, 1) if pattern and pattern.search(line)), None)
