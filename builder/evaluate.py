@@ -19,10 +19,11 @@ from builder.store import home, write_atomically
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a profile comes to: the name of its store path, and the run script that builds and runs it."""
+    """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock."""
 
     store_name: str
     script: Path
+    lock: Path
 
 
 def evaluate(name: str) -> Evaluation:
@@ -41,7 +42,14 @@ def _evaluate(name: str, memory: Path) -> Evaluation:
     text = rendered_run_script(plan)
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
     inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
-    record = {"store_name": plan.store_name, "script": str(script), "sha256": _digest(text), "inputs": inputs}
+    lock = catalogue.lock_path(name).absolute()
+    record = {
+        "store_name": plan.store_name,
+        "script": str(script),
+        "lock": str(lock),
+        "sha256": _digest(text),
+        "inputs": inputs,
+    }
     try:
         write_atomically(script, text, executable=True)
         write_atomically(memory, json.dumps(record, indent=1))
@@ -51,7 +59,7 @@ def _evaluate(name: str, memory: Path) -> Evaluation:
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
-    return Evaluation(plan.store_name, script)
+    return Evaluation(plan.store_name, script, lock)
 
 
 def _recall(memory: Path) -> Evaluation | None:
@@ -60,7 +68,7 @@ def _recall(memory: Path) -> Evaluation | None:
         inputs = {**record["inputs"], record["script"]: record["sha256"]}
         if any(_digest_file(Path(path)) != digest for path, digest in inputs.items()):
             return None
-        return Evaluation(record["store_name"], Path(record["script"]))
+        return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

@@ -27,8 +27,9 @@ _FUTURE = "from __future__ import annotations\n\n"
 
 @dataclass(frozen=True)
 class Carried:
-    """The Python files that scripts carry, each as text: builder/patch.py, builder/stage.py, builder/integrity.py."""
+    """The Python files that scripts carry, each as text: builder/caches.py, patch.py, stage.py, integrity.py."""
 
+    caches: str
     patch: str
     stage: str
     integrity: str
@@ -247,7 +248,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
-        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.patch, carried.stage)),
+        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.caches, carried.patch, carried.stage)),
         "verifier": _portable("builder/integrity.py", joined(carried.integrity)),
         "parts": [{"path": path, "text": _portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),

@@ -6,7 +6,7 @@ import inspect
 
 from jinja2 import FileSystemLoader
 
-from builder import integrity, patch, stage
+from builder import caches, integrity, patch, stage
 from builder.catalogue import shipped
 from builder.plan import Plan
 from builder.render import Carried, render, render_run_script
@@ -23,4 +23,4 @@ def rendered_run_script(plan: Plan) -> str:
 
 
 def _carried() -> Carried:
-    return Carried(*(inspect.getsource(module) for module in (patch, stage, integrity)))
+    return Carried(*(inspect.getsource(module) for module in (caches, patch, stage, integrity)))

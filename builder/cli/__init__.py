@@ -31,6 +31,10 @@ _SECTIONS = {
         "diff": "profiles",
         "why": "profiles",
     },
+    "Share": {
+        "push": "share",
+        "pull": "share",
+    },
     "This machine": {
         "generation": "generations",
         "store": "store",
