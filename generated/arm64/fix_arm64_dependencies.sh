@@ -79,7 +79,7 @@ fetch_uv() {
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _fetched=1
   each_cache fetch_uv_from
-  [ "$_fetched" -eq 0 ] || fetch_uv_with
+  [ "$_fetched" -eq 0 ] || ! fetch_uv_with || _fetched=0
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
   [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
   rm -rf "$_new"
@@ -90,8 +90,10 @@ fetch_uv() {
 fetch_uv_from() {
   _index=$1/simple/
   case $1 in /*) _index=file://$_index ;; esac
-  PIP_INDEX_URL=$_index fetch_uv_with --retries 1 --timeout 15
-  [ "$_fetched" -ne 0 ]
+  if (export PIP_INDEX_URL="$_index" && fetch_uv_with --retries 1 --timeout 15); then
+    _fetched=0
+    return 1
+  fi
 }
 
 # fetch_uv_with OPTIONS OF PIP
@@ -107,10 +109,10 @@ fetch_uv_with() {
     fi
     if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
       --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      _fetched=0
-      break
+      return 0
     fi
   done
+  return 1
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -138,7 +140,7 @@ install_packages() {
     _folder=${_folder#file://}
     [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  _verb='install --no-deps -r'
+  _verb=install
   install_cached "$@"
   [ ! -s "$_left/requirements.txt" ] || install_from "$_left/requirements.txt" "$@" ||
     failed "the packages could not be installed" "uv says above why"
@@ -150,9 +152,12 @@ install_packages() {
 install_from() {
   _requirements=$1
   shift
-  # shellcheck disable=SC2086 # a verb with its options
-  "$_uv" --project / pip $_verb "$_requirements" "$@" || return 1
-  _verb='install --no-deps -r'  # what comes second must leave what was first
+  if [ "$_verb" = sync ]; then
+    "$_uv" --project / pip sync "$@" "$_requirements" || return 1
+  else
+    "$_uv" --project / pip install --no-deps "$@" -r "$_requirements" || return 1
+  fi
+  _verb=install  # what comes second must leave what was first
 }
 
 # What the caches have comes from there: first our own, then those of DRYDOCK_CACHE, as builder/caches.py counts them.
@@ -164,17 +169,20 @@ install_cached() {
 
 # each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
 each_cache() {
-  _call=$1 _number=0
+  _call=$1 _number=0 _ifs=$IFS
   shift
   [ ! -f "$_drydock/cache/mirror/SHA256SUMS" ] || "$_call" "$_drydock/cache/mirror" "$@" || return 0
+  IFS=$IFS,
   set -f
-  for _word in $(printf '%s\n' "${DRYDOCK_CACHE-}" | tr ',' ' '); do
+  for _word in ${DRYDOCK_CACHE-}; do
     set +f
+    IFS=$_ifs
     _number=$((_number + 1)) _place=${_word#file://}
     case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
     "$_call" "${_place%/}" "$@" || return 0
   done
   set +f
+  IFS=$_ifs
 }
 
 # install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
@@ -184,8 +192,13 @@ install_from_cache() {
   shown "      from $1"
   shift
   # It may have a password in it: in the environment no process list shows it.
-  UV_DEFAULT_INDEX=$_index UV_HTTP_TIMEOUT=${UV_HTTP_TIMEOUT:-15} UV_HTTP_RETRIES=${UV_HTTP_RETRIES:-1} \
-    install_from "$_left/cached.txt" "$@" && return 0
+  if (
+    export UV_DEFAULT_INDEX="$_index" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-15}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-1}"
+    install_from "$_left/cached.txt" "$@"
+  ); then
+    _verb=install
+    return 0
+  fi
   shown "warning: a cache did not give what is locked, uv says above why; going on without ${_index%/simple/}"
   "$2" -I -S -B "$_helper_file" give-back "$_left"
 }

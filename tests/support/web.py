@@ -43,53 +43,50 @@ class Web:
         self._server.server_close()
 
     def _handler(self) -> type[SimpleHTTPRequestHandler]:
-        web = self
+        return type("Handler", (_Handler,), {"web": self})
 
-        class Handler(SimpleHTTPRequestHandler):
-            def __init__(self, *arguments: object) -> None:
-                super().__init__(*arguments, directory=str(web.folder))  # type: ignore[arg-type]
 
-            def do_GET(self) -> None:
-                web.requests.append(self.path)
-                if web.password and self.headers.get("Authorization") != _basic(web.password):
-                    self._say(401, "WWW-Authenticate", 'Basic realm="mirror"')
-                elif web.fault and self.path.startswith("/files/") and not self.path.endswith(".metadata"):
-                    self._fail()
-                else:
-                    super().do_GET()
+class _Handler(SimpleHTTPRequestHandler):
+    web: Web
 
-            def _fail(self) -> None:
-                if web.fault == "500":
-                    self._say(500, "Retry-After", "0")
-                elif web.fault == "redirect":
-                    self._say(302, "Location", f"file://{web.folder}{self.path}")
-                else:
-                    self._send_badly()
+    def __init__(self, *arguments: object) -> None:
+        super().__init__(*arguments, directory=str(self.web.folder))  # type: ignore[arg-type]
 
-            def _say(self, code: int, name: str, value: str) -> None:
-                self.send_response(code)
-                self.send_header(name, value)
-                self.send_header("Content-Length", "0")
-                self.end_headers()
+    def do_GET(self) -> None:
+        self.web.requests.append(self.path)
+        if self.web.password and self.headers.get("Authorization") != _basic(self.web.password):
+            self._say(401, "WWW-Authenticate", 'Basic realm="mirror"')
+        elif not self.web.fault or not self.path.startswith("/files/") or self.path.endswith(".metadata"):
+            super().do_GET()
+        elif self.web.fault == "500":
+            self._say(500, "Retry-After", "0")
+        elif self.web.fault == "redirect":
+            self._say(302, "Location", f"file://{self.web.folder}{self.path}")
+        else:
+            self._send_badly()
 
-            def _send_badly(self) -> None:
-                content = (web.folder / self.path.lstrip("/")).read_bytes()
-                self.send_response(200)
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                if web.fault == "wrong":
-                    self.wfile.write(content[:-100] + bytes(100))
-                else:
-                    self.wfile.write(content[: len(content) // 2])
-                    self.wfile.flush()
-                    if web.fault == "stall":
-                        web.over.wait(60)
-                    self.close_connection = True
+    def _say(self, code: int, name: str, value: str) -> None:
+        self.send_response(code)
+        self.send_header(name, value)
+        self.send_header("Content-Length", "0")
+        self.end_headers()
 
-            def log_message(self, format: str, *args: object) -> None:  # noqa: A002
-                pass
+    def _send_badly(self) -> None:
+        content = (self.web.folder / self.path.lstrip("/")).read_bytes()
+        self.send_response(200)
+        self.send_header("Content-Length", str(len(content)))
+        self.end_headers()
+        if self.web.fault == "wrong":
+            self.wfile.write(content[:-100] + bytes(100))
+            return
+        self.wfile.write(content[: len(content) // 2])
+        self.wfile.flush()
+        if self.web.fault == "stall":
+            self.web.over.wait(60)
+        self.close_connection = True
 
-        return Handler
+    def log_message(self, format: str, *args: object) -> None:  # noqa: A002
+        pass
 
 
 def _basic(password: str) -> str:
