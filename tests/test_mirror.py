@@ -16,6 +16,7 @@ import pytest
 
 from builder.mirror import pages
 from tests.support import Sandbox, Web, make_wheel
+from tests.support.remote import s3, sshd
 
 TWO = """\
 schema = 1
@@ -292,6 +293,52 @@ def test_a_pull_of_what_a_mirror_does_not_have(locked: Sandbox, web: Web, tmp_pa
     refused = locked.drydock("pull", "two", web.url, env=empty(tmp_path))
     refused.failed(1, f"{web.url} does not have Second_Thing-2.0-py3-none-any.whl", "hint: drydock push two")
     locked.drydock("pull", "two", f"{web.url}/simple", env=empty(tmp_path)).failed(1, "no mirror", "SHA256SUMS")
+
+
+# --- far away ------------------------------------------------------------------------------------------------------
+
+
+def test_over_ssh_the_known_keys_decide(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
+    with sshd(tmp_path / "sshd", locked.home) as host:
+        url = f"ssh://{host}{tmp_path}/far"
+        assert "pushed 2, " in locked.drydock("push", "small", url).succeeded().stdout
+        assert everything(tmp_path / "far") == everything(mirror)
+        assert "pushed 0, " in locked.drydock("push", "small", url).succeeded().stdout
+        env = empty(tmp_path)
+        (locked.work / "drydock.toml").write_text(f'[caches]\nplaces = ["{url}"]\n')
+        locked.drydock("build", "small", env=env).succeeded()
+        (locked.home / ".ssh/known_hosts").write_text("")
+        refused = locked.drydock("push", "small", f"ssh://{host}{tmp_path}/other")
+        refused.failed(1, "Host key is not trusted", "connect to it once")
+        assert not (tmp_path / "other").exists()
+        away = locked.drydock("build", "small", env={**empty(tmp_path, "b"), "UV_DEFAULT_INDEX": locked.index.url})
+        assert "going on without this cache" in away.succeeded().stderr
+
+
+@pytest.mark.slow
+def test_at_s3_and_back(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
+    with s3(tmp_path / "s3") as account:
+        locked.drydock("push", "small", "s3://nobody/has/this", env=account).failed(1, "s3://nobody/has/this: ")
+        two(locked)
+        for names, moved in ((["small"], 2), (["small", "two"], 1), (["two"], 0)):
+            done = locked.drydock("push", *names, "s3://bucket/wheels", env=account).succeeded()
+            assert f"pushed {moved}, " in done.stdout
+        env = empty(tmp_path)
+        locked.drydock("pull", "two", "s3://bucket/wheels", env={**env, **account}).succeeded()
+        locked.drydock("push", "two", str(mirror)).succeeded()
+        assert everything(tmp_path / "again/cache/mirror") == everything(mirror)
+        locked.drydock("--offline", "build", "two", env=env).succeeded()
+        refused = locked.drydock("push", "small", "s3://key:hunter2hunter2@bucket/wheels", env=account)
+        assert "hunter2" not in refused.failed(2, "given with credentials", "AWS_ACCESS_KEY_ID").stderr
+
+
+def test_a_back_end_that_is_not_installed_is_named_with_its_extra(locked: Sandbox, tmp_path: Path) -> None:
+    for scheme, module, extra in (("s3", "s3fs", "s3"), ("ssh", "sshfs", "ssh")):
+        hidden = tmp_path / scheme
+        hidden.mkdir()
+        (hidden / f"{module}.py").write_text("raise ImportError('hidden')\n")
+        refused = locked.drydock("push", "small", f"{scheme}://host/x", env={"PYTHONPATH": str(hidden)})
+        refused.failed(1, f"{scheme}:// needs a package", f"pip install 'drydock-env[{extra}]'")
 
 
 # --- pages ---------------------------------------------------------------------------------------------------------

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import socket
 import tempfile
@@ -64,6 +65,19 @@ def open_place(text: str) -> Place:
             raise UsageError(f"{text} names a host", hint="a folder of this machine is file:///path")
         return LocalPlace(Path(unquote(parts.path) if scheme else text).absolute())
     return FsspecPlace(text, scheme)
+
+
+@contextmanager
+def explained(name: str) -> Iterator[None]:
+    """What goes wrong at the place `name`, in words that have no credentials in them."""
+    try:
+        yield
+    except DrydockError:
+        raise
+    except Exception as error:  # a back end of fsspec raises what it likes
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        hint = "connect to it once with ssh, to see and accept its key" if "Host key" in why else None
+        raise DrydockError(f"{name}: {re.sub(r'://[^/@ ]+@', '://', why)}", hint=hint) from None
 
 
 class LocalPlace:
@@ -184,17 +198,18 @@ class FsspecPlace:
             options["known_hosts"] = ()
             if scheme == "sftp":
                 url, scheme = f"ssh{url[4:]}", "ssh"
-        try:
-            self._fs, root = fsspec.url_to_fs(url, **options)
-        except ImportError:
-            extra = _EXTRAS.get(scheme)
-            hint = f"pip install 'drydock-env[{extra}]'" if extra else f"install the package of fsspec for {scheme}://"
-            raise ToolError(f"{self.shown}: {scheme}:// needs a package that is not installed", hint=hint) from None
-        except ValueError:
-            raise UsageError(
-                f"{self.shown}: nothing here can read or write {scheme}://",
-                hint="a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or what fsspec knows",
-            ) from None
+        with explained(self.shown):
+            try:
+                self._fs, root = fsspec.url_to_fs(url, **options)
+            except ImportError:
+                extra = _EXTRAS.get(scheme)
+                hint = f"pip install 'drydock-env[{extra}]'" if extra else f"install what fsspec needs for {scheme}://"
+                raise ToolError(f"{self.shown}: {scheme}:// needs a package that is not there", hint=hint) from None
+            except ValueError:
+                raise UsageError(
+                    f"{self.shown}: nothing here can read or write {scheme}://",
+                    hint="a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or what fsspec knows",
+                ) from None
         self._root = str(root).rstrip("/")
         self._renames = scheme not in _OBJECT_STORES
 

@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import re
 import time
 import zipfile
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -15,7 +13,7 @@ from builder.errors import DrydockError
 from builder.mirror import pages
 from builder.mirror.gather import Gatherer, local_mirror
 from builder.mirror.locked import LockedFile, locked_files
-from builder.mirror.place import Place, open_place
+from builder.mirror.place import Place, explained, open_place
 from builder.report import Reporter
 
 AT_ONCE = 8
@@ -52,7 +50,7 @@ def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool =
     place = open_place(source)
 
     def check(missing: Sequence[LockedFile]) -> None:
-        with _explained(place):
+        with explained(place.shown):
             there = place.sizes()
         absent = [file.file for file in missing if file.path not in there]
         if absent:
@@ -62,7 +60,7 @@ def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool =
             )
 
     def fetch(file: LockedFile, target: Path) -> None:
-        with _explained(place):
+        with explained(place.shown):
             found = place.fetch(file.path, target)
         if found != file.sha256:
             raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
@@ -79,7 +77,7 @@ def _bring(
     before: Callable[[Sequence[LockedFile]], None],
     dry_run: bool,
 ) -> Pushed:
-    with _explained(place):
+    with explained(place.shown):
         there = place.sizes()
     missing = [file for file in files if not _is_whole(file, there)]
     moved = Pushed(
@@ -94,7 +92,7 @@ def _bring(
     if missing:
         before(missing)
         _move(missing, place, fetch, report)
-    with _explained(place):
+    with explained(place.shown):
         write_index(place, None if missing else there)
     return moved
 
@@ -115,7 +113,7 @@ def _move(
     def move(file: LockedFile) -> LockedFile:
         way = scratch / file.sha256
         fetch(file, way)
-        with _explained(place):
+        with explained(place.shown):
             if (metadata := metadata_of(way)) is not None:
                 # Before the wheel: where that is, its metadata is too.
                 place.write(file.path + pages.METADATA, metadata)
@@ -123,7 +121,7 @@ def _move(
         way.unlink(missing_ok=True)
         return file
 
-    with _explained(place), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+    with explained(place.shown), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
         # The big ones first, so that none is left to go alone at the end.
         told = 0.0
         waiting = [pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)]
@@ -177,15 +175,3 @@ def write_index(place: Place, there: Mapping[str, int | None] | None = None) -> 
             place.write(path, text.encode())
         place.write(pages.SUMS, pages.sums(files).encode())
         known, there, wrote = now, None, True
-
-
-@contextmanager
-def _explained(place: Place) -> Iterator[None]:
-    """What goes wrong at a place, in words that name it and no credentials."""
-    try:
-        yield
-    except DrydockError:
-        raise
-    except Exception as error:  # a back end of fsspec raises what it likes
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        raise DrydockError(f"{place.shown}: {re.sub(r'://[^/@ ]+@', '://', why)}") from None
