@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import program, store, supervise
+from benchmarks import mirror, program, store, supervise
 
 BENCHMARKS = {
     "script": program.script_overhead,
@@ -30,6 +30,7 @@ BENCHMARKS = {
     "many": store.many_environments,
     "memory": store.memory,
     "supervise": supervise.supervision,
+    "mirror": mirror.mirrors,
 }
 
 
