@@ -62,6 +62,12 @@ def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
     return environment(loader).get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
 
 
+def render_bundle_head(plan: Plan, loader: BaseLoader, carried: Carried, bundle: object) -> str:
+    """The script of a bundle (builder/bundle.py), which is the run script with another place to install from."""
+    template = environment(loader).get_template("bundle.sh.j2")
+    return template.render(_values(plan, carried), script=f"{plan.profile.name}.run", bundle=bundle)
+
+
 def environment(loader: BaseLoader) -> Environment:
     """Jinja as the templates expect it: an undefined name is an error, and the quoting filters are there."""
     # Autoescaping is for HTML; here each value is quoted for the language that it goes into.

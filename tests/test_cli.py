@@ -19,7 +19,7 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "build diff generation lock profile pull push render run service shell store verify why".split()  # noqa: SIM905
+COMMANDS = "build bundle diff generation lock profile pull push render run service shell store verify why".split()  # noqa: SIM905
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------

@@ -34,6 +34,7 @@ _SECTIONS = {
     "Share": {
         "push": "share",
         "pull": "share",
+        "bundle": "share",
     },
     "This machine": {
         "generation": "generations",

@@ -1,7 +1,8 @@
-"""Share what was locked: mirrors."""
+"""Share what was locked: mirrors and bundles."""
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
@@ -43,6 +44,36 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
     from builder import mirror
 
     _tell(mirror.pull(names, source, reporter(), dry_run=dry_run), "pull", dry_run, as_json)
+
+
+_file = click.Path(exists=True, dir_okay=False, path_type=Path)
+
+
+@click.command()
+@click.argument("name")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to (default: NAME.run).")
+@click.option(
+    "--with-python",
+    "python",
+    is_flag=False,
+    flag_value="",
+    metavar="[FILE]",
+    help="Put a Python in: an install_only archive of python-build-standalone, fetched where none is named.",
+)
+@click.option("--sign", "key", type=_file, metavar="KEY", help="Sign it with a secret key of minisign.")
+def bundle(name: str, output: Path | None, python: str | None, key: Path | None) -> None:
+    """Write one executable file that builds the environment of profile NAME without a network, and runs its trainer.
+
+    It is for the profile's target, made on any host. Its options are those of the generated run script.
+    """
+    from builder.bundle import FETCHED, write_bundle
+
+    report = reporter()
+    written = write_bundle(
+        name, output or Path(f"{name}.run"), report, python=FETCHED if python == "" else python, key=key
+    )
+    report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
+    click.echo(written.path)
 
 
 def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:

@@ -38,7 +38,7 @@ def push(names: Sequence[str], destination: str, report: Reporter, *, dry_run: b
     """
     files = locked_files(names)
     gatherer = Gatherer(report)
-    return _bring(files, open_place(destination), gatherer.fetch, report, before=gatherer.prepare, dry_run=dry_run)
+    return bring(files, open_place(destination), gatherer.fetch, report, before=gatherer.prepare, dry_run=dry_run)
 
 
 def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
@@ -65,18 +65,19 @@ def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool =
         if found != file.sha256:
             raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
 
-    return _bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
+    return bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
 
 
-def _bring(
+def bring(
     files: Sequence[LockedFile],
     place: Place,
     fetch: Callable[[LockedFile, Path], None],
     report: Reporter,
     *,
-    before: Callable[[Sequence[LockedFile]], None],
-    dry_run: bool,
+    before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
+    dry_run: bool = False,
 ) -> Pushed:
+    """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them."""
     with explained(place.shown):
         there = place.sizes()
     missing = [file for file in files if not _is_whole(file, there)]

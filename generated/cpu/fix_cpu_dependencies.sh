@@ -19,6 +19,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
+_mirror=$_drydock/cache/mirror  # what `drydock pull` brought
 
 
 say() { printf 'drydock: %s\n' "$1" >&2; }
@@ -178,7 +179,7 @@ install_cached() {
 each_cache() {
   _call=$1 _number=0 _ifs=$IFS
   shift
-  [ ! -f "$_drydock/cache/mirror/SHA256SUMS" ] || "$_call" "$_drydock/cache/mirror" "$@" || return 0
+  [ ! -f "$_mirror/SHA256SUMS" ] || "$_call" "$_mirror" "$@" || return 0
   IFS=$IFS,
   set -f
   for _word in ${DRYDOCK_CACHE-}; do
@@ -194,7 +195,7 @@ each_cache() {
 
 # install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
 install_from_cache() {
-  "$3" -I -S -B "$_helper_file" take "$_parts" "$_drydock/cache/mirror" "$_number" || return 0
+  "$3" -I -S -B "$_helper_file" take "$_parts" "$_mirror" "$_number" || return 0
   _left=$_parts/left _index=$1/simple/
   shown "      from $1"
   shift

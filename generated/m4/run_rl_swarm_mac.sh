@@ -24,6 +24,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
+_mirror=$_drydock/cache/mirror  # what `drydock pull` brought
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -401,7 +402,7 @@ install_cached() {
 each_cache() {
   _call=$1 _number=0 _ifs=$IFS
   shift
-  [ ! -f "$_drydock/cache/mirror/SHA256SUMS" ] || "$_call" "$_drydock/cache/mirror" "$@" || return 0
+  [ ! -f "$_mirror/SHA256SUMS" ] || "$_call" "$_mirror" "$@" || return 0
   IFS=$IFS,
   set -f
   for _word in ${DRYDOCK_CACHE-}; do
@@ -417,7 +418,7 @@ each_cache() {
 
 # install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
 install_from_cache() {
-  "$3" -I -S -B "$_helper_file" take "$_parts" "$_drydock/cache/mirror" "$_number" || return 0
+  "$3" -I -S -B "$_helper_file" take "$_parts" "$_mirror" "$_number" || return 0
   _left=$_parts/left _index=$1/simple/
   shown "      from $1"
   shift
