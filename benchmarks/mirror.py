@@ -1,4 +1,4 @@
-"""Mirrors: a push of nothing new, and a build from one beside uv's own from the very same."""
+"""Mirrors and bundles: a push of nothing new, and a build from one beside uv's own from the very same, a bundle."""
 
 from __future__ import annotations
 
@@ -65,6 +65,60 @@ def mirrors(rounds: int) -> list[Row]:
             f"uv {peer:.2f} s, ours {ours:.2f} s; best {done['uv'].best:.2f}, {done['ours'].best:.2f} s",
             "<= 1.1",
             ours <= 1.1 * peer,
+        ),
+    ]
+
+
+def bundles(rounds: int) -> list[Row]:
+    """A bundle beside the wheels in it: its size, and an installation without a network and with empty caches."""
+    with work_folder() as work:
+        desk = Desk(work)
+        file = work / "cpu.run"
+        run([*drydock(), "bundle", "cpu", "-o", str(file)], desk.env)
+        wheels = work / "wheels"
+        wheels.mkdir()
+        run([*drydock(), "push", "cpu", str(work / "mirror")], desk.env)
+        for wheel in (work / "mirror").glob("files/*/*/*.whl"):
+            wheel.rename(wheels / wheel.name)
+        locked = sum(wheel.stat().st_size for wheel in wheels.iterdir())
+        cache = work / "uv-cache"
+        offline = {"UV_CACHE_DIR": str(cache), "UV_OFFLINE": "1", "PIP_FIND_LINKS": ""}
+        commands = [
+            Command(
+                "uv",
+                [
+                    "sh",
+                    "-c",
+                    f"{uv.executable()} venv -q --python 3.11 {desk.venv} && {uv.executable()} pip sync -q --no-index "
+                    f"--find-links {wheels} --require-hashes --python {desk.venv} {work}/parts/requirements*.txt",
+                ],
+                offline,
+                prepare=both(desk.aside(desk.venv), desk.aside(cache)),
+            ),
+            Command(
+                "bundle",
+                ["sh", str(file), "--build-only"],
+                {**desk.env, **offline},
+                prepare=both(desk.aside(desk.home / "store"), desk.aside(cache)),
+            ),
+        ]
+        done = side_by_side(commands, rounds)
+        size = file.stat().st_size
+    peer, ours = done["uv"].median, done["bundle"].median
+    return [
+        Row(
+            "a bundle over the bytes of the wheels in it",
+            f"{size / locked:.3f}",
+            f"{size / 1e6:.1f} MB, wheels {locked / 1e6:.1f} MB",
+            "<= 1.02",
+            size <= 1.02 * locked,
+        ),
+        Row(
+            "a bundle, installed, over `uv pip sync` from a folder of its wheels, caches empty",
+            f"{ours / peer:.2f}",
+            f"uv {peer:.2f} s, bundle {ours:.2f} s; best {done['uv'].best:.2f}, {done['bundle'].best:.2f} s",
+            "<= 1.3",
+            ours <= 1.3 * peer,
         ),
     ]
 

@@ -31,6 +31,7 @@ BENCHMARKS = {
     "memory": store.memory,
     "supervise": supervise.supervision,
     "mirror": mirror.mirrors,
+    "bundle": mirror.bundles,
 }
 
 
