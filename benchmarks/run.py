@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import program, sources, store, supervise
+from benchmarks import mirror, program, sources, store, supervise
 
 BENCHMARKS = {
     "script": program.script_overhead,
@@ -32,6 +32,8 @@ BENCHMARKS = {
     "memory": store.memory,
     "supervise": supervise.supervision,
     "sources": sources.many_profiles,
+    "mirror": mirror.mirrors,
+    "bundle": mirror.bundles,
 }
 
 

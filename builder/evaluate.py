@@ -19,13 +19,14 @@ from builder.store import home, write_atomically
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a profile comes to: the name of its store path, and the run script that builds and runs it.
+    """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
 
     `content` is the digest of what sources have a part in it with, for builder.sources.consent; None where none has.
     """
 
     store_name: str
     script: Path
+    lock: Path
     content: str | None
 
 
@@ -50,9 +51,11 @@ def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Ev
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
     inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
     content = digest(catalogue.from_sources())
+    lock = catalogue.lock_path(name).absolute()
     record = {
         "store_name": plan.store_name,
         "script": str(script),
+        "lock": str(lock),
         "sha256": _digest(text),
         "content": content,
         "inputs": inputs,
@@ -66,7 +69,7 @@ def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Ev
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
-    return Evaluation(plan.store_name, script, content)
+    return Evaluation(plan.store_name, script, lock, content)
 
 
 def _recall(memory: Path) -> Evaluation | None:
@@ -75,7 +78,7 @@ def _recall(memory: Path) -> Evaluation | None:
         inputs = {**record["inputs"], record["script"]: record["sha256"]}
         if any(_digest_file(Path(path)) != digest for path, digest in inputs.items()):
             return None
-        return Evaluation(record["store_name"], Path(record["script"]), record["content"])
+        return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 

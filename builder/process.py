@@ -64,6 +64,19 @@ def run(
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
+def call(command: Sequence[str]) -> int:
+    """Run a program that may talk with the user: it has our terminal, and stderr for its stdout. Gives its status.
+
+    Raises ToolError where it cannot be started.
+    """
+    from subprocess import Popen
+
+    try:
+        return Popen(command, stdout=sys.stderr.fileno()).wait()
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+
+
 def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
     """Run programs side by side, each to its end, and hold their stdout; `timeout` is for all of them, in seconds.
 

@@ -39,12 +39,28 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
+        _pull_from_afar(name, report)
         build_script(name, evaluation.script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:
         report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
     return path
+
+
+def _pull_from_afar(name: str, report: Reporter) -> None:
+    """Bring what is locked from those caches that a script cannot read (ssh, S3), as far as they have all of it."""
+    from builder.caching import cache_places, is_read_by_scripts
+
+    for place in cache_places():
+        if not is_read_by_scripts(place):
+            from builder.mirror import pull
+
+            try:
+                pull([name], place, report)
+                return
+            except DrydockError as error:
+                report.warn(f"{error.message}; going on without this cache")
 
 
 def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:

@@ -5,6 +5,7 @@ uv is Drydock's resolver and installer; it comes as a dependency, so its version
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -249,6 +250,18 @@ def create_venv(folder: Path, python: str) -> None:
     done = process.run([*command, "--python", python, str(folder)], env=environment())
     if done.code:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+
+
+def known_pythons(version: str) -> list[dict[str, Any]]:
+    """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
+    command = [executable(), "python", "list", *_UNCONFIGURED, "/", "--only-downloads", "--all-platforms"]
+    done = process.run(
+        [*command, "--output-format", "json", version], env=environment({"UV_PYTHON_DOWNLOADS": "manual"})
+    )
+    if done.code:
+        raise ToolError(f"uv says: {_said(done.stderr)}")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def forget(packages: Iterable[str]) -> None:

@@ -22,6 +22,7 @@ DRYDOCK = [sys.executable, "-m", "builder"]
 COMMANDS = [
     "bench",
     "build",
+    "bundle",
     "completions",
     "diff",
     "doctor",
@@ -35,6 +36,8 @@ COMMANDS = [
     "lock",
     "patch",
     "profile",
+    "pull",
+    "push",
     "render",
     "run",
     "service",
@@ -266,6 +269,7 @@ def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_pat
     missing = built.drydock(
         "--offline",
         "build",
+        "bundle",
         "small",
         env={"DRYDOCK_HOME": str(tmp_path / "third"), "UV_CACHE_DIR": str(tmp_path / "c")},
     )

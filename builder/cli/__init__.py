@@ -43,6 +43,11 @@ _SECTIONS = {
         "kernel": "editors",
         "completions": "editors",
     },
+    "Share": {
+        "push": "share",
+        "pull": "share",
+        "bundle": "share",
+    },
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
