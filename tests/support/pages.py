@@ -68,7 +68,7 @@ def _commands(body: str, line: int) -> list[Command]:
             found.append(Command(number, row[2:], ""))
         elif not found:
             raise ValueError(f"line {number}: a block of commands begins with one: $ COMMAND")
-        elif row.startswith("> ") and not found[-1].expected:
+        elif (row == ">" or row.startswith("> ")) and not found[-1].expected:
             found[-1] = Command(found[-1].line, f"{found[-1].text}\n{row[2:]}", "")
         else:
             found[-1] = Command(found[-1].line, found[-1].text, f"{found[-1].expected}{row}\n")
