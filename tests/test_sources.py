@@ -1036,6 +1036,8 @@ def test_a_source_that_no_lock_refers_to_is_collected(sandbox: Sandbox, team: Re
     assert contents(sandbox) == sorted([old, new])
     sandbox.drydock("store", "gc").succeeded()
     assert contents(sandbox) == [new]
+    aged(sandbox.store.parent / "sources" / new)
+    assert sandbox.drydock("store", "gc").succeeded().stdout == ""  # though nothing has used it yet
     (sandbox.work / "drydock.lock.toml").unlink()
     sandbox.drydock("store", "gc").succeeded()
     assert contents(sandbox) == []
