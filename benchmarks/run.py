@@ -23,6 +23,7 @@ BENCHMARKS = {
     "start": program.start_up,
     "probes": program.probes,
     "detect": program.detection,
+    "doctor": program.doctor,
     "build": store.new_environment,
     "import": store.first_import,
     "verify": store.verify,

@@ -1,4 +1,4 @@
-"""Where profiles, locks and templates are on disk, from a checkout and from an installed wheel alike.
+"""Profiles and locks as they are on disk: found, read, and put together to a plan.
 
 A list of profiles needs none of the models, whose import takes longest: they are imported where they are used.
 """
@@ -6,7 +6,6 @@ A list of profiles needs none of the models, whose import takes longest: they ar
 from __future__ import annotations
 
 import difflib
-import os
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
+from builder.folders import names_in, profile_folders, profile_names, shipped
 from builder.names import FORMS, is_reference, split
 from builder.sources.fetch import folder_of, silent
 
@@ -24,25 +24,6 @@ if TYPE_CHECKING:
     from builder.profile import Profile, Source
     from builder.sources.project import Project
     from builder.target import Target
-
-_PACKAGE = Path(__file__).resolve().parent
-PROFILES_VARIABLE = "DRYDOCK_PROFILES"
-
-
-def shipped(folder: str) -> Path:
-    """The folder `templates` or `profiles` that came with Drydock: inside the package of a wheel, beside it in a
-    checkout.
-    """
-    inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parent / folder
-
-
-def profile_folders() -> list[Path]:
-    """Where profiles are looked for, first wins: DRYDOCK_PROFILES, ./profiles, then the built-in ones."""
-    named = os.environ.get(PROFILES_VARIABLE)
-    folders = [Path(name) for name in named.split(os.pathsep) if name] if named else [Path("profiles")]
-    # A folder that is not there yet is looked into too: what is remembered of an evaluation must know of it.
-    return [*folders, shipped("profiles")]
 
 
 @dataclass
@@ -67,7 +48,11 @@ class Catalogue:
 
     def names(self) -> list[str]:
         """All profiles but those of sources, sorted."""
-        return sorted({name for folder in self.folders for name in names_in(folder)})
+        return profile_names(self.folders)
+
+    def at_hand(self) -> list[str]:
+        """All profiles, those of sources too where these need not be fetched; sorted."""
+        return sorted([*self.names(), *self._names_at_hand()])
 
     def path(self, name: str) -> Path:
         """The file of the profile `name`. Raises ProfileError with the nearest name."""
@@ -76,7 +61,7 @@ class Catalogue:
             found = self._first(f"{plain}.toml", [self.source_folder(source)] if source else self.folders)
             if found is not None:
                 return found
-        known = sorted([*self.names(), *self._names_at_hand()])
+        known = self.at_hand()
         near = difflib.get_close_matches(name.lower(), known, 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
         raise ProfileError(f'no profile "{name}"', hint=hint if is_reference(name) else f"{hint}; {FORMS}")
@@ -238,14 +223,6 @@ class Catalogue:
             raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(display(path), line)) from None
         except OSError as error:
             raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None
-
-
-_NO_PROFILES = ("drydock.toml", "pyproject.toml")  # where a source has its profiles beside these
-
-
-def names_in(folder: Path) -> Iterator[str]:
-    """The names of the profiles that are in a folder, in no order."""
-    return (path.stem for path in folder.glob("*.toml") if "." not in path.stem and path.name not in _NO_PROFILES)
 
 
 def display(path: Path) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.catalogue import Catalogue, display
 from builder.errors import DriftError, UsageError
 from builder.names import split
+from builder.plan import Plan
 from builder.store import write_atomically
 from builder.templates import rendered
 
@@ -35,9 +36,9 @@ def generate(name: str, folder: Path) -> list[Path]:
     return changed
 
 
-def check(name: str, folder: Path) -> None:
-    """Raises DriftError where `folder` does not have exactly what the profile `name` renders to."""
-    files = rendered(Catalogue().plan(name))
+def check(name: str, folder: Path, plan: Plan | None = None) -> None:
+    """Raises DriftError where `folder` does not have exactly what the profile `name`, or its `plan`, renders to."""
+    files = rendered(plan or Catalogue().plan(name))
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if wrong:

@@ -11,7 +11,6 @@ names the current one. Each keeps the run script that it was built with, so that
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -22,7 +21,7 @@ from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
 from builder.names import is_reference, of_stem, stem
-from builder.store import home, write_atomically
+from builder.store import home, link_atomically, write_atomically
 
 
 @dataclass(frozen=True)
@@ -63,6 +62,11 @@ def current(name: str) -> Generation | None:
     return None if number is None else _read(name, number, number)
 
 
+def link(name: str) -> Path:
+    """The path that always leads to the current generation of `name`, where there is one."""
+    return _folder() / stem(name)
+
+
 def roots() -> set[str]:
     """The store names that any generation of any profile needs."""
     return {one.store_name for one in _all()}
@@ -85,8 +89,8 @@ def add(name: str, store_name: str, script: str) -> Generation:
         # One more than any that ever was: a number is never used for two things.
         number = max((one.number for one in generations(name)), default=0) + 1
         write_atomically(_folder() / f"{stem(name)}-{number}-run.sh", script, executable=True)
-        _link(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
-        _link(f"{stem(name)}-{number}-link", _folder() / stem(name))
+        link_atomically(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
         made = _read(name, number, number)
         if made is None:
             raise DrydockError(
@@ -102,7 +106,7 @@ def switch(name: str, number: int) -> Generation:
         if chosen is None:
             known = ", ".join(str(one.number) for one in generations(name)) or "none"
             raise UsageError(f"{name} has no generation {number}", hint=f"it has: {known}")
-        _link(f"{stem(name)}-{number}-link", _folder() / stem(name))
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
         return chosen
 
 
@@ -195,14 +199,6 @@ def _read(name: str, number: int, now_current: int | None) -> Generation | None:
     except OSError:
         return None  # deleted since it was listed
     return Generation(name, number, store_name, created, number == now_current)
-
-
-def _link(target: str, path: Path) -> None:
-    """A link by a rename: a reader sees the old one or the new one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(path)
 
 
 def _text(path: Path) -> str | None:

@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from builder.errors import ToolError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from subprocess import Popen
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,17 +32,24 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout: float | None = None) -> Done:
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started, and where it has
-    not ended after `timeout` seconds. Where we are interrupted, it and what it started end too.
+    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
+    where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
+    what it started end too.
     """
     from subprocess import PIPE, TimeoutExpired
 
     process: Any = None
     try:
-        process = _start(command, env, stdout=PIPE, stderr=PIPE)
+        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
         stdout, stderr = process.communicate(timeout=timeout)
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
@@ -51,7 +59,7 @@ def run(command: Sequence[str], *, env: Mapping[str, str] | None = None, timeout
             _send(process, signal.SIGKILL)
             process.wait()
         if isinstance(error, TimeoutExpired):
-            raise ToolError(f"{command[0]} has not ended after {timeout:g} s") from None
+            raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 

@@ -115,13 +115,25 @@ def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")
 
 
-def shell(name: str, report: Reporter) -> NoReturn:
-    """Become a shell in the environment of `name`, built first where it never was."""
-    process.replace([SH, str(_script(name, report)), "--shell"])
+def shell(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in the environment of `name`, built first where it never was."""
+    process.replace([SH, str(_script(name, report)), "--shell", "--", *command])
 
 
-def scratch(name: str, report: Reporter) -> NoReturn:
-    """Become a shell in a new writable environment on top of that of `name`: for experiments.
+def print_environment(name: str, report: Reporter) -> NoReturn:
+    """Become what prints the environment of `name`, built first where it never was, as shell commands."""
+    process.replace([SH, str(_script(name, report)), "--print-env"])
+
+
+def ensure(name: str, report: Reporter) -> str:
+    """Build `name` where it never was; gives the profile that `auto` means."""
+    name = resolve_auto(name, report)
+    _script(name, report)
+    return name
+
+
+def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
 
     What is installed there stays there, and the store path below it stays as it is.
     """
@@ -136,13 +148,15 @@ def scratch(name: str, report: Reporter) -> NoReturn:
     (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
     report.step(f"a writable environment on top of {name}: {folder}")
     report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
-    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder)])
+    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder), *command])
 
 
 # The settings of the profile, then the scratch environment before the one below it.
 _SCRATCH = """\
 eval "$("$1" --print-env)"
 export VIRTUAL_ENV="$2" PATH="$2/bin:$PATH"
+shift 2
+[ $# -eq 0 ] || exec "$@"
 exec "${SHELL:-/bin/sh}"
 """
 
@@ -185,13 +199,16 @@ def _script(name: str, report: Reporter) -> Path:
     return here.script
 
 
-def resolve_auto(name: str, report: Reporter) -> str:
-    """The profile that `auto` means on this machine; any other name is itself. Raises UsageError where none fits."""
+def resolve_auto(name: str, report: Reporter, machine: Machine | None = None) -> str:
+    """The profile that `auto` means on this machine, which is looked at where `machine` is not given; any other name
+    is itself. Raises UsageError where none fits.
+    """
     if name != "auto":
         return name
-    from builder import probe
+    if machine is None:
+        from builder import probe
 
-    machine = probe.detect()
+        machine = probe.detect()
     best, why = next(iter(choices(machine).items()), (None, None))
     if best is None or why is None or why.score is None:
         raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile detect says why")

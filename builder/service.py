@@ -14,9 +14,10 @@ from typing import Literal
 from jinja2 import FileSystemLoader
 
 from builder import secrets
-from builder.catalogue import Catalogue, shipped
+from builder.catalogue import Catalogue
 from builder.errors import DrydockError, UsageError
 from builder.evaluate import evaluate
+from builder.folders import shipped
 from builder.names import stem
 from builder.profile import Profile
 from builder.render import environment as templates

@@ -10,8 +10,9 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.catalogue import Catalogue, display, names_in
+from builder.catalogue import Catalogue, display
 from builder.errors import DrydockError, ProfileError, Where
+from builder.folders import names_in
 from builder.store import home, write_atomically
 
 _FORMAT = 1

@@ -7,7 +7,7 @@ import inspect
 from jinja2 import FileSystemLoader
 
 from builder import integrity, patch, stage
-from builder.catalogue import shipped
+from builder.folders import shipped
 from builder.plan import Plan
 from builder.render import Carried, render, render_run_script
 

@@ -19,7 +19,28 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "build diff generation lock profile render run service shell sources store verify why".split()  # noqa: SIM905
+COMMANDS = [
+    "bench",
+    "build",
+    "completions",
+    "diff",
+    "doctor",
+    "env",
+    "generation",
+    "kernel",
+    "link",
+    "lock",
+    "patch",
+    "profile",
+    "render",
+    "run",
+    "service",
+    "shell",
+    "sources",
+    "store",
+    "verify",
+    "why",
+]
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------

@@ -30,9 +30,18 @@ _SECTIONS = {
         "render": "profiles",
         "diff": "profiles",
         "why": "profiles",
+        "patch": "patches",
         "sources": "sources",
     },
+    "Editors and shells": {
+        "env": "editors",
+        "link": "editors",
+        "kernel": "editors",
+        "completions": "editors",
+    },
     "This machine": {
+        "bench": "bench",
+        "doctor": "doctor",
         "generation": "generations",
         "store": "store",
         "service": "services",

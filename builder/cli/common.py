@@ -31,13 +31,18 @@ def echo_json(data: Any) -> None:
 
 
 def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names given, else all profiles that can be built. Raises ProfileError."""
+    """The names given, else the project's own profiles that can be built; the built-in ones where it has no profile.
+
+    Raises ProfileError.
+    """
     if names:
         return names
     from builder.catalogue import Catalogue
+    from builder.folders import own_profile_folders, profile_names
 
     catalogue = Catalogue()
-    return tuple(name for name in catalogue.names() if catalogue.target(name) is not None)
+    known = profile_names(own_profile_folders()) or catalogue.names()
+    return tuple(name for name in known if catalogue.target(name) is not None)
 
 
 def agreed(work: Callable[[], _T], *, yes: bool) -> _T:

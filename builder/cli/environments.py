@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import agreed, echo_json, json_option, reporter, yes_option
 from builder.errors import DrydockError, UsageError
 
@@ -14,7 +15,7 @@ _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
 @click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
 @click.option("--check", is_flag=True, help="Build it a second time and compare every byte.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
@@ -52,15 +53,18 @@ def _check_build(name: str, *, yes: bool) -> None:
     click.echo(found.path)
 
 
-class _Run(click.Command):
+class _WithName(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `shell -- python` has a command and no name; click would take the first word for it.
+        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+
+
+class _Run(_WithName):
     _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json", "--yes"})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `run -- --steps 5` has arguments and no name; click would take the first argument for it.
-        if args[:1] == ["--"]:
-            args = ["auto", *args]
         # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
-        elif args[:1] and args[1:] and not args[0].startswith("-"):
+        if args[:1] and args[1:] and not args[0].startswith("-"):
             end = args.index("--") if "--" in args else len(args)
             if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
                 args = [*args[1:end], args[0], *args[end:]]
@@ -68,8 +72,8 @@ class _Run(click.Command):
 
 
 @click.command(cls=_Run, context_settings=_TRAILING)
-@click.argument("name", default="auto")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
 @click.option(
     "--supervise", is_flag=True, help="Start it again when it fails; keep a log, and samples of what it uses."
 )
@@ -132,20 +136,21 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
         runs.stop(name, reporter().step)
 
 
-@click.command()
-@click.argument("name", default="auto")
+@click.command(cls=_WithName)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
 @click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
 @yes_option
-def shell(name: str, scratch: bool, yes: bool) -> None:
-    """Open a shell in the environment of profile NAME."""
+def shell(name: str, command: tuple[str, ...], scratch: bool, yes: bool) -> None:
+    """Open a shell in the environment of profile NAME (default: auto), or become COMMAND there."""
     from builder import realise
 
     enter = realise.scratch if scratch else realise.shell
-    agreed(lambda: enter(name, reporter()), yes=yes)
+    agreed(lambda: enter(name, reporter(), command), yes=yes)
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
 @yes_option
 def verify(name: str, yes: bool) -> None:
     """Check a built environment: versions, every file, the machine, its accelerator, the proofs of its patches."""

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import agreed, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.errors import UsageError
 
@@ -37,7 +38,7 @@ def profile_list(as_json: bool) -> None:
 
 
 @profile.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @json_option
 def profile_show(name: str, as_json: bool) -> None:
     """Show profile NAME as it is after `extends`."""
@@ -55,7 +56,7 @@ def profile_show(name: str, as_json: bool) -> None:
 
 
 @profile.command("check")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 def profile_check(names: tuple[str, ...]) -> None:
     """Check profiles, their environment variables, their files and their locks (default: all)."""
     from builder.catalogue import Catalogue
@@ -72,8 +73,33 @@ def profile_check(names: tuple[str, ...]) -> None:
             report.step(f"{name}: good, {catalogue.plan(name).key}")
 
 
+@profile.command("schema")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default: print it.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where FILE is not what it should be.")
+def profile_schema(out: Path | None, check: bool) -> None:
+    """Print the JSON Schema of profiles, or write it into FILE.
+
+    Beside a profile whose first line is `#:schema ./profile.schema.json`, editors with taplo complete and check it.
+    """
+    from builder import schema
+
+    if out is None:
+        if check:
+            raise UsageError(
+                "--check goes with --out", hint=f"drydock profile schema --check -o profiles/{schema.FILE}"
+            )
+        click.echo(schema.text(), nl=False)
+    elif check:
+        schema.check(out)
+        reporter().step(f"{out} is up to date")
+    elif schema.write(out):
+        click.echo(out)
+    else:
+        reporter().step(f"{out} is up to date")
+
+
 @profile.command("settings")
-@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
+@click.argument("names", metavar="[VARIABLE]...", nargs=-1, shell_complete=complete.variables)
 @json_option
 def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
     """List the environment variables that are known (default: all): who reads them, what is allowed, the default."""
@@ -117,7 +143,7 @@ def profile_detect(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Take the newest PKG that fits. Repeatable.")
 @click.option("-U", "--upgrade-all", is_flag=True, help="Take the newest of everything that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a lock is missing, stale or edited.")
@@ -126,7 +152,7 @@ def profile_detect(as_json: bool) -> None:
 def lock(
     names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool, yes: bool
 ) -> None:
-    """Lock profiles for their targets, from any host (default: all that can be built).
+    """Lock profiles for their targets, from any host (default: all of this project).
 
     Versions stay as they are where they still fit the profile. Prints what changed.
     """
@@ -148,11 +174,11 @@ def lock(
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to; default generated/NAME.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs from its profile.")
 def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
-    """Write the generated files of profiles: run script, env file, repair tools (default: all that can be built)."""
+    """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder import generate
     from builder.catalogue import display
     from builder.names import stem
@@ -173,8 +199,8 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
 
 
 @click.command()
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.argument("before", metavar="A", shell_complete=complete.profiles)
+@click.argument("after", metavar="B", shell_complete=complete.profiles)
 @json_option
 def diff(before: str, after: str, as_json: bool) -> None:
     """Show what differs from A to B: packages, patches, overrides; of two profiles also target, variables, trainer.
@@ -196,8 +222,8 @@ def diff(before: str, after: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
-@click.argument("package")
+@click.argument("name", shell_complete=complete.profiles)
+@click.argument("package", shell_complete=complete.packages)
 @json_option
 def why(name: str, package: str, as_json: bool) -> None:
     """Show why PACKAGE is in the lock of profile NAME: every path from what the profile requires.

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import agreed, reporter, yes_option
 
 if TYPE_CHECKING:
@@ -23,7 +24,7 @@ _manager = click.option(
 
 
 @service.command("install")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @click.option("--print", "as_text", is_flag=True, help="Write nothing; print the file.")
 @_manager
 @yes_option
@@ -42,7 +43,7 @@ def service_install(name: str, as_text: bool, manager: service_.Manager | None, 
 
 
 @service.command("uninstall")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @_manager
 def service_uninstall(name: str, manager: service_.Manager | None) -> None:
     """Remove what `install` wrote; a run that is under way goes on."""

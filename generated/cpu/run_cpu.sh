@@ -62,13 +62,13 @@ Usage: sh run_cpu.sh [OPTION] [--] [TRAINER ARGUMENTS]
 Builds the environment "cpu" for linux-x86_64 if it is not there, and runs its trainer.
 
   --build-only   build the environment, run nothing
-  --shell        a shell in the environment
+  --shell        a shell in the environment; with -- COMMAND, that program
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
   --help         this text
 
-Arguments after -- go to the trainer.
+Other arguments after -- go to the trainer.
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -154,7 +154,12 @@ go() {
   case $_action in
     build) printf '%s\n' "$_env"; exit 0 ;;
     run) set_environment; start_trainer "$@" ;;
-    shell) set_environment; say "a shell in $_name; leave it with exit"; exec "${SHELL:-/bin/sh}" "$@" ;;
+    shell)
+      set_environment
+      [ $# -eq 0 ] || exec "$@"
+      say "a shell in $_name; leave it with exit"
+      exec "${SHELL:-/bin/sh}"
+      ;;
   esac
 }
 

@@ -62,13 +62,13 @@ Usage: sh run_rl_swarm_cuda.sh [OPTION] [--] [TRAINER ARGUMENTS]
 Builds the environment "cuda" for linux-x86_64 if it is not there, and runs its trainer.
 
   --build-only   build the environment, run nothing
-  --shell        a shell in the environment
+  --shell        a shell in the environment; with -- COMMAND, that program
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
   --help         this text
 
-Arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -187,7 +187,12 @@ go() {
   case $_action in
     build) printf '%s\n' "$_env"; exit 0 ;;
     run) set_environment; start_trainer "$@" ;;
-    shell) set_environment; say "a shell in $_name; leave it with exit"; exec "${SHELL:-/bin/sh}" "$@" ;;
+    shell)
+      set_environment
+      [ $# -eq 0 ] || exec "$@"
+      say "a shell in $_name; leave it with exit"
+      exec "${SHELL:-/bin/sh}"
+      ;;
   esac
 }
 
