@@ -924,6 +924,27 @@ def test_nothing_of_a_source_runs_before_somebody_agreed(sandbox: Sandbox, team:
     assert not (sandbox.home / ".config").exists()
 
 
+@pytest.mark.slow
+def test_proofs_of_a_source_run_nowhere_before_somebody_agreed(sandbox: Sandbox, team: Repository) -> None:
+    """`patch check` has an environment of its own for them; `doctor` takes one that is there for another reason."""
+    part = f'schema = 1\nname = "base"\n{PATCHED}'
+    proof = f"open({str(sandbox.root / 'ran')!r}, 'w').close()\n{PROOF}"
+    team.commit(
+        {"profiles/base.toml": part, "profiles/patches/colour.patch": PATCH, "profiles/proofs/colour.py": proof}
+    )
+    project(sandbox, team=f'git = "{team.path}"')
+    sandbox.drydock("sources", "lock").succeeded()
+    sandbox.profile("mine", head='extends = ["team:base"]')
+    sandbox.drydock("lock", "mine").succeeded()
+    sandbox.run(["sh", str(sandbox.script("mine")), "--build-only"]).succeeded()  # whose script that is has decided it
+    sandbox.drydock("patch", "check", "mine").failed(1, "nobody has agreed", "drydock build mine")
+    assert "nobody has agreed" in sandbox.drydock("doctor", "mine", "--full").stdout
+    assert not (sandbox.root / "ran").exists()
+    sandbox.drydock("build", "mine", "--yes").succeeded()
+    assert "colour.patch" in sandbox.drydock("patch", "check", "mine").succeeded().stdout
+    assert (sandbox.root / "ran").exists()
+
+
 def test_a_lock_that_builds_from_source_is_agreed_to(inside: Sandbox, team: Repository) -> None:
     """A source distribution runs its own code as soon as its metadata is asked for."""
     part = 'schema = 1\nname = "base"\n[packages.build]\nanchor = ["setuptools"]\n'
