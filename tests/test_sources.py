@@ -31,6 +31,7 @@ from builder.errors import DrydockError
 from builder.relock import relock
 from builder.report import PlainReporter, explain
 from builder.sources import pinning
+from builder.summary import summaries
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.packages import diff
 from tests.support.sandbox import MINIMAL_PROFILE
@@ -163,6 +164,17 @@ def test_a_broken_profile_of_a_source_hides_no_other(sandbox: Sandbox, team: Rep
         assert 'the file is called odd.toml, but its name is "other"' in listed.stderr
         assert "team:small" in listed.stdout
         assert "\x1b" not in listed.stdout
+
+
+def test_a_source_may_have_its_profiles_in_its_root(inside: Sandbox, shared: dict[str, str]) -> None:
+    files = {name.removeprefix("profiles/"): text for name, text in shared.items()}
+    write(inside.root / "flat", {**files, "ruff.toml": "line-length = 120\n", "pyproject.toml": "[project]\n"})
+    project(inside, flat='path = "../flat"')
+    warnings: list[str] = []
+    listed = [row.name for row in summaries(Catalogue(), warnings.append)]
+    assert listed[-2:] == ["flat:extra", "flat:small"]
+    assert warnings == []
+    assert Catalogue().plan("flat:small").store_name.endswith("-small")
 
 
 def test_drydock_toml_is_found_from_folders_below(sandbox: Sandbox, team: Repository) -> None:
