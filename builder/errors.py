@@ -73,7 +73,7 @@ class ConsentError(DrydockError):
     def __init__(self, name: str) -> None:
         super().__init__(
             f'"{name}" runs what came from a source, and nobody has agreed to that on this machine yet',
-            hint="look at what it is on a terminal, or agree without looking: --yes",
+            hint=f"on a terminal you are shown what, and asked: drydock build {name}; without a look: add --yes",
         )
         self.name = name
 

@@ -8,6 +8,7 @@ from builder.errors import UsageError
 
 # A name becomes a file name, a store path and a comment in a script: keep it plain.
 NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
+REFERENCE_PATTERN = r"^([a-z0-9][a-z0-9-]{0,63}:)?[a-z0-9][a-z0-9-]{0,63}$"
 FORMS = "a profile is named m4, or team:m4 where a source has it"
 
 
@@ -17,8 +18,8 @@ def is_reference(text: str) -> bool:
     >>> [is_reference(text) for text in ("m4", "team:m4", "a:b:c", "../x", "-rf", "team:")]
     [True, True, False, False, False, False]
     """
-    # Unlike this, `$` allows a newline at the end.
-    return all(re.fullmatch(NAME_PATTERN[1:-1], part) for part in text.split(":", 1))
+    # `$` would allow a newline at the end.
+    return re.fullmatch(REFERENCE_PATTERN.removesuffix("$"), text) is not None
 
 
 def split(name: str) -> tuple[str, str]:

@@ -39,6 +39,7 @@ from builder.patch import FilePatch, apply_hunks, distributions, parse_patch, re
 from builder.plan import Plan
 from builder.profile import Patch
 from builder.report import Reporter
+from builder.sources import consent
 from builder.target import Match
 from builder.trial import Trial, trial
 
@@ -92,12 +93,14 @@ def check(name: str, report: Reporter) -> Iterator[Outlook]:
     """The outlook of each patch of the profile `name`.
 
     Releases are looked at in halves, from the newest one: what holds for one is taken to hold for those between it and
-    the locked one. Raises ProfileError, LockError.
+    the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run the proofs.
     """
-    plan = Catalogue().plan(name)
+    catalogue = Catalogue(step=report.step)
+    plan = catalogue.plan(name)
     if not plan.profile.patches:
         report.step(f"{name} has no patches")
         return
+    consent.check(name, consent.digest(catalogue.from_sources()))
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, ExitStack() as stack:
         files = Artefacts(plan.profile, Path(work))
         trials = cache(lambda: stack.enter_context(trial(plan, files)))

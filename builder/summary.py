@@ -59,6 +59,8 @@ def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) ->
         path = folder.absolute() / f"{name}.toml"
         try:
             content = path.read_bytes()
+            if warn is not None and b"schema" not in content:
+                continue  # a source may have its profiles in its root, beside other files
             digest = hashlib.sha256(content).hexdigest()
             row = known.get(digest) or _read(name, content, path)
             if row[0] != name:  # the same file under another name: let the error be explained

@@ -436,7 +436,7 @@ def test_a_typo_in_a_value_gets_the_nearest_allowed_one() -> None:
         ('[generated]\nrun = "../run.sh"', "generated.run", "should match pattern"),
         ('[generated]\nrun = "-rf"', "generated.run", "should match pattern"),
         ('[generated]\nrun = "a b.sh"', "generated.run", "should match pattern"),
-        ('extends = ["../base"]', "extends.0", "should match pattern"),
+        ('extends = ["../base"]', "extends.0", "not the name of a profile"),
         ('description = "a\\u0000b"', "description", "a NUL byte"),
     ],
 )

@@ -31,6 +31,7 @@ from builder.errors import DrydockError
 from builder.relock import relock
 from builder.report import PlainReporter, explain
 from builder.sources import pinning
+from builder.summary import summaries
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.packages import diff
 from tests.support.sandbox import MINIMAL_PROFILE
@@ -163,6 +164,17 @@ def test_a_broken_profile_of_a_source_hides_no_other(sandbox: Sandbox, team: Rep
         assert 'the file is called odd.toml, but its name is "other"' in listed.stderr
         assert "team:small" in listed.stdout
         assert "\x1b" not in listed.stdout
+
+
+def test_a_source_may_have_its_profiles_in_its_root(inside: Sandbox, shared: dict[str, str]) -> None:
+    files = {name.removeprefix("profiles/"): text for name, text in shared.items()}
+    write(inside.root / "flat", {**files, "ruff.toml": "line-length = 120\n", "pyproject.toml": "[project]\n"})
+    project(inside, flat='path = "../flat"')
+    warnings: list[str] = []
+    listed = [row.name for row in summaries(Catalogue(), warnings.append)]
+    assert listed[-2:] == ["flat:extra", "flat:small"]
+    assert warnings == []
+    assert Catalogue().plan("flat:small").store_name.endswith("-small")
 
 
 def test_drydock_toml_is_found_from_folders_below(sandbox: Sandbox, team: Repository) -> None:
@@ -924,6 +936,27 @@ def test_nothing_of_a_source_runs_before_somebody_agreed(sandbox: Sandbox, team:
     assert not (sandbox.home / ".config").exists()
 
 
+@pytest.mark.slow
+def test_proofs_of_a_source_run_nowhere_before_somebody_agreed(sandbox: Sandbox, team: Repository) -> None:
+    """`patch check` has an environment of its own for them; `doctor` takes one that is there for another reason."""
+    part = f'schema = 1\nname = "base"\n{PATCHED}'
+    proof = f"open({str(sandbox.root / 'ran')!r}, 'w').close()\n{PROOF}"
+    team.commit(
+        {"profiles/base.toml": part, "profiles/patches/colour.patch": PATCH, "profiles/proofs/colour.py": proof}
+    )
+    project(sandbox, team=f'git = "{team.path}"')
+    sandbox.drydock("sources", "lock").succeeded()
+    sandbox.profile("mine", head='extends = ["team:base"]')
+    sandbox.drydock("lock", "mine").succeeded()
+    sandbox.run(["sh", str(sandbox.script("mine")), "--build-only"]).succeeded()  # whose script that is has decided it
+    sandbox.drydock("patch", "check", "mine").failed(1, "nobody has agreed", "drydock build mine")
+    assert "nobody has agreed" in sandbox.drydock("doctor", "mine", "--full").stdout
+    assert not (sandbox.root / "ran").exists()
+    sandbox.drydock("build", "mine", "--yes").succeeded()
+    assert "colour.patch" in sandbox.drydock("patch", "check", "mine").succeeded().stdout
+    assert (sandbox.root / "ran").exists()
+
+
 def test_a_lock_that_builds_from_source_is_agreed_to(inside: Sandbox, team: Repository) -> None:
     """A source distribution runs its own code as soon as its metadata is asked for."""
     part = 'schema = 1\nname = "base"\n[packages.build]\nanchor = ["setuptools"]\n'
@@ -1036,6 +1069,8 @@ def test_a_source_that_no_lock_refers_to_is_collected(sandbox: Sandbox, team: Re
     assert contents(sandbox) == sorted([old, new])
     sandbox.drydock("store", "gc").succeeded()
     assert contents(sandbox) == [new]
+    aged(sandbox.store.parent / "sources" / new)
+    assert sandbox.drydock("store", "gc").succeeded().stdout == ""  # though nothing has used it yet
     (sandbox.work / "drydock.lock.toml").unlink()
     sandbox.drydock("store", "gc").succeeded()
     assert contents(sandbox) == []

@@ -16,6 +16,7 @@ from builder.doctor import facts, files, hardware, network, resources, wheels
 from builder.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
 from builder.lock import Lock, check_fresh
+from builder.names import stem
 from builder.plan import Plan, make_plan
 from builder.probe import Machine
 from builder.profile import Profile, settings_warnings, where_is
@@ -136,7 +137,7 @@ def _machine(
 def _generated(name: str, locked: _Locked) -> Diagnosis:
     from builder import generate  # Jinja is imported while the programs are asked
 
-    folder, problem = Path("generated") / name, None
+    folder, problem = Path("generated") / stem(name), None
     if folder.is_dir() and locked.plan is not None:
         try:
             generate.check(name, folder, locked.plan)
@@ -162,11 +163,14 @@ def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
     """What `drydock verify` says of the environment of the lock."""
     from builder.evaluate import evaluate
     from builder.script import SH
+    from builder.sources import consent
 
     mend = "drydock store verify --repair"
     try:
         with report.busy(f"verifying {name}"):
-            done = process.run([SH, str(evaluate(name).script), "--verify"])
+            evaluation = evaluate(name)
+            consent.check(name, evaluation.content)
+            done = process.run([SH, str(evaluation.script), "--verify"])
     except DrydockError as error:
         yield Diagnosis("verify", "fail", error.message, "", error.hint or mend)
         return

@@ -27,7 +27,7 @@ from pydantic import (
 )
 
 from builder.isolation import LEAKS
-from builder.names import FORMS, NAME_PATTERN, is_reference
+from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
 from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
@@ -142,7 +142,7 @@ def _in_schema(pattern: str) -> WithJsonSchema:
 
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
-Reference = Annotated[str, AfterValidator(_reference)]
+Reference = Annotated[str, AfterValidator(_reference), Field(json_schema_extra={"pattern": REFERENCE_PATTERN})]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]

@@ -19,7 +19,7 @@ from builder.sources.tree import close, content_hash, profiles_in
 from builder.store import home, remove_tree, write_atomically
 
 if TYPE_CHECKING:
-    from builder.sources.project import Declared, Pin, Project
+    from builder.sources.project import Pin, Project
 
 Step = Callable[[str], None]
 
@@ -40,8 +40,8 @@ def folder_of(project: Project, name: str, step: Step = silent, *, fetching: boo
     if not is_there(pin.sha256):
         if not fetching:
             raise SourceError(f'the source "{name}" is not fetched yet', hint="drydock sources lock")
-        fetch(project, name, declared, step, pin)
-    _mark(pin.sha256, project.lock_file)
+        fetch(project, name, step, pin)
+    mark(pin.sha256, project.lock_file)
     return profiles_in(_place(pin.sha256))
 
 
@@ -53,7 +53,7 @@ def is_there(sha256: str) -> bool:
         return False
 
 
-def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin | None = None) -> Pin:
+def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pin:
     """Bring the content of a source into the store; gives its pin.
 
     With a `pin` only that very content is taken. Raises SourceError, which says what was pinned and what is there, and
@@ -61,7 +61,7 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
     """
     from builder.sources.project import Pin
 
-    work = home() / "sources" / f".new-{os.uname().nodename}-{os.getpid()}"
+    declared, work = project.source(name), home() / "sources" / f".new-{os.uname().nodename}-{os.getpid()}"
     try:
         _sweep()
         work.mkdir(parents=True)
@@ -73,7 +73,6 @@ def fetch(project: Project, name: str, declared: Declared, step: Step, pin: Pin 
                 f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}", hint=_meant(name)
             )
         made = Pin(declared, sha256, **facts)
-        _mark(sha256, project.lock_file)
         _put(root, sha256, work)
         return made
     except DrydockError as error:
@@ -176,13 +175,13 @@ def _place(sha256: str) -> Path:
     return home() / "sources" / sha256
 
 
-def _mark(sha256: str, lock: Path) -> None:
+def mark(sha256: str, lock: Path) -> None:
     """Make the content a garbage collection root as long as `lock` refers to it; see builder.roots."""
-    mark = home() / "gcroots" / "sources" / sha256
+    root = home() / "gcroots" / "sources" / sha256
     line = f"{lock}\n"
     try:
-        known = mark.read_text(encoding="utf-8", errors="surrogateescape") if mark.exists() else ""
+        known = root.read_text(encoding="utf-8") if root.exists() else ""
         if line not in known.splitlines(keepends=True):
-            write_atomically(mark, known + line)
-    except OSError:
+            write_atomically(root, known + line)
+    except (OSError, UnicodeError):
         return  # in a store that cannot be written to nothing is collected either

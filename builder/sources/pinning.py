@@ -8,7 +8,7 @@ from typing import Any
 
 from builder.errors import LockError, Where
 from builder.report import Reporter
-from builder.sources.fetch import fetch, folder_of, is_there
+from builder.sources.fetch import fetch, folder_of, is_there, mark
 from builder.sources.project import Pin, Project, find, written
 from builder.store import write_atomically
 
@@ -67,7 +67,7 @@ def lock(report: Reporter) -> list[str]:
             folder_of(project, name, report.step)
             fresh[name] = pin
         else:
-            fresh[name] = fetch(project, name, declared, report.step)
+            fresh[name] = fetch(project, name, report.step)
     return _write(project, fresh)
 
 
@@ -94,7 +94,7 @@ def update(names: Sequence[str], report: Reporter) -> list[str]:
             if names:
                 report.step(f"{name} is a path, which is not pinned: it is used as it is")
             continue
-        pins[name] = fetch(project, name, declared, report.step)
+        pins[name] = fetch(project, name, report.step)
     return _write(project, pins)
 
 
@@ -105,6 +105,8 @@ def _write(project: Project, pins: dict[str, Pin]) -> list[str]:
             write_atomically(file, written(pins))
         except OSError as error:
             raise LockError(f"cannot be written: {error.strerror}", where=Where(str(file))) from None
+    for pin in pins.values():
+        mark(pin.sha256, file)
     return list(_changes(project.pins, pins))
 
 
