@@ -64,12 +64,18 @@ check:
     ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
     {{ drydock }} lock --check
     {{ drydock }} render --check
+    {{ drydock }} profile schema --check --out profiles/profile.schema.json
 
 # Format the code
 [group('develop')]
 fmt:
     ./drydockw ruff check --fix-only .
     ./drydockw ruff format .
+
+# Build the documentation into site/, or `just docs serve`
+[group('develop')]
+docs command="build" *options:
+    ./drydockw mkdocs {{ command }} --strict {{ options }}
 
 # Measure Drydock beside uv, as ratios
 [group('develop')]

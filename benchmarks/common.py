@@ -51,7 +51,7 @@ def script_of(name: str, profiles: Path, work: Path) -> Path:
         catalogue = Catalogue([profiles, ROOT / "profiles"])
         profile = catalogue.profile(name)
         lock = parse((ROOT / "profiles/cpu.lock.toml").read_text(), "cpu.lock.toml", "cpu")
-        fresh = lock.model_copy(update={"profile": name, "digest": digest(profile, catalogue.texts(profile))})
+        fresh = lock.model_copy(update={"profile": name, "digest": digest(profile, catalogue.texts(name))})
         (profiles / f"{name}.lock.toml").write_text(dump(fresh))
     run([*drydock(), "render", name, "--out", str(out)], {"DRYDOCK_PROFILES": str(profiles)})
     return next(out.glob("run_*.sh"))

@@ -100,6 +100,28 @@ def probes(rounds: int) -> list[Row]:
     return [Row("all probes, over python", f"{taken:.0f} ms", f"python alone {plain:.1f} ms", "<= 50 ms", taken <= 50)]
 
 
+def doctor(rounds: int) -> list[Row]:
+    """`drydock doctor cpu`, without the network: when it is built, and when uv must look for a Python too."""
+    run([*drydock(), "build", "cpu"], {})
+    with work_folder() as work:
+        command, empty = [*drydock(), "doctor", "cpu"], {"DRYDOCK_HOME": str(work / "drydock")}
+        done = side_by_side(
+            [
+                Command("python", [sys.executable, "-c", "pass"]),
+                Command("built", command, cwd=str(ROOT)),
+                Command("not built", command, empty, cwd=str(ROOT)),
+            ],
+            rounds * 4,
+        )
+    plain = done["python"].median * 1000
+    rows = []
+    for name in ("built", "not built"):
+        taken = done[name].median * 1000
+        beside = f"python alone {plain:.1f} ms, ratio {taken / plain:.1f}"
+        rows.append(Row(f"drydock doctor cpu, {name}", f"{taken:.0f} ms", beside, "<= 500 ms", taken <= 500))
+    return rows
+
+
 def detection(rounds: int) -> list[Row]:
     """What a script's own detection costs: `--print-env` with a detected value, and with a literal in its place."""
     kinds = ("performance-cores", "usable-cores", "memory-gb")

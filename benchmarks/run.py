@@ -16,13 +16,14 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import program, store, supervise
+from benchmarks import mirror, program, sources, store, supervise
 
 BENCHMARKS = {
     "script": program.script_overhead,
     "start": program.start_up,
     "probes": program.probes,
     "detect": program.detection,
+    "doctor": program.doctor,
     "build": store.new_environment,
     "import": store.first_import,
     "verify": store.verify,
@@ -30,6 +31,9 @@ BENCHMARKS = {
     "many": store.many_environments,
     "memory": store.memory,
     "supervise": supervise.supervision,
+    "sources": sources.many_profiles,
+    "mirror": mirror.mirrors,
+    "bundle": mirror.bundles,
 }
 
 

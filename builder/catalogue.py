@@ -1,114 +1,212 @@
-"""Where profiles, locks and templates are on disk, from a checkout and from an installed wheel alike."""
+"""Profiles and locks as they are on disk: found, read, and put together to a plan.
+
+A list of profiles needs none of the models, whose import takes longest: they are imported where they are used.
+"""
 
 from __future__ import annotations
 
 import difflib
-import os
-import re
-from collections.abc import Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from builder.errors import LockError, ProfileError, Where
-from builder.lock import Lock, check_fresh, parse
-from builder.plan import Plan, make_plan
-from builder.profile import Profile, Source, load, load_part
-from builder.profile.model import NAME_PATTERN
-from builder.target import Target
+from builder.errors import DrydockError, LockError, ProfileError, Where
+from builder.folders import names_in, profile_folders, profile_names, shipped
+from builder.names import FORMS, is_reference, split
+from builder.sources.fetch import folder_of, silent
 
-_PACKAGE = Path(__file__).resolve().parent
-PROFILES_VARIABLE = "DRYDOCK_PROFILES"
-
-
-def shipped(folder: str) -> Path:
-    """The folder `templates` or `profiles` that came with Drydock: inside the package of a wheel, beside it in a
-    checkout.
-    """
-    inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parent / folder
-
-
-def profile_folders() -> list[Path]:
-    """Where profiles are looked for, first wins: DRYDOCK_PROFILES, ./profiles, then the built-in ones."""
-    named = os.environ.get(PROFILES_VARIABLE)
-    folders = [Path(name) for name in named.split(os.pathsep) if name] if named else [Path("profiles")]
-    # A folder that is not there yet is looked into too: what is remembered of an evaluation must know of it.
-    return [*folders, shipped("profiles")]
+if TYPE_CHECKING:
+    from builder.lock import Lock
+    from builder.plan import Plan
+    from builder.profile import Profile, Source
+    from builder.sources.project import Project
+    from builder.target import Target
 
 
 @dataclass
 class Catalogue:
-    """Finds and reads profiles.
+    """Finds and reads profiles: `m4` in `folders`, `team:m4` in the source `team` of this project.
 
-    `seen` has every file that an answer was made from, with its bytes; None for one that was looked for in vain.
+    `seen` has every file that an answer was made from, with its bytes; None for one that was looked for in vain. `step`
+    hears what source is fetched.
     """
 
     folders: list[Path] = field(default_factory=profile_folders)
     seen: dict[Path, bytes | None] = field(default_factory=dict)
+    step: Callable[[str], None] = silent
+    _of_sources: dict[str, Path] = field(default_factory=dict)
+
+    @cached_property
+    def project(self) -> Project:
+        """The project that this folder is in, and its sources. Raises ProfileError and LockError."""
+        from builder.sources.project import find
+
+        return find(self.seen)
 
     def names(self) -> list[str]:
-        """All profiles, sorted."""
-        return sorted({path.stem for folder in self.folders for path in folder.glob("*.toml") if "." not in path.stem})
+        """All profiles but those of sources, sorted."""
+        return profile_names(self.folders)
+
+    def at_hand(self) -> list[str]:
+        """All profiles, those of sources too where these need not be fetched; sorted."""
+        return sorted([*self.names(), *self._names_at_hand()])
 
     def path(self, name: str) -> Path:
         """The file of the profile `name`. Raises ProfileError with the nearest name."""
-        if re.match(NAME_PATTERN, name):
-            found = self._first(f"{name}.toml")
+        source, plain = split(name)
+        if is_reference(name):
+            found = self._first(f"{plain}.toml", [self.source_folder(source)] if source else self.folders)
             if found is not None:
                 return found
-        near = difflib.get_close_matches(name.lower(), self.names(), 1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(self.names())}"
-        raise ProfileError(f'no profile "{name}"', hint=hint)
+        known = self.at_hand()
+        near = difflib.get_close_matches(name.lower(), known, 1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
+        raise ProfileError(f'no profile "{name}"', hint=hint if is_reference(name) else f"{hint}; {FORMS}")
 
-    def source(self, name: str) -> Source:
-        """The text of the profile `name`. Raises ProfileError."""
-        path = self.path(name)
-        return Source(display(path), self._text(path))
+    def source(self, name: str, scope: str = "") -> Source:
+        """The text of the profile `name`; in the `scope` of a source, its own come before the built-in ones.
+
+        Raises ProfileError.
+        """
+        from builder.profile import Source
+
+        if not scope:
+            path = self.path(name)
+            return Source(display(path), self._text(path), split(name)[0])
+        if split(name)[0]:
+            raise ProfileError(
+                f'"{name}" is of another source, and a source extends its own profiles and the built-in ones only',
+                hint="extend both in a profile of your own",
+            )
+        found = self._first(f"{name}.toml", self._folders_of(scope))
+        if found is None:
+            raise ProfileError(f'no profile "{name}" in the source "{scope}", and none is built in')
+        return Source(display(found), self._text(found), scope)
 
     def profile(self, name: str) -> Profile:
         """The whole profile `name`. Raises ProfileError."""
+        from builder.profile import load
+
         return load(name, self.source)
 
     def target(self, name: str) -> Target | None:
         """The target that the file of `name` itself states; None for a part. Raises ProfileError."""
+        from builder.profile import load_part
+
         return load_part(name, self.source(name)).target
 
-    def texts(self, profile: Profile) -> Mapping[str, str]:
-        """The texts of the files that a profile names: patches, proofs, checks, trainer. Raises ProfileError."""
-        names = {*profile.carried_files, *(patch.file for patch in profile.patches)}
-        return {name: self._beside(profile.name, name) for name in sorted(names)}
+    def texts(self, name: str) -> Mapping[str, str]:
+        """The texts of the files that the profile `name` names: patches, proofs, checks, trainer.
+
+        Each is from where the profile is that names it. Raises ProfileError, also where two of them have one name and
+        are not alike: a script carries them by name.
+        """
+        from builder.profile import files_of
+
+        texts: dict[str, str] = {}
+        for file, source in sorted(files_of(name, self.source), key=lambda one: one[0]):
+            text = self._beside(file, source)
+            if texts.setdefault(file, text) != text:
+                raise ProfileError(
+                    f"{file} is one file here, and another in a source", hint="rename one", where=source.where()
+                )
+        return texts
 
     def lock_path(self, name: str) -> Path:
         """Where the lock of `name` is, or would be: beside its profile."""
-        return self.path(name).with_name(f"{name}.lock.toml")
+        return self.path(name).with_name(f"{split(name)[1]}.lock.toml")
 
     def lock(self, name: str) -> Lock:
         """The lock of `name`, unchecked against its profile. Raises LockError."""
+        from builder.lock import parse
+
         path = self.lock_path(name)
-        if not path.is_file():
-            raise LockError(f'"{name}" has no lock', hint=f"drydock lock {name}", where=Where(display(path)))
-        return parse(self._text(path), display(path), name)
+        with self._locked_elsewhere(name):
+            if not path.is_file():
+                raise LockError(f'"{name}" has no lock', hint=f"drydock lock {name}", where=Where(display(path)))
+            return parse(self._text(path), display(path), split(name)[1])
+
+    def check_lockable(self, name: str) -> None:
+        """Raises LockError where `name` is of a source that is pinned: its lock came with it."""
+        source, plain = split(name)
+        if source and self.project.source(source).path is None:
+            raise LockError(
+                f'the lock of "{name}" is that of its source, which is pinned',
+                hint=f"lock {plain} in the repository of {source}, then: drydock sources update {source}",
+            )
 
     def plan(self, name: str) -> Plan:
         """The plan of `name`, from a lock that is fresh. Raises ProfileError or LockError."""
+        from builder.lock import check_fresh
+        from builder.plan import make_plan
+
         profile = self.profile(name)
-        texts = self.texts(profile)
+        texts = self.texts(name)
         lock = self.lock(name)
-        check_fresh(lock, profile, texts, display(self.lock_path(name)))
+        with self._locked_elsewhere(name):
+            check_fresh(lock, profile, texts, display(self.lock_path(name)))
         return make_plan(profile, lock, texts)
 
-    def _beside(self, profile: str, name: str) -> str:
+    def from_sources(self) -> Iterator[tuple[str, str, bytes]]:
+        """Every file of a source that was read until now: the source, its name there, its content."""
+        for path, content in self.seen.items():
+            for source, folder in self._of_sources.items():
+                if content is not None and path.is_relative_to(folder):
+                    yield source, str(path.relative_to(folder)), content
+
+    def place_of(self, source: str) -> tuple[str, Path]:
+        """Where a source comes from and what it is pinned to, in words, and the folder with its profiles."""
+        declared = self.project.source(source)
+        said = str(declared) if declared.path is not None else f"{declared}, {self.project.pin(source).said}"
+        return said, self.source_folder(source)
+
+    @contextmanager
+    def _locked_elsewhere(self, name: str) -> Iterator[None]:
+        """Has the hint of a LockError say where a profile of a source is locked."""
+        source, plain = split(name)
+        try:
+            yield
+        except LockError as error:
+            if source and self.project.source(source).path is None:
+                error.hint = f"lock {plain} in the repository of {source}, then: drydock sources update {source}"
+            elif source:
+                error.hint = f"drydock lock {name}"
+            raise
+
+    def source_folder(self, source: str) -> Path:
+        """The folder with the profiles of a source, which is fetched where it is not there; raises as that does."""
+        if source not in self._of_sources:
+            self._of_sources[source] = folder_of(self.project, source, self.step)
+        return self._of_sources[source]
+
+    def _folders_of(self, scope: str) -> list[Path]:
+        return [self.source_folder(scope), shipped("profiles")] if scope else self.folders
+
+    def _names_at_hand(self) -> Iterator[str]:
+        """The profiles of the sources that need not be fetched, for a hint: what is wrong with the others is not."""
+        try:
+            for source in self.project.declared:
+                with suppress(DrydockError, OSError):
+                    folder = folder_of(self.project, source, fetching=False)
+                    yield from (f"{source}:{name}" for name in names_in(folder))
+        except DrydockError:
+            return
+
+    def _beside(self, name: str, profile: Source) -> str:
         """A file that a profile names, from the first folder that has it; never from outside of that folder."""
-        path = self._first(name)
+        folders = self._folders_of(profile.scope)
+        path = self._first(name, folders)
         if path is None:
-            where = Where(display(self.path(profile)))
-            raise ProfileError(f"{name} is not there", hint="put it beside the profile", where=where)
-        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in self.folders):
+            raise ProfileError(f"{name} is not there", hint="put it beside the profile", where=Where(profile.path))
+        if not any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
             raise ProfileError(f"{name} leads out of {display(path.parent)}", hint="replace the link by the file")
         return self._text(path)
 
-    def _first(self, name: str) -> Path | None:
-        for folder in self.folders:
+    def _first(self, name: str, folders: list[Path]) -> Path | None:
+        for folder in folders:
             path = (folder / name).absolute()
             if path.is_file():
                 return path

@@ -17,6 +17,7 @@ from builder.errors import DrydockError, UsageError
 from builder.patch import StageError
 from builder.plan import Plan
 from builder.report import Reporter
+from builder.sources import consent
 
 # What `uv venv` makes that belongs to the host.
 _OF_THE_HOST = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG")
@@ -31,7 +32,9 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
     `folder` must be absent or empty, or hold this very environment. Raises UsageError, or DrydockError where a file
     is not for the target; nothing is left behind then.
     """
-    plan = Catalogue().plan(name)
+    catalogue = Catalogue(step=report.step)
+    plan = catalogue.plan(name)
+    consent.check(name, consent.digest(catalogue.from_sources()))
     if _is_there(folder, plan):
         report.step(f"{display(folder)} has {name} already")
         return folder

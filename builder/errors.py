@@ -4,6 +4,8 @@ DrydockError            exit code 1
 +-- UsageError          exit code 2: the command line was wrong
 +-- ProfileError        a profile is wrong: file, line and key
 +-- LockError           a lock is missing, stale, edited, or can't be made
++-- SourceError         a source of profiles cannot be fetched, or is not what it was pinned to
++-- ConsentError        nobody has agreed yet to run what a source says
 +-- PatchError          a patch does not apply, is unused, or is upstream already
 +-- ToolError           a program that Drydock called failed
 +-- BuildError          the generated script could not build the environment
@@ -59,6 +61,21 @@ class ProfileError(DrydockError):
 
 class LockError(DrydockError):
     """A lock is missing, stale, edited by hand, or cannot be made."""
+
+
+class SourceError(DrydockError):
+    """A source of profiles cannot be fetched, or is not what it was pinned to."""
+
+
+class ConsentError(DrydockError):
+    """Nobody has agreed yet to run what the sources of the profile `name` say."""
+
+    def __init__(self, name: str) -> None:
+        super().__init__(
+            f'"{name}" runs what came from a source, and nobody has agreed to that on this machine yet',
+            hint="look at what it is on a terminal, or agree without looking: --yes",
+        )
+        self.name = name
 
 
 class PatchError(DrydockError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,29 +19,47 @@ from builder.store import home, write_atomically
 
 @dataclass(frozen=True)
 class Evaluation:
-    """What a profile comes to: the name of its store path, and the run script that builds and runs it."""
+    """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
+
+    `content` is the digest of what sources have a part in it with, for builder.sources.consent; None where none has.
+    """
 
     store_name: str
     script: Path
+    lock: Path
+    content: str | None
 
 
-def evaluate(name: str) -> Evaluation:
-    """Evaluate the profile `name`, or remember it. Raises ProfileError or LockError."""
+def evaluate(name: str, step: Callable[[str], None] | None = None) -> Evaluation:
+    """Evaluate the profile `name`, or remember it; `step` hears what source is fetched.
+
+    Raises ProfileError, LockError or SourceError.
+    """
     memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
     remembered = _recall(memory)
-    return remembered if remembered is not None else _evaluate(name, memory)
+    return remembered if remembered is not None else _evaluate(name, memory, step)
 
 
-def _evaluate(name: str, memory: Path) -> Evaluation:
+def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Evaluation:
     from builder.catalogue import Catalogue
+    from builder.sources.consent import digest
     from builder.templates import rendered_run_script
 
-    catalogue = Catalogue()
+    catalogue = Catalogue(step=step) if step is not None else Catalogue()
     plan = catalogue.plan(name)
     text = rendered_run_script(plan)
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
     inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
-    record = {"store_name": plan.store_name, "script": str(script), "sha256": _digest(text), "inputs": inputs}
+    content = digest(catalogue.from_sources())
+    lock = catalogue.lock_path(name).absolute()
+    record = {
+        "store_name": plan.store_name,
+        "script": str(script),
+        "lock": str(lock),
+        "sha256": _digest(text),
+        "content": content,
+        "inputs": inputs,
+    }
     try:
         write_atomically(script, text, executable=True)
         write_atomically(memory, json.dumps(record, indent=1))
@@ -51,7 +69,7 @@ def _evaluate(name: str, memory: Path) -> Evaluation:
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
-    return Evaluation(plan.store_name, script)
+    return Evaluation(plan.store_name, script, lock, content)
 
 
 def _recall(memory: Path) -> Evaluation | None:
@@ -60,7 +78,7 @@ def _recall(memory: Path) -> Evaluation | None:
         inputs = {**record["inputs"], record["script"]: record["sha256"]}
         if any(_digest_file(Path(path)) != digest for path, digest in inputs.items()):
             return None
-        return Evaluation(record["store_name"], Path(record["script"]))
+        return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
     except (OSError, ValueError, KeyError, TypeError):
         return None
 
@@ -70,7 +88,7 @@ def _context(name: str) -> str:
     package = Path(__file__).parent
     templates = next(path for path in (package / "templates", package.parent / "templates") if path.is_dir())
     code = []
-    for folder in (package, package / "profile", package / "settings", templates):
+    for folder in (package, package / "profile", package / "settings", package / "sources", templates):
         with os.scandir(folder) as entries:
             for entry in entries:
                 if entry.name.endswith((".py", ".j2")):

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import roots
+from builder import process, roots
 from builder.store import home, remove_tree
 from builder.usage import Links
 
@@ -53,6 +53,12 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
 
 
 def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
+    if max_size is None:
+        yield from _sources(max_age)
+    yield from _environments(max_age, max_size)
+
+
+def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
     store = home() / "store"
     if not store.is_dir():
         return
@@ -61,7 +67,7 @@ def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path,
     for path in sorted([*store.iterdir(), *(home() / "tools").glob(".new-*")]):
         if path.name.startswith((".stage-", ".new-")):
             number = path.name.rpartition("-")[2]
-            if not (number.isdecimal() and roots.is_alive(int(number))):
+            if not (number.isdecimal() and process.is_alive(int(number))):
                 yield path, "the build of this is dead"
         elif not path.name.startswith(".") and path.name not in needed:
             environments.append(path)
@@ -78,6 +84,20 @@ def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path,
                 return
             total -= Links().add([path])
         yield path, "nothing needs it"
+
+
+def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
+    """Fetched sources that no lock file refers to, and what a dead process was fetching."""
+    folder = home() / "sources"
+    needed = roots.sources()
+    for path in sorted(folder.iterdir()) if folder.is_dir() else []:
+        number = path.name.rpartition("-")[2]
+        if path.name.startswith(".new-"):
+            if not (number.isdecimal() and process.is_alive(int(number))):
+                yield path, "who fetched this is dead"
+        # One that came a moment ago belongs to a lock that is about to be written.
+        elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
+            yield path, "no lock file refers to this source"
 
 
 def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:

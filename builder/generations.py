@@ -11,7 +11,6 @@ names the current one. Each keeps the run script that it was built with, so that
 from __future__ import annotations
 
 import fcntl
-import os
 import re
 import time
 from collections.abc import Iterator, Sequence
@@ -21,7 +20,8 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
-from builder.store import home, write_atomically
+from builder.names import is_reference, of_stem, stem
+from builder.store import home, link_atomically, write_atomically
 
 
 @dataclass(frozen=True)
@@ -37,7 +37,7 @@ class Generation:
     @property
     def script(self) -> Path:
         """The run script that it was built with."""
-        return _folder() / f"{self.name}-{self.number}-run.sh"
+        return _folder() / f"{stem(self.name)}-{self.number}-run.sh"
 
     @property
     def key(self) -> str:
@@ -46,7 +46,8 @@ class Generation:
 
 
 def generations(name: str) -> list[Generation]:
-    """All generations of a profile, oldest first."""
+    """All generations of a profile, oldest first. Raises UsageError for what is no name."""
+    stem(name)
     return sorted(_all(name), key=lambda one: one.number)
 
 
@@ -59,6 +60,11 @@ def current(name: str) -> Generation | None:
     """The generation that `drydock run NAME` uses; None where the profile was never built."""
     number = _current_number(name)
     return None if number is None else _read(name, number, number)
+
+
+def link(name: str) -> Path:
+    """The path that always leads to the current generation of `name`, where there is one."""
+    return _folder() / stem(name)
 
 
 def roots() -> set[str]:
@@ -82,9 +88,9 @@ def add(name: str, store_name: str, script: str) -> Generation:
             return here
         # One more than any that ever was: a number is never used for two things.
         number = max((one.number for one in generations(name)), default=0) + 1
-        write_atomically(_folder() / f"{name}-{number}-run.sh", script, executable=True)
-        _link(f"../store/{store_name}", _folder() / f"{name}-{number}-link")
-        _link(f"{name}-{number}-link", _folder() / name)
+        write_atomically(_folder() / f"{stem(name)}-{number}-run.sh", script, executable=True)
+        link_atomically(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
         made = _read(name, number, number)
         if made is None:
             raise DrydockError(
@@ -100,7 +106,7 @@ def switch(name: str, number: int) -> Generation:
         if chosen is None:
             known = ", ".join(str(one.number) for one in generations(name)) or "none"
             raise UsageError(f"{name} has no generation {number}", hint=f"it has: {known}")
-        _link(f"{name}-{number}-link", _folder() / name)
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
         return chosen
 
 
@@ -122,7 +128,7 @@ def delete(name: str, which: Sequence[str], *, now: float | None = None) -> list
     with _locked():
         chosen = _chosen(name, which, time.time() if now is None else now)
         for one in chosen:
-            (_folder() / f"{name}-{one.number}-link").unlink()
+            (_folder() / f"{stem(name)}-{one.number}-link").unlink()
             one.script.unlink(missing_ok=True)
         return chosen
 
@@ -153,8 +159,8 @@ def _folder() -> Path:
 
 def _numbers(name: str) -> list[int]:
     """The numbers of the generations of a profile, in no order."""
-    start = f"{name}-"
-    entries = [path.name for path in _folder().glob(f"{name}-*-link")]
+    start = f"{stem(name)}-"
+    entries = [path.name for path in _folder().glob(f"{start}*-link")]
     return [int(entry[len(start) : -5]) for entry in entries if entry[len(start) : -5].isdecimal()]
 
 
@@ -167,8 +173,8 @@ def _all(only: str | None = None) -> Iterator[Generation]:
     numbers: dict[str, int | None] = {}
     for entry in entries:
         if link := re.fullmatch(r"(.+)-([0-9]+)-link", entry):
-            name = link[1]
-            if only is not None and name != only:
+            name = of_stem(link[1])
+            if not is_reference(name) or (only is not None and name != only):
                 continue
             if name not in numbers:
                 numbers[name] = _current_number(name)
@@ -179,28 +185,20 @@ def _all(only: str | None = None) -> Iterator[Generation]:
 
 def _current_number(name: str) -> int | None:
     try:
-        found = re.fullmatch(r".+-([0-9]+)-link", str((_folder() / name).readlink()))
+        found = re.fullmatch(r".+-([0-9]+)-link", str((_folder() / stem(name)).readlink()))
     except OSError:
         return None
     return int(found[1]) if found else None
 
 
 def _read(name: str, number: int, now_current: int | None) -> Generation | None:
-    link = _folder() / f"{name}-{number}-link"
+    link = _folder() / f"{stem(name)}-{number}-link"
     try:
         store_name = link.readlink().name
         created = datetime.fromtimestamp(link.lstat().st_mtime, UTC)
     except OSError:
         return None  # deleted since it was listed
     return Generation(name, number, store_name, created, number == now_current)
-
-
-def _link(target: str, path: Path) -> None:
-    """A link by a rename: a reader sees the old one or the new one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
-    new.symlink_to(target)
-    new.replace(path)
 
 
 def _text(path: Path) -> str | None:

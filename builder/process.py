@@ -17,6 +17,7 @@ from typing import TYPE_CHECKING, Any, NoReturn, cast
 from builder.errors import ToolError
 
 if TYPE_CHECKING:
+    from pathlib import Path
     from subprocess import Popen
 
 _FORWARDED = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -31,27 +32,49 @@ class Done:
     stderr: str
 
 
-def run(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Done:
+def run(
+    command: Sequence[str],
+    *,
+    env: Mapping[str, str] | None = None,
+    cwd: Path | None = None,
+    timeout: float | None = None,
+) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. Raises ToolError where it cannot be started. Where we are
-    interrupted, it and what it started end too.
+    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
+    where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
+    what it started end too.
     """
-    from subprocess import PIPE
+    from subprocess import PIPE, TimeoutExpired
 
     process: Any = None
     try:
-        process = _start(command, env, stdout=PIPE, stderr=PIPE)
-        stdout, stderr = process.communicate()
+        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
+        stdout, stderr = process.communicate(timeout=timeout)
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
-    except BaseException:
+    except BaseException as error:
         # Alone, it would go on writing into folders that we remove now.
         if process is not None:
             _send(process, signal.SIGKILL)
             process.wait()
+        if isinstance(error, TimeoutExpired):
+            raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+
+def call(command: Sequence[str]) -> int:
+    """Run a program that may talk with the user: it has our terminal, and stderr for its stdout. Gives its status.
+
+    Raises ToolError where it cannot be started.
+    """
+    from subprocess import Popen
+
+    try:
+        return Popen(command, stdout=sys.stderr.fileno()).wait()
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
 
 
 def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
@@ -90,6 +113,17 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
                 with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
                     one.wait(0.2)
     return done
+
+
+def is_alive(number: int) -> bool:
+    """Whether there is a process of that id."""
+    try:
+        os.kill(number, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Popen[bytes]:

@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import generations, process, roots, secrets, store
 from builder.errors import BuildError, DrydockError, UsageError
-from builder.evaluate import evaluate
+from builder.evaluate import Evaluation, evaluate
 from builder.script import SH, build_script
+from builder.sources import consent
 
 if TYPE_CHECKING:
     from builder.catalogue import Catalogue
@@ -27,22 +28,39 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     words.
     """
     name = resolve_auto(name, report)
-    evaluation = evaluate(name)
+    evaluation = evaluate(name, report.step)
     path = store.environment_path(evaluation.store_name)
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return path
+    consent.check(name, evaluation.content)
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
+        _pull_from_afar(name, report)
         build_script(name, evaluation.script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:
         report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
     return path
+
+
+def _pull_from_afar(name: str, report: Reporter) -> None:
+    """Bring what is locked from those caches that a script cannot read (ssh, S3), as far as they have all of it."""
+    from builder.caching import cache_places, is_read_by_scripts
+
+    for place in cache_places():
+        if not is_read_by_scripts(place):
+            from builder.mirror import pull
+
+            try:
+                pull([name], place, report)
+                return
+            except DrydockError as error:
+                report.warn(f"{error.message}; going on without this cache")
 
 
 def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
@@ -65,8 +83,8 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     catalogue = Catalogue()
     profile = catalogue.profile(name)
     said = profile.supervise
-    lock = runs.claim(name)
     script = _script(name, report)
+    lock = runs.claim(name)
     here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
@@ -81,7 +99,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         interval=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
-        guard=_guard(profile, catalogue),
+        guard=_guard(name, profile, catalogue),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
@@ -89,7 +107,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     runs.supervise(lock, request, environment)
 
 
-def _guard(profile: Profile, catalogue: Catalogue) -> Guard | None:
+def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
     """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
     said = profile.memory_guard
     if said is None:
@@ -103,23 +121,35 @@ def _guard(profile: Profile, catalogue: Catalogue) -> Guard | None:
     if not sizes:
         return None
     if profile.unlimited is not None:
-        where = where_is(profile.name, catalogue.source, "env", profile.unlimited)
+        where = where_is(name, catalogue.source, "env", profile.unlimited)
         advice = (
             f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
         )
     else:
-        where = where_is(profile.name, catalogue.source, "supervise", "memory-guard", "resident")
+        where = where_is(name, catalogue.source, "supervise", "memory-guard", "resident")
         advice = "make batches smaller, or let it have more"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")
 
 
-def shell(name: str, report: Reporter) -> NoReturn:
-    """Become a shell in the environment of `name`, built first where it never was."""
-    process.replace([SH, str(_script(name, report)), "--shell"])
+def shell(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in the environment of `name`, built first where it never was."""
+    process.replace([SH, str(_script(name, report)), "--shell", "--", *command])
 
 
-def scratch(name: str, report: Reporter) -> NoReturn:
-    """Become a shell in a new writable environment on top of that of `name`: for experiments.
+def print_environment(name: str, report: Reporter) -> NoReturn:
+    """Become what prints the environment of `name`, built first where it never was, as shell commands."""
+    process.replace([SH, str(_script(name, report)), "--print-env"])
+
+
+def ensure(name: str, report: Reporter) -> str:
+    """Build `name` where it never was; gives the profile that `auto` means."""
+    name = resolve_auto(name, report)
+    _script(name, report)
+    return name
+
+
+def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
 
     What is installed there stays there, and the store path below it stays as it is.
     """
@@ -134,13 +164,15 @@ def scratch(name: str, report: Reporter) -> NoReturn:
     (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
     report.step(f"a writable environment on top of {name}: {folder}")
     report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
-    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder)])
+    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder), *command])
 
 
 # The settings of the profile, then the scratch environment before the one below it.
 _SCRATCH = """\
 eval "$("$1" --print-env)"
 export VIRTUAL_ENV="$2" PATH="$2/bin:$PATH"
+shift 2
+[ $# -eq 0 ] || exec "$@"
 exec "${SHELL:-/bin/sh}"
 """
 
@@ -149,7 +181,14 @@ def verify(name: str, report: Reporter) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
     name = resolve_auto(name, report)
     here = generations.current(name)
-    process.replace([SH, str(here.script if here is not None else evaluate(name).script), "--verify"])
+    process.replace([SH, str(here.script if here is not None else _evaluated(name, report).script), "--verify"])
+
+
+def _evaluated(name: str, report: Reporter) -> Evaluation:
+    """What `name` comes to, for running it. Raises ConsentError where nobody has agreed to that yet."""
+    evaluation = evaluate(name, report.step)
+    consent.check(name, evaluation.content)
+    return evaluation
 
 
 def _script(name: str, report: Reporter) -> Path:
@@ -165,23 +204,27 @@ def _script(name: str, report: Reporter) -> Path:
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
     try:
-        evaluation = evaluate(name)
+        evaluation = evaluate(name, report.step)
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
         return here.script
     if evaluation.store_name == here.store_name:
+        consent.check(name, evaluation.content)
         return evaluation.script
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
     return here.script
 
 
-def resolve_auto(name: str, report: Reporter) -> str:
-    """The profile that `auto` means on this machine; any other name is itself. Raises UsageError where none fits."""
+def resolve_auto(name: str, report: Reporter, machine: Machine | None = None) -> str:
+    """The profile that `auto` means on this machine, which is looked at where `machine` is not given; any other name
+    is itself. Raises UsageError where none fits.
+    """
     if name != "auto":
         return name
-    from builder import probe
+    if machine is None:
+        from builder import probe
 
-    machine = probe.detect()
+        machine = probe.detect()
     best, why = next(iter(choices(machine).items()), (None, None))
     if best is None or why is None or why.score is None:
         raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile detect says why")

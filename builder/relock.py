@@ -7,9 +7,10 @@ from dataclasses import dataclass
 
 from builder.catalogue import Catalogue, display
 from builder.errors import LockError, PatchError, Where
-from builder.lock import Change, Lock, changes, check_fresh, digest, dump
+from builder.lock import Change, Lock, changes, digest, dump
 from builder.report import Reporter
 from builder.resolve import resolve
+from builder.sources import consent
 from builder.store import write_atomically
 
 
@@ -30,11 +31,14 @@ def relock(
 
     A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
     """
-    catalogue = Catalogue()
+    catalogue = Catalogue(step=report.step)
+    catalogue.check_lockable(name)
     profile = catalogue.profile(name)
-    texts = catalogue.texts(profile)
+    texts = catalogue.texts(name)
     path = catalogue.lock_path(name)
     previous = _previous(catalogue, name)
+    if profile.packages.build:  # a source distribution runs its own code where it is resolved
+        consent.check(name, consent.digest(catalogue.from_sources()))
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
     kept = None if upgrade_all else previous
@@ -61,11 +65,7 @@ def relock(
 
 def check_lock(name: str) -> Lock:
     """The lock of `name`. Raises LockError where it is missing, edited or stale."""
-    catalogue = Catalogue()
-    profile = catalogue.profile(name)
-    lock = catalogue.lock(name)
-    check_fresh(lock, profile, catalogue.texts(profile), display(catalogue.lock_path(name)))
-    return lock
+    return Catalogue().plan(name).lock
 
 
 def _previous(catalogue: Catalogue, name: str) -> Lock | None:

@@ -27,8 +27,9 @@ _FUTURE = "from __future__ import annotations\n\n"
 
 @dataclass(frozen=True)
 class Carried:
-    """The Python files that scripts carry, each as text: builder/patch.py, builder/stage.py, builder/integrity.py."""
+    """The Python files that scripts carry, each as text: builder/caches.py, patch.py, stage.py, integrity.py."""
 
+    caches: str
     patch: str
     stage: str
     integrity: str
@@ -59,6 +60,12 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
 def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
     """Only the run script."""
     return environment(loader).get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
+
+
+def render_bundle_head(plan: Plan, loader: BaseLoader, carried: Carried, bundle: object) -> str:
+    """The script of a bundle (builder/bundle.py), which is the run script with another place to install from."""
+    template = environment(loader).get_template("bundle.sh.j2")
+    return template.render(_values(plan, carried), script=f"{plan.profile.name}.run", bundle=bundle)
 
 
 def environment(loader: BaseLoader) -> Environment:
@@ -247,7 +254,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
-        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.patch, carried.stage)),
+        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.caches, carried.patch, carried.stage)),
         "verifier": _portable("builder/integrity.py", joined(carried.integrity)),
         "parts": [{"path": path, "text": _portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),

@@ -1,8 +1,10 @@
-"""Garbage collection roots: who still needs a store path.
+"""Garbage collection roots: who still needs a store path, or a source.
 
     gcroots/running/KEY-NAME.PID    a process that builds, trains or looks; a root as long as it lives
     gcroots/scripts/KEY-NAME        the scripts that were run from elsewhere, a path a line; each a root as long as the
                                     file is there and is of that key
+    gcroots/sources/SHA256          the lock files that refer to the content of a source, a path a line; each a root as
+                                    long as it says so
     gcroots/collecting              the process id of a collection that is choosing; who comes meanwhile waits
 
 The generated scripts write and read these too (templates/run.sh.j2, hold).
@@ -92,17 +94,6 @@ def running() -> list[tuple[str, int]]:
     return alive
 
 
-def is_alive(number: int) -> bool:
-    """Whether there is a process of that id."""
-    try:
-        os.kill(number, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
-
-
 def scripts() -> Iterator[tuple[str, Path]]:
     """The scripts that were run from elsewhere and are still there: store name and script. Forgets the others."""
     for path in _entries("scripts"):
@@ -123,9 +114,28 @@ def is_of(script: Path, key: str) -> bool:
         return False
 
 
+def sources() -> set[str]:
+    """The contents of sources that a lock file refers to. Forgets the lock files that do not any more."""
+    needed = set()
+    for path in _entries("sources"):
+        lines = path.read_text(encoding="utf-8", errors="surrogateescape").splitlines()
+        if any(_mentions(Path(line), path.name) for line in lines):
+            needed.add(path.name)
+        else:
+            path.unlink(missing_ok=True)
+    return needed
+
+
+def _mentions(lock: Path, sha256: str) -> bool:
+    try:
+        return f'"{sha256}"' in lock.read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        return False
+
+
 def _lives(number: int, mark: Path) -> bool:
     """Whether the process that made `mark` lives; one that began later only has the same number."""
-    if not is_alive(number):
+    if not process.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):
         elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())

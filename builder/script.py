@@ -8,6 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process
+from builder.caches import VARIABLE
+from builder.caching import cache_places, is_read_by_scripts
 from builder.errors import BuildError
 
 if TYPE_CHECKING:
@@ -32,6 +34,8 @@ def build_script(name: str, script: Path, report: Reporter, *, home: Path | None
             errors.append(text.removeprefix("drydock: error: "))
         elif text.startswith("drydock:   hint: "):
             hints.append(text.removeprefix("drydock:   hint: "))
+        elif text.startswith("drydock: warning: "):
+            report.warn(text.removeprefix("drydock: warning: "))
         elif text.startswith("drydock: "):
             report.step(text.removeprefix("drydock: "))
         elif text.strip():
@@ -39,7 +43,8 @@ def build_script(name: str, script: Path, report: Reporter, *, home: Path | None
             report.detail(text.strip())
 
     # The uv that came with Drydock: none is fetched.
-    environment = {**os.environ, "DRYDOCK_UV": uv.executable()}
+    near = [place for place in cache_places() if is_read_by_scripts(place)]
+    environment = {**os.environ, "DRYDOCK_UV": uv.executable(), VARIABLE: " ".join(near)}
     if home is not None:
         environment["DRYDOCK_HOME"] = str(home)
     with report.busy(f"building {name}"):

@@ -14,11 +14,15 @@ from typing import Literal
 from jinja2 import FileSystemLoader
 
 from builder import secrets
-from builder.catalogue import Catalogue, shipped
+from builder.catalogue import Catalogue
 from builder.errors import DrydockError, UsageError
+from builder.evaluate import evaluate
+from builder.folders import shipped
+from builder.names import stem
 from builder.profile import Profile
 from builder.render import environment as templates
-from builder.store import home, write_atomically
+from builder.sources import consent
+from builder.store import write_atomically
 from builder.supervise import runs
 
 Manager = Literal["systemd", "launchd"]
@@ -66,10 +70,17 @@ def text(name: str, kind: Manager) -> str:
 
 
 def install(name: str, kind: Manager) -> Path:
-    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours."""
+    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours.
+
+    Raises ConsentError where nobody has agreed yet to run what a source says.
+    """
     file, made = path(name, kind), text(name, kind)
     _check_ours(file)
-    (home() / "runs" / name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    catalogue = Catalogue()
+    catalogue.profile(name)
+    if any(catalogue.from_sources()):  # nobody could be asked when it starts
+        consent.check(name, evaluate(name).content)
+    runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(file, made)
     return file
 
@@ -101,7 +112,7 @@ def steps(file: Path, kind: Manager) -> list[str]:
 
 
 def _label(name: str, kind: Manager) -> str:
-    return f"drydock.{name}" if kind == "launchd" else f"drydock-{name}"
+    return f"drydock.{stem(name)}" if kind == "launchd" else f"drydock-{stem(name)}"
 
 
 def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import shlex
 import tomllib
 from pathlib import Path
@@ -14,14 +13,13 @@ from builder.catalogue import Catalogue, display
 from builder.difference import Side, side_of_lock, side_of_plan, side_of_profile
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
 from builder.lock import Lock, check_fresh, parse
-from builder.profile.model import NAME_PATTERN
+from builder.names import is_reference, split
 from builder.report import Reporter
+from builder.sources.git import PLACES
 from builder.store import environment_path
 
 FORMS = "name a profile (cpu), a generation (cpu@2), a lock file, or a lock in git (HEAD~1:cpu)"
 
-# Which repository it is follows from where the profile is, not from a hook of git's that we may be run by.
-_GIT_PLACES = ("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR")
 # Nothing of a repository's own may run: no monitor, hook, pager, converter, or transport that fetches what is missing.
 _GIT = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
 _SHOW = ["show", "--no-textconv", "--no-ext-diff", "--no-show-signature", "--no-color"]
@@ -32,10 +30,10 @@ def side(word: str, report: Reporter) -> Side:
 
     Raises DrydockError: ProfileError, LockError, UsageError or ToolError, by what is wrong.
     """
-    if re.fullmatch(NAME_PATTERN, word):
+    if _is_profile(word):
         return _profile(word, report)
     name, mark, number = word.rpartition("@")
-    if mark and re.fullmatch(NAME_PATTERN, name):
+    if mark and _is_profile(name):
         return _generation(word, name, number)
     if Path(word).is_file():
         return _file(word)
@@ -48,12 +46,18 @@ def side(word: str, report: Reporter) -> Side:
     raise UsageError(f'"{word}" is nothing that can be compared', hint=FORMS)
 
 
+def _is_profile(word: str) -> bool:
+    """Whether it is the name of a profile: before a colon is a source, then, and not a revision of git."""
+    source = split(word)[0]
+    return is_reference(word) and (not source or source in Catalogue().project.declared)
+
+
 def _profile(name: str, report: Reporter) -> Side:
-    catalogue = Catalogue()
+    catalogue = Catalogue(step=report.step)
     profile = catalogue.profile(name)
     lock = catalogue.lock(name)
     try:
-        check_fresh(lock, profile, catalogue.texts(profile), display(catalogue.lock_path(name)))
+        check_fresh(lock, profile, catalogue.texts(name), display(catalogue.lock_path(name)))
     except LockError as error:
         report.warn(f"{error.message}: {error.hint}")
     return side_of_profile(name, profile, lock)
@@ -91,7 +95,7 @@ def _revision(word: str, revision: str, name: str) -> Side:
     if not revision or revision.startswith("-"):
         raise UsageError(f'"{revision}" is not a revision of git', hint="write it as HEAD~1:cpu")
     path = Catalogue().lock_path(name).resolve()
-    environ = {key: value for key, value in os.environ.items() if key not in _GIT_PLACES}
+    environ = {key: value for key, value in os.environ.items() if key not in PLACES}
     # An older git knows no GIT_NO_LAZY_FETCH; without a transport it fetches nothing either.
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     # ./ is the folder of the profile, wherever the root of the repository is (gitrevisions(7)).

@@ -1,14 +1,15 @@
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
-This file has two ways in. Drydock imports it, and every generated script carries it, after builder/patch.py and
-without the imports from there, and runs it with the environment's own Python. So it needs the standard library only,
-of Python 3.9 or newer.
+This file has two ways in. Drydock imports it, and every generated script carries it, after builder/caches.py and
+builder/patch.py and without the imports from there, and runs it with the environment's own Python. So it needs the
+standard library only, of Python 3.9 or newer.
 
     stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py build STAGE FINAL BYTECODE
                                     link what bytecode there is while the installer works, and wait for it; then check,
                                     patch, link the rest, record, and rename STAGE to FINAL
     stage.py mend VENV PARTS        patch a virtual environment that is not ours
+    stage.py take, give-back        see builder/caches.py
 
 PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
 """
@@ -28,6 +29,7 @@ import time
 from pathlib import Path
 from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
 
+from builder.caches import give_back, take
 from builder.patch import StageError, distributions, patch_package, record_hash, sha256
 
 _BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
@@ -790,7 +792,13 @@ def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
 
 # --- the way in for scripts ----------------------------------------------------------------------------------------
 
-COMMANDS: Dict[str, Callable[..., Any]] = {"plan": read_plan, "build": build, "mend": mend}
+COMMANDS: Dict[str, Callable[..., Any]] = {
+    "plan": read_plan,
+    "build": build,
+    "mend": mend,
+    "take": take,
+    "give-back": give_back,
+}
 
 
 def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:

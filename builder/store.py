@@ -75,6 +75,14 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
         new.unlink(missing_ok=True)
 
 
+def link_atomically(target: str, path: Path) -> None:
+    """A link to `target` at `path`, by a rename: a reader sees the old one or the new one."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)
+
+
 def write_new(path: Path, text: str) -> None:
     """Put `text` at `path`, whole or not at all. Raises UsageError where anything is there, a broken link too."""
     path.parent.mkdir(parents=True, exist_ok=True)

@@ -6,7 +6,7 @@ Wheel tags are worked out from the target alone, never from the host, so that an
 from __future__ import annotations
 
 from collections.abc import Iterator
-from typing import Literal
+from typing import Any, Literal
 
 from packaging import tags
 from pydantic import BaseModel, ConfigDict, Field, model_validator
@@ -20,32 +20,53 @@ _VERSION = r"^[0-9]+\.[0-9]+$"
 _UV_GLIBC_MINORS = (17, 28, *range(31, 41))
 
 
+# Target._fields_fit_the_platform, for editors.
+_FITTING: dict[str, Any] = {
+    "if": {"properties": {"platform": {"const": "macos-arm64"}}},
+    "then": {
+        "required": ["min-os"],
+        "properties": {"accelerator": {"enum": ["mps", "cpu"]}, "glibc": False, "cuda": False},
+    },
+    "else": {
+        "required": ["glibc"],
+        "properties": {"accelerator": {"enum": ["cuda", "cpu"]}, "min-os": False},
+        "if": {"properties": {"accelerator": {"const": "cuda"}}},
+        "then": {"required": ["cuda"]},
+        "else": {"properties": {"cuda": False}},
+    },
+}
+
+
 class Match(BaseModel):
     """How `auto` recognises the machine: every given field must match (shell patterns), and an empty table matches
     every machine of the platform. A target without it is never picked by `auto`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
     chip: str | None = None
+    """The name of the processor, for instance "Apple M4*"."""
     gpu: str | None = None
+    """The name of a GPU, as nvidia-smi says it."""
 
 
 class Target(BaseModel):
-    """The hardware and operating system that an environment is for.
+    """The hardware and operating system that an environment is for. They decide which wheels fit (PEP 425, PEP 600)."""
 
-    `min_os` is the oldest macOS that it must run on, `glibc` the oldest GNU C library, `cuda` the CUDA release
-    that its wheels are built for. They decide which wheels fit (PEP 425, PEP 600).
-    """
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_FITTING)
 
     platform: Platform
+    """Operating system and processor."""
     accelerator: Accelerator
+    """What PyTorch computes on."""
     min_os: str | None = Field(default=None, alias="min-os", pattern=_VERSION)
+    """The oldest macOS that it must run on, for instance "14.0"."""
     glibc: str | None = Field(default=None, pattern=r"^2\.[0-9]+$")
+    """The oldest GNU C library that it must run on, for instance "2.28"."""
     cuda: str | None = Field(default=None, pattern=_VERSION)
+    """The CUDA release that its wheels are built for."""
     match: Match | None = None
+    """How `auto` picks it; without it, never."""
 
     @model_validator(mode="after")
     def _fields_fit_the_platform(self) -> Target:

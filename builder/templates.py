@@ -6,10 +6,10 @@ import inspect
 
 from jinja2 import FileSystemLoader
 
-from builder import integrity, patch, stage
-from builder.catalogue import shipped
+from builder import caches, integrity, patch, stage
+from builder.folders import shipped
 from builder.plan import Plan
-from builder.render import Carried, render, render_run_script
+from builder.render import Carried, render, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan) -> dict[str, str]:
@@ -22,5 +22,10 @@ def rendered_run_script(plan: Plan) -> str:
     return render_run_script(plan, FileSystemLoader(shipped("templates")), _carried())
 
 
+def rendered_bundle_head(plan: Plan, bundle: object) -> str:
+    """The script that a bundle begins with; `bundle` is what templates/bundle.sh.j2 says of what follows."""
+    return render_bundle_head(plan, FileSystemLoader(shipped("templates")), _carried(), bundle)
+
+
 def _carried() -> Carried:
-    return Carried(*(inspect.getsource(module) for module in (patch, stage, integrity)))
+    return Carried(*(inspect.getsource(module) for module in (caches, patch, stage, integrity)))

@@ -5,6 +5,7 @@ uv is Drydock's resolver and installer; it comes as a dependency, so its version
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import shutil
@@ -16,6 +17,7 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import tomli_w
+from packaging.version import Version
 
 from builder import process
 from builder.errors import ToolError
@@ -42,6 +44,7 @@ _HINTS = (
     (r"Hash mismatch", "the index has another file under this name than the one that was locked: find out why"),
     (r"are incompatible", "change one of them, or override it and say why: [[packages.overrides]]"),
 )
+_UNASKED = "Network connectivity is disabled|was not found|error sending request"
 # How `uv pip compile` speaks of the files that it was given.
 _FILES = {"profile": "profile", "--override": "override"}
 
@@ -56,6 +59,48 @@ def executable() -> str:
     from uv import find_uv_bin
 
     return str(find_uv_bin())
+
+
+def questions(python: str) -> dict[str, list[str]]:
+    """Commands that ask uv something, to be run beside others: where its cache is, and which Python a build would take,
+    where `python` is a version; where it is a path, also of which version that is. Raises ToolError without a uv.
+    """
+    common = [executable(), *_UNCONFIGURED, "/"]
+    find = [*common, "python", "find", "--no-python-downloads", "--system", python]
+    # One that was asked for by its version has it; to look for it twice would take twice as long.
+    version = {} if python[0].isdigit() else {"version": [*find, "--show-version"]}
+    return {"cache": [*common, "cache", "dir"], "python": find, **version}
+
+
+def question_of_default_index() -> list[str]:
+    """The command whose help names uv's own default index. Raises ToolError where there is no uv."""
+    return [executable(), "pip", "install", "--help"]
+
+
+def parse_default_index(text: str) -> str | None:
+    """The index that uv takes where nobody names another, from its own help.
+
+    >>> parse_default_index("The default package index (by default: <https://packages.example/simple>)")
+    'https://packages.example/simple'
+    """
+    found = re.search(r"default package index \(by default: <(https?://[^>\s]+)>\)", " ".join(text.split()))
+    return found[1] if found else None
+
+
+def default_index() -> str | None:
+    """The index that the user has named for uv, in its environment or its configuration; None where they have not."""
+    if named := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL"):
+        return named
+    folder = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config"
+    for path in (Path(folder, "uv/uv.toml"), Path("/etc/uv/uv.toml")):
+        try:
+            settings = tomllib.loads(path.read_text(encoding="utf-8"))
+        except (OSError, ValueError):
+            continue
+        indexes = [one for one in settings.get("index", ()) if isinstance(one, dict) and one.get("default") is True]
+        if named := next((one.get("url") for one in indexes), None) or settings.get("index-url"):
+            return str(named)
+    return None
 
 
 def version() -> str:
@@ -162,6 +207,36 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
     return found
 
 
+def newer(package: str, version: str, universe: Universe, folder: Path) -> list[str]:
+    """The versions of a package that are newer than `version`, oldest first; without prereleases.
+
+    Each is asked for by itself, the newest first: some 0.1 s for each after the first, which asks the index. Raises
+    ToolError where nobody answers.
+    """
+    # A local part (2.13.0+cpu) has no place in a comparison (PEP 440).
+    above = Version(version).public
+    found: list[str] = []
+    while True:
+        below = f",<{found[0]}" if found else ""
+        pins = folder / f"newer-{len(found)}.txt"
+        try:
+            _compile(
+                [f"{package}>{above}{below}"],
+                universe,
+                folder,
+                ["--no-deps", "--no-annotate", "--output-file", str(pins)],
+            )
+        except ToolError as error:
+            # Of what it could not look at, uv says that there is none of it, too.
+            if "No solution found" in error.message and not re.search(_UNASKED, error.message):
+                return found
+            raise
+        newest = pins.read_text().strip().partition("==")[2].partition(" ")[0]
+        if Version(newest).is_prerelease:
+            return found
+        found.insert(0, newest)
+
+
 def install(arguments: Sequence[str], target: Target, python: str) -> None:
     """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
     command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
@@ -175,6 +250,18 @@ def create_venv(folder: Path, python: str) -> None:
     done = process.run([*command, "--python", python, str(folder)], env=environment())
     if done.code:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+
+
+def known_pythons(version: str) -> list[dict[str, Any]]:
+    """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
+    command = [executable(), "python", "list", *_UNCONFIGURED, "/", "--only-downloads", "--all-platforms"]
+    done = process.run(
+        [*command, "--output-format", "json", version], env=environment({"UV_PYTHON_DOWNLOADS": "manual"})
+    )
+    if done.code:
+        raise ToolError(f"uv says: {_said(done.stderr)}")
+    found: list[dict[str, Any]] = json.loads(done.stdout)
+    return found
 
 
 def forget(packages: Iterable[str]) -> None:

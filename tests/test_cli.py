@@ -19,7 +19,34 @@ import pytest
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
-COMMANDS = "build diff export generation import init lock profile render run service shell store verify why".split()  # noqa: SIM905
+COMMANDS = [
+    "bench",
+    "build",
+    "bundle",
+    "completions",
+    "diff",
+    "doctor",
+    "env",
+    "export",
+    "generation",
+    "import",
+    "init",
+    "kernel",
+    "link",
+    "lock",
+    "patch",
+    "profile",
+    "pull",
+    "push",
+    "render",
+    "run",
+    "service",
+    "shell",
+    "sources",
+    "store",
+    "verify",
+    "why",
+]
 
 
 # --- help, version, wrong use --------------------------------------------------------------------------------------
@@ -242,6 +269,7 @@ def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_pat
     missing = built.drydock(
         "--offline",
         "build",
+        "bundle",
         "small",
         env={"DRYDOCK_HOME": str(tmp_path / "third"), "UV_CACHE_DIR": str(tmp_path / "c")},
     )

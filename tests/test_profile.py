@@ -639,7 +639,7 @@ def test_a_built_in_profile_loads_and_says_what_it_is_for(name: str) -> None:
     assert profile.description
     assert profile.python.version == "3.11"
     assert requirements(profile)["transformers"] == "transformers==4.52.4"
-    assert BUILT_IN.texts(profile)
+    assert BUILT_IN.texts(name)
 
 
 @pytest.mark.parametrize(

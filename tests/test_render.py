@@ -344,6 +344,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     settings_of_programs = {name for name in names if name.isupper()}
     allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
     allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
+    allowed |= {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT"}  # in subshells
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
     assert {"_name", "_key", "_env", "_value", "_found", "_index_url", "_collector", "_line"} <= own

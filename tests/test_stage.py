@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import builder.patch
-from builder import integrity, stage
+from builder import caches, integrity, stage
 from builder.patch import StageError, record_hash, sha256
 from builder.render import joined
 from tests.conftest import ROOT
@@ -151,7 +151,7 @@ def test_the_command_line_says_what_is_wrong(parts: Path, capsys: pytest.Capture
     assert "drydock: error: [Errno 2]" in capsys.readouterr().err
     for arguments in ([], ["other"]):
         assert stage.main(arguments, stage.COMMANDS) == 1
-        assert "the commands are plan, build, mend, not" in capsys.readouterr().err
+        assert "the commands are plan, build, mend, take, give-back, not" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_virtual_environment_is_an_error(tmp_path: Path) -> None:
@@ -194,7 +194,7 @@ print(stage.on_all_cores(lambda job: job * 2 if job % 2 else None, jobs, jobs, g
 def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Path, tmp_path: Path) -> None:
     patch, text = patch_of(BOTH)
     # As a script has it: one file.
-    sources = [inspect.getsource(module) for module in (builder.patch, stage, integrity)]
+    sources = [inspect.getsource(module) for module in (caches, builder.patch, stage, integrity)]
     helper = tmp_path / "stage.py"
     helper.write_text("from __future__ import annotations\n" + joined(*sources))
     command = [str(python), "-I", "-S", "-B", "-c", PROGRAM]

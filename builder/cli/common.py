@@ -1,8 +1,10 @@
-"""What several commands need: their reporter, --json, the profiles that are meant."""
+"""What several commands need: their reporter, --json, the profiles that are meant, a person's consent."""
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+import sys
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
@@ -10,6 +12,8 @@ if TYPE_CHECKING:
     from builder.report import Reporter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
+yes_option = click.option("--yes", is_flag=True, help="Run what a source of profiles says without asking.")
+_T = TypeVar("_T")
 
 
 def reporter() -> Reporter:
@@ -27,10 +31,44 @@ def echo_json(data: Any) -> None:
 
 
 def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names given, else all profiles that can be built. Raises ProfileError."""
+    """The names given, else the project's own profiles that can be built; the built-in ones where it has no profile.
+
+    Raises ProfileError.
+    """
     if names:
         return names
     from builder.catalogue import Catalogue
+    from builder.folders import own_profile_folders, profile_names
 
     catalogue = Catalogue()
-    return tuple(name for name in catalogue.names() if catalogue.target(name) is not None)
+    known = profile_names(own_profile_folders()) or catalogue.names()
+    return tuple(name for name in known if catalogue.target(name) is not None)
+
+
+def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
+    """What `work` gives. Where it stops because nobody has agreed to run a source's profile, somebody is asked first.
+
+    Raises ConsentError where nobody is there to ask, and DrydockError where the answer is no.
+    """
+    from builder.errors import ConsentError, DrydockError
+
+    try:
+        return work()
+    except ConsentError as error:
+        from builder.review import review
+        from builder.sources import consent
+
+        seen = review(error.name, reporter().step)
+        for line in seen.lines():
+            click.echo(line, err=True)
+        if not yes:
+            if not (sys.stdin.isatty() and sys.stderr.isatty()):
+                raise
+            if not click.confirm("Run this on this machine?", err=True):
+                raise DrydockError(f"{error.name} was not agreed to, and nothing was run") from None
+        if seen.content is not None:
+            consent.give(
+                seen.content,
+                {"profile": seen.name, "sources": {name: str(place) for name, (place, _) in seen.sources.items()}},
+            )
+    return work()

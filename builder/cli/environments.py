@@ -7,18 +7,20 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli import complete
+from builder.cli.common import agreed, echo_json, json_option, reporter, yes_option
 from builder.errors import DrydockError, UsageError
 
 _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
 @click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
 @click.option("--check", is_flag=True, help="Build it a second time and compare every byte.")
 @click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
-def build(name: str, cross: Path | None, check: bool, dry_run: bool) -> None:
+@yes_option
+def build(name: str, cross: Path | None, check: bool, dry_run: bool, yes: bool) -> None:
     """Build the environment of profile NAME (default: auto) and print its folder.
 
     With --cross, put the packages of a target that is not this machine into DIR, patched and checked.
@@ -26,23 +28,23 @@ def build(name: str, cross: Path | None, check: bool, dry_run: bool) -> None:
     if sum((cross is not None, check, dry_run)) > 1:
         raise UsageError("--cross, --check and --dry-run do not go together", hint="give one of them")
     if check:
-        _check_build(name)
+        _check_build(name, yes=yes)
         return
     if cross is not None:
         from builder.cross import cross_build
 
-        click.echo(cross_build(name, cross, reporter()))
+        click.echo(agreed(lambda: cross_build(name, cross, reporter()), yes=yes))
         return
     from builder import realise
 
-    click.echo(realise.build(name, reporter(), dry_run=dry_run))
+    click.echo(agreed(lambda: realise.build(name, reporter(), dry_run=dry_run), yes=yes))
 
 
-def _check_build(name: str) -> None:
+def _check_build(name: str, *, yes: bool) -> None:
     from builder.reproduce import check_build
 
     report = reporter()
-    found = check_build(name, report)
+    found = agreed(lambda: check_build(name, report), yes=yes)
     for one in found.differences:
         click.echo(f"{one}")
     if found.differences:
@@ -51,15 +53,18 @@ def _check_build(name: str) -> None:
     click.echo(found.path)
 
 
-class _Run(click.Command):
-    _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json"})
+class _WithName(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `shell -- python` has a command and no name; click would take the first word for it.
+        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+
+
+class _Run(_WithName):
+    _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json", "--yes"})
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `run -- --steps 5` has arguments and no name; click would take the first argument for it.
-        if args[:1] == ["--"]:
-            args = ["auto", *args]
         # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
-        elif args[:1] and args[1:] and not args[0].startswith("-"):
+        if args[:1] and args[1:] and not args[0].startswith("-"):
             end = args.index("--") if "--" in args else len(args)
             if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
                 args = [*args[1:end], args[0], *args[end:]]
@@ -67,8 +72,8 @@ class _Run(click.Command):
 
 
 @click.command(cls=_Run, context_settings=_TRAILING)
-@click.argument("name", default="auto")
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
 @click.option(
     "--supervise", is_flag=True, help="Start it again when it fails; keep a log, and samples of what it uses."
 )
@@ -77,6 +82,7 @@ class _Run(click.Command):
 @click.option("-f", "--follow", is_flag=True, help="With --logs: its last lines, and what is added.")
 @click.option("--stop", is_flag=True, help="Stop it, and wait until it has ended.")
 @json_option
+@yes_option
 def run(
     name: str,
     arguments: tuple[str, ...],
@@ -86,6 +92,7 @@ def run(
     follow: bool,
     stop: bool,
     as_json: bool,
+    yes: bool,
 ) -> None:
     """Run the trainer of profile NAME (default: auto), building its environment first if needed.
 
@@ -105,9 +112,10 @@ def run(
             raise UsageError(f"{own[0]} is for a trainer, and none is started here", hint="leave it out")
         _look_after(realise.resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
-        realise.supervise(name, own, report, quiet=bool(click.get_current_context().obj))
+        quiet = bool(click.get_current_context().obj)
+        agreed(lambda: realise.supervise(name, own, report, quiet=quiet), yes=yes)
     else:
-        realise.run(name, own, report)
+        agreed(lambda: realise.run(name, own, report), yes=yes)
 
 
 def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
@@ -128,22 +136,24 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
         runs.stop(name, reporter().step)
 
 
-@click.command()
-@click.argument("name", default="auto")
+@click.command(cls=_WithName)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
 @click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
-def shell(name: str, scratch: bool) -> None:
-    """Open a shell in the environment of profile NAME."""
+@yes_option
+def shell(name: str, command: tuple[str, ...], scratch: bool, yes: bool) -> None:
+    """Open a shell in the environment of profile NAME (default: auto), or become COMMAND there."""
     from builder import realise
 
-    if scratch:
-        realise.scratch(name, reporter())
-    realise.shell(name, reporter())
+    enter = realise.scratch if scratch else realise.shell
+    agreed(lambda: enter(name, reporter(), command), yes=yes)
 
 
 @click.command()
-@click.argument("name", default="auto")
-def verify(name: str) -> None:
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@yes_option
+def verify(name: str, yes: bool) -> None:
     """Check a built environment: versions, every file, the machine, its accelerator, the proofs of its patches."""
     from builder import realise
 
-    realise.verify(name, reporter())
+    agreed(lambda: realise.verify(name, reporter()), yes=yes)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import echo_json, json_option
 
 
@@ -13,7 +14,7 @@ def generation() -> None:
 
 
 @generation.command("list")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @json_option
 def generation_list(name: str, as_json: bool) -> None:
     """List the generations of profile NAME: number, date, key, what changed."""
@@ -28,7 +29,7 @@ def generation_list(name: str, as_json: bool) -> None:
 
 
 @generation.command("rollback")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 def generation_rollback(name: str) -> None:
     """Make the generation before the current one of NAME current again, until the next build."""
     from builder import generations
@@ -37,8 +38,8 @@ def generation_rollback(name: str) -> None:
 
 
 @generation.command("switch")
-@click.argument("name")
-@click.argument("number", type=int)
+@click.argument("name", shell_complete=complete.profiles)
+@click.argument("number", type=int, shell_complete=complete.numbers)
 def generation_switch(name: str, number: int) -> None:
     """Make generation NUMBER of NAME the current one."""
     from builder import generations
@@ -47,8 +48,8 @@ def generation_switch(name: str, number: int) -> None:
 
 
 @generation.command("delete")
-@click.argument("name")
-@click.argument("which", nargs=-1, required=True)
+@click.argument("name", shell_complete=complete.profiles)
+@click.argument("which", nargs=-1, required=True, shell_complete=complete.numbers)
 def generation_delete(name: str, which: tuple[str, ...]) -> None:
     """Delete generations of NAME: numbers, `old` (all but the current one), or an age such as 30d.
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.cli import complete
+from builder.cli.common import agreed, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.errors import UsageError
 
 
@@ -20,31 +22,23 @@ def profile() -> None:
 def profile_list(as_json: bool) -> None:
     """List all profiles with their targets."""
     from builder.catalogue import Catalogue
-    from builder.profile import load_part
+    from builder.summary import summaries
 
-    catalogue = Catalogue()
-    parts = [load_part(name, catalogue.source(name)) for name in catalogue.names()]
+    report = reporter()
+    rows = summaries(Catalogue(step=report.step), report.warn)
     if as_json:
-        rows = [
-            {
-                "name": part.name,
-                "description": part.description,
-                "platform": part.target.platform if part.target else None,
-                "accelerator": part.target.accelerator if part.target else None,
-                "file": str(catalogue.path(part.name)),
-            }
-            for part in parts
-        ]
-        echo_json(rows)
+        echo_json([{**vars(row), "file": str(row.file)} for row in rows])
         return
-    width = max(len(part.name) for part in parts)
-    for part in parts:
-        target = f"{part.target.platform}, {part.target.accelerator}" if part.target else "to extend"
-        click.echo(f"{part.name:<{width}}  {target:<19}  {part.description}")
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for row in rows:
+        target = f"{row.platform}, {row.accelerator}" if row.platform else "to extend"
+        lines.append(f"{row.name:<{width}}  {target:<19}  {row.description}")
+    click.echo("\n".join(lines))
 
 
 @profile.command("show")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @json_option
 def profile_show(name: str, as_json: bool) -> None:
     """Show profile NAME as it is after `extends`."""
@@ -62,7 +56,7 @@ def profile_show(name: str, as_json: bool) -> None:
 
 
 @profile.command("check")
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 def profile_check(names: tuple[str, ...]) -> None:
     """Check profiles, their environment variables, their files and their locks (default: all)."""
     from builder.catalogue import Catalogue
@@ -79,8 +73,33 @@ def profile_check(names: tuple[str, ...]) -> None:
             report.step(f"{name}: good, {catalogue.plan(name).key}")
 
 
+@profile.command("schema")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default: print it.")
+@click.option("--check", is_flag=True, help="Write nothing; fail where FILE is not what it should be.")
+def profile_schema(out: Path | None, check: bool) -> None:
+    """Print the JSON Schema of profiles, or write it into FILE.
+
+    Beside a profile whose first line is `#:schema ./profile.schema.json`, editors with taplo complete and check it.
+    """
+    from builder import schema
+
+    if out is None:
+        if check:
+            raise UsageError(
+                "--check goes with --out", hint=f"drydock profile schema --check -o profiles/{schema.FILE}"
+            )
+        click.echo(schema.text(), nl=False)
+    elif check:
+        schema.check(out)
+        reporter().step(f"{out} is up to date")
+    elif schema.write(out):
+        click.echo(out)
+    else:
+        reporter().step(f"{out} is up to date")
+
+
 @profile.command("settings")
-@click.argument("names", metavar="[VARIABLE]...", nargs=-1)
+@click.argument("names", metavar="[VARIABLE]...", nargs=-1, shell_complete=complete.variables)
 @json_option
 def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
     """List the environment variables that are known (default: all): who reads them, what is allowed, the default."""
@@ -124,13 +143,16 @@ def profile_detect(as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Take the newest PKG that fits. Repeatable.")
 @click.option("-U", "--upgrade-all", is_flag=True, help="Take the newest of everything that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; show what would change.")
-def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool) -> None:
-    """Lock profiles for their targets, from any host (default: all that can be built).
+@yes_option
+def lock(
+    names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool, yes: bool
+) -> None:
+    """Lock profiles for their targets, from any host (default: all of this project).
 
     Versions stay as they are where they still fit the profile. Prints what changed.
     """
@@ -141,7 +163,8 @@ def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, ch
         if check:
             report.step(f"{name}: {len(check_lock(name).packages)} packages, fresh")
             continue
-        done = relock(name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        again = partial(relock, name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        done = agreed(again, yes=yes)
         for change in done.changes:
             click.echo(f"{name}: {change}")
         for override in done.lock.overrides if done.new else ():
@@ -151,19 +174,20 @@ def lock(names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, ch
 
 
 @click.command()
-@click.argument("names", nargs=-1)
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to; default generated/NAME.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs from its profile.")
 def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
-    """Write the generated files of profiles: run script, env file, repair tools (default: all that can be built)."""
+    """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder import generate
     from builder.catalogue import display
+    from builder.names import stem
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
     report = reporter()
     for name in names_or_all(names):
-        folder = out or Path("generated") / name
+        folder = out or Path("generated") / stem(name)
         if check:
             generate.check(name, folder)
             report.step(f"{name}: {display(folder)} is up to date")
@@ -175,8 +199,8 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
 
 
 @click.command()
-@click.argument("before", metavar="A")
-@click.argument("after", metavar="B")
+@click.argument("before", metavar="A", shell_complete=complete.profiles)
+@click.argument("after", metavar="B", shell_complete=complete.profiles)
 @json_option
 def diff(before: str, after: str, as_json: bool) -> None:
     """Show what differs from A to B: packages, patches, overrides; of two profiles also target, variables, trainer.
@@ -198,8 +222,8 @@ def diff(before: str, after: str, as_json: bool) -> None:
 
 
 @click.command()
-@click.argument("name")
-@click.argument("package")
+@click.argument("name", shell_complete=complete.profiles)
+@click.argument("package", shell_complete=complete.packages)
 @json_option
 def why(name: str, package: str, as_json: bool) -> None:
     """Show why PACKAGE is in the lock of profile NAME: every path from what the profile requires.

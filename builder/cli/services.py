@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import reporter
+from builder.cli import complete
+from builder.cli.common import agreed, reporter, yes_option
 
 if TYPE_CHECKING:
     from builder import service as service_
@@ -23,10 +24,11 @@ _manager = click.option(
 
 
 @service.command("install")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @click.option("--print", "as_text", is_flag=True, help="Write nothing; print the file.")
 @_manager
-def service_install(name: str, as_text: bool, manager: service_.Manager | None) -> None:
+@yes_option
+def service_install(name: str, as_text: bool, manager: service_.Manager | None, yes: bool) -> None:
     """Write the user unit of systemd, or the agent of launchd, that supervises profile NAME from this folder."""
     from builder import service as service_
 
@@ -34,14 +36,14 @@ def service_install(name: str, as_text: bool, manager: service_.Manager | None) 
     if as_text:
         click.echo(service_.text(name, kind), nl=False)
         return
-    file = service_.install(name, kind)
+    file = agreed(lambda: service_.install(name, kind), yes=yes)
     click.echo(file)
     for step in service_.steps(file, kind):
         reporter().step(step)
 
 
 @service.command("uninstall")
-@click.argument("name")
+@click.argument("name", shell_complete=complete.profiles)
 @_manager
 def service_uninstall(name: str, manager: service_.Manager | None) -> None:
     """Remove what `install` wrote; a run that is under way goes on."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import click
 
+from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.errors import DrydockError, UsageError
 
@@ -59,7 +60,7 @@ def store_du(as_json: bool) -> None:
 
 
 @store.command("verify")
-@click.argument("keys", metavar="[KEY]...", nargs=-1)
+@click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=complete.keys)
 @click.option("--repair", is_flag=True, help="Build what is damaged again, from its lock, and put it in place.")
 @json_option
 def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:

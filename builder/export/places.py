@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import unquote, urlsplit, urlunsplit
 
+from builder.artefacts import locked_files
 from builder.errors import LockError, UsageError
 from builder.lock import Artefact
 from builder.plan import Plan
-from builder.resolve import locked_files
 
 
 @dataclass(frozen=True)

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import Where
 from builder.importing.imported import Imported
-from builder.profile.model import NAME_PATTERN
+from builder.names import NAME_PATTERN
 
 # PyTorch has an index for each of its builds, which end in such a word, and there these packages come from it.
 _BUILD = re.compile(r"/whl/(?:nightly/|test/)?(cpu|cu[0-9]+|rocm[0-9.]+|xpu)/?$")

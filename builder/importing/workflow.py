@@ -10,15 +10,16 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.catalogue import PROFILES_VARIABLE, Catalogue, display, profile_folders
+from builder.catalogue import Catalogue, display
 from builder.errors import ProfileError, UsageError, Where
+from builder.folders import PROFILES_VARIABLE, profile_folders
 from builder.importing.imported import Imported, LeftOut, shown
 from builder.importing.target import Chosen, choose
 from builder.importing.text import profile_text
 from builder.importing.variables import settle
+from builder.names import NAME_PATTERN
 from builder.probe import Machine
 from builder.profile import Source, load
-from builder.profile.model import NAME_PATTERN
 from builder.store import write_new
 
 _LARGEST = 16 << 20

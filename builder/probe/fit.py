@@ -46,19 +46,19 @@ def fit(target: Target, machine: Machine) -> Fit:
 
 def _lacking(target: Target, machine: Machine) -> str | None:
     """What is too old here. Within one major release of CUDA, any driver runs what was built for another minor one."""
-    if target.glibc and _version(machine.glibc) < _version(target.glibc):
+    if target.glibc and numbers(machine.glibc) < numbers(target.glibc):
         return f"for glibc {target.glibc} or newer, and this is {machine.glibc or 'another C library'}"
-    if target.min_os and _version(machine.os.removeprefix("macOS ")) < _version(target.min_os):
+    if target.min_os and numbers(machine.os.removeprefix("macOS ")) < numbers(target.min_os):
         return f"for macOS {target.min_os} or newer, and this is {machine.os or 'unknown'}"
-    if target.cuda and machine.cuda and _version(machine.cuda)[:1] < _version(target.cuda)[:1]:
+    if target.cuda and machine.cuda and numbers(machine.cuda)[:1] < numbers(target.cuda)[:1]:
         return f"for CUDA {target.cuda}, and the driver supports {machine.cuda}"
     return None
 
 
-def _version(text: str | None) -> tuple[int, ...]:
+def numbers(text: str | None) -> tuple[int, ...]:
     """The numbers of a version, as far as it has any.
 
-    >>> _version("2.36"), _version("14.4.1"), _version(None)
+    >>> numbers("2.36"), numbers("14.4.1"), numbers(None)
     ((2, 36), (14, 4, 1), ())
     """
     found = re.match(r"[0-9.]*[0-9]", text or "")

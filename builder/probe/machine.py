@@ -77,7 +77,7 @@ class Machine:
         system += ["translated by Rosetta" if self.rosetta else ""]
         memory = [_gib(self.memory), f"limited to {_gib(self.memory_limit)}" if self.memory_limit else ""]
         memory += [f"{_gib(self.memory_free)} free" if self.memory_free is not None else ""]
-        gpus = _counted(f"{gpu.name} ({_gib(gpu.memory)})" for gpu in self.gpus or ())
+        gpus = counted(f"{gpu.name} ({_gib(gpu.memory)})" for gpu in self.gpus or ())
         gpus += [f"driver {self.driver}" if self.driver else "", f"CUDA {self.cuda} at most" if self.cuda else ""]
         cores = [_count(self.performance_cores, "performance"), _count(self.efficiency_cores, "efficiency")]
         detected = [f"{name} {'unknown' if count is None else count}" for name, count in self.detected.items()]
@@ -92,7 +92,7 @@ class Machine:
         ]
 
     def __str__(self) -> str:
-        told = [f"{self.system} {self.machine}", self.chip, *_counted(gpu.name for gpu in self.gpus or ())]
+        told = [f"{self.system} {self.machine}", self.chip, *counted(gpu.name for gpu in self.gpus or ())]
         return ", ".join(word for word in told if word)
 
 
@@ -104,10 +104,10 @@ def _count(count: int | None, what: str) -> str:
     return f"{'unknown' if count is None else count} {what}"
 
 
-def _counted(names: Iterable[str]) -> list[str]:
+def counted(names: Iterable[str]) -> list[str]:
     """Names with how often they are there.
 
-    >>> _counted(["H100", "H100", "A100"])
+    >>> counted(["H100", "H100", "A100"])
     ['2 x H100', 'A100']
     """
     return [name if count == 1 else f"{count} x {name}" for name, count in Counter(names).items()]

@@ -8,7 +8,7 @@ from __future__ import annotations
 import difflib
 import re
 import tomllib
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from datetime import date
 from typing import Any, TypeVar
@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from builder.errors import ProfileError, Where
+from builder.names import split
 from builder.profile.locate import line_of
 from builder.profile.model import Profile, ProfilePart
 from builder.settings import Finding, findings
@@ -26,18 +27,22 @@ from builder.settings import Finding, findings
 
 @dataclass(frozen=True)
 class Source:
-    """One profile file: where it is, and its text."""
+    """One profile file: where it is, its text, and `scope`, the source where what it extends is looked for first."""
 
     path: str
     text: str
+    scope: str = ""
 
     def where(self, *key: str | int) -> Where:
         """The place of `key` in this file."""
         return Where(self.path, line_of(self.text, key), ".".join(map(str, key)) or None)
 
 
-Read = Callable[[str], Source]
-"""Gives the source of a profile by its name; raises ProfileError where there is none."""
+Read = Callable[..., Source]
+"""Gives the source of a profile by its name, and by the scope of who extends it, where that has one.
+
+Raises ProfileError where there is none.
+"""
 
 
 @dataclass(frozen=True)
@@ -46,6 +51,7 @@ class _Piece:
 
     value: Any
     origin: str
+    source: Source
     over: frozenset[str] = frozenset()
 
     def settles(self, rival: _Piece) -> bool:
@@ -89,7 +95,7 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'extend it in a profile of your own: extends = ["{name}"]',
                 where=source.where(),
             )
-    profile = _validated(Profile, merged, source)
+    profile = validated(Profile, merged, source)
     for package, index in profile.packages.index.items():
         if index not in profile.indexes:
             raise ProfileError(
@@ -99,7 +105,7 @@ def load(name: str, read: Read) -> Profile:
             )
     for finding in _settings_findings(profile):
         if finding.refused:
-            raise _refused(finding, _setting_at(finding.name, flat, source, read))
+            raise _refused(finding, _setting_at(finding.name, flat, source))
     return profile
 
 
@@ -114,15 +120,37 @@ def settings_warnings(name: str, read: Read) -> list[tuple[Where, Finding]]:
     found = _settings_findings(part if part.target is None else load(name, read))
     for finding in found:
         if finding.refused:
-            raise _refused(finding, _setting_at(finding.name, flat, source, read))
-    return [(_setting_at(finding.name, flat, source, read), finding) for finding in found]
+            raise _refused(finding, _setting_at(finding.name, flat, source))
+    return [(_setting_at(finding.name, flat, source), finding) for finding in found]
 
 
 def where_is(name: str, read: Read, *key: str) -> Where:
     """The place of `key` of the profile `name`, in the file that it is from. Raises ProfileError."""
     source = read(name)
     flat = _flatten_tree(name, source, read, ())
-    return (read(flat[key].origin) if key in flat else source).where(*key)
+    return (flat[key].source if key in flat else source).where(*key)
+
+
+def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
+    """The files that the profile `name` names, patches, proofs, checks and trainer, each with the profile that does.
+
+    Raises ProfileError.
+    """
+    source = read(name)
+    trainer = _flatten_tree(name, source, read, ()).get(("trainer", "file"))
+    named = [(trainer.value, trainer.source)] if trainer is not None else []
+    for one, data in _tree(source, read):
+        tables = [*data.get("patches", ()), *data.get("checks", ())]
+        named += [(table[key], one) for table in tables for key in ("file", "proof") if key in table]
+    return named
+
+
+def _tree(source: Source, read: Read) -> Iterator[tuple[Source, Mapping[str, Any]]]:
+    """A profile and all that it extends, with their data; `_flatten_tree` has found them good."""
+    data = tomllib.loads(source.text)
+    yield source, data
+    for parent in data.get("extends", ()):
+        yield from _tree(_read_parent(parent, source, read), read)
 
 
 def _settings_findings(profile: ProfilePart) -> list[Finding]:
@@ -145,10 +173,10 @@ def _refused(finding: Finding, where: Where) -> ProfileError:
     return ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
 
 
-def _setting_at(name: str, flat: _Flat, source: Source, read: Read) -> Where:
+def _setting_at(name: str, flat: _Flat, source: Source) -> Where:
     """Where a variable is set: in the profile itself, or in the one that it has it from."""
     key = ("env", name)
-    return (read(flat[key].origin) if key in flat else source).where(*key)
+    return (flat[key].source if key in flat else source).where(*key)
 
 
 def load_part(name: str, source: Source) -> ProfilePart:
@@ -157,10 +185,11 @@ def load_part(name: str, source: Source) -> ProfilePart:
         data = tomllib.loads(source.text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
-    part = _validated(ProfilePart, data, source)
-    if part.name != name:
+    part = validated(ProfilePart, data, source)
+    plain = split(name)[1]
+    if part.name != plain:
         raise ProfileError(
-            f'the file is called {name}.toml, but its name is "{part.name}"',
+            f'the file is called {plain}.toml, but its name is "{part.name}"',
             hint="make the two alike",
             where=source.where("name"),
         )
@@ -174,24 +203,26 @@ def _line_in(message: str, text: str) -> int:
 
 
 def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> _Flat:
-    if name in above:
+    # A name means another profile in a source than outside of it.
+    origin = f"{source.scope}:{name}" if source.scope and ":" not in name else name
+    if origin in above:
         raise ProfileError(
-            f"extends goes in a circle: {' -> '.join((*above[above.index(name) :], name))}",
+            f"extends goes in a circle: {' -> '.join((*above[above.index(origin) :], origin))}",
             hint="take one of them out of extends",
             where=source.where("extends"),
         )
     part = load_part(name, source)
     data = tomllib.loads(source.text)
-    own = _flatten(data, name)
+    own = _flatten(data, origin, source)
     parents = [
-        _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, name)) for parent in part.extends
+        _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, origin)) for parent in part.extends
     ]
     return _merge(parents, own, source)
 
 
 def _read_parent(parent: str, child: Source, read: Read) -> Source:
     try:
-        return read(parent)
+        return read(parent, child.scope) if child.scope else read(parent)
     except ProfileError as error:
         raise ProfileError(error.message, hint=error.hint, where=error.where or child.where("extends")) from None
 
@@ -227,26 +258,26 @@ def _merge(parents: Sequence[_Flat], own: _Flat, source: Source) -> _Flat:
 
 def _appended(before: _Piece, piece: _Piece) -> _Piece:
     """Tables of both, those that both have (from a shared grandparent) once."""
-    return _Piece(before.value + [item for item in piece.value if item not in before.value], piece.origin)
+    return replace(piece, value=before.value + [item for item in piece.value if item not in before.value])
 
 
 # Taken from the profile itself only, never from what it extends.
 _OWN = ("$schema", "schema", "name", "description", "extends", "generated")
 
 
-def _flatten(data: Mapping[str, Any], origin: str) -> _Flat:
+def _flatten(data: Mapping[str, Any], origin: str, source: Source) -> _Flat:
     flat: _Flat = {}
 
     def walk(path: _Path, value: Any) -> None:
         if path == _REQUIRES:
             for text in value:
                 key = (*path, canonicalize_name(Requirement(text).name))
-                flat[key] = _Piece((*(flat[key].value if key in flat else ()), text), origin)
+                flat[key] = _Piece((*(flat[key].value if key in flat else ()), text), origin, source)
         elif isinstance(value, dict) and not (path[0] == "env" and len(path) == 2):
             for key, item in value.items():
                 walk((*path, canonicalize_name(key) if path in _BY_PACKAGE else key), item)
         else:
-            flat[path] = _Piece(value.isoformat() if isinstance(value, date) else value, origin)
+            flat[path] = _Piece(value.isoformat() if isinstance(value, date) else value, origin, source)
 
     for key, value in data.items():
         walk((key,), value)
@@ -283,7 +314,8 @@ def _shown(value: Any) -> str:
 _M = TypeVar("_M", bound=BaseModel)
 
 
-def _validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
+def validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
+    """`data`, which is that of `source`, as a `model`. Raises ProfileError in the user's words."""
     try:
         return model.model_validate(data)
     except ValidationError as error:

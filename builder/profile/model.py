@@ -21,18 +21,22 @@ from pydantic import (
     Discriminator,
     Field,
     Tag,
+    WithJsonSchema,
     model_serializer,
     model_validator,
 )
 
 from builder.isolation import LEAKS
+from builder.names import FORMS, NAME_PATTERN, is_reference
 from builder.secrets import is_secret
 from builder.settings import Acknowledgeable
 from builder.target import Target
 
-# A name becomes a file name, a store path and a comment in a script: keep it plain.
-NAME_PATTERN = r"^[a-z0-9][a-z0-9-]{0,63}$"
-_FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}$"
+_FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
+_FILE_NAME = f"^{_FILE}$"
+_PLAIN_PATH = f"^{_FILE}(/{_FILE})*$"
+_URL = r"^(https?|file)://[!-~]+$"
+_DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 _COUNT = 10**6  # more than there is of anything that is counted, and few enough for a shell of 32 bits
 # Set by the script itself to isolate the environment; a profile that set them would undo that.
@@ -61,6 +65,12 @@ def _no_generation(value: str) -> str:
     return value
 
 
+def _reference(value: str) -> str:
+    if not is_reference(value):
+        raise ValueError(f"not the name of a profile: {FORMS}")
+    return value
+
+
 def _requirement(value: str) -> str:
     try:
         parsed = Requirement(value)
@@ -80,14 +90,13 @@ def _specifier(value: str) -> str:
 
 
 def _plain_path(value: str) -> str:
-    parts = value.split("/")
-    if any(not re.fullmatch(_FILE_NAME, part) for part in parts):
+    if not re.fullmatch(_PLAIN_PATH, value):
         raise ValueError("must be a plain path inside the profile's own folder, for instance patches/fix.patch")
     return value
 
 
 def _index_url(value: str) -> str:
-    if not re.fullmatch(r"(https?|file)://[!-~]+", value):
+    if not re.fullmatch(_URL, value):
         raise ValueError("must be an https://, http:// or file:// URL")
     if "@" in value.split("://", 1)[1].split("/", 1)[0]:
         raise ValueError("a user name or password has no place in a shared file; use a netrc file")
@@ -99,7 +108,7 @@ def _day(value: Any) -> Any:
     if isinstance(value, date) and not isinstance(value, datetime):
         return value.isoformat()
     try:
-        if re.fullmatch(r"[0-9]{4}-[0-9]{2}-[0-9]{2}", value):
+        if re.fullmatch(_DAY, value):
             return date.fromisoformat(value).isoformat()
     except (TypeError, ValueError):
         pass
@@ -126,8 +135,14 @@ def _sayable(value: str) -> str:
     return _readable(value)
 
 
+def _in_schema(pattern: str) -> WithJsonSchema:
+    """A pattern for editors, where a validator has better words for the same."""
+    return WithJsonSchema({"type": "string", "pattern": pattern})
+
+
 Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
+Reference = Annotated[str, AfterValidator(_reference)]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
@@ -135,43 +150,48 @@ SayableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sayab
 SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_settable)]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
-RelativePath = Annotated[str, AfterValidator(_plain_path)]
+RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
-IndexURL = Annotated[str, AfterValidator(_index_url)]
-Day = Annotated[str, BeforeValidator(_day)]
+IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
+Day = Annotated[str, BeforeValidator(_day), _in_schema(_DAY)]
 
 
 class _Model(BaseModel):
-    model_config = ConfigDict(extra="forbid", frozen=True)
+    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
+# What stands below a field says in an editor what the key is for (builder/schema.py).
 class Python(_Model):
-    """The interpreter: `version` is "3.11", any patch release of it."""
+    """The interpreter."""
 
     version: str = Field(pattern=r"^3\.[0-9]{1,2}$")
+    """For instance "3.11": any patch release of it."""
 
 
 class Override(_Model):
     """A requirement that replaces what every package asks for, and the reason why that is right."""
 
     requirement: RequirementText
+    """What every package is taken to ask for, as PEP 508 writes it."""
     reason: Text = Field(min_length=1)
+    """Why that is right; the lock repeats it."""
 
 
 class Packages(_Model):
-    """What to install.
-
-    `build` allows a source distribution and names its build requirements; everything else must be a wheel.
-    `exclude-newer` is the package universe as of the end of that day, UTC. `index` says which of `[indexes]` a
-    package comes from; the others come from the default index.
-    """
+    """What to install."""
 
     requires: list[RequirementText] = []
+    """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name."""
     overrides: list[Override] = []
+    """Contradictions upstream, and how they are broken."""
     build: dict[PackageName, list[RequirementText]] = {}
+    """Packages that may be source distributions, with their build requirements; everything else must be a wheel."""
     exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
+    """The package universe as of the end of that day, UTC."""
     exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")
+    """Another day, for single packages."""
     index: dict[PackageName, Name] = {}
+    """Which of `[indexes]` a package comes from; the others come from the default index."""
 
 
 class Detect(_Model):
@@ -187,11 +207,17 @@ class Detect(_Model):
     """
 
     detect: Literal["performance-cores", "usable-cores", "memory-gb", "gpu-count"]
+    """What is looked for."""
     fallback: int = Field(ge=0, le=_COUNT, strict=True)
+    """What it is where the machine does not tell."""
     fraction: float = Field(default=1.0, gt=0, le=1, strict=True)
+    """So much of what was found, in hundredths, rounded down."""
     minus: int = Field(default=0, ge=0, le=_COUNT, strict=True)
+    """Taken off after `fraction`."""
     min: int | None = Field(default=None, ge=0, le=_COUNT, strict=True)
+    """At least so many; for cores 1, else 0."""
     max: int | None = Field(default=None, ge=0, le=_COUNT, strict=True)
+    """At most so many."""
 
     @model_validator(mode="after")
     def _sensible(self) -> Detect:
@@ -246,16 +272,19 @@ Value = Annotated[Annotated[Text, Tag("[text]")] | Annotated[Detect, Tag("[detec
 class Setting(_Model):
     """One environment variable of the trainer.
 
-    Exactly one of `value` (always set), `default` (set unless the caller has set it) and `unset` (removed). A plain
-    string, and a table with `detect`, is a `value`. `note` is shown to the user at every start: for a value with
-    consequences. `acknowledge` names what `builder.settings` finds wrong with the value, and is meant.
+    Exactly one of `value`, `default` and `unset`. A plain string, and a table with `detect`, is a `value`.
     """
 
     value: Value | None = None
+    """Always set."""
     default: Value | None = None
+    """Set unless the caller has set it."""
     unset: Literal[True] | None = None
+    """Removed."""
     note: Text | None = None
+    """Shown to the user at every start: for a value with consequences."""
     acknowledge: Annotated[list[Acknowledgeable], Field(min_length=1)] | None = None
+    """What `drydock profile check` finds wrong with the value, and is meant."""
 
     @property
     def text(self) -> str | None:
@@ -281,52 +310,64 @@ class Setting(_Model):
 
 
 class Patch(_Model):
-    """A change to the installed source of one package.
-
-    `versions` are those that it may be applied to; `proof` is a program that fails without it and passes with it.
-    """
+    """A change to the installed source of one package."""
 
     package: PackageName
+    """Whose source it changes."""
     versions: Specifier
+    """Those that it may be applied to, for instance ">=1.0,<1.9"."""
     file: RelativePath
+    """The patch, a unified diff beside the profile."""
     proof: RelativePath
+    """A program that fails without it and passes with it."""
     why: Text = Field(min_length=1)
+    """What it repairs, and where upstream did."""
 
 
 class Check(_Model):
     """A program that `--verify` runs in the environment; it passes when it exits with 0."""
 
     file: RelativePath
+    """A Python program beside the profile."""
     why: Text = Field(min_length=1)
+    """What it shows."""
 
 
 class Option(_Model):
-    """A trainer argument from the caller's environment: `flag` and the value of the variable `from`.
-
-    `default` is used where the variable is unset; an empty value leaves the argument out. `when` and `unless` name
-    a variable that must (not) be set to something.
-    """
+    """A trainer argument from the caller's environment: `flag` and the value of the variable `from`."""
 
     flag: Text = Field(min_length=1)
+    """The argument before the value, for instance "--config"."""
     source: SayableVariable = Field(alias="from")
+    """The variable; an empty value leaves the argument out."""
     default: Value = ""
+    """Used where the variable is unset."""
     when: Variable | None = None
+    """Only where this variable is set to something."""
     unless: Variable | None = None
+    """Only where this variable is not set to anything."""
 
 
 class TrainerPart(_Model):
     """What is run: `command`, or `file`, a Python program that the script carries with it.
 
     `options` come from the caller's environment, before them `arguments`, after them what the caller adds.
-    `needs` is a path that must exist in the working directory, and `needs-hint` says what to do when it does not.
     """
 
-    command: list[Text] | None = None
+    model_config = ConfigDict(json_schema_extra={"not": {"required": ["command", "file"]}})
+
+    command: Annotated[list[Text], Field(json_schema_extra={"minItems": 1})] | None = None
+    """A program of the environment and its first arguments."""
     file: RelativePath | None = None
+    """A Python program beside the profile."""
     arguments: list[Value] = []
+    """Arguments that it always gets."""
     options: list[Option] = []
+    """Arguments from the caller's environment."""
     needs: Text | None = None
+    """A path that must exist in the working directory."""
     needs_hint: Text | None = Field(default=None, alias="needs-hint")
+    """What to do when it does not."""
 
     @model_validator(mode="after")
     def _not_both(self) -> TrainerPart:
@@ -351,8 +392,11 @@ class Generated(_Model):
     """Names of the generated files; each has a default made from the profile's name."""
 
     run: FileName | None = None
+    """The script that builds the environment and runs the trainer."""
     fix_patches: FileName | None = Field(default=None, alias="fix-patches")
+    """The program that patches an existing installation."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
+    """The script that brings an existing virtual environment to the locked versions."""
 
 
 def _pattern(value: str) -> str:
@@ -363,19 +407,23 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _with_group(value: str) -> str:
+    if not re.compile(value).groups:
+        raise ValueError("no group for the number of the step; write for instance step ([0-9]+)")
+    return value
+
+
 Pattern = Annotated[Text, Field(min_length=1), AfterValidator(_pattern)]
-Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False)]
+Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False, strict=True)]
 
 
 class RestartCase(_Model):
-    """When a trainer that failed is started again: on one of these exit statuses, or a last line that matches.
-
-    An exit status is as a shell gives it: 137 for SIGKILL. Patterns are regular expressions of Python, and are looked
-    for in each of the last lines (64 KiB of them).
-    """
+    """When a trainer that failed is started again: on one of these exit statuses, or a last line that matches."""
 
     codes: list[Annotated[int, Field(ge=1, le=255, strict=True)]] = []
+    """Exit statuses as a shell gives them: 137 for SIGKILL."""
     patterns: list[Pattern] = []
+    """Regular expressions of Python, looked for in each of the last lines (64 KiB of them)."""
 
 
 _RESTART = {
@@ -389,39 +437,50 @@ _RESTART = {
 }
 
 
-Share = Annotated[float, Field(gt=0, le=1)]
+Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 
 
 class MemoryGuard(_Model):
-    """Stops the trainer while it can still end well: when it holds more than the share `resident` of the memory that
-    there is (or that the control groups allow), or when swap has grown by the share `swap` of it.
+    """Stops the trainer while it can still end well, by shares of the memory that there is, or that the control groups
+    allow.
     """
 
     resident: Share = 0.9
+    """When it holds more than this."""
     swap: Share = 0.25
+    """When swap has grown by this."""
 
 
 class Supervise(_Model):
-    """How `drydock run NAME --supervise` looks after the trainer; times in seconds, `log-size` in MB.
+    """How `drydock run NAME --supervise` looks after the trainer; times in seconds.
 
-    A failed trainer is started again where one of the cases of `restart` fits, after `backoff`, then twice that, and
-    so on up to `longest-backoff`; a run of `healthy` begins that anew. It is given up after `budget` restarts within
-    `window`. Told to stop, it has `grace` to end. A case of the same name replaces one of those that are always there:
-    killed, out-of-memory, empty-loader. `memory-guard` is there where it is given, and where a setting acknowledges
-    mps-unlimited-memory. Nothing of this is in the key, in a lock or in a script.
+    Nothing of this is in the key, in a lock or in a script.
     """
 
     restart: dict[Name, RestartCase] = {}
+    """When a failed trainer is started again; one of the same name replaces one of those that are always there: killed,
+    out-of-memory, empty-loader.
+    """
     backoff: Seconds = 5.0
+    """To the first restart; then twice that, and so on."""
     longest_backoff: Seconds = Field(default=300.0, alias="longest-backoff")
+    """The longest to a restart."""
     healthy: Seconds = 600.0
+    """A run that lasts so long begins the backoff anew."""
     budget: int = Field(default=10, ge=0, le=_COUNT, strict=True)
+    """It is given up after so many restarts within `window`."""
     window: Seconds = 3600.0
+    """In which the restarts of `budget` are counted."""
     grace: Seconds = 30.0
-    sample_every: Annotated[float, Field(ge=0.5, le=3600)] = Field(default=5.0, alias="sample-every")
+    """From the signal to stop to the kill."""
+    sample_every: Annotated[float, Field(ge=0.5, le=3600, strict=True)] = Field(default=5.0, alias="sample-every")
+    """How often what it uses is written down."""
     memory_guard: MemoryGuard | None = Field(default=None, alias="memory-guard")
-    log_size: Annotated[float, Field(gt=0, le=10**5)] = Field(default=10.0, alias="log-size")
+    """There where it is given, and where a setting acknowledges mps-unlimited-memory."""
+    log_size: Annotated[float, Field(gt=0, le=10**5, strict=True)] = Field(default=10.0, alias="log-size")
+    """MB of one log file."""
     log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)
+    """How many older ones are kept."""
 
     @property
     def cases(self) -> dict[str, RestartCase]:
@@ -429,25 +488,54 @@ class Supervise(_Model):
         return {**self.restart, **{name: case for name, case in _RESTART.items() if name not in self.restart}}
 
 
+class Bench(_Model):
+    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon.
+
+    `step` is a regular expression whose first group is the number of a training step, in a line of what it says.
+    Nothing of this is in the key, in a lock or in a script.
+    """
+
+    arguments: list[Text] = []
+    """Trainer arguments, after all others."""
+    step: Annotated[Pattern, AfterValidator(_with_group)] = r"\b[Ss]tep\W{0,3}([0-9]+)"
+    """How the trainer's output tells of a step: a regular expression with a group for its number."""
+
+
 class ProfilePart(_Model):
     """One profile file as written; every table is optional here."""
 
-    # Where the JSON Schema is: editors read it, nothing else does.
     json_schema: str | None = Field(default=None, alias="$schema")
+    """Where the JSON Schema is: editors read it, nothing else does."""
     schema_: Literal[1] = Field(alias="schema")
+    """The version of this form."""
     name: ProfileName
+    """That of the file, without .toml."""
     description: Text = ""
-    extends: list[Name] = []
+    """One line for `drydock profile list`."""
+    extends: list[Reference] = []
+    """Profiles that this one adds to; later ones win, and this one over all of them."""
     target: Target | None = None
+    """The machine; a part to extend has none."""
     python: Python | None = None
+    """The interpreter."""
     packages: Packages = Packages()
+    """What to install."""
     indexes: dict[Name, IndexURL] = {}
+    """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}
+    """Environment variables of the trainer."""
     patches: list[Patch] = []
+    """Changes to the installed source of packages."""
     checks: list[Check] = []
+    """Programs that `drydock verify` runs in the environment."""
     trainer: TrainerPart | None = None
+    """What is run."""
     generated: Generated = Generated()
+    """Names of the generated files."""
     supervise: Supervise = Supervise()
+    """How `drydock run NAME --supervise` looks after the trainer."""
+    bench: Bench | None = None
+    """What `drydock bench` runs."""
 
 
 class Profile(ProfilePart):

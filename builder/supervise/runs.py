@@ -24,6 +24,7 @@ from typing import Any, NoReturn
 
 from builder import process
 from builder.errors import DrydockError, UsageError
+from builder.names import stem
 from builder.store import home
 from builder.supervise.journal import older, read_state, write_state
 from builder.supervise.loop import Guard, Policy
@@ -54,7 +55,7 @@ class Request:
 
 def folder(name: str) -> Path:
     """Where the runs of the profile `name` are."""
-    return home() / "runs" / name
+    return home() / "runs" / stem(name)
 
 
 def claim(name: str) -> int:

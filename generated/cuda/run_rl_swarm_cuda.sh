@@ -24,6 +24,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
+_mirror=$_drydock/cache/mirror  # what `drydock pull` brought
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -62,13 +63,13 @@ Usage: sh run_rl_swarm_cuda.sh [OPTION] [--] [TRAINER ARGUMENTS]
 Builds the environment "cuda" for linux-x86_64 if it is not there, and runs its trainer.
 
   --build-only   build the environment, run nothing
-  --shell        a shell in the environment
+  --shell        a shell in the environment; with -- COMMAND, that program
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
   --help         this text
 
-Arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -187,7 +188,12 @@ go() {
   case $_action in
     build) printf '%s\n' "$_env"; exit 0 ;;
     run) set_environment; start_trainer "$@" ;;
-    shell) set_environment; say "a shell in $_name; leave it with exit"; exec "${SHELL:-/bin/sh}" "$@" ;;
+    shell)
+      set_environment
+      [ $# -eq 0 ] || exec "$@"
+      say "a shell in $_name; leave it with exit"
+      exec "${SHELL:-/bin/sh}"
+      ;;
   esac
 }
 
@@ -244,6 +250,26 @@ fetch_uv() {
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _fetched=1
+  each_cache fetch_uv_from
+  [ "$_fetched" -eq 0 ] || ! fetch_uv_with || _fetched=0
+  # Two builds may fetch at once; the first rename wins, and both are the same bytes.
+  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  rm -rf "$_new"
+  [ -x "$_tool/bin/uv" ]
+}
+
+# From a cache; false where that was enough.
+fetch_uv_from() {
+  _index=$1/simple/
+  case $1 in /*) _index=file://$_index ;; esac
+  if (export PIP_INDEX_URL="$_index" && fetch_uv_with --retries 1 --timeout 15); then
+    _fetched=0
+    return 1
+  fi
+}
+
+# fetch_uv_with OPTIONS OF PIP
+fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
     command -v "$_candidate" >/dev/null 2>&1 || continue
     if "$_candidate" -m pip --version >/dev/null 2>&1; then
@@ -254,15 +280,11 @@ fetch_uv() {
       continue
     fi
     if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" -r "$_new/uv.txt" >&2; then
-      _fetched=0
-      break
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
+      return 0
     fi
   done
-  # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
-  rm -rf "$_new"
-  [ -x "$_tool/bin/uv" ]
+  return 1
 }
 
 # What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
@@ -290,8 +312,75 @@ install_packages() {
     _folder=${_folder#file://}
     [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
   done
-  [ ! -s "$_parts/requirements.txt" ] || "$_uv" --project / pip sync "$@" "$_parts/requirements.txt" ||
+  _verb=sync
+  install_cached "$@"
+  [ ! -s "$_left/requirements.txt" ] || install_from "$_left/requirements.txt" "$@" ||
     failed "the packages could not be installed" "uv says above why"
+  [ "$_left" = "$_parts" ] || rm -rf "$_left"
+}
+
+
+# install_from REQUIREMENTS OPTIONS
+install_from() {
+  _requirements=$1
+  shift
+  if [ "$_verb" = sync ]; then
+    "$_uv" --project / pip sync "$@" "$_requirements" || return 1
+  else
+    "$_uv" --project / pip install --no-deps "$@" -r "$_requirements" || return 1
+  fi
+  _verb=install  # what comes second must leave what was first
+}
+
+# What the caches have comes from there: first our own, then those of DRYDOCK_CACHE, as builder/caches.py counts them.
+# $_left is then a folder with what is left of the requirement files.
+install_cached() {
+  _left=$_parts
+  each_cache install_from_cache "$@"
+}
+
+# each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
+each_cache() {
+  _call=$1 _number=0 _ifs=$IFS
+  shift
+  [ ! -f "$_mirror/SHA256SUMS" ] || "$_call" "$_mirror" "$@" || return 0
+  IFS=$IFS,
+  set -f
+  for _word in ${DRYDOCK_CACHE-}; do
+    set +f
+    IFS=$_ifs
+    _number=$((_number + 1)) _place=${_word#file://}
+    case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
+    "$_call" "${_place%/}" "$@" || return 0
+  done
+  set +f
+  IFS=$_ifs
+}
+
+# install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
+install_from_cache() {
+  "$3" -I -S -B "$_helper_file" take "$_parts" "$_mirror" "$_number" || return 0
+  _left=$_parts/left _index=$1/simple/
+  shown "      from $1"
+  shift
+  # It may have a password in it: in the environment no process list shows it.
+  if (
+    export UV_DEFAULT_INDEX="$_index" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-15}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-1}"
+    install_from "$_left/cached.txt" "$@"
+  ); then
+    _verb=install
+    return 0
+  fi
+  shown "warning: a cache did not give what is locked, uv says above why; going on without ${_index%/simple/}"
+  "$2" -I -S -B "$_helper_file" give-back "$_left"
+}
+
+# Says a text that ends in a URL, without its user and password.
+shown() {
+  case $1 in
+    *://*@*) say "${1%%://*}://${1##*@}" ;;
+    *) say "$1" ;;
+  esac
 }
 
 check_platform() {
@@ -381,6 +470,166 @@ carry_helper() {
   _helper_file=$1/stage.py
   cat >"$_helper_file" <<'DRYDOCK_END' || return 1
 from __future__ import annotations
+
+"""Caches: mirrors that a build looks into before it asks an index. `drydock push` and `drydock pull` write them.
+
+They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
+space or commas. What a cache has is said by its SHA256SUMS; what it serves is believed only by its hash.
+
+Every generated script carries this file, after builder/stage.py, so it needs the standard library only, of Python 3.9
+or newer.
+
+    stage.py take PARTS MIRROR NUMBER   copy the requirement files to PARTS/left, and there move what a cache has to
+                                        cached.txt; NUMBER 0 is the folder MIRROR, the others count DRYDOCK_CACHE
+    stage.py give-back LEFT             undo the last one
+"""
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, List, Mapping, Set
+
+VARIABLE = "DRYDOCK_CACHE"
+PATIENCE = 15
+"""Seconds without a byte after which a web server is given up."""
+
+
+def places(environ: Mapping[str, str] = os.environ) -> List[str]:
+    """What DRYDOCK_CACHE names.
+
+    >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
+    ['https://host/mirror', '/srv/mirror']
+    """
+    return [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
+
+
+def shown(text: str) -> str:
+    """A URL without user, password and query, as it may be said or written.
+
+    >>> shown("https://me:secret@host:8080/a?token=b")
+    'https://host:8080/a'
+    """
+    if "://" not in text:
+        return text
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def open_url(url: str) -> Any:
+    """The answer of a web server, to be read as a file. Credentials in the URL are sent, and never said.
+
+    Raises OSError (urllib.error.HTTPError where the server answers with an error).
+    """
+    import base64
+    import urllib.request  # here, because most builds need none of it
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
+        """Follows redirections to the web only, and takes no credentials along to another host."""
+
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            old, new = urlsplit(req.full_url), urlsplit(newurl)
+            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
+                raise OSError(f"it redirects to {new.scheme}://")
+            again = super().redirect_request(req, fp, code, msg, headers, newurl)
+            if again is not None and old.netloc != new.netloc:
+                again.remove_header("Authorization")
+            return again
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise OSError(f"{parts.scheme or 'no'}:// is no web server")
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))  # noqa: S310
+    request.add_header("User-Agent", "drydock")
+    if parts.username is not None:
+        pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
+    handlers: List[Any] = [OnlyTheWeb()]
+    if parts.scheme == "https":
+        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
+    return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
+
+
+def _trust() -> Any:
+    import ssl
+
+    context = ssl.create_default_context()
+    # The Python of python.org has no certificates on macOS, which has them here.
+    if not context.cert_store_stats()["x509_ca"] and os.path.exists("/etc/ssl/cert.pem"):
+        context.load_verify_locations("/etc/ssl/cert.pem")
+    return context
+
+
+def has(place: str) -> Set[str]:
+    """The sha256 of every file that a cache says it has. Raises OSError."""
+    if place.startswith(("http://", "https://")):
+        with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
+            text = answer.read(1 << 26).decode("ascii", "replace")
+    elif "://" in place and not place.startswith("file://"):
+        raise OSError("a script cannot read it; drydock pull can")
+    else:
+        folder = Path(place[len("file://") :] if place.startswith("file://") else place)
+        text = (folder / "SHA256SUMS").read_text(encoding="ascii", errors="replace")
+    return {line[:64] for line in text.splitlines() if re.fullmatch(r"[0-9a-f]{64}  files/.*", line)}
+
+
+def take(parts: Path, mirror: Path, number: Path) -> bool:
+    """Move the lines of requirement files whose files a cache has to left/cached.txt; False where it has none.
+
+    What is built from source needs all build requirements from the same place.
+    """
+    left = parts / "left"
+    if not left.exists():
+        left.mkdir()
+        for file in parts.glob("*requirements*.txt"):
+            shutil.copy(file, left)
+    place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
+    if place.startswith("http") and os.environ.get("UV_OFFLINE", "0").lower() not in ("", "0", "false"):
+        return False
+    try:
+        known = has(place)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        print(f"drydock: warning: the cache {shown(place)} cannot be used: {why}; going on without it", file=sys.stderr)
+        return False
+    builds = _lines_of(left / "build-requirements.txt")
+    packages = json.loads((parts / "plan.json").read_text(encoding="utf-8"))["plan"]["packages"]
+    sources = {package["name"] for package in packages if not package["file"].endswith(".whl")}
+    apart = sources if any(_sha256_of(line) not in known for line in builds) else set()
+    taken = []
+    for file in sorted(left.glob("requirements*.txt")):
+        lines = _lines_of(file)
+        mine = [line for line in lines if _sha256_of(line) in known and line.partition("==")[0] not in apart]
+        _write(file, [line for line in lines if line not in mine])
+        taken += [f"{line}  # {file.name}" for line in mine]
+    _write(left / "cached.txt", taken)
+    return bool(taken)
+
+
+def give_back(left: Path) -> None:
+    """Undo `take`: put the lines of cached.txt back where they came from."""
+    for line in _lines_of(left / "cached.txt"):
+        line, _, name = line.partition("  # ")
+        _write(left / name, [*_lines_of(left / name), line])
+
+
+def _lines_of(file: Path) -> List[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def _write(file: Path, lines: List[str]) -> None:
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _sha256_of(line: str) -> str:
+    return line.rpartition("sha256:")[2]
+
 
 """Patches: unified diffs, applied exactly or not at all, to packages that are installed.
 
@@ -649,15 +898,16 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
 
 """From a filled virtual environment to a finished store path: what needs more than a shell.
 
-This file has two ways in. Drydock imports it, and every generated script carries it, after builder/patch.py and
-without the imports from there, and runs it with the environment's own Python. So it needs the standard library only,
-of Python 3.9 or newer.
+This file has two ways in. Drydock imports it, and every generated script carries it, after builder/caches.py and
+builder/patch.py and without the imports from there, and runs it with the environment's own Python. So it needs the
+standard library only, of Python 3.9 or newer.
 
     stage.py plan PARTS             refuse parts that are not what their plan says
     stage.py build STAGE FINAL BYTECODE
                                     link what bytecode there is while the installer works, and wait for it; then check,
                                     patch, link the rest, record, and rename STAGE to FINAL
     stage.py mend VENV PARTS        patch a virtual environment that is not ours
+    stage.py take, give-back        see builder/caches.py
 
 PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
 """
@@ -1436,7 +1686,13 @@ def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
 
 # --- the way in for scripts ----------------------------------------------------------------------------------------
 
-COMMANDS: Dict[str, Callable[..., Any]] = {"plan": read_plan, "build": build, "mend": mend}
+COMMANDS: Dict[str, Callable[..., Any]] = {
+    "plan": read_plan,
+    "build": build,
+    "mend": mend,
+    "take": take,
+    "give-back": give_back,
+}
 
 
 def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:

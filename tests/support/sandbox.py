@@ -168,3 +168,10 @@ def _uv_version() -> str:
     from importlib.metadata import version
 
     return version("uv")
+
+
+def tool(requirement: str) -> list[str]:
+    """The start of a command that runs a program of a package of PyPI, in an environment of its own: for slow tests."""
+    from uv import find_uv_bin
+
+    return [find_uv_bin(), "tool", "run", "--quiet", "--from", requirement]

@@ -1,0 +1,160 @@
+"""Caches: mirrors that a build looks into before it asks an index. `drydock push` and `drydock pull` write them.
+
+They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
+space or commas. What a cache has is said by its SHA256SUMS; what it serves is believed only by its hash.
+
+Every generated script carries this file, after builder/stage.py, so it needs the standard library only, of Python 3.9
+or newer.
+
+    stage.py take PARTS MIRROR NUMBER   copy the requirement files to PARTS/left, and there move what a cache has to
+                                        cached.txt; NUMBER 0 is the folder MIRROR, the others count DRYDOCK_CACHE
+    stage.py give-back LEFT             undo the last one
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import shutil
+import sys
+from pathlib import Path
+from typing import Any, List, Mapping, Set
+
+VARIABLE = "DRYDOCK_CACHE"
+PATIENCE = 15
+"""Seconds without a byte after which a web server is given up."""
+
+
+def places(environ: Mapping[str, str] = os.environ) -> List[str]:
+    """What DRYDOCK_CACHE names.
+
+    >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
+    ['https://host/mirror', '/srv/mirror']
+    """
+    return [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
+
+
+def shown(text: str) -> str:
+    """A URL without user, password and query, as it may be said or written.
+
+    >>> shown("https://me:secret@host:8080/a?token=b")
+    'https://host:8080/a'
+    """
+    if "://" not in text:
+        return text
+    from urllib.parse import urlsplit, urlunsplit
+
+    parts = urlsplit(text)
+    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+
+
+def open_url(url: str) -> Any:
+    """The answer of a web server, to be read as a file. Credentials in the URL are sent, and never said.
+
+    Raises OSError (urllib.error.HTTPError where the server answers with an error).
+    """
+    import base64
+    import urllib.request  # here, because most builds need none of it
+    from urllib.parse import unquote, urlsplit, urlunsplit
+
+    class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
+        """Follows redirections to the web only, and takes no credentials along to another host."""
+
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            old, new = urlsplit(req.full_url), urlsplit(newurl)
+            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
+                raise OSError(f"it redirects to {new.scheme}://")
+            again = super().redirect_request(req, fp, code, msg, headers, newurl)
+            if again is not None and old.netloc != new.netloc:
+                again.remove_header("Authorization")
+            return again
+
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https"):
+        raise OSError(f"{parts.scheme or 'no'}:// is no web server")
+    host = parts.netloc.rpartition("@")[2]
+    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))  # noqa: S310
+    request.add_header("User-Agent", "drydock")
+    if parts.username is not None:
+        pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
+        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
+    handlers: List[Any] = [OnlyTheWeb()]
+    if parts.scheme == "https":
+        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
+    return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
+
+
+def _trust() -> Any:
+    import ssl
+
+    context = ssl.create_default_context()
+    # The Python of python.org has no certificates on macOS, which has them here.
+    if not context.cert_store_stats()["x509_ca"] and os.path.exists("/etc/ssl/cert.pem"):
+        context.load_verify_locations("/etc/ssl/cert.pem")
+    return context
+
+
+def has(place: str) -> Set[str]:
+    """The sha256 of every file that a cache says it has. Raises OSError."""
+    if place.startswith(("http://", "https://")):
+        with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
+            text = answer.read(1 << 26).decode("ascii", "replace")
+    elif "://" in place and not place.startswith("file://"):
+        raise OSError("a script cannot read it; drydock pull can")
+    else:
+        folder = Path(place[len("file://") :] if place.startswith("file://") else place)
+        text = (folder / "SHA256SUMS").read_text(encoding="ascii", errors="replace")
+    return {line[:64] for line in text.splitlines() if re.fullmatch(r"[0-9a-f]{64}  files/.*", line)}
+
+
+def take(parts: Path, mirror: Path, number: Path) -> bool:
+    """Move the lines of requirement files whose files a cache has to left/cached.txt; False where it has none.
+
+    What is built from source needs all build requirements from the same place.
+    """
+    left = parts / "left"
+    if not left.exists():
+        left.mkdir()
+        for file in parts.glob("*requirements*.txt"):
+            shutil.copy(file, left)
+    place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
+    if place.startswith("http") and os.environ.get("UV_OFFLINE", "0").lower() not in ("", "0", "false"):
+        return False
+    try:
+        known = has(place)
+    except (OSError, ValueError) as error:
+        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
+        print(f"drydock: warning: the cache {shown(place)} cannot be used: {why}; going on without it", file=sys.stderr)
+        return False
+    builds = _lines_of(left / "build-requirements.txt")
+    packages = json.loads((parts / "plan.json").read_text(encoding="utf-8"))["plan"]["packages"]
+    sources = {package["name"] for package in packages if not package["file"].endswith(".whl")}
+    apart = sources if any(_sha256_of(line) not in known for line in builds) else set()
+    taken = []
+    for file in sorted(left.glob("requirements*.txt")):
+        lines = _lines_of(file)
+        mine = [line for line in lines if _sha256_of(line) in known and line.partition("==")[0] not in apart]
+        _write(file, [line for line in lines if line not in mine])
+        taken += [f"{line}  # {file.name}" for line in mine]
+    _write(left / "cached.txt", taken)
+    return bool(taken)
+
+
+def give_back(left: Path) -> None:
+    """Undo `take`: put the lines of cached.txt back where they came from."""
+    for line in _lines_of(left / "cached.txt"):
+        line, _, name = line.partition("  # ")
+        _write(left / name, [*_lines_of(left / name), line])
+
+
+def _lines_of(file: Path) -> List[str]:
+    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
+
+
+def _write(file: Path, lines: List[str]) -> None:
+    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
+
+
+def _sha256_of(line: str) -> str:
+    return line.rpartition("sha256:")[2]

@@ -1,0 +1,93 @@
+"""What the shells complete besides commands and options: asked at every Tab, so quick, and silent in trouble.
+
+Nothing here imports pydantic. click shows what a function gives; choosing what fits is left to the function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable
+from contextlib import suppress
+from functools import wraps
+
+import click
+from click.shell_completion import CompletionItem
+
+from builder.errors import DrydockError
+
+# Of a folder that somebody else made: a shell puts it on the line as it is, and would run what is code there.
+_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
+
+_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+
+
+def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -> _Complete:
+    """A completer that gives those of `words` that begin as what was typed; none where they cannot be found out."""
+
+    @wraps(words)
+    def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        found: list[str] = []
+        with suppress(OSError, DrydockError, ValueError, KeyError, TypeError):
+            found = list(words(context, parameter))
+        before = context.params.get(parameter.name or "")
+        taken = before if isinstance(before, tuple) else ()
+        return [
+            CompletionItem(word)
+            for word in found
+            if word.startswith(incomplete) and word not in taken and _PLAIN.fullmatch(word)
+        ]
+
+    return complete
+
+
+@_fitting
+def profiles(_context: click.Context, parameter: click.Parameter) -> list[str]:
+    """The names of profiles, and `auto` where a command takes it."""
+    from builder.catalogue import Catalogue
+
+    names = Catalogue().at_hand()
+    return sorted([*names, "auto"]) if parameter.default == "auto" else names
+
+
+@_fitting
+def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The packages in the lock of the profile that was named."""
+    import tomllib
+
+    from builder.folders import profile_folders
+
+    paths = (folder / f"{context.params['name']}.lock.toml" for folder in profile_folders())
+    for path in paths:
+        if path.is_file():
+            return [package["name"] for package in tomllib.loads(path.read_text(encoding="utf-8"))["packages"]]
+    return []
+
+
+@_fitting
+def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The generations of the profile that was named, the newest first."""
+    from builder import generations
+
+    return [str(one.number) for one in reversed(generations.generations(context.params["name"]))]
+
+
+@_fitting
+def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[str]:
+    """The environment variables that are known."""
+    from builder.settings import KNOWN
+
+    return KNOWN
+
+
+@_fitting
+def keys(_context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The keys of what is built."""
+    from builder.store import home
+
+    names = (path.name for path in (home() / "store").iterdir())
+    return sorted(name.partition("-")[0] for name in names if not name.startswith("."))
+
+
+def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Files, as the shell itself completes them: for another program's arguments."""
+    return [CompletionItem(incomplete, type="file")]

@@ -1,0 +1,89 @@
+"""Where people work: shells, direnv, editors, notebooks."""
+
+from __future__ import annotations
+
+import shlex
+from pathlib import Path
+
+import click
+
+from builder.cli import complete
+from builder.cli.common import reporter
+
+
+@click.command()
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.option("--direnv", is_flag=True, help="For an .envrc: loaded again when the profile or its generation changes.")
+def env(name: str, direnv: bool) -> None:
+    """Print the environment of profile NAME (default: auto) as shell commands, building it first if needed.
+
+    In an .envrc, or any POSIX shell: eval "$(drydock env NAME)"
+    """
+    from builder import generations, realise
+    from builder.folders import own_profile_folders
+
+    name = realise.ensure(name, reporter())
+    if direnv:
+        files = [path.absolute() for folder in own_profile_folders() for path in sorted(folder.glob("*.toml"))]
+        click.echo(f"watch_file {shlex.join(map(str, [generations.link(name), *files]))}")
+    realise.print_environment(name, reporter())
+
+
+@click.command()
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", default=".venv", help="Where; default .venv.")
+def link(name: str, out: Path) -> None:
+    """Make .venv here a link to the environment of profile NAME (default: auto), which editors and uv find.
+
+    It follows every build and rollback. It is read-only; to experiment: drydock shell NAME --scratch
+    """
+    from builder import realise
+    from builder.link import link as make
+
+    make(realise.ensure(name, reporter()), out)
+    click.echo(out)
+
+
+@click.group()
+def kernel() -> None:
+    """Have Jupyter start kernels in environments."""
+
+
+_called = click.option("--name", "called", metavar="KERNEL", help="What Jupyter calls it; default drydock-NAME.")
+
+
+@kernel.command("install")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@_called
+def kernel_install(name: str, called: str | None) -> None:
+    """Write a kernelspec whose kernel runs in the environment of profile NAME, with its variables."""
+    from builder import kernel
+
+    click.echo(kernel.install(name, called, reporter()))
+
+
+@kernel.command("uninstall")
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@_called
+def kernel_uninstall(name: str, called: str | None) -> None:
+    """Remove what `install` wrote; the environment stays."""
+    from builder import kernel
+
+    click.echo(kernel.uninstall(name, called, reporter()))
+
+
+@click.command()
+@click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
+@click.pass_context
+def completions(context: click.Context, shell: str) -> None:
+    """Print what makes SHELL complete drydock's commands, options and profiles.
+
+    \b
+    bash    eval "$(drydock completions bash)"      in ~/.bashrc; bash 4.4 or newer
+    zsh     eval "$(drydock completions zsh)"       in ~/.zshrc, after compinit
+    fish    drydock completions fish | source       in ~/.config/fish/config.fish
+    """
+    from click.shell_completion import BashComplete, FishComplete, ZshComplete
+
+    make = {"bash": BashComplete, "zsh": ZshComplete, "fish": FishComplete}[shell]
+    click.echo(make(context.find_root().command, {}, "drydock", "_DRYDOCK_COMPLETE").source())

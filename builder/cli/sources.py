@@ -1,0 +1,57 @@
+"""`drydock sources`."""
+
+from __future__ import annotations
+
+import click
+
+from builder.cli.common import echo_json, json_option, reporter
+
+
+@click.group()
+def sources() -> None:
+    """Take profiles from repositories, archives, packages and folders that drydock.toml names."""
+
+
+@sources.command("lock")
+@click.option("--check", is_flag=True, help="Write nothing; fail where drydock.toml names what is not pinned.")
+def sources_lock(check: bool) -> None:
+    """Pin what is not pinned yet, and fetch what is not there. The rest stays as it is."""
+    from builder.sources import pinning
+
+    if check:
+        reporter().step(f"{pinning.check()} sources pinned, fresh")
+        return
+    for change in pinning.lock(reporter()):
+        click.echo(change)
+
+
+@sources.command("update")
+@click.argument("names", nargs=-1)
+def sources_update(names: tuple[str, ...]) -> None:
+    """Pin sources to what is there now (default: all), and print what changed."""
+    from builder.sources import pinning
+
+    report = reporter()
+    changes = pinning.update(names, report)
+    for change in changes:
+        click.echo(change)
+    if not changes:
+        report.step("nothing has changed")
+
+
+@sources.command("list")
+@json_option
+def sources_list(as_json: bool) -> None:
+    """List the sources: where from, pinned to what, and whether they are fetched."""
+    from builder.sources import pinning
+
+    rows = pinning.states()
+    if as_json:
+        echo_json([row.as_json() for row in rows])
+        return
+    width = max((len(row.name) for row in rows), default=0)
+    for row in rows:
+        place = " ".join(filter(None, (row.kind, row.place, row.rev)))
+        pinned = row.commit[:12] if row.commit else row.version or ""
+        content = f"sha256 {row.sha256[:12]}" if row.sha256 else ""
+        click.echo("  ".join(filter(None, (f"{row.name:<{width}}", place, pinned, content, row.state))))

@@ -1,0 +1,44 @@
+"""What the doctor says: one line of it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+State = Literal["ok", "warn", "fail", "skipped"]
+
+_MARKS: dict[State, str] = {"ok": "ok  ", "warn": "warn", "fail": "FAIL", "skipped": "skip"}
+
+
+@dataclass(frozen=True)
+class Diagnosis:
+    """One thing that was looked at: what was found, what is wanted, and how to mend it where the two differ.
+
+    `skipped` is what could not be looked at, or was not asked for; `found` then says why. `--json` prints these
+    fields, whose names stay as they are.
+    """
+
+    what: str
+    state: State
+    found: str
+    wanted: str = ""
+    mend: str = ""
+
+    def lines(self) -> Iterator[str]:
+        """For people: one line, and below it how to mend what is not well."""
+        yield _plain(
+            f"{_MARKS[self.state]} {self.what}: {self.found}{f'; wanted: {self.wanted}' if self.wanted else ''}"
+        )
+        if self.mend and self.state in ("warn", "fail"):
+            yield _plain(f"     mend: {self.mend}")
+
+
+def ill(diagnoses: Iterable[Diagnosis]) -> bool:
+    """Whether anything failed."""
+    return any(one.state == "fail" for one in diagnoses)
+
+
+def _plain(text: str) -> str:
+    # Probes and servers may say anything, and none of it may steer a terminal.
+    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)
