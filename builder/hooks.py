@@ -19,15 +19,15 @@ def new_config() -> str:
 
 
 def entry(indent: int) -> str:
-    """The entry under `repos`: all profiles, their files and locks, checked by the drydock on the PATH."""
+    """The entry under `repos`: what .pre-commit-hooks.yaml of Drydock says, with the drydock on the PATH."""
     lines = f"""\
         - repo: local
           hooks:
             - id: {ID}
-              name: profiles and their locks are good
-              entry: drydock profile check
+              name: drydock check
+              entry: sh -c 'drydock --quiet lock --check && drydock --quiet render --check'
               language: system
-              files: ^profiles/
+              files: ^(profiles|generated)/
               pass_filenames: false
         """
     return textwrap.indent(textwrap.dedent(lines), " " * indent)
@@ -51,10 +51,10 @@ def with_hook(text: str) -> str | None:
     - repo: local
       hooks:
         - id: drydock-check
-          name: profiles and their locks are good
-          entry: drydock profile check
+          name: drydock check
+          entry: sh -c 'drydock --quiet lock --check && drydock --quiet render --check'
           language: system
-          files: ^profiles/
+          files: ^(profiles|generated)/
           pass_filenames: false
     """
     before = _loaded(text)

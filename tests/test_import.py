@@ -694,7 +694,7 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         "run.sh:13: PATH: ",
         "run.sh:13: BASH_ENV: this variable belongs to the shell",
         "run.sh:14: HTTPS_PROXY: a secret",
-        "lines 15, 16, 17, 21",
+        "lines 15, 16, 17, 21: only variables",
         "run.sh:26: a second command: a profile has one trainer: that of line 24",
         "--token from HF_TOKEN: a secret",
     ):
@@ -750,6 +750,41 @@ def test_any_script_gives_a_good_profile_or_words(text: str) -> None:
     assert all(line.isprintable() for line in left(found))
     written = profile_text("mine", "", found, choose(LINUX, None, None).table)
     load("mine", lambda _: Source("mine.toml", written))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "a" * (1 << 20),
+        "a://" * (1 << 18),
+        "a\n" * (1 << 19),
+        "".join(f"p{number}\n" for number in range(20_000)),
+        f"a; {'(' * 900}python_version > '3'{')' * 900}",
+        "a \\\n" * (1 << 18),
+        "'a'b" * (1 << 18),
+        "export A=" + "${" * (1 << 19),
+        "python " + "$(" * (1 << 19),
+        "-r x.txt " * (1 << 17),
+    ],
+    ids=lambda text: text[:12],
+)
+def test_large_texts_come_to_an_end(text: str) -> None:
+    """What takes the square of their size would not, in our time."""
+    attempted(lambda: requirements(text, x="six\n"))
+    attempted(lambda: read_script("run.sh", text, no_file))
+    attempted(lambda: read_environment("environment.yml", f"dependencies: ['{text[:99999]}']", no_file))
+
+
+def test_a_large_lock_comes_to_an_end() -> None:
+    rows = "".join(
+        f'[[package]]\nname = "p{n}"\nversion = "1"\nsource = {{ registry = "https://x/simple" }}\n'
+        f'dependencies = [{{ name = "p{n + 1}" }}, {{ name = "p{n + 2}" }}]\n'
+        for n in range(3000)
+    )
+    text = UV_LOCK.replace('{ name = "b" }', '{ name = "p0" }') + rows
+    found = read_uv_lock("uv.lock", text, CPU)
+    assert len(found.requires) == 3003
+    assert {one.what for one in found.left_out} >= {"p3000", "p3001"}
 
 
 def test_words_are_read_as_a_shell_does(tmp_path: Path) -> None:

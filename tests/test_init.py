@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import io
 import os
+import shlex
 import signal
 import socket
 import tomllib
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -20,6 +22,7 @@ from builder.starting import start_project
 from tests.support import Sandbox, make_wheel
 
 LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36", chip="AMD EPYC")
+ROOT = Path(__file__).resolve().parent.parent
 BASE = 'schema = 1\nname = "base"\n[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n'
 
 
@@ -142,6 +145,19 @@ def test_a_second_project_needs_another_name_and_no_second_hook(folder: Sandbox)
     done = folder.drydock("init", "--no-lock", "--name", "second").succeeded()
     assert done.stdout == "profiles/second.toml\n"
     assert (folder.work / ".pre-commit-config.yaml").read_text().count("drydock-check") == 1
+
+
+def test_the_hook_passes_at_first_and_fails_where_something_is_stale(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    folder.drydock("init").succeeded()
+    [repo] = yaml.safe_load((folder.work / ".pre-commit-config.yaml").read_text())["repos"]
+    [hook] = repo["hooks"]
+    published = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert hook["id"] in [one["id"] for one in published]
+    folder.run(shlex.split(hook["entry"])).succeeded()
+    script = folder.work / "generated/my-project/run_my_project.sh"
+    script.write_text(script.read_text() + "\n")
+    folder.run(shlex.split(hook["entry"])).failed(1, "drydock render my-project")
 
 
 # --- the hook ------------------------------------------------------------------------------------------------------

@@ -33,6 +33,7 @@ _OTHERWISE = {
     "opencv": "on PyPI it is opencv-python",
     "tensorflow-gpu": "on PyPI it is tensorflow",
 }
+_LONGEST = 200
 _SPEC = re.compile(r"(?:[\w./-]+::)?([A-Za-z0-9][\w.-]*)\s*(?:([<>=!~ ].*))?")
 
 
@@ -114,9 +115,9 @@ def _dependency(item: yaml.Node, path: str, imported: Imported) -> Iterator[tupl
                 imported.leave("a table", "not known in a conda environment", where)
         return
     text = item.value.strip() if isinstance(item, yaml.ScalarNode) else ""
-    found = _SPEC.fullmatch(text)
+    found = _SPEC.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
-        raise ProfileError(f"not a package of conda: {text[:80]!a}", where=where)
+        raise ProfileError(f"not a package of conda: {shown(text)}", where=where)
     name, version = found[1].lower(), (found[2] or "").strip()
     if name == "python":
         imported.python = _python(version, imported, where)

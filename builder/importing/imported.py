@@ -15,6 +15,8 @@ from packaging.utils import canonicalize_name
 from builder.errors import ProfileError, Where
 
 _PYTHONS = tuple(f"3.{minor}" for minor in range(15, 8, -1))
+_MOST = 5000
+_LONGEST = 2000
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -61,6 +63,8 @@ class Imported:
 
         Raises ProfileError where it is no requirement.
         """
+        if len(self.requires) >= _MOST:
+            raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
         parsed = requirement(text, where)
         if parsed is None:
             self.leave(text, "a place, not a version: a lock names packages of an index only", where)
@@ -89,6 +93,9 @@ def requirement(text: str, where: Where) -> Requirement | None:
     line = text.strip()
     if not line.isprintable():
         raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
+    # Brackets are read by recursion, there and later.
+    if len(line) > _LONGEST or line.count("(") > _LONGEST // 100:
+        raise ProfileError(f"longer than any requirement: {shown(line)}", where=where)
     if _is_place(line):
         return None
     try:
@@ -139,6 +146,8 @@ def shown(text: str) -> str:
     >>> shown("git+https://me:hunter2@host/x?token=1")
     'git+https://***@host/x?***'
     """
+    if len(text) > _LONGEST:
+        return f"{len(text)} characters"
     line = " ".join(text.split())
     line = re.sub(r"//[^/\s]*@", "//***@", line)
     line = re.sub(r"(://[^\s?#]*)[?][^\s]+", r"\1?***", line)

@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from builder.errors import ProfileError, Where
 from builder.importing import indexes, markers
 from builder.importing.imported import Imported, pick_python, rows, shown, table
-from builder.importing.tomlfile import line_with, parsed
+from builder.importing.tomlfile import line_with, lines_of_names, parsed
 from builder.target import Target
 
 _ELSEWHERE = "comes from elsewhere than an index: a lock names packages of an index only"
@@ -39,11 +39,11 @@ def read_pylock(
         raise ProfileError(
             f"it is not for {target.platform}", hint="name another target: --platform", where=Where(path)
         )
-    sources = []
+    sources, lines = [], lines_of_names(text)
     for package in lock.packages:
         if package.marker is not None and not package.marker.evaluate(here, context="lock_file"):
             continue
-        where = Where(path, line_with(text, f'name = "{package.name}"'))
+        where = Where(path, lines.get(package.name))
         if package.is_direct or package.version is None:
             imported.leave(package.name, _ELSEWHERE, where)
             continue
@@ -69,6 +69,10 @@ class _UvLock:
         self._path, self._text, self._target = path, text, target
         self._data = parsed(path, text)
         self._packages = [row for row in rows(self._data.get("package")) if isinstance(row.get("name"), str)]
+        self._by_name: dict[str, list[Mapping[str, Any]]] = {}
+        for row in self._packages:
+            self._by_name.setdefault(row["name"], []).append(row)
+        self._lines = lines_of_names(text)
         self._imported = Imported()
         self._sources: list[tuple[str, str, Where]] = []
         self._done: set[tuple[int, str]] = set()
@@ -119,7 +123,7 @@ class _UvLock:
         while waiting:
             wanted = waiting.pop()
             name = wanted.get("name")
-            where = Where(self._path, line_with(self._text, f'name = "{name}"'))
+            where = Where(self._path, self._lines.get(str(name)))
             if not isinstance(name, str) or not self._applies(wanted.get("marker"), where):
                 continue
             package = self._package(wanted, where)
@@ -150,10 +154,8 @@ class _UvLock:
         """The one that is meant: by version and source where the lock says them, else by its markers."""
         fitting = [
             row
-            for row in self._packages
-            if row["name"] == wanted["name"]
-            and wanted.get("version") in (None, row.get("version"))
-            and wanted.get("source") in (None, row.get("source"))
+            for row in self._by_name.get(wanted["name"], ())
+            if wanted.get("version") in (None, row.get("version")) and wanted.get("source") in (None, row.get("source"))
         ]
         if len(fitting) > 1:
             fitting = [row for row in fitting if self._any_applies(row.get("resolution-markers"), where)]
@@ -170,5 +172,5 @@ class _UvLock:
             return True
         try:
             return Marker(marker).evaluate(self._environment)
-        except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName):
+        except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
             raise ProfileError("a marker that is none (PEP 508)", where=where) from None

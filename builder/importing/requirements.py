@@ -19,6 +19,7 @@ Read = Callable[[str, Where], str]
 """The text of a file by its path, relative to the folder of the first one; the place is that of its mention."""
 
 _MOST_FILES = 50
+_MOST_LINES = 20_000
 _OPTION = re.compile(r"(--[a-z][a-z-]*)(?:\s*=|\s|$)(.*)|(-[a-zA-Z])(.*)")
 _LONG = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-e": "--editable", "-f": "--find-links"}
 # Of one requirement, after it.
@@ -58,6 +59,7 @@ class _Reader:
         self.imported = imported or Imported()
         self.urls: list[tuple[str, bool, Where]] = []
         self._seen: set[tuple[str, bool]] = set()
+        self._lines = 0
 
     def file(self, path: str, text: str, *, constraint: bool = False) -> None:
         hashed: list[int] = []
@@ -71,6 +73,9 @@ class _Reader:
             self.imported.leave(f"the hashes of {len(hashed)} requirements", why, Where(path, hashed[0]))
 
     def line(self, line: str, where: Where, *, constraint: bool) -> None:
+        self._lines += 1
+        if self._lines > _MOST_LINES:
+            raise ProfileError(f"more than {_MOST_LINES} lines", hint="this is not what a trainer needs", where=where)
         if line.startswith("-"):
             self._option(line, where, constraint)
             return

@@ -10,7 +10,7 @@ import re
 
 from packaging.utils import canonicalize_name
 
-from builder.errors import Where
+from builder.errors import ProfileError, Where
 from builder.importing.imported import Imported
 from builder.importing.requirements import Read, read_lines
 from builder.importing.shell_words import NAME, Word, assignments, commands, lines
@@ -18,6 +18,9 @@ from builder.importing.variables import holds_secret
 
 _PYTHON = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
 _STARTERS = ("torchrun", "accelerate", "deepspeed")
+_MOST_LINES = 20_000
+_LONGEST_LINE = 1 << 14  # characters; nobody starts a trainer with more
+_SHOWN = 20
 _OPENING = ("if", "for", "while", "until", "case", "select", "{")
 _CLOSING = ("fi", "done", "esac", "}")
 _IGNORED = ("set", "cd", "echo", "printf", "source", ".", "true", ":", "shift", "trap")
@@ -30,7 +33,9 @@ _PIP_WITH_VALUE = (
 
 
 def read_script(path: str, text: str, read: Read) -> Imported:
-    """What a run script sets, installs and starts. Raises ProfileError for a requirement that is none."""
+    """What a run script sets, installs and starts. Raises ProfileError for a requirement that is none, and for a script
+    that is longer than any.
+    """
     return _Reader(path, read).read(text)
 
 
@@ -46,11 +51,19 @@ class _Reader:
 
     def read(self, text: str) -> Imported:
         for number, line in lines(text):
+            if number > _MOST_LINES:
+                raise ProfileError(f"more than {_MOST_LINES} lines", where=Where(self._path, number))
+            if len(line) > _LONGEST_LINE:
+                self._other.append(number)
+                continue
             for words in commands(line):
                 if words and not self._command(words, Where(self._path, number)):
                     self._other.append(number)
         if self._other:
-            numbers = ", ".join(map(str, dict.fromkeys(self._other)))
+            found = list(dict.fromkeys(self._other))
+            numbers = ", ".join(map(str, found[:_SHOWN])) + (
+                f" and {len(found) - _SHOWN} more" if found[_SHOWN:] else ""
+            )
             why = "only variables, pip install and the trainer's command are carried over"
             self._imported.leave(f"lines {numbers}", why, Where(self._path, self._other[0]))
         self._imported.settle_constraints()

@@ -22,6 +22,15 @@ def parsed(path: str, text: str) -> dict[str, Any]:
         raise ProfileError("not TOML that anybody wrote: nested too deeply", where=Where(path)) from None
 
 
+def lines_of_names(text: str) -> dict[str, int]:
+    """The first line of each `name = "..."` in a lock, which may have very many."""
+    found: dict[str, int] = {}
+    for number, line in enumerate(text.split("\n"), 1):
+        if named := re.match(r'\s*name\s*=\s*"([^"]*)"', line):
+            found.setdefault(named[1], number)
+    return found
+
+
 def line_with(text: str, mentioned: str) -> int | None:
     """The first line that has a text in it, as a whole word where it is one; None where none has."""
     pattern = re.compile(rf"(?<![\w-]){re.escape(mentioned)}(?![\w-])") if mentioned else None
