@@ -252,6 +252,22 @@ def create_venv(folder: Path, python: str) -> None:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
 
 
+def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
+    """Build the wheel of a source distribution into the folder `out`, without a network.
+
+    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
+    """
+    command = [executable(), "build", *_UNCONFIGURED, "/", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
+    command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
+    if constraints.stat().st_size:
+        command += ["--build-constraints", str(constraints), "--require-hashes"]
+    done = process.run(command, env=environment({"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}))
+    found = sorted(out.glob("*.whl"))
+    if done.code or len(found) != 1:
+        raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
+    return found[0]
+
+
 def known_pythons(version: str) -> list[dict[str, Any]]:
     """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
     command = [executable(), "python", "list", *_UNCONFIGURED, "/", "--only-downloads", "--all-platforms"]

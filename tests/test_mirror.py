@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from builder.mirror import pages
-from tests.support import Sandbox, Web, make_wheel
+from tests.support import Sandbox, Web, make_sdist, make_wheel
 from tests.support.remote import s3, sshd
 
 TWO = """\
@@ -175,6 +175,63 @@ def test_pip_and_uv_install_from_any_static_web_server(locked: Sandbox, web: Web
             locked.run(command, env={"PIP_CONFIG_FILE": "/dev/null", "UV_DEFAULT_INDEX": ""}).succeeded()
             assert (target / "anchor/__init__.py").is_file()
     assert any(path.endswith(".metadata") for path in web.requests)
+
+
+ODD = """\
+import os, time, zipfile
+def build_wheel(folder, config_settings=None, metadata_directory=None):
+    info = "odd-1.0.dist-info"
+    with zipfile.ZipFile(f"{folder}/odd-1.0-WHERE.whl", "w", zipfile.ZIP_DEFLATED) as wheel:
+        wheel.writestr("odd.py", "WHAT")
+        wheel.writestr(f"{info}/METADATA", "Metadata-Version: 2.1\\nName: odd\\nVersion: 1.0\\n")
+        wheel.writestr(f"{info}/WHEEL", "Wheel-Version: 1.0\\nGenerator: odd\\nRoot-Is-Purelib: true\\nTag: WHERE\\n")
+        wheel.writestr(f"{info}/RECORD", "odd.py,,\\n")
+    return "odd-1.0-WHERE.whl"
+"""
+
+
+def odd(desk: Sandbox, what: str = "x = 1", where: str = "py3-none-any") -> None:
+    """A profile with a source distribution."""
+    backend = ODD.replace('"WHAT"', what if what.startswith("str") else repr(what)).replace("WHERE", where)
+    project = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
+    make_sdist(desk.wheels, "odd", "1.0", {"pyproject.toml": project, "backend.py": backend})
+    text = desk.profile("odd").read_text()
+    desk.profile("odd", text.replace('["anchor"]', '["anchor", "odd"]\n[packages.build]\nodd = []\n'))
+    desk.drydock("lock", "odd").succeeded()
+
+
+def test_a_source_distribution_is_there_as_it_is_and_as_a_wheel_that_everybody_gets(
+    locked: Sandbox, tmp_path: Path
+) -> None:
+    odd(locked)
+    for name in ("one", "two"):
+        locked.drydock("push", "odd", str(tmp_path / name)).succeeded()
+        time.sleep(1)
+    assert everything(tmp_path / "one") == everything(tmp_path / "two")
+    page = (tmp_path / "one/simple/odd/index.html").read_text()
+    assert re.findall(r">(odd-[^<]*)<", page) == ["odd-1.0-py3-none-any.whl", "odd-1.0.tar.gz"]
+    before = {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")}
+    assert "building" not in locked.drydock("push", "odd", str(tmp_path / "one")).succeeded().stderr
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "one").rglob("*")} == before
+    env = {**empty(tmp_path), "DRYDOCK_CACHE": str(tmp_path / "one")}
+    built = Path(locked.drydock("--offline", "build", "odd", env=env).succeeded().stdout.strip())
+    assert (built / "lib/python3.11/site-packages/odd.py").read_text() == "x = 1"
+
+
+@pytest.mark.parametrize(
+    ("what", "where", "why"),
+    [
+        ("str(time.time_ns())", "py3-none-any", "that differs each time"),
+        ("x = 1", "py3-none-linux_x86_64", "for this machine only"),
+    ],
+)
+def test_a_wheel_that_not_everybody_gets_is_left_out(
+    locked: Sandbox, tmp_path: Path, what: str, where: str, why: str
+) -> None:
+    odd(locked, what, where)
+    assert why in locked.drydock("push", "odd", str(tmp_path / "mirror")).succeeded().stderr
+    assert [path.name for path in (tmp_path / "mirror").rglob("odd-*.whl")] == []
+    assert why not in locked.drydock("push", "odd", str(tmp_path / "mirror")).succeeded().stderr
 
 
 # --- builds from it ------------------------------------------------------------------------------------------------

@@ -30,16 +30,17 @@ class Gatherer:
     """Finds the files of locks, checks them by hash, and says which place gave something else."""
 
     def __init__(self, report: Reporter) -> None:
-        from builder import uv
-
         self._report = report
-        self._folders = uv.find_links()
+        self._folders: list[Path] = []
         self._caches: list[tuple[Place, set[str]]] = []
         self._urls: dict[str, str] = {}
         self._asking = Lock()
 
     def prepare(self, files: Sequence[LockedFile]) -> None:
         """Ask the caches what they have, and the index where the rest is. Raises DrydockError."""
+        from builder import uv  # here, because where nothing is to be moved, its import takes half of the time
+
+        self._folders = uv.find_links()
         for text in (str(local_mirror().root), *cache_places()):
             try:
                 place = open_place(text)

@@ -12,8 +12,6 @@ import re
 import shutil
 import socket
 import tempfile
-import urllib.error
-import urllib.request
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -156,8 +154,8 @@ class WebPlace:
         try:
             with open_url(f"{self._url}/{path}") as answer:
                 return bytes(answer.read())
-        except urllib.error.HTTPError as error:
-            if error.code in (404, 410):
+        except OSError as error:
+            if getattr(error, "code", None) in (404, 410):  # urllib.error.HTTPError
                 return None
             raise
 

@@ -5,12 +5,11 @@ from __future__ import annotations
 import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DrydockError
-from builder.mirror import pages
+from builder.mirror import built, pages
 from builder.mirror.gather import Gatherer, local_mirror
 from builder.mirror.locked import LockedFile, locked_files
 from builder.mirror.place import Place, explained, open_place
@@ -38,7 +37,8 @@ def push(names: Sequence[str], destination: str, report: Reporter, *, dry_run: b
     """
     files = locked_files(names)
     gatherer = Gatherer(report)
-    return bring(files, open_place(destination), gatherer.fetch, report, before=gatherer.prepare, dry_run=dry_run)
+    place = open_place(destination)
+    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=not dry_run, dry_run=dry_run)
 
 
 def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
@@ -75,9 +75,13 @@ def bring(
     report: Reporter,
     *,
     before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
+    build: bool = False,
     dry_run: bool = False,
 ) -> Pushed:
-    """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them."""
+    """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them.
+
+    With `build`, wheels of the source distributions among them too.
+    """
     with explained(place.shown):
         there = place.sizes()
     missing = [file for file in files if not _is_whole(file, there)]
@@ -93,8 +97,15 @@ def bring(
     if missing:
         before(missing)
         _move(missing, place, fetch, report)
+    sources = built.unbuilt(files, there) if build else []
+    for source in sources:
+        try:
+            with explained(place.shown):
+                built.put_built(source, place, report)
+        except DrydockError as error:
+            report.warn(f"no wheel of {source.file} is in the mirror, only its source: {error.message}")
     with explained(place.shown):
-        write_index(place, None if missing else there)
+        write_index(place, None if missing or sources else there)
     return moved
 
 
@@ -108,6 +119,8 @@ def _is_whole(file: LockedFile, there: Mapping[str, int | None]) -> bool:
 def _move(
     files: Sequence[LockedFile], place: Place, fetch: Callable[[LockedFile, Path], None], report: Reporter
 ) -> None:
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
     total = sum(file.size for file in files)
     done = 0
 
@@ -155,6 +168,8 @@ def write_index(place: Place, there: Mapping[str, int | None] | None = None) -> 
 
     Two that push at once each write what they see, and look again afterwards: the one that is last sees all.
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     known = {
         (file.sha256, file.file)
         for file in pages.parse_sums((place.read(pages.SUMS) or b"").decode("ascii", "replace"))
