@@ -233,12 +233,17 @@ def resolve_auto(name: str, report: Reporter, machine: Machine | None = None) ->
 
 
 def choices(machine: Machine) -> dict[str, Fit]:
-    """All profiles that can be built, with how well they fit a machine; the best first, those that do not, last."""
+    """All profiles that can be built, with how well they fit a machine; the best first, those that do not, last.
+
+    One of the project's own that fits is better than any that is built in.
+    """
     from builder import probe
     from builder.catalogue import Catalogue
+    from builder.folders import own_profile_folders, profile_names
 
     catalogue = Catalogue()
     targets = {name: catalogue.target(name) for name in catalogue.names()}
     fits = {name: probe.fit(target, machine) for name, target in targets.items() if target is not None}
-    rank = {name: (-1 if found.score is None else found.score, name) for name, found in fits.items()}
+    own = set(profile_names(own_profile_folders()))
+    rank = {name: (found.score is not None, name in own, found.score or 0, name) for name, found in fits.items()}
     return {name: fits[name] for name in sorted(fits, key=rank.__getitem__, reverse=True)}

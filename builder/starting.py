@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import glob
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -88,10 +87,8 @@ def _is_project(path: Path) -> bool:
 
 
 def _match(machine: Machine) -> dict[str, str]:
-    """So that `auto` picks the profile on such a machine."""
-    if machine.gpus:
-        return {"gpu": glob.escape(machine.gpus[0].name)}
-    return {"chip": glob.escape(machine.chip)} if machine.chip else {}
+    """So that `auto` picks the profile on this machine, and on those of the team that are of its kind."""
+    return {"gpu": "*"} if machine.gpus else {}
 
 
 def _add_hook() -> tuple[bool, str | None]:

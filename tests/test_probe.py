@@ -441,6 +441,17 @@ def test_detect_tells_the_machine_and_why_a_profile_is_picked(sandbox: Sandbox) 
     assert f"auto: {found['auto']} ({found['profiles'][found['auto']]['why']})" in told
 
 
+def test_a_profile_of_the_project_is_picked_before_one_that_is_built_in(sandbox: Sandbox, tmp_path: Path) -> None:
+    if os.uname().machine != "x86_64":
+        pytest.skip("the profile of these tests is for x86_64")
+    profile = sandbox.profile("small")
+    profile.write_text(profile.read_text().replace('glibc = "2.17"', 'glibc = "2.17"\nmatch = {}'))
+    path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
+    told = sandbox.drydock("profile", "detect", env={"PATH": path}).succeeded().stdout
+    assert "auto: small (for any linux-x86_64)" in told
+    assert 'not cuda: a GPU is "*", which is built in' in told
+
+
 def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, tmp_path: Path) -> None:
     if os.uname().machine != "x86_64":
         pytest.skip("the built-in profile for GPUs is for x86_64")

@@ -123,6 +123,7 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 def profile_detect(as_json: bool) -> None:
     """Show this machine, the profile that `auto` picks for it, and why."""
     from builder import probe, realise
+    from builder.folders import own_profile_folders, profile_names
 
     machine = probe.detect()
     choices = realise.choices(machine)
@@ -137,9 +138,11 @@ def profile_detect(as_json: bool) -> None:
     for line in machine.lines():
         click.echo(line)
     click.echo(f"auto: {picked} ({choices[picked].why})" if picked else "auto: no profile fits")
+    own = profile_names(own_profile_folders())
     for name, fit in choices.items():
         if name != picked:
-            click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else ', which is less particular'}")
+            less = "built in" if picked in own and name not in own else "less particular"
+            click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else f', which is {less}'}")
 
 
 @click.command()
