@@ -269,7 +269,6 @@ def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_pat
     missing = built.drydock(
         "--offline",
         "build",
-        "bundle",
         "small",
         env={"DRYDOCK_HOME": str(tmp_path / "third"), "UV_CACHE_DIR": str(tmp_path / "c")},
     )
