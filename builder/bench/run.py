@@ -19,6 +19,8 @@ import psutil
 from builder import process
 from builder.errors import DrydockError, UsageError
 
+_TICK = 0.01  # seconds; what an operating system counts a process's time in
+_PATIENCE = 5  # seconds for what an ended trainer said last
 _TAIL = 15  # lines that are shown of a run that failed
 
 
@@ -57,7 +59,7 @@ def measure(side: Side) -> Run:
     """Run `side` once to its end. Raises UsageError where no two steps are seen, DrydockError where it fails."""
     pattern = re.compile(side.step)
     steps: list[tuple[int, float]] = []
-    at_first: list[float] = []
+    at_first: list[float | None] = []
     tail: deque[str] = deque(maxlen=_TAIL)
     began, busy = time.monotonic(), _busy()
     # In a pipe, Python would hold its lines back.
@@ -80,7 +82,7 @@ def measure(side: Side) -> Run:
         program.returncode = code = os.waitstatus_to_exitcode(status)
         took = time.monotonic() - began
         for ear in ears:
-            ear.join(1)
+            ear.join(_PATIENCE)
     finally:
         with suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
@@ -89,7 +91,7 @@ def measure(side: Side) -> Run:
     if code:
         raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *tail]).rstrip())
     first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
-    if last[0] <= first[0] or not at_first[0]:
+    if last[0] <= first[0]:
         raise UsageError(
             f"{side.name} trained, but its output tells of no two training steps",
             hint=f'say how they look: [bench] step = "{side.step}" is what was looked for',
@@ -97,7 +99,7 @@ def measure(side: Side) -> Run:
     processor = used.ru_utime + used.ru_stime
     return Run(
         start=first[1],
-        start_processor=at_first[0],
+        start_processor=processor if at_first[0] is None else max(at_first[0], _TICK),
         speed=(last[0] - first[0]) / (last[1] - first[1]),
         cores=processor / took,
         processor=processor,
@@ -106,12 +108,12 @@ def measure(side: Side) -> Run:
     )
 
 
-def _spent(number: int) -> float:
-    """Seconds of the processor that a process and those of its children that have ended took; 0 where it is gone."""
+def _spent(number: int) -> float | None:
+    """Seconds of the processor that a process and those of its children that have ended took; None where it is gone."""
     try:
         times = psutil.Process(number).cpu_times()
     except psutil.Error:
-        return 0.0
+        return None
     return float(times.user + times.system + times.children_user + times.children_system)
 
 
