@@ -254,8 +254,8 @@ def test_a_build_takes_from_a_cache_and_asks_no_index(locked: Sandbox, web: Web,
 def test_a_bare_script_builds_the_same_files_from_any_cache(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     script = locked.script("small")
     built = []
-    for place in (web.url, str(web.folder)):
-        env = {**empty(tmp_path, place[:1]), "DRYDOCK_CACHE": place}
+    for name, place in (("web", web.url), ("folder", str(web.folder))):
+        env = {**empty(tmp_path, name), "DRYDOCK_CACHE": place}
         done = locked.run(["sh", str(script), "--build-only"], env=env).succeeded()
         built.append(everything(Path(done.stdout.strip())))
     assert built[0] == built[1]
