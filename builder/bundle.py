@@ -2,8 +2,8 @@
 
 It begins as the run script. After that comes an uncompressed tar, because wheels are compressed already:
 
-    mirror/          the locked files as a mirror (see builder/mirror)
     uv.gz            the uv that the lock pins, for the target
+    mirror/          the locked files as a mirror (see builder/mirror)
     python.tar.gz    a Python of python-build-standalone, where one was asked for
 
 The same lock gives the same bytes: nothing of the time, the user or the host is in it.
@@ -32,17 +32,19 @@ from builder.plan import Plan
 from builder.report import Reporter
 from builder.templates import rendered_bundle_head
 
+UV = "uv.gz"
 FETCHED = "fetched"
 """The Python is the newest of its series that uv knows for the target."""
 
 
 @dataclass(frozen=True)
 class Head:
-    """What the script of a bundle knows of what follows it: `start` counts from 1, sizes are in bytes."""
+    """What the script of a bundle knows of what follows it: `start` counts from 1; `size` (of all), `uv`: bytes."""
 
     start: int
     size: int
     sha256: str
+    uv: int
     python: str | None
     """The sha256 of the Python, where there is one."""
 
@@ -125,7 +127,7 @@ def _collect(plan: Plan, contents: Path, work: Path, report: Reporter) -> None:
         program = next((entry for entry in archive.infolist() if entry.filename.endswith(".data/scripts/uv")), None)
         if program is None:
             raise DrydockError(f"{tool.file} has no program uv in it")
-        with wheel.open("rb") as source, (contents / "uv.gz").open("wb") as target:
+        with wheel.open("rb") as source, (contents / UV).open("wb") as target:
             _as_gzip(program, source, target)
 
 
@@ -199,15 +201,16 @@ def _write(plan: Plan, contents: Path, new: Path) -> int:
     """Script and payload; the script says where the payload is, so that its own length is in it."""
     python = contents / "python.tar.gz"
     payload_digest, payload_size = _digest_of_tar(contents)
-    head = Head(0, 0, payload_digest, hash_of(python) if python.exists() else None)
-    text = b""
-    while head.start != len(text) + 1:
-        head = Head(len(text) + 1, len(text) + payload_size, head.sha256, head.python)
+    python_digest = hash_of(python) if python.exists() else None
+    start, text = 0, b""
+    while start != len(text) + 1:
+        start = len(text) + 1
+        head = Head(start, len(text) + payload_size, payload_digest, (contents / UV).stat().st_size, python_digest)
         text = rendered_bundle_head(plan, head).encode("ascii")
     with new.open("wb") as file:
         file.write(text)
         _write_tar(contents, file)
-    return head.size
+    return len(text) + payload_size
 
 
 class _Hashing:
@@ -232,8 +235,9 @@ def _digest_of_tar(contents: Path) -> tuple[str, int]:
 def _write_tar(contents: Path, target: Any) -> None:
     # Some names of wheels are longer than ustar allows; GNU's way is read by bsdtar and busybox too.
     with tarfile.open(fileobj=target, mode="w|", format=tarfile.GNU_FORMAT) as archive:
-        for path in sorted(contents.rglob("*"), key=lambda path: path.relative_to(contents).as_posix()):
-            member = tarfile.TarInfo(path.relative_to(contents).as_posix())
+        names = sorted(path.relative_to(contents).as_posix() for path in contents.rglob("*"))
+        for name in sorted(names, key=lambda name: name != UV):  # the script takes it from the front
+            path, member = contents / name, tarfile.TarInfo(name)
             if path.is_dir():
                 member.type, member.mode = tarfile.DIRTYPE, 0o755
                 archive.addfile(member)

@@ -130,6 +130,22 @@ def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = Fals
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
 
 
+def forget_origins(site: Path) -> None:
+    """Take out what uv notes of a wheel that comes from a folder: the time of that file.
+
+    The same lock gives the same files, wherever the wheels were.
+    """
+    for info in distributions(site).values():
+        origin, record = info / "uv_cache.json", info / "RECORD"
+        if origin.exists():
+            row = f"{info.name}/uv_cache.json,".encode()
+            rows = record.read_bytes().splitlines(keepends=True)
+            new = info / "RECORD.new"  # it may be a hard link into uv's cache
+            new.write_bytes(b"".join(one for one in rows if not one.startswith(row)))
+            os.replace(new, record)
+            origin.unlink()
+
+
 def _metadata_version(info: Path) -> Optional[str]:
     for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("Version:"):
@@ -193,6 +209,7 @@ def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = 
     if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
         raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
     site = site_packages(stage)
+    forget_origins(site)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
     contents = link_bytecode(site, bytecode, identities(plan), prelinked)

@@ -83,11 +83,13 @@ def test_the_tools_of_busybox_are_enough(desk: Sandbox, bundle: Path, tmp_path: 
     run(desk, tmp_path / "away", str(tools / "sh"), str(bundle), "--build-only", path=str(tools)).succeeded()
 
 
-@pytest.mark.parametrize("tool", ["shasum", "openssl", "python3"])
+@pytest.mark.parametrize("tool", ["openssl", "sha256sum", "shasum", "python3"])
 def test_any_tool_that_knows_sha256_will_do(desk: Sandbox, bundle: Path, tmp_path: Path, tool: str) -> None:
     tools = tmp_path / "tools"
     tools.mkdir()
-    for name in f"{tool} cat chmod env find getconf gzip ln mkdir mv perl rm sed sh sleep tail tar uname wc".split():
+    for (
+        name
+    ) in f"{tool} cat chmod dd env find getconf gzip head ln mkdir mv perl rm sed sh sleep tail tar uname wc".split():
         if (found := shutil.which(name, path=f"{SYSTEM}:{Path(python_3_11()).parent}")) is not None:
             (tools / name).symlink_to(found)
         elif name == tool:

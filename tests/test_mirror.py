@@ -251,11 +251,15 @@ def test_a_build_takes_from_a_cache_and_asks_no_index(locked: Sandbox, web: Web,
     assert locked.drydock("verify", "small", env=env).succeeded()
 
 
-def test_a_bare_script_takes_from_a_cache(locked: Sandbox, web: Web, tmp_path: Path) -> None:
+def test_a_bare_script_builds_the_same_files_from_any_cache(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     script = locked.script("small")
-    for place in (web.url, str(web.folder)):
-        env = {**empty(tmp_path, place[:1]), "DRYDOCK_CACHE": place}
-        locked.run(["sh", str(script), "--build-only"], env=env).succeeded()
+    built = []
+    for name, place in (("web", web.url), ("folder", str(web.folder))):
+        env = {**empty(tmp_path, name), "DRYDOCK_CACHE": place}
+        done = locked.run(["sh", str(script), "--build-only"], env=env).succeeded()
+        built.append(everything(Path(done.stdout.strip())))
+    assert built[0] == built[1]
+    assert not any(path.endswith("uv_cache.json") for path in built[0])
 
 
 def test_what_a_cache_does_not_have_comes_from_the_next_and_then_the_index(

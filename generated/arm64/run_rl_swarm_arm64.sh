@@ -223,17 +223,20 @@ fi
 
 # Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
 find_uv() {
-  _uv=${DRYDOCK_UV-}
-  [ -z "$_uv" ] || return 0
-  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
-  [ ! -x "$_uv" ] || return 0
-  if [ "$(uv_on_path)" = "$_uv_version" ]; then _uv=uv; return 0; fi
-  if fetch_uv; then return 0; fi
+  if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
   say "note: uv $_uv_version could not be fetched; going on with uv $_found"
   _uv=uv
+}
+
+have_uv() {
+  _uv=${DRYDOCK_UV-}
+  [ -z "$_uv" ] || return 0
+  _uv=$_drydock/tools/uv-$_uv_version/bin/uv
+  [ ! -x "$_uv" ] || return 0
+  [ "$(uv_on_path)" = "$_uv_version" ] && _uv=uv
 }
 
 uv_on_path() {
@@ -249,7 +252,7 @@ fetch_uv() {
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$(uname -n)-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
-  _fetched=1
+  _uv=$_tool/bin/uv _fetched=1
   each_cache fetch_uv_from
   [ "$_fetched" -eq 0 ] || ! fetch_uv_with || _fetched=0
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
@@ -1024,6 +1027,22 @@ def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = Fals
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
 
 
+def forget_origins(site: Path) -> None:
+    """Take out what uv notes of a wheel that comes from a folder: the time of that file.
+
+    The same lock gives the same files, wherever the wheels were.
+    """
+    for info in distributions(site).values():
+        origin, record = info / "uv_cache.json", info / "RECORD"
+        if origin.exists():
+            row = f"{info.name}/uv_cache.json,".encode()
+            rows = record.read_bytes().splitlines(keepends=True)
+            new = info / "RECORD.new"  # it may be a hard link into uv's cache
+            new.write_bytes(b"".join(one for one in rows if not one.startswith(row)))
+            os.replace(new, record)
+            origin.unlink()
+
+
 def _metadata_version(info: Path) -> Optional[str]:
     for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("Version:"):
@@ -1087,6 +1106,7 @@ def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = 
     if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
         raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
     site = site_packages(stage)
+    forget_origins(site)
     check_distributions(site, plan)
     apply_patches(stage, parts, plan)
     contents = link_bytecode(site, bytecode, identities(plan), prelinked)
