@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from builder.caches import shown
+from builder.caches import is_far, shown
 from builder.caching import cache_places
 from builder.errors import DrydockError
 from builder.mirror.locked import LockedFile
@@ -42,6 +42,8 @@ class Gatherer:
 
         self._folders = uv.find_links()
         for text in (str(local_mirror().root), *cache_places()):
+            if is_far(text):
+                continue
             try:
                 place = open_place(text)
                 self._caches.append((place, set(place.sizes())))
@@ -88,7 +90,8 @@ class Gatherer:
         with self._asking:
             if file.sha256 not in self._urls:
                 self._urls.update(_urls([file]))
-        if url := self._urls.get(file.sha256):
+        url = self._urls.get(file.sha256)
+        if url and not is_far(url):
             yield _host(url), partial(_bring, url)
 
 
