@@ -352,7 +352,7 @@ def test_a_script_fetches_its_uv_from_a_cache(locked: Sandbox, web: Web, tmp_pat
     assert any("/uv-" in path for path in web.requests), done.stderr
 
 
-@pytest.mark.parametrize("fault", ["wrong", "cut", "500", "redirect"])
+@pytest.mark.parametrize("fault", ["wrong", "cut", "endless", "500", "redirect"])
 def test_a_pull_from_a_mirror_that_fails_keeps_nothing_wrong(
     locked: Sandbox, web: Web, tmp_path: Path, fault: str
 ) -> None:

@@ -86,13 +86,13 @@ class Gatherer:
                 yield str(folder), partial(copy_hashed, folder / file.file)
         for place, has in self._caches:
             if file.path in has:
-                yield place.shown, partial(place.fetch, file.path)
+                yield place.shown, partial(place.fetch, file.path, size=file.size)
         with self._asking:
             if file.sha256 not in self._urls:
                 self._urls.update(_urls([file]))
         url = self._urls.get(file.sha256)
         if url and not is_far(url):
-            yield _host(url), partial(_bring, url)
+            yield _host(url), partial(_bring, url, size=file.size)
 
 
 def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
@@ -125,11 +125,11 @@ def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
     return found
 
 
-def _bring(url: str, target: Path) -> str:
+def _bring(url: str, target: Path, size: int) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return copy_hashed(Path(unquote(parts.path)), target)
-    return download(_with_credentials(url), target)
+    return download(_with_credentials(url), target, size)
 
 
 def _with_credentials(url: str) -> str:

@@ -61,7 +61,7 @@ def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool =
 
     def fetch(file: LockedFile, target: Path) -> None:
         with explained(place.shown):
-            found = place.fetch(file.path, target)
+            found = place.fetch(file.path, target, file.size)
         if found != file.sha256:
             raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
 
