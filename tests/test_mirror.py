@@ -157,6 +157,16 @@ def test_a_web_server_is_read_only(locked: Sandbox, web: Web) -> None:
     locked.drydock("push", "two", web.url).failed(2, "can be read only", "push to the folder")
 
 
+@pytest.mark.parametrize("file", ["simple/index.html", "SHA256SUMS"])
+def test_an_index_of_somebody_else_is_left_alone(locked: Sandbox, tmp_path: Path, file: str) -> None:
+    theirs = tmp_path / "theirs" / file
+    theirs.parent.mkdir(parents=True)
+    theirs.write_text("<a href=x>x</a>")
+    refused = locked.drydock("push", "small", str(tmp_path / "theirs"))
+    refused.failed(2, f"has {file}, which drydock push did not make", "a folder of its own")
+    assert everything(tmp_path / "theirs") == {file: b"<a href=x>x</a>"}
+
+
 def test_a_place_that_nothing_reaches(locked: Sandbox, tmp_path: Path) -> None:
     locked.drydock("push", "small", "carrier-pigeon://home/loft").failed(2, "carrier-pigeon://", "s3://")
     (tmp_path / "file").write_text("")
@@ -326,6 +336,9 @@ def test_what_was_pulled_is_built_without_a_network(locked: Sandbox, web: Web, t
     assert "pulled 2, " in done.stdout
     web.requests.clear()
     locked.drydock("--offline", "build", "small", env=env).succeeded()
+    locked.drydock(
+        "--offline", "build", "small", "--check", env={**env, "UV_CACHE_DIR": str(tmp_path / "u")}
+    ).succeeded()
     again = locked.drydock("pull", "small", web.url, env=env).succeeded()
     assert "pulled 0, " in again.stdout
     assert web.requests == []
@@ -339,7 +352,7 @@ def test_a_script_fetches_its_uv_from_a_cache(locked: Sandbox, web: Web, tmp_pat
     assert any("/uv-" in path for path in web.requests), done.stderr
 
 
-@pytest.mark.parametrize("fault", ["wrong", "cut", "500", "redirect"])
+@pytest.mark.parametrize("fault", ["wrong", "cut", "endless", "500", "redirect"])
 def test_a_pull_from_a_mirror_that_fails_keeps_nothing_wrong(
     locked: Sandbox, web: Web, tmp_path: Path, fault: str
 ) -> None:

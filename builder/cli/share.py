@@ -10,7 +10,10 @@ import click
 from builder.cli.common import echo_json, json_option, reporter
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from builder.mirror import Pushed
+    from builder.report import Reporter
 
 _dry_run = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be moved.")
 
@@ -28,7 +31,8 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool)
     """
     from builder import mirror
 
-    _tell(mirror.push(names, destination, reporter(), dry_run=dry_run), "push", dry_run, as_json)
+    report = reporter()
+    _tell(mirror.push(_resolved(names, report), destination, report, dry_run=dry_run), "push", dry_run, as_json)
 
 
 @click.command()
@@ -43,7 +47,8 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
     """
     from builder import mirror
 
-    _tell(mirror.pull(names, source, reporter(), dry_run=dry_run), "pull", dry_run, as_json)
+    report = reporter()
+    _tell(mirror.pull(_resolved(names, report), source, report, dry_run=dry_run), "pull", dry_run, as_json)
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -69,11 +74,20 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     from builder.bundle import FETCHED, write_bundle
 
     report = reporter()
+    [name] = _resolved([name], report)
     written = write_bundle(
         name, output or Path(f"{name}.run"), report, python=FETCHED if python == "" else python, key=key
     )
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
+
+
+def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
+    if "auto" not in names:
+        return names
+    from builder.realise import resolve_auto
+
+    return [resolve_auto(name, report) for name in names]
 
 
 def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:

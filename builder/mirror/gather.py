@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from builder.caches import shown
+from builder.caches import is_far, shown
 from builder.caching import cache_places
 from builder.errors import DrydockError
 from builder.mirror.locked import LockedFile
@@ -42,6 +42,8 @@ class Gatherer:
 
         self._folders = uv.find_links()
         for text in (str(local_mirror().root), *cache_places()):
+            if is_far(text):
+                continue
             try:
                 place = open_place(text)
                 self._caches.append((place, set(place.sizes())))
@@ -84,12 +86,13 @@ class Gatherer:
                 yield str(folder), partial(copy_hashed, folder / file.file)
         for place, has in self._caches:
             if file.path in has:
-                yield place.shown, partial(place.fetch, file.path)
+                yield place.shown, partial(place.fetch, file.path, size=file.size)
         with self._asking:
             if file.sha256 not in self._urls:
                 self._urls.update(_urls([file]))
-        if url := self._urls.get(file.sha256):
-            yield _host(url), partial(_bring, url)
+        url = self._urls.get(file.sha256)
+        if url and not is_far(url):
+            yield _host(url), partial(_bring, url, size=file.size)
 
 
 def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
@@ -122,11 +125,11 @@ def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
     return found
 
 
-def _bring(url: str, target: Path) -> str:
+def _bring(url: str, target: Path, size: int) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return copy_hashed(Path(unquote(parts.path)), target)
-    return download(_with_credentials(url), target)
+    return download(_with_credentials(url), target, size)
 
 
 def _with_credentials(url: str) -> str:

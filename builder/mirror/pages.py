@@ -10,7 +10,11 @@ from typing import NamedTuple
 from urllib.parse import quote
 
 SUMS = "SHA256SUMS"
+ROOT = "simple/index.html"
 METADATA = ".metadata"
+OURS = '<meta name="generator" content="drydock">'
+"""What tells an index of ours from another."""
+
 _PATH = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})/([A-Za-z0-9_][A-Za-z0-9_.+!-]*\.(?:whl|tar\.gz|zip))")
 
 
@@ -110,13 +114,13 @@ def root_pages(projects: Iterable[str]) -> dict[str, str]:
     names = sorted(projects)
     data = {"meta": {"api-version": "1.1"}, "projects": [{"name": name} for name in names]}
     return {
-        "simple/index.html": _page("Simple index", [f'<a href="{name}/">{name}</a><br>' for name in names]),
+        ROOT: _page("Simple index", [f'<a href="{name}/">{name}</a><br>' for name in names]),
         "simple/index.json": _json(data),
     }
 
 
 def _page(title: str, lines: Iterable[str]) -> str:
-    head = '<meta charset="utf-8"><meta name="pypi:repository-version" content="1.1">'
+    head = f'<meta charset="utf-8">{OURS}<meta name="pypi:repository-version" content="1.1">'
     body = "".join(f"{line}\n" for line in lines)
     return f"<!DOCTYPE html>\n<html><head>{head}<title>{title}</title></head><body>\n{body}</body></html>\n"
 

@@ -39,8 +39,8 @@ class Place(Protocol):
     def read(self, path: str) -> bytes | None:
         """The content of a small file; None where it is not there."""
 
-    def fetch(self, path: str, target: Path) -> str:
-        """Bring a file to `target`; gives the sha256 of what came."""
+    def fetch(self, path: str, target: Path, size: int = 0) -> str:
+        """Bring a file to `target`; gives the sha256 of what came. More than `size` bytes, where known, are refused."""
 
     def write(self, path: str, content: bytes) -> None:
         """Put a small file in place."""
@@ -101,7 +101,7 @@ class LocalPlace:
         except FileNotFoundError:
             return None
 
-    def fetch(self, path: str, target: Path) -> str:
+    def fetch(self, path: str, target: Path, size: int = 0) -> str:  # noqa: ARG002
         return copy_hashed(self.root / path, target)
 
     def write(self, path: str, content: bytes) -> None:
@@ -159,8 +159,8 @@ class WebPlace:
                 return None
             raise
 
-    def fetch(self, path: str, target: Path) -> str:
-        return download(f"{self._url}/{path}", target)
+    def fetch(self, path: str, target: Path, size: int = 0) -> str:
+        return download(f"{self._url}/{path}", target, size)
 
     def write(self, path: str, content: bytes) -> NoReturn:  # noqa: ARG002
         self._refuse()
@@ -225,7 +225,7 @@ class FsspecPlace:
         except FileNotFoundError:
             return None
 
-    def fetch(self, path: str, target: Path) -> str:
+    def fetch(self, path: str, target: Path, size: int = 0) -> str:  # noqa: ARG002
         self._fs.get_file(f"{self._root}/{path}", str(target))
         return hash_of(target)
 
@@ -259,8 +259,11 @@ class FsspecPlace:
             yield Path(folder)
 
 
-def download(url: str, target: Path) -> str:
-    """Bring what a URL (http, https) has to `target`; gives its sha256. Raises OSError, also where it is cut short."""
+def download(url: str, target: Path, size: int = 0) -> str:
+    """Bring what a URL (http, https) has to `target`; gives its sha256.
+
+    Raises OSError, also where it is cut short, or longer than `size` bytes, where that is known.
+    """
     digest = hashlib.sha256()
     with open_url(url) as answer, target.open("wb") as file:
         left = answer.headers.get("Content-Length")
@@ -269,6 +272,8 @@ def download(url: str, target: Path) -> str:
             digest.update(block)
             file.write(block)
             count += len(block)
+            if size and count > size:
+                raise OSError(f"it sends more than the {size} bytes that are locked")
     if left is not None and count != int(left):
         raise OSError(f"it ended after {count} of {left} bytes")
     return digest.hexdigest()

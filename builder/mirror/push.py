@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import DrydockError
+from builder.errors import DrydockError, UsageError
 from builder.mirror import built, pages
 from builder.mirror.gather import Gatherer, local_mirror
 from builder.mirror.locked import LockedFile, locked_files
@@ -61,7 +61,7 @@ def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool =
 
     def fetch(file: LockedFile, target: Path) -> None:
         with explained(place.shown):
-            found = place.fetch(file.path, target)
+            found = place.fetch(file.path, target, file.size)
         if found != file.sha256:
             raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
 
@@ -95,6 +95,8 @@ def bring(
     if dry_run:
         return moved
     if missing:
+        with explained(place.shown):
+            _check_ours(place)
         before(missing)
         _move(missing, place, fetch, report)
     sources = built.unbuilt(files, there) if build else []
@@ -107,6 +109,17 @@ def bring(
     with explained(place.shown):
         write_index(place, None if missing or sources else there)
     return moved
+
+
+def _check_ours(place: Place) -> None:
+    """Raises UsageError where another index than ours is, which would be overwritten."""
+    page, sums = place.read(pages.ROOT), place.read(pages.SUMS)
+    theirs = page is not None and pages.OURS.encode() not in page
+    if theirs or (sums and not pages.parse_sums(sums.decode("ascii", "replace"))):
+        raise UsageError(
+            f"{place.shown} has {pages.ROOT if theirs else pages.SUMS}, which drydock push did not make",
+            hint="name a folder of its own for the mirror",
+        )
 
 
 def _is_whole(file: LockedFile, there: Mapping[str, int | None]) -> bool:

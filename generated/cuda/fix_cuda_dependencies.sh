@@ -323,6 +323,12 @@ def _trust() -> Any:
     return context
 
 
+def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether a place is on the web, and no network is to be used (`drydock --offline`, UV_OFFLINE)."""
+    offline = environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
+    return offline and place.startswith(("http://", "https://"))
+
+
 def has(place: str) -> Set[str]:
     """The sha256 of every file that a cache says it has. Raises OSError."""
     if place.startswith(("http://", "https://")):
@@ -347,7 +353,7 @@ def take(parts: Path, mirror: Path, number: Path) -> bool:
         for file in parts.glob("*requirements*.txt"):
             shutil.copy(file, left)
     place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
-    if place.startswith("http") and os.environ.get("UV_OFFLINE", "0").lower() not in ("", "0", "false"):
+    if is_far(place):
         return False
     try:
         known = has(place)

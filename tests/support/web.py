@@ -13,7 +13,7 @@ from typing import Self
 class Web:
     """Serves `folder`. `requests` has the paths asked for.
 
-    `fault` is what happens to files below files/: "" (nothing), "wrong", "cut", "stall", "500", "redirect";
+    `fault` is what happens to files below files/: "" (nothing), "wrong", "cut", "stall", "endless", "500", "redirect".
     `password` is what it asks for as user "me".
     """
 
@@ -74,10 +74,13 @@ class _Handler(SimpleHTTPRequestHandler):
     def _send_badly(self) -> None:
         content = (self.web.folder / self.path.lstrip("/")).read_bytes()
         self.send_response(200)
-        self.send_header("Content-Length", str(len(content)))
+        if self.web.fault != "endless":
+            self.send_header("Content-Length", str(len(content)))
         self.end_headers()
-        if self.web.fault == "wrong":
+        if self.web.fault in ("wrong", "endless"):
             self.wfile.write(content[:-100] + bytes(100))
+            while self.web.fault == "endless" and not self.web.over.is_set():
+                self.wfile.write(bytes(1 << 16))
             return
         self.wfile.write(content[: len(content) // 2])
         self.wfile.flush()
