@@ -83,6 +83,7 @@ def test_a_profile_beside_its_own_generation_shows_no_difference_of_memory(bench
     assert rows["peak memory"]["verdict"] == "no difference"
 
 
+@pytest.mark.slow
 def test_the_table_is_for_people_and_on_stdout(bench: Sandbox) -> None:
     done = bench.drydock("bench", "small", "--pairs", "5").succeeded()
     lines = done.stdout.splitlines()
@@ -95,6 +96,7 @@ def test_the_table_is_for_people_and_on_stdout(bench: Sandbox) -> None:
 # --- what it refuses -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -112,6 +114,7 @@ def test_wrong_use_is_explained(bench: Sandbox, arguments: list[str], words: str
     assert (bench.work / "trainer.svg").read_text() == "mine"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
@@ -131,6 +134,7 @@ def test_a_workload_that_tells_nothing_is_refused(bench: Sandbox, before: str, a
     assert "Traceback (most recent call last)" not in done.stderr or "trainer.py" in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_measurement_that_is_stopped_leaves_nothing(bench: Sandbox, number: int) -> None:
     profile = bench.work / "profiles/small.toml"

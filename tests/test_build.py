@@ -133,6 +133,7 @@ def of_another(desk: Sandbox) -> None:
     path.write_text(path.read_text().replace('profile = "small"', 'profile = "large"'))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("spoil", "message", "hint"),
     [
@@ -206,6 +207,7 @@ def test_with_the_wheels_in_a_folder_no_network_is_needed(locked: Sandbox) -> No
     assert (env / SITE / "anchor/__init__.py").read_text() == "version = '1.0'\n"
 
 
+@pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(locked: Sandbox) -> None:
     make_wheel(locked.wheels, "ballast", "1.0", files={"ballast/__init__.py": "#" * 1_500_000})
     path = locked.profile("heavy")
@@ -238,6 +240,7 @@ def test_a_disk_that_is_full_before_the_lock_is_written_keeps_the_old_lock(locke
         assert (disk / "small.lock.toml").read_text() == old
 
 
+@pytest.mark.slow
 def test_a_read_only_store_serves_what_it_has_and_refuses_the_rest(locked: Sandbox) -> None:
     locked.profile("other")
     locked.drydock("lock", "other").succeeded()
@@ -271,6 +274,7 @@ def test_a_store_that_is_a_file_is_an_error_in_words(locked: Sandbox) -> None:
 # --- machines ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("target", "message"),
     [
@@ -295,6 +299,7 @@ def test_an_environment_for_another_machine_is_not_built(sandbox: Sandbox, targe
     assert sandbox.environments() == []
 
 
+@pytest.mark.slow
 def test_without_the_python_that_is_wanted_the_build_says_so(sandbox: Sandbox) -> None:
     path = sandbox.profile("small")
     path.write_text(path.read_text().replace('version = "3.11"', 'version = "3.99"'))
@@ -306,6 +311,7 @@ def test_without_the_python_that_is_wanted_the_build_says_so(sandbox: Sandbox) -
     assert sandbox.environments() == []
 
 
+@pytest.mark.slow
 def test_a_python_of_another_version_is_refused(sandbox: Sandbox) -> None:
     path = sandbox.profile("small")
     path.write_text(path.read_text().replace('version = "3.11"', 'version = "3.12"'))
@@ -314,6 +320,7 @@ def test_a_python_of_another_version_is_refused(sandbox: Sandbox) -> None:
     assert sandbox.environments() == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["DRYDOCK_PYTHON", "DRYDOCK_UV"])
 def test_a_tool_that_is_not_there_is_named(locked: Sandbox, variable: str) -> None:
     locked.drydock("build", "small", env={variable: "/nowhere/tool"}).failed(1, "/nowhere/tool", "hint: ")
@@ -350,6 +357,7 @@ def is_whole(desk: Sandbox) -> bool:
     return name.endswith("-small")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("number", "status", "words"),
     [
@@ -380,6 +388,7 @@ def test_an_interrupted_build_ends_at_once_and_leaves_nothing(
     assert is_whole(locked)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 @pytest.mark.parametrize("arguments", [["lock", "small", "-U"], ["build", "small", "--cross", "there"]])
 def test_an_interrupted_lock_or_cross_build_leaves_nothing(
@@ -401,6 +410,7 @@ def test_an_interrupted_lock_or_cross_build_leaves_nothing(
     assert (locked.work / "profiles/small.lock.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_build_that_is_killed_is_cleaned_up_by_the_next(locked: Sandbox) -> None:
     gate = Gate(locked)
     process = locked.start("build", "small", env=cold(locked))
@@ -452,6 +462,7 @@ def test_a_build_whose_caller_is_killed_harms_no_later_one(locked: Sandbox) -> N
     locked.drydock("verify", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_a_power_cut_at_any_time_harms_no_later_build(locked: Sandbox) -> None:
     script = locked.script("small")
     for tenths in range(5):
@@ -473,6 +484,7 @@ def test_a_power_cut_at_any_time_harms_no_later_build(locked: Sandbox) -> None:
     assert is_whole(locked)
 
 
+@pytest.mark.slow
 def test_what_a_caller_ignores_stays_ignored(locked: Sandbox) -> None:
     gate = Gate(locked)
     line = f"trap '' HUP; exec {sys.executable} -m builder build small"
@@ -494,6 +506,7 @@ def test_what_a_caller_ignores_stays_ignored(locked: Sandbox) -> None:
 # --- several at once -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_two_builds_of_one_key_at_once_both_succeed(locked: Sandbox) -> None:
     both = threading.Barrier(2, timeout=30)
 
@@ -543,6 +556,7 @@ def carrying(sandbox: Sandbox) -> Path:
     return sandbox.script("small")
 
 
+@pytest.mark.slow
 def test_the_script_is_refused_when_its_plan_was_edited(sandbox: Sandbox, carrying: Path) -> None:
     text = carrying.read_text()
     carrying.write_text(text.replace('"version": "1.0"', '"version": "1.1"', 1))
@@ -636,6 +650,7 @@ def test_running_writes_nothing_into_the_environment(built: Sandbox) -> None:
 # --- where the store is --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("home", ["here", 'a b/it\'s "here"$(touch x)`touch x`;*', "größe/日本"])
 def test_the_store_may_be_in_any_folder(locked: Sandbox, home: str) -> None:
     before = sorted(path.name for path in locked.work.iterdir())
@@ -653,10 +668,12 @@ def test_program_and_script_agree_on_a_store_with_a_relative_name(built: Sandbox
     assert os.path.normpath(would) == os.path.normpath(told) == f"{built.work}/there/store/{built.environments()[0]}"
 
 
+@pytest.mark.slow
 def test_xdg_data_home_is_honoured(locked: Sandbox, tmp_path: Path) -> None:
     assert build(locked, XDG_DATA_HOME=str(tmp_path / "data")).parent == tmp_path / "data/drydock/store"
 
 
+@pytest.mark.slow
 def test_with_no_place_for_the_store_the_user_is_asked_for_one(locked: Sandbox) -> None:
     script = locked.script("small")
     del locked.environment["HOME"]

@@ -67,6 +67,7 @@ def test_without_a_network_it_builds_the_very_environment_and_runs(desk: Sandbox
     assert (store.parent / f"gcroots/scripts/{ours.name}").read_text() == f"{bundle}\n"
 
 
+@pytest.mark.slow
 def test_it_is_the_run_script_in_every_shell(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
     for number, (shell, command) in enumerate(SHELLS.items()):
         built = run(desk, tmp_path / str(number), *command, str(bundle), "--build-only").succeeded()
@@ -83,6 +84,7 @@ def test_the_tools_of_busybox_are_enough(desk: Sandbox, bundle: Path, tmp_path: 
     run(desk, tmp_path / "away", str(tools / "sh"), str(bundle), "--build-only", path=str(tools)).succeeded()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("tool", ["openssl", "sha256sum", "shasum", "python3"])
 def test_any_tool_that_knows_sha256_will_do(desk: Sandbox, bundle: Path, tmp_path: Path, tool: str) -> None:
     tools = tmp_path / "tools"
@@ -104,6 +106,7 @@ def test_any_tool_that_knows_sha256_will_do(desk: Sandbox, bundle: Path, tmp_pat
 # --- what it is ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_same_lock_gives_the_same_bytes(desk: Sandbox, bundle: Path) -> None:
     other = make(desk, "-o", "elsewhere/again.run")
     assert other.read_bytes() == bundle.read_bytes()
@@ -141,6 +144,7 @@ def test_a_member_of_a_zip_becomes_a_gzip_file(method: int, size: int) -> None:
 # --- what it refuses -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_one_that_was_cut_short_or_changed_writes_nothing(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
     whole = bundle.read_bytes()
     start = int(re.search(rb"^_bundle_start=(\d+)", whole, re.MULTILINE)[1])  # type: ignore[index]
@@ -156,6 +160,7 @@ def test_one_that_was_cut_short_or_changed_writes_nothing(desk: Sandbox, bundle:
         assert list(home.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_a_signature_is_asked_for_where_a_key_is_given(desk: Sandbox, tmp_path: Path) -> None:
     if shutil.which("minisign") is None:
         pytest.skip("there is no minisign here")
@@ -196,6 +201,7 @@ def test_a_signature_is_asked_for_where_a_key_is_given(desk: Sandbox, tmp_path: 
     assert bundle.read_bytes() == whole
 
 
+@pytest.mark.slow
 def test_a_file_of_the_users_is_not_overwritten(desk: Sandbox, bundle: Path) -> None:
     mine = desk.work / "mine"
     mine.write_text("mine")
@@ -219,6 +225,7 @@ def python_archive(path: Path) -> Path:
     return path
 
 
+@pytest.mark.slow
 def test_a_python_can_come_along(desk: Sandbox, tmp_path: Path) -> None:
     archive = python_archive(tmp_path / "python.tar.gz")
     bundle = make(desk, f"--with-python={archive}")
@@ -230,6 +237,7 @@ def test_a_python_can_come_along(desk: Sandbox, tmp_path: Path) -> None:
     assert run(desk, home, "sh", str(bundle)).succeeded().stdout == "trained with 1.0\n"
 
 
+@pytest.mark.slow
 def test_the_python_is_fetched_from_where_uv_would(desk: Sandbox, tmp_path: Path) -> None:
     with Web(tmp_path / "pythons") as web:
         env = {"UV_PYTHON_INSTALL_MIRROR": web.url}

@@ -60,6 +60,7 @@ def test_help_names_every_command_and_goes_to_stdout(built: Sandbox) -> None:
     assert sorted(listed) == COMMANDS
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(built: Sandbox, command: str) -> None:
     helped = built.drydock(command, "-h").succeeded()
@@ -145,6 +146,7 @@ def test_check_tells_good_profiles_from_those_without_a_fresh_lock(locked: Sandb
     )
 
 
+@pytest.mark.slow
 def test_auto_is_the_profile_that_fits_this_machine_best(sandbox: Sandbox) -> None:
     machine = json.loads(sandbox.drydock("profile", "detect", "--json").succeeded().stdout)
     assert (machine["system"], machine["machine"]) == (os.uname().sysname, os.uname().machine)

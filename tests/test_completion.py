@@ -17,7 +17,6 @@ import pytest
 from tests.support import Sandbox
 
 BIN = Path(sys.executable).parent
-BUILT_IN = ["cpu", "cpu-swarm", "cuda"]
 
 
 def completed(desk: Sandbox, *words: str, **env: str) -> list[str]:
@@ -37,11 +36,11 @@ def completed(desk: Sandbox, *words: str, **env: str) -> list[str]:
         (["profile", "sh"], ["show"]),
         (["build", "sm"], ["small"]),
         (["build", "au"], ["auto"]),
-        (["run", "c"], BUILT_IN),
-        (["run", "--supervise", "c"], BUILT_IN),
+        (["run", "cp"], ["cpu", "cpu-swarm"]),
+        (["run", "--supervise", "cu"], ["cuda"]),
         (["shell", "--scratch", "sm"], ["small"]),
         (["profile", "show", "au"], []),
-        (["lock", "cpu", "c"], ["cpu-swarm", "cuda"]),
+        (["lock", "cpu", "cp"], ["cpu-swarm"]),
         (["render", "--out", "there", "sm"], ["small"]),
         (["kernel", "install", "sm"], ["small"]),
         (["service", "install", "sm"], ["small"]),
@@ -96,6 +95,7 @@ SHELLS = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_tab_completes_in_the_shell_itself(built: Sandbox, shell: str) -> None:
     command, setup = SHELLS[shell]

@@ -151,6 +151,7 @@ def mounted(folder: Path, place: str) -> Sequence[str]:
     return command
 
 
+@pytest.mark.slow
 @linux_only
 @pytest.mark.parametrize(
     ("cpu", "memory", "cores", "gib"),

@@ -761,6 +761,7 @@ def test_xcode_select(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
     assert facts.told(None, mac=True, network=False, timeout=timeout).tools == tools
 
 
+@pytest.mark.slow
 def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
     for name in ("UV_DEFAULT_INDEX", "UV_INDEX_URL", "DRYDOCK_PYTHON"):
         monkeypatch.delenv(name, raising=False)
@@ -830,6 +831,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
     return examined
 
 
+@pytest.mark.slow
 def test_the_program_prints_json_and_ends_with_1_where_something_fails(built: Sandbox) -> None:
     for arguments, env, code in (
         (["--json"], {}, 0),
@@ -917,6 +919,7 @@ def test_generated_files_that_drifted(locked: Sandbox, look: Look) -> None:
     assert found.mend == "drydock render small"
 
 
+@pytest.mark.slow
 def test_damage_is_found_by_full(locked: Sandbox, look: Look) -> None:
     locked.environment["UV_CACHE_DIR"] = str(locked.root / "cache")
     locked.drydock("build", "small").succeeded()
@@ -944,6 +947,7 @@ def test_an_environment_whose_python_is_gone(locked: Sandbox, look: Look) -> Non
     assert found["Python"].state == "ok", "the one that a build would take"
 
 
+@pytest.mark.slow
 def test_an_environment_of_an_older_lock(locked: Sandbox, look: Look) -> None:
     locked.drydock("build", "small").succeeded()
     old = locked.environments()[0]
@@ -1023,6 +1027,7 @@ def test_a_profile_for_another_platform_is_checked_as_far_as_it_goes(built: Sand
         assert f"{nonsense}:" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_machine_with_gpus_and_an_old_driver(sandbox: Sandbox, tmp_path: Path) -> None:
     path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
     told = sandbox.drydock("doctor", "auto", env={"PATH": path}).succeeded()

@@ -65,6 +65,7 @@ def test_env_is_read_by_a_shell(built: Sandbox) -> None:
     assert told[3] == f"{told[2]}/bin/python"
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(shutil.which("direnv") is None, reason="no direnv here")
 def test_direnv_loads_it_and_notices_changes(locked: Sandbox, project: Path) -> None:
     path = locked.profile("small", tail=SETTINGS)
@@ -121,6 +122,7 @@ def test_the_link_is_an_interpreter_that_uv_finds(built: Sandbox, project: Path)
     assert Path(built.run(["bash", "-c", activate], cwd=project).succeeded().stdout.strip()).samefile(venv)
 
 
+@pytest.mark.slow
 def test_the_link_follows_the_generations_and_is_never_collected(locked: Sandbox) -> None:
     locked.drydock("link", "small").succeeded()  # builds what was never built
     python = locked.work / ".venv/bin/python"
@@ -175,6 +177,7 @@ def with_ipykernel(desk: Sandbox) -> None:
     desk.drydock("lock", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_a_kernelspec_starts_the_kernel_from_anywhere(locked: Sandbox, tmp_path: Path) -> None:
     with_ipykernel(locked)
     file = Path(locked.drydock("kernel", "install", "small").succeeded().stdout.strip())
@@ -190,6 +193,7 @@ def test_a_kernelspec_starts_the_kernel_from_anywhere(locked: Sandbox, tmp_path:
     locked.drydock("kernel", "uninstall", "small").failed(2, "small is no kernel", "drydock kernel install small")
 
 
+@pytest.mark.slow
 def test_a_kernel_keeps_to_its_own_folder(locked: Sandbox, tmp_path: Path) -> None:
     with_ipykernel(locked)
     data = {"JUPYTER_DATA_DIR": str(tmp_path / "data")}

@@ -114,6 +114,7 @@ def test_the_requirements_install_as_they_are(fleet: Sandbox, installer: str) ->
     assert versions(fleet, python) == ["1.0", "2.0+red"]
 
 
+@pytest.mark.slow
 def test_another_file_of_the_same_name_is_not_installed(fleet: Sandbox) -> None:
     fleet.drydock("export", "fleet", "--format", "requirements", "-o", "fleet.txt").succeeded()
     make_wheel(fleet.wheels, "anchor", "1.0", files={"anchor.py": "version = 'of somebody else'\n"})
@@ -129,6 +130,7 @@ def test_what_cannot_be_carried_is_said(fleet: Sandbox) -> None:
     assert "not carried" not in done.stdout
 
 
+@pytest.mark.slow
 def test_a_source_distribution_is_built_from_the_locked_file(sandbox: Sandbox) -> None:
     make_sdist(sandbox.wheels, "odd", "1.0", {"pyproject.toml": PYPROJECT, "backend.py": BACKEND})
     make_wheel(sandbox.wheels, "tool", "8.0")
@@ -158,6 +160,7 @@ def test_the_pylock_installs_with_uv(fleet: Sandbox) -> None:
     assert versions(fleet, python) == ["1.0", "2.0+red"]
 
 
+@pytest.mark.slow
 def test_the_pylock_is_for_its_platform_only(fleet: Sandbox) -> None:
     make_wheel(fleet.wheels, "uv", version("uv"), tag="py3-none-macosx_11_0_arm64")
     profile(fleet, "mac", "anchor", target='platform = "macos-arm64"\naccelerator = "mps"\nmin-os = "14.0"')
@@ -244,6 +247,7 @@ def test_metadata_of_another_version_is_not_believed(fleet: Sandbox, version: st
     assert ("the licence of anchor: not known" in done.stderr) is not known
 
 
+@pytest.mark.slow
 def test_an_index_without_metadata_is_asked_for_a_part_of_the_wheel(sandbox: Sandbox) -> None:
     large = {"large/data.bin": "x" * 3_000_000}
     make_wheel(sandbox.wheels, "large", "1.0", files=large, metadata=["License-Expression: MIT"])

@@ -106,6 +106,7 @@ def test_the_patch_tool_says_when_the_package_is_not_there(desk: Sandbox) -> Non
     desk.run([str(venv / "bin/python"), patches_tool(desk)]).failed(1, "anchor is not installed")
 
 
+@pytest.mark.slow
 def test_the_dependency_tool_brings_a_venv_to_the_locked_versions(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "anchor", "0.9")
     make_wheel(desk.wheels, "bystander", "3.0")
@@ -126,6 +127,7 @@ def test_the_dependency_tool_brings_a_venv_to_the_locked_versions(desk: Sandbox)
     assert next(venv.glob("lib/python*/site-packages/anchor-0.9.dist-info"))
 
 
+@pytest.mark.slow
 def test_the_dependency_tool_finds_the_active_venv_and_can_be_run_twice(desk: Sandbox) -> None:
     venv = installed(desk)
     for _ in range(2):

@@ -64,6 +64,7 @@ def made(desk: Sandbox, name: str) -> dict[str, Any]:
 # --- the whole way -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_an_imported_profile_locks_builds_and_runs(sandbox: Sandbox) -> None:
     (sandbox.work / "train.py").write_text("import anchor; print('trained with', anchor.version)\n")
     done = imported(sandbox, "requirements.txt", "anchor\n", "--name", "mine", "--platform", "linux-x86_64").succeeded()
@@ -74,6 +75,7 @@ def test_an_imported_profile_locks_builds_and_runs(sandbox: Sandbox) -> None:
     assert sandbox.drydock("run", "mine").succeeded().stdout == "trained with 1.0\n"
 
 
+@pytest.mark.slow
 def test_nothing_is_overwritten_and_no_profile_is_hidden(sandbox: Sandbox) -> None:
     before = sandbox.profile("mine").read_text()
     imported(sandbox, "requirements.txt", "anchor\n", "--name", "mine").failed(2, "profiles/mine.toml is there already")
@@ -380,6 +382,7 @@ _VALUES = st.recursive(
 _TABLE = st.dictionaries(st.sampled_from(["project", "dependency-groups", "tool", "package", "packages"]), _VALUES)
 
 
+@pytest.mark.slow
 @given(_TABLE, st.sampled_from(["a", "x"]))
 @example({"tool": {"uv": {"index": [{"name": "a", "url": "https://x/"}], "sources": {"torch": [{"index": {}}]}}}}, "a")
 @example({"tool": {"uv": {"sources": {"torch": 1}}}}, "a")
@@ -489,6 +492,7 @@ def test_a_lock_of_uv_that_is_none_is_refused(text: str) -> None:
         read_uv_lock("uv.lock", text, CPU)
 
 
+@pytest.mark.slow
 def test_what_export_writes_import_reads(locked: Sandbox) -> None:
     locked.drydock("export", "small", "--format", "pylock", "-o", "pylock.toml").succeeded()
     locked.drydock("import", "pylock.toml", "--name", "again", "--platform", "linux-x86_64").succeeded()
@@ -752,6 +756,7 @@ def test_any_script_gives_a_good_profile_or_words(text: str) -> None:
     load("mine", lambda _: Source("mine.toml", written))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "text",
     [

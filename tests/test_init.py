@@ -138,6 +138,7 @@ def test_a_signal_leaves_nothing(folder: Sandbox, number: signal.Signals) -> Non
     assert there(folder) == before
 
 
+@pytest.mark.slow
 def test_a_second_project_needs_another_name_and_no_second_hook(folder: Sandbox) -> None:
     (folder.work / "requirements.txt").write_text("anchor\n")
     folder.drydock("init", "--no-lock").succeeded()
@@ -147,6 +148,7 @@ def test_a_second_project_needs_another_name_and_no_second_hook(folder: Sandbox)
     assert (folder.work / ".pre-commit-config.yaml").read_text().count("drydock-check") == 1
 
 
+@pytest.mark.slow
 def test_the_hook_passes_at_first_and_fails_where_something_is_stale(folder: Sandbox) -> None:
     (folder.work / "requirements.txt").write_text("anchor\n")
     folder.drydock("init").succeeded()

@@ -181,6 +181,7 @@ def aged(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+@pytest.mark.slow
 def test_an_upgrade_changes_that_package_and_no_other(aged: Sandbox) -> None:
     upgraded = aged.drydock("lock", "small", "--upgrade", "anchor").succeeded()
     assert upgraded.stdout == "small: ~ anchor 1.0 -> 2.0\n"
@@ -189,6 +190,7 @@ def test_an_upgrade_changes_that_package_and_no_other(aged: Sandbox) -> None:
     assert upgraded.stdout == "small: ~ boat 1.0 -> 2.0\n"
 
 
+@pytest.mark.slow
 def test_versions_are_kept_when_a_requirement_comes_or_goes(aged: Sandbox) -> None:
     profile(aged, "small", "boat", "crew")
     assert aged.drydock("lock", "small").succeeded().stdout == "small: + crew 1.0\n"
@@ -203,6 +205,7 @@ def test_upgrading_what_is_not_locked_is_an_error(aged: Sandbox) -> None:
     assert (aged.work / "profiles/small.lock.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_what_would_change_and_writes_nothing(aged: Sandbox) -> None:
     before = (aged.work / "profiles/small.lock.toml").read_bytes()
     would = aged.drydock("lock", "small", "-U", "--dry-run").succeeded()
@@ -216,6 +219,7 @@ def test_a_dry_run_shows_what_would_change_and_writes_nothing(aged: Sandbox) -> 
     assert not (aged.work / "profiles/new.lock.toml").exists()
 
 
+@pytest.mark.slow
 def test_check_tells_fresh_stale_edited_and_missing_apart(locked: Sandbox) -> None:
     path = locked.work / "profiles/small.lock.toml"
     good = path.read_text()
@@ -246,6 +250,7 @@ def test_locking_without_names_locks_what_can_be_built_of_the_project(sandbox: S
 # --- contradictions and overrides ----------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_contradiction_is_explained_in_uvs_words_and_broken_by_an_override(sandbox: Sandbox) -> None:
     make_wheel(sandbox.wheels, "anchor", "2.0")
     make_wheel(sandbox.wheels, "old", "1.0", requires=["anchor<2"])
@@ -295,6 +300,7 @@ def test_a_uv_that_is_not_there_is_named(sandbox: Sandbox) -> None:
 # --- time, sources, indexes ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_universe_ends_with_the_day_that_the_profile_names(sandbox: Sandbox) -> None:
     make_wheel(sandbox.wheels, "anchor", "2.0")
     make_wheel(sandbox.wheels, "anchor", "3.0")
@@ -376,6 +382,7 @@ def test_a_package_comes_from_its_own_index_only(sandbox: Sandbox, second: Index
         assert not any("anchor" in path for path in second.requests)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("cross", [False, pytest.param(True, marks=pytest.mark.slow)])
 def test_a_mirror_stands_in_for_an_index_by_its_name(sandbox: Sandbox, second: Index, cross: bool) -> None:
     with second:
@@ -388,6 +395,7 @@ def test_a_mirror_stands_in_for_an_index_by_its_name(sandbox: Sandbox, second: I
         assert "/files/special-1.0-py3-none-any.whl" in second.requests
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "UV_FIND_LINKS"])
 def test_a_folder_of_wheels_stands_in_for_an_index(sandbox: Sandbox, second: Index, variable: str) -> None:
     folder = {variable: str(second.folder)}
@@ -459,6 +467,7 @@ def test_a_patch_that_applies_pins_its_files_before_and_after(patching: Sandbox)
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("requirement", "package", "versions", "words"),
     [
@@ -480,6 +489,7 @@ def test_a_patch_that_changes_nothing_is_an_error(
     assert not (patching.work / "profiles/small.lock.toml").exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

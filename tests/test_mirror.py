@@ -89,6 +89,7 @@ def test_a_second_push_moves_nothing_and_writes_nothing(locked: Sandbox, mirror:
     assert {path: path.stat().st_mtime_ns for path in mirror.rglob("*")} == before
 
 
+@pytest.mark.slow
 def test_pushes_of_several_profiles_merge_in_any_order(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
     two(locked)
     locked.drydock("push", "two", str(mirror)).succeeded()
@@ -97,6 +98,7 @@ def test_pushes_of_several_profiles_merge_in_any_order(locked: Sandbox, tmp_path
     assert (mirror / "simple/second-thing/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_pushes_at_the_same_time_make_one_whole_index(locked: Sandbox, tmp_path: Path) -> None:
     two(locked)
     folder = tmp_path / "mirror"
@@ -119,6 +121,7 @@ def test_a_push_that_was_killed_goes_on(locked: Sandbox, mirror: Path) -> None:
     assert not list(mirror.glob(".incoming*"))
 
 
+@pytest.mark.slow
 def test_a_push_killed_at_any_moment_leaves_an_index_of_whole_files(locked: Sandbox, tmp_path: Path) -> None:
     two(locked)
     for number, pause in enumerate((0.25, 0.4, 0.5, 0.6, 0.8)):
@@ -152,6 +155,7 @@ def test_the_index_has_what_it_was_locked_from_no_more(locked: Sandbox, tmp_path
     assert "anchor" not in {path.name for path in (tmp_path / "mirror").rglob("*")}
 
 
+@pytest.mark.slow
 def test_a_web_server_is_read_only(locked: Sandbox, web: Web) -> None:
     two(locked)
     locked.drydock("push", "two", web.url).failed(2, "can be read only", "push to the folder")
@@ -177,6 +181,7 @@ def test_a_place_that_nothing_reaches(locked: Sandbox, tmp_path: Path) -> None:
 # --- who can read it -----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_pip_and_uv_install_from_any_static_web_server(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     for number, tool in enumerate(([sys.executable, "-m", "pip"], [locked.environment["DRYDOCK_UV"], "pip"])):
         for url in (f"{web.url}/simple/", f"file://{web.folder}/simple/"):
@@ -210,6 +215,7 @@ def odd(desk: Sandbox, what: str = "x = 1", where: str = "py3-none-any") -> None
     desk.drydock("lock", "odd").succeeded()
 
 
+@pytest.mark.slow
 def test_a_source_distribution_is_there_as_it_is_and_as_a_wheel_that_everybody_gets(
     locked: Sandbox, tmp_path: Path
 ) -> None:
@@ -228,6 +234,7 @@ def test_a_source_distribution_is_there_as_it_is_and_as_a_wheel_that_everybody_g
     assert (built / "lib/python3.11/site-packages/odd.py").read_text() == "x = 1"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("what", "where", "why"),
     [
@@ -247,6 +254,7 @@ def test_a_wheel_that_not_everybody_gets_is_left_out(
 # --- builds from it ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "url", "file-url", "drydock.toml"])
 def test_a_build_takes_from_a_cache_and_asks_no_index(locked: Sandbox, web: Web, tmp_path: Path, kind: str) -> None:
     folder = tmp_path / "a folder" if kind == "drydock.toml" else web.folder
@@ -272,6 +280,7 @@ def test_a_bare_script_builds_the_same_files_from_any_cache(locked: Sandbox, web
     assert not any(path.endswith("uv_cache.json") for path in built[0])
 
 
+@pytest.mark.slow
 def test_what_a_cache_does_not_have_comes_from_the_next_and_then_the_index(
     locked: Sandbox, web: Web, tmp_path: Path
 ) -> None:
@@ -283,6 +292,7 @@ def test_what_a_cache_does_not_have_comes_from_the_next_and_then_the_index(
     assert {path.split("/")[2] for path in locked.index.requests if path.startswith("/simple/")} == {"second-thing"}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["wrong", "cut", "stall", "500", "redirect"])
 def test_a_cache_that_fails_is_named_and_passed_over(locked: Sandbox, web: Web, tmp_path: Path, fault: str) -> None:
     web.fault = fault
@@ -304,6 +314,7 @@ def test_a_cache_that_is_not_there_is_named_and_passed_over(locked: Sandbox, tmp
     assert "warning: the cache s3://a/b cannot be used: a script cannot read it; drydock pull can" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_password_is_used_and_never_said_or_written(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     web.password = "hunter2hunter2"
     env = {**empty(tmp_path), "DRYDOCK_CACHE": web.url}
@@ -352,6 +363,7 @@ def test_a_script_fetches_its_uv_from_a_cache(locked: Sandbox, web: Web, tmp_pat
     assert any("/uv-" in path for path in web.requests), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["wrong", "cut", "endless", "500", "redirect"])
 def test_a_pull_from_a_mirror_that_fails_keeps_nothing_wrong(
     locked: Sandbox, web: Web, tmp_path: Path, fault: str
@@ -362,6 +374,7 @@ def test_a_pull_from_a_mirror_that_fails_keeps_nothing_wrong(
     assert not list((tmp_path / "again").rglob("*.whl"))
 
 
+@pytest.mark.slow
 def test_a_pull_of_what_a_mirror_does_not_have(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     two(locked)
     refused = locked.drydock("pull", "two", web.url, env=empty(tmp_path))
@@ -372,6 +385,7 @@ def test_a_pull_of_what_a_mirror_does_not_have(locked: Sandbox, web: Web, tmp_pa
 # --- far away ------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_over_ssh_the_known_keys_decide(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
     with sshd(tmp_path / "sshd", locked.home) as host:
         url = f"ssh://{host}{tmp_path}/far"

@@ -374,6 +374,7 @@ WORDS = [
 ]
 
 
+@pytest.mark.slow
 def test_names_and_words_that_will_not_do(near: Sandbox) -> None:
     near.file("patches/taken.patch", "mine")
     near.file("proofs/taken.py", "mine")
@@ -554,6 +555,7 @@ def patched(near: Sandbox) -> Sandbox:
 OTHER = "def deep(waves):\n    return sum(waves) / len(waves) * 1.0\n\n\ndepth = deep\n"
 
 
+@pytest.mark.slow
 def test_check_asks_newer_releases_whether_a_patch_is_still_needed(patched: Sandbox) -> None:
     before = profiles(patched)
     release(patched, "1.1", BROKEN)
@@ -577,6 +579,7 @@ def test_check_asks_newer_releases_whether_a_patch_is_still_needed(patched: Sand
     assert patched.environments() == []  # the scratch environment is gone
 
 
+@pytest.mark.slow
 def test_a_release_that_wants_other_packages_than_are_locked_says_nothing(patched: Sandbox) -> None:
     release(patched, "1.1", "import missing\n", requires=["anchor>=2", "tests; extra == 'dev'"])
     found = outlook(patched)
@@ -584,6 +587,7 @@ def test_a_release_that_wants_other_packages_than_are_locked_says_nothing(patche
     assert found["notes"] == ["reef 1.1 wants anchor>=2: its proof says nothing"]
 
 
+@pytest.mark.slow
 def test_only_a_patch_that_does_not_do_what_it_must_fails(patched: Sandbox) -> None:
     proof = patched.work / "profiles/proofs/depth_proof.py"
     proof.write_text("print('ok: whatever')\n")
@@ -595,6 +599,7 @@ def test_only_a_patch_that_does_not_do_what_it_must_fails(patched: Sandbox) -> N
     assert "its proof fails with it: never" in checked.stdout
 
 
+@pytest.mark.slow
 def test_without_an_index_what_is_locked_is_checked_all_the_same(patched: Sandbox, tmp_path: Path) -> None:
     release(patched, "1.1", BROKEN)
     known = outlook(patched)

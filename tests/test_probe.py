@@ -328,6 +328,7 @@ def test_programs_are_asked_in_english(tmp_path: Path, monkeypatch: pytest.Monke
     assert detect().gpus == (Gpu("C", 2**20),)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "code",
     ["exit 9", "kill -9 $$", "sleep 60", "sleep 60 & wait", "trap '' TERM; sleep 60", "exec 1>&-; exec sleep 60"],
@@ -353,6 +354,7 @@ def test_an_nvidia_smi_that_prints_garbage_has_no_gpus(
     assert (machine.gpus, machine.cuda) == ((), None)
 
 
+@pytest.mark.slow
 def test_programs_run_side_by_side_and_hold_up_nobody() -> None:
     begin = time.monotonic()
     sleep = ["sh", "-c", "sleep 0.5; echo done"]

@@ -146,6 +146,7 @@ def test_any_text_in_any_field_arrives_and_runs_nothing(
     assert not list(tmp_path.rglob("canary"))
 
 
+@pytest.mark.slow
 @hostile(12)
 @given(values=st.lists(TEXT, min_size=4, max_size=4))
 @example(values=["a\n", "\n", "'", "\\"])
@@ -202,6 +203,7 @@ IN_URLS = ["'", '"', "$(touch${IFS}canary)", "`touch`", "\\", "$HOME", "*", "?",
 URLS = st.lists(st.sampled_from(IN_URLS), max_size=6).map("".join)
 
 
+@pytest.mark.slow
 @hostile(4)
 @given(carried=ASCII, second=ASCII, url=URLS)
 @example(carried="DRYDOCK_END\n", second="\n", url="'")
@@ -254,6 +256,7 @@ def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path) -> None:
         assert two[two.index("--default-index") + 1] == mirror, shell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["UV_FIND_LINKS", "PIP_FIND_LINKS"])
 @pytest.mark.parametrize("form", ["{}", "file://{}", "/nowhere {} https://example.org/wheels"])
 def test_a_folder_that_has_the_wheels_stands_in_for_their_index(tmp_path: Path, variable: str, form: str) -> None:

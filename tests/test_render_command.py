@@ -91,6 +91,7 @@ def test_files_that_are_made_no_longer_are_removed_and_the_users_stay(locked: Sa
     assert notes.read_text().startswith("# Generated")
 
 
+@pytest.mark.slow
 def test_two_profiles_may_share_a_folder(locked: Sandbox, rendered: Path) -> None:
     before = snapshot(rendered)
     locked.profile("other")
@@ -101,6 +102,7 @@ def test_two_profiles_may_share_a_folder(locked: Sandbox, rendered: Path) -> Non
     locked.drydock("render", "other", "--out", "generated/small", "--check").succeeded()
 
 
+@pytest.mark.slow
 def test_check_finds_every_kind_of_drift_and_writes_nothing(locked: Sandbox, rendered: Path) -> None:
     script = rendered / "run_small.sh"
     text = script.read_text()

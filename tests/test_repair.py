@@ -122,6 +122,7 @@ def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     assert len(desk.environments()) == 2
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("damage", "told"),
     [
@@ -140,6 +141,7 @@ def test_a_manifest_that_was_edited_is_found_and_mended(desk: Sandbox, damage: C
     assert desk.environments() == [env.name]
 
 
+@pytest.mark.slow
 def test_damaged_bytecode_that_nothing_links_yet_is_found_and_made_again(desk: Sandbox) -> None:
     [shared] = [path for path in (desk.store.parent / "bytecode").rglob("*.pyc") if path.samefile(env_of(desk) / PYC)]
     append(PYC)(env_of(desk))
@@ -151,6 +153,7 @@ def test_damaged_bytecode_that_nothing_links_yet_is_found_and_made_again(desk: S
     assert desk.drydock("store", "verify").succeeded().stdout.startswith("ok   ")
 
 
+@pytest.mark.slow
 def test_a_file_that_several_environments_share_is_found_in_each(desk: Sandbox) -> None:
     text = (desk.work / "profiles/small.toml").read_text().replace('name = "small"', 'name = "other"')
     desk.profile("other", text)
@@ -185,6 +188,7 @@ def test_one_environment_is_verified_by_its_path_too(desk: Sandbox) -> None:
     assert desk.drydock("store", "verify", str(env_of(desk))).succeeded().stdout.startswith("ok   ")
 
 
+@pytest.mark.slow
 def test_a_mended_trainer_goes_on(desk: Sandbox) -> None:
     """What runs while its environment is swapped finds every file where it was."""
     desk.trainer(
@@ -213,6 +217,7 @@ def dangle(env: Path) -> None:
     relink("bin/python", "/nowhere/python3.11")(env)
 
 
+@pytest.mark.slow
 def test_an_environment_whose_python_is_gone_is_built_again(desk: Sandbox) -> None:
     env = env_of(desk)
     dangle(env)

@@ -44,6 +44,7 @@ def build_wheel(folder, config_settings=None, metadata_directory=None):
 PYPROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
 
 
+@pytest.mark.slow
 def test_what_differs_is_named(sandbox: Sandbox) -> None:
     """A source distribution whose build writes the time, and a file that somebody changed."""
     make_sdist(sandbox.wheels, "odd", "1.0", {"pyproject.toml": PYPROJECT, "backend.py": BACKEND})

@@ -149,6 +149,7 @@ def test_every_key_is_explained() -> None:
     assert silent == []
 
 
+@pytest.mark.slow
 def test_the_command_prints_writes_and_checks_it(sandbox: Sandbox) -> None:
     assert sandbox.drydock("profile", "schema").succeeded().stdout == schema.text()
     where = ["-o", "profiles/profile.schema.json"]

@@ -341,6 +341,7 @@ def refused(desk: Sandbox, env: str, *words: str) -> str:
     return desk.drydock("profile", "check", "small").failed(1, *words).stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "key", "words"),
     [
@@ -364,6 +365,7 @@ def mac(desk: Sandbox, env: str) -> None:
     path.write_text(text.replace('glibc = "2.17"', 'min-os = "14.0"') + f"\n[env]\n{env}\n")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "words"),
     [
@@ -397,6 +399,7 @@ def test_an_acknowledgement_goes_with_its_value(built: Sandbox) -> None:
     built.drydock("profile", "show", "child").failed(1, "profiles/child.toml:9", "lifts PyTorch's limit")
 
 
+@pytest.mark.slow
 def test_what_is_acknowledged_is_no_difference(locked: Sandbox) -> None:
     before = locked.profile("small", tail='[env]\nWANDB_PROJECT = "huggingface"\n').read_text()
     locked.file(

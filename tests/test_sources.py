@@ -102,6 +102,7 @@ def pin() -> list[str]:
 # --- from a repository to a trainer --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_profile_of_a_repository_is_built_and_run_like_any_other(sandbox: Sandbox, team: Repository) -> None:
     locked = sandbox.drydock("sources", "lock").succeeded()
     commit = team.git("rev-parse", "v1")
@@ -235,6 +236,7 @@ PATCH = diff("version = '1.0'\n", "version = 'of the team'\n", "anchor/__init__.
 PROOF = "import anchor\n\nassert anchor.version == 'of the team'\nprint('ok: of the team')\n"
 
 
+@pytest.mark.slow
 def test_a_profile_of_ones_own_extends_one_of_a_source_with_its_files(sandbox: Sandbox, team: Repository) -> None:
     part = f'schema = 1\nname = "base"\nextends = ["extra"]\n{PATCHED}'
     team.commit(
@@ -1003,6 +1005,7 @@ def ask(desk: Sandbox, answer: str, *arguments: str) -> tuple[int, str]:
     return process.wait(60), said.decode(errors="replace")
 
 
+@pytest.mark.slow
 def test_on_a_terminal_it_is_shown_and_asked_once_per_content(sandbox: Sandbox, team: Repository) -> None:
     evil = SMALL + '[env]\nNOTE = "a\\u001b[2Jb"\n[[checks]]\nfile = "check.py"\nwhy = "it is good"\n'
     team.commit({"profiles/small.toml": evil, "profiles/check.py": "print('ok')\n"})

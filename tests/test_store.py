@@ -38,6 +38,7 @@ def home(desk: Sandbox) -> Path:
     return desk.store.parent
 
 
+@pytest.mark.slow
 def test_a_rolled_back_profile_stays_so_until_the_next_build(desk: Sandbox) -> None:
     change(desk)
     assert trained(desk) == "trained with 2.0"
@@ -139,6 +140,7 @@ def test_a_collection_that_died_while_it_chose_blocks_nobody(desk: Sandbox) -> N
     desk.drydock("store", "gc").succeeded()
 
 
+@pytest.mark.slow
 def test_a_process_that_has_the_number_of_a_dead_collection_blocks_nobody(desk: Sandbox) -> None:
     mark = home(desk) / "gcroots/collecting"
     mark.write_text(f"{os.getpid()}\n")
@@ -170,6 +172,7 @@ def test_stages_of_dead_builds_are_collected_and_living_ones_are_not(desk: Sandb
     assert [name for name in desk.environments() if name.startswith(".")] == [f".stage-{'x' * 32}-host-{os.getpid()}"]
 
 
+@pytest.mark.slow
 def test_limits_of_a_collection(desk: Sandbox) -> None:
     change(desk)
     desk.drydock("generation", "delete", "small", "old").succeeded()
@@ -214,6 +217,7 @@ def test_a_scratch_environment_is_writable_and_lies_on_the_store_path(desk: Sand
     assert sorted(str(path) for path in desk.store.rglob("*")) == before
 
 
+@pytest.mark.slow
 def test_bytecode_is_linked_into_environments_that_share_a_source(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "trinket", "5.0")
     text = (desk.work / "profiles/small.toml").read_text()
@@ -240,6 +244,7 @@ def test_a_source_that_does_not_compile_is_left_out(sandbox: Sandbox) -> None:
     assert [path.name.split(".")[0] for path in cached] == ["__init__"]
 
 
+@pytest.mark.slow
 def test_bytecode_is_that_of_the_source_which_is_there(sandbox: Sandbox) -> None:
     """Two wheels with a module of one name, and a wheel that brings bytecode; met for the first time, and again."""
     tag = "__pycache__/shared.cpython-311.pyc"
@@ -261,6 +266,7 @@ def test_bytecode_is_that_of_the_source_which_is_there(sandbox: Sandbox) -> None
         sandbox.drydock("store", "verify", env.name).succeeded()
 
 
+@pytest.mark.slow
 def test_a_wheel_that_was_met_before_brings_its_bytecode_patched_or_not(desk: Sandbox) -> None:
     """What was noted of a wheel is of use only to those who install it as it was then."""
     files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/lines.py": "a = 1\n"}
@@ -283,6 +289,7 @@ def test_a_wheel_that_was_met_before_brings_its_bytecode_patched_or_not(desk: Sa
     desk.drydock("store", "verify").succeeded()
 
 
+@pytest.mark.slow
 def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "trinket", "5.0")
     text = (desk.work / "profiles/small.toml").read_text()

@@ -484,6 +484,7 @@ while :; do printf '0, 37, 1024\\n1, [N/A], 2048\\n'; sleep 0.2; done
 """
 
 
+@pytest.mark.slow
 def test_gpus_are_in_the_samples_where_nvidia_smi_tells(tmp_path: Path) -> None:
     """There is no GPU here: a program that answers as nvidia-smi does, for as long as it is let."""
     smi, run = tmp_path / "bin/nvidia-smi", tmp_path / "run"
