@@ -229,7 +229,6 @@ def _plain_side(profile: Profile, folder: Path) -> Side:
         name: value for name, value in _environment().items() if name not in LEAKS and name not in profile.env
     }
     environment["PATH"] = f"{binaries}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    environment["PYTHONPYCACHEPREFIX"] = str(folder / "bytecode")
     return Side(PLAIN, [*command, *bench.arguments], environment, bench.step)
 
 
