@@ -66,8 +66,7 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
     environments: list[Path] = []
     for path in sorted([*store.iterdir(), *(home() / "tools").glob(".new-*")]):
         if path.name.startswith((".stage-", ".new-")):
-            number = path.name.rpartition("-")[2]
-            if not (number.isdecimal() and process.is_alive(int(number))):
+            if not process.has_living_maker(path.name):
                 yield path, "the build of this is dead"
         elif not path.name.startswith(".") and path.name not in needed:
             environments.append(path)
@@ -91,9 +90,8 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     folder = home() / "sources"
     needed = roots.sources()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        number = path.name.rpartition("-")[2]
         if path.name.startswith(".new-"):
-            if not (number.isdecimal() and process.is_alive(int(number))):
+            if not process.has_living_maker(path.name):
                 yield path, "who fetched this is dead"
         # One that came a moment ago belongs to a lock that is about to be written.
         elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):

@@ -99,6 +99,17 @@ def add(name: str, store_name: str, script: str) -> Generation:
         return made
 
 
+def numbered(name: str, number: str) -> Generation:
+    """Generation `number` of `name`, as a user writes it. Raises UsageError where there is none."""
+    known = generations(name)
+    found = next((one for one in known if str(one.number) == number), None)
+    if found is None:
+        numbers = ", ".join(str(one.number) for one in known)
+        hint = f"it has: {numbers}" if known else f"a build makes one: drydock build {name}"
+        raise UsageError(f'{name} has no generation "{number}"', hint=hint)
+    return found
+
+
 def switch(name: str, number: int) -> Generation:
     """Make generation `number` the current one. Raises UsageError where there is none."""
     with _locked():

@@ -115,6 +115,16 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
     return done
 
 
+def has_living_maker(name: str) -> bool:
+    """Whether the process of this machine lives whose id the name of its folder ends with: `.stage-KEY-HOST-PID`.
+
+    >>> has_living_maker(f".new-here-{os.getpid()}"), has_living_maker(".new-here-x")
+    (True, False)
+    """
+    number = name.rpartition("-")[2]
+    return number.isdecimal() and is_alive(int(number))
+
+
 def is_alive(number: int) -> bool:
     """Whether there is a process of that id."""
     try:

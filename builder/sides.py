@@ -64,12 +64,7 @@ def _profile(name: str, report: Reporter) -> Side:
 
 
 def _generation(word: str, name: str, number: str) -> Side:
-    known = generations.generations(name)
-    one = next((one for one in known if str(one.number) == number), None)
-    if one is None:
-        numbers = ", ".join(str(one.number) for one in known)
-        hint = f"it has: {numbers}" if known else f"a build makes one: drydock build {name}"
-        raise UsageError(f'{name} has no generation "{number}"', hint=hint)
+    one = generations.numbered(name, number)
     manifest = environment_path(one.store_name) / ".drydock" / "manifest.json"
     hint = f"build it again: sh {shlex.quote(display(one.script))} --build-only"
     try:

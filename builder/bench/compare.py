@@ -8,6 +8,7 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -39,8 +40,17 @@ class Measure:
     unit: str
     ours: tuple[float, ...]
     theirs: tuple[float, ...]
-    ratio: Interval
     claim: Claim | None = None
+
+    @property
+    def ratios(self) -> list[float]:
+        """One per pair."""
+        return [mine / other for mine, other in zip(self.ours, self.theirs, strict=True)]
+
+    @cached_property
+    def ratio(self) -> Interval:
+        """What the pairs say of the true one."""
+        return interval(self.ratios)
 
     @property
     def verdict(self) -> str:
@@ -53,7 +63,8 @@ class Measure:
 
     def as_json(self) -> dict[str, Any]:
         """All of it, for `--json`."""
-        return {**asdict(self), "claim": self.claim.words if self.claim else None, "verdict": self.verdict}
+        claim = self.claim.words if self.claim else None
+        return {**asdict(self), "ratio": asdict(self.ratio), "claim": claim, "verdict": self.verdict}
 
 
 @dataclass(frozen=True)
@@ -99,8 +110,8 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     profile = catalogue.profile(name)
     realise.build(name, report)
     ours = _side_of_script(profile, name, evaluate(name).script)
-    with _other(name, profile, against, catalogue, report) as (theirs, first):
-        rows = _in_pairs(ours, theirs, first, pairs, report)
+    with _other(name, profile, against, catalogue, report) as theirs:
+        rows = _in_pairs(ours, theirs, pairs, report)
     return _comparison(name, against, rows)
 
 
@@ -113,7 +124,7 @@ class _Pair:
     first: tuple[Run, Run] | None
 
 
-def _in_pairs(ours: Side, theirs: Side, first: Side | None, pairs: int, report: Reporter) -> list[_Pair]:
+def _in_pairs(ours: Side, theirs: Side, pairs: int, report: Reporter) -> list[_Pair]:
     rows = []
     # Not counted: what is on the disk comes into memory, and the other side's bytecode comes to be.
     with report.busy("one run of each, not counted"):
@@ -122,10 +133,10 @@ def _in_pairs(ours: Side, theirs: Side, first: Side | None, pairs: int, report: 
     for number in range(pairs):
         with report.busy(f"pair {number + 1} of {pairs}"):
             cold = None
-            if first is not None:
+            if theirs.name == PLAIN:
                 with _empty_folder() as folder:
-                    there = {**first.environment, "PYTHONPYCACHEPREFIX": str(folder)}
-                    cold = _both(ours, replace(first, environment=there), swap=number % 2 == 1)
+                    there = {**theirs.environment, "PYTHONPYCACHEPREFIX": str(folder)}
+                    cold = _both(ours, replace(theirs, environment=there), swap=number % 2 == 1)
             mine, others = _both(ours, theirs, swap=number % 2 == 1)
         rows.append(_Pair(mine, others, cold))
         said = f"pair {number + 1} of {pairs}: first step after {mine.start:.2f} s, and {others.start:.2f} s"
@@ -170,35 +181,29 @@ def _measure(
 ) -> Measure:
     ours = tuple(getattr(one, field) * scale for one, _ in pairs)
     theirs = tuple(getattr(other, field) * scale for _, other in pairs)
-    ratios = [mine / other for mine, other in zip(ours, theirs, strict=True)]
-    return Measure(what, unit, ours, theirs, interval(ratios), claim)
+    return Measure(what, unit, ours, theirs, claim)
 
 
 # --- the two sides -------------------------------------------------------------------------------------------------
 
 
 @contextmanager
-def _other(
-    ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter
-) -> Iterator[tuple[Side, Side | None]]:
-    """The other side, and the same before it has bytecode, where that is another."""
+def _other(ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter) -> Iterator[Side]:
+    """The other side."""
     if against == PLAIN:
         with plain(catalogue.plan(ours), report) as folder:
-            side = _plain_side(profile, folder)
-            yield side, side
+            yield _plain_side(profile, folder)
         return
     name, mark, number = against.rpartition("@")
     if mark and is_reference(name):
-        found = next((one for one in generations.generations(name) if str(one.number) == number), None)
-        if found is None:
-            raise UsageError(f'{name} has no generation "{number}"', hint=f"drydock generation list {name}")
+        found = generations.numbered(name, number)
         if not store.is_built(found.store_name):
             raise UsageError(f"the environment of {against} is not there", hint=f"sh {found.script} --build-only")
-        yield _side_of_script(profile, against, found.script), None
+        yield _side_of_script(profile, against, found.script)
         return
     other = catalogue.profile(against)
     realise.build(against, report)
-    yield _side_of_script(other, against, evaluate(against).script), None
+    yield _side_of_script(other, against, evaluate(against).script)
 
 
 def _side_of_script(profile: Profile, name: str, script: Path) -> Side:

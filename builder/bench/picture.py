@@ -15,7 +15,7 @@ def draw(found: Comparison) -> str:
     """An SVG picture, for light and dark backgrounds alike."""
     from jinja2 import Environment, FileSystemLoader
 
-    ratios = [mine / other for one in found.measures for mine, other in zip(one.ours, one.theirs, strict=True)]
+    ratios = [ratio for one in found.measures for ratio in one.ratios]
     low, high = min(0.75, *ratios), max(1.33, *ratios)
     first, last = math.log(low) - 0.05, math.log(high) + 0.05
 
@@ -27,7 +27,7 @@ def draw(found: Comparison) -> str:
             "what": one.what,
             "verdict": one.verdict,
             "y": _TOP + number * _ROW,
-            "dots": [x(mine / other) for mine, other in zip(one.ours, one.theirs, strict=True)],
+            "dots": [x(ratio) for ratio in one.ratios],
             "low": x(one.ratio.low),
             "high": x(one.ratio.high),
             "median": x(one.ratio.median),

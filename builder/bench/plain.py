@@ -44,6 +44,5 @@ def plain(plan: Plan, report: Reporter) -> Iterator[Path]:
 def _remove_dead(parent: Path) -> None:
     """What a measurement left that was killed."""
     for path in parent.glob(f"bench-{os.uname().nodename}-*"):
-        number = path.name.rpartition("-")[2]
-        if number.isdecimal() and not process.is_alive(int(number)):
+        if not process.has_living_maker(path.name):
             shutil.rmtree(path, ignore_errors=True)

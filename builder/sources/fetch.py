@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
-from builder.process import is_alive
+from builder.process import has_living_maker
 from builder.sources.tree import close, content_hash, profiles_in
 from builder.store import home, remove_tree, write_atomically
 
@@ -91,8 +91,7 @@ def _sweep() -> None:
     """Delete what processes of this machine left that were killed while they fetched."""
     start = f".new-{os.uname().nodename}-"
     for left in (home() / "sources").glob(f"{start}*"):
-        number = left.name.removeprefix(start)
-        if not number.isdecimal() or int(number) == os.getpid() or not is_alive(int(number)):
+        if left.name == f"{start}{os.getpid()}" or not has_living_maker(left.name):
             remove_tree(left)
 
 

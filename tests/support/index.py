@@ -6,17 +6,16 @@ import hashlib
 import html
 import json
 import re
-import threading
 import zipfile
 from collections.abc import Callable
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
-from types import TracebackType
-from typing import Self
 from urllib.parse import unquote
 
+from tests.support.loopback import Loopback
 
-class Index:
+
+class Index(Loopback):
     """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way.
 
     With `has_metadata`, the METADATA of a wheel is a file of its own too. `ranges` has the parts of files asked for.
@@ -29,23 +28,12 @@ class Index:
         self.uploaded: dict[str, str] = {}
         self.has_metadata = True
         self.ranges: list[tuple[int, int]] = []
-        self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(self._handler())
 
     @property
     def url(self) -> str:
         """The value for UV_DEFAULT_INDEX."""
-        return f"http://127.0.0.1:{self._server.server_port}/simple"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self._server.shutdown()
-        self._server.server_close()
+        return f"http://127.0.0.1:{self.port}/simple"
 
     def page(self, project: str) -> bytes | None:
         """The PEP 691 page of a project; None where there is no file of it."""
@@ -105,11 +93,6 @@ class Index:
                 pass
 
         return Handler
-
-
-class _Server(ThreadingHTTPServer):
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that was killed in the middle of a download is what some tests are about
 
 
 def _as_html(page: bytes) -> bytes:

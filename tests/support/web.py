@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import base64
 import threading
-from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+
+from tests.support.loopback import Loopback
 
 
-class Web:
+class Web(Loopback):
     """Serves `folder`. `requests` has the paths asked for.
 
     `fault` is what happens to files below files/: "" (nothing), "wrong", "cut", "stall", "endless", "500", "redirect".
@@ -23,24 +24,18 @@ class Web:
         self.fault = ""
         self.password = ""
         self.over = threading.Event()
-        self._server = _Server(("127.0.0.1", 0), self._handler())
-        self._thread = threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True)
+        super().__init__(self._handler())
 
     @property
     def url(self) -> str:
         user = f"me:{self.password}@" if self.password else ""
-        return f"http://{user}127.0.0.1:{self._server.server_port}"
-
-    def __enter__(self) -> Self:
-        self._thread.start()
-        return self
+        return f"http://{user}127.0.0.1:{self.port}"
 
     def __exit__(
         self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.over.set()
-        self._server.shutdown()
-        self._server.server_close()
+        super().__exit__(kind, value, trace)
 
     def _handler(self) -> type[SimpleHTTPRequestHandler]:
         return type("Handler", (_Handler,), {"web": self})
@@ -94,10 +89,3 @@ class _Handler(SimpleHTTPRequestHandler):
 
 def _basic(password: str) -> str:
     return "Basic " + base64.b64encode(f"me:{password}".encode()).decode()
-
-
-class _Server(ThreadingHTTPServer):
-    daemon_threads = True
-
-    def handle_error(self, request: object, client_address: object) -> None:
-        pass  # a client that gave up is what some tests are about
