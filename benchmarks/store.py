@@ -15,7 +15,7 @@ from benchmarks.common import ROOT, Row, drydock, run, script_of, work_folder
 from benchmarks.measure import Command, side_by_side
 from builder import render, uv
 from builder.catalogue import Catalogue
-from builder.stage import key_of
+from builder.embedded.plan import key_of
 from builder.store import write_files
 
 IMPORT = "import torch, transformers, accelerate; from transformers import Trainer"

@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from builder.embedded.plan import key_of
 from builder.generations import Generation
-from builder.stage import key_of
 from builder.store import environment_path
 
 

@@ -33,9 +33,11 @@ from packaging.utils import canonicalize_name
 from builder import probe
 from builder.artefacts import Artefacts
 from builder.catalogue import Catalogue
+from builder.embedded.hashes import sha256
+from builder.embedded.installed import distributions
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.errors import LockError, ToolError
 from builder.lock import Artefact
-from builder.patch import FilePatch, apply_hunks, distributions, parse_patch, reverse, sha256
 from builder.plan import Plan
 from builder.profile import Patch
 from builder.report import Reporter

@@ -11,9 +11,11 @@ from packaging.utils import canonicalize_name
 
 from builder import uv
 from builder.artefacts import Artefacts
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import sha256
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
-from builder.patch import FilePatch, StageError, apply_hunks, parse_patch, reverse, sha256
 from builder.profile import Patch, Profile
 
 

@@ -8,8 +8,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process, store
-from builder.caches import VARIABLE
 from builder.caching import cache_places, is_read_by_scripts
+from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError
 
 if TYPE_CHECKING:

@@ -119,15 +119,13 @@ def swarm_env(drydock_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
-    from builder import cross, render, store, uv
+    from builder import uv
     from builder.catalogue import Catalogue
+    from builder.install import install
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    store.write_files(folder, render.parts(plan))
-    uv.create_venv(folder / "env", "3.11")
-    for arguments in cross.installs(plan, folder / "env/bin/python", folder):
-        uv.install(arguments, plan.profile.target, "3.11")
+    install(plan, folder / "env", uv.create_venv(folder / "env", "3.11"))
     return folder / "env"
 
 

@@ -21,8 +21,8 @@ from hypothesis import strategies as st
 
 from builder import process
 from builder.cli import main
+from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError, ToolError
-from builder.patch import parse_patch
 from builder.patching.difference import head_of, patch_text
 from builder.patching.write import current, write_all
 from tests.conftest import desk as make_desk

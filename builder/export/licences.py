@@ -18,12 +18,12 @@ from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
 from builder import store
+from builder.embedded.installed import site_packages
 from builder.errors import LockError
 from builder.export.places import Place, find_places
 from builder.export.remote import Remote, get
 from builder.lock import Artefact
 from builder.plan import Plan
-from builder.stage import site_packages
 
 _LIMIT = 4 << 20
 _LONGEST_NAME = 100

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from builder.embedded.plan import pinned
 from builder.export.marks import first_lines
 from builder.plan import Plan
-from builder.stage import pinned
 
 
 def requirements(plan: Plan, local: Mapping[str, Path]) -> str:

@@ -10,8 +10,8 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from builder.caches import is_far, shown
 from builder.caching import cache_places
+from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.mirror.locked import LockedFile
 from builder.mirror.place import LocalPlace, Place, copy_hashed, download, open_place

@@ -8,9 +8,10 @@ from pathlib import Path
 from pydantic import TypeAdapter, ValidationError
 
 from builder.catalogue import Catalogue, display
+from builder.embedded.errors import StageError
+from builder.embedded.patches import apply_hunks, parse_patch
 from builder.errors import DrydockError, PatchError, ProfileError, UsageError
 from builder.lock import Lock, digest
-from builder.patch import StageError, apply_hunks, parse_patch
 from builder.patching.own import Written, check_editable, patches_of
 from builder.patching.shares import Standing
 from builder.patching.write import current

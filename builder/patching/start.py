@@ -8,9 +8,10 @@ from pathlib import Path
 
 from builder.artefacts import Artefacts
 from builder.catalogue import Catalogue, display
+from builder.embedded.errors import StageError
+from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
 from builder.lock import Artefact
-from builder.patch import StageError, patch_package
 from builder.patching.folder import MARK, Mark, close, package_files, read_mark
 from builder.patching.own import check_editable, locked_package
 from builder.plan import Plan
