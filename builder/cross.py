@@ -65,6 +65,7 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     base = uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}
     parts = staged / ".drydock"
+    parts.mkdir()
     store.write_files(parts, plan.texts)
     report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
     install(plan, staged, base)

@@ -16,6 +16,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.embedded.claim import NOTE
 from tests.conftest import ROOT
 from tests.support import Sandbox, make_wheel
 from tests.support.mounts import remount, tmpfs
@@ -347,7 +348,7 @@ class Gate:
 def stage_leader(desk: Sandbox) -> int:
     """The process of the script that builds in the only stage of the store."""
     (stage,) = (name for name in desk.environments() if name.startswith(".stage-"))
-    return int(stage.rpartition("-")[2])
+    return os.getpgid(json.loads((desk.store / stage / NOTE).read_text())["pid"])
 
 
 def is_whole(desk: Sandbox) -> bool:
@@ -477,7 +478,7 @@ def test_a_power_cut_at_any_time_harms_no_later_build(locked: Sandbox) -> None:
         os.killpg(process.pid, signal.SIGKILL)
         process.wait()
         for name in locked.environments():
-            if not name.startswith(".stage-"):  # it was quick: then what is there is whole
+            if not name.startswith("."):  # it was quick: then what is there is whole
                 assert is_whole(locked)
                 locked.remove(name)
     build(locked)
@@ -508,19 +509,19 @@ def test_what_a_caller_ignores_stays_ignored(locked: Sandbox) -> None:
 
 @pytest.mark.slow
 def test_two_builds_of_one_key_at_once_both_succeed(locked: Sandbox) -> None:
-    both = threading.Barrier(2, timeout=30)
-
-    def meet(_name: str, content: bytes) -> bytes:
-        both.wait()  # neither goes on before the other has got as far
-        return content
-
-    locked.index.tamper = meet
+    gate = Gate(locked)
     processes = [
         locked.start("build", "small", env={"UV_CACHE_DIR": str(locked.root / f"cache-{number}")})
         for number in range(2)
     ]
+    assert gate.reached.wait(30)
+    time.sleep(1)  # the other gets as far as it can
+    gate.open.set()
     told = [process.communicate(timeout=60) for process in processes]
     assert [process.returncode for process in processes] == [0, 0], told
+    waited = [b"waiting for another build of small" in stderr for _, stderr in told]
+    assert sorted(waited) == [False, True], told
+    assert sum("anchor-1.0-py3-none-any.whl" in path for path in locked.index.requests) == 1, "it was built twice"
     assert {stdout.decode().strip() for stdout, _ in told} == {str(locked.store / locked.environments()[0])}
     assert is_whole(locked)
 

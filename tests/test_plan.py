@@ -166,7 +166,8 @@ def test_what_is_carried_is_what_is_named_and_nothing_else() -> None:
 
 def test_the_script_carries_the_very_plan() -> None:
     written = json.loads(plan_json(plan()))
-    assert written == {"name": "small", "key": plan().key, "index": {"anchor": "own"}, "plan": plan().content}
+    beside = {"size": "0 MB", "indexes": {"own": "https://one.example.org/"}}
+    assert written == {"name": "small", "key": plan().key, "index": {"anchor": "own"}, "plan": plan().content, **beside}
     assert key_of(written["plan"]) == written["key"]
 
 

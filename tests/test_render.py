@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import ast
+import base64
 import json
 import os
 import re
 import shutil
+import zlib
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +18,9 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from builder import machinery
+from builder.embedded import installer
+from builder.embedded.hashes import sha256
 from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError
 from builder.isolation import LEAKS
@@ -222,69 +228,73 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
     for shell in SHELLS:
         # A home in which nothing is simple; the trainer is the last thing that a path is quoted for.
         desk = Desk.of(tmp_path / "w" / shell / "it's $(touch canary) \u00e9*", plan)
-        calls = desk.build(shell)
+        (call,) = desk.build(shell)
+        assert call[call.index("venv") + 1 :][:1] == ["--no-python-downloads"], shell
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
-        compile((unpacked / "stage.py").read_text(), "stage.py", "exec", dont_inherit=True)
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
-        stage = calls[0][-1]
-        assert re.fullmatch(rf"\.stage-{plan.key}-.+-\d+", Path(stage).name)
-        common = ["--python", f"{stage}/bin/python", "--require-hashes", "--only-binary", ":all:"]
+        content = zlib.decompress(base64.b64decode((unpacked / "machinery").read_bytes()))
+        assert content == machinery.machinery(), shell
+        assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
+        written = json.loads((unpacked / "plan.json").read_text())
+        one, two = installer.requests(written, written["plan"]["packages"], {})
+        common = ["--prefix", ".", "--python", "/py", "--require-hashes", "--only-binary", ":all:"]
         common += ["--no-binary", "special", "--require-build-hashes"]
-        one, two = calls[-2:]
-        assert one[one.index("pip") :] == ["pip", "sync", *common, f"{stage}/.drydock/requirements.txt"], shell
-        index = ["--default-index", f"https://example.org/{url}", "-r", f"{stage}/.drydock/requirements-own-index.txt"]
-        assert two[two.index("pip") :] == ["pip", "install", "--no-deps", *common, *index], shell
+        for request, lines in ((one, "anchor==1.0"), (two, "special==1")):
+            arguments = installer.arguments(written, request, "/py", tmp_path)
+            assert arguments == [*common, "-r", f"{tmp_path}/requirements.txt"], shell
+            assert (tmp_path / "requirements.txt").read_text().startswith(f"{lines} --hash=sha256:"), shell
+        assert installer.environment(two, {"A": "b"}) == {"A": "b", "UV_DEFAULT_INDEX": f"https://example.org/{url}"}
         assert [path.name for path in desk.store.iterdir()] == [plan.store_name]
     assert not list(tmp_path.rglob("canary"))
 
 
-def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path) -> None:
+def own_index(tmp_path: Path) -> tuple[Artefact, Mapping[str, Any]]:
+    """A package of another index, and what a script carries of a plan with it."""
     special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
     plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
+    return special, json.loads(parts(plan)["plan.json"])
+
+
+def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    _, written = own_index(tmp_path)
     wheels = [tmp_path / "one", tmp_path / "two"]
     for folder in wheels:
         folder.mkdir()
     links = f"{wheels[0]} file://{wheels[1]} {tmp_path}/gone https://example.org/wheels"
-    for shell in SHELLS:
-        desk = Desk.of(tmp_path / shell, plan)
-        mirror = "http://127.0.0.1:1/it's/"
-        environment = {"PIP_FIND_LINKS": links, "DRYDOCK_INDEX_OWN": mirror, "UV_INDEX_STRATEGY": "unsafe"}
-        *_, one, two = desk.build(shell, **environment)
-        given_folders = [one[place + 1] for place, word in enumerate(one) if word == "--find-links"]
-        assert given_folders == [str(folder) for folder in wheels], shell
-        assert two[two.index("--default-index") + 1] == mirror, shell
+    monkeypatch.delenv("UV_FIND_LINKS", raising=False)
+    monkeypatch.setenv("PIP_FIND_LINKS", links)
+    monkeypatch.setenv("DRYDOCK_INDEX_OWN", "http://127.0.0.1:1/it's/")
+    one, two = installer.requests(written, written["plan"]["packages"], os.environ)
+    given = installer.arguments(written, one, "/py", tmp_path)
+    given_folders = [given[place + 1] for place, word in enumerate(given) if word == "--find-links"]
+    assert given_folders == [str(folder) for folder in wheels]
+    assert two.url == "http://127.0.0.1:1/it's/"
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("variable", ["UV_FIND_LINKS", "PIP_FIND_LINKS"])
 @pytest.mark.parametrize("form", ["{}", "file://{}", "/nowhere {} https://example.org/wheels"])
 def test_a_folder_that_has_the_wheels_stands_in_for_their_index(tmp_path: Path, variable: str, form: str) -> None:
-    special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
-    plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
+    special, written = own_index(tmp_path)
     wheels = tmp_path / "wheels"
     wheels.mkdir()
-    for shell in SHELLS:
-        desk = Desk.of(tmp_path / shell, plan)
-        links = {variable: form.replace(" ", "," if variable[0] == "U" else " ").format(wheels)}
-        (wheels / special.file).unlink(missing_ok=True)
-        assert sum("--default-index" in call for call in desk.build(shell, **links)) == 1, shell
-        (wheels / special.file).touch()
-        shutil.rmtree(desk.store)
-        *_, only = desk.build(shell, **links)
-        assert only[-1].endswith("/requirements.txt"), shell
-        lines = (desk.env / ".drydock/requirements.txt").read_text()
-        assert lines.splitlines()[-1] == f"special==1 --hash=sha256:{SHA}", shell
+    links = {variable: form.replace(" ", "," if variable[0] == "U" else " ").format(wheels)}
+    asked = list(installer.requests(written, written["plan"]["packages"], links))
+    assert [request.url for request in asked] == ["", "https://example.org/"]
+    (wheels / special.file).touch()
+    (only,) = installer.requests(written, written["plan"]["packages"], links)
+    assert only.url == ""
+    assert only.packages[-1]["name"] == "special"
 
 
-def test_each_index_has_its_requirement_file_with_every_hash() -> None:
-    special = Artefact(name="special", version="1", file="special-1-py3-none-any.whl", size=1, sha256=SHA, index="own")
-    plan = make(special, indexes={"own": "https://example.org/"}, packages={"index": {"special": "own"}})
-    files = parts(plan)
-    assert files["requirements-own.txt"] == f"special==1 --hash=sha256:{SHA}\n"
-    assert "special" not in files["requirements.txt"]
-    assert "build-requirements.txt" not in files
-    assert json.loads(files["plan.json"])["key"] == plan.key
+def test_each_index_is_asked_for_its_own_packages_with_every_hash(tmp_path: Path) -> None:
+    _, written = own_index(tmp_path)
+    one, two = installer.requests(written, written["plan"]["packages"], {})
+    assert [package["name"] for package in two.packages] == ["special"]
+    assert "special" not in [package["name"] for package in one.packages]
+    installer.arguments(written, two, "/py", tmp_path)
+    assert (tmp_path / "requirements.txt").read_text() == f"special==1 --hash=sha256:{SHA}\n"
+    assert not (tmp_path / "build-requirements.txt").exists()
 
 
 # --- names ---------------------------------------------------------------------------------------------------------
@@ -342,15 +352,16 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     # Without what is in here-documents and comments.
     text = "".join(re.sub(r"<<'(\w+)'(.*?\n).*?\n\1\n", r"\2", script, flags=re.DOTALL) for script in scripts)
     text = re.sub(r"^ *#.*", "", text, flags=re.MULTILINE)
+    text = re.sub(r"-c '.*?'", "", text, flags=re.DOTALL)  # and of Python
     assigned = re.findall(r"(?:^|[\s;&|({])([A-Za-z_]\w*)=", text, re.MULTILINE)
     names = {*assigned, *re.findall(r"\bfor (\w+) in", text), *re.findall(r"\bread -r (\w+)", text)}
     settings_of_programs = {name for name in names if name.isupper()}
     allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
     allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
-    allowed |= {"PIP_INDEX_URL", "UV_DEFAULT_INDEX", "UV_HTTP_RETRIES", "UV_HTTP_TIMEOUT"}  # in subshells
+    allowed |= {"PIP_INDEX_URL"}  # in a subshell
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
-    assert {"_name", "_key", "_env", "_value", "_found", "_index_url", "_collector", "_line"} <= own
+    assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own
     assert all(re.fullmatch("_[a-z0-9_]+", name) for name in own)
     for name in sorted(own):
         assert refusal(env={name: "x"}) is not None, name

@@ -11,12 +11,14 @@ import errno
 import fcntl
 import json
 import os
+import re
 import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from builder.embedded import lifeline
 from builder.embedded.folders import remove_path
 
 NOTE = ".builder.json"
@@ -78,8 +80,15 @@ def read_note(folder: int) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
+# How stages were named before they had a note: .stage-KEY-HOST-PID.
+_NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
+
+
 def is_dead(path: Path) -> bool:
     """Whether nobody makes this folder any more. What cannot be looked at is alive."""
+    old = _NAMED_BY_PROCESS.fullmatch(path.name)
+    if old is not None and old["host"] == os.uname().nodename:
+        return int(old["pid"]) == os.getppid() or not lifeline.is_alive(int(old["pid"]))
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:

@@ -132,7 +132,7 @@ def _watch(reader: int, guarded: int, parent: int) -> None:
             if not listener.hear(content):
                 return
         now = time.monotonic()
-        if not orphaned and (any(one in heard for one in ended) or not _is_alive(parent)):
+        if not orphaned and (any(one in heard for one in ended) or not is_alive(parent)):
             ended, orphaned = [], now
             _send(guarded, signal.SIGTERM)
         if orphaned and now - orphaned > _GRACE:
@@ -177,7 +177,8 @@ def _end_of(pid: int) -> list[int]:
     return []
 
 
-def _is_alive(pid: int) -> bool:
+def is_alive(pid: int) -> bool:
+    """Whether there is a process of that id, whoever's it is."""
     try:
         os.kill(pid, 0)
     except ProcessLookupError:
