@@ -7,9 +7,9 @@ import inspect
 from jinja2 import FileSystemLoader
 
 from builder import caches, integrity, patch, stage
-from builder.folders import shipped
-from builder.plan import Plan
+from builder.project.discovery import shipped
 from builder.render import Carried, render, render_bundle_head, render_run_script
+from builder.script.plan import Plan
 
 
 def rendered(plan: Plan) -> dict[str, str]:

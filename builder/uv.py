@@ -22,7 +22,7 @@ from packaging.version import Version
 from builder import process
 from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
-from builder.target import Target
+from builder.profile.target import Target
 
 # A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
 # folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.

@@ -119,12 +119,14 @@ def swarm_env(drydock_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
-    from builder import cross, render, store, uv
-    from builder.catalogue import Catalogue
+    from builder import render, uv
+    from builder.build import cross
+    from builder.project.catalogue import Catalogue
+    from builder.store.layout import write_files
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    store.write_files(folder, render.parts(plan))
+    write_files(folder, render.parts(plan))
     uv.create_venv(folder / "env", "3.11")
     for arguments in cross.installs(plan, folder / "env/bin/python", folder):
         uv.install(arguments, plan.profile.target, "3.11")

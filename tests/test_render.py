@@ -17,11 +17,11 @@ from pydantic import ValidationError
 
 from builder.errors import ProfileError
 from builder.isolation import LEAKS
-from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
+from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.patch import parse_patch
-from builder.plan import Plan, make_plan
-from builder.profile import Profile
+from builder.profile.model import Profile
 from builder.render import comment, delimiter, dotenv_quote, fold, parts, plan_json, python_literal, sh_quote
+from builder.script.plan import Plan, make_plan
 from builder.templates import rendered
 from tests.support import SHELLS
 from tests.support.scripts import Desk

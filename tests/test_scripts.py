@@ -12,11 +12,11 @@ from pathlib import Path
 
 import pytest
 
-from builder.catalogue import Catalogue
 from builder.isolation import LEAKS
-from builder.plan import Plan
 from builder.profile.model import Detect
+from builder.project.catalogue import Catalogue
 from builder.render import sh_quote
+from builder.script.plan import Plan
 from tests.conftest import ROOT
 from tests.support import SHELLS
 from tests.support.scripts import Desk

@@ -20,9 +20,9 @@ from pydantic.fields import FieldInfo
 
 from builder.errors import ProfileError, Where
 from builder.names import split
-from builder.profile.locate import line_of
 from builder.profile.model import Profile, ProfilePart
-from builder.settings import Finding, findings
+from builder.profile.toml_lines import line_of
+from builder.profile.variables import Finding, findings
 
 
 @dataclass(frozen=True)

@@ -28,9 +28,9 @@ from pydantic import (
 
 from builder.isolation import LEAKS
 from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
+from builder.profile.target import Target
+from builder.profile.variables import Acknowledgeable
 from builder.secrets import is_secret
-from builder.settings import Acknowledgeable
-from builder.target import Target
 
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"
@@ -160,7 +160,7 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
 
 
-# What stands below a field says in an editor what the key is for (builder/schema.py).
+# What stands below a field says in an editor what the key is for (builder/profile/schema.py).
 class Python(_Model):
     """The interpreter."""
 

@@ -1,0 +1,106 @@
+"""To and from the formats of others, and the start of a project: export a lock, make a profile of what is there."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import click
+
+from builder.cli.common import reporter
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["requirements", "pylock", "sbom"]),
+    help="pip's requirements with hashes, PEP 751, or a bill of materials (CycloneDX 1.6).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default stdout.")
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder that has the files.")
+def export(name: str, form: str, output: Path | None, wheels: Path | None) -> None:
+    """Write the lock of profile NAME in a format that other tools read, and say what it cannot carry.
+
+    A pylock.toml names where each file is: in --wheels, else where the indexes that are configured here have it now.
+    """
+    from builder.share.export import export as exported
+    from builder.share.export import save
+
+    report = reporter()
+    done = exported(name, form, beside=output.parent if output else Path(), wheels=wheels)
+    for one in done.left_out:
+        report.warn(f"not carried: {one}")
+    if output is None:
+        click.echo(done.text, nl=False)
+        return
+    save(output, done.text, name)
+    click.echo(output)
+
+
+@click.command("import")
+@click.argument("source", metavar="FILE|VENV", type=click.Path(path_type=Path))
+@click.option("--name", help="Name of the profile; default that of the project or the folder.")
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: profiles/NAME.toml.")
+@click.option(
+    "--platform", type=click.Choice(["macos-arm64", "linux-arm64", "linux-x86_64"]), help="Default: this one's."
+)
+@click.option("--accelerator", type=click.Choice(["mps", "cuda", "cpu"]), help="Default: this machine's.")
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="With an extra of the project. Repeatable.")
+@click.option("--group", "groups", multiple=True, metavar="NAME", help="With a dependency group of it. Repeatable.")
+def import_(
+    source: Path,
+    name: str | None,
+    output: Path | None,
+    platform: str | None,
+    accelerator: str | None,
+    extras: tuple[str, ...],
+    groups: tuple[str, ...],
+) -> None:
+    """Make a profile of what is there, and say, item by item, what a profile cannot have of it.
+
+    It reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or
+    a shell script that starts a trainer. Nothing of it is run, and no file is overwritten.
+    """
+    from builder.author.importing import Options, import_profile
+    from builder.machine import detect
+    from builder.project.catalogue import display
+
+    report = reporter()
+    options = Options(name, output, platform, accelerator, extras, groups)
+    made = import_profile(source, options, detect())
+    for one in made.left_out:
+        report.warn(f"not carried over: {one}")
+    for note in made.notes:
+        report.warn(note)
+    report.step(f"next: drydock lock {made.name}")
+    click.echo(display(made.path))
+
+
+@click.command()
+@click.option("--name", help="Name of the profile; default that of the project or the folder.")
+@click.option("--no-lock", is_flag=True, help="Only the profile and the hook: without a network.")
+def init(name: str | None, no_lock: bool) -> None:
+    """Start a project in this folder, beside a trainer's code: a profile for this machine, its lock, its script.
+
+    What is required comes from requirements.txt or pyproject.toml, where there is one; else the profile extends base.
+    A hook for pre-commit is added to .pre-commit-config.yaml, or printed. Nothing that is there is overwritten.
+    """
+    from builder.author.init import HOOKS_FILE, start_project
+    from builder.machine import detect
+    from builder.project.catalogue import display
+
+    report = reporter()
+    made = start_project(name, detect(), report, lock=not no_lock)
+    for one in made.left_out:
+        report.warn(f"not carried over: {one}")
+    for note in made.notes:
+        report.warn(note)
+    if made.hook is not None:
+        report.warn(f"{HOOKS_FILE} is left as it is; to check profiles before each commit, add this under its repos:")
+        click.echo(made.hook, err=True, nl=False)
+    for path in made.files:
+        click.echo(display(path))
+    last = f"drydock lock {made.name} && drydock render {made.name}" if no_lock else f"drydock run {made.name}"
+    report.step(f"next: look at {display(made.files[0])}, then: {last}")
