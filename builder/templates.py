@@ -7,8 +7,8 @@ import inspect
 from jinja2 import FileSystemLoader
 
 from builder import caches, integrity, patch, stage
-from builder.project.discovery import shipped
 from builder.render import Carried, render, render_bundle_head, render_run_script
+from builder.resources import shipped
 from builder.script.plan import Plan
 
 

@@ -121,8 +121,8 @@ def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
     from builder import render, uv
     from builder.build import cross
+    from builder.files import write_files
     from builder.project.catalogue import Catalogue
-    from builder.store.layout import write_files
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")

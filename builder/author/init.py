@@ -15,12 +15,12 @@ from builder.author.importing.target import choose
 from builder.author.importing.workflow import check, named, notes, read
 from builder.author.importing.write import profile_text
 from builder.errors import UsageError
+from builder.files import write_atomically, write_new
 from builder.machine import Machine
 from builder.project import generated
 from builder.project.catalogue import display
 from builder.project.lock import relock
 from builder.report import Reporter
-from builder.store.layout import write_atomically, write_new
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
 _SOURCES = ("requirements.txt", "pyproject.toml")

@@ -13,12 +13,12 @@ from pathlib import Path
 
 from builder import integrity, render, stage, uv
 from builder.errors import DrydockError, UsageError
+from builder.files import write_files
 from builder.patch import StageError
 from builder.project.catalogue import Catalogue, display
 from builder.project.sources import consent
 from builder.report import Reporter
 from builder.script.plan import Plan
-from builder.store.layout import write_files
 
 # What `uv venv` makes that belongs to the host.
 _OF_THE_HOST = ("pyvenv.cfg", "lib64", ".gitignore", ".lock", "CACHEDIR.TAG")

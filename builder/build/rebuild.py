@@ -9,7 +9,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.script import build_script
-from builder.store.layout import home, remove_tree
+from builder.files import remove_tree
+from builder.store.layout import home
 
 if TYPE_CHECKING:
     from builder.report import Reporter

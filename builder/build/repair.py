@@ -11,11 +11,12 @@ from typing import TYPE_CHECKING, Any
 from builder import uv
 from builder.build.rebuild import built_beside
 from builder.errors import DrydockError, UsageError
+from builder.files import remove_tree
 from builder.integrity import Examined, Problem, damaged_bytecode, examine, read_manifest
 from builder.patch import StageError
 from builder.stage import put_in_place, site_packages
 from builder.store import generations, roots
-from builder.store.layout import home, remove_tree
+from builder.store.layout import home
 
 if TYPE_CHECKING:
     from builder.report import Reporter

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
 from builder.names import FORMS, is_reference, split
-from builder.project.discovery import names_in, profile_folders, profile_names, shipped
+from builder.project.discovery import names_in, profile_folders, profile_names
 from builder.project.sources.fetch import folder_of, silent
+from builder.resources import shipped
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock

@@ -6,17 +6,10 @@ import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
-_PACKAGE = Path(__file__).resolve().parents[1]
+from builder.resources import shipped
+
 PROFILES_VARIABLE = "DRYDOCK_PROFILES"
 _NO_PROFILES = ("drydock.toml", "pyproject.toml")  # where a source has its profiles beside these
-
-
-def shipped(folder: str) -> Path:
-    """The folder `templates` or `profiles` that came with Drydock: inside the package of a wheel, beside it in a
-    checkout.
-    """
-    inside = _PACKAGE / folder
-    return inside if inside.is_dir() else _PACKAGE.parent / folder
 
 
 def own_profile_folders() -> list[Path]:

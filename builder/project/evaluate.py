@@ -14,8 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from builder.project.discovery import shipped
-from builder.store.layout import home, write_atomically
+from builder.files import write_atomically
+from builder.resources import shipped
+from builder.store.layout import home
 
 
 @dataclass(frozen=True)

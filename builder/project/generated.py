@@ -7,10 +7,10 @@ import re
 from pathlib import Path
 
 from builder.errors import DriftError, UsageError
+from builder.files import write_atomically
 from builder.names import split
 from builder.project.catalogue import Catalogue, display
 from builder.script.plan import Plan
-from builder.store.layout import write_atomically
 from builder.templates import rendered
 
 

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DrydockError, ProfileError, Where
+from builder.files import write_atomically
 from builder.project.catalogue import Catalogue, display
 from builder.project.discovery import names_in
-from builder.store.layout import home, write_atomically
+from builder.store.layout import home
 
 _FORMAT = 1
 

@@ -6,12 +6,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.errors import LockError, PatchError, Where
+from builder.files import write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.project.catalogue import Catalogue, display
 from builder.project.sources import consent
 from builder.report import Reporter
-from builder.store.layout import write_atomically
 
 
 @dataclass(frozen=True)

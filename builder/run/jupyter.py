@@ -15,12 +15,13 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import DrydockError, UsageError
+from builder.files import write_atomically
 from builder.names import stem
 from builder.project.catalogue import Catalogue, display
 from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
 from builder.report import Reporter
 from builder.run import start
-from builder.store.layout import home, write_atomically
+from builder.store.layout import home
 
 
 def install(name: str, kernel: str | None, report: Reporter) -> Path:

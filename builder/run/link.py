@@ -10,8 +10,8 @@ import os
 from pathlib import Path
 
 from builder.errors import UsageError
+from builder.files import link_atomically
 from builder.store import generations
-from builder.store.layout import link_atomically
 
 
 def link(name: str, path: Path) -> None:

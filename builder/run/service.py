@@ -15,15 +15,15 @@ from jinja2 import FileSystemLoader
 
 from builder import secrets
 from builder.errors import DrydockError, UsageError
+from builder.files import write_atomically
 from builder.names import stem
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
-from builder.project.discovery import shipped
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.render import environment as templates
+from builder.resources import shipped
 from builder.run.supervise import runs
-from builder.store.layout import write_atomically
 
 Manager = Literal["systemd", "launchd"]
 

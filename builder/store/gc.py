@@ -10,8 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import process
+from builder.files import remove_tree
 from builder.store import roots
-from builder.store.layout import home, remove_tree
+from builder.store.layout import home
 from builder.store.usage import Links
 
 

@@ -20,8 +20,9 @@ from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
+from builder.files import link_atomically, write_atomically
 from builder.names import is_reference, of_stem, stem
-from builder.store.layout import home, link_atomically, write_atomically
+from builder.store.layout import home
 
 
 @dataclass(frozen=True)

@@ -21,8 +21,9 @@ from pathlib import Path
 
 from builder import process
 from builder.errors import DrydockError, ToolError
+from builder.files import write_atomically
 from builder.store import generations
-from builder.store.layout import home, write_atomically
+from builder.store.layout import home
 
 
 def hold(store_name: str) -> None:

@@ -15,12 +15,12 @@ from builder.author.importing.target import Chosen, choose
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, UsageError, Where
+from builder.files import write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
 from builder.profile.load import Source, load
 from builder.project.catalogue import Catalogue, display
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
-from builder.store.layout import write_new
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20

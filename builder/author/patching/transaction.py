@@ -7,8 +7,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from builder.errors import ProfileError, Where
+from builder.files import write_atomically
 from builder.project.catalogue import display
-from builder.store.layout import write_atomically
 
 
 def current(path: Path) -> str | None:

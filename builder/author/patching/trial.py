@@ -15,13 +15,14 @@ from pathlib import Path
 from builder import process, render, stage, uv
 from builder.build import cross
 from builder.errors import PatchError, ToolError
+from builder.files import remove_tree, write_files
 from builder.isolation import LEAKS
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, LockedPatch
 from builder.patch import StageError, patch_package
 from builder.script.plan import Plan
 from builder.secrets import is_secret
-from builder.store.layout import home, remove_tree, write_files
+from builder.store.layout import home
 
 _LONGEST = 1800.0
 """Seconds that a proof may take: what nobody tried before may wait forever."""

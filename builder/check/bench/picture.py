@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 
 from builder.check.bench.compare import Comparison
-from builder.project.discovery import shipped
+from builder.resources import shipped
 
 _LEFT, _RIGHT, _TOP, _ROW = 190, 560, 64, 40
 _TICKS = (0.1, 0.2, 0.25, 0.33, 0.5, 0.75, 1, 1.33, 2, 3, 4, 5, 10)

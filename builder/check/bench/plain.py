@@ -15,10 +15,11 @@ from pathlib import Path
 from builder import process, render, stage, uv
 from builder.build.cross import installs
 from builder.errors import DrydockError
+from builder.files import write_files
 from builder.patch import StageError
 from builder.report import Reporter
 from builder.script.plan import Plan
-from builder.store.layout import home, write_files
+from builder.store.layout import home
 
 
 @contextmanager

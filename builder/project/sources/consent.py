@@ -12,7 +12,8 @@ import json
 from collections.abc import Iterable, Mapping
 
 from builder.errors import ConsentError, DrydockError
-from builder.store.layout import home, write_atomically
+from builder.files import write_atomically
+from builder.store.layout import home
 
 
 def digest(files: Iterable[tuple[str, str, bytes]]) -> str | None:

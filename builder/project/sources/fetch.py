@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
+from builder.files import remove_tree, write_atomically
 from builder.process import has_living_maker
 from builder.project.sources.tree import close, content_hash, profiles_in
-from builder.store.layout import home, remove_tree, write_atomically
+from builder.store.layout import home
 
 if TYPE_CHECKING:
     from builder.project.sources.config import Pin, Project

@@ -7,10 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from builder.errors import LockError, Where
+from builder.files import write_atomically
 from builder.project.sources.config import Pin, Project, find, written
 from builder.project.sources.fetch import fetch, folder_of, is_there, mark
 from builder.report import Reporter
-from builder.store.layout import write_atomically
 
 
 @dataclass(frozen=True)

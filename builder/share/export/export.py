@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import UsageError
+from builder.files import write_atomically
 from builder.project.catalogue import Catalogue, display
 from builder.script.plan import Plan
 from builder.share.export.header import mark
@@ -16,7 +17,6 @@ from builder.share.export.pylock import pylock
 from builder.share.export.requirements import requirements
 from builder.share.export.sbom import is_of, sbom
 from builder.share.export.urls import find_places, in_folder
-from builder.store.layout import write_atomically
 
 FORMATS = ("requirements", "pylock", "sbom")
 
