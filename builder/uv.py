@@ -13,7 +13,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
 import tomli_w
@@ -22,7 +22,6 @@ from packaging.version import Version
 from builder import process
 from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
-from builder.profile.target import Target
 
 # A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
 # folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
@@ -47,6 +46,17 @@ _HINTS = (
 _UNASKED = "Network connectivity is disabled|was not found|error sending request"
 # How `uv pip compile` speaks of the files that it was given.
 _FILES = {"profile": "profile", "--override": "override"}
+
+
+class Platform(Protocol):
+    """What uv asks of the machine that wheels are for."""
+
+    @property
+    def uv_platform(self) -> str:
+        """The value for `--python-platform`."""
+
+    def uv_environment(self) -> dict[str, str]:
+        """What it reads from the environment to choose wheels."""
 
 
 def executable() -> str:
@@ -153,7 +163,7 @@ class Universe:
     times. `index` maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
-    target: Target
+    target: Platform
     python: str
     sources: Sequence[str] = ()
     exclude_newer: str | None = None
@@ -237,7 +247,7 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
         found.insert(0, newest)
 
 
-def install(arguments: Sequence[str], target: Target, python: str) -> None:
+def install(arguments: Sequence[str], target: Platform, python: str) -> None:
     """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
     command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
     command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
@@ -326,7 +336,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
     _checked([*command, *arguments], universe.target)
 
 
-def _checked(command: Sequence[str], target: Target) -> None:
+def _checked(command: Sequence[str], target: Platform) -> None:
     done = process.run(command, env=environment(target.uv_environment()))
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 
@@ -125,8 +126,12 @@ def profile_detect(as_json: bool) -> None:
     from builder.machine import detect
     from builder.project.discovery import own_profile_folders, profile_names
     from builder.run import start
+    from builder.store.layout import home
 
-    machine = detect()
+    disk = None
+    with suppress(UsageError):  # no place for a store is no reason to say nothing
+        disk = home()
+    machine = detect(disk=disk)
     choices = start.choices(machine)
     picked = next((name for name, fit in choices.items() if fit.score is not None), None)
     if as_json:

@@ -5,12 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 from dataclasses import replace
+from pathlib import Path
 
 from builder import process
-from builder.errors import UsageError
 from builder.machine import linux, macos, nvidia
 from builder.machine.model import Machine
-from builder.store.layout import home
 
 # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
 ALSO_ON_PATH = ("/usr/sbin", "/usr/lib/wsl/lib")
@@ -18,8 +17,8 @@ ALSO_ON_PATH = ("/usr/sbin", "/usr/lib/wsl/lib")
 TIMEOUT = 10.0
 
 
-def detect(timeout: float = TIMEOUT) -> Machine:
-    """This machine; `timeout` is for all programs together, in seconds."""
+def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
+    """This machine; `timeout` is for all programs together, in seconds; `disk` is a folder whose free bytes count."""
     name = os.uname()
     darwin = name.sysname == "Darwin"
     commands = list(macos.COMMANDS) if darwin else []
@@ -35,7 +34,7 @@ def detect(timeout: float = TIMEOUT) -> Machine:
     machine = Machine(
         system=name.sysname,
         machine=name.machine,
-        disk_free=_disk_free(),
+        disk_free=None if disk is None else _disk_free(disk),
         gpus=None if failed else nvidia.parse_gpus(printed.get(nvidia.GPUS, "")),
         driver=nvidia.parse_driver(printed.get(nvidia.SUMMARY, "")),
         cuda=nvidia.parse_cuda(printed.get(nvidia.SUMMARY, "")),
@@ -48,10 +47,9 @@ def detect(timeout: float = TIMEOUT) -> Machine:
     return machine
 
 
-def _disk_free() -> int | None:
-    """Free bytes where the store is, or will be."""
+def _disk_free(disk: Path) -> int | None:
+    """Free bytes where a folder is, or will be."""
     try:
-        store = home()
-        return shutil.disk_usage(next(folder for folder in (store, *store.parents) if folder.exists())).free
-    except (OSError, UsageError):
+        return shutil.disk_usage(next(folder for folder in (disk, *disk.parents) if folder.exists())).free
+    except OSError:
         return None
