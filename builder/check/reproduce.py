@@ -9,12 +9,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import uv
+from builder.build.build import build
 from builder.build.rebuild import built_beside
 from builder.errors import DrydockError
 from builder.integrity import Problem, examine, read_manifest
 from builder.patch import StageError
+from builder.project.auto import resolve_auto
 from builder.project.evaluate import evaluate
-from builder.run import start
 from builder.stage import on_all_cores
 
 if TYPE_CHECKING:
@@ -37,8 +38,8 @@ def check_build(name: str, report: Reporter) -> Comparison:
     Bytecode is compiled anew, and what is locked as source is built anew. Raises BuildError; DrydockError where the
     manifest of the first is damaged.
     """
-    name = start.resolve_auto(name, report)
-    env = start.build(name, report)
+    name = resolve_auto(name, report)
+    env = build(name, report)
     script = evaluate(name).script
     try:
         plan = read_manifest(env)["plan"]

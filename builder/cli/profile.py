@@ -124,28 +124,28 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 def profile_detect(as_json: bool) -> None:
     """Show this machine, the profile that `auto` picks for it, and why."""
     from builder.machine import detect
+    from builder.project.auto import choices
     from builder.project.discovery import own_profile_folders, profile_names
-    from builder.run import start
     from builder.store.layout import home
 
     disk = None
     with suppress(UsageError):  # no place for a store is no reason to say nothing
         disk = home()
     machine = detect(disk=disk)
-    choices = start.choices(machine)
-    picked = next((name for name, fit in choices.items() if fit.score is not None), None)
+    fits = choices(machine)
+    picked = next((name for name, fit in fits.items() if fit.score is not None), None)
     if as_json:
         from dataclasses import asdict
 
-        profiles = {name: {"fits": fit.score is not None, "why": fit.why} for name, fit in choices.items()}
+        profiles = {name: {"fits": fit.score is not None, "why": fit.why} for name, fit in fits.items()}
         found = {**asdict(machine), "platform": machine.platform, "detected": machine.detected}
         echo_json({**found, "auto": picked, "profiles": profiles})
         return
     for line in machine.lines():
         click.echo(line)
-    click.echo(f"auto: {picked} ({choices[picked].why})" if picked else "auto: no profile fits")
+    click.echo(f"auto: {picked} ({fits[picked].why})" if picked else "auto: no profile fits")
     own = profile_names(own_profile_folders())
-    for name, fit in choices.items():
+    for name, fit in fits.items():
         if name != picked:
             less = "built in" if picked in own and name not in own else "less particular"
             click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else f', which is {less}'}")

@@ -35,9 +35,9 @@ def build(name: str, cross: Path | None, check: bool, dry_run: bool, yes: bool) 
 
         click.echo(agreed(lambda: cross_build(name, cross, reporter()), yes=yes))
         return
-    from builder.run import start
+    from builder.build.build import build as build_environment
 
-    click.echo(agreed(lambda: start.build(name, reporter(), dry_run=dry_run), yes=yes))
+    click.echo(agreed(lambda: build_environment(name, reporter(), dry_run=dry_run), yes=yes))
 
 
 def _check_build(name: str, *, yes: bool) -> None:
@@ -99,7 +99,9 @@ def run(
     ARGUMENTS after -- go to the trainer; its exit status is passed on. What is to be done about a failure, [supervise]
     in the profile says.
     """
+    from builder.project.auto import resolve_auto
     from builder.run import start
+    from builder.run.supervise.start import supervise as start_supervised
 
     if sum((supervise, status, logs, stop)) > 1:
         raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="give one of them")
@@ -110,10 +112,10 @@ def run(
     if status or logs or stop:
         if own:
             raise UsageError(f"{own[0]} is for a trainer, and none is started here", hint="leave it out")
-        _look_after(start.resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
+        _look_after(resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
         quiet = bool(click.get_current_context().obj)
-        agreed(lambda: start.supervise(name, own, report, quiet=quiet), yes=yes)
+        agreed(lambda: start_supervised(name, own, report, quiet=quiet), yes=yes)
     else:
         agreed(lambda: start.run(name, own, report), yes=yes)
 

@@ -85,7 +85,7 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
 def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
     if "auto" not in names:
         return names
-    from builder.run.start import resolve_auto
+    from builder.project.auto import resolve_auto
 
     return [resolve_auto(name, report) for name in names]
 

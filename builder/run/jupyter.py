@@ -14,13 +14,14 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
+from builder.build.build import build
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
 from builder.names import stem
+from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue, display
 from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
 from builder.report import Reporter
-from builder.run import start
 from builder.store.layout import home
 
 
@@ -29,7 +30,7 @@ def install(name: str, kernel: str | None, report: Reporter) -> Path:
 
     Raises DrydockError where its lock has no ipykernel, and where a kernel is there that is not ours.
     """
-    name = start.resolve_auto(name, report)
+    name = resolve_auto(name, report)
     file = _file(name, kernel)
     _check_ours(file)
     catalogue = Catalogue()
@@ -38,14 +39,14 @@ def install(name: str, kernel: str | None, report: Reporter) -> Path:
             f"{name} has no ipykernel",
             hint=f'add "ipykernel" to requires in {display(catalogue.path(name))}, then: drydock lock {name}',
         )
-    start.build(name, report)
+    build(name, report)
     write_atomically(file, json.dumps(_spec(name), indent=1) + "\n")
     return file
 
 
 def uninstall(name: str, kernel: str | None, report: Reporter) -> Path:
     """Remove a kernelspec; gives its file. Raises UsageError where there is none."""
-    name = start.resolve_auto(name, report)
+    name = resolve_auto(name, report)
     file = _file(name, kernel)
     if not file.is_file():
         raise UsageError(f"{name} is no kernel: {file} is not there", hint=f"drydock kernel install {name}")

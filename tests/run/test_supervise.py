@@ -23,11 +23,11 @@ from hypothesis import strategies as st
 
 from builder.project.catalogue import Catalogue
 from builder.render import systemd_path, systemd_word
-from builder.run import start
 from builder.run.supervise.journal import RotatingFile, Tail
 from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
 from builder.run.supervise.runs import Request
+from builder.run.supervise.start import _guard
 from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
@@ -450,7 +450,7 @@ def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
     profiles = Catalogue([ROOT / "profiles"])
     assert profiles.profile("m4").memory_guard is not None
     assert profiles.profile("cpu").memory_guard is None
-    guard = start._guard("m4", profiles.profile("m4"), profiles)
+    guard = _guard("m4", profiles.profile("m4"), profiles)
     assert guard is not None
     assert re.match(r"profiles/m4.toml:\d+: env.PYTORCH_MPS_HIGH_WATERMARK_RATIO: set .* = \"0.7\"", guard.advice)
 

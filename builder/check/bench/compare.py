@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import secrets
+from builder.build.build import build
 from builder.build.script import SH
 from builder.check.bench.claims import MEMORY, PROCESSOR, START, TELLING, Claim
 from builder.check.bench.interval import Interval, interval
@@ -22,10 +23,10 @@ from builder.errors import UsageError
 from builder.isolation import LEAKS
 from builder.names import is_reference
 from builder.profile.model import Profile
+from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.report import Reporter
-from builder.run import start
 from builder.store import generations
 from builder.store.layout import home, is_built
 
@@ -108,10 +109,10 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     """
     if pairs < LEAST_PAIRS:
         raise UsageError(f"{pairs} pairs tell nothing", hint=f"at least {LEAST_PAIRS}")
-    name = start.resolve_auto(name, report)
+    name = resolve_auto(name, report)
     catalogue = Catalogue()
     profile = catalogue.profile(name)
-    start.build(name, report)
+    build(name, report)
     ours = _side_of_script(profile, name, evaluate(name).script)
     with _other(name, profile, against, catalogue, report) as theirs:
         rows = _in_pairs(ours, theirs, pairs, report)
@@ -205,7 +206,7 @@ def _other(ours: str, profile: Profile, against: str, catalogue: Catalogue, repo
         yield _side_of_script(profile, against, found.script)
         return
     other = catalogue.profile(against)
-    start.build(against, report)
+    build(against, report)
     yield _side_of_script(other, against, evaluate(against).script)
 
 

@@ -19,8 +19,8 @@ from builder.machine import Machine, detect
 from builder.names import stem
 from builder.profile.load import settings_warnings, where_is
 from builder.profile.model import Profile
+from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue, display
-from builder.run import start
 from builder.script.plan import Plan, make_plan
 from builder.store.layout import environment_path
 
@@ -46,7 +46,7 @@ def examine(
     cannot be read, and UsageError where `auto` means none.
     """
     machine = detect(timeout)
-    name = start.resolve_auto(name, report, machine)
+    name = resolve_auto(name, report, machine)
     catalogue = Catalogue()
     profile = catalogue.profile(name)
     here = hardware.is_here(profile.target, machine)
