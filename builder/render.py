@@ -18,7 +18,8 @@ from jinja2 import BaseLoader, Environment, StrictUndefined
 
 from builder.errors import ProfileError
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
-from builder.profile.model import Detect, Setting
+from builder.profile.detect import Detect
+from builder.profile.model import Setting
 from builder.script.plan import Plan
 from builder.stage import pinned
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 
 from builder.isolation import LEAKS
-from builder.profile.model import Detect
+from builder.profile.detect import Detect
 from builder.project.catalogue import Catalogue
 from builder.render import sh_quote
 from builder.script.plan import Plan

@@ -24,7 +24,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.lock.model import Artefact, Lock, LockedOverride
-from builder.profile.model import Detect, Profile
+from builder.profile.detect import Detect
+from builder.profile.model import Profile
 
 PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
 """What is compared, in the order in which it is told."""

@@ -18,7 +18,8 @@ from pydantic_core import core_schema
 
 from builder.errors import DriftError, UsageError
 from builder.files import write_atomically
-from builder.profile.model import RESERVED_VARIABLES, ProfilePart
+from builder.profile.fields import RESERVED_VARIABLES
+from builder.profile.model import ProfilePart
 from builder.profile.variables import KNOWN
 
 FILE = "profile.schema.json"

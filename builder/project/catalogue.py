@@ -21,8 +21,8 @@ from builder.resources import shipped
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
-    from builder.profile.load import Source
     from builder.profile.model import Profile
+    from builder.profile.source import Source
     from builder.profile.target import Target
     from builder.project.sources.config import Project
     from builder.script.plan import Plan
@@ -73,7 +73,7 @@ class Catalogue:
 
         Raises ProfileError.
         """
-        from builder.profile.load import Source
+        from builder.profile.source import Source
 
         if not scope:
             path = self.path(name)

@@ -97,7 +97,8 @@ def _read(name: str, content: bytes, path: Path) -> list[str | None]:
             if data.get("schema") == 1 and row[0] == name and isinstance(row[1], str) and whole:
                 return row
     # Something is wrong with it: whoever checks whole profiles says what.
-    from builder.profile.load import Source, load_part
+    from builder.profile.load import load_part
+    from builder.profile.source import Source
 
     source = Source(display(path), content.decode("utf-8", errors="replace"))
     part = load_part(name, source)

@@ -13,8 +13,9 @@ import pytest
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.diff import Side, compare, side_of_lock, side_of_plan, side_of_profile
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, dump
-from builder.profile.load import Source, load
+from builder.profile.load import load
 from builder.profile.model import Profile
+from builder.profile.source import Source
 from builder.project import refs
 from builder.report import PlainReporter, explain
 from tests.conftest import desk

@@ -12,8 +12,10 @@ from hypothesis import strategies as st
 
 from builder.errors import ProfileError, Where
 from builder.isolation import LEAKS
-from builder.profile.load import Source, load, load_part
-from builder.profile.model import Detect, Profile
+from builder.profile.detect import Detect
+from builder.profile.load import load, load_part
+from builder.profile.model import Profile
+from builder.profile.source import Source
 from builder.profile.target import Match
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT

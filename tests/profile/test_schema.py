@@ -16,7 +16,8 @@ import tomli_w
 
 from builder.errors import ProfileError
 from builder.profile import schema
-from builder.profile.load import Source, load_part
+from builder.profile.load import load_part
+from builder.profile.source import Source
 from tests.conftest import ROOT
 from tests.support import Sandbox, tool
 

@@ -18,8 +18,10 @@ from pydantic import ValidationError
 
 from builder.errors import ProfileError
 from builder.machine import Machine, macos
-from builder.profile.load import Source, load
-from builder.profile.model import Detect, Setting
+from builder.profile.detect import Detect
+from builder.profile.load import load
+from builder.profile.model import Setting
+from builder.profile.source import Source
 from builder.render import sh_word
 from builder.templates import rendered
 from tests.conftest import ROOT

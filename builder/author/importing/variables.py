@@ -9,7 +9,8 @@ from pydantic import TypeAdapter, ValidationError
 
 from builder.author.importing.model import Imported
 from builder.errors import Where
-from builder.profile.model import SayableVariable, SettableVariable, Setting
+from builder.profile.fields import SayableVariable, SettableVariable
+from builder.profile.model import Setting
 from builder.profile.target import Target
 from builder.profile.variables import advise, findings
 from builder.secrets import is_secret

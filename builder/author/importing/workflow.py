@@ -18,7 +18,8 @@ from builder.errors import ProfileError, UsageError, Where
 from builder.files import write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
-from builder.profile.load import Source, load
+from builder.profile.load import load
+from builder.profile.source import Source
 from builder.project.catalogue import Catalogue, display
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
 

@@ -14,8 +14,9 @@ from builder.errors import DrydockError, PatchError, ProfileError, UsageError
 from builder.lock.model import Lock, digest
 from builder.lock.resolve import repin, resolve
 from builder.patch import StageError, apply_hunks, parse_patch
-from builder.profile.load import Source, load
-from builder.profile.model import RelativePath
+from builder.profile.fields import RelativePath
+from builder.profile.load import load
+from builder.profile.source import Source
 from builder.project.catalogue import Catalogue, display
 from builder.report import Reporter
 

@@ -15,7 +15,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder.errors import PatchError, UsageError
 from builder.lock.model import Artefact
-from builder.profile.model import ProfileName
+from builder.profile.fields import ProfileName
 from builder.project.catalogue import display
 
 MARK = ".drydock-patch.json"

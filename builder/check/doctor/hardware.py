@@ -11,7 +11,8 @@ from builder.lock.model import Artefact
 from builder.machine import Machine
 from builder.machine.fit import numbers
 from builder.machine.model import counted
-from builder.profile.model import Detect, Profile
+from builder.profile.detect import Detect
+from builder.profile.model import Profile
 from builder.profile.target import Target
 
 _NO_ANSWER = "fails, or does not answer"
