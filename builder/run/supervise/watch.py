@@ -12,7 +12,6 @@ import json
 import os
 import select
 import signal
-import stat
 import sys
 import time
 from contextlib import suppress
@@ -27,106 +26,15 @@ from builder.run.supervise.journal import RotatingFile, Tail, write_state
 from builder.run.supervise.policy import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
 from builder.run.supervise.sample import Sample, Tree, began_at
+from builder.run.supervise.streams import STUCK, Pipe, Screen, new_pipe
 
 if TYPE_CHECKING:
     from subprocess import Popen
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-_PIECE = 64 * 1024
-_CALM = 0.05  # seconds between two looks at a pipe that trickles: some twenty wake-ups a second at most
 _GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
-_STUCK = 5.0  # seconds after which a terminal that takes nothing is passed over
 _SHARE = 0.004  # of one core, for samples: where there are very many processes they are taken less often
 _PR_SET_CHILD_SUBREAPER = 36
-
-
-class Screen:
-    """Our stdout or stderr, for what the trainer says there. It never blocks us, whatever the reader does.
-
-    A reader that takes nothing holds the trainer up, as it would without us, but for `_STUCK` seconds at most.
-    """
-
-    def __init__(self, number: int) -> None:
-        self._file: int | None = number
-        self._waiting = bytearray()
-        self._since = 0.0
-        self._atomic = select.PIPE_BUF
-        try:
-            if os.isatty(number):
-                # A description of our own: O_NONBLOCK on the one we have would reach everybody who shares it.
-                self._file = os.open(os.ttyname(number), os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC)
-            elif stat.S_ISREG(os.fstat(number).st_mode):
-                self._atomic = _PIECE
-        except OSError:  # closed, or a terminal of another namespace
-            self._file = None
-
-    def show(self, data: bytes) -> None:
-        """Take more to be shown."""
-        if self._file is None or (self._is_stuck and not self._takes(0)):
-            return
-        if not self._waiting:
-            self._since = time.monotonic()
-        self._waiting += data
-        self.push()
-
-    def push(self, patience: float = 0) -> None:
-        """Write as much as is taken now, or within `patience` seconds of each other."""
-        while self._waiting and self._file is not None and self._takes(patience):
-            try:
-                count = os.write(self._file, self._waiting[: self._atomic])
-            except BlockingIOError:
-                break
-            except OSError:  # the reader is gone, or the disk behind it is full
-                self._file = None
-                break
-            del self._waiting[:count]
-            self._since = time.monotonic()
-
-    @property
-    def holds_up(self) -> int | None:
-        """The descriptor that must take something before more is to be read for it."""
-        return self._file if self._waiting and not self._is_stuck else None
-
-    @property
-    def _is_stuck(self) -> bool:
-        return bool(self._waiting) and time.monotonic() - self._since > _STUCK
-
-    def _takes(self, patience: float) -> bool:
-        return self._file is not None and bool(select.select([], [self._file], [], patience)[1])
-
-
-class Pipe:
-    """One output of the trainer, for a screen; what comes out of it has no secrets."""
-
-    def __init__(self, file: IO[bytes], redactor: Redactor, screen: Screen | None) -> None:
-        self.number = file.fileno()
-        self.screen = screen
-        self.calm_until = 0.0
-        self._read_at = 0.0
-        self._file = file
-        self._redactor = redactor
-        self._begun = b""
-
-    def lines(self, data: bytes, *, all_of_it: bool) -> bytes:
-        """Whole lines for the log, where two outputs meet; what is begun waits for its end, or for `all_of_it`."""
-        data = self._begun + data
-        end = len(data) if all_of_it or len(data) > _PIECE else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
-        self._begun = data[end:]
-        return data[:end]
-
-    def read(self) -> bytes | None:
-        """What is there; None at the end."""
-        data = os.read(self.number, _PIECE)
-        # A flood is read as fast as it comes, a trickle is gathered; a line now and then is shown at once.
-        now = time.monotonic()
-        trickles = len(data) < _PIECE and now - self._read_at < 1.8 * _CALM
-        self.calm_until, self._read_at = now + _CALM if trickles else 0.0, now
-        return self._redactor.feed(data) if data else None
-
-    def close(self) -> bytes:
-        """What was held back."""
-        self._file.close()
-        return self._redactor.rest()
 
 
 class Supervisor:
@@ -164,7 +72,7 @@ class Supervisor:
             "began": time.time(),
             "restarts": 0,
         }
-        self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else _pipe()
+        self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else new_pipe()
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in _STOPPING:
@@ -280,7 +188,7 @@ class Supervisor:
     def _finish(self, code: int, how: str) -> int:
         self._end_the_rest(min(self._kill_at, time.monotonic() + self._grace))
         for screen in self._screens:
-            screen.push(patience=_STUCK)
+            screen.push(patience=STUCK)
         if self._gpus is not None:
             self._gpus.close()
         self._enter("ended", last_exit=code, why=how)
@@ -458,14 +366,6 @@ class Supervisor:
             write_state(self._folder / "state.json", self._state)
         except OSError as error:
             self._note(f"the state cannot be written: {error.strerror}")
-
-
-def _pipe() -> tuple[int, int]:
-    """A pipe that does not block; macOS has no pipe2. Python's descriptors are not inherited."""
-    ends = os.pipe()
-    for end in ends:
-        os.set_blocking(end, False)
-    return ends
 
 
 def _become_subreaper() -> bool:
