@@ -1,4 +1,4 @@
-"""Share what was locked: mirrors and bundles."""
+"""Share what was locked: mirrors, bundles, the formats of other tools."""
 
 from __future__ import annotations
 
@@ -80,6 +80,36 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     )
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
+
+
+@click.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["requirements", "pylock", "sbom"]),
+    help="pip's requirements with hashes, PEP 751, or a bill of materials (CycloneDX 1.6).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default stdout.")
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder that has the files.")
+def export(name: str, form: str, output: Path | None, wheels: Path | None) -> None:
+    """Write the lock of profile NAME in a format that other tools read, and say what it cannot carry.
+
+    A pylock.toml names where each file is: in --wheels, else where the indexes that are configured here have it now.
+    """
+    from builder.share.export import export as exported
+    from builder.share.export import save
+
+    report = reporter()
+    done = exported(name, form, beside=output.parent if output else Path(), wheels=wheels)
+    for one in done.left_out:
+        report.warn(f"not carried: {one}")
+    if output is None:
+        click.echo(done.text, nl=False)
+        return
+    save(output, done.text, name)
+    click.echo(output)
 
 
 def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
