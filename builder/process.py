@@ -37,11 +37,13 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    folder: int | None = None,
     timeout: float | None = None,
 ) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
+    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do; an open `folder`
+    instead stays the same one, whatever becomes of its name. Raises ToolError
     where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
     what it started end too.
     """
@@ -49,7 +51,8 @@ def run(
 
     process: Any = None
     try:
-        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
+        stand = {} if folder is None else {"preexec_fn": lambda: os.fchdir(folder)}
+        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd, **stand)
         stdout, stderr = process.communicate(timeout=timeout)
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None

@@ -9,7 +9,6 @@ from __future__ import annotations
 import hashlib
 import json
 import pprint
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -21,19 +20,18 @@ from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.profile.detect import Detect
 from builder.profile.model import Setting
 from builder.script.plan import Plan
-from builder.stage import pinned
-
-_FUTURE = "from __future__ import annotations\n\n"
 
 
 @dataclass(frozen=True)
 class Carried:
-    """The Python files that scripts carry, each as text: builder/caches.py, patch.py, stage.py, integrity.py."""
+    """The Python that scripts carry (builder/machinery.py): `machinery` as lines, its `sha256`, the `version` of
+    Drydock that it is of, and what `patches` a file, as a part of one file.
+    """
 
-    caches: str
-    patch: str
-    stage: str
-    integrity: str
+    machinery: str
+    sha256: str
+    version: str
+    patches: str
 
 
 def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
@@ -188,38 +186,34 @@ def fold(words: str) -> str:
 
 
 def plan_json(plan: Plan) -> str:
-    """The plan as the script carries it: JSON with one line per package, to be read in a review."""
+    """The plan as the script carries it: JSON with one line per package, to be read in a review.
+
+    Beside the plan stands what does not decide the environment: its name, where its packages come from, their size.
+    """
     content = dict(plan.content)
     rows = {key: content.pop(key) for key in ("packages", "build-requires", "files")}
     lists = ",\n".join(
         f"  {json.dumps(key)}: [\n" + ",\n".join(f"   {json.dumps(row)}" for row in rows[key]) + "\n  ]" for key in rows
     )
     others = ",\n".join(f"  {json.dumps(key)}: {json.dumps(value)}" for key, value in content.items())
-    head = f' "name": {json.dumps(plan.profile.name)},\n "key": {json.dumps(plan.key)},\n'
-    return "{\n" + head + f' "index": {json.dumps(dict(plan.index))},\n "plan": {{\n{others},\n{lists}\n }}\n}}\n'
+    beside = {
+        "name": plan.profile.name,
+        "key": plan.key,
+        "size": _size(plan.lock.size),
+        "index": dict(plan.index),
+        "indexes": {name: plan.profile.indexes[name] for name in sorted(set(plan.index.values()))},
+    }
+    head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in beside.items())
+    return "{\n" + head + f' "plan": {{\n{others},\n{lists}\n }}\n}}\n'
 
 
 def parts(plan: Plan) -> dict[str, str]:
-    """What travels with a plan: its JSON, the requirement files that uv installs from, and the files that it names.
-
-    There is a requirement file for the default index, one for each other index, and one of build requirements, each
-    where it has a line.
-    """
-    files: dict[str, list[str]] = {"requirements.txt": [], "build-requirements.txt": []}
-    for package in plan.content["packages"]:
-        index = plan.index.get(package["name"])
-        files.setdefault(f"requirements-{index}.txt" if index else "requirements.txt", []).append(pinned(package))
-    files["build-requirements.txt"] = [pinned(package) for package in plan.content["build-requires"]]
-    texts = {name: "".join(f"{line}\n" for line in lines) for name, lines in files.items() if lines}
-    return {"plan.json": plan_json(plan), **texts, **plan.texts}
+    """What travels with a plan: its JSON, and the files that it names."""
+    return {"plan.json": plan_json(plan), **plan.texts}
 
 
 def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
-    files: dict[str, list[str]] = {index: [] for index in sorted(set(plan.index.values()))}
-    for package in plan.content["packages"]:
-        if package["name"] in plan.index:
-            files[plan.index[package["name"]]].append(package["file"])
     return {
         "name": profile.name,
         "description": profile.description,
@@ -231,20 +225,6 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "glibc": target.glibc,
         "python": profile.python.version,
         "uv": plan.lock.uv,
-        "package_count": len(plan.lock.packages),
-        "patch_count": len(plan.lock.patches),
-        "size": _size(plan.lock.size),
-        "sources": [package.name for package in plan.lock.packages if not package.is_wheel],
-        "build_requires": bool(plan.lock.build_requires),
-        "indexes": [
-            {
-                "name": index,
-                "url": profile.indexes[index],
-                "variable": index.upper().replace("-", "_"),
-                "files": files[index],
-            }
-            for index in files
-        ],
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,
         "settings": [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in profile.env.items()],
@@ -255,12 +235,13 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
-        "helper": _portable("builder/stage.py", _FUTURE + joined(carried.caches, carried.patch, carried.stage)),
-        "verifier": _portable("builder/integrity.py", joined(carried.integrity)),
+        "machinery": carried.machinery,
+        "machinery_sha256": carried.sha256,
+        "version": carried.version,
         "parts": [{"path": path, "text": _portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
         "target": f"{target.system} {target.machine}",
-        "patching_code": _without_docstring(carried.patch),
+        "patching_code": carried.patches,
         "patches": [patch.model_dump() for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
     }
@@ -283,16 +264,6 @@ def _portable(path: str, text: str) -> str:
         if "\0" in line or not line.isascii():
             raise ProfileError(f"{path}, line {number}: only ASCII text can be carried in a script")
     return text
-
-
-def joined(*files: str) -> str:
-    """The text of Python files as parts of one file: without what makes them modules of a package."""
-    text = "\n\n".join(files).replace(_FUTURE, "")
-    return re.sub(r"^from builder\.\w+ import (\([^)]*\)|[^\n(]*)\n", "", text, flags=re.MULTILINE)
-
-
-def _without_docstring(code: str) -> str:
-    return code.split('"""\n', 1)[1].strip() if code.startswith('"""') else code.strip()
 
 
 def _size(count: int) -> str:

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-import inspect
+from functools import cache
 
 from jinja2 import FileSystemLoader
 
-from builder import caches, integrity, patch, stage
+from builder import machinery
 from builder.render import Carried, render, render_bundle_head, render_run_script
 from builder.resources import shipped
 from builder.script.plan import Plan
@@ -27,5 +27,9 @@ def rendered_bundle_head(plan: Plan, bundle: object) -> str:
     return render_bundle_head(plan, FileSystemLoader(shipped("templates")), _carried(), bundle)
 
 
+@cache
 def _carried() -> Carried:
-    return Carried(*(inspect.getsource(module) for module in (caches, patch, stage, integrity)))
+    from importlib.metadata import version
+
+    patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
+    return Carried(machinery.encoded(), machinery.digest(), version("drydock-env"), patches)

@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -20,6 +21,7 @@ import tomli_w
 from packaging.version import Version
 
 from builder import process
+from builder.embedded import installer, venv
 from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
 
@@ -141,18 +143,13 @@ def _source_hint(said: str) -> str | None:
 
 
 def index_url(name: str, url: str) -> str:
-    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile.
-
-    The generated scripts have the same rule (templates/_uv.sh.j2).
-    """
-    return os.environ.get(f"DRYDOCK_INDEX_{name.upper().replace('-', '_')}") or url
+    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile."""
+    return installer.index_url(name, url, os.environ)
 
 
 def find_links() -> list[Path]:
     """The folders of wheels that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word.removeprefix("file://")) for word in words if word)
-    return [path for path in paths if path.is_dir()]
+    return installer.folders_of_wheels(os.environ)
 
 
 @dataclass(frozen=True)
@@ -247,19 +244,45 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
         found.insert(0, newest)
 
 
-def install(arguments: Sequence[str], target: Platform, python: str) -> None:
-    """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
+def install(
+    arguments: Sequence[str],
+    folder: Path,
+    target: Platform,
+    python: str,
+    *,
+    env: Mapping[str, str] | None = None,
+) -> None:
+    """Install below `folder`, which is ours, for a target that may not be this machine: `uv pip install`.
+
+    `arguments` name a place relative to `folder`, in which uv stands. Raises ToolError.
+    """
     command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
     command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
-    _checked(command, target)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _checked(command, target, folder=descriptor, env=env)
+    finally:
+        os.close(descriptor)
 
 
-def create_venv(folder: Path, python: str) -> None:
-    """An empty relocatable virtual environment. Raises ToolError."""
-    command = [executable(), "venv", *_UNCONFIGURED, "/", "--no-project", "--quiet", "--relocatable"]
-    done = process.run([*command, "--python", python, str(folder)], env=environment())
-    if done.code:
-        raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+def create_venv(folder: Path, python: str) -> str:
+    """An empty relocatable virtual environment in a new `folder`; returns the path of the Python that it is of.
+
+    Raises ToolError, FileExistsError.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-") as work:
+        frame = Path(work) / "frame"
+        command = [executable(), "venv", *_UNCONFIGURED, "/", "--no-project", "--quiet", "--relocatable"]
+        done = process.run([*command, "--python", python, str(frame)], env=environment())
+        if done.code:
+            raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+        folder.mkdir(parents=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            venv.take_over(frame, descriptor)
+        finally:
+            os.close(descriptor)
+        return str((frame / "bin" / "python").readlink())
 
 
 def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
@@ -336,8 +359,10 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
     _checked([*command, *arguments], universe.target)
 
 
-def _checked(command: Sequence[str], target: Platform) -> None:
-    done = process.run(command, env=environment(target.uv_environment()))
+def _checked(
+    command: Sequence[str], target: Platform, *, folder: int | None = None, env: Mapping[str, str] | None = None
+) -> None:
+    done = process.run(command, env=environment({**target.uv_environment(), **(env or {})}), folder=folder)
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 

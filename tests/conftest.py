@@ -119,17 +119,13 @@ def swarm_env(drydock_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
-    from builder import render, uv
-    from builder.build import cross
-    from builder.files import write_files
+    from builder import uv
+    from builder.install import install
     from builder.project.catalogue import Catalogue
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    write_files(folder, render.parts(plan))
-    uv.create_venv(folder / "env", "3.11")
-    for arguments in cross.installs(plan, folder / "env/bin/python", folder):
-        uv.install(arguments, plan.profile.target, "3.11")
+    install(plan, folder / "env", uv.create_venv(folder / "env", "3.11"))
     return folder / "env"
 
 

@@ -22,7 +22,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.integrity import examine
+from builder.embedded.examine import examine
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.mounts import remount, tmpfs
 from tests.support.steps import GO, NEVER, Step, Watched, alike, why_not

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from builder.integrity import check_records
+from builder.embedded.examine import check_records
 from tests.support.packages import FILES
 
 

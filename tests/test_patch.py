@@ -18,18 +18,11 @@ import pytest
 from hypothesis import assume, given
 from hypothesis import strategies as st
 
-from builder.integrity import check_records
-from builder.patch import (
-    FilePatch,
-    StageError,
-    apply_hunks,
-    canonical_name,
-    parse_patch,
-    patch_package,
-    replace_file,
-    reverse,
-    sha256,
-)
+from builder.embedded.errors import StageError
+from builder.embedded.examine import check_records
+from builder.embedded.hashes import sha256
+from builder.embedded.installed import canonical_name, replace_file
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, patch_package, reverse
 from tests.support.packages import BOTH, FILES, NO_NEWLINE, diff, lines_of, patch_of
 
 

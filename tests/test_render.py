@@ -15,10 +15,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
+from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError
 from builder.isolation import LEAKS
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
-from builder.patch import parse_patch
 from builder.profile.model import Profile
 from builder.render import comment, delimiter, dotenv_quote, fold, parts, plan_json, python_literal, sh_quote
 from builder.script.plan import Plan, make_plan

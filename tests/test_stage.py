@@ -9,11 +9,12 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
+import builder.patch
 import pytest
 
-import builder.patch
 from builder import caches, integrity, stage
-from builder.patch import StageError, record_hash, sha256
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import record_hash, sha256
 from builder.render import joined
 from tests.conftest import ROOT
 from tests.support.packages import BOTH, FILES, patch_of

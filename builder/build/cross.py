@@ -8,13 +8,17 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 
-from builder import integrity, render, stage, uv
+from builder import render, uv
+from builder.embedded.errors import StageError
+from builder.embedded.examine import check_records
+from builder.embedded.installed import check_distributions, site_packages
+from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError, UsageError
 from builder.files import write_files
-from builder.patch import StageError
+from builder.install import install
 from builder.project.catalogue import Catalogue, display
 from builder.project.sources import consent
 from builder.report import Reporter
@@ -59,55 +63,27 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
 def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     target, python = plan.profile.target, plan.profile.python.version
     report.step(f"[1/4] Python {python} of this host, as a scaffold")
-    uv.create_venv(staged, python)
+    base = uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}
     parts = staged / ".drydock"
-    write_files(parts, render.parts(plan))
+    write_files(parts, plan.texts)
     report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
-    for arguments in installs(plan, staged / "bin" / "python", parts):
-        uv.install(arguments, target, python)
+    install(plan, staged, base)
     report.step(f"[3/4] {len(plan.lock.patches)} patches, manifest")
-    site = stage.site_packages(staged)
-    stage.check_distributions(site, dict(plan.content))
-    stage.apply_patches(staged, parts, dict(plan.content))
+    site = site_packages(staged)
+    check_distributions(site, dict(plan.content))
+    apply_patches(staged, parts, dict(plan.content))
     for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
         _remove(Path(text))
-    for name in stage.transient(parts):
-        (parts / name).unlink()
-    manifest = {**json.loads(render.plan_json(plan)), "format": plan.content["format"]}
+    written = json.loads(render.plan_json(plan))
+    manifest = {name: written[name] for name in ("name", "key", "index", "plan")} | {"format": plan.content["format"]}
     (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     report.step("[4/4] every file against RECORD, machine and host paths")
     _check(plan, staged, site)
 
 
-def installs(plan: Plan, python: Path, parts: Path) -> Iterator[Sequence[str]]:
-    """The arguments of each `uv pip install` that brings the packages of a plan, by hash, into the venv of `python`.
-
-    `parts` holds the files of `render.parts`. The generated scripts have the same rule (templates/_uv.sh.j2).
-    """
-    common = ["--python", str(python), "--require-hashes", "--only-binary", ":all:"]
-    sources = [package.name for package in plan.lock.packages if not package.is_wheel]
-    for name in sources:
-        common += ["--no-binary", name]
-    if sources:
-        common += ["--require-build-hashes"]
-    if plan.lock.build_requires:
-        common += ["--build-constraints", str(parts / "build-requirements.txt")]
-    folders = uv.find_links()
-    for folder in folders:
-        common += ["--find-links", str(folder)]
-    if (parts / "requirements.txt").is_file():
-        yield [*common, "-r", str(parts / "requirements.txt")]
-    for index in sorted(set(plan.index.values())):
-        files = [package.file for package in plan.lock.packages if plan.index.get(package.name) == index]
-        # Where a folder has the wheels of an index, nobody is asked for them.
-        local = all(any((folder / file).is_file() for folder in folders) for file in files)
-        place = [] if local else ["--default-index", uv.index_url(index, plan.profile.indexes[index])]
-        yield [*common, *place, "-r", str(parts / f"requirements-{index}.txt")]
-
-
 def _check(plan: Plan, staged: Path, site: Path) -> None:
-    problems = [str(problem) for problem in integrity.check_records(site).problems]
+    problems = [str(problem) for problem in check_records(site).problems]
     problems += [problem for path in _files(staged) for problem in _foreign(plan, path, staged)]
     if problems:
         raise DrydockError("the result is not what the lock says: " + "; ".join(problems[:5]))

@@ -10,11 +10,13 @@ from typing import TYPE_CHECKING, Any
 
 from builder import uv
 from builder.build.rebuild import built_beside
+from builder.embedded.errors import StageError
+from builder.embedded.examine import Examined, Problem, damaged_bytecode, examine
+from builder.embedded.installed import site_packages
+from builder.embedded.manifest import read_manifest
+from builder.embedded.stage import put_in_place
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
-from builder.integrity import Examined, Problem, damaged_bytecode, examine, read_manifest
-from builder.patch import StageError
-from builder.stage import put_in_place, site_packages
 from builder.store import generations, roots
 from builder.store.layout import home
 

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process
-from builder.caches import VARIABLE
+from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError
 from builder.project.caches import cache_places, is_read_by_scripts
 from builder.store import layout

@@ -11,12 +11,13 @@ from typing import TYPE_CHECKING
 from builder import uv
 from builder.build.build import build
 from builder.build.rebuild import built_beside
+from builder.embedded.errors import StageError
+from builder.embedded.examine import Problem, examine
+from builder.embedded.manifest import read_manifest
+from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError
-from builder.integrity import Problem, examine, read_manifest
-from builder.patch import StageError
 from builder.project.auto import resolve_auto
 from builder.project.evaluate import evaluate
-from builder.stage import on_all_cores
 
 if TYPE_CHECKING:
     from builder.report import Reporter

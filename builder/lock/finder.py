@@ -14,10 +14,10 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import uv
+from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
 from builder.lock.model import Artefact
 from builder.profile.model import Profile
-from builder.stage import pinned
 
 
 def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
@@ -162,12 +162,12 @@ class Artefacts:
         """
         site = self._work / "unpacked" / package.sha256
         if not site.is_dir():
-            arguments = ["--target", str(site), *self.requirement(package)]
+            arguments = ["--target", ".", *self.requirement(package)]
             # Links would lead into uv's cache.
             arguments += ["--link-mode", "copy"] if copy else []
             site.mkdir(parents=True)
             try:
-                uv.install(arguments, self._profile.target, self._profile.python.version)
+                uv.install(arguments, site, self._profile.target, self._profile.python.version)
             except BaseException:
                 shutil.rmtree(site)  # a second question must not take it for the answer
                 raise

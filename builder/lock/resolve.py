@@ -10,10 +10,12 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder import uv
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import sha256
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
-from builder.patch import FilePatch, StageError, apply_hunks, parse_patch, reverse, sha256
 from builder.profile.model import Patch, Profile
 
 

@@ -10,7 +10,7 @@ import tomllib
 from pathlib import Path
 from urllib.parse import urlsplit
 
-from builder.caches import places
+from builder.embedded.caches import places
 from builder.errors import ProfileError, Where
 
 FILE = Path("drydock.toml")

@@ -50,7 +50,7 @@ def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoRetur
     What is installed there stays there, and the store path below it stays as it is.
     """
     from builder import uv
-    from builder.stage import site_packages
+    from builder.embedded.installed import site_packages
 
     script = current_script(name, report)
     below = Path(process.run([SH, str(script), "--where"]).stdout.rstrip("\n"))

@@ -9,10 +9,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.embedded.hashes import sha256
+from builder.embedded.plan import key_of
 from builder.lock.model import Artefact, Lock
-from builder.patch import sha256
 from builder.profile.model import Profile
-from builder.stage import key_of
 
 FORMAT = 1
 """Of the store path's layout; a new one gives every environment a new key."""

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.stage import key_of
+from builder.embedded.plan import key_of
 from builder.store.generations import Generation
 from builder.store.layout import environment_path
 

@@ -54,6 +54,6 @@ def environment_path(store_name: str) -> Path:
 
 def is_built(store_name: str) -> bool:
     """Whether an environment is there, with its Python; only the last step of a build, one rename, makes this true."""
-    # As builder.stage.is_usable, which takes 10 ms to import.
+    # As builder.embedded.manifest.is_usable, which takes 10 ms to import.
     env = environment_path(store_name)
     return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()

@@ -10,7 +10,7 @@
 #   sh run_rl_swarm_mac.sh --help                     what else it can do
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
-#                 6. the parts it carries  7. go
+#                 6. the plan and its files  7. the machinery  8. go
 
 set -eu
 
@@ -25,6 +25,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
+_machinery=0ee99a30f01b493842e72064783f02cf3b00c8b5a224eb429f15eeb1d4d0bc15  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -215,6 +216,7 @@ while [ $# -gt 0 ]; do
     --verify) _action=verify ;;
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
+    --machinery) _action=machinery; break ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_mac.sh; arguments for the trainer go after --" ;;
@@ -273,10 +275,12 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-check_format
-hold
-if [ "$_action" != verify ] && is_usable; then
-  go "$@"
+if [ "$_action" != machinery ]; then
+  check_format
+  hold
+  if [ "$_action" != verify ] && is_usable; then
+    go "$@"
+  fi
 fi
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
@@ -310,7 +314,7 @@ uv_on_path() {
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
-  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$(uname -n)-$$
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _uv=$_tool/bin/uv _fetched=1
@@ -360,52 +364,6 @@ isolate_uv() {
 
 }
 
-# install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
-install_packages() {
-  isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  _parts=$2
-  set -- --python "$1" --require-hashes --only-binary :all:
-  set -- "$@" --no-binary 'prefetch-generator'
-  set -- "$@" --no-binary 'python-baseconv'
-  set -- "$@" --no-binary 'varint'
-  set -- "$@" --require-build-hashes
-  set -- "$@" --build-constraints "$_parts/build-requirements.txt"
-  # macOS looks through every native library that was cloned, as if it were new, for seconds; not where it is linked
-  # (astral-sh/uv issue 18577).
-  [ -n "${UV_LINK_MODE-}" ] || set -- "$@" --link-mode hardlink
-
-  # uv reads UV_FIND_LINKS itself
-  for _folder in ${PIP_FIND_LINKS-}; do
-    _folder=${_folder#file://}
-    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
-  done
-  _verb=sync
-  install_cached "$@"
-  [ ! -s "$_left/requirements.txt" ] || install_from "$_left/requirements.txt" "$@" ||
-    failed "the packages could not be installed" "uv says above why"
-  [ "$_left" = "$_parts" ] || rm -rf "$_left"
-}
-
-
-# install_from REQUIREMENTS OPTIONS
-install_from() {
-  _requirements=$1
-  shift
-  if [ "$_verb" = sync ]; then
-    "$_uv" --project / pip sync "$@" "$_requirements" || return 1
-  else
-    "$_uv" --project / pip install --no-deps "$@" -r "$_requirements" || return 1
-  fi
-  _verb=install  # what comes second must leave what was first
-}
-
-# What the caches have comes from there: first our own, then those of DRYDOCK_CACHE, as builder/caches.py counts them.
-# $_left is then a folder with what is left of the requirement files.
-install_cached() {
-  _left=$_parts
-  each_cache install_from_cache "$@"
-}
-
 # each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
 each_cache() {
   _call=$1 _number=0 _ifs=$IFS
@@ -422,32 +380,6 @@ each_cache() {
   done
   set +f
   IFS=$_ifs
-}
-
-# install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
-install_from_cache() {
-  "$3" -I -S -B "$_helper_file" take "$_parts" "$_mirror" "$_number" || return 0
-  _left=$_parts/left _index=$1/simple/
-  shown "      from $1"
-  shift
-  # It may have a password in it: in the environment no process list shows it.
-  if (
-    export UV_DEFAULT_INDEX="$_index" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-15}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-1}"
-    install_from "$_left/cached.txt" "$@"
-  ); then
-    _verb=install
-    return 0
-  fi
-  shown "warning: a cache did not give what is locked, uv says above why; going on without ${_index%/simple/}"
-  "$2" -I -S -B "$_helper_file" give-back "$_left"
-}
-
-# Says a text that ends in a URL, without its user and password.
-shown() {
-  case $1 in
-    *://*@*) say "${1%%://*}://${1##*@}" ;;
-    *) say "$1" ;;
-  esac
 }
 
 check_platform() {
@@ -467,7 +399,28 @@ at_least() {
   [ "$_have_major" -gt "$_want_major" ] || { [ "$_have_major" -eq "$_want_major" ] && [ "$_have_minor" -ge "$_want_minor" ]; }
 }
 
-# Builds beside the store path and renames at the end: what stands under its own name is complete.
+# A folder of our own, for as long as this script runs.
+make_work() {
+  _work=${TMPDIR:-/tmp}/drydock-$$ _builder='' _host=$(uname -n)
+  trap clean_up EXIT
+  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
+  (umask 077 && mkdir "$_work") || { _left=$_work; _work=; die "$_left is there already" "remove it, or set TMPDIR"; }
+}
+
+clean_up() {
+  stop_builder
+  [ -z "$_work" ] || rm -rf "$_work"
+}
+
+# What it starts must not outlive it, and it must not leave anything half-built.
+stop_builder() {
+  [ -n "$_builder" ] || return 0
+  { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
+  _builder=
+  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+}
+
+# Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_platform
   mkdir -p "$_store" && [ -w "$_store" ] ||
@@ -477,1697 +430,62 @@ build() {
 1
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
-  _host=$(uname -n)
+  make_work
   remove_dead
   find_uv
-  _stage=$_store/.stage-$_key-$_host-$$
-  _helper=
-  trap 'stop_helper; remove "$_stage" || :' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  say "building $_name: 108 packages, 248 MB to download at most"
-  say "[1/4] Python $_python"
-  "$_uv" --project / venv --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_stage" ||
+  isolate_uv
+  make_frame
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  # In the background, so that a signal reaches this shell at once.
+  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
+    "$_work/frame" "$_work" "$_mirror" $$; } &
+  _builder=$!
+  _status=0
+  wait "$_builder" || _status=$?
+  [ "$_status" -eq 0 ] || is_usable || {
+    [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
+    exit 1
+  }
+  _builder=
+  clean_up
+  trap - EXIT HUP INT PIPE TERM
+}
+
+# An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
+make_frame() {
+  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
+  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  say "fetching Python $_python"
+  "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
-  carry_parts "$_stage/.drydock" || failed "$_stage cannot be written"
-  say "[2/4] packages"
-  # It links the bytecode of wheels that were met before while uv works, and waits for the file that says it is done.
-  { trap - EXIT; exec "$_stage/bin/python" -I -S -B "$_helper_file" build "$_stage" "$_env" "$_drydock/bytecode"; } &
-  _helper=$!
-  install_packages "$_stage/bin/python" "$_stage/.drydock"
-  say "[3/4] 2 patches, bytecode, manifest"
-  printf '' >"$_stage/.drydock/installed" || failed "$_stage cannot be written"
-  # What dies after its rename, or comes second, has built it nevertheless.
-  wait "$_helper" || is_usable || failed "the environment was refused"
-  _helper=
-  say "[4/4] $_env"
 }
 
-# Folders of builds that were killed: their process is gone, or its number is ours now. Another host's are left alone.
+# What fetches of a day ago left that were killed.
 remove_dead() {
-  for _dead in "$_store/.stage-$_key-$_host-"* "$_drydock/tools/.new-$_host-"*; do
-    [ -d "$_dead" ] || continue
-    { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || remove "$_dead" || :
+  for _dead in "$_drydock/tools/.new-"*; do
+    [ ! -d "$_dead" ] || [ -z "$(find "$_dead" -prune -mtime +0)" ] || rm -rf "$_dead"
   done
-}
-
-# A stage, and what it replaced. The folders may be read-only already.
-remove() {
-  for _folder in "$1" "$1.old"; do
-    [ -d "$_folder" ] || continue
-    find "$_folder" -type d -exec chmod u+w {} +
-    rm -rf "$_folder"
-  done
-}
-
-# It would go on in a stage that is removed.
-stop_helper() {
-  [ -z "$_helper" ] || { kill "$_helper" && wait "$_helper"; } 2>/dev/null || :
 }
 
 failed() {
   die "$1; nothing was left in the store" "${2-}"
 }
 
-# --- 6. The parts it carries ---------------------------------------------------------------------------------------
-
-# What needs more than a shell: Python that Drydock itself imports (builder/patch.py, stage.py, integrity.py), in one
-# file. carry_helper FOLDER [verify]: the last part only where it is needed.
-carry_helper() {
-  _helper_file=$1/stage.py
-  cat >"$_helper_file" <<'DRYDOCK_END' || return 1
-from __future__ import annotations
-
-"""Caches: mirrors that a build looks into before it asks an index. `drydock push` and `drydock pull` write them.
-
-They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
-space or commas. What a cache has is said by its SHA256SUMS; what it serves is believed only by its hash.
-
-Every generated script carries this file, after builder/stage.py, so it needs the standard library only, of Python 3.9
-or newer.
-
-    stage.py take PARTS MIRROR NUMBER   copy the requirement files to PARTS/left, and there move what a cache has to
-                                        cached.txt; NUMBER 0 is the folder MIRROR, the others count DRYDOCK_CACHE
-    stage.py give-back LEFT             undo the last one
-"""
-
-import json
-import os
-import re
-import shutil
-import sys
-from pathlib import Path
-from typing import Any, List, Mapping, Set
-
-VARIABLE = "DRYDOCK_CACHE"
-PATIENCE = 15
-"""Seconds without a byte after which a web server is given up."""
-
-
-def places(environ: Mapping[str, str] = os.environ) -> List[str]:
-    """What DRYDOCK_CACHE names.
-
-    >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
-    ['https://host/mirror', '/srv/mirror']
-    """
-    return [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
-
-
-def shown(text: str) -> str:
-    """A URL without user, password and query, as it may be said or written.
-
-    >>> shown("https://me:secret@host:8080/a?token=b")
-    'https://host:8080/a'
-    """
-    if "://" not in text:
-        return text
-    from urllib.parse import urlsplit, urlunsplit
-
-    parts = urlsplit(text)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def open_url(url: str) -> Any:
-    """The answer of a web server, to be read as a file. Credentials in the URL are sent, and never said.
-
-    Raises OSError (urllib.error.HTTPError where the server answers with an error).
-    """
-    import base64
-    import urllib.request  # here, because most builds need none of it
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
-    class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
-        """Follows redirections to the web only, and takes no credentials along to another host."""
-
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            old, new = urlsplit(req.full_url), urlsplit(newurl)
-            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
-                raise OSError(f"it redirects to {new.scheme}://")
-            again = super().redirect_request(req, fp, code, msg, headers, newurl)
-            if again is not None and old.netloc != new.netloc:
-                again.remove_header("Authorization")
-            return again
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise OSError(f"{parts.scheme or 'no'}:// is no web server")
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))  # noqa: S310
-    request.add_header("User-Agent", "drydock")
-    if parts.username is not None:
-        pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
-        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
-    handlers: List[Any] = [OnlyTheWeb()]
-    if parts.scheme == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
-    return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
-
-
-def _trust() -> Any:
-    import ssl
-
-    context = ssl.create_default_context()
-    # The Python of python.org has no certificates on macOS, which has them here.
-    if not context.cert_store_stats()["x509_ca"] and os.path.exists("/etc/ssl/cert.pem"):
-        context.load_verify_locations("/etc/ssl/cert.pem")
-    return context
-
-
-def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a place is on the web, and no network is to be used (`drydock --offline`, UV_OFFLINE)."""
-    offline = environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
-    return offline and place.startswith(("http://", "https://"))
-
-
-def has(place: str) -> Set[str]:
-    """The sha256 of every file that a cache says it has. Raises OSError."""
-    if place.startswith(("http://", "https://")):
-        with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
-            text = answer.read(1 << 26).decode("ascii", "replace")
-    elif "://" in place and not place.startswith("file://"):
-        raise OSError("a script cannot read it; drydock pull can")
-    else:
-        folder = Path(place[len("file://") :] if place.startswith("file://") else place)
-        text = (folder / "SHA256SUMS").read_text(encoding="ascii", errors="replace")
-    return {line[:64] for line in text.splitlines() if re.fullmatch(r"[0-9a-f]{64}  files/.*", line)}
-
-
-def take(parts: Path, mirror: Path, number: Path) -> bool:
-    """Move the lines of requirement files whose files a cache has to left/cached.txt; False where it has none.
-
-    What is built from source needs all build requirements from the same place.
-    """
-    left = parts / "left"
-    if not left.exists():
-        left.mkdir()
-        for file in parts.glob("*requirements*.txt"):
-            shutil.copy(file, left)
-    place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
-    if is_far(place):
-        return False
-    try:
-        known = has(place)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(f"drydock: warning: the cache {shown(place)} cannot be used: {why}; going on without it", file=sys.stderr)
-        return False
-    builds = _lines_of(left / "build-requirements.txt")
-    packages = json.loads((parts / "plan.json").read_text(encoding="utf-8"))["plan"]["packages"]
-    sources = {package["name"] for package in packages if not package["file"].endswith(".whl")}
-    apart = sources if any(_sha256_of(line) not in known for line in builds) else set()
-    taken = []
-    for file in sorted(left.glob("requirements*.txt")):
-        lines = _lines_of(file)
-        mine = [line for line in lines if _sha256_of(line) in known and line.partition("==")[0] not in apart]
-        _write(file, [line for line in lines if line not in mine])
-        taken += [f"{line}  # {file.name}" for line in mine]
-    _write(left / "cached.txt", taken)
-    return bool(taken)
-
-
-def give_back(left: Path) -> None:
-    """Undo `take`: put the lines of cached.txt back where they came from."""
-    for line in _lines_of(left / "cached.txt"):
-        line, _, name = line.partition("  # ")
-        _write(left / name, [*_lines_of(left / name), line])
-
-
-def _lines_of(file: Path) -> List[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-def _write(file: Path, lines: List[str]) -> None:
-    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-def _sha256_of(line: str) -> str:
-    return line.rpartition("sha256:")[2]
-
-
-"""Patches: unified diffs, applied exactly or not at all, to packages that are installed.
-
-Drydock imports this file, and the generated scripts carry it verbatim. So it needs the standard library only, of
-Python 3.9 or newer.
-"""
-
-import base64
-import csv
-import hashlib
-import io
-import os
-import re
-from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
-
-
-class StageError(Exception):
-    """What is wrong, in words for the person who runs the script."""
-
-
-class Hunk(NamedTuple):
-    """Lines that stand at `start` (0-based) before, and what stands there after; line ends included."""
-
-    start: int
-    before: Tuple[bytes, ...]
-    after: Tuple[bytes, ...]
-
-
-class FilePatch(NamedTuple):
-    """The change to one file; `path` is relative to site-packages."""
-
-    path: str
-    hunks: Tuple[Hunk, ...]
-
-
-# Which side of a change a line belongs to, by its first character.
-_SIDES = {b" ": (b"-", b"+"), b"-": (b"-",), b"+": (b"+",)}
-_HUNK = re.compile(rb"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
-# What git says of a file beside its lines.
-_UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted file mode ", b"old mode ", b"GIT binary ")
-
-
-def parse_patch(text: str) -> List[FilePatch]:
-    """The files that a unified diff changes, as git writes them: `a/` and `b/` stand for site-packages.
-
-    Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
-    """
-    lines = _lines(text.encode())
-    files: List[FilePatch] = []
-    at = 0
-    of_git = False
-    while at < len(lines):
-        of_git = of_git or lines[at].startswith(b"diff --git ")
-        if of_git and lines[at].startswith(_UNSUPPORTED):
-            raise StageError(f"a patch may change lines of files, and nothing else: {_shown(lines[at])}")
-        if not (lines[at].startswith(b"--- ") and at + 1 < len(lines) and lines[at + 1].startswith(b"+++ ")):
-            at += 1
-            continue
-        old, new = (_patch_path(line) for line in lines[at : at + 2])
-        if old != new:
-            raise StageError(f"a patch may change files, not create, delete or rename them: {old} -> {new}")
-        at += 2
-        hunks: List[Hunk] = []
-        while at < len(lines) and lines[at].startswith(b"@@"):
-            hunk, at = _parse_hunk(lines, at)
-            hunks.append(hunk)
-        if not hunks:
-            raise StageError(f"the patch names {new} and then changes nothing in it")
-        if any(file.path == new for file in files):
-            raise StageError(f"the patch names {new} twice")
-        files.append(FilePatch(new, tuple(hunks)))
-    if not files:
-        raise StageError("this is not a unified diff: no '--- a/...' line")
-    return files
-
-
-def _lines(content: bytes) -> List[bytes]:
-    """Lines with their ends. Only a newline ends one, as for diff and git: a carriage return is part of its line."""
-    return io.BytesIO(content).readlines()
-
-
-def _shown(line: bytes) -> str:
-    return repr(line.decode(errors="replace").strip())
-
-
-def _patch_path(line: bytes) -> str:
-    name = line[4:].split(b"\t")[0].strip().decode()
-    parts = PurePosixPath(name).parts
-    if len(parts) < 2 or parts[0] not in ("a", "b"):
-        raise StageError(f"a patch's paths begin with a/ and b/, not {name!r}")
-    if ".." in parts or "\\" in name or "\0" in name:
-        raise StageError(f"the path {name!r} leaves its package")
-    return "/".join(parts[1:])
-
-
-def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
-    header = _HUNK.match(lines[at])
-    if header is None:
-        raise StageError(f"line {at + 1} of the patch is not a hunk header: {_shown(lines[at])}")
-    old_left = int(header[2]) if header[2] is not None else 1
-    new_left = int(header[4]) if header[4] is not None else 1
-    # Where there are no lines before, the number is that of the line above (POSIX diff, "Diff Unified Output Format").
-    start = int(header[1]) - 1 if old_left else int(header[1])
-    sides: Dict[bytes, List[bytes]] = {b"-": [], b"+": []}
-    last = b""
-    at += 1
-    while at < len(lines) and (old_left or new_left or lines[at].startswith(b"\\")):
-        mark, rest = lines[at][:1], lines[at][1:]
-        if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
-            mark, rest = b" ", lines[at]
-        if mark == b"\\" and last in _SIDES:  # "\ No newline at end of file" speaks of the line before it
-            for side in _SIDES[last]:
-                sides[side][-1] = sides[side][-1][:-1]
-            last = mark
-        elif mark not in _SIDES or not rest.endswith(b"\n"):
-            break
-        else:
-            for side in _SIDES[mark]:
-                sides[side].append(rest)
-            old_left -= b"-" in _SIDES[mark]
-            new_left -= b"+" in _SIDES[mark]
-            last = mark
-        at += 1
-    # A line of a change that the header does not count: somebody edited the patch, and it says less than it shows.
-    more = at < len(lines) and lines[at].startswith((b" ", b"+", b"-", b"\\")) and not _begins_something_else(lines, at)
-    if old_left or new_left or more or start < 0 or not last:
-        raise StageError(f"line {at} of the patch: the hunk is shorter or longer than its header says")
-    return Hunk(start, tuple(sides[b"-"]), tuple(sides[b"+"])), at
-
-
-def _begins_something_else(lines: List[bytes], at: int) -> bool:
-    """Whether this is the next file, or the signature below a mail of git's."""
-    return lines[at].rstrip() == b"--" or b"".join(line[:4] for line in lines[at : at + 2]) == b"--- +++ "
-
-
-def apply_hunks(patch: FilePatch, content: bytes) -> Optional[bytes]:
-    """`content` with the patch applied, or None where it does not fit exactly: no offset, no fuzz."""
-    lines = _lines(content)
-    result: List[bytes] = []
-    done = 0
-    for hunk in patch.hunks:
-        end = hunk.start + len(hunk.before)
-        if not done <= hunk.start <= len(lines) or tuple(lines[hunk.start : end]) != hunk.before:
-            return None
-        result += lines[done : hunk.start]
-        result += hunk.after
-        done = end
-    result += lines[done:]
-    if not all(line.endswith(b"\n") for line in result[:-1]):
-        return None  # what the patch takes for the end of the file is none
-    return b"".join(result)
-
-
-def reverse(patch: FilePatch) -> FilePatch:
-    """The patch that takes this one back."""
-    hunks: List[Hunk] = []
-    shift = 0
-    for hunk in patch.hunks:
-        hunks.append(Hunk(hunk.start + shift, hunk.after, hunk.before))
-        shift += len(hunk.after) - len(hunk.before)
-    return FilePatch(patch.path, tuple(hunks))
-
-
-def sha256(content: bytes) -> str:
-    """The sha256 of `content` in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` through a new file and a rename.
-
-    Never in place: installers hard-link from their cache, and a write through the link would change that too.
-    """
-    new = path.with_name(path.name + ".drydock-new")
-    try:
-        mode = path.stat().st_mode & 0o7777
-        with open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(new, mode)
-        os.replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def record_hash(content: bytes) -> str:
-    """A hash as RECORD writes it (PEP 376, PEP 427): urlsafe base64 without padding."""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def canonical_name(name: str) -> str:
-    """A package name in its normal form (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def distributions(site: Path) -> Dict[str, Path]:
-    """The installed packages of a site-packages folder: normal name to dist-info folder."""
-    return {
-        canonical_name(info.name[: -len(".dist-info")].rsplit("-", 1)[0]): info for info in site.glob("*.dist-info")
-    }
-
-
-def read_record(info: Path) -> List[List[str]]:
-    """The rows of a RECORD: path, hash, size."""
-    return list(csv.reader(io.StringIO((info / "RECORD").read_text(encoding="utf-8"), newline="")))
-
-
-def rewrite_record(info: Path, changed: Dict[str, bytes]) -> None:
-    """Give RECORD the new hash and size of the `changed` files, where it does not have them."""
-    before = read_record(info)
-    rows = [
-        [row[0], record_hash(changed[row[0]]), str(len(changed[row[0]]))] if row and row[0] in changed else row
-        for row in before
-    ]
-    missing = set(changed) - {row[0] for row in rows if row}
-    if missing:
-        raise StageError(f"{info.name}/RECORD does not list {', '.join(sorted(missing))}")
-    if rows == before:
-        return
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    replace_file(info / "RECORD", text.getvalue().encode())
-
-
-def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool = False) -> bool:
-    """Apply one patch (or take it back) to the installed source; False where that was done before.
-
-    `patch` names the package, the patch file and, for each file it changes, the sha256 before and after; those are
-    checked before anything is written. Raises StageError.
-    """
-    info = distributions(site).get(patch["package"])
-    if info is None:
-        raise StageError(f"{patch['file']} is for {patch['package']}, which is not installed in {site}")
-    parsed = {file.path: file for file in parse_patch(text)}
-    pinned = {file["path"]: file for file in patch["files"]}
-    if set(parsed) != set(pinned):
-        raise StageError(f"{patch['file']} changes other files than the lock says")
-    goal = "preimage" if revert else "postimage"
-    start = "postimage" if revert else "preimage"
-    wanted: Dict[str, bytes] = {}
-    changed: List[str] = []
-    for path, file in parsed.items():
-        content = (site / path).read_bytes()
-        if sha256(content) == pinned[path][goal]:
-            wanted[path] = content
-            continue
-        if sha256(content) != pinned[path][start]:
-            raise StageError(
-                f"{patch['file']} does not apply: {site / path} has sha256 {sha256(content)}, and the patch is for "
-                f"{pinned[path][start]}. Somebody changed the file, or it is of another version of {patch['package']}."
-            )
-        after = apply_hunks(reverse(file) if revert else file, content)
-        if after is None or sha256(after) != pinned[path][goal]:
-            raise StageError(f"{patch['file']} does not give the file that the lock promises for {path}")
-        wanted[path] = after
-        changed.append(path)
-    for path in changed:
-        replace_file(site / path, wanted[path])
-    # Those that were done before too: a run that was killed here may have left RECORD behind.
-    rewrite_record(info, wanted)
-    return bool(changed)
-
-
-"""From a filled virtual environment to a finished store path: what needs more than a shell.
-
-This file has two ways in. Drydock imports it, and every generated script carries it, after builder/caches.py and
-builder/patch.py and without the imports from there, and runs it with the environment's own Python. So it needs the
-standard library only, of Python 3.9 or newer.
-
-    stage.py plan PARTS             refuse parts that are not what their plan says
-    stage.py build STAGE FINAL BYTECODE
-                                    link what bytecode there is while the installer works, and wait for it; then check,
-                                    patch, link the rest, record, and rename STAGE to FINAL
-    stage.py mend VENV PARTS        patch a virtual environment that is not ours
-    stage.py take, give-back        see builder/caches.py
-
-PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
-"""
-
-import base64
-import csv
-import hashlib
-import io
-import json
-import marshal
-import os
-import re
-import sys
-import time
-from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
-
-
-_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
-
-
-# --- the plan ------------------------------------------------------------------------------------------------------
-
-
-def key_of(plan: Dict[str, Any]) -> str:
-    """The key of a plan: the sha256 of its canonical JSON, folded to 160 bits, in Nix's base32 (32 characters).
-
-    Folding and alphabet are those of Nix's store paths (nix, libutil/hash.cc, compressHash and printHash32).
-    """
-    digest = hashlib.sha256(canonical(plan)).digest()
-    folded = bytearray(20)
-    for index, byte in enumerate(digest):
-        folded[index % 20] ^= byte
-    number = int.from_bytes(folded, "little")
-    return "".join(_BASE32[(number >> (5 * place)) & 31] for place in reversed(range(32)))
-
-
-def canonical(data: Any) -> bytes:
-    """Plain data as JSON in its one canonical form."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-
-
-def read_plan(parts: Path) -> Dict[str, Any]:
-    """The plan beside the files that it names, checked: its key, its requirements, the sha256 of every carried file."""
-    try:
-        written: Dict[str, Any] = json.loads((parts / "plan.json").read_text(encoding="utf-8"))
-        if key_of(written["plan"]) != written["key"]:
-            raise StageError("this script was edited: its plan does not have the key it says. Render it again.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StageError(f"{parts} has no readable plan: {error}") from None
-    for file in written["plan"]["files"]:
-        content = (parts / file["path"]).read_bytes()
-        if sha256(content) != file["sha256"]:
-            raise StageError(
-                f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
-            )
-    check_requirements(parts, written["plan"])
-    return written
-
-
-def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
-    """What uv installs from is what the plan names, hash for hash. Raises StageError."""
-    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
-    files = [name for name in transient(parts) if name.endswith(".txt")]
-    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
-    if sorted(line for line in found if line) != wanted:
-        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
-
-
-def pinned(package: Dict[str, Any]) -> str:
-    """A package of a plan as a line of a requirement file."""
-    return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def transient(parts: Path) -> List[str]:
-    """The files in `parts` that only a build needs."""
-    return [
-        name
-        for name in os.listdir(parts)
-        if name in ("plan.json", "stage.py", "installed")
-        or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
-    ]
-
-
-# --- a virtual environment -----------------------------------------------------------------------------------------
-
-
-def site_packages(env: Path) -> Path:
-    """The site-packages folder of a virtual environment."""
-    found = sorted(env.glob("lib/python3*/site-packages"))
-    if len(found) != 1:
-        raise StageError(f"{env} is not a virtual environment: it has no lib/python3.*/site-packages")
-    return found[0]
-
-
-def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
-    """Exactly the packages of the plan are installed, in their versions; `others` allows more. Raises StageError."""
-    installed = distributions(site)
-    wanted = {package["name"]: package["version"] for package in plan["packages"]}
-    extra, missing = sorted(set(installed) - set(wanted)), sorted(set(wanted) - set(installed))
-    if extra and not others:
-        raise StageError(f"installed, but not in the lock: {', '.join(extra)}")
-    if missing:
-        raise StageError(f"in the lock, but not installed: {', '.join(missing)}")
-    for name, info in installed.items():
-        if name not in wanted:
-            continue
-        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
-        record = (info / "RECORD").read_bytes()
-        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
-            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
-        version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
-        if version != wanted[name] and _metadata_version(info) != wanted[name]:
-            raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
-
-
-def forget_origins(site: Path) -> None:
-    """Take out what uv notes of a wheel that comes from a folder: the time of that file.
-
-    The same lock gives the same files, wherever the wheels were.
-    """
-    for info in distributions(site).values():
-        origin, record = info / "uv_cache.json", info / "RECORD"
-        if origin.exists():
-            row = f"{info.name}/uv_cache.json,".encode()
-            rows = record.read_bytes().splitlines(keepends=True)
-            new = info / "RECORD.new"  # it may be a hard link into uv's cache
-            new.write_bytes(b"".join(one for one in rows if not one.startswith(row)))
-            os.replace(new, record)
-            origin.unlink()
-
-
-def _metadata_version(info: Path) -> Optional[str]:
-    for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("Version:"):
-            return line.partition(":")[2].strip()
-    return None
-
-
-def apply_patches(env: Path, parts: Path, plan: Dict[str, Any]) -> None:
-    """Apply the patches of the plan, in their order. Raises StageError."""
-    for patch in plan["patches"]:
-        patch_package(site_packages(env), patch, (parts / patch["file"]).read_bytes().decode("utf-8"))
-
-
-def mend(venv: Path, parts: Path) -> None:
-    """Apply the patches of the plan in `parts` to a virtual environment that is not ours. Raises StageError."""
-    apply_patches(venv, parts, read_plan(parts)["plan"])
-
-
-# --- a build, beside the installer ---------------------------------------------------------------------------------
-
-
-def build(stage: Path, final: Path, bytecode: Path) -> None:
-    """What a build needs besides the installer, which works at the same time: see `prelink` and `finish`.
-
-    The file `installed` in the stage says that it is done. Raises StageError, also where the script is dead.
-    """
-    prelinked = prelink(stage, bytecode)
-    began = time.monotonic()
-    while not (stage / ".drydock" / "installed").exists():
-        if _is_orphan(stage):
-            raise StageError("the script that began this build is gone")
-        time.sleep(0.002 if time.monotonic() - began < 5 else 0.1)
-    finish(stage, final, bytecode, prelinked)
-
-
-def _is_orphan(stage: Path) -> bool:
-    """Whether the script is dead that made `stage`, and named it by its process id; while it lives it is our parent.
-
-    Asked for only now, our parent might be another already.
-    """
-    return str(os.getppid()) != stage.name.rpartition("-")[2]
-
-
-def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = ()) -> None:
-    """Make a staged environment a store path: the last step is one rename.
-
-    `bytecode` is the folder of compiled sources that all environments share; what is missing there is compiled.
-    `prelinked` are the packages that `prelink` has done.
-
-    Where another build of the same key was faster, its result stands and this one is left to the caller to remove.
-    """
-    parts = stage / ".drydock"
-    written = read_plan(parts)
-    plan = written["plan"]
-    if final.name != f"{written['key']}-{written['name']}":
-        raise StageError(f"this script was edited: its plan is of {written['key']}, and it builds {final.name}")
-    running = "{}.{}".format(*sys.version_info[:2])
-    if running != plan["python"]:
-        raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
-    # uv 0.13 does not notice where this cannot be written either; without it the packages of the system are seen.
-    if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
-        raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
-    site = site_packages(stage)
-    forget_origins(site)
-    check_distributions(site, plan)
-    apply_patches(stage, parts, plan)
-    contents = link_bytecode(site, bytecode, identities(plan), prelinked)
-    for name in transient(parts):
-        os.unlink(parts / name)
-    if (stage / ".lock").exists():  # uv's, where it could make one
-        os.unlink(stage / ".lock")
-    answer_installers(stage)
-    manifest = {
-        **written,
-        "format": plan["format"],
-        "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
-        "cache-tag": cache_tag(),
-        "own": {**contents.unhashed, **_own_files(stage, site, contents.outside)},
-        "uncompiled": contents.uncompiled,
-    }
-    with open(parts / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(sealed(manifest), file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    protect(stage, contents.folders)
-    put_in_place(stage, final)
-
-
-def put_in_place(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
-    if not _put(stage, final):
-        return
-    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename survives a power loss only with its folder
-    finally:
-        os.close(folder)
-
-
-def _put(stage: Path, final: Path) -> bool:
-    """Rename `stage` to `final`; False where a usable environment stands there."""
-    try:
-        os.rename(stage, final)
-    except OSError:
-        if not os.path.isdir(final):
-            raise
-        if is_usable(final):
-            return False
-        # What it was built on is gone. It goes beside the stage, which the script removes.
-        os.chmod(final, 0o755)
-        os.rename(final, f"{stage}.old")
-        os.rename(stage, final)
-    return True
-
-
-def is_usable(env: Path) -> bool:
-    """Whether an environment is finished, and its Python still there."""
-    return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
-
-
-def sealed(manifest: Dict[str, Any]) -> Dict[str, Any]:
-    """A manifest with the sha256 of all the rest of it."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return {**rest, "sha256": sha256(canonical(rest))}
-
-
-# Programs that people would change an environment with, and what they get instead.
-INSTALLERS = ("pip", "pip3")
-_NO_INSTALLER = """\
-#!/bin/sh
-printf '%s\\n' 'This environment is a store path of Drydock: it is what its lock says, and never changes.' \\
-  'To add a package, name it in the profile, then: drydock lock NAME && drydock build NAME' \\
-  'To try something out: drydock shell --scratch NAME' >&2
-exit 1
-"""
-
-
-def answer_installers(stage: Path) -> None:
-    """Put a sentence where people would look for pip."""
-    for name in INSTALLERS:
-        program = stage / "bin" / name
-        if not program.exists():
-            program.write_text(_NO_INSTALLER, encoding="utf-8")
-            os.chmod(program, 0o555)
-
-
-def _own_files(stage: Path, site: Path, known: Set[str]) -> Dict[str, str]:
-    """What the tools made, and no RECORD names: relative path to its promise (see `promise_of`).
-
-    They make files in a few folders only, so the whole is not walked.
-    """
-    own = {}
-    for folder in (str(stage), f"{stage}/bin", str(site)):
-        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder) if path not in known})
-    for folder, _, _ in os.walk(stage / ".drydock"):
-        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder)})
-    return own
-
-
-def _files_in(env: Path, folder: str) -> List[str]:
-    with os.scandir(folder) as entries:
-        return [entry.path[len(str(env)) + 1 :] for entry in entries if entry.is_symlink() or entry.is_file()]
-
-
-def promise_of(env: Path, path: str) -> str:
-    """What a manifest says of a file: its hash as RECORD writes one, or where it links to, after an arrow."""
-    whole = env / path
-    return f"-> {os.readlink(whole)}" if whole.is_symlink() else record_hash(whole.read_bytes())
-
-
-def protect(stage: Path, folders: Set[str]) -> None:
-    """Make every folder read-only, and the files that are ours.
-
-    Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
-    """
-    for path, _, files in os.walk(stage / ".drydock"):
-        folders.add(path)
-        for name in files:
-            os.chmod(os.path.join(path, name), 0o444)
-    for folder in (*folders, f"{stage}/bin"):
-        os.chmod(folder, 0o555)
-
-
-# --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
-
-
-class Source(NamedTuple):
-    """A module to compile: its path and sha256, where its bytecode goes, and where the shared bytecode is kept."""
-
-    path: str
-    digest: str
-    cached: str
-    shared: str
-
-
-class Contents(NamedTuple):
-    """What the packages of an environment consist of, as far as a build has to know.
-
-    `unhashed` are the files that no RECORD gives a hash, with their promises; `outside` those that a RECORD names at
-    the top of site-packages or outside of it; `uncompiled` the modules that this Python cannot compile. All are
-    relative to the environment. `folders` are absolute: every folder that holds something of a package.
-    """
-
-    unhashed: Dict[str, str]
-    outside: Set[str]
-    uncompiled: List[str]
-    folders: Set[str]
-
-
-def link_bytecode(
-    site: Path, bytecode: Path, wheels: Optional[Dict[str, str]] = None, prelinked: Sequence[str] = ()
-) -> Contents:
-    """Give every module of `site` its bytecode, by a hard link to one shared file per source.
-
-    The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
-    nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
-
-    `wheels` are the identities of packages, under which what is found is noted for `prelink`; `prelinked` the packages
-    that it has done.
-    """
-    shared = bytecode / cache_tag()
-    env = site.parent.parent.parent
-    infos = distributions(site)
-    known = {name: _read_note(shared, (wheels or {})[name])[0] for name in prelinked if name in infos}
-    done = {name: note for name, note in known.items() if note.get("record") == _record_of(infos[name])}
-    names = [name for name in infos if name not in done]
-    looked = on_all_cores(
-        lambda name: _link_package(env, site, infos[name], str(shared)),
-        names,
-        [(infos[name] / "RECORD").stat().st_size for name in names],
-        grain=20_000,
-    )
-    found = dict(zip(names, looked))
-    missing = _settled([Source(*source) for one in found.values() for source in one["missing"]], shared)
-    copied = sum(one["copied"] for one in found.values())
-    if missing:
-        copied += _compile_and_link(missing)
-    if copied:
-        print(f"drydock:       bytecode: {copied} copied, as this file system would not link them", file=sys.stderr)
-    uncompiled = {source.path for source in missing if not os.path.exists(source.cached)}
-    for name, one in found.items():
-        one["uncompiled"] = [path for _, path in one["sources"] if f"{site}/{path}" in uncompiled]
-        if wheels is not None and name in wheels and not copied:
-            _write_note(shared, wheels[name], one, {source.path[len(str(site)) + 1 :]: source for source in missing})
-    inside = str(site)[len(str(env)) + 1 :]
-    every = [*done.values(), *found.values()]
-    return Contents(
-        {
-            **{path: promise for one in every for path, promise in one["unhashed"]},
-            **{f"{inside}/{infos[name].name}/RECORD": _record_of(infos[name]) for name in infos},
-        },
-        {path for one in every for path in one["outside"]},
-        sorted(f"{inside}/{path}" for one in every for path in one["uncompiled"]),
-        {str(site), *(f"{site}/{folder}" for one in every for folder in one["folders"])},
-    )
-
-
-def _record_of(info: Path) -> str:
-    return record_hash((info / "RECORD").read_bytes())
-
-
-def cache_tag() -> str:
-    """What the names of this Python's bytecode end with, before .pyc (PEP 3147)."""
-    return sys.implementation.cache_tag or "unknown"
-
-
-def _link_package(env: Path, site: Path, info: Path, shared: str) -> Dict[str, Any]:
-    """Link what is there for the modules of one package; gives plain data: what a build has to know of it."""
-    base, tag = str(site), cache_tag()
-    facts = _facts(env, site, info)
-    for folder in facts["folders"]:
-        if folder.endswith("__pycache__"):
-            os.makedirs(f"{base}/{folder}", exist_ok=True)
-    missing = []
-    copied = 0
-    for digest, path in facts["sources"]:
-        source = _source(base, path, digest, shared, tag)
-        try:
-            copied += _link(source)
-        except FileNotFoundError:
-            missing.append(tuple(source))
-        except FileExistsError:  # `prelink` was here; or it is a wheel's own, or that of another wheel
-            if not os.path.samefile(source.shared, source.cached):
-                missing.append(tuple(source))
-    return {**facts, "missing": missing, "copied": copied}
-
-
-def _facts(env: Path, site: Path, info: Path) -> Dict[str, Any]:
-    """What a RECORD says, read once: the files without a hash, those outside of packages, the modules and the folders.
-
-    `unhashed` and `outside` are relative to the environment, `sources` and `folders` to `site`. `brings` tells whether
-    the wheel brought bytecode for this Python.
-    """
-    inside, ours = str(site)[len(str(env)) + 1 :], f".{cache_tag()}.pyc"
-    record = (info / "RECORD").read_bytes()
-    unhashed, outside, sources = [], [], []
-    folders: Set[str] = set()
-    brings = False
-    for path, digest, *_ in (row for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")) if row[1:]):
-        folder = path.rpartition("/")[0]
-        leaves = path.startswith(("/", "..")) or "/../" in path
-        if leaves or not folder:
-            outside.append(os.path.normpath(f"{inside}/{path}"))
-        elif folder not in folders:
-            parts = folder.split("/")
-            folders.update("/".join(parts[: end + 1]) for end in range(len(parts)))
-        if path.endswith(ours):
-            brings = True
-        elif not digest and not path.endswith("/RECORD"):
-            unhashed.append([f"{inside}/{path}", promise_of(env, f"{inside}/{path}")])
-        # What is outside of site-packages, programs and data, is never imported.
-        elif path.endswith(".py") and digest.startswith("sha256=") and not leaves:
-            sources.append((base64.urlsafe_b64decode(digest[len("sha256=") :] + "=").hex(), path))
-            folders.add(f"{folder}/__pycache__" if folder else "__pycache__")
-    return {
-        "record": record_hash(record),
-        "unhashed": unhashed,
-        "outside": outside,
-        "sources": sources,
-        "folders": sorted(folders),
-        "brings": brings,
-    }
-
-
-def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:
-    folder, slash, name = path.rpartition("/")
-    cached = f"{base}/{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
-    return Source(f"{base}/{path}", digest, cached, f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
-
-
-def _link(source: Source) -> bool:
-    """Link the shared bytecode of one source into place; True where it had to be copied.
-
-    Raises FileNotFoundError where there is none, FileExistsError where something is in place.
-    """
-    try:
-        os.link(source.shared, source.cached)
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except OSError:  # another file system, one without hard links, or a file that has too many of them
-        import shutil
-
-        shutil.copyfile(source.shared, source.cached)
-        return True
-    return False
-
-
-def _settled(missing: List[Source], shared: Path) -> List[Source]:
-    """The sources without bytecode, one per place: what really is there, where two wheels brought a module of one name.
-
-    Bytecode that a wheel brought makes room for ours.
-    """
-    told: Dict[str, int] = {}
-    for source in missing:
-        told[source.cached] = told.get(source.cached, 0) + 1
-    settled = {}
-    for source in missing:
-        there = os.path.lexists(source.cached)
-        if there:
-            os.unlink(source.cached)
-        if there or told[source.cached] > 1:
-            with open(source.path, "rb") as file:
-                digest = sha256(file.read())
-            source = source._replace(digest=digest, shared=f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
-        settled[source.cached] = source
-    return list(settled.values())
-
-
-def _compile_and_link(missing: List[Source]) -> int:
-    """Compile what is not shared yet, each source once, and link it; gives how many had to be copied."""
-    sources = list({source.shared: source for source in missing}.values())
-    for folder in {os.path.dirname(source.shared) for source in sources}:
-        os.makedirs(folder, exist_ok=True)
-
-    def told(done: int) -> None:
-        if done % 2000 < 100 <= done:
-            print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
-
-    sources = [source for source in sources if not _is_shared(source)]
-    sizes = {source.path: os.path.getsize(source.path) for source in sources}
-    for source in sources:
-        if sizes[source.path] >= _GIANT:  # with nothing beside it
-            _compile_apart(source)
-    rest = [source for source in sources if sizes[source.path] < _GIANT]
-    on_all_cores(_compile_apart, rest, [sizes[source.path] for source in rest], grain=1_000_000, told=told)
-    if any(_is_shared(source) for source in sources):
-        os.sync()  # a power cut must not leave half a module behind a whole name
-    return sum(_link(source) for source in missing if _is_shared(source))
-
-
-def _is_shared(source: Source) -> bool:
-    return os.path.exists(source.shared)
-
-
-# What the compiler took for a large module, 60 MB for one of 1.4 MB, stays with its process.
-_LARGE, _GIANT = 100_000, 400_000
-
-
-def _compile_apart(source: Source) -> None:
-    """Compile a module, a large one in a process of its own. Raises StageError where that process fails."""
-    if os.path.getsize(source.path) < _LARGE:
-        _compile(source)
-        return
-    child = os.fork()
-    if child == 0:
-        _exit_after(lambda: _compile(source))
-    if os.waitpid(child, 0)[1]:
-        raise StageError(f"{source.path} could not be compiled: see above, or is memory short?")
-
-
-def _compile(source: Source) -> None:
-    with open(source.path, "rb") as file:
-        text = file.read()
-    # The shared name promises this very source to every environment, and RECORD is the wheel's word for it, no more.
-    content = bytecode_of(text) if sha256(text) == source.digest else None
-    if content is None:
-        return
-    new = f"{source.shared}.{os.getpid()}"
-    try:
-        with open(new, "wb") as file:
-            file.write(content + seal(source.digest, content))
-        os.chmod(new, 0o444)
-        os.replace(new, source.shared)
-    except OSError:
-        if os.path.exists(new):
-            os.unlink(new)
-        raise
-
-
-def seal(digest: str, content: bytes) -> bytes:
-    """What stands after bytecode, so that it can be checked without compiling: a sha256 of it and its source's sha256.
-
-    Python ignores what follows ("marshal.loads: extra characters in the input are ignored").
-    """
-    return hashlib.sha256(bytes.fromhex(digest) + content).digest()
-
-
-def bytecode_of(source: bytes) -> Optional[bytes]:
-    """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it.
-
-    On Python 3.11 and newer the same source gives the same bytes, whatever was compiled before, but for a rare set
-    among 2,500 modules (CPython issue 78274); older ones write sets in the order of random hashes (issue 81777).
-    """
-    import warnings
-    from importlib.util import MAGIC_NUMBER, source_hash
-
-    # A constant of one character is one object in a process, and is written otherwise once anything interned it.
-    for number in range(256):
-        sys.intern(chr(number))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's code
-            # The import system puts the real path in when it loads the code, so none has to be in the file.
-            code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None  # as compileall does
-    return MAGIC_NUMBER + (0b01).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
-
-
-# --- wheels that were met before -----------------------------------------------------------------------------------
-
-
-def identities(plan: Dict[str, Any]) -> Dict[str, str]:
-    """What stands for each wheel of a plan as it is once installed: its sha256, with those of its patches."""
-    return {
-        package["name"]: sha256(
-            " ".join(
-                [package["sha256"], *(p["sha256"] for p in plan["patches"] if p["package"] == package["name"])]
-            ).encode()
-        )
-        for package in plan["packages"]
-        if package["file"].endswith(".whl")  # of source, any build may be another
-    }
-
-
-def prelink(stage: Path, bytecode: Path) -> List[str]:
-    """Link the bytecode of wheels that were met before, while the installer works; gives the packages that it did.
-
-    Whether the installer brings what was met then is for `finish` to see, by its RECORD.
-    """
-    site = str(site_packages(stage))
-    shared, tag = bytecode / cache_tag(), cache_tag()
-    plan = read_plan(stage / ".drydock")["plan"]
-    linked = []
-    for name, identity in identities(plan).items():
-        note, sources = _read_note(shared, identity)
-        try:
-            for folder in note.get("folders", ()):
-                if folder.endswith("__pycache__"):
-                    os.makedirs(f"{site}/{folder}", exist_ok=True)
-            for line in sources:
-                source = _source(site, line[65:], line[:64], str(shared), tag)
-                os.link(source.shared, source.cached)
-        except OSError:
-            continue  # not shared any more, or it cannot be linked: as if it had never been met
-        if note and note.get("modules") == len(sources):
-            linked.append(name)
-        if _is_orphan(stage):
-            break  # the stage is for the next to remove
-    return linked
-
-
-def _note_path(shared: Path, identity: str) -> Path:
-    return shared / "wheels" / identity
-
-
-def _read_note(shared: Path, identity: str) -> Tuple[Dict[str, Any], List[str]]:
-    """What was noted of a wheel, and its sources, each as its sha256, a space and its path; empty where nothing was."""
-    try:
-        head, *sources = _note_path(shared, identity).read_text(encoding="utf-8").split("\n")
-        return json.loads(head), sources
-    except (OSError, ValueError):
-        return {}, []
-
-
-def _write_note(shared: Path, identity: str, found: Dict[str, Any], settled: Dict[str, Source]) -> None:
-    """Note what was found of a wheel; not of one that brings bytecode, or shares a module with another."""
-    same = all(path not in settled or settled[path].digest == digest for digest, path in found["sources"])
-    if found["brings"] or not same or any("\n" in path for _, path in found["sources"]):
-        return
-    note = {key: found[key] for key in ("record", "unhashed", "outside", "folders", "uncompiled")}
-    compiled = [f"{digest} {path}" for digest, path in found["sources"] if path not in found["uncompiled"]]
-    note["modules"] = len(compiled)
-    path = _note_path(shared, identity)
-    new = f"{path}.{os.getpid()}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(new, "w", encoding="utf-8") as file:
-            file.write("\n".join([json.dumps(note), *compiled]))
-        os.replace(new, path)
-    except OSError:  # it only saves time
-        if os.path.exists(new):
-            os.unlink(new)
-
-
-# --- all cores -----------------------------------------------------------------------------------------------------
-
-Job = TypeVar("Job")
-
-
-def on_all_cores(
-    work: Callable[[Job], Any],
-    jobs: Sequence[Job],
-    costs: Sequence[int],
-    *,
-    grain: int,
-    told: Callable[[int], None] = lambda *_: None,
-) -> List[Any]:
-    """What `work` gives for each job, in their order: plain data. Raises StageError where a process fails.
-
-    `costs` say how the jobs compare, and `grain` what is too little for a process of its own. `told` hears now and then
-    how many jobs are done. Plain forks and a pipe each, not a pool: where this process is killed, its children meet
-    the closed pipe and end.
-    """
-    workers = max(1, min(usable_cores(), sum(costs) // grain))
-    if workers == 1:
-        results = []
-        for number, job in enumerate(jobs, 1):
-            results.append(work(job))
-            if number % 100 == 0:
-                told(number)
-        return results
-    import selectors
-
-    pipes = selectors.DefaultSelector()
-    readers: List[int] = []
-    children = []
-    for share in _shares(costs, workers):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            for pipe in (reader, *readers):
-                os.close(pipe)
-            _work_and_exit(work, jobs, share, writer)
-        os.close(writer)
-        children.append(child)
-        readers.append(reader)
-        pipes.register(reader, selectors.EVENT_READ, bytearray())
-    done = _listen(pipes, told)
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
-    if failed:
-        raise StageError("a process of this build ended before its time: see above, or is memory short?")
-    results = [None] * len(jobs)
-    for content in done:
-        for number, result in marshal.loads(content):
-            results[number] = result
-    return results
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _shares(costs: Sequence[int], count: int) -> List[List[int]]:
-    """The numbers of the jobs, for each worker some, all with about the same sum.
-
-    Every other worker begins with its largest, and the others end with them: they are not all in memory at once.
-    """
-    import heapq
-
-    loads = [(0, number) for number in range(count)]
-    shares: List[List[int]] = [[] for _ in range(count)]
-    for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
-        load, worker = loads[0]
-        shares[worker].append(job)
-        heapq.heapreplace(loads, (load + costs[job] + 1, worker))
-    return [share[:: -1 if number % 2 else 1] for number, share in enumerate(shares)]
-
-
-def _work_and_exit(work: Callable[[Job], Any], jobs: Sequence[Job], share: List[int], writer: int) -> None:
-    """Do the jobs of one worker: a byte of 1 for every hundred, then a 0 and the results."""
-
-    def do() -> None:
-        results = []
-        for number, job in enumerate(share, 1):
-            result = work(jobs[job])
-            if result is not None:
-                results.append((job, result))
-            if number % 100 == 0:
-                os.write(writer, b"\x01")
-        with os.fdopen(writer, "wb") as file:
-            file.write(b"\x00" + marshal.dumps(results))
-
-    _exit_after(do)
-
-
-def _exit_after(do: Callable[[], None]) -> None:
-    """Do something, then end this process, whatever happens: a child must never come back into its parent's program."""
-    code = 1
-    try:
-        do()
-        code = 0
-    except (OSError, StageError) as error:
-        print(f"drydock: error: {error}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(code)
-
-
-def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
-    """Read what the workers say until they are silent; gives their results."""
-    done = 0
-    heard = []
-    while pipes.get_map():
-        for key, _ in pipes.select():
-            content = os.read(key.fd, 1 << 16)
-            if not content:
-                pipes.unregister(key.fd)
-                os.close(key.fd)
-                heard.append(bytes(key.data).partition(b"\x00")[2] or marshal.dumps([]))
-            else:
-                before = key.data.find(0) < 0
-                key.data.extend(content)
-                if before and (ticks := content.partition(b"\x00")[0]):
-                    done += 100 * len(ticks)
-                    told(done)
-    return heard
-
-
-# --- the way in for scripts ----------------------------------------------------------------------------------------
-
-COMMANDS: Dict[str, Callable[..., Any]] = {
-    "plan": read_plan,
-    "build": build,
-    "mend": mend,
-    "take": take,
-    "give-back": give_back,
-}
-
-
-def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:
-    """The command line of this file, as the generated scripts use it; a command that gives False has failed."""
-    command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
-    try:
-        if command not in commands:
-            raise StageError(f"the commands are {', '.join(commands)}, not {command!r}")
-        return 1 if commands[command](*paths) is False else 0
-    except (StageError, OSError) as error:
-        print(f"drydock: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-DRYDOCK_END
-  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END' || return 1
-"""Whether an environment is still what was built: every promise, checked.
-
-Like builder/stage.py, which it builds on, this file is carried by the generated scripts: standard library only, of
-Python 3.9 or newer.
-
-    stage.py verify ENV             every promise about a finished environment, checked
-    stage.py check VENV PARTS       whether a virtual environment that is not ours is as locked
-"""
-
-import base64
-import hashlib
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
-
-
-if TYPE_CHECKING:
-    import subprocess
-
-
-def read_manifest(env: Path) -> Dict[str, Any]:
-    """The manifest of an environment, checked against its own seal, its key and its folder. Raises StageError."""
-    path = env / ".drydock" / "manifest.json"
-    try:
-        manifest: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if sealed(manifest) != manifest or key_of(manifest["plan"]) != manifest["key"]:
-            raise StageError("it was edited")
-        if env.name != f"{manifest['key']}-{manifest['name']}":
-            raise StageError(f"the folder was renamed: it is {manifest['key']}-{manifest['name']}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StageError(f"unreadable: {error}") from None
-    return manifest
-
-
-# --- every file ----------------------------------------------------------------------------------------------------
-
-
-class Problem(NamedTuple):
-    """A file that is not as it was built: its path in the environment, and what is wrong with it.
-
-    `package` is the name of the package that it is of, where it is of one.
-    """
-
-    path: str
-    what: str
-    package: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.what}"
-
-
-class Examined(NamedTuple):
-    """What looking at every file of an environment found; `bytes` is the sum of their sizes."""
-
-    env: Path
-    files: int
-    bytes: int
-    problems: List[Problem]
-
-
-class _Promise(NamedTuple):
-    """What should stand at a path: a hash as RECORD writes it (or several: one is enough), `-> ` and where a
-    link leads, or `pyc ` and the sha256 of the
-    source.
-    """
-
-    said: str
-    size: int
-    package: str
-
-
-def examine(envs: Sequence[Path], told: Callable[[int, int], None] = lambda *_: None) -> List[Examined]:
-    """Look at every file of some environments: changed, missing, or not part of it.
-
-    A file that several of them share by hard link is read once. `told` hears how many files of how many are done.
-    """
-    promised = [_promises(env) for env in envs]
-    found = [dict(_walk(str(env), len(str(env)) + 1)) for env in envs]
-    jobs: Dict[Tuple[Any, str], Tuple[str, str]] = {}
-    costs: List[int] = []
-    for env, promises, files in zip(envs, promised, found):
-        for path, promise in promises.items():
-            file = files.get(path)
-            key = (file, promise.said)
-            if file is not None and key not in jobs:
-                jobs[key] = (f"{env}/{path}", promise.said)
-                costs.append(promise.size + _EACH)
-    said = on_all_cores(_look, list(jobs.values()), costs, grain=8_000_000, told=lambda done: told(done, len(jobs)))
-    wrong = {key: (what, size) for key, (what, size) in zip(jobs, said)}
-    return [_examined(*one, wrong) for one in zip(envs, promised, found)]
-
-
-# What opening a file costs, in the time of bytes hashed.
-_EACH = 10_000
-
-
-def _examined(
-    env: Path,
-    promises: Dict[str, _Promise],
-    files: Dict[str, int],
-    wrong: Dict[Tuple[Any, str], Tuple[str, int]],
-) -> Examined:
-    problems, total = [], 0
-    for path, promise in promises.items():
-        if path not in files:
-            problems.append(Problem(path, "is missing", promise.package))
-            continue
-        what, size = wrong[files[path], promise.said]
-        total += size
-        if what:
-            problems.append(Problem(path, what, promise.package))
-    problems += [Problem(path, "is not part of it") for path in files if path not in promises and path != _MANIFEST]
-    return Examined(env, len(files), total, sorted(problems))
-
-
-_MANIFEST = ".drydock/manifest.json"
-
-
-def _promises(env: Path) -> Dict[str, _Promise]:
-    """What a finished environment should consist of, by path, without its manifest. Raises StageError."""
-    manifest = read_manifest(env)
-    site = site_packages(env)
-    inside = f"{site.relative_to(env).as_posix()}/"
-    without = set(manifest["uncompiled"])
-    promises = _records(site, inside)
-    for path, promise in list(promises.items()):
-        if path.endswith(".py") and path.startswith(inside) and path not in without:
-            folder, _, name = path.rpartition("/")
-            digests = " ".join(
-                base64.urlsafe_b64decode(said[len("sha256=") :] + "=").hex() for said in promise.said.split(" ")
-            )
-            cached = f"{folder}/__pycache__/{name[:-3]}.{manifest['cache-tag']}.pyc"
-            promises[cached] = _Promise(f"pyc {digests}", promise.size, promise.package)
-    promises.update((path, _Promise(said, 0, "")) for path, said in manifest["own"].items())
-    return promises
-
-
-def _records(site: Path, inside: str) -> Dict[str, _Promise]:
-    """What every RECORD says of its files, by path; `inside` is that of site-packages, with its slash."""
-    promises: Dict[str, _Promise] = {}
-    for name, info in sorted(distributions(site).items()):
-        try:
-            rows = read_record(info)
-        except (OSError, ValueError):
-            continue  # its own hash says so too
-        for row in rows:
-            if len(row) < 3 or not row[1]:
-                continue
-            path = os.path.normpath(inside + row[0]) if row[0].startswith("..") else inside + row[0]
-            said = row[1]
-            if path in promises and promises[path].said != said:
-                said = f"{promises[path].said} {said}"  # two packages bring this file: one of them was the last
-            promises[path] = _Promise(said, int(row[2] or 0), name)
-    return promises
-
-
-def check_records(site: Path) -> Examined:
-    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing."""
-    promises = _records(site, "")
-    jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
-    costs = [promise.size + _EACH for promise in promises.values()]
-    found = list(zip(promises.items(), on_all_cores(_look, jobs, costs, grain=8_000_000)))
-    problems = [Problem(path, what, promise.package) for (path, promise), (what, _) in found if what]
-    return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
-
-
-def damaged_bytecode(bytecode: Path) -> List[Path]:
-    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
-    files = [
-        (f"{folder}/{name}", f"{os.path.basename(folder)}{name[:-4]}")
-        for folder, _, names in os.walk(bytecode)
-        for name in names
-        if name.endswith(".pyc")
-    ]
-    jobs = [(path, f"pyc {digest}") for path, digest in files]
-    found = on_all_cores(_look, jobs, [20_000] * len(jobs), grain=8_000_000)
-    return [Path(path) for (path, _), (what, _) in zip(jobs, found) if what]
-
-
-def _walk(folder: str, skip: int) -> Iterator[Tuple[str, int]]:
-    """Every file and link below `folder`: its path without the first `skip` characters, and its inode."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, skip)
-            else:
-                yield entry.path[skip:], entry.inode()
-
-
-def _look(job: Tuple[str, str]) -> Tuple[str, int]:
-    """What is wrong with a file, nothing where it keeps its promise; and its size."""
-    path, said = job
-    try:
-        if said.startswith("-> "):
-            return _look_at_link(path, said[len("-> ") :]), 0
-        if said.startswith("pyc "):
-            with open(path, "rb", buffering=0) as file:
-                content = file.read()
-            good = any(content[-32:] == seal(digest, content[:-32]) for digest in said.split(" ")[1:])
-            return "" if good else "is not the bytecode of its source", len(content)
-        found, size = _hash(path, said.partition("=")[0])
-        return "" if found in said.split(" ") else "was changed", size
-    except FileNotFoundError:
-        return "is missing", 0
-    except (OSError, ValueError) as error:
-        return f"cannot be checked: {error}", 0
-
-
-def _look_at_link(path: str, target: str) -> str:
-    found = os.readlink(path)
-    if found != target:
-        return f"leads to {found}, not to {target}"
-    return "" if os.path.exists(path) else f"leads to {target}, which is gone"
-
-
-def _hash(path: str, algorithm: str) -> Tuple[str, int]:
-    digest, size = hashlib.new(algorithm), 0
-    with open(path, "rb", buffering=0) as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-            size += len(block)
-    return f"{algorithm}=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode(), size
-
-
-# --- what a person reads -------------------------------------------------------------------------------------------
-
-
-class Finding(NamedTuple):
-    """One line of a verification: what was looked at, whether it is right, and what was found."""
-
-    what: str
-    good: bool
-    found: str
-
-
-def verify(env: Path) -> List[Finding]:
-    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
-    try:
-        manifest = read_manifest(env)
-    except StageError as error:
-        return [Finding("manifest", False, str(error))]
-    site, plan = site_packages(env), manifest["plan"]
-    findings = [Finding("manifest", True, manifest["key"]), _packages_finding(site, plan)]
-    findings.append(_files_finding(examine([env])[0]))
-    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    python = env / "bin" / "python"
-    findings.append(_machine_finding(python, plan))
-    if any(package["name"] == "torch" for package in plan["packages"]):
-        findings.append(_accelerator_finding(python, plan))
-    return findings + [_program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
-
-
-def _packages_finding(site: Path, plan: Dict[str, Any], *, others: bool = False) -> Finding:
-    try:
-        check_distributions(site, plan, others=others)
-    except StageError as error:
-        return Finding("packages", False, str(error))
-    told = ", ".join(
-        f"{package['name']} {package['version']}"
-        for package in plan["packages"]
-        if package["name"] in ("torch", "transformers", "accelerate")
-    )
-    return Finding("packages", True, f"{len(plan['packages'])} as locked{': ' if told else ''}{told}")
-
-
-def _files_finding(found: Examined) -> Finding:
-    if not found.problems:
-        return Finding("files", True, f"{found.files} files are as they should be")
-    problems = [str(problem) for problem in found.problems]
-    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return Finding("files", False, "; ".join(problems[:5]) + more)
-
-
-def _patch_finding(site: Path, patch: Dict[str, Any]) -> Finding:
-    for file in patch["files"]:
-        try:
-            if sha256((site / file["path"]).read_bytes()) != file["postimage"]:
-                return Finding(patch["file"], False, f"{file['path']} is not the patched file")
-        except OSError as error:
-            return Finding(patch["file"], False, str(error))
-    return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
-
-
-def check(venv: Path, parts: Path) -> List[Finding]:
-    """Whether a virtual environment that is not ours has what the plan in `parts` says; it may have more."""
-    plan = read_plan(parts)["plan"]
-    site = site_packages(venv)
-    findings = [_packages_finding(site, plan, others=True), _files_finding(check_records(site))]
-    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    return findings + [_program_finding(venv / "bin" / "python", parts / file) for file in plan["verify"]]
-
-
-def _machine_finding(python: Path, plan: Dict[str, Any]) -> Finding:
-    done = _run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
-    words = done.stdout.split()
-    found = f"Python {words[0]} on {words[1]} {words[2]}" if len(words) == 3 else _last_line(done)
-    wanted = (plan["python"], plan["target"]["system"], plan["target"]["machine"])
-    good = len(words) == 3 and (words[0].rpartition(".")[0], words[1], words[2]) == wanted
-    return Finding("machine", good, found if good else f"{found}; wanted Python {wanted[0]} on {wanted[1]} {wanted[2]}")
-
-
-_ACCELERATOR = """\
-import torch
-print(torch.__version__, int(torch.backends.mps.is_available()), int(torch.cuda.is_available()))
-"""
-
-
-def _accelerator_finding(python: Path, plan: Dict[str, Any]) -> Finding:
-    wanted = plan["target"]["accelerator"]
-    done = _run([str(python), "-c", _ACCELERATOR])
-    words = done.stdout.split()
-    if done.returncode or len(words) != 3:
-        return Finding("accelerator", False, f"torch does not import: {_last_line(done)}")
-    has = {"cpu": True, "mps": words[1] == "1", "cuda": words[2] == "1"}
-    available = ", ".join(name for name, there in has.items() if there)
-    found = f"torch {words[0]} can use {available}"
-    return Finding("accelerator", has[wanted], found if has[wanted] else f"{found}; the profile wants {wanted}")
-
-
-def _program_finding(python: Path, program: Path) -> Finding:
-    done = _run([str(python), str(program)], DRYDOCK_PATCHED="1")
-    return Finding(program.name, done.returncode == 0, _last_line(done))
-
-
-def _run(command: List[str], **extra: str) -> subprocess.CompletedProcess[str]:
-    import subprocess
-
-    # Nothing of the caller's Python settings, and nothing written into the store path.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    clean.update(PYTHONNOUSERSITE="1", PYTHONDONTWRITEBYTECODE="1", **extra)
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean, cwd="/", check=False)
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}, and no output"
-
-
-def _tell(findings: List[Finding]) -> bool:
-    for what, good, found in findings:
-        print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
-    return all(finding.good for finding in findings)
-
-
-COMMANDS = {
-    **COMMANDS,
-    "verify": lambda env: _tell(verify(env)),
-    "check": lambda venv, parts: _tell(check(venv, parts)),
-}
-DRYDOCK_END
-  cat >>"$_helper_file" <<'DRYDOCK_END'
-
-
-sys.exit(main(sys.argv[1:], COMMANDS))
-DRYDOCK_END
-}
+# --- 6. The plan and its files -------------------------------------------------------------------------------------
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
-# carry_parts FOLDER [verify]
-carry_parts() {
+# carry_plan FOLDER
+carry_plan() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1" || return 1
-  carry_helper "$@" || return 1
 
   cat >"$1"/'plan.json' <<'DRYDOCK_END' || return 1
 {
  "name": "m4",
  "key": "mz3wb800bfsxmq70i43cwaxi8nhrjd81",
+ "size": "248 MB",
  "index": {},
+ "indexes": {},
  "plan": {
   "format": 1,
   "target": {"system": "Darwin", "machine": "arm64", "accelerator": "mps", "min-os": "14.0"},
@@ -2296,121 +614,6 @@ carry_parts() {
   ]
  }
 }
-DRYDOCK_END
-
-  cat >"$1"/'requirements.txt' <<'DRYDOCK_END' || return 1
-absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
-accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
-aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
-aiohttp==3.12.13 --hash=sha256:55683615813ce3601640cfaa1041174dc956d28ba0511c8cbd75273eb0587014
-aiosignal==1.3.2 --hash=sha256:45cde58e409a301715980c2b01d0c28bdde3770d8290b5eb2173759d9acb31a5
-annotated-types==0.7.0 --hash=sha256:1f02e8b43a8fbbc3f3e0d4f0f4bfc8131bcb4eebe8849b8e5c773f3a1c582a53
-attrs==25.3.0 --hash=sha256:427318ce031701fea540783410126f03899a97ffc6f61596ad581ac2e40e3bc3
-base58==1.0.3 --hash=sha256:6aa0553e477478993588303c54659d15e3c17ae062508c854a8b752d07c716bd
-bitarray==3.4.3 --hash=sha256:0c6dc58399e2b1221f98b8696cdb414a8c42c2cea5c61f7cf9d691ee12c86cb3
-certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
-cffi==1.17.1 --hash=sha256:30c5e0cb5ae493c04c8b42916e52ca38079f1b235c2f8ae5f4527b963c401caf
-charset-normalizer==3.4.2 --hash=sha256:be1e352acbe3c78727a16a455126d9ff83ea2dfdcbc83148d2982305a04714c2
-ckzg==2.1.1 --hash=sha256:ee2f26f17a64ad0aab833d637b276f28486b82a29e34f32cf54b237b8f8ab72d
-click==8.2.1 --hash=sha256:61a3265b914e850b85317d0b3109c7f8cd35a670f963866005d6ef1d5175a12b
-colorlog==6.9.0 --hash=sha256:5906e71acd67cb07a71e779c47c4bcb45fb8c2993eebe9e5adcd6a6f1b283eff
-configargparse==1.7.1 --hash=sha256:8b586a31f9d873abd1ca527ffbe58863c99f36d896e2829779803125e83be4b6
-cryptography==45.0.4 --hash=sha256:425a9a6ac2823ee6e46a76a21a4e8342d8fa5c01e08b823c1f19a8b74f096069
-cytoolz==1.0.1 --hash=sha256:0f445b8b731fc0ecb1865b8e68a070084eb95d735d04f5b6c851db2daf3048ab
-datasets==3.6.0 --hash=sha256:25000c4a2c0873a710df127d08a202a06eab7bf42441a6bc278b499c2f72cd1b
-dill==0.3.8 --hash=sha256:c36ca9ffb54365bdd2f8eb3eff7d2a21237f8452b57ace88b1ac615b7e815bd7
-eth-abi==5.2.0 --hash=sha256:17abe47560ad753f18054f5b3089fcb588f3e3a092136a416b6c1502cb7e8877
-eth-account==0.13.7 --hash=sha256:39727de8c94d004ff61d10da7587509c04d2dc7eac71e04830135300bdfc6d24
-eth-hash==0.7.1 --hash=sha256:0fb1add2adf99ef28883fd6228eb447ef519ea72933535ad1a0b28c6f65f868a
-eth-keyfile==0.8.1 --hash=sha256:65387378b82fe7e86d7cb9f8d98e6d639142661b2f6f490629da09fddbef6d64
-eth-keys==0.7.0 --hash=sha256:b0cdda8ffe8e5ba69c7c5ca33f153828edcace844f67aabd4542d7de38b159cf
-eth-rlp==2.2.0 --hash=sha256:5692d595a741fbaef1203db6a2fedffbd2506d31455a6ad378c8449ee5985c47
-eth-typing==5.2.1 --hash=sha256:b0c2812ff978267563b80e9d701f487dd926f1d376d674f3b535cfe28b665d3d
-eth-utils==5.3.0 --hash=sha256:ac184883ab299d923428bbe25dae5e356979a3993e0ef695a864db0a20bc262d
-filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
-frozenlist==1.7.0 --hash=sha256:34a69a85e34ff37791e94542065c8416c1afbf820b68f720452f636d5fb990cd
-fsspec==2025.3.0 --hash=sha256:efb87af3efa9103f94ca91a7f8cb7a4df91af9f74fc106c9c7ea0efd7277c1b3
-gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
-gitpython==3.1.44 --hash=sha256:9e0e10cda9bed1ee64bc9a6de50e7e38a9c9943241cd7f585f6df3ed28011110
-grpcio==1.73.1 --hash=sha256:d74c3f4f37b79e746271aa6cdb3a1d7e4432aea38735542b23adcabaaee0c097
-grpcio-tools==1.73.1 --hash=sha256:448b38ec72ed62c932d48e49e0facbb51e8045065dabf3bb63149810971a51e7
-hexbytes==1.3.1 --hash=sha256:da01ff24a1a9a2b1881c4b85f0e9f9b0f51b526b379ffa23832ae7899d29c2c7
-hf-transfer==0.1.9 --hash=sha256:8669dbcc7a3e2e8d61d42cd24da9c50d57770bd74b445c65123291ca842a7e7a
-hf-xet==1.1.5 --hash=sha256:9fa6e3ee5d61912c4a113e0708eaaef987047616465ac7aa30f7121a48fc1af8
-hivemind==1.1.12 --hash=sha256:12b330e30de576626fb57f5b148fbc4b3ef03641e8768499283dacbe32a1e813
-huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
-idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
-jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
-markdown==3.8.2 --hash=sha256:5c83764dbd4e00bdd94d85a19b8d55ccca20fe35b2e678a1422b380324dd5f24
-markupsafe==3.0.2 --hash=sha256:93335ca3812df2f366e80509ae119189886b0f3c2b81325d39efdb84a1e2ae93
-morphys==1.0 --hash=sha256:76d6dbaa4d65f597e59d332c81da786d83e4669387b9b2a750cfec74e7beec20
-mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
-msgpack==1.1.1 --hash=sha256:36043272c6aede309d29d56851f8841ba907a1a3d04435e43e8a19928e243c1d
-multidict==6.6.3 --hash=sha256:bf9bd1fd5eec01494e0f2e8e446a74a85d5e49afb63d75a9934e4a5423dba21d
-multiprocess==0.70.16 --hash=sha256:af4cabb0dac72abfb1e794fa7855c325fd2b55a10a44628a3c1ad3311c04127a
-netaddr==1.3.0 --hash=sha256:c2c6a8ebe5554ce33b7d5b3a306b71bbb373e000bbbf2350dd5213cc56e3dbbe
-networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
-numpy==2.3.1 --hash=sha256:0bb3a4a61e1d327e035275d2a993c96fa786e4913aa089843e6a2d9dd205c66a
-packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
-pandas==2.3.0 --hash=sha256:e5f08eb9a445d07720776df6e641975665c9ea12c9d8a331e0f6890f2dcd76ef
-parsimonious==0.10.0 --hash=sha256:982ab435fabe86519b57f6b35610aa4e4e977e9f02a14353edf4bbc75369fc0f
-peft==0.15.2 --hash=sha256:0dfc942b03b7af4b7267cd4e30b15e3a4a1d277adc581ce6245fc13f1f93d0a0
-platformdirs==4.3.8 --hash=sha256:ff7059bb7eb1179e2685604f4aaf157cfd9535242bd23742eadc3c13542139b4
-prefetch-generator==1.0.3 --hash=sha256:cefabd51c7ff3cdc1c885e22d287592219fe1ca25623322806370a0ce9acd32b
-propcache==0.3.2 --hash=sha256:a2dc1f4a1df4fecf4e6f68013575ff4af84ef6f478fe5344317a65d38a8e6dc9
-protobuf==6.31.1 --hash=sha256:6f1227473dc43d44ed644425268eb7c2e488ae245d51c6866d19fe158e207402
-psutil==7.0.0 --hash=sha256:39db632f6bb862eeccf56660871433e111b6ea58f2caea825571951d4b6aa3da
-py-cid==0.3.0 --hash=sha256:7c48a6ee0bc50fd114d4b24849cd689a31d3ad5bdf8fa073bf68f846fd58c5da
-py-multibase==1.0.3 --hash=sha256:2677c1fafcc0ae15ddb9c7f444c5becc2530b3889124fd4fa2959ddfefb8c15b
-py-multicodec==0.2.1 --hash=sha256:55b6bb53088a63e56c434cb11b29795e8805652bac43d50a8f2a9bcf5ca84e1f
-py-multihash==0.2.3 --hash=sha256:a0602c99093587dfbf1634e2e8c7726de39374b0d68587a36093b4c237af6969
-pyarrow==20.0.0 --hash=sha256:24ca380585444cb2a31324c546a9a56abbe87e26069189e14bdba19c86c049f0
-pycparser==2.22 --hash=sha256:c3702b6d3dd8c7abc1afa565d7e63d53a1d0bd86cdc24edd75470f4de499cfcc
-pycryptodome==3.23.0 --hash=sha256:187058ab80b3281b1de11c2e6842a357a1f71b42cb1e15bce373f3d238135c27
-pydantic==2.11.7 --hash=sha256:dde5df002701f6de26248661f6835bbe296a47bf73990135c7d07ce741b9623b
-pydantic-core==2.33.2 --hash=sha256:e799c050df38a639db758c617ec771fd8fb7a5f8eaaa4b27b101f266b216a246
-python-baseconv==1.2.2 --hash=sha256:0539f8bd0464013b05ad62e0a1673f0ac9086c76b43ebf9f833053527cd9931b
-python-dateutil==2.9.0.post0 --hash=sha256:a8b2bc7bffae282281c8140a97d3aa9c14da0b136dfe83f850eea9a5f7470427
-pytz==2025.2 --hash=sha256:5ddf76296dd8c44c26eb8f4b6f35488f3ccbf6fbbd7adee0b7262d43f0ec2f00
-pyunormalize==16.0.0 --hash=sha256:c647d95e5d1e2ea9a2f448d1d95d8518348df24eab5c3fd32d2b5c3300a49152
-pyyaml==6.0.2 --hash=sha256:1e2120ef853f59c7419231f3bf4e7021f1b936f6ebd222406c3b60212205d2ee
-regex==2024.11.6 --hash=sha256:94d87b689cdd831934fa3ce16cc15cd65748e6d689f5d2b8f4f4df2065c9fa20
-requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
-rlp==4.1.0 --hash=sha256:8eca394c579bad34ee0b937aecb96a57052ff3716e19c7a578883e767bc5da6f
-safetensors==0.5.3 --hash=sha256:21d01c14ff6c415c485616b8b0bf961c46b3b343ca59110d38d744e577f9cce7
-scipy==1.16.0 --hash=sha256:b2243561b45257f7391d0f49972fca90d46b79b8dbcb9b2cb0f9df928d370ad4
-sentry-sdk==2.32.0 --hash=sha256:6cf51521b099562d7ce3606da928c473643abe99b00ce4cb5626ea735f4ec345
-setproctitle==1.3.6 --hash=sha256:50706b9c0eda55f7de18695bfeead5f28b58aa42fd5219b3b1692d554ecbc9ec
-setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
-six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274
-smmap==5.0.2 --hash=sha256:b30115f0def7d7531d22a0fb6502488d879e75b260a9db4d0819cfb25403af5e
-sortedcontainers==2.4.0 --hash=sha256:a163dcaede0f1c021485e957a39245190e74249897e2ae4b2aa38595db237ee0
-sympy==1.13.1 --hash=sha256:db36cdc64bf61b9b24578b6f7bab1ecdd2452cf008f34faa33776680c26d66f8
-tensorboard==2.19.0 --hash=sha256:5e71b98663a641a7ce8a6e70b0be8e1a4c0c45d48760b076383ac4755c35b9a0
-tensorboard-data-server==0.7.2 --hash=sha256:7e0610d205889588983836ec05dc098e80f97b7e7bbff7e994ebb78f578d0ddb
-tokenizers==0.21.2 --hash=sha256:126df3205d6f3a93fea80c7a8a266a78c1bd8dd2fe043386bafdd7736a23e45f
-toolz==1.0.0 --hash=sha256:292c8f1c4e7516bf9086f8850935c799a874039c8bcf959d47b600e4c44a6236
-torch==2.5.1 --hash=sha256:31f8c39660962f9ae4eeec995e3049b5492eb7360dd4f07377658ef4d728fa4c
-tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
-transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
-trl==0.18.2 --hash=sha256:6ed81faf877904e3ec0bd7a4e478837b1b93c901c53e168508799edde8cc33fa
-types-requests==2.32.4.20250611 --hash=sha256:ad2fe5d3b0cb3c2c902c8815a70e7fb2302c4b8c1f77bdcd738192cdb3878072
-typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
-typing-inspection==0.4.1 --hash=sha256:389055682238f53b04f7badcb49b989835495a96700ced5dab2d8feae4b26f51
-tzdata==2025.2 --hash=sha256:1a403fada01ff9221ca8044d701868fa132215d84beb92242d9acd2147f667a8
-urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
-uvloop==0.21.0 --hash=sha256:c0f3fa6200b3108919f8bdabb9a7f87f20e7097ea3c543754cabc7d717d95cf8
-varint==1.0.2 --hash=sha256:a6ecc02377ac5ee9d65a6a8ad45c9ff1dac8ccee19400a5950fb51d594214ca5
-wandb==0.20.1 --hash=sha256:99cce804c31ec1e0d1e691650a7d51773ed7329c41745d56384fa3655a0e9b2c
-web3==7.12.0 --hash=sha256:c7e2b9c1db5a379ef53b45fe8a19bdc2d47ad262039fbf6675794bc40f74bf06
-websockets==15.0.1 --hash=sha256:d50fd1ee42388dcfb2b3676132c78116490976f1300da28eb629272d5d93e905
-werkzeug==3.1.3 --hash=sha256:54b78bf3716d19a65be4fceccc0d1d7b89e608834989dfae50ea87564639213e
-xxhash==3.5.0 --hash=sha256:6027dcd885e21581e46d3c7f682cfb2b870942feeed58a21c29583512c3f09f8
-yarl==1.20.1 --hash=sha256:7a8900a42fcdaad568de58887c7b2f602962356908eedb7628eaf6021a6e435b
-DRYDOCK_END
-
-  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END' || return 1
-setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
   cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END' || return 1
@@ -3032,24 +1235,469 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
-# --- 7. Go ---------------------------------------------------------------------------------------------------------
+# --- 7. The machinery ----------------------------------------------------------------------------------------------
+
+# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
+# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
+#
+#   sh run_rl_swarm_mac.sh --machinery FOLDER
+#
+# machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
+machinery() {
+  _with=$1 _folder=$2
+  shift 2
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
+content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
+    sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
+for path, text in json.loads(content).items():
+    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+        file.write(text)
+sys.path.insert(0, folder)
+from builder.embedded.__main__ import main
+sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
+eNrNfYt728ax77+C6N5WgANRkuP4tGyUVrGVxieO7WsrfXwULz5IhCRWJMESpGVVh//7nee+sKAo
+J73n9DsnFoHFPmZnZ2dnZ35zv1MU03I8K4re/G6nn+yMp/N6sUyau+Zsdja7XNTT5Hw1noyqRa+a
+nlejUTXq6SeJFMZfWBo+6lWfxssUH6T4q1xcfRwc9odZdjbbyZMdqWq/KMaz8dI06r/UdsJSHWW8
+7lOHi+JytVwtKtvDcjarl+VyXM9gWO4QqfxFPZlUF/S2V55f6EcvysmkPJ9UUmpeLq8n43N9+w5+
+ypvl3Xw8u9IXx7O7LsJVi0W9aLTgh2V5VZ3go7PZqLpMCiqfzsvFsuknzXKRJ9Xso/y10j8uF+W0
+kr9v68WN/DkdY0Xyo7lYjOdL+pEle98mb+pZ1T+bJfC/eMca7Ir267SuJ03Ohfij5eJOPsf/cTdx
+/NzXLCdipNBZ+JO+Tlcf5SF1V0tgf/Vv7nAGP8ezZco9RjbBFqpPF9XcJVBSNgkRz+nGohw3lVMm
+vTzbuadC6z8kMN3XOCe38OGkulxCI8nyugKK1IvqDDiJCvagzDJjmiCNvNbffvi3NO01R9Pe3FbV
+PKXXMn8zneLPmD2qjUtzxURtqj3jmjNp92O1GF/epcpj1NY5zN7Gtvgj01h5lyf8iD9aVLDwZvg8
+leoNa2Ta7sV1dXEDrw1vW47/nD5QdTk22eoCt0Q9+Mjc6XCt6c98Us7SoA8P0hw/0h4sqnJEtWgH
+5Ke7RrSxaTUbbRj7w+2WSxiVkSHlfD65K+ThZ/bXq6OLWnnHsAZnO1TTzlBHOBk3y7Q1GFhIKEBx
+MTTQh0oECIjq8QQEdQYDW1SzZe9qUp+nZztPQJ7DWsmcRTdfoKDASqClF29/+un4zcsP/WQ0vlgO
+iJQqrwe9Xi9HMTwcJkfJPddwxlvHGWwSLGdzfc4LBp/TX+a5sDW+4D/NG2IresG8p8+ZEH3mKPMU
+Z5ye4h/mKVKJnuIf8HTN1KOdE3bNFRRGvsC3OLohERQIIAS5qKfTcjaC8Z3tnO30/lG7nw36h8Ms
+JrnHl+ZDkFI4F4aOtlCXgEMZJl83CUxWcr+bJ7vctFaTrXOq+V4KfrFYwyw6gpPX5iH2RL8ZSNlh
++sSOAHWGZNwk35cT6EiF/znwpHNqO5erqM5isprZBvo/WtyN6gvYL7lEIgIbNwPkwSPUV5olLJpF
+5lHsqgLNYblIK27rbAc3DfwKKZ8FhGu3liRYXpujHeeBNpVI3nh/rO7O63IxejVbQunVfNlvf/AV
+kAg6XBQo5UH5OULuUAUJmE12ha21NKNknd8tq4t6VD1eyTovm+r5M/PzumxQhzK/p+WiuS4n5nft
+qGfVBYzrEeraTyDHYN/Nkw/VP1fV7OKxetsbINrodDU3Cl8oQ7XgZHxZTcaz6vFaXrw8EsVKdKDH
+06+fd5Udz2Czh+GbzoxAQCzG5ysihwjpBUzWYtRVBSphle0fskJRXgJX5Uk9K6DyAr7GzeRiUjZN
+8qFeLS6q1FJHWR7pShsX/xyNr6pm6Ty4KEE6jpwHMLKFeYDCjkoUQB/eLuB539/CgTehl5MKZQIx
+Vs98ksCGcrazmt3M6lsQulzh1fhjlU7r0WpSgewUhhjgjFuuGCxxELxjoGAdDkHVFf7uE3dQZ2hb
+4S+NDB723YHkCXbjKEHdTytY7987g6J17vyWr4mgjd2aeH/ESeong4Jfg8IGQpceZjmROhcK527z
+GW2s+sJusNNq6Na9kPpzeoVFhEi98bKaNtqztd2ruTyWvK8bVDque6PxAuVKyh3kmRhxB7RWGVrv
+YzlZgSqhL/Gh9mvtyC2oeVreVFBxk2oHgR2bZVHfHJ0uVpX0azpuGlyoR8lgqNvffFzh7ndgu9zV
+ib5PCb87gfj2t0v9n7T25RHu1rMboUDmFxQ5/T2I9Tf18vt6NRudBFuR/k/G0wP+RG3woepOkCRN
+V2Ug8HHHLcZN0djpySIlheSrmTMIncZ46U0dhXbltdOUQynY1eeo2sHOzlST0vZzLrxxq5YDp1me
+9/zNWr7NccOH01ZDuynKC2BnOBWvJqzgYLt49pp2b7i34+V1vVriavQoEvCKsqBQW9cEcWsT0HLt
+CbHYIqeFig2kBa/aLHfa+td4rkJswJ8MeeFm2LzfSyguI3hgweuqCBc8ik0kU6FEThsowoIwKhiN
+NDSa/Yr0UF2a2Ph4dlljo97mRBVnXctyUd/iF87+lWItLf0KKXeEpQcHQyTHpJql8CtLvgWtEhVb
+fHU4xDMxnE+QNnCa4D31CA/fpEqi5ubXCzXxhIJyKx/xCSRRZZlee7Xu62so2zvbUZWaC84noGFx
+mchSJKLpskpZSeqtFpOmvKyK8+fPRjwVPJYBjtEbRH+YfAmt4t+96+pTKluEmk+E82g3vOfppAbX
+dkKzAT4fqgWC9xzshzmWyuaeuxt77u7htAHZkyvrCYYphPtAhbhmqwPMGlFmgQfHMXKEkMfVFnQ7
+hY7AVsq1rO+plnVRzO94My3277HGQX/vq+G6dw/dWMNkXeicyvBFcXHqw/ZpT9YNkxvNqU0eGZTi
+l4P+06H98bQ/lCbsKdfI0L40FRov/M0ERIYrd3UTj4lhPeK09pI83A+y0CgVs2C5B0DVMWFJTuxj
+/t0DoXqHUnKbPjqExp3aozwd2oRO/ra0HamkGhWy+P223dpiF450smuvkvM39zk8gls9jiwe917v
++irPo9vI2kjB7DEqF1fd1qqoH5+jWOHgm3I8SkdoqUnIGOrbbUQ24vvkN8nTg4OD5JvkEP97RA+3
+OP4GOzh+tU7qy+QexZp0PosdieHBZNVcux22NB9E6avvXaWIiKa6i2xSzfhfrIELZVncKdnhxI8F
+UudlF9Fd9TN451OQWhw4NQ6Tb0FL+vOr4zenAREtO6Ko9LUuOJgttxl9pLlvpDUhgXvWS/0mc2om
+h1batfgtYjlQTq5A9syODgtgD/x/2D4W9RW8a46Qu6zGV87u0vacxEeR+fzc3M0uUn9/a1bT1FPI
+u3W2dqOZI5/cF10SKpBJvuInC/NsVrw+fv/nk1woDRN1qBR5xn+EAseZYa9lZwlC9zcyJswrterQ
+S+tvHy14GLLlXo8nuONC7UC4m9TRzPkNHK+cSq2hIJ2U0/NR2W+1IzWogaRXjkYp1aXLF07xq4ab
+vC3Hy/lY3ufJQQaaTvD5aFHPve+RsamKh+5iHALhWUHPA+dkwcQeo4CuqqQ8rz9WOdoS4Awxrab1
+4g42Q9gi/2h3en+MXbOEOmFSz41I6/GZ/WxncU5qIh9RnH4vq0+4kvFpD7VeJf9FPVtWM3ylQrOo
+L1Mszeo/aYHyG2ZIWmM9hbVbe5NFhyyuDsYXiHWXFWbVraheHkeDciVmuN6yvqlmBSqbz1BYx7Zt
+SwKoDod+2zF0Epk47tsFKKGpdvFLmJJyknojynUAWeaJg4trOCFxOwf1s2fP/LeLaj4pQfej9+Ea
+3awgXYZLHOoINXh7iMaXLQ2MdlUciac5yzj6NK0Nixf8y5cvYiDtyTRTiR7a8ZDyXF8GhFKiCJVS
+4VWXY5Rdg+aS//JkC+uDt+ViBpLSvUDiN9gVVA2NjfX4z69eFG9+/um7k/dK2QL7bPfB2Wp6zmrM
+opxdVSkMw6Uf2fTQhj2Dlb1IuXSWdfKTdg3UvOXFdaE/03BOTLmGLIbAXiioznbGVzO+dvWLI5WA
+4/21jTz7jWgu37KFv/pUXdCJAQhejGfXFXAsKSQgNObL8RSk8dFBoLZ/uJsty0+isP8FFT35+311
+sVo0cPKR3z+RwGkr8swKdhnLA5f4wAPpwfnBYQYLk47uTfosp2ul5XJCt8xfutNjdsgv1eTeG62m
+8yals2CH1Z8U6+bxNn/HiA+Uf6z9/nO8Lf5y/P7V8XevT+g67OX7v798++LH4sXxix9OUFK9Oz59
+dfLmBb49/JoXComHBq+lx4t6Zk3FxirMe5S8j9o9ZFIGt/WCjUX0B+lEcvpfnO0M8rOzZvglORxw
+XbiHp9pfuUMiwY6fy3kcdqDbGYl4e7y2xnEoe7bT39+3Fgcq2eIffOos6NVigqsZFI7G+AqgxQG7
+muNfqxn9rcb9xRI3ai3BG443cvtJypfBvQb4ZVrJnXZvVi0n9YV/3v8TjHbwdKhFdI80t2kix3AT
+KaD+FP7fkgCm2hdbernkPJJRLtDY3zw4/Nk/V/WyyjfQge9A3s4md6fX1V+r89RvoPfD6em793jQ
+Aob+AY6Pk8pbyjiYhbwu5Ju0qSaXqGL/s49DglPOXP7gExJIxzyZNleyb1yDblAtGikCG04HTczm
+hNoU7+dm8qCt3uUKtH14ktnhplxb1jKFwXOZTGUxmLvr5XLOE4V/NShj0IIJ7WlZum+Ul2w3s/WY
+d3GDGGtxsh+jCjdeGsI1ybJO7m1da2L+oNflFRxBYMzNag5yP+u1qA7/IqmZykRgQ1sla5sQXCvo
+TkgGFMg0LBwyc3fyxRENkn9FxkUVQGemoGcW3ByQ8ni1BCVz/C8SnK2hyPqiTztWo+0sGS7t4ts4
+Xy2t2aH3vVcLTOzurN5FSvPok9vqHJSaxcdqYfp7XdNZ9MHVrlKD5oFH4S6h9zJB3fIEG/JFBv8N
+3y3uVHJkXjN49LD0/hl6vnd8Vem9vezxZiSGiCsoSMZKZ8rdC4pyvMABsNxwyKbfrfv32s2moQ0B
+KbmLThCwmZBN1zuMRfoa8AYZJ78rm/FFci924vPnz6Qu7A/ogGwszqyrxTVLIvUfQVcYNBo4YkwN
+ISH7uEvYGbhWqCbriBT8IOKP1flPy6NiuVihapq1tg33U9I6ChT48OkTbSfr0TlCCuUJaFpVvVoe
+6VauZzNpIro7NM3EOVHRYQse9eA4Uy6rAj4vV5NlIS+dwy/OuzztXVSLZUG+cwUePEHtHJztfPr6
+4PfFRXm2M2Rp4J8Xznb2q+XFPjS1j1/35nj7lHl3ZFz3pC5H4llUwNJhJarjc4+CUgGTYNwUl+Ui
+JYXGOo1urdU4Fo768hJP3VDGVVVg8fylePv9969fvTkx2zT0/RalrCNt+N0B/3NJtlX6c1bzv1B7
+OA5tEIlI/XevV0SAkag3MowFv0w+6LXOsFlJqjwVbXz5uHpjZ1lSQ7iWBV5mzfXiBy9g9j/8cAzn
+mw8///RBTrrlrAHKhLfKzH38jg/7h8k33yRPn5vFe7ZTNhfjMfdJjq+GXtXE0fnwhgnf2oupcIhA
+fzxv7+9vEvnQoLgJJxekxNPVWzJe/iER6ZjMQWPAl04/mqofXmfCwNgfELshV1W2fbyqik2DV4as
+FlQka9lHxH6d7AMBPGoTHQtauyQNgdGPHCqyE85Rm5h6LYusN+g/f8YmTWJEUaVZfccn6MIwRg2O
+tKcpnkBJqz/Y+325dzm8f/5szZaMZr/3BFvFjzK5VSXPlM9emG1Wdle6qStyboQv02zDtYpZN8Gx
+VTjDPbJGHepur++guy2vOOgs/Y1kwG2TtMNGS9AvOLlV8rOnTmqbbv/lTN8n92k6jSb3fDbi/q+V
+dc+rBHbgUT+5h86t/5Bc1XhCrM3dOLD1Vi53QjqSq/DfT2hHCUWMOYcZ9v9VOL/rbCc+A5FVp/tO
+ed7MydOevYU8LudnMcnFZpL9s67YCzj4jKePP/sDWUHi66/Li9nSOvf9owGFJubpd2f/xo1+s5ng
+1bJalEvjTfcrRGUwkRrrHU3K+pxqevP2lK0KPf2MRgFUe31y/AFfPT846B2czYo3b4vXb1/8+AFl
+FlGhd/Lm7esXP+aJ+fXh7x/Mr7fvoOoPP79757zH32rJq+tl6BXXZW2F2ZwvatAZ7pr9G9BDq8n+
+AjaHerqPtRTjEZsfQhnZZZlV1rGG6R6zz0O2U/mQnSvIrwRWcTqqeJtBl1s62j7JE7T990n3AGrR
+RaxRRnz7pD9kYqfeZVBtLs+R+sXJ36CC9IAMKtAILzDn/ZvvghiT77A2oMurt5vvibcLDIFm2c2X
+5hTXr+GLOJWtkS+4wvfu1pGYZCsvZnTuED+iyH2t8PD8Nhq5g8cUFFi3I9Tt5rer8SgFMQJ/419Z
+1pvfklgOPY9D0kg9KN3dz+Um5Lom38YdPLahizuZy/EaO+vNQNfBP3HDQObE18zq+GQ+Hkl57B1W
+iU+xMXyM/6713lonn+UgLQNcqjn+elv89f3bN6//DpxAv168Pzk+1R8nf3vxGu8Mnj97hn4gi+Jy
+dORJTruuXBY727kNVtFqebn3u/gqQhFB9tUUaMHbjixr0lmic2jDGPC0FmX/h0b9/qU76jdvv3/7
++vXbv9rfb75DRoyPunvk2w3Z9QSj4ePppkmtEHl28Pvn2cMaR2gkj+g39+tgi8NWST8i5+gZ+vzg
+s5xoKnvs/docl0bYHb7wN05tna4o7m5LpGH7Q4TeL1+9P3lx+vZ95wS8eP325G8nL7aUoo7Y8Xu0
+LG8qNHSRFGzNIdCBC2jsRFzsOLXT9R9wJHrVBdwZq1dOHeb4UckpkVczXUnK3hUUYGlABSICId5N
+61kUd86dlGRQQvcAUERkLXjsneMMwmm1aO6meGPXHPF2Ax8UU1Y2Ao/b9oz4LV1SU0KgSDVqvTtv
+UnzRw//gTk5VoJsiKQ6PZoLL8aycTAKHsotJ3TiThQxO3K3ChZ0454vqcvzJqrCqQZF7e1zU4JSg
+wVFCtch3DZTmsfFJ346LnVvBkt1QqWJ/w8RHroLM3WX+0eVqDoEUvxjMzd24mowSr4jco1D842Zi
+dMSoOa3qN26zbVZ0tEaNUduKsdCYM57pJg9dwNUisaDc485gUPGFpcIwbjg59VAo7JFzZMcdfXQP
+6ZRpv0iEdQSgBdpbpjY0XlfOC1xbY1CiWGBM6DVRVl50Xso75O/sItpnH1xYTmc0GuYFHov61ntO
+Q9TlUme7iaN7cCjfK7abQlvem769Q+d1OR6pLu0e1dEtHqVoQKxIbcoMtmNRlvCUqQ7+IP3q+fPg
+WsPbuMIOtK9eNm5jjqkWR94R7MAWhfg7mnrP1jBe4nERhUCJIdwgS+jIR66KJKPs1cbu3i5ebDzk
+tBhvORJrIbMX/yZKLz5Dua6Rrq8hFQbZCZoUBtWm0Rs3Z5G2OL9jetRjTuvFYqH+FBePSE+8yYH/
+Js56tsyW5VYIbGCOLaNs4mqOPE2pMyhFRtXHPDG/QKaQepJ6r923lgqLalKVQqjY8m5TYNt5cSJ0
+LHG23EysVHtoNqM2H7aZPsLoIxGC1vfuhHo3tnbJiIwEBaCBD/R6m4Jj4U8JZY7KSrnTNRVJFVkg
+HrEuqIbicztG+Kmcomfhrx3HWm8JJZIb5euzw1TJDeDBWNWeuoKZ27AKw2x/cVApbHFohpiXFzcw
+AU1XjdNyNr7E214XcUAfbhmYGgtGfbeogYrTh6NRb69LNxZV+usymsuf8FTYMzC5uedMdI5ELmOn
+Uv4bm6Ftmrt3wuw1ivSPEB94UtX9saHTP/9mV0D7e84D1RtcGfdQGyrgwXTcxMJyaT90gm7H/6rc
+eh1CsMopSwJ9oaA1EyVLZwPryN236AoDsuLBf4Zs6MfLC3YITp4UfbH9q8OUUkSPGXPuNwWMFfKD
+/LDYeRv+QO0b+zIMwsvwMJ8Wt+XkhmJjGaCCQgjkFxq2D7Ouev5RnzcCFsEBwLSO8IYFdoAgIhjN
+V2u9O24MDAMOOQh0gwZyHVPDukCjIXzYuHmJQUY4kjDsTdwZuBDd7UllGqgXcZsVr2GykoVnDfzf
+TXVHF2djlDdSX89xxHd2JKoudG/B7+X2gajW3qPw8QCKDakdxL6ZfXTjqzY0aoiqrgSmLDAqzGBx
+cvzih8yyMmoLbqSCrW1S1zccnJ1if2xITc4NaFjC7yJhCcKvHPaiTykKhnkKK9QzrtoFFzWFIN/D
+uPtJiis/p9XFHAdPc/+psAFWldNQgsDQQVGpuHhCDVMLXFs9qzazEfAgUYpCDJzAAlNlIHVyb/k1
+LmyKypJh7okmW4CWukOELZYRfoLfkCBQGdD3RRt8ANvshFZU7gZyP2ZNSNymuS2jvocxSdyeMpzu
+Iep8iJ7/HCnisq4IyizrOq7bM5ZOOYyE6DOgXlCQ79BfC06MLo/9yyP60hsPbV2PGQL3oKPj+ik2
+NYgMnUNbcbu9pFvSzDODiEDziazTwY4b+OKLo6T46fjNq+9PPpwOPSY3OyJJSlxaVGUmk5+rhUm7
+id02VfHFmxzR9lV9MDdwDN7k7CEhfIPP3kJTo5oc+VoJ7SG6Z5I51NN0nNegLo3Je5xUAijUg9MA
+6Isfq2JZU7le2RTzuhl/SrP1vqoaNtIcr5m12QGCWGhQCqMouQsVSovmxfHTubSebVguJBLDNRNZ
+NB3BzmGgszRoZ1vYQMbTugRgm1mxVdSvMUtRGENDE54onlF74+gMlMbFtUWYNAeI4a5i2ZgWponX
+TlpdCwWAG6csAcr7naHJZpZ36fUenJR2h16wsrPEab4G3ADurEbJg6bgi0SCkRt/iwXx0V78PhP1
+VvNRuaxSWfemXhw5SF7jhW65SWnkcCnBrAwNO3mrXBuSNekyrBrDmIusOax7gW7coxzVTM3KuYEb
+EFkSQx2IrIKIDbe+bVQsuBgErdN31Fem/9BO4cIcQEtt+4DBMvgm+Qr9ZcgriyAAoqAkYf2OTVh9
+Q2b1YkomaZFZXwpyArs10Z++bwoCGciVWfBJYEBk1Yx7F4VSaO8UyuG0MdKyw42jw34nDZCLbftD
+PH/hP52riINVj0JeR3sg9vnpEOl7YAERO5mZEN4iHN2h2XQIbVpg9iCCOk+qu0en4rydMjR0DipY
+b0yf5poidajOHBy2aAdB5TNszIeISlkFZw03rnNnLT2kpYbE1ReGR/FGnxkFu8jYNUpufvFhh9rB
+5Ce9g/TmnKKGiTbYAOxSCMFiFHZTqK2V0OVaOYW+jSxWShc+inuzxjoUDNuyaupuHmrrZxgKXbm4
+1dEdqVy4rXVfeTb0IfVcsBfZdOkISiG2cFg2iB/+J96FXPs+zlcNLkyLw4CJeYL8DWrtapEKtmG0
+yYDVOvlp8JQYaJg8sSeyNnv5J6p35vbNZZ8iZBx7LOP5dniI9i+im14bslngZjy3vhrmAjU88Xix
+wOhTD3LP3pmSw9AMtibviMJmBNiM2GARvlavIizRw+tQri9ypR0RonIzSmZOGhRXI3s8jCkEnYrf
+tHA19tsBkWOYa69mEtfAPl/1DRK3H1pViHIBwRzbXa4SH77tuDlkRc3draDGdjiRMEOBPSnKZWHu
+BLkJURP5U1ARM3P27GwGebvdjnWXcUO9ETf58rJaoMfMQZenjB/n3QoB1/9d1fWI/MbvNEZ6sPfV
+U9BqMe7bBhib2GLUOp8OXUw40opC/ZagHqM0w22KIC+xYUFKkjMiuuAamzKdFRsJMCW/Z6CCxiS7
+rE1uOHI25kBUOxE990iAOjrqJVFvQrJUsbCPDEc7injLF9cYc0wOj/ZcvT0mTGgMOPg8D2lrMbb+
+yaRHkIuyhR1Vo02LUw2+EnoDxH2PRXo2xDjhtbehF+hXUkmsdxP4lIPrFB6KZhp+80frAFFJ5yKI
+eGGBy56WbqVSCe7w44trNDNeobejntwNO8hoy8lVvYA1NbUDjosLg4PIfKUh87PqNjV12FX9mcsU
+19A5Xr0iz41d0Au7XDmIA7XI8xgWLPdTD19UWbDsWEc7ouXjvneuHMyI1rBEQJ9rH4ElFkxaU0CA
+TJ2+z+UArFFiujKi92PiCv2LYr4NcOs2XtyPuAZ7BM5q8f3r4z9/4PXxuX56isd8UxVMlZQRqrsc
+iZhX9bDr7W0cJInCfl8ONPjpOoKt8dxiayCG0w3u9sy2B/V/fP11tsH9VXQdGnnmIseo55Zz//ug
+s8tGcBW+AENxK7E1I4W4n9aI1ArrHT03llRkWo5asTeiF5oGjWumePgoiQPX8c2emh0eBqFvQWuY
+j/DB+xX8Bzi0pICjYcUz6965GTWpA2tATyX4WY43DnqPwURrAQ860fTw2bKeiwd+rF3yy0duj/jl
+P6TvAmHRhYZ6HRZxLsxCz1prZuYOtcPQBXaxUyVlRoKBbW8ewWX4WOsku1HRKMmSQX8N9g6HiEH5
+hS7uuC+HeGDgF715PU8R5igMXUcQIvIC02oPhwJ1BA3Svtoa4phFU6TNOIStJ1HYakYSxbjLUici
+d3Vb49C2/U8MaxigS+NVxihB1A2WWEE/wmsXd7pdMnW58MnZ3hGUqDkSm3Z4PHlygeItYNMteGab
+7VeqKmZOEN4mRmfOoreheZ1qinnYE6pW5NrX7DQxhjYGPBElRgaRqYePwSZGAT1ZzW5HEqPTlXEL
+79LoNHPtjwVtfEBiF8YBlFe5Y9vb7JaKuwMjSrkedrBAjIUhdqz3nFibjrP7eQVHdTKV8GGZqbHF
+cT6LWgYClF+6N8bAUIMdSe21RakpE/UEpAl3h44+HFuZBpTk8Y+39a2NzshiamXVZ3INyyM6bXis
+8TiuduC+fp3OhL7ijvWwsxOiQPr6Xk85fRs9N+q8ve2aCyOJHRHB+kTPWWwbpt0QLXr84EwIv553
+HoMpEZJaBH6tlW8gAF8zIGugmfs4a2zc5xPsNhU7t5KbjnBd7T94pusgp/HrezxFL5qP5u9x3QXt
+9e/Pi7ZNxgxnNjSvxKyejS/KCQUzpv4yb00Oquerc4rr3yt6DNZ1trOH/xBPK9iFXAG0LhejXgfu
+BUAbCD7oIF4y9ti8n+yxebKH7ezhC5jnIcy7qPXUrUMylfX53tPFWydnBJNBya3Cw3sPLzjD24tW
+wgsZAekKwBlk/QCSjOveh+WCgmdTqohQGkDsvH3/shOhQYMICXQJ8RKODH4P940DXVvdy9W4594L
+05obhpLzvLqsF1X3Ta7c8zoXMgO+48z9lc3tyTs0FKOrIZk6gzfZUO5TDQI9gtPPtMesw8Pj6F0w
+99a7XrEJL1CPlFowhuxe6g6ukqX19YbMDNGTvGG89T7PWjKqq0ZSJzRLN8OTnD01iYMDNsRtNxT5
+R0Pp2kIY0MNlGo8D5B4T2Is4YEGQcwypAb+msKeAsoBFzxCRRApBw3ih2xgDAxkkKKlYmyNzhve4
+qpZ075laTCbDfM7nriUiIuQdfmO0NdoF6dRAi9psiuSDol5Me1DWjNXfVKcMSanuN8uUowvx6W9R
+F4X//WpYq1mkAMWthFcQZDdB6GUuAv+Z1Wk3FuvUv2gMoVi3icxCODVRt4TZAtDyEGk19NJypNk7
+azwwBzPmYyinghL2rv353fK6nn31ZB9r2zPe7TuZ5XF7h4xH/sMHs0HOPq7Vs7ZMPo4Xy1U5UdSW
+KeugpKkguJrThV67D+1wZzrNWe+Erj0pR2iRWT+ILSdLDwU4NRFbj4slYMICjmKZPMS8XgJDYYl7
+6fHgbIciMHeG/cQ++lhRTDdiZvF5mF4ImNEMkwia8Q7XyiHLRZm7spCnDkWi6RoKRXzA3cjs1b3z
+UIrYb+ykUhsGSUmIsnlmTTV4hbA0EJzXFQVq9V2ZSbX7knI7wexU6LYiDXttqEC2rbT9oqweGHWg
+JSGlTn1EsgddmXibRO/vrm2fMWn9CHJGmcIvrX/BuQp0dMg5dxUf2ZJyi4XD326RqjCysclSvL2u
+QTySZRopDI3dJIjtxHF/YsD+o2cBFNbFrevxeprrHAUU0LpAgjClB1gd48gV02pZjsplWUgpVlnC
+stsMn0ae3Es9JIcctsXGlL2o6ia5d1tYW+zzaJccAYvhNP8VxlArlpbljZ9OTo9fHp8eP6QURmG7
+PDiuIJYYY7m8q/q/cD/7nW4B9IlrHeszSKWPceOhs9jA7KJejK/Gbb0/IMAj0x9xpbldVIZuq48F
+uYOKy3OetFabj1xOFem1bNb2bhSHOmd1eC3AUougVHqekbR43QXuzs5NVaGdt4mFpbKOFPS/R9pQ
+qyDrKtLCuU1wilERTnSEar4kun1GQC/KrK3KeMoIDyYsxCQUBeShg/Xi/xs4dhBAGIQS/tLUl9vF
+FJqEyyUnG/51zvJuYmLo06wanc2+f/XmZfH61RtG0yIISvuIz+fvXr3znsFUHYMsP3Li1MwxNnc0
+IDrW8t2UBtMpAG0sqJCVErnb8vUokewKx6xygi7Qi/qyuL2u4Ny3AWM87i6IqLG81qIw4o5/vAvT
+qaBK6nqn7n2WRMYRE68gkKyakX3UBV2H7zYj12GJzAM/597Lx4F3nsl6592GmGgEsYZnQxeAD9E3
+ZzbhvRJ7E5Zi3MrjEuvSgsQDeU7+VnB8/2qu0NEsJXb3UM0qdkm3QvUEWvfg4zmFvera20y0c1NU
+rxacx2i5kIrYiiA/IoCXaMPHg6kQf+Df6AyeYI2g3Ctsvwdxr1QVRF2No0NBC+fBoM98SrDMryIn
+XACbxiyxX+bqWBaZjv78rqAJdg8nsTUWOvy7Bwftn5XgWmsP9H0B+E1liAPUquEVxjBw3GRwWpHV
+kwNdMxOb6IVTKE7gUfcqz9QgUC4ogYt0By9+GSJ3oJe/l1TCjSXlJWzzNdIxxlQRD+MBWZeie6AF
+yLHjQl7BgCKHb/w0YzKKLCQspZrsh7sy9Bej1WoPMql9KQTjUuqpXMVv8mA950kwL3TyY/3Tgps6
+JzXsgNMUXwhrC/jSc7J3HF+hQ8z6Jrl4uonrZYH0tW5YB3QwF7GDMeobkmHSZnbkjI1TwmvKLYJG
+YNPjzt4euwGxUO+J1XmPW6NYAPqLn2Kvxotqjw3frQq/lBrr2eRu73w8Kxd3XF8fGKRvijvZ01rs
+//Cx3HpkBBzmOYvfXk/wJNRGfmpnRQt7P6udvhMn2KxPD36sFCL9IqQT47DiePi1FMYCG6rksnD4
+hQkuQWFoyK0UxHUh3ws3AUuQtPbqpne95ScCnu1qPHMJ1VqYjnhxwIE3dPgSVtIe3SFrT8XzvLVT
+zAXZAb5aPDCq2HgUvF25I9PtxbFvpe2V9MAO6Stpgd2Owv99KTs22xnepfUDv2MRuqA68h7/8/vX
+Bpo4KDqgYi9Pvj/++fUpF0d+P3KrbxvhVE2ho8DD+2moURpfknBT5YJlA3IGNFr5+US/d4SR0Rdv
+/Bhv2vhD9y4TD94xAxqs7RxlJ9XlUoOBzEw7WzGhkCsceRPSHz2+xzM+XaYtgZhT7XkSoFm3zEUx
+L5i2Oaor7SRtAPeiEHnI0dulm/TzVuhuI27tUq0PFO0eOkGrHeMEMBoqcBimSShOX/108vbnU0Q0
+Pds5/JrltL58f3L6/tXJB3mJ7548iawpS7C1rw40N2lrmzPL1W4pyDOcM5g6mEWzeLadPWLQ3KUA
+c4/GbEPFpMMUTINGJ7QwocVp9TFpyrtGPN1ur+8iEN2hHUAAurpmL1I4mM5ICTO/eWeMb0SlkXWg
+e2a4U9JrOsTwI9d/yxHvykdkxxQl3MwQL4aIiH/8pG5kl1Ymu0tPW/E05FDIDw6GVl3IAukbZh40
+/n/1VCLl0eKoVWG7+JvaS+7ry7UEFlxqMIdbOuSMjoyPaPL0Uj0akyevsRYTWjOnkVNWi3vgSNQp
+vZPtAP/PnKRiQRV9LxNJ5JSj27gwF+UZwFx2vFCctAOhXCX9A9U/3LCsGsfuJqThzaS2uDLY1l98
+vSKwz5nZxpmddbSExuhUOsafblQsVdHwlRX3qvbhOQqvBvnilkyOZJe2BkfydieblDkKrum2ouss
+mkXxklvO7x1mRZP49JeFX6D90P4cX83KyWdi7f86dsX6vXgBFH9+f8xp+BAx/8OrP78h+BqCz//h
+5Pj9SzRLcYd78PbVm9M8sT9PT97/5P7+gcDy2YT351VpLoYikHOO118MXw4vgstJUlxhLe46KzmJ
+PcHnsb+BxNaP556JnD6sJCBLscv9nJewKcEu175ktxtW+11Hgt5NSXq7PcADNEAeTsThu7jlNCcy
+eBma0rDlOBB6+jnNFZgxOD3IIm6AXHuI31fogOlfx6+XOkHeMJPLwLvgCiRotcDoOSIR5ScmeY5V
+HHG1fHnj5jxH8wSzBq63DrcOD7VRpv/bR5CbPS7czyVBTOBZuwnR0feqx74v6xVMj/J1l/OooSkN
+Ff0Ff9Ow5PoN+3SYDGLwrUMZJcyD9R3wrW04gwJg7M+5pnp2JhkTPjvLVXGPO1reYha2Ye9gISN+
+LrNWnwWIXGXCK3vxR872iKgXS7ZwqawZTxfHLw3JvvzNSKdgTrho5E+IOa5/pQb2wgYELPA1rpGZ
+8f1uCcjOyca0IlVDWCyYj0gA8Bp/gpktQCzrNQk75TnWTUt7SV9/7gMwXlflQjg6liXZx5Z9QneN
+uV9h6vxysiPzBYpxMfDd7/SamuoLuOlmjCc8qZwzRR0OefVi9HTLvR7LkwMcpUDrRNsNAWnbXx9F
+v7YkVtsqdq3loe9X9WV3VWZeKZaEQFGwvu1c/oMaRuPmolzEa2klMfE2F/HClx3GxKZ1btUYegF7
+6xVIkgMrP/yc06xHuHzM+gL/I+mmXS2iAC1Eaiom1bK4qv3NaSJrB80Zuo5MJpwZb/oF/EEWAHeL
+xCboLWUBmNawfNHnV7+tF/PrkguQAtQJ142LQ/Y+0NB6/E860P35CXVimBOIHgHp9Z5+nXl4PeNL
+UWWQQFRdxKBiggsosllrp6wd0bg8XagRkC74+Cb6jdKyRwteV+kW2NQzcl2IE9Kp39CUDhV4LyIn
+EaahczQhomWKsYSQzOVkbCIaWsdkKp67c4aUnrkOvcRAJIiNxuSrrlngquF0FYe3Zx99m7Ci3N+y
+9h9fvX4dEgMrFA6EzRJV7RABXtkzMgp4lZq5IrHjmv0YGcy8t3uEreZmjAdMs8dxjWEMXdx3e1O0
+XFvTwtAcSrAhODTRSKpHgWczIAMLghsoHJVEM/QYs6E48O+o+ogPTSTOX987JMPUeOWUXKJAcB3m
+ydMgAnu0mj9N+XsumxmJR0rNAh3A068w5ne+jL7DF4h/izG8n/TX82fQ1NfP1bvZiClX2zDItv0O
+1JXrsqFEf3UjKZouOV1rp4fVgA5IWozYYOidd5bVlLJZG6EWbY8LYps3wDCrqt0ePcZKqGSPi4We
+SxV7/UqR6iOaxeYIBSaPfvw/xfevXsMCLd69f/vCfXzyl+L45Uv3CeaXKU7+9uo0i3Skh/JsUU/S
+ATQ5tPtThDow3Sl/Yxyqh1vnq3CsPwrHL7LLndbOMHloXlen7aM0+46X8uu6vlnNt06H9g6d8xuT
+sanfsf3H9QGSadrzXDby6JrbMAz+aruUH5SZU75sN0qon55c3dgLBli4EqUEOR11r3kL0E56O7+K
+9LdD0/pFA5xU5ceqqGcFD6ZJw2GYQqkz+BzOYQvytYHFKV+w6SaIrObsGDFtq61xUdkOhcsx5tIa
+O0F7weHT34Ho8kb8WSoeDU/jOlYITzSdwmYbgz1wcrHlDJkcv6AcG31HrWmrc9n+HNvCElpJY0eq
+uP5q448dqDCDmYd1U1Z7baj3jnM+WhhsCsriwWXOvQaCfsyOnA9fnvzlzc+vX/tFMKn2xjJAjiO9
+e3Wrny+q6lN1UVxCGzji3APLplOz1Dk3GOD+4rmQeBcphkaCIMXkd2VTmYwSLfXCVr9B1WqrDF57
+rGi1NQSHJKecevzk03y8aHnGhz3JNrSVRfM8ti1obBFo1WmSf2NOh0v+F+0gfGOCq2aPHnbYlg16
+8qNty620rf/joj5zCfLdxsXUhF4SgAqoQxJFVJUTDG8TKoUxM90pGsVGwKjw5Nxt4eD5pwOjq15c
+dOiv7tC1316K+Ojw90+eLOjqzhbom1hmHYMcuCWsU2AyUcWzuO82MUbgF0mREJzsndzGNDOFxZ6C
+4vcuwBh9kclVHf1A1zJRttUr0Q2g5DKut3hmoH5WDXoUBvFajtaiWDvcPRtAB63jzwAM3HVyo8Of
+fnY+nskX6liVGf94JxjWBQGPxvM6My44G9t1LBro18FkfupMxvHYFEGbBQZSj4MpbsRgnTNHImc4
+iM7iiuGVhMdQ0PeLit65nu0IwFM1AqYeedY1wqv8yMGPX3DIgQXChup3h+s95wmW28Woky1CW/Be
+WBylGIAKPx5RLN24SbZrZpsspJr0Nk9O7+b68HjJ4RyboP8ifV7NcBqR3R30v4ydU+yNuTC8TZIT
+FeNztJ99DkSCE8S/KXI/T95BVe8Qu/6XZiD6ZeJ9s0R/OGORDeTNg5jyVgojtpL/sAIhFkmng/7v
+bqIeDnEWuDcSa3nS6/XkAEf3T9G33AribbwjG+iDKYyuoUONVoW905qKD69enmBkxP05RQP0EzL+
+E6ghmX0ZkHDPfZPpO36EoQS4bRQ//PzmRw42kBwEKaIj/t8//SnZS8/ORveH+e/XWfrHfm5/ZX9M
+zs6+3PD2T3+iNVb8/Abzm799f3pCF7vn6EtIMoHmVLp7Uc/vvAcYKERpaSjyWR6OqkmFYaatFyAK
+vN9/fnWasBNpYtw75uWiIbQVoDrKUrsbkvHDTInKPLoQQLMuRzVRzLgTKO7kSAm+d648SlQKxKxb
+XxZX46WfnZFNvVDqGwosppY8o5B+I3/IfUUzKJceYjvSZnx5meztYalQCsvHuCNGv3anKNtC+hLS
+3MU1CKk7wTYQYtWcSqjJNZb2GuUFHWuT+4J9t0wPsnXYTzTCpl3j29vbSzQ3RUlGLo9o3ujwbfj9
+l19iAH7LpouFj5LDh1wLa7yr5OC1lHmIcXvoIrd9j4R96HM3nw6DyZgQHivU9XmUFgKT8R02FMQ1
+52WRkHcZrSzYHqdAcWhqjfx9D435xOZRP3WuF1jKECejkAnv7aKM2s1RQG9a/sEQr0l80aIoeDni
+k1Su8srwKos6pVdd+KPNLtzv7RQGJiUjoxNJNARWEToaw7IE9hqyJ94kEP4Bq340h+yyTemzBNg8
+++zeLG/HF5V/P0n5vYQAds+guEXaEIgqjRcggd6yQfqjiNYGw2wsLsEKlI0xyFWUIX1EItjF1Vbu
+w0azSxPcgh/AFtRKTuIxcmPr3AL72vy47n2Hj1+9teBGcryojELuiIuNoEqwxy+olMIgRWOHOapX
+qw4WcLx+QYaky95n/aF7i7xkKD2t1gFgEowuysHgqVApgwjROw9Mgp5gro+nCd15wC+EdhH3UZiq
+kv0Wz/3ltEFa7DYSUndeXUmCHphLYvbzfZYcFOn2xcLDJOCsH3zhggOA3uBY4X87miFAnx3YRw90
+STj92rTIBrmGgMNF9wqZi6AK2fOOycFA5TJzvtTwfA1QhFijsasxOTcb13wHChIIlZ7elFaU3ZQM
+OaQcrJHAfhcbJgn/e9541urWyivcLDLstNS6eTcEsV2IszHepvMng6fsbGt+efn62PhjYGginz/z
+Pn/W/TlJcf/bQzR8wH7LuxdXLrlh3DJ64T0ySXtE83WmaCj6KmmleHuq6uhA8T5APw58Q7wtunsj
+Sk3f0E6sRNigMTFvexrBtFzceA4f9J31+uCfnuuH4A/QG1qx6mfCcOBnC3Y6CXYFryHW350WvNqx
+qPhyyGqkbbdkJ3I+BbQAQhc0D7bAAMvH8gfRdA3wv0MEU6WbD+/JoL8XpvaRKcKOuZcX2lcRXXI+
+0QRGaAxpw32EMJm+00AssLA9NGz0gaFt8JcxXLN3JMelsOoWMIFb/suHykeJ5bH0lFHKtlauUuUX
+OcElzrFPedqA2RS0CTQFOsaTblMgUVsql7u0g+VD3aPraxQM3yQHOqU4si3loi8T+/QnyUOQQiAI
+F+iJhyu1Bi1sAW/RUAsbhMhg9NcPNwk6p1OXVBXi6WZaIEpb8PRLCrTDIctWsoEwG3aVtm3SzpHA
+MmayWveQlxjORvcz9iF7NnzoxGBq2Ev43CJeiPP55I52PzIMIiWNVhh3msO/fGiW4FjrI4HB+lhN
+ll0OfCP2inRydPIcznhae6Eyzpfu+JTZF8aG/E0P2IDSVuipjW+8r745cpcFtMozy2RzyvWxQbZj
+Ok3EvRP8EBUeNqVgoEqpE32nD8NYWXpNlh7n1oZJVM1GLkH9mvtDT1vHKAzSXyNgSC6bcFUkjrP2
+7XrLguhwHX9pDN0I4lO1+If4xfzqe8an6LGwuR5fLh/DDt5xjtavxxpUX+5QNXen0TVzc8uSMMOW
+RyUlzl/qtGBOUNxBwY13D1JqKuLzAamnPpIaUy2EUjP2JLpIJhIvI6hqjvAgCJwooJrmc764toHX
+NsgGQZwJV2grvfSe69nF89rukBCgcJ70sdQOb5zsLB7IGM4mp6czAphUcIJ6M4dhzobinYVDa5uG
+KHIcjX5NI1xeE0pcpAqmAR82DSAcXXIghbAbtNrpJ9WbPZIeeu5nVwZO0Ua7jwHG8vaeq5oSFUOn
+F9V4SvPCbpU43xqzNq+bpbz0NWrvVeQ7U6cLqdeGOXXTkisUqgEgCMAkxB/OnZMY+pv1/CQWlIvA
+DRBuATQxu7vgBHDGxQESKlTJBFtMUzLKtw8Z3iKNfRE0xhL6wZuqaFhpwA8G95R22j6zvpBjTTCN
+3Bl44XdqbfHUzLHvkk/L8XbbA1j3kg+gi5zXozuDGEv3XHR5gXhidLlVoyGK+VVh5OBRe0X3wqZd
+898lhz64+oTuC9hcFnIn96GNGopWMapLxBHpiUwZEclfbMEZ26xUMzMUWax0wcW6tIvVZN5UIXft
+mz0DFgz2biG6RX0xKKWuN6quOXcHduBiHYbJvfbMVtQCNtZy/maFe4XB/HXVP7n78y/34WywCeyz
+w7324trD+KB6/Uvf9k7op8KWHTFP2FTDIzdSm3BnPJg4sZR5t9fxG07o1OOvNw3ku+e08j/DU0Wv
+Movvjj+cfPWUNoSDw6dfPfv6+X/87vfl+cXo8up6/I+byXQ2/+ei+Xj76e5fqvjLrX3n1FqrpST8
+O2qh2BtnEawks2jyDqjRiMCKllW5WJR36VM3tIJCtHkHYsf51RQRnTTfWOa5BmJVAw7q/k3y9GCY
+/F+uV72myYWPLEw9JJwwB3+Hps7JeLmcRMyCqs8KBQfi5Jd8+22Sfp08SQR6Iflt8tXh0AenEOk2
+SsWH+qlBGreEQYRL6/RInfJPeuSWMVpN5w2VZZDZAuaGoQ4xGAlWAeJcNUcpghMw+A5yuQOoaLxN
+cCJSZ+l2+5r4jiMGXWST34hZj+zgYRxkHuFKIkzXAu1gLFLzdFtHEbpy4GwfjsdIny3B6JplRPx1
+KSIenaNg10MdrJe8x/AL2gXLq3I86322B8fWHhv3RMO1wjOr+4ZI2G4fDleJbVHPUWjjGphOnK8f
+P0IZ++JIvzWB9p+nHFEtu9gBOTtoBlB/66XJo4ssNuy05jg2d1HdRNaZ0EzOYl7g/QPSz8mYqMAG
+6vBzdGQfieKEo9ojkKgjplTfFuEH5CjUtUMt6qtFOf2FWRLvtsmQeD75jLyIDzvHmKwIoW/M2ez9
+yeu3L45Pj797fcIG6v/1xf75eLbfXJ+dzXZ3d9HpdzdBW+P/hi1gQZdDeEFPD6DmCalL+uSAjJLm
+P/u77IW367zlP/+E/8UWEmiDbCBO/sVFBUoeyN3zSXAmlxSM8stCI9EWi+vTV36uKTWpIBoV9Cu9
+589IfwVhg8NbLRlfFY7jGomC4rzAvC2FLUC4Wd4nWfhg7WQ/J5YR+ABKDVAvppwBiEZhvRWzzwYS
+1sODPScGqSZa+TDiOfewtFrvKd+EjwLa6+0LIKaORRghbY1NlGKuJeNDgZCiv23OvvYZVarrEIw6
+0xjbhtsdXVSxlQr/4HBABimVqt3h4Tu0Fr9pp8CSW7SOWOxgEjQ3COJGOUvKBCcT6Co1lvSH7ayI
+5szlnDwi53eK11O8Uu8EEj2ytY8wnScT/wAii4XXiosIamIjzBPv3t89P92z7xc+4SWHJxCu0AMK
+TBXQSLlJpYq8yLJ1CwiS5BQlV2qBG2DCJTGrRr+KSLfdaE0GF/ZsZ5cVvF0UWvIfvHqhlraXbWbi
+fmGmEdj0evcm3ci656YYCdG0fbbAt5y9Y0PWEaes2+Gu81uDysWvEGXw3whYsy0QtuZDh1mblOOp
+BhI1uTGjEuIHg/rkyUc4N6O5FREd/9tjIlpKQiSVSB5qDoHjbLxm43Sunsfq7J87EQq5+Kt3hmyw
+TcJwjGsA2SbMw5yzzmY/nLxHVYZ8cYBp370/+f7V30hD6BGv7uF6ZO/c07qeNBHP3NVHxy9XYuTe
+mYgJi8Co2ZssLDSvdOpq6hlrHCPOElvtc+O5KNFdcCASbkgAQ2QB59IPuHwZ1ZxU9/PqigzdsI9R
+x2xmdoN5IDhU7ThCD+ZSM2zZ86yTWSUIANDjkHHMNw9i7v9xj6IHjpFsIw1bYvssHEAEZOxee2Yt
+hAovZMZNaDApt5XppNL9Hi303gv8L+UQ0hSIWmnWESZKdytu1Eu4i3PFzW1Vzb2KmV1jeeMDuuIz
+PNcsazhP387QGIC3ytO6WYaHrgLO1UhRoghKv9ZkoJ/SRb2aWfjsXSTx7tAYmpvdYZ4YqzOawe+x
+B+tW8uSCmd/gFhKfEMGE8wUBpDN3JFIedh7gxaYNuoV3p8Zx0GupA8BvmyUomEA+O4SLUYk4ONx/
+NkzesUpz3yYXH3icuBMSOpS12iKJ99w88+704xQzC6xbS8jUKHfPjnt5EGlJvIWGckwCnoUvWD8A
+Dq2C10xhAZzCXoN2yZ9gJHw0ftWvAC3jk9jUy/jMMIURgq/nq2Uq1BJ2cV/LqJWCnD4+KOfHSsfM
+P+PLoAY7PVGH3lBGFUuYuRl/Jfagijfs7kyoRKkw0bjjBhEq+Aqx43QtgqlmHxvWfIasSanILNYl
+vqMsDdHMt20k3XsqvAVgLtXOQgNda5xAa157CAq7IQ0ncjqeiQh9fg3NQvH1/e6uusvSc7xvPOSb
+qV0QQRyIWDr+ZbsX17sSibjb7K6Nqu3MkmNztRuM35cQWxR/rjlpFNaTlLflnTgkShQcip4lnwoQ
+Cbcx93kgtmbJas72sWW9qP6YfMebrpjE7My4i+Vh6XVdT6u4+AJGiKoPm8HpF6vZjPOswYjXvXug
+HaIOTmFJPME5F9NZgcfDQf+p45agX+LhXm6UJNZyuIWTsINXizU1RpRKte4F66ImA6TkrKLGIgKW
+4VBR2+7hdBX1R0wmibTpke7mriAo21vNR3ihUcAaW9zRLYkRVVjQXVSwpp7immpl5zOQ1xgLWznb
+3XXNDQbyzSzRr2iJyrqREbGaKxss+nXj9moPGyZE0OwoePA/CjIhotqrOTU7sgTylaGG7Ht3jPh1
+npDq7Ae5et9Yg9PAN1o/cM+40dtD8+rMJCKNyCp/F7RkpPPSOtOY7WdCI5cVzPSWM9CuEBtSjmZN
+6swu5bDBk5mBbnZltq2FyvTgQaQBPn0pae/bnjwPUMVYCwuasNS2An0ej3SKe2VTzDG6QJUhc+A6
+cnMMP3lyz4lzdL1zpjnP0qJwzoSyU0nOCAGBzhMVEMB9tlqYJxIK6LotI9AHQ68YCKBqMV9g7laG
+Myeh8pBc+WqYebUQqPEeCA2sQ6e3R09Bpl+lfmmgGJaDf7zHlpUoiJ4zq/h77L1JTuRzgWfB4sl3
+GFNSF6nj8z0nV8O5Wu/fg+BdC1KwoI4Jw67Xftv/FXwo7gte07ZR52MdvDyyOWGLWXWb2lW7HwSl
+syCirLGUc699HxhJJGvuQNMw0jwXLxFknNny6DC8Hg3imgQXNQLKGM1CuzEDLeJ/caq2ll5awG6x
+JKi87aeWRNBQ5bTY6OyibkNMIyrm5vwVmm5rEMuUaVdyJGtnzOjv4EfoItbO+Dk+7tmm6EBCsERn
+k2gLZG2t6hsJHvWm6cLBicC1GdsOVSnfRwzWbTwW3TnjXd0Su00rsbEjRrfHF1+Y6rd0QLpmbU/3
+N1b1yAARKHtoklBdj7ROOHJT6hRJ4coqn9XxcGGaOO9AVbPwQjKJii/HBCZkub++f/vm9d9BZNCv
+F+9Pjk/1x8nfXrzWv9+8/f7t69dv/5onB/XzZ8/QkLcoLkdHDmNbbedhXdPr5mY2v3TEjn+PLBLN
+bPuyefi7Ph8InRxbbOeWx+nAV0WeiGHezee5zyF6bR7Phs5eXzh5dojIINBglIo/2uR088jiKwrD
+ZjzOwvxkcejCyDU/FhloFlmhGCff67rZCgT8XOcm+0UJwHUkxjvOhXAJowQYwl6+sHGgjsob5aYt
+DyvkzcoG8t5f8R9lLzkkaB4gJx2SKKKMf4UMyIr+6qOk01rU/0CEQVqs++aw42bu2Sapg4MQFkP2
+Ih89N02H45ib+0m//dUTrPtWrloxQCF+2eCJDJJhGOeqrNEgNHvYrN4bVXNK//TEdMb0/4j/oR4d
+Ob1ymYEPXwYJlvZW5+zUBarj1EDZgMjLyyRJ5VSEXA1bx6Mpf8wHOjWO5YjnKEcy61X/kZv55Ihr
+xz8lB0dzxP+Ypo78Jm1a31R8WDxkuNg8d08IaaQ8C3Tk1wn552pcEfc9oTbsVJCwceYhlE3irpZF
+0irJAuF/cL/kM2Ykx5LQMU88BPz4PnxRz8eVUz3NvKQ68i1OshNLuRe8RxoDW/yOWc+7Jm/QvSrD
+fdBtcXoF3QN22GpRaS1/kJdoXrDWEs+5nHshWmC0v53+5Tzkjp7KuYDLrKVv/Au5kLUB2swYIBS4
+UHPPYFcIisHrrZ87rOOuJqCFQD+o/lHdJbA9JSxwPQXEAm48pIG0T9IuUlgrbxheIyLuXXfOw2k9
+Wk04q+Dw4Y3QpLWBfdtN7zK/aweFtidNBViRa5R+XAFwNl5cmCM5OqNznSbKPNspivkdnyQLEmea
+OX3Q3/tqCCfV2HFzDR29CHRMbqIr7ba8tRmlzb0G0029zlPx5usOxMhEJw7cxbWX6B+f3vOESt1r
+nb5sgM9hel69+XB6/Pr1yXvJrGw2EvjjK4btefO2MKVUpcbw0pn1lZiRmfgy2cWkEuzZcIrLwbXl
+wc+SmY95ob5MXqpNmQMaOEvYsrHxNgIfgy67GqHTI3+KMxzy7mmNwJJJqduBMMF4qbwuBsKcsD1g
+r+X2uP43xz+dJL/9rXnIV5/41G8BJKOzourV0tbTXFeTSbK311wsyIjDH3/726dnM0x1gmG9Qi1e
+alGL00OK9Ga9kq7tYBLu5QbTs+fYyc3aK069aSbCp8RKAa+OKr7zrAkmwdcxA7FrVFH7zSMNChHl
+1OO9LJpU5ZL9VTxjAJ5yvv766zb4Zrde67UUojvF1Vy1J8TFZJfRHXkZka7vn9B3uapP6zDxJwk1
+lvrjGWdNmdyk7nnHnS2qlrI3eIixYdLVEBDG3EAhDZUjONWVdIIusZGgz549y7xM1dEDGblSUmeU
+ePh6jBrkfSvfN1Wk6b49l8LJ+HxfMZ7oLdvDWZgjzOnTdWhvcHi14yiHzQULQXvCs+Laf6jXbUoJ
+u7lMrrzGTKFXlNFL5XmXGwentnz42jFyxyhiYrXELEfi+GfuSLMNLZirUQMR0OmQEG2WfLJbzepg
+6aYznotIelMIWKN2l75oBzRbdHtZ6DPEanUXuGzhFn+fypi7ZEHgRztJ1gEdLgZFd+XEb2rpYtWU
+E4OgM4qu0W+CX+cKfCo8gOwdiPBxQ1DRIf0id9RjF2s1/kE0MU1NabiYrr6j4XIB4nPvnnJx4H+K
+GWgmvtdHe+7+wxPOlgZSAFrLtiSRk4cdSk3rjxWjOdkq2hjz3vX5Fotzm4UZ64O7PkN+doVyjYcr
+hOdmd4nOWlmKiVcRgRSTdxDpVDoMvuKJXOS7/kT0ReBKxO817xYXkKaibp10nfpZAQ+PDV/41Vwg
+SZc9LU6Pfzx5w9ou+cAg9CXT094Of+wS21EdDc4ll2O8KafvxBBCBLq4vHow1srB3RrPLiarUbXH
+J8g91NH3TNZMWH+0KHf0eombZTgyQUzb7PhnO6U+64TI3GdPBkra29wkl5jMBPmzhGMDqu5/dG61
+xZ+V9RK6hyV7YEMjzzYkL/dl3vTGgtuLQAhs0lvovqEyw0nh5arfw7D2ssZ7INXtHV5fuQYv/lDO
+W5GOdqqYEdRsqWsdOuG1D7dC25wBTY+0++4RMNeHcVdt1yLpaPK/xj3ClFwPopToPAv8t1mkPS51
+tmVGhnNMs+ZPG7AQcDyn1Wor62TOyxk/wtPYPwa6FGUiwopM+IPuAwwByU69sq8rJ3bo5W4iHfp6
+0CfgLr7R7m6AHogUof74Vlf2LbDhFhxtoS07K52QusqmErMAY5Lw5+RPDY8YNcC5znb5XqiLCC54
+UXSPda2jR1m2lgaAmFt8J6QYPOGJySld4E0zzEIy2K3Bvzj1GaBzM1yML+/+LduhH49w+vd3J8WL
+H05e/PjqzZ/zfxfydvWpJPdm+eCEf2KKe3IckitwOGDwi38LgHc0/OCz4g08QP9HxgoAk3gk7073
+onDeM9zdIyEDxttRAWTqEeMCOf5i8h5FFnNUkH5A4KWpiXhEuOP608pj4B8qLBdEg6AlqZSOx+Yx
+QHsOHQ5IA2KMVSOHrBNZy/2MMSLa2QbMaQvbIbkYb5Pj6ltpCaBO00Yhtbi+bEH9alwliA77gTAy
+pur6OMwoNDHoF0oaQYsNWmHIrM2eXHqZrZdp3dkoOro7LS+uoYOmbb3pYggHo0EiMLHN486+XEOW
+xbAHX1xHEpVrV9V/0YMUa/WjvLioJhUhG2zsi0EHVvIh9TjQs/VdNHEGg89E/AN4YTBNBQg2Mvub
+IFAImYu3gwgyl3BfdHVt9pvUSo/4n89Ybpbz7XzEVpv0jQ/lbK5n5cCZuUjgexKLe/e34wd4I7Cd
+hYzGLoTCadir5aKcNejcB83xE8NA1iczhGaL0YBXv7qEq1usBp5kayQqnuWq0f1uPyE/cCIPO37v
+ru/x19pzrXY4RoSv7nMRPjAGNCiIGS7PJ5UXsdzqvLixuD3nj+mFXh/i5R0fve4Q/RLvC88tYbQd
+FIo4+/JbhA3/MN5rpldDD0v0UlBimW5SBPHxvl5TEVba/JffJl8rFJlyR/f4hDvPdv5guFBrGvS/
+HmIQ7JTx9xzA7ehSjQHqRaZik6vwRscyC5ChV2qbgDVc9AwHrW24IZezyjUf98iQaCOQBu8VfM3r
+Gc8ejlh5RBdaMuSh75h7YdnO5xP0BljWCcVCu0In4undNT8GaofcCj/Ggas6VR3RK8IQw1CXiHq/
+u+YJR9fYpDsYeU5OX3koNDxdmN0xQ23j19EattlLP3ZrFELbR+2pcXXjQVwxf6FKPFZBvjEkvzhc
+nxxhLsRbgRVpqHGJ2wSy9/wPEnQ07/EHhWxWaO2Y99g0xn9LN/GezsBiUnQS+oVB6z1OaCiA/UFk
+BixHE6SH34DWt07sr0PcL/nPp8O1FZP0iOKOvmIhWSD6MWHopiOLEcFAbuTeF4TA5Er1ZYm2VgYC
+4lF1vZVx2kHi6SE5avWHwM91ML4TRI+9IPNER6d/CcYw97dD2Jv2c2o5FxoCRagj5ohPj9d/0MEb
+8jL4naEv/2QC899PJVqnOH7x4uT1yfvj07e+q4EG/JNqwd4GKf3oFcoeRUHo/vL4HL1mZqOmN52z
+4f5jOZ7QrQe6TdhyF6tRGb7Pwmv7TqX3kSvCMEVkjp1GrFfigyvIJdjWKwDmjd7xPFPiSEQXtswE
+O99Xm5Qbr6/u/kY0tfBdPGsYOxysEXs/hIhaGKayczFfYTCGbjhTdFrsG27lM8yhONTBnNmXT+1L
+sRGbuQy0Y88eRj4hC84GXzauIz09bwsLHpsjKy4wkK9BVHNtb92pLgUUgxYHzAxDZzE5T9trKhLv
+xmUdrTZ+wrLoSPTW2WS3ldeifOLXGXT45fu/v3z74sfi3fHpix9OXh4R7TsUCv6qxxQPuQ7m7SBv
+CVBzseom6XVstE+eVJ/gYOGEjtrkrC/q6Zwyg0nqatcvrSNHL0dkHiUSHWVTdnKfTc5O62PsRV0A
+m2NB333h3d9Pf3j7BiOlnDY0Loxfvnn784eT9x9enZ4cCWPz85dv35z+9T08/u7vpycv3r40r2XY
+Pp2doTvkyoE352R9hLU/Xy0FlBAvoOTPdmocdj6ljsLnt6Mj8rUQk98Rn4/Vv9ubr/6D9A/iexV3
+PnUEVEwmHZlktloQeo2SyvnOJPTxbsEiqPyY0UITdJjFRU5aeHOygtUUNL/W1GUJ01B3A/IGFVWs
+76up4U0/hxiVy2DXtKqcG0igcdb3u/VNwidYu7nufn/86vWuBkGDQGWpQDHYbsi1M2x0l5Z2elQR
+6330wO1D1/2u+NE+2qSNpvjnz7aD8dmE3PMCBsAgMf8zMHz+Tbb1SV3f/PuxfAIzOt/yF/VijIkv
+AgDArWzsBr9OGghh+bq+Q0fkypILtDboZwENY1Pfv33/0/FpQulQXvEQ4IcywmDQHY6BWZ0Yos0k
+1qRwkYgd3jhIuDk2LVaPJHK0LdAKp/9QW0MT5huGboRRys6eJUmOMRpyvLyzCJaRwBgGpXG8CVtl
+QnHqWeLk4O55Ut9eT4KMYbJ34K5uvjQIocEGwxYTyjPDWtQg8g1GXgHx3UdunCsPKhtmrmMlksSG
+LIg26IQFdUaiCXf3k1d+NEPfYRV7j2vYwpoVvEgi4zxmgsYFkAtP0TGPb8tGpLmGs2oOcDTovQXM
+43ghhnVjXH3Q0Lr21c972mcLXKfmGraeVXnbBpsp3XO3Aeqtqi1rFzqOa3b7tfFbE0I5QKIq2LvN
+x+Ans+SuirOHeIiqAoJOx0V9EwYEu25KOlLgPKh3zzOLFRwYIaEu5lIc8yF2B7mwoVTUsJQGuhVN
+O4ha3SpZDCZU0zBkxqBtHP9M2toUMVL7Q1DFu3myyytVPsjWyS064DsgJVtFrpIuiMNZzf8Y6vcc
+lBcJojYwpAzFQq8sPObQ+Ewaorcc1wyBrIJPC9ZPXuSbdxGrKEC9NnEdGsWx/hzka6zYRTTAo7Fs
+UwKIahvivI7jpkBuz7bLNkQPeasy8sOrMDddEBOqeUDYBvani2kw/OyM5u+rixVZUxgfuyu7EE4i
+uaawrHS2K5atnYHMlCnM2Thx4w68uxjKPbd8ZSHmuTXfQdJ64BhfeSd2vwMitZWrNWLVx64O+ASO
+9a8levkATVXYZ+6n79Qv3ibyib88uPOBc5zT1fU20chRn3t2t38wQvmibpZ8l7SaptNynk4wktIl
+lq5dEXhB10US/aM+N5jJHJRIliOemsxHIHP1u3RSTs9HJX7f5xhh+WgAT5hjciJ6jkUy+m+Tc6/h
+BAWybnb0tDg4OGhjzTj1UMfhj1zjF6H7/4IDIldG9gUb6Yc57Kx8jeTzIPnqBjQ6eTi8U/hUbb+4
+MiS0a7u1EWAnBDT3E3BwRH0rjKI7EMOZ3CzTeIcourDawuIh8BgtH1lCLKCeFOGik7xVmAyklWY7
+fjfn+F8K9cRixP6FjkXO/Z/IN8zm9aZefo/7TwwMwl8KfDzwJvWE6gGpp52lTaoYz8bLokibanKp
+MK2t2YxFBTereQU7QM/U4BohmU7GFBnMt5fcDNrtqZ452PxdMKfdXMT4cYt6Lh0RUA32i8fH9kDU
+ggtroQy7IMO6ucr0ie4RaHgxL3m3B3bd9HlXtIsll73DOxDwuY8lcWy7MR7B6vFqB+3Fhah768tX
+709enL59/3cDIyAx0AcxrUNX5Jbrz58ijaQj1oaFUvAazFRgBQuRR6JrMd+wTrsX6nhGdg2E5cwJ
+O/mx6xYNaLorEiiKCTskxUjmIb744ljugn+5lDkiL2Zv5RN9aLiT+lbdthtjj4z0MKX60BMaxpsn
+5hcP2/ycSrAK3XakLdJkHcMQib93+Eip5sg0/m+zuCj8MY6gV468237Qjhg8oVjOTUIwCAjaCk3H
+CA5YD3epc3siPNs147R4bHrbLcR1QN4NQVjiRu/tw9yi8fmWviq0DnZVRIn5sxXto76qq+V4EqJo
+qRBhAjjiw+dWup5bqK8797PvhXkLt18Su4sDvwGy6vbh5xN7pBcPOO8HzvrBlNnx0enZcdPn68mA
+F5g0PaQudrk+/4eRTVw+Tw6Tb75JKGkUTYSc1FsWHndL8B5ZABZP2IdWPwOF51uDjC71kEkoF5uQ
+mxKXs6UTpoz2QjXaEh2ANmRYLCdi7UrlPlT+CRXyq0W9mtOW7tle1lEDAXZIzzB0gcGt0Pl8gC+D
+jZ8qxw+5lX4YnoKZRXI/GCSGOLzJ8tIt6hxYYdtC1lXOQRneWFqxX2hDpWHZc4o7lMinIyLnOaX+
+oODVokSfiMBo1KZKzuSL1CgM8rDVzJ04CumYmUiDkbWYOX62gZxrybuNA43qVTSsdsoSIEd8a1cO
+37BvbM4U5fqeQit4VO7j0ZiUDDhaVOziJrgt5B96XVkj0fmivsETKWbeMXgL1xb8pZEQjJ14y7H5
+5xFh3qJy1H6turWe2sVvsef6zfRd9DDrcgn1rSMN8i1evH8uhrJFvbHWOupNtu5bO8bq427DcCEB
+Bg5R0oHAyTtaDOCZO0qZC8RIgSivWYikNlw18n3U9NWBcONbLGUm8CpBnJbdawRaU9ZGAaS6oBvI
+5LwymEEkqviIV7zDtf7gDRDCK7o3QIv6Vi92OTxMb3j4uDF0AKRFnLTvLnzTpp+Wyi5kUUa22+5k
+s5IuVZ0Ba1HvR08W+Ld/7LmowLGR5Fra/yj0LBQul2MQOctaG2nB0SKBm3iG6y3N5u5ViQzJszO3
+vxJRS00/1oI+tkmf8T5u6efB9tas8Ksa2jMvNzYZ2+Tmhvik1U3G9mzao+ZbLqBz/ObBEMG/0SFu
+xK0OQ5gnzEteGg6/U1TaqX6xlNTQy6Zj56IGpDHZVdXXO9Vd1G3vdlHTtD5Wsv6C3uKDnhvXR32I
+XXlpljXKlsRHVxM8KCZokTvWAM2Dc4zV3Z2JxTtD+3S3I+5QfthzdIMnY7Bq1hH7nKuzDLzqh620
+YAQhgH30VR2uO3MNJg7jygP5LsKUkaGvI4DdASqVdhXoz3X2ac+3FdMvit+k9k3Vm8C9t54QQmkx
+1yz0iXYoT1gl5fHap9zL3BnUoDWGYeBVL8npl2ivIQVEIiAWS/dcavef3NJCLr5oC+vbfSk4cmyR
+xa8rg9+DyGpkXI5kJ/SQqbmudZi3IpYkUFMEtrF+OH3gNkC8ODg2N+4zZrKocNoPtNKOOeV6vVrS
+PlWTP6cLROZj8AFRDeAam76wLnEWgzMx/MKAmEMbEMPew1jq6RAHdJAFZZ9y2YOAG1gdsZDO1FKj
+h+SWyA60AfpaXD8qD27vcrxoWjiizp2a7grIjY9dKPZ+AIRQoSV7pCK1DhbUkR40AwMqVxM1JdKV
+yxd4FxQD++Le/RfLm5zr4DD/te/Oxl2VUCVaVHZaZGjqA+tuSEF8SRdNQwxDXWyp2U8U+6EpxyM2
+FGr4hktCo5VYytkPPPpROBK88m/VBmxWp65b5HeuJNPdwK2XsUGhvqHvMeLfvNX1jd6nDagnXyaH
+B3iXRlU+KWz/qCq9bvsdFnGu3PTy31yp9xMBx2bHRNk+U5deyDho32ZHyMLYt7EhcYnMNG2LCT/R
+narPc6QoF6Iwi10qZr87vytU93YWhCyYYQRHZDNnK4TU9vCSpgP+QuBqiE8zQmlzcoM9fI1gKnWz
+U/zKFwhiuxNQOnuVHIqDAFjBjte7PIjgqgiG06Ns4CZHkaOFGJ4IN8vIkc2B8RBHKn+DI7htVWpg
+TST9YV88WHurxaQpL6vi/PmzEekZKa44AehmN7cjhuemeDj8u3ddfUqzmPh0FqvhsxYQXRv/lFyQ
+8Vt/x3RaNwB5TgEfbSPzckLoEk5HYzhALMMEAKiNXhF2gvrzqPFR8epVOTLTsFxUVUR/yT1XyDaS
+cjS9/YPel9EVLNArdLVDhpOCgFewYznnfe4HwCEGSGYwEE6090XOXZF7TzR0LtIaXWNey5lxASXH
+3VHrrj7OBqqi4TuDxOezAx1RNqDPZkGuh3h2FvZb8hKhmFQ0fXtw8nO7sMVNjFKx3CqSWMJF5CHK
+xxFrgxwmTKj1huQsg0dkQhna9CfEq8wFeH9s8Yy7xUWIAiTXkaBYNyDDhy1Rooq4xwOg6FeT+tbg
+BFmsIL5mgTovYI4Z6U1JREG9s+Vi7Pkh4Rjx6R0fQcPXJq0mlFCns/iFYUTrok6q3uvc5nJtiqOj
++JikY9lXgU0Q3/Y7jKvaROfH5v43KEo3Y/HhOJCWhNIeunf62ry/QqMAZUSMFqz6l0eWgXS3DMAt
+GLjbwH66WZtdoYgiM+LIHAEaFNAndiD0ZcGDfhcRtOkN3habgChZbjoFO++GYw3g11l7a9voFhnY
+4x6R2vpe8t9i+ltDizDTNbl6mnRFTYoTgsoYiDwMyGuO0EGHLyTQKJVFAYsNDKnmvKbb0q3mpjPE
+hoMhHh9jMy0XoAJMfmFcTRBOEwmaQcfQv5SLByJmNAnC4yNk/rM+hymWVmAS4LcJZvQOMG5eZXuj
++5/kN0hBAfYQ5ega9N7xfXRekeMQv3oi/9KRh08YBn7jChpv3CadQBP0gWSPxidFnx7lbpCBo9Vo
+0MsRTNyn9DDHDLYpY7DK+DDGcjVNqZdZsr/PnXFEnaniKDlsu0sU0DhssfhPygkv+KynIzByqyQk
+Ru6guN7q/nRxDdO2QJT02FtfVqD8JBx5UrboryYVR03paQv1HqvPpQtoOIY6brzOUjVaogn2CZNo
+A89OVFcWqR+6r+I/Vkaq1iL8M2vhLTactrFZokmHP2mRkqhQim1zQI0RVfgvSu3G/RE4v9tyTEJK
+yHCQDQ41lEik63dw6jB+iAGtW7X2O6hzgxlDw6E7MvWhykxF5AroVoT2HRrvZoTRMpFIUDa8mYzi
+QO8KsW0uEZUGIf5Rq8Z0aVVSnsPeQbe+UHoKO8mCsHAWSzfoAFUwso/w0ntCZiDkG2dH15RKjIxK
+MxmeXcWuz/VhQZGkEjSgUJKtTYqaH/DnjD+JTzxtQAqpOc9fkB1SKyqwHpI7URHjUGjYdqWHZvx7
+DF5xh75/P9WgiwN7jcXCeAiqMflNcnhwQAG6LQ8T7nvKBbMNJDIC4FHEISnhyKg8ItWci1KyF+Gz
+visCOTeOQobPx3OTR5wXB3tnYf8yxzuc3vhDRn0etI8rWNkHuKqDoz9UTA5B2uoTFW4RBH5y8sAv
+3CAnJE8BemCBkcoxacnjsMoJV+M9Vd84VwCLn7q3BUUzzk3Y7a1Bx40CFK3y8hJ9mu/SA/YnhwNc
+uVwuoAxqT61iaKGg0wN2bb6SrLZ0D3Coph1n9wg36ITKB+nAzDQHcf3XVTn/p7hx4Woma+qBegdn
+zoKw6ZSofgNeSD3ph62QlWAYJmLyvpSYA8csZgMjeE+HDf6mujtyQyD26A0FLXjwsNB33UVRxcCh
+DA4cNy/u5oBLDHW94lK1ZYgWPfyvaqtUT57Qv8mXiW0bzV7aXnBjMaCmBn3o66G3+OWG43DoSRmj
+EVg5w301xqM2O//Ctc+MHrUEY4OjOo3557eFpbX18trHIwWdKeL7R0ueymo8zNoHdLc2yjtJzcRQ
+xNq76e11DXvmVTnjrRT+7wrDr3ay2P6EmbpEaAtXtfqi+54NyIuimXkbQUrBNPwwa1f50IYgcomR
+nXm68uQcQX0+HRx6I1EDyeWIPfWl7Naw0VLpAeGT6b7OBz4ZUmbOs+NlUV5C9emoluOG98zlSm/b
+dfH02Y33MKYfI9+5aiWVPOiIybMznsXQ3QwwhHEe4xLJPf3LGBCBo1cbFCLqSM3LELtn4y9crbcl
+jrfWTMjcF+KuVHgcrReaLxO2OnK+08e9l3xb8kEeuJeVcmyQu24fTZ4qglP5FfZ9YfZaW+/JX07e
+nBbvT45fctL0crEo79IgUu3AIPnrEcAY7ihilltBvymMnAsvRUC2q1mXynHjaSx/mZExFAMLHwLD
+i8v04fPI+oKFKp9FVha3tpqZ0XN92QY/0s4SOnRd+GyyxeKjcllmju+OXWmZ3IH7y20wzLazEcp5
+4CjRVnqISgK6BQbmtYubUtWnJZ3xWkDxrpsr102QaMvxxU2T9I90jB1jORh2RX0Qk2AgAwg5PntQ
+lR2BD0YJdvDgTIQCE/lstrP+f22jKsM=
+DRYDOCK_END
+}
+
+# --- 8. Go ---------------------------------------------------------------------------------------------------------
 
 
+if [ "$_action" = machinery ]; then
+  [ $# -eq 2 ] && [ ! -e "$2" ] || wrong_use "--machinery takes the name of a folder that is not there"
+  machinery python3 "$2" list
+  exit
+fi
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"
   build
-  remove "$_stage" || :
-  trap - EXIT HUP INT PIPE TERM
 fi
 if [ "$_action" = verify ]; then
   set_environment
-  _work=${TMPDIR:-/tmp}/drydock-verify-$$
-  trap 'rm -rf "$_work"' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work")
-  carry_helper "$_work" verify
-  "$_env/bin/python" -I -S -B "$_helper_file" verify "$_env"
+  make_work
+  machinery "$_env/bin/python" "$_work/machinery" verify "$_env"
   exit
 fi
 go "$@"

@@ -23,8 +23,8 @@ from builder import process
 from builder.author.patching.diff import head_of, patch_text
 from builder.author.patching.transaction import current, write_all
 from builder.cli import main
+from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError, ToolError
-from builder.patch import parse_patch
 from tests.conftest import desk as make_desk
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.steps import GO, NEVER, Step, Watched, why_not

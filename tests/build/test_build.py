@@ -67,7 +67,7 @@ def test_what_decides_nothing_rebuilds_nothing(built: Sandbox) -> None:
 
 
 def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sandbox) -> None:
-    from builder.patch import record_hash, sha256
+    from builder.embedded.hashes import record_hash, sha256
 
     text = "".join(f"line {number}\n" for number in range(1, 10))
     mended = text.replace("line 5", "line five")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.patch import rewrite_record
+from builder.embedded.installed import rewrite_record
 from tests.support import Result, Sandbox, make_wheel
 
 SITE = "lib/python3.11/site-packages"

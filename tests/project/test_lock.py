@@ -447,7 +447,7 @@ def patching(sandbox: Sandbox) -> Sandbox:
 
 
 def test_a_patch_that_applies_pins_its_files_before_and_after(patching: Sandbox) -> None:
-    from builder.patch import sha256
+    from builder.embedded.hashes import sha256
 
     profile(patching, "small", "anchor==1.1", patch=PATCH.format(package="anchor", versions=">=1,<2"))
     assert "checking 1 patches" in patching.drydock("lock", "small").succeeded().stderr

@@ -10,11 +10,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.embedded.plan import key_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.profile.model import Profile
 from builder.render import plan_json
 from builder.script.plan import Plan, make_plan
-from builder.stage import key_of
 
 PROFILE: dict[str, Any] = {
     "schema": 1,

@@ -39,10 +39,14 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
     lock = Catalogue([ROOT / "profiles"]).lock("arm64")
     wheels = [package for package in lock.packages if package.is_wheel]
     (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
-    arguments = ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", str(folder / "thrown-away")]
-    uv.install([*arguments, "-r", str(folder / "wheels.txt")], profile.target, profile.python.version)
+    arguments = ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
+    (folder / "thrown-away").mkdir()
+    uv.install(
+        [*arguments, "-r", str(folder / "wheels.txt")], folder / "thrown-away", profile.target, profile.python.version
+    )
     program = (
-        "import sys; from pathlib import Path; from builder import stage; stage.link_bytecode(*map(Path, sys.argv[1:]))"
+        "import sys; from pathlib import Path; from builder.embedded.bytecode import link_bytecode; "
+        "link_bytecode(*map(Path, sys.argv[1:]))"
     )
     subprocess.run(
         [python_3_11(), "-c", program, str(folder / "thrown-away"), str(folder / "drydock/bytecode")],

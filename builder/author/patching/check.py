@@ -31,11 +31,13 @@ from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 
 from builder.author.patching.trial import Trial, trial
+from builder.embedded.hashes import sha256
+from builder.embedded.installed import distributions
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.errors import LockError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
 from builder.machine import detect, fit
-from builder.patch import FilePatch, apply_hunks, distributions, parse_patch, reverse, sha256
 from builder.profile.model import Patch
 from builder.profile.target import Match
 from builder.project.catalogue import Catalogue

@@ -1,4 +1,4 @@
-"""The text of a patch: a unified diff of files as git writes it, which the engine (builder.patch) takes exactly.
+"""The text of a patch: a unified diff of files as git writes it, which builder.embedded.patches takes exactly.
 
 Pure: bytes in, text out.
 """
@@ -10,8 +10,9 @@ import io
 from collections.abc import Mapping
 from itertools import pairwise
 
+from builder.embedded.errors import StageError
+from builder.embedded.patches import apply_hunks, parse_patch
 from builder.errors import PatchError
-from builder.patch import StageError, apply_hunks, parse_patch
 
 Contents = Mapping[str, tuple[bytes, bytes]]
 """Path to the bytes before and after."""

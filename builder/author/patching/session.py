@@ -10,10 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 from builder.author.patching.assign import Standing
 from builder.author.patching.ownership import Written, check_editable, patches_of
 from builder.author.patching.transaction import current
+from builder.embedded.errors import StageError
+from builder.embedded.patches import apply_hunks, parse_patch
 from builder.errors import DrydockError, PatchError, ProfileError, UsageError
 from builder.lock.model import Lock, digest
 from builder.lock.resolve import repin, resolve
-from builder.patch import StageError, apply_hunks, parse_patch
 from builder.profile.fields import RelativePath
 from builder.profile.load import load
 from builder.profile.source import Source

@@ -8,10 +8,11 @@ from pathlib import Path
 
 from builder.author.patching.ownership import check_editable, locked_package
 from builder.author.patching.worktree import MARK, Mark, close, package_files, read_mark
+from builder.embedded.errors import StageError
+from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
-from builder.patch import StageError, patch_package
 from builder.project.catalogue import Catalogue, display
 from builder.report import Reporter
 from builder.script.plan import Plan

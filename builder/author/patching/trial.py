@@ -12,14 +12,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import process, render, stage, uv
-from builder.build import cross
+from builder import process, uv
+from builder.embedded.errors import StageError
+from builder.embedded.installed import site_packages
+from builder.embedded.patches import patch_package
 from builder.errors import PatchError, ToolError
 from builder.files import remove_tree, write_files
+from builder.install import install
 from builder.isolation import LEAKS
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, LockedPatch
-from builder.patch import StageError, patch_package
 from builder.script.plan import Plan
 from builder.secrets import is_secret
 from builder.store.layout import home
@@ -45,15 +47,15 @@ class Trial:
         self._files = files
         self._parts = folder / ".drydock"
         self._python = folder / "bin" / "python"
-        uv.create_venv(folder, plan.profile.python.version)
-        write_files(self._parts, render.parts(plan))
-        for arguments in cross.installs(plan, self._python, self._parts):
-            self._install(arguments)
+        self._base = uv.create_venv(folder, plan.profile.python.version)
+        write_files(self._parts, plan.texts)
+        install(plan, folder, self._base)
         self._patch(plan.lock.patches)
 
     def ask(self, proof: str, package: Artefact, patches: Iterable[LockedPatch]) -> Answer:
         """Run the proof with that release of a package, which has `patches` and no others. Raises ToolError."""
-        self._install(["--python", str(self._python), "--reinstall", *self._files.requirement(package)])
+        arguments = ["--prefix", ".", "--python", self._base, "--reinstall", *self._files.requirement(package)]
+        uv.install(arguments, self._folder, self._plan.profile.target, self._plan.profile.python.version)
         patches = list(patches)
         self._patch(patches)
         # Nothing of the caller's Python, and, as some of this code is locked nowhere, none of the caller's secrets.
@@ -69,13 +71,10 @@ class Trial:
         said = (done.stdout if done.code == 0 else done.stderr or done.stdout).strip().splitlines()
         return Answer(done.code == 0, _shown(said[-1]) if said else f"exit status {done.code}, and no output")
 
-    def _install(self, arguments: Iterable[str]) -> None:
-        uv.install(list(arguments), self._plan.profile.target, self._plan.profile.python.version)
-
     def _patch(self, patches: Iterable[LockedPatch]) -> None:
         try:
             for patch in patches:
-                patch_package(stage.site_packages(self._folder), patch.model_dump(), self._plan.texts[patch.file])
+                patch_package(site_packages(self._folder), patch.model_dump(), self._plan.texts[patch.file])
         except StageError as error:
             raise PatchError(str(error)) from None
 

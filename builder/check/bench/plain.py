@@ -12,11 +12,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder import process, render, stage, uv
-from builder.build.cross import installs
+from builder import process, uv
+from builder.embedded.errors import StageError
+from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError
 from builder.files import write_files
-from builder.patch import StageError
+from builder.install import install
 from builder.report import Reporter
 from builder.script.plan import Plan
 from builder.store.layout import home
@@ -28,14 +29,12 @@ def plain(plan: Plan, report: Reporter) -> Iterator[Path]:
     folder = home() / "cache" / f"bench-{os.uname().nodename}-{os.getpid()}"
     _remove_dead(folder.parent)
     environment, parts = folder / "env", folder / "parts"
-    target, python = plan.profile.target, plan.profile.python.version
+    python = plan.profile.python.version
     try:
         with report.busy(f"a plain environment of uv's, with the packages of {plan.profile.name}"):
-            write_files(parts, render.parts(plan))
-            uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python)
-            for arguments in installs(plan, environment / "bin" / "python", parts):
-                uv.install(arguments, target, python)
-            stage.apply_patches(environment, parts, dict(plan.content))
+            write_files(parts, plan.texts)
+            install(plan, environment, uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python))
+            apply_patches(environment, parts, dict(plan.content))
         yield folder
     except StageError as error:
         raise DrydockError(str(error)) from None

@@ -147,8 +147,9 @@ def built(name: str, store_name: str, lock: Lock) -> Built | None:
 
 
 def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
-    from builder.patch import StageError, sha256
-    from builder.stage import site_packages
+    from builder.embedded.errors import StageError
+    from builder.embedded.hashes import sha256
+    from builder.embedded.installed import site_packages
 
     for file in (file for patch in lock.patches for file in patch.files):
         try:

@@ -17,12 +17,12 @@ from packaging.licenses import InvalidLicenseExpression, canonicalize_license_ex
 from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 
+from builder.embedded.installed import site_packages
 from builder.errors import LockError
 from builder.lock.model import Artefact
 from builder.script.plan import Plan
 from builder.share.export.remote import Remote, get
 from builder.share.export.urls import Place, find_places
-from builder.stage import site_packages
 from builder.store.layout import environment_path, is_built
 
 _LIMIT = 4 << 20

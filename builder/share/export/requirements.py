@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 
+from builder.embedded.plan import pinned
 from builder.script.plan import Plan
 from builder.share.export.header import first_lines
-from builder.stage import pinned
 
 
 def requirements(plan: Plan, local: Mapping[str, Path]) -> str:

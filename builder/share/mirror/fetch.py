@@ -10,7 +10,7 @@ from pathlib import Path
 from threading import Lock
 from urllib.parse import unquote, urlsplit, urlunsplit
 
-from builder.caches import is_far, shown
+from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.report import Reporter

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import unquote, urlsplit
 
-from builder.caches import open_url, shown
+from builder.embedded.caches import open_url, shown
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.share.mirror.pages import SUMS, parse_sums
 

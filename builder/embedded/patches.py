@@ -1,54 +1,50 @@
-"""Patches: unified diffs, applied exactly or not at all, to packages that are installed.
-
-Drydock imports this file, and the generated scripts carry it verbatim. So it needs the standard library only, of
-Python 3.9 or newer.
-"""
+"""Patches: unified diffs, applied exactly or not at all, to packages that are installed."""
 
 from __future__ import annotations
 
-import base64
-import csv
-import hashlib
 import io
-import os
 import re
 from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
+from typing import Any, NamedTuple
 
-
-class StageError(Exception):
-    """What is wrong, in words for the person who runs the script."""
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import sha256
+from builder.embedded.installed import distributions, replace_file, rewrite_record, site_packages
 
 
 class Hunk(NamedTuple):
     """Lines that stand at `start` (0-based) before, and what stands there after; line ends included."""
 
     start: int
-    before: Tuple[bytes, ...]
-    after: Tuple[bytes, ...]
+    before: tuple[bytes, ...]
+    after: tuple[bytes, ...]
 
 
 class FilePatch(NamedTuple):
     """The change to one file; `path` is relative to site-packages."""
 
     path: str
-    hunks: Tuple[Hunk, ...]
+    hunks: tuple[Hunk, ...]
 
 
 # Which side of a change a line belongs to, by its first character.
 _SIDES = {b" ": (b"-", b"+"), b"-": (b"-",), b"+": (b"+",)}
+
+
 _HUNK = re.compile(rb"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
+
+
 # What git says of a file beside its lines.
 _UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted file mode ", b"old mode ", b"GIT binary ")
 
 
-def parse_patch(text: str) -> List[FilePatch]:
+def parse_patch(text: str) -> list[FilePatch]:
     """The files that a unified diff changes, as git writes them: `a/` and `b/` stand for site-packages.
 
     Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
     """
     lines = _lines(text.encode())
-    files: List[FilePatch] = []
+    files: list[FilePatch] = []
     at = 0
     of_git = False
     while at < len(lines):
@@ -62,7 +58,7 @@ def parse_patch(text: str) -> List[FilePatch]:
         if old != new:
             raise StageError(f"a patch may change files, not create, delete or rename them: {old} -> {new}")
         at += 2
-        hunks: List[Hunk] = []
+        hunks: list[Hunk] = []
         while at < len(lines) and lines[at].startswith(b"@@"):
             hunk, at = _parse_hunk(lines, at)
             hunks.append(hunk)
@@ -76,7 +72,7 @@ def parse_patch(text: str) -> List[FilePatch]:
     return files
 
 
-def _lines(content: bytes) -> List[bytes]:
+def _lines(content: bytes) -> list[bytes]:
     """Lines with their ends. Only a newline ends one, as for diff and git: a carriage return is part of its line."""
     return io.BytesIO(content).readlines()
 
@@ -95,7 +91,7 @@ def _patch_path(line: bytes) -> str:
     return "/".join(parts[1:])
 
 
-def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
+def _parse_hunk(lines: list[bytes], at: int) -> tuple[Hunk, int]:
     header = _HUNK.match(lines[at])
     if header is None:
         raise StageError(f"line {at + 1} of the patch is not a hunk header: {_shown(lines[at])}")
@@ -103,7 +99,7 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
     new_left = int(header[4]) if header[4] is not None else 1
     # Where there are no lines before, the number is that of the line above (POSIX diff, "Diff Unified Output Format").
     start = int(header[1]) - 1 if old_left else int(header[1])
-    sides: Dict[bytes, List[bytes]] = {b"-": [], b"+": []}
+    sides: dict[bytes, list[bytes]] = {b"-": [], b"+": []}
     last = b""
     at += 1
     while at < len(lines) and (old_left or new_left or lines[at].startswith(b"\\")):
@@ -130,15 +126,15 @@ def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
     return Hunk(start, tuple(sides[b"-"]), tuple(sides[b"+"])), at
 
 
-def _begins_something_else(lines: List[bytes], at: int) -> bool:
+def _begins_something_else(lines: list[bytes], at: int) -> bool:
     """Whether this is the next file, or the signature below a mail of git's."""
     return lines[at].rstrip() == b"--" or b"".join(line[:4] for line in lines[at : at + 2]) == b"--- +++ "
 
 
-def apply_hunks(patch: FilePatch, content: bytes) -> Optional[bytes]:
+def apply_hunks(patch: FilePatch, content: bytes) -> bytes | None:
     """`content` with the patch applied, or None where it does not fit exactly: no offset, no fuzz."""
     lines = _lines(content)
-    result: List[bytes] = []
+    result: list[bytes] = []
     done = 0
     for hunk in patch.hunks:
         end = hunk.start + len(hunk.before)
@@ -155,7 +151,7 @@ def apply_hunks(patch: FilePatch, content: bytes) -> Optional[bytes]:
 
 def reverse(patch: FilePatch) -> FilePatch:
     """The patch that takes this one back."""
-    hunks: List[Hunk] = []
+    hunks: list[Hunk] = []
     shift = 0
     for hunk in patch.hunks:
         hunks.append(Hunk(hunk.start + shift, hunk.after, hunk.before))
@@ -163,70 +159,7 @@ def reverse(patch: FilePatch) -> FilePatch:
     return FilePatch(patch.path, tuple(hunks))
 
 
-def sha256(content: bytes) -> str:
-    """The sha256 of `content` in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` through a new file and a rename.
-
-    Never in place: installers hard-link from their cache, and a write through the link would change that too.
-    """
-    new = path.with_name(path.name + ".drydock-new")
-    try:
-        mode = path.stat().st_mode & 0o7777
-        with open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(new, mode)
-        os.replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def record_hash(content: bytes) -> str:
-    """A hash as RECORD writes it (PEP 376, PEP 427): urlsafe base64 without padding."""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def canonical_name(name: str) -> str:
-    """A package name in its normal form (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def distributions(site: Path) -> Dict[str, Path]:
-    """The installed packages of a site-packages folder: normal name to dist-info folder."""
-    return {
-        canonical_name(info.name[: -len(".dist-info")].rsplit("-", 1)[0]): info for info in site.glob("*.dist-info")
-    }
-
-
-def read_record(info: Path) -> List[List[str]]:
-    """The rows of a RECORD: path, hash, size."""
-    return list(csv.reader(io.StringIO((info / "RECORD").read_text(encoding="utf-8"), newline="")))
-
-
-def rewrite_record(info: Path, changed: Dict[str, bytes]) -> None:
-    """Give RECORD the new hash and size of the `changed` files, where it does not have them."""
-    before = read_record(info)
-    rows = [
-        [row[0], record_hash(changed[row[0]]), str(len(changed[row[0]]))] if row and row[0] in changed else row
-        for row in before
-    ]
-    missing = set(changed) - {row[0] for row in rows if row}
-    if missing:
-        raise StageError(f"{info.name}/RECORD does not list {', '.join(sorted(missing))}")
-    if rows == before:
-        return
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    replace_file(info / "RECORD", text.getvalue().encode())
-
-
-def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool = False) -> bool:
+def patch_package(site: Path, patch: dict[str, Any], text: str, *, revert: bool = False) -> bool:
     """Apply one patch (or take it back) to the installed source; False where that was done before.
 
     `patch` names the package, the patch file and, for each file it changes, the sha256 before and after; those are
@@ -241,8 +174,8 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
         raise StageError(f"{patch['file']} changes other files than the lock says")
     goal = "preimage" if revert else "postimage"
     start = "postimage" if revert else "preimage"
-    wanted: Dict[str, bytes] = {}
-    changed: List[str] = []
+    wanted: dict[str, bytes] = {}
+    changed: list[str] = []
     for path, file in parsed.items():
         content = (site / path).read_bytes()
         if sha256(content) == pinned[path][goal]:
@@ -263,3 +196,9 @@ def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool 
     # Those that were done before too: a run that was killed here may have left RECORD behind.
     rewrite_record(info, wanted)
     return bool(changed)
+
+
+def apply_patches(env: Path, parts: Path, plan: dict[str, Any]) -> None:
+    """Apply the patches of the plan, in their order. Raises StageError."""
+    for patch in plan["patches"]:
+        patch_package(site_packages(env), patch, (parts / patch["file"]).read_bytes().decode("utf-8"))

@@ -2,31 +2,23 @@
 
 They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
 space or commas. What a cache has is said by its SHA256SUMS; what it serves is believed only by its hash.
-
-Every generated script carries this file, after builder/stage.py, so it needs the standard library only, of Python 3.9
-or newer.
-
-    stage.py take PARTS MIRROR NUMBER   copy the requirement files to PARTS/left, and there move what a cache has to
-                                        cached.txt; NUMBER 0 is the folder MIRROR, the others count DRYDOCK_CACHE
-    stage.py give-back LEFT             undo the last one
 """
 
 from __future__ import annotations
 
-import json
 import os
 import re
-import shutil
 import sys
+from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, List, Mapping, Set
+from typing import Any
 
 VARIABLE = "DRYDOCK_CACHE"
 PATIENCE = 15
 """Seconds without a byte after which a web server is given up."""
 
 
-def places(environ: Mapping[str, str] = os.environ) -> List[str]:
+def places(environ: Mapping[str, str] = os.environ) -> list[str]:
     """What DRYDOCK_CACHE names.
 
     >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
@@ -79,7 +71,7 @@ def open_url(url: str) -> Any:
     if parts.username is not None:
         pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
         request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
-    handlers: List[Any] = [OnlyTheWeb()]
+    handlers: list[Any] = [OnlyTheWeb()]
     if parts.scheme == "https":
         handlers.append(urllib.request.HTTPSHandler(context=_trust()))
     return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
@@ -101,7 +93,7 @@ def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
     return offline and place.startswith(("http://", "https://"))
 
 
-def has(place: str) -> Set[str]:
+def has(place: str) -> set[str]:
     """The sha256 of every file that a cache says it has. Raises OSError."""
     if place.startswith(("http://", "https://")):
         with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
@@ -114,53 +106,25 @@ def has(place: str) -> Set[str]:
     return {line[:64] for line in text.splitlines() if re.fullmatch(r"[0-9a-f]{64}  files/.*", line)}
 
 
-def take(parts: Path, mirror: Path, number: Path) -> bool:
-    """Move the lines of requirement files whose files a cache has to left/cached.txt; False where it has none.
-
-    What is built from source needs all build requirements from the same place.
-    """
-    left = parts / "left"
-    if not left.exists():
-        left.mkdir()
-        for file in parts.glob("*requirements*.txt"):
-            shutil.copy(file, left)
-    place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
-    if is_far(place):
-        return False
+def known(place: str, environ: Mapping[str, str] = os.environ) -> set[str]:
+    """What `has` says; nothing, and a warning, where a cache cannot be used."""
+    if is_far(place, environ):
+        return set()
     try:
-        known = has(place)
+        return has(place)
     except (OSError, ValueError) as error:
         why = getattr(error, "strerror", None) or str(error) or type(error).__name__
         print(f"drydock: warning: the cache {shown(place)} cannot be used: {why}; going on without it", file=sys.stderr)
-        return False
-    builds = _lines_of(left / "build-requirements.txt")
-    packages = json.loads((parts / "plan.json").read_text(encoding="utf-8"))["plan"]["packages"]
-    sources = {package["name"] for package in packages if not package["file"].endswith(".whl")}
-    apart = sources if any(_sha256_of(line) not in known for line in builds) else set()
-    taken = []
-    for file in sorted(left.glob("requirements*.txt")):
-        lines = _lines_of(file)
-        mine = [line for line in lines if _sha256_of(line) in known and line.partition("==")[0] not in apart]
-        _write(file, [line for line in lines if line not in mine])
-        taken += [f"{line}  # {file.name}" for line in mine]
-    _write(left / "cached.txt", taken)
-    return bool(taken)
+        return set()
 
 
-def give_back(left: Path) -> None:
-    """Undo `take`: put the lines of cached.txt back where they came from."""
-    for line in _lines_of(left / "cached.txt"):
-        line, _, name = line.partition("  # ")
-        _write(left / name, [*_lines_of(left / name), line])
+def index_of(place: str) -> str:
+    """The index that a cache is for uv: a URL, or the folder.
 
-
-def _lines_of(file: Path) -> List[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-def _write(file: Path, lines: List[str]) -> None:
-    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-def _sha256_of(line: str) -> str:
-    return line.rpartition("sha256:")[2]
+    >>> index_of("https://host/mirror/"), index_of("file:///srv/mirror")
+    ('https://host/mirror/simple/', '/srv/mirror/simple/')
+    """
+    folder = place[len("file://") :] if place.startswith("file://") else place
+    if "://" not in folder:
+        folder = os.path.abspath(folder)
+    return folder.rstrip("/") + "/simple/"

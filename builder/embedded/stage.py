@@ -1,0 +1,323 @@
+"""A build: from a plan and the files beside it to a finished environment in the store, whole or not at all.
+
+    build PARTS ENV UV FRAME WORK MIRROR SCRIPT
+
+It is made in a folder beside ENV whose name nobody can guess. This process stands in that folder: all that it writes,
+it writes relative to where it stands, so that nothing of somebody else's is touched, whatever becomes of the folder's
+name. The last step is one rename.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from builder.embedded import bytecode, claim, folders, installer, lifeline, venv, wheels
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import record_hash, sha256
+from builder.embedded.installed import check_distributions, distributions, site_packages
+from builder.embedded.manifest import is_usable, promise_of, sealed
+from builder.embedded.patches import apply_patches
+from builder.embedded.plan import read_plan
+
+HERE = Path()
+PREFIX = ".stage-"
+
+
+class Tools(NamedTuple):
+    """What a build works with: the installer `uv`, an empty virtual environment `frame` of the Python that it builds
+    for, a folder `work` for requirement files, and the cache `mirror` that is asked first.
+    """
+
+    uv: str
+    frame: Path
+    work: Path
+    mirror: Path
+
+
+def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
+    """Build the environment `env` from the plan in `parts`, where nobody has built it before us.
+
+    `script` is the process id of the script that waits for us. Raises StageError; nothing is left in the store then.
+    """
+    if os.getppid() != script:
+        raise StageError("the script that began this build is gone")
+    lifeline.leave_on_signals()
+    written = read_plan(parts)
+    if env.name != f"{written['key']}-{written['name']}":
+        raise StageError(f"this script was edited: its plan is of {written['key']}, and it builds {env.name}")
+    guard = lifeline.Guard(script)
+    mine = claim.Claim(env.parent, env.name)
+    try:
+        if not is_usable(env):
+            claim.sweep(env.parent, PREFIX)
+            size = f"{written['size']} to download at most"
+            _say(f"building {written['name']}: {_count(written['plan']['packages'], 'package')}, {size}")
+            _build(written, parts, env, tools, guard)
+    finally:
+        mine.release()
+        guard.end()
+
+
+def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, guard: lifeline.Guard) -> None:
+    _say(f"[1/4] Python {written['plan']['python']}")
+    stage, top = folders.make_folder(env.parent, f"{PREFIX}{written['key']}-")
+    done = False
+    try:
+        claim.lock(top)
+        claim.write_note(top)
+        guard.touch(stage / claim.NOTE)
+        os.fchdir(top)
+        _fill(written, parts, env.parent.parent, tools, top)
+        _put(stage, env, top)
+        done = folders.is_at(env, top)
+    except OSError as error:
+        if folders.is_at(stage, top):
+            raise
+        raise _taken(stage) from error
+    finally:
+        os.chdir("/")
+        if not done:
+            _discard(stage, top)
+        os.close(top)
+    _say(f"[4/4] {env}")
+
+
+def _say(words: str) -> None:
+    print(f"drydock: {words}", file=sys.stderr, flush=True)
+
+
+def _count(some: Sequence[Any], what: str) -> str:
+    return f"{len(some)} {what}{'' if len(some) == 1 else 'es' if what.endswith('ch') else 's'}"
+
+
+def _taken(stage: Path) -> StageError:
+    return StageError(f"{stage} was taken away while it was built", "did somebody clean up the store? Build it again")
+
+
+# --- what goes into it ---------------------------------------------------------------------------------------------
+
+
+def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top: int) -> None:
+    """Make the folder that we stand in an environment, but for its name."""
+    plan = written["plan"]
+    running = "{}.{}".format(*sys.version_info[:2])
+    if running != plan["python"]:
+        raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    own = venv.take_over(tools.frame, top)
+    own.update(_carry(plan, parts, top))
+    _say("[2/4] packages")
+    found = _linked(written, home, tools, top)
+    _say(f"[3/4] {_count(plan['patches'], 'patch')}, bytecode, manifest")
+    site = site_packages(HERE)
+    check_distributions(site, plan)
+    apply_patches(HERE, HERE / ".drydock", plan)
+    changed = [file["path"] for patch in plan["patches"] for file in patch["files"]]
+    uncompiled = _compile_again(site, changed, home / "bytecode")
+    own.update(_answer_installers(top))
+    for wheel in found:
+        own.update(wheel.own)
+    own.update(_records(site, {patch["package"] for patch in plan["patches"]}))
+    _check(own)
+    inside = site.as_posix()
+    manifest = {
+        **{name: written[name] for name in ("name", "key", "index", "plan")},
+        "format": plan["format"],
+        "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
+        "cache-tag": bytecode.cache_tag(),
+        "own": own,
+        "uncompiled": sorted(
+            {path for wheel in found for path in wheel.uncompiled if path not in {f"{inside}/{one}" for one in changed}}
+            | {f"{inside}/{path}" for path in uncompiled}
+        ),
+    }
+    with open(_new(".drydock/manifest.json", top), "w", encoding="utf-8") as file:
+        json.dump(sealed(manifest), file, indent=1, sort_keys=True)
+        file.write("\n")
+        file.flush()
+        os.fsync(file.fileno())
+    os.unlink(claim.NOTE)
+    _protect([path for wheel in found for path in wheel.files], top)
+
+
+def _records(site: Path, packages: set[str]) -> dict[str, str]:
+    """What the RECORD of some packages promises now."""
+    paths = [(info / "RECORD").as_posix() for name, info in distributions(site).items() if name in packages]
+    return {path: promise_of(HERE, path) for path in paths}
+
+
+def _check(promises: Mapping[str, str]) -> None:
+    """Raise StageError where somebody else has changed what we wrote."""
+    for path, promise in promises.items():
+        try:
+            found = promise_of(HERE, path)
+        except OSError:
+            found = ""
+        if found != promise:
+            raise StageError(f"{path} was changed while this was built", "is somebody else at work in the store?")
+
+
+def _new(path: str, top: int) -> int:
+    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=top)
+
+
+def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
+    """Take over the files that the plan names; returns what each of them promises."""
+    paths = [f".drydock/{file['path']}" for file in plan["files"]]
+    parents = folders.with_parents([".drydock", *(path.rpartition("/")[0] for path in paths)])
+    for _ in folders.opened(top, parents, make=True):
+        pass
+    promises = {}
+    for path in paths:
+        content = (parts / path[len(".drydock/") :]).read_bytes()
+        with open(_new(path, top), "wb") as file:
+            file.write(content)
+        promises[path] = record_hash(content)
+    return promises
+
+
+def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> list[wheels.Wheel]:
+    """Link the files of every package into the folder that we stand in."""
+    environ = dict(os.environ)
+    command = [tools.uv, "--project", "/"]
+
+    def install(packages: Sequence[dict[str, Any]], folder: int) -> None:
+        def ask(arguments: list[str], environment: dict[str, str]) -> int:
+            return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
+
+        python = os.readlink(tools.frame / "bin" / "python")
+        places = installer.places(tools.mirror, environ)
+        installer.install(written, packages, ask, python=python, work=tools.work, places=places, environ=environ)
+
+    def forget(names: Sequence[str]) -> None:
+        lifeline.run([*command, "cache", "clean", "--quiet", *names], folder=top, env=environ)
+
+    for _ in range(3):
+        found = wheels.wheels_of(home, written["plan"], install, forget)
+        try:
+            copied = wheels.link(found, top)
+        except wheels.ChangedError as changed:
+            _say(f"warning: {changed}: unpacked files were changed; unpacking again")
+            wheels.unlink(found, top)
+            continue
+        if copied:
+            _say(f"      {copied} files copied, as this file system would not link them")
+        return found
+    raise StageError("unpacked files change while they are linked", "is something else at work in the store?")
+
+
+def _compile_again(site: Path, paths: Sequence[str], shared: Path) -> list[str]:
+    """Give patched modules the bytecode of what they are now; returns those that this Python cannot compile."""
+    modules = []
+    for path in paths:
+        if not path.endswith(".py"):
+            continue
+        folder, _, name = path.rpartition("/")
+        cached = site / folder / "__pycache__" / f"{name[:-3]}.{bytecode.cache_tag()}.pyc"
+        if cached.exists():
+            cached.unlink()
+        modules.append((sha256((site / path).read_bytes()), path))
+    return bytecode.give({site: modules}, shared)[site]
+
+
+# Programs that people would change an environment with, and what they get instead.
+INSTALLERS = ("pip", "pip3")
+_NO_INSTALLER = """\
+#!/bin/sh
+printf '%s\\n' 'This environment is a store path of Drydock: it is what its lock says, and never changes.' \\
+  'To add a package, name it in the profile, then: drydock lock NAME && drydock build NAME' \\
+  'To try something out: drydock shell --scratch NAME' >&2
+exit 1
+"""
+
+
+def _answer_installers(top: int) -> dict[str, str]:
+    """Put a sentence where people would look for pip; returns what it promises."""
+    promises = {}
+    for path in (f"bin/{name}" for name in INSTALLERS):
+        if not os.path.lexists(path):
+            descriptor = _new(path, top)
+            with open(descriptor, "w", encoding="utf-8") as file:
+                file.write(_NO_INSTALLER)
+                os.fchmod(file.fileno(), 0o555)
+            promises[path] = record_hash(_NO_INSTALLER.encode())
+    return promises
+
+
+def _protect(paths: Sequence[str], top: int) -> None:
+    """Make every folder read-only, and the files that are ours.
+
+    Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
+    """
+    every = {*paths, "bin"}
+    for folder, _, files in os.walk(".drydock"):
+        every.add(folder)
+        for name in files:
+            os.chmod(os.path.join(folder, name), 0o444)
+    ours = folders.with_parents(list(every))
+    within = {path for path in ours if path.startswith("lib/") and path.count("/") >= 2}
+    for path, descriptor in folders.opened(top, ours):
+        if path in every or path in within:
+            os.fchmod(descriptor, 0o555)
+
+
+# --- its name ------------------------------------------------------------------------------------------------------
+
+
+def _put(stage: Path, env: Path, top: int) -> None:
+    """Give the finished folder, which is open as `top`, its name; a usable environment that has it keeps it."""
+    if not folders.is_at(stage, top):
+        raise _taken(stage)
+    put_in_place(stage, env)
+    if not folders.is_at(env, top) and not is_usable(env):
+        raise _taken(stage)
+
+
+def put_in_place(stage: Path, final: Path) -> None:
+    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
+    if not _renamed(stage, final):
+        return
+    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+    folder = os.open(final.parent, os.O_RDONLY)
+    try:
+        os.fsync(folder)  # the rename survives a power loss only with its folder
+    finally:
+        os.close(folder)
+
+
+def _renamed(stage: Path, final: Path) -> bool:
+    """Rename `stage` to `final`; False where a usable environment stands there."""
+    try:
+        os.rename(stage, final)
+    except OSError:
+        if not os.path.isdir(final):
+            raise
+        if is_usable(final):
+            return False
+        # What it was built on is gone. Nobody finds it under its new name.
+        old = final.with_name(f".trash-{time.time_ns()}")
+        os.chmod(final, 0o755)
+        os.rename(final, old)
+        os.rename(stage, final)
+        folders.remove_path(old)
+    return True
+
+
+def _discard(stage: Path, top: int) -> None:
+    """Delete what was not finished, wherever it is by now."""
+    if folders.is_at(stage, top):
+        folders.remove_path(stage)
+        return
+    for name in os.listdir(top):  # it has another name, or none
+        folders.remove(top, name)
+
+
+def sweep(store: Path, name: str) -> None:
+    """Delete what dead builds left in `store`, and the lock of `name` where nobody holds it."""
+    claim.sweep(store, PREFIX)
+    claim.forget(store, name)
