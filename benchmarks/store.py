@@ -14,9 +14,9 @@ from pathlib import Path
 from benchmarks.common import ROOT, Row, drydock, run, script_of, work_folder
 from benchmarks.measure import Command, side_by_side
 from builder import render, uv
-from builder.catalogue import Catalogue
 from builder.embedded.plan import key_of
-from builder.store import write_files
+from builder.files import write_files
+from builder.project.catalogue import Catalogue
 
 IMPORT = "import torch, transformers, accelerate; from transformers import Trainer"
 

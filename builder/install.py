@@ -14,7 +14,7 @@ from builder import render, uv
 from builder.embedded import installer
 from builder.embedded.installed import site_packages
 from builder.embedded.programs import make_relocatable
-from builder.plan import Plan
+from builder.script.plan import Plan
 
 
 def install(plan: Plan, folder: Path, python: str) -> None:

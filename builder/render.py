@@ -17,8 +17,9 @@ from jinja2 import BaseLoader, Environment, StrictUndefined
 
 from builder.errors import ProfileError
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
-from builder.plan import Plan
-from builder.profile.model import Detect, Setting
+from builder.profile.detect import Detect
+from builder.profile.model import Setting
+from builder.script.plan import Plan
 
 
 @dataclass(frozen=True)
@@ -61,7 +62,7 @@ def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
 
 
 def render_bundle_head(plan: Plan, loader: BaseLoader, carried: Carried, bundle: object) -> str:
-    """The script of a bundle (builder/bundle.py), which is the run script with another place to install from."""
+    """The script of a bundle (builder/share/bundle.py), which is the run script with another place to install from."""
     template = environment(loader).get_template("bundle.sh.j2")
     return template.render(_values(plan, carried), script=f"{plan.profile.name}.run", bundle=bundle)
 

@@ -7,9 +7,9 @@ from functools import cache
 from jinja2 import FileSystemLoader
 
 from builder import machinery
-from builder.folders import shipped
-from builder.plan import Plan
 from builder.render import Carried, render, render_bundle_head, render_run_script
+from builder.resources import shipped
+from builder.script.plan import Plan
 
 
 def rendered(plan: Plan) -> dict[str, str]:

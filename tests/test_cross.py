@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.settings import FOLKLORE, KNOWN
+from builder.profile.variables import FOLKLORE, KNOWN
 from tests.conftest import ROOT
 from tests.support import Sandbox, names_in
 

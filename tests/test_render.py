@@ -24,10 +24,10 @@ from builder.embedded.hashes import sha256
 from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError
 from builder.isolation import LEAKS
-from builder.lock import Artefact, Lock, LockedPatch, PatchedFile
-from builder.plan import Plan, make_plan
-from builder.profile import Profile
+from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
+from builder.profile.model import Profile
 from builder.render import comment, delimiter, dotenv_quote, fold, parts, plan_json, python_literal, sh_quote
+from builder.script.plan import Plan, make_plan
 from builder.templates import rendered
 from tests.support import SHELLS
 from tests.support.scripts import Desk

@@ -12,13 +12,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.catalogue import Catalogue
 from builder.embedded import installer
 from builder.embedded.plan import read_plan
 from builder.isolation import LEAKS
-from builder.plan import Plan
-from builder.profile.model import Detect
+from builder.profile.detect import Detect
+from builder.project.catalogue import Catalogue
 from builder.render import sh_quote
+from builder.script.plan import Plan
 from tests.conftest import ROOT
 from tests.support import SHELLS
 from tests.support.scripts import Desk

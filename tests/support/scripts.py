@@ -6,7 +6,7 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.plan import Plan
+from builder.script.plan import Plan
 from builder.templates import rendered
 from tests.support.shells import SHELLS
 
