@@ -11,7 +11,7 @@ from benchmarks.measure import Command, side_by_side
 from builder import uv
 from builder.profile.model import Setting
 from builder.project.catalogue import Catalogue
-from builder.templates import rendered_run_script
+from builder.script.templates import rendered_run_script
 
 
 def script_overhead(rounds: int) -> list[Row]:

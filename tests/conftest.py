@@ -120,8 +120,8 @@ def swarm_env(drydock_home: Path) -> Path:
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
     from builder import uv
-    from builder.install import install
     from builder.project.catalogue import Catalogue
+    from builder.project.install import install
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")

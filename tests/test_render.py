@@ -18,7 +18,6 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
-from builder import machinery
 from builder.embedded import installer
 from builder.embedded.hashes import sha256
 from builder.embedded.patches import parse_patch
@@ -26,9 +25,11 @@ from builder.errors import ProfileError
 from builder.isolation import LEAKS
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.profile.model import Profile
-from builder.render import comment, delimiter, dotenv_quote, fold, parts, plan_json, python_literal, sh_quote
+from builder.script import machinery
+from builder.script.parts import parts, plan_json
 from builder.script.plan import Plan, make_plan
-from builder.templates import rendered
+from builder.script.quoting import comment, delimiter, dotenv_quote, fold, python_literal, sh_quote
+from builder.script.templates import rendered
 from tests.support import SHELLS
 from tests.support.scripts import Desk
 

@@ -17,8 +17,8 @@ from builder.embedded.plan import read_plan
 from builder.isolation import LEAKS
 from builder.profile.detect import Detect
 from builder.project.catalogue import Catalogue
-from builder.render import sh_quote
 from builder.script.plan import Plan
+from builder.script.quoting import sh_quote
 from tests.conftest import ROOT
 from tests.support import SHELLS
 from tests.support.scripts import Desk

@@ -10,12 +10,12 @@ from typing import Any
 
 import pytest
 
-from builder import machinery
 from builder.embedded import bytecode, installed
 from builder.embedded import plan as plans
 from builder.embedded.__main__ import main
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
+from builder.script import machinery
 from tests.conftest import ROOT
 from tests.support.packages import BOTH, FILES, patch_of
 

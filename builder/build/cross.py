@@ -11,17 +11,18 @@ import shutil
 from collections.abc import Iterator
 from pathlib import Path
 
-from builder import render, uv
+from builder import uv
 from builder.embedded.errors import StageError
 from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError, UsageError
 from builder.files import write_files
-from builder.install import install
 from builder.project.catalogue import Catalogue, display
+from builder.project.install import install
 from builder.project.sources import consent
 from builder.report import Reporter
+from builder.script.parts import plan_json
 from builder.script.plan import Plan
 
 # What `uv venv` makes that belongs to the host.
@@ -76,7 +77,7 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     apply_patches(staged, parts, dict(plan.content))
     for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
         _remove(Path(text))
-    written = json.loads(render.plan_json(plan))
+    written = json.loads(plan_json(plan))
     manifest = {name: written[name] for name in ("name", "key", "index", "plan")} | {"format": plan.content["format"]}
     (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
     report.step("[4/4] every file against RECORD, machine and host paths")

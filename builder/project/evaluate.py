@@ -46,7 +46,7 @@ def evaluate(name: str, step: Callable[[str], None] | None = None) -> Evaluation
 def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Evaluation:
     from builder.project.catalogue import Catalogue
     from builder.project.sources.consent import digest
-    from builder.templates import rendered_run_script
+    from builder.script.templates import rendered_run_script
 
     catalogue = Catalogue(step=step) if step is not None else Catalogue()
     plan = catalogue.plan(name)

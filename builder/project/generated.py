@@ -8,11 +8,11 @@ from pathlib import Path
 
 from builder.errors import DriftError, UsageError
 from builder.files import write_atomically
-from builder.machinery import canonical
 from builder.names import split
 from builder.project.catalogue import Catalogue, display
+from builder.script.machinery import canonical
 from builder.script.plan import Plan
-from builder.templates import rendered
+from builder.script.templates import rendered
 
 
 def generate(name: str, folder: Path) -> list[Path]:

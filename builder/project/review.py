@@ -11,7 +11,7 @@ from builder.errors import LockError
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
 from builder.project.sources import consent
-from builder.render import comment
+from builder.script.quoting import comment
 
 
 @dataclass(frozen=True)

@@ -21,9 +21,9 @@ from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
-from builder.render import environment as templates
 from builder.resources import shipped
 from builder.run.supervise import runs
+from builder.script.quoting import environment as templates
 
 Manager = Literal["systemd", "launchd"]
 

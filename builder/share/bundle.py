@@ -26,11 +26,11 @@ from builder.errors import DrydockError, ToolError, UsageError
 from builder.project.catalogue import Catalogue, display
 from builder.report import Reporter
 from builder.script.plan import Plan
+from builder.script.templates import rendered_bundle_head
 from builder.share.mirror.fetch import Gatherer
 from builder.share.mirror.locked import locked_files
 from builder.share.mirror.place import LocalPlace, copy_hashed, download, hash_of
 from builder.share.mirror.transfer import bring
-from builder.templates import rendered_bundle_head
 
 UV = "uv.gz"
 FETCHED = "fetched"

@@ -22,12 +22,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.project.catalogue import Catalogue
-from builder.render import systemd_path, systemd_word
 from builder.run.supervise.journal import RotatingFile, Tail
 from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
 from builder.run.supervise.runs import Request
 from builder.run.supervise.start import _guard
+from builder.script.quoting import systemd_path, systemd_word
 from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs

@@ -22,8 +22,8 @@ from builder.profile.detect import Detect
 from builder.profile.load import load
 from builder.profile.model import Setting
 from builder.profile.source import Source
-from builder.render import sh_word
-from builder.templates import rendered
+from builder.script.quoting import sh_word
+from builder.script.templates import rendered
 from tests.conftest import ROOT
 from tests.support import SHELLS, Sandbox
 from tests.support.scripts import Desk

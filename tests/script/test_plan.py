@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from builder.embedded.plan import key_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.profile.model import Profile
-from builder.render import plan_json
+from builder.script.parts import plan_json
 from builder.script.plan import Plan, make_plan
 
 PROFILE: dict[str, Any] = {

@@ -18,10 +18,10 @@ from builder.embedded.installed import site_packages
 from builder.embedded.patches import patch_package
 from builder.errors import PatchError, ToolError
 from builder.files import remove_tree, write_files
-from builder.install import install
 from builder.isolation import LEAKS
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, LockedPatch
+from builder.project.install import install
 from builder.script.plan import Plan
 from builder.secrets import is_secret
 from builder.store.layout import home

@@ -17,7 +17,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError
 from builder.files import write_files
-from builder.install import install
+from builder.project.install import install
 from builder.report import Reporter
 from builder.script.plan import Plan
 from builder.store.layout import home

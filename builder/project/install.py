@@ -10,10 +10,11 @@ import os
 import tempfile
 from pathlib import Path
 
-from builder import render, uv
+from builder import uv
 from builder.embedded import installer
 from builder.embedded.installed import site_packages
 from builder.embedded.programs import make_relocatable
+from builder.script.parts import plan_json
 from builder.script.plan import Plan
 
 
@@ -22,7 +23,7 @@ def install(plan: Plan, folder: Path, python: str) -> None:
 
     For the target of the plan, which may not be this machine. Raises ToolError.
     """
-    written = json.loads(render.plan_json(plan))
+    written = json.loads(plan_json(plan))
     target, version = plan.profile.target, plan.profile.python.version
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         for request in installer.requests(written, written["plan"]["packages"], os.environ):

@@ -6,10 +6,10 @@ from functools import cache
 
 from jinja2 import FileSystemLoader
 
-from builder import machinery
-from builder.render import Carried, render, render_bundle_head, render_run_script
 from builder.resources import shipped
+from builder.script import machinery
 from builder.script.plan import Plan
+from builder.script.render import Carried, render, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan) -> dict[str, str]:
