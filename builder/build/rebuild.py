@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.script import build_script
-from builder.files import remove_tree
 from builder.store.layout import home
+from builder.store.scratch import scratch
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -23,14 +22,9 @@ def built_beside(store_name: str, script: Path, report: Reporter, *, share_bytec
     Gives the folder of the environment. With `share_bytecode` it links what is compiled already. Raises BuildError.
     """
     key, _, name = store_name.partition("-")
-    # Named as a stage, so that a later build or collection removes what a killed one leaves.
-    side = home() / "store" / f".stage-{key}-{os.uname().nodename}-{os.getpid()}"
-    side.mkdir(parents=True)
-    try:
+    with scratch(home() / "store", f".stage-{key}-") as side:
         if share_bytecode:
             (home() / "bytecode").mkdir(exist_ok=True)
             (side / "bytecode").symlink_to(home() / "bytecode")
         build_script(name, script, report, home=side)
         yield side / "store" / store_name
-    finally:
-        remove_tree(side)

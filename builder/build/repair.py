@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from builder import uv
 from builder.build.rebuild import built_beside
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, damaged_bytecode, examine
@@ -127,23 +126,17 @@ def _is_rebuilt(env: Path, report: Reporter) -> bool:
 
 
 def _rebuild(env: Path, report: Reporter) -> None:
-    """Build an environment again and swap it in. What its installer's cache has of it may be damaged just so."""
+    """Build an environment again and swap it in.
+
+    uv links files from its cache, so who wrote into one wrote into the other: a build notices that and fetches again.
+    """
     report.step(f"building {env.name} again")
-    script = _script_of(env.name)
-    packages: set[str] = set()
-    for _ in range(2):
-        with built_beside(env.name, script, report, share_bytecode=True) as new:
-            problems = examine([new])[0].problems
-            if not problems:
-                _swap(new, env)
-                return
-            packages = {problem.package for problem in problems if problem.package}
-            if packages:
-                # uv links files from its cache: who wrote into one wrote into the other.
-                report.step(f"uv's cache is damaged too: fetching {', '.join(sorted(packages))} again")
-                uv.forget(packages)
-    told = "; ".join(str(problem) for problem in problems[:5])
-    raise DrydockError(f"{env.name} is still not as it should be after a new build: {told}")
+    with built_beside(env.name, _script_of(env.name), report, share_bytecode=True) as new:
+        problems = examine([new])[0].problems
+        if problems:
+            found = "; ".join(str(problem) for problem in problems[:5])
+            raise DrydockError(f"{env.name} is still not as it should be after a new build: {found}")
+        _swap(new, env)
 
 
 def _swap(new: Path, env: Path) -> None:

@@ -10,6 +10,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import process
+from builder.embedded import claim
+from builder.embedded.errors import StageError
+from builder.embedded.manifest import read_manifest
+from builder.embedded.wheels import identity
 from builder.files import remove_tree
 from builder.store import roots
 from builder.store.layout import home
@@ -48,6 +52,7 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
             with suppress(FileNotFoundError):  # a build removes the stages of dead builds, too
                 one.path.chmod(0o755)  # a folder that is moved must be writable, on some systems
                 one.path.rename(trash / str(number))
+                one.path.with_name(f"{one.path.name}.json").unlink(missing_ok=True)  # the note of a wheel
     # Out of sight already; deleting many files takes its time.
     for left in (home() / "store").glob(".trash-*"):
         remove_tree(left)
@@ -64,14 +69,10 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
     store = home() / "store"
     if not store.is_dir():
         return
+    yield from _dead()
     needed = roots.roots()
-    environments: list[Path] = []
-    for path in sorted([*store.iterdir(), *(home() / "tools").glob(".new-*")]):
-        if path.name.startswith((".stage-", ".new-")):
-            if not process.has_living_maker(path.name):
-                yield path, "the build of this is dead"
-        elif not path.name.startswith(".") and path.name not in needed:
-            environments.append(path)
+    gone: set[str] = set()
+    environments = [path for path in sorted(store.iterdir()) if path.name[:1] != "." and path.name not in needed]
     newest_first = sorted(environments, key=lambda path: path.stat().st_mtime, reverse=True)
     total = (
         Links().add(path for path in store.iterdir() if not path.name.startswith(".")) if max_size is not None else 0
@@ -84,7 +85,38 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
             if total <= max_size:
                 return
             total -= Links().add([path])
+        gone.add(path.name)
         yield path, "nothing needs it"
+    if max_size is None:
+        yield from _wheels(gone, max_age)
+
+
+def _dead() -> Iterator[tuple[Path, str]]:
+    """What processes left that died while they made it."""
+    for path in sorted((home() / "tools").glob(".new-*")):
+        if not process.has_living_maker(path.name):
+            yield path, "who fetched this is dead"
+    for folder, prefix in ((home() / "store", ".stage-"), *((one, ".new-") for one in (home() / "wheels").glob("*"))):
+        yield from ((path, "the build of this is dead") for path in claim.dead(folder, prefix))
+
+
+def _wheels(gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
+    """The unpacked wheels that no environment has, but those that are `gone`; a new one may be about to be linked."""
+    notes = list((home() / "wheels").glob("*/*.json"))
+    if not notes:
+        return
+    needed: set[tuple[str, str]] = set()
+    for env in (home() / "store").iterdir():
+        if env.name.startswith(".") or env.name in gone:
+            continue
+        with suppress(StageError, KeyError, TypeError):
+            manifest = read_manifest(env)
+            plan = manifest["plan"]
+            needed |= {(manifest["cache-tag"], identity(one, plan["build-requires"])) for one in plan["packages"]}
+    for note in sorted(notes):
+        old = time.time() - note.lstat().st_mtime > max(max_age or 0, 3600)
+        if old and not note.name.startswith(".") and (note.parent.name, note.stem) not in needed:
+            yield note.with_suffix(""), "no environment has this wheel"
 
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
@@ -93,7 +125,7 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     needed = roots.sources()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith(".new-"):
-            if not process.has_living_maker(path.name):
+            if claim.is_dead(path):
                 yield path, "who fetched this is dead"
         # One that came a moment ago belongs to a lock that is about to be written.
         elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
@@ -110,12 +142,7 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
 def _leftovers() -> list[Garbage]:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
     gone: list[Garbage] = []
-    notes = set((home() / "bytecode").glob("*/wheels/*"))
-    found = [
-        (path, "no environment links this bytecode")
-        for path in (home() / "bytecode").glob("*/*/*")
-        if path not in notes or not _is_current(path)
-    ]
+    found = [(path, "no environment links this bytecode") for path in (home() / "bytecode").glob("*/*/*")]
     unfinished = [*(home() / "cache").rglob(".*"), *(home() / "gcroots").glob(".*")]
     found += [(path, "who wrote this is dead") for path in unfinished]
     for path, why in found:
@@ -126,17 +153,6 @@ def _leftovers() -> list[Garbage]:
                 path.unlink()
                 gone.append(Garbage(path, why, state.st_blocks * 512))
     return gone
-
-
-def _is_current(note: Path) -> bool:
-    """Whether the first bytecode that the note of a wheel names is still there (builder.stage, `_write_note`)."""
-    try:
-        with note.open(encoding="utf-8") as file:
-            file.readline()
-            digest = file.readline()[:64]
-    except (OSError, ValueError):
-        return False
-    return not digest or (note.parent.parent / digest[:2] / f"{digest[2:]}.pyc").is_file()
 
 
 def parse_age(text: str) -> float:

@@ -79,7 +79,7 @@ def usage() -> Total:
         whole.add([store / name])
         rows.append(Usage(name, len(alone.seen), apparent, alone.freed()))
     shared = Links().add([bytecode])
-    whole.add([bytecode])
+    whole.add([bytecode, home() / "wheels"])
     real = sum(size for _, _, size in whole.seen.values())
     return Total(rows, shared, sum(row.apparent for row in rows), real)
 

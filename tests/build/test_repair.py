@@ -115,7 +115,7 @@ def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     assert f"{SITE}/anchor/__pycache__/forged.cpython-311.pyc is not the bytecode of its source" in found.stdout
     mended = desk.drydock("store", "verify", "--repair").succeeded()
     assert f"mended {env.name}: " in mended.stdout
-    assert "uv's cache is damaged too: fetching anchor again" in mended.stderr
+    assert "anchor: files in uv's cache were changed; fetching again" in mended.stderr
     assert desk.drydock("store", "verify").succeeded().stdout.count("ok   ") == 2
     assert desk.drydock("run", "small").succeeded().stdout == "trained with 1.0\n"
     assert desk.drydock("build", "small").succeeded().stderr == "small is built\n"
@@ -166,7 +166,7 @@ def test_a_file_that_several_environments_share_is_found_in_each(desk: Sandbox) 
         assert row["problems"] == [{"path": f"{SITE}/anchor/__init__.py", "what": "was changed"}]
     mended = desk.drydock("store", "verify", "--repair").succeeded()
     assert mended.stdout.count("mended ") == 2
-    assert "uv's cache is damaged too: fetching anchor again" in mended.stderr
+    assert "anchor: files in uv's cache were changed; fetching again" in mended.stderr
 
 
 def test_a_renamed_folder_cannot_be_mended_and_the_others_are(desk: Sandbox) -> None:

@@ -17,7 +17,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.installed import site_packages
 from builder.embedded.patches import patch_package
 from builder.errors import PatchError, ToolError
-from builder.files import remove_tree, write_files
+from builder.files import write_files
 from builder.isolation import LEAKS
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, LockedPatch
@@ -25,6 +25,7 @@ from builder.project.install import install
 from builder.script.plan import Plan
 from builder.secrets import is_secret
 from builder.store.layout import home
+from builder.store.scratch import scratch
 
 _LONGEST = 1800.0
 """Seconds that a proof may take: what nobody tried before may wait forever."""
@@ -87,10 +88,5 @@ def _shown(text: str) -> str:
 @contextmanager
 def trial(plan: Plan, files: Artefacts) -> Iterator[Trial]:
     """A scratch environment of `plan`. Raises ToolError where a package cannot be had."""
-    # Named as a stage, so that a later build or collection removes what a killed one leaves.
-    folder = home() / "store" / f".stage-{plan.key}-{os.uname().nodename}-{os.getpid()}"
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    try:
-        yield Trial(plan, folder, files)
-    finally:
-        remove_tree(folder)
+    with scratch(home() / "store", f".stage-{plan.key}-") as folder:
+        yield Trial(plan, folder / "env", files)

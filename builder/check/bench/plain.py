@@ -7,12 +7,11 @@ versions train nothing at all.
 from __future__ import annotations
 
 import os
-import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from builder import process, uv
+from builder import uv
 from builder.embedded.errors import StageError
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError
@@ -21,29 +20,20 @@ from builder.project.install import install
 from builder.report import Reporter
 from builder.script.plan import Plan
 from builder.store.layout import home
+from builder.store.scratch import scratch
 
 
 @contextmanager
 def plain(plan: Plan, report: Reporter) -> Iterator[Path]:
     """A folder with the environment in `env` for as long as the context lasts. Raises ToolError."""
-    folder = home() / "cache" / f"bench-{os.uname().nodename}-{os.getpid()}"
-    _remove_dead(folder.parent)
-    environment, parts = folder / "env", folder / "parts"
     python = plan.profile.python.version
-    try:
-        with report.busy(f"a plain environment of uv's, with the packages of {plan.profile.name}"):
-            write_files(parts, plan.texts)
-            install(plan, environment, uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python))
-            apply_patches(environment, parts, dict(plan.content))
+    with scratch(home() / "cache", "bench-") as folder:
+        environment, parts = folder / "env", folder / "parts"
+        try:
+            with report.busy(f"a plain environment of uv's, with the packages of {plan.profile.name}"):
+                write_files(parts, plan.texts)
+                install(plan, environment, uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python))
+                apply_patches(environment, parts, dict(plan.content))
+        except StageError as error:
+            raise DrydockError(str(error)) from None
         yield folder
-    except StageError as error:
-        raise DrydockError(str(error)) from None
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
-
-
-def _remove_dead(parent: Path) -> None:
-    """What a measurement left that was killed."""
-    for path in parent.glob(f"bench-{os.uname().nodename}-*"):
-        if not process.has_living_maker(path.name):
-            shutil.rmtree(path, ignore_errors=True)

@@ -14,10 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
-from builder.files import remove_tree, write_atomically
-from builder.process import has_living_maker
+from builder.files import write_atomically
 from builder.project.sources.tree import close, content_hash, profiles_in
 from builder.store.layout import home
+from builder.store.scratch import scratch
 
 if TYPE_CHECKING:
     from builder.project.sources.config import Pin, Project
@@ -62,20 +62,20 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
     """
     from builder.project.sources.config import Pin
 
-    declared, work = project.source(name), home() / "sources" / f".new-{os.uname().nodename}-{os.getpid()}"
+    declared = project.source(name)
     try:
-        _sweep()
-        work.mkdir(parents=True)
-        step(f"fetching {name}: {declared}")
-        root, facts = _content(project, name, work, step, pin)
-        sha256 = content_hash(root)
-        if pin is not None and sha256 != pin.sha256:
-            raise SourceError(
-                f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}", hint=_meant(name)
-            )
-        made = Pin(declared, sha256, **facts)
-        _put(root, sha256, work)
-        return made
+        with scratch(home() / "sources", ".new-") as work:
+            step(f"fetching {name}: {declared}")
+            root, facts = _content(project, name, work, step, pin)
+            sha256 = content_hash(root)
+            if pin is not None and sha256 != pin.sha256:
+                raise SourceError(
+                    f"it has changed: pinned is content {pin.sha256[:12]}, and there is {sha256[:12]}",
+                    hint=_meant(name),
+                )
+            made = Pin(declared, sha256, **facts)
+            _put(root, sha256, work)
+            return made
     except DrydockError as error:
         # What a server said may be in it, and must not steer a terminal.
         said = "".join(char if char.isprintable() else "?" for char in error.message)
@@ -84,16 +84,6 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
     except OSError as error:
         reason = f"{error.filename or home()}: {error.strerror}"
         raise SourceError(f'"{name}" cannot be fetched: {reason}', where=project.where(name)) from None
-    finally:
-        remove_tree(work)
-
-
-def _sweep() -> None:
-    """Delete what processes of this machine left that were killed while they fetched."""
-    start = f".new-{os.uname().nodename}-"
-    for left in (home() / "sources").glob(f"{start}*"):
-        if left.name == f"{start}{os.getpid()}" or not has_living_maker(left.name):
-            remove_tree(left)
 
 
 def _content(project: Project, name: str, work: Path, step: Step, pin: Pin | None) -> tuple[Path, dict[str, str]]:
