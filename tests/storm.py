@@ -50,8 +50,8 @@ class Count:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind}: {self.tries} tries, {len(self.changed)} changed files outside of the store (by {self.harmful}), "
-            f"{len(self.failed)} builds failed, {self.left} processes left, {self.seconds:.0f} s"
+            f"{self.kind}: {self.tries} tries, {len(self.changed)} changed files outside of the store "
+            f"(by {self.harmful}), {len(self.failed)} builds failed, {self.left} processes left, {self.seconds:.0f} s"
         )
 
 
