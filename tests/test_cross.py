@@ -14,15 +14,15 @@ from pathlib import Path
 import pytest
 
 from builder.profile.variables import FOLKLORE, KNOWN
-from tests.conftest import ROOT
-from tests.support import Sandbox, names_in
+from tests.conftest import ROOT, real_environment
+from tests.support import Sandbox, names_in, python_3_11
 
 
 def cross(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     """Run `drydock build NAME --cross FOLDER` on the built-in profiles."""
     return subprocess.run(
         [sys.executable, "-m", "builder", "build", name, "--cross", str(folder)],
-        env={**os.environ, "DRYDOCK_PROFILES": str(ROOT / "profiles")},
+        env=real_environment(),
         capture_output=True,
         text=True,
         check=False,
@@ -84,8 +84,9 @@ def test_nothing_of_the_host_is_in_it(materialised: tuple[str, Path]) -> None:
     folder = materialised[1]
     assert not any((folder / "bin" / name).exists() for name in ("python", "python3", "activate"))
     assert not (folder / "pyvenv.cfg").exists()
+    pythons = ["-e", python_3_11(), "-e", sys.base_prefix]
     found = subprocess.run(
-        ["grep", "-rlF", "-e", str(folder.parent), "-e", sys.base_prefix, "-e", str(ROOT), str(folder)],
+        ["grep", "-rlF", "-e", str(folder.parent), *pythons, "-e", str(ROOT), str(folder)],
         capture_output=True,
         text=True,
         check=False,

@@ -6,13 +6,11 @@ a home of its own, and then the next build has to succeed and leave what a build
 
 from __future__ import annotations
 
-import difflib
 import errno
 import os
 import random
 import shutil
 import signal
-import sys
 import threading
 import time
 from collections import Counter
@@ -22,17 +20,13 @@ from pathlib import Path
 
 import pytest
 
-from builder.embedded.examine import examine
-from tests.support import Result, Sandbox, make_wheel
+from tests.support import Result, Sandbox
+from tests.support.homes import PLACES, PROGRAM, Frozen, Home, furnish, is_at, once, script_of
 from tests.support.mounts import remount, tmpfs
-from tests.support.steps import GO, NEVER, Step, Watched, alike, why_not
+from tests.support.steps import GO, NEVER, Step, Watched, why_not
 
 # Seconds each: all of them are in `just test-all`.
 pytestmark = pytest.mark.slow
-
-PROGRAM = [sys.executable, "-m", "builder", "build", "small"]
-
-Decide = Callable[[Watched, Step], int]
 
 
 @pytest.fixture(scope="module", autouse=True)
@@ -44,101 +38,7 @@ def _possible() -> None:
 
 @pytest.fixture
 def desk(sandbox: Sandbox) -> Sandbox:
-    """A desk where `small` has everything that a build can meet: a patch, a proof, and a module to compile."""
-    text = "".join(f"line {number}\n" for number in range(1, 10))
-    files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/lines.txt": text}
-    make_wheel(sandbox.wheels, "anchor", "1.0", files=files)
-    lines = difflib.unified_diff(
-        text.splitlines(True),
-        text.replace("line 5", "line five").splitlines(True),
-        "a/anchor/lines.txt",
-        "b/anchor/lines.txt",
-    )
-    sandbox.file("patches/mend.patch", "".join(lines))
-    sandbox.file("proofs/mend.py", "import anchor\n")
-    sandbox.profile(
-        "small",
-        tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/mend.patch"\n'
-        'proof = "proofs/mend.py"\nwhy = "line 5 is wrong"\n',
-    )
-    sandbox.drydock("lock", "small").succeeded()
-    return sandbox
-
-
-class Home:
-    """A DRYDOCK_HOME of its own on a desk, and a build in it: of the `command`, the program's or the script's."""
-
-    def __init__(self, desk: Sandbox, command: list[str], name: str) -> None:
-        self.desk = desk
-        self.command = command
-        self.path = desk.root / "homes" / name
-        self.environment = {**desk.environment, "DRYDOCK_HOME": str(self.path)}
-
-    def build(self) -> Result:
-        return self.desk.run(self.command, env=self.environment)
-
-    def watch(self, decide: Decide) -> Watched:
-        return Watched(self.command, self.path, decide, env=self.environment, cwd=self.desk.work)
-
-    def steps(self) -> list[str]:
-        """Build without a fault: its steps, each once."""
-        seen: dict[str, None] = {}
-
-        def note(_watched: Watched, step: Step) -> int:
-            seen.setdefault(str(step))
-            return GO
-
-        code, _, stderr = self.watch(note).ended()
-        assert code == 0, stderr
-        return list(seen)
-
-    def files(self) -> set[str]:
-        """What is there, with the sizes of files, but for marks of processes, uv's own lock, and notes of wheels."""
-        found = set()
-        for path in self.path.rglob("*"):
-            name = alike(str(path.relative_to(self.path)))
-            # Notes of wheels only save time, and are written where that can be.
-            if not name.startswith("gcroots/running/") and path.name != ".lock" and "/wheels" not in name:
-                small = path.is_file() and not path.is_symlink() and name.startswith("store/")
-                found.add(f"{name} {path.stat().st_size}" if small else name)
-        return found
-
-    def environments(self) -> list[Path]:
-        """What stands under its own name in the store."""
-        return [path for path in self.store().glob("*") if not path.name.startswith(".")]
-
-    def store(self) -> Path:
-        return self.path / "store"
-
-    def unfinished(self) -> list[Path]:
-        """Stages, and what else is hidden in the store."""
-        return list(self.store().glob(".*"))
-
-    def check_whole(self) -> None:
-        """Nothing half-made stands under a name of its own, and nothing half-made is current."""
-        for env in self.environments():
-            bad = examine([env])[0].problems
-            assert not bad, f"half-made in the store: {bad}"
-        for path in (self.path / "profiles").glob("*"):
-            if path.is_symlink() and not path.name.startswith("."):
-                assert path.resolve() in self.environments(), f"{path.name} is a link to {path.resolve()}"
-        for path in (self.path / "profiles").glob("*-link"):
-            script = path.with_name(path.name.replace("-link", "-run.sh"))
-            assert script.read_text().endswith('\ngo "$@"\n'), f"{script.name} is half-written"
-
-    def check_next(self, clean: set[str]) -> None:
-        """The next build succeeds and leaves what a build without a fault leaves; its trainer runs."""
-        self.build().succeeded()
-        self.check_whole()
-        assert len(self.environments()) == 1
-        if self.files() != clean:  # what only takes up room is left to a collection, of the next day
-            for path in self.path.rglob("*"):
-                os.utime(path, (0, 0), follow_symlinks=False)
-            self.desk.drydock("store", "gc", env=self.environment).succeeded()
-        assert self.files() ^ clean == set()
-        script = next(self.desk.root.glob("generated/small/run_*.sh"))
-        trained = self.desk.run(["sh", str(script)], env=self.environment).succeeded()
-        assert trained.stdout == "trained with 1.0\n"
+    return furnish(sandbox)
 
 
 Fault = Callable[[Home, str], None]
@@ -164,19 +64,6 @@ def sweep(desk: Sandbox, command: list[str], steps: Iterable[str], meet: Fault) 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
         problems = [problem for problem in pool.map(one, enumerate(steps)) if problem]
     assert not problems, f"{len(problems)} steps\n" + "\n".join(problems)
-
-
-def once(step: str, fault: Decide) -> tuple[Decide, list[Step]]:
-    """The fault at the first step of that name, and a list that has the step when it was met."""
-    met: list[Step] = []
-
-    def decide(watched: Watched, here: Step) -> int:
-        if str(here) != step or met:
-            return GO
-        met.append(here)
-        return fault(watched, here)
-
-    return decide, met
 
 
 # --- faults --------------------------------------------------------------------------------------------------------
@@ -251,10 +138,6 @@ def check_words(result: Result, number: int = 0) -> None:
 # --- the sweeps ----------------------------------------------------------------------------------------------------
 
 
-def script_of(desk: Sandbox) -> list[str]:
-    return ["sh", str(desk.script("small")), "--build-only"]
-
-
 def program(step: str) -> str:
     return step.partition(": ")[0]
 
@@ -271,14 +154,14 @@ def last_of_each(kind: Callable[[str], str], steps: Iterable[str]) -> list[str]:
 def test_after_a_fault_in_any_program_of_a_build_the_next_succeeds(desk: Sandbox, fault: Fault) -> None:
     command = script_of(desk)
     steps = last_of_each(program, Home(desk, command, "first").steps())
-    assert {program(step) for step in steps} >= {"sh", "mkdir", "cat", "uv venv", "uv pip", "stage.py build"}
+    assert {program(step) for step in steps} >= {"sh", "uv pip", "embedded build"}
     sweep(desk, command, steps, fault)
 
 
 @pytest.mark.parametrize("file", ["pyvenv.cfg", "lib/python3.11/site-packages/anchor-1.0.dist-info/RECORD"])
 def test_a_file_whose_failed_write_uv_does_not_notice_is_no_environment(desk: Sandbox, file: str) -> None:
     home = Home(desk, script_of(desk), "home")
-    step = f"write store/.stage-KEY-HOST-PID/{file}"
+    step = f"write store/.stage-KEY-RANDOM/{file}"
     decide, met = once(f"{'uv venv' if file == 'pyvenv.cfg' else 'uv pip'}: {step}", lambda *_: errno.ENOSPC)
     Result(*home.watch(decide).ended()).failed(1, f"{Path(file).name} is not whole: was the disk full for a moment?")
     assert met
@@ -356,40 +239,6 @@ def test_on_a_disk_of_any_size_a_build_succeeds_or_leaves_nothing(desk: Sandbox)
 # --- races ---------------------------------------------------------------------------------------------------------
 
 
-class Frozen:
-    """A build that waits before a step, until `thaw`."""
-
-    def __init__(self, home: Home, at: Callable[[Step], bool]) -> None:
-        self._reached = threading.Event()
-        self._go_on = threading.Event()
-        self._at = at
-        self.watched = home.watch(self._decide)
-        assert self._reached.wait(60), "the build never came to it"
-
-    def _decide(self, _watched: Watched, step: Step) -> int:
-        if not self._reached.is_set() and self._at(step):
-            self._reached.set()
-            self._go_on.wait(120)
-        return GO
-
-    def thaw(self) -> Result:
-        self._go_on.set()
-        return Result(*self.watched.ended())
-
-
-PLACES = {
-    "before the stage": "uv venv: mkdir store/.stage-KEY-HOST-PID",
-    "in the stage": "sh: openat store/.stage-KEY-HOST-PID/.drydock/requirements.txt",
-    "before the packages": "uv pip: mkdir store/.stage-KEY-HOST-PID/lib/python3.11/site-packages/anchor",
-    "before the bytecode": "stage.py build: link bytecode/",
-    "before the rename": "stage.py build: rename store/.stage-KEY-HOST-PID -> store/KEY-small",
-    "after the rename": "stage.py build: chmod store/KEY-small",
-    "before the generation": "drydock: mkdir profiles",
-    "in the generation": "drydock: symlink profiles/.small-N-link.PID",
-    "before it is current": "drydock: rename profiles/.small.PID -> profiles/small",
-}
-
-
 def build_older(home: Home) -> None:
     """Give `small` a generation of another key, to go back to."""
     profile = home.desk.work / "profiles/small.toml"
@@ -405,7 +254,7 @@ def build_older(home: Home) -> None:
 def test_what_others_do_meanwhile_takes_nothing_from_a_build(desk: Sandbox, place: str) -> None:
     home = Home(desk, PROGRAM, "home")
     build_older(home)
-    frozen = Frozen(home, lambda step: str(step).startswith(PLACES[place]))
+    frozen = Frozen(home, is_at(place))
     others = [
         desk.start(*arguments, env=home.environment)
         for arguments in (

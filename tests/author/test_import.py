@@ -31,7 +31,7 @@ from builder.profile.load import load
 from builder.profile.source import Source
 from builder.profile.target import Target
 from builder.report import explain
-from tests.support import Result, Sandbox, make_wheel
+from tests.support import Result, Sandbox, make_wheel, python_3_11
 
 LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36")
 MAC = Machine(system="Darwin", machine="arm64", os="macOS 15.1")
@@ -614,7 +614,7 @@ def test_a_venv_gives_what_is_installed_and_runs_nothing_of_it(sandbox: Sandbox)
     uv = sandbox.environment["DRYDOCK_UV"]
     wheel = make_wheel(sandbox.root / "direct", "direct", "1.0")
     make_wheel(sandbox.wheels, "buoy", "2.0+red")
-    sandbox.run([uv, "venv", "-q", "-p", "3.11", "old"]).succeeded()
+    sandbox.run([uv, "venv", "-q", "-p", python_3_11(), "old"]).succeeded()
     sandbox.run([uv, "pip", "install", "-q", "-p", "old/bin/python", "anchor", "buoy", str(wheel)]).succeeded()
     (sandbox.work / "old/bin/python").unlink()
     (sandbox.work / "old/bin/python").write_text("#!/bin/sh\ntouch pwned\n")

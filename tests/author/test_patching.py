@@ -26,6 +26,7 @@ from builder.cli import main
 from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError, ToolError
 from tests.conftest import desk as make_desk
+from tests.conftest import real_environment
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.steps import GO, NEVER, Step, Watched, why_not
 
@@ -645,10 +646,9 @@ def test_a_program_that_does_not_end_is_ended() -> None:
 
 @pytest.mark.slow
 def test_the_patches_of_accelerate_are_needless_from_the_releases_that_repaired_it(drydock_home: Path) -> None:
-    root = Path(__file__).parents[2]
     done = subprocess.run(
         [sys.executable, "-m", "builder", "patch", "check", "cpu", "--json"],
-        env={**os.environ, "DRYDOCK_HOME": str(drydock_home), "DRYDOCK_PROFILES": str(root / "profiles")},
+        env={**real_environment(), "DRYDOCK_HOME": str(drydock_home)},
         capture_output=True,
         text=True,
         check=False,

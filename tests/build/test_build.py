@@ -18,7 +18,7 @@ import pytest
 
 from builder.embedded.claim import NOTE
 from tests.conftest import ROOT
-from tests.support import Sandbox, make_wheel
+from tests.support import Sandbox, make_wheel, python_3_11
 from tests.support.mounts import remount, tmpfs
 
 DRYDOCK = [sys.executable, "-m", "builder"]
@@ -688,9 +688,6 @@ def test_with_no_place_for_the_store_the_user_is_asked_for_one(locked: Sandbox) 
 
 @pytest.mark.slow
 def test_the_script_alone_is_enough_on_a_machine_without_uv_and_drydock(sandbox: Sandbox, tmp_path: Path) -> None:
-    python = next((p for p in ("/usr/bin/python3.11", "/usr/local/bin/python3.11") if Path(p).exists()), None)
-    if python is None:
-        pytest.skip("there is no Python 3.11 of the system")
     sandbox.profile("small")
     path = sandbox.work / "profiles/small.toml"
     path.write_text(path.read_text().replace('"anchor"', '"iniconfig"').replace("import anchor", "import iniconfig"))
@@ -708,7 +705,7 @@ def test_the_script_alone_is_enough_on_a_machine_without_uv_and_drydock(sandbox:
     bin_ = tmp_path / "bin"
     bin_.mkdir()
     for name in ("python3", "python3.11"):
-        (bin_ / name).symlink_to(python)
+        (bin_ / name).symlink_to(python_3_11())
     env = {"HOME": str(alone / "home"), "PATH": f"{bin_}:/usr/bin:/bin", "UV_PYTHON_DOWNLOADS": "never", **network}
     assert shutil.which("uv", path=env["PATH"]) is None
     assert shutil.which("drydock", path=env["PATH"]) is None
@@ -737,7 +734,7 @@ def installed(tmp_path_factory: pytest.TempPathFactory) -> Path:
     uv = find_uv_bin()
     for command in (
         ["build", "--quiet", "--wheel", "--out-dir", str(folder / "dist"), str(ROOT)],
-        ["venv", "--quiet", "--python", sys.executable, str(folder / "venv")],
+        ["venv", "--quiet", "--python", python_3_11(), str(folder / "venv")],
     ):
         subprocess.run([uv, *command], check=True)
     (wheel,) = (folder / "dist").glob("*.whl")
@@ -777,6 +774,10 @@ def test_the_wrapper_installs_its_tools_on_first_use_only(tmp_path: Path) -> Non
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(ROOT / name, copy / name)
     env = {name: value for name, value in os.environ.items() if name not in ("VIRTUAL_ENV", "PYTHONPATH")}
+    bin_ = tmp_path / "bin"
+    bin_.mkdir()
+    (bin_ / "python3").symlink_to(python_3_11())
+    env["PATH"] = f"{bin_}:{env['PATH']}"
 
     def call(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import os
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import ROOT
+from tests.conftest import real_environment
 from tests.support import Sandbox, make_sdist
 
 SITE = "lib/python3.11/site-packages"
@@ -71,7 +70,7 @@ def test_it_does_not_go_with_a_dry_run(locked: Sandbox) -> None:
 def test_the_profiles_of_this_machine_are_reproducible(name: str, drydock_home: Path, cpu_env: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "builder", "build", name, "--check"],
-        env={**os.environ, "DRYDOCK_HOME": str(drydock_home), "DRYDOCK_PROFILES": str(ROOT / "profiles")},
+        env={**real_environment(), "DRYDOCK_HOME": str(drydock_home)},
         capture_output=True,
         text=True,
         check=False,

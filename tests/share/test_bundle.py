@@ -16,8 +16,7 @@ from pathlib import Path
 import pytest
 
 from builder.share.bundle import _as_gzip
-from tests.support import SHELLS, Result, Sandbox, Web, make_wheel
-from tests.support.sandbox import python_3_11
+from tests.support import SHELLS, Result, Sandbox, Web, make_wheel, python_3_11
 
 SYSTEM = "/usr/local/bin:/usr/bin:/bin"
 

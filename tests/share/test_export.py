@@ -25,7 +25,7 @@ from builder.uv import find_links
 from tests.check.test_reproduce import BACKEND, PYPROJECT
 from tests.conftest import ROOT, desk
 from tests.project.test_lock import profile
-from tests.support import Index, Result, Sandbox, make_sdist, make_wheel
+from tests.support import Index, Result, Sandbox, make_sdist, make_wheel, python_3_11
 from tests.support.packages import diff
 
 PATCH = diff("version = '1.0'\n", "version = '1.0 mended'\n", "anchor/__init__.py")
@@ -79,7 +79,7 @@ def fleet(sandbox: Sandbox, tmp_path: Path, fleet_lock: str) -> Iterator[Sandbox
 def venv(at: Sandbox) -> Path:
     """An empty virtual environment; gives its Python."""
     folder = at.root / "venv"
-    at.run([at.environment["DRYDOCK_UV"], "venv", "-q", "-p", "3.11", str(folder)]).succeeded()
+    at.run([at.environment["DRYDOCK_UV"], "venv", "-q", "-p", python_3_11(), str(folder)]).succeeded()
     return folder / "bin/python"
 
 
@@ -368,7 +368,7 @@ def test_the_profile_cpu_installs_from_its_export(tmp_path: Path, form: str) -> 
     wheels = [word for folder in find_links() for word in ("--wheels", str(folder))]
     for command in (
         [sys.executable, "-m", "builder", "export", "cpu", "--format", form, "-o", str(target), *wheels],
-        [find_uv_bin(), "venv", "-q", "-p", "3.11", str(tmp_path / "venv")],
+        [find_uv_bin(), "venv", "-q", "-p", python_3_11(), str(tmp_path / "venv")],
         [*uv, str(target)] if form == "pylock" else [*uv, "--require-hashes", str(target)],
         [str(python), "-c", "import torch, transformers; assert torch.__version__ == '2.13.0+cpu'"],
     ):

@@ -12,7 +12,7 @@ from builder import uv
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.emulation.aarch64 import Machine, available, machine
-from tests.support.sandbox import python_3_11
+from tests.support import python_3_11
 
 pytestmark = pytest.mark.emulation
 

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 from tests.conftest import ROOT
-from tests.support import Sandbox, tool
+from tests.support import Sandbox, python_3_11, tool
 
 EXAMPLE = ROOT / "examples/github-actions.yml"
 TEST = """\
@@ -74,7 +74,7 @@ def test_the_example_for_github_actions_is_a_workflow_and_its_steps_run(sandbox:
     project = own(sandbox)
     (project / "test_it.py").write_text(TEST)
     # Python as setup-python gives it, and Drydock as it will be on PyPI.
-    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "python")], check=True)
+    subprocess.run([python_3_11(), "-m", "venv", str(tmp_path / "python")], check=True)
     build = [
         sandbox.environment["DRYDOCK_UV"],
         "build",

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.conftest import ROOT
-from tests.support import pages
+from tests.support import pages, python_3_11
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -63,10 +63,11 @@ def _environment(home: Path) -> dict[str, str]:
     # Where uv keeps its wheels and Pythons is the machine's business: they come once for all tests.
     passed.setdefault("UV_CACHE_DIR", str(Path.home() / ".cache/uv"))
     passed.setdefault("UV_PYTHON_INSTALL_DIR", str(Path.home() / ".local/share/uv/python"))
-    path = f"{Path(sys.executable).parent}:{os.environ['PATH']}"
+    python = python_3_11()
+    path = f"{Path(python).parent}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     who = {"GIT_AUTHOR_NAME": "You", "GIT_AUTHOR_EMAIL": "you@example.org"}
     who |= {"GIT_COMMITTER_NAME": "You", "GIT_COMMITTER_EMAIL": "you@example.org"}
-    return {**passed, **who, "HOME": str(home), "PATH": path}
+    return {**passed, **who, "HOME": str(home), "PATH": path, "DRYDOCK_PYTHON": python}
 
 
 def _of_a_reader(text: str, home: Path) -> str:
