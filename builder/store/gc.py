@@ -142,6 +142,8 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
 def _leftovers() -> list[Garbage]:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
     gone: list[Garbage] = []
+    for lock in (home() / "store").glob(f"{claim.LOCK}*"):
+        claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
     found = [(path, "no environment links this bytecode") for path in (home() / "bytecode").glob("*/*/*")]
     unfinished = [*(home() / "cache").rglob(".*"), *(home() / "gcroots").glob(".*")]
     found += [(path, "who wrote this is dead") for path in unfinished]

@@ -163,7 +163,7 @@ PLACES = {
     "before the stage": r"mkdir(at)? store/\.stage-KEY-RANDOM$",
     "in the stage": r"open(at)? store/\.stage-KEY-RANDOM/\.drydock/proofs/mend\.py$",
     "before the packages": r"mkdir(at)? store/\.stage-KEY-RANDOM/lib/python3\.11/site-packages/anchor$",
-    "before the bytecode": r"link(at)? bytecode/",
+    "before the bytecode": r"link(at)? wheels/.*\.pyc -> store/\.stage-KEY-RANDOM/",
     "before the rename": r"rename(at2?)? store/\.stage-KEY-RANDOM -> store/KEY-small$",
     "after the rename": r"f?chmod(at2?)? store/KEY-small$",
     "before the generation": r"drydock: mkdir profiles$",
