@@ -25,9 +25,9 @@ from builder.profile.source import Source
 from builder.script.quoting import sh_word
 from builder.script.templates import rendered
 from tests.conftest import ROOT
+from tests.script.test_render import make
 from tests.support import SHELLS, Sandbox
 from tests.support.scripts import Desk
-from tests.test_render import make
 
 KINDS = ("performance-cores", "usable-cores", "memory-gb", "gpu-count")
 UNKNOWN = 999

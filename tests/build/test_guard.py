@@ -21,6 +21,7 @@ from pathlib import Path
 import pytest
 
 from builder.embedded.examine import examine
+from tests.check.test_reproduce import BACKEND, PYPROJECT
 from tests.support import Sandbox, make_sdist, make_wheel
 from tests.support.alive import Mark
 from tests.support.base import OUTSIDERS
@@ -35,7 +36,6 @@ from tests.support.storms import (
     remove_store,
     why_no_members,
 )
-from tests.test_reproduce import BACKEND, PYPROJECT
 
 DRYDOCK = PROGRAM[:-2]
 
