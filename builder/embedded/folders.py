@@ -86,6 +86,18 @@ def with_parents(paths: Sequence[str]) -> list[str]:
     return in_order(list(found))
 
 
+def make_writable(path: Path) -> None:
+    """Let a folder be renamed and emptied; a link or a file is left as it is."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return
+    try:
+        os.fchmod(descriptor, 0o755)
+    finally:
+        os.close(descriptor)
+
+
 def remove(parent: int, name: str) -> None:
     """Delete what is called `name` in the folder `parent`, with all that is in it; no link is followed.
 

@@ -9,6 +9,7 @@ name. The last step is one rename.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -27,6 +28,8 @@ from builder.embedded.plan import read_plan
 
 HERE = Path()
 PREFIX = ".stage-"
+# What is said where a folder of ours is a link, a file, or gone.
+_REPLACED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 
 
 class Tools(NamedTuple):
@@ -77,7 +80,8 @@ def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, gua
         _put(stage, env, top)
         done = folders.is_at(env, top)
     except OSError as error:
-        if folders.is_at(stage, top):
+        ours = error.errno in _REPLACED and not str(error.filename or "").startswith("/")
+        if folders.is_at(stage, top) and not ours:
             raise
         raise _taken(stage) from error
     finally:
@@ -97,7 +101,9 @@ def _count(some: Sequence[Any], what: str) -> str:
 
 
 def _taken(stage: Path) -> StageError:
-    return StageError(f"{stage} was taken away while it was built", "did somebody clean up the store? Build it again")
+    return StageError(
+        f"{stage} was taken away or changed while it was built", "did somebody clean up the store? Build it again"
+    )
 
 
 # --- what goes into it ---------------------------------------------------------------------------------------------
@@ -159,7 +165,9 @@ def _check(promises: Mapping[str, str]) -> None:
         except OSError:
             found = ""
         if found != promise:
-            raise StageError(f"{path} was changed while this was built", "is somebody else at work in the store?")
+            raise StageError(
+                f"{path} was changed while it was built", "did somebody clean up the store? Build it again"
+            )
 
 
 def _new(path: str, top: int) -> int:
@@ -269,20 +277,28 @@ def _protect(paths: Sequence[str], top: int) -> None:
 # --- its name ------------------------------------------------------------------------------------------------------
 
 
-def _put(stage: Path, env: Path, top: int) -> None:
-    """Give the finished folder, which is open as `top`, its name; a usable environment that has it keeps it."""
+def put_in_place(stage: Path, final: Path) -> None:
+    """Rename a finished folder to `final`, for good; where a usable environment stands there, that one stays.
+
+    Raises StageError where something else stands at `stage` by then, OSError.
+    """
+    top = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _put(stage, final, top)
+    finally:
+        os.close(top)
+
+
+def _put(stage: Path, final: Path, top: int) -> None:
+    """As `put_in_place`, for a folder that is open as `top`."""
     if not folders.is_at(stage, top):
         raise _taken(stage)
-    put_in_place(stage, env)
-    if not folders.is_at(env, top) and not is_usable(env):
-        raise _taken(stage)
-
-
-def put_in_place(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
     if not _renamed(stage, final):
         return
-    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+    if not folders.is_at(final, top):  # it was replaced in the last moment
+        os.rename(final, stage)
+        raise _taken(stage)
+    os.fchmod(top, 0o555)  # last: a folder that is renamed must be writable, on some systems
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename survives a power loss only with its folder
@@ -295,13 +311,13 @@ def _renamed(stage: Path, final: Path) -> bool:
     try:
         os.rename(stage, final)
     except OSError:
-        if not os.path.isdir(final):
+        if not os.path.lexists(final):
             raise
         if is_usable(final):
             return False
-        # What it was built on is gone. Nobody finds it under its new name.
+        # What it was built on is gone, or it is none. Nobody finds it under its new name.
         old = final.with_name(f".trash-{time.time_ns()}")
-        os.chmod(final, 0o755)
+        folders.make_writable(final)
         os.rename(final, old)
         os.rename(stage, final)
         folders.remove_path(old)
