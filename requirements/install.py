@@ -210,7 +210,8 @@ def find_pip(pin: Pin) -> list[str]:
 
     It only downloads, so an externally managed Python will do. Raises InstallError.
     """
-    if importlib.util.find_spec("pip"):
+    own = importlib.util.find_spec("pip")
+    if own and own.origin:  # without, it is an empty folder
         return [sys.executable, "-m", "pip"]
     others = (shutil.which(f"python3{minor}") for minor in ("", ".14", ".13", ".12", ".11"))
     for python in (sys.executable, *filter(None, others)):  # one below the user's home is not found from here

@@ -121,9 +121,14 @@ def _absolute(value: str, folder: Path, separator: str) -> str:
 
     >>> _absolute("wheels,https://mirror.example/a", Path("/home/me"), ",")
     '/home/me/wheels,https://mirror.example/a'
+    >>> _absolute("own=../index /other", Path("/home/me"), " ")
+    'own=/home/me/../index /other'
     """
-    items = [item for item in value.split(separator) if item]
-    return separator.join(item if "://" in item else str(folder / Path(item).expanduser()) for item in items)
+    items = [re.fullmatch(r"([\w.-]+=)?(.+)", item) for item in value.split(separator) if item]
+    parts = [(item[1] or "", item[2]) for item in items if item]  # uv gives an index a name: NAME=URL
+    return separator.join(
+        name + (place if "://" in place else str(folder / Path(place).expanduser())) for name, place in parts
+    )
 
 
 def _pip_settings(environ: Mapping[str, str]) -> dict[str, str]:

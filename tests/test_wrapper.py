@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import doctest
 import itertools
 import json
 import os
@@ -135,6 +136,10 @@ def test_uv_takes_pips_index_where_it_has_none_of_its_own(home: Path) -> None:
     named, _ = mirrors.for_uv(variables(home, UV_DEFAULT_INDEX="https://uv.example/simple"))
     assert named["UV_DEFAULT_INDEX"] == "https://uv.example/simple"
     assert "UV_FIND_LINKS" not in named
+
+
+def test_the_examples_of_the_documentation_hold() -> None:
+    assert doctest.testmod(mirrors) == (0, 2)
 
 
 def test_a_file_that_cannot_be_read_is_named(home: Path) -> None:
