@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import pprint
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -33,10 +33,11 @@ class Carried:
     patches: str
 
 
-def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
+def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
-    Raises ProfileError where a file of the profile's cannot travel in a script.
+    With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
+    where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
     templates = environment(loader)
@@ -44,9 +45,9 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
     files = {
         profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
-        profile.fix_dependencies_script: templates.get_template("fix_dependencies.sh.j2").render(
-            values, script=profile.fix_dependencies_script
-        ),
+        profile.fix_dependencies_script: templates.get_template(
+            f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
+        ).render(values, script=profile.fix_dependencies_script),
     }
     if plan.lock.patches:
         files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
@@ -84,6 +85,7 @@ def environment(loader: BaseLoader) -> Environment:
         "dotenv": dotenv_quote,
         "python": python_literal,
         "fold": fold,
+        "rows": rows,
         "systemd": systemd_quote,
         "systemd_word": systemd_word,
         "systemd_path": systemd_path,
@@ -184,6 +186,20 @@ def fold(words: str) -> str:
     return " \\\n    ".join([*lines, line])
 
 
+def rows(words: Sequence[str], width: int = 116) -> list[str]:
+    """Words in lines of at most `width` characters, two spaces between them.
+
+    >>> rows(["a 1", "bb 2", "c 3"], 10)
+    ['a 1  bb 2', 'c 3']
+    """
+    found = [""]
+    for word in words:
+        if found[-1] and len(found[-1]) + 2 + len(word) > width:
+            found.append("")
+        found[-1] += f"  {word}" if found[-1] else word
+    return found
+
+
 def plan_json(plan: Plan) -> str:
     """The plan as the script carries it: JSON with one line per package, to be read in a review.
 
@@ -223,6 +239,8 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "min_os": target.min_os,
         "glibc": target.glibc,
         "python": profile.python.version,
+        "run_script": profile.run_script,
+        "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
         "uv": plan.lock.uv,
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,

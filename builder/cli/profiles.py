@@ -180,7 +180,8 @@ def lock(
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to; default generated/NAME.")
 @click.option("--check", is_flag=True, help="Write nothing; fail where a file differs from its profile.")
-def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
+@click.option("--standalone", is_flag=True, help="Make the tool for virtual environments whole, to be copied alone.")
+def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool) -> None:
     """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder import generate
     from builder.catalogue import display
@@ -192,10 +193,10 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
     for name in names_or_all(names):
         folder = out or Path("generated") / stem(name)
         if check:
-            generate.check(name, folder)
+            generate.check(name, folder, standalone=standalone)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
-        changed = generate.generate(name, folder)
+        changed = generate.generate(name, folder, standalone=standalone)
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {len(changed)} files changed in {display(folder)}")

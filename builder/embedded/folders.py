@@ -72,6 +72,15 @@ def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Iterator[tu
             os.close(descriptor)
 
 
+def open_below(top: int, path: str, *, make: bool = False) -> int:
+    """A descriptor of the folder at a relative path, as `opened` opens it; "" is `top` itself."""
+    found = -1 if path else os.dup(top)
+    for one, descriptor in opened(top, with_parents([path]), make=make):
+        if one == path:
+            found = os.dup(descriptor)
+    return found
+
+
 def with_parents(paths: Sequence[str]) -> list[str]:
     """The folders on the way to `paths` and these themselves, `in_order`, without the top.
 
