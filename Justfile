@@ -82,6 +82,11 @@ docs command="build" *options:
 bench *arguments:
     ./drydockw python benchmarks/run.py "$@"
 
+# Kill builds, let users race and delete files of stages: what is changed outside of the store?
+[group('develop')]
+storm *options:
+    ./drydockw python -m tests.storm "$@"
+
 # Pin the tools of ./drydockw again, by hash
 [group('develop')]
 requirements *options:

@@ -14,7 +14,7 @@ import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
 import tomli_w
@@ -24,7 +24,6 @@ from builder import process
 from builder.embedded import installer, venv
 from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
-from builder.target import Target
 
 # A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
 # folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
@@ -49,6 +48,17 @@ _HINTS = (
 _UNASKED = "Network connectivity is disabled|was not found|error sending request"
 # How `uv pip compile` speaks of the files that it was given.
 _FILES = {"profile": "profile", "--override": "override"}
+
+
+class Platform(Protocol):
+    """What uv asks of the machine that wheels are for."""
+
+    @property
+    def uv_platform(self) -> str:
+        """The value for `--python-platform`."""
+
+    def uv_environment(self) -> dict[str, str]:
+        """What it reads from the environment to choose wheels."""
 
 
 def executable() -> str:
@@ -150,7 +160,7 @@ class Universe:
     times. `index` maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
-    target: Target
+    target: Platform
     python: str
     sources: Sequence[str] = ()
     exclude_newer: str | None = None
@@ -237,7 +247,7 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
 def install(
     arguments: Sequence[str],
     folder: Path,
-    target: Target,
+    target: Platform,
     python: str,
     *,
     env: Mapping[str, str] | None = None,
@@ -350,7 +360,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
 
 
 def _checked(
-    command: Sequence[str], target: Target, *, folder: int | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str], target: Platform, *, folder: int | None = None, env: Mapping[str, str] | None = None
 ) -> None:
     done = process.run(command, env=environment({**target.uv_environment(), **(env or {})}), folder=folder)
     if done.code:

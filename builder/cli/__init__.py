@@ -20,22 +20,22 @@ from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError
 # Heading of the help -> command -> the file here that has it.
 _SECTIONS = {
     "Environments": {
-        "build": "environments",
-        "run": "environments",
-        "shell": "environments",
-        "verify": "environments",
+        "build": "run",
+        "run": "run",
+        "shell": "run",
+        "verify": "run",
     },
     "Profiles": {
-        "profile": "profiles",
-        "lock": "profiles",
-        "render": "profiles",
-        "diff": "profiles",
-        "why": "profiles",
-        "patch": "patches",
+        "profile": "profile",
+        "lock": "lock",
+        "render": "lock",
+        "diff": "lock",
+        "why": "lock",
+        "patch": "patch",
         "sources": "sources",
-        "init": "exchange",
-        "import": "exchange",
-        "export": "exchange",
+        "init": "author",
+        "import": "author",
+        "export": "share",
     },
     "Editors and shells": {
         "env": "editors",
@@ -51,9 +51,9 @@ _SECTIONS = {
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
-        "generation": "generations",
+        "generation": "generation",
         "store": "store",
-        "service": "services",
+        "service": "service",
     },
 }
 _FILES = {name: file for section in _SECTIONS.values() for name, file in section.items()}

@@ -11,7 +11,7 @@ from builder.cli.common import echo_json, json_option, reporter
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.bench import Comparison
+    from builder.check.bench import Comparison
 
 
 @click.command()
@@ -30,8 +30,8 @@ def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bo
 
     Both are run alternately; what [bench] in the profile says is what is run.
     """
-    from builder.bench import compare
-    from builder.bench.picture import draw
+    from builder.check.bench import compare
+    from builder.check.bench.picture import draw
 
     if picture is not None and (picture.suffix != ".svg" or picture.exists()):
         raise UsageError(

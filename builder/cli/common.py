@@ -37,8 +37,8 @@ def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     if names:
         return names
-    from builder.catalogue import Catalogue
-    from builder.folders import own_profile_folders, profile_names
+    from builder.project.catalogue import Catalogue
+    from builder.project.discovery import own_profile_folders, profile_names
 
     catalogue = Catalogue()
     known = profile_names(own_profile_folders()) or catalogue.names()
@@ -55,8 +55,8 @@ def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
     try:
         return work()
     except ConsentError as error:
-        from builder.review import review
-        from builder.sources import consent
+        from builder.project.review import review
+        from builder.project.sources import consent
 
         seen = review(error.name, reporter().step)
         for line in seen.lines():

@@ -43,7 +43,7 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
 @_fitting
 def profiles(_context: click.Context, parameter: click.Parameter) -> list[str]:
     """The names of profiles, and `auto` where a command takes it."""
-    from builder.catalogue import Catalogue
+    from builder.project.catalogue import Catalogue
 
     names = Catalogue().at_hand()
     return sorted([*names, "auto"]) if parameter.default == "auto" else names
@@ -54,7 +54,7 @@ def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The packages in the lock of the profile that was named."""
     import tomllib
 
-    from builder.folders import profile_folders
+    from builder.project.discovery import profile_folders
 
     paths = (folder / f"{context.params['name']}.lock.toml" for folder in profile_folders())
     for path in paths:
@@ -66,7 +66,7 @@ def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
 @_fitting
 def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The generations of the profile that was named, the newest first."""
-    from builder import generations
+    from builder.store import generations
 
     return [str(one.number) for one in reversed(generations.generations(context.params["name"]))]
 
@@ -74,7 +74,7 @@ def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
 @_fitting
 def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[str]:
     """The environment variables that are known."""
-    from builder.settings import KNOWN
+    from builder.profile.variables import KNOWN
 
     return KNOWN
 
@@ -82,7 +82,7 @@ def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[
 @_fitting
 def keys(_context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The keys of what is built."""
-    from builder.store import home
+    from builder.store.layout import home
 
     names = (path.name for path in (home() / "store").iterdir())
     return sorted(name.partition("-")[0] for name in names if not name.startswith("."))

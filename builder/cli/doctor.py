@@ -19,7 +19,7 @@ def doctor(context: click.Context, name: str, network: bool, full: bool, as_json
 
     Exit status 1 where something fails; warnings fail nothing.
     """
-    from builder.doctor import examine, ill
+    from builder.check.doctor import examine, ill
 
     found = examine(name, reporter(), ask_network=network, full=full)
     failed = ill(found.diagnoses)

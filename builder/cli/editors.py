@@ -19,14 +19,15 @@ def env(name: str, direnv: bool) -> None:
 
     In an .envrc, or any POSIX shell: eval "$(drydock env NAME)"
     """
-    from builder import generations, realise
-    from builder.folders import own_profile_folders
+    from builder.project.discovery import own_profile_folders
+    from builder.run import start
+    from builder.store import generations
 
-    name = realise.ensure(name, reporter())
+    name = start.ensure(name, reporter())
     if direnv:
         files = [path.absolute() for folder in own_profile_folders() for path in sorted(folder.glob("*.toml"))]
         click.echo(f"watch_file {shlex.join(map(str, [generations.link(name), *files]))}")
-    realise.print_environment(name, reporter())
+    start.print_environment(name, reporter())
 
 
 @click.command()
@@ -37,10 +38,10 @@ def link(name: str, out: Path) -> None:
 
     It follows every build and rollback. It is read-only; to experiment: drydock shell NAME --scratch
     """
-    from builder import realise
-    from builder.link import link as make
+    from builder.run import start
+    from builder.run.link import link as make
 
-    make(realise.ensure(name, reporter()), out)
+    make(start.ensure(name, reporter()), out)
     click.echo(out)
 
 
@@ -57,9 +58,9 @@ _called = click.option("--name", "called", metavar="KERNEL", help="What Jupyter 
 @_called
 def kernel_install(name: str, called: str | None) -> None:
     """Write a kernelspec whose kernel runs in the environment of profile NAME, with its variables."""
-    from builder import kernel
+    from builder.run import jupyter
 
-    click.echo(kernel.install(name, called, reporter()))
+    click.echo(jupyter.install(name, called, reporter()))
 
 
 @kernel.command("uninstall")
@@ -67,9 +68,9 @@ def kernel_install(name: str, called: str | None) -> None:
 @_called
 def kernel_uninstall(name: str, called: str | None) -> None:
     """Remove what `install` wrote; the environment stays."""
-    from builder import kernel
+    from builder.run import jupyter
 
-    click.echo(kernel.uninstall(name, called, reporter()))
+    click.echo(jupyter.uninstall(name, called, reporter()))
 
 
 @click.command()

@@ -1,4 +1,4 @@
-"""Share what was locked: mirrors and bundles."""
+"""Share what was locked: mirrors, bundles, the formats of other tools."""
 
 from __future__ import annotations
 
@@ -12,8 +12,8 @@ from builder.cli.common import echo_json, json_option, reporter
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from builder.mirror import Pushed
     from builder.report import Reporter
+    from builder.share.mirror import Pushed
 
 _dry_run = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be moved.")
 
@@ -29,7 +29,7 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool)
     DEST is a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or what else fsspec reaches. Several profiles, and several
     pushes, make one index. What is there already is not moved.
     """
-    from builder import mirror
+    from builder.share import mirror
 
     report = reporter()
     _tell(mirror.push(_resolved(names, report), destination, report, dry_run=dry_run), "push", dry_run, as_json)
@@ -45,7 +45,7 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
 
     SRC is what `drydock push` takes as DEST, or http:// or https:// where that is served.
     """
-    from builder import mirror
+    from builder.share import mirror
 
     report = reporter()
     _tell(mirror.pull(_resolved(names, report), source, report, dry_run=dry_run), "pull", dry_run, as_json)
@@ -71,7 +71,7 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
 
     It is for the profile's target, made on any host. Its options are those of the generated run script.
     """
-    from builder.bundle import FETCHED, write_bundle
+    from builder.share.bundle import FETCHED, write_bundle
 
     report = reporter()
     [name] = _resolved([name], report)
@@ -82,10 +82,40 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     click.echo(written.path)
 
 
+@click.command()
+@click.argument("name")
+@click.option(
+    "--format",
+    "form",
+    required=True,
+    type=click.Choice(["requirements", "pylock", "sbom"]),
+    help="pip's requirements with hashes, PEP 751, or a bill of materials (CycloneDX 1.6).",
+)
+@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default stdout.")
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder that has the files.")
+def export(name: str, form: str, output: Path | None, wheels: Path | None) -> None:
+    """Write the lock of profile NAME in a format that other tools read, and say what it cannot carry.
+
+    A pylock.toml names where each file is: in --wheels, else where the indexes that are configured here have it now.
+    """
+    from builder.share.export import export as exported
+    from builder.share.export import save
+
+    report = reporter()
+    done = exported(name, form, beside=output.parent if output else Path(), wheels=wheels)
+    for one in done.left_out:
+        report.warn(f"not carried: {one}")
+    if output is None:
+        click.echo(done.text, nl=False)
+        return
+    save(output, done.text, name)
+    click.echo(output)
+
+
 def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
     if "auto" not in names:
         return names
-    from builder.realise import resolve_auto
+    from builder.project.auto import resolve_auto
 
     return [resolve_auto(name, report) for name in names]
 

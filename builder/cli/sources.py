@@ -16,7 +16,7 @@ def sources() -> None:
 @click.option("--check", is_flag=True, help="Write nothing; fail where drydock.toml names what is not pinned.")
 def sources_lock(check: bool) -> None:
     """Pin what is not pinned yet, and fetch what is not there. The rest stays as it is."""
-    from builder.sources import pinning
+    from builder.project.sources import pinning
 
     if check:
         reporter().step(f"{pinning.check()} sources pinned, fresh")
@@ -29,7 +29,7 @@ def sources_lock(check: bool) -> None:
 @click.argument("names", nargs=-1)
 def sources_update(names: tuple[str, ...]) -> None:
     """Pin sources to what is there now (default: all), and print what changed."""
-    from builder.sources import pinning
+    from builder.project.sources import pinning
 
     report = reporter()
     changes = pinning.update(names, report)
@@ -43,7 +43,7 @@ def sources_update(names: tuple[str, ...]) -> None:
 @json_option
 def sources_list(as_json: bool) -> None:
     """List the sources: where from, pinned to what, and whether they are fetched."""
-    from builder.sources import pinning
+    from builder.project.sources import pinning
 
     rows = pinning.states()
     if as_json:

@@ -23,14 +23,14 @@ def store() -> None:
 @json_option
 def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: bool) -> None:
     """Delete what nothing needs: environments without a generation, script or process, and what belongs to them."""
-    from builder import garbage
+    from builder.store import gc
 
     try:
-        age = garbage.parse_age(max_age) if max_age else None
-        size = garbage.parse_size(max_size) if max_size else None
+        age = gc.parse_age(max_age) if max_age else None
+        size = gc.parse_size(max_size) if max_size else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    deleted = garbage.collect(dry_run=dry_run, max_age=age, max_size=size)
+    deleted = gc.collect(dry_run=dry_run, max_age=age, max_size=size)
     if as_json:
         rows = [{"path": str(one.path), "why": one.why, "size": one.size} for one in deleted]
         echo_json(rows)
@@ -38,14 +38,14 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
         for one in deleted:
             if one.path.suffix != ".pyc":
                 click.echo(f"{one.path.name}: {one.why}")
-    reporter().step(f"{'would free' if dry_run else 'freed'}: {garbage.summary(deleted)}")
+    reporter().step(f"{'would free' if dry_run else 'freed'}: {gc.summary(deleted)}")
 
 
 @store.command("du")
 @json_option
 def store_du(as_json: bool) -> None:
     """Show how much the store takes: each environment as if it were alone, its own part, and the real whole."""
-    from builder.usage import usage
+    from builder.store.usage import usage
 
     total = usage()
     if as_json:
@@ -68,7 +68,7 @@ def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:
 
     Unlike `drydock verify NAME` it runs nothing of an environment: no proofs.
     """
-    from builder.repair import verify_store
+    from builder.build.repair import verify_store
 
     outcomes = []
     for one in verify_store(keys, reporter(), repair=repair):

@@ -21,6 +21,9 @@ from typing import Any
 from builder.embedded import lifeline
 from builder.embedded.folders import remove_path
 
+LOCK = ".lock-"
+"""What the name of a key's lock begins with, in the store."""
+
 NOTE = ".builder.json"
 """In a folder that is being made: who makes it. Its time of change is the last sign of life."""
 
@@ -133,7 +136,7 @@ def sweep(folder: Path, prefix: str) -> None:
 
 def forget(store: Path, name: str) -> None:
     """Delete the lock of a key where nobody holds it."""
-    path = store / f".lock-{name}"
+    path = store / f"{LOCK}{name}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -155,7 +158,7 @@ class Claim:
     """
 
     def __init__(self, store: Path, name: str) -> None:
-        self._path = store / f".lock-{name}"
+        self._path = store / f"{LOCK}{name}"
         self._descriptor = -1
         said = False
         while True:

@@ -22,7 +22,7 @@ from builder.embedded import bytecode, claim, folders
 from builder.embedded.errors import StageError
 from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash, sha256
-from builder.embedded.installed import distributions, forget_origins, read_record, site_packages
+from builder.embedded.installed import check_record, distributions, forget_origins, read_record, site_packages
 from builder.embedded.programs import make_relocatable
 from builder.embedded.workers import on_all_cores
 
@@ -270,6 +270,7 @@ def _take_apart(
 
 
 def _part(name: str, info: Path, inside: str) -> _Part:
+    check_record(info)
     rows = []
     for row in read_record(info):
         if not row or not row[0]:

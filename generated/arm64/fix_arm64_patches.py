@@ -38,6 +38,10 @@ def distributions(site: Path) -> dict[str, Path]:
     }
 def read_record(info: Path) -> list[list[str]]:
     return list(csv.reader(io.StringIO((info / "RECORD").read_text(encoding="utf-8"), newline="")))
+def check_record(info: Path) -> None:
+    record = (info / "RECORD").read_bytes()
+    if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
+        raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
 def rewrite_record(info: Path, changed: dict[str, bytes]) -> None:
     before = read_record(info)
     rows = [
@@ -81,13 +85,11 @@ def check_distributions(site: Path, plan: dict[str, Any], *, others: bool = Fals
     for name, info in installed.items():
         if name not in wanted:
             continue
-        record = (info / "RECORD").read_bytes()
-        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
-            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
+        check_record(info)
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
-        if version != wanted[name] and _metadata_version(info) != wanted[name]:
+        if version != wanted[name] and version_of(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
-def _metadata_version(info: Path) -> str | None:
+def version_of(info: Path) -> str | None:
     for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("Version:"):
             return line.partition(":")[2].strip()

@@ -9,6 +9,30 @@
 #   sh run_rl_swarm_mac_upstream.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_mac_upstream.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for macos-arm64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.9.0  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.13.1  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.5.1  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.19.0  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
+# f4ef4c6a209f2a0326e710262156f22a8c37f08822ea14f84c80338e8e7583c2: who knows that one need not read it again.
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
@@ -25,7 +49,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=b565f14c1a75d36a7682a4f072621a5af8b0f3ed939eb896400fe726d4fd0e8b  # of the Python below, of Drydock 0.1.0
+_machinery=f4ef4c6a209f2a0326e710262156f22a8c37f08822ea14f84c80338e8e7583c2  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -68,6 +92,8 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
+                 --check only says whether it is so, --revert takes all of it back
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
@@ -149,7 +175,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -158,12 +184,17 @@ while [ $# -gt 0 ]; do
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_mac_upstream.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
+[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -216,13 +247,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-if [ "$_action" != machinery ]; then
-  check_format
-  hold
-  if [ "$_action" != verify ] && is_usable; then
-    go "$@"
-  fi
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -358,7 +392,7 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
@@ -372,17 +406,10 @@ build() {
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
-  remove_dead
-  find_uv
-  isolate_uv
+  get_tools
   make_frame
-  carry_plan "$_work/plan" || failed "$_work cannot be written"
-  # In the background, so that a signal reaches this shell at once.
-  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
-    "$_work/frame" "$_work" "$_mirror" $$; } &
-  _builder=$!
-  _status=0
-  wait "$_builder" || _status=$?
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
+  [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
     exit 1
@@ -390,6 +417,51 @@ DRYDOCK_END
   _builder=
   clean_up
   trap - EXIT HUP INT PIPE TERM
+}
+
+# Sets $_uv and $_mirror.
+get_tools() {
+  remove_dead
+  find_uv
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  # shellcheck disable=SC2030 # only there
+  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
+# The command that makes a virtual environment where nothing is.
+make_another() {
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
 }
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
@@ -692,7 +764,7 @@ DRYDOCK_END
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
 # What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
+# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
 #
 #   sh run_rl_swarm_mac_upstream.sh --machinery FOLDER
 #
@@ -700,8 +772,9 @@ DRYDOCK_END
 machinery() {
   _with=$1 _folder=$2
   shift 2
+  # shellcheck disable=SC2031 # set in the subshell that becomes it
   ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
-content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
 for path, text in json.loads(content).items():
@@ -711,429 +784,297 @@ for path, text in json.loads(content).items():
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-eNrNvQt728a1LvxXEJ2vW4ANUZLjZLdslFaxlcYnju1jK23zUDx4IBGSWJEES5CWVW3+929d54YB
-RTnp2bvP3rEIDOa6Zs2adXnX/U5RTMvxrCh687udfrIzns7rxTJp7pqz2dnsclFPk/PVeDKqFr1q
-el6NRtWop58kUhh/YWn4qFd9Gi9TfJDir3Jx9XFw2B9m2dlsJ092pKr9ohjPxkvTqP9S2wlLdZTx
-uk8dLorL1XK1qGwPy9msXpbLcT2DYblDpPIX9WRSXdDbXnl+oR+9KCeT8nxSSal5ubyejM/17Tv4
-KW+Wd/Px7EpfHM/uuiauWizqRaMFPyzLq+oEH53NRtVlUlD5dF4ulk0/aZaLPKlmH+Wvlf5xuSin
-lfx9Wy9u5M/pGCuSH83FYjxf0o8s2fs2eVPPqv7ZLIH/xTvWYFe0X6d1PWlyLsQfLRd38jn+j7uJ
-4+e+ZjlNRgqdhT/p63T1UR5Sd7UE9lf/5g5n8HM8W6bcYyQTbKH6dFHN3QlKyiahyXO6sSjHTeWU
-SS/Pdu6p0PqPCSz3Na7JLXw4qS6X0EiyvK5gRupFdQaURAV7UGaZ8ZzgHHmtv/3wb2naa46Wvbmt
-qnlKr2X9ZrrEn7F6VBuX5opptqn2jGvOpN2P1WJ8eZcqjVFb57B6G9vij0xj5V2e8CP+aFHBxpvh
-81SqN6SRabsX19XFDbw2tG0p/nP6QNXl2GSrC9wS9eAjU6dDtaY/80k5S4M+PDjn+JH2YFGVI6pF
-OyA/3T2ijU2r2WjD2B9ut1zCqAwPKefzyV0hDz+zv14dXbOVdwxrcLZDNe0MdYSTcbNMW4OBjYQM
-FDdDA32ohIEAqx5PgFFnMLBFNVv2rib1eXq28wT4OeyVzNl08wUyCqwEWnrx9qefjt+8/NBPRuOL
-5YCmUvn1oNfr5ciGh8PkKLnnGs746DiDQ4L5bK7PecPgc/rLPBeyxhf8p3lDZEUvmPb0OU9EnynK
-PMUVp6f4h3mKs0RP8Q94uubZo5MTTs0VFEa6wLc4uiFNKEyATMhFPZ2WsxGM72znbKf3j9r9bNA/
-HGYxzj2+NB8Cl8K1MPNoC3UxOORh8nWTwGIl97t5sstNazXZOqea76XgF4s1rKLDOHlvHmJP9JuB
-lB2mT+wIUGZIxk3yfTmBjlT4nwOPO6e2c7my6izGq5lsoP+jxd2ovoDzkkskwrDxMEAaPEJ5pVnC
-pllk3oxdVSA5LBdpxW2d7eChgV/hzGfBxLVbSxIsr83RifNAmzpJ3nh/rO7O63IxejVbQunVfNlv
-f/AlTBF0uCiQy4Pwc4TUoQISEJucCltLaUbIOr9bVhf1qHq8kHVeNtXXz83P67JBGcr8npaL5rqc
-mN+1I55VFzCuR4hrPwEfg3M3Tz5U/1xVs4vHym1vYNJGp6u5EfhCHqoFJ+PLajKeVY+X8uLlcVIs
-R4f5ePbV111lxzM47GH4pjMjYBCL8fmKpkOY9AIWazHqqgKFsMr2D0mhKC+BqvKknhVQeQFf42Fy
-MSmbJvlQrxYXVWpnR0ke55UOLv45Gl9VzdJ5cFECdxw5D2BkC/MAmR2VKGB++LiA533/CAfahF5O
-KuQJRFg980kCB8rZzmp2M6tvgelyhVfjj1U6rUerSQW8UwhigCtuqWKwxEHwiYGMdTgEUVfou0/U
-QZ2hY4W/NDx42HcHkifYjaMEZT+tYL1/7wyK9rnzW76mCW3s0cTnIy5SPxkU/BoENmC69DDLaapz
-meHcbT6jg1Vf2AN2Wg3duhdSf06vsIhMUm+8rKaN9mxtz2oujyXv6waFjuveaLxAvpJyB3klRtwB
-rVWG1vtYTlYgSuhLfKj9Wjt8C2qeljcVVNyk2kEgx2ZZ1DdHp4tVJf2ajpsGN+pRMhjq8TcfV3j6
-Hdgud3Wi78+E352AffvHpf5PWnt6hKf17EZmIPMLCp/+Htj6m3r5fb2ajU6Co0j/J+PpAX2iNPhQ
-dSc4JU1XZcDw8cQtxk3R2OXJIiVlylczZxC6jPHSmzoK7cprpylnpuBUn6NoByc7z5qUtp9z4Y1H
-tVw4zfa852/W8m2OBz7ctho6TZFfADnDrXg1YQEH28W717T7wL0dL6/r1RJ3ozcjAa0oCcps654g
-am2CuVx7TCy2yWmjYgNpwbs2y522/jWeKxMb8CdD3rgZNu/3EorLCB7Y8Lorwg2PbBOnqdBJThso
-wowwyhgNNzSS/YrkUN2a2Ph4dlljo97hRBVnXdtyUd/iF875lWItLfkKZ+4ISw8Ohjgdk2qWwq8s
-+RakShRs8dXhEO/EcD/BuYHbBJ+pR3j5JlESJTe/XqiJFxSEW/mIbyCJCsv02qt1X19D2d7ZjorU
-XHA+AQmLy0S2Ik2abquUhaTeajFpysuqOP/6+YiXgscywDF6g+gPk6fQKv7du64+pXJEqPpEKI9O
-w3teTmpwbRc0G+DzoWog+MzBfphrqRzuuXuw5+4ZTgeQvbmynGCIQqgPRIhr1jrAqtHMLPDiOEaK
-kOlxpQU9TqEjcJRyLet7qmVdFPM7PkyL/XuscdDf+3K47t1DN9awWBe6pjJ8EVyc+rB9OpP1wORG
-c2qTRwal+OWg/2xofzzrD6UJe8s1PLQvTYXKC/8wAZbh8l09xGNsWK84rbMkD8+DLFRKxTRY7gVQ
-ZUzYkhP7mH/3gKneIZfcpo/ORONJ7c08XdpknvxjabupkmqUyeL323Zri1M40smus0ru39zn8Apu
-5TjSeNx7vesrP48eI2vDBbPHiFxcdVuqon58jmCFg2/K8SgdoaYmIWWor7cR3ojvk98lzw4ODpJv
-kkP87xE93OL6G5zg+NU6qS+Te2Rr0vksdiWGB5NVc+122M75IDq/+t4VimjSVHaRQ6oZ/4slcJlZ
-Znc67XDjxwKp87Jr0l3xM3jnzyC1OHBqHCbfgpT0l1fHb06DSbTkiKzSl7rgYrbcZvSR5r6R1mQK
-3Lte6jeZUzM5tNKuxW8Ry4FwcgW8Z3Z0WAB54P/D8bGor+Bdc4TUZSW+cnaXttckPorMp+fmbnaR
-+udbs5qmnkDeLbO1G80c/uS+6OJQAU/yBT/ZmGez4vXx+7+c5DLTsFCHOiPP+Y+Q4Tgr7LXsbEHo
-/kbChHWlVp350vrbVwsehhy51+MJnrhQO0zcTepI5vwGrldOpVZRkE7K6fmo7LfakRpUQdIrR6OU
-6tLtC7f4VcNN3pbj5Xws7/PkIANJJ/h8tKjn3vdI2FTFQ7YYZ4LwrqD3gXPSYGKPkUFXVVKe1x+r
-HHUJcIeYVtN6cQeHIRyRf7InvT/GrlVCmTCp54al9fjOfrazOCcxka8oTr+X1Sfcyfi0h1KvTv9F
-PVtWM3ylTLOoL1MszeI/SYHyG1ZIWmM5haVba8miSxZXB+ML2LpLCrPqVkQvj6JBuBI1XG9Z31Sz
-AoXN58isY8e2nQKoDod+2zF0Ypk47tsFCKGpdvEpLEk5Sb0R5TqALPPYwcU13JC4nYP6+fPn/ttF
-NZ+UIPvR+3CPbhaQLsMtDnWEEry9ROPLlgRGpyqOxJOcZRx9WtaG2Qv+5fMXUZD2ZJmpRA/1eDjz
-XF8GE6WTIrOUCq26FKPkGjSX/JfHW1gevC0XM+CUrgGJ32BXUDQ0Otbjv7x6Ubz5+afvTt7rzBbY
-Z3sOzlbTcxZjFuXsqkphGO78kU4Pddgz2NmLlEtnWSc9addAzFteXBf6Mw3XxJRrSGMI5IWM6mxn
-fDVjs6tfHGcJKN7f20iz34jk8i1r+KtP1QXdGGDCi/HsugKKJYEEmMZ8OZ4CNz46CMT2D3ezZflJ
-BPa/oqAnf7+vLlaLBm4+8vsnYjhtQZ5JwW5jeeBOPtBAenB+cJjBxqSre5M+z8mstFxOyMr81F0e
-c0I+VZV7b7SazpuU7oIdWn8SrJvH6/wdJT7M/GP195/jbfHX4/evjr97fULmsJfvf3n59sWPxYvj
-Fz+cIKd6d3z66uTNC3x7+BVvFGIPDZqlx4t6ZlXFRivMZ5S8j+o9ZFEGt/WClUX0B8lEcvtfnO0M
-8rOzZviUHA64LjzDU+2v2JCIsePnch+HE+h2RizeXq+tchzKnu309/etxoFKtugHnzoberWY4G4G
-gaMxvgKoccCu5vjXakZ/q3J/scSDWkvwgeON3H6SsjG41wC9TCuxafdm1XJSX/j3/T/DaAfPhlpE
-z0hjTRM+hodIAfWn8P92CmCpfbalxiXnkYxygcr+5sHhz/65qpdVvmEe2Abydja5O72u/ladp34D
-vR9OT9+9x4sWEPQPcH2cVN5WxsEs5HUh36RNNblEEfuffRwS3HLm8gffkIA75sm0uZJz4xpkg2rR
-SBE4cDrmxBxOKE3xeW4WD9rqXa5A2ocnmR1uyrVlLVUYPJfFVBKDtbteLue8UPhXgzwGNZjQnpYl
-e6O8ZL2Zrce8iyvEWIqT8xhFuPHSTFyTLOvk3ta1JuIPel1ewRUExtys5sD3s15r1uFfnGqeZZpg
-M7c6re2J4FpBdsJpQIZMw8IhM3UnXxzRIPlXZFxUAXRmCnJmwc3BVB6vliBkjv9FjLM1FNlf9GnH
-brSdJcWl3Xwb16slNTvzfe/VAgu7O6t3caZ59MltdQ5CzeJjtTD9va7pLvrgbleuQevAo3C30HtZ
-oG5+gg35LIP/hu8Wd8o5Mq8ZvHrY+f4Zer53fFWp3V7OeDMSM4krKEjKSmfJXQNFOV7gAJhvONOm
-363799rNpqEDAWdyF50g4DAhna53GYv0NaANUk5+Vzbji+Re9MTnXz+XurA/IAOysjizrhbXzInU
-fwRdYVBp4LAxVYSE5ONuYWfgWqGqrCNc8IOwPxbnPy2PiuVihaJp1jo23E9J6iiQ4cOnT7SdrEf3
-CCmUJyBpVfVqeaRHud7NpIno6dA0E+dGRZcteNSD60y5rAr4vFxNloW8dC6/uO7ytHdRLZYF+c4V
-ePEEsXNwtvPpq4M/FBfl2c6QuYF/Xzjb2a+WF/vQ1D5+3Zuj9SnzbGRc96QuR+JZVMDWYSGq43Nv
-BqUCnoJxU1yWi5QEGus0urVU42g46stLvHVDGVdUgc3z1+Lt99+/fvXmxBzT0Pdb5LIOt+F3B/zP
-JelW6c9Zzf9C7eE4tEGcROq/a14RBkas3vAwZvyy+CDXOsNmIanyRLTx5ePqjd1lSQzhWhZozJqr
-4QcNMPsffjiG+82Hn3/6IDfdctbAzIRWZaY+fseX/cPkm2+SZ1+bzXu2UzYX4zH3Sa6vZr6qiSPz
-oYUJ31rDVDhEmH+8b+/vb2L50KC4CScXJMST6S0ZL/+YCHdM5iAx4EunH03VD82ZMDD2B8RuiKnK
-to+mqtgyeGVIa0FFspZ+RPTXyT5MgDfbNI8F7V3ihkDoR84sshPOUXsy1SyLpDfof/2cVZpEiCJK
-s/iOT9CFYYwSHElPU7yBklR/sPeHcu9yeP/18zVrMpr93hNsFT/KxKpKnimfvTHbpOzudFNX5N4I
-X6bZBrOK2TfBtVUow72yRh3qbq/voLstrzjoLP2N04DHJkmHjZagX3Bzq+RnT53UNln/5U7fJ/dp
-uo0m93w34v6vlXTPqwRO4FE/uYfOrf+YXNV4Q6yNbRzIeiuXO5k64qvw30+oRwlZjLmHGfL/TSi/
-624nPgORXafnTnnezMnTnr2FPCrnZzHOxWqS/bOu2Au4+Iynj7/7w7QCx9dflxezpXXu+0cDAs0W
-SgL5G8/8zRqDV8tqUS6NY92vD9DY1sOPp7Wx/tQk3s+pwTdvT1kP0dPPaNwwz69Pjj/gq68PDnoH
-Z7Pizdvi9dsXP35ALkfz1jt58/b1ix/zxPz68MsH8+vtO6j6w8/v3jnv8bfq/up6GfrRdelnYf3n
-ixqkjLtm/wYk12qyv4DjpJ7uYy3FeMQKi5CrdulyldisKrvHBPeQtlU+ZHcM8kSBfZ+OKj6Y0EmX
-LsNP8gStBX2SVmC2yHRrxBdfo+kPmQiwdxlUm8tznP3i5O9QQXpAKhhohLek8/7Nd0FUyndYG8zL
-q7ebLcvbhZJAs+wYTGuKO97QRXyWrVowMPp71nicTNKuFzO6qYjnUcTCKzQ8v43G+uDFBlnc7Qil
-wfntajxKgfHA3/hXlvXmt8TIQ1/lcGqkHjwP3M/FdnJdkzfkDl700CmeFOxo+M56M5CO8E88YpA4
-8TWTOj6Zj0dSHnuHVeJTbAwf479rtXTr4jPnpG2AWzXHX2+Lv71/++b1L0AJ9OvF+5PjU/1x8vcX
-r9HK8PXz5+g5siguR0cer7X7yiWxs53bYBetlpd7v4/vImQRpJFNYS74oJJtTVJOdA1t4APe76Lk
-/9Co3790R/3m7fdvX79++zf7+813SIjxUXePfLshu75jNHy8DzWpZSLPD/7wdfawjBKq1SMS0f06
-OBSxVZKoyJ16hl5C+CynOZVTGT8q3hz/dPKy+O6X4t37ty9OPiCrBmFQrQZAZGdnHH21xzLhv4b3
-Xz5b76V/evcN0vK3vacZ/QDS/PbsbPQ0M2ZFkOZGOEr2PDDede59jIyzrS44oigd/xLRpcYr+Cii
-rhro3hriDT+yvdqThsIYf0mbbJjJl7jRaKehRMdOlmKuhSGVE/Q5a30aFUddQYZoiFU7EcJ8+er9
-yYvTt+87KfXF67cnfz95seVx4/Bnv0fL8qZCHSIdFy1ih9nlAhqWEufPTu1kWYWtS1Tjb+NYvXKh
-Mze7Si7gzPZo/uWQDwrw0mYPL23UaSvu9zwpSVeHnhcg4wnT8PhAjis4qW+L5m6KxtDmiM9l+KCY
-svAWODO3V8Rv6ZKakgmKVKOK0fMmxRc9/A+KPFQFeoCShPVoIrgcz8rJJPDVu5jUjbNYuGVpvyoX
-Zv/Y+aK6HH+ytwOVSClyIM6TcUlQlytRcOQWCPeRsXH3346KHYNryR6+VLEvWeAj9+7B3WX6UQZk
-7tfESIK1uRtXk1HiFRETFYWWbp6MjvA/p1X9xm22TYqOeK3hf1sRFurJxjOVhqALuFskzJZ73Bln
-K27GVBjGDZfSHjKFPfI77XB/iB62nTztV7Gwjti+QMzNVD3J+8p5gXtrDNImM4wJvaaZlRed/g7O
-9Hd2EVXfD24spzMaaPQCb5x965io0f9iL9tu4cjFAMr3iu2W0Jb3lm/v0Hldjkd66XC1IBhxgFw0
-mKxIbUoMtmNRkvCkzg76IEH0668Di5F3cIUdaFu1Nh5jjhYcR94RR8LKmvg7WnpPjTNe4vUbmUCJ
-0fHAS+huTF6gxKOs1Wh3bxdtRg/5g8ZbjoSxyOrFv4nOF182Xa9T142TCgPvBJET45XTqDHT2aQt
-yu9YHnVG1HqxWCgRxtkjzicayeC/ibOfLbFluWUCG4hjywCmuJgjT1PqDHKRUfUxT8wv4CkknqTe
-a/etnYVFNalKmajY9m7PwLbr4gQ/2cnZ8jCxXO2h1Yyq01gd/Qh9mgRfWrfGE+rd2Kp8IzwSBIAG
-PlDPAYo7hj8lSjzKK8VcbiqSKrKAPWJdUA2FPneM8FM5xVvAbx0iXG+J0pIb4euzI4DJw+LBMOCe
-etkZQ2OFEcy/Ol4XjjjU18zLixtYgKarxmk5gwsXiMwumIM+3DLmNxbn+25RwyxOHw70vb0u3TBf
-6a9LaC59wlMhz0A36V7I0e8UqYz9dflvbIaOae7eCZPXKNI/AtPgRVXP0obUJPybvSzt7zkPVI3j
-Mu6hNlTAg+m4iUU803noxDOP/1W59ToTwSKnbAl0M4PWTAAy3Q2sj3zfAlcMSN0J/xmyDQXtQuxr
-nTwp+mJWUV80nRG9Zsy53xSLV8gPcnFjv3j4A6Vv7MswiNxDrUda3JaTGwo7ZuwPis6QX2gzOMy6
-6vlHfd4IDgfHVtM+QuMVnABBsDXq+dZqlm8MwgUOOYghhAZyHVPDskCj0ZHYuHmJ8Vs4kjCiUDxF
-uBCZTaUyjYGMeCSLQzZpOcK7Bv7vprojm+QY+Y3U13NiHJwTiaoLVTH4vRh2aNbaZxQ+HkCxIbWD
-sEKzj27o2oZGzaSql4YpC4QKK1icHL/4IbOkjNKCGwRia5vU9Q3HvafYHxutlHMDGvHx+0jEh9Ar
-RxTpUwowYprCCvWOqwrURU3R3fcw7n6S4s7PaXcxxcHT3H8qZIBV5TSUIOZ2UFTKLp5Qw9QC11bP
-qs1kBDRIM0XRG07Mhqky4Dq5t/0aF5FGeckw91iTLUBb3ZmELbYRfoLfECNQHtD3WRt8AMfshHZU
-7sbIP2ZPSEisMURS38NwL25PCU7PEPXrxKAKDsJxSVcYZZZ1XdftHUuXHEZC8zOgXlD89NDfC074
-M4/96RF96Y2Hjq7HDIF70NFx/RSbGkSGzlHDeNxekgE689QgwtD8SdblYJ8YfPHFUVL8dPzm1fcn
-H06HHpGbE5E4JW4tqjKTxc9Vw6TdxG6bqthCKVe0fRUfjKmScbGcMyRExvDJW+bUiCZHvlRCZ4ie
-maQO9SQd5zWIS2NyzCeRAAr14DYA8uLHqljWVK5XNsW8bsaf0my9r6KGDeJHC742O0B8EI33YYAq
-d6Oicp0lLw5Nz6X1bMN2IZYY7pnIpumIIw9jyKVBu9pCBjKelrWEdWbFVgHVRi1FESINLXiiUFHt
-g6MzBh031xYR6Bx7h6eKJWPamCYUPml1LWQAbgi4xH7vd0Z9m1Xepdd7cFPaHXpx4M4Wp/UacAN4
-shohD5qCLxKJ8278IxbYR3vz+0TUW81H5bJKZd+benHkwHmNg7+lJp0jh0oJwWZoyMnb5dqQ7EmX
-YFUZxlRk1WHdG3TjGeWIZqpWzg2Sg/CSGKBDZBdEdLj1baNswYV3aN2+o25I/YdOChdBAlpq6wcM
-TMQ3yZdquGJ0hSjeS1i/oxNWt5tZvZiSSlp41lMBpWCPMfrTd/tBjAixLQafBApEFs24d1GUivZJ
-oRROByNtOzw4OvR30gB5L7c/xPsX/tO5izgO+CikddQHYp+fDXF+DyzWZCcxE3hehKI7JJsOpk0b
-zF5EUOZJ9fToFJy3E4aGzkUF643J01xTpA6VmYPLFp0gKHyGjfnoWymL4CzhxmXurCWHtMSQuPjC
-yDPe6DMjYBcZe52JiRwfdogdPP0kd5DcnFNANs0NNgCnFKLbGIHdFGpLJWRcK6fQt5GFoemCnnEt
-ayxDwbAtqabu4aG6fkb40J2LRx3ZSMXgttZz5fnQRyt0cXTk0KUrKEUvw2XZgKn4n3gGubY9zhcN
-LkyLw4CIeYH8A2rtSpGKY2KkyYDUOulp8IwIaJg8sTeyNnn5N6p3xvrmkk8REo69lvF6OzRE5xfN
-m5oNWS1wM55bpxZjQA1vPF6YNYYrAN+zNlPyrJrB0eRdUViNAIcRKyzC1+p+hSXQeUHqi5i0I0xU
-LKOk5qRBcTVyxsOYQjyvuKWFq7HfDmg6hrn2aiYhI+wcV9/g5PZDrQrNXDBhju4uV44P33ZYDllQ
-c08rqLEdqSXEUGBPinJZGJsgNyFiIn8KImJm7p6dzSBtt9uxfkVuFD1CUl9eVgt0LTrocinyQ+hb
-0fX6v6u6HpFL/p2Gnw/2vnzWJ/cYJ3bbhG2j1Pls6MLtkVQUyreEohmdMzymCE0UGxYQKrkjonez
-0SnTXbGR2F1yKYdZ0HBvl7TJX0nuxhzjaxei514JUEZHuSTqdkmaKmb2keFoRxHK+uIaw7nJM9Te
-q7eH2wmVAQef53xuNcbW9ZvkCPL+toiuqrRpUaqBrkJvgLhbt3DPhggnNHub+QL5SiqJ9W4Cn3Lc
-oiJv0UrDb/5oHYBV6VoEwUTMcNkl1a1UKsETfnxxjWrGK3QL1Zu7IQcZbTm5qhewp6Z2wHF2YSAm
-ma4UjWBW3aamDrurP3Ob4h46R9Mr0tzYxROx25XjY1CKPI/B7HI/9fJFlQXbjmW0I9o+7nvH5GBG
-tIYtAvJc+wosYXbSmmItZOpPfy4XYA3A050RtY+Jz/ivCqc3mLjbeMU/wgz2CAjb4vvXx3/5wPvj
-c/30FOr6pip4VlIG/+5yJGJa1cuud7Zx/Cky+3250OCn6whsydcWtgThsW7wtGeyPaj/86uvsg1+
-wiLr0MgzF5RHPbcc+++Dzi4bcWvYAIbsVsKWRpo9YFojCC7sd/TcWFKRaTlqhTWJXGgaNM6m4uGj
-Uxz42G/GY+vwMAh9C1rDfIQP3m/gP8BROwVcDSteWdfmZsSkDhgHvZXgZzlaHNSOwZPWwnR0gArg
-s2U9l1CFWLsUwIDUHglgeEjehYlFFxrqdVjEMZiFnrVWzcwdakf4C6Jlp0jKhAQD2149gtvwsdpJ
-dqOiUZImg/4a7B0OEd7zC93ccV8O8cDAL3rzep4iglSICoD4TuQFptUeDgVFChqkc7U1xDGzpkib
-cXRgj6Ow1ow4inGXpU5EbHVbQ/y2/U8MaRgMUeNVxgBM1A3mWEE/QrOLu9zuNHW58Mnd3mGUKDkS
-mXZ4PHl8gQJT4NAteGWb7XeqCmZOfOMmQmfKorehep1qioUiEGBZxOxrTpoYQRsFnnGcFx5Eqh6+
-BptgDvRkNacdcYxOV8YtvEujy8y1PxYP8wGOXRgHUN7ljm5vs1sqng4M1uV62MEGMRqG2LXec2Jt
-Ou7u5xVc1UlVwpdlno0trvNZVDMQACiT3Rhjbg0sJ7XXZqWmTNQTkBbcHTr6cGylGtApj3+8rW9t
-dEUWU8urPpNqmB/RbcMjjcdRtYOk9tt0JvQVd7SHnZ0QAdKX93pK6dvIuVHn7W33XBik7bAIlifc
-EJ8Ny24mLXr94CQTv513HuNUEUhdBNmulcohwLUz+HUgmfsQdqzc5xvsNhU7VslNV7iu9h+803VM
-p/Hre/yMXjQfzd/juisg+t+fcm6bZCTOamjKjlk9G1+UE4r6TP1t3locFM9X5wSZsFf0GAftbGcP
-/yGaVhwRMQG0jItRrwPXANDG2A86iEbGHqv3kz1WT/awnT18Aes8hHUXsZ66dUiqsj7bPV0oe3JG
-MMmp3Co8KP3QwBlaL1q5RGQEJCsAZZD2A6ZkXPc+LBcUZZxSRQSAAWzn7fuXneAXGm1JeFYYkndk
-oJG4bxwR3Operso91y5Me24Ycs7z6rJeVN2WXLHzOgaZAds4c39nc3vyDhXF6GpIqs7gTTYUe6oB
-90fc/5n2mGV4eBy1BXNvPfOKzSWCcqTUgjFk91J3YEqW1tcbkl5Eb/KG8Nb7vGrJqK4aCZhslm7y
-LLl7an4MB8eJ224o8o+G0nWEMFaKSzQeBYgdE8iLKGBBaH6MVgK/pnCmgLCARc8Q7EUKQcNo0G2M
-goEUEpSvrU2ROSOnXFVLsnumFu7KEJ/zuauJiDB5h94YyI5OQbo10KY2hyL5oKgX0x6UNWP1D9Up
-o32q+80y5ehCfPofKIvC/34zGNssUoDiVkITBOlNENWai8B/ZnXaDXM79Q2NIcrtNpFZiFQn4pYQ
-W4AHH4LYhl5aDjd7Z5UH5mLGdAzllFHC2bU/v1te17Mvn+xjbXvGu30nszRubch45T98MNHm7ONa
-PWvL5ON4sVyVEwXEmbIMSpIK4tY5Xei1+9COC6fbnPVO6DqTckRtmfWDIHzS9FCAUxPR9bigCyYs
-4CiWJEXU6yUQFJa4lx4PznYoAnNn2E/so48VBb9jbDffh+mF4ETNMAjbjHe4VgpZLsrc5YW8dMgS
-TdeQKeID7kZmTffOQyliv7GLSm0YkCqZlM0ra6pBE8LSoJteVxSo1Xd5JtXuc8rtGLNToduKNOy1
-oQzZttL2i7JyYNSBlpiUOvXRlD3oysTHJHp/dx37DPfrR5AzgBd+af0LzpWho0POuSv4yJGUW5gh
-/naLLJCRg0224u11DeyRNNM4w9DYTYJYBRz3JwrsP3kaQCFdPLoeL6e5zlEwA1oXcBCe6QFWxxB9
-xbRalqNyWRZSikWWsOw2w6eRJ/dSD/Ehh2yxMSUvqrpJ7t0W1hZWPtolh8FiOM1/hTHUClNmaeOn
-k9Pjl8enxw8JhVFENA/pLIglxlguz1T/V+5nv9MtgD5xtWN9xv/0wYA8GBsbmF3Ui/HVuC33BxPw
-yMxSXGluN5WZt9XHgtxBxeU5T1q7zQeFp4rULJu1vRvFoc7ZHV4LsNUiAKCeZyRtXneDu6tzU1Wo
-521iYaksIwX975E01CrIsoq0cG5zx2JUhBMdoZIvsW6fENCLMmuLMp4wwoMJC/EUigDy0MV68f8M
-dzwIIAxCCX9tVtHtYgpNLuuS8zj/Nnd5N+cz9GlWjc5m379687J4/eoNw44Ruqd9xPfzd6/eec9g
-qY6Blx85cWrmGps7EhBda9k2pcF0iu0bCypkoURsW74cJZxdka6VT5ABvagvi9vrCu59G+Db4+6C
-CMjLey2K0O74x7sIqIo+pa536t5np8g4YqIJAqdVk92PulAB8d1mUEAskXm48tx7+TjwzjMJBT1r
-iIlGEG14NnSxDRHY1OhvcjPZm2Aq41oed7IuLf4+TM/J3wuO71/NFZWbucTuHopZxS7JViieQOse
-Mv90zEmaWdbeZqEdS1G9WnCKqOVCKmItgvyIYImiDh8vpjL5A9+iM3iCNYJwrxkRvOwBOqsCVqxx
-dMho4T4Y9JlvCZb4leWEG2DTmCX2y5iOZZPp6M/vClpg93IS22Ohw797cdD+WQ6utfZA3hfs5FSG
-OECpGl5hDAPHTQa3Fdk9OcxrZmITvXAKBVQ86t7lmSoEygXlxpHuoOGX0YcHavy9pBJuLClvYZsK
-k64xpop4GA/wuhTdAy1Ajh0X0goGFDl042dwk1Fk4cRSFs9+eCpDfzFarfYgk9pGIRiXzp7yVfwm
-D/ZzngTrQjc/lj8tbqxzU8MOOE2xQVhbwJeek73j+AodYtI3edvTTVQvG6SvdcM+oIu5sB2MUd+Q
-Z5QOsyNnbPgABiZbnqARWPW4s7fHbkDM1Huidd7j1igWgP7ip9ir8aLaY8V3q8KnUmM9m9ztnY9n
-5eKO6+sDgfRNcScxXYv8H76WW4+MgMI8Z/Hb6wnehNrIT+2Ec2HvZ7XTd6IEm1DrwY91hki+COeJ
-IW5xPPxaCmOBDVVyWbj8wgKXIDA05FYK7LqQ74WagCSIW3t107ve8hNh+nY1nrkT1dqYDntxcJc3
-dPgSdtIe2ZC1p+J53jop5oLsAF8tHhhVbDyKi6/Ukenx4ui30vZOeuCE9IW0QG9H4f8+lx2b4wxt
-af3A71iYLoiOfMb//P61QX0Oig6o2MuT749/fn3KxQmE0K2+rYRTMYWuAg+fp6FEaXxJwkOVC5YN
-8BmQaOXnE/3eYUZGXrzxY7zp4A/du0w8eMcKaLC2c5WdVJdLDQYyK+0cxQTwrkjvTTj/6PE9nvHt
-Mm0xxJxqz5MAKLylLop5wbTVUV0ZPekAuBeByAPl3i6Tp58SRE8bcWuXan0MbvfSCVLtGBeAYWOB
-wjADRXH66qeTtz+fIvTr2c7hV8yn9eX7k9P3r04+yEt89+RJZE/ZCVv74kBzk7aOObNd7ZGCNMPp
-mKmDWTRBatvZI4Z6Xgrm+WjMOlTM50zBNKh0Qg0TapxWH5OmvGvE0+32+i6Cfh7qAQSgq2v1IoWD
-5YyUMOubd8b4RkQa2Qd6ZoYnJb2mSww/cv23HPaudER6TBHCzQrxZoiw+Mcv6kZyaSUJvPSkFU9C
-Dpn84GBoxYUs4L5hUkfj/1dPJVIeNY5aFbaLv6m95L6+XEtgwaUGc7ilQ8roSKaJKk8vi6ZRefIe
-axGhVXMaPmWluAeuRJ3cO9kul8KZk68tqKLvJXmJ3HL0GBfiohQOmCaQN4qT0SHkqyR/oPiHB5YV
-49jdhCS8mdQWFwbb8osvVwT6ObPauLKzjpZQGZ1Kx/jTjYKlChq+sOKaah9eo9A0yIZbUjmSXtoq
-HMnbnXRS5iq4JmtF1100iwJLt5zfO9SKBqT414VfoP7Q/hxfzcrJZ+Yu+G30ivV78QIo/vL+mDMc
-YmqBD6/+8obgayjPwA8nx+9folqKO9yDt6/enOaJ/Xl68v4n9/cPlFWAVXh/WZXGMBSBnHO8/mL4
-cmgILidJcYW1uPuspKhahs9jfwOJrR/PPRU5fVhJQJaCvPvpROFQglOubWS3B1b7XUfu4035j7s9
-wAM0QB5OxOG7uOUMMjJ4GZrOYctxIPT0c5orMBlzepBF3AC59hC/r9AB07+OXy91grxhJpeBd8EV
-cNBqgdFzNEWU+pn4OVZxxNWy8cZNJ4/qCSYN3G8dbh0eaqMs/7ePmG72uHA/l9w7gWftJkRH36se
-+76sV7A8StddzqNmTmmo6C/4u4Y51+/Yp8MkZ4NvnZnRiXmwvgO22oYrKADG/pprFm1nkTGXtrNd
-Ffe4o+UtVmEb8g42MuLnMmn1mYGIKRNeWcMfOdsjol4sK8WlkmY8Ex+/NFP29HcjXYI54aKRPyGm
-D/+NGtgLGxCwwNe4R2bG97vFIDsXG/OvVA1hsWCqJwHAa/wFZrIAtqxmEnbKc7Sbdu4XfJM69wEY
-r6tyIRQdS0DtY8s+IVtj7leYOr+cxNNsQDEuBr77nZqpqb6Amm7GeMOTyjkJ1+GQdy9GT7fc67E8
-OcBRdrlOtN0QkLb99VH0azvFqlvFrrU89P2qnnZXZdaVYkkIFAXr287lP6hhNG4uykW8lla2F+9w
-ES98OWFMbFrnUY2hF3C2XgEnObD8w0/nzXKES8csL/A/ksnblSIKkEKkpmJSLYur2j+cJrJ3UJ2h
-+8ikDJrxoV/AH6QBcI9IbILeUhaAaQ3bF31+9dt6Mb8uuQAJQJ1w3bg55OwDCa3H/6QDPZ+fUCeG
-OYHoEZBe79lXmYfXM74UUQYniKqLKFRMcAFFNmvtlN4kGpenGzUC0gUf30S/0bns0YbXXboFNvWM
-XBfiE+nUb+aULhVoF5GbCM+hczWhSTPJQUxOEFnAsEtUOneXDCd65vrzEv0QHzYCky+5ZoGnhtNT
-HN2effRtwnJyf8vaf3z1+nU4F1ihECCclShphwDwSp2RUcCr1CwVcR1X68fAYOa9PSJsNTdjvF+a
-I45rDEPo4q7bm4Ll2oIWRuZQfg2BoYkGUj0KO5vxGJgP3EDhKCOaocOYjcSBf0fVR3xoAnH+9t6Z
-Mkw6WE7JIwr41mGePAsCsEer+bOUv+eymWF4JNMs0P87/RJDfufL6Dt8gfC3GML7SX99/Rya+upr
-dW42XMoVNgywbb8DdOW6bCiFYt1IKqtLToTb6WA1oPuRFiMyGHrXnWU1pTzhhqdF2+OC2OYNEMyq
-ardHj7ESKtnjYqHjUsVOv1Kk+ohasTkigcmjH/9P8f2r17BBKXOR+/jkr8Xxy5fuE0wvU5z8/dVp
-FulID9nZop6kA2hyaI+nyOzAcqf8jfGnHm6drsJR/mjQPLMud1U7g+Shdd2ctovS6jveya/r+mY1
-3zpr3Dt0zW9MYqt+x+EflwaIpWnPcznGo1tuwzD4q+0SflDKU/my3ShhfnpsdWMvGF7hSkQSJHSU
-vOYtODvp7fwq0t8OOetXDXBSlR+rop4VPJgmDYdhCqXO4HO4hS3I0wb2pnzBipsgrppzY8Rkrba8
-RWU7xC1HlUtb7AS1BYfPfg+cyxvxZwl4NDyN6lghONF0CmdtDPTASVmXM2By3Dw5NtKO6tJW53L6
-OZqFJbSSxi5UcenVRh87QGEGMQ/rRqI0DfXecWpMC4JNIVk8uMyxaiDkx+zI+fDlyV/f/Pz6tV8E
-s5VvLAPTcaSWV7f6+aKqPlUXxSW0gSPOPahsujNLnXODAO5vnguJdpFiqCIIMnF+VzaVySfRki5s
-9RskrbbE4LXHclZbQHCm5JRzup98mo8XLb/4sCfZhrayaDrMtv6M9QGtOk1WdczocMn/ohaE7SW4
-a/boYYdm2WAnP1qz3MqH+z8u5jOXEN9tHExN4CXBp4A0JDFEVTnB4DaZpTBipjuTpWgIGBOeXLst
-GDz/dEB01YeLrvzVHTr2W5OIjw1//+TJggx3tkDfRDLrGOS6LUGdApKJEp5FfbdpMQKvSIqDgJ5j
-ooR9sUn4yFNQ/N6FF6MvMjHU0Q90LBNZW30S3fBJLuP6ituskqsG/QmDaC1HalGkHe6eDZ+D1vFn
-AAXuurjR1U8/Ox/P5At1q8qMd7wTCutCgEejeZ0VF5SN7ToWDfPrIDI/wyijeGyKn80C9ahHwRQ1
-YpDOmSKRMhw8Z3HE8ErCYyjoe0VFLa5nOwLvVI2AqEeebo3QKj9y6OMXHHBgYbCh+t3hes95guV2
-MeZki8AWtAqLmxTDT+HHI4qkGzfJds1sk6xVcwPnyendXB8eLzmYYxPwX6TPqxkuI5K7g/2XsWuK
-tZcLwdsUOVE2Pkft2ecAJDgh/Jvi9vPkHVT1DpHrf23+oV/H3jdz9IfzFdkw3jyIKG8lMGId+Q8r
-YGKRZDro/e6m6eEAZwF7I7aWJ71eT+5vZH2KvuVWEG3jHWlAH0xgdA0darQq7J3WVHx49fIE4yLu
-zykWoJ+Q6p8gDUnpy3CEe+6bTN/xIwwkwGOj+OHnNz8G2YLh9f/985+TvfTsbHR/mP9hnaV/6uf2
-V/an5Ozs6Ya3f/4z7bHi5zeYBv7t+9MTMuueoych8QRaU+nuRT2/8x5gmBAlpaG4Z3k4qiYVBpm2
-XmAiYff3X16dJuxCmhjnjnm5aAhrBWYdeak9DUn3YZZEeR6ZA1CpyzFNFDHuhIk7GVKC7x2DR4lC
-gSh168viarz0czOyohdKfUNhxdSSpxPSb+QPsVY0g3Lp4bXj3IwvL5O9PSwVcmH5GE/E6NfuEmVb
-cF/Cmbu4BiZ1J8gGMlk1JxJqco2kvUZ+Qdfa5L5gzy3Tg2wd9hNVsGnX+Pb29hLNTFGSjsubNG90
-+Db8/ulTDL9vqXSx8FFy+JBjYY2WSg5dS5mGGLWHzLhtKxL2oc/dfDYMFmNCaKxQ1+fNtEwwqd7h
-QEFUc94WCfmW0c6C43EKMw5NrZG+76Exf7J51M8c4wJzGaJkZDKh1S5KqN0UBfNN2z8Y4jWxL9oU
-BW9HfJKKIa8MDVnUKTV04Y82uXC/txMYeCoZF52mRANgFZ+jMSRLUK8heaIdgdAPWPSjNWSHbUqe
-JbDm2Wf3Znk7vqh86yRl95IJsGcGRS3SgUCz0njhEegrGyQ/ikhtMMzGohKsQNgYA19FHtJHHIJd
-3G3lPhw0u7TALfABbEGV5MQeI/ZaxwbsS/PjuvcdPn711kIbyfWiMgK5wy42QirBGb+gUgqCFI0c
-5pherTrYwPH6BReSTL3P+0PXhrxkID2t1oFfEoQuysDgiVApQwjROw9Kgp5gpo9nCZk84BcCu4jz
-KCxVyV6L5/522sAtdhsJqDuvriQ9D6wlEfv5PnMOinP7YuEhEnDOD7a34ACgNzhW+N+O5gfQZwf2
-0QNdEkq/Ni2yQq4h2HCRvULiIqBC9rvj6WCYclk5n2t4ngbIQqzS2JWYHMPGNVtAgQOh0NOb0o6y
-h5KZDikHeyTQ38WGScz/ng+etTq18g43mww7LbVuPg2BbRfiaoy2dP5k8Ixdbc0vL1sfK38MCE3k
-8+fe58+7Pycu7n97iIoPOG/59OLKJTOMW0bN3SOTskckX2eJhiKvklSKxlMVRweK9gHyceAZ4h3R
-3QdRavqGemKdhA0SE9O2JxFMy8WN5+5B31mfD/7pOX4I+gC9oR2rXiYMBn62YJeT4FTwGmL53WnB
-qx2LiieH7EY6dkt2IedbQAsedEHrYAsMsHwsexAt1wD/O0QoVbJ8eE8G/b0wsY8sEXbMNV5oX4V1
-yf1E0xehMqQN9hGCZPouA7GwwvbQsNEHhrbBW8ZQzd6RXJfCqluwBG75pw+Vj06WR9JTxijbWrhK
-lV7kBpc41z6laQNlU9Ah0BToFk+yTYGT2hK53K0dbB/qHlmvkTF8kxzokuLItuSLPk/s05/ED4EL
-ASNcoB8e7tQapLAFvEVFLRwQwoPRWz88JOieTl1SUYiXm+cCMdqCp08pzA6HLEfJhonZcKq0dZN2
-jQSUMZPduoe0xGA2ep6xB9nz4UM3BlPDXsL3FvFBnM8nd3T6kWIQZ9JIhXGXOfzLB2YJrrU+Dhjs
-j9Vk2eW+N2KfSCdDJ6/hjJe1FwrjbHPHp0y+MDakb3rACpS2QE9tfON99c2Ruy2gVV5ZnjanXB8b
-ZD2m00TcOcEPUOFhUwIGqpQ60Xf6MIyVpdek6XGsNjxF1WzkTqhfc3/oSesYg0HyawQKySUTrorY
-cda2rrc0iA7V8ZdG0Y0QPlWLfohezK++p3yKXgub6/Hl8jHk4F3naP96pEH15c6s5u4yumpublnS
-ZdjyKKTE6UudFswNijsoqPHuRUpVRXw/IPHUx1HjWQuB1Iw+iQzJNMXLCKaawzwIACcKp6bZnC+u
-bdi1DbFBCGdCFdpKLr3nenbxvrY7JPwnXCd9LLXDGyc3iwcxhqvJyekMAyYRnIDezGWYc6F4d+FQ
-26YBihxFo1/TCJfXhBEXqYLngC+bBg6OjBw4Q9gN2u30k+rNHjkfeu9nVwZO0Eanj4HF8s6eq5rS
-FEOnF9V4SuvCTpW43hqxNq+bpbz0JWrvVeQ7U6cLqNcGOXWTkisQqoEfCKAkxB3OXZMY9pv1+yQS
-FEPgBgC3AJiY3V1wATjf4gAnKhTJBFlMEzLKtw8p3iKNfRE0xhz6QUtVNKg0oAeDekonbZ9JX6Zj
-TSCN3Bl44XdqbdHUzLXvkm/L8XbbA1j3kg8gi5zXozuDF0t2LjJeIJoYGbdqVEQxvSqIHDxq7+he
-2LSr/rvkwAdXntBzAZvLQurkPrQxQ1ErRnUJOyI5kWdGWPIXW1DGNjvVrAzFFeu84GZd2s1q8m4q
-k7v21Z4BCQZnt0y6xXwxGKWuM6ruOfcEdsBiHYLJvfbMUdSCNdZy/mGFZ4VB/HXFP7H9+cZ9uBts
-gvrs8K69uPYQPqhe3+jbPgn9RNhyIuYJq2p45IZrE+qMBxInmjLPeh23cEKnHm/eNIDvntPK/wxP
-FTVlFt8dfzj58hkdCAeHz758/tXX//n7P5TnF6PLq+vxP24m09n8n4vm4+2nu3+p4C9W+86ltVpL
-Sfd31MKwN84iWElmseQdSKMRQRUtq3KxKO/SZ25gBQVo8wnEbvOrKeI5abaxzHMNxKoGHNL9u+TZ
-wTD5v1yvOk2TCx9pmHo4cUIc/B2qOifj5XISUQuqPCszOBAnv+Tbb5P0q+RJIsALyX8kXx4OfWgK
-4W6jVFyonxmccTsxiG9pnR6pU/5Nj9wyRqvpvKGyDDFbwNow0CGGIsEuQJSr5ihFaAKG3kEqd+AU
-jbcJLkTqbN1uXxPfccRgi2zyGzH7kR08jIPMI1xJhOhakB2MRGqebusoQiYHzvXheIz0WROMrlmG
-xV+XwuLROQpOPZTBesl7jL6gU7C8Ksez3md7cGztsXFPc7hWcGZ13xAO2+3D4QqxrdlzBNq4BKYL
-58vHjxDGvjjSb02Y/ecJR1TLLnZA7g6a/9M/emnxyJDFip3WGsfWLiqbyD6TOZO7mBd2/wD3c/Il
-KqyBOvwcHdlHIjjhqPYIIuqIZ6pvi/ADchTqOqEW9dWinP7KHIl32+RHPJ98RlbEh51jTE6E0Dfm
-bPb+5PXbF8enx9+9PmEF9f/6Yv98PNtvrs/OZru7u+j0u5ugrvH/gyNgQcYhNNDTA6h5QuKSPjkg
-paT5z/4ue+HtOm/5zz/jf7GFBNogHYiTfXFRgZAHfPd8EtzJJQGj/LLASHTE4v70hZ9rSkwqeEYF
-/Urv+TOSX4HZ4PBWS0ZXheu4BqIgOy8wa0thCxBqlvdJFj5YO7nPiWQEPIASA9SLKef/oVFYb8Xs
-s2GE9fJg74lBoolWNox4xj0srdp7yjbhY4D2evsCh6ljEUJIW2MToZhryfhSIFPR3zZjX/uOKtV1
-MEZdaQxtw+OODFWspcI/OBiQIUqland4+A61xW/aCbDEitYRiR0sgmYGQdQoZ0uZ0GSCXKXGkv6w
-nRPR3Lmcm0fk/k7heopW6t1Aole29hWm82biX0Bks/BecfFATWyEeeLZ/d370z37fuET3nJ4A+EK
-PZjAVOGMlJqUq8iLLFu3YCCJT1FqpRa0AaZbErVq9KsId9uN1mRQYc92dlnA20WmJf9B0wu1tD1v
-Mwv3K/OMwKHXuzfJRtY9N8FIiKXtkwW+5dwdG3KOOGXdDnfd3xoULn6DKIP/RriabWGwNRs6rNqk
-HE81kKjJjRqV8D4Y0idPPsK9GdWtiOf43x4T0RISIolE8lByCBxn4zUbp3P1PFZn/9yJUMjFX70z
-ZIN1EoZiXAXINmEe5p51Nvvh5D2KMuSLA0T77v3J96/+ThJCj2h1D/cje+ee1vWkiXjmrj46frkS
-I/fORExY/EXN3WRBoXmnU1dTT1njKHGW2GqfG89FiO4CA5FwQ4IXIg04l37A5cuI5iS6n1dXpOiG
-c4w6ZvOyG8QDQaFqxxF6IJeaX8veZ528KkEAgF6HjGO+eRBz/497FD1wjWQdadgS62fhAiIQY/fa
-M6shVHAhM27Cgkm5rUwXlex7tNF7L/C/lEFIEyBqpVlHmKiADNiol/AU54qb26qaexUzucayxgfz
-is/wXrOs4T59O0NlAFqVp3WzDC9dBdyrcUZpRpD7tRYD/ZQu6tXMgmfv4hTvDo2iudkd5onROqMa
-/B57sG6lTi6Y+A1qIdEJTZhQvuB/dGaOxJmHkwdosWlDbqHt1DgOei11wPdtswUFEcgnh3Az6iQO
-DvefD5N3LNLct6eLLzxO3AkxHcpZbXHEe26WeXf5cYmZBNatLWRqFNuz414eRFoSbaGiHFOAZ+EL
-lg+AQqvgNc+wwE1hr0G65E8wED4av+pXgJrxSWzpZXxmmEIIwdfz1TKV2RJycV/LqHUGOXl8UM6P
-lY6pf8aXQQ12eaIOvSGPKpawcjP+SvRBFR/Y3XlQaabCNOOOG0Qo4CvAjtO1CKKafWxI8zmSJiUi
-s0iX+I5yNETz3rZxdO+p8BZwuVQ7Mw10rXECrXnvISTshiScSOl4JyLs+TU0C8XX97u76i5Lz9He
-eMiWqV1gQRyIWDr+ZbsX17sSibjb7K6NqO2skqNztQeM35cQWRR/rjllFNaTlLflnTgkShQcsp4l
-3woQB7cx9jxgW7NkNWf92LJeVH9KvuNDV1RidmXczfIw97qup1WcfQEhRMWHzdD0i9VsxlnWYMTr
-3j3MHWIOTmFLPME1F9VZgdfDQf+Z45agX+LlXixKEms53MJJ2EGrxZoaw0qlWtfAuqhJASkZq6ix
-CINlMFSUtnu4XEX9EVNJ4tz0SHZzdxCU7a3mIzRoFLDHFndkJTGsCgu6mwr21DPcU63cfAbwGmNh
-K+e4u665wYC/mS36JW1R2TcyIhZz5YBFv248Xu1lw4QImhMFL/5HQR5EFHs1o2ZHjkA2GWrIvmdj
-xK/zhERnP8jV+8YqnAa+0voBO+NGbw/NqjOTiDSaVvm7oC0jnZfWeY5ZfyZz5JKCWd5yBtIVIkPK
-1axJndWlDDZ4MzPAzS7PtrVQmR48iDTAty+d2vu2J88Ds2K0hQUtWGpbgT6PR7rEvbIp5hhdoMKQ
-uXAduRmGnzy557Q5ut85z5ynaVEwZwLZqSRjhEBA54kyCKA+Wy2sEzEFdN2WEeiDoVcMGFC1mC8w
-cyuDmRNTeYivfDnMvFoI0ngPmAbWocvbo6fA069SvzTMGJaDf7zHlpQoiJ7zqvhn7L1JTeRTgafB
-4sV3CFMSF6nj8z2nVsO1Wu/fA+NdC06wYI4Jwa7Xftv/FXwo7gte07ZR52MdvDyyGWGLWXWb2l27
-HwSlMyOinLGUca9tD4ykkTU20DSMNM/FSwQJZ7Y8OgzNo0Fck6CiRiAZozloN+afRfgvTtTWkksL
-OC2WBJS3/dISCxoqnxYdnd3UbYBpxMTcnL1Ck20NYnky7U6O5OyMKf0d/AjdxNoZP8PHPesUHUgI
-5uisEm1hrK1VfCPGo940XTg4EbQ2o9uhKuX7iMK6jceiJ2e8q1tCt2klNnbEyPb44gtT/ZYOSNcs
-7en5xqIeKSACYQ9VEirrkdQJV25KnCIJXFnkszIebkwT5x2IahZeSBZR4eV4gglY7m/v3755/Quw
-DPr14v3J8an+OPn7i9f695u33799/frt3/LkoP76+XNU5C2Ky9GRQ9hW2nlY1vS6uZnMLx2249uR
-haOZY18OD//U5wuhk2GL9dzyOB34osgTUcy72Tz3OUSvTePZ0DnrCyfLDk0yMDQYpaKPNjlZHpl9
-RVHYjMdZmJ0sjlwYMfNjkYHmkJUZ49R7XZatgMHPdW2yX5X+W0divONcCJcwSoAB7OULGwfqiLxR
-atryskLerKwg7/0N/1HykkuCZgFykiGJIMr4V0iALOivPkoyrUX9DwQYpM26by47bt6ebVI6OAhh
-MWQv8tFzk3Q4jrm5n/Lb3z3Bvm9lqhUFFOKXDZ7IIBmFca7CGg1Cc4fN6r1RNafkT09MZ0z/j/gf
-6tGR0yuXGPjyZXBg6Wx17k5doDpODZQLiLy8TIpUTkTI1bB2PJrwx3ygS+NojniNcpxmNfUfuXlP
-jrh2/FMycDRH/I9p6shv0ib1TcWHxUOGi61z94KQRMqrQFd+XZB/rsYVUd8TasMuBTEbZx1C3iTu
-alkkqZJsEP4Hz0u+Y0YyLMk85omHfx8/hy/q+bhyqqeVl0RHvsZJTmIp94LPSKNgi9uY9b5rsgbd
-qzDcB9kWl1fQPeCErRaV1vJHeYnqBast8ZzLuRciBUb72+lfzkPu6KncC7jMWvrGv5AKWRqgw4zx
-QYEKNfMMdoWgGLze+pnDOmw1wVwI9IPKH9VdAsdTwgzXE0As4MZDEkj7Ju0ihbWyhqEZEXHvujMe
-TuvRasI5BYcPH4QmqQ2c225yl/ldOyi0vWjKwIpco/TjAoBz8OLGHMnVGZ3rNE3m2U5RzO/4JlkQ
-O9O86YP+3pdDuKnGrptr6OhFIGNyE11Jt+WtzSdt7Bo8b+p1noo3X3cgRiYyceAurr1E//j0nhdU
-6l7r8mUDfA7L8+rNh9Pj169P3kteZXOQwB9fMmzPm7eFKaUiNYaXzqyvxIzUxJfJLqaUYM+GU9wO
-ri4PfpZMfEwL9WXyUnXKHNDAOcKWjY23EfgYdNnVCJ0e+VOc4ZB3T2sElkxKPQ6ECMZLpXVREOaE
-7QFnLbfH9b85/ukk+Y//MA/Z9IlP/RaAMzo7ql4tbT3NdTWZJHt7zcWClDj88bf/8exsholOMKxX
-Zou3WlTj9JAgvVmuJLMdLMK9WDA9fY5d3Ky949SbZiJ0SqQU0OqoYptnTTAJvowZsF0jitpvHqlQ
-iAinHu1l0ZQql+yv4ikD8Jbz1VdftcE3u+Var6UQ3Sku5qo+Ic4mu5TuSMsIdH3/hL7LVXxah2k/
-iakx1x/POGfK5CZ17zvualG1lLvBQ4wNU66GgDDGAoVzqBTBia6kE2TExgl9/vx55uWpjl7IyJWS
-OqOTh6/HKEHet7J9U0Wa7NtzKZyMz/cV44nesj6cmTnCnD5bh/oGh1Y7rnLYXLARtCe8Kq7+h3rd
-nikhN5fIldaYKNREGTUqz7vcODix5cNmx4iNUdjEaok5jsTxz9hIsw0tGNOogQjodEiINks+2a1m
-dbBk6YxnIpLeFALWqN2lL9oBzRbcXjb6DLFa3Q0uR7iF36cyxpYsAPyoJ8k6oMNFoejunLillgyr
-ppwoBJ1RdI1+E/w6V+DPwgPI3gELHzcEFR3OX8RGPXaxVuMfRNPS1JSEi+fVdzRcLoB97t1TJg78
-TzEDycT3+miv3X96zNnOgRSA1rItp8jJwg6lpvXHitGcbBVtjHnPfL7F5txmY8b64O7PkJ5dplzj
-5QrhudldorNW5mLiVUQgxeQdRDKVDoNNPBFDvutPRF8ErkT8XrNucQFpKurWSebUzwp4eGz4wm/m
-Akmy7GlxevzjyRuWdskHBqEveT6tdfhjF9uOymhwL7kco6WcvhNFCE3QxeXVg7FWDu7WeHYxWY2q
-Pb5B7qGMvmdyZsL+o025o+YlbpbhyAQxbbPjn+2U+qwTInOfPRkoZW9zk1xiLhOkzxKuDSi6/8mx
-aos/K8slZIclfWBDI882pC73ed70xoLbC0MIdNJbyL6hMMMp4cXU72FYeznjPZDq9gmvr1yFF38o
-961IRztFzAhqttS1Dp3w2pdbmducAU2PtPvuFTDXh3FXbVcj6Ujyv4UdYUquB9GZ6LwL/LdppD0q
-dY5lRoZzVLPmTxuwEFA8J9VqC+ukzssZP8KT2D8GshQlIsKKTPiDngMMAclOvXKuKyV2yOVuHh36
-etAn4C62aHc3QA+Ei1B/fK0r+xbYcAuOttCWnZ1OSF1lU4lagDFJ+HPyp4ZHjBrgmLNdupfZRQQX
-NBTdY13r6FWWtaUBIOYW38lUDJ7wwuSULPCmGWbhNNijwTec+gTQeRguxpd3/5bj0I9HOP3l3Unx
-4oeTFz++evOX/N+FvF19Ksm9WT444Z+Y4J4ch8QEDhcMfvFvAfCOhh98VryBB+j/yFgBIBJvyrvT
-vSic9wxP90jIgPF2VACZesS4QI6/mLxHlsUUFaQfEHhpaiIeEe64/rTyGPiXCksF0SBoySml47F5
-DFCfQ5cDkoAYY9XwIetE1nI/Y4yIdrYBc9vCdogvxtvkuPpWWgKo07RRSC2uL1tQvypXCaLDfiCE
-jJm6Pg4zCk0M+oWcRtBig1YYMmuzJ5cas9WY1p2NoqO70/LiGjpo2lZLF0M4GAkSgYltFnf25Roy
-L4Yz+OI6kqZcu6r+ix6kWKsf5cVFNakI2WBjXww6sE4fzh4Hera+iybOYPCZiH8AbwyeUwGCjaz+
-JggUQubi4yCCzCXUF91dm/0mtdIj/ucztpulfLsesd0mfeNLOavrWThwVi4S+J7E4t794/gB2gh0
-ZyGhsQuhUBr2arkoZw0690Fz/MQQkPXJDKHZYnPAu19dwtUtVgNPsjVOKt7lqtH9bj8hP3CaHnb8
-3l3f46+151rtUIwwXz3nInRgFGhQEBNcnk8qL2K51XlxY3F7zh/TCzUfovGOr153iH6J9sJzOzHa
-DjJFXH35LcyGfxjvNdOroYcleikosTxvUgTx8b5aUxEW2vyX3yZfKRSZUkf3+IQ6z3b+aKhQaxr0
-vxpiEOyU8fccwO3oVo0B6kWWYpOr8EbHMguQoSa1TcAaLnqGg9Y23JDJWfmaj3tkpmgjkAafFWzm
-9ZRnD0esPKILLR7y0HdMvbBt5/MJegMs64RioV2mE/H07lofA7VDboUf48BVnaKOyBVhiGEoS0S9
-3131hCNrbJIdDD8np688ZBqeLMzumKG08dtIDducpR+7JQqZ20edqXFx40FcMX+jSjxWQb4xxL84
-XJ8cYS7EW4EFaahxiccEkvf8jxJ0NO/xB4UcVqjtmPdYNcZ/SzfRTmdgMSk6Cf3CoPUeJzQUwP4g
-MgO2ownSw29A6lsn9tchnpf857Ph2rJJekRxR18ykywQ/ZgwdNORxYhgIDdy7wtCYHKd9WWJulYG
-AuJRdb2VcdpB4u0hOWr1h8DPdTC+E0SPvSDzREenfwnGMPe3g9mb9nNqOZc5hBmhjpgrPj1e/1EH
-b6aXwe/M/PJPnmD++5lE6xTHL16cvD55f3z61nc10IB/Ei3Y2yClH71CyaMoCN1fHp+j18xs1PSm
-c1bcfyzHE7J6oNuELXexGpXh+yw023cKvY/cEYYoImvsNGK9Eh/cQe6Ebb0DYN3oHa8zJY5EdGFL
-THDyfblJuPH66p5vNKcWvotXDWOHgz1i7UOIqIVhKjsX8xUGY+iBM0Wnxb6hVr7DHIpDHayZffnM
-vhQdsVnLQDr29GHkE7LgXPBl4zrS0/M2s+CxObziAgP5GkQ11/bWneJSMGPQ4oCJYehsJudpe09F
-4t24rCPVxm9YFh2J3jqH7Lb8WoRP/DqDDr98/8vLty9+LN4dn7744eTlEc19h0DBX/V4xkOqg3U7
-yFsM1BhW3SS9jo72yZPqE1wsnNBRm5z1RT2dU2YwSV3t+qV15OjliMyjRKKjbMpO7rPJ2Wl9jL2o
-CyBzLOi7L7z75fSHt28wUsppQ+PC+OWbtz9/OHn/4dXpyZEQNj9/+fbN6d/ew+Pvfjk9efH2pXkt
-w/bn2Rm6M1050OactI+w9+erpYASogFK/mynxmHnU+oofH47OiJfC1H5HfH9WP27vfXqPzj/QXyv
-4s6nDoOK8aQjk8xWC0KvkVM535mEPp4VLILKjxktNEGH2VzkpIWWkxXspqD5taYuS3gO9TQgb1AR
-xfq+mBpa+jnEqFwGp6YV5dxAAo2zvt+tbxK+wdrDdff741evdzUIGhgqcwWKwXZDrp1ho7u0tNOj
-iljuowduH7rsu+JH+2iVNqriv36+HYzPJuSeFzAABon5n4Hh82/SrU/q+ubfj+UTqNHZyl/UizEm
-vggAALfSsRv8OmkghOXr+g4dkSs7XSC1QT8LaBib+v7t+5+OTxNKh/KKhwA/lBAGg+5wDMzqxBBt
-JrEmhYtE9PDGQcLNsWmxeiSRo22Bdjj9h9oamjDfMHQjjFJ2zixJcozRkOPlnUWwjATGMCiN403Y
-KhOyU08TJxd3z5P69noSZAyTswNPdfOlQQgNDhjWmFCeGZaiBpFvMPIKJt995Ma58qCyYeY6VuKU
-2JAFkQadsKDOSDSh7n7yyo9m6DukYu24hiysWsGLJDLOYyZoXAC58BYd8/i2ZESSa7iq5gJHg95b
-wDqOF6JYN8rVBxWta1/8vKdztsB9asyw9azK2zrYTOc9dxug3qrYsnah47hmt18bvzUhlAOcVAV7
-t/kY/GSW3FVx9hAPURVA0Om4qG/CgGDXTUlHCpQH9e55arGCAyMk1MUYxTEfYneQCytKRQxLaaBb
-zWnHpFa3Oi0GE6ppGDJj0FaOf+bc2hQxUvtDUMW7ebLLO1U+yNbJLTrgOyAlW0WukiyIw1nN/xTK
-9xyUFwmiNjCkDMVCryw85tD4TJpJbzmumQmyAj5tWD95ka/eRayiAPXaxHVoFMf6c5CvsWIX0QCv
-xnJMCSCqbYjzOo6bAqk92y7bED3ko8rwD6/C3HRBVKjmAWEb2J8upsHwszOav68uVqRNYXzsruxC
-uIjkmsK80jmumLd2BjJTpjDn4MSDO/DuYij33NKVhZjn1nwHSeuBY3zlndj9DojUVq7WiFYfuzrg
-GzjWv5bo5QNUVWGfuZ++U794m8gn/vbgzgfOcU5X19tEI0d97tnd/sEI5Yu6WbItaTVNp+U8nWAk
-pTtZuneF4QVdF070j/rcYCZzUCJpjnhpMh+BzJXv0kk5PR+V+H2fY4TlowE8YYrJadJzLJLRf5uc
-ew03KOB1s6NnxcHBQRtrxqmHOg5/5Bq/CN3/F1wQuTLSL9hIP8xhZ/lrJJ8H8Vc3oNHJw+Hdwqeq
-+8WdIaFd2+2NADshmHM/AQdH1LfCKLoDMZzFzTKNd4iiC6suLB4Cj9HykS3EDOpJEW46yVuFyUBa
-abbjtjnH/1JmTzRG7F/oaOTc/wl/w2xeb+rl93j+xMAg/K3A1wNvUU+oHuB62lk6pIrxbLwsirSp
-JpcK09pazVhUcLOaV3AC9EwNrhKS58moIoP19pKbQbs9lTMHm78L1rSbihg/blHPpSMCqsF+8fjY
-XohacGEtlGEXZFgPV1k+kT0CCS/mJe/2wO6bPp+KdrPkcnZ4FwK+9zEnjh03xiNYPV7toL24EHVv
-ffnq/cmL07fvfzEwAhIDfRCTOnRHbrn//CXSSDoibdgoBe/BTBlWsBF5JLoX8w37tHujjmek10BY
-zpywkx+7b1GBpqcigaKYsEMSjGQd4psvjuUu+JdLWSPyYvZ2Ps0PDXdS36rbdmP0kZEeplQfekLD
-ePPE/OJhm59TCVYha0fampqsYxjC8fcOH8nVHJ7G/20WF4U/xhH0yuF32w/aYYMnFMu5iQkGAUFb
-oekYxgH74S51rCdCs10rTpvHprfdgl0H07shCEvc6L1zmFs0Pt/SV4XWwa4KKzF/tqJ91Fd1tRxP
-QhQtZSI8AQ778KmVzHML9XXnfva9MG+h9ksid3HgN0BW3T78fGOP9OIB5/3AWT9YMjs+uj07bvps
-ngxogaemh7OLXa7P/2F4E5fPk8Pkm28SShpFCyE39ZaGxz0SvEcWgMVj9qHWz0Dh+dogI0s9pBLK
-RSfkpsTlbOmEKaO9UIm2RAegDRkWy4lou1Kxh8o/oUB+tahXczrSPd3LOqogwA7pHYYMGNwK3c8H
-+DI4+Kly/JBb6YfhKZhZJPeDQWKIw5s0L92szoEVti1kXeUclOGNpRX7hQ5UGpa9p7hDiXw6ouk8
-p9QfFLxalOgTESiN2rOS8/RFahQCeVhr5i4chXTMTKTByGrMHD/bgM+1+N3GgUblKhpWO2UJTEf8
-aFcK33BubM4U5fqeQit4Ve7j1ZiEDLhaVOziJrgt5B96XVkl0fmivsEbKWbeMXgL1xb8pZEQjJ14
-y7H15xFh3qJy1H6tsrXe2sVvsef6zfRd9DDrcgn1rSMNshUv3j8XQ9mi3lhtHfUmW/etHmP1cbdh
-uJAAA4dm0oHAyTtaDOCZO0oZA2KkQJTWLERSG64a6T6q+upAuPE1lrISaEoQp2XXjEB7yuooYKou
-yAKZnFcGM4hYFV/xine41x+0ACG8omsBWtS3atjl8DC18PB1Y+gASAs7adsufNWmn5bKbmQRRrY7
-7uSwki5VnQFrUe9Hjxf41j/2XFTg2EhyLe1/FHoWCpfLMbCcZa2NtOBocYKbeIbrLdXmrqlEhuTp
-mdtfCaulph+rQR/bpM9oj1v6ebC9PSv0qor2zMuNTco2sdwQnbS6ydieTXvUbOWCeY5bHswk+BYd
-okY86jCEecK05KXh8DtFpZ3qF0tJDb1sOk4uakAak1NVfb1TPUXd9m4XNS3rYznrr+gtPui5cX3U
-h5jJS7OsUbYkvrqa4EFRQQvfsQpoHpyjrO7uTCzeGdon2464Q/lhz9EDnpTBKllH9HOuzDLwqh+2
-0oIRhAD20Rd1uO7MVZg4hCsP5LsIUUaGvo4AdgeoVNpVmH+us09nvq2YflH8JrVvqt4E7r31ghBK
-izGz0CfaoTxhkZTHa59yL3NnUIPWGIaBV70kp1+ivoYEEImAWCzde6k9f3I7F2L4oiOsb8+l4Mqx
-RRa/rgx+DyKrkXI5kp3QQ6bmutZh3opYkkBNEdjG+uH0gdsA8eLgWN24z5jJIsJpP1BLO+aU6/Vq
-SedUTf6cLhCZj8EHk2oA11j1hXWJsxjcieEXBsQc2oAY9h7GUs+GOKCDLCj7jMseBNTA4oiFdKaW
-Gr0kt1h2IA3Q1+L6UXlwe5fjRdPCEXVsanoqIDU+dqNY+wAwoUJL9khEal0sqCM9aAYGVK4mqkok
-k8sXaAuKgX1x7/6L+U3OdXCY/9p3Z+OuSqgSbSq7LDI09YF1D6QgvqRrTkMMQ91sqTlPFPuhKccj
-VhRq+IY7hUYqsTNnP/Dmj8KR4JVvVRuwWp26bpHfuZJMTwO3XsYGhfqGvseIb3mr6xu1pw2oJ0+T
-wwO0pVGVTwrbP6pKzW2/xyKOyU2N/8ak3k8EHJsdE+X4TN35QsJB/TY7QhZGv40NiUtkpmlbTPiJ
-nlR9XiNFuRCBWfRSMf3d+V2hsrezIWTDDCM4IpspWyGktoeXNB3wNwJXQ3SaEUqbkxvsYTOCqdTN
-TvEbGxBEdyegdNaUHLKDAFjBjtczHkRwVQTD6VE6cJOjyJFCDE2Eh2XkyubAeIgjlX/AEdy2CjWw
-J5L+sC8erL3VYtKUl1Vx/vXzEckZKe44AehmN7cjhuemeDj8u3ddfUqzGPt0NquhsxYQXRv/lFyQ
-8Vv/xHRaNwB5TgEfbSPzckLoFk5HY7hALMMEACiNXhF2gvrzqPJR8epVODLLsFxUVUR+yT1XyDaS
-cjS9/YPel9EdLNArZNohxUlBwCvYsZzzPvcD4BADJDMYCCVae5FjK3LtREPHkNboHvNazowLKDnu
-jlq2+jgZqIiG7wwSn08OdEXZgD6bBbke4tlZ2G/JS4RiUtH07cXJz+3CGjdRSsVyq0hiCReRh2Y+
-jlgb5DDhiVpvSM4yeEQmlKFNf0K0ylSA9mOLZ9zNLkIUIDFHgmDdAA8ftliJCuIeDYCgX03qW4MT
-ZLGC2MwCdV7AGjPSm04RBfXOloux54eEY8Snd3wFDV+btJpQQp3O4gbDiNRFnVS517Hmcm2Ko6P4
-mCRj2VeBThDf9juUq9pE58fG/hsUJctYfDgOpCWhtIfunb407+/QKEAZTUYLVv3pkSUgPS0DcAsG
-7jawn27WZpcpIsuMODJHgAYF9IkdCH1e8KDfRQRteoO3xSYgSuabTsFO23CsAfw6ax9tG90iA33c
-I1Jb30v+W0x/a+YizHRNrp4mXVGT4oKgMAYsDwPymiN00GGDBCqlsihgsYEh1ZzXZC3dam06Q2w4
-GOLxMTbTcgEiwORXxtUE4TSRoBl0DP1ruXggYkaTIDw+QuZ/1+ewxNIKLAL8NsGM3gXGzatsLbr/
-m/wGKSjAXqIcWYPeO76PzityHOJXT+RfuvLwDcPAb1xB443bpBNogj6Q7NH4pOjTo9wNMnCkGg16
-OYKF+5Qe5pjBNmUMVhkfxliupin1Mkv297kzDqszVRwlh213iQIahyMW/0k54QXf9XQEhm+VhMTI
-HRTXWz2fLq5h2RaIkh576/MK5J+EI0/CFv3VpOKoKT1tod5j9bl0ARXHUMeN11mqRks0wTlhEm3g
-3YnqyiL1Q/eV/cfKSNVahH9mLbzFhtM2NktU6fAnramkWShFtzmgxmhW+C9K7cb9ETi/23JMTEqm
-4SAbHGookXDX7+DWYfwQg7lu1drvmJ0bzBgaDt3hqQ9VZioiV0C3ItTv0Hg3I4yWiUSCsuLNZBSH
-+a4Q2+YSUWkQ4h+lakyXViXlOZwdZPWF0lM4SRaEhbNYukEHKIKRfoS33hNSAyHdOCe6plRiZFRa
-yfDuKnp9rg8LCieVoAGFkmwdUtT8gD9n/El84kkDUkjVef6G7OBaUYb1EN+JshhnhoZtV3poxrdj
-8I479P37qQbdHNhrLBbGQ1CNye+Sw4MDCtBteZhw31MumG2YIsMAHjU5xCUcHpVHuJpjKCV9ET7r
-uyyQc+MoZPh8PDd5xHlzsHcW9i9zvMPpjT9klOdB+riCnX2Auzq4+kPF5BCkrT5R5hZB4CcnD/zC
-DXLC6SlADiwwUjnGLXkcVjjharyn6hvnMmDxU/eOoGjGuQm7vTXouFGAoFVeXqJP8116wP7kcIEr
-l8sFlEHpqVUMNRR0e8CuzVeS1ZbsAIeq2nFOj/CATqh8kA7MLHMQ139dlfN/ihsX7mbSph6od3Dm
-bAibTonqN+CF1JN+2AppCYZhIibvS4k5cNRiNjCCz3Q44G+quyM3BGKP3lDQggcPC33XUxRFDBzK
-4MBx8+JuDrjEUPcrblVbhuaih/9VaZXqyRP6N3ma2LZR7aXtBRaLATU16ENfD73NLxaOw6HHZYxE
-YPkM99Uoj9rk/Cv3PhN6VBOMDY7qNOaf32aWVtfLex+vFHSniJ8fLX4qu/Ewa1/Q3doo7yQ1E0MR
-a5+mt9c1nJlX5YyPUvi/Kwy/2sli5xNm6hKmLVTV6oueezYgL4pm5h0EKQXT8MOsXeVDB4LwJUZ2
-5uXKk3ME9fl0cOiNRBUklyP21JeyW8NGS6UHhE+m5zpf+GRImbnPjpdFeQnVp6NarhveM5cqvWPX
-xdNnN97DmHyMdOeKlVTyoCMmz654FkN3M8AQxnmMSyT39C9jQASOXm1QiKgjNW9D7J6Nv3Cl3hY7
-3loyIXVfiLtS4XW0Xmi+TDjqyPlOH/desrXkgzxwjZVybRBbt48mTxXBrfwK+74wZ62t9+SvJ29O
-i/cnxy85aXq5WJR3aRCpdmCQ/PUKYBR3FDHLraDfFEbOhUYR4O2q1qVy3Hgay19meAzFwMKHQPDi
-Mn34dWR/wUaVzyI7i1tbzczoub5sgx9pZwkdum58Vtli8VG5LDPHd8futExs4P52Gwyz7XSEch84
-SrSVHqKSgGyBgXnt4qZU9WlJd7wWULzr5sp1EyTacnxx0yT9Ix1jx1gOhl1RH0QkGMgATI7vHlRl
-R+CDEYIdPDgTocCTfDbbWf//o1OceQ==
+c-qaq3xC^2mM8jE(7rb#K&EKPaWd2FDBX^&B;Gi-ukG~XM{%)`2uW;H1e+i&Yc%}s_dM$jl5&#S>D`G%pis|Kr%s*6|J*$&%j;?~E6e`;_Q4=~Fu9&L
+i)Gf{wx_ex*~Ox{&dyeo>9}6>>+7?6Jg&!m{UnpZ_zO$JNB#QKWSQfG9Dh}d%a6mO!Kf%sXAgSW1F7m!Sx#n?rD@cEsqH-aST80Qw^D|>QkEC1<!Vve
+wyW8!SyszQGlLGxv!<1v&#UFtbaJL;-@s3Kv%H;8W|#Wn{XgEEl+S)VdG^zbS3mT!r?cB$_NuzB$M0A3Y27sq^<vR1TCL;VvbwBK@KI;^Pu2BgR_g~R
+{BzvP<VDwaS5<pen|9i(>hV`!ca@#Y+GRDJ)?+PxepR1;D94j_xtN@-Xr6jmJ6YD{ygL5?U2eOox~^uEi@IHEO^do3m--Oq`of>K!Rai6|7kB*XY)mK
+Ubj&F`Lt@=?EA@V3{#%lc`f9Vo2zO$$e@G#^Rj8igY2wnru_S&S<S}seq3K<Oci-O`=}Kx7q{{k{?GLL*zYoZ!NuxN=k?rOvaD(|T27~)MGcfT%ZA$V
+(+6hoK&{_b)3)wmuX6gZC`SA#&TTK7PpcVpz?*35K+p7Vc=`ZKoj#BcFSwl+KI>@n{bE&n-+!oY;d7|dv{6bex$Q;~)Zee>^LjSUq3G24K!`9OLN7<f
+@R0Vb*RO}rF=%LceigQY&k9(m1^<~%X4Eo{5Pt)WJs3$Z=C{kM2B!v^$sT2=56*yhJfOe$)#-zd?p{~tSI|MzHW!yMN?(B}tJ!TXvjOeTfZCw(?D!ZO
+ST>9ED`<>6N=3Y`%6@<ub;uy<M|FN)PwPbmwQcN+(2t$IYzSN8a#3AJpXprm$BWx>bN+!Q1eb>=75{QN${T>E6gR}i#ZPXL1XFOox&J1y^lE1@wMV2g
+&2*gMg7k3A|7_r}aOV5;!JV$(9xmVBXr0+7F!&bw3lEi0m`7|`QCk#9Bqk5|CO7nfy;?4+SqrsZLv#GZEIWK4<M0<cJqNsJaZuBGmQ%;}^!?tbSmUHl
+Vae<9-QFPE!|u`a)G&3~-ro8Sf32xWT5EsP5^vNshEL%vWPaHPQahX0*X^dYqPqM}^2hXIO?200)uP5uF0blaIDDEFbneW~fwqHO3l~~`3pd~&IK6(a
+WIe7MsQVZjhHX2}c#5P*ksV}Tt*HpShOzlCzs<hlIRY|x(6J6?d_st)5B_8bPHP$tz8V#<H?f_<?58dsH_#)=*_8NVXc`+i6Yg(1St35abE;N$IrGUY
+WITO3vd(Uoa9k8c_J?CrplO$rYoHpxiH@~(I|Uz@8K5P`3iq%<+*y;Bhz3@dM*@-qe^l5;gcH1e*U1L%(S?W`Z2OLh6E@&{KAk}KmJR%X6?55#KZ_gJ
+r_fd2c%I1E#?1@~bg`P{Ox;wbz=jXbxdS5bz*kG;7dSifKLO=WX3Kou=MPHZS~+|<?}K2xtgrcR=>)7bc1`4=W--S7gpK#x<+xcb`z?%pnHP>k#QWwA
+AE$Tp4IJ9*%>Ft;#>sy^Ms}&2h#nPqB!0<Ts00CRSx&JZ*rs-)nk{Q=CRcVU=kuti40Z|feGQ_?2>#|#b-k5w+Cid}2X%-2K{k-<VET)BwOCH@e1hHF
+2bzS3y-Y`^e?1=2$K2lzR$$uiQOiA<Lzofj2u*|Gf9pT#;LY^XPdmT-lP8$}rWuB@l~12NJ9&BX_UZfAZ|RJq|95KcCVa-sm_FzST&ILQ%CeW)$7gU#
+fWXoAujg%l(w5c7YBH^WX#ugg<<3{*Dtr$ek(Qa(x5_MoV9gUt=+t2j)UEr&osOO98&-wh@hYA-<2r*4?T`wv#V<D<Y+hGg=0`IImDkMmcufY`UAP0*
+hX29k3%YuD`rv%NI)!_vawAw2{He6a0_G931Y8mO^09rn<~q$v1ws%?BgDJ#j~?>m1+g&bLmy6yYd8`}KEUTOE8wv?oZuX;AS<BjJJa5}^Qa7F3|bsA
+EsUJ4;yjIa44oj0hS)9^YISQ^;iXIbmFHWTuE-Zu7W(!4?LVHse)d!O=IML5gg!r}DegE__^UooY)D+NJcqrA3reT48|Te6+`52k?C;l~Kr}46FS{gO
+PiwmU-C=Ws>|-@ux$DZmVO^WH50d|6(ahZCMZ&~_ur+}DwKtRH6)e!3f4u+k^(z?P+G(S|nvX#s&H3f4*T1|wdHe3g`;%iKMSlML^{e-Pdkc@h`^Wo}
+XRn`|*E$++%IskJ-q6phIcZ*Cx6W6~W8Mc#s6hT?Z3tAosDXK$6RU;M9aBf)^P4fedxTHv_Hj&`QqSUG>ScQI0q(xs;S?$6fa}KusRf}k$TFPoiauU;
+=6S)ahN{l}k<+u`0c>VGD5-6wa@1-8`Blpmkaf`fx<{whtjTz4l<BtBZLXI;S8zmiM{o++TcX3&_=vzQw%2^f_-bGetG(}^zIeHZ=MPl31{TKq5a;(|
+x@xazRs8W))2Vi-PZhD4L=W6P6dmd~xy#>QA2(^tpNqO%H3#$xRlRB2$)`?D-S4ED`&BBoK)ELLPd7FEb+bSv(4syE#vG~MSU2|LYW5+a7$XKSz@wgj
+pVhEpz)+T0Xh@fYUe@pT<uI-;mh~d}RyA<b`VFpOqA6SsM+bKW9cr~I?48zBzI*Zf<Q?+1GY}~8kjvqZ10*~6_aX2n`s2WTQ|LQ>^bj8b7b}1K<<(E5
+r0WBdnM3FD1-$;>fB8#xke{B8?~ZzZTo?JD2R-|%_;Yr8`f$VBzx;)zuwP!i`{m7>*KgmSJVyp{hHQzCS6ox+?s+r6^&ZUX8@@MOBU_P&V>lR>axL;+
+;5FU-{lkm*+1X@PEp9V=<W-Bd<_l$x%razcB{L#?1!n=Wlicdv;KDM1lI?P6mTrXiY+Y|uaUSyD%|&@R!QaGIRj-OYhEm^<>_jcOnl1B<{DCqSvA}9M
+at|MzgUQ83c5r~Dyqh7gB>5OwVDf8sDT?sQSWSSH+3ktkt`Z&Mb#)6TMK!yuWwM$Jo)TrZ%PZsy$P7_{Yp<Fc86)<<k>DKFNZvKRgM$Mc7}X3D_Aop0
+Ce0fiz74;B_z>@-ML0eze4HKm56_#~axz=h&O%IqF(B;$rHb+a_aimVij*nY4Q93v1McSIQLq?5k{}#IU7t78GQl`k=Zm^R#Rro=5{K*{5cIBL#!)Sm
+9efKyPJQD~HjnzTeIVR~C>fcFOT?Xo+D%a~-?YtxAzl%iqD@iqw!<e}8$K`M;zp^9KVov>es7;hqdXzGt>r19{==J@%x!B(7S?gH49OGK);RlpTzQme
+h!;6}3|gAvvwO3=nVkDt9jZ_#z@80Iy2p&4W~D70-8!iki7h#oudoZ)gGsB3r7By^CKsr;K^`(dF=-EXTlEMIls#JDP-tgOjR=Os9&yXmGs8Tk+@$G$
+ho{_&*QNle&x~wGHCV<Fd=BUIf}Z!sH8I{;f;B>;uNkzPQ);AraZH05J{gSUHhYE_|0QcJjPxmOsrD3!8ou-dAG!w?eR^l6p0uC%q<~%WI3s;G{DP|a
+CQAzJif@x={^r=Q_xD;l`CAYzE};tCUa&Gmx@V7=56~s%4-31+p)+t{?V~<vCIf)pkdot+AJTNlvqSr6OP7RhuS|<D=ISF#Wy@Ao_93azjY1T<G#zMb
+HfxpO0n&#nAd`B5oC1ZA{xwm)Jv_`nr5w=mD-im(41k#Q9Ul;DJg)3cG@AjtBeiZmwSc{r)A|Cr8D0bU6H;}VZlPvDD#qUNy+95d*u{y@pLm}?>HeI!
+t^e)O2sQFYa>{V!^od_aji6(cUB;91rAng2{ps(~NaRP75{Dxz9u7xxyT$t;6gsoYeeWpkJ}`3AH@t4^By5mum}<R~`?^|uK*625V7?m;P~&KS0;PEj
++`OT^NHxzyFg!h7(2tONdkwKX?X=+4jz#fQFg@nu5vK{7W2ro-9S;v&2U}o><x|!JTCO4fcSQH!<M7FF0RQp7lO@8AIhKN{_EngY+!t^$nk5ajk2*~|
+`-y2e119d(+1A^KhK+6+nx1voi$EAKRC91F*O#zrzr3L=F8^>_`Q&7IBrT?}orR!W=|yf-nR5+OnpQzMD~Y|gW!qfWB!iSVsgY>pZtY<EQ1@`wi7|YW
+9qN+e$adt5K2IFbpTrM=3jrfs!0nZGY6H^J0^U|LV*SE{+v>Ir*+1QzsY@!d@N)B9pkqYv^dT95aL95<Y@3)tLPLZrv5@mz_T&Ll4D_8C7N18X3=E!(
+w#o0NhJ%c65!^GhcHPqH)v`&fmjzN#aD~*j+TnIJT@GBX>j>SVVLh};DP9M$mi0ryw<aAkK4lVwo+FLY16E4J!ZWq;jrY|z$1Z6@tGqfqDNeZoHaH?R
+ztcq8+=xe)YYD(%<F?{TsS^XI52I9BdQI9B`&On1I^s^KU$dS7GGf%Pkvti5IFAUpDq^WcY{jqxk_Qe=@t3NYuF-5%=bmMH(^adznp`aJv+Uj#iT0XD
+0#skmnZ2I7T!ljt-15U?OEpv;1&TBs8TGy1O1Oh_(h_=?6IHXYTuwrwYq4h)buZiR@q8H-iBaLtE*i8&MZPda|FT{hYqXI+9pR8Z-Ay#S<9hb+Y9m&6
+oPK>QwZoep$~IPDbaaig><+tSB}9^MabMn<d*gs_i@y0gP(X=<HJ{98_G@c9Pgdbu(AQ=LTACs325naQN%a=@oDaPsH)z`uzY{tD@QgtB7@z%LHr14D
+XY)lZP7&B0Sz&PtaXcn`q1Jnq_|DYn+C)W|1uB6fR{80j8e^#YW7&65#@%+}76+v0t;twzKCWLD^KjGyiF*is=sSgYj8>dUl=tIV!V56O4@X0ss8A{r
+gEbX^mgL)QI;uote+U|52D?o|5sPREdN3ARItB+!`Z67BvdMC1;Dz5QF~)c|uM574rrV7Nu<mE?KpZ%0#;O+M`dFV2bxoF7YlAu)rdKiF<D+;-_rs=L
+O&M}Ql=_^*UfDXk{{_^^eejQZRUlDa!j4E(<Czgo`-dGUW0#$3R_1c@u{QI9n{{b7>wM8%Lsgc^UHKZqfCPi1S0-H#9@+x_R>DoBd(J&Tt>MMpKRvHK
+bHccGnH+h!mh;abbVSajvBH(j#2kiRy*<{0_`VdI-C<orUvzkdF2iz^v5tdB<@!kZ3_?{*rw>-ki-Z5bi$I4#@4WgvdtTFe_B=OafND8!;K(|sZ~E2Q
+xmNWv%o~W<_w>zwI=elc{q^bF7f-)?c|zP<?f%c6KKt<mch{Sz?_Zp}dWLV0z7l}|DS@UB&Fg66Ft+wUrXQli1RG}Y50cMBfwwq)FzlV4wxfq)%qCMk
+iUr!A9y$0Fv`_JK@yKPhj%)8BrP<)oBRFv6W{huR=?|X@`QTKn7E_p`J{=f3A@Gd4*TcV7Gy2=tCTa=pfj3(FNzT;NZ-EA`YoXx&tX{$n_8qTK*FJna
+(jvU2aNIh29&`h{wS@X}_`kqG;;d@xub+62WMqr_Un>eH*gWLfzg7*(blqcT6X)yM^!EK#{kQro_Z#T{`2PKyxAk}e`+fN%91&Asiq7=2K+Ug9`6h4c
+=>^J-|AM1?j%;^~?)U9wPwu2GS#6x*CJZ`eEufnI#cDdmDJtwpa;YKm6NTrpHjaY#YPp>AyyIUe5Fw{WrI(f^S0j1J_kUZDc^B(kEc+KPPvrfRrJ0i!
+-7fEJU2CG{px4!9HKC}7)x2Kh$d!T#-DN7HiQrmYO(hNshs?w(1~2)Q7#CFlow;s4)+ILwQ~7kYylNJc|0LcP4MklhE-ADrxw&j-$)()xrH$(q3C7NR
+-+8sb!tTwQJ)CJCeRflyfsDNXalpE#HKbVDx_Ole&^qua+}-h37O0y&U_(9!;J@L!#jP@e!fU2qjmLJre}SGKJiSCwlP1K3I)szBf`Vj0aF*OVEhi{4
+2}^LMO}|?Y?zEe2OFSKCat|dCV`6vtZlbRNZIJ8WcU3z%&+eF&_0PV3B6VSZtXao(93&>AmvK18=u+TtsA7~RA9oA8w{fXZ<)Q?GdncTY#o<rO<8rxJ
+!Lk-bbPBkil3-9G|AtTZwVk4mPjV>)7wO4$-K>_!dfKX;MVbg);#!H`lAa(}Xs3NPDwptGwVEzVd71kbMtRyl2eG$omko#`=z0aB4TwCSzB>G4d0wHH
+H?aYxMhrV_p~UHfNA>dj5j6D(zwXb`BRRTZLEX~^1SSroDPhmBfYb50H+510kA2dX7u6ysVZ#UrNnxY8xFGe<u_s2ruJ~*D`up!+zIb(Fj#KE{4YE&%
+jqtle{^x=`Jm}9^!~a6<VL!D&oFwX>r#xo*A|7s-6LWM~Rk&jDup9yAUe!2rPF6)D9dIq8KPCHJLC*Y--u?I#?kn$p`S~4rVzkip7A7KK=t4~Vj^y6_
+DEsD{?D5x*;9IrllL`09+HxhTY3hh#ESR6yMo}IOk!5TiQzz?2b834I<5{B5EgL#25G9v?%7n{hb2$0&rPB}3s&Uaw*&s;<VCu#YRby`Z*<h4h2CocV
+6M5yFKop*|Tw1|UGjF!}{y<xixEhGx$IdJ!4C5ZH-LbCw>p<B}8_o5$<l8JsL2PkF0sHXakJZ7&=<e$$Yw<~V)ZbS_7;3AK96!uZpx$AhO*%GZLeYxa
+sv;E~C-3bR@Z#ZeS@mA_SM=khzl&5%%+1v;bP=|BwbYOoBuF59`WuIcM_a*W6%C3ZwfOB^yb+3iS>l;imI=R5p{)U2TNg7}GPbDDr4IEXX2y!OlI2;A
+4&mbgdX3($|CC)ec+qOu@K4UQbU5QG9Ao%4d(swNQ%5Wi{`;wHE_`lb$oV&+<gP0ex02dLdMs3DEjerOi@?o<o~1ZZ3y0XWestOummWl~ca-tM>Ob#x
+z4c1{teTQz|L5GP@9R0s_A)G=i?)L_A1nC3iv>BhgRu1hr1}YyI&(xr5y{rtB}HsX6n@i8p;juC+LzomGf47;=`put9SMD%V{hmobxBKL$MkRRo`%p!
+C+`*Vn$nU{A=pvs<8^~!ooG9qunwEV7{g2ZP-a>1oLGC$_At9&)3nzddq&;V^*pE7J#x^w$6C?1qE@GBXl|*lLMoG1;&A<R^<2)>U%{n90-e3+gz7ez
+8qL}p?<|<qCcmbu<wsX5x4%T%*x0<b3(`SNK4}|zip>Nxi;wg|hC2btFtr<ce4~Va+7G~{s9$Q$<%av@^i(#pvYlMcK-AMS>T*>rC}K_v{(ukin27yN
+!@b~MX<zgzdtJ@*fK&D;`Y!#2YthrVqhQy$8x3m+Hk}MVK2V&Mqw*hlPkVcvnxvUKrrE<=(rs;xLKhR5uBkhAnliM;8fQSfisgZVmh`hNx*rI0DM^D|
+mgIs5_tpO8v^j$VVjp;UAlgcpCu^vmz5e;<r>~yBb4^9cpojf_pMXW!`H5>d<zoXqpO~@s^f_-Yd`^Fv=NkGy(0ygz5C!6M{KGuO@zPWL1D=XFMffb$
+;&OEj!!sL0LVYA^kuA=q5V}7l2@H;9{ZNi&GY`A@s>;_KXnwcX%l5cwtp;s6<cKH*U0+0pgvc{ZzZpu|QNC|SfWCpKR3Q5=ix-E!XlFauQ#PCw?P3v(
+OJu@~Hw#f1#}i70cp#V?U@&oUYrtmUkv2!C$$BTj?Z_MNPxb9t16$+;Txl1J)jXk(KKk;Ipk7oA<!z_JjnPl+j{IW;B&5^(3rGKKn^{s)TB1vjD>iAo
+?c}=NEJMA3!Q&R~sez)Gy+fVH?EEvtsvUxp3^LEOnq2op3~j~8gKkH3(851A)!d$ezY7Er<AAUUto?o9hpJgKo19nEl4Bp~qN%Y^8ur{=bk#>NIxhYY
+A?D1!JNf?gTQ&wMWXb{ij~t-T&b9zPn&MEW)ki1L2@kA+tf(H}?r%Q0+$VH`Ne$f43mtT#F|;c>&B=(JC**$ZIu87oBN4XEYH?nBjXfhvWHN$_Oojuc
+Vm^QH#4!%V(v0cvNWE!qoetsoK#`be{cu?kFCber@LfNGQR#)xWw;^!3UYHQiG51y-O>2Ky<~6jwT79v>d+8F28Ce^&6HNxSzeDPOWxY_f~Rv`u-Auu
+!e@c=DTxLRYcaH=F*Cg|3K7#u=#(22!$H#;l4GJt!>_O~`Z!=qcrjNWz%F@q$wKEo2}34ye=%7u>zSfn;YJbB$r4&m(5aTq932NqzsogKm3<P~gk0MG
+#rf5EvdE#Z)z4l_yzS`&;vJrXTBb!%+fY*1Nbfe6-dW5mYce<easo|=H}=t&fSNa__O_@7amZM#$Y4}0X@8UN6b^IE)N)fzmbAi76b^F_6pBR>^kVTP
+SQ~eb&Ir+Q5T(s*sc@VX^kZ@A80XSX;R{f9R@vEuok?k%z#)L(4(M)}yLUAGU%9M4)Fom?<iQG?YglI^PE{pEE3>=D75S%C7<hq~NhV{RAf;iwZNgOu
+dyrudXrg0p51|VTNcQe>KpmfyFhbgn#v)?Bg+bc=Q-7bRs~OP0{Fx$7qDS8<!G(VZdOuq<A86y2{8!GKarKc4ODQ-tFIH_`u4b$ZmHy~k6qZ&XvIrHJ
+xshT$X{Ar#18wdCrom;(IEq)7iyFwZ*c{;Hsv5*K#;mx^YS-#G>*9~VpjVMNM1Uqs84T{X9UKaQZm~m1j<c+~scy6Dx|&g}h-`dxQgZr?WG+e)(HxQ+
+Q@h0ActY85JPrx2=2x#ZAD=@~ky|hT)tGk>fQt@6V~~p$mmYaN#Eq=gP$=JBjCK~FrA7Vsq0`nJM}YOq3Jb5$t&gX4bAj9fnE)JQ+<g+1;50l?cH^sG
+xjt4zL4AzuqOweM<6&5n)FmgtJ1C#N`zeLHgBOP$-VEqJ=gsV5a;Y#p_^v-*UC-Nmh!xLat4%&p!9Lo1OXmT9iPk#~1B9u9OAFi%DD?gG!58EH7qA(!
+FX(HPa8V2#4jzw25i*Z+2Gi;5#N(?qNL4g&u21JiJ7Tc(=B)3gikRTw*X#1_^VhFl{sY8G`t|(9+mmPSU%xdEp1pj1^7oTxg%JUD(o7_Xv^o{jD)k60
+M=%59>fjn~u>Mt5>tOdtklV%df|qZk5Bg3UATwNN6BY-N>>=q{py?{8yr?+ES@}xzHf?w3SSiZ03|)K9&8hSC3<*}*lh<S7k#Hd@vGF|MOSX+Ro8RIh
+_0KOZZS0?Ql;ptNidNj2ax8|zcoc;oY{w$v=tRZfnT);kf*GD-FunW9jT4Vy>6E^a*p)@YRi8EunabNd0&5bR9!7`7P;t4njrHJuG_F6fGG%MKLWQn>
+nIkF9DCmpOj$p?<;xXSv8|`qk?#EA$M(an|#DV2)(XE6#gfthC8^2;dcUgiWSr7+9p4g^X=zvXha>0Zm2xBOxs=KV|!=9Y8d)~#z+d8III%M3=0afsP
+ZERlWf|PG4zNIS;I?#3m<1qW-X6e{AcZu_9)7H*aB6)_BjBfV}aF6AxnudJj7Vd1Vm@vf+g5r&5vbo@Wc3q8Yi<z0)u>K|(*Q`Tt77jDTO{KdS8%nU%
+SFgW+{qp7OzuDifzI*xl*-yO;?g{0^_}Grv^MuH4gJ?!GCU^1JO`6<MA}8}`IQ5sSX@&hp9a#Te`QqK%lOK>>Uf=_#C5&b-@fMKwb<>In17mi}p-iqT
+*>Mocu6`=)uSBfOv;UI^d&;zxfNo>d60zc_I)zAY;GsZU&3d59aKka^Zb!j6MzQbQ-dG%S`hd8F2nq&**oO(}zwzT3e9+?-RML9rVEoVle#R78UtR{k
+U{drr<LJ2MU|YzA?-RmY87nP9olI#|X+#C}wYO{s$*%ta7tQH)&>LHy{1sJ+$O9Bu(NG-FYEIUXFisaiU*WAdeC576kT0~oY&a^^sm<!rkRedO)1y1=
+A#HW(3p-9&@8iwW*fmFs?n&xU%E6a@xS^<zj)QY5aljJD0to)fUT4kXnmrTjFc-}Y9$gwP2tQeMU^J%c#z1~F@D_I}e>94{W(fuxTJrt1`hD@$A}1}+
+1V(*K`2}m|{jn#h1RX)NlZ^?C37n%BlS^_FcBBi}Gf8}gSBq(%wEbP~NltWw7x1lX!tKCa25KUV=L>lxu6M|xb&uYy3wf$4L*s$sFYN{=pdQ*&<gceo
+jwY<rVo#+=fxqh}p>^xYgoLQ%*r+gERfFK|Pj0JvND>0&am15V<JinD@h$zq$kc8nK0>7*4z~fSd*A^hp_LqaA<>wT#(C&UpDfyx@K2snLieyjB24OW
+SCzz8JdWuL<#y3zJwzujRrT2YAHLZz=h#KFP}nOU!`oMk8?ciwD%80<po<la?%V9B<5O##p=f@JuWZoDWoyw5tp^*_h$p`3Dc{8SAst2iG%H1*l0iyg
+e&^S?&fI>vw@)r629Q)u-hjw@bmx7vMgbH(-f&0Ty3K@O5aF!J;9C6p?Q^jR@b}E`G?LC?0=#l*V($`DBpB2cO&nBo&j6R3bH3O`Z4>VtU}6c_cXPF&
+H{vd>5$bRv%x}+Qn{&jJ?B_z{F4%i<&xp4j@zX;^2#Y`gVtO1ngM-CEq9Z7V0v1j*q~2{l2V*^+lPEa6CzPrFltJ`lgmmR_1fx!5qKY+$1E1>-{gesJ
+#QSmP1bKnCB^w({QJR9%8-CfHVL?FRP*IsUGq`Mo?EfbV?N41#;`+;*1gL*oP1w$7q5G+@i`!2unx@5|5^qbkpw$a7Fv(_`ZYV@4?pC&_E7gw4I^3v3
+X)K*If)qhGpdO7M*ulPbRC9iaiWhanA06Migu)1mAifCH@J|q|jQEHD%qJ3_B-T7BX@-ZJ{9|{f7DQow^}2la`sM4l9{jRmlUPN!UJ4zA-pDtcZk(Pw
+@Oz5mW|sGVu)Wyt+`E{d_b5SB0v{h_QRCFs+G?G376tExNkgYn6zbM&71iYWrcxLQ`t$|T8;^-1s!ku^5C}*MYhXIG&T8Bo{X_U`Tw`pa1LCL$b{Ai<
+p{{KPJRf3q)(#m2WA<a1)i={yF&x+rIyLh<T9sUnI-MbDqpSaHPsD4AR2KE-99mv#ih#`~io!QcurX-BOh>Iu27Ty`DqdUF7l!R?1Ijo5<N=JLFrYRg
+0>Z>lLTmE!d1GuS)P7}#*^+}r;iPp5>~2<31Y31ne|)rD-f|4`&Z?qiy|_k?$jEKYv8r4)AOQY38{R&8HOjbtMCsmcWr?Dexh(^~m=}?ji1j45%wyDV
+lg8d**c|LOxsI!bOm6H|BHkXJVAmM{yAi8Gj@wy7@DSMHR*VKVSx)y^?0To{p$-!t(8VqD#L*;N1$%Ugg|fO;(<Ql;ca}!`976j7S3J9=5JG~mAdP87
+*2sjGHCbWd-4=7t>14Z+_jKlBWl~CoV3vG2H(GIpt>L_Ccea1~`?3AizIEBeARGE^rdtX>7x@*wX4%%0a?^}SMP3f=4249+!!#|eT^|&dn(o+_WPOMJ
+i@29A@Q-}&i+_A^{l)m;iyy!E`HOdZRxi(ph@nAEFqPbMiraXI64gWf7(ToHfT~e`+sh7{fB)*Mgbv$RY_Tm{4fYh^cUHr8&uQUt5M1B-(H*(5ygK<C
+DJZUiC__d9JouO$AN%aLXHDSz7kj10e~V|i!{ju<och?3&G+;{NtWFDQ+>V?1y4`hR`rPsSVcWSoh>lsJ40e5GSNB@h!WSX;}mSHi(aNVEy(sRxaMP%
+?7$4ycvnHWB7g#6R9**Rgf2gY4>FRf%QrSuXSnM(Y_vh<okkn?9S3^ABF^EI0Vc<5tn?z+Vcz!2zkA$+BB-GLBpk%4!M7582McvVf1)ZP;eOpUVyfTz
+LwQ{s21wbHmb3>b+lUjk)#=$2px6a)IT?Xt++uoLoV}wkAk&PS@hzC!--MTvuUzYMQ@ZTfR3(UuNcX)!0qEr`sVw9HcgXdgY{ZRDwaoS$M&OFVV}PnE
+bRsjIs`6&m!LidafS1IPYW^=6>V6*d00hGWnTk|-PH}@Q4%is^Yl@YNACh5#kAC(Mys4%iay`}y&k2yT>UAmrHaPP6d|Wp+??*)n@^;c@#VwFNX~>77
+xV%$(8Bkx>JxArrbTAwhLayG3xF-k==DI0LPevX#n)bJ2dwNt({d1K{dZ(cFj0;;r!e-wuaYOR26X;bMK}Pv^5`#OpB)atwz<AEoN-jD9dC83=qZ~9@
+>u(V0@cT!2?&AN?x=J*uBZ+Pd25_DC&8@hXeW-8A<DY<%>I!L7XURe{5lG1$6m`=l!A~c9l9^hE7eNWOY)a1__}dLm@&#d8*a8CsYo|SAd|-_{7br6{
+Y>5lDb?CUcYNoYGWji+^0#-?luHe8F<XZG0r!NY*qSFuDHSO&+y%md-GsXOYudp=G6RVc8y*b(+X*f^jleM{oja|)ZNC`W8gQ7<PHVpP?m{{5OTidMz
+o3b~%I&{HKaqNXwjk|+Ya1zrQ5{bzZ&6I^J9H(aXN}7zzTQLqFu<Nw3J@~yrpAurBe_&bP)V~MS!$tAHc_Mem$Uxr}O(%v_Y@G9Tj0XZ(xLY&Z!46zI
+=lk1voi=&y8os=m;W8p2JJEBIOeBPDvyZ0}RKc3vpV8tzL;p>m@&3=?w#s13@1DLp`SLL-!VixgfBEFAumAl&{#c!zk1sB-Cja~}y`IhgwP-)ye7gNl
+wNwdBd+AIkm&{pZ%>9V>aRTc;7qmjybWA5WvY=|QfHU*)Vd47PjO$Mfi;9f7o~^DaQF6}J6d^*xct~GlUu2IDN7?`8dPSmL!9*-L^FSYGNZ1~K*Q1cu
+<#L)x1fkXenW|wfRek$ymVcG)3nogD{ag0sk=W8G2*-`iSdcjM<zo|4ZYO43EvtadI&Q=Gwnx53B}{uODe+poDq%{+_84{3Eb<SKIXOU7hMhVQJ4qik
+xr1(Ij0Pf-IoQ2DC?<w(BFzS|Li==APDsgM1Rck+!~tjZKncMhie6QMD2k`}gfIZwe)hJWQ3{Tw;JAG@i`tnbF?^U&$ti!L-fm)2uJtFS7fM(-9l&4L
+lGK$DdK(<Ce5<m}XJYYoCW!WtUTN{@!pGK#XpK{AmxRKV{UmcHau<Qss!v6*^HMqDkB?JH;<JMT<aNh9B?DW8ABd5&BS4w2PK*CGfK&ww=s7XT^cT5_
+{x?S_6E^H`b*i~n0bbeD+4nDAJuhFrc=Z#e6J#hf`-pkvn-_1qXFxAc2{^;RDh!Q}UN3OE7!fLmNq(pZhn<15>hI@sSGmNl7E=k4McNdVCveH~=Bfsn
+Jr7W(G{bQRk}PHJ;M2-QgX61qe9N{oP&l!ilo(Y(H^yBMOZaXx!V;D!Jp5bky?pF%(V@`~d0vB}=O&j6RLd137aR&v-*{~BSA@tVHM<jWVKIJT=qG<K
+N%7KO%@tOZPVRi~0Kp<k(t?wZ2Riz>=)a0y5@PYKNb5zB6rw(+xso3Vcr<%YqA42&w)}mpv6t;Dp0bBMtaBkaifwE;Ve&KGw5F1?+mdE5a(fPFG;%O<
+oP?CPJySK+>Uy%+<BDFv(Xr7v&hti87VRQ`wbn3@*d-bYM_%iuJM(5PP=`iWdqE{!&p}@;DbC%d3ef}v(Y2VD1KnY*lc^n-LD05KY?XT!W2`O0iEW!W
+7MDi!@R;6h&R<k5boP`lwPZmEH%zcDBt8uB)yPt{o1YIl;52nRsi$MZ`S7LZ+{mwqVMB)m+Fa36Z2YDH09Dflf&2_Sdt4;$$W9{_K5aJkK*7is3E7XG
+O|*V|ij7Vd^#Napq6!~Mjm>O&d%!tYMY@K?9+=|n2}tdKhC7{gCJU&=bDz7pnp(#cmu*YquH7Q&{j72NPOEA&Yi#{kXNb<)aGn@k568o=rEut88&t_<
+L7)WI0^-`TRTrRAz8A{CnEFRqP&d8nFF%oGqpR`4ov3J&IjkZ^c1(2`U9>2&!t_*}&m#ssm*mXw)nd!2QsYsiT&0dexw>ODw@A4`&(*AfTsz=_6LT)~
+QN#$H!kHz4V8qAZFK=HO)X1RdkcvG&`TprIFW+-<q~K$>`Yy|Z2)e<+<O@ggvuZ!cU;A2sH?2ie=^4gwZa$Mi_w3Ooxd{o6%S@_sg6Y+qs~N<=W5DrC
+I&V|q*I0Wm3lKmfk68BA-4;HQLSHi2aCdU#duW^Yai38<Ze`K}awgRV;F`Xncv7<!=Z=;h;h)R*FMd9G{mXmQYM(wh`ifbizI=P~{_TsCck&Y7?eA|S
+-?e{=wjc7HPlulAU>eLSzIdkKOe+C19Z$wK<p>49Pt=bSq4r2ofVLredz*kY?aKbrv3iNZ!Ez=_nDy;-rh7?90<sT=u1AV<C^3%Xg?VIvPk~AtPO5Z7
+x-1bh%?j~mNO05pFX~2eiIN~(c!Gf^Scd#`csQ~ra}lsb7P{l;Ba#A1gTAzGqOH35v5N7oxe#j$JQmktw{%DuNqrDDv_^l#DbwLu?ZzzN9*c<3dbb%q
+Wd$Zz==Yh_=`08YNyzVdsLA@1(;WGo5-q2Yk`-qJPh%8@kl9<I#%PO>e7Lr>XcV93{wb^Wd9lQs1!3>IbW3D+l8*7G8^tU=cKxGU^AX4~;+UfPoaBcT
+pH@X|6F-^D%bN1^b={tdl;@>Cdba*;R3we>uShy?KbpTMO_zS@f1G7FP@X$+Y+(xSe!Ds&?Z`pdSLMioio?cvl<Q06=<};{{8)mvDWDhs8V<4pR+aRf
+;MW2ZdWw%WwSI&S<i&uah`n%PXw~9@x>XoY7NgL2QcFd7MB%81wI$^)3~<u)-@(vkmoHxDRGtJ;4Ncmjy(eEY^mRBkNjPZsozSA75BLbRM_ny>+Gb%y
+{8cKoC8s^LbMc64>sg#`{&t(z-K^1CYEacP*}w;k?L*Q)`yoRNd0Ln%yKayR{Mm5aWM(f-;57(bEu)2!IYPf)FUDrbfwn!*Ixn@#JM@vkdxiBnw{KX(
+<Ol6KS<J-n-`x0q%@P94z4ha3CT%;RI3RSE($QrHnM4tL5yUtcZr!GClnU;@D8^iaMC{_ViZVtjE(*`}h9~qmi&DArju3knrzvoEgGbupPz3viR(O$f
+Zci*A9_Y(vajb+Xg`nXa|6|y-lO!(M0GuuqMHF%~$*rNz5SQ~gpF2TXUiOOR!v{7B^B<1+M#aEG7qb$|nqdWQ5CqniX$1E&H{cD~zoC0B{4WJ7L0+e)
+4{px7@ggW$C{0Zs=MgjoNSw{XEZK-DaXUNDxd{Ac*5rlnih6zpo#cK5P!r?_!<t)q?O>aA!b4zQr`3#{V}!2C=0kLgvd)rm^1R><E<}nR7{bLZkj$6+
+AwG<wTEk6Em5`zBXe%iDHY5}B$`A{q(}jNAhxpnK``hL5@wwO&F>}9XojilAw;DN{OnvJnKE)em!gV+mU%f+ws;>8PQT1FV#>;}d%ybR889tDtj785a
+B@d;D{l+dBwPAqmcpA2>nyH4v$TU%(L|P48W=FOAEN(ZB>Qv~qA`N?OC?{QefkvztR(ZtAmT@-Oz&BU&*lyEz#BzguXYn3BL!dhHL148mbSmKVoTLGz
+6?4!e*o`(Qw2M==V5=qr&C`LfZVNUvE9^@m)XknFKcBpR`uyqpr`v?KWYm@y59zOC92xmnK@yHbx1C(|UToxm<MK5y%VR4xD+G)SvF#WsqYWT<tQ?%m
+m!0s-<!X9X<}@?4`pDN}@lfey(OK+GfFO6M7h*W%=0?J19C^iS0i@AH@;67+6ZzIlr0T54hq^{{O&gv)_QVhR->0)ZDkv9HZo$dy9^9Q(WFyw)FFm{}
+iuhpmj#eH_k-}Zk<Fw0RS>ud<-@G;I->~)Wx*cKMqr?DU+`kH(&fcE9eEkfzCufp{>HmNJ@aSwZdjvPu)7jqM9>xOgWv8d75B}eLJmD;a2M6*%5z)+(
+L;P=H{_|*$&+t9xE&ur!{4chUK^r8TY8r+Q*f+{QN3Ohbb_*(=iDYt<0$`59RyF68v9QhWq$I)|co9v#&j^AFAFPejfen?9P>ck#&NvSjpUp9BxWL^y
+c^T@uS_jH~EG<}Dd?WJNC*dG@_<ge8c{Dc3B+a!jUW86XB8D_RP}7OsrMeFHE?wyify3bh$>|5q0{sEgz;r;#H>hfNc=!(GrNB@mv%@tcb87~Rpto1F
+PdGd0p|(j*C)8Lr82O9kU5%WJZbD2EaARg)UfS+tp7S_}qcfeipS4>y3-6USl?3L_fPTw{LK&8edzRf?)#5QoB)x#UZ)AlhW&;f2A>X1*@=!#Pe3+>=
+CHYl?MeQYPGKawFgFRNI?IGup|6r&YwX{2fGRw02O&1Q~{++q*uKVs4H$4CR^~JY*d)#pAb;`PZ>pIO?%DTr{#?E4nC}{!_jSn@>izI-P4AIwh+Y%-Y
+2KEK~nhX_^57~SsAGo25i2X00Q+Qx{JOoGiSts*-&)MHl7hJx2{l0wv^rw?o?C3|h{y?9yFDW9d0WsU8BADBZL<qKwUl|Y*7m{;}V$?|+IDv&-jq3wA
++JOHYcvozc966<`-joF6xkDUJ_&CRCzxU8tI$l#6N{HC>yf<0~d*0wQ;m5^t9Jj_McExc^P*WTEjWHjjP7D$-haba8C(m2O3uPKa5~{v(<DmqbPH~Qs
+ps8+$$^US~vVIs_C3USssXKAS<+<&tmQA|v9>ofq*TIIiAjdi|+<$xP;>A9Dd-C+X{y6#jvzH-|EcfYN@Ug!_-4{)(r`-06tC>r_P%sFON(UXpJS3dH
+kcQdD(;5|(6F=+LCU8O@sG=w<2L~KGfXI_piHv@-z0YaScp#bh>EU3sA?=50z*VJCe~JV!wG{}aPTo<0XmVUIK?;|1f@0C-^JDglvnW>lV*SVm;$jC&
+^noIb1*mK7MJ9V)cjYo#j_u#cR1EidVS3p<jdv79dt1gnN@P}50_Zr(7-HeKO8|DSoL~RFzVygb&S_hRIloMdLC@rM)LcL82={+Ih&RsY73-XP;U(Nt
+!*|te;xE;{tr4v~C+M~(p_`q71q_j4D8|LjxMxzaA5SQy7=vw`&fdH|`ToV<ImZ~$>U~p-Q3hH!b6A*b%+D=`{4~z4tAILQE?s7KaJ2^_9_NhuP6akg
+DNc|M1@WBKmlbNGL1dwZQFggRMW97-+me%XTh6IOtg8Xq(iqebdCN~Jm5g%T5>Pe?AicOH*7;(R681K^)1F!NdPj;?nS5O|0@&jORnPFhWK80W6FoEB
+u2h-CIa8tAMmC{}Ij62$F_UA6bv*e`#S1c{#b+4!v~03*b2G!RKum;n-C!or;MOhZ2Q(wd-J-=9WOpUOr5P{FJ)Gjbk&CO?%k;+{=IXq|9{3rcs4*t)
+5HZT7a+?3nY_2%-c(B%RaJjmYILqs<Ee(9wxZ%;GCnHVBa2F4lwR=vGv?OZe6fBB^L`psW;VmF85-;L9+61OXfo~Kz{Fs7*ylCMIzFZ@iMev&EXxXgJ
+F-bF;=N`!?aD<=i049V6?`djEHAk)vQzkh0dcIobGF#@37iBr|Q$GdewkOA)Tm&`P<w>IWgj|LISZ4f{#CFzvq^9YSjNLd>45l7!^Kq<O!(;QDSc>hM
+Uty3Y!;t0^B+Wa{VORVPX_G{n$DPiRDClOJh`L0LABDcGF#$)lT;J{Osd=29qZE6@66_u@2TfUJ9f$VLul6L4YOmchxemSA_uCD<G4W@V>Wcx;1a<)#
+fFLZP@2~}P0p>BwR&$#d{m<EVeDq0(s-4{=!86X6L*qMz!7Ns@8QZy``|CbjxgYdF;JyYL-A`qSa@=O*OVl}wF<ruCMq5wG+Dn`QHJM~HcT%kb2n-Sz
+MfZv+RG@Psj>oR1r0lS28-_q5amOWTDBEAn$A|+^0?{vSePm-S=u$Zl`C}yV$n!y6Hw2B%EQz-kt|GwcPj`}}#2)*S_L%Gf1rH`kQqH&~lJ2_a$nyq}
+!W;>l!^rnTLCI2`mo|EANFg8n4ZrSXB%S(@D&9BNZZh;E$hV+!Z^Yu(=+~J7*|BDd{w`_1c(`O^UKE~mnIo5U3^`OY5O5X-oNCeL4mEIEJh=QAPj{E;
++FGbgA08wcP(*d^-CY8Mar3MgqgP1_mfKd$Ri8XTtG1js?c|fnBj!#MKvdE_dtmqjdpdX~1$C`Ko<-0Kz0CN`Ti8LMJ{O#lnTVnh4($UU!*YW8z2^&b
+lH=$PVnW;a(3hjatA&i|2f$>o4qe_pJq6}{nfs+-#;_dx<2|;dM9@pDY48upI}>B<Q-P<V<i&RgQzDR6HF4*vPY`BRl^h;S+<3kA+y1ZMLrG@pHEkPp
+J}!JHPphdbXZ1~PckQD90*M(BDe=<yzA3$)0UpUiTq8c_IgWI;JU$9BNeW*ZB#J@xm<(P<K7bqj|KO##7DR$&38xE?%Q7GCzO=-GM#`tf80Bv2l)FFa
+2vcs&cAqAEs8W{c5Z}-V1_&_7vE6|S6UO|SEqhU<{Mw-CB3n^yYG{l!8W8$U3MEXZaiSqTEYtmo^4P>4mu@9N_Pq;v@ds1=E`C@xF{>U?EUM8pJ`mRM
+Vz06qNr+AcXDhN<84dSVlp<CZ=C{zrA2we<c@ik&dHK@vOh}3s&c^p)RTM<hPZkiIyOPGzxf+q3RUYR<Ul`aI8?fv1^+*zR#d)4a&S_gZ<|LXlU@3&o
+C@r~=y)K-%Nn^Cdp2X?2Hlp5Ok)iq#%8W6JMVE_2z+x>K{9m<*h>#j!Jb0q2IuB@WYDc!>Tmw4CBED<nuoDuk*3s+higPPjwB%H#hmo~hYpkygK$D1R
+FBxJG80ZE5b-Ejh&Wv(S>`ULg923&E2L8{QgK<5l$nAa8)JQvYtfmua`q*vWSu2VSCf7TI)WgslE;Mv90N8w>^O1n#z*uKltYbG0^4JBT<_3=?+F6@A
+_M5bRm1JLPebZLgypd!j**Wmus`K`*)ug7i-4_sXoiQRPXS%{2F6d@OBAS|w4SoIx4-KZ+L};~4SWgBNt38yQJI<7$HpQX2r3#WP&KC*cV6^GHJ8$Nb
++8F@}AQD9FYggpNlX8rFJ2uLsv{#W{4NXMyoyv^^5Cf4^F!vOh)ou`QSKj_fUgFK&Y8Ct(tkeq;n3DZXo36>>3y0j%QxT!L%v$=!zj~Av0#98!b=VaG
+C|aXhu`77WUVFXu;Q~4=3&C6nK(n6n^)2D%GHdh>dMCrimXkhp>D2soS5UiA=3Y1Bm0F#*pG0oDC_g7w>{s2Dppzh=Nk|lDsOSWC!xCXnkLC7=U~e|<
+VOh>^`7%|KwnBZ_hl7JJF`sej#<k|;T|RkG6J4It^42;5I{`;HZwgD33%Z=^kmsMo;<ORuxHG-PSpA%G6ArZQwOOknK8NLb@#@|Cr!QZgycGyAb5y_|
+U(&>ZFjksUUS4<W7spxLFS5Na+S60^VtbEd?yA4KlYT2aD&q<)8CZa#xmi2rB?Ir1@7yU4dGCFbRpT*KYf_@|O~C|>h)#{rv=O$E+vECQJ^lG4`?r5H
+57_{RPyH5v<2gG87^bbKy{f0v?BJk1UyvSyKmPXL9-q!&@t4_AkZC@xbQ$a<!I6~+W;^LGU{|q-w^l00dq|X?4^1G=1$?v117`Qjb3zRCh^&Z<vQY#*
+6TOQs-VeU|>Z@(8O0ERywdBSYcDvZ<-C4Muvt~$`nD6p#U*3tTa~*ryq(JK3+k?9zRBazfTfuaE&t4DBKKAnBdFpn*!AX1a<VoQ{u_doJ<l#=8(FwxW
+lsWb;f}x{|6ot<7^v2*iq6FB>^p^Fz%$c)qkF&??@bc}@W5>k^n+u3td%~;Y>NBX<@k|LxxrD6r#0#IWnfc%lyO_HYwk_H5Abd?`rMO+2c8U!xm~NP`
+x=vGevRQ)WOEgQiwP0+epjRi$gn`3`?x>W%FHIJ0RR~ZSW3P0Qx+iV+R_EnzhO{-1jCZD-=&ZU&5jDhx{jysEWCJccY03RFoU4S*bK*kCr$6vgv->G|
+c@BNA@8tqG+yN&n!vB=BHZOcXfOwt$-Q%Bj4x|94@z`;S9N)M;Cul3@lC9R~uYAd-)k&CREfwyvyHX9hn=B+$mw`Gd={MHO97mi=D9D+dLr9pB=jtx)
+_>RbH&uxU?%T3h%zRP?5Q$<b}_jb}l-@>n-bRw)bJLBL!GX-2E+~3t{udgDk!C<ee>2DH^_E}zWUZ#bvkMQPHTX(=_Rzj!X&V(>M;<EOJQ}rhCZ&875
++}2PIc795K>4~Qj<~Rs=Dq#>E`JO4Tfpx(AH+c<MSGp6Xv2mhfaHP2Iax8FU6db`grc3X)Nqx*1sWM;#09?Ldxhl~R=2&%xjQ&e*z0M2>=pXkP&%CzB
+!C-YuL3!2n*|^H~%K^t;`NB1+KS~wv=)@$3fKK%UoBy#L1v%46@mG?#hR7oLNsoOk<QInY92H&l{IfZ01w3|%10K>AV6<d@VBwM-$^X0oNnNH9F_eSL
+H0ME)VK{>2e@^ChN@&169!W7s1&8fs;?R}P7~Q-TTw2eVK`>Y~io!WxxTL;5CC`ll;8^Ky1K>!S!SBU(NV68-0`Tz=ijAlp!FVtx!i|lZNi~?cS{5Dn
+9%kjq(`P>xUczH{4?70ZY14dQ5a1m9V<ISv9yid-E)lx(_&>_S!$bT(OP|L=o#dBfp62+IX$mV;QM>SyO>-um9QSUI_D5k8@_0{$46rK6UF>Jz8J4wf
+_<d?vGCw<}*={ld8l;(m4js|p<QO+q8otr<Z?!##gY=w{Ie?VPJ@AMJmM&2Xho5Jc3yjgJtCF^-6ruc?n;{LE;6J#urEq0i^@Mg!$SnyIW>YWtR_YV0
+t6-(EBZM)0>5Yeuh5HPFd(hEw{gk2+5<_RD93EvLrY;o_-HT5OC)sE)^rDA$%JS!@uU>qA^6tHFv^9qgu`+^o!72+`e1kNi-NbI2s@NsG!=7(1?Uu<8
+BHxfWebNT+A?H%2z9)3BqW{UFo`UEFlIOCaa*m<fMvW*6CSyf8$&6fQj8PmK78u;Q^<u-0U^LfYTO{^HtZKElbLZ|Z4cY}&AQK)>WMH_jGS+6qX=zOj
+D1XenS)fHQ%C@?w%d@YajM-{|`$z1StT8<n?0v*}!oT}hwR#;8XSb9}d(Wf>&!VmsDb1}czGftJl*W%dZL!VlWZZW4Mv=PM(^qi=c)A%;=>lEm&a*q2
+CI6TM4iWEfpNP~SOSZPD7e@}v)n>pn)TDFdP$_v5jSM+$(v>9%HqdaoVEWpj5J2De4-sat!A)edPliDlNkYwSNoBK(6~aS$i{TKEJP|b{`zHI+#Y8w7
+?TlX_Y26}h1mQ>z70y7Q-V$&NCf`KxNf6M$!VmW@8i=vtc&y&jx6-DffEbkN<KamI<d_nFh<6nHr*n^}PB)-rbi2krKOW)y9v0?W-ASr0%97HnW^+wk
+9TM!=LBta$rM3gr!PV`1-b%a4H8k`7HaF3QYkSWi*DF1kI_2WsnjAUz5JE>zh|644q7D^_N1^*L98M@(hK==nS(_zn7GTpNbrDH1kr0y>eyGd2H~PZJ
+&t+lV;Y8l*5L$TsEg&6m&DC{Ib3?X%sIqkAaZ@OkX$V!dx`w`uts!3jFivS2#cL@lPi4jB5Eo?;cw(|9kM*HzJ)WM7e4SumrVv85W(w1tv>AfRN0?`U
+gmG?K90df+i{YPhYggXvY0^BEI|H)nq@CeoB9>9MZ!cFdDfyQpiaoTRgL-U+L}G7Pf=FoTg^od*H=Wb=!^9{T*?iXa+jHQY1}A_Mqs`!O3y}5~^z@dM
+3gK%L-v=c$?+?^BZEh3<pgs052i^ZUsYkfCT#d*8*kk{j1ai8q#(q1*PY0A6g?cq}a_r&S;H<f7ub!R<@Vp~nkA*b%EIar%>jYgZv6Zq~mSkSHO^Ard
+pQ2NnxmtEMg9I73V-28sTUwmq);n8WT-1n}dVILa=xIIg$dZX7NeDZ1*)%vKm@r3Seh$8Tj4|@ZqzaX!js^_|CC<kqCRn>wBH4C$G#C}hInyY3YFHrJ
+ouqR{9ZOfiR&W_`%!IQWdGLudja+@%>}nUnL&Q5~@5tEOMY|;2I58aUXprjNUYkXv`yQtGRkQpaD++BlrZNAnf4DWhVLFqc(Yc<JN*+<_Ny;EpNljWv
+)f1CQP%4lgx^xAQscvYEqj+=Of%(H^XQqTxwQRCGD!uOU!oqL<$jDm3)ayCox(yg$1Y4<8f+y|-V>vW}Ss|b7>Q~dtW&ykB+E0dRC`D7EqWgg@YnJ0P
+Hy-YaGxGRAuujA*W-Z*n*?>pcH{WEBQEEI3k%MeM^(sY`rNV$89@B<!-#cn}Gotk|K}W?GT5(2@)-(ZZ(O)oL<e6M&<=$H;ttSmf;@<Xa?M5519(FSz
+{m%e;_^nVJMA4}q;1>Sx0(?*-R$$=r;X*&h;ALP1rMVCk@w04R-@ktQ^HbE+9i7fz@PNFmkxC6=COys>$;f%ea`ZQ(=7iaZW4atm8D6a-dsUFSkN(41
+`%Ku{AV^&qM%{@ihF_5vH%9kNmbbZaJ!4P<$9la>(z2Lgqgg4D8N}x&;u`2E%!Y|?Fd!jJ`{8K$rNg5LVcq&53*aSrB6Fxk;Cy^K^C5?ji);L$z^9-m
+Wy*8Xt{`2D;|cA|d19cicSgI`gY=FJFD3DOmCnfq62WU5dq^(}Z`^uoUAq{3T(jG+jo+HH8&kH7@X&lk5pp(-;7#O>Ajo3koFxga>2OXUvb&B5I#Qq&
+sQ19T`<3iCEZ*kEPYfY!yZy{LHJWM`X`nmJX~(42H-T!=qLOzc4g8F`9o;wYLIMRmyFtm_33lHpf{H>1a5$^^pF=Qt_Qg-Q+#4MV-z@2sRV~>ZJkF%E
+$}~vV?BAvkmm<hkZv3AOV)y4{EXRu7;8zq$<pdCQr)`My%4nY2^exU$H6;)E6fpe3tFULfAOT$F0V}V~&y>aGzIn`h+1vVjMUlFZhB$)r?g+E+GvN|u
+=T`sn57^7&O!Phjjx+b7*o<9{Tn91S?a(=P$Y*lo>3fXpfD`i>FgVQ(P6Z4eDV01nUEz9?HDj;6y@@Z@g^kwY8Sy=9;n-ighq5?9cqW1s2qKG~-8eNo
+K?fz7;x=@8*k#O-Nh_G!#El-iI`q_WGVyE9|H%FH9fm~{D4+QIpF1BwO*&m&?-Dnd^yg()-mS5OM(K-6&FgB8>2!MDWEr1_BGq+Y!$(?Q4t&Dfkt|K&
+!|nJwJob`+@8PU=2xJIPMiRA$lTLcRBB?2U?5Oq}Tn48e>Nxz-(*Pz<tB2hxY^YE6O?GGxkT_C_4-hw^DYwYSuG|I_I%Y^{Bz}njNsxbHR=uT?=+?*y
+yW5T1S-zrBQ%({x`U>NyI>S*hay79@m<R8d;kHs=p<b33DK%tlt8-jUWq!DB2?565C475!Q1<xNwAT3LdCRs7*l^5UB6wlRuuS3uPltiE43@PBA&6BX
+9&Y|FSh{XvVbr5VGnbBt0*SqE@v$2Z5<^M5NYW}8Y|ICga>#Ytv?T9sW#*E`A5igb)n(lF-E$b%fbr)q-kv;r|N8AeOkl1AB_5{4Al*MZ?iPQhRZ~ZV
+$c7&JQyECGZFnTQb9x(gRrj_cEjp`vdIYU`-(7|#Xg#IKDrihbB&qS-cWjlkIa<Kima;~K(d+F~njac&!XA<AVNUfS&M%C&mziHYZ1eM4JlhF$F^{IE
+=op4@;De)k@*sx;@qgRJdFhXF483x=)9!<InAQm?SvRq)AbMaY7zwlgVL#l;D5TRJeAL-I4@q}(KTWz$?}q3M0g3j`MQ+gqnkM_IiWN~nUagjsX{Z=h
+ZoywWe8MNoLY2p)FXj%#ncpbx1nF9Es14dmHxxDN0usI0f_o8QP6un#om?)``qQ?gsp;c1Vwan<e;Ovl<$IaxyJf~j2jFOXTvndWL$2BZBd=h^QFd|i
+o({5$i@DoTsRiE6)l@W8Ic=O?CjW#I>*b<Z&FQH0v@h$ViU2!goEs?dGPOcC^dY_s4pgcfKjc;-$4gES<Hb#;@FzFvUb=aY12Sn_D7wlyn3EezE7Ag;
+a5OB}d3ocf?4o=|=};)7tgO(C7pRTmS?TfgC2AA`*{(Np7fuoxs~h6j>ddU8ddPSp2DEXYN$G`#6??J6bfnK(rSJ`m+>72%7Sjyr&<frq2Y7d+Qy(Pr
+dP$y$f^5)}jM_#`bhc<d;FS$M9!=!(m4!!W1s424y5-dR^N28IQ#FoXtIVp`TJdm+lb<ON4!<WYbTwWl8th6^FS8P7s(18tjPS7@*o*$^<6bM7?0u97
+nn?#FqSw*l*5vaW6VP`|ss~6C1r#FPCzWFz7!bbBQdR=h|AHj!s{UzD*-Jc3m9<zak_53T4cx)KzSaDKE|sqNg?u5I%ln}&tj-xZu%p6GTzkVNreZBx
+=E9Kj+x9kYDy^Qng>Og#mINJioxY`51Vo6l(QZoaxmC-ZNQ3UFh2yV;FH+N^-!Cm@cb;JelQM=DTGXhU?AP1IqaGQL;p9nRCc)QF66xT%gixqcwl;eh
+=zgcDv{U_pV;8VY$1y_<NMmvYstaFkGQ~OVnUI}(vcX@`TYS*>QjKCCQWh#r6Gs|nzW5n52~nsDld$Sk9-O0k?e0t}7Y?*frkFkp#C}Sg<Y_EUlq{|$
+bWtuZ7<$!@qP%7lz>9tKS%`SrxatOnaOHt~mmtc-(ANp5)&Pt}y9)Eqbq?r&wiVMaa(JiqP1T!VU3Xp(!ZR>d6Z%9u)XP|Y<nh|4+{>Obs9`jQQ4kT(
+k}?7*rpM9($KxO?uwMOPY(Q7eTTKJ+Tn~20LfDmoaH}VOmzTW<Ny>GtL&Wiv*S)4Vj6pFt{oyX~jd22a7Pqt?j^|agTGBDqTx0?Iw2vqSlWJgwSZ~Ds
+{$8xYw~8W;E>W?EeNgr>mpu%Kfkg**-6az|5k<_gjmPuCxBtjB@h;%`NNe}q23FGzET+_w{dD98b)*l?K!2;%RMl)`9{2;=EmA(7+`Io`ZqnmAIB>x?
+sc|`(M;^bObs3rlv!#xkfxky`a|-kv-&!|X)Snt7OZdS*;*aOfi~7fo62S)CB{$r_h8dK8M@o&5+1Z0z!VNgql&ah>ZU3mMZ64jmu06;E3H43_;8~sP
+&R5yt>WvL`xq3V2i?3$U<vF`8)k^BnbIq!cQ3CF1Ghr%h%I;BirUO15b2UU}1%VAY5i{F0<fc*=H2gQ#jf=KQu$8RUGThBU+AKR>PcNQGh$mPk_fqeg
++z%-cA#mKi^G_D?L04e{s5%>r2ERJ6F~!)N?Pf@5*BH>)58i1#6(s7XNh>@QZry~&W!(p5_Ch<z?Zt*4F}$!9N|uYdP6;Glkjy4$zvNDn1bAd!AXNbe
+LvUlEFR&B8jqGnI6k|;mj=91$Rg4^4j=^d0S}u&oA$g6CBjav*O;ymL7z#y%^4E5oXGsx&X{W*M*_X$|kvB;G1AF`Mq48PAH1LA{J!pD~g>&KAXy(&s
+hXDjUPt<w?w*BxPK=LDt9&ZD9jBzg9*D8*BYY5VAJ#B7Gwndw9F%0^_bVV}6|Ng)q>ZD44jzN%XQ*=R%^(0ZmzS=D)h~4p|iO!FW2{9;2Hkb5pf@sSS
+MmLaY{T-If;7XGbq47REb_u|P9rM9h4N9Dxd&D)6XL)YGgbK#qZvH0SYG_YDh;A^iZ$dQVt~mue?S`oa@arNzKsNgD1=^;2B&@!Z)Owg%&&)-bznc6K
+O&W$a$5}^d26z!dRJF(GgTcCSRJjyMa7u$+r(SJjVB2YJx)8hABy;b$i+Zt`HRjjF`D{7e8icW^KQs5H;&|OZ5@SpBg+gg}MGR=>R5JiWVyCm0ub=(I
+z#gcAq*RZXz=9uXO$zbx^5p3|eD(F=VgHaZYVmslv8Ac(pS*hg^4U+l%=~)yk9X$R>o-vKyI<bCao*!^k?qc!W|^lwXss<4q-?mBoj-!9fApbV%<Ac*
+1?=wT`VoF!PR0QsYSo@kCf$Ij%2;erV4uT&w(VCZYD>c`J+mPp+}~7_rDnBD4~$5ze-VAm&vA0glfP&GmF0(Y0mAw?7R<hX^<Ck2_B*T%M*re<N2eWR
+!=19r(W5>snPk7^W#7q(*m9u=hS0H~`e6J*sPmg~YR*<IMLfV;;#W7T3E{57-}o2Ys^&MuLc9^GKXF_ShJLu8D;iuwH;D&Vls|I7j&aDCiat8OuvmHe
+0I81h0uk{tg!5R+D>ucb*cd*>f7j~cmdK!un{QX|1wTuNcVPYoc)>Q=4$K9+@5)9c`7p6;{xWSFp6^Pgxkv2pSKlF#rH9u&#NDxwRjPE{@+}*9a`?xu
+i(UNGx4NX?tz!{}K}gBUGef6tj@-pNl!SWXM<wD~KQF)gNBQRM>t`qL-Vu~aUqt78foR~8pm%t9@W<-lKSy_8K3*T>e}3}~679GBhXwrr8vOS3bo{U|
+sPZU5;3!=ooAFJfM*A15>GT?LwsUhDTY0eI<hdT896TH9wxQtZ#LkJQ3H6-(CGDS4Az#{LzoJq$c_R>>bc*`@=+mT77Qx|e_iF5-&1WxPpZxvg*^Wm<
+XHHX2;&{v_M?~H*yIcU~m#WwarB*^sq8*y3S7hSa{6Tsf<!Chj%+$gHytKvkrHz<=xBCtHNjg4_%qF~@-{s$DZu~puc(N^B=#>X2C{c~7i_hBJVEe*s
+98eXgGA428-bAn~g!0&pG7@ulI=skt199MWeO2L>KE^=3;cZVbMjS1a^ovtW3s><&j)LhI01UT?3+|g9ud6)RFfAP@ROu_*Rzk66DkqIi0(@AESDa&k
+1G@0wTC1<`&SzsML;6+xrvu(2^m1d?t((GmA!;_+?NfTqY9f9St9QjueV1FWjegm%D?D4Z1P|bKuRByAu}a3#zuaxTY<X|3Tt{YsPzg9NhbSVy3mrt`
++H~b@$CB&siGCf#K+@pXUx$8<?hzAqAa<?Wc;Gk|-VThhZ60K?7ujTq7hUo`g?g`mC2&3vOk+>1#+q054)%)S<I%R1&O7_o$?B!QNzNDF=faR*#j&Bn
+zyd)WM0-u1QUZo58s9@Zy*xzTPQ4-Ibj<J^_wCHtw3f(<p5tZRO%yu@_oM|8d74vakX4N9k7A+{#z6u^?!9*3+R-oSX<f+#Z65iq>tLCbGbuYB3zlVV
+TfL;B%Gd;cYi#-JYSCU*(<E$2eGbcU4;YbO3m&pFZpb#x)qQb7eDIHZ;(c^O*zX9%f!T-3>SD>>Trm{=JF;DFN1|uzob!MYN?oLON+;zYvpW_hKN~1=
+N$B3RMt2mVC~J+vD-~LAKFr86#5Ix2lq9aQ8NZFgCpC<=_DeyN)Dr7QcdnTW*>nUu;W&JS7qdY&6x%LAyo==8^X!#9w|N(Mt7oJ`^yC_)<B!$JOA~&H
+&C@fS`eq7)=?AhjXW!tE6kZO&whdgzJns&Pr;~oI11~)|Y@y=T2(u|r3CCM?l#a36)QP~h<#%VWQ%HmfO5zAYFO29jqCjOlYBJhZ-RAf#&6oq+zO~C!
+Y>jO7moZ&>Q%94|z0ORToPD!#>4t3D&!bd^EH=5qkvfs^?i$$ChWAct7|BaT2#<Z|%}78iN`gVg9Wj#mbGh!aYMV`N%<H*$DHT1ZEws?f{v7frBi^{=
+|Ks=40%C93@PSvSXK}`9vKSHUfga(22Il7rN{`i@Lc3%4?chM^TqoJfF!Bt<TN*nJb~=j~=fNb5aEJSeF^<N5l=zx~j1A&E6%<gwgg<3$8SeD9;j!%C
+Z<9>A=;m5fls&V0nrqQ<8=`(}I#WDUC3rO@+^`)SzC4g}Yz6Ts7?|RYYFT$8mP5N9+=z@#gaxNQ<LPIBD5+6~pXE_NDSkN|z*Wiocsx)DbT1s-=a-QU
++vSxyNh#K;`tgYW_d*^XB}&_t<SULkO@vzR(#NDK(!aUrMJsWX_)}x^tn)^I^1F6p_mEz<Q=R9@AQY>}NAS+;$Uxa^lB=(6Jkot6AW3H$Nfp$O&yjOT
+0|+;A#_8}?RRmV@MfMndQNPKK@W02L%q5Ht-Fk*n=ptzsD3=iTx7emrh@{tHa!U2RE0)kaDK(93nx)n`by@n?nZAUZ8WhN#mtFJh3V^}80LvF!96B|Q
+F#luu!;7b{-iLu3hS(@{AP5^L)%n)ZCz|_4T2t&l*Y((MvPaE`6LL_C-y)VXe#l3OygyDtB8)tq-RAL{q(>11)KDJ87*odMqTNzc+-Tu&8}EgGcT0;}
+viDAB<;$mUe>myM%u;S3nSm#VZkC|rids*pjf4m5My<H<ENX#_gm+iHb$&IO3WzRDjLEo6I6m|SE--HHRdaPVII&?nQiHMoq3<-+rP~v(x2u+$L`5B1
+4e5O^J1k6A1@k$9u(;nN;ZhabAnKe6LTOwjZiF2+xRq^PXVqErv8Hff#5u078%$|@1qWK3-aA+oYua|&^3W3kdp5ddrLe6n?6opM#Fxa<EKoC`CI3d4
+Yi>=vgGrFI-W+so;pzn3ufx{B-e%5BiEPrp6Gc>iiGk83%5_hQ4hu;)`a;T-Z&Mm;7auZaw>KgK-Cd+ob5c8Qj^31$TDS+d<tPodFw{|W8cgtIBp=bi
+m_Q#7ScQT(%ZifoZXcCaILZ7e`o8PO2Ig2iuN>kC_ybE|67Q|H8dQey8*CGWF{3$r`ooK7<*Q$Q{_f<h&K9{ChX8WKzzLoV`s*2KP+<kVT+Cp1E^+}V
+DmrOIy9R>R^8BjQpON0zlxs;H1|);b=Jdhjat5bRgb;DgXe9prL^}LNq>FFa%d!4cpOZ`uGh0q(SM@?n1hDbv%gHrx)Z@cIP=0qiTUMX8I+OIWpNVN~
+20L^fxRVcyogbbZ9u=_J#FzUC_7^T~ON7NmYH*gvoMI1Ekt`0Ll7S+r%VursZ>Py7T4w^@iOLN%1Cjd#?fSN-t8#9en^3{KTHFc~-Z5qB=6mlsOR4jB
+aW=h&4*wq7_wxIfPk(sFXYJ>@&+tmQs4W^C<y-YdA;K@kU@OsYi38<pd!U#|Xg)pNoXZ>R?>w}^6_3=N!m;jbwNr1DAXs!j1Y0>=NSlSRqt^}U=^1Zi
+vZNx{l@oQWIhBHR?Z&OEQm6R1uYvPX+DI6h2ct3F!_nn8Fagr2W+m+9nwPN+%^Q;2hhx<~)VG@KQ}R89nkuO?f`KD<U8Kd(T^D8nZ;~OL1|exUI>FG_
+%=)WP^|75&6>go$T_m=lneU#e?7k6-)?I-{$#H1-*YMzIgxbeH=(gJg>_cDl=O9g^lpR!0GB9~tXtf;f%ng!+84Yp5T;aa3m4bSZ06U;g{8}J5-|lNj
+BM5%+LCBbw1pNqen7YgDPE(g(j70c4EDZ0hM5Y~{1>PoB@-Ha}$8Len9iZy(gCjpY3928j=9I!c2nF}M=I%8wpp`@V6c`u(6DWQNr1m(qO`H@h*oTNq
+#qmO3%N{4ux`LqguKmj!hTewxIjN>pPwB3j$lYv?w$wf~IRcG`tnfin@^MtO5qC5knmB;#_q2oGS&~+{uKTJjx115BaSd}ix{Jdao=1F3bKP-Zmz%ir
+RKTC--qv<R^qJ^ECuFX-OORiYj28@SQM4bRn(o*)p><Ox={7{m>kggKjCTkM)G1GYysOt;I>znVGThIk8fL13h8UAZmt`V_Q2hB#M-HNcG<xlVH7TyR
+*w^mvA_phkHh0}qp$Wp<@S$h^hGjL=l)Rp_H`V<9cazR^MNn{uTZ+wfbKk(X&(1RR>f~<};Wn#p@U~EX|KjBd@V@fdk56CyaPl1f`d_bqdHd?=OZW>G
+mBZmAvKnvEPUf@I2mgetGt9R{$>Ec+lZp#@2>i^?YTyT3G`wW&qjKv<chvCOs0t0dTCyTS{4Av>T4Z?o07Q<}l2a~FB@2wytobnJQkYJz`bgehRM?=*
+87-da5zLyoTvfCVer*4yY?guM%ROOporOg`HLyQ%l1;23c25u0Jk&3nu9l*ZsY3YN+E5ecJbjo}-c4G)MOtIIeP^AWcYzh+tKX!}Dl=U-bP1~r=Gs+7
+Zz+3`bo8>B2)0=WJui#r8lB8-8oIRhQdl^*C9jgZeQE$iKvxq;&p<rer>R-HGct9v(@7so29uIKncwYWqvmUdJi$k%JS%KD*xMs~*?Y9=POR~rA?E>;
+DsDBb5g%}4Py$<{64b0pNWg7r%es`W>m|De$tBo8(oy2IiGC8-;9l}~L+y`VgGxDD>g)OPmaFJ2+R+McI`=yn;s|lR&OIxtH0N(`s9@`i3#&27m2t`l
+AQD^ft0On<Heo-SZe(J~1H6mh?XoJ$fZ}=aNIp*15G}y=LGVIb?x9vp0=1+*-t9-#uCs%TH^Eu~FG;0*=WR0Tbb)2HHaYJ_Gjo^Ntn>}+EZJbZB5oD%
+CpFf!W7l35oVW>Y9Brm_jw+rHscVF#y7f#h<ckBU(iQl-wvHUMM04)9hTl<slG0!bQ4$>xq;Ob8h$gcsbw+8fO;~3qh7rEpi08jOFGgao^T@nj!(8FA
+?J`G}z3@VZyFGBoOOvjh=x#U*k12M9xOcJ_m7RdiSg|R}0mG$@E$#FHKfu9h7hPBg@-@*Gq!u3}3cKJyL|H9_V%v*^7TLFwcYoKl&rR&b*hH2Jqn*Nt
+U7fylMFI$q0g+j>QYpuA4$}m@bYB!-KJT?-DqC_6cI!?S%SUTZqH)9ns;@}uRURHQhz}L9BA8dXqZa3yOmv{D$LI^}Dru;ov!hNpmw?A_L4oL&7w#GV
+?IKqpUX>dUo=eF4{T#PkDdleMiYSOp<OnEt>$O+6H3V*RK!``~07;|ypHFf$9w1)C7-(?(XUgr4*CcB;bP0L5&&m7D@dXEqKGB19G>E}ylDM1VF1mxO
+=&s`v>`gj=W8_U4?^Pp%g<(fI|6F2ojxej{U&e+IA5CprYLt=n>TyNz^o?)VJB9j*c(S#aEJXIVd7T$<#rBU)=5{I9zHW>`uBX@>YGt!^OrtPrgvq^c
+6j^N35PzKhyYj`mm#=<8zwmk|@)4%Wmn@vgp3X2~&QDC@ayXwC&Fb<hqw9K%1#g;v{^Bh+PZh}=iqcmW;ocoX=F)lhqk>_V?ApmnJ9JZ>pVzH*v4kgo
+D_{S_ny0_RU-z0g%S`aXu&ig+Un!(4_Z*E-0K1SjQ)=}<cd&!?iZ$yFwx(7w92IJnadct{Hef_Ui>m2w)*)l??(c-h=^>Mnd{QxJqBSt01Q(iDOby)|
+mm_13J^9u(-$*+asnhjWHF(~~Sxyyk#yifWp*A?KhhA%&3+Yl~lDbTupNT_C)pz5N((5i9(ol}?03l7=FFzB9bc=>nXORI7?TuR|2Yu~~XTyCgwuVZ&
+$iUNpZ_Lj0dB{Td#1C?u@@UY(8*;DCeOJ2+a<t{wn)b=u3go3rf@$E4<TYjA(-v->OYbtY2@@l@Nx7GYT{`LB76Xpz9@Y!YA==jCyqgn6yu*jyjcHBx
+$p#Lq#`~QJE-fac%|xL={vH9>=}bdrj<x2bb;J1n{yOg~G-TMHlgpVCb$vfXz+W3@4L26JcsFmwPE`Kz_USXURU9EY-@6w-ydtM?g6jM6<mubzcm{BX
+`|$R~tM|Rk{(OJ(_GkC^j|9xek;^}<s>Qe)Z$k*dO%gV3&Z=ovUgC%D9jW5LDvFjT<{*~n`D9+Z+<-o;#m28dYQC2!+&)46j~R&#;)vgMxTSA$P49L*
+34;H5I0-+K@`muUbnr5?#QxcuN~=Ua`TVd*96MZlnAWt^0n@*Z(uq1jUJuiYz}@*0*h#%8t7S=3L|*wQ22d5pT&<U!o_&-tN|vYrw^-oG;jQ<#_n2Qk
+Kitoy{$$8-cREJPL`b#WtYAHqc74kYwMC;rm(DNR(^C+CvoH7r60cC#>_OHA8GC0vhg3_nI07o<FQ>*XIO~TI49@0LETW*r9p-r#iVgNABHl2y444go
+r0|N>vo_m0`L|5Qj#WSi%mIfRgw$td=iwJ)o#i=2>=67FCCUBlIuF7+C8yR)B<`7Uvxt~kw1kK@3Rf!xImhe)k`cZ2myH)2Sf^&*B9Cj=LD0^uL{Xht
+y()I%s;(A7k%7Z9{%;>?zU}!n<jyb0wV$;uSbacqC{kcObZf=>0^;~EK@>u%919EwM<d>D!=u3{a#_Lhgc67J{h$->CPapbzdlZWZRb>PbJ(@W>&36?
+VRuz#A;}wy@~U8cySdQ>HH;_id9_H_62Y8qVgCaoCIV5-FJb2&+WqbaOz<i0QYfF+{7<f#r0f}9f()SMiD|toFB|`yn96Rzi=OTb1ARN=^S6XQSaI&0
+R@el+C1kwo1~z0fo0uTEW--62xB!VCoxoT~_Hqn?eAMTE@}bVvK6S$2y2HHmAAe;%<1_^jmBtC8>JpkI<GDk@QCd5Jd?r0}<(m|aJAC{h`HjwHpSE&h
+6L+CN&B*^OJ&~@RN9PpPJ~>7+O2#mrLnqH5O_~ABG&q^EfMJ)YbkAKfoM`A&5Ex3F)ex^QH~PKxdWxevu#djYSV|r2So=>eUcL<H0xJ{(gfkB1+z@I_
+sWUMOc$J%_BKG3i6DMQlj`H3ze_PFm$#k0AbBb$>?rvRruH+SIMbMJ0AlR10dWX9bNBHx0Cyxtt=~+#ujsqJy&(<IDq48h)+goQc+9l9BrO88%bkxfp
+2Uh&?YW_Iq@40Mn<K_6SFWG*Xd`Cw5hgkP@^+|ty{REo&>T44vtNh2x0uh?wRn=BY!f_S^<_q{_PKwJkTG^1U99oR(9(gy2Wqm!s`<3BM$@aJ)8F}CW
+x2ogz=rLA8CHq_~FQP5z6v2$MOYBllAN}<Ip_LUj8lm#Kk5B$uK7Ib&eS*-b<;mY)ye|?R=_6ZOG}C+tO^)m_lb9X!tLATvDrU4Znxob;vVkegg1Xia
+8q|GddnFCM;Z69mX+EsxJ42eksTUN3Ex~ky?Klw5iA~&y`Xcd%+dC}<cbXz>Bm9z*oO)cZi`eBtjFJM*C%MQ+c#P7w`DLPa9dgdE8V;I4>av-YJP2#@
+HZP5MQeG?qU`{%_NXeZNa$-S8^w>!`$FXkEo;bl9^U>q~0LJ2t>9Zs&8i+dGuV!${Utd=!HSgQZx%KR05Ix(j&g39*?#oN~E==5+5CE<By94Me>SL}G
+3CA?hf5TZ4%(tW)lx`M1*LPq%nH@VHK0o>Et6yHe^oumB<>oRl*kkfN#ZmWMJgXWbW6KL@14k;atnXH?b<Pb&gHPxZfUCvuRvaW{_^xW}6Z#W2d2~SA
+>Nf~0@oDU}$D&Gn_&QVa9!_qUrISzd$s)=<9`>Zz&{mOz#)-8-d@qjbRJWIg-M;8wQ~<Dj2kHNS9(Jfk1<COKn$b<LliOe>pTW@3`#aKqCbXRIZ|C)2
+tHtkzC;7jcGem>sR`Sya@Y`5DJ+u<J%)os0Y+A;i!Y#B*{d-^jC3upa*|CI7g7<3<Q`|2Hq{!&moZ1R1c}y}9ibj)JzG`uzqzed{wz|%#wIX};h}&?|
+G?^-nv!nRn11?>owE(@+X&jRFQF~`73U5iO&=9?cK_Nu76kI3LZ)4LS0VWWmrN3J4d{28CN=>5ml8fDO#+pdCvs8_iXoHQ_i4o$}58YSILaK~ZZIus!
+epPOGxKJfu7^F-*l{5>LBqtuSN)~5@|C-E9f8=;i!IzA7;(f_l2OYCR>?s_&%Y3#}wh>E($Ggdu>GVNm&M-=yJ81>}nN<&LgUco`#dts32~<U3idIuv
+m*Fc)nY>RJdPq0U*>A8+W@aTr-%vU9xjq8*5oiR?7SeIWm*$83`G~SH;1iEeOCe3jyJbTTqJfP<A%?#3^M`XKM?P`{)u1$ujbX7OxM8zc^aWvUC9EOZ
+uiO);k|W!;ZwD@~>1ACOp?jhUb&FDb$)6J|GJ2r>pf_>Q6nx=SQsRIJjg8DPiQ##QbyJP^)cC17oQ@~W=k>lv%9QWzEn>=*a0{p|E>L-Wn;#ZMd=ZX{
+8GK0W(|iSOtPmm_x6_eceLVh51p;yQs;=h$68#}=1PY!!G*^Zs$P3pqazKRjU@_+hC--C**0SSEd?$1+u`FB&r-hHh!b1UovV-h^-VEVyFHJr6T@N6F
+$cLeLnnmvBkV}ko&)|0P^q2F0p~i2nuFX_WFQb1+Ew62}o`Y*ELf1lUYB(53khR%>lHU7h<n45GnA*M0eKkHvyAr5#M;kYJf>Q(*3^xeUWade8&4?XI
+%SS~V{OaZT*#tU}I786u^Q^wCW_*Ca|Gx~~`RsV0=gRYhAfmn~w@(_GI`}Bor{_eG&?s-=r=G1-t(;`Q`E+>XjYK1yFUEAu)3Q6GV@ail1bX8G{m77P
+vKRx%Hf~H1mHTX<GB4fJj*{W#jc0r3l7}5xwd|@EsXTNsx+9m!?&#kgF&vYATf9pI=}6#FJLI|GVo#dEW+C@_JSJMBFoehb=j@vJP9C`U0@i4ug0?eO
+tjJj6bH{5!>OJ}E$*cF}+moly8Su7REUH`MEH!5H?4gGN=Wb=eFrZdo<CWLdJc26*E~<HtshpT*imlca_z>t5HhT8WH`&p>4J_Q+YGy{y^%Wc3FFH%;
+&~=|O4i*+4SIeq!LKW=Bz$7Dh9{RguINH%rC_?LTrmggW<UkBTD8<9LxG7bCTGB;CWXdGixztVepXKEILz@kbb&MTjIUIGtp%aljB+y6^kg3X|E3J!&
+d}9k9U{nq~$)~di>;E6Q0!^9
 DRYDOCK_END
 }
 
@@ -1145,6 +1086,7 @@ if [ "$_action" = machinery ]; then
   machinery python3 "$2" list
   exit
 fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"

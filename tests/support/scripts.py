@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.plan import Plan
-from builder.templates import rendered
+from builder.script.plan import Plan
+from builder.script.templates import rendered
 from tests.support.shells import SHELLS
 
 # Stands in for the trainer's Python: tells its environment, as the kernel has it, and its arguments.
