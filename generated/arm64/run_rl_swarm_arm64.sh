@@ -30,8 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
-# f4ef4c6a209f2a0326e710262156f22a8c37f08822ea14f84c80338e8e7583c2: who knows that one need not read it again.
+# Drydock 0.1.0, machinery sha256 0e0de5858c47f70f283e4bd4aa51e261b6ca01240cbccdae58afdf8233840301
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -49,7 +48,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=f4ef4c6a209f2a0326e710262156f22a8c37f08822ea14f84c80338e8e7583c2  # of the Python below, of Drydock 0.1.0
+_machinery=0e0de5858c47f70f283e4bd4aa51e261b6ca01240cbccdae58afdf8233840301  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -92,8 +91,7 @@ Builds the environment "arm64" for linux-arm64 if it is not there, and runs its 
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
-  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
-                 --check only says whether it is so, --revert takes all of it back
+  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
@@ -191,8 +189,11 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
-[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
+case $_action$_mode$_ask in
+  into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
+  *fixyes) ;;
+  *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -417,7 +418,6 @@ DRYDOCK_END
   trap - EXIT HUP INT PIPE TERM
 }
 
-# Sets $_uv and $_mirror.
 get_tools() {
   remove_dead
   find_uv
@@ -429,22 +429,24 @@ start_builder() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
   _with=$1
   shift
-  # shellcheck disable=SC2030 # only there
-  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
   _builder=$! _status=0
   wait "$_builder" || _status=$?
 }
 
-# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+# Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
   check_platform
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  _make="python$_python -m venv $(quote "$_free")"
   [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
-    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+    die "$_venv is not a virtual environment" "name one, or make it: $_make"
   _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
   [ "$_found" = "$_python" ] ||
-    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $_make"
   make_work
   _uv=
   [ "$_mode" != fix ] || get_tools
@@ -453,13 +455,6 @@ change_venv() {
     "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
   _builder=
   exit "$_status"
-}
-
-# The command that makes a virtual environment where nothing is.
-make_another() {
-  _free=$_venv
-  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
-  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
 }
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
@@ -1249,318 +1244,299 @@ DRYDOCK_END
 
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
-# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
-#
-#   sh run_rl_swarm_arm64.sh --machinery FOLDER
-#
+# What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
+# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_arm64.sh --machinery FOLDER` writes it to a new FOLDER.
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
-  # shellcheck disable=SC2031 # set in the subshell that becomes it
-  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
 content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-for path, text in json.loads(content).items():
-    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+words = content.decode().split("\f")
+for path, text in zip(words[::2], words[1::2]):
+    path = folder + "/" + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qaq3xC^2mM8jE(7rb#K&EKPaWd2FDBX^&B;Gi-ukG~XM{%)`2uW;H1e+i&Yc%}s_dM$jl5&#S>D`G%pis|Kr%s*6|J*$&%j;?~E6e`;_Q4=~Fu9&L
-i)Gf{wx_ex*~Ox{&dyeo>9}6>>+7?6Jg&!m{UnpZ_zO$JNB#QKWSQfG9Dh}d%a6mO!Kf%sXAgSW1F7m!Sx#n?rD@cEsqH-aST80Qw^D|>QkEC1<!Vve
-wyW8!SyszQGlLGxv!<1v&#UFtbaJL;-@s3Kv%H;8W|#Wn{XgEEl+S)VdG^zbS3mT!r?cB$_NuzB$M0A3Y27sq^<vR1TCL;VvbwBK@KI;^Pu2BgR_g~R
-{BzvP<VDwaS5<pen|9i(>hV`!ca@#Y+GRDJ)?+PxepR1;D94j_xtN@-Xr6jmJ6YD{ygL5?U2eOox~^uEi@IHEO^do3m--Oq`of>K!Rai6|7kB*XY)mK
-Ubj&F`Lt@=?EA@V3{#%lc`f9Vo2zO$$e@G#^Rj8igY2wnru_S&S<S}seq3K<Oci-O`=}Kx7q{{k{?GLL*zYoZ!NuxN=k?rOvaD(|T27~)MGcfT%ZA$V
-(+6hoK&{_b)3)wmuX6gZC`SA#&TTK7PpcVpz?*35K+p7Vc=`ZKoj#BcFSwl+KI>@n{bE&n-+!oY;d7|dv{6bex$Q;~)Zee>^LjSUq3G24K!`9OLN7<f
-@R0Vb*RO}rF=%LceigQY&k9(m1^<~%X4Eo{5Pt)WJs3$Z=C{kM2B!v^$sT2=56*yhJfOe$)#-zd?p{~tSI|MzHW!yMN?(B}tJ!TXvjOeTfZCw(?D!ZO
-ST>9ED`<>6N=3Y`%6@<ub;uy<M|FN)PwPbmwQcN+(2t$IYzSN8a#3AJpXprm$BWx>bN+!Q1eb>=75{QN${T>E6gR}i#ZPXL1XFOox&J1y^lE1@wMV2g
-&2*gMg7k3A|7_r}aOV5;!JV$(9xmVBXr0+7F!&bw3lEi0m`7|`QCk#9Bqk5|CO7nfy;?4+SqrsZLv#GZEIWK4<M0<cJqNsJaZuBGmQ%;}^!?tbSmUHl
-Vae<9-QFPE!|u`a)G&3~-ro8Sf32xWT5EsP5^vNshEL%vWPaHPQahX0*X^dYqPqM}^2hXIO?200)uP5uF0blaIDDEFbneW~fwqHO3l~~`3pd~&IK6(a
-WIe7MsQVZjhHX2}c#5P*ksV}Tt*HpShOzlCzs<hlIRY|x(6J6?d_st)5B_8bPHP$tz8V#<H?f_<?58dsH_#)=*_8NVXc`+i6Yg(1St35abE;N$IrGUY
-WITO3vd(Uoa9k8c_J?CrplO$rYoHpxiH@~(I|Uz@8K5P`3iq%<+*y;Bhz3@dM*@-qe^l5;gcH1e*U1L%(S?W`Z2OLh6E@&{KAk}KmJR%X6?55#KZ_gJ
-r_fd2c%I1E#?1@~bg`P{Ox;wbz=jXbxdS5bz*kG;7dSifKLO=WX3Kou=MPHZS~+|<?}K2xtgrcR=>)7bc1`4=W--S7gpK#x<+xcb`z?%pnHP>k#QWwA
-AE$Tp4IJ9*%>Ft;#>sy^Ms}&2h#nPqB!0<Ts00CRSx&JZ*rs-)nk{Q=CRcVU=kuti40Z|feGQ_?2>#|#b-k5w+Cid}2X%-2K{k-<VET)BwOCH@e1hHF
-2bzS3y-Y`^e?1=2$K2lzR$$uiQOiA<Lzofj2u*|Gf9pT#;LY^XPdmT-lP8$}rWuB@l~12NJ9&BX_UZfAZ|RJq|95KcCVa-sm_FzST&ILQ%CeW)$7gU#
-fWXoAujg%l(w5c7YBH^WX#ugg<<3{*Dtr$ek(Qa(x5_MoV9gUt=+t2j)UEr&osOO98&-wh@hYA-<2r*4?T`wv#V<D<Y+hGg=0`IImDkMmcufY`UAP0*
-hX29k3%YuD`rv%NI)!_vawAw2{He6a0_G931Y8mO^09rn<~q$v1ws%?BgDJ#j~?>m1+g&bLmy6yYd8`}KEUTOE8wv?oZuX;AS<BjJJa5}^Qa7F3|bsA
-EsUJ4;yjIa44oj0hS)9^YISQ^;iXIbmFHWTuE-Zu7W(!4?LVHse)d!O=IML5gg!r}DegE__^UooY)D+NJcqrA3reT48|Te6+`52k?C;l~Kr}46FS{gO
-PiwmU-C=Ws>|-@ux$DZmVO^WH50d|6(ahZCMZ&~_ur+}DwKtRH6)e!3f4u+k^(z?P+G(S|nvX#s&H3f4*T1|wdHe3g`;%iKMSlML^{e-Pdkc@h`^Wo}
-XRn`|*E$++%IskJ-q6phIcZ*Cx6W6~W8Mc#s6hT?Z3tAosDXK$6RU;M9aBf)^P4fedxTHv_Hj&`QqSUG>ScQI0q(xs;S?$6fa}KusRf}k$TFPoiauU;
-=6S)ahN{l}k<+u`0c>VGD5-6wa@1-8`Blpmkaf`fx<{whtjTz4l<BtBZLXI;S8zmiM{o++TcX3&_=vzQw%2^f_-bGetG(}^zIeHZ=MPl31{TKq5a;(|
-x@xazRs8W))2Vi-PZhD4L=W6P6dmd~xy#>QA2(^tpNqO%H3#$xRlRB2$)`?D-S4ED`&BBoK)ELLPd7FEb+bSv(4syE#vG~MSU2|LYW5+a7$XKSz@wgj
-pVhEpz)+T0Xh@fYUe@pT<uI-;mh~d}RyA<b`VFpOqA6SsM+bKW9cr~I?48zBzI*Zf<Q?+1GY}~8kjvqZ10*~6_aX2n`s2WTQ|LQ>^bj8b7b}1K<<(E5
-r0WBdnM3FD1-$;>fB8#xke{B8?~ZzZTo?JD2R-|%_;Yr8`f$VBzx;)zuwP!i`{m7>*KgmSJVyp{hHQzCS6ox+?s+r6^&ZUX8@@MOBU_P&V>lR>axL;+
-;5FU-{lkm*+1X@PEp9V=<W-Bd<_l$x%razcB{L#?1!n=Wlicdv;KDM1lI?P6mTrXiY+Y|uaUSyD%|&@R!QaGIRj-OYhEm^<>_jcOnl1B<{DCqSvA}9M
-at|MzgUQ83c5r~Dyqh7gB>5OwVDf8sDT?sQSWSSH+3ktkt`Z&Mb#)6TMK!yuWwM$Jo)TrZ%PZsy$P7_{Yp<Fc86)<<k>DKFNZvKRgM$Mc7}X3D_Aop0
-Ce0fiz74;B_z>@-ML0eze4HKm56_#~axz=h&O%IqF(B;$rHb+a_aimVij*nY4Q93v1McSIQLq?5k{}#IU7t78GQl`k=Zm^R#Rro=5{K*{5cIBL#!)Sm
-9efKyPJQD~HjnzTeIVR~C>fcFOT?Xo+D%a~-?YtxAzl%iqD@iqw!<e}8$K`M;zp^9KVov>es7;hqdXzGt>r19{==J@%x!B(7S?gH49OGK);RlpTzQme
-h!;6}3|gAvvwO3=nVkDt9jZ_#z@80Iy2p&4W~D70-8!iki7h#oudoZ)gGsB3r7By^CKsr;K^`(dF=-EXTlEMIls#JDP-tgOjR=Os9&yXmGs8Tk+@$G$
-ho{_&*QNle&x~wGHCV<Fd=BUIf}Z!sH8I{;f;B>;uNkzPQ);AraZH05J{gSUHhYE_|0QcJjPxmOsrD3!8ou-dAG!w?eR^l6p0uC%q<~%WI3s;G{DP|a
-CQAzJif@x={^r=Q_xD;l`CAYzE};tCUa&Gmx@V7=56~s%4-31+p)+t{?V~<vCIf)pkdot+AJTNlvqSr6OP7RhuS|<D=ISF#Wy@Ao_93azjY1T<G#zMb
-HfxpO0n&#nAd`B5oC1ZA{xwm)Jv_`nr5w=mD-im(41k#Q9Ul;DJg)3cG@AjtBeiZmwSc{r)A|Cr8D0bU6H;}VZlPvDD#qUNy+95d*u{y@pLm}?>HeI!
-t^e)O2sQFYa>{V!^od_aji6(cUB;91rAng2{ps(~NaRP75{Dxz9u7xxyT$t;6gsoYeeWpkJ}`3AH@t4^By5mum}<R~`?^|uK*625V7?m;P~&KS0;PEj
-+`OT^NHxzyFg!h7(2tONdkwKX?X=+4jz#fQFg@nu5vK{7W2ro-9S;v&2U}o><x|!JTCO4fcSQH!<M7FF0RQp7lO@8AIhKN{_EngY+!t^$nk5ajk2*~|
-`-y2e119d(+1A^KhK+6+nx1voi$EAKRC91F*O#zrzr3L=F8^>_`Q&7IBrT?}orR!W=|yf-nR5+OnpQzMD~Y|gW!qfWB!iSVsgY>pZtY<EQ1@`wi7|YW
-9qN+e$adt5K2IFbpTrM=3jrfs!0nZGY6H^J0^U|LV*SE{+v>Ir*+1QzsY@!d@N)B9pkqYv^dT95aL95<Y@3)tLPLZrv5@mz_T&Ll4D_8C7N18X3=E!(
-w#o0NhJ%c65!^GhcHPqH)v`&fmjzN#aD~*j+TnIJT@GBX>j>SVVLh};DP9M$mi0ryw<aAkK4lVwo+FLY16E4J!ZWq;jrY|z$1Z6@tGqfqDNeZoHaH?R
-ztcq8+=xe)YYD(%<F?{TsS^XI52I9BdQI9B`&On1I^s^KU$dS7GGf%Pkvti5IFAUpDq^WcY{jqxk_Qe=@t3NYuF-5%=bmMH(^adznp`aJv+Uj#iT0XD
-0#skmnZ2I7T!ljt-15U?OEpv;1&TBs8TGy1O1Oh_(h_=?6IHXYTuwrwYq4h)buZiR@q8H-iBaLtE*i8&MZPda|FT{hYqXI+9pR8Z-Ay#S<9hb+Y9m&6
-oPK>QwZoep$~IPDbaaig><+tSB}9^MabMn<d*gs_i@y0gP(X=<HJ{98_G@c9Pgdbu(AQ=LTACs325naQN%a=@oDaPsH)z`uzY{tD@QgtB7@z%LHr14D
-XY)lZP7&B0Sz&PtaXcn`q1Jnq_|DYn+C)W|1uB6fR{80j8e^#YW7&65#@%+}76+v0t;twzKCWLD^KjGyiF*is=sSgYj8>dUl=tIV!V56O4@X0ss8A{r
-gEbX^mgL)QI;uote+U|52D?o|5sPREdN3ARItB+!`Z67BvdMC1;Dz5QF~)c|uM574rrV7Nu<mE?KpZ%0#;O+M`dFV2bxoF7YlAu)rdKiF<D+;-_rs=L
-O&M}Ql=_^*UfDXk{{_^^eejQZRUlDa!j4E(<Czgo`-dGUW0#$3R_1c@u{QI9n{{b7>wM8%Lsgc^UHKZqfCPi1S0-H#9@+x_R>DoBd(J&Tt>MMpKRvHK
-bHccGnH+h!mh;abbVSajvBH(j#2kiRy*<{0_`VdI-C<orUvzkdF2iz^v5tdB<@!kZ3_?{*rw>-ki-Z5bi$I4#@4WgvdtTFe_B=OafND8!;K(|sZ~E2Q
-xmNWv%o~W<_w>zwI=elc{q^bF7f-)?c|zP<?f%c6KKt<mch{Sz?_Zp}dWLV0z7l}|DS@UB&Fg66Ft+wUrXQli1RG}Y50cMBfwwq)FzlV4wxfq)%qCMk
-iUr!A9y$0Fv`_JK@yKPhj%)8BrP<)oBRFv6W{huR=?|X@`QTKn7E_p`J{=f3A@Gd4*TcV7Gy2=tCTa=pfj3(FNzT;NZ-EA`YoXx&tX{$n_8qTK*FJna
-(jvU2aNIh29&`h{wS@X}_`kqG;;d@xub+62WMqr_Un>eH*gWLfzg7*(blqcT6X)yM^!EK#{kQro_Z#T{`2PKyxAk}e`+fN%91&Asiq7=2K+Ug9`6h4c
-=>^J-|AM1?j%;^~?)U9wPwu2GS#6x*CJZ`eEufnI#cDdmDJtwpa;YKm6NTrpHjaY#YPp>AyyIUe5Fw{WrI(f^S0j1J_kUZDc^B(kEc+KPPvrfRrJ0i!
--7fEJU2CG{px4!9HKC}7)x2Kh$d!T#-DN7HiQrmYO(hNshs?w(1~2)Q7#CFlow;s4)+ILwQ~7kYylNJc|0LcP4MklhE-ADrxw&j-$)()xrH$(q3C7NR
--+8sb!tTwQJ)CJCeRflyfsDNXalpE#HKbVDx_Ole&^qua+}-h37O0y&U_(9!;J@L!#jP@e!fU2qjmLJre}SGKJiSCwlP1K3I)szBf`Vj0aF*OVEhi{4
-2}^LMO}|?Y?zEe2OFSKCat|dCV`6vtZlbRNZIJ8WcU3z%&+eF&_0PV3B6VSZtXao(93&>AmvK18=u+TtsA7~RA9oA8w{fXZ<)Q?GdncTY#o<rO<8rxJ
-!Lk-bbPBkil3-9G|AtTZwVk4mPjV>)7wO4$-K>_!dfKX;MVbg);#!H`lAa(}Xs3NPDwptGwVEzVd71kbMtRyl2eG$omko#`=z0aB4TwCSzB>G4d0wHH
-H?aYxMhrV_p~UHfNA>dj5j6D(zwXb`BRRTZLEX~^1SSroDPhmBfYb50H+510kA2dX7u6ysVZ#UrNnxY8xFGe<u_s2ruJ~*D`up!+zIb(Fj#KE{4YE&%
-jqtle{^x=`Jm}9^!~a6<VL!D&oFwX>r#xo*A|7s-6LWM~Rk&jDup9yAUe!2rPF6)D9dIq8KPCHJLC*Y--u?I#?kn$p`S~4rVzkip7A7KK=t4~Vj^y6_
-DEsD{?D5x*;9IrllL`09+HxhTY3hh#ESR6yMo}IOk!5TiQzz?2b834I<5{B5EgL#25G9v?%7n{hb2$0&rPB}3s&Uaw*&s;<VCu#YRby`Z*<h4h2CocV
-6M5yFKop*|Tw1|UGjF!}{y<xixEhGx$IdJ!4C5ZH-LbCw>p<B}8_o5$<l8JsL2PkF0sHXakJZ7&=<e$$Yw<~V)ZbS_7;3AK96!uZpx$AhO*%GZLeYxa
-sv;E~C-3bR@Z#ZeS@mA_SM=khzl&5%%+1v;bP=|BwbYOoBuF59`WuIcM_a*W6%C3ZwfOB^yb+3iS>l;imI=R5p{)U2TNg7}GPbDDr4IEXX2y!OlI2;A
-4&mbgdX3($|CC)ec+qOu@K4UQbU5QG9Ao%4d(swNQ%5Wi{`;wHE_`lb$oV&+<gP0ex02dLdMs3DEjerOi@?o<o~1ZZ3y0XWestOummWl~ca-tM>Ob#x
-z4c1{teTQz|L5GP@9R0s_A)G=i?)L_A1nC3iv>BhgRu1hr1}YyI&(xr5y{rtB}HsX6n@i8p;juC+LzomGf47;=`put9SMD%V{hmobxBKL$MkRRo`%p!
-C+`*Vn$nU{A=pvs<8^~!ooG9qunwEV7{g2ZP-a>1oLGC$_At9&)3nzddq&;V^*pE7J#x^w$6C?1qE@GBXl|*lLMoG1;&A<R^<2)>U%{n90-e3+gz7ez
-8qL}p?<|<qCcmbu<wsX5x4%T%*x0<b3(`SNK4}|zip>Nxi;wg|hC2btFtr<ce4~Va+7G~{s9$Q$<%av@^i(#pvYlMcK-AMS>T*>rC}K_v{(ukin27yN
-!@b~MX<zgzdtJ@*fK&D;`Y!#2YthrVqhQy$8x3m+Hk}MVK2V&Mqw*hlPkVcvnxvUKrrE<=(rs;xLKhR5uBkhAnliM;8fQSfisgZVmh`hNx*rI0DM^D|
-mgIs5_tpO8v^j$VVjp;UAlgcpCu^vmz5e;<r>~yBb4^9cpojf_pMXW!`H5>d<zoXqpO~@s^f_-Yd`^Fv=NkGy(0ygz5C!6M{KGuO@zPWL1D=XFMffb$
-;&OEj!!sL0LVYA^kuA=q5V}7l2@H;9{ZNi&GY`A@s>;_KXnwcX%l5cwtp;s6<cKH*U0+0pgvc{ZzZpu|QNC|SfWCpKR3Q5=ix-E!XlFauQ#PCw?P3v(
-OJu@~Hw#f1#}i70cp#V?U@&oUYrtmUkv2!C$$BTj?Z_MNPxb9t16$+;Txl1J)jXk(KKk;Ipk7oA<!z_JjnPl+j{IW;B&5^(3rGKKn^{s)TB1vjD>iAo
-?c}=NEJMA3!Q&R~sez)Gy+fVH?EEvtsvUxp3^LEOnq2op3~j~8gKkH3(851A)!d$ezY7Er<AAUUto?o9hpJgKo19nEl4Bp~qN%Y^8ur{=bk#>NIxhYY
-A?D1!JNf?gTQ&wMWXb{ij~t-T&b9zPn&MEW)ki1L2@kA+tf(H}?r%Q0+$VH`Ne$f43mtT#F|;c>&B=(JC**$ZIu87oBN4XEYH?nBjXfhvWHN$_Oojuc
-Vm^QH#4!%V(v0cvNWE!qoetsoK#`be{cu?kFCber@LfNGQR#)xWw;^!3UYHQiG51y-O>2Ky<~6jwT79v>d+8F28Ce^&6HNxSzeDPOWxY_f~Rv`u-Auu
-!e@c=DTxLRYcaH=F*Cg|3K7#u=#(22!$H#;l4GJt!>_O~`Z!=qcrjNWz%F@q$wKEo2}34ye=%7u>zSfn;YJbB$r4&m(5aTq932NqzsogKm3<P~gk0MG
-#rf5EvdE#Z)z4l_yzS`&;vJrXTBb!%+fY*1Nbfe6-dW5mYce<easo|=H}=t&fSNa__O_@7amZM#$Y4}0X@8UN6b^IE)N)fzmbAi76b^F_6pBR>^kVTP
-SQ~eb&Ir+Q5T(s*sc@VX^kZ@A80XSX;R{f9R@vEuok?k%z#)L(4(M)}yLUAGU%9M4)Fom?<iQG?YglI^PE{pEE3>=D75S%C7<hq~NhV{RAf;iwZNgOu
-dyrudXrg0p51|VTNcQe>KpmfyFhbgn#v)?Bg+bc=Q-7bRs~OP0{Fx$7qDS8<!G(VZdOuq<A86y2{8!GKarKc4ODQ-tFIH_`u4b$ZmHy~k6qZ&XvIrHJ
-xshT$X{Ar#18wdCrom;(IEq)7iyFwZ*c{;Hsv5*K#;mx^YS-#G>*9~VpjVMNM1Uqs84T{X9UKaQZm~m1j<c+~scy6Dx|&g}h-`dxQgZr?WG+e)(HxQ+
-Q@h0ActY85JPrx2=2x#ZAD=@~ky|hT)tGk>fQt@6V~~p$mmYaN#Eq=gP$=JBjCK~FrA7Vsq0`nJM}YOq3Jb5$t&gX4bAj9fnE)JQ+<g+1;50l?cH^sG
-xjt4zL4AzuqOweM<6&5n)FmgtJ1C#N`zeLHgBOP$-VEqJ=gsV5a;Y#p_^v-*UC-Nmh!xLat4%&p!9Lo1OXmT9iPk#~1B9u9OAFi%DD?gG!58EH7qA(!
-FX(HPa8V2#4jzw25i*Z+2Gi;5#N(?qNL4g&u21JiJ7Tc(=B)3gikRTw*X#1_^VhFl{sY8G`t|(9+mmPSU%xdEp1pj1^7oTxg%JUD(o7_Xv^o{jD)k60
-M=%59>fjn~u>Mt5>tOdtklV%df|qZk5Bg3UATwNN6BY-N>>=q{py?{8yr?+ES@}xzHf?w3SSiZ03|)K9&8hSC3<*}*lh<S7k#Hd@vGF|MOSX+Ro8RIh
-_0KOZZS0?Ql;ptNidNj2ax8|zcoc;oY{w$v=tRZfnT);kf*GD-FunW9jT4Vy>6E^a*p)@YRi8EunabNd0&5bR9!7`7P;t4njrHJuG_F6fGG%MKLWQn>
-nIkF9DCmpOj$p?<;xXSv8|`qk?#EA$M(an|#DV2)(XE6#gfthC8^2;dcUgiWSr7+9p4g^X=zvXha>0Zm2xBOxs=KV|!=9Y8d)~#z+d8III%M3=0afsP
-ZERlWf|PG4zNIS;I?#3m<1qW-X6e{AcZu_9)7H*aB6)_BjBfV}aF6AxnudJj7Vd1Vm@vf+g5r&5vbo@Wc3q8Yi<z0)u>K|(*Q`Tt77jDTO{KdS8%nU%
-SFgW+{qp7OzuDifzI*xl*-yO;?g{0^_}Grv^MuH4gJ?!GCU^1JO`6<MA}8}`IQ5sSX@&hp9a#Te`QqK%lOK>>Uf=_#C5&b-@fMKwb<>In17mi}p-iqT
-*>Mocu6`=)uSBfOv;UI^d&;zxfNo>d60zc_I)zAY;GsZU&3d59aKka^Zb!j6MzQbQ-dG%S`hd8F2nq&**oO(}zwzT3e9+?-RML9rVEoVle#R78UtR{k
-U{drr<LJ2MU|YzA?-RmY87nP9olI#|X+#C}wYO{s$*%ta7tQH)&>LHy{1sJ+$O9Bu(NG-FYEIUXFisaiU*WAdeC576kT0~oY&a^^sm<!rkRedO)1y1=
-A#HW(3p-9&@8iwW*fmFs?n&xU%E6a@xS^<zj)QY5aljJD0to)fUT4kXnmrTjFc-}Y9$gwP2tQeMU^J%c#z1~F@D_I}e>94{W(fuxTJrt1`hD@$A}1}+
-1V(*K`2}m|{jn#h1RX)NlZ^?C37n%BlS^_FcBBi}Gf8}gSBq(%wEbP~NltWw7x1lX!tKCa25KUV=L>lxu6M|xb&uYy3wf$4L*s$sFYN{=pdQ*&<gceo
-jwY<rVo#+=fxqh}p>^xYgoLQ%*r+gERfFK|Pj0JvND>0&am15V<JinD@h$zq$kc8nK0>7*4z~fSd*A^hp_LqaA<>wT#(C&UpDfyx@K2snLieyjB24OW
-SCzz8JdWuL<#y3zJwzujRrT2YAHLZz=h#KFP}nOU!`oMk8?ciwD%80<po<la?%V9B<5O##p=f@JuWZoDWoyw5tp^*_h$p`3Dc{8SAst2iG%H1*l0iyg
-e&^S?&fI>vw@)r629Q)u-hjw@bmx7vMgbH(-f&0Ty3K@O5aF!J;9C6p?Q^jR@b}E`G?LC?0=#l*V($`DBpB2cO&nBo&j6R3bH3O`Z4>VtU}6c_cXPF&
-H{vd>5$bRv%x}+Qn{&jJ?B_z{F4%i<&xp4j@zX;^2#Y`gVtO1ngM-CEq9Z7V0v1j*q~2{l2V*^+lPEa6CzPrFltJ`lgmmR_1fx!5qKY+$1E1>-{gesJ
-#QSmP1bKnCB^w({QJR9%8-CfHVL?FRP*IsUGq`Mo?EfbV?N41#;`+;*1gL*oP1w$7q5G+@i`!2unx@5|5^qbkpw$a7Fv(_`ZYV@4?pC&_E7gw4I^3v3
-X)K*If)qhGpdO7M*ulPbRC9iaiWhanA06Migu)1mAifCH@J|q|jQEHD%qJ3_B-T7BX@-ZJ{9|{f7DQow^}2la`sM4l9{jRmlUPN!UJ4zA-pDtcZk(Pw
-@Oz5mW|sGVu)Wyt+`E{d_b5SB0v{h_QRCFs+G?G376tExNkgYn6zbM&71iYWrcxLQ`t$|T8;^-1s!ku^5C}*MYhXIG&T8Bo{X_U`Tw`pa1LCL$b{Ai<
-p{{KPJRf3q)(#m2WA<a1)i={yF&x+rIyLh<T9sUnI-MbDqpSaHPsD4AR2KE-99mv#ih#`~io!QcurX-BOh>Iu27Ty`DqdUF7l!R?1Ijo5<N=JLFrYRg
-0>Z>lLTmE!d1GuS)P7}#*^+}r;iPp5>~2<31Y31ne|)rD-f|4`&Z?qiy|_k?$jEKYv8r4)AOQY38{R&8HOjbtMCsmcWr?Dexh(^~m=}?ji1j45%wyDV
-lg8d**c|LOxsI!bOm6H|BHkXJVAmM{yAi8Gj@wy7@DSMHR*VKVSx)y^?0To{p$-!t(8VqD#L*;N1$%Ugg|fO;(<Ql;ca}!`976j7S3J9=5JG~mAdP87
-*2sjGHCbWd-4=7t>14Z+_jKlBWl~CoV3vG2H(GIpt>L_Ccea1~`?3AizIEBeARGE^rdtX>7x@*wX4%%0a?^}SMP3f=4249+!!#|eT^|&dn(o+_WPOMJ
-i@29A@Q-}&i+_A^{l)m;iyy!E`HOdZRxi(ph@nAEFqPbMiraXI64gWf7(ToHfT~e`+sh7{fB)*Mgbv$RY_Tm{4fYh^cUHr8&uQUt5M1B-(H*(5ygK<C
-DJZUiC__d9JouO$AN%aLXHDSz7kj10e~V|i!{ju<och?3&G+;{NtWFDQ+>V?1y4`hR`rPsSVcWSoh>lsJ40e5GSNB@h!WSX;}mSHi(aNVEy(sRxaMP%
-?7$4ycvnHWB7g#6R9**Rgf2gY4>FRf%QrSuXSnM(Y_vh<okkn?9S3^ABF^EI0Vc<5tn?z+Vcz!2zkA$+BB-GLBpk%4!M7582McvVf1)ZP;eOpUVyfTz
-LwQ{s21wbHmb3>b+lUjk)#=$2px6a)IT?Xt++uoLoV}wkAk&PS@hzC!--MTvuUzYMQ@ZTfR3(UuNcX)!0qEr`sVw9HcgXdgY{ZRDwaoS$M&OFVV}PnE
-bRsjIs`6&m!LidafS1IPYW^=6>V6*d00hGWnTk|-PH}@Q4%is^Yl@YNACh5#kAC(Mys4%iay`}y&k2yT>UAmrHaPP6d|Wp+??*)n@^;c@#VwFNX~>77
-xV%$(8Bkx>JxArrbTAwhLayG3xF-k==DI0LPevX#n)bJ2dwNt({d1K{dZ(cFj0;;r!e-wuaYOR26X;bMK}Pv^5`#OpB)atwz<AEoN-jD9dC83=qZ~9@
->u(V0@cT!2?&AN?x=J*uBZ+Pd25_DC&8@hXeW-8A<DY<%>I!L7XURe{5lG1$6m`=l!A~c9l9^hE7eNWOY)a1__}dLm@&#d8*a8CsYo|SAd|-_{7br6{
-Y>5lDb?CUcYNoYGWji+^0#-?luHe8F<XZG0r!NY*qSFuDHSO&+y%md-GsXOYudp=G6RVc8y*b(+X*f^jleM{oja|)ZNC`W8gQ7<PHVpP?m{{5OTidMz
-o3b~%I&{HKaqNXwjk|+Ya1zrQ5{bzZ&6I^J9H(aXN}7zzTQLqFu<Nw3J@~yrpAurBe_&bP)V~MS!$tAHc_Mem$Uxr}O(%v_Y@G9Tj0XZ(xLY&Z!46zI
-=lk1voi=&y8os=m;W8p2JJEBIOeBPDvyZ0}RKc3vpV8tzL;p>m@&3=?w#s13@1DLp`SLL-!VixgfBEFAumAl&{#c!zk1sB-Cja~}y`IhgwP-)ye7gNl
-wNwdBd+AIkm&{pZ%>9V>aRTc;7qmjybWA5WvY=|QfHU*)Vd47PjO$Mfi;9f7o~^DaQF6}J6d^*xct~GlUu2IDN7?`8dPSmL!9*-L^FSYGNZ1~K*Q1cu
-<#L)x1fkXenW|wfRek$ymVcG)3nogD{ag0sk=W8G2*-`iSdcjM<zo|4ZYO43EvtadI&Q=Gwnx53B}{uODe+poDq%{+_84{3Eb<SKIXOU7hMhVQJ4qik
-xr1(Ij0Pf-IoQ2DC?<w(BFzS|Li==APDsgM1Rck+!~tjZKncMhie6QMD2k`}gfIZwe)hJWQ3{Tw;JAG@i`tnbF?^U&$ti!L-fm)2uJtFS7fM(-9l&4L
-lGK$DdK(<Ce5<m}XJYYoCW!WtUTN{@!pGK#XpK{AmxRKV{UmcHau<Qss!v6*^HMqDkB?JH;<JMT<aNh9B?DW8ABd5&BS4w2PK*CGfK&ww=s7XT^cT5_
-{x?S_6E^H`b*i~n0bbeD+4nDAJuhFrc=Z#e6J#hf`-pkvn-_1qXFxAc2{^;RDh!Q}UN3OE7!fLmNq(pZhn<15>hI@sSGmNl7E=k4McNdVCveH~=Bfsn
-Jr7W(G{bQRk}PHJ;M2-QgX61qe9N{oP&l!ilo(Y(H^yBMOZaXx!V;D!Jp5bky?pF%(V@`~d0vB}=O&j6RLd137aR&v-*{~BSA@tVHM<jWVKIJT=qG<K
-N%7KO%@tOZPVRi~0Kp<k(t?wZ2Riz>=)a0y5@PYKNb5zB6rw(+xso3Vcr<%YqA42&w)}mpv6t;Dp0bBMtaBkaifwE;Ve&KGw5F1?+mdE5a(fPFG;%O<
-oP?CPJySK+>Uy%+<BDFv(Xr7v&hti87VRQ`wbn3@*d-bYM_%iuJM(5PP=`iWdqE{!&p}@;DbC%d3ef}v(Y2VD1KnY*lc^n-LD05KY?XT!W2`O0iEW!W
-7MDi!@R;6h&R<k5boP`lwPZmEH%zcDBt8uB)yPt{o1YIl;52nRsi$MZ`S7LZ+{mwqVMB)m+Fa36Z2YDH09Dflf&2_Sdt4;$$W9{_K5aJkK*7is3E7XG
-O|*V|ij7Vd^#Napq6!~Mjm>O&d%!tYMY@K?9+=|n2}tdKhC7{gCJU&=bDz7pnp(#cmu*YquH7Q&{j72NPOEA&Yi#{kXNb<)aGn@k568o=rEut88&t_<
-L7)WI0^-`TRTrRAz8A{CnEFRqP&d8nFF%oGqpR`4ov3J&IjkZ^c1(2`U9>2&!t_*}&m#ssm*mXw)nd!2QsYsiT&0dexw>ODw@A4`&(*AfTsz=_6LT)~
-QN#$H!kHz4V8qAZFK=HO)X1RdkcvG&`TprIFW+-<q~K$>`Yy|Z2)e<+<O@ggvuZ!cU;A2sH?2ie=^4gwZa$Mi_w3Ooxd{o6%S@_sg6Y+qs~N<=W5DrC
-I&V|q*I0Wm3lKmfk68BA-4;HQLSHi2aCdU#duW^Yai38<Ze`K}awgRV;F`Xncv7<!=Z=;h;h)R*FMd9G{mXmQYM(wh`ifbizI=P~{_TsCck&Y7?eA|S
--?e{=wjc7HPlulAU>eLSzIdkKOe+C19Z$wK<p>49Pt=bSq4r2ofVLredz*kY?aKbrv3iNZ!Ez=_nDy;-rh7?90<sT=u1AV<C^3%Xg?VIvPk~AtPO5Z7
-x-1bh%?j~mNO05pFX~2eiIN~(c!Gf^Scd#`csQ~ra}lsb7P{l;Ba#A1gTAzGqOH35v5N7oxe#j$JQmktw{%DuNqrDDv_^l#DbwLu?ZzzN9*c<3dbb%q
-Wd$Zz==Yh_=`08YNyzVdsLA@1(;WGo5-q2Yk`-qJPh%8@kl9<I#%PO>e7Lr>XcV93{wb^Wd9lQs1!3>IbW3D+l8*7G8^tU=cKxGU^AX4~;+UfPoaBcT
-pH@X|6F-^D%bN1^b={tdl;@>Cdba*;R3we>uShy?KbpTMO_zS@f1G7FP@X$+Y+(xSe!Ds&?Z`pdSLMioio?cvl<Q06=<};{{8)mvDWDhs8V<4pR+aRf
-;MW2ZdWw%WwSI&S<i&uah`n%PXw~9@x>XoY7NgL2QcFd7MB%81wI$^)3~<u)-@(vkmoHxDRGtJ;4Ncmjy(eEY^mRBkNjPZsozSA75BLbRM_ny>+Gb%y
-{8cKoC8s^LbMc64>sg#`{&t(z-K^1CYEacP*}w;k?L*Q)`yoRNd0Ln%yKayR{Mm5aWM(f-;57(bEu)2!IYPf)FUDrbfwn!*Ixn@#JM@vkdxiBnw{KX(
-<Ol6KS<J-n-`x0q%@P94z4ha3CT%;RI3RSE($QrHnM4tL5yUtcZr!GClnU;@D8^iaMC{_ViZVtjE(*`}h9~qmi&DArju3knrzvoEgGbupPz3viR(O$f
-Zci*A9_Y(vajb+Xg`nXa|6|y-lO!(M0GuuqMHF%~$*rNz5SQ~gpF2TXUiOOR!v{7B^B<1+M#aEG7qb$|nqdWQ5CqniX$1E&H{cD~zoC0B{4WJ7L0+e)
-4{px7@ggW$C{0Zs=MgjoNSw{XEZK-DaXUNDxd{Ac*5rlnih6zpo#cK5P!r?_!<t)q?O>aA!b4zQr`3#{V}!2C=0kLgvd)rm^1R><E<}nR7{bLZkj$6+
-AwG<wTEk6Em5`zBXe%iDHY5}B$`A{q(}jNAhxpnK``hL5@wwO&F>}9XojilAw;DN{OnvJnKE)em!gV+mU%f+ws;>8PQT1FV#>;}d%ybR889tDtj785a
-B@d;D{l+dBwPAqmcpA2>nyH4v$TU%(L|P48W=FOAEN(ZB>Qv~qA`N?OC?{QefkvztR(ZtAmT@-Oz&BU&*lyEz#BzguXYn3BL!dhHL148mbSmKVoTLGz
-6?4!e*o`(Qw2M==V5=qr&C`LfZVNUvE9^@m)XknFKcBpR`uyqpr`v?KWYm@y59zOC92xmnK@yHbx1C(|UToxm<MK5y%VR4xD+G)SvF#WsqYWT<tQ?%m
-m!0s-<!X9X<}@?4`pDN}@lfey(OK+GfFO6M7h*W%=0?J19C^iS0i@AH@;67+6ZzIlr0T54hq^{{O&gv)_QVhR->0)ZDkv9HZo$dy9^9Q(WFyw)FFm{}
-iuhpmj#eH_k-}Zk<Fw0RS>ud<-@G;I->~)Wx*cKMqr?DU+`kH(&fcE9eEkfzCufp{>HmNJ@aSwZdjvPu)7jqM9>xOgWv8d75B}eLJmD;a2M6*%5z)+(
-L;P=H{_|*$&+t9xE&ur!{4chUK^r8TY8r+Q*f+{QN3Ohbb_*(=iDYt<0$`59RyF68v9QhWq$I)|co9v#&j^AFAFPejfen?9P>ck#&NvSjpUp9BxWL^y
-c^T@uS_jH~EG<}Dd?WJNC*dG@_<ge8c{Dc3B+a!jUW86XB8D_RP}7OsrMeFHE?wyify3bh$>|5q0{sEgz;r;#H>hfNc=!(GrNB@mv%@tcb87~Rpto1F
-PdGd0p|(j*C)8Lr82O9kU5%WJZbD2EaARg)UfS+tp7S_}qcfeipS4>y3-6USl?3L_fPTw{LK&8edzRf?)#5QoB)x#UZ)AlhW&;f2A>X1*@=!#Pe3+>=
-CHYl?MeQYPGKawFgFRNI?IGup|6r&YwX{2fGRw02O&1Q~{++q*uKVs4H$4CR^~JY*d)#pAb;`PZ>pIO?%DTr{#?E4nC}{!_jSn@>izI-P4AIwh+Y%-Y
-2KEK~nhX_^57~SsAGo25i2X00Q+Qx{JOoGiSts*-&)MHl7hJx2{l0wv^rw?o?C3|h{y?9yFDW9d0WsU8BADBZL<qKwUl|Y*7m{;}V$?|+IDv&-jq3wA
-+JOHYcvozc966<`-joF6xkDUJ_&CRCzxU8tI$l#6N{HC>yf<0~d*0wQ;m5^t9Jj_McExc^P*WTEjWHjjP7D$-haba8C(m2O3uPKa5~{v(<DmqbPH~Qs
-ps8+$$^US~vVIs_C3USssXKAS<+<&tmQA|v9>ofq*TIIiAjdi|+<$xP;>A9Dd-C+X{y6#jvzH-|EcfYN@Ug!_-4{)(r`-06tC>r_P%sFON(UXpJS3dH
-kcQdD(;5|(6F=+LCU8O@sG=w<2L~KGfXI_piHv@-z0YaScp#bh>EU3sA?=50z*VJCe~JV!wG{}aPTo<0XmVUIK?;|1f@0C-^JDglvnW>lV*SVm;$jC&
-^noIb1*mK7MJ9V)cjYo#j_u#cR1EidVS3p<jdv79dt1gnN@P}50_Zr(7-HeKO8|DSoL~RFzVygb&S_hRIloMdLC@rM)LcL82={+Ih&RsY73-XP;U(Nt
-!*|te;xE;{tr4v~C+M~(p_`q71q_j4D8|LjxMxzaA5SQy7=vw`&fdH|`ToV<ImZ~$>U~p-Q3hH!b6A*b%+D=`{4~z4tAILQE?s7KaJ2^_9_NhuP6akg
-DNc|M1@WBKmlbNGL1dwZQFggRMW97-+me%XTh6IOtg8Xq(iqebdCN~Jm5g%T5>Pe?AicOH*7;(R681K^)1F!NdPj;?nS5O|0@&jORnPFhWK80W6FoEB
-u2h-CIa8tAMmC{}Ij62$F_UA6bv*e`#S1c{#b+4!v~03*b2G!RKum;n-C!or;MOhZ2Q(wd-J-=9WOpUOr5P{FJ)Gjbk&CO?%k;+{=IXq|9{3rcs4*t)
-5HZT7a+?3nY_2%-c(B%RaJjmYILqs<Ee(9wxZ%;GCnHVBa2F4lwR=vGv?OZe6fBB^L`psW;VmF85-;L9+61OXfo~Kz{Fs7*ylCMIzFZ@iMev&EXxXgJ
-F-bF;=N`!?aD<=i049V6?`djEHAk)vQzkh0dcIobGF#@37iBr|Q$GdewkOA)Tm&`P<w>IWgj|LISZ4f{#CFzvq^9YSjNLd>45l7!^Kq<O!(;QDSc>hM
-Uty3Y!;t0^B+Wa{VORVPX_G{n$DPiRDClOJh`L0LABDcGF#$)lT;J{Osd=29qZE6@66_u@2TfUJ9f$VLul6L4YOmchxemSA_uCD<G4W@V>Wcx;1a<)#
-fFLZP@2~}P0p>BwR&$#d{m<EVeDq0(s-4{=!86X6L*qMz!7Ns@8QZy``|CbjxgYdF;JyYL-A`qSa@=O*OVl}wF<ruCMq5wG+Dn`QHJM~HcT%kb2n-Sz
-MfZv+RG@Psj>oR1r0lS28-_q5amOWTDBEAn$A|+^0?{vSePm-S=u$Zl`C}yV$n!y6Hw2B%EQz-kt|GwcPj`}}#2)*S_L%Gf1rH`kQqH&~lJ2_a$nyq}
-!W;>l!^rnTLCI2`mo|EANFg8n4ZrSXB%S(@D&9BNZZh;E$hV+!Z^Yu(=+~J7*|BDd{w`_1c(`O^UKE~mnIo5U3^`OY5O5X-oNCeL4mEIEJh=QAPj{E;
-+FGbgA08wcP(*d^-CY8Mar3MgqgP1_mfKd$Ri8XTtG1js?c|fnBj!#MKvdE_dtmqjdpdX~1$C`Ko<-0Kz0CN`Ti8LMJ{O#lnTVnh4($UU!*YW8z2^&b
-lH=$PVnW;a(3hjatA&i|2f$>o4qe_pJq6}{nfs+-#;_dx<2|;dM9@pDY48upI}>B<Q-P<V<i&RgQzDR6HF4*vPY`BRl^h;S+<3kA+y1ZMLrG@pHEkPp
-J}!JHPphdbXZ1~PckQD90*M(BDe=<yzA3$)0UpUiTq8c_IgWI;JU$9BNeW*ZB#J@xm<(P<K7bqj|KO##7DR$&38xE?%Q7GCzO=-GM#`tf80Bv2l)FFa
-2vcs&cAqAEs8W{c5Z}-V1_&_7vE6|S6UO|SEqhU<{Mw-CB3n^yYG{l!8W8$U3MEXZaiSqTEYtmo^4P>4mu@9N_Pq;v@ds1=E`C@xF{>U?EUM8pJ`mRM
-Vz06qNr+AcXDhN<84dSVlp<CZ=C{zrA2we<c@ik&dHK@vOh}3s&c^p)RTM<hPZkiIyOPGzxf+q3RUYR<Ul`aI8?fv1^+*zR#d)4a&S_gZ<|LXlU@3&o
-C@r~=y)K-%Nn^Cdp2X?2Hlp5Ok)iq#%8W6JMVE_2z+x>K{9m<*h>#j!Jb0q2IuB@WYDc!>Tmw4CBED<nuoDuk*3s+higPPjwB%H#hmo~hYpkygK$D1R
-FBxJG80ZE5b-Ejh&Wv(S>`ULg923&E2L8{QgK<5l$nAa8)JQvYtfmua`q*vWSu2VSCf7TI)WgslE;Mv90N8w>^O1n#z*uKltYbG0^4JBT<_3=?+F6@A
-_M5bRm1JLPebZLgypd!j**Wmus`K`*)ug7i-4_sXoiQRPXS%{2F6d@OBAS|w4SoIx4-KZ+L};~4SWgBNt38yQJI<7$HpQX2r3#WP&KC*cV6^GHJ8$Nb
-+8F@}AQD9FYggpNlX8rFJ2uLsv{#W{4NXMyoyv^^5Cf4^F!vOh)ou`QSKj_fUgFK&Y8Ct(tkeq;n3DZXo36>>3y0j%QxT!L%v$=!zj~Av0#98!b=VaG
-C|aXhu`77WUVFXu;Q~4=3&C6nK(n6n^)2D%GHdh>dMCrimXkhp>D2soS5UiA=3Y1Bm0F#*pG0oDC_g7w>{s2Dppzh=Nk|lDsOSWC!xCXnkLC7=U~e|<
-VOh>^`7%|KwnBZ_hl7JJF`sej#<k|;T|RkG6J4It^42;5I{`;HZwgD33%Z=^kmsMo;<ORuxHG-PSpA%G6ArZQwOOknK8NLb@#@|Cr!QZgycGyAb5y_|
-U(&>ZFjksUUS4<W7spxLFS5Na+S60^VtbEd?yA4KlYT2aD&q<)8CZa#xmi2rB?Ir1@7yU4dGCFbRpT*KYf_@|O~C|>h)#{rv=O$E+vECQJ^lG4`?r5H
-57_{RPyH5v<2gG87^bbKy{f0v?BJk1UyvSyKmPXL9-q!&@t4_AkZC@xbQ$a<!I6~+W;^LGU{|q-w^l00dq|X?4^1G=1$?v117`Qjb3zRCh^&Z<vQY#*
-6TOQs-VeU|>Z@(8O0ERywdBSYcDvZ<-C4Muvt~$`nD6p#U*3tTa~*ryq(JK3+k?9zRBazfTfuaE&t4DBKKAnBdFpn*!AX1a<VoQ{u_doJ<l#=8(FwxW
-lsWb;f}x{|6ot<7^v2*iq6FB>^p^Fz%$c)qkF&??@bc}@W5>k^n+u3td%~;Y>NBX<@k|LxxrD6r#0#IWnfc%lyO_HYwk_H5Abd?`rMO+2c8U!xm~NP`
-x=vGevRQ)WOEgQiwP0+epjRi$gn`3`?x>W%FHIJ0RR~ZSW3P0Qx+iV+R_EnzhO{-1jCZD-=&ZU&5jDhx{jysEWCJccY03RFoU4S*bK*kCr$6vgv->G|
-c@BNA@8tqG+yN&n!vB=BHZOcXfOwt$-Q%Bj4x|94@z`;S9N)M;Cul3@lC9R~uYAd-)k&CREfwyvyHX9hn=B+$mw`Gd={MHO97mi=D9D+dLr9pB=jtx)
-_>RbH&uxU?%T3h%zRP?5Q$<b}_jb}l-@>n-bRw)bJLBL!GX-2E+~3t{udgDk!C<ee>2DH^_E}zWUZ#bvkMQPHTX(=_Rzj!X&V(>M;<EOJQ}rhCZ&875
-+}2PIc795K>4~Qj<~Rs=Dq#>E`JO4Tfpx(AH+c<MSGp6Xv2mhfaHP2Iax8FU6db`grc3X)Nqx*1sWM;#09?Ldxhl~R=2&%xjQ&e*z0M2>=pXkP&%CzB
-!C-YuL3!2n*|^H~%K^t;`NB1+KS~wv=)@$3fKK%UoBy#L1v%46@mG?#hR7oLNsoOk<QInY92H&l{IfZ01w3|%10K>AV6<d@VBwM-$^X0oNnNH9F_eSL
-H0ME)VK{>2e@^ChN@&169!W7s1&8fs;?R}P7~Q-TTw2eVK`>Y~io!WxxTL;5CC`ll;8^Ky1K>!S!SBU(NV68-0`Tz=ijAlp!FVtx!i|lZNi~?cS{5Dn
-9%kjq(`P>xUczH{4?70ZY14dQ5a1m9V<ISv9yid-E)lx(_&>_S!$bT(OP|L=o#dBfp62+IX$mV;QM>SyO>-um9QSUI_D5k8@_0{$46rK6UF>Jz8J4wf
-_<d?vGCw<}*={ld8l;(m4js|p<QO+q8otr<Z?!##gY=w{Ie?VPJ@AMJmM&2Xho5Jc3yjgJtCF^-6ruc?n;{LE;6J#urEq0i^@Mg!$SnyIW>YWtR_YV0
-t6-(EBZM)0>5Yeuh5HPFd(hEw{gk2+5<_RD93EvLrY;o_-HT5OC)sE)^rDA$%JS!@uU>qA^6tHFv^9qgu`+^o!72+`e1kNi-NbI2s@NsG!=7(1?Uu<8
-BHxfWebNT+A?H%2z9)3BqW{UFo`UEFlIOCaa*m<fMvW*6CSyf8$&6fQj8PmK78u;Q^<u-0U^LfYTO{^HtZKElbLZ|Z4cY}&AQK)>WMH_jGS+6qX=zOj
-D1XenS)fHQ%C@?w%d@YajM-{|`$z1StT8<n?0v*}!oT}hwR#;8XSb9}d(Wf>&!VmsDb1}czGftJl*W%dZL!VlWZZW4Mv=PM(^qi=c)A%;=>lEm&a*q2
-CI6TM4iWEfpNP~SOSZPD7e@}v)n>pn)TDFdP$_v5jSM+$(v>9%HqdaoVEWpj5J2De4-sat!A)edPliDlNkYwSNoBK(6~aS$i{TKEJP|b{`zHI+#Y8w7
-?TlX_Y26}h1mQ>z70y7Q-V$&NCf`KxNf6M$!VmW@8i=vtc&y&jx6-DffEbkN<KamI<d_nFh<6nHr*n^}PB)-rbi2krKOW)y9v0?W-ASr0%97HnW^+wk
-9TM!=LBta$rM3gr!PV`1-b%a4H8k`7HaF3QYkSWi*DF1kI_2WsnjAUz5JE>zh|644q7D^_N1^*L98M@(hK==nS(_zn7GTpNbrDH1kr0y>eyGd2H~PZJ
-&t+lV;Y8l*5L$TsEg&6m&DC{Ib3?X%sIqkAaZ@OkX$V!dx`w`uts!3jFivS2#cL@lPi4jB5Eo?;cw(|9kM*HzJ)WM7e4SumrVv85W(w1tv>AfRN0?`U
-gmG?K90df+i{YPhYggXvY0^BEI|H)nq@CeoB9>9MZ!cFdDfyQpiaoTRgL-U+L}G7Pf=FoTg^od*H=Wb=!^9{T*?iXa+jHQY1}A_Mqs`!O3y}5~^z@dM
-3gK%L-v=c$?+?^BZEh3<pgs052i^ZUsYkfCT#d*8*kk{j1ai8q#(q1*PY0A6g?cq}a_r&S;H<f7ub!R<@Vp~nkA*b%EIar%>jYgZv6Zq~mSkSHO^Ard
-pQ2NnxmtEMg9I73V-28sTUwmq);n8WT-1n}dVILa=xIIg$dZX7NeDZ1*)%vKm@r3Seh$8Tj4|@ZqzaX!js^_|CC<kqCRn>wBH4C$G#C}hInyY3YFHrJ
-ouqR{9ZOfiR&W_`%!IQWdGLudja+@%>}nUnL&Q5~@5tEOMY|;2I58aUXprjNUYkXv`yQtGRkQpaD++BlrZNAnf4DWhVLFqc(Yc<JN*+<_Ny;EpNljWv
-)f1CQP%4lgx^xAQscvYEqj+=Of%(H^XQqTxwQRCGD!uOU!oqL<$jDm3)ayCox(yg$1Y4<8f+y|-V>vW}Ss|b7>Q~dtW&ykB+E0dRC`D7EqWgg@YnJ0P
-Hy-YaGxGRAuujA*W-Z*n*?>pcH{WEBQEEI3k%MeM^(sY`rNV$89@B<!-#cn}Gotk|K}W?GT5(2@)-(ZZ(O)oL<e6M&<=$H;ttSmf;@<Xa?M5519(FSz
-{m%e;_^nVJMA4}q;1>Sx0(?*-R$$=r;X*&h;ALP1rMVCk@w04R-@ktQ^HbE+9i7fz@PNFmkxC6=COys>$;f%ea`ZQ(=7iaZW4atm8D6a-dsUFSkN(41
-`%Ku{AV^&qM%{@ihF_5vH%9kNmbbZaJ!4P<$9la>(z2Lgqgg4D8N}x&;u`2E%!Y|?Fd!jJ`{8K$rNg5LVcq&53*aSrB6Fxk;Cy^K^C5?ji);L$z^9-m
-Wy*8Xt{`2D;|cA|d19cicSgI`gY=FJFD3DOmCnfq62WU5dq^(}Z`^uoUAq{3T(jG+jo+HH8&kH7@X&lk5pp(-;7#O>Ajo3koFxga>2OXUvb&B5I#Qq&
-sQ19T`<3iCEZ*kEPYfY!yZy{LHJWM`X`nmJX~(42H-T!=qLOzc4g8F`9o;wYLIMRmyFtm_33lHpf{H>1a5$^^pF=Qt_Qg-Q+#4MV-z@2sRV~>ZJkF%E
-$}~vV?BAvkmm<hkZv3AOV)y4{EXRu7;8zq$<pdCQr)`My%4nY2^exU$H6;)E6fpe3tFULfAOT$F0V}V~&y>aGzIn`h+1vVjMUlFZhB$)r?g+E+GvN|u
-=T`sn57^7&O!Phjjx+b7*o<9{Tn91S?a(=P$Y*lo>3fXpfD`i>FgVQ(P6Z4eDV01nUEz9?HDj;6y@@Z@g^kwY8Sy=9;n-ighq5?9cqW1s2qKG~-8eNo
-K?fz7;x=@8*k#O-Nh_G!#El-iI`q_WGVyE9|H%FH9fm~{D4+QIpF1BwO*&m&?-Dnd^yg()-mS5OM(K-6&FgB8>2!MDWEr1_BGq+Y!$(?Q4t&Dfkt|K&
-!|nJwJob`+@8PU=2xJIPMiRA$lTLcRBB?2U?5Oq}Tn48e>Nxz-(*Pz<tB2hxY^YE6O?GGxkT_C_4-hw^DYwYSuG|I_I%Y^{Bz}njNsxbHR=uT?=+?*y
-yW5T1S-zrBQ%({x`U>NyI>S*hay79@m<R8d;kHs=p<b33DK%tlt8-jUWq!DB2?565C475!Q1<xNwAT3LdCRs7*l^5UB6wlRuuS3uPltiE43@PBA&6BX
-9&Y|FSh{XvVbr5VGnbBt0*SqE@v$2Z5<^M5NYW}8Y|ICga>#Ytv?T9sW#*E`A5igb)n(lF-E$b%fbr)q-kv;r|N8AeOkl1AB_5{4Al*MZ?iPQhRZ~ZV
-$c7&JQyECGZFnTQb9x(gRrj_cEjp`vdIYU`-(7|#Xg#IKDrihbB&qS-cWjlkIa<Kima;~K(d+F~njac&!XA<AVNUfS&M%C&mziHYZ1eM4JlhF$F^{IE
-=op4@;De)k@*sx;@qgRJdFhXF483x=)9!<InAQm?SvRq)AbMaY7zwlgVL#l;D5TRJeAL-I4@q}(KTWz$?}q3M0g3j`MQ+gqnkM_IiWN~nUagjsX{Z=h
-ZoywWe8MNoLY2p)FXj%#ncpbx1nF9Es14dmHxxDN0usI0f_o8QP6un#om?)``qQ?gsp;c1Vwan<e;Ovl<$IaxyJf~j2jFOXTvndWL$2BZBd=h^QFd|i
-o({5$i@DoTsRiE6)l@W8Ic=O?CjW#I>*b<Z&FQH0v@h$ViU2!goEs?dGPOcC^dY_s4pgcfKjc;-$4gES<Hb#;@FzFvUb=aY12Sn_D7wlyn3EezE7Ag;
-a5OB}d3ocf?4o=|=};)7tgO(C7pRTmS?TfgC2AA`*{(Np7fuoxs~h6j>ddU8ddPSp2DEXYN$G`#6??J6bfnK(rSJ`m+>72%7Sjyr&<frq2Y7d+Qy(Pr
-dP$y$f^5)}jM_#`bhc<d;FS$M9!=!(m4!!W1s424y5-dR^N28IQ#FoXtIVp`TJdm+lb<ON4!<WYbTwWl8th6^FS8P7s(18tjPS7@*o*$^<6bM7?0u97
-nn?#FqSw*l*5vaW6VP`|ss~6C1r#FPCzWFz7!bbBQdR=h|AHj!s{UzD*-Jc3m9<zak_53T4cx)KzSaDKE|sqNg?u5I%ln}&tj-xZu%p6GTzkVNreZBx
-=E9Kj+x9kYDy^Qng>Og#mINJioxY`51Vo6l(QZoaxmC-ZNQ3UFh2yV;FH+N^-!Cm@cb;JelQM=DTGXhU?AP1IqaGQL;p9nRCc)QF66xT%gixqcwl;eh
-=zgcDv{U_pV;8VY$1y_<NMmvYstaFkGQ~OVnUI}(vcX@`TYS*>QjKCCQWh#r6Gs|nzW5n52~nsDld$Sk9-O0k?e0t}7Y?*frkFkp#C}Sg<Y_EUlq{|$
-bWtuZ7<$!@qP%7lz>9tKS%`SrxatOnaOHt~mmtc-(ANp5)&Pt}y9)Eqbq?r&wiVMaa(JiqP1T!VU3Xp(!ZR>d6Z%9u)XP|Y<nh|4+{>Obs9`jQQ4kT(
-k}?7*rpM9($KxO?uwMOPY(Q7eTTKJ+Tn~20LfDmoaH}VOmzTW<Ny>GtL&Wiv*S)4Vj6pFt{oyX~jd22a7Pqt?j^|agTGBDqTx0?Iw2vqSlWJgwSZ~Ds
-{$8xYw~8W;E>W?EeNgr>mpu%Kfkg**-6az|5k<_gjmPuCxBtjB@h;%`NNe}q23FGzET+_w{dD98b)*l?K!2;%RMl)`9{2;=EmA(7+`Io`ZqnmAIB>x?
-sc|`(M;^bObs3rlv!#xkfxky`a|-kv-&!|X)Snt7OZdS*;*aOfi~7fo62S)CB{$r_h8dK8M@o&5+1Z0z!VNgql&ah>ZU3mMZ64jmu06;E3H43_;8~sP
-&R5yt>WvL`xq3V2i?3$U<vF`8)k^BnbIq!cQ3CF1Ghr%h%I;BirUO15b2UU}1%VAY5i{F0<fc*=H2gQ#jf=KQu$8RUGThBU+AKR>PcNQGh$mPk_fqeg
-+z%-cA#mKi^G_D?L04e{s5%>r2ERJ6F~!)N?Pf@5*BH>)58i1#6(s7XNh>@QZry~&W!(p5_Ch<z?Zt*4F}$!9N|uYdP6;Glkjy4$zvNDn1bAd!AXNbe
-LvUlEFR&B8jqGnI6k|;mj=91$Rg4^4j=^d0S}u&oA$g6CBjav*O;ymL7z#y%^4E5oXGsx&X{W*M*_X$|kvB;G1AF`Mq48PAH1LA{J!pD~g>&KAXy(&s
-hXDjUPt<w?w*BxPK=LDt9&ZD9jBzg9*D8*BYY5VAJ#B7Gwndw9F%0^_bVV}6|Ng)q>ZD44jzN%XQ*=R%^(0ZmzS=D)h~4p|iO!FW2{9;2Hkb5pf@sSS
-MmLaY{T-If;7XGbq47REb_u|P9rM9h4N9Dxd&D)6XL)YGgbK#qZvH0SYG_YDh;A^iZ$dQVt~mue?S`oa@arNzKsNgD1=^;2B&@!Z)Owg%&&)-bznc6K
-O&W$a$5}^d26z!dRJF(GgTcCSRJjyMa7u$+r(SJjVB2YJx)8hABy;b$i+Zt`HRjjF`D{7e8icW^KQs5H;&|OZ5@SpBg+gg}MGR=>R5JiWVyCm0ub=(I
-z#gcAq*RZXz=9uXO$zbx^5p3|eD(F=VgHaZYVmslv8Ac(pS*hg^4U+l%=~)yk9X$R>o-vKyI<bCao*!^k?qc!W|^lwXss<4q-?mBoj-!9fApbV%<Ac*
-1?=wT`VoF!PR0QsYSo@kCf$Ij%2;erV4uT&w(VCZYD>c`J+mPp+}~7_rDnBD4~$5ze-VAm&vA0glfP&GmF0(Y0mAw?7R<hX^<Ck2_B*T%M*re<N2eWR
-!=19r(W5>snPk7^W#7q(*m9u=hS0H~`e6J*sPmg~YR*<IMLfV;;#W7T3E{57-}o2Ys^&MuLc9^GKXF_ShJLu8D;iuwH;D&Vls|I7j&aDCiat8OuvmHe
-0I81h0uk{tg!5R+D>ucb*cd*>f7j~cmdK!un{QX|1wTuNcVPYoc)>Q=4$K9+@5)9c`7p6;{xWSFp6^Pgxkv2pSKlF#rH9u&#NDxwRjPE{@+}*9a`?xu
-i(UNGx4NX?tz!{}K}gBUGef6tj@-pNl!SWXM<wD~KQF)gNBQRM>t`qL-Vu~aUqt78foR~8pm%t9@W<-lKSy_8K3*T>e}3}~679GBhXwrr8vOS3bo{U|
-sPZU5;3!=ooAFJfM*A15>GT?LwsUhDTY0eI<hdT896TH9wxQtZ#LkJQ3H6-(CGDS4Az#{LzoJq$c_R>>bc*`@=+mT77Qx|e_iF5-&1WxPpZxvg*^Wm<
-XHHX2;&{v_M?~H*yIcU~m#WwarB*^sq8*y3S7hSa{6Tsf<!Chj%+$gHytKvkrHz<=xBCtHNjg4_%qF~@-{s$DZu~puc(N^B=#>X2C{c~7i_hBJVEe*s
-98eXgGA428-bAn~g!0&pG7@ulI=skt199MWeO2L>KE^=3;cZVbMjS1a^ovtW3s><&j)LhI01UT?3+|g9ud6)RFfAP@ROu_*Rzk66DkqIi0(@AESDa&k
-1G@0wTC1<`&SzsML;6+xrvu(2^m1d?t((GmA!;_+?NfTqY9f9St9QjueV1FWjegm%D?D4Z1P|bKuRByAu}a3#zuaxTY<X|3Tt{YsPzg9NhbSVy3mrt`
-+H~b@$CB&siGCf#K+@pXUx$8<?hzAqAa<?Wc;Gk|-VThhZ60K?7ujTq7hUo`g?g`mC2&3vOk+>1#+q054)%)S<I%R1&O7_o$?B!QNzNDF=faR*#j&Bn
-zyd)WM0-u1QUZo58s9@Zy*xzTPQ4-Ibj<J^_wCHtw3f(<p5tZRO%yu@_oM|8d74vakX4N9k7A+{#z6u^?!9*3+R-oSX<f+#Z65iq>tLCbGbuYB3zlVV
-TfL;B%Gd;cYi#-JYSCU*(<E$2eGbcU4;YbO3m&pFZpb#x)qQb7eDIHZ;(c^O*zX9%f!T-3>SD>>Trm{=JF;DFN1|uzob!MYN?oLON+;zYvpW_hKN~1=
-N$B3RMt2mVC~J+vD-~LAKFr86#5Ix2lq9aQ8NZFgCpC<=_DeyN)Dr7QcdnTW*>nUu;W&JS7qdY&6x%LAyo==8^X!#9w|N(Mt7oJ`^yC_)<B!$JOA~&H
-&C@fS`eq7)=?AhjXW!tE6kZO&whdgzJns&Pr;~oI11~)|Y@y=T2(u|r3CCM?l#a36)QP~h<#%VWQ%HmfO5zAYFO29jqCjOlYBJhZ-RAf#&6oq+zO~C!
-Y>jO7moZ&>Q%94|z0ORToPD!#>4t3D&!bd^EH=5qkvfs^?i$$ChWAct7|BaT2#<Z|%}78iN`gVg9Wj#mbGh!aYMV`N%<H*$DHT1ZEws?f{v7frBi^{=
-|Ks=40%C93@PSvSXK}`9vKSHUfga(22Il7rN{`i@Lc3%4?chM^TqoJfF!Bt<TN*nJb~=j~=fNb5aEJSeF^<N5l=zx~j1A&E6%<gwgg<3$8SeD9;j!%C
-Z<9>A=;m5fls&V0nrqQ<8=`(}I#WDUC3rO@+^`)SzC4g}Yz6Ts7?|RYYFT$8mP5N9+=z@#gaxNQ<LPIBD5+6~pXE_NDSkN|z*Wiocsx)DbT1s-=a-QU
-+vSxyNh#K;`tgYW_d*^XB}&_t<SULkO@vzR(#NDK(!aUrMJsWX_)}x^tn)^I^1F6p_mEz<Q=R9@AQY>}NAS+;$Uxa^lB=(6Jkot6AW3H$Nfp$O&yjOT
-0|+;A#_8}?RRmV@MfMndQNPKK@W02L%q5Ht-Fk*n=ptzsD3=iTx7emrh@{tHa!U2RE0)kaDK(93nx)n`by@n?nZAUZ8WhN#mtFJh3V^}80LvF!96B|Q
-F#luu!;7b{-iLu3hS(@{AP5^L)%n)ZCz|_4T2t&l*Y((MvPaE`6LL_C-y)VXe#l3OygyDtB8)tq-RAL{q(>11)KDJ87*odMqTNzc+-Tu&8}EgGcT0;}
-viDAB<;$mUe>myM%u;S3nSm#VZkC|rids*pjf4m5My<H<ENX#_gm+iHb$&IO3WzRDjLEo6I6m|SE--HHRdaPVII&?nQiHMoq3<-+rP~v(x2u+$L`5B1
-4e5O^J1k6A1@k$9u(;nN;ZhabAnKe6LTOwjZiF2+xRq^PXVqErv8Hff#5u078%$|@1qWK3-aA+oYua|&^3W3kdp5ddrLe6n?6opM#Fxa<EKoC`CI3d4
-Yi>=vgGrFI-W+so;pzn3ufx{B-e%5BiEPrp6Gc>iiGk83%5_hQ4hu;)`a;T-Z&Mm;7auZaw>KgK-Cd+ob5c8Qj^31$TDS+d<tPodFw{|W8cgtIBp=bi
-m_Q#7ScQT(%ZifoZXcCaILZ7e`o8PO2Ig2iuN>kC_ybE|67Q|H8dQey8*CGWF{3$r`ooK7<*Q$Q{_f<h&K9{ChX8WKzzLoV`s*2KP+<kVT+Cp1E^+}V
-DmrOIy9R>R^8BjQpON0zlxs;H1|);b=Jdhjat5bRgb;DgXe9prL^}LNq>FFa%d!4cpOZ`uGh0q(SM@?n1hDbv%gHrx)Z@cIP=0qiTUMX8I+OIWpNVN~
-20L^fxRVcyogbbZ9u=_J#FzUC_7^T~ON7NmYH*gvoMI1Ekt`0Ll7S+r%VursZ>Py7T4w^@iOLN%1Cjd#?fSN-t8#9en^3{KTHFc~-Z5qB=6mlsOR4jB
-aW=h&4*wq7_wxIfPk(sFXYJ>@&+tmQs4W^C<y-YdA;K@kU@OsYi38<pd!U#|Xg)pNoXZ>R?>w}^6_3=N!m;jbwNr1DAXs!j1Y0>=NSlSRqt^}U=^1Zi
-vZNx{l@oQWIhBHR?Z&OEQm6R1uYvPX+DI6h2ct3F!_nn8Fagr2W+m+9nwPN+%^Q;2hhx<~)VG@KQ}R89nkuO?f`KD<U8Kd(T^D8nZ;~OL1|exUI>FG_
-%=)WP^|75&6>go$T_m=lneU#e?7k6-)?I-{$#H1-*YMzIgxbeH=(gJg>_cDl=O9g^lpR!0GB9~tXtf;f%ng!+84Yp5T;aa3m4bSZ06U;g{8}J5-|lNj
-BM5%+LCBbw1pNqen7YgDPE(g(j70c4EDZ0hM5Y~{1>PoB@-Ha}$8Len9iZy(gCjpY3928j=9I!c2nF}M=I%8wpp`@V6c`u(6DWQNr1m(qO`H@h*oTNq
-#qmO3%N{4ux`LqguKmj!hTewxIjN>pPwB3j$lYv?w$wf~IRcG`tnfin@^MtO5qC5knmB;#_q2oGS&~+{uKTJjx115BaSd}ix{Jdao=1F3bKP-Zmz%ir
-RKTC--qv<R^qJ^ECuFX-OORiYj28@SQM4bRn(o*)p><Ox={7{m>kggKjCTkM)G1GYysOt;I>znVGThIk8fL13h8UAZmt`V_Q2hB#M-HNcG<xlVH7TyR
-*w^mvA_phkHh0}qp$Wp<@S$h^hGjL=l)Rp_H`V<9cazR^MNn{uTZ+wfbKk(X&(1RR>f~<};Wn#p@U~EX|KjBd@V@fdk56CyaPl1f`d_bqdHd?=OZW>G
-mBZmAvKnvEPUf@I2mgetGt9R{$>Ec+lZp#@2>i^?YTyT3G`wW&qjKv<chvCOs0t0dTCyTS{4Av>T4Z?o07Q<}l2a~FB@2wytobnJQkYJz`bgehRM?=*
-87-da5zLyoTvfCVer*4yY?guM%ROOporOg`HLyQ%l1;23c25u0Jk&3nu9l*ZsY3YN+E5ecJbjo}-c4G)MOtIIeP^AWcYzh+tKX!}Dl=U-bP1~r=Gs+7
-Zz+3`bo8>B2)0=WJui#r8lB8-8oIRhQdl^*C9jgZeQE$iKvxq;&p<rer>R-HGct9v(@7so29uIKncwYWqvmUdJi$k%JS%KD*xMs~*?Y9=POR~rA?E>;
-DsDBb5g%}4Py$<{64b0pNWg7r%es`W>m|De$tBo8(oy2IiGC8-;9l}~L+y`VgGxDD>g)OPmaFJ2+R+McI`=yn;s|lR&OIxtH0N(`s9@`i3#&27m2t`l
-AQD^ft0On<Heo-SZe(J~1H6mh?XoJ$fZ}=aNIp*15G}y=LGVIb?x9vp0=1+*-t9-#uCs%TH^Eu~FG;0*=WR0Tbb)2HHaYJ_Gjo^Ntn>}+EZJbZB5oD%
-CpFf!W7l35oVW>Y9Brm_jw+rHscVF#y7f#h<ckBU(iQl-wvHUMM04)9hTl<slG0!bQ4$>xq;Ob8h$gcsbw+8fO;~3qh7rEpi08jOFGgao^T@nj!(8FA
-?J`G}z3@VZyFGBoOOvjh=x#U*k12M9xOcJ_m7RdiSg|R}0mG$@E$#FHKfu9h7hPBg@-@*Gq!u3}3cKJyL|H9_V%v*^7TLFwcYoKl&rR&b*hH2Jqn*Nt
-U7fylMFI$q0g+j>QYpuA4$}m@bYB!-KJT?-DqC_6cI!?S%SUTZqH)9ns;@}uRURHQhz}L9BA8dXqZa3yOmv{D$LI^}Dru;ov!hNpmw?A_L4oL&7w#GV
-?IKqpUX>dUo=eF4{T#PkDdleMiYSOp<OnEt>$O+6H3V*RK!``~07;|ypHFf$9w1)C7-(?(XUgr4*CcB;bP0L5&&m7D@dXEqKGB19G>E}ylDM1VF1mxO
-=&s`v>`gj=W8_U4?^Pp%g<(fI|6F2ojxej{U&e+IA5CprYLt=n>TyNz^o?)VJB9j*c(S#aEJXIVd7T$<#rBU)=5{I9zHW>`uBX@>YGt!^OrtPrgvq^c
-6j^N35PzKhyYj`mm#=<8zwmk|@)4%Wmn@vgp3X2~&QDC@ayXwC&Fb<hqw9K%1#g;v{^Bh+PZh}=iqcmW;ocoX=F)lhqk>_V?ApmnJ9JZ>pVzH*v4kgo
-D_{S_ny0_RU-z0g%S`aXu&ig+Un!(4_Z*E-0K1SjQ)=}<cd&!?iZ$yFwx(7w92IJnadct{Hef_Ui>m2w)*)l??(c-h=^>Mnd{QxJqBSt01Q(iDOby)|
-mm_13J^9u(-$*+asnhjWHF(~~Sxyyk#yifWp*A?KhhA%&3+Yl~lDbTupNT_C)pz5N((5i9(ol}?03l7=FFzB9bc=>nXORI7?TuR|2Yu~~XTyCgwuVZ&
-$iUNpZ_Lj0dB{Td#1C?u@@UY(8*;DCeOJ2+a<t{wn)b=u3go3rf@$E4<TYjA(-v->OYbtY2@@l@Nx7GYT{`LB76Xpz9@Y!YA==jCyqgn6yu*jyjcHBx
-$p#Lq#`~QJE-fac%|xL={vH9>=}bdrj<x2bb;J1n{yOg~G-TMHlgpVCb$vfXz+W3@4L26JcsFmwPE`Kz_USXURU9EY-@6w-ydtM?g6jM6<mubzcm{BX
-`|$R~tM|Rk{(OJ(_GkC^j|9xek;^}<s>Qe)Z$k*dO%gV3&Z=ovUgC%D9jW5LDvFjT<{*~n`D9+Z+<-o;#m28dYQC2!+&)46j~R&#;)vgMxTSA$P49L*
-34;H5I0-+K@`muUbnr5?#QxcuN~=Ua`TVd*96MZlnAWt^0n@*Z(uq1jUJuiYz}@*0*h#%8t7S=3L|*wQ22d5pT&<U!o_&-tN|vYrw^-oG;jQ<#_n2Qk
-Kitoy{$$8-cREJPL`b#WtYAHqc74kYwMC;rm(DNR(^C+CvoH7r60cC#>_OHA8GC0vhg3_nI07o<FQ>*XIO~TI49@0LETW*r9p-r#iVgNABHl2y444go
-r0|N>vo_m0`L|5Qj#WSi%mIfRgw$td=iwJ)o#i=2>=67FCCUBlIuF7+C8yR)B<`7Uvxt~kw1kK@3Rf!xImhe)k`cZ2myH)2Sf^&*B9Cj=LD0^uL{Xht
-y()I%s;(A7k%7Z9{%;>?zU}!n<jyb0wV$;uSbacqC{kcObZf=>0^;~EK@>u%919EwM<d>D!=u3{a#_Lhgc67J{h$->CPapbzdlZWZRb>PbJ(@W>&36?
-VRuz#A;}wy@~U8cySdQ>HH;_id9_H_62Y8qVgCaoCIV5-FJb2&+WqbaOz<i0QYfF+{7<f#r0f}9f()SMiD|toFB|`yn96Rzi=OTb1ARN=^S6XQSaI&0
-R@el+C1kwo1~z0fo0uTEW--62xB!VCoxoT~_Hqn?eAMTE@}bVvK6S$2y2HHmAAe;%<1_^jmBtC8>JpkI<GDk@QCd5Jd?r0}<(m|aJAC{h`HjwHpSE&h
-6L+CN&B*^OJ&~@RN9PpPJ~>7+O2#mrLnqH5O_~ABG&q^EfMJ)YbkAKfoM`A&5Ex3F)ex^QH~PKxdWxevu#djYSV|r2So=>eUcL<H0xJ{(gfkB1+z@I_
-sWUMOc$J%_BKG3i6DMQlj`H3ze_PFm$#k0AbBb$>?rvRruH+SIMbMJ0AlR10dWX9bNBHx0Cyxtt=~+#ujsqJy&(<IDq48h)+goQc+9l9BrO88%bkxfp
-2Uh&?YW_Iq@40Mn<K_6SFWG*Xd`Cw5hgkP@^+|ty{REo&>T44vtNh2x0uh?wRn=BY!f_S^<_q{_PKwJkTG^1U99oR(9(gy2Wqm!s`<3BM$@aJ)8F}CW
-x2ogz=rLA8CHq_~FQP5z6v2$MOYBllAN}<Ip_LUj8lm#Kk5B$uK7Ib&eS*-b<;mY)ye|?R=_6ZOG}C+tO^)m_lb9X!tLATvDrU4Znxob;vVkegg1Xia
-8q|GddnFCM;Z69mX+EsxJ42eksTUN3Ex~ky?Klw5iA~&y`Xcd%+dC}<cbXz>Bm9z*oO)cZi`eBtjFJM*C%MQ+c#P7w`DLPa9dgdE8V;I4>av-YJP2#@
-HZP5MQeG?qU`{%_NXeZNa$-S8^w>!`$FXkEo;bl9^U>q~0LJ2t>9Zs&8i+dGuV!${Utd=!HSgQZx%KR05Ix(j&g39*?#oN~E==5+5CE<By94Me>SL}G
-3CA?hf5TZ4%(tW)lx`M1*LPq%nH@VHK0o>Et6yHe^oumB<>oRl*kkfN#ZmWMJgXWbW6KL@14k;atnXH?b<Pb&gHPxZfUCvuRvaW{_^xW}6Z#W2d2~SA
->Nf~0@oDU}$D&Gn_&QVa9!_qUrISzd$s)=<9`>Zz&{mOz#)-8-d@qjbRJWIg-M;8wQ~<Dj2kHNS9(Jfk1<COKn$b<LliOe>pTW@3`#aKqCbXRIZ|C)2
-tHtkzC;7jcGem>sR`Sya@Y`5DJ+u<J%)os0Y+A;i!Y#B*{d-^jC3upa*|CI7g7<3<Q`|2Hq{!&moZ1R1c}y}9ibj)JzG`uzqzed{wz|%#wIX};h}&?|
-G?^-nv!nRn11?>owE(@+X&jRFQF~`73U5iO&=9?cK_Nu76kI3LZ)4LS0VWWmrN3J4d{28CN=>5ml8fDO#+pdCvs8_iXoHQ_i4o$}58YSILaK~ZZIus!
-epPOGxKJfu7^F-*l{5>LBqtuSN)~5@|C-E9f8=;i!IzA7;(f_l2OYCR>?s_&%Y3#}wh>E($Ggdu>GVNm&M-=yJ81>}nN<&LgUco`#dts32~<U3idIuv
-m*Fc)nY>RJdPq0U*>A8+W@aTr-%vU9xjq8*5oiR?7SeIWm*$83`G~SH;1iEeOCe3jyJbTTqJfP<A%?#3^M`XKM?P`{)u1$ujbX7OxM8zc^aWvUC9EOZ
-uiO);k|W!;ZwD@~>1ACOp?jhUb&FDb$)6J|GJ2r>pf_>Q6nx=SQsRIJjg8DPiQ##QbyJP^)cC17oQ@~W=k>lv%9QWzEn>=*a0{p|E>L-Wn;#ZMd=ZX{
-8GK0W(|iSOtPmm_x6_eceLVh51p;yQs;=h$68#}=1PY!!G*^Zs$P3pqazKRjU@_+hC--C**0SSEd?$1+u`FB&r-hHh!b1UovV-h^-VEVyFHJr6T@N6F
-$cLeLnnmvBkV}ko&)|0P^q2F0p~i2nuFX_WFQb1+Ew62}o`Y*ELf1lUYB(53khR%>lHU7h<n45GnA*M0eKkHvyAr5#M;kYJf>Q(*3^xeUWade8&4?XI
-%SS~V{OaZT*#tU}I786u^Q^wCW_*Ca|Gx~~`RsV0=gRYhAfmn~w@(_GI`}Bor{_eG&?s-=r=G1-t(;`Q`E+>XjYK1yFUEAu)3Q6GV@ail1bX8G{m77P
-vKRx%Hf~H1mHTX<GB4fJj*{W#jc0r3l7}5xwd|@EsXTNsx+9m!?&#kgF&vYATf9pI=}6#FJLI|GVo#dEW+C@_JSJMBFoehb=j@vJP9C`U0@i4ug0?eO
-tjJj6bH{5!>OJ}E$*cF}+moly8Su7REUH`MEH!5H?4gGN=Wb=eFrZdo<CWLdJc26*E~<HtshpT*imlca_z>t5HhT8WH`&p>4J_Q+YGy{y^%Wc3FFH%;
-&~=|O4i*+4SIeq!LKW=Bz$7Dh9{RguINH%rC_?LTrmggW<UkBTD8<9LxG7bCTGB;CWXdGixztVepXKEILz@kbb&MTjIUIGtp%aljB+y6^kg3X|E3J!&
-d}9k9U{nq~$)~di>;E6Q0!^9
+c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<c=bS_NTLa%&?rC@n~ncIv1Ufr0#aUP`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
+yRy@{SQa<Y`Fc8=<jY=ubDmEo`J|Ug=}3y=Q>OzJdilrcD#6DDpGM2e4}-)0FikuEC5`N7*>pZ#aZmoOHXVGfe_f1L<Ey;Hk2JC@yI8N*%iIrTG@lo%
+(P~=E%Z|L77W!+M^Ms(8tJ(Bi>%4&$-W28Z;~RL-C02Kf>HJa)ydK@;le6_=mbWZOzFZc|Qj5P^jV|*OeAQC?YE;53w0L<ndiv#8Ek&pEay6RG@`;w7
+Ov}}BdcLM9c4113*=U?+7t>jePq)kID$kbrxL8iQQHc+W(fAq$RCdO*QCUVmtmoH>pHbTHM9{@@)sLq0RVO;nFN$T}k5>3`aDKPSp_g8-H|#{Ci&egC
+`oax=2Sa#+8&qi>SGx~=EIZK^^j&HTI1p(dd-w9i$-C$%x<8MjxF03w@m}1G&f_O>ihuUpyOiJ3;}dw?bh00Qe*Gg<UFN-UakGFyB+K*ofB)q#(O&X?
+a(~$U<0ei1-0!-F^v}`zC#|3U@|QU6WIw-t_w$=Kr*F?rUO>~(*D{~Oq$1iR8ris5+?mIDejDK)L^s7G=U0<_makyrDzA&##5{ff@+>-^&PU6;2>PAm
+7qDE*5;qMOa+QBv;S$cKbAXqlD5D?rx|h$#&`JVli+aG%1Kgw){5a@D#YJ{G#oynJW@X-qZm)0{@b&9xmd_Jv2%Gi=<wvpP?gpdPut$(l-cDCnum+Rq
+#YMEYhlOCQQ8c~KI-~idxsqK->MdH1re$u9NOBR6BAP9rk-KPoHJV@MGU4Kar`Dwo;9y_jq0C`E{pda`uZmll2zHxpbWl(*N?PWyx3>p_r}khio<xVi
+dIS@}ua(+Qo;-otJP|B#6dmHvaWP*_=j$9-a|Xu_fdQa~Hxd86qW071LKYW}n(wC1BY8U1H3b0q><AnAgawmz!l{p!`Dg{mfZ-4KQ-F7MmEXX^LHnC%
+@0;izdf+wVsXT>WbU+1?nn9+0ug_yVJ2d7iI@$z^8N)Na;TG_Hs)gW=SS<4SB*6!>eT*ntrVsOw1;A;QJP{ffe3{FNln!2Ct*0x6jnVur!L{n)u0%()
+%(N|ZN}(t%Wcq1cuWqN~oO+<zIwy}1p;VW#9!<1N@zlyxsS5U2>kfLG!Yx5FiAK?SKE0R%KEY$yhj-Bq0`q7eFz62L2##Qx!+j{TAao)q13@&O6Ecw^
+)1vn+;_#QJ?qd%iXTs$f7nw6=YQmkfq<6hZPB@6KzoS?#qd4v19koE*M6FcM0W?Jbc|^k=JnI7-EoMMDoX78Brv?W@Z9scS@fra@gDSyoonSj@kG|20
+BB0V!3Q+qLfuEkBNm@nN;3OUa=8ex8RNGJ2PDwXc2{+;;R6`Jl#U?O2-{+HdkG+4kq(cOK$Gu*RJ@81O>-hb9dO?$==L7fL(zyWGm1`SjH2Q$V!V1Sj
+H@Vs8ct7s_vzW@9iPq93Z#Z?(=N0U5zQl8h*JkgAz|-SUnunADz<XWH+XhN#?4GgY1~Iii8V+Kydugo|VFNbGX88r83ZOp{E<FHb=tlxi+9nQ&E&xQl
+aH<-rJ`1WoYpzOYE39`2_4eRCU<}L+Q}M72)SXV~w!LS%WH3~cWH8*oRXr-P;qy4|_$#6vlP0b&fDbpJ_B$9LitnGB(efGzKI+XC9`p}kIQ|g;g7Kbv
+MMnVInG^Z(ehEJq+XW3G8D`qyHn0SuOd18>12|b|km)yS25~8_kbgbEQbYR4Yd64uhl9PtA@o#vGw8!VSX9;#`-I1Qrv1w)7K#xUtys~hfgqZ=RnkeF
+14iTeW!^SCY_>i;MdH{rT~}_S_Kt`mt+s$=+y+vaCyiyoi8&Ct0je8bKl-*!c#DV%j+9&`=ul!Q$_R6nSy|lVbQNZ}48bjIfxQBNG$33pIx1gB2fEle
+fd`O6h!FbplaK+NMZf|};3Eje3%ID4@O3mN{3eK}9Nm=$#}UIqqtH8)w+SabOsnsnz`GP@$9V9eCGfYJU*)A-J`C%7u+=bDIM9q~>B{N@UU`6+)7pCx
+QH?YlfT`IXVdXNRrRhfIVy;m6`UOW=u4gMD%O;4&h{VSM@T$&vp?i*O0?36j_{cB=LqedU7tG-qVvAb*Iw%fL1_+@aUSyu8Dc8rIV6LA@ZQ&k?dg5h8
+w2Q#PQ+T4diu&xEE{8!OdQbc&yp|b5Po2hg5XZ?>fK_J7q=F2B&Ehr)(=ZKSM=B3)ySXsms>}RC4%aGg9o?peTrRJs7pn(1CLnqVvV%>cM!IJDUAwMG
+HA+8Ej{JsFLA<=`TP(Bjlqe4eDU1q1D!eBXYD8uvC_U&#0;kAxcB9=cFM?w%aTTWXivpel$plqSdzbl&yBx$yya<s&m9~=@_gr%aiP@du22110>T78b
+zI5?|^@N9!narbm90*YwL=xe#xOWUdpUHkp|JT@WxYHNY`P|pUsjRNzVPj>QDpB7tQUfs2l9m9wrei{n)L#0?X)8Yi>`cBCUY}4VV%1qOzIF)nvKY-^
+l<{JjPj7Iov47bwB4y%5QLgxtr-97NdU<ULXqeG_#ft#*;xSDG^e>3aMvw|tanggOzX4tXCo0$s`C{CWXrF2@%aM^VDG`*!@-T<~5RdYL4Y0;=fV1TL
+nuo-%p<$^};m8|W{H)R<BcNuUuT$TUNs$YMi|D-1ASM&qL|3CyI)o2l$D6Klsh(2CwTr2f`iM5Y=p9^K=f&jCtvFU@VINeSuCR#$*;<AU#7}Vi@Kybo
+^x_V2`-m=()G(KkVm53!twI5J=dUB;qp1-&zeFbRR0S7(*1Bhp0C=~)m(vfqn=r!s%ESC(S=>NN9wl6{ETaMwdWXpJDdr{E^MH#WD<$|s@IqA!t=*t?
+La$cdnjlWoG9LM!7sV`*)>A_Uh%h_J=O4PvGs2(QXpYB41~#UV;Y&g~SUjd>tRreC=Ee3>hqjq9<nb$N0u&q^J7u!t_3C2pe_|`GcanF2hUvxKrwQJR
+vPqbJ_K!Cw+4CPxp8xpr_4nQ1T(+Kn9No}8&*kOucM!zGW{j`1ia0(LxHq?SGn!8?kj-*h3D^pK*@3eatPtL>GQ9OU0R1>GODAxjPhepy;`UoOCL(UX
+EQ(2=;13~cJ)iJ<1VP?Uf)%K<THY~FDI+@y2Svp?u$JR|VYeUxR7cxmsHlOCD%RS-nGmVa#m-q)l%_~9F?j*NO>AHtgtY;HeJB*;MZ;|q$<@@)*>auR
+de`|Ku?Vi^Oj<~M=c#E|(F2`)Us!-B8Nj%PD4t@WyNm@$v4M!VDy<Wlxb-YU-;2A|RWT>}_5+;L_<TB#@h`uR8wPhX8UrhnyWY5@%!a8e6m!a)2Qf;L
+;vwFn@v2ykuVNVzeYS(*HHw)ku5~*akMmi+96=kcT|4oku1z!mn7v$%ZfaFzy1mKrZUP7$=ghZHKv2=h7+7(&M7GtwnI4!M&ZjN-NN{#g=2oW(nxRva
++8-fDE_?&i4ZH(8xC3~z`8RS=!%MjQx9<j`gz8?B9FsQ_dR#3>^AcLQfkyG!?G%a%Ef-Lq3!fMmD+x}qXC)ZQongAcCBf@9pWN^Cqa6e-nkmr*J3E_u
+eA<ZSs&Z-w;}Cx!f^K~70XUq`fGTWSW2T$UptuUX-U#J8TIM(?pabqul(2@uoRdUU8%ErKTO-eM{`i3e{J}7WPV#cWA}wAB`HD={mm4Y(JL$6f_D%Gq
+kjZhUbuI!d@t+hhwEm#~B{0rUsPRBf-h@PiBxvR{a47}o4YjL;i)C5Dd!NWO`RrH#k%U#I6HpIsQn*7{eFs|?4h?tO5xAoLB*ILN+v&UdS$kY>!Fk(W
+g8?W;Itw)>t0IbFrTyWwYqDiwRe!M+;r5+KX1Sgx40`k(?wxpVjGf8_4#ih^N^$OsKLJdlWO>o!(wSg{1ZlTkc~=7K#J{C?*e~LpZ-LT8AjeL7<!Vx_
+SE4;h<(4O4e#6(wJr##5YZLjWLqtXV^C=)8g=~65{MHu?*BOfXNE(%3Z>eDd6Twn^Ne#P#wSa8_mOma2VxB?M7nu)D1}T*2sMb44#&zVqCDO1{#NbKX
+BlS=>(uwFV5xDXA>Zeir>{5?iStpn`4S=~EK{uN}=`7t6GSTnWkRN#w`8Td&+R2WeKR<bO^7i=b^ex^6ar|CMVM5g%-f{Zf%XGuDtQ+~)=YV`scGbIC
+l)Y)0jXsQ~vk@SS1f`n3+;}}1Rllbl=#nA!!MnO|_OiM`rgA)d5W4NGAB0a>aeB}DgIov6f&KOaM*5=ZYOrH6_=gt5GmO02sB5Y~F7bxQnIA>>@p!S0
+`-&rAo#8>jiHM{_JhQmK?!#04u<1l@#e?gftwT^k4nMkx0hfeOpih;8(B+BmgLBF=FvoNZ^zgbwF}ilNX}Dg(^?+Umyq!Y>+vaTz#0f<&3&ML?rc_wg
+%e;+jllNQEo?O3F4hHn%?LS_eKL0U$b9@F|&5I*g#|8|}<$Jt-RUm=YKj_x*kw|5s|8a2xR6iW--QD~nkV9!B+Z2swIdL1LT<u36MzgiuHGYO&E6N^_
+r_*IIx0{C$h6Sw}CVumevmZ`h$0#PG)_d#41PHH$-@iWn`Q6FecQ4OQjtH#y?TgdbXMcMOFTefA*~#<M7xGcZ?$*W+y%$V!JX#R*4M%ISUL7$cqp(tb
+R`u~jY#-6^pz`hHDBg#6L?9or6jw|I!sRt8iNu`drbCST!!V`=VGMY*O+9B7!015j3_|@2Dg{+tsX&WHg($6DtpQ3aJ#W-DDB{In{8x_9%7b|jrJay3
+uAqO<sE|yBurr*Io#HxTTG!tWJKr6@e6@oZADY<!hT($*%Xl$cmshm#elDnnkfwXo2Gbby!giZBT0nYJ%ukZF7`x3zD@SMC_;?WutI)7`A_6KBR;}T`
+izOWyz+2bAaZj;09Q-kCFzK?IJ1SSi<A@-rC}z+i6>?k~cSfciY{t>0fr~_dswCJwy`(W{2^@+3=JDu_DWiIr<!ca4(nr9TYD{#C3=wKbr!0RjSI8U4
+k?TQ`RmyW`ZPFH^_m}r(dtfV_+dN++^s!4A>XAD@^*a2A*PPl&r4epCloU0$%4J-$qr0vMm^><j6DcjZ{Z#TA7OhCoBob>GVd(A(x4X4h?QS-`$Pr((
+4Gx>Hz#P5;dZ0iEMrdk+Vn8gHa1h~7c?}ql#?o<}^~fwI1M;n$Ud{oBA||_BkCsHvYN7A(MH0fG06KTcL(q=Z#OY?VNZ<;>1Kb;(mn?ctT5FJ6P$`Pa
+5wWKNt5!~kOfvNpm)Q&|_<>Jea3ZNMT9_kR93X`5a?(HnVguYq6QspJJ*?W2&8FolF~V(<hm~jyAO}7p0Ya9MJy$+o^)6?{c@pmeCKRI=VVOvH|NQi)
+pN?O@Agkd{OuG*B8e^+&CnliA7xV*Oh!Cl-5Dl+zuJ{7~!Xpk4AMtOuv!PLwEjv)g>l+vl!J^#4MBp>+=RTwLjo)FoKeVhEt>}=qSr<wb7IfV2bfX>a
+MC+mwiEPiLpqQWO_L2RPmK{i$VY2JTh&E!#sME#Im)n6uREZx?SFu(ape?;6MQqoXFOlG`n00_hX#USsfGCWBw-~LIg9ox1Q6-YkVyIJVHj1!>wo90`
+rE#6Po5YX#-FX4P_Y&yY<#N4P8HVEUivyIWWf@{PxKR;y^~R0S6#h|84DPZ<$oaI3`k!SnZ@#pZRh-_4x?)_+X8D+E0~#1>qd$!ns84y|k`I+G$Md^~
+RV_}lF&j;9@RZ}%QbbT_FGH6H{J9-19D@Hnlr}87Wu;pAd#G+k^I|?7k7gOu{Uj7qp9y8li;I@#NMm7jH~6CS?a6niZ%+^_s6=~@tuXdtQP(hL4wW_Q
+52C6;Jl*H*BNVT{8BgmIA#1L|ZNAj0RoX>Oq_iyaktZ@~?MH~>kY^i4{}D>1EY{0$ZrgrND$ANP2MLG!3WeB67r|>trkv8U8`co@QFqce;#1--%6xV~
+$DWs;&E@fBuOjE}R^G~7;-NQQq5{~nkt1HjvgOR^ZN$_a&2L7blpbg<<R_%vO_b!5=?Z!7ZbTn=RW>Qf$ovaNo2Dk+X$6}X>4*$&x=>ck4G0EejPRLT
+SF?ZRd#ZJ?C|Vm}`>?7T=5^YrrxlYryL3;Jyk|LGt@61l_Yi93M(>Drn<dVxVu40z#Uh_4+#)sABl4kxyz#~OYBF6WP>@ABH^KtObZ}#XZbfa3)SpTc
+%0vdDYCW&~c7qTt79pY@>K~{tcWbp7Zi^8F@XA<pw4zf*MnE_ZyguUF(R4+d#V!GSM3LqaLL`vmh$sL-TIWk(SCIkm(ND#mKr4z##UznFQlSalVzG%u
+tY(#nRZ*gc3~r)Cd=zD?(RH4oSTLz<l2YkSjbhb|xZs#=BWOX;iX3?gf;XMI0GqNLKr3U95%x$+=S?eQPm$GibUp0qN8QjW=+(w61f$ayJ-()gVzq_>
+2$i38cp?yTdM7FN+d$>{vbd%*l<}{G&&K)#7laaUkzB0HJX_DN=V<RP-QyP|2iEg(E<5QaFGaf2dXMB#Wum%VAhDfE@91)w157pBj>VR56pItwIa#T;
+)i&$w2kVq}L<Eqic_rh<bFjsB4S)^%M<|*{qubG4bd!(fWCBko5Y2eZ01+~Uz2(l>&<8ltV#4y$*eeQt#m@09Gaw^SFAq|i(3b7A;y)U=Q1V=Q=*ER-
+O`9NRpZluDwxZ;%jM?gYH*CR;EqC+~>#4*$t+>ErjOP<B10FBY1#qA2$?^A+C~Ad;1kex*+3^~$lG`kRZlJJ30ateX?#GI10}0wL60r2oxR_r|FGbUV
+pL&z^&7w>O*x~|?#`GhV>z$9#%+kN$ifAy(jzaMQC~2T<<8){h8|GG``$+st(Ju&VDc1})+-%|4SJKbpr3Rm=0fr2CI?dj`IDP%<A3z4t(~FmHPoAHh
+zI892zdAkn`^j@W5OeYyfXTzC_F2|_zv<m?_7TGN-2U}Y#Rq3)7iX!&B+_Fk(Lx9;@FxR6l3{Se-IfUm(;kcHhfgN9BiF{K9#Faoy^GF=>2kFm%_0$Z
+Ba4Utb_ZlmiBN%L2K3GzOmi{9gRj6CPpl(SI29NGZ&&k7S<1wg0XpFsa9!n!%;K-mE(G9VGTOTVt}(Vo+A*6v0tH?fF_n+EHt9@FQub>oma6l;5{X0E
+(32FTMxdV;+=iMQ&+))1+Ke6A%z!<~aO+&>i#uHT-uU9OI-fG~-~7gSlSlS691*<7PU|9=&?{f0pNjbqsp($EURn3<M<b%p^M{9#F=a*iq+r;kV-BR)
+Xi_FM&7O$zQFw2ptjS;T8WUN<%lRb#D8J9{7W}%l5TbE)`aGoHcu{$zWI!#GrA@?vlYuaO?puo6w1>^8p(qtJ8nu{+A)dN#99EElHC6h^_}{T?#@m)N
+sJk6!OeWwhXbnzhd3OWrbe*Jna{VW=GqsB$KHI8&k&;BVqnaln-*344j>KfMuJUP7vY=fUNhXa-{V4RfoE5kElAT{-0=c@Qi<8?b^GSDX->WszM4X6h
+GV*s)K0{0Mt&CGfGXYfi!DW0srP^4ls`O{tnF=^RPPFaX!@>yO`Q>Hs8`nB^YYol!D|X>RY{<pIG?1Wa;Y%|o3_$(>hG|!AFBlWRr5O%&<*UlCN^NvW
+MceO!Tm;r=2NJV~8rmnpD_G;vdbUbJX$7+e-DogO)iTcu0RX=fNbcX`I1qD7-(BMJN!*rJ)}d{#%i3hw9rj3FdW01|BJ(F_fTV>6ibCda9nwwa2e&M4
+QPnMOIq<~%k`uxtyf<u!4quTR;yOdIabo*MXx)0m#l0TtHRFABg0n(q8WXcq)k)O1DJw2q|An)tClA2o6g`2DEH0Fyh;ad|^YJQMFK0b05T{!XEboF_
+L2h{vL*1D4pZtQ{XRzH&Ap3s9E;X@=DdN;ypgFuNa@%fX5%7=so%}jpu|=f8!LTZ*9{;^ykJh{^)3s)z*d5~%<>inZ7MdMRImwLTsD^4#m{9<qgR~U>
+V9P^W+2bPbpwen#+2_CwsO7;9#cQb|i5gIR22a5yb*WSrTOp{SQ8l*{E8;-Gm_P8co+5OUT3wDO0VSJP4Ts@Y8T<CumLd{!w`;{UDt6xTG~{oh!%Ar{
+G$s2;ayTl0cjbzDY7`ekBY20nu`n&mFA1skns5qQZ3TDseb~+>vIB|LU6pPt7FPxrz8y4)ZtsJ_8>CC4^E|@CL(S=Q(J*LUL_qqVzI_p!UKm-Zmy4b>
+UixOZYq$iB?P(y`PTa+lKFlvxK^72!wWO6zmsgB<oeN|PSIb!REVUEvs|dtd+u8JCPn7LusR47wcWhvfD(IZXj$?MjkZ~zeLiAB~tM&O+ybrq!DY!6b
+%Tn<@iW`ralQi%~*ToB7FiuxrM~HK^ZR#{wkBj8FZX%9vk?r!nV&v~6Mp{7~Yeb%Qj0n03opy-a7*vM#i)_JT^qFvspUnG-YrAGT*36oyzWdR3{~}*O
+;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrKXyUytMoaV$Y8`JKuG<l
+)+zO|aUvdFB=K<P{lb+JK@|&cYYmX;&0R*2c2v=iF~h(noG}cQB4uDjY8y5E+%)~6@F?7n7eT}E&ifveuUHUW7JZ&9>p!%6HTq(`*F3+S-HEu(6>k!6
+JyN!+_6It9X}LO97LFsCDGk`Z$I#JAt(M#6cxfjT!S~s>Kt-%BM#4R{xA7+loj0{z#S4E5!e8N)q~cSG?{rgqU{Np5O+rFBpT^QmFM{sqWsfv*sq@`1
+f@KPILvpfsf0BRLU#;%Qgz!P0lN>Yh<qaBvcv}H4WV|c@LH#)z-0i;}M%3iwD1J!f=x%sz*+nTz(i+oBd?Aij3{q%nEdu%emen%2RF+FsjG_k&C<Aes
+XmA~#7v#K)9hV|8@@_1;6U}#k(m*>Xhr<^{R!0G?62+ZZq~)VK6{Dj)8oWkvF@|#k+;M&f)zD%`)l(yqhBwImpk`_b@}%=<ok2&#I+2leWonkHsVz8q
+*s~YleP?&KD$O^SXFnQ*?KZc^b(lthDoniubWFpk6_SQzO%;+sLpEW<8`T+-@%BBd{x<h$w1L2Qfj^R+&;RlH&F7Q7&wu#*r_bN*q$qCU5I|MYqy%ap
+^vlgY0e<>POlsDfYm}7m`)+hl{Nc+lyAg7O7n38_y$aLKstuI{<H^m=b2t(S?GFr-+W^*#l#H)W{)X(?4M2!HV}Nsx*uJC3b_!k*!oS%1to~aJ$?&wR
+Bcq!7kWL`ZNYbBw%*ShHS-WCnqc13^1@(+F8^A&L4hZnx#vSStfNZQL8i4tt8>v+~>0BiI<3w$mBcrQ^0;&2<bA&eIflbtD8aiPIwRyFp(K()`R_N|W
+0cvdpc2@N+0Br&m;62h!7KVaPmm;bzcbsZX;Pd%#nyOyx`YkN?3H?L{&6;l2=0mM{{c<ppfrcZTmc&)z)hf1IUclgyUD_HluhFPgm6P2qc42`bEw^mk
+3@dB&D{v1P4N%1nQL5e_0HX#GIb9Jy1Wo~nPlXNU5m-}@LaYf?66LQBc$uV~jb|4zFo;~>QadT;Ef}u(eqy&>YVJQUo86?+8;~4(GTWdaxrHF^00cp%
+CM@#hcO)9*JBzI$Zb!50MDL?CFnM4{%_a_NixGoIfqK07c&IP9gYR}>5I`u2(FP(tx#unK)4(=eBh}%39iUHm9EXGF-cc7|4Kbwmp$&Pm?brmsN#jx`
+S}9KI$Eo-YX~qh3(d#;56LknaGDSe7x==7H0<<7Z2rr51DTD))kJxVAlu^Crf0a4o?+_lDr6s6dLAcpw=VuM`91GKpuJb!I<|Dt5e1u@5Q|0Ji6z||3
+N?C^>cr^Y%Zf(rLhY}?A=OM)&?BV*tM!W7)-vyx2L2*>MbfcbD7|8_X&SJl{y5c|%#VmJm0TyHc=!9KpItGVPNa5>*3a89T(eF^@L`;KONiH8sRoI%W
+%+@9O6AFhdJthtA`Y!T<%DcVvh8#FsSn8h8J{nW28fe0+^dIiCDRhOA&U?{OyA*y}2MgR+*B}D}?oKrxMNm$HO*G$vG230K<WagsoiAaZ&xn?EE$u){
+zy|D@H^Ldj+bqXL6M_A3z~4z<0t7v(X`{G(K!M=&w>4eDLk=$MIc^4mmp2#>u6cnr7Y(J3rWltz5=pTks~LhLj7WHdH<QGhC!18DiSx1~DJYU5q}pN~
+<$8haWzUtCazsR-Ii?iHKMi9Zk3KzWy|)ct=8tmi`s?xAm&f0}A`@iwxO{&6{D+gc^XB;M<;m;k`04OV#yQBaQ=Ap#{Ma%^9?YR1pivMTOW_Yv(up8w
+84tSe%i$CDEhJA#ykB(?Lck$1f|@M9<M6K<(j4RE_V@Q=rJeA7-!l6jSK`pKUd~{yJqjtNGlq9GjxPRM&*`@h5v*UiGdCSyG-1QnUJ3hhlMCVBo9C-p
+F%Faze<3A>7GT;X7V?xPMa&j7oWOs^=@faMuby?xaB&LD{9kK?>Miq{|7%?!>CikuhUe4y?C$I;|66{Zgbnw8I6HguHfKfT4}gPbIqUZr(Tajn3Jb);
+6VP|a#*+#0O?lasIGiQ1RWh$2vbkGdsNB0)&t|v+sULJA^;Ei_-^xmR-Tl>SMe<nuTe6-W^+j5aj1TA&n?Cv$^o!^-1j`7<O3+Tj&9p>)&%Lj^L3pD<
+k-Z#Ja&oR~Yx9^@QB^dxWrGakh;c3qPh!+9PdsR<(_^t+#_cBY@fz;O<@Dc#2Y8%nwSmPOz?(-w5(^K_t!wOYvR|$HpeAg>&b-*cb>ay{xA{3BxaEg@
+Ne=V{U9b<F7CdjXiab;cpKoP(+fO2P5gs@G4fU3HeC|@$L2opfxaIp9#<_QVnKS$7Oufwdtf2%``+l=HnA#NWK;-QCRnhXB{=E*UED00hLhWpjl$mRI
+^2RZRTZ*C>;LfMx=$`RI@BFK0(gKdbM?05r1$2N(*I<r(I;?NGKQ0twR4S@YxdBPM6YRjD2|uomvej~p?s;i|E^Rfs)yV!5s_kkYDH~Kup)PqZ0e^F(
+SB^*%rFG+#U(Py_bdCqHob@<wK_-g3Og<*YkelE1#`$uUkyT!XUg2nY7JvNm;E&mO1Z+N?J`uACr5W$%tMNYcv5!@Ii~J_`F)5)zBo@Uh5OolI5jWOy
+iz8K)X1*9L6S`B~by&Moi;D|l0gr+UGyeIn+39!Ry?Xijgs&AR%67*X-yh&V7bw;uYfQ3of(Ffiw0WF9jU+UULFhpAr|5uCA#V=w13Y%QmLFZ4+*nmt
+K$jp_mH5eMhl5df_TT+*4BXGVpMQGCDuU6xgeejxl<ns?M5!l-(br!`Prvd}2}k94I>oM?o}t6>z?ptvZQ(d~HuAOclR}z?Tt|WNNZfsqW8_fcBcOCv
+e~JWyL<_jz@FRE2&L^Sm7<D*6-Hz`m>JJ;&(v%>cj2FJ+R>Ig5*=1{FVsv3@dYDj`IOu;>iB?TOU)4|oX@^%iX9NK9?qKhaqrHpa{a4R6lGkFtw<|&6
+g>z+n$^&peZ8;#;@<U`_!pq4^50_gxlaT3P`<$v!5de~Y#%u>C_P-iVisD-XPa}^#bq;OvcD)@f=dk#!%_O=WqrAFhNH+>c=Q&1knTQSbpQ6hGWuL{|
+SsqMRTiscCN!Y<_l7B@0(;ZR=e!m*>>U21_9RPX76<w|4jGT|;Fx6vU0;-?o`*EY&EKBf~zadZ5;w}3e`ay>CcXXE}?(Vk{eOVC}2hi<&_wx0N4DN>?
+(bJvo3;zbO;+vOm?3=W6Oz{eI-h+Yj^+e^-c*P!@_&lUQ2%5f2X|qOuPjwmf4WP>>P$Gc!eNa)+Kmn{~w^unpSz^w*#)WEPA!GH&v{xg`YO7*eKh;$H
+7AZcB20NHEp9cK0?J(f?G~jf3xKh=_`oO6O0^?Fq8<GJNDp=B?Il6c=@?_vwfd8aXJL?O_yu(CK{+^LUzPDZ|qe90v+1bO$02!(l34KAsmao_F5SIK{
+FI{Lv(b>_;$V2VI@v=Nxpn*3~8SG+P-Dp?E8i6c9W-bI_87Pn$l-#gLV|;#>(JEPkIb-&w;K%kURMJ{^IYlmgiHEHwmx0l$6i5}5mR@_>0K4cqHbOk;
+2Cyg=M3#|`?1H|jm1(Fr61#U-QN+jU3W{NZ(306-`flhNr`d0VSIKxZU8dCqD+_fTr9nSAqBlVXl+jYxL63Y%`qV10hHHz;@d17qda%+gR?rhReK*Z#
+6Ng9etysJA2f}#JJBPs5cog0#(eV(f)TP)ZeP<j{QQ8AYlO&Iznhd_svx8i_EB0O5UX1>6|5^j5zsD*D+sG4cr2s~2j}!7?D}C6aJ{DsWQtImyEj7J;
+W3aW>JoENyMiyWe&q;@*w+)9lFZ=*$LpaSqYk8eBT{dRsOeDZq`GXWwbLg-QE&@ysppOw;8l{-cWl~GF65Xv);%^(IPrcPgBzKzoOLguw@HVG0Br2=p
+LsLU?`Otw0jS^t3g#_u2_m*3S-!O1xf^}O{L374*#`C~toT}W#d($A4sY8%Gyg;4hJs}pj;TiS+{PvX+tXg7#UtgSjcl`6KGcJXJoo!<c+E<~rJSy%u
+RNNVr*WJ!8yx}v_A=8cyqx5b^M%*P#EvdFBjE`Ff!PvxrDJNF;O*|sNd>LI7bvIpXup3pl0&mRB5z8yyDh+XB$n2NQz2!m*=<&yxm#MT$QJ2IwlIAM(
+x0sPkbJjWE<Bp(6B|Cfh)5+=2XK_D@55Gj@p&#C!oV|T{@{T@mn7?gMvyr=@yiOjCB)e`zHkwYSfo&NH(=wS(e2N9~Y@VuhFNVaTlp?6ArmuGm><i_r
+XkPG6b-_D+!Ml`#!d*rJQv++yWpF9SK6Bx(J&ywWBRE5MkCYQabGX%F2(x(O(^q!uW{GJ0!d_376sh8k!NE}PjkJOVn9fqSB%&ZFKB%`7F4ba`38wqv
+g7v-dmR%EU*|^Od2V35t4eN{{;5;`j767%i&5xbCpB&_ln!zhQ7ark`@j|imn<8S^I1(I?p)tWvlN<qKE#N(YS1uwicYTUdoviY>oyH5ecFFjgK+S5z
+fX1yZn|3z!K<aE64p(fw#^quNZx)qg3(^z~caM{YkW?r30cn`;b42Rq{XA|Xi_^MUZs?NTz<Y~ze)+58Oa6jf)h5hRm^!8N_T<&+^W!s7V4lbS*Jt}c
+<m{JM@8>%^J7_Gp6TOfB?*y1DqLB9X=u!QX<@w-!oYMdIclZ?V$XopLm-jI=7D02cq7vNg8V5ikU$S|Skn7?V?F<@O3yebjQZGOf@t4WHltFn?VAR<C
+WGl$(i%rTw?P;@&6vp{eic7RuSfruHZBsHXYjfnSnUL#h^TQ+)ufB28!7`e2ksLAurW*Y(i5=Ck%5EjKu}f@vZi5|qbgHZ&Ggp2?>L{sKO&&#C6rs8e
+P88+r<Wy`V(w)l&vQsuTXvdD<FkYxqTbe?&sw;9UHxP$ZBpVFuKGDWW4neI(l!Mdf$kOTfoI^HG7Ge(O@q@%eVfH0s5!Rf8C`dOXu*#rXRwFRpyO2i$
+%ZOjNXuy!T2+*|<6%zM3-FPMt4={$@N0ZaiskqQ-|4Bp{`GS)5qrTHr*-1a*9lWS^-qZil&Hx+Te$?HnhRfO4xG;>50TS5d<s$CgGsL3)uLosf4k05r
+n_<px3Vs=1-4qk&mAoSFgp2|+{WltK|KSf(&W@zX5D)LKPeabg)6J&mflc1;V2LNjciFec?@qpWig@wh@aY%NzWnMB|MSPu`FL`1c{Tm#_3UQ8_}8-h
+aQpG@-@Nu>KIO6{OfQ+-mSOj5)^VIorpE;n71K;e1hdLV%jM`Ud3xY59uPxa`hsAZ&w;SR)F%m7Pn{@xGGMyt^XTcpF#6xz7;MQJX1nBEz&%_B*<7yE
+#c(gH)htN5EO)gm#2}F-zWF9fzKnK7r<20Ae{nbr`6Cw;Y)OWyUp&<yxPI~zxQmQz(8SQeFI|!;Ww4~B1p6-0j2z>@mq$t5C7}fz39p%UMs_CPo6nNt
+gTh&-c6H1nR_&4A>{GYV6-JM+yL-3IN{;fKi#pDm%k??;H41@TV34bkWQId4%qfK&E_=Yg%}IW+5(A50V$=4Z4IA46I7b{cXrlqPShZQt#+vJi@s>3g
+opp_D&fe0R+K{U#5!;^Cur+l{m~D?1o-Es0=~dgGhIKbdhh)AioenA6zOiSm<w`m_YD$&_bRJ@jBc5H~7vUG=3EQr2ntU2s9hV>U=d@_lLH)kw&LLtj
+5g7c!p)zHCj;fTstjDU9JrN5!O9E=9fgbd&+;=LyPy`nIHRwlsq)_Sk=q4#<NM>(P?CX#cqV<{b41&HuCoY7usV<R~o9IlJ3INbPtUkdzOkrB|-ofbS
+moHBfDvPK|y!E%@C9>5*h4m2|4$*=dAAHj>KH|Y^Zr+_arGu$_Ez2<FiS~2d=SI3txyser5Q|&&ja1Y_NygfJj;cqpoANqBT|F)LD7q<-%lvb!xPA*g
+*f;KLwGHSXUCj>cLfv))oAC<eD~Ue5PpkjJs--Y=i=lVL9KE>h7`}tY)xm^Z)3TgWbPrU5>(HaUNCL+M+zO7E`{H!FQu*;~?CunVIva6YlsD2~nyNbn
+FVa!ub6qpocGQN$f~$eQ4k8q$AD0QIQ^rr?)(RK+5do2ufKC$phcKy0M_PeT&ijF~CgScAfAK3cn7WUneI4D4T6`DGSV&+sx2Jfc(H3I&57sz{V<N`4
+=WGB(%2(1wVIpRluc4*oHOUN_ts_R@Zaz-<1N<{DC^{y7VX~V#!2ac}64~@#B6Ehx7{qb1x1N)agluzGTzkQ=b2+PLr!=yCffKamXKd%=1Aehv2@WV4
+Gdwe#9uF_<!`5^V4~6O@1AiezOs~CKx1m-5&X7TcZ7C8d>Z)^&GuggX%F~$g+a`*x`A616<~$hZ1h;Lq9Ca;L-~~tI;0A-}0bfY+-Lz{<$xA8X>+oh!
+`_6idC)~0lt}4f5P}6k@Y|yvZgH!n^&e)EXOdGag=__bfvC$?@t-@LFTu<p3kwV2wkyoRtSgBu&9UC0$6Dfj2iO{VLe5R?{ScOchZQ^aQD`BNjt3#=T
+!)^=`)EqU%Hmea2s@+!tLpVhH)5+QKi{rE7t(3+?0r+GaYEeM`D#6*sn%$&AvJpV~WLK@h4%}IG31DE{7&n!JhLt87-{a+hT(|29A)WsE155px3+zUf
+`-kTx;mXvpi|10@vX8vEa)ZXYu{EDo+CwO-AV0NP$?H5v(}mI@X}QC~VUfT_J_Zt-bLHJDIshdj2m^$B1fSAWuc6>t;i0BJG@RZgO;R29aR0qhMLg23
+?Xf0pxLEA@P|XG5Ecd!D%Z<jJXGQ)0zb>GU%hLTDB<*&7l3nA!*%eR1Hsd}HH{f>M#vu5lToXT>P^JkEThMv)_T;;lf2Yh71Z0m(I6=9yG_QosJ`rS`
+K<rY_|D`cNT(&O`x(hgHv6xO0!sPt1IZU|`BaoQkJii>_6$pr&Izx<p3CEDbEp17-v@NAU-NDku)KMqMYLK0{<$iupE;X$L?comiF2Y#dtU0{b@zCYn
+k}OIV759Oh1vm%7bNrV`Ob%4sb#n{y4bcr>_27-94NmiA+hEAyP?XbuOGpzp34DbjmsJ5g((N2YgP2p{rYKj0Tg4ZhCWkntww#!UlVTe=iQo>d*3Qtz
+6$8pf9(FLb(LMIc=>|0OTr~oX1wmTGFz*zu8{laGmy&OmS|X~)HrsaroCb&c&xSr9Y;88IYh)){Ns_|>$2BGkX&U(<*a28?-h@pJI<YMYZzkb@HL-b^
+6~n#Zdk#Yb=zE^|s#uRPvl~*_`%?Dx>DftRh!bQKXH9FPIk|M?vQk=Yv0f!Ib6H4wFB1rZl$!!u^5ab}D%JeLnph+5z*2~bITsS)D>W6s2C<7c+ju`V
+mPQj*?%_o-rc>zql4`S})OA&$c!oehOq!ZV{3bE>Is6ix8#c^D^PEsviUc@WdTK(-`<)%-E9pJTCk`cZC7d!%U*H8+JL9VzG40(ccQl5zT|?ht#eM{z
+YAGH#ypg!M;{jtYyy?V*rl91j>xIu`_~+<bM)x8(HhJXhFvvlF4A^b43|+40bLJIe3en#llz-5FIux;v)cH&kB5Q8z)=MD|V$ef<7jXPu8Z$v0E6H{x
+yrM-MY!X9};3>FB@d4#T6!1urZ8G>lIZZMP)bw(B7lx(8LJFku;3>kWl>?~MLSiksRSuTdMwT!mXpS!*9*QsMPzd~L5J@6&1lO++@-|&VV=8S$*pp+>
+hXNO*cTjw`Ra^lD!l+JIs~ZumWP?b!(%uAOP|FA37V&gTxKnh7m}>|sN>9VTGXm`(T+xJ=o0d~nA+BsJd&Id=H_I}SedW|8KxsQeI6`c`Dt+w1i%N?c
+b(RNmUkh@!ZQ5julF|An+_KAtK~nxvnJtQP`VsG26Nv-Exk;*JJ)+G12X+N49Rh5DszLa}_H!Eg3qYk4^XZi^U;}*|atg<MxmcnU740kOv_Ej*zZj-a
+k@(O(IM7f{H=#!_0SjIxSOjJYAK_p4?Y9=gxv*%dbMKr%!W{|hD|kN)Xo#zbiev7HMaI?K>|>liiM|v>cbaTAo&SU-IW1Grlka2GNhwsF7r<t~u_o>i
+?1xcQ_za_fwjs`AAhC7Y=%gAmg)cSsBABm^4y%f4GGX@OUJ`Y8YNFm&NiTd5<~kr?GC-@acdKOZ_^qJxIuyJmwjuUtRL%5ABU0B3d6;jI!!?OpszJky
+9iNH*iaqviOdv*MY&=u*JKAWlMm(8PDX{Qy>?u`|0#-Pvar^aNXztlZmp9ULS0|2@UR!f61ZkvIg6FeDDH3M-ff%iTf<VSg2?(NAOjb8fM=0TdKpv#P
+QRnD--k-m{wRwM@zdboV(}$D4KYyjaU!Q(=`s&r`-!T5-SI?e>@fUgRo3CICJQx1pg<AKxA?UHcP9!Idp`S@fBd?Qzz0-EZLdr-D_c_NzJrTlCu93`m
+TG0Byd8S}y(t`~V$#D`eNq_=T;IL(yZ!u)RZvzn=%UY0kUd^bXg0uW~K3;*OLnNdybV5bZV!Co_Co82plAjXEqE0hiq$Y5hlg?cC6j&LT$@@W*(}(d}
+vAKf>KE7r(SoM%26RFpRH?tO>77geU*s%w8>J?$K$QLL&_O1-UN5qzX*k@{9>`n3oI??!y!9(r&NFxG5S4XxxTyk>!AVI8i?Pb3}8zwY#^Kd0~stvA!
+=$|6Xeq;^vk8C7T?&(OpR<w^J-<KDXlK}<i0%=_sq5>#bIC3n!F#lRlbKIX@2?VQ4LXcqA!yYZM@k*^b3=2tn{0EUN!&l8WMwX;2!#2#S!d!rX2ih)s
+XJkszFg2JqT#Q45`^Uv%nw!zlJu6Ny!U7BSmjWDTapIVEYmX|7fb%%HR}!WV1PX2}W@n(tg|`^bQNI33J|YLEykHb*e{%JQL$cZ{GU~-i*defM&^>?H
+NT>YNrBKy)+Ys^vA`xyx04#Ni!0zyVxv_~a*`umKo>`ffgzMBREx)5UjEq^#oo2#$Z@tu-_z2CYas@4upz5ZWtY_?>IBY@6HqSzk8$y&%wcJP)`jbc%
+(ezht7ew@UR3^d(pt+ihUXf*sJ0_<y<QGM4H|XzuF$4m=iQ?W+nhM!WYBy9U$vdZGiFDHH&YFlZoVA<|ua{KF8ISzkK+q8?p$s;CZFl1qc!2MRotLlQ
+ogKe=b@G;7@dbgxpD$oBfK<p_0nL%<Y@0bF;zhLcdHJ49lg|+Nto)!o*PMp&V>hi8`)QHMV^^YMnH+Szo#_30Seu=*A{tF5(5B1m!BnSHS&Kx1!lTan
+F5U?>{`&Z*ljy(y+r4D5Jiax}1Ntz43~0wUQeNe=S+uuTj+ewza?Nl4`)LQ0t4D`Ep<^?n+uurOpwt;w)ds6oirQ~cYGA%8BOn9SBxiwpffm3Of`br{
+qegtm$1q9(X%c`2H7kNwv|I@|9V9cq{PN3`o%ps;F+r2Y=BJUUaa@w14Ow9X8;q86zbo%axU=az82#5|QpCAZI~e!MM+T{f1@4Oml_#wm!ah&Zm1LJX
+D4sogmb!=qjkGUW2vWZ|XZ%F*-0o}98K@Br&R{j~Xf6|Tpi=tA0xJq$^3757bYod410*dJGj^i@r(N^%TK1EMsS6?7Z^26Tp0}()px$pu%Uh9*HweVx
+I002KooC`&;u>zt^y~U`hB0-$Qd2)<=G)K}3E|BIG6_*y`|gbC9IVhMe=uxV8akNt-RUJvQdh4U^I`=B(27!kr2G0&WCG3O^DT0Tut1ZMSp^48OH@Gk
+`8qwu)JEU6--DcxlBkR)9XPD4mVg-cI28f@lg&$sB-gN(e_$lzry*Y?Z++|Z9GFP(!i6OI@|cGhAzH!)WeNkpR_JZ&K!Ml+$CeE3^)?cdES;?RND)d`
+t-S7c0v)M*a_Uk3CJcnF*I?&C^7~J9t^A$s$l<a$%g&B}Jb6uY3+WEyE-!{xHGHsmhEtAWam|cm6WDIEx#o~k)A@L|p5%K>S?>krhzPzE%1%X~lHasy
+FjXhC>xpt7Z5r)OSok_40X<0qN=_2p5`sbwJLlrio2n@n#}<0UU4Sm(;|Ckm+lTK6f_Cdgp)agbMp7wi60%?*4U|JYUbr-{iK}LSye3_>@Re~{B3ctU
+wiy0)Dn!+9A$z+aJyAHzHp=XG7ZFw9rr!Ws1IiZ}5>g~Ma0a!8n$lK?L!{cyBU4cvCzdd&t*51eL<<>(kx#hVpg;6Bv+XTg3sD+~h-g^L<9$A7CIp=1
+VZ+!=l!sZ8DQhjXNQyO|m(yIt9zRp`7EDhAwKq-FJPTVyP4IAWndD%X7r7hl(oBZ6L>(R>4l7aYbQ7B*kAEDIZOJDgcL@aD?5J6kzp3?JPnlWgu$hl$
+zlE><FENk{;`+DLL77MHZ@6Nf!I0p1EprXs{)Q7#)`HTZj)ctEkSCU(GC+C~r36QKhi3`!Udc8}q1#y(!N19tLe1w+c)ur=&H>`pRF3gFI*xWokf6U^
+W=;;8CzH@Xd)XVtCY5%}(R3m+K^rJ-%1nwQ4)Lgv2rs+rG@q9gmSA*qJ{d*3S)ZNQJqt|&!c1`(k?(YD@D3u6*$?H=<jW<obw;R(Vq`+`E?bt!6Z%^p
+rcG`9vpCoLZ(NisD~{sS7BU9IQ~rCp@N=Qjc6lgiKk%A=K#j$6Ja&F8B?=ttt;j_b1FKGrv1SifTmAf5|56FyjkN?@;H;RZ$6o{ZGNcCCK|@us4Q=xx
+xTtgb8BOh;MA^yl^B+>)cf_y;_><18D6YHg2Zwz+Q|+|NZFZwejKg*GKiR>-0siMf;Ya|1jGElrWJ3ABaT~Eg;F?VmWlnyQAoO<$_)?z(C3q|Qg)MYx
+;Hgi0GRSg0FuT+jwVqmKcKcorJG2~_pn#^s7p-d$15tH54tglS5d5JYI5?FaIV4~KvB@2L@Cl00idx<aEwpLfN5x5!4FCW~oH7gusEcb=PVE<y%$8vI
+WP2iHNC-kCp{L1U6hEk<X`@H0M~sVmY8a1JquaDT7ZwpCHom|RwP~G@t*(?Kd{vf$8sO}w<JT|0J9&5JFIb092^EkF6gHR2mN}0d9Uu(WwL;d-&BhB(
+!sW4BKd?fnXP9X*GZJx#(mayT9BCf7(}5LT6;#A%{)w8=h*<2d=<~rClaXP_A5;tuxW}{wRyp2U1z;`2R)zUqre)+^(udz8bq3<Wi!$kvQhy2IfKzdi
+TRRfc9+MM{F7oXBt7j6x8)2C>zbv0W;;5`oq8NVlu5z`YAVlcliOztgosD8bSVrMsl9m}&!+xM;@JVi*wa?DbsTn*Ez>OkOcX#sz@S5Z3UM3n~cQ}dl
+gXQ;E4X)%&xfXFcfRQw{o!e@iwg()vI~uy3Zec<iL8w`59-5}eDcfS964-?}x15@@@YbN*b&XQsva2zL5G>HaCi*)1!Uh&P9M;1CNm8g<EFn3tPc$l!
+_~_Py6KSyDN(C~1=S!Homa#bnT7cgIzL8**yd98uqY+C>Xyj5aigYIai5t1}3aFs<Fb?P`CGI{*Rp!(P4`F6`1`17xSRn@+Fi<RF8{q~k=`jpM1=dNA
+yIW}~!_(qeyNx3m2Z^BDHhSuDoed4)*+g$~D-HFPz#3W$SwOr<vQ#_ihQu1vYD^O~6K82~@7Au}=Bt{9nglaW9XXbz-oj02f`*HhH`hBG1F~7)B(xr6
+qyWujhO~2qYWFZ<9O4M{jwr9E3!f_*6Oq8_a1t^OqA~{r<I^eQ;~nz~?mau{z<Z6G4b^AGt;)d4Bj<G-MK+2skA-Ur7RB*kF&A1=%KJhCEYqj(#nj{6
+$H&1fM5<Pq%dQ?{cxU}<_)0QJW$&9PbluFbscf{$NIv7+;tP<9qtO$Qrj0G)wIfY>373#(%X3Nwe{qpxbb+ITipJ4fU6IU-vT4woNP>0@HLcOf_P%(E
+a-k!V5lE;c7a9QX&!<C%K#A6b7e{y>4-Wf7o1}<kKhzaRqcjm^oM3{8%2EV~F~g>j%87x8(8nx{^J{2bVvoqU%@}8J_i`d?gOwqLsb`s{mRsyQShCl}
+>N{+}scy9GfW|-ggme^6*5I>35T+)tZV45HEz$vN0384fwEi*C2CNWQSX^s)$rXaGXB74hQ(;l5O_#R?p1CmIM!_Ohvgfersfh7>V^X;*Y0cGTPa@9w
+og2+AizPtvjgS51c32~Tq2Aq>qb2?{;73S3C(8wNg2w<G%mw$&QQ*Wfc#ob-T0a?%Qf$<K_l5)h2*Fd|da;ok>E;N-)YS=JQO8T`8pbTu3>oJ{_-d{v
+fy27IQEZ=ng}AZZf%q{QGrG|`j7~cr|Bksc+8m948;zLA541d<um5lSja6`35vqoM`oBQP>cW9aZ`A;%zd+9V-Raw(j*-7U?7Za31j$1b1ge=oICTie
+%T&SU-w<FcQcd>$5cw?9j)COVH%fw1`iGhylJ82tlCZ>j*obVEUX!^jx*beccZoB1Vy|0GYV|<$eVdGEwX8=Q_6R_X%pBu8sFg))>@bk9k%7smhSfkl
+-XgTaCZTLmUa<r11nGa&iHPf>nO&1zoym+|U!;~`$u3mOBjU5@&2&!!$Bb~Tl8Gb;tb~DaBEfD{<p-3)-e_ndZqtrsYdv=rVvOe@-bo0b8_7~}>rDeh
+pDX4>5=oKnI~xGV+63r~V!W)#IXBAK?o&*7o%#(!Lo}H0a)f^s4$w3nu~sdMmERiqfRBvRn497ktl01|p|l!;(nPmNe;S9-M>uqlku?r~z4)^URKym|
+4Tj5(Rb$47K6!@KMc+0H%kmEsbx;U;bd|0IzI67h8fND4!7s5j@0y0Rn4ne>YxuS~I-h0=vfP72f0rl5r|zf*^}E_1dyD8JiH`K4B7pq#?9OlV@tQp6
+yiBJWdZxwT+$S8uNV?mseXns$N0A8g`s|AtxWzc3Gg+yj`^<sC-(-0=3^eUdw`Bai3}(^5l=RWX1*TF*ZW!D~W2-pg;P~K&P3qi7cnQ3jCESfGD~+RI
+v0V?<K4L9bbc(OX%tr*bmDOT?5IY_iIqAJD-iC69@Ho5`sBryKIy`thu!@0<8O`P)kD^8+PPX4{_A+u(9F$nxj20MXup2CZQ;DTbWA(~N663Hd29oo#
+#;K345DIfxc?NaiDl@w|fHy;N{K0i4flt~f_IXMopTNJ^v_XS~A6@mj2y|)_%1-FK8KSSF1IES1!-8?Kb-{2k5<QUut43`RREo)b1uh#_jn`ki)@ru2
+?UuM^UpVVGi8KTK?G-wEwECN&Tbcu9#&5e>735W`+l@p<?WNR_aS-L|Vl0H+vMzQTpC1X>F&!H$?L!&k&6%xbiKk>#bVKqqob^p**;AKCUMaP~_6oYR
+4cixGlV!1x4p~6J#+dk4?cQtA&TX)Bx$#=#A~qRlnvOiE1;>Ta4H-J95u93v`LPD(yJ`mZ;^o_u=VzyH|3MCP;;D4tZgGXzM?$BpoXS@SK3EP)KlM0P
+z?8?VklNh>#Z@pSF(dQ%oE`ZQP>qTa!QCVaS5F6`DtI9UYOQ_*BhRd4UCA^rI0!UT8hC?%ReMdS3AE^gVRs|<#G`kQH)38)fu54u3}qIIi}nudN7Wou
+$(XksXW>XE(2+UBTZeAW_6Z5C?8#R9>P8pl2+jExcQO{~+9M4GxF^UTKSorDlWnps7kf*SKN{Ord&0&6m}J>k>(z8-Wny}CxRyCI;eMwqHzQFQkH7?P
+C8KzR6EWv>-u4X^oy?6j^!k7)XT@|=7q%@hte0NOoO`%7II!aUpY9NHscxhKJzhm&#+ZBV2<>DtoheJ!VU{e&X+|bbCa2kCbTg8xTg;b6GvVJ80=sS`
+e;nCzxh&QTLfrw+x@ly=uv@3H;!Kd(JZIX(kBZ=_Rjk3yi`@sOrwOcVn*vQWu&n+RnkZ7fq11db;iRes)L)mdD~-$=C{;_d<<U81W+7*hY=naR3fo+t
+RhK8tjmSnlEDx|tD;b^C)?vc3fXE(Db407-ZoKDclxjEzb8-k<K*r*nYQTLcj?{M_Np89WfEvnIWY54ZuU$^z<(S&@WpRyUFB(TUKf5dMHOunvGVaJi
+JE(=8=#7#SO52M{uNqraqXh6*l2VN(8*Wrm$u*_GHWC2#s^0WHud@EIQ%bJ6(9f5q?A?4Hku5F?eYd?!4eqsJpF0nTDP$E;G$$eItYD4+$1@c$7n8|b
+9DLynsSPJWaI2^jEhJRbN#+hLtXyGHC(dLM>d;5tl5^2{_+U6OG0{^^woDFCn_|Ouwr9Soh4--*P*Nla`GeCf+rmLVAf0N+Y8FU%s&(WnQ<uZvHnwtO
+z;}*c;iQ|iL$w6MG@9!4hR!Uf5mC9>ddURsKVnJr$C-^5s8(_DEW?3NNz?3-P4Tcy3-+VNp%X#Gs@+dqwlnF+8HIilviODL!xz0EI5qZO75{3YGn6GU
+`KyNiB1@4Y>?J8Y8IicO4<T^wfi6i1+GFx2^zjKV2eF=DLZpGKwP$q@v^$g}U*wmDV+jwo=zDFxVF5gOA$1x6t6_SZN=UMbv%3xqR+iiAbJ|JQs83@}
+eY<9x!<Rk0)a2Ca#F$i8$Iy+K)Zpp)w>+?}na7|u?4dD|D~X%J%_ovWj6?CzdMh|<F4q+HT(e+khS4o~@!Hbj)za3s*sj@#UR-mdfhikI*d)7N&6k<-
+?zIM6s;9hQvOqgD8vJ6tBD^noMooAEj)MUU<AN<P&&n2afhpfN8hJ8~>qcyql25thf!RU6TJ3Ie8VuUWI$}gY)^zD4tcpSr4ju)QUP1*2I@2OOYoti+
++pO~<sz6cQXDB}u`y1~2KYV1nT#b$UywsV?$Rh9z{DSeI)t<QtJ@-9yCJuLYjm?s^-w)^PF4fTVRBSQqywxsg7+UA?NQ`}+x68}IA!KUiX{_m5P38t-
+pT~y()ZA|7M@7xlE$Y0UNHsP6NWzM7L{z>Y61zUQ!BrDFl=Wa2>WJX2>1Z1anhv>7%A|9bIaTa^5HO$-l+;80LGx<YZU}Q+n_wiRXbWNv`mg}ZHK+k3
+e`D#F@Z%Ci!i)3W0joIZ`3VNXFX!<puIHa5AJPcCP1mF`pSth3KxBG{0_a8kVL$pc2JD^cp$fOZv&~e$W&-GYX|m+Eu9TQd%N+z~#TUj3>>3k3R-igt
+S&o_Kuie!$&zr7XMzXV-Z?ki1CCMPMeQcS@4T+VNad1IYGLQ}RQbr?Tw9>_)k)k?Rv7p10EJDb3XHwHxH1CAo*ks?Sp)JC#*{-onO{_)}n3Q$B-Hr>W
++V`|A1~4T)UD#t6T2#!bt?Mx@U32WBN~}+w_NE$}bnxgPp~J3ZVv{{n8MZwxNCO2+4pbFzjknInnf;urR=^niT;}k5SOU`!lo0Vka;`6a!D_%y7pwnL
+u@Pol2x+NON@g5>C4p)4*o+Cii}+TdmO|*Qg&d%H`Dk%Zj_lUB&?P}MG8ZdGFghJPJkrkYiM++x)F1@-2lPKS_Ex*frydW5htQgGtEnlhk{XAm2Ga<a
+j_XnRdhaD01tz1=3EA|$WXNGMtKx#SWm0WSvEGzn?12Ss3Krtf%&$rJdox<XjWKI5^vuVwcy+taUzQU_!zKQXnS~!^y@&zCveCtg`Tm;6_&Xv1+8xIE
+GL#2){8F!LiuL9_tqtn;kz`R$2?GJr9Pj~ci@zd}!vSP`JxA<LO%R_g(d2x@a}wH7XGl$6vbT_a1UzQ%9Du^Wl+VZoI?iN9s2+0A7BtZf?*6Xr&)W5O
+-MxUk{;*@sPL%uCD0@OSbT(DAbze>QE(#@HU2*QKh!O&BL^Q%Oij7KTfR2O~OQ*-E+UFU`;xJSVZ|hNSp|I0_s2p)xzsyEU={#sgAVX5L-(0VzqSTmJ
+82!bsUs|(l2-lUrw)GeaM$Lp=ILY}Wvl@P`<D+QS(pT{R6i)j-u;!<R)U4&dNUam?eK5<)R_T^kVrt1<6|T?55NhtII1(`tp4El3Q3_MQeZW<Qd=63*
+qelkjooAbmO+{#?w3ZxIWHz>)QD^20uV-Y3zLjURZm|>|WnZnn?y35w)khXOQ&T)m_rW9dEh)e6yo9JTN?yZ5hBEvOvuXH;r+sm@wU!|swms!wfm;`$
+3hQdUSUY&#>Y4JfqZ*^Jg(~%`p826+1X0ey&}=lv`Vp3C`bgx=&_SWc^!Esp1Jir!+3wq$gJc5tLC1YP1dYdS<Mm>X#r+aEwT5YF43Ea}6s-+7HMV6F
+fh(EqeI7kUY0=lwA^v;hQ}{fLwnz<3`MNk=4h<=NFfET+z(M0;>356GX%!S0h8)?YG)RsK6J0|fS+PK3KDMo3r}@45DPlJR)65WqT4vwBJbrz~`UeLo
+BpWx@DI`gKaDojTd@b#x>xPx}g<W;23z7O&S_pf?a!&Af*bwJL!mOb6#QZL)FL(3kRp&$DAVY)607121JoTPZfA)j-K>~t?i%JejCwq1L_WP5rEFc9z
+k;y(gFyT-d_snJAYlk4%8R~#kFw%%2O_aeJUrlG?VF+`-mTc$p7RV|J_3DUk=U`WD(dO(!DJ3<)dC^wulH0!>O^G?9Z{6sC6UMq~WUHw45Zb6}n;(Li
+E7BrLZ=kEC^A#%dJQ|$?!%4;z=*|i3Cx$P+g3F*9Y1=HVH&imc7^5onKa|Yhf#0on$5rHm-aS~7sR{NY;^!k5X-|Z8B(`980HVscDRIxRVN#hL_RAnQ
+a_?TazupRMNHUaCKBI7dav%MI+}zO<_7)CC>hp=$^Kok=-x|AIf&b>9sg*MW6`g=sEq&otn5VnJnc18|bvKozC&5||nND0Cu7=`Zt>`>AISr=SM056-
+oDiFsvcvxA{1&@H;zA4kbo~9x=h^F@fBN?1t*!wF=rqb~pEv-9$Y#aJa$=gJIh=`QB8IeSxRW{npd41?t4tq7hT^`K#Jj@Q;t7tYmvcbTu>>h1dynu4
+09<@67wI=B56M5~<Cv_}QFeQk19XV*RIyl1ZvgWg9T-~e-5v1A9~-<)LdTMB^b?)NW-k+cu&W1~lpLHN9Hs!>A|HJQ!<$W4s~OA(0oAXr!{|>`R3cIz
+;>8=JGHn0$Ng^4b7UqRMT#V<d*>)e?Wxh3??=O_WXjnzpi4(DPUY$Pwk%B0pA<SOf!Td?|tc`FirB^4%@9_Os2M4_a3TclODcn6xv3K(N^wskpyODc(
+_m6k(>GTaW`|jsAZ_IammIG82tHe;m9s|YuaH)^?VJY^n0nGE+KAeC_akGzAvgsrUwmvGy(`f})sYukLU!N?yj$53wyTpD7Odu(*3*JvQ=e>-WHnw+B
+tHJMarLvR1NB;rXBsC&7!fx~a`|EF0Kc;W7C79I9(`K6ff%KU4yGJW6K`nW=nmo#w9jb<CHa4C<xr{*1;&$RDzAj1039m@3db^%d2zU66ztXg~xFx}-
+8?m~RnaU`fvUM<aV}Yb_e1#ch`;6C-g-Cm7QO=5=7(oD2v=Q)7wuK3oRrxNw!ye!z{@HYzqt7C|Kh|V9%=F~s?!Pn@fX|r*6J{oZ4+Lp<DvK`*{?Hsk
+4+#yF>z`kLi;z&CL(3$#r!r7wka3jsC+*q6AHPZ;@-A$5B)s2*3Js2ePWE|o6hd%75VX&h5EM`$!)y{SvTy&9y?J~3{N&v`ici(kt7{p*mqgfugS|hF
+_WnJ*|KjOpFZuJEuMyI|={-s50ifrb_md~7P=Ba&zzL}ejN`1=`s!hH=^MOc6DQ(lDz)Im)j<?VcsF49reG@#Aa2$I8CR-+Fg{GBg3qcg7DkRt#_;Jg
+lrUE+deWd4EB|39n>Ltw{_6DP?<dc<A=EHUF(-#TV*Kg>aC#wMV5z7=Q;d7@%&i>|TVHfpx%)xJ1dK0e?HFZLKGR;LTlOLp@HmmMIB}|L4IjnebhSCC
+IF)vD4n5!Sh3Xb@rnZ)v4xN{Y3+@jS+oQT@K18?n!yEHZ&Vz|{nie}><1HQ9lAEae-nOJ|1f6<RXSJS#-`2W8y5-F2aw0>=X<9Xj1!X^&(Ejx~SPgi~
+G=0Rox{|YL<D7M$NiJ5&DIivVoYaSW$`LDT=<4mrzV)Pj`oXjjtf~$ljHML#%m*>gkdrc_&uo;yA1bU^tG<`rd7D7bn$(KpB@*7vZkCmmWpBysp#_#=
+!2**znuPaKe8a&C@W`|8QN5OKi|@B_a{_9jWv7V1`06Wm$FWGV+O4{oG~i2X#-a|a4UQVq70Rs0e`!uJ(It@+3P0)Oc|F3;-cCArI($G3D*hO<e1apR
+=HW9L?Sg5L%!7)+xdw6o?bC!k^*VmzFjrp;6|!k%7tvc!uJN9W4A}ZTOS{JFtzosdD)%aPlsqQXDISVR{y|LY<cQEUlLVjbSDw%^pXDQ&Z!noH%Vjiz
+ernBFijUv6Wv%nSYNGL}SxhQs2cKvskbU>+`1^OfZ@-i}AzW--;M8i;qj^CY{DE<X7`8S@%)TOtne!0fW3S0`wxDgEORAz-y(rDHw_?JF66T5=ZK7G+
+IKv5hlTBAt<YvSM`5Gs*lEX@=-H{p%g~L+vt@$ifPf;-RhX{~ge`Gi@YE~?Hb0utm%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?
+9BJK<V$tSUv_U9cPPvAlwvRLlmOF|^LT01*Yp{1XM30=$6rw9WjZ~<&C>9Bd*r^>7gVUv{_1S)(TP7Y$20G=l)DUSw9A+B)WT^E=IAsf7;$ACOa-o|s
+pQTC%99Z2huANRmZ-{+*n8S@q_d9Lwp9&cnS>$=>Xao*rkM|BkqeEzUvR)*duEsecgyXQ_7bbTmm6!%c!GBc!NkL1FJcyaVkl0;tAZw<AK_Bk?XcNY1
+q6XRwe)PH;L!7Gnv5?lsWnXakwlO<($Me2&s7X1^w)iR~Q6qdhC`titqn#T8hZ}g5O1%k_WscA_<EWF^ZHfK<Kt2mKL)m~54-93!ovpD;?LNjvHf=Pr
+RgZE4La5(hbt)O?#8yTKGg^E*7m6wq7}4s|)Jr`?_FL=G8;?>xWyc7SNC1HP1_fp&P4Qtqt&bXO*f(KFmaOcvlt5Ef!d9B5#>j1jP-j*WoDM6JYFd1q
+Zk_03gUsI|xe@W<tYLdl1?N<4Ky3xuwx)Dkz7^*pu`T>+TUQUnV{KTQ@^-ZNw3TUzyb7hZD|mik_|w-Xe?w)?Jim>Bj(+*-1khgg{D<S$-=DmIU;pd$
+=eMtqU%@YcKvMg#KLVyWchQjJe-^N`qZw<0;CbT0`69Z3hvYm546?<n0ZqoJ$Y%eZy4r|r)w!kDTHs_u(zSjb#Bj^6R~WU9YA?|+Thcgk5sVx?`T)#r
+H=?5Cf3KQwHwIW1q~Axh!rpbIlIJ2w#->{4Al+~+`<aQU#-avtSxxIwE@s$h06xq=ng3%WP{*0qRqkD?Qc;9+=1}pf5KI0_LO7q;xSfljMANzkw?yE(
+B++<2@hb*Ng%MpAQ}G3_#sZV&x5iG6<$@t>Twp&#lm`vm?^5GHQCY=0y#uOem*&5*vk!7N!`L!*-IWuQ-0xzCt|mLm;VUZ3b`0!CVS!Xm25z8n2e=pb
+>oah{S-^(ik-Lbg3;ar537rB+o6eF2Q``!HZQS?@n0Lg#us$q0!ZawZG2j6p0iVeol;12?cU-lhP;<L<9!z<j#}GZG$Ij+1vq@9+v_Z{n%gAS)^GLX)
+qS$EI3a90(m@Lh<Adm3kZbUCz*H=$|b;b@l>p|`+i}~P4d8^zhM(Z~UwLv4g->o#aiS{Cf)J=!@bSh*|0F5xka@tOZIpoG;c+cPtU@y?mOKhvdPwJ@c
+C~aJ*&U*9QF<RKs{o~TAAp;_4Oxu`VNa;Olj!5Pf=$4BK0mfD#d_xf#Gv^>m;XQ#s!Wje!lD35t%p5a;?bW?d@ohucwe1lE8_u0yd=ZxH;xIQX_QCzw
+wg~Qs^Tyc|*pjrqc@10h9lJwd>>Zj9w^9sn$UU(T1hC|i&W0=I=hzb&>Jmi?HEmbwht9j$v2opH?pTAOafO<>RgF<?%&kf`5FT=Bz|4NqEuOfkjS0YE
+i`sHb#Xg0##5u4ZQMs_<G%w!HzD^iy_-Z%zCN+>6mR_=*(tAf}v}L~L+D@Zp80{X%Y$2fsjBD8BKv+SXO*T4h*XAdh4kT>;@EE&xe+%Dl{1uEYr|ts2
+-)vk{-rk_iP_#aN6XFSV&3J>M02S?aCIAnUKV$woB*oc`#zNCzm&0ZYVu!;o&vL~KZHBgnARd^HN}<w7C0l8?hQUi154w5kK|E+OSB1<3=47L5o4q$^
+oF$#By1>^vnLiW~a_CH<Ejd`{7#>T@ieYX*>WQ3INKj5I0{r4Cyg3+Yv}E;e2$H~Ugvrl*q{LZGIS-#6(ij;*uUIkn-eoV}y?Xs4dKu;In=M#}Np)O|
+t}YTqPMf+cHgJJ1i}mFd%3ER+8O`<e;^kZJiyDx1&@|7yfR7smr%!ER7pS22?-yIP#q95BJjP_CF64dL`&)MUBTGR34!<5=5`SWm7zK`Ajkl{iZ-YK;
+T7;U9&UnazO%skoYYv8~O0UE0Z03YHa>U2s@CRamQF3-46}!X6B%ynB#DN;T-r}6q6izg4Ba}284OR&s1w@n;c}x2~phu??1qJOwsSyq;%`p*Gi@<Hr
+XY6Y!!)REIK&kQzW0O#u?XgMdb1gPWaGSP7C2<;+Ulx_5Q4A-G!oe3jPbD))j{wqCK29~Ha*v*5EFdY6H~nhcTqpT#h$@RV`oF?f@-bGC#=U?htgpz{
+AQ7j53-Z$8_ZpqnQkpc-+E(b<G<)Fy%{OY^)J>rp>EvA}(s^)k9r4|0_f#R*EfxE~fGqoA(44*DmKavQ%qK}ZPN|^+iM>;YI5`k?gs3;9Y7-xXvaKdm
+zP)BmfYU0rTR7O5u5JaTUPEpzjw$eILf!U23(b)gFq6h#N6X(Qtit~)&d~ygyGUYql#4J-B#sm9b|}(ThqDxPcDo&Ns-uM3E!pEaI<iJyID)BvOb!8k
+PUp$G#DJmFzND0-meXi|pWXE&6pE{U6dfA6K7;lV0#Tw&!;?T@IvTn|M-%RtJp0iTY)N)f6$Lyw5E0);zsf`sF-Xsng_fPnxJ|r)$h*z<OqI0+1(<Di
+VT;^Q^v?HRq_TeCM@k~ZdI!q7il+~Q-*MSs%F)G0qBIWJ<qqe^zov7)1T4jA@}C=ew}MfbyR-$mRJEr1!8EU@vzecbxC^w_YxUIQNi;HG@d&4j<R6C@
+oR(sY2FnHWW{gSMA(54Mgv%a!hyp1_P(rDHqFtZgUIwpzb91*1P8cMiL%9)7z|77;Y~gN{PLcLB;7UU>O~yBlijx8or0@aw?gv93hG}7-Y#7RvD<6u{
+JXKR5!`3NnsZ##zLH0R0MXSrE>sLL;ng{*Rq3G+W?6TL0=-U_5MNZC+k8mDEy?4G^Tms-8AkeCs1)3l=i?+XO`n0-BC`W0xaFpcYj^3zEW99+ctJJ-5
+k|u)_I7do=);xVaW4fqBfBXyx!_mbB8m8VQ2b}2yIH1vrTw8$Zsg=^qqd1Vo8d_hY6(0ihp>W>;-lFfu2j?muE&kPs2qMW8;J_u)XmlCm`a=mXLsbSt
+pP8ppNHWowz<fSU4rBB*Fr%WRID7PkQrXb{;Mf%5k|8S$m6K}o7zX@ls4$D*3Lj}^J^WXNic}LQZv0D5nA!~n=+hojD~iDO2mQVn-Z<cwn4*Wn;9R+@
+!k;W2pt4nug(|U6o)n2al5&y*GXUqgQ9(JiBQ72A85b1q-99R|U3J8YQl9htax`bGs+m|*kGWtxiYsL6q$9<CVaD$oqDd%W5x-2eZZo!_>xsyEUN6kH
+`u^j=VQkG`E+(A#MM`XSKBnpiam{;EhRALQ&MSRVs5Z{N!a%<)$~p9wLq)>ZGrez0>g(4yOzK+;F~MI<Lf`FyBtnjm;f;M!B}_^Skzf*n<e0b>2*VCx
+Pjbu9SG^Z3qIf4S)S^r1ABkj~vx<gl10QmUeJ&ja_KltV_2l(g27KQOj$bueE=PBX$)0u4u@nvk17u4vY8gY%WA-kmg8_7+AsMLv_auhR-eX>}94Am5
+fJIV$9DbD=8%rt7K*x=(=WZrkF%7LD?MofBf;f8-V~NRVHA;;HT>vnZ7{(zK4u)yP8cGP6qe$BV))m@6z&H#CRKk4#zL$tdp8%WFN^lD(HcM91@pT#X
+k953E<2o2>s3_W#Clo(Ih#{(<s)v9O0-PDlr=sDNXke2Zo%f4P!Etxp)AVxg*{7=GbN2n)<L79ca@afQynFfmYl?$`UdTV39KU^mq9$&j2OnR)KI=yQ
+@$BU7Pxko-^f_jqlJD1}<)qoCM0ium-ZCrBN3$rq#L}H8G6&(Jmo*VQ5f#lR9@Pt`mt$Y7S4NiMae;Z+Kr_{eCU1CKvEg?l4O-ycl0%}7T83u1?^@0i
+Mmq<o6-#-hg}cxJ(qE*!s9{Dn7aG=q4;<z#r%4dbMIj$mI^u?07E}(>fN{!b2N1T@t~FTdZ<=P$_kk@ZEp%FPJF#eh3=)bptdDNH*vL>zG@A4H==1XZ
+Jci4R1Vmy%rluxzp~#?XH4olXaLLHdROMI7r<vts!dFRdavIZCTNj~y=PU5Jci3@z<Wh8!Iqq~KW*73ka^v$`ozj!fC%hO~ja>sNd)y~AvKKTWX;WU&
+-A2}>wFBu_R`^7@*LXE~$>D@MQj6y<5sS`IyNyi(Nx77bwk+H(0!rBpD<$U1g#BP`9H7^Etfbp)DoJ9n721>Q>3q`FcuDwr&_5h9JPr=~L%FE16#1gY
+2eEZ^a$ZDXp(82eC+p=2<w`D^pvDth!>t=hEhzLpR;yf4m7<erIUX%5#jAk=9zZbtP6KlnGANA2X^R<6^Pj}g=MH&ifcw$lVg|IsW#N(1Okf8EDGEmv
+;9<^aID;Q-Eg(n_o1`z~HG5M4tQPYrMSUuki>ncT#4D!a0EjR&aWs|EC<DizQjaeDG0e92^h>s8XPR0GEo!HQveCxKf4+^ZIfqi$=A$k_kDxpdQFtG^
+Ihl>u=j`lCbnZl8VC*bOpTg5NDUoQN&hOm0o67=ozf`7c7j!@gh;J#(7~uj3E#ZYNLkfn2W8d?yzKNJB=x=T8$Cs~Ox%pvz*?7R8NJp?sr^1388N5i`
+deT`_1EcALkGgzwM+F-qIhjL?+)5ybujv?#WP44X+pOhj&1Tpp;%44}&ji^uqRH!eHZvyY=mL^|z?aVA{BLh%R^<v{iPH7p`2>dgsan@f){CbJSK>lO
+aKZwCFW5?{_MVLBh&xC5usnVB4BGzkD-DXKhm!9O?}!}8P2lSV6kDJ+*ZNuxh~Uz1)X0#jDU2<u2Q+MuKcd0Nzt;IWmj>xK)}XIF{+6Ty!R7<zW?NxT
+U48ZA|APin0I?JT!oEKFYj*tNg?)o@0kV_7zdTD_r#(ET%VL%cprfJ4z3c?hYlllZ9oMkklUgedof{vY$zXk<RRvV;P+EJ#p!}*RuGfq0F=yW7ONx0X
+F+2J#p)dUnL8p^C^r>E(hU27=Ei=T%s--CrS#aC~SP}vp?;czSa*q<fXz6-!S?S#0ho3w+G@Hn?VxIAkSX$^lxC<@2SgNx+p;Xef2Nz-GCKN?_?IKi(
+4*}T;QtgLN{|6458|$ZCv@}X_vRI>_@8)KNq|B~QIhW5rSYgBZTu`9U?<*+pa%WW~y6gaD!a{VM*#F2h)q6uHx<mR%8AICbpfTJ0$P{~V^4Hftzj{Sq
+fTe2u1j9WdKLQ*#YPE8VQ<hyoLpW4QB1lBAR3!AR;3M)M{e~2~i5gW?r7)=YhMF!l#rQ#+e32OhZ)S1^*8)uL<l|zxloXQHe$rZlR!`%3J0{eFdXCL!
+BVhWAtc8e40hadYW#_;CU$^<T5C
 DRYDOCK_END
 }
 
