@@ -88,6 +88,11 @@ bench *arguments:
 storm *options:
     ./drydockw python -m tests.storm "$@"
 
+# Write the wheel and the source distribution into dist/: the same commit gives the same bytes
+[group('develop')]
+dist:
+    ./drydockw uv build --no-build-isolation --out-dir dist
+
 # Pin the tools of ./drydockw again, by hash
 [group('develop')]
 requirements *options:

@@ -103,8 +103,8 @@ def test_the_table_is_for_people_and_on_stdout(bench: Sandbox) -> None:
         (["--pairs", "4"], "at least 5"),
         (["--against", "nonsense"], 'no profile "nonsense"'),
         (["--against", "small@7"], 'small has no generation "7"'),
-        (["--picture", "x.png"], "x.png is no .svg"),
-        (["--picture", "trainer.svg"], "trainer.svg is there already"),
+        (["--picture", "x.png"], "x.png is not an .svg file"),
+        (["--picture", "trainer.svg"], "trainer.svg already exists"),
     ],
 )
 def test_wrong_use_is_explained(bench: Sandbox, arguments: list[str], words: str) -> None:

@@ -245,7 +245,7 @@ def test_two_revisions_of_a_lock(shared_repository: Sandbox) -> None:
     hooked = {"GIT_DIR": ".git", "GIT_INDEX_FILE": ".git/index", "GIT_PREFIX": "elsewhere/"}
     shown = shared_repository.drydock("diff", "HEAD~1:small", "HEAD:small", env=hooked).succeeded()
     assert shown.stdout == TWO_REVISIONS
-    assert shown.stderr == "not known of both, so not compared: target, env, trainer\n"
+    assert shown.stderr == "not known for both, so not compared: target, env, trainer\n"
 
 
 def test_a_lock_file_and_a_stale_lock(shared_repository: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
