@@ -28,7 +28,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.report import Reporter
 from builder.store import generations
-from builder.store.layout import home, is_built
+from builder.store.layout import Store, home
 
 PLAIN = "plain"
 LEAST_PAIRS = 5
@@ -201,7 +201,7 @@ def _other(ours: str, profile: Profile, against: str, catalogue: Catalogue, repo
     name, mark, number = against.rpartition("@")
     if mark and is_reference(name):
         found = generations.numbered(name, number)
-        if not is_built(found.store_name):
+        if not Store.here().is_built(found.store_name):
             raise UsageError(f"the environment of {against} is not there", hint=f"sh {found.script} --build-only")
         yield _side_of_script(profile, against, found.script)
         return
