@@ -319,7 +319,7 @@ def compiling(desk: Sandbox) -> Moment:
     moment = Moment(desk)
 
     def reached() -> bool:
-        return any(desk.store.glob(f".stage-*/{SITE}/giant/__init__.py"))
+        return any(desk.store.parent.glob(f"wheels/*/.new-*/.*/{SITE}/giant/__init__.py"))
 
     moment.reached = reached  # type: ignore[method-assign]
     return moment
