@@ -8,8 +8,7 @@ from __future__ import annotations
 
 import os
 import secrets
-from collections.abc import Generator, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from builder.embedded.errors import StageError
@@ -45,7 +44,7 @@ def in_order(paths: Sequence[str]) -> list[str]:
     return sorted(paths, key=lambda path: path.split("/"))
 
 
-def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Generator[tuple[str, int], None, None]:
+def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Iterator[tuple[str, int]]:
     """Each folder of `paths`, which are `in_order` and name every folder on the way, with a descriptor for it.
 
     "" is `top` itself. No link is followed. With `make`, what is missing is made. Raises OSError (ENOTDIR, ELOOP)
@@ -73,24 +72,23 @@ def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Generator[t
             os.close(descriptor)
 
 
-@contextmanager
-def folder_of(top: int, path: str) -> Iterator[tuple[int, str]]:
-    """The folder that a relative path is in, opened, and the name of the path there; no link is followed on the way."""
-    parent, _, name = path.rpartition("/")
-    steps = opened(top, with_parents([parent]) or [""])
-    try:
-        for step, descriptor in steps:
-            if step == parent:
-                yield descriptor, name
-                return
-    finally:
-        steps.close()
+def open_below(top: int, path: str, *, make: bool = False) -> int:
+    """A descriptor of the folder at a relative path, as `opened` opens it; "" is `top` itself."""
+    found = -1 if path else os.dup(top)
+    for one, descriptor in opened(top, with_parents([path]), make=make):
+        if one == path:
+            found = os.dup(descriptor)
+    return found
 
 
 def create(top: int, path: str, mode: int = 0o644) -> int:
     """Make a file at a relative path where nothing is, and open it for writing; no link is followed on the way."""
-    with folder_of(top, path) as (parent, name):
+    folder, _, name = path.rpartition("/")
+    parent = open_below(top, folder)
+    try:
         return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)
+    finally:
+        os.close(parent)
 
 
 def with_parents(paths: Sequence[str]) -> list[str]:

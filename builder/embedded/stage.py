@@ -120,17 +120,18 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     own = venv.take_over(tools.frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
-    found = _linked(written, home, tools, top)
+    found = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
     _say(f"[3/4] {_count(plan['patches'], 'patch')}, bytecode, manifest")
     for wheel in found:
         own.update(wheel.own)
     inside = site_packages(HERE).as_posix()
-    with folders.folder_of(top, f"{inside}/") as (site, _):
-        os.fchdir(site)
-        check_distributions(HERE, plan)
-        uncompiled = _patch(plan, parts, home / "bytecode")
-        own.update({f"{inside}/{path}": promise for path, promise in _records(plan).items()})
-        os.fchdir(top)
+    site = folders.open_below(top, inside)
+    os.fchdir(site)
+    check_distributions(HERE, plan)
+    uncompiled = _patch(plan, parts, home / "bytecode")
+    own.update({f"{inside}/{path}": promise for path, promise in _records(plan).items()})
+    os.fchdir(top)
+    os.close(site)
     own.update(_answer_installers(top))
     _check(own)
     changed = {f"{inside}/{file['path']}" for patch in plan["patches"] for file in patch["files"]}
@@ -201,8 +202,13 @@ def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
     return promises
 
 
-def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> list[wheels.Wheel]:
-    """Link the files of every package into the folder that we stand in."""
+def linked(
+    written: Mapping[str, Any], home: Path, tools: Tools, python: str, top: int, *, compiled: bool = True
+) -> list[wheels.Wheel]:
+    """Link the files of every package below the open folder `top`; `python` is the one that they are for.
+
+    Without `compiled` there comes no bytecode with them: ours is never compared with its source.
+    """
     environ = dict(os.environ)
     command = [tools.uv, "--project", "/"]
 
@@ -210,7 +216,6 @@ def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> l
         def ask(arguments: list[str], environment: dict[str, str]) -> int:
             return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
 
-        python = os.readlink(tools.frame / "bin" / "python")
         places = installer.places(tools.mirror, environ)
         installer.install(written, packages, ask, python=python, work=tools.work, places=places, environ=environ)
 
@@ -219,6 +224,8 @@ def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> l
 
     for _ in range(3):
         found = wheels.wheels_of(home, written["plan"], install, forget)
+        if not compiled:
+            found = [wheels.without_bytecode(wheel) for wheel in found]
         try:
             copied = wheels.link(found, top)
         except wheels.ChangedError as changed:

@@ -29,8 +29,10 @@ def take_over(venv: Path, top: int) -> dict[str, str]:
     for path in files:
         source = venv / path
         if source.is_symlink():
-            with folders.folder_of(top, path) as (parent, name):
-                os.symlink(os.readlink(source), name, dir_fd=parent)
+            folder, _, name = path.rpartition("/")
+            parent = folders.open_below(top, folder)
+            os.symlink(os.readlink(source), name, dir_fd=parent)
+            os.close(parent)
             promises[path] = f"-> {os.readlink(source)}"
             continue
         content, mode = source.read_bytes(), source.stat().st_mode & 0o777

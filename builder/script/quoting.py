@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import pprint
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
@@ -105,6 +106,20 @@ def fold(words: str) -> str:
     return " \\\n    ".join([*lines, line])
 
 
+def rows(words: Sequence[str], width: int = 116) -> list[str]:
+    """Words in lines of at most `width` characters, two spaces between them.
+
+    >>> rows(["a 1", "bb 2", "c 3"], 10)
+    ['a 1  bb 2', 'c 3']
+    """
+    found = [""]
+    for word in words:
+        if found[-1] and len(found[-1]) + 2 + len(word) > width:
+            found.append("")
+        found[-1] += f"  {word}" if found[-1] else word
+    return found
+
+
 def environment(loader: BaseLoader) -> Environment:
     """Jinja as the templates expect it: an undefined name is an error, and the quoting filters are there."""
     # Autoescaping is for HTML; here each value is quoted for the language that it goes into.
@@ -123,6 +138,7 @@ def environment(loader: BaseLoader) -> Environment:
         "dotenv": dotenv_quote,
         "python": python_literal,
         "fold": fold,
+        "rows": rows,
         "systemd": systemd_quote,
         "systemd_word": systemd_word,
         "systemd_path": systemd_path,

@@ -28,10 +28,11 @@ class Carried:
     patches: str
 
 
-def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
+def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
-    Raises ProfileError where a file of the profile's cannot travel in a script.
+    With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
+    where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
     templates = environment(loader)
@@ -39,9 +40,9 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
     files = {
         profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
-        profile.fix_dependencies_script: templates.get_template("fix_dependencies.sh.j2").render(
-            values, script=profile.fix_dependencies_script
-        ),
+        profile.fix_dependencies_script: templates.get_template(
+            f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
+        ).render(values, script=profile.fix_dependencies_script),
     }
     if plan.lock.patches:
         files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
@@ -73,6 +74,8 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "min_os": target.min_os,
         "glibc": target.glibc,
         "python": profile.python.version,
+        "run_script": profile.run_script,
+        "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
         "uv": plan.lock.uv,
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,

@@ -9,6 +9,30 @@
 #   sh run_rl_swarm_cpu.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_cpu.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for linux-x86_64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.1.1  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.14.0  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.18.2  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
+# 2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11: who knows that one need not read it again.
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
@@ -25,7 +49,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=2ffa6d7fa14bc4a1b59de6a409f1a439abfeeffa8383b20b460a16e82ec69b73  # of the Python below, of Drydock 0.1.0
+_machinery=2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -68,6 +92,8 @@ Builds the environment "cpu-swarm" for linux-x86_64 if it is not there, and runs
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
+                 --check only says whether it is so, --revert takes all of it back
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
@@ -153,7 +179,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -162,12 +188,17 @@ while [ $# -gt 0 ]; do
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_cpu.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
+[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -220,13 +251,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-if [ "$_action" != machinery ]; then
-  check_format
-  hold
-  if [ "$_action" != verify ] && is_usable; then
-    go "$@"
-  fi
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -374,7 +408,7 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
@@ -388,17 +422,9 @@ build() {
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
-  remove_dead
-  find_uv
-  isolate_uv
+  get_tools
   make_frame
-  carry_plan "$_work/plan" || failed "$_work cannot be written"
-  # In the background, so that a signal reaches this shell at once.
-  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
-    "$_work/frame" "$_work" "$_mirror" $$; } &
-  _builder=$!
-  _status=0
-  wait "$_builder" || _status=$?
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
   [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
@@ -407,6 +433,51 @@ DRYDOCK_END
   _builder=
   clean_up
   trap - EXIT HUP INT PIPE TERM
+}
+
+# Sets $_uv and $_mirror.
+get_tools() {
+  remove_dead
+  find_uv
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  # shellcheck disable=SC2030 # only there
+  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
+# The command that makes a virtual environment where nothing is.
+make_another() {
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
 }
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
@@ -1197,7 +1268,7 @@ DRYDOCK_END
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
 # What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
+# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
 #
 #   sh run_rl_swarm_cpu.sh --machinery FOLDER
 #
@@ -1205,8 +1276,9 @@ DRYDOCK_END
 machinery() {
   _with=$1 _folder=$2
   shift 2
+  # shellcheck disable=SC2031 # set in the subshell that becomes it
   ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
-content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
 for path, text in json.loads(content).items():
@@ -1216,439 +1288,302 @@ for path, text in json.loads(content).items():
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-eNrNvYt220ayKPoriO+dLcKGKMlxcmY4UWYcW0l84ti+tjKPRfFgQSIkcUQSHIC0rNHw32+9uru6
-0SApJ3P2nrV3LAKNflRXV1XX8/5Rns+KyTzP+4u7R4Pk0WS2qOpl0tw1Z/Oz+WVdzZLz1WQ6Lut+
-OTsvx+Ny3DefJNIYf2Fr+Khffpose/igh7+K+urj8GgwStOz+aMseSRdHeT5ZD5Z2kH9l2acsFVH
-G2/6NOE8v1wtV3XpZljM59WyWE6qOSxLL5HaX1TTaXlBb/vF+YX56EUxnRbn01JaLYrl9XRybt6+
-g5/yZnm3mMyvzIvn87suwJV1XdWNafhhWVyVJ/jobD4uL5Oc2vcWRb1sBkmzrLOknH+Uv1bmj8u6
-mJXy921V38ifswl2JD+ai3qyWNKPNNn/NnlTzcvB2TyB/8Un1uBUzLxOq2raZNyIP1rWd/I5/o+n
-ievnuaYZAaMHk4U/6eve6qM8pOmaFjhf8zdPOIWfk/myxzNGNMERyk8X5UIDKCmahICnplEXk6ZU
-bXqXZ4/uqdH6jwls9zXuyS18OC0vlzBIsrwuASJVXZ4BJlHDPrRZpgwThJE3+tsP/5GhveFo25vb
-slz06LXs39xs8WfsHvXGrbljgjb1nnLPqYz7sawnl3c9g2M01jns3sax+CM7WHGXJfyIP6pLOHhz
-fN6T7i1qpGbci+vy4gZeW9x2GP85c6DuMhyyNQUeiWbwkbFTYa2dz2JazHvBHLbCHD8yM6jLYky9
-mAnIT31GzGCzcj7esPbt4xZLWJWlIcViMb3L5eFnztfrowtaWceyhmePqKdHI7PC6aRZ9lqLgYOE
-BBQPQwNzKIWAAKmeTIFQp7Cwupwv+1fT6rx39ugx0HM4K6k6dIsaCQV2AiO9ePvzz8/fvPwwSMaT
-i+WQQGno9bDf72dIhkej5Di55x7OmHWcAZNgOpuZ53xg8Dn9ZZ8LWuML/tO+IbSiF4x75jkDYsAY
-ZZ/ijtNT/MM+RSjRU/wDnq4ZesQ5gWuuoDHiBb7F1Y0IoAAAAchFNZsV8zGs7+zR2aP+Pyr92XBw
-NEpjlHtyaT8EKoV7YeHoGnUROKRh8nWTwGYl93tZssdDm27SdUY930vDL+o17KIinHw2j3Am5puh
-tB31HrsVoMyQTJrk+2IKEynxP4cede65yWWGVKcxWs1oA/Mf13fj6gL4JbdIhGAjM0AcPEZ5pVnC
-oalTD2JXJUgOy7pX8lhnj5Bp4FcI+TQAXHu0JMH2ZjjiOFvGNEDy1vtTeXdeFfX41XwJrVeL5aD9
-wZcAIphwniOVB+HnGLHDCEiAbMIVdpbSrJB1frcsL6px+XAh67xoyq+f2Z/XRYMylP09K+rmupja
-35USz8oLWNcDxLWfgY4B382SD+U/V+X84qFy2xsA2vh0tbACX0hDTcPp5LKcTublw6W8eHsEiqPo
-AI+nX33d1XYyB2YPy7eTGQOBqCfnKwKHEOkaNqsed3WBQljp5oeokBeXgFVZUs1z6DyHr5GZXEyL
-pkk+VKv6ouw56BiUR7gS4+Kf48lV2SzVg4sCqONYPYCV1fYBEjtqkQN8mF3A84HPwgE3YZbTEmkC
-IVbffpIAQzl7tJrfzKtbILrc4dXkY9mbVePVtATaKQgxxB13WDFc4iKYYyBhHY1A1BX8HhB20GSI
-rfCXlgaPBnohWYLTOE5Q9jMdrA/u1aLonKvf8jUBtHGsifkjbtIgGeb8GgQ2ILr0MM0I1JlAONPD
-p8RYzQvHYGflSPddS/8ZvcImAqT+ZFnOGjOztePV3B5b3lcNCh3X/fGkRrrS4wnyTox5AqZXWVr/
-YzFdgShhXuJDM6+1olvQ86y4KaHjpmcmCOjYLPPq5vi0XpUyr9mkafCgHifDkWF/i0mJ3O/QTblr
-EgMfEv50AvLts0vzPxntyTFy6/mNQCD1Gwqd/h7I+ptq+X21mo9PAlZk/ifr6QN+ojS4rbsTBEnT
-1RkQfOS4+aTJG7c9aaSlgHw1V4sw2xhvvWmiMK68VkMpSAFXX6BoB5ydoSat3efceCOrlgunPZ73
-/M1avs2Q4cNtqyFuivQC0BluxaspCzg4Lt69Zt0M93ayvK5WSzyNHkQCXDEoKNA2Z4KwtQlgufaI
-WOyQ00HFAXo5n9o0U2P9a7IwRGzIn4z44KY4vD9LaC4r2HLgzakIDzySTQRTboDca6AJE8IoYbTU
-0Er2K5JDzdHEwSfzywoH9ZgTdZx2Hcu6usUvFP/qYS8t+Qohd4yth4cjBMe0nPfgV5p8C1IlCrb4
-6miEd2K4nyBs4DbBPPUYL98kSqLk5vcLPfGGgnArH/ENJDHCMr32ej0wr6Ft/+yREam54WIKEha3
-iRxFApo5Vj0WkvqretoUl2V+/vWzMW8Fr2WIa/QWMRglT2BU/Lt/XX7qCYsw6hPBPOKG97ydNODa
-bWg6xOcjo4FgnoPzsNdSYe6ZZuyZ5uHEgNzNleUEixSCfSBCXLPWAXaNIFPjxXGCGCHg0dKCYacw
-EWCl3Mv6nnpZ5/nijplpfnCPPQ4H+1+O1v17mMYaNuvC7KksXwQX1R+OTzzZMEweNKMxeWXQil8O
-B09H7sfTwUiGcLdcS0MHMlSovPCZCZAMTXcNE4+RYXPFafGSLOQHaaiUimmw9AXQyJhwJKfuMf/u
-A1G9Qyq5yxwVoJFTe5CnS5vAyWdLu4FKujFEFr/fdVo7cOHIJLt4ldy/ec7hFdzJcaTxuPdmNzD0
-PMpG1pYKpg8RubjrtlRF8/gcwQoX3xSTcW+MmpqElKG+3kZoI75Pfpc8PTw8TL5JjvC/x/Rwh+tv
-wMHxq3VSXSb3SNZk8mnsSgwPpqvmWk/YwXwYha95r4UiApqRXYRJNZN/sQQukGVyZ8AON35s0FMv
-u4Cuxc/gnQ9BGnGoehwl34KU9MOr529OAyA6dERS6UtdcDFb7rL6yHDfyGgCAn3X6/lDZjRMBqO0
-e/FHxHYgnFwB7ZkfH+WAHvj/wD7q6greNceIXU7iK+Z3vfaexFeR+vjc3M0vej5/a1aznieQd8ts
-7UFTRZ/0iy4KFdAkX/CTg3k2z18/f//DSSaQho06MhB5xn+EBEftsDeyOoIw/Y2ICftKoyp4mf7b
-VwtehrDc68kUOS70DoC76SnJnN/A9Up16hQFvWkxOx8Xg9Y40oNRkPSL8bhHfZnjC7f4VcND3haT
-5WIi77PkMAVJJ/h8XFcL73tEbOpimy1GAQjvCuY+cE4aTJwxEuiyTIrz6mOZoS4B7hCzclbVd8AM
-gUX+yXF6f41du4QyYVItLEnr85397FF9TmIiX1HUvJflJzzJ+LSPUq8B/0U1X5ZzfGWIZl5d9rA1
-i/8kBcpv2CEZjeUUlm6dJYsuWdwdrC8g6xoV5uWtiF4eRoNwJWq4/rK6Kec5CpvPkFjH2LYDAXSH
-S7/tWDqRTFz3bQ1CaM9M8QlsSTHteSvKzALS1CMHF9dwQ+JxDqtnz575b+tyMS1A9qP34RndLCBd
-hkcc+ggleHeJxpctCYy4Kq7Ek5xlHQPa1obJC/7l0xdRkPZlm6lFH/V4CHnuLwVAGaAIlHqCqxpj
-DLoGwyX/9mgLy4O3RT0HSqkNSPwGp4KiodWxPv/h1Yv8zS8/f3fy3kA2xzk7Pjhfzc5ZjKmL+VXZ
-g2Vo+JFOD3XYczjZdY9bp2knPpmpgZi3vLjOzc9euCe2XUMaQ0AvJFRnjyZXcza7+s0RSoDx/tlG
-nP1GJJdvWcNffiov6MYAAM8n8+sSMJYEEiAai+VkBtT4+DAQ2z/czZfFJxHY/4KCnvz9vrxY1Q3c
-fOT3z0Rw2oI8o4I7xvJAAx9woHd4fniUwsGkq3vTe5aRWWm5nJKV+YneHsshnxiVe3+8mi2aHt0F
-O7T+JFg3D9f5KyU+QP6h+vvP8bb4y/P3r55/9/qEzGEv3//95dsXP+Uvnr/48QQp1bvnp69O3rzA
-t0df8UEh8tCgWXpSV3OnKrZaYeZR8j6q95BNGd5WNSuL6A+SieT2X589GmZnZ83oCTkccF/Iw3tm
-vmJDIsKOn8t9HDjQ7ZxIvLteO+U4tD17NDg4cBoHatnCH3yqDvSqnuJpBoGjsb4CqHHAqWb412pO
-fxvlfr1ERm1aMMPxVu4+6bExuN8AvsxKsWn35+VyWl349/0/w2qHT0emieGR1pomdAyZSA799+D/
-HQhgq32yZYxL6pGsskZlf7N1+fN/rqplmW2AA9tA3s6nd6fX5V/L854/QP/H09N37/GiBQj9I1wf
-p6V3lHExtbzO5ZteU04vUcT+5wCXBLechfzBNySgjlkya66Eb1yDbFDWjTQBhtMBE8ucUJpifm43
-D8bqX65A2ocnqVtuj3tLW6oweC6baVAM9u56uVzwRuFfDdIY1GDCeKYt2RvlJevNXD/2XVwhxlKc
-8GMU4SZLC7gmWVbJvetrTcgfzLq4gisIrLlZLYDup/0W1OFfBDVDmQBsYWvA2gYE9wqyE4IBCTIt
-C5fM2J18cUyL5F+RdVEHMJkZyJk5DwegfL5agpA5+RcRztZS5HzRpx2n0U2WFJfu8G3cr5bUrOB9
-7/UCG7s3r/YQ0rz65LY8B6Gm/ljWdr7XFd1Ft552QzVoH3gV+gi9lw3qpic4kE8y+G/4rr4zlCP1
-hsGrh4P3LzDz/edXpbHbC4+3K7FAXEFDUlaqLdcGimJS4wKYbiiwme/Wg3szzaYhhoCQ3EMnCGAm
-pNP1LmORuQa4QcrJ74pmcpHci574/Otn0hfOB2RAVhanztXimimR8R9BVxhUGigyZhQhIfroI6wW
-bjo0KusIFfwg5I/F+U/L43xZr1A0TVtsQ39KUkeOBB8+fWzGSft0j5BGWQKSVlmtlseGlZu7mQwR
-5Q5NM1U3KrpswaM+XGeKZZnD58Vquszlpbr84r7L0/5FWS9z8p3L8eIJYufw7NGnrw7/kF8UZ49G
-TA38+8LZo4NyeXEAQx3g1/0FWp9Sz0bGfU+rYiyeRTkcHRaiOj73ICgdMAgmTX5Z1D0SaJzT6M5S
-jdJwVJeXeOuGNlpUgcPzl/zt99+/fvXmxLJpmPstUllFbfjdIf9zSbpV+nNe8b/Qe7gOMyACkeav
-zStCwIjUWxrGhF82H+RatWwWkkpPRJtcPqzf2F2WxBDupUZj1sIYftAAc/Dhx+dwv/nwy88f5KZb
-zBuATGhVZuzjd3zZP0q++SZ5+rU9vGePiuZiMuE5yfXVwqucKpkPLUz41hmmwiUC/PG+fXCwieTD
-gOImnFyQEE+mt2Sy/GMi1DFZgMSAL9U8mnIQmjNhYewPiNMQU5UbH01VsW3w2pDWgpqkLf2I6K+T
-AwCAB22CY05nl6ghIPqxgiI74Ry3gWnMsoh6w8HXz1ilSYgoojSL7/gEXRgmKMGR9DTDGyhJ9Yf7
-fyj2L0f3Xz9bsyajOeg/xlHxo1SsquSZ8tkHs43K+qTbviL3Rviyl24wq9hzE1xbBTP0lTXqUHd7
-fQfTbXnFwWTpbwQDsk2SDhvTgn7Bza2Un33jpLbJ+i93+gG5T9NtNLnnuxHPf21Q97xMgAOPB8k9
-TG79x+SqwhtiZW3jgNY7udwJ6Iiuwn8/oR4lJDH2HmbR/zfB/K67nfgMRE6d4TvFebMgT3v2FvKw
-nJ/FKBerSQ7OumIv4OIzmT387g9gBYpvfl1ezJfOue8fDQg0OygJ5G/k+Zs1Bq+WZV0srWPdrw/Q
-2NXDj8HaOH9qEu8XNODrty9+Ij0EMMmLm30E8Ju3p6ya6JueCBTw5vXJ8w/46uvDw/7h2Tx/8zbH
-7z8g4SNQ9k/evH394qcssb8+/P2D/fX2HXT94Zd379R7/G3UgVW1DF3rulS2gBKLugLB4645uAFh
-tpwe1MBhqtkB9pJPxqzDCAltl3rX4J/TbvcZB7cpYOVD9tAg5xSAYm9cMq9Cv126Hz/OEjQgDEiA
-AWiRNddKNL6S018y4WT/Mug2k+cI/fzkb9BB75C0MjAIn1L1/s13QaDKd9gbwOXV283G5t2iS2BY
-9hWmPUUiYPEiDmWnKQz8ADwDPQKTFO75nC4v4owUMfoKWi9uo+E/eNdBqnc7RgFxcbuajHtAi+Bv
-/CtN+4tbou2h+3IIGukHWYT+XMwp1xU5SD7Cux/6yZPOHW3haX8OAhP+iVwHkRNfM6rjk8VkLO1x
-dtglPsXB8DH+uzbGb7P5TEzpGOBRzfDX2/yv79++ef13wAT69eL9yfNT8+Pkby9eo+Hh62fP0Jmk
-zi/Hxx75dedKo9jZo9vgFK2Wl/u/j58iJBGkpO0BLJh3ybEmwSe6hy4WAq98UfTftur3L/Wq37z9
-/u3r12//6n6/+Q4RMb7q7pXvtmTtTkbLxytS03NE5NnhH75Ot4stoaY9IiTdrwM+iaOSkEUe1nN0
-HMJnGcFUGDV+lL95/vPJy/y7v+fv3r99cfIBSTXIh8aQAEh2dsYBWfssJv5rdP/l0/V+70/vvkFc
-/rb/JKUfgJrfnp2Nn6TW0ggC3hhXyc4I1uFOX9HIXtuagpJOSSKQIC9jz4KPIhqsoTlbI7z0R45X
-G2gon/GXdMhGqXyJB41OGgp57HcpFlxYUjFFN7TWp1EJVcs2hEOs7Ykg5stX709enL5934mpL16/
-PfnbyYsd2Y2iz/6MlsVNiWpFYhctZAfocgMTqRKnz6p3MrbC0SWs8Y9xrF+549nLXil3ciZ7BH9h
-8kED3tp0+9ZG/bjirtDTgtR36IwBYp8QDY8OZLiD0+o2b+5maB9tjpkvwwf5jOW5wL+5vSP+SJc0
-lAAo0o3RlZ43PXzRx/+gyENdoFMoSVgPRoLLybyYTgP3vYtp1ajNwiNL59VQYXaZXdTl5eSTuzAY
-IZWCCeI0GbcE1bsSGEeegnBFmdgIgN2wWNlgC3b6pY59yQIf6esIT5fxxxAge+UmQhLszd2knI4T
-r4lYrSjadDMwOiIC1ajmGz1sGxWVxG0iAndCLFSdTeZGGoIp4GmRyFuecWforXgeU2NYN+p+kROu
-yRW1wyMiymw7adqvImEd4X6BmJsajSWfK/UCz9YEpE0mGFN6TZCVF50uEAr8nVNEbfjWg6UmY2KP
-XuAldOB8FU1CADGh7bZx5HUA7fv5blvo2nvbt3+kXheTsbl0aMUIBiEgFQ2AFenNIIObWBQlPKmz
-Az9IEP3668CI5DGucAJtQ9dGNqYU47jyjtAS1t/E39HWe5qdyRJv5EgECgyYB1pCd2NyDCUa5QxJ
-e/t7aEba5iIaHzkS2SK7F/8mCi++bGpHVO3ZSY2BdoLIiSHMvah9Ux3SFuZ3bI/xTzT9YrNQIoyT
-R4Qn2s3gv4k6zw7Z0swRgQ3IsWNMU1zMkac9mgxSkXH5MUvsL6ApJJ70vNf6rYNCXU7LQgAVO95t
-COy6LyoeygFnR2biqNq23Yxq2FhD/QAVm8RjOk/HE5rdxGmBIzQSBIAGPjDOBBSKDH9K4HiUVooF
-3XYkXaQBecS+oBuKhu5Y4adihreA3zpquNoxcUtmha/PDgomp4utkcF943hnbY8lBjX/6hBeYHGo
-r1kUFzewAU1Xj7NiDhcuEJl1fgfzcMcw4Fjo77u6AijOtsf+3l4XOvJX5qsRTeMnPBX0DHST+kKO
-rqiIZezCy3/jMMSmeXonjF7jyPwovwZvqnE2bUhNwr/Z8dL9XvBCjb1c1j0yA+XwYDZpYkHQxA9V
-iPPkX6XuVwGCRU45Euh5BqPZmGS6Gzi3+YHLZTEkdSf8Z8RmFTQVsft18jgfiKXFuKcZiJhrxoLn
-TeF5ufwgrzd2lYc/UPrGuYyCYD7UevTy22J6Q5HInA6EAjbkF5oRjtKufv5RnTeSmoPDrekcoT0L
-OEAQf416vrWx1Dc26QUuOQgrhAEys6aGZYHGBEzi4PYlhnThSsIgQ3Ee4UZkSZXOTFhkxElZfLRJ
-yxHeNfB/N+UdmSknSG+kv74Ke1AciboLVTH4vdh6CGptHoWPh9BsRONgpqH5Rx3NtmFQC1TjuGHb
-AqLCDuYnz1/8mDpURmlBx4W43qZVdcOh8D2cjwtgyngAEwTy+0gQiOArBxmZpxRzxDiFHZo7rlGg
-1hUFfN/DugdJD09+RqeLMQ6eZv5TQQPsKqOlBGG4w7w05OIxDUwjcG/VvNyMRoCDBCkK6FBhHLbL
-gOpk3vFrdJIaQ0tGmUeaXAM66goIOxwj/AS/IUJgaMDAJ23wAbDZKZ2oTIfNP+RMSJSstU3S3MMI
-MB7PIJzhIcbVE+MsOC5Ho64QyjTtuq67O5bZclgJwWdIs6CQ6pF/FlRENK/9yTF96a2HWNdDlsAz
-6Ji4+RSHGkaWzoHEyG4vySademoQIWg+kM12sJsMvvjiOMl/fv7m1fcnH05HHpJbjkiUEo8WdZnK
-5mdGw2SmidO2XbGFUq5oB0Z8sKZKTpWleEiYLMNHb4GpFU2OfamEeIjhmaQO9SQd9RrEpQn56pNI
-AI36cBsAefFjmS8ratcvmnxRNZNPvXR9YEQNF9ePRn0z7BBThpgQIM5ZpQ8qKtdZ8uJo9UxGTzcc
-FyKJ4ZmJHJqO0PIwrFwGdLstaCDraVlLWGeW7xRjbdVSFDTS0IYnJntUm3F0hqXj4dohKJ3D8ZCr
-ODSmg2mj45PW1EICoKPCJRz8oDMQ3O7yHr3eh5vS3sgLDVdHnPZryAMgZ7VCHgwFXyQS+t34LBbI
-R/vw+0jUXy3GxbLsybm3/eLKgfJan3+HTQZGCkspqc3IopN3ys1AciY1whplGGORU4d1H9CNPEqJ
-ZkatnNnkDkJLYjkeIqcgosOtbhtDFnTGh9btO+qZNNjGKXRSCRiprR+wmSO+Sb40hitOuBBNARP2
-r3TCxhNnXtUzUkkLzXoieSrYiYz+9D2BMG2E2BaDTwIFIotmPLto4oo2pzAYToyRjh0yjg79nQxA
-Ds3tD/H+hf90niIODT4OcR31gTjnpyOE76FLP9mJzJRPL4LRHZJNB9GmA+YuIijz9Az36BScdxOG
-Ruqigv3G5GnuKdKHkZmDyxZxEBQ+w8H8hFw9FsFZwo3L3GlLDmmJIXHxhZPReKtPrYCdp+yIJiZy
-fNghdjD4Se4guTmjGG2CDQ4AXAoT3liB3TZqSyVkXCtmMLexy0zTlY1GW9ZYhoJlO1TtaeZhdP2c
-9MOcXGR1ZCMVg9va8JVnIz+BoU6tI0yXrqAU0AyXZZtfxf/EM8i17XG+aHBhRxwFSMwb5DOotZYi
-TWoTK00GqNaJT8OnhECj5LG7kbXRy79RvbPWN40+eYg47lrG+61wiPgXwc2YDVktcDNZOKcWa0AN
-bzxe5DVGMADdczZT8qyaA2vyriisRgBmxAqL8LVxv8IW6Lwg/UVM2hEiKpZRUnPSorgb4fGwpjDF
-V9zSwt24b4cEjlFmZjWXKBJ2jqtuELiDUKtCkAsApnR3maH48G2H5ZAFNc2toMd28JYgQ44zyYtl
-bm2CPISIifwpiIipvXt2DoO43R7H+RXpwHrMUn15WdboWnTY5VLkR9W3Au7N/66qakxe+ncmIn24
-/+XTAbnHqHBuG8mNUufTkc7AR1JRKN9SYs0ozJBNUYJRHFjyUskdER2erU6Z7oqNhPOSlzlAwUSA
-a9QmfyW5G3PYr9uIvr4SoIyOcknU7ZI0VUzsI8sxE8Xs1hfXGOFNnqHuXr17Bp5QGXD4ef7oTmPs
-vMFJjiCHcJfk1ShtWphqs1mhN0Dc01uoZ0OIE5q9LbxAvpJOYrObwqccymiScdFOw2/+aB3krzJ7
-EcQXMcFll1TdqXSCHH5ycY1qxit0CzU3d4sOstpielXVcKZmbsFxcmGzTjJemQQF8/K2Z/twp/oz
-jymeoXM0vSLOTXSKEXdcOWQGpcjzWOZdnqe5fFFnwbFjGe2Yjo9+r0wOdkVrOCIgz7WvwBJ5J6OZ
-9AupcbE/lwuwickzJyNqHxM38l8VYW/T5G4yiP2A0XVsB+u0iElUmTKKyRO4lYIYtt3J/gF5cPPv
-Xz//4QOfqM/17DP5sm/KnOHY4wziXa5HjN3meuxxQw5iRfZwIFcg/HQdyX3ytct9gjm2blA+YEQ/
-rP7XV1+lGzyLRTqilac6s4/x9VIW463uMRuT37DJDAm0xD6NTQmCWYWZdIFCoK/HkprMinErNkok
-STugdU8VnyAD4sArf3NStw6fhNAbobXMB3jt/QYeBxz6k8NlsuSd1VY6K1h15IIw9xj8LEMbhbF8
-MNBaiSFVtgP4bFktJLghNi6FPCC2R0Ie7PEORWQ2GYrhcGBzMKEHDi0hlKiVvS10zHVaap5dO2eA
-5MjslGgZq2CVu2tX8Ew+VLnJXli0SlKE0F/D/aMRJgz9wpz0uCuIOHDgF/1FtehhTqowzwBmjCIn
-MtPt0UjyUsGAxJZbS5wwnYqMGc837JEXVroRebHetjSJiKlv56TBbfcVixo2K6l1SuOUTjQNJl/B
-PEKrjd5uDaYuD0BRDSiqiYInoWmHw5RHJP4c8il27USWQJmzvGMV8cvlQ0AtdJLvh2FfsywXlNjM
-nuWMZKGcu2l6Q/5jRD7yQxRgRmnXScPO2vCAASJOTvAYaVonVvNmaFc2F5vT5aDW3iIaXYAvVIvj
-6GPgzTC7OLtBYIZujJIJUmeSlOhtkSSwRdGwZyAfeh+7FHwKI3cJ1dnqQDmjlCCC1Dy8rNLbw535
-gbkwqFDcTRSUSRa9Dc0+1FMsRIZy60XcEaw8E8NVq1i2AR3C6UgFyeqZVAlWGC6GXihhSEpncN2u
-ks9nODOjhMBZ3zQya7FrV99i9ihEB3IrMk4MvkU9iHdYY5Q8Wkx60L14C4Ry63etTsmvAqBV7MW0
-aZ7veNOhMjsvp9UtaShZR8XQ2EGLlkYVckEqcxJhMPrdJsil8drE0LaJOuDShuulo+vUTho5A/L4
-x7uiXXRH6pnj8Z+JNczH6ZLvocbDsFrlNPxtJhOGaOxCPuQW5pOOvsH0XS6L0ZiJXc9cmC5BkQjm
-TzqybsO2W6BFb/1c7uW3c4rljHGULjKSY7JVVCXIMGkzScL11k8myTY1Vhzt0rFyBtikOekaf6sq
-pQOc1p324RC9aD7avydVV2qC/3zxx13KAqndMMVz5tV8clFMKdi65x/z1ubgHXd1TslL9vM+ZyQ8
-e7SP/xBOm4w+Ynlr2fSjzj7a7taudhFMEG37fbaqJftsFejjOPv4AvZ5BPsud2Oa1hFpqAfsbqCL
-SpAPkC0Tp7vwilqEfgWh0bBV1UdWQKIQYAYpHQEkk6r/YVlTcH+POqJUNEB23r5/2ZmGxgQ5U2Y5
-jIQ9tknKQjN3ODlFHLkBen12jcuZP/3cVfyVsymitvRsLun6zjXUD7i3zGUb4W+3ZVe2W7mWHoxT
-6+11NS0HpFdCdRMMdJNgbDLH+Yj6yaVWrkvOR9ACRGZMC9orhdY6CmF0Xl5WddntRyJeJsocPGQP
-i8wncDyevEMzFTo6k6EleJOOxJvDVhvBQiRzM2NWAcDjqCcKz9Yz7rriRnhbkF4wgvVe+g4cWWT0
-9YYqPDtu2rgqGwnXbpa6mp/osUzBHpVYjsduKO6YltLFSTl5kz473kEQLwo4ZYQBNaUX5fRJ8GsG
-rBVkpmODuNIIBkZ3ksYqK0m5SQUk2wck41ROV+WSvC56Lv+eRT71udZqRnidwjfOrEnCAN0NibZZ
-2YA84IwP5T60tWv1ZYsZpx82zn/LHsc249P/QpEc/veb5dVOIw0oai40gJIOFtPscxP4z7zqdefd
-nvluDmHa7V3iQjF1pkidgmxBgYowq3boI6ro5june7TXb8ZjaGf4BbDwg8Xd8rqaf/n4AHvbt7E1
-j1KH486DBTWGR1sr/84/rg0JLJKPk3q5KqYmQ9eMRXES2DCRpppCvz2HdlYKurM7ptHFmjNMIzUf
-BClASGtM4ZVNRG+sU77YoKTjWNUmUdsUgFDY4l5mPDx7RNqkR6NB4h59LCn1BmaWYK0HvZDEdXNM
-AWHXO1obDFnWRaZpIW8dkkQ7NSSK+ICnkTrHIfVQmrhv3KbSGDZrngBl887abtCAubTploG1TSmM
-VdFM6t2nlLsRZtWhHkUG9sYwBNmN0vbKdOJw1H2fiJRxKSaQbXWkbAkr6mzKViOpf7h4p10ZYWqm
-LzhxPLMhdsc5NvNZuSzGxbLIpRVPJGy7QxVb9v9K7qUfOrdqm3Ewsx3UdZPc6xHWri5EdEqKIGHw
-27/DjAcmz6BjWD+fnD5/+fz0+TZZMprS0EtVGET+Y+Sl51jzF57noNOJhz7ROsMBJ/D1U3d5Sadc
-GoW8qidXk/Z1IQDAA0vDcaeZE4Ut3FYfc3LelgCFLGmJAH5VB+rIOFGkbV9kcX9VYpI3AgjJkQy+
-nh8zid1aLNe7c1OWaFZpYkHkLFME8++T9NBqyLxdRjh3xZ8xhknFMhlJkUidjwjo85y2Wb/HvHkx
-YSMGoTDsbffx+v9a4YAg3DcI/P21ZYF3iwC2PhMFF2L/bVQAumg7zGlejs/m37968zJ//eoNJwmk
-9LzuEV/r37165z2DrXoON7FjFVVqb7+ZkhjoNsymYBP6apJzx0KAmYmLKdmXO4Sym1T12ibX5NVl
-fntdwj1pQ/2FuHMvZtTmsxYtsaCiWXQKY5MrzjjKGmdcByLrNo2GGQQrubbiaF1pPfHd5qye2CL1
-CkPw7OXjwJfWVgT1bEQ2dkiU6OlIJyfFzMRW7ZNZYG/KMxtXDmlgXboCGgCek7/lnI1jtTBp9ZlK
-7O2jWJLvkSyCigUY3SutMZtwlXWWTXfZaGU/q1Y113iDOzh3xLdu+RFJBoyqf7zICfCHvp1r+Bh7
-BGHYlDTxyn8YqEq2cRP1ioQW7k/BnFmqdshvSE54ADatWSI1rQVaDplZ/fldThushfnYGQvDc7Sg
-bebnKLjptQ/ysSQ/78kShyiFwiuMOOIo50C6l9OTAVxTG0nsBT+ZjKjH3ac8NRfooqbiVjId9LPg
-9OFDYxG/pBY68puPsKtlS2K/7SIedAe0rofOvC6dlVsX4gpa4BXe+CUYZRVpCFgqwzsIuTLMF2NL
-Ky/BWduWBOsy0DN0Fb/JgvOcJcG+0E2J5U+X+FndbHACaig2+ZsR8KUXEqPc1GFCjPpFfbWakY17
-E9bLARmYvuEc0EVWyA5mlNhQKJiY2bFaGz6AhcmRp0QmrKp7tL/PLnhM1PuirN7n0Shyh/7ipzir
-SV3us7681eET6bGaT+/2zyfzor7j/gaAIAPbXFWWbKH/9musc4AKMMwL7bi9nuJNqJ2nrV0xMpz9
-vFJzJ0xwFfG2fmwgRPJFCCfOUY3r4dfSGBts6JLbwmURNrgAgaEhJ3Ag17l8L9gEKEHU2uub3vWX
-nygpd9fgqQZU62Aq8qISp2+Y8CWcpH0yPZuZSpxIi1MsJA8LfFVvWVVsPaawhcGO1LAXpQ/qtU/S
-Fg7pC2mBnouSdfhUdmLZGZrgBkGUgBBdEB2Zx//y/rVN2x40HVKzlyffP//l9Sk3p5Shuvu20sqI
-KXQV2M5PQ4nSetiETJUbFg3QGZBo5edj870iRlZevPEzMhDjD10rbfaGjh0wqRXUVXZaXi5N6J7d
-acWKqUKDKdXQhPDH+IzJnG+XvRZBzKj3LAky/ft6HCA2Md+gtvqmqyQvMYB7EYi8rPq7leL1a/oY
-biNBKNKtn0RfXzpBqp3gBnCSZ8AwLCGTn776+eTtL6eYqPns0dFXTKfNy/cnp+9fnXyQl/ju8ePI
-mXIAW/viQHPTa7E5e1wdS0Gc4XrqNME0WuG47SMSK1tQSNGC8YR1jliQnULfUOmEGibUOK0+Jk1x
-14hj6e31XaR8QagHkHR6XbsXaRxsZ6SF3d+sMyI/ItLIOTA8M+SU9JouMfxIe7Up8m7wiCyQIoTb
-HeLDECHxD9/UjejSqvJ56UkrnoQcEvnh4ciJC2lAfcOqrNapsppJXgvUOJqucFz8TeMl99XlWsKA
-Lk3olW4dYkZHNVxUeXplcK3Kk89YCwmdmtPSKSfFbbkSdVLvZLdiKGeq4GLQxcCzdEduOYaNC3JR
-DRas88kHRZVkCekqyR8o/iHDcmIce6mQhDeX3uLCYFt+8eWKQD9ndxt3dt4xEiqjezIx/nSjYGkE
-DV9Y0abN7XsUmtLY0EkqR9JLO4UjRZqQTspeBddkru26i6bRNPCtwJMOtaJNKf7rgqVQf+h+Tq7m
-xfQzi4/8NnrF6r1YzR8cQvXD++dc0hQLh3x49cMbSk5FVUR+PHn+/iWqsXiBfXj76s1plrifpyfv
-f9a/f6SaIazy+2FVWBeQSEJJ5VwYyx6JhtZimuRX2Is+lwXFzHNyTLbnS+aMycJTqdOHpYRbmhIO
-fv1gYGLAFdtGbMfg2u86ip1vKnjeHaAR5Prk5UTiMfJbLhkli5elGRi2DPOhQ6EaLsfq673DNOJt
-yL2H2Tlzs2D6V7kP0yTI22R6GVjvr4DiljXGxhKIqNY70X/s4pi7ZWOPys3aoDqDUQPPZ4fbhJeT
-Vbb/2weAmz0a9OdSbCtw4N2Ur9UPesG5L6sVbI/B6y4fVQtTWiq6Jf6uYUr3O/aZsNUY4VsFGQOY
-rf0dsptLuIOSntzfc0xEjEdCbXKWHOqMwSarecfIO+zCLugdHGTMjs2oNWACIqZPeOUMhRSygPky
-YzVnLg1qxktv8ksLsie/G5stWFDWQ3JbrOFa+xsNsB8OIKlAX+MZmVsX8xaB7NxsrK5UNpRpCWu7
-SXrLxt9gRgsgy8aswk5vShvqYF/zzevcT696XRa1YHSs4ryfOfox2SYzv8Oe+qUqzbPBxToT+u5t
-xqxN/QXYdDPBG6F0zlX3jkZ8ejE3QsuLH9uTgxmVk+zMpR2mm25/fRz92oHY6GJxaq1AAL+rJ91d
-2X2liBxKeYT97RZZEPQwnjQXRR3vpVXLyWMu4uwvHMZGZHWyaozwAN56BZTk0NEP0kmuQPggVRvL
-ERqPWV7gf3rcUEsROUgh0lM+LZf5VeUzp6mcHVR/mHNkC4LNmenn8AdpDDSLxCHoLdX4mFVwfNG1
-2Hxb1YvrghuQANSZjB8Ph/A+kOj6/E9vaPjzY5rEKKMUmZQms//0q9TLxjW5FFEGAUTdRRQwNoaB
-8haY3ql4UTRs1hzUSAo++Pgm+o2BZZ8OvDmlO2Sen5OrQxyQqn8LU7qEoB1Fbi4MQ3WVIaDZ0j+2
-4o9sYDglap3pLUNAz7W/LOEP0WErMPmSaxp4dqiZ4ur23aNvE5aTBzv2/tOr169DWGCHgoDAK1HS
-Dss7GOyMrAJe9exWEdXRWkJO+2ffOxbhurmZ4H3UsjjuMQxEjLtGbwo5bAtaGABE1XMkyVQ0XutB
-mfE52wrTgRtoHCVEc3QPdwE/8O+4/IgPbbzPX98rkGGV0WJGHlRAt46y5GmQLGG8Wjzt8ffcNrUE
-j2SaGv2re19ieP5iGX2HLzC5NYbbfzK/vn4GQ331tXEetlRKCxs2bfWgI6XSddFQzdSqkUJ1l1z5
-utMha0j3I9OM0GDkXXeW5WyAN0lL06LjcUMc8wYQZlW2x6PH2Am17HOz0NGpZKdaaVJ+RC3aAvP8
-yaOf/r/8+1ev4YBSXTL9+OQv+fOXL/UTLB6Vn/zt1WkamUgfyVldTXtDGHLk2FMEOrDdPf7G+iuP
-di5Go5RFJsEFky69q50JLWB0czjdFGXUd3ySX1fVzWqxc03Id+j63tiydYMO5h+XBoikmZlnwsaj
-R27DMvir3cr5UI1j+bI9KGX09cjqxllwKpQrEUkQ0SmqvZWsUma7uIrMt0PO+lULnJbFxzKv5jkv
-pumFy7CNemrxGdzCavLMgbMpX7CiJ4j058o3MVmrLW9R2w5xS6l+6YidoLbg6OnvgXJ5K/4sAY+W
-Z6ImVph6bDYDXhtLUKIKUmacDj1uznSpAIzubXUu3E9pFpYwSi92oYpLry7IWaUBjIaZ8kiIonbY
-/jsug+tbNygWjJebZmGyjPFkfqw6eHnylze/vH7dblatltvbAbCOjR03HGpRl+Wn8iK/hPEQJup1
-umtR2ahhQJYGEq4upQ17bBKn9U1VbxTvTCq1lG2HzqBB93pZ3cLWIPBhfiERL9IM1RhBLeDviqa0
-FW1aEpDrfoM02JZqvPFYFmwLMWpzTkECgv06+bSY1C3f+HAm6Yax0mhB3raOj3UWrT6FvnNNmUv+
-FzU1bAPCk71PDzu05TZ7+4O15a0i3f/jwl8ziXbexWnWxqBSOiaQ2CSOqCymGOAmUAqjZrpr6YoW
-g6tSkLu6K0fBP1Uab+OXRmqJ8g6DFZyZx69Ocf/4cU3GSNdgYIO6zRpEJSDxrZKmF6VQV3ciyHHj
-PD0pMhNmjqVaDsTO4ue+g+b3OsEhfZGK8ZF+oLOc3AeMn6UOoeQ22v/d1bVdNZRGxI/YUpKVydzF
-03MhdDA6/gyKEWi3Pbqems/OJ3P5wriKpdbjX0UF6yIE0cBmteNhAQNBnR0n6oKP5h85QPALDjNw
-qeoBM/ZG6331BNvtYaTJFvKNdmBxjOJkb/jhmGLNJk2y2xA+uXE1oyysZL2BdnyHQtNdh8uv7cx5
-ajaFUKeB6to7uRQBZLeITyKeCJVJX5xqvJbwGBr6Hm5RKJ89kjR55RgO89jTe4qiRFWMVt1bx1k8
-ijuNIuGB/OEuNa5NSfUsOb1bmIfPlxxV01EIe1fJYDXHPcEzq1Kotvh+C2uivGiBasrPSXihUjJs
-ysOQJe+gq3dYAOTXlnH7dTxqM1vaXvbNxSNnQWh8qw4cGyN+XAEljtQkw7AEXe2MI7UlAybR5izp
-9/tyUSYzX/Qtj4LZU96RqnlrHbhrmFBjusLZmZ7yD69enmDAyv05BWkMErKxUGZY0q5zVtd9/SY1
-7/gRRngg78t//OXNT0HRdXj9f/7852S/d3Y2vj/K/rBOe38aZO5X+qfk7OzJhrd//jOdufyXNx9+
-effu7fvTE7Kfn6OLJ5Ft2lOZ7kW1uPMeYPwW1faiAG55OC6nJUbLtl5gPXb9+4dXpwn79ibW62ZR
-1A3lzgGoI2F0LJ2UTHZLDAEjuwtqzznYjELfVby7KjQVfK8sSwVlaxON2GV+NVn6JW5Zow6tvqH4
-aBrJU76Zb+QPMQs1w2Lplb1A2EwuL5P9fWwVklT5GNl69Gu9RekO8Z6UfPPiGojUnaRoEGBVXI+t
-yUxI8DXSC9IfJPc5u9TZGaTrGOnvda1vf38/MQV+ClImekDzVodvw++fPME8Ai3dOTY+To62eXxW
-aBLmmMIe4xBnYSJ7edtch3MY8DSfjoLNmFJSa+jr8yAtACYbB6ULxKyGeCwScvqjkwVSzAwgDkOt
-Eb/vYTAf2Lzqp8qKw1SGMBmJTGgejSJqN0YBvOn4B0u8JvJFhyLn44hPemIxLUKLIU3KWBTxRxtd
-eN7bAcn+fQhKLi9BIDGRySbRSGNRljJmh+iJBhtK48D5AGkP2ZOeahBKdYj0s2ezvJ1clL4ZmIok
-CgAcz6BwUmIIBJXGi1tBJ+aghlxEOIJlNi69wgqEjQnQVaQhA5SY9vC0FQfAaPZog1tZFHAEY40g
-8hgxjCtju38lmVT97/Dxq7cuVZXckUp7q1DkYmOKLODxNbUySa2iId0cbG26Dg5wvH/JUEo29WeD
-kTbWLznvo+lWpdOSjGtUyMYToXqcEoreeTkx6AkWTHqakG0JfmGGGvHqha0q2J303D9OG6jFXiOR
-jufllVQ5g70kZD8/YMpBAYhf1F5qBS6dxIYtXADMBtcK/3tkyqyYZ4fu0Q73KTouZkTWfDZUfUFk
-rxC5KK8mO0QyOLjag+ycTzU8lw4kIU47ryUmZUG6ZlMzUCAUevozOlGOKVlwSDs4I4GiNLZMIv73
-zHjWxtuYT7g9ZDhp6XUzNwSynYsPODot8CfDp+wDbX95RU9Zg2Wz6UQ+f+Z9/qz7c6Li/rdHqL0B
-fsvcizuXAlu6jfErGNvKZyL5qi0aibxKUilaqY04OjRpS0A+DlxwPBbdzYh6dm6okDdA2CAxMW57
-EsGsqG88vxr6zjnX8E/Pw0bSQtAbOrHGnYdrKpzV7NsTcAVvIJbf1Qhe79hUXGbkNBLbLdi3n28B
-rWy2Ne2DazDE9rEibLRdQ/zvCFNKk4nJezIc7If10WSLcGLaSmTmKqRL7iemChxqcNr508Kkp75v
-Rizes700HHTL0ja4JVms2T+W61LYdStfhG7/ZFv7KLA8lJ5xsrWdhauewRe5wSXq2mdw2ubkyYkJ
-NDnGK5BskyNQWyKXPtrB8aHpkZsAEoZvkkOzpbiyHemiTxMH9CfRQ6BCQAhrdHjEk1qBFFbDW9Q2
-A4MQGoxhFCGToHs6TcmIQrzdDAtMNhc8fULxj7hkYSUbALOBq7QVrG6PJMlmKqd1H3GJ8wMafsau
-es9G224Mtof9hO8t4uy5WEzviPuRlg8haaXCuG8i/uVnzAmutX5CMzgfq+myy09yzM6nqtAx7+Gc
-t7UfCuPs3IBPGX1hbYjf9IAVKG2Bnsb4xvvqm2N9LGBU3lkGm2o3wAFZKamGiHuB+JFDvGyqY0Od
-0iQGag6jWFt6TZoeZXpiEJXzsQao3/Ng5EnrGBxD8msku6RGE+6KyHEkg3tLg6iwjr+02nrMrVS2
-8Ifwxf4aeMqn6LWwuZ5cLh+CDt51js6vhxrUX6agmult1DprHlmqDrn2KKTE8ct4h9gbFE9Qqmfo
-i5RRFfH9gMRTPyEcQy3MCGf1SWSxJxAvI8nhFPGgzETRvHCSLgLGcfHwLvYJU3JTuqed5NJ77mcP
-72t7I0rMhftkHkvv8EaVuPJypeFuco1PS4BJBKeMdfYyzCWlvLtwqG0zkaMc3mS+phUurynZXaQL
-hgFfNm1eO7JYIIRwGnTa6Sf1mz4QHubezz4jXOeSuI/NV+bxnquKqr3DpOtyMqN9Ye9V3G8TSrio
-mqW89CVq71XkO9unzgzYztaqMpTYjK42L0SQ40P8DvWexJLYOQdbQkGxZsby4ZoN8BNNs18RbgCX
-rR0ioEKRTFK+mbq28u02xVtksC+CwZhCbzUIRaN9A3yw6VuJ0w4Y9QUcazIn8WTghT+ptUtzZ699
-l3xbjo/bXsC6n3wAWeS8Gt/ZxLdkjiTjBaZ5IxtkhYooxleT3Q8etU90Pxxaq/8uOcJEyxOGL+Bw
-aYidPId28lPUilFfQo5ITmTICEn+YgfM2OWk2p2hgG8DFzysS3dYbfliQ+SufbVngIIB7xagu2Q8
-Ntmq9vo1Z05zYJX1ViFM5o1nWVErP7Np5zMr5BU2dbEW/8T253sowN1gU87SDjfmi2sv9Qr161tw
-25zQyxWbCkfMElbV8Mot1aZ0QF72PtGUeabouIUTJvVw86ZN4O953vzPcLcxpsz8u+cfTr58Sgzh
-8Ojpl8+++vp//f4PxfnF+PLqevKPm+lsvvhn3Xy8/XT3LyP4iwm+c2ud1lKqph63ahJYjxfsJHW1
-AVSuqTHlkFqWRV0Xd72nOoKFIueZA3F8wmqGibZM0cbU88HEroYca/+75OnhKPk/3K/xTidfSdIw
-9RFwghz8Hao6p5PlchpRCxp5ViA4FG/K5Ntvk95XyeNEMmIk/5V8eTTyc4YIdRv3xFf9qcsbbwGD
-iUeddylNyr/pkY/FeDVbNNSWc+XmsDecgRJjvuAUYPqx5riHOSM4JxJiucpzad1AcCN66uju6gVi
-k75scgKx55G9NayXzwP8QgTpWrlUOEWsfbqr1weZHLh2i3L/GLAmGP3LLIm/LoTEo4cXcD2UwfrJ
-ewxzIS5YXBWTef+zPTp29ti4JxiujRuJcd8QCtvtw6GF2Bb0lEAbl8DMxvny8QOEsS+Ozbc2/8Hn
-CUfUyx5OQO4Opoyyz3pp88iQxYqd1h7H9i4qm8g5E5jJXczLh7CF+qmysybfhPHLOj52j0RwwlXt
-U+6uY4bUwDXhB+TP1cWh6uqqLma/stTstkSsJhfiw0vFbneOscUdQt+Ys/n7k9dvXzw/ff7d6xNW
-UP8/XxycT+YHzfXZ2Xxvbw99p/cS1DX+v8ACajIOoYGeHkDPUxKXzJNDUkra/xzssSvhnnrLf/4Z
-/4sjJDAG6UBU5bS6BCGv4OJp3p1cqtLKL5exilgsnk9f+Lmm+s6SaCqnX717/ozkVyA2uLzVktPe
-wnXcRPwgOc+xCk/uGlA6M++TNHywtrlQBWUkSwNVOKjqGddzolU4l8v0s/M7m8uDuycGFTNaZT3i
-lUextdHeU9kMPzlrv38geUrNWgQReq21iVDMvaR8KRBQDHatXNq+o0p3HYTR7DTGECK7I0MVa6nw
-D4665Nyx0rVeHr5DbfGbdkEzsaJ1hLwHm2BKnGA6L3WkbAw45cKlwZLBqF0b1t651M0jcn+nuEiT
-Rta7gUSvbO0rTOfNxL+AyGHhs6ITtdogFPvEs/vr+9M9+37hEz5yeAPhDr38jT2TZ8pgk6Eq8iJN
-1638nESnqFRWK4cEls8StWr0qwh124v2ZNP1nj3aYwFvD4mW/AdNLzTS7rTNbtyvLJgCTK9/b6um
-rPu6UkqY5NxHC3zLRUg2FE9RbfWEu+5vDQoXD2eNIFPNq+7Aif/GrEK7ZitHAF9Q7dOLaTGZmfit
-JrNKVUqzwpmXsuQj3KJR+YppN//bwzxaIkOkPkoWyhGBG228Z+tPbvyQTfxCpoIuMnFF74xCYQ2F
-zd6udRO7RK7YW9fZ/MeT9yjYkGcOoPC79yffv/obyQt9wtx9PJ35+5N3r5+/YL9Vwsw+0PC377JE
-frx5e/ry1Xv18+TNqU1rclpV0ybi37v6qLx7JaTxnQ0ecek1TSkrl/Ob6QUtseepfJQqaImjDnjw
-TETxrtwtEh1K2aBIj86ttziOWQGfLgDn5RWpy4Eb0sSQLV5VymPMJhlrh316OUxNMIi7FXdHephL
-lY3CsA92j/PYchllTWs4Emt54RojGeTuzcycntHkgrLrptQ9PR4rNZtKVkIiEP0X+F8qqGTKYppO
-046oXskJ4QKAQlmAO25uy3LhdcxoHmYdmvxLUia61eIzvB0tK7iV385RpYC26VnVLMOrWw63c4Qo
-QQSpZmsz0NvpolrNXW70PQTx3siqq5u9UZZY3TUq0+9xButWIfqckd8mpSQ8IYAJ5ku6ls56ogh5
-4F+Ai007QxpaYK37oTdSR3bGXY6gJHDy0SE8jAaIw6ODZ6PkHQtG921w8bVJBRkRscIhFy5NfJ9u
-S/zD237cYkaBdesI2R7Fgq2c1IOgU8ItVLdjjfE0fMFSBmBoGbxmCEt2MJw1yKj8CeYtiIYb+x1Y
-5f5xgqr2aQwLZKl2xYITfkf5YrXsCeAEcxaWDTVpy5hvwIq5DCi+TXe4PUpYCi9w7C9xCnIYsrzF
-eOpgTmxuRGkXnLsl+a+qi9dB6JjsT9ChhPMCwjnEdEAhkcyXgDpz7kLUWiVLGt3leWmrIrMy3hzh
-PcUkZFLzjGTgc4/t2XiGZ4MKw7lMqviOaoBEyzG38zTfU+Md0jFT70y10ENIBebz4ceUwxtqw+JR
-w6sd1TZYw7DQfH2/t2e8fuk5mk2P2MC2BzSQg0IL5Sa3d3G9J1Ghe83e2t4Y1C4p1bHjcP5cono+
-ymGLL9ZcWhR7TIrb4g6RzmgQ2NlSwvWQIC75xoPJlxtrqwRiOk9WC9b9Lau6/FPyHYsCou4zLMOA
-VZ/e7ZT1upqVcdIKOOJEm1ZShJ1KJNSr+Zyr4wE81v17gDHmspzBOXqMuCGawhxvw8PBU+WFYb5E
-XYYY0CQ+drSDT7TKmow9NZbmS7fanlxXpG+Vymk0WIQTcFJevE70cTPz6iOWAEVA9UnI1CcN2vZX
-izHab3I4i/UdGYUsIcWG+vDB2XuKZ69VU9EmXsf45VLx5euKBwyorz3KX9JRlvMlK2LhXiQBdGNH
-OcDdpmxEpNaM0b3JZr/WhMmtkNr04UFqyzJOKG+Cb83EG0HaL5p8gS77VjidUA0hpq/8L9pEiGNw
-aTPsbH0gxUNJ+ZIleZBASfiZKvvoigD6Sj2cBZtwVcPVXKLyxhw4Qx5MesMQ3Kw5FHB5tFjB4l7P
-2RjIB4b3KbWTeYKcii+QDRsOjfZpvYVjaxQr5iCKYtZTuf82PY1hBIae2x+lvvRm61kjbErkLhv2
-Lp5EKg5d1dh+/PieK0AZksElEz3dlAlGpvxPpRQ/kWzmWWJoDCCw6xZGJ7pC8ObZmgcjrxkQtLJe
-1Fi0l/PyE13aRpq+HKVeL5Sdex/oDvZh0KJPT4F9XPX81gB9bAf/eI8d4lHuBC4R5LPze1tlyz+L
-ns6Pj6BCY6nBZVzFZcvXftf/TqLo6vXs+lQfm7WtvcLJynobRrxztaD58vgotOmmVH1YqQ1d4WBD
-FTgKj0mCS15wEKYtoCLDVHKybXeN1B1WNYfJfS5408rFvLHQMOah4wqDLYk7h5O+pIyNu28kHaOR
-Juwu5Qai0AYwDLz0Fn5M7VpHZ/U2JMVXwkFzXWBOme4KSZ/p6SJ0+Ff7tijg5IKpOclEvaFv3/01
-5Gxk4JBajbKj2BEYdle/QVrStNxSiTX61fyGZB9ohm0/1ZFXL1Rz1C1L9IsG3bM2XGVksVtynbbT
-MBrcYWZi7nJdqbI8Y2BttB8tQ8NeH2SQA3Pyo8zRjBQxyrQTJxlxqWNRrJELbB3kh+kZpuqSjG7S
-CVJ+vEdQshkgjuJMqrU0G9NKmjn5n9ClEl98YWf72f6V13zD+A/dKZQHASOAFWe3Ew/v/hA9Dxbd
-LxVJi0oi9mwKazdH0/pMY+EIpUwgu4087g110psseSyGJl02+IBDTtuYn46UPJyrcl6U/BO4HGs3
-eKSMLOnM2aLpG5WSxS+DGE95GnFbwSZDU6xaIMY1PrsstZtZKp0AYp7ncU4ZcMu2xdOsyfp9ahYU
-xr9wzQz5wkU4q9tNFK92vKQSd2JjT/+v+I9BNLkPmsJjqv6aCMWcVQ5Rke90q49Sv6+u/oE5SukM
-Hdh7rS4VtksVGZVkMJYckLxPdV0g5XLulQAaBOcoyEzYKo4tSlFMgTh8LIvkRK4LI1TTIky5wnm1
-Py4XVG/usZ2Mnf8x/0MzOlaz0sjA92ybSpqkInVN7sp5pXqg8mPkv2irMnPtU+6GLTbRGmP2A7M1
-SoXJe5QhmI0Ty7EutXTMveOfUvSnOeZ/7FDH/pCujnhPvLO85JKxfe7eELo58C4QcTYb8s/VpCTs
-e0xjuK2gw6v2IaRS4oiZRuq4yQHhf5BLsjohUtRN4JglXgmNOPe9qBaTUnVPOy+11XwlpDBMafeC
-GZfV78a9J4xqwxYquzeXmgFcUnB7JW9Nk9yiyCFv/ygvUZMkfC0wecgsRH6PzrczcoKX3DFTub9x
-m7XMjX8hFrJNj9gapxgGLDTFrnAqlGTEm61frLDDfhjAQpKasFAAPd4lwKgSJrhCAJrEhmiydFMs
-6UAgEjnxwKmEfTE7TOvNFGvrtWFWjVdTLl06arNBpHHkuoz3RB4ibZvoiInrklKLu3bEc3vfDA3L
-M5OCIi4NKC6MZxMxm6zaB4ktznv2KM8Xd3zpz4mioUyGvQ4H+1+O1v37mGZgDRO9CKRBHsIm/gsX
-wW9dFXtrbmMwmpCKnriq9mSi7SijVBh+EAthZonBH717/Hpg+l7by88Qn8NuvXrz4fT569cn76Wa
-u+Ul8MeXnJPqzdvctjLCL8ZOz50j0JyMB5fJHhamYbedUzwRWnMLPwvGP0aN6jJ5aSwNHK3DlQmX
-jQsmk9xI6I9uws/65Cx0hkveO60w9WtSGI4gSDBZGnQXdXBGiWuA3fJ43P+b5z+fJP/1X/YhW+Tx
-qT8CEEd1qKrV0vXTXJfTabK/31zUdFPjj7/9r6dncyyXhDHrAi0+bVHd3japerOQSdZk2IR7Max7
-qje3uZETZ65PU8FTQqUwDG1HaXN3VU1ECPUQLI1WX7pkjytPXZMlh9VXX33VzoHbLb96I4X5yeLi
-rNH4xEmjt31KPECExZz494/pu8yISeuwojBRLqbusF9UXml609M3HL0l1C2VefGSS4fVnMOURtb4
-iDA028419GQS5ECBAH327JlRg63qzisYOQPTZFKl+p+gpOhUnAZDqSPRYfq22enk/MBkKaO3bOJg
-io3Zhp+uQ23CuGTfkKruurzhcAG2m5nwrmgNHc26DSlBNzeYwzXysl8tsSqZeJA6w2LGRt94ES/2
-OjBlJsSeKxUm3r55/ffk3/zr5av3Jy9O3763D968/f7t69dv/xp1cNHmeRpciztxE7SyGDOGmx4i
-i3AY7mz+ET2RX2sr4jzF1YI7DO+DjYZ1r49ccsx6S24H+G9wBfJnoUAWVdlEZqLMMJY0YwDl2vdx
-aNmXbZE79j/lgcOOlZ+BQ0NCa03rRGRx2ES9WT8OhVRpR8EF0X5rIrIBWWw70ZeqLehC/E1FKwQE
-3hZuqYfQwbJa2x/x1Zjo/M/xD6LlvCoqXsiQ9f2GlzXwkv17qmCE/8nnaOILSpIp5yLkcmr0DegA
-X6U7gkqPUpez6mPJKdpcF+0KHZ4zSVSv55/aXU5sbA4trFaHUvOpCu+VWMaAbaGdvfIJECc/Sp9O
-znokS5plsBUy4tai3fvoi8Czj9+bmoXcQIaK+mqT08BnRTE9MCbJNBFY/Mf9nUnSP81Pn/908obv
-AuS4hllvGerOU+Kj58C3TYKFW9vlBL1G6DvRFBEYLy6vtoZZqpR7k/nFdDUu9/mKvY8eAvu2jjGc
-VTrAj6ydlIblTISSLHGzt66blAlXoYzyA/b5oTLqzU1yifWiEIsLuFThxeZPbpJkfDXy3DHerklf
-2tDCd9E8R6Ut7jb9teroUCpsQFK6KMUNxsvJb0IlqYGXdD92Pehw+GAzDbp5GL5EpypeXdUMoPWM
-PHzK36EjfZ1fjo+jlWtbQn+knIB0tw5tIW2dguxaxkmSjw0c9M07Mw/j4R8PUdfzMP/NSnsPURUb
-57SQSntt/3QmYwnYMEjPpQvb9xzSeGacPMa77HwMfLKp3Bt2ZGOfDL/g/K/K8jdpDNZ0XGl0tTL6
-ejigrH3snNE9AD0QOkLz8RXT7BLl7I9sfjQjq8NOafqKphS1CSck4s8pfMLYIH3vqBYfxPRNaFW7
-x77W0as+K5SDbLg7fCegGD7mjcmoJOtNwwkwNRgcc/Btzz4CdDLNenJ59x9hm3740enf353kL348
-efHTqzc/ZP+ptPvlp4KiEuSDE/45zsRLTTwKskTa/Uey90ejjT4rvMgrSfLA0CBAEg/k3UW1TC7/
-OfL3SKSP9RE22aOqMScFU96T8h5JFmNUUEBFcsvTEJuLgpgAGl2JpesCF82AIJX7zHpc5RVUhdFV
-InNO6pYOscejeNnGEsS064bY2xmOQ3QxPiYn1WgVGIE+7Ri59NJz00iD/o3ymfLzuA8EkbEe4sdR
-SnHJwbyQ0kiq6GAUzpe3kzuLtTd219PpmO6suLiGCdqxjTGQ87dYGRKzkpusBbZGCtNikPwvrq3D
-HDXxpmq8eb18gq15FBcX5bSktCYb52JTgxvwIfQ4yrv1XbTUD2eeijhT8MFgmIqHWGT3N+U/orR8
-zA4iafkE+6KnK+ak63DNdHrM/3zGcXOY7/YjdtqMxm3KzjrkY0fCge/SH2a9SGJJL3x2vAU3ArVj
-iGjsDSuYhrNa1sW8QT9VvODRE4tAzi05zMsYgwGffhNIYZzETbxYukag4m2uHN/vDRKKniDwcLjE
-3voef6lQEf/4C/E1fC6CB1a7Bg2xjPD5tPTSFbQmLz4/eub8Mb0wFla0b/Ll6w5T36JJ9dwBxoyD
-RBF3X34LseEf1jXTzmrkJRK+lBTRDDdpgskxv1pTExba/JffJl+FrmPd6xPsPHv0R4uFpqfh4KsR
-+szOOPmmyrYfPaqxbJqRrdjk/LjR485lxzFpETZl1dGpc1SqxlFnBXALnMAx1IJoYxYd5hVsCfdU
-bdtjyh4whRYN2fYdYy8c28Viig4TyyqhRAia6ER8V7v2x+bZIv3yx3jWuk5RR+SKMDI4lCVoc0Px
-Q2solKyxSXaw9JxUEllINDxZmMM5Qmnjt5EaduGlH7slCoHtg3hqXNzYmlTQP6gSMZmT+xDRL87V
-Qb5CF+LQIdH702KJbALRe/FHCdVb9PmDXJgVqiUWfVaO8d8yTTRx2py4FNOHrnMwep+Lw0q1jiBO
-CY6jja3Fb6hIq/t1hPyS/3w6WjsySY8oWu9LJpI5pj6nBNq9sUsQw1kcyRcyCAjLDNSXBepkOQsY
-r6rrrazTLRJvD8lxaz5U+cAsxncS6bPLaJaY1Zm/JME4z7eD2NvxMxo5ExgCRGgi9opPj9d/NIu3
-4OXMlxa+/JMBzH8/ldi1/PmLFyevT94/P33ru2KY/B4kWrA3Ro9+9HODHnlOpT3k8Tk6Fs3HTX+2
-YAX/x2IyJStFmup2F6txEb5PQ7eGTqH3gSfCIkVkj9UgznFz6wnSANv5BMC+0TveZyp9i6nFHTIB
-5/tyk3DjzVXzN4Kpy93Hu4Yh/8EZcdYkTKeHEVePLhYrjAgxDGeGfp0Di618hzkSn0PYM/fyqXsp
-WmG7l4F07OnDyGemJioIc9ClZOl5m1jw2hStuECv9AZLGpjx1p3iUgAxGHHIyDBSh0k9bZ+pSPQn
-t1VSbfyG5VKj0VvFZHel1yJ84tcpTPjl+7+/fPvip/zd89MXP568PCbYdwgU/FVfdNwB1sG+HWYt
-AmoNsboUutLRPn5cfoKLhQq4duWlX1SzBZUFfMcPtBtfRyV0Di84TiTQzxUd5jnbqsPODVsjC6I5
-NvQ9P979/fTHt28w6E+NYUIg+eWbt798OHn/4dXpybEgNj9/+fbN6V/fw+Pv/n568uLtS/talu3D
-WS1dgSsD3FyQ9hHO/mK1lIykaIKSP9t1sdg/lyYKn9+Oj8lNRVR+x3w/Ni7w3n4NtsI/iIo3RSd6
-ikDFaNKxLcdtGsKskVKp72w1L88OFinJgeVsTHUee7jIiQ1NHCs4TcHwa1O3MGEYGm5ADrMiig18
-MTX0DOD4uWIZcE0nymkzl8lOcL9X3SR8g3XMde/7569e75nUAUBQmSpQ5gKdqEAtGz3KZZw+dcRy
-Hz3Qc+iyA4ur8YNV2qiK//rZblm7NiXqegEL4JxQ/zNSdv2HdOvTqrr5v5W6y+T3DJTq7BuQV/UE
-a+AEuUB30rjbVJYyXJihs+s79NwuHfBAhoNZ5zAwDvX92/c/Pz9NqDLSK14Q/DBoMRx2x69ggTfO
-1mhr7FJ8TUQrb90qdLldl3BLarq6Eei8039orJGNbw9jXSS9l41IVhxMirZjjPFkeeeS2UYiiTiz
-lHLLbLUJiaunl5NrvOd3fns9DYoHCidBHm+/tMmCA3bD+hMqOcUy1TDyDQatAfD1I6I+Fdeu4UWl
-o1R7qCJIXIyHyIYqjqoziE9wfZC88sM/BgpVnFXXooVTMnihV9b1zGZRkGx8eKeO+cc7NCI5NtxV
-e52jRe/XsI+TWtTsVtW6Ve269oXRe+K6OZ5Ta5St5mXW1simBu6ZHoBma3M36CyS3LOe18ZvbWjo
-EIFq6j640ix+XVuean92gw5R4vxhxBH0d8urG83HQucms1LAPOh331OS5RxJIrFB1kSOpVG7o4JY
-bSpCWY8WuhNMO4Ba3hqw2MRuTcPpZIZtVflnwtZVi5Let2Ut38uSPT6p8kG6Tm4xXIHS+5hQGwxO
-8CNwJdKGAnBJBCHJEJezWvwplPY5ijGSL8BmJOZ0RvTKZcodWY9LC/SWu5sFkBP36cD6dcx8ZS8m
-HAsS4NsoGBPzsv6cJPjYsU7VgRdlYVOSG9kNxCVeJ02O2J7uVniMHjKrsvTD6zCzUxCFqn1ASTvc
-T52sY/SZqfGz5H15sSLdCqfK7yo0hptIjipMKxW7YtoaONG5CFAqGqgYJzLuwLuLqzpkDq9ctQke
-zXerdP44NuhApanoyJbcKtsc0fHjVId8H8f+TQqaQ1Rc4Zx5nn50hPieyCf+8eDJqxkHU11/tjsd
-xy1s9aa7qJolW5ZWs96sWPSmGHqqgWXOrhC8YOpCif5Rndv06RzFSXok3prUTyOo5bvetJidjwv8
-fsBB1fLREJ6MJA0fAj3DJin9t8l41nCfAlo3P36aHx4ethIFDVU/NHH4IzMBnzD9f8F1kTsjbYML
-jcRylo6+Rkr7EH3VEaCqJI93J58ZTTCeDAmE2+1sBGV5Apj7GUo4GUErHqU7okVtbpqawJFoonGj
-GYtnDwgiHLXbM4h+eXjopIQd5k5JY/6RbUud8pwU6Hk+kko/p/8n9A0L+72plt8j/4klufCPAl8P
-vE09oX6A6pnJEpPKJ/PJMs97TTm9NDmaW7sZC6NuVosSOEDf9qBVkgwnq5gM9turcwjj9o2cOdz8
-XbCn3VjEORjraiETkSTe7E2Pj92FqJVOsZVwXOcbN8xVtk9kj0DCi/nW6xm4czNgrqjDdZh3eBcC
-vvcxJY6xG+sRbOJK3KI3hyrZvAsSNH4YkzrMidzx/PlbJAeEVc9wUHI+g6khWMFB5JWYs5htOKfd
-B3UyJy0H5tbNKHH6Q88tqtMMV6TULjZIkwQj2Yf44YuXdZAktkvZI3I+9k4+wYeWO61ujdt2Y7WT
-kRn2qD90YIb1Zon9xcu2P2cS6EK2j14LNGnHMoTi7x89kKopmsb/beqL3F/jGGal6N3ui1Zk8ITC
-iDYRwSCYaKcsQS5KrFrc9ZQtRXC2a8fp8LhK1zuQ6wC8G0K4xPvd48M8ovUAl7nKrYImLKTE/tmK
-ETKeq6vlZBqmfDNEhAGgyIePrWSsq43nO89z4AXFC7ZfErqL373N2dbtes839sgs/vpeE7EX70/g
-eiI/Tv724jU75HcxU7c+uj0rp302Vga4wKDpI3RxytX5Pyxt4vZZcpR8801C9eNoI+Sm3tLwaJbg
-PXIZazxiH2r9bIiKrw2ystQ2lVAmOiFdHbukmsaUhMfMwki0BboDbSi2WkxF29UT66j8EwrkV3W1
-WhBL93Qv66iCACdk7jBkzuBR6H4+xJcB46fO8UMeZRBGlWCRIS/mOJ42fJPmpZvUqdzgboS0q51K
-Fb6xtUmWQwyVluXuKXopkU/HBM5zqgJEga95gR4SgdKoDZWMwRfpURBku9ZMbxwFeMxt3MHYacyU
-121A51r0buNCo3IVLatdvQjAEWftBsM38I3NGd+0JyqMglflAV6NSciAq0XJDm+S6Ia8Ra9LpyQ6
-r6sbvJFiES6bneLaZctpJCDjUXzk2P7zirCEWTFuvzaytbm1ixdjX3vRDHTiNeeACf2tIwOyTS8+
-P52H3KUJcto6mk26Hjg9xurjXsPJVYKkQQRJlTMo6xgxSHHe0cqaEyMNorjmckq1U74j3kdVXx0p
-gXyNpewEmhLEhVmbEehMOR0FgOqC7JHJeWmTLBGp4ite/g7P+lYLEGay1Baguro1Zl4OFjMWHr5u
-jFQSdiEnbduFr9r0K9S5g2zSEOzE7oRZyZTKzvC1qC+kRwt8659OSx2ts2fmH8ufjZFixXICJGdZ
-mUFaSbTjWUX1sNvU5tpUIkvy9Mztr4TU0tAP1aBPXP13tMctpTMxsHpnVvDVKNqVlxN7YFrLDeFJ
-a5pZYtKoBi/YyoUxslHmYoHgW3QIG5HVYUjzlHHJq6XjT4paq+7rpVSJXzYdnIsGkMGEqxrP757h
-onq827qibX0oZf0Vs8UHfR3lR3OImbxMwUUqnMZXVxtKKCpooTtOAc2LU8rq7sn4dxY2gcH4ZNsR
-5ygQ77/6yorlUQZPymAjWUf0c1pmGXrdj1oVAinxAM7RF3W471QrTBTiygP5LoKUkaWvQ1O4FJZW
-ObzMVAH+3OeAeL7rmH5RNCeNb7velO1+5w2hDDHWzEKfmAllCYukvF731ETCu0UNW2sYBT72DalT
-EGMyFkAkHqJe6nup4z+Zg4UYvoiFmaQDyqOD63Y6fhVcRXYo9NlV5HNrfjpSOkcKmHq52rmvdVgT
-JlZH1FQRbSdT4gqj2xIP87iXFashDzjztIh2Zh6ovZ2gy32Drl3Evyry+tTp3PxkhgBUm7aOVWLY
-l7iUwV0ZfmHYzJELm2EfY2z1dIQLOkyDtk+57WGYGPydQQjGBRqpMZfnFikPpAT6WlxCSj/1+aRu
-WglZla3NcAvE0oceIGc3AOKUm5Z9Ep1aFw6aSB+GgQUVq6lRMZIp5gu0EcWyqfHs/s10KOM+OBnA
-2nd646lKQBMdNrctsjTjKasZVRCF0gXTMDGkOWw9y2dMzoOmmIxZgWiCPDQIrbTiIOc+8OBHQUvw
-yre2DVndTlN3tRC4k9RwCd0vJ1mF/ka+J4lvkauqG2NnG9JMniRHh2hjoy4f525+1JUxw/0emyhT
-nHEKsKb2QSKpv9l9UdhqT8MLEQf13uwumVu9Nw4kjpOpKYlkg1QMBxvwHpmkFSJIi74qptc7v8uN
-TK4OhByYUSS/yGbMNglAdk/SaSfgHwTuhvA0pTR4qvDfdvOC7TRVB/g3NiyITk+y/jkTc0gOgvQL
-br2eUSFtp6aTjFAP0o3b+l9KOrE4ETLRyFVOJfsQByufwVEGcyPswJlIBqOB+Ln2V/W0KS7L/Pzr
-Z1LyAU+c5Dxn97djznhOUXP4d/+6/NRLY+RTHVaLZ61Mf+0ssuSojN/6HFONbjMQqgZBxSKvSoo5
-wr3xBC4Wy7DSAkqpV5Rhwfj5GKWk7IQVmuw2LOuyjMg1meci2U5J7V97Bzt6ZUZPsCRoIZMPKVRy
-Ss+CE8u4sl5QccWlmxkOBROdHUnZkLT9aKQMbI05Y97IqXUNJffeccuGH0cDI6LhO1vJz0cHurps
-yOGbBkU14uWI2J/Jq/xj63kM3IXKL2bEmjhRVsWKCUkFD523hyAfz/sbVPVhQK03VCMaPqA20MgV
-BCJcZSxAu7KNQ77uJhdhriAxU4Jg3QANH7VIiRHEPRyAC0A5rW5tNiGXUYjNL9DnBewx540zIKLQ
-3/mynnj+SbhGfHrHV9Pwta2ZCy2MM1rckBiRumiSRu5VVl7uzWTbMQlIScZyrwJdIb4ddChdzRCd
-H1u7cNCULGbx5ai8mpTuPnT79KV5/4SmYXYn0kQgMFr56Z8cOwQy3DJIgcEZ0G0qUl3YXRNFJJld
-5Xn8tIWSGoodC31asNUfI5Kze4MXxqb0lkw3VcNOm3FsAPw6bbO2je6S0TSirMRpL76vV38vxa2x
-trWFhSthz7YncgFVdcFwQ1AYA5KHYXvNMTrusKEClVVpNCO0zW0qcVVsRd1pbzoDcThI4uGROLOi
-BhFg+iujb4Kgm0hoDTqM/qWot8TVmGoSD4+j+d/VOWyxjAKbAL9tyKN3gdFF052l93+TPyEFC7hL
-lJI16L3yiVSvyKGIXz2Wf+nKwzcMm6TjCgZv9JAqAAV9I9nT8XE+oEeZDj5QUo0JhjmGjfvUO8qw
-PHWP87rK+jASczXr0SzT5OCAJ6NIne3iODlqu1HkMDiwWPynx5VD+K5nVmDpVjGm1Dg0QXHJNfzp
-4hq2rcZc87G3Pq1A+knZ+EnYor+anjhwykxbtQOw+0ymQLWdoZ03WerGtGgCPmErluDdifpKI/3D
-9A35j7WRrk0T/pm20ic2XOq0WaJKhz9pgZKgUIjOc0iDEVT4L6p1yPORpH+3xYSIlIDhMB0emRAj
-oa7fwa3D+icGsG71OuiAzg2W3A2Xrmjqts5sR+QiqDtC/Q6td3Mm0iKReFFWvE0aKU4A8C4xA84l
-5q7BQgkoVYMsBnJicQ68g6zB0HoGnKSmjDn1UgcjoAhG+hE+eo9JDYR4ozi6qVLFGVRpJ8O7q+j7
-uT9sKJRUgglMwskWk6Lhh/w5Z6nEJ540II2MOs8/kB1UK0qwttGdKIlREBq1XexhGN++wSfuyPf7
-px7M4cBZY7MwToJ6TH6XHB0eUhhvy/OE597jhukGEFkC8CDgEJVQNCqLUDVlQCV9ET4baBLIRYZM
-IvLFZFH2UkUFxWsL55cqr3F64y8Z5XmQPq7gZB/iqQ6u/tAxOQqZUR8b4hYpcUDOH/iFDn5C8OQg
-B+YYzxyjlrwOJ5xwN95T4zOnCbD4r3ssyPeoNSHW7A7XoENHDoJWcXmJvs53vUP2M4cLXLFc1tAG
-padWM9RQ0O0Bp7ZYSSVosgMcGdWO4h4hg06ofVBXzW5zEP1/XRaLf4p7F55m0qYeGq/hVB0IV5eK
-+rcpDmkmg3AU0hKMwopW3pcSi6DUYi5ggnk6MPib8u5Yh0bs0xsKZvCSyMLcDRdFEQOXMjxU7l88
-zSG3GJnzikfVtSFY9PG/RlqlfrKE/k2eJG5sVHuZ8QKLxZCGGg5grkfe4RcLx9HIozJWInB0hudq
-lUdtdP6VZ58RPaoJxgHHVS/mt98mlk7Xy2cfrxR0p4jzjxY9ldN4lLYv6Lo3qrNJw8RyjbW56e11
-BTzzqpgzK4X/u8KwrEdpjD9hyTMh2oJVrbkYvucC9aI5zzxG0KMgG36YtrvcxhCELnH+Z96uLDnH
-1D+fDo+8lRgFyeWYPfil7c7JpaXTQ8piZvg6X/hkSam9z06WeXEJ3ffGlVw3vGcaKz22q7Pzs3vv
-UUw+RrzTYiW1POyI1XM7nsZywNn0EdapjFsk9/QvZ4oIHMDaqSOiDtZ8DHF6Li5DS70tcryzZELq
-vjA7S4nX0ao2Od+B1ZFTnnncf8nWkg/yQBsr5dogtm6cmgIQdgS38iuce215rev35C8nb07z9yfP
-X2bknlDUdXHXCyLYDm3Gf3MFsIo7iqTlUdCfCiPqQqMI0Haj1qV2PHgvVgXO0hiKjYUPAeHFlfro
-68j5goMqn0VOFo+2mtvVc3/pBv/SzhZm6ebgs8oWm4+LZZEqnx530lKxgfvHbThKd9MRyn3gODGj
-9DF3CcgWGLDXbm5blZ+WdMdrpZPX7q/cNyVOW04ubppkcGzW2LGWw1FXNAghCQY4AJHjuwd12REQ
-YYVglTXORi4wkM/mj9b/PwAosFg=
+c-qaq3xC^2vM2ggFupfOfK1Vn<7CfpqReq@CGp0wd~IhQKZ=WmL`dS8A~*zTTSvq1e(TlU)en%Alg#eyo>&AL{j9F8uE)Rb9+c%xHJO!Ve}4O5kUf~(
+%$vnBYj4}L+1c!J(cEO`tI2d+FZ%V(c|9K2<G%SMlfw85OT$O~`qN~Y<AWT3Rg0?+!=u5dD9&aNdf5Z1>QPxvW|O6D)PHH(dGw)POfGMw40WX}FIUUe
+qIPXpvstsOmXl@%9hPTJD?OiA%j@an+?0I{KjqExc0QS1nHTT={`#bR_T$O3pI*HBp_e_K-S)Cq)lEHqx0+Auu4$+ji)PW9I^Hg;tNH{Vb(a5B-Arb+
+`QU_qj(eHB==$!uYOibCPJ3NF{_5+lvXfc6tftd?Y>Ho8*B9^0@uXcYCg&@fr(V`hmUTI=F5W|z+pel^s@deSZkMK}MO}?c^AP6x(x0}$*(`(qnO?5W
+=Zof|ZlU^%Y1Ovb_mkNeraX7^TF56KudC%CgAVe~tEL$bvh${y^6$%LH5<$OaebLFRpj;TgQ;M-xRt-~f41MpewXPBE>?fKsONggvZ~E!IaNK28Ypd+
+4Nb?-9@xPHwSHes+q#Fn%IU+R81bh#x4mpWt!B^xZ=$IKJ=?$G*#j(f_CP+o<aS#4tfS3$i&gD?|GvJ3&!JA+Mk%%At{X*Af4`c~>)AMmqEq#O5Me%q
+UXF_4A?;bOUk{;U(9rVYI&1}>6|hhX{xh4*sAU`>{stO*Fp^%(Z<p5%P7O4ZJ<84=oCEK8K!5S8vj-jBy{Rs)p@X(<E-qt~z5-EJv)f!|1KOVfwL#<A
+@i8>8Y!(;S&=_}=ig;a>{Qxtn$RO%Rb#YNo>qP~%ZS0HCkDI=12wUQ6QQbtJnYrkX7q{c);yq0WE)P#C{-rv~8-S-2H^j!pPi~O}Q_$bsf0H<Rb+ee-
+Bhr~>I?ixGdN}5PG;mm``96DaXVz~Imv3*h&fF6id<*@BhlWs?M{HS9R}@GjCJ*=~xAcL%S}v+t3$@-rbNs|EJA5GH@E1Bg2fSx-P}6#rQ^)qq`@K=I
+#z~#RlGo$Ay+O8z-J|KLVd}EIz4aabT2qs>*8Zj?-e}esK83T8`DGtS?R;9_w42t7>he3uAJdC9(OsKWiyAw*ysmHI@M%`ixpOxMrXA#3xX|)jxB>sb
+>GgXh>v7XS-N)E4Y};|hQzS)->>&GUO-0}}jLm=fZT1z<5s<-yj&-o(6GA+D@Fz=frl#TGt5E@a6Wb~5e(K_J19K#)O^Gjtwy}|#aDUUu67l(+Q?;_o
+nNMCL<LT3pb$+{q<Dw|CKOEZvO}m`j0M+<SbgZrJ6ntQ3fR-35+`|TOXH8ln8dzN(2}ln7QQ;a9PH_6RlMURX3lTTi_8k)^Y{2<^I)Uyj8~6b$rrC!-
+iyPOcFsr=rJdv@Dn;8=5Vl~T|x~WWo4If-^2Snh3ua?L!aCYW@0?MDvmifHTAC$tia`<xI2f=t*-|*kk30Q0Fn#e=VVvPF<8}GNvakE<XTNwK?FO)>Y
+`{p$tr+4%X9NO#5{W?O%$$vgZc4;;dJu2`>{F1j&2?E-(oMJz)P1B8Pwyd$4+^|zQpGQ5zV3#1@*C3jV;BOvP*IOB<8zf43P<PlLWCOVwOn))27Rw2q
+Pq3T&K$GyWmzmL-zaEe1WA1MUE3obNsO6r_A<PJMgr>przxAKY;O+F%PdC5(lP8$}rWuB@l~12NJ9&BX=IOiBH+06)|2wmH6Fy^ROds?Eu2VuDW!cNz
+<8wGAK;UTmH}keXY0K(EHJMhxw18N2xr^1f3g1IVq-Cb{tuo6XSo6dZsygg}x^;i(>DZaRVO8iIui`~Bt~1!sid29te!1yj^SY{;AI%t4UNhI@H5p`g
+;SN|^{s)&Y=<40sgNym<4DO+Z8^NOBPeY3=U>-3`z!h;XAG?=puG6kmAOxW_Lc9zA=pj#D5DSAo^x?F)fg^$B1AHE{0v?;<1Q&1xSpi+&+4k0*M`bW$
+(BhD3VWhT-dK&K-Izbi<v0W_Gnyul4moD*Fo^NHkB41Eh=-2Z%e}8`Z?5Fbe(|2$QeSS<++;OPzSACw?khoxZ4to(7lulzeE}9#-bphAd->*M`XjpV#
+c1gUR)^z*3!{!Frhibag>&m}jU7NNKlK*7U%=GdiVPZkp8o>S9kCWv!EYRz}zx(m@6^w7K+UT$5V-QGle);P3m$xTx-oAKuaxA3C&!3;ZdiU2i@c6sG
+zdLz$`rN)Yqw%K94W{o6{i2$a<^^`^e6>90eXxWI<WJUyK-G&Hn8yXNS{U6ibre4TIEHtR@G0Fsj%ibxvpAS~nO=N=yDwLqBE=kV{g@z4LFf#!4E0^n
+$IH$<FPPO()ww@%dNw?O&5Q>nwQZ;zwOT-a)p7-79W=l0(Wy0SGM*a4bld7SH<v#xIHI~EIECCTQE@dsB5;fCHSaUN8o0x1@B61OUhd)f1J$j8h4DVb
+`MsR3+G|=Be|*(+YC6=Xidamd2f7bMhdNH~^7q%rO&a^>qV87B0lh+1ubX!AsZ&$;JE`V=m5MD;t_l6qO$~p2T%ZzYQC|RKj#O`~8~brJd!JB@5d#?D
+QP026YgjR0C`&9fq)S3C>-YO|7+06edXao<G;q`UHLhWzDO?VvgS&<fwWccUovEpO`{Mb@TjXu$AW-5Vm%|?iNOth=L*P&J$ANxRn0Nf>AwB{wR{r?Q
+tDi_o*9RsuhtA~-c>TZr>%X#t{OoLechvjiy2$@L=(%6TpR=>Gha2Ah*MG4T_RFiczr22Z`sUrqb7Uar$d>qc#Wj`gUNrMt@4>A8$oGaDWGnJ;3<u*<
+u0`Gpyr%2lKfHLColj=f;x=<fUbSdzzEI}KEJM~-G9$uQa26mt$(`N}E-V8m*)E56=|*_ZHtUTl&O`pYxh$_H_?y_O(W_#Qq0~1dJ5ftovt_@LKTyUZ
+7FaDu`tZRym|R|F2M1WnyBPvYl8=!ECcoB8QG{2<Y67gxZBOKOmFN&}s#`cIs@YX7lhs`Elo)oqyhgr&%n${*_PY5fW5gaP2~Md-@~-h6930@lsAib3
+huM)gY2N7YZTS7ehj<??!tr6@<Lt<Pc+t$3li8|P3o!-8fV2mcD#{1kkJLCTQl?}#n7KX-xSNkh!D0YOf^ZCVecnvV1mj#?Eb0msA58v89I}Hz(7S;d
+N3~RT@GS^A^+$iQdDM^H1K}n_$;eDJ5qA=5H$}mG(>4!=cuj1IHbu$X4xeys_`HaVTcs}kh{=Wfy?r9B@`U8JmZyaJ4{v5Nx2+{vSjWjSBu`XZ<Lviw
+<x!#`UZnIGv^2$M_h$KVa^Y)rs6sOV?reb4J!bqgD{Y~4>!e;Jwxlj!VHdCmlh!Dfs%$lzT%z6vdB_08q&?hi)gw4i_Gp1ap`A4~A{Y{T#4S_LEc29d
+lcxV2o^mfvZ2?lBS=o+iaEu}N9M0(lJ@1ceV!W{gYlTK%Gw3#_)JXf{m<BU^G8oBi_8c$%OV(Og=~LP=+EXNI_|g-6=pI<~>7AW=(thHT0(QycjP%{`
+3##UuEGe)nzD=I{n`6V?-)rgQZ$Y%Uf+}!(!O9Tno<CwfK$n<5EZi1{&cKDWkNTvU3;=pVN{%yrNYf$D4&9?IT@t#zwk^V#s}CrZEnB0q4@re?6r#|j
+=|EevU8@8SkUm@knbZs96exuBZ;0~U;b8|V<$#u7fzZEY0K}y4_<&gBapiWR-3-_rsde+I1?;t))|bf5@EX9MkgCge3pEQ;G4_t{1#;NHE>3*@#QXe7
+_vgfI{cn#(sF6RCQ-&+2Py8~*2s%dDWjwi98cCG6Km9!#iTp@X;&9}|!{JD7w|F0fLg!Ao?;WMx2S#rDhSzN~2^%CErdsdhzNr@PQE;a&*zbk|)Hu4I
+KxrNWw{K`KQq40F4A0IM^dscnUPCNTs}{W4u_&Gjw#R%t;xs{XER_ef<Kcnp;0g?}e9C%2%QeLRj_Ce-96lKi;6MI%vP9T1Wht1Nz6w*4`vNXTv!tQ+
+QK#u<KQS%mz{I^e+j{%Zu+c3;GiM$4A`k{F)f^nl^(Cy@FK;P}%Rk&!J~>$)NsB3LXCWvz^ddK^OkKkaO&dWuD~Y|gW!v1;B!iSVsgY=;w|207sCzi;
+#2CKG4$YF{$adt5K2IFbpTrM=3jrfs!0nZGY6H^J0^U|LV*SE{+v>Ir*+1QzsY^y=;pOJJK*xyS=|eIA;gIE!*fuePgoX%LVj<_b?8yV980b4OEIyA&
+7#KVmZIj<^4F?(DBDiO0?YgDYt7Vf|FAJog;0kHpnhv+C>2jdCt`fRM!+PkHQoIggE$fGZZ%sO8e99yUJx3a)2dtEcg=cEx8}F-cjx}jRtGqfqDXQE6
+8yu0EUp0|7H{#KyEde-e+*VvEbz-3UFiMrB*Q7mhZ)J+0BYHypn#~CyBS!ri$&)dM^N4_}B9>ajRtz^Fd7x;Dzch;J8qG#^?pdZcUA5Zl$>s7s%kEu~
+Xs>xBK=t+1?Dh0=6^bOd<%h?PYN$L46lprL>U(o5;SSD8OXyurjGBezauO1?#hz8vy==e7^JP^eR)s&iY|s`J`N9<at9ogz(N_Lc!XbUSn`n5)_3Yu*
+My&2Q{pPXM4sUuW+c<$y=^AI*9d^q}h$P?QzPz*d#sS|Jee-vqfD#F7KAFwj*UomHtirdTuk8%9G(*@8+N|`G>Mia$ALfeOplwV1PUrx@GXmXXeD;6U
+R8z8@%@?&eMPPSig~csIc})01t@kSNovl;bL`9edDuE-`@Y6eEjG^w2W#2&=z3s#;4oJ~kld-Y+XumAx;iv}^_YnNhcM9<stvHhy-j8PqFTfB#91U@z
+La9g$)>Hsml5e-^s1l9+A!v*l>^2QWETSdo!CGkP7#uL^%XF;CCd-|H7k;P27~|c%F8L~&ZZ{slx}UuTap1fe8?_kM$NGGzYqG>z8`Rk_y^8rBAH_Sm
+A2zKuWyl3l>QjfkVe9Pv7f>hn!9VJa0*UGpc0{5Y&x~-|KkPsmyX;iEGFOuiwVfB-tV_39=ZoeBs&Y*3+Sd>UBp4jMGU?{vp)KHVCEP@2&*=ly8D8}M
+>3Qwh6Gq!*a^&TvoPP$PBXTZ{6<RhEa~OK{_E-<%`%-Lnht-C@=<o_%hUF+@9S4s}`$+i=!l;<e9;}v^2mgr|fewS-MfG|1yr%W+c{*f(YPo3O$hx3!
+`qlY`sp@B#HxRM!>6`y_c6&Da%hNY6o__c8gt)h{`#*d7?8g(_U9X?MdvWsW8NNOGN(2I=1e!iHucM8_+S&t|euxeeY?#GANInw<-s0@Ruy=OWjvk6J
+n@sg67MT9@$ib(eeTtupM=q;%w7rLvW`jqM;J}faF}{tZKYS|WgHy3uOks}tbYPeXfoIgc9{#nO(ciu{(UjmGc%yZn<V;Qd7HHt677Fgq>Lu)8-|-4{
+?Zd|-Q-rq^j@yi$2i?GKEusD#{x5KlIIr6J>nGkL8QG%#=ZeA!HV=9B&sBpmUH918#CbZK-oCr8|5~5tegpj<-@SYNrXEjVzb}7;BVr0nQB6M!)cm@X
+Z}PUDUZULiPdK{g$acr*e&1g8<WAa>)kY0BVbHN_0oC*`SJNp@QQ=0COAV2qC_I<7Q3~Gc<#NvRj(?#*gq$9gUZyO$8p%t(|GRqZyIAMq*uQvrBJZCp
+?VPmec6sOOS`#e?y{@jR2}M1u=Jg^+t`tn@E>jsz1lOuHl{hRMG83y9yyRD6TvP#c=BD{jm)smo<<r&jx>-#An|NC^6yq{+MWIc}&E+~vF6C}7ZCtNN
+Fjn(@=hXrWyEkk0aHe_m*~j`EWb6fq1I|6IA;r?x&1;wdtpkrj?~XUJK;7&C8}c~-{|(<QZVe+Syk`2<c<ko;7wGxH(<>A;X+mtMLpX^mC`c9rwdCGu
+IYE(0Sb~~1^WA!IXS&(8#M5ym_fP_{CU(tt6MYS6gIou{tJ=v$cE_x&fBy9osSEq#%sSd}keH0QjKeWTmjcD1icy+;^cL2)ajDSAMF|G?RyZ4r!=IMN
+<#MrtWi5*66wsfNU{E6ehEMlRJ4GL#<WdMO(vzFISuKyvX>05((nR1A*Glx3^aQy=JMFVkxrFbk)pS|P%iOmx%G3S@h`nXIY(N}A*DDZhK;-%K)!`q@
+iweEGi48C{V%T8|CC(l^s+Sj!ps7drb$^Z?$<Yl9>Yg?rFmWJF344YGoQ}`EsgnwL?31><tQI*58&*I_3LDMkC8>XoJuw1y#b3(P@4tWf;?;>gPN8of
+k$oyQ!tW0GpG)%apg(5~{|mK;{WJ~YBvJo7<uTJ2@o>wWn4`<8!WD~$r39FJRioydtcq4T;95j~O7^>gocSNU{qZT>SKj{e^IP)7Xrb#ZOhmxYg_!sq
+$-Vhe_RTlh<FA$ATeTOH3HQm_awV#1szfms%r9!ID36B7GB%H?lXasxwY`AxEYatd4ILGTlFL73!sW6#oc#Dw^~1AjTsBiSNRk1Vx-mr6m~KBCjFQXX
+m7!}Qubc`*;YrJ-6$~}=W}EL1v=xb~f%tu_W-(zH_h{{ob=_YF%5K_d+S`(Evm^zv#T5nY!-GFo2bZI}ub-^NC*e_l-x$JBTZQEKeue_|4*P7<u_+UZ
+R@7D%spvR)@3w#!50}fT_p-mBA20n~q+((|Uf)6&VVhS=6Y_!t34~97;}G#^E7+`Jf?`N5emfU$grZ-Tc&3$Q!Y@>4YXH~Q#SE5=Eh==WL%oQdv0`n=
+^1Mce@bLh>MsL@D%B~u`Xf<s3C+Au^oN*P7F?^dnX^XC@BNhn%{ZuxWKDV&s{F_j6*A<FeN$nzYEL7($IcxBXz|Dl7r8rRwhuE}!bk-G@9z?Hql<~sq
+Kks(E^-BG$nv!Gx=iI69>p9EzGAy5qwu3YuEBL?51v$2Zu=O6K`U#Udb3{uK$=2E>MQlnGe$z~$Rw|U*m)tfpNb-c~F}GwL34NVoZ|EU)$&|p3nZLPv
+CWJ;hd9RSyl$MMN!HzOMULP^66K$sx)?t$vV|i&G$}9_>6KC()9%lDzn)aGw&!~@eJ<sWNj~sOFu~zi0sMV<&np>)?kjkW$I9xwnJ(sifS8%D2KxZ#H
+p}NhbM!WXbI}0YY$#3Xt`9W*t_LoQ-8=E)nf^<-mPuhl_Vlx5F;v;h*!<~R+nA#0JzEQ$I?R#KT)GuSr<%av@^i(#pvYlMbK-4p5)YYn5P{f=m_ya!3
+V<Pr94fle3W%^>SvNzQ{4>)CyqVLjQXp5eSI|_E4-e_1uu<2y@@qwaNj>>=FJ?-svYLaH|m}U=eNw>8#3SCZMx~6*UG-YUwwa$Qe70Uw!E$L@lbUzU0
+Qj!L_EXf5A?yLQ)X>$$-#6IxyK(v)GPu5UBJN^0Rr>~yB)utlDpojf_pMXW!`H5>d<6{FopO~@s%yZse_?-T-&rRt6!0apghA0r9;~(}Zj+dU|AMjMf
+DZ*!|7FVkq7@pl266zySi)?YWh0y&eNnmg+n-Aq!w)3!?uc~~_f#!F6y=;%0Hr1d_ha3^5p!P*nBt)KR=9{6E9p(FO1n3)xN(Hk2vUqXmi*~MaJ;R2R
+qFpS4afwWr@n#_k<9I@;5Dx@<0}LiEZVlKBJTlGEX|mo)a69tG`%`^;-oO@l0ax0^Vl_|bqmRBkB&Zi7hVr&E!j08W?2i0n1tg@?`wK_^Xq#D5Qd*)*
+j~1IuyzS(s-Yi4CfWhMy?HL0_FMEqRkJ-g%h*diTCs|~kX*Id&i5S|7kq6z5=%9svK2~#g2L3J(M2rK%Cb0JRfgh@7&1`Z}O-qh_q>HABg)(8!&1F}8
+1f!$zhX^re_T9<%r*GI8WFS)x*ni{zg?6?D@X-{9I;}paKqow~2C|~&_}0Jq;L=a%1d|%Lp%-S*iN?^bsG5@zt0&}stsMvcr6j_(SuHMVud!!jiA+Xt
+k;!misF=?mJaMc;u{2}*J2Kw1x2i*UK2RhkT0b-^;ss=@2EOY@Fe<(9xePbNUqNn8C9zLQy*nBoxR>k=zBXYdS{)i<$e=Kcp_$U^I?L<vWXW5bUhs6T
+3-<bOPxvfQpOR?MuolB~G-jrkRv}_L37yhGF&s2)LUL?0Y4{ZuMjr=k2`}cx2e3<?U9!-*Pr{H5-Cs<W%X(%|uW+M?=;R2kC+JkmW{!@7q~GP5smeZy
+Y(g$=|MKE`JXz#W*y(3)B;NMy0r3t`K`qlFsBI{zn@I0Am)<$dD`zsd{ZfG@#2fqQOF+%rQ+r!fgE(X?R%9@$mbAagcM6BOW@`CZO_sF6Dhh|W2MWa^
+33{>k60D88$IJ-PaS)}=Y^hMr3g%;R>KNzJPT>nsZdTdZgPlofo4_G};11|+nCm;5`CqxL-q$5!MdZN>+iO^7BdV&BqLta*<C^@_Dh#~9%OsPrnIJ>M
+=C%n}A?!hhJ)nt>y*-33Fd*5x%K>$KGK3M*b~F|d`yC9@?w|Vm#JHLP{mY*z;v{<XtrA@LccAz4Mf09EZpnY;yct&?xUiIhQ}c4w*5zu(%24T#d5gl*
+3Pcv60y{TStS7DX34EZ<HDDTCrmUlQb+xF0OpDC{URu>4t}%ASWmdaZN3DxL0*hWn;t&CvEM+jb-*#{)1iHlzAvw;n>SJ}A-PF~LVnt-*qmz>AGm^O|
+Nknr<ZcObGgX0NhLwOt$T+OduYd$`Qq#}1<07hfpK>!*Zg2o^hEiOIsdWaj@R70VBcQM*ofR+~Z--k|Ha~uKIFDop(!fbs!rJGCS7RUtPAmi?npaiGk
+fnhhk`jzWrMHJM>$Sy{fiEca$Ym&O;1b7GK)3-mRaCh+H(8HSn{pX^YT~4kH3=h8Rk5@PIHXmZebJ%K=PgJmv_TExG;4jg7$6<glRd8v6+X02XpFQ|u
+-2VbLL-qxIZ6sV21BZjhqfvy+qt0MDeN{ZZu?86x4V>%Kxz&zXEWJ7FyQv~3IQVs1zIlH7>gC@-oTOjRU%WYa_U`nJeemq%>B-+to)uOEG?Qi{L8R5G
+m{zGrXgPuz7*_{3aD(-)s-_Nhj|910OfPu(M*5)dOao+w>ukc|Ad)>KJqt8l1(g>Sr#LHLi{7T~?i?#cd6uDT&$&6{d_6;gHSEdjG4V*a5S7??9`GgC
+Mw`uVagq8Lmsc+K&pAqRU~WY#uBIG|p)ejrAqd-Xh&X1VV(?7HUV6a{&tNdU{Yl4($FOvUzLD4si-xN{Z5lF_w|NBCBsM*a4vV4Ua%UUs!To4le`00I
+)^>#owSSqClx7t4MQBH`;~w#t@1l)%I9m7Pr$?jpBW&Wp@wVtz!W}}Ii^z>%v7fsvL6IzogCS3BTP$?ICOWxfLJ@>9lv9nntnI^|oU?o0#mCz^wpBW0
+bmxF7c)m6^Z{~uOZz#T{D-Jr)b_C-v`{8Ek*tU0xi)qu=>MD^u!%0SW`vthia#c-3K5`3pwpL7-;s!zS#xvPm@IJe##<j!DOl??y6O3!tp*IV~OmS10
+U5pJS*y^j(?@wR8JpHTt{p!1yr_X-sWpGa@FUQAj#GWTa?ixfhnl-tL$8OT(juJVUN5iSVT1_kLH|oIpZ_5{N-<<q_?D7&HsFpCAy~JBU+SkogL>L&e
+TMlK?u4KnSD7*1fVSgoJWuE<?JlIpFtps!%qn3yj$EZ_?^adUZw9~8ystg^DL3cX}&asMpb$erRO!WbA3lS6y1hMxM(tqQ}G5DazEvTgP(82hj1N@9B
+vc9?se!--e<BX%@mV<2}7rsvjb7icw2z4^0RizOX)HmL;9VEN{2V6AO>!3HTKKU!E5|IZeu%e+jpw*nLBVn8_g1*9Aarnx8bs%48d)aVQ7^gO;OGAc0
+0Z)(au!pqOr7!F_;k=JGPh-~{ExISELn#Me`r(G6J~|H0sl)+GAPXS)8}>SD7B}pf;D)(qKH|}3!Uf?cs}8Kj)VMK_9}T?4oys4LVy{_(!G@N6f31FB
+e6`3)%QJydA5(t8rt|*TlT?C^Af}Uz4U7q#qZgAaauZh4h4xGmpW)SF+9z#)mwS?mZtw!W&6;pKaF>Ca2;=!u9*OH6a%i(h@79GpH7Y~vf#NUi1}C5%
++Ee7Or%R3|tkYsoWsm}Y*G)p}){_YdQOU7UVYo&Og10}pt(rrU5Gao$o@_LZ&Fl)_(jSaWtt;^nD*bS{4N%<!4;Trp<k$;|#*8%1LoI!>Xj8&Jc}fZ0
+!wQKosmEPa5?k>&rZ1GcMU(XqoxD`lWA}gfX2YCg7wtk}uY3$|UomdMPQs{Ab$37)D;nLm*-^)*&NxHS{1ji=pq0zjVm7on*q}x{@oi7}CdLoxDC(zK
+DFT%YQVR1szs7Z@`=xK6TuclgshYe2k@e`#`)G{<D0;l%j&^n13Be%3S(CxF`1H+lu?X<@%<oJjonivKa%p1k5>q4?REs7G72Pwy<@TH}c2V2JI|rCp
+0`}crZRm}-OPdIFI1%Qz7qQJbVoL6FA#x4&UfeU{ZAbj{P!Yl+P=J^o2hQMNaggW;ilKmoiiR|Io6o^mkLM%`4(|zN8h^?ldNM+~QXIjm6Pc)D4dTG(
+x<fx@0yFV`oH;>W;BCpp#!{4~p!9}cc4t@+kT_ISCe92l8zKAu$wB*5*OR#Z@+JZ5-&Pa0^Ev2#Dy(t)iAB@2SXAO|$reoY0t`&DnMpSkq7-*4TZ}8!
+j>$T7)S)z%P8vaqARJJS#t-aZ-*nXE{16o{>WDum-@1gt2#X-T2-NTo5Ui~DhyTnc5}qX1JSl01hnxIEccvCZVSaU5K0AGR`o@D_HrOOi(QPh;3ZXah
+4W}EY=MMai;<%aR{cmh9_B;13Cg?p%5S75k2U*lOwY7FyXETd}_rj!MrcxB@&TJLcq<vE<j0Ao90_ly%L=jbI4{!(sq=hvw9Xe+<ZjSyT{57sIHqilb
+)C0GRuh~%7HUpjyF*}<MSp;MDW0=(+r?+A_a36GP=6AFzX^%QHL()c9|Jk01*A%HN>dghTyfi5SHk&94-!Q?(paC--V`Z}FLw8j1+Nr)UY~M6s_~xHH
+fKe0%jLnFEFfo+SnY?`77#j*rzcR~g$-$yfX<Y)ln^P3QRvp(L9xa!*9D}^Gs%Tj+ZqOq#a$8eYm8%8>z&~fh+efcP8P|^}-P^4!QPeWGW#Jd|BGMAE
+p5&H!jPcu~v3D3Y2fIzKa@CN@jlD|5+rty=Is;%gVpYg-J8K9Y0z2G_(ZD6k={}3Kcgh~>F!2Fh+%iubO~O^MN2gdQt6O8bB)9U;(rBMUXkXxp=eHC>
+NDvmJF|EiNnb5K(D=fU*V(vMeY&Y_r%`{dfrBn!J$(M7Z6*sUooLBA6^>2Saw!gZ!noSI{q2Fe@rSNl+U*T((Z9OSB&6teH%b}g2kZABQZA)wIgThkN
+9s823@6dk{_tGW)k?(!+_b+a~7$1D`;}<`F@pjMY<rxt%G^h!tl0K)njfW^vJv1M~XE*OrHOg;$*<tfPzWOSm!}b+hY|AzVdkXM7uVK6AwD33xu5bP5
+j@(#Yo&1#)6gNPWAtM1Ee9VrIefHaPCUE|Xz0%{q#j{*7Ig?<{_}G%o_v}GQmfZSNeX$Y+Pfy%d%@Yk+MLj{CEimOfOJXE4(K-)^64%;s3O3edFEcqU
+$o4L{=3|@ezz)}XS3$WVfC6DuUWG71m!HB18A;XU8yl)~-1Qqa+92~zqmBEH13h37=WxmZljAiu^di?`-u8xn_qYc|P(l4kIEbpjw-S5@3w1(&qADWc
+e%&=<s^9rTd0iX^NZFH?v<E2Lh!eKc>A4f2*adJo8G&QnVtQMgy`wN7+l<cm7R>E$!b{0luJySoU3Ofm62wKM`(B^`^zxNd4)TCIq`fB_aicR@W_J!F
+a7E!UK%**Dk(sKhyqR@y?6eHvC2^#h{{=(c&x0O-V0a)?kt)wAZji+R8zX;Bv2yW4GA!`X&pv`5tLgjP9P5SW1jt$SIu!sL9Qk}cZZ<aWM}rjP?WE0$
+TOfVXkPk(1d1vTlKz&{Jl**OqU^ps-T)h!-PY@bRyD3UfMjker>2JsO^r)Qrr<F?PPC@Ni7q*0i&AwmahU8x-(5p0pjPma!7I$t*bn792@theex#$Gs
+B{!0caxlqSe}hPe-#@~07yp0ORia59Npxc{fOg)ux8h#*zP=@oe*#LXE2K>`OAeZeKuYeQs7{{*KUMZ5JGF`zK?$~OO3xnn+YL_g1z}mZ0s{+cXL`u^
+z$Wrspv=&)B`(;`q2uFqGp%hZ+qn%9a7t=)1qY@e*P{11eNo62oqpi1X>V`ntyrAY6!QnZ!qP%dtXj(UrnEoOaGuO3>v9QOyPDIG5_a|mMUMg4u-Kzv
+VrA(;n0#3lc*hReor+!;#AN=!(y+~Wyay``SE&Q_L~d8UD|$z)nV1>zfaYu#<AK2W?bd{^C~?WK?VQMXHI<~ZQ)?T6V8bYTs8dt#VD+5D`v~XFE(Px#
+q~JL9v{%w*l-`Qr_<&u*t!*WS|5fsps@?^PEEmO2t;oHYKirPQppCHaZs&E<9^1>_fXq+V@a`DD6bY?nxF)#kRH$Dhz(v%N&ZY$maQ{;QnF2bS`lrPI
+9Y=#X4a)DHzCHQ!F=_1&j~;*d<g2g$$AA8@I=>iSUR_WA@qT(UoBwmse)#z5_P>o;O$gM>y*jyKMj~VGM~s@YZTGpLlNhIC5;u@vR*MB3@Q)7*?HDw!
+KQV?Yo+9;ZbwgR5bFQWc;UvaG`Xc)xdwe*`{ukFP;`a(BV!>$=`Zz<vqxriY#osQM(?r$^W6F@J8s<{fx8G*@SJ}P*xD?rcWM3YM;g2GQbSTM!WVbIL
++xT}kG2?1k1!sctamKeja*Qfr+FQxr*W$en^FOx7s7UAg$pATxLd~*#PK6gG*_>RMH*-0QXUXj7-tHa~OE-}khWMI$x+`0w%rye#<M`WvQ;?uIW8qJ)
+D}g^nkz+!D1#KVr%8c@bECqD#vsu>8EQztstp3pOC+h7cCZ$bPDJ53I9IMcYwb`pHd-XQ#VENVvVxI{d+?mbVhoz;(quVK)PNFqVtz8ngSN4<4nFxu5
+tZN)Vf}NL2Xn%a1%4nY*93Zbd<|!GtBK$xsvK`UXe9v3_+t6GMvO!M;P}5)J)B0}?r6wTT-|AG;_ZD8+v)T7AUOg{gzIgQ$=00THHus2m<?9!(y=Oo#
+PYLD2Vn7V7Lt!uQ5E&7Kh|Sb!;21lje2sIW&t2uly;@8qo)>9T^s~Sv%a7MJTrlzg63e7x?ts0eG$VXkY3MrE3&bh`Hv@$VJf$qI1|ekJg$IT2Hp4+-
+iNXWx<=)H3{uUitWtQjSC`x(q4?!JbG15p@2vNslgTEs9FsWHj#H9lyhM}MQtt2f`e>FE4sC07Ydk2VYQIg7@98%CLQ9~6QsFe^na78LQ3i}XUH_es&
+NMO0SOC3$wFmOEB#~ORtz5##sfRfEz2<T%Qn|YZ0Y&V@<=lr&$8H{|i0~(FIp_E6HA#TsEPPJ;c8+TmMD>ynfdh&U$lZHiWn6lPcF%rAP#O;xbz3tAt
+nF}tXRV-gp3GL?S>rllL-BuxLiy#yjlZc@2uJed><FatyZi$^H(gC8iML4l-69*2{h#nr(yUod#s)d<7!<SkzcZ3@zSQio>hWKjas9Glzgbt{tZYTA0
+Y&jpk^gJ>7H8E`Hkl?TzXcrf3YSBuK9flBz2A=US5_e>$k-dR78@tP37>?iz#GWyxete3JP8Rh6Ux%U!A4-kQY<hdZ31UUMhQ%J(;_S9a?SF>vpYwbR
+sKxX3`*=NdUNo9*OXJ$e67+u7sJ_#xx-=kLKQ=Q&XKgr7j0A||;nz|)^aT#8<gy@80&4+rZP^-srBc2Z%0K{sM_Euez3VSOkr}3|@j_2jw8<2!h+!yG
+9Y%jL3Ink{6;JtyLC+<VG<>z#GOE;g46LuAj>2$tW#V_RzCq884F<V(zyl}tT<D{S5qhvQO9a7)kHKHwytELPLD3-<dw%l$(_db`<Kjrc$GZA1Gl>Yg
+!NKGUNAk03-^*Y7rT}kR2mR8sjN!t5CWG#|qfHVi5_p)MRCR)xt2tLQh*8pj<Ck>areejh_Ffjil}7qBb}Zf&>ym<svOsosa^!o^p!f0hG2r2bNed#I
+R2v|H`c~~p%_gTiT6)B)F5kWQ`Q-GMcc_9tdvNp>vqbaq&B?nrFHYXdOMJJ#zma^`{wdnN&v!l@dbWdU<gNJPnZjPJ1bKBl8N2)_6s<ooPN#?qNQwe9
+WYOE(1O{tYs+x|~OB4>4Gf~2>Z?7{qO+pfoeK6GSGwM)c(8){t$fC3Yl_*YX=!kS#B4*kZ;?0oYruSdejpPz#Y`F9U15dCF`RVX*<WA-yV2dnt$DvXr
+1(Gpi>3mvS<CDlL#=GWHOhfQk{GfH|kTR0`AZ%!j&XZH7!}D4PSl}Luh|sy>Sw7_iCN1>)OzLbFM6D#`cXO!8`jdwrImr?&r(m58C<>m&C=4O9cS4QT
+79sg?ZE4XcKF$48);JT0+kjmVb`?ywL`E{{7=OA^%reKWe{`GV337}myoWw#BqGJ9QxUr?Rrd0-rlf*hx2GcIChCu#O_duJN#pw~k}ld0_U}p4rC<8L
+&Ws%>&sES}m@mBFuFgq2a!~e-a^%2>!`9Q4>q{gQ^s7@&H$mGJeT;t%2iXCuO8P2Nx4`V9;!sYlAECE<G2oDAFZLN)b>OAC3hQ=b75XX<R+RJ<j(S*I
+QtrY4Cr$q?3~hGx;xwo7B#4?gsx8`ka*RXAjANTIgl1pGK?QxlN2opOYRS_!3nSvMQh7KzN2{BQM_gOafr|6D+qCX>jn-0wQ9YBve!xIPBn`ChGX%V+
+g{iWe2D!kWEyqo!Av4*=27zB_v`{if=!EPA1PwVVxaYYNNUib?9eVIy;aue18`d!S5ymRzns_NRAAKimiC5;{`oTbxww+MW5_)!-(PamjggkrU&Nvuu
+-Q}5-3huus)?9-`tifeP86y=Jh36;46MCFQd1rY?h`oz*D(Kzdk+yh0!M>ptUgVsJ6bp#E{IXdb8^V-A&~T3bvFuu9w2L+X=Qc$Vg?wUiXQ;Epr9S6#
+C&(epF1&pBz(!&I!vX537<i}wHleH?R^Zb>$a0wpH(%x!X(Ia%^d*M>r7$qaMfU8$$MbG*3(9OtQ<KL@4{ZSwXY(+nHv(YX&MtB;0{@vcdExubUR*;b
+xgP;82087p=9XS7Ahu2{3rs?_nvo}u&{f&Ik8V-Uvop^07u>;xNYNQaxVS^T`Eox5vr(!w+|*PF8QPAvBFJxpT_GnKu`sGG^y5Cn*LK+7n#afIVo$`(
+{hsqk4N~-)FyCaJUY(^CZ<q-`=TtEG4&k(By_busr<oWp3-U7CHRNXaKr%=cJzYv3N)h*s@^`{EED9e_!<JRE)o{$4$toyeVFS(VsCJ*l?Z#16g}N1K
+*lWXZ(zO>A#fo7gk2u*fPJJ6V5=+wEZTgN_ZgB4$IK^iOR7XByt*Hy03OJW2X+UYk6!ZoA{04<~@gNr<*kn|EI%-$9;Nr-_z9i!E+&S{|$-Ae|pT2v#
+O=wGon0djQ{yN5CoPQD6<2cUT%9ueQ=YT;3Oca^NR$K}T7#9NZF|0=$-~~B3IF;Nx;Y7^U^qkCTXKM9<uf^h_(#xW=*qZ=>88I%C;gFk;662%f6|V)5
+MiZIpl&B~2t(Wyxt;hSiMsrOYo;~iw5BlGyvpp&(7gBCPrJ)b*&PHS-*5xlfyef+LVD^qy9!!w}i804%mv^-ZivE3*>=^%st#{Y$aOfT-259L1Rp4y)
+=H%t+GuWP-_7<l9|M|nC^U3TH+*r?MdwY8rxU`p@ot-`SfAjH#Qzjl9$O8l4W}h75e+&DcM|*sR@2R)^=YQdUv4srUAmP;HjChZIqhxvHcPwYOK=|3P
+E1kgr6Dqbwb57|M+x$*SA|`_ue%1Soh^_F!+BzM$xc&%oNdWe&r*rYy9K*#n+^v(Bp{}cSpxnpO0u07CBA<N{Xp;vvDC?a^W0SPkTnmF+n5jqvyv7G=
+It#s2*Wun}RysqJb2veA`hl}Rf50>_9Z;qas#*^Z-=Vw|7>Z<exQ1jR&|neF?G^14YUeyOZIaUoHI@xV{$hDoBX!YDh$(`^%<Rj{F`i7y9!H#X<{tM`
+jLT->z0#&K*4$Zya@kNQ!*X%YvYQ*Vc#LRCFW~MQS>cJ<07H1lw<w$G6d^AkW=5Nm{3^ks_L4Q(L*VSe9;?#!kn_lYFfNW-+MPk!W!e3v3x{z3&R%!d
+eSO6Z&p&^C@h#sTH{5zvS>3m;(~PC8dz@wLET%+B8#QTtsBvB-Tb-n{zNy=m0DLeCG2qu^sF38%_A~iF$5~>c0{NU`8Pnq-?99(PneTbdnj&JE|2Jri
+%U7rG%6CtHI(fzJfRw5Ls91I{1-UgKjN9xAbC+ZZ@uTr8i>snhMz^R>RVKs<EdOd;AHV?!T<XBPh@*VTSz^t7N?@xyg!Y6dbPQm856z|n>oviVh_=rg
+sAc$S$IwdUR6$YXaBJoWa(PDkRUn;n!L-#;<X&=UgRCcUTW#cR#@v&7HAo;ieh7oPJRcV?S}TIgvH_vQdxhJ0*l2OibRO5HIC`DBQpwP!8#=s9p#FMt
+@0R#|ZX&LMF?o}3&Fqm2<%q8<VJw?8whk{2iCa3ae9tHfWiGWeVPFb7IB80KXeNwvO7mnf>nB~_uTm{W<M$NlUU6emlP?TPhDYpPR@Bz*i6H?PhE7Jj
+e63Z7slZ}go8T<Hr;4I<B^-&ZkfJB8As70|wnf#R^>(s><-@^fLp~JSfL7a3e~JWRw-Y|5Dj}<2S1ET-koe_Hq9A?w{Fr_49K095SU>U+%Gj9`{jCUm
+0_s|OA=_TpwG2qhvHd%lis3#lOfTD~@s6S}cy~OE5-Dd50dyRjj6HGha}!RtS+hM)+PzYv{d>LmkriA}wxcjLnvHJg+4PqtB@(;f{U48YjuW57+U{O>
+{r3z2T{YV<PGea&fxkT!o7|HK(9VzsMiQ}64fxZve9zo#Kb}zLHO3@4o4tN>^8JgyaVj>VT*|;!zBzgQ^69ga=P2k9W%l7tcKW)P$q(2d&tJSzKTlr0
+EAExKjS~Fo#B5<IH$Qb7a^*OAvB4|yQWZ1PysDQ#{NtQK^{K#SiAjYOQP|OWeO00U9K<JT80DxdR9!ldye%nTx25z-1WH>RGZVxd0-Nm+CcPyDZW17-
+aZ9YF#vCy0A9H7V<_rQI8Ej?p&7u*0A?N>khW{n=7YivpJKU~Jq#Svih>W+Q2vy7}i*?0J#vzpS<i8CZlN~KS!%(edlZ~5?GYn+JJYzQvCRz>j1OhHW
+GlE<(T8u$<R}vbX^$Xp@Dc&1t*vejJe(Yf?)I03KI+7zLGj|BcrKz0ezcX1b&O9E^H5`9hyAvnT-L<8GkIFYZdh}#u@?G4;17>}sin5nHn4ICpNPDD)
+<R9Jw;v(@PuA@z0YZP=$$u<yEP>^;me8K7f#0m*s^BgUk)dl9jMuXxb`2_gf$qrae>b8Q``e|x*O*UdPVwr2dqH?}k<}z{S>S+%OEt$zw`02LnWp&qt
+<Px34X=sU;llWt~zp-ex2L6Z*@szJ)!Kw#e)%hsI67W0dNTP7o($%6(+1NrhM*urBu0q0LYnBDl8-n};aH$f#;uH>%Iug(O3*u?6pMHfw8Wg)Xp5WfN
+;~a&>?~oQtE+xonICuv=lM{ies3fImp*1F0sg~=zy*=YmK+jPaKVm_A54e*_N#=a5_AajXB=l^r-LttYz1jEMO~&|=D=WT;lDb(0sIj2l2^IyiC4tpK
+A8d!<11xQpt>zr}i+P{^oPEa!vV{5?#_f^|CUzi0ys1sMQ&7=jHJh>50E}ndzk~Vc!<FI&Xn8-CAWS(S$(N|X7uN&{J{s)+bfR<SKutE!(4ADPu%LlC
+P^`2VmIXCA;>PT_OG+W9-eUAS62&yNL)rdnKE`W#3HxDj>w{WjLA?Qh{vRX#M}8#65k`Rc?2>qEp>-0fKi&DU65H=f+J3S@3~n@u%yRxNk*e1{bw{!A
+9@>6Hw-M{~u9=CO5h~M%2cDt~Z`z(e5X#v_ziP{Q(@s9+7P@O$Z%`JAb}UTcs{CY9UO3p42P?Rm8RSAdkZAP&3gQCr1j~GAGBE?a(>HaK7j$3_BV~Cp
+Pw?n4SoqW%V}Mz2NJ?wDsv4xGziI~3-ogT*E!td@A5BN@7DHL|yxw~-1J?Jt3+jF&!2LQxO7hT5N%JtU{Dl2XJcEvLY(h>)z!tsCMl3jlN}yJaW6Dg&
+09Ov(10U{mf~nx=3v^NB*c)P6+xXU(qr$6&Tp134DPbLkMEdj;&Vj4kFAcMg<=`Lhu_Ho4>0;fBf8O5N2ycJmd8%ICZ;GTP{@bd?4Tzgp^}n(t`Fb_G
+I@QO859%szq6&T`#A@O|+S&5>C<J9G$N^K?+BPdcov-Gj5Lk<pp=ki=lzvp{MzQ}z@Fw!N+~{iwFU5@`5{XOL`9K`Ye7O5U(l#1tF7CkHkc2i&!@yJH
+lJl(fm^G;I31-(`gTy@!Y_QvtTzE<r!(;JT&*7(N-Vgz(^vASs@(BCJ<WCmrD@lmShdvm~uVGOmJ7{ZKRa{x6wr?YsOggrF;D;euxZ7cjgggoy`rT=_
+rT0M|0BmWXq5AA>Ung>0tu2x@@_u_avOX&ogE_L8@AW|luuA9T0cNU8_zuKr!Hj&<(eqTEM@|Ur`A;lr@(qznkQ=kc{NUTn=**KztYQyl-KQY+=B2#&
+gYE6-;q|yY&A*cnAK{g!<<CJtqnC<pBv1PwuZP_#rXDg+D$&fdS`IbzVK3Xy)22Za3*o0^8|`8&m6m?3U6eE5ZNz-SB17XvD>KFzE?o{n+iiCLXRUQ|
+y$G;Qyi100qA>~Om3+(zLd<N-#mhv{D`)^?|G&AZI3b#YI8UW#895IQ6Z7r@F~unCWiSl_WW4~`PPbdp#8RS|ed(K*7)IJQ02s68U|i1$!C>DuH8LGK
+HfB9&`dBxw){0`}$pzISRxt#P#&b^w!rKqbd?a9LFy>zt>sZGFA8X`zZtz&5{!LTIev{6>m~5Y|Z+7jPH<EEBr4F(zGjIP~O=?=(eL?;=Ge!iZrYqd*
+g7Q}+PzBiZ)#rck>|lybKn%!)^<+S?F3XT}$5}8mO>u~NX+(Oy%N7a2ZM5mwyJ+T<T8)5&Lje=;Rc3NhNjZkA9$Rf>+PltN>TP8HossYdAh9E<V8S>u
+`F_N+Uf%vmUZT!L4wNEHoJ_qCVK&*{wEqJ+KH`u&dMcM0F0+=t@vk1GazT>}oj>gC0~BqdyRj>HCf<0x^<gtQ>{Y>B2&y`t#!%xefn76e6jspEd92dn
+R7=`iCh&yMWv9UO<x`W6(vzldn(@l`Ld2&LvQPrn#4AxAB`DR&-u#SqaiBq0dfof@>(J&#x+NRvqf8|&Ez9{W-)~D&IGLc1;o#s)%toHN1g|;uo=+##
+L|5p5ymemjDgqCu(cm=Y0=Jk;M_Fj}P^9JD^^Zl{O9ZdT@9^t^se5ggZivrewO+h>`|jz>mnUxo6VIL*@W+=lapkMi(v~tZC0uCFX3kM`Mq2I5Z10Qq
+?2O$y-yywg4JQ1on7WuWn#=6DQGqjjGXrfb8EJ#y4OqcBL$p+rC!kNxq-Qwfy?0GkjmJ=}O=!sa6&pn*YEi<%M;udbkL!Q+^yic8KmNl$Wcw~Y^;-be
+r?w1mPFGKRT~DXk!9jbmpj!@q{Ox}{KAXYfFS8@M^}Do_X*JehC!vmvkTBaxrxv%0iLDhTlu4$u-%+~TUHy;{`aDW1;-ah>M1NdQ1%at-zWVB`ZQgBK
+Ui4bh5w+dUUPg-{98N6^QXi(Iz1x>}qLN<6K3}Ok68hGlr=6<p1O4WacVLuoVi5cN(L8lKg5jh+dGe(200@)U8j9<n&X@_p*Oc7(E&^YqiVXImXY|96
+QlbRdu=JMo@XUU*Z;!Lb>+r_yvf6iDh_JbUqD@bDRkUV_dL7S{kd$l8(Gwvzf+#eZl@biVCO@(xT1;dzT{qk@Qv!aTmT#V)zIyrh>|gxr`HMFv&)%KB
+u@7FIet-J%<>_COeh%8kOU-F1ByGo3W=E#jR1H1NM<^V_hj-~T#SS)_TD>|-f!$9|R}^BOa_{hap~j!oM<jZp^!|3dKnr(k-|FpTr9luD&Y=U`a9FXj
+JUjZKxz&tF1P4bNRGYQzD+);xfK#{X-M?YwZ8=fqbuU5GkPO!=yCn|3<Lro*I$^1w=)@N3510ch7Y>&woM+Jw?^rH?sUL6}HT+LGYxBZ)pYdEv@VHT}
+Z&-RvF|^}U=~g&-WI2~i+Wx`9x&&IKge!sDj=OBdRD%(@s@<kfjs`Df?b2A<I%{Rp7LP2#G$79^64m6niF;6vSMu8Px#IV7;nv@G1<QP@$Ybf=ezNG^
+`}LE~gbK~hu-DIQ0S$cpyL!s@jeu@bF4WcZHwixdELT)73ryEXctNb44{kFnp;K@*L{u*E_k7K1#FKE>sMxnYpD5+4pVD7?;%Tfo><OMq)Kf<;dWvIW
+g*5+79xqr4_v?gdY@FyA+)lKwDN9-z#X>P`@zVQk)3P%pvJBYbeV4EKAWAfZ`JdI0(fLo;t7bqjKDp26%GLHb_Oos&2DiF7A6MCaIq=SQIRZ(`Q=0RT
+JST}EU^EP6$@tKYe4h-$b<RtYQ^~yxKIyTako-dP<x$a9&p(>;R<NR%IN%{|0R~6s2M!%w-D@ryI7?(25i&i{9B_^%8HSRm|9dibQ$hpo@kok6Di(A%
+gN|AGjFTC(0z++)V$A<AMFiZC`8p}}^(nD;6z|Gb1{d#2GBJKH#%h|i`1*s7hfr)p?FgicHCk_M)K02}$Tnrs`}JW~o;-c_W8o!Z*Lzr*d8SSCo-x03
+?2iqYE_&QRFS|md-sAr)4-XIV{~UcD3w4rDoqd|)Po^oX(A+VscXUIJRh%U($GzL5{ZY7NVct_A1FTB&s{7f&hGlIw{5~}-S?LwjK{puz4bn_OhmL4)
+a*W$5E#K(*clMs*AU!oQg+FV!2Ojaj(j{={@bj#Yf%ik|j%eC56k+%?H$#d*fqT)kWzY$?szcqHkl!4Pl}y)i9ruY<>yc^fh*%C^dgGyE;XXs)9&~iv
+d`ba9iJ`N~5sxwuR+lFKffra9PO`mcm>VvdQOlp7zIyTf$=i3nG20$G#L5WC39Bq*@hz~B=_YpDR>g4`9qtcKTj7{|N7^<owVUU87K2s=UTk!*BJkj%
+o`UEFlIOCaa>}~zZ0H8`mZ9NPrZDaOGb$oAm-R?s6bjGpEx98YygAqwiG2|(lAT&YDJ`Tyx1a{Mh{yArgobiLs+QK&=HQ5#Hw(0gJ=<27b$R~v6Y(3t
+{Ue52)(0O;stxoi!oU01wQ;o|&h99c_FmtBB4tt6ij-bj7T;t`RVwjEo-W+w)w6zLd!tAh?kVcH0X*HTsC0=wofp}i%#wf10f&h9w@*aIK~T1~trtfQ
+%++P*wbW$hNKq-du8k}?ZBh~@2{zE*>f9NoLt(xQA5u%0K?<)VLF2J0&H@T0ktMfeuG+=M;sHCx=qE^?2ojWilYOZnP>x1B!<EqXOTfGcM|x<`O9a_5
+fv#fH%LJbU(LgNxaPOjlSO*G^)q9F&+Ef%xhBAFTJZXTuWa1C;j)MPm?h&KR4k#Hz2C&bMM>xNSg}qjHlBxz(GxTaQO((7n33jXiFeNg!?ErDnmJ82|
+Yd5)uX5QcCHo$l7?iu8SW)7xKxp=oGN9rCzVCV^PnQKbaVMO9l=-&>96UvrhV?AHiW(k`G*tAGpL{dy7#H58E>T>RlzOeFhSvZeOk+(X87G8gcKM7oO
+b(7QFkV^wpSt@zl7K&vW0#UARpl@U6Z(#ng&X^{U-ceMZ%GllW{Q2<2WKACHMc3wddNK+%gNyL&_UtpZJ8An1m5(3}0}128wm1q1mKVc6=hj-@?3o;y
+M(zyAs*`qxkBL}D*}l76#iZn4j$T{uLrp4WNF?rtB><$3Ug#L4c{6j`zMoj-BAXH0etQ9&b7GUDP}JEB4!0n&#)6*SvQi;@ZG&T>gh}%S^-Y_P2EC&_
+_8>;}|5T<S?k!g%G6442|0a<r!BykF9pa}0N`*wdnyHkUxHdRzTJ6;{=K(zLFo&>^rq42R`Rq`cm)J^KElYA9a7~Da$e*GYpS@akHiHBix8n@K=C-sr
+$E|n1y1c9rBKi1mleO2m8j=YYMUoI@?5b&SMle5?LG?QL^6`NDT~QS(Ib1FH6H1(qM@+D8t3<Nx@Mth9l5=K&D5zoaq*Xa4tvZ&jf~{bf;Ft+kJ91PM
+pCP&Wvc1_Yga?3m%<iDEQ;+GAaO1>qOh=WIEkWnmYqN-S-@`P&YL?$)MWGGHHs;^;54UDBO(!n3I@b$Q$zxIqk}?QH*5oLq>WN7tC>6*LJ=X$+WF7mZ
+6mQyFnLkW+W=gPh%O<;{((4{CEd1t=tgIDGy*Wp;Q-sAPag|CXc;ZgbkKKg-8-zEv`qlKRS-|eO@pB(rN--IbXZ6S2m9@+9nHvvx#X0%2AT}>Tl(QCY
+pf=!9_RTlhW0V@tL!dC%Pji)`%2F}(507a>==VwuZ%4E~CZxFdLMvVv(wfQlT=W+V4|^`xS-JNXhSrmYBk|(<wRWS804uv0kpAyLSNW}=Q$*2eKEN&f
+??PEIMy$ZV<)Z_Cj={^Kh)Q!I2I^<oyuLqu^Yc^G)E%A8UhsgtB(a7X!o-=JB9?(Nt>x&iNX-ee5eE?}OBr6RB70SksgwT0NjhyD<sisZ8wQAqDTZH>
+vpUAIO_sO0b*y7V5M{mIB}ZY*u+glPNCf2b6LEZ03bSG28;rmRv-~J6zjSyMB~);())Fg34%Zx868Ko3&3x1^<l-i1RxpduPc-Eh>Q<1h#qor8rZ}=l
+_dA2zn}hU@3@;_|d?THc4J1O-xAu@;7T&mRxUPoW<eGKAHhyc*Zp_d$!b213eXX*FevG^k`Zw=U!WXYJ$!AZ8b0PtQc0@2E1zLf654^iy$^OyeRBs*R
+5V5-3ot`rx8qFdNbf-D(nAG}XpjvcE2s(0ve#YF6?we*M0s5bPM9H1t8H@utI_3HSUE)7Z@mwS=QG^5zXEpzGm^*?)4ib?CR)@kjOM2y0OD^S>nsio~
+2HDyD+Z2Mjm@r+$^l4QBUJKA~qG>l{bVkt?wT`w%kyK6qQFpqAIE|D^OP#*O`I+V9A)f-4KX?`PY!@VA%|2k|wf&j0xNH#gd)ZI*t^D=wc5WWNsV`O(
+8XjqgBlP}`Xc9m1H9_=l^`3u^y~LP(8u=h2gQ6F<XYF$2Lx}Nxhw9iNXVH<T@3F1}D(pC5a55q;VBv?U<gx7v*OROnd+qH_e6cQEP#VvO?@|oM{!$;x
+;soKD2v#77EP8I^)bIoylw^wA(CJ~9F-In?U~UsPdhF`ZQ^(1~uQ}Z-_tW>37EPdh;_rX%e2|V;b#?vOsIu(Cyft{zDt%F@c~i|XdsfezEbH@7q`K~F
+_(<!^@m+X3lBFqptSVoJ$6gZfJ)G5wK!)&SBtE=2>7?f?lA7YjO10;}E{3We>Nxz-GjUp;Ru8*XxQM3go9xgXAaOtzA0Rq#D|bNWT5f|09Ww$v62C;a
+B*;H8tA5P=wPer^ywAJ+*VXbBg)!wM5#lK{yfgkb2u||tb^B$wt&FcwFUyOR8Zx%kDOXdO9}ni20>R@ic2M^C*0k38<$24t3$}R7T_QAbNvKZZ15bxV
+mJOD*2ocAPL_FO5U9fcB#KMSOi)Jnz5d{)^-{NB(?Ghu$Yv6bz7;H@cm2$|{Z90<owlZ@`>knvvs*UTo>-*-=0vmrUv6qJ_G05zn9e0aA(?(NAgvf>-
+1}6{(5^NhDiP<^54ZEs)Tagx>)jd7Jv%T*wLld+)rN}C1O-3ZC@!WT8m9#lpkPDZxMucbW?Ngc`8g9ZKk?dhk^&uuUjJKEBUp#F4^G5vJ39&Sfrl#l^
+hH&76qkHlo#ew+0?c$>J$2f*wDekoUpcT_PAtmc3mKDSh?1XaR0zsPjt&BoC-N8rI=6OiEoBL_f&Gc@F(hxv(?_A^-Z9HwVuST&V3drl#axx7S!-iY%
+*NRX0WLX&HG3krBLvf-<ia$ZR7R+`F_|pyB&boj^FaG*QbE{`>PT*oBKTiJk>?MP_cb#$Fxg;a4KW$5znm$e=cDXtKhh;)szLyz&x6HWc0F<^zv+|zj
+gl)VxjdsAwD_F5p2T2lj@}9OSo8?4hbGK5d1>VioR5VmMZJb^v|AZ3j)uLI=>8SLyFYBa=06S!z8z|2@wL&-aA-)U_RH__5<W?fbOU?(S0`$`0t($Z&
+-MmL3w7M3Gu5t>nbz^A*C_yJ24NE&OZ~T;9l+P*q5e1u-6`Jt^wNX4PJ)XWqjY1&X^=5kEByYKKLmWGunR8SR8BfH3HV!l?z0j~?FLs!Y^jT{td;=rj
+3?ZbUgrF6?OAhevNT)tX=Jk?15e2{jsSEA2R!wxiXx`(M4Lu%hT=um?foKJp|3SLt)cW&?Fhg54j$a#@)m&@E!zIpjXpn#SJ!zq<@jB5UgTSWyr=ejT
+{DsrkF_6i6;4b>B4|^@UZw6o(G?NMoqu0@5fI8bz%0kg53M6Sw;jTo1g-G{F<yZ&Qg|D-el|c2sz;J8TKkX@ZiHE6j7Hb2TL9EII?%-bEYJNeNN^O22
+Ur6Tiey9tpb4Cg>SJ;WRH*8`m&Z1>63@N{DZ{w!2Xd1Wh4LSc(@TH#9w-k#oOw+(|y4h`7Zf)6+A$e-y_$%Ry)b!~0%YxgTR-DnZtf7S#HR>k&^|tY-
+N7iFFc@o%3@b!~KI(RN2R_~Op&0Yclzf)9NRlnfa1uWBX%uoZ;m>hw|g)g^>Ays=eWapl2@K^K}AN0M<!q|tDh00`wB#kp){47?6C{%?>ICUxyPN`nI
+JL60IY_Wp&$rRIPff!`wufDRfZt^r1CrTDq6S^qP3x;0xqbQ9b1@K}YeHJ2~Hd@`F2v;7+cL}0Q41JwI6%L?gOjlw4xy}I{(5_<oMGo)OzO8x_7V*vt
+LU;()YC@lw4)rpYA9=j)sY!3<1~rVvFbX09T2e+J#q?NO5X8}i(GYMZNIy29E5)^V?(6Hp4oOG55{_>5<nQvb_ds&Fu62l(pYpml8BJp}5YBeGOV(_a
+KbbK^Mcgv|P@Y%KYDvdbbD0J3=ss{3OsWM@V!aXj`+Knp-x>sbbcu>R?1Qq8x$I$x-ugORcWm5TJY$Y+J)Rf7{YS2ecLC2wTD$KyaGGvlF{LTlPe*Q0
+NBYnV^tW0~jhc<j1AjofMasvMd-pHqCOxi$0~dUg8kduK<ng;%m!X+pw$yPm@b^e=Pl2BDt<}+@{?u4m!Vmrte>^=e#y@tH2sYp@>2L!VW>ESaDNTgT
+&K}$nZosjoRONo@`bSl5^XRsA?Lj86talOs&+1$~UuB1@H#XGe>aETfU(I5c=lr%bR#HXJHLE^G2{5b8glXVYc8{{N9q{Rxt06Kg2xUn{%xu??+e!<y
+|9)fLxM-^cRLWT`!`&QYu5;t{^y0-Jk)fT;9QRW1+Pozx5g~Bgz4K2N@<BJk1W<K07!7`PU}K80sqJP-XxA9f*biQ{o(dB6GZhvdF1*=<)@9uXtM)=W
+$nC|2AJHT$p=7zJ>y$v^1<7o3_Dk+G$w5ih1yU7oFa$Ri`U0!?ZDfB#p%`bfQ05A4su(F-j>T#4S}v@|A$g6CBjav*O^u*KF%%|KkiWLuJWGlIWIUZs
+fqi+r#03`LeBf>$el7;qF%7(+e=iq;#KLJ@I-2=3mSd2VfG29bA(_JP9;ppRE}wx5;BnA?!M--)sJDh7?P7`&oAA^nJq?3?5HL-K`0o$=p-vj<PZ<Qc
+HiMmLVm(O|aj$j@3SxIWX`=IEYeEc)lFcPOoFLjVL<<gNT7QQXAs8WDyKyoi(BX&2ngBfbF&}f*qRh#;M_dDWmgfdcX=&Np&EKS34ebel)D7nKO~_{4
+HC3?FZkTESzb@hfWTOvX5-o10{PcH{mlD%b+PMhR)stVM$~S_uj?xV9B7~@FkI@H%b>paVDUzt17Q)VWwUL2sr?u%q>|&G5ugq(Ec`;i~w+3M>>d#Dg
+YjC{oABnLg`obWFcSQ`C<i&OXmc-6xFHfKS#K0b?f~5Sam_vmhnVJm5$IFwaZ}HXFhll+`M&QNo->O8cuTEb+`$?r<ef#&f_SflasQT?Muf0sI@LOcN
+^QKwmX%AXwiv=kgu4NaGVCo;euNSj=`e*^WySaIUpO=$yfCO8$7n4ah60Bh?E-0|iVL#jUtBTq(VV0iRkbwL@R+FVk37H-kkzD^W`k0^N<d!FY%l?(+
+hjanL`ZyNMy?^yx;dk~stPMv0;<TgF3g2*h7Dhbrf((pi*>`dxc3dceAygJrKj(nSB>ZulnzL0)5fAW|_|?bNgaBvZZ~O~xRr8O;Lc9?gf8w|v4E@lb
+8#K6vZW0f!Df#Mv9pjKO6@7GmVX^Y;0a6_$q9WpDfa<Z7H{2ATVq^Fi|6Lm&H)X{(-V3<-cJ*F3Y`%W-#Hw_?1Ji97O;z^-O14}c?&S@;@5)9c`7p6;
+{xWSFp6^O#Kxy6YSKlF#rH9u&#N9!ljZ~@J@*Nv^a`?xui(UNGx4NX?tz!{}p-9QfGef6tj@-pNl!SWXM<t?mKQF)gd-?j!>9do!ZwX4JFQRk4K&*4g
+iak6$_+xeO-=n)PAFmJcKfnG4iT2z6!-9SQ4SsueHhx%G@O+dYaFkleW|Y&Y(f;LXI=$h%RpvBy@?gW6r#(P9cs4ZKhJvRPJ13qd)N}Hew0}m0eCaY}
+i%Qw1$3S?}DeCv5Pm@Af1dF@ftFenVpS?Ui`P<2}9gm34gutA3^q5bMh`eETxd6;BRk0IRt%RCHJ2X+R$i%h%gY-6rqtW~`Qwt05(iYp7He&kS?l<Ts
+seBrlO?W%M%fHXw_;*Y}<yyKlS00?8L^VcTeBS03;TLA(fT}>1F^NO>CW2j|l*c;CNX*^o@FL$0M8WI&s=_UOjDdQ?+n&J~QCcYJ7w2aeuHuIr1=BA8
+7`liC_f3!2OWV;sEgdLS=_}h-LUCp)m8~ZMJ}ky7&LF`7U3hS<jj!*{XJaQr`c?d=1KuO_a%0wQHidd2YBt&JQ+jRk#Nmrry(@m|yWDzR^vi}_;n}Js
+cmS_^-Jt@BRkDu$<!<Zc%6n_29hn6}CE&muqKN!1bP$bev*7)<W6AaRM86JVAZhUHuR}jaeZ+(vh+XS89yrRv+kr8*&4VoVBAYDnqD$VVQ13Oc1kQHS
+TxPT!%7<g`V6PZH9&JlUzO!$gtX}$?<b3gcE)4lKI5t!mSRjalXs^jrO2AM><9leQmxst()f+-i#|%%oZ)a-LIwC82%FDW&D0U3)Ned$KG^frWs~FcG
+#6%^Gg9M1&d#&HP(J$(0UC9J(9{H~8;Fy$}lpT)+$FjDqUQ$tIZ34eFw){=CXs@ej5;mm1faSOcjL5GA57`+vWSi#dzBnO1_{Tl*KDr_7cZA}=+)8D2
+xnysy7>fQa*)F#u(X(|<Jz#`Vjnq!bvJ^7AvM>#Nw;<q>(7kDm?kGf2&KiYRDzx6bpOIyVYa*8^Nz3I@(p!g5Y8Y+pSAr&KN~|B<X)_nH=?Hd0Iedi|
+vq3f#+b%)8i{#q#?3F#;yawLtS?Lfxxkl;uW8>sy(wT|P(=(j<W(tex2eLG0-{6oGUJk*w4P3`O?+%HllYXrOFFiPHq2ksGvnfys<*hnO$JlM^L}1(U
+yEE7+B*F$IaRi|kM)Vm`pfVm~GTK(%=J+g=_6N9q>z1e38rkYEW4iRFjwYRZ)lAvcgtKv}LpI&#QN~6Vo3wCboJe?g4O|Atd*^P9<fS5n$G-DsB%l>T
+f<fjTF_QUnx$d%R+f8oG>v?JOx4E{^LNEJs$e)aO<C6c6-%AIGy=B7(UY(xB8K=o%M6d^XgaaCwpD!sd7(*ndu#r1<-wqCx>N?3@hLL9=-qP4<u+v#2
+k&}D7`-wG<#(tFent_Zh;ye`;P{4#gWo#Ml^tR!#?BH*cOex9ky*TTG%%JSq)f?jTk>@r<{n&J-c&JM7YD&0aJ2-rKAm!K!;!!X##U0hM?nEqyc0ITe
+8Jh?Tsy^%KXMrfGQHG!8Q9vnvIUK-M$^LjeFc9coIJnO*BOA8nm1dGstkdYnBmUnDd3cn}ZCkRhIO;SJYPm}vld4Gn=3*{diKE1y8u`pHLM*>)H+B!{
+)t%}*PX?h_MLvReUPlIoy(YQ(+QlQ?M*@;$t&vng{rDU?hctk2BWIirUsXk5C0}HZ(HHfb><IsR%*kBB=+LcaD1|PPc7bvUaes?#I)zAj9VVyLyw_q0
+&6A;~kxR4Gs#BMxe>2lpa8rW<xq8_(&sqQs-UV2`*y2#tIKsr2<qt2OzIqo1ZdhWY(19RqoK)vqN1tf!8)?m8|7q7_zsVjoBTmRcEq;qw&iWxACG!5L
+ghUv5JiE=~HA#;m2&kcah%u&&$3?rPrnu2UaU1W2e|JlZTC(@fX64JLZ+<xG$;?u2Aen(DhdN78az&k|)JDRCb)!~vJd3eFM#8&RZ(UqZrUIf16Jzs9
+6OIqPfeVaII%}`a7AH1rM{2P4KlGiZy3F>3>+P!LCQ(s`RzrH<%MJ^hRl$BvAT0WOBwVUu8$_L&Ae6?9#Er1S7Pqpk>#RC&KGYNrj5x>jO@j%Wui-$8
+vzP~~;!NABEe|~*uxF!NRtnqN!Co6Ci1?CNngwbGwB+9ibIq-ZcQ6T(&YOd-EnJ;|`*qkF*xO9al*lIiJ5faSml!BrqFnc+=&+D<qc5aP`7W2U>Ec7i
+?Dj@vp}Pw|w<af2rFL|3;*^tGxCgi8Dh;+U)KPRAOz>qSAJM^>KpziSg#mGv6(#3gN^Xyn%%7s~yZP9{9E<0bB94GRummRY-o{pg$}oO|ZK5z{HHS}s
+c=4=!^~=xSoxCx#MJ~o6fE+P!f+vIidPW*lSV1orGuWMrTmXuSP8u;?13_zfab239k>1yqYe^jjB!kT6?7`$}2B%Pj5OKk1B>w(HI{ZeYi*MP>vHnzF
+kW3CUTTW)z^+HSpu<_^1$qjJS<HJBuetSDxR-d*ylk~EmiD_&GJ5&$!<ild;hv$b!1#C9)<$i+wg-hEKVR4Zf)biL<?4eO4i-V_Rph)VnS=;*CX|jpd
+nSghqa!buX<UT=b-}ZD>>bAKF6}+p(tuWyoQ)b+J?>%QJb^b2SruWd{-$VOee*g064{!Ob{ap7MUMY>*VuGW5tG*~i_@x+ZCHgIKpnUBP6dMW6rzZtK
+7aLsfBnXU#R%r3axKk+W&Q?41MhSvN2Sl)y!-ce27(05?pq`%bMkY%ta#N|OW0O-U$Ww3Kx+>!oANMtIK1v%2L-SxXrh7QL{01gK8r7_Xy<GD$wxM}L
+a{F+s+WY#}B>R+nPobtt>WpCE$Xyp{F?833S-_iQ2&X|v8cHV^`kFa^6{<eAQyPU^XL1*bZD{7Zrz*Q|graj-piy!h8vZprI2xh$@egL(Z36b8FZy$k
+rcufcswWwkye&+%9PZ2wl7txzal%~TzOa>odXNA+picZ+AUNOdYe^#re(^!bn3n|o2y>X~<<`^G<rgCnzKVt6y_Lwc!?VEK#D@G!3c_()pmPTp_4mP%
+AD#r&k5_X_;U0v7`(4v}%?oJdkUj&9i~k7}KLk>HoZ2QTMGN*J;!<(E5S$Z;siB4|cyr`L9V&iz+e30B9Y^!&IbC)s5AO+9x7Gj0!?NS96<d9)Y&nCO
+ZCA(Rwr0MA!2d2D$4rIZhB-{BrqpWEeLj)j+8+O@b+CC9trxMJ6{HB|$nio68hA$}tRe0Byt8YbCmMW)+Z~>&eAm=YMOrS|)eDYgToVINY+pOO?J%Mw
+gYu|mXI=G{`6#VFpz7$anl1}Akc#s3d>Y%1FismXs^TPjyF_*t$sp0d07*;`s_71R6b5I@Bz?tbdG*j4!g_~DP&4J}k9Q@qbYSC+J7qtUYWO4-2+Wu?
+y3A22SnAJjI`Rr0q#=t9hgXcCZ@Rn7<tOQ@yX&3`j}C9chv68zaQWn&wEbAk?|&if%uxjecet9m1V{IccKqzrQm;<_N@0z&`XgQu%kN*jJOSQUKKt?M
+s~=9D!(adN^p`iUp1y>?U{N^+Qo`v`b)wSUojv$R1FKX`B{UMBj8*<M<RS1gKd*rwY*Fizg_p{$AKg*IYpWl&n0m>I2<Ekvo|q!Tvj-q&u9lo<gDP2I
+c&^AkTncjtRv*a4j|y98L94p8J%U-YH|mPk!3T8Ml)^MncWRL#H?y#)rxxoe&a8?x#4!n>ZjbuqauieOIaLUsJHvTGaG?*=8rw;0R0qyO!o71I?z><~
+@qK^NW|f_;k96~{EYRL{MQ<r(m2~u~nFyd=m~TK9Pg@$T3I)2f_VSjfE3#L~-99w{a=%vp(le0B_i1X@dPb%?C86}OWCStUllk2~Hfq0SoEv;(%d?iA
+rDTurW$)3ds{r#mOU?r(RorS=BR=59paix?C8${=@&UJ{EvqTtte5N>B$r?VNk@s-Ci+QSgL}!}4NZT{-M5sprM{UjZ@G%jq8+X9rqkca5Jw2^cHx=M
+r8$3lLj_xBTv(0GsEt!bsG!(_Umf}8w+W-+bR!c>9^hU4ZkJUt3@Dx#kL2SF9nk`89|SM7;~vIzO-QEH$GiQg+I4o2@g`UslvBE8-g%phI$dB{Q=6Rk
+qK>;uY*zXPc9v`~UJ+dd{7H><?bx-K`Y3LK8%IMqoudZCiF9<rQguC(OZnn}s?-91*Vd7PmS|3YYxx}|r710t6lG2VK?;Xegb+fT@}-pa9*A{z0$1V7
+jY%A~Cqqf>bsm}5YnUrswq54Pu@_$GaJL6um}$~=6Wxtr;xWYzT!T*bVq_;^Gfr%Z68~^%Yd}4Fzz=Y6ri&U2gdB`a3sQ@Z42E4$xL{88WD**Pgccb!
+lgbS3&#AMyF(8$r!f2;3Ok1ZzWsyKXWE5-`t&EhTJOWMDWx6kl1E=>|*+;Q%+`!g{FqV(jo<yU>1FEk`D$^bwGjbCZaUz&kxw3_DO*SM{D`xtFwM%MA
+=<KKy!zbYJTcAI><%N3&{cE@~1S!)X0J-2C+|OH2ODT72EutVGl@d_y)@!eBXZ_vgbrO$Up@*Z-2cP6<F+z}#G0@-`9ZlF;?`*}Ikca!6vC$r1aIlys
+=3pHSVg#Zj*sAyl@8BQ2>-Yq4l@8z-ZdJy6-N;~J*ioWKO>F82bGDsjZ2j^f^tR>0897%jErO?Se7oK$jB}7DTZ^4aWPg{;djVH$|JY=1m-6TA2A1S{
+ip}wLE=9{Uik(Mn<okvW#)d3$!s@>*U%Y+!>L&~asCObCVXAz|!kO%u8Ky)76Pv9b&gVt5y1LHjx*jJ0u+2Yz@rIkHiewH&i!F<A?~WmJ>Ad?<!LUni
+?PR4D-BcGBb?f|U;mKdi)1O%L^f&nHUK8h-30@eM^~^b`g_Nbw(Fppn3tly4C%B)v#hD5epsJ~2I4X=OPU*xFY`}_!4ocPEtV0G~-ros?)q|rY`J`f`
+OlMU_2`;p$*&4bxE{8)Od-AQeF-bcPo>e<3TM+l-ET@V%%^{~xF@{&JhhCdD7t*D~Bz4)jKNEbGs_zD$rPp2Hv!NW{fjpZwT7M?^>=q5HnMFpibT@99
+9CWZ8Xrtk-G;gV-iwrys_{Nl6p9d#(PtYjkiAjSF-jGjy?)z6>l6N(~Ho3m+tw3IC5=^6|B(Ev^p0;r7TzZ$GO+YBYO-f%LcIl+PEe0G_AJz*@9NX68
+yqgn6yu-&^j%iKy$p#K<JT`VBxU`s%HWP(j825;>Pp6l%b8Ko(S~sl2_pfugLqmr9Ik}ptQ2YDAK>pg`dbqK`#k+YUcA|T`?)~uQ=`*x#93h0`+ZR8)
+qR0WlbNun->6_<xX7B*}@b<;4cfHL0e0TEZXZ`y}LT}{o_8(T&V%!bNB7~ze$xWN{YMPZ-_@Ta2RUCaskP5_1#Bx2K%xld(=)+nZK@8fS?@A1}Rk$z2
+jK@X##P2#{7dFK&bbBWS2oXG-gfmk4kwDhW;ALou{kApVT8Y6F`C*YbrnvSn_ibqgO#dn+6?KB#KBkv}Py7|IpL$VN%aW#uLN`!spel~JTE<M$5ndEZ
+P1Jx}GI00t*8AIg%rBoe`g5s28CTw&v(qshQiV4wSPw(HzNLrSqS2t=?-%Xa8Hmf-7kpxg>##PHkTpWa-dWEf)e<d^AW!+rX#!l-`eB%h+I$AEDrj+s
+dESL$gT0BcNK7pQW&<Euykd1OYaXym<lr+ID=UH!m_iU7gw$te=iwJ)Gs|-d>mrOa%B1|+bsmIuO5(MbNZd2)mJu<tXbBOL7OrB5gpVmE&^y%kmU4>?
+tka}tBe#6*Me1f&Lha6-9u_-sT~`aC$iS-||F@4c-}d|(a`j8af3S82s}E=nMG&lqZn;=rKpgKU2vsSSV}aq|XvEuXcr+MAE-qM}pahY=A9P|Oh44Y~
+*T>1P-JF`+A9gMBlJTp0*j<%fNODJ`<U3g3Zf-Y04dY3BQ7zK7L|C|6*#E$al|WSUE7<vmZom6cHGGO|3gy$9|H)0dF?WWSAOje4#<X6RSB-y8Ol3FV
+#n9{wi;q0x^S6XQSkbOdD{O+^5`5xK0~@lLO>87(vzT93T!6%nPV_V+dpU+cp6c^I`OwVOK6S!^|HHiWAAjXs15KVNDvc9F)g?4h*3*X~=uGW|1e<i<
+mTyvE|M2nq<Tqw6`?Qr4o45-qY)1ZS>50^KAv33_Cdx77Rnp4w9I9lLG-(!9)q<(Y0)}0p(mlOoIML9lAbOZMt0i7vZuEQW^%O^U;2wROv6MR4vG$){
+ynGqX1y(2o2xlD1xgj2(q0Yo8;8kvyir9;`KTgKX9p$}a{;rz$lj$^f=M>i%-SxWkV#zDjittBSp|CC0`3`q0hJoPiP97S@1!y&$Du*}pu&zJgL+kJM
+*Eec1+9l9B<x)hBbkxfp2Uh>_YW_Iq@40MnL*^jBFWKIid`Cw8hgkPb^~wDD`Uy1k)z>zZ+VCGI3q+8Y*Hv3B3G7>7x-a3AIVn2Rkak15a+qRN_sF|J
+EbE&A-p4F&O18%Z$tVODzEvH!M~|@*D%s~^c@b?vRRq%#FR@EK^XRAl53RDW(FnR(KR)?O`Skg7{RHuK%agyocvmDk(nq$mXr}oPnjE=fCNVqce9zxl
+)y-&U$WK$x$VD$P3+h@!Xwd8{*DGo0HE+U~P4j*=-x>G*b-kcKeTldnYzGTbCpK{->Wc)aZtt`d+-Zuijqpp#gzIs=E@GDpF-i(JpA<(Cfp$vY=2wZ{
+b;votYB*>%smo?o@*tdv+`hEpNqM;l&|B&3BBgjr$cY6V(R(N59AyomJ#m6J=A*~|35>-X(`QLmG!WyYznZ}*e{)lz)V%M~E7!9RL5Ov`I+ue)-Itf}
+U6|c9ApkmWd4>9%^k?Q4kc@0|{nwmW!$-+R?V@zN=!J1l<H_t;Rq*`eFRy-i`7$ontd`r$!BiZRCo9fLFNAcdF~GXKg!XVQ)azo`1QtoFmkbRPd1^EI
+YBtF3INb#vR#YYW`{N($gfX42v@*K61sn0_Tq4O$F}%44*+ssq+WLh41V$7I5w7|T0#z(Ac<r$`6$=Pzao&M+0qb@0X+Bxh<LK7s_oUd+R*}SbiZxbz
+caQ2ct~?F9veCb&q+pvB?$HB!*rDzfNY49fdpF^yZo^A`217%S_DH9j(A>Veo!5V<7QY)X>i=xc5!RSn$<H3ZZ)?f*V0Yxg1@qN&`9*sMH>6#fzxU-|
+!r76(4a5%W065-uzZ}rM=(*(Z1|9X7<Te!FCbN9i;zUUo5c_X+lT&L&_UI9}q4JH{Dvq<G_;7}kq(%z}dfL-CB!8*touw$e$r+`K=w>XOCaTWh%9DN@
+n>z{lgAN1wtL4u3Oix3}PBe3J`8>{8TdF%t)tC}(5whV9up6&_=)Tc@q{>LuPC*jrfaMm73sv%^M#{ufNwZK%mhB;{jd51^ugT2zM?{bm4$o*O-j}R(
+&@ns2p2DGP=Ch@;ji5k0-c1L}*@McStds+K(h80_t4G+bm`z}c@ea2WI*{OPt){dt!&j91d!N7{k#3ZHVnKOkb|pi9R}oCOK0>Dwj1NwG)1iit=7;?G
+h|-GS6OT_zA(L5p%Z4080~>{c7Jb7Ciq#EbSkyUJa^ypxPz{Eru`w)G1X=(V-M%2uxP-;V^egv-zU0WZ?c0IoHNC9MYIRRotZs3S6%lh{MOIg}AM_>;
+1cNVBB_$4sU<Ju!lo+0;{I}J3Pp$8*;&eP|KCkz^Y^JPRXb~K-gquord5H@4+x)O7;>&te%mSTapXMuQV})4nxSfv7^~~eXR3H$!uj^|5PtkGWMxcPu
+Lwl`Bq7`vHBZY=-4i<ZUaF$wj%Pl*;#CJmH5}(6`a9a2{EIc?1C_Bgw=*<xR9_bavzMBJxay`IMJnbiUbI2t|X3yYu@pP>7f1*}$Zrru0o?b@(lIg&-
+&AJ$_tq9#Ev8mx;AZP)014^Fyqmj4M?P2QnI``H3RqaZk>K-|6@&u;{tSmaP)25h8bIphyNy|q?9MJ0}tlEU0kvK!pll8p5s%CtE!2iDrT@>ATpy!6?
+2|+}CG2A|B2<zaZSf4p3iiFmC3qSSjvBnZhMy5}PN8U(G)b{0=E}y3C&M<FM=^>#v`G{3AB$xHbA`6Zi8yKda4UEi7_q3yA2z}%E2MBURM|wE7szvHP
+8pD)w3AuRg2u7OpMdMu}kX?fF+ab>d$_LV3HVe@`;4#r!r6xS?KWBH#xAH)PKsdvS5wz7<u_Eg&kSos)srTeBC$HX>Z%&>*XXNH;v8ZmX1K5~N$cG-7
+q29^@G(oMv#w%~Cd4#(ST+}4+rgCCFDz;jH;6tEK*y!0e-(*MkHUe>LtC<}=*H>(C5$P;phHmyL1G-`HakZ=p6@KA124>5_^U&WN!_kh$Oc7d-Gt){R
+NDjmh!~{Kzi`!E5rzKrPM5aul_DkJlqgqZb-nZG{*o?7bEQg~mTz?{xhlGAA0y0%ubmb=!k#Fn(5v<CAC;4plVEz9C;;^sc
 DRYDOCK_END
 }
 
@@ -1660,6 +1595,7 @@ if [ "$_action" = machinery ]; then
   machinery python3 "$2" list
   exit
 fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"
