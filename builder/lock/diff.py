@@ -24,7 +24,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.lock.model import Artefact, Lock, LockedOverride
-from builder.profile.detect import Detect
+from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
 PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
@@ -263,7 +263,7 @@ def _value(value: Any) -> str:
 def _word(text: str | Mapping[str, Any]) -> str:
     """A value as a shell would take it; on one line, whatever is in it."""
     if not isinstance(text, str):
-        return f"({Detect.model_validate(text)})"
+        return f"({Choice.model_validate(text) if 'then' in text else Detect.model_validate(text)})"
     return shlex.quote(text) if text.isprintable() else json.dumps(text)
 
 

@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from builder.profile.detect import Detect, Value
+from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     Day,
     FileName,
@@ -80,6 +80,10 @@ class Setting(Model):
     """Set unless the caller has set it."""
     unset: Literal[True] | None = None
     """Removed."""
+    follows: SettableVariable | None = None
+    """A variable with a default. Where the caller has set it and not this one, this one is the same, so that the two
+    agree; where theirs is zero or no number, this one is left alone.
+    """
     note: Text | None = None
     """Shown to the user at every start: for a value with consequences."""
     acknowledge: Annotated[list[Acknowledgeable], Field(min_length=1)] | None = None
@@ -89,7 +93,13 @@ class Setting(Model):
     def text(self) -> str | None:
         """What the variable is set to, for what is detected the fallback; None where it is removed."""
         value = self.value if self.value is not None else self.default
-        return str(value.fallback) if isinstance(value, Detect) else value
+        return str(value.fallback) if isinstance(value, Detect | Choice) else value
+
+    @property
+    def choice(self) -> Choice | None:
+        """The two texts of which the machine decides."""
+        value = self.value if self.value is not None else self.default
+        return value if isinstance(value, Choice) else None
 
     @model_validator(mode="before")
     @classmethod
@@ -99,12 +109,14 @@ class Setting(Model):
         if isinstance(data, dict) and "detect" in data:
             beside = {key: data[key] for key in ("note", "acknowledge") if key in data}
             return {"value": {key: value for key, value in data.items() if key not in beside}, **beside}
-        return {"value": data} if isinstance(data, str | Detect) else data
+        return {"value": data} if isinstance(data, str | Detect | Choice) else data
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Setting:
         if sum(choice is not None for choice in (self.value, self.default, self.unset)) != 1:
             raise ValueError('give a string, or exactly one of { value = "…" }, { default = "…" }, { unset = true }')
+        if self.follows is not None and self.default is None:
+            raise ValueError("only a default can follow another variable")
         return self
 
 
@@ -119,6 +131,8 @@ class Patch(Model):
     """The patch, a unified diff beside the profile."""
     proof: RelativePath
     """A program that fails without it and passes with it."""
+    releases: RelativePath | None = None
+    """Other releases of the package that it fits too, for the program that patches an existing installation."""
     why: Text = Field(min_length=1)
     """What it repairs, and where upstream did."""
 
@@ -273,9 +287,18 @@ class Profile(ProfilePart):
     @property
     def detects(self) -> bool:
         """Whether anything in it is found out where the script runs."""
-        settings = (value for setting in self.env.values() for value in (setting.value, setting.default))
-        options = (option.default for option in self.trainer.options)
-        return any(isinstance(value, Detect) for value in (*settings, *self.trainer.arguments, *options))
+        return any(isinstance(value, Detect | Choice) for value in self._values)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything in it is one of two texts, by what the script finds out."""
+        return any(isinstance(value, Choice) for value in self._values)
+
+    @property
+    def _values(self) -> list[str | Detect | Choice | None]:
+        """All that may be found out."""
+        settings = [value for setting in self.env.values() for value in (setting.value, setting.default)]
+        return [*settings, *self.trainer.arguments, *(option.default for option in self.trainer.options)]
 
     @property
     def memory_guard(self) -> MemoryGuard | None:

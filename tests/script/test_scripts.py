@@ -15,7 +15,8 @@ import pytest
 from builder.embedded import installer
 from builder.embedded.plan import read_plan
 from builder.isolation import LEAKS
-from builder.profile.detect import Detect
+from builder.machine.detect import detect
+from builder.profile.detect import Choice, Detect
 from builder.project.catalogue import Catalogue
 from builder.script.plan import Plan
 from builder.script.quoting import sh_quote
@@ -65,10 +66,15 @@ def test_where_and_print_env_are_the_same_under_every_shell(tmp_path: Path, scri
     lines = [f"unset {name}" for name in LEAKS]
     lines += ["export PYTHONNOUSERSITE=1", f"export VIRTUAL_ENV={sh_quote(str(store))}"]
     lines += [f'export PATH={sh_quote(f"{store}/bin")}:"$PATH"']
-    for name, setting in plan_of(script).profile.env.items():
+    plan = plan_of(script)
+    for name, setting in plan.profile.env.items():
         value = setting.value if setting.value is not None else setting.default
         # On any machine but a Mac, a Mac's script finds out nothing.
-        text = str(value.fallback) if isinstance(value, Detect) else value or ""
+        text = str(value.fallback) if isinstance(value, Detect | Choice) else value or ""
+        if isinstance(value, Detect) and plan.profile.target.system == os.uname().sysname:
+            text = str(value.of(detect().usable_cores))
+        if setting.default is not None:
+            lines.append(f"# {name}: the default of {plan.profile.name}: {value}")
         lines.append(f"unset {name}" if setting.unset else f"export {name}={sh_quote(text)}")
     assert same(one, "--print-env", HOME=str(tmp_path / home)).splitlines() == lines
     assert [path.name for path in tmp_path.iterdir()] == [script.name]  # nothing was written, nothing run
@@ -95,7 +101,34 @@ def test_a_callers_value_stands_where_the_profile_has_a_default(tmp_path: Path) 
     one = desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh")
     assert "export OMP_NUM_THREADS='10'\n" in same(one, "--print-env", OMP_NUM_THREADS="10")
     assert "export OMP_NUM_THREADS=''\n" in same(one, "--print-env", OMP_NUM_THREADS="")
-    assert "export PYTORCH_ENABLE_MPS_FALLBACK='1'\n" in same(one, "--print-env", PYTORCH_ENABLE_MPS_FALLBACK="0")
+    assert "export PYTORCH_ENABLE_MPS_FALLBACK='1'\n" in same(one, "--print-env")
+    assert "export PYTORCH_ENABLE_MPS_FALLBACK='0'\n" in same(one, "--print-env", PYTORCH_ENABLE_MPS_FALLBACK="0")
+    told = same(one, "--print-env", TOKENIZERS_PARALLELISM="true")
+    assert "# TOKENIZERS_PARALLELISM: from your environment; the default of m4 is false\n" in told
+    assert "export TOKENIZERS_PARALLELISM='true'\n" in told
+    assert "# PYTORCH_ENABLE_MPS_FALLBACK: the default of m4: 1\n" in told
+
+
+@pytest.mark.parametrize(
+    ("theirs", "high", "low"),
+    [
+        ({}, "1.0", "0.8"),
+        ({"HIGH": "0.7"}, "0.7", "0.7"),
+        ({"HIGH": "0.7", "LOW": "0.6"}, "0.7", "0.6"),
+        ({"LOW": "0.5"}, "1.0", "0.5"),
+        ({"HIGH": "0.0"}, "0.0", None),
+        ({"HIGH": "0.0", "LOW": "0.6"}, "0.0", "0.6"),
+    ],
+)
+def test_the_watermarks_are_the_callers_and_agree(
+    tmp_path: Path, theirs: dict[str, str], high: str, low: str | None
+) -> None:
+    """PyTorch refuses a low watermark above the high one, whose default is 1.4; sysctl says nothing here."""
+    one = desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    told = same(one, "--print-env", **{f"PYTORCH_MPS_{name}_WATERMARK_RATIO": value for name, value in theirs.items()})
+    found = dict(line[len("export ") :].split("=", 1) for line in told.splitlines() if line.startswith("export PYT"))
+    assert found["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == f"'{high}'"
+    assert found.get("PYTORCH_MPS_LOW_WATERMARK_RATIO") == (None if low is None else f"'{low}'")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
@@ -230,9 +263,9 @@ VARIABLES = [
 ]
 CONFIG = "hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml"
 NOTE = (
-    "drydock: note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory: when memory runs "
-    "out, macOS may kill the trainer or freeze. On 16 GB, prefer 0.7 together with "
-    "PYTORCH_MPS_LOW_WATERMARK_RATIO=0.6.\n"
+    "drydock: note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=1.0: from 24 GB of memory on it is 0.0, which lifts PyTorch's "
+    "limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. Below, it is 1.0, what Metal "
+    "recommends: the trainer ends with an error instead. What you export wins.\n"
 )
 
 
