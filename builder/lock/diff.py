@@ -71,7 +71,7 @@ def side_of_lock(name: str, kind: str, lock: Lock) -> Side:
 def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
     """A profile with its lock."""
     target = profile.target.model_dump(by_alias=True, exclude_none=True, exclude={"match"})
-    trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options"})
+    trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options", "modes"})
     options: dict[str, list[dict[str, Any]]] = {}
     for option in profile.trainer.options:  # one flag may have several, each with its own `when`
         said = option.model_dump(by_alias=True, exclude_none=True, exclude={"flag"})
@@ -80,7 +80,7 @@ def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
         "target": {**target, "python": profile.python.version},
         # What is acknowledged reaches no trainer.
         "env": {key: one.model_dump(exclude_none=True, exclude={"acknowledge"}) for key, one in profile.env.items()},
-        "trainer": {**{key: value for key, value in trainer.items() if value}, **options},
+        "trainer": {**{key: value for key, value in trainer.items() if value}, **options, **_modes(profile)},
     }
     return Side(name, "profile", {**side_of_lock(name, "profile", lock).parts, **parts}, lock)
 
@@ -237,6 +237,15 @@ def _tags(file: str) -> str:
 
 def _bracketed(words: str) -> str:
     return f"  ({words})" if words else ""
+
+
+def _modes(profile: Profile) -> dict[str, list[str]]:
+    """What each mode adds, by how it is asked for."""
+    return {
+        f"{variable}={value}": mode.arguments
+        for variable, modes in profile.trainer.modes.items()
+        for value, mode in modes.items()
+    }
 
 
 def _override(override: Mapping[str, str]) -> str:

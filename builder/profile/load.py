@@ -78,11 +78,12 @@ def where_is(name: str, read: Read, *key: str) -> Where:
 def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
     """The files that the profile `name` names, each with the profile that does.
 
-    Patches, their proofs and releases, checks, and the trainer. Raises ProfileError.
+    Patches, their proofs and releases, checks, the trainer, and what is measured. Raises ProfileError.
     """
     source = read(name)
-    trainer = _flatten_tree(name, source, read, ()).get(("trainer", "file"))
-    named = [(trainer.value, trainer.source)] if trainer is not None else []
+    flat = _flatten_tree(name, source, read, ())
+    programs = (flat.get((table, "file")) for table in ("trainer", "bench"))
+    named = [(program.value, program.source) for program in programs if program is not None]
     for one, data in _tree(source, read):
         tables = [*data.get("patches", ()), *data.get("checks", ())]
         named += [(table[key], one) for table in tables for key in ("file", "proof", "releases") if key in table]

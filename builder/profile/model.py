@@ -161,6 +161,15 @@ class Option(Model):
     """Only where this variable is not set to anything."""
 
 
+class Mode(Model):
+    """Another way to train, that the caller asks for by a variable: `MEMORY=low sh run.sh`."""
+
+    arguments: Annotated[list[Text], Field(min_length=1)]
+    """Trainer arguments, after those that it always gets."""
+    note: Text = Field(min_length=1)
+    """How it trains differently; shown to the user at its start."""
+
+
 class TrainerPart(Model):
     """What is run: `command`, or `file`, a Python program that the script carries with it.
 
@@ -177,6 +186,8 @@ class TrainerPart(Model):
     """Arguments that it always gets."""
     options: list[Option] = []
     """Arguments from the caller's environment."""
+    modes: dict[SayableVariable, dict[Name, Mode]] = {}
+    """Other ways to train: a variable, a value of it, and what that means. Unset or empty, it means nothing."""
     needs: Text | None = None
     """A path that must exist in the working directory."""
     needs_hint: Text | None = Field(default=None, alias="needs-hint")
@@ -213,16 +224,19 @@ class Generated(Model):
 
 
 class Bench(Model):
-    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon.
+    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon, or `file`.
 
-    `step` is a regular expression whose first group is the number of a training step, in a line of what it says.
     Nothing of this is in the key, in a lock or in a script.
     """
 
+    file: RelativePath | None = None
+    """A Python program beside the profile that does such work as the trainer, where that cannot be run by itself."""
     arguments: list[Text] = []
-    """Trainer arguments, after all others."""
+    """Arguments, after all others."""
     step: StepPattern = r"\b[Ss]tep\W{0,3}([0-9]+)"
     """How the trainer's output tells of a step: a regular expression with a group for its number."""
+    outcome: StepPattern = r"\b[Ll]oss\W{1,3}([0-9.]+(?:[eE][-+]?[0-9]+)?)"
+    """How it tells what it has come to: a regular expression with a group for a number above zero; the last counts."""
 
 
 class ProfilePart(Model):

@@ -79,6 +79,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "leaks": LEAKS,
         "settings": _settings(profile.env),
         "options": trainer.options,
+        "modes": trainer.modes,
         "detects": profile.detects,
         "chooses": profile.chooses,
         "command": trainer.command,

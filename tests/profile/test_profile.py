@@ -629,7 +629,7 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "rl-swarm"]
+    parts = ["accelerate-patched", "base", "low-memory", "rl-swarm"]
     assert BUILT_IN.names() == sorted([*parts, *BUILDABLE])
     for name in parts:
         assert "is a part to extend" in refused(lambda name=name: BUILT_IN.profile(name)).message

@@ -329,6 +329,21 @@ def test_the_trainer_of_m4_gets_the_arguments_of_rl_swarms_launcher(
         assert told.stderr == NOTE, shell
 
 
+def test_with_little_memory_it_trains_differently_and_says_how(m4: Desk) -> None:
+    for shell in SHELLS:
+        told = m4.train(shell, "--beta", "0.1", MEMORY="low")
+        at = told.arguments.index("--optim")
+        assert told.arguments[at : at + 4] == ["--optim", "adafactor", "--beta", "0"], shell
+        assert at < told.arguments.index("--config")
+        assert told.arguments[-2:] == ["--beta", "0.1"]  # the caller has the last word
+        assert "drydock: note: MEMORY=low: it trains differently, for less memory: Adafactor" in told.stderr, shell
+        assert "--optim" not in m4.train(shell, MEMORY="").arguments
+        done = m4.run(shell, MEMORY="lo w")
+        assert (done.returncode, done.stdout) == (1, b""), shell
+        assert done.stderr.startswith(b"drydock: error: MEMORY=lo w is not known\ndrydock:   hint: known: low"), shell
+    assert b"MEMORY=low: --optim adafactor --beta 0; " in m4.run(next(iter(SHELLS)), "--help").stdout
+
+
 def test_the_token_travels_in_the_environment_only(m4: Desk) -> None:
     for shell in SHELLS:
         told = m4.train(shell, HF_TOKEN="hf_secret")
