@@ -6,6 +6,7 @@ Unknown keys are errors. Values are data: nothing here is ever evaluated.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
@@ -32,6 +33,7 @@ from builder.profile.fields import (
 from builder.profile.supervise import MemoryGuard, Supervise
 from builder.profile.target import Target
 from builder.profile.variables import Acknowledgeable
+from builder.secrets import is_secret
 
 
 # What stands below a field says in an editor what the key is for (builder/profile/schema.py).
@@ -151,7 +153,7 @@ class Option(Model):
 
     flag: Text = Field(min_length=1)
     """The argument before the value, for instance "--config"."""
-    source: SayableVariable = Field(alias="from")
+    source: Variable = Field(alias="from")
     """The variable; an empty value leaves the argument out."""
     default: Value = ""
     """Used where the variable is unset."""
@@ -159,6 +161,18 @@ class Option(Model):
     """Only where this variable is set to something."""
     unless: Variable | None = None
     """Only where this variable is not set to anything."""
+    hidden: bool = False
+    """For a secret: its parser gets the argument in the memory of the trainer (`python -m`, argparse), and no list of
+    processes shows it. It is an error where `when` asks for it and it is not set.
+    """
+
+    @model_validator(mode="after")
+    def _no_secret_is_shown(self) -> Option:
+        if self.hidden and (self.default or not re.fullmatch("--[A-Za-z0-9_-]+", self.flag)):
+            raise ValueError("a hidden argument has no default, and a flag such as --hf_token")
+        if is_secret(self.source) and not self.hidden:
+            raise ValueError("a secret has no place among arguments, which every user of the machine can see")
+        return self
 
 
 class Mode(Model):
@@ -209,6 +223,8 @@ class Trainer(TrainerPart):
     def _something_to_run(self) -> Trainer:
         if self.command is None and self.file is None:
             raise ValueError("give either command or file")
+        if any(option.hidden for option in self.options) and (self.command or [])[:2] != ["python", "-m"]:
+            raise ValueError("a hidden argument needs a trainer that is run as python -m MODULE")
         return self
 
 

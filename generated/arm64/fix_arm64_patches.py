@@ -528,7 +528,8 @@ TEXTS: dict[str, str] = {
 
 SETTINGS: list[dict[str, Any]] = [{'name': 'TOKENIZERS_PARALLELISM', 'default': 'false'},
  {'name': 'OMP_NUM_THREADS', 'default': {'detect': 'usable-cores', 'fallback': 4}},
- {'name': 'OMP_WAIT_POLICY', 'default': 'passive'}]
+ {'name': 'OMP_WAIT_POLICY', 'default': 'passive'},
+ {'name': 'HF_HUB_DOWNLOAD_TIMEOUT', 'default': '120'}]
 
 # --- Where it is installed -----------------------------------------------------------------------------------------
 

@@ -529,6 +529,7 @@ TEXTS: dict[str, str] = {
 SETTINGS: list[dict[str, Any]] = [{'name': 'TOKENIZERS_PARALLELISM', 'default': 'false'},
  {'name': 'OMP_NUM_THREADS', 'default': {'detect': 'performance-cores', 'fallback': 4}},
  {'name': 'OMP_WAIT_POLICY', 'default': 'passive'},
+ {'name': 'HF_HUB_DOWNLOAD_TIMEOUT', 'default': '120'},
  {'name': 'PYTORCH_ENABLE_MPS_FALLBACK', 'default': '1'},
  {'name': 'PYTORCH_MPS_HIGH_WATERMARK_RATIO',
   'default': {'detect': 'memory-gb', 'at-least': 24, 'then': '0.0', 'otherwise': '1.0'}},

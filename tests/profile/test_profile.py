@@ -690,6 +690,7 @@ def test_m4_sets_the_four_variables_of_the_seed_and_warns_of_the_lifted_limit() 
         "PYTORCH_ENABLE_MPS_FALLBACK": "1",
         "OMP_NUM_THREADS": Detect(detect="performance-cores", fallback=4),  # the seed's 4 fits the base M4 only
         "OMP_WAIT_POLICY": "passive",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "120",
         "PYTORCH_MPS_HIGH_WATERMARK_RATIO": Choice.model_validate({**memory, "then": "0.0", "otherwise": "1.0"}),
         "PYTORCH_MPS_LOW_WATERMARK_RATIO": Choice.model_validate({**memory, "then": "1.4", "otherwise": "0.8"}),
     }
@@ -705,7 +706,8 @@ def test_rl_swarm_has_its_packages_its_trainer_and_the_options_of_its_launcher(n
     assert requirements(profile)["hivemind"] == "hivemind==1.1.12"
     assert profile.trainer.command == ["python", "-m", "hivemind_exp.gsm8k.train_single_gpu"]
     assert {option.flag for option in profile.trainer.options} >= OPTIONS
-    assert "HF_TOKEN" not in {option.source for option in profile.trainer.options}
+    assert [option.flag for option in profile.trainer.options if option.source == "HF_TOKEN"] == ["--hf_token"]
+    assert [option.flag for option in profile.trainer.options if option.hidden] == ["--hf_token"]
 
 
 def test_cpu_has_a_trainer_of_its_own() -> None:

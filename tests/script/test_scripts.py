@@ -150,7 +150,7 @@ def test_the_help_tells_what_comes_from_the_environment(tmp_path: Path) -> None:
     told = same(desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh"), "--help").splitlines()
     assert "  IDENTITY_PATH (swarm.pem): --identity_path" in told
     assert "  ORG_ID: --modal_org_id" in told
-    assert not any("HF_TOKEN" in line for line in told)
+    assert "  PUSH_TO_HUB=1 HF_TOKEN: --hf_token" in told
 
 
 # --- readable and self-contained -----------------------------------------------------------------------------------
@@ -351,6 +351,18 @@ def test_the_token_travels_in_the_environment_only(m4: Desk) -> None:
         assert not any("hf_secret" in word for word in told.arguments)
         assert "hf_secret" not in told.stderr
     assert b"hf_secret" not in m4.run(next(iter(SHELLS)), "--print-env", HF_TOKEN="hf_secret").stdout
+
+
+def test_a_token_is_passed_on_where_that_is_asked_for_and_no_list_of_processes_shows_it(m4: Desk) -> None:
+    for shell in SHELLS:
+        told = m4.train(shell, "--steps", "5", HF_TOKEN="hf_secret", PUSH_TO_HUB="1")
+        assert told.arguments[0] == "-c", shell
+        assert told.arguments[2:4] == [" --hf_token=HF_TOKEN", MODULE[1]]
+        assert told.arguments[-2:] == ["--steps", "5"]
+        assert not any("hf_secret" in word for word in told.arguments)
+        done = m4.run(shell, PUSH_TO_HUB="1")
+        assert (done.returncode, done.stdout) == (1, b""), shell
+        assert b"PUSH_TO_HUB is set, and HF_TOKEN is not\ndrydock:   hint: export HF_TOKEN" in done.stderr
 
 
 def test_outside_of_an_rl_swarm_checkout_the_script_says_where_to_go(m4: Desk) -> None:
