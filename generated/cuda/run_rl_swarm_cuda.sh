@@ -310,7 +310,7 @@ print_default() {
 
 print_notes() {
   [ "${CONFIG_PATH-}" != 'hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml' ] ||
-    say 'note: CONFIG_PATH=hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml: rl-swarm'\''s configuration for a Mac, on this GPU: those in hivemind_exp/configs/gpu need vllm and flash-attn, which this environment does not have.'
+    say 'note: CONFIG_PATH=hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml: rl-swarm'\''s configuration for a Mac, on this GPU: those in hivemind_exp/configs/gpu need vllm and flash-attn, and those are not in this environment.'
 }
 
 # --- 3. The trainer ------------------------------------------------------------------------------------------------
