@@ -74,7 +74,8 @@ def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
     trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options", "modes"})
     options: dict[str, list[dict[str, Any]]] = {}
     for option in profile.trainer.options:  # one flag may have several, each with its own `when`
-        said = option.model_dump(by_alias=True, exclude_none=True, exclude={"flag"})
+        plain = {"flag"} if option.hidden else {"flag", "hidden"}
+        said = option.model_dump(by_alias=True, exclude_none=True, exclude=plain)
         options.setdefault(option.flag, []).append(said)
     parts = {
         "target": {**target, "python": profile.python.version},
