@@ -44,6 +44,11 @@ render *arguments:
 profiles:
     {{ drydock }} profile list
 
+# Make the lists of releases that patches fit, from the wheels: profiles/patches/*.releases.toml
+[group('profiles')]
+patch-releases *arguments:
+    ./drydockw python profiles/recipes/releases.py "$@"
+
 # Run the fast tests
 [group('develop')]
 test *arguments:

@@ -97,6 +97,7 @@ Builds the environment "cpu-swarm" for linux-x86_64 if it is not there, and runs
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -106,6 +107,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -113,8 +115,167 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+
+# chosen WHAT LEAST THEN OTHERWISE: prints THEN where this machine has at least so much, and else OTHERWISE.
+chosen() {
+  _amount=$(detected "$1" '' 100 0 0)
+  if [ "${_amount:-0}" -ge "$2" ]; then printf '%s\n' "$3"; else printf '%s\n' "$4"; fi
+}
+
+# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
+# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
+find_performance_cores() {
+  _atoms='' _best=0 _cores=0 _seen=' '
+  read -r _atoms </sys/devices/cpu_atom/cpus || :
+  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
+    read -r _capacity <"$_file" || continue
+    case $_capacity in '' | *[!0-9]*) continue ;; esac
+    [ "$_capacity" -le "$_best" ] || _best=$_capacity
+  done
+  # shellcheck disable=SC2013 # a line has no spaces
+  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
+    _core=${_core%%[,-]*}
+    case $_seen in *" $_core "*) continue ;; esac
+    _seen="$_seen$_core "
+    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
+    count_common "$_core" "$_atoms"
+    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
+  done
+  [ "$_cores" -gt 0 ] || return 1
+  find_usable_cores || return 1
+  [ "$_found" -le "$_cores" ] || _found=$_cores
+}
+
+# Those that this process may run on, and no more than its quota is worth.
+find_usable_cores() {
+  _allowed=
+  while read -r _word _rest; do
+    [ "$_word" != Cpus_allowed_list: ] || _allowed=$_rest
+  done </proc/self/status
+  read -r _online </sys/devices/system/cpu/online || _online=$_allowed
+  count_common "$_allowed" "$_online"
+  [ "$_common" -gt 0 ] || return 1
+  _found=$_common
+  each_control_group cpu limit_cores
+}
+
+limit_cores() {
+  read -r _quota _period <"$1/cpu.max" ||
+    { read -r _quota <"$1/cpu.cfs_quota_us" && read -r _period <"$1/cpu.cfs_period_us"; } || return 0
+  case $_quota/$_period in *[!0-9/]* | /* | */ | */0) return 0 ;; esac  # max, or -1
+  _quota=$((_quota / _period))
+  [ "$_quota" -gt 0 ] || _quota=1
+  [ "$_found" -le "$_quota" ] || _found=$_quota
+}
+
+find_memory() {
+  read -r _word _found _unit </proc/meminfo || return 1
+  [ "$_word" = MemTotal: ] || return 1
+  divide_by_1024 "$_found" || return 1
+  divide_by_1024 "$_found"
+  _memory=$_found
+  each_control_group memory limit_memory
+  _found=$_memory
+}
+
+limit_memory() {
+  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
+    read -r _found <"$_file" || continue
+    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    [ "$_memory" -le "$_found" ] || _memory=$_found
+  done
+}
+
+# each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
+# where every system mounts them.
+each_control_group() {
+  [ -r /proc/self/cgroup ] || return 0
+  while IFS=: read -r _number _controllers _group; do
+    case ,$_controllers, in
+      ,,) _mount=/sys/fs/cgroup ;;
+      *,"$1",*) _mount=/sys/fs/cgroup/$1 ;;
+      *) continue ;;
+    esac
+    # A container sees its own group as the top of the mount, whatever it is called outside.
+    case $_group/ in */../*) _group= ;; esac
+    [ -d "$_mount$_group" ] || _group=
+    _group=${_group%/}
+    "$2" "$_mount$_group"
+    while [ -n "$_group" ]; do
+      _group=${_group%/*}
+      "$2" "$_mount$_group"
+    done
+  done </proc/self/cgroup
+}
+
+# count_common LIST LIST: how many processors are in both of two lists as the kernel writes them (0-3,8).
+count_common() {
+  _common=0
+  case $1$2 in *[!0-9,-]*) return 0 ;; esac
+  _ifs=$IFS
+  IFS=,
+  for _one in $1; do
+    for _other in $2; do
+      _from=${_one%-*} _to=${_one#*-}
+      [ "$_from" -ge "${_other%-*}" ] || _from=${_other%-*}
+      [ "$_to" -le "${_other#*-}" ] || _to=${_other#*-}
+      [ "$_to" -lt "$_from" ] || _common=$((_common + _to - _from + 1))
+    done
+  done
+  IFS=$_ifs
+}
+
+find_gpus() {
+  _found=0
+  command -v nvidia-smi >/dev/null || return 0
+  _list=$(nvidia-smi -L) || return 1
+  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -122,10 +283,47 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  export PYTORCH_MPS_HIGH_WATERMARK_RATIO='0.0'
-  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS='4'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_HIGH_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_HIGH_WATERMARK_RATIO "
+  else
+    export PYTORCH_MPS_HIGH_WATERMARK_RATIO="$(chosen memory-gb 24 '0.0' '1.0')"
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_LOW_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_LOW_WATERMARK_RATIO "
+  elif is_exported PYTORCH_MPS_HIGH_WATERMARK_RATIO; then
+    # Theirs, so that the two agree; zero and what is no number leave this one alone.
+    case $PYTORCH_MPS_HIGH_WATERMARK_RATIO in *[1-9]*) export PYTORCH_MPS_LOW_WATERMARK_RATIO="$PYTORCH_MPS_HIGH_WATERMARK_RATIO" ;; esac
+  else
+    export PYTORCH_MPS_LOW_WATERMARK_RATIO="$(chosen memory-gb 24 '1.4' '0.8')"
+  fi
 }
 
 print_environment() {
@@ -134,10 +332,30 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
-  printf 'export PYTORCH_MPS_HIGH_WATERMARK_RATIO='; quote "$PYTORCH_MPS_HIGH_WATERMARK_RATIO"
-  printf 'export OMP_NUM_THREADS='; quote "$OMP_NUM_THREADS"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+  print_default PYTORCH_MPS_HIGH_WATERMARK_RATIO "${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}" '0.0 from 24 GB of memory on, else 1.0' ''
+  print_default PYTORCH_MPS_LOW_WATERMARK_RATIO "${PYTORCH_MPS_LOW_WATERMARK_RATIO-}" '1.4 from 24 GB of memory on, else 0.8' 'PYTORCH_MPS_HIGH_WATERMARK_RATIO'
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -172,6 +390,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"

@@ -97,6 +97,7 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -106,6 +107,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -113,8 +115,65 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+# The first level is that of the fastest cores.
+find_performance_cores() {
+  _found=$(sysctl -n hw.perflevel0.physicalcpu) && [ "$_found" -gt 0 ]
+}
+
+find_usable_cores() {
+  _found=$(sysctl -n hw.activecpu)
+}
+
+find_memory() {
+  _found=$(sysctl -n hw.memsize) && divide_by_1024 "$_found" && divide_by_1024 "$_found" && divide_by_1024 "$_found"
+}
+
+# NVIDIA has no driver for it.
+find_gpus() {
+  _found=0
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -122,8 +181,32 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
 }
 
 print_environment() {
@@ -132,8 +215,28 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -168,6 +271,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"

@@ -97,6 +97,7 @@ Builds the environment "m4" for macos-arm64 if it is not there, and runs its tra
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -106,6 +107,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -132,6 +134,13 @@ detected() {
   [ "$_found" -ge "$5" ] || _found=$5
   [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
   printf '%s\n' "$_found"
+}
+
+
+# chosen WHAT LEAST THEN OTHERWISE: prints THEN where this machine has at least so much, and else OTHERWISE.
+chosen() {
+  _amount=$(detected "$1" '' 100 0 0)
+  if [ "${_amount:-0}" -ge "$2" ]; then printf '%s\n' "$3"; else printf '%s\n' "$4"; fi
 }
 
 # The first level is that of the fastest cores.
@@ -170,17 +179,56 @@ divide_by_1024() {
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
 
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
+
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
   unset $_leaks
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  # shellcheck disable=SC2155 # detected does not fail
-  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
-  export PYTORCH_MPS_HIGH_WATERMARK_RATIO='0.0'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_HIGH_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_HIGH_WATERMARK_RATIO "
+  else
+    export PYTORCH_MPS_HIGH_WATERMARK_RATIO="$(chosen memory-gb 24 '0.0' '1.0')"
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_LOW_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_LOW_WATERMARK_RATIO "
+  elif is_exported PYTORCH_MPS_HIGH_WATERMARK_RATIO; then
+    # Theirs, so that the two agree; zero and what is no number leave this one alone.
+    case $PYTORCH_MPS_HIGH_WATERMARK_RATIO in *[1-9]*) export PYTORCH_MPS_LOW_WATERMARK_RATIO="$PYTORCH_MPS_HIGH_WATERMARK_RATIO" ;; esac
+  else
+    export PYTORCH_MPS_LOW_WATERMARK_RATIO="$(chosen memory-gb 24 '1.4' '0.8')"
+  fi
 }
 
 print_environment() {
@@ -189,14 +237,34 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
-  printf 'export OMP_NUM_THREADS='; quote "$OMP_NUM_THREADS"
-  printf 'export PYTORCH_MPS_HIGH_WATERMARK_RATIO='; quote "$PYTORCH_MPS_HIGH_WATERMARK_RATIO"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+  print_default PYTORCH_MPS_HIGH_WATERMARK_RATIO "${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}" '0.0 from 24 GB of memory on, else 1.0' ''
+  print_default PYTORCH_MPS_LOW_WATERMARK_RATIO "${PYTORCH_MPS_LOW_WATERMARK_RATIO-}" '1.4 from 24 GB of memory on, else 0.8' 'PYTORCH_MPS_HIGH_WATERMARK_RATIO'
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
-  say 'note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch'\''s limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. On 16 GB, prefer 0.7 together with PYTORCH_MPS_LOW_WATERMARK_RATIO=0.6.'
+  say 'note: PYTORCH_MPS_HIGH_WATERMARK_RATIO='"${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}"': from 24 GB of memory on it is 0.0, which lifts PyTorch'\''s limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. Below, it is 1.0, what Metal recommends: the trainer ends with an error instead. What you export wins.'
 }
 
 # --- 3. The trainer ------------------------------------------------------------------------------------------------
@@ -227,6 +295,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
