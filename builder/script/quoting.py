@@ -11,7 +11,7 @@ from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
 
-from builder.profile.detect import Detect
+from builder.profile.detect import Choice, Detect
 
 
 def sh_quote(value: str) -> str:
@@ -23,24 +23,26 @@ def sh_quote(value: str) -> str:
     return "'" + value.replace("'", "'\\''") + "'"
 
 
-def sh_word(value: str | Detect) -> str:
+def sh_word(value: str | Detect | Choice) -> str:
     """A word of sh for a value: the text itself, or what the script finds out (templates/_detect.sh.j2)."""
     if isinstance(value, str):
         return sh_quote(value)
+    if isinstance(value, Choice):
+        return f'"$(chosen {value.detect} {value.at_least} {sh_quote(value.then)} {sh_quote(value.otherwise)})"'
     words = [value.detect, value.fallback, value.percent, value.minus, value.least]
     return f'"$(detected {" ".join(map(str, [*words, *([] if value.max is None else [value.max])]))})"'
 
 
-def comment(value: str | Detect) -> str:
+def comment(value: str | Detect | Choice) -> str:
     """`value` as part of a comment or of a usage text: one line of printable ASCII."""
     line = " ".join(str(value).split())
     return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in line)
 
 
-def dotenv_quote(value: str | Detect) -> str:
+def dotenv_quote(value: str | Detect | Choice) -> str:
     """`value` for a dotenv file, as direnv, systemd and python-dotenv read it. Such a file finds nothing out."""
     if not isinstance(value, str):
-        return str(value.fallback)
+        return dotenv_quote(str(value.fallback))
     if value and all(char.isalnum() or char in "_./:,=+-" for char in value) and value.isascii():
         return value
     if "'" not in value and "\\" not in value:

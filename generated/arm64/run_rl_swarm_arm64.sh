@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 0e0de5858c47f70f283e4bd4aa51e261b6ca01240cbccdae58afdf8233840301
+# Drydock 0.1.0, machinery sha256 09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -48,7 +48,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=0e0de5858c47f70f283e4bd4aa51e261b6ca01240cbccdae58afdf8233840301  # of the Python below
+_machinery=09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -95,6 +95,7 @@ Builds the environment "arm64" for linux-arm64 if it is not there, and runs its 
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -104,6 +105,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -111,8 +113,160 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
+# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
+find_performance_cores() {
+  _atoms='' _best=0 _cores=0 _seen=' '
+  read -r _atoms </sys/devices/cpu_atom/cpus || :
+  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
+    read -r _capacity <"$_file" || continue
+    case $_capacity in '' | *[!0-9]*) continue ;; esac
+    [ "$_capacity" -le "$_best" ] || _best=$_capacity
+  done
+  # shellcheck disable=SC2013 # a line has no spaces
+  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
+    _core=${_core%%[,-]*}
+    case $_seen in *" $_core "*) continue ;; esac
+    _seen="$_seen$_core "
+    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
+    count_common "$_core" "$_atoms"
+    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
+  done
+  [ "$_cores" -gt 0 ] || return 1
+  find_usable_cores || return 1
+  [ "$_found" -le "$_cores" ] || _found=$_cores
+}
+
+# Those that this process may run on, and no more than its quota is worth.
+find_usable_cores() {
+  _allowed=
+  while read -r _word _rest; do
+    [ "$_word" != Cpus_allowed_list: ] || _allowed=$_rest
+  done </proc/self/status
+  read -r _online </sys/devices/system/cpu/online || _online=$_allowed
+  count_common "$_allowed" "$_online"
+  [ "$_common" -gt 0 ] || return 1
+  _found=$_common
+  each_control_group cpu limit_cores
+}
+
+limit_cores() {
+  read -r _quota _period <"$1/cpu.max" ||
+    { read -r _quota <"$1/cpu.cfs_quota_us" && read -r _period <"$1/cpu.cfs_period_us"; } || return 0
+  case $_quota/$_period in *[!0-9/]* | /* | */ | */0) return 0 ;; esac  # max, or -1
+  _quota=$((_quota / _period))
+  [ "$_quota" -gt 0 ] || _quota=1
+  [ "$_found" -le "$_quota" ] || _found=$_quota
+}
+
+find_memory() {
+  read -r _word _found _unit </proc/meminfo || return 1
+  [ "$_word" = MemTotal: ] || return 1
+  divide_by_1024 "$_found" || return 1
+  divide_by_1024 "$_found"
+  _memory=$_found
+  each_control_group memory limit_memory
+  _found=$_memory
+}
+
+limit_memory() {
+  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
+    read -r _found <"$_file" || continue
+    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    [ "$_memory" -le "$_found" ] || _memory=$_found
+  done
+}
+
+# each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
+# where every system mounts them.
+each_control_group() {
+  [ -r /proc/self/cgroup ] || return 0
+  while IFS=: read -r _number _controllers _group; do
+    case ,$_controllers, in
+      ,,) _mount=/sys/fs/cgroup ;;
+      *,"$1",*) _mount=/sys/fs/cgroup/$1 ;;
+      *) continue ;;
+    esac
+    # A container sees its own group as the top of the mount, whatever it is called outside.
+    case $_group/ in */../*) _group= ;; esac
+    [ -d "$_mount$_group" ] || _group=
+    _group=${_group%/}
+    "$2" "$_mount$_group"
+    while [ -n "$_group" ]; do
+      _group=${_group%/*}
+      "$2" "$_mount$_group"
+    done
+  done </proc/self/cgroup
+}
+
+# count_common LIST LIST: how many processors are in both of two lists as the kernel writes them (0-3,8).
+count_common() {
+  _common=0
+  case $1$2 in *[!0-9,-]*) return 0 ;; esac
+  _ifs=$IFS
+  IFS=,
+  for _one in $1; do
+    for _other in $2; do
+      _from=${_one%-*} _to=${_one#*-}
+      [ "$_from" -ge "${_other%-*}" ] || _from=${_other%-*}
+      [ "$_to" -le "${_other#*-}" ] || _to=${_other#*-}
+      [ "$_to" -lt "$_from" ] || _common=$((_common + _to - _from + 1))
+    done
+  done
+  IFS=$_ifs
+}
+
+find_gpus() {
+  _found=0
+  command -v nvidia-smi >/dev/null || return 0
+  _list=$(nvidia-smi -L) || return 1
+  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -120,7 +274,27 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
 }
 
 print_environment() {
@@ -129,7 +303,27 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -164,6 +358,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
@@ -321,10 +545,15 @@ fetch_uv_with() {
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      return 0
-    fi
+    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    _fetching=$!
+    # It must not go on alone when this script is killed.
+    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
+    _status=0
+    wait "$_fetching" || _status=$?
+    _fetching=
+    [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
@@ -375,13 +604,20 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work=${TMPDIR:-/tmp}/drydock-$$ _builder='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work") || { _left=$_work; _work=; die "$_left is there already" "remove it, or set TMPDIR"; }
+  for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
+    if (umask 077 && mkdir "${TMPDIR:-/tmp}/drydock-$$-$_try") 2>/dev/null; then
+      _work=${TMPDIR:-/tmp}/drydock-$$-$_try
+      return 0
+    fi
+  done
+  die "no folder can be made in ${TMPDIR:-/tmp}" "is it full? TMPDIR names another"
 }
 
 clean_up() {
+  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
   stop_builder
   [ -z "$_work" ] || rm -rf "$_work"
 }
@@ -1263,7 +1499,7 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<c=bS_NTLa%&?rC@n~ncIv1Ufr0#aUP`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
+c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<cr_qUB+&#>XcQod&BlM9STiGQ0VywU`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
 yRy@{SQa<Y`Fc8=<jY=ubDmEo`J|Ug=}3y=Q>OzJdilrcD#6DDpGM2e4}-)0FikuEC5`N7*>pZ#aZmoOHXVGfe_f1L<Ey;Hk2JC@yI8N*%iIrTG@lo%
 (P~=E%Z|L77W!+M^Ms(8tJ(Bi>%4&$-W28Z;~RL-C02Kf>HJa)ydK@;le6_=mbWZOzFZc|Qj5P^jV|*OeAQC?YE;53w0L<ndiv#8Ek&pEay6RG@`;w7
 Ov}}BdcLM9c4113*=U?+7t>jePq)kID$kbrxL8iQQHc+W(fAq$RCdO*QCUVmtmoH>pHbTHM9{@@)sLq0RVO;nFN$T}k5>3`aDKPSp_g8-H|#{Ci&egC
@@ -1335,208 +1571,212 @@ V9P^W+2bPbpwen#+2_CwsO7;9#cQb|i5gIR22a5yb*WSrTOp{SQ8l*{E8;-Gm_P8co+5OUT3wDO0VSJP
 G$s2;ayTl0cjbzDY7`ekBY20nu`n&mFA1skns5qQZ3TDseb~+>vIB|LU6pPt7FPxrz8y4)ZtsJ_8>CC4^E|@CL(S=Q(J*LUL_qqVzI_p!UKm-Zmy4b>
 UixOZYq$iB?P(y`PTa+lKFlvxK^72!wWO6zmsgB<oeN|PSIb!REVUEvs|dtd+u8JCPn7LusR47wcWhvfD(IZXj$?MjkZ~zeLiAB~tM&O+ybrq!DY!6b
 %Tn<@iW`ralQi%~*ToB7FiuxrM~HK^ZR#{wkBj8FZX%9vk?r!nV&v~6Mp{7~Yeb%Qj0n03opy-a7*vM#i)_JT^qFvspUnG-YrAGT*36oyzWdR3{~}*O
-;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrKXyUytMoaV$Y8`JKuG<l
-)+zO|aUvdFB=K<P{lb+JK@|&cYYmX;&0R*2c2v=iF~h(noG}cQB4uDjY8y5E+%)~6@F?7n7eT}E&ifveuUHUW7JZ&9>p!%6HTq(`*F3+S-HEu(6>k!6
-JyN!+_6It9X}LO97LFsCDGk`Z$I#JAt(M#6cxfjT!S~s>Kt-%BM#4R{xA7+loj0{z#S4E5!e8N)q~cSG?{rgqU{Np5O+rFBpT^QmFM{sqWsfv*sq@`1
-f@KPILvpfsf0BRLU#;%Qgz!P0lN>Yh<qaBvcv}H4WV|c@LH#)z-0i;}M%3iwD1J!f=x%sz*+nTz(i+oBd?Aij3{q%nEdu%emen%2RF+FsjG_k&C<Aes
-XmA~#7v#K)9hV|8@@_1;6U}#k(m*>Xhr<^{R!0G?62+ZZq~)VK6{Dj)8oWkvF@|#k+;M&f)zD%`)l(yqhBwImpk`_b@}%=<ok2&#I+2leWonkHsVz8q
-*s~YleP?&KD$O^SXFnQ*?KZc^b(lthDoniubWFpk6_SQzO%;+sLpEW<8`T+-@%BBd{x<h$w1L2Qfj^R+&;RlH&F7Q7&wu#*r_bN*q$qCU5I|MYqy%ap
-^vlgY0e<>POlsDfYm}7m`)+hl{Nc+lyAg7O7n38_y$aLKstuI{<H^m=b2t(S?GFr-+W^*#l#H)W{)X(?4M2!HV}Nsx*uJC3b_!k*!oS%1to~aJ$?&wR
-Bcq!7kWL`ZNYbBw%*ShHS-WCnqc13^1@(+F8^A&L4hZnx#vSStfNZQL8i4tt8>v+~>0BiI<3w$mBcrQ^0;&2<bA&eIflbtD8aiPIwRyFp(K()`R_N|W
-0cvdpc2@N+0Br&m;62h!7KVaPmm;bzcbsZX;Pd%#nyOyx`YkN?3H?L{&6;l2=0mM{{c<ppfrcZTmc&)z)hf1IUclgyUD_HluhFPgm6P2qc42`bEw^mk
-3@dB&D{v1P4N%1nQL5e_0HX#GIb9Jy1Wo~nPlXNU5m-}@LaYf?66LQBc$uV~jb|4zFo;~>QadT;Ef}u(eqy&>YVJQUo86?+8;~4(GTWdaxrHF^00cp%
-CM@#hcO)9*JBzI$Zb!50MDL?CFnM4{%_a_NixGoIfqK07c&IP9gYR}>5I`u2(FP(tx#unK)4(=eBh}%39iUHm9EXGF-cc7|4Kbwmp$&Pm?brmsN#jx`
-S}9KI$Eo-YX~qh3(d#;56LknaGDSe7x==7H0<<7Z2rr51DTD))kJxVAlu^Crf0a4o?+_lDr6s6dLAcpw=VuM`91GKpuJb!I<|Dt5e1u@5Q|0Ji6z||3
-N?C^>cr^Y%Zf(rLhY}?A=OM)&?BV*tM!W7)-vyx2L2*>MbfcbD7|8_X&SJl{y5c|%#VmJm0TyHc=!9KpItGVPNa5>*3a89T(eF^@L`;KONiH8sRoI%W
-%+@9O6AFhdJthtA`Y!T<%DcVvh8#FsSn8h8J{nW28fe0+^dIiCDRhOA&U?{OyA*y}2MgR+*B}D}?oKrxMNm$HO*G$vG230K<WagsoiAaZ&xn?EE$u){
-zy|D@H^Ldj+bqXL6M_A3z~4z<0t7v(X`{G(K!M=&w>4eDLk=$MIc^4mmp2#>u6cnr7Y(J3rWltz5=pTks~LhLj7WHdH<QGhC!18DiSx1~DJYU5q}pN~
-<$8haWzUtCazsR-Ii?iHKMi9Zk3KzWy|)ct=8tmi`s?xAm&f0}A`@iwxO{&6{D+gc^XB;M<;m;k`04OV#yQBaQ=Ap#{Ma%^9?YR1pivMTOW_Yv(up8w
-84tSe%i$CDEhJA#ykB(?Lck$1f|@M9<M6K<(j4RE_V@Q=rJeA7-!l6jSK`pKUd~{yJqjtNGlq9GjxPRM&*`@h5v*UiGdCSyG-1QnUJ3hhlMCVBo9C-p
-F%Faze<3A>7GT;X7V?xPMa&j7oWOs^=@faMuby?xaB&LD{9kK?>Miq{|7%?!>CikuhUe4y?C$I;|66{Zgbnw8I6HguHfKfT4}gPbIqUZr(Tajn3Jb);
-6VP|a#*+#0O?lasIGiQ1RWh$2vbkGdsNB0)&t|v+sULJA^;Ei_-^xmR-Tl>SMe<nuTe6-W^+j5aj1TA&n?Cv$^o!^-1j`7<O3+Tj&9p>)&%Lj^L3pD<
-k-Z#Ja&oR~Yx9^@QB^dxWrGakh;c3qPh!+9PdsR<(_^t+#_cBY@fz;O<@Dc#2Y8%nwSmPOz?(-w5(^K_t!wOYvR|$HpeAg>&b-*cb>ay{xA{3BxaEg@
-Ne=V{U9b<F7CdjXiab;cpKoP(+fO2P5gs@G4fU3HeC|@$L2opfxaIp9#<_QVnKS$7Oufwdtf2%``+l=HnA#NWK;-QCRnhXB{=E*UED00hLhWpjl$mRI
-^2RZRTZ*C>;LfMx=$`RI@BFK0(gKdbM?05r1$2N(*I<r(I;?NGKQ0twR4S@YxdBPM6YRjD2|uomvej~p?s;i|E^Rfs)yV!5s_kkYDH~Kup)PqZ0e^F(
-SB^*%rFG+#U(Py_bdCqHob@<wK_-g3Og<*YkelE1#`$uUkyT!XUg2nY7JvNm;E&mO1Z+N?J`uACr5W$%tMNYcv5!@Ii~J_`F)5)zBo@Uh5OolI5jWOy
-iz8K)X1*9L6S`B~by&Moi;D|l0gr+UGyeIn+39!Ry?Xijgs&AR%67*X-yh&V7bw;uYfQ3of(Ffiw0WF9jU+UULFhpAr|5uCA#V=w13Y%QmLFZ4+*nmt
-K$jp_mH5eMhl5df_TT+*4BXGVpMQGCDuU6xgeejxl<ns?M5!l-(br!`Prvd}2}k94I>oM?o}t6>z?ptvZQ(d~HuAOclR}z?Tt|WNNZfsqW8_fcBcOCv
-e~JWyL<_jz@FRE2&L^Sm7<D*6-Hz`m>JJ;&(v%>cj2FJ+R>Ig5*=1{FVsv3@dYDj`IOu;>iB?TOU)4|oX@^%iX9NK9?qKhaqrHpa{a4R6lGkFtw<|&6
-g>z+n$^&peZ8;#;@<U`_!pq4^50_gxlaT3P`<$v!5de~Y#%u>C_P-iVisD-XPa}^#bq;OvcD)@f=dk#!%_O=WqrAFhNH+>c=Q&1knTQSbpQ6hGWuL{|
-SsqMRTiscCN!Y<_l7B@0(;ZR=e!m*>>U21_9RPX76<w|4jGT|;Fx6vU0;-?o`*EY&EKBf~zadZ5;w}3e`ay>CcXXE}?(Vk{eOVC}2hi<&_wx0N4DN>?
-(bJvo3;zbO;+vOm?3=W6Oz{eI-h+Yj^+e^-c*P!@_&lUQ2%5f2X|qOuPjwmf4WP>>P$Gc!eNa)+Kmn{~w^unpSz^w*#)WEPA!GH&v{xg`YO7*eKh;$H
-7AZcB20NHEp9cK0?J(f?G~jf3xKh=_`oO6O0^?Fq8<GJNDp=B?Il6c=@?_vwfd8aXJL?O_yu(CK{+^LUzPDZ|qe90v+1bO$02!(l34KAsmao_F5SIK{
-FI{Lv(b>_;$V2VI@v=Nxpn*3~8SG+P-Dp?E8i6c9W-bI_87Pn$l-#gLV|;#>(JEPkIb-&w;K%kURMJ{^IYlmgiHEHwmx0l$6i5}5mR@_>0K4cqHbOk;
-2Cyg=M3#|`?1H|jm1(Fr61#U-QN+jU3W{NZ(306-`flhNr`d0VSIKxZU8dCqD+_fTr9nSAqBlVXl+jYxL63Y%`qV10hHHz;@d17qda%+gR?rhReK*Z#
-6Ng9etysJA2f}#JJBPs5cog0#(eV(f)TP)ZeP<j{QQ8AYlO&Iznhd_svx8i_EB0O5UX1>6|5^j5zsD*D+sG4cr2s~2j}!7?D}C6aJ{DsWQtImyEj7J;
-W3aW>JoENyMiyWe&q;@*w+)9lFZ=*$LpaSqYk8eBT{dRsOeDZq`GXWwbLg-QE&@ysppOw;8l{-cWl~GF65Xv);%^(IPrcPgBzKzoOLguw@HVG0Br2=p
-LsLU?`Otw0jS^t3g#_u2_m*3S-!O1xf^}O{L374*#`C~toT}W#d($A4sY8%Gyg;4hJs}pj;TiS+{PvX+tXg7#UtgSjcl`6KGcJXJoo!<c+E<~rJSy%u
-RNNVr*WJ!8yx}v_A=8cyqx5b^M%*P#EvdFBjE`Ff!PvxrDJNF;O*|sNd>LI7bvIpXup3pl0&mRB5z8yyDh+XB$n2NQz2!m*=<&yxm#MT$QJ2IwlIAM(
-x0sPkbJjWE<Bp(6B|Cfh)5+=2XK_D@55Gj@p&#C!oV|T{@{T@mn7?gMvyr=@yiOjCB)e`zHkwYSfo&NH(=wS(e2N9~Y@VuhFNVaTlp?6ArmuGm><i_r
-XkPG6b-_D+!Ml`#!d*rJQv++yWpF9SK6Bx(J&ywWBRE5MkCYQabGX%F2(x(O(^q!uW{GJ0!d_376sh8k!NE}PjkJOVn9fqSB%&ZFKB%`7F4ba`38wqv
-g7v-dmR%EU*|^Od2V35t4eN{{;5;`j767%i&5xbCpB&_ln!zhQ7ark`@j|imn<8S^I1(I?p)tWvlN<qKE#N(YS1uwicYTUdoviY>oyH5ecFFjgK+S5z
-fX1yZn|3z!K<aE64p(fw#^quNZx)qg3(^z~caM{YkW?r30cn`;b42Rq{XA|Xi_^MUZs?NTz<Y~ze)+58Oa6jf)h5hRm^!8N_T<&+^W!s7V4lbS*Jt}c
-<m{JM@8>%^J7_Gp6TOfB?*y1DqLB9X=u!QX<@w-!oYMdIclZ?V$XopLm-jI=7D02cq7vNg8V5ikU$S|Skn7?V?F<@O3yebjQZGOf@t4WHltFn?VAR<C
-WGl$(i%rTw?P;@&6vp{eic7RuSfruHZBsHXYjfnSnUL#h^TQ+)ufB28!7`e2ksLAurW*Y(i5=Ck%5EjKu}f@vZi5|qbgHZ&Ggp2?>L{sKO&&#C6rs8e
-P88+r<Wy`V(w)l&vQsuTXvdD<FkYxqTbe?&sw;9UHxP$ZBpVFuKGDWW4neI(l!Mdf$kOTfoI^HG7Ge(O@q@%eVfH0s5!Rf8C`dOXu*#rXRwFRpyO2i$
-%ZOjNXuy!T2+*|<6%zM3-FPMt4={$@N0ZaiskqQ-|4Bp{`GS)5qrTHr*-1a*9lWS^-qZil&Hx+Te$?HnhRfO4xG;>50TS5d<s$CgGsL3)uLosf4k05r
-n_<px3Vs=1-4qk&mAoSFgp2|+{WltK|KSf(&W@zX5D)LKPeabg)6J&mflc1;V2LNjciFec?@qpWig@wh@aY%NzWnMB|MSPu`FL`1c{Tm#_3UQ8_}8-h
-aQpG@-@Nu>KIO6{OfQ+-mSOj5)^VIorpE;n71K;e1hdLV%jM`Ud3xY59uPxa`hsAZ&w;SR)F%m7Pn{@xGGMyt^XTcpF#6xz7;MQJX1nBEz&%_B*<7yE
-#c(gH)htN5EO)gm#2}F-zWF9fzKnK7r<20Ae{nbr`6Cw;Y)OWyUp&<yxPI~zxQmQz(8SQeFI|!;Ww4~B1p6-0j2z>@mq$t5C7}fz39p%UMs_CPo6nNt
-gTh&-c6H1nR_&4A>{GYV6-JM+yL-3IN{;fKi#pDm%k??;H41@TV34bkWQId4%qfK&E_=Yg%}IW+5(A50V$=4Z4IA46I7b{cXrlqPShZQt#+vJi@s>3g
-opp_D&fe0R+K{U#5!;^Cur+l{m~D?1o-Es0=~dgGhIKbdhh)AioenA6zOiSm<w`m_YD$&_bRJ@jBc5H~7vUG=3EQr2ntU2s9hV>U=d@_lLH)kw&LLtj
-5g7c!p)zHCj;fTstjDU9JrN5!O9E=9fgbd&+;=LyPy`nIHRwlsq)_Sk=q4#<NM>(P?CX#cqV<{b41&HuCoY7usV<R~o9IlJ3INbPtUkdzOkrB|-ofbS
-moHBfDvPK|y!E%@C9>5*h4m2|4$*=dAAHj>KH|Y^Zr+_arGu$_Ez2<FiS~2d=SI3txyser5Q|&&ja1Y_NygfJj;cqpoANqBT|F)LD7q<-%lvb!xPA*g
-*f;KLwGHSXUCj>cLfv))oAC<eD~Ue5PpkjJs--Y=i=lVL9KE>h7`}tY)xm^Z)3TgWbPrU5>(HaUNCL+M+zO7E`{H!FQu*;~?CunVIva6YlsD2~nyNbn
-FVa!ub6qpocGQN$f~$eQ4k8q$AD0QIQ^rr?)(RK+5do2ufKC$phcKy0M_PeT&ijF~CgScAfAK3cn7WUneI4D4T6`DGSV&+sx2Jfc(H3I&57sz{V<N`4
-=WGB(%2(1wVIpRluc4*oHOUN_ts_R@Zaz-<1N<{DC^{y7VX~V#!2ac}64~@#B6Ehx7{qb1x1N)agluzGTzkQ=b2+PLr!=yCffKamXKd%=1Aehv2@WV4
-Gdwe#9uF_<!`5^V4~6O@1AiezOs~CKx1m-5&X7TcZ7C8d>Z)^&GuggX%F~$g+a`*x`A616<~$hZ1h;Lq9Ca;L-~~tI;0A-}0bfY+-Lz{<$xA8X>+oh!
-`_6idC)~0lt}4f5P}6k@Y|yvZgH!n^&e)EXOdGag=__bfvC$?@t-@LFTu<p3kwV2wkyoRtSgBu&9UC0$6Dfj2iO{VLe5R?{ScOchZQ^aQD`BNjt3#=T
-!)^=`)EqU%Hmea2s@+!tLpVhH)5+QKi{rE7t(3+?0r+GaYEeM`D#6*sn%$&AvJpV~WLK@h4%}IG31DE{7&n!JhLt87-{a+hT(|29A)WsE155px3+zUf
-`-kTx;mXvpi|10@vX8vEa)ZXYu{EDo+CwO-AV0NP$?H5v(}mI@X}QC~VUfT_J_Zt-bLHJDIshdj2m^$B1fSAWuc6>t;i0BJG@RZgO;R29aR0qhMLg23
-?Xf0pxLEA@P|XG5Ecd!D%Z<jJXGQ)0zb>GU%hLTDB<*&7l3nA!*%eR1Hsd}HH{f>M#vu5lToXT>P^JkEThMv)_T;;lf2Yh71Z0m(I6=9yG_QosJ`rS`
-K<rY_|D`cNT(&O`x(hgHv6xO0!sPt1IZU|`BaoQkJii>_6$pr&Izx<p3CEDbEp17-v@NAU-NDku)KMqMYLK0{<$iupE;X$L?comiF2Y#dtU0{b@zCYn
-k}OIV759Oh1vm%7bNrV`Ob%4sb#n{y4bcr>_27-94NmiA+hEAyP?XbuOGpzp34DbjmsJ5g((N2YgP2p{rYKj0Tg4ZhCWkntww#!UlVTe=iQo>d*3Qtz
-6$8pf9(FLb(LMIc=>|0OTr~oX1wmTGFz*zu8{laGmy&OmS|X~)HrsaroCb&c&xSr9Y;88IYh)){Ns_|>$2BGkX&U(<*a28?-h@pJI<YMYZzkb@HL-b^
-6~n#Zdk#Yb=zE^|s#uRPvl~*_`%?Dx>DftRh!bQKXH9FPIk|M?vQk=Yv0f!Ib6H4wFB1rZl$!!u^5ab}D%JeLnph+5z*2~bITsS)D>W6s2C<7c+ju`V
-mPQj*?%_o-rc>zql4`S})OA&$c!oehOq!ZV{3bE>Is6ix8#c^D^PEsviUc@WdTK(-`<)%-E9pJTCk`cZC7d!%U*H8+JL9VzG40(ccQl5zT|?ht#eM{z
-YAGH#ypg!M;{jtYyy?V*rl91j>xIu`_~+<bM)x8(HhJXhFvvlF4A^b43|+40bLJIe3en#llz-5FIux;v)cH&kB5Q8z)=MD|V$ef<7jXPu8Z$v0E6H{x
-yrM-MY!X9};3>FB@d4#T6!1urZ8G>lIZZMP)bw(B7lx(8LJFku;3>kWl>?~MLSiksRSuTdMwT!mXpS!*9*QsMPzd~L5J@6&1lO++@-|&VV=8S$*pp+>
-hXNO*cTjw`Ra^lD!l+JIs~ZumWP?b!(%uAOP|FA37V&gTxKnh7m}>|sN>9VTGXm`(T+xJ=o0d~nA+BsJd&Id=H_I}SedW|8KxsQeI6`c`Dt+w1i%N?c
-b(RNmUkh@!ZQ5julF|An+_KAtK~nxvnJtQP`VsG26Nv-Exk;*JJ)+G12X+N49Rh5DszLa}_H!Eg3qYk4^XZi^U;}*|atg<MxmcnU740kOv_Ej*zZj-a
-k@(O(IM7f{H=#!_0SjIxSOjJYAK_p4?Y9=gxv*%dbMKr%!W{|hD|kN)Xo#zbiev7HMaI?K>|>liiM|v>cbaTAo&SU-IW1Grlka2GNhwsF7r<t~u_o>i
-?1xcQ_za_fwjs`AAhC7Y=%gAmg)cSsBABm^4y%f4GGX@OUJ`Y8YNFm&NiTd5<~kr?GC-@acdKOZ_^qJxIuyJmwjuUtRL%5ABU0B3d6;jI!!?OpszJky
-9iNH*iaqviOdv*MY&=u*JKAWlMm(8PDX{Qy>?u`|0#-Pvar^aNXztlZmp9ULS0|2@UR!f61ZkvIg6FeDDH3M-ff%iTf<VSg2?(NAOjb8fM=0TdKpv#P
-QRnD--k-m{wRwM@zdboV(}$D4KYyjaU!Q(=`s&r`-!T5-SI?e>@fUgRo3CICJQx1pg<AKxA?UHcP9!Idp`S@fBd?Qzz0-EZLdr-D_c_NzJrTlCu93`m
-TG0Byd8S}y(t`~V$#D`eNq_=T;IL(yZ!u)RZvzn=%UY0kUd^bXg0uW~K3;*OLnNdybV5bZV!Co_Co82plAjXEqE0hiq$Y5hlg?cC6j&LT$@@W*(}(d}
-vAKf>KE7r(SoM%26RFpRH?tO>77geU*s%w8>J?$K$QLL&_O1-UN5qzX*k@{9>`n3oI??!y!9(r&NFxG5S4XxxTyk>!AVI8i?Pb3}8zwY#^Kd0~stvA!
-=$|6Xeq;^vk8C7T?&(OpR<w^J-<KDXlK}<i0%=_sq5>#bIC3n!F#lRlbKIX@2?VQ4LXcqA!yYZM@k*^b3=2tn{0EUN!&l8WMwX;2!#2#S!d!rX2ih)s
-XJkszFg2JqT#Q45`^Uv%nw!zlJu6Ny!U7BSmjWDTapIVEYmX|7fb%%HR}!WV1PX2}W@n(tg|`^bQNI33J|YLEykHb*e{%JQL$cZ{GU~-i*defM&^>?H
-NT>YNrBKy)+Ys^vA`xyx04#Ni!0zyVxv_~a*`umKo>`ffgzMBREx)5UjEq^#oo2#$Z@tu-_z2CYas@4upz5ZWtY_?>IBY@6HqSzk8$y&%wcJP)`jbc%
-(ezht7ew@UR3^d(pt+ihUXf*sJ0_<y<QGM4H|XzuF$4m=iQ?W+nhM!WYBy9U$vdZGiFDHH&YFlZoVA<|ua{KF8ISzkK+q8?p$s;CZFl1qc!2MRotLlQ
-ogKe=b@G;7@dbgxpD$oBfK<p_0nL%<Y@0bF;zhLcdHJ49lg|+Nto)!o*PMp&V>hi8`)QHMV^^YMnH+Szo#_30Seu=*A{tF5(5B1m!BnSHS&Kx1!lTan
-F5U?>{`&Z*ljy(y+r4D5Jiax}1Ntz43~0wUQeNe=S+uuTj+ewza?Nl4`)LQ0t4D`Ep<^?n+uurOpwt;w)ds6oirQ~cYGA%8BOn9SBxiwpffm3Of`br{
-qegtm$1q9(X%c`2H7kNwv|I@|9V9cq{PN3`o%ps;F+r2Y=BJUUaa@w14Ow9X8;q86zbo%axU=az82#5|QpCAZI~e!MM+T{f1@4Oml_#wm!ah&Zm1LJX
-D4sogmb!=qjkGUW2vWZ|XZ%F*-0o}98K@Br&R{j~Xf6|Tpi=tA0xJq$^3757bYod410*dJGj^i@r(N^%TK1EMsS6?7Z^26Tp0}()px$pu%Uh9*HweVx
-I002KooC`&;u>zt^y~U`hB0-$Qd2)<=G)K}3E|BIG6_*y`|gbC9IVhMe=uxV8akNt-RUJvQdh4U^I`=B(27!kr2G0&WCG3O^DT0Tut1ZMSp^48OH@Gk
-`8qwu)JEU6--DcxlBkR)9XPD4mVg-cI28f@lg&$sB-gN(e_$lzry*Y?Z++|Z9GFP(!i6OI@|cGhAzH!)WeNkpR_JZ&K!Ml+$CeE3^)?cdES;?RND)d`
-t-S7c0v)M*a_Uk3CJcnF*I?&C^7~J9t^A$s$l<a$%g&B}Jb6uY3+WEyE-!{xHGHsmhEtAWam|cm6WDIEx#o~k)A@L|p5%K>S?>krhzPzE%1%X~lHasy
-FjXhC>xpt7Z5r)OSok_40X<0qN=_2p5`sbwJLlrio2n@n#}<0UU4Sm(;|Ckm+lTK6f_Cdgp)agbMp7wi60%?*4U|JYUbr-{iK}LSye3_>@Re~{B3ctU
-wiy0)Dn!+9A$z+aJyAHzHp=XG7ZFw9rr!Ws1IiZ}5>g~Ma0a!8n$lK?L!{cyBU4cvCzdd&t*51eL<<>(kx#hVpg;6Bv+XTg3sD+~h-g^L<9$A7CIp=1
-VZ+!=l!sZ8DQhjXNQyO|m(yIt9zRp`7EDhAwKq-FJPTVyP4IAWndD%X7r7hl(oBZ6L>(R>4l7aYbQ7B*kAEDIZOJDgcL@aD?5J6kzp3?JPnlWgu$hl$
-zlE><FENk{;`+DLL77MHZ@6Nf!I0p1EprXs{)Q7#)`HTZj)ctEkSCU(GC+C~r36QKhi3`!Udc8}q1#y(!N19tLe1w+c)ur=&H>`pRF3gFI*xWokf6U^
-W=;;8CzH@Xd)XVtCY5%}(R3m+K^rJ-%1nwQ4)Lgv2rs+rG@q9gmSA*qJ{d*3S)ZNQJqt|&!c1`(k?(YD@D3u6*$?H=<jW<obw;R(Vq`+`E?bt!6Z%^p
-rcG`9vpCoLZ(NisD~{sS7BU9IQ~rCp@N=Qjc6lgiKk%A=K#j$6Ja&F8B?=ttt;j_b1FKGrv1SifTmAf5|56FyjkN?@;H;RZ$6o{ZGNcCCK|@us4Q=xx
-xTtgb8BOh;MA^yl^B+>)cf_y;_><18D6YHg2Zwz+Q|+|NZFZwejKg*GKiR>-0siMf;Ya|1jGElrWJ3ABaT~Eg;F?VmWlnyQAoO<$_)?z(C3q|Qg)MYx
-;Hgi0GRSg0FuT+jwVqmKcKcorJG2~_pn#^s7p-d$15tH54tglS5d5JYI5?FaIV4~KvB@2L@Cl00idx<aEwpLfN5x5!4FCW~oH7gusEcb=PVE<y%$8vI
-WP2iHNC-kCp{L1U6hEk<X`@H0M~sVmY8a1JquaDT7ZwpCHom|RwP~G@t*(?Kd{vf$8sO}w<JT|0J9&5JFIb092^EkF6gHR2mN}0d9Uu(WwL;d-&BhB(
-!sW4BKd?fnXP9X*GZJx#(mayT9BCf7(}5LT6;#A%{)w8=h*<2d=<~rClaXP_A5;tuxW}{wRyp2U1z;`2R)zUqre)+^(udz8bq3<Wi!$kvQhy2IfKzdi
-TRRfc9+MM{F7oXBt7j6x8)2C>zbv0W;;5`oq8NVlu5z`YAVlcliOztgosD8bSVrMsl9m}&!+xM;@JVi*wa?DbsTn*Ez>OkOcX#sz@S5Z3UM3n~cQ}dl
-gXQ;E4X)%&xfXFcfRQw{o!e@iwg()vI~uy3Zec<iL8w`59-5}eDcfS964-?}x15@@@YbN*b&XQsva2zL5G>HaCi*)1!Uh&P9M;1CNm8g<EFn3tPc$l!
-_~_Py6KSyDN(C~1=S!Homa#bnT7cgIzL8**yd98uqY+C>Xyj5aigYIai5t1}3aFs<Fb?P`CGI{*Rp!(P4`F6`1`17xSRn@+Fi<RF8{q~k=`jpM1=dNA
-yIW}~!_(qeyNx3m2Z^BDHhSuDoed4)*+g$~D-HFPz#3W$SwOr<vQ#_ihQu1vYD^O~6K82~@7Au}=Bt{9nglaW9XXbz-oj02f`*HhH`hBG1F~7)B(xr6
-qyWujhO~2qYWFZ<9O4M{jwr9E3!f_*6Oq8_a1t^OqA~{r<I^eQ;~nz~?mau{z<Z6G4b^AGt;)d4Bj<G-MK+2skA-Ur7RB*kF&A1=%KJhCEYqj(#nj{6
-$H&1fM5<Pq%dQ?{cxU}<_)0QJW$&9PbluFbscf{$NIv7+;tP<9qtO$Qrj0G)wIfY>373#(%X3Nwe{qpxbb+ITipJ4fU6IU-vT4woNP>0@HLcOf_P%(E
-a-k!V5lE;c7a9QX&!<C%K#A6b7e{y>4-Wf7o1}<kKhzaRqcjm^oM3{8%2EV~F~g>j%87x8(8nx{^J{2bVvoqU%@}8J_i`d?gOwqLsb`s{mRsyQShCl}
->N{+}scy9GfW|-ggme^6*5I>35T+)tZV45HEz$vN0384fwEi*C2CNWQSX^s)$rXaGXB74hQ(;l5O_#R?p1CmIM!_Ohvgfersfh7>V^X;*Y0cGTPa@9w
-og2+AizPtvjgS51c32~Tq2Aq>qb2?{;73S3C(8wNg2w<G%mw$&QQ*Wfc#ob-T0a?%Qf$<K_l5)h2*Fd|da;ok>E;N-)YS=JQO8T`8pbTu3>oJ{_-d{v
-fy27IQEZ=ng}AZZf%q{QGrG|`j7~cr|Bksc+8m948;zLA541d<um5lSja6`35vqoM`oBQP>cW9aZ`A;%zd+9V-Raw(j*-7U?7Za31j$1b1ge=oICTie
-%T&SU-w<FcQcd>$5cw?9j)COVH%fw1`iGhylJ82tlCZ>j*obVEUX!^jx*beccZoB1Vy|0GYV|<$eVdGEwX8=Q_6R_X%pBu8sFg))>@bk9k%7smhSfkl
--XgTaCZTLmUa<r11nGa&iHPf>nO&1zoym+|U!;~`$u3mOBjU5@&2&!!$Bb~Tl8Gb;tb~DaBEfD{<p-3)-e_ndZqtrsYdv=rVvOe@-bo0b8_7~}>rDeh
-pDX4>5=oKnI~xGV+63r~V!W)#IXBAK?o&*7o%#(!Lo}H0a)f^s4$w3nu~sdMmERiqfRBvRn497ktl01|p|l!;(nPmNe;S9-M>uqlku?r~z4)^URKym|
-4Tj5(Rb$47K6!@KMc+0H%kmEsbx;U;bd|0IzI67h8fND4!7s5j@0y0Rn4ne>YxuS~I-h0=vfP72f0rl5r|zf*^}E_1dyD8JiH`K4B7pq#?9OlV@tQp6
-yiBJWdZxwT+$S8uNV?mseXns$N0A8g`s|AtxWzc3Gg+yj`^<sC-(-0=3^eUdw`Bai3}(^5l=RWX1*TF*ZW!D~W2-pg;P~K&P3qi7cnQ3jCESfGD~+RI
-v0V?<K4L9bbc(OX%tr*bmDOT?5IY_iIqAJD-iC69@Ho5`sBryKIy`thu!@0<8O`P)kD^8+PPX4{_A+u(9F$nxj20MXup2CZQ;DTbWA(~N663Hd29oo#
-#;K345DIfxc?NaiDl@w|fHy;N{K0i4flt~f_IXMopTNJ^v_XS~A6@mj2y|)_%1-FK8KSSF1IES1!-8?Kb-{2k5<QUut43`RREo)b1uh#_jn`ki)@ru2
-?UuM^UpVVGi8KTK?G-wEwECN&Tbcu9#&5e>735W`+l@p<?WNR_aS-L|Vl0H+vMzQTpC1X>F&!H$?L!&k&6%xbiKk>#bVKqqob^p**;AKCUMaP~_6oYR
-4cixGlV!1x4p~6J#+dk4?cQtA&TX)Bx$#=#A~qRlnvOiE1;>Ta4H-J95u93v`LPD(yJ`mZ;^o_u=VzyH|3MCP;;D4tZgGXzM?$BpoXS@SK3EP)KlM0P
-z?8?VklNh>#Z@pSF(dQ%oE`ZQP>qTa!QCVaS5F6`DtI9UYOQ_*BhRd4UCA^rI0!UT8hC?%ReMdS3AE^gVRs|<#G`kQH)38)fu54u3}qIIi}nudN7Wou
-$(XksXW>XE(2+UBTZeAW_6Z5C?8#R9>P8pl2+jExcQO{~+9M4GxF^UTKSorDlWnps7kf*SKN{Ord&0&6m}J>k>(z8-Wny}CxRyCI;eMwqHzQFQkH7?P
-C8KzR6EWv>-u4X^oy?6j^!k7)XT@|=7q%@hte0NOoO`%7II!aUpY9NHscxhKJzhm&#+ZBV2<>DtoheJ!VU{e&X+|bbCa2kCbTg8xTg;b6GvVJ80=sS`
-e;nCzxh&QTLfrw+x@ly=uv@3H;!Kd(JZIX(kBZ=_Rjk3yi`@sOrwOcVn*vQWu&n+RnkZ7fq11db;iRes)L)mdD~-$=C{;_d<<U81W+7*hY=naR3fo+t
-RhK8tjmSnlEDx|tD;b^C)?vc3fXE(Db407-ZoKDclxjEzb8-k<K*r*nYQTLcj?{M_Np89WfEvnIWY54ZuU$^z<(S&@WpRyUFB(TUKf5dMHOunvGVaJi
-JE(=8=#7#SO52M{uNqraqXh6*l2VN(8*Wrm$u*_GHWC2#s^0WHud@EIQ%bJ6(9f5q?A?4Hku5F?eYd?!4eqsJpF0nTDP$E;G$$eItYD4+$1@c$7n8|b
-9DLynsSPJWaI2^jEhJRbN#+hLtXyGHC(dLM>d;5tl5^2{_+U6OG0{^^woDFCn_|Ouwr9Soh4--*P*Nla`GeCf+rmLVAf0N+Y8FU%s&(WnQ<uZvHnwtO
-z;}*c;iQ|iL$w6MG@9!4hR!Uf5mC9>ddURsKVnJr$C-^5s8(_DEW?3NNz?3-P4Tcy3-+VNp%X#Gs@+dqwlnF+8HIilviODL!xz0EI5qZO75{3YGn6GU
-`KyNiB1@4Y>?J8Y8IicO4<T^wfi6i1+GFx2^zjKV2eF=DLZpGKwP$q@v^$g}U*wmDV+jwo=zDFxVF5gOA$1x6t6_SZN=UMbv%3xqR+iiAbJ|JQs83@}
-eY<9x!<Rk0)a2Ca#F$i8$Iy+K)Zpp)w>+?}na7|u?4dD|D~X%J%_ovWj6?CzdMh|<F4q+HT(e+khS4o~@!Hbj)za3s*sj@#UR-mdfhikI*d)7N&6k<-
-?zIM6s;9hQvOqgD8vJ6tBD^noMooAEj)MUU<AN<P&&n2afhpfN8hJ8~>qcyql25thf!RU6TJ3Ie8VuUWI$}gY)^zD4tcpSr4ju)QUP1*2I@2OOYoti+
-+pO~<sz6cQXDB}u`y1~2KYV1nT#b$UywsV?$Rh9z{DSeI)t<QtJ@-9yCJuLYjm?s^-w)^PF4fTVRBSQqywxsg7+UA?NQ`}+x68}IA!KUiX{_m5P38t-
-pT~y()ZA|7M@7xlE$Y0UNHsP6NWzM7L{z>Y61zUQ!BrDFl=Wa2>WJX2>1Z1anhv>7%A|9bIaTa^5HO$-l+;80LGx<YZU}Q+n_wiRXbWNv`mg}ZHK+k3
-e`D#F@Z%Ci!i)3W0joIZ`3VNXFX!<puIHa5AJPcCP1mF`pSth3KxBG{0_a8kVL$pc2JD^cp$fOZv&~e$W&-GYX|m+Eu9TQd%N+z~#TUj3>>3k3R-igt
-S&o_Kuie!$&zr7XMzXV-Z?ki1CCMPMeQcS@4T+VNad1IYGLQ}RQbr?Tw9>_)k)k?Rv7p10EJDb3XHwHxH1CAo*ks?Sp)JC#*{-onO{_)}n3Q$B-Hr>W
-+V`|A1~4T)UD#t6T2#!bt?Mx@U32WBN~}+w_NE$}bnxgPp~J3ZVv{{n8MZwxNCO2+4pbFzjknInnf;urR=^niT;}k5SOU`!lo0Vka;`6a!D_%y7pwnL
-u@Pol2x+NON@g5>C4p)4*o+Cii}+TdmO|*Qg&d%H`Dk%Zj_lUB&?P}MG8ZdGFghJPJkrkYiM++x)F1@-2lPKS_Ex*frydW5htQgGtEnlhk{XAm2Ga<a
-j_XnRdhaD01tz1=3EA|$WXNGMtKx#SWm0WSvEGzn?12Ss3Krtf%&$rJdox<XjWKI5^vuVwcy+taUzQU_!zKQXnS~!^y@&zCveCtg`Tm;6_&Xv1+8xIE
-GL#2){8F!LiuL9_tqtn;kz`R$2?GJr9Pj~ci@zd}!vSP`JxA<LO%R_g(d2x@a}wH7XGl$6vbT_a1UzQ%9Du^Wl+VZoI?iN9s2+0A7BtZf?*6Xr&)W5O
--MxUk{;*@sPL%uCD0@OSbT(DAbze>QE(#@HU2*QKh!O&BL^Q%Oij7KTfR2O~OQ*-E+UFU`;xJSVZ|hNSp|I0_s2p)xzsyEU={#sgAVX5L-(0VzqSTmJ
-82!bsUs|(l2-lUrw)GeaM$Lp=ILY}Wvl@P`<D+QS(pT{R6i)j-u;!<R)U4&dNUam?eK5<)R_T^kVrt1<6|T?55NhtII1(`tp4El3Q3_MQeZW<Qd=63*
-qelkjooAbmO+{#?w3ZxIWHz>)QD^20uV-Y3zLjURZm|>|WnZnn?y35w)khXOQ&T)m_rW9dEh)e6yo9JTN?yZ5hBEvOvuXH;r+sm@wU!|swms!wfm;`$
-3hQdUSUY&#>Y4JfqZ*^Jg(~%`p826+1X0ey&}=lv`Vp3C`bgx=&_SWc^!Esp1Jir!+3wq$gJc5tLC1YP1dYdS<Mm>X#r+aEwT5YF43Ea}6s-+7HMV6F
-fh(EqeI7kUY0=lwA^v;hQ}{fLwnz<3`MNk=4h<=NFfET+z(M0;>356GX%!S0h8)?YG)RsK6J0|fS+PK3KDMo3r}@45DPlJR)65WqT4vwBJbrz~`UeLo
-BpWx@DI`gKaDojTd@b#x>xPx}g<W;23z7O&S_pf?a!&Af*bwJL!mOb6#QZL)FL(3kRp&$DAVY)607121JoTPZfA)j-K>~t?i%JejCwq1L_WP5rEFc9z
-k;y(gFyT-d_snJAYlk4%8R~#kFw%%2O_aeJUrlG?VF+`-mTc$p7RV|J_3DUk=U`WD(dO(!DJ3<)dC^wulH0!>O^G?9Z{6sC6UMq~WUHw45Zb6}n;(Li
-E7BrLZ=kEC^A#%dJQ|$?!%4;z=*|i3Cx$P+g3F*9Y1=HVH&imc7^5onKa|Yhf#0on$5rHm-aS~7sR{NY;^!k5X-|Z8B(`980HVscDRIxRVN#hL_RAnQ
-a_?TazupRMNHUaCKBI7dav%MI+}zO<_7)CC>hp=$^Kok=-x|AIf&b>9sg*MW6`g=sEq&otn5VnJnc18|bvKozC&5||nND0Cu7=`Zt>`>AISr=SM056-
-oDiFsvcvxA{1&@H;zA4kbo~9x=h^F@fBN?1t*!wF=rqb~pEv-9$Y#aJa$=gJIh=`QB8IeSxRW{npd41?t4tq7hT^`K#Jj@Q;t7tYmvcbTu>>h1dynu4
-09<@67wI=B56M5~<Cv_}QFeQk19XV*RIyl1ZvgWg9T-~e-5v1A9~-<)LdTMB^b?)NW-k+cu&W1~lpLHN9Hs!>A|HJQ!<$W4s~OA(0oAXr!{|>`R3cIz
-;>8=JGHn0$Ng^4b7UqRMT#V<d*>)e?Wxh3??=O_WXjnzpi4(DPUY$Pwk%B0pA<SOf!Td?|tc`FirB^4%@9_Os2M4_a3TclODcn6xv3K(N^wskpyODc(
-_m6k(>GTaW`|jsAZ_IammIG82tHe;m9s|YuaH)^?VJY^n0nGE+KAeC_akGzAvgsrUwmvGy(`f})sYukLU!N?yj$53wyTpD7Odu(*3*JvQ=e>-WHnw+B
-tHJMarLvR1NB;rXBsC&7!fx~a`|EF0Kc;W7C79I9(`K6ff%KU4yGJW6K`nW=nmo#w9jb<CHa4C<xr{*1;&$RDzAj1039m@3db^%d2zU66ztXg~xFx}-
-8?m~RnaU`fvUM<aV}Yb_e1#ch`;6C-g-Cm7QO=5=7(oD2v=Q)7wuK3oRrxNw!ye!z{@HYzqt7C|Kh|V9%=F~s?!Pn@fX|r*6J{oZ4+Lp<DvK`*{?Hsk
-4+#yF>z`kLi;z&CL(3$#r!r7wka3jsC+*q6AHPZ;@-A$5B)s2*3Js2ePWE|o6hd%75VX&h5EM`$!)y{SvTy&9y?J~3{N&v`ici(kt7{p*mqgfugS|hF
-_WnJ*|KjOpFZuJEuMyI|={-s50ifrb_md~7P=Ba&zzL}ejN`1=`s!hH=^MOc6DQ(lDz)Im)j<?VcsF49reG@#Aa2$I8CR-+Fg{GBg3qcg7DkRt#_;Jg
-lrUE+deWd4EB|39n>Ltw{_6DP?<dc<A=EHUF(-#TV*Kg>aC#wMV5z7=Q;d7@%&i>|TVHfpx%)xJ1dK0e?HFZLKGR;LTlOLp@HmmMIB}|L4IjnebhSCC
-IF)vD4n5!Sh3Xb@rnZ)v4xN{Y3+@jS+oQT@K18?n!yEHZ&Vz|{nie}><1HQ9lAEae-nOJ|1f6<RXSJS#-`2W8y5-F2aw0>=X<9Xj1!X^&(Ejx~SPgi~
-G=0Rox{|YL<D7M$NiJ5&DIivVoYaSW$`LDT=<4mrzV)Pj`oXjjtf~$ljHML#%m*>gkdrc_&uo;yA1bU^tG<`rd7D7bn$(KpB@*7vZkCmmWpBysp#_#=
-!2**znuPaKe8a&C@W`|8QN5OKi|@B_a{_9jWv7V1`06Wm$FWGV+O4{oG~i2X#-a|a4UQVq70Rs0e`!uJ(It@+3P0)Oc|F3;-cCArI($G3D*hO<e1apR
-=HW9L?Sg5L%!7)+xdw6o?bC!k^*VmzFjrp;6|!k%7tvc!uJN9W4A}ZTOS{JFtzosdD)%aPlsqQXDISVR{y|LY<cQEUlLVjbSDw%^pXDQ&Z!noH%Vjiz
-ernBFijUv6Wv%nSYNGL}SxhQs2cKvskbU>+`1^OfZ@-i}AzW--;M8i;qj^CY{DE<X7`8S@%)TOtne!0fW3S0`wxDgEORAz-y(rDHw_?JF66T5=ZK7G+
-IKv5hlTBAt<YvSM`5Gs*lEX@=-H{p%g~L+vt@$ifPf;-RhX{~ge`Gi@YE~?Hb0utm%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?
-9BJK<V$tSUv_U9cPPvAlwvRLlmOF|^LT01*Yp{1XM30=$6rw9WjZ~<&C>9Bd*r^>7gVUv{_1S)(TP7Y$20G=l)DUSw9A+B)WT^E=IAsf7;$ACOa-o|s
-pQTC%99Z2huANRmZ-{+*n8S@q_d9Lwp9&cnS>$=>Xao*rkM|BkqeEzUvR)*duEsecgyXQ_7bbTmm6!%c!GBc!NkL1FJcyaVkl0;tAZw<AK_Bk?XcNY1
-q6XRwe)PH;L!7Gnv5?lsWnXakwlO<($Me2&s7X1^w)iR~Q6qdhC`titqn#T8hZ}g5O1%k_WscA_<EWF^ZHfK<Kt2mKL)m~54-93!ovpD;?LNjvHf=Pr
-RgZE4La5(hbt)O?#8yTKGg^E*7m6wq7}4s|)Jr`?_FL=G8;?>xWyc7SNC1HP1_fp&P4Qtqt&bXO*f(KFmaOcvlt5Ef!d9B5#>j1jP-j*WoDM6JYFd1q
-Zk_03gUsI|xe@W<tYLdl1?N<4Ky3xuwx)Dkz7^*pu`T>+TUQUnV{KTQ@^-ZNw3TUzyb7hZD|mik_|w-Xe?w)?Jim>Bj(+*-1khgg{D<S$-=DmIU;pd$
-=eMtqU%@YcKvMg#KLVyWchQjJe-^N`qZw<0;CbT0`69Z3hvYm546?<n0ZqoJ$Y%eZy4r|r)w!kDTHs_u(zSjb#Bj^6R~WU9YA?|+Thcgk5sVx?`T)#r
-H=?5Cf3KQwHwIW1q~Axh!rpbIlIJ2w#->{4Al+~+`<aQU#-avtSxxIwE@s$h06xq=ng3%WP{*0qRqkD?Qc;9+=1}pf5KI0_LO7q;xSfljMANzkw?yE(
-B++<2@hb*Ng%MpAQ}G3_#sZV&x5iG6<$@t>Twp&#lm`vm?^5GHQCY=0y#uOem*&5*vk!7N!`L!*-IWuQ-0xzCt|mLm;VUZ3b`0!CVS!Xm25z8n2e=pb
->oah{S-^(ik-Lbg3;ar537rB+o6eF2Q``!HZQS?@n0Lg#us$q0!ZawZG2j6p0iVeol;12?cU-lhP;<L<9!z<j#}GZG$Ij+1vq@9+v_Z{n%gAS)^GLX)
-qS$EI3a90(m@Lh<Adm3kZbUCz*H=$|b;b@l>p|`+i}~P4d8^zhM(Z~UwLv4g->o#aiS{Cf)J=!@bSh*|0F5xka@tOZIpoG;c+cPtU@y?mOKhvdPwJ@c
-C~aJ*&U*9QF<RKs{o~TAAp;_4Oxu`VNa;Olj!5Pf=$4BK0mfD#d_xf#Gv^>m;XQ#s!Wje!lD35t%p5a;?bW?d@ohucwe1lE8_u0yd=ZxH;xIQX_QCzw
-wg~Qs^Tyc|*pjrqc@10h9lJwd>>Zj9w^9sn$UU(T1hC|i&W0=I=hzb&>Jmi?HEmbwht9j$v2opH?pTAOafO<>RgF<?%&kf`5FT=Bz|4NqEuOfkjS0YE
-i`sHb#Xg0##5u4ZQMs_<G%w!HzD^iy_-Z%zCN+>6mR_=*(tAf}v}L~L+D@Zp80{X%Y$2fsjBD8BKv+SXO*T4h*XAdh4kT>;@EE&xe+%Dl{1uEYr|ts2
--)vk{-rk_iP_#aN6XFSV&3J>M02S?aCIAnUKV$woB*oc`#zNCzm&0ZYVu!;o&vL~KZHBgnARd^HN}<w7C0l8?hQUi154w5kK|E+OSB1<3=47L5o4q$^
-oF$#By1>^vnLiW~a_CH<Ejd`{7#>T@ieYX*>WQ3INKj5I0{r4Cyg3+Yv}E;e2$H~Ugvrl*q{LZGIS-#6(ij;*uUIkn-eoV}y?Xs4dKu;In=M#}Np)O|
-t}YTqPMf+cHgJJ1i}mFd%3ER+8O`<e;^kZJiyDx1&@|7yfR7smr%!ER7pS22?-yIP#q95BJjP_CF64dL`&)MUBTGR34!<5=5`SWm7zK`Ajkl{iZ-YK;
-T7;U9&UnazO%skoYYv8~O0UE0Z03YHa>U2s@CRamQF3-46}!X6B%ynB#DN;T-r}6q6izg4Ba}284OR&s1w@n;c}x2~phu??1qJOwsSyq;%`p*Gi@<Hr
-XY6Y!!)REIK&kQzW0O#u?XgMdb1gPWaGSP7C2<;+Ulx_5Q4A-G!oe3jPbD))j{wqCK29~Ha*v*5EFdY6H~nhcTqpT#h$@RV`oF?f@-bGC#=U?htgpz{
-AQ7j53-Z$8_ZpqnQkpc-+E(b<G<)Fy%{OY^)J>rp>EvA}(s^)k9r4|0_f#R*EfxE~fGqoA(44*DmKavQ%qK}ZPN|^+iM>;YI5`k?gs3;9Y7-xXvaKdm
-zP)BmfYU0rTR7O5u5JaTUPEpzjw$eILf!U23(b)gFq6h#N6X(Qtit~)&d~ygyGUYql#4J-B#sm9b|}(ThqDxPcDo&Ns-uM3E!pEaI<iJyID)BvOb!8k
-PUp$G#DJmFzND0-meXi|pWXE&6pE{U6dfA6K7;lV0#Tw&!;?T@IvTn|M-%RtJp0iTY)N)f6$Lyw5E0);zsf`sF-Xsng_fPnxJ|r)$h*z<OqI0+1(<Di
-VT;^Q^v?HRq_TeCM@k~ZdI!q7il+~Q-*MSs%F)G0qBIWJ<qqe^zov7)1T4jA@}C=ew}MfbyR-$mRJEr1!8EU@vzecbxC^w_YxUIQNi;HG@d&4j<R6C@
-oR(sY2FnHWW{gSMA(54Mgv%a!hyp1_P(rDHqFtZgUIwpzb91*1P8cMiL%9)7z|77;Y~gN{PLcLB;7UU>O~yBlijx8or0@aw?gv93hG}7-Y#7RvD<6u{
-JXKR5!`3NnsZ##zLH0R0MXSrE>sLL;ng{*Rq3G+W?6TL0=-U_5MNZC+k8mDEy?4G^Tms-8AkeCs1)3l=i?+XO`n0-BC`W0xaFpcYj^3zEW99+ctJJ-5
-k|u)_I7do=);xVaW4fqBfBXyx!_mbB8m8VQ2b}2yIH1vrTw8$Zsg=^qqd1Vo8d_hY6(0ihp>W>;-lFfu2j?muE&kPs2qMW8;J_u)XmlCm`a=mXLsbSt
-pP8ppNHWowz<fSU4rBB*Fr%WRID7PkQrXb{;Mf%5k|8S$m6K}o7zX@ls4$D*3Lj}^J^WXNic}LQZv0D5nA!~n=+hojD~iDO2mQVn-Z<cwn4*Wn;9R+@
-!k;W2pt4nug(|U6o)n2al5&y*GXUqgQ9(JiBQ72A85b1q-99R|U3J8YQl9htax`bGs+m|*kGWtxiYsL6q$9<CVaD$oqDd%W5x-2eZZo!_>xsyEUN6kH
-`u^j=VQkG`E+(A#MM`XSKBnpiam{;EhRALQ&MSRVs5Z{N!a%<)$~p9wLq)>ZGrez0>g(4yOzK+;F~MI<Lf`FyBtnjm;f;M!B}_^Skzf*n<e0b>2*VCx
-Pjbu9SG^Z3qIf4S)S^r1ABkj~vx<gl10QmUeJ&ja_KltV_2l(g27KQOj$bueE=PBX$)0u4u@nvk17u4vY8gY%WA-kmg8_7+AsMLv_auhR-eX>}94Am5
-fJIV$9DbD=8%rt7K*x=(=WZrkF%7LD?MofBf;f8-V~NRVHA;;HT>vnZ7{(zK4u)yP8cGP6qe$BV))m@6z&H#CRKk4#zL$tdp8%WFN^lD(HcM91@pT#X
-k953E<2o2>s3_W#Clo(Ih#{(<s)v9O0-PDlr=sDNXke2Zo%f4P!Etxp)AVxg*{7=GbN2n)<L79ca@afQynFfmYl?$`UdTV39KU^mq9$&j2OnR)KI=yQ
-@$BU7Pxko-^f_jqlJD1}<)qoCM0ium-ZCrBN3$rq#L}H8G6&(Jmo*VQ5f#lR9@Pt`mt$Y7S4NiMae;Z+Kr_{eCU1CKvEg?l4O-ycl0%}7T83u1?^@0i
-Mmq<o6-#-hg}cxJ(qE*!s9{Dn7aG=q4;<z#r%4dbMIj$mI^u?07E}(>fN{!b2N1T@t~FTdZ<=P$_kk@ZEp%FPJF#eh3=)bptdDNH*vL>zG@A4H==1XZ
-Jci4R1Vmy%rluxzp~#?XH4olXaLLHdROMI7r<vts!dFRdavIZCTNj~y=PU5Jci3@z<Wh8!Iqq~KW*73ka^v$`ozj!fC%hO~ja>sNd)y~AvKKTWX;WU&
--A2}>wFBu_R`^7@*LXE~$>D@MQj6y<5sS`IyNyi(Nx77bwk+H(0!rBpD<$U1g#BP`9H7^Etfbp)DoJ9n721>Q>3q`FcuDwr&_5h9JPr=~L%FE16#1gY
-2eEZ^a$ZDXp(82eC+p=2<w`D^pvDth!>t=hEhzLpR;yf4m7<erIUX%5#jAk=9zZbtP6KlnGANA2X^R<6^Pj}g=MH&ifcw$lVg|IsW#N(1Okf8EDGEmv
-;9<^aID;Q-Eg(n_o1`z~HG5M4tQPYrMSUuki>ncT#4D!a0EjR&aWs|EC<DizQjaeDG0e92^h>s8XPR0GEo!HQveCxKf4+^ZIfqi$=A$k_kDxpdQFtG^
-Ihl>u=j`lCbnZl8VC*bOpTg5NDUoQN&hOm0o67=ozf`7c7j!@gh;J#(7~uj3E#ZYNLkfn2W8d?yzKNJB=x=T8$Cs~Ox%pvz*?7R8NJp?sr^1388N5i`
-deT`_1EcALkGgzwM+F-qIhjL?+)5ybujv?#WP44X+pOhj&1Tpp;%44}&ji^uqRH!eHZvyY=mL^|z?aVA{BLh%R^<v{iPH7p`2>dgsan@f){CbJSK>lO
-aKZwCFW5?{_MVLBh&xC5usnVB4BGzkD-DXKhm!9O?}!}8P2lSV6kDJ+*ZNuxh~Uz1)X0#jDU2<u2Q+MuKcd0Nzt;IWmj>xK)}XIF{+6Ty!R7<zW?NxT
-U48ZA|APin0I?JT!oEKFYj*tNg?)o@0kV_7zdTD_r#(ET%VL%cprfJ4z3c?hYlllZ9oMkklUgedof{vY$zXk<RRvV;P+EJ#p!}*RuGfq0F=yW7ONx0X
-F+2J#p)dUnL8p^C^r>E(hU27=Ei=T%s--CrS#aC~SP}vp?;czSa*q<fXz6-!S?S#0ho3w+G@Hn?VxIAkSX$^lxC<@2SgNx+p;Xef2Nz-GCKN?_?IKi(
-4*}T;QtgLN{|6458|$ZCv@}X_vRI>_@8)KNq|B~QIhW5rSYgBZTu`9U?<*+pa%WW~y6gaD!a{VM*#F2h)q6uHx<mR%8AICbpfTJ0$P{~V^4Hftzj{Sq
-fTe2u1j9WdKLQ*#YPE8VQ<hyoLpW4QB1lBAR3!AR;3M)M{e~2~i5gW?r7)=YhMF!l#rQ#+e32OhZ)S1^*8)uL<l|zxloXQHe$rZlR!`%3J0{eFdXCL!
-BVhWAtc8e40hadYW#_;CU$^<T5C
+;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrf9-<aSLt&!k->;dfROr8
+tyAh_<3v2VNaEqn`-Lkdf+`l?)*2wwo4br4?Wm$3V}^lEIAa(pMasa6)HZ7RxoP@C;Ze9DFM@{So%cN`U$G#%Ec!fI)_-XCYV^f=uX%nuyAyGnE8ZmD
+dZcVs?GJSJ(sFgIEF4ENQyQ>+kD;TLS}nKB@zPExg733$fr?mNjD&k?Z{trAI&W&biWmMAgulWoNyVoW-|43Kz@lE9n}mdNK8>ZBUIg9I%N}XsQs=v2
+1j`iahU8@N{v`jfzgpdq3E_i0Cpl*1%NsNT@wNh9$aq-*g8FkbxZ8g{jHt=UQT&j|(cSRcvWrrbq&23M_(B}57^KkDS_Ja_Evsd4sVtYO7)1{lPzK^M
+(cn5fFUWZpJ1#|H<lR_wCz|g7rGa)(4u>y@td0U&C5k(-NXtieDn>_pG<c2TVhra7xa0f|s-eY>s;5RI4R4VBLCw?><VokzI)jdebs{6{%G4}XQ(JKK
+uxBs8`_AreRhn-u&wexr+ih-->oAQ1RhW7S=$M96D<locnkpoNhHS!yH>xuv<L!G^{cY~iXaj-q0)Hespa0|Yo6jeEpa1arPoKZrNm1OyA%Lo)NeR?I
+=$D&)0{rxonAEH{*C;9B_uc5A_`{c9b|d5lFD6H<dljaeRU0Y^#*>?!=Wrwv+8-Duw*jmfDH&g%{0-T&8-NgZ#sKFWv3*C6?G(HsgnzO1S^c*dlHqAr
+M@BXEA)P>+k)%KWn2*=YvUbJDMqf}+3+fqVHh_cf9T4EXjXTsQ0NGegGywBOH&Ux~(z!_Z$BEiBM@Cl-1yc2!<_K-Z1DmMRG<3oaYV&GGqjNk>t<c?%
+0@T_H?5yft0NMmBz<Z>dEDQyoE=5#b?l{$&z~}SfG*!LW^;=l(6Z(k^nl;_3&4*g^`sH9G0}V$wEs3kbt5s~bynw+YyR<cAUZYW~Dkr;J?7{*=T5j36
+8CKTlSKuBp8lZ|DqEx*<07eZWa=IdZ2%G{Cp9&kyBe13*g;*1)B+6eM@G?m|8_zCcU=X>$rFK%xTQFSn{lsp&)ZBkyHoHlsHy}CoWVS&;atlG+0SJOj
+O<3g1??^PrcNSYi+>U0~iQY$PVDi9@noS(k79$3a0`++D@laoI2jA_&Ab?O3qYXrQa?e}dr-5y{MykX6IzXTBI1UHTy`wI`8e&NALmTpB+p!6Nlg6b?
+v{IbZk5lm*(u@`6qStlACh8D;WQu@Db)jHZ1ZY8+5MC11QwRqpAF<uKDWiJL|0;9F-yu9QOG{9_f^f6V&d(a=ITofHUFUab%twA9`3S*Ar^?a4DBi(6
+l(G&%@M!#j+}fCf4<$(K&qInm*u(XOjdtCqz6(I3gW{-i=|(-RFp>$%oyC4@b;W@kidpXB0xZY?&<VTHbPNuokiypq6;7FxqTiv)iI@hnl3YHNs<1U#
+nXOCmCln4_dQ2MJ^<Crzm3MpT4LNYOu+%-FeKe+4HP8ffS`9=Y`}T-2(1Af^Djn<3h)8qsAa-ESfWF={Z-nHIw}j&q2|r$297uQ4m%uxZYS}ZZF2;wO
+x6Dg-ydH+bXd1j2tX-opt%EqOfoqTf8zHS4TO%kZfis$K^q6hPRElci$Qeq(x8w{tSIe}$LE&nsu+bntpviEG<f>Am8@&bUlK7_v6ZVFEUe9r55$?Su
+dq96wx3G>s8Oc2od$NVC8G@tONUDWbrUb$#V_6{9^RguIEYe4$b7SS{dVzdz&y|*PMBSmCs1(OP4PzdUK0TbiH(FojkMcSD>+#!{$KSpp+h}zKeSZA>
+hm*MT=J@R8$?NC%>F`TNhA2s(05HgsvdNA-7;H2^YbCbg!XKnP6baQb9(3QA!zb+YNG_as@#`RjvP3KiHCeF8acMQyItKFX@9)P-)ZzQSl|p=6iKo$e
+IfJ?ODAt+I7~au1y7+57r{6wyv3}*w+;n`=ge`J=CG5*hE*wd3p08%bIMAN_g|sJHfQhPD=w_M}ae>fq0{<CrSY*b&de$++#VIWFf2|R!x6Et)uXTYm
+P4fg9o=@kqyR)nOZ~1u=Hr)H+?Cj0koHe9Bz~wN@85=Mr6wRp=7Kn!@AUsjNK(@^{<z-g_gqFnb$-IJ)>u!Caa_?e2o8bzie$a{3Q?)~WD=Y1d3a(Zw
+5)|X#k_`w@k)`FxDuO<-O{Q-_zlfqmu#8}^1Pw^sOiNTm-TS&5gf|)#8S){CDd)PjHjh~q)sa(MHu^D+80W(9B-ZBg#Dk_fJ(eeC+-?#dui@fePXA4K
+fXAukBv`xwym=HPO7YO#y2c(S`_;M+YQiS$%!?gdC!SDro1X)MTYkuw<k?@)ZTY}y!ShC|$V0X8`Bs*<{Ul-+;c?^NP;Yt1=Pq>}^hT43TfU!RoO{QY
+IrFv72F<L`8cHx5;x~(<yiL(SMb4gI6)nH%-|K+Nk}x4I)XoNJthvTbZyZy&r6?o%c2rKs(LLjb-uYM0qy-#<55q2T6zBkx62u(&bXebVe_SZ|sZ>;D
+cLS1mC)j~wCVpHUWvk^H{RYzjUD|4NtC3+SRNK`)QnvJzLS1sJ0><k|uN)C`O6w+EKsoC~(m5W)a@OO73YlmWGx?Yp3v+(c8|TYaM&^PUx~ro}T>SCN
+gFj~DQ9R_+C-Ofbf#dyrHQt9l_OWVjk>A8VSSB=xl%KdOqH=^U;>KETaippe^B1FKLU*dW4r_O6adAPs=}~ZD#y|fxJN@pvS1(_m@U`M(?Cu!j`vd&v
+0_AOFCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@}p~$f2}Gp=n~|r64)6HgfJY?{<|NJfh~LY^H1+scQKlmFh#<Ivi<yq$nNAY`ugkW=~q5n
+;;0-?r`WYqfOI%eInxiU#vJF)c)vD&(v;JX>nJcDi61huvK-@l1eDI|Pmy4dXaV;de&lZ1D<(8*qYekCbn-n#{bA!;ni9k;^1^rAN*F^YyKIddi7re{
+K@=)E2mP-qVYCV8tEy8V?eHq+R0TlZ9qj#aw0AMQ|LWOB5^n7Gb|qT9u+*&Rc>wOGEeFJ!q=-;X7&Ce4;c_dd5;7fZI8>E(0zlHwm<{yAFj?bVQQ&Rh
+apbY5UaL)RxVNL_92TF|tVGvi_*u6M=|<t`Jjd`d6EW`oQ*>FNP_~#mlZfeRtDh||345MR@{h<&x<l%~?^i=!oet-=10b*X$gA0&5kQiFsCw*6K=reH
+KW_BrWzpjDH{^+0+<2cuKge+Yj()tv-TgK)IV)S^$iAKLUcP>j!Ts<fy5Q4&;ol%ueDm^+eUo;MDUgEBdoXZLsHoK%uh^9opNABoLGy|!ZPw_Bs=lng
+0rW)$N(8XJk9I1mF@V+V_9_P`OUzl<fK^Q_WUP*&_G)Aya#eopr<#gGB?ZpWC=8S4(|}*L9R~cK2AnPrSE_ngA2{7bVD&2cOtP#(%}+WsM;C8Ko(%j7
+@SiklXMN$AcbMqO-!oDb^wtYyROr|yJ9`+iAVZxep)Y9I^7R_G!jd2BrHk1p%0yZjd8l1DUdTubH1L))gI#Q^8||uCBakJ?%!ME<1I;#rk{cGOvd`}_
+S|w}AXYBD5{Mc}YN?Nlsr(vcq@vzkvG_a<X0;yus(yMhFU>AMbMu-R902al9$TCviUC=i*e+@NSVvz4Did<WLR55-Lnppcw-wj;@Nc(N@x+0IJ%e1;+
+WuYFeH0UQs^d?BnGFs|7=#ei;(OU)9aBWd*Kfn(|4_2C93wpw)@22@|;_wK*6*FA^Ko}2t=h)mDD8qY8Ivzr`%@kCn@2nOo)&v03B*`PFCQCGQIU%3(
+is6~I7o+3ezt+I%@3HQ~Hu8j9DS*-1<4l3rN*}hUkHy%wmHPTb6H;$@8Emb!8@;`nk!hO6bJ8Ixl*1v;3qL^G5YB(lT3+W&myMY@6A3U@{vgHFPCIOa
+ivZID=wk$zMk)4unbeZ4L_cs;Mc4-EQ*ZSV$(`o@Qk{DZyv=D0iOTBu&<2uxQFLHJqXbxMA<@I*z2(;7Hw;{vVBOYK(44X9@jS2@r)r(?-ZThh>JVfP
+FHq+aK!^oyct-s{zkQ_ytCkqx*B2+>9sm65j7wp}Y1>$XT3DzpkBU1E6?aDEb+@w%Z}^OK$mXQOD81W}5qAkwOAauKFXYxiFg7t@%88YI6DSEVUq%;2
+-G3Mx>_!!?!0S0UlzPRDrXhe0*&~x3x?D&BJ^mQGH<eZ?>XN`q(p-i97W<ZI&dTt6+z}M1WM?mbIywFMEbd3~;g^U!^uybev$ro#-q8n+Ke!EQHgY$V
+*U6)iWY>+zhWY6<uq`8DS|-zp&;39y*Hbk+##mjH>jZV^^!2WReW7F;%?sYCE_lZ;c$acxxXVajYG4h`3@+uMY%VUh=TTsP1ZU{(k#a(44!2qiVHR(E
+`pRzIED?=g*z3uXB2~OGI2h`^kyfw((^={-MHB=DF7*b?rJAxb!E|3-up%1Xvd@Gq8@JgBVappduAMOioae^(1E99H`LXjul!M$+`+TM6!Xw-<?lG2r
+Q$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe+tKabnU
+;<Ror9Qukk@ZRD!Q2y$`m%kv1wu%1~=5*=2J$ZHd{P;{1nCJ2T_1QiUIs4_+`}xk!4q7qpMDOGOI|1g3D5SkTdQ``0c|Ld_r}Y2*9X`c7@)rO6<$Vl|
+MbI3qs6?H+#sQGXmy9ta7QDD?J4;K}0;5pB)C-VA{AF@4Wl)|JSX*{K**vrQVv};TecCJ|g>jCa;;SvDA8F_c+>|BE8bf(AE9AP`97M_XtZ%%Bu#6^y
+Bu~+RsYb_8Vn=nXvRg@Q>=HDe+h9*4ohoa{%$47e(@N@9vs%#>MW}9r6Gh2HIY%6cbmy{x>@AKB+Ogv|3}mX*mgY9C>WbXT4a8Fx$p!<vPqcB8Lr|*`
+B?tA%yL37}8In!lg_whR{2(Jzm=?;Isx>D^3i2QctTL#U)zFalE*6u(GU6958Zaa-G<7X@h6JQeH=YT^1B|%<&=$6IDlUvB@Fb#CfkDaoQQv8*?4%#@
+4qj9{@9F<&XMl}vKk9B(!{zL2z#7KK0151ia}oFM8DdfY*Ml-K$F>oi%`oRT1;321Zi<O>mtK+EL`D&#{u`~z|L_MXXGhXxA&B?ary*zL>1NaOz*z8i
+FcB21!0g-OcPC#wMZ9=$`1FfsUw-w6|M}zSd_1|hyqf;=dUi8k{A*c$xczwdZ(e(`g>q>erk6}^%dmSjvpr68)8m4PifJY!f?4IG<#KeFJUwt24~U^I
+eL*nI=RnwDPL_nLr%seT88F@SdGz#P82xW<47Owqvt4qM;vO!8Y%bU7VjP;)Y8GUJmb+ROVvtA^-+U7#Uq-v4(@A05zc?I*{E>@Rwj>MMFP>_2UO)K>
++(kw<XoCCTmoCYaGFZ}5qL7zp-;M$5%cCUjlF$N<gx5?vD>xI0&Ktq`Xm!@xUOfhhRePkH{nTxAh0!DI?%r)Pd80(^qK@;nZ+%Y6jY1$7vE*tbDeKTY
+bV{+1%O3D=bCMsd#K7X0*tk7t!^XA%&O=BI+Gv0+R&CbhvgQ+G+<47JXMHxC)5^5wT;wWB#I~nfY|SYXrU9gdCzE?tde!!)VcktOB$+Qur$frNZwzf~
+Nt}+3nzA?norhTCh-cULMfe4|=(ekyCZC2@$K?n8IV~D>P`|Goc8C~EXb8V>s7zU(qbg-D>#-_jPsD=Gl7O0Npa*>`_nk^F6dDG94f@d@DO7qs>`IEM
+o7qhj`#PjdZGEOZgJ?9+iHj|5s!Pb{COXsQC;+q%t55I_Q<xULcQE?-<;&BA$|7o#Falfg64`2@!up5}hiE}fZ~)UWKH|Y^Zr+_arGu$_E&VYiu=aD^
+=SI3txyser5Q|&&ja1Y_Nmk^24);g0oANqBT|F)LD7q<-%lvb!xPA*g*f)N4wGHSXUCo~LLfv))WA+N=D;Y?<v#tNas--ZdjG=eMPQJM97`}tY)xk_*
+)3TgW*b!8M>(HaUNFv$<+zO7E`{F#nQu*;~?CunVIvWaHlsD2~nyQ}&FVa!ulW;TGcGQN$f~$eQ4k8q$AD0Q|dB#uTZwnXr5do2ufKC$phcKzhlUjjK
+PDp~XCgScAfAK3cn7WUneI4D4T6`B}Sx8{Dou@#k(H3I&57sz{gEhvt=WGB(%2(1wVTNd$uc4*oHOUN_ts_R@Zaz-<1N<{DC~PNwVX~V#!2ac}64~@#
+LWYJ}BE+M!x1N*phHP_ITzkQ=^M$LY%`~!offMwGU~K0D7k;r@iCQQcGdwe#w+}Du!`3_%55*894+$YeOs~CKx1m-5&X7TcZMhpM9IW%&Gik_G%F~#O
++-9(@Id0Zt`8*ha1-EUr9Ca;L-~~tI;0A-}0bfW~;IwN?$xA8X>xdf*w(qRRc)~3^;;M462sK@ohzos-JvhgZ;*9NB$+Te`mcD{!6&r2h)GD0y&h?az
+5h+yMCwVohik14c*s)Q&K9M3gl+fYYz-O8>j#bFC+9nVf`#4q#wR*ZrobJZxMa|({Y_l4Qq1t^VVueGrKb@Q%zc@ZS-b!ga6d6#qp%$LxuM#z0tl3SD
+CL5ZhPj=NBg~6R=mzf5}jR9RbnptVW1U_CK$aTA(5Yp+dKd{uFxxj8zxqo<G5=Tuv&Uh}xEj#a<D>rDY8(Z^fr9FhQ3KD0VmAuY#G+ihil9oFx92N;|
+<YOSQIal7jq61Jef-pe1NAM|4^%@GU6&`BpW7g?i(j?Vk*ZWW6KLDiW#V<%`@kk@L$J)2y%CQ?nHDiS{<LkOyJQ^LJwf6u2I;uV{m-ugxTHJYac8!;5
+S9}E9Ed4krf;0BBndUz!BgPLWln;Z0D|FtxJ^AkC-zh%^LEK*4$=;s4d3F5!<OQ-f1XI0}SEr|Mx{*A*K0SN!@~wG1d3}~XCYuH&2GgV&Hnm2OP6IJi
+J-L|%IB}`WIHEA%vBhFKN$57<kIgaIjVOXd73cZo2(MAN45%}_6)xc@b1bPX*`&7RYp6T9x`09IiCT>y)b8T?fNX18iAcm9@O_4X$XWY%uj3&Cpd}NQ
+EGq5;IUI0;hv)b&k*OSox$EW@BvWD+(~5g?ByDgGGus9O9LL$5{#)X;xJlqE6x*x{;InS$C|<;b5jRD-BK$0l_B1&}O||93B%>6#$w?J=aJ6=ZHfS19
+NAj?Pd7JLBSI(uNY4xh%bu0+dB8Ew|aNPjc1GtoYJJqsmJ+|4ti%vB-+<!Lo$!=@2VSOcgGD`*^j;5{wXGmMg55W$=dh;f1YS4*oN$fU>b*x$2!;~NH
+4d0a*_dwtC%vZ&FjA`qTO5c~VfHqDV<F^P7q~sC6tj(I1Npp|sBxKQ~g>122C9(*zrVEE#@nGt#!m#XGG~JpJP%L3N;T7RL3O?enq;dkzL4Y~V5j)7C
+i;kt>_SH2z9E#t;)Uy_AW-NrUR5U?RJLX(N#KzQZ0FlJ#;u`x7IpDIWCGl1p)7keOOSM^1>TW71K0{C>_EL>Iev`BX9MOtSE1Q&}VNodNMb?3AR5i!v
+{mzbZ#Pl8|D~FN{6wbD0gz%!ao$=L<7$xtNI~o?;uA%R+BJrlrwX_*7^2<b`M~UY>9&z?1oK8&S56W%3Uid_je~!N83rED?amQs|X@GqWs${@@i-GHM
+J)bkn8&e8|_M``c{?nmIr=-qjns8ckhi?hJU}OA4eHYOEUK%q&GAqf9C48mDU2NGyk@hKgOYs54T@+ACl9@6rLOD(13rxXsc^8KL#6k+O@!%-}tQBXd
+@I_)-xm6C9*GBFzBWRA_AD)me=!6I`YmiQ&*yOrdAsBADhB{WNP&soVft|S;9b!La`q+aPHswVqW<tU)?TyN8QIyk<2?gL;<y#_<Nhp1rJ4!?{O@bb5
+-UZ=W&o!zSB5j&oxE;8zv~DupINZT|;`6Zk&Ay~E>MOoBrVsiC@vVmEr4gvOV$+cM%Hc4Xj0GHa9CV?ImSv)FLsL$8fsL_?9cQ2bi?@d0-4cIy6U0%$
+(0Y>gT8}eJJOWb+7Kj0AL2W4fVUs}(!v<j0iTR{UNVb7K4mq7>zFaI(aEvCUgc%+{4qpsYs7S2$9vptCru*2Vmw-Mm6D$Jj1s~yG`0Zf=L+h|Kt#j}E
+UqbK>OiCEI4NQr5j7p$1KvL&FQ3K!vP5DMPos{ANijdvt#jCMc*p*?vIy$Us%gHf~tWUgXT2B+ZAM;6aV(<M*+#3{PHw5Vnq}oQPE%7I+0_|3LHhd5f
+LO^0=aBg6`R>|P;t5485RJ7(}CgI+;&aWTndq}h3)Cm&&wgEQ)6TW2K(nC?K11?uF5Weerjkh^nRh74M3HD|OnjcM|B%>QR8CbRXFFn{pH#4;$G6+kO
+KbAEiIALw?m^L6eVmYV=yBr2OMvvsT4%S33#`gO*rj=XFtA?Zu8x1y!IMI>OWYef2HfvU0J3YAH_Tx@7`qoCQoLO^I=-u2hI+Hrcn~+f!u)rQ~$!@yR
+2;wjbbFlYK6xWk67@dymK8}?zUvugZX{y~K!e>?ceF(x9GN*6A<-#A$ru!)j+^v90p+V5l*boP#&y&~5zz6f{M!RB6X9UdqoF}E8%ws6DOlF*Ni0%M<
+%RCwPV8fj9LB~WFh7t6>eWv*qn-}~x5FLZ81vzro>|eGcae}GGYaMm4gky(J5-qB4S5A$qrF2KKts)WHX{JKeZc;NW8cK`8gyVvF=XvrJGR{sm6ZXJI
+i>-!UA96S=b@lPK`QiwrQGf#Hhrqd^qJa>B62*Gol_B`}?$QrC+Rcl-NxneOE1&;*s68KPd`sx+$aaTIPToQ!y?6fL>`ZEd-iE$GuB1-2!M_xpnq=9J
+tT)GzjjPK&9f_-x_HpF<@|qR0y5Y<=tqVhR6otM=e83Cyuk|#?{n?eU#=0Z~31&U)Arr&E)cR1dFulir5S=o7)f}p1NxCv@BPURp3lQW$+hv!YOld-9
+PSOTCV`#AaxL8bcGddz$#B)ld4}zSf07ng-IDw2cVivZ`xhdT%iP#4U5H}WcjZhrUTfDL4>!0K!^1F;_N#-a02_+Q{$*Mfb5*#OChrs@1_xxcao$^zc
+0<WVSm(Vbf*>Lv(V5uh!c89mXjZNdqZg>p>?8>|(_$*&I(8wJ{6=lpqC$6L`#{{Q0iFf_g6FVu4rH3>#kR#M?iphG$?ySQQF(dvVGgu^=6Q9z_rVj~H
+o`~wQmhy`t+7ibjb|RGv2XQ~183ZBHVeCgf_DPm4?wB*lkWCk*@1Vc;#SnO%Cgx>B*;iy&sohW=Des(yF48qnXXr#sDH9nClO#dtPPtS3E#L-%Zgj~#
+*6eG$8@JvAd_U~GeEsh1_|>bEw;aepFe&``0v02CeVVxfn)=gO#&e?2i)iQb@;w>0pCJ@lu}ymlMUA4#PJS!)@*{)UuEbU|sTF%W(fjwXHallUG@4AH
+O_#8SnOA4<Ac7!@`aAEtXgSpQ>*JqJqW}JH_mUMd_|`NJc*H<7;2+;ed6my*(cWG;UJ@nDHNW}qrybbRRdnd{ls5DK{jH=2>KkBHZ472*%>5Qwm~TpS
+$w2i;0^}i%F(63-NFbCY5)m|W3K&KVR{!OfU#9HwxrKTOnluJtjl_&&HU(+Of+Cb)Xr23Ac~2s=P3OTF)+Qe)&XwB1AZb2~Og*@DU)1e9X<dJIkdv+?
+N7_O0?Af!_g|}#=e#xAa`o%fpCkp;|Ukl|yjc6nfE96Jps+a}&^o_-W6zS%hqv+|zGD(x1)o;bJjb_Gf6uz`;US7+^(=c@*Wcz*FZtuyi8ZPhYJQKGe
+RsfLhfDHYEl)UowF*$i(pMH1x>ecDrymrv4WvG3<Rx64MuW?|2YO2+>N0hv-`YqY8jYgy2tTgfYU?p;JZ4tbQW}xQ`J2F!;JYuD%Di@7=cE9l&Cx6BF
+)e@0CinwvtjOc*;-qM=rfwr-i7{5?T7S)!S?en|irAm6Rnzlthib$h*xqOQ<`k+9QC1ne$^c&!mUQ-+W+I|mmvPz;ro_64uwORs7+v8Lq_)j)3C17Hx
+DMf5*`e@n=4CcRWnyx{K)VYv!dmeKV14m2Qpnqe4-U`f39e5BCn6>E9<aTXtgW-s^`eeFF8hfG)<aNIjDD&l$)8q3uVSH@82BRj@@_ecv@m6CanauC)
+SpmrHEIT{?@#HnpVx$R=yS!pvYxTh?l=~gY4vfV$iJ8qcz0C`OgRD*G<Jo$W?=jo37Z~Uwq*HK5Cn4ul#8nf*Iu}vTY5izt0hcG7uk52J6Ddc@>D(WX
+{4`#*qJsKlage+9U9Q#-HXgqZa1+Ga7jE{E+=j@iwx#fK6bYU)?Z#>mCAVr<%x)!15I3y#7|)t_HQKD6S3ug`#8s<Y-jS{v+{+?Zu0#{Qw%Fl6N=zoE
+^Z!SLWfdrM;S5U;hy%(48<LhJLUH!!hQ8ERh*zfC&Y@Y6CMS$Ba_4EOJKI87V&EXIHs}w%$$5Lr*1(zuBEl+G?0R|k%tTO>{E8UbjPk2Xl60+wHhi(>
+>2pf5*kgPOeuQbKp!TMTonf()=${@gE|VPW@*;PmU7E?TmVn1&&tWA9q;6tU;Qo&zGOPNe>q6qFH~Tpk<!@^5+EZ@c`8(&M*>4f*;+L3|2KhQ#>Y(%|
+_t#-D&tOP!yq39UK6t|kW@|AWQFlZZoG28KpE5vt672~mNPuU_k5I`XOqmZ@XTrb9peL5TPk6s4mCga;)k>6+KKfmENRpzzUB+FGIVqFSIF;EO#wL|^
+%h7ZqGePq|ZOTlF19tJK&{VAKa?FXmq^KUFoAb#i+Rgfo8xgccqS8!p7+FNpvB3+99L_(KLz4%a1o#=DCbA%d;$1dxk|$I`AEr%h{IfXM%W+(kD=VJk
+lr=I2!)5<_y6|(M(RO(#X+H=$@qp@%C7SFzTuKl{@|lXr!y4lfPmOtV4_8~mWUx-E68|1+3AVslv6KUU4dBa=8f5<_)%rKI&5PiIHtJ`zGJO(dC&$l!
+NO|88!y4dEI<um<?y?&x_USww(k{2zjV>{a-O>MK2L}iEp9h5_0R*zFb8i!T<ZZ+T)3jrfqjOTD1fjo6z?b^mM!{RzFKnSp15bTAqd}JIf!U?LsP)u3
+DYWnPutUp%`8{Yle9^iFF^*fe<DiG)bHN|#fn&Srkwa=15S!e=2cMw)t(bUtF^)E^`=~fcl4$_oh)<IN0re2CO6>h&lDQlVpEUhKhJ+wQx(b>M2El|X
+nht)ndc?T6r-t!pHM&jfb72`dV&e;p@SN7E-0Dg>s#v8<sH)C>I)44~yOVck{(^P*lu!YA5MpzwY?*U-(*eR@T`S}d&}{PIWPTpIHDrbgGDkT>w7OfQ
+F=oRH0zJTi=7BpMnA=rBMU1fnQ8OA)j=g<-Mk8Z>G)x2L!C7Lkuc9-1YlKw}S6Bg93$ayghL`dg383`h_eg!|c<`Udh;U>QoQey4+>wkBnA>A?k!R;$
+JriRWgk{!-vx4G?gBm}HV))g&%GGFu5TS=BIs=+cI*JKl8I6lcMrd>``+=IpC)skAV>?5qXYo7$H;PEz-OU%kn2w`+nP`CB;Uv}%mfv4B?UOU*TEyu9
+M$(j(ZmV_L9&pfxZRmEog$Zc{p=P~7=wT_RtjV9w0+(t@omX4U*M4hE`?^Xk@OamdTnHBEpB8-`ePQEr9S-YJv<Pe)!idR%eWF3N#KpZH+e>3*S1OR_
+2VcV6wT#VKdIb0_;2Q}>$<YUiHyW|DgvL1aqDW`rpSY2$u7C=fu;YN94sm4;Qk7yg!h`jGRiMyBrxkLr0RzP%;}LGKl3m6?RA9CBxVx2>GCVDgwc9w7
+agYeQZKJ0i*V)hzo=x-?x6)8w39O;D%m&1ZBullEZb+;#t;RG_GjWy%_ipXlZN92$s7Wy6)RALZ>P;twCTO^5d2_w5J|LU*O+xEIk}+s5Go+m>RJ(@>
+;}A!ncSLzTUHBaEn8ycB$JB)_CV!PVAQ+z}9Ut$QS8(syKMme%*m<ZvD{fUlRvtO0{V1|QxOpsGQ?MwG2aCDLtWw?=8eo||MgOKA=RUj?ZXr^&%3OB!
+7{fcOa^Wk<AQd#`3#9)UHkFN58OdjSTYLdhaWn)Y(zLNfymsQMa#qN*<#~+m^%oa82In|BsOVt5B^t@RC>af{$z@SYC`rwoina!OUp(!TJtE2oB+{6R
+tbzCE(;-8k1UtivBfO6Xhy9_=@x`(q>WZx!O+Y3mm>{CE6oFsNuxX@nV(KFFF$?4T8d{I?BQp3iW-8phoQT?BWk_L4X{M>=7W)pC>~*pF4jXVvA#FRL
+@ee*Bn~Re*_@pX?sVOLeMB2g@>3}tW4gdz)L78A3R_H1$t~C+m3PIO1iW-TT<fzo9%i99aTo`YoU=b_Hr`YIK#CX0jsf_4ripIX;tttT<{mzYMm&Fnw
+`NoINb33d7^yc|(;>*zze;V*3q@I)M2F8%U_%zG~_svn@yi9nHo=a9t8IDqH)PQ#c1^x)ZQ{Q^AksIme2%|jK312Z#kk&N{V5$jb&WZ5VRA~Z-b$O#$
+f&B_`W4p`!V-n7EqjwnGc|QIfQ_r-y=KnV8Gm#%?c|2eLXFT*(a9R<nhG8y#fsoZj)0N(;@qd4Tob|iYw?7>te|^|_$&(3k?<fdV6X$T|9S%3Eg3Z4n
+z*eN1>`5f@S)?5U$*FIY1f}#3H9sUTseUEjk9G4B*($vz!(nuonXc{<XYa)h=b97lf#el7m)B}p57zAwfLPf%#&=LFix%o(9Bv~6lTi(;ajv{=Y=@0w
+*~-3R5!(r}XQ@vc*F`(SCd0yxV+8K&i_{Wp+(kNiM0g{;neIv8m=Ug3GLZy<l_*M1B-o9r{DAYK)5u=jrX9=HdhRO35a~m_lMp^PlH}#q8yoa)u94gn
+t*-<krTfmt&$3nqI-?jbEAmT^GPZyfV`is*!^kQPhRmEGLxlr0jYq6i%VOoXMn2#JOEso;`2{OBd`u*|hL}##Ez+Oll&p5ZXt-%zPs9wEJWq(GAaipZ
+{(A9e6X%O<yBkcn9jnHS4}J0ss|#Ll7MA57CTOP+^cW?e5;xWv@M@H%$H$Jv*1Ve|(qe*IMXcf5=HQl^Xv=aBk~~447@xYM8r1J<f9ye{k0d(Mhl&95
+)03rFlA{|O=^{6^nBMz*T^NXZo4NBfjtTu*Ic;A=^6<b_$O)av;0;}h4h;S#Tf||YX?MCM<49;Qi^g@Ok1nh>l{#|6;5Hgt#SsU`2S035=Sag#;0;gV
+Zd_Su9K~AhdZ_jRpShw_d_879BDk%r7W0GH@xaJQ?`82elyZm1;q79D>zC5u!Q+8dQXHAlY<`ig4O_G}o7y-j4oWO;MhlG6*$o!Jsl?Kzv3g}BiE-E|
+1<83?<J1Qh357YVJcGJ$m6_cfz?-4ied4;3z$a}K`#dF)k9FD}m^Nsz@T05#CxK3FLdiXyUq|$HbilaS_?j>-w$3On#Hc4yVAZHCf=cljsK8~zs)>v1
+m81!)SQoe3CYyapQ<a^DNdw4Hv(*ProivQRdN-?rylQp3k;tgMlsYn=$AM)NxnWX?ZG3(tV8?W9u(T&sZOYkq*q&fIpRUB9K;wkba5NdaD?z#3=!WEJ
+IP06rveOkp1_(;24YpU%rES>0D4Q&cg>=XQ0ygi&w`%xbOBP^r1;~xp8dkK)<kNKIK`l5gjBd!#K`rFeG}w=IyInWA5{l2(fxE>OULOgavT`b4A^2c9
+D0}S6ajbwTk69tLy9J7?U`%30=J7eX_#>bi6(fSXNfxfI9z<2}LJHJc{Ro<7uVh`xlrA_3G*cRQgMd|gO{fX9z=L6TBlpCkcaJw>woEb3lG+Sq7K)4Z
+4(mtN98^g-xg2NVNGH&dImBCsZqD`z39anOR=e#+Uu!gnFBW$)7U|j}4F$L-$R9sOREU#pvRW7WNRxgY+f{qQ#sQdI^H=NDbY^8@dUUv!IW*yZrz|%k
+Q5lcG#6Bi-dxR4)zjR?78Z0oG8*AwGZ*T2Ueg5_Y2wr(O`TO%%Y?oQX#%*zxz4TJ%+{3lOffeWfbcc{jbt4t%@hS>4#@us9XeW~>P+77Lvt&U^Kr(qU
+DFG*=n~_}IV!kw*3ICoD*mWcM<H(lFWwBlm>JE6;O(P42-8z*OCsM`cIZ-WsR0L10VhwIy>^?ZVlkwAOj<MFjviehK0;u_hQuE0~QmYnF&t<}{G%{<T
+R4vVxN9UB-h<s795eo7vY;%29U7j>IA{+IvJisokBt%nNhY8C9B6~p15v`89@t&hms^J*S$sue38H;nO(HWpPQr~?fx#<o7YA9ckJp()cb~yu{V`|Tr
+#Wj+>XdK}j4X?caFw4KoxFZYgpcZ<fH%d+@Z7(XlYG_`KoWNg6N;R5nxKYW(*pxxuNC4QseAD;5%KF1jDXAJmk7t^)cX)n8vc)L$V)xEExYve#?mQr-
+kX1m@oJ41|f;j>l&s4x%yv{~lo#WKma3Tb^iaOCkLPecq?!dyz6&7{kOctRIefT#y7oCR>h7%JLJ=J8(<N&oPv~p*A;<#!=ufPIIiUeW3nghvbSKFmi
+4M_n52~V|-oMq~A_}hjiZ_Jm#F+H4glXj?<pIbxZ1h0qAET<7sx!HQj1noa!Np#+sjTWd@aiLtpflx`)?2=9KuuKc~qsE~VLBy)vPh7G<>Bkv`eiE|y
+h2z5)y&$$b_FfhLYMwxpB{BJ{hW{c<kt6ISDLfgGxU>&JNHi7(Lzg53?J;=+q|cXMI?5%y9K?Ep36Tb_)}GZt(C$!j<dLTvjwL+UqVKiox&`p$h16*P
+tcK}rDsk~D-u^l;SXpkb&sketqdp5f_3fH%j;8nUQj;UC6Jt_Y9YZ%_QiG@G->Qq3pU0p!?4dD|D~X%J%_ovWLw+rl8{%v--dwIJYk($^(FDC)(n_{v
+m8@lbZn0gn!Q;5*Mx&!Pn6OE5%9?jKrLAnuHc-zP!(@SWXf*i6dPR6&()6163>*;z7RE)JV4jsN<^of`Z#4XA9M_H5DkYzC$pae+?M-#JIExJJWF0Z0
+AZxmG5>`c_2nUaXNiU&-1D$D+o;6aW_IuDG3}LjMDZ5Uhy3bI4DE2qp_kZ}vcDWiG_j#!^myt!_8TbX`L90D;6MF7@=u8~$>>8UTYrh}P*<Grk>8aRa
+*m<j6(lE5n<B=HqJa3nmg+s{H%+pxYwVKQg#6FJ=|Eam%%#Vtisaw=}J&|f^`jLb`<FLGZK_qs4aD%HRbSUe=F4PghThq}t7&IMnpOlE|E_15b`yhlu
+BPglw`-A4yuH6vkxHiE^O7SPe9Q0uUm}@YVBk>zczl0x`xEfxZ?+#eSLC;Sx5Pqe7m!!g_ihHztNW(xkU6aOq>b~QGv*{fQpcnOr{pi;iuy?A5D%}3g
+HdFnY383$#$&%l?QerAPcMzNvUl>ENYfSi9f$D5!X~oR7yISUX)0N9ec2;wIc22D%86>ukEi<_xv9dA_E{IA7vY}qeXe5kQx;QjaROc!dbeNJw2-)sT
+Y8s2?ozNSb>^n8CdAK#(HI}J~VQGTgvaYw=aRD;>p0>qcxWuOmd+fs0iaE7)J*K5=4&GD=E6dZ~RO8$Z9vzQ%*p)<vvS%*hk2x+#0|iSCR290LJ0EBE
+bFNweW5^bn!|!1UOhZsY#0$x}zW4>J0Y6=={!7J1m~A1XrAjH8arl)4rp;qBCiE`$U4>c-p*QVRG^#W&A2;vGk=+{S+aJVbbMa{eqtn5|Bkk;-$XlFE
+4MKo_K>uTdkF~3O>XBA>2(20Gnwr8Ysc~p(Fpcm5XC9O8`d$*TU>+8okj;Kgh8!jUGcH(LBI1V7SDnTLeGe>XQ}_{wW`0e!?3>XNZj4!jp=UmZ#jD$W
+{<17e8aVQIOw9c#>qU&9mW?h}%=gzk#@`VE(C#qKm!Ukc<Cl6}Q?NVlX>CxyPso6BN*D-`=70}qTl^J4*)`Vl>p5a~YJ&J|38&{H?UT@sIzwvmlD&oW
+Bj7Q6=KvH2rhG;&&~YX+LiLb?wxEe_aQAm@f7Y(Q>+S{Q^@km6cB0(Bh8YyHp|h!?Ef;zj4lPF^Vucc~t~mEqL<s>mA{t>C#YUwvKu1E0rPE_n?emOe
+aTuzGxAmyEP}pfdRE{{UUuL75bRIM#kRd7BZ?0EUQEKon3=QMgFRfWNgzL&*+j<NIqh>-bu;zS{Sq(qe@$p1!IaK(63a5P^V)Rpki`J5`q}GY{KA2@?
+t8~jN(YoZW3fE_22sL+99Eq4@F212}9w|%#_W@TK@;OLN03R8ccb;uNHWi_n(pqv<k=fXGMxB{2yq=LA`c|INy2Vm>lzp}Ox~J-!Rv%gDOil4L=M0a~
+x1{{O^Ae)YC~p%F8OrcC%;Mr7p7zDr)>?*m*!Glz1#Vr0Dy*yZV(s8{t7pmwnre*m7OK>%dgh0Q5yVXkL%z`*>ql6oDMb}xvCw1sdxXh>>Am%A_wCI=
+GJ*S`<Gvn(#^bi}da=jieu*4g!?ZMpM`L)3{|1~I+p>wkmCW`&kDj8m=<DbZ|2^_~q#j0Fqz0x`b)2(_hLk>-8_F!;pmDMEyT#_T3JMHEj_gtzB*%n_
+t|5@DSRgSU+g7mC{9gSOv73QuW{6=vv+rLXzdmFAgM$>3jT`F}lB7O3!G;dLmiEzg!^--?uDaBPNc}1;guP)oC-^&Th;t%gR?vE4ewWmjyLt4g^PxbK
+p}}N;pxQ5<dQYi8`@wrpHa1^Wnw=wib^P}Glddcv1woO?K07esP#X8lC7x`DAlMn|fK)Kjh#^gs!5UvpXX0T9bEgo~WOzz%fvlq7w~qLB4tCWRZMsU7
+Qc?q)5^%LHx&7PGl$bO6){PE0-?FPlwu)L0p^d7x`5~COA}yly2D(~0U!gM3qtQ7qoMcRa?wr7WV*KVSxD2W>$Ia4uLnYITF{)DkL&@nA_}zMUTtz<U
+-9s65Xj1G)#Lq`AGM)(QNNmCG07R8>Q{tXs<H0gJ?3Y1q<len-f4vpjkYp&Od`98<<UaZZsqLdD>@6IO)Hw||q_fx9#x-`i0{_k7SSx1+DmnqNTKdAP
+FwK2~GqX8`>TW7aPl7cH6_2aK)leL)6`kiMXMi=EXwDv!6JirncGy3i-(putTxg-6j=z8TJbV4~Pv4%r)ivN~o<^DNQz*a?*{m2@PE46KhcmHE#E>=(
+cTxuclmlic(npb@xUVJguCTRug5&As98h#DL5j%UBRm2C7hlUo`VGoM@{jpACM$K6-CpGY9pXDxELPJSz&u9>hE{ub2R!n}25*zlv7{UQM5nRY%S0dS
+>cJ)@2j>TeDL}W#N1ws)X4BPb2J=Bc^{eYJ`V$qEh}4I8@dl|3+rRztOxG9V`D(V^2X~ooO@RFiWiT36(RJcPY@Ju9&wr#KN@xhP7k4l*7d>ku982ld
+$?-dU|JA`k?|@?ZW5stS@$&1_SI>Vmsg~dU<DGjteFM$D`}s|fnHiqt02Re5F%+@KK=D3Y>f?P_iv4Q<^L(}sCty<C>|>Q|ItjwhkIM0MTESH+67}fU
+=bEqM7U%3Pu^$2xNXl@7_mifaH6x~t?OoJr@OxaT?Bws!e*iW~jfjn~+r0n&`rFix>04|GCiU{PnWo>C1QzAxl?1T5TTLEi%nnt9J{ucPpJqoBdf!gm
+#MdP$IpGzFRd3f*3Th9(@mHGm7Pln$bR$-GGE*6aQ??GqZY+=#j;}D8a-Z=!vJhzxEy`K(6C(&<x<3LQN;fg#vMS$&ci02G#6O!(Xcwy{%Lwm}HCa9=
+zIyh|S^hY=yN6f1_YWsWaB}7ZCd^C*9|+R!R2E+r{GmC79ugYp-ao(o79pWNhn7ifPwt?~Amb?MPujDCKYo=y<XzbANO->q6&f5}o$T}GD1_jEAZVX0
+At<0ihUqk3WZ(WHd-L}6`N_L?6rZZ6SJyIrFR9}P2YY`U?frXr|HaeIUh?NRUn8V_(|eNA13=F=?<Y@Eq5e?mfD=*`7{_m~_0_{r)Hj?%P(}Pqr52pC
+J%}O+?*<It6l|pd#LZeD<4P3}#)qj?@CoI`!pM=y7?6F266Q)pPa4#s@IUNi(*{$|U!9)({p9&Jgc@e(<^;t@j9)zfPA}vOEEQE~ik&Z>xwQjg>x(Wc
+cR$FOfbj*b9ixoOXWEN&%U*;69w!nOCr)*(;iDLwt~Li1r_ydt_U9YEP~9TV)Yekdq4P3vNdsVFdsG+Ahv?RRcw-*QrZBNi(_-gqyrn~1audhj+m^JA
+pi__Ptk!ez+gdkBx3p_|B16Y%S~ZCUWj~l?0rfcq38I>(=_B6Nm7Gl*=dAlonzc%n0<rqztVZNhj#ybkS8qr5tta)<52lS^Rdx7aETzC_K8SgSoRk@T
+)+Cqsp~8x_>U-Ipw+ZyDNv$|uBH`WaW?5NT_Lj^ZT3{&_EHJsFNq8^CHyo@0k39Px)oZ!*Gp^sp%?YT9mYpI3<EyXO9mgWcYPafU(tt0m8H+lwHaKcb
+S17Y0|D`#_M3+ofDEy?8=k*9Xdpqgi>F@zDsQ6>Z@(GTNnupJ1v<s#|G7l;O=NiZXv`-WE)a&?-!(4qaRLG{4T|{p^xyE}gGGOcXEbSVvw}#c;s@$vG
+QSz8jr+6qP`3EtnlOsacOcH#yUwJ~ye3p-7zQJU+ESJ#;`l&TzDL#JNmbK3Rs)@#@=0&NP9ekplK=$3M<L}?`zWq|_gmAHSfm5qVkLCqsNGgr}$Q!mc
+NX)(>iJ9{d;A2mY0cmF&+UB{WDw@@c(ky!`CTx~*`oz8>N1JFGJ5Gnf-ei*I_h!Tf`5Gs*lGRJ8-H{p%g~L+vt@$ifPf;-RhX{~ge`GjCY*s9Jb0utm
+%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?9BJK<3)m)^v_UAvIICDR1hsvnQLx-mJQ6Y+#b1NH!y$U)e5Mdx@oA(&y+yG|P{dB{
+kQkgUO|8%N``j||STfKlpQVOK3*s=-;3q?^Kf)<n@Dlf0v62hjjQK28I^e+Sc5&@=0(wL2)5ENGRJz}3bN^Jxu(@@(n+D)e_IU3wG&+QqC+kHb3Fg!h
+AsmMVzcAr7sl+rm3jU+&PYPOc<Uz~?hQ#iI16eZ_Y|fj5Ml&e$uvP~T0i?@C)S82+ruhCu-|+{@sKB+{r7LP8HT9!LEON{2P>8Og@f)d~Za#tZx*A5E
+s{8FA#g|J!;jWy<q~#sY{tI3s{XDxPr2a;8>EKjA@i6z`uAv7xgSHHfeA7Kdy)zx7z7mAblu+L`$j0;S_VHoMho*UDjvq1O_=NeAYe~(XIbfIqduDGA
+ZOn(ek1=IV8*QQ0@t<%7)Ne2jmIQ=i(j@dVExw%#1^)?bopovIr5@T}Yvg<5G5@FR7~y+~(@@`_z#6D2jL)a_QRCqICR&W5Ept+u(o(jPo;7}ZD}*{E
+7@Q6(IoyV?>a;oA&HffSs7PGGiqHo&rA{LXL~)=LZOWSFTXCK&+oI&Qb@f2l+=jI&Z%2zyTbY&sxlrnNN%Hvm<Zq~Ro9DMNusbhbodDX)p8s(C`umd?
+@aun_{`~g!@hkWR5J=iNb{pwNu@71u|FeLl9nDx_2hS51bs5nOJS68iV2~}=CurG6MK=5Q)YV2r;4XSVtp&~rC0*<1K@7y$dWFFSsrC}>=Y_c7A{gL%
+^kF)`>_$|S!X&7{f*S)Y3$j@wT4C>DRG~zIoOx;t5TwPfC8;x^?^q&4p2cZh7|DD!4Zvq(ATJGU1nM{|$O>&hRVwxh(^7dw?{HDc+vgK-w=;W`5M9^c
+miRE2%pA`re#Ka}Frv$1DlYrgkZrR3)+Wty#xR79i@#`ir=WrRU1}T%Uu*wB?|?YnrTK5{?1LQRFgDIMEWMV={VsOsYO+5gzM`^hZo*`w1yVT~xPiuN
+<6hve&%gy|0ULrx?joix@GEsCv=kt1I!hKzaVrG2apNms-Vry@`mpE-)1bJ<fCqqlRwj2)ezREJan*)G&F#{8Fy(n3Lv&~#JJZO_X3N#n1~s=WBcF9n
+_u&%7VxwUzoISB(SvK2(Ji?2+5xs0(Up@KN89V5#$0DpO=7S^Ut#YRrjT9*&3XSM~x6<4u+KU)cHyskEP$7E)XoM-2({?&6$Y?x<_YCd;_5%I9#I`#8
+q>kE-(#AzptvAmdqah^SKQ8+n@`-}Rw2kS7l-{G}h-7YoZn>BcU~Cn_HxxKCbAG%Og%t=SoI#MsYFpID%rQLJUfo$3-!??Y+aBn#;oSMf7n#;B4s*lO
+IoywJi{OqpZ=5}WZ5hKG*RVCwwL1jHET#EyE5!hZ+!G5yoKY_6OzmQRjy;i~o@=D{)OMwQ=wpo?8xLz1Vrc9-u28dzt1;7!DR9YD#Y0XFnAx4Z#bG+N
+p&K~5R9h;r*yk>na1{0<>VQ_9jmNt~)Cq$PU+w1Jqy|zWd6A^F^xhE~Z7I*Wwo`l>VL*>V>yT^;#x-p6^Q<7wCR3`mYx5H=JQB82d5rskzlHBN{t8CV
+V0QuEZ#J$eZx+&K&s!hAiNu8_0eFL<oEy!nCIAnUKVzCgB*od<$wJd$m!q2tVu!;o&vL~KZ6dvfSSy$|Org>Uk6UTChQUj;6}oxqu~uj@SB1<3=46AQ
+o4q$^oCVUWx?JAJ0(dBL=g?WKTXL|@F+7%*75nLc)Dv;Kkf5CX1^C5Pcyln)sJfN3$Fkry!W?xzpyjM)Ljj*2QtTOdycnDJ-eoV}y?Xs)awG1V&6_P)
+he>r@jIJ&c1-P5KWJ7R)E{pZ$70O#;6Tr^(_2T7Q?u#0bb<k|wynv4z1!uW!VHc>N_U{*4w#Dr4XgtQ8u`V+~+51~|`Xfs~{tmw$UJ`#|kr)MzUTy5F
+J8xriY+3}bk4{X<!dDYDMQaX*sVW)5BzoqAIda5@OYsL{fWeG*9~EN7hK`|obj0yAyn5-JwMkBcU<1iC91Ygo9|c5|mAFg$KJH4V608Qzcc~GM{mr2(
+RoTOB&}ZyxDZ^-3jX?MH3q#0Io9!WF=yNTEOmLgF1dnlwuU{5Crcn$hi^4H7JWnMvN5_qR=g}HGm3#Cgu>?thyoFxd<~qq|L-1d8rT7&lt&cHYHC`Yz
+VSPm=A&K~QT#z#rzt<qbmeQnw*0w^=rr8SzXueVNrf#v;NGI<)k<NpQ>xl10^Rx=NZmHM@24vX}gXZiFx5VrRWj;yTaY_vpNQk65#L0oEBSgI+Rq6X6
+lx?+i^X)Zj0-W-<-4Mlw-gPS|^%_#3ap;Fn6Y93d!)OkGfeBCkI$Hid(J%g2agK&k+(i<@qg;exzIU8xw?hHZI-E?Rv)k>E?<3_sCyz(86Jvvh-K<Zv
+E(fvJ02xOx^^eIRpwH<%S(m6Rl=da_C$*eL`}^!wDG_U2^`q#}(DfO#j}V9wWg4EuYtzxt9XgtD#}t489rl)F&Q`ILAU`kS`{-AhNWKi|S&{{_FCe#x
+HxM}?+McPhmY_Jm&7Ovl8;aif{)<%B5Bx~Eo>=cd$#L=YVT?j98%#O67)dbA0eeQ`{P@>&?w5e2I8APjL+|}DDsz`zLYJ!6R6m&J^>jA#vk|Y3)_ScD
+l{|??1}q-obdmhyD3H@qYzASuVBU-|DTybt5|8k#L`PmA#Ry6$LsPU%!4Gjy1@k)h#<|-DCk&DZuiOad$z~rec0@2rr$~DmaHSzxkmDOi#Yq8)CHVk+
+_k*Di!|Xj!HjFsSl@G<YfvPExVe6D#Rw;jW^!uEA*VVJu^{Wnk&4YgEQ1tawcG<Z{^zDo3A}62JNBH=n-aB6{E&*^45NK7+0!@&bMcdyseOlcml%wou
+I7*5{fKJ0rW99+ctJJ-5k|u)_IF(I+);xVaW4frsun8FuhNFuMv>(1p4mcqVa6qFKc_0DRQ!AwjVsRjgHMG7)V@m|+L*c#yyhY!QtJGCKTKuaM5k!(H
+z=6wm(&*XA^@kD#h^h>RK7mrDkR%K;@e_SEBgW`yVC_b^i}vUXWgMdY!LcdAC3|BSD(61uF%0<AP+=Cq6+Y6;dibvj6{#jr-1wJ#WwjfOqo_TkRuqBl
+5Bhzvk8;2-p<fS&!MSo*g+Ez5KxL~Q3squ9J}DA=B;_OrW&qB?rh;;6M_fAKGcG9Jd*@V4@al*ar99{P<!H`WRTJi>9&^EX6j#XBNk@wP!o=(~M3Ycn
+DSnx1-DYe<*AtQTyk3|T_x;C%!`Pa?TueAWkCfQzBTm&1;+m7K43WJ<T=0NNq1rh63ga=eDCf{y4iyPs&upgF;ArO8ILy6Viv+@7Oy1?~@jgP1kl~G8
+h9#O!3z1;*w&a*!7YM@+VNdd&(O10}ETVWPFVyNx=pP9<owJIDY6Bl~iG3~|2KJ4e{PpDZSq6OH3l1|jS}sR-iAi#H(6JN_#cX72Hfk9&1YnXir-K1>
+qLDMH0QV&J=RUB3B%@BCH~@=eWI6mQHKwpqn1PNPThHB0xMCU_t=gA5Xa#Y0_Qn#E(Q1?$3AzAaDxs!BC>#vaiZzrFGDnfN1*|Kye}LgK4yc6t0DLbI
+kv>m3XaC?9P;8d0rsL}}>L2NNo5po8)QDcRCr>EMhY&+lKUGH#Ap|&qo6i`;E78CvIXdqbTkPZRx~J*o+_O)Q@=xDl)&Kq5<L7A0a@afQynFfmYl?1y
+zU4oh9KU^mk}2-52OnR)KI=yQ@$BU7Pxko-^dx6bq3_qD<)qnDNLX3Q$uld?N3$rq#L}H8GUw)^mo?Ex5f#lR{$`MiL9j%zUK!DcM;+#61Bq3qvAj8T
+#WTZEKxnXcOKzq*Y8jek)@zw;7)u?bR*L0$9PUB~NPm$~qlOtbU1+clKA)J4o+d#k8fAi1>4+P0xotW021cKw9Y9c2Yvo|6ziFC1Umv!dw9skE*u|0r
+vR^3Hus*u&Vp2mb(P+-&qtDCt^BC?vk|&A5nOdgM{Ud{})jW7lAwwfOQx$h9TW6M&>13tQ$rVsrZC!-+ov*;>-eJe>kxRTv7RJ+wSZT=j3W30HbxKb@
+pYUQ}HFo%<oPeLy$X?KhB*S?{S0Ndr)()g!Sz#;X8sydFC5IF4C^MeB#GyJzWjHno6zEbm+H!om2q<MYtdy816U>E`cYuxOu~K@osigkFR%lPIr}Ify
+qhR6dLH}^b@HjZ^59MCNQsiMAAH>#y&H09fg^r|<pR5-@lq<QHf*Mb34YzJ2<e-EKSgmrORf<lg<#@EL6t9MVcmTolI}N;G$j>kqr!8hQ&3_U{&O79t
+0q#fpj2Vy`mxV`4Gl3nHyC@t{*p4});S7GTae*K`Y?8i^FZ4|Tuv*Ng6w9kvF0MxW5wDnvTPMQM#F1c1(hM9sOFg=v)-c=N(=XXTpGk0~%cz|eLP#5<
+s0eLT&^eU4HXn5fdIaTxM8lPxlaYCS%FYT!r%vPu21JvbI6P~U=ZdE3f(f`70<yl`EtToo^&C)E>062&N2tI7OL$+)kb>dh*!TRaZz3iN`db_O@#U*m
+Zhlx__8rhCk`e5utDxXU1}_q~oOIOG9BDe?lP=%fNx_Cls^+jFw-Si$YZ^%-2VavrKI?>9Q&hGI#F>-eBSBV>Xdt_u&5VIM`t{@=@TId)|Jz%cRk;H2
+pd3tiJc0dws<wEO_2Oy5mAH@*v#|K!3$|&hy(g19;^k4AEKgrOgSNl?N+aFrndGa(dzS}N7WjGr#TKahwGOlcqPO%LH8Nyk3IoRK`3xK6k7!=<uXVo8
+r9t|QHRx-Pza^<au=#)q_g2_bS6}`3|DZV)KrF@eu&+=4njOD*Vc%e|hwS9<FV9lfX%A27vX~_U=x8WXGCM(Z#p04qBQ|VzkJpMr=bOoAGFV?|RRNVd
+l-AxbD8DL->-A!LAfY$;k^&h@AeMehJX3!`(CMTOeg592;W(LP%M7uxYH7+Y7aaEhmW2Mss|VMCeBQ*_UAkUeRyz0B;U^CcjV$u4m}fjBmMyvu?mo*d
+mKuS8P%3HWgL|-Y5sKQqb`Pq2h=A+_iT1;%{{sijjrG&+SsJCdWUNsvcylvCN@myR5zOZwtY~6=E+|mQ_Z5_P3DK(ZUv`%=u|B*%jpz!FOpCoYbg(<5
+#FU|=-40s7&5um67bkyx{qw6=^aU8J#!oQnBXT~#;iD=n#~5_k1vG>srUa2&qGUChsK|&g^_4X&ThCQAgt5cu2VRmQED8+Fi1wC|(zT(hAyO*+hKzy<
+K~_`vFo^nwnl4klX@WNS0yP(lS-La0j$k!UJ}#z9$wyl4C#^MTwMm|(Wd0zi=Y$b#s!V^8qY+^)!0;Zu?EKgN2fuE~y#
 DRYDOCK_END
 }
 

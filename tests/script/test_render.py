@@ -512,7 +512,9 @@ def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None
     exec(compile(tool, "fix_small_patches.py", "exec"), names)
     assert names["TEXTS"] == {"patches/a.patch": text}
     assert [patch["file"] for patch in names["PATCHES"]] == ["patches/a.patch"]
-    assert [file.path for file in parse_patch(PATCH)] == [file["path"] for file in names["PATCHES"][0]["files"]]
+    assert [file.path for file in parse_patch(PATCH)] == [
+        file["path"] for file in names["PATCHES"][0]["releases"][0]["files"]
+    ]
 
 
 def test_without_patches_there_is_no_patch_tool() -> None:
