@@ -9,6 +9,29 @@
 #   sh run_rl_swarm_mac_upstream.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_mac_upstream.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for macos-arm64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.9.0  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.13.1  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.5.1  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.19.0  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Drydock 0.1.0, machinery sha256 09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
@@ -25,7 +48,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=31b949664ea5780cb6580a30bc2abf52e2d27f271db19f5290ca13523b2cef31  # of the Python below, of Drydock 0.1.0
+_machinery=09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -68,9 +91,11 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -80,6 +105,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -87,8 +113,65 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+# The first level is that of the fastest cores.
+find_performance_cores() {
+  _found=$(sysctl -n hw.perflevel0.physicalcpu) && [ "$_found" -gt 0 ]
+}
+
+find_usable_cores() {
+  _found=$(sysctl -n hw.activecpu)
+}
+
+find_memory() {
+  _found=$(sysctl -n hw.memsize) && divide_by_1024 "$_found" && divide_by_1024 "$_found" && divide_by_1024 "$_found"
+}
+
+# NVIDIA has no driver for it.
+find_gpus() {
+  _found=0
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -96,8 +179,32 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
 }
 
 print_environment() {
@@ -106,8 +213,28 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -142,6 +269,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
@@ -149,7 +306,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -158,12 +315,20 @@ while [ $# -gt 0 ]; do
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_mac_upstream.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+case $_action$_mode$_ask in
+  into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
+  *fixyes) ;;
+  *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -216,13 +381,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-if [ "$_action" != machinery ]; then
-  check_format
-  hold
-  if [ "$_action" != verify ] && is_usable; then
-    go "$@"
-  fi
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -288,10 +456,15 @@ fetch_uv_with() {
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      return 0
-    fi
+    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    _fetching=$!
+    # It must not go on alone when this script is killed.
+    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
+    _status=0
+    wait "$_fetching" || _status=$?
+    _fetching=
+    [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
@@ -342,13 +515,20 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work=${TMPDIR:-/tmp}/drydock-$$ _builder='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work") || { _left=$_work; _work=; die "$_left is there already" "remove it, or set TMPDIR"; }
+  for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
+    if (umask 077 && mkdir "${TMPDIR:-/tmp}/drydock-$$-$_try") 2>/dev/null; then
+      _work=${TMPDIR:-/tmp}/drydock-$$-$_try
+      return 0
+    fi
+  done
+  die "no folder can be made in ${TMPDIR:-/tmp}" "is it full? TMPDIR names another"
 }
 
 clean_up() {
+  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
   stop_builder
   [ -z "$_work" ] || rm -rf "$_work"
 }
@@ -358,7 +538,7 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
@@ -372,17 +552,9 @@ build() {
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
-  remove_dead
-  find_uv
-  isolate_uv
+  get_tools
   make_frame
-  carry_plan "$_work/plan" || failed "$_work cannot be written"
-  # In the background, so that a signal reaches this shell at once.
-  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
-    "$_work/frame" "$_work" "$_mirror" $$; } &
-  _builder=$!
-  _status=0
-  wait "$_builder" || _status=$?
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
   [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
@@ -393,10 +565,50 @@ DRYDOCK_END
   trap - EXIT HUP INT PIPE TERM
 }
 
+get_tools() {
+  remove_dead
+  find_uv
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  _make="python$_python -m venv $(quote "$_free")"
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $_make"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $_make"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  # Quietly where there is one; else uv says what it fetches, or why it cannot.
+  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
   say "fetching Python $_python"
   "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
@@ -692,452 +904,303 @@ DRYDOCK_END
 
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
-# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
-#
-#   sh run_rl_swarm_mac_upstream.sh --machinery FOLDER
-#
+# What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
+# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_mac_upstream.sh --machinery FOLDER` writes it to a new FOLDER.
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
-  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
-content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-for path, text in json.loads(content).items():
-    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+words = content.decode().split("\f")
+for path, text in zip(words[::2], words[1::2]):
+    path = folder + "/" + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-eNrNvQt3G8eRKPxXxvxulhhpCJKy7E0Q0wkt0bGuZUqXopP4gLhzhsSQRAhgEAwgiuHiv3/17Nf0
-AKDs3N2cXYuY6elHdXVVdT0fd/J8Uoymed6dPez0kp3RZFbNF0n9UF9ML6bX82qSXC5H42E575aT
-y3I4LIdd/SSRxvgLW8NH3fLTaNHBBx38VcxvPvYPe4M0vZjuZMmOdLWf56PpaGEG9V/qOGGrljbe
-9GnCeX69XCznpZ1hMZ1Wi2IxqqawLHeJ1P6qGo/LK3rbLS6v9KNXxXhcXI5LaTUrFrfj0aW+fQ8/
-5c3iYTaa3uiL4+lDG+DK+bya19rww6K4KU/w0cV0WF4nObXvzIr5ou4l9WKeJeX0o/y11D+u58Wk
-lL/vq/md/DkZYUfyo76aj2YL+pEme98mp9W07F1ME/hffGI1TkXndV5V4zrjRvzRYv4gn+P/eJq4
-fp5rmhEwOjBZ+JO+7iw/ykOarrbA+erfPOEUfo6miw7PGNEERyg/XZUzF0BJUScEPGca82JUl06b
-zvXFziM1Wv0xge2+xT25hw/H5fUCBkkWtyVApJqXF4BJ1LALbRYpwwRh5I3+7sO/ZWhvONr2+r4s
-Zx16Lfs31S3+jN2j3rg1d0zQpt5T7jmVcT+W89H1Q0dxjMa6hN1bOxZ/ZAYrHrKEH/FH8xIO3hSf
-d6R7gxqpjnt1W17dwWuD2xbjP2cO1F2GQzamwCPRDD4ydjpYa+YzGxfTTjCHjTDHj3QG87IYUi86
-AfnpnhEdbFJOh2vWvnncYgGrMjSkmM3GD7k8/Mz5en20QStrWVb/Yod62hnoCsejetFpLAYOEhJQ
-PAw1zKEUAgKkejQGQp3CwubldNG9GVeXnYudZ0DP4aykzqGbzZFQYCcw0qt3P/10fPr6Qy8Zjq4W
-fQKl0ut+t9vNkAwPBslR8sg9XDDruAAmwXQ20+d8YPA5/WWeC1rjC/7TvCG0oheMe/qcAdFjjDJP
-ccfpKf5hniKU6Cn+AU9XDD3inMA1l9AY8QLf4uoGBFAAgADkqppMiukQ1nexc7HT/UflftbvHQ7S
-GOUeXZsPgUrhXhg42kZtBA5pmHxdJ7BZyeNuluzy0NpNusqo50dp+MV8BbvoEE4+m4c4E/2mL20H
-nWd2BSgzJKM6+b4Yw0RK/M+BR507dnKZkuo0RqsZbWD+w/nDsLoCfsktEiHYyAwQB49QXqkXcGjm
-qQexmxIkh8W8U/JYFzvINPArhHwaAK45WpJgex2OOM6GMRVI3np/LB8uq2I+fDNdQOvlbNFrfvAl
-gAgmnOdI5UH4OULsUAEJkE24wtZSmhGyLh8W5VU1LJ8uZF0Wdfn1S/PztqhRhjK/J8W8vi3G5nfl
-iGflFazrCeLaT0DHgO9myYfyn8tyevVUue0UgDY8X86MwBfSUG04Hl2X49G0fLqUF2+PQLEUHeDx
-4quv29qOpsDsYflmMkMgEPPR5ZLAIUR6Dps1H7Z1gUJYaeeHqJAX14BVWVJNc+g8h6+RmVyNi7pO
-PlTL+VXZsdBRlEe4EuPin8PRTVkvnAdXBVDHofMAVjY3D5DYUYsc4MPsAp73fBYOuAmzHJdIEwix
-uuaTBBjKxc5yejet7oHococ3o49lZ1INl+MSaKcgRB933GJFf4GLYI6BhHUwAFFX8LtH2EGTIbbC
-XxoaPOi5C8kSnMZRgrKfdrDaf3QWRefc+S1fE0Bry5qYP+Im9ZJ+zq9BYAOiSw/TjECdCYQzd/iU
-GKu+sAx2Ug7cvufSf0avsIkAqTtalJNaZ7ayvJrbY8vHqkah47Y7HM2RrnR4grwTQ56A9ipL634s
-xksQJfQlPtR5rRy6BT1PirsSOq47OkFAx3qRV3dH5/NlKfOajOoaD+pR0h8o+5uNSuR+B3bKbZPo
-+ZDwpxOQb59d6v9ktOdHyK2ndwKB1G8odPp7IOun1eL7ajkdngSsSP8n6+kCfqI0uKm7EwRJ3dYZ
-EHzkuPmozmu7PWmkpYB8OXUWodsYb71uojCuvHaGciAFXH2Goh1wdoaatLafc+O1rFounOZ4PvI3
-K/k2Q4YPt62auCnSC0BnuBUvxyzg4Lh495q0M9z70eK2Wi7wNHoQCXBFUVCgrWeCsLUOYLnyiFjs
-kNNBxQE6OZ/aNHPG+tdopkSsz58M+OCmOLw/S2guK9hw4PVUhAceySaCKVcgd2powoQwShgNNTSS
-/ZLkUD2aOPhoel3hoB5zoo7TtmM5r+7xC4d/dbCXhnyFkDvC1v2DAYJjXE478CtNvgWpEgVbfHU4
-wDsx3E8QNnCbYJ56hJdvEiVRcvP7hZ54Q0G4lY/4BpKosEyvvV739TW07V7sqEjNDWdjkLC4TeQo
-EtD0WHVYSOou5+O6uC7zy69fDnkreC19XKO3iN4geQ6j4t/d2/JTR1iEqk8E84gbPvJ20oAru6Fp
-H58PVAPBPAfnYa6lwtwzl7FnLg8nBmRvriwnGKQQ7AMR4pa1DrBrBJk5XhxHiBECHldaUHYKEwFW
-yr2sHqmXVZ7PHpiZ5vuP2GO/t/flYNV9hGmsYLOudE9l+SK4OP3h+MSTlWHyoBmNySuDVvyy33sx
-sD9e9AYyhL3lGhrak6FC5YXPTIBkuHRXmXiMDOsVp8FLspAfpKFSKqbBci+AKmPCkRzbx/y7C0T1
-AankNnN0AI2c2oM8XdoETj5b2g5U0o0SWfx+22ltwYUjk2zjVXL/5jmHV3Arx5HG49GbXU/peZSN
-rAwVTJ8icnHXTamK5vE5ghUuvi5Gw84QNTUJKUN9vY3QRnyf/C55cXBwkHyTHOJ/j+jhFtffgIPj
-V6ukuk4ekazJ5NPYlRgejJf1rTthC/N+FL763hWKCGgquwiTqkf/YglcIMvkTsEON35s0HFetgHd
-FT+Ddz4EacS+0+Mg+RakpL+8OT49D4Bo0RFJpS91wcVssc3qI8N9I6MJCNy7XscfMqNhMhil2Ys/
-IrYD4eQGaM/06DAH9MD/B/Yxr27gXX2E2GUlvmL60GnuSXwVqY/P9cP0quPzt3o56XgCebvM1hw0
-deiT+6KNQgU0yRf85GBeTPO3x2d/OckE0rBRhwqRl/xHSHCcHfZGdo4gTH8tYsK+0qgOvLT/5tWC
-lyEs93Y0Ro4LvQPg7jqOZM5v4HrldGoVBZ1xMbkcFr3GONKDKki6xXDYob70+MItflnzkPfFaDEb
-yfssOUhB0gk+H86rmfc9IjZ1sckW4wAI7wp6H7gkDSbOGAl0WSbFZfWxzFCXAHeISTmp5g/ADIFF
-/slyen+NbbuEMmFSzQxJ6/Kd/WJnfkliIl9RnHkvyk94kvFpF6VeBf9VNV2UU3ylRDOvrjvYmsV/
-kgLlN+yQjMZyCku31pJFlyzuDtYXkHUXFablvYheHkaDcCVquO6iuiunOQqbL5FYx9i2BQF0h0u/
-b1k6kUxc9/0chNCOTvE5bEkx7ngrynQBaeqRg6tbuCHxOAfVy5cv/bfzcjYuQPaj9+EZXS8gXYdH
-HPoIJXh7icaXDQmMuCquxJOcZR092taayQv+5dMXUZB2ZZupRRf1eAh57i8FQClQBEodwVUXYxRd
-g+GS//JoC8uD98V8CpTSNSDxG5wKioZGx3r8lzev8tOff/ru5Ewhm+OcLR+cLieXLMbMi+lN2YFl
-uPAjnR7qsKdwsucdbp2mrfikUwMxb3F1m+vPTrgnpl1NGkNALyRUFzujmymbXf3mCCXAeP9sI85+
-I5LLt6zhLz+VV3RjAIDno+ltCRhLAgkQjdliNAFqfHQQiO0fHqaL4pMI7H9FQU/+PiuvlvMabj7y
-+yciOE1BnlHBHmN54AIfcKBzcHlwmMLBpKt73XmZkVlpsRiTlfm5uz2GQz5XlXt3uJzM6g7dBVu0
-/iRY10/X+TtKfID8U/X3n+Nt8dfjszfH3709IXPY67NfXr979WP+6vjVDydIqd4fn785OX2Fbw+/
-4oNC5KFGs/RoXk2tqthohZlHyfuo3kM2pX9fzVlZRH+QTCS3//nFTj+7uKgHz8nhgPtCHt7R+YoN
-iQg7fi73ceBA91Mi8fZ6bZXj0PZip7e/bzUO1LKBP/jUOdDL+RhPMwgctfEVQI0DTjXDv5ZT+luV
-+/MFMmptwQzHW7n9pMPG4G4N+DIpxabdnZaLcXXl3/f/DKvtvxhoE+WRxpomdAyZSA79d+D/LQhg
-q32ypcYl55Gsco7K/nrj8qf/XFaLMlsDB7aBvJuOH85vy7+Vlx1/gO4P5+fvz/CiBQj9A1wfx6V3
-lHExc3mdyzeduhxfo4j9zx4uCW45M/mDb0hAHbNkUt8I37gF2aCc19IEGE4LTAxzQmmK+bnZPBir
-e70EaR+epHa5He4tbajC4LlspqIY7N3tYjHjjcK/aqQxqMGE8bQt2RvlJevNbD/mXVwhxlKc8GMU
-4UYLA7g6WVTJo+1rRcgfzLq4gSsIrLlezoDup90G1OFfBDVDmQBsYKtgbQKCewXZCcGABJmWhUtm
-7E6+OKJF8q/IuqgDmMwE5MychwNQHi8XIGSO/kWEs7EUOV/0actptJMlxaU9fGv3qyE1O/B+9HqB
-jd2dVrsIaV59cl9eglAz/1jOzXxvK7qLbjztSjVoH3gV7hE6kw1qpyc4kE8y+G/4bv6glCP1hsGr
-h4X3zzDzveObUu32wuPNSgwQl9CQlJXOlrsGimI0xwUw3XDApt+teo86zbomhoCQ3EUnCGAmpNP1
-LmORuQa4QcrJ74p6dJU8ip748uuX0hfOB2RAVhan1tXilimR+o+gKwwqDRwypoqQEH3cI+wsXDtU
-lXWECn4Q8sfi/KfFUb6YL1E0TRtsw/2UpI4cCT58+kzHSbt0j5BGWQKSVlktF0fKyvVuJkNEuUNd
-j50bFV224FEXrjPFoszh82I5XuTy0rn84r7L0+5VOV/k5DuX48UTxM7+xc6nrw7+kF8VFzsDpgb+
-feFiZ79cXO3DUPv4dXeG1qfUs5Fx3+OqGIpnUQ5Hh4Wols89CEoHDIJRnV8X8w4JNNZpdGupxtFw
-VNfXeOuGNq6oAofnr/m7779/++b0xLBpmPs9UlmH2vC7A/7nmnSr9Oe04n+h93AdOiACkebvmleE
-gBGpNzSMCb9sPsi1zrJZSCo9EW10/bR+Y3dZEkO4lzkas2Zq+EEDzP6HH47hfvPh558+yE23mNYA
-mdCqzNjH7/iyf5h8803y4mtzeC92ivpqNOI5yfXVwKscOzIfWpjwrTVMhUsE+ON9e39/HcmHAcVN
-OLkiIZ5Mb8lo8cdEqGMyA4kBXzrzqMteaM6EhbE/IE5DTFV2fDRVxbbBa0NaC2qSNvQjor9O9gEA
-HrQJjjmdXaKGgOhHDhTZCeeoCUw1yyLq9Xtfv2SVJiGiiNIsvuMTdGEYoQRH0tMEb6Ak1R/s/aHY
-ux48fv1yxZqMer/7DEfFj1KxqpJnymcfzCYquyfd9BW5N8KXnXSNWcWcm+DaKpjhXlmjDnX3tw8w
-3YZXHEyW/kYwINsk6bDWFvQLbm6l/Oyqk9o667/c6XvkPk230eSR70Y8/5Wi7mWZAAce9pJHmNzq
-j8lNhTfEytjGAa23crkT0BFdhf9+Qj1KSGLMPcyg/2+C+W13O/EZiJw65TvFZT0jT3v2FvKwnJ/F
-KBerSfYv2mIv4OIzmjz97g9gBYqvv66vpgvr3PePGgSaLZQE8jfy/PUagzeLcl4sjGPdrw/Q2NbD
-j8FaW39qEu9nNODbd69+JD0EMMmruz0E8Om7c1ZNdLUnAgW8eXty/AFffX1w0D24mOan73L8/gMS
-PgJl9+T03dtXP2aJ+fXhlw/m17v30PWHn9+/d97jb1UHVtUidK1rU9kCSszmFQgeD/X+HQiz5Xh/
-DhymmuxjL/loyDqMkNC2qXcV/6x2u8s4uEkBKx+yhwY5pwAUO8OSeRX67dL9+FmWoAGhRwIMQIus
-uUai8ZWc/pIJJ7vXQbeZPEfo5yd/hw46B6SVgUH4lDrvT78LAlW+w94ALm/erTc2bxddAsOyrzDt
-KRIBgxdxKFtNYeAH4BnoEZikcM+ndHkRZ6SI0VfQenYfDf/Buw5SvfshCoiz++Vo2AFaBH/jX2na
-nd0TbQ/dl0PQSD/IItzPxZxyW5GD5A7e/dBPnnTuaAtPu1MQmPBP5DqInPiaUR2fzEZDaY+zwy7x
-KQ6Gj/HflRq/dfOZmNIxwKOa4a93+d/O3p2+/QUwgX69Ojs5PtcfJ39/9RYND1+/fInOJPP8enjk
-kV97rlwUu9i5D07RcnG99/v4KUISQUraDsCCeZccaxJ8ontoYyHwyhdF/02rPnvtrvr03ffv3r59
-9zf7+/Q7RMT4qttXvt2SXXcyWj5ekeqOJSIvD/7wdbpZbAk17REh6XEV8EkclYQs8rCeouMQPssI
-psKo8aP89Pink9f5d7/k78/evTr5gKQa5EM1JACSXVxwQNYei4n/Gjx++WK11/nT+28Ql7/tPk/p
-B6DmtxcXw+epsTSCgDfEVbIzgnG4c69oZK9tTMGRTkkikCAvtWfBRxENVl/P1gAv/ZHj1QQaymf8
-JR2yQSpf4kGjk4ZCHvtdigUXllSM0Q2t8WlUQnVlG8Ih1vZEEPP1m7OTV+fvzlox9dXbdyd/P3m1
-Jbtx6LM/o0VxV6JakdhFA9kButxAI1Xi9NnpnYytcHQJa/xjHOtX7njmslfKnZzJHsFfmHzQgLc2
-3by1UT+uuCv0uCD1HTpjgNgnRMOjAxnu4Li6z+uHCdpH6yPmy/BBPmF5LvBvbu6IP9I1DSUAinSj
-utLLuoMvuvgfFHmoC3QKJQnryUhwPZoW43Hgvnc1rmpns/DI0nlVKswus7N5eT36ZC8MKqRSMEGc
-JuOWoHpXAuPIUxCuKCMTAbAdFjs22IKdfqljX7LAR+51hKfL+KMEyFy5iZAEe/MwKsfDxGsiViuK
-Nl0PjJaIQGdU/cYdtomKjsStEYFbIRaqzkZTlYZgCnhaJPKWZ9waeiuex9QY1o26X+SEK3JFbfGI
-iDLbVpr2q0hYS7hfIOamqrHkc+W8wLM1AmmTCcaYXhNk5UWrC4QD/tYpojZ848FyJqOxR6/wEtqz
-voqaEEBMaNttHHkdQPtuvt0W2vbe9u0dOq+L0VAvHa5iBIMQkIoGwIr0pshgJxZFCU/qbMEPEkS/
-/jowInmMK5xA09C1lo05inFceUtoCetv4u9o6z3NzmiBN3IkAgUGzAMtobsxOYYSjbKGpN29XTQj
-bXIRjY8ciWyR3Yt/E4UXXzZdR1TXs5MaA+0EkRNDmDtR+6ZzSBuY37I96p+o/WKzUCKMk0eEJ9rN
-4L+Jc54tsqWZJQJrkGPLmKa4mCNPOzQZpCLD8mOWmF9AU0g86Xiv3bcWCvNyXBYCqNjxbkJg231x
-4qEscLZkJpaqbdrNqIaNNdRPULFJPKb1dDyh2Y2sFjhCI0EAqOEDdSagUGT4UwLHo7RSLOimI+ki
-Dcgj9gXdUDR0ywo/FRO8BfzWUcPVlolbMiN8fXZQMDldbIwM7qrjnbE9lhjU/KtDeIHFob5mVlzd
-wQbUbT1OiilcuEBkdvM76MMtw4Bjob/v5xVAcbI59vf+tnAjf2W+LqK5+AlPBT0D3aR7IUdXVMQy
-duHlv3EYYtM8vRNGr2FkfpRfgzdVnU1rUpPwb3a8tL9nvFC1l8u6BzpQDg8mozoWBE380AlxHv2r
-dPt1AMEipxwJ9DyD0UxMMt0NrNt8z+ay6JO6E/4zYLMKmorY/Tp5lvfE0qLuaQoRvWbMeN4UnpfL
-D/J6Y1d5+AOlb5zLIAjmQ61HJ78vxncUiczpQChgQ36hGeEwbevnH9VlLak5ONyazhHas4ADBPHX
-qOdbqaW+NkkvcMlBWCEMkOmaapYFag2YxMHNSwzpwpWEQYbiPMKNyJIqnWlYZMRJWXy0ScsR3jXw
-f3flA5kpR0hvpL+uE/bgcCTqLlTF4Pdi6yGoNXkUPu5DswGNg5mGph/daLY1gxqgquOGaQuICjuY
-nxy/+iG1qIzSghsXYnsbV9Udh8J3cD42gCnjATQI5PeRIBDBVw4y0qcUc8Q4hR3qHVcVqPOKAr4f
-Yd29pIMnP6PTxRgHTzP/qaABdpXRUoIw3H5eKrl4RgPTCNxbNS3XoxHgIEGKAjqcMA7TZUB1Mu/4
-1W6SGqUlg8wjTbYBHXUHCFscI/wEvyFCoDSg55M2+ADY7JhOVOaGzT/lTEiUrLFN0tzDCDAeTxFO
-eYi6emKcBcfluKgrhDJN267r9o6lWw4rIfj0aRYUUj3wz4ITEc1rf35EX3rrIdb1lCXwDFomrp/i
-UP3I0jmQGNntNdmkU08NIgTNB7JuB7vJ4IsvjpL8p+PTN9+ffDgfeEhuOCJRSjxa1GUqm5+phkmn
-idM2XbGFUq5o+yo+GFMlp8pyeEiYLMNHb4GpEU2OfKmEeIjyTFKHepKO8xrEpRH56pNIAI26cBsA
-efFjmS8qatct6nxW1aNPnXS1r6KGjetHo74O28eUIRoCxDmr3IOKynWWvDhaPZPR0zXHhUhieGYi
-h6YltDwMK5cB7W4LGsh6GtYS1pnlW8VYG7UUBY3UtOGJZo9qMo7WsHQ8XFsEpXM4HnIVi8Z0ME10
-fNKYWkgA3KhwCQffbw0EN7u8S6/34Ka0O/BCw50jTvvV5wGQsxohD4aCLxIJ/a59Fgvko3n4fSTq
-LmfDYlF25NybfnHlQHmNz7/FJoWRg6WU1GZg0Mk75TqQnEkXYVUZxlhk1WHtB3Qtj3JEM1UrZya5
-g9CSWI6HyCmI6HCr+1rJgpvxoXH7jnom9TZxCjepBIzU1A+YzBHfJF+q4YoTLkRTwIT9Ozph9cSZ
-VvMJqaSFZj2XPBXsREZ/+p5AmDZCbIvBJ4ECkUUznl00cUWTUyiGE2OkY4eMo0V/JwOQQ3PzQ7x/
-4T+tp4hDg49CXEd9IM75xQDhe2DTT7YiM+XTi2B0i2TTQrTpgNmLCMo8HeUerYLzdsLQwLmoYL8x
-eZp7ivShMnNw2SIOgsJnOJifkKvDIjhLuHGZO23IIQ0xJC6+cDIab/WpEbDzlB3RxESOD1vEDgY/
-yR0kN2cUo02wwQGAS2HCGyOwm0ZNqYSMa8UE5ja0mWnastG4ljWWoWDZFlU7LvNQXT8n/dCTi6yO
-bKRicFspX3k58BMYuql1hOnSFZQCmuGybPKr+J94BrmmPc4XDa7MiIMAiXmDfAa1cqVITW1ipMkA
-1Vrxqf+CEGiQPLM3siZ6+Teq98b65qJPHiKOvZbxfjs4RPyL4KZmQ1YL3I1m1qnFGFDDG48XeY0R
-DED3rM2UPKumwJq8KwqrEYAZscIifK3uV9gCnRekv4hJO0JExTJKak5aFHcjPB7WFKb4iltauBv7
-bZ/AMch0VlOJImHnuOoOgdsLtSoEuQBgju4uU4oP37ZYDllQc7kV9NgM3hJkyHEmebHIjU2QhxAx
-kT8FETE1d8/WYRC3m+NYvyI3sB6zVF9fl3N0LTpocynyo+obAff6v5uqGpKX/oNGpPf3vnzRI/cY
-J5zbRHKj1Pli4GbgI6kolG8psWYUZsimKMEoDix5qeSOiA7PRqdMd8VawnnJyxygoBHgLmqTv5Lc
-jTns125E170SoIyOcknU7ZI0VUzsI8vRiWJ266tbjPAmz1B7r94+A0+oDDj4PH90qzG23uAkR5BD
-uE3yqkqbBqaabFboDRD39BbqWRPihGZvAy+Qr6ST2OzG8CmHMmoyLtpp+M0frYL8VboXQXwRE1x2
-SXU7lU6Qw4+ublHNeINuoXpzN+ggqy3GN9UcztTELjhOLkzWScYrTVAwLe87pg97qj/zmOIZukTT
-K+LcyE0xYo8rh8ygFHkZy7zL89TLF3UWHDuW0Y7o+LjvHZODWdEKjgjIc80rsETeyWiafiFVF/tL
-uQBrTJ6ejKh9TNzIf1WEvUmTu42j/BPMYE/Iapt///b4Lx/4fHyun55mv74rc4ZKh/OBtzkSMa7q
-ZdfjbRySisR+Xy40+Okqksnka5vJBDNm3SG3Z7Q9qP7zq6/SNX7CIuvQylM3T496bjn2343OLmtT
-2bABDMmtRDINtaDApMK8uHDe0XNjQU0mxbAR6SRyoRnQOJuKh4+COPCxX5+ircXDIPQtaCzzCT54
-v4H/AAfy5HA1LHlnXZubEZNaMjvorQQ/y9DioHYMBlojzaOTuwA+W1QzCVWIjUsBDIjtkQCGTfIu
-ABZdaGjWYRPHYBZ61lo1M0+oGfQvSS5bRVJGJFjY9uoRPIZP1U6yGxWtkjQZ9Fd/73CAGT+/0MMd
-9+UQDwz8ojurZh1MKhUmCsCUT+QFpt0eDiSxFAxIfLWxxBGTpsiY8YTBHkVhrRlRFOMuS5OI2Oq2
-zvrb9D8xqGHSihqvMs7JRNNgihXMIzS7uNvtgqnNhU/u9g6hRMmR0LTF48mjCxSYAkw3552ttz+p
-Kpg5IY/rEJ0xi96G6nXqKRaKQDnMImZfw2liCG0UeMZxXmgQqXr4Gpw6LA/DctDaH7r+twYxbcuT
-PsNpFGk3Z9dy/d9chritDyd7bqGjrmHmRBBbPTW3WGMUi7n3p2YA3QCh3Pi3MhFzVJefCUCjQIlp
-LTwf3bpFNXFZjqt70gSxLoChsYW2Io0qPoKU0WQWxyhjk4iUxmtyCtMm6uhIG+4uHV1UttJ8KMjj
-H2+LdtEdmU8sKf5MrGFyS5cpDzWehtVO7rjfZjKhK/w25EPkY590dBXTtxHjo77p2565MCzdIREs
-LrkRTGu23QAtervishq/nfMhZ+aitHyRXH6N4hVBJj+TsQ8uHn7SPrZd8AV9m44do+u6G2rb+Buv
-rC3gNG6LT4foVf3R/D2q2kLA//1F9rYpv+LshhYpmVbT0VUxpqDWjn/MG5uDt4/lJSWJ2Mu7nPnt
-YmcP/yGc1swpYuFo2E6jThWufaNZVSCYINpQu2y9SPZY+9rFcfbwBezzAPZdbi00rUPSBPbYrOsm
-7ydfC1OOy+3CKx4Q2m9D40yjeoqsgEQhwAxS7gBIRlX3w2JOQdQd6ohSfgDZeXf2ujXdhwaTUgYv
-jDg8MsmgQnNiODmHOHID9K5rG5czLPo5gvgra7tBrdTFVNKiXbpQ3+feMpvVgb/dlMXWbOVKelDn
-wfvbalz26MaPigAY6C7BGFCOpxDFgE1hOy857rsBiExVuK71n9Y6CGF0WV5X87LdXi/WfMfs1mdL
-duYTOB5P3qE5AB1KSaEdvEkHYjU3VR2w4MNUZ8w3NXgctfjzbD0jmi0ig7cF6QUjBR+l78BhQEZf
-ral2suWmDauylrDYeuFWTRMNgxZGcRJ48dg1xXfSUto4KSfJcc+OdxDEWg2njDBgTmkcOU0N/JoA
-awWZ6UgRVxrBwGi2r40aidROVKiveUAyTplzUy7Iut2xec4M8jmfu/qmCK9z8I0zGJIwQHdDom1G
-NiBPI/VV24O2Zq2+bDHhNK/qZLXocAwpPv0PFMnhf79Z/uI00oCik0JDE2nHMJ05N4H/TKtOe37j
-iW9ODtMbbxN/hykKReoUZAsKAYTZi0NfPIduvrcqInP9ZjyGdsovgIXvzx4Wt9X0y2f72NueiWHY
-SS2OW08BVOwcbqywOv24UhJYJB9H88WyGGsmpAmL4iSwYcJCZwrd5hya0f90Z7dMo401Z5iuZ9oL
-Ui2QPo/C2OqIRs9NrWGCP45i1XHEiFIAQmGLR5lx/2KH4mx3Br3EPvpYUooDjOBnrQe9kARhUwy1
-N+sdrBRDFvMic2khbx2SRDM1JIr4gKeRWgcN56E0sd/YTaUxTHYyAcr6nTXdoKFoYdLaAmsbU7ig
-QzOpd59SbkeYnQ7dUWRgbwwlyHaUpvebFYejbtJEpNR1k0C20WGtIaw4Z1O2Gkn908U712UMpqZ9
-wYnjmfWxO85lmE/KRTEsFkUurXgiYdstqoWyn03yKP3QuXW2GQfT7aCu6+TRHWFl8+9Hp+QQJAwy
-+q8wslzzuVmG9dPJ+fHr4/PjTbJkNHWclxIuiLDGCDfPgeGvPM9eq7MEfeLqDHucKNVPkeQl97Hh
-6nk1H92MmteFAABPLMHFnWZWFDZwW37MyUlWHMGzpCEC+NnzqSM1VqdNn09xM3TEJG8EEJIjmVI9
-f1ESu12x3N2du7JE7XcdC9ZlmSKYf5ekh0ZD5u0ywqUtsouxIk7MiEqKROp8REDf0rTJ+j3mzYsJ
-GzEIhWFvuo/P/58laA/CKoMAy19bfnW7SEtT9Lvggte/jQrALY4Nc5qWw4vp929OX+dv35xyMjZK
-g2of8bX+/Zv33jPYqmO4iR050Xvm9ps5EgPdhtlipyGGmgQ5FmrJTFwsfr7cIZRdU4IrnSC3gry6
-zu9vS7gnrclzH3eixMzFfNaiqeydqAE3Vazm5FKHRHV6tCAy7qlomEGwkgshjtaWPhHfrc+eiC1S
-LwE/z14+DnwWTeVFz0ZkYjREiZ4O3CSQmAHWqH0yA+x1+TzjyiEXWNe2UAGA5+TvOWc9WM40fTlT
-id09FEvyXZJFULEAo3slDCYjrmbNsuk2G+3Yz6rlnGtpwR2cO+Jbt/yIJF1F1T9e5AT4fd/O1X+G
-PYIwrKUjvDILClXJ6qzRhUho4f4UzJmlaov8SnLCA7BuzRIRZwzqcsh09ZcPOW2wK8zHzlgYBuEK
-2jo/S8G11y7Ix5JkuiNL7KMUCq8wsoOjSQPpXk5PBnBNTcSmF2SimSeP2k95qhfoYk5FhGQ6aA7n
-NM19NYlfUws3wpaPsK0ZSmK/6SIe3AS0roNOkzZtkF0X4gqGWTl445e6k1WkIWCp3Gkv5MowX4zh
-q7xEUk1bEqxLoad0Fb/JgvOcJcG+0E2J5U+bYNe52eAEnKHYTK4j4Esv9MBxB4YJMeqbAveddVgv
-B6SnfcM5oIuskB2M3F9TkJWY2ZGzNnwAC5MjTwkjWFW3s7fHzlFM1LuirN7j0ShCgv7ipzir0bzc
-Y315o8Pn0mM1HT/sXY6mxfyB++sBgvRMc6eCXwP9N19jrZ9KgGGeC/397RhvQs18WM3KfOHsp5Uz
-d8IEW3ls48cKIZIvQjhxLmBcD7+WxthgTZfcFi6LsMEFCAw1OdsCuc7le8EmQAmi1l7f9K67+ETJ
-j9sGT11ANQ6mQ16cBNVrJnwNJ2mPTM86U/HHb3CKmeS7gK/mG1YVW48WEFDsSJW9OPqgTvMkbeCQ
-vpAW6LkoKYJPZUeGnaEJrhd4YwvRBdGRefzPZ29NeuygaZ+avT75/vjnt+fcnFIzut03lVYqptBV
-YDM/DSVK42ETMlVuWNRAZ0CilZ/P9HuHGBl58c6PfCfGHzq9mSj5lh3QEHbnKjsurxcaImV22mHF
-lAlfU+LXIfzRD3405dtlp0EQM+o9S4KM6r4eB4hNzDeoqb5pK31KDOBRBCIve/l2JU/92inKbcTZ
-X7r1k5W7l06Qake4AZxMFzAMS3Xk529+Onn38zkmxL3YOfyK6bS+PDs5P3tz8kFe4rtnzyJnygJs
-5YsD9V2nwebMcbUsBXGG61bTBNNoJdmmj0gsPXwhyeGHI9Y5YuFrCjFCpRNqmFDjtPyY1MVDLf5/
-97cPkTTxoR5A0pa17V6kcbCdkRZmf7PWyOeISCPnQHlmyCnpNV1i+JHr1eaQd8UjskCKEG52iA9D
-hMQ/fVPXokujmuK1J614EnJI5PsHAysupAH1DatfGq/IaiL5A1DjqF3huPibxkseq+uVhFtca4iL
-2zrEjJaqo6jy9MqNGpUnn7EGElo1p6FTVorbcCVqpd7JdkUnLpzCdkEXPc/SHbnlKBsX5KJaF1hP
-kQ+KU/oipKskf6D4hwzLinHspUIS3lR6iwuDTfnFlysC/ZzZbdzZactIqIzuyMT407WCpQoavrDi
-mjY371FoSmNDJ6kcSS9tFY4UA0A6KXMVXJG5tu0umkbTbTdCAlrUiiZ1868LSkH9of05upkW488s
-8vDb6BWrM7GaPzm45S9nx1w6Egs0fHjzl1NKAkTVGn44OT57jWosXmAX3r45Pc8S+/P85Own9/cP
-VJuBVX5/WRbGBSSSuM9xLoxl6UNDazFO8hvsxT2XBcUmcxJCtudLhoLRzFOp04elhLVpqny/Tisw
-MeCKTSO2ZXDNdy1FpdcVlm73ow9yKvJyIm7z+T2X5pHFy9IUhg3DfOhQ6AyXY5XrzkEa8Tbk3sMs
-iLkumP513IdpEuRtMr4OrPc3QHHLOcYgEoiopjbRf+ziiLtlY4+TA7NGdQajBp7PFrcJL/elbP+3
-TwA3ezS4n0tRo8CBd11eTD82Aee+qJawPYrXbT6qBqa0VHRL/F3NlO537DNhqt7Btw5kFDAb+ztg
-N5dwByUNtL/nWp7c2WQsUu4cV80e3TLyFruwDXoHBxmzEDNq9ZiAiOkTXllDIYUsYF7CWG2Pa0XN
-eIlDfmlA9vx3Q92CGWWXI7dFrMv+Gw2wFw4gKRff4hmZGhfzBoFs3WysYlPWlNEGa2hJGsHa32BG
-CyDLalZhpzdHG2phP+eb16WfxvK2LOaC0bHK3n6G3mdkm8z8DjvOL6eiNxtcjDOh796mZm3qL8Cm
-uxHeCKVzrm52OODTizHoDS9+bE8OZlS2rzVncZjWt/n1UfRrC2LVxeLUGoEAflfP27sy+0oROZRa
-BvvbLrIg6GE4qq+KebyXRs0cj7mIs79wGBPh18qqMcIDeOsNUJIDSz/8OuksR7h4zPIC/yMl0l0p
-IgcpRHrKx+Uiv6l85jSWs4PqDz1HpvDSlJl+Dn+QxsBlkTgEvaVaCpMKji+6Fuu31Xx2W3ADEoBa
-k57j4RDeBxJdl//p9JU/P6NJDDJKRUjpCLsvvkq9rEejaxFlEEDUXUQBY2IYKD5ce6ciMdHoRj2o
-kVRn8PFd9BuFZZcOvJ7SLTJ8T8nVIQ5Ip38DU7qEoB1Fbi4MQ+cqQ0AzJVZMZRXZwHBK1DpztwwB
-PXX9ZQl/iA4bgcmXXNPAs8OZKa5uzz76NmE5ubdl7z++efs2hAV2KAgIvBIl7TCNvmJnZBXwqmO2
-iqiOqyXk9GrmvWURtpu7Ed5HDYvjHsNAxLhr9LqQw6aghQFAVKVEkvlE47WelIGcs1owHbiDxlFC
-NEX3cBvwA/8Oy4/40MT7/O3MARlWcywm5EEFdOswS14EYezD5exFh7/ntqkheCTTzNG/uvMlBk7P
-FtF3+AKTCGMg9Cf99fVLGOqrr9V52FApV9gw6YF7LalrbouaalNWtRQEu+YKw60OWX26H2kzQoOB
-d91ZlBMqwG5oWnQ8bohj3gHCLMvmePQYO6GWXW4WOjqV7FQrTcqPqEWbYT41efTj/8m/f/MWDijV
-f3Ifn/w1P3792n2CRXryk7+/OU8jE+kiOZtX404fhhxY9hSBDmx3h78x/sqDrYt+OMoiTT3ApMvd
-1dZUAzC6Hk47RRn1PZ/kt1V1t5xtXXvvPbq+16Y8WK+F+celASJpOvNM2Hj0yK1ZBn+1XdkUqiUr
-XzYHpcypHlldOwtOUnEjIgkiOkpes0ZSQJnt7CYy3xY561ctcFwWH8u8mua8mLoTLsM06jiLz+AW
-NifPHDib8gUreoLodK4wEpO1mvIWtW0RtxzVLx2xE9QWHL74PVAub8WfJeDR8jRqYokpniYT4LWx
-1BFO4b+M007HzZkjI+2o7m15KdzP0SwsYJRO7EIVl15tkLOTbi0aZsojIYqaYbvvudyob92gWDBe
-bpqFOQ2Go+mR08Hrk7+e/vz2bbMZFojf2A6AdaR23HCo2bwsP5VX+TWMhzBxXqfbFu+MGgZkaSDh
-uiWLYY81QVVXqyejeKcpq1K2HVqDBt3rZXUzk+vdh/mVRLxIM1RjBDVXvyvq0lQOaUhAtvs10mBT
-qvHGY1mwKcQ4m3MOEhDs18mn2Wje8I0PZ5KuGSuNFj5t6vhYZ9HoU+g71+645n9RU8M2IDzZe/Sw
-RVtusmQ/WVveKIb8Py78NZNo522cZk0MKiXKAYlN4ojKYowBbgKlMGqmvWapaDE4+z+5q9u0//zT
-SZesfmmkligfMFjBmnn8KgCPz57NyRhpG/RMULeuQVQCEt8q6VBRCrX5/W0BlMDTkyIzYeZYEmNf
-7Cx+jjFo/ugmkqMvUjE+0g90lpP7gPpZuiGU3Mb1f7f1Q5c1pRHxI7YcyUpzKvH0bAgdjI4/g6Tv
-rtseXU/1s8vRVL5QV7HUePw7UcFusvdoYLOz45JPZbuJRUP9WpDMryXL+VrWhRKngQrXw2CKhDE5
-7RkjETOczN3iXOK1hMfQ0Pf0ijKLix1J5FUOAamHnv6P8pJ+5PDHLziIwiY8h+53B6s95wm228U4
-mi2CddDSLa5fnGgMPx5SNN2oTrYbZpuyvFoFOkvOH2b68HjBASrrUjxG5ryc4jYiujtZHhssUxDe
-FkOKkvEZavg+J1eEk81gXQqDLHkPXb3HGgW/ttLUryPv6yn65spUNpQ3C6LKG6WqWI//wxKIWKRs
-Enr0uwWZOMhZ0voRWcuSbrcrd0yykEXf8iiYeOQ9aWk3lqq6hQnV2hXOTnvKP7x5fYKxHo+XFN/Q
-S8g8QckrSTHNiSf33DepvuNHGByBbCP/4efTH4O60PD6//75z8le5+Ji+HiY/WGVdv7Uy+yv9E/J
-xcXzNW///Gc6Y/nPpx9+fv/+3dn5CZmeL9E7kmgC7alM96qaPXgPMPSJyg9R7LM8HJbjEgNNGy+w
-ZLT7+y9vzhN2i02Mw8qsmNeUdgagjrTUckPSz5gtUZpHJgtUPHOcFkWNO6HiTi2c4HvHKFOgUCCK
-5+o6vxkt/CqcrIyGVt9QaDGN5Omt9Bv5Qywqdb9YeJn5ETaj6+tkbw9bhVRYPkaOGP3a3aJ0C+pL
-GQWvboFIPUh2AwFWxSWj6kyjaW+RXtDVO3nM2RvNzCBdhfPEa0anbX17e3uJ1iApSA/nAc1bHb4N
-v3/+HEPwG2pnbHyUHG5ylqzQmsrheB3GIU5gRKbmpqUL59Djab4YBJsxpry70NfnQVoATOYBYCiY
-v56PRUL+cnSygD1OAOIw1Arx+xEG84HNq37hGECYyhAmI5EJLYtRRG3HKIA3Hf9gibdEvuhQ5Hwc
-8UlHjI1FaGyjSakxDn800YXnvZ3AwKDkDPgEEg3q1RwdtUFZSuoboifaOigDAot+tIfshE5l0iSB
-ffrZs1ncj65K34JKddwEAJZnUCQmMQSCSu2FfKD/b1DmKiK1wTJrm5lgCcLGCOgq0pAe5iLYxdNW
-7AOj2aUNbiQgwBFUkU/kMWJTduzUvjQ/qrrf4eM372yWJ7lelEYgd8jF2uxSwOPn1ErzQUWjoTlO
-WbsODnC8f8kASubol72Ba+decMpE7dbJRCXJyqjWhidCdTibEr3z0knQE6zp8iIhswz8wuQu4hAL
-W1WwJ+alf5zWUIvdWoIEL8sbKcQEe0nIfrnPlINi976Ye1kJuLoL24RwATAbXCv8b0crQeizA/to
-w5QE02/NiKw0rClBvMheIXJRSkr2JWRwcEJ62TmfanjeEEhCrGLblZgc48stW2mBAqHQ053QibJM
-yYBD2sEZCXSMsWUS8X9kxrNSR10+4eaQ4aSl1/XcEMh2Lu7TaO/nT/ov2H3Y/PLqMrLyxySiiXz+
-0vv8ZfvnRMX9bw9R8QH8lrkXdy41gNw2apIfmuJMIvk6WzQQeZWkUjTwqjja14wfIB8H3isei25n
-RB0zN9RlKxDWSEyM255EMCnmd55LCn1n/VL4p+ecIhkV6A2dWPWE4bTvF3N2iwm4gjcQy+/OCF7v
-2FS8TeQ0Etst2C2ebwGNRLBz2gfboI/tY3WiaLv6+N8BJs0l64z3pN/bC0s4yRbhxFwDi85VSJfc
-T7RQFSpDmqnHwnyhvltDLFSyuTQcdMPS1nj0GKzZO5LrUth1I9WC2/75pvZRYHkoPeE8ZVsLVx3F
-F7nBJc61T3HapLPJiQnUObr6k2yTI1AbIpd7tIPjQ9MjCzsShm+SA91SXNmWdNGniT36k+ghUCEg
-hHP0FcSTWoEUNoe3qKgFBiE0GCMQQiZB93SakopCvN0MC8zTFjx9TqGDuGRhJWsAs4arNHWTdo8k
-P2Uqp3UPcYlT6yk/Yy+3l4NNNwbTw17C9xbxk5zNxg/E/UgxiJA0UmHcrQ//8pPNBNdaPxcYnI/l
-eNHmYjhkv02nFivv4ZS3tRsK4+wXgE8ZfWFtiN/0gBUoTYGexvjG++qbI/dYwKi8sww2p10PB2Q9
-pjNE3IHCD7rhZVOpDeqUJtFz5jCItaXXpOlxrDYMonI6dAHq99wbeNI6xpWQ/BpJzOiiCXdF5Dht
-egA0NIgO1vGXRtGNaYnKBv4QvphfPU/5FL0W1rej68VT0MG7ztH59VCD+sscqGbuNrpqbh5ZCqPY
-9iikxPFLHSvMDYonKPUB3IuUqor4fkDiqZ9LjaEWJlMz+iQydhOIF5G8ag7xoKQ+0ZRqWrf76taG
-ktuwIcxmTZmStpJLH7mfXbyv7Q4opxXukz6W3uGNU4XHSzOGu8llCA0BJhGckr2ZyzBXvfHuwqG2
-TYMuOTJIv6YVLm4pT1ykC4YBXzZNSjgyciCEcBp02ukn9Zs+ER5672d3Cy7FR9zHpPryeM9NRQWp
-YdLzcjShfWHHT9xvjcKbVfVCXvoStfcq8p3p002q10x06paf12SoJqVCkB5DXPbcPYnlf7O+qYSC
-YgiMpZLVDfBzNLNLDm4AV9bsI6BCkUyypWnpTfl2k+ItMtgXwWBMoTdaqqKBsgE+mMynxGl7jPoC
-jhUlauTJwAt/UiubIc5c+675thwft7mAVTf5ALLIZTV8MDljyc5FxgvMkEbGrQoVUYyvmhgPHjVP
-dDcc2lX/XXNwhitPKF/A4dIQO3kOzbyhqBWjvoQckZzIkBGS/MUWmLHNSTU7Q7HSChc8rAt7WE2F
-VSVyt77aM0DBgHcL0G0eG5On1HWY1TPncmAnYayDMJk3nmFFjdTG2s5nVsgrTNZfV/wT259v3Ie7
-wbp0ny0ewFe3XtYS6tc3+jY5oV/yXDhilrCqhlduqDZl0vES34mmzLNexy2cMKmnmzdN7nvPaeV/
-hqeKmjLz744/nHz5ghjCweGLL19+9fV//v4PxeXV8PrmdvSPu/FkOvvnvP54/+nhXyr4i9W+dWut
-1lIKOx410vkbZxHsJLVp9Z00TUNKv7Qoi/m8eOi8cIM/KOicORC79i8nmKNK68qlnvsidtXnMPXf
-JS8OBsn/5X7VsZvcDEnD1EXACXLwd6jqHI8Wi3FELajyrECwL46IybffJp2vkmeJJJNI/iP58nDg
-p9sQ6jbsiJv3C5ty3QAGc3Zax0yalH/TI7eM4XIyq6ktp5nNYW84eSOGS8EpwMxd9VEH0y1wOiHE
-cidFpPE2wY3oOEe33dfEdxwx+VLW+Y2Y88gOHsZB5gmuJIJ0jTQknF3VPN3WUYRMDlz2xPEY6bEm
-GF2zDIm/LYTEo3MUcD2UwbrJGUaIEBcsborRtPvZHhxbe2w8EgxXmqBZ3TeEwrb7cLhCbAN6jkAb
-l8B043z5+AnC2BdH+q1JHfB5whH1sosTkLuDVnr1WS9tHhmyWLHT2OPY3kVlEzlnAjO5i3mpBDZQ
-P6cypqZqUIefoyP7SAQnXNUepb06Ykj1bBN+QI5CbRxqXt3Mi8mvrIb5sE0lzMvxZ9S/3OwcY+oi
-hL4xF9Ozk7fvXh2fH3/39oQV1P/fF/uXo+l+fXtxMd3d3UW3490EdY3/C1jAnIxDaKCnB9DzmMQl
-fXJASknzn/1d9sLbdd7yn3/G/+IICYxBOhCn6Ni8BCGv4Lpj3p1cSm3KL5vsiVgsnk9f+LmlErSS
-oymnX51H/ozkVyA2uLzlgjPGwnVcg2WQnOdYwCa3DSgTmPdJGj5YOVXuCWUkwQEVB6jmEy6FRKuw
-3orpZ6dG1suDvScGxSYaFTHitRWxtWrvqeKEn9e0292XFJ+6FkGETmNtIhRzLylfCgQUvW1rMzbv
-qNJdC2HUncbwO2R3ZKhiLRX+wQGLnHZVunaXh+9QW3zarAUmVrSWaPFgE7Q6CGbCco6UCZ+mNLI0
-WNIbNKtfmjuXc/OI3N8ppFAzsHo3kOiVrXmFab2Z+BcQOSx8VtwcpyZ+wzzx7P7u/emRfb/wCR85
-vIFwh17qw46maFJsUqoiL9J01UhtSXSKqkw10i9g5SlRq0a/ilC33WhPJtPtxc4uC3i7SLTkP2h6
-oZG2p21m435lrRFget1HU3Bk1XWLjIT5wX20wLdcv2NN3RGnrTvhtvtbjcLF01kjyFTTqj3m4L8x
-Ic+2ib4RwIgssIfjYjTR0Kc6M0pVylDCSYuy5CPcolH5ihkr/9sjJBoiQ6S0SBbKEYEbbbxn44Ku
-fsjq+p858QqZeK+3BnCwhsLgj6sO2Sbow9y6LqY/nJyhYEOeOYDC789Ovn/zd5IXuoS5e3g687OT
-92+PX7HfKmFmF2j4u/dZIj9O352/fnPm/Dw5PTcZQc6ralxH/HuXHx3vXokGfG/iLmxmSq0CZdNl
-M72gJXY8lY+jClrgqD0ePBNRvC3tiQRWUiIl0qNz6w2OY0bApwvAZXlD6nLghjQxZIs3leMxZvJz
-NSMmvfSfWqnL3oqdCi1BGIFeqox7v3kQCyKI+yVtuIyypjUcibW8cI2R5GuPOjOrZ9Q0SmbdlPWm
-w2OluqlkJSQC0X2F/6VaRFpRUjtNWwJiJZ2CjZ0JZQHuuL4vy5nXMaN5mLBn9C/JNmhXi8/wdrSo
-4FZ+P0WVAtqmJ1W9CK9uOdzOEaIEEaSajc1Ab6erajm1acV3EcS7A6OurncHWWJ016hMf8QZrBql
-tnNGfpPPkfCEACaYL5lOWktxIuSBfwEu1s3kYmiBNe6H3kgtiQ23OYKS+8hHh/AwKhD7h/svB8l7
-Fowem+Dia5MTvULEimqc2wzrXbot8Q9v+3GLGQVWjSNkehQLtuOkHsRrEm6huh1LxqfhC5YyAEPL
-4DVDWBJr4axBRuVPMOQ/Gqnrd4D69XFs62V9ZpmCCMHXs+WiI9ASdHFfy6oVghjxT1FgbrvNsbRS
-noAjZIkpkG+QYSPqlIOZo7kRJSewnpXkqurcsfZDH2R/gnb3rcMPziGm7gnpYb4ALJlyF6LBKlmo
-aC9iS7sSmZU6boRXEk1b5MwzkqfOPjbH4CUeAyqfZvON4juqlBEtWtzMZvxIjbdIWky9M4FCZyAn
-fJ3POSbmXVNBFU8V3uKoAsAKhoXmq8fdXXXwpedoIT1kW9oukDsOnSwcj7jdq9tdiZ3crXdX5nLg
-7JKjJbbMzJ9LVKVHmV7xxYoLcGKPSXFfPCDSqbKA/SolmA9p34IvN5iiuDZmSaCb02Q5YzXfopqX
-f0q+Y64vmj3lDgpW98xuJqK31aSMU1HAkagUs752wHw5nXLZOADBqvsIYMUkjxM4Os8QHUQPmONd
-t9974fhY6JeoqRDzmASODrbweHbSCWNPtaHo0q1rLZ5XpE2VkmI0WITOc7ZavCx0cf/y6iPWxkTY
-dEmEdA8XtO0uZ0O0zuRw/OYPZPIxFBMbuucNjtsLPG6NYoMmIzkG9pYO172teMCAzJrT+yWdXjlS
-siKW0oXPo5M6cnl7VzLxjoaxoRbjKCjsiFK7lghtKXrI9k9p5BtM8essIcnfj9j1vrHas76vgd9g
-NF3ruqJlj6YSXkdglb9zOjgyeRmdYczKQIGRiwpme4spCHmYilNulnXH2V0qMYQXS5NZ2yXnthdq
-04UHkQH48qigfWy6JW2AilF95rRhHTsKzHk01C3uFnU+w1AJlcnMffHIrRz97Nkj1zXS886FAD21
-kWbbpqxGpZT0kBzdWaIEArDPdgv7REQB/dBlBfpg4DUDAlTOZ3MsRcvZ5omobKIrXw5SrxfKOb0H
-RAP70O3t0lMg9zcdvzVADNvBP95ji0qUEYAL3/js99HUjvKxwFPH8eY7iCmVpdSL+5Fr3+FerfYf
-gfCuJJGzJHkThF2t/LH/K/hQfDG8oe2gzse6eHlkS9zm0/K+Y0/tfhBhz4SIiuBSScSmcTNSF9cY
-dDth2HwmLi+IONPF0WFo6w2CtCQNbSQHZrSo7tqCuphvjSvpNcTjHLjFgjITbr+1RIIGSqdF4WgP
-dTMDOCYhXV9eRKuh9WPlx+1JjhQhjVkwnGQYeoh1Mn4JlkdWkDr5LZiis363kdRupZIdER51DWpL
-PBRJj2dUU9SlfB/RvjeTyyjnjE91y1x52okNhDF3AHzxhen+sz3fblkg/DeJgI5tl/YBz6+JbQ8k
-Opv2SfZa0/7xPlDCv7+dvTt9+wtQFvr16uzk+Fx/nPz91Vv9+/Td9+/evn33tyw5qL5++RLVlfP8
-enjk4L8VijaLpN4015+Ga4c6+bZzIXxGOhAe4wsHfH11KqWxbl8ed/q+xPJMjBFuVdZ9DktsHoV0
-4IgEuVMtiYAMdA9WqVlh64ysrUzlotnxjJddWGUunlEy4tqATfpaC1ggxiUU26x5AR+Y6d6kv6rs
-ua7EeAS6aWvCyAguRCBf2NhXRzKOYtOWdxry4GUzQPdv+I+il9wltJqTU9RK5FVO1YUIyPeB5Ucp
-ijav/oGJH+kM75s7kVt/aZvSHE7mtljGNfJLdIutOM7ImV/q3D89wblvVBwWdRnmles/k0VydsyZ
-ynS0CK0BN632huWMing9M5Mx8z/if2hGR86sXGTgO5rJz0ss2LlitSUScnqgmk7k2WZK3XJBSe6G
-dfnRwk3mA90aR8/Fe5QhmNW94citX3PEveOfUkmlPuJ/zFBH/pC2OHNH/Ha8jH2xfW7fEBJceReI
-OeiG/HM5Kgn7ntEYdiuI2Dj7ENImcdFLI8Wx5IDwP8hW+SoaqZQlcMwSry5BnF1fVbNR6XRPOy8F
-q3ydlTBsafeKGadRB8bt6notNtWfHlVm7oEIjNsrGU3qBO5ypfbyR3mJWgjhq4EyXGYhwmJ0vq0+
-9bzklpnK9YHbrGRu/AuxkK09xMw4bytgoVYQwqlQ+glvtn4FuBbLUgALSXfBQgn0+JAAe0qY4AoB
-qBMTvMeas2JBBwKRyIonVoPYvHC72dEa1d/QWIq5/torV06q4XLMtSEHmxmhKU4EfNst0jN7aAbC
-NjdNCVieaWaCuADgMF48mEO5YaNDoZY7vdjJ89kDXzhzImcoEGKv/d7elwO40MZupSuY6FUgivIQ
-bcXT5a2tC26sMAw39bTviAdje/BJKqJz4CKvs8SYgM4jb6j0vdLtS/v4HLbnzemH8+O3b0/OpD62
-YSTwx5ecquj0XW5aqeSNIbVT6x8yJUXzdbKLpT7Ym+Mcj4Or8oOfBSMf40J1nbxWrTQHcXCtt0Vt
-Y4wkZQ66KWtUUpd8SC5wybvnFSbTTAplB4IEo4XiuugRM8pnAryWx+P+T49/Okn+4z/MQzbU4lN/
-BKCMzomqlgvbT31bjsfJ3l59NSddD3/87X+8uJhiARoMZRZo8VGLKqY2CdLr5UoyMsImPIq91VP7
-2M1NmydOPYjGgqeESgGuDku20FaUGsKXMQOya0RR+80T9Q4R4dTDvTRa6uaafXQ8nQHecr766qtm
-wtF2udYbKcxoFRdzVe0QJ5NtunnEZUxA/viMvstUfFqF5VuJqDHVH025ls34ruPed9zdom6ppoaX
-yTcsnRsmwTE2LIShYgQXLJNJkMkdAfry5cvUqzcevZCR+yhNRoGHr0coQT42qrZTR1q03TPxjUeX
-+5rXit6y2pyJOaZ2fbEK1RIOrrZc5XC44CDoTHhXXDURzboJKUE3F8kV18gve7nAElDic2jtUxnb
-DuMVk9hOrZd7MQtKOn/3dv/6zdnJq/N3Z7+Et/qoS4Rr26XB3WMbt2Q6hkfGcO0hsoh2DDf1VluM
-sr21Rlevj1xyWHrraMZ5rxnXWXkvqN/F/oH83h177cQsChBKuXRGJAm7k9S3McA7G5q2ZJYX9ad7
-gNdslGkn6ksHUm1Ity47vwDEg/SGxO8tnKSxSxFz+8hNdBv/IFq3qKIqbQxZ38tzMQc6vvdIpVrw
-P/kURKRVUHvJcQVBDuOMvgY54Kt0S1C5o8zLSfWx5IRatotmKQLPH2CLw7XNwYrNoYHjztlxeUSF
-dz3M186+Jq298gkQlyzKE02uVSTi6TLYMBXxTHCdseiLwA+L32txNm4gQ0U9a8kI/FkxJ0+NIPnN
-/E5JtD7Pz49/PDll4ZsciDD7KMPT2rQ/eo5Um0RGuCZdj9C+T9+JXoYAdHV9szHczUl9NppejZfD
-co8vtHt4ZdgzpVjhFNLR3FGjGA/LGeEkad16r0k7KQ0boKTYPXbIoErQ9V1yjSVvED8LuMXgTeJP
-ji1enIhZTCLrMakna1p5GopUjmDg077Jna2BgET9P7/6KlCRbyGKh7JVDfIGlez+GKYR1xA1auDl
-CW8KHPrK1b/xh3L9i0y0VeKNJC6XvlahgaJ51xbYZpxT9kin795IM30Y95Z3FaTOxeK3MGtMyGEi
-ConWq8l/m4Lcw1KHPXNyPkdTbP60MSMBxnPttebdgbSLGafw8C4QHwPPWKpXhR2ZCBTlA5yFkz2i
-ib+PasXElmuCW26Jvu73KHca2+HbB6AHQkVoPr4SmD0ibMQLB7zoyM5Jp2RpRV2KloLTwvDn5MQO
-jzhxg2OEd/FeoItJdNBu9Yh9raI3a1beBjlJt/hOQNF/xhuTUU3Ju3qQhmCwrME39/oI0MoM56Pr
-h38LO/SDQM5/eX+Sv/rh5NWPb07/kv27kp+XnwryDZcPTvjnMBN3JzHcZ4m0+7fkUI/GfHxWkIdX
-U+GJARqAJB7I26sCaUb1KXL3SLyFcd/UHD7VkFMzOV5u8h5JFmNUUAFCMnzTEPGgfMdhqVFKwr9c
-WCyIxqFL6TFdjy0lgeoluiJk1n/Y0CHr+tZwmuM0Hc2CD+bWheMQXYyPyakNGpUhoE8zRi69uB54
-Qf+q66UsKfYDQWQs6PZxkFJ0aDAvpDSSsDcYhbOWrfc/U9u62vbaC4K0THdSXN3CBM3YanjjLBpG
-gsTc0Bo7rh5oA6bFwIOvbo3rEzXxpqpel15Wt8Y8iqurclxScom1czEJmhV8CD2OtW18F61dwvl/
-Iu4KfDAYppKLN7L767LQUHI0ZgeR5GiCfdHTtd7bUzs94n8+47hZzLf7ETttqsUas2MOylYsHPje
-1mHugSSWesBnxxtwI1DlhYjGjo+CaTirxbyY1uiSCMPxE4NA1pM0zI4XgwGffvVxV2dejdpJVwhU
-vMuVw8fdXkKO7QQe9mTfXT3iL8eL3z/+QnyVz0XwwKi6oCHWQb0cl17QeGPy4lXjzpw/phdqzURb
-Il+9HjABKZovLy1gdBwkirj78luIDf8wPndmVgMvneu1JOpluEkTTFH41YqasNDmv/w2+UqzwSl2
-tK9PsPNi548GC7Wnfu+rAcYhTzgFopPzPHpUYzkNI1uxzsF5rTuczVGiFr51uU3cBCZOwrzBmoLf
-Stf81FMGRGtzmTCvYKuzp0LbHO7zhCk0aMim7xh74djOZmN0TlhUCYWju0Qn4p/etj8m2xE5Q36M
-5w5rFXVErgjjM0NZIuqz76onHFljnexg6Dn5oGUh0fBkYXYiDaWN30Zq2IaXfmyXKAS2T+KpcXFj
-Y2o3/6BKMFtOrjpEvzhjAvnlXInzBAvS0OMC2QSi9+yPEkU16/IHuTAr1HbMuqwa479lmmg2NJlJ
-KdwK3dRg9C5Xt5SaCUE8CRxHE+GI31CVSfvrEPkl//lisLJkkh5RINWXTCRzTEBNaYw7Q5umg3Pp
-kbdhELiTKdQXBepaORcTr6rtrazTLhJvD8lRYz6Uf14X4/tkdNkpM0t0dfqXpHnm+bYQezN+RiNn
-AkOACE3EXPHp8eqPungDXs4/aODLPxnA/PcLiTHKj1+9Onl7cnZ8/s73fNAsCyRasPNDh350c0WP
-PKcCC/L4Ep14psO6O5mx4v5jMRqT9QG9OGy7q+WwCN+noRdBq9D7xBNhkCKyx84g1kly4wlyAbb1
-CYB9o3e8z1S7ExM8W2QCzvflOuHGm6vL3wimNoMa7xoGXgdnxFqJMKkZBtfsXM2WGEKiDGeCPpQ9
-g618hzkU/z7YM/vyhX0pOmKzl4F07OnDyEVlTlQQ5uC6/9PzJrHgtTm04go90GtMLK/jrVrFpQBi
-MGKfkWHgHCbnafNMRaL0uK0j1cZvWDZBFb11mOy29FqET/w6hQm/Pvvl9btXP+bvj89f/XDy+ohg
-3yJQ8FddhniIdbBvB1mDgBoDq1vL2dHRPntWfoKLhRMLa+vjvqomMyrOJhXOXTe5llLOHEpwlEhM
-l62aynM2ZVOty7MXKwJojg19b4r3v5z/8O4U47ucMTSajV+evvv5w8nZhzfnJ0eC2Pz89bvT87+d
-wePvfjk/efXutXkty/bh7CzdAVcGuDkj7SOc/dlyIXkh0QAlfzarE7EvLE0UPr8fHpHrh6j8jvh+
-rO7m3n71NsI/CFjW1P8dh0DFaNKRqSesDWHWSKmc70xNJc8KFimMgEVFtEaKOVzkM4aWkyWcpmD4
-lVaPSxiGyg3IOVVEsZ4vpoYWfw6MKhYB17SinFfzWwLHH3eru4RvsJa57n5//ObtrkZ1A0FlqkBB
-5W4MubNs9N6WcbrUEct99MCdQ5t9V9x6n6zSRlX81y+3y520Ll3SK1gAZ+b5n5E46d+kWx9X1d3/
-qwRKmmUxUKqzzT+v5iOsRBJkZNxK424SCspwYZ7Etu/QS7q0wAMZDmadw8A41Pfvzn46Pk+oPs0b
-XhD8ULTo99tjRbDMFufMM5VOKZYlopU37hJu0VOb9kgqa9oR6LzTf2isgQlVDuNKwkhrh4NJ1WmM
-6BwtHmxK0UjUDuf3cVwdG21C4urp5eQa77l539+OgxJuwkmQx5svTcrWgN2w/oQK/7BM1Y98g2Fh
-AHz3kRury4tKB6nr9YkgsfEUIhs6MUutYXKC673kjR9q0XNQxVp1DVpYJYMX5mRcykzgu+REwzt1
-zB3dohHJseGumuscLXpvDvs4moua3ahaN6pdV74w+khcN8dzaoyy1bTMmhrZVOGeuQPQbFWIWbm5
-/Lhnd15rvzVhoH0EqmbftwUy/OqiPFVx/RD3VRVH0I8tr+7CoGbXaUlXCpgH/e55SrKcozYkDseY
-yLFAZXsEDqtNRSjr0EK3gmkLUMt7BYtJr1XXnPaj31SVfyZsbc0e6X1T7ujdLNnlkyofpKvkHqMD
-KPOKhrVgLIAfbStRLRRsSyIISYa4nOXsT6G0zxGDkUBwkxeWM83QK5uvdGA8KQ3QG25sBkBW3KcD
-61eT8pW9mPYpSENugk40xGT1OanIsWM3KwNelIVNSYZaOxAX2hzVOWJ7ul35J3rIrMrQD6/DzExB
-FKrmAeVnsD/dvAyDzy4xf1ZeLUm3wgnL28o94SaSowrTSoddMW1tjbKm0m0O40TGHfh6cW79zOKV
-zfnPo/nuktYfxzjyO/kHWnLWNornRnT8ONU+38ex/5WEVh+g4grnzPP0Iw7E90Q+8Y8HTz5wlXOm
-utomVDoaEMCxABvDp6+qesGWpeWkMylmnTGGebrA0rMrBC+YulCif1SXJok1R0ySHom3JvWTubny
-XWdcTC6HBX7f4wBm+agPTxhjMgJ6hk1S+m+d8azhPgW0bnr0Ij84OGjmy3H6oYnDH5kGV8L0/wXX
-Re6MtA02DBGLClr6GimwQvTVjbZ0CqN4d/KJaoLxZEjc2XZnI8j/EMDcr4jC4f6NGI/2KBFnc9NU
-gzGi6Z5VMxaPz8dQ/sgRYgL1LA8PnRQSw+osjbrncUud440p0BP9EXsbOvo5939C37C82mm1+B75
-TyyhhX8U+HrgbeoJ9QNUTydLTCofTUeLPO/U5fhaM+U2djMWslwvZyVwgK7pwVVJMpyMYjLYb6/a
-HIzbVTmzv/67YE/bsYjT482rmUxEEoOwlzw+theiRsqzRtpnN+uzMlfZPpE9Agkv5jPvzsCemx5z
-RXtYMuEd3oWA731MiWPsxvgHq/+rXfT68B+T40ACtA9iUoeeyC3Pn79FGuZHqA0HJeczmCrBCg4i
-r0TPYrbmnLYf1NGUtByY4TSj9NVPPbeoTlOuSGlcTEwkCUayD/HDF0+uL6lEF7JH5NPsnXyCDy13
-XN2rE3dttJORGXaoP/SLhvVmifnFyzY/JxLAQraPTgM0acsyhOLvHT6Rqjk0jf9bz69yf41DmJVD
-77ZftEMGTyg8aB0RDIKEtsoIZAgHnIeHjmNLEZxt23E6PLbe8BbkOgDvmtAscar3+DCPaDzAZa6a
-9wenKqTE/NmI/VHP1eViNA4zgSkRYQA45MPHVjLWzdXznefZ82LQBduvCd3Fnd8k42r36Ocbe2QW
-G1z5A9f9YMvs+uj27Djts7EywAUGTRehi1OuLv9haBO3z5LD5JtvEqriRRshN/WGhsdlCd4jmx3G
-I/ah1s+k8/O1QUaW2qQSykQn5NYo5vL1lPBGZ6ESbYHuQGtKXhZj0XZ1xDoq/4QC+c28Ws6IpXu6
-l1VUQYAT0jsMmTN4FLqf9/FlwPipc/yQR+mFwSpY6iXzQ0NiyZvXaV7aSZ2TodmOkLa1cxI2r22t
-iWmIodKy7D3FXUrk0yGB85JqsVCgaV6gh0SgNGpCJWPwRXoUBNmsNXM3jgI8pibuYGg1Zo7XbUDn
-GvRu7UKjchUtq1lDBsARZ+2K4Wv4xvrsbq4nKoyCV+UeXo1JyICrRckOb5JUhrxFb0urJLqcV3d4
-I8VSSCYZxK3NTFNLQMZOfOTY/vOKsJBUMWy+Vtlab+3ixdh1vWh6bmoz64AJ/a0iA7JNLz4/N0W0
-TcljtXU0m3TVs3qM5cfdmnOZBAl6CJJOfp6sZcQg+3RLK2NOjDSI4prN39TMxo14H1V9taTf8TWW
-shNoShAXZteMQGfK6igAVFdkj0wuS5PQiEgVX/Hy93jWN1qAMEWkawGaV/dq5uVgMbXw8HVj4OTH
-FnLStF34qk2/Tpg9yCKMbMfuhFnJlMrW8LWoL6RHC3zrH/sxavLbSLUznX80fS40LhYjIDmLSgdp
-pNRFANfxkuNbqs1dU4ksydMzN78SUktDP1WDPrJVuNEet/ALk3tnVvBVFe2pV6yclG1iuSE8aUyT
-85PWzVWzlQvgHLc8GCD4Fh3CRmR1GNA8ZlzyKpr4k6LWTvfzhdTqXtQtnIsGkMGEq6rnd0e5qDve
-/byibX0qZf0Vs8UHXTfKj+YQM3lp2TsqX8VXVxNKKCpooTtWAc2Lc5TV7ZOJRT/D+GTbEecoPwg6
-yuBJGaySdUQ/58osfa/7QaNOGyUUwDn6og73nboKEwdx5YF8F0HKyNJXkaTjQcosnSrAn/vsEc+3
-HdMviuak8U3X6xKUb70hlHXFmFnoE51QlrBIyuu1T3mWmbOofmMNg8DHviZ1CmJMxgKIxEPMF+69
-1PKfzMJCDF/Ewnpu4nm3eqLlV8FVZItyi22lFjemgyOlc6SMpJd1m/taheU6YtUctZZjM0ER13nc
-pmQ7Lo7VkPucD1pEO50Ham9H6HJfo2sX8a+KvD7d7Gl+4kAAqskSxyox7EtcyuCuDL8wbObQhs2w
-jzG2ejHABR2kQdsX3PYgwBIWU2y6ahqp1stzg5QHUgJ9LS4hpZcj8Ho0rxvJTx1bm3ILxNKnHiBr
-NwDilGvLLolOjQsHTaQLw8CCiuVYVYxkivkCbUSxDGU8u/9iOpRxH5wMYOU7vfFUJaCJDpvdFlma
-esq6jCqIQmmDaZh4UQ9bx/AZzRBRF6MhKxA1yMMFoZFWLOTsBx78KGgJXvnWtj6r22nqNqs9d5Iq
-l3D75YSm0N/A9yTxLXJVdad2tj7N5HlyeIA2NuryWW7nR12pGe732MQxxalTgDG19xJJ883ui8JW
-Oy68EHFQ783ukrnRe+NA4jiZarUaE6SiHKzHe6S5MESQFn1VTK93+ZCrTO4cCDkwg0i2kfWYrQmn
-ts+JaSbgHwTuhvA0pdRyTvm1zeYF06lbeeM3NiyITk8y6VkTc0gOgvQLdr2eUSGSfUUyPT1JN25K
-MznSicGJkIlGrnJOsg9xsPIZHOUIV2EHzkTSG/TEz7W7nI/r4rrML79+OST5o4MnTrKKs/vbEecU
-p6g5/Lt7W37qpDHy6RxWg2eN7HnNpK3kqIzf+hzTGd1k9XMa+Dk5Uq/ehR7hznAEF4tFWNwApdQb
-yrCgfj6qlNQk+yo0mW1YzMsyItdknotkM/2zf+3tbemVGT3BkqCFTD6kUMkpPQtOLOOiZ70gvYhJ
-N9PvCyZaO5JjQ3LtRwPHwFbrGfNGTo1rKLn3Dhs2/DgaqIiG70yRNR8d6OqyJmVuGtSxiFeeYX8m
-r8iLKbPTsxcqv24Na+JEWRWrGyNFM9y8PQT5eJrdoD4LA2q1pvBM/wlVXga2tAvhKmMB2pVtEuZ2
-chHmChIzJQjWNdDwQYOUqCDu4QBcAMpxdW+yCdmMQmx+gT6vYI85H5yCiEJ/p4v5yPNPwjXi0we+
-moavTeVSaKHOaHFDYkTqokmq3OtYebk3zbajST1JxrKvAl0hvu21KF11iNaPjV04aEoWs/hynLSW
-lFo+dPv0pXn/hEbTmBEwGrngnx9ZBFJuGaTA4GzjJr2nW17bJYpIMiMOzpF0hJIaih0LfVqw0R8j
-kiJ7jRfGurSVTDedhq0249gA+HXaZG1r3SUDPd0TapA/SolhrDBsYBGWJCcXUFOKqe7ghqAwBiQP
-w/bqI3TcYUMFKqvSaJZlk7NUi5OTFXWrvWkNxOEgiadH4kyKOYgA418ZfRME3URCa9Bh9K/FfENc
-jVZueHoczf+uLmGLZRTYBPhtQh69C4xbutpaev83+RNSsIC9RDmyBr13fCKdV+RQxK+eyb905eEb
-hknScQOD1+6QTgAK+kayp+OzvEePMjf4wJFqNBjmCDbuU+cwwyLBHc7XKuvDSMzlpEOzTJP9fZ6M
-Q+pMF0fJYdONIofBgcXiPx2u0sF3PV2BoVsF5WvkCYpLrvKnq1vYtjmmdo+99WkF0k9Kfk/CFv1V
-d8SBU2baSNWP3WcyBVQoQx933mSpG21RB3zCVAfBuxP1lUb6h+kr+Y+1ka61Cf9MG1kZay5JWS9Q
-pcOfNEBJUChE59mnwQgq/BeVreP5SNK/+2JERErAcJD2DzXESKjrd3DrMP6JAawbvfZaoHOH1VDD
-pTs0dVNnpiNyEXQ7Qv0OrXd9HtIikXhRVryZou0A7xIz4Fxj7hqsS4BSNZaCK5PiEngHWYOh9QQ4
-yZwy5swXbjACimCkH+Gj94zUQIg3DkfXOlCcP5V2Mry7ir6f+8OGQkklmEATTjaYFA3f5885SyU+
-8aQBaaTqPP9AtlCtKMHaRHeiJMaB0KDpYg/D+PYNPnGHvt8/9aCHA2eNzcI4Ceox+V1yeHBAYbwN
-zxOee4cbpmtAZAjAk4BDVMKhUVmEqjkGVNIX4bOeSwK5oI8mGJ+NZqZUOx8O9trC+aWO1zi98ZeM
-8jxIHzdwsg/wVAdXf+iYHIV01GdK3CJlA8j5A79wg58QPDnIgTnGM8eoJa/DCifcjfdUfeZcAiz+
-6x4LipbJG7M7XI0OHTkIWsX1Nfo6P3QO2M8cLnDFYjGHNig9NZqhhoJuDzi12VIq9pId4FBVOw73
-CBl0Qu2DGmZmm4Po/9uymP1T3LvwNJM29UC9hlPnQNgaUNS/SXFIM+mFo5CWYBBWj/K+lFgERy1m
-AyaYpwODvysfjtzQiD16Q8EMXhJZmLtyURQxcCn9A8f9i6fZ5xYDPa94VG0bgkUX/6vSKvWTJfRv
-8jyxY6PaS8cLLBZ9Gqrfg7keeodfLByHA4/KGInA0hmeq1EeNdH5V559RvSoJhgHHFadmN9+k1ha
-XS+ffbxS0J0izj8a9FRO42HavKC7vVFNTRomlmusyU3vbyvgmTfFlFkp/N8NhmXtpDH+hOXFhGgL
-VjXmonzPBupFc555jKBDQTb8MG12uYkhCF3i/M+8XVlyial/Ph0ceitRBcn1kD34pe3WyaWl0wPK
-YqZ8nS98sqTU3GdHi7y4hu47w0quG94zFys9tutm3Wf33sOYfIx454qV1PKgJVbP7ngaywFn0kcY
-pzJukTzSv5wpInAAa6aOiDpY8zHE6dm4DFfqbZDjrSUTUveF2VlKvI5Wcy3yCayOnPL0cfc1W0s+
-yAPXWCnXBrF1+znnqSO4ld/g3OeG19p+T/56cnqen50cv+aC8MV8Xjx0ggi2A5PvX68ARnFHkbQ8
-CvpTYURdaBQB2q5qXWrHg3diRdcMjaHYWPgQEF5cqQ+/jpwvOKjyWeRk8WjLqVk995eu8S9tbaFL
-14PPKltsPiwWRer49NiTlooN3D9u/UG6nY5Q7gNHiY7SxdwlIFtgwF6zuWlVflrQHa+RTt51f+W+
-KXHaYnR1Vye9I11jy1oOBm3RIIQkGOAARI7vHtRlS0CEEYKdrHEmcoGBfDHdWf3/NCjByA==
+c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<cr_qUB+&#>XcQod&BlM9STiGQ0VywU`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
+yRy@{SQa<Y`Fc8=<jY=ubDmEo`J|Ug=}3y=Q>OzJdilrcD#6DDpGM2e4}-)0FikuEC5`N7*>pZ#aZmoOHXVGfe_f1L<Ey;Hk2JC@yI8N*%iIrTG@lo%
+(P~=E%Z|L77W!+M^Ms(8tJ(Bi>%4&$-W28Z;~RL-C02Kf>HJa)ydK@;le6_=mbWZOzFZc|Qj5P^jV|*OeAQC?YE;53w0L<ndiv#8Ek&pEay6RG@`;w7
+Ov}}BdcLM9c4113*=U?+7t>jePq)kID$kbrxL8iQQHc+W(fAq$RCdO*QCUVmtmoH>pHbTHM9{@@)sLq0RVO;nFN$T}k5>3`aDKPSp_g8-H|#{Ci&egC
+`oax=2Sa#+8&qi>SGx~=EIZK^^j&HTI1p(dd-w9i$-C$%x<8MjxF03w@m}1G&f_O>ihuUpyOiJ3;}dw?bh00Qe*Gg<UFN-UakGFyB+K*ofB)q#(O&X?
+a(~$U<0ei1-0!-F^v}`zC#|3U@|QU6WIw-t_w$=Kr*F?rUO>~(*D{~Oq$1iR8ris5+?mIDejDK)L^s7G=U0<_makyrDzA&##5{ff@+>-^&PU6;2>PAm
+7qDE*5;qMOa+QBv;S$cKbAXqlD5D?rx|h$#&`JVli+aG%1Kgw){5a@D#YJ{G#oynJW@X-qZm)0{@b&9xmd_Jv2%Gi=<wvpP?gpdPut$(l-cDCnum+Rq
+#YMEYhlOCQQ8c~KI-~idxsqK->MdH1re$u9NOBR6BAP9rk-KPoHJV@MGU4Kar`Dwo;9y_jq0C`E{pda`uZmll2zHxpbWl(*N?PWyx3>p_r}khio<xVi
+dIS@}ua(+Qo;-otJP|B#6dmHvaWP*_=j$9-a|Xu_fdQa~Hxd86qW071LKYW}n(wC1BY8U1H3b0q><AnAgawmz!l{p!`Dg{mfZ-4KQ-F7MmEXX^LHnC%
+@0;izdf+wVsXT>WbU+1?nn9+0ug_yVJ2d7iI@$z^8N)Na;TG_Hs)gW=SS<4SB*6!>eT*ntrVsOw1;A;QJP{ffe3{FNln!2Ct*0x6jnVur!L{n)u0%()
+%(N|ZN}(t%Wcq1cuWqN~oO+<zIwy}1p;VW#9!<1N@zlyxsS5U2>kfLG!Yx5FiAK?SKE0R%KEY$yhj-Bq0`q7eFz62L2##Qx!+j{TAao)q13@&O6Ecw^
+)1vn+;_#QJ?qd%iXTs$f7nw6=YQmkfq<6hZPB@6KzoS?#qd4v19koE*M6FcM0W?Jbc|^k=JnI7-EoMMDoX78Brv?W@Z9scS@fra@gDSyoonSj@kG|20
+BB0V!3Q+qLfuEkBNm@nN;3OUa=8ex8RNGJ2PDwXc2{+;;R6`Jl#U?O2-{+HdkG+4kq(cOK$Gu*RJ@81O>-hb9dO?$==L7fL(zyWGm1`SjH2Q$V!V1Sj
+H@Vs8ct7s_vzW@9iPq93Z#Z?(=N0U5zQl8h*JkgAz|-SUnunADz<XWH+XhN#?4GgY1~Iii8V+Kydugo|VFNbGX88r83ZOp{E<FHb=tlxi+9nQ&E&xQl
+aH<-rJ`1WoYpzOYE39`2_4eRCU<}L+Q}M72)SXV~w!LS%WH3~cWH8*oRXr-P;qy4|_$#6vlP0b&fDbpJ_B$9LitnGB(efGzKI+XC9`p}kIQ|g;g7Kbv
+MMnVInG^Z(ehEJq+XW3G8D`qyHn0SuOd18>12|b|km)yS25~8_kbgbEQbYR4Yd64uhl9PtA@o#vGw8!VSX9;#`-I1Qrv1w)7K#xUtys~hfgqZ=RnkeF
+14iTeW!^SCY_>i;MdH{rT~}_S_Kt`mt+s$=+y+vaCyiyoi8&Ct0je8bKl-*!c#DV%j+9&`=ul!Q$_R6nSy|lVbQNZ}48bjIfxQBNG$33pIx1gB2fEle
+fd`O6h!FbplaK+NMZf|};3Eje3%ID4@O3mN{3eK}9Nm=$#}UIqqtH8)w+SabOsnsnz`GP@$9V9eCGfYJU*)A-J`C%7u+=bDIM9q~>B{N@UU`6+)7pCx
+QH?YlfT`IXVdXNRrRhfIVy;m6`UOW=u4gMD%O;4&h{VSM@T$&vp?i*O0?36j_{cB=LqedU7tG-qVvAb*Iw%fL1_+@aUSyu8Dc8rIV6LA@ZQ&k?dg5h8
+w2Q#PQ+T4diu&xEE{8!OdQbc&yp|b5Po2hg5XZ?>fK_J7q=F2B&Ehr)(=ZKSM=B3)ySXsms>}RC4%aGg9o?peTrRJs7pn(1CLnqVvV%>cM!IJDUAwMG
+HA+8Ej{JsFLA<=`TP(Bjlqe4eDU1q1D!eBXYD8uvC_U&#0;kAxcB9=cFM?w%aTTWXivpel$plqSdzbl&yBx$yya<s&m9~=@_gr%aiP@du22110>T78b
+zI5?|^@N9!narbm90*YwL=xe#xOWUdpUHkp|JT@WxYHNY`P|pUsjRNzVPj>QDpB7tQUfs2l9m9wrei{n)L#0?X)8Yi>`cBCUY}4VV%1qOzIF)nvKY-^
+l<{JjPj7Iov47bwB4y%5QLgxtr-97NdU<ULXqeG_#ft#*;xSDG^e>3aMvw|tanggOzX4tXCo0$s`C{CWXrF2@%aM^VDG`*!@-T<~5RdYL4Y0;=fV1TL
+nuo-%p<$^};m8|W{H)R<BcNuUuT$TUNs$YMi|D-1ASM&qL|3CyI)o2l$D6Klsh(2CwTr2f`iM5Y=p9^K=f&jCtvFU@VINeSuCR#$*;<AU#7}Vi@Kybo
+^x_V2`-m=()G(KkVm53!twI5J=dUB;qp1-&zeFbRR0S7(*1Bhp0C=~)m(vfqn=r!s%ESC(S=>NN9wl6{ETaMwdWXpJDdr{E^MH#WD<$|s@IqA!t=*t?
+La$cdnjlWoG9LM!7sV`*)>A_Uh%h_J=O4PvGs2(QXpYB41~#UV;Y&g~SUjd>tRreC=Ee3>hqjq9<nb$N0u&q^J7u!t_3C2pe_|`GcanF2hUvxKrwQJR
+vPqbJ_K!Cw+4CPxp8xpr_4nQ1T(+Kn9No}8&*kOucM!zGW{j`1ia0(LxHq?SGn!8?kj-*h3D^pK*@3eatPtL>GQ9OU0R1>GODAxjPhepy;`UoOCL(UX
+EQ(2=;13~cJ)iJ<1VP?Uf)%K<THY~FDI+@y2Svp?u$JR|VYeUxR7cxmsHlOCD%RS-nGmVa#m-q)l%_~9F?j*NO>AHtgtY;HeJB*;MZ;|q$<@@)*>auR
+de`|Ku?Vi^Oj<~M=c#E|(F2`)Us!-B8Nj%PD4t@WyNm@$v4M!VDy<Wlxb-YU-;2A|RWT>}_5+;L_<TB#@h`uR8wPhX8UrhnyWY5@%!a8e6m!a)2Qf;L
+;vwFn@v2ykuVNVzeYS(*HHw)ku5~*akMmi+96=kcT|4oku1z!mn7v$%ZfaFzy1mKrZUP7$=ghZHKv2=h7+7(&M7GtwnI4!M&ZjN-NN{#g=2oW(nxRva
++8-fDE_?&i4ZH(8xC3~z`8RS=!%MjQx9<j`gz8?B9FsQ_dR#3>^AcLQfkyG!?G%a%Ef-Lq3!fMmD+x}qXC)ZQongAcCBf@9pWN^Cqa6e-nkmr*J3E_u
+eA<ZSs&Z-w;}Cx!f^K~70XUq`fGTWSW2T$UptuUX-U#J8TIM(?pabqul(2@uoRdUU8%ErKTO-eM{`i3e{J}7WPV#cWA}wAB`HD={mm4Y(JL$6f_D%Gq
+kjZhUbuI!d@t+hhwEm#~B{0rUsPRBf-h@PiBxvR{a47}o4YjL;i)C5Dd!NWO`RrH#k%U#I6HpIsQn*7{eFs|?4h?tO5xAoLB*ILN+v&UdS$kY>!Fk(W
+g8?W;Itw)>t0IbFrTyWwYqDiwRe!M+;r5+KX1Sgx40`k(?wxpVjGf8_4#ih^N^$OsKLJdlWO>o!(wSg{1ZlTkc~=7K#J{C?*e~LpZ-LT8AjeL7<!Vx_
+SE4;h<(4O4e#6(wJr##5YZLjWLqtXV^C=)8g=~65{MHu?*BOfXNE(%3Z>eDd6Twn^Ne#P#wSa8_mOma2VxB?M7nu)D1}T*2sMb44#&zVqCDO1{#NbKX
+BlS=>(uwFV5xDXA>Zeir>{5?iStpn`4S=~EK{uN}=`7t6GSTnWkRN#w`8Td&+R2WeKR<bO^7i=b^ex^6ar|CMVM5g%-f{Zf%XGuDtQ+~)=YV`scGbIC
+l)Y)0jXsQ~vk@SS1f`n3+;}}1Rllbl=#nA!!MnO|_OiM`rgA)d5W4NGAB0a>aeB}DgIov6f&KOaM*5=ZYOrH6_=gt5GmO02sB5Y~F7bxQnIA>>@p!S0
+`-&rAo#8>jiHM{_JhQmK?!#04u<1l@#e?gftwT^k4nMkx0hfeOpih;8(B+BmgLBF=FvoNZ^zgbwF}ilNX}Dg(^?+Umyq!Y>+vaTz#0f<&3&ML?rc_wg
+%e;+jllNQEo?O3F4hHn%?LS_eKL0U$b9@F|&5I*g#|8|}<$Jt-RUm=YKj_x*kw|5s|8a2xR6iW--QD~nkV9!B+Z2swIdL1LT<u36MzgiuHGYO&E6N^_
+r_*IIx0{C$h6Sw}CVumevmZ`h$0#PG)_d#41PHH$-@iWn`Q6FecQ4OQjtH#y?TgdbXMcMOFTefA*~#<M7xGcZ?$*W+y%$V!JX#R*4M%ISUL7$cqp(tb
+R`u~jY#-6^pz`hHDBg#6L?9or6jw|I!sRt8iNu`drbCST!!V`=VGMY*O+9B7!015j3_|@2Dg{+tsX&WHg($6DtpQ3aJ#W-DDB{In{8x_9%7b|jrJay3
+uAqO<sE|yBurr*Io#HxTTG!tWJKr6@e6@oZADY<!hT($*%Xl$cmshm#elDnnkfwXo2Gbby!giZBT0nYJ%ukZF7`x3zD@SMC_;?WutI)7`A_6KBR;}T`
+izOWyz+2bAaZj;09Q-kCFzK?IJ1SSi<A@-rC}z+i6>?k~cSfciY{t>0fr~_dswCJwy`(W{2^@+3=JDu_DWiIr<!ca4(nr9TYD{#C3=wKbr!0RjSI8U4
+k?TQ`RmyW`ZPFH^_m}r(dtfV_+dN++^s!4A>XAD@^*a2A*PPl&r4epCloU0$%4J-$qr0vMm^><j6DcjZ{Z#TA7OhCoBob>GVd(A(x4X4h?QS-`$Pr((
+4Gx>Hz#P5;dZ0iEMrdk+Vn8gHa1h~7c?}ql#?o<}^~fwI1M;n$Ud{oBA||_BkCsHvYN7A(MH0fG06KTcL(q=Z#OY?VNZ<;>1Kb;(mn?ctT5FJ6P$`Pa
+5wWKNt5!~kOfvNpm)Q&|_<>Jea3ZNMT9_kR93X`5a?(HnVguYq6QspJJ*?W2&8FolF~V(<hm~jyAO}7p0Ya9MJy$+o^)6?{c@pmeCKRI=VVOvH|NQi)
+pN?O@Agkd{OuG*B8e^+&CnliA7xV*Oh!Cl-5Dl+zuJ{7~!Xpk4AMtOuv!PLwEjv)g>l+vl!J^#4MBp>+=RTwLjo)FoKeVhEt>}=qSr<wb7IfV2bfX>a
+MC+mwiEPiLpqQWO_L2RPmK{i$VY2JTh&E!#sME#Im)n6uREZx?SFu(ape?;6MQqoXFOlG`n00_hX#USsfGCWBw-~LIg9ox1Q6-YkVyIJVHj1!>wo90`
+rE#6Po5YX#-FX4P_Y&yY<#N4P8HVEUivyIWWf@{PxKR;y^~R0S6#h|84DPZ<$oaI3`k!SnZ@#pZRh-_4x?)_+X8D+E0~#1>qd$!ns84y|k`I+G$Md^~
+RV_}lF&j;9@RZ}%QbbT_FGH6H{J9-19D@Hnlr}87Wu;pAd#G+k^I|?7k7gOu{Uj7qp9y8li;I@#NMm7jH~6CS?a6niZ%+^_s6=~@tuXdtQP(hL4wW_Q
+52C6;Jl*H*BNVT{8BgmIA#1L|ZNAj0RoX>Oq_iyaktZ@~?MH~>kY^i4{}D>1EY{0$ZrgrND$ANP2MLG!3WeB67r|>trkv8U8`co@QFqce;#1--%6xV~
+$DWs;&E@fBuOjE}R^G~7;-NQQq5{~nkt1HjvgOR^ZN$_a&2L7blpbg<<R_%vO_b!5=?Z!7ZbTn=RW>Qf$ovaNo2Dk+X$6}X>4*$&x=>ck4G0EejPRLT
+SF?ZRd#ZJ?C|Vm}`>?7T=5^YrrxlYryL3;Jyk|LGt@61l_Yi93M(>Drn<dVxVu40z#Uh_4+#)sABl4kxyz#~OYBF6WP>@ABH^KtObZ}#XZbfa3)SpTc
+%0vdDYCW&~c7qTt79pY@>K~{tcWbp7Zi^8F@XA<pw4zf*MnE_ZyguUF(R4+d#V!GSM3LqaLL`vmh$sL-TIWk(SCIkm(ND#mKr4z##UznFQlSalVzG%u
+tY(#nRZ*gc3~r)Cd=zD?(RH4oSTLz<l2YkSjbhb|xZs#=BWOX;iX3?gf;XMI0GqNLKr3U95%x$+=S?eQPm$GibUp0qN8QjW=+(w61f$ayJ-()gVzq_>
+2$i38cp?yTdM7FN+d$>{vbd%*l<}{G&&K)#7laaUkzB0HJX_DN=V<RP-QyP|2iEg(E<5QaFGaf2dXMB#Wum%VAhDfE@91)w157pBj>VR56pItwIa#T;
+)i&$w2kVq}L<Eqic_rh<bFjsB4S)^%M<|*{qubG4bd!(fWCBko5Y2eZ01+~Uz2(l>&<8ltV#4y$*eeQt#m@09Gaw^SFAq|i(3b7A;y)U=Q1V=Q=*ER-
+O`9NRpZluDwxZ;%jM?gYH*CR;EqC+~>#4*$t+>ErjOP<B10FBY1#qA2$?^A+C~Ad;1kex*+3^~$lG`kRZlJJ30ateX?#GI10}0wL60r2oxR_r|FGbUV
+pL&z^&7w>O*x~|?#`GhV>z$9#%+kN$ifAy(jzaMQC~2T<<8){h8|GG``$+st(Ju&VDc1})+-%|4SJKbpr3Rm=0fr2CI?dj`IDP%<A3z4t(~FmHPoAHh
+zI892zdAkn`^j@W5OeYyfXTzC_F2|_zv<m?_7TGN-2U}Y#Rq3)7iX!&B+_Fk(Lx9;@FxR6l3{Se-IfUm(;kcHhfgN9BiF{K9#Faoy^GF=>2kFm%_0$Z
+Ba4Utb_ZlmiBN%L2K3GzOmi{9gRj6CPpl(SI29NGZ&&k7S<1wg0XpFsa9!n!%;K-mE(G9VGTOTVt}(Vo+A*6v0tH?fF_n+EHt9@FQub>oma6l;5{X0E
+(32FTMxdV;+=iMQ&+))1+Ke6A%z!<~aO+&>i#uHT-uU9OI-fG~-~7gSlSlS691*<7PU|9=&?{f0pNjbqsp($EURn3<M<b%p^M{9#F=a*iq+r;kV-BR)
+Xi_FM&7O$zQFw2ptjS;T8WUN<%lRb#D8J9{7W}%l5TbE)`aGoHcu{$zWI!#GrA@?vlYuaO?puo6w1>^8p(qtJ8nu{+A)dN#99EElHC6h^_}{T?#@m)N
+sJk6!OeWwhXbnzhd3OWrbe*Jna{VW=GqsB$KHI8&k&;BVqnaln-*344j>KfMuJUP7vY=fUNhXa-{V4RfoE5kElAT{-0=c@Qi<8?b^GSDX->WszM4X6h
+GV*s)K0{0Mt&CGfGXYfi!DW0srP^4ls`O{tnF=^RPPFaX!@>yO`Q>Hs8`nB^YYol!D|X>RY{<pIG?1Wa;Y%|o3_$(>hG|!AFBlWRr5O%&<*UlCN^NvW
+MceO!Tm;r=2NJV~8rmnpD_G;vdbUbJX$7+e-DogO)iTcu0RX=fNbcX`I1qD7-(BMJN!*rJ)}d{#%i3hw9rj3FdW01|BJ(F_fTV>6ibCda9nwwa2e&M4
+QPnMOIq<~%k`uxtyf<u!4quTR;yOdIabo*MXx)0m#l0TtHRFABg0n(q8WXcq)k)O1DJw2q|An)tClA2o6g`2DEH0Fyh;ad|^YJQMFK0b05T{!XEboF_
+L2h{vL*1D4pZtQ{XRzH&Ap3s9E;X@=DdN;ypgFuNa@%fX5%7=so%}jpu|=f8!LTZ*9{;^ykJh{^)3s)z*d5~%<>inZ7MdMRImwLTsD^4#m{9<qgR~U>
+V9P^W+2bPbpwen#+2_CwsO7;9#cQb|i5gIR22a5yb*WSrTOp{SQ8l*{E8;-Gm_P8co+5OUT3wDO0VSJP4Ts@Y8T<CumLd{!w`;{UDt6xTG~{oh!%Ar{
+G$s2;ayTl0cjbzDY7`ekBY20nu`n&mFA1skns5qQZ3TDseb~+>vIB|LU6pPt7FPxrz8y4)ZtsJ_8>CC4^E|@CL(S=Q(J*LUL_qqVzI_p!UKm-Zmy4b>
+UixOZYq$iB?P(y`PTa+lKFlvxK^72!wWO6zmsgB<oeN|PSIb!REVUEvs|dtd+u8JCPn7LusR47wcWhvfD(IZXj$?MjkZ~zeLiAB~tM&O+ybrq!DY!6b
+%Tn<@iW`ralQi%~*ToB7FiuxrM~HK^ZR#{wkBj8FZX%9vk?r!nV&v~6Mp{7~Yeb%Qj0n03opy-a7*vM#i)_JT^qFvspUnG-YrAGT*36oyzWdR3{~}*O
+;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrf9-<aSLt&!k->;dfROr8
+tyAh_<3v2VNaEqn`-Lkdf+`l?)*2wwo4br4?Wm$3V}^lEIAa(pMasa6)HZ7RxoP@C;Ze9DFM@{So%cN`U$G#%Ec!fI)_-XCYV^f=uX%nuyAyGnE8ZmD
+dZcVs?GJSJ(sFgIEF4ENQyQ>+kD;TLS}nKB@zPExg733$fr?mNjD&k?Z{trAI&W&biWmMAgulWoNyVoW-|43Kz@lE9n}mdNK8>ZBUIg9I%N}XsQs=v2
+1j`iahU8@N{v`jfzgpdq3E_i0Cpl*1%NsNT@wNh9$aq-*g8FkbxZ8g{jHt=UQT&j|(cSRcvWrrbq&23M_(B}57^KkDS_Ja_Evsd4sVtYO7)1{lPzK^M
+(cn5fFUWZpJ1#|H<lR_wCz|g7rGa)(4u>y@td0U&C5k(-NXtieDn>_pG<c2TVhra7xa0f|s-eY>s;5RI4R4VBLCw?><VokzI)jdebs{6{%G4}XQ(JKK
+uxBs8`_AreRhn-u&wexr+ih-->oAQ1RhW7S=$M96D<locnkpoNhHS!yH>xuv<L!G^{cY~iXaj-q0)Hespa0|Yo6jeEpa1arPoKZrNm1OyA%Lo)NeR?I
+=$D&)0{rxonAEH{*C;9B_uc5A_`{c9b|d5lFD6H<dljaeRU0Y^#*>?!=Wrwv+8-Duw*jmfDH&g%{0-T&8-NgZ#sKFWv3*C6?G(HsgnzO1S^c*dlHqAr
+M@BXEA)P>+k)%KWn2*=YvUbJDMqf}+3+fqVHh_cf9T4EXjXTsQ0NGegGywBOH&Ux~(z!_Z$BEiBM@Cl-1yc2!<_K-Z1DmMRG<3oaYV&GGqjNk>t<c?%
+0@T_H?5yft0NMmBz<Z>dEDQyoE=5#b?l{$&z~}SfG*!LW^;=l(6Z(k^nl;_3&4*g^`sH9G0}V$wEs3kbt5s~bynw+YyR<cAUZYW~Dkr;J?7{*=T5j36
+8CKTlSKuBp8lZ|DqEx*<07eZWa=IdZ2%G{Cp9&kyBe13*g;*1)B+6eM@G?m|8_zCcU=X>$rFK%xTQFSn{lsp&)ZBkyHoHlsHy}CoWVS&;atlG+0SJOj
+O<3g1??^PrcNSYi+>U0~iQY$PVDi9@noS(k79$3a0`++D@laoI2jA_&Ab?O3qYXrQa?e}dr-5y{MykX6IzXTBI1UHTy`wI`8e&NALmTpB+p!6Nlg6b?
+v{IbZk5lm*(u@`6qStlACh8D;WQu@Db)jHZ1ZY8+5MC11QwRqpAF<uKDWiJL|0;9F-yu9QOG{9_f^f6V&d(a=ITofHUFUab%twA9`3S*Ar^?a4DBi(6
+l(G&%@M!#j+}fCf4<$(K&qInm*u(XOjdtCqz6(I3gW{-i=|(-RFp>$%oyC4@b;W@kidpXB0xZY?&<VTHbPNuokiypq6;7FxqTiv)iI@hnl3YHNs<1U#
+nXOCmCln4_dQ2MJ^<Crzm3MpT4LNYOu+%-FeKe+4HP8ffS`9=Y`}T-2(1Af^Djn<3h)8qsAa-ESfWF={Z-nHIw}j&q2|r$297uQ4m%uxZYS}ZZF2;wO
+x6Dg-ydH+bXd1j2tX-opt%EqOfoqTf8zHS4TO%kZfis$K^q6hPRElci$Qeq(x8w{tSIe}$LE&nsu+bntpviEG<f>Am8@&bUlK7_v6ZVFEUe9r55$?Su
+dq96wx3G>s8Oc2od$NVC8G@tONUDWbrUb$#V_6{9^RguIEYe4$b7SS{dVzdz&y|*PMBSmCs1(OP4PzdUK0TbiH(FojkMcSD>+#!{$KSpp+h}zKeSZA>
+hm*MT=J@R8$?NC%>F`TNhA2s(05HgsvdNA-7;H2^YbCbg!XKnP6baQb9(3QA!zb+YNG_as@#`RjvP3KiHCeF8acMQyItKFX@9)P-)ZzQSl|p=6iKo$e
+IfJ?ODAt+I7~au1y7+57r{6wyv3}*w+;n`=ge`J=CG5*hE*wd3p08%bIMAN_g|sJHfQhPD=w_M}ae>fq0{<CrSY*b&de$++#VIWFf2|R!x6Et)uXTYm
+P4fg9o=@kqyR)nOZ~1u=Hr)H+?Cj0koHe9Bz~wN@85=Mr6wRp=7Kn!@AUsjNK(@^{<z-g_gqFnb$-IJ)>u!Caa_?e2o8bzie$a{3Q?)~WD=Y1d3a(Zw
+5)|X#k_`w@k)`FxDuO<-O{Q-_zlfqmu#8}^1Pw^sOiNTm-TS&5gf|)#8S){CDd)PjHjh~q)sa(MHu^D+80W(9B-ZBg#Dk_fJ(eeC+-?#dui@fePXA4K
+fXAukBv`xwym=HPO7YO#y2c(S`_;M+YQiS$%!?gdC!SDro1X)MTYkuw<k?@)ZTY}y!ShC|$V0X8`Bs*<{Ul-+;c?^NP;Yt1=Pq>}^hT43TfU!RoO{QY
+IrFv72F<L`8cHx5;x~(<yiL(SMb4gI6)nH%-|K+Nk}x4I)XoNJthvTbZyZy&r6?o%c2rKs(LLjb-uYM0qy-#<55q2T6zBkx62u(&bXebVe_SZ|sZ>;D
+cLS1mC)j~wCVpHUWvk^H{RYzjUD|4NtC3+SRNK`)QnvJzLS1sJ0><k|uN)C`O6w+EKsoC~(m5W)a@OO73YlmWGx?Yp3v+(c8|TYaM&^PUx~ro}T>SCN
+gFj~DQ9R_+C-Ofbf#dyrHQt9l_OWVjk>A8VSSB=xl%KdOqH=^U;>KETaippe^B1FKLU*dW4r_O6adAPs=}~ZD#y|fxJN@pvS1(_m@U`M(?Cu!j`vd&v
+0_AOFCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@}p~$f2}Gp=n~|r64)6HgfJY?{<|NJfh~LY^H1+scQKlmFh#<Ivi<yq$nNAY`ugkW=~q5n
+;;0-?r`WYqfOI%eInxiU#vJF)c)vD&(v;JX>nJcDi61huvK-@l1eDI|Pmy4dXaV;de&lZ1D<(8*qYekCbn-n#{bA!;ni9k;^1^rAN*F^YyKIddi7re{
+K@=)E2mP-qVYCV8tEy8V?eHq+R0TlZ9qj#aw0AMQ|LWOB5^n7Gb|qT9u+*&Rc>wOGEeFJ!q=-;X7&Ce4;c_dd5;7fZI8>E(0zlHwm<{yAFj?bVQQ&Rh
+apbY5UaL)RxVNL_92TF|tVGvi_*u6M=|<t`Jjd`d6EW`oQ*>FNP_~#mlZfeRtDh||345MR@{h<&x<l%~?^i=!oet-=10b*X$gA0&5kQiFsCw*6K=reH
+KW_BrWzpjDH{^+0+<2cuKge+Yj()tv-TgK)IV)S^$iAKLUcP>j!Ts<fy5Q4&;ol%ueDm^+eUo;MDUgEBdoXZLsHoK%uh^9opNABoLGy|!ZPw_Bs=lng
+0rW)$N(8XJk9I1mF@V+V_9_P`OUzl<fK^Q_WUP*&_G)Aya#eopr<#gGB?ZpWC=8S4(|}*L9R~cK2AnPrSE_ngA2{7bVD&2cOtP#(%}+WsM;C8Ko(%j7
+@SiklXMN$AcbMqO-!oDb^wtYyROr|yJ9`+iAVZxep)Y9I^7R_G!jd2BrHk1p%0yZjd8l1DUdTubH1L))gI#Q^8||uCBakJ?%!ME<1I;#rk{cGOvd`}_
+S|w}AXYBD5{Mc}YN?Nlsr(vcq@vzkvG_a<X0;yus(yMhFU>AMbMu-R902al9$TCviUC=i*e+@NSVvz4Did<WLR55-Lnppcw-wj;@Nc(N@x+0IJ%e1;+
+WuYFeH0UQs^d?BnGFs|7=#ei;(OU)9aBWd*Kfn(|4_2C93wpw)@22@|;_wK*6*FA^Ko}2t=h)mDD8qY8Ivzr`%@kCn@2nOo)&v03B*`PFCQCGQIU%3(
+is6~I7o+3ezt+I%@3HQ~Hu8j9DS*-1<4l3rN*}hUkHy%wmHPTb6H;$@8Emb!8@;`nk!hO6bJ8Ixl*1v;3qL^G5YB(lT3+W&myMY@6A3U@{vgHFPCIOa
+ivZID=wk$zMk)4unbeZ4L_cs;Mc4-EQ*ZSV$(`o@Qk{DZyv=D0iOTBu&<2uxQFLHJqXbxMA<@I*z2(;7Hw;{vVBOYK(44X9@jS2@r)r(?-ZThh>JVfP
+FHq+aK!^oyct-s{zkQ_ytCkqx*B2+>9sm65j7wp}Y1>$XT3DzpkBU1E6?aDEb+@w%Z}^OK$mXQOD81W}5qAkwOAauKFXYxiFg7t@%88YI6DSEVUq%;2
+-G3Mx>_!!?!0S0UlzPRDrXhe0*&~x3x?D&BJ^mQGH<eZ?>XN`q(p-i97W<ZI&dTt6+z}M1WM?mbIywFMEbd3~;g^U!^uybev$ro#-q8n+Ke!EQHgY$V
+*U6)iWY>+zhWY6<uq`8DS|-zp&;39y*Hbk+##mjH>jZV^^!2WReW7F;%?sYCE_lZ;c$acxxXVajYG4h`3@+uMY%VUh=TTsP1ZU{(k#a(44!2qiVHR(E
+`pRzIED?=g*z3uXB2~OGI2h`^kyfw((^={-MHB=DF7*b?rJAxb!E|3-up%1Xvd@Gq8@JgBVappduAMOioae^(1E99H`LXjul!M$+`+TM6!Xw-<?lG2r
+Q$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe+tKabnU
+;<Ror9Qukk@ZRD!Q2y$`m%kv1wu%1~=5*=2J$ZHd{P;{1nCJ2T_1QiUIs4_+`}xk!4q7qpMDOGOI|1g3D5SkTdQ``0c|Ld_r}Y2*9X`c7@)rO6<$Vl|
+MbI3qs6?H+#sQGXmy9ta7QDD?J4;K}0;5pB)C-VA{AF@4Wl)|JSX*{K**vrQVv};TecCJ|g>jCa;;SvDA8F_c+>|BE8bf(AE9AP`97M_XtZ%%Bu#6^y
+Bu~+RsYb_8Vn=nXvRg@Q>=HDe+h9*4ohoa{%$47e(@N@9vs%#>MW}9r6Gh2HIY%6cbmy{x>@AKB+Ogv|3}mX*mgY9C>WbXT4a8Fx$p!<vPqcB8Lr|*`
+B?tA%yL37}8In!lg_whR{2(Jzm=?;Isx>D^3i2QctTL#U)zFalE*6u(GU6958Zaa-G<7X@h6JQeH=YT^1B|%<&=$6IDlUvB@Fb#CfkDaoQQv8*?4%#@
+4qj9{@9F<&XMl}vKk9B(!{zL2z#7KK0151ia}oFM8DdfY*Ml-K$F>oi%`oRT1;321Zi<O>mtK+EL`D&#{u`~z|L_MXXGhXxA&B?ary*zL>1NaOz*z8i
+FcB21!0g-OcPC#wMZ9=$`1FfsUw-w6|M}zSd_1|hyqf;=dUi8k{A*c$xczwdZ(e(`g>q>erk6}^%dmSjvpr68)8m4PifJY!f?4IG<#KeFJUwt24~U^I
+eL*nI=RnwDPL_nLr%seT88F@SdGz#P82xW<47Owqvt4qM;vO!8Y%bU7VjP;)Y8GUJmb+ROVvtA^-+U7#Uq-v4(@A05zc?I*{E>@Rwj>MMFP>_2UO)K>
++(kw<XoCCTmoCYaGFZ}5qL7zp-;M$5%cCUjlF$N<gx5?vD>xI0&Ktq`Xm!@xUOfhhRePkH{nTxAh0!DI?%r)Pd80(^qK@;nZ+%Y6jY1$7vE*tbDeKTY
+bV{+1%O3D=bCMsd#K7X0*tk7t!^XA%&O=BI+Gv0+R&CbhvgQ+G+<47JXMHxC)5^5wT;wWB#I~nfY|SYXrU9gdCzE?tde!!)VcktOB$+Qur$frNZwzf~
+Nt}+3nzA?norhTCh-cULMfe4|=(ekyCZC2@$K?n8IV~D>P`|Goc8C~EXb8V>s7zU(qbg-D>#-_jPsD=Gl7O0Npa*>`_nk^F6dDG94f@d@DO7qs>`IEM
+o7qhj`#PjdZGEOZgJ?9+iHj|5s!Pb{COXsQC;+q%t55I_Q<xULcQE?-<;&BA$|7o#Falfg64`2@!up5}hiE}fZ~)UWKH|Y^Zr+_arGu$_E&VYiu=aD^
+=SI3txyser5Q|&&ja1Y_Nmk^24);g0oANqBT|F)LD7q<-%lvb!xPA*g*f)N4wGHSXUCo~LLfv))WA+N=D;Y?<v#tNas--ZdjG=eMPQJM97`}tY)xk_*
+)3TgW*b!8M>(HaUNFv$<+zO7E`{F#nQu*;~?CunVIvWaHlsD2~nyQ}&FVa!ulW;TGcGQN$f~$eQ4k8q$AD0Q|dB#uTZwnXr5do2ufKC$phcKzhlUjjK
+PDp~XCgScAfAK3cn7WUneI4D4T6`B}Sx8{Dou@#k(H3I&57sz{gEhvt=WGB(%2(1wVTNd$uc4*oHOUN_ts_R@Zaz-<1N<{DC~PNwVX~V#!2ac}64~@#
+LWYJ}BE+M!x1N*phHP_ITzkQ=^M$LY%`~!offMwGU~K0D7k;r@iCQQcGdwe#w+}Du!`3_%55*894+$YeOs~CKx1m-5&X7TcZMhpM9IW%&Gik_G%F~#O
++-9(@Id0Zt`8*ha1-EUr9Ca;L-~~tI;0A-}0bfW~;IwN?$xA8X>xdf*w(qRRc)~3^;;M462sK@ohzos-JvhgZ;*9NB$+Te`mcD{!6&r2h)GD0y&h?az
+5h+yMCwVohik14c*s)Q&K9M3gl+fYYz-O8>j#bFC+9nVf`#4q#wR*ZrobJZxMa|({Y_l4Qq1t^VVueGrKb@Q%zc@ZS-b!ga6d6#qp%$LxuM#z0tl3SD
+CL5ZhPj=NBg~6R=mzf5}jR9RbnptVW1U_CK$aTA(5Yp+dKd{uFxxj8zxqo<G5=Tuv&Uh}xEj#a<D>rDY8(Z^fr9FhQ3KD0VmAuY#G+ihil9oFx92N;|
+<YOSQIal7jq61Jef-pe1NAM|4^%@GU6&`BpW7g?i(j?Vk*ZWW6KLDiW#V<%`@kk@L$J)2y%CQ?nHDiS{<LkOyJQ^LJwf6u2I;uV{m-ugxTHJYac8!;5
+S9}E9Ed4krf;0BBndUz!BgPLWln;Z0D|FtxJ^AkC-zh%^LEK*4$=;s4d3F5!<OQ-f1XI0}SEr|Mx{*A*K0SN!@~wG1d3}~XCYuH&2GgV&Hnm2OP6IJi
+J-L|%IB}`WIHEA%vBhFKN$57<kIgaIjVOXd73cZo2(MAN45%}_6)xc@b1bPX*`&7RYp6T9x`09IiCT>y)b8T?fNX18iAcm9@O_4X$XWY%uj3&Cpd}NQ
+EGq5;IUI0;hv)b&k*OSox$EW@BvWD+(~5g?ByDgGGus9O9LL$5{#)X;xJlqE6x*x{;InS$C|<;b5jRD-BK$0l_B1&}O||93B%>6#$w?J=aJ6=ZHfS19
+NAj?Pd7JLBSI(uNY4xh%bu0+dB8Ew|aNPjc1GtoYJJqsmJ+|4ti%vB-+<!Lo$!=@2VSOcgGD`*^j;5{wXGmMg55W$=dh;f1YS4*oN$fU>b*x$2!;~NH
+4d0a*_dwtC%vZ&FjA`qTO5c~VfHqDV<F^P7q~sC6tj(I1Npp|sBxKQ~g>122C9(*zrVEE#@nGt#!m#XGG~JpJP%L3N;T7RL3O?enq;dkzL4Y~V5j)7C
+i;kt>_SH2z9E#t;)Uy_AW-NrUR5U?RJLX(N#KzQZ0FlJ#;u`x7IpDIWCGl1p)7keOOSM^1>TW71K0{C>_EL>Iev`BX9MOtSE1Q&}VNodNMb?3AR5i!v
+{mzbZ#Pl8|D~FN{6wbD0gz%!ao$=L<7$xtNI~o?;uA%R+BJrlrwX_*7^2<b`M~UY>9&z?1oK8&S56W%3Uid_je~!N83rED?amQs|X@GqWs${@@i-GHM
+J)bkn8&e8|_M``c{?nmIr=-qjns8ckhi?hJU}OA4eHYOEUK%q&GAqf9C48mDU2NGyk@hKgOYs54T@+ACl9@6rLOD(13rxXsc^8KL#6k+O@!%-}tQBXd
+@I_)-xm6C9*GBFzBWRA_AD)me=!6I`YmiQ&*yOrdAsBADhB{WNP&soVft|S;9b!La`q+aPHswVqW<tU)?TyN8QIyk<2?gL;<y#_<Nhp1rJ4!?{O@bb5
+-UZ=W&o!zSB5j&oxE;8zv~DupINZT|;`6Zk&Ay~E>MOoBrVsiC@vVmEr4gvOV$+cM%Hc4Xj0GHa9CV?ImSv)FLsL$8fsL_?9cQ2bi?@d0-4cIy6U0%$
+(0Y>gT8}eJJOWb+7Kj0AL2W4fVUs}(!v<j0iTR{UNVb7K4mq7>zFaI(aEvCUgc%+{4qpsYs7S2$9vptCru*2Vmw-Mm6D$Jj1s~yG`0Zf=L+h|Kt#j}E
+UqbK>OiCEI4NQr5j7p$1KvL&FQ3K!vP5DMPos{ANijdvt#jCMc*p*?vIy$Us%gHf~tWUgXT2B+ZAM;6aV(<M*+#3{PHw5Vnq}oQPE%7I+0_|3LHhd5f
+LO^0=aBg6`R>|P;t5485RJ7(}CgI+;&aWTndq}h3)Cm&&wgEQ)6TW2K(nC?K11?uF5Weerjkh^nRh74M3HD|OnjcM|B%>QR8CbRXFFn{pH#4;$G6+kO
+KbAEiIALw?m^L6eVmYV=yBr2OMvvsT4%S33#`gO*rj=XFtA?Zu8x1y!IMI>OWYef2HfvU0J3YAH_Tx@7`qoCQoLO^I=-u2hI+Hrcn~+f!u)rQ~$!@yR
+2;wjbbFlYK6xWk67@dymK8}?zUvugZX{y~K!e>?ceF(x9GN*6A<-#A$ru!)j+^v90p+V5l*boP#&y&~5zz6f{M!RB6X9UdqoF}E8%ws6DOlF*Ni0%M<
+%RCwPV8fj9LB~WFh7t6>eWv*qn-}~x5FLZ81vzro>|eGcae}GGYaMm4gky(J5-qB4S5A$qrF2KKts)WHX{JKeZc;NW8cK`8gyVvF=XvrJGR{sm6ZXJI
+i>-!UA96S=b@lPK`QiwrQGf#Hhrqd^qJa>B62*Gol_B`}?$QrC+Rcl-NxneOE1&;*s68KPd`sx+$aaTIPToQ!y?6fL>`ZEd-iE$GuB1-2!M_xpnq=9J
+tT)GzjjPK&9f_-x_HpF<@|qR0y5Y<=tqVhR6otM=e83Cyuk|#?{n?eU#=0Z~31&U)Arr&E)cR1dFulir5S=o7)f}p1NxCv@BPURp3lQW$+hv!YOld-9
+PSOTCV`#AaxL8bcGddz$#B)ld4}zSf07ng-IDw2cVivZ`xhdT%iP#4U5H}WcjZhrUTfDL4>!0K!^1F;_N#-a02_+Q{$*Mfb5*#OChrs@1_xxcao$^zc
+0<WVSm(Vbf*>Lv(V5uh!c89mXjZNdqZg>p>?8>|(_$*&I(8wJ{6=lpqC$6L`#{{Q0iFf_g6FVu4rH3>#kR#M?iphG$?ySQQF(dvVGgu^=6Q9z_rVj~H
+o`~wQmhy`t+7ibjb|RGv2XQ~183ZBHVeCgf_DPm4?wB*lkWCk*@1Vc;#SnO%Cgx>B*;iy&sohW=Des(yF48qnXXr#sDH9nClO#dtPPtS3E#L-%Zgj~#
+*6eG$8@JvAd_U~GeEsh1_|>bEw;aepFe&``0v02CeVVxfn)=gO#&e?2i)iQb@;w>0pCJ@lu}ymlMUA4#PJS!)@*{)UuEbU|sTF%W(fjwXHallUG@4AH
+O_#8SnOA4<Ac7!@`aAEtXgSpQ>*JqJqW}JH_mUMd_|`NJc*H<7;2+;ed6my*(cWG;UJ@nDHNW}qrybbRRdnd{ls5DK{jH=2>KkBHZ472*%>5Qwm~TpS
+$w2i;0^}i%F(63-NFbCY5)m|W3K&KVR{!OfU#9HwxrKTOnluJtjl_&&HU(+Of+Cb)Xr23Ac~2s=P3OTF)+Qe)&XwB1AZb2~Og*@DU)1e9X<dJIkdv+?
+N7_O0?Af!_g|}#=e#xAa`o%fpCkp;|Ukl|yjc6nfE96Jps+a}&^o_-W6zS%hqv+|zGD(x1)o;bJjb_Gf6uz`;US7+^(=c@*Wcz*FZtuyi8ZPhYJQKGe
+RsfLhfDHYEl)UowF*$i(pMH1x>ecDrymrv4WvG3<Rx64MuW?|2YO2+>N0hv-`YqY8jYgy2tTgfYU?p;JZ4tbQW}xQ`J2F!;JYuD%Di@7=cE9l&Cx6BF
+)e@0CinwvtjOc*;-qM=rfwr-i7{5?T7S)!S?en|irAm6Rnzlthib$h*xqOQ<`k+9QC1ne$^c&!mUQ-+W+I|mmvPz;ro_64uwORs7+v8Lq_)j)3C17Hx
+DMf5*`e@n=4CcRWnyx{K)VYv!dmeKV14m2Qpnqe4-U`f39e5BCn6>E9<aTXtgW-s^`eeFF8hfG)<aNIjDD&l$)8q3uVSH@82BRj@@_ecv@m6CanauC)
+SpmrHEIT{?@#HnpVx$R=yS!pvYxTh?l=~gY4vfV$iJ8qcz0C`OgRD*G<Jo$W?=jo37Z~Uwq*HK5Cn4ul#8nf*Iu}vTY5izt0hcG7uk52J6Ddc@>D(WX
+{4`#*qJsKlage+9U9Q#-HXgqZa1+Ga7jE{E+=j@iwx#fK6bYU)?Z#>mCAVr<%x)!15I3y#7|)t_HQKD6S3ug`#8s<Y-jS{v+{+?Zu0#{Qw%Fl6N=zoE
+^Z!SLWfdrM;S5U;hy%(48<LhJLUH!!hQ8ERh*zfC&Y@Y6CMS$Ba_4EOJKI87V&EXIHs}w%$$5Lr*1(zuBEl+G?0R|k%tTO>{E8UbjPk2Xl60+wHhi(>
+>2pf5*kgPOeuQbKp!TMTonf()=${@gE|VPW@*;PmU7E?TmVn1&&tWA9q;6tU;Qo&zGOPNe>q6qFH~Tpk<!@^5+EZ@c`8(&M*>4f*;+L3|2KhQ#>Y(%|
+_t#-D&tOP!yq39UK6t|kW@|AWQFlZZoG28KpE5vt672~mNPuU_k5I`XOqmZ@XTrb9peL5TPk6s4mCga;)k>6+KKfmENRpzzUB+FGIVqFSIF;EO#wL|^
+%h7ZqGePq|ZOTlF19tJK&{VAKa?FXmq^KUFoAb#i+Rgfo8xgccqS8!p7+FNpvB3+99L_(KLz4%a1o#=DCbA%d;$1dxk|$I`AEr%h{IfXM%W+(kD=VJk
+lr=I2!)5<_y6|(M(RO(#X+H=$@qp@%C7SFzTuKl{@|lXr!y4lfPmOtV4_8~mWUx-E68|1+3AVslv6KUU4dBa=8f5<_)%rKI&5PiIHtJ`zGJO(dC&$l!
+NO|88!y4dEI<um<?y?&x_USww(k{2zjV>{a-O>MK2L}iEp9h5_0R*zFb8i!T<ZZ+T)3jrfqjOTD1fjo6z?b^mM!{RzFKnSp15bTAqd}JIf!U?LsP)u3
+DYWnPutUp%`8{Yle9^iFF^*fe<DiG)bHN|#fn&Srkwa=15S!e=2cMw)t(bUtF^)E^`=~fcl4$_oh)<IN0re2CO6>h&lDQlVpEUhKhJ+wQx(b>M2El|X
+nht)ndc?T6r-t!pHM&jfb72`dV&e;p@SN7E-0Dg>s#v8<sH)C>I)44~yOVck{(^P*lu!YA5MpzwY?*U-(*eR@T`S}d&}{PIWPTpIHDrbgGDkT>w7OfQ
+F=oRH0zJTi=7BpMnA=rBMU1fnQ8OA)j=g<-Mk8Z>G)x2L!C7Lkuc9-1YlKw}S6Bg93$ayghL`dg383`h_eg!|c<`Udh;U>QoQey4+>wkBnA>A?k!R;$
+JriRWgk{!-vx4G?gBm}HV))g&%GGFu5TS=BIs=+cI*JKl8I6lcMrd>``+=IpC)skAV>?5qXYo7$H;PEz-OU%kn2w`+nP`CB;Uv}%mfv4B?UOU*TEyu9
+M$(j(ZmV_L9&pfxZRmEog$Zc{p=P~7=wT_RtjV9w0+(t@omX4U*M4hE`?^Xk@OamdTnHBEpB8-`ePQEr9S-YJv<Pe)!idR%eWF3N#KpZH+e>3*S1OR_
+2VcV6wT#VKdIb0_;2Q}>$<YUiHyW|DgvL1aqDW`rpSY2$u7C=fu;YN94sm4;Qk7yg!h`jGRiMyBrxkLr0RzP%;}LGKl3m6?RA9CBxVx2>GCVDgwc9w7
+agYeQZKJ0i*V)hzo=x-?x6)8w39O;D%m&1ZBullEZb+;#t;RG_GjWy%_ipXlZN92$s7Wy6)RALZ>P;twCTO^5d2_w5J|LU*O+xEIk}+s5Go+m>RJ(@>
+;}A!ncSLzTUHBaEn8ycB$JB)_CV!PVAQ+z}9Ut$QS8(syKMme%*m<ZvD{fUlRvtO0{V1|QxOpsGQ?MwG2aCDLtWw?=8eo||MgOKA=RUj?ZXr^&%3OB!
+7{fcOa^Wk<AQd#`3#9)UHkFN58OdjSTYLdhaWn)Y(zLNfymsQMa#qN*<#~+m^%oa82In|BsOVt5B^t@RC>af{$z@SYC`rwoina!OUp(!TJtE2oB+{6R
+tbzCE(;-8k1UtivBfO6Xhy9_=@x`(q>WZx!O+Y3mm>{CE6oFsNuxX@nV(KFFF$?4T8d{I?BQp3iW-8phoQT?BWk_L4X{M>=7W)pC>~*pF4jXVvA#FRL
+@ee*Bn~Re*_@pX?sVOLeMB2g@>3}tW4gdz)L78A3R_H1$t~C+m3PIO1iW-TT<fzo9%i99aTo`YoU=b_Hr`YIK#CX0jsf_4ripIX;tttT<{mzYMm&Fnw
+`NoINb33d7^yc|(;>*zze;V*3q@I)M2F8%U_%zG~_svn@yi9nHo=a9t8IDqH)PQ#c1^x)ZQ{Q^AksIme2%|jK312Z#kk&N{V5$jb&WZ5VRA~Z-b$O#$
+f&B_`W4p`!V-n7EqjwnGc|QIfQ_r-y=KnV8Gm#%?c|2eLXFT*(a9R<nhG8y#fsoZj)0N(;@qd4Tob|iYw?7>te|^|_$&(3k?<fdV6X$T|9S%3Eg3Z4n
+z*eN1>`5f@S)?5U$*FIY1f}#3H9sUTseUEjk9G4B*($vz!(nuonXc{<XYa)h=b97lf#el7m)B}p57zAwfLPf%#&=LFix%o(9Bv~6lTi(;ajv{=Y=@0w
+*~-3R5!(r}XQ@vc*F`(SCd0yxV+8K&i_{Wp+(kNiM0g{;neIv8m=Ug3GLZy<l_*M1B-o9r{DAYK)5u=jrX9=HdhRO35a~m_lMp^PlH}#q8yoa)u94gn
+t*-<krTfmt&$3nqI-?jbEAmT^GPZyfV`is*!^kQPhRmEGLxlr0jYq6i%VOoXMn2#JOEso;`2{OBd`u*|hL}##Ez+Oll&p5ZXt-%zPs9wEJWq(GAaipZ
+{(A9e6X%O<yBkcn9jnHS4}J0ss|#Ll7MA57CTOP+^cW?e5;xWv@M@H%$H$Jv*1Ve|(qe*IMXcf5=HQl^Xv=aBk~~447@xYM8r1J<f9ye{k0d(Mhl&95
+)03rFlA{|O=^{6^nBMz*T^NXZo4NBfjtTu*Ic;A=^6<b_$O)av;0;}h4h;S#Tf||YX?MCM<49;Qi^g@Ok1nh>l{#|6;5Hgt#SsU`2S035=Sag#;0;gV
+Zd_Su9K~AhdZ_jRpShw_d_879BDk%r7W0GH@xaJQ?`82elyZm1;q79D>zC5u!Q+8dQXHAlY<`ig4O_G}o7y-j4oWO;MhlG6*$o!Jsl?Kzv3g}BiE-E|
+1<83?<J1Qh357YVJcGJ$m6_cfz?-4ied4;3z$a}K`#dF)k9FD}m^Nsz@T05#CxK3FLdiXyUq|$HbilaS_?j>-w$3On#Hc4yVAZHCf=cljsK8~zs)>v1
+m81!)SQoe3CYyapQ<a^DNdw4Hv(*ProivQRdN-?rylQp3k;tgMlsYn=$AM)NxnWX?ZG3(tV8?W9u(T&sZOYkq*q&fIpRUB9K;wkba5NdaD?z#3=!WEJ
+IP06rveOkp1_(;24YpU%rES>0D4Q&cg>=XQ0ygi&w`%xbOBP^r1;~xp8dkK)<kNKIK`l5gjBd!#K`rFeG}w=IyInWA5{l2(fxE>OULOgavT`b4A^2c9
+D0}S6ajbwTk69tLy9J7?U`%30=J7eX_#>bi6(fSXNfxfI9z<2}LJHJc{Ro<7uVh`xlrA_3G*cRQgMd|gO{fX9z=L6TBlpCkcaJw>woEb3lG+Sq7K)4Z
+4(mtN98^g-xg2NVNGH&dImBCsZqD`z39anOR=e#+Uu!gnFBW$)7U|j}4F$L-$R9sOREU#pvRW7WNRxgY+f{qQ#sQdI^H=NDbY^8@dUUv!IW*yZrz|%k
+Q5lcG#6Bi-dxR4)zjR?78Z0oG8*AwGZ*T2Ueg5_Y2wr(O`TO%%Y?oQX#%*zxz4TJ%+{3lOffeWfbcc{jbt4t%@hS>4#@us9XeW~>P+77Lvt&U^Kr(qU
+DFG*=n~_}IV!kw*3ICoD*mWcM<H(lFWwBlm>JE6;O(P42-8z*OCsM`cIZ-WsR0L10VhwIy>^?ZVlkwAOj<MFjviehK0;u_hQuE0~QmYnF&t<}{G%{<T
+R4vVxN9UB-h<s795eo7vY;%29U7j>IA{+IvJisokBt%nNhY8C9B6~p15v`89@t&hms^J*S$sue38H;nO(HWpPQr~?fx#<o7YA9ckJp()cb~yu{V`|Tr
+#Wj+>XdK}j4X?caFw4KoxFZYgpcZ<fH%d+@Z7(XlYG_`KoWNg6N;R5nxKYW(*pxxuNC4QseAD;5%KF1jDXAJmk7t^)cX)n8vc)L$V)xEExYve#?mQr-
+kX1m@oJ41|f;j>l&s4x%yv{~lo#WKma3Tb^iaOCkLPecq?!dyz6&7{kOctRIefT#y7oCR>h7%JLJ=J8(<N&oPv~p*A;<#!=ufPIIiUeW3nghvbSKFmi
+4M_n52~V|-oMq~A_}hjiZ_Jm#F+H4glXj?<pIbxZ1h0qAET<7sx!HQj1noa!Np#+sjTWd@aiLtpflx`)?2=9KuuKc~qsE~VLBy)vPh7G<>Bkv`eiE|y
+h2z5)y&$$b_FfhLYMwxpB{BJ{hW{c<kt6ISDLfgGxU>&JNHi7(Lzg53?J;=+q|cXMI?5%y9K?Ep36Tb_)}GZt(C$!j<dLTvjwL+UqVKiox&`p$h16*P
+tcK}rDsk~D-u^l;SXpkb&sketqdp5f_3fH%j;8nUQj;UC6Jt_Y9YZ%_QiG@G->Qq3pU0p!?4dD|D~X%J%_ovWLw+rl8{%v--dwIJYk($^(FDC)(n_{v
+m8@lbZn0gn!Q;5*Mx&!Pn6OE5%9?jKrLAnuHc-zP!(@SWXf*i6dPR6&()6163>*;z7RE)JV4jsN<^of`Z#4XA9M_H5DkYzC$pae+?M-#JIExJJWF0Z0
+AZxmG5>`c_2nUaXNiU&-1D$D+o;6aW_IuDG3}LjMDZ5Uhy3bI4DE2qp_kZ}vcDWiG_j#!^myt!_8TbX`L90D;6MF7@=u8~$>>8UTYrh}P*<Grk>8aRa
+*m<j6(lE5n<B=HqJa3nmg+s{H%+pxYwVKQg#6FJ=|Eam%%#Vtisaw=}J&|f^`jLb`<FLGZK_qs4aD%HRbSUe=F4PghThq}t7&IMnpOlE|E_15b`yhlu
+BPglw`-A4yuH6vkxHiE^O7SPe9Q0uUm}@YVBk>zczl0x`xEfxZ?+#eSLC;Sx5Pqe7m!!g_ihHztNW(xkU6aOq>b~QGv*{fQpcnOr{pi;iuy?A5D%}3g
+HdFnY383$#$&%l?QerAPcMzNvUl>ENYfSi9f$D5!X~oR7yISUX)0N9ec2;wIc22D%86>ukEi<_xv9dA_E{IA7vY}qeXe5kQx;QjaROc!dbeNJw2-)sT
+Y8s2?ozNSb>^n8CdAK#(HI}J~VQGTgvaYw=aRD;>p0>qcxWuOmd+fs0iaE7)J*K5=4&GD=E6dZ~RO8$Z9vzQ%*p)<vvS%*hk2x+#0|iSCR290LJ0EBE
+bFNweW5^bn!|!1UOhZsY#0$x}zW4>J0Y6=={!7J1m~A1XrAjH8arl)4rp;qBCiE`$U4>c-p*QVRG^#W&A2;vGk=+{S+aJVbbMa{eqtn5|Bkk;-$XlFE
+4MKo_K>uTdkF~3O>XBA>2(20Gnwr8Ysc~p(Fpcm5XC9O8`d$*TU>+8okj;Kgh8!jUGcH(LBI1V7SDnTLeGe>XQ}_{wW`0e!?3>XNZj4!jp=UmZ#jD$W
+{<17e8aVQIOw9c#>qU&9mW?h}%=gzk#@`VE(C#qKm!Ukc<Cl6}Q?NVlX>CxyPso6BN*D-`=70}qTl^J4*)`Vl>p5a~YJ&J|38&{H?UT@sIzwvmlD&oW
+Bj7Q6=KvH2rhG;&&~YX+LiLb?wxEe_aQAm@f7Y(Q>+S{Q^@km6cB0(Bh8YyHp|h!?Ef;zj4lPF^Vucc~t~mEqL<s>mA{t>C#YUwvKu1E0rPE_n?emOe
+aTuzGxAmyEP}pfdRE{{UUuL75bRIM#kRd7BZ?0EUQEKon3=QMgFRfWNgzL&*+j<NIqh>-bu;zS{Sq(qe@$p1!IaK(63a5P^V)Rpki`J5`q}GY{KA2@?
+t8~jN(YoZW3fE_22sL+99Eq4@F212}9w|%#_W@TK@;OLN03R8ccb;uNHWi_n(pqv<k=fXGMxB{2yq=LA`c|INy2Vm>lzp}Ox~J-!Rv%gDOil4L=M0a~
+x1{{O^Ae)YC~p%F8OrcC%;Mr7p7zDr)>?*m*!Glz1#Vr0Dy*yZV(s8{t7pmwnre*m7OK>%dgh0Q5yVXkL%z`*>ql6oDMb}xvCw1sdxXh>>Am%A_wCI=
+GJ*S`<Gvn(#^bi}da=jieu*4g!?ZMpM`L)3{|1~I+p>wkmCW`&kDj8m=<DbZ|2^_~q#j0Fqz0x`b)2(_hLk>-8_F!;pmDMEyT#_T3JMHEj_gtzB*%n_
+t|5@DSRgSU+g7mC{9gSOv73QuW{6=vv+rLXzdmFAgM$>3jT`F}lB7O3!G;dLmiEzg!^--?uDaBPNc}1;guP)oC-^&Th;t%gR?vE4ewWmjyLt4g^PxbK
+p}}N;pxQ5<dQYi8`@wrpHa1^Wnw=wib^P}Glddcv1woO?K07esP#X8lC7x`DAlMn|fK)Kjh#^gs!5UvpXX0T9bEgo~WOzz%fvlq7w~qLB4tCWRZMsU7
+Qc?q)5^%LHx&7PGl$bO6){PE0-?FPlwu)L0p^d7x`5~COA}yly2D(~0U!gM3qtQ7qoMcRa?wr7WV*KVSxD2W>$Ia4uLnYITF{)DkL&@nA_}zMUTtz<U
+-9s65Xj1G)#Lq`AGM)(QNNmCG07R8>Q{tXs<H0gJ?3Y1q<len-f4vpjkYp&Od`98<<UaZZsqLdD>@6IO)Hw||q_fx9#x-`i0{_k7SSx1+DmnqNTKdAP
+FwK2~GqX8`>TW7aPl7cH6_2aK)leL)6`kiMXMi=EXwDv!6JirncGy3i-(putTxg-6j=z8TJbV4~Pv4%r)ivN~o<^DNQz*a?*{m2@PE46KhcmHE#E>=(
+cTxuclmlic(npb@xUVJguCTRug5&As98h#DL5j%UBRm2C7hlUo`VGoM@{jpACM$K6-CpGY9pXDxELPJSz&u9>hE{ub2R!n}25*zlv7{UQM5nRY%S0dS
+>cJ)@2j>TeDL}W#N1ws)X4BPb2J=Bc^{eYJ`V$qEh}4I8@dl|3+rRztOxG9V`D(V^2X~ooO@RFiWiT36(RJcPY@Ju9&wr#KN@xhP7k4l*7d>ku982ld
+$?-dU|JA`k?|@?ZW5stS@$&1_SI>Vmsg~dU<DGjteFM$D`}s|fnHiqt02Re5F%+@KK=D3Y>f?P_iv4Q<^L(}sCty<C>|>Q|ItjwhkIM0MTESH+67}fU
+=bEqM7U%3Pu^$2xNXl@7_mifaH6x~t?OoJr@OxaT?Bws!e*iW~jfjn~+r0n&`rFix>04|GCiU{PnWo>C1QzAxl?1T5TTLEi%nnt9J{ucPpJqoBdf!gm
+#MdP$IpGzFRd3f*3Th9(@mHGm7Pln$bR$-GGE*6aQ??GqZY+=#j;}D8a-Z=!vJhzxEy`K(6C(&<x<3LQN;fg#vMS$&ci02G#6O!(Xcwy{%Lwm}HCa9=
+zIyh|S^hY=yN6f1_YWsWaB}7ZCd^C*9|+R!R2E+r{GmC79ugYp-ao(o79pWNhn7ifPwt?~Amb?MPujDCKYo=y<XzbANO->q6&f5}o$T}GD1_jEAZVX0
+At<0ihUqk3WZ(WHd-L}6`N_L?6rZZ6SJyIrFR9}P2YY`U?frXr|HaeIUh?NRUn8V_(|eNA13=F=?<Y@Eq5e?mfD=*`7{_m~_0_{r)Hj?%P(}Pqr52pC
+J%}O+?*<It6l|pd#LZeD<4P3}#)qj?@CoI`!pM=y7?6F266Q)pPa4#s@IUNi(*{$|U!9)({p9&Jgc@e(<^;t@j9)zfPA}vOEEQE~ik&Z>xwQjg>x(Wc
+cR$FOfbj*b9ixoOXWEN&%U*;69w!nOCr)*(;iDLwt~Li1r_ydt_U9YEP~9TV)Yekdq4P3vNdsVFdsG+Ahv?RRcw-*QrZBNi(_-gqyrn~1audhj+m^JA
+pi__Ptk!ez+gdkBx3p_|B16Y%S~ZCUWj~l?0rfcq38I>(=_B6Nm7Gl*=dAlonzc%n0<rqztVZNhj#ybkS8qr5tta)<52lS^Rdx7aETzC_K8SgSoRk@T
+)+Cqsp~8x_>U-Ipw+ZyDNv$|uBH`WaW?5NT_Lj^ZT3{&_EHJsFNq8^CHyo@0k39Px)oZ!*Gp^sp%?YT9mYpI3<EyXO9mgWcYPafU(tt0m8H+lwHaKcb
+S17Y0|D`#_M3+ofDEy?8=k*9Xdpqgi>F@zDsQ6>Z@(GTNnupJ1v<s#|G7l;O=NiZXv`-WE)a&?-!(4qaRLG{4T|{p^xyE}gGGOcXEbSVvw}#c;s@$vG
+QSz8jr+6qP`3EtnlOsacOcH#yUwJ~ye3p-7zQJU+ESJ#;`l&TzDL#JNmbK3Rs)@#@=0&NP9ekplK=$3M<L}?`zWq|_gmAHSfm5qVkLCqsNGgr}$Q!mc
+NX)(>iJ9{d;A2mY0cmF&+UB{WDw@@c(ky!`CTx~*`oz8>N1JFGJ5Gnf-ei*I_h!Tf`5Gs*lGRJ8-H{p%g~L+vt@$ifPf;-RhX{~ge`GjCY*s9Jb0utm
+%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?9BJK<3)m)^v_UAvIICDR1hsvnQLx-mJQ6Y+#b1NH!y$U)e5Mdx@oA(&y+yG|P{dB{
+kQkgUO|8%N``j||STfKlpQVOK3*s=-;3q?^Kf)<n@Dlf0v62hjjQK28I^e+Sc5&@=0(wL2)5ENGRJz}3bN^Jxu(@@(n+D)e_IU3wG&+QqC+kHb3Fg!h
+AsmMVzcAr7sl+rm3jU+&PYPOc<Uz~?hQ#iI16eZ_Y|fj5Ml&e$uvP~T0i?@C)S82+ruhCu-|+{@sKB+{r7LP8HT9!LEON{2P>8Og@f)d~Za#tZx*A5E
+s{8FA#g|J!;jWy<q~#sY{tI3s{XDxPr2a;8>EKjA@i6z`uAv7xgSHHfeA7Kdy)zx7z7mAblu+L`$j0;S_VHoMho*UDjvq1O_=NeAYe~(XIbfIqduDGA
+ZOn(ek1=IV8*QQ0@t<%7)Ne2jmIQ=i(j@dVExw%#1^)?bopovIr5@T}Yvg<5G5@FR7~y+~(@@`_z#6D2jL)a_QRCqICR&W5Ept+u(o(jPo;7}ZD}*{E
+7@Q6(IoyV?>a;oA&HffSs7PGGiqHo&rA{LXL~)=LZOWSFTXCK&+oI&Qb@f2l+=jI&Z%2zyTbY&sxlrnNN%Hvm<Zq~Ro9DMNusbhbodDX)p8s(C`umd?
+@aun_{`~g!@hkWR5J=iNb{pwNu@71u|FeLl9nDx_2hS51bs5nOJS68iV2~}=CurG6MK=5Q)YV2r;4XSVtp&~rC0*<1K@7y$dWFFSsrC}>=Y_c7A{gL%
+^kF)`>_$|S!X&7{f*S)Y3$j@wT4C>DRG~zIoOx;t5TwPfC8;x^?^q&4p2cZh7|DD!4Zvq(ATJGU1nM{|$O>&hRVwxh(^7dw?{HDc+vgK-w=;W`5M9^c
+miRE2%pA`re#Ka}Frv$1DlYrgkZrR3)+Wty#xR79i@#`ir=WrRU1}T%Uu*wB?|?YnrTK5{?1LQRFgDIMEWMV={VsOsYO+5gzM`^hZo*`w1yVT~xPiuN
+<6hve&%gy|0ULrx?joix@GEsCv=kt1I!hKzaVrG2apNms-Vry@`mpE-)1bJ<fCqqlRwj2)ezREJan*)G&F#{8Fy(n3Lv&~#JJZO_X3N#n1~s=WBcF9n
+_u&%7VxwUzoISB(SvK2(Ji?2+5xs0(Up@KN89V5#$0DpO=7S^Ut#YRrjT9*&3XSM~x6<4u+KU)cHyskEP$7E)XoM-2({?&6$Y?x<_YCd;_5%I9#I`#8
+q>kE-(#AzptvAmdqah^SKQ8+n@`-}Rw2kS7l-{G}h-7YoZn>BcU~Cn_HxxKCbAG%Og%t=SoI#MsYFpID%rQLJUfo$3-!??Y+aBn#;oSMf7n#;B4s*lO
+IoywJi{OqpZ=5}WZ5hKG*RVCwwL1jHET#EyE5!hZ+!G5yoKY_6OzmQRjy;i~o@=D{)OMwQ=wpo?8xLz1Vrc9-u28dzt1;7!DR9YD#Y0XFnAx4Z#bG+N
+p&K~5R9h;r*yk>na1{0<>VQ_9jmNt~)Cq$PU+w1Jqy|zWd6A^F^xhE~Z7I*Wwo`l>VL*>V>yT^;#x-p6^Q<7wCR3`mYx5H=JQB82d5rskzlHBN{t8CV
+V0QuEZ#J$eZx+&K&s!hAiNu8_0eFL<oEy!nCIAnUKVzCgB*od<$wJd$m!q2tVu!;o&vL~KZ6dvfSSy$|Org>Uk6UTChQUj;6}oxqu~uj@SB1<3=46AQ
+o4q$^oCVUWx?JAJ0(dBL=g?WKTXL|@F+7%*75nLc)Dv;Kkf5CX1^C5Pcyln)sJfN3$Fkry!W?xzpyjM)Ljj*2QtTOdycnDJ-eoV}y?Xs)awG1V&6_P)
+he>r@jIJ&c1-P5KWJ7R)E{pZ$70O#;6Tr^(_2T7Q?u#0bb<k|wynv4z1!uW!VHc>N_U{*4w#Dr4XgtQ8u`V+~+51~|`Xfs~{tmw$UJ`#|kr)MzUTy5F
+J8xriY+3}bk4{X<!dDYDMQaX*sVW)5BzoqAIda5@OYsL{fWeG*9~EN7hK`|obj0yAyn5-JwMkBcU<1iC91Ygo9|c5|mAFg$KJH4V608Qzcc~GM{mr2(
+RoTOB&}ZyxDZ^-3jX?MH3q#0Io9!WF=yNTEOmLgF1dnlwuU{5Crcn$hi^4H7JWnMvN5_qR=g}HGm3#Cgu>?thyoFxd<~qq|L-1d8rT7&lt&cHYHC`Yz
+VSPm=A&K~QT#z#rzt<qbmeQnw*0w^=rr8SzXueVNrf#v;NGI<)k<NpQ>xl10^Rx=NZmHM@24vX}gXZiFx5VrRWj;yTaY_vpNQk65#L0oEBSgI+Rq6X6
+lx?+i^X)Zj0-W-<-4Mlw-gPS|^%_#3ap;Fn6Y93d!)OkGfeBCkI$Hid(J%g2agK&k+(i<@qg;exzIU8xw?hHZI-E?Rv)k>E?<3_sCyz(86Jvvh-K<Zv
+E(fvJ02xOx^^eIRpwH<%S(m6Rl=da_C$*eL`}^!wDG_U2^`q#}(DfO#j}V9wWg4EuYtzxt9XgtD#}t489rl)F&Q`ILAU`kS`{-AhNWKi|S&{{_FCe#x
+HxM}?+McPhmY_Jm&7Ovl8;aif{)<%B5Bx~Eo>=cd$#L=YVT?j98%#O67)dbA0eeQ`{P@>&?w5e2I8APjL+|}DDsz`zLYJ!6R6m&J^>jA#vk|Y3)_ScD
+l{|??1}q-obdmhyD3H@qYzASuVBU-|DTybt5|8k#L`PmA#Ry6$LsPU%!4Gjy1@k)h#<|-DCk&DZuiOad$z~rec0@2rr$~DmaHSzxkmDOi#Yq8)CHVk+
+_k*Di!|Xj!HjFsSl@G<YfvPExVe6D#Rw;jW^!uEA*VVJu^{Wnk&4YgEQ1tawcG<Z{^zDo3A}62JNBH=n-aB6{E&*^45NK7+0!@&bMcdyseOlcml%wou
+I7*5{fKJ0rW99+ctJJ-5k|u)_IF(I+);xVaW4frsun8FuhNFuMv>(1p4mcqVa6qFKc_0DRQ!AwjVsRjgHMG7)V@m|+L*c#yyhY!QtJGCKTKuaM5k!(H
+z=6wm(&*XA^@kD#h^h>RK7mrDkR%K;@e_SEBgW`yVC_b^i}vUXWgMdY!LcdAC3|BSD(61uF%0<AP+=Cq6+Y6;dibvj6{#jr-1wJ#WwjfOqo_TkRuqBl
+5Bhzvk8;2-p<fS&!MSo*g+Ez5KxL~Q3squ9J}DA=B;_OrW&qB?rh;;6M_fAKGcG9Jd*@V4@al*ar99{P<!H`WRTJi>9&^EX6j#XBNk@wP!o=(~M3Ycn
+DSnx1-DYe<*AtQTyk3|T_x;C%!`Pa?TueAWkCfQzBTm&1;+m7K43WJ<T=0NNq1rh63ga=eDCf{y4iyPs&upgF;ArO8ILy6Viv+@7Oy1?~@jgP1kl~G8
+h9#O!3z1;*w&a*!7YM@+VNdd&(O10}ETVWPFVyNx=pP9<owJIDY6Bl~iG3~|2KJ4e{PpDZSq6OH3l1|jS}sR-iAi#H(6JN_#cX72Hfk9&1YnXir-K1>
+qLDMH0QV&J=RUB3B%@BCH~@=eWI6mQHKwpqn1PNPThHB0xMCU_t=gA5Xa#Y0_Qn#E(Q1?$3AzAaDxs!BC>#vaiZzrFGDnfN1*|Kye}LgK4yc6t0DLbI
+kv>m3XaC?9P;8d0rsL}}>L2NNo5po8)QDcRCr>EMhY&+lKUGH#Ap|&qo6i`;E78CvIXdqbTkPZRx~J*o+_O)Q@=xDl)&Kq5<L7A0a@afQynFfmYl?1y
+zU4oh9KU^mk}2-52OnR)KI=yQ@$BU7Pxko-^dx6bq3_qD<)qnDNLX3Q$uld?N3$rq#L}H8GUw)^mo?Ex5f#lR{$`MiL9j%zUK!DcM;+#61Bq3qvAj8T
+#WTZEKxnXcOKzq*Y8jek)@zw;7)u?bR*L0$9PUB~NPm$~qlOtbU1+clKA)J4o+d#k8fAi1>4+P0xotW021cKw9Y9c2Yvo|6ziFC1Umv!dw9skE*u|0r
+vR^3Hus*u&Vp2mb(P+-&qtDCt^BC?vk|&A5nOdgM{Ud{})jW7lAwwfOQx$h9TW6M&>13tQ$rVsrZC!-+ov*;>-eJe>kxRTv7RJ+wSZT=j3W30HbxKb@
+pYUQ}HFo%<oPeLy$X?KhB*S?{S0Ndr)()g!Sz#;X8sydFC5IF4C^MeB#GyJzWjHno6zEbm+H!om2q<MYtdy816U>E`cYuxOu~K@osigkFR%lPIr}Ify
+qhR6dLH}^b@HjZ^59MCNQsiMAAH>#y&H09fg^r|<pR5-@lq<QHf*Mb34YzJ2<e-EKSgmrORf<lg<#@EL6t9MVcmTolI}N;G$j>kqr!8hQ&3_U{&O79t
+0q#fpj2Vy`mxV`4Gl3nHyC@t{*p4});S7GTae*K`Y?8i^FZ4|Tuv*Ng6w9kvF0MxW5wDnvTPMQM#F1c1(hM9sOFg=v)-c=N(=XXTpGk0~%cz|eLP#5<
+s0eLT&^eU4HXn5fdIaTxM8lPxlaYCS%FYT!r%vPu21JvbI6P~U=ZdE3f(f`70<yl`EtToo^&C)E>062&N2tI7OL$+)kb>dh*!TRaZz3iN`db_O@#U*m
+Zhlx__8rhCk`e5utDxXU1}_q~oOIOG9BDe?lP=%fNx_Cls^+jFw-Si$YZ^%-2VavrKI?>9Q&hGI#F>-eBSBV>Xdt_u&5VIM`t{@=@TId)|Jz%cRk;H2
+pd3tiJc0dws<wEO_2Oy5mAH@*v#|K!3$|&hy(g19;^k4AEKgrOgSNl?N+aFrndGa(dzS}N7WjGr#TKahwGOlcqPO%LH8Nyk3IoRK`3xK6k7!=<uXVo8
+r9t|QHRx-Pza^<au=#)q_g2_bS6}`3|DZV)KrF@eu&+=4njOD*Vc%e|hwS9<FV9lfX%A27vX~_U=x8WXGCM(Z#p04qBQ|VzkJpMr=bOoAGFV?|RRNVd
+l-AxbD8DL->-A!LAfY$;k^&h@AeMehJX3!`(CMTOeg592;W(LP%M7uxYH7+Y7aaEhmW2Mss|VMCeBQ*_UAkUeRyz0B;U^CcjV$u4m}fjBmMyvu?mo*d
+mKuS8P%3HWgL|-Y5sKQqb`Pq2h=A+_iT1;%{{sijjrG&+SsJCdWUNsvcylvCN@myR5zOZwtY~6=E+|mQ_Z5_P3DK(ZUv`%=u|B*%jpz!FOpCoYbg(<5
+#FU|=-40s7&5um67bkyx{qw6=^aU8J#!oQnBXT~#;iD=n#~5_k1vG>srUa2&qGUChsK|&g^_4X&ThCQAgt5cu2VRmQED8+Fi1wC|(zT(hAyO*+hKzy<
+K~_`vFo^nwnl4klX@WNS0yP(lS-La0j$k!UJ}#z9$wyl4C#^MTwMm|(Wd0zi=Y$b#s!V^8qY+^)!0;Zu?EKgN2fuE~y#
 DRYDOCK_END
 }
 
@@ -1149,6 +1212,7 @@ if [ "$_action" = machinery ]; then
   machinery python3 "$2" list
   exit
 fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"

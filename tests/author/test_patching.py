@@ -275,7 +275,7 @@ def test_what_is_not_ours_is_never_overwritten_or_deleted(near: Sandbox) -> None
     (folder / "reef/__pycache__").mkdir()
     (folder / "reef/__pycache__/x.pyc").write_text("")
     gone = near.drydock("patch", "abort", str(folder)).succeeded()
-    assert "empty/there/notes.txt is not ours and stays" in gone.stderr
+    assert "empty/there/notes.txt was not made by Drydock and stays" in gone.stderr
     assert texts(folder) == {"notes.txt": b"mine"}
     assert texts(mine) == {"work.txt": b"a year of it"}
 
@@ -592,7 +592,7 @@ def test_a_release_that_wants_other_packages_than_are_locked_says_nothing(patche
 def test_only_a_patch_that_does_not_do_what_it_must_fails(patched: Sandbox) -> None:
     proof = patched.work / "profiles/proofs/depth_proof.py"
     proof.write_text("print('ok: whatever')\n")
-    checked = patched.drydock("patch", "check", "small").failed(1, "1 of 1 patches do not do what they must")
+    checked = patched.drydock("patch", "check", "small").failed(1, "1 of 1 patch does not work")
     assert checked.stdout.startswith("broken    small patches/reef-1.0.patch: reef 1.0, ")
     assert "its proof passes without it" in checked.stdout
     proof.write_text("raise SystemExit('never')\n")

@@ -14,8 +14,11 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from builder.cli import cli
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
@@ -58,6 +61,16 @@ def test_help_names_every_command_and_goes_to_stdout(built: Sandbox) -> None:
     assert helped.stdout.startswith("Usage: drydock ")
     listed = re.findall(r"^  ([a-z]+) ", helped.stdout.partition("Environments:")[2], re.MULTILINE)
     assert sorted(listed) == COMMANDS
+
+
+def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
+    groups = [[], *([name] for name in COMMANDS if isinstance(cli.get_command(click.Context(cli), name), click.Group))]
+    assert len(groups) > 6
+    for group in groups:
+        helped = CliRunner(env={"COLUMNS": "80"}).invoke(cli, [*group, "--help"])
+        listed = re.findall(r"^  ([a-z]+) +(\S.*)$", helped.stdout.partition("-h, --help")[2], re.MULTILINE)
+        assert listed
+        assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
 @pytest.mark.slow

@@ -154,5 +154,5 @@ def test_a_package_that_is_not_there_is_an_error_in_words(sandbox: Sandbox) -> N
 
 def test_a_generation_does_not_keep_who_requires_what(built: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRYDOCK_HOME", str(built.store.parent))
-    with pytest.raises(UsageError, match="small@1 does not keep who requires what"):
+    with pytest.raises(UsageError, match="small@1 does not record which package requires which"):
         cli.main(["why", "small@1", "anchor"], standalone_mode=False)

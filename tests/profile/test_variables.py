@@ -397,6 +397,22 @@ def test_what_is_acknowledged_is_used(built: Sandbox) -> None:
     assert "mps-unlimited-memory" in shown.stdout
 
 
+def test_of_two_texts_each_is_looked_at(built: Sandbox) -> None:
+    """What the machine decides may be wrong on one machine only."""
+    limit = '{ detect = "memory-gb", at-least = 24, then = "0.0", otherwise = "1.0" }'
+    low = limit.replace("0.0", "1.4").replace("1.0", "0.8")
+    low = f'{{ default = {low}, acknowledge = ["default"] }}'
+    mac(built, f"{HIGH} = {{ default = {limit} }}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").failed(1, "lifts PyTorch's limit")
+    known = f'{HIGH} = {{ default = {limit}, acknowledge = ["mps-unlimited-memory"] }}'
+    mac(built, f"{known}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").succeeded()
+    mac(built, known)
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.4) above the high one (1)")
+    mac(built, f"{known}\n{LOW} = {low.replace('0.8', '1.8')}")
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.8) above the high one (1)")
+
+
 def test_an_acknowledgement_goes_with_its_value(built: Sandbox) -> None:
     built.profile(
         "child",
@@ -458,7 +474,7 @@ def test_the_table_is_listed(built: Sandbox) -> None:
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(KNOWN)
     (row,) = json.loads(built.drydock("profile", "settings", LOW, "--json").succeeded().stdout)
     assert (row["allowed"], row["default"], row["when"]) == ("a number, from 0 to 2", "1.4", "first use of MPS")
-    built.drydock("profile", "settings", "OMP_NUM_THREAD").failed(2, "OMP_NUM_THREAD is not a variable that is known")
+    built.drydock("profile", "settings", "OMP_NUM_THREAD").failed(2, "OMP_NUM_THREAD is not a known variable")
 
 
 def test_the_profiles_that_are_built_in_have_nothing_to_be_said() -> None:
