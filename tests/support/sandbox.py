@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import warm
 from tests.support.base import base_python
 from tests.support.index import Index
 from tests.support.wheels import make_wheel
@@ -108,7 +109,10 @@ class Sandbox:
         return path
 
     def drydock(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Result:
-        """Run `drydock ARGUMENTS` in `work`."""
+        """Run `drydock ARGUMENTS` in `work`, in a process that need not import it first (tests/support/warm.py)."""
+        environment = {**self.environment, **(env or {})}
+        if warm.is_possible(environment):
+            return _result(*warm.run(arguments, environment, self.work, timeout))
         return self.run([sys.executable, "-m", "builder", *arguments], env=env, timeout=timeout)
 
     def script(self, name: str) -> Path:
@@ -145,7 +149,7 @@ class Sandbox:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return _result(done.returncode, done.stdout, done.stderr)
 
     def remove(self, name: str) -> None:
         """Remove something from the store, read-only as it may be."""
@@ -155,6 +159,10 @@ class Sandbox:
     def environments(self) -> list[str]:
         """What is in the store, stages too."""
         return sorted(path.name for path in self.store.iterdir()) if self.store.is_dir() else []
+
+
+def _result(code: int, stdout: bytes, stderr: bytes) -> Result:
+    return Result(code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 def python_3_11() -> str:
