@@ -409,7 +409,9 @@ def test_a_profile_that_extends_gets_the_entry_and_leaves_the_other_alone(near: 
     assert (folder / "reef/depth.py").read_text() == MENDED
     (folder / "reef/depth.py").write_text(BROKEN.replace("sum", "max"))
     commit(near, folder).failed(
-        1, "reef/depth.py is changed by patches/reef-1.0.patch, and one file has one patch", "belongs to the profile small"
+        1,
+        "reef/depth.py is changed by patches/reef-1.0.patch, and one file has one patch",
+        "belongs to the profile small",
     )
     (folder / "reef/depth.py").write_text(MENDED)
     commit(near, folder).failed(1, "nothing was changed")

@@ -26,7 +26,7 @@ _TAIL = 15  # lines that are shown of a run that failed
 
 @dataclass(frozen=True)
 class Side:
-    """What is run: a command in an environment; `step` finds the number of a training step in a line of its output."""
+    """One side: a command in an environment; `step` finds the number of a training step in a line of its output."""
 
     name: str
     command: Sequence[str]
@@ -36,7 +36,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took.
+    """The measurements of one run.
 
     `start` is seconds from its start to the line of the first training step, and `start_processor` the processor's
     seconds until then, which depend less on what else the machine does. `speed` is steps a second from there to the
@@ -93,8 +93,8 @@ def measure(side: Side) -> Run:
     first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(
-            f"{side.name} trained, but its output tells of no two training steps",
-            hint=f'say how they look: [bench] step = "{side.step}" is what was looked for',
+            f"{side.name} trained, but its output shows fewer than two training steps",
+            hint=f'set their pattern: [bench] step = "{side.step}" is what was looked for',
         )
     processor = used.ru_utime + used.ru_stime
     return Run(
@@ -109,7 +109,7 @@ def measure(side: Side) -> Run:
 
 
 def _spent(number: int) -> float | None:
-    """Seconds of the processor that a process and those of its children that have ended took; None where it is gone."""
+    """Return the processor seconds of a process and its ended children; None where it does not exist any more."""
     try:
         times = psutil.Process(number).cpu_times()
     except psutil.Error:
@@ -118,7 +118,7 @@ def _spent(number: int) -> float | None:
 
 
 def _busy() -> float:
-    """Seconds that the processors of this machine have been busy, all together."""
+    """Return the busy seconds of all processors of this machine, together."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # What a guest used is in `user` too (proc(5)).
