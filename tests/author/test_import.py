@@ -83,7 +83,7 @@ def test_nothing_is_overwritten_and_no_profile_is_hidden(sandbox: Sandbox) -> No
     assert (sandbox.work / "profiles/mine.toml").read_text() == before
     (sandbox.work / "profiles/linked.toml").symlink_to("nowhere")
     imported(sandbox, "requirements.txt", "anchor\n", "--name", "linked").failed(2, "already exists")
-    imported(sandbox, "cpu/requirements.txt", "anchor\n").failed(2, 'there is a profile "cpu" already', "--name")
+    imported(sandbox, "cpu/requirements.txt", "anchor\n").failed(2, 'a profile "cpu" already exists', "--name")
     imported(sandbox, "requirements.txt", "anchor\n", "-o", "x.toml", "--name", "y").failed(
         2, "must be in a file y.toml"
     )

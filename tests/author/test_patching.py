@@ -504,7 +504,7 @@ def ends_well(desk: Sandbox, folder: Path) -> None:
     desk.drydock("profile", "show", "small").succeeded()
     again = commit(desk, folder)
     if again.code:
-        again.failed(1, "small has all that is in patch-small-reef already")
+        again.failed(1, "small has every change of patch-small-reef already")
         desk.drydock("patch", "abort", str(folder)).succeeded()
     assert {path for path in profiles(desk) if not Path(path).name.startswith(".")} == {
         "small.toml",
