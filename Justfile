@@ -44,6 +44,11 @@ render *arguments:
 profiles:
     {{ drydock }} profile list
 
+# Make the lists of releases that patches fit, from the wheels: profiles/patches/*.releases.toml
+[group('profiles')]
+patch-releases *arguments:
+    ./drydockw python profiles/recipes/releases.py "$@"
+
 # Run the fast tests
 [group('develop')]
 test *arguments:
@@ -60,6 +65,7 @@ check:
     ./drydockw ruff format --check .
     ./drydockw ruff check .
     ./drydockw mypy
+    ./drydockw mypy --strict requirements/install.py
     ./drydockw lint-imports
     ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
     {{ drydock }} lock --check

@@ -15,6 +15,7 @@ from builder import uv
 from builder.embedded.errors import StageError
 from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
+from builder.embedded.manifest import read_sealed, sealed
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError, UsageError
 from builder.files import write_files
@@ -79,7 +80,8 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
         _remove(Path(text))
     written = json.loads(plan_json(plan))
     manifest = {name: written[name] for name in ("name", "key", "index", "plan")} | {"format": plan.content["format"]}
-    (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = json.dumps(sealed(manifest), indent=1, sort_keys=True)
+    (parts / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
     report.step("[4/4] every file against RECORD, machine and host paths")
     _check(plan, staged, site)
 
@@ -118,9 +120,8 @@ def _is_native(plan: Plan, head: bytes) -> bool:
 
 def _is_there(folder: Path, plan: Plan) -> bool:
     try:
-        manifest = json.loads((folder / ".drydock" / "manifest.json").read_text(encoding="utf-8"))
-        return bool(manifest["key"] == plan.key)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_sealed(folder / ".drydock" / "manifest.json")["key"] == plan.key)
+    except StageError:
         return False
 
 

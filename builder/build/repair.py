@@ -17,7 +17,7 @@ from builder.embedded.stage import put_in_place
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
 from builder.store import generations, roots
-from builder.store.layout import home
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -56,13 +56,14 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
     With `repair`, a damaged one is built again beside the store and takes its place; where that fails, `report` is told
     why. Raises UsageError for a key that nothing has.
     """
-    envs = _chosen(keys)
+    store = Store.here()
+    envs = _chosen(store, keys)
     if not keys or repair:
-        damaged = damaged_bytecode(home() / "bytecode")
+        damaged = damaged_bytecode(store.bytecode)
         if repair:
             for path in damaged:
                 path.unlink(missing_ok=True)  # compiled again when it is needed
-        problems = [Problem(str(path.relative_to(home())), "is not whole") for path in damaged]
+        problems = [Problem(str(path.relative_to(store.home)), "is not whole") for path in damaged]
         if problems:
             yield Outcome("bytecode", len(problems), 0, problems, mended=repair)
     for env in envs:
@@ -80,9 +81,8 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
             roots.release(env.name)
 
 
-def _chosen(keys: Sequence[str]) -> list[Path]:
-    store = home() / "store"
-    there = sorted(path for path in store.iterdir() if path.name[:1] != ".") if store.is_dir() else []
+def _chosen(store: Store, keys: Sequence[str]) -> list[Path]:
+    there = [store.path(name) for name in store.names()]
     if not keys:
         return there
     chosen = []
@@ -140,7 +140,7 @@ def _rebuild(env: Path, report: Reporter) -> None:
 
 
 def _swap(new: Path, env: Path) -> None:
-    old = home() / "store" / f".trash-{time.time_ns()}"
+    old = env.with_name(f".trash-{time.time_ns()}")
     if env.exists():
         env.chmod(0o755)  # a folder that is renamed must be writable, on some systems
         env.rename(old)

@@ -48,7 +48,8 @@ def lock(
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write (default: generated/NAME).")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file differs from its profile.")
-def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
+@click.option("--standalone", is_flag=True, help="Make the tool for virtual environments whole, to be copied alone.")
+def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool) -> None:
     """Write the generated files of profiles.
 
     Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project.
@@ -63,10 +64,10 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
     for name in names_or_all(names):
         folder = out or Path("generated") / stem(name)
         if check:
-            generated.check(name, folder)
+            generated.check(name, folder, standalone=standalone)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
-        changed = generated.generate(name, folder)
+        changed = generated.generate(name, folder, standalone=standalone)
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {plural(len(changed), 'file')} changed in {display(folder)}")

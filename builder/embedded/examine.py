@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,9 +136,14 @@ def _records(site: Path, inside: str) -> dict[str, _Promise]:
     return promises
 
 
-def check_records(site: Path) -> Examined:
-    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing."""
+def check_records(site: Path, names: Collection[str] | None = None) -> Examined:
+    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing.
+
+    With `names`, only at those packages.
+    """
     promises = _records(site, "")
+    if names is not None:
+        promises = {path: promise for path, promise in promises.items() if promise.package in names}
     jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
     costs = [promise.size + _EACH for promise in promises.values()]
     found = list(zip(promises.items(), on_all_cores(look, jobs, costs, grain=8_000_000)))

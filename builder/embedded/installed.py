@@ -95,11 +95,12 @@ def check_distributions(site: Path, plan: dict[str, Any], *, others: bool = Fals
             continue
         check_record(info)
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
-        if version != wanted[name] and _metadata_version(info) != wanted[name]:
+        if version != wanted[name] and version_of(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
 
 
-def _metadata_version(info: Path) -> str | None:
+def version_of(info: Path) -> str | None:
+    """The version that METADATA in a dist-info folder says."""
     for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("Version:"):
             return line.partition(":")[2].strip()

@@ -90,6 +90,13 @@ def _read(folder: Path, name: str, package: str) -> Wheel | None:
         return None
 
 
+def without_bytecode(wheel: Wheel) -> Wheel:
+    """A wheel as its package was published, for those who edit what is installed: Python compiles it itself."""
+    ours = f".{bytecode.cache_tag()}.pyc"
+    kept = {folder: [file for file in files if not file[0].endswith(ours)] for folder, files in wheel.files.items()}
+    return wheel._replace(files={folder: files for folder, files in kept.items() if files})
+
+
 def link(wheels: Sequence[Wheel], top: int) -> int:
     """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
 

@@ -76,16 +76,17 @@ def where_is(name: str, read: Read, *key: str) -> Where:
 
 
 def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
-    """The files that the profile `name` names, patches, proofs, checks and trainer, each with the profile that does.
+    """The files that the profile `name` names, each with the profile that does.
 
-    Raises ProfileError.
+    Patches, their proofs and releases, checks, the trainer, and what is measured. Raises ProfileError.
     """
     source = read(name)
-    trainer = _flatten_tree(name, source, read, ()).get(("trainer", "file"))
-    named = [(trainer.value, trainer.source)] if trainer is not None else []
+    flat = _flatten_tree(name, source, read, ())
+    programs = (flat.get((table, "file")) for table in ("trainer", "bench"))
+    named = [(program.value, program.source) for program in programs if program is not None]
     for one, data in _tree(source, read):
         tables = [*data.get("patches", ()), *data.get("checks", ())]
-        named += [(table[key], one) for table in tables for key in ("file", "proof") if key in table]
+        named += [(table[key], one) for table in tables for key in ("file", "proof", "releases") if key in table]
     return named
 
 
@@ -102,15 +103,26 @@ def _settings_findings(profile: ProfilePart) -> list[Finding]:
 
     Of a part, only what is wrong on every target, and whatever the profiles that extend it say.
     """
-    found = findings(
-        {name: setting.text for name, setting in profile.env.items()},
+    here = _findings({name: setting.text for name, setting in profile.env.items()}, profile)
+    chosen = {name: setting.choice.then for name, setting in profile.env.items() if setting.choice is not None}
+    there = _findings({name: chosen.get(name, setting.text) for name, setting in profile.env.items()}, profile)
+    # What one machine has no use for, another may.
+    needless = [finding for finding in (*here, *there) if finding.code == "unused-acknowledgement"]
+    idle = [finding for finding in needless if finding in here and finding in there]
+    found = [finding for finding in dict.fromkeys([*here, *there]) if finding not in needless or finding in idle]
+    if profile.target is not None:
+        return found
+    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
+
+
+def _findings(env: Mapping[str, str | None], profile: ProfilePart) -> list[Finding]:
+    """What is wrong with variables as one machine has them."""
+    return findings(
+        env,
         {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
         platform=profile.target.platform if profile.target else None,
         accelerator=profile.target.accelerator if profile.target else None,
     )
-    if profile.target is not None:
-        return found
-    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
 
 
 def _refused(finding: Finding, where: Where) -> ProfileError:

@@ -15,7 +15,7 @@ _ASSIGNMENT = re.compile(
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:
-    """The 1-based line where `path` is written, or of its nearest parent; None when nothing of it is there.
+    """The 1-based line where `path`, or the first thing in it, is written, or its nearest parent; None without any.
 
     >>> line_of('[env]\\nA = "1"\\n[[patches]]\\nfile = "x"\\n', ["patches", 0, "file"])
     4
@@ -36,8 +36,8 @@ def line_of(text: str, path: Sequence[str | int]) -> int | None:
         else:
             continue
         common = _common(here, wanted)
-        # A line says something about the path when it lies on the way to it.
-        if common == len(here) and (best is None or common > best[0]):
+        # A line says something about the path when it lies on the way to it, or further along.
+        if common in (len(here), len(wanted) or None) and (best is None or common > best[0]):
             best = (common, number)
     return None if best is None else best[1]
 

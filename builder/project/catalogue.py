@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from builder.profile.model import Profile
     from builder.profile.source import Source
     from builder.profile.target import Target
-    from builder.project.sources.config import Project
+    from builder.project.sources.pins import Project
     from builder.script.plan import Plan
 
 
@@ -44,9 +44,10 @@ class Catalogue:
     @cached_property
     def project(self) -> Project:
         """The project that this folder is in, and its sources. Raises ProfileError and LockError."""
-        from builder.project.sources.config import find
+        from builder.project import config
+        from builder.project.sources import pins
 
-        return find(self.seen)
+        return pins.read(config.find(self.seen), self.seen)
 
     def names(self) -> list[str]:
         """All profiles but those of sources, sorted."""

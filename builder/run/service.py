@@ -119,7 +119,12 @@ def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
     """Return the variables for a run, without secrets: a service starts with an empty environment."""
     options = profile.trainer.options
     read = [name for option in options for name in (option.source, option.when, option.unless) if name]
-    names = [*_KEPT, *read, *(name for name, setting in profile.env.items() if setting.default is not None)]
+    names = [
+        *_KEPT,
+        *read,
+        *profile.trainer.modes,
+        *(name for name, setting in profile.env.items() if setting.default is not None),
+    ]
     return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not secrets.is_secret(name)}
 
 

@@ -9,6 +9,30 @@
 #   sh run_rl_swarm_mac.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_mac.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for macos-arm64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.1.1  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.13.1  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.5.1  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.18.2  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
+# 2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11: who knows that one need not read it again.
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
@@ -25,7 +49,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=f81b7e44cdd17328a0e569744abb4c6be09d6b52c8d92b28fbd4e3bb76793d5a  # of the Python below, of Drydock 0.1.0
+_machinery=2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -68,9 +92,12 @@ Builds the environment "m4" for macos-arm64 if it is not there, and runs its tra
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
+                 --check only says whether it is so, --revert takes all of it back
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -80,6 +107,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -106,6 +134,13 @@ detected() {
   [ "$_found" -ge "$5" ] || _found=$5
   [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
   printf '%s\n' "$_found"
+}
+
+
+# chosen WHAT LEAST THEN OTHERWISE: prints THEN where this machine has at least so much, and else OTHERWISE.
+chosen() {
+  _amount=$(detected "$1" '' 100 0 0)
+  if [ "${_amount:-0}" -ge "$2" ]; then printf '%s\n' "$3"; else printf '%s\n' "$4"; fi
 }
 
 # The first level is that of the fastest cores.
@@ -144,17 +179,56 @@ divide_by_1024() {
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
 
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
+
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
   unset $_leaks
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  # shellcheck disable=SC2155 # detected does not fail
-  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
-  export PYTORCH_MPS_HIGH_WATERMARK_RATIO='0.0'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_HIGH_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_HIGH_WATERMARK_RATIO "
+  else
+    export PYTORCH_MPS_HIGH_WATERMARK_RATIO="$(chosen memory-gb 24 '0.0' '1.0')"
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_LOW_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_LOW_WATERMARK_RATIO "
+  elif is_exported PYTORCH_MPS_HIGH_WATERMARK_RATIO; then
+    # Theirs, so that the two agree; zero and what is no number leave this one alone.
+    case $PYTORCH_MPS_HIGH_WATERMARK_RATIO in *[1-9]*) export PYTORCH_MPS_LOW_WATERMARK_RATIO="$PYTORCH_MPS_HIGH_WATERMARK_RATIO" ;; esac
+  else
+    export PYTORCH_MPS_LOW_WATERMARK_RATIO="$(chosen memory-gb 24 '1.4' '0.8')"
+  fi
 }
 
 print_environment() {
@@ -163,14 +237,34 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
-  printf 'export OMP_NUM_THREADS='; quote "$OMP_NUM_THREADS"
-  printf 'export PYTORCH_MPS_HIGH_WATERMARK_RATIO='; quote "$PYTORCH_MPS_HIGH_WATERMARK_RATIO"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+  print_default PYTORCH_MPS_HIGH_WATERMARK_RATIO "${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}" '0.0 from 24 GB of memory on, else 1.0' ''
+  print_default PYTORCH_MPS_LOW_WATERMARK_RATIO "${PYTORCH_MPS_LOW_WATERMARK_RATIO-}" '1.4 from 24 GB of memory on, else 0.8' 'PYTORCH_MPS_HIGH_WATERMARK_RATIO'
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
-  say 'note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch'\''s limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. On 16 GB, prefer 0.7 together with PYTORCH_MPS_LOW_WATERMARK_RATIO=0.6.'
+  say 'note: PYTORCH_MPS_HIGH_WATERMARK_RATIO='"${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}"': from 24 GB of memory on it is 0.0, which lifts PyTorch'\''s limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. Below, it is 1.0, what Metal recommends: the trainer ends with an error instead. What you export wins.'
 }
 
 # --- 3. The trainer ------------------------------------------------------------------------------------------------
@@ -201,6 +295,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
@@ -208,7 +332,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -217,12 +341,17 @@ while [ $# -gt 0 ]; do
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_mac.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
+[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -275,13 +404,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-if [ "$_action" != machinery ]; then
-  check_format
-  hold
-  if [ "$_action" != verify ] && is_usable; then
-    go "$@"
-  fi
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -347,10 +479,15 @@ fetch_uv_with() {
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      return 0
-    fi
+    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    _fetching=$!
+    # It must not go on alone when this script is killed.
+    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
+    _status=0
+    wait "$_fetching" || _status=$?
+    _fetching=
+    [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
@@ -401,13 +538,20 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work=${TMPDIR:-/tmp}/drydock-$$ _builder='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work") || { _left=$_work; _work=; die "$_left is there already" "remove it, or set TMPDIR"; }
+  for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
+    if (umask 077 && mkdir "${TMPDIR:-/tmp}/drydock-$$-$_try") 2>/dev/null; then
+      _work=${TMPDIR:-/tmp}/drydock-$$-$_try
+      return 0
+    fi
+  done
+  die "no folder can be made in ${TMPDIR:-/tmp}" "is it full? TMPDIR names another"
 }
 
 clean_up() {
+  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
   stop_builder
   [ -z "$_work" ] || rm -rf "$_work"
 }
@@ -417,7 +561,7 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
@@ -431,17 +575,9 @@ build() {
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
-  remove_dead
-  find_uv
-  isolate_uv
+  get_tools
   make_frame
-  carry_plan "$_work/plan" || failed "$_work cannot be written"
-  # In the background, so that a signal reaches this shell at once.
-  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
-    "$_work/frame" "$_work" "$_mirror" $$; } &
-  _builder=$!
-  _status=0
-  wait "$_builder" || _status=$?
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
   [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
@@ -450,6 +586,51 @@ DRYDOCK_END
   _builder=
   clean_up
   trap - EXIT HUP INT PIPE TERM
+}
+
+# Sets $_uv and $_mirror.
+get_tools() {
+  remove_dead
+  find_uv
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  # shellcheck disable=SC2030 # only there
+  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
+# The command that makes a virtual environment where nothing is.
+make_another() {
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
 }
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
@@ -1240,7 +1421,7 @@ DRYDOCK_END
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
 # What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
+# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
 #
 #   sh run_rl_swarm_mac.sh --machinery FOLDER
 #
@@ -1248,8 +1429,9 @@ DRYDOCK_END
 machinery() {
   _with=$1 _folder=$2
   shift 2
+  # shellcheck disable=SC2031 # set in the subshell that becomes it
   ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
-content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
 for path, text in json.loads(content).items():
@@ -1259,429 +1441,302 @@ for path, text in json.loads(content).items():
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-eNrNvQt3G8eRKPxXxvxulhhpCJKy7E0Q0wkt0bGuZUlXopP4gLhzhsSQRAhgkBlAFMPFf//q2a/p
-AUHZubs5uxYx09OP6uqq6nre7+T5rJjM87y/uNsZJDuT2aKql0lz15zNz+aXdTVLzleT6bis++Xs
-vByPy3FfP0mkMf7C1vBRv/w0WfbwQQ9/FfXVx+HhYJSmZ/OdLNmRrvbzfDKfLM2g/ksdJ2zV0cab
-Pk04zy9Xy1Vd2hkW83m1LJaTag7LcpdI7S+q6bS8oLf94vxCP3pRTKfF+bSUVotieT2dnOvbd/BT
-3izvFpP5lb44nt91Aa6s66putOGHZXFVnuCjs/m4vExyat9bFPWyGSTNss6Scv5R/lrpH5d1MSvl
-79uqvpE/ZxPsSH40F/VksaQfabL3bfKmmpeDs3kC/4tPrMGp6LxOq2raZNyIP1rWd/I5/o+nievn
-uaYZAaMHk4U/6eve6qM8pOlqC5yv/s0TTuHnZL7s8YwRTXCE8tNFuXABlBRNQsBzplEXk6Z02vQu
-z3buqdH6jwls9zXuyS18OC0vlzBIsrwuASJVXZ4BJlHDPrRZpgwThJE3+tsP/5ahveFo25vbslz0
-6LXs31y3+DN2j3rj1twxQZt6T7nnVMb9WNaTy7ue4hiNdQ67t3Es/sgMVtxlCT/ij+oSDt4cn/ek
-e4MaqY57cV1e3MBrg9sW4z9nDtRdhkO2psAj0Qw+MnY6WGvms5gW814whwdhjh/pDOqyGFMvOgH5
-6Z4RHWxWzscb1v7wuMUSVmVoSLFYTO9yefiZ8/X66IJW1rGs4dkO9bQz0hVOJ82y11oMHCQkoHgY
-GphDKQQESPVkCoQ6hYXV5XzZv5pW572znSdAz+GspM6hW9RIKLATGOnF259+On7z8sMgGU8ulkMC
-pdLrYb/fz5AMj0bJUXLPPZwx6zgDJsF0NtPnfGDwOf1lngta4wv+07whtKIXjHv6nAExYIwyT3HH
-6Sn+YZ4ilOgp/gFP1ww94pzANVfQGPEC3+LqRgRQAIAA5KKazYr5GNZ3tnO20/9H5X42HByO0hjl
-nlyaD4FK4V4YONpGXQQOaZh83SSwWcn9bpbs8tDaTbrOqOd7afhFvYZddAgnn81DnIl+M5S2o94T
-uwKUGZJJk3xfTGEiJf7nwKPOPTu5TEl1GqPVjDYw/3F9N64ugF9yi0QINjIDxMEjlFeaJRyaOvUg
-dlWC5LCseyWPdbaDTAO/QsinAeDaoyUJttfhiOM8MKYCyVvvj+XdeVXU41fzJbReLZaD9gdfAohg
-wnmOVB6EnyPEDhWQANmEK2wtpRkh6/xuWV5U4/LxQtZ50ZRfPzc/r4sGZSjze1bUzXUxNb8rRzwr
-L2BdjxDXfgI6Bnw3Sz6U/1yV84vHym1vAGjj09XCCHwhDdWG08llOZ3My8dLefH2CBRL0QEez776
-uqvtZA7MHpZvJjMGAlFPzlcEDiHSNWxWPe7qAoWw0s4PUSEvLgGrsqSa59B5Dl8jM7mYFk2TfKhW
-9UXZs9BRlEe4EuPin+PJVdksnQcXBVDHsfMAVlabB0jsqEUO8GF2Ac8HPgsH3IRZTkukCYRYffNJ
-AgzlbGc1v5lXt0B0ucOryceyN6vGq2kJtFMQYog7brFiuMRFMMdAwjoagagr+D0g7KDJEFvhLw0N
-Hg3chWQJTuMoQdlPO1jv3zuLonPu/JavCaCNZU3MH3GTBskw59cgsAHRpYdpRqDOBMKZO3xKjFVf
-WAY7K0du37X0n9ErbCJA6k+W5azRma0tr+b22PK+alDouO6PJzXSlR5PkHdizBPQXmVp/Y/FdAWi
-hL7EhzqvtUO3oOdZcVNCx01PJwjo2Czz6ubotF6VMq/ZpGnwoB4lw5Gyv8WkRO53YKfcNYmBDwl/
-OgH59tml/k9Ge3qE3Hp+IxBI/YZCp78Hsv6mWn5frebjk4AV6f9kPX3AT5QGH+ruBEHSdHUGBB85
-bj5p8sZuTxppKSBfzZ1F6DbGW2+aKIwrr52hHEgBV1+gaAecnaEmre3n3Hgjq5YLpzme9/zNWr7N
-kOHDbashbor0AtAZbsWrKQs4OC7evWbdDPd2sryuVks8jR5EAlxRFBRo65kgbG0CWK49IhY75HRQ
-cYBezqc2zZyx/jVZKBEb8icjPrgpDu/PEprLCh448HoqwgOPZBPBlCuQew00YUIYJYyGGhrJfkVy
-qB5NHHwyv6xwUI85Ucdp17Gsq1v8wuFfPeylJV8h5I6w9fBghOCYlvMe/EqTb0GqRMEWXx2O8E4M
-9xOEDdwmmKce4eWbREmU3Px+oSfeUBBu5SO+gSQqLNNrr9d9fQ1t+2c7KlJzw8UUJCxuEzmKBDQ9
-Vj0WkvqretoUl2V+/vXzMW8Fr2WIa/QWMRglT2FU/Lt/XX7qCYtQ9YlgHnHDe95OGnBtNzQd4vOR
-aiCY5+A8zLVUmHvmMvbM5eHEgOzNleUEgxSCfSBCXLPWAXaNIFPjxXGCGCHgcaUFZacwEWCl3Mv6
-nnpZ5/nijplpvn+PPQ4He1+O1v17mMYaNutC91SWL4KL0x+OTzxZGSYPmtGYvDJoxS+Hg2cj++PZ
-YCRD2FuuoaEDGSpUXvjMBEiGS3eVicfIsF5xWrwkC/lBGiqlYhos9wKoMiYcyal9zL/7QFTvkEpu
-M0cH0MipPcjTpU3g5LOl7UAl3SiRxe+3ndYWXDgyyS5eJfdvnnN4BbdyHGk87r3ZDZSeR9nI2lDB
-9DEiF3fdlqpoHp8jWOHim2Iy7o1RU5OQMtTX2whtxPfJ75JnBwcHyTfJIf73iB5ucf0NODh+tU6q
-y+QeyZpMPo1dieHBdNVcuxO2MB9G4avvXaGIgKayizCpZvIvlsAFskzuFOxw48cGPedlF9Bd8TN4
-50OQRhw6PY6Sb0FK+sur4zenARAtOiKp9KUuuJgtt1l9ZLhvZDQBgXvX6/lDZjRMBqO0e/FHxHYg
-nFwB7ZkfHeaAHvj/wD7q6greNUeIXVbiK+Z3vfaexFeR+vjc3M0vej5/a1aznieQd8ts7UFThz65
-L7ooVECTfMFPDubZPH99/P4vJ5lAGjbqUCHynP8ICY6zw97IzhGE6W9ETNhXGtWBl/bfvlrwMoTl
-Xk+myHGhdwDcTc+RzPkNXK+cTq2ioDctZufjYtAaR3pQBUm/GI971JceX7jFrxoe8raYLBcTeZ8l
-BylIOsHn47paeN8jYlMXD9liHADhXUHvA+ekwcQZI4Euy6Q4rz6WGeoS4A4xK2dVfQfMEFjknyyn
-99fYtUsoEybVwpC0Pt/Zz3bqcxIT+YrizHtZfsKTjE/7KPUq+C+q+bKc4yslmnl12cPWLP6TFCi/
-YYdkNJZTWLq1liy6ZHF3sL6ArLuoMC9vRfTyMBqEK1HD9ZfVTTnPUdh8jsQ6xrYtCKA7XPptx9KJ
-ZOK6b2sQQns6xaewJcW0560o0wWkqUcOLq7hhsTjHFTPnz/339blYlqA7EfvwzO6WUC6DI849BFK
-8PYSjS9bEhhxVVyJJznLOga0rQ2TF/zLpy+iIO3LNlOLPurxEPLcXwqAUqAIlHqCqy7GKLoGwyX/
-5dEWlgdvi3oOlNI1IPEbnAqKhkbHevyXVy/yNz//9N3Je4VsjnO2fHC+mp2zGFMX86uyB8tw4Uc6
-PdRhz+Fk1z1unaad+KRTAzFveXGd689euCemXUMaQ0AvJFRnO5OrOZtd/eYIJcB4/2wjzn4jksu3
-rOEvP5UXdGMAgOeT+XUJGEsCCRCNxXIyA2p8dBCI7R/u5svikwjsf0VBT/5+X16s6gZuPvL7JyI4
-bUGeUcEeY3ngAh9woHdwfnCYwsGkq3vTe56RWWm5nJKV+am7PYZDPlWVe3+8mi2aHt0FO7T+JFg3
-j9f5O0p8gPxj9fef423x1+P3r46/e31C5rCX7395+fbFj/mL4xc/nCClend8+urkzQt8e/gVHxQi
-Dw2apSd1NbeqYqMVZh4l76N6D9mU4W1Vs7KI/iCZSG7/9dnOMDs7a0ZPyeGA+0Ie3tP5ig2JCDt+
-Lvdx4EC3cyLx9nptlePQ9mxnsL9vNQ7UsoU/+NQ50Kt6iqcZBI7G+AqgxgGnmuFfqzn9rcr9eomM
-Wlsww/FWbj/psTG43wC+zEqxaffn5XJaXfj3/T/DaofPRtpEeaSxpgkdQyaSQ/89+H8LAthqn2yp
-ccl5JKusUdnfPLj8+T9X1bLMNsCBbSBv59O70+vyb+V5zx+g/8Pp6bv3eNEChP4Bro/T0jvKuJha
-XufyTa8pp5coYv9zgEuCW85C/uAbElDHLJk1V8I3rkE2KOtGmgDD6YCJYU4oTTE/N5sHY/UvVyDt
-w5PULrfHvaUtVRg8l81UFIO9u14uF7xR+FeDNAY1mDCetiV7o7xkvZntx7yLK8RYihN+jCLcZGkA
-1yTLKrm3fa0J+YNZF1dwBYE1N6sF0P2034I6/IugZigTgA1sFaxtQHCvIDshGJAg07JwyYzdyRdH
-tEj+FVkXdQCTmYGcmfNwAMrj1RKEzMm/iHC2liLniz7tOI12sqS4tIdv4361pGYH3vdeL7Cxu/Nq
-FyHNq09uy3MQauqPZW3me13RXfTB065Ug/aBV+EeofeyQd30BAfySQb/Dd/Vd0o5Um8YvHpYeP8M
-M987virVbi883qzEAHEFDUlZ6Wy5a6AoJjUugOmGAzb9bj2412k2DTEEhOQuOkEAMyGdrncZi8w1
-wA1STn5XNJOL5F70xOdfP5e+cD4gA7KyOLWuFtdMidR/BF1hUGngkDFVhITo4x5hZ+HaoaqsI1Tw
-g5A/Fuc/LY/yZb1C0TRtsQ33U5I6ciT48OkTHSft0z1CGmUJSFpltVoeKSvXu5kMEeUOTTN1blR0
-2YJHfbjOFMsyh8+L1XSZy0vn8ov7Lk/7F2W9zMl3LseLJ4idw7OdT18d/CG/KM52RkwN/PvC2c5+
-ubzYh6H28ev+Aq1PqWcj476nVTEWz6Icjg4LUR2fexCUDhgEkya/LOoeCTTWaXRrqcbRcFSXl3jr
-hjauqAKH56/52++/f/3qzYlh0zD3W6SyDrXhdwf8zyXpVunPecX/Qu/hOnRABCLN3zWvCAEjUm9o
-GBN+2XyQa51ls5BUeiLa5PJx/cbusiSGcC81GrMWavhBA8z+hx+O4X7z4eefPshNt5g3AJnQqszY
-x+/4sn+YfPNN8uxrc3jPdormYjLhOcn11cCrnDoyH1qY8K01TIVLBPjjfXt/fxPJhwHFTTi5ICGe
-TG/JZPnHRKhjsgCJAV8682jKQWjOhIWxPyBOQ0xVdnw0VcW2wWtDWgtqkrb0I6K/TvYBAB60CY45
-nV2ihoDoRw4U2QnnqA1MNcsi6g0HXz9nlSYhoojSLL7jE3RhmKAER9LTDG+gJNUf7P2h2Lsc3X/9
-fM2ajGa//wRHxY9SsaqSZ8pnH8w2Krsn3fQVuTfCl710g1nFnJvg2iqY4V5Zow51t9d3MN2WVxxM
-lv5GMCDbJOmw0Rb0C25upfzsq5PaJuu/3OkH5D5Nt9Hknu9GPP+1ou55mQAHHg+Se5jc+o/JVYU3
-xMrYxgGtt3K5E9ARXYX/fkI9SkhizD3MoP9vgvlddzvxGYicOuU7xXmzIE979hbysJyfxSgXq0n2
-z7piL+DiM5k9/u4PYAWKr78uL+ZL69z3jwYEmi2UBPI38vzNGoNXy7Iulsax7tcHaGzr4cdgbaw/
-NYn3Cxrw9dsXP5IeApjkxc0eAvjN21NWTfS1JwIFvHl9cvwBX319cNA/OJvnb97m+P0HJHwEyv7J
-m7evX/yYJebXh18+mF9v30HXH35+9855j79VHVhVy9C1rktlCyixqCsQPO6a/RsQZsvpfg0cpprt
-Yy/5ZMw6jJDQdql3Ff+sdrvPOPiQAlY+ZA8Nck4BKPbGJfMq9Nul+/GTLEEDwoAEGIAWWXONROMr
-Of0lE072L4NuM3mO0M9P/g4d9A5IKwOD8Cl13r/5LghU+Q57A7i8ervZ2LxddAkMy77CtKdIBAxe
-xKFsNYWBH4BnoEdgksI9n9PlRZyRIkZfQevFbTT8B+86SPVuxyggLm5Xk3EPaBH8jX+laX9xS7Q9
-dF8OQSP9IItwPxdzynVFDpI7ePdDP3nSuaMtPO3PQWDCP5HrIHLia0Z1fLKYjKU9zg67xKc4GD7G
-f9dq/NbNZ2JKxwCPaoa/3uZ/e//2zetfABPo14v3J8en+uPk7y9eo+Hh6+fP0Zmkzi/HRx75tefK
-RbGzndvgFK2Wl3u/j58iJBGkpO0BLJh3ybEmwSe6hzYWAq98UfR/aNXvX7qrfvP2+7evX7/9m/39
-5jtExPiqu1e+3ZJddzJaPl6Rmp4lIs8P/vB1+rDYEmraI0LS/TrgkzgqCVnkYT1HxyF8lhFMhVHj
-R/mb459OXubf/ZK/e//2xckHJNUgH6ohAZDs7IwDsvZYTPzX6P7LZ+u93p/efYO4/G3/aUo/ADW/
-PTsbP02NpREEvDGukp0RjMOde0Uje21rCo50ShKBBHmpPQs+imiwhnq2RnjpjxyvNtBQPuMv6ZCN
-UvkSDxqdNBTy2O9SLLiwpGKKbmitT6MSqivbEA6xtieCmC9fvT95cfr2fSemvnj99uTvJy+2ZDcO
-ffZntCxuSlQrErtoITtAlxtopEqcPju9k7EVji5hjX+MY/3KHc9c9kq5kzPZI/gLkw8a8NamD29t
-1I8r7go9LUh9h84YIPYJ0fDoQIY7OK1u8+ZuhvbR5oj5MnyQz1ieC/yb2zvij3RJQwmAIt2orvS8
-6eGLPv4HRR7qAp1CScJ6NBJcTubFdBq4711Mq8bZLDyydF6VCrPL7KIuLyef7IVBhVQKJojTZNwS
-VO9KYBx5CsIVZWIiALbDYscGW7DTL3XsSxb4yL2O8HQZf5QAmSs3EZJgb+4m5XSceE3EakXRppuB
-0RER6Iyq37jDtlHRkbg1InArxELV2WSu0hBMAU+LRN7yjDtDb8XzmBrDulH3i5xwTa6oHR4RUWbb
-SdN+FQnrCPcLxNxUNZZ8rpwXeLYmIG0ywZjSa4KsvOh0gXDA3zlF1IY/eLCcyWjs0Qu8hA6sr6Im
-BBAT2nYbR14H0L6fb7eFtr23fXuHzutiMtZLh6sYwSAEpKIBsCK9KTLYiUVRwpM6O/CDBNGvvw6M
-SB7jCifQNnRtZGOOYhxX3hFawvqb+Dvaek+zM1nijRyJQIEB80BL6G5MjqFEo6whaXdvF81ID7mI
-xkeORLbI7sW/icKLL5uuI6rr2UmNgXaCyIkhzL2ofdM5pC3M79ge9U/UfrFZKBHGySPCE+1m8N/E
-Oc8W2dLMEoENyLFlTFNczJGnPZoMUpFx+TFLzC+gKSSe9LzX7lsLhbqcloUAKna82xDYdl+ceCgL
-nC2ZiaVqD+1mVMPGGupHqNgkHtN6Op7Q7CZWCxyhkSAANPCBOhNQKDL8KYHjUVopFnTTkXSRBuQR
-+4JuKBq6Y4WfihneAn7rqOFqy8QtmRG+PjsomJwuHowM7qvjnbE9lhjU/KtDeIHFob5mUVzcwAY0
-XT3OijlcuEBkdvM76MMtw4Bjob/v6gqgOHs49vf2unAjf2W+LqK5+AlPBT0D3aR7IUdXVMQyduHl
-v3EYYtM8vRNGr3FkfpRfgzdVnU0bUpPwb3a8tL8XvFC1l8u6RzpQDg9mkyYWBE380AlxnvyrdPt1
-AMEipxwJ9DyD0UxMMt0NrNv8wOayGJK6E/4zYrMKmorY/Tp5kg/E0qLuaQoRvWYseN4UnpfLD/J6
-Y1d5+AOlb5zLKAjmQ61HL78tpjcUiczpQChgQ36hGeEw7ernH9V5I6k5ONyazhHas4ADBPHXqOdb
-q6W+MUkvcMlBWCEMkOmaGpYFGg2YxMHNSwzpwpWEQYbiPMKNyJIqnWlYZMRJWXy0ScsR3jXwfzfl
-HZkpJ0hvpL++E/bgcCTqLlTF4Pdi6yGotXkUPh5CsxGNg5mG5h/daLYNgxqgquOGaQuICjuYnxy/
-+CG1qIzSghsXYnubVtUNh8L3cD42gCnjATQI5PeRIBDBVw4y0qcUc8Q4hR3qHVcVqHVFAd/3sO5B
-0sOTn9HpYoyDp5n/VNAAu8poKUEY7jAvlVw8oYFpBO6tmpeb0QhwkCBFAR1OGIfpMqA6mXf8GjdJ
-jdKSUeaRJtuAjroDhC2OEX6C3xAhUBow8EkbfABsdkonKnPD5h9zJiRK1tgmae5hBBiPpwinPERd
-PTHOguNyXNQVQpmmXdd1e8fSLYeVEHyGNAsKqR75Z8GJiOa1Pz2iL731EOt6zBJ4Bh0T109xqGFk
-6RxIjOz2kmzSqacGEYLmA1m3g91k8MUXR0n+0/GbV9+ffDgdeUhuOCJRSjxa1GUqm5+phkmnidM2
-XbGFUq5o+yo+GFMlp8pyeEiYLMNHb4GpEU2OfKmEeIjyTFKHepKO8xrEpQn56pNIAI36cBsAefFj
-mS8ratcvmnxRNZNPvXS9r6KGjetHo74OO8SUIRoCxDmr3IOKynWWvDhaPZPR0w3HhUhieGYih6Yj
-tDwMK5cB7W4LGsh6WtYS1pnlW8VYG7UUBY00tOGJZo9qM47OsHQ8XFsEpXM4HnIVi8Z0ME10fNKa
-WkgA3KhwCQff7wwEN7u8S6/34Ka0O/JCw50jTvs15AGQsxohD4aCLxIJ/W58Fgvko334fSTqrxbj
-Yln25NybfnHlQHmNz7/FJoWRg6WU1GZk0Mk75TqQnEkXYVUZxlhk1WHdB3Qjj3JEM1UrZya5g9CS
-WI6HyCmI6HCr20bJgpvxoXX7jnomDR7iFG5SCRiprR8wmSO+Sb5UwxUnXIimgAn7d3TC6okzr+oZ
-qaSFZj2VPBXsREZ/+p5AmDZCbIvBJ4ECkUUznl00cUWbUyiGE2OkY4eMo0N/JwOQQ3P7Q7x/4T+d
-p4hDg49CXEd9IM752Qjhe2DTT3YiM+XTi2B0h2TTQbTpgNmLCMo8PeUenYLzdsLQyLmoYL8xeZp7
-ivShMnNw2SIOgsJnOJifkKvHIjhLuHGZO23JIS0xJC6+cDIab/WpEbDzlB3RxESODzvEDgY/yR0k
-N2cUo02wwQGAS2HCGyOwm0ZtqYSMa8UM5ja2mWm6stG4ljWWoWDZFlV7LvNQXT8n/dCTi6yObKRi
-cFsrX3k+8hMYuql1hOnSFZQCmuGybPKr+J94Brm2Pc4XDS7MiKMAiXmDfAa1dqVITW1ipMkA1Trx
-afiMEGiUPLE3sjZ6+Teqd8b65qJPHiKOvZbxfjs4RPyL4KZmQ1YL3EwW1qnFGFDDG48XeY0RDED3
-rM2UPKvmwJq8KwqrEYAZscIifK3uV9gCnRekv4hJO0JExTJKak5aFHcjPB7WFKb4iltauBv77ZDA
-Mcp0VnOJImHnuOoGgTsItSoEuQBgju4uU4oP33ZYDllQc7kV9NgO3hJkyHEmebHMjU2QhxAxkT8F
-ETE1d8/OYRC32+NYvyI3sB6zVF9eljW6Fh10uRT5UfWtgHv931VVjclL/04j0od7Xz4bkHuME85t
-IrlR6nw2cjPwkVQUyreUWDMKM2RTlGAUB5a8VHJHRIdno1Omu2Ij4bzkZQ5Q0AhwF7XJX0nuxhz2
-azei714JUEZHuSTqdkmaKib2keXoRDG79cU1RniTZ6i9V2+fgSdUBhx8nj+61Rhbb3CSI8gh3CZ5
-VaVNC1NNNiv0Boh7egv1bAhxQrO3gRfIV9JJbHZT+JRDGTUZF+00/OaP1kH+Kt2LIL6ICS67pLqd
-SifI4ScX16hmvEK3UL25G3SQ1RbTq6qGMzWzC46TC5N1kvFKExTMy9ue6cOe6s88pniGztH0ijg3
-cVOM2OPKITMoRZ7HMu/yPPXyRZ0Fx45ltCM6Pu57x+RgVrSGIwLyXPsKLJF3MpqmX0jVxf5cLsAa
-k6cnI2ofEzfyXxVhb9LkbuMo/wgz2COy2ubfvz7+ywc+H5/rp6fZr2/KnKHS43zgXY5EjKt62fV4
-G4ekIrHflwsNfrqOZDL52mYywYxZN8jtGW0Pqv/86qt0g5+wyDq08tTN06OeW47990Fnl42pbNgA
-huRWIpnGWlBgVmFeXDjv6LmxpCazYtyKdBK50AxonE3Fw0dBHPjYb07R1uFhEPoWtJb5CB+838B/
-gAN5crgalryzrs3NiEkdmR30VoKfZWhxUDsGA62V5tHJXQCfLauFhCrExqUABsT2SADDQ/IuABZd
-aGjWYRPHYBZ61lo1M0+oHfQvSS47RVJGJFjY9uoRPIaP1U6yGxWtkjQZ9Ndw73CEGT+/0MMd9+UQ
-Dwz8or+oFj1MKhUmCsCUT+QFpt0ejiSxFAxIfLW1xAmTpsiY8YTBHkVhrRlRFOMuS5OI2Oq2zvrb
-9j8xqGHSihqvMs7JRNNgihXMIzS7uNvtgqnLhU/u9g6hRMmR0LTD48mjCxSYAkw3551ttj+pKpg5
-IY+bEJ0xi96G6nXqKRaKQDnMImZfw2liCG0UeMZxXmgQqXr4GmyCOdCT1XA7ohidroxbeJdGt5l7
-f2yKzAcodm4cQPmUO7q9zW6pyB04f5frYQcHxGgYYtd6z4m16bi7n5dwVSdVCV+WGRpbXOfTqGYg
-yKlMdmMMwzWZOmm8Nik1baKegLTh7tLRh2Mr1YCCPP7xtr610R2pZ5ZWfSbWMD2i24aHGo/Daie5
-2m8zmdBX3NEedk5CBEhf3usrpm8j50adt7c9c2HctkMiWJ5wQ3w2bLsBWvT6wXUnfjvvPE5dRXnr
-IsnuWtUdglR3JqUdSOZ+VjtW7vMNdpuOHavkpitc1/gP3uk6wGn8+h4P0Yvmo/l7UnXFSP/7q9Bt
-U5/E2Q2t4jGv5pOLYkpRnz3/mLc2B8Xz1TllUdjL+5wa7WxnD/8hnNbUImICaBkXo14HrgGgnXY/
-mCAaGfus3k/2WD3Zx3H28AXs8wj2XcR6mtYhqcoGbPd0s9uTM4KpV+V24WXXDw2cofWiVV5EVkCy
-AmAGaT8AJJOq/2FZU5RxjzqinBhAdt6+f9mZD0OjLSnFFYbkHZlsSaG9LZycQxy5AbqfdY3LKQj9
-JDr8lTVuoNrmbC55w85dqO9zb5lNe8DfPpTm1WzlWnpQ77rb62paDuhKjDdlGOgmwSBJDjiQm7PN
-8VqXHBjdAkSmOk7XPE5rHYUwOi8vq7rsNmiLuduxSw3Z1Jv5BI7Hk3eoL0ePS9L4Bm/SkZiVTdkD
-rIgw1xnzVQYeR03iPFvPymSrrKA4Lb1gKN299B1Y1GX09YZyIFtu2rgqG4kbbZZuWTG5gmvlECfD
-FY/dUAAkLaWLk3IWGffseAdBzLlwyggDaspzyHlc4NcMWCvITEeKuNIIBka7dmP0LKSXoUp27QOS
-cU6Zq3JJ5t+eTQRmkM/53FXIRHidg2+c4o+EAbo8EW0zsgG54qgz1x60NWv1ZYsZ50FVL6Rlj4Ms
-8el/oEgO//vNEvymkQYUvhNaYkh9hPm+uQn8Z171uhMAz3x7a5j/d5sANczhJ1KnIFuQKT9M7xs6
-qzl0853VoZj7KeMxtFN+ASx8f3G3vK7mXz7Zx972jJP/Tmpx3JrSUfNx+GAJ0vnHtZLAIvk4qZer
-YqqpgmYsipPAhhn9nCn023Noh8fTpdYyjS7WnGE+m/kgyEVACi+K82oiKi8394SJjjiKlY8RK0MB
-CIUt7mXGw7MdCkTdGQ0S++hjSTkAMMSd1QL0QjJozTEW3ax3tFYMWdZF5tJC3jokiWZqSBTxAU8j
-tR4MzkNpYr+xm0pjmPRdApTNO2u6QUvK0uR9BdY2pXg6h2ZS7z6l3I4wOx26o8jA3hhKkO0obfcw
-Kw5H/YiJSKlvI4HsQY+ulrDinE3ZaiT1jxfvXJ8qmJr2BSeOZzbE7jjZXz4rl8W4WBa5tOKJhG23
-KKfJjijJvfRD59bZZhxMt4O6bpJ7d4S1TVAfnZJDkDAK57/C0GtNeGYZ1k8np8cvj0+PH5Ilo7nV
-vJxpQQgyhoB5Fv6/8jwHnd4E9ImrVBtwJlE/h5CX/cbGc+dVPbmatK8LAQAeWaOKO82sKGzgtvqY
-kxepeEpnSUsE8NPLU0dqzU3bTpHih+eISd4IICRHUol6DpUkdrtiubs7N2WJ6uEmFs3KMkUw/z5J
-D62GzNtlhHNbhRaDKZygCpUUidT5iIDOl2mb9XvMmxcTNmIQCsN+6D5e/z/LYB7EHQYRiL+2Pul2
-oYimKnbBFaF/GxWAWz0a5jQvx2fz71+9eZm/fvWGs5VRnlD7iK/17169857BVh3DTezICW8zt9/M
-kRjoNswmLY3B0yzBsVhEZuJiEvPlDqHsmjNb6QTZ3fPqMr+9LuGetCERfNzLEFP78lmL5np33Ord
-XKqatEo99tQr0ILI+G+i5QLBSj52OFpXfkF8tzm9ILZIvQz1PHv5OHDqM6UJPSOKCWIQJXo6crMk
-YopUo/bJDLA3JbyMK4dcYF3aTP4AnpO/55wWYLXQ/N5MJXb3UCzJd0kWQcUCjO7l+J9NuNwzy6bb
-bLRjYKpWNRebgjs4d8S3bvkRyUqKqn+8yAnwh74haPgEewRhWGsreHUIFKqS9ljD75DQwv0pmDNL
-1Rb5leSEB2DTmiVkzFic5ZDp6s/vctpgV5iPnbEwTsAVtHV+loJrr32QjyULc0+WOEQpFF5h6AOH
-WwbSvZyeDOCampBGLwpDUzMedZ/yVC/QRU1VdmQ6aC/mPMZDtRlfUgs3BJWPsC2qSWK/6SIe/QO0
-rodehTavjl0X4grGITl449eCk1WkIWCpHugg5MowXwxyq7xMS21bEqxLoad0Fb/JgvOcJcG+0E2J
-5U+bgda52eAEnKHYjqwj4EvPN9/xl4UJMeqbCvC9TVgvB2SgfcM5oIuskB0Mbd9QsZSY2ZGzNnwA
-C5MjTxkVWFW3s7fH3kNM1PuirN7j0SiEgP7ipzirSV3usb681eFT6bGaT+/2zifzor7j/gaAIAPT
-3Clx10L/h6+x1pEjwDDPx/z2eoo3oXbCqHbpunD288qZO2GCLc314McKIZIvQjhxslxcD7+Wxthg
-Q5fcFi6LsMEFCAwNeaMCuc7le8EmQAmi1l7f9K6//ETZgbsGT11AtQ6mQ16cDM4bJnwJJ2mPTM86
-U3FYb3GKhSSEgK/qB1YVW49m2FfsSJW9OPqgXvskPcAhfSEt0HNR1gCfyk4MO0MT3CBwVxaiC6Ij
-8/if3782+aODpkNq9vLk++OfX59yc8pd6HbfVlqpmEJXgYf5aShRGheUkKlyw6IBOgMSrfx8ot87
-xMjIizd+aDgx/tArzISRd+yAxng7V9lpebnUGCKz0w4rplTxmjO+CeGPjuKTOd8uey2CmFHvWRKk
-HPf1OEBsYs4zbfVNV21QYgD3IhB56b23qwnqFxdRbiPe8NKtn83bvXSCVDvBDeBss4BhWMsiP331
-08nbn08xY+zZzuFXTKf15fuT0/evTj7IS3z35EnkTFmArX1xoLnptdicOa6WpSDOcGFnmmAaLbXa
-9hGJ5U8vJHv6eMI6R6wMTTE4qHRCDRNqnFYfk6a4a8RB7vb6LpJHPdQDSF6vrt2LNA62M9LC7G/W
-GRocEWnkHCjPDDklvaZLDD9y3b4c8q54RBZIEcLNDvFhiJD4x2/qRnRplRu89KQVT0IOifzwYGTF
-hTSgvmF5SOM2WM0kwB41jtoVjou/abzkvrpcSzzCpcaAuK1DzOgoy4kqT68ep1F58hlrIaFVcxo6
-ZaW4B65EndQ72a4qw5lT+S3oYuBZuiO3HGXjglxUDAILDvJBcWpDhHSV5A8U/5BhWTGOvVRIwptL
-b3FhsC2/+HJFoJ8zu407O+8YCZXRPZkYf7pRsFRBwxdWXNPmw3sUmtLY0EkqR9JLW4UjOcmTTspc
-Bddkru26i6bRfNQtn/kOtaLJbfzrojZQf2h/Tq7mxfQzqyD8NnrF6r1YzfO/vD/mWolYkeDDq7+8
-oaw3VJ7gh5Pj9y9RLcUT7sPbV29Os8T+PD15/5P7+wcqRsAqvL+sCuPSEclU5zgLxtLSoeG0mCb5
-FfbinrOCgnE56x7b5yUkf7LwVOT0YSlxXJob3i9MCkwJuFzbKG0ZVvtdRxXlTZWUux3HgySCvJyI
-n3h+y7VoZPGyNIVhy9AeOgg6w+VY1rl3kEa8B7n3MO1frgumfx13YJoEeY9MLwNr/BVQ0LLGoDsC
-ERWRJnqOXRxxt2y8cQvTo3qCUQPPW4cbhJfsUbb/20eAmz0U3M+lik/gkLspEaTvjI9zX1Yr2B7F
-6y6fUwNTWiq6Gf6uYcr1O/aBMGXe4FsHMgqYB/s7YLeVcAcl77G/51qP29lkrMrtHFdNl9wx8ha7
-sA16BwcZ0+4yag2YgIgpE15Zwx/56GMivlgxi0tFzXhNP35pQPb0d2PdggWlUyM3RCxE/hsNsBcO
-IDkGX+MZmRuX8RaB7NxsLNtSNpTCBYtGSd68xt9gRgsgy2omYSc2R7tpYV/zTercz9t4XRa1YHSs
-lLWfkvYJ2Rozv8Oe88spYc0GFOMc6LurqZma+guw6WaCNzzpnMt5HY749GLQdcsrH9uTwxjVqetM
-0hvmsW1/fRT92oJYdas4tZZjv9/V0+6uzL5SCArlUsH+tosUCHoYT5qLoo730ioS4zEXcd4XDmNC
-2jpZNUZsAG+9AkpyYOmHXxic5QgXj1le4H+kJrgrReQghUhP+bRc5leVz5ymcnZQnaHnyFQamjPT
-z+EP0gC4LBKHoLdUPGBWwfFFV2H9tqoX1wU3IAGoM8s3Hg7hfSCh9fmf3lD58xOaxCij3HuUf6//
-7KvUS/MzuRRRBgFE3UUUKiYmgQKitXeqihIN59ODGsntBR/fRL9RWPbpwOsp3SKl9ZxcF+KAdPo3
-MKVLBdpF5CbCMHSuJgQ0U1PElBKRDQynRK0zd8sQ0HPX/5Xwh+iwEZh8yTUNPDWcmeLq9uyjbxOW
-kwdb9v7jq9evQ1hgh4KAwCtR0g7zxit2RlYBr3pmq4jquFo/zidm3lsWYbu5meD90rA47jGMvIu7
-Om+KsWsLWhjQQ2U5JHtNNP7qUSm3OY0D04EbaBwlRHN097YBPPDvuPyID038zt/eOyDD8oXFjDyi
-gG4dZsmzIG57vFo86/H33DY1BI9kmhr9pXtfYqTwYhl9hy8way5G/n7SX18/h6G++lqdgQ2VcoUN
-kw930JGr5bpoqBhj1UgFrEsuqdvpYDWk+5E2IzQYededZTmjiuOGpkXH44Y45g0gzKpsj0ePsRNq
-2edmoeNSyU6y0qT8iFqxBSYQk0c//p/8+1ev4YBSwSP38clf8+OXL90nWJUmP/n7q9M0MpE+krO6
-mvaGMOTIsqcIdGC7e/yN8T8ebV3lwlH+aKw9ky53Vztj62F0PZx2ijLqOz7Jr6vqZrXYutjcO3Rl
-b0w9rEEH849LA0TSdOaZsPHokduwDP5quzohVDxVvmwPSqlCPbK6cRacleFKRBJEdJS8Fq0seDLb
-xVVkvh1y1q9a4LQsPpZ5Nc95MU0vXIZp1HMWn8EtrCZPGzib8gUrboJwbC6pEZO12vIWte0QtxxV
-Lh2xE9QWHD77PVAub8WfJeDR8jQKYoU5jWYz4LWxXAlOpbuM8yzHzZMTI+2oLm11LtzP0SwsYZRe
-7EIVl15t0LKTX8wk2sO+ESnNQP13XFHT5s6mSC5eXOpYNTBTyPzI+fDlyV/f/Pz6td8E655vbAPg
-OFLLq9v9oi7LT+VFfglj4IozL8M23Zmlz4VJHO4fnguJDpFmqCIICnh+VzSlKUPRki5s9xskrbbE
-4I3HclZbQHBAcsrV4U8+LSZ1y488nEm6Yaw0WkWzrT9jfUCrT1OfHQtBXPK/qAVhewmemj162KFZ
-NimXH61ZblXW/R8XKppJZPA2DqYmXpOyroA0JDE3ZTHFYDCBUhhh0l0AUzQEnEqeXLttDnn+6eTe
-VR8uuvKXd+jYb00ifkr5+ydPajLc2QYDEwCta5DrtsSCSm5NlPBssnhbTSPwiqQoRpg51lfYF5uE
-n7AKmt+7Wcnoi1QMdfQDHctE1lafRDfckNu4vuK2GOWqQX/CILrJkVo0QQ9Pz4abwej4M8gg7rq4
-0dVPPzufzOULdatKjXe8E0HrZg6PBgE7Oy7JObabWDQsrgPJ/MKknPxjU9htGqhHPQymqBGTIJ0x
-EjHDSQMtjhheS3gMDX2vqKjF9WxHskKVY0DqsadboySXHzlU8AsOOLDZs6H73dF6z3mC7XYx5mSL
-wBa0CoubFGetwo/HFHk2aZLthtmmxquWFM6S07uFPjxecjDHpnyBkTmv5riNiO5OysCUXVOsvVwQ
-3lbWiZLxBWrPPievghP5vyncP0veQVfvMOH9ry1b9OvI+2aK/nCZIxv2mgUR2K26R6wj/2EFRCxS
-gwe9393qPhwQLDniiKxlSb/fl/sbWZ+ib3kUTNLxjjSgD9Y9uoYJNdoVzk57yj+8enmCcRH35xQL
-MEhI9U+ZEEnpy1kM99w3qb7jRxhIgGwj/+HnNz8GRYbh9f/985+Tvd7Z2fj+MPvDOu39aZDZX+mf
-krOzpxve/vnPdMbyn99g9fi3709PyKx7jp6ERBNoT2W6F9XiznuAYUJUy4bihOXhuJyWGJTZeoH1
-h93ff3l1mrALaWKcOxZF3VCKFoA60lLLDUn3YbZEaR6ZA1CpyzFNFGHthFU7hVWC7x2DR4FCgSh1
-q8v8arL0SzqyohdafUNhuDSSpxPSb+QPsVY0w2LppXlH2EwuL5O9PWwVUmH5GDli9Gt3i9ItqC+l
-p7u4BiJ1J5kABFgV1x9qMo08vUZ6Qdfa5D5nzy0zg3QdzhNVsL2u9e3t7SVa0KIgHZcHNG91+Db8
-/ulTDFdvqXSx8VFy+JBjYYWWSg5d6zEOcbIfMuO2rUg4hwFP89ko2IwpJXGFvj4P0gJgUr0DQ8Fk
-6HwsEvIto5MF7HEGEIeh1ojf9zCYD2xe9TPHuMBUhjAZiUxotYsiajdGAbzp+AdLvCbyRYci5+OI
-T3piyCtCQxZNSg1d+KONLjzv7QQGBiWnUyeQaACs5rNoDMpShtgQPdGOQNkCWPSjPWSHbaq5JdnQ
-08+ezfJ2clH61kkqCiYAsDyDohaJIRBUGi88An1lg5pJEakNltnYKP4VCBsToKtIQwYYt7+Lp63Y
-B0azSxvcCtbHEVRJTuQxYq91bMC+ND+p+t/h41dvbUYkuV6URiB3yMXGTEzA42tqpbmTopHDHNOr
-XQcHON6/pJMkU+/zwci1IS85/55262RtksReVLjBE6F6nHmI3nmpF+gJFgh5lpDJA35hIhRxHoWt
-Kthr8dw/ThuoxW4jAXXn5ZVU9YG9JGQ/32fKQXFuX9ReBD+XCmF7Cy4AZoNrhf/taFkBfXZgHz0w
-JcH0azMiK+QayjYusleIXJTfkP3uGByc3Vx2zqcanqcBkhCrNHYlJsewcc0WUKBAKPT0Z3SiLFMy
-4JB2cEYC/V1smUT875nxrNWplU+4OWQ4ael1MzcEsp2LqzHa0vmT4TN2tTW/vCJ/rPwxSVsinz/3
-Pn/e/TlRcf/bQ1R8AL9l7sWdS0EZt42au8em0o9Ivs4WjUReJakUjacqjg41OwbIx4FniMeiuxlR
-z8wN9cQKhA0SE+O2JxHMivrGc/eg76zPB//0HD8k+wC9oROrXiacQ/ysZpeTgCt4A7H87ozg9Y5N
-xZNDTiOx3YJdyPkW0MoqWtM+2AZDbB8rOkTbNcT/jjADK1k+vCfDwV5YD0i2CCfmGi90rkK65H6i
-VY9QGdJO0xXm1vRdBmJhhe2l4aAPLG2Dt4zBmr0juS6FXbfSErjtnz7UPgosD6VnnNNra+Gqp/gi
-N7jEufYpTpvULzkxgSZHt3iSbXIEakvkco92cHxoemS9RsLwTXKgW4or25Iu+jRxQH8SPQQqBISw
-Rj88PKkVSGE1vEVFLTAIocHorR8yCbqn05RUFOLtZlhgTrPg6VMKs8MlCyvZAJgNXKWtm7R7JLkc
-Uzmte4hLnIZO+Rl7kD0fPXRjMD3sJXxvER/ExWJ6R9yPFIMISSMVxl3m8C8/MUtwrfXzZsH5WE2X
-Xe57Y/aJdAp78h7OeVv7oTDONnd8yugLa0P8pgesQGkL9DTGN95X3xy5xwJG5Z1lsDntBjgg6zGd
-IeLOCX6ACi+b6jZQpzSJgTOHUawtvSZNj2O1YRCV87ELUL/nwciT1jEGg+TXSBJDF024KyLHadu6
-3tIgOljHXxpFN6bwKVv4Q/hifg085VP0WthcTy6Xj0EH7zpH59dDDeovc6Caudvoqrl5ZKmyYduj
-kBLHL3VaMDconqAkm3cvUqoq4vsBiad+3jGGWph4zOiTyJBMIF5GcpA5xIMS4ETTj2kR6ItrG3Zt
-Q2ww8zNlFdpKLr3nfnbxvrY7ovxPuE/6WHqHN05JFy8lF+4m17QzBJhEcEqMZi7DXELFuwuH2jYN
-UOQoGv2aVri8ppxqkS4YBnzZNOnTyMiBEMJp0Gmnn9Rv+kh46L2fXRm4rhtxH5MWy+M9VxVVN4ZJ
-1+VkRvvCTpW43xqxtqiapbz0JWrvVeQ706ebgK6dFNStZa6JQ036gSCVhLjDuXsSy5Vm/T4JBcUQ
-GEu7qhvg5zNmdxfcAC7TOERAhSKZZBbTOo7y7UOKt8hgXwSDMYV+0FIVDSoN8MFkCSVOO2DUF3Cs
-KakhTwZe+JNa22xq5tp3ybfl+LjtBaz7yQeQRc6r8Z3Jr0p2LjJeYDYxMm5VqIhifNUkcvCofaL7
-4dCu+u+SAx9ceUL5Ag6XhtjJc2jn2EStGPUl5IjkRIaMkOQvtsCMbU6q2RmKK1a44GFd2sNqynUq
-kbv21Z4BCga8W4Buc76YnJ6uM6qeOZcDO8lVHYTJvPEMK2qlAdZ2PrNCXmEy5Lrin9j+fOM+3A02
-pcbs8K69uPYyfFC/vtG3zQn9+tnCEbOEVTW8ckO1KeuMlyRONGWe9Tpu4YRJPd68afLEe04r/zM8
-VdSUmX93/OHky2fEEA4On335/Kuv//P3fyjOL8aXV9eTf9xMZ/PFP+vm4+2nu3+p4C9W+86ttVpL
-qRJ41Ep9b5xFsJPUpqB3UhqNKVXRsizqurjrPXMDKyhAmzkQu82vZpjPSYuUpZ5rIHY15JDu3yXP
-DkbJ/+V+1WmaXPhIw9RHwAly8Heo6pxOlstpRC2o8qxAcChOfsm33ya9r5IniSReSP4j+fJw5Kem
-EOo27okL9TObntwABvNbWqdHmpR/0yO3jPFqtmioLadkzWFvONEhhiLBKcAsV81RD1MTcOodxHIn
-naLxNsGN6DlHt9vXxHccMblFNvmNmPPIDh7GQeYRriSCdK2UHZyJ1Dzd1lGETA5cIsTxGBmwJhhd
-swyJvy6ExKNzFHA9lMH6yXuMviAuWFwVk3n/sz04tvbYuCcYrjWZsbpvCIXt9uFwhdgW9ByBNi6B
-6cb58vEjhLEvjvRbE2b/ecIR9bKLE5C7g5YN9VkvbR4Zslix09rj2N5FZRM5ZwIzuYt5YfcPUD+n
-zKKmNVCHn6Mj+0gEJ1zVHqWIOmJIDWwTfkCOQl0cqq6u6mL2K0sr3m1TVvF8+hnFFB92jjE1BELf
-mLP5+5PXb18cnx5/9/qEFdT/3xf755P5fnN9djbf3d1Fp9/dBHWN/wtYQE3GITTQ0wPoeUrikj45
-IKWk+c/+Lnvh7Tpv+c8/439xhATGIB2IU7SxLkHIA7p7Pg3u5FK3UX7ZxEjEYvF8+sLPNdUzlXxG
-Of3q3fNnJL8CscHlrZacXRWu4xqIguQ8x2IvuW1AWbO8T9LwwdopmU4oI8kDKJF+Vc+4bBCtwnor
-pp+dRlgvD/aeGBRmaFWPiBfqw9aqvafqDH4O0H5/X9Jh6loEEXqttYlQzL2kfCkQUAy2LfTXvqNK
-dx2EUXcaQ9uQ3ZGhirVU+AcHA3KKUunaXR6+Q23xm3bdLLGidURiB5uglTQwa5RzpExoMqVcpcGS
-wahdStHcuZybR+T+TuF6mq3Uu4FEr2ztK0znzcS/gMhh4bPi5gM1sRHmiWf3d+9P9+z7hU/4yOEN
-hDv00gT2NJ2RYpNSFXmRputWGkiiU1SRqZXaAKs0iVo1+lWEuu1GezJZYc92dlnA20WiJf9B0wuN
-tD1tMxv3K+tyANPr35viHOu+W5AjzKXtowW+5VoXG2p0OG3dCXfd3xoULn6DKIP/xnQ126bB1iLq
-sGvTYjLTQKImM2pUyvfBKX2y5CPcm1Hdivkc/9tjIlpCQqTwRhZKDoHjbLxn43Sunsfq7J85EQqZ
-+Kt3hmywTsJgjKsA2SbMw9yzzuY/nLxHUYZ8cQBp370/+f7V30lC6BOu7uF5ZO/c06qaNhHP3NVH
-xy9XYuTemYgJm39Rax3ZpNB80mmqPU9Z4yhxljjqgAfPRIjuSgYi4YaUXog04Nz6AZcvI5qT6H5e
-XpGiG/gYTcyWczcZDyQLVTuO0EtyqfWo7H3WqUMSBADodcg45psHMff/uEfRA9dI1pGGI7F+Fi4g
-kmLsXmdmNYSaXMism3LB9HisVDeV7Ht00Psv8L9UcUfrJmqnaUeYqCQZsFEvIRfnjpvbslx4HTO6
-xorNB3DFZ3ivWVZwn76dozIArcqzqlmGl64c7tUIUYIIUr/WZqCf0kW1mtvk2bsI4t2RUTQ3u6Ms
-MVpnVIPf4wzWrYrLOSO/yVpIeEIAE8yX/B+dBScR8sB5ABebdsottJ0ax0FvpI70fdscQckI5KND
-eBgViMPD/eej5B2LNPdtcPGFx4k7IaJDpa5tHvG+W5ze3X7cYkaBdesImR7F9uy4lweRloRbqCjH
-yuFp+ILlA8DQMnjNEJZ0UzhrkC75EwyEj8av+h2gZnwa23pZn1mmIELw9WK17Am0BF3c17JqhSDX
-nA/a+bHSMfXP5DLowW5P1KE3pFH5EnZuzl+JPqhkht1dPpUgFVYnd9wgQgFfE+w4U4tkVLOPDWo+
-R9Skwl020yW+oxoN0XK57Ty699R4i3S51DsTDXStcQKt+exhStgNtTsR0/FORLnn1zAsNF/f7+6q
-uyw9R3vjIVumdoEEcSBi4fiX7V5c70ok4m6zuzaitrNLjs7VMhh/LmFmUfy55oKP2E9S3BZ34pAo
-UXBIepZ8K8A8uI2x5wHZmierBevHllVd/in5jpmuqMTszriH5WHqdV3Nyjj5AkSIig+bU9PXq/mc
-q5LBitf9e4Ad5hycwZF4gnsuqrMcr4fDwTPHLUG/xMu9WJQk1nK0hZOwk60We2oMKZVuXQNrXZEC
-UipW0WARAsvJUFHa7uN25dVHLL2IsOmT7OaeIGjbXy3GaNDI4YzVd2QlMaQKG7qHCs7UMzxTrVp2
-JuE1xsKWDru7rnjAgL6ZI/olHVE5N7IiFnOFwaJfN7JXe9kwIYKGo+DF/yioG4hir1ag7KipxyZD
-Ddn3bIz4dZaQ6OwHuXrfWIXT0FdaP2Bn3OjtoVV15hKRRmCVv3M6MjJ5GZ1hzPozgZGLCmZ7izlI
-V5gZUq5mTc/ZXapggzczk7jZpdm2F2rThweRAfj2paC9b3vyPAAVoy3MacN6dhSY82SsW9wvmnyB
-0QUqDJkL15FbmPjJk3sum6PnnevMeZoWTeZMSXZKqRghKaCzRAkEYJ/tFvaJiAK6bssK9MHIawYE
-qKwXNVY65WTmRFQeoitfjlKvF0ppvAdEA/vQ7e3TU6DpVz2/NUAM28E/3mOLShREz3VVfB57b0oT
-+VjgabB48x3ElMJF6vh8z6XVcK/W+/dAeNeSJ1hyjgnCrtf+2P8VfCjuC97QdlDnY128PLIVVPN5
-eduzp3Y/CEpnQkQ1VqniXtseGCm7amygvTDSPBMvEUSc+fLoMDSPBnFNkhU1kpIxWrN1Y71WTP/F
-hdpacmkO3GJJifK231oiQSOl06Kjs4e6nWAac2Jurl6hxbaGserW9iRHalzGlP5O/gg9xDoZv8LH
-PesUnZQQTNFZJdrKsbZW8Y0Ij3rTdOXBiWRrM7od6lK+jyis2/lYlHPGp7pl6jbtxMaOGNkeX3xh
-ut/SAemapT3lbyzqkQIiEPZQJaGyHkmdcOWmwilS8JRFPivj4cE0cd6BqGbTC8kmano5BjAllvvb
-+7dvXv8CJIN+vXh/cnyqP07+/uK1/v3m7fdvX79++7csOai+fv4cFXl1fjk+chDbSjsPy5reNDej
-+aVDdnw7slA0w/aFefhcny+EToUt1nPL497QF0WeiGLerea5zyF6bRxPRw6vz50qOwRkIGiwSs0+
-2mRkeWTyFc3CZjzOwupk8cyFETM/NhlqDVmBGJfe67JsBQR+oXuT/qpy2boS4x3nVYwPogQ4gb18
-YeNAHZE3ik1bXlbIm5UV5P2/4T+KXnJJ0CpATjEkEUQ5/xUiIAv6q49STKuu/oEJBumw7pvLjlu3
-Z5uSDk6GsFhmL/LRc4t0OI65mV8i2z89wblvVaoVBRTmLxs+kUVyFsaFCmu0CK0dNq/2xuWCij89
-MZMx8z/if2hGR86sXGTgy5fJA0u81bk7dSXVcXqgWkDk5WVKpHIhQu6GtePRgj/mA90aR3PEe5Qh
-mNXUf+TWPTni3vFPqcDRHPE/Zqgjf0hb1LcnPixeZrjYPndvCEmkvAt05dcN+edqUhL2PaEx7FYQ
-sXH2IaRN4q6WRooqyQHhf5Bf8h0zUmFJ4JglXv77OB++qBaT0umedl4KHfkaJ+HE0u4F80ijYIvb
-mPW+a6oG3aswPADZFrdXsnsAhy3rUnv5o7xE9YLVlnjO5TwLkQKj8+30L+cld8xU7gXcZi1z41+I
-hSwNEDPj/KCAhVp5BqdCqRi82fqVwzpsNQEsJPWDyh/lXQLsKWGC6wkgNuHGQxJI+ybtZgprVQ1D
-MyLmveuueDirxqsp1xQcPcwITVEb4NtucZfFXTsotL1pSsDyTKP04wKAw3jxYI7l6ozOdVom82wn
-zxd3fJPMiZxp3fThYO/LEdxUY9fNNUz0IpAxeYiuotvy1taTNnYNhpt6nffEm687ECMVmThwF9dZ
-on987543VPpe6/alQ3wO2/PqzYfT49evT95LXWXDSOCPLzltz5u3uWmlIjWGl86tr8Sc1MSXyS6W
-lGDPhlM8Dq4uD34WjHyMC9Vl8lJ1yhzQwDXClo2Nt5H0MeiyqxE6ffKnOMMl755WmFgyKZQdCBJM
-lorroiDMKLcH8Foej/t/c/zTSfIf/2EesukTn/ojAGV0TlS1Wtp+mutyOk329pqLmpQ4/PG3//Hs
-bI6FTjCsV6DFRy2qcXpIkN4sV5LZDjbhXiyYnj7Hbm7aPnHqTTMVPCVUCnB1XLLNs6I0Cb6MGZBd
-I4rabx6pUIgIpx7updGSKpfsr+IpA/CW89VXX7WTb3bLtd5IYXanuJir+oQ4mexSuiMuY6Lr+yf0
-Xabi0zos+0lEjan+ZM41U6Y3Pfe+4+4WdUu1G7yMsWHJ1TAhjLFAIQwVI7jQlUyCjNgI0OfPn6de
-nerohYxcKWkyCjx8PUEJ8r5V7Zs60mLfnkvhdHK+rzme6C3rw5mYY5rTZ+tQ3+DgasdVDocLDoLO
-hHfF1f/QrNuQEnRzkVxxjZFCTZRRo/Kiy42DC1s+bHaM2BiFTKyWWONIHP+MjTTdMIIxjZoUAZ0O
-CdFhySe7Nawuliyd8UpEMptckjXqdOmLdkCzTW4vB32OuVrdAy4s3KbfpzbGliwJ+FFPknakDheF
-onty4pZaMqyadqIQdFbRtfpN6de5Ax8KD2T2Dkj4pKFU0SH8IjbqiZtrNf5BtCxNRUW4GK6+o+Gy
-BvK5d0+VOPA/+RwkE9/ro713/+kRZwsDaQCjpVuCyKnCDq1m1ceSsznZLto55j3z+RaHc5uDGZuD
-ez5DfHaJcoWXK0zPze4Snb0yFROvIkpSTN5BJFPpMtjEEzHku/5E9EXgSsTvteoWN5Chom6dZE79
-rICHx4Yv/GYukCTLnuanxz+evGFpl3xgMPUlw9Nahz92ke2ojAb3kssJWsrpO1GEEIAuLq8ejLVy
-8m5N5hfT1bjc4xvkHsroe6ZmJpw/OpQ7al7iYTkdmWRM2+z4ZyelPuuUkXnAngxUsre5SS6xlgni
-ZwHXBhTd/+RYtcWfleUSssOSPrChlacbSpf7NG92Y5PbC0EIdNJbyL6hMMMl4cXU7+Ww9mrGe0mq
-2xxeX7kKL/5Q7luRiXaKmJGs2dLXOnTCa19uBbYZJzQ90um7V8BMH8ZdtV2NpCPJ/xZ2hBm5HkQh
-0XkX+G/TSHtY6rBlzgznqGbNnzZgIcB4LqrVFtZJnZdx/ghPYv8YyFJUiAg7MuEPygc4BSQ79Qpf
-V0zskMvdOjr09XBAibvYot09AD0QKkLz8bWu7Ftgwy042kJHdk46ZeoqmlLUApyThD8nf2p4xFkD
-HHO2i/cCXczggoaie+xrHb3KsrY0SIi5xXcCiuET3piMigXeNKM0BINlDb7h1EeATmZYTy7v/i3s
-0I9HOP3l3Un+4oeTFz++evOX7N+Vebv8VJB7s3xwwj+xwD05DokJHC4Y/OLfksA7Gn7wWfEGXkL/
-R8YKAJJ4IO8u96LpvOfI3SMhA8bbURPIVGPOC+T4i8l7JFmMUUH5AUkvTUPEI8Id159WHQP/UmGx
-IBoELTWldD22jgHqc+hyQBIQ51g1dMg6kbXczzhHRLvagLlt4ThEF+Njclx9qywB9GnGyKUX15ct
-6F+Vq5Siw34giIyVuj6OUgpNDOaFlEayxQajcMqszZ5casxWY1p3NYqO6c6Ki2uYoBlbLV2cwsFI
-kJiY2FZxZ1+uEdNi4MEX15Ey5TpV9V/0Uoq15lFcXJTTkjIbbJyLyQ6s4EPocaBn67to4QxOPhPx
-D+CDwTCVRLCR3d+UAoUyczE7iGTmEuyLnq7NfpPa6RH/8xnHzWK+3Y/YaZO58aWc1fUsHDg7Fwl8
-T2Jx7z47fgA3At1ZiGjsQiiYhrNa1sW8Qec+GI6fGASyPplharYYDPj0q0u4usVq4Em6RqDiXa4c
-3+8OEvIDJ/Cw4/fu+h5/rT3XagdjhPgqn4vggVGgQUMscHk+Lb2I5dbkxY3FnTl/TC/UfIjGO756
-3WH2S7QXnlvA6DhIFHH35bcQG/5hvNfMrEZeLtFLyRLLcJMmmB/vqzU1YaHNf/lt8pWmIlPs6F6f
-YOfZzh8NFmpPw8FXIwyCnXH+PSfhdvSoxhLqRbZik6vwRscymyBDTWqbEmu42TOcbG2jDZWcla75
-eY8MiDYm0mBewWZeT3n2cMTKI6bQoiEPfcfYC8d2sZiiN8CySigW2iU6EU/vrv0xqXbIrfBjPHFV
-p6gjckUYYhjKElHvd1c94cgam2QHQ8/J6SsLiYYnC7M7Ziht/DZSwza89GO3RCGwfRRPjYsbD+YV
-8w+qxGPl5BtD9IvD9ckR5kK8FViQhh6XyCYQvRd/lKCjRZ8/yIVZobZj0WfVGP8t00Q7nUmLSdFJ
-6BcGo/e5oKEk7A8iM+A4miA9/AakvnVifx0iv+Q/n43WlkzSI4o7+pKJZI7ZjymHbm9sc0RwIjdy
-7wtCYDKF+rJAXSsnAuJVdb2VddpF4u0hOWrNh5Kf62J8J4g+e0Fmia5O/5IcwzzfDmJvxs9o5Exg
-CBChiZgrPj1e/1EXb8DLye8MfPknA5j/fibROvnxixcnr0/eH5++9V0NNOCfRAv2NujRj36u6JHn
-lN1fHp+j18x83PRnC1bcfywmU7J6oNuEbXexGhfh+zQ023cKvY88EQYpInvsDGK9Eh88QS7Atj4B
-sG/0jveZCkdidmGLTMD5vtwk3HhzdfkbwdSm7+Jdw9jh4IxY+xBm1MIwlZ2LxQqDMZThzNBpcWCw
-le8wh+JQB3tmXz6zL0VHbPYykI49fRj5hNRcC75oXEd6et4mFrw2h1ZcYCBfg1nNdbx1p7gUQAxG
-HDIyjJzD5Dxtn6lIvBu3daTa+A3LZkeitw6T3ZZei/CJX6cw4Zfvf3n59sWP+bvj0xc/nLw8Ith3
-CBT8VZ8hHmId7NtB1iKgxrDqFul1dLRPnpSf4GLhhI7a4qwvqtmCKoNJ6WrXL62jRi9HZB4lEh1l
-S3bynE3NTutj7EVdAJpjQ9994d0vpz+8fYORUs4YGhfGL9+8/fnDyfsPr05PjgSx+fnLt29O//Ye
-Hn/3y+nJi7cvzWtZtg9nZ+kOuDLAzQVpH+HsL1ZLSUqIBij5s10ah51PaaLw+e34iHwtROV3xPdj
-9e/29mvwIPyD+F7NO99zCFSMJh2ZYrbaEGaNlMr5zhT08axgkaz8WNFCC3SYw0VOWmg5WcFpCoZf
-a+myhGGo3IC8QUUUG/hiamjp5xCjYhlwTSvKuYEEGmd9v1vdJHyDtcx19/vjV693NQgaCCpTBYrB
-dkOunWWju7SM06eOWO6jB+4cuuy74kf7aJU2quK/fr5dGp9NmXtewAI4Scz/jBw+/ybd+rSqbv5f
-5fLRFH+BUp1t/nlVT7AMRpAOcCuNu8lmJ8OFSfq6vkO35NICD2Q4mHUOA+NQ3799/9PxaULFUV7x
-guCHosVw2B2cgTWeOGGbKbNJwSMRrbxxl3ArbtrMPVLW0Y5A553+Q2ONTNBvGMgRxiw7HExKHmNs
-5GR5Z/NZRsJkOEWN41vYahMSV08vJ9d4z6/69noa1A8TToI83nxp8oUG7Ib1J1R1hmWqYeQbjMMC
-4LuP3KhXXlQ6Sl03SwSJDWAQ2dAJEuqMSxNcHySv/NiGgYMq1qpr0MIqGby4IuNKZkLIJT0X3qlj
-/t8WjUiODXfVXOdo0Xs17OOkFjW7UbU+qHZd+8LoPXHdHM+pMcpW8zJra2RThXvmDkCzVSFm7SaS
-457deW381gRUDhGomvrdVmfwS1vyVMX1Q/xFVRxBF+S8ugnDg12nJV0pYB70u+cpyXIOk5DAF2Mi
-x+qI3SEvrDYVoaxHC90Kph1ALW8VLCZDVNNwAo1hW1X+mbC1BWOk94cSF+9myS6fVPkgXSe36I7v
-pCzZKo6VJENczmrxp1Da5xC9SEi1SUrKiVnolU2WOTIelAboLTc2AyAr7tOB9UsZ+cpezFwU5MA2
-UR4a07H+nDzY2LGb3wAvysKmJD2qHYirPE6aHLE93a72ED1kVmXoh9dhZqYgClXzgDId2J9uhoPR
-Z9c3f19erEi3wtmyu2oN4SaSowrTSoddMW3tDGumumEO40TGHfh6cWL3zOKVTTjPo/nuktYfx3jO
-O5H8HQlTW5VbIzp+nOqQ7+PY/1pimQ9QcYVz5nn6Lv7ieyKf+MeDJx+4yjlTXW8Tmxz1wGfn+wfj
-lS+qZsmWpdWsNysWvSnGVbrA0rMrBC+YulCif1TnJoMyhyiSHom3JvXzkbnyXW9azM7HBX4/4Ihh
-+WgITxhjMgJ6hk1S+m+T8azhPgW0bn70LD84OGhnnnH6oYnDH5lGM8L0/wXXRe6MtA027g8r2ln6
-GqnuQfTVDW90qnJ4d/KZaoLxZEig13ZnI8ikEMDcL8fB8fWtoIrusAxnc9NUox+iuYZVMxYPiMfY
-+cgRYgL1JA8PnVSxwtIgraLbcUud440p0BP9EXsbOvo5939C37C215tq+T3yn1hqCP8o8PXA29QT
-6geonk6WmFQ+mU+Wed5ryumlJm1t7WYsRrhZLUrgAH3Tg6uSZDgZxWSw316pMxi3r3LmcPN3wZ52
-YxFnk6urhUxEUmywlzw+theiVvKwVs5hN+WwMlfZPpE9Agkv5jPvzsCemwFzRXtYMuEd3oWA731M
-iWPsxvgHq/+rXbQXJaLOri9fvT95cfr2/S8mqYBERB/EpA49kVueP3+LNK6OUBsOSs5nMFWCFRxE
-XomexWzDOe0+qJM5aTkwSWdGmZQfe25RnaZckVKkmCBEEoxkH+KHL57ZXbJhLmWPyKfZO/kEH1ru
-tLpVJ+7GaCcjM+xRf+gXDevNEvOLl21+ziR0hWwfvRZo0o5lCMXfO3wkVXNoGv+3qS9yf41jmJVD
-77ZftEMGTyiycxMRDMKDtsqtYwgHnIe7nmNLEZzt2nE6PLbY7RbkOgDvhpAscar3+DCPaDzAZa6a
-aAenKqTE/NmK/VHP1dVyMg1zaikRYQA45MPHVjLW1er5zvMceEHfgu2XhO7izm/SWnV79PONPTKL
-B1z5A9f9YMvs+uj27Djts7EywAUGTR+hi1Ouzv9haBO3z5LD5JtvEiohRRshN/WWhsdlCd4jm47F
-I/ah1s8kxvO1QUaWekgllIlOyC2Qy7XTKcOMzkIl2gLdgTbUWyymou3qiXVU/gkF8qu6Wi2IpXu6
-l3VUQYAT0jsMmTN4FLqfD/FlwPipc/yQRxmEwSpYZyTzQ0Ni+Yc3aV66SZ2TZNiOkHa1c3IOb2yt
-mWCIodKy7D3FXUrk0zGB85wKgVAoa16gh0SgNGpDJWPwRXoUBHlYa+ZuHAV4zE3cwdhqzByv24DO
-tejdxoVG5SpaVruACYAjztoVwzfwjc11o1xPVBgFr8oDvBqTkAFXi5Id3iSLC3mLXpdWSXReVzd4
-I8U6PCb7wrVNBdNIQMZOfOTY/vOKsIpRMW6/Vtlab+3ixdh3vWgGbi4x64AJ/a0jA7JNLz4/N6Oy
-zYFjtXU0m3Q9sHqM1cfdhpOHBBlxCJJOQpysY8QgWXNHK2NOjDSI4ppNmNROXo14H1V9deS78TWW
-shNoShAXZteMQGfK6igAVBdkj0zOS5NBiEgVX/Hyd3jWH7QAYbJF1wJUV7dq5uVgMbXw8HVj5KST
-FnLStl34qk2/SJU9yCKMbMfuhFnJlMrO8LWoL6RHC3zrH/sxahrZSKktnX80ES00LpYTIDnLSgdp
-JadFADfxetdbqs1dU4ksydMzt78SUktDP1aDPrEloNEet/SrYntnVvBVFe2pVymblG1iuSE8aU2T
-M3027VWzlQvgHLc8GCD4Fh3CRmR1GNA8ZVzyinL4k6LWTvf1UgpFL5sOzkUDyGDCVdXzu6dc1B3v
-tq5oWx9LWX/FbPFB343yoznETF5ac41qJ/HV1YQSigpa6I5VQPPiHGV192Ri0c8wPtl2xDnKD4KO
-MnhSBqtkHdHPuTLL0Ot+1CoSRgkFcI6+qMN9p67CxEFceSDfRZAysvR1JH13kKNKpwrw5z4HxPNt
-x/SLojlpfNP1plTfW28I5WwxZhb6RCeUJSyS8nrtU55l5ixq2FrDKPCxl1L1S9TXkAAi8RD10r2X
-Wv6TWViI4YtY2MBN4e6W7rP8KriKbFHrr6vO34P510jpHKlh6OWv5r7WYXWLWClBLSTYzgjERQa3
-SdeLi2M15D5nVhbRTueB2tsJF2avVkviXxV5fbrpyvxMfQBUk5aNVWLYl7iUwV0ZfmHYzKENm2Ef
-Y2z1bIQLOkiDts+47UGAJSym2MTPNFKjl+cWKQ+kBPpaXEJKLynf5aRuWtlGHVubcgvE0sceIGs3
-AOKUa8s+iU6tCwdNpA/DwIKK1VRVjGSK+QJtRLGUYDy7/2I6lHEfnAxg7Tu98VQloIkOm90WWZp6
-yrqMKohC6YJpmOlQD1vP8BnNENEUkzErEDXIwwWhkVYs5OwHHvwoaAle+da2Iavbaeo2Pzx3kiqX
-cPvlDKLQ38j3JPEtclV1o3a2Ic3kaXJ4gDY26vJJbudHXakZ7vfYxDHFqVOAMbUPEkmhze6LwlZ7
-LrwQcVDvze6SudF740DiOJlqcRcTpKIcbMB7pLkwRJAWfVVMr3d+l6tM7hwIOTCjSLaRzZitiaa2
-T0JpJuAfBO6G8DSlXG5OBbGHzQumU7eGxW9sWBCdnqSusybmkBwE6Rfsej2jQiT7imR6epRu3FQy
-cqQTgxMhE41c5ZxkH+Jg5TM4Ssqtwg6ciWQwGoifa39VT5visszPv34+JvmjhydO0niz+9sRJ/Gm
-qDn8u39dfuqlMfLpHFaDZ610de0sqeSojN/6HNMZ3aTRcxr4OTlSr3KEHuHeeAIXi2VYJgCl1CvK
-sKB+PqqU1Kz2KjSZbVjWZRmRazLPRbKdb9m/9g629MqMnmBJ0EImH1Ko5JSeBSeWcXXoQZBexKSb
-GQ4FE60dybEhufajkWNga/SMeSOnxjWU3HvHLRt+HA1URMN3Jl+fjw50ddmQozYNKkLEa7iwP5NX
-LsUUrBnYC5VfAYY1caKsilVgkfITbt4egnw8r21Q6YQBtd5QwmX4iHopI1skhXCVsQDtyjbrcTe5
-CHMFiZkSBOsGaPioRUpUEPdwAC4A5bS6NdmEbEYhNr9Anxewx5wPTkFEob/zZT3x/JNwjfj0jq+m
-4WtTfBNaqDNa3JAYkbpokir3OlZe7k2z7WgWTZKx7KtAV4hvBx1KVx2i82NjFw6aksUsvhwn8SXl
-cg/dPn1p3j+h0TRmBIxW8vWnRxaBlFsGKTA4vbdJDurWdnaJIpLMiINzJB2hpIZix0KfFjzojxHJ
-Sb3BC2NTukqmm07DTptxbAD8Om2zto3ukoGe7hEFsO+lSi4WyTWwCOthkwuoKWrU9HBDUBgDkodh
-e80ROu6woQKVVWk0rbFJVqqVscmKutXedAbicJDE4yNxZkUNIsD0V0bfBEE3kdAadBj9a1E/EFej
-pRIeH0fzv6tz2GIZBTYBfpuQR+8C41Zftpbe/03+hBQsYC9RjqxB7x2fSOcVORTxqyfyL115+IZh
-knRcweCNO6QTgIK+kezp+CQf0KPMDT5wpBoNhjmCjfvUO8ywzm2PM7XK+jASczXr0SzTZH+fJ+OQ
-OtPFUXLYdqPIYXBgsfhPj8ti8F1PV2DoVkH5GnmC4pKr/OniGratxlzqsbc+rUD6SdnmSdiiv5qe
-OHDKTFu58bH7TKaACmXo48abLHWjLZqAT5hyHHh3or7SSP8wfSX/sTbStTbhn2krK2PDxR2bJap0
-+JMWKAkKheg8hzQYQYX/ogJwPB9J+ndbTIhICRgO0uGhhhgJdf0Obh3GPzGAdavXQQd0brCuaLh0
-h6Y+1JnpiFwE3Y5Qv0Pr3ZyHtEgkXpQVb6buOMC7xAw4l5i7BgsBoFSNRdXKpDgH3kHWYGg9A05S
-U8aceukGI6AIRvoRPnpPSA2EeONwdC28xPlTaSfDu6vo+7k/bCiUVIIJNOFki0nR8EP+nLNU4hNP
-GpBGqs7zD2QH1YoSrIfoTpTEOBAatV3sYRjfvsEn7tD3+6ce9HDgrLFZGCdBPSa/Sw4PDiiMt+V5
-wnPvccN0A4gMAXgUcIhKODQqi1A1x4BK+iJ8NnBJIFfQ0cTii8nCVBvnw8FeWzi/1PEapzf+klGe
-B+njCk72AZ7q4OoPHZOjkI76RIlbJE8/OX/gF27wE4InBzkwx3jmGLXkdVjhhLvxnqrPnEuAxX/d
-Y0HRunRTdodr0KEjB0GruLxEX+e73gH7mcMFrlgua2iD0lOrGWoo6PaAU1uspPYt2QEOVbXjcI+Q
-QSfUPigaZrY5iP6/LovFP8W9C08zaVMP1Gs4dQ6ELbpE/ZsUhzSTQTgKaQlGYbkm70uJRXDUYjZg
-gnk6MPib8u7IDY3YozcUzOAlkYW5KxdFEQOXMjxw3L94mkNuMdLzikfVtiFY9PG/Kq1SP1lC/yZP
-Ezs2qr10vMBiMaShhgOY66F3+MXCcTjyqIyRCCyd4bka5VEbnX/l2WdEj2qCccBx1Yv57beJpdX1
-8tnHKwXdKeL8o0VP5TQepu0LutsbVaekYWK5xtrc9Pa6Ap55VcyZlcL/XWFY1k4a409Yz0uItmBV
-ay7K92ygXjTnmccIehRkww/TdpcPMQShS5z/mbcrS84x9c+ng0NvJaoguRyzB7+03Tq5tHR6QFnM
-lK/zhU+WlJr77GSZF5fQfW9cyXXDe+Zipcd23az77N57GJOPEe9csZJaHnTE6tkdT2M54Ez6CONU
-xi2Se/qXM0UEDmDt1BFRB2s+hjg9G5fhSr0tcry1ZELqvjA7S4nX0arWqprA6sgpTx/3X7K15IM8
-cI2Vcm0QW7efc546glv5Fc69NrzW9nvy15M3p/n7k+OXXFq9qOvirhdEsB2YfP96BTCKO4qk5VHQ
-nwoj6kKjCNB2VetSOx68F6tyZmgMxcbCh4Dw4kp9+HXkfMFBlc8iJ4tHW83N6rm/dIN/aWcLXboe
-fFbZYvNxsSxSx6fHnrRUbOD+cRuO0u10hHIfOEp0lD7mLgHZAgP22s1Nq/LTku54rXTyrvsr902J
-05aTi5smGRzpGjvWcjDqigYhJMEAByByfPegLjsCIowQ7GSNM5ELDOSz+c76/weKOcPf
+c-qaq3xC^2vM2ggFupfOfK1Vn<7CfpqReq@CGp0wd~IhQKZ=WmL`dS8A~*zTTSvq1e(TlU)en%Alg#eyo>&AL{j9F8uE)Rb9+c%xHJO!Ve}4O5kUf~(
+%$vnBYj4}L+1c!J(cEO`tI2d+FZ%V(c|9K2<G%SMlfw85OT$O~`qN~Y<AWT3Rg0?+!=u5dD9&aNdf5Z1>QPxvW|O6D)PHH(dGw)POfGMw40WX}FIUUe
+qIPXpvstsOmXl@%9hPTJD?OiA%j@an+?0I{KjqExc0QS1nHTT={`#bR_T$O3pI*HBp_e_K-S)Cq)lEHqx0+Auu4$+ji)PW9I^Hg;tNH{Vb(a5B-Arb+
+`QU_qj(eHB==$!uYOibCPJ3NF{_5+lvXfc6tftd?Y>Ho8*B9^0@uXcYCg&@fr(V`hmUTI=F5W|z+pel^s@deSZkMK}MO}?c^AP6x(x0}$*(`(qnO?5W
+=Zof|ZlU^%Y1Ovb_mkNeraX7^TF56KudC%CgAVe~tEL$bvh${y^6$%LH5<$OaebLFRpj;TgQ;M-xRt-~f41MpewXPBE>?fKsONggvZ~E!IaNK28Ypd+
+4Nb?-9@xPHwSHes+q#Fn%IU+R81bh#x4mpWt!B^xZ=$IKJ=?$G*#j(f_CP+o<aS#4tfS3$i&gD?|GvJ3&!JA+Mk%%At{X*Af4`c~>)AMmqEq#O5Me%q
+UXF_4A?;bOUk{;U(9rVYI&1}>6|hhX{xh4*sAU`>{stO*Fp^%(Z<p5%P7O4ZJ<84=oCEK8K!5S8vj-jBy{Rs)p@X(<E-qt~z5-EJv)f!|1KOVfwL#<A
+@i8>8Y!(;S&=_}=ig;a>{Qxtn$RO%Rb#YNo>qP~%ZS0HCkDI=12wUQ6QQbtJnYrkX7q{c);yq0WE)P#C{-rv~8-S-2H^j!pPi~O}Q_$bsf0H<Rb+ee-
+Bhr~>I?ixGdN}5PG;mm``96DaXVz~Imv3*h&fF6id<*@BhlWs?M{HS9R}@GjCJ*=~xAcL%S}v+t3$@-rbNs|EJA5GH@E1Bg2fSx-P}6#rQ^)qq`@K=I
+#z~#RlGo$Ay+O8z-J|KLVd}EIz4aabT2qs>*8Zj?-e}esK83T8`DGtS?R;9_w42t7>he3uAJdC9(OsKWiyAw*ysmHI@M%`ixpOxMrXA#3xX|)jxB>sb
+>GgXh>v7XS-N)E4Y};|hQzS)->>&GUO-0}}jLm=fZT1z<5s<-yj&-o(6GA+D@Fz=frl#TGt5E@a6Wb~5e(K_J19K#)O^Gjtwy}|#aDUUu67l(+Q?;_o
+nNMCL<LT3pb$+{q<Dw|CKOEZvO}m`j0M+<SbgZrJ6ntQ3fR-35+`|TOXH8ln8dzN(2}ln7QQ;a9PH_6RlMURX3lTTi_8k)^Y{2<^I)Uyj8~6b$rrC!-
+iyPOcFsr=rJdv@Dn;8=5Vl~T|x~WWo4If-^2Snh3ua?L!aCYW@0?MDvmifHTAC$tia`<xI2f=t*-|*kk30Q0Fn#e=VVvPF<8}GNvakE<XTNwK?FO)>Y
+`{p$tr+4%X9NO#5{W?O%$$vgZc4;;dJu2`>{F1j&2?E-(oMJz)P1B8Pwyd$4+^|zQpGQ5zV3#1@*C3jV;BOvP*IOB<8zf43P<PlLWCOVwOn))27Rw2q
+Pq3T&K$GyWmzmL-zaEe1WA1MUE3obNsO6r_A<PJMgr>przxAKY;O+F%PdC5(lP8$}rWuB@l~12NJ9&BX=IOiBH+06)|2wmH6Fy^ROds?Eu2VuDW!cNz
+<8wGAK;UTmH}keXY0K(EHJMhxw18N2xr^1f3g1IVq-Cb{tuo6XSo6dZsygg}x^;i(>DZaRVO8iIui`~Bt~1!sid29te!1yj^SY{;AI%t4UNhI@H5p`g
+;SN|^{s)&Y=<40sgNym<4DO+Z8^NOBPeY3=U>-3`z!h;XAG?=puG6kmAOxW_Lc9zA=pj#D5DSAo^x?F)fg^$B1AHE{0v?;<1Q&1xSpi+&+4k0*M`bW$
+(BhD3VWhT-dK&K-Izbi<v0W_Gnyul4moD*Fo^NHkB41Eh=-2Z%e}8`Z?5Fbe(|2$QeSS<++;OPzSACw?khoxZ4to(7lulzeE}9#-bphAd->*M`XjpV#
+c1gUR)^z*3!{!Frhibag>&m}jU7NNKlK*7U%=GdiVPZkp8o>S9kCWv!EYRz}zx(m@6^w7K+UT$5V-QGle);P3m$xTx-oAKuaxA3C&!3;ZdiU2i@c6sG
+zdLz$`rN)Yqw%K94W{o6{i2$a<^^`^e6>90eXxWI<WJUyK-G&Hn8yXNS{U6ibre4TIEHtR@G0Fsj%ibxvpAS~nO=N=yDwLqBE=kV{g@z4LFf#!4E0^n
+$IH$<FPPO()ww@%dNw?O&5Q>nwQZ;zwOT-a)p7-79W=l0(Wy0SGM*a4bld7SH<v#xIHI~EIECCTQE@dsB5;fCHSaUN8o0x1@B61OUhd)f1J$j8h4DVb
+`MsR3+G|=Be|*(+YC6=Xidamd2f7bMhdNH~^7q%rO&a^>qV87B0lh+1ubX!AsZ&$;JE`V=m5MD;t_l6qO$~p2T%ZzYQC|RKj#O`~8~brJd!JB@5d#?D
+QP026YgjR0C`&9fq)S3C>-YO|7+06edXao<G;q`UHLhWzDO?VvgS&<fwWccUovEpO`{Mb@TjXu$AW-5Vm%|?iNOth=L*P&J$ANxRn0Nf>AwB{wR{r?Q
+tDi_o*9RsuhtA~-c>TZr>%X#t{OoLechvjiy2$@L=(%6TpR=>Gha2Ah*MG4T_RFiczr22Z`sUrqb7Uar$d>qc#Wj`gUNrMt@4>A8$oGaDWGnJ;3<u*<
+u0`Gpyr%2lKfHLColj=f;x=<fUbSdzzEI}KEJM~-G9$uQa26mt$(`N}E-V8m*)E56=|*_ZHtUTl&O`pYxh$_H_?y_O(W_#Qq0~1dJ5ftovt_@LKTyUZ
+7FaDu`tZRym|R|F2M1WnyBPvYl8=!ECcoB8QG{2<Y67gxZBOKOmFN&}s#`cIs@YX7lhs`Elo)oqyhgr&%n${*_PY5fW5gaP2~Md-@~-h6930@lsAib3
+huM)gY2N7YZTS7ehj<??!tr6@<Lt<Pc+t$3li8|P3o!-8fV2mcD#{1kkJLCTQl?}#n7KX-xSNkh!D0YOf^ZCVecnvV1mj#?Eb0msA58v89I}Hz(7S;d
+N3~RT@GS^A^+$iQdDM^H1K}n_$;eDJ5qA=5H$}mG(>4!=cuj1IHbu$X4xeys_`HaVTcs}kh{=Wfy?r9B@`U8JmZyaJ4{v5Nx2+{vSjWjSBu`XZ<Lviw
+<x!#`UZnIGv^2$M_h$KVa^Y)rs6sOV?reb4J!bqgD{Y~4>!e;Jwxlj!VHdCmlh!Dfs%$lzT%z6vdB_08q&?hi)gw4i_Gp1ap`A4~A{Y{T#4S_LEc29d
+lcxV2o^mfvZ2?lBS=o+iaEu}N9M0(lJ@1ceV!W{gYlTK%Gw3#_)JXf{m<BU^G8oBi_8c$%OV(Og=~LP=+EXNI_|g-6=pI<~>7AW=(thHT0(QycjP%{`
+3##UuEGe)nzD=I{n`6V?-)rgQZ$Y%Uf+}!(!O9Tno<CwfK$n<5EZi1{&cKDWkNTvU3;=pVN{%yrNYf$D4&9?IT@t#zwk^V#s}CrZEnB0q4@re?6r#|j
+=|EevU8@8SkUm@knbZs96exuBZ;0~U;b8|V<$#u7fzZEY0K}y4_<&gBapiWR-3-_rsde+I1?;t))|bf5@EX9MkgCge3pEQ;G4_t{1#;NHE>3*@#QXe7
+_vgfI{cn#(sF6RCQ-&+2Py8~*2s%dDWjwi98cCG6Km9!#iTp@X;&9}|!{JD7w|F0fLg!Ao?;WMx2S#rDhSzN~2^%CErdsdhzNr@PQE;a&*zbk|)Hu4I
+KxrNWw{K`KQq40F4A0IM^dscnUPCNTs}{W4u_&Gjw#R%t;xs{XER_ef<Kcnp;0g?}e9C%2%QeLRj_Ce-96lKi;6MI%vP9T1Wht1Nz6w*4`vNXTv!tQ+
+QK#u<KQS%mz{I^e+j{%Zu+c3;GiM$4A`k{F)f^nl^(Cy@FK;P}%Rk&!J~>$)NsB3LXCWvz^ddK^OkKkaO&dWuD~Y|gW!v1;B!iSVsgY=;w|207sCzi;
+#2CKG4$YF{$adt5K2IFbpTrM=3jrfs!0nZGY6H^J0^U|LV*SE{+v>Ir*+1QzsY^y=;pOJJK*xyS=|eIA;gIE!*fuePgoX%LVj<_b?8yV980b4OEIyA&
+7#KVmZIj<^4F?(DBDiO0?YgDYt7Vf|FAJog;0kHpnhv+C>2jdCt`fRM!+PkHQoIggE$fGZZ%sO8e99yUJx3a)2dtEcg=cEx8}F-cjx}jRtGqfqDXQE6
+8yu0EUp0|7H{#KyEde-e+*VvEbz-3UFiMrB*Q7mhZ)J+0BYHypn#~CyBS!ri$&)dM^N4_}B9>ajRtz^Fd7x;Dzch;J8qG#^?pdZcUA5Zl$>s7s%kEu~
+Xs>xBK=t+1?Dh0=6^bOd<%h?PYN$L46lprL>U(o5;SSD8OXyurjGBezauO1?#hz8vy==e7^JP^eR)s&iY|s`J`N9<at9ogz(N_Lc!XbUSn`n5)_3Yu*
+My&2Q{pPXM4sUuW+c<$y=^AI*9d^q}h$P?QzPz*d#sS|Jee-vqfD#F7KAFwj*UomHtirdTuk8%9G(*@8+N|`G>Mia$ALfeOplwV1PUrx@GXmXXeD;6U
+R8z8@%@?&eMPPSig~csIc})01t@kSNovl;bL`9edDuE-`@Y6eEjG^w2W#2&=z3s#;4oJ~kld-Y+XumAx;iv}^_YnNhcM9<stvHhy-j8PqFTfB#91U@z
+La9g$)>Hsml5e-^s1l9+A!v*l>^2QWETSdo!CGkP7#uL^%XF;CCd-|H7k;P27~|c%F8L~&ZZ{slx}UuTap1fe8?_kM$NGGzYqG>z8`Rk_y^8rBAH_Sm
+A2zKuWyl3l>QjfkVe9Pv7f>hn!9VJa0*UGpc0{5Y&x~-|KkPsmyX;iEGFOuiwVfB-tV_39=ZoeBs&Y*3+Sd>UBp4jMGU?{vp)KHVCEP@2&*=ly8D8}M
+>3Qwh6Gq!*a^&TvoPP$PBXTZ{6<RhEa~OK{_E-<%`%-Lnht-C@=<o_%hUF+@9S4s}`$+i=!l;<e9;}v^2mgr|fewS-MfG|1yr%W+c{*f(YPo3O$hx3!
+`qlY`sp@B#HxRM!>6`y_c6&Da%hNY6o__c8gt)h{`#*d7?8g(_U9X?MdvWsW8NNOGN(2I=1e!iHucM8_+S&t|euxeeY?#GANInw<-s0@Ruy=OWjvk6J
+n@sg67MT9@$ib(eeTtupM=q;%w7rLvW`jqM;J}faF}{tZKYS|WgHy3uOks}tbYPeXfoIgc9{#nO(ciu{(UjmGc%yZn<V;Qd7HHt677Fgq>Lu)8-|-4{
+?Zd|-Q-rq^j@yi$2i?GKEusD#{x5KlIIr6J>nGkL8QG%#=ZeA!HV=9B&sBpmUH918#CbZK-oCr8|5~5tegpj<-@SYNrXEjVzb}7;BVr0nQB6M!)cm@X
+Z}PUDUZULiPdK{g$acr*e&1g8<WAa>)kY0BVbHN_0oC*`SJNp@QQ=0COAV2qC_I<7Q3~Gc<#NvRj(?#*gq$9gUZyO$8p%t(|GRqZyIAMq*uQvrBJZCp
+?VPmec6sOOS`#e?y{@jR2}M1u=Jg^+t`tn@E>jsz1lOuHl{hRMG83y9yyRD6TvP#c=BD{jm)smo<<r&jx>-#An|NC^6yq{+MWIc}&E+~vF6C}7ZCtNN
+Fjn(@=hXrWyEkk0aHe_m*~j`EWb6fq1I|6IA;r?x&1;wdtpkrj?~XUJK;7&C8}c~-{|(<QZVe+Syk`2<c<ko;7wGxH(<>A;X+mtMLpX^mC`c9rwdCGu
+IYE(0Sb~~1^WA!IXS&(8#M5ym_fP_{CU(tt6MYS6gIou{tJ=v$cE_x&fBy9osSEq#%sSd}keH0QjKeWTmjcD1icy+;^cL2)ajDSAMF|G?RyZ4r!=IMN
+<#MrtWi5*66wsfNU{E6ehEMlRJ4GL#<WdMO(vzFISuKyvX>05((nR1A*Glx3^aQy=JMFVkxrFbk)pS|P%iOmx%G3S@h`nXIY(N}A*DDZhK;-%K)!`q@
+iweEGi48C{V%T8|CC(l^s+Sj!ps7drb$^Z?$<Yl9>Yg?rFmWJF344YGoQ}`EsgnwL?31><tQI*58&*I_3LDMkC8>XoJuw1y#b3(P@4tWf;?;>gPN8of
+k$oyQ!tW0GpG)%apg(5~{|mK;{WJ~YBvJo7<uTJ2@o>wWn4`<8!WD~$r39FJRioydtcq4T;95j~O7^>gocSNU{qZT>SKj{e^IP)7Xrb#ZOhmxYg_!sq
+$-Vhe_RTlh<FA$ATeTOH3HQm_awV#1szfms%r9!ID36B7GB%H?lXasxwY`AxEYatd4ILGTlFL73!sW6#oc#Dw^~1AjTsBiSNRk1Vx-mr6m~KBCjFQXX
+m7!}Qubc`*;YrJ-6$~}=W}EL1v=xb~f%tu_W-(zH_h{{ob=_YF%5K_d+S`(Evm^zv#T5nY!-GFo2bZI}ub-^NC*e_l-x$JBTZQEKeue_|4*P7<u_+UZ
+R@7D%spvR)@3w#!50}fT_p-mBA20n~q+((|Uf)6&VVhS=6Y_!t34~97;}G#^E7+`Jf?`N5emfU$grZ-Tc&3$Q!Y@>4YXH~Q#SE5=Eh==WL%oQdv0`n=
+^1Mce@bLh>MsL@D%B~u`Xf<s3C+Au^oN*P7F?^dnX^XC@BNhn%{ZuxWKDV&s{F_j6*A<FeN$nzYEL7($IcxBXz|Dl7r8rRwhuE}!bk-G@9z?Hql<~sq
+Kks(E^-BG$nv!Gx=iI69>p9EzGAy5qwu3YuEBL?51v$2Zu=O6K`U#Udb3{uK$=2E>MQlnGe$z~$Rw|U*m)tfpNb-c~F}GwL34NVoZ|EU)$&|p3nZLPv
+CWJ;hd9RSyl$MMN!HzOMULP^66K$sx)?t$vV|i&G$}9_>6KC()9%lDzn)aGw&!~@eJ<sWNj~sOFu~zi0sMV<&np>)?kjkW$I9xwnJ(sifS8%D2KxZ#H
+p}NhbM!WXbI}0YY$#3Xt`9W*t_LoQ-8=E)nf^<-mPuhl_Vlx5F;v;h*!<~R+nA#0JzEQ$I?R#KT)GuSr<%av@^i(#pvYlMbK-4p5)YYn5P{f=m_ya!3
+V<Pr94fle3W%^>SvNzQ{4>)CyqVLjQXp5eSI|_E4-e_1uu<2y@@qwaNj>>=FJ?-svYLaH|m}U=eNw>8#3SCZMx~6*UG-YUwwa$Qe70Uw!E$L@lbUzU0
+Qj!L_EXf5A?yLQ)X>$$-#6IxyK(v)GPu5UBJN^0Rr>~yB)utlDpojf_pMXW!`H5>d<6{FopO~@s%yZse_?-T-&rRt6!0apghA0r9;~(}Zj+dU|AMjMf
+DZ*!|7FVkq7@pl266zySi)?YWh0y&eNnmg+n-Aq!w)3!?uc~~_f#!F6y=;%0Hr1d_ha3^5p!P*nBt)KR=9{6E9p(FO1n3)xN(Hk2vUqXmi*~MaJ;R2R
+qFpS4afwWr@n#_k<9I@;5Dx@<0}LiEZVlKBJTlGEX|mo)a69tG`%`^;-oO@l0ax0^Vl_|bqmRBkB&Zi7hVr&E!j08W?2i0n1tg@?`wK_^Xq#D5Qd*)*
+j~1IuyzS(s-Yi4CfWhMy?HL0_FMEqRkJ-g%h*diTCs|~kX*Id&i5S|7kq6z5=%9svK2~#g2L3J(M2rK%Cb0JRfgh@7&1`Z}O-qh_q>HABg)(8!&1F}8
+1f!$zhX^re_T9<%r*GI8WFS)x*ni{zg?6?D@X-{9I;}paKqow~2C|~&_}0Jq;L=a%1d|%Lp%-S*iN?^bsG5@zt0&}stsMvcr6j_(SuHMVud!!jiA+Xt
+k;!misF=?mJaMc;u{2}*J2Kw1x2i*UK2RhkT0b-^;ss=@2EOY@Fe<(9xePbNUqNn8C9zLQy*nBoxR>k=zBXYdS{)i<$e=Kcp_$U^I?L<vWXW5bUhs6T
+3-<bOPxvfQpOR?MuolB~G-jrkRv}_L37yhGF&s2)LUL?0Y4{ZuMjr=k2`}cx2e3<?U9!-*Pr{H5-Cs<W%X(%|uW+M?=;R2kC+JkmW{!@7q~GP5smeZy
+Y(g$=|MKE`JXz#W*y(3)B;NMy0r3t`K`qlFsBI{zn@I0Am)<$dD`zsd{ZfG@#2fqQOF+%rQ+r!fgE(X?R%9@$mbAagcM6BOW@`CZO_sF6Dhh|W2MWa^
+33{>k60D88$IJ-PaS)}=Y^hMr3g%;R>KNzJPT>nsZdTdZgPlofo4_G};11|+nCm;5`CqxL-q$5!MdZN>+iO^7BdV&BqLta*<C^@_Dh#~9%OsPrnIJ>M
+=C%n}A?!hhJ)nt>y*-33Fd*5x%K>$KGK3M*b~F|d`yC9@?w|Vm#JHLP{mY*z;v{<XtrA@LccAz4Mf09EZpnY;yct&?xUiIhQ}c4w*5zu(%24T#d5gl*
+3Pcv60y{TStS7DX34EZ<HDDTCrmUlQb+xF0OpDC{URu>4t}%ASWmdaZN3DxL0*hWn;t&CvEM+jb-*#{)1iHlzAvw;n>SJ}A-PF~LVnt-*qmz>AGm^O|
+Nknr<ZcObGgX0NhLwOt$T+OduYd$`Qq#}1<07hfpK>!*Zg2o^hEiOIsdWaj@R70VBcQM*ofR+~Z--k|Ha~uKIFDop(!fbs!rJGCS7RUtPAmi?npaiGk
+fnhhk`jzWrMHJM>$Sy{fiEca$Ym&O;1b7GK)3-mRaCh+H(8HSn{pX^YT~4kH3=h8Rk5@PIHXmZebJ%K=PgJmv_TExG;4jg7$6<glRd8v6+X02XpFQ|u
+-2VbLL-qxIZ6sV21BZjhqfvy+qt0MDeN{ZZu?86x4V>%Kxz&zXEWJ7FyQv~3IQVs1zIlH7>gC@-oTOjRU%WYa_U`nJeemq%>B-+to)uOEG?Qi{L8R5G
+m{zGrXgPuz7*_{3aD(-)s-_Nhj|910OfPu(M*5)dOao+w>ukc|Ad)>KJqt8l1(g>Sr#LHLi{7T~?i?#cd6uDT&$&6{d_6;gHSEdjG4V*a5S7??9`GgC
+Mw`uVagq8Lmsc+K&pAqRU~WY#uBIG|p)ejrAqd-Xh&X1VV(?7HUV6a{&tNdU{Yl4($FOvUzLD4si-xN{Z5lF_w|NBCBsM*a4vV4Ua%UUs!To4le`00I
+)^>#owSSqClx7t4MQBH`;~w#t@1l)%I9m7Pr$?jpBW&Wp@wVtz!W}}Ii^z>%v7fsvL6IzogCS3BTP$?ICOWxfLJ@>9lv9nntnI^|oU?o0#mCz^wpBW0
+bmxF7c)m6^Z{~uOZz#T{D-Jr)b_C-v`{8Ek*tU0xi)qu=>MD^u!%0SW`vthia#c-3K5`3pwpL7-;s!zS#xvPm@IJe##<j!DOl??y6O3!tp*IV~OmS10
+U5pJS*y^j(?@wR8JpHTt{p!1yr_X-sWpGa@FUQAj#GWTa?ixfhnl-tL$8OT(juJVUN5iSVT1_kLH|oIpZ_5{N-<<q_?D7&HsFpCAy~JBU+SkogL>L&e
+TMlK?u4KnSD7*1fVSgoJWuE<?JlIpFtps!%qn3yj$EZ_?^adUZw9~8ystg^DL3cX}&asMpb$erRO!WbA3lS6y1hMxM(tqQ}G5DazEvTgP(82hj1N@9B
+vc9?se!--e<BX%@mV<2}7rsvjb7icw2z4^0RizOX)HmL;9VEN{2V6AO>!3HTKKU!E5|IZeu%e+jpw*nLBVn8_g1*9Aarnx8bs%48d)aVQ7^gO;OGAc0
+0Z)(au!pqOr7!F_;k=JGPh-~{ExISELn#Me`r(G6J~|H0sl)+GAPXS)8}>SD7B}pf;D)(qKH|}3!Uf?cs}8Kj)VMK_9}T?4oys4LVy{_(!G@N6f31FB
+e6`3)%QJydA5(t8rt|*TlT?C^Af}Uz4U7q#qZgAaauZh4h4xGmpW)SF+9z#)mwS?mZtw!W&6;pKaF>Ca2;=!u9*OH6a%i(h@79GpH7Y~vf#NUi1}C5%
++Ee7Or%R3|tkYsoWsm}Y*G)p}){_YdQOU7UVYo&Og10}pt(rrU5Gao$o@_LZ&Fl)_(jSaWtt;^nD*bS{4N%<!4;Trp<k$;|#*8%1LoI!>Xj8&Jc}fZ0
+!wQKosmEPa5?k>&rZ1GcMU(XqoxD`lWA}gfX2YCg7wtk}uY3$|UomdMPQs{Ab$37)D;nLm*-^)*&NxHS{1ji=pq0zjVm7on*q}x{@oi7}CdLoxDC(zK
+DFT%YQVR1szs7Z@`=xK6TuclgshYe2k@e`#`)G{<D0;l%j&^n13Be%3S(CxF`1H+lu?X<@%<oJjonivKa%p1k5>q4?REs7G72Pwy<@TH}c2V2JI|rCp
+0`}crZRm}-OPdIFI1%Qz7qQJbVoL6FA#x4&UfeU{ZAbj{P!Yl+P=J^o2hQMNaggW;ilKmoiiR|Io6o^mkLM%`4(|zN8h^?ldNM+~QXIjm6Pc)D4dTG(
+x<fx@0yFV`oH;>W;BCpp#!{4~p!9}cc4t@+kT_ISCe92l8zKAu$wB*5*OR#Z@+JZ5-&Pa0^Ev2#Dy(t)iAB@2SXAO|$reoY0t`&DnMpSkq7-*4TZ}8!
+j>$T7)S)z%P8vaqARJJS#t-aZ-*nXE{16o{>WDum-@1gt2#X-T2-NTo5Ui~DhyTnc5}qX1JSl01hnxIEccvCZVSaU5K0AGR`o@D_HrOOi(QPh;3ZXah
+4W}EY=MMai;<%aR{cmh9_B;13Cg?p%5S75k2U*lOwY7FyXETd}_rj!MrcxB@&TJLcq<vE<j0Ao90_ly%L=jbI4{!(sq=hvw9Xe+<ZjSyT{57sIHqilb
+)C0GRuh~%7HUpjyF*}<MSp;MDW0=(+r?+A_a36GP=6AFzX^%QHL()c9|Jk01*A%HN>dghTyfi5SHk&94-!Q?(paC--V`Z}FLw8j1+Nr)UY~M6s_~xHH
+fKe0%jLnFEFfo+SnY?`77#j*rzcR~g$-$yfX<Y)ln^P3QRvp(L9xa!*9D}^Gs%Tj+ZqOq#a$8eYm8%8>z&~fh+efcP8P|^}-P^4!QPeWGW#Jd|BGMAE
+p5&H!jPcu~v3D3Y2fIzKa@CN@jlD|5+rty=Is;%gVpYg-J8K9Y0z2G_(ZD6k={}3Kcgh~>F!2Fh+%iubO~O^MN2gdQt6O8bB)9U;(rBMUXkXxp=eHC>
+NDvmJF|EiNnb5K(D=fU*V(vMeY&Y_r%`{dfrBn!J$(M7Z6*sUooLBA6^>2Saw!gZ!noSI{q2Fe@rSNl+U*T((Z9OSB&6teH%b}g2kZABQZA)wIgThkN
+9s823@6dk{_tGW)k?(!+_b+a~7$1D`;}<`F@pjMY<rxt%G^h!tl0K)njfW^vJv1M~XE*OrHOg;$*<tfPzWOSm!}b+hY|AzVdkXM7uVK6AwD33xu5bP5
+j@(#Yo&1#)6gNPWAtM1Ee9VrIefHaPCUE|Xz0%{q#j{*7Ig?<{_}G%o_v}GQmfZSNeX$Y+Pfy%d%@Yk+MLj{CEimOfOJXE4(K-)^64%;s3O3edFEcqU
+$o4L{=3|@ezz)}XS3$WVfC6DuUWG71m!HB18A;XU8yl)~-1Qqa+92~zqmBEH13h37=WxmZljAiu^di?`-u8xn_qYc|P(l4kIEbpjw-S5@3w1(&qADWc
+e%&=<s^9rTd0iX^NZFH?v<E2Lh!eKc>A4f2*adJo8G&QnVtQMgy`wN7+l<cm7R>E$!b{0luJySoU3Ofm62wKM`(B^`^zxNd4)TCIq`fB_aicR@W_J!F
+a7E!UK%**Dk(sKhyqR@y?6eHvC2^#h{{=(c&x0O-V0a)?kt)wAZji+R8zX;Bv2yW4GA!`X&pv`5tLgjP9P5SW1jt$SIu!sL9Qk}cZZ<aWM}rjP?WE0$
+TOfVXkPk(1d1vTlKz&{Jl**OqU^ps-T)h!-PY@bRyD3UfMjker>2JsO^r)Qrr<F?PPC@Ni7q*0i&AwmahU8x-(5p0pjPma!7I$t*bn792@theex#$Gs
+B{!0caxlqSe}hPe-#@~07yp0ORia59Npxc{fOg)ux8h#*zP=@oe*#LXE2K>`OAeZeKuYeQs7{{*KUMZ5JGF`zK?$~OO3xnn+YL_g1z}mZ0s{+cXL`u^
+z$Wrspv=&)B`(;`q2uFqGp%hZ+qn%9a7t=)1qY@e*P{11eNo62oqpi1X>V`ntyrAY6!QnZ!qP%dtXj(UrnEoOaGuO3>v9QOyPDIG5_a|mMUMg4u-Kzv
+VrA(;n0#3lc*hReor+!;#AN=!(y+~Wyay``SE&Q_L~d8UD|$z)nV1>zfaYu#<AK2W?bd{^C~?WK?VQMXHI<~ZQ)?T6V8bYTs8dt#VD+5D`v~XFE(Px#
+q~JL9v{%w*l-`Qr_<&u*t!*WS|5fsps@?^PEEmO2t;oHYKirPQppCHaZs&E<9^1>_fXq+V@a`DD6bY?nxF)#kRH$Dhz(v%N&ZY$maQ{;QnF2bS`lrPI
+9Y=#X4a)DHzCHQ!F=_1&j~;*d<g2g$$AA8@I=>iSUR_WA@qT(UoBwmse)#z5_P>o;O$gM>y*jyKMj~VGM~s@YZTGpLlNhIC5;u@vR*MB3@Q)7*?HDw!
+KQV?Yo+9;ZbwgR5bFQWc;UvaG`Xc)xdwe*`{ukFP;`a(BV!>$=`Zz<vqxriY#osQM(?r$^W6F@J8s<{fx8G*@SJ}P*xD?rcWM3YM;g2GQbSTM!WVbIL
++xT}kG2?1k1!sctamKeja*Qfr+FQxr*W$en^FOx7s7UAg$pATxLd~*#PK6gG*_>RMH*-0QXUXj7-tHa~OE-}khWMI$x+`0w%rye#<M`WvQ;?uIW8qJ)
+D}g^nkz+!D1#KVr%8c@bECqD#vsu>8EQztstp3pOC+h7cCZ$bPDJ53I9IMcYwb`pHd-XQ#VENVvVxI{d+?mbVhoz;(quVK)PNFqVtz8ngSN4<4nFxu5
+tZN)Vf}NL2Xn%a1%4nY*93Zbd<|!GtBK$xsvK`UXe9v3_+t6GMvO!M;P}5)J)B0}?r6wTT-|AG;_ZD8+v)T7AUOg{gzIgQ$=00THHus2m<?9!(y=Oo#
+PYLD2Vn7V7Lt!uQ5E&7Kh|Sb!;21lje2sIW&t2uly;@8qo)>9T^s~Sv%a7MJTrlzg63e7x?ts0eG$VXkY3MrE3&bh`Hv@$VJf$qI1|ekJg$IT2Hp4+-
+iNXWx<=)H3{uUitWtQjSC`x(q4?!JbG15p@2vNslgTEs9FsWHj#H9lyhM}MQtt2f`e>FE4sC07Ydk2VYQIg7@98%CLQ9~6QsFe^na78LQ3i}XUH_es&
+NMO0SOC3$wFmOEB#~ORtz5##sfRfEz2<T%Qn|YZ0Y&V@<=lr&$8H{|i0~(FIp_E6HA#TsEPPJ;c8+TmMD>ynfdh&U$lZHiWn6lPcF%rAP#O;xbz3tAt
+nF}tXRV-gp3GL?S>rllL-BuxLiy#yjlZc@2uJed><FatyZi$^H(gC8iML4l-69*2{h#nr(yUod#s)d<7!<SkzcZ3@zSQio>hWKjas9Glzgbt{tZYTA0
+Y&jpk^gJ>7H8E`Hkl?TzXcrf3YSBuK9flBz2A=US5_e>$k-dR78@tP37>?iz#GWyxete3JP8Rh6Ux%U!A4-kQY<hdZ31UUMhQ%J(;_S9a?SF>vpYwbR
+sKxX3`*=NdUNo9*OXJ$e67+u7sJ_#xx-=kLKQ=Q&XKgr7j0A||;nz|)^aT#8<gy@80&4+rZP^-srBc2Z%0K{sM_Euez3VSOkr}3|@j_2jw8<2!h+!yG
+9Y%jL3Ink{6;JtyLC+<VG<>z#GOE;g46LuAj>2$tW#V_RzCq884F<V(zyl}tT<D{S5qhvQO9a7)kHKHwytELPLD3-<dw%l$(_db`<Kjrc$GZA1Gl>Yg
+!NKGUNAk03-^*Y7rT}kR2mR8sjN!t5CWG#|qfHVi5_p)MRCR)xt2tLQh*8pj<Ck>areejh_Ffjil}7qBb}Zf&>ym<svOsosa^!o^p!f0hG2r2bNed#I
+R2v|H`c~~p%_gTiT6)B)F5kWQ`Q-GMcc_9tdvNp>vqbaq&B?nrFHYXdOMJJ#zma^`{wdnN&v!l@dbWdU<gNJPnZjPJ1bKBl8N2)_6s<ooPN#?qNQwe9
+WYOE(1O{tYs+x|~OB4>4Gf~2>Z?7{qO+pfoeK6GSGwM)c(8){t$fC3Yl_*YX=!kS#B4*kZ;?0oYruSdejpPz#Y`F9U15dCF`RVX*<WA-yV2dnt$DvXr
+1(Gpi>3mvS<CDlL#=GWHOhfQk{GfH|kTR0`AZ%!j&XZH7!}D4PSl}Luh|sy>Sw7_iCN1>)OzLbFM6D#`cXO!8`jdwrImr?&r(m58C<>m&C=4O9cS4QT
+79sg?ZE4XcKF$48);JT0+kjmVb`?ywL`E{{7=OA^%reKWe{`GV337}myoWw#BqGJ9QxUr?Rrd0-rlf*hx2GcIChCu#O_duJN#pw~k}ld0_U}p4rC<8L
+&Ws%>&sES}m@mBFuFgq2a!~e-a^%2>!`9Q4>q{gQ^s7@&H$mGJeT;t%2iXCuO8P2Nx4`V9;!sYlAECE<G2oDAFZLN)b>OAC3hQ=b75XX<R+RJ<j(S*I
+QtrY4Cr$q?3~hGx;xwo7B#4?gsx8`ka*RXAjANTIgl1pGK?QxlN2opOYRS_!3nSvMQh7KzN2{BQM_gOafr|6D+qCX>jn-0wQ9YBve!xIPBn`ChGX%V+
+g{iWe2D!kWEyqo!Av4*=27zB_v`{if=!EPA1PwVVxaYYNNUib?9eVIy;aue18`d!S5ymRzns_NRAAKimiC5;{`oTbxww+MW5_)!-(PamjggkrU&Nvuu
+-Q}5-3huus)?9-`tifeP86y=Jh36;46MCFQd1rY?h`oz*D(Kzdk+yh0!M>ptUgVsJ6bp#E{IXdb8^V-A&~T3bvFuu9w2L+X=Qc$Vg?wUiXQ;Epr9S6#
+C&(epF1&pBz(!&I!vX537<i}wHleH?R^Zb>$a0wpH(%x!X(Ia%^d*M>r7$qaMfU8$$MbG*3(9OtQ<KL@4{ZSwXY(+nHv(YX&MtB;0{@vcdExubUR*;b
+xgP;82087p=9XS7Ahu2{3rs?_nvo}u&{f&Ik8V-Uvop^07u>;xNYNQaxVS^T`Eox5vr(!w+|*PF8QPAvBFJxpT_GnKu`sGG^y5Cn*LK+7n#afIVo$`(
+{hsqk4N~-)FyCaJUY(^CZ<q-`=TtEG4&k(By_busr<oWp3-U7CHRNXaKr%=cJzYv3N)h*s@^`{EED9e_!<JRE)o{$4$toyeVFS(VsCJ*l?Z#16g}N1K
+*lWXZ(zO>A#fo7gk2u*fPJJ6V5=+wEZTgN_ZgB4$IK^iOR7XByt*Hy03OJW2X+UYk6!ZoA{04<~@gNr<*kn|EI%-$9;Nr-_z9i!E+&S{|$-Ae|pT2v#
+O=wGon0djQ{yN5CoPQD6<2cUT%9ueQ=YT;3Oca^NR$K}T7#9NZF|0=$-~~B3IF;Nx;Y7^U^qkCTXKM9<uf^h_(#xW=*qZ=>88I%C;gFk;662%f6|V)5
+MiZIpl&B~2t(Wyxt;hSiMsrOYo;~iw5BlGyvpp&(7gBCPrJ)b*&PHS-*5xlfyef+LVD^qy9!!w}i804%mv^-ZivE3*>=^%st#{Y$aOfT-259L1Rp4y)
+=H%t+GuWP-_7<l9|M|nC^U3TH+*r?MdwY8rxU`p@ot-`SfAjH#Qzjl9$O8l4W}h75e+&DcM|*sR@2R)^=YQdUv4srUAmP;HjChZIqhxvHcPwYOK=|3P
+E1kgr6Dqbwb57|M+x$*SA|`_ue%1Soh^_F!+BzM$xc&%oNdWe&r*rYy9K*#n+^v(Bp{}cSpxnpO0u07CBA<N{Xp;vvDC?a^W0SPkTnmF+n5jqvyv7G=
+It#s2*Wun}RysqJb2veA`hl}Rf50>_9Z;qas#*^Z-=Vw|7>Z<exQ1jR&|neF?G^14YUeyOZIaUoHI@xV{$hDoBX!YDh$(`^%<Rj{F`i7y9!H#X<{tM`
+jLT->z0#&K*4$Zya@kNQ!*X%YvYQ*Vc#LRCFW~MQS>cJ<07H1lw<w$G6d^AkW=5Nm{3^ks_L4Q(L*VSe9;?#!kn_lYFfNW-+MPk!W!e3v3x{z3&R%!d
+eSO6Z&p&^C@h#sTH{5zvS>3m;(~PC8dz@wLET%+B8#QTtsBvB-Tb-n{zNy=m0DLeCG2qu^sF38%_A~iF$5~>c0{NU`8Pnq-?99(PneTbdnj&JE|2Jri
+%U7rG%6CtHI(fzJfRw5Ls91I{1-UgKjN9xAbC+ZZ@uTr8i>snhMz^R>RVKs<EdOd;AHV?!T<XBPh@*VTSz^t7N?@xyg!Y6dbPQm856z|n>oviVh_=rg
+sAc$S$IwdUR6$YXaBJoWa(PDkRUn;n!L-#;<X&=UgRCcUTW#cR#@v&7HAo;ieh7oPJRcV?S}TIgvH_vQdxhJ0*l2OibRO5HIC`DBQpwP!8#=s9p#FMt
+@0R#|ZX&LMF?o}3&Fqm2<%q8<VJw?8whk{2iCa3ae9tHfWiGWeVPFb7IB80KXeNwvO7mnf>nB~_uTm{W<M$NlUU6emlP?TPhDYpPR@Bz*i6H?PhE7Jj
+e63Z7slZ}go8T<Hr;4I<B^-&ZkfJB8As70|wnf#R^>(s><-@^fLp~JSfL7a3e~JWRw-Y|5Dj}<2S1ET-koe_Hq9A?w{Fr_49K095SU>U+%Gj9`{jCUm
+0_s|OA=_TpwG2qhvHd%lis3#lOfTD~@s6S}cy~OE5-Dd50dyRjj6HGha}!RtS+hM)+PzYv{d>LmkriA}wxcjLnvHJg+4PqtB@(;f{U48YjuW57+U{O>
+{r3z2T{YV<PGea&fxkT!o7|HK(9VzsMiQ}64fxZve9zo#Kb}zLHO3@4o4tN>^8JgyaVj>VT*|;!zBzgQ^69ga=P2k9W%l7tcKW)P$q(2d&tJSzKTlr0
+EAExKjS~Fo#B5<IH$Qb7a^*OAvB4|yQWZ1PysDQ#{NtQK^{K#SiAjYOQP|OWeO00U9K<JT80DxdR9!ldye%nTx25z-1WH>RGZVxd0-Nm+CcPyDZW17-
+aZ9YF#vCy0A9H7V<_rQI8Ej?p&7u*0A?N>khW{n=7YivpJKU~Jq#Svih>W+Q2vy7}i*?0J#vzpS<i8CZlN~KS!%(edlZ~5?GYn+JJYzQvCRz>j1OhHW
+GlE<(T8u$<R}vbX^$Xp@Dc&1t*vejJe(Yf?)I03KI+7zLGj|BcrKz0ezcX1b&O9E^H5`9hyAvnT-L<8GkIFYZdh}#u@?G4;17>}sin5nHn4ICpNPDD)
+<R9Jw;v(@PuA@z0YZP=$$u<yEP>^;me8K7f#0m*s^BgUk)dl9jMuXxb`2_gf$qrae>b8Q``e|x*O*UdPVwr2dqH?}k<}z{S>S+%OEt$zw`02LnWp&qt
+<Px34X=sU;llWt~zp-ex2L6Z*@szJ)!Kw#e)%hsI67W0dNTP7o($%6(+1NrhM*urBu0q0LYnBDl8-n};aH$f#;uH>%Iug(O3*u?6pMHfw8Wg)Xp5WfN
+;~a&>?~oQtE+xonICuv=lM{ies3fImp*1F0sg~=zy*=YmK+jPaKVm_A54e*_N#=a5_AajXB=l^r-LttYz1jEMO~&|=D=WT;lDb(0sIj2l2^IyiC4tpK
+A8d!<11xQpt>zr}i+P{^oPEa!vV{5?#_f^|CUzi0ys1sMQ&7=jHJh>50E}ndzk~Vc!<FI&Xn8-CAWS(S$(N|X7uN&{J{s)+bfR<SKutE!(4ADPu%LlC
+P^`2VmIXCA;>PT_OG+W9-eUAS62&yNL)rdnKE`W#3HxDj>w{WjLA?Qh{vRX#M}8#65k`Rc?2>qEp>-0fKi&DU65H=f+J3S@3~n@u%yRxNk*e1{bw{!A
+9@>6Hw-M{~u9=CO5h~M%2cDt~Z`z(e5X#v_ziP{Q(@s9+7P@O$Z%`JAb}UTcs{CY9UO3p42P?Rm8RSAdkZAP&3gQCr1j~GAGBE?a(>HaK7j$3_BV~Cp
+Pw?n4SoqW%V}Mz2NJ?wDsv4xGziI~3-ogT*E!td@A5BN@7DHL|yxw~-1J?Jt3+jF&!2LQxO7hT5N%JtU{Dl2XJcEvLY(h>)z!tsCMl3jlN}yJaW6Dg&
+09Ov(10U{mf~nx=3v^NB*c)P6+xXU(qr$6&Tp134DPbLkMEdj;&Vj4kFAcMg<=`Lhu_Ho4>0;fBf8O5N2ycJmd8%ICZ;GTP{@bd?4Tzgp^}n(t`Fb_G
+I@QO859%szq6&T`#A@O|+S&5>C<J9G$N^K?+BPdcov-Gj5Lk<pp=ki=lzvp{MzQ}z@Fw!N+~{iwFU5@`5{XOL`9K`Ye7O5U(l#1tF7CkHkc2i&!@yJH
+lJl(fm^G;I31-(`gTy@!Y_QvtTzE<r!(;JT&*7(N-Vgz(^vASs@(BCJ<WCmrD@lmShdvm~uVGOmJ7{ZKRa{x6wr?YsOggrF;D;euxZ7cjgggoy`rT=_
+rT0M|0BmWXq5AA>Ung>0tu2x@@_u_avOX&ogE_L8@AW|luuA9T0cNU8_zuKr!Hj&<(eqTEM@|Ur`A;lr@(qznkQ=kc{NUTn=**KztYQyl-KQY+=B2#&
+gYE6-;q|yY&A*cnAK{g!<<CJtqnC<pBv1PwuZP_#rXDg+D$&fdS`IbzVK3Xy)22Za3*o0^8|`8&m6m?3U6eE5ZNz-SB17XvD>KFzE?o{n+iiCLXRUQ|
+y$G;Qyi100qA>~Om3+(zLd<N-#mhv{D`)^?|G&AZI3b#YI8UW#895IQ6Z7r@F~unCWiSl_WW4~`PPbdp#8RS|ed(K*7)IJQ02s68U|i1$!C>DuH8LGK
+HfB9&`dBxw){0`}$pzISRxt#P#&b^w!rKqbd?a9LFy>zt>sZGFA8X`zZtz&5{!LTIev{6>m~5Y|Z+7jPH<EEBr4F(zGjIP~O=?=(eL?;=Ge!iZrYqd*
+g7Q}+PzBiZ)#rck>|lybKn%!)^<+S?F3XT}$5}8mO>u~NX+(Oy%N7a2ZM5mwyJ+T<T8)5&Lje=;Rc3NhNjZkA9$Rf>+PltN>TP8HossYdAh9E<V8S>u
+`F_N+Uf%vmUZT!L4wNEHoJ_qCVK&*{wEqJ+KH`u&dMcM0F0+=t@vk1GazT>}oj>gC0~BqdyRj>HCf<0x^<gtQ>{Y>B2&y`t#!%xefn76e6jspEd92dn
+R7=`iCh&yMWv9UO<x`W6(vzldn(@l`Ld2&LvQPrn#4AxAB`DR&-u#SqaiBq0dfof@>(J&#x+NRvqf8|&Ez9{W-)~D&IGLc1;o#s)%toHN1g|;uo=+##
+L|5p5ymemjDgqCu(cm=Y0=Jk;M_Fj}P^9JD^^Zl{O9ZdT@9^t^se5ggZivrewO+h>`|jz>mnUxo6VIL*@W+=lapkMi(v~tZC0uCFX3kM`Mq2I5Z10Qq
+?2O$y-yywg4JQ1on7WuWn#=6DQGqjjGXrfb8EJ#y4OqcBL$p+rC!kNxq-Qwfy?0GkjmJ=}O=!sa6&pn*YEi<%M;udbkL!Q+^yic8KmNl$Wcw~Y^;-be
+r?w1mPFGKRT~DXk!9jbmpj!@q{Ox}{KAXYfFS8@M^}Do_X*JehC!vmvkTBaxrxv%0iLDhTlu4$u-%+~TUHy;{`aDW1;-ah>M1NdQ1%at-zWVB`ZQgBK
+Ui4bh5w+dUUPg-{98N6^QXi(Iz1x>}qLN<6K3}Ok68hGlr=6<p1O4WacVLuoVi5cN(L8lKg5jh+dGe(200@)U8j9<n&X@_p*Oc7(E&^YqiVXImXY|96
+QlbRdu=JMo@XUU*Z;!Lb>+r_yvf6iDh_JbUqD@bDRkUV_dL7S{kd$l8(Gwvzf+#eZl@biVCO@(xT1;dzT{qk@Qv!aTmT#V)zIyrh>|gxr`HMFv&)%KB
+u@7FIet-J%<>_COeh%8kOU-F1ByGo3W=E#jR1H1NM<^V_hj-~T#SS)_TD>|-f!$9|R}^BOa_{hap~j!oM<jZp^!|3dKnr(k-|FpTr9luD&Y=U`a9FXj
+JUjZKxz&tF1P4bNRGYQzD+);xfK#{X-M?YwZ8=fqbuU5GkPO!=yCn|3<Lro*I$^1w=)@N3510ch7Y>&woM+Jw?^rH?sUL6}HT+LGYxBZ)pYdEv@VHT}
+Z&-RvF|^}U=~g&-WI2~i+Wx`9x&&IKge!sDj=OBdRD%(@s@<kfjs`Df?b2A<I%{Rp7LP2#G$79^64m6niF;6vSMu8Px#IV7;nv@G1<QP@$Ybf=ezNG^
+`}LE~gbK~hu-DIQ0S$cpyL!s@jeu@bF4WcZHwixdELT)73ryEXctNb44{kFnp;K@*L{u*E_k7K1#FKE>sMxnYpD5+4pVD7?;%Tfo><OMq)Kf<;dWvIW
+g*5+79xqr4_v?gdY@FyA+)lKwDN9-z#X>P`@zVQk)3P%pvJBYbeV4EKAWAfZ`JdI0(fLo;t7bqjKDp26%GLHb_Oos&2DiF7A6MCaIq=SQIRZ(`Q=0RT
+JST}EU^EP6$@tKYe4h-$b<RtYQ^~yxKIyTako-dP<x$a9&p(>;R<NR%IN%{|0R~6s2M!%w-D@ryI7?(25i&i{9B_^%8HSRm|9dibQ$hpo@kok6Di(A%
+gN|AGjFTC(0z++)V$A<AMFiZC`8p}}^(nD;6z|Gb1{d#2GBJKH#%h|i`1*s7hfr)p?FgicHCk_M)K02}$Tnrs`}JW~o;-c_W8o!Z*Lzr*d8SSCo-x03
+?2iqYE_&QRFS|md-sAr)4-XIV{~UcD3w4rDoqd|)Po^oX(A+VscXUIJRh%U($GzL5{ZY7NVct_A1FTB&s{7f&hGlIw{5~}-S?LwjK{puz4bn_OhmL4)
+a*W$5E#K(*clMs*AU!oQg+FV!2Ojaj(j{={@bj#Yf%ik|j%eC56k+%?H$#d*fqT)kWzY$?szcqHkl!4Pl}y)i9ruY<>yc^fh*%C^dgGyE;XXs)9&~iv
+d`ba9iJ`N~5sxwuR+lFKffra9PO`mcm>VvdQOlp7zIyTf$=i3nG20$G#L5WC39Bq*@hz~B=_YpDR>g4`9qtcKTj7{|N7^<owVUU87K2s=UTk!*BJkj%
+o`UEFlIOCaa>}~zZ0H8`mZ9NPrZDaOGb$oAm-R?s6bjGpEx98YygAqwiG2|(lAT&YDJ`Tyx1a{Mh{yArgobiLs+QK&=HQ5#Hw(0gJ=<27b$R~v6Y(3t
+{Ue52)(0O;stxoi!oU01wQ;o|&h99c_FmtBB4tt6ij-bj7T;t`RVwjEo-W+w)w6zLd!tAh?kVcH0X*HTsC0=wofp}i%#wf10f&h9w@*aIK~T1~trtfQ
+%++P*wbW$hNKq-du8k}?ZBh~@2{zE*>f9NoLt(xQA5u%0K?<)VLF2J0&H@T0ktMfeuG+=M;sHCx=qE^?2ojWilYOZnP>x1B!<EqXOTfGcM|x<`O9a_5
+fv#fH%LJbU(LgNxaPOjlSO*G^)q9F&+Ef%xhBAFTJZXTuWa1C;j)MPm?h&KR4k#Hz2C&bMM>xNSg}qjHlBxz(GxTaQO((7n33jXiFeNg!?ErDnmJ82|
+Yd5)uX5QcCHo$l7?iu8SW)7xKxp=oGN9rCzVCV^PnQKbaVMO9l=-&>96UvrhV?AHiW(k`G*tAGpL{dy7#H58E>T>RlzOeFhSvZeOk+(X87G8gcKM7oO
+b(7QFkV^wpSt@zl7K&vW0#UARpl@U6Z(#ng&X^{U-ceMZ%GllW{Q2<2WKACHMc3wddNK+%gNyL&_UtpZJ8An1m5(3}0}128wm1q1mKVc6=hj-@?3o;y
+M(zyAs*`qxkBL}D*}l76#iZn4j$T{uLrp4WNF?rtB><$3Ug#L4c{6j`zMoj-BAXH0etQ9&b7GUDP}JEB4!0n&#)6*SvQi;@ZG&T>gh}%S^-Y_P2EC&_
+_8>;}|5T<S?k!g%G6442|0a<r!BykF9pa}0N`*wdnyHkUxHdRzTJ6;{=K(zLFo&>^rq42R`Rq`cm)J^KElYA9a7~Da$e*GYpS@akHiHBix8n@K=C-sr
+$E|n1y1c9rBKi1mleO2m8j=YYMUoI@?5b&SMle5?LG?QL^6`NDT~QS(Ib1FH6H1(qM@+D8t3<Nx@Mth9l5=K&D5zoaq*Xa4tvZ&jf~{bf;Ft+kJ91PM
+pCP&Wvc1_Yga?3m%<iDEQ;+GAaO1>qOh=WIEkWnmYqN-S-@`P&YL?$)MWGGHHs;^;54UDBO(!n3I@b$Q$zxIqk}?QH*5oLq>WN7tC>6*LJ=X$+WF7mZ
+6mQyFnLkW+W=gPh%O<;{((4{CEd1t=tgIDGy*Wp;Q-sAPag|CXc;ZgbkKKg-8-zEv`qlKRS-|eO@pB(rN--IbXZ6S2m9@+9nHvvx#X0%2AT}>Tl(QCY
+pf=!9_RTlhW0V@tL!dC%Pji)`%2F}(507a>==VwuZ%4E~CZxFdLMvVv(wfQlT=W+V4|^`xS-JNXhSrmYBk|(<wRWS804uv0kpAyLSNW}=Q$*2eKEN&f
+??PEIMy$ZV<)Z_Cj={^Kh)Q!I2I^<oyuLqu^Yc^G)E%A8UhsgtB(a7X!o-=JB9?(Nt>x&iNX-ee5eE?}OBr6RB70SksgwT0NjhyD<sisZ8wQAqDTZH>
+vpUAIO_sO0b*y7V5M{mIB}ZY*u+glPNCf2b6LEZ03bSG28;rmRv-~J6zjSyMB~);())Fg34%Zx868Ko3&3x1^<l-i1RxpduPc-Eh>Q<1h#qor8rZ}=l
+_dA2zn}hU@3@;_|d?THc4J1O-xAu@;7T&mRxUPoW<eGKAHhyc*Zp_d$!b213eXX*FevG^k`Zw=U!WXYJ$!AZ8b0PtQc0@2E1zLf654^iy$^OyeRBs*R
+5V5-3ot`rx8qFdNbf-D(nAG}XpjvcE2s(0ve#YF6?we*M0s5bPM9H1t8H@utI_3HSUE)7Z@mwS=QG^5zXEpzGm^*?)4ib?CR)@kjOM2y0OD^S>nsio~
+2HDyD+Z2Mjm@r+$^l4QBUJKA~qG>l{bVkt?wT`w%kyK6qQFpqAIE|D^OP#*O`I+V9A)f-4KX?`PY!@VA%|2k|wf&j0xNH#gd)ZI*t^D=wc5WWNsV`O(
+8XjqgBlP}`Xc9m1H9_=l^`3u^y~LP(8u=h2gQ6F<XYF$2Lx}Nxhw9iNXVH<T@3F1}D(pC5a55q;VBv?U<gx7v*OROnd+qH_e6cQEP#VvO?@|oM{!$;x
+;soKD2v#77EP8I^)bIoylw^wA(CJ~9F-In?U~UsPdhF`ZQ^(1~uQ}Z-_tW>37EPdh;_rX%e2|V;b#?vOsIu(Cyft{zDt%F@c~i|XdsfezEbH@7q`K~F
+_(<!^@m+X3lBFqptSVoJ$6gZfJ)G5wK!)&SBtE=2>7?f?lA7YjO10;}E{3We>Nxz-GjUp;Ru8*XxQM3go9xgXAaOtzA0Rq#D|bNWT5f|09Ww$v62C;a
+B*;H8tA5P=wPer^ywAJ+*VXbBg)!wM5#lK{yfgkb2u||tb^B$wt&FcwFUyOR8Zx%kDOXdO9}ni20>R@ic2M^C*0k38<$24t3$}R7T_QAbNvKZZ15bxV
+mJOD*2ocAPL_FO5U9fcB#KMSOi)Jnz5d{)^-{NB(?Ghu$Yv6bz7;H@cm2$|{Z90<owlZ@`>knvvs*UTo>-*-=0vmrUv6qJ_G05zn9e0aA(?(NAgvf>-
+1}6{(5^NhDiP<^54ZEs)Tagx>)jd7Jv%T*wLld+)rN}C1O-3ZC@!WT8m9#lpkPDZxMucbW?Ngc`8g9ZKk?dhk^&uuUjJKEBUp#F4^G5vJ39&Sfrl#l^
+hH&76qkHlo#ew+0?c$>J$2f*wDekoUpcT_PAtmc3mKDSh?1XaR0zsPjt&BoC-N8rI=6OiEoBL_f&Gc@F(hxv(?_A^-Z9HwVuST&V3drl#axx7S!-iY%
+*NRX0WLX&HG3krBLvf-<ia$ZR7R+`F_|pyB&boj^FaG*QbE{`>PT*oBKTiJk>?MP_cb#$Fxg;a4KW$5znm$e=cDXtKhh;)szLyz&x6HWc0F<^zv+|zj
+gl)VxjdsAwD_F5p2T2lj@}9OSo8?4hbGK5d1>VioR5VmMZJb^v|AZ3j)uLI=>8SLyFYBa=06S!z8z|2@wL&-aA-)U_RH__5<W?fbOU?(S0`$`0t($Z&
+-MmL3w7M3Gu5t>nbz^A*C_yJ24NE&OZ~T;9l+P*q5e1u-6`Jt^wNX4PJ)XWqjY1&X^=5kEByYKKLmWGunR8SR8BfH3HV!l?z0j~?FLs!Y^jT{td;=rj
+3?ZbUgrF6?OAhevNT)tX=Jk?15e2{jsSEA2R!wxiXx`(M4Lu%hT=um?foKJp|3SLt)cW&?Fhg54j$a#@)m&@E!zIpjXpn#SJ!zq<@jB5UgTSWyr=ejT
+{DsrkF_6i6;4b>B4|^@UZw6o(G?NMoqu0@5fI8bz%0kg53M6Sw;jTo1g-G{F<yZ&Qg|D-el|c2sz;J8TKkX@ZiHE6j7Hb2TL9EII?%-bEYJNeNN^O22
+Ur6Tiey9tpb4Cg>SJ;WRH*8`m&Z1>63@N{DZ{w!2Xd1Wh4LSc(@TH#9w-k#oOw+(|y4h`7Zf)6+A$e-y_$%Ry)b!~0%YxgTR-DnZtf7S#HR>k&^|tY-
+N7iFFc@o%3@b!~KI(RN2R_~Op&0Yclzf)9NRlnfa1uWBX%uoZ;m>hw|g)g^>Ays=eWapl2@K^K}AN0M<!q|tDh00`wB#kp){47?6C{%?>ICUxyPN`nI
+JL60IY_Wp&$rRIPff!`wufDRfZt^r1CrTDq6S^qP3x;0xqbQ9b1@K}YeHJ2~Hd@`F2v;7+cL}0Q41JwI6%L?gOjlw4xy}I{(5_<oMGo)OzO8x_7V*vt
+LU;()YC@lw4)rpYA9=j)sY!3<1~rVvFbX09T2e+J#q?NO5X8}i(GYMZNIy29E5)^V?(6Hp4oOG55{_>5<nQvb_ds&Fu62l(pYpml8BJp}5YBeGOV(_a
+KbbK^Mcgv|P@Y%KYDvdbbD0J3=ss{3OsWM@V!aXj`+Knp-x>sbbcu>R?1Qq8x$I$x-ugORcWm5TJY$Y+J)Rf7{YS2ecLC2wTD$KyaGGvlF{LTlPe*Q0
+NBYnV^tW0~jhc<j1AjofMasvMd-pHqCOxi$0~dUg8kduK<ng;%m!X+pw$yPm@b^e=Pl2BDt<}+@{?u4m!Vmrte>^=e#y@tH2sYp@>2L!VW>ESaDNTgT
+&K}$nZosjoRONo@`bSl5^XRsA?Lj86talOs&+1$~UuB1@H#XGe>aETfU(I5c=lr%bR#HXJHLE^G2{5b8glXVYc8{{N9q{Rxt06Kg2xUn{%xu??+e!<y
+|9)fLxM-^cRLWT`!`&QYu5;t{^y0-Jk)fT;9QRW1+Pozx5g~Bgz4K2N@<BJk1W<K07!7`PU}K80sqJP-XxA9f*biQ{o(dB6GZhvdF1*=<)@9uXtM)=W
+$nC|2AJHT$p=7zJ>y$v^1<7o3_Dk+G$w5ih1yU7oFa$Ri`U0!?ZDfB#p%`bfQ05A4su(F-j>T#4S}v@|A$g6CBjav*O^u*KF%%|KkiWLuJWGlIWIUZs
+fqi+r#03`LeBf>$el7;qF%7(+e=iq;#KLJ@I-2=3mSd2VfG29bA(_JP9;ppRE}wx5;BnA?!M--)sJDh7?P7`&oAA^nJq?3?5HL-K`0o$=p-vj<PZ<Qc
+HiMmLVm(O|aj$j@3SxIWX`=IEYeEc)lFcPOoFLjVL<<gNT7QQXAs8WDyKyoi(BX&2ngBfbF&}f*qRh#;M_dDWmgfdcX=&Np&EKS34ebel)D7nKO~_{4
+HC3?FZkTESzb@hfWTOvX5-o10{PcH{mlD%b+PMhR)stVM$~S_uj?xV9B7~@FkI@H%b>paVDUzt17Q)VWwUL2sr?u%q>|&G5ugq(Ec`;i~w+3M>>d#Dg
+YjC{oABnLg`obWFcSQ`C<i&OXmc-6xFHfKS#K0b?f~5Sam_vmhnVJm5$IFwaZ}HXFhll+`M&QNo->O8cuTEb+`$?r<ef#&f_SflasQT?Muf0sI@LOcN
+^QKwmX%AXwiv=kgu4NaGVCo;euNSj=`e*^WySaIUpO=$yfCO8$7n4ah60Bh?E-0|iVL#jUtBTq(VV0iRkbwL@R+FVk37H-kkzD^W`k0^N<d!FY%l?(+
+hjanL`ZyNMy?^yx;dk~stPMv0;<TgF3g2*h7Dhbrf((pi*>`dxc3dceAygJrKj(nSB>ZulnzL0)5fAW|_|?bNgaBvZZ~O~xRr8O;Lc9?gf8w|v4E@lb
+8#K6vZW0f!Df#Mv9pjKO6@7GmVX^Y;0a6_$q9WpDfa<Z7H{2ATVq^Fi|6Lm&H)X{(-V3<-cJ*F3Y`%W-#Hw_?1Ji97O;z^-O14}c?&S@;@5)9c`7p6;
+{xWSFp6^O#Kxy6YSKlF#rH9u&#N9!ljZ~@J@*Nv^a`?xui(UNGx4NX?tz!{}p-9QfGef6tj@-pNl!SWXM<t?mKQF)gd-?j!>9do!ZwX4JFQRk4K&*4g
+iak6$_+xeO-=n)PAFmJcKfnG4iT2z6!-9SQ4SsueHhx%G@O+dYaFkleW|Y&Y(f;LXI=$h%RpvBy@?gW6r#(P9cs4ZKhJvRPJ13qd)N}Hew0}m0eCaY}
+i%Qw1$3S?}DeCv5Pm@Af1dF@ftFenVpS?Ui`P<2}9gm34gutA3^q5bMh`eETxd6;BRk0IRt%RCHJ2X+R$i%h%gY-6rqtW~`Qwt05(iYp7He&kS?l<Ts
+seBrlO?W%M%fHXw_;*Y}<yyKlS00?8L^VcTeBS03;TLA(fT}>1F^NO>CW2j|l*c;CNX*^o@FL$0M8WI&s=_UOjDdQ?+n&J~QCcYJ7w2aeuHuIr1=BA8
+7`liC_f3!2OWV;sEgdLS=_}h-LUCp)m8~ZMJ}ky7&LF`7U3hS<jj!*{XJaQr`c?d=1KuO_a%0wQHidd2YBt&JQ+jRk#Nmrry(@m|yWDzR^vi}_;n}Js
+cmS_^-Jt@BRkDu$<!<Zc%6n_29hn6}CE&muqKN!1bP$bev*7)<W6AaRM86JVAZhUHuR}jaeZ+(vh+XS89yrRv+kr8*&4VoVBAYDnqD$VVQ13Oc1kQHS
+TxPT!%7<g`V6PZH9&JlUzO!$gtX}$?<b3gcE)4lKI5t!mSRjalXs^jrO2AM><9leQmxst()f+-i#|%%oZ)a-LIwC82%FDW&D0U3)Ned$KG^frWs~FcG
+#6%^Gg9M1&d#&HP(J$(0UC9J(9{H~8;Fy$}lpT)+$FjDqUQ$tIZ34eFw){=CXs@ej5;mm1faSOcjL5GA57`+vWSi#dzBnO1_{Tl*KDr_7cZA}=+)8D2
+xnysy7>fQa*)F#u(X(|<Jz#`Vjnq!bvJ^7AvM>#Nw;<q>(7kDm?kGf2&KiYRDzx6bpOIyVYa*8^Nz3I@(p!g5Y8Y+pSAr&KN~|B<X)_nH=?Hd0Iedi|
+vq3f#+b%)8i{#q#?3F#;yawLtS?Lfxxkl;uW8>sy(wT|P(=(j<W(tex2eLG0-{6oGUJk*w4P3`O?+%HllYXrOFFiPHq2ksGvnfys<*hnO$JlM^L}1(U
+yEE7+B*F$IaRi|kM)Vm`pfVm~GTK(%=J+g=_6N9q>z1e38rkYEW4iRFjwYRZ)lAvcgtKv}LpI&#QN~6Vo3wCboJe?g4O|Atd*^P9<fS5n$G-DsB%l>T
+f<fjTF_QUnx$d%R+f8oG>v?JOx4E{^LNEJs$e)aO<C6c6-%AIGy=B7(UY(xB8K=o%M6d^XgaaCwpD!sd7(*ndu#r1<-wqCx>N?3@hLL9=-qP4<u+v#2
+k&}D7`-wG<#(tFent_Zh;ye`;P{4#gWo#Ml^tR!#?BH*cOex9ky*TTG%%JSq)f?jTk>@r<{n&J-c&JM7YD&0aJ2-rKAm!K!;!!X##U0hM?nEqyc0ITe
+8Jh?Tsy^%KXMrfGQHG!8Q9vnvIUK-M$^LjeFc9coIJnO*BOA8nm1dGstkdYnBmUnDd3cn}ZCkRhIO;SJYPm}vld4Gn=3*{diKE1y8u`pHLM*>)H+B!{
+)t%}*PX?h_MLvReUPlIoy(YQ(+QlQ?M*@;$t&vng{rDU?hctk2BWIirUsXk5C0}HZ(HHfb><IsR%*kBB=+LcaD1|PPc7bvUaes?#I)zAj9VVyLyw_q0
+&6A;~kxR4Gs#BMxe>2lpa8rW<xq8_(&sqQs-UV2`*y2#tIKsr2<qt2OzIqo1ZdhWY(19RqoK)vqN1tf!8)?m8|7q7_zsVjoBTmRcEq;qw&iWxACG!5L
+ghUv5JiE=~HA#;m2&kcah%u&&$3?rPrnu2UaU1W2e|JlZTC(@fX64JLZ+<xG$;?u2Aen(DhdN78az&k|)JDRCb)!~vJd3eFM#8&RZ(UqZrUIf16Jzs9
+6OIqPfeVaII%}`a7AH1rM{2P4KlGiZy3F>3>+P!LCQ(s`RzrH<%MJ^hRl$BvAT0WOBwVUu8$_L&Ae6?9#Er1S7Pqpk>#RC&KGYNrj5x>jO@j%Wui-$8
+vzP~~;!NABEe|~*uxF!NRtnqN!Co6Ci1?CNngwbGwB+9ibIq-ZcQ6T(&YOd-EnJ;|`*qkF*xO9al*lIiJ5faSml!BrqFnc+=&+D<qc5aP`7W2U>Ec7i
+?Dj@vp}Pw|w<af2rFL|3;*^tGxCgi8Dh;+U)KPRAOz>qSAJM^>KpziSg#mGv6(#3gN^Xyn%%7s~yZP9{9E<0bB94GRummRY-o{pg$}oO|ZK5z{HHS}s
+c=4=!^~=xSoxCx#MJ~o6fE+P!f+vIidPW*lSV1orGuWMrTmXuSP8u;?13_zfab239k>1yqYe^jjB!kT6?7`$}2B%Pj5OKk1B>w(HI{ZeYi*MP>vHnzF
+kW3CUTTW)z^+HSpu<_^1$qjJS<HJBuetSDxR-d*ylk~EmiD_&GJ5&$!<ild;hv$b!1#C9)<$i+wg-hEKVR4Zf)biL<?4eO4i-V_Rph)VnS=;*CX|jpd
+nSghqa!buX<UT=b-}ZD>>bAKF6}+p(tuWyoQ)b+J?>%QJb^b2SruWd{-$VOee*g064{!Ob{ap7MUMY>*VuGW5tG*~i_@x+ZCHgIKpnUBP6dMW6rzZtK
+7aLsfBnXU#R%r3axKk+W&Q?41MhSvN2Sl)y!-ce27(05?pq`%bMkY%ta#N|OW0O-U$Ww3Kx+>!oANMtIK1v%2L-SxXrh7QL{01gK8r7_Xy<GD$wxM}L
+a{F+s+WY#}B>R+nPobtt>WpCE$Xyp{F?833S-_iQ2&X|v8cHV^`kFa^6{<eAQyPU^XL1*bZD{7Zrz*Q|graj-piy!h8vZprI2xh$@egL(Z36b8FZy$k
+rcufcswWwkye&+%9PZ2wl7txzal%~TzOa>odXNA+picZ+AUNOdYe^#re(^!bn3n|o2y>X~<<`^G<rgCnzKVt6y_Lwc!?VEK#D@G!3c_()pmPTp_4mP%
+AD#r&k5_X_;U0v7`(4v}%?oJdkUj&9i~k7}KLk>HoZ2QTMGN*J;!<(E5S$Z;siB4|cyr`L9V&iz+e30B9Y^!&IbC)s5AO+9x7Gj0!?NS96<d9)Y&nCO
+ZCA(Rwr0MA!2d2D$4rIZhB-{BrqpWEeLj)j+8+O@b+CC9trxMJ6{HB|$nio68hA$}tRe0Byt8YbCmMW)+Z~>&eAm=YMOrS|)eDYgToVINY+pOO?J%Mw
+gYu|mXI=G{`6#VFpz7$anl1}Akc#s3d>Y%1FismXs^TPjyF_*t$sp0d07*;`s_71R6b5I@Bz?tbdG*j4!g_~DP&4J}k9Q@qbYSC+J7qtUYWO4-2+Wu?
+y3A22SnAJjI`Rr0q#=t9hgXcCZ@Rn7<tOQ@yX&3`j}C9chv68zaQWn&wEbAk?|&if%uxjecet9m1V{IccKqzrQm;<_N@0z&`XgQu%kN*jJOSQUKKt?M
+s~=9D!(adN^p`iUp1y>?U{N^+Qo`v`b)wSUojv$R1FKX`B{UMBj8*<M<RS1gKd*rwY*Fizg_p{$AKg*IYpWl&n0m>I2<Ekvo|q!Tvj-q&u9lo<gDP2I
+c&^AkTncjtRv*a4j|y98L94p8J%U-YH|mPk!3T8Ml)^MncWRL#H?y#)rxxoe&a8?x#4!n>ZjbuqauieOIaLUsJHvTGaG?*=8rw;0R0qyO!o71I?z><~
+@qK^NW|f_;k96~{EYRL{MQ<r(m2~u~nFyd=m~TK9Pg@$T3I)2f_VSjfE3#L~-99w{a=%vp(le0B_i1X@dPb%?C86}OWCStUllk2~Hfq0SoEv;(%d?iA
+rDTurW$)3ds{r#mOU?r(RorS=BR=59paix?C8${=@&UJ{EvqTtte5N>B$r?VNk@s-Ci+QSgL}!}4NZT{-M5sprM{UjZ@G%jq8+X9rqkca5Jw2^cHx=M
+r8$3lLj_xBTv(0GsEt!bsG!(_Umf}8w+W-+bR!c>9^hU4ZkJUt3@Dx#kL2SF9nk`89|SM7;~vIzO-QEH$GiQg+I4o2@g`UslvBE8-g%phI$dB{Q=6Rk
+qK>;uY*zXPc9v`~UJ+dd{7H><?bx-K`Y3LK8%IMqoudZCiF9<rQguC(OZnn}s?-91*Vd7PmS|3YYxx}|r710t6lG2VK?;Xegb+fT@}-pa9*A{z0$1V7
+jY%A~Cqqf>bsm}5YnUrswq54Pu@_$GaJL6um}$~=6Wxtr;xWYzT!T*bVq_;^Gfr%Z68~^%Yd}4Fzz=Y6ri&U2gdB`a3sQ@Z42E4$xL{88WD**Pgccb!
+lgbS3&#AMyF(8$r!f2;3Ok1ZzWsyKXWE5-`t&EhTJOWMDWx6kl1E=>|*+;Q%+`!g{FqV(jo<yU>1FEk`D$^bwGjbCZaUz&kxw3_DO*SM{D`xtFwM%MA
+=<KKy!zbYJTcAI><%N3&{cE@~1S!)X0J-2C+|OH2ODT72EutVGl@d_y)@!eBXZ_vgbrO$Up@*Z-2cP6<F+z}#G0@-`9ZlF;?`*}Ikca!6vC$r1aIlys
+=3pHSVg#Zj*sAyl@8BQ2>-Yq4l@8z-ZdJy6-N;~J*ioWKO>F82bGDsjZ2j^f^tR>0897%jErO?Se7oK$jB}7DTZ^4aWPg{;djVH$|JY=1m-6TA2A1S{
+ip}wLE=9{Uik(Mn<okvW#)d3$!s@>*U%Y+!>L&~asCObCVXAz|!kO%u8Ky)76Pv9b&gVt5y1LHjx*jJ0u+2Yz@rIkHiewH&i!F<A?~WmJ>Ad?<!LUni
+?PR4D-BcGBb?f|U;mKdi)1O%L^f&nHUK8h-30@eM^~^b`g_Nbw(Fppn3tly4C%B)v#hD5epsJ~2I4X=OPU*xFY`}_!4ocPEtV0G~-ros?)q|rY`J`f`
+OlMU_2`;p$*&4bxE{8)Od-AQeF-bcPo>e<3TM+l-ET@V%%^{~xF@{&JhhCdD7t*D~Bz4)jKNEbGs_zD$rPp2Hv!NW{fjpZwT7M?^>=q5HnMFpibT@99
+9CWZ8Xrtk-G;gV-iwrys_{Nl6p9d#(PtYjkiAjSF-jGjy?)z6>l6N(~Ho3m+tw3IC5=^6|B(Ev^p0;r7TzZ$GO+YBYO-f%LcIl+PEe0G_AJz*@9NX68
+yqgn6yu-&^j%iKy$p#K<JT`VBxU`s%HWP(j825;>Pp6l%b8Ko(S~sl2_pfugLqmr9Ik}ptQ2YDAK>pg`dbqK`#k+YUcA|T`?)~uQ=`*x#93h0`+ZR8)
+qR0WlbNun->6_<xX7B*}@b<;4cfHL0e0TEZXZ`y}LT}{o_8(T&V%!bNB7~ze$xWN{YMPZ-_@Ta2RUCaskP5_1#Bx2K%xld(=)+nZK@8fS?@A1}Rk$z2
+jK@X##P2#{7dFK&bbBWS2oXG-gfmk4kwDhW;ALou{kApVT8Y6F`C*YbrnvSn_ibqgO#dn+6?KB#KBkv}Py7|IpL$VN%aW#uLN`!spel~JTE<M$5ndEZ
+P1Jx}GI00t*8AIg%rBoe`g5s28CTw&v(qshQiV4wSPw(HzNLrSqS2t=?-%Xa8Hmf-7kpxg>##PHkTpWa-dWEf)e<d^AW!+rX#!l-`eB%h+I$AEDrj+s
+dESL$gT0BcNK7pQW&<Euykd1OYaXym<lr+ID=UH!m_iU7gw$te=iwJ)Gs|-d>mrOa%B1|+bsmIuO5(MbNZd2)mJu<tXbBOL7OrB5gpVmE&^y%kmU4>?
+tka}tBe#6*Me1f&Lha6-9u_-sT~`aC$iS-||F@4c-}d|(a`j8af3S82s}E=nMG&lqZn;=rKpgKU2vsSSV}aq|XvEuXcr+MAE-qM}pahY=A9P|Oh44Y~
+*T>1P-JF`+A9gMBlJTp0*j<%fNODJ`<U3g3Zf-Y04dY3BQ7zK7L|C|6*#E$al|WSUE7<vmZom6cHGGO|3gy$9|H)0dF?WWSAOje4#<X6RSB-y8Ol3FV
+#n9{wi;q0x^S6XQSkbOdD{O+^5`5xK0~@lLO>87(vzT93T!6%nPV_V+dpU+cp6c^I`OwVOK6S!^|HHiWAAjXs15KVNDvc9F)g?4h*3*X~=uGW|1e<i<
+mTyvE|M2nq<Tqw6`?Qr4o45-qY)1ZS>50^KAv33_Cdx77Rnp4w9I9lLG-(!9)q<(Y0)}0p(mlOoIML9lAbOZMt0i7vZuEQW^%O^U;2wROv6MR4vG$){
+ynGqX1y(2o2xlD1xgj2(q0Yo8;8kvyir9;`KTgKX9p$}a{;rz$lj$^f=M>i%-SxWkV#zDjittBSp|CC0`3`q0hJoPiP97S@1!y&$Du*}pu&zJgL+kJM
+*Eec1+9l9B<x)hBbkxfp2Uh>_YW_Iq@40MnL*^jBFWKIid`Cw8hgkPb^~wDD`Uy1k)z>zZ+VCGI3q+8Y*Hv3B3G7>7x-a3AIVn2Rkak15a+qRN_sF|J
+EbE&A-p4F&O18%Z$tVODzEvH!M~|@*D%s~^c@b?vRRq%#FR@EK^XRAl53RDW(FnR(KR)?O`Skg7{RHuK%agyocvmDk(nq$mXr}oPnjE=fCNVqce9zxl
+)y-&U$WK$x$VD$P3+h@!Xwd8{*DGo0HE+U~P4j*=-x>G*b-kcKeTldnYzGTbCpK{->Wc)aZtt`d+-Zuijqpp#gzIs=E@GDpF-i(JpA<(Cfp$vY=2wZ{
+b;votYB*>%smo?o@*tdv+`hEpNqM;l&|B&3BBgjr$cY6V(R(N59AyomJ#m6J=A*~|35>-X(`QLmG!WyYznZ}*e{)lz)V%M~E7!9RL5Ov`I+ue)-Itf}
+U6|c9ApkmWd4>9%^k?Q4kc@0|{nwmW!$-+R?V@zN=!J1l<H_t;Rq*`eFRy-i`7$ontd`r$!BiZRCo9fLFNAcdF~GXKg!XVQ)azo`1QtoFmkbRPd1^EI
+YBtF3INb#vR#YYW`{N($gfX42v@*K61sn0_Tq4O$F}%44*+ssq+WLh41V$7I5w7|T0#z(Ac<r$`6$=Pzao&M+0qb@0X+Bxh<LK7s_oUd+R*}SbiZxbz
+caQ2ct~?F9veCb&q+pvB?$HB!*rDzfNY49fdpF^yZo^A`217%S_DH9j(A>Veo!5V<7QY)X>i=xc5!RSn$<H3ZZ)?f*V0Yxg1@qN&`9*sMH>6#fzxU-|
+!r76(4a5%W065-uzZ}rM=(*(Z1|9X7<Te!FCbN9i;zUUo5c_X+lT&L&_UI9}q4JH{Dvq<G_;7}kq(%z}dfL-CB!8*touw$e$r+`K=w>XOCaTWh%9DN@
+n>z{lgAN1wtL4u3Oix3}PBe3J`8>{8TdF%t)tC}(5whV9up6&_=)Tc@q{>LuPC*jrfaMm73sv%^M#{ufNwZK%mhB;{jd51^ugT2zM?{bm4$o*O-j}R(
+&@ns2p2DGP=Ch@;ji5k0-c1L}*@McStds+K(h80_t4G+bm`z}c@ea2WI*{OPt){dt!&j91d!N7{k#3ZHVnKOkb|pi9R}oCOK0>Dwj1NwG)1iit=7;?G
+h|-GS6OT_zA(L5p%Z4080~>{c7Jb7Ciq#EbSkyUJa^ypxPz{Eru`w)G1X=(V-M%2uxP-;V^egv-zU0WZ?c0IoHNC9MYIRRotZs3S6%lh{MOIg}AM_>;
+1cNVBB_$4sU<Ju!lo+0;{I}J3Pp$8*;&eP|KCkz^Y^JPRXb~K-gquord5H@4+x)O7;>&te%mSTapXMuQV})4nxSfv7^~~eXR3H$!uj^|5PtkGWMxcPu
+Lwl`Bq7`vHBZY=-4i<ZUaF$wj%Pl*;#CJmH5}(6`a9a2{EIc?1C_Bgw=*<xR9_bavzMBJxay`IMJnbiUbI2t|X3yYu@pP>7f1*}$Zrru0o?b@(lIg&-
+&AJ$_tq9#Ev8mx;AZP)014^Fyqmj4M?P2QnI``H3RqaZk>K-|6@&u;{tSmaP)25h8bIphyNy|q?9MJ0}tlEU0kvK!pll8p5s%CtE!2iDrT@>ATpy!6?
+2|+}CG2A|B2<zaZSf4p3iiFmC3qSSjvBnZhMy5}PN8U(G)b{0=E}y3C&M<FM=^>#v`G{3AB$xHbA`6Zi8yKda4UEi7_q3yA2z}%E2MBURM|wE7szvHP
+8pD)w3AuRg2u7OpMdMu}kX?fF+ab>d$_LV3HVe@`;4#r!r6xS?KWBH#xAH)PKsdvS5wz7<u_Eg&kSos)srTeBC$HX>Z%&>*XXNH;v8ZmX1K5~N$cG-7
+q29^@G(oMv#w%~Cd4#(ST+}4+rgCCFDz;jH;6tEK*y!0e-(*MkHUe>LtC<}=*H>(C5$P;phHmyL1G-`HakZ=p6@KA124>5_^U&WN!_kh$Oc7d-Gt){R
+NDjmh!~{Kzi`!E5rzKrPM5aul_DkJlqgqZb-nZG{*o?7bEQg~mTz?{xhlGAA0y0%ubmb=!k#Fn(5v<CAC;4plVEz9C;;^sc
 DRYDOCK_END
 }
 
@@ -1693,6 +1748,7 @@ if [ "$_action" = machinery ]; then
   machinery python3 "$2" list
   exit
 fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"

@@ -106,9 +106,8 @@ def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     env = Path(desk.drydock("build", "small").succeeded().stdout.strip())
     for damage in DAMAGES.values():
         damage(env)
-    found = desk.drydock("store", "verify", env.name).failed(
-        1, "1 of 1 environment is damaged", "store verify --repair"
-    )
+    words = ("1 of 1 environment is damaged", "store verify --repair")
+    found = desk.drydock("store", "verify", env.name).failed(1, *words)
     assert f"FAIL {env.name}: " in found.stdout
     lines = found.stdout.splitlines()[1:]
     for told in DAMAGES:

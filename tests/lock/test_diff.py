@@ -168,8 +168,8 @@ patches: 2 removed
   - patches/accelerate-empty-dataloader.patch (accelerate)
   - patches/accelerate-unwrap-model.patch (accelerate)
 env: 2 removed
-  - OMP_NUM_THREADS (performance-cores, else 4) unless set
-  - PYTORCH_MPS_HIGH_WATERMARK_RATIO 0.0 (with a note)
+  - PYTORCH_MPS_HIGH_WATERMARK_RATIO (0.0 from 24 GB of memory on, else 1.0) unless set (with a note)
+  - PYTORCH_MPS_LOW_WATERMARK_RATIO (1.4 from 24 GB of memory on, else 0.8) unless set
 """
 
 
@@ -181,8 +181,9 @@ def test_the_built_in_profiles_for_the_mac(sandbox: Sandbox) -> None:
 def test_the_built_in_profiles_as_json(sandbox: Sandbox) -> None:
     data = json.loads(sandbox.drydock("diff", "m4-upstream", "m4", "--json").succeeded().stdout)
     assert [change["change"] for change in data["patches"]] == ["added", "added"]
-    after = {"default": {"detect": "performance-cores", "fallback": 4}}
-    assert data["env"][0] == {"name": "OMP_NUM_THREADS", "change": "added", "before": None, "after": after}
+    after = {"detect": "memory-gb", "at-least": 24, "then": "0.0", "otherwise": "1.0"}
+    assert (data["env"][0]["name"], data["env"][0]["change"]) == ("PYTORCH_MPS_HIGH_WATERMARK_RATIO", "added")
+    assert (data["env"][0]["before"], data["env"][0]["after"]["default"]) == (None, after)
 
 
 def git(desk: Sandbox, *arguments: str) -> str:

@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 
 from builder.errors import ProfileError, Where
 from builder.isolation import LEAKS
-from builder.profile.detect import Detect
+from builder.profile.detect import Choice, Detect
 from builder.profile.load import load, load_part
 from builder.profile.model import Profile
 from builder.profile.source import Source
@@ -629,7 +629,7 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "rl-swarm"]
+    parts = ["accelerate-patched", "base", "low-memory", "rl-swarm"]
     assert BUILT_IN.names() == sorted([*parts, *BUILDABLE])
     for name in parts:
         assert "is a part to extend" in refused(lambda name=name: BUILT_IN.profile(name)).message
@@ -684,11 +684,15 @@ def test_m4_upstream_has_a_repaired_accelerate_and_no_patch() -> None:
 
 def test_m4_sets_the_four_variables_of_the_seed_and_warns_of_the_lifted_limit() -> None:
     env = BUILT_IN.profile("m4").env
-    assert {name: setting.value or setting.default for name, setting in env.items()} == {
+    memory = {"detect": "memory-gb", "at-least": 24}
+    assert {name: setting.default for name, setting in env.items()} == {
         "TOKENIZERS_PARALLELISM": "false",
         "PYTORCH_ENABLE_MPS_FALLBACK": "1",
         "OMP_NUM_THREADS": Detect(detect="performance-cores", fallback=4),  # the seed's 4 fits the base M4 only
-        "PYTORCH_MPS_HIGH_WATERMARK_RATIO": "0.0",
+        "OMP_WAIT_POLICY": "passive",
+        "HF_HUB_DOWNLOAD_TIMEOUT": "120",
+        "PYTORCH_MPS_HIGH_WATERMARK_RATIO": Choice.model_validate({**memory, "then": "0.0", "otherwise": "1.0"}),
+        "PYTORCH_MPS_LOW_WATERMARK_RATIO": Choice.model_validate({**memory, "then": "1.4", "otherwise": "0.8"}),
     }
     note = env["PYTORCH_MPS_HIGH_WATERMARK_RATIO"].note
     assert note is not None
@@ -702,7 +706,8 @@ def test_rl_swarm_has_its_packages_its_trainer_and_the_options_of_its_launcher(n
     assert requirements(profile)["hivemind"] == "hivemind==1.1.12"
     assert profile.trainer.command == ["python", "-m", "hivemind_exp.gsm8k.train_single_gpu"]
     assert {option.flag for option in profile.trainer.options} >= OPTIONS
-    assert "HF_TOKEN" not in {option.source for option in profile.trainer.options}
+    assert [option.flag for option in profile.trainer.options if option.source == "HF_TOKEN"] == ["--hf_token"]
+    assert [option.flag for option in profile.trainer.options if option.hidden] == ["--hf_token"]
 
 
 def test_cpu_has_a_trainer_of_its_own() -> None:

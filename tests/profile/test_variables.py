@@ -390,6 +390,22 @@ def test_what_is_acknowledged_is_used(built: Sandbox) -> None:
     assert "mps-unlimited-memory" in shown.stdout
 
 
+def test_of_two_texts_each_is_looked_at(built: Sandbox) -> None:
+    """What the machine decides may be wrong on one machine only."""
+    limit = '{ detect = "memory-gb", at-least = 24, then = "0.0", otherwise = "1.0" }'
+    low = limit.replace("0.0", "1.4").replace("1.0", "0.8")
+    low = f'{{ default = {low}, acknowledge = ["default"] }}'
+    mac(built, f"{HIGH} = {{ default = {limit} }}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").failed(1, "lifts PyTorch's limit")
+    known = f'{HIGH} = {{ default = {limit}, acknowledge = ["mps-unlimited-memory"] }}'
+    mac(built, f"{known}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").succeeded()
+    mac(built, known)
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.4) above the high one (1)")
+    mac(built, f"{known}\n{LOW} = {low.replace('0.8', '1.8')}")
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.8) above the high one (1)")
+
+
 def test_an_acknowledgement_goes_with_its_value(built: Sandbox) -> None:
     built.profile(
         "child",

@@ -234,7 +234,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
-        content = zlib.decompress(base64.b64decode((unpacked / "machinery").read_bytes()))
+        content = zlib.decompress(base64.b85decode((unpacked / "machinery").read_bytes().replace(b"\n", b"")))
         assert content == machinery.machinery(), shell
         assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
         written = json.loads((unpacked / "plan.json").read_text())
@@ -512,7 +512,9 @@ def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None
     exec(compile(tool, "fix_small_patches.py", "exec"), names)
     assert names["TEXTS"] == {"patches/a.patch": text}
     assert [patch["file"] for patch in names["PATCHES"]] == ["patches/a.patch"]
-    assert [file.path for file in parse_patch(PATCH)] == [file["path"] for file in names["PATCHES"][0]["files"]]
+    assert [file.path for file in parse_patch(PATCH)] == [
+        file["path"] for file in names["PATCHES"][0]["releases"][0]["files"]
+    ]
 
 
 def test_without_patches_there_is_no_patch_tool() -> None:

@@ -331,10 +331,12 @@ def test_a_password_is_used_and_never_said_or_written(locked: Sandbox, web: Web,
 def test_a_password_in_a_file_is_refused(locked: Sandbox, tmp_path: Path) -> None:
     (locked.work / "drydock.toml").write_text('[caches]\nplaces = ["https://me:word@host/x"]\n')
     refused = locked.drydock("build", "small", env=empty(tmp_path))
-    refused.failed(1, "a password", "where: drydock.toml: caches", "DRYDOCK_CACHE")
+    refused.failed(1, "a password", "drydock.toml:2: caches.places", "DRYDOCK_CACHE")
     assert "word@" not in refused.stderr
     (locked.work / "drydock.toml").write_text('[caches]\nplace = "x"\n')
-    locked.drydock("build", "small", env=empty(tmp_path)).failed(1, "[caches] has one key: places")
+    locked.drydock("build", "small", env=empty(tmp_path)).failed(
+        1, 'unknown key "place"', 'did you mean "places"?', "drydock.toml:2: caches.place"
+    )
 
 
 # --- the way back --------------------------------------------------------------------------------------------------

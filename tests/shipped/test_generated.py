@@ -147,7 +147,8 @@ def test_the_mac_trainer_gets_the_launchers_arguments(swarm: Desk) -> None:
         assert got["HF_TOKEN"] == "hf_secret"
         assert "hf_secret" not in " ".join(words)
         assert got["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
-        assert got["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == "0.0"
+        assert got["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == "1.0"  # nothing tells here how much memory there is
+        assert got["PYTORCH_MPS_LOW_WATERMARK_RATIO"] == "0.8"
         assert got["OMP_NUM_THREADS"] == "4"
         assert got["TOKENIZERS_PARALLELISM"] == "false"
 
@@ -172,8 +173,10 @@ def test_an_empty_variable_leaves_its_argument_out(swarm: Desk) -> None:
 
 
 def test_the_lifted_memory_limit_is_said_at_every_start(swarm: Desk) -> None:
-    told = swarm.train("dash").stderr
-    assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory" in told
+    told = swarm.train("dash", PYTORCH_MPS_HIGH_WATERMARK_RATIO="0.0").stderr
+    assert (
+        "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: from 24 GB of memory on it is 0.0, which lifts PyTorch's limit" in told
+    )
 
 
 def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Desk) -> None:

@@ -310,3 +310,13 @@ def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
     }
     assert total["real"] == sum({**counted, **shared}.values())
     assert total["apparent"] > total["real"] - total["bytecode"]
+
+
+def test_a_manifest_that_was_edited_is_believed_nowhere(desk: Sandbox) -> None:
+    env = desk.store / desk.environments()[0]
+    manifest = env / ".drydock/manifest.json"
+    text = manifest.read_text()
+    manifest.chmod(0o644)
+    manifest.write_text(text.replace('"interpreter"', '"nothing": 1, "interpreter"'))
+    assert "its environment is not there, or damaged" in desk.drydock("generation", "list", "small").succeeded().stdout
+    desk.drydock("diff", "small@1", "small").failed(1, "the manifest of small@1 is damaged: it was edited")

@@ -42,6 +42,13 @@ def furnish(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+def require(desk: Sandbox, requirements: str) -> None:
+    """Let `small` ask for other packages, as TOML, and lock it."""
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace('["anchor"]', requirements))
+    desk.drydock("lock", "small").succeeded()
+
+
 def script_of(desk: Sandbox) -> list[str]:
     return ["sh", str(desk.script("small")), "--build-only"]
 

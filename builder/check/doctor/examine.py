@@ -22,7 +22,7 @@ from builder.profile.model import Profile
 from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue, display
 from builder.script.plan import Plan, make_plan
-from builder.store.layout import environment_path
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -119,7 +119,7 @@ def _machine(
     profile: Profile, lock: Lock | None, machine: Machine, told: facts.Told, built: files.Built | None
 ) -> Iterator[Diagnosis | None]:
     packages = lock.packages if lock is not None else []
-    env = environment_path(built.store_name) if built is not None and built.usable else None
+    env = Store.here().path(built.store_name) if built is not None and built.usable else None
     yield hardware.translation(machine)
     yield hardware.chip(profile.target, machine)
     yield hardware.gpu(profile.target, machine)

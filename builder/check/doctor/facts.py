@@ -135,7 +135,7 @@ def built(name: str, store_name: str, lock: Lock) -> Built | None:
     """Return the state of the profile `name` in the store; `store_name` is that of its lock."""
     if home()[0] is None:
         return None
-    env = layout.environment_path(store_name)
+    env = layout.Store.here().path(store_name)
     here = generations.current(name)
     return Built(
         store_name,
@@ -165,7 +165,7 @@ def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, dateti
     if folder is not None:
         times["the store was made"] = folder / "format"
         if store_name is not None:
-            manifest = layout.environment_path(store_name) / ".drydock" / "manifest.json"
+            manifest = layout.Store.here().path(store_name) / ".drydock" / "manifest.json"
             times["the environment was built"] = manifest
     found = {what: time for what, path in times.items() if (time := _modified(path)) is not None}
     here = generations.current(name) if folder is not None else None

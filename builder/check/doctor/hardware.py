@@ -191,7 +191,8 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
     asked = max((one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"), default=0)
     if size < asked * 2**30:
         return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile counts with", mend)
-    if profile.unlimited is not None and size <= _SMALL_MAC:
+    lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
+    if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
         mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, mend)

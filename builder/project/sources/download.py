@@ -16,7 +16,7 @@ from urllib.parse import urljoin, urlsplit
 from urllib.request import HTTPRedirectHandler, Request, build_opener
 
 from builder.errors import SourceError
-from builder.project.sources.config import is_loopback
+from builder.project.sources.declared import is_loopback
 from builder.project.sources.tree import MAX_BYTES
 
 _WAIT = 30.0  # seconds for an answer, and for each piece of it

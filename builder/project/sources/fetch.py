@@ -20,7 +20,7 @@ from builder.store.layout import home
 from builder.store.scratch import scratch
 
 if TYPE_CHECKING:
-    from builder.project.sources.config import Pin, Project
+    from builder.project.sources.pins import Pin, Project
 
 Step = Callable[[str], None]
 
@@ -60,7 +60,7 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
     With a `pin` only that very content is taken. Raises SourceError, which says what was pinned and what is there, and
     ToolError.
     """
-    from builder.project.sources.config import Pin
+    from builder.project.sources.pins import Pin
 
     declared = project.source(name)
     try:
@@ -113,7 +113,7 @@ def _content(project: Project, name: str, work: Path, step: Step, pin: Pin | Non
 
 def _from_git(project: Project, name: str, work: Path, step: Step, pin: Pin | None) -> tuple[Path, dict[str, str]]:
     from builder.project.sources import git
-    from builder.project.sources.config import is_scp
+    from builder.project.sources.declared import is_scp
 
     declared = project.source(name)
     place = str(declared.git)

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from builder import process
 from builder.errors import SourceError, ToolError
-from builder.project.sources.config import is_scp
+from builder.project.sources.declared import is_scp
 from builder.project.sources.unpack import untar
 
 # Which repository it is follows from the arguments, not from a hook of git's that we may be run by.

@@ -9,7 +9,7 @@ from importlib.metadata import Distribution, PackageNotFoundError, distribution
 from pathlib import Path
 
 from builder.errors import SourceError
-from builder.project.sources.config import VERSION
+from builder.project.sources.pins import VERSION
 from builder.project.sources.tree import Tree, files_in
 
 GROUP = "drydock.profiles"

@@ -8,8 +8,8 @@ from typing import Any
 
 from builder.errors import LockError, Where
 from builder.files import write_atomically
-from builder.project.sources.config import Pin, Project, find, written
 from builder.project.sources.fetch import fetch, folder_of, is_there, mark
+from builder.project.sources.pins import Pin, Project, find, written
 from builder.report import Reporter
 
 
@@ -36,7 +36,7 @@ class State:
 
 def states() -> list[State]:
     """The sources of the project, in the order of drydock.toml. Raises ProfileError and LockError."""
-    project = find({})
+    project = find()
     _ = project.lock_file  # raises where there is no project
     rows = []
     for name, declared in project.declared.items():
@@ -57,7 +57,7 @@ def lock(report: Reporter) -> list[str]:
 
     Gives what changed. Raises ProfileError, LockError, SourceError, ToolError; the lock is then as it was.
     """
-    project = find({})
+    project = find()
     fresh = {}
     for name, declared in project.declared.items():
         if declared.path is not None:
@@ -73,7 +73,7 @@ def lock(report: Reporter) -> list[str]:
 
 def check() -> int:
     """How many pins there are, where each is of what drydock.toml names now. Raises LockError where one is not."""
-    project = find({})
+    project = find()
     file = project.lock_file
     for name in project.declared:
         if project.declared[name].path is None:
@@ -86,7 +86,7 @@ def check() -> int:
 
 def update(names: Sequence[str], report: Reporter) -> list[str]:
     """Pin sources, all by default, to what is there now; gives what changed. Raises as `lock` does."""
-    project = find({})
+    project = find()
     pins = {name: pin for name, pin in project.pins.items() if name in project.declared}
     for name in names or project.declared:
         declared = project.source(name)

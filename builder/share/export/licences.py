@@ -23,7 +23,7 @@ from builder.lock.model import Artefact
 from builder.script.plan import Plan
 from builder.share.export.remote import Remote, get
 from builder.share.export.urls import Place, find_places
-from builder.store.layout import environment_path, is_built
+from builder.store.layout import Store
 
 _LIMIT = 4 << 20
 _LONGEST_NAME = 100
@@ -73,10 +73,10 @@ def find_licences(plan: Plan, wheels: Path | None) -> dict[str, Licence]:
 
 
 def _built(plan: Plan) -> dict[str, str]:
-    """Yield the METADATA of the packages in the environment of this key."""
-    if not is_built(plan.store_name):
+    """Return the METADATA of the packages in the environment of this key."""
+    if not Store.here().is_built(plan.store_name):
         return {}
-    site = site_packages(environment_path(plan.store_name))
+    site = site_packages(Store.here().path(plan.store_name))
     found = {}
     for path in sorted(site.glob("*.dist-info/METADATA")):
         text = path.read_text(encoding="utf-8", errors="replace")
