@@ -31,7 +31,7 @@
 #   xxhash 3.5.0  yarl 1.20.1
 #
 # Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
-# 2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11: who knows that one need not read it again.
+# 2b455a617efa4d1143d70aa7183bec89b85335bc390c3592f8ca5a011db86b70: who knows that one need not read it again.
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -49,7 +49,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=2876ba1f566eb6b27e900773ff432258a335e06a6a173f4ae6e8096189580c11  # of the Python below, of Drydock 0.1.0
+_machinery=2b455a617efa4d1143d70aa7183bec89b85335bc390c3592f8ca5a011db86b70  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -1812,26 +1812,26 @@ dESL$gT0BcNK7pQW&<Euykd1OYaXym<lr+ID=UH!m_iU7gw$te=iwJ)Gs|-d>mrOa%B1|+bsmIuO5(Mb
 tka}tBe#6*Me1f&Lha6-9u_-sT~`aC$iS-||F@4c-}d|(a`j8af3S82s}E=nMG&lqZn;=rKpgKU2vsSSV}aq|XvEuXcr+MAE-qM}pahY=A9P|Oh44Y~
 *T>1P-JF`+A9gMBlJTp0*j<%fNODJ`<U3g3Zf-Y04dY3BQ7zK7L|C|6*#E$al|WSUE7<vmZom6cHGGO|3gy$9|H)0dF?WWSAOje4#<X6RSB-y8Ol3FV
 #n9{wi;q0x^S6XQSkbOdD{O+^5`5xK0~@lLO>87(vzT93T!6%nPV_V+dpU+cp6c^I`OwVOK6S!^|HHiWAAjXs15KVNDvc9F)g?4h*3*X~=uGW|1e<i<
-mTyvE|M2nq<Tqw6`?Qr4o45-qY)1ZS>50^KAv33_Cdx77Rnp4w9I9lLG-(!9)q<(Y0)}0p(mlOoIML9lAbOZMt0i7vZuEQW^%O^U;2wROv6MR4vG$){
-ynGqX1y(2o2xlD1xgj2(q0Yo8;8kvyir9;`KTgKX9p$}a{;rz$lj$^f=M>i%-SxWkV#zDjittBSp|CC0`3`q0hJoPiP97S@1!y&$Du*}pu&zJgL+kJM
-*Eec1+9l9B<x)hBbkxfp2Uh>_YW_Iq@40MnL*^jBFWKIid`Cw8hgkPb^~wDD`Uy1k)z>zZ+VCGI3q+8Y*Hv3B3G7>7x-a3AIVn2Rkak15a+qRN_sF|J
-EbE&A-p4F&O18%Z$tVODzEvH!M~|@*D%s~^c@b?vRRq%#FR@EK^XRAl53RDW(FnR(KR)?O`Skg7{RHuK%agyocvmDk(nq$mXr}oPnjE=fCNVqce9zxl
-)y-&U$WK$x$VD$P3+h@!Xwd8{*DGo0HE+U~P4j*=-x>G*b-kcKeTldnYzGTbCpK{->Wc)aZtt`d+-Zuijqpp#gzIs=E@GDpF-i(JpA<(Cfp$vY=2wZ{
-b;votYB*>%smo?o@*tdv+`hEpNqM;l&|B&3BBgjr$cY6V(R(N59AyomJ#m6J=A*~|35>-X(`QLmG!WyYznZ}*e{)lz)V%M~E7!9RL5Ov`I+ue)-Itf}
-U6|c9ApkmWd4>9%^k?Q4kc@0|{nwmW!$-+R?V@zN=!J1l<H_t;Rq*`eFRy-i`7$ontd`r$!BiZRCo9fLFNAcdF~GXKg!XVQ)azo`1QtoFmkbRPd1^EI
-YBtF3INb#vR#YYW`{N($gfX42v@*K61sn0_Tq4O$F}%44*+ssq+WLh41V$7I5w7|T0#z(Ac<r$`6$=Pzao&M+0qb@0X+Bxh<LK7s_oUd+R*}SbiZxbz
-caQ2ct~?F9veCb&q+pvB?$HB!*rDzfNY49fdpF^yZo^A`217%S_DH9j(A>Veo!5V<7QY)X>i=xc5!RSn$<H3ZZ)?f*V0Yxg1@qN&`9*sMH>6#fzxU-|
-!r76(4a5%W065-uzZ}rM=(*(Z1|9X7<Te!FCbN9i;zUUo5c_X+lT&L&_UI9}q4JH{Dvq<G_;7}kq(%z}dfL-CB!8*touw$e$r+`K=w>XOCaTWh%9DN@
-n>z{lgAN1wtL4u3Oix3}PBe3J`8>{8TdF%t)tC}(5whV9up6&_=)Tc@q{>LuPC*jrfaMm73sv%^M#{ufNwZK%mhB;{jd51^ugT2zM?{bm4$o*O-j}R(
-&@ns2p2DGP=Ch@;ji5k0-c1L}*@McStds+K(h80_t4G+bm`z}c@ea2WI*{OPt){dt!&j91d!N7{k#3ZHVnKOkb|pi9R}oCOK0>Dwj1NwG)1iit=7;?G
-h|-GS6OT_zA(L5p%Z4080~>{c7Jb7Ciq#EbSkyUJa^ypxPz{Eru`w)G1X=(V-M%2uxP-;V^egv-zU0WZ?c0IoHNC9MYIRRotZs3S6%lh{MOIg}AM_>;
-1cNVBB_$4sU<Ju!lo+0;{I}J3Pp$8*;&eP|KCkz^Y^JPRXb~K-gquord5H@4+x)O7;>&te%mSTapXMuQV})4nxSfv7^~~eXR3H$!uj^|5PtkGWMxcPu
-Lwl`Bq7`vHBZY=-4i<ZUaF$wj%Pl*;#CJmH5}(6`a9a2{EIc?1C_Bgw=*<xR9_bavzMBJxay`IMJnbiUbI2t|X3yYu@pP>7f1*}$Zrru0o?b@(lIg&-
-&AJ$_tq9#Ev8mx;AZP)014^Fyqmj4M?P2QnI``H3RqaZk>K-|6@&u;{tSmaP)25h8bIphyNy|q?9MJ0}tlEU0kvK!pll8p5s%CtE!2iDrT@>ATpy!6?
-2|+}CG2A|B2<zaZSf4p3iiFmC3qSSjvBnZhMy5}PN8U(G)b{0=E}y3C&M<FM=^>#v`G{3AB$xHbA`6Zi8yKda4UEi7_q3yA2z}%E2MBURM|wE7szvHP
-8pD)w3AuRg2u7OpMdMu}kX?fF+ab>d$_LV3HVe@`;4#r!r6xS?KWBH#xAH)PKsdvS5wz7<u_Eg&kSos)srTeBC$HX>Z%&>*XXNH;v8ZmX1K5~N$cG-7
-q29^@G(oMv#w%~Cd4#(ST+}4+rgCCFDz;jH;6tEK*y!0e-(*MkHUe>LtC<}=*H>(C5$P;phHmyL1G-`HakZ=p6@KA124>5_^U&WN!_kh$Oc7d-Gt){R
-NDjmh!~{Kzi`!E5rzKrPM5aul_DkJlqgqZb-nZG{*o?7bEQg~mTz?{xhlGAA0y0%ubmb=!k#Fn(5v<CAC;4plVEz9C;;^sc
+mTyvE|M2nq<Tqw6`?Qr4o4BKj8M&*a=TV!5%#@;*D94Cb$tuTFsB%%#oLNv+i=`^-7xsus_w<V4JVU2~;9+8{mUexy(eJI-Qykrad-QF_Lh4}0+JAcS
+@?|&|SfS7#9C0Y-hH!j_I1{6QSGip&;x5|!I2ki@l=qJJyK3G~rqkRVQ(R+o)$3A=C2v$Kf*)ml!nRE3J6x?81%h`wIcOLUpw)D${N2#Oy8eI<t-IS_
+->AuGmq4eKN)Z{-Q7?NO82!hq`Qx0w=d!^CnPULIWOHZo9oh6BV%;~@C-dv;C(zVaU)xA(!+xA75FuV(S8cT<tZzZ-zJyQaq~}Z{+70Q(VTw`RBkuyS
+tZxQ*9kZ+{*&Y`pn-JXhR(0GSJ;q9?WS@)WMYIJ~5zI=w#4h#Bqo4jiG|Iw8BjjfN_~b9;)926i6NJ|-PyY7eU6JTWAGy+^ndU=ia^y~##O$E&J%3|0
+H=~^qKTSO&7rewQsA~<OL9?%1ucV>Zya``6&HL4SXW0AK^@8H`CE#+f9V<i~*u;&fFA}4=z0*=~rzyfV!Y?TiuE+Jdh+Xc(C@A23QW!;q*(rUSUnP3i
+A?Ez5;h@!|E}L1&gK!pd`_f7$<>ev(Z>6(~bmA!)Czf+W?VS{Jlre<%#0g%Qj~@RgFcxo2pCwq)K#Y(6Y6ge=%}s?u^S;ZjT+coP5!UVMTn-X-U0%X>
+VRF}m{O6qI73g!)otaxeGP2F}Uvpj!A0!)<i_-C;7lu8JC$nQ!!Sj>9y!z$k%eYvxT5c}~Q*lg=tT-pV5YeT^`0DZ!+QYd}uZvytS0s&IGBnKNsjcX%
+*&w^)Y!`S~QI+WKkAJKawsgAD%IM}6Ys8;(2_!eg@ZugM7x}Jg>l6AD7*Qldxav0uRI$Y1wa4OAEFh@Gc?Z%3tk=n>`D9U#qf4LPlVU?#MH1pER#@@X
+J*v}q@-*zpM*pIYf=yPqM-S*>hqhM`Iq$FR-2|Vy4KDQ=3=JLHBb9DKar^FeUjL<9{BF3Y|FbzqRAX)>KYIYbts&P#-I4ni%vaB)7ws9?kalVQ-j{y~
+W=H-u2s@|(;BedhazOi{=W@dvaMWXx+faO)%<@%>6D3_h=)cuXPOTN$qet9^N;hV!IL?mZ!x>JJ8Vw-mXiwvi^rfbEmZI<?XLK&2nz3k_s5yfxPx@_a
+?Ihq2It=KqmOI}wJq;y0QOwER^EhK=sqQRQV@k9|$c8(xZoK-T`$qYZDkD`p{Yan!mP;ruRLPebDHBg6%|azfwuh`W##!ONCNtX~5kXQgJfod>U$WLg
+$LtV$3Wu(l&z8zIVgm7aHytQv4=Q`IQVQrvD=_A)9bvO#Hi0R|JKRp-Kmxb5n$o%qUs3AseZqo7x>53p#pIdUl?>foMKIy|2%JhFJ~-=5hZaJbAM)oT
+$|{0SJU%UjOk(LR8*&g0Y!nJw^bIR0RyPP?QRiIAk&l2vH5i)4#;{lsXaQJs`+_jz5(XR7uiO**k|W!;ZwH#!^s+9a)jd(My2U+KM9hg5Syk13(3?08
+48Bm6lsF(l6(oyMVtAhJ-&W&2wXU~{)A6MFyxw=RnX+!7MQp?pZYtH~CF<92^TVQuFY8e;i*t&7ny;XZ6+*q^b~-ZGGmk%0fk5QGuB-V!Ma795f#N|A
+?X@NeR>bv;6d1NSSnT=1Nov_Ex9s>5-wB;dcn%lBY2o9r@X#!v>>xX!H$(V)q*oaGZVn(y^#DWhl%L$qA(t4LJ%iiDQ?btfiAu@2@z$n#dKvvomIKo^
+>teXJBJ`HTriO!ofCbnMC~4}CM&3@hhpF4^+*j*XwJU+Dd*ryu6PzM2vgo)@n_()=H6wN;EguzeJg=9pY7=-y;tWAY*7N$Rn(+Yw|NkoVP;}#go*SMg
+1QGScaQmbktb>nYede4f5=!qa{M0kY8bd7Em_8jIc_T4F+m~aye44U5qr6F_hXmf_16Ik9T+$;8EI4j#T$p|~FfuRQ(~go6^o{2pAixnF+2P!(7ODGa
+j8e)a<l?y_7HQHIjdzJ4b_vXHhddW3A4q%IEJXK!$3$zDn((;)oV_jI$^(r7;p{3#&{ku`imbCht{gk0-jlzayn0u@IeGe=ft#zvqPn&IUt_i)A9`4Z
+dMgXg1hoPiue_<|5$rZ_QIo%$%8B);*lGZR4}m^mqi5fIlO5gL2E?tcW_I*kU$MbMq_cz>y4k0U=Z3|{)v_v7^o83Pm@Eg+Lw|P+M?2awMQA<FOe=jL
+IS@k-67(=GZcEjlmUIyjnKB95FLjfRYB{-h-)4hjGscdw9FDqR{fS5(68NbI$W&#~m7YjMzOlnYuqp?h<g?j>_5TkV8m~t
 DRYDOCK_END
 }
 
