@@ -405,7 +405,7 @@ def test_a_file_of_the_users_own_has_secrets_and_what_is_exported_wins(desk: San
     file.write_text("hf_abcdefghij\n")
     refused = desk.drydock("run", "small", *how, env=env).failed(1, "NAME=value", f"{file}:1")
     assert "hf_abc" not in refused.stderr
-    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere is not there")
+    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere does not exist")
 
 
 def test_a_secret_among_the_arguments_is_refused(desk: Sandbox) -> None:
