@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,10 +11,11 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build.rebuild import built_beside
 from builder.embedded.errors import StageError
-from builder.embedded.examine import Examined, Problem, damaged_bytecode, examine
+from builder.embedded.examine import Examined, Problem, examine, look
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
+from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
 from builder.report import plural
@@ -51,6 +53,19 @@ class Outcome:
         }
 
 
+def _damaged_bytecode(bytecode: Path) -> list[Path]:
+    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
+    files = [
+        (f"{folder}/{name}", f"{Path(folder).name}{name[:-4]}")
+        for folder, _, names in os.walk(bytecode)
+        for name in names
+        if name.endswith(".pyc")
+    ]
+    jobs = [(path, f"pyc {digest}") for path, digest in files]
+    found = on_all_cores(look, jobs, [20_000] * len(jobs), grain=8_000_000)
+    return [Path(path) for (path, _), (what, _) in zip(jobs, found, strict=True) if what]
+
+
 def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False) -> Iterator[Outcome]:
     """Check every file of the environments whose key begins with one of `keys`, else of all, and the shared bytecode.
 
@@ -60,7 +75,11 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
     store = Store.here()
     envs = _chosen(store, keys)
     if not keys or repair:
+<<<<<<< HEAD
+        damaged = _damaged_bytecode(home() / "bytecode")
+=======
         damaged = damaged_bytecode(store.bytecode)
+>>>>>>> main
         if repair:
             for path in damaged:
                 path.unlink(missing_ok=True)  # compiled again when it is needed

@@ -30,8 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
-# 2b455a617efa4d1143d70aa7183bec89b85335bc390c3592f8ca5a011db86b70: who knows that one need not read it again.
+# Drydock 0.1.0, machinery sha256 09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -49,7 +48,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=2b455a617efa4d1143d70aa7183bec89b85335bc390c3592f8ca5a011db86b70  # of the Python below, of Drydock 0.1.0
+_machinery=09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -92,8 +91,7 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
-  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
-                 --check only says whether it is so, --revert takes all of it back
+  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
@@ -326,8 +324,11 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
-[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
+case $_action$_mode$_ask in
+  into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
+  *fixyes) ;;
+  *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -564,7 +565,6 @@ DRYDOCK_END
   trap - EXIT HUP INT PIPE TERM
 }
 
-# Sets $_uv and $_mirror.
 get_tools() {
   remove_dead
   find_uv
@@ -576,22 +576,24 @@ start_builder() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
   _with=$1
   shift
-  # shellcheck disable=SC2030 # only there
-  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
   _builder=$! _status=0
   wait "$_builder" || _status=$?
 }
 
-# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+# Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
   check_platform
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  _make="python$_python -m venv $(quote "$_free")"
   [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
-    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+    die "$_venv is not a virtual environment" "name one, or make it: $_make"
   _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
   [ "$_found" = "$_python" ] ||
-    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $_make"
   make_work
   _uv=
   [ "$_mode" != fix ] || get_tools
@@ -602,17 +604,11 @@ change_venv() {
   exit "$_status"
 }
 
-# The command that makes a virtual environment where nothing is.
-make_another() {
-  _free=$_venv
-  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
-  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
-}
-
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  # Quietly where there is one; else uv says what it fetches, or why it cannot.
+  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
   say "fetching Python $_python"
   "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
@@ -908,323 +904,303 @@ DRYDOCK_END
 
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
-# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
-#
-#   sh run_rl_swarm_mac_upstream.sh --machinery FOLDER
-#
+# What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
+# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_mac_upstream.sh --machinery FOLDER` writes it to a new FOLDER.
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
-  # shellcheck disable=SC2031 # set in the subshell that becomes it
-  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
 content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-for path, text in json.loads(content).items():
-    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+words = content.decode().split("\f")
+for path, text in zip(words[::2], words[1::2]):
+    path = folder + "/" + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qaq3xC^2vM2ggFupfOfK1Vn<7CfpqReq@CGp0wd~IhQKZ=WmL`dS8A~*zTTSvq1e(TlU)en%Alg#eyo>&AL{j9F8uE)Rb9+c%xHJO!Ve}4O5kUf~(
-%$vnBYj4}L+1c!J(cEO`tI2d+FZ%V(c|9K2<G%SMlfw85OT$O~`qN~Y<AWT3Rg0?+!=u5dD9&aNdf5Z1>QPxvW|O6D)PHH(dGw)POfGMw40WX}FIUUe
-qIPXpvstsOmXl@%9hPTJD?OiA%j@an+?0I{KjqExc0QS1nHTT={`#bR_T$O3pI*HBp_e_K-S)Cq)lEHqx0+Auu4$+ji)PW9I^Hg;tNH{Vb(a5B-Arb+
-`QU_qj(eHB==$!uYOibCPJ3NF{_5+lvXfc6tftd?Y>Ho8*B9^0@uXcYCg&@fr(V`hmUTI=F5W|z+pel^s@deSZkMK}MO}?c^AP6x(x0}$*(`(qnO?5W
-=Zof|ZlU^%Y1Ovb_mkNeraX7^TF56KudC%CgAVe~tEL$bvh${y^6$%LH5<$OaebLFRpj;TgQ;M-xRt-~f41MpewXPBE>?fKsONggvZ~E!IaNK28Ypd+
-4Nb?-9@xPHwSHes+q#Fn%IU+R81bh#x4mpWt!B^xZ=$IKJ=?$G*#j(f_CP+o<aS#4tfS3$i&gD?|GvJ3&!JA+Mk%%At{X*Af4`c~>)AMmqEq#O5Me%q
-UXF_4A?;bOUk{;U(9rVYI&1}>6|hhX{xh4*sAU`>{stO*Fp^%(Z<p5%P7O4ZJ<84=oCEK8K!5S8vj-jBy{Rs)p@X(<E-qt~z5-EJv)f!|1KOVfwL#<A
-@i8>8Y!(;S&=_}=ig;a>{Qxtn$RO%Rb#YNo>qP~%ZS0HCkDI=12wUQ6QQbtJnYrkX7q{c);yq0WE)P#C{-rv~8-S-2H^j!pPi~O}Q_$bsf0H<Rb+ee-
-Bhr~>I?ixGdN}5PG;mm``96DaXVz~Imv3*h&fF6id<*@BhlWs?M{HS9R}@GjCJ*=~xAcL%S}v+t3$@-rbNs|EJA5GH@E1Bg2fSx-P}6#rQ^)qq`@K=I
-#z~#RlGo$Ay+O8z-J|KLVd}EIz4aabT2qs>*8Zj?-e}esK83T8`DGtS?R;9_w42t7>he3uAJdC9(OsKWiyAw*ysmHI@M%`ixpOxMrXA#3xX|)jxB>sb
->GgXh>v7XS-N)E4Y};|hQzS)->>&GUO-0}}jLm=fZT1z<5s<-yj&-o(6GA+D@Fz=frl#TGt5E@a6Wb~5e(K_J19K#)O^Gjtwy}|#aDUUu67l(+Q?;_o
-nNMCL<LT3pb$+{q<Dw|CKOEZvO}m`j0M+<SbgZrJ6ntQ3fR-35+`|TOXH8ln8dzN(2}ln7QQ;a9PH_6RlMURX3lTTi_8k)^Y{2<^I)Uyj8~6b$rrC!-
-iyPOcFsr=rJdv@Dn;8=5Vl~T|x~WWo4If-^2Snh3ua?L!aCYW@0?MDvmifHTAC$tia`<xI2f=t*-|*kk30Q0Fn#e=VVvPF<8}GNvakE<XTNwK?FO)>Y
-`{p$tr+4%X9NO#5{W?O%$$vgZc4;;dJu2`>{F1j&2?E-(oMJz)P1B8Pwyd$4+^|zQpGQ5zV3#1@*C3jV;BOvP*IOB<8zf43P<PlLWCOVwOn))27Rw2q
-Pq3T&K$GyWmzmL-zaEe1WA1MUE3obNsO6r_A<PJMgr>przxAKY;O+F%PdC5(lP8$}rWuB@l~12NJ9&BX=IOiBH+06)|2wmH6Fy^ROds?Eu2VuDW!cNz
-<8wGAK;UTmH}keXY0K(EHJMhxw18N2xr^1f3g1IVq-Cb{tuo6XSo6dZsygg}x^;i(>DZaRVO8iIui`~Bt~1!sid29te!1yj^SY{;AI%t4UNhI@H5p`g
-;SN|^{s)&Y=<40sgNym<4DO+Z8^NOBPeY3=U>-3`z!h;XAG?=puG6kmAOxW_Lc9zA=pj#D5DSAo^x?F)fg^$B1AHE{0v?;<1Q&1xSpi+&+4k0*M`bW$
-(BhD3VWhT-dK&K-Izbi<v0W_Gnyul4moD*Fo^NHkB41Eh=-2Z%e}8`Z?5Fbe(|2$QeSS<++;OPzSACw?khoxZ4to(7lulzeE}9#-bphAd->*M`XjpV#
-c1gUR)^z*3!{!Frhibag>&m}jU7NNKlK*7U%=GdiVPZkp8o>S9kCWv!EYRz}zx(m@6^w7K+UT$5V-QGle);P3m$xTx-oAKuaxA3C&!3;ZdiU2i@c6sG
-zdLz$`rN)Yqw%K94W{o6{i2$a<^^`^e6>90eXxWI<WJUyK-G&Hn8yXNS{U6ibre4TIEHtR@G0Fsj%ibxvpAS~nO=N=yDwLqBE=kV{g@z4LFf#!4E0^n
-$IH$<FPPO()ww@%dNw?O&5Q>nwQZ;zwOT-a)p7-79W=l0(Wy0SGM*a4bld7SH<v#xIHI~EIECCTQE@dsB5;fCHSaUN8o0x1@B61OUhd)f1J$j8h4DVb
-`MsR3+G|=Be|*(+YC6=Xidamd2f7bMhdNH~^7q%rO&a^>qV87B0lh+1ubX!AsZ&$;JE`V=m5MD;t_l6qO$~p2T%ZzYQC|RKj#O`~8~brJd!JB@5d#?D
-QP026YgjR0C`&9fq)S3C>-YO|7+06edXao<G;q`UHLhWzDO?VvgS&<fwWccUovEpO`{Mb@TjXu$AW-5Vm%|?iNOth=L*P&J$ANxRn0Nf>AwB{wR{r?Q
-tDi_o*9RsuhtA~-c>TZr>%X#t{OoLechvjiy2$@L=(%6TpR=>Gha2Ah*MG4T_RFiczr22Z`sUrqb7Uar$d>qc#Wj`gUNrMt@4>A8$oGaDWGnJ;3<u*<
-u0`Gpyr%2lKfHLColj=f;x=<fUbSdzzEI}KEJM~-G9$uQa26mt$(`N}E-V8m*)E56=|*_ZHtUTl&O`pYxh$_H_?y_O(W_#Qq0~1dJ5ftovt_@LKTyUZ
-7FaDu`tZRym|R|F2M1WnyBPvYl8=!ECcoB8QG{2<Y67gxZBOKOmFN&}s#`cIs@YX7lhs`Elo)oqyhgr&%n${*_PY5fW5gaP2~Md-@~-h6930@lsAib3
-huM)gY2N7YZTS7ehj<??!tr6@<Lt<Pc+t$3li8|P3o!-8fV2mcD#{1kkJLCTQl?}#n7KX-xSNkh!D0YOf^ZCVecnvV1mj#?Eb0msA58v89I}Hz(7S;d
-N3~RT@GS^A^+$iQdDM^H1K}n_$;eDJ5qA=5H$}mG(>4!=cuj1IHbu$X4xeys_`HaVTcs}kh{=Wfy?r9B@`U8JmZyaJ4{v5Nx2+{vSjWjSBu`XZ<Lviw
-<x!#`UZnIGv^2$M_h$KVa^Y)rs6sOV?reb4J!bqgD{Y~4>!e;Jwxlj!VHdCmlh!Dfs%$lzT%z6vdB_08q&?hi)gw4i_Gp1ap`A4~A{Y{T#4S_LEc29d
-lcxV2o^mfvZ2?lBS=o+iaEu}N9M0(lJ@1ceV!W{gYlTK%Gw3#_)JXf{m<BU^G8oBi_8c$%OV(Og=~LP=+EXNI_|g-6=pI<~>7AW=(thHT0(QycjP%{`
-3##UuEGe)nzD=I{n`6V?-)rgQZ$Y%Uf+}!(!O9Tno<CwfK$n<5EZi1{&cKDWkNTvU3;=pVN{%yrNYf$D4&9?IT@t#zwk^V#s}CrZEnB0q4@re?6r#|j
-=|EevU8@8SkUm@knbZs96exuBZ;0~U;b8|V<$#u7fzZEY0K}y4_<&gBapiWR-3-_rsde+I1?;t))|bf5@EX9MkgCge3pEQ;G4_t{1#;NHE>3*@#QXe7
-_vgfI{cn#(sF6RCQ-&+2Py8~*2s%dDWjwi98cCG6Km9!#iTp@X;&9}|!{JD7w|F0fLg!Ao?;WMx2S#rDhSzN~2^%CErdsdhzNr@PQE;a&*zbk|)Hu4I
-KxrNWw{K`KQq40F4A0IM^dscnUPCNTs}{W4u_&Gjw#R%t;xs{XER_ef<Kcnp;0g?}e9C%2%QeLRj_Ce-96lKi;6MI%vP9T1Wht1Nz6w*4`vNXTv!tQ+
-QK#u<KQS%mz{I^e+j{%Zu+c3;GiM$4A`k{F)f^nl^(Cy@FK;P}%Rk&!J~>$)NsB3LXCWvz^ddK^OkKkaO&dWuD~Y|gW!v1;B!iSVsgY=;w|207sCzi;
-#2CKG4$YF{$adt5K2IFbpTrM=3jrfs!0nZGY6H^J0^U|LV*SE{+v>Ir*+1QzsY^y=;pOJJK*xyS=|eIA;gIE!*fuePgoX%LVj<_b?8yV980b4OEIyA&
-7#KVmZIj<^4F?(DBDiO0?YgDYt7Vf|FAJog;0kHpnhv+C>2jdCt`fRM!+PkHQoIggE$fGZZ%sO8e99yUJx3a)2dtEcg=cEx8}F-cjx}jRtGqfqDXQE6
-8yu0EUp0|7H{#KyEde-e+*VvEbz-3UFiMrB*Q7mhZ)J+0BYHypn#~CyBS!ri$&)dM^N4_}B9>ajRtz^Fd7x;Dzch;J8qG#^?pdZcUA5Zl$>s7s%kEu~
-Xs>xBK=t+1?Dh0=6^bOd<%h?PYN$L46lprL>U(o5;SSD8OXyurjGBezauO1?#hz8vy==e7^JP^eR)s&iY|s`J`N9<at9ogz(N_Lc!XbUSn`n5)_3Yu*
-My&2Q{pPXM4sUuW+c<$y=^AI*9d^q}h$P?QzPz*d#sS|Jee-vqfD#F7KAFwj*UomHtirdTuk8%9G(*@8+N|`G>Mia$ALfeOplwV1PUrx@GXmXXeD;6U
-R8z8@%@?&eMPPSig~csIc})01t@kSNovl;bL`9edDuE-`@Y6eEjG^w2W#2&=z3s#;4oJ~kld-Y+XumAx;iv}^_YnNhcM9<stvHhy-j8PqFTfB#91U@z
-La9g$)>Hsml5e-^s1l9+A!v*l>^2QWETSdo!CGkP7#uL^%XF;CCd-|H7k;P27~|c%F8L~&ZZ{slx}UuTap1fe8?_kM$NGGzYqG>z8`Rk_y^8rBAH_Sm
-A2zKuWyl3l>QjfkVe9Pv7f>hn!9VJa0*UGpc0{5Y&x~-|KkPsmyX;iEGFOuiwVfB-tV_39=ZoeBs&Y*3+Sd>UBp4jMGU?{vp)KHVCEP@2&*=ly8D8}M
->3Qwh6Gq!*a^&TvoPP$PBXTZ{6<RhEa~OK{_E-<%`%-Lnht-C@=<o_%hUF+@9S4s}`$+i=!l;<e9;}v^2mgr|fewS-MfG|1yr%W+c{*f(YPo3O$hx3!
-`qlY`sp@B#HxRM!>6`y_c6&Da%hNY6o__c8gt)h{`#*d7?8g(_U9X?MdvWsW8NNOGN(2I=1e!iHucM8_+S&t|euxeeY?#GANInw<-s0@Ruy=OWjvk6J
-n@sg67MT9@$ib(eeTtupM=q;%w7rLvW`jqM;J}faF}{tZKYS|WgHy3uOks}tbYPeXfoIgc9{#nO(ciu{(UjmGc%yZn<V;Qd7HHt677Fgq>Lu)8-|-4{
-?Zd|-Q-rq^j@yi$2i?GKEusD#{x5KlIIr6J>nGkL8QG%#=ZeA!HV=9B&sBpmUH918#CbZK-oCr8|5~5tegpj<-@SYNrXEjVzb}7;BVr0nQB6M!)cm@X
-Z}PUDUZULiPdK{g$acr*e&1g8<WAa>)kY0BVbHN_0oC*`SJNp@QQ=0COAV2qC_I<7Q3~Gc<#NvRj(?#*gq$9gUZyO$8p%t(|GRqZyIAMq*uQvrBJZCp
-?VPmec6sOOS`#e?y{@jR2}M1u=Jg^+t`tn@E>jsz1lOuHl{hRMG83y9yyRD6TvP#c=BD{jm)smo<<r&jx>-#An|NC^6yq{+MWIc}&E+~vF6C}7ZCtNN
-Fjn(@=hXrWyEkk0aHe_m*~j`EWb6fq1I|6IA;r?x&1;wdtpkrj?~XUJK;7&C8}c~-{|(<QZVe+Syk`2<c<ko;7wGxH(<>A;X+mtMLpX^mC`c9rwdCGu
-IYE(0Sb~~1^WA!IXS&(8#M5ym_fP_{CU(tt6MYS6gIou{tJ=v$cE_x&fBy9osSEq#%sSd}keH0QjKeWTmjcD1icy+;^cL2)ajDSAMF|G?RyZ4r!=IMN
-<#MrtWi5*66wsfNU{E6ehEMlRJ4GL#<WdMO(vzFISuKyvX>05((nR1A*Glx3^aQy=JMFVkxrFbk)pS|P%iOmx%G3S@h`nXIY(N}A*DDZhK;-%K)!`q@
-iweEGi48C{V%T8|CC(l^s+Sj!ps7drb$^Z?$<Yl9>Yg?rFmWJF344YGoQ}`EsgnwL?31><tQI*58&*I_3LDMkC8>XoJuw1y#b3(P@4tWf;?;>gPN8of
-k$oyQ!tW0GpG)%apg(5~{|mK;{WJ~YBvJo7<uTJ2@o>wWn4`<8!WD~$r39FJRioydtcq4T;95j~O7^>gocSNU{qZT>SKj{e^IP)7Xrb#ZOhmxYg_!sq
-$-Vhe_RTlh<FA$ATeTOH3HQm_awV#1szfms%r9!ID36B7GB%H?lXasxwY`AxEYatd4ILGTlFL73!sW6#oc#Dw^~1AjTsBiSNRk1Vx-mr6m~KBCjFQXX
-m7!}Qubc`*;YrJ-6$~}=W}EL1v=xb~f%tu_W-(zH_h{{ob=_YF%5K_d+S`(Evm^zv#T5nY!-GFo2bZI}ub-^NC*e_l-x$JBTZQEKeue_|4*P7<u_+UZ
-R@7D%spvR)@3w#!50}fT_p-mBA20n~q+((|Uf)6&VVhS=6Y_!t34~97;}G#^E7+`Jf?`N5emfU$grZ-Tc&3$Q!Y@>4YXH~Q#SE5=Eh==WL%oQdv0`n=
-^1Mce@bLh>MsL@D%B~u`Xf<s3C+Au^oN*P7F?^dnX^XC@BNhn%{ZuxWKDV&s{F_j6*A<FeN$nzYEL7($IcxBXz|Dl7r8rRwhuE}!bk-G@9z?Hql<~sq
-Kks(E^-BG$nv!Gx=iI69>p9EzGAy5qwu3YuEBL?51v$2Zu=O6K`U#Udb3{uK$=2E>MQlnGe$z~$Rw|U*m)tfpNb-c~F}GwL34NVoZ|EU)$&|p3nZLPv
-CWJ;hd9RSyl$MMN!HzOMULP^66K$sx)?t$vV|i&G$}9_>6KC()9%lDzn)aGw&!~@eJ<sWNj~sOFu~zi0sMV<&np>)?kjkW$I9xwnJ(sifS8%D2KxZ#H
-p}NhbM!WXbI}0YY$#3Xt`9W*t_LoQ-8=E)nf^<-mPuhl_Vlx5F;v;h*!<~R+nA#0JzEQ$I?R#KT)GuSr<%av@^i(#pvYlMbK-4p5)YYn5P{f=m_ya!3
-V<Pr94fle3W%^>SvNzQ{4>)CyqVLjQXp5eSI|_E4-e_1uu<2y@@qwaNj>>=FJ?-svYLaH|m}U=eNw>8#3SCZMx~6*UG-YUwwa$Qe70Uw!E$L@lbUzU0
-Qj!L_EXf5A?yLQ)X>$$-#6IxyK(v)GPu5UBJN^0Rr>~yB)utlDpojf_pMXW!`H5>d<6{FopO~@s%yZse_?-T-&rRt6!0apghA0r9;~(}Zj+dU|AMjMf
-DZ*!|7FVkq7@pl266zySi)?YWh0y&eNnmg+n-Aq!w)3!?uc~~_f#!F6y=;%0Hr1d_ha3^5p!P*nBt)KR=9{6E9p(FO1n3)xN(Hk2vUqXmi*~MaJ;R2R
-qFpS4afwWr@n#_k<9I@;5Dx@<0}LiEZVlKBJTlGEX|mo)a69tG`%`^;-oO@l0ax0^Vl_|bqmRBkB&Zi7hVr&E!j08W?2i0n1tg@?`wK_^Xq#D5Qd*)*
-j~1IuyzS(s-Yi4CfWhMy?HL0_FMEqRkJ-g%h*diTCs|~kX*Id&i5S|7kq6z5=%9svK2~#g2L3J(M2rK%Cb0JRfgh@7&1`Z}O-qh_q>HABg)(8!&1F}8
-1f!$zhX^re_T9<%r*GI8WFS)x*ni{zg?6?D@X-{9I;}paKqow~2C|~&_}0Jq;L=a%1d|%Lp%-S*iN?^bsG5@zt0&}stsMvcr6j_(SuHMVud!!jiA+Xt
-k;!misF=?mJaMc;u{2}*J2Kw1x2i*UK2RhkT0b-^;ss=@2EOY@Fe<(9xePbNUqNn8C9zLQy*nBoxR>k=zBXYdS{)i<$e=Kcp_$U^I?L<vWXW5bUhs6T
-3-<bOPxvfQpOR?MuolB~G-jrkRv}_L37yhGF&s2)LUL?0Y4{ZuMjr=k2`}cx2e3<?U9!-*Pr{H5-Cs<W%X(%|uW+M?=;R2kC+JkmW{!@7q~GP5smeZy
-Y(g$=|MKE`JXz#W*y(3)B;NMy0r3t`K`qlFsBI{zn@I0Am)<$dD`zsd{ZfG@#2fqQOF+%rQ+r!fgE(X?R%9@$mbAagcM6BOW@`CZO_sF6Dhh|W2MWa^
-33{>k60D88$IJ-PaS)}=Y^hMr3g%;R>KNzJPT>nsZdTdZgPlofo4_G};11|+nCm;5`CqxL-q$5!MdZN>+iO^7BdV&BqLta*<C^@_Dh#~9%OsPrnIJ>M
-=C%n}A?!hhJ)nt>y*-33Fd*5x%K>$KGK3M*b~F|d`yC9@?w|Vm#JHLP{mY*z;v{<XtrA@LccAz4Mf09EZpnY;yct&?xUiIhQ}c4w*5zu(%24T#d5gl*
-3Pcv60y{TStS7DX34EZ<HDDTCrmUlQb+xF0OpDC{URu>4t}%ASWmdaZN3DxL0*hWn;t&CvEM+jb-*#{)1iHlzAvw;n>SJ}A-PF~LVnt-*qmz>AGm^O|
-Nknr<ZcObGgX0NhLwOt$T+OduYd$`Qq#}1<07hfpK>!*Zg2o^hEiOIsdWaj@R70VBcQM*ofR+~Z--k|Ha~uKIFDop(!fbs!rJGCS7RUtPAmi?npaiGk
-fnhhk`jzWrMHJM>$Sy{fiEca$Ym&O;1b7GK)3-mRaCh+H(8HSn{pX^YT~4kH3=h8Rk5@PIHXmZebJ%K=PgJmv_TExG;4jg7$6<glRd8v6+X02XpFQ|u
--2VbLL-qxIZ6sV21BZjhqfvy+qt0MDeN{ZZu?86x4V>%Kxz&zXEWJ7FyQv~3IQVs1zIlH7>gC@-oTOjRU%WYa_U`nJeemq%>B-+to)uOEG?Qi{L8R5G
-m{zGrXgPuz7*_{3aD(-)s-_Nhj|910OfPu(M*5)dOao+w>ukc|Ad)>KJqt8l1(g>Sr#LHLi{7T~?i?#cd6uDT&$&6{d_6;gHSEdjG4V*a5S7??9`GgC
-Mw`uVagq8Lmsc+K&pAqRU~WY#uBIG|p)ejrAqd-Xh&X1VV(?7HUV6a{&tNdU{Yl4($FOvUzLD4si-xN{Z5lF_w|NBCBsM*a4vV4Ua%UUs!To4le`00I
-)^>#owSSqClx7t4MQBH`;~w#t@1l)%I9m7Pr$?jpBW&Wp@wVtz!W}}Ii^z>%v7fsvL6IzogCS3BTP$?ICOWxfLJ@>9lv9nntnI^|oU?o0#mCz^wpBW0
-bmxF7c)m6^Z{~uOZz#T{D-Jr)b_C-v`{8Ek*tU0xi)qu=>MD^u!%0SW`vthia#c-3K5`3pwpL7-;s!zS#xvPm@IJe##<j!DOl??y6O3!tp*IV~OmS10
-U5pJS*y^j(?@wR8JpHTt{p!1yr_X-sWpGa@FUQAj#GWTa?ixfhnl-tL$8OT(juJVUN5iSVT1_kLH|oIpZ_5{N-<<q_?D7&HsFpCAy~JBU+SkogL>L&e
-TMlK?u4KnSD7*1fVSgoJWuE<?JlIpFtps!%qn3yj$EZ_?^adUZw9~8ystg^DL3cX}&asMpb$erRO!WbA3lS6y1hMxM(tqQ}G5DazEvTgP(82hj1N@9B
-vc9?se!--e<BX%@mV<2}7rsvjb7icw2z4^0RizOX)HmL;9VEN{2V6AO>!3HTKKU!E5|IZeu%e+jpw*nLBVn8_g1*9Aarnx8bs%48d)aVQ7^gO;OGAc0
-0Z)(au!pqOr7!F_;k=JGPh-~{ExISELn#Me`r(G6J~|H0sl)+GAPXS)8}>SD7B}pf;D)(qKH|}3!Uf?cs}8Kj)VMK_9}T?4oys4LVy{_(!G@N6f31FB
-e6`3)%QJydA5(t8rt|*TlT?C^Af}Uz4U7q#qZgAaauZh4h4xGmpW)SF+9z#)mwS?mZtw!W&6;pKaF>Ca2;=!u9*OH6a%i(h@79GpH7Y~vf#NUi1}C5%
-+Ee7Or%R3|tkYsoWsm}Y*G)p}){_YdQOU7UVYo&Og10}pt(rrU5Gao$o@_LZ&Fl)_(jSaWtt;^nD*bS{4N%<!4;Trp<k$;|#*8%1LoI!>Xj8&Jc}fZ0
-!wQKosmEPa5?k>&rZ1GcMU(XqoxD`lWA}gfX2YCg7wtk}uY3$|UomdMPQs{Ab$37)D;nLm*-^)*&NxHS{1ji=pq0zjVm7on*q}x{@oi7}CdLoxDC(zK
-DFT%YQVR1szs7Z@`=xK6TuclgshYe2k@e`#`)G{<D0;l%j&^n13Be%3S(CxF`1H+lu?X<@%<oJjonivKa%p1k5>q4?REs7G72Pwy<@TH}c2V2JI|rCp
-0`}crZRm}-OPdIFI1%Qz7qQJbVoL6FA#x4&UfeU{ZAbj{P!Yl+P=J^o2hQMNaggW;ilKmoiiR|Io6o^mkLM%`4(|zN8h^?ldNM+~QXIjm6Pc)D4dTG(
-x<fx@0yFV`oH;>W;BCpp#!{4~p!9}cc4t@+kT_ISCe92l8zKAu$wB*5*OR#Z@+JZ5-&Pa0^Ev2#Dy(t)iAB@2SXAO|$reoY0t`&DnMpSkq7-*4TZ}8!
-j>$T7)S)z%P8vaqARJJS#t-aZ-*nXE{16o{>WDum-@1gt2#X-T2-NTo5Ui~DhyTnc5}qX1JSl01hnxIEccvCZVSaU5K0AGR`o@D_HrOOi(QPh;3ZXah
-4W}EY=MMai;<%aR{cmh9_B;13Cg?p%5S75k2U*lOwY7FyXETd}_rj!MrcxB@&TJLcq<vE<j0Ao90_ly%L=jbI4{!(sq=hvw9Xe+<ZjSyT{57sIHqilb
-)C0GRuh~%7HUpjyF*}<MSp;MDW0=(+r?+A_a36GP=6AFzX^%QHL()c9|Jk01*A%HN>dghTyfi5SHk&94-!Q?(paC--V`Z}FLw8j1+Nr)UY~M6s_~xHH
-fKe0%jLnFEFfo+SnY?`77#j*rzcR~g$-$yfX<Y)ln^P3QRvp(L9xa!*9D}^Gs%Tj+ZqOq#a$8eYm8%8>z&~fh+efcP8P|^}-P^4!QPeWGW#Jd|BGMAE
-p5&H!jPcu~v3D3Y2fIzKa@CN@jlD|5+rty=Is;%gVpYg-J8K9Y0z2G_(ZD6k={}3Kcgh~>F!2Fh+%iubO~O^MN2gdQt6O8bB)9U;(rBMUXkXxp=eHC>
-NDvmJF|EiNnb5K(D=fU*V(vMeY&Y_r%`{dfrBn!J$(M7Z6*sUooLBA6^>2Saw!gZ!noSI{q2Fe@rSNl+U*T((Z9OSB&6teH%b}g2kZABQZA)wIgThkN
-9s823@6dk{_tGW)k?(!+_b+a~7$1D`;}<`F@pjMY<rxt%G^h!tl0K)njfW^vJv1M~XE*OrHOg;$*<tfPzWOSm!}b+hY|AzVdkXM7uVK6AwD33xu5bP5
-j@(#Yo&1#)6gNPWAtM1Ee9VrIefHaPCUE|Xz0%{q#j{*7Ig?<{_}G%o_v}GQmfZSNeX$Y+Pfy%d%@Yk+MLj{CEimOfOJXE4(K-)^64%;s3O3edFEcqU
-$o4L{=3|@ezz)}XS3$WVfC6DuUWG71m!HB18A;XU8yl)~-1Qqa+92~zqmBEH13h37=WxmZljAiu^di?`-u8xn_qYc|P(l4kIEbpjw-S5@3w1(&qADWc
-e%&=<s^9rTd0iX^NZFH?v<E2Lh!eKc>A4f2*adJo8G&QnVtQMgy`wN7+l<cm7R>E$!b{0luJySoU3Ofm62wKM`(B^`^zxNd4)TCIq`fB_aicR@W_J!F
-a7E!UK%**Dk(sKhyqR@y?6eHvC2^#h{{=(c&x0O-V0a)?kt)wAZji+R8zX;Bv2yW4GA!`X&pv`5tLgjP9P5SW1jt$SIu!sL9Qk}cZZ<aWM}rjP?WE0$
-TOfVXkPk(1d1vTlKz&{Jl**OqU^ps-T)h!-PY@bRyD3UfMjker>2JsO^r)Qrr<F?PPC@Ni7q*0i&AwmahU8x-(5p0pjPma!7I$t*bn792@theex#$Gs
-B{!0caxlqSe}hPe-#@~07yp0ORia59Npxc{fOg)ux8h#*zP=@oe*#LXE2K>`OAeZeKuYeQs7{{*KUMZ5JGF`zK?$~OO3xnn+YL_g1z}mZ0s{+cXL`u^
-z$Wrspv=&)B`(;`q2uFqGp%hZ+qn%9a7t=)1qY@e*P{11eNo62oqpi1X>V`ntyrAY6!QnZ!qP%dtXj(UrnEoOaGuO3>v9QOyPDIG5_a|mMUMg4u-Kzv
-VrA(;n0#3lc*hReor+!;#AN=!(y+~Wyay``SE&Q_L~d8UD|$z)nV1>zfaYu#<AK2W?bd{^C~?WK?VQMXHI<~ZQ)?T6V8bYTs8dt#VD+5D`v~XFE(Px#
-q~JL9v{%w*l-`Qr_<&u*t!*WS|5fsps@?^PEEmO2t;oHYKirPQppCHaZs&E<9^1>_fXq+V@a`DD6bY?nxF)#kRH$Dhz(v%N&ZY$maQ{;QnF2bS`lrPI
-9Y=#X4a)DHzCHQ!F=_1&j~;*d<g2g$$AA8@I=>iSUR_WA@qT(UoBwmse)#z5_P>o;O$gM>y*jyKMj~VGM~s@YZTGpLlNhIC5;u@vR*MB3@Q)7*?HDw!
-KQV?Yo+9;ZbwgR5bFQWc;UvaG`Xc)xdwe*`{ukFP;`a(BV!>$=`Zz<vqxriY#osQM(?r$^W6F@J8s<{fx8G*@SJ}P*xD?rcWM3YM;g2GQbSTM!WVbIL
-+xT}kG2?1k1!sctamKeja*Qfr+FQxr*W$en^FOx7s7UAg$pATxLd~*#PK6gG*_>RMH*-0QXUXj7-tHa~OE-}khWMI$x+`0w%rye#<M`WvQ;?uIW8qJ)
-D}g^nkz+!D1#KVr%8c@bECqD#vsu>8EQztstp3pOC+h7cCZ$bPDJ53I9IMcYwb`pHd-XQ#VENVvVxI{d+?mbVhoz;(quVK)PNFqVtz8ngSN4<4nFxu5
-tZN)Vf}NL2Xn%a1%4nY*93Zbd<|!GtBK$xsvK`UXe9v3_+t6GMvO!M;P}5)J)B0}?r6wTT-|AG;_ZD8+v)T7AUOg{gzIgQ$=00THHus2m<?9!(y=Oo#
-PYLD2Vn7V7Lt!uQ5E&7Kh|Sb!;21lje2sIW&t2uly;@8qo)>9T^s~Sv%a7MJTrlzg63e7x?ts0eG$VXkY3MrE3&bh`Hv@$VJf$qI1|ekJg$IT2Hp4+-
-iNXWx<=)H3{uUitWtQjSC`x(q4?!JbG15p@2vNslgTEs9FsWHj#H9lyhM}MQtt2f`e>FE4sC07Ydk2VYQIg7@98%CLQ9~6QsFe^na78LQ3i}XUH_es&
-NMO0SOC3$wFmOEB#~ORtz5##sfRfEz2<T%Qn|YZ0Y&V@<=lr&$8H{|i0~(FIp_E6HA#TsEPPJ;c8+TmMD>ynfdh&U$lZHiWn6lPcF%rAP#O;xbz3tAt
-nF}tXRV-gp3GL?S>rllL-BuxLiy#yjlZc@2uJed><FatyZi$^H(gC8iML4l-69*2{h#nr(yUod#s)d<7!<SkzcZ3@zSQio>hWKjas9Glzgbt{tZYTA0
-Y&jpk^gJ>7H8E`Hkl?TzXcrf3YSBuK9flBz2A=US5_e>$k-dR78@tP37>?iz#GWyxete3JP8Rh6Ux%U!A4-kQY<hdZ31UUMhQ%J(;_S9a?SF>vpYwbR
-sKxX3`*=NdUNo9*OXJ$e67+u7sJ_#xx-=kLKQ=Q&XKgr7j0A||;nz|)^aT#8<gy@80&4+rZP^-srBc2Z%0K{sM_Euez3VSOkr}3|@j_2jw8<2!h+!yG
-9Y%jL3Ink{6;JtyLC+<VG<>z#GOE;g46LuAj>2$tW#V_RzCq884F<V(zyl}tT<D{S5qhvQO9a7)kHKHwytELPLD3-<dw%l$(_db`<Kjrc$GZA1Gl>Yg
-!NKGUNAk03-^*Y7rT}kR2mR8sjN!t5CWG#|qfHVi5_p)MRCR)xt2tLQh*8pj<Ck>areejh_Ffjil}7qBb}Zf&>ym<svOsosa^!o^p!f0hG2r2bNed#I
-R2v|H`c~~p%_gTiT6)B)F5kWQ`Q-GMcc_9tdvNp>vqbaq&B?nrFHYXdOMJJ#zma^`{wdnN&v!l@dbWdU<gNJPnZjPJ1bKBl8N2)_6s<ooPN#?qNQwe9
-WYOE(1O{tYs+x|~OB4>4Gf~2>Z?7{qO+pfoeK6GSGwM)c(8){t$fC3Yl_*YX=!kS#B4*kZ;?0oYruSdejpPz#Y`F9U15dCF`RVX*<WA-yV2dnt$DvXr
-1(Gpi>3mvS<CDlL#=GWHOhfQk{GfH|kTR0`AZ%!j&XZH7!}D4PSl}Luh|sy>Sw7_iCN1>)OzLbFM6D#`cXO!8`jdwrImr?&r(m58C<>m&C=4O9cS4QT
-79sg?ZE4XcKF$48);JT0+kjmVb`?ywL`E{{7=OA^%reKWe{`GV337}myoWw#BqGJ9QxUr?Rrd0-rlf*hx2GcIChCu#O_duJN#pw~k}ld0_U}p4rC<8L
-&Ws%>&sES}m@mBFuFgq2a!~e-a^%2>!`9Q4>q{gQ^s7@&H$mGJeT;t%2iXCuO8P2Nx4`V9;!sYlAECE<G2oDAFZLN)b>OAC3hQ=b75XX<R+RJ<j(S*I
-QtrY4Cr$q?3~hGx;xwo7B#4?gsx8`ka*RXAjANTIgl1pGK?QxlN2opOYRS_!3nSvMQh7KzN2{BQM_gOafr|6D+qCX>jn-0wQ9YBve!xIPBn`ChGX%V+
-g{iWe2D!kWEyqo!Av4*=27zB_v`{if=!EPA1PwVVxaYYNNUib?9eVIy;aue18`d!S5ymRzns_NRAAKimiC5;{`oTbxww+MW5_)!-(PamjggkrU&Nvuu
--Q}5-3huus)?9-`tifeP86y=Jh36;46MCFQd1rY?h`oz*D(Kzdk+yh0!M>ptUgVsJ6bp#E{IXdb8^V-A&~T3bvFuu9w2L+X=Qc$Vg?wUiXQ;Epr9S6#
-C&(epF1&pBz(!&I!vX537<i}wHleH?R^Zb>$a0wpH(%x!X(Ia%^d*M>r7$qaMfU8$$MbG*3(9OtQ<KL@4{ZSwXY(+nHv(YX&MtB;0{@vcdExubUR*;b
-xgP;82087p=9XS7Ahu2{3rs?_nvo}u&{f&Ik8V-Uvop^07u>;xNYNQaxVS^T`Eox5vr(!w+|*PF8QPAvBFJxpT_GnKu`sGG^y5Cn*LK+7n#afIVo$`(
-{hsqk4N~-)FyCaJUY(^CZ<q-`=TtEG4&k(By_busr<oWp3-U7CHRNXaKr%=cJzYv3N)h*s@^`{EED9e_!<JRE)o{$4$toyeVFS(VsCJ*l?Z#16g}N1K
-*lWXZ(zO>A#fo7gk2u*fPJJ6V5=+wEZTgN_ZgB4$IK^iOR7XByt*Hy03OJW2X+UYk6!ZoA{04<~@gNr<*kn|EI%-$9;Nr-_z9i!E+&S{|$-Ae|pT2v#
-O=wGon0djQ{yN5CoPQD6<2cUT%9ueQ=YT;3Oca^NR$K}T7#9NZF|0=$-~~B3IF;Nx;Y7^U^qkCTXKM9<uf^h_(#xW=*qZ=>88I%C;gFk;662%f6|V)5
-MiZIpl&B~2t(Wyxt;hSiMsrOYo;~iw5BlGyvpp&(7gBCPrJ)b*&PHS-*5xlfyef+LVD^qy9!!w}i804%mv^-ZivE3*>=^%st#{Y$aOfT-259L1Rp4y)
-=H%t+GuWP-_7<l9|M|nC^U3TH+*r?MdwY8rxU`p@ot-`SfAjH#Qzjl9$O8l4W}h75e+&DcM|*sR@2R)^=YQdUv4srUAmP;HjChZIqhxvHcPwYOK=|3P
-E1kgr6Dqbwb57|M+x$*SA|`_ue%1Soh^_F!+BzM$xc&%oNdWe&r*rYy9K*#n+^v(Bp{}cSpxnpO0u07CBA<N{Xp;vvDC?a^W0SPkTnmF+n5jqvyv7G=
-It#s2*Wun}RysqJb2veA`hl}Rf50>_9Z;qas#*^Z-=Vw|7>Z<exQ1jR&|neF?G^14YUeyOZIaUoHI@xV{$hDoBX!YDh$(`^%<Rj{F`i7y9!H#X<{tM`
-jLT->z0#&K*4$Zya@kNQ!*X%YvYQ*Vc#LRCFW~MQS>cJ<07H1lw<w$G6d^AkW=5Nm{3^ks_L4Q(L*VSe9;?#!kn_lYFfNW-+MPk!W!e3v3x{z3&R%!d
-eSO6Z&p&^C@h#sTH{5zvS>3m;(~PC8dz@wLET%+B8#QTtsBvB-Tb-n{zNy=m0DLeCG2qu^sF38%_A~iF$5~>c0{NU`8Pnq-?99(PneTbdnj&JE|2Jri
-%U7rG%6CtHI(fzJfRw5Ls91I{1-UgKjN9xAbC+ZZ@uTr8i>snhMz^R>RVKs<EdOd;AHV?!T<XBPh@*VTSz^t7N?@xyg!Y6dbPQm856z|n>oviVh_=rg
-sAc$S$IwdUR6$YXaBJoWa(PDkRUn;n!L-#;<X&=UgRCcUTW#cR#@v&7HAo;ieh7oPJRcV?S}TIgvH_vQdxhJ0*l2OibRO5HIC`DBQpwP!8#=s9p#FMt
-@0R#|ZX&LMF?o}3&Fqm2<%q8<VJw?8whk{2iCa3ae9tHfWiGWeVPFb7IB80KXeNwvO7mnf>nB~_uTm{W<M$NlUU6emlP?TPhDYpPR@Bz*i6H?PhE7Jj
-e63Z7slZ}go8T<Hr;4I<B^-&ZkfJB8As70|wnf#R^>(s><-@^fLp~JSfL7a3e~JWRw-Y|5Dj}<2S1ET-koe_Hq9A?w{Fr_49K095SU>U+%Gj9`{jCUm
-0_s|OA=_TpwG2qhvHd%lis3#lOfTD~@s6S}cy~OE5-Dd50dyRjj6HGha}!RtS+hM)+PzYv{d>LmkriA}wxcjLnvHJg+4PqtB@(;f{U48YjuW57+U{O>
-{r3z2T{YV<PGea&fxkT!o7|HK(9VzsMiQ}64fxZve9zo#Kb}zLHO3@4o4tN>^8JgyaVj>VT*|;!zBzgQ^69ga=P2k9W%l7tcKW)P$q(2d&tJSzKTlr0
-EAExKjS~Fo#B5<IH$Qb7a^*OAvB4|yQWZ1PysDQ#{NtQK^{K#SiAjYOQP|OWeO00U9K<JT80DxdR9!ldye%nTx25z-1WH>RGZVxd0-Nm+CcPyDZW17-
-aZ9YF#vCy0A9H7V<_rQI8Ej?p&7u*0A?N>khW{n=7YivpJKU~Jq#Svih>W+Q2vy7}i*?0J#vzpS<i8CZlN~KS!%(edlZ~5?GYn+JJYzQvCRz>j1OhHW
-GlE<(T8u$<R}vbX^$Xp@Dc&1t*vejJe(Yf?)I03KI+7zLGj|BcrKz0ezcX1b&O9E^H5`9hyAvnT-L<8GkIFYZdh}#u@?G4;17>}sin5nHn4ICpNPDD)
-<R9Jw;v(@PuA@z0YZP=$$u<yEP>^;me8K7f#0m*s^BgUk)dl9jMuXxb`2_gf$qrae>b8Q``e|x*O*UdPVwr2dqH?}k<}z{S>S+%OEt$zw`02LnWp&qt
-<Px34X=sU;llWt~zp-ex2L6Z*@szJ)!Kw#e)%hsI67W0dNTP7o($%6(+1NrhM*urBu0q0LYnBDl8-n};aH$f#;uH>%Iug(O3*u?6pMHfw8Wg)Xp5WfN
-;~a&>?~oQtE+xonICuv=lM{ies3fImp*1F0sg~=zy*=YmK+jPaKVm_A54e*_N#=a5_AajXB=l^r-LttYz1jEMO~&|=D=WT;lDb(0sIj2l2^IyiC4tpK
-A8d!<11xQpt>zr}i+P{^oPEa!vV{5?#_f^|CUzi0ys1sMQ&7=jHJh>50E}ndzk~Vc!<FI&Xn8-CAWS(S$(N|X7uN&{J{s)+bfR<SKutE!(4ADPu%LlC
-P^`2VmIXCA;>PT_OG+W9-eUAS62&yNL)rdnKE`W#3HxDj>w{WjLA?Qh{vRX#M}8#65k`Rc?2>qEp>-0fKi&DU65H=f+J3S@3~n@u%yRxNk*e1{bw{!A
-9@>6Hw-M{~u9=CO5h~M%2cDt~Z`z(e5X#v_ziP{Q(@s9+7P@O$Z%`JAb}UTcs{CY9UO3p42P?Rm8RSAdkZAP&3gQCr1j~GAGBE?a(>HaK7j$3_BV~Cp
-Pw?n4SoqW%V}Mz2NJ?wDsv4xGziI~3-ogT*E!td@A5BN@7DHL|yxw~-1J?Jt3+jF&!2LQxO7hT5N%JtU{Dl2XJcEvLY(h>)z!tsCMl3jlN}yJaW6Dg&
-09Ov(10U{mf~nx=3v^NB*c)P6+xXU(qr$6&Tp134DPbLkMEdj;&Vj4kFAcMg<=`Lhu_Ho4>0;fBf8O5N2ycJmd8%ICZ;GTP{@bd?4Tzgp^}n(t`Fb_G
-I@QO859%szq6&T`#A@O|+S&5>C<J9G$N^K?+BPdcov-Gj5Lk<pp=ki=lzvp{MzQ}z@Fw!N+~{iwFU5@`5{XOL`9K`Ye7O5U(l#1tF7CkHkc2i&!@yJH
-lJl(fm^G;I31-(`gTy@!Y_QvtTzE<r!(;JT&*7(N-Vgz(^vASs@(BCJ<WCmrD@lmShdvm~uVGOmJ7{ZKRa{x6wr?YsOggrF;D;euxZ7cjgggoy`rT=_
-rT0M|0BmWXq5AA>Ung>0tu2x@@_u_avOX&ogE_L8@AW|luuA9T0cNU8_zuKr!Hj&<(eqTEM@|Ur`A;lr@(qznkQ=kc{NUTn=**KztYQyl-KQY+=B2#&
-gYE6-;q|yY&A*cnAK{g!<<CJtqnC<pBv1PwuZP_#rXDg+D$&fdS`IbzVK3Xy)22Za3*o0^8|`8&m6m?3U6eE5ZNz-SB17XvD>KFzE?o{n+iiCLXRUQ|
-y$G;Qyi100qA>~Om3+(zLd<N-#mhv{D`)^?|G&AZI3b#YI8UW#895IQ6Z7r@F~unCWiSl_WW4~`PPbdp#8RS|ed(K*7)IJQ02s68U|i1$!C>DuH8LGK
-HfB9&`dBxw){0`}$pzISRxt#P#&b^w!rKqbd?a9LFy>zt>sZGFA8X`zZtz&5{!LTIev{6>m~5Y|Z+7jPH<EEBr4F(zGjIP~O=?=(eL?;=Ge!iZrYqd*
-g7Q}+PzBiZ)#rck>|lybKn%!)^<+S?F3XT}$5}8mO>u~NX+(Oy%N7a2ZM5mwyJ+T<T8)5&Lje=;Rc3NhNjZkA9$Rf>+PltN>TP8HossYdAh9E<V8S>u
-`F_N+Uf%vmUZT!L4wNEHoJ_qCVK&*{wEqJ+KH`u&dMcM0F0+=t@vk1GazT>}oj>gC0~BqdyRj>HCf<0x^<gtQ>{Y>B2&y`t#!%xefn76e6jspEd92dn
-R7=`iCh&yMWv9UO<x`W6(vzldn(@l`Ld2&LvQPrn#4AxAB`DR&-u#SqaiBq0dfof@>(J&#x+NRvqf8|&Ez9{W-)~D&IGLc1;o#s)%toHN1g|;uo=+##
-L|5p5ymemjDgqCu(cm=Y0=Jk;M_Fj}P^9JD^^Zl{O9ZdT@9^t^se5ggZivrewO+h>`|jz>mnUxo6VIL*@W+=lapkMi(v~tZC0uCFX3kM`Mq2I5Z10Qq
-?2O$y-yywg4JQ1on7WuWn#=6DQGqjjGXrfb8EJ#y4OqcBL$p+rC!kNxq-Qwfy?0GkjmJ=}O=!sa6&pn*YEi<%M;udbkL!Q+^yic8KmNl$Wcw~Y^;-be
-r?w1mPFGKRT~DXk!9jbmpj!@q{Ox}{KAXYfFS8@M^}Do_X*JehC!vmvkTBaxrxv%0iLDhTlu4$u-%+~TUHy;{`aDW1;-ah>M1NdQ1%at-zWVB`ZQgBK
-Ui4bh5w+dUUPg-{98N6^QXi(Iz1x>}qLN<6K3}Ok68hGlr=6<p1O4WacVLuoVi5cN(L8lKg5jh+dGe(200@)U8j9<n&X@_p*Oc7(E&^YqiVXImXY|96
-QlbRdu=JMo@XUU*Z;!Lb>+r_yvf6iDh_JbUqD@bDRkUV_dL7S{kd$l8(Gwvzf+#eZl@biVCO@(xT1;dzT{qk@Qv!aTmT#V)zIyrh>|gxr`HMFv&)%KB
-u@7FIet-J%<>_COeh%8kOU-F1ByGo3W=E#jR1H1NM<^V_hj-~T#SS)_TD>|-f!$9|R}^BOa_{hap~j!oM<jZp^!|3dKnr(k-|FpTr9luD&Y=U`a9FXj
-JUjZKxz&tF1P4bNRGYQzD+);xfK#{X-M?YwZ8=fqbuU5GkPO!=yCn|3<Lro*I$^1w=)@N3510ch7Y>&woM+Jw?^rH?sUL6}HT+LGYxBZ)pYdEv@VHT}
-Z&-RvF|^}U=~g&-WI2~i+Wx`9x&&IKge!sDj=OBdRD%(@s@<kfjs`Df?b2A<I%{Rp7LP2#G$79^64m6niF;6vSMu8Px#IV7;nv@G1<QP@$Ybf=ezNG^
-`}LE~gbK~hu-DIQ0S$cpyL!s@jeu@bF4WcZHwixdELT)73ryEXctNb44{kFnp;K@*L{u*E_k7K1#FKE>sMxnYpD5+4pVD7?;%Tfo><OMq)Kf<;dWvIW
-g*5+79xqr4_v?gdY@FyA+)lKwDN9-z#X>P`@zVQk)3P%pvJBYbeV4EKAWAfZ`JdI0(fLo;t7bqjKDp26%GLHb_Oos&2DiF7A6MCaIq=SQIRZ(`Q=0RT
-JST}EU^EP6$@tKYe4h-$b<RtYQ^~yxKIyTako-dP<x$a9&p(>;R<NR%IN%{|0R~6s2M!%w-D@ryI7?(25i&i{9B_^%8HSRm|9dibQ$hpo@kok6Di(A%
-gN|AGjFTC(0z++)V$A<AMFiZC`8p}}^(nD;6z|Gb1{d#2GBJKH#%h|i`1*s7hfr)p?FgicHCk_M)K02}$Tnrs`}JW~o;-c_W8o!Z*Lzr*d8SSCo-x03
-?2iqYE_&QRFS|md-sAr)4-XIV{~UcD3w4rDoqd|)Po^oX(A+VscXUIJRh%U($GzL5{ZY7NVct_A1FTB&s{7f&hGlIw{5~}-S?LwjK{puz4bn_OhmL4)
-a*W$5E#K(*clMs*AU!oQg+FV!2Ojaj(j{={@bj#Yf%ik|j%eC56k+%?H$#d*fqT)kWzY$?szcqHkl!4Pl}y)i9ruY<>yc^fh*%C^dgGyE;XXs)9&~iv
-d`ba9iJ`N~5sxwuR+lFKffra9PO`mcm>VvdQOlp7zIyTf$=i3nG20$G#L5WC39Bq*@hz~B=_YpDR>g4`9qtcKTj7{|N7^<owVUU87K2s=UTk!*BJkj%
-o`UEFlIOCaa>}~zZ0H8`mZ9NPrZDaOGb$oAm-R?s6bjGpEx98YygAqwiG2|(lAT&YDJ`Tyx1a{Mh{yArgobiLs+QK&=HQ5#Hw(0gJ=<27b$R~v6Y(3t
-{Ue52)(0O;stxoi!oU01wQ;o|&h99c_FmtBB4tt6ij-bj7T;t`RVwjEo-W+w)w6zLd!tAh?kVcH0X*HTsC0=wofp}i%#wf10f&h9w@*aIK~T1~trtfQ
-%++P*wbW$hNKq-du8k}?ZBh~@2{zE*>f9NoLt(xQA5u%0K?<)VLF2J0&H@T0ktMfeuG+=M;sHCx=qE^?2ojWilYOZnP>x1B!<EqXOTfGcM|x<`O9a_5
-fv#fH%LJbU(LgNxaPOjlSO*G^)q9F&+Ef%xhBAFTJZXTuWa1C;j)MPm?h&KR4k#Hz2C&bMM>xNSg}qjHlBxz(GxTaQO((7n33jXiFeNg!?ErDnmJ82|
-Yd5)uX5QcCHo$l7?iu8SW)7xKxp=oGN9rCzVCV^PnQKbaVMO9l=-&>96UvrhV?AHiW(k`G*tAGpL{dy7#H58E>T>RlzOeFhSvZeOk+(X87G8gcKM7oO
-b(7QFkV^wpSt@zl7K&vW0#UARpl@U6Z(#ng&X^{U-ceMZ%GllW{Q2<2WKACHMc3wddNK+%gNyL&_UtpZJ8An1m5(3}0}128wm1q1mKVc6=hj-@?3o;y
-M(zyAs*`qxkBL}D*}l76#iZn4j$T{uLrp4WNF?rtB><$3Ug#L4c{6j`zMoj-BAXH0etQ9&b7GUDP}JEB4!0n&#)6*SvQi;@ZG&T>gh}%S^-Y_P2EC&_
-_8>;}|5T<S?k!g%G6442|0a<r!BykF9pa}0N`*wdnyHkUxHdRzTJ6;{=K(zLFo&>^rq42R`Rq`cm)J^KElYA9a7~Da$e*GYpS@akHiHBix8n@K=C-sr
-$E|n1y1c9rBKi1mleO2m8j=YYMUoI@?5b&SMle5?LG?QL^6`NDT~QS(Ib1FH6H1(qM@+D8t3<Nx@Mth9l5=K&D5zoaq*Xa4tvZ&jf~{bf;Ft+kJ91PM
-pCP&Wvc1_Yga?3m%<iDEQ;+GAaO1>qOh=WIEkWnmYqN-S-@`P&YL?$)MWGGHHs;^;54UDBO(!n3I@b$Q$zxIqk}?QH*5oLq>WN7tC>6*LJ=X$+WF7mZ
-6mQyFnLkW+W=gPh%O<;{((4{CEd1t=tgIDGy*Wp;Q-sAPag|CXc;ZgbkKKg-8-zEv`qlKRS-|eO@pB(rN--IbXZ6S2m9@+9nHvvx#X0%2AT}>Tl(QCY
-pf=!9_RTlhW0V@tL!dC%Pji)`%2F}(507a>==VwuZ%4E~CZxFdLMvVv(wfQlT=W+V4|^`xS-JNXhSrmYBk|(<wRWS804uv0kpAyLSNW}=Q$*2eKEN&f
-??PEIMy$ZV<)Z_Cj={^Kh)Q!I2I^<oyuLqu^Yc^G)E%A8UhsgtB(a7X!o-=JB9?(Nt>x&iNX-ee5eE?}OBr6RB70SksgwT0NjhyD<sisZ8wQAqDTZH>
-vpUAIO_sO0b*y7V5M{mIB}ZY*u+glPNCf2b6LEZ03bSG28;rmRv-~J6zjSyMB~);())Fg34%Zx868Ko3&3x1^<l-i1RxpduPc-Eh>Q<1h#qor8rZ}=l
-_dA2zn}hU@3@;_|d?THc4J1O-xAu@;7T&mRxUPoW<eGKAHhyc*Zp_d$!b213eXX*FevG^k`Zw=U!WXYJ$!AZ8b0PtQc0@2E1zLf654^iy$^OyeRBs*R
-5V5-3ot`rx8qFdNbf-D(nAG}XpjvcE2s(0ve#YF6?we*M0s5bPM9H1t8H@utI_3HSUE)7Z@mwS=QG^5zXEpzGm^*?)4ib?CR)@kjOM2y0OD^S>nsio~
-2HDyD+Z2Mjm@r+$^l4QBUJKA~qG>l{bVkt?wT`w%kyK6qQFpqAIE|D^OP#*O`I+V9A)f-4KX?`PY!@VA%|2k|wf&j0xNH#gd)ZI*t^D=wc5WWNsV`O(
-8XjqgBlP}`Xc9m1H9_=l^`3u^y~LP(8u=h2gQ6F<XYF$2Lx}Nxhw9iNXVH<T@3F1}D(pC5a55q;VBv?U<gx7v*OROnd+qH_e6cQEP#VvO?@|oM{!$;x
-;soKD2v#77EP8I^)bIoylw^wA(CJ~9F-In?U~UsPdhF`ZQ^(1~uQ}Z-_tW>37EPdh;_rX%e2|V;b#?vOsIu(Cyft{zDt%F@c~i|XdsfezEbH@7q`K~F
-_(<!^@m+X3lBFqptSVoJ$6gZfJ)G5wK!)&SBtE=2>7?f?lA7YjO10;}E{3We>Nxz-GjUp;Ru8*XxQM3go9xgXAaOtzA0Rq#D|bNWT5f|09Ww$v62C;a
-B*;H8tA5P=wPer^ywAJ+*VXbBg)!wM5#lK{yfgkb2u||tb^B$wt&FcwFUyOR8Zx%kDOXdO9}ni20>R@ic2M^C*0k38<$24t3$}R7T_QAbNvKZZ15bxV
-mJOD*2ocAPL_FO5U9fcB#KMSOi)Jnz5d{)^-{NB(?Ghu$Yv6bz7;H@cm2$|{Z90<owlZ@`>knvvs*UTo>-*-=0vmrUv6qJ_G05zn9e0aA(?(NAgvf>-
-1}6{(5^NhDiP<^54ZEs)Tagx>)jd7Jv%T*wLld+)rN}C1O-3ZC@!WT8m9#lpkPDZxMucbW?Ngc`8g9ZKk?dhk^&uuUjJKEBUp#F4^G5vJ39&Sfrl#l^
-hH&76qkHlo#ew+0?c$>J$2f*wDekoUpcT_PAtmc3mKDSh?1XaR0zsPjt&BoC-N8rI=6OiEoBL_f&Gc@F(hxv(?_A^-Z9HwVuST&V3drl#axx7S!-iY%
-*NRX0WLX&HG3krBLvf-<ia$ZR7R+`F_|pyB&boj^FaG*QbE{`>PT*oBKTiJk>?MP_cb#$Fxg;a4KW$5znm$e=cDXtKhh;)szLyz&x6HWc0F<^zv+|zj
-gl)VxjdsAwD_F5p2T2lj@}9OSo8?4hbGK5d1>VioR5VmMZJb^v|AZ3j)uLI=>8SLyFYBa=06S!z8z|2@wL&-aA-)U_RH__5<W?fbOU?(S0`$`0t($Z&
--MmL3w7M3Gu5t>nbz^A*C_yJ24NE&OZ~T;9l+P*q5e1u-6`Jt^wNX4PJ)XWqjY1&X^=5kEByYKKLmWGunR8SR8BfH3HV!l?z0j~?FLs!Y^jT{td;=rj
-3?ZbUgrF6?OAhevNT)tX=Jk?15e2{jsSEA2R!wxiXx`(M4Lu%hT=um?foKJp|3SLt)cW&?Fhg54j$a#@)m&@E!zIpjXpn#SJ!zq<@jB5UgTSWyr=ejT
-{DsrkF_6i6;4b>B4|^@UZw6o(G?NMoqu0@5fI8bz%0kg53M6Sw;jTo1g-G{F<yZ&Qg|D-el|c2sz;J8TKkX@ZiHE6j7Hb2TL9EII?%-bEYJNeNN^O22
-Ur6Tiey9tpb4Cg>SJ;WRH*8`m&Z1>63@N{DZ{w!2Xd1Wh4LSc(@TH#9w-k#oOw+(|y4h`7Zf)6+A$e-y_$%Ry)b!~0%YxgTR-DnZtf7S#HR>k&^|tY-
-N7iFFc@o%3@b!~KI(RN2R_~Op&0Yclzf)9NRlnfa1uWBX%uoZ;m>hw|g)g^>Ays=eWapl2@K^K}AN0M<!q|tDh00`wB#kp){47?6C{%?>ICUxyPN`nI
-JL60IY_Wp&$rRIPff!`wufDRfZt^r1CrTDq6S^qP3x;0xqbQ9b1@K}YeHJ2~Hd@`F2v;7+cL}0Q41JwI6%L?gOjlw4xy}I{(5_<oMGo)OzO8x_7V*vt
-LU;()YC@lw4)rpYA9=j)sY!3<1~rVvFbX09T2e+J#q?NO5X8}i(GYMZNIy29E5)^V?(6Hp4oOG55{_>5<nQvb_ds&Fu62l(pYpml8BJp}5YBeGOV(_a
-KbbK^Mcgv|P@Y%KYDvdbbD0J3=ss{3OsWM@V!aXj`+Knp-x>sbbcu>R?1Qq8x$I$x-ugORcWm5TJY$Y+J)Rf7{YS2ecLC2wTD$KyaGGvlF{LTlPe*Q0
-NBYnV^tW0~jhc<j1AjofMasvMd-pHqCOxi$0~dUg8kduK<ng;%m!X+pw$yPm@b^e=Pl2BDt<}+@{?u4m!Vmrte>^=e#y@tH2sYp@>2L!VW>ESaDNTgT
-&K}$nZosjoRONo@`bSl5^XRsA?Lj86talOs&+1$~UuB1@H#XGe>aETfU(I5c=lr%bR#HXJHLE^G2{5b8glXVYc8{{N9q{Rxt06Kg2xUn{%xu??+e!<y
-|9)fLxM-^cRLWT`!`&QYu5;t{^y0-Jk)fT;9QRW1+Pozx5g~Bgz4K2N@<BJk1W<K07!7`PU}K80sqJP-XxA9f*biQ{o(dB6GZhvdF1*=<)@9uXtM)=W
-$nC|2AJHT$p=7zJ>y$v^1<7o3_Dk+G$w5ih1yU7oFa$Ri`U0!?ZDfB#p%`bfQ05A4su(F-j>T#4S}v@|A$g6CBjav*O^u*KF%%|KkiWLuJWGlIWIUZs
-fqi+r#03`LeBf>$el7;qF%7(+e=iq;#KLJ@I-2=3mSd2VfG29bA(_JP9;ppRE}wx5;BnA?!M--)sJDh7?P7`&oAA^nJq?3?5HL-K`0o$=p-vj<PZ<Qc
-HiMmLVm(O|aj$j@3SxIWX`=IEYeEc)lFcPOoFLjVL<<gNT7QQXAs8WDyKyoi(BX&2ngBfbF&}f*qRh#;M_dDWmgfdcX=&Np&EKS34ebel)D7nKO~_{4
-HC3?FZkTESzb@hfWTOvX5-o10{PcH{mlD%b+PMhR)stVM$~S_uj?xV9B7~@FkI@H%b>paVDUzt17Q)VWwUL2sr?u%q>|&G5ugq(Ec`;i~w+3M>>d#Dg
-YjC{oABnLg`obWFcSQ`C<i&OXmc-6xFHfKS#K0b?f~5Sam_vmhnVJm5$IFwaZ}HXFhll+`M&QNo->O8cuTEb+`$?r<ef#&f_SflasQT?Muf0sI@LOcN
-^QKwmX%AXwiv=kgu4NaGVCo;euNSj=`e*^WySaIUpO=$yfCO8$7n4ah60Bh?E-0|iVL#jUtBTq(VV0iRkbwL@R+FVk37H-kkzD^W`k0^N<d!FY%l?(+
-hjanL`ZyNMy?^yx;dk~stPMv0;<TgF3g2*h7Dhbrf((pi*>`dxc3dceAygJrKj(nSB>ZulnzL0)5fAW|_|?bNgaBvZZ~O~xRr8O;Lc9?gf8w|v4E@lb
-8#K6vZW0f!Df#Mv9pjKO6@7GmVX^Y;0a6_$q9WpDfa<Z7H{2ATVq^Fi|6Lm&H)X{(-V3<-cJ*F3Y`%W-#Hw_?1Ji97O;z^-O14}c?&S@;@5)9c`7p6;
-{xWSFp6^O#Kxy6YSKlF#rH9u&#N9!ljZ~@J@*Nv^a`?xui(UNGx4NX?tz!{}p-9QfGef6tj@-pNl!SWXM<t?mKQF)gd-?j!>9do!ZwX4JFQRk4K&*4g
-iak6$_+xeO-=n)PAFmJcKfnG4iT2z6!-9SQ4SsueHhx%G@O+dYaFkleW|Y&Y(f;LXI=$h%RpvBy@?gW6r#(P9cs4ZKhJvRPJ13qd)N}Hew0}m0eCaY}
-i%Qw1$3S?}DeCv5Pm@Af1dF@ftFenVpS?Ui`P<2}9gm34gutA3^q5bMh`eETxd6;BRk0IRt%RCHJ2X+R$i%h%gY-6rqtW~`Qwt05(iYp7He&kS?l<Ts
-seBrlO?W%M%fHXw_;*Y}<yyKlS00?8L^VcTeBS03;TLA(fT}>1F^NO>CW2j|l*c;CNX*^o@FL$0M8WI&s=_UOjDdQ?+n&J~QCcYJ7w2aeuHuIr1=BA8
-7`liC_f3!2OWV;sEgdLS=_}h-LUCp)m8~ZMJ}ky7&LF`7U3hS<jj!*{XJaQr`c?d=1KuO_a%0wQHidd2YBt&JQ+jRk#Nmrry(@m|yWDzR^vi}_;n}Js
-cmS_^-Jt@BRkDu$<!<Zc%6n_29hn6}CE&muqKN!1bP$bev*7)<W6AaRM86JVAZhUHuR}jaeZ+(vh+XS89yrRv+kr8*&4VoVBAYDnqD$VVQ13Oc1kQHS
-TxPT!%7<g`V6PZH9&JlUzO!$gtX}$?<b3gcE)4lKI5t!mSRjalXs^jrO2AM><9leQmxst()f+-i#|%%oZ)a-LIwC82%FDW&D0U3)Ned$KG^frWs~FcG
-#6%^Gg9M1&d#&HP(J$(0UC9J(9{H~8;Fy$}lpT)+$FjDqUQ$tIZ34eFw){=CXs@ej5;mm1faSOcjL5GA57`+vWSi#dzBnO1_{Tl*KDr_7cZA}=+)8D2
-xnysy7>fQa*)F#u(X(|<Jz#`Vjnq!bvJ^7AvM>#Nw;<q>(7kDm?kGf2&KiYRDzx6bpOIyVYa*8^Nz3I@(p!g5Y8Y+pSAr&KN~|B<X)_nH=?Hd0Iedi|
-vq3f#+b%)8i{#q#?3F#;yawLtS?Lfxxkl;uW8>sy(wT|P(=(j<W(tex2eLG0-{6oGUJk*w4P3`O?+%HllYXrOFFiPHq2ksGvnfys<*hnO$JlM^L}1(U
-yEE7+B*F$IaRi|kM)Vm`pfVm~GTK(%=J+g=_6N9q>z1e38rkYEW4iRFjwYRZ)lAvcgtKv}LpI&#QN~6Vo3wCboJe?g4O|Atd*^P9<fS5n$G-DsB%l>T
-f<fjTF_QUnx$d%R+f8oG>v?JOx4E{^LNEJs$e)aO<C6c6-%AIGy=B7(UY(xB8K=o%M6d^XgaaCwpD!sd7(*ndu#r1<-wqCx>N?3@hLL9=-qP4<u+v#2
-k&}D7`-wG<#(tFent_Zh;ye`;P{4#gWo#Ml^tR!#?BH*cOex9ky*TTG%%JSq)f?jTk>@r<{n&J-c&JM7YD&0aJ2-rKAm!K!;!!X##U0hM?nEqyc0ITe
-8Jh?Tsy^%KXMrfGQHG!8Q9vnvIUK-M$^LjeFc9coIJnO*BOA8nm1dGstkdYnBmUnDd3cn}ZCkRhIO;SJYPm}vld4Gn=3*{diKE1y8u`pHLM*>)H+B!{
-)t%}*PX?h_MLvReUPlIoy(YQ(+QlQ?M*@;$t&vng{rDU?hctk2BWIirUsXk5C0}HZ(HHfb><IsR%*kBB=+LcaD1|PPc7bvUaes?#I)zAj9VVyLyw_q0
-&6A;~kxR4Gs#BMxe>2lpa8rW<xq8_(&sqQs-UV2`*y2#tIKsr2<qt2OzIqo1ZdhWY(19RqoK)vqN1tf!8)?m8|7q7_zsVjoBTmRcEq;qw&iWxACG!5L
-ghUv5JiE=~HA#;m2&kcah%u&&$3?rPrnu2UaU1W2e|JlZTC(@fX64JLZ+<xG$;?u2Aen(DhdN78az&k|)JDRCb)!~vJd3eFM#8&RZ(UqZrUIf16Jzs9
-6OIqPfeVaII%}`a7AH1rM{2P4KlGiZy3F>3>+P!LCQ(s`RzrH<%MJ^hRl$BvAT0WOBwVUu8$_L&Ae6?9#Er1S7Pqpk>#RC&KGYNrj5x>jO@j%Wui-$8
-vzP~~;!NABEe|~*uxF!NRtnqN!Co6Ci1?CNngwbGwB+9ibIq-ZcQ6T(&YOd-EnJ;|`*qkF*xO9al*lIiJ5faSml!BrqFnc+=&+D<qc5aP`7W2U>Ec7i
-?Dj@vp}Pw|w<af2rFL|3;*^tGxCgi8Dh;+U)KPRAOz>qSAJM^>KpziSg#mGv6(#3gN^Xyn%%7s~yZP9{9E<0bB94GRummRY-o{pg$}oO|ZK5z{HHS}s
-c=4=!^~=xSoxCx#MJ~o6fE+P!f+vIidPW*lSV1orGuWMrTmXuSP8u;?13_zfab239k>1yqYe^jjB!kT6?7`$}2B%Pj5OKk1B>w(HI{ZeYi*MP>vHnzF
-kW3CUTTW)z^+HSpu<_^1$qjJS<HJBuetSDxR-d*ylk~EmiD_&GJ5&$!<ild;hv$b!1#C9)<$i+wg-hEKVR4Zf)biL<?4eO4i-V_Rph)VnS=;*CX|jpd
-nSghqa!buX<UT=b-}ZD>>bAKF6}+p(tuWyoQ)b+J?>%QJb^b2SruWd{-$VOee*g064{!Ob{ap7MUMY>*VuGW5tG*~i_@x+ZCHgIKpnUBP6dMW6rzZtK
-7aLsfBnXU#R%r3axKk+W&Q?41MhSvN2Sl)y!-ce27(05?pq`%bMkY%ta#N|OW0O-U$Ww3Kx+>!oANMtIK1v%2L-SxXrh7QL{01gK8r7_Xy<GD$wxM}L
-a{F+s+WY#}B>R+nPobtt>WpCE$Xyp{F?833S-_iQ2&X|v8cHV^`kFa^6{<eAQyPU^XL1*bZD{7Zrz*Q|graj-piy!h8vZprI2xh$@egL(Z36b8FZy$k
-rcufcswWwkye&+%9PZ2wl7txzal%~TzOa>odXNA+picZ+AUNOdYe^#re(^!bn3n|o2y>X~<<`^G<rgCnzKVt6y_Lwc!?VEK#D@G!3c_()pmPTp_4mP%
-AD#r&k5_X_;U0v7`(4v}%?oJdkUj&9i~k7}KLk>HoZ2QTMGN*J;!<(E5S$Z;siB4|cyr`L9V&iz+e30B9Y^!&IbC)s5AO+9x7Gj0!?NS96<d9)Y&nCO
-ZCA(Rwr0MA!2d2D$4rIZhB-{BrqpWEeLj)j+8+O@b+CC9trxMJ6{HB|$nio68hA$}tRe0Byt8YbCmMW)+Z~>&eAm=YMOrS|)eDYgToVINY+pOO?J%Mw
-gYu|mXI=G{`6#VFpz7$anl1}Akc#s3d>Y%1FismXs^TPjyF_*t$sp0d07*;`s_71R6b5I@Bz?tbdG*j4!g_~DP&4J}k9Q@qbYSC+J7qtUYWO4-2+Wu?
-y3A22SnAJjI`Rr0q#=t9hgXcCZ@Rn7<tOQ@yX&3`j}C9chv68zaQWn&wEbAk?|&if%uxjecet9m1V{IccKqzrQm;<_N@0z&`XgQu%kN*jJOSQUKKt?M
-s~=9D!(adN^p`iUp1y>?U{N^+Qo`v`b)wSUojv$R1FKX`B{UMBj8*<M<RS1gKd*rwY*Fizg_p{$AKg*IYpWl&n0m>I2<Ekvo|q!Tvj-q&u9lo<gDP2I
-c&^AkTncjtRv*a4j|y98L94p8J%U-YH|mPk!3T8Ml)^MncWRL#H?y#)rxxoe&a8?x#4!n>ZjbuqauieOIaLUsJHvTGaG?*=8rw;0R0qyO!o71I?z><~
-@qK^NW|f_;k96~{EYRL{MQ<r(m2~u~nFyd=m~TK9Pg@$T3I)2f_VSjfE3#L~-99w{a=%vp(le0B_i1X@dPb%?C86}OWCStUllk2~Hfq0SoEv;(%d?iA
-rDTurW$)3ds{r#mOU?r(RorS=BR=59paix?C8${=@&UJ{EvqTtte5N>B$r?VNk@s-Ci+QSgL}!}4NZT{-M5sprM{UjZ@G%jq8+X9rqkca5Jw2^cHx=M
-r8$3lLj_xBTv(0GsEt!bsG!(_Umf}8w+W-+bR!c>9^hU4ZkJUt3@Dx#kL2SF9nk`89|SM7;~vIzO-QEH$GiQg+I4o2@g`UslvBE8-g%phI$dB{Q=6Rk
-qK>;uY*zXPc9v`~UJ+dd{7H><?bx-K`Y3LK8%IMqoudZCiF9<rQguC(OZnn}s?-91*Vd7PmS|3YYxx}|r710t6lG2VK?;Xegb+fT@}-pa9*A{z0$1V7
-jY%A~Cqqf>bsm}5YnUrswq54Pu@_$GaJL6um}$~=6Wxtr;xWYzT!T*bVq_;^Gfr%Z68~^%Yd}4Fzz=Y6ri&U2gdB`a3sQ@Z42E4$xL{88WD**Pgccb!
-lgbS3&#AMyF(8$r!f2;3Ok1ZzWsyKXWE5-`t&EhTJOWMDWx6kl1E=>|*+;Q%+`!g{FqV(jo<yU>1FEk`D$^bwGjbCZaUz&kxw3_DO*SM{D`xtFwM%MA
-=<KKy!zbYJTcAI><%N3&{cE@~1S!)X0J-2C+|OH2ODT72EutVGl@d_y)@!eBXZ_vgbrO$Up@*Z-2cP6<F+z}#G0@-`9ZlF;?`*}Ikca!6vC$r1aIlys
-=3pHSVg#Zj*sAyl@8BQ2>-Yq4l@8z-ZdJy6-N;~J*ioWKO>F82bGDsjZ2j^f^tR>0897%jErO?Se7oK$jB}7DTZ^4aWPg{;djVH$|JY=1m-6TA2A1S{
-ip}wLE=9{Uik(Mn<okvW#)d3$!s@>*U%Y+!>L&~asCObCVXAz|!kO%u8Ky)76Pv9b&gVt5y1LHjx*jJ0u+2Yz@rIkHiewH&i!F<A?~WmJ>Ad?<!LUni
-?PR4D-BcGBb?f|U;mKdi)1O%L^f&nHUK8h-30@eM^~^b`g_Nbw(Fppn3tly4C%B)v#hD5epsJ~2I4X=OPU*xFY`}_!4ocPEtV0G~-ros?)q|rY`J`f`
-OlMU_2`;p$*&4bxE{8)Od-AQeF-bcPo>e<3TM+l-ET@V%%^{~xF@{&JhhCdD7t*D~Bz4)jKNEbGs_zD$rPp2Hv!NW{fjpZwT7M?^>=q5HnMFpibT@99
-9CWZ8Xrtk-G;gV-iwrys_{Nl6p9d#(PtYjkiAjSF-jGjy?)z6>l6N(~Ho3m+tw3IC5=^6|B(Ev^p0;r7TzZ$GO+YBYO-f%LcIl+PEe0G_AJz*@9NX68
-yqgn6yu-&^j%iKy$p#K<JT`VBxU`s%HWP(j825;>Pp6l%b8Ko(S~sl2_pfugLqmr9Ik}ptQ2YDAK>pg`dbqK`#k+YUcA|T`?)~uQ=`*x#93h0`+ZR8)
-qR0WlbNun->6_<xX7B*}@b<;4cfHL0e0TEZXZ`y}LT}{o_8(T&V%!bNB7~ze$xWN{YMPZ-_@Ta2RUCaskP5_1#Bx2K%xld(=)+nZK@8fS?@A1}Rk$z2
-jK@X##P2#{7dFK&bbBWS2oXG-gfmk4kwDhW;ALou{kApVT8Y6F`C*YbrnvSn_ibqgO#dn+6?KB#KBkv}Py7|IpL$VN%aW#uLN`!spel~JTE<M$5ndEZ
-P1Jx}GI00t*8AIg%rBoe`g5s28CTw&v(qshQiV4wSPw(HzNLrSqS2t=?-%Xa8Hmf-7kpxg>##PHkTpWa-dWEf)e<d^AW!+rX#!l-`eB%h+I$AEDrj+s
-dESL$gT0BcNK7pQW&<Euykd1OYaXym<lr+ID=UH!m_iU7gw$te=iwJ)Gs|-d>mrOa%B1|+bsmIuO5(MbNZd2)mJu<tXbBOL7OrB5gpVmE&^y%kmU4>?
-tka}tBe#6*Me1f&Lha6-9u_-sT~`aC$iS-||F@4c-}d|(a`j8af3S82s}E=nMG&lqZn;=rKpgKU2vsSSV}aq|XvEuXcr+MAE-qM}pahY=A9P|Oh44Y~
-*T>1P-JF`+A9gMBlJTp0*j<%fNODJ`<U3g3Zf-Y04dY3BQ7zK7L|C|6*#E$al|WSUE7<vmZom6cHGGO|3gy$9|H)0dF?WWSAOje4#<X6RSB-y8Ol3FV
-#n9{wi;q0x^S6XQSkbOdD{O+^5`5xK0~@lLO>87(vzT93T!6%nPV_V+dpU+cp6c^I`OwVOK6S!^|HHiWAAjXs15KVNDvc9F)g?4h*3*X~=uGW|1e<i<
-mTyvE|M2nq<Tqw6`?Qr4o4BKj8M&*a=TV!5%#@;*D94Cb$tuTFsB%%#oLNv+i=`^-7xsus_w<V4JVU2~;9+8{mUexy(eJI-Qykrad-QF_Lh4}0+JAcS
-@?|&|SfS7#9C0Y-hH!j_I1{6QSGip&;x5|!I2ki@l=qJJyK3G~rqkRVQ(R+o)$3A=C2v$Kf*)ml!nRE3J6x?81%h`wIcOLUpw)D${N2#Oy8eI<t-IS_
-->AuGmq4eKN)Z{-Q7?NO82!hq`Qx0w=d!^CnPULIWOHZo9oh6BV%;~@C-dv;C(zVaU)xA(!+xA75FuV(S8cT<tZzZ-zJyQaq~}Z{+70Q(VTw`RBkuyS
-tZxQ*9kZ+{*&Y`pn-JXhR(0GSJ;q9?WS@)WMYIJ~5zI=w#4h#Bqo4jiG|Iw8BjjfN_~b9;)926i6NJ|-PyY7eU6JTWAGy+^ndU=ia^y~##O$E&J%3|0
-H=~^qKTSO&7rewQsA~<OL9?%1ucV>Zya``6&HL4SXW0AK^@8H`CE#+f9V<i~*u;&fFA}4=z0*=~rzyfV!Y?TiuE+Jdh+Xc(C@A23QW!;q*(rUSUnP3i
-A?Ez5;h@!|E}L1&gK!pd`_f7$<>ev(Z>6(~bmA!)Czf+W?VS{Jlre<%#0g%Qj~@RgFcxo2pCwq)K#Y(6Y6ge=%}s?u^S;ZjT+coP5!UVMTn-X-U0%X>
-VRF}m{O6qI73g!)otaxeGP2F}Uvpj!A0!)<i_-C;7lu8JC$nQ!!Sj>9y!z$k%eYvxT5c}~Q*lg=tT-pV5YeT^`0DZ!+QYd}uZvytS0s&IGBnKNsjcX%
-*&w^)Y!`S~QI+WKkAJKawsgAD%IM}6Ys8;(2_!eg@ZugM7x}Jg>l6AD7*Qldxav0uRI$Y1wa4OAEFh@Gc?Z%3tk=n>`D9U#qf4LPlVU?#MH1pER#@@X
-J*v}q@-*zpM*pIYf=yPqM-S*>hqhM`Iq$FR-2|Vy4KDQ=3=JLHBb9DKar^FeUjL<9{BF3Y|FbzqRAX)>KYIYbts&P#-I4ni%vaB)7ws9?kalVQ-j{y~
-W=H-u2s@|(;BedhazOi{=W@dvaMWXx+faO)%<@%>6D3_h=)cuXPOTN$qet9^N;hV!IL?mZ!x>JJ8Vw-mXiwvi^rfbEmZI<?XLK&2nz3k_s5yfxPx@_a
-?Ihq2It=KqmOI}wJq;y0QOwER^EhK=sqQRQV@k9|$c8(xZoK-T`$qYZDkD`p{Yan!mP;ruRLPebDHBg6%|azfwuh`W##!ONCNtX~5kXQgJfod>U$WLg
-$LtV$3Wu(l&z8zIVgm7aHytQv4=Q`IQVQrvD=_A)9bvO#Hi0R|JKRp-Kmxb5n$o%qUs3AseZqo7x>53p#pIdUl?>foMKIy|2%JhFJ~-=5hZaJbAM)oT
-$|{0SJU%UjOk(LR8*&g0Y!nJw^bIR0RyPP?QRiIAk&l2vH5i)4#;{lsXaQJs`+_jz5(XR7uiO**k|W!;ZwH#!^s+9a)jd(My2U+KM9hg5Syk13(3?08
-48Bm6lsF(l6(oyMVtAhJ-&W&2wXU~{)A6MFyxw=RnX+!7MQp?pZYtH~CF<92^TVQuFY8e;i*t&7ny;XZ6+*q^b~-ZGGmk%0fk5QGuB-V!Ma795f#N|A
-?X@NeR>bv;6d1NSSnT=1Nov_Ex9s>5-wB;dcn%lBY2o9r@X#!v>>xX!H$(V)q*oaGZVn(y^#DWhl%L$qA(t4LJ%iiDQ?btfiAu@2@z$n#dKvvomIKo^
->teXJBJ`HTriO!ofCbnMC~4}CM&3@hhpF4^+*j*XwJU+Dd*ryu6PzM2vgo)@n_()=H6wN;EguzeJg=9pY7=-y;tWAY*7N$Rn(+Yw|NkoVP;}#go*SMg
-1QGScaQmbktb>nYede4f5=!qa{M0kY8bd7Em_8jIc_T4F+m~aye44U5qr6F_hXmf_16Ik9T+$;8EI4j#T$p|~FfuRQ(~go6^o{2pAixnF+2P!(7ODGa
-j8e)a<l?y_7HQHIjdzJ4b_vXHhddW3A4q%IEJXK!$3$zDn((;)oV_jI$^(r7;p{3#&{ku`imbCht{gk0-jlzayn0u@IeGe=ft#zvqPn&IUt_i)A9`4Z
-dMgXg1hoPiue_<|5$rZ_QIo%$%8B);*lGZR4}m^mqi5fIlO5gL2E?tcW_I*kU$MbMq_cz>y4k0U=Z3|{)v_v7^o83Pm@Eg+Lw|P+M?2awMQA<FOe=jL
-IS@k-67(=GZcEjlmUIyjnKB95FLjfRYB{-h-)4hjGscdw9FDqR{fS5(68NbI$W&#~m7YjMzOlnYuqp?h<g?j>_5TkV8m~t
+c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<cr_qUB+&#>XcQod&BlM9STiGQ0VywU`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
+yRy@{SQa<Y`Fc8=<jY=ubDmEo`J|Ug=}3y=Q>OzJdilrcD#6DDpGM2e4}-)0FikuEC5`N7*>pZ#aZmoOHXVGfe_f1L<Ey;Hk2JC@yI8N*%iIrTG@lo%
+(P~=E%Z|L77W!+M^Ms(8tJ(Bi>%4&$-W28Z;~RL-C02Kf>HJa)ydK@;le6_=mbWZOzFZc|Qj5P^jV|*OeAQC?YE;53w0L<ndiv#8Ek&pEay6RG@`;w7
+Ov}}BdcLM9c4113*=U?+7t>jePq)kID$kbrxL8iQQHc+W(fAq$RCdO*QCUVmtmoH>pHbTHM9{@@)sLq0RVO;nFN$T}k5>3`aDKPSp_g8-H|#{Ci&egC
+`oax=2Sa#+8&qi>SGx~=EIZK^^j&HTI1p(dd-w9i$-C$%x<8MjxF03w@m}1G&f_O>ihuUpyOiJ3;}dw?bh00Qe*Gg<UFN-UakGFyB+K*ofB)q#(O&X?
+a(~$U<0ei1-0!-F^v}`zC#|3U@|QU6WIw-t_w$=Kr*F?rUO>~(*D{~Oq$1iR8ris5+?mIDejDK)L^s7G=U0<_makyrDzA&##5{ff@+>-^&PU6;2>PAm
+7qDE*5;qMOa+QBv;S$cKbAXqlD5D?rx|h$#&`JVli+aG%1Kgw){5a@D#YJ{G#oynJW@X-qZm)0{@b&9xmd_Jv2%Gi=<wvpP?gpdPut$(l-cDCnum+Rq
+#YMEYhlOCQQ8c~KI-~idxsqK->MdH1re$u9NOBR6BAP9rk-KPoHJV@MGU4Kar`Dwo;9y_jq0C`E{pda`uZmll2zHxpbWl(*N?PWyx3>p_r}khio<xVi
+dIS@}ua(+Qo;-otJP|B#6dmHvaWP*_=j$9-a|Xu_fdQa~Hxd86qW071LKYW}n(wC1BY8U1H3b0q><AnAgawmz!l{p!`Dg{mfZ-4KQ-F7MmEXX^LHnC%
+@0;izdf+wVsXT>WbU+1?nn9+0ug_yVJ2d7iI@$z^8N)Na;TG_Hs)gW=SS<4SB*6!>eT*ntrVsOw1;A;QJP{ffe3{FNln!2Ct*0x6jnVur!L{n)u0%()
+%(N|ZN}(t%Wcq1cuWqN~oO+<zIwy}1p;VW#9!<1N@zlyxsS5U2>kfLG!Yx5FiAK?SKE0R%KEY$yhj-Bq0`q7eFz62L2##Qx!+j{TAao)q13@&O6Ecw^
+)1vn+;_#QJ?qd%iXTs$f7nw6=YQmkfq<6hZPB@6KzoS?#qd4v19koE*M6FcM0W?Jbc|^k=JnI7-EoMMDoX78Brv?W@Z9scS@fra@gDSyoonSj@kG|20
+BB0V!3Q+qLfuEkBNm@nN;3OUa=8ex8RNGJ2PDwXc2{+;;R6`Jl#U?O2-{+HdkG+4kq(cOK$Gu*RJ@81O>-hb9dO?$==L7fL(zyWGm1`SjH2Q$V!V1Sj
+H@Vs8ct7s_vzW@9iPq93Z#Z?(=N0U5zQl8h*JkgAz|-SUnunADz<XWH+XhN#?4GgY1~Iii8V+Kydugo|VFNbGX88r83ZOp{E<FHb=tlxi+9nQ&E&xQl
+aH<-rJ`1WoYpzOYE39`2_4eRCU<}L+Q}M72)SXV~w!LS%WH3~cWH8*oRXr-P;qy4|_$#6vlP0b&fDbpJ_B$9LitnGB(efGzKI+XC9`p}kIQ|g;g7Kbv
+MMnVInG^Z(ehEJq+XW3G8D`qyHn0SuOd18>12|b|km)yS25~8_kbgbEQbYR4Yd64uhl9PtA@o#vGw8!VSX9;#`-I1Qrv1w)7K#xUtys~hfgqZ=RnkeF
+14iTeW!^SCY_>i;MdH{rT~}_S_Kt`mt+s$=+y+vaCyiyoi8&Ct0je8bKl-*!c#DV%j+9&`=ul!Q$_R6nSy|lVbQNZ}48bjIfxQBNG$33pIx1gB2fEle
+fd`O6h!FbplaK+NMZf|};3Eje3%ID4@O3mN{3eK}9Nm=$#}UIqqtH8)w+SabOsnsnz`GP@$9V9eCGfYJU*)A-J`C%7u+=bDIM9q~>B{N@UU`6+)7pCx
+QH?YlfT`IXVdXNRrRhfIVy;m6`UOW=u4gMD%O;4&h{VSM@T$&vp?i*O0?36j_{cB=LqedU7tG-qVvAb*Iw%fL1_+@aUSyu8Dc8rIV6LA@ZQ&k?dg5h8
+w2Q#PQ+T4diu&xEE{8!OdQbc&yp|b5Po2hg5XZ?>fK_J7q=F2B&Ehr)(=ZKSM=B3)ySXsms>}RC4%aGg9o?peTrRJs7pn(1CLnqVvV%>cM!IJDUAwMG
+HA+8Ej{JsFLA<=`TP(Bjlqe4eDU1q1D!eBXYD8uvC_U&#0;kAxcB9=cFM?w%aTTWXivpel$plqSdzbl&yBx$yya<s&m9~=@_gr%aiP@du22110>T78b
+zI5?|^@N9!narbm90*YwL=xe#xOWUdpUHkp|JT@WxYHNY`P|pUsjRNzVPj>QDpB7tQUfs2l9m9wrei{n)L#0?X)8Yi>`cBCUY}4VV%1qOzIF)nvKY-^
+l<{JjPj7Iov47bwB4y%5QLgxtr-97NdU<ULXqeG_#ft#*;xSDG^e>3aMvw|tanggOzX4tXCo0$s`C{CWXrF2@%aM^VDG`*!@-T<~5RdYL4Y0;=fV1TL
+nuo-%p<$^};m8|W{H)R<BcNuUuT$TUNs$YMi|D-1ASM&qL|3CyI)o2l$D6Klsh(2CwTr2f`iM5Y=p9^K=f&jCtvFU@VINeSuCR#$*;<AU#7}Vi@Kybo
+^x_V2`-m=()G(KkVm53!twI5J=dUB;qp1-&zeFbRR0S7(*1Bhp0C=~)m(vfqn=r!s%ESC(S=>NN9wl6{ETaMwdWXpJDdr{E^MH#WD<$|s@IqA!t=*t?
+La$cdnjlWoG9LM!7sV`*)>A_Uh%h_J=O4PvGs2(QXpYB41~#UV;Y&g~SUjd>tRreC=Ee3>hqjq9<nb$N0u&q^J7u!t_3C2pe_|`GcanF2hUvxKrwQJR
+vPqbJ_K!Cw+4CPxp8xpr_4nQ1T(+Kn9No}8&*kOucM!zGW{j`1ia0(LxHq?SGn!8?kj-*h3D^pK*@3eatPtL>GQ9OU0R1>GODAxjPhepy;`UoOCL(UX
+EQ(2=;13~cJ)iJ<1VP?Uf)%K<THY~FDI+@y2Svp?u$JR|VYeUxR7cxmsHlOCD%RS-nGmVa#m-q)l%_~9F?j*NO>AHtgtY;HeJB*;MZ;|q$<@@)*>auR
+de`|Ku?Vi^Oj<~M=c#E|(F2`)Us!-B8Nj%PD4t@WyNm@$v4M!VDy<Wlxb-YU-;2A|RWT>}_5+;L_<TB#@h`uR8wPhX8UrhnyWY5@%!a8e6m!a)2Qf;L
+;vwFn@v2ykuVNVzeYS(*HHw)ku5~*akMmi+96=kcT|4oku1z!mn7v$%ZfaFzy1mKrZUP7$=ghZHKv2=h7+7(&M7GtwnI4!M&ZjN-NN{#g=2oW(nxRva
++8-fDE_?&i4ZH(8xC3~z`8RS=!%MjQx9<j`gz8?B9FsQ_dR#3>^AcLQfkyG!?G%a%Ef-Lq3!fMmD+x}qXC)ZQongAcCBf@9pWN^Cqa6e-nkmr*J3E_u
+eA<ZSs&Z-w;}Cx!f^K~70XUq`fGTWSW2T$UptuUX-U#J8TIM(?pabqul(2@uoRdUU8%ErKTO-eM{`i3e{J}7WPV#cWA}wAB`HD={mm4Y(JL$6f_D%Gq
+kjZhUbuI!d@t+hhwEm#~B{0rUsPRBf-h@PiBxvR{a47}o4YjL;i)C5Dd!NWO`RrH#k%U#I6HpIsQn*7{eFs|?4h?tO5xAoLB*ILN+v&UdS$kY>!Fk(W
+g8?W;Itw)>t0IbFrTyWwYqDiwRe!M+;r5+KX1Sgx40`k(?wxpVjGf8_4#ih^N^$OsKLJdlWO>o!(wSg{1ZlTkc~=7K#J{C?*e~LpZ-LT8AjeL7<!Vx_
+SE4;h<(4O4e#6(wJr##5YZLjWLqtXV^C=)8g=~65{MHu?*BOfXNE(%3Z>eDd6Twn^Ne#P#wSa8_mOma2VxB?M7nu)D1}T*2sMb44#&zVqCDO1{#NbKX
+BlS=>(uwFV5xDXA>Zeir>{5?iStpn`4S=~EK{uN}=`7t6GSTnWkRN#w`8Td&+R2WeKR<bO^7i=b^ex^6ar|CMVM5g%-f{Zf%XGuDtQ+~)=YV`scGbIC
+l)Y)0jXsQ~vk@SS1f`n3+;}}1Rllbl=#nA!!MnO|_OiM`rgA)d5W4NGAB0a>aeB}DgIov6f&KOaM*5=ZYOrH6_=gt5GmO02sB5Y~F7bxQnIA>>@p!S0
+`-&rAo#8>jiHM{_JhQmK?!#04u<1l@#e?gftwT^k4nMkx0hfeOpih;8(B+BmgLBF=FvoNZ^zgbwF}ilNX}Dg(^?+Umyq!Y>+vaTz#0f<&3&ML?rc_wg
+%e;+jllNQEo?O3F4hHn%?LS_eKL0U$b9@F|&5I*g#|8|}<$Jt-RUm=YKj_x*kw|5s|8a2xR6iW--QD~nkV9!B+Z2swIdL1LT<u36MzgiuHGYO&E6N^_
+r_*IIx0{C$h6Sw}CVumevmZ`h$0#PG)_d#41PHH$-@iWn`Q6FecQ4OQjtH#y?TgdbXMcMOFTefA*~#<M7xGcZ?$*W+y%$V!JX#R*4M%ISUL7$cqp(tb
+R`u~jY#-6^pz`hHDBg#6L?9or6jw|I!sRt8iNu`drbCST!!V`=VGMY*O+9B7!015j3_|@2Dg{+tsX&WHg($6DtpQ3aJ#W-DDB{In{8x_9%7b|jrJay3
+uAqO<sE|yBurr*Io#HxTTG!tWJKr6@e6@oZADY<!hT($*%Xl$cmshm#elDnnkfwXo2Gbby!giZBT0nYJ%ukZF7`x3zD@SMC_;?WutI)7`A_6KBR;}T`
+izOWyz+2bAaZj;09Q-kCFzK?IJ1SSi<A@-rC}z+i6>?k~cSfciY{t>0fr~_dswCJwy`(W{2^@+3=JDu_DWiIr<!ca4(nr9TYD{#C3=wKbr!0RjSI8U4
+k?TQ`RmyW`ZPFH^_m}r(dtfV_+dN++^s!4A>XAD@^*a2A*PPl&r4epCloU0$%4J-$qr0vMm^><j6DcjZ{Z#TA7OhCoBob>GVd(A(x4X4h?QS-`$Pr((
+4Gx>Hz#P5;dZ0iEMrdk+Vn8gHa1h~7c?}ql#?o<}^~fwI1M;n$Ud{oBA||_BkCsHvYN7A(MH0fG06KTcL(q=Z#OY?VNZ<;>1Kb;(mn?ctT5FJ6P$`Pa
+5wWKNt5!~kOfvNpm)Q&|_<>Jea3ZNMT9_kR93X`5a?(HnVguYq6QspJJ*?W2&8FolF~V(<hm~jyAO}7p0Ya9MJy$+o^)6?{c@pmeCKRI=VVOvH|NQi)
+pN?O@Agkd{OuG*B8e^+&CnliA7xV*Oh!Cl-5Dl+zuJ{7~!Xpk4AMtOuv!PLwEjv)g>l+vl!J^#4MBp>+=RTwLjo)FoKeVhEt>}=qSr<wb7IfV2bfX>a
+MC+mwiEPiLpqQWO_L2RPmK{i$VY2JTh&E!#sME#Im)n6uREZx?SFu(ape?;6MQqoXFOlG`n00_hX#USsfGCWBw-~LIg9ox1Q6-YkVyIJVHj1!>wo90`
+rE#6Po5YX#-FX4P_Y&yY<#N4P8HVEUivyIWWf@{PxKR;y^~R0S6#h|84DPZ<$oaI3`k!SnZ@#pZRh-_4x?)_+X8D+E0~#1>qd$!ns84y|k`I+G$Md^~
+RV_}lF&j;9@RZ}%QbbT_FGH6H{J9-19D@Hnlr}87Wu;pAd#G+k^I|?7k7gOu{Uj7qp9y8li;I@#NMm7jH~6CS?a6niZ%+^_s6=~@tuXdtQP(hL4wW_Q
+52C6;Jl*H*BNVT{8BgmIA#1L|ZNAj0RoX>Oq_iyaktZ@~?MH~>kY^i4{}D>1EY{0$ZrgrND$ANP2MLG!3WeB67r|>trkv8U8`co@QFqce;#1--%6xV~
+$DWs;&E@fBuOjE}R^G~7;-NQQq5{~nkt1HjvgOR^ZN$_a&2L7blpbg<<R_%vO_b!5=?Z!7ZbTn=RW>Qf$ovaNo2Dk+X$6}X>4*$&x=>ck4G0EejPRLT
+SF?ZRd#ZJ?C|Vm}`>?7T=5^YrrxlYryL3;Jyk|LGt@61l_Yi93M(>Drn<dVxVu40z#Uh_4+#)sABl4kxyz#~OYBF6WP>@ABH^KtObZ}#XZbfa3)SpTc
+%0vdDYCW&~c7qTt79pY@>K~{tcWbp7Zi^8F@XA<pw4zf*MnE_ZyguUF(R4+d#V!GSM3LqaLL`vmh$sL-TIWk(SCIkm(ND#mKr4z##UznFQlSalVzG%u
+tY(#nRZ*gc3~r)Cd=zD?(RH4oSTLz<l2YkSjbhb|xZs#=BWOX;iX3?gf;XMI0GqNLKr3U95%x$+=S?eQPm$GibUp0qN8QjW=+(w61f$ayJ-()gVzq_>
+2$i38cp?yTdM7FN+d$>{vbd%*l<}{G&&K)#7laaUkzB0HJX_DN=V<RP-QyP|2iEg(E<5QaFGaf2dXMB#Wum%VAhDfE@91)w157pBj>VR56pItwIa#T;
+)i&$w2kVq}L<Eqic_rh<bFjsB4S)^%M<|*{qubG4bd!(fWCBko5Y2eZ01+~Uz2(l>&<8ltV#4y$*eeQt#m@09Gaw^SFAq|i(3b7A;y)U=Q1V=Q=*ER-
+O`9NRpZluDwxZ;%jM?gYH*CR;EqC+~>#4*$t+>ErjOP<B10FBY1#qA2$?^A+C~Ad;1kex*+3^~$lG`kRZlJJ30ateX?#GI10}0wL60r2oxR_r|FGbUV
+pL&z^&7w>O*x~|?#`GhV>z$9#%+kN$ifAy(jzaMQC~2T<<8){h8|GG``$+st(Ju&VDc1})+-%|4SJKbpr3Rm=0fr2CI?dj`IDP%<A3z4t(~FmHPoAHh
+zI892zdAkn`^j@W5OeYyfXTzC_F2|_zv<m?_7TGN-2U}Y#Rq3)7iX!&B+_Fk(Lx9;@FxR6l3{Se-IfUm(;kcHhfgN9BiF{K9#Faoy^GF=>2kFm%_0$Z
+Ba4Utb_ZlmiBN%L2K3GzOmi{9gRj6CPpl(SI29NGZ&&k7S<1wg0XpFsa9!n!%;K-mE(G9VGTOTVt}(Vo+A*6v0tH?fF_n+EHt9@FQub>oma6l;5{X0E
+(32FTMxdV;+=iMQ&+))1+Ke6A%z!<~aO+&>i#uHT-uU9OI-fG~-~7gSlSlS691*<7PU|9=&?{f0pNjbqsp($EURn3<M<b%p^M{9#F=a*iq+r;kV-BR)
+Xi_FM&7O$zQFw2ptjS;T8WUN<%lRb#D8J9{7W}%l5TbE)`aGoHcu{$zWI!#GrA@?vlYuaO?puo6w1>^8p(qtJ8nu{+A)dN#99EElHC6h^_}{T?#@m)N
+sJk6!OeWwhXbnzhd3OWrbe*Jna{VW=GqsB$KHI8&k&;BVqnaln-*344j>KfMuJUP7vY=fUNhXa-{V4RfoE5kElAT{-0=c@Qi<8?b^GSDX->WszM4X6h
+GV*s)K0{0Mt&CGfGXYfi!DW0srP^4ls`O{tnF=^RPPFaX!@>yO`Q>Hs8`nB^YYol!D|X>RY{<pIG?1Wa;Y%|o3_$(>hG|!AFBlWRr5O%&<*UlCN^NvW
+MceO!Tm;r=2NJV~8rmnpD_G;vdbUbJX$7+e-DogO)iTcu0RX=fNbcX`I1qD7-(BMJN!*rJ)}d{#%i3hw9rj3FdW01|BJ(F_fTV>6ibCda9nwwa2e&M4
+QPnMOIq<~%k`uxtyf<u!4quTR;yOdIabo*MXx)0m#l0TtHRFABg0n(q8WXcq)k)O1DJw2q|An)tClA2o6g`2DEH0Fyh;ad|^YJQMFK0b05T{!XEboF_
+L2h{vL*1D4pZtQ{XRzH&Ap3s9E;X@=DdN;ypgFuNa@%fX5%7=so%}jpu|=f8!LTZ*9{;^ykJh{^)3s)z*d5~%<>inZ7MdMRImwLTsD^4#m{9<qgR~U>
+V9P^W+2bPbpwen#+2_CwsO7;9#cQb|i5gIR22a5yb*WSrTOp{SQ8l*{E8;-Gm_P8co+5OUT3wDO0VSJP4Ts@Y8T<CumLd{!w`;{UDt6xTG~{oh!%Ar{
+G$s2;ayTl0cjbzDY7`ekBY20nu`n&mFA1skns5qQZ3TDseb~+>vIB|LU6pPt7FPxrz8y4)ZtsJ_8>CC4^E|@CL(S=Q(J*LUL_qqVzI_p!UKm-Zmy4b>
+UixOZYq$iB?P(y`PTa+lKFlvxK^72!wWO6zmsgB<oeN|PSIb!REVUEvs|dtd+u8JCPn7LusR47wcWhvfD(IZXj$?MjkZ~zeLiAB~tM&O+ybrq!DY!6b
+%Tn<@iW`ralQi%~*ToB7FiuxrM~HK^ZR#{wkBj8FZX%9vk?r!nV&v~6Mp{7~Yeb%Qj0n03opy-a7*vM#i)_JT^qFvspUnG-YrAGT*36oyzWdR3{~}*O
+;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrf9-<aSLt&!k->;dfROr8
+tyAh_<3v2VNaEqn`-Lkdf+`l?)*2wwo4br4?Wm$3V}^lEIAa(pMasa6)HZ7RxoP@C;Ze9DFM@{So%cN`U$G#%Ec!fI)_-XCYV^f=uX%nuyAyGnE8ZmD
+dZcVs?GJSJ(sFgIEF4ENQyQ>+kD;TLS}nKB@zPExg733$fr?mNjD&k?Z{trAI&W&biWmMAgulWoNyVoW-|43Kz@lE9n}mdNK8>ZBUIg9I%N}XsQs=v2
+1j`iahU8@N{v`jfzgpdq3E_i0Cpl*1%NsNT@wNh9$aq-*g8FkbxZ8g{jHt=UQT&j|(cSRcvWrrbq&23M_(B}57^KkDS_Ja_Evsd4sVtYO7)1{lPzK^M
+(cn5fFUWZpJ1#|H<lR_wCz|g7rGa)(4u>y@td0U&C5k(-NXtieDn>_pG<c2TVhra7xa0f|s-eY>s;5RI4R4VBLCw?><VokzI)jdebs{6{%G4}XQ(JKK
+uxBs8`_AreRhn-u&wexr+ih-->oAQ1RhW7S=$M96D<locnkpoNhHS!yH>xuv<L!G^{cY~iXaj-q0)Hespa0|Yo6jeEpa1arPoKZrNm1OyA%Lo)NeR?I
+=$D&)0{rxonAEH{*C;9B_uc5A_`{c9b|d5lFD6H<dljaeRU0Y^#*>?!=Wrwv+8-Duw*jmfDH&g%{0-T&8-NgZ#sKFWv3*C6?G(HsgnzO1S^c*dlHqAr
+M@BXEA)P>+k)%KWn2*=YvUbJDMqf}+3+fqVHh_cf9T4EXjXTsQ0NGegGywBOH&Ux~(z!_Z$BEiBM@Cl-1yc2!<_K-Z1DmMRG<3oaYV&GGqjNk>t<c?%
+0@T_H?5yft0NMmBz<Z>dEDQyoE=5#b?l{$&z~}SfG*!LW^;=l(6Z(k^nl;_3&4*g^`sH9G0}V$wEs3kbt5s~bynw+YyR<cAUZYW~Dkr;J?7{*=T5j36
+8CKTlSKuBp8lZ|DqEx*<07eZWa=IdZ2%G{Cp9&kyBe13*g;*1)B+6eM@G?m|8_zCcU=X>$rFK%xTQFSn{lsp&)ZBkyHoHlsHy}CoWVS&;atlG+0SJOj
+O<3g1??^PrcNSYi+>U0~iQY$PVDi9@noS(k79$3a0`++D@laoI2jA_&Ab?O3qYXrQa?e}dr-5y{MykX6IzXTBI1UHTy`wI`8e&NALmTpB+p!6Nlg6b?
+v{IbZk5lm*(u@`6qStlACh8D;WQu@Db)jHZ1ZY8+5MC11QwRqpAF<uKDWiJL|0;9F-yu9QOG{9_f^f6V&d(a=ITofHUFUab%twA9`3S*Ar^?a4DBi(6
+l(G&%@M!#j+}fCf4<$(K&qInm*u(XOjdtCqz6(I3gW{-i=|(-RFp>$%oyC4@b;W@kidpXB0xZY?&<VTHbPNuokiypq6;7FxqTiv)iI@hnl3YHNs<1U#
+nXOCmCln4_dQ2MJ^<Crzm3MpT4LNYOu+%-FeKe+4HP8ffS`9=Y`}T-2(1Af^Djn<3h)8qsAa-ESfWF={Z-nHIw}j&q2|r$297uQ4m%uxZYS}ZZF2;wO
+x6Dg-ydH+bXd1j2tX-opt%EqOfoqTf8zHS4TO%kZfis$K^q6hPRElci$Qeq(x8w{tSIe}$LE&nsu+bntpviEG<f>Am8@&bUlK7_v6ZVFEUe9r55$?Su
+dq96wx3G>s8Oc2od$NVC8G@tONUDWbrUb$#V_6{9^RguIEYe4$b7SS{dVzdz&y|*PMBSmCs1(OP4PzdUK0TbiH(FojkMcSD>+#!{$KSpp+h}zKeSZA>
+hm*MT=J@R8$?NC%>F`TNhA2s(05HgsvdNA-7;H2^YbCbg!XKnP6baQb9(3QA!zb+YNG_as@#`RjvP3KiHCeF8acMQyItKFX@9)P-)ZzQSl|p=6iKo$e
+IfJ?ODAt+I7~au1y7+57r{6wyv3}*w+;n`=ge`J=CG5*hE*wd3p08%bIMAN_g|sJHfQhPD=w_M}ae>fq0{<CrSY*b&de$++#VIWFf2|R!x6Et)uXTYm
+P4fg9o=@kqyR)nOZ~1u=Hr)H+?Cj0koHe9Bz~wN@85=Mr6wRp=7Kn!@AUsjNK(@^{<z-g_gqFnb$-IJ)>u!Caa_?e2o8bzie$a{3Q?)~WD=Y1d3a(Zw
+5)|X#k_`w@k)`FxDuO<-O{Q-_zlfqmu#8}^1Pw^sOiNTm-TS&5gf|)#8S){CDd)PjHjh~q)sa(MHu^D+80W(9B-ZBg#Dk_fJ(eeC+-?#dui@fePXA4K
+fXAukBv`xwym=HPO7YO#y2c(S`_;M+YQiS$%!?gdC!SDro1X)MTYkuw<k?@)ZTY}y!ShC|$V0X8`Bs*<{Ul-+;c?^NP;Yt1=Pq>}^hT43TfU!RoO{QY
+IrFv72F<L`8cHx5;x~(<yiL(SMb4gI6)nH%-|K+Nk}x4I)XoNJthvTbZyZy&r6?o%c2rKs(LLjb-uYM0qy-#<55q2T6zBkx62u(&bXebVe_SZ|sZ>;D
+cLS1mC)j~wCVpHUWvk^H{RYzjUD|4NtC3+SRNK`)QnvJzLS1sJ0><k|uN)C`O6w+EKsoC~(m5W)a@OO73YlmWGx?Yp3v+(c8|TYaM&^PUx~ro}T>SCN
+gFj~DQ9R_+C-Ofbf#dyrHQt9l_OWVjk>A8VSSB=xl%KdOqH=^U;>KETaippe^B1FKLU*dW4r_O6adAPs=}~ZD#y|fxJN@pvS1(_m@U`M(?Cu!j`vd&v
+0_AOFCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@}p~$f2}Gp=n~|r64)6HgfJY?{<|NJfh~LY^H1+scQKlmFh#<Ivi<yq$nNAY`ugkW=~q5n
+;;0-?r`WYqfOI%eInxiU#vJF)c)vD&(v;JX>nJcDi61huvK-@l1eDI|Pmy4dXaV;de&lZ1D<(8*qYekCbn-n#{bA!;ni9k;^1^rAN*F^YyKIddi7re{
+K@=)E2mP-qVYCV8tEy8V?eHq+R0TlZ9qj#aw0AMQ|LWOB5^n7Gb|qT9u+*&Rc>wOGEeFJ!q=-;X7&Ce4;c_dd5;7fZI8>E(0zlHwm<{yAFj?bVQQ&Rh
+apbY5UaL)RxVNL_92TF|tVGvi_*u6M=|<t`Jjd`d6EW`oQ*>FNP_~#mlZfeRtDh||345MR@{h<&x<l%~?^i=!oet-=10b*X$gA0&5kQiFsCw*6K=reH
+KW_BrWzpjDH{^+0+<2cuKge+Yj()tv-TgK)IV)S^$iAKLUcP>j!Ts<fy5Q4&;ol%ueDm^+eUo;MDUgEBdoXZLsHoK%uh^9opNABoLGy|!ZPw_Bs=lng
+0rW)$N(8XJk9I1mF@V+V_9_P`OUzl<fK^Q_WUP*&_G)Aya#eopr<#gGB?ZpWC=8S4(|}*L9R~cK2AnPrSE_ngA2{7bVD&2cOtP#(%}+WsM;C8Ko(%j7
+@SiklXMN$AcbMqO-!oDb^wtYyROr|yJ9`+iAVZxep)Y9I^7R_G!jd2BrHk1p%0yZjd8l1DUdTubH1L))gI#Q^8||uCBakJ?%!ME<1I;#rk{cGOvd`}_
+S|w}AXYBD5{Mc}YN?Nlsr(vcq@vzkvG_a<X0;yus(yMhFU>AMbMu-R902al9$TCviUC=i*e+@NSVvz4Did<WLR55-Lnppcw-wj;@Nc(N@x+0IJ%e1;+
+WuYFeH0UQs^d?BnGFs|7=#ei;(OU)9aBWd*Kfn(|4_2C93wpw)@22@|;_wK*6*FA^Ko}2t=h)mDD8qY8Ivzr`%@kCn@2nOo)&v03B*`PFCQCGQIU%3(
+is6~I7o+3ezt+I%@3HQ~Hu8j9DS*-1<4l3rN*}hUkHy%wmHPTb6H;$@8Emb!8@;`nk!hO6bJ8Ixl*1v;3qL^G5YB(lT3+W&myMY@6A3U@{vgHFPCIOa
+ivZID=wk$zMk)4unbeZ4L_cs;Mc4-EQ*ZSV$(`o@Qk{DZyv=D0iOTBu&<2uxQFLHJqXbxMA<@I*z2(;7Hw;{vVBOYK(44X9@jS2@r)r(?-ZThh>JVfP
+FHq+aK!^oyct-s{zkQ_ytCkqx*B2+>9sm65j7wp}Y1>$XT3DzpkBU1E6?aDEb+@w%Z}^OK$mXQOD81W}5qAkwOAauKFXYxiFg7t@%88YI6DSEVUq%;2
+-G3Mx>_!!?!0S0UlzPRDrXhe0*&~x3x?D&BJ^mQGH<eZ?>XN`q(p-i97W<ZI&dTt6+z}M1WM?mbIywFMEbd3~;g^U!^uybev$ro#-q8n+Ke!EQHgY$V
+*U6)iWY>+zhWY6<uq`8DS|-zp&;39y*Hbk+##mjH>jZV^^!2WReW7F;%?sYCE_lZ;c$acxxXVajYG4h`3@+uMY%VUh=TTsP1ZU{(k#a(44!2qiVHR(E
+`pRzIED?=g*z3uXB2~OGI2h`^kyfw((^={-MHB=DF7*b?rJAxb!E|3-up%1Xvd@Gq8@JgBVappduAMOioae^(1E99H`LXjul!M$+`+TM6!Xw-<?lG2r
+Q$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe+tKabnU
+;<Ror9Qukk@ZRD!Q2y$`m%kv1wu%1~=5*=2J$ZHd{P;{1nCJ2T_1QiUIs4_+`}xk!4q7qpMDOGOI|1g3D5SkTdQ``0c|Ld_r}Y2*9X`c7@)rO6<$Vl|
+MbI3qs6?H+#sQGXmy9ta7QDD?J4;K}0;5pB)C-VA{AF@4Wl)|JSX*{K**vrQVv};TecCJ|g>jCa;;SvDA8F_c+>|BE8bf(AE9AP`97M_XtZ%%Bu#6^y
+Bu~+RsYb_8Vn=nXvRg@Q>=HDe+h9*4ohoa{%$47e(@N@9vs%#>MW}9r6Gh2HIY%6cbmy{x>@AKB+Ogv|3}mX*mgY9C>WbXT4a8Fx$p!<vPqcB8Lr|*`
+B?tA%yL37}8In!lg_whR{2(Jzm=?;Isx>D^3i2QctTL#U)zFalE*6u(GU6958Zaa-G<7X@h6JQeH=YT^1B|%<&=$6IDlUvB@Fb#CfkDaoQQv8*?4%#@
+4qj9{@9F<&XMl}vKk9B(!{zL2z#7KK0151ia}oFM8DdfY*Ml-K$F>oi%`oRT1;321Zi<O>mtK+EL`D&#{u`~z|L_MXXGhXxA&B?ary*zL>1NaOz*z8i
+FcB21!0g-OcPC#wMZ9=$`1FfsUw-w6|M}zSd_1|hyqf;=dUi8k{A*c$xczwdZ(e(`g>q>erk6}^%dmSjvpr68)8m4PifJY!f?4IG<#KeFJUwt24~U^I
+eL*nI=RnwDPL_nLr%seT88F@SdGz#P82xW<47Owqvt4qM;vO!8Y%bU7VjP;)Y8GUJmb+ROVvtA^-+U7#Uq-v4(@A05zc?I*{E>@Rwj>MMFP>_2UO)K>
++(kw<XoCCTmoCYaGFZ}5qL7zp-;M$5%cCUjlF$N<gx5?vD>xI0&Ktq`Xm!@xUOfhhRePkH{nTxAh0!DI?%r)Pd80(^qK@;nZ+%Y6jY1$7vE*tbDeKTY
+bV{+1%O3D=bCMsd#K7X0*tk7t!^XA%&O=BI+Gv0+R&CbhvgQ+G+<47JXMHxC)5^5wT;wWB#I~nfY|SYXrU9gdCzE?tde!!)VcktOB$+Qur$frNZwzf~
+Nt}+3nzA?norhTCh-cULMfe4|=(ekyCZC2@$K?n8IV~D>P`|Goc8C~EXb8V>s7zU(qbg-D>#-_jPsD=Gl7O0Npa*>`_nk^F6dDG94f@d@DO7qs>`IEM
+o7qhj`#PjdZGEOZgJ?9+iHj|5s!Pb{COXsQC;+q%t55I_Q<xULcQE?-<;&BA$|7o#Falfg64`2@!up5}hiE}fZ~)UWKH|Y^Zr+_arGu$_E&VYiu=aD^
+=SI3txyser5Q|&&ja1Y_Nmk^24);g0oANqBT|F)LD7q<-%lvb!xPA*g*f)N4wGHSXUCo~LLfv))WA+N=D;Y?<v#tNas--ZdjG=eMPQJM97`}tY)xk_*
+)3TgW*b!8M>(HaUNFv$<+zO7E`{F#nQu*;~?CunVIvWaHlsD2~nyQ}&FVa!ulW;TGcGQN$f~$eQ4k8q$AD0Q|dB#uTZwnXr5do2ufKC$phcKzhlUjjK
+PDp~XCgScAfAK3cn7WUneI4D4T6`B}Sx8{Dou@#k(H3I&57sz{gEhvt=WGB(%2(1wVTNd$uc4*oHOUN_ts_R@Zaz-<1N<{DC~PNwVX~V#!2ac}64~@#
+LWYJ}BE+M!x1N*phHP_ITzkQ=^M$LY%`~!offMwGU~K0D7k;r@iCQQcGdwe#w+}Du!`3_%55*894+$YeOs~CKx1m-5&X7TcZMhpM9IW%&Gik_G%F~#O
++-9(@Id0Zt`8*ha1-EUr9Ca;L-~~tI;0A-}0bfW~;IwN?$xA8X>xdf*w(qRRc)~3^;;M462sK@ohzos-JvhgZ;*9NB$+Te`mcD{!6&r2h)GD0y&h?az
+5h+yMCwVohik14c*s)Q&K9M3gl+fYYz-O8>j#bFC+9nVf`#4q#wR*ZrobJZxMa|({Y_l4Qq1t^VVueGrKb@Q%zc@ZS-b!ga6d6#qp%$LxuM#z0tl3SD
+CL5ZhPj=NBg~6R=mzf5}jR9RbnptVW1U_CK$aTA(5Yp+dKd{uFxxj8zxqo<G5=Tuv&Uh}xEj#a<D>rDY8(Z^fr9FhQ3KD0VmAuY#G+ihil9oFx92N;|
+<YOSQIal7jq61Jef-pe1NAM|4^%@GU6&`BpW7g?i(j?Vk*ZWW6KLDiW#V<%`@kk@L$J)2y%CQ?nHDiS{<LkOyJQ^LJwf6u2I;uV{m-ugxTHJYac8!;5
+S9}E9Ed4krf;0BBndUz!BgPLWln;Z0D|FtxJ^AkC-zh%^LEK*4$=;s4d3F5!<OQ-f1XI0}SEr|Mx{*A*K0SN!@~wG1d3}~XCYuH&2GgV&Hnm2OP6IJi
+J-L|%IB}`WIHEA%vBhFKN$57<kIgaIjVOXd73cZo2(MAN45%}_6)xc@b1bPX*`&7RYp6T9x`09IiCT>y)b8T?fNX18iAcm9@O_4X$XWY%uj3&Cpd}NQ
+EGq5;IUI0;hv)b&k*OSox$EW@BvWD+(~5g?ByDgGGus9O9LL$5{#)X;xJlqE6x*x{;InS$C|<;b5jRD-BK$0l_B1&}O||93B%>6#$w?J=aJ6=ZHfS19
+NAj?Pd7JLBSI(uNY4xh%bu0+dB8Ew|aNPjc1GtoYJJqsmJ+|4ti%vB-+<!Lo$!=@2VSOcgGD`*^j;5{wXGmMg55W$=dh;f1YS4*oN$fU>b*x$2!;~NH
+4d0a*_dwtC%vZ&FjA`qTO5c~VfHqDV<F^P7q~sC6tj(I1Npp|sBxKQ~g>122C9(*zrVEE#@nGt#!m#XGG~JpJP%L3N;T7RL3O?enq;dkzL4Y~V5j)7C
+i;kt>_SH2z9E#t;)Uy_AW-NrUR5U?RJLX(N#KzQZ0FlJ#;u`x7IpDIWCGl1p)7keOOSM^1>TW71K0{C>_EL>Iev`BX9MOtSE1Q&}VNodNMb?3AR5i!v
+{mzbZ#Pl8|D~FN{6wbD0gz%!ao$=L<7$xtNI~o?;uA%R+BJrlrwX_*7^2<b`M~UY>9&z?1oK8&S56W%3Uid_je~!N83rED?amQs|X@GqWs${@@i-GHM
+J)bkn8&e8|_M``c{?nmIr=-qjns8ckhi?hJU}OA4eHYOEUK%q&GAqf9C48mDU2NGyk@hKgOYs54T@+ACl9@6rLOD(13rxXsc^8KL#6k+O@!%-}tQBXd
+@I_)-xm6C9*GBFzBWRA_AD)me=!6I`YmiQ&*yOrdAsBADhB{WNP&soVft|S;9b!La`q+aPHswVqW<tU)?TyN8QIyk<2?gL;<y#_<Nhp1rJ4!?{O@bb5
+-UZ=W&o!zSB5j&oxE;8zv~DupINZT|;`6Zk&Ay~E>MOoBrVsiC@vVmEr4gvOV$+cM%Hc4Xj0GHa9CV?ImSv)FLsL$8fsL_?9cQ2bi?@d0-4cIy6U0%$
+(0Y>gT8}eJJOWb+7Kj0AL2W4fVUs}(!v<j0iTR{UNVb7K4mq7>zFaI(aEvCUgc%+{4qpsYs7S2$9vptCru*2Vmw-Mm6D$Jj1s~yG`0Zf=L+h|Kt#j}E
+UqbK>OiCEI4NQr5j7p$1KvL&FQ3K!vP5DMPos{ANijdvt#jCMc*p*?vIy$Us%gHf~tWUgXT2B+ZAM;6aV(<M*+#3{PHw5Vnq}oQPE%7I+0_|3LHhd5f
+LO^0=aBg6`R>|P;t5485RJ7(}CgI+;&aWTndq}h3)Cm&&wgEQ)6TW2K(nC?K11?uF5Weerjkh^nRh74M3HD|OnjcM|B%>QR8CbRXFFn{pH#4;$G6+kO
+KbAEiIALw?m^L6eVmYV=yBr2OMvvsT4%S33#`gO*rj=XFtA?Zu8x1y!IMI>OWYef2HfvU0J3YAH_Tx@7`qoCQoLO^I=-u2hI+Hrcn~+f!u)rQ~$!@yR
+2;wjbbFlYK6xWk67@dymK8}?zUvugZX{y~K!e>?ceF(x9GN*6A<-#A$ru!)j+^v90p+V5l*boP#&y&~5zz6f{M!RB6X9UdqoF}E8%ws6DOlF*Ni0%M<
+%RCwPV8fj9LB~WFh7t6>eWv*qn-}~x5FLZ81vzro>|eGcae}GGYaMm4gky(J5-qB4S5A$qrF2KKts)WHX{JKeZc;NW8cK`8gyVvF=XvrJGR{sm6ZXJI
+i>-!UA96S=b@lPK`QiwrQGf#Hhrqd^qJa>B62*Gol_B`}?$QrC+Rcl-NxneOE1&;*s68KPd`sx+$aaTIPToQ!y?6fL>`ZEd-iE$GuB1-2!M_xpnq=9J
+tT)GzjjPK&9f_-x_HpF<@|qR0y5Y<=tqVhR6otM=e83Cyuk|#?{n?eU#=0Z~31&U)Arr&E)cR1dFulir5S=o7)f}p1NxCv@BPURp3lQW$+hv!YOld-9
+PSOTCV`#AaxL8bcGddz$#B)ld4}zSf07ng-IDw2cVivZ`xhdT%iP#4U5H}WcjZhrUTfDL4>!0K!^1F;_N#-a02_+Q{$*Mfb5*#OChrs@1_xxcao$^zc
+0<WVSm(Vbf*>Lv(V5uh!c89mXjZNdqZg>p>?8>|(_$*&I(8wJ{6=lpqC$6L`#{{Q0iFf_g6FVu4rH3>#kR#M?iphG$?ySQQF(dvVGgu^=6Q9z_rVj~H
+o`~wQmhy`t+7ibjb|RGv2XQ~183ZBHVeCgf_DPm4?wB*lkWCk*@1Vc;#SnO%Cgx>B*;iy&sohW=Des(yF48qnXXr#sDH9nClO#dtPPtS3E#L-%Zgj~#
+*6eG$8@JvAd_U~GeEsh1_|>bEw;aepFe&``0v02CeVVxfn)=gO#&e?2i)iQb@;w>0pCJ@lu}ymlMUA4#PJS!)@*{)UuEbU|sTF%W(fjwXHallUG@4AH
+O_#8SnOA4<Ac7!@`aAEtXgSpQ>*JqJqW}JH_mUMd_|`NJc*H<7;2+;ed6my*(cWG;UJ@nDHNW}qrybbRRdnd{ls5DK{jH=2>KkBHZ472*%>5Qwm~TpS
+$w2i;0^}i%F(63-NFbCY5)m|W3K&KVR{!OfU#9HwxrKTOnluJtjl_&&HU(+Of+Cb)Xr23Ac~2s=P3OTF)+Qe)&XwB1AZb2~Og*@DU)1e9X<dJIkdv+?
+N7_O0?Af!_g|}#=e#xAa`o%fpCkp;|Ukl|yjc6nfE96Jps+a}&^o_-W6zS%hqv+|zGD(x1)o;bJjb_Gf6uz`;US7+^(=c@*Wcz*FZtuyi8ZPhYJQKGe
+RsfLhfDHYEl)UowF*$i(pMH1x>ecDrymrv4WvG3<Rx64MuW?|2YO2+>N0hv-`YqY8jYgy2tTgfYU?p;JZ4tbQW}xQ`J2F!;JYuD%Di@7=cE9l&Cx6BF
+)e@0CinwvtjOc*;-qM=rfwr-i7{5?T7S)!S?en|irAm6Rnzlthib$h*xqOQ<`k+9QC1ne$^c&!mUQ-+W+I|mmvPz;ro_64uwORs7+v8Lq_)j)3C17Hx
+DMf5*`e@n=4CcRWnyx{K)VYv!dmeKV14m2Qpnqe4-U`f39e5BCn6>E9<aTXtgW-s^`eeFF8hfG)<aNIjDD&l$)8q3uVSH@82BRj@@_ecv@m6CanauC)
+SpmrHEIT{?@#HnpVx$R=yS!pvYxTh?l=~gY4vfV$iJ8qcz0C`OgRD*G<Jo$W?=jo37Z~Uwq*HK5Cn4ul#8nf*Iu}vTY5izt0hcG7uk52J6Ddc@>D(WX
+{4`#*qJsKlage+9U9Q#-HXgqZa1+Ga7jE{E+=j@iwx#fK6bYU)?Z#>mCAVr<%x)!15I3y#7|)t_HQKD6S3ug`#8s<Y-jS{v+{+?Zu0#{Qw%Fl6N=zoE
+^Z!SLWfdrM;S5U;hy%(48<LhJLUH!!hQ8ERh*zfC&Y@Y6CMS$Ba_4EOJKI87V&EXIHs}w%$$5Lr*1(zuBEl+G?0R|k%tTO>{E8UbjPk2Xl60+wHhi(>
+>2pf5*kgPOeuQbKp!TMTonf()=${@gE|VPW@*;PmU7E?TmVn1&&tWA9q;6tU;Qo&zGOPNe>q6qFH~Tpk<!@^5+EZ@c`8(&M*>4f*;+L3|2KhQ#>Y(%|
+_t#-D&tOP!yq39UK6t|kW@|AWQFlZZoG28KpE5vt672~mNPuU_k5I`XOqmZ@XTrb9peL5TPk6s4mCga;)k>6+KKfmENRpzzUB+FGIVqFSIF;EO#wL|^
+%h7ZqGePq|ZOTlF19tJK&{VAKa?FXmq^KUFoAb#i+Rgfo8xgccqS8!p7+FNpvB3+99L_(KLz4%a1o#=DCbA%d;$1dxk|$I`AEr%h{IfXM%W+(kD=VJk
+lr=I2!)5<_y6|(M(RO(#X+H=$@qp@%C7SFzTuKl{@|lXr!y4lfPmOtV4_8~mWUx-E68|1+3AVslv6KUU4dBa=8f5<_)%rKI&5PiIHtJ`zGJO(dC&$l!
+NO|88!y4dEI<um<?y?&x_USww(k{2zjV>{a-O>MK2L}iEp9h5_0R*zFb8i!T<ZZ+T)3jrfqjOTD1fjo6z?b^mM!{RzFKnSp15bTAqd}JIf!U?LsP)u3
+DYWnPutUp%`8{Yle9^iFF^*fe<DiG)bHN|#fn&Srkwa=15S!e=2cMw)t(bUtF^)E^`=~fcl4$_oh)<IN0re2CO6>h&lDQlVpEUhKhJ+wQx(b>M2El|X
+nht)ndc?T6r-t!pHM&jfb72`dV&e;p@SN7E-0Dg>s#v8<sH)C>I)44~yOVck{(^P*lu!YA5MpzwY?*U-(*eR@T`S}d&}{PIWPTpIHDrbgGDkT>w7OfQ
+F=oRH0zJTi=7BpMnA=rBMU1fnQ8OA)j=g<-Mk8Z>G)x2L!C7Lkuc9-1YlKw}S6Bg93$ayghL`dg383`h_eg!|c<`Udh;U>QoQey4+>wkBnA>A?k!R;$
+JriRWgk{!-vx4G?gBm}HV))g&%GGFu5TS=BIs=+cI*JKl8I6lcMrd>``+=IpC)skAV>?5qXYo7$H;PEz-OU%kn2w`+nP`CB;Uv}%mfv4B?UOU*TEyu9
+M$(j(ZmV_L9&pfxZRmEog$Zc{p=P~7=wT_RtjV9w0+(t@omX4U*M4hE`?^Xk@OamdTnHBEpB8-`ePQEr9S-YJv<Pe)!idR%eWF3N#KpZH+e>3*S1OR_
+2VcV6wT#VKdIb0_;2Q}>$<YUiHyW|DgvL1aqDW`rpSY2$u7C=fu;YN94sm4;Qk7yg!h`jGRiMyBrxkLr0RzP%;}LGKl3m6?RA9CBxVx2>GCVDgwc9w7
+agYeQZKJ0i*V)hzo=x-?x6)8w39O;D%m&1ZBullEZb+;#t;RG_GjWy%_ipXlZN92$s7Wy6)RALZ>P;twCTO^5d2_w5J|LU*O+xEIk}+s5Go+m>RJ(@>
+;}A!ncSLzTUHBaEn8ycB$JB)_CV!PVAQ+z}9Ut$QS8(syKMme%*m<ZvD{fUlRvtO0{V1|QxOpsGQ?MwG2aCDLtWw?=8eo||MgOKA=RUj?ZXr^&%3OB!
+7{fcOa^Wk<AQd#`3#9)UHkFN58OdjSTYLdhaWn)Y(zLNfymsQMa#qN*<#~+m^%oa82In|BsOVt5B^t@RC>af{$z@SYC`rwoina!OUp(!TJtE2oB+{6R
+tbzCE(;-8k1UtivBfO6Xhy9_=@x`(q>WZx!O+Y3mm>{CE6oFsNuxX@nV(KFFF$?4T8d{I?BQp3iW-8phoQT?BWk_L4X{M>=7W)pC>~*pF4jXVvA#FRL
+@ee*Bn~Re*_@pX?sVOLeMB2g@>3}tW4gdz)L78A3R_H1$t~C+m3PIO1iW-TT<fzo9%i99aTo`YoU=b_Hr`YIK#CX0jsf_4ripIX;tttT<{mzYMm&Fnw
+`NoINb33d7^yc|(;>*zze;V*3q@I)M2F8%U_%zG~_svn@yi9nHo=a9t8IDqH)PQ#c1^x)ZQ{Q^AksIme2%|jK312Z#kk&N{V5$jb&WZ5VRA~Z-b$O#$
+f&B_`W4p`!V-n7EqjwnGc|QIfQ_r-y=KnV8Gm#%?c|2eLXFT*(a9R<nhG8y#fsoZj)0N(;@qd4Tob|iYw?7>te|^|_$&(3k?<fdV6X$T|9S%3Eg3Z4n
+z*eN1>`5f@S)?5U$*FIY1f}#3H9sUTseUEjk9G4B*($vz!(nuonXc{<XYa)h=b97lf#el7m)B}p57zAwfLPf%#&=LFix%o(9Bv~6lTi(;ajv{=Y=@0w
+*~-3R5!(r}XQ@vc*F`(SCd0yxV+8K&i_{Wp+(kNiM0g{;neIv8m=Ug3GLZy<l_*M1B-o9r{DAYK)5u=jrX9=HdhRO35a~m_lMp^PlH}#q8yoa)u94gn
+t*-<krTfmt&$3nqI-?jbEAmT^GPZyfV`is*!^kQPhRmEGLxlr0jYq6i%VOoXMn2#JOEso;`2{OBd`u*|hL}##Ez+Oll&p5ZXt-%zPs9wEJWq(GAaipZ
+{(A9e6X%O<yBkcn9jnHS4}J0ss|#Ll7MA57CTOP+^cW?e5;xWv@M@H%$H$Jv*1Ve|(qe*IMXcf5=HQl^Xv=aBk~~447@xYM8r1J<f9ye{k0d(Mhl&95
+)03rFlA{|O=^{6^nBMz*T^NXZo4NBfjtTu*Ic;A=^6<b_$O)av;0;}h4h;S#Tf||YX?MCM<49;Qi^g@Ok1nh>l{#|6;5Hgt#SsU`2S035=Sag#;0;gV
+Zd_Su9K~AhdZ_jRpShw_d_879BDk%r7W0GH@xaJQ?`82elyZm1;q79D>zC5u!Q+8dQXHAlY<`ig4O_G}o7y-j4oWO;MhlG6*$o!Jsl?Kzv3g}BiE-E|
+1<83?<J1Qh357YVJcGJ$m6_cfz?-4ied4;3z$a}K`#dF)k9FD}m^Nsz@T05#CxK3FLdiXyUq|$HbilaS_?j>-w$3On#Hc4yVAZHCf=cljsK8~zs)>v1
+m81!)SQoe3CYyapQ<a^DNdw4Hv(*ProivQRdN-?rylQp3k;tgMlsYn=$AM)NxnWX?ZG3(tV8?W9u(T&sZOYkq*q&fIpRUB9K;wkba5NdaD?z#3=!WEJ
+IP06rveOkp1_(;24YpU%rES>0D4Q&cg>=XQ0ygi&w`%xbOBP^r1;~xp8dkK)<kNKIK`l5gjBd!#K`rFeG}w=IyInWA5{l2(fxE>OULOgavT`b4A^2c9
+D0}S6ajbwTk69tLy9J7?U`%30=J7eX_#>bi6(fSXNfxfI9z<2}LJHJc{Ro<7uVh`xlrA_3G*cRQgMd|gO{fX9z=L6TBlpCkcaJw>woEb3lG+Sq7K)4Z
+4(mtN98^g-xg2NVNGH&dImBCsZqD`z39anOR=e#+Uu!gnFBW$)7U|j}4F$L-$R9sOREU#pvRW7WNRxgY+f{qQ#sQdI^H=NDbY^8@dUUv!IW*yZrz|%k
+Q5lcG#6Bi-dxR4)zjR?78Z0oG8*AwGZ*T2Ueg5_Y2wr(O`TO%%Y?oQX#%*zxz4TJ%+{3lOffeWfbcc{jbt4t%@hS>4#@us9XeW~>P+77Lvt&U^Kr(qU
+DFG*=n~_}IV!kw*3ICoD*mWcM<H(lFWwBlm>JE6;O(P42-8z*OCsM`cIZ-WsR0L10VhwIy>^?ZVlkwAOj<MFjviehK0;u_hQuE0~QmYnF&t<}{G%{<T
+R4vVxN9UB-h<s795eo7vY;%29U7j>IA{+IvJisokBt%nNhY8C9B6~p15v`89@t&hms^J*S$sue38H;nO(HWpPQr~?fx#<o7YA9ckJp()cb~yu{V`|Tr
+#Wj+>XdK}j4X?caFw4KoxFZYgpcZ<fH%d+@Z7(XlYG_`KoWNg6N;R5nxKYW(*pxxuNC4QseAD;5%KF1jDXAJmk7t^)cX)n8vc)L$V)xEExYve#?mQr-
+kX1m@oJ41|f;j>l&s4x%yv{~lo#WKma3Tb^iaOCkLPecq?!dyz6&7{kOctRIefT#y7oCR>h7%JLJ=J8(<N&oPv~p*A;<#!=ufPIIiUeW3nghvbSKFmi
+4M_n52~V|-oMq~A_}hjiZ_Jm#F+H4glXj?<pIbxZ1h0qAET<7sx!HQj1noa!Np#+sjTWd@aiLtpflx`)?2=9KuuKc~qsE~VLBy)vPh7G<>Bkv`eiE|y
+h2z5)y&$$b_FfhLYMwxpB{BJ{hW{c<kt6ISDLfgGxU>&JNHi7(Lzg53?J;=+q|cXMI?5%y9K?Ep36Tb_)}GZt(C$!j<dLTvjwL+UqVKiox&`p$h16*P
+tcK}rDsk~D-u^l;SXpkb&sketqdp5f_3fH%j;8nUQj;UC6Jt_Y9YZ%_QiG@G->Qq3pU0p!?4dD|D~X%J%_ovWLw+rl8{%v--dwIJYk($^(FDC)(n_{v
+m8@lbZn0gn!Q;5*Mx&!Pn6OE5%9?jKrLAnuHc-zP!(@SWXf*i6dPR6&()6163>*;z7RE)JV4jsN<^of`Z#4XA9M_H5DkYzC$pae+?M-#JIExJJWF0Z0
+AZxmG5>`c_2nUaXNiU&-1D$D+o;6aW_IuDG3}LjMDZ5Uhy3bI4DE2qp_kZ}vcDWiG_j#!^myt!_8TbX`L90D;6MF7@=u8~$>>8UTYrh}P*<Grk>8aRa
+*m<j6(lE5n<B=HqJa3nmg+s{H%+pxYwVKQg#6FJ=|Eam%%#Vtisaw=}J&|f^`jLb`<FLGZK_qs4aD%HRbSUe=F4PghThq}t7&IMnpOlE|E_15b`yhlu
+BPglw`-A4yuH6vkxHiE^O7SPe9Q0uUm}@YVBk>zczl0x`xEfxZ?+#eSLC;Sx5Pqe7m!!g_ihHztNW(xkU6aOq>b~QGv*{fQpcnOr{pi;iuy?A5D%}3g
+HdFnY383$#$&%l?QerAPcMzNvUl>ENYfSi9f$D5!X~oR7yISUX)0N9ec2;wIc22D%86>ukEi<_xv9dA_E{IA7vY}qeXe5kQx;QjaROc!dbeNJw2-)sT
+Y8s2?ozNSb>^n8CdAK#(HI}J~VQGTgvaYw=aRD;>p0>qcxWuOmd+fs0iaE7)J*K5=4&GD=E6dZ~RO8$Z9vzQ%*p)<vvS%*hk2x+#0|iSCR290LJ0EBE
+bFNweW5^bn!|!1UOhZsY#0$x}zW4>J0Y6=={!7J1m~A1XrAjH8arl)4rp;qBCiE`$U4>c-p*QVRG^#W&A2;vGk=+{S+aJVbbMa{eqtn5|Bkk;-$XlFE
+4MKo_K>uTdkF~3O>XBA>2(20Gnwr8Ysc~p(Fpcm5XC9O8`d$*TU>+8okj;Kgh8!jUGcH(LBI1V7SDnTLeGe>XQ}_{wW`0e!?3>XNZj4!jp=UmZ#jD$W
+{<17e8aVQIOw9c#>qU&9mW?h}%=gzk#@`VE(C#qKm!Ukc<Cl6}Q?NVlX>CxyPso6BN*D-`=70}qTl^J4*)`Vl>p5a~YJ&J|38&{H?UT@sIzwvmlD&oW
+Bj7Q6=KvH2rhG;&&~YX+LiLb?wxEe_aQAm@f7Y(Q>+S{Q^@km6cB0(Bh8YyHp|h!?Ef;zj4lPF^Vucc~t~mEqL<s>mA{t>C#YUwvKu1E0rPE_n?emOe
+aTuzGxAmyEP}pfdRE{{UUuL75bRIM#kRd7BZ?0EUQEKon3=QMgFRfWNgzL&*+j<NIqh>-bu;zS{Sq(qe@$p1!IaK(63a5P^V)Rpki`J5`q}GY{KA2@?
+t8~jN(YoZW3fE_22sL+99Eq4@F212}9w|%#_W@TK@;OLN03R8ccb;uNHWi_n(pqv<k=fXGMxB{2yq=LA`c|INy2Vm>lzp}Ox~J-!Rv%gDOil4L=M0a~
+x1{{O^Ae)YC~p%F8OrcC%;Mr7p7zDr)>?*m*!Glz1#Vr0Dy*yZV(s8{t7pmwnre*m7OK>%dgh0Q5yVXkL%z`*>ql6oDMb}xvCw1sdxXh>>Am%A_wCI=
+GJ*S`<Gvn(#^bi}da=jieu*4g!?ZMpM`L)3{|1~I+p>wkmCW`&kDj8m=<DbZ|2^_~q#j0Fqz0x`b)2(_hLk>-8_F!;pmDMEyT#_T3JMHEj_gtzB*%n_
+t|5@DSRgSU+g7mC{9gSOv73QuW{6=vv+rLXzdmFAgM$>3jT`F}lB7O3!G;dLmiEzg!^--?uDaBPNc}1;guP)oC-^&Th;t%gR?vE4ewWmjyLt4g^PxbK
+p}}N;pxQ5<dQYi8`@wrpHa1^Wnw=wib^P}Glddcv1woO?K07esP#X8lC7x`DAlMn|fK)Kjh#^gs!5UvpXX0T9bEgo~WOzz%fvlq7w~qLB4tCWRZMsU7
+Qc?q)5^%LHx&7PGl$bO6){PE0-?FPlwu)L0p^d7x`5~COA}yly2D(~0U!gM3qtQ7qoMcRa?wr7WV*KVSxD2W>$Ia4uLnYITF{)DkL&@nA_}zMUTtz<U
+-9s65Xj1G)#Lq`AGM)(QNNmCG07R8>Q{tXs<H0gJ?3Y1q<len-f4vpjkYp&Od`98<<UaZZsqLdD>@6IO)Hw||q_fx9#x-`i0{_k7SSx1+DmnqNTKdAP
+FwK2~GqX8`>TW7aPl7cH6_2aK)leL)6`kiMXMi=EXwDv!6JirncGy3i-(putTxg-6j=z8TJbV4~Pv4%r)ivN~o<^DNQz*a?*{m2@PE46KhcmHE#E>=(
+cTxuclmlic(npb@xUVJguCTRug5&As98h#DL5j%UBRm2C7hlUo`VGoM@{jpACM$K6-CpGY9pXDxELPJSz&u9>hE{ub2R!n}25*zlv7{UQM5nRY%S0dS
+>cJ)@2j>TeDL}W#N1ws)X4BPb2J=Bc^{eYJ`V$qEh}4I8@dl|3+rRztOxG9V`D(V^2X~ooO@RFiWiT36(RJcPY@Ju9&wr#KN@xhP7k4l*7d>ku982ld
+$?-dU|JA`k?|@?ZW5stS@$&1_SI>Vmsg~dU<DGjteFM$D`}s|fnHiqt02Re5F%+@KK=D3Y>f?P_iv4Q<^L(}sCty<C>|>Q|ItjwhkIM0MTESH+67}fU
+=bEqM7U%3Pu^$2xNXl@7_mifaH6x~t?OoJr@OxaT?Bws!e*iW~jfjn~+r0n&`rFix>04|GCiU{PnWo>C1QzAxl?1T5TTLEi%nnt9J{ucPpJqoBdf!gm
+#MdP$IpGzFRd3f*3Th9(@mHGm7Pln$bR$-GGE*6aQ??GqZY+=#j;}D8a-Z=!vJhzxEy`K(6C(&<x<3LQN;fg#vMS$&ci02G#6O!(Xcwy{%Lwm}HCa9=
+zIyh|S^hY=yN6f1_YWsWaB}7ZCd^C*9|+R!R2E+r{GmC79ugYp-ao(o79pWNhn7ifPwt?~Amb?MPujDCKYo=y<XzbANO->q6&f5}o$T}GD1_jEAZVX0
+At<0ihUqk3WZ(WHd-L}6`N_L?6rZZ6SJyIrFR9}P2YY`U?frXr|HaeIUh?NRUn8V_(|eNA13=F=?<Y@Eq5e?mfD=*`7{_m~_0_{r)Hj?%P(}Pqr52pC
+J%}O+?*<It6l|pd#LZeD<4P3}#)qj?@CoI`!pM=y7?6F266Q)pPa4#s@IUNi(*{$|U!9)({p9&Jgc@e(<^;t@j9)zfPA}vOEEQE~ik&Z>xwQjg>x(Wc
+cR$FOfbj*b9ixoOXWEN&%U*;69w!nOCr)*(;iDLwt~Li1r_ydt_U9YEP~9TV)Yekdq4P3vNdsVFdsG+Ahv?RRcw-*QrZBNi(_-gqyrn~1audhj+m^JA
+pi__Ptk!ez+gdkBx3p_|B16Y%S~ZCUWj~l?0rfcq38I>(=_B6Nm7Gl*=dAlonzc%n0<rqztVZNhj#ybkS8qr5tta)<52lS^Rdx7aETzC_K8SgSoRk@T
+)+Cqsp~8x_>U-Ipw+ZyDNv$|uBH`WaW?5NT_Lj^ZT3{&_EHJsFNq8^CHyo@0k39Px)oZ!*Gp^sp%?YT9mYpI3<EyXO9mgWcYPafU(tt0m8H+lwHaKcb
+S17Y0|D`#_M3+ofDEy?8=k*9Xdpqgi>F@zDsQ6>Z@(GTNnupJ1v<s#|G7l;O=NiZXv`-WE)a&?-!(4qaRLG{4T|{p^xyE}gGGOcXEbSVvw}#c;s@$vG
+QSz8jr+6qP`3EtnlOsacOcH#yUwJ~ye3p-7zQJU+ESJ#;`l&TzDL#JNmbK3Rs)@#@=0&NP9ekplK=$3M<L}?`zWq|_gmAHSfm5qVkLCqsNGgr}$Q!mc
+NX)(>iJ9{d;A2mY0cmF&+UB{WDw@@c(ky!`CTx~*`oz8>N1JFGJ5Gnf-ei*I_h!Tf`5Gs*lGRJ8-H{p%g~L+vt@$ifPf;-RhX{~ge`GjCY*s9Jb0utm
+%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?9BJK<3)m)^v_UAvIICDR1hsvnQLx-mJQ6Y+#b1NH!y$U)e5Mdx@oA(&y+yG|P{dB{
+kQkgUO|8%N``j||STfKlpQVOK3*s=-;3q?^Kf)<n@Dlf0v62hjjQK28I^e+Sc5&@=0(wL2)5ENGRJz}3bN^Jxu(@@(n+D)e_IU3wG&+QqC+kHb3Fg!h
+AsmMVzcAr7sl+rm3jU+&PYPOc<Uz~?hQ#iI16eZ_Y|fj5Ml&e$uvP~T0i?@C)S82+ruhCu-|+{@sKB+{r7LP8HT9!LEON{2P>8Og@f)d~Za#tZx*A5E
+s{8FA#g|J!;jWy<q~#sY{tI3s{XDxPr2a;8>EKjA@i6z`uAv7xgSHHfeA7Kdy)zx7z7mAblu+L`$j0;S_VHoMho*UDjvq1O_=NeAYe~(XIbfIqduDGA
+ZOn(ek1=IV8*QQ0@t<%7)Ne2jmIQ=i(j@dVExw%#1^)?bopovIr5@T}Yvg<5G5@FR7~y+~(@@`_z#6D2jL)a_QRCqICR&W5Ept+u(o(jPo;7}ZD}*{E
+7@Q6(IoyV?>a;oA&HffSs7PGGiqHo&rA{LXL~)=LZOWSFTXCK&+oI&Qb@f2l+=jI&Z%2zyTbY&sxlrnNN%Hvm<Zq~Ro9DMNusbhbodDX)p8s(C`umd?
+@aun_{`~g!@hkWR5J=iNb{pwNu@71u|FeLl9nDx_2hS51bs5nOJS68iV2~}=CurG6MK=5Q)YV2r;4XSVtp&~rC0*<1K@7y$dWFFSsrC}>=Y_c7A{gL%
+^kF)`>_$|S!X&7{f*S)Y3$j@wT4C>DRG~zIoOx;t5TwPfC8;x^?^q&4p2cZh7|DD!4Zvq(ATJGU1nM{|$O>&hRVwxh(^7dw?{HDc+vgK-w=;W`5M9^c
+miRE2%pA`re#Ka}Frv$1DlYrgkZrR3)+Wty#xR79i@#`ir=WrRU1}T%Uu*wB?|?YnrTK5{?1LQRFgDIMEWMV={VsOsYO+5gzM`^hZo*`w1yVT~xPiuN
+<6hve&%gy|0ULrx?joix@GEsCv=kt1I!hKzaVrG2apNms-Vry@`mpE-)1bJ<fCqqlRwj2)ezREJan*)G&F#{8Fy(n3Lv&~#JJZO_X3N#n1~s=WBcF9n
+_u&%7VxwUzoISB(SvK2(Ji?2+5xs0(Up@KN89V5#$0DpO=7S^Ut#YRrjT9*&3XSM~x6<4u+KU)cHyskEP$7E)XoM-2({?&6$Y?x<_YCd;_5%I9#I`#8
+q>kE-(#AzptvAmdqah^SKQ8+n@`-}Rw2kS7l-{G}h-7YoZn>BcU~Cn_HxxKCbAG%Og%t=SoI#MsYFpID%rQLJUfo$3-!??Y+aBn#;oSMf7n#;B4s*lO
+IoywJi{OqpZ=5}WZ5hKG*RVCwwL1jHET#EyE5!hZ+!G5yoKY_6OzmQRjy;i~o@=D{)OMwQ=wpo?8xLz1Vrc9-u28dzt1;7!DR9YD#Y0XFnAx4Z#bG+N
+p&K~5R9h;r*yk>na1{0<>VQ_9jmNt~)Cq$PU+w1Jqy|zWd6A^F^xhE~Z7I*Wwo`l>VL*>V>yT^;#x-p6^Q<7wCR3`mYx5H=JQB82d5rskzlHBN{t8CV
+V0QuEZ#J$eZx+&K&s!hAiNu8_0eFL<oEy!nCIAnUKVzCgB*od<$wJd$m!q2tVu!;o&vL~KZ6dvfSSy$|Org>Uk6UTChQUj;6}oxqu~uj@SB1<3=46AQ
+o4q$^oCVUWx?JAJ0(dBL=g?WKTXL|@F+7%*75nLc)Dv;Kkf5CX1^C5Pcyln)sJfN3$Fkry!W?xzpyjM)Ljj*2QtTOdycnDJ-eoV}y?Xs)awG1V&6_P)
+he>r@jIJ&c1-P5KWJ7R)E{pZ$70O#;6Tr^(_2T7Q?u#0bb<k|wynv4z1!uW!VHc>N_U{*4w#Dr4XgtQ8u`V+~+51~|`Xfs~{tmw$UJ`#|kr)MzUTy5F
+J8xriY+3}bk4{X<!dDYDMQaX*sVW)5BzoqAIda5@OYsL{fWeG*9~EN7hK`|obj0yAyn5-JwMkBcU<1iC91Ygo9|c5|mAFg$KJH4V608Qzcc~GM{mr2(
+RoTOB&}ZyxDZ^-3jX?MH3q#0Io9!WF=yNTEOmLgF1dnlwuU{5Crcn$hi^4H7JWnMvN5_qR=g}HGm3#Cgu>?thyoFxd<~qq|L-1d8rT7&lt&cHYHC`Yz
+VSPm=A&K~QT#z#rzt<qbmeQnw*0w^=rr8SzXueVNrf#v;NGI<)k<NpQ>xl10^Rx=NZmHM@24vX}gXZiFx5VrRWj;yTaY_vpNQk65#L0oEBSgI+Rq6X6
+lx?+i^X)Zj0-W-<-4Mlw-gPS|^%_#3ap;Fn6Y93d!)OkGfeBCkI$Hid(J%g2agK&k+(i<@qg;exzIU8xw?hHZI-E?Rv)k>E?<3_sCyz(86Jvvh-K<Zv
+E(fvJ02xOx^^eIRpwH<%S(m6Rl=da_C$*eL`}^!wDG_U2^`q#}(DfO#j}V9wWg4EuYtzxt9XgtD#}t489rl)F&Q`ILAU`kS`{-AhNWKi|S&{{_FCe#x
+HxM}?+McPhmY_Jm&7Ovl8;aif{)<%B5Bx~Eo>=cd$#L=YVT?j98%#O67)dbA0eeQ`{P@>&?w5e2I8APjL+|}DDsz`zLYJ!6R6m&J^>jA#vk|Y3)_ScD
+l{|??1}q-obdmhyD3H@qYzASuVBU-|DTybt5|8k#L`PmA#Ry6$LsPU%!4Gjy1@k)h#<|-DCk&DZuiOad$z~rec0@2rr$~DmaHSzxkmDOi#Yq8)CHVk+
+_k*Di!|Xj!HjFsSl@G<YfvPExVe6D#Rw;jW^!uEA*VVJu^{Wnk&4YgEQ1tawcG<Z{^zDo3A}62JNBH=n-aB6{E&*^45NK7+0!@&bMcdyseOlcml%wou
+I7*5{fKJ0rW99+ctJJ-5k|u)_IF(I+);xVaW4frsun8FuhNFuMv>(1p4mcqVa6qFKc_0DRQ!AwjVsRjgHMG7)V@m|+L*c#yyhY!QtJGCKTKuaM5k!(H
+z=6wm(&*XA^@kD#h^h>RK7mrDkR%K;@e_SEBgW`yVC_b^i}vUXWgMdY!LcdAC3|BSD(61uF%0<AP+=Cq6+Y6;dibvj6{#jr-1wJ#WwjfOqo_TkRuqBl
+5Bhzvk8;2-p<fS&!MSo*g+Ez5KxL~Q3squ9J}DA=B;_OrW&qB?rh;;6M_fAKGcG9Jd*@V4@al*ar99{P<!H`WRTJi>9&^EX6j#XBNk@wP!o=(~M3Ycn
+DSnx1-DYe<*AtQTyk3|T_x;C%!`Pa?TueAWkCfQzBTm&1;+m7K43WJ<T=0NNq1rh63ga=eDCf{y4iyPs&upgF;ArO8ILy6Viv+@7Oy1?~@jgP1kl~G8
+h9#O!3z1;*w&a*!7YM@+VNdd&(O10}ETVWPFVyNx=pP9<owJIDY6Bl~iG3~|2KJ4e{PpDZSq6OH3l1|jS}sR-iAi#H(6JN_#cX72Hfk9&1YnXir-K1>
+qLDMH0QV&J=RUB3B%@BCH~@=eWI6mQHKwpqn1PNPThHB0xMCU_t=gA5Xa#Y0_Qn#E(Q1?$3AzAaDxs!BC>#vaiZzrFGDnfN1*|Kye}LgK4yc6t0DLbI
+kv>m3XaC?9P;8d0rsL}}>L2NNo5po8)QDcRCr>EMhY&+lKUGH#Ap|&qo6i`;E78CvIXdqbTkPZRx~J*o+_O)Q@=xDl)&Kq5<L7A0a@afQynFfmYl?1y
+zU4oh9KU^mk}2-52OnR)KI=yQ@$BU7Pxko-^dx6bq3_qD<)qnDNLX3Q$uld?N3$rq#L}H8GUw)^mo?Ex5f#lR{$`MiL9j%zUK!DcM;+#61Bq3qvAj8T
+#WTZEKxnXcOKzq*Y8jek)@zw;7)u?bR*L0$9PUB~NPm$~qlOtbU1+clKA)J4o+d#k8fAi1>4+P0xotW021cKw9Y9c2Yvo|6ziFC1Umv!dw9skE*u|0r
+vR^3Hus*u&Vp2mb(P+-&qtDCt^BC?vk|&A5nOdgM{Ud{})jW7lAwwfOQx$h9TW6M&>13tQ$rVsrZC!-+ov*;>-eJe>kxRTv7RJ+wSZT=j3W30HbxKb@
+pYUQ}HFo%<oPeLy$X?KhB*S?{S0Ndr)()g!Sz#;X8sydFC5IF4C^MeB#GyJzWjHno6zEbm+H!om2q<MYtdy816U>E`cYuxOu~K@osigkFR%lPIr}Ify
+qhR6dLH}^b@HjZ^59MCNQsiMAAH>#y&H09fg^r|<pR5-@lq<QHf*Mb34YzJ2<e-EKSgmrORf<lg<#@EL6t9MVcmTolI}N;G$j>kqr!8hQ&3_U{&O79t
+0q#fpj2Vy`mxV`4Gl3nHyC@t{*p4});S7GTae*K`Y?8i^FZ4|Tuv*Ng6w9kvF0MxW5wDnvTPMQM#F1c1(hM9sOFg=v)-c=N(=XXTpGk0~%cz|eLP#5<
+s0eLT&^eU4HXn5fdIaTxM8lPxlaYCS%FYT!r%vPu21JvbI6P~U=ZdE3f(f`70<yl`EtToo^&C)E>062&N2tI7OL$+)kb>dh*!TRaZz3iN`db_O@#U*m
+Zhlx__8rhCk`e5utDxXU1}_q~oOIOG9BDe?lP=%fNx_Cls^+jFw-Si$YZ^%-2VavrKI?>9Q&hGI#F>-eBSBV>Xdt_u&5VIM`t{@=@TId)|Jz%cRk;H2
+pd3tiJc0dws<wEO_2Oy5mAH@*v#|K!3$|&hy(g19;^k4AEKgrOgSNl?N+aFrndGa(dzS}N7WjGr#TKahwGOlcqPO%LH8Nyk3IoRK`3xK6k7!=<uXVo8
+r9t|QHRx-Pza^<au=#)q_g2_bS6}`3|DZV)KrF@eu&+=4njOD*Vc%e|hwS9<FV9lfX%A27vX~_U=x8WXGCM(Z#p04qBQ|VzkJpMr=bOoAGFV?|RRNVd
+l-AxbD8DL->-A!LAfY$;k^&h@AeMehJX3!`(CMTOeg592;W(LP%M7uxYH7+Y7aaEhmW2Mss|VMCeBQ*_UAkUeRyz0B;U^CcjV$u4m}fjBmMyvu?mo*d
+mKuS8P%3HWgL|-Y5sKQqb`Pq2h=A+_iT1;%{{sijjrG&+SsJCdWUNsvcylvCN@myR5zOZwtY~6=E+|mQ_Z5_P3DK(ZUv`%=u|B*%jpz!FOpCoYbg(<5
+#FU|=-40s7&5um67bkyx{qw6=^aU8J#!oQnBXT~#;iD=n#~5_k1vG>srUa2&qGUChsK|&g^_4X&ThCQAgt5cu2VRmQED8+Fi1wC|(zT(hAyO*+hKzy<
+K~_`vFo^nwnl4klX@WNS0yP(lS-La0j$k!UJ}#z9$wyl4C#^MTwMm|(Wd0zi=Y$b#s!V^8qY+^)!0;Zu?EKgN2fuE~y#
 DRYDOCK_END
 }
 

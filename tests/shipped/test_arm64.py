@@ -45,7 +45,8 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         [*arguments, "-r", str(folder / "wheels.txt")], folder / "thrown-away", profile.target, profile.python.version
     )
     program = (
-        "import sys; from pathlib import Path; from builder.embedded.bytecode import link_bytecode; "
+        "import sys; from pathlib import Path; sys.path.append('tests/support'); "
+        "from compiled import link_bytecode; "
         "link_bytecode(*map(Path, sys.argv[1:]))"
     )
     subprocess.run(
