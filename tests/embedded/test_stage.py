@@ -211,5 +211,5 @@ def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Pa
     tool = ROOT / "generated/m4/fix_mac_accelerate.py"
     done = subprocess.run([str(python), "-I", "-B", str(tool), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"error: accelerate is not installed for {python}" in done.stderr
+    assert "error: accelerate is not installed" in done.stderr
     assert "Traceback" not in done.stderr
