@@ -120,7 +120,7 @@ def test_another_chip_is_a_warning() -> None:
     profile, _ = shipped("m4")
     assert state(hardware.chip(profile.target, mac("m3-max")), "Apple M3 Max", "Apple M4*") == "warn"
     assert state(hardware.chip(profile.target, mac("m4-max"))) == "ok"
-    assert state(hardware.chip(profile.target, mac("")), "does not tell") == "skipped"
+    assert state(hardware.chip(profile.target, mac("")), "does not report") == "skipped"
     assert hardware.chip(shipped("cpu")[0].target, linux()) is None
 
 
@@ -222,7 +222,7 @@ def test_any_driver_of_the_same_major_release_will_do(driver: str | None, expect
     assert need is not None
     assert (need.version, need.package) == ("12.4", "nvidia-cuda-cupti-cu12")
     machine = replace(linux("one-a100"), driver="535.54", cuda=driver)
-    assert state(hardware.cuda(profile.target, need, machine), driver or "does not tell") == expected
+    assert state(hardware.cuda(profile.target, need, machine), driver or "does not report") == expected
 
 
 def test_wheels_for_another_cuda_than_the_profile_says() -> None:
@@ -394,7 +394,7 @@ def test_pythons() -> None:
     assert judged(replace(good, version=None), "unknown version") == "ok"
     assert judged(replace(good, path=None), "uv will download one") == "warn"
     assert judged(replace(good, path=None, downloads=False), "install Python 3.11 for arm64") == "fail"
-    assert judged(replace(good, path=None, named="/nowhere"), "DRYDOCK_PYTHON=/nowhere is none") == "fail"
+    assert judged(replace(good, path=None, named="/nowhere"), "DRYDOCK_PYTHON=/nowhere is not a Python") == "fail"
     assert judged(None, "uv does not answer") == "skipped"
 
 

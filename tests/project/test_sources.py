@@ -905,7 +905,7 @@ def test_killed_while_it_fetches_nothing_is_taken_for_whole(
         assert [name for name in left if not name.startswith(".new-")] == []
         assert bool(left) == (number == signal.SIGKILL)
         freed = sandbox.drydock("store", "gc").succeeded()
-        assert ("who fetched this is dead" in freed.stdout) == (number == signal.SIGKILL)
+        assert ("its download was killed" in freed.stdout) == (number == signal.SIGKILL)
         assert contents(sandbox) == []
         sandbox.drydock("sources", "lock").succeeded()
     sandbox.drydock("profile", "show", "web:small").succeeded()
