@@ -19,6 +19,7 @@ from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 from hypothesis import given
@@ -31,6 +32,7 @@ from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import LockError, UsageError, Where
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.machine import Machine, macos, nvidia
+from builder.machine.fit import numbers
 from builder.profile.load import settings_warnings
 from builder.profile.model import Profile
 from builder.profile.target import Target
@@ -60,7 +62,7 @@ def mac(sysctl: str = "m4", sw_vers: str = "m4", machine: str = "arm64") -> Mach
     return replace(Machine(system="Darwin", machine=machine), **macos.facts(machine, outputs))
 
 
-def linux(gpus: str | None = "", summary: str = "", **more: object) -> Machine:
+def linux(gpus: str | None = "", summary: str = "", **more: Any) -> Machine:
     """A Linux machine with GPUs, as nvidia-smi tells them; None for one that fails."""
     text = captured(f"{summary}.summary") if summary else ""
     found = None if gpus is None else nvidia.parse_gpus(captured(f"{gpus}.gpus") if gpus else "")
@@ -170,7 +172,7 @@ def test_a_wheel_needs_the_least_of_its_tags_and_a_lock_the_most_of_its_wheels(t
     assert wheels.system_of(f"a-1-cp311-cp311-{text}.whl") == f"2.{min(minor for minor, _ in tags)}"
     single = [wheel(f"a-1-cp311-cp311-manylinux_2_{minor}_x86_64.whl" if on else "a-1.tar.gz") for minor, on in tags]
     need = wheels.system_need(single)
-    assert (need and need.version) == max((f"2.{minor}" for minor, on in tags if on), key=wheels.numbers, default=None)
+    assert (need and need.version) == max((f"2.{minor}" for minor, on in tags if on), key=numbers, default=None)
 
 
 @pytest.mark.parametrize(

@@ -197,19 +197,21 @@ def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Pa
     told = ["True False", f"({len(FILES) + 5}, {size}, [])", "4 []", "[None, 2, None, 6]"]
     assert done.stdout.splitlines() == told
     # As scripts call it, and the program that carries a part of it.
-    done = subprocess.run([str(python), "-I", "-S", "-B", str(folder), "list"], capture_output=True, check=False)
+    done = subprocess.run(
+        [str(python), "-I", "-S", "-B", str(folder), "list"], capture_output=True, text=True, check=False
+    )
     assert (done.returncode, len(done.stdout.splitlines()), done.stderr) == (
         0,
         len(list(folder.glob("builder/embedded/*.py"))),
-        b"",
+        "",
     )
     for module in sorted(folder.glob("builder/embedded/*.py")):
         name = "" if module.stem == "__init__" else f".{module.stem}"
         line = f"import sys; sys.path.insert(0, {str(folder)!r}); import builder.embedded{name}"
-        done = subprocess.run([str(python), "-I", "-S", "-B", "-c", line], capture_output=True, check=False)
-        assert (done.returncode, done.stderr) == (0, b""), module.name
+        done = subprocess.run([str(python), "-I", "-S", "-B", "-c", line], capture_output=True, text=True, check=False)
+        assert (done.returncode, done.stderr) == (0, ""), module.name
     tool = ROOT / "generated/m4/fix_mac_accelerate.py"
     done = subprocess.run([str(python), "-I", "-B", str(tool), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"error: accelerate is not installed for {python}" in done.stderr
+    assert "error: accelerate is not installed" in done.stderr
     assert "Traceback" not in done.stderr

@@ -21,7 +21,7 @@ def lock(parents: dict[str, list[str]], *, build: tuple[str, ...] = (), override
         return Artefact(name=name, version="1.0", file=file, size=1, sha256="0" * 64, required_by=required_by)
 
     return Lock(
-        schema=1,
+        schema_=1,
         profile="small",
         digest="sha256:0",
         uv=artefact("uv", []),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import pytest
@@ -632,7 +633,7 @@ def test_the_profiles_are_those_that_were_asked_for() -> None:
     parts = ["accelerate-patched", "base", "low-memory", "rl-swarm"]
     assert BUILT_IN.names() == sorted([*parts, *BUILDABLE])
     for name in parts:
-        assert "is a part to extend" in refused(lambda name=name: BUILT_IN.profile(name)).message
+        assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message
 
 
 @pytest.mark.parametrize("name", BUILDABLE)

@@ -10,7 +10,7 @@ import re
 import struct
 import subprocess
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, get_args
 
 import pytest
 from hypothesis import example, given
@@ -24,8 +24,15 @@ from tests.conftest import ROOT
 from tests.support import Sandbox, names_in
 
 HIGH, LOW = "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "PYTORCH_MPS_LOW_WATERMARK_RATIO"
-MAC = {"platform": "macos-arm64", "accelerator": "mps"}
-GPU = {"platform": "linux-x86_64", "accelerator": "cuda"}
+
+
+class _Where(TypedDict):
+    platform: str
+    accelerator: str
+
+
+MAC: _Where = {"platform": "macos-arm64", "accelerator": "mps"}
+GPU: _Where = {"platform": "linux-x86_64", "accelerator": "cuda"}
 
 
 def codes(found: list[Finding]) -> list[tuple[str, str]]:

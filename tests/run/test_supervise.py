@@ -51,7 +51,8 @@ def log(desk: Sandbox) -> str:
 
 
 def state(desk: Sandbox) -> dict[str, object]:
-    return json.loads((folder(desk) / "state.json").read_text())
+    read: dict[str, object] = json.loads((folder(desk) / "state.json").read_text())
+    return read
 
 
 def until(happened: Callable[[], object], seconds: float = 20) -> None:

@@ -486,8 +486,8 @@ def test_what_is_not_the_users_to_change_is_refused(wide: Sandbox) -> None:
     before = tree(env)
     link.unlink()
     link.symlink_to(env)
-    for folder in (env, link):
-        into(wide, venv=str(folder)).failed(1, "it is a store path of Drydock, which never changes")
+    for store_path in (env, link):
+        into(wide, venv=str(store_path)).failed(1, "it is a store path of Drydock, which never changes")
     assert tree(env) == before
 
 

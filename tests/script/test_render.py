@@ -344,7 +344,7 @@ def test_a_variable_of_any_name_arrives_or_is_refused(tmp_path: Path) -> None:
 def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     index = Artefact(name="special", version="1", file="special-1.tar.gz", size=1, sha256=SHA, index="own")
     mac = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
-    tables = {
+    tables: dict[str, Any] = {
         "indexes": {"own": "https://example.org/"},
         "packages": {"index": {"special": "own"}},
         "trainer": {"command": ["python"], "options": [{"flag": "-a", "from": "A", "when": "B", "unless": "C"}]},
