@@ -56,11 +56,10 @@ def give(modules: Mapping[Path, Sequence[tuple[str, str]]], bytecode: Path) -> d
         for source in some:
             try:
                 copied += _link(source)
-            except FileNotFoundError:
-                missing.append(source)
-            except FileExistsError:  # a wheel's own makes room for ours
+            except (FileNotFoundError, FileExistsError):  # what a wheel brings itself makes room for ours
                 if not _is_same(source):
-                    os.unlink(source.cached)
+                    if os.path.lexists(source.cached):
+                        os.unlink(source.cached)
                     missing.append(source)
     if missing:
         copied += _compile_and_link(missing)
