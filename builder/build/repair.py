@@ -74,11 +74,7 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
     store = Store.here()
     envs = _chosen(store, keys)
     if not keys or repair:
-<<<<<<< HEAD
-        damaged = _damaged_bytecode(home() / "bytecode")
-=======
-        damaged = damaged_bytecode(store.bytecode)
->>>>>>> main
+        damaged = _damaged_bytecode(store.bytecode)
         if repair:
             for path in damaged:
                 path.unlink(missing_ok=True)  # compiled again when it is needed
