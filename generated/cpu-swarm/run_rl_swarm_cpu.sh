@@ -726,7 +726,8 @@ change_venv() {
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  # Quietly where there is one; else uv says what it fetches, or why it cannot.
+  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
   say "fetching Python $_python"
   "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \

@@ -230,7 +230,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         # A home in which nothing is simple; the trainer is the last thing that a path is quoted for.
         desk = Desk.of(tmp_path / "w" / shell / "it's $(touch canary) \u00e9*", plan)
         (call,) = desk.build(shell)
-        assert call[call.index("venv") + 1 :][:1] == ["--no-python-downloads"], shell
+        assert call[call.index("venv") + 1 :][:2] == ["--quiet", "--no-project"], shell
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
@@ -359,7 +359,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     settings_of_programs = {name for name in names if name.isupper()}
     allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
     allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
-    allowed |= {"PIP_INDEX_URL"}  # in a subshell
+    allowed |= {"PIP_INDEX_URL", "UV_PYTHON_DOWNLOADS"}  # in a subshell, for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
     assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own

@@ -166,10 +166,12 @@ def test_a_file_that_a_dead_process_wrote_is_collected_after_an_hour(desk: Sandb
 def test_stages_of_dead_builds_are_collected_and_living_ones_are_not(desk: Sandbox) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    for number in (dead.pid, os.getpid()):
-        (desk.store / f".stage-{'x' * 32}-host-{number}/lib").mkdir(parents=True)
+    named = f".stage-{'x' * 32}-{os.uname().nodename}"  # as they were named before they had a note
+    living = [f"{named}-{os.getpid()}", f".stage-{'x' * 32}-another.host-{dead.pid}"]
+    for name in (f"{named}-{dead.pid}", *living):
+        (desk.store / name / "lib").mkdir(parents=True)
     desk.drydock("store", "gc").succeeded()
-    assert [name for name in desk.environments() if name.startswith(".")] == [f".stage-{'x' * 32}-host-{os.getpid()}"]
+    assert [name for name in desk.environments() if name.startswith(".")] == sorted(living)
 
 
 @pytest.mark.slow
