@@ -23,10 +23,12 @@ from typing import IO, Any
 
 from builder import process, uv
 from builder.catalogue import Catalogue, display
+from builder.download import download
+from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.mirror.gather import Gatherer
 from builder.mirror.locked import locked_files
-from builder.mirror.place import LocalPlace, copy_hashed, download, hash_of
+from builder.mirror.place import LocalPlace, copy_hashed, hash_of
 from builder.mirror.push import bring
 from builder.plan import Plan
 from builder.report import Reporter
@@ -165,7 +167,7 @@ def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> No
                 copy_hashed(Path(url[7:]), target) if url.startswith("file://") else download(url, target)
             except OSError as error:
                 raise DrydockError(
-                    f"{url} cannot be fetched: {error.strerror or error}",
+                    f"{shown_url(url)} cannot be fetched: {error.strerror or error}",
                     hint="fetch it elsewhere, then: --with-python=FILE; UV_PYTHON_INSTALL_MIRROR names a mirror",
                 ) from None
     else:
@@ -191,7 +193,7 @@ def _python_url(plan: Plan) -> str:
     for row in uv.known_pythons(plan.profile.python.version):
         if (row["os"], row["arch"], row["libc"], row["variant"]) == (system, machine, libc, "default"):
             url = str(row["url"])
-            if mirror := os.environ.get("UV_PYTHON_INSTALL_MIRROR"):
+            if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
                 return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])
             return url
     raise DrydockError(f"uv knows no Python {plan.profile.python.version} for {target.platform}")

@@ -78,7 +78,7 @@ def call(command: Sequence[str]) -> int:
 
 
 def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
-    """Run programs side by side, each to its end, and hold their stdout; `timeout` is for all of them, in seconds.
+    """Run programs side by side, each to its end, and hold what they said; `timeout` is for all of them, in seconds.
 
     None stands for one that cannot be started or did not end in time; it is killed with all that it started.
     """
@@ -94,18 +94,20 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
     try:
         for command in commands:
             try:
-                program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, process_group=0)
+                program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, process_group=0)
             except OSError:
                 running.append(None)
             else:
                 running.append(program)
         for one in running:
             try:
-                stdout = one.communicate(timeout=max(0.05, deadline - time.monotonic()))[0] if one else b""
+                limit = max(0.05, deadline - time.monotonic())
+                stdout, stderr = one.communicate(timeout=limit) if one else (b"", b"")
             except TimeoutExpired:
                 done.append(None)
             else:
-                done.append(Done(one.returncode, stdout.decode(errors="replace"), "") if one else None)
+                texts = [text.decode(errors="replace") for text in (stdout, stderr)]
+                done.append(Done(one.returncode, *texts) if one else None)
     finally:
         for one in running:
             if one is not None and one.returncode is None:

@@ -287,7 +287,7 @@ def _portable(path: str, text: str) -> str:
 def joined(*files: str) -> str:
     """The text of Python files as parts of one file: without what makes them modules of a package."""
     text = "\n\n".join(files).replace(_FUTURE, "")
-    return re.sub(r"^from builder\.\w+ import (\([^)]*\)|[^\n(]*)\n", "", text, flags=re.MULTILINE)
+    return re.sub(r"^from builder(?:\.\w+)+ import (\([^)]*\)|[^\n(]*)\n", "", text, flags=re.MULTILINE)
 
 
 def _without_docstring(code: str) -> str:

@@ -7,9 +7,10 @@ import inspect
 from jinja2 import FileSystemLoader
 
 from builder import caches, integrity, patch, stage
+from builder.embedded import certificates, config_files, credentials, network, network_settings, web
 from builder.folders import shipped
 from builder.plan import Plan
-from builder.render import Carried, render, render_bundle_head, render_run_script
+from builder.render import Carried, joined, render, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan) -> dict[str, str]:
@@ -28,4 +29,6 @@ def rendered_bundle_head(plan: Plan, bundle: object) -> str:
 
 
 def _carried() -> Carried:
-    return Carried(*(inspect.getsource(module) for module in (caches, patch, stage, integrity)))
+    asking = (config_files, network_settings, network, credentials, certificates, web, caches)
+    texts = [joined(*map(inspect.getsource, asking)), *map(inspect.getsource, (patch, stage, integrity))]
+    return Carried(*texts)

@@ -20,21 +20,28 @@ import tomli_w
 from packaging.version import Version
 
 from builder import process
+from builder.embedded import network
+from builder.embedded.network_settings import read, without_name
 from builder.errors import ToolError
-from builder.isolation import DECISIVE_VARIABLES
 from builder.target import Target
 
-# A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
-# folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
-_UNCONFIGURED = ("--project",)
-# With these uv would forget which index a package comes from, and take another project's file of that name.
-_SOURCES_VARIABLES = ("UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
 # Spelled out, so that no configuration file decides them.
 _DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit", "--index-strategy", "first-index")
+# Where the version and the hash are known, no index can slip in another file: all are asked, until one has it.
+_SEARCHES = ("--index-strategy", "unsafe-best-match")
 _HINTS = (
     (
+        r"invalid peer certificate",
+        "which certificates are trusted, and who says so: drydock doctor --network; SSL_CERT_FILE names others",
+    ),
+    (
+        r"\((401|403|407) |valid authentication credentials",
+        "it wants a user and a password: in a netrc file, a keyring, or the URL of the index",
+    ),
+    (
         r"error sending request|dns error|operation timed out",
-        "is the network there? UV_DEFAULT_INDEX names a mirror, UV_FIND_LINKS a folder of wheels",
+        "is the network there? UV_DEFAULT_INDEX names a mirror, UV_FIND_LINKS a folder of wheels; "
+        "drydock doctor --network says what is in force",
     ),
     (
         r"Network connectivity is disabled",
@@ -65,8 +72,8 @@ def questions(python: str) -> dict[str, list[str]]:
     """Commands that ask uv something, to be run beside others: where its cache is, and which Python a build would take,
     where `python` is a version; where it is a path, also of which version that is. Raises ToolError without a uv.
     """
-    common = [executable(), *_UNCONFIGURED, "/"]
-    find = [*common, "python", "find", "--no-python-downloads", "--system", python]
+    common = [executable(), "--no-config"]
+    find = [*common, "python", "find", "--no-project", "--no-python-downloads", "--system", python]
     # One that was asked for by its version has it; to look for it twice would take twice as long.
     version = {} if python[0].isdigit() else {"version": [*find, "--show-version"]}
     return {"cache": [*common, "cache", "dir"], "python": find, **version}
@@ -75,6 +82,29 @@ def questions(python: str) -> dict[str, list[str]]:
 def question_of_default_index() -> list[str]:
     """The command whose help names uv's own default index. Raises ToolError where there is no uv."""
     return [executable(), "pip", "install", "--help"]
+
+
+def question_of_index(
+    requirement: str, target: Target, python: str, index: str | None, folder: str
+) -> tuple[list[str], dict[str, str]]:
+    """A command that asks an index for a wheel as a build does, and its environment; nothing is kept, or tried again.
+
+    `index` is the only one to ask, None stands for all that are configured. `folder` is an empty one. Raises ToolError.
+    """
+    wanted = Path(folder, "wanted.txt")
+    wanted.write_text(f"{requirement}\n")
+    command = [executable(), "pip", "compile", "--no-config", "--quiet", "--no-deps", "--no-header", "--no-cache"]
+    command += ["--python-platform", target.uv_platform, "--python-version", python, "--only-binary", ":all:"]
+    env = environment({**target.uv_environment(), "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"}, index)
+    return [*command, *_SEARCHES, str(wanted)], env
+
+
+def reason(stderr: str) -> str:
+    """The last cause that uv names, in one line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    hints = [line for line in lines if line.startswith("hint:")]
+    causes = [line.partition(": ")[2] for line in lines if line.startswith("cause:")]
+    return (hints or causes[-1:] or lines or ["it says nothing"])[0].removeprefix("hint: ").removeprefix("error: ")
 
 
 def parse_default_index(text: str) -> str | None:
@@ -88,19 +118,9 @@ def parse_default_index(text: str) -> str | None:
 
 
 def default_index() -> str | None:
-    """The index that the user has named for uv, in its environment or its configuration; None where they have not."""
-    if named := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL"):
-        return named
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config"
-    for path in (Path(folder, "uv/uv.toml"), Path("/etc/uv/uv.toml")):
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        indexes = [one for one in settings.get("index", ()) if isinstance(one, dict) and one.get("default") is True]
-        if named := next((one.get("url") for one in indexes), None) or settings.get("index-url"):
-            return str(named)
-    return None
+    """The index that the user has named for uv or pip, in a variable or a file; None where they have not."""
+    named = read(os.environ).first("index")
+    return without_name(named) if named else None
 
 
 def version() -> str:
@@ -110,10 +130,12 @@ def version() -> str:
     return of("uv")
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without what would change uv's answers."""
-    kept = {name: value for name, value in os.environ.items() if name not in (*DECISIVE_VARIABLES, *_SOURCES_VARIABLES)}
-    return {**kept, **(extra or {})}
+def environment(extra: Mapping[str, str] | None = None, index: str | None = None) -> dict[str, str]:
+    """What uv runs with: our environment, without what would change its answers, and how indexes are reached.
+
+    `index` is the only index to ask, instead of those that are configured.
+    """
+    return {**network.environment(os.environ, index), **(extra or {})}
 
 
 def hint(said: str) -> str | None:
@@ -122,7 +144,8 @@ def hint(said: str) -> str | None:
     >>> hint("error: failed to write to file `x`: No space left on device (os error 28)")
     'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
     """
-    return next((words for pattern, words in _HINTS if re.search(pattern, said)), None) or _source_hint(said)
+    known = next((words for pattern, words in _HINTS if re.search(pattern, said)), None)
+    return known or _source_hint(said)
 
 
 def _source_hint(said: str) -> str | None:
@@ -139,10 +162,8 @@ def index_url(name: str, url: str) -> str:
 
 
 def find_links() -> list[Path]:
-    """The folders of wheels that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
-    words = re.split(r"[,\s]+", f"{os.environ.get('UV_FIND_LINKS', '')} {os.environ.get('PIP_FIND_LINKS', '')}")
-    paths = (Path(word.removeprefix("file://")) for word in words if word)
-    return [path for path in paths if path.is_dir()]
+    """The folders of wheels that the settings of uv and pip name, as far as they exist."""
+    return read(os.environ).folders
 
 
 @dataclass(frozen=True)
@@ -150,7 +171,8 @@ class Universe:
     """What a resolution may choose from.
 
     `sources` are source distributions that may be built; `exclude_newer` and its per-package exceptions are RFC 3339
-    times. `index` maps a package to an index URL or folder of wheels that it alone comes from.
+    times; "false" for a package: whatever time. `index` maps a package to an index URL or folder of wheels that it
+    alone comes from.
     """
 
     target: Target
@@ -239,14 +261,15 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
 
 def install(arguments: Sequence[str], target: Target, python: str) -> None:
     """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
-    command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
-    command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
-    _checked(command, target)
+    command = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps", *_SEARCHES]
+    command += ["--python-platform", target.uv_platform, "--python-version", python]
+    index, rest = _apart(arguments)
+    _checked([*command, *rest], target, index)
 
 
 def create_venv(folder: Path, python: str) -> None:
     """An empty relocatable virtual environment. Raises ToolError."""
-    command = [executable(), "venv", *_UNCONFIGURED, "/", "--no-project", "--quiet", "--relocatable"]
+    command = [executable(), "venv", "--no-config", "--no-project", "--quiet", "--relocatable"]
     done = process.run([*command, "--python", python, str(folder)], env=environment())
     if done.code:
         raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
@@ -257,7 +280,7 @@ def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
 
     Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
     """
-    command = [executable(), "build", *_UNCONFIGURED, "/", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
+    command = [executable(), "build", "--no-config", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
     command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
     if constraints.stat().st_size:
         command += ["--build-constraints", str(constraints), "--require-hashes"]
@@ -270,7 +293,7 @@ def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
 
 def known_pythons(version: str) -> list[dict[str, Any]]:
     """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
-    command = [executable(), "python", "list", *_UNCONFIGURED, "/", "--only-downloads", "--all-platforms"]
+    command = [executable(), "python", "list", "--no-config", "--only-downloads", "--all-platforms"]
     done = process.run(
         [*command, "--output-format", "json", version], env=environment({"UV_PYTHON_DOWNLOADS": "manual"})
     )
@@ -282,7 +305,7 @@ def known_pythons(version: str) -> list[dict[str, Any]]:
 
 def forget(packages: Iterable[str]) -> None:
     """Delete what uv's cache has of some packages (`uv cache clean`). Raises ToolError."""
-    done = process.run([executable(), "cache", "clean", *_UNCONFIGURED, "/", "--quiet", *sorted(packages)])
+    done = process.run([executable(), "cache", "clean", "--no-config", "--quiet", *sorted(packages)], env=environment())
     if done.code:
         raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
 
@@ -307,8 +330,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         executable(),
         "pip",
         "compile",
-        *_UNCONFIGURED,
-        str(folder),
+        "--no-config",
         *_DEFAULTS,
         "--quiet",
         "--no-header",
@@ -326,8 +348,20 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
     _checked([*command, *arguments], universe.target)
 
 
-def _checked(command: Sequence[str], target: Target) -> None:
-    done = process.run(command, env=environment(target.uv_environment()))
+def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The URL of the one index to ask, and the other arguments: it may have a password in it, and arguments are seen.
+
+    >>> _apart(["--no-deps", "--default-index", "https://host/simple", "-r", "x.txt"])
+    ('https://host/simple', ['--no-deps', '-r', 'x.txt'])
+    """
+    if "--default-index" not in arguments:
+        return None, list(arguments)
+    at = arguments.index("--default-index")
+    return arguments[at + 1], [*arguments[:at], *arguments[at + 2 :]]
+
+
+def _checked(command: Sequence[str], target: Target, index: str | None = None) -> None:
+    done = process.run(command, env=environment(target.uv_environment(), index))
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 
