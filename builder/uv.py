@@ -145,12 +145,24 @@ def hint(said: str) -> str | None:
     'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
     """
     known = next((words for pattern, words in _HINTS if re.search(pattern, said)), None)
-    return known or _source_hint(said)
+    return known or _source_hint(said) or _undated_hint(said)
 
 
 def _source_hint(said: str) -> str | None:
     source = re.search(r"Wheels are required for `([^`]+)`", said)
     return f'where its source may be built, say so: [packages.build] {source[1]} = ["setuptools"]' if source else None
+
+
+def _undated_hint(said: str) -> str | None:
+    """Of an index without upload times: of what is too new, uv says the day."""
+    undated = re.findall(r"`([^`]+)` was filtered by `exclude-newer`[^\n]*? requirement is v[^,\s]+\. ", said)
+    if not undated:
+        return None
+    return (
+        f"the index does not say when its files were uploaded; except {undated[0]} from the day: "
+        f"[packages.exclude-newer-package] {undated[0]} = false; or all that comes from one of [indexes]: "
+        "[packages.exclude-newer-index] NAME = false; or everything: [packages] exclude-newer = false"
+    )
 
 
 def index_url(name: str, url: str) -> str:

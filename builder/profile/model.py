@@ -115,6 +115,15 @@ def _day(value: Any) -> Any:
     raise ValueError('not a day; write for instance "2025-07-01"')
 
 
+def _day_or_not(value: Any) -> Any:
+    if value is False:
+        return value
+    try:
+        return _day(value)
+    except ValueError:
+        raise ValueError('not a day, nor false; write for instance "2025-07-01"') from None
+
+
 def _settable(value: str) -> str:
     if value in RESERVED_VARIABLES:
         raise ValueError("set by the script itself, to isolate the environment")
@@ -153,7 +162,11 @@ Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
-Day = Annotated[str, BeforeValidator(_day), _in_schema(_DAY)]
+Day = Annotated[
+    str | Literal[False],
+    BeforeValidator(_day_or_not),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _DAY}, {"const": False}]}),
+]
 
 
 class _Model(BaseModel):
@@ -187,9 +200,11 @@ class Packages(_Model):
     build: dict[PackageName, list[RequirementText]] = {}
     """Packages that may be source distributions, with their build requirements; everything else must be a wheel."""
     exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
-    """The package universe as of the end of that day, UTC."""
+    """The package universe as of the end of that day, UTC; `false` takes an inherited day away."""
     exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")
-    """Another day, for single packages."""
+    """Another day, for single packages; `false`: whatever day, as for an index that does not say when files came."""
+    exclude_newer_index: dict[Name, Day] = Field(default={}, alias="exclude-newer-index")
+    """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
 
