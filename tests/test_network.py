@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import os
 import subprocess
 import sys
@@ -234,6 +235,23 @@ def test_every_python_that_scripts_may_find_reads_them(tmp_path: Path) -> None:
         assert ("cannot read it" if old else "index: https://own.example") in done.stdout, done.stderr
 
 
+def test_the_files_that_a_script_carries_in_one_have_no_name_in_common() -> None:
+    from builder import templates
+    from builder.render import joined
+
+    carried = templates._carried()
+    tree = ast.parse(joined(carried.caches, carried.patch, carried.stage))
+    names = [node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.ClassDef)]
+    names += [
+        name.id
+        for node in tree.body
+        if isinstance(node, ast.Assign)
+        for name in node.targets
+        if isinstance(name, ast.Name)
+    ]
+    assert sorted(set(names)) == sorted(names)
+
+
 # --- through the program -------------------------------------------------------------------------------------------
 
 
@@ -446,6 +464,15 @@ def test_an_answer_that_is_cut_short_or_refused() -> None:
         with pytest.raises(RefusedError) as caught:
             ask(server.url)
     assert str(caught.value) == "HTTP status 403, Forbidden", "the server's own words stay away from terminals"
+
+
+def test_a_file_without_a_certificate_is_named(secure: Index, authority: Authority, tmp_path: Path) -> None:
+    file = write(tmp_path, "nothing.pem", "nothing")
+    with pytest.raises(OSError, match=r"nothing\.pem has no certificate"):
+        ask(secure.url, environ={"SSL_CERT_FILE": str(file)})
+    environ = {"SSL_CERT_FILE": str(authority.file), "SSL_CLIENT_CERT": str(tmp_path / "gone.pem")}
+    with pytest.raises(OSError, match=r"gone\.pem has no certificate"):
+        ask(secure.url, environ=environ)
 
 
 def test_credentials_go_to_their_own_host_only() -> None:

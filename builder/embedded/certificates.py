@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import os
-import subprocess
-from contextlib import suppress
+from contextlib import contextmanager, suppress
 from functools import lru_cache
-from typing import Any, List, Optional
+from typing import Any, Iterator, List, Optional
 
 from builder.embedded.network_settings import Network
 
@@ -32,7 +31,8 @@ def _context_of(
     elif file or folders:
         context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
         if file:
-            context.load_verify_locations(file)
+            with _naming(file):
+                context.load_verify_locations(file)
         for path in _certificate_files(folders) if folders else ():
             with suppress(OSError):  # something else may be there
                 context.load_verify_locations(path)
@@ -45,8 +45,17 @@ def _context_of(
         elif system:
             context.load_verify_locations(cadata=_keychain())
     if client:
-        context.load_cert_chain(client)
+        with _naming(client):
+            context.load_cert_chain(client)
     return context
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        raise OSError(f"{path} has no certificate that can be used: {error.strerror or error}") from None
 
 
 def _certificate_files(folders: str) -> List[str]:
@@ -61,16 +70,14 @@ def _certificate_files(folders: str) -> List[str]:
 
 def _keychain() -> str:
     """The certificates of macOS: its own, and those that an administrator or the user added."""
+    import subprocess
+
     roots = "/System/Library/Keychains/SystemRootCertificates.keychain"
     pieces = []
     for place in ((), (roots,)):
-        done = subprocess.run(
-            ["/usr/bin/security", "find-certificate", "-a", "-p", *place],
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.DEVNULL,
-            timeout=30,
-            check=False,
-        )
-        pieces.append(done.stdout.decode("ascii", "replace"))
+        command = ["/usr/bin/security", "find-certificate", "-a", "-p", *place]
+        with suppress(OSError, subprocess.SubprocessError):
+            pieces.append(
+                subprocess.check_output(command, stdin=subprocess.DEVNULL, timeout=30).decode("ascii", "replace")
+            )
     return "\n".join(pieces)

@@ -5,7 +5,6 @@ Sources: uv 0.13, "Configuration files"; pip 25, "Configuration".
 
 from __future__ import annotations
 
-import configparser
 import os
 import stat
 import sys
@@ -85,7 +84,9 @@ def _pip_files(environ: Mapping[str, str], root: str) -> List[str]:
     return [*(os.path.join(folder, "pip.conf") for folder in folders), *([named] if named else [])]
 
 
-def _ini(path: str, text: str, notes: List[str]) -> Optional[configparser.RawConfigParser]:
+def _ini(path: str, text: str, notes: List[str]) -> Any:
+    import configparser  # here, because most machines have no such file, and its import takes 6 ms
+
     table = configparser.RawConfigParser()
     try:
         table.read_string(text)

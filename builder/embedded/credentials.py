@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
 from typing import List, Mapping, Optional, Tuple
 from urllib.parse import unquote, urlsplit, urlunsplit
 
@@ -76,6 +75,8 @@ class Keyring:
         return None
 
     def _said(self, *words: str) -> List[str]:
+        import subprocess
+
         if self._program is None:
             return []
         try:
