@@ -479,6 +479,1050 @@ carry_helper() {
   cat >"$_helper_file" <<'DRYDOCK_END' || return 1
 from __future__ import annotations
 
+"""The configuration files of uv and of pip, as far as they say how to reach indexes; found as uv and pip find them.
+
+Sources: uv 0.13, "Configuration files"; pip 25, "Configuration".
+"""
+
+import os
+import stat
+import sys
+from typing import Any, Dict, List, Mapping, Optional, Tuple
+
+_LARGEST = 1 << 20  # bytes of a configuration file
+
+
+def uv_tables(environ: Mapping[str, str], root: str, notes: List[str]) -> List[Tuple[str, Dict[str, Any]]]:
+    """Path and content of each uv.toml, the user's before the system's; UV_CONFIG_FILE names the only one."""
+    if is_true(environ.get("UV_NO_CONFIG", "")):
+        return []
+    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
+    system = [os.path.join(folder, "uv", "uv.toml") for folder in _shared(environ, root)]
+    system = [path for path in (*system, os.path.join(root, "etc/uv/uv.toml")) if os.path.exists(path)][:1]
+    named = environ.get("UV_CONFIG_FILE")
+    found = []
+    for path in [named] if named else [os.path.join(home, "uv", "uv.toml"), *system]:
+        text = text_of(path, notes)
+        table = _toml(path, text, notes) if text is not None else None
+        if table is not None:
+            found.append((path, table))
+    return found
+
+
+def _shared(environ: Mapping[str, str], root: str) -> List[str]:
+    named = [folder for folder in environ.get("XDG_CONFIG_DIRS", "").split(":") if folder]
+    return named or [os.path.join(root, "etc/xdg")]
+
+
+def _toml(path: str, text: str, notes: List[str]) -> Optional[Dict[str, Any]]:
+    try:
+        import tomllib
+    except ImportError:  # Python 3.9 and 3.10
+        notes.append(f"passed over: {path}, as a Python before 3.11 cannot read it; UV_ variables say the same")
+        return None
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError):
+        notes.append(f"passed over: {path}, which is not TOML")
+        return None
+
+
+def pip_options(environ: Mapping[str, str], root: str, notes: List[str]) -> Dict[str, Tuple[str, str]]:
+    """The options of pip: name to value and source. Each file overrules the ones before it, variables all of them."""
+    found: Dict[str, Tuple[str, str]] = {}
+    texts = [(path, text_of(path, notes)) for path in _pip_files(environ, root)]
+    tables = [(path, _ini(path, text, notes)) for path, text in texts if text is not None]
+    # What is said for `pip install` goes before what is said for all commands, wherever it is said.
+    for section in ("global", "install"):
+        for path, table in tables:
+            if table is not None and table.has_section(section):
+                rows = ((name.replace("_", "-"), value) for name, value in table.items(section) if value)
+                found.update({name: (value.strip(), f'"{name}" in {path}') for name, value in rows})
+    for name, value in environ.items():
+        if name.startswith("PIP_") and value:
+            found[name[4:].lower().replace("_", "-")] = (value, name)
+    return found
+
+
+def _pip_files(environ: Mapping[str, str], root: str) -> List[str]:
+    """The system's, the user's, that of the virtual environment, and what PIP_CONFIG_FILE names."""
+    named = environ.get("PIP_CONFIG_FILE")
+    if named == os.devnull:
+        return []
+    home = environ.get("HOME", "/")
+    if sys.platform == "darwin":
+        system = [os.path.join(root, "Library/Application Support/pip")]
+        support = os.path.join(home, "Library/Application Support/pip")
+        own = support if os.path.isdir(support) else os.path.join(home, ".config/pip")
+    else:
+        system = [*(os.path.join(folder, "pip") for folder in _shared(environ, root)), os.path.join(root, "etc")]
+        own = os.path.join(environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "pip")
+    active = environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")
+    users = [] if named and os.path.exists(named) else [os.path.join(home, ".pip"), own]
+    folders = [*system, *users, *([active] if active else [])]
+    return [*(os.path.join(folder, "pip.conf") for folder in folders), *([named] if named else [])]
+
+
+def _ini(path: str, text: str, notes: List[str]) -> Any:
+    import configparser  # here, because most machines have no such file, and its import takes 6 ms
+
+    table = configparser.RawConfigParser()
+    try:
+        table.read_string(text)
+    except configparser.Error:
+        notes.append(f"passed over: {path}, which pip cannot read either")
+        return None
+    return table
+
+
+def text_of(path: str, notes: List[str]) -> Optional[str]:
+    """A configuration file; None where there is none. One that cannot be read is noted."""
+    try:
+        # Without waiting: it may be a FIFO.
+        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
+            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
+            content = file.read(_LARGEST + 1) if regular else b""
+        if regular and len(content) <= _LARGEST:
+            return content.decode("utf-8-sig")
+        why = f"is larger than {_LARGEST >> 20} MiB" if regular else "is not a file"
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+    except OSError as error:
+        why = f"cannot be read: {error.strerror}"
+    except ValueError:
+        why = "is not UTF-8"
+    notes.append(f"passed over: {path}, which {why}")
+    return None
+
+
+def is_true(value: str) -> bool:
+    """Whether a variable or an option says yes.
+
+    >>> is_true("True"), is_true("0"), is_true("")
+    (True, False, False)
+    """
+    return value.strip().lower() in ("1", "true", "t", "yes", "y", "on")
+
+
+"""The settings with which this machine reaches package indexes and other servers, and who says so.
+
+A setting of uv goes before one of pip, a variable before a file, a near file before a far one.
+"""
+
+import math
+import os
+import re
+import sys
+from pathlib import Path
+from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
+from urllib.parse import quote, unquote, urlsplit
+
+
+# Of a uv.toml, as they are: key and the variable that says the same.
+AS_THEY_ARE = (
+    ("cache-dir", "UV_CACHE_DIR"),
+    ("offline", "UV_OFFLINE"),
+    ("keyring-provider", "UV_KEYRING_PROVIDER"),
+    ("python-downloads", "UV_PYTHON_DOWNLOADS"),
+    ("python-downloads-json-url", "UV_PYTHON_DOWNLOADS_JSON_URL"),
+    ("python-install-mirror", "UV_PYTHON_INSTALL_MIRROR"),
+    ("python-preference", "UV_PYTHON_PREFERENCE"),
+)
+# Where systems keep the certificates that they trust, as openssl-probe, which uv asks, looks for them.
+_SYSTEM_CERTIFICATES = (
+    "etc/ssl/certs/ca-certificates.crt",
+    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
+    "etc/pki/tls/certs/ca-bundle.crt",
+    "etc/ssl/ca-bundle.pem",
+    "etc/pki/tls/cacert.pem",
+    "etc/ssl/cert.pem",
+    "var/lib/ca-certificates/ca-bundle.pem",
+)
+
+
+class Setting(NamedTuple):
+    """One setting that is in force: its `name`, its `value`, and the `source` that says so. `value` may be secret."""
+
+    name: str
+    value: str
+    source: str
+
+    def __str__(self) -> str:
+        text = f"{self.name}: {shown_url(self.value)} ({self.source})"
+        return text if text.isprintable() else ascii(text)[1:-1]
+
+
+class Network(NamedTuple):
+    """All settings that are in force, and `notes` on what cannot be."""
+
+    settings: Tuple[Setting, ...]
+    notes: Tuple[str, ...]
+
+    def all(self, name: str) -> List[str]:
+        """The values of a setting, in the order in which they count."""
+        return [one.value for one in self.settings if one.name == name]
+
+    def first(self, name: str) -> Optional[str]:
+        """The value of a setting; None where nobody says."""
+        return next(iter(self.all(name)), None)
+
+    @property
+    def folders(self) -> List[Path]:
+        """The folders of wheels that exist."""
+        paths = (_local(value) for value in self.all("find-links"))
+        return [path for path in paths if path is not None and path.is_dir()]
+
+    def lines(self) -> List[str]:
+        """What is in force and who says so, without passwords."""
+        return [*map(str, self.settings), *self.notes]
+
+
+def shown_url(text: str) -> str:
+    """A value without what is secret in it: user and password, and what may be a token in a query.
+
+    >>> shown_url("https://me:secret@host:8080/a?token=b"), shown_url("/etc/ssl/cert.pem"), shown_url("me:pw@proxy:80")
+    ('https://host:8080/a', '/etc/ssl/cert.pem', 'proxy:80')
+    """
+    if "://" not in text:
+        return text if text.startswith("/") else text.rpartition("@")[2]
+    return re.sub(r"[?#].*", "", re.sub(r"://([^@\s]*:[^@\s]*|[^/?#\s]*)@", "://", text))
+
+
+def without_name(index: str) -> str:
+    """The URL of an index that may have a name, which only uv knows.
+
+    >>> without_name("internal=https://host/simple"), without_name("https://host/simple?a=b")
+    ('https://host/simple', 'https://host/simple?a=b')
+    """
+    return re.sub(r"^[\w.-]+=(?=\w+:|/)", "", index)
+
+
+def read(environ: Mapping[str, str], root: str = "/") -> Network:
+    """The settings that are in force. `root` is the folder that the files of the system are below."""
+    notes: List[str] = []
+    sources = _Sources(environ, uv_tables(environ, root, notes), pip_options(environ, root, notes), root, notes)
+    found: List[Setting] = []
+    for part in (_indexes, _links, _certificates, _proxies, _patience, _rest):
+        found.extend(part(sources))
+    return Network(tuple(found), tuple(notes))
+
+
+class _Sources(NamedTuple):
+    """Variables, the tables of uv's files (path and content, the nearest first), pip's options, and who wrote them."""
+
+    environ: Mapping[str, str]
+    uv: Sequence[Tuple[str, Dict[str, Any]]]
+    pip: Mapping[str, Tuple[str, str]]
+    root: str
+    notes: List[str]
+
+    def variables(self, *names: str) -> Iterator[Tuple[str, str]]:
+        """Those of the variables that are set: value and name."""
+        return ((self.environ[name], name) for name in names if self.environ.get(name))
+
+    def in_uv(self, key: str) -> Iterator[Tuple[Any, str]]:
+        """What uv's files say for a key; the settings of `uv pip`, in [pip], go first."""
+        for path, table in self.uv:
+            for part in (table.get("pip"), table):
+                if isinstance(part, dict) and key in part:
+                    yield part[key], f'"{key}" in {path}'
+                    break
+
+    def indexes(self) -> Iterator[Tuple[Dict[str, Any], str]]:
+        """The [[index]] tables of uv's files that have a URL."""
+        for path, table in self.uv:
+            rows = table.get("index")
+            for row in rows if isinstance(rows, list) else ():
+                if isinstance(row, dict) and isinstance(row.get("url"), str):
+                    yield row, f"[[index]] {row.get('name') or shown_url(row['url'])} in {path}"
+
+    def in_pip(self, *keys: str) -> Iterator[Tuple[str, str]]:
+        return (self.pip[key] for key in keys if key in self.pip)
+
+
+def _indexes(sources: _Sources) -> Iterator[Setting]:
+    default = list(sources.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
+    extra = _words(sources.variables("UV_INDEX", "UV_EXTRA_INDEX_URL"))
+    for row, source in sources.indexes():
+        unknown = sorted(set(row) - {"name", "url", "default", "explicit", "format"})
+        sources.notes.extend(f"passed over: {key} of {source}, as there is no variable for it" for key in unknown)
+        # Which package comes from where is said by the profile; flat ones are found by `_links`.
+        if row.get("explicit") is not True and row.get("format") != "flat":
+            value = f"{row['name']}={row['url']}" if isinstance(row.get("name"), str) else row["url"]
+            (default if row.get("default") is True else extra).append((value, source))
+    default += _texts(sources.in_uv("index-url"))
+    extra += _texts(sources.in_uv("extra-index-url"))
+    no_index = [source for value, source in sources.in_uv("no-index") if value is True]
+    if not default:
+        default = list(sources.in_pip("index-url"))
+        extra = extra or _words(sources.in_pip("extra-index-url"))
+        no_index += [source for value, source in sources.in_pip("no-index") if is_true(value)]
+    yield from (Setting("no-index", "yes", source) for source in no_index[:1])
+    yield from (Setting("index", value, source) for value, source in default[:1])
+    yield from (Setting("extra-index", value, source) for value, source in extra)
+    yield from _named([value for value, _ in (*default[:1], *extra)], sources)
+
+
+def _named(indexes: Sequence[str], sources: _Sources) -> Iterator[Setting]:
+    """The indexes of profiles that have another place here, and those whose credentials are in variables."""
+    for variable, value in sorted(sources.environ.items()):
+        if variable.startswith("DRYDOCK_INDEX_") and value:
+            yield Setting("named-index", value, variable)
+    for name, url in ((index[: -len(without_name(index)) - 1], without_name(index)) for index in indexes):
+        variable = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}"
+        user, password = (sources.environ.get(f"{variable}_{word}", "") for word in ("USERNAME", "PASSWORD"))
+        if name and (user or password) and "://" in url:
+            scheme, _, rest = url.partition("://")
+            pair = f"{quote(user, safe='')}:{quote(password, safe='')}"
+            yield Setting("named-index", f"{scheme}://{pair}@{rest.rpartition('@')[2]}", f"{variable}_USERNAME")
+
+
+def _links(sources: _Sources) -> Iterator[Setting]:
+    found = [(word, name) for value, name in sources.variables("UV_FIND_LINKS") for word in value.split(",")]
+    found += _texts(sources.in_uv("find-links"))
+    found += [(row["url"], source) for row, source in sources.indexes() if row.get("format") == "flat"]
+    found += _words(sources.in_pip("find-links"))
+    seen: Set[object] = set()
+    for value, source in ((_expanded(value.strip(), sources.environ), source) for value, source in found):
+        folder = _local(value)
+        if folder is not None and value and not folder.exists():  # uv would give up
+            sources.notes.append(f"passed over: {source} names {value}, which does not exist")
+        elif value and (folder or value) not in seen:
+            seen.add(folder or value)
+            yield Setting("find-links", value, source)
+
+
+def _certificates(sources: _Sources) -> Iterator[Setting]:
+    """Who is trusted. What is named is trusted alone, as with uv and pip; else the system's own, where it has any."""
+    by_uv = next(_system_by_uv(sources), (None, "the system's own"))
+    named = _trusted(sources.variables("SSL_CERT_FILE", "SSL_CERT_DIR"), sources)
+    if not named and not by_uv[0]:
+        others = [*sources.in_pip("cert"), *sources.variables("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
+        named = _trusted(others, sources)[:1]
+    yield from named
+    if not named and by_uv[0] is not False:
+        yield from (Setting("system-certificates", path, by_uv[1]) for path in _system_certificates(sources)[:1])
+    for value, source in [*sources.variables("SSL_CLIENT_CERT"), *sources.in_pip("client-cert")][:1]:
+        yield Setting("client-certificate", _expanded(value, sources.environ), source)
+    hosts = _words(sources.variables("UV_INSECURE_HOST")) + _texts(sources.in_uv("allow-insecure-host"))
+    hosts += _words(sources.in_pip("trusted-host"))
+    first = dict(reversed(hosts))  # each once, with who says it first
+    yield from (Setting("insecure-host", host, first[host]) for host in dict(hosts))
+
+
+def _system_by_uv(sources: _Sources) -> Iterator[Tuple[Optional[bool], str]]:
+    for value, name in sources.variables("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"):
+        yield is_true(value), name
+    for key in ("system-certs", "native-tls"):
+        yield from ((value is True, source) for value, source in sources.in_uv(key))
+
+
+def _system_certificates(sources: _Sources) -> List[str]:
+    paths = [os.path.join(sources.root, path) for path in _SYSTEM_CERTIFICATES]
+    found = [path for path in paths if os.path.isfile(path)]
+    return ["the keychain", *found] if sys.platform == "darwin" else found
+
+
+def _trusted(named: Iterable[Tuple[str, str]], sources: _Sources) -> List[Setting]:
+    """The certificates that settings name, as far as they are there."""
+    found = []
+    for value, source in ((_expanded(value, sources.environ), source) for value, source in named):
+        folders = [folder for folder in value.split(os.pathsep) if os.path.isdir(folder)]
+        if os.path.isfile(value) and os.access(value, os.R_OK):
+            found.append(Setting("certificates", value, source))
+        elif folders:
+            found.append(Setting("certificate-folders", os.pathsep.join(folders), source))
+        else:
+            sources.notes.append(f"passed over: {source} names {value}, which cannot be read")
+    return found
+
+
+def _proxies(sources: _Sources) -> Iterator[Setting]:
+    of_pip = list(sources.in_pip("proxy"))
+    for scheme in ("http", "https"):
+        name = f"{scheme}_proxy"
+        # HTTP_PROXY in capitals could come from a header where a web server starts us (CGI; httpoxy).
+        capitals = [] if scheme == "http" and "REQUEST_METHOD" in sources.environ else [name.upper()]
+        found = [*sources.variables(name, *capitals), *sources.variables("all_proxy", "ALL_PROXY")]
+        found += [(str(value), source) for value, source in sources.in_uv(f"{scheme}-proxy")]
+        for value, source in [*found, *of_pip][:1]:
+            yield Setting(f"{scheme}-proxy", value if "://" in value else f"http://{value}", source)
+    without = [*sources.variables("no_proxy", "NO_PROXY"), *_texts(sources.in_uv("no-proxy"), ",")]
+    for value, source in without[:1]:
+        yield Setting("no-proxy", value, source)
+
+
+def _patience(sources: _Sources) -> Iterator[Setting]:
+    names = (("timeout", ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT"), ("timeout", "default-timeout")),)
+    for name, variables, keys in (*names, ("retries", ("UV_HTTP_RETRIES",), ("retries",))):
+        for value, source in [*sources.variables(*variables), *sources.in_pip(*keys)]:
+            number = _number(value)
+            if number is not None:
+                yield Setting(name, str(number), source)
+                break
+            sources.notes.append(f"passed over: {source} is not a number")
+
+
+def _rest(sources: _Sources) -> Iterator[Setting]:
+    for key, variable in AS_THEY_ARE:
+        words = [(str(value), source) for value, source in sources.in_uv(key) if isinstance(value, str)]
+        words += [("1", source) for value, source in sources.in_uv(key) if value is True]
+        if key == "keyring-provider":
+            words += [
+                ("subprocess", source) for value, source in sources.in_pip(key) if value not in ("auto", "disabled")
+            ]
+        for value, source in [*sources.variables(variable), *words][:1]:
+            yield Setting(variable, value, source)
+    for value, source in sources.in_pip("keyring-provider"):
+        yield Setting("keyring", value, source)
+    netrc = sources.environ.get("NETRC") or os.path.join(sources.environ.get("HOME", "/"), ".netrc")
+    if os.path.isfile(netrc):
+        yield Setting("netrc", netrc, "NETRC" if sources.environ.get("NETRC") else "the home")
+
+
+def _words(found: Iterable[Tuple[str, str]]) -> List[Tuple[str, str]]:
+    return [(word, source) for value, source in found for word in value.split()]
+
+
+def _texts(found: Iterable[Tuple[Any, str]], joined: str = "") -> List[Tuple[str, str]]:
+    rows = [([value] if isinstance(value, str) else value, source) for value, source in found]
+    rows = [
+        ([one for one in value if isinstance(one, str)], source) for value, source in rows if isinstance(value, list)
+    ]
+    if joined:
+        return [(joined.join(value), source) for value, source in rows if value]
+    return [(one, source) for value, source in rows for one in value]
+
+
+def _number(value: str) -> Optional[int]:
+    """A number of seconds, or of tries; uv wants whole ones.
+
+    >>> _number("7.2"), _number("x"), _number("nan")
+    (8, None, None)
+    """
+    try:
+        found = float(value)
+    except ValueError:
+        return None
+    return math.ceil(found) if 0 <= found < 1e6 else None
+
+
+def _expanded(value: str, environ: Mapping[str, str]) -> str:
+    return os.path.join(environ.get("HOME", "/"), value[2:]) if value.startswith("~/") else value
+
+
+def _local(value: str) -> Optional[Path]:
+    if value.startswith("file://"):
+        return Path(unquote(urlsplit(value).path))
+    return None if "://" in value else Path(value)
+
+
+"""How uv and pip reach their indexes: what they run with, instead of their configuration files.
+
+Where pip works, Drydock works. `read` (builder/embedded/network_settings.py) says which settings are in force;
+`environment` is what uv runs with, `pip_environment` what pip runs with. Both run without configuration files, so that
+nothing else of these is in force. Everything travels in variables: an argument can be seen by every user of a machine.
+
+Sources: uv 0.13, "Environment variables" and "TLS certificates"; pip 25, "Configuration".
+"""
+
+import os
+import re
+from typing import Dict, List, Mapping, Optional
+from urllib.parse import quote, urlsplit
+
+
+NO_INDEX = "file:///no-index"
+"""What stands for the default index where no index is to be asked: uv has no variable for that."""
+
+# Settings of uv that say where bytes come from and where they are kept, and never which: every byte is checked by hash.
+# All other variables whose names begin with UV_ would decide what is built.
+_HARMLESS = (
+    "UV_AZURE_ENDPOINT_URL",
+    "UV_CACHE_DIR",
+    "UV_CONCURRENT_BUILDS",
+    "UV_CONCURRENT_DOWNLOADS",
+    "UV_CONCURRENT_INSTALLS",
+    "UV_CREDENTIALS_DIR",
+    "UV_GCS_ENDPOINT_URL",
+    "UV_HTTP_CONNECT_TIMEOUT",
+    "UV_LINK_MODE",
+    "UV_LOCK_TIMEOUT",
+    "UV_MANAGED_PYTHON",
+    "UV_NO_CACHE",
+    "UV_NO_MANAGED_PYTHON",
+    "UV_NO_PROGRESS",
+    "UV_NO_WRAP",
+    "UV_PYTHON_CACHE_DIR",
+    "UV_PYTHON_INSTALL_DIR",
+    "UV_PYTHON_SEARCH_PATH",
+    "UV_S3_ENDPOINT_URL",
+)
+_CREDENTIALS = re.compile(r"UV_INDEX_\w+_(USERNAME|PASSWORD)")
+
+
+def environment(environ: Mapping[str, str], index: Optional[str] = None, root: str = "/") -> Dict[str, str]:
+    """The whole environment for uv. `index` is the only index to ask, instead of those that are configured."""
+    found = read(environ, root)
+    kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_")) or _is_kept(name)}
+    new = {"UV_NO_CONFIG": "1"}
+    default = index or (NO_INDEX if found.first("no-index") else found.first("index"))
+    if default:
+        new["UV_DEFAULT_INDEX"] = default
+    if not index and not found.first("no-index") and found.all("extra-index"):
+        new["UV_INDEX"] = " ".join(found.all("extra-index"))
+    if found.all("find-links"):
+        new["UV_FIND_LINKS"] = ",".join(_escaped(value, ",") for value in found.all("find-links"))
+    if found.all("insecure-host"):
+        new["UV_INSECURE_HOST"] = " ".join(found.all("insecure-host"))
+    new["UV_SYSTEM_CERTS"] = "1" if found.first("system-certificates") else "0"
+    named = {
+        "timeout": "UV_HTTP_TIMEOUT",
+        "retries": "UV_HTTP_RETRIES",
+        **{variable: variable for _, variable in AS_THEY_ARE},
+    }
+    new.update({variable: value for name, variable in named.items() for value in found.all(name)[:1]})
+    if "native-auth" in re.split(r"[,\s]+", environ.get("UV_PREVIEW_FEATURES", "")):
+        new["UV_PREVIEW_FEATURES"] = "native-auth"
+    return {**_without_certificates(kept), **new, **_standard(found)}
+
+
+def pip_environment(environ: Mapping[str, str], index: Optional[str] = None, root: str = "/") -> Dict[str, str]:
+    """The whole environment for pip. `index` is the only index to ask; one that is not encrypted is trusted too.
+
+    To be used with --require-hashes: then whoever serves a file cannot change it.
+    """
+    found = read(environ, root)
+    kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_"))}
+    new = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    if index is None and found.first("no-index"):
+        new["PIP_NO_INDEX"] = "1"
+    default = index or found.first("index")
+    if default:
+        new["PIP_INDEX_URL"] = without_name(default)
+    if index is None:
+        new["PIP_EXTRA_INDEX_URL"] = " ".join(map(without_name, found.all("extra-index")))
+        new["PIP_FIND_LINKS"] = " ".join(_escaped(value, " ") for value in found.all("find-links"))
+    hosts = [*found.all("insecure-host"), *_plain_host(index)]
+    new["PIP_TRUSTED_HOST"] = " ".join(hosts)
+    for name, variable in (
+        ("timeout", "PIP_DEFAULT_TIMEOUT"),
+        ("retries", "PIP_RETRIES"),
+        ("keyring", "PIP_KEYRING_PROVIDER"),
+    ):
+        new[variable] = found.first(name) or ""
+    system = found.first("system-certificates") or ""
+    trusted = found.first("certificates") or found.first("certificate-folders")
+    new["PIP_CERT"] = trusted or (system if system.startswith("/") else "")
+    new["PIP_CLIENT_CERT"] = found.first("client-certificate") or ""
+    return {**_without_certificates(kept), **{name: value for name, value in new.items() if value}, **_standard(found)}
+
+
+def _escaped(value: str, separator: str) -> str:
+    """A path or URL without what would part it in two in a list."""
+    if separator not in value:
+        return value
+    if "://" in value:
+        return value.replace(separator, quote(separator, safe=""))
+    return "file://" + quote(os.path.abspath(value), safe="/")
+
+
+def _plain_host(index: Optional[str]) -> List[str]:
+    """The host of an index that is not encrypted: pip does not ask it unless it is trusted."""
+    if index is None or not index.startswith("http://"):
+        return []
+    return [urlsplit(index).netloc.rpartition("@")[2]]
+
+
+def _is_kept(name: str) -> bool:
+    return name in _HARMLESS or bool(_CREDENTIALS.fullmatch(name))
+
+
+def _without_certificates(environ: Dict[str, str]) -> Dict[str, str]:
+    # One that cannot be read would leave uv and OpenSSL without any.
+    return {name: value for name, value in environ.items() if name not in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
+
+
+def _standard(found: Network) -> Dict[str, str]:
+    """The variables that uv, pip and OpenSSL share."""
+    names = {
+        "certificates": ("SSL_CERT_FILE",),
+        "certificate-folders": ("SSL_CERT_DIR",),
+        "client-certificate": ("SSL_CLIENT_CERT",),
+        "http-proxy": ("HTTP_PROXY", "http_proxy"),
+        "https-proxy": ("HTTPS_PROXY", "https_proxy"),
+        "no-proxy": ("NO_PROXY", "no_proxy"),
+    }
+    return {
+        variable: found.all(name)[0] for name, variables in names.items() if found.all(name) for variable in variables
+    }
+
+
+"""Users and passwords for servers: from URLs, netrc, and the program `keyring`."""
+
+import shutil
+from typing import List, Mapping, Optional, Tuple
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+
+
+def authorization(url: str, found: Network) -> Optional[str]:
+    """The value of the header for a URL: the user and password in it, those of an index on its host, or of netrc."""
+    pair = known_user(url, found)
+    if pair is not None:
+        return basic(*pair)
+    return _of_netrc(urlsplit(url).hostname or "", found.first("netrc"))
+
+
+def known_user(url: str, found: Network) -> Optional[Tuple[str, str]]:
+    """User and password that a URL has, or an index on the same host; the password may be empty."""
+    host = urlsplit(url).netloc
+    indexes = [one.value for one in found.settings if one.name.endswith("index") or one.name == "find-links"]
+    for text in [url, *indexes]:
+        user, at, other = _netloc(without_name(text)).rpartition("@")
+        if at and other == host.rpartition("@")[2]:
+            name, _, password = user.partition(":")
+            return unquote(name), unquote(password)
+    return None
+
+
+def _netloc(url: str) -> str:
+    try:
+        return urlsplit(url).netloc
+    except ValueError:
+        return ""
+
+
+def _of_netrc(host: str, path: Optional[str]) -> Optional[str]:
+    import netrc
+
+    try:
+        row = netrc.netrc(path).authenticators(host) if path else None
+    except (OSError, netrc.NetrcParseError, ValueError):
+        return None
+    return basic(row[0], row[2] or "") if row else None
+
+
+def basic(user: str, password: str) -> str:
+    import base64
+
+    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
+
+
+class Keyring:
+    """The program `keyring`, asked as uv asks it: for the URL, then for its host."""
+
+    def __init__(self, environ: Mapping[str, str]) -> None:
+        self._environ = environ
+        self._program = shutil.which("keyring", path=environ.get("PATH"))
+
+    def ask(self, url: str, user: str) -> Optional[Tuple[str, str]]:
+        """User and password, of any user where `user` is empty; None where it knows none."""
+        parts = urlsplit(url)
+        host = parts.netloc.rpartition("@")[2]
+        for service in (urlunsplit((parts.scheme, host, parts.path, "", "")), host):
+            if user:
+                said = self._said("get", service, user)
+                if said:
+                    return user, said[0]
+            else:
+                said = self._said("--mode", "creds", "get", service)
+                if len(said) == 2:
+                    return said[0], said[1]
+        return None
+
+    def _said(self, *words: str) -> List[str]:
+        import subprocess
+
+        if self._program is None:
+            return []
+        try:
+            done = subprocess.run(
+                [self._program, *words],
+                env=dict(self._environ),
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL,
+                timeout=30,
+                check=False,
+            )
+        except (OSError, subprocess.SubprocessError):
+            return []
+        return done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else []
+
+
+"""Which servers are trusted: by the certificates that the settings name, or those of the system."""
+
+import os
+from contextlib import contextmanager, suppress
+from functools import lru_cache
+from typing import Any, Iterator, List, Optional
+
+
+
+def context(found: Network, host: str) -> Any:
+    """How a host is trusted; one of the hosts that need no certificate is trusted in any case."""
+    insecure = any(
+        host in (name, f"{name}:443") or host.partition(":")[0] == name for name in found.all("insecure-host")
+    )
+    named = (found.first("certificates"), found.first("certificate-folders"), found.first("system-certificates"))
+    return _context_of(*named, found.first("client-certificate"), insecure)
+
+
+@lru_cache(maxsize=8)
+def _context_of(
+    file: Optional[str], folders: Optional[str], system: Optional[str], client: Optional[str], insecure: bool
+) -> Any:
+    import ssl
+
+    if insecure:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    elif file or folders:
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+        if file:
+            with _naming(file):
+                context.load_verify_locations(file)
+        for path in _certificate_files(folders) if folders else ():
+            with suppress(OSError):  # something else may be there
+                context.load_verify_locations(path)
+    else:
+        context = ssl.create_default_context()
+        # The newest Pythons refuse what uv, browsers and many companies' own authorities do (CPython 3.13).
+        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
+        if system and os.path.isfile(system):
+            context.load_verify_locations(system)
+        elif system:
+            context.load_verify_locations(cadata=_keychain())
+    if client:
+        with _naming(client):
+            context.load_cert_chain(client)
+    return context
+
+
+@contextmanager
+def _naming(path: str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:  # ssl.SSLError is one
+        raise OSError(f"{path} has no certificate that can be used: {error.strerror or error}") from None
+
+
+def _certificate_files(folders: str) -> List[str]:
+    """The files of some folders, each once: certificates are linked there under several names."""
+    found = {
+        os.path.realpath(os.path.join(folder, name))
+        for folder in folders.split(os.pathsep)
+        for name in os.listdir(folder)
+    }
+    return sorted(path for path in found if os.path.isfile(path))
+
+
+def _keychain() -> str:
+    """The certificates of macOS: its own, and those that an administrator or the user added."""
+    import subprocess
+
+    roots = "/System/Library/Keychains/SystemRootCertificates.keychain"
+    pieces = []
+    for place in ((), (roots,)):
+        command = ["/usr/bin/security", "find-certificate", "-a", "-p", *place]
+        with suppress(OSError, subprocess.SubprocessError):
+            pieces.append(
+                subprocess.check_output(command, stdin=subprocess.DEVNULL, timeout=30).decode("ascii", "replace")
+            )
+    return "\n".join(pieces)
+
+
+"""Asking web servers, with this machine's proxies, certificates and credentials, and within limits."""
+
+import os
+from contextlib import suppress
+from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
+from urllib.parse import urlsplit, urlunsplit
+
+
+PATIENCE = 15
+"""Seconds without a byte after which a server is given up, where no setting names another time."""
+
+
+_PIECE = 1 << 16
+
+
+class RefusedError(OSError):
+    """A server answered with an error; `code` is its status, `headers` what came with it."""
+
+    def __init__(self, code: int, headers: Any) -> None:
+        from http import HTTPStatus
+
+        # In our words: those of the server could steer a terminal.
+        words = HTTPStatus(code).phrase if code in list(HTTPStatus) else "an error"
+        super().__init__(f"HTTP status {code}, {words}")
+        self.code, self.headers = code, headers
+
+
+class Answer:
+    """What a server sends, within limits: to be used in a `with`.
+
+    `status` and `headers` are those of HTTP. Reading raises OSError past `limit` bytes, after `seconds`, and where the
+    connection breaks.
+    """
+
+    def __init__(self, reply: Any, limit: int, watch: _Watch) -> None:
+        self.status: int = reply.status
+        self.headers: Mapping[str, str] = reply.headers
+        self._reply, self._limit, self._watch, self._count = reply, limit, watch, 0
+
+    def __enter__(self) -> Answer:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._watch.stop()
+        self._reply.close()
+
+    def read(self, size: int = -1) -> bytes:
+        """The next `size` bytes, fewer at the end; all that is left where `size` is negative."""
+        pieces: List[bytes] = []
+        wanted = size
+        while wanted:
+            piece = self._piece(min(wanted, _PIECE) if wanted > 0 else _PIECE)
+            if not piece:
+                break
+            pieces.append(piece)
+            wanted -= len(piece) if wanted > 0 else 0
+        return b"".join(pieces)
+
+    def _piece(self, size: int) -> bytes:
+        from http.client import HTTPException
+
+        try:
+            piece: bytes = self._reply.read1(size)
+        except (OSError, HTTPException) as error:
+            self._watch.check()
+            raise _explained(error) from None
+        self._watch.check()
+        self._count += len(piece)
+        if self._count > self._limit:
+            most = f"{self._limit >> 20} MiB" if self._limit >= 1 << 20 else f"{self._limit} bytes"
+            raise OSError(f"it is more than {most}")
+        if not piece:
+            self._check_length()
+        return piece
+
+    def _check_length(self) -> None:
+        promised = self.headers.get("Content-Length") or ""
+        if promised.isdecimal() and self._count < int(promised) and not getattr(self._reply, "chunked", False):
+            raise OSError(f"it ended after {self._count} of {promised} bytes")
+
+
+class _Watch:
+    """Ends a connection after some seconds: no time limit of a socket does, when a byte comes now and then."""
+
+    def __init__(self, seconds: float) -> None:
+        import threading
+
+        self.sockets: List[Any] = []
+        self._seconds, self._over = seconds, False
+        self._timer = threading.Timer(seconds, self._end)
+        self._timer.daemon = True
+        self._timer.start()
+
+    def _end(self) -> None:
+        import socket
+
+        self._over = True
+        for one in self.sockets:
+            with suppress(OSError):
+                one.shutdown(socket.SHUT_RDWR)
+
+    def stop(self) -> None:
+        self._timer.cancel()
+
+    def check(self) -> None:
+        """Raises OSError where the time is over."""
+        if self._over:
+            raise OSError(f"it has not come in {self._seconds:g} s")
+
+
+def open_url(
+    url: str,
+    *,
+    limit: int,
+    seconds: float,
+    environ: Mapping[str, str] = os.environ,
+    headers: Optional[Mapping[str, str]] = None,
+    method: str = "GET",
+    may_follow: Optional[Callable[[str], bool]] = None,
+) -> Answer:
+    """Ask a web server, with this machine's proxies, certificates and credentials.
+
+    Credentials in the URL are sent, and never said. `limit` is in bytes, `seconds` is for the whole answer;
+    `may_follow` says whether a URL may be redirected to, beside the rule that an encrypted one leads to no other.
+    Raises OSError: RefusedError where the server answers with an error, DistrustedError for its certificate.
+    """
+    try:
+        urlsplit(url)
+    except ValueError:
+        raise OSError("it is not a URL") from None
+    found = read(environ)
+    question = _Question(url, headers or {}, method, limit, seconds, may_follow or (lambda _: True))
+    keyring = Keyring(environ) if found.first("UV_KEYRING_PROVIDER") == "subprocess" else None
+    try:
+        return _asked(question, found, authorization(url, found))
+    except RefusedError as error:
+        user = (known_user(url, found) or ("", ""))[0]
+        pair = keyring.ask(url, user) if keyring is not None and error.code == 401 else None
+        if pair is None:
+            raise
+    return _asked(question, found, basic(*pair))
+
+
+class _Question(NamedTuple):
+    """What is asked, and within which limits."""
+
+    url: str
+    headers: Mapping[str, str]
+    method: str
+    limit: int
+    seconds: float
+    may_follow: Callable[[str], bool]
+
+
+def _asked(question: _Question, found: Network, secret: Optional[str]) -> Answer:
+    import http.client
+    import urllib.error
+    import urllib.request
+
+    parts = urlsplit(question.url)
+    if parts.scheme not in ("http", "https"):
+        raise OSError(f"{parts.scheme or 'no'}:// is not a web server")
+    host = parts.netloc.rpartition("@")[2]
+    bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
+    headers = {"User-Agent": "drydock", **question.headers}
+    request = urllib.request.Request(bare, headers=headers, method=question.method)  # noqa: S310
+    if secret:
+        request.add_unredirected_header("Authorization", secret)
+    watch = _Watch(question.seconds)
+    handlers = [_through_proxies(found), *_connections(found, watch), _redirections(found, question, (host, secret))]
+    opener = urllib.request.build_opener(*handlers)
+    try:
+        reply = opener.open(request, timeout=float(found.first("timeout") or 0) or PATIENCE)
+    except urllib.error.HTTPError as error:
+        watch.stop()
+        error.close()
+        if 300 <= error.code < 400:  # of another kind, or round and round
+            raise _not_followed(error.headers.get("Location") or "nowhere") from None
+        raise RefusedError(error.code, error.headers) from None
+    except (OSError, http.client.HTTPException, ValueError) as error:
+        watch.stop()
+        watch.check()
+        raise _explained(error) from None
+    return Answer(reply, question.limit, watch)
+
+
+def _not_followed(url: str) -> OSError:
+    return OSError(f"it redirects to {ascii(shown_url(url))[1:-1]}, which is not followed")
+
+
+def _explained(error: Exception) -> OSError:
+    """The same, in words that are no server's."""
+    reason = getattr(error, "reason", error)
+    distrust = getattr(reason, "verify_message", None)  # of ssl.SSLCertVerificationError
+    if distrust is not None:
+        return DistrustedError(f"its certificate is not trusted: {distrust}")
+    if isinstance(reason, TimeoutError) or "timed out" in str(reason):
+        return TimeoutError("it does not answer")
+    words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
+    return OSError(words if str(words).isprintable() else ascii(words))
+
+
+class DistrustedError(OSError):
+    """The certificate of a server is not one that this machine trusts."""
+
+
+def _connections(found: Network, watch: _Watch) -> List[Any]:
+    """What connects to servers; `watch` learns of each connection."""
+    import http.client
+    import urllib.request
+
+    class Plain(http.client.HTTPConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch.sockets.append(self.sock)
+
+    class Secure(http.client.HTTPSConnection):
+        def connect(self) -> None:
+            super().connect()
+            watch.sockets.append(self.sock)
+
+    class PlainHandler(urllib.request.HTTPHandler):
+        def http_open(self, req: Any) -> Any:
+            return self.do_open(Plain, req)
+
+    class SecureHandler(urllib.request.HTTPSHandler):
+        def https_open(self, req: Any) -> Any:
+            # Behind a proxy, `host` is the proxy.
+            return self.do_open(Secure, req, context=context(found, req._tunnel_host or req.host))
+
+    return [PlainHandler(), SecureHandler()]
+
+
+def _redirections(found: Network, question: _Question, known: Tuple[str, Optional[str]]) -> Any:
+    """Follows to the web only, never from an encrypted place to another, and takes no credentials along.
+
+    `known` is the host that was asked, and the header with which.
+    """
+    import urllib.request
+
+    class Redirections(urllib.request.HTTPRedirectHandler):
+        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
+            old, new = urlsplit(req.full_url), urlsplit(newurl)
+            worse = new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http")
+            if worse or not question.may_follow(newurl):
+                raise _not_followed(newurl)
+            again = super().redirect_request(req, fp, code, msg, headers, newurl)
+            secret = known[1] if new.netloc == known[0] else authorization(newurl, found)
+            if again is not None and secret:
+                again.add_unredirected_header("Authorization", secret)
+            return again
+
+    return Redirections()
+
+
+def _through_proxies(found: Network) -> Any:
+    import urllib.request
+
+    class Proxies(urllib.request.ProxyHandler):
+        def proxy_open(self, req: Any, proxy: str, type: str) -> Any:  # noqa: A002
+            if req.host and _is_direct(req.host, found.first("no-proxy") or ""):
+                return None
+            if not proxy.startswith("http://"):
+                raise OSError(f"the proxy {shown_url(proxy)} is not one that Python can use")
+            return super().proxy_open(req, proxy, type)
+
+    names = {"http": found.first("http-proxy"), "https": found.first("https-proxy")}
+    return Proxies({scheme: proxy for scheme, proxy in names.items() if proxy})
+
+
+def _is_direct(host: str, without: str) -> bool:
+    """Whether NO_PROXY excepts a host: by its name, a domain that it is in, or a network (as uv reads it).
+
+    >>> _is_direct("a.corp.example:443", "localhost, .corp.example"), _is_direct("10.1.2.3", "10.0.0.0/8")
+    (True, True)
+    >>> _is_direct("pypi.example", "corp.example"), _is_direct("xcorp.example", "corp.example")
+    (False, False)
+    """
+    import ipaddress
+
+    name = urlsplit(f"//{host}").hostname or ""
+    for word in without.replace(",", " ").split():
+        if word == "*" or word.lower() in (name, host.lower()) or name.endswith("." + word.lower().lstrip("*.")):
+            return True
+        with suppress(ValueError):
+            if ipaddress.ip_address(name) in ipaddress.ip_network(word, strict=False):
+                return True
+    return False
+
+
 """Caches: mirrors that a build looks into before it asks an index. `drydock push` and `drydock pull` write them.
 
 They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
@@ -498,11 +1542,12 @@ import re
 import shutil
 import sys
 from pathlib import Path
-from typing import Any, List, Mapping, Set
+from typing import List, Mapping, Set
+
 
 VARIABLE = "DRYDOCK_CACHE"
-PATIENCE = 15
-"""Seconds without a byte after which a web server is given up."""
+LARGEST_INDEX = 1 << 26
+"""Bytes of a SHA256SUMS: some 500,000 files."""
 
 
 def places(environ: Mapping[str, str] = os.environ) -> List[str]:
@@ -517,74 +1562,22 @@ def places(environ: Mapping[str, str] = os.environ) -> List[str]:
 def shown(text: str) -> str:
     """A URL without user, password and query, as it may be said or written.
 
-    >>> shown("https://me:secret@host:8080/a?token=b")
-    'https://host:8080/a'
+    >>> shown("https://me:secret@host:8080/a?token=b"), shown("me@host:folder")
+    ('https://host:8080/a', 'me@host:folder')
     """
-    if "://" not in text:
-        return text
-    from urllib.parse import urlsplit, urlunsplit
-
-    parts = urlsplit(text)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def open_url(url: str) -> Any:
-    """The answer of a web server, to be read as a file. Credentials in the URL are sent, and never said.
-
-    Raises OSError (urllib.error.HTTPError where the server answers with an error).
-    """
-    import base64
-    import urllib.request  # here, because most builds need none of it
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
-    class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
-        """Follows redirections to the web only, and takes no credentials along to another host."""
-
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            old, new = urlsplit(req.full_url), urlsplit(newurl)
-            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
-                raise OSError(f"it redirects to {new.scheme}://")
-            again = super().redirect_request(req, fp, code, msg, headers, newurl)
-            if again is not None and old.netloc != new.netloc:
-                again.remove_header("Authorization")
-            return again
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise OSError(f"{parts.scheme or 'no'}:// is no web server")
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))  # noqa: S310
-    request.add_header("User-Agent", "drydock")
-    if parts.username is not None:
-        pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
-        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
-    handlers: List[Any] = [OnlyTheWeb()]
-    if parts.scheme == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
-    return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
-
-
-def _trust() -> Any:
-    import ssl
-
-    context = ssl.create_default_context()
-    # The Python of python.org has no certificates on macOS, which has them here.
-    if not context.cert_store_stats()["x509_ca"] and os.path.exists("/etc/ssl/cert.pem"):
-        context.load_verify_locations("/etc/ssl/cert.pem")
-    return context
+    return shown_url(text) if "://" in text else text
 
 
 def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a place is on the web, and no network is to be used (`drydock --offline`, UV_OFFLINE)."""
-    offline = environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
-    return offline and place.startswith(("http://", "https://"))
+    return is_true(environ.get("UV_OFFLINE", "")) and place.startswith(("http://", "https://"))
 
 
 def has(place: str) -> Set[str]:
     """The sha256 of every file that a cache says it has. Raises OSError."""
     if place.startswith(("http://", "https://")):
-        with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
-            text = answer.read(1 << 26).decode("ascii", "replace")
+        with open_url(place.rstrip("/") + "/SHA256SUMS", limit=LARGEST_INDEX, seconds=60) as answer:
+            text = answer.read().decode("ascii", "replace")
     elif "://" in place and not place.startswith("file://"):
         raise OSError("a script cannot read it; drydock pull can")
     else:
