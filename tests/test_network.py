@@ -9,6 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 
@@ -449,6 +450,18 @@ def test_an_answer_without_end_in_size_or_time_is_given_up() -> None:
                 ask(server.url + path, seconds=0.5)
             assert time.monotonic() - begin < 5
         over.set()
+
+
+def test_a_mirror_whose_list_has_no_end_is_given_up(locked: Sandbox) -> None:
+    def endless(handler: BaseHTTPRequestHandler) -> None:
+        handler.send_response_only(200)
+        handler.end_headers()
+        with suppress(OSError):
+            while True:
+                handler.wfile.write(b"0" * (1 << 20))
+
+    with Raw(endless) as server:
+        locked.drydock("pull", "small", server.url, timeout=60).failed(1, "it is more than 64 MiB")
 
 
 def test_an_answer_that_is_cut_short_or_refused() -> None:
