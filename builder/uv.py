@@ -26,13 +26,14 @@ from builder.errors import ToolError
 from builder.target import Target
 
 # Spelled out, so that no configuration file decides them.
-_DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit", "--index-strategy", "first-index")
+_DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit")
 # Where the version and the hash are known, no index can slip in another file: all are asked, until one has it.
 _SEARCHES = ("--index-strategy", "unsafe-best-match")
 _HINTS = (
     (
         r"invalid peer certificate",
-        "which certificates are trusted, and who says so: drydock doctor --network; SSL_CERT_FILE names others",
+        "which certificates are trusted, and who says so: drydock doctor --network; SSL_CERT_FILE names others, "
+        "UV_SYSTEM_CERTS=0 takes those of uv",
     ),
     (
         r"\((401|403|407) |valid authentication credentials",
@@ -233,7 +234,9 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
     """The files of each pinned package, as PEP 751 lists them (`url`, `size`, `hashes`), and their `file` name."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
-    _compile(requirements, universe, folder, ["--no-deps", "--format", "pylock.toml", "--output-file", str(output)])
+    # A version comes from the first index that has it, which is where it was resolved.
+    arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *_SEARCHES]
+    _compile(requirements, universe, folder, arguments)
     found: dict[str, list[dict[str, Any]]] = {}
     for package in tomllib.loads(output.read_text())["packages"]:
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
@@ -357,6 +360,8 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer-package", f"{package}={day}"]
     for package in universe.sources:
         command += ["--no-binary", package]
+    if "--index-strategy" not in arguments:
+        command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
     _checked([*command, *arguments], universe.target)
 
 

@@ -314,6 +314,15 @@ def test_more_indexes_and_folders_of_pip_conf(desk: Sandbox, tmp_path: Path) -> 
         desk.drydock("lock", "small").succeeded()
         assert 'version = "7.0"' in (desk.work / "profiles/small.lock.toml").read_text()
         assert "ok   default index" in desk.drydock("doctor", "small", "--network").stdout
+        # What fits comes from any index, as with pip; uv's own settings mean what they mean to uv.
+        profile = (desk.work / "profiles/small.toml").read_text()
+        desk.profile("small", profile.replace('"anchor"]', '"anchor==1.0"]'))
+        desk.drydock("lock", "small").succeeded()
+        assert 'version = "1.0"' in (desk.work / "profiles/small.lock.toml").read_text()
+        (desk.work / "profiles/small.lock.toml").unlink()
+        desk.drydock("lock", "small", env={"UV_INDEX": index.url}).failed(1, "first index")
+        desk.profile("small", profile)
+        desk.drydock("lock", "small").succeeded()
     path.write_text(f"{text}no-index = true\nfind-links = {desk.wheels}\n")
     before = len(desk.index.requests)
     desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
