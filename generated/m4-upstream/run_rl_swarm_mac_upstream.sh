@@ -750,16 +750,22 @@ def _indexes(sources: _Sources) -> Iterator[Setting]:
         if row.get("explicit") is not True and row.get("format") != "flat":
             value = f"{row['name']}={row['url']}" if isinstance(row.get("name"), str) else row["url"]
             (default if row.get("default") is True else extra).append((value, source))
+    strategy: List[Tuple[str, str]] = []
     default += _texts(sources.in_uv("index-url"))
     extra += _texts(sources.in_uv("extra-index-url"))
     no_index = [source for value, source in sources.in_uv("no-index") if value is True]
     if not default:
         default = list(sources.in_pip("index-url"))
-        extra = extra or _words(sources.in_pip("extra-index-url"))
+        if not extra:
+            extra = _words(sources.in_pip("extra-index-url"))
+            # pip takes what fits from any of its indexes. This does too, but what an earlier one has goes before what a
+            # later one has, however new: somebody else's file of that name does not win by its version.
+            strategy = [("unsafe-first-match", source) for _, source in extra[:1]]
         no_index += [source for value, source in sources.in_pip("no-index") if is_true(value)]
     yield from (Setting("no-index", "yes", source) for source in no_index[:1])
     yield from (Setting("index", value, source) for value, source in default[:1])
     yield from (Setting("extra-index", value, source) for value, source in extra)
+    yield from (Setting("index-strategy", value, source) for value, source in strategy)
     yield from _named([value for value, _ in (*default[:1], *extra)], sources)
 
 
@@ -953,7 +959,9 @@ _HARMLESS = (
     "UV_NO_MANAGED_PYTHON",
     "UV_NO_PROGRESS",
     "UV_NO_WRAP",
+    "UV_PYTHON_BIN_DIR",
     "UV_PYTHON_CACHE_DIR",
+    "UV_PYTHON_INSTALL_BIN",
     "UV_PYTHON_INSTALL_DIR",
     "UV_PYTHON_SEARCH_PATH",
     "UV_S3_ENDPOINT_URL",
