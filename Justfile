@@ -44,6 +44,11 @@ render *arguments:
 profiles:
     {{ drydock }} profile list
 
+# Make the lists of releases that patches fit, from the wheels: profiles/patches/*.releases.toml
+[group('profiles')]
+patch-releases *arguments:
+    ./drydockw python profiles/recipes/releases.py "$@"
+
 # Run the fast tests
 [group('develop')]
 test *arguments:
@@ -60,6 +65,7 @@ check:
     ./drydockw ruff format --check .
     ./drydockw ruff check .
     ./drydockw mypy
+    ./drydockw mypy --strict requirements/install.py
     ./drydockw lint-imports
     ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
     {{ drydock }} lock --check
@@ -81,6 +87,16 @@ docs command="build" *options:
 [group('develop')]
 bench *arguments:
     ./drydockw python benchmarks/run.py "$@"
+
+# Kill builds, let users race and delete files of stages: what is changed outside of the store?
+[group('develop')]
+storm *options:
+    ./drydockw python -m tests.storm "$@"
+
+# Write the wheel and the source distribution into dist/: the same commit gives the same bytes
+[group('develop')]
+dist:
+    ./drydockw uv build --no-build-isolation --out-dir dist
 
 # Pin the tools of ./drydockw again, by hash
 [group('develop')]

@@ -12,8 +12,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.catalogue import Catalogue
-from builder.lock import digest, dump, parse
+from builder.lock.model import digest, dump, parse
+from builder.project.catalogue import Catalogue
 
 ROOT = Path(__file__).resolve().parent.parent
 

@@ -9,9 +9,9 @@ from dataclasses import replace
 from benchmarks.common import ROOT, Row, drydock, run, script_of, work_folder
 from benchmarks.measure import Command, side_by_side
 from builder import uv
-from builder.catalogue import Catalogue
 from builder.profile.model import Setting
-from builder.templates import rendered_run_script
+from builder.project.catalogue import Catalogue
+from builder.script.templates import rendered_run_script
 
 
 def script_overhead(rounds: int) -> list[Row]:
@@ -91,7 +91,7 @@ def probes(rounds: int) -> list[Row]:
     done = side_by_side(
         [
             Command("python", [sys.executable, "-c", "pass"]),
-            Command("probes", [sys.executable, "-c", "from builder import probe; probe.detect()"], cwd=str(ROOT)),
+            Command("probes", [sys.executable, "-c", "from builder import machine; machine.detect()"], cwd=str(ROOT)),
         ],
         rounds * 8,
     )

@@ -13,10 +13,11 @@ from pathlib import Path
 
 from benchmarks.common import ROOT, Row, drydock, run, script_of, work_folder
 from benchmarks.measure import Command, side_by_side
-from builder import render, uv
-from builder.catalogue import Catalogue
-from builder.stage import key_of
-from builder.store import write_files
+from builder import uv
+from builder.embedded import installer
+from builder.embedded.plan import key_of, pinned
+from builder.project.catalogue import Catalogue
+from builder.script.parts import plan_json
 
 IMPORT = "import torch, transformers, accelerate; from transformers import Trainer"
 
@@ -32,7 +33,11 @@ class Desk:
         self.work = work
         self.home = work / "drydock"
         self.plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-        write_files(work / "parts", render.parts(self.plan))
+        (work / "parts").mkdir()
+        written = json.loads(plan_json(self.plan))
+        for number, request in enumerate(installer.requests(written, written["plan"]["packages"], os.environ)):
+            lines = "".join(f"{pinned(package)}\n" for package in request.packages)
+            (work / f"parts/requirements-{number}.txt").write_text(lines)
         links = " ".join(f"--find-links {folder}" for folder in uv.find_links())
         self.sync = f"{uv.executable()} pip sync -q --require-hashes {links} {work}/parts/requirements*.txt"
         self.venv = work / "venv"

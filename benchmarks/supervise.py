@@ -18,8 +18,8 @@ from typing import Any
 import psutil
 
 from benchmarks.common import Row
-from builder.supervise.loop import Case, Guard, Policy
-from builder.supervise.runs import Request
+from builder.run.supervise.policy import Case, Guard, Policy
+from builder.run.supervise.runs import Request
 
 # Lines a second, as a trainer prints them, and three workers that sleep, as a data loader has them.
 TALKS = """
@@ -41,7 +41,7 @@ def supervised(code: str, policy: Policy, guard: Guard | None = None) -> Iterato
         with Path(folder, "lock").open("w") as lock:
             os.set_inheritable(lock.fileno(), True)
             running = subprocess.Popen(
-                [sys.executable, "-P", "-m", "builder.supervise", folder, str(lock.fileno())],
+                [sys.executable, "-P", "-m", "builder.run.supervise", folder, str(lock.fileno())],
                 close_fds=False,
                 stdout=subprocess.DEVNULL,
                 stderr=subprocess.DEVNULL,

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from builder.errors import ToolError
@@ -37,11 +38,13 @@ def run(
     *,
     env: Mapping[str, str] | None = None,
     cwd: Path | None = None,
+    folder: int | None = None,
     timeout: float | None = None,
 ) -> Done:
     """Run a program to its end and hold what it said.
 
-    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do. Raises ToolError
+    `env` is the whole environment; None passes ours on. `cwd` is where it runs, else where we do; an open `folder`
+    instead stays the same one, whatever becomes of its name. Raises ToolError
     where it cannot be started, or does not end within `timeout` seconds. Then, and where we are interrupted, it and
     what it started end too.
     """
@@ -49,7 +52,8 @@ def run(
 
     process: Any = None
     try:
-        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd)
+        stand = {} if folder is None else {"preexec_fn": lambda: os.fchdir(folder)}
+        process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd, **stand)
         stdout, stderr = process.communicate(timeout=timeout)
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
@@ -61,6 +65,9 @@ def run(
         if isinstance(error, TimeoutExpired):
             raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
+    finally:
+        if process is not None:
+            _watch(process, "-")
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
@@ -86,19 +93,13 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
         return []
     # Without plumbum, whose import takes longer than the probes that come here.
     import time
-    from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+    from subprocess import TimeoutExpired
 
     deadline = time.monotonic() + timeout
     running: list[Popen[bytes] | None] = []
     done: list[Done | None] = []
     try:
-        for command in commands:
-            try:
-                program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, process_group=0)
-            except OSError:
-                running.append(None)
-            else:
-                running.append(program)
+        running.extend(_begin(command, env) for command in commands)
         for one in running:
             try:
                 limit = max(0.05, deadline - time.monotonic())
@@ -109,12 +110,25 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
                 texts = [text.decode(errors="replace") for text in (stdout, stderr)]
                 done.append(Done(one.returncode, *texts) if one else None)
     finally:
-        for one in running:
-            if one is not None and one.returncode is None:
+        for one in (one for one in running if one is not None):
+            if one.returncode is None:
                 _send(one, signal.SIGKILL)
                 with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
                     one.wait(0.2)
+            _watch(one, "-")
     return done
+
+
+def _begin(command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes] | None:
+    """A program in a group of its own, what it says is held; None where it cannot be started."""
+    from subprocess import DEVNULL, PIPE, Popen
+
+    try:
+        program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, process_group=0)
+    except OSError:
+        return None
+    _watch(program, "+")
+    return program
 
 
 def has_living_maker(name: str) -> bool:
@@ -166,7 +180,40 @@ def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) 
     # plumbum only ever adds to its own environment (plumbum.machines.local, _popen).
     with local.env():
         local.env.clear()
-        return program.popen(stdin=DEVNULL, env=whole, process_group=0, **pipes)
+        process = program.popen(stdin=DEVNULL, env=whole, process_group=0, **pipes)
+    _watch(process, "+")
+    return process
+
+
+# It hears of each process group that we start and of its end; when we die, however, it ends those that are left.
+_GUARD = """
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+  rest=
+  for one in $groups; do [ "$one" = "$group" ] || rest="$rest $one"; done
+  [ "$sign" = - ] || rest="$rest $group"
+  groups=$rest
+done
+[ -n "$groups" ] || exit 0
+for one in $groups; do kill -s TERM -- "-$one"; done
+sleep 1
+for one in $groups; do kill -s KILL -- "-$one"; done
+"""
+
+
+@cache
+def _guard() -> Any:
+    """The guard of this process, begun with the first program: nobody works on alone when we are killed."""
+    from subprocess import DEVNULL, PIPE, Popen
+
+    return Popen(["/bin/sh", "-c", _GUARD], stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+
+
+def _watch(process: Any, sign: str) -> None:
+    """Tell the guard of a process group that began (`+`) or ended (`-`)."""
+    with suppress(OSError):  # one that cannot be started, or is dead, is not missed
+        os.write(_guard().stdin.fileno(), f"{sign} {process.pid}\n".encode())
 
 
 def _send(process: Any, number: int) -> None:
@@ -211,6 +258,8 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
             process.wait()
         raise
     finally:
+        if process is not None:
+            _watch(process, "-")
         for number, handler in previous.items():
             signal.signal(number, handler)
     if signal.SIGINT in received:

@@ -9,26 +9,24 @@ import json
 import os
 import re
 import shutil
+import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
 
 import tomli_w
 from packaging.version import Version
 
 from builder import process
-from builder.embedded import network
+from builder.embedded import installer, network, venv
 from builder.embedded.network_settings import read, without_name
 from builder.errors import ToolError
-from builder.target import Target
 
 # Spelled out, so that no configuration file decides them.
 _DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit")
-# Where the version and the hash are known, no index can slip in another file: all are asked, until one has it.
-_SEARCHES = ("--index-strategy", "unsafe-best-match")
 _HINTS = (
     (
         r"invalid peer certificate",
@@ -55,6 +53,17 @@ _HINTS = (
 _UNASKED = "Network connectivity is disabled|was not found|error sending request"
 # How `uv pip compile` speaks of the files that it was given.
 _FILES = {"profile": "profile", "--override": "override"}
+
+
+class Platform(Protocol):
+    """What uv asks of the machine that wheels are for."""
+
+    @property
+    def uv_platform(self) -> str:
+        """The value for `--python-platform`."""
+
+    def uv_environment(self) -> dict[str, str]:
+        """What it reads from the environment to choose wheels."""
 
 
 def executable() -> str:
@@ -86,7 +95,7 @@ def question_of_default_index() -> list[str]:
 
 
 def question_of_index(
-    requirement: str, target: Target, python: str, index: str | None, folder: str
+    requirement: str, target: Platform, python: str, index: str | None, folder: str
 ) -> tuple[list[str], dict[str, str]]:
     """A command that asks an index for a wheel as a build does, and its environment; nothing is kept, or tried again.
 
@@ -97,7 +106,7 @@ def question_of_index(
     command = [executable(), "pip", "compile", "--no-config", "--quiet", "--no-deps", "--no-header", "--no-cache"]
     command += ["--python-platform", target.uv_platform, "--python-version", python, "--only-binary", ":all:"]
     env = environment({**target.uv_environment(), "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"}, index)
-    return [*command, *_SEARCHES, str(wanted)], env
+    return [*command, *installer.SEARCHES, str(wanted)], env
 
 
 def reason(stderr: str) -> str:
@@ -167,16 +176,13 @@ def _undated_hint(said: str) -> str | None:
 
 
 def index_url(name: str, url: str) -> str:
-    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile.
-
-    The generated scripts have the same rule (templates/_uv.sh.j2).
-    """
-    return os.environ.get(f"DRYDOCK_INDEX_{name.upper().replace('-', '_')}") or url
+    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile."""
+    return installer.index_url(name, url, os.environ)
 
 
 def find_links() -> list[Path]:
     """The folders of wheels that the settings of uv and pip name, as far as they exist."""
-    return read(os.environ).folders
+    return installer.folders_of_wheels(os.environ)
 
 
 @dataclass(frozen=True)
@@ -188,7 +194,7 @@ class Universe:
     alone comes from.
     """
 
-    target: Target
+    target: Platform
     python: str
     sources: Sequence[str] = ()
     exclude_newer: str | None = None
@@ -235,7 +241,7 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
     # A version comes from the first index that has it, which is where it was resolved.
-    arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *_SEARCHES]
+    arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *installer.SEARCHES]
     _compile(requirements, universe, folder, arguments)
     found: dict[str, list[dict[str, Any]]] = {}
     for package in tomllib.loads(output.read_text())["packages"]:
@@ -274,20 +280,47 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
         found.insert(0, newest)
 
 
-def install(arguments: Sequence[str], target: Target, python: str) -> None:
-    """Install for a target that may not be this machine (`uv pip install`). Raises ToolError."""
-    command = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps", *_SEARCHES]
+def install(
+    arguments: Sequence[str],
+    folder: Path,
+    target: Platform,
+    python: str,
+    *,
+    index: str | None = None,
+) -> None:
+    """Install below `folder`, which is ours, for a target that may not be this machine: `uv pip install`.
+
+    `arguments` name a place relative to `folder`, in which uv stands. `index` is the only one to ask, instead of those
+    that are configured. Raises ToolError.
+    """
+    command = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps"]
     command += ["--python-platform", target.uv_platform, "--python-version", python]
-    index, rest = _apart(arguments)
-    _checked([*command, *rest], target, index)
+    own, rest = _apart(arguments)
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _checked([*command, *rest], target, folder=descriptor, index=index or own)
+    finally:
+        os.close(descriptor)
 
 
-def create_venv(folder: Path, python: str) -> None:
-    """An empty relocatable virtual environment. Raises ToolError."""
-    command = [executable(), "venv", "--no-config", "--no-project", "--quiet", "--relocatable"]
-    done = process.run([*command, "--python", python, str(folder)], env=environment())
-    if done.code:
-        raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+def create_venv(folder: Path, python: str) -> str:
+    """An empty relocatable virtual environment in a new `folder`; returns the path of the Python that it is of.
+
+    Raises ToolError, FileExistsError.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-") as work:
+        frame = Path(work) / "frame"
+        command = [executable(), "venv", "--no-config", "--no-project", "--quiet", "--relocatable"]
+        done = process.run([*command, "--python", python, str(frame)], env=environment())
+        if done.code:
+            raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
+        folder.mkdir(parents=True)
+        descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+        try:
+            venv.take_over(frame, descriptor)
+        finally:
+            os.close(descriptor)
+        return str((frame / "bin" / "python").readlink())
 
 
 def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
@@ -377,8 +410,8 @@ def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return arguments[at + 1], [*arguments[:at], *arguments[at + 2 :]]
 
 
-def _checked(command: Sequence[str], target: Target, index: str | None = None) -> None:
-    done = process.run(command, env=environment(target.uv_environment(), index))
+def _checked(command: Sequence[str], target: Platform, *, folder: int | None = None, index: str | None = None) -> None:
+    done = process.run(command, env=environment(target.uv_environment(), index), folder=folder)
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 

@@ -8,9 +8,9 @@ from typing import Any
 import click
 from mkdocs.structure.files import File, Files
 
-from builder import schema
 from builder.cli import cli
-from builder.settings import KNOWN
+from builder.profile import schema
+from builder.profile.variables import KNOWN
 
 
 def on_files(files: Files, config: Any) -> Files:

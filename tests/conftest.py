@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -12,7 +14,8 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support import Index, Sandbox
+from tests.support import Index, Sandbox, python_3_11
+from tests.support.base import FOLDER, read_base
 from tests.support.packages import installed
 
 # Programs that run in the environments that the tests build.
@@ -23,6 +26,39 @@ ROOT = Path(__file__).resolve().parent.parent
 # A busy machine is no bug; and what CI finds, the next run of CI finds again.
 settings.register_profile("drydock", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("drydock")
+
+_CHANGED = pytest.StashKey[list[str]]()
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """Name the folder of the Python that all tests build on; the first to need it makes it."""
+    if not hasattr(config, "workerinput"):
+        os.environ[FOLDER] = tempfile.mkdtemp(prefix="drydock-tests-")
+        Path(os.environ[FOLDER]).chmod(0o755)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Where a test has changed that Python, none has passed."""
+    folder = Path(os.environ[FOLDER])
+    if not hasattr(session.config, "workerinput") and (folder / "files.json").exists():
+        session.config.stash[_CHANGED] = read_base(folder).changes()
+        if session.config.stash[_CHANGED]:
+            session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    """Say what was changed."""
+    if changed := config.stash.get(_CHANGED, []):
+        terminalreporter.section("a build has changed the Python that it was built on", red=True)
+        for line in changed[:20]:
+            terminalreporter.line(line)
+        terminalreporter.line(f"{len(changed)} in all; to find which test does it, run the tests of one file at a time")
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    if not hasattr(config, "workerinput"):
+        shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True)
 
 
 @pytest.fixture
@@ -119,23 +155,28 @@ def swarm_env(drydock_home: Path) -> Path:
 @pytest.fixture(scope="session")
 def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The very packages of `cpu`, without its patches."""
-    from builder import cross, render, store, uv
-    from builder.catalogue import Catalogue
+    from builder import uv
+    from builder.project.catalogue import Catalogue
+    from builder.project.install import install
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    store.write_files(folder, render.parts(plan))
-    uv.create_venv(folder / "env", "3.11")
-    for arguments in cross.installs(plan, folder / "env/bin/python", folder):
-        uv.install(arguments, plan.profile.target, "3.11")
+    install(plan, folder / "env", uv.create_venv(folder / "env", python_3_11()))
     return folder / "env"
+
+
+def real_environment() -> dict[str, str]:
+    """For a build of a built-in profile: this machine's settings, but for the Python that is built on."""
+    python = python_3_11()
+    path = f"{Path(python).parent}:{os.environ['PATH']}"
+    return {**os.environ, "DRYDOCK_PROFILES": str(ROOT / "profiles"), "DRYDOCK_PYTHON": python, "PATH": path}
 
 
 def build(home: Path, name: str) -> Path:
     """Build a built-in profile through the program, in the store of `home`."""
     done = subprocess.run(
         [sys.executable, "-m", "builder", "build", name],
-        env={**os.environ, "DRYDOCK_HOME": str(home), "DRYDOCK_PROFILES": str(ROOT / "profiles")},
+        env={**real_environment(), "DRYDOCK_HOME": str(home)},
         capture_output=True,
         text=True,
         check=False,

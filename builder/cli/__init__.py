@@ -20,22 +20,22 @@ from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError
 # Heading of the help -> command -> the file here that has it.
 _SECTIONS = {
     "Environments": {
-        "build": "environments",
-        "run": "environments",
-        "shell": "environments",
-        "verify": "environments",
+        "build": "run",
+        "run": "run",
+        "shell": "run",
+        "verify": "run",
     },
     "Profiles": {
-        "profile": "profiles",
-        "lock": "profiles",
-        "render": "profiles",
-        "diff": "profiles",
-        "why": "profiles",
-        "patch": "patches",
+        "profile": "profile",
+        "lock": "lock",
+        "render": "lock",
+        "diff": "lock",
+        "why": "lock",
+        "patch": "patch",
         "sources": "sources",
-        "init": "exchange",
-        "import": "exchange",
-        "export": "exchange",
+        "init": "author",
+        "import": "author",
+        "export": "share",
     },
     "Editors and shells": {
         "env": "editors",
@@ -51,9 +51,9 @@ _SECTIONS = {
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
-        "generation": "generations",
+        "generation": "generation",
         "store": "store",
-        "service": "services",
+        "service": "service",
     },
 }
 _FILES = {name: file for section in _SECTIONS.values() for name, file in section.items()}
@@ -80,8 +80,8 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="drydock-env", prog_name="drydock")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-@click.option("--offline", is_flag=True, help="Use no network: only caches and folders of wheels.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+@click.option("--offline", is_flag=True, help="Use caches and folders of wheels only, no network.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     """Reproducible Python training environments for named hardware.
@@ -92,7 +92,7 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     \b
     drydock run auto        detect this machine, build its environment, train
     drydock build m4        build the environment of the profile m4
-    drydock profile list    what there is to build
+    drydock profile list    list the profiles
     """
     context.obj = quiet
     if offline:
@@ -100,7 +100,7 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
 
 
 def main() -> NoReturn:
-    """The program `drydock`: every error of the user's becomes words and an exit status, never a traceback."""
+    """Run the program `drydock`: an error of the user's becomes a message and an exit status, never a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -127,5 +127,5 @@ def main() -> NoReturn:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    """Ends the program as an exception does, so that what is half-done is removed on the way out."""
+    """End the program as an exception does, so that half-done work is removed on the way out."""
     sys.exit(128 + number)

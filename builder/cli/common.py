@@ -12,33 +12,33 @@ if TYPE_CHECKING:
     from builder.report import Reporter
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Run what a source of profiles says without asking.")
+yes_option = click.option("--yes", is_flag=True, help="Run profiles of a source without asking.")
 _T = TypeVar("_T")
 
 
 def reporter() -> Reporter:
-    """The reporter that --quiet, or its absence, asks for."""
+    """Return the reporter for this call: quiet with --quiet."""
     from builder import report
 
     return report.reporter(quiet=bool(click.get_current_context().obj))
 
 
 def echo_json(data: Any) -> None:
-    """Prints `data` on stdout."""
+    """Print `data` as JSON on stdout."""
     import json
 
     click.echo(json.dumps(data, indent=1))
 
 
 def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names given, else the project's own profiles that can be built; the built-in ones where it has no profile.
+    """Return `names`, or else the buildable profiles of the project, or else the built-in ones.
 
     Raises ProfileError.
     """
     if names:
         return names
-    from builder.catalogue import Catalogue
-    from builder.folders import own_profile_folders, profile_names
+    from builder.project.catalogue import Catalogue
+    from builder.project.discovery import own_profile_folders, profile_names
 
     catalogue = Catalogue()
     known = profile_names(own_profile_folders()) or catalogue.names()
@@ -46,17 +46,17 @@ def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
-    """What `work` gives. Where it stops because nobody has agreed to run a source's profile, somebody is asked first.
+    """Return the result of `work`; where it stops for want of consent, ask first.
 
-    Raises ConsentError where nobody is there to ask, and DrydockError where the answer is no.
+    Raises ConsentError where there is no terminal to ask on, and DrydockError where the answer is no.
     """
     from builder.errors import ConsentError, DrydockError
 
     try:
         return work()
     except ConsentError as error:
-        from builder.review import review
-        from builder.sources import consent
+        from builder.project.review import review
+        from builder.project.sources import consent
 
         seen = review(error.name, reporter().step)
         for line in seen.lines():

@@ -1,6 +1,6 @@
-"""What the shells complete besides commands and options: asked at every Tab, so quick, and silent in trouble.
+"""Completions of the shells besides commands and options: asked for at every Tab, so quick, and silent on errors.
 
-Nothing here imports pydantic. click shows what a function gives; choosing what fits is left to the function.
+Nothing here imports pydantic. click shows everything that a function returns; the function selects what fits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from click.shell_completion import CompletionItem
 
 from builder.errors import DrydockError
 
-# Of a folder that somebody else made: a shell puts it on the line as it is, and would run what is code there.
+# A name from a folder of somebody else: a shell puts it on the line as it is, and would run code in it.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -> _Complete:
-    """A completer that gives those of `words` that begin as what was typed; none where they cannot be found out."""
+    """Return a completer for those of `words` that begin with the typed text; none where they cannot be found."""
 
     @wraps(words)
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -43,7 +43,7 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
 @_fitting
 def profiles(_context: click.Context, parameter: click.Parameter) -> list[str]:
     """The names of profiles, and `auto` where a command takes it."""
-    from builder.catalogue import Catalogue
+    from builder.project.catalogue import Catalogue
 
     names = Catalogue().at_hand()
     return sorted([*names, "auto"]) if parameter.default == "auto" else names
@@ -54,7 +54,7 @@ def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The packages in the lock of the profile that was named."""
     import tomllib
 
-    from builder.folders import profile_folders
+    from builder.project.discovery import profile_folders
 
     paths = (folder / f"{context.params['name']}.lock.toml" for folder in profile_folders())
     for path in paths:
@@ -66,7 +66,7 @@ def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
 @_fitting
 def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The generations of the profile that was named, the newest first."""
-    from builder import generations
+    from builder.store import generations
 
     return [str(one.number) for one in reversed(generations.generations(context.params["name"]))]
 
@@ -74,7 +74,7 @@ def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
 @_fitting
 def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[str]:
     """The environment variables that are known."""
-    from builder.settings import KNOWN
+    from builder.profile.variables import KNOWN
 
     return KNOWN
 
@@ -82,7 +82,7 @@ def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[
 @_fitting
 def keys(_context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The keys of what is built."""
-    from builder.store import home
+    from builder.store.layout import home
 
     names = (path.name for path in (home() / "store").iterdir())
     return sorted(name.partition("-")[0] for name in names if not name.startswith("."))

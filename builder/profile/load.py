@@ -5,74 +5,18 @@ Pure: the caller says how a profile's text is read.
 
 from __future__ import annotations
 
-import difflib
 import re
 import tomllib
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
-from datetime import date
-from typing import Any, TypeVar
-
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from pydantic import BaseModel, ValidationError
-from pydantic.fields import FieldInfo
+from collections.abc import Iterator, Mapping
+from typing import Any
 
 from builder.errors import ProfileError, Where
 from builder.names import split
-from builder.profile.locate import line_of
+from builder.profile.explain import validated
+from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
-from builder.settings import Finding, findings
-
-
-@dataclass(frozen=True)
-class Source:
-    """One profile file: where it is, its text, and `scope`, the source where what it extends is looked for first."""
-
-    path: str
-    text: str
-    scope: str = ""
-
-    def where(self, *key: str | int) -> Where:
-        """The place of `key` in this file."""
-        return Where(self.path, line_of(self.text, key), ".".join(map(str, key)) or None)
-
-
-Read = Callable[..., Source]
-"""Gives the source of a profile by its name, and by the scope of who extends it, where that has one.
-
-Raises ProfileError where there is none.
-"""
-
-
-@dataclass(frozen=True)
-class _Piece:
-    """A merged value with the profile that it comes from; `over` are those whose word it replaced on the way."""
-
-    value: Any
-    origin: str
-    source: Source
-    over: frozenset[str] = frozenset()
-
-    def settles(self, rival: _Piece) -> bool:
-        """Whether the two agree, or this one was written in knowledge of the other."""
-        return self.value == rival.value or rival.origin in self.over
-
-
-# A flat profile: the path of each value to the value. Lists of requirements are spread by package name.
-_Path = tuple[str, ...]
-_Flat = dict[_Path, _Piece]
-
-_REQUIRES = ("packages", "requires")
-# Lists of tables: a child's are added to those of its parents.
-_TABLES = {("patches",), ("checks",), ("packages", "overrides"), ("trainer", "options")}
-# Tables by package name, which has more than one spelling.
-_BY_PACKAGE = {("packages", "build"), ("packages", "index"), ("packages", "exclude-newer-package")}
-# Of two that exclude each other, a child's replaces what it inherits.
-_INSTEAD_OF: dict[_Path, _Path] = {
-    ("trainer", "command"): ("trainer", "file"),
-    ("trainer", "file"): ("trainer", "command"),
-}
+from builder.profile.source import Read, Source
+from builder.profile.variables import Finding, findings
 
 
 def load(name: str, read: Read) -> Profile:
@@ -87,7 +31,7 @@ def load(name: str, read: Read) -> Profile:
     """
     source = read(name)
     flat = _flatten_tree(name, source, read, ())
-    merged = _unflatten(flat)
+    merged = unflatten(flat)
     for missing in ("target", "python", "trainer"):
         if missing not in merged:
             raise ProfileError(
@@ -134,16 +78,17 @@ def where_is(name: str, read: Read, *key: str) -> Where:
 
 
 def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
-    """The files that the profile `name` names, patches, proofs, checks and trainer, each with the profile that does.
+    """The files that the profile `name` names, each with the profile that does.
 
-    Raises ProfileError.
+    Patches, their proofs and releases, checks, the trainer, and what is measured. Raises ProfileError.
     """
     source = read(name)
-    trainer = _flatten_tree(name, source, read, ()).get(("trainer", "file"))
-    named = [(trainer.value, trainer.source)] if trainer is not None else []
+    flat = _flatten_tree(name, source, read, ())
+    programs = (flat.get((table, "file")) for table in ("trainer", "bench"))
+    named = [(program.value, program.source) for program in programs if program is not None]
     for one, data in _tree(source, read):
         tables = [*data.get("patches", ()), *data.get("checks", ())]
-        named += [(table[key], one) for table in tables for key in ("file", "proof") if key in table]
+        named += [(table[key], one) for table in tables for key in ("file", "proof", "releases") if key in table]
     return named
 
 
@@ -160,22 +105,33 @@ def _settings_findings(profile: ProfilePart) -> list[Finding]:
 
     Of a part, only what is wrong on every target, and whatever the profiles that extend it say.
     """
-    found = findings(
-        {name: setting.text for name, setting in profile.env.items()},
+    here = _findings({name: setting.text for name, setting in profile.env.items()}, profile)
+    chosen = {name: setting.choice.then for name, setting in profile.env.items() if setting.choice is not None}
+    there = _findings({name: chosen.get(name, setting.text) for name, setting in profile.env.items()}, profile)
+    # What one machine has no use for, another may.
+    needless = [finding for finding in (*here, *there) if finding.code == "unused-acknowledgement"]
+    idle = [finding for finding in needless if finding in here and finding in there]
+    found = [finding for finding in dict.fromkeys([*here, *there]) if finding not in needless or finding in idle]
+    if profile.target is not None:
+        return found
+    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
+
+
+def _findings(env: Mapping[str, str | None], profile: ProfilePart) -> list[Finding]:
+    """What is wrong with variables as one machine has them."""
+    return findings(
+        env,
         {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
         platform=profile.target.platform if profile.target else None,
         accelerator=profile.target.accelerator if profile.target else None,
     )
-    if profile.target is not None:
-        return found
-    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
 
 
 def _refused(finding: Finding, where: Where) -> ProfileError:
     return ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
 
 
-def _setting_at(name: str, flat: _Flat, source: Source) -> Where:
+def _setting_at(name: str, flat: Flat, source: Source) -> Where:
     """Where a variable is set: in the profile itself, or in the one that it has it from."""
     key = ("env", name)
     return (flat[key].source if key in flat else source).where(*key)
@@ -204,7 +160,7 @@ def _line_in(message: str, text: str) -> int:
     return int(found[1]) if found else text.rstrip("\n").count("\n") + 1
 
 
-def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> _Flat:
+def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> Flat:
     # A name means another profile in a source than outside of it.
     origin = f"{source.scope}:{name}" if source.scope and ":" not in name else name
     if origin in above:
@@ -215,11 +171,11 @@ def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...])
         )
     part = load_part(name, source)
     data = tomllib.loads(source.text)
-    own = _flatten(data, origin, source)
+    own = flatten(data, origin, source)
     parents = [
         _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, origin)) for parent in part.extends
     ]
-    return _merge(parents, own, source)
+    return merge(parents, own, source)
 
 
 def _read_parent(parent: str, child: Source, read: Read) -> Source:
@@ -227,147 +183,3 @@ def _read_parent(parent: str, child: Source, read: Read) -> Source:
         return read(parent, child.scope) if child.scope else read(parent)
     except ProfileError as error:
         raise ProfileError(error.message, hint=error.hint, where=error.where or child.where("extends")) from None
-
-
-def _merge(parents: Sequence[_Flat], own: _Flat, source: Source) -> _Flat:
-    merged: _Flat = {}
-    for parent in parents:
-        for path, piece in parent.items():
-            before = merged.get(path)
-            if before is None:
-                merged[path] = piece
-            elif path in _TABLES:
-                merged[path] = _appended(before, piece)
-            elif path in own or piece.settles(before):
-                merged[path] = replace(piece, over=before.over | piece.over | {before.origin})
-            elif not before.settles(piece):
-                raise ProfileError(
-                    f"{_spoken(path)} is {_shown(before.value)} in {before.origin} "
-                    f"and {_shown(piece.value)} in {piece.origin}",
-                    hint=f"say in {source.path} which it is",
-                    where=source.where("extends"),
-                )
-    for path, piece in own.items():
-        before = merged.get(path)
-        merged.pop(_INSTEAD_OF.get(path, ()), None)
-        if before is not None and path in _TABLES:
-            merged[path] = _appended(before, piece)
-        else:
-            over = before.over | {before.origin} if before is not None else frozenset[str]()
-            merged[path] = replace(piece, over=over)
-    return merged
-
-
-def _appended(before: _Piece, piece: _Piece) -> _Piece:
-    """Tables of both, those that both have (from a shared grandparent) once."""
-    return replace(piece, value=before.value + [item for item in piece.value if item not in before.value])
-
-
-# Taken from the profile itself only, never from what it extends.
-_OWN = ("$schema", "schema", "name", "description", "extends", "generated")
-
-
-def _flatten(data: Mapping[str, Any], origin: str, source: Source) -> _Flat:
-    flat: _Flat = {}
-
-    def walk(path: _Path, value: Any) -> None:
-        if path == _REQUIRES:
-            for text in value:
-                key = (*path, canonicalize_name(Requirement(text).name))
-                flat[key] = _Piece((*(flat[key].value if key in flat else ()), text), origin, source)
-        elif isinstance(value, dict) and not (path[0] == "env" and len(path) == 2):
-            for key, item in value.items():
-                walk((*path, canonicalize_name(key) if path in _BY_PACKAGE else key), item)
-        else:
-            flat[path] = _Piece(value.isoformat() if isinstance(value, date) else value, origin, source)
-
-    for key, value in data.items():
-        walk((key,), value)
-    return flat
-
-
-def _unflatten(flat: _Flat) -> dict[str, Any]:
-    data: dict[str, Any] = {}
-    own = flat[("name",)].origin
-    for path, piece in flat.items():
-        if path[0] in _OWN and piece.origin != own:
-            continue
-        tables, last = (path[:-1], path[-1]) if path[:2] != _REQUIRES else (_REQUIRES[:1], _REQUIRES[1])
-        table = data
-        for key in tables:
-            table = table.setdefault(key, {})
-        if path[:2] == _REQUIRES:
-            table.setdefault(last, []).extend(piece.value)
-        else:
-            table[last] = piece.value
-    return data
-
-
-def _spoken(path: _Path) -> str:
-    return f"the requirement on {path[2]}" if path[:2] == _REQUIRES else ".".join(path)
-
-
-def _shown(value: Any) -> str:
-    if isinstance(value, tuple):
-        return ", ".join(map(_shown, value))
-    return f'"{value}"' if isinstance(value, str) else str(value)
-
-
-_M = TypeVar("_M", bound=BaseModel)
-
-
-def validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
-    """`data`, which is that of `source`, as a `model`. Raises ProfileError in the user's words."""
-    try:
-        return model.model_validate(data)
-    except ValidationError as error:
-        raise _explained(error, model, source) from None
-
-
-def _explained(error: ValidationError, model: type[BaseModel], source: Source) -> ProfileError:
-    """The first problem, in the user's words; pydantic reports in the order of the fields."""
-    errors = error.errors()
-    first = errors[0]
-    if first["type"] == "missing":  # because it is misspelt, perhaps
-        beside = (one for one in errors if one["type"] == "extra_forbidden" and one["loc"][:-1] == first["loc"][:-1])
-        first = next(beside, first)
-    key = tuple(part for part in first["loc"] if not str(part).startswith("["))  # what pydantic adds
-    found = first.get("input")
-    hint: str | None = None
-    if first["type"] == "extra_forbidden":
-        message = f'unknown key "{key[-1]}"'
-        allowed = _keys_at(model, key[:-1])
-        near = difflib.get_close_matches(str(key[-1]), allowed, 1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(allowed)}"
-    elif first["type"] == "missing":
-        message = f'the key "{key[-1]}" is missing'
-    else:
-        message = first["msg"].removeprefix("Value error, ")
-        if isinstance(found, str | int | float | bool):
-            message += f" (found {_shown(found)})"
-            expected = re.findall("'([^']+)'", first.get("ctx", {}).get("expected", ""))
-            near = difflib.get_close_matches(str(found), expected, 1)
-            hint = f'did you mean "{near[0]}"?' if near else None
-    return ProfileError(message, hint=hint, where=source.where(*key))
-
-
-def _keys_at(model: type[BaseModel], path: Sequence[str | int]) -> list[str]:
-    """The keys allowed in the table at `path`."""
-    here: Any = model
-    for part in path:
-        if isinstance(part, int):
-            continue
-        fields: Mapping[str, FieldInfo] = getattr(here, "model_fields", {})
-        named = {info.alias or name: info for name, info in fields.items()}
-        here = _model_inside(named[str(part)].annotation) if str(part) in named else here
-    fields = getattr(here, "model_fields", {})
-    return sorted(info.alias or name for name, info in fields.items())
-
-
-def _model_inside(annotation: Any) -> Any:
-    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
-        return annotation
-    for argument in getattr(annotation, "__args__", ()):
-        if (inside := _model_inside(argument)) is not None:
-            return inside
-    return None

@@ -9,8 +9,32 @@
 #   sh run_rl_swarm_arm64.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_arm64.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for linux-arm64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.1.1  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.13.1  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.5.1  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.18.2  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
+# 95867c0456e082a4b8513835a57ae8106f961df97a90832ced380cad1222684b: who knows that one need not read it again.
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
-#                 6. the parts it carries  7. go
+#                 6. the plan and its files  7. the machinery  8. go
 
 set -eu
 
@@ -25,6 +49,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
+_machinery=95867c0456e082a4b8513835a57ae8106f961df97a90832ced380cad1222684b  # of the Python below, of Drydock 0.1.0
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -67,9 +92,12 @@ Builds the environment "arm64" for linux-arm64 if it is not there, and runs its 
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
+                 --check only says whether it is so, --revert takes all of it back
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -79,6 +107,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -86,8 +115,160 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
+# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
+find_performance_cores() {
+  _atoms='' _best=0 _cores=0 _seen=' '
+  read -r _atoms </sys/devices/cpu_atom/cpus || :
+  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
+    read -r _capacity <"$_file" || continue
+    case $_capacity in '' | *[!0-9]*) continue ;; esac
+    [ "$_capacity" -le "$_best" ] || _best=$_capacity
+  done
+  # shellcheck disable=SC2013 # a line has no spaces
+  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
+    _core=${_core%%[,-]*}
+    case $_seen in *" $_core "*) continue ;; esac
+    _seen="$_seen$_core "
+    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
+    count_common "$_core" "$_atoms"
+    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
+  done
+  [ "$_cores" -gt 0 ] || return 1
+  find_usable_cores || return 1
+  [ "$_found" -le "$_cores" ] || _found=$_cores
+}
+
+# Those that this process may run on, and no more than its quota is worth.
+find_usable_cores() {
+  _allowed=
+  while read -r _word _rest; do
+    [ "$_word" != Cpus_allowed_list: ] || _allowed=$_rest
+  done </proc/self/status
+  read -r _online </sys/devices/system/cpu/online || _online=$_allowed
+  count_common "$_allowed" "$_online"
+  [ "$_common" -gt 0 ] || return 1
+  _found=$_common
+  each_control_group cpu limit_cores
+}
+
+limit_cores() {
+  read -r _quota _period <"$1/cpu.max" ||
+    { read -r _quota <"$1/cpu.cfs_quota_us" && read -r _period <"$1/cpu.cfs_period_us"; } || return 0
+  case $_quota/$_period in *[!0-9/]* | /* | */ | */0) return 0 ;; esac  # max, or -1
+  _quota=$((_quota / _period))
+  [ "$_quota" -gt 0 ] || _quota=1
+  [ "$_found" -le "$_quota" ] || _found=$_quota
+}
+
+find_memory() {
+  read -r _word _found _unit </proc/meminfo || return 1
+  [ "$_word" = MemTotal: ] || return 1
+  divide_by_1024 "$_found" || return 1
+  divide_by_1024 "$_found"
+  _memory=$_found
+  each_control_group memory limit_memory
+  _found=$_memory
+}
+
+limit_memory() {
+  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
+    read -r _found <"$_file" || continue
+    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    [ "$_memory" -le "$_found" ] || _memory=$_found
+  done
+}
+
+# each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
+# where every system mounts them.
+each_control_group() {
+  [ -r /proc/self/cgroup ] || return 0
+  while IFS=: read -r _number _controllers _group; do
+    case ,$_controllers, in
+      ,,) _mount=/sys/fs/cgroup ;;
+      *,"$1",*) _mount=/sys/fs/cgroup/$1 ;;
+      *) continue ;;
+    esac
+    # A container sees its own group as the top of the mount, whatever it is called outside.
+    case $_group/ in */../*) _group= ;; esac
+    [ -d "$_mount$_group" ] || _group=
+    _group=${_group%/}
+    "$2" "$_mount$_group"
+    while [ -n "$_group" ]; do
+      _group=${_group%/*}
+      "$2" "$_mount$_group"
+    done
+  done </proc/self/cgroup
+}
+
+# count_common LIST LIST: how many processors are in both of two lists as the kernel writes them (0-3,8).
+count_common() {
+  _common=0
+  case $1$2 in *[!0-9,-]*) return 0 ;; esac
+  _ifs=$IFS
+  IFS=,
+  for _one in $1; do
+    for _other in $2; do
+      _from=${_one%-*} _to=${_one#*-}
+      [ "$_from" -ge "${_other%-*}" ] || _from=${_other%-*}
+      [ "$_to" -le "${_other#*-}" ] || _to=${_other#*-}
+      [ "$_to" -lt "$_from" ] || _common=$((_common + _to - _from + 1))
+    done
+  done
+  IFS=$_ifs
+}
+
+find_gpus() {
+  _found=0
+  command -v nvidia-smi >/dev/null || return 0
+  _list=$(nvidia-smi -L) || return 1
+  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -95,7 +276,27 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
 }
 
 print_environment() {
@@ -104,7 +305,27 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -139,6 +360,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
@@ -146,7 +397,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -154,12 +405,18 @@ while [ $# -gt 0 ]; do
     --verify) _action=verify ;;
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
+    --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_arm64.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
+[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -212,11 +469,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-check_format
-hold
-if [ "$_action" != verify ] && is_usable; then
-  go "$@"
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -249,7 +511,7 @@ uv_on_path() {
 # The wheel of uv is checked by pip against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
-  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$(uname -n)-$$
+  _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
   _uv=$_tool/bin/uv _fetched=1
@@ -282,10 +544,15 @@ fetch_uv_with() {
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      return 0
-    fi
+    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    _fetching=$!
+    # It must not go on alone when this script is killed.
+    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
+    _status=0
+    wait "$_fetching" || _status=$?
+    _fetching=
+    [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
@@ -297,49 +564,6 @@ isolate_uv() {
     UV_NO_BUILD_PACKAGE UV_OVERRIDE UV_PRERELEASE UV_PROJECT UV_PYTHON UV_REQUIRE_HASHES UV_RESOLUTION \
     UV_SYSTEM_PYTHON UV_TORCH_BACKEND UV_VENV_SEED UV_WORKING_DIR
 
-}
-
-# install_packages PYTHON PARTS: what the requirement files in PARTS name, by hash, and nothing else.
-install_packages() {
-  isolate_uv  # and --project /: a uv.toml or pyproject.toml in the working directory decides nothing
-  _parts=$2
-  set -- --python "$1" --require-hashes --only-binary :all:
-  set -- "$@" --no-binary 'prefetch-generator'
-  set -- "$@" --no-binary 'python-baseconv'
-  set -- "$@" --no-binary 'varint'
-  set -- "$@" --require-build-hashes
-  set -- "$@" --build-constraints "$_parts/build-requirements.txt"
-
-  # uv reads UV_FIND_LINKS itself
-  for _folder in ${PIP_FIND_LINKS-}; do
-    _folder=${_folder#file://}
-    [ ! -d "$_folder" ] || set -- "$@" --find-links "$_folder"
-  done
-  _verb=sync
-  install_cached "$@"
-  [ ! -s "$_left/requirements.txt" ] || install_from "$_left/requirements.txt" "$@" ||
-    failed "the packages could not be installed" "uv says above why"
-  [ "$_left" = "$_parts" ] || rm -rf "$_left"
-}
-
-
-# install_from REQUIREMENTS OPTIONS
-install_from() {
-  _requirements=$1
-  shift
-  if [ "$_verb" = sync ]; then
-    "$_uv" --project / pip sync "$@" "$_requirements" || return 1
-  else
-    "$_uv" --project / pip install --no-deps "$@" -r "$_requirements" || return 1
-  fi
-  _verb=install  # what comes second must leave what was first
-}
-
-# What the caches have comes from there: first our own, then those of DRYDOCK_CACHE, as builder/caches.py counts them.
-# $_left is then a folder with what is left of the requirement files.
-install_cached() {
-  _left=$_parts
-  each_cache install_from_cache "$@"
 }
 
 # each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
@@ -360,32 +584,6 @@ each_cache() {
   IFS=$_ifs
 }
 
-# install_from_cache PLACE OPTIONS: a cache that fails is passed over, with what it should have given.
-install_from_cache() {
-  "$3" -I -S -B "$_helper_file" take "$_parts" "$_mirror" "$_number" || return 0
-  _left=$_parts/left _index=$1/simple/
-  shown "      from $1"
-  shift
-  # It may have a password in it: in the environment no process list shows it.
-  if (
-    export UV_DEFAULT_INDEX="$_index" UV_HTTP_TIMEOUT="${UV_HTTP_TIMEOUT:-15}" UV_HTTP_RETRIES="${UV_HTTP_RETRIES:-1}"
-    install_from "$_left/cached.txt" "$@"
-  ); then
-    _verb=install
-    return 0
-  fi
-  shown "warning: a cache did not give what is locked, uv says above why; going on without ${_index%/simple/}"
-  "$2" -I -S -B "$_helper_file" give-back "$_left"
-}
-
-# Says a text that ends in a URL, without its user and password.
-shown() {
-  case $1 in
-    *://*@*) say "${1%%://*}://${1##*@}" ;;
-    *) say "$1" ;;
-  esac
-}
-
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
   [ "$_system $_machine" = 'Linux aarch64' ] ||
@@ -403,7 +601,35 @@ at_least() {
   [ "$_have_major" -gt "$_want_major" ] || { [ "$_have_major" -eq "$_want_major" ] && [ "$_have_minor" -ge "$_want_minor" ]; }
 }
 
-# Builds beside the store path and renames at the end: what stands under its own name is complete.
+# A folder of our own, for as long as this script runs.
+make_work() {
+  _work='' _builder='' _fetching='' _host=$(uname -n)
+  trap clean_up EXIT
+  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
+  for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
+    if (umask 077 && mkdir "${TMPDIR:-/tmp}/drydock-$$-$_try") 2>/dev/null; then
+      _work=${TMPDIR:-/tmp}/drydock-$$-$_try
+      return 0
+    fi
+  done
+  die "no folder can be made in ${TMPDIR:-/tmp}" "is it full? TMPDIR names another"
+}
+
+clean_up() {
+  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
+  stop_builder
+  [ -z "$_work" ] || rm -rf "$_work"
+}
+
+# What it starts must not outlive it, and it must not leave anything half-built.
+stop_builder() {
+  [ -n "$_builder" ] || return 0
+  { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
+  _builder=
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+}
+
+# Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_platform
   mkdir -p "$_store" && [ -w "$_store" ] ||
@@ -413,2698 +639,101 @@ build() {
 1
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
-  _host=$(uname -n)
+  make_work
+  get_tools
+  make_frame
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
+  [ "$_status" -eq 0 ] || stop_builder
+  [ "$_status" -eq 0 ] || is_usable || {
+    [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
+    exit 1
+  }
+  _builder=
+  clean_up
+  trap - EXIT HUP INT PIPE TERM
+}
+
+# Sets $_uv and $_mirror.
+get_tools() {
   remove_dead
   find_uv
-  _stage=$_store/.stage-$_key-$_host-$$
-  _helper=
-  trap 'stop_helper; remove "$_stage" || :' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  say "building $_name: 108 packages, 308 MB to download at most"
-  say "[1/4] Python $_python"
-  "$_uv" --project / venv --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_stage" ||
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  # shellcheck disable=SC2030 # only there
+  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
+# The command that makes a virtual environment where nothing is.
+make_another() {
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
+}
+
+# An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
+make_frame() {
+  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
+  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  say "fetching Python $_python"
+  "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
-  carry_parts "$_stage/.drydock" || failed "$_stage cannot be written"
-  say "[2/4] packages"
-  # It links the bytecode of wheels that were met before while uv works, and waits for the file that says it is done.
-  { trap - EXIT; exec "$_stage/bin/python" -I -S -B "$_helper_file" build "$_stage" "$_env" "$_drydock/bytecode"; } &
-  _helper=$!
-  install_packages "$_stage/bin/python" "$_stage/.drydock"
-  say "[3/4] 2 patches, bytecode, manifest"
-  printf '' >"$_stage/.drydock/installed" || failed "$_stage cannot be written"
-  # What dies after its rename, or comes second, has built it nevertheless.
-  wait "$_helper" || is_usable || failed "the environment was refused"
-  _helper=
-  say "[4/4] $_env"
 }
 
-# Folders of builds that were killed: their process is gone, or its number is ours now. Another host's are left alone.
+# What our own fetches left that were killed. Another user's process cannot be asked whether it lives.
 remove_dead() {
-  for _dead in "$_store/.stage-$_key-$_host-"* "$_drydock/tools/.new-$_host-"*; do
-    [ -d "$_dead" ] || continue
-    { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || remove "$_dead" || :
+  for _dead in "$_drydock/tools/.new-$_host-"*; do
+    [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
+    { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || rm -rf "$_dead"
   done
-}
-
-# A stage, and what it replaced. The folders may be read-only already.
-remove() {
-  for _folder in "$1" "$1.old"; do
-    [ -d "$_folder" ] || continue
-    find "$_folder" -type d -exec chmod u+w {} +
-    rm -rf "$_folder"
-  done
-}
-
-# It would go on in a stage that is removed.
-stop_helper() {
-  [ -z "$_helper" ] || { kill "$_helper" && wait "$_helper"; } 2>/dev/null || :
 }
 
 failed() {
   die "$1; nothing was left in the store" "${2-}"
 }
 
-# --- 6. The parts it carries ---------------------------------------------------------------------------------------
-
-# What needs more than a shell: Python that Drydock itself imports (builder/patch.py, stage.py, integrity.py), in one
-# file. carry_helper FOLDER [verify]: the last part only where it is needed.
-carry_helper() {
-  _helper_file=$1/stage.py
-  cat >"$_helper_file" <<'DRYDOCK_END' || return 1
-from __future__ import annotations
-
-"""The configuration files of uv and of pip, as far as they say how to reach indexes; found as uv and pip find them.
-
-Sources: uv 0.13, "Configuration files"; pip 25, "Configuration".
-"""
-
-import os
-import stat
-import sys
-from typing import Any, Dict, List, Mapping, Optional, Tuple
-
-_LARGEST = 1 << 20  # bytes of a configuration file
-
-
-def uv_tables(environ: Mapping[str, str], root: str, notes: List[str]) -> List[Tuple[str, Dict[str, Any]]]:
-    """Path and content of each uv.toml, the user's before the system's; UV_CONFIG_FILE names the only one."""
-    if is_true(environ.get("UV_NO_CONFIG", "")):
-        return []
-    home = environ.get("XDG_CONFIG_HOME") or os.path.join(environ.get("HOME", "/"), ".config")
-    system = [os.path.join(folder, "uv", "uv.toml") for folder in _shared(environ, root)]
-    system = [path for path in (*system, os.path.join(root, "etc/uv/uv.toml")) if os.path.exists(path)][:1]
-    named = environ.get("UV_CONFIG_FILE")
-    found = []
-    for path in [named] if named else [os.path.join(home, "uv", "uv.toml"), *system]:
-        text = text_of(path, notes)
-        table = _toml(path, text, notes) if text is not None else None
-        if table is not None:
-            found.append((path, table))
-    return found
-
-
-def _shared(environ: Mapping[str, str], root: str) -> List[str]:
-    named = [folder for folder in environ.get("XDG_CONFIG_DIRS", "").split(":") if folder]
-    return named or [os.path.join(root, "etc/xdg")]
-
-
-def _toml(path: str, text: str, notes: List[str]) -> Optional[Dict[str, Any]]:
-    try:
-        import tomllib
-    except ImportError:  # Python 3.9 and 3.10
-        notes.append(f"passed over: {path}, as a Python before 3.11 cannot read it; UV_ variables say the same")
-        return None
-    try:
-        return tomllib.loads(text)
-    except (ValueError, RecursionError):
-        notes.append(f"passed over: {path}, which is not TOML")
-        return None
-
-
-def pip_options(environ: Mapping[str, str], root: str, notes: List[str]) -> Dict[str, Tuple[str, str]]:
-    """The options of pip: name to value and source. Each file overrules the ones before it, variables all of them."""
-    found: Dict[str, Tuple[str, str]] = {}
-    texts = [(path, text_of(path, notes)) for path in _pip_files(environ, root)]
-    tables = [(path, _ini(path, text, notes)) for path, text in texts if text is not None]
-    # What is said for `pip install` goes before what is said for all commands, wherever it is said.
-    for section in ("global", "install"):
-        for path, table in tables:
-            if table is not None and table.has_section(section):
-                rows = ((name.replace("_", "-"), value) for name, value in table.items(section) if value)
-                found.update({name: (value.strip(), f'"{name}" in {path}') for name, value in rows})
-    for name, value in environ.items():
-        if name.startswith("PIP_") and value:
-            found[name[4:].lower().replace("_", "-")] = (value, name)
-    return found
-
-
-def _pip_files(environ: Mapping[str, str], root: str) -> List[str]:
-    """The system's, the user's, that of the virtual environment, and what PIP_CONFIG_FILE names."""
-    named = environ.get("PIP_CONFIG_FILE")
-    if named == os.devnull:
-        return []
-    home = environ.get("HOME", "/")
-    if sys.platform == "darwin":
-        system = [os.path.join(root, "Library/Application Support/pip")]
-        support = os.path.join(home, "Library/Application Support/pip")
-        own = support if os.path.isdir(support) else os.path.join(home, ".config/pip")
-    else:
-        system = [*(os.path.join(folder, "pip") for folder in _shared(environ, root)), os.path.join(root, "etc")]
-        own = os.path.join(environ.get("XDG_CONFIG_HOME") or os.path.join(home, ".config"), "pip")
-    active = environ.get("VIRTUAL_ENV") or environ.get("CONDA_PREFIX")
-    users = [] if named and os.path.exists(named) else [os.path.join(home, ".pip"), own]
-    folders = [*system, *users, *([active] if active else [])]
-    return [*(os.path.join(folder, "pip.conf") for folder in folders), *([named] if named else [])]
-
-
-def _ini(path: str, text: str, notes: List[str]) -> Any:
-    import configparser  # here, because most machines have no such file, and its import takes 6 ms
-
-    table = configparser.RawConfigParser()
-    try:
-        table.read_string(text)
-    except configparser.Error:
-        notes.append(f"passed over: {path}, which pip cannot read either")
-        return None
-    return table
-
-
-def text_of(path: str, notes: List[str]) -> Optional[str]:
-    """A configuration file; None where there is none. One that cannot be read is noted."""
-    try:
-        # Without waiting: it may be a FIFO.
-        with open(os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC), "rb") as file:
-            regular = stat.S_ISREG(os.fstat(file.fileno()).st_mode)
-            content = file.read(_LARGEST + 1) if regular else b""
-        if regular and len(content) <= _LARGEST:
-            return content.decode("utf-8-sig")
-        why = f"is larger than {_LARGEST >> 20} MiB" if regular else "is not a file"
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    except OSError as error:
-        why = f"cannot be read: {error.strerror}"
-    except ValueError:
-        why = "is not UTF-8"
-    notes.append(f"passed over: {path}, which {why}")
-    return None
-
-
-def is_true(value: str) -> bool:
-    """Whether a variable or an option says yes.
-
-    >>> is_true("True"), is_true("0"), is_true("")
-    (True, False, False)
-    """
-    return value.strip().lower() in ("1", "true", "t", "yes", "y", "on")
-
-
-"""The settings with which this machine reaches package indexes and other servers, and who says so.
-
-A setting of uv goes before one of pip, a variable before a file, a near file before a far one.
-"""
-
-import math
-import os
-import re
-import sys
-from pathlib import Path
-from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
-from urllib.parse import quote, unquote, urlsplit
-
-
-# Of a uv.toml, as they are: key and the variable that says the same.
-AS_THEY_ARE = (
-    ("cache-dir", "UV_CACHE_DIR"),
-    ("offline", "UV_OFFLINE"),
-    ("keyring-provider", "UV_KEYRING_PROVIDER"),
-    ("python-downloads", "UV_PYTHON_DOWNLOADS"),
-    ("python-downloads-json-url", "UV_PYTHON_DOWNLOADS_JSON_URL"),
-    ("python-install-mirror", "UV_PYTHON_INSTALL_MIRROR"),
-    ("python-preference", "UV_PYTHON_PREFERENCE"),
-)
-# Where systems keep the certificates that they trust, as openssl-probe, which uv asks, looks for them.
-_SYSTEM_CERTIFICATES = (
-    "etc/ssl/certs/ca-certificates.crt",
-    "etc/pki/ca-trust/extracted/pem/tls-ca-bundle.pem",
-    "etc/pki/tls/certs/ca-bundle.crt",
-    "etc/ssl/ca-bundle.pem",
-    "etc/pki/tls/cacert.pem",
-    "etc/ssl/cert.pem",
-    "var/lib/ca-certificates/ca-bundle.pem",
-)
-
-
-class Setting(NamedTuple):
-    """One setting that is in force: its `name`, its `value`, and the `source` that says so. `value` may be secret."""
-
-    name: str
-    value: str
-    source: str
-
-    def __str__(self) -> str:
-        text = f"{self.name}: {shown_url(self.value)} ({self.source})"
-        return text if text.isprintable() else ascii(text)[1:-1]
-
-
-class Network(NamedTuple):
-    """All settings that are in force, and `notes` on what cannot be."""
-
-    settings: Tuple[Setting, ...]
-    notes: Tuple[str, ...]
-
-    def all(self, name: str) -> List[str]:
-        """The values of a setting, in the order in which they count."""
-        return [one.value for one in self.settings if one.name == name]
-
-    def first(self, name: str) -> Optional[str]:
-        """The value of a setting; None where nobody says."""
-        return next(iter(self.all(name)), None)
-
-    @property
-    def folders(self) -> List[Path]:
-        """The folders of wheels that exist."""
-        paths = (_local(value) for value in self.all("find-links"))
-        return [path for path in paths if path is not None and path.is_dir()]
-
-    def lines(self) -> List[str]:
-        """What is in force and who says so, without passwords."""
-        return [*map(str, self.settings), *self.notes]
-
-
-def shown_url(text: str) -> str:
-    """A value without what is secret in it: user and password, and what may be a token in a query.
-
-    >>> shown_url("https://me:secret@host:8080/a?token=b"), shown_url("/etc/ssl/cert.pem"), shown_url("me:pw@proxy:80")
-    ('https://host:8080/a', '/etc/ssl/cert.pem', 'proxy:80')
-    """
-    if "://" not in text:
-        return text if text.startswith("/") else text.rpartition("@")[2]
-    return re.sub(r"[?#].*", "", re.sub(r"://([^@\s]*:[^@\s]*|[^/?#\s]*)@", "://", text))
-
-
-def without_name(index: str) -> str:
-    """The URL of an index that may have a name, which only uv knows.
-
-    >>> without_name("internal=https://host/simple"), without_name("https://host/simple?a=b")
-    ('https://host/simple', 'https://host/simple?a=b')
-    """
-    return re.sub(r"^[\w.-]+=(?=\w+:|/)", "", index)
-
-
-def read(environ: Mapping[str, str], root: str = "/") -> Network:
-    """The settings that are in force. `root` is the folder that the files of the system are below."""
-    notes: List[str] = []
-    sources = _Sources(environ, uv_tables(environ, root, notes), pip_options(environ, root, notes), root, notes)
-    found: List[Setting] = []
-    for part in (_indexes, _links, _certificates, _proxies, _patience, _rest):
-        found.extend(part(sources))
-    return Network(tuple(found), tuple(notes))
-
-
-class _Sources(NamedTuple):
-    """Variables, the tables of uv's files (path and content, the nearest first), pip's options, and who wrote them."""
-
-    environ: Mapping[str, str]
-    uv: Sequence[Tuple[str, Dict[str, Any]]]
-    pip: Mapping[str, Tuple[str, str]]
-    root: str
-    notes: List[str]
-
-    def variables(self, *names: str) -> Iterator[Tuple[str, str]]:
-        """Those of the variables that are set: value and name."""
-        return ((self.environ[name], name) for name in names if self.environ.get(name))
-
-    def in_uv(self, key: str) -> Iterator[Tuple[Any, str]]:
-        """What uv's files say for a key; the settings of `uv pip`, in [pip], go first."""
-        for path, table in self.uv:
-            for part in (table.get("pip"), table):
-                if isinstance(part, dict) and key in part:
-                    yield part[key], f'"{key}" in {path}'
-                    break
-
-    def indexes(self) -> Iterator[Tuple[Dict[str, Any], str]]:
-        """The [[index]] tables of uv's files that have a URL."""
-        for path, table in self.uv:
-            rows = table.get("index")
-            for row in rows if isinstance(rows, list) else ():
-                if isinstance(row, dict) and isinstance(row.get("url"), str):
-                    yield row, f"[[index]] {row.get('name') or shown_url(row['url'])} in {path}"
-
-    def in_pip(self, *keys: str) -> Iterator[Tuple[str, str]]:
-        return (self.pip[key] for key in keys if key in self.pip)
-
-
-def _indexes(sources: _Sources) -> Iterator[Setting]:
-    default = list(sources.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
-    extra = _words(sources.variables("UV_INDEX", "UV_EXTRA_INDEX_URL"))
-    for row, source in sources.indexes():
-        unknown = sorted(set(row) - {"name", "url", "default", "explicit", "format"})
-        sources.notes.extend(f"passed over: {key} of {source}, as there is no variable for it" for key in unknown)
-        # Which package comes from where is said by the profile; flat ones are found by `_links`.
-        if row.get("explicit") is not True and row.get("format") != "flat":
-            value = f"{row['name']}={row['url']}" if isinstance(row.get("name"), str) else row["url"]
-            (default if row.get("default") is True else extra).append((value, source))
-    strategy: List[Tuple[str, str]] = []
-    default += _texts(sources.in_uv("index-url"))
-    extra += _texts(sources.in_uv("extra-index-url"))
-    no_index = [source for value, source in sources.in_uv("no-index") if value is True]
-    if not default:
-        default = list(sources.in_pip("index-url"))
-        if not extra:
-            extra = _words(sources.in_pip("extra-index-url"))
-            # pip takes what fits from any of its indexes. This does too, but what an earlier one has goes before what a
-            # later one has, however new: somebody else's file of that name does not win by its version.
-            strategy = [("unsafe-first-match", source) for _, source in extra[:1]]
-        no_index += [source for value, source in sources.in_pip("no-index") if is_true(value)]
-    yield from (Setting("no-index", "yes", source) for source in no_index[:1])
-    yield from (Setting("index", value, source) for value, source in default[:1])
-    yield from (Setting("extra-index", value, source) for value, source in extra)
-    yield from (Setting("index-strategy", value, source) for value, source in strategy)
-    yield from _named([value for value, _ in (*default[:1], *extra)], sources)
-
-
-def _named(indexes: Sequence[str], sources: _Sources) -> Iterator[Setting]:
-    """The indexes of profiles that have another place here, and those whose credentials are in variables."""
-    for variable, value in sorted(sources.environ.items()):
-        if variable.startswith("DRYDOCK_INDEX_") and value:
-            yield Setting("named-index", value, variable)
-    for name, url in ((index[: -len(without_name(index)) - 1], without_name(index)) for index in indexes):
-        variable = f"UV_INDEX_{re.sub('[^A-Z0-9]', '_', name.upper())}"
-        user, password = (sources.environ.get(f"{variable}_{word}", "") for word in ("USERNAME", "PASSWORD"))
-        if name and (user or password) and "://" in url:
-            scheme, _, rest = url.partition("://")
-            pair = f"{quote(user, safe='')}:{quote(password, safe='')}"
-            yield Setting("named-index", f"{scheme}://{pair}@{rest.rpartition('@')[2]}", f"{variable}_USERNAME")
-
-
-def _links(sources: _Sources) -> Iterator[Setting]:
-    found = [(word, name) for value, name in sources.variables("UV_FIND_LINKS") for word in value.split(",")]
-    found += _texts(sources.in_uv("find-links"))
-    found += [(row["url"], source) for row, source in sources.indexes() if row.get("format") == "flat"]
-    found += _words(sources.in_pip("find-links"))
-    seen: Set[object] = set()
-    for value, source in ((_expanded(value.strip(), sources.environ), source) for value, source in found):
-        folder = _local(value)
-        if folder is not None and value and not folder.exists():  # uv would give up
-            sources.notes.append(f"passed over: {source} names {value}, which does not exist")
-        elif value and (folder or value) not in seen:
-            seen.add(folder or value)
-            yield Setting("find-links", value, source)
-
-
-def _certificates(sources: _Sources) -> Iterator[Setting]:
-    """Who is trusted. What is named is trusted alone, as with uv and pip; else the system's own, where it has any."""
-    by_uv = next(_system_by_uv(sources), (None, "the system's own"))
-    named = _trusted(sources.variables("SSL_CERT_FILE", "SSL_CERT_DIR"), sources)
-    if not named and not by_uv[0]:
-        others = [*sources.in_pip("cert"), *sources.variables("REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")]
-        named = _trusted(others, sources)[:1]
-    yield from named
-    if not named and by_uv[0] is not False:
-        yield from (Setting("system-certificates", path, by_uv[1]) for path in _system_certificates(sources)[:1])
-    for value, source in [*sources.variables("SSL_CLIENT_CERT"), *sources.in_pip("client-cert")][:1]:
-        yield Setting("client-certificate", _expanded(value, sources.environ), source)
-    hosts = _words(sources.variables("UV_INSECURE_HOST")) + _texts(sources.in_uv("allow-insecure-host"))
-    hosts += _words(sources.in_pip("trusted-host"))
-    first = dict(reversed(hosts))  # each once, with who says it first
-    yield from (Setting("insecure-host", host, first[host]) for host in dict(hosts))
-
-
-def _system_by_uv(sources: _Sources) -> Iterator[Tuple[Optional[bool], str]]:
-    for value, name in sources.variables("UV_SYSTEM_CERTS", "UV_NATIVE_TLS"):
-        yield is_true(value), name
-    for key in ("system-certs", "native-tls"):
-        yield from ((value is True, source) for value, source in sources.in_uv(key))
-
-
-def _system_certificates(sources: _Sources) -> List[str]:
-    paths = [os.path.join(sources.root, path) for path in _SYSTEM_CERTIFICATES]
-    found = [path for path in paths if os.path.isfile(path)]
-    return ["the keychain", *found] if sys.platform == "darwin" else found
-
-
-def _trusted(named: Iterable[Tuple[str, str]], sources: _Sources) -> List[Setting]:
-    """The certificates that settings name, as far as they are there."""
-    found = []
-    for value, source in ((_expanded(value, sources.environ), source) for value, source in named):
-        folders = [folder for folder in value.split(os.pathsep) if os.path.isdir(folder)]
-        if os.path.isfile(value) and os.access(value, os.R_OK):
-            found.append(Setting("certificates", value, source))
-        elif folders:
-            found.append(Setting("certificate-folders", os.pathsep.join(folders), source))
-        else:
-            sources.notes.append(f"passed over: {source} names {value}, which cannot be read")
-    return found
-
-
-def _proxies(sources: _Sources) -> Iterator[Setting]:
-    of_pip = list(sources.in_pip("proxy"))
-    for scheme in ("http", "https"):
-        name = f"{scheme}_proxy"
-        # HTTP_PROXY in capitals could come from a header where a web server starts us (CGI; httpoxy).
-        capitals = [] if scheme == "http" and "REQUEST_METHOD" in sources.environ else [name.upper()]
-        found = [*sources.variables(name, *capitals), *sources.variables("all_proxy", "ALL_PROXY")]
-        found += [(str(value), source) for value, source in sources.in_uv(f"{scheme}-proxy")]
-        for value, source in [*found, *of_pip][:1]:
-            yield Setting(f"{scheme}-proxy", value if "://" in value else f"http://{value}", source)
-    without = [*sources.variables("no_proxy", "NO_PROXY"), *_texts(sources.in_uv("no-proxy"), ",")]
-    for value, source in without[:1]:
-        yield Setting("no-proxy", value, source)
-
-
-def _patience(sources: _Sources) -> Iterator[Setting]:
-    names = (("timeout", ("UV_HTTP_TIMEOUT", "UV_REQUEST_TIMEOUT", "HTTP_TIMEOUT"), ("timeout", "default-timeout")),)
-    for name, variables, keys in (*names, ("retries", ("UV_HTTP_RETRIES",), ("retries",))):
-        for value, source in [*sources.variables(*variables), *sources.in_pip(*keys)]:
-            number = _number(value)
-            if number is not None:
-                yield Setting(name, str(number), source)
-                break
-            sources.notes.append(f"passed over: {source} is not a number")
-
-
-def _rest(sources: _Sources) -> Iterator[Setting]:
-    for key, variable in AS_THEY_ARE:
-        words = [(str(value), source) for value, source in sources.in_uv(key) if isinstance(value, str)]
-        words += [("1", source) for value, source in sources.in_uv(key) if value is True]
-        if key == "keyring-provider":
-            words += [
-                ("subprocess", source) for value, source in sources.in_pip(key) if value not in ("auto", "disabled")
-            ]
-        for value, source in [*sources.variables(variable), *words][:1]:
-            yield Setting(variable, value, source)
-    for value, source in sources.in_pip("keyring-provider"):
-        yield Setting("keyring", value, source)
-    netrc = sources.environ.get("NETRC") or os.path.join(sources.environ.get("HOME", "/"), ".netrc")
-    if os.path.isfile(netrc):
-        yield Setting("netrc", netrc, "NETRC" if sources.environ.get("NETRC") else "the home")
-
-
-def _words(found: Iterable[Tuple[str, str]]) -> List[Tuple[str, str]]:
-    return [(word, source) for value, source in found for word in value.split()]
-
-
-def _texts(found: Iterable[Tuple[Any, str]], joined: str = "") -> List[Tuple[str, str]]:
-    rows = [([value] if isinstance(value, str) else value, source) for value, source in found]
-    rows = [
-        ([one for one in value if isinstance(one, str)], source) for value, source in rows if isinstance(value, list)
-    ]
-    if joined:
-        return [(joined.join(value), source) for value, source in rows if value]
-    return [(one, source) for value, source in rows for one in value]
-
-
-def _number(value: str) -> Optional[int]:
-    """A number of seconds, or of tries; uv wants whole ones.
-
-    >>> _number("7.2"), _number("x"), _number("nan")
-    (8, None, None)
-    """
-    try:
-        found = float(value)
-    except ValueError:
-        return None
-    return math.ceil(found) if 0 <= found < 1e6 else None
-
-
-def _expanded(value: str, environ: Mapping[str, str]) -> str:
-    return os.path.join(environ.get("HOME", "/"), value[2:]) if value.startswith("~/") else value
-
-
-def _local(value: str) -> Optional[Path]:
-    if value.startswith("file://"):
-        return Path(unquote(urlsplit(value).path))
-    return None if "://" in value else Path(value)
-
-
-"""How uv and pip reach their indexes: what they run with, instead of their configuration files.
-
-Where pip works, Drydock works. `read` (builder/embedded/network_settings.py) says which settings are in force;
-`environment` is what uv runs with, `pip_environment` what pip runs with. Both run without configuration files, so that
-nothing else of these is in force. Everything travels in variables: an argument can be seen by every user of a machine.
-
-Sources: uv 0.13, "Environment variables" and "TLS certificates"; pip 25, "Configuration".
-"""
-
-import os
-import re
-from typing import Dict, List, Mapping, Optional
-from urllib.parse import quote, urlsplit
-
-
-NO_INDEX = "file:///no-index"
-"""What stands for the default index where no index is to be asked: uv has no variable for that."""
-
-# Settings of uv that say where bytes come from and where they are kept, and never which: every byte is checked by hash.
-# All other variables whose names begin with UV_ would decide what is built.
-_HARMLESS = (
-    "UV_AZURE_ENDPOINT_URL",
-    "UV_CACHE_DIR",
-    "UV_CONCURRENT_BUILDS",
-    "UV_CONCURRENT_DOWNLOADS",
-    "UV_CONCURRENT_INSTALLS",
-    "UV_CREDENTIALS_DIR",
-    "UV_GCS_ENDPOINT_URL",
-    "UV_HTTP_CONNECT_TIMEOUT",
-    "UV_LINK_MODE",
-    "UV_LOCK_TIMEOUT",
-    "UV_MANAGED_PYTHON",
-    "UV_NO_CACHE",
-    "UV_NO_MANAGED_PYTHON",
-    "UV_NO_PROGRESS",
-    "UV_NO_WRAP",
-    "UV_PYTHON_BIN_DIR",
-    "UV_PYTHON_CACHE_DIR",
-    "UV_PYTHON_INSTALL_BIN",
-    "UV_PYTHON_INSTALL_DIR",
-    "UV_PYTHON_SEARCH_PATH",
-    "UV_S3_ENDPOINT_URL",
-)
-_CREDENTIALS = re.compile(r"UV_INDEX_\w+_(USERNAME|PASSWORD)")
-
-
-def environment(environ: Mapping[str, str], index: Optional[str] = None, root: str = "/") -> Dict[str, str]:
-    """The whole environment for uv. `index` is the only index to ask, instead of those that are configured."""
-    found = read(environ, root)
-    kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_")) or _is_kept(name)}
-    new = {"UV_NO_CONFIG": "1"}
-    default = index or (NO_INDEX if found.first("no-index") else found.first("index"))
-    if default:
-        new["UV_DEFAULT_INDEX"] = default
-    if not index and not found.first("no-index") and found.all("extra-index"):
-        new["UV_INDEX"] = " ".join(found.all("extra-index"))
-    if found.all("find-links"):
-        new["UV_FIND_LINKS"] = ",".join(_escaped(value, ",") for value in found.all("find-links"))
-    if found.all("insecure-host"):
-        new["UV_INSECURE_HOST"] = " ".join(found.all("insecure-host"))
-    new["UV_SYSTEM_CERTS"] = "1" if found.first("system-certificates") else "0"
-    named = {
-        "timeout": "UV_HTTP_TIMEOUT",
-        "retries": "UV_HTTP_RETRIES",
-        **{variable: variable for _, variable in AS_THEY_ARE},
-    }
-    new.update({variable: value for name, variable in named.items() for value in found.all(name)[:1]})
-    if "native-auth" in re.split(r"[,\s]+", environ.get("UV_PREVIEW_FEATURES", "")):
-        new["UV_PREVIEW_FEATURES"] = "native-auth"
-    return {**_without_certificates(kept), **new, **_standard(found)}
-
-
-def pip_environment(environ: Mapping[str, str], index: Optional[str] = None, root: str = "/") -> Dict[str, str]:
-    """The whole environment for pip. `index` is the only index to ask; one that is not encrypted is trusted too.
-
-    To be used with --require-hashes: then whoever serves a file cannot change it.
-    """
-    found = read(environ, root)
-    kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_"))}
-    new = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
-    if index is None and found.first("no-index"):
-        new["PIP_NO_INDEX"] = "1"
-    default = index or found.first("index")
-    if default:
-        new["PIP_INDEX_URL"] = without_name(default)
-    if index is None:
-        new["PIP_EXTRA_INDEX_URL"] = " ".join(map(without_name, found.all("extra-index")))
-        new["PIP_FIND_LINKS"] = " ".join(_escaped(value, " ") for value in found.all("find-links"))
-    hosts = [*found.all("insecure-host"), *_plain_host(index)]
-    new["PIP_TRUSTED_HOST"] = " ".join(hosts)
-    for name, variable in (
-        ("timeout", "PIP_DEFAULT_TIMEOUT"),
-        ("retries", "PIP_RETRIES"),
-        ("keyring", "PIP_KEYRING_PROVIDER"),
-    ):
-        new[variable] = found.first(name) or ""
-    system = found.first("system-certificates") or ""
-    trusted = found.first("certificates") or found.first("certificate-folders")
-    new["PIP_CERT"] = trusted or (system if system.startswith("/") else "")
-    new["PIP_CLIENT_CERT"] = found.first("client-certificate") or ""
-    return {**_without_certificates(kept), **{name: value for name, value in new.items() if value}, **_standard(found)}
-
-
-def _escaped(value: str, separator: str) -> str:
-    """A path or URL without what would part it in two in a list."""
-    if separator not in value:
-        return value
-    if "://" in value:
-        return value.replace(separator, quote(separator, safe=""))
-    return "file://" + quote(os.path.abspath(value), safe="/")
-
-
-def _plain_host(index: Optional[str]) -> List[str]:
-    """The host of an index that is not encrypted: pip does not ask it unless it is trusted."""
-    if index is None or not index.startswith("http://"):
-        return []
-    return [urlsplit(index).netloc.rpartition("@")[2]]
-
-
-def _is_kept(name: str) -> bool:
-    return name in _HARMLESS or bool(_CREDENTIALS.fullmatch(name))
-
-
-def _without_certificates(environ: Dict[str, str]) -> Dict[str, str]:
-    # One that cannot be read would leave uv and OpenSSL without any.
-    return {name: value for name, value in environ.items() if name not in ("SSL_CERT_FILE", "SSL_CERT_DIR")}
-
-
-def _standard(found: Network) -> Dict[str, str]:
-    """The variables that uv, pip and OpenSSL share."""
-    names = {
-        "certificates": ("SSL_CERT_FILE",),
-        "certificate-folders": ("SSL_CERT_DIR",),
-        "client-certificate": ("SSL_CLIENT_CERT",),
-        "http-proxy": ("HTTP_PROXY", "http_proxy"),
-        "https-proxy": ("HTTPS_PROXY", "https_proxy"),
-        "no-proxy": ("NO_PROXY", "no_proxy"),
-    }
-    return {
-        variable: found.all(name)[0] for name, variables in names.items() if found.all(name) for variable in variables
-    }
-
-
-"""Users and passwords for servers: from URLs, netrc, and the program `keyring`."""
-
-import shutil
-from typing import List, Mapping, Optional, Tuple
-from urllib.parse import unquote, urlsplit, urlunsplit
-
-
-
-def authorization(url: str, found: Network) -> Optional[str]:
-    """The value of the header for a URL: the user and password in it, those of an index on its host, or of netrc."""
-    pair = known_user(url, found)
-    if pair is not None:
-        return basic(*pair)
-    return _of_netrc(urlsplit(url).hostname or "", found.first("netrc"))
-
-
-def known_user(url: str, found: Network) -> Optional[Tuple[str, str]]:
-    """User and password that a URL has, or an index on the same host; the password may be empty."""
-    host = urlsplit(url).netloc
-    indexes = [one.value for one in found.settings if one.name.endswith("index") or one.name == "find-links"]
-    for text in [url, *indexes]:
-        user, at, other = _netloc(without_name(text)).rpartition("@")
-        if at and other == host.rpartition("@")[2]:
-            name, _, password = user.partition(":")
-            return unquote(name), unquote(password)
-    return None
-
-
-def _netloc(url: str) -> str:
-    try:
-        return urlsplit(url).netloc
-    except ValueError:
-        return ""
-
-
-def _of_netrc(host: str, path: Optional[str]) -> Optional[str]:
-    import netrc
-
-    try:
-        row = netrc.netrc(path).authenticators(host) if path else None
-    except (OSError, netrc.NetrcParseError, ValueError):
-        return None
-    return basic(row[0], row[2] or "") if row else None
-
-
-def basic(user: str, password: str) -> str:
-    import base64
-
-    return "Basic " + base64.b64encode(f"{user}:{password}".encode()).decode()
-
-
-class Keyring:
-    """The program `keyring`, asked as uv asks it: for the URL, then for its host."""
-
-    def __init__(self, environ: Mapping[str, str]) -> None:
-        self._environ = environ
-        self._program = shutil.which("keyring", path=environ.get("PATH"))
-
-    def ask(self, url: str, user: str) -> Optional[Tuple[str, str]]:
-        """User and password, of any user where `user` is empty; None where it knows none."""
-        parts = urlsplit(url)
-        host = parts.netloc.rpartition("@")[2]
-        for service in (urlunsplit((parts.scheme, host, parts.path, "", "")), host):
-            if user:
-                said = self._said("get", service, user)
-                if said:
-                    return user, said[0]
-            else:
-                said = self._said("--mode", "creds", "get", service)
-                if len(said) == 2:
-                    return said[0], said[1]
-        return None
-
-    def _said(self, *words: str) -> List[str]:
-        import subprocess
-
-        if self._program is None:
-            return []
-        try:
-            done = subprocess.run(
-                [self._program, *words],
-                env=dict(self._environ),
-                stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.DEVNULL,
-                timeout=30,
-                check=False,
-            )
-        except (OSError, subprocess.SubprocessError):
-            return []
-        return done.stdout.decode("utf-8", "replace").splitlines() if done.returncode == 0 else []
-
-
-"""Which servers are trusted: by the certificates that the settings name, or those of the system."""
-
-import os
-from contextlib import contextmanager, suppress
-from functools import lru_cache
-from typing import Any, Iterator, List, Optional
-
-
-
-def context(found: Network, host: str) -> Any:
-    """How a host is trusted; one of the hosts that need no certificate is trusted in any case."""
-    insecure = any(
-        host in (name, f"{name}:443") or host.partition(":")[0] == name for name in found.all("insecure-host")
-    )
-    named = (found.first("certificates"), found.first("certificate-folders"), found.first("system-certificates"))
-    return _context_of(*named, found.first("client-certificate"), insecure)
-
-
-@lru_cache(maxsize=8)
-def _context_of(
-    file: Optional[str], folders: Optional[str], system: Optional[str], client: Optional[str], insecure: bool
-) -> Any:
-    import ssl
-
-    if insecure:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
-    elif file or folders:
-        context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
-        if file:
-            with _naming(file):
-                context.load_verify_locations(file)
-        for path in _certificate_files(folders) if folders else ():
-            with suppress(OSError):  # something else may be there
-                context.load_verify_locations(path)
-    else:
-        context = ssl.create_default_context()
-        # The newest Pythons refuse what uv, browsers and many companies' own authorities do (CPython 3.13).
-        context.verify_flags &= ~getattr(ssl, "VERIFY_X509_STRICT", 0)
-        if system and os.path.isfile(system):
-            context.load_verify_locations(system)
-        elif system:
-            context.load_verify_locations(cadata=_keychain())
-    if client:
-        with _naming(client):
-            context.load_cert_chain(client)
-    return context
-
-
-@contextmanager
-def _naming(path: str) -> Iterator[None]:
-    try:
-        yield
-    except OSError as error:  # ssl.SSLError is one
-        raise OSError(f"{path} has no certificate that can be used: {error.strerror or error}") from None
-
-
-def _certificate_files(folders: str) -> List[str]:
-    """The files of some folders, each once: certificates are linked there under several names."""
-    found = {
-        os.path.realpath(os.path.join(folder, name))
-        for folder in folders.split(os.pathsep)
-        for name in os.listdir(folder)
-    }
-    return sorted(path for path in found if os.path.isfile(path))
-
-
-def _keychain() -> str:
-    """The certificates of macOS: its own, and those that an administrator or the user added."""
-    import subprocess
-
-    roots = "/System/Library/Keychains/SystemRootCertificates.keychain"
-    pieces = []
-    for place in ((), (roots,)):
-        command = ["/usr/bin/security", "find-certificate", "-a", "-p", *place]
-        with suppress(OSError, subprocess.SubprocessError):
-            pieces.append(
-                subprocess.check_output(command, stdin=subprocess.DEVNULL, timeout=30).decode("ascii", "replace")
-            )
-    return "\n".join(pieces)
-
-
-"""Asking web servers, with this machine's proxies, certificates and credentials, and within limits."""
-
-import os
-from contextlib import suppress
-from typing import Any, Callable, List, Mapping, NamedTuple, Optional, Tuple
-from urllib.parse import urlsplit, urlunsplit
-
-
-PATIENCE = 15
-"""Seconds without a byte after which a server is given up, where no setting names another time."""
-
-
-_PIECE = 1 << 16
-
-
-class RefusedError(OSError):
-    """A server answered with an error; `code` is its status, `headers` what came with it."""
-
-    def __init__(self, code: int, headers: Any) -> None:
-        from http import HTTPStatus
-
-        # In our words: those of the server could steer a terminal.
-        words = HTTPStatus(code).phrase if code in list(HTTPStatus) else "an error"
-        super().__init__(f"HTTP status {code}, {words}")
-        self.code, self.headers = code, headers
-
-
-class Answer:
-    """What a server sends, within limits: to be used in a `with`.
-
-    `status` and `headers` are those of HTTP. Reading raises OSError past `limit` bytes, after `seconds`, and where the
-    connection breaks.
-    """
-
-    def __init__(self, reply: Any, limit: int, watch: _Watch) -> None:
-        self.status: int = reply.status
-        self.headers: Mapping[str, str] = reply.headers
-        self._reply, self._limit, self._watch, self._count = reply, limit, watch, 0
-
-    def __enter__(self) -> Answer:
-        return self
-
-    def __exit__(self, *_: object) -> None:
-        self._watch.stop()
-        self._reply.close()
-
-    def read(self, size: int = -1) -> bytes:
-        """The next `size` bytes, fewer at the end; all that is left where `size` is negative."""
-        pieces: List[bytes] = []
-        wanted = size
-        while wanted:
-            piece = self._piece(min(wanted, _PIECE) if wanted > 0 else _PIECE)
-            if not piece:
-                break
-            pieces.append(piece)
-            wanted -= len(piece) if wanted > 0 else 0
-        return b"".join(pieces)
-
-    def _piece(self, size: int) -> bytes:
-        from http.client import HTTPException
-
-        try:
-            piece: bytes = self._reply.read1(size)
-        except (OSError, HTTPException) as error:
-            self._watch.check()
-            raise _explained(error) from None
-        self._watch.check()
-        self._count += len(piece)
-        if self._count > self._limit:
-            most = f"{self._limit >> 20} MiB" if self._limit >= 1 << 20 else f"{self._limit} bytes"
-            raise OSError(f"it is more than {most}")
-        if not piece:
-            self._check_length()
-        return piece
-
-    def _check_length(self) -> None:
-        promised = self.headers.get("Content-Length") or ""
-        if promised.isdecimal() and self._count < int(promised) and not getattr(self._reply, "chunked", False):
-            raise OSError(f"it ended after {self._count} of {promised} bytes")
-
-
-class _Watch:
-    """Ends a connection after some seconds: no time limit of a socket does, when a byte comes now and then."""
-
-    def __init__(self, seconds: float) -> None:
-        import threading
-
-        self.sockets: List[Any] = []
-        self._seconds, self._over = seconds, False
-        self._timer = threading.Timer(seconds, self._end)
-        self._timer.daemon = True
-        self._timer.start()
-
-    def _end(self) -> None:
-        import socket
-
-        self._over = True
-        for one in self.sockets:
-            with suppress(OSError):
-                one.shutdown(socket.SHUT_RDWR)
-
-    def stop(self) -> None:
-        self._timer.cancel()
-
-    def check(self) -> None:
-        """Raises OSError where the time is over."""
-        if self._over:
-            raise OSError(f"it has not come in {self._seconds:g} s")
-
-
-def open_url(
-    url: str,
-    *,
-    limit: int,
-    seconds: float,
-    environ: Mapping[str, str] = os.environ,
-    headers: Optional[Mapping[str, str]] = None,
-    method: str = "GET",
-    may_follow: Optional[Callable[[str], bool]] = None,
-) -> Answer:
-    """Ask a web server, with this machine's proxies, certificates and credentials.
-
-    Credentials in the URL are sent, and never said. `limit` is in bytes, `seconds` is for the whole answer;
-    `may_follow` says whether a URL may be redirected to, beside the rule that an encrypted one leads to no other.
-    Raises OSError: RefusedError where the server answers with an error, DistrustedError for its certificate.
-    """
-    try:
-        urlsplit(url)
-    except ValueError:
-        raise OSError("it is not a URL") from None
-    found = read(environ)
-    question = _Question(url, headers or {}, method, limit, seconds, may_follow or (lambda _: True))
-    keyring = Keyring(environ) if found.first("UV_KEYRING_PROVIDER") == "subprocess" else None
-    try:
-        return _asked(question, found, authorization(url, found))
-    except RefusedError as error:
-        user = (known_user(url, found) or ("", ""))[0]
-        pair = keyring.ask(url, user) if keyring is not None and error.code == 401 else None
-        if pair is None:
-            raise
-    return _asked(question, found, basic(*pair))
-
-
-class _Question(NamedTuple):
-    """What is asked, and within which limits."""
-
-    url: str
-    headers: Mapping[str, str]
-    method: str
-    limit: int
-    seconds: float
-    may_follow: Callable[[str], bool]
-
-
-def _asked(question: _Question, found: Network, secret: Optional[str]) -> Answer:
-    import http.client
-    import urllib.error
-    import urllib.request
-
-    parts = urlsplit(question.url)
-    if parts.scheme not in ("http", "https"):
-        raise OSError(f"{parts.scheme or 'no'}:// is not a web server")
-    host = parts.netloc.rpartition("@")[2]
-    bare = urlunsplit((parts.scheme, host, parts.path, parts.query, ""))
-    headers = {"User-Agent": "drydock", **question.headers}
-    request = urllib.request.Request(bare, headers=headers, method=question.method)  # noqa: S310
-    if secret:
-        request.add_unredirected_header("Authorization", secret)
-    watch = _Watch(question.seconds)
-    handlers = [_through_proxies(found), *_connections(found, watch), _redirections(found, question, (host, secret))]
-    opener = urllib.request.build_opener(*handlers)
-    try:
-        reply = opener.open(request, timeout=float(found.first("timeout") or 0) or PATIENCE)
-    except urllib.error.HTTPError as error:
-        watch.stop()
-        error.close()
-        if 300 <= error.code < 400:  # of another kind, or round and round
-            raise _not_followed(error.headers.get("Location") or "nowhere") from None
-        raise RefusedError(error.code, error.headers) from None
-    except (OSError, http.client.HTTPException, ValueError) as error:
-        watch.stop()
-        watch.check()
-        raise _explained(error) from None
-    return Answer(reply, question.limit, watch)
-
-
-def _not_followed(url: str) -> OSError:
-    return OSError(f"it redirects to {ascii(shown_url(url))[1:-1]}, which is not followed")
-
-
-def _explained(error: Exception) -> OSError:
-    """The same, in words that are no server's."""
-    reason = getattr(error, "reason", error)
-    distrust = getattr(reason, "verify_message", None)  # of ssl.SSLCertVerificationError
-    if distrust is not None:
-        return DistrustedError(f"its certificate is not trusted: {distrust}")
-    if isinstance(reason, TimeoutError) or "timed out" in str(reason):
-        return TimeoutError("it does not answer")
-    words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return OSError(words if str(words).isprintable() else ascii(words))
-
-
-class DistrustedError(OSError):
-    """The certificate of a server is not one that this machine trusts."""
-
-
-def _connections(found: Network, watch: _Watch) -> List[Any]:
-    """What connects to servers; `watch` learns of each connection."""
-    import http.client
-    import urllib.request
-
-    class Plain(http.client.HTTPConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch.sockets.append(self.sock)
-
-    class Secure(http.client.HTTPSConnection):
-        def connect(self) -> None:
-            super().connect()
-            watch.sockets.append(self.sock)
-
-    class PlainHandler(urllib.request.HTTPHandler):
-        def http_open(self, req: Any) -> Any:
-            return self.do_open(Plain, req)
-
-    class SecureHandler(urllib.request.HTTPSHandler):
-        def https_open(self, req: Any) -> Any:
-            # Behind a proxy, `host` is the proxy.
-            return self.do_open(Secure, req, context=context(found, req._tunnel_host or req.host))
-
-    return [PlainHandler(), SecureHandler()]
-
-
-def _redirections(found: Network, question: _Question, known: Tuple[str, Optional[str]]) -> Any:
-    """Follows to the web only, never from an encrypted place to another, and takes no credentials along.
-
-    `known` is the host that was asked, and the header with which.
-    """
-    import urllib.request
-
-    class Redirections(urllib.request.HTTPRedirectHandler):
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            old, new = urlsplit(req.full_url), urlsplit(newurl)
-            worse = new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http")
-            if worse or not question.may_follow(newurl):
-                raise _not_followed(newurl)
-            again = super().redirect_request(req, fp, code, msg, headers, newurl)
-            secret = known[1] if new.netloc == known[0] else authorization(newurl, found)
-            if again is not None and secret:
-                again.add_unredirected_header("Authorization", secret)
-            return again
-
-    return Redirections()
-
-
-def _through_proxies(found: Network) -> Any:
-    import urllib.request
-
-    class Proxies(urllib.request.ProxyHandler):
-        def proxy_open(self, req: Any, proxy: str, type: str) -> Any:  # noqa: A002
-            if req.host and _is_direct(req.host, found.first("no-proxy") or ""):
-                return None
-            if not proxy.startswith("http://"):
-                raise OSError(f"the proxy {shown_url(proxy)} is not one that Python can use")
-            return super().proxy_open(req, proxy, type)
-
-    names = {"http": found.first("http-proxy"), "https": found.first("https-proxy")}
-    return Proxies({scheme: proxy for scheme, proxy in names.items() if proxy})
-
-
-def _is_direct(host: str, without: str) -> bool:
-    """Whether NO_PROXY excepts a host: by its name, a domain that it is in, or a network (as uv reads it).
-
-    >>> _is_direct("a.corp.example:443", "localhost, .corp.example"), _is_direct("10.1.2.3", "10.0.0.0/8")
-    (True, True)
-    >>> _is_direct("pypi.example", "corp.example"), _is_direct("xcorp.example", "corp.example")
-    (False, False)
-    """
-    import ipaddress
-
-    name = urlsplit(f"//{host}").hostname or ""
-    for word in without.replace(",", " ").split():
-        if word == "*" or word.lower() in (name, host.lower()) or name.endswith("." + word.lower().lstrip("*.")):
-            return True
-        with suppress(ValueError):
-            if ipaddress.ip_address(name) in ipaddress.ip_network(word, strict=False):
-                return True
-    return False
-
-
-"""Caches: mirrors that a build looks into before it asks an index. `drydock push` and `drydock pull` write them.
-
-They are the folder cache/mirror of Drydock's own, and what DRYDOCK_CACHE names: folders and URLs, separated by white
-space or commas. What a cache has is said by its SHA256SUMS; what it serves is believed only by its hash.
-
-Every generated script carries this file, after builder/stage.py, so it needs the standard library only, of Python 3.9
-or newer.
-
-    stage.py take PARTS MIRROR NUMBER   copy the requirement files to PARTS/left, and there move what a cache has to
-                                        cached.txt; NUMBER 0 is the folder MIRROR, the others count DRYDOCK_CACHE
-    stage.py give-back LEFT             undo the last one
-"""
-
-import json
-import os
-import re
-import shutil
-import sys
-from pathlib import Path
-from typing import List, Mapping, Set
-
-
-VARIABLE = "DRYDOCK_CACHE"
-LARGEST_INDEX = 1 << 26
-"""Bytes of a SHA256SUMS: some 500,000 files."""
-
-
-def places(environ: Mapping[str, str] = os.environ) -> List[str]:
-    """What DRYDOCK_CACHE names.
-
-    >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
-    ['https://host/mirror', '/srv/mirror']
-    """
-    return [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
-
-
-def shown(text: str) -> str:
-    """A URL without user, password and query, as it may be said or written.
-
-    >>> shown("https://me:secret@host:8080/a?token=b"), shown("me@host:folder")
-    ('https://host:8080/a', 'me@host:folder')
-    """
-    return shown_url(text) if "://" in text else text
-
-
-def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether a place is on the web, and no network is to be used (`drydock --offline`, UV_OFFLINE)."""
-    return is_true(environ.get("UV_OFFLINE", "")) and place.startswith(("http://", "https://"))
-
-
-def has(place: str) -> Set[str]:
-    """The sha256 of every file that a cache says it has. Raises OSError."""
-    if place.startswith(("http://", "https://")):
-        with open_url(place.rstrip("/") + "/SHA256SUMS", limit=LARGEST_INDEX, seconds=60) as answer:
-            text = answer.read().decode("ascii", "replace")
-    elif "://" in place and not place.startswith("file://"):
-        raise OSError("a script cannot read it; drydock pull can")
-    else:
-        folder = Path(place[len("file://") :] if place.startswith("file://") else place)
-        text = (folder / "SHA256SUMS").read_text(encoding="ascii", errors="replace")
-    return {line[:64] for line in text.splitlines() if re.fullmatch(r"[0-9a-f]{64}  files/.*", line)}
-
-
-def take(parts: Path, mirror: Path, number: Path) -> bool:
-    """Move the lines of requirement files whose files a cache has to left/cached.txt; False where it has none.
-
-    What is built from source needs all build requirements from the same place.
-    """
-    left = parts / "left"
-    if not left.exists():
-        left.mkdir()
-        for file in parts.glob("*requirements*.txt"):
-            shutil.copy(file, left)
-    place = str(mirror) if number.name == "0" else places()[int(number.name) - 1]
-    if is_far(place):
-        return False
-    try:
-        known = has(place)
-    except (OSError, ValueError) as error:
-        why = getattr(error, "strerror", None) or str(error) or type(error).__name__
-        print(f"drydock: warning: the cache {shown(place)} cannot be used: {why}; going on without it", file=sys.stderr)
-        return False
-    builds = _lines_of(left / "build-requirements.txt")
-    packages = json.loads((parts / "plan.json").read_text(encoding="utf-8"))["plan"]["packages"]
-    sources = {package["name"] for package in packages if not package["file"].endswith(".whl")}
-    apart = sources if any(_sha256_of(line) not in known for line in builds) else set()
-    taken = []
-    for file in sorted(left.glob("requirements*.txt")):
-        lines = _lines_of(file)
-        mine = [line for line in lines if _sha256_of(line) in known and line.partition("==")[0] not in apart]
-        _write(file, [line for line in lines if line not in mine])
-        taken += [f"{line}  # {file.name}" for line in mine]
-    _write(left / "cached.txt", taken)
-    return bool(taken)
-
-
-def give_back(left: Path) -> None:
-    """Undo `take`: put the lines of cached.txt back where they came from."""
-    for line in _lines_of(left / "cached.txt"):
-        line, _, name = line.partition("  # ")
-        _write(left / name, [*_lines_of(left / name), line])
-
-
-def _lines_of(file: Path) -> List[str]:
-    return file.read_text(encoding="utf-8").splitlines() if file.exists() else []
-
-
-def _write(file: Path, lines: List[str]) -> None:
-    file.write_text("".join(line + "\n" for line in lines), encoding="utf-8")
-
-
-def _sha256_of(line: str) -> str:
-    return line.rpartition("sha256:")[2]
-
-
-"""Patches: unified diffs, applied exactly or not at all, to packages that are installed.
-
-Drydock imports this file, and the generated scripts carry it verbatim. So it needs the standard library only, of
-Python 3.9 or newer.
-"""
-
-import base64
-import csv
-import hashlib
-import io
-import os
-import re
-from pathlib import Path, PurePosixPath
-from typing import Any, Dict, List, NamedTuple, Optional, Tuple
-
-
-class StageError(Exception):
-    """What is wrong, in words for the person who runs the script."""
-
-
-class Hunk(NamedTuple):
-    """Lines that stand at `start` (0-based) before, and what stands there after; line ends included."""
-
-    start: int
-    before: Tuple[bytes, ...]
-    after: Tuple[bytes, ...]
-
-
-class FilePatch(NamedTuple):
-    """The change to one file; `path` is relative to site-packages."""
-
-    path: str
-    hunks: Tuple[Hunk, ...]
-
-
-# Which side of a change a line belongs to, by its first character.
-_SIDES = {b" ": (b"-", b"+"), b"-": (b"-",), b"+": (b"+",)}
-_HUNK = re.compile(rb"^@@ -(\d{1,9})(?:,(\d{1,9}))? \+(\d{1,9})(?:,(\d{1,9}))? @@")
-# What git says of a file beside its lines.
-_UNSUPPORTED = (b"rename from ", b"copy from ", b"new file mode ", b"deleted file mode ", b"old mode ", b"GIT binary ")
-
-
-def parse_patch(text: str) -> List[FilePatch]:
-    """The files that a unified diff changes, as git writes them: `a/` and `b/` stand for site-packages.
-
-    Raises StageError for anything else: new or deleted files, renames, paths that leave site-packages.
-    """
-    lines = _lines(text.encode())
-    files: List[FilePatch] = []
-    at = 0
-    of_git = False
-    while at < len(lines):
-        of_git = of_git or lines[at].startswith(b"diff --git ")
-        if of_git and lines[at].startswith(_UNSUPPORTED):
-            raise StageError(f"a patch may change lines of files, and nothing else: {_shown(lines[at])}")
-        if not (lines[at].startswith(b"--- ") and at + 1 < len(lines) and lines[at + 1].startswith(b"+++ ")):
-            at += 1
-            continue
-        old, new = (_patch_path(line) for line in lines[at : at + 2])
-        if old != new:
-            raise StageError(f"a patch may change files, not create, delete or rename them: {old} -> {new}")
-        at += 2
-        hunks: List[Hunk] = []
-        while at < len(lines) and lines[at].startswith(b"@@"):
-            hunk, at = _parse_hunk(lines, at)
-            hunks.append(hunk)
-        if not hunks:
-            raise StageError(f"the patch names {new} and then changes nothing in it")
-        if any(file.path == new for file in files):
-            raise StageError(f"the patch names {new} twice")
-        files.append(FilePatch(new, tuple(hunks)))
-    if not files:
-        raise StageError("this is not a unified diff: no '--- a/...' line")
-    return files
-
-
-def _lines(content: bytes) -> List[bytes]:
-    """Lines with their ends. Only a newline ends one, as for diff and git: a carriage return is part of its line."""
-    return io.BytesIO(content).readlines()
-
-
-def _shown(line: bytes) -> str:
-    return repr(line.decode(errors="replace").strip())
-
-
-def _patch_path(line: bytes) -> str:
-    name = line[4:].split(b"\t")[0].strip().decode()
-    parts = PurePosixPath(name).parts
-    if len(parts) < 2 or parts[0] not in ("a", "b"):
-        raise StageError(f"a patch's paths begin with a/ and b/, not {name!r}")
-    if ".." in parts or "\\" in name or "\0" in name:
-        raise StageError(f"the path {name!r} leaves its package")
-    return "/".join(parts[1:])
-
-
-def _parse_hunk(lines: List[bytes], at: int) -> Tuple[Hunk, int]:
-    header = _HUNK.match(lines[at])
-    if header is None:
-        raise StageError(f"line {at + 1} of the patch is not a hunk header: {_shown(lines[at])}")
-    old_left = int(header[2]) if header[2] is not None else 1
-    new_left = int(header[4]) if header[4] is not None else 1
-    # Where there are no lines before, the number is that of the line above (POSIX diff, "Diff Unified Output Format").
-    start = int(header[1]) - 1 if old_left else int(header[1])
-    sides: Dict[bytes, List[bytes]] = {b"-": [], b"+": []}
-    last = b""
-    at += 1
-    while at < len(lines) and (old_left or new_left or lines[at].startswith(b"\\")):
-        mark, rest = lines[at][:1], lines[at][1:]
-        if lines[at] in (b"\n", b"\r\n"):  # editors strip the space of an empty context line
-            mark, rest = b" ", lines[at]
-        if mark == b"\\" and last in _SIDES:  # "\ No newline at end of file" speaks of the line before it
-            for side in _SIDES[last]:
-                sides[side][-1] = sides[side][-1][:-1]
-            last = mark
-        elif mark not in _SIDES or not rest.endswith(b"\n"):
-            break
-        else:
-            for side in _SIDES[mark]:
-                sides[side].append(rest)
-            old_left -= b"-" in _SIDES[mark]
-            new_left -= b"+" in _SIDES[mark]
-            last = mark
-        at += 1
-    # A line of a change that the header does not count: somebody edited the patch, and it says less than it shows.
-    more = at < len(lines) and lines[at].startswith((b" ", b"+", b"-", b"\\")) and not _begins_something_else(lines, at)
-    if old_left or new_left or more or start < 0 or not last:
-        raise StageError(f"line {at} of the patch: the hunk is shorter or longer than its header says")
-    return Hunk(start, tuple(sides[b"-"]), tuple(sides[b"+"])), at
-
-
-def _begins_something_else(lines: List[bytes], at: int) -> bool:
-    """Whether this is the next file, or the signature below a mail of git's."""
-    return lines[at].rstrip() == b"--" or b"".join(line[:4] for line in lines[at : at + 2]) == b"--- +++ "
-
-
-def apply_hunks(patch: FilePatch, content: bytes) -> Optional[bytes]:
-    """`content` with the patch applied, or None where it does not fit exactly: no offset, no fuzz."""
-    lines = _lines(content)
-    result: List[bytes] = []
-    done = 0
-    for hunk in patch.hunks:
-        end = hunk.start + len(hunk.before)
-        if not done <= hunk.start <= len(lines) or tuple(lines[hunk.start : end]) != hunk.before:
-            return None
-        result += lines[done : hunk.start]
-        result += hunk.after
-        done = end
-    result += lines[done:]
-    if not all(line.endswith(b"\n") for line in result[:-1]):
-        return None  # what the patch takes for the end of the file is none
-    return b"".join(result)
-
-
-def reverse(patch: FilePatch) -> FilePatch:
-    """The patch that takes this one back."""
-    hunks: List[Hunk] = []
-    shift = 0
-    for hunk in patch.hunks:
-        hunks.append(Hunk(hunk.start + shift, hunk.after, hunk.before))
-        shift += len(hunk.after) - len(hunk.before)
-    return FilePatch(patch.path, tuple(hunks))
-
-
-def sha256(content: bytes) -> str:
-    """The sha256 of `content` in hexadecimal."""
-    return hashlib.sha256(content).hexdigest()
-
-
-def replace_file(path: Path, content: bytes) -> None:
-    """Put `content` at `path` through a new file and a rename.
-
-    Never in place: installers hard-link from their cache, and a write through the link would change that too.
-    """
-    new = path.with_name(path.name + ".drydock-new")
-    try:
-        mode = path.stat().st_mode & 0o7777
-        with open(new, "wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        os.chmod(new, mode)
-        os.replace(new, path)
-    except OSError:
-        new.unlink(missing_ok=True)
-        raise
-
-
-def record_hash(content: bytes) -> str:
-    """A hash as RECORD writes it (PEP 376, PEP 427): urlsafe base64 without padding."""
-    return "sha256=" + base64.urlsafe_b64encode(hashlib.sha256(content).digest()).rstrip(b"=").decode()
-
-
-def canonical_name(name: str) -> str:
-    """A package name in its normal form (PEP 503)."""
-    return re.sub(r"[-_.]+", "-", name).lower()
-
-
-def distributions(site: Path) -> Dict[str, Path]:
-    """The installed packages of a site-packages folder: normal name to dist-info folder."""
-    return {
-        canonical_name(info.name[: -len(".dist-info")].rsplit("-", 1)[0]): info for info in site.glob("*.dist-info")
-    }
-
-
-def read_record(info: Path) -> List[List[str]]:
-    """The rows of a RECORD: path, hash, size."""
-    return list(csv.reader(io.StringIO((info / "RECORD").read_text(encoding="utf-8"), newline="")))
-
-
-def rewrite_record(info: Path, changed: Dict[str, bytes]) -> None:
-    """Give RECORD the new hash and size of the `changed` files, where it does not have them."""
-    before = read_record(info)
-    rows = [
-        [row[0], record_hash(changed[row[0]]), str(len(changed[row[0]]))] if row and row[0] in changed else row
-        for row in before
-    ]
-    missing = set(changed) - {row[0] for row in rows if row}
-    if missing:
-        raise StageError(f"{info.name}/RECORD does not list {', '.join(sorted(missing))}")
-    if rows == before:
-        return
-    text = io.StringIO(newline="")
-    csv.writer(text, lineterminator="\n").writerows(rows)
-    replace_file(info / "RECORD", text.getvalue().encode())
-
-
-def patch_package(site: Path, patch: Dict[str, Any], text: str, *, revert: bool = False) -> bool:
-    """Apply one patch (or take it back) to the installed source; False where that was done before.
-
-    `patch` names the package, the patch file and, for each file it changes, the sha256 before and after; those are
-    checked before anything is written. Raises StageError.
-    """
-    info = distributions(site).get(patch["package"])
-    if info is None:
-        raise StageError(f"{patch['file']} is for {patch['package']}, which is not installed in {site}")
-    parsed = {file.path: file for file in parse_patch(text)}
-    pinned = {file["path"]: file for file in patch["files"]}
-    if set(parsed) != set(pinned):
-        raise StageError(f"{patch['file']} changes other files than the lock says")
-    goal = "preimage" if revert else "postimage"
-    start = "postimage" if revert else "preimage"
-    wanted: Dict[str, bytes] = {}
-    changed: List[str] = []
-    for path, file in parsed.items():
-        content = (site / path).read_bytes()
-        if sha256(content) == pinned[path][goal]:
-            wanted[path] = content
-            continue
-        if sha256(content) != pinned[path][start]:
-            raise StageError(
-                f"{patch['file']} does not apply: {site / path} has sha256 {sha256(content)}, and the patch is for "
-                f"{pinned[path][start]}. Somebody changed the file, or it is of another version of {patch['package']}."
-            )
-        after = apply_hunks(reverse(file) if revert else file, content)
-        if after is None or sha256(after) != pinned[path][goal]:
-            raise StageError(f"{patch['file']} does not give the file that the lock promises for {path}")
-        wanted[path] = after
-        changed.append(path)
-    for path in changed:
-        replace_file(site / path, wanted[path])
-    # Those that were done before too: a run that was killed here may have left RECORD behind.
-    rewrite_record(info, wanted)
-    return bool(changed)
-
-
-"""From a filled virtual environment to a finished store path: what needs more than a shell.
-
-This file has two ways in. Drydock imports it, and every generated script carries it, after builder/caches.py and
-builder/patch.py and without the imports from there, and runs it with the environment's own Python. So it needs the
-standard library only, of Python 3.9 or newer.
-
-    stage.py plan PARTS             refuse parts that are not what their plan says
-    stage.py build STAGE FINAL BYTECODE
-                                    link what bytecode there is while the installer works, and wait for it; then check,
-                                    patch, link the rest, record, and rename STAGE to FINAL
-    stage.py mend VENV PARTS        patch a virtual environment that is not ours
-    stage.py take, give-back        see builder/caches.py
-
-PARTS is the folder that holds the plan and what it names; in a staged environment it is STAGE/.drydock.
-"""
-
-import base64
-import csv
-import hashlib
-import io
-import json
-import marshal
-import os
-import re
-import sys
-import time
-from pathlib import Path
-from typing import Any, Callable, Dict, List, NamedTuple, Optional, Sequence, Set, Tuple, TypeVar
-
-
-_BASE32 = "0123456789abcdfghijklmnpqrsvwxyz"
-
-
-# --- the plan ------------------------------------------------------------------------------------------------------
-
-
-def key_of(plan: Dict[str, Any]) -> str:
-    """The key of a plan: the sha256 of its canonical JSON, folded to 160 bits, in Nix's base32 (32 characters).
-
-    Folding and alphabet are those of Nix's store paths (nix, libutil/hash.cc, compressHash and printHash32).
-    """
-    digest = hashlib.sha256(canonical(plan)).digest()
-    folded = bytearray(20)
-    for index, byte in enumerate(digest):
-        folded[index % 20] ^= byte
-    number = int.from_bytes(folded, "little")
-    return "".join(_BASE32[(number >> (5 * place)) & 31] for place in reversed(range(32)))
-
-
-def canonical(data: Any) -> bytes:
-    """Plain data as JSON in its one canonical form."""
-    return json.dumps(data, sort_keys=True, separators=(",", ":")).encode()
-
-
-def read_plan(parts: Path) -> Dict[str, Any]:
-    """The plan beside the files that it names, checked: its key, its requirements, the sha256 of every carried file."""
-    try:
-        written: Dict[str, Any] = json.loads((parts / "plan.json").read_text(encoding="utf-8"))
-        if key_of(written["plan"]) != written["key"]:
-            raise StageError("this script was edited: its plan does not have the key it says. Render it again.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
-        raise StageError(f"{parts} has no readable plan: {error}") from None
-    for file in written["plan"]["files"]:
-        content = (parts / file["path"]).read_bytes()
-        if sha256(content) != file["sha256"]:
-            raise StageError(
-                f"{file['path']} is not the file that the plan names: the script was edited. Render it again."
-            )
-    check_requirements(parts, written["plan"])
-    return written
-
-
-def check_requirements(parts: Path, plan: Dict[str, Any]) -> None:
-    """What uv installs from is what the plan names, hash for hash. Raises StageError."""
-    wanted = sorted(pinned(package) for package in [*plan["packages"], *plan["build-requires"]])
-    files = [name for name in transient(parts) if name.endswith(".txt")]
-    found = [line for name in files for line in (parts / name).read_text(encoding="utf-8").split("\n")]
-    if sorted(line for line in found if line) != wanted:
-        raise StageError("the script was edited: its requirements are not those of its plan. Render it again.")
-
-
-def pinned(package: Dict[str, Any]) -> str:
-    """A package of a plan as a line of a requirement file."""
-    return f"{package['name']}=={package['version']} --hash=sha256:{package['sha256']}"
-
-
-def transient(parts: Path) -> List[str]:
-    """The files in `parts` that only a build needs."""
-    return [
-        name
-        for name in os.listdir(parts)
-        if name in ("plan.json", "stage.py", "installed")
-        or re.fullmatch(r"(build-)?requirements(-[a-z0-9-]+)?\.txt", name)
-    ]
-
-
-# --- a virtual environment -----------------------------------------------------------------------------------------
-
-
-def site_packages(env: Path) -> Path:
-    """The site-packages folder of a virtual environment."""
-    found = sorted(env.glob("lib/python3*/site-packages"))
-    if len(found) != 1:
-        raise StageError(f"{env} is not a virtual environment: it has no lib/python3.*/site-packages")
-    return found[0]
-
-
-def check_distributions(site: Path, plan: Dict[str, Any], *, others: bool = False) -> None:
-    """Exactly the packages of the plan are installed, in their versions; `others` allows more. Raises StageError."""
-    installed = distributions(site)
-    wanted = {package["name"]: package["version"] for package in plan["packages"]}
-    extra, missing = sorted(set(installed) - set(wanted)), sorted(set(wanted) - set(installed))
-    if extra and not others:
-        raise StageError(f"installed, but not in the lock: {', '.join(extra)}")
-    if missing:
-        raise StageError(f"in the lock, but not installed: {', '.join(missing)}")
-    for name, info in installed.items():
-        if name not in wanted:
-            continue
-        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
-        record = (info / "RECORD").read_bytes()
-        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
-            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
-        version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
-        if version != wanted[name] and _metadata_version(info) != wanted[name]:
-            raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
-
-
-def forget_origins(site: Path) -> None:
-    """Take out what uv notes of a wheel that comes from a folder: the time of that file.
-
-    The same lock gives the same files, wherever the wheels were.
-    """
-    for info in distributions(site).values():
-        origin, record = info / "uv_cache.json", info / "RECORD"
-        if origin.exists():
-            row = f"{info.name}/uv_cache.json,".encode()
-            rows = record.read_bytes().splitlines(keepends=True)
-            new = info / "RECORD.new"  # it may be a hard link into uv's cache
-            new.write_bytes(b"".join(one for one in rows if not one.startswith(row)))
-            os.replace(new, record)
-            origin.unlink()
-
-
-def _metadata_version(info: Path) -> Optional[str]:
-    for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
-        if line.startswith("Version:"):
-            return line.partition(":")[2].strip()
-    return None
-
-
-def apply_patches(env: Path, parts: Path, plan: Dict[str, Any]) -> None:
-    """Apply the patches of the plan, in their order. Raises StageError."""
-    for patch in plan["patches"]:
-        patch_package(site_packages(env), patch, (parts / patch["file"]).read_bytes().decode("utf-8"))
-
-
-def mend(venv: Path, parts: Path) -> None:
-    """Apply the patches of the plan in `parts` to a virtual environment that is not ours. Raises StageError."""
-    apply_patches(venv, parts, read_plan(parts)["plan"])
-
-
-# --- a build, beside the installer ---------------------------------------------------------------------------------
-
-
-def build(stage: Path, final: Path, bytecode: Path) -> None:
-    """What a build needs besides the installer, which works at the same time: see `prelink` and `finish`.
-
-    The file `installed` in the stage says that it is done. Raises StageError, also where the script is dead.
-    """
-    prelinked = prelink(stage, bytecode)
-    began = time.monotonic()
-    while not (stage / ".drydock" / "installed").exists():
-        if _is_orphan(stage):
-            raise StageError("the script that began this build is gone")
-        time.sleep(0.002 if time.monotonic() - began < 5 else 0.1)
-    finish(stage, final, bytecode, prelinked)
-
-
-def _is_orphan(stage: Path) -> bool:
-    """Whether the script is dead that made `stage`, and named it by its process id; while it lives it is our parent.
-
-    Asked for only now, our parent might be another already.
-    """
-    return str(os.getppid()) != stage.name.rpartition("-")[2]
-
-
-def finish(stage: Path, final: Path, bytecode: Path, prelinked: Sequence[str] = ()) -> None:
-    """Make a staged environment a store path: the last step is one rename.
-
-    `bytecode` is the folder of compiled sources that all environments share; what is missing there is compiled.
-    `prelinked` are the packages that `prelink` has done.
-
-    Where another build of the same key was faster, its result stands and this one is left to the caller to remove.
-    """
-    parts = stage / ".drydock"
-    written = read_plan(parts)
-    plan = written["plan"]
-    if final.name != f"{written['key']}-{written['name']}":
-        raise StageError(f"this script was edited: its plan is of {written['key']}, and it builds {final.name}")
-    running = "{}.{}".format(*sys.version_info[:2])
-    if running != plan["python"]:
-        raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
-    # uv 0.13 does not notice where this cannot be written either; without it the packages of the system are seen.
-    if "include-system-site-packages = false" not in (stage / "pyvenv.cfg").read_text(encoding="utf-8").splitlines():
-        raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
-    site = site_packages(stage)
-    forget_origins(site)
-    check_distributions(site, plan)
-    apply_patches(stage, parts, plan)
-    contents = link_bytecode(site, bytecode, identities(plan), prelinked)
-    for name in transient(parts):
-        os.unlink(parts / name)
-    if (stage / ".lock").exists():  # uv's, where it could make one
-        os.unlink(stage / ".lock")
-    answer_installers(stage)
-    manifest = {
-        **written,
-        "format": plan["format"],
-        "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
-        "cache-tag": cache_tag(),
-        "own": {**contents.unhashed, **_own_files(stage, site, contents.outside)},
-        "uncompiled": contents.uncompiled,
-    }
-    with open(parts / "manifest.json", "w", encoding="utf-8") as file:
-        json.dump(sealed(manifest), file, indent=1, sort_keys=True)
-        file.write("\n")
-        file.flush()
-        os.fsync(file.fileno())
-    protect(stage, contents.folders)
-    put_in_place(stage, final)
-
-
-def put_in_place(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
-    if not _put(stage, final):
-        return
-    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
-    folder = os.open(final.parent, os.O_RDONLY)
-    try:
-        os.fsync(folder)  # the rename survives a power loss only with its folder
-    finally:
-        os.close(folder)
-
-
-def _put(stage: Path, final: Path) -> bool:
-    """Rename `stage` to `final`; False where a usable environment stands there."""
-    try:
-        os.rename(stage, final)
-    except OSError:
-        if not os.path.isdir(final):
-            raise
-        if is_usable(final):
-            return False
-        # What it was built on is gone. It goes beside the stage, which the script removes.
-        os.chmod(final, 0o755)
-        os.rename(final, f"{stage}.old")
-        os.rename(stage, final)
-    return True
-
-
-def is_usable(env: Path) -> bool:
-    """Whether an environment is finished, and its Python still there."""
-    return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
-
-
-def sealed(manifest: Dict[str, Any]) -> Dict[str, Any]:
-    """A manifest with the sha256 of all the rest of it."""
-    rest = {key: value for key, value in manifest.items() if key != "sha256"}
-    return {**rest, "sha256": sha256(canonical(rest))}
-
-
-# Programs that people would change an environment with, and what they get instead.
-INSTALLERS = ("pip", "pip3")
-_NO_INSTALLER = """\
-#!/bin/sh
-printf '%s\\n' 'This environment is a store path of Drydock: it is what its lock says, and never changes.' \\
-  'To add a package, name it in the profile, then: drydock lock NAME && drydock build NAME' \\
-  'To try something out: drydock shell --scratch NAME' >&2
-exit 1
-"""
-
-
-def answer_installers(stage: Path) -> None:
-    """Put a sentence where people would look for pip."""
-    for name in INSTALLERS:
-        program = stage / "bin" / name
-        if not program.exists():
-            program.write_text(_NO_INSTALLER, encoding="utf-8")
-            os.chmod(program, 0o555)
-
-
-def _own_files(stage: Path, site: Path, known: Set[str]) -> Dict[str, str]:
-    """What the tools made, and no RECORD names: relative path to its promise (see `promise_of`).
-
-    They make files in a few folders only, so the whole is not walked.
-    """
-    own = {}
-    for folder in (str(stage), f"{stage}/bin", str(site)):
-        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder) if path not in known})
-    for folder, _, _ in os.walk(stage / ".drydock"):
-        own.update({path: promise_of(stage, path) for path in _files_in(stage, folder)})
-    return own
-
-
-def _files_in(env: Path, folder: str) -> List[str]:
-    with os.scandir(folder) as entries:
-        return [entry.path[len(str(env)) + 1 :] for entry in entries if entry.is_symlink() or entry.is_file()]
-
-
-def promise_of(env: Path, path: str) -> str:
-    """What a manifest says of a file: its hash as RECORD writes one, or where it links to, after an arrow."""
-    whole = env / path
-    return f"-> {os.readlink(whole)}" if whole.is_symlink() else record_hash(whole.read_bytes())
-
-
-def protect(stage: Path, folders: Set[str]) -> None:
-    """Make every folder read-only, and the files that are ours.
-
-    Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
-    """
-    for path, _, files in os.walk(stage / ".drydock"):
-        folders.add(path)
-        for name in files:
-            os.chmod(os.path.join(path, name), 0o444)
-    for folder in (*folders, f"{stage}/bin"):
-        os.chmod(folder, 0o555)
-
-
-# --- bytecode: compiled once per source, linked into every environment ---------------------------------------------
-
-
-class Source(NamedTuple):
-    """A module to compile: its path and sha256, where its bytecode goes, and where the shared bytecode is kept."""
-
-    path: str
-    digest: str
-    cached: str
-    shared: str
-
-
-class Contents(NamedTuple):
-    """What the packages of an environment consist of, as far as a build has to know.
-
-    `unhashed` are the files that no RECORD gives a hash, with their promises; `outside` those that a RECORD names at
-    the top of site-packages or outside of it; `uncompiled` the modules that this Python cannot compile. All are
-    relative to the environment. `folders` are absolute: every folder that holds something of a package.
-    """
-
-    unhashed: Dict[str, str]
-    outside: Set[str]
-    uncompiled: List[str]
-    folders: Set[str]
-
-
-def link_bytecode(
-    site: Path, bytecode: Path, wheels: Optional[Dict[str, str]] = None, prelinked: Sequence[str] = ()
-) -> Contents:
-    """Give every module of `site` its bytecode, by a hard link to one shared file per source.
-
-    The shared file is named by Python's cache tag and the sha256 of the source, which RECORD has already, so that
-    nothing is hashed. It is an unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
-
-    `wheels` are the identities of packages, under which what is found is noted for `prelink`; `prelinked` the packages
-    that it has done.
-    """
-    shared = bytecode / cache_tag()
-    env = site.parent.parent.parent
-    infos = distributions(site)
-    known = {name: _read_note(shared, (wheels or {})[name])[0] for name in prelinked if name in infos}
-    done = {name: note for name, note in known.items() if note.get("record") == _record_of(infos[name])}
-    names = [name for name in infos if name not in done]
-    looked = on_all_cores(
-        lambda name: _link_package(env, site, infos[name], str(shared)),
-        names,
-        [(infos[name] / "RECORD").stat().st_size for name in names],
-        grain=20_000,
-    )
-    found = dict(zip(names, looked))
-    missing = _settled([Source(*source) for one in found.values() for source in one["missing"]], shared)
-    copied = sum(one["copied"] for one in found.values())
-    if missing:
-        copied += _compile_and_link(missing)
-    if copied:
-        print(f"drydock:       bytecode: {copied} copied, as this file system would not link them", file=sys.stderr)
-    uncompiled = {source.path for source in missing if not os.path.exists(source.cached)}
-    for name, one in found.items():
-        one["uncompiled"] = [path for _, path in one["sources"] if f"{site}/{path}" in uncompiled]
-        if wheels is not None and name in wheels and not copied:
-            _write_note(shared, wheels[name], one, {source.path[len(str(site)) + 1 :]: source for source in missing})
-    inside = str(site)[len(str(env)) + 1 :]
-    every = [*done.values(), *found.values()]
-    return Contents(
-        {
-            **{path: promise for one in every for path, promise in one["unhashed"]},
-            **{f"{inside}/{infos[name].name}/RECORD": _record_of(infos[name]) for name in infos},
-        },
-        {path for one in every for path in one["outside"]},
-        sorted(f"{inside}/{path}" for one in every for path in one["uncompiled"]),
-        {str(site), *(f"{site}/{folder}" for one in every for folder in one["folders"])},
-    )
-
-
-def _record_of(info: Path) -> str:
-    return record_hash((info / "RECORD").read_bytes())
-
-
-def cache_tag() -> str:
-    """What the names of this Python's bytecode end with, before .pyc (PEP 3147)."""
-    return sys.implementation.cache_tag or "unknown"
-
-
-def _link_package(env: Path, site: Path, info: Path, shared: str) -> Dict[str, Any]:
-    """Link what is there for the modules of one package; gives plain data: what a build has to know of it."""
-    base, tag = str(site), cache_tag()
-    facts = _facts(env, site, info)
-    for folder in facts["folders"]:
-        if folder.endswith("__pycache__"):
-            os.makedirs(f"{base}/{folder}", exist_ok=True)
-    missing = []
-    copied = 0
-    for digest, path in facts["sources"]:
-        source = _source(base, path, digest, shared, tag)
-        try:
-            copied += _link(source)
-        except FileNotFoundError:
-            missing.append(tuple(source))
-        except FileExistsError:  # `prelink` was here; or it is a wheel's own, or that of another wheel
-            if not os.path.samefile(source.shared, source.cached):
-                missing.append(tuple(source))
-    return {**facts, "missing": missing, "copied": copied}
-
-
-def _facts(env: Path, site: Path, info: Path) -> Dict[str, Any]:
-    """What a RECORD says, read once: the files without a hash, those outside of packages, the modules and the folders.
-
-    `unhashed` and `outside` are relative to the environment, `sources` and `folders` to `site`. `brings` tells whether
-    the wheel brought bytecode for this Python.
-    """
-    inside, ours = str(site)[len(str(env)) + 1 :], f".{cache_tag()}.pyc"
-    record = (info / "RECORD").read_bytes()
-    unhashed, outside, sources = [], [], []
-    folders: Set[str] = set()
-    brings = False
-    for path, digest, *_ in (row for row in csv.reader(io.StringIO(record.decode("utf-8"), newline="")) if row[1:]):
-        folder = path.rpartition("/")[0]
-        leaves = path.startswith(("/", "..")) or "/../" in path
-        if leaves or not folder:
-            outside.append(os.path.normpath(f"{inside}/{path}"))
-        elif folder not in folders:
-            parts = folder.split("/")
-            folders.update("/".join(parts[: end + 1]) for end in range(len(parts)))
-        if path.endswith(ours):
-            brings = True
-        elif not digest and not path.endswith("/RECORD"):
-            unhashed.append([f"{inside}/{path}", promise_of(env, f"{inside}/{path}")])
-        # What is outside of site-packages, programs and data, is never imported.
-        elif path.endswith(".py") and digest.startswith("sha256=") and not leaves:
-            sources.append((base64.urlsafe_b64decode(digest[len("sha256=") :] + "=").hex(), path))
-            folders.add(f"{folder}/__pycache__" if folder else "__pycache__")
-    return {
-        "record": record_hash(record),
-        "unhashed": unhashed,
-        "outside": outside,
-        "sources": sources,
-        "folders": sorted(folders),
-        "brings": brings,
-    }
-
-
-def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:
-    folder, slash, name = path.rpartition("/")
-    cached = f"{base}/{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
-    return Source(f"{base}/{path}", digest, cached, f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
-
-
-def _link(source: Source) -> bool:
-    """Link the shared bytecode of one source into place; True where it had to be copied.
-
-    Raises FileNotFoundError where there is none, FileExistsError where something is in place.
-    """
-    try:
-        os.link(source.shared, source.cached)
-    except (FileNotFoundError, FileExistsError):
-        raise
-    except OSError:  # another file system, one without hard links, or a file that has too many of them
-        import shutil
-
-        shutil.copyfile(source.shared, source.cached)
-        return True
-    return False
-
-
-def _settled(missing: List[Source], shared: Path) -> List[Source]:
-    """The sources without bytecode, one per place: what really is there, where two wheels brought a module of one name.
-
-    Bytecode that a wheel brought makes room for ours.
-    """
-    told: Dict[str, int] = {}
-    for source in missing:
-        told[source.cached] = told.get(source.cached, 0) + 1
-    settled = {}
-    for source in missing:
-        there = os.path.lexists(source.cached)
-        if there:
-            os.unlink(source.cached)
-        if there or told[source.cached] > 1:
-            with open(source.path, "rb") as file:
-                digest = sha256(file.read())
-            source = source._replace(digest=digest, shared=f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
-        settled[source.cached] = source
-    return list(settled.values())
-
-
-def _compile_and_link(missing: List[Source]) -> int:
-    """Compile what is not shared yet, each source once, and link it; gives how many had to be copied."""
-    sources = list({source.shared: source for source in missing}.values())
-    for folder in {os.path.dirname(source.shared) for source in sources}:
-        os.makedirs(folder, exist_ok=True)
-
-    def told(done: int) -> None:
-        if done % 2000 < 100 <= done:
-            print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
-
-    sources = [source for source in sources if not _is_shared(source)]
-    sizes = {source.path: os.path.getsize(source.path) for source in sources}
-    for source in sources:
-        if sizes[source.path] >= _GIANT:  # with nothing beside it
-            _compile_apart(source)
-    rest = [source for source in sources if sizes[source.path] < _GIANT]
-    on_all_cores(_compile_apart, rest, [sizes[source.path] for source in rest], grain=1_000_000, told=told)
-    if any(_is_shared(source) for source in sources):
-        os.sync()  # a power cut must not leave half a module behind a whole name
-    return sum(_link(source) for source in missing if _is_shared(source))
-
-
-def _is_shared(source: Source) -> bool:
-    return os.path.exists(source.shared)
-
-
-# What the compiler took for a large module, 60 MB for one of 1.4 MB, stays with its process.
-_LARGE, _GIANT = 100_000, 400_000
-
-
-def _compile_apart(source: Source) -> None:
-    """Compile a module, a large one in a process of its own. Raises StageError where that process fails."""
-    if os.path.getsize(source.path) < _LARGE:
-        _compile(source)
-        return
-    child = os.fork()
-    if child == 0:
-        _exit_after(lambda: _compile(source))
-    if os.waitpid(child, 0)[1]:
-        raise StageError(f"{source.path} could not be compiled: see above, or is memory short?")
-
-
-def _compile(source: Source) -> None:
-    with open(source.path, "rb") as file:
-        text = file.read()
-    # The shared name promises this very source to every environment, and RECORD is the wheel's word for it, no more.
-    content = bytecode_of(text) if sha256(text) == source.digest else None
-    if content is None:
-        return
-    new = f"{source.shared}.{os.getpid()}"
-    try:
-        with open(new, "wb") as file:
-            file.write(content + seal(source.digest, content))
-        os.chmod(new, 0o444)
-        os.replace(new, source.shared)
-    except OSError:
-        if os.path.exists(new):
-            os.unlink(new)
-        raise
-
-
-def seal(digest: str, content: bytes) -> bytes:
-    """What stands after bytecode, so that it can be checked without compiling: a sha256 of it and its source's sha256.
-
-    Python ignores what follows ("marshal.loads: extra characters in the input are ignored").
-    """
-    return hashlib.sha256(bytes.fromhex(digest) + content).digest()
-
-
-def bytecode_of(source: bytes) -> Optional[bytes]:
-    """The unchecked hash-based pyc (PEP 552) of a source; None where this Python cannot compile it.
-
-    On Python 3.11 and newer the same source gives the same bytes, whatever was compiled before, but for a rare set
-    among 2,500 modules (CPython issue 78274); older ones write sets in the order of random hashes (issue 81777).
-    """
-    import warnings
-    from importlib.util import MAGIC_NUMBER, source_hash
-
-    # A constant of one character is one object in a process, and is written otherwise once anything interned it.
-    for number in range(256):
-        sys.intern(chr(number))
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # invalid escapes in other people's code
-            # The import system puts the real path in when it loads the code, so none has to be in the file.
-            code = compile(source, "<drydock>", "exec", dont_inherit=True, optimize=0)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None  # as compileall does
-    return MAGIC_NUMBER + (0b01).to_bytes(4, "little") + source_hash(source) + marshal.dumps(code)
-
-
-# --- wheels that were met before -----------------------------------------------------------------------------------
-
-
-def identities(plan: Dict[str, Any]) -> Dict[str, str]:
-    """What stands for each wheel of a plan as it is once installed: its sha256, with those of its patches."""
-    return {
-        package["name"]: sha256(
-            " ".join(
-                [package["sha256"], *(p["sha256"] for p in plan["patches"] if p["package"] == package["name"])]
-            ).encode()
-        )
-        for package in plan["packages"]
-        if package["file"].endswith(".whl")  # of source, any build may be another
-    }
-
-
-def prelink(stage: Path, bytecode: Path) -> List[str]:
-    """Link the bytecode of wheels that were met before, while the installer works; gives the packages that it did.
-
-    Whether the installer brings what was met then is for `finish` to see, by its RECORD.
-    """
-    site = str(site_packages(stage))
-    shared, tag = bytecode / cache_tag(), cache_tag()
-    plan = read_plan(stage / ".drydock")["plan"]
-    linked = []
-    for name, identity in identities(plan).items():
-        note, sources = _read_note(shared, identity)
-        try:
-            for folder in note.get("folders", ()):
-                if folder.endswith("__pycache__"):
-                    os.makedirs(f"{site}/{folder}", exist_ok=True)
-            for line in sources:
-                source = _source(site, line[65:], line[:64], str(shared), tag)
-                os.link(source.shared, source.cached)
-        except OSError:
-            continue  # not shared any more, or it cannot be linked: as if it had never been met
-        if note and note.get("modules") == len(sources):
-            linked.append(name)
-        if _is_orphan(stage):
-            break  # the stage is for the next to remove
-    return linked
-
-
-def _note_path(shared: Path, identity: str) -> Path:
-    return shared / "wheels" / identity
-
-
-def _read_note(shared: Path, identity: str) -> Tuple[Dict[str, Any], List[str]]:
-    """What was noted of a wheel, and its sources, each as its sha256, a space and its path; empty where nothing was."""
-    try:
-        head, *sources = _note_path(shared, identity).read_text(encoding="utf-8").split("\n")
-        return json.loads(head), sources
-    except (OSError, ValueError):
-        return {}, []
-
-
-def _write_note(shared: Path, identity: str, found: Dict[str, Any], settled: Dict[str, Source]) -> None:
-    """Note what was found of a wheel; not of one that brings bytecode, or shares a module with another."""
-    same = all(path not in settled or settled[path].digest == digest for digest, path in found["sources"])
-    if found["brings"] or not same or any("\n" in path for _, path in found["sources"]):
-        return
-    note = {key: found[key] for key in ("record", "unhashed", "outside", "folders", "uncompiled")}
-    compiled = [f"{digest} {path}" for digest, path in found["sources"] if path not in found["uncompiled"]]
-    note["modules"] = len(compiled)
-    path = _note_path(shared, identity)
-    new = f"{path}.{os.getpid()}"
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        with open(new, "w", encoding="utf-8") as file:
-            file.write("\n".join([json.dumps(note), *compiled]))
-        os.replace(new, path)
-    except OSError:  # it only saves time
-        if os.path.exists(new):
-            os.unlink(new)
-
-
-# --- all cores -----------------------------------------------------------------------------------------------------
-
-Job = TypeVar("Job")
-
-
-def on_all_cores(
-    work: Callable[[Job], Any],
-    jobs: Sequence[Job],
-    costs: Sequence[int],
-    *,
-    grain: int,
-    told: Callable[[int], None] = lambda *_: None,
-) -> List[Any]:
-    """What `work` gives for each job, in their order: plain data. Raises StageError where a process fails.
-
-    `costs` say how the jobs compare, and `grain` what is too little for a process of its own. `told` hears now and then
-    how many jobs are done. Plain forks and a pipe each, not a pool: where this process is killed, its children meet
-    the closed pipe and end.
-    """
-    workers = max(1, min(usable_cores(), sum(costs) // grain))
-    if workers == 1:
-        results = []
-        for number, job in enumerate(jobs, 1):
-            results.append(work(job))
-            if number % 100 == 0:
-                told(number)
-        return results
-    import selectors
-
-    pipes = selectors.DefaultSelector()
-    readers: List[int] = []
-    children = []
-    for share in _shares(costs, workers):
-        reader, writer = os.pipe()
-        child = os.fork()
-        if child == 0:
-            for pipe in (reader, *readers):
-                os.close(pipe)
-            _work_and_exit(work, jobs, share, writer)
-        os.close(writer)
-        children.append(child)
-        readers.append(reader)
-        pipes.register(reader, selectors.EVENT_READ, bytearray())
-    done = _listen(pipes, told)
-    failed = [child for child in children if os.waitpid(child, 0)[1]]
-    if failed:
-        raise StageError("a process of this build ended before its time: see above, or is memory short?")
-    results = [None] * len(jobs)
-    for content in done:
-        for number, result in marshal.loads(content):
-            results[number] = result
-    return results
-
-
-def usable_cores() -> int:
-    """How many cores this process may use."""
-    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
-
-
-def _shares(costs: Sequence[int], count: int) -> List[List[int]]:
-    """The numbers of the jobs, for each worker some, all with about the same sum.
-
-    Every other worker begins with its largest, and the others end with them: they are not all in memory at once.
-    """
-    import heapq
-
-    loads = [(0, number) for number in range(count)]
-    shares: List[List[int]] = [[] for _ in range(count)]
-    for job in sorted(range(len(costs)), key=lambda job: -costs[job]):
-        load, worker = loads[0]
-        shares[worker].append(job)
-        heapq.heapreplace(loads, (load + costs[job] + 1, worker))
-    return [share[:: -1 if number % 2 else 1] for number, share in enumerate(shares)]
-
-
-def _work_and_exit(work: Callable[[Job], Any], jobs: Sequence[Job], share: List[int], writer: int) -> None:
-    """Do the jobs of one worker: a byte of 1 for every hundred, then a 0 and the results."""
-
-    def do() -> None:
-        results = []
-        for number, job in enumerate(share, 1):
-            result = work(jobs[job])
-            if result is not None:
-                results.append((job, result))
-            if number % 100 == 0:
-                os.write(writer, b"\x01")
-        with os.fdopen(writer, "wb") as file:
-            file.write(b"\x00" + marshal.dumps(results))
-
-    _exit_after(do)
-
-
-def _exit_after(do: Callable[[], None]) -> None:
-    """Do something, then end this process, whatever happens: a child must never come back into its parent's program."""
-    code = 1
-    try:
-        do()
-        code = 0
-    except (OSError, StageError) as error:
-        print(f"drydock: error: {error}", file=sys.stderr, flush=True)
-    finally:
-        os._exit(code)
-
-
-def _listen(pipes: Any, told: Callable[[int], None]) -> List[bytes]:
-    """Read what the workers say until they are silent; gives their results."""
-    done = 0
-    heard = []
-    while pipes.get_map():
-        for key, _ in pipes.select():
-            content = os.read(key.fd, 1 << 16)
-            if not content:
-                pipes.unregister(key.fd)
-                os.close(key.fd)
-                heard.append(bytes(key.data).partition(b"\x00")[2] or marshal.dumps([]))
-            else:
-                before = key.data.find(0) < 0
-                key.data.extend(content)
-                if before and (ticks := content.partition(b"\x00")[0]):
-                    done += 100 * len(ticks)
-                    told(done)
-    return heard
-
-
-# --- the way in for scripts ----------------------------------------------------------------------------------------
-
-COMMANDS: Dict[str, Callable[..., Any]] = {
-    "plan": read_plan,
-    "build": build,
-    "mend": mend,
-    "take": take,
-    "give-back": give_back,
-}
-
-
-def main(arguments: List[str], commands: Dict[str, Callable[..., Any]]) -> int:
-    """The command line of this file, as the generated scripts use it; a command that gives False has failed."""
-    command, paths = "".join(arguments[:1]), [Path(argument) for argument in arguments[1:]]
-    try:
-        if command not in commands:
-            raise StageError(f"the commands are {', '.join(commands)}, not {command!r}")
-        return 1 if commands[command](*paths) is False else 0
-    except (StageError, OSError) as error:
-        print(f"drydock: error: {error}", file=sys.stderr)
-        return 1
-    except KeyboardInterrupt:
-        return 130
-DRYDOCK_END
-  [ "${2-}" != verify ] || cat >>"$_helper_file" <<'DRYDOCK_END' || return 1
-"""Whether an environment is still what was built: every promise, checked.
-
-Like builder/stage.py, which it builds on, this file is carried by the generated scripts: standard library only, of
-Python 3.9 or newer.
-
-    stage.py verify ENV             every promise about a finished environment, checked
-    stage.py check VENV PARTS       whether a virtual environment that is not ours is as locked
-"""
-
-import base64
-import hashlib
-import json
-import os
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, Callable, Dict, Iterator, List, NamedTuple, Sequence, Tuple
-
-
-if TYPE_CHECKING:
-    import subprocess
-
-
-def read_manifest(env: Path) -> Dict[str, Any]:
-    """The manifest of an environment, checked against its own seal, its key and its folder. Raises StageError."""
-    path = env / ".drydock" / "manifest.json"
-    try:
-        manifest: Dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
-        if sealed(manifest) != manifest or key_of(manifest["plan"]) != manifest["key"]:
-            raise StageError("it was edited")
-        if env.name != f"{manifest['key']}-{manifest['name']}":
-            raise StageError(f"the folder was renamed: it is {manifest['key']}-{manifest['name']}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
-        raise StageError(f"unreadable: {error}") from None
-    return manifest
-
-
-# --- every file ----------------------------------------------------------------------------------------------------
-
-
-class Problem(NamedTuple):
-    """A file that is not as it was built: its path in the environment, and what is wrong with it.
-
-    `package` is the name of the package that it is of, where it is of one.
-    """
-
-    path: str
-    what: str
-    package: str = ""
-
-    def __str__(self) -> str:
-        return f"{self.path} {self.what}"
-
-
-class Examined(NamedTuple):
-    """What looking at every file of an environment found; `bytes` is the sum of their sizes."""
-
-    env: Path
-    files: int
-    bytes: int
-    problems: List[Problem]
-
-
-class _Promise(NamedTuple):
-    """What should stand at a path: a hash as RECORD writes it (or several: one is enough), `-> ` and where a
-    link leads, or `pyc ` and the sha256 of the
-    source.
-    """
-
-    said: str
-    size: int
-    package: str
-
-
-def examine(envs: Sequence[Path], told: Callable[[int, int], None] = lambda *_: None) -> List[Examined]:
-    """Look at every file of some environments: changed, missing, or not part of it.
-
-    A file that several of them share by hard link is read once. `told` hears how many files of how many are done.
-    """
-    promised = [_promises(env) for env in envs]
-    found = [dict(_walk(str(env), len(str(env)) + 1)) for env in envs]
-    jobs: Dict[Tuple[Any, str], Tuple[str, str]] = {}
-    costs: List[int] = []
-    for env, promises, files in zip(envs, promised, found):
-        for path, promise in promises.items():
-            file = files.get(path)
-            key = (file, promise.said)
-            if file is not None and key not in jobs:
-                jobs[key] = (f"{env}/{path}", promise.said)
-                costs.append(promise.size + _EACH)
-    said = on_all_cores(_look, list(jobs.values()), costs, grain=8_000_000, told=lambda done: told(done, len(jobs)))
-    wrong = {key: (what, size) for key, (what, size) in zip(jobs, said)}
-    return [_examined(*one, wrong) for one in zip(envs, promised, found)]
-
-
-# What opening a file costs, in the time of bytes hashed.
-_EACH = 10_000
-
-
-def _examined(
-    env: Path,
-    promises: Dict[str, _Promise],
-    files: Dict[str, int],
-    wrong: Dict[Tuple[Any, str], Tuple[str, int]],
-) -> Examined:
-    problems, total = [], 0
-    for path, promise in promises.items():
-        if path not in files:
-            problems.append(Problem(path, "is missing", promise.package))
-            continue
-        what, size = wrong[files[path], promise.said]
-        total += size
-        if what:
-            problems.append(Problem(path, what, promise.package))
-    problems += [Problem(path, "is not part of it") for path in files if path not in promises and path != _MANIFEST]
-    return Examined(env, len(files), total, sorted(problems))
-
-
-_MANIFEST = ".drydock/manifest.json"
-
-
-def _promises(env: Path) -> Dict[str, _Promise]:
-    """What a finished environment should consist of, by path, without its manifest. Raises StageError."""
-    manifest = read_manifest(env)
-    site = site_packages(env)
-    inside = f"{site.relative_to(env).as_posix()}/"
-    without = set(manifest["uncompiled"])
-    promises = _records(site, inside)
-    for path, promise in list(promises.items()):
-        if path.endswith(".py") and path.startswith(inside) and path not in without:
-            folder, _, name = path.rpartition("/")
-            digests = " ".join(
-                base64.urlsafe_b64decode(said[len("sha256=") :] + "=").hex() for said in promise.said.split(" ")
-            )
-            cached = f"{folder}/__pycache__/{name[:-3]}.{manifest['cache-tag']}.pyc"
-            promises[cached] = _Promise(f"pyc {digests}", promise.size, promise.package)
-    promises.update((path, _Promise(said, 0, "")) for path, said in manifest["own"].items())
-    return promises
-
-
-def _records(site: Path, inside: str) -> Dict[str, _Promise]:
-    """What every RECORD says of its files, by path; `inside` is that of site-packages, with its slash."""
-    promises: Dict[str, _Promise] = {}
-    for name, info in sorted(distributions(site).items()):
-        try:
-            rows = read_record(info)
-        except (OSError, ValueError):
-            continue  # its own hash says so too
-        for row in rows:
-            if len(row) < 3 or not row[1]:
-                continue
-            path = os.path.normpath(inside + row[0]) if row[0].startswith("..") else inside + row[0]
-            said = row[1]
-            if path in promises and promises[path].said != said:
-                said = f"{promises[path].said} {said}"  # two packages bring this file: one of them was the last
-            promises[path] = _Promise(said, int(row[2] or 0), name)
-    return promises
-
-
-def check_records(site: Path) -> Examined:
-    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing."""
-    promises = _records(site, "")
-    jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
-    costs = [promise.size + _EACH for promise in promises.values()]
-    found = list(zip(promises.items(), on_all_cores(_look, jobs, costs, grain=8_000_000)))
-    problems = [Problem(path, what, promise.package) for (path, promise), (what, _) in found if what]
-    return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
-
-
-def damaged_bytecode(bytecode: Path) -> List[Path]:
-    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
-    files = [
-        (f"{folder}/{name}", f"{os.path.basename(folder)}{name[:-4]}")
-        for folder, _, names in os.walk(bytecode)
-        for name in names
-        if name.endswith(".pyc")
-    ]
-    jobs = [(path, f"pyc {digest}") for path, digest in files]
-    found = on_all_cores(_look, jobs, [20_000] * len(jobs), grain=8_000_000)
-    return [Path(path) for (path, _), (what, _) in zip(jobs, found) if what]
-
-
-def _walk(folder: str, skip: int) -> Iterator[Tuple[str, int]]:
-    """Every file and link below `folder`: its path without the first `skip` characters, and its inode."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.is_dir(follow_symlinks=False):
-                yield from _walk(entry.path, skip)
-            else:
-                yield entry.path[skip:], entry.inode()
-
-
-def _look(job: Tuple[str, str]) -> Tuple[str, int]:
-    """What is wrong with a file, nothing where it keeps its promise; and its size."""
-    path, said = job
-    try:
-        if said.startswith("-> "):
-            return _look_at_link(path, said[len("-> ") :]), 0
-        if said.startswith("pyc "):
-            with open(path, "rb", buffering=0) as file:
-                content = file.read()
-            good = any(content[-32:] == seal(digest, content[:-32]) for digest in said.split(" ")[1:])
-            return "" if good else "is not the bytecode of its source", len(content)
-        found, size = _hash(path, said.partition("=")[0])
-        return "" if found in said.split(" ") else "was changed", size
-    except FileNotFoundError:
-        return "is missing", 0
-    except (OSError, ValueError) as error:
-        return f"cannot be checked: {error}", 0
-
-
-def _look_at_link(path: str, target: str) -> str:
-    found = os.readlink(path)
-    if found != target:
-        return f"leads to {found}, not to {target}"
-    return "" if os.path.exists(path) else f"leads to {target}, which is gone"
-
-
-def _hash(path: str, algorithm: str) -> Tuple[str, int]:
-    digest, size = hashlib.new(algorithm), 0
-    with open(path, "rb", buffering=0) as file:
-        for block in iter(lambda: file.read(1 << 20), b""):
-            digest.update(block)
-            size += len(block)
-    return f"{algorithm}=" + base64.urlsafe_b64encode(digest.digest()).rstrip(b"=").decode(), size
-
-
-# --- what a person reads -------------------------------------------------------------------------------------------
-
-
-class Finding(NamedTuple):
-    """One line of a verification: what was looked at, whether it is right, and what was found."""
-
-    what: str
-    good: bool
-    found: str
-
-
-def verify(env: Path) -> List[Finding]:
-    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
-    try:
-        manifest = read_manifest(env)
-    except StageError as error:
-        return [Finding("manifest", False, str(error))]
-    site, plan = site_packages(env), manifest["plan"]
-    findings = [Finding("manifest", True, manifest["key"]), _packages_finding(site, plan)]
-    findings.append(_files_finding(examine([env])[0]))
-    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    python = env / "bin" / "python"
-    findings.append(_machine_finding(python, plan))
-    if any(package["name"] == "torch" for package in plan["packages"]):
-        findings.append(_accelerator_finding(python, plan))
-    return findings + [_program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
-
-
-def _packages_finding(site: Path, plan: Dict[str, Any], *, others: bool = False) -> Finding:
-    try:
-        check_distributions(site, plan, others=others)
-    except StageError as error:
-        return Finding("packages", False, str(error))
-    told = ", ".join(
-        f"{package['name']} {package['version']}"
-        for package in plan["packages"]
-        if package["name"] in ("torch", "transformers", "accelerate")
-    )
-    return Finding("packages", True, f"{len(plan['packages'])} as locked{': ' if told else ''}{told}")
-
-
-def _files_finding(found: Examined) -> Finding:
-    if not found.problems:
-        return Finding("files", True, f"{found.files} files are as they should be")
-    problems = [str(problem) for problem in found.problems]
-    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
-    return Finding("files", False, "; ".join(problems[:5]) + more)
-
-
-def _patch_finding(site: Path, patch: Dict[str, Any]) -> Finding:
-    for file in patch["files"]:
-        try:
-            if sha256((site / file["path"]).read_bytes()) != file["postimage"]:
-                return Finding(patch["file"], False, f"{file['path']} is not the patched file")
-        except OSError as error:
-            return Finding(patch["file"], False, str(error))
-    return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
-
-
-def check(venv: Path, parts: Path) -> List[Finding]:
-    """Whether a virtual environment that is not ours has what the plan in `parts` says; it may have more."""
-    plan = read_plan(parts)["plan"]
-    site = site_packages(venv)
-    findings = [_packages_finding(site, plan, others=True), _files_finding(check_records(site))]
-    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    return findings + [_program_finding(venv / "bin" / "python", parts / file) for file in plan["verify"]]
-
-
-def _machine_finding(python: Path, plan: Dict[str, Any]) -> Finding:
-    done = _run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
-    words = done.stdout.split()
-    found = f"Python {words[0]} on {words[1]} {words[2]}" if len(words) == 3 else _last_line(done)
-    wanted = (plan["python"], plan["target"]["system"], plan["target"]["machine"])
-    good = len(words) == 3 and (words[0].rpartition(".")[0], words[1], words[2]) == wanted
-    return Finding("machine", good, found if good else f"{found}; wanted Python {wanted[0]} on {wanted[1]} {wanted[2]}")
-
-
-_ACCELERATOR = """\
-import torch
-print(torch.__version__, int(torch.backends.mps.is_available()), int(torch.cuda.is_available()))
-"""
-
-
-def _accelerator_finding(python: Path, plan: Dict[str, Any]) -> Finding:
-    wanted = plan["target"]["accelerator"]
-    done = _run([str(python), "-c", _ACCELERATOR])
-    words = done.stdout.split()
-    if done.returncode or len(words) != 3:
-        return Finding("accelerator", False, f"torch does not import: {_last_line(done)}")
-    has = {"cpu": True, "mps": words[1] == "1", "cuda": words[2] == "1"}
-    available = ", ".join(name for name, there in has.items() if there)
-    found = f"torch {words[0]} can use {available}"
-    return Finding("accelerator", has[wanted], found if has[wanted] else f"{found}; the profile wants {wanted}")
-
-
-def _program_finding(python: Path, program: Path) -> Finding:
-    done = _run([str(python), str(program)], DRYDOCK_PATCHED="1")
-    return Finding(program.name, done.returncode == 0, _last_line(done))
-
-
-def _run(command: List[str], **extra: str) -> subprocess.CompletedProcess[str]:
-    import subprocess
-
-    # Nothing of the caller's Python settings, and nothing written into the store path.
-    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
-    clean.update(PYTHONNOUSERSITE="1", PYTHONDONTWRITEBYTECODE="1", **extra)
-    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean, cwd="/", check=False)
-
-
-def _last_line(done: subprocess.CompletedProcess[str]) -> str:
-    lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
-    return lines[-1] if lines else f"exit status {done.returncode}, and no output"
-
-
-def _tell(findings: List[Finding]) -> bool:
-    for what, good, found in findings:
-        print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
-    return all(finding.good for finding in findings)
-
-
-COMMANDS = {
-    **COMMANDS,
-    "verify": lambda env: _tell(verify(env)),
-    "check": lambda venv, parts: _tell(check(venv, parts)),
-}
-DRYDOCK_END
-  cat >>"$_helper_file" <<'DRYDOCK_END'
-
-
-sys.exit(main(sys.argv[1:], COMMANDS))
-DRYDOCK_END
-}
+# --- 6. The plan and its files -------------------------------------------------------------------------------------
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
-# carry_parts FOLDER [verify]
-carry_parts() {
+# carry_plan FOLDER
+carry_plan() {
   mkdir -p "$1"/'patches' "$1"/'proofs' "$1" || return 1
-  carry_helper "$@" || return 1
 
   cat >"$1"/'plan.json' <<'DRYDOCK_END' || return 1
 {
  "name": "arm64",
  "key": "lm5px1j1r2p96549sdr7irq13l3cmkdj",
+ "size": "308 MB",
  "index": {},
+ "indexes": {},
  "plan": {
   "format": 1,
   "target": {"system": "Linux", "machine": "aarch64", "accelerator": "cpu", "glibc": "2.28"},
@@ -3233,121 +862,6 @@ carry_parts() {
   ]
  }
 }
-DRYDOCK_END
-
-  cat >"$1"/'requirements.txt' <<'DRYDOCK_END' || return 1
-absl-py==2.3.0 --hash=sha256:9824a48b654a306168f63e0d97714665f8490b8d89ec7bf2efc24bf67cf579b3
-accelerate==1.1.1 --hash=sha256:61edd81762131b8d4bede008643fa1e1f3bf59bec710ebda9771443e24feae02
-aiohappyeyeballs==2.6.1 --hash=sha256:f349ba8f4b75cb25c99c5c2d84e997e485204d2902a9597802b0371f09331fb8
-aiohttp==3.12.13 --hash=sha256:921bc91e602d7506d37643e77819cb0b840d4ebb5f8d6408423af3d3bf79a7b7
-aiosignal==1.3.2 --hash=sha256:45cde58e409a301715980c2b01d0c28bdde3770d8290b5eb2173759d9acb31a5
-annotated-types==0.7.0 --hash=sha256:1f02e8b43a8fbbc3f3e0d4f0f4bfc8131bcb4eebe8849b8e5c773f3a1c582a53
-attrs==25.3.0 --hash=sha256:427318ce031701fea540783410126f03899a97ffc6f61596ad581ac2e40e3bc3
-base58==1.0.3 --hash=sha256:6aa0553e477478993588303c54659d15e3c17ae062508c854a8b752d07c716bd
-bitarray==3.4.3 --hash=sha256:902b83896e0a4976186e3ec3c0064edd18dab886845644ef25c5e3c760999ed4
-certifi==2025.6.15 --hash=sha256:2e0c7ce7cb5d8f8634ca55d2ba7e6ec2689a2fd6537d8dec1296a477a4910057
-cffi==1.17.1 --hash=sha256:a1ed2dd2972641495a3ec98445e09766f077aee98a1c896dcb4ad0d303628e41
-charset-normalizer==3.4.2 --hash=sha256:aa88ca0b1932e93f2d961bf3addbb2db902198dca337d88c89e1559e066e7645
-ckzg==2.1.1 --hash=sha256:773dd016693d74aca1f5d7982db2bad7dde2e147563aeb16a783f7e5f69c01fe
-click==8.2.1 --hash=sha256:61a3265b914e850b85317d0b3109c7f8cd35a670f963866005d6ef1d5175a12b
-colorlog==6.9.0 --hash=sha256:5906e71acd67cb07a71e779c47c4bcb45fb8c2993eebe9e5adcd6a6f1b283eff
-configargparse==1.7.1 --hash=sha256:8b586a31f9d873abd1ca527ffbe58863c99f36d896e2829779803125e83be4b6
-cryptography==45.0.4 --hash=sha256:f3fe7a5ae34d5a414957cc7f457e2b92076e72938423ac64d215722f6cf49a9e
-cytoolz==1.0.1 --hash=sha256:1f546a96460a7e28eb2ec439f4664fa646c9b3e51c6ebad9a59d3922bbe65e30
-datasets==3.6.0 --hash=sha256:25000c4a2c0873a710df127d08a202a06eab7bf42441a6bc278b499c2f72cd1b
-dill==0.3.8 --hash=sha256:c36ca9ffb54365bdd2f8eb3eff7d2a21237f8452b57ace88b1ac615b7e815bd7
-eth-abi==5.2.0 --hash=sha256:17abe47560ad753f18054f5b3089fcb588f3e3a092136a416b6c1502cb7e8877
-eth-account==0.13.7 --hash=sha256:39727de8c94d004ff61d10da7587509c04d2dc7eac71e04830135300bdfc6d24
-eth-hash==0.7.1 --hash=sha256:0fb1add2adf99ef28883fd6228eb447ef519ea72933535ad1a0b28c6f65f868a
-eth-keyfile==0.8.1 --hash=sha256:65387378b82fe7e86d7cb9f8d98e6d639142661b2f6f490629da09fddbef6d64
-eth-keys==0.7.0 --hash=sha256:b0cdda8ffe8e5ba69c7c5ca33f153828edcace844f67aabd4542d7de38b159cf
-eth-rlp==2.2.0 --hash=sha256:5692d595a741fbaef1203db6a2fedffbd2506d31455a6ad378c8449ee5985c47
-eth-typing==5.2.1 --hash=sha256:b0c2812ff978267563b80e9d701f487dd926f1d376d674f3b535cfe28b665d3d
-eth-utils==5.3.0 --hash=sha256:ac184883ab299d923428bbe25dae5e356979a3993e0ef695a864db0a20bc262d
-filelock==3.18.0 --hash=sha256:c401f4f8377c4464e6db25fff06205fd89bdd83b65eb0488ed1b160f780e21de
-frozenlist==1.7.0 --hash=sha256:4a646531fa8d82c87fe4bb2e596f23173caec9185bfbca5d583b4ccfb95183e2
-fsspec==2025.3.0 --hash=sha256:efb87af3efa9103f94ca91a7f8cb7a4df91af9f74fc106c9c7ea0efd7277c1b3
-gitdb==4.0.12 --hash=sha256:67073e15955400952c6565cc3e707c554a4eea2e428946f7a4c162fab9bd9bcf
-gitpython==3.1.44 --hash=sha256:9e0e10cda9bed1ee64bc9a6de50e7e38a9c9943241cd7f585f6df3ed28011110
-grpcio==1.73.1 --hash=sha256:5b9b1805a7d61c9e90541cbe8dfe0a593dfc8c5c3a43fe623701b6a01b01d710
-grpcio-tools==1.73.1 --hash=sha256:249be7616b323b8af72a02bd218bfbba388010e6ccb471c57d42e49b620686f7
-hexbytes==1.3.1 --hash=sha256:da01ff24a1a9a2b1881c4b85f0e9f9b0f51b526b379ffa23832ae7899d29c2c7
-hf-transfer==0.1.9 --hash=sha256:8fd0167c4407a3bc4cdd0307e65ada2294ec04f1813d8a69a5243e379b22e9d8
-hf-xet==1.1.5 --hash=sha256:dbba1660e5d810bd0ea77c511a99e9242d920790d0e63c0e4673ed36c4022d18
-hivemind==1.1.12 --hash=sha256:e56231271864c93705c130ba500a0f5e1e035f8bc8ed0cd93fdd1ecfe697418e
-huggingface-hub==0.33.1 --hash=sha256:ec8d7444628210c0ba27e968e3c4c973032d44dcea59ca0d78ef3f612196f095
-idna==3.10 --hash=sha256:946d195a0d259cbba61165e88e65941f16e9b36ea6ddb97f00452bae8b1287d3
-jinja2==3.1.6 --hash=sha256:85ece4451f492d0c13c5dd7c13a64681a86afae63a5f347908daf103ce6d2f67
-markdown==3.8.2 --hash=sha256:5c83764dbd4e00bdd94d85a19b8d55ccca20fe35b2e678a1422b380324dd5f24
-markupsafe==3.0.2 --hash=sha256:2cb8438c3cbb25e220c2ab33bb226559e7afb3baec11c4f218ffa7308603c832
-morphys==1.0 --hash=sha256:76d6dbaa4d65f597e59d332c81da786d83e4669387b9b2a750cfec74e7beec20
-mpmath==1.3.0 --hash=sha256:a0b2b9fe80bbcd81a6647ff13108738cfb482d481d826cc0e02f5b35e5c88d2c
-msgpack==1.1.1 --hash=sha256:a32747b1b39c3ac27d0670122b57e6e57f28eefb725e0b625618d1b59bf9d1e0
-multidict==6.6.3 --hash=sha256:1bf99b4daf908c73856bd87ee0a2499c3c9a3d19bb04b9c6025e66af3fd07462
-multiprocess==0.70.16 --hash=sha256:af4cabb0dac72abfb1e794fa7855c325fd2b55a10a44628a3c1ad3311c04127a
-netaddr==1.3.0 --hash=sha256:c2c6a8ebe5554ce33b7d5b3a306b71bbb373e000bbbf2350dd5213cc56e3dbbe
-networkx==3.5 --hash=sha256:0030d386a9a06dee3565298b4a734b68589749a544acbb6c412dc9e2489ec6ec
-numpy==2.3.1 --hash=sha256:467db865b392168ceb1ef1ffa6f5a86e62468c43e0cfb4ab6da667ede10e58db
-packaging==25.0 --hash=sha256:29572ef2b1f17581046b3a2227d5c611fb25ec70ca1ba8554b24b0e69331a484
-pandas==2.3.0 --hash=sha256:fa35c266c8cd1a67d75971a1912b185b492d257092bdd2709bbdebe574ed228d
-parsimonious==0.10.0 --hash=sha256:982ab435fabe86519b57f6b35610aa4e4e977e9f02a14353edf4bbc75369fc0f
-peft==0.15.2 --hash=sha256:0dfc942b03b7af4b7267cd4e30b15e3a4a1d277adc581ce6245fc13f1f93d0a0
-platformdirs==4.3.8 --hash=sha256:ff7059bb7eb1179e2685604f4aaf157cfd9535242bd23742eadc3c13542139b4
-prefetch-generator==1.0.3 --hash=sha256:cefabd51c7ff3cdc1c885e22d287592219fe1ca25623322806370a0ce9acd32b
-propcache==0.3.2 --hash=sha256:be29c4f4810c5789cf10ddf6af80b041c724e629fa51e308a7a0fb19ed1ef7bf
-protobuf==6.31.1 --hash=sha256:a40fc12b84c154884d7d4c4ebd675d5b3b5283e155f324049ae396b95ddebc39
-psutil==7.0.0 --hash=sha256:a5f098451abc2828f7dc6b58d44b532b22f2088f4999a937557b603ce72b1993
-py-cid==0.3.0 --hash=sha256:7c48a6ee0bc50fd114d4b24849cd689a31d3ad5bdf8fa073bf68f846fd58c5da
-py-multibase==1.0.3 --hash=sha256:2677c1fafcc0ae15ddb9c7f444c5becc2530b3889124fd4fa2959ddfefb8c15b
-py-multicodec==0.2.1 --hash=sha256:55b6bb53088a63e56c434cb11b29795e8805652bac43d50a8f2a9bcf5ca84e1f
-py-multihash==0.2.3 --hash=sha256:a0602c99093587dfbf1634e2e8c7726de39374b0d68587a36093b4c237af6969
-pyarrow==20.0.0 --hash=sha256:7a3a5dcf54286e6141d5114522cf31dd67a9e7c9133d150799f30ee302a7a1ab
-pycparser==2.22 --hash=sha256:c3702b6d3dd8c7abc1afa565d7e63d53a1d0bd86cdc24edd75470f4de499cfcc
-pycryptodome==3.23.0 --hash=sha256:67bd81fcbe34f43ad9422ee8fd4843c8e7198dd88dd3d40e6de42ee65fbe1490
-pydantic==2.11.7 --hash=sha256:dde5df002701f6de26248661f6835bbe296a47bf73990135c7d07ce741b9623b
-pydantic-core==2.33.2 --hash=sha256:dc46a01bf8d62f227d5ecee74178ffc448ff4e5197c756331f71efcc66dc980f
-python-baseconv==1.2.2 --hash=sha256:0539f8bd0464013b05ad62e0a1673f0ac9086c76b43ebf9f833053527cd9931b
-python-dateutil==2.9.0.post0 --hash=sha256:a8b2bc7bffae282281c8140a97d3aa9c14da0b136dfe83f850eea9a5f7470427
-pytz==2025.2 --hash=sha256:5ddf76296dd8c44c26eb8f4b6f35488f3ccbf6fbbd7adee0b7262d43f0ec2f00
-pyunormalize==16.0.0 --hash=sha256:c647d95e5d1e2ea9a2f448d1d95d8518348df24eab5c3fd32d2b5c3300a49152
-pyyaml==6.0.2 --hash=sha256:5d225db5a45f21e78dd9358e58a98702a0302f2659a3c6cd320564b75b86f47c
-regex==2024.11.6 --hash=sha256:1062b39a0a2b75a9c694f7a08e7183a80c63c0d62b301418ffd9c35f55aaa114
-requests==2.32.4 --hash=sha256:27babd3cda2a6d50b30443204ee89830707d396671944c998b5975b031ac2b2c
-rlp==4.1.0 --hash=sha256:8eca394c579bad34ee0b937aecb96a57052ff3716e19c7a578883e767bc5da6f
-safetensors==0.5.3 --hash=sha256:11bce6164887cd491ca75c2326a113ba934be596e22b28b1742ce27b1d076467
-scipy==1.16.0 --hash=sha256:90452f6a9f3fe5a2cf3748e7be14f9cc7d9b124dce19667b54f5b429d680d539
-sentry-sdk==2.32.0 --hash=sha256:6cf51521b099562d7ce3606da928c473643abe99b00ce4cb5626ea735f4ec345
-setproctitle==1.3.6 --hash=sha256:af188f3305f0a65c3217c30c6d4c06891e79144076a91e8b454f14256acc7279
-setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
-six==1.17.0 --hash=sha256:4721f391ed90541fddacab5acf947aa0d3dc7d27b2e1e8eda2be8970586c3274
-smmap==5.0.2 --hash=sha256:b30115f0def7d7531d22a0fb6502488d879e75b260a9db4d0819cfb25403af5e
-sortedcontainers==2.4.0 --hash=sha256:a163dcaede0f1c021485e957a39245190e74249897e2ae4b2aa38595db237ee0
-sympy==1.13.1 --hash=sha256:db36cdc64bf61b9b24578b6f7bab1ecdd2452cf008f34faa33776680c26d66f8
-tensorboard==2.19.0 --hash=sha256:5e71b98663a641a7ce8a6e70b0be8e1a4c0c45d48760b076383ac4755c35b9a0
-tensorboard-data-server==0.7.2 --hash=sha256:7e0610d205889588983836ec05dc098e80f97b7e7bbff7e994ebb78f578d0ddb
-tokenizers==0.21.2 --hash=sha256:4a32cd81be21168bd0d6a0f0962d60177c447a1aa1b1e48fa6ec9fc728ee0b12
-toolz==1.0.0 --hash=sha256:292c8f1c4e7516bf9086f8850935c799a874039c8bcf959d47b600e4c44a6236
-torch==2.5.1 --hash=sha256:340ce0432cad0d37f5a31be666896e16788f1adf8ad7be481196b503dad675b9
-tqdm==4.67.1 --hash=sha256:26445eca388f82e72884e0d580d5464cd801a3ea01e63e5601bdff9ba6a48de2
-transformers==4.52.4 --hash=sha256:203f5c19416d5877e36e88633943761719538a25d9775977a24fe77a1e5adfc7
-trl==0.18.2 --hash=sha256:6ed81faf877904e3ec0bd7a4e478837b1b93c901c53e168508799edde8cc33fa
-types-requests==2.32.4.20250611 --hash=sha256:ad2fe5d3b0cb3c2c902c8815a70e7fb2302c4b8c1f77bdcd738192cdb3878072
-typing-extensions==4.14.0 --hash=sha256:a1514509136dd0b477638fc68d6a91497af5076466ad0fa6c338e44e359944af
-typing-inspection==0.4.1 --hash=sha256:389055682238f53b04f7badcb49b989835495a96700ced5dab2d8feae4b26f51
-tzdata==2025.2 --hash=sha256:1a403fada01ff9221ca8044d701868fa132215d84beb92242d9acd2147f667a8
-urllib3==2.5.0 --hash=sha256:e6b01673c0fa6a13e374b50871808eb3bf7046c4b125b216f6bf1cc604cff0dc
-uvloop==0.21.0 --hash=sha256:b9fb766bb57b7388745d8bcc53a359b116b8a04c83a2288069809d2b3466c37e
-varint==1.0.2 --hash=sha256:a6ecc02377ac5ee9d65a6a8ad45c9ff1dac8ccee19400a5950fb51d594214ca5
-wandb==0.20.1 --hash=sha256:5e58ca32c7147161158f09b0fb5f5896876f8569d0d10ae7b64d0510c868ce33
-web3==7.12.0 --hash=sha256:c7e2b9c1db5a379ef53b45fe8a19bdc2d47ad262039fbf6675794bc40f74bf06
-websockets==15.0.1 --hash=sha256:d99e5546bf73dbad5bf3547174cd6cb8ba7273062a23808ffea025ecb1cf8562
-werkzeug==3.1.3 --hash=sha256:54b78bf3716d19a65be4fceccc0d1d7b89e608834989dfae50ea87564639213e
-xxhash==3.5.0 --hash=sha256:1308fa542bbdbf2fa85e9e66b1077eea3a88bef38ee8a06270b4298a7a62a166
-yarl==1.20.1 --hash=sha256:bad6d131fda8ef508b36be3ece16d0902e80b88ea7200f030a0f6c11d9e508d4
-DRYDOCK_END
-
-  cat >"$1"/'build-requirements.txt' <<'DRYDOCK_END' || return 1
-setuptools==80.9.0 --hash=sha256:062d34222ad13e0cc312a4c02d73f059e86a4acbfbdea8f8f76b28c99f306922
 DRYDOCK_END
 
   cat >"$1"/'patches/accelerate-empty-dataloader.patch' <<'DRYDOCK_END' || return 1
@@ -3969,24 +1483,442 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
-# --- 7. Go ---------------------------------------------------------------------------------------------------------
+# --- 7. The machinery ----------------------------------------------------------------------------------------------
+
+# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
+# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
+#
+#   sh run_rl_swarm_arm64.sh --machinery FOLDER
+#
+# machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
+machinery() {
+  _with=$1 _folder=$2
+  shift 2
+  # shellcheck disable=SC2031 # set in the subshell that becomes it
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
+if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
+    sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
+for path, text in json.loads(content).items():
+    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
+    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+        file.write(text)
+sys.path.insert(0, folder)
+from builder.embedded.__main__ import main
+sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
+c-qvx3tuBgk}vvI%Ds1nDq0A-{Wvok<1wbyHrE*X0Dc{zty7=^G%X~JN@~n7I-mV!yfP!RvLw--**$mmw{BFGmCwk?$awtY=|!I37sGL$x2KOUI?0RS
+{d6*$C)HzhIldg<%qI8A)nYgrl(Tkue^m|!<)AH}BwQGNL22_*yZmi9PvJodzlz!Ihu*7BKg%x1FIve9u4*^WhvVVgHtN5Wc6P7J*?f32ye{Tt#U-&r
+d498)FJ`6dK`|ar=EZzC8JlkNvq{DMzn+Ze<!|%R@JfpFllx*^+?KOeQZ1&_Sy{;kH;eK0d@>nTQhqdB<k!XZUC9OJkJI7!R^A?rA6v=Myqp#DiK*;(
+Sj}6>=@fcXjGE?fT+SaRv-f#b&gZ5s+tdj?zZ?(B8|i0yGg*uWt>kV}&9lzsI5Gblj;r$8%t5km2LG7SL--#QGH;V~T-=wf<mU3l6a2O8eD>L=moKtp
+GQ%S6X<;T8`j}q6=$IG1y?(O4pFr8<#uUOoOg-3kyBLj3IcanUYB1kWtNagqFfiSr-nMUsvubX>(Tiw4X(f%XcWx#yN3l|dmgeRCPEZ#&JSz<`jFX&a
+E1%q?+t`^}Tccq)p6gn$DH)Zi?rXc!hK7HuhW{w{|CG^M=<2E6o8bs1m^$4`sE@6LT5;80j_sQ9-l|6Y`^FaPxCP{P%uJes?ep{FL#6`w`R?rW;`H$J
+IKMbP&kv7}x+fP|?bEjD|MmME7Kw;Jo_{E3!<)zaelh^Md0UJs^Af5(?4DiZC#NS}s;eBCuEFqtT6lo}njUh!sxtWB!*G6=<fgA?C#3K`3kvALjV8q)
+=aGyi*R<>DEB6sl@U$?s4uLS-g6B}ql%_Fd*dO}a47w_lG>dgj_(OVn-kr@Rv*&jY`jW}yR?W+OJu9J?hTw|DXf8CDM%I{{xEU3OdHiud`9HU%;ehiQ
+EJ7=}eDPEF?C9;U`7fXE{W(9sI6FGLxHL?5&tD6oS;IjFhF!LylkH&zQ<T!1aG<LP$=|q7kdEl-vnskS2F1MC&)=7i*LQH1$W}Mi(e_f+dBj6+S9Tky
+A*X7&w8uuctl<UzDZyNT+rjnZR_3!u)!yT<91VD-f4eTH^Mr{eDGZIlAFA-I7#gDE0x9rnsCb#&nX=<aq6jyc-xcQID#poGnJlVu&`F-Kwstk2;UBP9
+@sB02c|3JaCgW1LSK}Vw?jWl)RQTk2CnRBLas+>*^5Ab1GkNrV3;BK)Y(08M#|O63uBIa+7;ptuISoFL)5a7Sne%fnoN@hJZt1O2W!Pvrz(w$OI*q{)
+NkGiFTEfR2Q3Y&yaW$Pyu2BrYwkDH#WhUhE#qK$h@b2;OYF5l1cfaQvDt>WhN*-!iMVh#LK~+tMrK#7{)$7Y-n@*34YaDZ$nnNhX=2}_iv4;Em0vDxc
+I<cr`yH~^UE*==e`6F!S%NIAp@xVXP;OS1m|4!lGZEUI^Y?+X$wbTr>&+VU4hDQTx7t?7u9;9_<sA{6KXtJ137xR=yWSTNdJl<Eu-gJLD`SJL;mCT3t
+r76At>0Z_zl-K5{GADOYT@Qyeq*;lhvC@b9&)>yn=8Z)9f+&@Gn>9(9lkv^)mNv!5Ntr@G=AHZTSTzfaZ-&=%5fpzglW5*MiLsSjET$u~Z}a1Wvv0fS
+7iRrmC0~A-yxt=UUVO;s#T9Jfa{OU9n~YmXt7a!o4Dng2Ho`@f&u5ELinYxNVdnD3pUg?0AD*7PJ^GfW6htY_lxPZtR_`YFAT9Wn{PN~ot|I^L^oK4B
+mL7lbKcG_3+Aa!RW^HKV?LzWdWQaY=W-ebWK2QaV5AFHneuP}k<28A8SIi7w@TMi}ht=2EM!GGso7XZ;>g9`ae!aW+u<M%5G>b78o@&kqe81Ou)%T_0
++T8Q3y*)ba+Mx^Y_1FV<u7@@Cp-HL}<rII8V2R>0WHvvIt*;iC<qeT$p&lU~RR~DTl**wdE(2dkN$3z(G=!sSj%N+^jZPgUWl&YBT)<8Eib2donu2cv
+2_MTb7mqG=$DjKilZH<vjfDK>=<M8X2tKgrZsf$ozSkjY$kg6zB%I#{K;eDvb;Ddn1qo&t@QJy)dJ@GEzUl_T1lA?fXk>|LQB}}ABVHL{0R@W|2q8uC
+?s0xM0ZGElOqqPze)S3@3s@a<)SClz{+Gm1YVx6&4Uy3#Rq<#9kkb5n?{i+B2)E?^82B}h0p+hMg^_38c+#JW(W2y2=nT%c%CN%P$+OV_AMS?NcS39z
+r#~Dw_ZOCAI-KT{DT$q{*eTLp2RV1oNL<XM=}+^Yejh|9mQrAVc-pI_4mVonUs0eNB$h>)7x8;lCFoBggyd>%@#Y+JZz8)@F&iUOz!V@eynJyxnp_nl
++6qR>nVZYMnZ!>0cGZ%tJ?0(;8#}i5@v?zW+eXUGx#g7qjoqwflLr`jiW-eJpZ}(tIm<Z6<~{%gWmcBt2exPJq2Ym*Z3TKpU(}l;ZnT)1D@d85?xd5X
+SQtd@;S{8`n=MhRT)u!di1@am?L+sMnVak2wXh@VpdLSSeA8+%n^z#SnL)ohdY1!7f?32mV!Ra3jNWIRzS(gP<t)wOvj#LvBV#GPk=r(rXJ^%62VISw
+cJ?IO--lClP<|LMMx$p6Aig|dD+Z;b8R^_i^gYyn`C?Ga9zYUT^*2Zw!nQ@sKbV>$fUcy;xe=BP%iT2-LG0W~y7(g5PogLC`nuG0>tPI90Itxx#lU@t
+Uu1O1Mq6W%%Bwk0H@LBHrwwuzeZ7%vl{Je@{xs3pR>+4N2$aDnS&Y<UEzIuzP^Xojj?ONAJUGs~CqHq${(IBzn}ht_S@-SHFSago$DYxZ%@M5Dld#-}
+FS1oaS(|#;f;q4(msC!$3L<)LV}s`3v`53hc6mfpeLwTXkCjV^vs7P4x%Fd1anZ7G#g+IW<6oO;F{Z_=0v(B#9QB*_S@Cd)zu)0+(P;VN0<mh4L2_WV
+<J*X=;MMw3A`nRkW{Nzar!@T4j9{g3BjOBnlcp$kv`3{mymC)WzhKGmU;4!SI?d1CoSq#2n*5V~ot&P0b9{REz5G5rKJEU}Jw$4sT_N+YVp`N$dAk@D
+GvFcSCfYvFkIv7!-$Hvg@Bme$ZTQc4l4eH0oueW+i>S)Rz|XKaOigMpqA!zIcyvljNH13)FMFq!yoT*!T1&akEcw!0C%CR!-<|SpJa-rW#r$UHPdk;m
+CgNn?JwgYKbW$azp<6@R^Si<v!?veiePyo8%jAdQH*i1)J;v`~;R_t3^j?I~x8~W&Wd0V;KbA?&&x1F^nUNkQv&WiTTBDQoia$F7Cc&!`sj#NhTLztT
+f^w}gJE|Wq-tPQKzI(=wcrx`Y?L5~cWzi;(+|=<(dE$`>9V|`0qGKAq<-h2kN3h}GAN0>;jBUqtH0J0rbTKSOAEBbD?iTamD5{NFr-H#x7BjrOAj^>t
+7vsM#%*?jnCEgVAuf-Vu{z#i&3z@`ZF$X0xPkOO1PiDh^;E+<&1lzP^{-?zdHvIdsIb3o$L39}_6=A9P{hJr?s;Gw7={6J$tZI{+-1K{PoythzkE|`m
+B{)ri0fe?T{Dy3FFphW!J0jp!z;OHqOa-IKwHP}G<!^NVF}-h-><s4`+$XG!(oO3PylA8FY{*_jXRJj83w}>BA}Ucw!|{7Vk?K|?H>e(Vd7FEoH7PJ4
+bEh_|KY`N&)FssKR4*l+VnztpHrKB`js{2loa76tXrHXKwNHAl`vL2u`$XPKU~3yX0zn-5RkQF$IW7}2$}#4Ik)Kjm6El!u!cuis-29u@bQME$O57LR
+oTWmTl~$t7FT9C};9@<QJeV25*KMi;ziz|U0-kaWX8Q^&&S<lklR8jj$<bg{<y74X{1*ipe(XlG@_g_%o#|h1uMYzCgIQeJPjt?juB)EFOwcz(cXpBd
+nJ`7lFFp&@;orb_=3jG$)BE<-7oU}5JZ8b}1T`)@Pg12h2ip8LvwC<#4A&!5Ao;$01nG>M#RX!A4s*jE-Lyo$){_7)+Bv^)B6?V0I-A_i3b>#U+iv68
+WGMJOwF#UCR%k!CYaU#D=R5+Cb5`%UGq`(Ue7ZZZIjWH91YQ*TREo(qx)*(&h-u@)kc~R-H~^I<R8w8wm9SNXgy9(pfy6*b5%0TsDE<H=h-gQuVhB5)
+W)FUV0;j|?mb=4)uYU^nW%EI#QoVzb)S#T9Qom$ywOrMsogI)hX_Ro7^U?2jG~Pv!Afc8FnBwczo#k$Fe_!=i>_O5ZL+^-6wt?)ctge6!?Se9M9=V#s
+HKN!K6d85igdKrHY+swqW{Yverq=UXln(b>^^#_5><@<5^VHjOS)^p687^8B%yO#iyQ6pActIn&ZdR!?_C;Qz<#3<8RHC-NC}-Z>h#6TOegsR>rU3_6
+k<bQ7W&$HRlvRo>8$YFLuF=hAKiQLeb%SurV&U(yJ<j5;X)6tlE5zGCxP7ibdvKm#eAoRoKRD~QoOBBpoKVI+In9qw-gJLSNDMP~+TGpV@nnZ(waan-
+-ND%p$KCUD&{fhxp&9MqfBksY&ATUW-klzuT;xBV9h;?5?+*_Szw3fYCwP2%a`@xfS=W5>&5uXNZ_XQEzd8N+<oNVpMTw)6^NWMy<FLS4_l<dbbZ~rL
+Z~oiE^A&ym?&1P9rYGIQi~Qo~hwkZ*7k-K3qm%FRA5PzNgU6?b-^V}r;o#)p+wPnE-LDtlou2sbzzPhrRC~JSqjzVg-=3KjslE95?BJdMkZQ=kIXbD&
+1;1-pD1OUx3^lBL-}L=?_u%aCyPU)W{r>#Z`a&4CqL<H5+^lS0PwuDSLo&n9kXZA}%ZHbF`r~=`?Bw8w?myohoS*-EdiEwmAsY@BX1Vu9zH}N>q-j$r
+92BHKCGQevTM;`jYF&IyD;0PTyly{XtAx7;t+pwkg3q)TS`)}1O)QP=3V1on%~c;-qDuiAwZ`QGdItsm1DynK_)B}Jg5R1cNP{(%rFM&>5!JgR+I`Ln
+RR6WSbN5)TUMu{{haPt6P514=kH;6(l)1&3E^ujQbePP!TX4^UU(MZt658|CT;OJfeI4t7YS>8G;(F3thZ~hHqi>?oX5N~1kPVzmTP<lTFRSZfS`Ngd
+gRe;cYbm3#t$24rhu`?X&%1}fjK4cQzgRf|VQrbEEUM}J*Yk_+4>>ra+R?ot{oN++z@psSv$`)fODUJO%NHzi5akNf4S6ROHOKgD2vzH%XWfglqwcv^
+bbI?rY~>wmHOGn1Tkf}+eswS|Tb^f|nFMQd)OCeB+|`Anvs=7jm2n4ySIW{Yu%Yw<tO`4D119^W;d69VF<h?Ky1cCVFM%!8oLAnRb$>eQ{+z$<9$c6u
+Kactk+4ZcKrZx4N_wK1r+uOMa2zqr>U`JrH*fy2JKe=IJ<3TYS5P<=c5^Mhde|c}nX=?`5j<T1^hi{I~5576>=J5AV-Lvx}I8(pt9)53mvy?<e{0^wx
+XWHn74%5Sz7{&Y|tg*Jxwra)yUdg&f4um+9U(4g689IIOxQ2E-9UFg_#m5w_uKUZy*+E#T;$8Q})YId&RvZc11J<=r=hjIxw@#kTt$~k{6>$}tHTxwu
+_m$xoBLY(Fu~-saS1-<fG~D-1oQq>a5g!J}jnsuTRZP}WDId?4(dyf1s#vXjVA*U?P^p2a;P>5M&yG&M1*!C>qc`0%_eDsm(p?yvCPL(qqIV0N1vff(
+yiez|g()<seH-~`lSr6wnc#4w<&lO!#^U~3Z+qWoWLF)Iu_`f0L)E-N)Qmsojk)(a<_V{uVx0JVxq{z^o2V+yH5T-_$_v&$V*#+{HluA=>X0-yQ92w~
+mA8&Hwv`rLp7n#OxGDGPm<+VCeB(v6EPW;h{o<-ZmwU3d**bRZ6{EhTI}PmIj@&%-3FB@)pJMYX+<)b#Rg_X=tCXVFeL!C$IyKKpbStsfd(+FS$z+u3
+8(90s9CY`^{Q54HC<ClGN@Rh~S!nVjj%(-}(~23?`S~&K4L*Z`@7PCp?X<)g(5P~bszNE$=LVfvJ6WsY1IHcw@8}L3d=}Zf?km0VgAai;cBZq*Z;$)|
+3crTQ{_-o$0Tjr&K>gFI_U(E2aTWjCh#LA+(l^L=<4O3D9~h$M*a^|0G`!c3oMDxS)RiWM;8Q-G-Kl54ww+m};j?<O=d1e6Cb(<T`_&>2fN`j3*LV2s
+>R1E}U%i5O#xRi8str%zzJYdeZ74r4|Gp^4U}QKi=j-j}qF5YnsA1H>8Bzy3BDA#cZp%eQT#nT(%V`baB!j@toxyNM#N=xUg`iBi$;}ODbZx2Aw{MLM
+*Y(P<90IiZVK^vVmCf>q`D%)e*E@sB!x(*`?N_X>QcA}aU+w&@GC$4KHGZD|zvt#B%Cz-**rj*peh6Ceuny6v{cv=4b{g&dbXMM!Gg$QSTX3Q4o^?+S
+d9FaArY`kIZ;uWSF1ns77kuQaYJ{=g)$VoS30Ljw*<7jZpzQSh5K5u&vx_45wGo1Lr{(?bd{ph2S661sj>@)q68Y4WaZPc_dL!7OO=>Eju1EnHQSi#J
+i(RuN!eK_*vZmH^Vi~F1efnJKfbTi|Bq_!Ht|p7wwSGWmTJw{wv{^kO1PsAwGopy`<f*ztw~g6|Oi3h+ER&Q<Q4`BdyMKv`9J)@Be_VT5P0e1x-I=l=
+iUD2Z7twpw*#S!(jhC$jk?{)i?6B)S&rB<6x7&T??9|b&`R*OsghwN`_GytsOF2>Z5*lp8yF>!!RTCsNuWV!t5xwS+nbD-$(<N)6yv8!(*M_r94Us&m
+y6N1ntsaI{!luFy+EJ=};jNrwn~L8g^&HgVqo{syjR<}D*+n@AALUHV1R2G`zFOB+xLi~8gq~dtSV9VfrDQ?UQ6UmcrzWJcum*2Ct4XopUWD(O?fYC4
+Xvr2=s3ZI9fArhiqWx;AH>N{r??1l=720-3{`hC_KX?E7ANXhXHGPF0C%;+|Ydv*_C(_s2|Igm#<wJX?|8hV5>poZ`I{)0wTzBYWs<p1q3N>H6Yv8zt
+P19F_XtcwDw(@iO(^a)546(I7w8sDC#o1tIc!&3Ek#RGU&2#q1Y9%?6bIS{JhMyoT4(Tr=P?4OH&r09Ff`mM?5a1#Sm8U%H;JPNPX%6g#Wqh-O_>04D
+gp1kPs<SbkiH-<XE`*5v&OdalP}NhM%tam<v8~_lOJwmhs40v~a>2~%EC`p}?OH3*idzKA#E~7G68GZapeuQwS)LcsP1hfBn9v$!9XO5-re=?S;AV|@
+wI<*Qt22`ohQBEKAa`<7UW*ex#T9m<o+iTzMI$ruNCvG0oG8c^Wcov#a5iu7K*6|wEYLHB`y3-={`5nH;vZj`UHV?n1k!bld2T!n95SURz*n^D8o|qq
+<CKC~fJdza0`jv4c#QhYnQ!#O`ER%{D7t1ypxMgl#LA3R((7UO`~BoeYS{wv*+NB>J0HM@Zp-|!)i+X#ophy)1|l=0AjEB!CraBmtEL<-B~B6(0DJ%g
+=ATk7vjG#laLhnDp%xtGQr@=RUW=J9S+rK_>C8q#7_k?4GI{_tRp(bz({*P`or}{<)!?YOLK%&op~V<odBI_cKp4!)4bz?_J7BUvuMUbqmg|X_Vev=#
+8^l2k`4>cK73S}yqDpC;9M_pE*BsYjUnP?pBcYNEih-@*Im@wzz7-DI)2qmX@cnNcdAd$!Hjva@IFX)RDd~Kce1gs^Blr<eGl^d$SR-vB(e{`7PmWTT
+WZ{f%6q-)nDYOOQL!RBh9ZyUk{$T9%<5+MUSPv3WW}~h}fr`^9v|(B`2kGr2pA?ah*IwVJ@RtxU4gsgBBO>7H%zx<8>eF%aC(6R&e>k4xV$ka`*;-*Y
+PRLZDw(yI3S!Sj0`3cmmPz`&S`AKwqsy-Y_KpYL**w)xMeCKIL%Y$*jh9<_KB;LUr$PQ{v(YKOTRIJf%a<F<Z4fl2Y6i@8S&1aT68%(VqEW#}iPe(;h
+D)(CbrHTsCy>_ii_n_C=syc0jK3T`d!YjMBQqSPGS=F@3*7kHqR&vvNrF^|=ygdxkp1Z{I$2lQgsKJ`^kNVe_s;kVQ9GOb2cpV&PS_`UF>2e@2X#|?}
+AhKD$_itox&VGFZzHIDfwIa@$hODRvdR$u^X{BbmH2aC5cbJ}%9dI*_+`!;mgQ<$X!n1{JEn^Yd^f>JygeQPK%%Auox7GX4gPs4ixAW)zRx8=cw@7?$
+FAPgISLtl2^(wx{KV0_1c?Nb5=ZrME%%9kkpM5m2yZAL3HpG98ZK>?UR%c%z$ip&V)IowGD90V(V`V8bvl=Xu_`K(EN0ulbKQd)^w<eWxR1=JbtYYGX
+epBvmZDq^OlOLs`Ug<g8fKE{3g?(I_jyyrb%delHt6Ckf_4O7g1D5iIn_@SIvUTt#n$~s<1H7cvU2RRU;rE)a2C|&?Bk<ReBkvfjq~)TnsmbQUHKql!
+-}F)~X86o#ov`SOA5KczcT!TViw!4WtdCV$j^Tzp?@g}$R$kBh7;0c4@}lfAO>-mD8DbSnu|skQc2Ty5@p_g$7s?H%xYoV-fQKA>9q7%7Z#q{*GJH@}
+d3Y=Gh2o}YPL_rF%KaqPbBgX9Ov;Kyk)Z<bv@m_HI~+%z$oMnSui?}O9W#&G#b8kTX7w)A3mcwzb-=pXcDi~rG>k!Azs=K}Tpn_KXiK(|lzhD|Um$P|
+mf5Nx2w%yO>>!x4FGch!wch@#k547@Im`fz@P+R6_H^_fhWarIKuG#9e8z8z^y#eoKY#3=U!3QM2l+QYp1hHc9h$41ex@N9YJ;WbUFRKmm69j$tA=68
+kc6}`R3n5!tVujkCz=-PHK<A>i23k1yu?wOP;y&z%l5V#S5@1;^;El6aOQKEOlYb$J~y(MvE3YfKI>V*a(t(*b+>!Z>(&S(FPk`hF&a%Cb{d>-skIe6
+n5iZB3@;hrV+~<Ov(oS%!-v>SY>m9@bwi@zu)ZGr%}XyZ#@K+Zm)tC3`@K`6fHg;|?`+Ikl9Pjrqo29}UF-YA&{+IS4YlB!W!-{L;cVe$kJtIAiq%VV
+lzP|Ebr%3{jX_%)%+4zIDfS{CuSBXOojk_K`kOFf$?XT?O|$7JhR7Ls7!jv-*qLTSV#WQ{z&<K;Kv340!7&JQlPuPMj>Pb6Nr8Z2YLY_Lh)bs>Ifav2
+2LfVX)V?QV1oO)WHv`rb*AN6J12GTI^3(6LRVaLlsRevGswi@x(KWE>&8l`jO%_qe3|_<9R9U>yS_taDKvwcWIYLMb4;YIKOyLfj+yM7%)D?*jlRCEO
+62c4w+@qAERN!@uhG%_q5uYf999v9>b8{M7{35O%HxAX#cQ=+K@*lbv-<`gpYg|C-9KNXUrv1Qr=E*RQ(b8ReTYA$Z&6op9h5%y*?-Ta<syBp}6C=Gl
+$H>juq?$7EG0TDo?uhij;QQOOrlAZ_mjfcLSS3l_uavo$^~GdLR5~zfi}eo;6RkbtU<#er9D0Ap<pSqvmr1bDDwfDSSR(_uN*m;QF~o*jM%*M*-+erd
+1?kXXEu`x`_e*B2nm0Ntz;^7zENeA-wpT5-_<-sRd)NxR)zesHP!^QRve1gRk(9b^|BMKyWV@<?fh_K?7>5M^N@KS%5ag*`GbU?&ZE0p;>(R%d+}dEz
+{5ZC30h*{Sr(OZoOibuAv(Xr8rJ<5Q$W49+4*^jtFxSWzbMH*1mR^!-{#B^c-msOJg@RWQ#7$)9bx*`Fg@Nr!eW5^Fb@&F)=p>M!-%IB)T`cAk-fY7P
+)?-l9@by1pJ6L6|#XeZeivulnK(U)yHtO@6t>AwuJ|)&9;>Muyw6450Y};^<!x;2oym$mtTVR*$jXjVH@%^g)a|MiWgJ%hK3Z;nEz2*=Tkm3RS&}~|}
+T6(%O5&Bsnx?btlsP%N<%6Q80aShXk>JC(WOQYl#(PQ&Szj-6mST-@m&=tk6Uqvi|N1^s5w1R+Y7xh%gKGw7qanay1=%Yc+IzuMSLB#nkr8h)d8!<s?
+ndU86LhAq8&%;@eb@NWDD43MUm^Y(IG53zN4N#<NuuI@e-@Yz~Bc@0g*B)RKQZrvBugWh%*rnQSFdl943;=wrr}w(kcP!Mmh5aArp2(p|WM5EfX6FeR
+`QFABMI2lpBp?;6FB{oIm9`~YMlgrX((5}HsMHVu@lam<OA~kn3A-X;4Tt7ZL7ac1Fov~wf6svV(>LZI<5=S-4&P9|V2rJn4*}RB0I-$<)ca_(LBeCP
+&Qq7;cLx_o;JgnBCqBO%=kJcX^aHX_y!t|%8_&ucNI*k5Yl4hO5iBr(!D%ITrZJUm26r`d8?HUlGYk_lRIsS(0-Jl6LWPD(?`B1XM2R>%h9dE<?aJBn
+s2CIcroJE>0zzDD+t(YqIv{lFqDr2i(q$__6Kb{e<QH`MqEX?WJTyeSRYR5OIv7_E7P%`jKM+Cq2ps$#$m;?8Hfp$O)T@pe<s3uQ%@_PED9CL`yi4tO
+wtGJC8h3+!aA)WTc1eC*8y;!<;P<+f?CC)odM;zJ1_IS(9(%=qQ**MN*P-LE4KwP=G|i%&Z(ollRhcS}QuKYM8X=dP>GsYm&v70T!?1VL)gySEE5#s^
+Uooa&Uie-ku0nD&dKpWNW8u&6S9)(w11j7~XjdWA=gPklgeZPhzpNR_8Y}8-bkp*a^Wd+bPHuQ-AHmhAM65%5b(~NTr-H0Hb`5E;ZoZ?Ny-ijUz301l
+hz~UwU>zonCLqC8veQfJ4$J&1#THipgLy4wF;L!+))0U!4RJFuWf#Z;5Pu7Z=*a(c!mW+!(%b2!UWf?F9F_V?Z_c3G_k>qy19+%V4F=hJXVVH<9hCld
+NmCvAQ`9n+4Kb(0JtPt#3})!cG6XkmB4HjM=7=&=aBBpKdPE9-sOZcqUJHgX>oBZJi$KWiPN3ciV0z~mKduF`3tleQ0Sfo>dU$UHF4Cpz<@ge~aVkYK
+Yv{Fk_%vI+d~toZ7{7;`aEt7uH8i@&#Fij&CdG|mq{)+Nn_OR|X}eM`{NQJxx#lCMDvdl61v{MI!DfOBY;XWguHTn)VU-Yp5HLzcd!&lxumGhFt^+^C
+frsCKA`VK~rrQ_rBn|2+EueAmX?swV_XsHpN|JaH6pZ!B0M*q<M}$ipYgiGF#c!h)B*xS9kvSw0cJOX7he*$q>S~{V_v1x=_U7j^)q6Yy!`|!hUc=pR
+qz6p=r#9jnHM$K5lJXLQI7_yQCvVw1x67omw|)S*N2h#_YnhEW4sx6SCD}o|dT6n|7#YeKA)!NTueQP#x_8jS`_hQWblLy5>rkBTi^u$C0@iO=JbuB9
+pun!YS$b0=JdhNY<Xj&f2QhRZZs_levckL|`$_&k`ELTrma!Tldor>pjnc|oc7Ld00v5=qxW5_{N!~$P%`AEmUMEZ=e6g^-sKaZ;qnJtCsI`S5N^%qd
+Ixi~2_EH%oW9YP+k<I=2*O!ghnT<Y)`$-xH7{>|G=(-+;t$?S~gtP%M*kJ{;juj^@bloD1e!=(rZ0}V=;xoZrk3qu%3HeCt4HKoI*&T<slv0l{120S$
+>eYNB(0fOHK;i`)Zr;}HkoG0qSsi=R?qMWZ3sF2owbL*pQ>7Vn09&nuL+?3X$LR_ec`+-oesOIGV4bDyw%ggbFb<GeDXv%AU1PagRV{|nw#Jh!a3gih
+;Gw)iaATEN<ax-_R|Tf{eh!#4{cXlQdlae<Stp=4nr`hJ+`?od9N1v?I4}nedR=VWN#jo}$OgWk{-~*MpV7Z5^wzSieg0P%*S@WleygNSNDdzBpn8kJ
+AYY7U<p5J}l!KhAG?R3oxd%Z=BT2Eb6vQ9krzi(G8W6dM=c9m-d-BN0jr1{D+}>G(zJzyfLk{LKr46&nWxAweC@FPKzjV~jVD;QJF%H4Gh&(HpL{#A9
+^fuj=&Si1dYJ^HS9kDQ_li_My0##C$`kdVvJ%L{L@V}z<@%gUab#1&lHKsC&-piRq>Ki$)_NRNOY*jq;OT$9<qS8lhwh=QLxoHIg{V^wvwxYZ_2OtbA
+at6C<Jq?!YNGtJLs8vwAQYx0!_O6#+CV<T+t>LP;;gyrm5z;rMeDScf@9CFB^R8!CrE=h!eA!QEy-Mbj<cR<rT;wHu%}@?u5=Lpk*@ME7*k+3g<si92
+l{C#@N{2THNr@k@Tx;$k;OeEmpn~v;<hnPKN^y&hm<n70a0cb$m3dL#a48`coQldz%+23(u}<<NH7~UtPKWn#A1`P#GLazh!u}j2xI;P2hf7BkX!>)K
+L9L5-fh1s?7aeMSk|fQLogNIQb*;kB`Qudj4Ej=V1IY6zolrZ#(C7RkYsUVd_g0_@Cpx$#ftP?dhBxu!XNeP@)IeQ$2Q-<6d-~8em-*3v33sG+snYso
+DN|Fx;r6H7qG;;u4KmZcI!AZeTDQ*syZeQ+^&Op3X>gQ52l-XlIfM<v1532ue{aC$$7Tl;DvYgB>H6fX=*9VpZd4!94{8vLx5TKk&;JTFns??NzAzI!
+LU=ydMDPsrdiZv=o;QnGD;SV9ZLgLyD44mkA(@})x*}61?;B=Lx{~uZZvKpTKNWM&eRXRELGUGbP^XL4c8mrs2D`Q5I?NM*{=u1&Ie4&?Yp6N4R3(Oi
+JZvJ%<7Ln^+76u|EB1y|^(aTlx;~!TWmrWg)!I8z8Xs?ySQ8yvacc;J(t&aU*I?Q=neb583Ua7q3+uh2#E)jobPIto)0@3MGivXOPIdaZ#dP{A>~MHf
+u8H>E_&!>|54I>)=4~vG$VKdk%lMn_n|J(Guw~%!W5ZrSPso7FwCHII&(%npAK?@@eL3MOmDjX0I94KrW)?3_n>#8-c%d^ysGNs7Hb4h$ybXib4_2a4
+!|*|7-T8nj=6A(h5|CdPm|v(VH<{4Bn#S4$h8UZ?X*<CzX*kPFF@;z;i(Q%d;F3ZB?A_bp;X3ba?pYK`65lK{hm6Y0N=wSVwE-;-r)Gc5Y~mqy{I)#N
+O#1Hb(;b^zY8m;QkDGW+aVshrbc;A-;u78m+F=Sd24=Wzig8_Df=6--#bkB-80j!fzSl;KTm5x=L_wIQ>UMx2uccg1-|lPD<Js0k;Fig252rc*$ta${
+r}SI)ln_@m)2r+Ge$+@4?HE5`<3`l~g)Sq%!v$tjNY9I3-*pN8{pjS|7P-PW4Ple32;Kp#gUI>ZT$s9~Zfhw2TX8=eTj!WA{WNpOFPgr)E2=x^6I0z4
+uRs5ysVt*Zn(L6b(4f^1FIU5>1*3jeW{c(1;`+Vma@ADTeK8*1fa1!6rWS)-9-6tn@u$t-ggX5f9RzQO<3Svf@xkymrAfV=fMON&p&qswzDKMrqzX{P
+$E^~!-}`=-@e5BS;g&3>Y!G2nI)3@W4qmL0<k(G@Yf)6e+!~fPDo_s56OA2c+5Yt|UqC4r*G=u9VlCb#MYyT&-<O8p_A>-(qc(D`C3W4%g8JoxLh!Km
+117?>XL{KOjlT<8<bHuKGz21C--WH<MN%Tzt|^4gv<xGJ-(Y36&}(#tVJ5?5*Ko)yj7EdM=#^!`VR!F~>pRmy+cp*FF*=n&F@8*WHhKaD)F);<pUeQ=
+g*%Exysq+oFf*!MFv5O7SlEcrepmKI;-2jEB|XkUSNlxnqHXob<|ix<=OG`CbVq3e(3Em;Nb}-Hw@8F3=x?6CNgTbpS&Z!w?u@xkP!b-SDnZRRnh0q9
+1o$a&PatO2^cMl3LWs8&D;gM>Lh_)?57P(bT`tBIL``yZ-Q^3r>`w6V7dk!%v}a*Z=&J%9+miQ)w`L}F1e$}v(^e<hLdZ>+9=u9yZ7rYR*U~8g{Y~r3
+;x{TilOeUMk&&ZTtrgbgcT(g!^J1A0el*xp2qx?i+#VOEb60K-q#Xp6G7HVWnH$g#my|<Fixq7$<Dfj0+i8lp2tdeuzQiKrh2y{cD*4<cXJ}XlJ3c1F
+%NKvK1Sd81I-mC;3LM%|!B!1CPKD0cO$jf0wlN)9QFq4zEgzoWDOSt7ocQD&Fdp>E%F#0gM8Z$@Z2==H4)0MX+iw=HWbC?A2t~p(fJ+P&Zb5^vvqTRI
+_YmaO1J3SVcM4mPnEe@DsBwdJ-w|<|4LCKTw&~t{LJ4^_`|xLR<@(r=@0I6?cmYwCQAjOH)Qx5EDztM=9bkdSMp>KLnf@g~^=&$B(+4?oEzng>+Z1a~
+e{(0yT0_@-#k0<*$=3|uEyAoOUkS<K)*RZ)#Qk~&jFbL+EqHl|*MvG`I1)c)4@x7T%>ja^Ob1TeZ=E<(VW)gP_glhX&Ak_M(e`^1zTfng$LR(MQeLuO
+>klHS$Y6X6FI;ypORbDf{(9ZVkEy>6tiZP4!j@Sb05gIev95ghc=;C@yq#YB>E@Sy(gf4rIKzP4esFl$J?@?zT%4Y99F6(EOM5q=GiFTmfj`>0kVl@k
+68HGZoDy&qY~N2SK#DFt6vGi&1TtOjdNC-%_ogG<GJ6!PlUX{!nn#vU)nO0RwfjR)$Hw#>NeF8;v?3M57C&8euz6k8%nxVGS$t?sI>}SG1Dp{Ge78_T
+ay?yu;zPL6J?TM&7D>S5v|+F!?&WLuk~JfCr2-)c^$;$cmVr6P&<Cv)!RK{WKx0#!fb~SllWlL=cvJ>6W?JkKE%en^QBUhThBa9?;^JM&)^Ng0llaTe
+*D_s}FR-lXm%!e=JGd~H&^P-y#SMoFebuIkjb$5d)wrM_ftzkzPwvgF3&PnM`>*-3OPbFTZ-48u=uB#Ge@%Js45R0)vZ7tXHYE2Uy*xPuT($F~i|#&?
+B0Ya|dUEmenR)!puNU3J(>M0DjK-U?AfvV&`gJiy&5PNs)5UzB_5m7l=ugsy?5i}-c(2*Vj+)OO29$`Yr887p_&0y*JK|F{rr>tPDOP8TmV%};z%tZ#
+nShshxu?C6<FnolY51vap>hbbut6?C^MIm@PRt2SjWFG+cueK;rv*n)cLb-9yCr%q*}&sri)~HbCv-J%ht<~GgQMduIDbrakaU9fA!6-~7S$cDia$Qc
+W5DgSu_6+a@PY0_Q#cym<)5#Q8&2vOw<D@KL$9W)cav)P+v?;y|9aKj?^3Y^$~C5cys5#jhZ!h=X5}^MNqyBD>BhcWjH9_bfB`6<!mHA(m|-Xgo==fC
+I#&mJyhq=P25wZoL)Wf)Q?MM`{n2!&lB%G0Qd53@^afMWJYAszypyEnj~yU8^Y2SE6VL<qCX;vc2y&zX7t6o<@#Om;TeNxopI?8S?4*~MgQr)mKQFWN
+ubr0rmHjojynMOh?blzE6!zoE`H%13ot|BE-v9%-0=7iQE37GZ_j)pY^d5j&6%Vj`U@QD^U=GGPUyHmKa81|0zdgE0u7=}c_L#UM55ghoLg}U95Z0Cx
+Bf?A?C9;#$>D@*UWd-qhJ-c)|fS>>s=bnYmxgEl96)ZsERt3adfb4`VY0Z}XhW`K=3t3<>@9V<{=3sbplkDt3sW3)`KL!>U{aP<YJbJ@zPvCY1>k#jY
+M{`mX<J*!aYjQ(VBJ6g42YdmcjEn$>*0a?1AdAM*q)p@7+1W`1H`h$qONjANlje;M-iF`5d<pl_nl+}tAf;FSL-2bTj<tP8ne<auK42C@Xps~tqv4o?
+HMtKR>gMZyuo#9UKS9&}$IUcPFa|5k$^sN0ME>NBfjh_udiQ3=K`oW+d}V~3^1+{M8ue@UfVl}$GBA@`xL}M>n<>i7H*WJ_h<C`Qa8u;8?cfR32G6s4
+ajVpYA9Zq}ey^WMt2_~0ESM7Pzj-s}xveb8f+1}lk|(IGVfN7-88ajSFH(98T$=2odozC+Ui(@dtWYMvoeh{On$ol2__NH%=Onfix>>3&Ko5qM^X6WR
+hc}?N0Upu;F=-2STd`{nl&yp^#)TSl%tt4<z$L^kWBgg*XgQp;zkyTk=+qWK^_i9J2-(jvhFV^r=?tH@2PHDzx&&*5Mqe}NHfP7PF~g(YXPrLZW+CeH
+a!y(cD}8cXneTY-2|i?RMY!k6PCaTr;Ynt8$?Jp@w!lSCL&(r=@+#(nAKm*~6=MxvmA7o_HY-CgrMtuj@DlUM%yY{$7uGiUTG9Z>b`Jl0A!dAew&xzL
+=@QfJoo&&Kx%dE5*}M{!eMl;JqhN(DPRFZG->p@I2XwSkKX3{VLfVup)g2yopj@sVj1n6FGU+EeATZX@?L@m7pgUaa>Ql?G*L+moP!8~UN}r&r%XSMi
+3)*uC?**@Hp5n;opLw5u*8DkgTmM@?m)$YvBAqf+Iey}o5hLgTWEX%T6-jjDqQ(0xKcbY_>pStV*XP?U+y_meE2rG|j?(4>Bei{l>$Xh73dx43);qcH
+3&MG*=DerzJHq~VKMkdM4BWoKy@)lBSuni3oZ*j<dwUI$Jgr*rYKNk5D%c*=@mLVtD@o;%q)xC7u0RjU$E*jqTs`=2AMd~W;gcRE8`R(M5<$lTG)wF&
+GbO$+u-6|V#9Q|knWJ!8g5dlJSY>2r(CC_>$ytY)%xX@RL@7J_e0>S44glkXvZ(yab>*Xz<&iX-!ZsFyQlS^VQ6=gcCNyn>t8--URbEXXh{(twIZSFz
+G}2o;*gn`j^l}Hr@MW?mO9~^~kT3c?v4ejiKQvs(Fv8iKkkCgHBQ4D+EFM@t^Wds@tU~sW_h#&ph%B_+G#CA>_VgthfMCdcNUWQfPDDclD>38qocH9;
+4*7X0pa&ENI-m8|$?vv?orG=?)HASlJ>uzAkx7glr^iiKNO>zAt{@SQ=DIrX5NTNVoKlL`fvsijQ1C5L#|%%21WnI@M)3hDCF;U6w(+I+)tCF4v>`|W
+SBEA=mFqx*eN^+SCgSGCAW#X1jmQvKDR!cx`p}P+#n-4kQI4oIMdf&)C)BUG<7Ynt{Tj-Xbq?nd0ab-8HQNAqOVJd4X;V}pet7CxrdM6Hs=MLM{5i|+
+U6F9Fc_e`Kwbbmj^m1vuVQQK2I$U`WDB^Tv)%S8Mp$>8uKYck7H4Dk*C?sl&J*lW$$##q8%c@AM3V(bvK}7b@7be3{Ik6sF`BMpp_~~Y%;S<%f1y>uk
+y2JF#W3GLx76hhrjQ|^9y5%H9ly6~QKG}O?hi;3$`8!ZREhPo!c<jD*w)1Eez6E`$LQr9bW(ef*2_+Pvdb4NFhg^{{xdQv0-~j+<1h~ie?EiLBjL>#A
+ot5kqK~CVf!t55JJSKdh)_WEC&eo}IqAbi}7`Wx9PhyP0?hkn11=(O-`blq124eHkep$rBF;5Y>hajq)=M>_@P>?f;@P0T;XaNvYzTbn13Z)`8SYrW1
+-@<R#>8K)&eG)WA40fG{qAsFE=)uM0!7<n&(&y<|qD_`M177o9r`Q<d-Mnt-DjILMK7eIAIXB|K)np)QF{+RB`Ir|GYMp@2hUk^e_XIB!?&x;dwAPd%
+M$Nu=*b7@H_rHKTsSo~9FA5~Ai`fz7_r#fDPW#CQl(ET9wJUQw{7~9?q4)&5Ss7!;F}XWmLl}@?aP;z|TPQBr0{&KlO(c8HkM9=4i{3viuRVLhXuC`b
+yj;rpXAn3dr`%YkWivL1fmbiX2l&1etKDJ!MC8HY6}k-bQARor8kP2u@)?Avm@Z!|<~KWkA|!*TLGQZwID6it^6YtHHG6c(ljg{xD57?8buCpfl*U@$
+{5sC#WPCHcCD%tA<w03RF2_F|oE;r}bKFJ7E-nFw2Z!HvVdEVioP7&u=a@oHKp9_u!BPW|i_Nm_;pT*ZyBN`-qe5l^qzie?TacvuC0o2Lda3kG@FXNM
+MCWJ!=-li~W6#2{RG^jG;P2;&r_Pz_y(wlX&QL4aV1^{iix1!W<4^hN+qcI@CtU|7gA5ug_U^MPa>_;;Q5+R_$#8w@kD9J$RTJXs)#eRwM}))~hA9Z5
+vFJ?H@JwQH5OfwUZ@cH;9T={A{^Jklq|CV=&i6ecv=Bu5U+f{sL7|Z@t?Q^+3gC?R4!5`7*cb~=19ZA-_Szo#fV244DgtWr)dYAOKs6Ofb!|pEmmD9^
+A#)D?C1Hp4WV#rQ;HBz^r?s&O-%!Dg-RObnuiH;L{pgx{W$+jzGEk1TG+UBR4P5E<Ixv64Xk#?8noY5<W-+4p_h|cx?($y*mw7bWYHt!ctuYdpG|Ipm
+_ICbU?A-L9zW8j(HkaM@wkY~Q8VB0O2+~b<+puA4MxjEjLtPYN%I&8HoQ`#19Cwc~(1}KHgwi55AT|R144@G_zZa&hjyaZRW3yzWF~UQOqb0fjOO<*C
+5K21W74x|Ki@7I&y=`J+_!3H?4XdyZsgcN2C~KNJn^ZoZ-1w}=lJmcWlAE|cwG!J!f|y-gRcMUj<VHcl9pr8i9#t78H!64Ge2mHkf_uo4K|`7QVmP*C
+K2CaAD>4X5)-&Vz4#tnq_Y5L^Ae2v8nnTHMVgCPShK_p#0DV6sQYVgRDI(fhHOGh)jxscoq^T7P#r7q&O$-t(eJ$daBm?5tDf9*(Vwa=@bWHxH?um;q
+ck)>wJ+WH=7BV|ZY}gMFwgS50A>GldImT&NETAD=5aU2VE5ZnVPt#s=Wcht4%V~<QId|;lYlYvk+5oG;xy8CTg`Jog>*0v;>ZzQqzktLm6v*WXW5r|2
+HQKee)@L)Rlk^^e3qI&u$Mzg(V`cNwu8|H(w7IY7DKrz%EIbk*HcSNlA-)@01S(+uson!PDSR#3YHGNRM%{ce&a2_=xENWD#_giO49&LSx9}jX6S2Q(
+s29{L>5Ev^?~7>~aLN`&7sS8N8cXr34tAa1Xi!72>3I0{14XSI!T!^p_V&6UJXY`barX8lue*!GG~7^+9j6Sm&8bVHT)AL$eOu-%<Je%1H>o^F7Xv`X
+xgAZeFra+;7|6*S#zHsn!_yyrI5>H8u2o?c#<1OPW8gFycd3R;IyS(vON_N8&uM$XbNtIbm(a$J>?`{QDG;8+ANJ`8lk#?G;N~fdQ*bn;#q4%*Z-!?#
+2D>tIR0e6(Z6TEp)h957%BK(cShn-9nJ*51O@VYzkh7ecmTEv}g^m_nQ2Saa5<<(neADBy{dC)n;1y=Ys7Sx<L6M7S=Q`ICHXIf0>LM7GNSGO~7NWpU
+Ig|?FK(JT95Tm@-nqf2Mku-;=$#NsX?Ugs)@5{%liP<7YfT=%QOe0t6SD)@-D7%QEwCzN=u}PtzP4EFvk+R^Inf4Dj<4wvHpws6IM}GsrwwR<e2a}~1
+n<SoScwerTp^nVpDW`|c=5Y=vEaU5s5UVzDzP88%qhfg9lH8W8!~(M_9<=74hhpl^z<&$G0>wF#im&?jz$+Bv$#{5OjB<+Yz>B8%dP`W><ff@UgbC32
+3Wx|W{-*o(^o%rG5)!^c_OTrh+R2@pj;08Z?FZ$^4F^_-S5%H~{hJOh{RB@iu7Mgll0ior1HGwgjz_GXpnI7%jQmqcgp}&YYwQp;tx*qkREY+Nyl~=J
+hbeBx_O~zILXWCLa6Vw9NeJ{t3rKFbh+b9;6K{pjdAMPGIdF3<34MxMt#2@;GxU<Y-In4;tBkKj7$XnDFod3PtIH%U2g5mSZG6FL05h^`xhHfMs84GM
+?53l2W_n{4BDRyJQ`+g5g2Ke**hb5QUqRsxqn^XXTznjw<k>k1o!cl3+0ew<a6T``g6aVqg+(VvXe~zHm`@;!EMXr}%~)j{MK&gvs(o{P2Z@1AVQ165
+=XfH>JWv7<L;c8LR2q=fC6cX5xpxlJ!<htZzmy{_^2RpUO0ao*YOnL!WP{UeftX>%9QQZchGCdXqLznZIL8%MUdF^dFa-!nf?lj42cyC6kr_cc4x-SA
+EoDL8Ptt~SE^}@tz(aDgO2#a5mceae4gm;W1$T;6-_hiM`Mh{v<`4^;1}ki@VU3Nbs&b6RB6HRq+TROsEQQM?k+DpW(6HP#%~c3`kU$S`qU+YICTJr=
+9lr@-gtT273yb{@=3(<s{e2>)^nJ+qfq%w`6Y0_OUg5(32714mP2S_i&FQa{Hsj(0=S!zj=F|ju;e0VBWhnPY-h!~S032Ah=*ir0u@<+|#^A~-)qpVO
+GG!g%irZOf$TVB+z^+vdZ2Ge+&a>LII%-|~5m<B%6o)Wid(MM_{kDO_grQsL5Rl_IDISW)<i0G%=nKmmAB?c7&p_s^Bw@`VnrW*!1pmz$@7W8-|J`d%
+$7c^!<Sy7zH0BKiprc=L41Cd|(tWRou#u%23{`llqqziVFtz^s&@fA~NJ0I)!ptjV>%%EMxdCngOu!su)O{3`%xSnI?8aBWQhlU|GWAj9y2vuM8;{MH
+R=eZ`@tpa=`S&qgfxjU(vH1-DLl#qk8Gv`~!Qy^er9G&4YPQ<&H!Rq`D!@I+J)kead`DppW~$7k#oP`U0q_rl_8-h<NdACdi-ZeeV6XGK->)GLs52N(
+UlngC)*w;Qm~(wJwb~Jj6*MJ%H&#RhXMUaLXKzkVj(;`cB>sAHbk;q*I6bou4v$Z}zjO~XD+0=-g(+S~=3ZCL(aG`-Ek|ISD|YV94c5P^N*(0>0qOC`
+^a7V}pbz{`8bC8#V-pVNiLm6Ovw+i;VR=?@vNP5l>usv$&XH1-X4!P@4K*juWn&;%VNYI<kw=;fQ4Wo#0bg=$RLS%a7O8!GbL(OooFfPY9u=I=*5iL5
+jMuy@neDiUf0?K{I2d6|91+74jEVE_bsStI3mVfm5WBEwbJfR9W2CTRP^C363byHi_j@EinzN0y%>8Ik{uTvPthdWl*i!#hlF}HR+7Zpc?6_ST^HXi3
+?e&-K`qNka<t{X_<9J&=nHY9RCrY;DMz6?^kCz~e7KFi|r<pAlI+!7yFy=cWsDPX*?m)H=TYS!Lc^4mV>)2NDkkOqpR6+B#vU!;cRK9`u7OyzyK-J)E
+Ozel6#bevvB`9TsyGlgQaFo&Aelgr*z9>c^A9*x)wu()dL?aYWB`C1weR5w6RHEqEhV?hWpd=moWTu!YY%1Bs&`^Y}o}9itJw87D+5JBG=J@pR`&MG^
+3Hi-n-;LPwkw{&GU`DehclJn%n%qGmNAqYn^|y;rfeF#(#k_r<ADy3dzXf)A0}oV75UrQPEg+7ID-~gk@A#2iwKc%deh{iBc&&tLjjYVG|D%Uq%(NAO
+rlF{8w&I971xc^tp<Fu6dZ5bC?xuLRL+4|w*jKkV6329kGb3FA=!p@;-Vag#4IkIRl{{{NC0%48_($)+XGD?Z?QQVOOo|+5<ozGQSJz!ieV-8G%1~(*
+>SS`ON<%6r@4aQ)iFW-HSTxn^pf|2Q{;O6cL{_5X=mh<o7gMy3gmFj!YG>Y>g)J7NdFrbJ=|bB|di_kC8J#W-6GwtW_wEz)5Vtz_g&ZgRG(^qQ*fdA8
+=1FQ$%5lCoMLDEC+7HgD$N`H%q(<-;_Bx)-?#VO34RbbmfTK&oA<R!w9axR2xG|s~jd=?@l|Jg%fzuJ@bAA^%f3@4YE?s!$nZU4*F=%4xd>!SxMkU|~
+BAuLA$KN29Y&N__5PBtDXwM`@q+iTNZPfNRxhE;_O)sEL)`Z$IcNuU~dw~uo^oV`$fJ4h3eOhMxR8)r61I1t36;41cu&3}}2Xl&+h~r38+L3?zCc$-U
+@q~n^tI(*VK4CQo-2V8sDu*N@Z0*;0vS=J9nEEfrKgj)5SK=dZ`R@KJph!C&@B^msG`-+xlbXi4r=?F4ZF2KZ8dE~Iph6@}>~T|-$X0y3^1H`QjI;52
+uuh(<Y7t(A`DVqOLl^BrL9cv_QeQD{gSo?~7j<_47b_gySIMh}Pn~hb<<*^lmCMy48(I!FQzM-Cwx@Ixqlb7Dwd1T50<k+Wh53_T<1*3x(zj14#s-jB
+P2Paedi3Odv;+YZJl<eOySnX!P}0%FT#HZ7-mpc0z9)VskphYd(8|S$y-7^rU>7Z#DAZTa0GHZxKHEfXQ{OquECy@qQZc|AI({^S{`B#>ZgZ|NCHFZK
+xdyY%p6SuQAwF!V2q6(DK!lCwoq$1tBj^wlM7d}Wx!ZgUhHQOKYQb+UrcCjt45CA7NFItKSal*1Rb7MF@wsl#hlD03-mW7<^9#5wx!50!LSYob@XKZd
+X$HXoMP=m7pt3dO;=efPV(fYpx0v5VK#QwlNOnF4O^k&#E-|uboED3^xDHHOs%PLsl+7faLWsiHtZWfistv)&b-)BS76-*fMGy?Ah2w{Wk<wAYG-nkr
+=!ick-@1sx2#P@b^mwwvYEKjZr$bI;#D+X7<VFVj`$IDbJpfFeoaTq8$ERl=vZRDvI~}*&2Nn2W%`F@+o1Q1|1%{{*xBK7FUft!~yOV(9D57r}7T!r}
+jbmF&r*M`D<WP2^3YkULr8|pNttRc3`k3Q(+7Fx^=mJeaFqbc22#65^H4q6pKQ(F&|3PROs<CdJGjvgQ+y=fQ8(lT&(0s7PSvq9F8OeoVTt18**=FEA
+XjIB?Xi(D5bTUKSMpOUEln6HzuB_G@Oh+&1$E&RqnQxOIJ5Y!CjTo3Lu)-7Pxwl#`h)9$Mgk}E4!%hP^K+Hvm@pV7>psZa!Tddm%rC*8Vv*=rqDa87~
+<mPll=8`rjKkUxuj}$qzv6g6F&hEh(vgWa-3@W!1Bm4a|={@eA^b@Kd07%yxSZc9W)Rsk-O0$}Rh*Ttx#AC!|lQYmoZJM3UCRcfB@Z{DVO4!lElj#~0
+Ppu5Y<&$<i!N^zWaK-ilmj|Hv7}ky{TcEy#2Y6>oJV`VfiA&C$Y@93}#cGKj<&CAmGzX}KhAUn@Vp`&sq)<u<G(<)etkDWH@1mG`{wC|~yO(1P1BPhP
+!7TYAZf(USBA-&mJh}dDZ`Vz)?yY7Mouuct8E+~4oJCjjHHo#JfE#B_BJENhjZi+cNxY<`rFK6df$53dNS06Fx(Ive2L4F5{_yJ`?*A~@`NMaA_~8%d
+TTUfUU{9efjo~8nIYn)}1Yzo>d~80ue-BzwdfQ6&CjaB}&m-z<U#CT8Y_Zj2)ZbMJISO&%VGvZ`a`y>6SWdb>qi*8f5M{_n3=iHXpT{=2>^bW<{Y4Jx
+^}pGvTroMxog?nGXzsmyk)si}{H?rRux_Wt9;@<1V{u?lKwWE?@{=Vo6q#_HJ4lI3?K5RI)=euBxNbDNGi2+);yBykTE{9=E(@ZZ32;yaPvgBO^W&#u
+b@_IN;tF>CijCGuywhmqzM~iqvxrl3$`~d`Yb^A_H(}cL!oOS8gDj|^{Eaz?s=+r9d}9{Mrn`=LUN?;x>vyhDUKe`-2&hV$%>LI-o##$~Y!fWWXz-2o
+h-t0y^KQ;1u9MjWbNeshrRXMC`P>xmISz##AfNE67wG;xDE7i7N2LyF$H@tM(20WCox_kaHS-vtXbDwNrm8BPj2k$1Tn6w$nX%@7nxSr|K@W^zxWiKs
+D^KYCz~T%WLsv~UaM44wDR9g^x(7ZKqxY#C>zU{OM+t)(@BS-%_<TMt8=Ll{fFO7~X|>MQkUlEMd#tm35_;)iUzaVVZ6!MB^)n_{Z$#7+Kt0hOirkaF
+2m2!ZZP=b3m1F<3K1uEr*q-%Xi%8hy_Qf7Z{&fNzN^58s{++}^>dcXDJ#Z76Gck~}I)GnNBhdf{$wT)q2y*!M2X}7b`cG;~u%-ivu8afFe*5-T+)Cb;
+kLc`=@D61Gv?;UX;1UoC@W~X_nIX(il^DWKt>Q(d1Q|8CXD|HiW=?Xbx}^$qEMkxJkf0AG=$uhnz^29C*Up#Y;chZ2ZI-^NjSg`7Y48F!Oo6XO?^FCD
+<10G;fL&8P-s4*~HmND54}4vv#hzGHn8-#cez@T@nkvtwNwg+4ryNCC&=rcFHcONiRxQjK$vp`3O7a44*de=9!Qld#%qJub+jNdwW`)gFYDYcc+m-Ky
+-VkQS7DhOr38;I}VWgtXn(!4RF3+c(6CSUol6c}xZ61L54Br&$G}IdyJcspt1oLK>f_4s2a6PN0SJEcSTnkV2g1o}5S*4C_sN^eEy^9f<&$5kL;d?QC
+xE_Q-+g~ppr)AU>+e*%i%#YXb=J3842|+&bVgS2NMfuePxEgiD6NQ)sc>bvXOac5%{Zr!qj-x?NgZ!I=^X{jwQDMLL>h-6eeg4J&_|u<@tLwqd?cMNi
+???CJ>ECD7hlk%D{~;DNCQvV}-0+qd36Hs5W7L#Lv`qz_#5fwDxB>jKn9a-q|9UUeK0$->H-e{wQ=}X(?lECyO4Vc`lEk2gUnGA>Uhnmj|D<|Z{9c%e
+m=OYW8)k@kG=0~?(A)WZ6anNGD+W(hFXgJf`YK63PqrDmB}@L8eEN!Qei$sIqex~byM6lFhQ7Or85Hv(I1`k6GrVn~PgHKEz2ekF72N9}wN<t6vUhiY
+)7YFFiqEOYq9~i=3-f9&XQ8@?9X;FAV`%B7riMYj=ALfK))17RQG6VK>kzs+h%*-1?XF;CHxN07h*eOv4PO}}6#ASZ1lu3YvNmQ(PdJBGe<=J3d%KEB
+X)9Gsi50QLD&R$J@oGxUxegYQzZF63BQX&h6LtECd$@RbJ0;UeZH;4V7lkC`{ls&|LL!0&itk6T^J2Mr_xEGTdXt?U;C1^nB^_6U9<VXCA&{Exd9&vq
+DI4R<v{aNd{)LXK|Hbjrh{pG?I=}P{h1T$LeBM1cJNypQH-R6^4s!n;!@<lMam(h5#keYN%AG57UhE)<74Gu`g!8aq4?XKS*a}=h`iK=`Q%;@1#F+!E
+F`QSt5Pe?C_v^)Mr1HMAHrDXO{Nb)N*NHU1zIq-Q9_;5JA4oB<Rkpb`4FUzYZ=^FYf7Ot;xE76ncjEvF5&A7hElYbbor2k@%|@+sYX?9fa#VSvF9+hz
+DS$#jDG6ExKXFOB%(`M!%kz&244S(X;ccuJ*zC8V##XW|xR4$^V%C>45|^~9n@MOvZ8x1=<mxfU8LYWC2diFlBvQ^mLN1<N8f(=aD~{dcE5mwMI>C8f
+hr;4C!dK<201>*AkT>*Bx80de0Bs9)lU2;#U<vIZ=<6WaiQ87e*Zv@i7VyQv?bSJxx^Y<~P`AWRljpF+sw|w?YEqB6#Sy*S$9JpqFcdSHJ=y6MnhU}W
+6RZm!zdd->cT}zO44Dq7rXGjoXkd8>y!4zH={4?t(;<dv6;u=#r^$rt>=+2<)A5XNHF1G=8tUtDv!N3SMzC;be%-S~>W8P$=x|o<&~>6#;Y+S@G9Eqd
+Q0_REPR(L>Fh{2_?Y@Rgz^;6R2c7dD3kb*an0vSzIfoRj6y?UXy&@RMc%p`Z3+%wc*M2OMg*-f*GQ!h?@z8579D39SRZ>|ao53k(PNqs+e{%kwi3Gyv
+caxxQeAk};h8B&c#<Q%(MW>tz(sW?9roC88OsH1>oeAqzcI?zr^CpL&oOyf}di~{RZCyG4?Yd%iG8{}NlpUOoM3l;cQ@}sl`DanR=fAe40PPS5QPQ%z
+@Y;SRop9#}Cp1EkD?2&rxR84!Rnw`Xc^USa<KY&IX@=TcNdT)^Q~r<x?7EnY7^IP1ohLqDJqXL^IHus5nBfRVWaKceHbAWOO|Zj~>?2Qz&HLTO#k>6C
+=!fp<j~AdXzI^fObK*bp@~nGtcGNxRmz*?s6&Wu5BddC!Zp?~Xwu5nmsQN7_h7npYLg-*Pa5&`{RX!BwNWibdTP;{!@a<y+E3^qRzG3wug@fgcl(6gD
+YQ%_-9J{;^dfL}Rv3&wZys?igny8@?#ngq4Q1QYton0Z?3=weI=P&9?atT)&oh2HixR5XQ_WJJZWAI(au290QhxDMxMfuX517;--bfgb^n%uA*!#rkx
+U0ph)jHvPg8d`#<--zh&s?>o1c-0Dt(D{v7KINnnEn)ji>T(=JS44zmIh=U?(H#vvI+2!R@WTS$0Y?dl8^G+H*kDx~Kt5DkT==M;m;PxfmT$Ik+XW%N
+ws=cu(czBKrz-^+IX?X(m@Luu7*V(cZOROQS~{oCblD>8O<{@2eVVQ+S<I)=A3fRCR%$&4&)0ffS07@jw*%Dv|Lbh7fu>glhlP1N+tuO<v9)*dHo@+5
+?lVf9$!?icUnH@QU!C$03EIXeS@^5hNp=Y0xve5fGsptQ-p|<jD{#%uIux4g#ps$=9muAx!up6<?X${9QA<8%j(W4UsEITK98TKjW@zKvqtg`2qd+O~
+K5JCX=*0zI1pDNvBYJifuM_kE9)aShsU=S}%8ZD<isi$iTxo7DcB!_O1HYzk*Qto@8ZEg7(UYQexkG?CC=FEa698t%g(;Hz32=eGT8<k{2O?QNI)M{o
+ZJ~IMz+=`6T<KBtYRj{GbFKUiyieeM;QYDW8&c=^k+3TD37ga>55C7R$JJ7A{h*a$RShw?2HcQjbjeP_p}AgIE)0fRcln;Ug6A)awJiV<YY<e{d~n5C
+<~g;{gzhJ`{BN`)*f>Mj|9Urgq|L56X5Zin&r(VV1_ju+dp?=%3t@60({Kv^vFuu9mZ@z3$}t8a3OaD4na<=+#HBu`b0^5<NB*XC_?V4C{D%Um;p+WT
+13{Xyc36P{9ud$I35%Ym77-!&BRIaA|HZHx(4X`2#luxI2m@vq!>LK@$%kwK6lc>gwI%>HJdUp^yEXi0JV`U($@BWobdvfJ;5VR$38_i(wE_%l#9S~1
++lw)}oiJVHllQe-lygI@XWZ!oPJ2Y8;JLwE+@Z64x*dY9C_NTzYODmULa){$ov(ujL5~hLhp8^K>wT!Z;+g%ed3^m`Y_XWR-E!`eL8?3nM~&vo)7jGC
+h8c0njRh@l5cVnSJ)adV&BSO~fS1{>0XKsOoXII`=~DcVi@0x;a}Km&(c)+t)~uSXh61!CaSz8Zbu_cX+I<$c8AnwW>Q=a6uMOd(OD}|nw6G$NIN7qE
+f-dlS<>Ytk^c{7%!M$@J3Lha*z4DP&r7p05Q%*0`G2)6Thz4>{4GL}I?#zIt(dg}Xbg6E^1wDm*i3E|kbL5Ba#lf3{i-UDSTQnZZi!|)iGE)07hd(hq
+Z#^DbCAjsX4m%X=E+J1ITXCrt%(wtBj^HP%0N2LJ!LcNp5sz1@rsZT#J5!4fbS-9gidIrPi@gb8I1KUc3x_;;;D8h*uXrsOX;e9g1m9LD2%>!JWnWY4
+@xCm<Hd2LWk2~>${<raLuNCAADYc-|!3K9{5!sM+`ActJWm)}T_KsE>Ocnz(k>j+<6<C6I|Gmjz#6<u61adXlZjTZJ)NcPOa5+Bf9-khX?MXT2%=G`q
+C%ad}@vgbCUXHi6wjj!8D}jvL|4%v?&X9ZV?C=AD8M9CJFg3UR&+ZnT;alo0{rNTg7g|V68z`JgZiDyGH^YMp4DFG#o1x}xjF3j!hZNeCXwGx|l|FGv
+zz*<Yg<2mGUKBo93bCp9^BOb|1HoCh-0Y({hI7P!T1GEJO;_tcxeui!RXyH_eD;apLLMj{uXkD-8>gS7S_p(erXmuZSwB$Y*<iW4245su=>*WY%?Xm?
+4@~on>DtCj2bj?UtJcGVcOWmZjVG8Ls)0n)h7i->_6qh1wR2udo0u#M8%sKUf3du)k-F$c#1uvhCidm!`iv$=t%pZ6<^c6mee!0Zy;8+8t2|jGZQf8I
+!%}h2cAAP>ypFtxFU;MyX7Wa6V;I6qx<&C>M9_>c6VawbzlyM^t!Pd55V(A?MXIzd;5_^v2;#z)HfK<FSvJ4vnnSq#WUsr+w!Y$q=byj6@Rn|mD{j52
+tnORWX+~1kGtM&dbyA|F4e_%Mzc4SHRSgpln0riFRR}Z#A#(x0MnlDdyoBs${DBS%1VDZM90Tv-<3Wtak2;y3dCp1^>pS&t*BIv~rx*Ff!S~%0@@Ydz
+eM7~(dodzwVuW#<1z_ru0RdD9d}TpEG#cg_^{L9(H#Ez?7?eBa05n``$GeDwe2K`9R;$VI$_+w$#BH|@wEGOrrUR9gNIpP?rwvpQ%(7!>xpEW2kY{si
+rf_F|hWnMFhf~I0)gjMbN@GEQv#Fp%*Dm6o*sD$iaqvSJdE|MKc%el#XeS%Jh`g7%jfdg2>&10Yk7sn&HU@p`6pKoRmTu@+D2AkK@x7aa&8dlc4TK#V
+eJitPQ)Nd2ueh;gcyWl_(rM*eqA29K)Y62&={0cDnEFsA?Ap{b=h$ar{iw_PU8=>}_&r6sS6obL{DnX|c*O2y@2uRO=poRa@*ZarLa%D84pULEx;6#{
+dXE*=(rQrHutGE*RzfcLlWdEsJ?l?oqo8}8{))UEwgIiS!Tw|sWN9aSj8x)K##mCml}6&{GYKQg`SX2pcylmR^kTW|BWaQ6B)DK9Qi7>#>BSd&UDq-o
+F30-scq)3^v@oq?8^_zP#caFdp&v<&Dg@AQY!Xnyv(HU)x{W96^Lafhh1Y+rBRa5xYs|_Mrtq?^_$`~JQBwDiYwUk}U~WA@S6$oP3a|g30ida78*}Iq
+&{LFZO9j%lI9##OE1zI5tYbd>l$M{FBka2_W(Xqyjmz=7v+moYUnpf5QZ8l+%g?&+jt>sIZ$QvN%50lE+3CAh!avLgd2@88es)hTvS(!&!$h<?fmoPw
+%ug`}T)CcPSHN|=l)A(;Z_BwM{y|FM?^s~9#H3<iFh=I8ye&X~Zp0^S804s1P+dAiw>7Cr*QK6{MD<$GEs3}dQMfjU>0J}AH4Nars3p=;L#`6?k9m@w
+IfFn$rd6JNSv17iqdZlI@Lx24k&x1|!)?l#Nnx^)Fm5Y~V8xVLS657A96}xs{~_2xcC_#e;)>>zWH5OcL)0DQ!@8e9LeM}@z(@!<Bfu4Fi_uA*a)eH^
+exX}1#an$1uh>fD#}=gQe1aY<YjPxKkPgwKG?nB0Hzsw3nTO-KG{>LT?$ndLZrW1Ehmh;N+Wo9Ac^RJS115c>3JK?Yjg*N+q&-wa(hqL|VUcJNm$gk`
+Yh)BhM#ZmFP>>!id_n2}0JaET(;Uqwi)+Z$3<kwr{>1RP?gqd@>b3&b`cZ6lC2OvXnCIHBD4#CoDNmeSJ?%lEB{QB1KP{BKtZte(n?r#pT`KZ&6n`xD
+7mH>kSUqHj$Gj3VQa$*p&fPHZ-S40yiOg9`7qcp6V++|FqQQ)*3Xa_@NfwB22=ottrHb^5QVrD9k#OE$BTsYv^eYU~b=bY}8SITG%B7e68`3xNr36?F
+MaqC@awMt}l%yD%vxGz-#eDg+wIv<}_#A}sS0spU8SW&hvz)Kh*7e;M$9Zj4TQ=vSH~W6O(STHRWrY{D<YN}DXuuF{44eRLi7}wS2iw8T7?w6p7E_nB
+{jbS4bRctFsxWSs1TV4!36D%|x{V@uW{dHdyavp8mhC4qA8m7`xHq)C9ZO`ToRIiS(BQLc0!RAvH$dgkxm`?6HXqItSF13K4RgT2UN$T<x^ImeljANb
+g`9eepxRIr)6{OtwinX@T+4H_A7+m}_%amK8^F;2YoPy{ABi}^FlwA#5^pWEPD1skIge9h`+bVrk2i?m8>7g~=kFY-df8HU6pKZn?MHYUu}<%rnYbCj
+GHvs~Q<T9?+w%tkIXi0?RX&|m!{1ViGc_+)D2rG-7N#0ieljsH9B9hJz*~$3W)BV|9KFASumCi{JRh1&WS~#_rY`v_J8~E)%ZogLqeC#;u{UCXS*}Q)
+YPqT!q^7@OY^1%JMeUkZsU|<1j?^uNvgmoe_hRC$?{yO-`${18WewKHgWg2VL&x$H@-y)aI^x&_oDNYKT8WKVaBzx-S~ch<F&#l!?70U%Hs=shmQQEk
+qDZkf$h6k+txx-zR|~o_>=>p5bqI;H@u@inZd1RsnSCf{{_!3=B1A|j(!KcS?UTjU^EaNS>ZSdrNSY8t@2qNE5XZc#|CvO|*Q?ppsXoqp1X6YrRahY*
+un<M9j_3QYLIjZv9Wa%xZME{#`D*TlC{U;jjiVjM^rK2Q3jNQ5H#L9DmA;ndCA)FdMB?1+d_x@bw72;};x_7QF7A-XfP_{|L&sC&qVufvm=y@~2(zp1
+jKn<%Y_RK-F?dQA;j!?n<-k5PZ>XVtv<J9v(i%{U<oRXl%Tb6)dp>f=?_p7WJ7{ZKRa{x6V6SQ}nRsle6zrg!Mhkb<tHbv81BZTh+O6q*09p?%bu_M=
+o$b3wE~cf0T?XE7??%>V#R3M`EaqEnBLrBbbMyd{>LR`a_4HLD-!$|*mXDAU*LwaFvl4wnxDw#Tq%q(5DiNJ|G}%(!gIV_}ND+C%FFvuo{Wx$LmrwZL
+B*fRiwd3+<C!o<A#Wtd+eUN{`ZWXBq&67$r^Q@LVjnmgkw$r$2P+}qc)M5QijHTSt@3o6khPIUeMNp(CUbH-8aEx>s9fa1~?EZVLb$q=DfJMAZhB(nk
+;&UY*Q#K2kZN7LRUo;1s*}r~VqxtZ@pu}Ack2^>s(s#}q67KF|FxejLCD{yOW4+kdMvq%o!eTCyZSIzrz=Yctpb68#K{-VrgKgVXUplle7CqDSzHVME
+6Nbm5_o+ozBB&RQJ06XJw;#xSMBrZ_+@IHJUxxzkYlL%ZaGwMIrKx?tN#|OOW=}79-{v?6I^J~!*g>YPxlL<=qBEzJ0Zu4u^7qBCM0UB&==ZW3NT;wA
+*n^OPFwR{Tfhr(-TATiX1Btdl1h;^fqQz5HSCGjbX*ghd(iFwL=W<V=3vw2b2K%ed((B1|SgH}A#K{N+z8;Q`KQ2dr%>%3AjJxcKroe{#KgqSBW3B-}
+gpe%_?Z^)xK=9kY@JmqS@F|srS%a|`EFnkx8+WQeZ%P<)Lr?jJL}ixTH~Q7WWF}ze!9$Hah|FG*ka6e=9JKddZ+(321|wK77mO=TN4%-=5#gSR-!hY_
+@Q_!DVTw6!TZv|&!`^8{eW6!!F?u5U{baBZ2aEa<2YeZ!CE=cx*0OWzOlN*Nw|ewKQ*PPkI050-2D(MV>TaSkcINr?kuJ?SYOy3zq}SQ`6jE`=Zq`f6
+JLl60HqjK1z;B(ay$b7tX%wWTlmQ1*?kGv39*!~}=Kfi0dkKgb=@We2k-C?5>3Z<otk%)V`NhHUarcbT;_PW;{`eFpE<ZWVZ7C5{%`N$I?7UCMs4Bln
+w*F9EUXriq1<<=zi#F%07XV{I@0b&O2Vy3W*3`>m-$oDBOBnLj#Uv>P15>Td=0{2!8=A$sRz!mbBu{FO>OVR7p_}~ikM<!Mjp3=^f?<7X%NWk->Z$I^
+(J0y3sjg>ub)t{I`s3@%v040i@(NW6F6UxgH`dumQbfz9neC{jj9bOX)(TUqM02@sC^BxY(}+lt9wlY<qNHvFCtpvm0m)oG|NQfHE^}H4^;*(ly3HPB
+q8ecirxpgN5Av}-ZSy<Ub1&<TWU)*N`YNKQ9jk2{`b}#thqaUoow_q2&Qr5@8BE$|pM92j5Q5RW5(bN4XJmrlHD)$;`aYZc0xDvKo^MHnI8~$svtjWq
+Dffx}CSUC*ub1I9US+FqxMe|e0YytsXjQbj3VU6jDJChMsb1&_u@{XfG#uv~VL*07G)`JnV6=x%sAE#X{5;Li-khEs|C;=he!V$5>mFX5p4kT{r*BV>
+k57M&I!|cBF*c{AkhpPF*)oY@V>PriAHf(8A2X)WzS~)8zxC?K8F)TAUA4IVn9qpc3pM_zk|WX+WlXT+HMH=w^iAnbR_X+?<`j=W4TlvgbGD-&oLkL^
+Y+8FE4Xn+&3n&VS5`fd;>fOI$<!w3E5H>GCtsx$+S9VQseZ$#NTk44Uf2dPC#6KVoto%Y;mTa0uKW1b;GfaJl5{bco@^O`BzE6(luL8%7YJJ7hLz0~h
+r%Ja%=@auQr;+v#7E(~)Dn<Mg+;-e#E5;hEk*nHm`sA3vrL3BZ`L3~6B5ii_LZAe6*FsT^pGz=>^5){#o+B5%=c~N_z9|Cdw*uXup6z@KKEq#p)|gUY
+vN0U=p)H^Rq5rM!w`~#7ZPJ0V82w8kT0hFa)ysp@^buSTOXt`-8Rw=`=4uE~U+hHsj&f*6A)vupU>!+8%2z+Rzxc#cgHtS(dCH+w4T;z>IEu8~^f$WE
+Kqb_#F45Q^(lK*8(GIL6X(bq7MZm*z@3+lKPN2p-V2gpBzoUaF(hwv+Rzn7lLS3(#0R{l2K7-1tYEeLGSz%yraep-^lI^_Xo$Y)CqLwF@^AO!Jks&~c
+4d#jXQ1yLB4@728bCgrjXUu%kBIhIi1vb%FSyMfKn_N|l_B@9H_izgkU^qQ+h~es9b3HL<2~Q)yhzFVj%2LF`P!jb&hEq2sIN%nIB<sWiOgFO<$;u}L
+=U*|9w1uCss>KrS04ZH3xxO}LwXOxxlIg+)(V|QY-?IfAXRUtyfyX^ltdH$5PK>pLuWZy#ss*{0vfxttGReCKhu>vhCUU)pmF;LWnY<^|?iBiCqp-6U
+HPA|K0bqCkPx;>79{j(f&wZv&bkws?Q}{_V1r^F2BlEMsQ=Y68_HGOJN9NLHc~6-Ppejx(?&rtq<)v)+ZEToRvMc<AW->A~h%;q6^a=;Z$GEN1@{N{%
+XKyJE(o!Q+ptiz2;D|RYouiTVKF+imxKzaMh|-==gz#r-1{HyfA){$aAP?87L*1I7Gah8J$6nBN+$UD8N5-)O=D7LN8xI}}&lv*sprPaPDMlGZhE6I+
+ILeH$I+vt?UbJF3$@ZQhH(apI=06;q9KG$HU-%Ysd*~o5LwG2tGULU!XhqUZ=(eqjf;$>~Dx9{$G5LnXWnOYK&z-G~gcZ2P;lT=MhO=^HL@y(G&L>z-
+xePeNyddck-ki#nrCo~pSxwDl-5dzo!gHpJ?g&DJ4z@*PU(^-JPA#F77Tlm)Pys`t@%&5TO(`W)g=?A!pi7;3lRyiAwvd)1zxv`cc1D5y!`5HY2k(>Z
+7hRR$@Ah3O{u{{I9i`&lYYWm+QtMh4(@XQ>OTJL065sW7;V!eBbw1nb*OcL&qK+DX)6I%XH{d9Gojma@`Ny2$5cU1-6Oniw^47NX!pIGCb@^#6HOU+)
+Dn);|z9pwsO2R0?2Krl_{X#kvX1wrmx|kWnKu{tyUN^;Al%gnH<(k}0o7h-9w8%Q73Xmrt4<%nFpK4r{SN)AKP;mQ2uw$4by%b0khKr0qw!pSPdsgsC
+5Mo5a5B07#5bKrUv3gI@jGGEW)Ig@M504u_*PHr>a7TfE8uy4Ovja+oI0WeP>pslyUS_Y=jijoP+Js&u*K*|Q5Mjp(Rg=SQs|I8kZMpDV!#0y^aOVAO
+Zli{m?w*03ZE`R*%Eg;C*;n@vL|BiA%T!aO4iSm_q0_uMoIth=8*BNpHc8kdz{W-DtR}_OgqXPSgI!L&(PvhE&NJuc$?{f%&_e6)KrIc|T->KPH|Ww}
+s?3!<ZVT0A8boF;?oHnY&fh@(upXWgo$n|rjpeLvc}{|GVv;70^rA~So<8e`n!#Ckc6;_2+nu=m1<TiP69Wn3+P2sa2$mMZKj)TO-fT&hNRc}OvTCHA
+-fJY5ezNT@S9MbIFGugJOQR;0JR}l#!(voZM=y8`;=IY6R_}*axkzTjs$E?h&N-aP+F&T#*c@&_wvHJ-eI%tq_}WI?ni80po9Y`)9t0Ak+V^lv_5W0^
+AnGku!!iK$*#9PyeZf`ZzU{%M9ZY6~y&9{elCU-~Yg+BqlJmekZ!m|DkfzTv^doIhndi_-Ud(fJ9&k;th)AD;YoNVaHZ}tUS#QS~g5|a}yMnEEwYa${
+0e5+SZ<V#z`7fdg7jvxzQ++#`z>GkKD}f5z`Sf)MooGQ7%2`Y;q7+D+ulq!>ZmZN}+uo~AKa0+ppj%+W?4GN#ELwFeUIi-#Mu9OSR(H+&k$r~v>Pz-!
+w-6qx=05qD)}4B!OU#WU!;y|E&t1ghv)5)8>E4=YKAFtlLPens$2R8Q_4n51^NgqNv^v*oRLMi83zRYtnO3rNV)e)*B9v;#4?Ncb*kv71rW9}51)4sL
+c4mZFck@Z|gr%1)T3GX&KC-e_F!gedXr~AZc;YJMO5nsDf^)oJ3J7eRTm52mJDHi?bMI&WwUi<`fXC%S>dM;X_{fb1yW$G{Spe`CaL-8#*HIhrRr2MR
+$!m}ruR`=O*H5`hVP&zv{FnQ<A@qBthPNYH?j!tM{X)xL7~Gm<JkHuP!koS0>nz`UGokgU;fTHXey`nVC2GrN2BiNxAY1-bcr2{wln-DF|5rh`h!HC=
+aQTqKA7k*c(4^d42(0>1Hm|p*XFnW(rta0{_=pDNB~BG;2vc8D+EhZ{w3efvftn*`BZ^E^mNK|n)$CP4u1)+8rP;K>nVleeYZ!IPrWksKZtxHwH=IAF
+*0GLYMwIn>lhlHBh7D$=NOmEgpRnVjQkeB3-#}PLm^w&l`MJaWT9yXqYRv&i=x|K|D}j%-)81QW4;zWgKuF*x8uJTvD~Q+P`h+&-O|tO$8zbh+LHdM-
+mmGP%Natt+sX_Exdq^t@Z`?KpSmSt7&AMMJzqMyKq<!kcp$YW9RCzxiYTgL#`}ZK>vsW5tbjQOvlGQ;wBFIP$t(bauyt`jc{?Y7IZyn?S2D{mv9(!&z
+i#X7Y=Col_%ZEU<=rS8Lr1t!Xx$QqUcS|IbK=J^RJ7PYF135V5`cY!+KaN3SC@o=p1Po^}{cD(zf<g`=kp)(VLN`l%<y1>9kC&QsQke$%$^F|DAjL@R
+F8~EqDuu2^{g)8k)xe*%=!#N@aDzz7CjhHET|<<citnopw>Upt9Y3T~!14#L!j|m<hr!tgq`bC2V-}Ycf_^LczI^1rE*_`y@T|OEV7z%vLtIM<&=5`H
+r>;ia-?iTJ@1d6f1b`#&Bxq3dVgapP4t)qAXmC#*JLoLh_w+s1bwI^32Mmr!L<KCSF_zr7U7>oSHAAnxy$LUtnTvFz8S!0;&9Oh%hcY`scqW2{5kzJ!
+w{c4I1RRujimTA+VUsb}Oj^O*MsD=b)t;x0<B4CwM%d?m`kvCP3FJ@w{ZE|_vR13EE<YNomVB7kMr2y0FDNzdiz%e!YI&1oeIBw{*L@8iYJDlb3vNfe
+G?@>8<?HasOTv6_&T2&<J@cf`KD;pLsOQU~n&Q_=wdW8tda54mxcQ?caax{M54x4Ph^FMrWX~NS^?)ooKy=_%>d@1*+-4?p;8F*3giD0{BeUuU^51dd
+>%jZG*?(OvUzUj}Cki`{@#c*|y+Lr2Z?D_V!)+zLLaijtVrs~`txma`^89$%!5Cd$|6&7Wk8e$@tY4nDY?}a<*SSj#qMTErqxeA6Vc}|nWz9kubCHO9
+tG^4Du9;W}25dH&az|K!MBcaXSVz0m;pjCQy$A*?bBe_ra&?=I<h`v-T+;dj3i`FUj=R3E4lS@j%^Z8V7ZZbI|7^Hh{FxR_9TFlLdI<4=8Az~gXe6?8
+S}S%{^R_}QI;neF2$K8UT?Qs-Ii=7lXiY{asnOgwY?Zh<n&A-VyhaF;?d?;X9~^GP9ue(fiuD1|wi$0LvA<~8_UAqOw<8Q{TAP}zVHnJTcV0b{2PqCj
+|E*@%xj)8%>6PM6n-5wstu88ASFx-hhF~M;3>OG8nLhF;xYG@MRBfJ@sJnTdCS9g?MU)1kw0q|wwP@pMqkR>{3M(M*7W3gKR16EZpsy95@X0b0<uU4u
+sYCVbkr;mhbj?8U7DcET3!ZcVkzV|Krn%MOS=U^Q_(%7b!(&2-Z#v_e6I9l;{<tl1YT7W3(B;Y1-z*cN@~uSl-8|#015nx?&B|Mz6SjD7igv)tD^Rgh
+2XSV0^q#hPp!q~4bGK5d1>ViYh&5CxZk$%a|AZ3j?QF7`;!){oUzSl70d&YZH(>I1Yz1%VJ$M-$s8~6CNUhWyFDc2C3ebxq!miT2H1i$>`|4WAn#w5@
+*p;OPssc|q9F}%oUim4xC|_YpB@8yp3ozpaYNPtBv}pPwH8O#$*PH2u<7DXKhB$CKGv}xtGM*X(S~<|D^n$~xd$F78h@Z7W;VT&VYFr|XPh?twyJQFM
+j(F-D$-JDSCn5tl0Cj<#)~boFW|Q}DWdn~#8<&0OP#`LX`+pH{Ikx^ZB1rpI4C=2%W|eC#d$`mSC<>eqy+<u{F<3?#BxKom|1{pLgTHY4I)X@9cHBjO
+@nNeX_sswd17}iUVYC`r44`ZqN?Cl{NP#G=DMXiAU?I?bR5{iFb>ZtQc_l#o&)D8t^^beXUE<ADIg7ObW+1DQz#Z7@Yt1j<QmM@^=nF|)-Vb#lbxvR5
+@G?8m_J&nV#aXoMg(2p*?QPsxYEE$rUy(>KhKcGqeRHuIFlro)PB*(w%dIUNJS0yoT>pysA~xOs_odct&Q(s3T-MNni(2a@`Sn)yQTMIKaP%awli=$o
+k#yi(0s!C<S)0AA1b(Nmw5onau?tY9;h4b&xG_Eg#f2}m*(OzcHe~0SZ18vV79O;{bj8qzn1xDGO`^t`E`Am(gB7aGB%C^x2B%c7&7JWjezI7Z_R$p6
+CV|+<%%6X5W!>m$%ubXfu10iGniurE>if0ah#0^Nee_ufd)jDqgCbmhz~4oPGBWgK1gbcInvt%W`KLNNctE>~@fSM0WBa!1RRG5uF9_lxSgQ$sA{}Za
+BtO!4-BZb#<_6WPjiDbz1XQSu0E%gmw7@W?Gtm%GdPzSvpeb)Qd+zJ&!3LR3o3fa$_2h5zviFd8sjg)R!5{Owmo%w$G!ROmx=AW-m6Vx)Nm<;IekjkY
+$zqPj)Z``!FxP$HEHkMVM2Yl9<nQmrDtsld`rr~(_plGjzNWH!Atda(aNVJCxp>w&w)J?P`Su^aCO!o`A875l+rVkM4U5U8WIG<YfgNd^W=wyJ#Yog_
+Xdd_k>=rQ}PwL%2iJP>j4hmfGO=?t*=aI(mW}Sy7!ECYPrsMCC)Sdz@<y)(xMg6I<vV<S}!~S@BUc^7P9|<;~F6nRs7iN(A9myp^W@8U-4mY4!Q>=13
+cm2bv)_HVWyLKmGtk)+FfG2gXp0B*Y)f*aWa`jf{i?3#p<+*yy#Y(E^xg^y`KLTd8nlJ@EW%DRI+X0`BsTw4+3{jR;#LRjPxvex)`|n?@8)t15gGxE8
+Ww@Jzba-yOo?blbMAE*and4dNU7HLgCL#omyHEbff<EXXOc<(8I{nV?4s47uHnrU>32hn!TK9ujt;d2y{q%>K2R1L8(7LSq2-sd|2fDqu@FSdLC6vr(
+Wf>DlydarX&VJFI#)&P_x`3(z3WlJ@LSJANzYXlK#}wmC7Rp?qO%;7*%dt2OUdx&FI7F|}LCv@uUsDluFor_X5BY1m&a)&7kjvvK8pxN&%Z6Y<(>w0=
+;U{<?9aF~(`u7qna4ek0rNfzzV>t$y4rrp5D>5|no{=x1?~)|A03HYJ7wl^hN4+&P(k|pZu~}4ICe<+L2LRJ}i2wD0KiEl;{**zGY7^{4iS<NL#J$=q
+D2UwgxQWJ(tqCzGiZ++{aDr&d5G^>6Y5g6Rg<ynu?S{#yfeydi*973fkNKFh7G;jlJ>(j|vphFo%ymoNZvG}+YiN%Eq^>ZpuR=DXuBn2JcEeZ$@O4%{
+Kvw$jMbY9mN_zjq$u1$+rJW0xxt`1&=$ELHn82)qG-G%XKvY%x;DbTBaZtHrQB+O~VJBW~XkgoDZJH3f$RzVSljYuAkLRPcK^U|0BeUoVj@R=eG1f$1
+2wr$o#DHW(wga#vb~!#iJ^Y@4JwOGCNn0T?3q6vW1mfekdvFe~zS!Gq?-2qoe1ER8yPljLAAYa$xt{-eZhxJ=GgY7e_|8lJYJRh9cQu*J)3^t%v&9-I
++g!`8cg@uAzAtCva<n@$yL)oK3!mr1L4X8XRM*2{GZL&Y78exQrm&xN`&C74NtmT)HpJ`z55;gUc_!lnLy~LX)IO%?Fu8g6m*k&Gx`!7asE=a7-20Pn
+GQYFmKy7C9N2d*)R``bNQ#-<m7o>HRW#7n&*m0p6456~1`q>O5J@LaJHfM_pBOc6K<W~=iAp*{tzu_-)tC~I_3-LxM{>1fqAoN3jE@*HQyh*&c!;G#S
+a*PAUl(oV6g~ZCs7eIBG-3p190ICOEUbrbdg~s49{JRt%H)X{Z?*-U=n|d$oO}_Z-Gpo||4otUUG*vwdDA{s(b1$Ee`z~)(ln*1z<}cH_;rXs)0!r(C
+pL_#E79U>o5H|;b7O7IX<vTX;+1{VO$Tsm)U+a?ow5*FT1VxHgo-sIeQ{*n(p*YkNKFR^L`%V7Mulc*P)5GrhIYOzlS#(ZkfOXEPwtIU!e=c_Z(SQ2%
+^>Qcu>$@+3XuoQ|%<zYy!LKea2QM=Vo(~cPj8Y5PgmPMIw0*M}jqWKKmYl{;9-L4*YY$M)JnPA}!Qko0&Z$om=sD?2+&}${zjW!hS*2`~V*otq2=x24
+PoqLv4HkF3S7Q@x9v+`|f9W1>ctkX28KzvO`*d>D$lJ^=6)^LQRcwS+%b_N<9U7^ZW#ZEQfqEO^XgL4G)WQO^wAuQltug&(_Z#q&R6dQwCcK^B<lkp+
+{2S)AaxLA+l?Ns$QjMsKud37{{F>R=!74yyjN;I<iC|MG<$;beVsm#qyvTP0QSiFHs&Gvo>p;EXZBH;plopEnMM>Y8tNeepT?ua+N3#Aad<Kl=$dn>_
+v&I8q1<=M?M;k?(m7Qb(iWrQ=k;G?;WOz6>1pfE!y1J_`&QQ)<EMjV=r~0n0uH!2|<R}<^2EfooG`MfNzh2so{IFzDsM1%q#)aa{R4NZp0(_W_SCm15
+0=nSf+KR7l>$5S-kiLrlWZ*qQFE?V{vMJOHR<rSLpW<stJ_j#i^)CCVx4HGY=$9S4!n0L#@Bm!*@}UBWS+b7)WxM%u<-NJmj?4_95^!J&Q3QS$I*7*9
+EO@_dSaSY7(J!+YP#S#oD)e*IM@-m&*tKrwfuk(E8H}+e53<;cY_f)nE_$CDy7z`9P_~o#Z3m}A`EdN@@Gr&i<)|sgd28P~p1t%p$?>B5Tp02zI5t?=
+us|aYg1x4jQUZo58s9@ZJw3R*72ObWI%asveY>MJty^S8PkCAA7e&k9p0pssPrKL{U=`!~6Pu`*ai9Rv^<L|@uJ_A&T30+kyL;Yt9vqWWgVOR?a4f57
+_L7P!YZLghvE?7C<?6ngCSgPB8#5hyz=(V;ct~s9kS5L5zBnO1_{W}jA9)D-mQWm!TdAyW*W}F=L(#uO+hsEnJz3|}141a(NbQ&`OChr>3)8@N3o=~N
+G;dmiI|{BSXN`g@6<BXDH=yXT&}E9#a=ASB*5MN?23z|bqe)7M?Kh9w%mr*Zf}KzfU*W}U&>6CA7a`tRa_xEc%AT%X18?=LbO@eYqjdbSIC)7rGq!np
+hEv~6VKM!TEKS)rC?tiZgRyM`*D=q#gX8JAUE9D*&m6Xf@X89aDNqUJtvX7_*zIaWVB7MWGiVhOVS|z=g3t>idO{Q^_eV@dP2_gRXGz*0!|hjYdWy!#
+R(~4PrFS(n>D;SE%BCiqjY}P}={}D#Hj>z+g(Gnyq1`ob865Y{-5AMBMF@}m=#5CQR%8hVnRnPo=8xqzXVtcw+?v<BrOn^w>H-Tr@6RE9GNO%({y%;z
+9UykYh7Y_tJ&Q98lf#H05A+BJG%!EkVqP$UNKRoRXLer;2TFCFBrn6rGZ1cR<TRLd7D*)fZgxMh#?jc15?&LKu|=H6f(#0n@TZI|!&z?|>PriMn`BB!
+a_@yvA9Ms|&(7Wuo{v1YA#BI4GsQzyGOwnH8`i?%%L6HgS^$rNfGHl4$~KEwZtC^mM!0V*EGT-`)6W7?Vx<H>OT93q=;d%=u1fZgmji)7_rk$_ei_-Y
+HLsLGO0iDSk4OB!7xM5ZnOjq`uQ=*75o+0{jY(Cce{+$GR^lk}hlW2BMhNBGHluw=uWnTKJQ;*y75WH1dJP!}drflnt&2z6M*`wxt&voL?RbiugBn0{
+BPW~=UsZ)*CC@uA!58&)rw{)<p=2&$bZFxlilK|BUBFyI)ZU^=rw~c6!{m_4do7mWILT@nxim{Fb?TDzFC%?tZfd4LSG~-Qvlak@cLA0!)HqZWN09ik
+e0zR+`92KXu!{{t2ZFG1RGl~WK2hCku1&E2wCk~7We=-iC***NUn7*We#req-XE2a2qKSXU%K&}q<awr)L=fu7*odMqIsz)uC!3x#(Ux4-O{2K@4f3;
+d2xF6_N>Pvi@AY#1in4iS%Q)?>O7@(E<7`DSc{Hl5esA_yleH=&HZG`Ai8E?Y(8nk@xeFd0;7}8+N-n0i4E&v3fBGyzSBrcwx_w?ZdOz!DC)p!i0^xy
+<HBZDu%9Cci~b%KE|O@1s8a(3(zr<606T1PD_3>hsXoj<)ff&8ILGzF91=F)n*%M*Vjj$jGi|H7JoJRXo(*nUDQs&8do4^5@Fk%%3Dg8=Nq+;(HPy!6
+!6-;NZw|b+5IF|-%h(#o+f0oV%O*#UtcW^VL!fjCa^1H@#zK-uUr3qqT`p&7;tRs;_IhNYy9+<JCM8nEdUSH)l#^Px2b*%023y$BD6$3<cp1q@crYf=
+#{*U&AkI9a=)8-`?O~AVQ}BJ4k1fnGdtRx<5%33+z&PGpY&D<^qc>0|2xC@rc>4DI`||RapZ<P!C8LEd#vy<lGH`?^Gwt<^G@!6Dtz6E`?p$^mps2{M
+5owwcwAMHGrTiJ`eQmiFs>95Z0cLakY;rd<r%;3taYJY%{{Dn@_?o4Q@5sxs{#@UnOm0TDoXqa)C7TG$#$T)_4~C<j90!8(yDzhK^|{fRq}TZgnZ|Cg
+L-jxpzM1Uq@rUDnVKy84a(@f$HJ7$Ez~aJcP}5^iu@|C9W(QBsK#|mCleYEG(`4gXrv=<<mD|;97P-HmwQqZxl)7#1LIuy&*a#Dz88UJ6-FwVZ>ijm&
+rhDk{_t3tV|F}4P`;N}qr@GJ3Oli~>36Aou`m7M4mu#@*=(ogy^2!}3HWHdnPYi%AcDUYg5Eyo?(BhG}Qz+|Bqn&!E1VN$$AlUNZg4!&I9etRCo}TbV
+CTlG6P^qY6$*C0Nskd%jl{m%6Z4I1{(niA2JQ($94@Z|j!32oCnw4fR*EEf*(7eI9eJED#WBo;veR961P*cS;BN#Yz*M+qhy6c)zfSY6pr-4WsN+%fl
+nmK<JBp=%;Md6lB?!vJR^F{kqW&1`bI(G%^CB>n^ui;^T1lq^{k!`mN*ayEjS{P{>r0jq^%E0JtA!I4snJPpHGwR}mxWc}$m5h3j06V}&d@T^1Z}+uJ
+BM5%+LCA=g1nmfOnCj`)!<6%j;Rs*F!r<PD%QWLz;B8`A{v`(CxGj*~0iyms?EB$KhWvQ5z!dI5D7fD=z1O^eRto78U|jf5p!h+M+LP2aQ7KxW4H1`$
+<AuyQ0hk)9yNox7PSl~|x7{A%Bk3d>PtWNxr###ftgg}j$HTItrWK98Rkoa9X4~2ExUGzL5cr?tal};cZJ5IpDWzr;@AHZL*7o>M&4bOOXuXK}tUyI5
+MUEFr(11H4Vhw4}=hm)yo@np{w>vmh>8`1rinLtP)(ehgT#124wy&MtTJ$K%puAPnT36jL9;NjMR1N*A;j&-@sVGm+r*V}D<Fp~8Do(Q3CbF|g28jj+
+NMwSBOg`X|8JsPX^cBPD)m<kD>lTrqGUVxx+b*(nVB>>3WuLfe=p<zb%y?<!%uy*=>Zey7c?A#Bkj28`6(cy3=C--~Bz<+;?y2zT@HTuHj?sq8C-0=I
+KdQz47t(BwDpRn<)zl?8+Be$q$*H9-&wj(O###LbToKEEoL`(7-dBGA!|CPQvp43~KmYa1)#d4h`DG@RVjwx39#khP-QD%G|C^gxs-_$o2~Wl<{~GWR
+^Jn)%ZTLZhS|2UESZ@2xBUZe%`eBQymn4KRuO+uciVUxx898&araT)+WC`K9Ec;L?$RSvLLKi<QY@r3M>ejZ%jGDbsS2zzopu?^drh&Rsiws>Eg=Iap
+SWj_gRiF^ZB!s#>Y?sSXjG^a9(0uL;=Lx|DKTK<ECo54MI1dT;&Uv`E!IGl;{$$mu>~Q^oH}A><?cG=S7E@MnL+|Dj2DA(F4e;b?OQThxm?mw#yd~<2
+>=Ai9zzU4quhqZ!%*f;iI5b;5B2%4`klR=if*9|~?&ASeYQH9&8+c^Pla`*OWN+c~-osf}0p^c(IS**5!d3%{@PH~aC7?Defz^u0XSgkHS-tXQzIfNb
+atSsNHxzkoqMgV!sFn2HP}(DR-;&Rk`eCvDLL{<9GqupB)8BCyM*!}2<C)I6I)8f`0*xcitj1>4h9N^#P^iHthrao%gwb%ilZhn{@EpHuGb_S?;&Jho
+e4L>pnt<j`&_p}#A*O3YGQ~DN9z<lfox=`of~}yO;w|&h+ho}20?G<CKJQr__n6qM_>I|FyuoNjGzs$)E6eTJt(W>Ju7WBDLph$K0^)=^I%cVw&g7QA
+I7E_K;LmLxK4@{x>2EE+!=yB&1(L$dNk))@ZWSSf(5`$brM(9N%`9*gyxf_@p*a~!Vy{!ryjGjBf@y0rMvlGEM2EXQ@WM<lT{qBq3=@wjW^fI%>_ucJ
+!)Bb=6ea$l($;`_{fr(!=cI`m3j`gEqz0zqBZEN`6fT%kJxM|Xme3-jW>T4<{W*0uHv*(`t1#Lr1k;vvs4NobhlGMnqLoNF$|F#+F5`WX9XP$$%03FT
+VFOzq!dO1qdJ>Hi50GAwRHnT+A><}3;zTfyxUz*1B^wf|6*EVSwTo&=)7ViK!zbYJ4bUHXd123>e+^d#AY~c^pvyQ1`+4hWDdlmiMHB#}QUc23cI(l0
+*54+tlep&!Jsf;K=p+Y=5rBk@%^DnoqX}8-ovm0e<lzBjY_!LhIauV09IT^3j6jqGTV)^N7XHC)`^SK*cmT(6tK8rFId|4{J4*DZ7n?f5oNZ?vTfck=
+y{3FPBj?JcMey{EukD>eoP#{sn(b69`@3Y`OLN8ck4@rsDSys9uq4qbcE{Jb6fM&zb{?>i_YED44O#4jb@Z-0e|K^DBLoA~t(FfnRk~!sNcLoeG10)p
+W~(>n^K!nqyYJw2Jx%~%tABHTMb#rA9z)h*^CaxuFkmj(yB`(|o8;z>XIibB>gJ|iIlo%-<hSx)Ka%F@Kjzn71Lv3tTo~5%%sHurD@&iF5%gmYUNvPW
+*w5VJOa%&1RY(j+g_z=$PAtI&tZ3+<RQ=65B;e(PRv@e%94*Qx6(MCht1?J%p-s(F$ZuQ<hd%M-TWw?FdK^5fc2c$=?kAlt5~4JRls-iauS5r5OPxz@
+Qeu#DcJ3#F&m#Fe_$<E8fzO6=d<J<oZM1$O_-uoQRYs9eEZvQp2L~K12ij=ZcFo&Wl3NCz27G5quBX9C?FkyCJTbA;!5j3c@B03gx9D9>uO-))y%q3F
+y#&)}DamWffu}8O982#qv<nC&xJl{DLz_nG+hV{`^<lk)#IdV-+|6^Mh<EsS%kf&{eX@hYipNH)1(y~R(q^L23uBKc`*eCKJH|peY2C06-(Tl)2Zjvy
+=j3jtLhbj1f&ALwdUInj7w`EM+llse-Ftg=`aRe-`T*hh?)>c~Mh+mJ;}2)2S8w3Vpbj3Hx96AddmZ=Z`?IT`^xr=qdLxCmzui>JaUPU~7mm&(H=Tc|
+rk(N*KGb)rilXljQURF>Tdo(AMXk99eps_3h@kEHuEgfHYVHd$<8hHb@w-gy!mjv*ymwN75JBBZI3tyRAjq0@p1YRVZ;koZN(iRt9v6vYil~RVZ%gSg
+{;QN!*a&p{nBE3H@pp#()XTD3mpDWix&dMXk~kr<gqfrxyfBm+R|9Oxz}?52@9*{)UpjB}=S)8tSDw$=>6i|x!si<^AF_6ROApqCy#c@9=d0^$BQAHI
+(}~5d!`e)O)(Gx<md-I!i6)1Ur~K)Z02eiX5ayybp8!?`HMSV%HY+yRn*fVMt7SlJz(^LCq|PPH12hR8d?sUMMc@Ud5CjL|>a(Ns;`vxcd4XYFh>?bw
+l%GuVFr>+e*Dhdj&#YTU#LS{81V~zQ6$2!ENHGE4p}x12n{2~6B|RIu<!dieH?kaR_rd95p%M3Wwd55Uc(ud-4q(l%dOn4&`b))skah;h2Wt*Q5TJv%
+T%Z>$j*k<7s$}9&U^wWHXuA#jgHhz-0_71(5Z3pzEGAM29~6ImlKk3@soegcX_1$VPwGXUl$}U)N5kYhK(C$KO+aBhS>062G?fSow}Jf+tXOFl)#A?V
+{A0J@{iqr`#q|oM)0+P2O1d$3hL=VL5Oc<~UYB=s|D2feZh(uS><o*KJfrisG(Skuu1+hc0^cHh;=|l*$oXtyBPr+0#eGEuQ2fZEr@^x4W5~!;NAyp3
+C}VYijj-VVW?YV5{>`}tN}ebz4FiPa5}GLM>4On;LLHG{lkVI6O$zMaeEc!_jf~|HZso)#&OwFE&|fV*klHRJV+v}bE`+>tS~(g+m5dSx&7!JWFjbzw
+ut`|Dr>6`C+B7PN9!Ab;7q2fj`mOa^3cWjYkG|`Wlsafh{m1i*i*PJ}ATL03#(|t0;_=DqO!UIM>e{J7_M+{NlQD5ee(#vSBlB@Gop#+hMHHjEUQRET
+yi#otf0PsoO{vaX+^q-(g0?$)Xow5YW;#_4Z{T5Fe}aeB-|e?6H5jY4S?icf5jax6*LfLO{l}Zd%PxISWrG_s1p)q*?48MXXw-iJv>&R^^4F_xO;vw;
+Wkacj|2SD7g1o%1R@EB8z8R+b)_k%+MQ0k)ZirV7DTcI1-VI`1KMdeLW_eSxJ}QVtA#>r|)Ny_I7>HoWBP!M{qAjS3Kw9E8G^r<#e*8CBWz9xI=w|)+
+?AP-2%^Up$@O8_x|D3-s5)C;5wzQm2yF*ju$Q?6@(E;as`o^kmMy(+~h0e%DFA)pM&7rAK_LXZDSM)P&!i)L*<7Uws_x|U4iGlhYaXDxP3sEOFawBXD
+2dOqUnhUlXBB&$$5;Ng?TraoS`9chm0*oidQAD7f+_uGCqIDTL=c~E{W|O*{&r0fqGm+buRy-+hmjQY!o?WOEPYF4(pu>9aq@1IyA-E^b;Ktm4`M-v-
+czt@3WQ83OC;iRLobnG36-dnoF1>O+`xJy&uQng}AW`?_wfQd0?wSw)owvL~eNOr_Qw^|;Y;{LJQ(_GtB^$Jh-0-3o#yyQEvlB(&&DpP)zg%3z#pauJ
+b2&2<C+NuvW6}#DU1|uhE^keJFc#`{(Kdla((1)sgG8R%jJ}x-I**j@0uC!A3I6`@W1BFh<CT_sx3FL%{+M$lxfFw&dyrk^@71b4!=Hu`MM8ulzeAvk
+B?hlP5~pGTK~2tkBVCyJI{UnsEbDP}>+@Su?5L|qVm!qfE4sT!G{u!?POfbDFDNO<W(9ln5FcjLy$s2@zqWT5ergk5>i4E=;L#rGbQ7A}_g@zEuhsJZ
+4H)&G^A7-POto~cpP9d{CD()9;R}};ub#^<+7sN6)mnZZ@V|(&!@mV$2Xp`wZ+lP<a9{LXa(F>UJwdq*#J9<;yIH|NaT5UhZ}ZT_+KSFM-%uSY-<TzF
+(&@*CvpGp>uz-N4J@$k1mrCpGih`S*C|y`LW8pMGb!M(S>9?`D6OljgFu-3cYJ5*x8cKGond8gnNr$why0J(`O00^I4QIe^Jo={jqWwsfVbV@P66k>W
+777zp(xryW#6yXrP;r*+A*qdFROr`aX4}IeND7B%)Qa~dsSYxugX}5nx@JBN#CC!LQGa(GDA&&_d$M8<=*fz4%t<{$cE!%b3^Cl{TA>3m-qvP{^D?}|
++}{TX1_|p%$tM<+XJ%(I^mk>!gy<nU6=Qr*+MA3Tf~z0W=Oauj0#7_X&4nbhbi;-mL>(K2f);*53X07GU|7^$BGUIEP>_PGX{Zc}6@eCjM7QS%8kexx
+NV~e8(3k94)4m;OUeoL3tX6x%V&%m>Qba6}6<J-?LC~5w5X^j`h?LMFgcU@SQKEaE^52s2o?72q#p!6!d|vN+*-S~dumW(z(%e+4+gnhuf9W0<MSNM0
+idmpjXwzb2>ev9*J8Y-ET+clIj0FOb`@XIgzq5`LHUb8O9@}e860L~nj1(HS94z+ype(iImRn}Ngm=8oIX;I9!LZPASa@(2rtF||h;N4G_ejq$v|SD$
+%=KWp;%PsrnL{cul05_4#nZ7aeh01OLfo~HPOpRiqUk{DCS43sD?)cksA@PEFj|1!fSjkkKk|0EJxtwRr?y(Zs<sPM-6O~IZh}(;Ru&!DX;Vz4xn{(U
+xaNKl2lRRgt9GGhB+d}<Wc^UzRWmw3%>VB~7e&_}({kZ?yda{s2)9of!ZLgm=*c-zB(&ZQ{M56@iX|3}OrMYYUQZ-y`*w_%Pbu3P=8cISBYKmMSjAm(
+S&uBT;COBW!}PO($h>$@>nB6#=bnE6BS&P?!?{^4Quomqrj$zX#j_<CY0?*sb_qjvG0tyBo(q%@sJ)yoS@!_P#L6l)&Eumt<Zk(nA7~H=XIK$ITlEzP
+S#N=^^6X%`XTP3ZzAvxNPTvr6bG2MnU#tVzm`upW9+;ut$_zAtwU~`pK2(bcciV7LN#Kp;*nCtpT7b-lW__BC-g*7H)8E?&M73>Zw)aG@*x@3QEg@Z(
+eM*3CP<&jit3riexQzkXa^O7lcgJwl(wNCY>q$pyIWkMmh#`OpdK?$GrRvXXyoj(&nMCbp+GwL%Pi{W0I)fAGW2P_1qa3b3E|M3Be#!zek}PuhiCE+t
+J3s`ha-c!Jo;}<C7oMSe9s
+DRYDOCK_END
+}
+
+# --- 8. Go ---------------------------------------------------------------------------------------------------------
 
 
+if [ "$_action" = machinery ]; then
+  [ $# -eq 2 ] && [ ! -e "$2" ] || wrong_use "--machinery takes the name of a folder that is not there"
+  machinery python3 "$2" list
+  exit
+fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"
   build
-  remove "$_stage" || :
-  trap - EXIT HUP INT PIPE TERM
 fi
 if [ "$_action" = verify ]; then
   set_environment
-  _work=${TMPDIR:-/tmp}/drydock-verify-$$
-  trap 'rm -rf "$_work"' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work")
-  carry_helper "$_work" verify
-  "$_env/bin/python" -I -S -B "$_helper_file" verify "$_env"
+  make_work
+  machinery "$_env/bin/python" "$_work/machinery" verify "$_env"
   exit
 fi
 go "$@"

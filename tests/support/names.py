@@ -6,7 +6,7 @@ import os
 import subprocess
 from pathlib import Path
 
-from builder.settings import FOLKLORE, KNOWN
+from builder.profile.variables import FOLKLORE, KNOWN
 
 
 def names_in(site: Path) -> set[str]:

@@ -8,7 +8,7 @@ import zipfile
 from pathlib import Path
 from typing import Any
 
-from builder.patch import record_hash, sha256
+from builder.embedded.hashes import record_hash, sha256
 from tests.support.wheels import make_wheel
 
 FILES = {

@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support.base import base_python
 from tests.support.index import Index
 from tests.support.wheels import make_wheel
 
@@ -74,7 +75,7 @@ class Sandbox:
             folder.mkdir(parents=True)
         self.environment = {
             "HOME": str(self.home),
-            "PATH": f"{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{Path(python_3_11()).parent}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "UV_DEFAULT_INDEX": index.url,
             "UV_CACHE_DIR": str(cache),
@@ -157,11 +158,8 @@ class Sandbox:
 
 
 def python_3_11() -> str:
-    """A Python 3.11, asked for once: what `uv python find` says."""
-    from uv import find_uv_bin
-
-    done = subprocess.run([find_uv_bin(), "python", "find", "3.11"], capture_output=True, text=True, check=True)
-    return done.stdout.strip()
+    """A Python 3.11 to build on: the copy that all tests of a run share, see tests/support/base.py."""
+    return base_python().python
 
 
 def _uv_version() -> str:

@@ -6,8 +6,8 @@ import subprocess
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.plan import Plan
-from builder.templates import rendered
+from builder.script.plan import Plan
+from builder.script.templates import rendered
 from tests.support.shells import SHELLS
 
 # Stands in for the trainer's Python: tells its environment, as the kernel has it, and its arguments.
@@ -18,29 +18,35 @@ printf '\\0ARGV\\0'
 for word do printf '%s\\0' "$word"; done
 """
 
-# Stands in for uv: notes its arguments, and makes a Python that does what the real helper would.
+# Stands in for uv: notes its arguments, and makes a Python that does what the real machinery would.
 NOTING_UV = """\
 #!/bin/sh
 { printf 'CALL\\0'; for word do printf '%s\\0' "$word"; done; } >>"$UV_NOTES"
 case "$*" in
   *' venv '*)
-    for stage do :; done
-    mkdir -p "$stage/bin"
-    printf '%s\\n' '#!/bin/sh' 'exec sh "$HELPER_NOTES" "$@"' >"$stage/bin/python"
-    chmod +x "$stage/bin/python"
+    for frame do :; done
+    mkdir -p "$frame/bin"
+    printf '%s\\n' '#!/bin/sh' 'exec sh "$MACHINERY_NOTES" "$@"' >"$frame/bin/python"
+    chmod +x "$frame/bin/python"
     ;;
 esac
 """
 
-# Stands in for builder/stage.py: -I -S -B FILE COMMAND ARGUMENTS.
-HELPER = """\
-shift 4
+# Stands in for the machinery: -I -S -B -c CODE FOLDER SHA256 build PLAN ENV ARGUMENTS. Keeps what it was given.
+MACHINERY = """\
+shift 5
+sha256=$2
+shift 2
 case $1 in
   build)
-    [ "$PPID" = "${2##*-}" ] || exit 9
-    until [ -f "$2/.drydock/installed" ]; do sleep 0.01; done
-    printf '{}\\n' >"$2/.drydock/manifest.json"
-    mv "$2" "$3"
+    [ "$PPID" = "$8" ] || exit 9
+    mkdir -p "$3/.drydock" "$3/bin"
+    (cd "$2" && tar -cf - .) | (cd "$3/.drydock" && tar -xf -)
+    cat >"$3/.drydock/machinery"
+    printf '%s' "$sha256" >"$3/.drydock/machinery.sha256"
+    printf '{}\\n' >"$3/.drydock/manifest.json"
+    printf '#!/bin/sh\\n' >"$3/bin/python"
+    chmod +x "$3/bin/python"
     ;;
 esac
 """
@@ -121,13 +127,13 @@ class Desk:
         """Build with programs that only take notes; gives the calls of uv."""
         (self.folder / "uv").write_text(NOTING_UV)
         (self.folder / "uv").chmod(0o755)
-        (self.folder / "helper").write_text(HELPER)
+        (self.folder / "machinery").write_text(MACHINERY)
         notes = self.folder / "notes"
         notes.unlink(missing_ok=True)
         stand_ins = {
             "DRYDOCK_UV": str(self.folder / "uv"),
             "UV_NOTES": str(notes),
-            "HELPER_NOTES": str(self.folder / "helper"),
+            "MACHINERY_NOTES": str(self.folder / "machinery"),
         }
         done = self.run(shell, "--build-only", **stand_ins, **env)
         assert done.returncode == 0, (shell, done.stderr)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import ctypes
 import fcntl
+import itertools
 import os
 import platform
 import re
@@ -88,13 +89,22 @@ class Step:
 
 
 def alike(path: str) -> str:
-    """A path below DRYDOCK_HOME without process numbers, keys and random names."""
-    path = re.sub(r"\.stage-[0-9a-z]{32}-[^/]*-\d+", ".stage-KEY-HOST-PID", path)
-    path = re.sub(r"[0-9a-z]{32}-", "KEY-", path)
+    """A path below DRYDOCK_HOME without process numbers, keys and random names.
+
+    >>> key = "0" * 32
+    >>> alike(f"store/.stage-{key}-a.host-12/bin"), alike(f"store/.stage-{key}-s5XqZ_0k.old")
+    ('store/.stage-KEY-RANDOM/bin', 'store/.stage-KEY-RANDOM.old')
+    """
+    path = re.sub(r"\.stage-[0-9a-z]{32}-([^/]*-\d+|\w+)", ".stage-KEY-RANDOM", path)
+    path = re.sub(r"^tmp/drydock-\d+-\d/", "tmp/drydock-PID/", path)
+    path = re.sub(r"\.new-[0-9a-f]{12}\b", ".new-RANDOM", path)
+    path = re.sub(r"\b[0-9a-z]{32}-", "KEY-", path)
     path = re.sub(r"[0-9a-f]{16,}", "HASH", path)
     path = re.sub(r"\.tmp\w{6}", ".tmp", path)
     path = re.sub(r"small-\d+-", "small-N-", path)
     path = re.sub(r"/bin/(activate|deactivate|pydoc)[^/]*$", "/bin/activate", path)
+    path = re.sub(r"\.pyc\.[0-9a-f]{8}$", ".pyc.RANDOM", path)
+    path = re.sub(r"/\.HASH\.\d+\.json$", "/.HASH.PID.json", path)
     return re.sub(r"((?:^|/)\.[^/]*\.|\.pyc\.|/wheels/HASH\.|^gcroots/running/.*\.|\.new-.*-)\d+$", r"\1PID", path)
 
 
@@ -202,13 +212,18 @@ class Watched:
 def _path(thread: int, place: str, arguments: list[int]) -> str:
     *folder, at = place.split()
     if folder == ["fd"]:
-        return str(Path(f"/proc/{thread}/fd/{arguments[int(at)] & 0xFFFFFFFF}").readlink())
+        return _held(thread, f"fd/{arguments[int(at)] & 0xFFFFFFFF}")
     path = _string(thread, arguments[int(at)])
     if path.startswith("/"):
         return os.path.normpath(path)
     descriptor = arguments[int(folder[0])] & 0xFFFFFFFF if folder else _AT_FDCWD
-    base = f"/proc/{thread}/cwd" if descriptor == _AT_FDCWD else f"/proc/{thread}/fd/{descriptor}"
-    return os.path.normpath(Path(base).readlink() / path)
+    base = _held(thread, "cwd" if descriptor == _AT_FDCWD else f"fd/{descriptor}")
+    return os.path.normpath(f"{base}/{path}")
+
+
+def _held(thread: int, what: str) -> str:
+    """Where the working directory or the descriptor of a process is now: its newest name, or the last that it had."""
+    return str(Path(f"/proc/{thread}/{what}").readlink()).removesuffix(" (deleted)")
 
 
 def _string(thread: int, address: int) -> str:
@@ -225,9 +240,10 @@ def _string(thread: int, address: int) -> str:
 def _program(words: list[str]) -> str:
     if "builder" in words:
         return "drydock"
-    for at, word in enumerate(words):
-        if word.endswith("/stage.py"):
-            return f"stage.py {words[at + 1]}"
+    # What a script carries, wherever it is: BASE -I -S -B FOLDER COMMAND, or ... -c CODE FOLDER SHA256 COMMAND.
+    options = len(list(itertools.takewhile(lambda word: word.startswith("-"), words[1:])))
+    if {"-I", "-S"} <= set(words[1 : 1 + options]) and len(words) > options + 2:
+        return f"embedded {words[options + (4 if words[options] == '-c' else 2)]}"
     first = Path(words[0]).name
     if first == "uv":
         return "uv venv" if "venv" in words else "uv pip"

@@ -8,7 +8,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from builder.patch import record_hash
+from builder.embedded.hashes import record_hash
 
 
 def make_wheel(

@@ -1,0 +1,163 @@
+"""conda's `environment.yml`: its pip part, and those of its packages that PyPI has under the same name.
+
+Read as nodes, of which no object is ever made: a tag of YAML does nothing here.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+import yaml
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+from builder.author.importing.model import Imported, pick_python, shown
+from builder.author.importing.requirements import Read, read_lines
+from builder.errors import ProfileError, Where
+
+# The same project under the same name on conda-forge and on PyPI. Of any other, the name says nothing: what conda calls
+# `pytorch` is PyPI's `torch`, and PyPI's `pytorch` is something else.
+_SAME = frozenset(
+    """
+    accelerate aiohttp attrs click datasets einops evaluate fastapi filelock fsspec gymnasium h5py httpx huggingface_hub
+    hydra-core ipython jinja2 jupyter jupyterlab lightgbm matplotlib networkx nltk notebook numba numpy omegaconf optuna
+    packaging pandas peft pillow polars protobuf psutil pyarrow pydantic pytest pytorch-lightning pyyaml regex requests
+    rich safetensors scikit-learn scipy seaborn sentencepiece setuptools spacy sympy tensorboard tokenizers torchaudio
+    torchmetrics torchvision tqdm transformers trl typer typing_extensions uvicorn wandb wheel xgboost
+    """.split()  # noqa: SIM905
+)
+_OTHERWISE = {
+    "pytorch": "on PyPI it is torch",
+    "pytorch-cuda": "torch's wheels bring CUDA with them",
+    "cudatoolkit": "torch's wheels bring CUDA with them",
+    "opencv": "on PyPI it is opencv-python",
+    "tensorflow-gpu": "on PyPI it is tensorflow",
+}
+_LONGEST = 200
+_SPEC = re.compile(r"(?:[\w./-]+::)?([A-Za-z0-9][\w.-]*)\s*(?:([<>=!~ ].*))?")
+
+
+def read_environment(path: str, text: str, read: Read) -> Imported:
+    """What a conda environment asks for, as far as PyPI has it. Raises ProfileError where it is none."""
+    root = _composed(path, text)
+    if not isinstance(root, yaml.MappingNode):
+        raise ProfileError("not a conda environment: no keys", where=Where(path, 1))
+    imported, pip = Imported(), list[tuple[int, str]]()
+    for key, value in root.value:
+        where = Where(path, key.start_mark.line + 1)
+        name = key.value if isinstance(key, yaml.ScalarNode) else ""
+        if name == "name" and isinstance(value, yaml.ScalarNode):
+            imported.name = value.value
+        elif name == "dependencies" and isinstance(value, yaml.SequenceNode):
+            for item in value.value:
+                pip += _dependency(item, path, imported)
+        elif name == "variables" and isinstance(value, yaml.MappingNode):
+            _variables(value, path, imported)
+        elif name == "channels":
+            imported.leave("channels", "packages come from PyPI's kind of index", where)
+        elif name != "prefix":
+            imported.leave(name or "a key", "not known in a conda environment", where)
+    read_lines(iter(pip), path, read, imported)
+    imported.settle_constraints()
+    return imported
+
+
+def _composed(path: str, text: str) -> yaml.Node | None:
+    try:
+        root: yaml.Node | None = yaml.compose(text, Loader=yaml.SafeLoader)
+    except yaml.MarkedYAMLError as error:
+        line = error.problem_mark.line + 1 if error.problem_mark else None
+        raise ProfileError(f"not YAML: {shown(str(error.problem or error.context))}", where=Where(path, line)) from None
+    except (yaml.YAMLError, RecursionError) as error:
+        reason = "nested too deeply" if isinstance(error, RecursionError) else "characters that it cannot have"
+        raise ProfileError(f"not YAML: {reason}", where=Where(path)) from None
+    for node in _nodes(root):
+        if not str(node.tag).startswith("tag:yaml.org,2002:") or "python/" in node.tag:
+            raise ProfileError(
+                f"a tag of YAML ({shown(node.tag)}) has no place in an environment",
+                hint="take it out",
+                where=Where(path, node.start_mark.line + 1),
+            )
+    return root
+
+
+def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
+    """All nodes, each once, however often an alias names it."""
+    waiting, seen = [root] if root is not None else [], set[int]()
+    while waiting:
+        node = waiting.pop()
+        if id(node) in seen:
+            continue
+        seen.add(id(node))
+        yield node
+        if isinstance(node, yaml.SequenceNode):
+            waiting += node.value
+        elif isinstance(node, yaml.MappingNode):
+            waiting += [half for pair in node.value for half in pair]
+
+
+def _variables(node: yaml.MappingNode, path: str, imported: Imported) -> None:
+    for key, value in node.value:
+        if isinstance(key, yaml.ScalarNode) and isinstance(value, yaml.ScalarNode):
+            imported.env[key.value] = value.value
+            imported.env_at[key.value] = Where(path, key.start_mark.line + 1)
+
+
+def _dependency(item: yaml.Node, path: str, imported: Imported) -> Iterator[tuple[int, str]]:
+    """Take one dependency; gives the lines of the pip part, where it is that."""
+    where = Where(path, item.start_mark.line + 1)
+    if isinstance(item, yaml.MappingNode):
+        for key, value in item.value:
+            if isinstance(key, yaml.ScalarNode) and key.value == "pip" and isinstance(value, yaml.SequenceNode):
+                lines = (one for one in value.value if isinstance(one, yaml.ScalarNode))
+                yield from ((one.start_mark.line + 1, one.value.strip()) for one in lines if one.value.strip())
+            else:
+                imported.leave("a table", "not known in a conda environment", where)
+        return
+    text = item.value.strip() if isinstance(item, yaml.ScalarNode) else ""
+    found = _SPEC.fullmatch(text) if len(text) <= _LONGEST else None
+    if found is None:
+        raise ProfileError(f"not a package of conda: {shown(text)}", where=where)
+    name, version = found[1].lower(), (found[2] or "").strip()
+    if name == "python":
+        imported.python = _python(version, imported, where)
+    elif name in _OTHERWISE:
+        imported.leave(text, f"a package of conda; {_OTHERWISE[name]}", where)
+    elif name not in _SAME:
+        if name != "pip":
+            imported.leave(
+                text, "a package of conda, which PyPI may have under this name, another, or not at all", where
+            )
+    else:
+        range_ = _specifier(version, text, imported, where)
+        if range_ is None:
+            imported.leave(text, "a range of versions that only conda has", where)
+        else:
+            imported.require(f"{name}{range_}", where)
+
+
+def _python(version: str, imported: Imported, where: Where) -> str:
+    return pick_python(_specifier(version, f"python {version}", imported, where), imported, where)
+
+
+def _specifier(version: str, text: str, imported: Imported, where: Where) -> str | None:
+    """A version range of conda as one of PEP 440; None where that has none.
+
+    >>> [_specifier(text, "", Imported(), Where("")) for text in ("=1.2", "==1.2.3", "1.2", ">=1,<2", "=1.2=py311_0")]
+    ['==1.2.*', '==1.2.3', '==1.2', '>=1,<2', '==1.2']
+    """
+    build = re.fullmatch(r"=?=?\s*([\w.!+*]+)(?:=|\s+)[^\s=<>!]+", version)
+    if build is not None and not build[1].endswith("*"):
+        imported.leave(text, "its build was taken out: wheels have none of conda's", where)
+        found = f"=={build[1]}"
+    elif re.fullmatch(r"=\s*[\w.!+]+", version):
+        found = f"=={version[1:].strip()}.*"
+    elif re.fullmatch(r"=?\s*[\w.!+]+\*", version):
+        found = f"=={version.lstrip('= ').removesuffix('*').removesuffix('.')}.*"
+    else:
+        found = f"=={version}" if re.fullmatch(r"[\w.!+]+", version) else version
+    try:
+        SpecifierSet(found)
+    except InvalidSpecifier:
+        return None
+    return found

@@ -1,0 +1,183 @@
+"""pip's requirement files (pip, "Requirements File Format"), nested ones too, inside their folder only.
+
+A reader of our own: the one on PyPI (pip-requirements-parser) has had no release since 2022.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+from collections.abc import Callable, Iterator
+
+from packaging.utils import canonicalize_name
+
+from builder.author.importing import indexes
+from builder.author.importing.model import Imported, requirement, shown
+from builder.errors import ProfileError, Where
+
+Read = Callable[[str, Where], str]
+"""The text of a file by its path, relative to the folder of the first one; the place is that of its mention."""
+
+_MOST_FILES = 50
+_MOST_LINES = 20_000
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(?:\s*=|\s|$)(.*)|(-[a-zA-Z])(.*)")
+_LONG = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-e": "--editable", "-f": "--find-links"}
+# Of one requirement, after it.
+_PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)\b.*$")
+_REASONS = {
+    "--find-links": "a folder or page of wheels is configured where the lock is made: export UV_FIND_LINKS there",
+    "--no-index": "without any index is for a moment, not for a profile: export PIP_NO_INDEX=1 there",
+    "--no-binary": "a profile allows a source by name, with what builds it: [packages.build]",
+    "--pre": "a pre-release is locked where a requirement names one: >=2.0rc1",
+}
+_MEANT_ANYWAY = ("--require-hashes", "--prefer-binary", "--only-binary")
+
+
+def read_requirements(path: str, text: str, read: Read) -> Imported:
+    """What the requirement file at `path` asks for; `read` gives the files that it names.
+
+    Raises ProfileError for a line that is no requirement, and for a path that leads out of the folder.
+    """
+    reader = _Reader(read)
+    reader.file(path, text)
+    indexes.use(reader.urls, reader.imported)
+    reader.imported.settle_constraints()
+    return reader.imported
+
+
+def read_lines(lines: Iterator[tuple[int, str]], path: str, read: Read, imported: Imported) -> None:
+    """Add single lines, (number, text), as they stand in another format; the same rules."""
+    reader = _Reader(read, imported)
+    for number, line in lines:
+        reader.line(line, Where(path, number), constraint=False)
+    indexes.use(reader.urls, imported)
+
+
+class _Reader:
+    def __init__(self, read: Read, imported: Imported | None = None) -> None:
+        self._read = read
+        self.imported = imported or Imported()
+        self.urls: list[tuple[str, bool, Where]] = []
+        self._seen: set[tuple[str, bool]] = set()
+        self._lines = 0
+
+    def file(self, path: str, text: str, *, constraint: bool = False) -> None:
+        hashed: list[int] = []
+        self._seen.add((path, constraint))
+        for number, line in logical_lines(text):
+            if re.search(r"\s--hash\b", line):
+                hashed.append(number)
+            self.line(line, Where(path, number), constraint=constraint)
+        if hashed:
+            why = "a lock has hashes, a profile has none: drydock lock writes those of the files that it chooses"
+            self.imported.leave(f"the hashes of {len(hashed)} requirements", why, Where(path, hashed[0]))
+
+    def line(self, line: str, where: Where, *, constraint: bool) -> None:
+        self._lines += 1
+        if self._lines > _MOST_LINES:
+            raise ProfileError(f"more than {_MOST_LINES} lines", hint="this is not what a trainer needs", where=where)
+        if line.startswith("-"):
+            self._option(line, where, constraint)
+            return
+        if "${" in line:
+            self.imported.leave(line, "it depends on an environment variable", where)
+            return
+        if not line.isprintable():
+            raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
+        plain = _PER_REQUIREMENT.sub("", line)
+        if re.search(r"\s--(config-settings?|global-option|install-option)\b", line):
+            self.imported.leave(line, "its options for a build were taken out", where)
+        if not constraint:
+            self.imported.require(plain, where)
+            return
+        parsed = requirement(plain, where)
+        if parsed is None:
+            self.imported.leave(plain, "a place, not a version", where)
+        else:
+            self.imported.constraints.append((parsed, where))
+
+    def _option(self, line: str, where: Where, constraint: bool) -> None:
+        found = _OPTION.fullmatch(line)
+        if found is None:
+            raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where)
+        option = found[1] or _LONG.get(found[3], found[3])
+        value = (found[2] or found[4] or "").strip().strip("\"'")
+        if option in ("--requirement", "--constraint"):
+            self._nested(value, where, constraint or option == "--constraint")
+        elif option in ("--index-url", "--extra-index-url"):
+            self.urls.append((value, option == "--index-url", where))
+        elif option == "--editable":
+            self._editable(value, where)
+        elif option not in _MEANT_ANYWAY:
+            self.imported.leave(line, _REASONS.get(option, "an option of pip that a profile does not have"), where)
+
+    def _nested(self, name: str, where: Where, constraint: bool) -> None:
+        path = inside(name, where)
+        if (path, constraint) in self._seen:
+            return
+        if len(self._seen) >= _MOST_FILES:
+            raise ProfileError(f"more than {_MOST_FILES} files that name each other", where=where)
+        self.file(path, self._read(path, where), constraint=constraint)
+
+    def _editable(self, name: str, where: Where) -> None:
+        found = re.fullmatch(r"([^\[\]]+)(?:\[([A-Za-z0-9._, -]*)\])?", name)
+        if found is None or "://" in name or re.match(r"[a-z]+\+", name):
+            self.imported.leave(f"-e {name}", "a project elsewhere: a lock names packages of an index only", where)
+            return
+        from builder.author.importing.pyproject import read_pyproject
+
+        path = posixpath.join(inside(found[1], where), "pyproject.toml")
+        path = posixpath.normpath(path)
+        extras = [canonicalize_name(extra.strip()) for extra in (found[2] or "").split(",") if extra.strip()]
+        why = "the project itself is not installed: start the trainer in its folder"
+        try:
+            text = self._read(path, where)
+        except ProfileError as error:
+            self.imported.leave(f"-e {name}", f"{why}; and its requirements are not known: {error.message}", where)
+            return
+        self.imported.leave(f"-e {name}", f"{why}; its requirements are carried over", where)
+        project = read_pyproject(path, text, extras=extras)
+        self.imported.requires += [one for one in project.requires if one not in self.imported.requires]
+        self.imported.indexes |= project.indexes
+        self.imported.index |= project.index
+        self.imported.overrides += project.overrides
+        self.imported.left_out += project.left_out
+        self.imported.python = self.imported.python or project.python
+
+
+def inside(name: str, where: Where) -> str:
+    """The path of a file that one at `where` names, relative to the folder of the first one.
+
+    Raises ProfileError where it leads out of that folder, or is no path.
+    """
+    if "://" in name:
+        raise ProfileError(
+            f"{shown(name)} would be fetched, and nothing is", hint="fetch it, read it, import that", where=where
+        )
+    path = posixpath.normpath(posixpath.join(posixpath.dirname(where.file), name))
+    if not name or not name.isprintable() or name.startswith(("/", "~")) or path == ".." or path.startswith("../"):
+        raise ProfileError(
+            f"{shown(name) or 'an empty path'} leads out of the folder", hint="copy that file into it", where=where
+        )
+    return path
+
+
+def logical_lines(text: str) -> Iterator[tuple[int, str]]:
+    r"""Lines as pip sees them, with their numbers: joined where one ends with a backslash, without comments.
+
+    >>> list(logical_lines("a==1 \\\n  --hash=x  # why\n\n# no\nb\n"))
+    [(1, 'a==1   --hash=x'), (5, 'b')]
+    """
+    start, held = 0, ""
+    for number, line in enumerate(text.split("\n"), 1):
+        start = start or number
+        raw = line.removesuffix("\r")
+        if raw.endswith("\\") and not raw.lstrip().startswith("#"):
+            held += raw[:-1]
+            continue
+        whole = re.sub(r"(^|\s)#.*$", "", held + raw).strip()
+        if whole:
+            yield start, whole
+        start, held = 0, ""
+    if whole := held.strip():
+        yield start, whole

@@ -1,0 +1,45 @@
+"""The text of a profile for what was imported."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import tomli_w
+
+from builder.author.importing.model import Imported
+
+PLACEHOLDER = "train.py"
+
+
+def profile_text(
+    name: str, description: str, imported: Imported, target: Mapping[str, Any], *, extends: Sequence[str] = ()
+) -> str:
+    """The TOML of a profile. Without a trainer of its own it starts `train.py`, which must be there."""
+    packages: dict[str, Any] = {"requires": imported.requires}
+    if imported.index:
+        packages["index"] = dict(sorted(imported.index.items()))
+    if imported.overrides:
+        packages["overrides"] = [{"requirement": text, "reason": why} for text, why in imported.overrides]
+    trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
+    if not imported.command:
+        trainer |= {
+            "needs": PLACEHOLDER,
+            "needs-hint": f"say in profiles/{name}.toml what is to be run: [trainer] command",
+        }
+    if imported.options:
+        trainer["options"] = imported.options
+    data: dict[str, Any] = {
+        "schema": 1,
+        "name": name,
+        "description": description,
+        **({"extends": list(extends)} if extends else {}),
+        "target": dict(target),
+        "python": {"version": imported.python or f"{sys.version_info.major}.{sys.version_info.minor}"},
+        "packages": packages,
+        **({"indexes": imported.indexes} if imported.indexes else {}),
+        **({"env": imported.env} if imported.env else {}),
+        "trainer": trainer,
+    }
+    return tomli_w.dumps(data)

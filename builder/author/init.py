@@ -1,0 +1,131 @@
+"""Start a project beside a trainer's code: a profile, its lock, its generated script, a hook."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.author import precommit
+from builder.author.importing import Options
+from builder.author.importing.model import Imported, LeftOut
+from builder.author.importing.target import choose
+from builder.author.importing.workflow import check, named, notes, read
+from builder.author.importing.write import profile_text
+from builder.errors import UsageError
+from builder.files import write_atomically, write_new
+from builder.machine import Machine
+from builder.project import generated
+from builder.project.catalogue import display
+from builder.project.lock import relock
+from builder.report import Reporter
+
+HOOKS_FILE = Path(".pre-commit-config.yaml")
+_SOURCES = ("requirements.txt", "pyproject.toml")
+_TRAINERS = ("train.py", "main.py", "run.py")
+
+
+@dataclass(frozen=True)
+class Started:
+    """What was made: the files, the profile's `name`, what it does not have, what to look at, and the entry of the hook
+    where the user has to add it.
+    """
+
+    name: str
+    files: list[Path]
+    left_out: list[LeftOut]
+    notes: list[str]
+    hook: str | None
+
+
+def start_project(name: str | None, machine: Machine, report: Reporter, *, lock: bool = True) -> Started:
+    """Start a project in the current folder; `lock` resolves and renders too, which needs an index or a cache.
+
+    Whatever stops it, nothing that it made is left. Raises UsageError where a file is in the way, and ProfileError and
+    LockError.
+    """
+    source = next((Path(one) for one in _SOURCES if Path(one).is_file() and _is_project(Path(one))), None)
+    chosen = choose(machine, None, None)
+    imported = read(source, chosen, Options()) if source else Imported()
+    if not imported.command:
+        found = next((one for one in _TRAINERS if Path(one).is_file()), None)
+        imported.command = ["python", found] if found else []
+    name, path = named(Options(name=name), imported.name or Path.cwd().name)
+    folder = Path("generated") / name
+    lock_path = path.with_name(f"{name}.lock.toml")
+    for taken in (lock_path, folder):
+        if os.path.lexists(taken):
+            raise UsageError(f"{display(taken)} is there already", hint="name another profile: --name")
+    text = profile_text(
+        name,
+        f"made by drydock init{f' of {source}' if source else ''}",
+        imported,
+        {**chosen.table, "match": _match(machine)},
+        # With requirements of one's own, those of base and its day would be in the way.
+        extends=() if source else ("base",),
+    )
+    check(name, text, path)
+    with _all_or_nothing([path, lock_path, folder, HOOKS_FILE]):
+        write_new(path, text)
+        if lock:
+            relock(name, report)
+            generated.generate(name, folder)
+        made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
+        # The last step: what it changes of the user's is never to be undone.
+        added, hook = _add_hook()
+    said = notes(imported, chosen, path)
+    if source is None:
+        said = [f"no requirements.txt and no [project] here: {display(path)} extends base; add torch to [packages]"]
+        said += [one for one in notes(imported, chosen, path) if "nothing is required" not in one]
+    return Started(name, [*made, HOOKS_FILE] if added else made, list(imported.left_out), said, hook)
+
+
+def _is_project(path: Path) -> bool:
+    """Whether the file says what is required: a pyproject.toml may be there for its tools only."""
+    return path.name != "pyproject.toml" or "[project]" in path.read_text(encoding="utf-8", errors="replace")
+
+
+def _match(machine: Machine) -> dict[str, str]:
+    """So that `auto` picks the profile on this machine, and on those of the team that are of its kind."""
+    return {"gpu": "*"} if machine.gpus else {}
+
+
+def _add_hook() -> tuple[bool, str | None]:
+    """Put the hook into the file of pre-commit: whether that was done, and the entry where the user must do it."""
+    if not os.path.lexists(HOOKS_FILE):
+        write_new(HOOKS_FILE, precommit.new_config())
+        return True, None
+    try:
+        text = HOOKS_FILE.read_bytes().decode()
+    except (OSError, UnicodeDecodeError):
+        return False, precommit.entry(2)
+    if precommit.has_hook(text):
+        return False, None
+    added = None if HOOKS_FILE.is_symlink() or "\r" in text else precommit.with_hook(text)
+    if added is None:
+        return False, precommit.entry(2)
+    mode = HOOKS_FILE.stat().st_mode & 0o777
+    write_atomically(HOOKS_FILE, added)
+    HOOKS_FILE.chmod(mode)
+    return True, None
+
+
+@contextmanager
+def _all_or_nothing(paths: list[Path]) -> Iterator[None]:
+    """Remove on failure what the body made of `paths`, and the folders above that were not there before."""
+    mine = [path for path in paths if not os.path.lexists(path)]
+    above = {parent for path in mine for parent in path.parents if not parent.exists()}
+    try:
+        yield
+    except BaseException:
+        for path in mine:
+            for inner in sorted(path.iterdir()) if path.is_dir() else [path]:
+                inner.unlink(missing_ok=True)
+            with suppress(OSError):
+                path.rmdir()
+        for parent in sorted(above, key=lambda one: len(one.parts), reverse=True):
+            with suppress(OSError):
+                parent.rmdir()
+        raise

@@ -1,0 +1,62 @@
+"""Which patch has which change: one file of a package is changed by one patch, so that each applies by itself.
+
+Pure: what was edited and what patches there are goes in, what each patch is to change comes out.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builder.author.patching.diff import Contents
+from builder.errors import PatchError, UsageError
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A patch that a profile has: what it changes, and why it is not to be changed itself, None where it may be."""
+
+    file: str
+    changes: Contents
+    fixed: str | None
+
+
+def shares(
+    edited: Contents, standing: Sequence[Standing], file: str | None, default: str
+) -> tuple[dict[str, Contents], str | None]:
+    """What each patch that may be changed comes to, by its file, and the one that takes what none had before.
+
+    That is `file`, else the only patch that may be changed, else a new one named `default`. Raises PatchError where a
+    patch that may not be changed would have to be, or would be left empty; UsageError where it is not clear which one
+    is meant.
+    """
+    rest = dict(edited)
+    found: dict[str, Contents] = {}
+    for patch in standing:
+        mine = {path: rest.pop(path) for path in patch.changes if path in rest}
+        if patch.fixed is None:
+            found[patch.file] = mine
+        elif mine != patch.changes:
+            path = next(path for path in patch.changes if mine.get(path) != patch.changes[path])
+            raise PatchError(f"{path} is changed by {patch.file}, and one file has one patch", hint=patch.fixed)
+    taker = file or (next(iter(found)) if len(found) == 1 else None)
+    if taker is None and rest and found:
+        raise UsageError(
+            f"it is not clear which patch takes {', '.join(rest)}",
+            hint=f"name one, or a new one: --file {' or --file '.join(found)}",
+        )
+    if taker is None and rest:
+        taker = default
+    if taker is not None and taker not in found and not rest:
+        had = ", ".join(f"{path} ({one})" for one, changes in found.items() for path in changes)
+        raise PatchError(
+            f"there is nothing for {taker}"
+            + (f": one file has one patch, and these have theirs: {had}" if had else ""),
+            hint="leave out --file" if had else None,
+        )
+    if taker is not None:
+        found[taker] = {**found.get(taker, {}), **rest}
+    for one, changes in found.items():
+        if not changes:
+            raise PatchError(f"nothing is left of {one}", hint="take its entry out of the profile, and lock that again")
+    return found, taker

@@ -1,0 +1,128 @@
+"""A profile while its patches are changed: what there is, where the new files go, and what the new lock would be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from pydantic import TypeAdapter, ValidationError
+
+from builder.author.patching.assign import Standing
+from builder.author.patching.ownership import Written, check_editable, patches_of
+from builder.author.patching.transaction import current
+from builder.embedded.errors import StageError
+from builder.embedded.patches import apply_hunks, parse_patch
+from builder.errors import DrydockError, PatchError, ProfileError, UsageError
+from builder.lock.model import Lock, digest
+from builder.lock.resolve import repin, resolve
+from builder.profile.fields import RelativePath
+from builder.profile.load import load
+from builder.profile.source import Source
+from builder.project.catalogue import Catalogue, display
+from builder.report import Reporter
+
+
+class Desk:
+    """The profile `name`, which is the user's own. Raises ProfileError, LockError."""
+
+    def __init__(self, name: str) -> None:
+        self._catalogue = Catalogue()
+        self.name = name
+        self.path = check_editable(self._catalogue, name)
+        self.source = self._catalogue.source(name)
+        self.profile = self._catalogue.profile(name)
+        self.texts = self._catalogue.texts(name)
+        self.lock = self._catalogue.lock(name)
+        self.lock_path = self._catalogue.lock_path(name)
+
+    def read(self, path: Path) -> str | None:
+        """What a file said when it was read first; None where it was not there."""
+        seen = self._catalogue.seen.get(path)
+        return seen.decode("utf-8") if seen is not None else current(path)
+
+    def standing(self, package: str, files: Mapping[str, Path]) -> list[Standing]:
+        """The patches that there are for a package, of which `files` are the files as it brings them."""
+        return [
+            Standing(one.patch.file, _changes(one.patch.file, self.texts[one.patch.file], files), self._fixed(one))
+            for one in patches_of(self._catalogue, self.name, package)
+        ]
+
+    def _fixed(self, one: Written) -> str | None:
+        """Why a patch is not to be changed here, and what to do; None where it may be."""
+        if one.profile != self.name:
+            try:
+                path = check_editable(self._catalogue, one.profile)
+            except ProfileError:
+                return f"{one.profile} is built in: write what you need of it into a part of your own, and extend that"
+            return f"it is of the profile {one.profile}: change it there, in {display(path)} and beside it"
+        place = self.path.parent / one.patch.file
+        if place.is_symlink() or self._elsewhere(one.patch.file) or not place.is_file():
+            return f"it is not beside {display(self.path)}: put a copy of another name there"
+        return None
+
+    def _elsewhere(self, file: str) -> Path | None:
+        """A file of that name beside other profiles: one would hide the other."""
+        own = self.path.parent.resolve()
+        places = (folder / file for folder in self._catalogue.folders if folder.resolve() != own)
+        return next((place for place in places if place.exists()), None)
+
+    def new_file(self, file: str, text: str, option: str) -> None:
+        """Check that a file may be written beside the profile; one that says the same is as good as none.
+
+        Raises UsageError, naming the option that gives it another name.
+        """
+        try:
+            TypeAdapter(RelativePath).validate_python(file)
+        except ValidationError:
+            raise UsageError(
+                f"{file!r} is no plain file name", hint="letters, digits, dots, - and _: fix-loader"
+            ) from None
+        place = self.path.parent / file
+        if not place.resolve().is_relative_to(self.path.parent.resolve()):
+            raise UsageError(f"{display(place)} leads out of {display(self.path.parent)}", hint="replace the link")
+        there = self._elsewhere(file) or (place if place.is_symlink() or place.exists() else None)
+        if there and (there != place or place.is_symlink() or not place.is_file() or current(place) != text):
+            raise UsageError(
+                f"{display(there)} is there already, and is not of {self.name}", hint=f"another name: {option} NAME"
+            )
+
+    def locked(self, text: str, texts: Mapping[str, str], report: Reporter) -> Lock:
+        """The lock of the profile once it says `text`, and the files that it names say `texts`.
+
+        Raises ProfileError, PatchError, LockError.
+        """
+        source = Source(self.source.path, text)
+        profile = load(self.name, lambda name: source if name == self.name else self._catalogue.source(name))
+        every = {**self.texts, **texts}
+        if self.lock.digest == digest(self.profile, self.texts):
+            return repin(profile, every, self.lock)
+        return resolve(profile, every, previous=self.lock, step=report.detail)
+
+    def stale(self) -> list[str]:
+        """Other profiles of the user's whose locks do not fit any more what they say."""
+        catalogue = Catalogue()
+        return [name for name in catalogue.names() if name != self.name and _is_stale(catalogue, name)]
+
+
+def _is_stale(catalogue: Catalogue, name: str) -> bool:
+    try:
+        check_editable(catalogue, name)
+        profile = catalogue.profile(name)
+        return catalogue.lock(name).digest != digest(profile, catalogue.texts(name))
+    except DrydockError:
+        return False
+
+
+def _changes(file: str, text: str, files: Mapping[str, Path]) -> dict[str, tuple[bytes, bytes]]:
+    """What a patch changes in the files of a package. Raises PatchError where it does not apply."""
+    found = {}
+    try:
+        for one in parse_patch(text):
+            before = files[one.path].read_bytes()
+            after = apply_hunks(one, before)
+            if after is None:
+                raise PatchError(f"{file} does not apply to {one.path}", hint="put the patch file back as it was")
+            found[one.path] = (before, after)
+    except (StageError, KeyError) as error:
+        raise PatchError(f"{file}: {error}", hint="put the patch file back as it was") from None
+    return found

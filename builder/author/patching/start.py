@@ -1,0 +1,88 @@
+"""Open a package of a profile to edit it, and give that up again."""
+
+from __future__ import annotations
+
+import os
+import tempfile
+from pathlib import Path
+
+from builder.author.patching.ownership import check_editable, locked_package
+from builder.author.patching.worktree import MARK, Mark, close, package_files, read_mark
+from builder.embedded.errors import StageError
+from builder.embedded.patches import patch_package
+from builder.errors import PatchError, UsageError
+from builder.lock.finder import Artefacts
+from builder.lock.model import Artefact
+from builder.project.catalogue import Catalogue, display
+from builder.report import Reporter
+from builder.script.plan import Plan
+
+
+def start(name: str, package: str, folder: Path | None, report: Reporter) -> Path:
+    """Put the files of a locked package, patched as the profile `name` has it, into `folder` to be edited.
+
+    Without `folder` it is ./patch-NAME-PACKAGE. One that has this package open is left as it is. Raises UsageError
+    where the folder is something else, ProfileError, LockError, ToolError.
+    """
+    catalogue = Catalogue()
+    check_editable(catalogue, name)
+    plan = catalogue.plan(name)
+    locked = locked_package(plan.lock, package)
+    folder = (folder or Path(f"patch-{name}-{locked.name}")).absolute()
+    if display(folder).startswith("-"):
+        raise UsageError(f"{display(folder)} would be taken for an option", hint="give the folder another name")
+    if _is_open(folder, name, locked):
+        report.step(f"{locked.name} {locked.version} is open already in {display(folder)}: nothing was changed there")
+        return folder
+    with report.busy(f"opening {locked.name} {locked.version}"):
+        _open(plan, locked, folder)
+    return folder
+
+
+def _is_open(folder: Path, name: str, package: Artefact) -> bool:
+    """Whether the package is open there. Raises UsageError where something else is."""
+    if not os.path.lexists(folder):
+        return False
+    if (folder / MARK).is_file():
+        mark = read_mark(folder)
+        if (mark.profile, mark.sha256) == (name, package.sha256):
+            return True
+        raise UsageError(
+            f"{display(folder)} has {mark.package} {mark.version} of {mark.profile} open",
+            hint=f"drydock patch commit {display(folder)}, or drydock patch abort, or another folder: --dir",
+        )
+    if folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
+        raise UsageError(f"{display(folder)} is there already, and is not ours", hint="name another folder: --dir DIR")
+    return False
+
+
+def _open(plan: Plan, package: Artefact, folder: Path) -> None:
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    # Beside it, so that one rename brings all of it.
+    with tempfile.TemporaryDirectory(prefix=".drydock-patch-", dir=folder.parent) as work:
+        site = Artefacts(plan.profile, Path(work)).unpacked(package, copy=True)
+        try:
+            for patch in plan.lock.patches:
+                if patch.package == package.name:
+                    patch_package(site, patch.model_dump(), plan.texts[patch.file])
+        except StageError as error:
+            raise PatchError(str(error), hint=f"drydock lock {plan.profile.name}") from None
+        made = Path(work) / "made"
+        files = package_files(site)
+        for path, file in files.items():
+            (made / path).parent.mkdir(parents=True, exist_ok=True)
+            file.rename(made / path)
+            (made / path).chmod((made / path).stat().st_mode | 0o200)
+        (made / MARK).write_text(Mark.of(plan.profile.name, package, files).model_dump_json(indent=1) + "\n")
+        if folder.is_dir():
+            folder.rmdir()
+        made.rename(folder)
+
+
+def abort(folder: Path) -> list[str]:
+    """Give up what is edited in `folder`: it is deleted, but for files that are not ours, whose paths come back.
+
+    Raises UsageError where it is not an open folder.
+    """
+    mark = read_mark(folder)
+    return close(folder.resolve(), mark)

@@ -1,5 +1,0 @@
-"""Whether an environment and its settings do what is said of them: two sides, run alternately, and compared."""
-
-from builder.bench.compare import Comparison, compare
-
-__all__ = ["Comparison", "compare"]

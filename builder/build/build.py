@@ -1,0 +1,60 @@
+"""Build the environment of a profile: pull what is locked, run its script, make a generation."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder.build.script import build_script
+from builder.errors import DrydockError
+from builder.project.auto import resolve_auto
+from builder.project.evaluate import evaluate
+from builder.project.sources import consent
+from builder.store import generations, roots
+from builder.store.layout import Store
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+
+def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
+    """Build the environment of the profile `name` where it is not there, and give its path.
+
+    It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
+    words.
+    """
+    name = resolve_auto(name, report)
+    evaluation = evaluate(name, report.step)
+    store = Store.here()
+    path = store.path(evaluation.store_name)
+    if dry_run:
+        report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
+        return path
+    consent.check(name, evaluation.content)
+    # Ours until the generation is made: a collection may run at any time.
+    roots.hold(evaluation.store_name)
+    if store.is_built(evaluation.store_name):
+        report.step(f"{name} is built")
+    else:
+        _pull_from_afar(name, report)
+        build_script(name, evaluation.script, report)
+    before = generations.current(name)
+    made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
+    if before is not None and before.number != made.number:
+        report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
+    return path
+
+
+def _pull_from_afar(name: str, report: Reporter) -> None:
+    """Bring what is locked from those caches that a script cannot read (ssh, S3), as far as they have all of it."""
+    from builder.project.caches import cache_places, is_read_by_scripts
+
+    for place in cache_places():
+        if not is_read_by_scripts(place):
+            from builder.share.mirror import pull
+
+            try:
+                pull([name], place, report)
+                return
+            except DrydockError as error:
+                report.warn(f"{error.message}; going on without this cache")

@@ -1,0 +1,164 @@
+"""Look at every file of the store, and put what is damaged in order, from the lock."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from builder.build.rebuild import built_beside
+from builder.embedded.errors import StageError
+from builder.embedded.examine import Examined, Problem, damaged_bytecode, examine
+from builder.embedded.installed import site_packages
+from builder.embedded.manifest import read_manifest
+from builder.embedded.stage import put_in_place
+from builder.errors import DrydockError, UsageError
+from builder.files import remove_tree
+from builder.store import generations, roots
+from builder.store.layout import Store
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What came of one environment, or of the shared bytecode: `problems` found, and whether they are mended now."""
+
+    store_name: str
+    files: int
+    size: int
+    problems: Sequence[Problem]
+    mended: bool = False
+
+    @property
+    def good(self) -> bool:
+        """Whether there is nothing wrong with it now."""
+        return self.mended or not self.problems
+
+    def as_json(self) -> dict[str, Any]:
+        """Plain data."""
+        problems = [{"path": one.path, "what": one.what} for one in self.problems]
+        return {
+            "path": self.store_name,
+            "files": self.files,
+            "size": self.size,
+            "problems": problems,
+            "good": self.good,
+        }
+
+
+def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False) -> Iterator[Outcome]:
+    """Check every file of the environments whose key begins with one of `keys`, else of all, and the shared bytecode.
+
+    With `repair`, a damaged one is built again beside the store and takes its place; where that fails, `report` is told
+    why. Raises UsageError for a key that nothing has.
+    """
+    store = Store.here()
+    envs = _chosen(store, keys)
+    if not keys or repair:
+        damaged = damaged_bytecode(store.bytecode)
+        if repair:
+            for path in damaged:
+                path.unlink(missing_ok=True)  # compiled again when it is needed
+        problems = [Problem(str(path.relative_to(store.home)), "is not whole") for path in damaged]
+        if problems:
+            yield Outcome("bytecode", len(problems), 0, problems, mended=repair)
+    for env in envs:
+        roots.hold(env.name)
+    try:
+        for found in _examined(envs, report):
+            if not found.env.exists():
+                continue  # collected meanwhile
+            outcome = Outcome(found.env.name, found.files, found.bytes, found.problems)
+            if repair and outcome.problems:
+                outcome = replace(outcome, mended=_is_rebuilt(found.env, report))
+            yield outcome
+    finally:
+        for env in envs:
+            roots.release(env.name)
+
+
+def _chosen(store: Store, keys: Sequence[str]) -> list[Path]:
+    there = [store.path(name) for name in store.names()]
+    if not keys:
+        return there
+    chosen = []
+    for key in keys:
+        fitting = [path for path in there if path.name.startswith(key.rpartition("/")[2])]
+        if not fitting:
+            raise UsageError(f"no environment of the store has a key that begins with {key}", hint="drydock store du")
+        chosen += fitting
+    return sorted(set(chosen))
+
+
+def _examined(envs: Sequence[Path], report: Reporter) -> list[Examined]:
+    """Like `integrity.examine`, where a manifest may be damaged too."""
+    unreadable = {}
+    for env in envs:
+        try:
+            read_manifest(env)
+            site_packages(env)
+        except StageError as error:
+            unreadable[env] = Examined(env, 0, 0, [Problem(".drydock/manifest.json", str(error))])
+    last = time.monotonic()
+
+    def told(done: int, of: int) -> None:
+        nonlocal last
+        if time.monotonic() - last > 1:
+            last = time.monotonic()
+            report.step(f"{done} of {of} files")
+
+    readable = {found.env: found for found in examine([env for env in envs if env not in unreadable], told)}
+    return [unreadable.get(env) or readable[env] for env in envs]
+
+
+def _is_rebuilt(env: Path, report: Reporter) -> bool:
+    """Build an environment again; False, and a word to the user, where it cannot be."""
+    try:
+        _rebuild(env, report)
+    except DrydockError as error:
+        report.warn(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
+        return False
+    return True
+
+
+def _rebuild(env: Path, report: Reporter) -> None:
+    """Build an environment again and swap it in.
+
+    uv links files from its cache, so who wrote into one wrote into the other: a build notices that and fetches again.
+    """
+    report.step(f"building {env.name} again")
+    with built_beside(env.name, _script_of(env.name), report, share_bytecode=True) as new:
+        problems = examine([new])[0].problems
+        if problems:
+            found = "; ".join(str(problem) for problem in problems[:5])
+            raise DrydockError(f"{env.name} is still not as it should be after a new build: {found}")
+        _swap(new, env)
+
+
+def _swap(new: Path, env: Path) -> None:
+    old = env.with_name(f".trash-{time.time_ns()}")
+    if env.exists():
+        env.chmod(0o755)  # a folder that is renamed must be writable, on some systems
+        env.rename(old)
+    new.chmod(0o755)
+    put_in_place(new, env)
+    remove_tree(old)
+
+
+def _script_of(store_name: str) -> Path:
+    """A script that builds `store_name`: of a generation, or one that was run. Raises DrydockError."""
+    scripts = [one.script for one in generations.of_store_name(store_name)]
+    scripts += [script for name, script in roots.scripts() if name == store_name]
+    key = store_name.partition("-")[0]
+    for script in scripts:
+        if roots.is_of(script, key):
+            return script
+    name = store_name.partition("-")[2]
+    raise DrydockError(
+        f"{store_name} cannot be built again: no generation and no script that ran is of this key",
+        hint=f"drydock build {name}, or delete it: drydock store gc",
+    )

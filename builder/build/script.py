@@ -1,0 +1,66 @@
+"""A generated script as Drydock runs it: what it says becomes steps, errors and hints."""
+
+from __future__ import annotations
+
+import os
+import signal
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import process
+from builder.embedded.caches import VARIABLE
+from builder.errors import BuildError
+from builder.project.caches import cache_places, is_read_by_scripts
+from builder.store import layout
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+SH = "/bin/sh"
+
+
+def build_script(name: str, script: Path, report: Reporter, *, home: Path | None = None) -> None:
+    """Build the environment of `script`, in the store of `home` or our own.
+
+    The script's steps become ours, and its error our BuildError.
+    """
+    from builder import uv
+
+    errors: list[str] = []
+    hints: list[str] = []
+    details: list[str] = []
+
+    def line(text: str) -> None:
+        if text.startswith("drydock: error: "):
+            errors.append(text.removeprefix("drydock: error: "))
+        elif text.startswith("drydock:   hint: "):
+            hints.append(text.removeprefix("drydock:   hint: "))
+        elif text.startswith("drydock: warning: "):
+            report.warn(text.removeprefix("drydock: warning: "))
+        elif text.startswith("drydock: "):
+            report.step(text.removeprefix("drydock: "))
+        elif text.strip():
+            details.append(text)
+            report.detail(text.strip())
+
+    # The uv that came with Drydock: none is fetched.
+    near = [place for place in cache_places() if is_read_by_scripts(place)]
+    environment = {**os.environ, "DRYDOCK_UV": uv.executable(), VARIABLE: " ".join(near)}
+    if home is not None:
+        environment["DRYDOCK_HOME"] = str(home)
+        # By itself it looks into the cache of that home only.
+        ours = layout.home() / "cache" / "mirror"
+        if (ours / "SHA256SUMS").is_file() and not set(" ,\t\n") & set(str(ours)):
+            environment[VARIABLE] = " ".join([str(ours), *near])
+    with report.busy(f"building {name}"):
+        code = process.stream([SH, str(script), "--build-only"], line, env=environment)
+    if code:
+        report.failed()
+        hint = uv.hint("\n".join(details)) or "; ".join(hints) or None
+        raise BuildError("; ".join(errors) or _ended(name, code), exit_code=code, hint=hint)
+
+
+def _ended(name: str, code: int) -> str:
+    if code in (128 + number for number in signal.Signals):
+        return f"the build of {name} was stopped by {signal.Signals(code - 128).name}"
+    return f"the build of {name} ended with exit status {code}"

@@ -1,0 +1,140 @@
+"""One run of a trainer, measured from outside: nothing is added to it."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from threading import Thread
+from typing import IO
+
+import psutil
+
+from builder import process
+from builder.errors import DrydockError, UsageError
+
+_TICK = 0.01  # seconds; what an operating system counts a process's time in
+_PATIENCE = 5  # seconds for what an ended trainer said last
+_TAIL = 15  # lines that are shown of a run that failed
+
+
+@dataclass(frozen=True)
+class Side:
+    """What is run: a command in an environment.
+
+    `step` finds the number of a training step in a line of its output, and `outcome` what the training has come to.
+    """
+
+    name: str
+    command: Sequence[str]
+    environment: Mapping[str, str]
+    step: str
+    outcome: str
+
+
+@dataclass(frozen=True)
+class Run:
+    """What one run took.
+
+    `start` is seconds from its start to the line of the first training step, and `start_processor` the processor's
+    seconds until then, which depend less on what else the machine does. `speed` is steps a second from there to the
+    last. `cores` is how many processors it kept busy all the time, `processor` the seconds of them. `memory` is the
+    peak of its largest process in bytes (getrusage(2)), or what Drydock itself holds, some 40 MB, where that is more:
+    Linux counts a process from its fork on. `others` is how many processors everything else on the machine
+    kept busy meanwhile. `outcome` is the last number that the trainer said of what it has come to.
+    """
+
+    start: float
+    start_processor: float
+    speed: float
+    cores: float
+    processor: float
+    memory: int
+    others: float
+    outcome: float | None
+
+
+def measure(side: Side) -> Run:
+    """Run `side` once to its end. Raises UsageError where no two steps are seen, DrydockError where it fails."""
+    pattern, outcome = re.compile(side.step), re.compile(side.outcome)
+    outcomes: deque[float] = deque(maxlen=1)
+    steps: list[tuple[int, float]] = []
+    at_first: list[float | None] = []
+    tail: deque[str] = deque(maxlen=_TAIL)
+    began, busy = time.monotonic(), _busy()
+    # In a pipe, Python would hold its lines back.
+    program = process.start(side.command, env={**side.environment, "PYTHONUNBUFFERED": "1"})
+
+    def listen(pipe: IO[bytes]) -> None:
+        for raw in pipe:
+            line = raw.decode(errors="replace").rstrip()
+            tail.append(line)
+            outcomes.extend(_numbers(outcome.search(line)))
+            if found := pattern.search(line):
+                if not steps:
+                    at_first.append(_spent(program.pid))
+                steps.append((int(found.group(1)), time.monotonic() - began))
+
+    ears = [Thread(target=listen, args=(pipe,), daemon=True) for pipe in (program.stdout, program.stderr) if pipe]
+    try:
+        for ear in ears:
+            ear.start()
+        _, status, used = os.wait4(program.pid, 0)
+        program.returncode = code = os.waitstatus_to_exitcode(status)
+        took = time.monotonic() - began
+        for ear in ears:
+            ear.join(_PATIENCE)
+    finally:
+        with suppress(ProcessLookupError):
+            os.killpg(program.pid, signal.SIGKILL)
+        if program.returncode is None:
+            program.wait()
+    if code:
+        raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *tail]).rstrip())
+    first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
+    if last[0] <= first[0]:
+        raise UsageError(
+            f"{side.name} trained, but its output tells of no two training steps",
+            hint=f'say how they look: [bench] step = "{side.step}" is what was looked for',
+        )
+    processor = used.ru_utime + used.ru_stime
+    return Run(
+        start=first[1],
+        start_processor=processor if at_first[0] is None else max(at_first[0], _TICK),
+        speed=(last[0] - first[0]) / (last[1] - first[1]),
+        cores=processor / took,
+        processor=processor,
+        memory=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
+        others=max(0.0, (_busy() - busy - processor) / took),
+        outcome=outcomes[0] if outcomes else None,
+    )
+
+
+def _numbers(found: re.Match[str] | None) -> list[float]:
+    """The number that a trainer says in a line, where it says one."""
+    with suppress(ValueError):
+        return [float(found.group(1))] if found else []
+    return []
+
+
+def _spent(number: int) -> float | None:
+    """Seconds of the processor that a process and those of its children that have ended took; None where it is gone."""
+    try:
+        times = psutil.Process(number).cpu_times()
+    except psutil.Error:
+        return None
+    return float(times.user + times.system + times.children_user + times.children_system)
+
+
+def _busy() -> float:
+    """Seconds that the processors of this machine have been busy, all together."""
+    times = psutil.cpu_times()
+    idle = times.idle + getattr(times, "iowait", 0.0)
+    # What a guest used is in `user` too (proc(5)).
+    return float(sum(times) - idle - getattr(times, "guest", 0.0) - getattr(times, "guest_nice", 0.0))

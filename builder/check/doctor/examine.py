@@ -1,0 +1,241 @@
+"""The whole examination: facts are gathered here, and judged in the modules beside this one."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from builder import process
+from builder.check.doctor import facts, files, hardware, network, resources, wheels
+from builder.check.doctor.diagnosis import Diagnosis
+from builder.errors import DrydockError
+from builder.lock.model import Lock, check_fresh
+from builder.machine import Machine, detect
+from builder.names import stem
+from builder.profile.load import settings_warnings, where_is
+from builder.profile.model import Profile
+from builder.project.auto import resolve_auto
+from builder.project.catalogue import Catalogue, display
+from builder.script.plan import Plan, make_plan
+from builder.store.layout import Store
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+
+@dataclass(frozen=True)
+class Examination:
+    """What was looked at on behalf of the profile `name`, in the order in which it matters."""
+
+    name: str
+    diagnoses: list[Diagnosis]
+
+
+def examine(
+    name: str, report: Reporter, *, ask_network: bool = False, full: bool = False, timeout: float = facts.TIMEOUT
+) -> Examination:
+    """Check this machine against the profile `name`.
+
+    `ask_network` asks the indexes, `full` verifies the environment; nothing is written or changed but for the cache of
+    evaluations. `timeout` is for the programs that are asked, in seconds. Raises ProfileError where the profile itself
+    cannot be read, and UsageError where `auto` means none.
+    """
+    machine = detect(timeout)
+    name = resolve_auto(name, report, machine)
+    catalogue = Catalogue()
+    profile = catalogue.profile(name)
+    here = hardware.is_here(profile.target, machine)
+    locked = _read_lock(catalogue, name, profile)
+    plan = locked.plan
+    built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
+    wanted = profile.python.version if here and not (built is not None and built.usable) else None
+    programs = _Programs(wanted, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
+    found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
+    after = [
+        files.lock(name, locked.lock, locked.problem),
+        _generated(name, locked),
+        *(_built(name, locked, built, report, full=full) if here else ()),
+        *_settings(catalogue, name, profile, machine if here else None),
+        _accelerate(catalogue, profile, locked.lock),
+        resources.clock(
+            profile,
+            facts.made(name, catalogue.lock_path(name), plan.store_name if plan is not None else None),
+            datetime.now(UTC),
+        ),
+    ]
+    told = programs.told()
+    if here:
+        found += _machine(profile, locked.lock, machine, told, built)
+    found += after
+    found += _indexes(profile, locked.lock, told, report, ask_network=ask_network)
+    return Examination(name, [one for one in found if one is not None])
+
+
+class _Programs:
+    """Programs that are asked while we do something else."""
+
+    def __init__(self, python: str | None, *, mac: bool, network: bool, timeout: float) -> None:
+        self._told = facts.Told()
+        self._timeout = timeout
+
+        def ask() -> None:
+            self._told = facts.told(python, mac=mac, network=network, timeout=timeout)
+
+        self._thread = threading.Thread(target=ask, daemon=True)
+        self._thread.start()
+
+    def told(self) -> facts.Told:
+        """What they said."""
+        self._thread.join(self._timeout + 1)
+        return self._told
+
+
+@dataclass(frozen=True)
+class _Locked:
+    """A lock, as far as it can be read, and its plan where it is fresh; else the `problem`."""
+
+    lock: Lock | None = None
+    plan: Plan | None = None
+    problem: DrydockError | None = None
+
+
+def _read_lock(catalogue: Catalogue, name: str, profile: Profile) -> _Locked:
+    lock = None
+    try:
+        lock = catalogue.lock(name)
+        texts = catalogue.texts(name)
+        check_fresh(lock, profile, texts, display(catalogue.lock_path(name)))
+    except DrydockError as error:
+        return _Locked(lock, problem=error)
+    return _Locked(lock, make_plan(profile, lock, texts))
+
+
+def _machine(
+    profile: Profile, lock: Lock | None, machine: Machine, told: facts.Told, built: files.Built | None
+) -> Iterator[Diagnosis | None]:
+    packages = lock.packages if lock is not None else []
+    env = Store.here().path(built.store_name) if built is not None and built.usable else None
+    yield hardware.translation(machine)
+    yield hardware.chip(profile.target, machine)
+    yield hardware.gpu(profile.target, machine)
+    yield hardware.system(profile, wheels.system_need(packages), machine)
+    yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
+    yield hardware.compiler(packages, told.tools, machine)
+    yield hardware.memory(profile, packages, machine)
+    home, problem = facts.home()
+    yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
+    if lock is not None and home is not None:
+        store, cache = facts.place(home), facts.place(told.cache)
+        yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
+    interpreter = facts.interpreter_of(env) if env is not None else told.interpreter
+    yield resources.python(profile.python.version, profile.target, interpreter)
+
+
+def _generated(name: str, locked: _Locked) -> Diagnosis:
+    from builder.project import generated  # Jinja is imported while the programs are asked
+
+    folder, problem = Path("generated") / stem(name), None
+    if folder.is_dir() and locked.plan is not None:
+        try:
+            generated.check(name, folder, locked.plan)
+        except DrydockError as error:
+            problem = error
+    return files.generated(name, folder, there=folder.is_dir(), fresh=locked.plan is not None, problem=problem)
+
+
+def _built(
+    name: str, locked: _Locked, built: files.Built | None, report: Reporter, *, full: bool
+) -> Iterator[Diagnosis | None]:
+    yield files.environment(name, built)
+    yield files.patches(locked.lock.patches if locked.lock is not None else [], built)
+    if not full:
+        return
+    if built is not None and built.usable:
+        yield from _verified(name, report)
+    else:
+        yield Diagnosis("verify", "skipped", "nothing is built")
+
+
+def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
+    """What `drydock verify` says of the environment of the lock."""
+    from builder.build.script import SH
+    from builder.project.evaluate import evaluate
+    from builder.project.sources import consent
+
+    mend = "drydock store verify --repair"
+    try:
+        with report.busy(f"verifying {name}"):
+            evaluation = evaluate(name)
+            consent.check(name, evaluation.content)
+            done = process.run([SH, str(evaluation.script), "--verify"])
+    except DrydockError as error:
+        yield Diagnosis("verify", "fail", error.message, "", error.hint or mend)
+        return
+    lines = re.findall(r"^(ok  |FAIL) (.+?): (.*)$", done.stdout, re.MULTILINE)
+    for state, what, found in lines:
+        good = state != "FAIL"
+        yield Diagnosis(f"verify {what}", "ok" if good else "fail", found, "", "" if good else mend)
+    if done.code and all(state != "FAIL" for state, _, _ in lines):
+        last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
+        yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", mend)
+
+
+def _settings(catalogue: Catalogue, name: str, profile: Profile, machine: Machine | None) -> Iterator[Diagnosis]:
+    found = settings_warnings(name, catalogue.source)
+    unlimited = profile.unlimited
+    where = where_is(name, catalogue.source, "env", unlimited) if unlimited is not None else None
+    return files.settings(profile, found, where, machine)
+
+
+def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Diagnosis | None:
+    version = lock.versions().get("accelerate") if lock is not None else None
+    if version is None or not files.has_empty_loader(version):
+        return None
+    return files.accelerate(profile, version, list(_repaired(catalogue, profile)))
+
+
+def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
+    """Other profiles for the same kind of machine whose accelerate needs no patch."""
+    for name in catalogue.names():
+        try:
+            target = catalogue.target(name)
+            path = catalogue.lock_path(name)
+            same = target is not None and (target.platform, target.accelerator) == (
+                profile.target.platform,
+                profile.target.accelerator,
+            )
+            version = facts.locked_version(path.read_text(encoding="utf-8"), "accelerate") if same else None
+        except (DrydockError, OSError, UnicodeDecodeError):
+            continue  # theirs to mend
+        if version is not None and name != profile.name and not files.has_empty_loader(version):
+            yield name
+
+
+def _indexes(
+    profile: Profile, lock: Lock | None, told: facts.Told, report: Reporter, *, ask_network: bool
+) -> Iterator[Diagnosis]:
+    if not ask_network:
+        yield Diagnosis("indexes", "skipped", "not asked; --network does")
+        return
+    yield from network.settings()
+    if lock is None:
+        yield Diagnosis("indexes", "skipped", "without a lock nobody knows what to ask for")
+        return
+    indexes = facts.indexes(profile, lock, told.default_index)
+    asked = [one for one in indexes if not one.local and network.is_remote(one.url)]
+    if facts.is_offline():
+        yield Diagnosis("indexes", "skipped", "not asked: --offline, or UV_OFFLINE")
+        return
+    with report.busy("asking the indexes"):
+        answers = dict(zip(asked, network.ask(asked), strict=True))
+        verdicts = dict(zip(asked, network.ask_uv(asked, profile), strict=True))
+    for one in indexes:
+        yield network.index(one, answers.get(one), verdicts.get(one))
+    if asked:
+        peers = any(package.name == "hivemind" for package in lock.packages)
+        yield network.clock(list(answers.values()), peers=peers)

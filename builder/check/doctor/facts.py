@@ -1,0 +1,219 @@
+"""The facts that the diagnoses are made from, besides those of the probes. Nothing raises, and nothing is written."""
+
+from __future__ import annotations
+
+import os
+import re
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+from builder import process, uv
+from builder.check.doctor.files import Built
+from builder.check.doctor.network import Index
+from builder.check.doctor.resources import Interpreter, Place
+from builder.embedded.config_files import is_true
+from builder.embedded.network_settings import read
+from builder.errors import DrydockError, ToolError
+from builder.lock.model import Artefact, Lock
+from builder.profile.model import Profile
+from builder.store import generations, layout
+
+_TOOLS = ("xcode-select", "-p")
+TIMEOUT = 10.0
+"""Seconds that all programs together have."""
+
+
+@dataclass(frozen=True)
+class Told:
+    """What programs answered; each is None where it did not.
+
+    `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
+    """
+
+    interpreter: Interpreter | None = None
+    cache: Path | None = None
+    default_index: str | None = None
+    tools: str | None = None
+
+
+def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
+    """Ask the programs that know, side by side; `python` is the version that a build wants, None where none is needed.
+
+    Looking for a Python may start every one that there is, and takes the longest.
+    """
+    named = os.environ.get("DRYDOCK_PYTHON")
+    default = uv.default_index()
+    commands: dict[str, Sequence[str]] = {"tools": _TOOLS} if mac else {}
+    with suppress(ToolError, OSError):  # there is no uv: then nobody answers
+        if python is not None:
+            commands |= uv.questions(named or python)
+        if network and default is None:
+            commands["default index"] = uv.question_of_default_index()
+    env = uv.environment({"LC_ALL": "C", "NO_COLOR": "1"})
+    ended = process.run_all(list(commands.values()), timeout=timeout, env=env)
+    done = dict(zip(commands, ended, strict=True))
+
+    def said(question: str) -> str | None:
+        one = done.get(question)
+        return one.stdout.strip() if one is not None and one.code == 0 else None
+
+    cache, tools = said("cache"), done.get("tools")
+    return Told(
+        interpreter=_interpreter(done.get("python"), said("version") if "version" in done else named or python, named),
+        cache=Path(cache) if cache and Path(cache).is_absolute() else None,
+        default_index=default or uv.parse_default_index(said("default index") or ""),
+        tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
+    )
+
+
+def _interpreter(done: process.Done | None, version: str | None, named: str | None) -> Interpreter | None:
+    if done is None:
+        return None
+    chosen = "DRYDOCK_PYTHON" if named else "as uv finds it"
+    path = Path(done.stdout.strip())
+    if done.code or not path.is_absolute():
+        downloads = os.environ.get("UV_PYTHON_DOWNLOADS") not in ("never", "manual") and not is_offline()
+        return Interpreter(None, chosen, named=named, downloads=downloads)
+    marks = path.resolve().parent.parent.glob("lib/python3*/EXTERNALLY-MANAGED")
+    known = version if version and re.fullmatch(r"[0-9]+(\.[0-9]+)+\S*", version) else None
+    return Interpreter(path, chosen, known, _head(path), any(marks), named)
+
+
+def interpreter_of(env: Path) -> Interpreter:
+    """The Python that an environment was built on; its version is in what uv wrote."""
+    try:
+        said = (env / "pyvenv.cfg").read_text(encoding="utf-8", errors="replace")
+    except OSError:
+        said = ""
+    version = re.search(r"^version_info *= *([0-9.]+)$", said, re.MULTILINE)
+    path = (env / "bin" / "python").resolve()
+    return Interpreter(path, "which the environment was built on", version[1] if version else None, _head(path))
+
+
+def _head(path: Path) -> bytes:
+    try:
+        with path.open("rb") as file:
+            return file.read(256)
+    except OSError:
+        return b""
+
+
+def place(folder: Path | None) -> Place | None:
+    """A folder that is there or will be; None where it cannot be asked."""
+    if folder is None:
+        return None
+    try:
+        there = next(one for one in (folder, *folder.parents) if one.exists())
+        room = os.statvfs(there)
+        return Place(folder, there.stat().st_dev, room.f_bavail * room.f_frsize)
+    except (OSError, StopIteration):
+        return None
+
+
+def home() -> tuple[Path | None, DrydockError | None]:
+    """Drydock's own folder, or why there is none."""
+    try:
+        return layout.home(), None
+    except DrydockError as error:
+        return None, error
+
+
+def is_writable(folder: Path | None) -> bool:
+    """Whether a folder that is there, or will be, can be written to."""
+    if folder is None:
+        return False
+    try:
+        there = next(one for one in (folder / "store", folder, *folder.parents) if one.exists())
+    except (OSError, StopIteration):
+        return False
+    return os.access(there, os.W_OK | os.X_OK)
+
+
+def built(name: str, store_name: str, lock: Lock) -> Built | None:
+    """What the store has of the profile `name`; `store_name` is that of its lock."""
+    if home()[0] is None:
+        return None
+    env = layout.Store.here().path(store_name)
+    here = generations.current(name)
+    return Built(
+        store_name,
+        (env / ".drydock" / "manifest.json").is_file(),
+        (env / "bin" / "python").exists(),
+        None if here is None else here.store_name,
+        dict(_patched(env, lock)),
+    )
+
+
+def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
+    from builder.embedded.errors import StageError
+    from builder.embedded.hashes import sha256
+    from builder.embedded.installed import site_packages
+
+    for file in (file for patch in lock.patches for file in patch.files):
+        try:
+            yield file.path, sha256((site_packages(env) / file.path).read_bytes())
+        except (OSError, StageError):
+            yield file.path, None
+
+
+def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
+    """When things were made that are older than now: the lock, the environment, the current generation."""
+    times = {"the lock was written": lock_path}
+    folder, _ = home()
+    if folder is not None:
+        times["the store was made"] = folder / "format"
+        if store_name is not None:
+            manifest = layout.Store.here().path(store_name) / ".drydock" / "manifest.json"
+            times["the environment was built"] = manifest
+    found = {what: time for what, path in times.items() if (time := _modified(path)) is not None}
+    here = generations.current(name) if folder is not None else None
+    return {**found, **({"its generation was made": here.created} if here is not None else {})}
+
+
+def _modified(path: Path) -> datetime | None:
+    try:
+        return datetime.fromtimestamp(path.stat().st_mtime, UTC)
+    except (OSError, ValueError, OverflowError):
+        return None
+
+
+def indexes(profile: Profile, lock: Lock, default: str | None) -> list[Index]:
+    """The indexes that a build takes files from, each with one of those files."""
+    by_index: dict[str | None, list[Artefact]] = {}
+    for package in lock.packages:
+        by_index.setdefault(package.index, []).append(package)
+    folders = uv.find_links()
+    found = []
+    for name, packages in sorted(by_index.items(), key=lambda one: one[0] or ""):
+        known = profile.indexes.get(name) if name is not None else None
+        url = default if name is None else (uv.index_url(name, known) if known else None)
+        # As the scripts do (templates/_uv.sh.j2): of the default index uv asks in any case.
+        local = name is not None and all(any((folder / one.file).is_file() for folder in folders) for one in packages)
+        # A small one: an index that cannot say what is in a wheel has to send all of it.
+        one = min(packages, key=lambda one: (not one.is_wheel, one.size or sys.maxsize))
+        found.append(Index(name, url, one.name, one.file, local, one.version))
+    return found
+
+
+def locked_version(lock_text: str, package: str) -> str | None:
+    """The version of a package in the text of a lock, without reading all of it.
+
+    >>> locked_version('[[packages]]\\nname = "accelerate"\\nversion = "1.9.0"\\n', "accelerate")
+    '1.9.0'
+    """
+    found = re.search(rf'^name = "{re.escape(package)}"\nversion = "([^"\n]+)"$', lock_text, re.MULTILINE)
+    return found[1] if found else None
+
+
+def links(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether uv links out of its cache; hard links and clones take no room."""
+    return environ.get("UV_LINK_MODE", "hardlink") != "copy"
+
+
+def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether uv is told to use no network."""
+    return is_true(read(environ).first("UV_OFFLINE") or "")

@@ -1,0 +1,167 @@
+"""What a profile has come to: its lock, its generated files, its environment, its settings. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from packaging.version import InvalidVersion, Version
+
+from builder.check.doctor.diagnosis import Diagnosis
+from builder.check.doctor.hardware import gib
+from builder.errors import DrydockError, Where
+from builder.lock.diff import size
+from builder.lock.model import Lock, LockedPatch
+from builder.machine import Machine
+from builder.profile.model import Profile
+from builder.profile.variables import Finding
+
+
+def lock(name: str, found: Lock | None, problem: DrydockError | None) -> Diagnosis:
+    """Whether the lock is there and of the profile as it is; `problem` is what reading or comparing it raised."""
+    if problem is not None:
+        return _failed("lock", problem, "a lock of the profile as it is", f"drydock lock {name}")
+    if found is None:
+        return Diagnosis("lock", "skipped", "it was not read")
+    count = len(found.packages)
+    return Diagnosis("lock", "ok", f"fresh, {count} package{'s' if count != 1 else ''}, {size(found.size)}")
+
+
+def generated(name: str, folder: Path, *, there: bool, fresh: bool, problem: DrydockError | None) -> Diagnosis:
+    """Whether the committed files are what the profile renders to; `fresh` says whether the lock is."""
+    if not there:
+        return Diagnosis("generated files", "skipped", f"there is no {folder}")
+    if not fresh:
+        return Diagnosis("generated files", "skipped", "nothing can be rendered until the lock is in order")
+    if problem is not None:
+        return _failed("generated files", problem, "what the profile renders to", f"drydock render {name}")
+    return Diagnosis("generated files", "ok", f"{folder} is what the profile renders to")
+
+
+def _failed(what: str, problem: DrydockError, wanted: str, mend: str) -> Diagnosis:
+    where = f" ({problem.where})" if problem.where is not None else ""
+    return Diagnosis(what, "fail", f"{problem.message}{where}", wanted, problem.hint or mend)
+
+
+@dataclass(frozen=True)
+class Built:
+    """What the store has of a profile: `store_name` is that of its lock.
+
+    `manifest` and `python` say whether its environment is there, and the Python that it was built on; `current` is the
+    store name of the current generation. `patched` has the sha256 of each file of a patch, None for one that is gone.
+    """
+
+    store_name: str
+    manifest: bool
+    python: bool
+    current: str | None = None
+    patched: Mapping[str, str | None] = field(default_factory=dict)
+
+    @property
+    def usable(self) -> bool:
+        """Whether a trainer could be started in it."""
+        return self.manifest and self.python
+
+
+def environment(name: str, built: Built | None) -> Diagnosis:
+    """Whether the environment is there; None for `built` where no lock says which it would be."""
+    if built is None:
+        return Diagnosis("environment", "skipped", "nobody knows which it is until what fails is in order")
+    build = f"drydock build {name}"
+    if built.manifest and not built.python:
+        return Diagnosis(
+            "environment", "fail", f"{built.store_name}: the Python that it was built on is gone", "", build
+        )
+    other = built.current is not None and built.current != built.store_name
+    if not built.usable:
+        if not other:
+            return Diagnosis("environment", "skipped", f"not built; to build it: {build}")
+        return Diagnosis(
+            "environment", "warn", f"not built, and `drydock run` starts {built.current}", built.store_name, build
+        )
+    if other:
+        return Diagnosis(
+            "environment", "warn", f"built, and `drydock run` starts {built.current}", built.store_name, build
+        )
+    return Diagnosis("environment", "ok", f"{built.store_name}, is built; --full looks at every file")
+
+
+def patches(locked: Sequence[LockedPatch], built: Built | None) -> Diagnosis | None:
+    """Whether the patched files are those of the lock; None where there are no patches."""
+    if not locked:
+        return None
+    if built is None or not built.usable:
+        return Diagnosis("patches", "skipped", f"{len(locked)} to apply, and nothing is built")
+    wrong = [
+        file.path
+        for patch in locked
+        for file in patch.files
+        if built.patched.get(file.path) != _last(locked, file.path)
+    ]
+    if wrong:
+        mend = f"drydock store verify --repair {built.store_name.partition('-')[0]}"
+        return Diagnosis("patches", "fail", f"not the patched file: {', '.join(dict.fromkeys(wrong))}", "", mend)
+    files = {file.path for patch in locked for file in patch.files}
+    return Diagnosis("patches", "ok", f"{len(locked)} applied, to {', '.join(sorted(files))}; --full runs their proofs")
+
+
+def _last(locked: Sequence[LockedPatch], path: str) -> str:
+    """The sha256 of a file after the last patch that changes it."""
+    return [file.postimage for patch in locked for file in patch.files if file.path == path][-1]
+
+
+def settings(
+    profile: Profile, found: Sequence[tuple[Where, Finding]], guard_at: Where | None, machine: Machine | None
+) -> Iterator[Diagnosis]:
+    """What is to be said of the environment variables; `machine` is None where the profile is for another one."""
+    for where, finding in found:
+        yield Diagnosis("settings", "warn", f"{finding.name}: {finding.message} ({where})", "", finding.hint or "")
+    if profile.unlimited is not None:
+        yield _unlimited(profile, profile.unlimited, guard_at, machine)
+    elif not found:
+        count = len(profile.env)
+        yield Diagnosis(
+            "settings", "ok", f"{count} environment variable{'s' if count != 1 else ''}, nothing against them"
+        )
+
+
+def _unlimited(profile: Profile, variable: str, where: Where | None, machine: Machine | None) -> Diagnosis:
+    text = f"{variable} lifts PyTorch's limit of memory, and the profile means it"
+    text += f" ({where})" if where is not None else ""
+    sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None] if machine else []
+    if profile.memory_guard is not None:
+        resident, swap = profile.memory_guard.resident, profile.memory_guard.swap
+        amount = f", {gib(round(min(sizes) * resident))} here," if sizes else ""
+        text += f"; the memory guard of a supervised run stops the trainer at {resident:.0%} of the memory{amount}"
+        text += f" or {swap:.0%} more of it in swap"
+    mend = f'drydock run {profile.name} --supervise; or {variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+    return Diagnosis("settings", "warn", text, "", mend)
+
+
+# The first release with the repaired empty loader: huggingface/accelerate pull request 3659.
+_REPAIRED = "1.9.0"
+
+
+def has_empty_loader(version: str) -> bool:
+    """Whether a release of accelerate needs the patch.
+
+    >>> has_empty_loader("1.8.1"), has_empty_loader("1.9.0")
+    (True, False)
+    """
+    try:
+        return Version(version) < Version(_REPAIRED)
+    except InvalidVersion:
+        return False
+
+
+def accelerate(profile: Profile, version: str, repaired: Sequence[str]) -> Diagnosis:
+    """Whether the empty loader of an accelerate that has it is patched.
+
+    `version` is the locked one, `repaired` are other profiles for the same target with a release that needs no patch.
+    """
+    instead = f"accelerate >= 1.9 needs no patch{f': profile {repaired[0]}' if repaired else ''}"
+    if any(patch.package == "accelerate" for patch in profile.patches):
+        return Diagnosis("accelerate", "ok", f"{version}, patched; {instead}")
+    found = f"{version}, not patched: an empty data loader ends in UnboundLocalError 'current_batch'"
+    return Diagnosis("accelerate", "warn", found, "", f'{instead}; or extends = ["accelerate-patched"]')

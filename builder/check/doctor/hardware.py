@@ -1,0 +1,212 @@
+"""Whether a machine is one for a profile. Pure: facts come in, diagnoses go out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from fnmatch import fnmatchcase
+
+from builder.check.doctor.diagnosis import Diagnosis
+from builder.check.doctor.wheels import Need
+from builder.lock.model import Artefact
+from builder.machine import Machine
+from builder.machine.fit import numbers
+from builder.machine.model import counted
+from builder.profile.detect import Detect
+from builder.profile.model import Profile
+from builder.profile.target import Target
+
+_NO_ANSWER = "fails, or does not answer"
+
+# What `import torch, transformers, accelerate; from transformers import Trainer` holds, the least that a trainer with
+# them can: measured, torch 2.13.0+cpu, transformers 4.52.4, accelerate 1.1.1, Linux x86_64. Training takes more.
+_IMPORTS = 324 * 2**20
+_IMPORTED = {"torch", "transformers", "accelerate"}
+# gensyn-ai/rl-swarm issues 59 and 369: Macs of 16 GB whose trainer, without PyTorch's limit, took all memory.
+_SMALL_MAC = 16 * 2**30
+
+
+def is_here(target: Target, machine: Machine) -> bool:
+    """Whether a target's platform is this machine's. A translated process is told of an Intel Mac, and is on none."""
+    return machine.platform == target.platform or (machine.rosetta and target.platform == "macos-arm64")
+
+
+def platform(profile: Profile, machine: Machine) -> Diagnosis:
+    """Whether the profile is for such a machine at all."""
+    target, found = profile.target, f"{machine.system} {machine.machine}"
+    if is_here(target, machine):
+        told = "which Rosetta makes of" if machine.rosetta else "which is"
+        return Diagnosis("platform", "ok", f"{found}, {told} {target.platform}")
+    return Diagnosis(
+        "platform",
+        "fail",
+        f"{found}: {profile.name} is for other machines, so only its files are checked",
+        target.platform,
+        f"run this on {target.platform}; from here: drydock build {profile.name} --cross DIR",
+    )
+
+
+def translation(machine: Machine) -> Diagnosis | None:
+    """On a Mac, whether Python runs on the processor itself; None elsewhere."""
+    if machine.system != "Darwin":
+        return None
+    if not machine.rosetta:
+        return Diagnosis("Rosetta", "ok", f"not in use: this Python is of {machine.machine}")
+    return Diagnosis(
+        "Rosetta",
+        "fail",
+        "translates this Python, and so the shell that it starts is told of an Intel Mac",
+        "a Python and a terminal of arm64",
+        "switch off 'Open using Rosetta' of the terminal, and install a Python for Apple Silicon",
+    )
+
+
+def chip(target: Target, machine: Machine) -> Diagnosis | None:
+    """Whether the chip is the one that the profile names; None where it names none."""
+    pattern = target.match.chip if target.match else None
+    if pattern is None:
+        return None
+    if not machine.chip:
+        return Diagnosis("chip", "skipped", "this machine does not tell its chip")
+    if fnmatchcase(machine.chip, pattern):
+        return Diagnosis("chip", "ok", machine.chip)
+    mend = "it may well work; `drydock profile detect` shows the profile that is for this chip"
+    return Diagnosis("chip", "warn", machine.chip, pattern, mend)
+
+
+def system(profile: Profile, need: Need | None, machine: Machine) -> Diagnosis:
+    """Whether glibc, or macOS, is new enough for the profile and for its wheels; `need` is what those need."""
+    if profile.target.min_os is not None:
+        name, key, wanted, found = "macOS", "min-os", profile.target.min_os, machine.os.removeprefix("macOS").strip()
+        if not numbers(found):
+            return Diagnosis(name, "skipped", f"sw_vers {_NO_ANSWER}")
+    else:
+        name, key, wanted, found = "glibc", "glibc", profile.target.glibc or "", machine.glibc or ""
+        if not found:
+            return Diagnosis(
+                name,
+                "fail",
+                "another C library",
+                f"{wanted} or newer",
+                "wheels for Linux are made for glibc (manylinux): use a system that has it",
+            )
+    least = need.version if need else ""
+    said = f"{wanted} or newer, by the profile; its wheels need {f'{least} ({need})' if need else 'none'}"
+    if numbers(found) >= max(numbers(wanted), numbers(least)):
+        return Diagnosis(name, "ok", found, said)
+    mend = f"a newer system; or an older {need.package if need else name}, with a lower {key} in [target]"
+    if numbers(found) >= numbers(least):
+        lower = ".".join(map(str, numbers(found)[:2]))
+        mend = f'a newer system; or, as its wheels would run here, {key} = "{lower}" in [target]'
+    return Diagnosis(name, "fail", found, said, f"{mend}, then: drydock lock {profile.name}")
+
+
+def gpu(target: Target, machine: Machine) -> Diagnosis | None:
+    """Whether there is the GPU that the profile is for; None where it is for none of NVIDIA."""
+    if target.accelerator != "cuda":
+        return None
+    pattern = target.match.gpu if target.match and target.match.gpu else "*"
+    wanted = "an NVIDIA GPU" if pattern == "*" else f'an NVIDIA GPU "{pattern}"'
+    if machine.gpus is None:
+        mend = "run nvidia-smi and read what it says; after an update of the driver, restart the machine"
+        return Diagnosis("GPU", "fail", f"nvidia-smi {_NO_ANSWER}", wanted, mend)
+    found = ", ".join(counted(one.name for one in machine.gpus))
+    if any(fnmatchcase(one.name, pattern) for one in machine.gpus):
+        return Diagnosis("GPU", "ok", found)
+    if machine.gpus:
+        mend = "it may well work; `drydock profile detect` shows the profile that is for this machine"
+        return Diagnosis("GPU", "warn", found, wanted, mend)
+    mend = "install NVIDIA's driver, which brings nvidia-smi; in a container, start it with the GPUs"
+    return Diagnosis("GPU", "fail", "none that nvidia-smi tells of", wanted, mend)
+
+
+def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | None:
+    """Whether the driver runs what the wheels are built for; None where the profile is for no CUDA.
+
+    Within one major release any driver runs what was built for another minor one, from CUDA 11 on (NVIDIA, "CUDA
+    Compatibility", minor version compatibility).
+    """
+    if target.cuda is None:
+        return None
+    wanted = f"{target.cuda}, by the profile"
+    wanted += f"; its wheels are built for {need.version} ({need.package})" if need else "; its wheels name none"
+    if not machine.gpus:
+        return Diagnosis("CUDA", "skipped", "there is no GPU to ask the driver of")
+    newest = max(target.cuda, need.version if need else "", key=numbers)
+    if machine.cuda is None:
+        if machine.driver is not None and numbers(machine.driver) < (410,):  # the first that tells
+            mend = "install a newer driver"
+            return Diagnosis("CUDA", "fail", f"driver {machine.driver}, of before CUDA 10", wanted, mend)
+        return Diagnosis(
+            "CUDA", "skipped", f"driver {machine.driver or 'unknown'} does not tell which CUDA it supports"
+        )
+    found = f"{machine.cuda} at most, driver {machine.driver or 'unknown'}"
+    if numbers(machine.cuda)[:1] < numbers(newest)[:1]:
+        mend = f"install a driver for CUDA {numbers(newest)[0]}, or lock a build of torch for CUDA {machine.cuda}"
+        return Diagnosis("CUDA", "fail", found, wanted, mend)
+    if need is not None and numbers(need.version)[:1] != numbers(target.cuda)[:1]:
+        mend = f'say what the wheels are for: cuda = "{need.version}" in [target]'
+        return Diagnosis("CUDA", "warn", found, wanted, mend)
+    if numbers(machine.cuda) < numbers(newest):
+        found += "; enough, as is any of the same major release"
+    return Diagnosis("CUDA", "ok", found, wanted)
+
+
+def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) -> Diagnosis | None:
+    """On a Mac, the command line tools, where something locked is built from source; None where they do not matter.
+
+    `tools` is the folder that `xcode-select -p` prints, "" where there is none, None where it did not answer.
+    """
+    sources = [one.name for one in packages if not one.is_wheel]
+    if machine.system != "Darwin" or not sources:
+        return None
+    built = (
+        f"{', '.join(sources)} built from source" if len(sources) < 5 else f"{len(sources)} packages built from source"
+    )
+    if tools is None:
+        return Diagnosis("compiler", "skipped", "xcode-select does not answer")
+    if tools:
+        return Diagnosis("compiler", "ok", tools, f"those of Xcode, for {built}")
+    mend = "xcode-select --install; without it, what is only Python builds all the same"
+    return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", mend)
+
+
+def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> Diagnosis:
+    """Whether the memory is enough for what is known: what the packages hold alone, and what the profile asks."""
+    sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None]
+    if not sizes:
+        return Diagnosis("memory", "skipped", "this machine does not tell its memory")
+    size = min(sizes)
+    found = gib(size) + (", by the control groups" if size == machine.memory_limit else "")
+    found += f", {gib(machine.memory_free)} free" if machine.memory_free is not None else ""
+    least = _IMPORTS if {one.name for one in packages} >= _IMPORTED else 0
+    wanted = f"{least >> 20} MiB to import torch and transformers, and more to train" if least else ""
+    mend = "a machine, or a limit of its control groups, with more"
+    if size < least:
+        return Diagnosis("memory", "fail", found, wanted, mend)
+    if machine.memory_free is not None and machine.memory_free < least:
+        return Diagnosis("memory", "warn", found, wanted, "end what else holds memory")
+    asked = max((one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"), default=0)
+    if size < asked * 2**30:
+        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile counts with", mend)
+    lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
+    if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
+        wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
+        mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+        return Diagnosis("memory", "warn", found, wanted, mend)
+    return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
+
+
+def _detected(profile: Profile) -> list[Detect]:
+    """What the profile finds out on the machine."""
+    values = [value for one in profile.env.values() for value in (one.value, one.default)]
+    values += [*profile.trainer.arguments, *(option.default for option in profile.trainer.options)]
+    return [value for value in values if isinstance(value, Detect)]
+
+
+def gib(size: int) -> str:
+    """A size of memory for people.
+
+    >>> gib(25276510208)
+    '23.5 GiB'
+    """
+    return f"{size / 2**30:.1f} GiB"

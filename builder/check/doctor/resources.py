@@ -1,0 +1,153 @@
+"""Whether the machine has what a build takes: disk, a Python, the right time. Pure."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from datetime import date, datetime
+from pathlib import Path
+
+from builder.check.doctor.diagnosis import Diagnosis, State
+from builder.errors import DrydockError
+from builder.lock.diff import size as told
+from builder.profile.model import Profile
+from builder.profile.target import Target
+
+# Unpacked, and compiled, bytes for each to download: 921 and 215 MB from 240, as measured for the profile `cpu`
+# (`drydock store du`); m4's 970 from 266 unpacked are as many. How much CUDA's libraries shrink differs.
+_UNPACKED, _BYTECODE = 3.84, 0.9
+
+
+@dataclass(frozen=True)
+class Place:
+    """A folder that is written to, whether it is there yet or not: the device it is on, and the bytes free there."""
+
+    path: Path
+    device: int
+    free: int
+
+
+def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, built: bool) -> Diagnosis:
+    """Whether there is a place for environments, else `problem` says why; what is built may be in a read-only one."""
+    if problem is not None:
+        return Diagnosis("store", "fail", problem.message, "", problem.hint or "set DRYDOCK_HOME")
+    if writable:
+        return Diagnosis("store", "ok", str(folder))
+    if built:
+        return Diagnosis("store", "ok", f"{folder}, only to be read from, which is enough for what is built")
+    return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
+
+
+def disk(download: int, store: Place | None, cache: Place | None, *, built: bool, linked: bool) -> Iterator[Diagnosis]:
+    """Whether the download, and the environment, fit; `download` in bytes, `linked` where uv links out of its cache.
+
+    uv unpacks into its cache, and links from there into a store on the same device; else it copies.
+    """
+    if built:
+        free = f"{told(store.free)} free" if store is not None else "unknown"
+        yield Diagnosis("disk", "ok", f"{free}; nothing is needed, it is built")
+        return
+    if store is None:
+        yield Diagnosis("disk", "skipped", "the folder of the store cannot be asked")
+        return
+    together = cache is None or cache.device == store.device
+    shared = together and linked
+    parts = _UNPACKED + _BYTECODE + (_UNPACKED if together and not linked else 0)
+    if together:
+        yield _fits("disk", store, download * (1 if shared else 2), round(download * parts), download)
+        return
+    yield _fits("disk of the store", store, download, round(download * (_UNPACKED + _BYTECODE)), download)
+    if cache is not None:
+        yield _fits("disk of uv's cache", cache, download, round(download * _UNPACKED), download)
+
+
+def _fits(what: str, place: Place, least: int, probably: int, download: int) -> Diagnosis:
+    """`least` is less than what is needed for certain, `probably` what other profiles came to."""
+    found = f"{told(place.free)} free at {place.path}"
+    wanted = f"{told(download)} to download at most, about {told(probably)} if it unpacks as the profile cpu does"
+    mend = "free some space (drydock store gc, uv cache prune), or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
+    state: State = "fail" if place.free < least else "warn" if place.free < probably else "ok"
+    return Diagnosis(what, state, found, wanted, mend if state != "ok" else "")
+
+
+@dataclass(frozen=True)
+class Interpreter:
+    """The Python that an environment has been built on, or that a build takes; `path` is None where uv finds none.
+
+    `chosen` says by whom it was, `named` is DRYDOCK_PYTHON. `head` are the first bytes of its file; `managed` says that
+    its installation is marked as the system's (PEP 668), `downloads` that uv may fetch one.
+    """
+
+    path: Path | None
+    chosen: str
+    version: str | None = None
+    head: bytes = b""
+    managed: bool = False
+    named: str | None = None
+    downloads: bool = True
+
+
+def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis:
+    """Whether there is a Python to build with; None for `found` where uv did not answer."""
+    if found is None:
+        return Diagnosis("Python", "skipped", "uv does not answer")
+    wanted = f"{version}, for {target.machine}"
+    install = f"install Python {version} for {target.machine}, or name one: DRYDOCK_PYTHON=/path/to/python{version}"
+    if found.path is None:
+        if found.downloads and found.named is None:
+            return Diagnosis("Python", "warn", "none here: uv will download one", wanted, f"or {install}")
+        where = f"DRYDOCK_PYTHON={found.named} is none" if found.named is not None else "none here"
+        return Diagnosis("Python", "fail", where, wanted, install)
+    told = f"{found.version or 'unknown version'} at {found.path}, {found.chosen}"
+    if found.version is not None and found.version.split(".")[:2] != version.split("."):
+        return Diagnosis("Python", "fail", told, wanted, install)
+    machines = machines_of(found.head)
+    if machines and target.machine not in machines:
+        return Diagnosis("Python", "fail", f"{told}, for {', '.join(machines)}", wanted, install)
+    if found.managed:
+        told += "; that it is the system's (PEP 668) does not matter: nothing is installed into it"
+    return Diagnosis("Python", "ok", told)
+
+
+_MACHO = {0x01000007: "x86_64", 0x0100000C: "arm64"}  # CPU_TYPE_X86_64 and _ARM64, mach/machine.h
+_ELF = {62: "x86_64", 183: "aarch64"}  # EM_X86_64 and EM_AARCH64, elf.h
+
+
+def machines_of(head: bytes) -> list[str]:
+    """The processors that a program is for, from its first bytes; empty for what is not a program for a known one.
+
+    >>> machines_of(bytes.fromhex("cffaedfe0c000001")), machines_of(b"#!/bin/sh\\n")
+    (['arm64'], [])
+    """
+    if head.startswith(b"\xcf\xfa\xed\xfe"):
+        kinds = [_MACHO.get(int.from_bytes(head[4:8], "little"))]
+    elif head.startswith(b"\xca\xfe\xba\xbe"):  # universal: fat_header, then a fat_arch of 20 bytes for each
+        count = min(int.from_bytes(head[4:8], "big"), 8)
+        kinds = [_MACHO.get(int.from_bytes(head[at : at + 4], "big")) for at in range(8, 8 + 20 * count, 20)]
+    elif head.startswith(b"\x7fELF\x02\x01"):
+        kinds = [_ELF.get(int.from_bytes(head[18:20], "little"))]
+    else:
+        kinds = []
+    return [kind for kind in kinds if kind is not None]
+
+
+def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diagnosis:
+    """Whether the clock is later than all that was made before now; `made` has the times of files."""
+    found = f"{now:%Y-%m-%d %H:%M} UTC"
+    mend = "set the clock: certificates, and so downloads, go by it"
+    later = {what: time for what, time in made.items() if time > now}
+    if later:
+        what, time = max(later.items(), key=lambda one: one[1])
+        # A file may come from a machine whose clock is a little ahead; a day is no such difference.
+        state: State = "fail" if (time - now).days >= 1 else "warn"
+        return Diagnosis("clock", state, found, f"later than {what}: {time:%Y-%m-%d %H:%M} UTC", mend)
+    days = [
+        profile.packages.exclude_newer,
+        *profile.packages.exclude_newer_package.values(),
+        *profile.packages.exclude_newer_index.values(),
+    ]
+    newest = max((date.fromisoformat(day) for day in days if day), default=None)
+    if newest is not None and newest > now.date():
+        wanted = f"later than {newest}, the day as of which the profile is locked (exclude-newer)"
+        return Diagnosis("clock", "warn", found, wanted, mend)
+    return Diagnosis("clock", "ok", found)

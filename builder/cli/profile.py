@@ -1,0 +1,155 @@
+"""`drydock profile`."""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from pathlib import Path
+
+import click
+
+from builder.cli import complete
+from builder.cli.common import echo_json, json_option, reporter
+from builder.errors import UsageError
+
+
+@click.group()
+def profile() -> None:
+    """Look at profiles."""
+
+
+@profile.command("list")
+@json_option
+def profile_list(as_json: bool) -> None:
+    """List all profiles with their targets."""
+    from builder.project.catalogue import Catalogue
+    from builder.project.listing import summaries
+
+    report = reporter()
+    rows = summaries(Catalogue(step=report.step), report.warn)
+    if as_json:
+        echo_json([{**vars(row), "file": str(row.file)} for row in rows])
+        return
+    width = max(len(row.name) for row in rows)
+    lines = []
+    for row in rows:
+        target = f"{row.platform}, {row.accelerator}" if row.platform else "to extend"
+        lines.append(f"{row.name:<{width}}  {target:<19}  {row.description}")
+    click.echo("\n".join(lines))
+
+
+@profile.command("show")
+@click.argument("name", shell_complete=complete.profiles)
+@json_option
+def profile_show(name: str, as_json: bool) -> None:
+    """Show a profile as it is after `extends`."""
+    from builder.project.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    whole = catalogue.profile(name)
+    data = whole.model_dump(by_alias=True, exclude_none=True, exclude={"extends"})
+    if as_json:
+        echo_json(data)
+    else:
+        import tomli_w
+
+        click.echo(tomli_w.dumps(data), nl=False)
+
+
+@profile.command("check")
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
+def profile_check(names: tuple[str, ...]) -> None:
+    """Check profiles: keys, variables, files, locks.
+
+    Without NAMES, all profiles.
+    """
+    from builder.profile.load import load_part, settings_warnings
+    from builder.project.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    report = reporter()
+    for name in names or catalogue.names():
+        for where, finding in settings_warnings(name, catalogue.source):
+            report.warn(f"{where}: {finding} [{finding.code}]")
+        if load_part(name, catalogue.source(name)).target is None:
+            report.step(f"{name}: good, to extend")
+        else:
+            report.step(f"{name}: good, {catalogue.plan(name).key}")
+
+
+@profile.command("schema")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: stdout).")
+@click.option("--check", is_flag=True, help="Write nothing; fail if FILE is not up to date.")
+def profile_schema(out: Path | None, check: bool) -> None:
+    """Print the JSON Schema of profiles, or write it to a file.
+
+    Beside a profile whose first line is `#:schema ./profile.schema.json`, editors with taplo complete and check it.
+    """
+    from builder.profile.schema import FILE, text
+    from builder.project import schema
+
+    if out is None:
+        if check:
+            raise UsageError("--check goes with --out", hint=f"drydock profile schema --check -o profiles/{FILE}")
+        click.echo(text(), nl=False)
+    elif check:
+        schema.check(out)
+        reporter().step(f"{out} is up to date")
+    elif schema.write(out):
+        click.echo(out)
+    else:
+        reporter().step(f"{out} is up to date")
+
+
+@profile.command("settings")
+@click.argument("names", metavar="[VARIABLE]...", nargs=-1, shell_complete=complete.variables)
+@json_option
+def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
+    """List the environment variables that the linter knows.
+
+    Prints for each VARIABLE (default: all) which library reads it and when, what is allowed, and the default.
+    """
+    from builder.profile.variables import KNOWN
+
+    for name in names:
+        if name not in KNOWN:
+            raise UsageError(f"{name} is not a known variable", hint="to list them: drydock profile settings")
+    rows = [KNOWN[name] for name in names or KNOWN]
+    if as_json:
+        echo_json([row.as_json() for row in rows])
+        return
+    width = max(len(row.name) for row in rows)
+    for row in rows:
+        default = "" if row.default is None else f"; default {row.default or 'unset'}"
+        click.echo(f"{row.name:<{width}}  {row.reader}, at {row.when}: {row.allowed}{default}")
+
+
+@profile.command("detect")
+@json_option
+def profile_detect(as_json: bool) -> None:
+    """Show this machine, and which profile `auto` picks."""
+    from builder.machine import detect
+    from builder.project.auto import choices
+    from builder.project.discovery import own_profile_folders, profile_names
+    from builder.store.layout import home
+
+    disk = None
+    with suppress(UsageError):  # no place for a store is no reason to say nothing
+        disk = home()
+    machine = detect(disk=disk)
+    fits = choices(machine)
+    picked = next((name for name, fit in fits.items() if fit.score is not None), None)
+    if as_json:
+        from dataclasses import asdict
+
+        profiles = {name: {"fits": fit.score is not None, "why": fit.why} for name, fit in fits.items()}
+        found = {**asdict(machine), "platform": machine.platform, "detected": machine.detected}
+        echo_json({**found, "auto": picked, "profiles": profiles})
+        return
+    for line in machine.lines():
+        click.echo(line)
+    click.echo(f"auto: {picked} ({fits[picked].why})" if picked else "auto: no profile fits")
+    own = profile_names(own_profile_folders())
+    for name, fit in fits.items():
+        if name != picked:
+            less = "built in" if picked in own and name not in own else "less particular"
+            click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else f', which is {less}'}")

@@ -1,0 +1,171 @@
+"""Build an environment, run in it, look into it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from builder.cli import complete
+from builder.cli.common import agreed, echo_json, json_option, reporter, yes_option
+from builder.errors import DrydockError, UsageError
+from builder.report import plural
+
+_TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
+
+
+@click.command()
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.option(
+    "--cross", type=click.Path(path_type=Path), metavar="DIR", help="Write the packages for the target into DIR."
+)
+@click.option("--check", is_flag=True, help="Build a second time and compare every byte.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
+@yes_option
+def build(name: str, cross: Path | None, check: bool, dry_run: bool, yes: bool) -> None:
+    """Build the environment of a profile and print its folder.
+
+    NAME is a profile, or auto (the default) for the one that fits this machine. With --cross, write the packages for
+    the profile's target into DIR, patched and checked, whatever this machine is.
+    """
+    if sum((cross is not None, check, dry_run)) > 1:
+        raise UsageError("--cross, --check and --dry-run do not go together", hint="use one of them")
+    if check:
+        _check_build(name, yes=yes)
+        return
+    if cross is not None:
+        from builder.build.cross import cross_build
+
+        click.echo(agreed(lambda: cross_build(name, cross, reporter()), yes=yes))
+        return
+    from builder.build.build import build as build_environment
+
+    click.echo(agreed(lambda: build_environment(name, reporter(), dry_run=dry_run), yes=yes))
+
+
+def _check_build(name: str, *, yes: bool) -> None:
+    from builder.check.reproduce import check_build
+
+    report = reporter()
+    found = agreed(lambda: check_build(name, report), yes=yes)
+    for one in found.differences:
+        click.echo(f"{one}")
+    if found.differences:
+        raise DrydockError(f"the second build of {found.path.name} differs in {plural(len(found.differences), 'file')}")
+    report.step(f"built twice, {plural(found.files, 'file')}, {found.size / 1e6:.1f} MB: the same")
+    click.echo(found.path)
+
+
+class _WithName(click.Command):
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `shell -- python` has a command and no name; click would take the first word for it.
+        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+
+
+class _Run(_WithName):
+    _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json", "--yes"})
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
+        if args[:1] and args[1:] and not args[0].startswith("-"):
+            end = args.index("--") if "--" in args else len(args)
+            if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
+                args = [*args[1:end], args[0], *args[end:]]
+        return super().parse_args(ctx, args)
+
+
+@click.command(cls=_Run, context_settings=_TRAILING)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
+@click.option(
+    "--supervise", is_flag=True, help="Restart it when it fails; keep a log, and samples of its use of the machine."
+)
+@click.option("--status", is_flag=True, help="Print the state of the supervised run.")
+@click.option("--logs", is_flag=True, help="Print its log.")
+@click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
+@click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
+@json_option
+@yes_option
+def run(
+    name: str,
+    arguments: tuple[str, ...],
+    supervise: bool,
+    status: bool,
+    logs: bool,
+    follow: bool,
+    stop: bool,
+    as_json: bool,
+    yes: bool,
+) -> None:
+    """Run the trainer of a profile, building it first if needed.
+
+    NAME defaults to auto. ARGUMENTS after -- go to the trainer, whose exit status is passed on. What happens after a
+    failure stands in [supervise] of the profile.
+    """
+    from builder.project.auto import resolve_auto
+    from builder.run import start
+    from builder.run.supervise.start import supervise as start_supervised
+
+    if sum((supervise, status, logs, stop)) > 1:
+        raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="use one of them")
+    if (follow and not logs) or (as_json and not status):
+        raise UsageError("-f goes with --logs, and --json with --status")
+    report = reporter()
+    own = arguments[1:] if arguments[:1] == ("--",) else arguments
+    if status or logs or stop:
+        if own:
+            raise UsageError(f"{own[0]} is for a trainer, and no trainer is started here", hint="remove it")
+        _look_after(resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
+    elif supervise:
+        quiet = bool(click.get_current_context().obj)
+        agreed(lambda: start_supervised(name, own, report, quiet=quiet), yes=yes)
+    else:
+        agreed(lambda: start.run(name, own, report), yes=yes)
+
+
+def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
+    from builder.run.supervise import runs
+
+    if logs:
+        for piece in runs.log(name, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    elif status:
+        state = runs.status(name)
+        if as_json:
+            echo_json(state)
+            return
+        for line in runs.told(state):
+            click.echo(line)
+    else:
+        runs.stop(name, reporter().step)
+
+
+@click.command(cls=_WithName)
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("command", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
+@click.option("--scratch", is_flag=True, help="Use a new writable environment on top of it, for experiments.")
+@yes_option
+def shell(name: str, command: tuple[str, ...], scratch: bool, yes: bool) -> None:
+    """Open a shell, or run a command, in an environment.
+
+    NAME defaults to auto. The environment is built first if needed.
+    """
+    from builder.run import start
+
+    enter = start.scratch if scratch else start.shell
+    agreed(lambda: enter(name, reporter(), command), yes=yes)
+
+
+@click.command()
+@click.argument("name", default="auto", shell_complete=complete.profiles)
+@yes_option
+def verify(name: str, yes: bool) -> None:
+    """Verify a built environment.
+
+    Checks versions, every file, the machine, its accelerator and the proofs of the patches. NAME defaults to auto.
+    """
+    from builder.run import start
+
+    agreed(lambda: start.verify(name, reporter()), yes=yes)

@@ -1,9 +1,0 @@
-"""Check this machine against a profile, before hours are lost.
-
-`examine` gathers the facts and asks the other modules, which are pure.
-"""
-
-from builder.doctor.diagnosis import Diagnosis, ill
-from builder.doctor.examine import examine
-
-__all__ = ["Diagnosis", "examine", "ill"]

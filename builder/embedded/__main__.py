@@ -1,0 +1,91 @@
+"""The way in for scripts, which carry this folder: BASE -I -S -B FOLDER COMMAND ARGUMENTS.
+
+build PARTS ENV UV FRAME WORK MIRROR SCRIPT     see builder/embedded/stage.py
+sweep STORE NAME                                delete what a dead build of ENV left
+verify ENV                                      every promise about a finished environment, checked
+into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
+                                                see builder/embedded/into.py
+list                                            the files of this folder
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from builder.embedded.errors import StageError
+
+
+def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str) -> None:
+    from builder.embedded.stage import Tools, build
+
+    try:
+        build(Path(parts), Path(env), Tools(uv, Path(frame), Path(work), Path(mirror)), int(script))
+    except StageError as error:
+        raise StageError(f"{error}; nothing was left in the store", error.hint) from None
+    except OSError as error:
+        raise StageError(f"{error}; nothing was left in the store") from None
+
+
+def _sweep(store: str, name: str) -> None:
+    from builder.embedded.stage import sweep
+
+    sweep(Path(store), name)
+
+
+def _verify(env: str) -> bool:
+    from builder.embedded.verify import say, verify
+
+    return say(verify(Path(env)))
+
+
+def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
+    from builder.embedded import lifeline
+    from builder.embedded.into import Tools, into
+
+    home, uv, work, mirror, script, again, ask = tools
+    lifeline.leave_on_signals()
+    guard = lifeline.Guard(int(script))
+    try:
+        work, home, mirror, parts = map(os.path.abspath, (work, home, mirror, parts))
+        found = Tools(uv, Path(work), Path(home), Path(mirror), again)
+        return into(mode, Path(venv), Path(parts), found, ask=ask == "yes")
+    finally:
+        guard.end()
+
+
+def _list() -> None:
+    for path in sorted(Path(__file__).parent.glob("*.py")):
+        print(path)
+
+
+COMMANDS: dict[str, Callable[..., Any]] = {
+    "build": _build,
+    "sweep": _sweep,
+    "verify": _verify,
+    "into": _into,
+    "list": _list,
+}
+
+
+def main(arguments: list[str]) -> int:
+    """Run a command; returns the exit status. A command that returns False has failed."""
+    command = "".join(arguments[:1])
+    try:
+        if command not in COMMANDS:
+            raise StageError(f"the commands are {', '.join(COMMANDS)}, not {command!r}")
+        return 1 if COMMANDS[command](*arguments[1:]) is False else 0
+    except (StageError, OSError) as error:
+        print(f"drydock: error: {error}", file=sys.stderr)
+        if getattr(error, "hint", ""):
+            print(f"drydock:   hint: {error.hint}", file=sys.stderr)  # type: ignore[union-attr]
+        return 1
+    except KeyboardInterrupt:
+        return 130
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

@@ -1,0 +1,193 @@
+"""Who builds what: one build per key, however many start, and what is left of those that died.
+
+The kernel says who lives: a lock that it holds for a process ends with the process (flock), also across users,
+containers and process ids that are used again. Where a file system has no such locks, or the process is of another
+machine, a note beside the lock says of which machine and boot it is, and when it last gave a sign of life.
+"""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from builder.embedded import lifeline
+from builder.embedded.folders import remove_path
+
+LOCK = ".lock-"
+"""What the name of a key's lock begins with, in the store."""
+
+NOTE = ".builder.json"
+"""In a folder that is being made: who makes it. Its time of change is the last sign of life."""
+
+LEASE = 600.0
+"""Seconds without a sign of life after which a build of another machine is dead."""
+
+_NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
+
+
+def boot() -> str:
+    """A name of this start of this machine, the same in all its containers; empty where the system has none."""
+    try:
+        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+            return file.read().strip()
+    except OSError:
+        return ""
+
+
+def lock(descriptor: int, *, wait: bool = False) -> bool | None:
+    """Take the kernel's lock on an open file or folder, for as long as it is open somewhere.
+
+    True where it was taken, False where somebody else has it, None where this file system has no locks.
+    """
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+    except BlockingIOError:
+        return False
+    except OSError as error:
+        if error.errno in _NO_LOCKS:
+            return None
+        raise
+    return True
+
+
+def write_note(folder: int) -> None:
+    """Say in an open folder who makes it."""
+    import pwd
+
+    try:
+        user = pwd.getpwuid(os.getuid()).pw_name
+    except KeyError:
+        user = str(os.getuid())
+    who = {"host": os.uname().nodename, "boot": boot(), "pid": os.getpid(), "user": user}
+    descriptor = os.open(NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+    with open(descriptor, "w", encoding="utf-8") as file:
+        json.dump(who, file)
+
+
+def read_note(folder: int) -> dict[str, Any]:
+    """What `write_note` wrote; empty where there is nothing to read."""
+    try:
+        descriptor = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
+        with open(descriptor, encoding="utf-8") as file:
+            found = json.loads(file.read(4096))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return found if isinstance(found, dict) else {}
+
+
+# How stages were named before they had a note: .stage-KEY-HOST-PID.
+_NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
+
+
+def is_dead(path: Path) -> bool:
+    """Whether nobody makes this folder any more. What cannot be looked at is alive."""
+    old = _NAMED_BY_PROCESS.fullmatch(path.name)
+    if old is not None and old["host"] == os.uname().nodename:
+        return int(old["pid"]) == os.getppid() or not lifeline.is_alive(int(old["pid"]))
+    try:
+        folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        taken = lock(folder)
+        if taken is False:
+            return False
+        note = read_note(folder)
+        if taken and note and note.get("boot") == boot() and note.get("host") == os.uname().nodename:
+            return True
+        try:
+            last = os.stat(NOTE, dir_fd=folder, follow_symlinks=False).st_mtime
+        except OSError:
+            last = os.fstat(folder).st_mtime
+        return abs(time.time() - last) > LEASE
+    except OSError:
+        return False
+    finally:
+        os.close(folder)
+
+
+def dead(folder: Path, prefix: str) -> Iterator[Path]:
+    """The folders in `folder` whose name begins with `prefix` and that nobody makes any more."""
+    try:
+        names = sorted(os.listdir(folder))
+    except OSError:
+        return
+    for name in names:
+        if name.startswith(prefix) and is_dead(folder / name):
+            yield folder / name
+
+
+def sweep(folder: Path, prefix: str) -> None:
+    """Delete what dead builds left in `folder`; what cannot be deleted stays, and is no error."""
+    for path in dead(folder, prefix):
+        try:
+            remove_path(path)
+        except OSError:
+            continue
+
+
+def forget(store: Path, name: str) -> None:
+    """Delete the lock of a key where nobody holds it."""
+    path = store / f"{LOCK}{name}"
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return
+    try:
+        if lock(descriptor) and os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
+            os.unlink(path)
+    except OSError:
+        pass
+    finally:
+        os.close(descriptor)
+
+
+class Claim:
+    """The right to build one key in one store: nobody else has it until `release`.
+
+    Waits where somebody has it, and says so. On a file system without locks everybody has it: there two builds of one
+    key both succeed, and the first rename wins.
+    """
+
+    def __init__(self, store: Path, name: str) -> None:
+        self._path = store / f"{LOCK}{name}"
+        self._descriptor = -1
+        said = False
+        while True:
+            self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
+            taken = lock(self._descriptor)
+            if taken is False:
+                if not said:
+                    print(
+                        f"drydock: waiting for another build of {name.partition('-')[2]}", file=sys.stderr, flush=True
+                    )
+                said = True
+                lock(self._descriptor, wait=True)
+            # Whoever had it took the file away: then this is the lock of nobody.
+            if self._is_current():
+                return
+            os.close(self._descriptor)
+
+    def _is_current(self) -> bool:
+        try:
+            there, here = os.lstat(self._path), os.fstat(self._descriptor)
+        except FileNotFoundError:
+            return False
+        return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
+
+    def release(self) -> None:
+        """Let go of it, and leave nothing behind."""
+        try:
+            if self._is_current():
+                os.unlink(self._path)
+        except OSError:
+            pass
+        os.close(self._descriptor)

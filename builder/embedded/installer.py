@@ -1,0 +1,150 @@
+"""How uv is asked to bring what a plan names: by hash, into a folder that the asker has made and stands in.
+
+uv keeps a relative `--prefix` relative, and so writes below the folder that it was started in and nowhere else,
+whatever becomes of that folder's name (looked at with strace, uv 0.13). It is never asked to change an environment:
+what would have to be uninstalled is not there.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from builder.embedded import caches
+from builder.embedded.errors import StageError
+from builder.embedded.plan import pinned
+
+SEARCHES = ("--index-strategy", "unsafe-best-match")
+"""For what is known by version and hash: no index can slip in another file, so all are asked, until one has it."""
+
+Ask = Callable[[list[str], dict[str, str]], int]
+"""Runs uv with some arguments in some environment, in the folder that is to be filled; returns its exit status."""
+
+
+class Request(NamedTuple):
+    """What is asked of uv at once: packages of a plan, all from the index at `url`; "" is uv's default one."""
+
+    packages: list[dict[str, Any]]
+    url: str
+
+
+def folders_of_wheels(environ: Mapping[str, str]) -> list[Path]:
+    """The folders of wheels that the settings of uv and pip name, as far as they exist."""
+    from builder.embedded.network_settings import read  # here and below, because many builds ask nobody
+
+    return read(environ).folders
+
+
+def index_url(name: str, url: str, environ: Mapping[str, str]) -> str:
+    """Where the logical index `name` is: DRYDOCK_INDEX_NAME, else the `url` of the profile."""
+    return environ.get(f"DRYDOCK_INDEX_{name.upper().replace('-', '_')}") or url
+
+
+def places(mirror: Path, environ: Mapping[str, str]) -> list[str]:
+    """The caches to ask, in order: `mirror`, where something is in it, then those of DRYDOCK_CACHE."""
+    ours = [str(mirror)] if (mirror / "SHA256SUMS").is_file() else []
+    return [*ours, *caches.places(environ)]
+
+
+def requests(
+    written: Mapping[str, Any], packages: Iterable[dict[str, Any]], environ: Mapping[str, str]
+) -> Iterator[Request]:
+    """What has to be asked to get some `packages` of a plan; `written` is what `plan.read_plan` returns.
+
+    Where a folder has all the wheels of an index, that index is not asked.
+    """
+    by_index: dict[str, list[dict[str, Any]]] = {}
+    for package in packages:
+        by_index.setdefault(written["index"].get(package["name"], ""), []).append(package)
+    folders = folders_of_wheels(environ)
+    near = by_index.pop("", [])
+    far = []
+    for name, some in sorted(by_index.items()):
+        if all(any((folder / package["file"]).is_file() for folder in folders) for package in some):
+            near += some
+        else:
+            far.append(Request(some, index_url(name, written["indexes"][name], environ)))
+    if near:
+        yield Request(near, "")
+    yield from far
+
+
+def arguments(written: Mapping[str, Any], request: Request, python: str, work: Path) -> list[str]:
+    """The arguments of uv for a request; the requirement files that they name are written into the folder `work`.
+
+    `python` is the absolute path of the interpreter that the packages are for; nothing is changed there.
+    """
+    plan = written["plan"]
+    options = ["--prefix", ".", "--python", python, "--require-hashes"]
+    options += ["--only-binary", ":all:", *SEARCHES]
+    sources = [package["name"] for package in plan["packages"] if not package["file"].endswith(".whl")]
+    for name in sources:
+        options += ["--no-binary", name]
+    if sources:
+        options += ["--require-build-hashes"]
+    if plan["build-requires"]:
+        options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
+    return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
+
+
+def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
+    """The environment of uv for a request: an index may have a password in it, which no process list shows here."""
+    from builder.embedded import network
+
+    return network.environment(environ, request.url or None)
+
+
+def install(
+    written: Mapping[str, Any],
+    packages: Sequence[dict[str, Any]],
+    ask: Ask,
+    *,
+    python: str,
+    work: Path,
+    places: Sequence[str],
+    environ: Mapping[str, str],
+) -> None:
+    """Have uv bring some `packages` of a plan: first what the caches at `places` have, the rest from the indexes.
+
+    Raises StageError where it cannot bring them.
+    """
+    left = list(packages)
+    for place in places:
+        found = _in_cache(written["plan"], left, place, environ)
+        if not found:
+            continue
+        print(f"drydock:       from {caches.shown(place)}", file=sys.stderr, flush=True)
+        request = Request(found, caches.index_of(place))
+        patience = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", **environment(request, environ)}
+        if ask(arguments(written, request, python, work), patience):
+            print(
+                "drydock: warning: a cache did not give what is locked, uv says above why; going on without "
+                f"{caches.shown(place)}",
+                file=sys.stderr,
+                flush=True,
+            )
+        else:
+            left = [package for package in left if package not in found]
+    for request in requests(written, left, environ):
+        if ask(arguments(written, request, python, work), environment(request, environ)):
+            of = written["index"].get(request.packages[0]["name"]) if request.url else None
+            some = f"the packages of the index {of}" if of else "the packages"
+            raise StageError(f"{some} could not be installed", "uv says above why")
+
+
+def _in_cache(
+    plan: Mapping[str, Any], packages: Sequence[dict[str, Any]], place: str, environ: Mapping[str, str]
+) -> list[dict[str, Any]]:
+    """What a cache has of some packages. A source distribution needs all build requirements from the same place."""
+    if not packages:
+        return []
+    known = caches.known(place, environ)
+    builds = all(package["sha256"] in known for package in plan["build-requires"])
+    return [one for one in packages if one["sha256"] in known and (builds or one["file"].endswith(".whl"))]
+
+
+def _requirements(path: Path, packages: Sequence[dict[str, Any]]) -> Path:
+    path.write_text("".join(f"{pinned(package)}\n" for package in packages), encoding="utf-8")
+    return path

@@ -1,0 +1,127 @@
+"""Whether an environment is what its lock says and runs here: a line per finding."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
+
+from builder.embedded.errors import StageError
+from builder.embedded.examine import Examined, examine
+from builder.embedded.hashes import sha256
+from builder.embedded.installed import check_distributions, site_packages
+from builder.embedded.manifest import read_manifest
+
+if TYPE_CHECKING:
+    import subprocess
+
+
+class Finding(NamedTuple):
+    """One line of a verification: what was looked at, whether it is right, and what was found."""
+
+    what: str
+    good: bool
+    found: str
+
+
+def verify(env: Path) -> list[Finding]:
+    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
+    try:
+        manifest = read_manifest(env)
+    except StageError as error:
+        return [Finding("manifest", False, str(error))]
+    site, plan = site_packages(env), manifest["plan"]
+    findings = [Finding("manifest", True, manifest["key"]), _packages_finding(site, plan)]
+    findings.append(_files_finding(examine([env])[0]))
+    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
+    python = env / "bin" / "python"
+    findings.append(_machine_finding(python, plan))
+    if any(package["name"] == "torch" for package in plan["packages"]):
+        findings.append(_accelerator_finding(python, plan))
+    return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
+
+
+def _packages_finding(site: Path, plan: dict[str, Any]) -> Finding:
+    try:
+        check_distributions(site, plan)
+    except StageError as error:
+        return Finding("packages", False, str(error))
+    told = ", ".join(
+        f"{package['name']} {package['version']}"
+        for package in plan["packages"]
+        if package["name"] in ("torch", "transformers", "accelerate")
+    )
+    return Finding("packages", True, f"{len(plan['packages'])} as locked{': ' if told else ''}{told}")
+
+
+def _files_finding(found: Examined) -> Finding:
+    if not found.problems:
+        return Finding("files", True, f"{found.files} files are as they should be")
+    problems = [str(problem) for problem in found.problems]
+    more = f" and {len(problems) - 5} more" if len(problems) > 5 else ""
+    return Finding("files", False, "; ".join(problems[:5]) + more)
+
+
+def _patch_finding(site: Path, patch: dict[str, Any]) -> Finding:
+    for file in patch["files"]:
+        try:
+            if sha256((site / file["path"]).read_bytes()) != file["postimage"]:
+                return Finding(patch["file"], False, f"{file['path']} is not the patched file")
+        except OSError as error:
+            return Finding(patch["file"], False, str(error))
+    return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
+
+
+def _machine_finding(python: Path, plan: dict[str, Any]) -> Finding:
+    done = run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
+    words = done.stdout.split()
+    found = f"Python {words[0]} on {words[1]} {words[2]}" if len(words) == 3 else _last_line(done)
+    wanted = (plan["python"], plan["target"]["system"], plan["target"]["machine"])
+    good = len(words) == 3 and (words[0].rpartition(".")[0], words[1], words[2]) == wanted
+    return Finding("machine", good, found if good else f"{found}; wanted Python {wanted[0]} on {wanted[1]} {wanted[2]}")
+
+
+_ACCELERATOR = """\
+import torch
+print(torch.__version__, int(torch.backends.mps.is_available()), int(torch.cuda.is_available()))
+"""
+
+
+def _accelerator_finding(python: Path, plan: dict[str, Any]) -> Finding:
+    wanted = plan["target"]["accelerator"]
+    done = run([str(python), "-c", _ACCELERATOR])
+    words = done.stdout.split()
+    if done.returncode or len(words) != 3:
+        return Finding("accelerator", False, f"torch does not import: {_last_line(done)}")
+    has = {"cpu": True, "mps": words[1] == "1", "cuda": words[2] == "1"}
+    available = ", ".join(name for name, there in has.items() if there)
+    found = f"torch {words[0]} can use {available}"
+    return Finding("accelerator", has[wanted], found if has[wanted] else f"{found}; the profile wants {wanted}")
+
+
+def program_finding(python: Path, program: Path) -> Finding:
+    """What a proof says: the last line of its output, on a Python."""
+    done = run([str(python), str(program)], DRYDOCK_PATCHED="1")
+    return Finding(program.name, done.returncode == 0, _last_line(done))
+
+
+def run(command: list[str], **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with nothing of the caller's Python settings, and `extra` variables; returns what it said."""
+    import subprocess
+
+    # Nothing of the caller's Python settings, and nothing written into the store path.
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    clean.update(PYTHONNOUSERSITE="1", PYTHONDONTWRITEBYTECODE="1", **extra)
+    return subprocess.run(command, capture_output=True, text=True, errors="replace", env=clean, cwd="/", check=False)
+
+
+def _last_line(done: subprocess.CompletedProcess[str]) -> str:
+    lines = (done.stdout if done.returncode == 0 else done.stderr or done.stdout).strip().splitlines()
+    return lines[-1] if lines else f"exit status {done.returncode}, and no output"
+
+
+def say(findings: list[Finding]) -> bool:
+    """Print the findings; returns whether all are good."""
+    for what, good, found in findings:
+        print(f"{'ok  ' if good else 'FAIL'} {what}: {found}", flush=True)
+    return all(finding.good for finding in findings)

@@ -1,8 +1,0 @@
-"""A profile's lock in the formats of others: pip's requirements, PEP 751, CycloneDX.
-
-`requirements`, `pylock` and `sbom` are pure writers; `places` and `licences` find out what the lock does not have.
-"""
-
-from builder.export.workflow import FORMATS, Exported, export, save
-
-__all__ = ["FORMATS", "Exported", "export", "save"]

@@ -1,0 +1,64 @@
+"""Files and folders written whole or not at all, and folders removed."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+from builder.errors import UsageError
+
+
+def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
+    """Put `text` at `path` by a rename: a reader sees the old file or the new one, never half of one."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    try:
+        new.write_text(text, encoding="utf-8")
+        new.chmod(0o755 if executable else 0o644)
+        new.replace(path)
+    except OSError as error:  # that of a write knows no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
+    finally:
+        new.unlink(missing_ok=True)
+
+
+def link_atomically(target: str, path: Path) -> None:
+    """A link to `target` at `path`, by a rename: a reader sees the old one or the new one."""
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.unlink(missing_ok=True)
+    new.symlink_to(target)
+    new.replace(path)
+
+
+def write_new(path: Path, text: str) -> None:
+    """Put `text` at `path`, whole or not at all. Raises UsageError where anything is there, a broken link too."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    try:
+        file = path.open("x", encoding="utf-8")
+    except FileExistsError:
+        raise UsageError(f"{path} is there already", hint="move it away, or take another name") from None
+    try:
+        with file:
+            file.write(text)
+    except BaseException:
+        path.unlink(missing_ok=True)
+        raise
+
+
+def write_files(folder: Path, files: Mapping[str, str]) -> None:
+    """Write texts into a new folder, by their relative paths."""
+    for path, text in files.items():
+        (folder / path).parent.mkdir(parents=True, exist_ok=True)
+        (folder / path).write_text(text, encoding="utf-8")
+
+
+def remove_tree(path: Path) -> None:
+    """Delete a folder of the store; finished environments are read-only, so their folders are opened first."""
+    for folder, folders, _ in os.walk(path):
+        with suppress(FileNotFoundError):  # somebody else deletes it too
+            Path(folder).chmod(0o755)
+        folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
+    shutil.rmtree(path, ignore_errors=True)

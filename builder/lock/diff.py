@@ -1,0 +1,291 @@
+"""What differs between two environments: `drydock diff`. Pure; `builder.project.refs` finds the two.
+
+`--json` prints one object; its keys stay as they are:
+
+    before, after     each {"name", "kind", "packages", "size"}: what was compared, as the user named it; a profile,
+                      generation, lock or revision; how many packages, and the bytes to download
+    packages          the lists of what differs; each entry is {"name", "change", "before", "after"}, where change is
+    build-requires    added, removed or changed, and before or after is null where there is none. Of a package:
+    patches           {"version", "file", "sha256", "size"}; of a patch {"package", "sha256"}; of an override its
+    overrides         requirement and reason; of an environment variable what the profile says of it; of the others
+    target, env       the plain value
+    trainer
+
+A list is null where one of the two does not know such things: a lock knows no environment variables, and a generation
+no overrides. A `size` is null where it is not known: a generation keeps none.
+"""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from builder.lock.model import Artefact, Lock, LockedOverride
+from builder.profile.detect import Choice, Detect
+from builder.profile.model import Profile
+
+PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
+"""What is compared, in the order in which it is told."""
+
+Part = Mapping[str, Any]
+"""The things of one part by name, each in plain JSON types."""
+
+
+@dataclass(frozen=True)
+class Side:
+    """One of the two: `name` as the user wrote it, `kind` what that is, `parts` what is known of it.
+
+    `lock` is the lock behind it, if there is one.
+    """
+
+    name: str
+    kind: str
+    parts: Mapping[str, Part]
+    lock: Lock | None = None
+
+    @property
+    def size(self) -> int | None:
+        """Bytes to download for all packages; None where that is not known."""
+        sizes = [package["size"] for package in self.parts["packages"].values()]
+        return None if None in sizes else sum(sizes)
+
+    def as_json(self) -> dict[str, Any]:
+        """What it is, in plain JSON types."""
+        return {"name": self.name, "kind": self.kind, "packages": len(self.parts["packages"]), "size": self.size}
+
+
+def side_of_lock(name: str, kind: str, lock: Lock) -> Side:
+    """A lock by itself."""
+    parts: dict[str, Part] = {
+        "packages": {package.name: _artefact(package) for package in lock.packages},
+        "build-requires": {package.name: _artefact(package) for package in lock.build_requires},
+        "patches": {patch.file: {"package": patch.package, "sha256": patch.sha256} for patch in lock.patches},
+        "overrides": {one.package: one.model_dump() for one in lock.overrides},
+    }
+    return Side(name, kind, parts, lock)
+
+
+def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
+    """A profile with its lock."""
+    target = profile.target.model_dump(by_alias=True, exclude_none=True, exclude={"match"})
+    trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options", "modes"})
+    options: dict[str, list[dict[str, Any]]] = {}
+    for option in profile.trainer.options:  # one flag may have several, each with its own `when`
+        plain = {"flag"} if option.hidden else {"flag", "hidden"}
+        said = option.model_dump(by_alias=True, exclude_none=True, exclude=plain)
+        options.setdefault(option.flag, []).append(said)
+    parts = {
+        "target": {**target, "python": profile.python.version},
+        # What is acknowledged reaches no trainer.
+        "env": {key: one.model_dump(exclude_none=True, exclude={"acknowledge"}) for key, one in profile.env.items()},
+        "trainer": {**{key: value for key, value in trainer.items() if value}, **options, **_modes(profile)},
+    }
+    return Side(name, "profile", {**side_of_lock(name, "profile", lock).parts, **parts}, lock)
+
+
+def side_of_plan(name: str, plan: Mapping[str, Any]) -> Side:
+    """A generation, from the plan in its environment's manifest. Raises KeyError or TypeError where it is none."""
+    parts = {
+        "packages": {package["name"]: _row(package) for package in plan["packages"]},
+        "build-requires": {package["name"]: _row(package) for package in plan["build-requires"]},
+        "patches": {
+            patch["file"]: {"package": patch["package"], "sha256": patch["sha256"]} for patch in plan["patches"]
+        },
+    }
+    return Side(name, "generation", parts)
+
+
+def _artefact(package: Artefact) -> dict[str, Any]:
+    return _row(package.model_dump(include={"version", "file", "sha256", "size"}))
+
+
+def _row(package: Mapping[str, Any]) -> dict[str, Any]:
+    return {**{key: package[key] for key in ("version", "file", "sha256")}, "size": package.get("size")}
+
+
+@dataclass(frozen=True)
+class Change:
+    """One thing that differs; `before` or `after` is None where there is none."""
+
+    name: str
+    before: Any
+    after: Any
+
+    @property
+    def kind(self) -> str:
+        """How it differs: added, removed or changed."""
+        return "added" if self.before is None else "removed" if self.after is None else "changed"
+
+    def as_json(self) -> dict[str, Any]:
+        """The change in plain JSON types."""
+        return {"name": self.name, "change": self.kind, "before": self.before, "after": self.after}
+
+
+@dataclass(frozen=True)
+class Difference:
+    """All that differs: `changes` by part, sorted by name; None for a part that one of the two does not know."""
+
+    before: Side
+    after: Side
+    changes: Mapping[str, Sequence[Change] | None]
+
+    @property
+    def unknown(self) -> list[str]:
+        """The parts that could not be compared."""
+        return [part for part, changes in self.changes.items() if changes is None]
+
+    def as_json(self) -> dict[str, Any]:
+        """The object that `--json` prints."""
+        parts = {
+            part: None if changes is None else [change.as_json() for change in changes]
+            for part, changes in self.changes.items()
+        }
+        return {"before": self.before.as_json(), "after": self.after.as_json(), **parts}
+
+    def lines(self) -> Iterator[str]:
+        """The difference for people: a head, and a block for each part in which something differs."""
+        before, after = self.before, self.after
+        if not any(self.changes.values()):
+            yield f"{before.name} and {after.name}: no difference"
+            return
+        yield f"{before.name} -> {after.name}"
+        for part, changes in self.changes.items():
+            if changes:
+                yield f"{part}: {self._head(part, changes)}"
+                yield from (f"  {_told(part, change)}" for change in changes)
+
+    def _head(self, part: str, changes: Sequence[Change]) -> str:
+        kinds = [change.kind for change in changes]
+        counts = [f"{kinds.count(kind)} {kind}" for kind in ("added", "removed", "changed") if kind in kinds]
+        if part == "packages":
+            counts.append(f"{len(self.before.parts[part])} -> {len(self.after.parts[part])}")
+            if self.before.size is not None and self.after.size is not None:
+                counts.append(f"{size(self.before.size)} -> {size(self.after.size)}")
+        return ", ".join(counts)
+
+
+def compare(before: Side, after: Side) -> Difference:
+    """What differs from `before` to `after`. A package is the same where its file is, by sha256.
+
+    >>> one = Side("old", "lock", {"packages": {}, "env": {"A": {"value": "1"}}})
+    >>> other = Side("new", "lock", {"packages": {}, "env": {"A": {"default": "1"}, "B": {"value": "x y"}}})
+    >>> print("\\n".join(compare(one, other).lines()))
+    old -> new
+    env: 1 added, 1 changed
+      ~ A 1 -> 1 unless set
+      + B 'x y'
+    """
+    changes: dict[str, Sequence[Change] | None] = {}
+    for part in PARTS:
+        old, new = before.parts.get(part), after.parts.get(part)
+        changes[part] = None if old is None or new is None else _changes(old, new)
+    return Difference(before, after, changes)
+
+
+def _changes(old: Part, new: Part) -> list[Change]:
+    return [
+        Change(name, old.get(name), new.get(name))
+        for name in sorted(old.keys() | new.keys())
+        if _identity(old.get(name)) != _identity(new.get(name))
+    ]
+
+
+def _identity(thing: Any) -> Any:
+    """What makes two of them the same; a size is only known of some."""
+    return {key: thing[key] for key in thing if key != "size"} if isinstance(thing, dict) else thing
+
+
+def _told(part: str, change: Change) -> str:
+    before, after = change.before, change.after
+    if part in ("packages", "build-requires"):
+        return _told_package(change)
+    if part == "patches":
+        return f"{_MARK[change.kind]} {_word(change.name)} ({_word((after or before)['package'])})"
+    if part == "overrides":  # each names its package itself
+        if before is None or after is None:
+            return f"{_MARK[change.kind]} {_override(after or before)}"
+        return f"~ {_override(before)} -> {_override(after)}"
+    tell = _setting if part == "env" else _value
+    words = [tell(value) for value in (before, after) if value is not None]
+    return f"{_MARK[change.kind]} {change.name} {' -> '.join(words)}"
+
+
+_MARK = {"added": "+", "removed": "-", "changed": "~"}
+
+
+def _told_package(change: Change) -> str:
+    before, after = change.before, change.after
+    if before is None or after is None:
+        one = after or before
+        return f"{_MARK[change.kind]} {change.name} {one['version']}" + _bracketed(size(one["size"]))
+    if before["version"] != after["version"]:
+        words = f"{before['version']} -> {after['version']}"
+    elif before["file"] != after["file"]:
+        words = f"{before['version']}: {_tags(before['file'])} -> {_tags(after['file'])}"
+    else:
+        words = f"{before['version']}: {before['file']}, sha256 {before['sha256'][:8]}... -> {after['sha256'][:8]}..."
+    sizes = [size(one["size"]) for one in (before, after)]
+    return f"~ {change.name} {words}" + _bracketed(" -> ".join(sizes) if all(sizes) and sizes[0] != sizes[1] else "")
+
+
+def _tags(file: str) -> str:
+    """What a wheel's name says after name and version; all of another file's name."""
+    return file.split("-", 2)[-1].removesuffix(".whl") if file.endswith(".whl") else file
+
+
+def _bracketed(words: str) -> str:
+    return f"  ({words})" if words else ""
+
+
+def _modes(profile: Profile) -> dict[str, list[str]]:
+    """What each mode adds, by how it is asked for."""
+    return {
+        f"{variable}={value}": mode.arguments
+        for variable, modes in profile.trainer.modes.items()
+        for value, mode in modes.items()
+    }
+
+
+def _override(override: Mapping[str, str]) -> str:
+    return str(LockedOverride.model_validate(override))
+
+
+def _setting(setting: Mapping[str, Any]) -> str:
+    note = " (with a note)" if "note" in setting else ""
+    if "unset" in setting:
+        return f"unset{note}"
+    if "default" in setting:
+        return f"{_word(setting['default'])} unless set{note}"
+    return _word(setting["value"]) + note
+
+
+def _value(value: Any) -> str:
+    if isinstance(value, str):
+        return _word(value)
+    if all(isinstance(item, str) or "detect" in item for item in value):
+        return " ".join(map(_word, value))
+    return "; ".join(", ".join(f"{key} {_word(text)}" for key, text in option.items()) for option in value)
+
+
+def _word(text: str | Mapping[str, Any]) -> str:
+    """A value as a shell would take it; on one line, whatever is in it."""
+    if not isinstance(text, str):
+        return f"({Choice.model_validate(text) if 'then' in text else Detect.model_validate(text)})"
+    return shlex.quote(text) if text.isprintable() else json.dumps(text)
+
+
+def size(count: int | None) -> str:
+    """Bytes for people; nothing where they are not known.
+
+    >>> [size(count) for count in (None, 999, 17_606_939, 2_500_000_000)]
+    ['', '999 B', '17.6 MB', '2.5 GB']
+    """
+    if count is None:
+        return ""
+    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
+        if count >= factor:
+            return f"{count / factor:.1f} {unit}"
+    return f"{count} B"

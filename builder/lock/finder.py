@@ -1,0 +1,207 @@
+"""The files of packages for the target of one profile: which fit, where they are looked for, what is in them."""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+from collections.abc import Mapping, Sequence
+from datetime import date, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from packaging.requirements import Requirement
+from packaging.tags import Tag
+from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
+
+from builder import uv
+from builder.embedded.installer import SEARCHES
+from builder.embedded.plan import pinned
+from builder.errors import LockError, ToolError
+from builder.lock.identify import identified, the_one
+from builder.lock.model import Artefact
+from builder.profile.model import Profile
+
+
+def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+    """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
+
+    Raises LockError where they are not there to be asked, or have not all of the versions.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        asked = Artefacts(profile, Path(work))
+        sources = [package.name for package in packages if not package.is_wheel]
+        universe = asked.universe(sources=sources, index=asked.index_places())
+        pins = [uv.Pin(package.name, package.version, ()) for package in packages]
+        try:
+            found = uv.artefacts(pins, universe, asked.folder("files"))
+        except ToolError as error:
+            raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
+    known = {package.file: package.sha256 for package in packages}  # where the index does not say a sha256
+    rows = (file for files in found.values() for file in files)
+    return {file["hashes"].get("sha256") or known.get(file["file"], ""): file for file in rows}
+
+
+class Artefacts:
+    """Asks uv for files of packages, in the temporary folder `work`."""
+
+    def __init__(self, profile: Profile, work: Path) -> None:
+        self._profile = profile
+        self._work = work
+        self._newer: dict[str, list[str]] = {}
+        self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
+
+    def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
+        """What there is to choose from for the profile, as of the day that it names."""
+        packages = self._profile.packages
+        return uv.Universe(
+            self._profile.target,
+            self._profile.python.version,
+            sources=sources,
+            exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
+            exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},
+            index=index or {},
+        )
+
+    def _days(self) -> dict[str, str | Literal[False]]:
+        """The packages that have a day of their own, or none: those of an index, and single ones."""
+        packages = self._profile.packages
+        by_index = packages.exclude_newer_index
+        of_index = {name: by_index[index] for name, index in packages.index.items() if index in by_index}
+        return {**of_index, **packages.exclude_newer_package}
+
+    def index_places(self) -> dict[str, str]:
+        """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
+        places = {}
+        wheels = [wheel for folder in uv.find_links() for wheel in folder.glob("*.whl")]
+        for package, index in self._profile.packages.index.items():
+            fitting = (wheel.parent for wheel in wheels if self._fits(package, wheel.name))
+            places[package] = str(next(fitting, None) or uv.index_url(index, self._profile.indexes[index]))
+        return places
+
+    def _fits(self, package: str, file: str) -> bool:
+        """Whether a wheel is of `package`, for the target, and of a version that the profile allows."""
+        allowed = [
+            wanted.specifier
+            for wanted in map(Requirement, self._profile.packages.requires)
+            if canonicalize_name(wanted.name) == package
+        ]
+        try:
+            name, version, _, _ = parse_wheel_filename(file)
+        except InvalidWheelFilename:
+            return False
+        fits = all(one.contains(version, prereleases=True) for one in allowed)
+        return name == package and fits and self._place(file) is not None
+
+    def artefacts(self, pins: Sequence[uv.Pin], universe: uv.Universe, index: Mapping[str, str]) -> list[Artefact]:
+        """The one file to install of each pinned package; `index` maps packages to the names of their indexes.
+
+        Raises LockError where a package has none for the target, ToolError.
+        """
+        files = uv.artefacts(pins, universe, self.folder("files"))
+        best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
+        chosen = []
+        for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
+            chosen.append(
+                Artefact(
+                    name=pin.name,
+                    version=pin.version,
+                    file=file["file"],
+                    size=file.get("size", 0),
+                    sha256=file["hashes"]["sha256"],
+                    index=index.get(pin.name),
+                    required_by=sorted(pin.required_by),
+                )
+            )
+        return chosen
+
+    def _best(self, pin: uv.Pin, files: Sequence[dict[str, Any]], source: bool) -> dict[str, Any]:
+        """The one file to install: the wheel with the best tag for the target, or the source distribution."""
+        if source:
+            return the_one(pin.name, [file for file in files if not file["file"].endswith(".whl")])
+        fitting = [
+            (place, file["file"], file)
+            for file in files
+            if file["file"].endswith(".whl") and (place := self._place(file["file"])) is not None
+        ]
+        if not fitting:
+            target = self._profile.target
+            raise LockError(
+                f"{pin.name} {pin.version} has no wheel for {target.platform} ({target.min_os or target.glibc}) "
+                f"and Python {self._profile.python.version}",
+                hint=f'allow its source to be built: [packages.build] {pin.name} = ["setuptools"]',
+            )
+        best = min(place[:2] for place in fitting)
+        return the_one(pin.name, [file for place, name, file in fitting if (place, name) == best])
+
+    def _place(self, file: str) -> int | None:
+        tags: frozenset[Tag] = parse_wheel_filename(file)[3]
+        return min((self._tags[tag] for tag in tags if tag in self._tags), default=None)
+
+    def folder(self, name: str) -> Path:
+        return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._work))
+
+    def newer(self, package: Artefact) -> list[str]:
+        """The versions of a package that are newer than the locked one and have a wheel for the target, oldest first.
+
+        Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked, LockError
+        for a package that is locked as source: to look at one, it would have to be built, which may do anything.
+        """
+        if not package.is_wheel:
+            raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
+        if package.name not in self._newer:
+            today = self._today(package)
+            self._newer[package.name] = uv.newer(package.name, package.version, today, self.folder("newer"))
+        return self._newer[package.name]
+
+    def release(self, package: Artefact, version: str) -> Artefact:
+        """The wheel of another version of a locked package. Raises LockError, ToolError."""
+        pins = [uv.Pin(package.name, version, ())]
+        index = {package.name: package.index} if package.index else {}
+        return self.artefacts(pins, self._today(package), index)[0]
+
+    def _today(self, package: Artefact) -> uv.Universe:
+        index = {package.name: self.index(package.index)} if package.index else {}
+        return uv.Universe(self._profile.target, self._profile.python.version, index=index)
+
+    def index(self, name: str) -> str:
+        """Where the logical index `name` is."""
+        return uv.index_url(name, self._profile.indexes[name])
+
+    def unpacked(self, package: Artefact, *, copy: bool = False) -> Path:
+        """A folder with what a package brings, checked by hash: not to be written to, unless it is a `copy`.
+
+        Raises ToolError.
+        """
+        site = self._work / "unpacked" / package.sha256
+        if not site.is_dir():
+            arguments = ["--target", ".", *self.requirement(package)]
+            # Links would lead into uv's cache.
+            arguments += ["--link-mode", "copy"] if copy else []
+            site.mkdir(parents=True)
+            try:
+                uv.install(arguments, site, self._profile.target, self._profile.python.version)
+            except BaseException:
+                shutil.rmtree(site)  # a second question must not take it for the answer
+                raise
+        return site
+
+    def requirement(self, package: Artefact) -> list[str]:
+        """The arguments with which uv installs a package by its hash, from where it is looked for: `uv.install`."""
+        file = self._work / f"{package.sha256}.txt"
+        file.write_text(f"{pinned(package.model_dump())}\n")
+        arguments = [
+            "--require-hashes",
+            *SEARCHES,
+            "-r",
+            str(file),
+            *(["--only-binary", ":all:"] if package.is_wheel else []),
+        ]
+        local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
+        if local is not None:
+            return [*arguments, "--no-index", "--find-links", str(local)]
+        return [*arguments, *(["--default-index", self.index(package.index)] if package.index else [])]
+
+
+def _end_of(day: str) -> str:
+    """The end of a day, UTC, as a time that means the same in every time zone."""
+    return f"{date.fromisoformat(day) + timedelta(days=1)}T00:00:00Z"

@@ -1,0 +1,207 @@
+"""The lock: `profiles/NAME.lock.toml`, the flat closure of one profile for its one target.
+
+Exactly one artefact per package, named by sha256. No URL and no host, so that one lock serves every mirror.
+Pure: texts in, texts out; `builder.lock.resolve` makes a new one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import tomllib
+from collections.abc import Mapping
+from typing import Any, Literal
+
+import tomli_w
+from packaging.requirements import InvalidRequirement, Requirement
+from packaging.utils import canonicalize_name
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
+
+from builder.errors import LockError, Where
+from builder.profile.model import Profile
+
+Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*$"
+
+
+class _Model(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
+
+
+class Artefact(_Model):
+    """One file to install: a wheel, or a source distribution that the profile allows to build. `size` in bytes."""
+
+    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    version: str = Field(pattern=r"^[A-Za-z0-9.+!_-]+$")
+    file: str = Field(pattern=FILE_NAME)
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    index: str | None = None
+    required_by: list[str] = Field(default=[], alias="required-by")
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether the file is a wheel."""
+        return self.file.endswith(".whl")
+
+
+class PatchedFile(_Model):
+    """A file that a patch changes: sha256 before and after; `path` is relative to site-packages."""
+
+    path: str
+    preimage: str = Sha256
+    postimage: str = Sha256
+
+
+class LockedPatch(_Model):
+    """A patch, pinned to the very files it was made for."""
+
+    package: str
+    file: str
+    sha256: str = Sha256
+    files: list[PatchedFile]
+
+
+class LockedOverride(_Model):
+    """An override of the profile, repeated where a reader of the lock looks for it."""
+
+    requirement: str
+    reason: str
+
+    @property
+    def package(self) -> str:
+        """The name of the package that is overridden; all of a requirement that is none."""
+        try:
+            return str(canonicalize_name(Requirement(self.requirement).name))
+        except InvalidRequirement:
+            return self.requirement
+
+    def __str__(self) -> str:
+        # A lock may come from anywhere: what it says must not steer a terminal.
+        text = f"{self.requirement} ({self.reason})"
+        return text if text.isprintable() else ascii(text)
+
+
+class Lock(_Model):
+    """A whole lock. `digest` is that of what it was resolved from, `checksum` that of the lock itself."""
+
+    schema_: Literal[1] = Field(alias="schema")
+    profile: str
+    digest: str
+    uv: Artefact
+    overrides: list[LockedOverride] = []
+    patches: list[LockedPatch] = []
+    build_requires: list[Artefact] = Field(default=[], alias="build-requires")
+    packages: list[Artefact]
+
+    @property
+    def size(self) -> int:
+        """Bytes to download for a first build."""
+        return sum(package.size for package in self.packages)
+
+    def versions(self) -> dict[str, str]:
+        """Package name to version."""
+        return {package.name: package.version for package in self.packages}
+
+
+def digest(profile: Profile, files: Mapping[str, str]) -> str:
+    """The digest of everything in a profile that decides its lock; `files` are the texts of its patches."""
+    decisive = {
+        "target": profile.target.model_dump(include={"platform", "min_os", "glibc", "cuda"}),
+        "python": profile.python.version,
+        "packages": _decisive(profile.packages.model_dump()),
+        "patches": [
+            {**patch.model_dump(include={"package", "versions", "file"}), "text": files[patch.file]}
+            for patch in profile.patches
+        ],
+    }
+    return "sha256:" + _sha256_of(decisive)
+
+
+def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
+    # What came later counts where it is used, so that older locks stay fresh.
+    return {name: value for name, value in packages.items() if value or name != "exclude_newer_index"}
+
+
+def _sha256_of(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+
+
+def dump(lock: Lock) -> str:
+    """The TOML text of a lock; the same lock gives the same bytes."""
+    data = lock.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+    data = {"schema": lock.schema_, "checksum": "sha256:" + _sha256_of(data), **data}
+    head = (
+        f"# The lock of the profile {lock.profile}: every file that its environment is made of, by sha256.\n"
+        f"# Made by `drydock lock {lock.profile}`; do not edit.\n\n"
+    )
+    return head + tomli_w.dumps(data, multiline_strings=False)
+
+
+def parse(text: str, path: str, name: str) -> Lock:
+    """The lock in `text`. Raises LockError where it is not a lock, or not as Drydock wrote it."""
+    hint = f"make it again: drydock lock {name}"
+    try:
+        data = tomllib.loads(text)
+        checksum = data.pop("checksum", None)
+        lock = Lock.model_validate(data)
+    except (tomllib.TOMLDecodeError, ValidationError) as error:
+        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        raise LockError(
+            f"this is not a lock that this Drydock can read: {reason}", hint=hint, where=Where(path)
+        ) from None
+    written = lock.model_dump(by_alias=True, exclude_none=True, exclude_defaults=True)
+    if lock.profile != name:
+        raise LockError(f'this is the lock of "{lock.profile}", not of "{name}"', hint=hint, where=Where(path))
+    if checksum != "sha256:" + _sha256_of(written):
+        raise LockError(
+            "the lock was edited by hand: its checksum does not match what it says",
+            hint=f"change the profile instead, then: drydock lock {name}",
+            where=Where(path),
+        )
+    return lock
+
+
+def check_fresh(lock: Lock, profile: Profile, files: Mapping[str, str], path: str) -> None:
+    """Raises LockError where the profile has changed since the lock was made."""
+    if lock.digest != digest(profile, files):
+        raise LockError(
+            f"the lock is stale: {profile.name} has changed since it was made",
+            hint=f"drydock lock {profile.name}",
+            where=Where(path),
+        )
+
+
+class Change(_Model):
+    """One difference between two locks; `before` or `after` is None where the package was added or removed."""
+
+    name: str
+    before: str | None
+    after: str | None
+
+    def __str__(self) -> str:
+        if self.before is None:
+            return f"+ {self.name} {self.after}"
+        if self.after is None:
+            return f"- {self.name} {self.before}"
+        return f"~ {self.name} {self.before} -> {self.after}"
+
+
+def changes(before: Lock | None, after: Lock) -> list[Change]:
+    """What differs between two locks, by package name; a new file of the same version counts too."""
+    old = {package.name: package for package in before.packages} if before else {}
+    new = {package.name: package for package in after.packages}
+    found = []
+    for name in sorted(old.keys() | new.keys()):
+        one, two = old.get(name), new.get(name)
+        if one is not None and two is not None and one.sha256 == two.sha256:
+            continue
+        same_version = one is not None and two is not None and one.version == two.version
+        found.append(Change(name=name, before=_told(one, same_version), after=_told(two, same_version)))
+    return found
+
+
+def _told(package: Artefact | None, with_file: bool) -> str | None:
+    if package is None:
+        return None
+    return f"{package.version} ({package.file})" if with_file else package.version

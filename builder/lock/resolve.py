@@ -1,0 +1,155 @@
+"""A new lock for a profile: resolve, choose one file per package, pin what the patches change."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+
+from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
+
+from builder import uv
+from builder.embedded.errors import StageError
+from builder.embedded.hashes import sha256
+from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
+from builder.errors import LockError, PatchError, ToolError
+from builder.lock.finder import Artefacts
+from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
+from builder.profile.model import Patch, Profile
+
+
+def resolve(
+    profile: Profile,
+    texts: Mapping[str, str],
+    *,
+    previous: Lock | None = None,
+    upgrade: Sequence[str] = (),
+    step: Callable[[str], None] = lambda _: None,
+) -> Lock:
+    """Resolve `profile` for its target, from any host.
+
+    Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
+    Raises LockError where no set of packages fits, PatchError where a patch does not fit what was locked.
+    """
+    names = [canonicalize_name(package) for package in upgrade]
+    pinned = dict(previous.versions()) if previous else {}
+    unknown = [name for name in names if name not in pinned and name != "uv"]
+    if unknown:
+        raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        locker = _Locker(profile, Path(work))
+        try:
+            step(f"resolving {profile.name} for {profile.target.platform}")
+            packages = locker.packages(preferred=pinned, upgrade=names)
+            builds = locker.build_requirements()
+            tool = previous.uv if previous and "uv" not in names else locker.tool()
+            step(f"checking {len(profile.patches)} patches") if profile.patches else None
+            patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
+        except ToolError as error:
+            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
+    return Lock(
+        schema_=1,
+        profile=profile.name,
+        digest=digest(profile, texts),
+        uv=tool,
+        overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
+        patches=patches,
+        build_requires=builds,
+        packages=packages,
+    )
+
+
+def repin(profile: Profile, texts: Mapping[str, str], lock: Lock) -> Lock:
+    """`lock` for a profile of which only patches have changed since: they are pinned again, and nothing is resolved.
+
+    Raises PatchError where one does not fit, LockError where a package cannot be had.
+    """
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        locker = _Locker(profile, Path(work))
+        try:
+            patches = [locker.patch(patch, texts[patch.file], lock.packages) for patch in profile.patches]
+        except ToolError as error:
+            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
+    return lock.model_copy(update={"patches": patches, "digest": digest(profile, texts)})
+
+
+class _Locker:
+    """One resolution, in a temporary folder."""
+
+    def __init__(self, profile: Profile, work: Path) -> None:
+        self._profile = profile
+        self._files = Artefacts(profile, work)
+        self._patched_by: dict[str, str] = {}
+
+    def packages(self, preferred: Mapping[str, str], upgrade: Sequence[str]) -> list[Artefact]:
+        packages = self._profile.packages
+        universe = self._files.universe(sources=list(packages.build), index=self._files.index_places())
+        pins = uv.resolve(
+            packages.requires,
+            universe,
+            self._files.folder("packages"),
+            overrides=[override.requirement for override in packages.overrides],
+            preferred=preferred,
+            upgrade=upgrade,
+        )
+        return self._files.artefacts(pins, universe, packages.index)
+
+    def build_requirements(self) -> list[Artefact]:
+        wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
+        if not wanted:
+            return []
+        universe = self._files.universe()
+        return self._files.artefacts(uv.resolve(wanted, universe, self._files.folder("build")), universe, {})
+
+    def tool(self) -> Artefact:
+        universe = uv.Universe(self._profile.target, self._profile.python.version)
+        pins = [uv.Pin("uv", uv.version(), ())]
+        return self._files.artefacts(pins, universe, {})[0]
+
+    def patch(self, patch: Patch, text: str, packages: Sequence[Artefact]) -> LockedPatch:
+        """Pin the files that a patch changes, by applying it to the locked package."""
+        locked = next((package for package in packages if package.name == patch.package), None)
+        if locked is None:
+            raise PatchError(
+                f"{patch.file} is not used: {patch.package} is not among the packages of {self._profile.name}",
+                hint="take the patch out of the profile",
+            )
+        if locked.version not in SpecifierSet(patch.versions, prereleases=True):
+            raise PatchError(
+                f"{patch.file} is not used: it is for {patch.package} {patch.versions}, and {locked.version} is locked",
+                hint="take the patch out of the profile, or pin a version that it is for",
+            )
+        site = self._files.unpacked(locked)
+        try:
+            parsed = parse_patch(text)
+        except StageError as error:
+            raise PatchError(f"{patch.file}: {error}") from None
+        for file in parsed:
+            other = self._patched_by.setdefault(file.path, patch.file)
+            if other != patch.file:
+                raise PatchError(f"{patch.file} and {other} both change {file.path}", hint="make one patch of them")
+        files = [self._patched(patch, locked, site, file) for file in parsed]
+        return LockedPatch(package=patch.package, file=patch.file, sha256=sha256(text.encode()), files=files)
+
+    def _patched(self, patch: Patch, locked: Artefact, site: Path, file: FilePatch) -> PatchedFile:
+        told = f"{patch.package} {locked.version}"
+        path = site / file.path
+        if not path.resolve().is_relative_to(site.resolve()) or not path.is_file():
+            raise PatchError(
+                f"{patch.file} does not apply: {told} has no file {file.path}",
+                hint="make the patch again for this version, or pin the version that it was made for",
+            )
+        before = path.read_bytes()
+        after = apply_hunks(file, before)
+        if after is not None:
+            return PatchedFile(path=file.path, preimage=sha256(before), postimage=sha256(after))
+        if apply_hunks(reverse(file), before) is not None:
+            raise PatchError(
+                f"{patch.file} is already upstream: {told} has the change in {file.path}",
+                hint="take the patch out of the profile",
+            )
+        raise PatchError(
+            f"{patch.file} does not apply to {file.path} of {told}: the lines around the change differ",
+            hint="make the patch again for this version, or pin the version that it was made for",
+        )

@@ -1,0 +1,37 @@
+"""NVIDIA GPUs, as nvidia-smi tells them. Its output may change with any driver: what is not understood is left out."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+
+from builder.machine.model import Gpu
+
+GPUS = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+SUMMARY = ("nvidia-smi",)
+COMMANDS: Sequence[Sequence[str]] = (GPUS, SUMMARY)
+
+
+def parse_gpus(text: str) -> tuple[Gpu, ...]:
+    """The GPUs that GPUS prints, one a line; a message ("No devices were found") is none.
+
+    >>> parse_gpus("NVIDIA A100-SXM4-80GB, 81920 MiB\\n")
+    (Gpu(name='NVIDIA A100-SXM4-80GB', memory=85899345920),)
+    """
+    rows = re.findall(r"^(\S.*), +(?:(\d+) MiB|\[.*\])$", text, re.MULTILINE)
+    return tuple(Gpu(name, int(memory) * 2**20 if memory else None) for name, memory in rows)
+
+
+def parse_driver(text: str) -> str | None:
+    """The driver's version in the head of SUMMARY; "KMD Version" since release 610."""
+    return _first(r"\b(?:Driver|KMD) Version: +(\d[\d.]*)", text)
+
+
+def parse_cuda(text: str) -> str | None:
+    """The newest CUDA that the driver supports, from the head of SUMMARY; drivers before 410 do not say."""
+    return _first(r"\bCUDA (?:UMD )?Version: +(\d+\.\d+)", text)
+
+
+def _first(pattern: str, text: str) -> str | None:
+    found = re.search(pattern, text)
+    return found[1] if found else None

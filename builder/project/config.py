@@ -1,0 +1,72 @@
+"""The one reader of `drydock.toml`, which has what is said of a project and of no single profile.
+
+    [sources.team]                              where profiles of others come from (builder/project/sources)
+    git = "https://forge.example/team/profiles"
+
+    [caches]                                    where locked files are looked for before an index is asked
+    places = ["https://wheels.example/drydock", "/srv/drydock", "s3://bucket/drydock"]
+
+It is looked for in the working directory, then upwards. A new table gets its reader in _TABLES, and a field in Config.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from builder.project.document import Document, content
+from builder.project.sources import declared
+from builder.project.sources.declared import Declared
+
+FILE = "drydock.toml"
+
+
+@dataclass(frozen=True)
+class Config:
+    """What drydock.toml says; `file` is None where there is none in the working directory, nor above."""
+
+    file: Path | None = None
+    sources: Mapping[str, Declared] = field(default_factory=dict)
+    caches: tuple[str, ...] = ()
+
+
+def find(seen: dict[Path, bytes | None] | None = None) -> Config:
+    """The first drydock.toml, upwards from the working directory. `seen` gets the files that were looked at.
+
+    Raises ProfileError.
+    """
+    here = Path.cwd()
+    looked = seen if seen is not None else {}
+    for folder in (here, *here.parents):
+        found = looked[folder / FILE] = content(folder / FILE)
+        if found is not None:
+            return _read(Document(folder / FILE, found))
+    return Config()
+
+
+def _read(document: Document) -> Config:
+    document.known(_TABLES)
+    values = {name: _TABLES[name](document, value) for name, value in document.data.items()}
+    return Config(document.file, **values)
+
+
+def _caches(document: Document, value: Any) -> tuple[str, ...]:
+    """The folders and URLs in the table `caches`."""
+    table = document.table(value, ("caches",), 'has one key: [caches] places = ["/srv/drydock"]')
+    document.keys(table, ("places",), ("caches",))
+    places, key = table.get("places", []), ("caches", "places")
+    if not isinstance(places, list) or not all(isinstance(word, str) and word for word in places):
+        raise document.error("must be a list of folders and URLs", key)
+    for word in places:
+        if any(char.isspace() or char == "," for char in word):
+            raise document.error(f'"{word}" has white space or a comma in it', key, hint="write %20")
+        if "://" in word and "@" in urlsplit(word).netloc and urlsplit(word).password is not None:
+            hint = "keep it out of files: DRYDOCK_CACHE"
+            raise document.error("a password is in the URL of a cache", key, hint=hint)
+    return tuple(places)
+
+
+_TABLES: Mapping[str, Callable[[Document, Any], Any]] = {"sources": declared.read, "caches": _caches}

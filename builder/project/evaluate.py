@@ -1,0 +1,119 @@
+"""From a profile's name to its run script and key, remembered (Nix calls this an evaluation cache).
+
+Reading, checking and rendering a profile takes a few tenths of a second, mostly imports; asking whether any of the
+files that it was made from has changed takes a few milliseconds. Nothing of pydantic or Jinja is imported for that.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from builder.files import write_atomically
+from builder.resources import shipped
+from builder.store.layout import home
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
+
+    `content` is the digest of what sources have a part in it with, for builder.project.sources.consent; None where none
+    has.
+    """
+
+    store_name: str
+    script: Path
+    lock: Path
+    content: str | None
+
+
+def evaluate(name: str, step: Callable[[str], None] | None = None) -> Evaluation:
+    """Evaluate the profile `name`, or remember it; `step` hears what source is fetched.
+
+    Raises ProfileError, LockError or SourceError.
+    """
+    memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
+    remembered = _recall(memory)
+    return remembered if remembered is not None else _evaluate(name, memory, step)
+
+
+def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Evaluation:
+    from builder.project.catalogue import Catalogue
+    from builder.project.sources.consent import digest
+    from builder.script.templates import rendered_run_script
+
+    catalogue = Catalogue(step=step) if step is not None else Catalogue()
+    plan = catalogue.plan(name)
+    text = rendered_run_script(plan)
+    script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
+    inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
+    content = digest(catalogue.from_sources())
+    lock = catalogue.lock_path(name).absolute()
+    record = {
+        "store_name": plan.store_name,
+        "script": str(script),
+        "lock": str(lock),
+        "sha256": _digest(text),
+        "content": content,
+        "inputs": inputs,
+    }
+    try:
+        write_atomically(script, text, executable=True)
+        write_atomically(memory, json.dumps(record, indent=1))
+    except OSError as error:
+        from builder.errors import DrydockError
+
+        raise DrydockError(
+            f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
+        ) from None
+    return Evaluation(plan.store_name, script, lock, content)
+
+
+def _recall(memory: Path) -> Evaluation | None:
+    try:
+        record: Mapping[str, Any] = json.loads(memory.read_bytes())
+        inputs = {**record["inputs"], record["script"]: record["sha256"]}
+        if any(_digest_file(Path(path)) != digest for path, digest in inputs.items()):
+            return None
+        return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
+    except (OSError, ValueError, KeyError, TypeError):
+        return None
+
+
+def _context(name: str) -> str:
+    """What decides an evaluation besides the files it reads: where they are looked for, and Drydock's own code."""
+    package = Path(__file__).parents[1]
+    code = {state for folder in (package, shipped("templates")) for state in _states(str(folder))}
+    return json.dumps([name, os.getcwd(), os.environ.get("DRYDOCK_PROFILES"), sorted(code)])
+
+
+def _states(folder: str) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of all code and templates below a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith((".py", ".j2")):
+                state = entry.stat()
+                yield entry.path, state.st_size, state.st_mtime_ns
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                yield from _states(entry.path)
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()
+
+
+def _digest_bytes(content: bytes | None) -> str | None:
+    return None if content is None else hashlib.sha256(content).hexdigest()
+
+
+def _digest_file(path: Path) -> str | None:
+    try:
+        return _digest_bytes(path.read_bytes())
+    except FileNotFoundError:
+        return None

@@ -1,0 +1,33 @@
+"""Install the packages of a plan into a folder of Drydock's own that is no store path: to try, to compare, to look at.
+
+What a build does is in builder/embedded/stage.py; both ask uv by the same rules (builder/embedded/installer.py).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import tempfile
+from pathlib import Path
+
+from builder import uv
+from builder.embedded import installer
+from builder.embedded.installed import site_packages
+from builder.embedded.programs import make_relocatable
+from builder.script.parts import plan_json
+from builder.script.plan import Plan
+
+
+def install(plan: Plan, folder: Path, python: str) -> None:
+    """Bring the packages of a plan, by hash, below `folder`, which is ours: an environment of the Python `python`.
+
+    For the target of the plan, which may not be this machine. Raises ToolError.
+    """
+    written = json.loads(plan_json(plan))
+    target, version = plan.profile.target, plan.profile.python.version
+    with tempfile.TemporaryDirectory(prefix="drydock-") as work:
+        for request in installer.requests(written, written["plan"]["packages"], os.environ):
+            arguments = installer.arguments(written, request, python, Path(work))
+            uv.install(arguments, folder, target, version, index=request.url or None)
+    (folder / ".lock").unlink(missing_ok=True)  # uv's
+    make_relocatable(site_packages(folder), folder, python)

@@ -1,0 +1,76 @@
+"""Bring the lock of a profile up to date."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from builder.errors import LockError, PatchError, Where
+from builder.files import write_atomically
+from builder.lock.model import Change, Lock, changes, digest, dump
+from builder.lock.resolve import resolve
+from builder.project.catalogue import Catalogue, display
+from builder.project.sources import consent
+from builder.report import Reporter
+
+
+@dataclass(frozen=True)
+class Relocked:
+    """What locking did: the lock, what changed in it, whether it is another than before, and whether it was written."""
+
+    lock: Lock
+    changes: list[Change]
+    new: bool
+    written: bool
+
+
+def relock(
+    name: str, report: Reporter, *, upgrade: Sequence[str] = (), upgrade_all: bool = False, dry_run: bool = False
+) -> Relocked:
+    """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
+
+    A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
+    """
+    catalogue = Catalogue(step=report.step)
+    catalogue.check_lockable(name)
+    profile = catalogue.profile(name)
+    texts = catalogue.texts(name)
+    path = catalogue.lock_path(name)
+    previous = _previous(catalogue, name)
+    if profile.packages.build:  # a source distribution runs its own code where it is resolved
+        consent.check(name, consent.digest(catalogue.from_sources()))
+    if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
+        return Relocked(previous, [], new=False, written=False)
+    kept = None if upgrade_all else previous
+    with report.busy(f"locking {name}"):
+        try:
+            lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
+        except (LockError, PatchError) as error:
+            error.where = error.where or Where(display(catalogue.path(name)))
+            raise
+    text = dump(lock)
+    if previous and dump(previous) == text:
+        return Relocked(lock, [], new=False, written=False)
+    if not dry_run:
+        try:
+            write_atomically(path, text)
+        except OSError as error:
+            raise LockError(
+                f"the lock cannot be written: {error.strerror}",
+                hint="copy the profile to ./profiles and lock it there",
+                where=Where(display(path)),
+            ) from None
+    return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def check_lock(name: str) -> Lock:
+    """The lock of `name`. Raises LockError where it is missing, edited or stale."""
+    return Catalogue().plan(name).lock
+
+
+def _previous(catalogue: Catalogue, name: str) -> Lock | None:
+    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted."""
+    try:
+        return catalogue.lock(name)
+    except LockError:
+        return None

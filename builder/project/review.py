@@ -1,0 +1,70 @@
+"""What a profile of a source would run, for a person to look at before it does."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import LockError
+from builder.profile.model import Profile, Trainer
+from builder.project.catalogue import Catalogue
+from builder.project.sources import consent
+from builder.script.quoting import comment
+
+
+@dataclass(frozen=True)
+class Review:
+    """A profile, the sources that have a part in it with their folders, and the digest that is agreed to."""
+
+    name: str
+    profile: Profile
+    sources: dict[str, tuple[str, Path]]
+    content: str | None
+
+    def lines(self) -> Iterator[str]:
+        """All that it would run, a line each; nothing in it can steer a terminal."""
+        for source, (place, folder) in self.sources.items():
+            yield f"{self.name} is made of what the source {source} has ({comment(place)}):"
+            yield f"  files    {folder}"
+        profile = self.profile
+        for patch in profile.patches:
+            yield f"  patch    {patch.file} changes {patch.package} {patch.versions}: {comment(patch.why)}"
+        for patch in profile.patches:
+            yield f"  proof    {patch.proof}"
+        for check in profile.checks:
+            yield f"  check    {check.file}: {comment(check.why)}"
+        yield from _of_trainer(profile.trainer)
+        if profile.bench is not None and profile.bench.file is not None:
+            yield f"  bench    {profile.bench.file}"
+        for name, setting in profile.env.items():
+            value = setting.value if setting.value is not None else setting.default
+            yield f"  env      {name}={comment(value)}" if value is not None else f"  env      {name} is unset"
+        for name, url in profile.indexes.items():
+            yield f"  index    {name}: {comment(url)}"
+        if profile.packages.build:
+            yield f"  builds   {', '.join(sorted(profile.packages.build))} from source"
+
+
+def _of_trainer(trainer: Trainer) -> Iterator[str]:
+    """What is run as the trainer, and with what arguments."""
+    words = trainer.command if trainer.command is not None else ["python", trainer.file or ""]
+    yield f"  trainer  {comment(' '.join(map(str, [*words, *trainer.arguments])))}"
+    for option in trainer.options:
+        yield f"  option   {comment(option.flag)} from {option.source}"
+    for variable, modes in trainer.modes.items():
+        for value, mode in modes.items():
+            yield f"  mode     {variable}={value}: {comment(' '.join(mode.arguments))}"
+
+
+def review(name: str, step: Callable[[str], None]) -> Review:
+    """What the profile `name` would run. Raises ProfileError."""
+    catalogue = Catalogue(step=step)
+    profile = catalogue.profile(name)
+    catalogue.texts(name)
+    with suppress(LockError):  # it is read too, for what is agreed to
+        catalogue.lock(name)
+    files = list(catalogue.from_sources())
+    sources = {source: catalogue.place_of(source) for source in sorted({source for source, _, _ in files})}
+    return Review(name, profile, sources, consent.digest(files))

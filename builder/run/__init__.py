@@ -1,0 +1,1 @@
+"""What becomes of a built environment: its trainer, a shell, a service, a kernel, a link."""

@@ -1,0 +1,103 @@
+"""Jupyter kernels: a kernelspec whose kernel runs in the current generation of a profile, with its variables.
+
+Sources: jupyter_client, "Making kernels for Jupyter" (kernel.json); jupyter_core/paths.py (jupyter_data_dir);
+jupyter_client/kernelspec.py (what is a name).
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import sys
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from builder.build.build import build
+from builder.errors import DrydockError, UsageError
+from builder.files import write_atomically
+from builder.names import stem
+from builder.project.auto import resolve_auto
+from builder.project.catalogue import Catalogue, display
+from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
+from builder.report import Reporter
+from builder.store.layout import home
+
+
+def install(name: str, kernel: str | None, report: Reporter) -> Path:
+    """Build the profile `name` and write its kernelspec, called `kernel`, else drydock-NAME; gives the file.
+
+    Raises DrydockError where its lock has no ipykernel, and where a kernel is there that is not ours.
+    """
+    name = resolve_auto(name, report)
+    file = _file(name, kernel)
+    _check_ours(file)
+    catalogue = Catalogue()
+    if "ipykernel" not in catalogue.lock(name).versions():
+        raise DrydockError(
+            f"{name} has no ipykernel",
+            hint=f'add "ipykernel" to requires in {display(catalogue.path(name))}, then: drydock lock {name}',
+        )
+    build(name, report)
+    write_atomically(file, json.dumps(_spec(name), indent=1) + "\n")
+    return file
+
+
+def uninstall(name: str, kernel: str | None, report: Reporter) -> Path:
+    """Remove a kernelspec; gives its file. Raises UsageError where there is none."""
+    name = resolve_auto(name, report)
+    file = _file(name, kernel)
+    if not file.is_file():
+        raise UsageError(f"{name} is no kernel: {file} is not there", hint=f"drydock kernel install {name}")
+    _check_ours(file)
+    file.unlink()
+    with suppress(OSError):  # with a logo of the user's in it
+        file.parent.rmdir()
+    return file
+
+
+def data_folder() -> Path:
+    """Where the user's Jupyter looks for kernels and more. Raises UsageError where there is no home."""
+    if named := os.environ.get("JUPYTER_DATA_DIR"):
+        return Path(named).absolute()
+    user = os.environ.get("HOME")
+    if not user:
+        raise UsageError("there is no place for a kernel", hint="set HOME or JUPYTER_DATA_DIR")
+    if sys.platform == "darwin":
+        return Path(user) / "Library/Jupyter"
+    return Path(os.environ.get("XDG_DATA_HOME") or Path(user) / ".local/share").absolute() / "jupyter"
+
+
+def _spec(name: str) -> dict[str, Any]:
+    # A notebook is anywhere: the profile must be found from there. Jupyter expands $ in these.
+    places = {
+        "DRYDOCK_HOME": str(home()),
+        PROFILES_VARIABLE: os.pathsep.join(str(folder.absolute()) for folder in own_profile_folders()),
+    }
+    drydock = [sys.executable, "-P", "-m", "builder", "--quiet"]
+    return {
+        "argv": [*drydock, "shell", name, "--", "python", "-m", "ipykernel_launcher", "-f", "{connection_file}"],
+        "display_name": f"{name} (Drydock)",
+        "language": "python",
+        "env": {key: value.replace("$", "$$") for key, value in places.items()},
+        "metadata": {"debugger": True, "drydock": name},
+    }
+
+
+def _file(name: str, kernel: str | None) -> Path:
+    called = kernel or f"drydock-{stem(name)}"
+    if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", called):
+        raise UsageError(f"{called} is no name for a kernel", hint="letters, digits, - and _")
+    return data_folder() / "kernels" / called / "kernel.json"
+
+
+def _check_ours(file: Path) -> None:
+    try:
+        ours = "drydock" in json.loads(file.read_text(encoding="utf-8"))["metadata"]
+    except FileNotFoundError:
+        ours = True
+    except (OSError, ValueError, KeyError, TypeError):
+        ours = False
+    if not ours:
+        raise DrydockError(f"{file} is there, and was not written by Drydock", hint="give another --name")

@@ -1,0 +1,133 @@
+"""A supervised run that the machine starts: a user unit of systemd, or an agent of launchd.
+
+Sources: systemd.service(5), systemd.exec(5); launchd.plist(5).
+"""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+from jinja2 import FileSystemLoader
+
+from builder import secrets
+from builder.errors import DrydockError, UsageError
+from builder.files import write_atomically
+from builder.names import stem
+from builder.profile.model import Profile
+from builder.project.catalogue import Catalogue
+from builder.project.evaluate import evaluate
+from builder.project.sources import consent
+from builder.resources import shipped
+from builder.run.supervise import runs
+from builder.script.quoting import environment as templates
+
+Manager = Literal["systemd", "launchd"]
+
+_MARK = "drydock service install"  # in the text of every file that is ours
+_KEPT = ("PATH", "DRYDOCK_HOME", "DRYDOCK_PROFILES", secrets.VARIABLE, "XDG_DATA_HOME", "XDG_CONFIG_HOME")
+_BESIDE = 10  # seconds for the supervisor itself, beside the trainer's time of grace
+
+
+def manager() -> Manager:
+    """What starts services on this machine."""
+    return "launchd" if sys.platform == "darwin" else "systemd"
+
+
+def path(name: str, kind: Manager) -> Path:
+    """Where the service of the profile `name` is, or would be. Raises UsageError where there is no home."""
+    user = os.environ.get("HOME")
+    if not user:
+        raise UsageError("there is no place for a service", hint="set HOME")
+    if kind == "launchd":
+        return Path(user) / "Library/LaunchAgents" / f"{_label(name, kind)}.plist"
+    config = os.environ.get("XDG_CONFIG_HOME") or Path(user) / ".config"
+    return Path(config) / "systemd/user" / f"{_label(name, kind)}.service"
+
+
+def text(name: str, kind: Manager) -> str:
+    """The service of the profile `name`, started from this folder, with the settings of this environment.
+
+    Raises ProfileError, and DrydockError for a value that such a file cannot hold.
+    """
+    profile = Catalogue().profile(name)
+    template = templates(FileSystemLoader(shipped("templates"))).get_template(f"service.{kind}.j2")
+    try:
+        return template.render(
+            name=name,
+            label=_label(name, kind),
+            folder=str(Path.cwd()),
+            environment=_kept(profile, os.environ),
+            command=[sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"],
+            patience=round(profile.supervise.grace) + _BESIDE,
+            log=str(runs.folder(name) / "service.log"),
+        )
+    except ValueError as error:
+        raise DrydockError(f"a service of {kind} cannot hold it: {error}") from None
+
+
+def install(name: str, kind: Manager) -> Path:
+    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours.
+
+    Raises ConsentError where nobody has agreed yet to run what a source says.
+    """
+    file, made = path(name, kind), text(name, kind)
+    _check_ours(file)
+    catalogue = Catalogue()
+    catalogue.profile(name)
+    if any(catalogue.from_sources()):  # nobody could be asked when it starts
+        consent.check(name, evaluate(name).content)
+    runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
+    write_atomically(file, made)
+    return file
+
+
+def uninstall(name: str, kind: Manager) -> Path:
+    """Remove the service; gives its file. Raises UsageError where there is none."""
+    file = path(name, kind)
+    if not file.is_file():
+        raise UsageError(f"{name} is no service: {file} is not there", hint=f"drydock service install {name}")
+    _check_ours(file)
+    file.unlink()
+    return file
+
+
+def steps(file: Path, kind: Manager) -> list[str]:
+    """What the user does now, and what to know."""
+    unseen = [one for one in os.environ if secrets.is_secret(one) and one not in secrets.read()]
+    warnings = [
+        f"{one} is exported here, and a service does not see that: put it in {secrets.path()}" for one in unseen
+    ]
+    if kind == "launchd":
+        return [*warnings, f"start it now and at every login: launchctl bootstrap gui/{os.getuid()} {file}"]
+    start = f"systemctl --user daemon-reload && systemctl --user enable --now {file.name}"
+    return [
+        *warnings,
+        f"start it now and at every login: {start}",
+        "from the start of the machine: loginctl enable-linger",
+    ]
+
+
+def _label(name: str, kind: Manager) -> str:
+    return f"drydock.{stem(name)}" if kind == "launchd" else f"drydock-{stem(name)}"
+
+
+def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
+    """What a run takes from this environment, where it is set and no secret: a service begins with an empty one."""
+    options = profile.trainer.options
+    read = [name for option in options for name in (option.source, option.when, option.unless) if name]
+    names = [
+        *_KEPT,
+        *read,
+        *profile.trainer.modes,
+        *(name for name, setting in profile.env.items() if setting.default is not None),
+    ]
+    return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not secrets.is_secret(name)}
+
+
+def _check_ours(file: Path) -> None:
+    if file.exists() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
+        raise DrydockError(f"{file} is there, and was not written by Drydock", hint="move it away")

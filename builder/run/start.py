@@ -1,0 +1,111 @@
+"""What is done with an environment: run the trainer, open a shell, verify. All through one script."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, NoReturn
+
+from builder import process, secrets
+from builder.build.build import build
+from builder.build.script import SH
+from builder.errors import BuildError, DrydockError
+from builder.project.auto import resolve_auto
+from builder.project.evaluate import Evaluation, evaluate
+from builder.project.sources import consent
+from builder.store import generations, roots
+from builder.store.layout import home
+
+if TYPE_CHECKING:
+    from builder.report import Reporter
+
+
+def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
+    """Become the trainer of `name`, built first where it never was. Its secrets are in its environment."""
+    environment, _ = secrets.environment(arguments)
+    process.replace([SH, str(current_script(name, report)), "--", *arguments], environment)
+
+
+def shell(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in the environment of `name`, built first where it never was."""
+    process.replace([SH, str(current_script(name, report)), "--shell", "--", *command])
+
+
+def print_environment(name: str, report: Reporter) -> NoReturn:
+    """Become what prints the environment of `name`, built first where it never was, as shell commands."""
+    process.replace([SH, str(current_script(name, report)), "--print-env"])
+
+
+def ensure(name: str, report: Reporter) -> str:
+    """Build `name` where it never was; gives the profile that `auto` means."""
+    name = resolve_auto(name, report)
+    current_script(name, report)
+    return name
+
+
+def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+    """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
+
+    What is installed there stays there, and the store path below it stays as it is.
+    """
+    from builder import uv
+    from builder.embedded.installed import site_packages
+
+    script = current_script(name, report)
+    below = Path(process.run([SH, str(script), "--where"]).stdout.rstrip("\n"))
+    roots.hold(below.name)
+    folder = home() / "scratch" / f"{below.name}-{os.getpid()}"
+    uv.create_venv(folder, str(below / "bin" / "python"))
+    (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
+    report.step(f"a writable environment on top of {name}: {folder}")
+    report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
+    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder), *command])
+
+
+# The settings of the profile, then the scratch environment before the one below it.
+_SCRATCH = """\
+eval "$("$1" --print-env)"
+export VIRTUAL_ENV="$2" PATH="$2/bin:$PATH"
+shift 2
+[ $# -eq 0 ] || exec "$@"
+exec "${SHELL:-/bin/sh}"
+"""
+
+
+def verify(name: str, report: Reporter) -> NoReturn:
+    """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
+    name = resolve_auto(name, report)
+    here = generations.current(name)
+    process.replace([SH, str(here.script if here is not None else _evaluated(name, report).script), "--verify"])
+
+
+def _evaluated(name: str, report: Reporter) -> Evaluation:
+    """What `name` comes to, for running it. Raises ConsentError where nobody has agreed to that yet."""
+    evaluation = evaluate(name, report.step)
+    consent.check(name, evaluation.content)
+    return evaluation
+
+
+def current_script(name: str, report: Reporter) -> Path:
+    """The script of the current generation of `name`, which is built first where there is none.
+
+    Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
+    """
+    name = resolve_auto(name, report)
+    here = generations.current(name)
+    if here is None:
+        build(name, report)
+        here = generations.current(name)
+    if here is None:
+        raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
+    try:
+        evaluation = evaluate(name, report.step)
+    except DrydockError as error:
+        report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
+        return here.script
+    if evaluation.store_name == here.store_name:
+        consent.check(name, evaluation.content)
+        return evaluation.script
+    report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
+    return here.script

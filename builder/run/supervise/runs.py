@@ -1,0 +1,254 @@
+"""Supervised runs as the commands see them: start one, ask how it is, read its log, stop it.
+
+runs/NAME/lock              held by the supervisor as long as it lives; its process id is in it
+runs/NAME/request.json      what it was told to do
+runs/NAME/state.json        how it is
+runs/NAME/log, log.1 ...    what the trainer and the supervisor said
+runs/NAME/samples.jsonl     what the trainer used
+"""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+import sys
+import time
+from collections import deque
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, NoReturn
+
+from builder import process
+from builder.errors import DrydockError, UsageError
+from builder.names import stem
+from builder.run.supervise.journal import older, read_state, write_state
+from builder.run.supervise.policy import Guard, Policy
+from builder.store.layout import home
+
+
+@dataclass(frozen=True)
+class Request:
+    """What a supervisor is to do.
+
+    `command` is the trainer's; `root` the path of its gc root, to which its process id is added. `grace` and
+    `interval`, the time between two samples, are seconds, `log_size` bytes. `secrets` are names of variables. With
+    `gpus` NVIDIA's are sampled; with `quiet` the trainer's output goes to the log alone.
+    """
+
+    name: str
+    command: Sequence[str]
+    root: str
+    policy: Policy
+    grace: float
+    interval: float
+    log_size: int
+    log_files: int
+    guard: Guard | None = None
+    gpus: bool = False
+    secrets: Sequence[str] = ()
+    quiet: bool = False
+
+
+def folder(name: str) -> Path:
+    """Where the runs of the profile `name` are."""
+    return home() / "runs" / stem(name)
+
+
+def claim(name: str) -> int:
+    """Become the supervisor of `name`: the descriptor of its lock, which is let go of when the process ends.
+
+    Raises DrydockError where there is one already, or a trainer that a supervisor left when it was killed.
+    """
+    where = folder(name)
+    where.mkdir(parents=True, exist_ok=True, mode=0o700)
+    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    # More than once: who asks whether there is a supervisor holds the lock for a moment.
+    if not _within(0.3, lambda: _locked(lock)):
+        os.close(lock)
+        raise DrydockError(
+            f"{name} is supervised already, by process {supervisor(name) or 'of another'}",
+            hint=f"drydock run {name} --status, or --stop",
+        )
+    left = _left_behind(name)
+    if left is not None:
+        raise DrydockError(
+            f"the last supervisor of {name} was killed, and its trainer, process {left}, still runs",
+            hint=f"drydock run {name} --stop",
+        )
+    os.ftruncate(lock, 0)
+    os.write(lock, f"{os.getpid()}\n".encode())
+    return lock
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
+
+
+def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> NoReturn:
+    """Become the process that watches, in the run that `lock` has claimed; the trainer gets that `environment`."""
+    where = folder(request.name)
+    write_state(where / "request.json", asdict(request))
+    os.set_inheritable(lock, True)
+    # -P: a folder called `builder` where we are is not ours.
+    process.replace([sys.executable, "-P", "-m", "builder.run.supervise", str(where), str(lock)], environment)
+
+
+def supervisor(name: str) -> int | None:
+    """The process that supervises `name` now."""
+    try:
+        lock = os.open(folder(name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+    except FileNotFoundError:
+        return None
+    try:
+        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        text = os.read(lock, 32).decode().strip()
+        return int(text) if text.isdecimal() else None
+    finally:
+        os.close(lock)
+    return None
+
+
+def stop(name: str, say: Callable[[str], None]) -> None:
+    """Stop the run of `name` and wait until it has ended. Raises DrydockError where it does not."""
+    grace: float = read_state(folder(name) / "request.json").get("grace", 30.0)
+    watching, left = supervisor(name), _left_behind(name)
+    if watching is not None:
+        os.kill(watching, signal.SIGTERM)
+        if not _within(grace + 10, lambda: supervisor(name) != watching):
+            raise DrydockError(f"process {watching} has not ended after {grace + 10:g} s", hint=f"kill {watching}")
+        say(f"{name} is stopped")
+    elif left is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(left, signal.SIGTERM)
+            if not _within(grace, lambda: _left_behind(name) is None):
+                os.killpg(left, signal.SIGKILL)
+        say(f"{name} is stopped; its supervisor had been killed")
+    else:
+        say(f"{name} is not running")
+
+
+def status(name: str) -> dict[str, Any]:
+    """How the run of `name` is: its state, with `phase` as it really is, and the last `sample`. Raises UsageError."""
+    state = read_state(folder(name) / "state.json")
+    watching = supervisor(name)
+    if watching is None and not state:
+        raise UsageError(f"{name} was never supervised", hint=f"drydock run {name} --supervise")
+    if watching is None and state["phase"] != "ended":
+        state["phase"] = "abandoned"
+    sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), None)
+    with suppress(ValueError):
+        state["sample"] = json.loads(sample) if sample else None
+    return state
+
+
+def told(state: dict[str, Any]) -> Iterator[str]:
+    """A status in words."""
+    now, sample = time.time(), state.get("sample")
+    since = _span(now - state["since"])
+    match state["phase"]:
+        case "running":
+            yield f"{state['name']} is running for {since}, as process {state['trainer']}"
+        case "waiting":
+            yield f"{state['name']} starts again in {_span(state['next_start'] - now)} ({state['why']})"
+        case "abandoned":
+            yield f"{state['name']} has no supervisor any more: it was killed; drydock run {state['name']} --stop"
+        case _:
+            yield f"{state['name']} ended {since} ago with exit status {state['last_exit']}: {state['why']}"
+    last = f"; the last exit status was {state['last_exit']}" if state["restarts"] and "last_exit" in state else ""
+    yield f"  supervisor: process {state['supervisor']}, restarts: {state['restarts']}{last}"
+    if sample and state["phase"] == "running" and sample["time"] >= state["trainer_began"]:
+        yield (
+            f"  used: {sample['cores']:.1f} cores, {sample['resident'] / 1e6:.0f} MB resident, "
+            f"{sample['processes']} processes ({_span(now - sample['time'])} ago)"
+        )
+
+
+def log(name: str, *, follow: bool) -> Iterator[bytes]:
+    """The log of `name`, oldest first; with `follow` its last lines, and what is added until the run ends.
+
+    Raises UsageError where there is none.
+    """
+    path = folder(name) / "log"
+    if not path.exists():
+        raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
+    if not follow:
+        for one in [*reversed(older(path, 1000)), path]:
+            with suppress(FileNotFoundError), one.open("rb") as file:
+                while piece := file.read(64 * 1024):
+                    yield piece
+        return
+    file = path.open("rb")
+    last = b"".join(line + b"\n" for line in last_lines(path, 10))
+    file.seek(0, os.SEEK_END)
+    yield last
+    while True:
+        lives = supervisor(name) is not None  # asked first: what it writes before it ends is still read
+        if piece := file.read(64 * 1024):
+            yield piece
+            continue
+        try:
+            rotated = path.stat().st_ino != os.fstat(file.fileno()).st_ino
+        except FileNotFoundError:
+            rotated = False
+        if rotated:
+            file.close()
+            file = path.open("rb")
+        elif not lives:
+            return
+        else:
+            time.sleep(0.2)
+
+
+def last_lines(path: Path, count: int) -> list[bytes]:
+    """The last lines of a file, of its last 64 KiB."""
+    try:
+        with path.open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
+            return list(deque(file.read().split(b"\n")[:-1], count))
+    except FileNotFoundError:
+        return []
+
+
+def _left_behind(name: str) -> int | None:
+    """The trainer of a supervisor that was killed, where it still runs."""
+    import psutil
+
+    state = read_state(folder(name) / "state.json")
+    if state.get("phase") != "running":
+        return None
+    try:
+        trainer = psutil.Process(state["trainer"])
+        ours = abs(trainer.create_time() - state["trainer_began"]) < 2 and trainer.status() != psutil.STATUS_ZOMBIE
+    except (psutil.Error, KeyError):
+        return None
+    return trainer.pid if ours else None
+
+
+def _within(seconds: float, happened: Callable[[], bool]) -> bool:
+    until = time.monotonic() + seconds
+    while not happened():
+        if time.monotonic() > until:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def _span(seconds: float) -> str:
+    """A time in words.
+
+    >>> _span(4000)
+    '1 h 6 min'
+    """
+    whole = max(0, round(seconds))
+    if whole < 120:
+        return f"{whole} s"
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,398 @@
+"""The process that watches a trainer: starts it, hears it, samples it, stops it, starts it again.
+
+`drydock run NAME --supervise` becomes this (builder/run/supervise/runs.py). Everything happens in one loop around
+`select`: no thread, and nothing that could block but the disk.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import fcntl
+import json
+import os
+import select
+import signal
+import sys
+import time
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import IO, TYPE_CHECKING, Any, cast
+
+from builder import process
+from builder.errors import EXIT_FAILED, ToolError
+from builder.run.supervise.gpu import Gpus
+from builder.run.supervise.journal import RotatingFile, Tail, write_state
+from builder.run.supervise.policy import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
+from builder.run.supervise.redact import Redactor
+from builder.run.supervise.sample import Sample, Tree, began_at
+from builder.run.supervise.streams import STUCK, Pipe, Screen, new_pipe
+
+if TYPE_CHECKING:
+    from subprocess import Popen
+
+_STOPPING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+_GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
+_SHARE = 0.004  # of one core, for samples: where there are very many processes they are taken less often
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Supervisor:
+    """One supervised run. `request` is what `builder.run.supervise.runs.Request` wrote."""
+
+    def __init__(self, folder: Path, request: dict[str, Any]) -> None:
+        self._folder = folder
+        self._request = request
+        self._policy = Policy.of(request["policy"])
+        # A log must be read as it is written, and Python keeps to itself what it says into a pipe.
+        self._environment = {"PYTHONUNBUFFERED": "1", **os.environ}
+        self._grace: float = request["grace"]
+        self._interval: float = request["interval"]
+        self._secrets = {name: os.environ[name] for name in request["secrets"] if os.environ.get(name)}
+        self._screens = (Screen(1), Screen(2))
+        self._log = RotatingFile(folder / "log", request["log_size"], request["log_files"], self._complain)
+        self._samples = RotatingFile(folder / "samples.jsonl", request["log_size"], 1, self._complain)
+        self._tail = Tail()
+        self._tree = Tree()
+        self._pipes: list[Pipe] = []
+        self._child: Popen[bytes] | None = None
+        self._status: int | None = None  # of the trainer, once it has ended
+        self._last_status = 0  # of whatever of its tree ended last
+        self._stop: int | None = None
+        self._kill_at = float("inf")
+        self._look_at = 0.0
+        self._sample_at = 0.0
+        self._guard = Guard(**request["guard"]) if request["guard"] else None
+        self._swap: int | None = None  # as it was when the trainer began
+        self._too_much: str | None = None
+        self._history = History()
+        self._state: dict[str, Any] = {
+            "name": request["name"],
+            "supervisor": os.getpid(),
+            "began": time.time(),
+            "restarts": 0,
+        }
+        self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else new_pipe()
+        signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        for number in _STOPPING:
+            if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: what the caller ignores stays ignored
+                signal.signal(number, self._asked_to_stop)
+        self._adopts = _become_subreaper()
+        self._gpus = Gpus(self._interval) if request["gpus"] else None
+        self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
+
+    # --- the way through ---------------------------------------------------------------------------------------
+
+    def run(self) -> int:
+        """Run the trainer until it is done, or is not to be started again; gives its exit status."""
+        try:
+            return self._run()
+        except BaseException:  # a bug of ours must not leave a trainer that nobody watches
+            if self._child is not None:
+                self._tree.send(signal.SIGKILL, self._child.pid)
+            if self._gpus is not None:
+                self._gpus.close()
+            raise
+
+    def _run(self) -> int:
+        while True:
+            began = time.monotonic()
+            code = self._attempt()
+            ended = time.monotonic()
+            self._note(f"{told(code)}, after {ended - began:.1f} s")
+            if self._is_told():
+                return self._finish(code, "stopped")
+            if self._too_much is not None:
+                return self._finish(code or EXIT_FAILED, self._too_much)
+            decision: Decision = decide(code, self._tail.lines(), ended - began, ended, self._history, self._policy)
+            match decision:
+                case Done():
+                    return self._finish(code, "done")
+                case GiveUp(why):
+                    self._say(f"{told(code)}, and is not started again: {why}")
+                    return self._finish(code, why)
+                case Restart(after, why, history):
+                    self._history = history
+                    self._say(f"{told(code)} ({why}); starting it again in {after:g} s")
+                    self._enter("waiting", last_exit=code, why=why, next_start=time.time() + after)
+                    self._wait(ended + after)
+                    if self._is_told():
+                        return self._finish(code, "stopped")
+                    self._state["restarts"] += 1
+
+    def _attempt(self) -> int:
+        """Start the trainer and be with it until it, or what it became in the background, has ended."""
+        self._forget()
+        try:
+            child = self._child = process.start(self._request["command"], env=self._environment)
+        except ToolError as error:
+            self._say(error.message)
+            return 127
+        screens = (None, None) if self._request["quiet"] else self._screens
+        outputs = zip(cast("list[IO[bytes]]", [child.stdout, child.stderr]), screens, strict=True)
+        self._pipes = [Pipe(output, Redactor(self._secrets), screen) for output, screen in outputs]
+        self._enter("running", trainer=child.pid, trainer_began=began_at(child.pid))
+        self._note(f"the trainer is process {child.pid}")
+        if self._stop is not None:  # it came before there was anybody to tell
+            self._pass_on(self._stop)
+        while self._status is None:
+            self._turn()
+        child.returncode = self._status  # for subprocess: we have waited for it
+        if self._status == 0 and not self._is_told() and self._too_much is None:
+            self._stay_with_the_rest()
+        if self._rest():
+            self._tree.send(signal.SIGTERM, child.pid)
+        self._hear(0)
+        self._keep_begun()
+        self._let_go(child.pid)
+        return self._status
+
+    def _forget(self) -> None:
+        """Be as before the first start: a signal must not go to a process id of the last one."""
+        self._tail.clear()
+        self._child, self._status, self._kill_at, self._swap = None, None, float("inf"), None
+
+    def _let_go(self, number: int) -> None:
+        """Remove the gc root of a process: a collection would do it, but a thousand starts come before one."""
+        with suppress(OSError):
+            Path(f"{self._request['root']}.{number}").unlink()
+
+    def _stay_with_the_rest(self) -> None:
+        """What a trainer that ended well left behind is the trainer now: it went into the background."""
+        rest = self._rest()
+        if not rest:
+            return
+        self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
+        while not self._is_told() and self._too_much is None and self._rest():
+            self._turns(1.0)
+        self._status = self._last_status if self._adopts else 0
+
+    def _wait(self, until: float) -> None:
+        """Wait for the next start, unless we are to stop; what the last one left has time to end until then."""
+        while (left := until - time.monotonic()) > 0 and not self._is_told():
+            self._turn(at_most=left)
+        self._end_the_rest(until)
+
+    def _end_the_rest(self, deadline: float) -> None:
+        """See that nothing of the last start is left: it was told to end, and is killed at the deadline."""
+        while self._child is not None and self._rest():
+            if time.monotonic() >= deadline:
+                self._tree.send(signal.SIGKILL, self._child.pid)
+            self._turn(at_most=0.05)
+        self._hear(0)
+        for pipe in self._pipes:
+            self._keep(pipe, pipe.close(), all_of_it=True)
+        self._pipes = []
+
+    def _finish(self, code: int, how: str) -> int:
+        self._end_the_rest(min(self._kill_at, time.monotonic() + self._grace))
+        for screen in self._screens:
+            screen.push(patience=STUCK)
+        if self._gpus is not None:
+            self._gpus.close()
+        self._enter("ended", last_exit=code, why=how)
+        self._let_go(os.getpid())
+        self._log.close()
+        self._samples.close()
+        return code
+
+    # --- one turn of the loop ----------------------------------------------------------------------------------
+
+    def _turn(self, at_most: float = 60.0) -> None:
+        """Wait for the next thing to happen, and see to it."""
+        now = time.monotonic()
+        timeout = min(at_most, self._kill_at - now, self._look_at - now)
+        if self._hear(max(0.0, timeout)):
+            self._reap()
+        now = time.monotonic()
+        if now >= self._kill_at and self._child is not None:
+            self._say(f"not ended {self._grace:g} s after it was told to: killing it")
+            self._tree.send(signal.SIGKILL, self._child.pid)
+            self._kill_at = now + 1.0
+        if now >= self._look_at:
+            self._look()
+
+    def _turns(self, seconds: float) -> None:
+        """Go on for so long, or until we are to stop."""
+        until = time.monotonic() + seconds
+        while (left := until - time.monotonic()) > 0 and not self._is_told():
+            self._turn(at_most=left)
+
+    def _hear(self, timeout: float) -> bool:
+        """Wait for what the trainer says, or a signal, at most `timeout` seconds; with 0, read all that is there.
+
+        Whether there was a signal: SIGCHLD is one.
+        """
+        woken = False
+        for _ in range(1 if timeout else 8):
+            now = time.monotonic()
+            full = {pipe: pipe.screen.holds_up if pipe.screen else None for pipe in self._pipes}
+            free = [pipe for pipe in self._pipes if full[pipe] is None]
+            ready = [pipe for pipe in free if pipe.calm_until <= now or not timeout]
+            gpus = self._gpus.number if self._gpus else None
+            wait = min([timeout, *(pipe.calm_until - now for pipe in free if pipe not in ready)])
+            screens = {number: pipe.screen for pipe, number in full.items() if number is not None and pipe.screen}
+            readable, writable, _ = select.select(
+                [self._wake, *(pipe.number for pipe in ready), *([] if gpus is None else [gpus])],
+                list(screens),
+                [],
+                max(0.0, min(wait, 1.0) if screens else wait),
+            )
+            if self._wake in readable:
+                with suppress(BlockingIOError):
+                    woken = bool(os.read(self._wake, 512))
+            if self._gpus is not None and gpus in readable:
+                self._gpus.read()
+            for number in writable:
+                screens[number].push()
+            heard = [pipe for pipe in ready if pipe.number in readable]
+            for pipe in heard:
+                data = pipe.read()
+                if data is None:
+                    self._pipes.remove(pipe)
+                self._keep(pipe, pipe.close() if data is None else data, all_of_it=data is None)
+            if not heard:
+                break
+        return woken
+
+    def _reap(self) -> bool:
+        """Take the exit status of every child that has ended: the trainer, or what it left to us. Whether any lives."""
+        while True:
+            try:
+                number, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return False
+            if number == 0:
+                return True
+            code = os.waitstatus_to_exitcode(status)
+            code = code if code >= 0 else 128 - code
+            if self._child is not None and number == self._child.pid and self._status is None:
+                self._status = code
+            elif number not in self._tree.others:
+                self._last_status = code
+
+    def _look(self) -> None:
+        """Sample what the trainer uses, and with a guard see that it is not too much."""
+        before, now = time.process_time(), time.monotonic()
+        self._reap()
+        self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
+        if self._child is not None:
+            sample = self._tree.sample()
+            if now >= self._sample_at:
+                self._sample_at = now + self._interval
+                gpus = {"gpus": self._gpus.now()} if self._gpus else {}
+                self._samples.write(json.dumps({**asdict(sample), **gpus}).encode() + b"\n")
+            if self._guard is not None:
+                self._protect(self._guard, sample)
+        self._keep_begun()
+        cost = time.process_time() - before
+        interval = self._interval if self._guard is None else min(self._interval, _GUARDING)
+        self._look_at = now + max(interval, cost / _SHARE)
+
+    def _protect(self, guard: Guard, sample: Sample) -> None:
+        """Stop a trainer that uses too much memory, while there is enough left for it to end well."""
+        self._swap = sample.swap if self._swap is None else self._swap
+        # What processes share is counted for each of them, but they do not hold more than is in use at all.
+        found = guard.exceeded(min(sample.resident, sample.used), sample.swap - self._swap)
+        if found is not None and self._too_much is None and not self._is_told():
+            self._too_much = found
+            self._say(f"{found}: stopping it, before the system kills it")
+            self._say(guard.advice)
+            self._pass_on(signal.SIGTERM)
+
+    # --- stopping ----------------------------------------------------------------------------------------------
+
+    def _asked_to_stop(self, number: int, _frame: object) -> None:
+        if self._stop is None:
+            self._stop = number
+            self._pass_on(number)
+        elif number == signal.SIGINT:  # somebody at the keyboard who does not want to wait
+            self._kill_at = 0.0
+
+    def _is_told(self) -> bool:
+        """Whether we were told to stop."""
+        return self._stop is not None
+
+    def _pass_on(self, number: int) -> None:
+        """Send a signal of ours to the trainer's process group, and begin its time of grace."""
+        self._kill_at = time.monotonic() + self._grace
+        if self._child is not None and self._status is None:
+            with suppress(ProcessLookupError, PermissionError):
+                os.killpg(self._child.pid, number)
+
+    def _rest(self) -> list[int]:
+        """What the last start left: process ids."""
+        for _ in range(5):
+            lives = self._reap()
+            found = sorted(one.pid for one in self._tree.processes())
+            # A look at all processes takes time, and misses one whose parent ends meanwhile: the kernel does not.
+            if found or not lives:
+                break
+            time.sleep(0.005)
+        return found
+
+    # --- what is said and written ------------------------------------------------------------------------------
+
+    def _keep(self, pipe: Pipe, data: bytes, *, all_of_it: bool = False) -> None:
+        """What the trainer said, to the screen as it is, and as whole lines to the log."""
+        if pipe.screen is not None:
+            pipe.screen.show(data)
+        lines = pipe.lines(data, all_of_it=all_of_it)
+        if lines:
+            self._log.write(lines)
+            self._tail.add(lines)
+
+    def _keep_begun(self) -> None:
+        """Log lines that were begun and not ended, too: "connecting ..." is to be seen."""
+        for pipe in self._pipes:
+            self._keep(pipe, b"", all_of_it=True)
+
+    def _note(self, text: str) -> None:
+        """A line of ours in the log."""
+        self._log.write(f"drydock: {time.strftime('%Y-%m-%dT%H:%M:%S%z')} {text}\n".encode())
+
+    def _say(self, text: str) -> None:
+        """A line of ours in the log and to the user."""
+        self._note(text)
+        self._complain(text)
+
+    def _complain(self, text: str) -> None:
+        self._screens[1].show(f"drydock: {text}\n".encode())
+
+    def _enter(self, phase: str, **more: Any) -> None:
+        self._state.update(phase=phase, since=time.time(), **more)
+        try:
+            write_state(self._folder / "state.json", self._state)
+        except OSError as error:
+            self._note(f"the state cannot be written: {error.strerror}")
+
+
+def _become_subreaper() -> bool:
+    """Have the kernel give us what loses its parent in our tree; False where there is no such thing (macOS)."""
+    if sys.platform != "linux":
+        return False
+    return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
+
+
+def told(code: int) -> str:
+    """An exit status in words."""
+    if code > 128 and code - 128 in set(signal.Signals):
+        return f"the trainer was ended by {signal.Signals(code - 128).name}"
+    return f"the trainer ended with exit status {code}"
+
+
+def _numbers(pids: list[int]) -> str:
+    return f"process {', '.join(map(str, pids[:5]))}{' and more' if len(pids) > 5 else ''}"
+
+
+def main(arguments: list[str]) -> int:
+    """Supervise: `arguments` are the folder of the run and the descriptor of its lock, which stays open."""
+    folder, lock = Path(arguments[0]), int(arguments[1])
+    fcntl.fcntl(lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
+    request = json.loads((folder / "request.json").read_bytes())
+    try:
+        return Supervisor(folder, request).run()
+    except OSError as error:
+        print(f"drydock: error: {error.filename or folder}: {error.strerror}", file=sys.stderr)
+        return EXIT_FAILED

@@ -1,0 +1,1 @@
+"""From a profile and its lock to the text of one script. Pure."""

@@ -1,0 +1,80 @@
+"""The plan: everything that decides an environment, and the key that names it.
+
+Environment variables and trainer arguments are not in it: changing them rebuilds nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from builder.embedded.hashes import sha256
+from builder.embedded.plan import key_of
+from builder.lock.model import Artefact, Lock
+from builder.profile.model import Profile
+from builder.profile.releases import Releases, parse
+
+FORMAT = 1
+"""Of the store path's layout; a new one gives every environment a new key."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """A profile and its lock, ready to be rendered.
+
+    `content` is the plan itself, in plain JSON types. `index` says which packages come from an index other than the
+    default one, and `texts` holds the files that the script carries, by relative path. `releases` has, by the file of a
+    patch, the releases that it fits beside the one that is locked; nothing of it is built.
+    """
+
+    profile: Profile
+    lock: Lock
+    content: Mapping[str, Any]
+    index: Mapping[str, str]
+    texts: Mapping[str, str]
+    releases: Mapping[str, Releases] = field(default_factory=dict)
+
+    @property
+    def key(self) -> str:
+        """32 characters of Nix's base32."""
+        return key_of(dict(self.content))
+
+    @property
+    def store_name(self) -> str:
+        """The name of the environment's folder in the store."""
+        return f"{self.key}-{self.profile.name}"
+
+
+def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
+    """The plan of a profile with its lock; `texts` has every file that the profile names. Raises ProfileError."""
+    target = profile.target
+    carried = sorted({*profile.carried_files, *(patch.file for patch in profile.patches)})
+    content: dict[str, Any] = {
+        "format": FORMAT,
+        "target": {
+            "system": target.system,
+            "machine": target.machine,
+            "accelerator": target.accelerator,
+            **{key: value for key, value in (("min-os", target.min_os), ("glibc", target.glibc)) if value},
+        },
+        "python": profile.python.version,
+        "packages": [_artefact(package) for package in lock.packages],
+        "build-requires": [_artefact(package) for package in lock.build_requires],
+        "patches": [patch.model_dump() for patch in lock.patches],
+        "files": [{"path": path, "sha256": sha256(texts[path].encode())} for path in carried],
+        "verify": list(
+            dict.fromkeys([*(patch.proof for patch in profile.patches), *(check.file for check in profile.checks)])
+        ),
+    }
+    index = {package.name: package.index for package in lock.packages if package.index is not None}
+    releases = {
+        patch.file: parse(texts[patch.releases], patch.releases)
+        for patch in profile.patches
+        if patch.releases is not None
+    }
+    return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases)
+
+
+def _artefact(package: Artefact) -> dict[str, Any]:
+    return package.model_dump(include={"name", "version", "file", "sha256"})

@@ -1,0 +1,149 @@
+"""Every value of a profile reaches a script through one of these filters, each of which makes it a literal of its
+language: a value can never become code.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import pprint
+from collections.abc import Sequence
+from typing import Any
+
+from jinja2 import BaseLoader, Environment, StrictUndefined
+
+from builder.profile.detect import Choice, Detect
+
+
+def sh_quote(value: str) -> str:
+    """A word of POSIX sh that stands for exactly `value`.
+
+    >>> print(sh_quote("it's $HOME"))
+    'it'\\''s $HOME'
+    """
+    return "'" + value.replace("'", "'\\''") + "'"
+
+
+def sh_word(value: str | Detect | Choice) -> str:
+    """A word of sh for a value: the text itself, or what the script finds out (templates/_detect.sh.j2)."""
+    if isinstance(value, str):
+        return sh_quote(value)
+    if isinstance(value, Choice):
+        return f'"$(chosen {value.detect} {value.at_least} {sh_quote(value.then)} {sh_quote(value.otherwise)})"'
+    words = [value.detect, value.fallback, value.percent, value.minus, value.least]
+    return f'"$(detected {" ".join(map(str, [*words, *([] if value.max is None else [value.max])]))})"'
+
+
+def comment(value: str | Detect | Choice) -> str:
+    """`value` as part of a comment or of a usage text: one line of printable ASCII."""
+    line = " ".join(str(value).split())
+    return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in line)
+
+
+def dotenv_quote(value: str | Detect | Choice) -> str:
+    """`value` for a dotenv file, as direnv, systemd and python-dotenv read it. Such a file finds nothing out."""
+    if not isinstance(value, str):
+        return dotenv_quote(str(value.fallback))
+    if value and all(char.isalnum() or char in "_./:,=+-" for char in value) and value.isascii():
+        return value
+    if "'" not in value and "\\" not in value:
+        return f"'{value}'"
+    for char in ("\\", '"', "$", "`"):
+        value = value.replace(char, "\\" + char)
+    return f'"{value}"'
+
+
+def systemd_quote(value: str) -> str:
+    """A string for `Environment=` of systemd and the program of `ExecStart=` (systemd.syntax(7), "Quoting").
+
+    >>> print(systemd_quote('A=50% of "it"'))
+    "A=50%% of \\"it\\""
+    """
+    if "\0" in value:
+        raise ValueError("a NUL byte")
+    for char, escaped in (("\\", "\\\\"), ('"', '\\"'), ("\n", "\\n"), ("\r", "\\r"), ("%", "%%")):
+        value = value.replace(char, escaped)
+    return f'"{value}"'
+
+
+def systemd_word(value: str) -> str:
+    """An argument of `ExecStart=`, where systemd would replace `$NAME`."""
+    return systemd_quote(value).replace("$", "$$")
+
+
+def systemd_path(value: str) -> str:
+    """A path as a whole setting of systemd, which knows no quotes there."""
+    if any(char < " " for char in value) or value != value.strip() or value.endswith("\\"):
+        raise ValueError(f"the path {value!r}")
+    return value.replace("%", "%%")
+
+
+def xml_text(value: str) -> str:
+    """Text of an XML 1.0 document."""
+    if any((char < " " and char not in "\t\n") or "\ud800" <= char <= "\udfff" for char in value):
+        raise ValueError(f"the text {value!r}")
+    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def python_literal(value: Any) -> str:
+    """A Python expression for plain data."""
+    return pprint.pformat(value, width=110, sort_dicts=False) if isinstance(value, dict | list) else ascii(value)
+
+
+def delimiter(text: str) -> str:
+    """The word that ends a here-document of `text`: one that is no line of it."""
+    word, lines = "DRYDOCK_END", set(text.splitlines())
+    while word in lines:
+        word += "_" + hashlib.sha256(text.encode()).hexdigest()[:8].upper()
+    return word
+
+
+def fold(words: str) -> str:
+    """A long list of words over several lines of sh."""
+    lines, line = [], ""
+    for word in words.split():
+        if len(line) + len(word) > 100:
+            lines.append(line)
+            line = ""
+        line += f" {word}" if line else word
+    return " \\\n    ".join([*lines, line])
+
+
+def rows(words: Sequence[str], width: int = 116) -> list[str]:
+    """Words in lines of at most `width` characters, two spaces between them.
+
+    >>> rows(["a 1", "bb 2", "c 3"], 10)
+    ['a 1  bb 2', 'c 3']
+    """
+    found = [""]
+    for word in words:
+        if found[-1] and len(found[-1]) + 2 + len(word) > width:
+            found.append("")
+        found[-1] += f"  {word}" if found[-1] else word
+    return found
+
+
+def environment(loader: BaseLoader) -> Environment:
+    """Jinja as the templates expect it: an undefined name is an error, and the quoting filters are there."""
+    # Autoescaping is for HTML; here each value is quoted for the language that it goes into.
+    templates = Environment(
+        loader=loader,
+        autoescape=False,  # noqa: S701
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+        keep_trailing_newline=True,
+    )
+    templates.filters |= {
+        "sh": sh_word,
+        "comment": comment,
+        "delimiter": delimiter,
+        "dotenv": dotenv_quote,
+        "python": python_literal,
+        "fold": fold,
+        "rows": rows,
+        "systemd": systemd_quote,
+        "systemd_word": systemd_word,
+        "systemd_path": systemd_path,
+        "xml": xml_text,
+    }
+    return templates

@@ -1,0 +1,134 @@
+"""From a plan to the generated files. Pure: the templates come in as an environment of Jinja."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from jinja2 import BaseLoader
+
+from builder.isolation import DECISIVE_VARIABLES, LEAKS
+from builder.lock.model import LockedPatch
+from builder.profile.detect import Choice, Detect
+from builder.profile.model import Setting
+from builder.script.parts import parts, portable
+from builder.script.plan import Plan
+from builder.script.quoting import environment, sh_quote
+
+
+@dataclass(frozen=True)
+class Carried:
+    """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines, its `sha256`, the `version` of
+    Drydock that it is of, and what `patches` a file, as a part of one file.
+    """
+
+    machinery: str
+    sha256: str
+    version: str
+    patches: str
+
+
+def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
+    """All generated files of a plan: file name to text.
+
+    With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
+    where a file of the profile's cannot travel in a script.
+    """
+    profile = plan.profile
+    templates = environment(loader)
+    values = _values(plan, carried)
+    files = {
+        profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
+        f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
+        profile.fix_dependencies_script: templates.get_template(
+            f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
+        ).render(values, script=profile.fix_dependencies_script),
+    }
+    if plan.lock.patches:
+        files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
+            values, script=profile.fix_patches_script
+        )
+    return files
+
+
+def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
+    """Only the run script."""
+    return environment(loader).get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
+
+
+def render_bundle_head(plan: Plan, loader: BaseLoader, carried: Carried, bundle: object) -> str:
+    """The script of a bundle (builder/share/bundle.py), which is the run script with another place to install from."""
+    template = environment(loader).get_template("bundle.sh.j2")
+    return template.render(_values(plan, carried), script=f"{plan.profile.name}.run", bundle=bundle)
+
+
+def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
+    profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
+    return {
+        "name": profile.name,
+        "description": profile.description,
+        "key": plan.key,
+        "platform": target.platform,
+        "system": target.system,
+        "machine": target.machine,
+        "min_os": target.min_os,
+        "glibc": target.glibc,
+        "python": profile.python.version,
+        "run_script": profile.run_script,
+        "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
+        "uv": plan.lock.uv,
+        "decisive": DECISIVE_VARIABLES,
+        "leaks": LEAKS,
+        "settings": _settings(profile.env),
+        "options": trainer.options,
+        "modes": trainer.modes,
+        "detects": profile.detects,
+        "chooses": profile.chooses,
+        "command": trainer.command,
+        "arguments": trainer.arguments,
+        "trainer_file": trainer.file,
+        "trainer_needs": trainer.needs,
+        "trainer_needs_hint": trainer.needs_hint or "",
+        "machinery": carried.machinery,
+        "machinery_sha256": carried.sha256,
+        "version": carried.version,
+        "parts": [{"path": path, "text": portable(path, text)} for path, text in parts(plan).items()],
+        "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
+        "target": f"{target.system} {target.machine}",
+        "patching_code": carried.patches,
+        "patches": [_released(plan, patch) for patch in plan.lock.patches],
+        "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
+    }
+
+
+def _released(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
+    """A patch with all releases that it fits: those beside it, and the one that is locked."""
+    version = plan.lock.versions()[patch.package]
+    locked = {"versions": [version], "files": [{"shift": 0, **file.model_dump()} for file in patch.files]}
+    known = plan.releases.get(patch.file)
+    others = [release.model_dump() for release in known.releases] if known is not None else []
+    if not any(version in release["versions"] for release in others):
+        others.append(locked)
+    return {
+        "package": patch.package,
+        "file": patch.file,
+        "fixed": known.fixed if known is not None else None,
+        "releases": others,
+    }
+
+
+def _settings(env: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    """The variables as templates take them; those that follow another come after it."""
+    ordered = sorted(env.items(), key=lambda one: one[1].follows is not None)
+    return [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in ordered]
+
+
+def _said(name: str, setting: Setting) -> dict[str, Any]:
+    """Whether a setting is found out, the word of sh that is its note, and the setting as data of Python."""
+    value = setting.value if setting.value is not None else setting.default
+    start, end = f"note: {name}=", f": {setting.note}"
+    detects = isinstance(value, Detect | Choice)
+    data = {"name": name, **setting.model_dump(exclude_none=True, exclude={"note", "acknowledge"})}
+    said = f'{sh_quote(start)}"${{{name}-}}"{sh_quote(end)}' if detects else sh_quote(f"{start}{value or ''}{end}")
+    return {"detects": detects, "choice": isinstance(value, Choice), "said": said, "data": data}

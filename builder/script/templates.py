@@ -1,0 +1,35 @@
+"""What the renderer needs from disk: the templates, and the code that scripts carry."""
+
+from __future__ import annotations
+
+from functools import cache
+
+from jinja2 import FileSystemLoader
+
+from builder.resources import shipped
+from builder.script import machinery
+from builder.script.plan import Plan
+from builder.script.render import Carried, render, render_bundle_head, render_run_script
+
+
+def rendered(plan: Plan, *, standalone: bool = False) -> dict[str, str]:
+    """All generated files of a plan: file name to text."""
+    return render(plan, FileSystemLoader(shipped("templates")), _carried(), standalone=standalone)
+
+
+def rendered_run_script(plan: Plan) -> str:
+    """The run script of a plan."""
+    return render_run_script(plan, FileSystemLoader(shipped("templates")), _carried())
+
+
+def rendered_bundle_head(plan: Plan, bundle: object) -> str:
+    """The script that a bundle begins with; `bundle` is what templates/bundle.sh.j2 says of what follows."""
+    return render_bundle_head(plan, FileSystemLoader(shipped("templates")), _carried(), bundle)
+
+
+@cache
+def _carried() -> Carried:
+    from importlib.metadata import version
+
+    patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
+    return Carried(machinery.encoded(), machinery.digest(), version("drydock-env"), patches)

@@ -1,9 +1,0 @@
-"""The environment variables that a trainer's libraries read, and what is wrong with a setting of one of them.
-
-Pure, and without profiles: names and values go in, findings come out.
-"""
-
-from builder.settings.check import Acknowledgeable, Finding, advise, findings
-from builder.settings.known import FOLKLORE, KNOWN, Variable
-
-__all__ = ["FOLKLORE", "KNOWN", "Acknowledgeable", "Finding", "Variable", "advise", "findings"]

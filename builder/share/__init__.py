@@ -1,0 +1,1 @@
+"""What was locked, for others: mirrors, bundles, and the formats of other tools."""

@@ -1,0 +1,91 @@
+"""Export a profile's lock: find out what the format wants, write it, and say what it cannot carry."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import UsageError
+from builder.files import write_atomically
+from builder.project.catalogue import Catalogue, display
+from builder.script.plan import Plan
+from builder.share.export.header import mark
+from builder.share.export.licences import find_licences
+from builder.share.export.pylock import pylock
+from builder.share.export.requirements import requirements
+from builder.share.export.sbom import is_of, sbom
+from builder.share.export.urls import find_places, in_folder
+
+FORMATS = ("requirements", "pylock", "sbom")
+
+
+@dataclass(frozen=True)
+class Exported:
+    """The `text` of an export, and what of the profile is not in it, in words."""
+
+    text: str
+    left_out: Sequence[str]
+
+
+def export(name: str, form: str, *, beside: Path, wheels: Path | None = None) -> Exported:
+    """The lock of the profile `name` in one of the FORMATS; `beside` is the folder that the file will be in.
+
+    Files are looked for in the folder `wheels` first. Raises ProfileError, LockError, and UsageError.
+    """
+    plan = Catalogue().plan(name)
+    if form == "requirements":
+        return Exported(requirements(plan, in_folder(wheels, plan.lock.packages)), _not_installed(plan))
+    if form == "pylock":
+        places = find_places(plan, wheels)
+        left_out = [f"{place.path} is a path of this machine" for place in places.values() if place.path and not wheels]
+        if any(place.secret for place in places.values()):
+            left_out.append("the password or the query of the index's URLs: who installs from this needs a netrc file")
+        return Exported(pylock(plan, places, beside.resolve()), [*_not_installed(plan), *left_out])
+    licences = find_licences(plan, wheels)
+    unknown = [package.name for package in plan.lock.packages if package.name not in licences]
+    told = [f"the licence of {', '.join(unknown)}: not known"] if unknown else []
+    return Exported(sbom(plan, licences, _epoch()), told)
+
+
+def save(path: Path, text: str, name: str) -> None:
+    """Write an export of the profile `name`, over an older one at most. Raises UsageError where another file is."""
+    if os.path.lexists(path) and not _is_ours(path, name):
+        raise UsageError(f"{display(path)} was not made by Drydock for {name}", hint="move it away, or name another -o")
+    write_atomically(path, text)
+
+
+def _is_ours(path: Path, name: str) -> bool:
+    if path.is_symlink() or not path.is_file():
+        return False
+    text = path.read_text(encoding="utf-8", errors="replace")
+    return text.startswith(f"# {mark(name)}\n") or is_of(text, name)
+
+
+def _not_installed(plan: Plan) -> list[str]:
+    """What an installer of others does not bring: it would be another environment, and its user should know."""
+    profile, lock = plan.profile, plan.lock
+    told = [
+        f"{patch.file}: {patch.package} comes without this patch"
+        + (f" ({profile.fix_patches_script} of drydock render applies it)" if lock.patches else "")
+        for patch in lock.patches
+    ]
+    if profile.env:
+        told.append(f"the environment variables: {', '.join(profile.env)} ({profile.name}.env has them)")
+    sources = [package.name for package in lock.packages if not package.is_wheel]
+    if sources:
+        told.append(
+            f"what builds {', '.join(sources)}: the build requirements are locked here, and whatever is newest there"
+        )
+    return told
+
+
+def _epoch() -> int | None:
+    """SOURCE_DATE_EPOCH (https://reproducible-builds.org/specs/source-date-epoch/), where it is set."""
+    said = os.environ.get("SOURCE_DATE_EPOCH")
+    if not said:
+        return None
+    if not said.isdecimal() or int(said) >= 253402300800:  # the year 10000
+        raise UsageError(f"SOURCE_DATE_EPOCH is {said!r}, not a number of seconds")
+    return int(said)

@@ -1,0 +1,20 @@
+"""How an exported file says whose it is."""
+
+from __future__ import annotations
+
+from builder.script.plan import Plan
+
+
+def first_lines(plan: Plan) -> list[str]:
+    """The comments at the head of an exported file: where it comes from, and where it can be installed."""
+    target = plan.profile.target
+    system = f"macOS {target.min_os}" if target.min_os else f"glibc {target.glibc}"
+    return [
+        f"# {mark(plan.profile.name)}",
+        f"# For {target.platform} ({system} or newer) and CPython {plan.profile.python.version}; key {plan.key}.",
+    ]
+
+
+def mark(name: str) -> str:
+    """What a file exported from the profile `name` says near its top, and nobody else's does."""
+    return f"Exported by Drydock from the profile {name}; do not edit."

@@ -1,0 +1,72 @@
+"""Where the files of a lock can be had: the lock itself has no URL, so that it serves every mirror."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+from urllib.parse import unquote, urlsplit, urlunsplit
+
+from builder.errors import LockError, UsageError
+from builder.lock.finder import locked_files
+from builder.lock.model import Artefact
+from builder.script.plan import Plan
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where one file is: at a `url`, without user name, password and query, or at a `path` of this machine.
+
+    `secret` says that the URL had any of these. `uploaded` is when, where the index says so (RFC 3339).
+    """
+
+    url: str | None = None
+    path: Path | None = None
+    secret: bool = False
+    uploaded: Any = None
+
+
+def find_places(plan: Plan, wheels: Path | None) -> Mapping[str, Place]:
+    """The place of each locked file, by its name: in the folder `wheels`, else what the configured indexes say now.
+
+    Raises LockError where an index has a file no more, or another under its name, and UsageError where `wheels` is no
+    folder or has another file.
+    """
+    packages = list(plan.lock.packages)
+    found = {file: Place(path=path) for file, path in in_folder(wheels, packages).items()}
+    rest = [package for package in packages if package.file not in found]
+    said = locked_files(plan.profile, rest) if rest else {}
+    return found | {package.file: _said(package, said.get(package.sha256)) for package in rest}
+
+
+def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Path]:
+    """Those of the files that a folder has, by name. Raises UsageError where it is none, or has another file."""
+    if folder is None:
+        return {}
+    if not folder.is_dir():
+        raise UsageError(f"{folder} is not a folder")
+    found = {package.file: path for package in packages if (path := folder.absolute() / package.file).is_file()}
+    for package in packages:
+        if package.file in found:
+            with found[package.file].open("rb") as content:
+                digest = hashlib.file_digest(content, "sha256").hexdigest()
+            if digest != package.sha256:
+                raise UsageError(
+                    f"{found[package.file]} is not the file that is locked: its sha256 differs", hint="remove it"
+                )
+    return found
+
+
+def _said(package: Artefact, file: Mapping[str, Any] | None) -> Place:
+    if file is None:
+        raise LockError(
+            f"the index has no {package.file} with the sha256 that is locked",
+            hint="name a folder that has it: --wheels DIR",
+        )
+    parts = urlsplit(file["url"])
+    if parts.scheme == "file":
+        return Place(path=Path(unquote(parts.path)))
+    public = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    return Place(url=public, secret=bool("@" in parts.netloc or parts.query), uploaded=file.get("upload-time"))

@@ -1,0 +1,136 @@
+"""Where the bytes of locked files come from, wherever they are: folders of wheels, caches, and the index."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
+from pathlib import Path
+from threading import Lock
+from urllib.parse import unquote, urlsplit
+
+from builder.download import download
+from builder.embedded.caches import is_far, shown
+from builder.errors import DrydockError
+from builder.project.caches import cache_places
+from builder.report import Reporter
+from builder.share.mirror.locked import LockedFile
+from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
+from builder.store.layout import home
+
+
+def local_mirror() -> LocalPlace:
+    """The cache that `drydock pull` fills, and that every build looks into."""
+    return LocalPlace(home() / "cache" / "mirror")
+
+
+class Gatherer:
+    """Finds the files of locks, checks them by hash, and says which place gave something else."""
+
+    def __init__(self, report: Reporter) -> None:
+        self._report = report
+        self._folders: list[Path] = []
+        self._caches: list[tuple[Place, set[str]]] = []
+        self._urls: dict[str, str] = {}
+        self._asking = Lock()
+
+    def prepare(self, files: Sequence[LockedFile]) -> None:
+        """Ask the caches what they have, and the index where the rest is. Raises DrydockError."""
+        from builder import uv  # here, because where nothing is to be moved, its import takes half of the time
+
+        self._folders = uv.find_links()
+        for text in (str(local_mirror().root), *cache_places()):
+            if is_far(text):
+                continue
+            try:
+                place = open_place(text)
+                self._caches.append((place, set(place.sizes())))
+            except (OSError, DrydockError) as error:
+                self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
+        rest = [file for file in files if not any(self._nearby(file))]
+        if rest:
+            with self._report.busy(f"asking where {len(rest)} files are"):
+                self._urls.update(_urls(rest))
+
+    def fetch(self, file: LockedFile, target: Path) -> None:
+        """Bring a file to `target`, from the first place that has it. Raises DrydockError where none has."""
+        tried = []
+        for where, bring in self._ways(file):
+            try:
+                found = bring(target)
+            except Exception as error:  # a back end of fsspec raises what it likes
+                why = str(error) or type(error).__name__
+            else:
+                if found == file.sha256:
+                    return
+                why = (
+                    f"it has another file under this name (sha256 {found[:12]}..., and {file.sha256[:12]}... is locked)"
+                )
+            tried.append(where)
+            self._report.warn(f"{where} did not give {file.file}: {why}")
+        raise DrydockError(
+            f"{file.file} could not be had" + (f" from {', '.join(tried)}" if tried else ": no place has it"),
+            hint=f"the lock of {file.profile} names it by hash: where the file is nowhere any more, lock again",
+        )
+
+    def _nearby(self, file: LockedFile) -> Iterator[str]:
+        yield from (str(folder) for folder in self._folders if (folder / file.file).is_file())
+        yield from (place.shown for place, has in self._caches if file.path in has)
+
+    def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
+        """Each place that has a file, by its name, with what brings it to a path and gives its sha256."""
+        for folder in self._folders:
+            if (folder / file.file).is_file():
+                yield str(folder), partial(copy_hashed, folder / file.file)
+        for place, has in self._caches:
+            if file.path in has:
+                yield place.shown, partial(place.fetch, file.path, size=file.size)
+        with self._asking:
+            if file.sha256 not in self._urls:
+                self._urls.update(_urls([file]))
+        url = self._urls.get(file.sha256)
+        if url and not is_far(url):
+            yield _host(url), partial(_bring, url, size=file.size)
+
+
+def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
+    """Where the index has files: sha256 to URL, as uv finds them. Raises ToolError."""
+    from builder import uv
+    from builder.project.catalogue import Catalogue
+
+    catalogue = Catalogue()
+    found: dict[str, str] = {}
+    for name in sorted({file.profile for file in files}):
+        profile = catalogue.profile(name)
+        packages = profile.packages
+        index = {package: uv.index_url(at, profile.indexes[at]) for package, at in packages.index.items()}
+        of_it = [file for file in files if file.profile == name]
+        # Apart, because a build requirement may be another version of a package.
+        for builds in (False, True):
+            group = [file for file in of_it if file.builds == builds]
+            if not group:
+                continue
+            universe = uv.Universe(
+                profile.target,
+                profile.python.version,
+                sources=() if builds else list(packages.build),
+                index={} if builds else index,
+            )
+            pins = [uv.Pin(file.name, file.version, ()) for file in group]
+            with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
+                names = {f.file: f.sha256 for f in group}
+                for row in (row for rows in uv.artefacts(pins, universe, Path(work)).values() for row in rows):
+                    # An index may say no sha256; what it sends is compared with the lock's in any case.
+                    found[row["hashes"].get("sha256") or names.get(row["file"], row["file"])] = row["url"]
+    return found
+
+
+def _bring(url: str, target: Path, size: int) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "file":
+        return copy_hashed(Path(unquote(parts.path)), target)
+    return download(url, target, size=size).hashes["sha256"]
+
+
+def _host(url: str) -> str:
+    return urlsplit(url).netloc.rpartition("@")[2] or shown(url)

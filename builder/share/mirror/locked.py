@@ -1,0 +1,55 @@
+"""The files that the locks of profiles name."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any
+
+from builder.project.evaluate import evaluate
+from builder.share.mirror.pages import path_of
+
+
+@dataclass(frozen=True, order=True)
+class LockedFile:
+    """A file that a lock names. `size` in bytes, 0 where the lock does not know it; `index` as in the lock."""
+
+    file: str
+    sha256: str
+    name: str
+    version: str
+    size: int
+    profile: str
+    index: str | None = None
+    builds: bool = False
+    """Whether it is a build requirement."""
+
+    @property
+    def path(self) -> str:
+        """Where it is in a mirror."""
+        return path_of(self.sha256, self.file)
+
+
+def locked_files(names: Iterable[str]) -> list[LockedFile]:
+    """What builds of these profiles need: packages, build requirements, uv; each file once.
+
+    Raises ProfileError or LockError.
+    """
+    found: dict[str, LockedFile] = {}
+    for name in names:
+        # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
+        lock: dict[str, Any] = tomllib.loads(evaluate(name).lock.read_text(encoding="utf-8"))
+        for row in (lock["uv"], *lock.get("build-requires", ()), *lock["packages"]):
+            one = LockedFile(
+                file=row["file"],
+                sha256=row["sha256"],
+                name=row["name"],
+                version=row["version"],
+                size=row.get("size", 0),
+                profile=name,
+                index=row.get("index"),
+                builds=row in lock.get("build-requires", ()),
+            )
+            found.setdefault(one.path, one)
+    return sorted(found.values())

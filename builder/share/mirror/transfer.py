@@ -1,0 +1,206 @@
+"""Bring the locked files of profiles to a mirror, or back from one: what is there already is not moved."""
+
+from __future__ import annotations
+
+import time
+import zipfile
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from builder.errors import DrydockError, UsageError
+from builder.report import Reporter
+from builder.share.mirror import pages, wheels
+from builder.share.mirror.fetch import Gatherer, local_mirror
+from builder.share.mirror.locked import LockedFile, locked_files
+from builder.share.mirror.place import Place, explained, open_place
+
+AT_ONCE = 8
+"""Files on their way at a time."""
+
+
+@dataclass(frozen=True)
+class Pushed:
+    """What a push or a pull did: to where, how many files it is about, and those that were moved; sizes in bytes."""
+
+    place: str
+    files: int
+    size: int
+    moved: tuple[str, ...]
+    moved_size: int
+
+
+def push(names: Sequence[str], destination: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+    """Bring what builds of these profiles need to the mirror `destination`, and its index up to date.
+
+    Raises ProfileError or LockError, and DrydockError where a file cannot be had or the place cannot be written.
+    """
+    files = locked_files(names)
+    gatherer = Gatherer(report)
+    place = open_place(destination)
+    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=not dry_run, dry_run=dry_run)
+
+
+def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+    """Bring what builds of these profiles need from the mirror `source` to the cache that every build looks into.
+
+    Raises DrydockError where the mirror does not have all, or something else; what came until then is kept.
+    """
+    files = locked_files(names)
+    place = open_place(source)
+
+    def check(missing: Sequence[LockedFile]) -> None:
+        with explained(place.shown):
+            there = place.sizes()
+        absent = [file.file for file in missing if file.path not in there]
+        if absent:
+            told = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+            raise DrydockError(
+                f"{place.shown} does not have {told}", hint=f"drydock push {' '.join(names)} {place.shown}"
+            )
+
+    def fetch(file: LockedFile, target: Path) -> None:
+        with explained(place.shown):
+            found = place.fetch(file.path, target, file.size)
+        if found != file.sha256:
+            raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
+
+    return bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
+
+
+def bring(
+    files: Sequence[LockedFile],
+    place: Place,
+    fetch: Callable[[LockedFile, Path], None],
+    report: Reporter,
+    *,
+    before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
+    build: bool = False,
+    dry_run: bool = False,
+) -> Pushed:
+    """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them.
+
+    With `build`, wheels of the source distributions among them too.
+    """
+    with explained(place.shown):
+        there = place.sizes()
+    missing = [file for file in files if not _is_whole(file, there)]
+    moved = Pushed(
+        place.shown,
+        len(files),
+        sum(file.size for file in files),
+        tuple(file.file for file in missing),
+        sum(file.size for file in missing),
+    )
+    if dry_run:
+        return moved
+    if missing:
+        with explained(place.shown):
+            _check_ours(place)
+        before(missing)
+        _move(missing, place, fetch, report)
+    sources = wheels.unbuilt(files, there) if build else []
+    for source in sources:
+        try:
+            with explained(place.shown):
+                wheels.put_built(source, place, report)
+        except DrydockError as error:
+            report.warn(f"no wheel of {source.file} is in the mirror, only its source: {error.message}")
+    with explained(place.shown):
+        write_index(place, None if missing or sources else there)
+    return moved
+
+
+def _check_ours(place: Place) -> None:
+    """Raises UsageError where another index than ours is, which would be overwritten."""
+    page, sums = place.read(pages.ROOT), place.read(pages.SUMS)
+    theirs = page is not None and pages.OURS.encode() not in page
+    if theirs or (sums and not pages.parse_sums(sums.decode("ascii", "replace"))):
+        raise UsageError(
+            f"{place.shown} has {pages.ROOT if theirs else pages.SUMS}, which drydock push did not make",
+            hint="name a folder of its own for the mirror",
+        )
+
+
+def _is_whole(file: LockedFile, there: Mapping[str, int | None]) -> bool:
+    if file.path not in there:
+        return False
+    size = there[file.path]
+    return size is None or not file.size or size == file.size
+
+
+def _move(
+    files: Sequence[LockedFile], place: Place, fetch: Callable[[LockedFile, Path], None], report: Reporter
+) -> None:
+    from concurrent.futures import ThreadPoolExecutor, as_completed
+
+    total = sum(file.size for file in files)
+    done = 0
+
+    def move(file: LockedFile) -> LockedFile:
+        way = scratch / file.sha256
+        fetch(file, way)
+        with explained(place.shown):
+            if (metadata := metadata_of(way)) is not None:
+                # Before the wheel: where that is, its metadata is too.
+                place.write(file.path + pages.METADATA, metadata)
+            place.put(way, file.path)
+        way.unlink(missing_ok=True)
+        return file
+
+    with explained(place.shown), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+        # The big ones first, so that none is left to go alone at the end.
+        told = 0.0
+        waiting = [pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)]
+        try:
+            for number, future in enumerate(as_completed(waiting), 1):
+                file = future.result()
+                done += file.size
+                if time.monotonic() - told >= 1 or number == len(files):
+                    told = time.monotonic()
+                    report.detail(f"{number} of {len(files)} files, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+        except BaseException:
+            pool.shutdown(cancel_futures=True)
+            raise
+
+
+def metadata_of(wheel: Path) -> bytes | None:
+    """The METADATA of a wheel (PEP 658); None where the file is no wheel."""
+    try:
+        with zipfile.ZipFile(wheel) as archive:
+            names = [
+                name for name in archive.namelist() if name.count("/") == 1 and name.endswith(".dist-info/METADATA")
+            ]
+            return archive.read(names[0]) if len(names) == 1 else None
+    except (zipfile.BadZipFile, NotImplementedError, OSError):
+        return None
+
+
+def write_index(place: Place, there: Mapping[str, int | None] | None = None) -> bool:
+    """Bring the index up to date with the files that are there, listed now or in `there`; gives whether it was not.
+
+    Two that push at once each write what they see, and look again afterwards: the one that is last sees all.
+    """
+    from concurrent.futures import ThreadPoolExecutor
+
+    known = {
+        (file.sha256, file.file)
+        for file in pages.parse_sums((place.read(pages.SUMS) or b"").decode("ascii", "replace"))
+    }
+    wrote = False
+    while True:
+        files = pages.stored(place.sizes() if there is None else there)
+        now = {(file.sha256, file.file) for file in files}
+        if now == known:
+            return wrote
+        changed = {pages.project_of(file) for _, file in now ^ known}
+        projects: dict[str, list[pages.Stored]] = {project: [] for project in changed}
+        for file in files:
+            projects.setdefault(file.project, []).append(file)
+        texts = {path: text for name in changed for path, text in pages.project_pages(name, projects[name]).items()}
+        with ThreadPoolExecutor(AT_ONCE) as pool:
+            list(pool.map(place.write, texts, (text.encode() for text in texts.values())))
+        for path, text in pages.root_pages(name for name, rows in projects.items() if rows).items():
+            place.write(path, text.encode())
+        place.write(pages.SUMS, pages.sums(files).encode())
+        known, there, wrote = now, None, True

@@ -1,0 +1,87 @@
+"""Wheels of source distributions: built as a lock says, the same bytes on every host, for those who use the mirror's
+index by themselves. Builds of Drydock's own take the source, which is what a lock names.
+"""
+
+from __future__ import annotations
+
+import tempfile
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from builder.errors import DrydockError
+from builder.report import Reporter
+from builder.share.mirror import pages
+from builder.share.mirror.locked import LockedFile, locked_files
+from builder.share.mirror.place import Place, hash_of
+
+NO_WHEEL = ".no-wheel"
+"""What is beside a source distribution that was built in vain; it says why, and nobody tries again."""
+
+_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a zip knows
+
+
+def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> list[LockedFile]:
+    """The source distributions of which a mirror has no wheel for every machine."""
+    built = {
+        (file.project, file.file.split("-")[1]) for file in pages.stored(there) if file.file.endswith("-none-any.whl")
+    }
+    sources = (file for file in files if not file.builds and not file.file.endswith(".whl"))
+    return [file for file in sources if (file.name, file.version) not in built and file.path + NO_WHEEL not in there]
+
+
+def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
+    """Build the wheel of a source distribution that is in a mirror, and put it there.
+
+    Not where it is not for every machine, or two builds of it differ: what is in a mirror comes out the same for
+    everybody. Raises DrydockError where it cannot be built.
+    """
+    from builder import uv
+
+    with tempfile.TemporaryDirectory(prefix="drydock-wheel-") as work, place.scratch() as scratch:
+        folder = Path(work)
+        (folder / "links").mkdir()
+        builds = [one for one in locked_files([file.profile]) if one.builds]
+        for one in (file, *builds):
+            target = folder / "links" / one.file
+            if place.fetch(one.path, target) != one.sha256:
+                raise DrydockError(f"{place.shown} has something else under {one.file}")
+        constraints = folder / "constraints.txt"
+        constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
+        with report.busy(f"building {file.file}"):
+            wheels = [
+                uv.build_wheel(folder / "links" / file.file, constraints, folder / out) for out in ("first", "second")
+            ]
+        if not wheels[0].name.endswith("-none-any.whl"):
+            _left_out(file, "for this machine only", place, report)
+            return
+        contents = [scratch / f"{number}.whl" for number in (1, 2)]
+        for wheel, content in zip(wheels, contents, strict=True):
+            normalise(wheel, content)
+        digests = [hash_of(content) for content in contents]
+        if digests[0] != digests[1]:
+            _left_out(file, "that differs each time", place, report)
+            return
+        path = pages.path_of(digests[0], wheels[0].name)
+        with zipfile.ZipFile(contents[0]) as archive:
+            name = next(name for name in archive.namelist() if name.endswith(".dist-info/METADATA"))
+            place.write(path + pages.METADATA, archive.read(name))
+        place.put(contents[0], path)
+
+
+def _left_out(file: LockedFile, why: str, place: Place, report: Reporter) -> None:
+    report.step(f"{file.file} builds to a wheel {why}: only its source is in the mirror")
+    place.write(file.path + NO_WHEEL, f"It builds to a wheel {why}.\n".encode())
+
+
+def normalise(wheel: Path, target: Path) -> None:
+    """Write a wheel anew without what depends on the host: order, times, permissions, and the version of zlib."""
+    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
+        # The dist-info folder last, as the specification of wheels recommends.
+        for entry in sorted(old.infolist(), key=lambda entry: (".dist-info/" in entry.filename, entry.filename)):
+            if entry.is_dir():
+                continue
+            copy = zipfile.ZipInfo(entry.filename, _EPOCH)
+            copy.create_system = 3  # Unix
+            copy.external_attr = (0o755 if entry.external_attr >> 16 & 0o100 else 0o644) << 16
+            new.writestr(copy, old.read(entry))

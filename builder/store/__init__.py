@@ -1,0 +1,1 @@
+"""Where finished environments are: their folders, generations, roots, and what is deleted."""

@@ -1,0 +1,232 @@
+"""Generations: which environment a profile stands for on this machine, and those it stood for before.
+
+As Nix has them (nix-env --rollback, libstore/profiles.cc): numbered links in $DRYDOCK_HOME/profiles, of which NAME
+names the current one. Each keeps the run script that it was built with, so that going back brings back the settings.
+
+    profiles/cpu -> cpu-2-link
+    profiles/cpu-2-link -> ../store/KEY-cpu
+    profiles/cpu-2-run.sh
+"""
+
+from __future__ import annotations
+
+import fcntl
+import re
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+
+from builder.errors import DrydockError, UsageError
+from builder.files import link_atomically, write_atomically
+from builder.names import is_reference, of_stem, stem
+from builder.store.layout import Store
+
+
+@dataclass(frozen=True)
+class Generation:
+    """One generation of the profile `name`; `store_name` is KEY-NAME, `created` the time it was made."""
+
+    name: str
+    number: int
+    store_name: str
+    created: datetime
+    current: bool
+
+    @property
+    def script(self) -> Path:
+        """The run script that it was built with."""
+        return _folder() / f"{stem(self.name)}-{self.number}-run.sh"
+
+    @property
+    def key(self) -> str:
+        """The key of its environment."""
+        return self.store_name.partition("-")[0]
+
+
+def generations(name: str) -> list[Generation]:
+    """All generations of a profile, oldest first. Raises UsageError for what is no name."""
+    stem(name)
+    return sorted(_all(name), key=lambda one: one.number)
+
+
+def of_store_name(store_name: str) -> list[Generation]:
+    """The generations, of any profile, that need an environment."""
+    return [one for one in _all() if one.store_name == store_name]
+
+
+def current(name: str) -> Generation | None:
+    """The generation that `drydock run NAME` uses; None where the profile was never built."""
+    number = _current_number(name)
+    return None if number is None else _read(name, number, number)
+
+
+def link(name: str) -> Path:
+    """The path that always leads to the current generation of `name`, where there is one."""
+    return _folder() / stem(name)
+
+
+def roots() -> set[str]:
+    """The store names that any generation of any profile needs."""
+    return {one.store_name for one in _all()}
+
+
+def add(name: str, store_name: str, script: str) -> Generation:
+    """Make `store_name` the current generation of `name`.
+
+    A new one is made only where the key differs from the current one's; else that one gets the new `script`, for
+    settings are not part of a key.
+    """
+    here = current(name)
+    if here is not None and here.store_name == store_name and _text(here.script) == script:
+        return here  # the common case, also in a store that cannot be written to
+    with _locked():
+        here = current(name)
+        if here is not None and here.store_name == store_name:
+            write_atomically(here.script, script, executable=True)
+            return here
+        # One more than any that ever was: a number is never used for two things.
+        number = max((one.number for one in generations(name)), default=0) + 1
+        write_atomically(_folder() / f"{stem(name)}-{number}-run.sh", script, executable=True)
+        link_atomically(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
+        made = _read(name, number, number)
+        if made is None:
+            raise DrydockError(
+                f"generation {number} of {name} vanished while it was made", hint=f"drydock build {name}"
+            )
+        return made
+
+
+def numbered(name: str, number: str) -> Generation:
+    """Generation `number` of `name`, as a user writes it. Raises UsageError where there is none."""
+    known = generations(name)
+    found = next((one for one in known if str(one.number) == number), None)
+    if found is None:
+        numbers = ", ".join(str(one.number) for one in known)
+        hint = f"it has: {numbers}" if known else f"a build makes one: drydock build {name}"
+        raise UsageError(f'{name} has no generation "{number}"', hint=hint)
+    return found
+
+
+def switch(name: str, number: int) -> Generation:
+    """Make generation `number` the current one. Raises UsageError where there is none."""
+    with _locked():
+        chosen = _read(name, number, _current_number(name))
+        if chosen is None:
+            known = ", ".join(str(one.number) for one in generations(name)) or "none"
+            raise UsageError(f"{name} has no generation {number}", hint=f"it has: {known}")
+        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
+        return chosen
+
+
+def rollback(name: str) -> Generation:
+    """Go back to the generation before the current one. Raises UsageError where there is nothing before it."""
+    here = _current_number(name) or 0
+    before = [number for number in _numbers(name) if number < here]
+    if not before:
+        raise UsageError(f"{name} has no generation before the current one", hint=f"drydock generation list {name}")
+    return switch(name, max(before))
+
+
+def delete(name: str, which: Sequence[str], *, now: float | None = None) -> list[Generation]:
+    """Delete generations: numbers, `old` (all but the current one), or an age such as `30d`; gives those deleted.
+
+    The environments stay until `drydock store gc`. Raises UsageError for the current one, and for what is not there;
+    nothing is deleted then.
+    """
+    with _locked():
+        chosen = _chosen(name, which, time.time() if now is None else now)
+        for one in chosen:
+            (_folder() / f"{stem(name)}-{one.number}-link").unlink()
+            one.script.unlink(missing_ok=True)
+        return chosen
+
+
+def _chosen(name: str, which: Sequence[str], now: float) -> list[Generation]:
+    there = {one.number: one for one in generations(name)}
+    chosen: dict[int, Generation] = {}
+    for word in which:
+        if word == "old":
+            chosen |= {number: one for number, one in there.items() if not one.current}
+        elif age := re.fullmatch(r"([0-9]+)d", word):
+            before = datetime.fromtimestamp(now, UTC) - timedelta(days=int(age[1]))
+            chosen |= {number: one for number, one in there.items() if not one.current and one.created < before}
+        elif word.isdecimal() and int(word) in there:
+            chosen[int(word)] = there[int(word)]
+        else:
+            raise UsageError(f"{name} has no generation {word}", hint="give numbers, old, or an age such as 30d")
+    for one in chosen.values():
+        if one.current:
+            hint = f"switch to another first: drydock generation switch {name} N"
+            raise UsageError(f"generation {one.number} of {name} is the current one", hint=hint)
+    return [chosen[number] for number in sorted(chosen)]
+
+
+def _folder() -> Path:
+    return Store.here().profiles
+
+
+def _numbers(name: str) -> list[int]:
+    """The numbers of the generations of a profile, in no order."""
+    start = f"{stem(name)}-"
+    entries = [path.name for path in _folder().glob(f"{start}*-link")]
+    return [int(entry[len(start) : -5]) for entry in entries if entry[len(start) : -5].isdecimal()]
+
+
+def _all(only: str | None = None) -> Iterator[Generation]:
+    """Every generation, or those of one profile."""
+    try:
+        entries = [path.name for path in _folder().iterdir()]
+    except FileNotFoundError:
+        return
+    numbers: dict[str, int | None] = {}
+    for entry in entries:
+        if link := re.fullmatch(r"(.+)-([0-9]+)-link", entry):
+            name = of_stem(link[1])
+            if not is_reference(name) or (only is not None and name != only):
+                continue
+            if name not in numbers:
+                numbers[name] = _current_number(name)
+            one = _read(name, int(link[2]), numbers[name])
+            if one is not None:
+                yield one
+
+
+def _current_number(name: str) -> int | None:
+    try:
+        found = re.fullmatch(r".+-([0-9]+)-link", str((_folder() / stem(name)).readlink()))
+    except OSError:
+        return None
+    return int(found[1]) if found else None
+
+
+def _read(name: str, number: int, now_current: int | None) -> Generation | None:
+    link = _folder() / f"{stem(name)}-{number}-link"
+    try:
+        store_name = link.readlink().name
+        created = datetime.fromtimestamp(link.lstat().st_mtime, UTC)
+    except OSError:
+        return None  # deleted since it was listed
+    return Generation(name, number, store_name, created, number == now_current)
+
+
+def _text(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8")
+    except OSError:
+        return None
+
+
+@contextmanager
+def _locked() -> Iterator[None]:
+    """One change at a time. The kernel drops the lock with its holder, however that ends."""
+    _folder().mkdir(parents=True, exist_ok=True)
+    with (_folder() / ".lock").open("w") as file:
+        fcntl.flock(file, fcntl.LOCK_EX)
+        for left in _folder().glob(".*"):  # nobody else writes here now: who began these is dead
+            if left.name != ".lock":
+                left.unlink()
+        yield

@@ -1,5 +1,0 @@
-"""Supervised runs: a trainer that is started again where its profile says so, with its log and what it used.
-
-`loop` decides, `watch` has the processes, `journal` and `sample` write down, `runs` is what the commands ask.
-The process that watches for weeks imports nothing of pydantic, Jinja or rich.
-"""

@@ -1,0 +1,238 @@
+"""`drydock init`: a project beside a trainer's code, all of it or nothing."""
+
+from __future__ import annotations
+
+import io
+import os
+import shlex
+import signal
+import socket
+import tomllib
+from typing import Any
+
+import pytest
+import yaml
+
+from builder.author.init import start_project
+from builder.author.precommit import has_hook, new_config, with_hook
+from builder.errors import ProfileError, UsageError
+from builder.machine import Machine
+from builder.report import PlainReporter
+from tests.conftest import ROOT
+from tests.support import Sandbox, make_wheel
+
+LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36", chip="AMD EPYC")
+BASE = 'schema = 1\nname = "base"\n[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n'
+
+
+@pytest.fixture
+def folder(sandbox: Sandbox) -> Sandbox:
+    """A desk whose working folder, called my_project, has a trainer and no profiles."""
+    (sandbox.work / "profiles").rmdir()
+    sandbox.work = sandbox.work.rename(sandbox.root / "my_project")
+    (sandbox.work / "train.py").write_text("import anchor; print('trained with', anchor.version)\n")
+    # For a project is of the machine where it is begun, which may not be that of the sandbox's wheel.
+    for tag in ("manylinux_2_17_aarch64", "macosx_11_0_arm64"):
+        wheel = next(sandbox.wheels.glob("uv-*.whl"))
+        make_wheel(sandbox.wheels, "uv", wheel.name.split("-")[1], tag=f"py3-none-{tag}")
+    return sandbox
+
+
+def there(desk: Sandbox) -> dict[str, bytes]:
+    """Every file in the working folder, with its bytes; folders too."""
+    paths = sorted(desk.work.rglob("*"))
+    return {str(path.relative_to(desk.work)): b"" if path.is_dir() else path.read_bytes() for path in paths}
+
+
+def made(desk: Sandbox, name: str = "my-project") -> dict[str, Any]:
+    return tomllib.loads((desk.work / f"profiles/{name}.toml").read_text())
+
+
+def test_a_project_begins_and_trains(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor>=1\n")
+    done = folder.drydock("init").succeeded()
+    assert done.stdout.splitlines() == [
+        "profiles/my-project.toml",
+        "profiles/my-project.lock.toml",
+        "generated/my-project/fix_my_project_dependencies.sh",
+        "generated/my-project/my-project.env",
+        "generated/my-project/run_my_project.sh",
+        ".pre-commit-config.yaml",
+    ]
+    assert "next: look at profiles/my-project.toml, then: drydock run my-project" in done.stderr
+    assert made(folder)["packages"] == {"requires": ["anchor>=1"]}
+    assert "extends" not in made(folder)
+    folder.drydock("profile", "check", "my-project").succeeded()
+    assert folder.drydock("run").succeeded().stdout == "trained with 1.0\n"  # auto picks it
+
+
+def test_without_requirements_it_extends_base(folder: Sandbox) -> None:
+    folder.file("base.toml", BASE)
+    (folder.work / "pyproject.toml").write_text("[tool.ruff]\n")
+    done = folder.drydock("init", "--name", "desk").succeeded()
+    assert "no requirements.txt and no [project] here" in done.stderr
+    assert made(folder, "desk")["extends"] == ["base"]
+    assert (folder.work / "generated/desk/run_desk.sh").is_file()
+
+
+def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
+    (folder.work / "pyproject.toml").write_text('[project]\nname = "Own"\ndependencies = ["anchor"]\n')
+    (folder.work / "train.py").unlink()
+    done = folder.drydock("init", "--no-lock").succeeded()
+    assert done.stdout.splitlines() == ["profiles/own.toml", ".pre-commit-config.yaml"]
+    assert made(folder, "own")["packages"]["requires"] == ["anchor"]
+    assert made(folder, "own")["trainer"]["needs"] == "train.py"
+    assert "what is to be run is not known" in done.stderr
+    assert folder.index.requests == []
+
+
+@pytest.mark.parametrize(
+    "file", ["profiles/mine.toml", "profiles/mine.lock.toml", "generated/mine/notes.txt", "generated/mine"]
+)
+def test_what_is_in_the_way_is_left_alone(folder: Sandbox, monkeypatch: pytest.MonkeyPatch, file: str) -> None:
+    monkeypatch.chdir(folder.work)
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    (folder.work / file).parent.mkdir(parents=True)
+    (folder.work / file).write_text("mine\n")
+    before = there(folder)
+    with pytest.raises(UsageError, match="is there already"):
+        start_project("mine", LINUX, PlainReporter(io.StringIO()))
+    assert there(folder) == before
+
+
+@pytest.mark.parametrize(
+    ("requirements", "words"), [("anchor ==\n", "is not a requirement"), ("-r ../x\n", "leads out"), ("\0", "NUL")]
+)
+def test_requirements_that_are_none_make_nothing(
+    folder: Sandbox, monkeypatch: pytest.MonkeyPatch, requirements: str, words: str
+) -> None:
+    monkeypatch.chdir(folder.work)
+    (folder.work / "requirements.txt").write_text(requirements)
+    before = there(folder)
+    with pytest.raises(ProfileError, match=words):
+        start_project("mine", LINUX, PlainReporter(io.StringIO()))
+    assert there(folder) == before
+
+
+def test_a_failure_leaves_nothing(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("nowhere-to-be-found\n")
+    before = there(folder)
+    folder.drydock("init", "--name", "mine").failed(1, "nowhere-to-be-found")
+    assert there(folder) == before
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_signal_leaves_nothing(folder: Sandbox, number: signal.Signals) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    before = there(folder)
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        index = f"http://127.0.0.1:{silent.getsockname()[1]}/simple"
+        started = folder.start("init", env={"UV_DEFAULT_INDEX": index, "UV_NO_CACHE": "1"})
+        connection, _ = silent.accept()  # it asks, and gets no answer
+        assert (folder.work / "profiles/my-project.toml").is_file()
+        started.send_signal(number)
+        started.communicate(timeout=20)
+        connection.close()
+    assert started.returncode == (130 if number == signal.SIGINT else 143)
+    assert there(folder) == before
+
+
+@pytest.mark.slow
+def test_a_second_project_needs_another_name_and_no_second_hook(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    folder.drydock("init", "--no-lock").succeeded()
+    folder.drydock("init", "--no-lock").failed(2, "profiles/my-project.toml is there already")
+    done = folder.drydock("init", "--no-lock", "--name", "second").succeeded()
+    assert done.stdout == "profiles/second.toml\n"
+    assert (folder.work / ".pre-commit-config.yaml").read_text().count("drydock-check") == 1
+
+
+@pytest.mark.slow
+def test_the_hook_passes_at_first_and_fails_where_something_is_stale(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    folder.drydock("init").succeeded()
+    [repo] = yaml.safe_load((folder.work / ".pre-commit-config.yaml").read_text())["repos"]
+    [hook] = repo["hooks"]
+    published = yaml.safe_load((ROOT / ".pre-commit-hooks.yaml").read_text())
+    assert hook["id"] in [one["id"] for one in published]
+    folder.run(shlex.split(hook["entry"])).succeeded()
+    script = folder.work / "generated/my-project/run_my_project.sh"
+    script.write_text(script.read_text() + "\n")
+    folder.run(shlex.split(hook["entry"])).failed(1, "drydock render my-project")
+
+
+# --- the hook ------------------------------------------------------------------------------------------------------
+
+OTHER = "- repo: https://host.example/hooks # why\n  rev: v1\n  hooks:\n  - id: ruff\n"
+INDENTED = "".join(f"    {line}\n" for line in OTHER.splitlines())
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        f"repos:\n{OTHER}",
+        f"# mine\ndefault_stages: [pre-commit]\n\nrepos:\n{INDENTED}# the end\n",
+        f"repos:\n{OTHER}".rstrip("\n"),
+        f"---\nrepos:\n{OTHER}",
+    ],
+)
+def test_the_hook_is_added_and_nothing_else_is_touched(text: str) -> None:
+    added = with_hook(text)
+    assert added is not None
+    assert added.startswith(text)
+    before, after = yaml.safe_load(text), yaml.safe_load(added)
+    assert after["repos"][:-1] == before["repos"]
+    assert {**after, "repos": None} == {**before, "repos": None}
+    assert has_hook(added)
+    assert not has_hook(text)
+    assert after["repos"][-1] == yaml.safe_load(new_config())["repos"][0]
+
+
+@pytest.mark.parametrize("text", ["repos: 3\n", "repos:\n- 3\n- hooks: 3\n- hooks: [3, [4]]\n", "- a\n", "a: [\n", ""])
+def test_a_file_of_another_shape_has_no_hook(text: str) -> None:
+    assert not has_hook(text)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "repos: []\n",
+        "repos:\n",
+        "{repos: [{repo: local, hooks: []}]}\n",
+        f"repos:\n{OTHER}fail_fast: true\n",
+        f"repos:\n{OTHER}...\n",
+        f"repos:\n{OTHER}---\na: 1\n",
+        "repos: !!python/object/apply:os.system [x]\n",
+        f"x: &a [*a]\nrepos:\n{OTHER}",
+        f"a: &a [x]\nb: &b [*a, *a]\nc: [*b, *b]\nrepos:\n{OTHER}",
+        "- a\n",
+        "a: [\n",
+        "",
+        f"repos:\n{OTHER}  - |\n   open",
+    ],
+)
+def test_a_file_that_would_be_disturbed_is_left_alone(text: str) -> None:
+    assert with_hook(text) is None
+
+
+def test_the_hook_is_printed_where_it_cannot_be_added(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    target = folder.work / ".pre-commit-config.yaml"
+    target.write_text(f"repos:\n{OTHER}fail_fast: true\n")
+    before = target.read_bytes()
+    done = folder.drydock("init", "--no-lock").succeeded()
+    assert target.read_bytes() == before
+    assert done.stdout == "profiles/my-project.toml\n"
+    assert "add this under its repos:" in done.stderr
+    assert "      - id: drydock-check" in done.stderr
+
+
+def test_the_hook_is_added_to_a_file_that_keeps_its_mode(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    target = folder.work / ".pre-commit-config.yaml"
+    target.write_text(f"repos:\n{OTHER}")
+    target.chmod(0o600)
+    folder.drydock("init", "--no-lock").succeeded()
+    assert target.read_text() == with_hook(f"repos:\n{OTHER}")
+    assert target.stat().st_mode & 0o777 == 0o600
+    assert not [name for name in os.listdir(folder.work) if name.startswith(".pre-commit") and name != target.name]

@@ -1,0 +1,440 @@
+"""The command line as a user meets it: what it prints where, and with which status it ends."""
+
+from __future__ import annotations
+
+import json
+import os
+import pty
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import tomllib
+from importlib.metadata import version
+from pathlib import Path
+
+import click
+import pytest
+from click.testing import CliRunner
+
+from builder.cli import cli
+from tests.support import Sandbox
+
+DRYDOCK = [sys.executable, "-m", "builder"]
+COMMANDS = [
+    "bench",
+    "build",
+    "bundle",
+    "completions",
+    "diff",
+    "doctor",
+    "env",
+    "export",
+    "generation",
+    "import",
+    "init",
+    "kernel",
+    "link",
+    "lock",
+    "patch",
+    "profile",
+    "pull",
+    "push",
+    "render",
+    "run",
+    "service",
+    "shell",
+    "sources",
+    "store",
+    "verify",
+    "why",
+]
+
+
+# --- help, version, wrong use --------------------------------------------------------------------------------------
+
+
+def test_help_names_every_command_and_goes_to_stdout(built: Sandbox) -> None:
+    helped = built.drydock("--help").succeeded()
+    assert helped.stderr == ""
+    assert helped.stdout.startswith("Usage: drydock ")
+    listed = re.findall(r"^  ([a-z]+) ", helped.stdout.partition("Environments:")[2], re.MULTILINE)
+    assert sorted(listed) == COMMANDS
+
+
+def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
+    groups = [[], *([name] for name in COMMANDS if isinstance(cli.get_command(click.Context(cli), name), click.Group))]
+    assert len(groups) > 6
+    for group in groups:
+        helped = CliRunner(env={"COLUMNS": "80"}).invoke(cli, [*group, "--help"])
+        listed = re.findall(r"^  ([a-z]+) +(\S.*)$", helped.stdout.partition("-h, --help")[2], re.MULTILINE)
+        assert listed
+        assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("command", COMMANDS)
+def test_each_command_explains_itself(built: Sandbox, command: str) -> None:
+    helped = built.drydock(command, "-h").succeeded()
+    assert helped.stdout.startswith(f"Usage: drydock {command} ")
+    assert helped.stderr == ""
+
+
+def test_the_installed_command_tells_its_version(built: Sandbox) -> None:
+    command = shutil.which("drydock", path=str(Path(sys.executable).parent))
+    assert command is not None
+    assert built.run([command, "--version"]).succeeded().stdout == f"drydock, version {version('drydock-env')}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "words"),
+    [
+        (["nonsense"], "nonsense"),
+        (["--nonsense"], "--nonsense"),
+        (["build", "--nonsense"], "--nonsense"),
+        (["build", "small", "more"], "more"),
+        (["build", "small", "--cross", "there", "--dry-run"], "do not go together"),
+        (["lock", "small", "--upgrade"], "--upgrade"),
+        (["profile", "show"], "NAME"),
+        (["render", "small", "cpu", "--out", "there"], "--out goes with exactly one profile"),
+    ],
+)
+def test_wrong_use_is_status_2_and_does_nothing(built: Sandbox, arguments: list[str], words: str) -> None:
+    before = sorted(built.work.rglob("*"))
+    refused = built.drydock(*arguments).failed(2, words)
+    assert refused.stdout == ""
+    assert sorted(built.work.rglob("*")) == before
+
+
+def test_no_command_at_all_is_wrong_use_and_shows_the_help(built: Sandbox) -> None:
+    refused = built.drydock().failed(2, "Usage: drydock", "Environments:")
+    assert refused.stdout == ""
+
+
+# --- profiles ------------------------------------------------------------------------------------------------------
+
+
+def test_the_list_has_the_users_profiles_beside_the_built_in_ones(built: Sandbox) -> None:
+    listed = built.drydock("profile", "list").succeeded()
+    assert listed.stderr == ""
+    rows = {line.split()[0]: line for line in listed.stdout.splitlines()}
+    assert {"base", "rl-swarm", "m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm", "small"} <= set(rows)
+    assert "to extend" in rows["base"]
+    assert re.fullmatch(r"small +linux-x86_64, cpu +a small one", rows["small"])
+
+
+def test_the_list_is_also_json(built: Sandbox) -> None:
+    rows = json.loads(built.drydock("profile", "list", "--json").succeeded().stdout)
+    by_name = {row["name"]: row for row in rows}
+    assert by_name["small"] == {
+        "name": "small",
+        "description": "a small one",
+        "platform": "linux-x86_64",
+        "accelerator": "cpu",
+        "file": str(built.work / "profiles/small.toml"),
+    }
+    assert by_name["base"]["platform"] is None
+    assert all(Path(row["file"]).is_file() for row in rows)
+
+
+def test_a_profile_is_shown_whole_as_toml_and_as_json(sandbox: Sandbox) -> None:
+    sandbox.file("common.toml", 'schema = 1\nname = "common"\n[env]\nCOLOUR = "grün"\n')
+    sandbox.profile("child", head='extends = ["common"]')
+    shown = tomllib.loads(sandbox.drydock("profile", "show", "child").succeeded().stdout)
+    assert shown["env"]["COLOUR"]["value"] == "grün"
+    assert shown["packages"]["requires"] == ["anchor"]
+    assert "extends" not in shown
+    assert json.loads(sandbox.drydock("profile", "show", "child", "--json").succeeded().stdout) == shown
+
+
+def test_check_tells_good_profiles_from_those_without_a_fresh_lock(locked: Sandbox) -> None:
+    good = locked.drydock("profile", "check", "small", "base").succeeded()
+    assert good.stdout == ""
+    assert re.search(r"^small: good, [0-9a-z]{32}$", good.stderr, re.MULTILINE)
+    assert "base: good, to extend" in good.stderr
+    locked.profile("fresh")
+    locked.drydock("profile", "check", "small", "fresh").failed(
+        1, '"fresh" has no lock', "where: profiles/fresh.lock.toml", "hint: drydock lock fresh"
+    )
+
+
+@pytest.mark.slow
+def test_auto_is_the_profile_that_fits_this_machine_best(sandbox: Sandbox) -> None:
+    machine = json.loads(sandbox.drydock("profile", "detect", "--json").succeeded().stdout)
+    assert (machine["system"], machine["machine"]) == (os.uname().sysname, os.uname().machine)
+    chip = machine["chip"]
+    if not chip:
+        pytest.skip("this machine's processor has no name to match")
+    sandbox.trainer("import sys; print(sys.argv[1:])", name="mine")
+    mine = sandbox.work / "profiles/mine.toml"
+    mine.write_text(mine.read_text().replace("[python]", f"match = {{ chip = {json.dumps(chip)} }}\n\n[python]"))
+    told = sandbox.drydock("profile", "detect").succeeded()
+    assert f'auto: mine (the chip is "{chip}")' in told.stdout
+    assert chip in told.stdout
+    sandbox.drydock("lock", "mine").succeeded()
+    assert "auto: mine" in sandbox.drydock("build").succeeded().stderr
+    assert sandbox.drydock("run", "--", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
+
+
+@pytest.mark.parametrize(
+    ("command", "given", "meant"),
+    [("build", "smal", "small"), ("run", "cpu-swam", "cpu-swarm"), ("lock", "M4", "m4"), ("render", "cud", "cuda")],
+)
+def test_an_unknown_profile_is_answered_with_the_nearest_name(
+    built: Sandbox, command: str, given: str, meant: str
+) -> None:
+    built.drydock(command, given).failed(1, f'error: no profile "{given}"', f'hint: did you mean "{meant}"?')
+
+
+def test_a_name_like_no_other_is_answered_with_all_names(built: Sandbox) -> None:
+    built.drydock("build", "../../etc/passwd").failed(1, 'no profile "../../etc/passwd"', "known profiles: ", "small")
+
+
+def test_a_profile_that_is_not_toml_is_named_with_its_line(sandbox: Sandbox) -> None:
+    sandbox.profile("broken", 'schema = 1\nname = "broken"\n[target\n')
+    sandbox.drydock("build", "broken").failed(1, "not TOML", "where: profiles/broken.toml")
+
+
+def test_a_profile_that_is_not_utf8_is_named_with_its_line(sandbox: Sandbox) -> None:
+    (sandbox.work / "profiles/latin.toml").write_bytes(b'schema = 1\nname = "latin"\ndescription = "gr\xfcn"\n')
+    sandbox.drydock("profile", "show", "latin").failed(1, "not UTF-8", "where: profiles/latin.toml:3", "hint: save")
+
+
+def test_a_cycle_in_extends_is_shown_as_the_way_round(sandbox: Sandbox) -> None:
+    sandbox.profile("one", head='extends = ["two"]')
+    sandbox.profile("two", head='extends = ["one"]')
+    sandbox.drydock("build", "one").failed(1, "one -> two -> one", "where: profiles/", "hint: take one of them out")
+
+
+def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> None:
+    for name, pin in (("left", "anchor==1.0"), ("right", "anchor==2.0")):
+        sandbox.file(f"{name}.toml", f'schema = 1\nname = "{name}"\n[packages]\nrequires = ["{pin}"]\n')
+    child = sandbox.profile("child", head='extends = ["left", "right"]')
+    whole = child.read_text()
+    child.write_text(whole.replace('requires = ["anchor"]\n', ""))
+    sandbox.drydock("lock", "child").failed(
+        1,
+        'the requirement on anchor is "anchor==1.0" in left and "anchor==2.0" in right',
+        "where: profiles/child.toml:4: extends",
+        "hint: say in profiles/child.toml which it is",
+    )
+    assert not (sandbox.work / "profiles/child.lock.toml").exists()
+    child.write_text(whole)
+    assert sandbox.drydock("lock", "child").succeeded().stdout == "child: + anchor 1.0\n"
+
+
+def test_a_profile_that_appears_later_is_not_overlooked(built: Sandbox, tmp_path: Path) -> None:
+    here = tmp_path / "a project"
+    here.mkdir()
+    first = built.run([*DRYDOCK, "build", "cpu", "--dry-run"], cwd=here).succeeded()
+    assert first.stdout.endswith("-cpu\n")
+    (here / "profiles").mkdir()
+    (here / "profiles/cpu.toml").write_text((built.work / "profiles/small.toml").read_text().replace("small", "cpu"))
+    built.run([*DRYDOCK, "build", "cpu", "--dry-run"], cwd=here).failed(
+        1, '"cpu" has no lock', "profiles/cpu.lock.toml"
+    )
+
+
+def test_profiles_are_also_found_where_the_variable_says(built: Sandbox, tmp_path: Path) -> None:
+    profiles = f"{tmp_path / 'empty'}{os.pathsep}{built.work / 'profiles'}"
+    found = built.run([*DRYDOCK, "build", "small"], cwd=tmp_path, env={"DRYDOCK_PROFILES": profiles}).succeeded()
+    assert found.stdout.strip() == str(built.store / built.environments()[0])
+
+
+# --- stdout is data, stderr is talk --------------------------------------------------------------------------------
+
+
+def test_build_prints_the_folder_and_nothing_else_on_stdout(locked: Sandbox) -> None:
+    done = locked.drydock("build", "small").succeeded()
+    assert done.stdout == f"{locked.store / locked.environments()[0]}\n"
+    assert "[1/4] Python 3.11" in done.stderr
+    assert "+ anchor==1.0" in done.stderr
+
+
+def test_quiet_says_nothing_when_all_is_well(locked: Sandbox) -> None:
+    done = locked.drydock("--quiet", "build", "small").succeeded()
+    assert done.stderr == ""
+    assert done.stdout == f"{locked.store / locked.environments()[0]}\n"
+
+
+def test_quiet_still_tells_why_a_build_failed(locked: Sandbox) -> None:
+    locked.index.tamper = lambda _name, content: content[:200]
+    failed = locked.drydock("--quiet", "build", "small").failed(1, "error: the packages could not be installed")
+    assert "Failed to download `anchor==1.0`" in failed.stderr
+    assert "[1/4]" not in failed.stderr
+    assert failed.stdout == ""
+
+
+def test_dry_run_says_what_would_be_built_and_builds_nothing(locked: Sandbox) -> None:
+    would = locked.drydock("build", "small", "--dry-run").succeeded()
+    assert "small would be built" in would.stderr
+    assert locked.environments() == []
+    done = locked.drydock("build", "small").succeeded()
+    assert would.stdout == done.stdout
+    again = locked.drydock("build", "small", "-n").succeeded()
+    assert "small is built" in again.stderr
+
+
+def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_path: Path) -> None:
+    before = list(built.index.requests)
+    home = {"DRYDOCK_HOME": str(tmp_path / "second")}
+    built.drydock("--offline", "build", "small", env=home).succeeded()
+    assert built.index.requests == before
+    missing = built.drydock(
+        "--offline",
+        "build",
+        "small",
+        env={"DRYDOCK_HOME": str(tmp_path / "third"), "UV_CACHE_DIR": str(tmp_path / "c")},
+    )
+    missing.failed(1, "the packages could not be installed", "nothing was left in the store")
+    assert built.index.requests == before
+    assert list((tmp_path / "third/store").iterdir()) == []
+
+
+def test_offline_locking_says_what_it_misses(locked: Sandbox, tmp_path: Path) -> None:
+    before = (locked.work / "profiles/small.lock.toml").read_bytes()
+    locked.drydock("--offline", "lock", "small", "-U", env={"UV_CACHE_DIR": str(tmp_path / "empty")}).failed(
+        1, '"small" cannot be locked', "where: profiles/small.toml", "hint: "
+    )
+    assert locked.index.requests == []
+    assert (locked.work / "profiles/small.lock.toml").read_bytes() == before
+
+
+def test_a_reader_that_goes_away_causes_no_noise(built: Sandbox) -> None:
+    line = f"{sys.executable} -m builder profile show cpu | true"
+    assert built.run(["sh", "-c", line]).succeeded().stderr == ""
+
+
+def test_a_full_disk_behind_stdout_is_an_error(built: Sandbox) -> None:
+    if not Path("/dev/full").exists():
+        pytest.skip("there is no /dev/full")
+    done = built.run(["sh", "-c", f"{sys.executable} -m builder profile list >/dev/full"])
+    assert done.failed(1).stderr == "error: stdout: No space left on device\n"
+
+
+def test_a_folder_that_cannot_be_written_is_an_error_in_words(built: Sandbox) -> None:
+    built.drydock("render", "small", "--out", "/proc/there").failed(1, "error: /proc/there: No such file or directory")
+
+
+def _on_a_terminal(desk: Sandbox, *arguments: str, **env: str) -> str:
+    """What `drydock ARGUMENTS` writes to a terminal, which its stderr is."""
+    ours, theirs = pty.openpty()
+    process = subprocess.Popen(
+        [*DRYDOCK, *arguments],
+        env={**desk.environment, "TERM": "xterm-256color", **env},
+        cwd=desk.work,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=theirs,
+    )
+    os.close(theirs)
+    seen = b""
+    while True:
+        try:
+            block = os.read(ours, 65536)
+        except OSError:  # Linux's way to say that the other end was closed
+            break
+        if not block:
+            break
+        seen += block
+    os.close(ours)
+    assert process.wait() == 0, seen
+    process.communicate()
+    return seen.decode()
+
+
+def test_a_terminal_sees_progress_in_colour_unless_it_asks_for_none(locked: Sandbox, tmp_path: Path) -> None:
+    def build(number: int, **env: str) -> str:
+        return _on_a_terminal(locked, "build", "small", DRYDOCK_HOME=str(tmp_path / f"store{number}"), **env)
+
+    colours = re.compile(r"\x1b\[(?:\d+;)*[39][0-7]m")
+    coloured, plain = build(1), build(2, NO_COLOR="1")
+    assert colours.search(coloured)
+    assert not colours.search(plain)
+    for seen in (coloured, plain):
+        assert "[1/4] Python 3.11" in seen
+        assert "building small" in seen
+    # A path is never broken over two lines, so that it can be copied.
+    assert f"[4/4] {tmp_path}/store1/store/" in coloured
+    assert build(2, TERM="dumb") == "small is built\r\n"
+
+
+# --- run, shell, verify --------------------------------------------------------------------------------------------
+
+
+def test_arguments_after_the_dashes_reach_the_trainer_as_they_are(built: Sandbox) -> None:
+    built.trainer("import json, sys; print(json.dumps(sys.argv[1:]))")
+    words = ["--steps", "5", "two words", "", "$(id)", "*", "-h", "--", "grün\n"]
+    assert json.loads(built.drydock("run", "small", "--", *words).succeeded().stdout) == words
+    assert json.loads(built.drydock("run", "small", "--steps", "5").succeeded().stdout) == ["--steps", "5"]
+    assert json.loads(built.drydock("run", "small").succeeded().stdout) == []
+
+
+def test_the_trainers_exit_status_is_passed_on(built: Sandbox) -> None:
+    built.trainer("import sys; print('out'); print('err', file=sys.stderr); sys.exit(7)")
+    done = built.drydock("run", "small")
+    assert (done.code, done.stdout, done.stderr) == (7, "out\n", "err\n")
+
+
+def test_the_trainer_reads_the_users_stdin(built: Sandbox) -> None:
+    built.trainer("print(input()[::-1])")
+    assert built.run(["sh", "-c", f"echo abc | {sys.executable} -m builder run small"]).succeeded().stdout == "cba\n"
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
+def test_signals_reach_the_trainer_which_is_the_very_process_that_was_started(
+    built: Sandbox, number: signal.Signals
+) -> None:
+    built.trainer(
+        "import os, signal, sys\n"
+        f"signal.signal({int(number)}, lambda *_: sys.exit(40))\n"
+        "print(os.getpid(), flush=True)\n"
+        "signal.pause()\n"
+    )
+    process = built.start("run", "small")
+    assert process.stdout is not None
+    assert int(process.stdout.readline()) == process.pid
+    process.send_signal(number)
+    assert process.wait(timeout=30) == 40
+    process.communicate()
+
+
+def test_a_trainer_that_a_signal_killed_is_seen_to_be(built: Sandbox) -> None:
+    built.trainer("import os, signal; os.kill(os.getpid(), signal.SIGKILL)")
+    assert built.drydock("run", "small").code == -signal.SIGKILL
+
+
+def test_a_shell_opens_in_the_environment(built: Sandbox, tmp_path: Path) -> None:
+    shell = tmp_path / "shell"
+    shell.write_text('#!/bin/sh\nprintf "%s\\n" "$VIRTUAL_ENV"; command -v python; exit 3\n')
+    shell.chmod(0o755)
+    opened = built.drydock("shell", "small", env={"SHELL": str(shell)}).failed(3)
+    env = built.store / built.environments()[0]
+    assert opened.stdout == f"{env}\n{env}/bin/python\n"
+
+
+def test_verify_has_a_line_for_every_promise(built: Sandbox) -> None:
+    verified = built.drydock("verify", "small").succeeded()
+    assert re.findall(r"^(ok  |FAIL) (\w+):", verified.stdout, re.MULTILINE) == [
+        ("ok  ", "manifest"),
+        ("ok  ", "packages"),
+        ("ok  ", "files"),
+        ("ok  ", "machine"),
+    ]
+
+
+def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
+    env = Path(locked.drydock("build", "small").succeeded().stdout.strip())
+    module = env / "lib/python3.11/site-packages/anchor/__init__.py"
+    text = module.read_text()
+    module.parent.chmod(0o755)
+    module.unlink()  # it may be a hard link into uv's cache
+    module.write_text(text + "# changed\n")
+    verified = locked.drydock("verify", "small").failed(1)
+    assert "FAIL files: lib/python3.11/site-packages/anchor/__init__.py was changed" in verified.stdout
+
+
+def test_verify_of_what_is_not_built_says_how_to_build_it(locked: Sandbox) -> None:
+    locked.drydock("verify", "small").failed(1, "small is not built", "--build-only")
+    assert locked.environments() == []

@@ -1,0 +1,761 @@
+"""Supervised runs, with real trainers: what is started again, what is stopped, what is kept, and who misbehaves."""
+
+from __future__ import annotations
+
+import json
+import os
+import plistlib
+import re
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from pathlib import Path
+
+import psutil
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from builder.project.catalogue import Catalogue
+from builder.run.supervise.journal import RotatingFile, Tail
+from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
+from builder.run.supervise.redact import Redactor
+from builder.run.supervise.runs import Request
+from builder.run.supervise.start import _guard
+from builder.script.quoting import systemd_path, systemd_word
+from tests.conftest import ROOT
+from tests.support import Sandbox
+from tests.support.mounts import tmpfs
+
+QUICK = "backoff = 0.05\nlongest-backoff = 0.2\ngrace = 2\nsample-every = 0.5\n"
+
+
+def trainer(desk: Sandbox, code: str, supervise: str = "") -> None:
+    """Give `small` a trainer of Python code, and short times; `supervise` is more of [supervise]."""
+    desk.trainer(code)
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + f"[supervise]\n{QUICK}{supervise}")
+
+
+def folder(desk: Sandbox) -> Path:
+    return desk.store.parent / "runs/small"
+
+
+def log(desk: Sandbox) -> str:
+    return (folder(desk) / "log").read_text()
+
+
+def state(desk: Sandbox) -> dict[str, object]:
+    return json.loads((folder(desk) / "state.json").read_text())
+
+
+def until(happened: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while True:
+        try:
+            if happened():
+                return
+        except (OSError, ValueError, KeyError):
+            pass
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.02)
+
+
+@contextmanager
+def supervised(desk: Sandbox, *words: str, env: dict[str, str] | None = None) -> Iterator[subprocess.Popen[bytes]]:
+    """A supervised run of `small` under way; it is gone afterwards."""
+    running = desk.start("run", "small", "--supervise", *words, env=env)
+    try:
+        yield running
+    finally:
+        if running.poll() is None:
+            running.terminate()
+        running.communicate(timeout=20)
+        assert not leftovers(desk)
+
+
+def leftovers(desk: Sandbox) -> list[psutil.Process]:
+    """Processes that were started from the desk's store."""
+    found = []
+    for one in psutil.process_iter():
+        try:
+            if str(desk.store) in one.environ().get("VIRTUAL_ENV", "") and one.status() != psutil.STATUS_ZOMBIE:
+                found.append(one)
+        except psutil.Error:
+            continue
+    return found
+
+
+@pytest.fixture
+def desk(built: Sandbox) -> Iterator[Sandbox]:
+    """The built desk, with no run on it."""
+    assert not leftovers(built)
+    subprocess.run(["rm", "-rf", str(folder(built))], check=True)
+    yield built
+    assert not leftovers(built)
+
+
+FAILS_TWICE = """
+import pathlib, sys
+count = pathlib.Path('count'); n = int(count.read_text()) if count.exists() else 0
+count.write_text(str(n + 1))
+if n < 2: sys.exit("%s")
+print('trained')
+"""
+
+
+@pytest.fixture(autouse=True)
+def fresh_count(built: Sandbox) -> None:
+    (built.work / "count").unlink(missing_ok=True)
+
+
+# --- the way through -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_trainer_that_ends_well_is_done(desk: Sandbox) -> None:
+    trainer(desk, "import sys; print('out'); print('err', file=sys.stderr)")
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert (done.stdout, done.stderr) == ("out\n", "err\n")
+    assert {"out", "err"} <= set(log(desk).splitlines())
+    assert (state(desk)["phase"], state(desk)["last_exit"], state(desk)["restarts"]) == ("ended", 0, 0)
+    assert desk.drydock("run", "small", "--status").succeeded().stdout.startswith("small ended ")
+
+
+@pytest.mark.parametrize(
+    "last_words",
+    [
+        "UnboundLocalError: local variable 'current_batch' referenced before assignment",
+        "torch.OutOfMemoryError: CUDA out of memory. Tried to allocate 2.00 GiB",
+        "RuntimeError: MPS backend out of memory (MPS allocated: 18.13 GB)",
+    ],
+)
+def test_a_failure_that_the_profile_names_is_tried_again(desk: Sandbox, last_words: str) -> None:
+    trainer(desk, FAILS_TWICE % last_words)
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert done.stdout == "trained\n"
+    assert done.stderr.count("starting it again") == 2
+    assert re.findall("again in (.*) s$", done.stderr, re.MULTILINE) == ["0.05", "0.1"]
+    assert state(desk)["restarts"] == 2
+
+
+@pytest.mark.slow
+def test_cases_of_the_profiles_own_come_on_top_of_those_that_are_always_there(desk: Sandbox) -> None:
+    own = '[supervise.restart.lost-peers]\npatterns = ["no peers"]\ncodes = [7]\n'
+    trainer(desk, FAILS_TWICE % "there are no peers left", own)
+    assert "(lost-peers)" in desk.drydock("run", "small", "--supervise").succeeded().stderr
+    trainer(desk, "import os; os._exit(7)", "budget = 1\n" + own)
+    desk.drydock("run", "small", "--supervise").failed(7, "(lost-peers)", "budget of 1 restarts")
+
+
+def test_rl_swarm_is_started_again_where_it_found_no_peers() -> None:
+    """The last line of gensyn-ai/rl-swarm issue 332."""
+    line = "P2PDaemonError: Daemon failed to start: 2025/06/07 09:43:13 failed to connect to bootstrap peers"
+    cases = Catalogue([ROOT / "profiles"]).profile("m4").supervise.cases
+    fitting = [name for name, case in cases.items() if Case(name, patterns=tuple(case.patterns)).fits(1, [line])]
+    assert fitting == ["lost-peers"]
+    assert {"killed", "out-of-memory", "empty-loader"} <= set(cases)
+
+
+def test_any_other_failure_is_passed_on_at_once(desk: Sandbox) -> None:
+    trainer(desk, "raise SystemExit(3)")
+    desk.drydock("run", "small", "--supervise").failed(3, "exit status 3", "no restart case")
+    assert state(desk)["restarts"] == 0
+
+
+@pytest.mark.slow
+def test_the_budget_ends_and_the_trainers_status_is_passed_on(desk: Sandbox) -> None:
+    trainer(desk, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "budget = 3\n")
+    done = desk.drydock("run", "small", "--supervise").failed(137, "budget of 3 restarts")
+    assert done.stderr.count("starting it again") == 3
+
+
+@pytest.mark.slow
+def test_arguments_go_to_the_trainer_and_ours_may_stand_after_the_name(desk: Sandbox) -> None:
+    trainer(desk, "import sys; print(sys.argv[1:])")
+    done = desk.drydock("run", "small", "--supervise", "--", "--supervise", "-f").succeeded()
+    assert done.stdout == "['--supervise', '-f']\n"
+    assert desk.drydock("run", "small", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
+
+
+@pytest.mark.slow
+def test_quiet_leaves_the_trainers_words_to_the_log(desk: Sandbox) -> None:
+    trainer(desk, "print('out')")
+    done = desk.drydock("--quiet", "run", "small", "--supervise").succeeded()
+    assert (done.stdout, done.stderr) == ("", "")
+    assert "out\n" in log(desk)
+
+
+@pytest.mark.slow
+def test_a_killed_trainer_is_back_within_its_backoff_and_a_second(desk: Sandbox) -> None:
+    trainer(desk, "import time; time.sleep(600)")
+    with supervised(desk):
+        until(lambda: state(desk)["phase"] == "running")
+        first = state(desk)["trainer"]
+        os.kill(int(str(first)), signal.SIGKILL)
+        killed = time.monotonic()
+        until(lambda: state(desk)["trainer"] != first and state(desk)["phase"] == "running")
+        assert time.monotonic() - killed < 1.05
+
+
+@pytest.mark.slow
+def test_none_of_it_is_in_a_key_a_lock_or_a_script(desk: Sandbox) -> None:
+    desk.profile("small")
+    before = desk.script("small").read_text()
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + "[supervise]\nbudget = 3\n[supervise.restart.killed]\ncodes = []\n")
+    desk.drydock("lock", "--check", "small").succeeded()
+    assert desk.drydock("build", "small").succeeded().stderr == "small is built\n"
+    assert desk.script("small").read_text() == before
+
+
+# --- stopping ------------------------------------------------------------------------------------------------------
+
+CLEANS_UP = """
+import signal, sys, time
+def end(number, frame):
+    print('cleaning up after', signal.Signals(number).name, flush=True); sys.exit(number)
+for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP): signal.signal(one, end)
+print('ready', flush=True)
+time.sleep(600)
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGHUP])
+@pytest.mark.slow
+def test_a_signal_reaches_the_trainer_and_its_status_comes_back(desk: Sandbox, number: signal.Signals) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        running.send_signal(number)
+        out, _ = running.communicate(timeout=10)
+        assert running.returncode == number
+        assert f"cleaning up after {number.name}" in out.decode()
+    assert (state(desk)["phase"], state(desk)["why"]) == ("ended", "stopped")
+
+
+@pytest.mark.slow
+def test_a_trainer_that_ignores_the_signal_is_killed_after_its_time_of_grace(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import signal, time\nfor one in (2, 15, 1): signal.signal(one, signal.SIG_IGN)\n"
+        "print('ready', flush=True)\ntime.sleep(600)",
+    )
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        told = time.monotonic()
+        running.terminate()
+        _, err = running.communicate(timeout=10)
+        assert 1.9 < time.monotonic() - told < 4
+        assert running.returncode == 137
+        assert "killing it" in err.decode()
+
+
+STARTS_OTHERS = """
+import subprocess, sys, time
+sleeps = [sys.executable, '-c', 'import signal, time; signal.signal(15, signal.SIG_IGN); time.sleep(600)']
+subprocess.Popen(sleeps)
+subprocess.Popen(sleeps, start_new_session=True)
+time.sleep(0.3)
+print('ready', flush=True)
+%s
+"""
+
+
+@pytest.mark.slow
+def test_what_the_trainer_started_ends_with_it_in_other_sessions_too(desk: Sandbox) -> None:
+    trainer(desk, STARTS_OTHERS % "time.sleep(600)")
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        assert len(leftovers(desk)) >= 3
+        running.terminate()
+        running.communicate(timeout=10)
+        assert running.returncode == 143
+
+
+@pytest.mark.slow
+def test_what_a_crashed_trainer_left_is_gone_before_the_next_one_starts(desk: Sandbox) -> None:
+    trainer(desk, STARTS_OTHERS % "import os; os.kill(os.getpid(), 9)", "budget = 2\n")
+    desk.drydock("run", "small", "--supervise").failed(137)
+    assert not leftovers(desk)
+
+
+@pytest.mark.slow
+def test_a_trainer_that_goes_into_the_background_is_still_the_trainer(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+        "print('in the background', flush=True); time.sleep(1); print('trained', flush=True); os._exit(5)",
+    )
+    done = desk.drydock("run", "small", "--supervise").failed(5, "went on in the background")
+    assert done.stdout == "in the background\ntrained\n"
+
+
+@pytest.mark.slow
+def test_a_trainer_in_the_background_is_stopped_too(desk: Sandbox) -> None:
+    trainer(
+        desk,
+        "import os, time\nif os.fork(): os._exit(0)\nos.setsid()\nif os.fork(): os._exit(0)\n"
+        "print('in the background', flush=True); time.sleep(600)",
+    )
+    with supervised(desk):
+        until(lambda: "watching that" in log(desk))
+        assert "is stopped" in desk.drydock("run", "small", "--stop").succeeded().stderr
+
+
+# --- status, logs, stop --------------------------------------------------------------------------------------------
+
+
+def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        told = desk.drydock("run", "small", "--status").succeeded().stdout
+        assert told.startswith("small is running for ")
+        assert f"supervisor: process {running.pid}, restarts: 0" in told
+        assert json.loads(desk.drydock("run", "small", "--status", "--json").succeeded().stdout)["phase"] == "running"
+        assert desk.drydock("run", "small", "--logs").succeeded().stdout == log(desk)
+        following = desk.start("run", "small", "--logs", "-f")
+        until(lambda: psutil.Process(following.pid).cpu_times().user > 0)
+        assert "small is stopped" in desk.drydock("run", "small", "--stop").succeeded().stderr
+        followed, _ = following.communicate(timeout=10)
+        assert followed.decode() == log(desk)
+    assert "small ended" in desk.drydock("run", "small", "--status").succeeded().stdout
+    assert "not running" in desk.drydock("run", "small", "--stop").succeeded().stderr
+
+
+@pytest.mark.slow
+def test_what_never_ran_has_no_status_and_no_log(desk: Sandbox) -> None:
+    desk.drydock("run", "small", "--status").failed(2, "never supervised", "--supervise")
+    desk.drydock("run", "small", "--logs").failed(2, "has no log")
+    desk.drydock("run", "small", "--stop", "--status").failed(2, "do not go together")
+    desk.drydock("run", "small", "--stop", "--", "--steps").failed(2, "--steps")
+
+
+@pytest.mark.slow
+def test_a_second_supervisor_is_refused_with_the_process_id_of_the_first(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        desk.drydock("run", "small", "--supervise").failed(1, f"supervised already, by process {running.pid}", "--stop")
+        assert log(desk).count("ready") == 1
+
+
+@pytest.mark.slow
+def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(desk: Sandbox) -> None:
+    trainer(desk, CLEANS_UP)
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        running.kill()
+        running.wait()
+        assert "no supervisor any more" in desk.drydock("run", "small", "--status").succeeded().stdout
+        desk.drydock("run", "small", "--supervise").failed(1, f"process {state(desk)['trainer']}, still runs", "--stop")
+        assert "had been killed" in desk.drydock("run", "small", "--stop").succeeded().stderr
+    trainer(desk, "print('again')")
+    assert desk.drydock("run", "small", "--supervise").succeeded().stdout == "again\n"
+
+
+# --- secrets -------------------------------------------------------------------------------------------------------
+
+TELLS = """
+import os, sys, time
+token = os.environ['HF_TOKEN']
+print('the token is', token, flush=True)
+for char in 'slowly ' + token: sys.stderr.write(char); sys.stderr.flush(); time.sleep(0.005)
+print('key', os.environ.get('WANDB_API_KEY'))
+"""
+
+
+def all_that_is_kept(desk: Sandbox) -> str:
+    home = desk.store.parent
+    kept = [*folder(desk).rglob("*"), *home.rglob("manifest.json"), *(home / "cache").rglob("*")]
+    return "".join(path.read_text() for path in kept if path.is_file())
+
+
+@pytest.mark.slow
+def test_a_secret_reaches_the_trainer_and_nothing_that_is_kept_or_shown(desk: Sandbox) -> None:
+    trainer(desk, TELLS + "time.sleep(1)")
+    with supervised(desk, env={"HF_TOKEN": "hf_abcdefghij", "WANDB_API_KEY": "none"}) as running:
+        until(lambda: "key none" in log(desk))
+        lines = " ".join(" ".join(one.cmdline()) for one in [psutil.Process(running.pid), *leftovers(desk)])
+        out, err = (part.decode() for part in running.communicate(timeout=10))
+    assert "the token is [HF_TOKEN]\n" in out
+    assert "slowly [HF_TOKEN]" in err
+    assert "the token is [HF_TOKEN]\n" in log(desk)
+    assert "hf_abc" not in lines + out + err + all_that_is_kept(desk)
+
+
+@pytest.mark.parametrize("how", [["--supervise"], []])
+@pytest.mark.slow
+def test_a_file_of_the_users_own_has_secrets_and_what_is_exported_wins(desk: Sandbox, how: list[str]) -> None:
+    trainer(desk, "import os; print(len(os.environ['HF_TOKEN']), os.environ['MY_OWN'])")
+    file = desk.root / "secrets"
+    file.write_text("# mine\nHF_TOKEN=hf_abcdefghij\nexport MY_OWN='quoted'\n")
+    file.chmod(0o600)
+    env = {"DRYDOCK_SECRETS": str(file), "MY_OWN": "exported"}
+    assert desk.drydock("run", "small", *how, env=env).succeeded().stdout.split()[0] == "13"
+    file.chmod(0o640)
+    desk.drydock("run", "small", *how, env=env).failed(1, "can be read by others (mode 0640)", f"chmod 600 {file}")
+    file.chmod(0o600)
+    file.write_text("hf_abcdefghij\n")
+    refused = desk.drydock("run", "small", *how, env=env).failed(1, "NAME=value", f"{file}:1")
+    assert "hf_abc" not in refused.stderr
+    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere is not there")
+
+
+def test_a_secret_among_the_arguments_is_refused(desk: Sandbox) -> None:
+    desk.profile("small")
+    refused = desk.drydock("run", "small", "--", "--token=hf_abcdefghij", env={"HF_TOKEN": "hf_abcdefghij"})
+    refused.failed(2, "the value of HF_TOKEN")
+    assert "hf_abc" not in refused.stderr
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + '[[trainer.options]]\nflag = "--token"\nfrom = "HF_TOKEN"\n')
+    desk.drydock("profile", "check", "small").failed(1, "every user of the machine can see")
+
+
+# --- memory --------------------------------------------------------------------------------------------------------
+
+GROWS = """
+import signal, sys, time
+def end(number, frame): print('saved', flush=True); sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+hoard = []
+for n in range(600): hoard.append(b'x' * 10**6 * %d); time.sleep(0.05)
+"""
+
+
+@pytest.mark.slow
+def test_the_guard_stops_a_trainer_that_takes_too_much_memory_and_names_the_line(desk: Sandbox) -> None:
+    share = 3e8 / psutil.virtual_memory().total
+    trainer(desk, GROWS % 10, f"[supervise.memory-guard]\nresident = {share:.6f}\n")
+    done = desk.drydock("run", "small", "--supervise").failed(1, "the trainer holds 0.", "before the system kills it")
+    line = (desk.work / "profiles/small.toml").read_text().split("resident")[0].count("\n") + 1
+    assert f"profiles/small.toml:{line}: supervise.memory-guard.resident: make batches smaller" in done.stderr
+    assert done.stdout == "saved\n"
+    assert "memory-guard.resident" in str(state(desk)["why"])
+
+
+@pytest.mark.slow
+def test_a_trainer_within_its_memory_is_left_alone(desk: Sandbox) -> None:
+    trainer(desk, "import time; time.sleep(2)", "[supervise.memory-guard]\nresident = 0.9\n")
+    assert desk.drydock("run", "small", "--supervise").succeeded().stderr == ""
+
+
+def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
+    profiles = Catalogue([ROOT / "profiles"])
+    assert profiles.profile("m4").memory_guard is not None
+    assert profiles.profile("cpu").memory_guard is None
+    guard = _guard("m4", profiles.profile("m4"), profiles)
+    assert guard is not None
+    assert re.match(r"profiles/m4.toml:\d+: env.PYTORCH_MPS_HIGH_WATERMARK_RATIO: set .* = \"0.7\"", guard.advice)
+
+
+@given(st.integers(0, 2**40), st.integers(-(2**30), 2**40))
+def test_the_guard_minds_both_limits(resident: int, grown: int) -> None:
+    found = Guard(2**34, 0.9, 0.25, "").exceeded(resident, grown)
+    assert (found is not None) == (resident > 0.9 * 2**34 or grown > 2**32)
+
+
+@pytest.mark.slow
+def test_samples_tell_what_the_tree_uses(desk: Sandbox) -> None:
+    code = "import subprocess, sys, time; hoard = b'x' * 10**8; "
+    code += (
+        "subprocess.run([sys.executable, '-c', 'import time\\nend = time.time() + 3\\nwhile time.time() < end: pass'])"
+    )
+    trainer(desk, code)
+    desk.drydock("run", "small", "--supervise").succeeded()
+    samples = [json.loads(line) for line in (folder(desk) / "samples.jsonl").read_text().splitlines()]
+    both = [sample for sample in samples if sample["processes"] == 2]
+    assert any(10**8 < sample["resident"] < 2 * 10**8 for sample in both), samples
+    # How much of a core it got, this machine decides: but it never rested.
+    assert max(sample["cores"] for sample in both) > 0.1
+    assert all(sample["cores"] < 2.5 for sample in samples)
+    assert abs(samples[-1]["time"] - time.time()) < 60
+
+
+NVIDIA_SMI = """#!/bin/sh
+case "$*" in *--loop=1*) ;; *) exit 2 ;; esac
+while :; do printf '0, 37, 1024\\n1, [N/A], 2048\\n'; sleep 0.2; done
+"""
+
+
+@pytest.mark.slow
+def test_gpus_are_in_the_samples_where_nvidia_smi_tells(tmp_path: Path) -> None:
+    """There is no GPU here: a program that answers as nvidia-smi does, for as long as it is let."""
+    smi, run = tmp_path / "bin/nvidia-smi", tmp_path / "run"
+    smi.parent.mkdir()
+    run.mkdir()
+    smi.write_text(NVIDIA_SMI)
+    smi.chmod(0o755)
+    request = Request("small", ["sleep", "2"], str(tmp_path / "root"), Policy(), 2, 0.5, 10**6, 1, gpus=True)
+    (run / "request.json").write_text(json.dumps(asdict(request)))
+    lock = os.open(run / "lock", os.O_RDWR | os.O_CREAT)
+    command = [sys.executable, "-P", "-m", "builder.run.supervise", str(run), str(lock)]
+    env = {**os.environ, "PATH": f"{smi.parent}:{os.environ['PATH']}"}
+    assert subprocess.run(command, env=env, pass_fds=[lock], timeout=20).returncode == 0
+    os.close(lock)
+    last = json.loads((run / "samples.jsonl").read_text().splitlines()[-1])
+    assert last["gpus"] == [
+        {"index": 0, "busy": 0.37, "memory": 2**30},
+        {"index": 1, "busy": None, "memory": 2**31},
+    ]
+    assert last["processes"] == 1
+    assert not [one for one in psutil.process_iter(["cmdline"]) if str(smi) in (one.info["cmdline"] or [])]
+
+
+# --- logs, and disks -----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.slow
+def test_a_flood_is_kept_within_bounds(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(60_000): print(f'line {n:06}', 'x' * 80)", "log-size = 0.5\nlog-files = 2\n")
+    done = desk.drydock("run", "small", "--supervise").succeeded()
+    assert done.stdout.count("\n") == 60_000
+    sizes = {path.name: path.stat().st_size for path in folder(desk).glob("log*")}
+    assert sorted(sizes) == ["log", "log.1", "log.2"]
+    assert max(sizes.values()) <= 500_000 + 64 * 1024
+    kept = re.findall(r"^line (\d+)", desk.drydock("run", "small", "--logs").succeeded().stdout, re.MULTILINE)
+    assert kept == [f"{n:06}" for n in range(int(kept[0]), 60_000)]
+
+
+@pytest.mark.slow
+def test_a_full_disk_stops_no_trainer_and_is_said_once(desk: Sandbox) -> None:
+    trainer(desk, "import time\nfor n in range(5): print('x' * 100_000, flush=True); time.sleep(0.1)\nprint('trained')")
+    folder(desk).mkdir(parents=True)
+    with tmpfs(folder(desk), "200k"):
+        done = desk.drydock("run", "small", "--supervise").succeeded()
+        assert done.stdout.endswith("trained\n")
+        assert done.stderr.count("No space left on device") == 1
+
+
+@pytest.mark.slow
+def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(2000): print('x' * 100)\nprint('trained')")
+    running = desk.start("run", "small", "--supervise")
+    assert running.stdout is not None
+    running.stdout.close()
+    assert running.wait(timeout=20) == 0
+    assert "trained" in log(desk)
+
+
+@pytest.mark.slow
+def test_a_reader_that_takes_nothing_holds_the_trainer_up_for_seconds_only(desk: Sandbox) -> None:
+    trainer(desk, "for n in range(20_000): print('x' * 100)\nprint('trained')")
+    running = desk.start("run", "small", "--supervise")
+    until(lambda: "trained" in log(desk), 30)
+    running.communicate(timeout=20)
+    assert running.returncode == 0
+
+
+@pytest.mark.slow
+def test_a_thousand_crashes_in_a_row_leak_nothing(desk: Sandbox) -> None:
+    desk.trainer("import os; os.fork() or os._exit(0); os._exit(9)")  # each leaves an orphan, too
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + CRASHES)
+    roots = desk.store.parent / "gcroots/running"
+    files = {one.name for one in roots.iterdir()} if roots.is_dir() else set()
+
+    def used(process: psutil.Process) -> tuple[int, int, int]:
+        zombies = [one for one in process.children(recursive=True) if one.status() == psutil.STATUS_ZOMBIE]
+        return process.num_fds(), process.memory_info().rss, len(zombies)
+
+    with supervised(desk) as running:
+        process = psutil.Process(running.pid)
+        until(lambda: state(desk)["restarts"] == 100, 60)
+        descriptors, resident, _ = used(process)
+        until(lambda: int(str(state(desk)["restarts"])) >= 990, 400)
+        then = used(process)
+        running.communicate(timeout=60)
+        assert running.returncode == 9
+    # A trainer under way has two pipes, or is about to have them.
+    assert then[0] <= descriptors + 8
+    assert then[1] <= resident + 2**20
+    assert then[2] <= 2
+    assert state(desk)["restarts"] == 1000
+    assert {one.name for one in roots.iterdir()} <= files
+    assert {one.name for one in folder(desk).iterdir()} == {
+        "lock",
+        "log",
+        "request.json",
+        "samples.jsonl",
+        "state.json",
+    }
+
+
+CRASHES = """
+[supervise]
+backoff = 0
+budget = 1000
+window = 100000
+[supervise.restart.crash]
+codes = [9]
+"""
+
+
+# --- the decision --------------------------------------------------------------------------------------------------
+
+POLICY = Policy((Case("killed", (137,)), Case("memory", patterns=("out of memory",))), 5, 300, 600, 4, 3600)
+policies = st.builds(
+    Policy,
+    st.just(POLICY.cases),
+    backoff=st.floats(0, 100),
+    longest=st.floats(0, 1000),
+    healthy=st.floats(0, 1000),
+    budget=st.integers(0, 5),
+    window=st.floats(0, 5000),
+)
+
+
+@given(policies, st.lists(st.tuples(st.floats(0, 2000), st.sampled_from([1, 137]))))
+def test_there_are_never_more_restarts_than_the_budget_in_any_window(
+    policy: Policy, runs: list[tuple[float, int]]
+) -> None:
+    now, history, starts = 0.0, History(), []
+    for lasted, code in runs:
+        now += lasted
+        decision = decide(code, [], lasted, now, history, policy)
+        assert isinstance(decision, Restart | GiveUp)
+        if isinstance(decision, GiveUp):
+            break
+        assert 0 <= decision.after <= policy.longest
+        now, history = now + decision.after, decision.history
+        starts.append(now)
+        assert len([one for one in starts if one > now - policy.window]) <= policy.budget
+        assert len(history.restarts) <= policy.budget
+
+
+@given(st.integers(0, 20))
+def test_each_wait_is_twice_the_one_before_up_to_the_longest(failures: int) -> None:
+    decision = decide(137, [], 1, 0, History(failures), POLICY)
+    assert isinstance(decision, Restart)
+    assert decision.after == min(5 * 2**failures, 300)
+
+
+def test_a_healthy_run_begins_the_waits_anew_and_keeps_the_budget() -> None:
+    decision = decide(137, [], 600, 1000, History(6, (900.0,)), POLICY)
+    assert decision == Restart(5, "killed", History(1, (900.0, 1005.0)))
+
+
+@given(st.integers(0, 255), st.lists(st.text()))
+def test_only_what_a_case_names_is_started_again(code: int, lines: list[str]) -> None:
+    decision = decide(code, lines, 1, 0, History(), POLICY)
+    named = code == 137 or any("out of memory" in line for line in lines)
+    assert isinstance(decision, Done if code == 0 else Restart if named else GiveUp)
+
+
+# --- its parts -----------------------------------------------------------------------------------------------------
+
+
+@given(
+    st.lists(st.sampled_from(["hf_", "hf_hf_hf_secret", "hf_secret", "secrethf_", "cret", "x", "\n", "hf_secretary"])),
+    st.lists(st.integers(1, 12), min_size=1),
+)
+def test_a_secret_is_taken_out_however_the_stream_is_cut(words: list[str], cuts: list[int]) -> None:
+    secrets = {"ONE": "hf_secret", "TWO": "secrethf_", "THREE": "hf_secretary", "FOUR": "hf_hf_hf_secret"}
+    text = "".join(words).encode()
+    whole, pieces = Redactor(secrets), Redactor(secrets)
+    expected = whole.feed(text) + whole.rest()
+    out, at = b"", 0
+    for cut in cuts * (len(text) + 1):
+        if at >= len(text):
+            break
+        out, at = out + pieces.feed(text[at : at + cut]), at + cut
+    assert out + pieces.rest() == expected
+    assert not any(value.encode() in expected for value in secrets.values())
+
+
+@given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
+def test_the_tail_has_the_last_bytes(pieces: list[bytes], size: int) -> None:
+    tail = Tail(size)
+    for piece in pieces:
+        tail.add(piece)
+    assert tail.lines() == b"".join(pieces)[-size:].decode(errors="replace").splitlines()
+
+
+def test_a_log_that_cannot_be_written_is_said_once(tmp_path: Path) -> None:
+    said: list[str] = []
+    file = RotatingFile(tmp_path / "gone/log", 100, 2, said.append)
+    file.write(b"one")
+    file.write(b"two")
+    assert len(said) == 1
+    (tmp_path / "gone").mkdir()
+    file.write(b"three")
+    assert (tmp_path / "gone/log").read_bytes() == b"three"
+    file.close()
+
+
+# --- services ------------------------------------------------------------------------------------------------------
+
+ODD = "50% of $HOME 'and' \"this\" <&> \\\\ é"
+
+
+def environment_of(unit: Path, key: str) -> list[str]:
+    return [line.partition("=")[2] for line in unit.read_text().splitlines() if line.startswith(f"{key}=")]
+
+
+def test_a_unit_of_systemd_is_written_and_removed(desk: Sandbox) -> None:
+    desk.profile("small", tail='[[trainer.options]]\nflag = "--game"\nfrom = "GAME"\n')
+    env = {"GAME": ODD, "HF_TOKEN": "hf_abcdefghij"}
+    done = desk.drydock("service", "install", "small", env=env).succeeded()
+    unit = desk.home / ".config/systemd/user/drydock-small.service"
+    assert done.stdout == f"{unit}\n"
+    assert "systemctl --user enable --now drydock-small.service" in done.stderr.replace("daemon-reload && ", "")
+    assert "HF_TOKEN is exported here, and a service does not see that" in done.stderr
+    assert "hf_abc" not in unit.read_text() + done.stderr
+    assert str(desk.work) in environment_of(unit, "WorkingDirectory")
+    if shutil.which("systemd-analyze"):
+        checked = desk.run(["systemd-analyze", "--user", "verify", str(unit)], env={"XDG_RUNTIME_DIR": str(desk.root)})
+        assert not [line for line in checked.stderr.splitlines() if "drydock-small" in line], checked.stderr
+    assert desk.drydock("service", "uninstall", "small").succeeded().stdout == f"{unit}\n"
+    assert not unit.exists()
+    desk.drydock("service", "uninstall", "small").failed(2, "is no service")
+
+
+def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:
+    desk.profile("small", tail='[[trainer.options]]\nflag = "--game"\nfrom = "GAME"\n')
+    told = desk.drydock("service", "install", "small", "--print", "--manager", "launchd", env={"GAME": ODD}).succeeded()
+    agent = plistlib.loads(told.stdout.encode())
+    assert agent["Label"] == "drydock.small"
+    assert agent["ProgramArguments"][1:] == ["-P", "-m", "builder", "--quiet", "run", "small", "--supervise"]
+    assert agent["EnvironmentVariables"]["GAME"] == ODD
+    assert agent["WorkingDirectory"] == str(desk.work)
+    assert not (desk.home / "Library").exists()
+    trainer(desk, "import os; print(os.getcwd())")
+    ran = desk.run(agent["ProgramArguments"], env=agent["EnvironmentVariables"]).succeeded()
+    assert ran.stdout + ran.stderr == ""
+    assert f"{desk.work}\n" in log(desk)
+
+
+@pytest.mark.slow
+def test_a_file_that_is_not_ours_is_left_alone(desk: Sandbox) -> None:
+    desk.profile("small")
+    unit = desk.home / ".config/systemd/user/drydock-small.service"
+    unit.parent.mkdir(parents=True, exist_ok=True)
+    unit.write_text("[Unit]\n")
+    for command in ("install", "uninstall"):
+        desk.drydock("service", command, "small").failed(1, "was not written by Drydock")
+    assert unit.read_text() == "[Unit]\n"
+    unit.unlink()
+
+
+@pytest.mark.parametrize(
+    ("text", "quoted"),
+    [
+        ("50% of $HOME", '"50%% of $$HOME"'),
+        ('a "word"', '"a \\"word\\""'),
+        ("back\\slash", '"back\\\\slash"'),
+        ("two\nlines", '"two\\nlines"'),
+    ],
+)
+def test_a_word_of_a_unit_is_quoted(text: str, quoted: str) -> None:
+    assert systemd_word(text) == quoted
+
+
+def test_a_path_that_a_unit_cannot_hold_is_refused() -> None:
+    with pytest.raises(ValueError, match="path"):
+        systemd_path("/with\nnewline")

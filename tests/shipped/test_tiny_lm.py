@@ -1,0 +1,138 @@
+"""The trainer of the profile `cpu`, as its first user meets it: real training in a built environment."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.conftest import ROOT
+
+pytestmark = pytest.mark.slow
+
+TRAINER = ROOT / "profiles" / "trainers" / "tiny_lm.py"
+SHORT = ("--cpu", "--steps", "6")
+
+
+def trainer(env: Path, *arguments: str | Path) -> subprocess.CompletedProcess[str]:
+    """Runs the trainer to its end."""
+    command: list[str | Path] = [env / "bin" / "python", TRAINER, *arguments]
+    return subprocess.run(command, capture_output=True, text=True, timeout=300)
+
+
+def summary(done: subprocess.CompletedProcess[str]) -> dict[str, Any]:
+    """What --json ended with, less the time it took."""
+    assert done.returncode == 0, done.stderr
+    found: dict[str, Any] = json.loads(done.stdout.splitlines()[-1])
+    del found["seconds"]
+    return found
+
+
+def test_the_loss_falls_and_the_empty_round_is_survived_and_named(cpu_env: Path) -> None:
+    done = trainer(cpu_env, "--cpu", "--json")
+    found = summary(done)
+    assert found["last_loss"] < found["first_loss"] / 2
+    assert (found["rounds"], found["empty_rounds"], found["steps"], found["device"]) == (3, [2], 60, "cpu")
+    lines = done.stdout.splitlines()
+    assert re.fullmatch(r"round 1 of 3: step   1  loss \d\.\d{3}  [\d.]+ steps/s", lines[0])
+    gap = lines.index("round 2 of 3: no data, nothing trained")
+    assert lines[gap - 1].startswith("round 1 of 3: step  30 ")
+    assert lines[gap + 1].startswith("round 3 of 3: step   1 ")
+    assert re.fullmatch(r"60 steps on cpu in [\d.]+ s: the loss fell, \d\.\d{3} -> \d\.\d{3}", lines[-2])
+
+
+def test_nothing_but_the_warning_of_the_patch_is_on_stderr(cpu_env: Path) -> None:
+    done = trainer(cpu_env, *SHORT)
+    assert done.returncode == 0
+    (line,) = done.stderr.splitlines()
+    assert line.startswith("No batch came from this DataLoader")
+    assert "dataset length 7, batch_size 4, drop_last False, sampler WholeSteps." in line
+
+
+def test_the_same_seed_gives_the_same_losses(cpu_env: Path) -> None:
+    first, second, other = (summary(trainer(cpu_env, *SHORT, "--json", "--seed", seed)) for seed in "445")
+    assert first == second
+    assert first["last_loss"] != other["last_loss"]
+
+
+def test_output_keeps_a_model_that_loads_again(cpu_env: Path, tmp_path: Path) -> None:
+    done = trainer(cpu_env, *SHORT, "--rounds", "1", "--output", tmp_path / "model")
+    assert done.returncode == 0, done.stderr
+    assert f"the model is in {tmp_path / 'model'}" in done.stdout
+    names = {path.name for path in (tmp_path / "model").iterdir()}
+    assert {"config.json", "model.safetensors", "tokenizer.json"} <= names
+
+
+def test_by_default_nothing_is_kept(cpu_env: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("TMPDIR", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    assert trainer(cpu_env, *SHORT, "--rounds", "1").returncode == 0
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith("tiny-lm-")] == []
+
+
+def test_a_loss_that_does_not_fall_is_a_failure(cpu_env: Path) -> None:
+    """A learning rate far too high stands for a training that does not work."""
+    script = (
+        "import runpy, sys\n"
+        "from transformers import TrainingArguments\n"
+        "begin = TrainingArguments.__post_init__\n"
+        "def post_init(self):\n"
+        "    self.learning_rate = 9.0\n"
+        "    begin(self)\n"
+        "TrainingArguments.__post_init__ = post_init\n"
+        "del sys.argv[0]\n"
+        "runpy.run_path(sys.argv[0], run_name='__main__')\n"
+    )
+    command: list[str | Path] = [cpu_env / "bin" / "python", "-c", script, TRAINER, *SHORT]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=300)
+    assert done.returncode == 1, done.stderr
+    assert "the loss did not fall" in done.stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["--steps", "1"], "--steps must be at least 2, not 1"),
+        (["--rounds", "0"], "--rounds must be at least 1, not 0"),
+        (["--batch-size", "0"], "--batch-size must be at least 1, not 0"),
+        (["--steps", "many"], "invalid int value: 'many'"),
+    ],
+)
+def test_wrong_use_ends_with_2(cpu_env: Path, arguments: list[str], message: str) -> None:
+    done = trainer(cpu_env, *arguments)
+    assert (done.returncode, done.stdout) == (2, "")
+    assert message in done.stderr
+
+
+@pytest.mark.parametrize("when", ["importing", "training"])
+def test_an_interrupt_ends_with_130_and_no_traceback(cpu_env: Path, tmp_path: Path, when: str) -> None:
+    command: list[str | Path] = [cpu_env / "bin" / "python", TRAINER, "--cpu", "--steps", "2000"]
+    process = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        env=os.environ | {"TMPDIR": str(tmp_path)},
+    )
+    assert process.stdout is not None
+    if when == "training":
+        assert process.stdout.readline().startswith("round 1 of 3: step   1 ")
+    else:
+        time.sleep(1)
+    process.send_signal(signal.SIGINT)
+    _, stderr = process.communicate(timeout=120)
+    assert (process.returncode, stderr) == (130, "interrupted\n")
+    assert not list(tmp_path.glob("tiny-lm-*"))
+
+
+def test_without_the_patches_it_fails_with_the_very_error(unpatched_env: Path) -> None:
+    done = trainer(unpatched_env, *SHORT)
+    assert done.returncode == 1
+    assert "unwrap_model() got an unexpected keyword argument 'keep_torch_compile'" in done.stderr
