@@ -49,10 +49,10 @@ profiles:
 patch-releases *arguments:
     ./drydockw python profiles/recipes/releases.py "$@"
 
-# Run the fast tests
+# Run the fast tests: of everything, or of one wing with its doctests, for instance `just test profile -k schema`
 [group('develop')]
-test *arguments:
-    ./drydockw pytest -n 2 --dist worksteal "$@"
+test wing="" *arguments:
+    shift; ./drydockw pytest -n 2 --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
 
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]

@@ -151,19 +151,6 @@ def check_records(site: Path, names: Collection[str] | None = None) -> Examined:
     return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
 
 
-def damaged_bytecode(bytecode: Path) -> list[Path]:
-    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
-    files = [
-        (f"{folder}/{name}", f"{os.path.basename(folder)}{name[:-4]}")
-        for folder, _, names in os.walk(bytecode)
-        for name in names
-        if name.endswith(".pyc")
-    ]
-    jobs = [(path, f"pyc {digest}") for path, digest in files]
-    found = on_all_cores(look, jobs, [20_000] * len(jobs), grain=8_000_000)
-    return [Path(path) for (path, _), (what, _) in zip(jobs, found) if what]
-
-
 def _walk(folder: str, skip: int) -> Iterator[tuple[str, int]]:
     """Every file and link below `folder`: its path without the first `skip` characters, and its inode."""
     with os.scandir(folder) as entries:

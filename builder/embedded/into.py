@@ -12,7 +12,6 @@ from __future__ import annotations
 
 import json
 import os
-import stat
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
@@ -120,7 +119,7 @@ def _say(words: str) -> None:
 
 _ASK = """\
 import json, sys, sysconfig
-print(json.dumps([sys.prefix, sys.base_prefix, sysconfig.get_path("purelib"), "%d.%d" % sys.version_info[:2]]))
+print(json.dumps([sys.prefix, sys.base_prefix, sysconfig.get_path("purelib")]))
 """
 
 
@@ -131,38 +130,35 @@ def _open(venv: Path, home: Path) -> tuple[Path, str, int]:
     """
     path = Path(os.path.realpath(venv))
     top = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_CLOEXEC)
-    why = ""
+    inside = "lib/python{}.{}/site-packages".format(*sys.version_info)
+    why = _why_not(path, inside, Path(os.path.realpath(home), "store"))
+    if why or not folders.is_at(path, top):
+        raise StageError(f"{venv} is not a virtual environment of yours: {why}", "name one that you made")
+    return path, inside, top
+
+
+def _why_not(path: Path, inside: str, store: Path) -> str:
     if os.path.lexists(path / "conda-meta"):
-        why = "it is an environment of conda"
-    elif os.path.lexists(path / ".drydock") or Path(os.path.realpath(home)) / "store" in path.parents:
-        why = "it is a store path of Drydock, which never changes"
-    elif not _has_home(top):
-        why = "its pyvenv.cfg is not a file that names a home"
-    if not why:
-        done = verify.run([str(path / "bin" / "python"), "-I", "-c", _ASK])
-        try:
-            prefix, base, site, _ = json.loads(done.stdout.splitlines()[-1])
-        except (ValueError, IndexError):
-            prefix, base, site = "", "", ""
-        inside = f"lib/python{sys.version_info[0]}.{sys.version_info[1]}/site-packages"
-        if not prefix or os.path.realpath(prefix) != str(path) or os.path.realpath(base) == str(path):
-            why = f"its Python works for {prefix or 'nothing'}"
-        elif os.path.realpath(site) != str(path / inside):
-            why = f"its packages are in {os.path.realpath(site)}"
-        else:
-            return path, inside, top
-    os.close(top)
-    raise StageError(f"{venv} is not a virtual environment of yours: {why}", "name one that you made")
-
-
-def _has_home(top: int) -> bool:
+        return "it is an environment of conda"
+    if os.path.lexists(path / ".drydock") or store in path.parents:
+        return "it is a store path of Drydock, which never changes"
+    if not _has_home(path / "pyvenv.cfg"):
+        return "its pyvenv.cfg is not a file that names a home"
+    done = verify.run([str(path / "bin" / "python"), "-I", "-c", _ASK])
     try:
-        descriptor = os.open("pyvenv.cfg", os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=top)
-        with open(descriptor, encoding="utf-8", errors="replace") as file:
-            regular = stat.S_ISREG(os.fstat(descriptor).st_mode)
-            return regular and any(line.partition("=")[0].strip().lower() == "home" for line in file)
-    except OSError:
+        prefix, base, site = map(os.path.realpath, json.loads(done.stdout.splitlines()[-1]))
+    except (ValueError, IndexError, TypeError):
+        return "its Python does not work"
+    if prefix != str(path) or base == prefix:
+        return f"its Python works for {prefix}"
+    return "" if site == str(path / inside) else f"its packages are in {site}"
+
+
+def _has_home(config: Path) -> bool:
+    if config.is_symlink() or not config.is_file():
         return False
+    lines = config.read_text(encoding="utf-8", errors="replace").splitlines()
+    return any(line.partition("=")[0].strip().lower() == "home" for line in lines)
 
 
 def _installed(site: str) -> dict[str, list[Installed]]:
@@ -235,14 +231,13 @@ def _wrong_files(plan: Mapping[str, Any], site: str) -> dict[str, str]:
 
 
 def _findings(plan: Mapping[str, Any], parts: Path, path: Path, site: str) -> list[verify.Finding]:
-    wrong = [
-        f"{change.package['name']} {change.why}, and the lock wants {change.package['version']}"
-        for change in _changes(plan, site)
-    ]
-    more = f"; and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    said = "; ".join(wrong[:5]) + more if wrong else f"{len(plan['packages'])} as locked"
-    programs = [verify.program_finding(path / "bin" / "python", parts / file) for file in plan["verify"]]
-    return [verify.Finding("packages", not wrong, said), *programs]
+    packages = [
+        verify.Finding(
+            "packages", False, f"{one.package['name']} {one.why}, and the lock wants {one.package['version']}"
+        )
+        for one in _changes(plan, site)
+    ] or [verify.Finding("packages", True, f"{len(plan['packages'])} as locked")]
+    return packages + [verify.program_finding(path / "bin" / "python", parts / file) for file in plan["verify"]]
 
 
 def _broken(uv: str, venv: Path) -> dict[str, str]:

@@ -64,7 +64,7 @@ class Guard:
         self.send(b"=%s\n" % os.fsencode(path))
 
     def end(self) -> None:
-        """The guard is not needed any more."""
+        """The guard is not needed any more; what has not ended yet is killed."""
         self.send(b"0\n")
         self._forget()
         os.waitpid(self._child, 0)
@@ -132,7 +132,7 @@ def _watch(reader: int, guarded: int, parent: int) -> None:
             if not content:
                 break
             if not listener.hear(content):
-                return
+                break
         now = time.monotonic()
         if not orphaned and (any(one in heard for one in ended) or not is_alive(parent)):
             ended, orphaned = [], now

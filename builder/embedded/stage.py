@@ -58,7 +58,7 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     mine = claim.Claim(env.parent, env.name)
     try:
         if not is_usable(env):
-            claim.sweep(env.parent, PREFIX)
+            claim.sweep(env.parent, PREFIX, script)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {_count(written['plan']['packages'], 'package')}, {size}")
             _build(written, parts, env, tools, guard)

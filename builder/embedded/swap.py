@@ -79,7 +79,7 @@ def take_back(top: int, before: str, others: Iterable[str]) -> str:
     for path, here in folders.opened(top, _in_order(gone)):
         for name in gone.get(path, ()):
             os.unlink(name, dir_fd=here)
-    _remove_empty(top, there | made)
+    _remove_empty(top, {*added, *there, *made})
     if kept:
         _move(top, f"{before}/{_FILES}", kept, back=True)
     if not os.path.lexists(f"{before}/{_CHANGED}"):
@@ -169,12 +169,15 @@ def _move(top: int, aside: str, paths: Iterable[str], *, back: bool = False) -> 
 
 
 def _write(top: int, path: str, text: str) -> None:
+    """Write a file, whole or not at all."""
     parent, _, name = path.rpartition("/")
+    new = f".{name}.new"
     folder = folders.open_below(top, parent)
-    with open(os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder), "w", encoding="utf-8") as file:
         file.write(text)
         file.flush()
         os.fsync(file.fileno())
+    os.rename(new, name, src_dir_fd=folder, dst_dir_fd=folder)
     os.fsync(folder)
     os.close(folder)
 
@@ -189,7 +192,10 @@ def _remove(top: int, before: str, *names: str) -> None:
 def _remove_empty(top: int, paths: Iterable[str]) -> None:
     for folder in reversed(folders.with_parents(list(_by_folder(paths)))):
         parent, _, name = folder.rpartition("/")
-        above = folders.open_below(top, parent)
+        try:
+            above = folders.open_below(top, parent)
+        except OSError:  # it is gone, or never was
+            continue
         try:
             os.rmdir(name, dir_fd=above)
         except OSError:  # something else is in it

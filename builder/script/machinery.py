@@ -10,7 +10,6 @@ import base64
 import hashlib
 import io
 import itertools
-import json
 import re
 import tokenize
 import zlib
@@ -24,46 +23,29 @@ _MAIN = "import sys\n\nfrom builder.embedded.__main__ import main\n\nsys.exit(ma
 _LINE = 115
 
 
+def machinery_files() -> dict[str, str]:
+    """All files of the folder: relative path to text, each compact."""
+    files = {
+        f"builder/embedded/{path.name}": compact(path.read_text("utf-8")) for path in sorted(_modules(), key=_order)
+    }
+    return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **files}
+
+
 @cache
 def machinery() -> bytes:
-    """All files of the folder, as JSON: relative path to text."""
-    files = {
-        f"builder/embedded/{path.name}": without_annotations(without_comments(path.read_text("utf-8")))
-        for path in sorted(_modules(), key=_order)
-    }
-    return json.dumps({"__main__.py": _MAIN, "builder/__init__.py": "\n", **files}).encode("ascii")
+    """All of them in one: path, form feed, text, form feed, and so on."""
+    return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
 
 
 # What is alike side by side: zlib looks back no further than 32 KB. Found by trying; any order is right.
-_ALIKE = (
-    "verify",
-    "patches",
-    "caches",
-    "__init__",
-    "__main__",
-    "into",
-    "manifest",
-    "plan",
-    "installer",
-    "installed",
-    "programs",
-    "errors",
-    "venv",
-    "stage",
-    "examine",
-    "wheels",
-    "claim",
-    "bytecode",
-    "hashes",
-    "folders",
-    "swap",
-    "lifeline",
-    "workers",
-)
+_ALIKE = """
+__init__ patches verify __main__ into manifest errors caches installer programs plan installed stage venv examine wheels
+bytecode claim folders hashes swap workers lifeline
+"""
 
 
 def _order(path: Path) -> tuple[int, str]:
-    return (_ALIKE.index(path.stem) if path.stem in _ALIKE else -1, path.name)
+    return (_ALIKE.split().index(path.stem) if path.stem in _ALIKE.split() else -1, path.name)
 
 
 def digest() -> str:
@@ -121,30 +103,67 @@ def without_comments(source: str) -> str:
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())
 
 
-def without_annotations(source: str) -> str:
-    """A module without the types of its functions' parameters and results, which nothing here looks at as it runs.
+def compact(source: str) -> str:
+    r"""A module as short as it can be read: without comments, types, imports that only types need, and with an indent
+    of one space. What runs is the same.
 
-    >>> without_annotations("def f(a: int, *, b: str = '') -> None:\\n    c: int = a\\n")
-    "def f(a, *, b = ''):\\n    c: int = a\\n"
+    >>> compact("from typing import Any, cast\ndef f(a: Any) -> None:\n    b: int = cast(int, a)\n")
+    'from typing import cast\ndef f(a):\n b = cast(int, a)\n'
     """
-    lines = [line.encode() for line in source.splitlines(keepends=True)]
-    start = [0, *itertools.accumulate(map(len, lines))]
-    content = b"".join(lines)
+    return _with_small_indents(_without_unused_imports(_without_types(without_comments(source))))
+
+
+def _without_types(source: str) -> str:
+    """Without the types of parameters, results and variables; those of classes' fields can mean something."""
+    tree = ast.parse(source)
+    fields = {one for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for one in node.body}
     cuts = []
-    for node in ast.walk(ast.parse(source)):
+    for node in ast.walk(tree):
         if isinstance(node, ast.arg) and node.annotation is not None:
-            begin = start[node.lineno - 1] + node.col_offset + len(node.arg.encode())
-            cuts.append((begin, _end(node.annotation, start)))
+            cuts.append((node.lineno, node.col_offset + len(node.arg), node.annotation))
         elif isinstance(node, ast.FunctionDef) and node.returns is not None:
-            arrow = content.rindex(b" ->", 0, start[node.returns.lineno - 1] + node.returns.col_offset)
-            cuts.append((arrow, _end(node.returns, start)))
-    for begin, end in sorted(cuts, reverse=True):
-        content = content[:begin] + content[end:]
-    return content.decode()
+            arrow = source.splitlines()[node.returns.lineno - 1].rindex(" ->", 0, node.returns.col_offset)
+            cuts.append((node.returns.lineno, arrow, node.returns))
+        elif isinstance(node, ast.AnnAssign) and node.value is not None and node not in fields:
+            cuts.append((node.lineno, node.target.end_col_offset or 0, node.annotation))
+    return _cut(source, [(line, column, node.end_lineno or 0, node.end_col_offset or 0) for line, column, node in cuts])
 
 
-def _end(node: ast.expr, start: Sequence[int]) -> int:
-    return start[(node.end_lineno or 0) - 1] + (node.end_col_offset or 0)
+def _without_unused_imports(source: str) -> str:
+    lines = source.splitlines()
+    cuts: list[int] = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            kept = [one.name for one in node.names if len(re.findall(rf"\b{one.name}\b", source)) > 1]
+            if any(one.asname for one in node.names) or len(kept) == len(node.names):
+                continue
+            lines[node.lineno - 1] = f"from {node.module} import {', '.join(kept)}" if kept else ""
+            cuts += range(node.lineno, node.end_lineno or 0)
+    return "".join(f"{line}\n" for number, line in enumerate(lines) if number not in cuts and line)
+
+
+def _with_small_indents(source: str) -> str:
+    depth, begun = 0, False
+    depths: dict[int, int] = {}
+    texts: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if token.type == tokenize.INDENT else -1
+        elif token.type == tokenize.NEWLINE:
+            begun = False
+        elif not begun and token.type not in (tokenize.NL, tokenize.ENDMARKER):
+            depths[token.start[0]], begun = depth, True
+        texts.update(range(token.start[0] + 1, token.end[0] + 1))  # a text of several lines is as it is
+    lines = enumerate(source.splitlines(keepends=True), 1)
+    return "".join(line if row in texts else " " * depths.get(row, 0) + line.lstrip(" ") for row, line in lines)
+
+
+def _cut(source: str, places: Sequence[tuple[int, int, int, int]]) -> str:
+    """A text of ASCII characters without what is from one line and column to another."""
+    start = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]
+    for line, column, end_line, end_column in sorted(places, reverse=True):
+        source = source[: start[line - 1] + column] + source[start[end_line - 1] + end_column :]
+    return source
 
 
 def _is_text(statement: ast.stmt) -> bool:

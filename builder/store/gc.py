@@ -14,6 +14,7 @@ from builder.embedded import claim
 from builder.embedded.errors import StageError
 from builder.embedded.wheels import identity
 from builder.files import remove_tree
+from builder.report import plural
 from builder.store import roots
 from builder.store.layout import Store
 from builder.store.usage import Links
@@ -93,10 +94,10 @@ def _dead(store: Store) -> Iterator[tuple[Path, str]]:
     """What processes left that died while they made it."""
     for path in sorted((store.home / "tools").glob(".new-*")):
         if not process.has_living_maker(path.name):
-            yield path, "who fetched this is dead"
+            yield path, "its download was killed"
     places = [(store.environments, ".stage-"), *((one, ".new-") for one in store.wheels.glob("*"))]
     for folder, prefix in places:
-        yield from ((path, "the build of this is dead") for path in claim.dead(folder, prefix))
+        yield from ((path, "its build was killed") for path in claim.dead(folder, prefix))
 
 
 def _wheels(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
@@ -125,7 +126,7 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith(".new-"):
             if claim.is_dead(path):
-                yield path, "who fetched this is dead"
+                yield path, "its download was killed"
         # One that came a moment ago belongs to a lock that is about to be written.
         elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
             yield path, "no lock file refers to this source"
@@ -146,7 +147,7 @@ def _leftovers() -> list[Garbage]:
         claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
     found = [(path, "no environment links this bytecode") for path in store.bytecode.glob("*/*/*")]
     unfinished = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*")]
-    found += [(path, "who wrote this is dead") for path in unfinished]
+    found += [(path, "its writer was killed") for path in unfinished]
     for path, why in found:
         with suppress(FileNotFoundError):  # another collection was faster
             state = path.stat()
@@ -176,4 +177,4 @@ def parse_size(text: str) -> int:
 def summary(deleted: Sequence[Garbage]) -> str:
     """What was freed, in a sentence."""
     total = sum(one.size for one in deleted)
-    return f"{len(deleted)} paths, {total / 1e6:.1f} MB"
+    return f"{plural(len(deleted), 'path')}, {total / 1e6:.1f} MB"

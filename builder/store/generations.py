@@ -226,7 +226,7 @@ def _locked() -> Iterator[None]:
     _folder().mkdir(parents=True, exist_ok=True)
     with (_folder() / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for left in _folder().glob(".*"):  # nobody else writes here now: who began these is dead
+        for left in _folder().glob(".*"):  # nobody else writes here now: their writers are dead
             if left.name != ".lock":
                 left.unlink()
         yield

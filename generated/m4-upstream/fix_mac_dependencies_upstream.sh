@@ -31,13 +31,12 @@ USAGE
     ;;
   --check | --revert | --yes) _option=$1; shift ;;
 esac
-case $#${1-} in
-  [01] | [01][!-]*) set -- --into "${1:-${VIRTUAL_ENV:-.venv}}" ${_option:+"$_option"} ;;
-  *)
-    printf 'drydock: error: %s is not an option of fix_mac_dependencies_upstream.sh\ndrydock:   hint: see --help\n' "$*" >&2
-    exit 2
-    ;;
-esac
+case ${1-} in -*) _wrong=$1 ;; *) _wrong=${2-} ;; esac
+[ -z "$_wrong" ] || {
+  printf 'drydock: error: %s is not an option of fix_mac_dependencies_upstream.sh\ndrydock:   hint: see --help\n' "$_wrong" >&2
+  exit 2
+}
+set -- --into "${1:-${VIRTUAL_ENV:-.venv}}" ${_option:+"$_option"}
 
 case $0 in */*) _script=${0%/*}/'run_rl_swarm_mac_upstream.sh' ;; *) _script='./run_rl_swarm_mac_upstream.sh' ;; esac
 [ -f "$_script" ] || {

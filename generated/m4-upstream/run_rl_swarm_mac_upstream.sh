@@ -30,8 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Written by Drydock 0.1.0. Its own Python in here, the machinery, has the sha256
-# 95867c0456e082a4b8513835a57ae8106f961df97a90832ced380cad1222684b: who knows that one need not read it again.
+# Drydock 0.1.0, machinery sha256 0ee99fc5fcfd0fc08c856bf6cb8328e773167403d4d96084275cfc4c30e5ad86
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -49,7 +48,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=95867c0456e082a4b8513835a57ae8106f961df97a90832ced380cad1222684b  # of the Python below, of Drydock 0.1.0
+_machinery=0ee99fc5fcfd0fc08c856bf6cb8328e773167403d4d96084275cfc4c30e5ad86  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -92,8 +91,7 @@ Builds the environment "m4-upstream" for macos-arm64 if it is not there, and run
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
-  --into VENV    bring a virtual environment that you have to the same packages and patches; --yes asks nothing,
-                 --check only says whether it is so, --revert takes all of it back
+  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
@@ -326,8 +324,11 @@ while [ $# -gt 0 ]; do
   esac
   shift
 done
-[ "$_action" = into ] || [ "$_mode$_ask" = fixyes ] || wrong_use "--check, --revert and --yes go with --into VENV"
-[ "$_action" != into ] || { [ -n "$_venv" ] && [ $# -eq 0 ]; } || wrong_use "--into takes the folder of a virtual environment"
+case $_action$_mode$_ask in
+  into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
+  *fixyes) ;;
+  *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -564,7 +565,6 @@ DRYDOCK_END
   trap - EXIT HUP INT PIPE TERM
 }
 
-# Sets $_uv and $_mirror.
 get_tools() {
   remove_dead
   find_uv
@@ -576,22 +576,24 @@ start_builder() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
   _with=$1
   shift
-  # shellcheck disable=SC2030 # only there
-  { trap - EXIT; _become='exec'; machinery "$_with" "$_work/machinery" "$@"; } &
+  { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
   _builder=$! _status=0
   wait "$_builder" || _status=$?
 }
 
-# Brings $_venv, which is the user's, to what the plan says, or back; see builder/embedded/into.py.
+# Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
   check_platform
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  _make="python$_python -m venv $(quote "$_free")"
   [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
-    die "$_venv is not a virtual environment" "name one, or make it: $(make_another)"
+    die "$_venv is not a virtual environment" "name one, or make it: $_make"
   _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
   [ "$_found" = "$_python" ] ||
-    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $(make_another)"
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $_make"
   make_work
   _uv=
   [ "$_mode" != fix ] || get_tools
@@ -602,17 +604,11 @@ change_venv() {
   exit "$_status"
 }
 
-# The command that makes a virtual environment where nothing is.
-make_another() {
-  _free=$_venv
-  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
-  printf 'python%s -m venv %s' "$_python" "$(quote "$_free")"
-}
-
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  # Quietly where there is one; else uv says what it fetches, or why it cannot.
+  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
   say "fetching Python $_python"
   "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
@@ -908,419 +904,395 @@ DRYDOCK_END
 
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
-# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments and types, as JSON (path to text), compressed by zlib, in base85. To read it, name a folder that is not there:
-#
-#   sh run_rl_swarm_mac_upstream.sh --machinery FOLDER
-#
+# What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
+# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_mac_upstream.sh --machinery FOLDER` writes it to a new FOLDER.
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
-  # shellcheck disable=SC2031 # set in the subshell that becomes it
-  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
 content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-for path, text in json.loads(content).items():
-    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+words = content.decode().split("\f")
+for path, text in zip(words[::2], words[1::2]):
+    path = folder + "/" + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvx3tuBgk}vvI%Ds1nDq0A-{Wvok<1wbyHrE*X0Dc{zty7=^G%X~JN@~n7I-mV!yfP!RvLw--**$mmw{BFGmCwk?$awtY=|!I37sGL$x2KOUI?0RS
-{d6*$C)HzhIldg<%qI8A)nYgrl(Tkue^m|!<)AH}BwQGNL22_*yZmi9PvJodzlz!Ihu*7BKg%x1FIve9u4*^WhvVVgHtN5Wc6P7J*?f32ye{Tt#U-&r
-d498)FJ`6dK`|ar=EZzC8JlkNvq{DMzn+Ze<!|%R@JfpFllx*^+?KOeQZ1&_Sy{;kH;eK0d@>nTQhqdB<k!XZUC9OJkJI7!R^A?rA6v=Myqp#DiK*;(
-Sj}6>=@fcXjGE?fT+SaRv-f#b&gZ5s+tdj?zZ?(B8|i0yGg*uWt>kV}&9lzsI5Gblj;r$8%t5km2LG7SL--#QGH;V~T-=wf<mU3l6a2O8eD>L=moKtp
-GQ%S6X<;T8`j}q6=$IG1y?(O4pFr8<#uUOoOg-3kyBLj3IcanUYB1kWtNagqFfiSr-nMUsvubX>(Tiw4X(f%XcWx#yN3l|dmgeRCPEZ#&JSz<`jFX&a
-E1%q?+t`^}Tccq)p6gn$DH)Zi?rXc!hK7HuhW{w{|CG^M=<2E6o8bs1m^$4`sE@6LT5;80j_sQ9-l|6Y`^FaPxCP{P%uJes?ep{FL#6`w`R?rW;`H$J
-IKMbP&kv7}x+fP|?bEjD|MmME7Kw;Jo_{E3!<)zaelh^Md0UJs^Af5(?4DiZC#NS}s;eBCuEFqtT6lo}njUh!sxtWB!*G6=<fgA?C#3K`3kvALjV8q)
-=aGyi*R<>DEB6sl@U$?s4uLS-g6B}ql%_Fd*dO}a47w_lG>dgj_(OVn-kr@Rv*&jY`jW}yR?W+OJu9J?hTw|DXf8CDM%I{{xEU3OdHiud`9HU%;ehiQ
-EJ7=}eDPEF?C9;U`7fXE{W(9sI6FGLxHL?5&tD6oS;IjFhF!LylkH&zQ<T!1aG<LP$=|q7kdEl-vnskS2F1MC&)=7i*LQH1$W}Mi(e_f+dBj6+S9Tky
-A*X7&w8uuctl<UzDZyNT+rjnZR_3!u)!yT<91VD-f4eTH^Mr{eDGZIlAFA-I7#gDE0x9rnsCb#&nX=<aq6jyc-xcQID#poGnJlVu&`F-Kwstk2;UBP9
-@sB02c|3JaCgW1LSK}Vw?jWl)RQTk2CnRBLas+>*^5Ab1GkNrV3;BK)Y(08M#|O63uBIa+7;ptuISoFL)5a7Sne%fnoN@hJZt1O2W!Pvrz(w$OI*q{)
-NkGiFTEfR2Q3Y&yaW$Pyu2BrYwkDH#WhUhE#qK$h@b2;OYF5l1cfaQvDt>WhN*-!iMVh#LK~+tMrK#7{)$7Y-n@*34YaDZ$nnNhX=2}_iv4;Em0vDxc
-I<cr`yH~^UE*==e`6F!S%NIAp@xVXP;OS1m|4!lGZEUI^Y?+X$wbTr>&+VU4hDQTx7t?7u9;9_<sA{6KXtJ137xR=yWSTNdJl<Eu-gJLD`SJL;mCT3t
-r76At>0Z_zl-K5{GADOYT@Qyeq*;lhvC@b9&)>yn=8Z)9f+&@Gn>9(9lkv^)mNv!5Ntr@G=AHZTSTzfaZ-&=%5fpzglW5*MiLsSjET$u~Z}a1Wvv0fS
-7iRrmC0~A-yxt=UUVO;s#T9Jfa{OU9n~YmXt7a!o4Dng2Ho`@f&u5ELinYxNVdnD3pUg?0AD*7PJ^GfW6htY_lxPZtR_`YFAT9Wn{PN~ot|I^L^oK4B
-mL7lbKcG_3+Aa!RW^HKV?LzWdWQaY=W-ebWK2QaV5AFHneuP}k<28A8SIi7w@TMi}ht=2EM!GGso7XZ;>g9`ae!aW+u<M%5G>b78o@&kqe81Ou)%T_0
-+T8Q3y*)ba+Mx^Y_1FV<u7@@Cp-HL}<rII8V2R>0WHvvIt*;iC<qeT$p&lU~RR~DTl**wdE(2dkN$3z(G=!sSj%N+^jZPgUWl&YBT)<8Eib2donu2cv
-2_MTb7mqG=$DjKilZH<vjfDK>=<M8X2tKgrZsf$ozSkjY$kg6zB%I#{K;eDvb;Ddn1qo&t@QJy)dJ@GEzUl_T1lA?fXk>|LQB}}ABVHL{0R@W|2q8uC
-?s0xM0ZGElOqqPze)S3@3s@a<)SClz{+Gm1YVx6&4Uy3#Rq<#9kkb5n?{i+B2)E?^82B}h0p+hMg^_38c+#JW(W2y2=nT%c%CN%P$+OV_AMS?NcS39z
-r#~Dw_ZOCAI-KT{DT$q{*eTLp2RV1oNL<XM=}+^Yejh|9mQrAVc-pI_4mVonUs0eNB$h>)7x8;lCFoBggyd>%@#Y+JZz8)@F&iUOz!V@eynJyxnp_nl
-+6qR>nVZYMnZ!>0cGZ%tJ?0(;8#}i5@v?zW+eXUGx#g7qjoqwflLr`jiW-eJpZ}(tIm<Z6<~{%gWmcBt2exPJq2Ym*Z3TKpU(}l;ZnT)1D@d85?xd5X
-SQtd@;S{8`n=MhRT)u!di1@am?L+sMnVak2wXh@VpdLSSeA8+%n^z#SnL)ohdY1!7f?32mV!Ra3jNWIRzS(gP<t)wOvj#LvBV#GPk=r(rXJ^%62VISw
-cJ?IO--lClP<|LMMx$p6Aig|dD+Z;b8R^_i^gYyn`C?Ga9zYUT^*2Zw!nQ@sKbV>$fUcy;xe=BP%iT2-LG0W~y7(g5PogLC`nuG0>tPI90Itxx#lU@t
-Uu1O1Mq6W%%Bwk0H@LBHrwwuzeZ7%vl{Je@{xs3pR>+4N2$aDnS&Y<UEzIuzP^Xojj?ONAJUGs~CqHq${(IBzn}ht_S@-SHFSago$DYxZ%@M5Dld#-}
-FS1oaS(|#;f;q4(msC!$3L<)LV}s`3v`53hc6mfpeLwTXkCjV^vs7P4x%Fd1anZ7G#g+IW<6oO;F{Z_=0v(B#9QB*_S@Cd)zu)0+(P;VN0<mh4L2_WV
-<J*X=;MMw3A`nRkW{Nzar!@T4j9{g3BjOBnlcp$kv`3{mymC)WzhKGmU;4!SI?d1CoSq#2n*5V~ot&P0b9{REz5G5rKJEU}Jw$4sT_N+YVp`N$dAk@D
-GvFcSCfYvFkIv7!-$Hvg@Bme$ZTQc4l4eH0oueW+i>S)Rz|XKaOigMpqA!zIcyvljNH13)FMFq!yoT*!T1&akEcw!0C%CR!-<|SpJa-rW#r$UHPdk;m
-CgNn?JwgYKbW$azp<6@R^Si<v!?veiePyo8%jAdQH*i1)J;v`~;R_t3^j?I~x8~W&Wd0V;KbA?&&x1F^nUNkQv&WiTTBDQoia$F7Cc&!`sj#NhTLztT
-f^w}gJE|Wq-tPQKzI(=wcrx`Y?L5~cWzi;(+|=<(dE$`>9V|`0qGKAq<-h2kN3h}GAN0>;jBUqtH0J0rbTKSOAEBbD?iTamD5{NFr-H#x7BjrOAj^>t
-7vsM#%*?jnCEgVAuf-Vu{z#i&3z@`ZF$X0xPkOO1PiDh^;E+<&1lzP^{-?zdHvIdsIb3o$L39}_6=A9P{hJr?s;Gw7={6J$tZI{+-1K{PoythzkE|`m
-B{)ri0fe?T{Dy3FFphW!J0jp!z;OHqOa-IKwHP}G<!^NVF}-h-><s4`+$XG!(oO3PylA8FY{*_jXRJj83w}>BA}Ucw!|{7Vk?K|?H>e(Vd7FEoH7PJ4
-bEh_|KY`N&)FssKR4*l+VnztpHrKB`js{2loa76tXrHXKwNHAl`vL2u`$XPKU~3yX0zn-5RkQF$IW7}2$}#4Ik)Kjm6El!u!cuis-29u@bQME$O57LR
-oTWmTl~$t7FT9C};9@<QJeV25*KMi;ziz|U0-kaWX8Q^&&S<lklR8jj$<bg{<y74X{1*ipe(XlG@_g_%o#|h1uMYzCgIQeJPjt?juB)EFOwcz(cXpBd
-nJ`7lFFp&@;orb_=3jG$)BE<-7oU}5JZ8b}1T`)@Pg12h2ip8LvwC<#4A&!5Ao;$01nG>M#RX!A4s*jE-Lyo$){_7)+Bv^)B6?V0I-A_i3b>#U+iv68
-WGMJOwF#UCR%k!CYaU#D=R5+Cb5`%UGq`(Ue7ZZZIjWH91YQ*TREo(qx)*(&h-u@)kc~R-H~^I<R8w8wm9SNXgy9(pfy6*b5%0TsDE<H=h-gQuVhB5)
-W)FUV0;j|?mb=4)uYU^nW%EI#QoVzb)S#T9Qom$ywOrMsogI)hX_Ro7^U?2jG~Pv!Afc8FnBwczo#k$Fe_!=i>_O5ZL+^-6wt?)ctge6!?Se9M9=V#s
-HKN!K6d85igdKrHY+swqW{Yverq=UXln(b>^^#_5><@<5^VHjOS)^p687^8B%yO#iyQ6pActIn&ZdR!?_C;Qz<#3<8RHC-NC}-Z>h#6TOegsR>rU3_6
-k<bQ7W&$HRlvRo>8$YFLuF=hAKiQLeb%SurV&U(yJ<j5;X)6tlE5zGCxP7ibdvKm#eAoRoKRD~QoOBBpoKVI+In9qw-gJLSNDMP~+TGpV@nnZ(waan-
--ND%p$KCUD&{fhxp&9MqfBksY&ATUW-klzuT;xBV9h;?5?+*_Szw3fYCwP2%a`@xfS=W5>&5uXNZ_XQEzd8N+<oNVpMTw)6^NWMy<FLS4_l<dbbZ~rL
-Z~oiE^A&ym?&1P9rYGIQi~Qo~hwkZ*7k-K3qm%FRA5PzNgU6?b-^V}r;o#)p+wPnE-LDtlou2sbzzPhrRC~JSqjzVg-=3KjslE95?BJdMkZQ=kIXbD&
-1;1-pD1OUx3^lBL-}L=?_u%aCyPU)W{r>#Z`a&4CqL<H5+^lS0PwuDSLo&n9kXZA}%ZHbF`r~=`?Bw8w?myohoS*-EdiEwmAsY@BX1Vu9zH}N>q-j$r
-92BHKCGQevTM;`jYF&IyD;0PTyly{XtAx7;t+pwkg3q)TS`)}1O)QP=3V1on%~c;-qDuiAwZ`QGdItsm1DynK_)B}Jg5R1cNP{(%rFM&>5!JgR+I`Ln
-RR6WSbN5)TUMu{{haPt6P514=kH;6(l)1&3E^ujQbePP!TX4^UU(MZt658|CT;OJfeI4t7YS>8G;(F3thZ~hHqi>?oX5N~1kPVzmTP<lTFRSZfS`Ngd
-gRe;cYbm3#t$24rhu`?X&%1}fjK4cQzgRf|VQrbEEUM}J*Yk_+4>>ra+R?ot{oN++z@psSv$`)fODUJO%NHzi5akNf4S6ROHOKgD2vzH%XWfglqwcv^
-bbI?rY~>wmHOGn1Tkf}+eswS|Tb^f|nFMQd)OCeB+|`Anvs=7jm2n4ySIW{Yu%Yw<tO`4D119^W;d69VF<h?Ky1cCVFM%!8oLAnRb$>eQ{+z$<9$c6u
-Kactk+4ZcKrZx4N_wK1r+uOMa2zqr>U`JrH*fy2JKe=IJ<3TYS5P<=c5^Mhde|c}nX=?`5j<T1^hi{I~5576>=J5AV-Lvx}I8(pt9)53mvy?<e{0^wx
-XWHn74%5Sz7{&Y|tg*Jxwra)yUdg&f4um+9U(4g689IIOxQ2E-9UFg_#m5w_uKUZy*+E#T;$8Q})YId&RvZc11J<=r=hjIxw@#kTt$~k{6>$}tHTxwu
-_m$xoBLY(Fu~-saS1-<fG~D-1oQq>a5g!J}jnsuTRZP}WDId?4(dyf1s#vXjVA*U?P^p2a;P>5M&yG&M1*!C>qc`0%_eDsm(p?yvCPL(qqIV0N1vff(
-yiez|g()<seH-~`lSr6wnc#4w<&lO!#^U~3Z+qWoWLF)Iu_`f0L)E-N)Qmsojk)(a<_V{uVx0JVxq{z^o2V+yH5T-_$_v&$V*#+{HluA=>X0-yQ92w~
-mA8&Hwv`rLp7n#OxGDGPm<+VCeB(v6EPW;h{o<-ZmwU3d**bRZ6{EhTI}PmIj@&%-3FB@)pJMYX+<)b#Rg_X=tCXVFeL!C$IyKKpbStsfd(+FS$z+u3
-8(90s9CY`^{Q54HC<ClGN@Rh~S!nVjj%(-}(~23?`S~&K4L*Z`@7PCp?X<)g(5P~bszNE$=LVfvJ6WsY1IHcw@8}L3d=}Zf?km0VgAai;cBZq*Z;$)|
-3crTQ{_-o$0Tjr&K>gFI_U(E2aTWjCh#LA+(l^L=<4O3D9~h$M*a^|0G`!c3oMDxS)RiWM;8Q-G-Kl54ww+m};j?<O=d1e6Cb(<T`_&>2fN`j3*LV2s
->R1E}U%i5O#xRi8str%zzJYdeZ74r4|Gp^4U}QKi=j-j}qF5YnsA1H>8Bzy3BDA#cZp%eQT#nT(%V`baB!j@toxyNM#N=xUg`iBi$;}ODbZx2Aw{MLM
-*Y(P<90IiZVK^vVmCf>q`D%)e*E@sB!x(*`?N_X>QcA}aU+w&@GC$4KHGZD|zvt#B%Cz-**rj*peh6Ceuny6v{cv=4b{g&dbXMM!Gg$QSTX3Q4o^?+S
-d9FaArY`kIZ;uWSF1ns77kuQaYJ{=g)$VoS30Ljw*<7jZpzQSh5K5u&vx_45wGo1Lr{(?bd{ph2S661sj>@)q68Y4WaZPc_dL!7OO=>Eju1EnHQSi#J
-i(RuN!eK_*vZmH^Vi~F1efnJKfbTi|Bq_!Ht|p7wwSGWmTJw{wv{^kO1PsAwGopy`<f*ztw~g6|Oi3h+ER&Q<Q4`BdyMKv`9J)@Be_VT5P0e1x-I=l=
-iUD2Z7twpw*#S!(jhC$jk?{)i?6B)S&rB<6x7&T??9|b&`R*OsghwN`_GytsOF2>Z5*lp8yF>!!RTCsNuWV!t5xwS+nbD-$(<N)6yv8!(*M_r94Us&m
-y6N1ntsaI{!luFy+EJ=};jNrwn~L8g^&HgVqo{syjR<}D*+n@AALUHV1R2G`zFOB+xLi~8gq~dtSV9VfrDQ?UQ6UmcrzWJcum*2Ct4XopUWD(O?fYC4
-Xvr2=s3ZI9fArhiqWx;AH>N{r??1l=720-3{`hC_KX?E7ANXhXHGPF0C%;+|Ydv*_C(_s2|Igm#<wJX?|8hV5>poZ`I{)0wTzBYWs<p1q3N>H6Yv8zt
-P19F_XtcwDw(@iO(^a)546(I7w8sDC#o1tIc!&3Ek#RGU&2#q1Y9%?6bIS{JhMyoT4(Tr=P?4OH&r09Ff`mM?5a1#Sm8U%H;JPNPX%6g#Wqh-O_>04D
-gp1kPs<SbkiH-<XE`*5v&OdalP}NhM%tam<v8~_lOJwmhs40v~a>2~%EC`p}?OH3*idzKA#E~7G68GZapeuQwS)LcsP1hfBn9v$!9XO5-re=?S;AV|@
-wI<*Qt22`ohQBEKAa`<7UW*ex#T9m<o+iTzMI$ruNCvG0oG8c^Wcov#a5iu7K*6|wEYLHB`y3-={`5nH;vZj`UHV?n1k!bld2T!n95SURz*n^D8o|qq
-<CKC~fJdza0`jv4c#QhYnQ!#O`ER%{D7t1ypxMgl#LA3R((7UO`~BoeYS{wv*+NB>J0HM@Zp-|!)i+X#ophy)1|l=0AjEB!CraBmtEL<-B~B6(0DJ%g
-=ATk7vjG#laLhnDp%xtGQr@=RUW=J9S+rK_>C8q#7_k?4GI{_tRp(bz({*P`or}{<)!?YOLK%&op~V<odBI_cKp4!)4bz?_J7BUvuMUbqmg|X_Vev=#
-8^l2k`4>cK73S}yqDpC;9M_pE*BsYjUnP?pBcYNEih-@*Im@wzz7-DI)2qmX@cnNcdAd$!Hjva@IFX)RDd~Kce1gs^Blr<eGl^d$SR-vB(e{`7PmWTT
-WZ{f%6q-)nDYOOQL!RBh9ZyUk{$T9%<5+MUSPv3WW}~h}fr`^9v|(B`2kGr2pA?ah*IwVJ@RtxU4gsgBBO>7H%zx<8>eF%aC(6R&e>k4xV$ka`*;-*Y
-PRLZDw(yI3S!Sj0`3cmmPz`&S`AKwqsy-Y_KpYL**w)xMeCKIL%Y$*jh9<_KB;LUr$PQ{v(YKOTRIJf%a<F<Z4fl2Y6i@8S&1aT68%(VqEW#}iPe(;h
-D)(CbrHTsCy>_ii_n_C=syc0jK3T`d!YjMBQqSPGS=F@3*7kHqR&vvNrF^|=ygdxkp1Z{I$2lQgsKJ`^kNVe_s;kVQ9GOb2cpV&PS_`UF>2e@2X#|?}
-AhKD$_itox&VGFZzHIDfwIa@$hODRvdR$u^X{BbmH2aC5cbJ}%9dI*_+`!;mgQ<$X!n1{JEn^Yd^f>JygeQPK%%Auox7GX4gPs4ixAW)zRx8=cw@7?$
-FAPgISLtl2^(wx{KV0_1c?Nb5=ZrME%%9kkpM5m2yZAL3HpG98ZK>?UR%c%z$ip&V)IowGD90V(V`V8bvl=Xu_`K(EN0ulbKQd)^w<eWxR1=JbtYYGX
-epBvmZDq^OlOLs`Ug<g8fKE{3g?(I_jyyrb%delHt6Ckf_4O7g1D5iIn_@SIvUTt#n$~s<1H7cvU2RRU;rE)a2C|&?Bk<ReBkvfjq~)TnsmbQUHKql!
--}F)~X86o#ov`SOA5KczcT!TViw!4WtdCV$j^Tzp?@g}$R$kBh7;0c4@}lfAO>-mD8DbSnu|skQc2Ty5@p_g$7s?H%xYoV-fQKA>9q7%7Z#q{*GJH@}
-d3Y=Gh2o}YPL_rF%KaqPbBgX9Ov;Kyk)Z<bv@m_HI~+%z$oMnSui?}O9W#&G#b8kTX7w)A3mcwzb-=pXcDi~rG>k!Azs=K}Tpn_KXiK(|lzhD|Um$P|
-mf5Nx2w%yO>>!x4FGch!wch@#k547@Im`fz@P+R6_H^_fhWarIKuG#9e8z8z^y#eoKY#3=U!3QM2l+QYp1hHc9h$41ex@N9YJ;WbUFRKmm69j$tA=68
-kc6}`R3n5!tVujkCz=-PHK<A>i23k1yu?wOP;y&z%l5V#S5@1;^;El6aOQKEOlYb$J~y(MvE3YfKI>V*a(t(*b+>!Z>(&S(FPk`hF&a%Cb{d>-skIe6
-n5iZB3@;hrV+~<Ov(oS%!-v>SY>m9@bwi@zu)ZGr%}XyZ#@K+Zm)tC3`@K`6fHg;|?`+Ikl9Pjrqo29}UF-YA&{+IS4YlB!W!-{L;cVe$kJtIAiq%VV
-lzP|Ebr%3{jX_%)%+4zIDfS{CuSBXOojk_K`kOFf$?XT?O|$7JhR7Ls7!jv-*qLTSV#WQ{z&<K;Kv340!7&JQlPuPMj>Pb6Nr8Z2YLY_Lh)bs>Ifav2
-2LfVX)V?QV1oO)WHv`rb*AN6J12GTI^3(6LRVaLlsRevGswi@x(KWE>&8l`jO%_qe3|_<9R9U>yS_taDKvwcWIYLMb4;YIKOyLfj+yM7%)D?*jlRCEO
-62c4w+@qAERN!@uhG%_q5uYf999v9>b8{M7{35O%HxAX#cQ=+K@*lbv-<`gpYg|C-9KNXUrv1Qr=E*RQ(b8ReTYA$Z&6op9h5%y*?-Ta<syBp}6C=Gl
-$H>juq?$7EG0TDo?uhij;QQOOrlAZ_mjfcLSS3l_uavo$^~GdLR5~zfi}eo;6RkbtU<#er9D0Ap<pSqvmr1bDDwfDSSR(_uN*m;QF~o*jM%*M*-+erd
-1?kXXEu`x`_e*B2nm0Ntz;^7zENeA-wpT5-_<-sRd)NxR)zesHP!^QRve1gRk(9b^|BMKyWV@<?fh_K?7>5M^N@KS%5ag*`GbU?&ZE0p;>(R%d+}dEz
-{5ZC30h*{Sr(OZoOibuAv(Xr8rJ<5Q$W49+4*^jtFxSWzbMH*1mR^!-{#B^c-msOJg@RWQ#7$)9bx*`Fg@Nr!eW5^Fb@&F)=p>M!-%IB)T`cAk-fY7P
-)?-l9@by1pJ6L6|#XeZeivulnK(U)yHtO@6t>AwuJ|)&9;>Muyw6450Y};^<!x;2oym$mtTVR*$jXjVH@%^g)a|MiWgJ%hK3Z;nEz2*=Tkm3RS&}~|}
-T6(%O5&Bsnx?btlsP%N<%6Q80aShXk>JC(WOQYl#(PQ&Szj-6mST-@m&=tk6Uqvi|N1^s5w1R+Y7xh%gKGw7qanay1=%Yc+IzuMSLB#nkr8h)d8!<s?
-ndU86LhAq8&%;@eb@NWDD43MUm^Y(IG53zN4N#<NuuI@e-@Yz~Bc@0g*B)RKQZrvBugWh%*rnQSFdl943;=wrr}w(kcP!Mmh5aArp2(p|WM5EfX6FeR
-`QFABMI2lpBp?;6FB{oIm9`~YMlgrX((5}HsMHVu@lam<OA~kn3A-X;4Tt7ZL7ac1Fov~wf6svV(>LZI<5=S-4&P9|V2rJn4*}RB0I-$<)ca_(LBeCP
-&Qq7;cLx_o;JgnBCqBO%=kJcX^aHX_y!t|%8_&ucNI*k5Yl4hO5iBr(!D%ITrZJUm26r`d8?HUlGYk_lRIsS(0-Jl6LWPD(?`B1XM2R>%h9dE<?aJBn
-s2CIcroJE>0zzDD+t(YqIv{lFqDr2i(q$__6Kb{e<QH`MqEX?WJTyeSRYR5OIv7_E7P%`jKM+Cq2ps$#$m;?8Hfp$O)T@pe<s3uQ%@_PED9CL`yi4tO
-wtGJC8h3+!aA)WTc1eC*8y;!<;P<+f?CC)odM;zJ1_IS(9(%=qQ**MN*P-LE4KwP=G|i%&Z(ollRhcS}QuKYM8X=dP>GsYm&v70T!?1VL)gySEE5#s^
-Uooa&Uie-ku0nD&dKpWNW8u&6S9)(w11j7~XjdWA=gPklgeZPhzpNR_8Y}8-bkp*a^Wd+bPHuQ-AHmhAM65%5b(~NTr-H0Hb`5E;ZoZ?Ny-ijUz301l
-hz~UwU>zonCLqC8veQfJ4$J&1#THipgLy4wF;L!+))0U!4RJFuWf#Z;5Pu7Z=*a(c!mW+!(%b2!UWf?F9F_V?Z_c3G_k>qy19+%V4F=hJXVVH<9hCld
-NmCvAQ`9n+4Kb(0JtPt#3})!cG6XkmB4HjM=7=&=aBBpKdPE9-sOZcqUJHgX>oBZJi$KWiPN3ciV0z~mKduF`3tleQ0Sfo>dU$UHF4Cpz<@ge~aVkYK
-Yv{Fk_%vI+d~toZ7{7;`aEt7uH8i@&#Fij&CdG|mq{)+Nn_OR|X}eM`{NQJxx#lCMDvdl61v{MI!DfOBY;XWguHTn)VU-Yp5HLzcd!&lxumGhFt^+^C
-frsCKA`VK~rrQ_rBn|2+EueAmX?swV_XsHpN|JaH6pZ!B0M*q<M}$ipYgiGF#c!h)B*xS9kvSw0cJOX7he*$q>S~{V_v1x=_U7j^)q6Yy!`|!hUc=pR
-qz6p=r#9jnHM$K5lJXLQI7_yQCvVw1x67omw|)S*N2h#_YnhEW4sx6SCD}o|dT6n|7#YeKA)!NTueQP#x_8jS`_hQWblLy5>rkBTi^u$C0@iO=JbuB9
-pun!YS$b0=JdhNY<Xj&f2QhRZZs_levckL|`$_&k`ELTrma!Tldor>pjnc|oc7Ld00v5=qxW5_{N!~$P%`AEmUMEZ=e6g^-sKaZ;qnJtCsI`S5N^%qd
-Ixi~2_EH%oW9YP+k<I=2*O!ghnT<Y)`$-xH7{>|G=(-+;t$?S~gtP%M*kJ{;juj^@bloD1e!=(rZ0}V=;xoZrk3qu%3HeCt4HKoI*&T<slv0l{120S$
->eYNB(0fOHK;i`)Zr;}HkoG0qSsi=R?qMWZ3sF2owbL*pQ>7Vn09&nuL+?3X$LR_ec`+-oesOIGV4bDyw%ggbFb<GeDXv%AU1PagRV{|nw#Jh!a3gih
-;Gw)iaATEN<ax-_R|Tf{eh!#4{cXlQdlae<Stp=4nr`hJ+`?od9N1v?I4}nedR=VWN#jo}$OgWk{-~*MpV7Z5^wzSieg0P%*S@WleygNSNDdzBpn8kJ
-AYY7U<p5J}l!KhAG?R3oxd%Z=BT2Eb6vQ9krzi(G8W6dM=c9m-d-BN0jr1{D+}>G(zJzyfLk{LKr46&nWxAweC@FPKzjV~jVD;QJF%H4Gh&(HpL{#A9
-^fuj=&Si1dYJ^HS9kDQ_li_My0##C$`kdVvJ%L{L@V}z<@%gUab#1&lHKsC&-piRq>Ki$)_NRNOY*jq;OT$9<qS8lhwh=QLxoHIg{V^wvwxYZ_2OtbA
-at6C<Jq?!YNGtJLs8vwAQYx0!_O6#+CV<T+t>LP;;gyrm5z;rMeDScf@9CFB^R8!CrE=h!eA!QEy-Mbj<cR<rT;wHu%}@?u5=Lpk*@ME7*k+3g<si92
-l{C#@N{2THNr@k@Tx;$k;OeEmpn~v;<hnPKN^y&hm<n70a0cb$m3dL#a48`coQldz%+23(u}<<NH7~UtPKWn#A1`P#GLazh!u}j2xI;P2hf7BkX!>)K
-L9L5-fh1s?7aeMSk|fQLogNIQb*;kB`Qudj4Ej=V1IY6zolrZ#(C7RkYsUVd_g0_@Cpx$#ftP?dhBxu!XNeP@)IeQ$2Q-<6d-~8em-*3v33sG+snYso
-DN|Fx;r6H7qG;;u4KmZcI!AZeTDQ*syZeQ+^&Op3X>gQ52l-XlIfM<v1532ue{aC$$7Tl;DvYgB>H6fX=*9VpZd4!94{8vLx5TKk&;JTFns??NzAzI!
-LU=ydMDPsrdiZv=o;QnGD;SV9ZLgLyD44mkA(@})x*}61?;B=Lx{~uZZvKpTKNWM&eRXRELGUGbP^XL4c8mrs2D`Q5I?NM*{=u1&Ie4&?Yp6N4R3(Oi
-JZvJ%<7Ln^+76u|EB1y|^(aTlx;~!TWmrWg)!I8z8Xs?ySQ8yvacc;J(t&aU*I?Q=neb583Ua7q3+uh2#E)jobPIto)0@3MGivXOPIdaZ#dP{A>~MHf
-u8H>E_&!>|54I>)=4~vG$VKdk%lMn_n|J(Guw~%!W5ZrSPso7FwCHII&(%npAK?@@eL3MOmDjX0I94KrW)?3_n>#8-c%d^ysGNs7Hb4h$ybXib4_2a4
-!|*|7-T8nj=6A(h5|CdPm|v(VH<{4Bn#S4$h8UZ?X*<CzX*kPFF@;z;i(Q%d;F3ZB?A_bp;X3ba?pYK`65lK{hm6Y0N=wSVwE-;-r)Gc5Y~mqy{I)#N
-O#1Hb(;b^zY8m;QkDGW+aVshrbc;A-;u78m+F=Sd24=Wzig8_Df=6--#bkB-80j!fzSl;KTm5x=L_wIQ>UMx2uccg1-|lPD<Js0k;Fig252rc*$ta${
-r}SI)ln_@m)2r+Ge$+@4?HE5`<3`l~g)Sq%!v$tjNY9I3-*pN8{pjS|7P-PW4Ple32;Kp#gUI>ZT$s9~Zfhw2TX8=eTj!WA{WNpOFPgr)E2=x^6I0z4
-uRs5ysVt*Zn(L6b(4f^1FIU5>1*3jeW{c(1;`+Vma@ADTeK8*1fa1!6rWS)-9-6tn@u$t-ggX5f9RzQO<3Svf@xkymrAfV=fMON&p&qswzDKMrqzX{P
-$E^~!-}`=-@e5BS;g&3>Y!G2nI)3@W4qmL0<k(G@Yf)6e+!~fPDo_s56OA2c+5Yt|UqC4r*G=u9VlCb#MYyT&-<O8p_A>-(qc(D`C3W4%g8JoxLh!Km
-117?>XL{KOjlT<8<bHuKGz21C--WH<MN%Tzt|^4gv<xGJ-(Y36&}(#tVJ5?5*Ko)yj7EdM=#^!`VR!F~>pRmy+cp*FF*=n&F@8*WHhKaD)F);<pUeQ=
-g*%Exysq+oFf*!MFv5O7SlEcrepmKI;-2jEB|XkUSNlxnqHXob<|ix<=OG`CbVq3e(3Em;Nb}-Hw@8F3=x?6CNgTbpS&Z!w?u@xkP!b-SDnZRRnh0q9
-1o$a&PatO2^cMl3LWs8&D;gM>Lh_)?57P(bT`tBIL``yZ-Q^3r>`w6V7dk!%v}a*Z=&J%9+miQ)w`L}F1e$}v(^e<hLdZ>+9=u9yZ7rYR*U~8g{Y~r3
-;x{TilOeUMk&&ZTtrgbgcT(g!^J1A0el*xp2qx?i+#VOEb60K-q#Xp6G7HVWnH$g#my|<Fixq7$<Dfj0+i8lp2tdeuzQiKrh2y{cD*4<cXJ}XlJ3c1F
-%NKvK1Sd81I-mC;3LM%|!B!1CPKD0cO$jf0wlN)9QFq4zEgzoWDOSt7ocQD&Fdp>E%F#0gM8Z$@Z2==H4)0MX+iw=HWbC?A2t~p(fJ+P&Zb5^vvqTRI
-_YmaO1J3SVcM4mPnEe@DsBwdJ-w|<|4LCKTw&~t{LJ4^_`|xLR<@(r=@0I6?cmYwCQAjOH)Qx5EDztM=9bkdSMp>KLnf@g~^=&$B(+4?oEzng>+Z1a~
-e{(0yT0_@-#k0<*$=3|uEyAoOUkS<K)*RZ)#Qk~&jFbL+EqHl|*MvG`I1)c)4@x7T%>ja^Ob1TeZ=E<(VW)gP_glhX&Ak_M(e`^1zTfng$LR(MQeLuO
->klHS$Y6X6FI;ypORbDf{(9ZVkEy>6tiZP4!j@Sb05gIev95ghc=;C@yq#YB>E@Sy(gf4rIKzP4esFl$J?@?zT%4Y99F6(EOM5q=GiFTmfj`>0kVl@k
-68HGZoDy&qY~N2SK#DFt6vGi&1TtOjdNC-%_ogG<GJ6!PlUX{!nn#vU)nO0RwfjR)$Hw#>NeF8;v?3M57C&8euz6k8%nxVGS$t?sI>}SG1Dp{Ge78_T
-ay?yu;zPL6J?TM&7D>S5v|+F!?&WLuk~JfCr2-)c^$;$cmVr6P&<Cv)!RK{WKx0#!fb~SllWlL=cvJ>6W?JkKE%en^QBUhThBa9?;^JM&)^Ng0llaTe
-*D_s}FR-lXm%!e=JGd~H&^P-y#SMoFebuIkjb$5d)wrM_ftzkzPwvgF3&PnM`>*-3OPbFTZ-48u=uB#Ge@%Js45R0)vZ7tXHYE2Uy*xPuT($F~i|#&?
-B0Ya|dUEmenR)!puNU3J(>M0DjK-U?AfvV&`gJiy&5PNs)5UzB_5m7l=ugsy?5i}-c(2*Vj+)OO29$`Yr887p_&0y*JK|F{rr>tPDOP8TmV%};z%tZ#
-nShshxu?C6<FnolY51vap>hbbut6?C^MIm@PRt2SjWFG+cueK;rv*n)cLb-9yCr%q*}&sri)~HbCv-J%ht<~GgQMduIDbrakaU9fA!6-~7S$cDia$Qc
-W5DgSu_6+a@PY0_Q#cym<)5#Q8&2vOw<D@KL$9W)cav)P+v?;y|9aKj?^3Y^$~C5cys5#jhZ!h=X5}^MNqyBD>BhcWjH9_bfB`6<!mHA(m|-Xgo==fC
-I#&mJyhq=P25wZoL)Wf)Q?MM`{n2!&lB%G0Qd53@^afMWJYAszypyEnj~yU8^Y2SE6VL<qCX;vc2y&zX7t6o<@#Om;TeNxopI?8S?4*~MgQr)mKQFWN
-ubr0rmHjojynMOh?blzE6!zoE`H%13ot|BE-v9%-0=7iQE37GZ_j)pY^d5j&6%Vj`U@QD^U=GGPUyHmKa81|0zdgE0u7=}c_L#UM55ghoLg}U95Z0Cx
-Bf?A?C9;#$>D@*UWd-qhJ-c)|fS>>s=bnYmxgEl96)ZsERt3adfb4`VY0Z}XhW`K=3t3<>@9V<{=3sbplkDt3sW3)`KL!>U{aP<YJbJ@zPvCY1>k#jY
-M{`mX<J*!aYjQ(VBJ6g42YdmcjEn$>*0a?1AdAM*q)p@7+1W`1H`h$qONjANlje;M-iF`5d<pl_nl+}tAf;FSL-2bTj<tP8ne<auK42C@Xps~tqv4o?
-HMtKR>gMZyuo#9UKS9&}$IUcPFa|5k$^sN0ME>NBfjh_udiQ3=K`oW+d}V~3^1+{M8ue@UfVl}$GBA@`xL}M>n<>i7H*WJ_h<C`Qa8u;8?cfR32G6s4
-ajVpYA9Zq}ey^WMt2_~0ESM7Pzj-s}xveb8f+1}lk|(IGVfN7-88ajSFH(98T$=2odozC+Ui(@dtWYMvoeh{On$ol2__NH%=Onfix>>3&Ko5qM^X6WR
-hc}?N0Upu;F=-2STd`{nl&yp^#)TSl%tt4<z$L^kWBgg*XgQp;zkyTk=+qWK^_i9J2-(jvhFV^r=?tH@2PHDzx&&*5Mqe}NHfP7PF~g(YXPrLZW+CeH
-a!y(cD}8cXneTY-2|i?RMY!k6PCaTr;Ynt8$?Jp@w!lSCL&(r=@+#(nAKm*~6=MxvmA7o_HY-CgrMtuj@DlUM%yY{$7uGiUTG9Z>b`Jl0A!dAew&xzL
-=@QfJoo&&Kx%dE5*}M{!eMl;JqhN(DPRFZG->p@I2XwSkKX3{VLfVup)g2yopj@sVj1n6FGU+EeATZX@?L@m7pgUaa>Ql?G*L+moP!8~UN}r&r%XSMi
-3)*uC?**@Hp5n;opLw5u*8DkgTmM@?m)$YvBAqf+Iey}o5hLgTWEX%T6-jjDqQ(0xKcbY_>pStV*XP?U+y_meE2rG|j?(4>Bei{l>$Xh73dx43);qcH
-3&MG*=DerzJHq~VKMkdM4BWoKy@)lBSuni3oZ*j<dwUI$Jgr*rYKNk5D%c*=@mLVtD@o;%q)xC7u0RjU$E*jqTs`=2AMd~W;gcRE8`R(M5<$lTG)wF&
-GbO$+u-6|V#9Q|knWJ!8g5dlJSY>2r(CC_>$ytY)%xX@RL@7J_e0>S44glkXvZ(yab>*Xz<&iX-!ZsFyQlS^VQ6=gcCNyn>t8--URbEXXh{(twIZSFz
-G}2o;*gn`j^l}Hr@MW?mO9~^~kT3c?v4ejiKQvs(Fv8iKkkCgHBQ4D+EFM@t^Wds@tU~sW_h#&ph%B_+G#CA>_VgthfMCdcNUWQfPDDclD>38qocH9;
-4*7X0pa&ENI-m8|$?vv?orG=?)HASlJ>uzAkx7glr^iiKNO>zAt{@SQ=DIrX5NTNVoKlL`fvsijQ1C5L#|%%21WnI@M)3hDCF;U6w(+I+)tCF4v>`|W
-SBEA=mFqx*eN^+SCgSGCAW#X1jmQvKDR!cx`p}P+#n-4kQI4oIMdf&)C)BUG<7Ynt{Tj-Xbq?nd0ab-8HQNAqOVJd4X;V}pet7CxrdM6Hs=MLM{5i|+
-U6F9Fc_e`Kwbbmj^m1vuVQQK2I$U`WDB^Tv)%S8Mp$>8uKYck7H4Dk*C?sl&J*lW$$##q8%c@AM3V(bvK}7b@7be3{Ik6sF`BMpp_~~Y%;S<%f1y>uk
-y2JF#W3GLx76hhrjQ|^9y5%H9ly6~QKG}O?hi;3$`8!ZREhPo!c<jD*w)1Eez6E`$LQr9bW(ef*2_+Pvdb4NFhg^{{xdQv0-~j+<1h~ie?EiLBjL>#A
-ot5kqK~CVf!t55JJSKdh)_WEC&eo}IqAbi}7`Wx9PhyP0?hkn11=(O-`blq124eHkep$rBF;5Y>hajq)=M>_@P>?f;@P0T;XaNvYzTbn13Z)`8SYrW1
--@<R#>8K)&eG)WA40fG{qAsFE=)uM0!7<n&(&y<|qD_`M177o9r`Q<d-Mnt-DjILMK7eIAIXB|K)np)QF{+RB`Ir|GYMp@2hUk^e_XIB!?&x;dwAPd%
-M$Nu=*b7@H_rHKTsSo~9FA5~Ai`fz7_r#fDPW#CQl(ET9wJUQw{7~9?q4)&5Ss7!;F}XWmLl}@?aP;z|TPQBr0{&KlO(c8HkM9=4i{3viuRVLhXuC`b
-yj;rpXAn3dr`%YkWivL1fmbiX2l&1etKDJ!MC8HY6}k-bQARor8kP2u@)?Avm@Z!|<~KWkA|!*TLGQZwID6it^6YtHHG6c(ljg{xD57?8buCpfl*U@$
-{5sC#WPCHcCD%tA<w03RF2_F|oE;r}bKFJ7E-nFw2Z!HvVdEVioP7&u=a@oHKp9_u!BPW|i_Nm_;pT*ZyBN`-qe5l^qzie?TacvuC0o2Lda3kG@FXNM
-MCWJ!=-li~W6#2{RG^jG;P2;&r_Pz_y(wlX&QL4aV1^{iix1!W<4^hN+qcI@CtU|7gA5ug_U^MPa>_;;Q5+R_$#8w@kD9J$RTJXs)#eRwM}))~hA9Z5
-vFJ?H@JwQH5OfwUZ@cH;9T={A{^Jklq|CV=&i6ecv=Bu5U+f{sL7|Z@t?Q^+3gC?R4!5`7*cb~=19ZA-_Szo#fV244DgtWr)dYAOKs6Ofb!|pEmmD9^
-A#)D?C1Hp4WV#rQ;HBz^r?s&O-%!Dg-RObnuiH;L{pgx{W$+jzGEk1TG+UBR4P5E<Ixv64Xk#?8noY5<W-+4p_h|cx?($y*mw7bWYHt!ctuYdpG|Ipm
-_ICbU?A-L9zW8j(HkaM@wkY~Q8VB0O2+~b<+puA4MxjEjLtPYN%I&8HoQ`#19Cwc~(1}KHgwi55AT|R144@G_zZa&hjyaZRW3yzWF~UQOqb0fjOO<*C
-5K21W74x|Ki@7I&y=`J+_!3H?4XdyZsgcN2C~KNJn^ZoZ-1w}=lJmcWlAE|cwG!J!f|y-gRcMUj<VHcl9pr8i9#t78H!64Ge2mHkf_uo4K|`7QVmP*C
-K2CaAD>4X5)-&Vz4#tnq_Y5L^Ae2v8nnTHMVgCPShK_p#0DV6sQYVgRDI(fhHOGh)jxscoq^T7P#r7q&O$-t(eJ$daBm?5tDf9*(Vwa=@bWHxH?um;q
-ck)>wJ+WH=7BV|ZY}gMFwgS50A>GldImT&NETAD=5aU2VE5ZnVPt#s=Wcht4%V~<QId|;lYlYvk+5oG;xy8CTg`Jog>*0v;>ZzQqzktLm6v*WXW5r|2
-HQKee)@L)Rlk^^e3qI&u$Mzg(V`cNwu8|H(w7IY7DKrz%EIbk*HcSNlA-)@01S(+uson!PDSR#3YHGNRM%{ce&a2_=xENWD#_giO49&LSx9}jX6S2Q(
-s29{L>5Ev^?~7>~aLN`&7sS8N8cXr34tAa1Xi!72>3I0{14XSI!T!^p_V&6UJXY`barX8lue*!GG~7^+9j6Sm&8bVHT)AL$eOu-%<Je%1H>o^F7Xv`X
-xgAZeFra+;7|6*S#zHsn!_yyrI5>H8u2o?c#<1OPW8gFycd3R;IyS(vON_N8&uM$XbNtIbm(a$J>?`{QDG;8+ANJ`8lk#?G;N~fdQ*bn;#q4%*Z-!?#
-2D>tIR0e6(Z6TEp)h957%BK(cShn-9nJ*51O@VYzkh7ecmTEv}g^m_nQ2Saa5<<(neADBy{dC)n;1y=Ys7Sx<L6M7S=Q`ICHXIf0>LM7GNSGO~7NWpU
-Ig|?FK(JT95Tm@-nqf2Mku-;=$#NsX?Ugs)@5{%liP<7YfT=%QOe0t6SD)@-D7%QEwCzN=u}PtzP4EFvk+R^Inf4Dj<4wvHpws6IM}GsrwwR<e2a}~1
-n<SoScwerTp^nVpDW`|c=5Y=vEaU5s5UVzDzP88%qhfg9lH8W8!~(M_9<=74hhpl^z<&$G0>wF#im&?jz$+Bv$#{5OjB<+Yz>B8%dP`W><ff@UgbC32
-3Wx|W{-*o(^o%rG5)!^c_OTrh+R2@pj;08Z?FZ$^4F^_-S5%H~{hJOh{RB@iu7Mgll0ior1HGwgjz_GXpnI7%jQmqcgp}&YYwQp;tx*qkREY+Nyl~=J
-hbeBx_O~zILXWCLa6Vw9NeJ{t3rKFbh+b9;6K{pjdAMPGIdF3<34MxMt#2@;GxU<Y-In4;tBkKj7$XnDFod3PtIH%U2g5mSZG6FL05h^`xhHfMs84GM
-?53l2W_n{4BDRyJQ`+g5g2Ke**hb5QUqRsxqn^XXTznjw<k>k1o!cl3+0ew<a6T``g6aVqg+(VvXe~zHm`@;!EMXr}%~)j{MK&gvs(o{P2Z@1AVQ165
-=XfH>JWv7<L;c8LR2q=fC6cX5xpxlJ!<htZzmy{_^2RpUO0ao*YOnL!WP{UeftX>%9QQZchGCdXqLznZIL8%MUdF^dFa-!nf?lj42cyC6kr_cc4x-SA
-EoDL8Ptt~SE^}@tz(aDgO2#a5mceae4gm;W1$T;6-_hiM`Mh{v<`4^;1}ki@VU3Nbs&b6RB6HRq+TROsEQQM?k+DpW(6HP#%~c3`kU$S`qU+YICTJr=
-9lr@-gtT273yb{@=3(<s{e2>)^nJ+qfq%w`6Y0_OUg5(32714mP2S_i&FQa{Hsj(0=S!zj=F|ju;e0VBWhnPY-h!~S032Ah=*ir0u@<+|#^A~-)qpVO
-GG!g%irZOf$TVB+z^+vdZ2Ge+&a>LII%-|~5m<B%6o)Wid(MM_{kDO_grQsL5Rl_IDISW)<i0G%=nKmmAB?c7&p_s^Bw@`VnrW*!1pmz$@7W8-|J`d%
-$7c^!<Sy7zH0BKiprc=L41Cd|(tWRou#u%23{`llqqziVFtz^s&@fA~NJ0I)!ptjV>%%EMxdCngOu!su)O{3`%xSnI?8aBWQhlU|GWAj9y2vuM8;{MH
-R=eZ`@tpa=`S&qgfxjU(vH1-DLl#qk8Gv`~!Qy^er9G&4YPQ<&H!Rq`D!@I+J)kead`DppW~$7k#oP`U0q_rl_8-h<NdACdi-ZeeV6XGK->)GLs52N(
-UlngC)*w;Qm~(wJwb~Jj6*MJ%H&#RhXMUaLXKzkVj(;`cB>sAHbk;q*I6bou4v$Z}zjO~XD+0=-g(+S~=3ZCL(aG`-Ek|ISD|YV94c5P^N*(0>0qOC`
-^a7V}pbz{`8bC8#V-pVNiLm6Ovw+i;VR=?@vNP5l>usv$&XH1-X4!P@4K*juWn&;%VNYI<kw=;fQ4Wo#0bg=$RLS%a7O8!GbL(OooFfPY9u=I=*5iL5
-jMuy@neDiUf0?K{I2d6|91+74jEVE_bsStI3mVfm5WBEwbJfR9W2CTRP^C363byHi_j@EinzN0y%>8Ik{uTvPthdWl*i!#hlF}HR+7Zpc?6_ST^HXi3
-?e&-K`qNka<t{X_<9J&=nHY9RCrY;DMz6?^kCz~e7KFi|r<pAlI+!7yFy=cWsDPX*?m)H=TYS!Lc^4mV>)2NDkkOqpR6+B#vU!;cRK9`u7OyzyK-J)E
-Ozel6#bevvB`9TsyGlgQaFo&Aelgr*z9>c^A9*x)wu()dL?aYWB`C1weR5w6RHEqEhV?hWpd=moWTu!YY%1Bs&`^Y}o}9itJw87D+5JBG=J@pR`&MG^
-3Hi-n-;LPwkw{&GU`DehclJn%n%qGmNAqYn^|y;rfeF#(#k_r<ADy3dzXf)A0}oV75UrQPEg+7ID-~gk@A#2iwKc%deh{iBc&&tLjjYVG|D%Uq%(NAO
-rlF{8w&I971xc^tp<Fu6dZ5bC?xuLRL+4|w*jKkV6329kGb3FA=!p@;-Vag#4IkIRl{{{NC0%48_($)+XGD?Z?QQVOOo|+5<ozGQSJz!ieV-8G%1~(*
->SS`ON<%6r@4aQ)iFW-HSTxn^pf|2Q{;O6cL{_5X=mh<o7gMy3gmFj!YG>Y>g)J7NdFrbJ=|bB|di_kC8J#W-6GwtW_wEz)5Vtz_g&ZgRG(^qQ*fdA8
-=1FQ$%5lCoMLDEC+7HgD$N`H%q(<-;_Bx)-?#VO34RbbmfTK&oA<R!w9axR2xG|s~jd=?@l|Jg%fzuJ@bAA^%f3@4YE?s!$nZU4*F=%4xd>!SxMkU|~
-BAuLA$KN29Y&N__5PBtDXwM`@q+iTNZPfNRxhE;_O)sEL)`Z$IcNuU~dw~uo^oV`$fJ4h3eOhMxR8)r61I1t36;41cu&3}}2Xl&+h~r38+L3?zCc$-U
-@q~n^tI(*VK4CQo-2V8sDu*N@Z0*;0vS=J9nEEfrKgj)5SK=dZ`R@KJph!C&@B^msG`-+xlbXi4r=?F4ZF2KZ8dE~Iph6@}>~T|-$X0y3^1H`QjI;52
-uuh(<Y7t(A`DVqOLl^BrL9cv_QeQD{gSo?~7j<_47b_gySIMh}Pn~hb<<*^lmCMy48(I!FQzM-Cwx@Ixqlb7Dwd1T50<k+Wh53_T<1*3x(zj14#s-jB
-P2Paedi3Odv;+YZJl<eOySnX!P}0%FT#HZ7-mpc0z9)VskphYd(8|S$y-7^rU>7Z#DAZTa0GHZxKHEfXQ{OquECy@qQZc|AI({^S{`B#>ZgZ|NCHFZK
-xdyY%p6SuQAwF!V2q6(DK!lCwoq$1tBj^wlM7d}Wx!ZgUhHQOKYQb+UrcCjt45CA7NFItKSal*1Rb7MF@wsl#hlD03-mW7<^9#5wx!50!LSYob@XKZd
-X$HXoMP=m7pt3dO;=efPV(fYpx0v5VK#QwlNOnF4O^k&#E-|uboED3^xDHHOs%PLsl+7faLWsiHtZWfistv)&b-)BS76-*fMGy?Ah2w{Wk<wAYG-nkr
-=!ick-@1sx2#P@b^mwwvYEKjZr$bI;#D+X7<VFVj`$IDbJpfFeoaTq8$ERl=vZRDvI~}*&2Nn2W%`F@+o1Q1|1%{{*xBK7FUft!~yOV(9D57r}7T!r}
-jbmF&r*M`D<WP2^3YkULr8|pNttRc3`k3Q(+7Fx^=mJeaFqbc22#65^H4q6pKQ(F&|3PROs<CdJGjvgQ+y=fQ8(lT&(0s7PSvq9F8OeoVTt18**=FEA
-XjIB?Xi(D5bTUKSMpOUEln6HzuB_G@Oh+&1$E&RqnQxOIJ5Y!CjTo3Lu)-7Pxwl#`h)9$Mgk}E4!%hP^K+Hvm@pV7>psZa!Tddm%rC*8Vv*=rqDa87~
-<mPll=8`rjKkUxuj}$qzv6g6F&hEh(vgWa-3@W!1Bm4a|={@eA^b@Kd07%yxSZc9W)Rsk-O0$}Rh*Ttx#AC!|lQYmoZJM3UCRcfB@Z{DVO4!lElj#~0
-Ppu5Y<&$<i!N^zWaK-ilmj|Hv7}ky{TcEy#2Y6>oJV`VfiA&C$Y@93}#cGKj<&CAmGzX}KhAUn@Vp`&sq)<u<G(<)etkDWH@1mG`{wC|~yO(1P1BPhP
-!7TYAZf(USBA-&mJh}dDZ`Vz)?yY7Mouuct8E+~4oJCjjHHo#JfE#B_BJENhjZi+cNxY<`rFK6df$53dNS06Fx(Ive2L4F5{_yJ`?*A~@`NMaA_~8%d
-TTUfUU{9efjo~8nIYn)}1Yzo>d~80ue-BzwdfQ6&CjaB}&m-z<U#CT8Y_Zj2)ZbMJISO&%VGvZ`a`y>6SWdb>qi*8f5M{_n3=iHXpT{=2>^bW<{Y4Jx
-^}pGvTroMxog?nGXzsmyk)si}{H?rRux_Wt9;@<1V{u?lKwWE?@{=Vo6q#_HJ4lI3?K5RI)=euBxNbDNGi2+);yBykTE{9=E(@ZZ32;yaPvgBO^W&#u
-b@_IN;tF>CijCGuywhmqzM~iqvxrl3$`~d`Yb^A_H(}cL!oOS8gDj|^{Eaz?s=+r9d}9{Mrn`=LUN?;x>vyhDUKe`-2&hV$%>LI-o##$~Y!fWWXz-2o
-h-t0y^KQ;1u9MjWbNeshrRXMC`P>xmISz##AfNE67wG;xDE7i7N2LyF$H@tM(20WCox_kaHS-vtXbDwNrm8BPj2k$1Tn6w$nX%@7nxSr|K@W^zxWiKs
-D^KYCz~T%WLsv~UaM44wDR9g^x(7ZKqxY#C>zU{OM+t)(@BS-%_<TMt8=Ll{fFO7~X|>MQkUlEMd#tm35_;)iUzaVVZ6!MB^)n_{Z$#7+Kt0hOirkaF
-2m2!ZZP=b3m1F<3K1uEr*q-%Xi%8hy_Qf7Z{&fNzN^58s{++}^>dcXDJ#Z76Gck~}I)GnNBhdf{$wT)q2y*!M2X}7b`cG;~u%-ivu8afFe*5-T+)Cb;
-kLc`=@D61Gv?;UX;1UoC@W~X_nIX(il^DWKt>Q(d1Q|8CXD|HiW=?Xbx}^$qEMkxJkf0AG=$uhnz^29C*Up#Y;chZ2ZI-^NjSg`7Y48F!Oo6XO?^FCD
-<10G;fL&8P-s4*~HmND54}4vv#hzGHn8-#cez@T@nkvtwNwg+4ryNCC&=rcFHcONiRxQjK$vp`3O7a44*de=9!Qld#%qJub+jNdwW`)gFYDYcc+m-Ky
--VkQS7DhOr38;I}VWgtXn(!4RF3+c(6CSUol6c}xZ61L54Br&$G}IdyJcspt1oLK>f_4s2a6PN0SJEcSTnkV2g1o}5S*4C_sN^eEy^9f<&$5kL;d?QC
-xE_Q-+g~ppr)AU>+e*%i%#YXb=J3842|+&bVgS2NMfuePxEgiD6NQ)sc>bvXOac5%{Zr!qj-x?NgZ!I=^X{jwQDMLL>h-6eeg4J&_|u<@tLwqd?cMNi
-???CJ>ECD7hlk%D{~;DNCQvV}-0+qd36Hs5W7L#Lv`qz_#5fwDxB>jKn9a-q|9UUeK0$->H-e{wQ=}X(?lECyO4Vc`lEk2gUnGA>Uhnmj|D<|Z{9c%e
-m=OYW8)k@kG=0~?(A)WZ6anNGD+W(hFXgJf`YK63PqrDmB}@L8eEN!Qei$sIqex~byM6lFhQ7Or85Hv(I1`k6GrVn~PgHKEz2ekF72N9}wN<t6vUhiY
-)7YFFiqEOYq9~i=3-f9&XQ8@?9X;FAV`%B7riMYj=ALfK))17RQG6VK>kzs+h%*-1?XF;CHxN07h*eOv4PO}}6#ASZ1lu3YvNmQ(PdJBGe<=J3d%KEB
-X)9Gsi50QLD&R$J@oGxUxegYQzZF63BQX&h6LtECd$@RbJ0;UeZH;4V7lkC`{ls&|LL!0&itk6T^J2Mr_xEGTdXt?U;C1^nB^_6U9<VXCA&{Exd9&vq
-DI4R<v{aNd{)LXK|Hbjrh{pG?I=}P{h1T$LeBM1cJNypQH-R6^4s!n;!@<lMam(h5#keYN%AG57UhE)<74Gu`g!8aq4?XKS*a}=h`iK=`Q%;@1#F+!E
-F`QSt5Pe?C_v^)Mr1HMAHrDXO{Nb)N*NHU1zIq-Q9_;5JA4oB<Rkpb`4FUzYZ=^FYf7Ot;xE76ncjEvF5&A7hElYbbor2k@%|@+sYX?9fa#VSvF9+hz
-DS$#jDG6ExKXFOB%(`M!%kz&244S(X;ccuJ*zC8V##XW|xR4$^V%C>45|^~9n@MOvZ8x1=<mxfU8LYWC2diFlBvQ^mLN1<N8f(=aD~{dcE5mwMI>C8f
-hr;4C!dK<201>*AkT>*Bx80de0Bs9)lU2;#U<vIZ=<6WaiQ87e*Zv@i7VyQv?bSJxx^Y<~P`AWRljpF+sw|w?YEqB6#Sy*S$9JpqFcdSHJ=y6MnhU}W
-6RZm!zdd->cT}zO44Dq7rXGjoXkd8>y!4zH={4?t(;<dv6;u=#r^$rt>=+2<)A5XNHF1G=8tUtDv!N3SMzC;be%-S~>W8P$=x|o<&~>6#;Y+S@G9Eqd
-Q0_REPR(L>Fh{2_?Y@Rgz^;6R2c7dD3kb*an0vSzIfoRj6y?UXy&@RMc%p`Z3+%wc*M2OMg*-f*GQ!h?@z8579D39SRZ>|ao53k(PNqs+e{%kwi3Gyv
-caxxQeAk};h8B&c#<Q%(MW>tz(sW?9roC88OsH1>oeAqzcI?zr^CpL&oOyf}di~{RZCyG4?Yd%iG8{}NlpUOoM3l;cQ@}sl`DanR=fAe40PPS5QPQ%z
-@Y;SRop9#}Cp1EkD?2&rxR84!Rnw`Xc^USa<KY&IX@=TcNdT)^Q~r<x?7EnY7^IP1ohLqDJqXL^IHus5nBfRVWaKceHbAWOO|Zj~>?2Qz&HLTO#k>6C
-=!fp<j~AdXzI^fObK*bp@~nGtcGNxRmz*?s6&Wu5BddC!Zp?~Xwu5nmsQN7_h7npYLg-*Pa5&`{RX!BwNWibdTP;{!@a<y+E3^qRzG3wug@fgcl(6gD
-YQ%_-9J{;^dfL}Rv3&wZys?igny8@?#ngq4Q1QYton0Z?3=weI=P&9?atT)&oh2HixR5XQ_WJJZWAI(au290QhxDMxMfuX517;--bfgb^n%uA*!#rkx
-U0ph)jHvPg8d`#<--zh&s?>o1c-0Dt(D{v7KINnnEn)ji>T(=JS44zmIh=U?(H#vvI+2!R@WTS$0Y?dl8^G+H*kDx~Kt5DkT==M;m;PxfmT$Ik+XW%N
-ws=cu(czBKrz-^+IX?X(m@Luu7*V(cZOROQS~{oCblD>8O<{@2eVVQ+S<I)=A3fRCR%$&4&)0ffS07@jw*%Dv|Lbh7fu>glhlP1N+tuO<v9)*dHo@+5
-?lVf9$!?icUnH@QU!C$03EIXeS@^5hNp=Y0xve5fGsptQ-p|<jD{#%uIux4g#ps$=9muAx!up6<?X${9QA<8%j(W4UsEITK98TKjW@zKvqtg`2qd+O~
-K5JCX=*0zI1pDNvBYJifuM_kE9)aShsU=S}%8ZD<isi$iTxo7DcB!_O1HYzk*Qto@8ZEg7(UYQexkG?CC=FEa698t%g(;Hz32=eGT8<k{2O?QNI)M{o
-ZJ~IMz+=`6T<KBtYRj{GbFKUiyieeM;QYDW8&c=^k+3TD37ga>55C7R$JJ7A{h*a$RShw?2HcQjbjeP_p}AgIE)0fRcln;Ug6A)awJiV<YY<e{d~n5C
-<~g;{gzhJ`{BN`)*f>Mj|9Urgq|L56X5Zin&r(VV1_ju+dp?=%3t@60({Kv^vFuu9mZ@z3$}t8a3OaD4na<=+#HBu`b0^5<NB*XC_?V4C{D%Um;p+WT
-13{Xyc36P{9ud$I35%Ym77-!&BRIaA|HZHx(4X`2#luxI2m@vq!>LK@$%kwK6lc>gwI%>HJdUp^yEXi0JV`U($@BWobdvfJ;5VR$38_i(wE_%l#9S~1
-+lw)}oiJVHllQe-lygI@XWZ!oPJ2Y8;JLwE+@Z64x*dY9C_NTzYODmULa){$ov(ujL5~hLhp8^K>wT!Z;+g%ed3^m`Y_XWR-E!`eL8?3nM~&vo)7jGC
-h8c0njRh@l5cVnSJ)adV&BSO~fS1{>0XKsOoXII`=~DcVi@0x;a}Km&(c)+t)~uSXh61!CaSz8Zbu_cX+I<$c8AnwW>Q=a6uMOd(OD}|nw6G$NIN7qE
-f-dlS<>Ytk^c{7%!M$@J3Lha*z4DP&r7p05Q%*0`G2)6Thz4>{4GL}I?#zIt(dg}Xbg6E^1wDm*i3E|kbL5Ba#lf3{i-UDSTQnZZi!|)iGE)07hd(hq
-Z#^DbCAjsX4m%X=E+J1ITXCrt%(wtBj^HP%0N2LJ!LcNp5sz1@rsZT#J5!4fbS-9gidIrPi@gb8I1KUc3x_;;;D8h*uXrsOX;e9g1m9LD2%>!JWnWY4
-@xCm<Hd2LWk2~>${<raLuNCAADYc-|!3K9{5!sM+`ActJWm)}T_KsE>Ocnz(k>j+<6<C6I|Gmjz#6<u61adXlZjTZJ)NcPOa5+Bf9-khX?MXT2%=G`q
-C%ad}@vgbCUXHi6wjj!8D}jvL|4%v?&X9ZV?C=AD8M9CJFg3UR&+ZnT;alo0{rNTg7g|V68z`JgZiDyGH^YMp4DFG#o1x}xjF3j!hZNeCXwGx|l|FGv
-zz*<Yg<2mGUKBo93bCp9^BOb|1HoCh-0Y({hI7P!T1GEJO;_tcxeui!RXyH_eD;apLLMj{uXkD-8>gS7S_p(erXmuZSwB$Y*<iW4245su=>*WY%?Xm?
-4@~on>DtCj2bj?UtJcGVcOWmZjVG8Ls)0n)h7i->_6qh1wR2udo0u#M8%sKUf3du)k-F$c#1uvhCidm!`iv$=t%pZ6<^c6mee!0Zy;8+8t2|jGZQf8I
-!%}h2cAAP>ypFtxFU;MyX7Wa6V;I6qx<&C>M9_>c6VawbzlyM^t!Pd55V(A?MXIzd;5_^v2;#z)HfK<FSvJ4vnnSq#WUsr+w!Y$q=byj6@Rn|mD{j52
-tnORWX+~1kGtM&dbyA|F4e_%Mzc4SHRSgpln0riFRR}Z#A#(x0MnlDdyoBs${DBS%1VDZM90Tv-<3Wtak2;y3dCp1^>pS&t*BIv~rx*Ff!S~%0@@Ydz
-eM7~(dodzwVuW#<1z_ru0RdD9d}TpEG#cg_^{L9(H#Ez?7?eBa05n``$GeDwe2K`9R;$VI$_+w$#BH|@wEGOrrUR9gNIpP?rwvpQ%(7!>xpEW2kY{si
-rf_F|hWnMFhf~I0)gjMbN@GEQv#Fp%*Dm6o*sD$iaqvSJdE|MKc%el#XeS%Jh`g7%jfdg2>&10Yk7sn&HU@p`6pKoRmTu@+D2AkK@x7aa&8dlc4TK#V
-eJitPQ)Nd2ueh;gcyWl_(rM*eqA29K)Y62&={0cDnEFsA?Ap{b=h$ar{iw_PU8=>}_&r6sS6obL{DnX|c*O2y@2uRO=poRa@*ZarLa%D84pULEx;6#{
-dXE*=(rQrHutGE*RzfcLlWdEsJ?l?oqo8}8{))UEwgIiS!Tw|sWN9aSj8x)K##mCml}6&{GYKQg`SX2pcylmR^kTW|BWaQ6B)DK9Qi7>#>BSd&UDq-o
-F30-scq)3^v@oq?8^_zP#caFdp&v<&Dg@AQY!Xnyv(HU)x{W96^Lafhh1Y+rBRa5xYs|_Mrtq?^_$`~JQBwDiYwUk}U~WA@S6$oP3a|g30ida78*}Iq
-&{LFZO9j%lI9##OE1zI5tYbd>l$M{FBka2_W(Xqyjmz=7v+moYUnpf5QZ8l+%g?&+jt>sIZ$QvN%50lE+3CAh!avLgd2@88es)hTvS(!&!$h<?fmoPw
-%ug`}T)CcPSHN|=l)A(;Z_BwM{y|FM?^s~9#H3<iFh=I8ye&X~Zp0^S804s1P+dAiw>7Cr*QK6{MD<$GEs3}dQMfjU>0J}AH4Nars3p=;L#`6?k9m@w
-IfFn$rd6JNSv17iqdZlI@Lx24k&x1|!)?l#Nnx^)Fm5Y~V8xVLS657A96}xs{~_2xcC_#e;)>>zWH5OcL)0DQ!@8e9LeM}@z(@!<Bfu4Fi_uA*a)eH^
-exX}1#an$1uh>fD#}=gQe1aY<YjPxKkPgwKG?nB0Hzsw3nTO-KG{>LT?$ndLZrW1Ehmh;N+Wo9Ac^RJS115c>3JK?Yjg*N+q&-wa(hqL|VUcJNm$gk`
-Yh)BhM#ZmFP>>!id_n2}0JaET(;Uqwi)+Z$3<kwr{>1RP?gqd@>b3&b`cZ6lC2OvXnCIHBD4#CoDNmeSJ?%lEB{QB1KP{BKtZte(n?r#pT`KZ&6n`xD
-7mH>kSUqHj$Gj3VQa$*p&fPHZ-S40yiOg9`7qcp6V++|FqQQ)*3Xa_@NfwB22=ottrHb^5QVrD9k#OE$BTsYv^eYU~b=bY}8SITG%B7e68`3xNr36?F
-MaqC@awMt}l%yD%vxGz-#eDg+wIv<}_#A}sS0spU8SW&hvz)Kh*7e;M$9Zj4TQ=vSH~W6O(STHRWrY{D<YN}DXuuF{44eRLi7}wS2iw8T7?w6p7E_nB
-{jbS4bRctFsxWSs1TV4!36D%|x{V@uW{dHdyavp8mhC4qA8m7`xHq)C9ZO`ToRIiS(BQLc0!RAvH$dgkxm`?6HXqItSF13K4RgT2UN$T<x^ImeljANb
-g`9eepxRIr)6{OtwinX@T+4H_A7+m}_%amK8^F;2YoPy{ABi}^FlwA#5^pWEPD1skIge9h`+bVrk2i?m8>7g~=kFY-df8HU6pKZn?MHYUu}<%rnYbCj
-GHvs~Q<T9?+w%tkIXi0?RX&|m!{1ViGc_+)D2rG-7N#0ieljsH9B9hJz*~$3W)BV|9KFASumCi{JRh1&WS~#_rY`v_J8~E)%ZogLqeC#;u{UCXS*}Q)
-YPqT!q^7@OY^1%JMeUkZsU|<1j?^uNvgmoe_hRC$?{yO-`${18WewKHgWg2VL&x$H@-y)aI^x&_oDNYKT8WKVaBzx-S~ch<F&#l!?70U%Hs=shmQQEk
-qDZkf$h6k+txx-zR|~o_>=>p5bqI;H@u@inZd1RsnSCf{{_!3=B1A|j(!KcS?UTjU^EaNS>ZSdrNSY8t@2qNE5XZc#|CvO|*Q?ppsXoqp1X6YrRahY*
-un<M9j_3QYLIjZv9Wa%xZME{#`D*TlC{U;jjiVjM^rK2Q3jNQ5H#L9DmA;ndCA)FdMB?1+d_x@bw72;};x_7QF7A-XfP_{|L&sC&qVufvm=y@~2(zp1
-jKn<%Y_RK-F?dQA;j!?n<-k5PZ>XVtv<J9v(i%{U<oRXl%Tb6)dp>f=?_p7WJ7{ZKRa{x6V6SQ}nRsle6zrg!Mhkb<tHbv81BZTh+O6q*09p?%bu_M=
-o$b3wE~cf0T?XE7??%>V#R3M`EaqEnBLrBbbMyd{>LR`a_4HLD-!$|*mXDAU*LwaFvl4wnxDw#Tq%q(5DiNJ|G}%(!gIV_}ND+C%FFvuo{Wx$LmrwZL
-B*fRiwd3+<C!o<A#Wtd+eUN{`ZWXBq&67$r^Q@LVjnmgkw$r$2P+}qc)M5QijHTSt@3o6khPIUeMNp(CUbH-8aEx>s9fa1~?EZVLb$q=DfJMAZhB(nk
-;&UY*Q#K2kZN7LRUo;1s*}r~VqxtZ@pu}Ack2^>s(s#}q67KF|FxejLCD{yOW4+kdMvq%o!eTCyZSIzrz=Yctpb68#K{-VrgKgVXUplle7CqDSzHVME
-6Nbm5_o+ozBB&RQJ06XJw;#xSMBrZ_+@IHJUxxzkYlL%ZaGwMIrKx?tN#|OOW=}79-{v?6I^J~!*g>YPxlL<=qBEzJ0Zu4u^7qBCM0UB&==ZW3NT;wA
-*n^OPFwR{Tfhr(-TATiX1Btdl1h;^fqQz5HSCGjbX*ghd(iFwL=W<V=3vw2b2K%ed((B1|SgH}A#K{N+z8;Q`KQ2dr%>%3AjJxcKroe{#KgqSBW3B-}
-gpe%_?Z^)xK=9kY@JmqS@F|srS%a|`EFnkx8+WQeZ%P<)Lr?jJL}ixTH~Q7WWF}ze!9$Hah|FG*ka6e=9JKddZ+(321|wK77mO=TN4%-=5#gSR-!hY_
-@Q_!DVTw6!TZv|&!`^8{eW6!!F?u5U{baBZ2aEa<2YeZ!CE=cx*0OWzOlN*Nw|ewKQ*PPkI050-2D(MV>TaSkcINr?kuJ?SYOy3zq}SQ`6jE`=Zq`f6
-JLl60HqjK1z;B(ay$b7tX%wWTlmQ1*?kGv39*!~}=Kfi0dkKgb=@We2k-C?5>3Z<otk%)V`NhHUarcbT;_PW;{`eFpE<ZWVZ7C5{%`N$I?7UCMs4Bln
-w*F9EUXriq1<<=zi#F%07XV{I@0b&O2Vy3W*3`>m-$oDBOBnLj#Uv>P15>Td=0{2!8=A$sRz!mbBu{FO>OVR7p_}~ikM<!Mjp3=^f?<7X%NWk->Z$I^
-(J0y3sjg>ub)t{I`s3@%v040i@(NW6F6UxgH`dumQbfz9neC{jj9bOX)(TUqM02@sC^BxY(}+lt9wlY<qNHvFCtpvm0m)oG|NQfHE^}H4^;*(ly3HPB
-q8ecirxpgN5Av}-ZSy<Ub1&<TWU)*N`YNKQ9jk2{`b}#thqaUoow_q2&Qr5@8BE$|pM92j5Q5RW5(bN4XJmrlHD)$;`aYZc0xDvKo^MHnI8~$svtjWq
-Dffx}CSUC*ub1I9US+FqxMe|e0YytsXjQbj3VU6jDJChMsb1&_u@{XfG#uv~VL*07G)`JnV6=x%sAE#X{5;Li-khEs|C;=he!V$5>mFX5p4kT{r*BV>
-k57M&I!|cBF*c{AkhpPF*)oY@V>PriAHf(8A2X)WzS~)8zxC?K8F)TAUA4IVn9qpc3pM_zk|WX+WlXT+HMH=w^iAnbR_X+?<`j=W4TlvgbGD-&oLkL^
-Y+8FE4Xn+&3n&VS5`fd;>fOI$<!w3E5H>GCtsx$+S9VQseZ$#NTk44Uf2dPC#6KVoto%Y;mTa0uKW1b;GfaJl5{bco@^O`BzE6(luL8%7YJJ7hLz0~h
-r%Ja%=@auQr;+v#7E(~)Dn<Mg+;-e#E5;hEk*nHm`sA3vrL3BZ`L3~6B5ii_LZAe6*FsT^pGz=>^5){#o+B5%=c~N_z9|Cdw*uXup6z@KKEq#p)|gUY
-vN0U=p)H^Rq5rM!w`~#7ZPJ0V82w8kT0hFa)ysp@^buSTOXt`-8Rw=`=4uE~U+hHsj&f*6A)vupU>!+8%2z+Rzxc#cgHtS(dCH+w4T;z>IEu8~^f$WE
-Kqb_#F45Q^(lK*8(GIL6X(bq7MZm*z@3+lKPN2p-V2gpBzoUaF(hwv+Rzn7lLS3(#0R{l2K7-1tYEeLGSz%yraep-^lI^_Xo$Y)CqLwF@^AO!Jks&~c
-4d#jXQ1yLB4@728bCgrjXUu%kBIhIi1vb%FSyMfKn_N|l_B@9H_izgkU^qQ+h~es9b3HL<2~Q)yhzFVj%2LF`P!jb&hEq2sIN%nIB<sWiOgFO<$;u}L
-=U*|9w1uCss>KrS04ZH3xxO}LwXOxxlIg+)(V|QY-?IfAXRUtyfyX^ltdH$5PK>pLuWZy#ss*{0vfxttGReCKhu>vhCUU)pmF;LWnY<^|?iBiCqp-6U
-HPA|K0bqCkPx;>79{j(f&wZv&bkws?Q}{_V1r^F2BlEMsQ=Y68_HGOJN9NLHc~6-Ppejx(?&rtq<)v)+ZEToRvMc<AW->A~h%;q6^a=;Z$GEN1@{N{%
-XKyJE(o!Q+ptiz2;D|RYouiTVKF+imxKzaMh|-==gz#r-1{HyfA){$aAP?87L*1I7Gah8J$6nBN+$UD8N5-)O=D7LN8xI}}&lv*sprPaPDMlGZhE6I+
-ILeH$I+vt?UbJF3$@ZQhH(apI=06;q9KG$HU-%Ysd*~o5LwG2tGULU!XhqUZ=(eqjf;$>~Dx9{$G5LnXWnOYK&z-G~gcZ2P;lT=MhO=^HL@y(G&L>z-
-xePeNyddck-ki#nrCo~pSxwDl-5dzo!gHpJ?g&DJ4z@*PU(^-JPA#F77Tlm)Pys`t@%&5TO(`W)g=?A!pi7;3lRyiAwvd)1zxv`cc1D5y!`5HY2k(>Z
-7hRR$@Ah3O{u{{I9i`&lYYWm+QtMh4(@XQ>OTJL065sW7;V!eBbw1nb*OcL&qK+DX)6I%XH{d9Gojma@`Ny2$5cU1-6Oniw^47NX!pIGCb@^#6HOU+)
-Dn);|z9pwsO2R0?2Krl_{X#kvX1wrmx|kWnKu{tyUN^;Al%gnH<(k}0o7h-9w8%Q73Xmrt4<%nFpK4r{SN)AKP;mQ2uw$4by%b0khKr0qw!pSPdsgsC
-5Mo5a5B07#5bKrUv3gI@jGGEW)Ig@M504u_*PHr>a7TfE8uy4Ovja+oI0WeP>pslyUS_Y=jijoP+Js&u*K*|Q5Mjp(Rg=SQs|I8kZMpDV!#0y^aOVAO
-Zli{m?w*03ZE`R*%Eg;C*;n@vL|BiA%T!aO4iSm_q0_uMoIth=8*BNpHc8kdz{W-DtR}_OgqXPSgI!L&(PvhE&NJuc$?{f%&_e6)KrIc|T->KPH|Ww}
-s?3!<ZVT0A8boF;?oHnY&fh@(upXWgo$n|rjpeLvc}{|GVv;70^rA~So<8e`n!#Ckc6;_2+nu=m1<TiP69Wn3+P2sa2$mMZKj)TO-fT&hNRc}OvTCHA
--fJY5ezNT@S9MbIFGugJOQR;0JR}l#!(voZM=y8`;=IY6R_}*axkzTjs$E?h&N-aP+F&T#*c@&_wvHJ-eI%tq_}WI?ni80po9Y`)9t0Ak+V^lv_5W0^
-AnGku!!iK$*#9PyeZf`ZzU{%M9ZY6~y&9{elCU-~Yg+BqlJmekZ!m|DkfzTv^doIhndi_-Ud(fJ9&k;th)AD;YoNVaHZ}tUS#QS~g5|a}yMnEEwYa${
-0e5+SZ<V#z`7fdg7jvxzQ++#`z>GkKD}f5z`Sf)MooGQ7%2`Y;q7+D+ulq!>ZmZN}+uo~AKa0+ppj%+W?4GN#ELwFeUIi-#Mu9OSR(H+&k$r~v>Pz-!
-w-6qx=05qD)}4B!OU#WU!;y|E&t1ghv)5)8>E4=YKAFtlLPens$2R8Q_4n51^NgqNv^v*oRLMi83zRYtnO3rNV)e)*B9v;#4?Ncb*kv71rW9}51)4sL
-c4mZFck@Z|gr%1)T3GX&KC-e_F!gedXr~AZc;YJMO5nsDf^)oJ3J7eRTm52mJDHi?bMI&WwUi<`fXC%S>dM;X_{fb1yW$G{Spe`CaL-8#*HIhrRr2MR
-$!m}ruR`=O*H5`hVP&zv{FnQ<A@qBthPNYH?j!tM{X)xL7~Gm<JkHuP!koS0>nz`UGokgU;fTHXey`nVC2GrN2BiNxAY1-bcr2{wln-DF|5rh`h!HC=
-aQTqKA7k*c(4^d42(0>1Hm|p*XFnW(rta0{_=pDNB~BG;2vc8D+EhZ{w3efvftn*`BZ^E^mNK|n)$CP4u1)+8rP;K>nVleeYZ!IPrWksKZtxHwH=IAF
-*0GLYMwIn>lhlHBh7D$=NOmEgpRnVjQkeB3-#}PLm^w&l`MJaWT9yXqYRv&i=x|K|D}j%-)81QW4;zWgKuF*x8uJTvD~Q+P`h+&-O|tO$8zbh+LHdM-
-mmGP%Natt+sX_Exdq^t@Z`?KpSmSt7&AMMJzqMyKq<!kcp$YW9RCzxiYTgL#`}ZK>vsW5tbjQOvlGQ;wBFIP$t(bauyt`jc{?Y7IZyn?S2D{mv9(!&z
-i#X7Y=Col_%ZEU<=rS8Lr1t!Xx$QqUcS|IbK=J^RJ7PYF135V5`cY!+KaN3SC@o=p1Po^}{cD(zf<g`=kp)(VLN`l%<y1>9kC&QsQke$%$^F|DAjL@R
-F8~EqDuu2^{g)8k)xe*%=!#N@aDzz7CjhHET|<<citnopw>Upt9Y3T~!14#L!j|m<hr!tgq`bC2V-}Ycf_^LczI^1rE*_`y@T|OEV7z%vLtIM<&=5`H
-r>;ia-?iTJ@1d6f1b`#&Bxq3dVgapP4t)qAXmC#*JLoLh_w+s1bwI^32Mmr!L<KCSF_zr7U7>oSHAAnxy$LUtnTvFz8S!0;&9Oh%hcY`scqW2{5kzJ!
-w{c4I1RRujimTA+VUsb}Oj^O*MsD=b)t;x0<B4CwM%d?m`kvCP3FJ@w{ZE|_vR13EE<YNomVB7kMr2y0FDNzdiz%e!YI&1oeIBw{*L@8iYJDlb3vNfe
-G?@>8<?HasOTv6_&T2&<J@cf`KD;pLsOQU~n&Q_=wdW8tda54mxcQ?caax{M54x4Ph^FMrWX~NS^?)ooKy=_%>d@1*+-4?p;8F*3giD0{BeUuU^51dd
->%jZG*?(OvUzUj}Cki`{@#c*|y+Lr2Z?D_V!)+zLLaijtVrs~`txma`^89$%!5Cd$|6&7Wk8e$@tY4nDY?}a<*SSj#qMTErqxeA6Vc}|nWz9kubCHO9
-tG^4Du9;W}25dH&az|K!MBcaXSVz0m;pjCQy$A*?bBe_ra&?=I<h`v-T+;dj3i`FUj=R3E4lS@j%^Z8V7ZZbI|7^Hh{FxR_9TFlLdI<4=8Az~gXe6?8
-S}S%{^R_}QI;neF2$K8UT?Qs-Ii=7lXiY{asnOgwY?Zh<n&A-VyhaF;?d?;X9~^GP9ue(fiuD1|wi$0LvA<~8_UAqOw<8Q{TAP}zVHnJTcV0b{2PqCj
-|E*@%xj)8%>6PM6n-5wstu88ASFx-hhF~M;3>OG8nLhF;xYG@MRBfJ@sJnTdCS9g?MU)1kw0q|wwP@pMqkR>{3M(M*7W3gKR16EZpsy95@X0b0<uU4u
-sYCVbkr;mhbj?8U7DcET3!ZcVkzV|Krn%MOS=U^Q_(%7b!(&2-Z#v_e6I9l;{<tl1YT7W3(B;Y1-z*cN@~uSl-8|#015nx?&B|Mz6SjD7igv)tD^Rgh
-2XSV0^q#hPp!q~4bGK5d1>ViYh&5CxZk$%a|AZ3j?QF7`;!){oUzSl70d&YZH(>I1Yz1%VJ$M-$s8~6CNUhWyFDc2C3ebxq!miT2H1i$>`|4WAn#w5@
-*p;OPssc|q9F}%oUim4xC|_YpB@8yp3ozpaYNPtBv}pPwH8O#$*PH2u<7DXKhB$CKGv}xtGM*X(S~<|D^n$~xd$F78h@Z7W;VT&VYFr|XPh?twyJQFM
-j(F-D$-JDSCn5tl0Cj<#)~boFW|Q}DWdn~#8<&0OP#`LX`+pH{Ikx^ZB1rpI4C=2%W|eC#d$`mSC<>eqy+<u{F<3?#BxKom|1{pLgTHY4I)X@9cHBjO
-@nNeX_sswd17}iUVYC`r44`ZqN?Cl{NP#G=DMXiAU?I?bR5{iFb>ZtQc_l#o&)D8t^^beXUE<ADIg7ObW+1DQz#Z7@Yt1j<QmM@^=nF|)-Vb#lbxvR5
-@G?8m_J&nV#aXoMg(2p*?QPsxYEE$rUy(>KhKcGqeRHuIFlro)PB*(w%dIUNJS0yoT>pysA~xOs_odct&Q(s3T-MNni(2a@`Sn)yQTMIKaP%awli=$o
-k#yi(0s!C<S)0AA1b(Nmw5onau?tY9;h4b&xG_Eg#f2}m*(OzcHe~0SZ18vV79O;{bj8qzn1xDGO`^t`E`Am(gB7aGB%C^x2B%c7&7JWjezI7Z_R$p6
-CV|+<%%6X5W!>m$%ubXfu10iGniurE>if0ah#0^Nee_ufd)jDqgCbmhz~4oPGBWgK1gbcInvt%W`KLNNctE>~@fSM0WBa!1RRG5uF9_lxSgQ$sA{}Za
-BtO!4-BZb#<_6WPjiDbz1XQSu0E%gmw7@W?Gtm%GdPzSvpeb)Qd+zJ&!3LR3o3fa$_2h5zviFd8sjg)R!5{Owmo%w$G!ROmx=AW-m6Vx)Nm<;IekjkY
-$zqPj)Z``!FxP$HEHkMVM2Yl9<nQmrDtsld`rr~(_plGjzNWH!Atda(aNVJCxp>w&w)J?P`Su^aCO!o`A875l+rVkM4U5U8WIG<YfgNd^W=wyJ#Yog_
-Xdd_k>=rQ}PwL%2iJP>j4hmfGO=?t*=aI(mW}Sy7!ECYPrsMCC)Sdz@<y)(xMg6I<vV<S}!~S@BUc^7P9|<;~F6nRs7iN(A9myp^W@8U-4mY4!Q>=13
-cm2bv)_HVWyLKmGtk)+FfG2gXp0B*Y)f*aWa`jf{i?3#p<+*yy#Y(E^xg^y`KLTd8nlJ@EW%DRI+X0`BsTw4+3{jR;#LRjPxvex)`|n?@8)t15gGxE8
-Ww@Jzba-yOo?blbMAE*and4dNU7HLgCL#omyHEbff<EXXOc<(8I{nV?4s47uHnrU>32hn!TK9ujt;d2y{q%>K2R1L8(7LSq2-sd|2fDqu@FSdLC6vr(
-Wf>DlydarX&VJFI#)&P_x`3(z3WlJ@LSJANzYXlK#}wmC7Rp?qO%;7*%dt2OUdx&FI7F|}LCv@uUsDluFor_X5BY1m&a)&7kjvvK8pxN&%Z6Y<(>w0=
-;U{<?9aF~(`u7qna4ek0rNfzzV>t$y4rrp5D>5|no{=x1?~)|A03HYJ7wl^hN4+&P(k|pZu~}4ICe<+L2LRJ}i2wD0KiEl;{**zGY7^{4iS<NL#J$=q
-D2UwgxQWJ(tqCzGiZ++{aDr&d5G^>6Y5g6Rg<ynu?S{#yfeydi*973fkNKFh7G;jlJ>(j|vphFo%ymoNZvG}+YiN%Eq^>ZpuR=DXuBn2JcEeZ$@O4%{
-Kvw$jMbY9mN_zjq$u1$+rJW0xxt`1&=$ELHn82)qG-G%XKvY%x;DbTBaZtHrQB+O~VJBW~XkgoDZJH3f$RzVSljYuAkLRPcK^U|0BeUoVj@R=eG1f$1
-2wr$o#DHW(wga#vb~!#iJ^Y@4JwOGCNn0T?3q6vW1mfekdvFe~zS!Gq?-2qoe1ER8yPljLAAYa$xt{-eZhxJ=GgY7e_|8lJYJRh9cQu*J)3^t%v&9-I
-+g!`8cg@uAzAtCva<n@$yL)oK3!mr1L4X8XRM*2{GZL&Y78exQrm&xN`&C74NtmT)HpJ`z55;gUc_!lnLy~LX)IO%?Fu8g6m*k&Gx`!7asE=a7-20Pn
-GQYFmKy7C9N2d*)R``bNQ#-<m7o>HRW#7n&*m0p6456~1`q>O5J@LaJHfM_pBOc6K<W~=iAp*{tzu_-)tC~I_3-LxM{>1fqAoN3jE@*HQyh*&c!;G#S
-a*PAUl(oV6g~ZCs7eIBG-3p190ICOEUbrbdg~s49{JRt%H)X{Z?*-U=n|d$oO}_Z-Gpo||4otUUG*vwdDA{s(b1$Ee`z~)(ln*1z<}cH_;rXs)0!r(C
-pL_#E79U>o5H|;b7O7IX<vTX;+1{VO$Tsm)U+a?ow5*FT1VxHgo-sIeQ{*n(p*YkNKFR^L`%V7Mulc*P)5GrhIYOzlS#(ZkfOXEPwtIU!e=c_Z(SQ2%
-^>Qcu>$@+3XuoQ|%<zYy!LKea2QM=Vo(~cPj8Y5PgmPMIw0*M}jqWKKmYl{;9-L4*YY$M)JnPA}!Qko0&Z$om=sD?2+&}${zjW!hS*2`~V*otq2=x24
-PoqLv4HkF3S7Q@x9v+`|f9W1>ctkX28KzvO`*d>D$lJ^=6)^LQRcwS+%b_N<9U7^ZW#ZEQfqEO^XgL4G)WQO^wAuQltug&(_Z#q&R6dQwCcK^B<lkp+
-{2S)AaxLA+l?Ns$QjMsKud37{{F>R=!74yyjN;I<iC|MG<$;beVsm#qyvTP0QSiFHs&Gvo>p;EXZBH;plopEnMM>Y8tNeepT?ua+N3#Aad<Kl=$dn>_
-v&I8q1<=M?M;k?(m7Qb(iWrQ=k;G?;WOz6>1pfE!y1J_`&QQ)<EMjV=r~0n0uH!2|<R}<^2EfooG`MfNzh2so{IFzDsM1%q#)aa{R4NZp0(_W_SCm15
-0=nSf+KR7l>$5S-kiLrlWZ*qQFE?V{vMJOHR<rSLpW<stJ_j#i^)CCVx4HGY=$9S4!n0L#@Bm!*@}UBWS+b7)WxM%u<-NJmj?4_95^!J&Q3QS$I*7*9
-EO@_dSaSY7(J!+YP#S#oD)e*IM@-m&*tKrwfuk(E8H}+e53<;cY_f)nE_$CDy7z`9P_~o#Z3m}A`EdN@@Gr&i<)|sgd28P~p1t%p$?>B5Tp02zI5t?=
-us|aYg1x4jQUZo58s9@ZJw3R*72ObWI%asveY>MJty^S8PkCAA7e&k9p0pssPrKL{U=`!~6Pu`*ai9Rv^<L|@uJ_A&T30+kyL;Yt9vqWWgVOR?a4f57
-_L7P!YZLghvE?7C<?6ngCSgPB8#5hyz=(V;ct~s9kS5L5zBnO1_{W}jA9)D-mQWm!TdAyW*W}F=L(#uO+hsEnJz3|}141a(NbQ&`OChr>3)8@N3o=~N
-G;dmiI|{BSXN`g@6<BXDH=yXT&}E9#a=ASB*5MN?23z|bqe)7M?Kh9w%mr*Zf}KzfU*W}U&>6CA7a`tRa_xEc%AT%X18?=LbO@eYqjdbSIC)7rGq!np
-hEv~6VKM!TEKS)rC?tiZgRyM`*D=q#gX8JAUE9D*&m6Xf@X89aDNqUJtvX7_*zIaWVB7MWGiVhOVS|z=g3t>idO{Q^_eV@dP2_gRXGz*0!|hjYdWy!#
-R(~4PrFS(n>D;SE%BCiqjY}P}={}D#Hj>z+g(Gnyq1`ob865Y{-5AMBMF@}m=#5CQR%8hVnRnPo=8xqzXVtcw+?v<BrOn^w>H-Tr@6RE9GNO%({y%;z
-9UykYh7Y_tJ&Q98lf#H05A+BJG%!EkVqP$UNKRoRXLer;2TFCFBrn6rGZ1cR<TRLd7D*)fZgxMh#?jc15?&LKu|=H6f(#0n@TZI|!&z?|>PriMn`BB!
-a_@yvA9Ms|&(7Wuo{v1YA#BI4GsQzyGOwnH8`i?%%L6HgS^$rNfGHl4$~KEwZtC^mM!0V*EGT-`)6W7?Vx<H>OT93q=;d%=u1fZgmji)7_rk$_ei_-Y
-HLsLGO0iDSk4OB!7xM5ZnOjq`uQ=*75o+0{jY(Cce{+$GR^lk}hlW2BMhNBGHluw=uWnTKJQ;*y75WH1dJP!}drflnt&2z6M*`wxt&voL?RbiugBn0{
-BPW~=UsZ)*CC@uA!58&)rw{)<p=2&$bZFxlilK|BUBFyI)ZU^=rw~c6!{m_4do7mWILT@nxim{Fb?TDzFC%?tZfd4LSG~-Qvlak@cLA0!)HqZWN09ik
-e0zR+`92KXu!{{t2ZFG1RGl~WK2hCku1&E2wCk~7We=-iC***NUn7*We#req-XE2a2qKSXU%K&}q<awr)L=fu7*odMqIsz)uC!3x#(Ux4-O{2K@4f3;
-d2xF6_N>Pvi@AY#1in4iS%Q)?>O7@(E<7`DSc{Hl5esA_yleH=&HZG`Ai8E?Y(8nk@xeFd0;7}8+N-n0i4E&v3fBGyzSBrcwx_w?ZdOz!DC)p!i0^xy
-<HBZDu%9Cci~b%KE|O@1s8a(3(zr<606T1PD_3>hsXoj<)ff&8ILGzF91=F)n*%M*Vjj$jGi|H7JoJRXo(*nUDQs&8do4^5@Fk%%3Dg8=Nq+;(HPy!6
-!6-;NZw|b+5IF|-%h(#o+f0oV%O*#UtcW^VL!fjCa^1H@#zK-uUr3qqT`p&7;tRs;_IhNYy9+<JCM8nEdUSH)l#^Px2b*%023y$BD6$3<cp1q@crYf=
-#{*U&AkI9a=)8-`?O~AVQ}BJ4k1fnGdtRx<5%33+z&PGpY&D<^qc>0|2xC@rc>4DI`||RapZ<P!C8LEd#vy<lGH`?^Gwt<^G@!6Dtz6E`?p$^mps2{M
-5owwcwAMHGrTiJ`eQmiFs>95Z0cLakY;rd<r%;3taYJY%{{Dn@_?o4Q@5sxs{#@UnOm0TDoXqa)C7TG$#$T)_4~C<j90!8(yDzhK^|{fRq}TZgnZ|Cg
-L-jxpzM1Uq@rUDnVKy84a(@f$HJ7$Ez~aJcP}5^iu@|C9W(QBsK#|mCleYEG(`4gXrv=<<mD|;97P-HmwQqZxl)7#1LIuy&*a#Dz88UJ6-FwVZ>ijm&
-rhDk{_t3tV|F}4P`;N}qr@GJ3Oli~>36Aou`m7M4mu#@*=(ogy^2!}3HWHdnPYi%AcDUYg5Eyo?(BhG}Qz+|Bqn&!E1VN$$AlUNZg4!&I9etRCo}TbV
-CTlG6P^qY6$*C0Nskd%jl{m%6Z4I1{(niA2JQ($94@Z|j!32oCnw4fR*EEf*(7eI9eJED#WBo;veR961P*cS;BN#Yz*M+qhy6c)zfSY6pr-4WsN+%fl
-nmK<JBp=%;Md6lB?!vJR^F{kqW&1`bI(G%^CB>n^ui;^T1lq^{k!`mN*ayEjS{P{>r0jq^%E0JtA!I4snJPpHGwR}mxWc}$m5h3j06V}&d@T^1Z}+uJ
-BM5%+LCA=g1nmfOnCj`)!<6%j;Rs*F!r<PD%QWLz;B8`A{v`(CxGj*~0iyms?EB$KhWvQ5z!dI5D7fD=z1O^eRto78U|jf5p!h+M+LP2aQ7KxW4H1`$
-<AuyQ0hk)9yNox7PSl~|x7{A%Bk3d>PtWNxr###ftgg}j$HTItrWK98Rkoa9X4~2ExUGzL5cr?tal};cZJ5IpDWzr;@AHZL*7o>M&4bOOXuXK}tUyI5
-MUEFr(11H4Vhw4}=hm)yo@np{w>vmh>8`1rinLtP)(ehgT#124wy&MtTJ$K%puAPnT36jL9;NjMR1N*A;j&-@sVGm+r*V}D<Fp~8Do(Q3CbF|g28jj+
-NMwSBOg`X|8JsPX^cBPD)m<kD>lTrqGUVxx+b*(nVB>>3WuLfe=p<zb%y?<!%uy*=>Zey7c?A#Bkj28`6(cy3=C--~Bz<+;?y2zT@HTuHj?sq8C-0=I
-KdQz47t(BwDpRn<)zl?8+Be$q$*H9-&wj(O###LbToKEEoL`(7-dBGA!|CPQvp43~KmYa1)#d4h`DG@RVjwx39#khP-QD%G|C^gxs-_$o2~Wl<{~GWR
-^Jn)%ZTLZhS|2UESZ@2xBUZe%`eBQymn4KRuO+uciVUxx898&araT)+WC`K9Ec;L?$RSvLLKi<QY@r3M>ejZ%jGDbsS2zzopu?^drh&Rsiws>Eg=Iap
-SWj_gRiF^ZB!s#>Y?sSXjG^a9(0uL;=Lx|DKTK<ECo54MI1dT;&Uv`E!IGl;{$$mu>~Q^oH}A><?cG=S7E@MnL+|Dj2DA(F4e;b?OQThxm?mw#yd~<2
->=Ai9zzU4quhqZ!%*f;iI5b;5B2%4`klR=if*9|~?&ASeYQH9&8+c^Pla`*OWN+c~-osf}0p^c(IS**5!d3%{@PH~aC7?Defz^u0XSgkHS-tXQzIfNb
-atSsNHxzkoqMgV!sFn2HP}(DR-;&Rk`eCvDLL{<9GqupB)8BCyM*!}2<C)I6I)8f`0*xcitj1>4h9N^#P^iHthrao%gwb%ilZhn{@EpHuGb_S?;&Jho
-e4L>pnt<j`&_p}#A*O3YGQ~DN9z<lfox=`of~}yO;w|&h+ho}20?G<CKJQr__n6qM_>I|FyuoNjGzs$)E6eTJt(W>Ju7WBDLph$K0^)=^I%cVw&g7QA
-I7E_K;LmLxK4@{x>2EE+!=yB&1(L$dNk))@ZWSSf(5`$brM(9N%`9*gyxf_@p*a~!Vy{!ryjGjBf@y0rMvlGEM2EXQ@WM<lT{qBq3=@wjW^fI%>_ucJ
-!)Bb=6ea$l($;`_{fr(!=cI`m3j`gEqz0zqBZEN`6fT%kJxM|Xme3-jW>T4<{W*0uHv*(`t1#Lr1k;vvs4NobhlGMnqLoNF$|F#+F5`WX9XP$$%03FT
-VFOzq!dO1qdJ>Hi50GAwRHnT+A><}3;zTfyxUz*1B^wf|6*EVSwTo&=)7ViK!zbYJ4bUHXd123>e+^d#AY~c^pvyQ1`+4hWDdlmiMHB#}QUc23cI(l0
-*54+tlep&!Jsf;K=p+Y=5rBk@%^DnoqX}8-ovm0e<lzBjY_!LhIauV09IT^3j6jqGTV)^N7XHC)`^SK*cmT(6tK8rFId|4{J4*DZ7n?f5oNZ?vTfck=
-y{3FPBj?JcMey{EukD>eoP#{sn(b69`@3Y`OLN8ck4@rsDSys9uq4qbcE{Jb6fM&zb{?>i_YED44O#4jb@Z-0e|K^DBLoA~t(FfnRk~!sNcLoeG10)p
-W~(>n^K!nqyYJw2Jx%~%tABHTMb#rA9z)h*^CaxuFkmj(yB`(|o8;z>XIibB>gJ|iIlo%-<hSx)Ka%F@Kjzn71Lv3tTo~5%%sHurD@&iF5%gmYUNvPW
-*w5VJOa%&1RY(j+g_z=$PAtI&tZ3+<RQ=65B;e(PRv@e%94*Qx6(MCht1?J%p-s(F$ZuQ<hd%M-TWw?FdK^5fc2c$=?kAlt5~4JRls-iauS5r5OPxz@
-Qeu#DcJ3#F&m#Fe_$<E8fzO6=d<J<oZM1$O_-uoQRYs9eEZvQp2L~K12ij=ZcFo&Wl3NCz27G5quBX9C?FkyCJTbA;!5j3c@B03gx9D9>uO-))y%q3F
-y#&)}DamWffu}8O982#qv<nC&xJl{DLz_nG+hV{`^<lk)#IdV-+|6^Mh<EsS%kf&{eX@hYipNH)1(y~R(q^L23uBKc`*eCKJH|peY2C06-(Tl)2Zjvy
-=j3jtLhbj1f&ALwdUInj7w`EM+llse-Ftg=`aRe-`T*hh?)>c~Mh+mJ;}2)2S8w3Vpbj3Hx96AddmZ=Z`?IT`^xr=qdLxCmzui>JaUPU~7mm&(H=Tc|
-rk(N*KGb)rilXljQURF>Tdo(AMXk99eps_3h@kEHuEgfHYVHd$<8hHb@w-gy!mjv*ymwN75JBBZI3tyRAjq0@p1YRVZ;koZN(iRt9v6vYil~RVZ%gSg
-{;QN!*a&p{nBE3H@pp#()XTD3mpDWix&dMXk~kr<gqfrxyfBm+R|9Oxz}?52@9*{)UpjB}=S)8tSDw$=>6i|x!si<^AF_6ROApqCy#c@9=d0^$BQAHI
-(}~5d!`e)O)(Gx<md-I!i6)1Ur~K)Z02eiX5ayybp8!?`HMSV%HY+yRn*fVMt7SlJz(^LCq|PPH12hR8d?sUMMc@Ud5CjL|>a(Ns;`vxcd4XYFh>?bw
-l%GuVFr>+e*Dhdj&#YTU#LS{81V~zQ6$2!ENHGE4p}x12n{2~6B|RIu<!dieH?kaR_rd95p%M3Wwd55Uc(ud-4q(l%dOn4&`b))skah;h2Wt*Q5TJv%
-T%Z>$j*k<7s$}9&U^wWHXuA#jgHhz-0_71(5Z3pzEGAM29~6ImlKk3@soegcX_1$VPwGXUl$}U)N5kYhK(C$KO+aBhS>062G?fSow}Jf+tXOFl)#A?V
-{A0J@{iqr`#q|oM)0+P2O1d$3hL=VL5Oc<~UYB=s|D2feZh(uS><o*KJfrisG(Skuu1+hc0^cHh;=|l*$oXtyBPr+0#eGEuQ2fZEr@^x4W5~!;NAyp3
-C}VYijj-VVW?YV5{>`}tN}ebz4FiPa5}GLM>4On;LLHG{lkVI6O$zMaeEc!_jf~|HZso)#&OwFE&|fV*klHRJV+v}bE`+>tS~(g+m5dSx&7!JWFjbzw
-ut`|Dr>6`C+B7PN9!Ab;7q2fj`mOa^3cWjYkG|`Wlsafh{m1i*i*PJ}ATL03#(|t0;_=DqO!UIM>e{J7_M+{NlQD5ee(#vSBlB@Gop#+hMHHjEUQRET
-yi#otf0PsoO{vaX+^q-(g0?$)Xow5YW;#_4Z{T5Fe}aeB-|e?6H5jY4S?icf5jax6*LfLO{l}Zd%PxISWrG_s1p)q*?48MXXw-iJv>&R^^4F_xO;vw;
-Wkacj|2SD7g1o%1R@EB8z8R+b)_k%+MQ0k)ZirV7DTcI1-VI`1KMdeLW_eSxJ}QVtA#>r|)Ny_I7>HoWBP!M{qAjS3Kw9E8G^r<#e*8CBWz9xI=w|)+
-?AP-2%^Up$@O8_x|D3-s5)C;5wzQm2yF*ju$Q?6@(E;as`o^kmMy(+~h0e%DFA)pM&7rAK_LXZDSM)P&!i)L*<7Uws_x|U4iGlhYaXDxP3sEOFawBXD
-2dOqUnhUlXBB&$$5;Ng?TraoS`9chm0*oidQAD7f+_uGCqIDTL=c~E{W|O*{&r0fqGm+buRy-+hmjQY!o?WOEPYF4(pu>9aq@1IyA-E^b;Ktm4`M-v-
-czt@3WQ83OC;iRLobnG36-dnoF1>O+`xJy&uQng}AW`?_wfQd0?wSw)owvL~eNOr_Qw^|;Y;{LJQ(_GtB^$Jh-0-3o#yyQEvlB(&&DpP)zg%3z#pauJ
-b2&2<C+NuvW6}#DU1|uhE^keJFc#`{(Kdla((1)sgG8R%jJ}x-I**j@0uC!A3I6`@W1BFh<CT_sx3FL%{+M$lxfFw&dyrk^@71b4!=Hu`MM8ulzeAvk
-B?hlP5~pGTK~2tkBVCyJI{UnsEbDP}>+@Su?5L|qVm!qfE4sT!G{u!?POfbDFDNO<W(9ln5FcjLy$s2@zqWT5ergk5>i4E=;L#rGbQ7A}_g@zEuhsJZ
-4H)&G^A7-POto~cpP9d{CD()9;R}};ub#^<+7sN6)mnZZ@V|(&!@mV$2Xp`wZ+lP<a9{LXa(F>UJwdq*#J9<;yIH|NaT5UhZ}ZT_+KSFM-%uSY-<TzF
-(&@*CvpGp>uz-N4J@$k1mrCpGih`S*C|y`LW8pMGb!M(S>9?`D6OljgFu-3cYJ5*x8cKGond8gnNr$why0J(`O00^I4QIe^Jo={jqWwsfVbV@P66k>W
-777zp(xryW#6yXrP;r*+A*qdFROr`aX4}IeND7B%)Qa~dsSYxugX}5nx@JBN#CC!LQGa(GDA&&_d$M8<=*fz4%t<{$cE!%b3^Cl{TA>3m-qvP{^D?}|
-+}{TX1_|p%$tM<+XJ%(I^mk>!gy<nU6=Qr*+MA3Tf~z0W=Oauj0#7_X&4nbhbi;-mL>(K2f);*53X07GU|7^$BGUIEP>_PGX{Zc}6@eCjM7QS%8kexx
-NV~e8(3k94)4m;OUeoL3tX6x%V&%m>Qba6}6<J-?LC~5w5X^j`h?LMFgcU@SQKEaE^52s2o?72q#p!6!d|vN+*-S~dumW(z(%e+4+gnhuf9W0<MSNM0
-idmpjXwzb2>ev9*J8Y-ET+clIj0FOb`@XIgzq5`LHUb8O9@}e860L~nj1(HS94z+ype(iImRn}Ngm=8oIX;I9!LZPASa@(2rtF||h;N4G_ejq$v|SD$
-%=KWp;%PsrnL{cul05_4#nZ7aeh01OLfo~HPOpRiqUk{DCS43sD?)cksA@PEFj|1!fSjkkKk|0EJxtwRr?y(Zs<sPM-6O~IZh}(;Ru&!DX;Vz4xn{(U
-xaNKl2lRRgt9GGhB+d}<Wc^UzRWmw3%>VB~7e&_}({kZ?yda{s2)9of!ZLgm=*c-zB(&ZQ{M56@iX|3}OrMYYUQZ-y`*w_%Pbu3P=8cISBYKmMSjAm(
-S&uBT;COBW!}PO($h>$@>nB6#=bnE6BS&P?!?{^4Quomqrj$zX#j_<CY0?*sb_qjvG0tyBo(q%@sJ)yoS@!_P#L6l)&Eumt<Zk(nA7~H=XIK$ITlEzP
-S#N=^^6X%`XTP3ZzAvxNPTvr6bG2MnU#tVzm`upW9+;ut$_zAtwU~`pK2(bcciV7LN#Kp;*nCtpT7b-lW__BC-g*7H)8E?&M73>Zw)aG@*x@3QEg@Z(
-eM*3CP<&jit3riexQzkXa^O7lcgJwl(wNCY>q$pyIWkMmh#`OpdK?$GrRvXXyoj(&nMCbp+GwL%Pi{W0I)fAGW2P_1qa3b3E|M3Be#!zek}PuhiCE+t
-J3s`ha-c!Jo;}<C7oMSe9s
+c-qvx`&;8iwkZ0$zw<{Z+II$t7KZM0viEpGCWLk;+|bYm$m_U0x&{mIw6Q&w-87r=`P=V$R;`j`pp(hD-<>bhSW?xh*Q!;k)-%s<2BS%yw`X_%V{|i{
+&KFU6SGHQ0^XW}=z8sB*#k^hIoEO7kF>L2jI+CLJ)M`P6cJXnvNboVir@{Q{L+^Q~pQf$<AwahCd^8y?xF!EqL2q9a^Tp_LbTL>IB^IF$<oV@tv78sa
+#ld7UT?`hZ>7;DQt7*x-y_ilG#mB{XbgqTv&COskxGLsZR4!+;c~MIF%jM)^F`bS}Ek2$v^NYd7b<r9Yms&ZwoGvHBEV`bSi?q{<Mw7C*fG$P5(3iWU
+h40~IluQOUMHXGg_xNMgdHM45IE|)rs@R?lV075)B<{p%Z>Jya?nYQJx`ZP117J{7?ZJ4Q#M;ajR*%zG+M-fJXqJ1_z8uZVMH1V2i_<Jx_i^iTiW6Qh
+1M9UYZni==(A>O$nV&?t%tJoCOg5<t)i%bXVzRLHu?g*e+WN*#E8xe+a`fND?ti5;!xnVwax}*2<4$G~_bQ7Rx`)@IH4sEC$ME~oeS<H$YA{XkwS9Ve
+xG&3yk8e+o&yM$x5A(Cb(|rH%pnG(d`Z{gs;>G(MC!E((-+w6PqszPeW;(=Ge?1tN@DbtdcTdjpqvNA)D=Nm&5gY?9xs2ks_D3LL_2_oAxQ=q@&uDU$
+;M<g5yS|O5gJCWm98WKJXK+C%hsZS>0E7`Pq+g*N3qUdMXG$&dZx~2fL`mu!*G-cgpLXZ->HJ9@z(&&+0jtl##k{~i016D2<Aq{DVwXYyUXBM>W%TFW
+=zm`ou<I9doVF~Af9jqby#6)+<%^xa<fmsR2m5Dn7VXH~G3vnX90F-*V^7+n5(k{{7aqXF{g;wZkQSC7pHS~&FdQrfyZQU#?&2D$A?_pqz-WvBf(7N*
+4IRR@${B)`aT`*~wY~|d8}BHAOVbZf7xO!WeK#t`Ls*TE7sYH5$vQ>@SZw@(CFX+>EW3P3fQTW4RdfwyCez4ZPPDil0AU?WqVpnJmc_6W-4m2{xtP-r
++yL}r1@w;y?a_2n$cA5wg3t+~Du5#QEnPOilQI5C^u<4>Fd<weBYFtad+9bDlTd=!E@xvnkfdH&%($EqT6jMmm5bqMF3{4}%1v+yw51r*90nVR`v;3z
+!77?;p=f^H4VhY=&*sw$Ja?k`bh;>EjPdp<q15)_=zKny-);XO6-)VW0tNT&k*JX4Rx}$G01cq@`YrC^cyK}EN)jNw2{n?XDet_Sn*mL0FWz33^X>D|
+WShw4XmJOdCcYd^h5_-0cUuGccLx7%66}6!4Kc{f=-Q|5ry&&F+4f*ID<;FFWr{Pooh}!%<sy-O0z6oi$*w8(s{7N?kB5g@v>4qKP<r?CowPkHE`S;*
+@u0jIjj*%xf;!44r7UFpZW1%fa3|6xwqrWE99=Ooelpvk3k+XchIz^l_fEd+o}R&^KaalpDtfU)$g%v8F9zp`^u^@EXg-}}gbsknQ&?a^7&yzyd@)}Z
+TBHqhFNuHr2~L@O|M=+j!FM>=nAcW@iCAzwy}`37sP)UM@1#!t{qdVFb0fh{3W`%10KSdKciiTQf%#N=3K-P54ddm9nEq`qrZ;2U^TCG9%j>}$wo@?X
+v~R)Ic3QHj$A8cw&sJP4F1D8+wq1j%-IKtFmJ2z5`n}HczUP~&Qz~=w`rxpO!&LI)HkEXyNA>&I2t%S1GMo#X{`yS7?%{Ftakb<CRE7sD>(b*_#0>bH
+V^#TxMYRYvPY^~(krzZ$xhF(j>EL4+rT}d~VJdn5DP$~Zm^>=O6s&Q%I(`;=vb5nUuS2|72PdbDu|koN{q^id-}QjO1I*sKCI2`CZ0vI<*G!T>@nkn*
+Ik*qFqwj!TclFexS~@kC@oZ3**a<k*;Z&m&FvC-F5WT%yTu<@HgHadJ=k4du@d(6eh9e5jgvDPYK&a@$U_PQ99+iVTI4KMGdxJE|?NweZ>7=}qPSU|&
+CODqdbvXHHFkTiyYEO`Cmq3F&d40+VZm&ld*NPTr$8Qd69l|-Cjb{0D#$3!g`s7Y%I4rTBbOxDqsN!`RGN9N5pZYaoz=Y9&!^>jB3VVo|Y=?>Tq+x%^
+MuyW4hed=Xz8X)@2V+D@IBOSh)rx5z4OHGl6X_Cdp{Bh>{3X3@1DBLbBZ>SKCV4)+#X%)>Ic&=rmBcw6uSg(1;PR&K5-2ZR^X(B(kJ16fj&Kcv&O3WK
+1D3N$=-Szd68etJ*l32#z~zQqNMi)bD6!GlAog{YwwgZa?&jXm*n}EFLvXV#kvB-<w+C-?*xfiWRMnFoqM^N)ojxG>Z81;M`dsvJo~W8|c1^@-9R_vQ
+P<iZ8h0HrL4i|7BHN)b=WH}x`;W#ztV@s|XZ5YD>=IaK5#lyk;7Wgv+wdTkaYNkBj-V8`0-yEV-V61>NZNmtW%0<L!Aqm@!nogQWK>&p5?F27e0w>^G
+k@1xeDW4)ujR+5*0QEBG2e;YGn8#G%Nqj)M_K4?M;4!RcS{~<d!m$u<BjXvsrutA@=ARBu&VJlG%)3WFF|^<-wDoE)e|yq>eeesyfE&=9IdP9z_Tnk*
+2z^K&;2hf2rwqqSREzK8IK|2dZBkS4H|cT5sYMwB1Ma8(Jbh?wXfA3Cq&G2YqM7IE>-pPEoc)!DCwn%SL!VoYx3O>ACxhF4dVWjKc>9-QktrV@tT~b~
+xXy-WVgTlo&T>8pVFrTJy8z-<%<HGL9?#ev8g|nW=UEQAA5EcooOt@n<>2W!KY4Y0boguZFMc{YKKl0Xc>f1|-akC<{?gq?+?<~y1ueY*XkJ_`$AdZU
+WVmLuPxFJ*lkRue#wETWQBNEHnM{)uxU2=qsZu9Vm>>zELO9sO-A$fF&*?l-__V_3am=(`-y$vp=tMxJ(O1Bt3JB?*7fMVP?q0TBTyFi>R>>C#nD;yE
+L=49#0KEcyTU-y|G;*E!`fIo(t)e%hZ{u2@VmWjNG>X`>Mz7)VXu5cf$AfT4@VNJCG>7AII=}N=Qn0KKNI|rpf*t1tAxKTavGSep?3u5x9scp`_11qu
+(WhhPJpfq6{^WDancfQd@b9<+!C|jwD>FLJ@vOp1^cVlRD@yu<|4b)w<82ryG%Vw2F#g2LaCyC4jK(ZiU(Si0r46c8mXm)jVHz_0NEZS6wVcrJHOhub
+vACVi-vev4SO67pVtU+Y)8ztXT|7I3CA^rA{+qg#09=t!<3!B{BiuXhCqP+qB%$^@o#RxZa%qz3Js*^#i)0f^7=ifoGKa3sFA^OK{z%&@H^ws~jw?cP
+st}8msJSzp7O4uLvmsolI-Xvj;$c{PWF8rM*=FVpNjNg2PI=%b>k>b-iAe**6Bdnt$SEmbiFY9>(0DX?U&g{UD|g+aE^bQebd$xN!^H^JaEg=@Z>`+P
+#4Zg}ZQ%5b?&F(SWVC|?ACp{vmz5-ylD!wynlPhz7U9kTj6g0AyHHW87-}TgM#nA?RejX@4I4}cfHU5yUeKD?qmcrr<SAyT4pne`S)^iFL1g;m8=Kz3
+!026@D^c+_VmIzd;PR&Pk|3pww{YGV34oGCCz)eVNBA$DvGUq?xK0}byoV0;cKXPu-NI5ZTJw<sJ@pOaK)C|rg_~tRQ21PY`O?efzQy8E3}+C3X`g@j
+vY61xaT(tum{sRq;jH4ed`q3&FKu0n;dAsuafb{7v_#V_8b-J;jW080+-Q{erk%?h&+@r1v-$LDK0v0HDOsBcauUDi24Y^j-SBd;clJGL%7_M)@1<GV
+FE|Ej7;&_$?rC^0Tb(`&N;TlW+)M%3hmlBlJ=sKI4%RL&t_$2DievbWS&vwRg<g9}n-4q3_tSDP!rjDkfDdp%F7U9B7G)q*7Oy-|f-AbMK}(MB0afse
+UJ@E%Z*3uOf}O&HhEAiPIoA-f99Shq+VCQ5QW}$1QNS1CFiWwpJzkGZM4~b^QXwmlr(p#s07rq7otZ14ZqsOp^mf<Ez30nG(&`0JwAp^v0-V_$jxH8S
+fP-n)S}W<sFDU3XpWq_frT4&qG*<D#@vKFH^<CCewn&FnB@K@W?d`bbHx9ea9Sga<K>E&7J~&9=icYkGsxgQQ(x2`|J9?XFU_j)||E-evd9j`asW2d)
+$aL(T=4an`f6ez!x*2hWS;&VR9p?u}ue!fPbeIC~zP-IYnQrlU+seP+J9%^1Jv~JsM+=3|d;jallP+8`U%fp(I6BLJJUNUr`mn#Z|9uzbruuw*wEyGD
+Nf!!z`{TjktJC`XSI0je9UkvBeL6TgJ=;4xbYD)oui*8;-r=cf;=BFRrk;F%c1F^ZqwfA$es=Jtd;H^>d^$Wh`XPUF{Hm+ZaG9wTd9!!4_g(i@{`S|i
+?~jk<C2BEneExA=v9~A3-<`mO`8PkG?7fvIE}VaRaAZayFRSw>uVo^zPV<LajnnSl$^Q2_QF;Dw`gwJl(w3c4SloF5m+PAuss-m*g>WK&cl#_)emw1-
+9PPd7{_E}D>FLkMC$G|&*+HQQH*m;%=?EbX07O#6vJ%o7##RhV7rIcM(u&^WPT!409O${khedjH(}y;yGCfk1;0|Zm9x;wN+(xh!X0KLo!6}e)xewJ;
+od~WVD<a3J<%a@1Bmj`O%|eO*%O>lN5m`y_QNA$OE@0{AU)=Vv?N{B`dp{nYG3XfOiBhPgqvIYR<B3n}TE_3j5(l{0`9MF~_Ix{W6swe_xf=J`d^P-b
+0P{5frQLPPfHMJ{7v;rZRt!}_3LjX0;}&!c@LJ0i!=i9Nr`>%dOWz-#o~<2N1wh(z^-q62J?p;7(JDr||2(cOaih7B-1K*1FUP%a#d4-0Dk(WKGzJcp
+`3NeTuP5EJlY=hOjLpq^RmOCjT81Vp&-^n?o1yEgti{OeMCukqbsu>U)MK}i)+`F`71T$rctzsL03~-@$la4@9w-NMb@RBFy(|0A;;g2ze0$RU>7e^_
+{<^z&2J3Wcbiuj?wIZ|*wlT+s-*0Z_dWPBMNN{tb7;qDS;-4G{!els@4;c+$%d5iZ|4*dL5UQ$Lpkp)vQsLFX>E5@8-5h`a)IB*pz@z2+?*0!<*rXH@
+vbTVbO6|xR4TmpWq#-6XLgSXrL2~rudE7`io5*1!HAIMf^x!##AcLE^6i@5@4Ip%XIXl^_z;P7eW-tq```KEWi6p`Utx~vX9fgaYPT`Oev9x?WodQJ8
+fk_=r$iOe5zM;I_b?ofqM<8FX8i*f(uV}{n_D@=gqg0AKauO-E0%kvP^h(Mot)g%Knn~Y&=>B?gaP%EAK|dY5>YiXBhc4PScF`gPQ5e3Z8{>*6&|ays
+m@nb$uv({H_;CwUGpl$Q&}=GrJpZM4&af`fB5u3mAOu9_ksjWoHmEwTCsVt}=nkF?hUU=w)q46^Md-4C>j=tl#L~w-3v1$ardGJihXvdw;<ZJbF4aNI
+__AYPl!MD+H@1eodQCww3>R00(cru!t2>r9Yu#;OSL?f|(?Iv!u;68|yw{7x3|p;QFzHVxC}G&^Wh1JJvdm~FuqPq4qq})QkItvlabh|4_9amKo5AAZ
+IuUC^g4u{CMx3N5^&1W<?3S!|5}%$P5<>GS1e@Qzz}tx8Q3bn1*IhD?6l~8<9VSqY#yuJorMnN6tnVXN(Cj}diwn6mn@>O9Q5j;ufMEUdD-Hxd=KN91
+mX*S%Vd>HohcnWb<;x%!oJ@TwZ?Jja@{C%Q<J##rknK|0w$iRmrK%i0p3uA6(DYi#g%ccnng|1M@VZf)Vay5%8g5ME;qVsg(TBy|44QS~ipgCTy&7FC
+vgmMxV!=0q8Gg^ABji@kmNT@rKP~>bEG8)CqZg0MP9{$iqFAF!1tBV|%o-YH-X^kT7;zGk08vMufvw?ajw>HXM(E6(US6V{Nj@IGeho}TH#klai9U>=
+XHur=SWV&?*>-IWr?(Tbz>>lu1@N+!#==|wDB%&NV@<96|2~CBWS(qwF+JM48KKB6tg7;eHwPyt$6*&|^Ww6Y<AQ}%&>W$A(mmRz;ioNo5j%K&u)lZK
+6~PnQ(Us+xoNdbOi$TB&v@hlhyjWqO+4~WGrbBz1xVZ~Bytik?&GuqkZo#K>*ev6s4R356_~?O45d)Umez5KUYuhi{U3~|;a2xQm+W8t-RS}%>eoQ>x
+D+TRD<zn8FGnIdr)8+g^A6TUTKSiUE8Y|Ar_@2bM?CTTVm)E4yn~zz_%O~e5O1Kn*U8S)x`Xluk+Z41%<qYtZHbNrI4;ePI3a$6Nv-P|$!#QFyQyGpD
+oepp0o(wvR+U<5<G|>7D2BhyvaWNi?pj=N-cN90O8F@erT1NF~61dEnHA9}Dy9ZF-InS0OxoJks1Mn!{z}B6?^4<wBKDGQZkX1k8H2GeP6Jtl`j$a46
+dR=e>tQj6NSXHi7t^LG!Do5+7REEi-Zr3koeS_B{n(1J^$RwEX23LeR7>_!%+8x9338R4TJ8Mv<k#nXmP1+=ZfU<_=IZ7J-_8<NBX3Ux*_ZHetdVl}s
+UD@C4$lrhU{=WUU|G;1AH&`6I$HqUxGX?ic#}-!G`+M)*ZF{T#Y&ZGa?z`J(oquho(l}QkP<7dWmmko)iIFz%DtyXM`KPb-h^>A0xVdZi)MOq$XD%)m
+)p!==gko9X=7NvNvW)l_oces==JP@{a?EzXOrm)RLQP~~hF8~JzrY<Vd>~9eJ&9qg&<8gaA%Tz~c9aibDggh$XqF#3juYq^8iDKs{{n8J5BxSxS_OhB
+j==it;UWZ7$PO|fJ#Gq@*RfHmpCd-h?w*9ng7lee(fUF}0(VJfgH?fNg=NCbQ+se%S$>eVfH7ES?n^LWD%fV#tS_6RkqAzV^w@g7qsq!rN#{At9xY!M
+p|+33$j}~>mH9%HnB<B@FM9B?&jz~iE3nVyqUW#?-s>0$#XOyPWB_7!Y`X5GMO+tE_+s;083Mk_BJ_?*17E;;F+0%k3pa^eQA&7`27{-nmvOI0ed_n4
+d#$p8>$X8RcTW}3{9prqZ1mwkb#oNE#f3#tOoDj~5sBsm3ea5Bz-2|SB#uZPwOp#^jWXS`5j$2Ihf||p+8&wf8VKgmy!b376GmXAkYbT`cnug^y()uC
+MGi%i$kk~80!VvKv#^|yr4cHt*`*DRA)L-M+KTRDoNIDdVdhl^h(C*uXjD9+-)P-DSi~r`c8#z>n^3H(K^x+7G`$3th?ySppg=Ppv7Qg5@z97}7U{7V
+2{}x19ZH=W16(Bt@mv|{Xc~Qn8rU)XB&1_*fEYGHB*L)%YWLow)he#zHp8ST5)|gmfVF7G$k;&zsX=FTBB`&`PpU~PpE^Gr6$;TL;i5tta9mv7$q}QF
+pP@?-IyfYLiIJZ1hNhc`$E&r4jXc&>fxEOy>U)Anj(uuIEdpf}Whw;If%cuE&B&wIY#iCRm0@Uo>MyO|nhm4Xn+6sIa|v{4f&#29Vo0}0*b}>nSCx<-
+E<r>^O`nX4WsaUbeUhkO;Vgybn*f*zAzhvmy`cCy&Q{ZQ(zm6Z!cL}ZU@4#w&6@izEA$XJE6;x#P)7HMdbg#k^hAhSJOoM%=P>E{dx})d*^$r;4h{(J
+RbRoDsq>l!7><uKWZ%kwjAT#gsjPZM(5DVES}|bKU!DB=3aurWq}SYKcxWCcuxHhYSGa*n0<fPwfCV?AEi|HPV9SyE<76~`BAU#C+=+4>G#p2@k(9b)
+?Or(hjo#n)w*J@7)?fM?S+tRFFt^rT0<nXuQi`W_6j}%3-K{!(NIrp1Yg4QIp6&lg%Sm0Mnj|_^YYI}Ch(U!XA;=)&ypl;`M7)w1CDLmrPlrjPSyvOf
+9B)BtgB#eFZf`U5B=*G6O_rIf0o-M=yRnh3I`^TesreK?y1Xb<ppLAdxqEDB_02u@$KK^OzS+RL+=|QlxpEUCI8AqvBtT`kz$Dx;E97)uSC*EAOo`Fk
+g=--;=<MB@k=qV8we~csT*qDMUgD3}kQhA1?F0v~;{<k<69~H0e2`T7R2BvCO$CLeXrxC;k^^4?=%gwh?{rr|?DP@J=H&Y7jRU>3VhsriBAz-Gp#;+;
+Z_~n(Sav&NzB^>w*7zX^w<dS0dsS|+U&3%&lyWYQC>o7~#qe#5e^I2vOI3D(6Un`RAML?#SS#7EEzDw6&xTqYi2%pX?*PHbiu&Us$yvFW(@R$>ixM_W
+h{->fifokVc*R_in4jdLuWVw`A5q(w)5Y2*4BaA8hk83?-A)$p;^|dENgO0Qk=MI$(*2)5c2Cbv^ZmX2+aHf!aX<FqhG5>12VHGI+@kL!JIR|Pm1;C}
+UAwI)NCu`Zyh!zoZ_+hqa%W{oz;1;8!LnYBi!0no<NoPwu3IFdv$7NEX4tE{VvZKzhvNp)pc8|GBHa29Y<X{;@W`Fd+Frp){A>;J9E``)+pW407PqpV
+z{&Fa3d9eiksR74&kG;}Kn}##VLjt!n^lu@g4Dy`vZ5Lji$E(x)@3$r$xiF($53En##iK{y|aU#x)?)=mCD@nkmqKwEqm7tP?WSjVkNa0mlhCDK@!|_
+9%EI5B}1W8IQ(_wOQqVOi>N|lc_cZ7g!`sJ-P1Sc{dy^PQy?3oiYE%`;?BVSA&~utoS%)^rbKEGsw0uZn)s3aQxDirK3Li9)*r0p+V~Zgi7`Qg>R!_l
+E~w9Ea%BSL=o1Iv!3A2?YuDk$Nq+o8T93)$DNRT#Ya#*(GUkJeJr2j|`<<UP49j{1muaO1ao_m;Ohf2I88`d$vt-=vf$1gEt99Z6(f-Rxz}zx#X0#!2
+wgh5aM_MVvR*UffhD938MhiH<oa?rLLR2P5d{2;LHh<GS`~LV<Z1=YM60t9Xz3%i?s2`l_o{aH*ZBx6j=7a}2FWrSfp+cCAAPjWkn1Sc?b~;a|Nq$bm
+(jrw~qlVK}A|P(^(ztW7a!}Sly8Cj~fJumingR*l#OBD9yXl$<^kyJ1HO@SQEc_aeOlMA#vf=bPf+MZ2;R76$W|mY{I~JGKPA9Pzf=S(&nT|2VHS;zo
+g`BH3G!)6kmcB~UtkFiX%tYFa;t=W)0`k^~N!@%p4N9b`Q#m||_1bhl8+b03(Tii}^5$IJN9mWp?hy0IU#sDaD$BxS#a+PVE#u{ND4$5roX0uC)GIY!
+#j8vU3}>xDIk|)*GZy`hor>H;MLw-H7JLqI6GRQjGWj<EuZnS1HG<@@W=zAOAzh;_V5FQ6*(WrQ*buhw?BWK?#gtHdRN}Pa;nDvT40HlA=Z3e2W>rLc
+26vt$<*iLk+CVqFZEv*=a?mC1OkEBZAHinaZ-{5oShy0qO}x!p4J-<MYU(D}5wBsStJFRnjSqE?Ep?Gm#7HK(Q}_zv<QmFQisb2WVaQqmlM4VwbY2c7
+oEN&|#<T#U{OpNPxW9h)aPOZYd}hwq!)_&L9b@fc+*xOuA~^$X(?`HJ=wYP{DPmi!S>bV7Gn0g0F=jl8xM)i}HD+nJua8!(j#$<sAmHACUfH0_@pQ0o
+<ozMf`M?hyts>hO#b_+3gdN|(5F`xutLS<0WyKS{c4erW?LILCBGvD`==42>3IzH8+nL+2p*Blhjo6MYdFmC_?%Haq(T+3GI0eoGn&Gr1z^I*~bxhS;
+Z@1lGqk3DM|GPqKhoQ7X<I{cMU74yjSe-r)Bjo9!LF`Sb66||j4IkM=D@gEwEQ}wLaWI3-MCtfMS7G)Jb_NWsw|i#?Xq<`RK)-0^Zx6cs8$*LW|5EIB
+PKry6rpxhnO{C?9xCZD)okiEsiUiJO5e0J7+6A(&hP7Olh6V9269fTxbv+-Hgi7R^4VXlCE?-W``(VN`a$=54MgiPhr!I+2rRYRUxCA07xC4^vrlept
+Y+b><rk~PviU?(fA~Uf!DQ_u0LBr6|)8P(@;tit7E$VW8cn9ghE|-!={pj1|uiB;tfDp+1An^HtTG59KAUq2N5_TkucC^ocXhmQ(s-X+u*_HWd#<iK7
+C=~<^x<8#IY1qH^#dum`^oz*Z$#H#*st&!{dd|j?Ha;+PZo+OoScrlYVU%)y>m&5KNDcIq+yH6hB3Z;3OH@!`eXTzH@<};%;NPfvC*-}u5Ww_ARRr4B
+F2#G`_f4(rn20=aC8BR6aRCeRf6=)JcSV~;xOQ`N=?EH81P~4E5Y7WnIL`6&gg`dMQ3yb#K`g0YF)1QL!XauX(l#Db=thG9@o1}?NZISES`2(<=gda2
+;Ll%MM5f-{aJ&(<Tjnp-xLd&|7ra=n>$c`9I=@3Hl^>Ch9X_HUoHrOLmBV~t+pE}^cX%X`PE#ak7|<1*UdBL|%E=N3WxO3Q%-X0dT%Zxz))K6bgOY6>
+QYG&ZMh3o85yg7N#pni3Z5G_wY5WRk;v&(asZ-#%VDy%B#244g$$Pl0WULvHNE-FYDUdyh2A4o1qI=UEn@wqJI>XMe^JhedX0lioaQKBWP8QdQx^OHx
+>Nvf4Uo0F|kgzOVQK=hVgJ~w^Eset!MnMC9cA(p5_$H|UDJZa(t<xS3iW>^MgV)Q-H{y(xq+w;hxXNl!&s{a?q=2efrt>f#O<zFKOs<y;^yEmmQv3A#
+AJ6iWS3jRfZ-@lD-q=oGAd5cMUh@|9-M%zEU55l5Ss%F;7GT~73(~n-MWtM(Fq9w}LbfonP-`=5@u}0&d2ji!MpJi7%Ub@#BYkJ<rT{L7Zb{#D(SiPE
+aF<_BQJdt77|y*Cuc(=24~8ZCo&_gls%U9iljAqQ{pYeMDR}8_l>blp%|X$$`>?+Ez)x`R-HGdP&Wr**OUHwo^Wh-MJA@x8Ih7Na2Mq|n=UT6YCTMgK
+A{mGgaM+MrVVJOdP{Q_4bV%Y5ovjZ~=jYXOf59n2_A9$l(i}35hO9xJH~^EzyW_F8F)Wo2NF`z&nvbd-0f#u$7(Fj{o>!xbYn(hE90`}d_1Nfb3_VB7
++){^D>S&I`rsJ~ujrQt{3Q~|yIHc1pMT!nzH(LfbI_^%=BTMv*TtVgTx~Ag*4Tff-m>E{0W$r9^kD<w{zMK~XvsI4)rfs!(bJ67bNM2qJ)}Yg9NYr6!
+0zPa^rW<HK<o6=n`Y6B_$2fgz;IZ=o<v9A3aAW)%1~<QBlyvLJ;bEW?TYFb9eHbobIKLYL*+sSDrkf8bPOhEwl6zogvwgyU6YQU(61(zO>BO#s$j=h7
+nO2l{ECU-1hxu{>S3`;!S`2fBlf-*=&&CcJTFmMrwW8zLucRKqFysMxp|P$phqH3Jyt;OZE_L15#H=?H4(sjYSbU!$-w^JQ{pj&if(c5OPy~!e1ks7g
+T+x*^=da18b}Ti73pf`%HmC##t(Cey-3H5U0z&Cj4v26&^sioWJx#M)qfLx*J>F_~(-9J+cN|=@&v!`PV~EpNK$~{VshR_l%Pv=DI^+TmB{`4qe?Uml
+7(G0l1Xgef_ibiT05+&uyAl{G(GIQ$LFC1UrlHFBKjFq8G?=f>i7=!NH-qc4$m{H+Nzh9H60j+XiDk5yM)&NL=v_0gqPQnk^9(3(l?YdRPwfp#I{B5I
+E_eoG{t(NwBa<~M$&SF3<uXuMlXJn@Jh(#B9PuE;s3=;kIlAjB`K$|$11^JHM^aBpb)tKPxDw&IbsCTko$=m~Wk!s{-7<`Dzla&Ll(mupTZ=d;XL2{7
+HO2N+j#HZgjZ3V9C;u7W3_dRIX4*v*-JsSi&udH0Eg+>_$V0l`H<iEZkzSol!)>FE&E<P*rg={~WZiknExtv3N~+s!-!+kn_dz7BdIsIeu=I;aBWM@$
+{XvBl?oN?vv!`SLRcrV34{w;p`#sa}q(bPi2lC0aP9YeGq^s=gpFwa(YGF9#A_Sbvgadt`!PBM|%O^L<@TrhXwYOVIx(MIk%C&^a8dJa#L}h$O;Y__m
+ycf((npOI)N~4F5RrWmUJc4y67DmIQ==bW}Xxq6I_A>+w=S+pVH|3S%X;2k+E2J6jtK(rN@v9sgi8Fx#Opq3*J}5&X^+Ziu7Gw~6`xtjgmkDU5T``3z
+*%rn?a7HpJ_~TY2<cnv$9Q&Qvku;v$rptpXSW8Y^A(=udGxwA^W7!fiNE-aR_ngxiz%ZEW#bNN5oxaeu;G)Kme5i1aTTPv--km&SDc%1KjHTNo1i+zo
+fNye^HZzrvVeVTgT|ruWeOJX+GIXiz<c!~Dbe6bS!nzx29&&b$FD@82#X7VS{Y*@8B%ZXOgjN1|F(H;*A3Ugj8A3HQRk8sY=tb&`I&jS>hoR(j!c>O9
+^ab(574^(C)F!}0;o;5D2}f$e<D_nrHI&h?IH`|kqbnu$R2><Uw|JADG)A$ZFRRoAN0Rm6wGay@gDayMpeiZy)LhPyk;`~{`~I3`x0UGjtw2F9P<>9H
+Eav!as<aoW82kMI@z{(bsUGAkU|Svv1uw4&ODZAk+ZeFQ)@_g3@gm-AOE5&oRk4gPlmk}cpA#FWlh7W`a``DifN;0lucGu*O9p88VzF!Fy<yYxz;e{O
+KGvp0u78~&U+}3}2}jdvEaYm$Ab{|8T8=)h3msHd)z<W$#A`Zj=jj62Zko<D#jgkDwb#;?*Mk>de7UBm#Ki$_SxOVXJvv`Xv>-vSoO1=wi`zLMKAZ~|
+ycqZ}8(h4H4yiKn`{kq-D+TF^NQ^k4TZbbl^hn^Yu~A4q-}Hq6WAc%=BmxMb<7}%83)(If0(L|I<fjL(C?L=MIc$<nl$^&~uwl;QXGkgVLEokPmL8wM
+<EoW^|KrgQl{mxa@!!AsCfZ8g4ey_4e_5r;-#VFlNdFeSd$#t|H<*wi|MBSb$G2~fPtLlpP}X=37cfpujf+G*yO_@I%p>w4l<SyMBGap3F)mPPS9uNm
+gn9bz;4C^HO$PJ3NbZGX0FV==yYMFzQiXh=D7Fd(GjSOJS`kN;Vl~D9kM|ui8onAWG&yribesd!;Gmj}0MY(*1?2~j7y8&6Ec*7OfdP#!FQct3ETpO{
+sY5w&nkw0ewAvrPMS!LbA{s3UC!>q&!Q`rt0Z%#WGoYEMnXYkDl0kNKpVN7kxMtHppO&l{!`9YTBp#+P7tc_kXXYaq2!5^9e)jBHqy%+9D#z!VRcJIJ
+!fKe(gcmWVz<~&qjfn6U8x}}29q!4CzRoEi$Y;c#e!_&wJdyr{a!F?q;~(D-2zh}QxPgfS_^W8^>*yX@;5p-=yucg`xIvwoya{F2ul0G1dx!dbO<S8#
+F=u?nHw*#ar&`Ee?(o4Z9}|i-!zZ4GCP1w0aUh(0@Vc1DjFb*v@Vr{MEGv^c&JRVNAG<Wo?D#NZV^x~S^wXMN+>S1oUE-v<GA2(DDQYmsrlFCgsdt2<
+DqfClnuFGWLvupw<z#d@0(yemu!CVEHV~Ny+dx4#Xhp0;0RnYiuSMyyRe7P-Xxjc3Y52jh`$)Qd$yA`JPj!z4v5RJNdZ$?r`1sqkIS<(H(;I>Z`=H}E
+D}1CRh|Ct9$M0aJ;P&AXIJxX5PGu0B*36QSTXNabG#T`i0@l8WBx+5G7aDI%i@eymRUS0$u8mT>g3gO8;pkwp+3jzecN#^z{A{kGuejZgHMR|D>Ed_q
+V&zErdB;7kX<QKO+QEhq4L%^Vu)zM%Np99T-d5ue8s+m&-%WYLuIs4w0rw>yn{5vC>1im9L&_M%RzpXLjNLPpBsIO?8V+Nzd4aZ;U;{PE$HgTFbq1!K
+O7~u{iJ^O{=lFe2fp8nDz6`3qY_3XVE3AjUms@ZiFa>77R6HyLbw@+K<S<{->nlsr>%)ZwSRn*VY2(}xv7VA9t}SHibwKOSV8AFoe{Kfz_s%un73QE0
+{t*y@>7IK<Ti_h?fMd7c&EW@Ay8s}vVFnJvz!FF@sTX_>4A`rY`8O9R3TMc_?qR9EWWd3>>*2rs-q!OznP3HPdKB0XO3FN9o9gC8?aM9}j!^_G6cNDP
+hiG&>C^fipPFxM$L$LMkDG{fjWFl_j#o5{=j<gDa+&6Rqsm!y+GU31+ijZ;8?$b}(gqMi8;7HkJ!VYJXlN04C^KyzRKR60=oQB{Ow#Z&VK<W^Q&2g)I
+747I`;{YBZ3L!!0&`%-;uor;}%optKKAuio=0l`!LU_u-U1?|>U0A3WdWP~c;h_6z_1!agm*VJ{4n8&o{#5g`JeR|VaeZrxuIA3nj*hI(%l>1`oYvlo
+h->7ue6!j3j;J!_V@C@~b1+x9eEotwEID2fg+bzEOFJxZ;8~sUM7JH=RFGu}J~GZgmk_Dw1>f)tvqccU3W|TVYmpGOB{a!AOjE9dE%hnFl!0vp4ysM$
+Av{xBMQwIWll`C&y{G$T%cYlsmRgN)IzGx0#<nERq(TgW#bOvlY1Zd^)8*#E8itWv!g=ZFG&SsUc|E#ZJi0Ie(@U5gED{09%<wZiujG%)?TEFbFNlX%
+eTh}t;y6+6j>O5c45{2bnNcG)BSGmw773nmR@=>tC&67TNp3c|oRZhPkxWqKl+?`xpcgCi($^ddQ0ZY7<DP47ATztsCvhdttiBe28#P6%k(r<s8FYj=
+4PuEXkBYkhbeQe8{D1BGy}}@mlZmg1Ls?wM{l>~PRN}tl{z^<Na0=#RE%_P8PhoiJ6Njz$8O{vJcYPw6NL9zvi}#LTUQGvMv}T*li_s0vHH)KZz1VDh
+HZ2$Y$@4(wWxc#YYI&n+Om)wF3WI+lN(HkxwAs;p=3PRKXq(;kIjJ!TlhnY0<zYU*F3?e)Fml`P_i&VaUUQfDH78SEkdidGkvBm6tOAh<Q1hLyRbLRV
+h(>bWVHA@At;md#8$^+N(C{kLTdL=jaqePjq~4=dJ357f>wG%Ab2E;WS=dLh0ujU%ueFRFNT1Mlkj!SQ+oT;+>N_^G-3<;SrECZ}tzrQ;=Z_=0M-vc}
++CYXXwCJ<7YxV?$ck_FNiM(~dtfFu@FGj(hBwVvBqk<E9hRF0ei+jYqRuBS0N~jT#3RNw(W&v~}uU6igAWhRUp7>IV1%aL#Hb8{gXnZM#V(@1?n5ZAE
+pvZ(?64AlpabJQxR|vHe^CG;|k!`*ha{rYy0SOMaT_t&8+T<t2HYLB!RVoywpZ)r_%Xxzij=szO?Xvaa<KTwQc`h%He}EvKt?w)1_)y^94C!Vt8C~Kv
+%Q#2n`mzOkE0`g#mohmzRp34u*5kO}!Zs0c`_&YULJ|MO+L+%{$YEMf!WD1f?0U8vc8ZEQ!!ExBfytH{9%!#(t*zGo?32z0OlYDf>;)h<T?6YVtN;M_
+p%8^EW7x!UHMPTmXnei*#T{J{9OPUeB);*~z*X|Vc^X_{L87Dw{pzE5iiPgd7xefR5myB|v561vWsD%rN>@t23;Q%a$Cxqjm*2+?ox2%az*VMjt#L^i
+4Rcp0=9Dq_IA&{~)QpSi{Ng&6F41S(DW0R4x#C*07`$a%Q1YC$O*`?U&P~*l^slulGTgRWy}|>ZJ^@2TJ!52zHNVY6i|LWMVSn0!Pef;jWo~wwuo)Uf
+sXb;V)C^h7H}DE*h~3D)k%JmT?Y16SjTRY0higf4OkPaNX+M~h7<Y)n+Qe?9P*iAd0rj!)j)A_C;1pX{hM}bB(l8}>+!n+8jZU;dG4^q!#20LAtnTq?
+r526huJJY)mnOL+pu_nXxWcA6X1>{UN=*ac^-4Hjw87@^$#*D9SVCvcNg}F%DR?g|jXcZ#;|HHJO-uKk<mHk@T09Z*6)#m^tf)lnq|5Hx*U=Z6maDaP
+EP^cYUllR5ey{UIA7h%`&`r(A$(x9XumsKbjE?cx^W3g7F80b2p8Le6$!B*3=m$D`9ZtYKxIy6xVf77!E;lr?4pjzMw4br@6cp2x&@u2ytp)q-;TnuU
+G4ffcF<DG0v%24$c1|9cSk+%VNN_t&B!fw>8TIHp+PG|C{D@c%a2Fj6#y<ONL`I~^tj(o!p$KTJH*0fLH2y8E!+O!(S#4fz_GvLH@jgYDvDosk(=i-b
+tH?h+M^eN;Ur4NPii}I<t9VX)F21ZN>LY1XGGr5CcL_{{O7S7p&xC5hwFT3c_j?jauIY=6hX#WjO0-*Roh0Mh^S~FQP3oa6(t+qN5x8;x>bp_f%&0}N
+z`}7;2h^LB-md<tqjXcqOuw5$e&k8y-#CkDE8pAS?;dtf_Rfw^DD+1BPFZ0h)h%9e`rXcT!Sg(e{OfZdz9_qD-^@x(tTOm87>(J|IJM<2mcv2yd)k5~
+#ewIsv$|u}vbsQ~a@>CuyX~kS#m|QH=O~!-%MTRk^QNQ0_Q}v6nhbwo<k?1DQw4MBZiqK?v`xF1E#r>Th#Rs&Q*<IGiE^3Z1iKF}^uwwZxfu_Rd$ta7
+k)|ZN{{-8#rfBp&*rz-KvrWbNF1mLOts0J(a6X`w9xrF#;I?^NLvgVSyi~{cQgK-i^L1>Synm4F$?;3&phFtp`|aKt+-hF!!aO!ma4z5G`Kuxc%>GVR
+qemi@h4wF|H^B8{L^cU%-gs?_F2)7jHXch;IIRURUzbuhmMrZkCM4*ZDVg6N9b*vc(}T0_E}<2_eRX_v_VWq6{Px$g?*8#B`KWzwd8141dOH~8#b8F4
+Z`fM1<zkmHnT*BxXH_3h%=RvI4=UddF>__c46+#NiK#$1y+$RGnBCm8iE(`x$Fv~y0k^iP=d1#l9H^Z^sDIgFn`CZRkQU=YxL_KUmRD*U6!By*{VNA(
+<-vCl<(=?eTp|DdqQZ{zNM2!&Y)s!r%<KBoVdM4Q!Qlo{d;o*#&3GeW$no*AyrzlwV?i~9fNm2E<}v7nZ8mMRfV{zEqWLGwTArL2@#!KKR-s|>L<CeM
+tXjhVFXyyn(DD;*+#~i=DlcGxNte~!P`RKxjtGLL(=kA#Lhjbajge^wn{i|uz=tIQR3*XY=_U0+OJGm*H}^+ROzG9*SH1?(Bz**Wsm4UNcp*X!>4@d;
+<pS>p&K+)q;^n$8Tocp#+gr0Ou$9hjQDAPh>Adin<({wtRIkN<c+Lriga#I(5K4-gp>i1qc7Oo@>6IsCup<SMThG+x7FtY`8}eNEV1=QZ3taBCt!i`Q
+(Pe@3VqNDDd<Ez5Rg1#2F)}w{amH>3n5^eLhIqi5E!S9^%yM#I-^$U|1ZXHyva98Q(m1$6-{FfS#6dxHZj!s84XcS0X3DE%9?pm#ZmvOULFFhaTg2`P
+tXkP2GDs6(#4H9!&f=XH>`3+EFW>Ld<m_^G78Z&D?V|zGWS|~4ap@OIHhi~IcS##U;Byin<T=@Mp%>ZJczTXD?6W&DdXXy=3Gerh-@Ms7dUeW4e`(c$
+Ut?;OwPHeQd_g}jOC}4EI*QTo3df2s@Gm@K2k{aAVlrLqHPYe)IOF9Fbck?KPGMs3nfG&_B_g}5Fa?p~vSPHNU4F>AP^z$?;~sN|a3fk5l}KcJCI!X(
+OqY-Bm$Yn8%Jh>>-^b?^zO7^)+C>vmr(NHlOsQ7rnX9Lyi0wM^B@)^dvkq_<qhT`_APS?ZM=O#_4%5JqhN@tr2umnjqO5Cx>&V?8ekktFr+|D17;|dA
+oY_o~&p+Qmd7Aor67K4Wi(xzwH1Zn>Ej&KK%zdCqYdWkEb3W~$#_YJwhqhi7M>mCrm>ZA9&k4xDg#wlM51*d=_%T(B(`<|fqnk{lYKsVpvH&4+z@OW}
+%n|rMLTSUITUM%-e}w90Fquw97lU!md_M`r)MrAk<<rYG;7DU(bvO8;^=<d{G39A?674Ov!q|#MUBi^Q65iv3sA`Z-cX;`T#OrUS)A~fjnrkr3107lg
+E@~n*nJ<q=p2(!NLs9K0>__x3;Z$s%UxvL;D$ANP2MLEOQAjWwCYf>yWY?`e>Z9&V_F%eQIPYJcem0lqgoB}+JFC2vvBZ6EyhH`CWg|ztjAhCBqPG%L
+cQn5lgi?CoxhSPC!(By5F&r&8P$PYCX^J(iuf+Z&vT178f-XUi3~jp9tC;H$bi^3p^KD(t{`KBdt%F575*7(&b;Wm`b==c}S)ENfr%B#3A1xM?!^dH*
+oaimlZnMOBF~wN(?BmA}2~?ZdhZf$AFE6e!@IMq}k<N`=0b|;@u_3pjHb(AGB?)CB9Z|KOSAM%rh!%?oQ5*FS)RsH7)){V#5d_?ovFKnyyNZl}a2%91
+>vk|&Xqv@Ty`4&*4>FMBh$sM2TF0xow5$w(w|;6ujkA@R<PVWH)aB1j7MobaYF3F<l~O4K8YM10bd)a!?~5G8f=OkOluK^{idA#E1;=a~K@);j<annb
+eAA%|vgwrrcx7xc!WK<#QG?8ZA0MphM_te=>ec!y45QN)J-w#KVzq|a#rSvhvyM-MLQd}_#r{25c|M=Mr#+POuY~u;@`I!yX`xR&hD^yNai>^*;3mtF
+9awTwTrwun!Ap@$pmT=tGErSFu-ML|cW^Z?0H>O5$6|YL6pIsFIhm<-vu)<tch)KGhzTH3^FsQK```iFH9$6OAF*f>4Q>Z_(M>U!kO@5PKs4hq9YoBO
+>#ZaoAwwUyiB5+sFO9vT;CHMXpE5l%0`>ABwFzCboL2lt9T!fXOZQ#BaIYx{a`w5eYHTY?-b$aXzIVkI+z7d)n^<=xo@vud+{U;+;V|I-5?=u4$(C$?
+FNq>3EF=IxEM&)HyvlBCaM~J&9SXSez0)5ms*Qh8#1*JO|6EKbm!m7ubl|7<aCtK;lOCnVfvqw6Nafn+12nVrFSsHajIyIpJOfS|INLbwTg8SsmFPSY
+|5Ee|!diN3h7)c)bJthW&(Am*AOT>^fT!d9<kj)f;jh33(bKDglkWc6@riq}e|X&erMr(CVnTicFnH+IHp{y2SMB@NHe%S8Tfa6Z+e<cal*&vZKb8_N
+L|Lz{?=aSbbb|qBYX%^f_E<zeyfYDw92=jyLFpv)E;=7Z^Tl#7)|lXUMMMO<12(5btUxw{@<81bK2899g^TgfIwFNbfeuL2`^J&7l&KR0;~z_cK3dIf
+U?rxL;b7|qZjC`ya0#i1;g`c6Q~CHokj~UZ!U0X^s`I@Ti9^}Yk`yE$(9SD{p(e)@+;B=ZV@Eb~xSr&=bguE)9nO6F;_|9Go-*>^{K9yXNA@%va5e#_
+brDMFl`qmx#e9g=bO*6l)}8)fL=?LJa5FNctVo{}4Kv#2z={oqWm41Zi6|e1_eRQU!U|+?Q5hB=<@ed$%tRZo6CoN`r_V$FjVG0RN(R(2SXxBvI2j1j
+=Z@vL4Lk&+hN4u^Xw+g3^Giebz+na%SySbYjQ<_WX1r}Vqq<vhreuQNLe^k+mUlOpzcER5=lV}%XKE)ye705lA|;7!r&vJb`weH`u9$4rRX%H!ENB--
+l1Zad-wi!3HT(pHv_X`sJGwZztzJIqj5P_&&_tZ`=Ax0mlkyo}nong4A`2%hD*WIuem|nxSgWe^mjo;$FHB1?7s_G_3sZ*ntE=EQ&UNhO8o+ldcHu6u
+C=0%c2NE(Z_tM-61Mq$T-L$i|74!)+to!b8nsrxIepPCtODfuaPsv4KiFP2dPhbYGB%4tZN-OwkkVU<|%bf0o02q-PQF8kp`+<~O+U7858iF#Ihjn9}
+*9NP(_%tLpUxjx$fV2x4UQO6Hf#Z-)GT%AOX}g0a6Pn4E?@LYyqbcPihplF{hdO-?Iz;x3i|fE6E^fECC09jS&+aF|NGgM<FH=6fbnQ=_MLl@{&PP`i
+hsn@F&E2|<>rXM6FikQRh|>o)tR!XE8Dz+k=a-H!dcn~e0d6jseZOLtnpnjYF5OJr6pP&w;2(-R`L(xTi%1*sg#yz3VYo+gZj<WO)86S_4%uPh+0m4f
+%qVtiqy~i<Q;J}m(+{>hw3X}06d$m#>~P=)3git9iq}#_64j&l44#8a>Qbo;p%B(kubSb+N;pt3R?Ao@LN}?EaXbkq**t654L8f!wzswvk(fJOE3Q$o
+^OmPBe;qxql=ebXAGUr9cUP{cyGCg-0KqfF^@Vv^en~{N-9%H+YAZOi??X7N$aW-FcU3yASX>z#__os|y1fqyuaGar<cqj@2%HX=BacVG`eVv;(~6`8
+EsgWIUPRX5UBe-0Y)=EhcH$16^zr**6=hdxU`gx4gW)SCye2->?Cv7AX*SIc_f-VrtnF<2xF^cPW~ssDjL+D>9@U06<CI*&3>lXqWkjE3w^|=x#rrU0
+Own|T72l)goSaV5zzba$FL=Q?r@|8ETy2|L4c6l#d9Is?<6FFTd0#Q|cM>D5ppG>nPg_O=-9%1X#BTH|UHeV8;IT=G>&E@e!LFH(HD66s-~D8}f03`C
+aOQ)UBQ#uw@N>MiHJNTP+l(B+Y(!xlSv*ajT^}e1VYBN6+O8cP=ljQp$0uU6rX0B!BPnBS?4APFTdkP_qp>qGkmk+(|Jd2QuQKOoAA{kRFgJQsYn0kp
+Ir)yxkhr(=V&OE2l!_&{H2`FHbC(mE?N*dyd|P1q%^12$VKT5H!A3PdgQh={5*@#J`7@@M?07uBW+`+z?eJh(`Jv6L#TP5RCdKXePGoJac#~}FiGo!%
+KG4w%<Z548GLAf^0I+Rqx+Ah#T`$B-TcP~D!;S?iUv&Wz?j_HO+eYZQsc@Aj{56Puh3ApVPARz4&GZAyd2wtK56U?-mS%VnG)FJnq=rkK<A#wcQ=A(T
+lEvG@;=}f0aYy!pk6t**E2Eg-paqCG6z~$pt0_>YzeT;f?W2A~Acwp0WAa9KyeniEq9{pgH&(h7QU+YMMv(}&jneqe1G8lasZ5vZ7exseumv{mX6QFO
+nUd!&He8Ch$osJ9N;Dq;$^dPk5Ds4uPaOq}N))$Z5tR?_RECbmXz&_k#Td&CXvg^-#ox~~ZY1V#EpD3xe^4{E+<4M@vcjNcbNg0@W?7orgrj>sy8zy|
+HaDxHd~<SkqFxBM86MYR2Bkxp-Y>30CZ=K63O~bXCqjO~MHKC$Ns!V8N*l#`ztufjY#=gT;*VtGPrv@@=1;?|KYjnFH-9?aNKw|r@qemvNr}=x<d?xd
+gUj@@m~^Z+?@>&`@3UxU`k!BXkwthFyd3Vb;#F?ktk+O6Fr~&hFEGL|tq*jQVZgnNG>k{xpYd*X0~q4=7|@(uHtuM%k%HHP@Gmw!tN#`&GTiOz#pn`2
+p+X?eNz7k-EH0LOU(LkAMqf}w3u+k!Hb8^!9TMQVjVsh41X)=%G$8Y37O6=(DO@D><4_HnBcrH>0;xJpb9gr6eod@t8hT&{wRyIq!8xbjUW478C?KtC
+k)8FtGa#El1$d2gk>xhQyGsdG#to-h6E69@IZahBbNv>k+oe|s?6zv-A!uH?9Q358u?S5xe=*$h(gjcK(zWsO8ZBB?GnqYL6xNW7!uS|g=ID3O9<msq
+iY;POy)!^5X{f5QhrlCX;G>6g53C)?R7?p}4CRjwj4PhDR{pMtQ9<MYm)eOY)2;Qo`Fu)!a@l{uXf~5dYrt}B$!LRu<P(Cl0|*4!nXtT<-;rF9&nz~D
+xE+k&Cwd;GfxQEJX*OM-9<X5WBv7{(Zx3|@clf<t5(F4ZGPItEPVRZhJJhjNW<)x?u03=JkK?fO+&U@(tQCf|-na2i9@;hma#Fwa2CW<?wd3^rhBaet
+xhQoVvxy1>AC@9uQe7OF1tD4xBZQ|!l@xOQl8*?tZpWxD^S{fM@ehcN%%T$1tsve!WaMY9^4t|B!`xnI$wy8h#Q@PphsvS9DA>V0l(ODHlEGe_f!y4f
+jgOh&QRdHGiapxH@inJhLHeoVqR(ijIHX*<Qa39MV}e3wG2U8Sa}<Z^xNt!MW@P>6Bwc7X2Afe>;r9s@PWdK9ze9Z!T^h_xa`{lC!lq<pzNGZ>YV9vA
+CJny&F6@E|yS?a!yf@cesoTQ)Xh5xMl!;EO7KK9A?FoIL4TG9g+SZ>Dljed!Y`~fUf4ybi2+JKm5Q|g9`*>_|6y0G*qV7Bia%vKHOMnkIZW))Zcs&M(
+Q8RcM*m`xssE*<|2M!=3Hey;eutrc$qGmLo=rJ3RsR-2sku#ivhvcj{7xQ#IK)KaW;k5NsHHOn7S2Y@0bb`4~@cz_bzuvIUn3ZBMM7;NA>`l3(+!EI5
+Clk3RQcp=H<GbMV<u)fXl}t_<nZ%RAjWws$ywg(7<r<aZ_@|-I7lTiarSC1)=f&@EIAh6NE}Vsg=`ZsI%BOzXJ2}|<_K-}e)pK-zZ~yyl+&bJl`L26<
+mLD9w>i(kn!e4yJgcPL^Wzv-R(@?S=C0wwX8s;k9n#aBDUD<!e-jd||iA;lbN4QeS*}xJ>4rr@E+Fky6VF>Yk$4W3hF4nmyt;?J4Gp0K~Dwo8AnpLuW
+IhZFj1FrMyW<aJnv17zEpU1CXA08ZamHS2-P5?s<t7aR~^c|FWgnI$In7bfz@#NYrF?DTPFioQ(o}_%$+!ZbbEH@(|J5lwEfgZL`zu$v1_w>g%r?DhR
+-3^e(rAyuYa);={KvS$ov``p1jNTB@H6gMn(N|0v*+lNu;^4Hr^eno*D4fA&Z5Bv7;u5x0^2H9s_Y650j%zyrBwhS9l0z?=EyrX0$j!1PbZE#x4fash
+=v#_9{l*nBC5T7h<!iYqFv@K+q0M@2otT<jFqCcgI$u^or&2P5s>B?2C8lxW@YJv~ceegA*t+cBfBAAHLDsk1n-ZZ|I4PFzJ+cW#Yj#VRlAi8jVJ2IT
+-47m6l`Mv&EUsR1*X5=wTz))CO~;QWGhN+i^L8+wz~r-ZoyfUl`H`-!6pzje3@I=agTB8;S5v%;PhFlGw1$7kw~D8Py$y!NN8};gR(I(4yD_g$LK${|
+<Q2b2HPtZpPNE@If=~h-85i4eqYoF~DCeJc6uM(?jhmLH*ZuwOSaeSRdu~_umc#)XTc_Q<6F6Pbk1~n3wrGL3VD<)!;);an%Sk!7EVj;p^Vy;e343~v
+d}4hDVdqbTGRljE&rRGXXIo7XqnT<OeTvjA$pb*QqQ1$2j0h-#PC&u@_PPM%Nz4}hw9^&Im`Q42vT(Ph6@&74*02D9QlQljR(qgcI?jboo17#o?d43<
+w{cRajV*NV%uz&4+a8ZM!^)_SuW1Ucay7n{$X;oG$wQ4$`#Tx!vYuBo_BIh#7HujQ7_d*09#9gZm4PCF*UEK^B>(4kIn9!_dN8&Ny1uMuq>@%e?*#Jn
+CGM}an+YtBq(G_^sPt0s2IN5d{{hku*MZq|Mv1~n)_F<a)Kn-G0E+RVt0-as_2<D@4``0&4@=i|4Yui*!Hd>Bc`MWEgq2hE{-I7k+od-_82iCo=Rx;W
+NpkTjvW9buN{$|W=zFx%R3y+6g1#FS<DuKA_*P7o_yg@QXr1Gjs#CG|EOEJ#RX9%$=pCozsVHACQ8Q6aoPAWwlX))r=T-Fd3NJ<{hkq_d^J0rdMHa|2
+hBBRu@3uIr5<=;~5_K@Xijum%x;s*{pJ;jG?Nx$Rw&pgs*JD!ZTM45yNTT?#x09*wE3FNOjb2+`hfj3QOah;?&{zH-#niklguz9C14cp*1iBPUh+JyP
+s-pWG3UMqz`qW;0M2?}ky)+Hz%uHgV##{3TTWNr=85wo<Qz1-7Y3Z|bKXwi%*_Y$Mby1$%7O4F8J%AmBB$_iR^Qk~wgC~tGM;cp$@_p9Ygg1<{EmE1a
+n8ao+g-w)G@|RF-1UE{dpmdSY8%5bMK^}k-<wUsazE21+iz?i$7t?SU*op~ogY!MvQjrav91sCt`4qLiCaYIcB0(brT!oJm_1vgnS^hoVNHKS8es=Jt
+d;H^B+==4nU*Kle4=3HTlY{Olec;$h58=d0Xm$BMc{0(;T#sysf>s0jJrL%5I2!u6)#NTVQj;l+GeU9NQ3XI>?;6-}3IyIf;jQX~xBP@>6xZ7w4uVrX
+t0y-EjRVTKn4+H7hV>DmrK?Bs5#a&cY%zw}i_@pi?1PIX>3uKlaba15Dplz1^p$wa<<ak1;(OHAn@)5Jy5{Y#O0~pc2IhWx$#Qgf%l4kOY`jj*iI7)l
+8#HDNI4_LdD)P|P#gCm2g>2-O+7>E*6>i~{G3~Ydl#*FkIJy9n0T<y<(|s5nSdl8?xrfBdonfM^AZrJP(|8KjD7~lis;(5pq?=tfnQ3Z))CAHUuDJFr
+_35h3xxvarM>NF~u+0(KNjedGFMq!5IHqy+ZW6C!Q`5S+Q|RZ`aEBC=$MSav?fMM~Kuzq5FdlvDq<eV0zjr3m)bsd1KHCOPW4pY5H`&<OKqHKe=w1AO
+CBxC2*p#g;dQ_(`dER*!r}W?U2Jhkxd5eF(c^3n)2*AONO2nM^*a0AW1G4bYIJV+y<_twxh>a<KN<9E6C3KnGOBs}l1jZuSCtH_PU#wD&6ika{qzTSR
+Mf}V}bCrf}OidY1tS;AUiSZV+&bftD=N)7DjAb;D6?wS?k`i=kq3facRaPsh^<4t~G7Pqo)}gYInmO_t@^MJLYDNxPBFdKzJBkvaaef;TO-^J1+0zXH
++P>pA48q1-6Azf{`IKzZGoHDgc=;gPU~u=D0w?JbL5(P}nNK{T!|{n6Z1NGL9DL^vvN?n)EsUnUIk7{K!$EMBQMIgwwYqn4Bm|d{zHrgtR^Y;F*8F}Y
+m}a{2monVI7{?e*c}hwD%ASzVB1&@<l&o*{ji$;zMfC<AR2%Q;KU4uA(1*9Wo7HeSJL+uD^cXOKO^Gk#_B~@PT4uDNOw4}yLbDm?{G#BOi|d=|(7Ado
+$m%nvXcvD*qqzV4Pbp`6(q!O(=hvqZXS`UAN9Td9!ylLZIsbO=wEOuBq>DSxUwr=Zi!cB4zy2~fzZhO#U620peta{T{c~P^xczwd-#quC%5@>AM_0^l
+OSjuKs{;<v-{yjeicN+j5?R1Ce?GWNUhFuE2h31LUl2`;2{3jj5lpyx>O```9`j9qieBvWqrWpSSdt}-cFqYF+c*ufxLhYgANs{&9AvVTvsxyimk5Zj
+zmAeGqD|3Fq_FItKktY4BNu69P6j}qztG5ne(*y$i;S$!1SY^Q8OeBZn9@=rsFrA+hrxBrUCG_vfi2;3E_)@uiK63m_&(B(^%PWZ2fC^~(M53N7P@lL
+BkJznJ*2UxB(kDb@~Zm|Clp1YjPtg>9!R<!v~C$u9LKT^_qPd&s}>x6s{LD3^pC3G?`d+JfwSu4se@~j^449XX3}e1kjz16{Y{!f;;+pY#Z{DvU7spy
+Z9M!ig%M3WSq!rBrnWu}^KLRZ$aq;=9CEfDV<%KgK(V{qlz{^HJfs@CJi3lA!Y|0ZXuaBG_-SPIqWqvgN7F{Lf<M-bEF=uZt<~l?ZkNk*R6B0vZ88X;
+^qQP%Sey+AOanjYq1?ABt&m$g{_1t2EmD)Uy~}utX(!ps2HSd0S!O!Sc?O>J(1?qRX{t-O$|gS3#a9Nh53^7B4nr7C+o#a`$<@JeLS>OOi3{X|bcqbE
+QSrKqmI6X)jbo!}7$0%tHG_A1PWfOeUrXIc$v6F2w;4$0l!RPu9bs{^zLJW%Dai<~!=Z{uc2mBOQ0Gk3J&10mc+31-thD|Cez0TQ0%{A;LcW^40)@NH
+0$aQa=PS|Ey|0k}!m6IoAKvi0V&*r!ZJB!q_p60jPDW)pBA01Y=4#iYtw_A_gWC%BnA_qUhEn<IbL`F(#5x<sRFo+KFiq9Wl_zO8@(Dy4ZCh%KVA0j!
+UkeEe^N;g{b5!CdaTkIEe3y_&N<bqC{zH`1<an##CkInUSrgsv5`XY3Hki6k<9!|9i`r-xAyQaiHT|O?ZqWnG?tfbI7Y;NP-=4GY6=~E-H-y<OX}pG)
+me(XR<ZB&W1nwpm34efpCQ}MIhF_TNrUtNmd8<q|y_axjVT5aONNF!8WP2*hoKN3-!LT#suc!Pn&eMV?Xw1pf&Ieuke6td9Ni<lvXE^5&9@x*<#@K!=
+{t+2?3L|1#ZP%I&ZQWrH8B(||?-Yfyb4~{)g{n$<8uO^y?3*>elX@J2N1exU*%tFbW~l;CI1&ff86*$*LNXernJpzRrHHR1R=5b?SwZoD*Q|)E%D%2@
+Jtq#M9ZNkpKZ4SXhpCc*VF6290a&F*t2ng^U_Em^r(;A474Hw8jjCd$ek`_Z#F0<r2%byWQw8vu=DT5)F3q+HV!|#Ol|pMBbtJ}UW8{TqS9A+jJxQz0
+R~&8~p?%Xm+k3Tlw)Y^X@mN%&j!$hLNX&kch_@2*z~q;(p4A<SKcP;ftso0D8=7D~oSY-ElqST{)8&C&H}i~;4uAQ9rT%;i%%aNq!{d?|FlsQ*W0~Hv
+@1Z$z17KO~FR5I<B(8)wt03v8naTG>fu;ndBhqq)h20{7jeHCwHZE6oMF*g41W|x+jo?$7>M;}?E8Nx8$J^1fq)Dp7o`aus{{WPlOn*Z#?k5J?eyULy
+&fEnB?X5=JcIIfA%OjwXec7hv|64zsr{zKYH>5>%&M292lF7uyVV!v!`*b=BH=8B*lcITl-=$dI>>Jv8d(wS<@C(KECXCyPTlq=%?cv^j_Z41m2&dZJ
+!{g((StJif$7in&PRwKX=q!CoBydV<q5;2cSnwbeI8vy3Vixt!c4=5R8Y0lK*=#gSH~~3*Y>ppmL=hyaI4`a!&o~?g)EJ%$SFn{i6vhLYFdm9EUH8#(
+@eb6HrWycYy@$>tvaL}ipaM6*=NSf3W$oj=_J<gNHCa4lQgIz9<_HI;-p7B5P2~uZnHyV>2!cIiD&AF*z~KBV76v1nTS(GfkN#WS&fQ?}6^d^bQ@C&4
+PEgE<L9cJ7<$~z6_zTh?kwn#|6%(aV{0S#r+`w7e=-a?Az$Ix4am+n&kF9b%XiW`NjS^r{ktQ=t41)6qG#}8W<Ws7aDdeeOJ1)pZ@A>x2zE9X!8x89%
+*&$1^7;r>b^_wTHB|ii!0rSm^v8rJy!jkwi60cD+&xT>k-5WkL(S1|j^T-#|<prkRL2i9p$^!Z5HoBp^yyv^*ZaQw7Ce5FsgOEuR2>EQeNMsUZPG^qB
+;s(`Gg`s7&X!>AQBe78Bq#Z>2$cNfdOT7^|gLl4pQh3=p>VyMMZd*Of!mjugO#KyO$rlW{U@EyF=i>?25b-fJ8(<_|cyW$>gB&zc)RTC+T@VfM4NJB0
+wA9s9RD6l3NY_j?^7yxeUgp3Yv|HKK6Ag?)aW7sW$aYlol-+M^=*^hkqlD$TBs7D)tx>JL$Zg}|dP9tbH_8nSZEEMxH&~H;)8|^~Z|A^1lpq-5K!{tM
+T>a5z$~!Pqe!k_*C%gJv^erDeA_k9JKG$#^_c=C%LH7p?Pv^_Ygs;9ag>haVxVhJP(HAL|)cH)4W@`S^2Ruk^oMNc&g3{g#Fcavjl8{kCa9P^L7Csa$
+n0(NuA5iQ?aWNzz8{;CB(?o=DIhfDy!q8<{NHI3<y+DMuVht6-NJtJh%fa+o2V~QO<`~4`4*8sRh#<2D8Y9k4j++Id;VLs+vP<%wYBoP$g`L?NZDK!U
+`q+jSHf(n&ZbAkxZ4b(PHZ4aVleDGLkJklKk#N8^|AmNVngl)w-o+AGPBb_P5^Wk?xEwgIG;cE8I9$Pdy6<80t8Gcg&{2AAOd#|P(pwENNIg)o#i}8D
+hofOK7>hXU0p}tv%*#aahK8K*1RJ9l+s{A|7C#t9@PQbDtH2!`BLqq6PTkHd`3OuZSTF{p1+}7>eVI%LHJS{dRV(J5E|Fz=`q<}`V8whkM*%XLmJ(%n
+ggAWOPoW}R!M9-ZLp5E;HoXM$d6i%hm@oJU|H5yN6Br?YrE0Bv7lI^2@4&Q#k=x)D2Q9i*NtDKUX#Fc{K%4-S2eN9V6y8XL?M6Rdbtz{TgUMp|c~xsp
+j#gxa;ziWDn=XJ<EF@-)6Mt`4-1kwK-4JUmkZv2{Hao!91lw!n+VDX{2?2|h!@hy#S|q)v&pu&iU&)#e{eWw`c6^;c??V~}r&d^*1n?nkfXn!tbxe;%
+;tX!PN`dfQ<~83zp7c-+=UiO9`GMwm5iH5+1WtOj?CHN@WB1+2)RM>$EJ<Kh)`a0iwOc;MG|3aoUNvS{KhQOLBL84#O%O(e-?5=N++<!i1eRWD%rvBl
+j*TYUMvW9!v+mkx!}+!yx0=bf0<rRDjjyd|^P1k7^atLQj53)7c6oDlI~5>E!zkYS*4I&74=8PPJFfXSR>pkE;m-xsddmo(8Rm~+2-mPV9fK~Herq<J
+Phs#;MO3U$xgiX5KzcoSo%DQ6k}TR3qdFsK-sV{E^?>Ak;bn5;3r2hg&|AKfaSJwD8*g+B)@?3=-sjGMUt{}%-+H2Jkhvf?-I^WD!$h2L>gn1??JUvQ
+zLQ9c3fz@bBWo$$l8kZ4gtnTwP_>`bEK!EjqG+c$Vcr=WT}u<=5pJ`2_I%L0Abf0}LvpCUk2la4&tn`lIm1~Gh`__4qJ|Ku5(TT>bUD2>My<3HYcGby
+44t!l0?)p-ysI&~FuAvF4(FR(hDe0(oSWIh(+2Jf9fVv-9cqKqCwex?obOtfj$IoYkXzane<y8Y*SF=>D`a|8t`7lG^VxD<4i9*3;b_)QGqGe83>ZlZ
+PxC*QqXKEqrUZJ_2_~e%*`-G9ZWT+z)H-FcbiU1hkS;T#);zRidNY{<BXCgU4Jd6-;j)iVuFNIha?%EdrEiXli|K4snBEcpBd%B?#t<qm1vrY@&`EZz
+RkYmSoZr*E@|qoBB@sz5@H)kGxy7STzW!A{;>DRsHVF@<Jz>ehE?FHanU>=qY!}!;?VdlZq)~p#C=e|QhKZg7zYd2eAgQ|MU~_n!+}NCU9IdWFB3>Dn
+1mokA3xM2Flr<(%w0lcByG*cNlZDWqVX+hESjI}zBsh-mW;$Gs*-5n@Qg|d}WLJyacjEI~*jVa8{CClX*7BcFgg?4EiQ!4*<ibM)cMPHsDMhv;9~30d
+XLo$X$??7~TI615>+?QbnwoAwD+)y~t4eS~{ieKgD!)kQK)sz4vCT}RGtAorq0HoP^2dqm2>RtE_gJ%|a93`=d-%TJIygE#+dDk$o^U_}p~~>*bC`_$
+=s0%;G!L3Hwdbs7m(j+b%6DWbe}-6S<v;85NoiCu_8MHU+aOusvUn)SGu7UR-o1ml**Kd<gW(Why6F9U3w9P1B2l6!h?9;BBSXNC_TF@(KmXaiWDO6#
+HQ<4c7>ow`<AIdd#dsWTZIu^uVyU_2*MEM|!UW3EbDy-WS&-0qkcUCV1<b0ANvSt{zeE=2o3ef}QazEAdF<*L@HPP^5XlnJ3ffHtH%|=S`^6Vur0hca
+02>s5G!|!#T#>uA3ek`WMJ&OXGxwYFo@8+{wGYMgG|AC$tOTbGxaH%k)PsF?M1RkN*7;|TJ84Q1#_UXAzI>Uw_!W(8G})(8yEtb2M7egnOvHszMIa*d
+2($%gtQAY>D*VRsMG67)^=|ZHWp7)<f^}=t`8wtsn^FAIrg?g;IDopT6Cum*VY{^_Lv1*`N0VIqkXVyIN(k~C2=Wuk*QX>XJUV`Te0X^LvsX7-{SLv`
+W3{63@Tv<&sHR$(-J;~i)mf7o)Tl-}&Ds~A98V%C)+WK*d<Kfsupu)fbJ?u4RK1Sln%%Fw>dGJS9W`xa7bOPnz=$%*uPx1qZfF~ni0KQ3s8_X{Sw6oy
+UOc56t7%#EqsT^@r^`c>-UkJmOf%PzO1}V3dp5GsK<)P+L7ikx;$a7lUW+-9v@H&ej{oG7lJgBjp~@AhscEBWF(j4t+F?3?oC$%`hjJyGv6!Z^L6OG@
+{U9<oHQ-T1aQ1<u(RCP!$=^)2uw(*2oPoT?RL90TKt8c9I@ND-iL&(?tfWX?^r?=?4_?PKJklTRssY69EI-@(p?gHU7^&3bjAzWNzdkt4G|m}a+OfDM
+b+L&zA98Ep=wqYF#dtX^w)onx6<GWtrX$`v&jZQJShY#4-y-S>KA-G;;F6~Dk&S7uSzJ<bZrevhNR3CW=(0XpuH;UAm$>eOjZf^u)&%i~<u?1o+lC0e
+9!hE8I1=1v+Kg34N}{<;?06+>0t421OlQrz8gEvQvn+5|an;P1S0qylewhS&E79zCYYh9JBySU2{Qo0Tw+fcIIDe%_#2zKZ3t3ANpg03}!(S>Cx+_y{
+=OL{`lLP1*0rsfWm0iPFVw@qa*6Z}W4f}e?)?%AFB7!g05PQM-*n}38WK$TsjFQbt##pU|MuD;BEppnn*i(E8xrAvrp!TZiI>SOIQDi+{Tn5?O<Vnt=
+O&UqRmXN?x&weF3qAp@nAmfh%vd{XY;{yBo<;yjW)6??bYCzl8+q`q2E(YU&N9>H>Vxt<wFJDs!r9Xu~4yThGx&+&6UT7rfx14RS78MbdP-GH{LIL?H
+9i%5w!*IZ8c$Rq4m6VDU37VBJ{F^L;Vrjd}>piSA4j8Xyr%d$Gk-J5b6#ebe4|3E-8H7f9%-=FKslY7<qoIrh?Fbc=85GC&;$ERZx6C+*MNv|ikipIQ
+a1d?g9d{cMvPGiOTxl4YSkkt^1ByJ@Ka_ow6qGapIgutZMT6oQ+eyh2YO|lGO)&m3J=eqWVp=Y&c#cE(OCQWF`@cssKNjk3#$8D}K@^Kebbu_;WM|}3
+q9l?NRzxn_7_fI_?4{c{+ZuO+m0LdU23?b}mQV{E6-znrR}a4Q2_QR6srf(yY@P%cl~F&Vx$3hh@9yn?pYpmRg*C{Zw8qov`;7fku}$YXk!B1ti>@#@
+-R^(oJ3Bl0e~${gf(T@y=iX9ga$ZIRn5He0DVCEwB#8YPAz$iqJp^xMy%0i19Z!9FhhARjhS{XH2zqM09@ejQzeUr5fy-$)e9$_87#J>VIqac;U+{-o
+;9zmO<&fJ2!X{_%&L?P*E4CtDjH94+9hD|ARFrFrlaxULbvds}?EPet-5qqFOa_Dv2~mi26*L%(atT#5H|}8Zgnn^L4gJw-beh)3!ZLEC#+MlSIIVNJ
+)tPc!u}YUv=bgXVJ34sXJw5XWtfQwy3dki9!KJcf&Vx=n2%U9M$ibl5cErj2Jaucxlo4doa29QKKTBg3Cs~`3=YcaFF1L#*6){#5#LZ}gI(8rS86J!s
+Q$GzZ56+}RQ>%;pTqCY>{KE>uT8yn~GrW|~NC2e`zeehu$DRMgiwK80!J)*FI5@SK)4|Ac7!x@^|MI0+%^)tbTAdXXyBz!aSro&s_I07wCqxK6KG7b~
+^qNsj1j}e#OmZfpYuOIeEI#RoGeO(vJ3WiP129k|>h5g5gp27#bT0!9s5|V$`o{9>t2TnNryN8a4p1ab;pLWEhwTvujp6!krPo|S8d0cOZxFg{$}Vei
+(6h*;T2kjGS99KfFxY!tr53o*Ym6^M3v_skzKTA#fxe#i>tVShUve$Bmu%Q)8l_8o=Ig=2G@^Q?0=bazA<Run-<-)vK;MFUBjG4{4k7bKJr+o4)l)Bu
+d?x;h8*kMWR6$#K?9dC!PP~(<6sr**!t~jU6q@+0!VWf2pjc!)avKaokXeih%)g#?w$fCFyTx7YR*q%tB|>i3@l#K0tZx|4CVoq^j@RldgVnbt-avSf
+WvMojh0GfBYRnTgGiPaV?$(ao=A)Xrngk<G9Xpn%-Ud^6f`)^Z7uP%g1F>1&Bs3o+83S;+VeMR@+BwW=-SI}CXGHmaH1j!e%XWDIyJIw0={z~UOn|`n
+w6XYj$9Dzyo*mxcJ>`|->f`CH3dqV`7X=`SY?N*83)d7Xiv7W2F4U`(_l0^`rbFSqsl|zpSA|Q6T&-R%Gu_7U&Z=DaNHRnPtpWq-e~zH?!6GO5jEBVs
+AQeZ8GGa{|A>y$USCzBEp3ToG>GkDhfzdv8cPctqZ_-9GFHX;bUnCJVhGN%ffm@%y=#XI}$_ONMnG4l{=jV$)W1vJ&!-FF{k9*HMoTT1GDZ}wlQ*0(_
+B0M?41TmGR2>fEkO(T^PQy1ZnSs3T%(7LGalI5T=Q{m=iN7OniT?$idGEXh1*lU=wqv_%`0&q$pg&pwtJD-r|#K{_bwh^M#6lFm|cOgXDU=64Ph=F!c
+Ci;gJy2=&T+M05Opy@G%p<GO(dn&cccv;|?3*%`NOroB!)>=TtcpjKk&Ln-ay1z;UNWXG}@zrz=n0(`7@wpY&h<uacHu2?Xia!nc5mV2}bOVD@V89!`
+1$WF=;FMT+j-E@FFzJqRYy`l2ls@B3=K9u)ja*MxyBIdI&iIOff<V`>f~jU+IVZ+fxZ_mtur6;DE3n@oZd~uf|CH=3S#*lgq9+%h=H~xN30&6s`u}^>
+XCgn)^0>eL&$#@n;ItxC4dZ6~1|h2p&nvA}0}B5JIqU1=lQ(;Kzkc32;K2mhYZL{lsb@HM4acul!RF71uobB$yCjKx7J0`&a_WJSpp^b0@O^T(>Qpl3
+Sbs5*t<q~ULPpP<(c&&~_FnA4t|`|ZNl9UoTrKAH=-;VHGe=f-?&904l|@tcFtE3gfl06W)xcTaHnzpav23niv50L2X{FRTj_abGVUuB@$pBrSq&30I
+UFf7I#7okX>7E3RIni2W6G;$Q3CrX}f>~6(4>)%`4Hd>PZC@U&=Z->*x!%V!3Gs6!SzK<tv4P}}7p<>EHl_2<2IR6<20Ee`4=ZwTk8-wv6=P<ne#1~L
+4Tj9rFDD$JVLV~3)=XA$YvcnyQdMKZmftXA{ilSsYX}k*-6H=<-py(UjE0-mhegbQ$%Tb@3Nkjw?k{J5Gl9d{w!6WE+g;W8;zOVOh1EsFHxtY94-*Ac
+7<vphPzglq40tu{)6;{|A~f$WiM*JQRuOA>*c>fWZal&5L36tE6Vp?-RfGDOw#TkG`beT9eW(Z^KRtPDC0VSYkuDU}8q<59kP9PQKV<Iw9{Yq2vYgK@
+B6)b=bL521WblT*NjrvqlPzLD(6l?<lJQ71ltlx@(nlAkn@a7vZZM2SsMzCR`%rfG)OqCa6nMi^I2#vM8b`sKGmq6if;3ljim#`PM+CQ(+2Z>kHr%sG
+>}B#+F-n`bAKorjZv9d^+<4rvN{TMio7Hc!wPB0aW>Xs{#X*V1&0vOMKeJ#0oJuTh>Z?~qk{E}bQjndOIZl0ql2Dk#$}^}7N10j89=z#`-6zf~34GE<
+vCj(<`B?Aoo`FG~g&&#vp9DI!A!WUEejU+Q(N4db>z-+`bw+V9OFfeUvo>@InZ#$Hf|m`mCcd)QlKiV;UA*2l*{lmE0w$4WpuZ)L&$Z5c>ZD=h)th-0
+<yEVjMIxj2QtHUKFb9@R<j+YZ9=hj8f_BWu22=Z30&25oYe}amSsR^@JPc=jQ<?VErKMI*t@m&Ro!W-wi}K-oI+F%jK)~jm_*M=7YuN{E@&P&V*2XDq
+GWj$Oc~lFw3zHi%bWjU9H4XNCeb}y>d=kZHYsa19imy+^PMJBCuMmE)9F$#uWjj{Tl>4lhnmvHURWv3sBj52eikbHWtVYF%&~B22tE&fb6+DrGwN^iZ
+rr8UbS2CpwHUf>5I^G~))m9S%ffjhs?JROn+<W(UBWBAKG%cx(P)4D&XzO`>tD21}871czdDzn-G-NjMgIza!yGueVyR+49yU}SI&EcoBJL!uw?TLmW
++%vo%KSflCgKe@}7yC#@pc$^(6E=1LFRq#hW4RcOtxQa}4%af9CS327<z^%*;~tn`%4BYjcp~PPE*?aK1t#Cd8e0AN#BSC7lP)m4^3eTd|B&r6Yt(pM
+pk^<<lrgt)Zm?t1^MANa$fdGK1$sP-av9^>b4z$9lX+0DWG%ju1vv)E<jLe191d;<a&(LN(qJt2_k_?ci{y`ETdwBQ<%~#oaA#dLUcs<gr?TQqsR*7k
+(c(uX@B|fWFnF>1;B-;OPp3IpTf>#r??Mxa%>zo!ClivbT0p&^iMmqHtbtOsG+Q2>Q>G;HMac&!$gf<R>!Zqe&<sQt>T!91om$DTrnU}4mIXw1gPJW`
+?RVojN4-?TF&L90*n%>a=2XKxKyl>0JIHd=835c+u^@W}cK*#crJlRgp3kT6k?lp}2<K>c?fr*Y{$0i`nP`W#=a{`Yik#p_d3#amRb%~X2nPO2QmVml
+#Xu#sV^eB%BLQGv^;O5;RhAz%O3D2gdOXvRy~FbpvNuMdN4$5|!L>Hm=hh=)3Yi5I%}JO?E0`n1@s|o1i^&i#uFi4lY&a2v*NQsPLPABIWbVMi$^{m6
+;!GBy_I(^V*%z(HH--}v6F=2t%j6KXDOPjq;Y@VZ&|rZDloSc#gEdE_(WV}jPBmm13?w|&I<l9k$^O4L)_G$B1`ZD5q?@!twFKN6YbSW!cV;<_gvyQ9
+OD1UjkxHWT&Ui3GwTg=k8+L?B8nAOV#ltdds2>4`MuZTnc0Y012c;cn6#7ZT;y3mWU$lc@@z{D*{HuuvQI^E)uNwY~EJe1km!$AuMB=i(3&NtYFc_L7
+A!wV~8(@9D_`-26;o%_G6U>M-+-mJ!?FDfAl5~$e-LNm=#uk0AO~NgRCoiN<17bA{Z&eAfSMm1Oj={__ybh;<bwGWZcWT>#Z4S%#_*9c4trKHXS?xm>
+F{{DD^KaF~%a5a1>vrE5$(3}Q!o??+Lt}@{^)|%mX}q~yQyK!zN~0NnAIMX=E=^@Ejr1DZH5-MFYpyiRYJ&-zWV@_+cT*nBwdo7$DQK82&<2eLf4W={
+-Iu(-CO!j41c8Zh(I)uL$`*5hDc{!`M>US?Mr@UmFSz864XO6Fx>}r;hE}pp7*UWlnmY-rl2F8hC*h=*P{D@IwMg3<DH8lPK!h#~mSerHlc?@9lpl)y
+4Y&O--m)22W8*$Ab>=cM2|NNnVcco8XKo_T9gm%fqn(+tS+e%~;h5c_8k(MpEruPp+9mZv>pbp>vCs2%d3o4{T+KX<HQid1xt`ePvEe^~+su8h2u$6g
+&g+R(Q`3ngjvB}J<pUzI^MeaqHK9XU4>qBW2;Q2Gmcfwe@b*cWt?qKCioFj)C^Vvy`o2GEUhUw9ILEaKM^cJEA?Bcu3&0$}RJO#wS^6dSafz$p#rbZ7
+RUGvE00ZGy+HqMgT<*Ci%ZD_cbki|u%%|>KF3Ovpp@4c(r{9Twj{$qDx~anDZ#`tHUo!#ptu$HkTUScVZRa+Ev*HVbF=obuj}@rSR+eVW9J`BoQ8XR7
+Ok~G3$7ko%N|Hgk_OWFq0}?AM<KTj%q$dmNrHn?xXr+sNBSm$tVnKr`S%i@7&akGjXkH0DvB|zu1Ehyb^RUJ;HNh}Vv|QHpW-S+Kv*USNjH*lbbh#e8
+c(-CsZC#IP>Y9T$RpQg~uvgW9xxFU`w(Vz<8Bx~EMf@?_1$m%g%7LpwcXQ|C%zn;QD_{)SB4hX?EP<&D%7}O&IoB7zU^U>UgVlej*a)*Ngg~m4k`aer
+NnqOCH)BHYV&7G`r4W15Rz;&q<MMIyp6%MDalZXQTs9Y<MkqRMJlxXG?uop`+0-CJ_($|VHu%_jl}|m=3U^^`3cMyzSS2+MO%0|IKH$t#@@L;mW*1EC
+q64z&w8@aeL~_OnTbJ3mA@o(NG2`DO6WSDh#F3fblYaYVFozRk++gTgT)^bj?LL27S|$w}`3GkDev<VfMo`NKmkYl4*F45gi2+#eFwTdeJh0=JdR<en
+JMU?2NWahQfO1Oc2(acr4`^BZ5kYA>mJ^DI$#&3m&z5j{K4d=$?Wi&2Ca>6ANIwD{vu6%qVPMK<<N_^cG9z3MIcN)+$bz#!v+Y^C{>+^Vc-QZ@tl5d)
+{x!^?unnzMm29~f&ai1Y3K1)mcy`6PuOdnaZX==*mR_t>Dg%5ZKrEdeqiUaLB#Zq}HT+PEdJ2V&c0%Qd)B5E$x=HI%GXm+7lKtj-H5H`>|H9BPe*V&$
+WkWcx{B>Q6p<vVu$OYD%40EgD=Q=)~Xe}8F|4;F><3o&oYH-n7HkZ^o(cTB6tSpr-c_mtxoK@lctPG>(wu)mBlibBO^x%=h6m;)#l|Ju-)CBO6j(O+V
+=513Enkla(TNN)G5A9KB<_oXKWQYFXozc3*Qh1bYwfefJ>Z`Rrve1~C;%V|4?xBaI_kHIjM2%4bDDE<p;cu7@#y`C1h_kJ=4Dq<_IR}f}Itf)=SL?;v
+#>=XE$_JWijPn+%)T?^t$GQ>3O$$T5(HQGnScWM@6=Si`Q`&oi$$@Eo?cVO#lY?Xe_d&xQ-2{!>ZRPc1Po@15IkrY=sSi)4@D%?IZfb1HCIVM7+xt`W
+0;NS?MbGiyU7wKZak52fV9I^R$)Bi8>7z-e%mnrtCriIuYEHAD$k6A=E~O!I%$VpL0?Ud867zB047QrztDhn^(=%ZD80Ito?qKiejP(x=Q%E*$tW!vm
+`se@~8u&`!qw9v1^@UAk)PzX=DiFffu$&Y8J#UC}B4Jk0dSY^y)Tg_-_p0-uK$D@tWI&+SA3XJzQor|u_nvKRKBzR!M}D|>@?AHR38Ww>GT4_pCLBuR
+nz>At>oEvch8iFhi~upLiC(ZSu190>FodyFh-orBrMJLVQSe*Gd^-obDny(A5~Y*`fO88jmL<c#9gOI5M&Gh%hZ8uvYGkXZ^$^>r>N-CJGgjn9l;1#C
+OXn+87DY5ThYKeeQ=mI1Tt6{>^EDg>)tKXEYQ3S7X~h^-ssEuQ2MYXdy*sWFAN1~_)I2mO_9NowT^AWogmomgV0QrG${3WmXV`eKd>!`FASZJBUT%Nw
+1=^70D5ZQ!;rZk|T4#dwK-|3O8G8!{J#|jQspkEoV6X&KV;k45%N6`@4#!&AGf>e9h}F^;Ub(ZL&WZ+SX0r>`-BhNY1Zxy39%qNEp*UD8I?qi`DQgzd
+>^){D#3rU}v41+h#io$C&_ZwazB|~@kA8gfZTCdyfTMXDWwuYD09|CWV!U!<?yU*ziFqQ1v}w4K+5zAkFx8PhiVVelE$QwGON%==9$ig<M8^`Oi0nPW
+EdY4&l^mpBqdcVeSX{(prH-=O>jJPte5a<f#pnho&+d-l)lTo=j{LE~+az=>$)Y#38=JjM^uf*^EK;&_zVkc<>=yaxOX%Ksv{;N`Jcy`%b{$23rlJy&
+`p{jxK`O)cZ@)ct_T|N7F@D$wcV0Z0QTsQ_U^J|vYs87zT8GE`KTr@QG=$lTTbSXCo)rkkQabGJo#Oj1cXrx46w@Coo|;U~N5_ZzKbYLjr@x-Mr{lK(
+_VmZML8@nXmJKwWE)v5LdkPe9!=Zk$4O6lG9?-lPZ^I54PH(ocN<JC};pYeC#b{KaRVoto<ku&!uhSOi>@Kk%0ux9|m4oM#=B_n8riE=^)@ty3oT<F~
+OY|?mO;RHw5O$mQ-;cgceV@KXNHC~_<7S@zp=`1!FRx^h)zxb9DC6r;HR!Xk@$@NsG(-69&<%W9l9Cf%ky!P1IijHU@Ed=nX?u1{f=}0Dbtf~GQ8;Dm
+VC=>zvcmB-W@YX$UB@d#+D40VR{X?>0+=_DkcZMu47sezci|nj059>+sukMBs>w3q`%_Jpccx#yeCaHIoZQ{xt6lrYlOs4ea{>eAO9pQU((Y6yUncyq
+F@zox8tC3XAAO6MP#?pZK|Gw?L6t$qQPS_Umpgy?GJVXuaJ?hp{VG&waCCLD&zqnSf&+q}eYS+4fC@RL(|DDC`)mI8<aob(dP?!B+In=&<9CvazPGdW
+|JHV`y=@&w^gGcX!4e2^uPo7`(-<vLIWR2MajYt??KlBwf}l)FW=xR`A9h?p|GhhBW_D-q?j<Fs`C^NA-;bG{ot-)JkKw_8``6z*xH%}kd+|@&X^-0X
+O8juU=h55Iy;7t<dUT)xiE#&eFCM~^5n^%DYMVf*uQ)8BD*IVpopU(&2v5>|>+wzp>`G>{n^~bNEDF$W??XI9hs4In3(5q^J|!J<r9co45*+^BZZ>th
+>dEPkC%>FL*~U`iVBZ|;_=q`d*n*P_NpVwz0y*@2@y$(0#Fm%Wtg-(C<^;?!FlWp(D#=)ba?2XTDju&C7B^0Hu3=(~=&Q~}#XoB2;|7L`FZ6YhMruo`
+@zD9I@L>bozz$HB42W=U?_QW)@f1eZZCWjlEGekxbZl2{F#Us_NnKwWDZ;Z_(z(B_rGuCnWBrsmD^Acp5{aTi*<=$wVB46Y;8ArG5M$z{&!D-5_4a=z
+s9PnDf!GCd+#`6M6W>;F>+Q!uEhXQba4p7F)g^?vmu^mzAO;*lNmC?iJWWcdT-It|gxTRYw>7QNt+-~AXr6b(tjsL?Qx0}buw;uS7!GR!0H*wi;S7i+
+uy;~g$_J?N?PeDzk~eBr3L?nEhwQLpnP|0HbwtVVQ)}p=F0L6@j>(#|TJUh10X1D>U6Fbe^cY?mzCQT6>^<o3P?U<thD@LE&}P2-ENFYU4QNG>#ZkKx
+7|4Q6F0jE0z_`?<lc8!jE$lJBm2!=LUDIsaux91H@r%pM_SWaW${8j<3p7eZF&cjqqdOrH979EvY*Tqa%kgwPl<`J`*)m<`%`glt&!w3BwoPk#Lslb>
+yGBl_7$)4&l3?(!)5lL=@w$Df^a5UNo#fQ6QVyHIlO@>3{bn$I&FIt~LZ{|^2$<~QI#4#Yv27kpsmfbDKFze(a>Be8G{g`VP1{HV-EqJa_BWG=!dF8!
+*;gddO587%hlgrb6n9I-yF4vbsVM6DE&=6_lMDx>9n6=!xB@JoT7E&cWJA>t<If6~F1V(6nPbqv`z=xHCobO55YQH~8Ui=ecOS$O!HeFRu){VCrG=>!
+^R4+J1ABW*vtc=-xF;|yrN4Ryoj&>O{8e{!#p@B7+Kc(3ASFENfubCTrj}<5f36v~FzM)oX(@xnATBi-Pa4#I3%70IOWbP3jxKgYW?HH=z|iY<a_w*;
+c|$DN<G6Ro-EGu4i0aO;(Ra9+%;wMw^g$;!OLR4lHj6?+(5b6J+z-3`;@H}FG*kE#`bQr~0c&y;wwQsAq~;=mOpFQhk#$H`Cas9IOW3s`eYB$5C`HNB
+_#M5=cZyMw^SKXbloK^IQ8A7DG<z1JvuHd^66$6O#OEr|I*Nzoz|)uyQQ?oAY<%=aPzwlO!wWt;ER^9y^8w@3ig)+z!5>3AZw7TS9QmZ%CB3s8quvzY
+XDX;~>tvR`{W|WpjmV8_;O`@*A9olpoKF&q=jg%|Sv&`WX=7l#e;Z@xGHWfZ&;Z~Su6)LPSV9zv(UZu}n0z}Hzyn3r&^k3~u3hVE&48~0=fBH}f!_;~
+L%Kkby-*J5=WcBzH~6l>lTo&1C?yxTvR3p=?%P{;sAqx^by$t!Hhz`L=4@H}|A<lr^$9<f?tDx2Z>CNtj-E|(an(XC-q&Rtj&5C3JAidFbF=z1T-<GD
+Y9Mr7u0JIV<k`v3^eQ(Se`>kw&a=}K$MyzKzJGl7^yJw6^}~-py*zt->i%*&5bt;FShC-21z79WuX8uG!zn-Mx!)s?%S`OX{V2}Ij)QEmPa)esWVyM2
+jizoyN$&9lk{UQ_lr*i$y_OTkHfw?(MCm12*o$z%SqK7r_;E73+;1W)fE3iE!S}&U3th8@nBm}qRFOoYsCsHH5CzUo!q^#bJk|)o_qa?|lzgv72SU6C
+_;FAru8g;ntjGo^Qn6^5tn{uJTrw(={X&TD`pX_drt2Jh!adA~J16?2R6@ITJ-VDv#Hqgu>L$}~t=9a_*mdE?BQ%=3Q&hqA9x8W&ueFfCHz%C#Vf;6C
+^idRY*EfzwEUm7J>pg1Fmt>De`h>h}kiuf5-K0Vpw1CF1<68D#mp7NA1**vX<R)5Zf>P0x$Wo4JgO=<zrKOO)O$%Sy<_&QaO}hmWMyI$$k2^s3tbv?C
+<EzE`GZ)Qd%GV2eF!^~LeR6q!=Zz-^HlD6hn=83(8kyEPAczkoOO?j8aD2sz?b&n-^N0`bEPL5Hze@Sl5&PYlq7_yqb7xO^sXP^v86z-L(4*_UN_98Q
+gC_6Pn+DV=$Yd!1JuE4o*3)1`MwSe(dAqx9FT0<o*cNwxqM<rcy78E+Y4zMNnM&gP@$vEKo+xZg>zG_f?gLZ@k-27f%fUn&#ufp;0kr18d-?*W)d@&6
+f+*6}HeASozwl6fsXH-!&EV&4hl0$|U6_2)Y3)%rZ&*7=>#=PTJc;wdSqiL+DW09f+ECb@2#n!Mp14(Fa6}%2g$Rk1b9!UE7XNMqAwzxJ@Gh$LO8M9e
+n;JGg*sR1*bUQAP*v%!E>1>c(7_)?(lWb;oc&~A(E-knN<4@HE3u}ew<^ot@6X^|T&GCAI!$c|=-0;zE&P`NM8qJG@t;KgQXw(Ho=hFT;)F=bm488;1
+l<QYN=LuS2oH=8wx?}T>HXsGtvE0T%A)Lb3H{l2--(i0MU*FvLs)FH2oyBk3e}mOUCIfVWk)E3jutsh_jJ~5lh9ru!J(S%|y*<W17sl?0Uw+FG)3>4a
+GH5ImSWI`NQ6AUIZkf&t9t%#M6paOgc|VttxG`CnbhGw`jk7{}o$BQSTEH%B&%U>5x8h)WW4Ns>D;Cy~s3+=l5kWaVjJq$c<CBA#M%D489_@nbh@;pA
+$jfPBW8so^J?t5MyqKf6Uk#qUIz4+{T!}+xezAq?u&7Rxv9FT^2)v08N8}FB<$QDbp7bp(199iuI)3(&+d>604;rtVC-8Q?;5fK7*9BzM_QPb$vY7Q9
+zI#VeWqs^|Rr}|`kIz{H@{9Xx_ml*RC1KRv=+z3py7Csi<EBROdh5`Ytb8@NDq6DFFZGcj4zp({%!?xdP$dvVkKm5>ZUw?(!DVoc4jFMHJTIN|Ym$FK
+uuwA@(%_f-qezId8h5EbAhR?oa5iM%i%J+BoWU*iv4`tGGPSjoZe(U7di(l9kQvlj4>E(~1Y{;UO>5v~{KMCm!OLXTa55>3q7m*?GIDb5=r(Tsf~R_q
+wuGL57ARQo)h({qd}iQ*$=Tu$7`@)cyw&)LV8HqbCLx7*e_X)bioYw&u$45?(PSx<HqBc2jTS03Us8*<tem{(RXRH-*9+fSqqT~-Zl%~A9kSOC!{+P>
+x1{(8tMRC)=P3y*5D=ww#|c5C3{g)=ee~VA%eGp&h5GU@0sir~-Vnut^ZFT-a+x4$3=VNOrEWc9Mjj%ALZZAGF8>^Sj34IbWGKZ=6fO5t4#GGhJPmZe
+0m!rlhnr~Z?Kj{ZiOA^ii6lEQHfY!zbRp|9%(X&j9J!(YUUVG$oXm>NiXIE4eu)i=n#<<>`|Niqm^QxnQL|&@`hlyTb|7h#(LF(Q)860=9getRKs1m`
+-xB6*6*~!dg5lnWzgC4r)R2}XoG^O}a-DPn!A;S&jKZ1&NWpnu#HR0xp7|j~3Tp!YL^LRVcR=`DqCP?~<h;?4n-@cY+w8ILB#n>%n#{r!uofrh2-y$*
+A;Z<!$Dh!tN~-Ec!~8IrPQz%#@1wR{t;;13B6|UA4QaR}{xMGEWF<C(Zo1sKnPVc%CtW3O;d@E0zD^XwE<p^Z<{sb?X-$RmdI!jvUk0xX5)4?bgd=IQ
+mlwM#m`A6kw$$T7eOQ>&7ca$020@$LvA?@f*ZXmNAD1`Aq~*dL@qR!t-DFfd;?Jt&&#r)9!Mk03Z+*M!0+{dgE~4lvRqnI<kG!`pCW|q=R&U`2Oz+;~
+_2SZP+(X*5`pn|0z%z^1zh~OCZ<j6~;-^tBfmJ|m#koFn2klYnzj#fP;Rzh<CSq$rKA*B&v?5@IffEde7Z+qd{JA*fkTvcGG+e_+$w@s)E)5||9a(H#
+?He+-qz&DX+jqpbkZzo*-j9ci-x^KqNSFc~`iLl5-%l>z7n~pz>Gea1rAj6VDP#~9L%bvA=w)Q>hUi8INI^^@tPk}~87}ONT~|3eI`^T+Nqyb3v|U{y
+M%Jc(RjG)QPU5Ej;Z3W}5YnQyP+C<4)!*xO#Xib!egTK=^dq|RM@674?x0?)Zo8|*jC?dNEJ+F_M`i%zY6f4k3d>1ITpC~+7Z&deS55Fz#!6bA^YP_y
+##~iH>Xw0Xx&A1xkfoD`l>5b@+Y?4pAo3J{EVXQ&+u(SDSkLoCVRPU9e%NVQ^OuVeNAQsxTfN9p{IHd{;Yt_TXT-w`jOO|pXFm~QGplks!E$I`@bS!M
+Y8h9wFvoFp<^(H*Q%q#$?T8@pjga>nI~5DwO^uLXBD;(!0<RMc8{nSssnJjEV^&eTk`HQiCi0I!QjhtG2BqCS<dWK4dJY^aJ9%?*_Ilv%ea8$$He4=;
+p9>QP?XY1b9H2U~H5+QC7y=ZA&A-7ocB0st$iOX${ds^skZ{$7%kDOd#BAw2ER89wWadrBm2GBzBwVnJjaKbP?X+%jb_b^%qv3j38V$N^z*4}d<6YS6
+mlbO$5oC^<T9>=Jy7~_ZP~#9ee1g08LWm5J%sD;?*Fb8sVm*2HVb$y&X@7J5I_xXv7uMt+fIvhTLiti1IYbcP5N{!-5YI&Bn&joYFSgjH)%Cw7m$Ptv
+x|Ij}7OVcJFCRZ4Tb54yu<`2I(=*_okoWobCy!qqlV*zBYrDi}XRr60;pgj<m;biEzb9XF_7r-$87@b8Pa(O=B5Kccem<Nw2bYw)(QF#Jxo8h^@=+66
+$D?pE$iX07V!l}$)kk0*=3_?0N@c8IPF?ZL@DdOi?0tg!srFjBW-seWtQ+Q1ho#kGg*y&6p&i8kB&eZc=1mt0=fU(z@#--MuxQc=qR<gn<fGp*I0xa=
+VFhR_s<m=7)sJ$c=i|fXlNuT|F}+xm0Q-gc#?6l|yO`9VCiLdKb@bKh?X2a_KIoIg;7l!3aQ;ZAlahyT0V>+GBUN>mUhB+svYf0EI$Qy@*4jy^U-`=Z
+Jm@t18u`$yurQvC#7aZbD*^(4)gj&cYQ&R4#n>SfQ3LN($w5?!gv&X_Q3zwygdoGr%C%CCL7q*Xa!27_GUKreQq?&<hEtVJ0$s{N+Z*2=ZIso1T&OU=
+4BQJp-Z^eOYpJ9+ok(yXss(HEVKN)-D^3=D?sYqT-jBUbw=d@!<$?!t>#$`V*t~C8oasn1g~0~(!)h((QdHueE#c=4N)CivpkkHttdey!S-l%BE7_|6
+5jz-6w~@IE#`hWK;#gv4)BIoI#d*)X2aflXea6&@8kh6Hl%}$GNbjQi2*4gQX2S#b2OAd%)1xYp0$=H?x!bGr*#u}`^X20GkQ3>Mskn909vXQOOhuZW
+zs{mX4}0xK+kWsZ8|bqLu5uabsS$*<GT<iENkQi>*9ViRQ_#jPk2D%S?+ixf>5#n@iVhv(2tlSv)EpkQiG+n=mI^lDF$QFQxmo1dxAWOU-04q1mjf&C
+n<YN4rAtwFsP6~i)1xK}1>LQcJ%4t3>c>arW!)Y7Br$^hbagBEp1BW&pH7gPnj=j{OzD#5DTOM6R?Txot|e02Cohsl559rBKEDao2C=MDi1ST?Ndi`o
+WFWhlPK|*&`SpxH(noKf{_{&2)oSgw2ck3)dAjTO1GU8)Z59s-F2tFPnuXN|->^+n@*O63xXY6^S$;kIo2&cVhl+)#G|5Lt@Gg(EEH3rJWn0kOuXUj9
+LEh3dRMKZ*iXdf`KH~~Gk<3ee+l)73sStlt38c0;tte#&n*<8Ux2Bf%_0#kJkU5pxvB3MVpHJQl9v>guF9ZfLIQiw->(V#cCMsRdr$x^-)E6z89U!@4
+aZdjt)~|Pu*MfcTo5?g8&9AFfH!3$MwY}i2d^(?h*etd~4ZRpI0d*))E!`T#({Mn5I?-T=@SE$7*ICw#kSeR@M*O*m+@rlD@;4nlG!O836K8j6dU084
+JRFC2?i?9ej0f}CfV;%HMW5i$v%$qu5eUFi@iHHsgO!6&p52pkQ1wIDWG5uFcOLxR5t{Go-OgF`Qd}}Nq!zro8j>Wl7a|RgXCJL<VskDmP{jAO%kM*`
+RrSB@E@covf<KMC6&#rw+b=-a4Lo8>SIYecS-{PXOt#~bH)lVco+8Cvtg=b2*GF(ZpzhOC*qBi21{ba(>M=q{Zo$#YnW#vQC^(iiEZfXfHALuQ_=65f
+Q5Ho8W{|z5r#LorHbhIMX>?IAAZ5ve4{y;>QSLC+lP0Q@4^VTkn5ld1jw3glC%-QyONm%oZKq5sw696wO3C+wsGL_uu&FZsryGqZbKM?3z{kd4{s#%e
+AeI
 DRYDOCK_END
 }
 

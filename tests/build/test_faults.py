@@ -358,7 +358,7 @@ def test_a_storm_of_builds_collections_rollbacks_and_kills_harms_nothing(desk: S
     build_older(home)
     home.build().succeeded()
     # A script in the home is no root: only those who run it need the environment, and each collection may take it.
-    script = shutil.copy(desk.script("other"), home.path / "other.sh")
+    script = str(shutil.copy(desk.script("other"), home.path / "other.sh"))
     end = time.monotonic() + 15
     problems: list[str] = []
     ended: Counter[tuple[str, int]] = Counter()

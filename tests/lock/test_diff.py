@@ -30,7 +30,7 @@ def artefact(name: str, version: str = "1.0", *, file: str = "", size: int = 100
 
 def lock(*packages: Artefact, **more: Any) -> Lock:
     uv = artefact("uv")
-    return Lock(schema=1, profile="small", digest="sha256:0", uv=uv, packages=list(packages), **more)
+    return Lock(schema_=1, profile="small", digest="sha256:0", uv=uv, packages=list(packages), **more)
 
 
 def side(name: str, *packages: Artefact, **more: Any) -> Side:

@@ -21,7 +21,7 @@ def lock(parents: dict[str, list[str]], *, build: tuple[str, ...] = (), override
         return Artefact(name=name, version="1.0", file=file, size=1, sha256="0" * 64, required_by=required_by)
 
     return Lock(
-        schema=1,
+        schema_=1,
         profile="small",
         digest="sha256:0",
         uv=artefact("uv", []),
@@ -124,7 +124,7 @@ def test_an_unknown_package_is_answered_with_the_nearest_name() -> None:
     assert error.value.hint == 'did you mean "numpy"?'
     with pytest.raises(UsageError) as error:
         why("small", lock({"numpy": ["profile"]}), "?!")
-    assert error.value.hint == "none of its 1 packages has a name like it"
+    assert error.value.hint == "none of its 1 package has a similar name"
 
 
 # --- as a user asks it ---------------------------------------------------------------------------------------------

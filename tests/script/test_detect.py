@@ -12,6 +12,7 @@ import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import pytest
 from pydantic import ValidationError
@@ -34,7 +35,7 @@ UNKNOWN = 999
 MAC = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
 
 
-def functions(**changes: object) -> str:
+def functions(**changes: Any) -> str:
     """The detection of a rendered script, to be run by itself."""
     plan = make(env={"A": {"detect": "gpu-count", "fallback": 0}}, **changes)
     text = rendered(plan)[plan.profile.run_script]

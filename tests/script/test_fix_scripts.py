@@ -194,6 +194,8 @@ def wide(sandbox: Sandbox) -> Sandbox:
     path.write_text(path.read_text().replace('requires = ["anchor"]', 'requires = ["anchor", "buoy"]'))
     sandbox.drydock("lock", "mended").succeeded()
     sandbox.script("mended")
+    sandbox.environment["TMPDIR"] = str(sandbox.root / "tmp")  # where a script that is killed leaves something
+    (sandbox.root / "tmp").mkdir()
     return sandbox
 
 
@@ -207,7 +209,7 @@ def old_venv(desk: Sandbox, *packages: str) -> Path:
     return venv
 
 
-@pytest.mark.parametrize("shell", [shell for shell in ("dash", "bash", "busybox") if shell in SHELLS])
+@pytest.mark.parametrize("shell", [shell for shell in ("dash", "bash") if shell in SHELLS])
 def test_all_of_it_is_said_before_and_can_be_taken_back(wide: Sandbox, shell: str) -> None:
     venv = old_venv(wide)
     before = tree(venv)
@@ -231,12 +233,16 @@ def test_all_of_it_is_said_before_and_can_be_taken_back(wide: Sandbox, shell: st
     assert tree(venv) == before
     assert "nothing to take back" in into(wide, "--revert", shell=shell).succeeded().stderr
     check = into(wide, "--check", shell=shell)
-    assert (check.code, check.stdout.splitlines()[0]) == (
+    assert (check.code, check.stdout.splitlines()[:2]) == (
         1,
-        "FAIL packages: anchor 0.9 is installed, and the lock wants 1.0; buoy is not installed, and the lock wants 2.0",
+        [
+            "FAIL packages: anchor 0.9 is installed, and the lock wants 1.0",
+            "FAIL packages: buoy is not installed, and the lock wants 2.0",
+        ],
     )
 
 
+@pytest.mark.slow
 def test_done_twice_it_goes_back_to_the_first_state(wide: Sandbox) -> None:
     venv = old_venv(wide)
     before = tree(venv)
@@ -258,6 +264,7 @@ def test_done_twice_it_goes_back_to_the_first_state(wide: Sandbox) -> None:
     assert without_bytecode(tree(venv)) == without_bytecode(before)
 
 
+@pytest.mark.slow
 def test_what_was_edited_is_kept_and_comes_back(wide: Sandbox) -> None:
     venv = old_venv(wide)
     into(wide).succeeded()
@@ -337,6 +344,7 @@ def test_an_editable_package_that_it_breaks_is_named(wide: Sandbox) -> None:
     assert tree(project) == theirs
 
 
+@pytest.mark.slow
 def test_an_editable_package_that_the_lock_names_is_replaced_and_comes_back(wide: Sandbox) -> None:
     venv = old_venv(wide)
     project = editable(wide, venv, "buoy", "2.0")
@@ -350,6 +358,7 @@ def test_an_editable_package_that_the_lock_names_is_replaced_and_comes_back(wide
     assert tree(project) == theirs
 
 
+@pytest.mark.slow
 def test_files_that_are_links_into_a_cache_are_not_written_through(wide: Sandbox) -> None:
     venv = old_venv(wide)
     twins = {}
@@ -409,17 +418,14 @@ def be_a_file(venv: Path) -> str:
     return "site-packages/buoy is a file, where a package has a folder; nothing was changed"
 
 
-@pytest.mark.parametrize(
-    "deed", [lose_record, lead_out, be_of_setup_py, be_developed, be_linked, be_in_the_way, be_a_file]
-)
-def test_what_cannot_be_taken_back_is_not_begun(wide: Sandbox, deed: Callable[[Path], str]) -> None:
-    venv = old_venv(wide)
-    words = deed(venv)
-    before = tree(wide.root / "venv")
-    into(wide).failed(1, words)
-    assert tree(venv) == before
-    outside = venv.parent / "outside.txt"
-    assert not outside.exists() or outside.read_text() == "mine\n"
+def test_what_cannot_be_taken_back_is_not_begun(wide: Sandbox) -> None:
+    old = old_venv(wide)
+    for deed in (lose_record, lead_out, be_of_setup_py, be_developed, be_linked, be_in_the_way, be_a_file):
+        venv = Path(shutil.copytree(old, wide.root / deed.__name__ / "venv", symlinks=True))
+        words = deed(venv)
+        before = tree(venv.parent)
+        into(wide, venv=str(venv)).failed(1, words)
+        assert tree(venv.parent) == before, deed
 
 
 def of_conda(venv: Path) -> str:
@@ -456,16 +462,15 @@ def with_packages_elsewhere(venv: Path) -> str:
     return f"its packages are in {venv.parent}/lib/python3.11/site-packages"
 
 
-@pytest.mark.parametrize("deed", [of_conda, without_home, with_a_link, of_another, with_packages_elsewhere])
-@pytest.mark.parametrize("option", ["--yes", "--revert"])
-def test_what_only_looks_like_a_virtual_environment_is_refused(
-    wide: Sandbox, deed: Callable[[Path], str], option: str
-) -> None:
-    venv = installed(wide, "0.9")
-    words = deed(venv)
-    before = tree(venv)
-    into(wide, option).failed(1, f"{venv} is not a virtual environment of yours: {words}")
-    assert without_bytecode(tree(venv)) == without_bytecode(before)
+def test_what_only_looks_like_a_virtual_environment_is_refused(wide: Sandbox) -> None:
+    old = installed(wide, "0.9")
+    for deed in (of_conda, without_home, with_a_link, of_another, with_packages_elsewhere):
+        venv = Path(shutil.copytree(old, wide.root / deed.__name__ / "venv", symlinks=True))
+        words = deed(venv)
+        before = tree(venv.parent)
+        for option in ("--yes", "--revert"):
+            into(wide, option, venv=str(venv)).failed(1, f"{venv} is not a virtual environment of yours: {words}")
+        assert without_bytecode(tree(venv.parent)) == without_bytecode(before)
 
 
 def test_what_is_not_the_users_to_change_is_refused(wide: Sandbox) -> None:
@@ -481,11 +486,12 @@ def test_what_is_not_the_users_to_change_is_refused(wide: Sandbox) -> None:
     before = tree(env)
     link.unlink()
     link.symlink_to(env)
-    for folder in (env, link):
-        into(wide, venv=str(folder)).failed(1, "it is a store path of Drydock, which never changes")
+    for store_path in (env, link):
+        into(wide, venv=str(store_path)).failed(1, "it is a store path of Drydock, which never changes")
     assert tree(env) == before
 
 
+@pytest.mark.slow
 def test_the_hint_never_names_a_folder_that_is_there(wide: Sandbox) -> None:
     venv = installed(wide, "0.9")
     other = wide.root / "venv-3.11"
@@ -502,7 +508,7 @@ def test_options_that_go_with_it_alone_are_wrong_use(wide: Sandbox) -> None:
     for arguments in (["--check"], ["--revert"], ["--yes"], ["--build-only", "--yes"]):
         wide.run(["sh", run_script(wide), *arguments]).failed(2, "go with --into VENV")
     for arguments in (["--into"], ["--into", ""], ["--into", "a", "--", "b"]):
-        wide.run(["sh", run_script(wide), *arguments]).failed(2, "--into takes the folder of a virtual environment")
+        wide.run(["sh", run_script(wide), *arguments]).failed(2, "--into takes a virtual environment")
 
 
 def test_the_platform_comes_before_all_else() -> None:
@@ -512,6 +518,7 @@ def test_the_platform_comes_before_all_else() -> None:
     assert "m4 is for macos-arm64, and this is Linux" in done.stderr
 
 
+@pytest.mark.slow
 def test_the_tool_needs_the_run_script_or_is_made_whole(wide: Sandbox) -> None:
     venv = old_venv(wide)
     before = tree(venv)
@@ -536,6 +543,7 @@ def test_the_tool_needs_the_run_script_or_is_made_whole(wide: Sandbox) -> None:
 # --- a person at a terminal ----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("answer", "code"), [("y\n", 0), ("n\n", 1), ("\n", 1), ("\x03", 130)])
 def test_a_person_is_asked(wide: Sandbox, answer: str, code: int) -> None:
     venv = old_venv(wide)
@@ -692,10 +700,10 @@ def test_a_signal_in_the_middle_leaves_what_was_there(wide: Sandbox, number: sig
 def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(wide: Sandbox, tmp_path: Path, deed: str) -> None:
     user = Belongings(tmp_path / "user")
     wide.environment["DRYDOCK_PYTHON"] = user.base.python
-    folder = wide.root / "theirs"
-    folder.mkdir()
-    wide.root = folder  # what is moved out of the way goes no further
-    shutil.copytree(folder.parent / "generated", folder / "generated")
+    folder = wide.root / "moved/theirs"
+    folder.mkdir(parents=True)
+    shutil.copytree(wide.root / "generated", folder / "generated")
+    wide.root = folder  # what is moved out of the way goes no further than tmp_path
     venv = old_venv(wide)
     whole = tree(venv)
     steps = steps_of(wide, venv)
@@ -712,6 +720,7 @@ def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(wide: Sandbox,
         assert "Traceback" not in stderr, stderr
         assert code in (0, 1), stderr
         shutil.rmtree(folder)
-        (folder / "generated").parent.mkdir()
-        shutil.copytree(folder.parent / "generated", folder / "generated")
+        shutil.rmtree(tmp_path / "taken", ignore_errors=True)
+        folder.mkdir()
+        shutil.copytree(tmp_path / "generated", folder / "generated")
         assert whole.keys() <= tree(old_venv(wide)).keys()

@@ -56,7 +56,7 @@ def test_the_argument_that_the_profile_adds_lets_the_same_stage_train(swarm_env:
         for option in Catalogue([ROOT / "profiles"]).profile("m4").trainer.options
         if option.flag == "--gradient_accumulation_steps"
     )
-    done = grpo(swarm_env, tmp_path, 3, option.flag, option.default)
+    done = grpo(swarm_env, tmp_path, 3, option.flag, str(option.default))
     assert done.returncode == 0, done.stderr
     assert "steps 2" in done.stdout
     assert "No batch came" not in done.stderr

@@ -38,7 +38,7 @@ class Authority:
     def _signed(self, name: str, extension: str) -> Path:
         request, key, pem = (self._folder / f"{name}{end}" for end in (".csr", ".key", ".pem"))
         _openssl("req", *_KEY, "-subj", f"/CN={name}", "-addext", extension, "-keyout", key, "-out", request)
-        signer = ["-CA", self.file, "-CAkey", self._folder / "key", "-copy_extensions", "copy"]
+        signer: list[str | Path] = ["-CA", self.file, "-CAkey", self._folder / "key", "-copy_extensions", "copy"]
         _openssl("x509", "-req", "-in", request, *signer, "-days", "2", "-out", pem)
         pem.write_text(pem.read_text() + key.read_text())
         return pem

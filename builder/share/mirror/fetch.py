@@ -1,4 +1,4 @@
-"""Where the bytes of locked files come from, wherever they are: folders of wheels, caches, and the index."""
+"""Fetch locked files, wherever they are: folders of wheels, caches, and the index."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from builder.download import download
 from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.share.mirror.locked import LockedFile
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
 from builder.store.layout import home
@@ -25,7 +25,7 @@ def local_mirror() -> LocalPlace:
 
 
 class Gatherer:
-    """Finds the files of locks, checks them by hash, and says which place gave something else."""
+    """Finds the files of locks, checks them by hash, and names a place that sent something else."""
 
     def __init__(self, report: Reporter) -> None:
         self._report = report
@@ -35,7 +35,7 @@ class Gatherer:
         self._asking = Lock()
 
     def prepare(self, files: Sequence[LockedFile]) -> None:
-        """Ask the caches what they have, and the index where the rest is. Raises DrydockError."""
+        """Ask the caches for their files, and the index for the places of the others. Raises DrydockError."""
         from builder import uv  # here, because where nothing is to be moved, its import takes half of the time
 
         self._folders = uv.find_links()
@@ -49,11 +49,11 @@ class Gatherer:
                 self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
         rest = [file for file in files if not any(self._nearby(file))]
         if rest:
-            with self._report.busy(f"asking where {len(rest)} files are"):
+            with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
                 self._urls.update(_urls(rest))
 
     def fetch(self, file: LockedFile, target: Path) -> None:
-        """Bring a file to `target`, from the first place that has it. Raises DrydockError where none has."""
+        """Fetch a file to `target`, from the first place that has it. Raises DrydockError where none has."""
         tried = []
         for where, bring in self._ways(file):
             try:
@@ -67,10 +67,10 @@ class Gatherer:
                     f"it has another file under this name (sha256 {found[:12]}..., and {file.sha256[:12]}... is locked)"
                 )
             tried.append(where)
-            self._report.warn(f"{where} did not give {file.file}: {why}")
+            self._report.warn(f"{where} did not send {file.file}: {why}")
         raise DrydockError(
-            f"{file.file} could not be had" + (f" from {', '.join(tried)}" if tried else ": no place has it"),
-            hint=f"the lock of {file.profile} names it by hash: where the file is nowhere any more, lock again",
+            f"{file.file} was not found in {', '.join(tried) or 'any place'}",
+            hint=f"the lock of {file.profile} names it by hash: if the file is gone everywhere, lock again",
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
@@ -78,7 +78,7 @@ class Gatherer:
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
-        """Each place that has a file, by its name, with what brings it to a path and gives its sha256."""
+        """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
         for folder in self._folders:
             if (folder / file.file).is_file():
                 yield str(folder), partial(copy_hashed, folder / file.file)
