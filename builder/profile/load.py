@@ -40,12 +40,14 @@ def load(name: str, read: Read) -> Profile:
                 where=source.where(),
             )
     profile = validated(Profile, merged, source)
-    for package, index in profile.packages.index.items():
+    named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
+    named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
+    for place, index in named.items():
         if index not in profile.indexes:
             raise ProfileError(
                 f'the index "{index}" is not among [indexes]',
                 hint=f'name its place: [indexes] {index} = "https://..."',
-                where=source.where("packages", "index", package),
+                where=source.where(*place),
             )
     for finding in _settings_findings(profile):
         if finding.refused:
