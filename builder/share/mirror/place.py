@@ -20,6 +20,7 @@ from urllib.parse import unquote, urlsplit
 
 from builder.embedded.caches import open_url, shown
 from builder.errors import DrydockError, ToolError, UsageError
+from builder.files import make_folder
 from builder.share.mirror.pages import SUMS, parse_sums
 
 # What puts whole files under their name in one step; elsewhere a file gets its name by a rename.
@@ -106,7 +107,7 @@ class LocalPlace:
 
     def write(self, path: str, content: bytes) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
         try:
             new.write_bytes(content)
@@ -116,7 +117,7 @@ class LocalPlace:
 
     def put(self, source: Path, path: str) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         source.replace(target)
 
     @contextmanager
