@@ -143,9 +143,11 @@ def has_living_maker(name: str) -> bool:
 
 def is_alive(number: int) -> bool:
     """Whether there is a process of that id."""
+    if number <= 0:
+        return False
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True  # somebody else's

@@ -22,6 +22,7 @@ from builder.download import download
 from builder.embedded.caches import LARGEST_INDEX, shown
 from builder.embedded.web import open_url
 from builder.errors import DrydockError, ToolError, UsageError
+from builder.files import make_folder
 from builder.share.mirror.pages import SUMS, parse_sums
 
 # What puts whole files under their name in one step; elsewhere a file gets its name by a rename.
@@ -109,7 +110,7 @@ class LocalPlace:
 
     def write(self, path: str, content: bytes) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
         try:
             new.write_bytes(content)
@@ -119,7 +120,7 @@ class LocalPlace:
 
     def put(self, source: Path, path: str) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         source.replace(target)
 
     @contextmanager
