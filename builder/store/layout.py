@@ -107,8 +107,9 @@ def home() -> Path:
 def _check_format(folder: Path) -> None:
     found = (state.read_text(folder / "format", follow=True) or "").strip()
     if found not in ("", FORMAT):
+        found = found[:40] if found.isalnum() else ascii(found[:40])
         raise UsageError(
-            f"{folder} is a store of format {found[:40] if found.isalnum() else ascii(found[:40])}, and this Drydock knows format {FORMAT}",
+            f"{folder} is a store of format {found}, and this Drydock knows format {FORMAT}",
             hint="use the newer Drydock, or name another folder: DRYDOCK_HOME",
         )
 
