@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.author import precommit
+from builder.author import gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.model import Imported, LeftOut
 from builder.author.importing.target import choose
@@ -23,15 +23,14 @@ from builder.project.lock import relock
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
+ATTRIBUTES_FILE = Path(".gitattributes")
 _SOURCES = ("requirements.txt", "pyproject.toml")
 _TRAINERS = ("train.py", "main.py", "run.py")
 
 
 @dataclass(frozen=True)
 class Started:
-    """What was made: the files, the profile's `name`, what it does not have, what to look at, and the entry of the hook
-    where the user has to add it.
-    """
+    """A new project: its files, the profile's `name`, items left out, notes, and the hook if not added."""
 
     name: str
     files: list[Path]
@@ -43,7 +42,7 @@ class Started:
 def start_project(name: str | None, machine: Machine, report: Reporter, *, lock: bool = True) -> Started:
     """Start a project in the current folder; `lock` resolves and renders too, which needs an index or a cache.
 
-    Whatever stops it, nothing that it made is left. Raises UsageError where a file is in the way, and ProfileError and
+    On any error its files are removed again. Raises UsageError where a file is in the way, and ProfileError and
     LockError.
     """
     source = next((Path(one) for one in _SOURCES if Path(one).is_file() and _is_project(Path(one))), None)
@@ -57,7 +56,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     lock_path = path.with_name(f"{name}.lock.toml")
     for taken in (lock_path, folder):
         if os.path.lexists(taken):
-            raise UsageError(f"{display(taken)} is there already", hint="name another profile: --name")
+            raise UsageError(f"{display(taken)} already exists", hint="use another name: --name")
     text = profile_text(
         name,
         f"made by drydock init{f' of {source}' if source else ''}",
@@ -67,14 +66,16 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
         extends=() if source else ("base",),
     )
     check(name, text, path)
-    with _all_or_nothing([path, lock_path, folder, HOOKS_FILE]):
+    with _all_or_nothing([path, lock_path, folder, ATTRIBUTES_FILE, HOOKS_FILE]):
         write_new(path, text)
         if lock:
             relock(name, report)
             generated.generate(name, folder)
         made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
-        # The last step: what it changes of the user's is never to be undone.
-        added, hook = _add_hook()
+        with _as_it_was(ATTRIBUTES_FILE):
+            made += _add_attributes()
+            # The last step: what it changes of the user's is never to be undone.
+            added, hook = _add_hook()
     said = notes(imported, chosen, path)
     if source is None:
         said = [f"no requirements.txt and no [project] here: {display(path)} extends base; add torch to [packages]"]
@@ -83,7 +84,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
 
 
 def _is_project(path: Path) -> bool:
-    """Whether the file says what is required: a pyproject.toml may be there for its tools only."""
+    """Return whether the file has requirements: a pyproject.toml may only configure tools."""
     return path.name != "pyproject.toml" or "[project]" in path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -92,8 +93,44 @@ def _match(machine: Machine) -> dict[str, str]:
     return {"gpu": "*"} if machine.gpus else {}
 
 
+def _add_attributes() -> list[Path]:
+    """Say in the file of git what scripts and locks are; returns it where it was changed. A link is left alone."""
+    if not os.path.lexists(ATTRIBUTES_FILE):
+        write_new(ATTRIBUTES_FILE, gitattributes.with_lines(""))
+        return [ATTRIBUTES_FILE]
+    if ATTRIBUTES_FILE.is_symlink() or not ATTRIBUTES_FILE.is_file():
+        return []
+    try:
+        text = ATTRIBUTES_FILE.read_bytes().decode()
+    except UnicodeDecodeError:
+        return []
+    added = text if "\r" in text else gitattributes.with_lines(text)
+    if added == text:
+        return []
+    _replace(ATTRIBUTES_FILE, added)
+    return [ATTRIBUTES_FILE]
+
+
+def _replace(path: Path, text: str) -> None:
+    mode = path.stat().st_mode & 0o777
+    write_atomically(path, text)
+    path.chmod(mode)
+
+
+@contextmanager
+def _as_it_was(path: Path) -> Iterator[None]:
+    """Give a file that the body may change its text back where the body fails."""
+    text = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if text is not None and path.read_bytes() != text:
+            _replace(path, text.decode())
+        raise
+
+
 def _add_hook() -> tuple[bool, str | None]:
-    """Put the hook into the file of pre-commit: whether that was done, and the entry where the user must do it."""
+    """Add the hook to the file of pre-commit; returns whether that was done, and the entry if the user must do it."""
     if not os.path.lexists(HOOKS_FILE):
         write_new(HOOKS_FILE, precommit.new_config())
         return True, None
@@ -106,15 +143,13 @@ def _add_hook() -> tuple[bool, str | None]:
     added = None if HOOKS_FILE.is_symlink() or "\r" in text else precommit.with_hook(text)
     if added is None:
         return False, precommit.entry(2)
-    mode = HOOKS_FILE.stat().st_mode & 0o777
-    write_atomically(HOOKS_FILE, added)
-    HOOKS_FILE.chmod(mode)
+    _replace(HOOKS_FILE, added)
     return True, None
 
 
 @contextmanager
 def _all_or_nothing(paths: list[Path]) -> Iterator[None]:
-    """Remove on failure what the body made of `paths`, and the folders above that were not there before."""
+    """On failure, remove the `paths` that the body made, and the folders above that it made for them."""
     mine = [path for path in paths if not os.path.lexists(path)]
     above = {parent for path in mine for parent in path.parents if not parent.exists()}
     try:

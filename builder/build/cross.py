@@ -22,7 +22,7 @@ from builder.files import write_files
 from builder.project.catalogue import Catalogue, display
 from builder.project.install import install
 from builder.project.sources import consent
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.script.parts import plan_json
 from builder.script.plan import Plan
 
@@ -43,10 +43,10 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
     plan = catalogue.plan(name)
     consent.check(name, consent.digest(catalogue.from_sources()))
     if _is_there(folder, plan):
-        report.step(f"{display(folder)} has {name} already")
+        report.step(f"{display(folder)} already has {name}")
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{display(folder)} is not empty", hint="name a folder that is not there yet")
+        raise UsageError(f"{display(folder)} is not empty", hint="use a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.parent / f".stage-{plan.key}-{os.getpid()}"
     try:
@@ -70,9 +70,9 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     parts = staged / ".drydock"
     parts.mkdir()
     write_files(parts, plan.texts)
-    report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
+    report.step(f"[2/4] {plural(len(plan.lock.packages), 'package')} for {target.platform}")
     install(plan, staged, base)
-    report.step(f"[3/4] {len(plan.lock.patches)} patches, manifest")
+    report.step(f"[3/4] {plural(len(plan.lock.patches), 'patch')}, manifest")
     site = site_packages(staged)
     check_distributions(site, dict(plan.content))
     apply_patches(staged, parts, dict(plan.content))
@@ -102,10 +102,10 @@ def _foreign(plan: Plan, path: Path, staged: Path) -> Iterator[str]:
     with path.open("rb") as file:
         head = file.read(20)
         if path.suffix in (".so", ".dylib") and not _is_native(plan, head):
-            yield f"{path.relative_to(staged)} is not native code of {plan.profile.target.platform}"
+            yield f"{path.relative_to(staged)} is not native code for {plan.profile.target.platform}"
         told = path.parent == staged / "bin" or path.parent.suffix == ".dist-info"
         if told and os.fsencode(staged) in head + file.read():
-            yield f"{path.relative_to(staged)} has a path of this host"
+            yield f"{path.relative_to(staged)} contains a path of this host"
 
 
 def _is_native(plan: Plan, head: bytes) -> bool:

@@ -18,6 +18,7 @@ from builder.embedded.stage import put_in_place
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
+from builder.report import plural
 from builder.store import generations, roots
 from builder.store.layout import Store
 
@@ -124,7 +125,7 @@ def _examined(envs: Sequence[Path], report: Reporter) -> list[Examined]:
         nonlocal last
         if time.monotonic() - last > 1:
             last = time.monotonic()
-            report.step(f"{done} of {of} files")
+            report.step(f"{done} of {plural(of, 'file')}")
 
     readable = {found.env: found for found in examine([env for env in envs if env not in unreadable], told)}
     return [unreadable.get(env) or readable[env] for env in envs]
@@ -150,7 +151,7 @@ def _rebuild(env: Path, report: Reporter) -> None:
         problems = examine([new])[0].problems
         if problems:
             found = "; ".join(str(problem) for problem in problems[:5])
-            raise DrydockError(f"{env.name} is still not as it should be after a new build: {found}")
+            raise DrydockError(f"{env.name} is still damaged after a new build: {found}")
         _swap(new, env)
 
 
@@ -174,6 +175,6 @@ def _script_of(store_name: str) -> Path:
             return script
     name = store_name.partition("-")[2]
     raise DrydockError(
-        f"{store_name} cannot be built again: no generation and no script that ran is of this key",
+        f"{store_name} cannot be built again: no generation and no script has this key",
         hint=f"drydock build {name}, or delete it: drydock store gc",
     )

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.embedded import lifeline
 from builder.embedded.folders import remove_path
+from builder.embedded.state import read_json
 
 LOCK = ".lock-"
 """What the name of a key's lock begins with, in the store."""
@@ -74,24 +74,23 @@ def write_note(folder: int) -> None:
 
 def read_note(folder: int) -> dict[str, Any]:
     """What `write_note` wrote; empty where there is nothing to read."""
-    try:
-        descriptor = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        with open(descriptor, encoding="utf-8") as file:
-            found = json.loads(file.read(4096))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json(NOTE, dict, folder=folder) or {}
 
 
 # How stages were named before they had a note: .stage-KEY-HOST-PID.
 _NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
 
 
-def is_dead(path: Path) -> bool:
-    """Whether nobody makes this folder any more. What cannot be looked at is alive."""
+def is_dead(path: Path, ours: int = 0) -> bool:
+    """Whether nobody makes this folder any more. What cannot be looked at is alive.
+
+    `ours` is the process id of our script: another that had it is dead.
+    """
+    from builder.embedded import lifeline
+
     old = _NAMED_BY_PROCESS.fullmatch(path.name)
     if old is not None and old["host"] == os.uname().nodename:
-        return int(old["pid"]) == os.getppid() or not lifeline.is_alive(int(old["pid"]))
+        return int(old["pid"]) == ours or not lifeline.is_alive(int(old["pid"]))
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -114,20 +113,20 @@ def is_dead(path: Path) -> bool:
         os.close(folder)
 
 
-def dead(folder: Path, prefix: str) -> Iterator[Path]:
+def dead(folder: Path, prefix: str, ours: int = 0) -> Iterator[Path]:
     """The folders in `folder` whose name begins with `prefix` and that nobody makes any more."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return
     for name in names:
-        if name.startswith(prefix) and is_dead(folder / name):
+        if name.startswith(prefix) and is_dead(folder / name, ours):
             yield folder / name
 
 
-def sweep(folder: Path, prefix: str) -> None:
+def sweep(folder: Path, prefix: str, ours: int = 0) -> None:
     """Delete what dead builds left in `folder`; what cannot be deleted stays, and is no error."""
-    for path in dead(folder, prefix):
+    for path in dead(folder, prefix, ours):
         try:
             remove_path(path)
         except OSError:

@@ -7,8 +7,6 @@ what would have to be uninstalled is not there.
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -18,8 +16,8 @@ from builder.embedded import caches
 from builder.embedded.errors import StageError
 from builder.embedded.plan import pinned
 
-FIND_LINKS = ("UV_FIND_LINKS", "PIP_FIND_LINKS")
-
+SEARCHES = ("--index-strategy", "unsafe-best-match")
+"""For what is known by version and hash: no index can slip in another file, so all are asked, until one has it."""
 
 Ask = Callable[[list[str], dict[str, str]], int]
 """Runs uv with some arguments in some environment, in the folder that is to be filled; returns its exit status."""
@@ -33,10 +31,10 @@ class Request(NamedTuple):
 
 
 def folders_of_wheels(environ: Mapping[str, str]) -> list[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
-    words = re.split(r"[,\s]+", " ".join(environ.get(name, "") for name in FIND_LINKS))
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
+    """The folders of wheels that the settings of uv and pip name, as far as they exist."""
+    from builder.embedded.network_settings import read  # here and below, because many builds ask nobody
+
+    return read(environ).folders
 
 
 def index_url(name: str, url: str, environ: Mapping[str, str]) -> str:
@@ -80,7 +78,7 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
     """
     plan = written["plan"]
     options = ["--prefix", ".", "--python", python, "--require-hashes"]
-    options += ["--only-binary", ":all:"]
+    options += ["--only-binary", ":all:", *SEARCHES]
     sources = [package["name"] for package in plan["packages"] if not package["file"].endswith(".whl")]
     for name in sources:
         options += ["--no-binary", name]
@@ -88,18 +86,14 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
         options += ["--require-build-hashes"]
     if plan["build-requires"]:
         options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
-    for folder in folders_of_wheels(os.environ):
-        options += ["--find-links", str(folder)]
     return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
 
 
 def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
     """The environment of uv for a request: an index may have a password in it, which no process list shows here."""
-    found = dict(environ)
-    if request.url:
-        found.pop("UV_INDEX_URL", None)
-        found["UV_DEFAULT_INDEX"] = request.url
-    return found
+    from builder.embedded import network
+
+    return network.environment(environ, request.url or None)
 
 
 def install(

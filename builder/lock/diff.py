@@ -28,7 +28,7 @@ from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
 PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
-"""What is compared, in the order in which it is told."""
+"""The parts that are compared, in the order of the output."""
 
 Part = Mapping[str, Any]
 """The things of one part by name, each in plain JSON types."""
@@ -232,7 +232,7 @@ def _told_package(change: Change) -> str:
 
 
 def _tags(file: str) -> str:
-    """What a wheel's name says after name and version; all of another file's name."""
+    """The tags in a wheel's file name, without name and version; the whole name of another file."""
     return file.split("-", 2)[-1].removesuffix(".whl") if file.endswith(".whl") else file
 
 

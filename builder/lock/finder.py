@@ -7,15 +7,17 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import uv
+from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
+from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
 from builder.profile.model import Profile
 
@@ -23,7 +25,7 @@ from builder.profile.model import Profile
 def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
     """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
 
-    Raises LockError where they are not there to be asked, or have not all of the versions.
+    Raises LockError where an index cannot be asked, or lacks one of the versions.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         asked = Artefacts(profile, Path(work))
@@ -34,7 +36,9 @@ def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, di
             found = uv.artefacts(pins, universe, asked.folder("files"))
         except ToolError as error:
             raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
-    return {file["hashes"]["sha256"]: file for files in found.values() for file in files}
+    known = {package.file: package.sha256 for package in packages}  # where the index does not say a sha256
+    rows = (file for files in found.values() for file in files)
+    return {file["hashes"].get("sha256") or known.get(file["file"], ""): file for file in rows}
 
 
 class Artefacts:
@@ -47,16 +51,23 @@ class Artefacts:
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
 
     def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
-        """What there is to choose from for the profile, as of the day that it names."""
+        """The packages to choose from for the profile, as of the day that it names."""
         packages = self._profile.packages
         return uv.Universe(
             self._profile.target,
             self._profile.python.version,
             sources=sources,
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
-            exclude_newer_package={name: _end_of(day) for name, day in packages.exclude_newer_package.items()},
+            exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},
             index=index or {},
         )
+
+    def _days(self) -> dict[str, str | Literal[False]]:
+        """The packages that have a day of their own, or none: those of an index, and single ones."""
+        packages = self._profile.packages
+        by_index = packages.exclude_newer_index
+        of_index = {name: by_index[index] for name, index in packages.index.items() if index in by_index}
+        return {**of_index, **packages.exclude_newer_package}
 
     def index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
@@ -87,9 +98,9 @@ class Artefacts:
         Raises LockError where a package has none for the target, ToolError.
         """
         files = uv.artefacts(pins, universe, self.folder("files"))
+        best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
-        for pin in pins:
-            file = self._best(pin, files[pin.name], pin.name in universe.sources)
+        for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
             chosen.append(
                 Artefact(
                     name=pin.name,
@@ -106,7 +117,7 @@ class Artefacts:
     def _best(self, pin: uv.Pin, files: Sequence[dict[str, Any]], source: bool) -> dict[str, Any]:
         """The one file to install: the wheel with the best tag for the target, or the source distribution."""
         if source:
-            return next(file for file in files if not file["file"].endswith(".whl"))
+            return the_one(pin.name, [file for file in files if not file["file"].endswith(".whl")])
         fitting = [
             (place, file["file"], file)
             for file in files
@@ -119,7 +130,8 @@ class Artefacts:
                 f"and Python {self._profile.python.version}",
                 hint=f'allow its source to be built: [packages.build] {pin.name} = ["setuptools"]',
             )
-        return min(fitting)[2]
+        best = min(place[:2] for place in fitting)
+        return the_one(pin.name, [file for place, name, file in fitting if (place, name) == best])
 
     def _place(self, file: str) -> int | None:
         tags: frozenset[Tag] = parse_wheel_filename(file)[3]
@@ -174,10 +186,16 @@ class Artefacts:
         return site
 
     def requirement(self, package: Artefact) -> list[str]:
-        """The arguments with which uv installs a package by its hash, from where it is looked for."""
+        """The arguments with which uv installs a package by its hash, from where it is looked for: `uv.install`."""
         file = self._work / f"{package.sha256}.txt"
         file.write_text(f"{pinned(package.model_dump())}\n")
-        arguments = ["--require-hashes", "-r", str(file), *(["--only-binary", ":all:"] if package.is_wheel else [])]
+        arguments = [
+            "--require-hashes",
+            *SEARCHES,
+            "-r",
+            str(file),
+            *(["--only-binary", ":all:"] if package.is_wheel else []),
+        ]
         local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]

@@ -40,12 +40,14 @@ def load(name: str, read: Read) -> Profile:
                 where=source.where(),
             )
     profile = validated(Profile, merged, source)
-    for package, index in profile.packages.index.items():
+    named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
+    named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
+    for place, index in named.items():
         if index not in profile.indexes:
             raise ProfileError(
                 f'the index "{index}" is not among [indexes]',
                 hint=f'name its place: [indexes] {index} = "https://..."',
-                where=source.where("packages", "index", package),
+                where=source.where(*place),
             )
     for finding in _settings_findings(profile):
         if finding.refused:
@@ -91,7 +93,7 @@ def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
 
 
 def _tree(source: Source, read: Read) -> Iterator[tuple[Source, Mapping[str, Any]]]:
-    """A profile and all that it extends, with their data; `_flatten_tree` has found them good."""
+    """A profile and all that it extends, with their data; `_flatten_tree` has checked them."""
     data = tomllib.loads(source.text)
     yield source, data
     for parent in data.get("extends", ()):
@@ -146,7 +148,7 @@ def load_part(name: str, source: Source) -> ProfilePart:
     if part.name != plain:
         raise ProfileError(
             f'the file is called {plain}.toml, but its name is "{part.name}"',
-            hint="make the two alike",
+            hint="give both the same name",
             where=source.where("name"),
         )
     return part
@@ -163,8 +165,8 @@ def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...])
     origin = f"{source.scope}:{name}" if source.scope and ":" not in name else name
     if origin in above:
         raise ProfileError(
-            f"extends goes in a circle: {' -> '.join((*above[above.index(origin) :], origin))}",
-            hint="take one of them out of extends",
+            f"extends is circular: {' -> '.join((*above[above.index(origin) :], origin))}",
+            hint="remove one of them from extends",
             where=source.where("extends"),
         )
     part = load_part(name, source)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from builder.embedded import state
 from builder.files import write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
@@ -76,14 +77,23 @@ def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Ev
 
 
 def _recall(memory: Path) -> Evaluation | None:
-    try:
-        record: Mapping[str, Any] = json.loads(memory.read_bytes())
-        inputs = {**record["inputs"], record["script"]: record["sha256"]}
-        if any(_digest_file(Path(path)) != digest for path, digest in inputs.items()):
-            return None
-        return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
-    except (OSError, ValueError, KeyError, TypeError):
+    record: Mapping[str, Any] | None = state.read_json(memory, _RECORD)
+    if record is None:
         return None
+    inputs = {**record["inputs"], record["script"]: record["sha256"]}
+    if any(_digest_file(path) != digest for path, digest in inputs.items()):
+        return None
+    return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
+
+
+_RECORD = {
+    "store_name": str,
+    "script": str,
+    "sha256": str,
+    "lock": str,
+    "content": (str, None),
+    "inputs": {str: (str, None)},
+}
 
 
 def _context(name: str) -> str:
@@ -112,8 +122,5 @@ def _digest_bytes(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
 
 
-def _digest_file(path: Path) -> str | None:
-    try:
-        return _digest_bytes(path.read_bytes())
-    except FileNotFoundError:
-        return None
+def _digest_file(path: str) -> str | None:
+    return _digest_bytes(state.read_bytes(path, state.LARGE, follow=True))

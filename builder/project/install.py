@@ -28,6 +28,6 @@ def install(plan: Plan, folder: Path, python: str) -> None:
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         for request in installer.requests(written, written["plan"]["packages"], os.environ):
             arguments = installer.arguments(written, request, python, Path(work))
-            uv.install(arguments, folder, target, version, env=installer.environment(request, {}))
+            uv.install(arguments, folder, target, version, index=request.url or None)
     (folder / ".lock").unlink(missing_ok=True)  # uv's
     make_relocatable(site_packages(folder), folder, python)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.embedded.errors import StageError
+from builder.report import plural
 from builder.store.generations import Generation
 from builder.store.layout import Store
 
@@ -58,9 +59,9 @@ def _plan(one: Generation) -> dict[str, Any] | None:
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     if after is None:
-        return "its environment is not there, or damaged: drydock store verify"
+        return "its environment is missing or damaged: drydock store verify"
     if before is None:
-        return f"{len(after['packages'])} packages"
+        return plural(len(after["packages"]), "package")
     old = {package["name"]: package["version"] for package in before["packages"]}
     new = {package["name"]: package["version"] for package in after["packages"]}
     words = [f"+{name} {new[name]}" for name in sorted(new.keys() - old.keys())]

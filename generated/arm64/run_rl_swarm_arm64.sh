@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f
+# Drydock 0.1.0, machinery sha256 9308e2517186601f7669cbc700add6f3dce3f341ef14a37aebcead399c4221b5
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -48,7 +48,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=09c82688517110ac477ce12685bc98efd477143f36bf16e891068eb42d98fd2f  # of the Python below
+_machinery=9308e2517186601f7669cbc700add6f3dce3f341ef14a37aebcead399c4221b5  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -426,20 +426,52 @@ case $0 in /*) _self=$0 ;; *) _self=$PWD/$0 ;; esac
 hold() {
   _roots=$_drydock/gcroots
   [ -d "$_roots/running" ] && [ -d "$_roots/scripts" ] ||
-    mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
-  { printf '' >"$_roots/running/$_key-$_name.$$"; } 2>/dev/null || return 0
-  # Not for ever: the number of a collector that was killed may be another's now, and one that lives looks at the roots
-  # again before it takes anything.
+    grouped mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
+  know_machine
+  hold_open "$_roots/running/$_key-$_name.$_here.$_boot.$$" || return 0
+  # Not for ever: a collector may have been killed, and one that lives looks at the roots again before it takes anything.
   for _pause in 1 1 1 1 1; do
-    { [ -f "$_roots/collecting" ] && read -r _collector <"$_roots/collecting" && kill -0 "$_collector"; } || break
+    someone_collects 2>/dev/null || break
     sleep "$_pause"
-  done 2>/dev/null
+  done
   case $_self in "$_drydock"/*) return 0 ;; esac
   [ -f "$_self" ] || return 0
-  if [ -f "$_roots/scripts/$_key-$_name" ]; then
-    while IFS= read -r _line; do [ "$_line" != "$_self" ] || return 0; done <"$_roots/scripts/$_key-$_name"
+  _scripts=$_roots/scripts/$_key-$_name.$_here
+  if [ -f "$_scripts" ]; then
+    while IFS= read -r _line; do [ "$_line" != "$_self" ] || return 0; done <"$_scripts"
   fi
-  { printf '%s\n' "$_self" >>"$_roots/scripts/$_key-$_name"; } 2>/dev/null || :
+  grouped note_script 2>/dev/null || :
+}
+
+# The machine and its start, as roots are named by: a process id says nothing elsewhere, or after the next start.
+know_machine() {
+  { read -r _here </proc/sys/kernel/hostname; } 2>/dev/null || _here=$(uname -n)
+  { read -r _boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || _boot=0
+  _here=${_here%%.*}
+  case $_here in '' | *[!A-Za-z0-9_-]*) _here=unknown ;; esac
+}
+
+# A FIFO that this process, and what it becomes, holds open: so the kernel says whether it lives, whoever asks. Where
+# there are no FIFOs, a file.
+hold_open() {
+  [ -p "$1" ] || mkfifo -m 660 "$1" 2>/dev/null || :
+  if [ -p "$1" ] && [ -r "$1" ] && [ -w "$1" ]; then exec 9<>"$1"; fi
+  [ -e "$1" ] || { printf '' >"$1"; } 2>/dev/null
+}
+
+someone_collects() {
+  [ -f "$_roots/collecting" ] && read -r _collector _there <"$_roots/collecting" || return 1
+  if [ "$_there" = "$_here $_boot" ] && kill -0 "$_collector"; then return 0; fi
+  [ -n "$(find "$_roots/collecting" -mmin -1)" ] # of another user, container or machine
+}
+
+note_script() {
+  printf '%s\n' "$_self" >>"$_scripts"
+}
+
+# Runs something; in a store of a group, what it makes is the group's.
+grouped() {
+  if [ -g "$_drydock" ]; then (umask 002 && "$@"); else "$@"; fi
 }
 
 go() {
@@ -633,7 +665,7 @@ stop_builder() {
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_platform
-  mkdir -p "$_store" && [ -w "$_store" ] ||
+  grouped mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
@@ -1500,284 +1532,388 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qCiX?Gh(vMBf+=l+Ot&G@p40zp!i-M7)EyJ?BG^(>1TiSFe<cr_qUB+&#>XcQod&BlM9STiGQ0VywU`m{w<Rqh!X8GB^e&1gE$vfkqEzos{fV!4XS
-yRy@{SQa<Y`Fc8=<jY=ubDmEo`J|Ug=}3y=Q>OzJdilrcD#6DDpGM2e4}-)0FikuEC5`N7*>pZ#aZmoOHXVGfe_f1L<Ey;Hk2JC@yI8N*%iIrTG@lo%
-(P~=E%Z|L77W!+M^Ms(8tJ(Bi>%4&$-W28Z;~RL-C02Kf>HJa)ydK@;le6_=mbWZOzFZc|Qj5P^jV|*OeAQC?YE;53w0L<ndiv#8Ek&pEay6RG@`;w7
-Ov}}BdcLM9c4113*=U?+7t>jePq)kID$kbrxL8iQQHc+W(fAq$RCdO*QCUVmtmoH>pHbTHM9{@@)sLq0RVO;nFN$T}k5>3`aDKPSp_g8-H|#{Ci&egC
-`oax=2Sa#+8&qi>SGx~=EIZK^^j&HTI1p(dd-w9i$-C$%x<8MjxF03w@m}1G&f_O>ihuUpyOiJ3;}dw?bh00Qe*Gg<UFN-UakGFyB+K*ofB)q#(O&X?
-a(~$U<0ei1-0!-F^v}`zC#|3U@|QU6WIw-t_w$=Kr*F?rUO>~(*D{~Oq$1iR8ris5+?mIDejDK)L^s7G=U0<_makyrDzA&##5{ff@+>-^&PU6;2>PAm
-7qDE*5;qMOa+QBv;S$cKbAXqlD5D?rx|h$#&`JVli+aG%1Kgw){5a@D#YJ{G#oynJW@X-qZm)0{@b&9xmd_Jv2%Gi=<wvpP?gpdPut$(l-cDCnum+Rq
-#YMEYhlOCQQ8c~KI-~idxsqK->MdH1re$u9NOBR6BAP9rk-KPoHJV@MGU4Kar`Dwo;9y_jq0C`E{pda`uZmll2zHxpbWl(*N?PWyx3>p_r}khio<xVi
-dIS@}ua(+Qo;-otJP|B#6dmHvaWP*_=j$9-a|Xu_fdQa~Hxd86qW071LKYW}n(wC1BY8U1H3b0q><AnAgawmz!l{p!`Dg{mfZ-4KQ-F7MmEXX^LHnC%
-@0;izdf+wVsXT>WbU+1?nn9+0ug_yVJ2d7iI@$z^8N)Na;TG_Hs)gW=SS<4SB*6!>eT*ntrVsOw1;A;QJP{ffe3{FNln!2Ct*0x6jnVur!L{n)u0%()
-%(N|ZN}(t%Wcq1cuWqN~oO+<zIwy}1p;VW#9!<1N@zlyxsS5U2>kfLG!Yx5FiAK?SKE0R%KEY$yhj-Bq0`q7eFz62L2##Qx!+j{TAao)q13@&O6Ecw^
-)1vn+;_#QJ?qd%iXTs$f7nw6=YQmkfq<6hZPB@6KzoS?#qd4v19koE*M6FcM0W?Jbc|^k=JnI7-EoMMDoX78Brv?W@Z9scS@fra@gDSyoonSj@kG|20
-BB0V!3Q+qLfuEkBNm@nN;3OUa=8ex8RNGJ2PDwXc2{+;;R6`Jl#U?O2-{+HdkG+4kq(cOK$Gu*RJ@81O>-hb9dO?$==L7fL(zyWGm1`SjH2Q$V!V1Sj
-H@Vs8ct7s_vzW@9iPq93Z#Z?(=N0U5zQl8h*JkgAz|-SUnunADz<XWH+XhN#?4GgY1~Iii8V+Kydugo|VFNbGX88r83ZOp{E<FHb=tlxi+9nQ&E&xQl
-aH<-rJ`1WoYpzOYE39`2_4eRCU<}L+Q}M72)SXV~w!LS%WH3~cWH8*oRXr-P;qy4|_$#6vlP0b&fDbpJ_B$9LitnGB(efGzKI+XC9`p}kIQ|g;g7Kbv
-MMnVInG^Z(ehEJq+XW3G8D`qyHn0SuOd18>12|b|km)yS25~8_kbgbEQbYR4Yd64uhl9PtA@o#vGw8!VSX9;#`-I1Qrv1w)7K#xUtys~hfgqZ=RnkeF
-14iTeW!^SCY_>i;MdH{rT~}_S_Kt`mt+s$=+y+vaCyiyoi8&Ct0je8bKl-*!c#DV%j+9&`=ul!Q$_R6nSy|lVbQNZ}48bjIfxQBNG$33pIx1gB2fEle
-fd`O6h!FbplaK+NMZf|};3Eje3%ID4@O3mN{3eK}9Nm=$#}UIqqtH8)w+SabOsnsnz`GP@$9V9eCGfYJU*)A-J`C%7u+=bDIM9q~>B{N@UU`6+)7pCx
-QH?YlfT`IXVdXNRrRhfIVy;m6`UOW=u4gMD%O;4&h{VSM@T$&vp?i*O0?36j_{cB=LqedU7tG-qVvAb*Iw%fL1_+@aUSyu8Dc8rIV6LA@ZQ&k?dg5h8
-w2Q#PQ+T4diu&xEE{8!OdQbc&yp|b5Po2hg5XZ?>fK_J7q=F2B&Ehr)(=ZKSM=B3)ySXsms>}RC4%aGg9o?peTrRJs7pn(1CLnqVvV%>cM!IJDUAwMG
-HA+8Ej{JsFLA<=`TP(Bjlqe4eDU1q1D!eBXYD8uvC_U&#0;kAxcB9=cFM?w%aTTWXivpel$plqSdzbl&yBx$yya<s&m9~=@_gr%aiP@du22110>T78b
-zI5?|^@N9!narbm90*YwL=xe#xOWUdpUHkp|JT@WxYHNY`P|pUsjRNzVPj>QDpB7tQUfs2l9m9wrei{n)L#0?X)8Yi>`cBCUY}4VV%1qOzIF)nvKY-^
-l<{JjPj7Iov47bwB4y%5QLgxtr-97NdU<ULXqeG_#ft#*;xSDG^e>3aMvw|tanggOzX4tXCo0$s`C{CWXrF2@%aM^VDG`*!@-T<~5RdYL4Y0;=fV1TL
-nuo-%p<$^};m8|W{H)R<BcNuUuT$TUNs$YMi|D-1ASM&qL|3CyI)o2l$D6Klsh(2CwTr2f`iM5Y=p9^K=f&jCtvFU@VINeSuCR#$*;<AU#7}Vi@Kybo
-^x_V2`-m=()G(KkVm53!twI5J=dUB;qp1-&zeFbRR0S7(*1Bhp0C=~)m(vfqn=r!s%ESC(S=>NN9wl6{ETaMwdWXpJDdr{E^MH#WD<$|s@IqA!t=*t?
-La$cdnjlWoG9LM!7sV`*)>A_Uh%h_J=O4PvGs2(QXpYB41~#UV;Y&g~SUjd>tRreC=Ee3>hqjq9<nb$N0u&q^J7u!t_3C2pe_|`GcanF2hUvxKrwQJR
-vPqbJ_K!Cw+4CPxp8xpr_4nQ1T(+Kn9No}8&*kOucM!zGW{j`1ia0(LxHq?SGn!8?kj-*h3D^pK*@3eatPtL>GQ9OU0R1>GODAxjPhepy;`UoOCL(UX
-EQ(2=;13~cJ)iJ<1VP?Uf)%K<THY~FDI+@y2Svp?u$JR|VYeUxR7cxmsHlOCD%RS-nGmVa#m-q)l%_~9F?j*NO>AHtgtY;HeJB*;MZ;|q$<@@)*>auR
-de`|Ku?Vi^Oj<~M=c#E|(F2`)Us!-B8Nj%PD4t@WyNm@$v4M!VDy<Wlxb-YU-;2A|RWT>}_5+;L_<TB#@h`uR8wPhX8UrhnyWY5@%!a8e6m!a)2Qf;L
-;vwFn@v2ykuVNVzeYS(*HHw)ku5~*akMmi+96=kcT|4oku1z!mn7v$%ZfaFzy1mKrZUP7$=ghZHKv2=h7+7(&M7GtwnI4!M&ZjN-NN{#g=2oW(nxRva
-+8-fDE_?&i4ZH(8xC3~z`8RS=!%MjQx9<j`gz8?B9FsQ_dR#3>^AcLQfkyG!?G%a%Ef-Lq3!fMmD+x}qXC)ZQongAcCBf@9pWN^Cqa6e-nkmr*J3E_u
-eA<ZSs&Z-w;}Cx!f^K~70XUq`fGTWSW2T$UptuUX-U#J8TIM(?pabqul(2@uoRdUU8%ErKTO-eM{`i3e{J}7WPV#cWA}wAB`HD={mm4Y(JL$6f_D%Gq
-kjZhUbuI!d@t+hhwEm#~B{0rUsPRBf-h@PiBxvR{a47}o4YjL;i)C5Dd!NWO`RrH#k%U#I6HpIsQn*7{eFs|?4h?tO5xAoLB*ILN+v&UdS$kY>!Fk(W
-g8?W;Itw)>t0IbFrTyWwYqDiwRe!M+;r5+KX1Sgx40`k(?wxpVjGf8_4#ih^N^$OsKLJdlWO>o!(wSg{1ZlTkc~=7K#J{C?*e~LpZ-LT8AjeL7<!Vx_
-SE4;h<(4O4e#6(wJr##5YZLjWLqtXV^C=)8g=~65{MHu?*BOfXNE(%3Z>eDd6Twn^Ne#P#wSa8_mOma2VxB?M7nu)D1}T*2sMb44#&zVqCDO1{#NbKX
-BlS=>(uwFV5xDXA>Zeir>{5?iStpn`4S=~EK{uN}=`7t6GSTnWkRN#w`8Td&+R2WeKR<bO^7i=b^ex^6ar|CMVM5g%-f{Zf%XGuDtQ+~)=YV`scGbIC
-l)Y)0jXsQ~vk@SS1f`n3+;}}1Rllbl=#nA!!MnO|_OiM`rgA)d5W4NGAB0a>aeB}DgIov6f&KOaM*5=ZYOrH6_=gt5GmO02sB5Y~F7bxQnIA>>@p!S0
-`-&rAo#8>jiHM{_JhQmK?!#04u<1l@#e?gftwT^k4nMkx0hfeOpih;8(B+BmgLBF=FvoNZ^zgbwF}ilNX}Dg(^?+Umyq!Y>+vaTz#0f<&3&ML?rc_wg
-%e;+jllNQEo?O3F4hHn%?LS_eKL0U$b9@F|&5I*g#|8|}<$Jt-RUm=YKj_x*kw|5s|8a2xR6iW--QD~nkV9!B+Z2swIdL1LT<u36MzgiuHGYO&E6N^_
-r_*IIx0{C$h6Sw}CVumevmZ`h$0#PG)_d#41PHH$-@iWn`Q6FecQ4OQjtH#y?TgdbXMcMOFTefA*~#<M7xGcZ?$*W+y%$V!JX#R*4M%ISUL7$cqp(tb
-R`u~jY#-6^pz`hHDBg#6L?9or6jw|I!sRt8iNu`drbCST!!V`=VGMY*O+9B7!015j3_|@2Dg{+tsX&WHg($6DtpQ3aJ#W-DDB{In{8x_9%7b|jrJay3
-uAqO<sE|yBurr*Io#HxTTG!tWJKr6@e6@oZADY<!hT($*%Xl$cmshm#elDnnkfwXo2Gbby!giZBT0nYJ%ukZF7`x3zD@SMC_;?WutI)7`A_6KBR;}T`
-izOWyz+2bAaZj;09Q-kCFzK?IJ1SSi<A@-rC}z+i6>?k~cSfciY{t>0fr~_dswCJwy`(W{2^@+3=JDu_DWiIr<!ca4(nr9TYD{#C3=wKbr!0RjSI8U4
-k?TQ`RmyW`ZPFH^_m}r(dtfV_+dN++^s!4A>XAD@^*a2A*PPl&r4epCloU0$%4J-$qr0vMm^><j6DcjZ{Z#TA7OhCoBob>GVd(A(x4X4h?QS-`$Pr((
-4Gx>Hz#P5;dZ0iEMrdk+Vn8gHa1h~7c?}ql#?o<}^~fwI1M;n$Ud{oBA||_BkCsHvYN7A(MH0fG06KTcL(q=Z#OY?VNZ<;>1Kb;(mn?ctT5FJ6P$`Pa
-5wWKNt5!~kOfvNpm)Q&|_<>Jea3ZNMT9_kR93X`5a?(HnVguYq6QspJJ*?W2&8FolF~V(<hm~jyAO}7p0Ya9MJy$+o^)6?{c@pmeCKRI=VVOvH|NQi)
-pN?O@Agkd{OuG*B8e^+&CnliA7xV*Oh!Cl-5Dl+zuJ{7~!Xpk4AMtOuv!PLwEjv)g>l+vl!J^#4MBp>+=RTwLjo)FoKeVhEt>}=qSr<wb7IfV2bfX>a
-MC+mwiEPiLpqQWO_L2RPmK{i$VY2JTh&E!#sME#Im)n6uREZx?SFu(ape?;6MQqoXFOlG`n00_hX#USsfGCWBw-~LIg9ox1Q6-YkVyIJVHj1!>wo90`
-rE#6Po5YX#-FX4P_Y&yY<#N4P8HVEUivyIWWf@{PxKR;y^~R0S6#h|84DPZ<$oaI3`k!SnZ@#pZRh-_4x?)_+X8D+E0~#1>qd$!ns84y|k`I+G$Md^~
-RV_}lF&j;9@RZ}%QbbT_FGH6H{J9-19D@Hnlr}87Wu;pAd#G+k^I|?7k7gOu{Uj7qp9y8li;I@#NMm7jH~6CS?a6niZ%+^_s6=~@tuXdtQP(hL4wW_Q
-52C6;Jl*H*BNVT{8BgmIA#1L|ZNAj0RoX>Oq_iyaktZ@~?MH~>kY^i4{}D>1EY{0$ZrgrND$ANP2MLG!3WeB67r|>trkv8U8`co@QFqce;#1--%6xV~
-$DWs;&E@fBuOjE}R^G~7;-NQQq5{~nkt1HjvgOR^ZN$_a&2L7blpbg<<R_%vO_b!5=?Z!7ZbTn=RW>Qf$ovaNo2Dk+X$6}X>4*$&x=>ck4G0EejPRLT
-SF?ZRd#ZJ?C|Vm}`>?7T=5^YrrxlYryL3;Jyk|LGt@61l_Yi93M(>Drn<dVxVu40z#Uh_4+#)sABl4kxyz#~OYBF6WP>@ABH^KtObZ}#XZbfa3)SpTc
-%0vdDYCW&~c7qTt79pY@>K~{tcWbp7Zi^8F@XA<pw4zf*MnE_ZyguUF(R4+d#V!GSM3LqaLL`vmh$sL-TIWk(SCIkm(ND#mKr4z##UznFQlSalVzG%u
-tY(#nRZ*gc3~r)Cd=zD?(RH4oSTLz<l2YkSjbhb|xZs#=BWOX;iX3?gf;XMI0GqNLKr3U95%x$+=S?eQPm$GibUp0qN8QjW=+(w61f$ayJ-()gVzq_>
-2$i38cp?yTdM7FN+d$>{vbd%*l<}{G&&K)#7laaUkzB0HJX_DN=V<RP-QyP|2iEg(E<5QaFGaf2dXMB#Wum%VAhDfE@91)w157pBj>VR56pItwIa#T;
-)i&$w2kVq}L<Eqic_rh<bFjsB4S)^%M<|*{qubG4bd!(fWCBko5Y2eZ01+~Uz2(l>&<8ltV#4y$*eeQt#m@09Gaw^SFAq|i(3b7A;y)U=Q1V=Q=*ER-
-O`9NRpZluDwxZ;%jM?gYH*CR;EqC+~>#4*$t+>ErjOP<B10FBY1#qA2$?^A+C~Ad;1kex*+3^~$lG`kRZlJJ30ateX?#GI10}0wL60r2oxR_r|FGbUV
-pL&z^&7w>O*x~|?#`GhV>z$9#%+kN$ifAy(jzaMQC~2T<<8){h8|GG``$+st(Ju&VDc1})+-%|4SJKbpr3Rm=0fr2CI?dj`IDP%<A3z4t(~FmHPoAHh
-zI892zdAkn`^j@W5OeYyfXTzC_F2|_zv<m?_7TGN-2U}Y#Rq3)7iX!&B+_Fk(Lx9;@FxR6l3{Se-IfUm(;kcHhfgN9BiF{K9#Faoy^GF=>2kFm%_0$Z
-Ba4Utb_ZlmiBN%L2K3GzOmi{9gRj6CPpl(SI29NGZ&&k7S<1wg0XpFsa9!n!%;K-mE(G9VGTOTVt}(Vo+A*6v0tH?fF_n+EHt9@FQub>oma6l;5{X0E
-(32FTMxdV;+=iMQ&+))1+Ke6A%z!<~aO+&>i#uHT-uU9OI-fG~-~7gSlSlS691*<7PU|9=&?{f0pNjbqsp($EURn3<M<b%p^M{9#F=a*iq+r;kV-BR)
-Xi_FM&7O$zQFw2ptjS;T8WUN<%lRb#D8J9{7W}%l5TbE)`aGoHcu{$zWI!#GrA@?vlYuaO?puo6w1>^8p(qtJ8nu{+A)dN#99EElHC6h^_}{T?#@m)N
-sJk6!OeWwhXbnzhd3OWrbe*Jna{VW=GqsB$KHI8&k&;BVqnaln-*344j>KfMuJUP7vY=fUNhXa-{V4RfoE5kElAT{-0=c@Qi<8?b^GSDX->WszM4X6h
-GV*s)K0{0Mt&CGfGXYfi!DW0srP^4ls`O{tnF=^RPPFaX!@>yO`Q>Hs8`nB^YYol!D|X>RY{<pIG?1Wa;Y%|o3_$(>hG|!AFBlWRr5O%&<*UlCN^NvW
-MceO!Tm;r=2NJV~8rmnpD_G;vdbUbJX$7+e-DogO)iTcu0RX=fNbcX`I1qD7-(BMJN!*rJ)}d{#%i3hw9rj3FdW01|BJ(F_fTV>6ibCda9nwwa2e&M4
-QPnMOIq<~%k`uxtyf<u!4quTR;yOdIabo*MXx)0m#l0TtHRFABg0n(q8WXcq)k)O1DJw2q|An)tClA2o6g`2DEH0Fyh;ad|^YJQMFK0b05T{!XEboF_
-L2h{vL*1D4pZtQ{XRzH&Ap3s9E;X@=DdN;ypgFuNa@%fX5%7=so%}jpu|=f8!LTZ*9{;^ykJh{^)3s)z*d5~%<>inZ7MdMRImwLTsD^4#m{9<qgR~U>
-V9P^W+2bPbpwen#+2_CwsO7;9#cQb|i5gIR22a5yb*WSrTOp{SQ8l*{E8;-Gm_P8co+5OUT3wDO0VSJP4Ts@Y8T<CumLd{!w`;{UDt6xTG~{oh!%Ar{
-G$s2;ayTl0cjbzDY7`ekBY20nu`n&mFA1skns5qQZ3TDseb~+>vIB|LU6pPt7FPxrz8y4)ZtsJ_8>CC4^E|@CL(S=Q(J*LUL_qqVzI_p!UKm-Zmy4b>
-UixOZYq$iB?P(y`PTa+lKFlvxK^72!wWO6zmsgB<oeN|PSIb!REVUEvs|dtd+u8JCPn7LusR47wcWhvfD(IZXj$?MjkZ~zeLiAB~tM&O+ybrq!DY!6b
-%Tn<@iW`ralQi%~*ToB7FiuxrM~HK^ZR#{wkBj8FZX%9vk?r!nV&v~6Mp{7~Yeb%Qj0n03opy-a7*vM#i)_JT^qFvspUnG-YrAGT*36oyzWdR3{~}*O
-;mijyM`&P%@N>Mk2ZQ)0T*pigz(0%Wg3S6zLd_*~7zptnn!PX3eC_pV_WbnK>07Z|Q=;5Ul9V<!rcVL&tp-hj-Pjq~Nb~vrf9-<aSLt&!k->;dfROr8
-tyAh_<3v2VNaEqn`-Lkdf+`l?)*2wwo4br4?Wm$3V}^lEIAa(pMasa6)HZ7RxoP@C;Ze9DFM@{So%cN`U$G#%Ec!fI)_-XCYV^f=uX%nuyAyGnE8ZmD
-dZcVs?GJSJ(sFgIEF4ENQyQ>+kD;TLS}nKB@zPExg733$fr?mNjD&k?Z{trAI&W&biWmMAgulWoNyVoW-|43Kz@lE9n}mdNK8>ZBUIg9I%N}XsQs=v2
-1j`iahU8@N{v`jfzgpdq3E_i0Cpl*1%NsNT@wNh9$aq-*g8FkbxZ8g{jHt=UQT&j|(cSRcvWrrbq&23M_(B}57^KkDS_Ja_Evsd4sVtYO7)1{lPzK^M
-(cn5fFUWZpJ1#|H<lR_wCz|g7rGa)(4u>y@td0U&C5k(-NXtieDn>_pG<c2TVhra7xa0f|s-eY>s;5RI4R4VBLCw?><VokzI)jdebs{6{%G4}XQ(JKK
-uxBs8`_AreRhn-u&wexr+ih-->oAQ1RhW7S=$M96D<locnkpoNhHS!yH>xuv<L!G^{cY~iXaj-q0)Hespa0|Yo6jeEpa1arPoKZrNm1OyA%Lo)NeR?I
-=$D&)0{rxonAEH{*C;9B_uc5A_`{c9b|d5lFD6H<dljaeRU0Y^#*>?!=Wrwv+8-Duw*jmfDH&g%{0-T&8-NgZ#sKFWv3*C6?G(HsgnzO1S^c*dlHqAr
-M@BXEA)P>+k)%KWn2*=YvUbJDMqf}+3+fqVHh_cf9T4EXjXTsQ0NGegGywBOH&Ux~(z!_Z$BEiBM@Cl-1yc2!<_K-Z1DmMRG<3oaYV&GGqjNk>t<c?%
-0@T_H?5yft0NMmBz<Z>dEDQyoE=5#b?l{$&z~}SfG*!LW^;=l(6Z(k^nl;_3&4*g^`sH9G0}V$wEs3kbt5s~bynw+YyR<cAUZYW~Dkr;J?7{*=T5j36
-8CKTlSKuBp8lZ|DqEx*<07eZWa=IdZ2%G{Cp9&kyBe13*g;*1)B+6eM@G?m|8_zCcU=X>$rFK%xTQFSn{lsp&)ZBkyHoHlsHy}CoWVS&;atlG+0SJOj
-O<3g1??^PrcNSYi+>U0~iQY$PVDi9@noS(k79$3a0`++D@laoI2jA_&Ab?O3qYXrQa?e}dr-5y{MykX6IzXTBI1UHTy`wI`8e&NALmTpB+p!6Nlg6b?
-v{IbZk5lm*(u@`6qStlACh8D;WQu@Db)jHZ1ZY8+5MC11QwRqpAF<uKDWiJL|0;9F-yu9QOG{9_f^f6V&d(a=ITofHUFUab%twA9`3S*Ar^?a4DBi(6
-l(G&%@M!#j+}fCf4<$(K&qInm*u(XOjdtCqz6(I3gW{-i=|(-RFp>$%oyC4@b;W@kidpXB0xZY?&<VTHbPNuokiypq6;7FxqTiv)iI@hnl3YHNs<1U#
-nXOCmCln4_dQ2MJ^<Crzm3MpT4LNYOu+%-FeKe+4HP8ffS`9=Y`}T-2(1Af^Djn<3h)8qsAa-ESfWF={Z-nHIw}j&q2|r$297uQ4m%uxZYS}ZZF2;wO
-x6Dg-ydH+bXd1j2tX-opt%EqOfoqTf8zHS4TO%kZfis$K^q6hPRElci$Qeq(x8w{tSIe}$LE&nsu+bntpviEG<f>Am8@&bUlK7_v6ZVFEUe9r55$?Su
-dq96wx3G>s8Oc2od$NVC8G@tONUDWbrUb$#V_6{9^RguIEYe4$b7SS{dVzdz&y|*PMBSmCs1(OP4PzdUK0TbiH(FojkMcSD>+#!{$KSpp+h}zKeSZA>
-hm*MT=J@R8$?NC%>F`TNhA2s(05HgsvdNA-7;H2^YbCbg!XKnP6baQb9(3QA!zb+YNG_as@#`RjvP3KiHCeF8acMQyItKFX@9)P-)ZzQSl|p=6iKo$e
-IfJ?ODAt+I7~au1y7+57r{6wyv3}*w+;n`=ge`J=CG5*hE*wd3p08%bIMAN_g|sJHfQhPD=w_M}ae>fq0{<CrSY*b&de$++#VIWFf2|R!x6Et)uXTYm
-P4fg9o=@kqyR)nOZ~1u=Hr)H+?Cj0koHe9Bz~wN@85=Mr6wRp=7Kn!@AUsjNK(@^{<z-g_gqFnb$-IJ)>u!Caa_?e2o8bzie$a{3Q?)~WD=Y1d3a(Zw
-5)|X#k_`w@k)`FxDuO<-O{Q-_zlfqmu#8}^1Pw^sOiNTm-TS&5gf|)#8S){CDd)PjHjh~q)sa(MHu^D+80W(9B-ZBg#Dk_fJ(eeC+-?#dui@fePXA4K
-fXAukBv`xwym=HPO7YO#y2c(S`_;M+YQiS$%!?gdC!SDro1X)MTYkuw<k?@)ZTY}y!ShC|$V0X8`Bs*<{Ul-+;c?^NP;Yt1=Pq>}^hT43TfU!RoO{QY
-IrFv72F<L`8cHx5;x~(<yiL(SMb4gI6)nH%-|K+Nk}x4I)XoNJthvTbZyZy&r6?o%c2rKs(LLjb-uYM0qy-#<55q2T6zBkx62u(&bXebVe_SZ|sZ>;D
-cLS1mC)j~wCVpHUWvk^H{RYzjUD|4NtC3+SRNK`)QnvJzLS1sJ0><k|uN)C`O6w+EKsoC~(m5W)a@OO73YlmWGx?Yp3v+(c8|TYaM&^PUx~ro}T>SCN
-gFj~DQ9R_+C-Ofbf#dyrHQt9l_OWVjk>A8VSSB=xl%KdOqH=^U;>KETaippe^B1FKLU*dW4r_O6adAPs=}~ZD#y|fxJN@pvS1(_m@U`M(?Cu!j`vd&v
-0_AOFCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@}p~$f2}Gp=n~|r64)6HgfJY?{<|NJfh~LY^H1+scQKlmFh#<Ivi<yq$nNAY`ugkW=~q5n
-;;0-?r`WYqfOI%eInxiU#vJF)c)vD&(v;JX>nJcDi61huvK-@l1eDI|Pmy4dXaV;de&lZ1D<(8*qYekCbn-n#{bA!;ni9k;^1^rAN*F^YyKIddi7re{
-K@=)E2mP-qVYCV8tEy8V?eHq+R0TlZ9qj#aw0AMQ|LWOB5^n7Gb|qT9u+*&Rc>wOGEeFJ!q=-;X7&Ce4;c_dd5;7fZI8>E(0zlHwm<{yAFj?bVQQ&Rh
-apbY5UaL)RxVNL_92TF|tVGvi_*u6M=|<t`Jjd`d6EW`oQ*>FNP_~#mlZfeRtDh||345MR@{h<&x<l%~?^i=!oet-=10b*X$gA0&5kQiFsCw*6K=reH
-KW_BrWzpjDH{^+0+<2cuKge+Yj()tv-TgK)IV)S^$iAKLUcP>j!Ts<fy5Q4&;ol%ueDm^+eUo;MDUgEBdoXZLsHoK%uh^9opNABoLGy|!ZPw_Bs=lng
-0rW)$N(8XJk9I1mF@V+V_9_P`OUzl<fK^Q_WUP*&_G)Aya#eopr<#gGB?ZpWC=8S4(|}*L9R~cK2AnPrSE_ngA2{7bVD&2cOtP#(%}+WsM;C8Ko(%j7
-@SiklXMN$AcbMqO-!oDb^wtYyROr|yJ9`+iAVZxep)Y9I^7R_G!jd2BrHk1p%0yZjd8l1DUdTubH1L))gI#Q^8||uCBakJ?%!ME<1I;#rk{cGOvd`}_
-S|w}AXYBD5{Mc}YN?Nlsr(vcq@vzkvG_a<X0;yus(yMhFU>AMbMu-R902al9$TCviUC=i*e+@NSVvz4Did<WLR55-Lnppcw-wj;@Nc(N@x+0IJ%e1;+
-WuYFeH0UQs^d?BnGFs|7=#ei;(OU)9aBWd*Kfn(|4_2C93wpw)@22@|;_wK*6*FA^Ko}2t=h)mDD8qY8Ivzr`%@kCn@2nOo)&v03B*`PFCQCGQIU%3(
-is6~I7o+3ezt+I%@3HQ~Hu8j9DS*-1<4l3rN*}hUkHy%wmHPTb6H;$@8Emb!8@;`nk!hO6bJ8Ixl*1v;3qL^G5YB(lT3+W&myMY@6A3U@{vgHFPCIOa
-ivZID=wk$zMk)4unbeZ4L_cs;Mc4-EQ*ZSV$(`o@Qk{DZyv=D0iOTBu&<2uxQFLHJqXbxMA<@I*z2(;7Hw;{vVBOYK(44X9@jS2@r)r(?-ZThh>JVfP
-FHq+aK!^oyct-s{zkQ_ytCkqx*B2+>9sm65j7wp}Y1>$XT3DzpkBU1E6?aDEb+@w%Z}^OK$mXQOD81W}5qAkwOAauKFXYxiFg7t@%88YI6DSEVUq%;2
--G3Mx>_!!?!0S0UlzPRDrXhe0*&~x3x?D&BJ^mQGH<eZ?>XN`q(p-i97W<ZI&dTt6+z}M1WM?mbIywFMEbd3~;g^U!^uybev$ro#-q8n+Ke!EQHgY$V
-*U6)iWY>+zhWY6<uq`8DS|-zp&;39y*Hbk+##mjH>jZV^^!2WReW7F;%?sYCE_lZ;c$acxxXVajYG4h`3@+uMY%VUh=TTsP1ZU{(k#a(44!2qiVHR(E
-`pRzIED?=g*z3uXB2~OGI2h`^kyfw((^={-MHB=DF7*b?rJAxb!E|3-up%1Xvd@Gq8@JgBVappduAMOioae^(1E99H`LXjul!M$+`+TM6!Xw-<?lG2r
-Q$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe+tKabnU
-;<Ror9Qukk@ZRD!Q2y$`m%kv1wu%1~=5*=2J$ZHd{P;{1nCJ2T_1QiUIs4_+`}xk!4q7qpMDOGOI|1g3D5SkTdQ``0c|Ld_r}Y2*9X`c7@)rO6<$Vl|
-MbI3qs6?H+#sQGXmy9ta7QDD?J4;K}0;5pB)C-VA{AF@4Wl)|JSX*{K**vrQVv};TecCJ|g>jCa;;SvDA8F_c+>|BE8bf(AE9AP`97M_XtZ%%Bu#6^y
-Bu~+RsYb_8Vn=nXvRg@Q>=HDe+h9*4ohoa{%$47e(@N@9vs%#>MW}9r6Gh2HIY%6cbmy{x>@AKB+Ogv|3}mX*mgY9C>WbXT4a8Fx$p!<vPqcB8Lr|*`
-B?tA%yL37}8In!lg_whR{2(Jzm=?;Isx>D^3i2QctTL#U)zFalE*6u(GU6958Zaa-G<7X@h6JQeH=YT^1B|%<&=$6IDlUvB@Fb#CfkDaoQQv8*?4%#@
-4qj9{@9F<&XMl}vKk9B(!{zL2z#7KK0151ia}oFM8DdfY*Ml-K$F>oi%`oRT1;321Zi<O>mtK+EL`D&#{u`~z|L_MXXGhXxA&B?ary*zL>1NaOz*z8i
-FcB21!0g-OcPC#wMZ9=$`1FfsUw-w6|M}zSd_1|hyqf;=dUi8k{A*c$xczwdZ(e(`g>q>erk6}^%dmSjvpr68)8m4PifJY!f?4IG<#KeFJUwt24~U^I
-eL*nI=RnwDPL_nLr%seT88F@SdGz#P82xW<47Owqvt4qM;vO!8Y%bU7VjP;)Y8GUJmb+ROVvtA^-+U7#Uq-v4(@A05zc?I*{E>@Rwj>MMFP>_2UO)K>
-+(kw<XoCCTmoCYaGFZ}5qL7zp-;M$5%cCUjlF$N<gx5?vD>xI0&Ktq`Xm!@xUOfhhRePkH{nTxAh0!DI?%r)Pd80(^qK@;nZ+%Y6jY1$7vE*tbDeKTY
-bV{+1%O3D=bCMsd#K7X0*tk7t!^XA%&O=BI+Gv0+R&CbhvgQ+G+<47JXMHxC)5^5wT;wWB#I~nfY|SYXrU9gdCzE?tde!!)VcktOB$+Qur$frNZwzf~
-Nt}+3nzA?norhTCh-cULMfe4|=(ekyCZC2@$K?n8IV~D>P`|Goc8C~EXb8V>s7zU(qbg-D>#-_jPsD=Gl7O0Npa*>`_nk^F6dDG94f@d@DO7qs>`IEM
-o7qhj`#PjdZGEOZgJ?9+iHj|5s!Pb{COXsQC;+q%t55I_Q<xULcQE?-<;&BA$|7o#Falfg64`2@!up5}hiE}fZ~)UWKH|Y^Zr+_arGu$_E&VYiu=aD^
-=SI3txyser5Q|&&ja1Y_Nmk^24);g0oANqBT|F)LD7q<-%lvb!xPA*g*f)N4wGHSXUCo~LLfv))WA+N=D;Y?<v#tNas--ZdjG=eMPQJM97`}tY)xk_*
-)3TgW*b!8M>(HaUNFv$<+zO7E`{F#nQu*;~?CunVIvWaHlsD2~nyQ}&FVa!ulW;TGcGQN$f~$eQ4k8q$AD0Q|dB#uTZwnXr5do2ufKC$phcKzhlUjjK
-PDp~XCgScAfAK3cn7WUneI4D4T6`B}Sx8{Dou@#k(H3I&57sz{gEhvt=WGB(%2(1wVTNd$uc4*oHOUN_ts_R@Zaz-<1N<{DC~PNwVX~V#!2ac}64~@#
-LWYJ}BE+M!x1N*phHP_ITzkQ=^M$LY%`~!offMwGU~K0D7k;r@iCQQcGdwe#w+}Du!`3_%55*894+$YeOs~CKx1m-5&X7TcZMhpM9IW%&Gik_G%F~#O
-+-9(@Id0Zt`8*ha1-EUr9Ca;L-~~tI;0A-}0bfW~;IwN?$xA8X>xdf*w(qRRc)~3^;;M462sK@ohzos-JvhgZ;*9NB$+Te`mcD{!6&r2h)GD0y&h?az
-5h+yMCwVohik14c*s)Q&K9M3gl+fYYz-O8>j#bFC+9nVf`#4q#wR*ZrobJZxMa|({Y_l4Qq1t^VVueGrKb@Q%zc@ZS-b!ga6d6#qp%$LxuM#z0tl3SD
-CL5ZhPj=NBg~6R=mzf5}jR9RbnptVW1U_CK$aTA(5Yp+dKd{uFxxj8zxqo<G5=Tuv&Uh}xEj#a<D>rDY8(Z^fr9FhQ3KD0VmAuY#G+ihil9oFx92N;|
-<YOSQIal7jq61Jef-pe1NAM|4^%@GU6&`BpW7g?i(j?Vk*ZWW6KLDiW#V<%`@kk@L$J)2y%CQ?nHDiS{<LkOyJQ^LJwf6u2I;uV{m-ugxTHJYac8!;5
-S9}E9Ed4krf;0BBndUz!BgPLWln;Z0D|FtxJ^AkC-zh%^LEK*4$=;s4d3F5!<OQ-f1XI0}SEr|Mx{*A*K0SN!@~wG1d3}~XCYuH&2GgV&Hnm2OP6IJi
-J-L|%IB}`WIHEA%vBhFKN$57<kIgaIjVOXd73cZo2(MAN45%}_6)xc@b1bPX*`&7RYp6T9x`09IiCT>y)b8T?fNX18iAcm9@O_4X$XWY%uj3&Cpd}NQ
-EGq5;IUI0;hv)b&k*OSox$EW@BvWD+(~5g?ByDgGGus9O9LL$5{#)X;xJlqE6x*x{;InS$C|<;b5jRD-BK$0l_B1&}O||93B%>6#$w?J=aJ6=ZHfS19
-NAj?Pd7JLBSI(uNY4xh%bu0+dB8Ew|aNPjc1GtoYJJqsmJ+|4ti%vB-+<!Lo$!=@2VSOcgGD`*^j;5{wXGmMg55W$=dh;f1YS4*oN$fU>b*x$2!;~NH
-4d0a*_dwtC%vZ&FjA`qTO5c~VfHqDV<F^P7q~sC6tj(I1Npp|sBxKQ~g>122C9(*zrVEE#@nGt#!m#XGG~JpJP%L3N;T7RL3O?enq;dkzL4Y~V5j)7C
-i;kt>_SH2z9E#t;)Uy_AW-NrUR5U?RJLX(N#KzQZ0FlJ#;u`x7IpDIWCGl1p)7keOOSM^1>TW71K0{C>_EL>Iev`BX9MOtSE1Q&}VNodNMb?3AR5i!v
-{mzbZ#Pl8|D~FN{6wbD0gz%!ao$=L<7$xtNI~o?;uA%R+BJrlrwX_*7^2<b`M~UY>9&z?1oK8&S56W%3Uid_je~!N83rED?amQs|X@GqWs${@@i-GHM
-J)bkn8&e8|_M``c{?nmIr=-qjns8ckhi?hJU}OA4eHYOEUK%q&GAqf9C48mDU2NGyk@hKgOYs54T@+ACl9@6rLOD(13rxXsc^8KL#6k+O@!%-}tQBXd
-@I_)-xm6C9*GBFzBWRA_AD)me=!6I`YmiQ&*yOrdAsBADhB{WNP&soVft|S;9b!La`q+aPHswVqW<tU)?TyN8QIyk<2?gL;<y#_<Nhp1rJ4!?{O@bb5
--UZ=W&o!zSB5j&oxE;8zv~DupINZT|;`6Zk&Ay~E>MOoBrVsiC@vVmEr4gvOV$+cM%Hc4Xj0GHa9CV?ImSv)FLsL$8fsL_?9cQ2bi?@d0-4cIy6U0%$
-(0Y>gT8}eJJOWb+7Kj0AL2W4fVUs}(!v<j0iTR{UNVb7K4mq7>zFaI(aEvCUgc%+{4qpsYs7S2$9vptCru*2Vmw-Mm6D$Jj1s~yG`0Zf=L+h|Kt#j}E
-UqbK>OiCEI4NQr5j7p$1KvL&FQ3K!vP5DMPos{ANijdvt#jCMc*p*?vIy$Us%gHf~tWUgXT2B+ZAM;6aV(<M*+#3{PHw5Vnq}oQPE%7I+0_|3LHhd5f
-LO^0=aBg6`R>|P;t5485RJ7(}CgI+;&aWTndq}h3)Cm&&wgEQ)6TW2K(nC?K11?uF5Weerjkh^nRh74M3HD|OnjcM|B%>QR8CbRXFFn{pH#4;$G6+kO
-KbAEiIALw?m^L6eVmYV=yBr2OMvvsT4%S33#`gO*rj=XFtA?Zu8x1y!IMI>OWYef2HfvU0J3YAH_Tx@7`qoCQoLO^I=-u2hI+Hrcn~+f!u)rQ~$!@yR
-2;wjbbFlYK6xWk67@dymK8}?zUvugZX{y~K!e>?ceF(x9GN*6A<-#A$ru!)j+^v90p+V5l*boP#&y&~5zz6f{M!RB6X9UdqoF}E8%ws6DOlF*Ni0%M<
-%RCwPV8fj9LB~WFh7t6>eWv*qn-}~x5FLZ81vzro>|eGcae}GGYaMm4gky(J5-qB4S5A$qrF2KKts)WHX{JKeZc;NW8cK`8gyVvF=XvrJGR{sm6ZXJI
-i>-!UA96S=b@lPK`QiwrQGf#Hhrqd^qJa>B62*Gol_B`}?$QrC+Rcl-NxneOE1&;*s68KPd`sx+$aaTIPToQ!y?6fL>`ZEd-iE$GuB1-2!M_xpnq=9J
-tT)GzjjPK&9f_-x_HpF<@|qR0y5Y<=tqVhR6otM=e83Cyuk|#?{n?eU#=0Z~31&U)Arr&E)cR1dFulir5S=o7)f}p1NxCv@BPURp3lQW$+hv!YOld-9
-PSOTCV`#AaxL8bcGddz$#B)ld4}zSf07ng-IDw2cVivZ`xhdT%iP#4U5H}WcjZhrUTfDL4>!0K!^1F;_N#-a02_+Q{$*Mfb5*#OChrs@1_xxcao$^zc
-0<WVSm(Vbf*>Lv(V5uh!c89mXjZNdqZg>p>?8>|(_$*&I(8wJ{6=lpqC$6L`#{{Q0iFf_g6FVu4rH3>#kR#M?iphG$?ySQQF(dvVGgu^=6Q9z_rVj~H
-o`~wQmhy`t+7ibjb|RGv2XQ~183ZBHVeCgf_DPm4?wB*lkWCk*@1Vc;#SnO%Cgx>B*;iy&sohW=Des(yF48qnXXr#sDH9nClO#dtPPtS3E#L-%Zgj~#
-*6eG$8@JvAd_U~GeEsh1_|>bEw;aepFe&``0v02CeVVxfn)=gO#&e?2i)iQb@;w>0pCJ@lu}ymlMUA4#PJS!)@*{)UuEbU|sTF%W(fjwXHallUG@4AH
-O_#8SnOA4<Ac7!@`aAEtXgSpQ>*JqJqW}JH_mUMd_|`NJc*H<7;2+;ed6my*(cWG;UJ@nDHNW}qrybbRRdnd{ls5DK{jH=2>KkBHZ472*%>5Qwm~TpS
-$w2i;0^}i%F(63-NFbCY5)m|W3K&KVR{!OfU#9HwxrKTOnluJtjl_&&HU(+Of+Cb)Xr23Ac~2s=P3OTF)+Qe)&XwB1AZb2~Og*@DU)1e9X<dJIkdv+?
-N7_O0?Af!_g|}#=e#xAa`o%fpCkp;|Ukl|yjc6nfE96Jps+a}&^o_-W6zS%hqv+|zGD(x1)o;bJjb_Gf6uz`;US7+^(=c@*Wcz*FZtuyi8ZPhYJQKGe
-RsfLhfDHYEl)UowF*$i(pMH1x>ecDrymrv4WvG3<Rx64MuW?|2YO2+>N0hv-`YqY8jYgy2tTgfYU?p;JZ4tbQW}xQ`J2F!;JYuD%Di@7=cE9l&Cx6BF
-)e@0CinwvtjOc*;-qM=rfwr-i7{5?T7S)!S?en|irAm6Rnzlthib$h*xqOQ<`k+9QC1ne$^c&!mUQ-+W+I|mmvPz;ro_64uwORs7+v8Lq_)j)3C17Hx
-DMf5*`e@n=4CcRWnyx{K)VYv!dmeKV14m2Qpnqe4-U`f39e5BCn6>E9<aTXtgW-s^`eeFF8hfG)<aNIjDD&l$)8q3uVSH@82BRj@@_ecv@m6CanauC)
-SpmrHEIT{?@#HnpVx$R=yS!pvYxTh?l=~gY4vfV$iJ8qcz0C`OgRD*G<Jo$W?=jo37Z~Uwq*HK5Cn4ul#8nf*Iu}vTY5izt0hcG7uk52J6Ddc@>D(WX
-{4`#*qJsKlage+9U9Q#-HXgqZa1+Ga7jE{E+=j@iwx#fK6bYU)?Z#>mCAVr<%x)!15I3y#7|)t_HQKD6S3ug`#8s<Y-jS{v+{+?Zu0#{Qw%Fl6N=zoE
-^Z!SLWfdrM;S5U;hy%(48<LhJLUH!!hQ8ERh*zfC&Y@Y6CMS$Ba_4EOJKI87V&EXIHs}w%$$5Lr*1(zuBEl+G?0R|k%tTO>{E8UbjPk2Xl60+wHhi(>
->2pf5*kgPOeuQbKp!TMTonf()=${@gE|VPW@*;PmU7E?TmVn1&&tWA9q;6tU;Qo&zGOPNe>q6qFH~Tpk<!@^5+EZ@c`8(&M*>4f*;+L3|2KhQ#>Y(%|
-_t#-D&tOP!yq39UK6t|kW@|AWQFlZZoG28KpE5vt672~mNPuU_k5I`XOqmZ@XTrb9peL5TPk6s4mCga;)k>6+KKfmENRpzzUB+FGIVqFSIF;EO#wL|^
-%h7ZqGePq|ZOTlF19tJK&{VAKa?FXmq^KUFoAb#i+Rgfo8xgccqS8!p7+FNpvB3+99L_(KLz4%a1o#=DCbA%d;$1dxk|$I`AEr%h{IfXM%W+(kD=VJk
-lr=I2!)5<_y6|(M(RO(#X+H=$@qp@%C7SFzTuKl{@|lXr!y4lfPmOtV4_8~mWUx-E68|1+3AVslv6KUU4dBa=8f5<_)%rKI&5PiIHtJ`zGJO(dC&$l!
-NO|88!y4dEI<um<?y?&x_USww(k{2zjV>{a-O>MK2L}iEp9h5_0R*zFb8i!T<ZZ+T)3jrfqjOTD1fjo6z?b^mM!{RzFKnSp15bTAqd}JIf!U?LsP)u3
-DYWnPutUp%`8{Yle9^iFF^*fe<DiG)bHN|#fn&Srkwa=15S!e=2cMw)t(bUtF^)E^`=~fcl4$_oh)<IN0re2CO6>h&lDQlVpEUhKhJ+wQx(b>M2El|X
-nht)ndc?T6r-t!pHM&jfb72`dV&e;p@SN7E-0Dg>s#v8<sH)C>I)44~yOVck{(^P*lu!YA5MpzwY?*U-(*eR@T`S}d&}{PIWPTpIHDrbgGDkT>w7OfQ
-F=oRH0zJTi=7BpMnA=rBMU1fnQ8OA)j=g<-Mk8Z>G)x2L!C7Lkuc9-1YlKw}S6Bg93$ayghL`dg383`h_eg!|c<`Udh;U>QoQey4+>wkBnA>A?k!R;$
-JriRWgk{!-vx4G?gBm}HV))g&%GGFu5TS=BIs=+cI*JKl8I6lcMrd>``+=IpC)skAV>?5qXYo7$H;PEz-OU%kn2w`+nP`CB;Uv}%mfv4B?UOU*TEyu9
-M$(j(ZmV_L9&pfxZRmEog$Zc{p=P~7=wT_RtjV9w0+(t@omX4U*M4hE`?^Xk@OamdTnHBEpB8-`ePQEr9S-YJv<Pe)!idR%eWF3N#KpZH+e>3*S1OR_
-2VcV6wT#VKdIb0_;2Q}>$<YUiHyW|DgvL1aqDW`rpSY2$u7C=fu;YN94sm4;Qk7yg!h`jGRiMyBrxkLr0RzP%;}LGKl3m6?RA9CBxVx2>GCVDgwc9w7
-agYeQZKJ0i*V)hzo=x-?x6)8w39O;D%m&1ZBullEZb+;#t;RG_GjWy%_ipXlZN92$s7Wy6)RALZ>P;twCTO^5d2_w5J|LU*O+xEIk}+s5Go+m>RJ(@>
-;}A!ncSLzTUHBaEn8ycB$JB)_CV!PVAQ+z}9Ut$QS8(syKMme%*m<ZvD{fUlRvtO0{V1|QxOpsGQ?MwG2aCDLtWw?=8eo||MgOKA=RUj?ZXr^&%3OB!
-7{fcOa^Wk<AQd#`3#9)UHkFN58OdjSTYLdhaWn)Y(zLNfymsQMa#qN*<#~+m^%oa82In|BsOVt5B^t@RC>af{$z@SYC`rwoina!OUp(!TJtE2oB+{6R
-tbzCE(;-8k1UtivBfO6Xhy9_=@x`(q>WZx!O+Y3mm>{CE6oFsNuxX@nV(KFFF$?4T8d{I?BQp3iW-8phoQT?BWk_L4X{M>=7W)pC>~*pF4jXVvA#FRL
-@ee*Bn~Re*_@pX?sVOLeMB2g@>3}tW4gdz)L78A3R_H1$t~C+m3PIO1iW-TT<fzo9%i99aTo`YoU=b_Hr`YIK#CX0jsf_4ripIX;tttT<{mzYMm&Fnw
-`NoINb33d7^yc|(;>*zze;V*3q@I)M2F8%U_%zG~_svn@yi9nHo=a9t8IDqH)PQ#c1^x)ZQ{Q^AksIme2%|jK312Z#kk&N{V5$jb&WZ5VRA~Z-b$O#$
-f&B_`W4p`!V-n7EqjwnGc|QIfQ_r-y=KnV8Gm#%?c|2eLXFT*(a9R<nhG8y#fsoZj)0N(;@qd4Tob|iYw?7>te|^|_$&(3k?<fdV6X$T|9S%3Eg3Z4n
-z*eN1>`5f@S)?5U$*FIY1f}#3H9sUTseUEjk9G4B*($vz!(nuonXc{<XYa)h=b97lf#el7m)B}p57zAwfLPf%#&=LFix%o(9Bv~6lTi(;ajv{=Y=@0w
-*~-3R5!(r}XQ@vc*F`(SCd0yxV+8K&i_{Wp+(kNiM0g{;neIv8m=Ug3GLZy<l_*M1B-o9r{DAYK)5u=jrX9=HdhRO35a~m_lMp^PlH}#q8yoa)u94gn
-t*-<krTfmt&$3nqI-?jbEAmT^GPZyfV`is*!^kQPhRmEGLxlr0jYq6i%VOoXMn2#JOEso;`2{OBd`u*|hL}##Ez+Oll&p5ZXt-%zPs9wEJWq(GAaipZ
-{(A9e6X%O<yBkcn9jnHS4}J0ss|#Ll7MA57CTOP+^cW?e5;xWv@M@H%$H$Jv*1Ve|(qe*IMXcf5=HQl^Xv=aBk~~447@xYM8r1J<f9ye{k0d(Mhl&95
-)03rFlA{|O=^{6^nBMz*T^NXZo4NBfjtTu*Ic;A=^6<b_$O)av;0;}h4h;S#Tf||YX?MCM<49;Qi^g@Ok1nh>l{#|6;5Hgt#SsU`2S035=Sag#;0;gV
-Zd_Su9K~AhdZ_jRpShw_d_879BDk%r7W0GH@xaJQ?`82elyZm1;q79D>zC5u!Q+8dQXHAlY<`ig4O_G}o7y-j4oWO;MhlG6*$o!Jsl?Kzv3g}BiE-E|
-1<83?<J1Qh357YVJcGJ$m6_cfz?-4ied4;3z$a}K`#dF)k9FD}m^Nsz@T05#CxK3FLdiXyUq|$HbilaS_?j>-w$3On#Hc4yVAZHCf=cljsK8~zs)>v1
-m81!)SQoe3CYyapQ<a^DNdw4Hv(*ProivQRdN-?rylQp3k;tgMlsYn=$AM)NxnWX?ZG3(tV8?W9u(T&sZOYkq*q&fIpRUB9K;wkba5NdaD?z#3=!WEJ
-IP06rveOkp1_(;24YpU%rES>0D4Q&cg>=XQ0ygi&w`%xbOBP^r1;~xp8dkK)<kNKIK`l5gjBd!#K`rFeG}w=IyInWA5{l2(fxE>OULOgavT`b4A^2c9
-D0}S6ajbwTk69tLy9J7?U`%30=J7eX_#>bi6(fSXNfxfI9z<2}LJHJc{Ro<7uVh`xlrA_3G*cRQgMd|gO{fX9z=L6TBlpCkcaJw>woEb3lG+Sq7K)4Z
-4(mtN98^g-xg2NVNGH&dImBCsZqD`z39anOR=e#+Uu!gnFBW$)7U|j}4F$L-$R9sOREU#pvRW7WNRxgY+f{qQ#sQdI^H=NDbY^8@dUUv!IW*yZrz|%k
-Q5lcG#6Bi-dxR4)zjR?78Z0oG8*AwGZ*T2Ueg5_Y2wr(O`TO%%Y?oQX#%*zxz4TJ%+{3lOffeWfbcc{jbt4t%@hS>4#@us9XeW~>P+77Lvt&U^Kr(qU
-DFG*=n~_}IV!kw*3ICoD*mWcM<H(lFWwBlm>JE6;O(P42-8z*OCsM`cIZ-WsR0L10VhwIy>^?ZVlkwAOj<MFjviehK0;u_hQuE0~QmYnF&t<}{G%{<T
-R4vVxN9UB-h<s795eo7vY;%29U7j>IA{+IvJisokBt%nNhY8C9B6~p15v`89@t&hms^J*S$sue38H;nO(HWpPQr~?fx#<o7YA9ckJp()cb~yu{V`|Tr
-#Wj+>XdK}j4X?caFw4KoxFZYgpcZ<fH%d+@Z7(XlYG_`KoWNg6N;R5nxKYW(*pxxuNC4QseAD;5%KF1jDXAJmk7t^)cX)n8vc)L$V)xEExYve#?mQr-
-kX1m@oJ41|f;j>l&s4x%yv{~lo#WKma3Tb^iaOCkLPecq?!dyz6&7{kOctRIefT#y7oCR>h7%JLJ=J8(<N&oPv~p*A;<#!=ufPIIiUeW3nghvbSKFmi
-4M_n52~V|-oMq~A_}hjiZ_Jm#F+H4glXj?<pIbxZ1h0qAET<7sx!HQj1noa!Np#+sjTWd@aiLtpflx`)?2=9KuuKc~qsE~VLBy)vPh7G<>Bkv`eiE|y
-h2z5)y&$$b_FfhLYMwxpB{BJ{hW{c<kt6ISDLfgGxU>&JNHi7(Lzg53?J;=+q|cXMI?5%y9K?Ep36Tb_)}GZt(C$!j<dLTvjwL+UqVKiox&`p$h16*P
-tcK}rDsk~D-u^l;SXpkb&sketqdp5f_3fH%j;8nUQj;UC6Jt_Y9YZ%_QiG@G->Qq3pU0p!?4dD|D~X%J%_ovWLw+rl8{%v--dwIJYk($^(FDC)(n_{v
-m8@lbZn0gn!Q;5*Mx&!Pn6OE5%9?jKrLAnuHc-zP!(@SWXf*i6dPR6&()6163>*;z7RE)JV4jsN<^of`Z#4XA9M_H5DkYzC$pae+?M-#JIExJJWF0Z0
-AZxmG5>`c_2nUaXNiU&-1D$D+o;6aW_IuDG3}LjMDZ5Uhy3bI4DE2qp_kZ}vcDWiG_j#!^myt!_8TbX`L90D;6MF7@=u8~$>>8UTYrh}P*<Grk>8aRa
-*m<j6(lE5n<B=HqJa3nmg+s{H%+pxYwVKQg#6FJ=|Eam%%#Vtisaw=}J&|f^`jLb`<FLGZK_qs4aD%HRbSUe=F4PghThq}t7&IMnpOlE|E_15b`yhlu
-BPglw`-A4yuH6vkxHiE^O7SPe9Q0uUm}@YVBk>zczl0x`xEfxZ?+#eSLC;Sx5Pqe7m!!g_ihHztNW(xkU6aOq>b~QGv*{fQpcnOr{pi;iuy?A5D%}3g
-HdFnY383$#$&%l?QerAPcMzNvUl>ENYfSi9f$D5!X~oR7yISUX)0N9ec2;wIc22D%86>ukEi<_xv9dA_E{IA7vY}qeXe5kQx;QjaROc!dbeNJw2-)sT
-Y8s2?ozNSb>^n8CdAK#(HI}J~VQGTgvaYw=aRD;>p0>qcxWuOmd+fs0iaE7)J*K5=4&GD=E6dZ~RO8$Z9vzQ%*p)<vvS%*hk2x+#0|iSCR290LJ0EBE
-bFNweW5^bn!|!1UOhZsY#0$x}zW4>J0Y6=={!7J1m~A1XrAjH8arl)4rp;qBCiE`$U4>c-p*QVRG^#W&A2;vGk=+{S+aJVbbMa{eqtn5|Bkk;-$XlFE
-4MKo_K>uTdkF~3O>XBA>2(20Gnwr8Ysc~p(Fpcm5XC9O8`d$*TU>+8okj;Kgh8!jUGcH(LBI1V7SDnTLeGe>XQ}_{wW`0e!?3>XNZj4!jp=UmZ#jD$W
-{<17e8aVQIOw9c#>qU&9mW?h}%=gzk#@`VE(C#qKm!Ukc<Cl6}Q?NVlX>CxyPso6BN*D-`=70}qTl^J4*)`Vl>p5a~YJ&J|38&{H?UT@sIzwvmlD&oW
-Bj7Q6=KvH2rhG;&&~YX+LiLb?wxEe_aQAm@f7Y(Q>+S{Q^@km6cB0(Bh8YyHp|h!?Ef;zj4lPF^Vucc~t~mEqL<s>mA{t>C#YUwvKu1E0rPE_n?emOe
-aTuzGxAmyEP}pfdRE{{UUuL75bRIM#kRd7BZ?0EUQEKon3=QMgFRfWNgzL&*+j<NIqh>-bu;zS{Sq(qe@$p1!IaK(63a5P^V)Rpki`J5`q}GY{KA2@?
-t8~jN(YoZW3fE_22sL+99Eq4@F212}9w|%#_W@TK@;OLN03R8ccb;uNHWi_n(pqv<k=fXGMxB{2yq=LA`c|INy2Vm>lzp}Ox~J-!Rv%gDOil4L=M0a~
-x1{{O^Ae)YC~p%F8OrcC%;Mr7p7zDr)>?*m*!Glz1#Vr0Dy*yZV(s8{t7pmwnre*m7OK>%dgh0Q5yVXkL%z`*>ql6oDMb}xvCw1sdxXh>>Am%A_wCI=
-GJ*S`<Gvn(#^bi}da=jieu*4g!?ZMpM`L)3{|1~I+p>wkmCW`&kDj8m=<DbZ|2^_~q#j0Fqz0x`b)2(_hLk>-8_F!;pmDMEyT#_T3JMHEj_gtzB*%n_
-t|5@DSRgSU+g7mC{9gSOv73QuW{6=vv+rLXzdmFAgM$>3jT`F}lB7O3!G;dLmiEzg!^--?uDaBPNc}1;guP)oC-^&Th;t%gR?vE4ewWmjyLt4g^PxbK
-p}}N;pxQ5<dQYi8`@wrpHa1^Wnw=wib^P}Glddcv1woO?K07esP#X8lC7x`DAlMn|fK)Kjh#^gs!5UvpXX0T9bEgo~WOzz%fvlq7w~qLB4tCWRZMsU7
-Qc?q)5^%LHx&7PGl$bO6){PE0-?FPlwu)L0p^d7x`5~COA}yly2D(~0U!gM3qtQ7qoMcRa?wr7WV*KVSxD2W>$Ia4uLnYITF{)DkL&@nA_}zMUTtz<U
--9s65Xj1G)#Lq`AGM)(QNNmCG07R8>Q{tXs<H0gJ?3Y1q<len-f4vpjkYp&Od`98<<UaZZsqLdD>@6IO)Hw||q_fx9#x-`i0{_k7SSx1+DmnqNTKdAP
-FwK2~GqX8`>TW7aPl7cH6_2aK)leL)6`kiMXMi=EXwDv!6JirncGy3i-(putTxg-6j=z8TJbV4~Pv4%r)ivN~o<^DNQz*a?*{m2@PE46KhcmHE#E>=(
-cTxuclmlic(npb@xUVJguCTRug5&As98h#DL5j%UBRm2C7hlUo`VGoM@{jpACM$K6-CpGY9pXDxELPJSz&u9>hE{ub2R!n}25*zlv7{UQM5nRY%S0dS
->cJ)@2j>TeDL}W#N1ws)X4BPb2J=Bc^{eYJ`V$qEh}4I8@dl|3+rRztOxG9V`D(V^2X~ooO@RFiWiT36(RJcPY@Ju9&wr#KN@xhP7k4l*7d>ku982ld
-$?-dU|JA`k?|@?ZW5stS@$&1_SI>Vmsg~dU<DGjteFM$D`}s|fnHiqt02Re5F%+@KK=D3Y>f?P_iv4Q<^L(}sCty<C>|>Q|ItjwhkIM0MTESH+67}fU
-=bEqM7U%3Pu^$2xNXl@7_mifaH6x~t?OoJr@OxaT?Bws!e*iW~jfjn~+r0n&`rFix>04|GCiU{PnWo>C1QzAxl?1T5TTLEi%nnt9J{ucPpJqoBdf!gm
-#MdP$IpGzFRd3f*3Th9(@mHGm7Pln$bR$-GGE*6aQ??GqZY+=#j;}D8a-Z=!vJhzxEy`K(6C(&<x<3LQN;fg#vMS$&ci02G#6O!(Xcwy{%Lwm}HCa9=
-zIyh|S^hY=yN6f1_YWsWaB}7ZCd^C*9|+R!R2E+r{GmC79ugYp-ao(o79pWNhn7ifPwt?~Amb?MPujDCKYo=y<XzbANO->q6&f5}o$T}GD1_jEAZVX0
-At<0ihUqk3WZ(WHd-L}6`N_L?6rZZ6SJyIrFR9}P2YY`U?frXr|HaeIUh?NRUn8V_(|eNA13=F=?<Y@Eq5e?mfD=*`7{_m~_0_{r)Hj?%P(}Pqr52pC
-J%}O+?*<It6l|pd#LZeD<4P3}#)qj?@CoI`!pM=y7?6F266Q)pPa4#s@IUNi(*{$|U!9)({p9&Jgc@e(<^;t@j9)zfPA}vOEEQE~ik&Z>xwQjg>x(Wc
-cR$FOfbj*b9ixoOXWEN&%U*;69w!nOCr)*(;iDLwt~Li1r_ydt_U9YEP~9TV)Yekdq4P3vNdsVFdsG+Ahv?RRcw-*QrZBNi(_-gqyrn~1audhj+m^JA
-pi__Ptk!ez+gdkBx3p_|B16Y%S~ZCUWj~l?0rfcq38I>(=_B6Nm7Gl*=dAlonzc%n0<rqztVZNhj#ybkS8qr5tta)<52lS^Rdx7aETzC_K8SgSoRk@T
-)+Cqsp~8x_>U-Ipw+ZyDNv$|uBH`WaW?5NT_Lj^ZT3{&_EHJsFNq8^CHyo@0k39Px)oZ!*Gp^sp%?YT9mYpI3<EyXO9mgWcYPafU(tt0m8H+lwHaKcb
-S17Y0|D`#_M3+ofDEy?8=k*9Xdpqgi>F@zDsQ6>Z@(GTNnupJ1v<s#|G7l;O=NiZXv`-WE)a&?-!(4qaRLG{4T|{p^xyE}gGGOcXEbSVvw}#c;s@$vG
-QSz8jr+6qP`3EtnlOsacOcH#yUwJ~ye3p-7zQJU+ESJ#;`l&TzDL#JNmbK3Rs)@#@=0&NP9ekplK=$3M<L}?`zWq|_gmAHSfm5qVkLCqsNGgr}$Q!mc
-NX)(>iJ9{d;A2mY0cmF&+UB{WDw@@c(ky!`CTx~*`oz8>N1JFGJ5Gnf-ei*I_h!Tf`5Gs*lGRJ8-H{p%g~L+vt@$ifPf;-RhX{~ge`GjCY*s9Jb0utm
-%J3y_C7YpM=XV+kU80tf-i<>7?#CjuuQ_lN|BoPK`G1(|_*(1?9BJK<3)m)^v_UAvIICDR1hsvnQLx-mJQ6Y+#b1NH!y$U)e5Mdx@oA(&y+yG|P{dB{
-kQkgUO|8%N``j||STfKlpQVOK3*s=-;3q?^Kf)<n@Dlf0v62hjjQK28I^e+Sc5&@=0(wL2)5ENGRJz}3bN^Jxu(@@(n+D)e_IU3wG&+QqC+kHb3Fg!h
-AsmMVzcAr7sl+rm3jU+&PYPOc<Uz~?hQ#iI16eZ_Y|fj5Ml&e$uvP~T0i?@C)S82+ruhCu-|+{@sKB+{r7LP8HT9!LEON{2P>8Og@f)d~Za#tZx*A5E
-s{8FA#g|J!;jWy<q~#sY{tI3s{XDxPr2a;8>EKjA@i6z`uAv7xgSHHfeA7Kdy)zx7z7mAblu+L`$j0;S_VHoMho*UDjvq1O_=NeAYe~(XIbfIqduDGA
-ZOn(ek1=IV8*QQ0@t<%7)Ne2jmIQ=i(j@dVExw%#1^)?bopovIr5@T}Yvg<5G5@FR7~y+~(@@`_z#6D2jL)a_QRCqICR&W5Ept+u(o(jPo;7}ZD}*{E
-7@Q6(IoyV?>a;oA&HffSs7PGGiqHo&rA{LXL~)=LZOWSFTXCK&+oI&Qb@f2l+=jI&Z%2zyTbY&sxlrnNN%Hvm<Zq~Ro9DMNusbhbodDX)p8s(C`umd?
-@aun_{`~g!@hkWR5J=iNb{pwNu@71u|FeLl9nDx_2hS51bs5nOJS68iV2~}=CurG6MK=5Q)YV2r;4XSVtp&~rC0*<1K@7y$dWFFSsrC}>=Y_c7A{gL%
-^kF)`>_$|S!X&7{f*S)Y3$j@wT4C>DRG~zIoOx;t5TwPfC8;x^?^q&4p2cZh7|DD!4Zvq(ATJGU1nM{|$O>&hRVwxh(^7dw?{HDc+vgK-w=;W`5M9^c
-miRE2%pA`re#Ka}Frv$1DlYrgkZrR3)+Wty#xR79i@#`ir=WrRU1}T%Uu*wB?|?YnrTK5{?1LQRFgDIMEWMV={VsOsYO+5gzM`^hZo*`w1yVT~xPiuN
-<6hve&%gy|0ULrx?joix@GEsCv=kt1I!hKzaVrG2apNms-Vry@`mpE-)1bJ<fCqqlRwj2)ezREJan*)G&F#{8Fy(n3Lv&~#JJZO_X3N#n1~s=WBcF9n
-_u&%7VxwUzoISB(SvK2(Ji?2+5xs0(Up@KN89V5#$0DpO=7S^Ut#YRrjT9*&3XSM~x6<4u+KU)cHyskEP$7E)XoM-2({?&6$Y?x<_YCd;_5%I9#I`#8
-q>kE-(#AzptvAmdqah^SKQ8+n@`-}Rw2kS7l-{G}h-7YoZn>BcU~Cn_HxxKCbAG%Og%t=SoI#MsYFpID%rQLJUfo$3-!??Y+aBn#;oSMf7n#;B4s*lO
-IoywJi{OqpZ=5}WZ5hKG*RVCwwL1jHET#EyE5!hZ+!G5yoKY_6OzmQRjy;i~o@=D{)OMwQ=wpo?8xLz1Vrc9-u28dzt1;7!DR9YD#Y0XFnAx4Z#bG+N
-p&K~5R9h;r*yk>na1{0<>VQ_9jmNt~)Cq$PU+w1Jqy|zWd6A^F^xhE~Z7I*Wwo`l>VL*>V>yT^;#x-p6^Q<7wCR3`mYx5H=JQB82d5rskzlHBN{t8CV
-V0QuEZ#J$eZx+&K&s!hAiNu8_0eFL<oEy!nCIAnUKVzCgB*od<$wJd$m!q2tVu!;o&vL~KZ6dvfSSy$|Org>Uk6UTChQUj;6}oxqu~uj@SB1<3=46AQ
-o4q$^oCVUWx?JAJ0(dBL=g?WKTXL|@F+7%*75nLc)Dv;Kkf5CX1^C5Pcyln)sJfN3$Fkry!W?xzpyjM)Ljj*2QtTOdycnDJ-eoV}y?Xs)awG1V&6_P)
-he>r@jIJ&c1-P5KWJ7R)E{pZ$70O#;6Tr^(_2T7Q?u#0bb<k|wynv4z1!uW!VHc>N_U{*4w#Dr4XgtQ8u`V+~+51~|`Xfs~{tmw$UJ`#|kr)MzUTy5F
-J8xriY+3}bk4{X<!dDYDMQaX*sVW)5BzoqAIda5@OYsL{fWeG*9~EN7hK`|obj0yAyn5-JwMkBcU<1iC91Ygo9|c5|mAFg$KJH4V608Qzcc~GM{mr2(
-RoTOB&}ZyxDZ^-3jX?MH3q#0Io9!WF=yNTEOmLgF1dnlwuU{5Crcn$hi^4H7JWnMvN5_qR=g}HGm3#Cgu>?thyoFxd<~qq|L-1d8rT7&lt&cHYHC`Yz
-VSPm=A&K~QT#z#rzt<qbmeQnw*0w^=rr8SzXueVNrf#v;NGI<)k<NpQ>xl10^Rx=NZmHM@24vX}gXZiFx5VrRWj;yTaY_vpNQk65#L0oEBSgI+Rq6X6
-lx?+i^X)Zj0-W-<-4Mlw-gPS|^%_#3ap;Fn6Y93d!)OkGfeBCkI$Hid(J%g2agK&k+(i<@qg;exzIU8xw?hHZI-E?Rv)k>E?<3_sCyz(86Jvvh-K<Zv
-E(fvJ02xOx^^eIRpwH<%S(m6Rl=da_C$*eL`}^!wDG_U2^`q#}(DfO#j}V9wWg4EuYtzxt9XgtD#}t489rl)F&Q`ILAU`kS`{-AhNWKi|S&{{_FCe#x
-HxM}?+McPhmY_Jm&7Ovl8;aif{)<%B5Bx~Eo>=cd$#L=YVT?j98%#O67)dbA0eeQ`{P@>&?w5e2I8APjL+|}DDsz`zLYJ!6R6m&J^>jA#vk|Y3)_ScD
-l{|??1}q-obdmhyD3H@qYzASuVBU-|DTybt5|8k#L`PmA#Ry6$LsPU%!4Gjy1@k)h#<|-DCk&DZuiOad$z~rec0@2rr$~DmaHSzxkmDOi#Yq8)CHVk+
-_k*Di!|Xj!HjFsSl@G<YfvPExVe6D#Rw;jW^!uEA*VVJu^{Wnk&4YgEQ1tawcG<Z{^zDo3A}62JNBH=n-aB6{E&*^45NK7+0!@&bMcdyseOlcml%wou
-I7*5{fKJ0rW99+ctJJ-5k|u)_IF(I+);xVaW4frsun8FuhNFuMv>(1p4mcqVa6qFKc_0DRQ!AwjVsRjgHMG7)V@m|+L*c#yyhY!QtJGCKTKuaM5k!(H
-z=6wm(&*XA^@kD#h^h>RK7mrDkR%K;@e_SEBgW`yVC_b^i}vUXWgMdY!LcdAC3|BSD(61uF%0<AP+=Cq6+Y6;dibvj6{#jr-1wJ#WwjfOqo_TkRuqBl
-5Bhzvk8;2-p<fS&!MSo*g+Ez5KxL~Q3squ9J}DA=B;_OrW&qB?rh;;6M_fAKGcG9Jd*@V4@al*ar99{P<!H`WRTJi>9&^EX6j#XBNk@wP!o=(~M3Ycn
-DSnx1-DYe<*AtQTyk3|T_x;C%!`Pa?TueAWkCfQzBTm&1;+m7K43WJ<T=0NNq1rh63ga=eDCf{y4iyPs&upgF;ArO8ILy6Viv+@7Oy1?~@jgP1kl~G8
-h9#O!3z1;*w&a*!7YM@+VNdd&(O10}ETVWPFVyNx=pP9<owJIDY6Bl~iG3~|2KJ4e{PpDZSq6OH3l1|jS}sR-iAi#H(6JN_#cX72Hfk9&1YnXir-K1>
-qLDMH0QV&J=RUB3B%@BCH~@=eWI6mQHKwpqn1PNPThHB0xMCU_t=gA5Xa#Y0_Qn#E(Q1?$3AzAaDxs!BC>#vaiZzrFGDnfN1*|Kye}LgK4yc6t0DLbI
-kv>m3XaC?9P;8d0rsL}}>L2NNo5po8)QDcRCr>EMhY&+lKUGH#Ap|&qo6i`;E78CvIXdqbTkPZRx~J*o+_O)Q@=xDl)&Kq5<L7A0a@afQynFfmYl?1y
-zU4oh9KU^mk}2-52OnR)KI=yQ@$BU7Pxko-^dx6bq3_qD<)qnDNLX3Q$uld?N3$rq#L}H8GUw)^mo?Ex5f#lR{$`MiL9j%zUK!DcM;+#61Bq3qvAj8T
-#WTZEKxnXcOKzq*Y8jek)@zw;7)u?bR*L0$9PUB~NPm$~qlOtbU1+clKA)J4o+d#k8fAi1>4+P0xotW021cKw9Y9c2Yvo|6ziFC1Umv!dw9skE*u|0r
-vR^3Hus*u&Vp2mb(P+-&qtDCt^BC?vk|&A5nOdgM{Ud{})jW7lAwwfOQx$h9TW6M&>13tQ$rVsrZC!-+ov*;>-eJe>kxRTv7RJ+wSZT=j3W30HbxKb@
-pYUQ}HFo%<oPeLy$X?KhB*S?{S0Ndr)()g!Sz#;X8sydFC5IF4C^MeB#GyJzWjHno6zEbm+H!om2q<MYtdy816U>E`cYuxOu~K@osigkFR%lPIr}Ify
-qhR6dLH}^b@HjZ^59MCNQsiMAAH>#y&H09fg^r|<pR5-@lq<QHf*Mb34YzJ2<e-EKSgmrORf<lg<#@EL6t9MVcmTolI}N;G$j>kqr!8hQ&3_U{&O79t
-0q#fpj2Vy`mxV`4Gl3nHyC@t{*p4});S7GTae*K`Y?8i^FZ4|Tuv*Ng6w9kvF0MxW5wDnvTPMQM#F1c1(hM9sOFg=v)-c=N(=XXTpGk0~%cz|eLP#5<
-s0eLT&^eU4HXn5fdIaTxM8lPxlaYCS%FYT!r%vPu21JvbI6P~U=ZdE3f(f`70<yl`EtToo^&C)E>062&N2tI7OL$+)kb>dh*!TRaZz3iN`db_O@#U*m
-Zhlx__8rhCk`e5utDxXU1}_q~oOIOG9BDe?lP=%fNx_Cls^+jFw-Si$YZ^%-2VavrKI?>9Q&hGI#F>-eBSBV>Xdt_u&5VIM`t{@=@TId)|Jz%cRk;H2
-pd3tiJc0dws<wEO_2Oy5mAH@*v#|K!3$|&hy(g19;^k4AEKgrOgSNl?N+aFrndGa(dzS}N7WjGr#TKahwGOlcqPO%LH8Nyk3IoRK`3xK6k7!=<uXVo8
-r9t|QHRx-Pza^<au=#)q_g2_bS6}`3|DZV)KrF@eu&+=4njOD*Vc%e|hwS9<FV9lfX%A27vX~_U=x8WXGCM(Z#p04qBQ|VzkJpMr=bOoAGFV?|RRNVd
-l-AxbD8DL->-A!LAfY$;k^&h@AeMehJX3!`(CMTOeg592;W(LP%M7uxYH7+Y7aaEhmW2Mss|VMCeBQ*_UAkUeRyz0B;U^CcjV$u4m}fjBmMyvu?mo*d
-mKuS8P%3HWgL|-Y5sKQqb`Pq2h=A+_iT1;%{{sijjrG&+SsJCdWUNsvcylvCN@myR5zOZwtY~6=E+|mQ_Z5_P3DK(ZUv`%=u|B*%jpz!FOpCoYbg(<5
-#FU|=-40s7&5um67bkyx{qw6=^aU8J#!oQnBXT~#;iD=n#~5_k1vG>srUa2&qGUChsK|&g^_4X&ThCQAgt5cu2VRmQED8+Fi1wC|(zT(hAyO*+hKzy<
-K~_`vFo^nwnl4klX@WNS0yP(lS-La0j$k!UJ}#z9$wyl4C#^MTwMm|(Wd0zi=Y$b#s!V^8qY+^)!0;Zu?EKgN2fuE~y#
+c-qvxYj@+uu_*eT>--29`(_K!K$K?u*x8KbSf1h7x*kh&B-xG+&EP^JBr!vg3_*^pC_KOY*0Z}B042@DId|PGXG8$q)vxO6>U!q+O);M4d3S#IKgKun
+*<u-0cU7lzxtQHV=d1B#R4%&Z&3QQ*m7{Jhr6VbdPn`}_=$5~YmkB;5_*5*e-VdJlhH2XQ9|B}I&&Sj8l3Vg`74+^!xmb=b#}~!2tgr}mAkQyX%hjUv
+Ef&-1Y*{SFvuV|lSF?(Hdoi0X%iorh@wpb3H#fz!xGEP}RITRoMOjJt%hmK^Ih#!?Ek0SS@{8i)y6lX~ORbz-&Q{Y=7G2M(W!mdR<7ri1K$oI@=*wNw
+!T0boN~Xn4nMIfJJ^ontKKty`IE`its@R<uFgomY68GYCus4kM_aiJAT|yE10WhekZZVl8u{N`V)#J32cBs?{n&lpKFUN~&nZ$P9;xvmkecZX6;e<EK
+z<Mpqo1G92G`A>W=BH6E^N`OjlWpoky^YDZoGxvBY(o2=cD{Dg3i$C`HU3Ar|HqVO*n;j{jwd*M+{rBBUS$zO_wYKj27;*71b$z-Z}3G|4W<dcc27^=
+yp(0c$G0cPXU8v(-{fa+PV<*<4*N%Esjt(8E?&ILal&~m_5J&DF}}RZZ)PK0_1DFuf{zIAW&h+XKRQ0@ccO9v9l<f+lFKMQwm$+1t4Fuv<#m)pf5y|R
+1mC9g+VyQRD@M6=a5B5#oxug693t1e00?7TNWVfk7Jy>h&y-r^-!PD>jFQwhuA3$~KJ70Sv&EA-fQ_ad0@j>`i$#fj02C-zlci!oVwXYyUQUXuD*Dg;
+=zm|8u<Mr#oVF~Af9jtczWycu%jbLlou8ha9KJk@vuID|j!_48=Lkqc7kknjS2*B=zwiJa?!T0Tg0!&w_=I{F#i&>o`}w=_?&2D$A?_pqz-WvBf(7N*
+EgizO${B)`aT`*~b-oU%8}BHAOVbZfmy0`ueK#&ABUp{!F3R~bl68y<SZw@(B^JdPmR-IiK*SKjI=Y53(^+INCt6+?Kv;`ubY4cQsvPyAdxFxfmJ9lU
+8-RYSf&LMpJ(^8R+3*`t5IR9r1yJO^qss<(GQl5-zWCb=CWNbGL=RzlFWrV?5=!v8)qDa6lGLlpIhRvH3-2f6YB?G&1X|izy9us<wv;29!(an(|6nm|
+SVfa96wR-@AycdK`C@i~=T5Yk&6X96G2T5Tl-hkWK3^1zyWQ`lVkI9=px{e;Br4>%6V1mZKm#a)VTXG-DK2PSNdlxdp+>Sa<(+qPQ_!>y;@wrX*gYRl
+cZpn%mv^vf;>+=L6cBHCw^Pu+bNF|gU=KSRh(TsX*FAMV4WZ!9c8mGEoQ{%?DbD0}wpz|t%S8GK@L*M@`=;2d{!d3gzIl^H%kfPKrT0JGOS_};0;q8k
+7uCghjGbMS)KNYuWg+8Vr!k`pcOq?LJ7&|%@f9QE2eTcz!0@GGn5X>B!O6G%(=(X#=h2s6MlbdVIacrUWpR#3UryhT7qe+b=m3a3g9RppfwQd2my1=Y
+MY=%ulK97;;FQT<9v{6v{1yir^V-TV5eu$oH+VJ$wf^$zTd9+Ocl<-2xshNe1;wch0N=&qJMQwtz<eq_1q^E4hVklsO#gP5vzrO-`Cvol)pfCe?G%hT
+9a^xBotA9t@gKCvvlW-ii`~`xUDsf0_ayM4)l$x%;h^_?==rAll*-(^K77;1VJi7?n@Tz}p!!2>gdx!h8O{Yxe{&{a_wYD|xLR@mD#L@7b?NadVg`K9
+v8sH;qFMx-CkSJt$V;NB+!La%bnr0@Q-C(0FqORj6f%}HOdgeC3f8(@JwJ;BS=w-wHzD4u!;@3SSfR+s{(5#}=z7550p?)SlK(aWY#eeYH%yX0@nkn*
+Ik*qFqwkPj_x04HS~@kC@w})i>;#<ZaH`P>nBgf|L~rkw*E2lwVAN&wY4`baJOXi=;fR7WVfm*B5Gs0KEXK6MqpG-rld^=rH%OD*UggD-PRcv!Bpv)!
+g5ybDhm)U*$*L4mdxB)U0vhDW>r+N>dp*9mR<t-f{^3odLpZ1N@jRc+nTy#(pWF!zhb8ut&LFc6b-YeP1{9m%Q@=qBm@pb}cv);&VGl8r?J$*|wCoSr
+$Z*=>u!yk4SCiR!F+r4svvvtrt(fM~K;=y|l`hd1YTH}HU((wya7no|lE`0Sk{7dE98^M=!>*iBNu1O1iUi_4E^q2Cf%3vN-yH+>s2ou22-hI!yt7wx
+U^&Z#uARLoq3_6yjpxV=TyDvQG)AC|5?ieeVqe#3r|pyOZte|@O{gI>1UK6Xd4nW=d-yho-Hj7NRXzD38anu_Hv}ZVEf-1JoQomO6IBz=u8lZt!l2#;
+Dvv#?k$FeP;Q|h%W>mhPt|pTw9H-`d?8r5v3u9QqeBB_hcvLKIfj>h~8;(q&X3Fy&%z-5G%^^Ak#tKN&E{qVVTtu7}lCb@#?WB1W1VEVGPVvGea00#+
+8DII3@+s2Ri0}XkP%m?SaNF&Sc}x|a#0R7sk9eL19>Zp)<#8S-91HO_GM)l9)%(UW|8#hA_T#~uynpl)Lkqq_TdxlCw<rDAhkrpBa06N}C+-o;UOa^z
+p%3W;oI{uTl;L=ZYVlnhr&u|mZE6bsCIjv`wJ2j?z{Av^rw^?S%|&B@^d?44wDUYeJ%8JYv%m82WY3EQ^tt1B8~e6<Qry0z=eP8Xw|_YnneySmnj;y5
+>uh)?24FtuEa#IDW*|7dOCVn5qIpW|@r>P}VYeM|p5>tX(F~f$iKo9@4xWzllUK(_Z+?mX$xlbeN8h|Te)+vVzkGAt|4aWR;^yKUDQM*dK#THfH7ORj
+li`}tJ<ShKPx{|t8<+TkL_J;nXF5w#;Ift^r%IhfVTvS#3gKWAcQ<(!J*V?T;nNDA$1&4(eT%pZpc4U=MqdJpDj=kLUMMkLx_jAbdAak)or*6IFz<KR
+i5QMg0D1-Zw!ALjG;*E!>MOV;t)m~t-^7hR#d7EtG>X`>Mz7)VXtsQf$AfT4@ObcQyny3!wz%_LQn0KKNI|rpf*t22AxJ~QvG$$t?3u5x9scp`_0Aum
+=+iOt9ssOkfATrzOmBsJ`1f3a;IP-Tl^LDqcvfL0`iuYEl@<NLe`eFT^)?I?8kTWfOg`{3TwSl0;|a^vR|{fiX@hE&)%5Qxn1&2L(nWxNt)}#QgR)^-
+E^lXxcfeXLmp}!am>xIUY_&vL7tc<yf)|VNKd4Iyz!eEKPSm^@<KB5U1<INu3ANwp9H$bsOOs6Rc~Olol5H$u1md&H9J;o+NOUatBkii(7|)D2t_jJh
+LM&3E_RjP=q$+^UhH#<kWOjjyhf(<(^T^Q4E;DCH!jTzu$^$=Hm-wMeOd24buxJECPD%MnybDQzCgbV5Di*F;x$6OSaa&ran=JMmE=I71Go+k&YvoQR
+c4?Su1E*(nA795Jqb-(vOmh8wR+7|84qi}e!i?rwggXZ?0=YcwLQSb+sF7eB9lJnO^-=4$Y%m=F&UmkWL2F-+Rtlh!r<kESRKf9Ok&0ynk?E6fY<3F+
+qjz1dM8&&^-MA-#%bP7Kf|N4e!g*sP07@2}WR5`{;lFgo%4^@@CT$Gx9y&DG8zQ523roRh%|{0G)HjR+<qC`!ZkGK(;dA-LXI?J%4Hl1LID`00_xy{`
+$|;>3m+?J<S@-T0&N}YOx75k~($2*MK1bh|cgP?>OElf0VTAkA<T6vnjYf%Yy1BgZET8)_U(Bu+1v0fv$+|?4llUDs5cAsYhnI_kv+qb#Ml`5;C(Y7+
+!7)(7h@(|~Ps4lJ>hxJqss;b$W(vUGk43`k$tDVOuy%EEUE&T=9K(0adc-0u^x8|>eAqd@pH{^fcN5P6KEMUJ#KS^blz~uLyz)Q^uIRP~EjhjiRKYKL
+Noa+=vxB?|b_x#~I*o$nTtmomV3ibU!;7#<X-ry00bhv2EXBh1cs;feiK^5{g{(lHh83Uy90g8xX0C*~O`{Rg+kGqdUaY1`XAnTqW`|h^aAtorzE~y!
+4yIXWqof<ZprG4)f{SdQ-U9>DTEz>;vknQ?_gPQbAstqoG(0A>x8s)IIP5NWEadV6={rmL;2?o3I?)QM#vm?8f4U#->20Eg0g*HRV<qv6ax)83V?aKT
+={Pve&%W#bk{_J(GvW%fkPkUJ&JT}X_5TvlVG6wa?(Xh%w!`ObC;#r?<cBx?(^C|3bWr$w@V|aM>BA-S)!XC4qqF?SlQ(fjA6_23{H~93Q++-@dimqY
+NgoP*^W)*0SEtSQua18{dUJfx_UZ8G^z7ix8~5d;{|a6o9=tg<O?><Ew5=!Kot=^N<f#AhEI&K^p@012nS6S4c=Ub#!||)WKEq|ER^*3+ql0hzukyFQ
+oPBqEBrj2mf#dU!n~J?XIsWzpCd|M2`Q+fOJaOUto5LeB3VB(dKY1+^fpywHG-{mo4^CcwmlKue52v5jrz!2&DTT#dlyJGenWI{8fmH}6@?USC<;jny
+{gb1EANv1%dvJRC^YO{6G-h^CD8daK@?JVZhywtT6tS#?w1%-2!_tK=l&5r}cevB{BM}FBF7aWJ9^Lezjk-*a6eYOBS++-vV-B|wY=zmYHC%8?<XrAU
+HB~QyE6AG2F>3jt01pWOByO{iBEYiAx?@CE5`2^|%(V+xy7`y418n<M|MkI-Z_XHWjPgV&)X~v#50LT1r%f&6cVmeIT<oIIkG4JEP8`K5WofU*eKubW
+za7AQ4M1skoigA|0Ow_OQOwJcN=V@Y%WvF*ZUEkBxn@`t4(PQ163Nnc$ERl-2UY`+c3l0_Urx{ZKjdf?Bi(-<H<q~7+(>Tvd$E_}-gja-(-4)E92pt|
+hst6MmCe_a{@KZ4A8E$+_Pr`&dQL4v6P9QG8K%w9^>x-^WOgET3!=V{JP7Ks+ejN0h4u>SBiFnl@w7n6-41g1B$@}x!Cc)U9%R2(!)I~U&{)1b>Hl=t
+|2co%KRAPRIyJgrU4upuS_j*hW5e&aw{tzi>~bWyxls(b4M6cv4g_I3Di$L~1K9GaF#7)!=`w_>t`_JSO@LH*b$EL4&6|FXzklkVoF3xQ@?HPs_e|KN
+6cMtwfR9S;$QliYFI=P{CJjR4md!zO^yGQmN;uodVJkI6h<x<mIfWpDo4FKEoBa(S^#5{pa!`ZgD8fxK53c*!Mw*Ev!UL^SxM&lFi=Iy5kP@-9d^4Q_
+M9zUp9Z$)?FQLAnyxeu{?BquvU$0t-AAzrF#{BkAI*FrHiac@>DYXJ-KXLR*$|$X(Z~mG|-@fnva&ma|Eiyqr9lq+HU?GPt+BSC4A_P$wzNH)EiYL%s
+sj^(G;OnSfr&;)M3sW<zco@)ZDtJ8qrFYJ-F3=+Gy5k@OMCOqm-lI0CI<6;EyT|Abo(zWO(EIgf`dCNks)XwZ%5cQe$2|*c;&rB0xXXtH+$Q3UMVv0x
+LCpBFV_#IoWw{?)!(P3npcsaWtHP)_ugL0-rOjG*SJ>6&F6y<=JvS_P87%MhayiFV>lRG<(+Nr#_Ga0Ls-i42+6(MSNbTruUeKfS*=&+nj=g&c6#u4J
+UR)<)O-L|X@x+Le6s11mpu%p+dMEMe=^H|5K80ZOyBByHQ9P<)m*~1H=8=N!*=xcC%F((<gQ9fzp_0vg<O-VoM`dv#cjk-PZ+BFN7%(7MfB6Lmf**7K
+sAa2K;nT2mWs1WY>C5tEkPA*{zLYoEyzh8Mt<G`n4O_@|rEFVe*QQog4j)hGU2SN3qvXN~4n9nT0XTTwD$X!wg#-;Zrtxrii}mQk@@@{zI&sDHE{k4`
+FP2&KW{hINABs7C&!QvbR?k**w6;Gj|Gp}xDCVOVkIPP`PZOe8qe=xKDy+;J8fD%lvSS!=5|RK>N1uV6(RhI?A4o>%%$!|bqMS)S9>0DKOhrF9P7#UT
+kD+H$rtMfw;yKxN?Tlu(Q?kI4!XgFmvX$1tJAbR-5vF59t^EH!g-2wbY;`d`+PN8{$Stg@@`xV}Pfm`*F3uO_Wx2ow3#*_xLjR<H^pb|3cI-v$@b%%#
+gR{N}p3si2swU)YQ|(?90V~kGSS;~kg@xwt#`u{I?Oo#LF5vLqotHPe%Sp8ZpUz>kOv*02v32012QEbnSZe#hx&_v@U$ndW4tC)#;Ag$_4X~;rIOYAA
+c)V8%+KZ~?q9bQ2|E^}M#f3hwN&$X~Mj<s;oR{%EiF4W4C%Uh$Nu{@#u#}fi&UKV<DF(YvV`KD3>NU10=#Hy7;45u}M3^5kY-SbO;CXN7`A~*)#AK#6
+93?tE-pB(PbQX2H-Jxip^&1RG-;?5EG7&+!o}lh1ZdEh#fLgSS>d_={nKNsLJVkd8pu7v7Ek|<GjF<=DQND()JBQ`H6JUI5`DGxhe#B|=y_h7%j?Nvw
+4tD*z;0D+*JZ7+}T&r9AiSbm9)>EkrlSSRGU(WgluSYb~!F-WPFyRfZ2y-wVb!fGFhT{`P0pIsFpiV32OkdixNdf_74XbmMH2nELhTZL$HAU_%w4Dt8
+`t`5XaJwge|2g>U?w|hyf2ChzaqJ!&{|L_%+%FwlSa0vIgI{mEJHu!D$)ERsy?xgE=WZ&Ea}@&Blnr?K0nM8jY4fhar~H(E`dW|J+GmfOyM|9~=HUzG
+;&M@qXHiZlmIZDu_=qgan18{k&j)V4C`BX3YzNFFnuj3NL<VMfb=~z#+`+;J!t~RV7{&^Ha8nTy2pM8e`2eN@@DGe;^}gpgfq|hB$Ug8d;3kH^Z{wuZ
+AeiC^Y{(uiLO_M=AOkYsrf_*38>RX=V#Mt3Nti51pUD<&C`2T1mt;0r6?j%yCd@pw2X~d#dua<8gH7hX1OujmZC1_tvN;-w;KWFet>=5HtQ=Q#p2O_X
+@?{Zf`&f(&?J-$dEJcY)u2}S903U~JpbNhO`&=%14jbW}j)73j)0syGAa=*5>rPt4by0;cHovtY;HxY`@2E8J1#A|x0}a1$lgJgNgcoTrc&d6C4+hky
+;V`<_DqFa2TXb{xR1wV&w&2Is5Dru~N3mO6SQN!1n8y&2XilI2%{2{NRs>7ph~!brrE1<N(=8jZXQgpCHTtFNk-4dXU>?nj&r&jB1Xc<u7HNk!fU(u<
+GPqRaP&A2LodzI)wC6Mnt0`F;p|YA?+Ta+%=}e=Y=sw1|CU+HPUS)vzv-}N>ipTUDt(%Kwj8bdY2phBs#i|>$AudO=OJIqZ=^+maH1iSb`A`}Ujo4+8
+9*dEX!z9<C)VVRhRe})Dm6497(I=>Zoxo2*I_3t5VIxE$3>&WZ?>$<r<0fu1OqwD=VcrZ_i)M_B9aNASbXF&l`bzzznzZt%^TSc05KR&;DzpK|#nqi0
+F$(z^x&)zvL*kbh=^1Zmx_NlK+F01gV_g-vORJ=QAc*AHr*_mLP)1RvLNFcZ&?(xCJbJ^%k&Rm$hSsP4()w-KFj~EBU{NraK!>I%z}g{(bccjJv72~R
+3Hjj?L{!ua$*5T7=-JaJiTV}JQfR&jfSC}|<vGy{im&5rHEkz-TiPk?WV!*C0t(Trz3;L@4}r7t{HFnBbbqLKJGx3wgs8<spu}*Fl7YXcNX48T3C-Z(
+fZ$#Y6>OC{uW5kc_&7uMtqjOW_LQE=s@DX4>L8;P119~|$uF<aT7pS>!(E1l=5YdhR-br<8>l1z``H6na3k75BdQj*9H~D}M(Zb{$t=j7D%U~7aa0>g
+sXNy0g|pup{Pkexf9>u3_i!tVw(>3J*19Voc5qcn@wARY>p;A_)u#{1C(vnaYMtM+{U2#LscTe|M5k&^K`Ik5sPH5N8AO~{GD(bxR}!N{dhO)tFljXF
+YC@OeEl6!}1N+k5U1pxdo*25xGIKS6yDay&w$gR)J~TBopW;WC7ljJcku@}Tk1eggzQ_L9yWG~-TX>gSb9p~kZbAg7=`NB4s4N$lgga)1oX+dY(z1{#
+F?zdjEyM<$y*o2<+u^1*o<_CnxGOzK{P7wRgU7g?-~e`<z`k+<L6_POl3JgtvLwE#q_7mN^e9Pk;7b6VRK??+?rMmgK0?`?TwlF$pqEyxAt6D;Q>P}B
+V4CD@T38axZb!^_hiuyhKLp{{<W6<3$}RRw7|qH`&gC&hqmi%}zHRX@igb9X$}Vssxfk%GTZ~4Hk}cc9EJpooXvC2SaQyrZ5R9y-e_JLwD;INm=}Ki$
+!iEVk`R7uRtqL8lm@5+VlU($bZ7ljDY8!L9Slfh=TO{hxV2`ZZ$pT(Hy=o|lgJdW2W*1KS|MSQG>Dg)i@*w}_$D>!=kC$*mFmK3%t}!5P(RY%a<js*v
+HCno^-BuJN15+1Xq<+S?>6$aSvoa)LH$wklS+CZ`74D>U{|vS_Et1h$*@<*B?A2W{M+@-7aRX`5iNQe;Zv6+gythtx<j!Ypuizwpwt;vSlgaFMr)h-6
+t!yT6vi!aR@xy2&hqlR!6376M1F?13%(&TR)#RKY4e+<DsK&%1&<c@tnQdFL*LnIe6xf*Y75V7k?C_^P#!zCVGWR^>xfyK7-ZcXhC9RKGNi8Rp1;kU3
+1UH?>Sk++3Q0Np6e-rsqsdnfhs?b;-Nlqc*zG+eS49$7JS<2lO$i}GRi9))#Gq8UM<nSTqXJfW0ks5^RNaV0Keq{L61NMUtR(8Af2Wz!4euZUXOwgdF
+*R+HS8uFQ3n?O1G!~wXtK&yJ~I=nc^kH1fwF*!V?329|RL?A)Nd~mVH;W&N2^RtFwS&!f<t+gQT8~-}f5IRxD?f(2M8Mk|2c8T<Alej>%|8f#Ax6GRv
+Z3vt#ff(13R?4u|VmyFhk&5|v3Fnt{-4;-Y$^?n;33ANlKlIPOJAM`0y{*1P?8{)UJ3|%f2dBCxV|-uR)-G%~;epOecVSSd5N0C?1D!Z#;5ogW&eLg<
+pA)gPNY&S<<#d$@h}*n0?wqV0lns#XzFaq85+b3dK!P{1IWpyLx?uvn83;^`GY=sPzt$tunUkb!IK7GBNUIz800*U=B~{gq#bveANvwrn(llnKV@z?)
+ybVer=V}cNMY6G@uhKMYwNb1xk#?gvgnER4yftFdG@nj`5^3sG4o_mew%yMbo{MGl;@G*mIT!a)`sJ@X#C-DCdN`xnvhY}O7jSvYczGSl2hua=an3OH
+N{v_XI@1Ef*=SHsF5$?GMgPK1Med;{pVk^nK8Lsoq6TD{{1L$GVq8^?AUSLp({N}=*JuYADd$7>0nH;egzY=KxMH=O5sHs1oK`$Mh981~PC(||@HWt_
+nrP49&Xc6Pjj2gn=!UoLt+zoAx}=?H%E96z*o-e*;+eD-uElN>Z}UzIi$b5;y2*9KYZ&P&wNFRmL)~LbU1St7l8NpVzJfTphBA~Qd3szJvQfa~0)P>n
+mxBrCh3>d9Er2LL2O<<6Zr(lI`=<z>ne+9qI|*9HSi2Z^)|sYA&OqDr5%4W~SSdq_*bZw}c%0VEB;i+#8BZcE+7eHVSsL!^qgCr8mh}h-xObpeHt2FP
+E0&JDKjb+d_@Sd!WcQ*RPXv{)<9ir_gyDV}Jukngd7?M23{A7$Cx$?z`hyp}p{G!RApd_ma~n3)W~r+Y+p#52v!dEvTTM0EaV8q4z?ncZoUQ~IwNtc-
+se0?}wp(meF<?yjVTP$_-}tbRDn-9M{ow#ZbW%JQANDenAAfXqJ#h2KJ8y^OK$G#!7@0h&y`6ahD9h;JaYA7cNY+F?5F8SC{{zD6z+<u}64Z%?E|3bZ
+kKepG{@KSK8kN<>VmwEyd}_kP@u7y%=3$Xvj`lTdY}2>;q4)~Y3atY-z(IU`vqlLT#QWi;)95~AA)#+Dq;~WbPp0+WmcWocE|G7A0}Wwx?O9dAXlQ!F
+xI=BhgLu6#a!@^tPGh8(<0;%=XtXd&Y9}0J7&u6s{%xEgZY|v2ghSWZ7r~%%dKH8^eqaGVAQ01&m-U=IXKb_(07R2zXIr{Sr)g^xCo?sEk$p&}jgw7Z
+ADe48aTI3zqqZK7*<*y+$p)H&*w<KN3}T=EH0hUH`pQHzZ4D%aG`U*A(60dH*{vov!$KM*9jUJ2+oPlVh|xT;`(!oG9g^?TC+_a%&mM!t!q{vK!xi{i
+j(usLvDBQt*q(_lnn^dt)8#(?Q(m!R7T?i9y)VbPzJwOAd3e7lFIQFh^zfu@hq?=+eL40l98W@Rvr_?#r*0+*cM$%@X`h|{t-P?7v3Psw)MiXDVyTvp
+S{9Qxm<A9l0yAe`w02-{eEy@HR^`$HG{vOPxI`#M!bb;l14!cY9)iXec?b?onyKf^vSIzf-Z1DrR@u~fGTQ6;W2VuPE1-Sh!<R#)EEjGhwn$r_(B!kx
+D>f*v5^IO8_TO5Doo01y)c(`05MTN2Iyu9O5I<_sym%R^T6Dj=IggvnwYVy|C@K)z5ghC_C_2WN{9-LgTgaMk<55PB5eByN0rvfNflIDRI4Gh%ti(0?
+?_3v^5tRaH34Um~Y;DNNPnf-yD2cMHH+t!tjxiDz3rE^}qS5uRq!)QOV|{v|5)j<~t^*BFm+?J*a}pHverXLfcUzwSUP)fUq%NTw)Js4uzTda_KRpnw
+?&(45tjxZac4kuzA7f7|NEoXujAWN_Sgp*&i~GQ!H5{kLnbLON9-JMbn-Fs7pLg=Nhy9n1TYvtASdgF48goQNoAaY3!WJGlS%mDEq;Ozm8On9F3*_ks
+Yq_e7FwDP95Cq(Ct`|imr|O9IHA(+{ITbV%Q;yacbA((9CG0wNNdi;iuvS%ckD%6BL`Fmvg;iubU+y*il&;fpYlb2-aWJiJDN<I;(9!4i&an!&XjSL~
+jY$voxs*KWN8cuY)iyO0nLy?TfzJ=riauPx!MRi*VMnrPPx}mrRtEk{8bk}8U76p^xVCc>FO8r<_h<7Y4f`itrkL0hzsvRMGO{1-JZCo@o2ddiH)RKN
+EJWclF<%b9^|>Nk%rJUNZs3y6MY4!7me^>4^_51Gl20l-2HHc_d!ZCKOh!RZR7Ife>=WhY_ie501)O)7TOyJO)g^gi>s*ApqRYkvc60QJlNwVjIt?)v
+&I3<4&hhhvK(<Bn3P7bnRMTKFDK=Qb!4ipjqre0mx-m2}ZFQ5gWm8p)fzRxm*?4OF`74Xa)SDZQe5W3C{G}cNHu&V^392}<HP;cb?y(<{&tfws?)(O0
+_H)2lY<nG>JGMs>=``ge;p<vrSQIKJOB|H(9%(RZ<EnHa?_^s`*l6a_civDXADe(&&7>kKn9GatO)*KB&$H9`C9wipG<Bv#E-jKJ9r4BWYWl7m!L`X<
+-dZQ8L_t|pTmp@V?oD%Sz^|?83_BO2pAj9}$zlbUkZBlgZ+VTV3&)b9j<bt*<<e0F2@uE?mAauqhGtUUDhtYAQRRi79q8^EzDa68N(%96>vTs&c|!pp
+`Kl0nBN?5NG_33wS6L0}xvM6f6i^KxNgn2-iL@xL-t}sUKE(-F>Yjf0<5_<4>gN;b4Uu5i8{6p%WZWm(Yu=*1+n1)Nn~;EWJR#S@9Qb{(Aib+~RLNx<
+Whvy6)4>>*o$ai{r%p%bz2gIH&YZp=>-ZCoL<^mp61W_a*MHl`P);|+UGBsUT*TamYmqbCg~!3LWZyGeOHMPErnQA20=R#NTM32H-;eVDDZe>9uXZ2S
+_a68O?!7y49nP6i;00n*+?<b!DDM$|q!iwWxIAb;_&wKpBS==OvpQ+xjH=BBe+@-Yc~QakPjpBUnkU;FDA~`e<^F<Gge<A|qoh4}F%4P6jdCbZjl9fb
+?P7pb9~xB@j5Hs0i&hS{t<fSs+k0NmbE6TPeV9&M{?22gx6zy(Eptm9`b(l=I6E=Q>bH7MGAc+xKH-o~cN8gld^779+~~PG$$&1%83iQ~Ey{+D1GELp
+8iWoRR-$9>EO?Kh$*aFylmxTWj7F<%b$N5q<ocMhUL)ILUDJ{>&eQ~a*qY9^(30KnMY#1*s8_yUJ~agHc|qAWKP2!i|AxUW?ieNAI&z>w=)}&!6-*xn
+?iwxbMnHDaz-`;jhZLtEBlMDcU}m#>!haL&pQ94{@>l7^zJtimBBG!b<sHkwiqR-vP2p-t(d$bVa>E{r5A2?e9Wr#7)kkVY$FW~YJ%VA#1;#^QtG67^
+%Gv7b+L>Ib6Y(~R_okd+#);$jK0{v0+#&nX<EMnRmM)<&0v-`WCu(y=SJs@rCfnMv)DSM<T=3YS5-hcsx<2t6i#Y;9>5N|x;r8fXz2thDX17L{80BW<
+|L~?GBuMW#xMZL1k>=45r!Rpv?U_?G2PBtWuFQ1E1-_9qk;4B0Aw{>y@N^Pb!6n?cnMDEEpl0JrV5melxE=(`jEAP7&i6mz#vnA9ug-}uqz*TO>$1qS
+?4(KfbpaBvDT;|zw46ov93I0v31dYGlu^%krNGrTq27CHuc+wcS9ZGO8I1WuEYprm*0>^zR#TSCKw(W23ukk2g+}5M%L3!`X|?t|1Fz(>E;tUj3bJlW
+Jt@_T?iJ!XZpeAHLub4<WSJ4;aJP&i+%Mu#CuOZ<z}6y8$~k`&w5Hge%5fS~pcyiB@T{kF&EO+RQRTUtllNJkH<p}RV1Y9~q?@Cp@OM4Z>yv4?ZM61s
+nTOkH-jfblcb;;KZxNr8`gVKinn=YDHj-97gYINl`bDG>v<vzEpu!4wr%1KgQ!>SGw0rt*Z<xmW9n<inM(D8z^2xPM!N7>5tL*IWfqsEn7|pl{0p~K|
+Kp$xEw5`SJ$xSkRD&&$r@7L0Q!#B8ctzfby6#5QP8Q)Q0eJ?B@1ap&SwZ5zQ(!<9p`@r`e!MYO*qh(U`dwp)S?OY1`83KlLu0q|L>dNsnXcTrUq#5q3
+lTjv-R2>_MGl8M>kQS#tJXj+2#9**0$u;ZtG47Hs6VObzW|UpARknfP%(YeU$E`^4LC<<Q_B*j7X+5`1my0V{OHQFCIqPaO_mnwf*%C5HnuccZoD*xo
+FqrGbVepr|q0qJ9qQ;PX(i+a7LY=GMojhYH-Tw&2((C0AfJ5y7-{dT9XDT1V+_zG?hP3$lu8yr_a$VcW8NbcwEOA*abT`sG<Q%4{ykOiEKc!k6UNH)n
+%qD^of$fYF6Jp8DVJw@MAvB1jN;WhYy-1yM4A+cwf0A7klWGIg7i6+g)HBo2m;e(Gk~c#y9H|M^n7U2YQbq$brarQwu9R5z_hd}o_d<Ho8c&hFtWy`J
+Q`UpmLTv2~u8ik^s-(zM#|=kDF5}(Z`)iin*77WM0#i|e>a$B`F-H<s^HGtCu?IR3kL@^;>OuA_RxwjjB6&?%QcI@P#n7p?Zg;{i!0~oh!g7a}2{k!j
+&7_FfIGu#<c%I8o2}g;$-F_9NpW4(y!xzhaBkv8H4pjL~eXNRcQ7PN}I!C_XL-S*gXZ5Tc_1KjF;q9y%|F$WJWnER<(0dZE>9n1vOJKWcIyV%*E~;y<
+rLC@u7oUHzp{PV?1a4VM6Tdw^UrF3bK`;t&iBGo+KzukCE_gBUVP0IkgAS=O@w?Tu5w#ELiAan%wQ!H^R0bq)*C>4?pKtrZfH4i;TM_|;&~dg^h6Qa`
+3IRJJ0P@qrR}>oZ{v0+*FG|ki9oR7E@iU|p_@M7neoK$f;Bno_zx(m%`&!0}^Z2h{e;w^4zmD#oXaBuUlRx(|_mKWM`t{kyPhVqdu>8lP(;wfyJw7?>
+zd~8#Ib6VKtJ5M;&n{;3JM)Nq2(Ced7IXY+R8C4%+SOhIKVhD}Jv@uf$J1hQ7sb{zi!j~UH&Adt^2Vnqe-u{F<)Z3D9N(1H7zG~hd*r@$MW$z>v0xo%
+ff^iClMx`=pRS<%0P;c~2gPz|PZ}7|`0_H^*}+1px{^ASow2Qwok*+w@mmCFY7x<BQ8*c0To==;QU*M`<e_D%W+KZJat(~`b2`rw*K8W-(~=Ei*xA{M
+B-Tkm7No&^1OvgZwc5{~J&Tl}7Nl}~t|qGEDG^q~lqS50IfbxBplmgSzu2%qn(1**UJP|k0YN??{`3PTOy-I7Cvd67*tm>;d_N%M1zz9=CJx}Qqn)p!
+duV~@jEC|9vw`6Tb!zf9l-a!2=P~Xb>hm>iZ9>JI@fqJR1bm-rA$PgM2eW)kC^ihAcp91j@%O}muw~SBIh7fy9KPUrwRHLZ$l4Brv!W03K20;b;EvgC
+iY7Asu%?%{;|pe&sJ4#D6GX~i!BG-vWNGT{qo|6PW1HrnHMH+iq4jDyz8nKR!EM;X0A^c=%*8HH&@EaK>)MJyUHp}@a`wz#s5PE-zd;&)c<ersZeMa{
+iJ!RJV?h+n`GVf5sV5(Q`!@R)M<DSoiNQYTInD|nDIGVnMd$Iauu^dQaH&LHo;{~B2u^EeNhm;0<qY2FDFv*35lQ^S3NJL?s|$ItbE`aP+g)3g_@|$j
+SHjW3WOD$DUEXOFcm0!vioW7*H`XYNq@|00{WVsOl%Mz9^M=L+!LA)_7*X*anS~|xhfZ>{&hf4qf6yqO_l9oDTXtPfwGX&2@!0Hg$azmgX&h3<8ZI_F
+N@VPwsU)fC{nl_8i_HtPjRYI0Q9dazIlTxl<y3m`f}LI5Q*gheo9S~($<R{uv!Lo{?Ny0vh4nBB$PSzbOo16N6%Wfm-SLPoIn0*~hRTu*hHzm4RtN!;
+J-j<2HdE5XwS{cG4ruck3>d}d&rPv-=YmAJ!W>@AKLSE9-E*&K3jmxcu^+!K;0IH?03fnq1`fl(5=b(s7kmyB9AAU^Hy5%LXUM-EV5y<xV#K){;J?Gc
+&hsIeU<Gdm6k-}m$~<D58gPKxmt8CzqX<|iHkG>%(dc+kYH;Pk3AA(%!8W_6M4ZCoinxgvXJ?-{(mDikB-RC_GS6DegadOZLdHS+Pd{xFULxXxBW0Hf
+JDg2UPL!+4s~M{N;3&*-8iG^UB6|%1sYC4Ev%pU6>15*o9w7=LLFmy>A_ipIj4|sd?$Ts7bvd|^z6s%}iaTq2OcxgFg`T0jOgQLaT7UNp-laG?rh|`7
+fj`y!EHC8nVO-zYp{uzwv!f%c_u23<W=?DGM8q|6g6R2taz|8|Ts+W1(j3e+E?>W34=avbNdY-I?dKi~9C%izJkedpHkD*qf{%<d&?Q7Fdcik5!)y`6
+FN5M=?pq{8Z3#^>57U(EVM{}bb!uR@IDg3yo++)OHhZSYVNi(P(|xn!5}iUzomMzKAMX<__=z*A5rbf{7zR<A&6$UFxw)`9`A~2oUOGBW4ZB=jk1v;x
+E=<7m5@rXBL_jh#{LIcP`6_TbV(sV);^Ea?VwJWyPL#VN5t}VTDtAw2)QHVUP<oI>f~V}Tvz_rIEUiD*czQXb_)SJKL6uWdHxqzCtjx<$vwcCOhgpn!
+uDONG?ADOPl{mBdS^#b}6s<;Pf>vbE5#lt6C8CUe?gG$bw%_vqjqCRs!;Md;z9tT3c^wa1E7MSk`;LceF|oiYSdg{kCmhL-;iXR;w%%trM>*g1iDV*G
+oy;!YIf8jLD<){oHeZzE8=PwvN7H(-+4_7|E%}q@fy~Qhd4<&RM$`8&F78tphMs&=?JT-ngg8*|=0>Oy?Q#IAu5o%(t6h?Zc@IpWqdZ|0Kx#O^QSy1s
+UE<f?Q>}I*Z-Mwp4I&eu_B&svxgcH<jpV$?C?*41lNlp7h$8o(;dQ3BRL?2n+{M&Lvq$T0bP5O8`D}FOW*jTCu#civllvK7YZ*I`KB4U(na$R>NjIh>
+%xq@69~?$X*${GC#{zE7A4hbLCLkusmJC&B(I*?%><I|(=J#s+zH|d-6@|ljF$(r1;hJR`HJs2hM5fPK+#~LFf?#A)LXCh_sA{n_3!oEuwer>kX_}Vt
+#FvtN3G~#k0V2#s<4Z9VgFlmEsu5iTMW*zUhz=Hyhmv-rMyQ>b7vZIjZ1csC`>&)4NN}+2>K>bIeo|~x@^P+Gp)mdIm$!Y+V0n1-ZT7p%*2~|D8#?E?
+ygdFJ1o3QrUlYfN0{3=EH^p>(iPtRS9F^<K4(zR9hP+<NWQ$jU`*hUID0B<kM8xe^Gc*cC{1a<qeox6SXgvv6yoIyt*?!n5D&`Ek{1OBvTWWZqy^6KA
+TK{u&BsO3|6Fp%s0J-TJ*hFCk0Jsl@D0nWzCYGzM9S(`;>%A-Q=!)PV=K>+|ji&~#k_XNh<_ZfEB?IW!5XDn0beFzh>>&|x)u0ob_~2f~Tqdk^MgI0Z
+?9=!hqZh(oejm4V?xwhat4!%y<B~EO=B`l8DPtaR_JAR&8JDxg#dR!QqR+NdJV!Be#f@e$jNqiCG>#jacH&2!n`i(yd$lNT8dYStUA20J2R?lQhKhQ|
+$Qo;=#fKKtBXi6Cv<07t&JN4m?6hGsG>TGt%#*FTTA6R)70_f4k$)oxH70%NJhB=cGKLP<lH{1Ym>58KQA{h0fXM+CW4BT$DzvwN=2&>gKwn94iY+U{
+P*I)}m=Zj0%hCN-FWRDPPdHNI3%0h__xQ9{i^g!*cpHpMlja=I;d}yIVcQ%t-)uUirUCGJEu1gfU~?jmI}|0Xpfl$r5mmsHMgo>bo@M{>gU{ZprH4-P
+a>*hso(TDhm#WX#R3diLW%uo?=yOdF+u1l4L6-PWiWpjd(EEId(RFX=re@^iZA3&^g7$kx&v@*4ZdVx>du0jFePYw(v%3Ne1D(ANC*U63pm2q-`W8Z$
+8yZ=MDuXN9&)9ehifKyd82F^tg8lYz4Mw0C`7G3!EN2l~NchcZ=j4HjRsF?-1h?lzGK<wTVbr7VXydYjk<4N_z+IeL82kKB5gCyt^DdXpg(9G>-n`54
+dHJ`r4(mmCXSI19k-ye*gk~mURN{S#E@QFfVW(p_veuD*dXA)sf4-2cGnAu&%vbT8_*8sZQPfA$sAR+@#O@N92$kYPYM2Stf@=$0`Qzb0Vj8!7k@3)A
+kVA>~8?BRMTzek)VsuG8ltnra{Uri7?q72^YMU9gnEBWr)B*M8q_^uo=_uV4GSlzokRN#x`8UpD+Q|=IzU;s0pB$VWpHL9E_*Z3xiBxxZ#p!o9*9Fh>
+Eb_0<f%u~As(Ul9FvVZ-z8Fu~(m1u{E>@$W{yptLlj6Yh*je2(Ygu0)Q#l?!irse9kK!kqpyPX9AM##6!JJ=yph%y#9SycmhW^lG_zNS?HtL#cm`is<
+yqTkI+Qobo_moE5kPVum6ER5`yE4WJb{}5ohjk}%GaelGY#ri)f=HgJDYj`%(dd1!Pk97pn~L>abnhBkw;V6wd_XG$Ue2MxZS%H);$jzgsgCcJ;<6s*
+o7gsa{~+0u<Cn@ohcwg7+k-Q>)x6q=d2FHJT)xZmS4R?<{k^O~k3=fF!XQRB!1ZHnU`eghdToj>CMDfA9!r=#YoyY#SqK9AOHO@Dwu%J3yPA)H@k;pp
+(J`h&IXyh<?-N?_+gHa&XFs37%Wr-;>%TmHB_Fl#9dC50UGD~iyeQ^$`G&1EUoH0;lgU_|f7bQ!#BA?V_n`9a2y>`s%pi-Qo|p=R(`!@`iP_C<n;6%J
+aZC$BA8>1%dd@0<$${D#g!-2qwn^r81!*xZgbSuoYk94<K@m>|)4!@fD-XVdDDQ;#;u`t)7ZrA#NAe1LWNY>=VqVvu4qLAe4&Q7c#Ro8$XqPt<Ccl}i
+s%x5fKNgNcM4-C_gLw>kVVg}`Eg)|&t$qH%vX&=j=zhA0g;i)+JP`pE39DA`G4vE|8MOR_8~2#~lsMEI&3Icw+JZ!U-%tv-*Oe3CoXutvXqO6^aGnG}
+y!n9qk}U{I4bT(>9Z>iW@}1m$D!_&zS>#G*3_igD(MuYYmcX&;ZyuqZ!7|RrFOe<6PWlKGSk04e@rs2y*D*`<t0mqxoP!;PcWUvjYh$B7zBStd+x^^@
+CFTvDElQs?`3b8<^*a2A=bT_j+6y5wq3o$0DwlC!3k+^euRL*tJuZ;kdZs=S)-1UpUx@csyt=)_<$e@DC*#W!DbS|QA@~}8;;RmY9_H=Qwl6YvWWYp}
+?=WZt*6g^(x@72+14CGiucknikv3kf3QAGt3Vn+&k`M=FQ*e{q1#MW3rZ5Y%hMO(UD;8!a8*8LCYF}-O*j<5DYdb^+X+oBm#o(y0yz_z`sc`|Scl$Is
+`<!_&4Pr{tWT0j@ajC^BHl??6d`XE%;Byj5<hdgYSCiQ}TE)-r#EeERVWbXtdHll<2S=~S4!IN4ssjhe^e^kggw*(geqaW87EARMqu~{f6<^?Ac*G9k
+BmT`gYw9&p_XK$D)eUs0;s}s*uG5u)xk>j~vJJ@!Q&=i4D`qg-<%jGQr3#Bq?lCVOH==b>Ek)LBQcw)qbot04O3MzU%rM#ZeSA)#i7V#HU3?;S1NQyN
+lxl^(zIyJ8Ah0K2BB5O|YZdn~(+l$zqJpaX$Rerazz-a|s17!Yu!O=T%DMr#j@%96`||F52FQ1aQLGlLxsCPs{L?*@(5VM0;jW(H7@{6QBL|bv!s8Rn
++<Tg|w&Nc$=i?(IhirgeKF2qu2CbV+#B&PBz=Z;ph!T&m4WSz6V0!ns^2X^(CdK$h1DRGL)S?WRh#c_ewwOBt|L;%(u`rm`bk)B@8B|PX)A2<y$@wNh
+Vm9@{(2M@;asxQhfmm%2zUX|@e|>y{Vey=de248ic4AQgF=eg=40$igAEeVgUOpo6`kU#rJ`u6z8VvJLhgO4&x=n#B<B=yalI>BPJPITd{Zlv<4%lvC
+za%AS!##w=&9%5DnCYF2Lj|(y)(|yZchWY}Q@XD>e`20~Ho)g(+M(n;tG$)6#6uJA8Vg{{MlyLB%aZfeaV^I4XwXxHa)02t@P;CA*HKcA#!C+UNFOA%
+M@mvR|3ZR+`<jg~PS7Jmn=bWo=Q;!(F=qXI|5rx>y-C&UV9}lgT7p?!^X+L9_q1eIXPeGxk{~U{%O&NfbXY4VdPnr-EW=*TFpm;@4KhRm)g|_!L(#`C
+t}&?<6l5XMja({Y+PJYHx1xwf?oVYCRU#cxMWI)xyH1E+j0jN|H5$~GJGC~Mf{R%N+`h4Bv7}u^W<@v-$_RT~jF*~1JXQax%I7){Bts%xK$O<;YMxjt
+Rp70knlw6Ww<fvqqz!c<bd$wK8?hQ{B2`5hAzqmiW#XeKUl#Am90iR@ZIP5qZv%=|bGlc@Y;8dkf_CY6ryzXOp$oF<l>>NXY%#(XY3jVOMw@3Ktm<#N
+pmo%1^j8>0r+<2SO^?NDU$u`B_2_34p9qDVCQFL_K3I9an7yMtl=H8I_r~hIq}c0dwA);g(u*w#Zn7NNffdHu5c3orycEd<x(#-W+F@X^osn>HwI~6n
++O5%Idv6pQ7F;=*sZFzO=Gk}FsR8-!j>2mV0+0LP0c$uwHf$fUXc`r_#a(n$7E>~+ryYofL8gNo6`2i(INCay4#7=yHev~E>{So{!piX}Ga$24FJV$E
+(+$gM1&X&4a2bnp>7nZv?llEL?nC!=9dJ!;T<f#dAg|db93gjf6YH+TGi`Q>+ZgvJ90uH9;tSwB*^%w<Wm^P=g#-YI#rAlN*V%0iciZ5wLy=j2aQb~s
+S@JiE;Q|%tpNrY_a(pGa6N(@|THVa6WI(AOVQY+kqjKHz0u49)3$BPJsO)+a&w-N$&NfbmR#jq7B|4A9V--D(u$JDM;e?ya-Sw3;{`03~c6fDo(tmk&
+eDX^(wF9se=!pP>hhFWn^!$F^y<hJlhV8iZ>vAILWE)4R%p~$-De*#-(e?Tcqen<L7;v^>0CH)MMfAfv6XD3Q@u3@(PD1bW^M1Tou8N7~yTL0WBG?_U
+ITd0BvKf@)^rrNY2jDAQj7QeBDI5xPKr%YDj+CWLy&%!lM3PU_YVHCnF`JHxog26{1{rT8NFxSx4tq@H;|D=H;}r=oG+U?^`C23nRZB}!kbpotuNa0J
+F;8*BDcOu2+05a3lH=03#^-l9^WBTftNM7V$ba(-<BcfUcd_71Sx%25l+delq@9{U5-I);W3T=@{oaTubpPRIWJ+0+J}DYzHXB4kS18H>R0pIRvOFAO
+&UN{Hb~kUPM4^cg9j?<5BLBvd$~`5MY#A&qB6gfij_GsHa@+<Uf>F~`Drj_cF$WH&p?lykgN&@H@<+y_k7YC7TAfkdtvFLML2n^zusf@}8_Z3fq`Gtc
+C$e0%lObN<s?U*<J{b#nlf&7!?-HG~ICZwEZP3z;B$Gx-zaRQ=YCsDLl7lGMbe(Z>TfKbJ8EcaBqR}}q+2l6hq<n^#=2Mxo8kIMwLWINk-I!`)t-2Y3
+Bo`ceVOoND{+2sf7}2}Dx(a^dT*q#%0er7!Y3@?Hu;80`AR*IoFU_4W0PhFTO*?BlL7zU^k4$%{DPL87)oP=YD_WD!$mw8(mL;)I&I_+3Q)d!NEBI=V
+MT23gwtij+fHAHSC3o+!A4s{S?M%}1a8S!&9yX12(HN}enbsiRd==j3kkl>+c|95R6plkW$$aM)vs+Z2i=z)b@qNh&VKiMbnYP1MWQVxUP{SCJ#pLoj
+@Ue@#-CfDUmNqk2OL&voAezgR&n{j2GiReuK81_%6-9P3v`~s7#g!;etHq>?1>*F94a=+GW{@EdVyGLFMwMT1{6|b3CYXJ{W+$Ck#S|`;V%!$p-4fvM
+%RBjXuw)xc8$*Ud-2K~dkLKJajBciM*1H_C!@{$paVQyP>^Dda3NvOD6FH|JY|CgXHxq?FV6)ldP!JRv92yiqsG1~dKoK822bVOZQW-)atf5}D!-<t}
+pkS<#ja!6nQY+&K6;QH$*039Hma%PbzbPUyce>V`tzzeYPhI{hdR{B-g{D3b{tWJ}Tv2z8(qaIDXNc<y^RoPsh-$Zurl1{IaAx0!aMqFSNURR9bXu{v
+GC1&Ur%7~s9~53AUy6yvaq|#39WKW*kAU?*K6w?JRwU)UP1U6rkqvm)atIo0)<CeGxPvEs{JvO6*>xJ&=K6qR_=*Xyi8wXCyNGQHd9%ZP6~Q=bjhjC1
++w!oXYj8Q^Gd8erwZYOj^N=t@#z{#T(I;8LHpf@<XUrH=G*x)bo2fnDypuHWLN~<=UNFvSUWGYVYpG6)J-SGqn?~pO7O!32`;0uO#Oy1mW6jdjjuAn(
+k<$*b8-rTcKFYeBa-qA6pN#vNgWWJjYrmSPzWd3Z1R`HS;mmt6M`*bW;pcc~XFA(qwi!8s`IrJlvUr+4yFO5U?RIAlw1zu6&R-tCIX)3HIOWK_7)cpp
+V@VaT-fABen4z7K$u)28|HsbeeVsW+TN(`D1k|V(H5#Qh)=s{oGb9f4yjVC*BBf%<Z36)Aob$V!&}_e^9OK&pTZG2YRSLX;6$v(~`583*p=c`%$jhHG
+b$ZX^@ij}Kt67f+%gPUJUTw%&=`}5HCwC%ibH&?aTTc|Ms_}u2ULe=|%93&9F$I8aTN5ae73^jqUfK!e?>%-^Q2DA0xo|I;Q`|N}Ur>dsMBz_CG%Y-j
+RCY??qHbpIS<Z`NlL%AJMY1x(i=a7r*(Ehx>RdsLRN3c!jdw@o``zX8jw})%y>ODBN4dB`3lMK8;3bS#GoVg?js|zTN5hCfj`rin<c;olSI92tQIa-p
+taK^F-ikGf$vxMQ#`hkWEkj6Ux>Ua?O2B|Eu#r4NPvq&0e1WmyO2kFpD@IqM{Qyt~XbXjK_=0%qC}32gxD$)0ytq>tIvS(FYm^mZbU2_L=XVs*KhsE*
+Q9+{c7Qr9XOf5H_be^m*=xCHEve~W;&9XF&2}g&0b}GE@Y;V^^`R3&8MS~D-J3Ow#3<^|X)+JzKT6V4QGn~jG<QH6w(jl4zDQ%!cRIK+~-=oC_BI70g
+NVfj)%O7t3FxvUUcYpZd52srx%9=Q$P+cx5aUY2MGT3KunSK_Nj`ijpib?o=7VXXc>+{cD7HL+z%8i@#8Y%{+WIN|2#w@1wfo?JkxR;TJ@u>eZ-py_R
+L);z%nzPTw9bGn3@LCZ5#inP?-(p3EyIuVvU1}**2*f#w`ODwRixuBjGqJGI7b)kpW|D+yOzs^L;JJ+})FT90TQxKw^JNyPkvl0|B$}iqrRJo@qNs)f
+sk&ivz&GR2O{{4e`g8}idA6hC9Cy=3?CwPYY2AqItmmBr*#s)UYov=Tw+Y@|N~kh!IMteP$>+^!s(P90H!$5UVMAcI)ff*!^UCF*Cj*UcXz~My;g**!
+cw(1sjKJ4w(W;us>;a>&mh2YBYq2&*{{rnHivg-g$>oiEK_!W;>avHx$Dr`>$himB4rC^#1S*E|M+ZhKPdjUWSHw6Ya)3*1Oo`jx>-O`By?_baKVdZ6
+Nv$<tId){UK|%5|LD~TXg6vFK-mA&D^GwbxHift?ChrnGkJ7;2f&D()u1^nGFnAKE+l#k{x|Tcq-Yf|M3?&)bKtw0^yyQLV*g7*J9bVS~x|qjt*m-Up
+6#>=?Ls}o&2r3V4n*cefUwVU9j+5GP`hCNiv9?^4x{ldI1%eNB5iqGPvdoeYEr>e8Q=&==xqivVb!%c>b;AF+kP*Lcgk=_wpgx5&vu`%+vzB=7+LB?0
+u+7$c=$YaS4c{D`eA~}_I(T+RDGNj|oe~Z@Mqw820kZW&f=A<q<mS*22q;0i0Uk!|w+9?^3(8WYpL#CtjShr^*`;fB@WKEpD4Z4}ujMtzkC;tL7mi>~
+R)S6<hW2H!X@zBemr&u9Z(Q^{)JxIj!puIG4@EC*a#rQ5irg6G8ZIp+El~nozy}qIdl3)$jc&MlcZEmNP+s-;7QId*{)MdD6Z$|K3pK8^{XZdQ&V`}a
+f;9s^e8;>I);xY73aF?7@Ob0+y`!GQ`*{*%f2nn$MclY$T)N^LqJQAXgudP@--IdI0mCq^2AN=rBA*|CG!pu!8ZJ`foYXVq1xdesjzprXe5;tb+Of;!
+8tx&SWY+@k97N@M%#fg*1O#bkEn>E0Q(11>d8+oqDWB_#kSsdEq$_ysYB76nS$0g1QH*dKc<cAJq*iW4n`D>i<P(XmWVP{K@QHidv#Lr;sf;Y?Nl(WL
+*LnhMDd&=&N^$(t(&vlf!-M*JL-$4bFL=JOKra`DMDhhx`4YuiKOLML9(?nLEU?vu_2t3K@A`3v(ERi)KRkNX|BEIrfAIy=RTN%SNm~X|L)ZqC`N5`)
+Sg25J5f8FotKl<t+axDc<TbQA!putY2o_{=WL=FGkD-V$C5ZBo_`YWaAHOX(c{XiI;O<kmJNGM>O@x|NDt=ik5}E<m`Ast*)125bV!qMi*RS6k9`%)J
+N0LqeL&dD7J<&WOlmdl&0S66tLFVGgwOxkn#<XC*NJTu!J*!DHTrOH}Mq-De#uy_`?4Evi07vlYk3XEolBsn+KpvO3b^nV!q7Q}UdXH$KFoYSsp+nQe
+>Y|KeF{OqRaao6><nq$9#QUOjcAkw{Af<}S98*hNTZqdVGC>?*w*Vwv{wb0(Fq*F>6a2`{vH^8y|3D26P(<llih9G=6)`1<W#HxOxG69?aWkRq>TsQy
+hBz@4i4S^T)MB_&R)xBt9d;$=lj1npurv2|{=3+@9NvHN*;=B#?{>E(RI)HuEEarZ6O1?P7OTCKD_odT*JJmC2UIPcBI%gxcjHY-@=BMek8<Skqe+q1
+wDr6#7E_pf7RnPjmvlqY)wSZ$d5N(NMq&r}r|4>iSNNGrn1e?254mLVl(3V+sQe92e7Dsd`u)q8*Ce3~J3#W9JEdB9nCmLhkUBxAfR0Sc-MH2Di!Y*!
+4?7CovA4myOY{8x>t0-RPX9g^G<(tFNRge>{=o^HuIPT5#5+5*z&kK|aJ#x98T@Km6_@4CIdDEZv>{<nACN1pPi5@fkTT*`eUjuM`RHn{8cmto>WZY^
+OdbGwBMnV5W<)@dj{*wjx7Q^gPhz(4hn=oS#!PkvlMcMAuJRt`@vLFF1Lb0C9<262y>y%loi;fMWV)-l=8@y<R9idf6`G@DnYKM1Z-$jo*I?5W8uMzP
+EfLw${*s3Vq4rla+GPW;pB!u>tSs7AE-+x9Bu}AaW~&1I0k4(o7AXwQ?{b<YYb;?*9&~+KJxL|4X5Y#2=}SD^Xl@f2EJ=Y>DNyBw=Pk&AZUY6<57&YD
+Y)%==Nkn={-_*h=lpBi8qpK)V0d)hypc81t<_}BPb&dMzm%&TqJbA0q`h-<8bsC~hKij7_K|K9pq4S`7sv>cE9a+P<Mcv2%KMXxuX-*Vq2|?eD%gM-X
+RD3IzPW*v(7_`m-Rn-^SJEXXz%_`F;zxAHe4b^lum@%3tC(b@<^U120-1=(jeT5gJZ^YkM<3+i{(k2V!8AF*(CwDuX-U*@fV2OGd=tW80P`xCn*$*_>
+@n$Z;DqAa^+v^G00$9PMG)NNsu(#8h?<=hh$FJU4UWZR~&P)QIv(Q)mAjQ-wE`-5FfCENC4+Odr1BzT~$*Q8)9m;epK>E~O{)QYwdwXdb(3!aeX^nRl
+54O?*UsFTs?59GQjIPtC34iPyP_i$_f$O3?cP&u)?Rx+_3Q07lbmmimxCT!eJB~DVit1g~*@icavmMg3b(q9v9feJlQxd6ANCh`ap`dh;&>Kb7GqE9n
+66Hj=n=VrbFpFy3tv4*=c(gUk;TE5LGQlF#J2@Z%zVa#BewsJvtCA9lH6h??e57dg#wDu&?(s&7No@18!yo#`Kc2<CD1QDqZf5;((my*n?4QyH4&w9>
+POODiSMQQ16Rphk$VN8kw6NcWFyEu`$Oq6SFSD^)T48t+3K)-?1NwT`!iG~s^7aYu)F-^-Cp@D7<L+<}oElj5x*=#BhsFgr^}IH$j}R?gJ(7<I58!5t
+G0a|^K73{$Tr9~md})sh%No?F!eDQx#9J<pe$Nu$qbA~XqEqxYZ?;vb0S_}U_p?hDtHWD16SZaIP1;d}yhf9v31h%{Y0O=bhpsPv>|8HoBX`s!QTeNI
+3wMk~u;r(e%)-La1(@u<2!Gn{!|3;lR1wcTBwp?e6Ws+FNidw&Q?NnlJ)KuAr|2`??6RdzTMMK$knV8Bjc2LPn{CbwmXSN6DGr2P4h>JziP#4R;LDC<
+8rQ#0<4tU8+O(1i-Q!yBkYXuW{maqAJ|YvT33(9)#_yc;-yFX@I1_2=dHf%r>;k8;TV4M;-P+nh+l{U0*ZBWRM&kvsDLXs#sJ>$Iy!UII(to>Kyo<Nw
+E&loX*BF3B01jqU0`0uR4glFJ$S_0$>WYV&voB#GHs&6x^Z=yX)KzjXWl$~>*qCG=Y?M-eu}(Q;F)fynCOF>~aZeLPRvLOgwWV6IDqyc%##_)PpBU1(
+_l&_bmeGt_<Qx-7O3)XEu7}!JS*@hecZodAFxa?Shsw5X=E!eJ3?lXFsX=IoC~-UND9XsjiFQadIh6%u2RQ_2`;Ol*b{lg|JYcTpbHho`c;*J;9E5Cx
+!QE#HoTN(xHKGh_J_Cvl$7htVSx}I2@SQtID-q__Fbewi3==^z3BgrH)v6v1>)wT*5L`z3!bO8yfs60ia2J-Sp6S|O%5Vc?KxMQ5sw59BJ5WB0DBn_0
+vboi_+A8~8*;{x}ZT(9Bp$Y(jKD^c4tcKIsQy+b%$AAfJfqWTv?-^s!prZ?AVs_^jn$0-p7X`muT;I$_&O>ZT#-cd|$@ovSrTee{l5(~uZFUiOetj5m
+#*5Wtd>({*`uC-w&c8W0?SJ|L>Ehn=7oUFi`4|87$Nw(QFGiPF*W<svo7_z2e_vGZZ-2Y{2hY7IUR^Bg@fEY%((P`;2!V42bh%)nVv`YxM3!*PUle!A
+i#<p2fEmi@3!-T`1;!2~f(chook(^xV7}=O(Tlxd^j8K3OR|E|E;!R;7pFlMm+NHcdcRywf|QzaR?9>T5&`kmS5fkLv@N=c6qfzd=fm)R<N~xT$ZqJ<
+7aEYz4}Jt^k&)Gzcn0_-BN<N)Q(8$V*9xurFv@SWFG=Kkuq9mbXRp&Y!FRk$-v{Wi4u<L^L07dWdKQk|Lf0;OMBUxHhxF@|%~sS(UeVs;%%&)maZcLT
+h2;G~W0x_7f2_K2f18rHYRN&Xx*wyWe^dp3Pm|;9qE#PH9o(Rlw_YX<OJL)<WDYv(rqUjpe`De*uA)rr=A2a<1M`QulxX6~(2$ikjrD1ncau^=#>>*;
+khAR>v!O;NjQ#z#R2abLA=TLD(e->0enDPIo7E<x4<oA=)qDLpp0%14{Ch3YLc(CYVQr%2ZnZi`wc}3SC4&IU^T|1n#Ycg_wD5x-%6+HS3VFlhuR$-`
+AvIaodzz=1|B{_^u&w8m?xx3_XW)Pjjks`{rn*GAY~wRspl2ZaF#Ck>Fof}}dkVduUL77MR2E5-cuqb@m&i^V6|ehfDIk>A_(Ph8@ewy(J9xL}ln<uz
+jU1Ac1=Npqmw{wXNyybU5f(S=YpJN4l5FC79N~y$H`Ticb<Q;1MRYU6Tjrl*rS%W+gFWL-&{%*D^4082DBNupnC8_uUkT&xU5xw}R`rB#^oHLRtH0T8
+$J{%(UmZ-hGOnsId0L|~SGykVMB>CB+*Yv1+!iNOl*&(^V|S(?*4gN%qD&EhX{y$-JW2bJ&t%GI+fiEti>?O$I!I8Me_SM-EE7M8mk}J``-DVN0vbv1
+AEKlt*<1}jIjTF#n&@_y_=8`u!PI>k@9X$p)JD6&lEMP3B_PFqiymNh|I3=caD1xx_MBa|NTW`=AxyJL<2Agrye63;U+d^1a5ue3_yhbiol&GR{K9NE
+HGu8QTV=B8y+lb117nLHOLsLTQ&d^zeD=-@hMfmMGxwPBxfVP@+fJr-K33DG+qFPVqQSyF!^w~Ez<$0lH1}g+lgQpv7!lKIx6y29A`g4Wkity~uqXna
+^HngpTvf``n$Xpz0d2UeG{YA>>T{0Ewp<jMr3yUZNE}>ekUZcENv)V>wv@b-BEF6o<sy7%1;qp2up+K1yU42bocNjcEcM_-4N5Z}rb-5e1uSg^V3iuJ
+<J2mE_0090ju9!;oJM#y>WY=-vDmSJN<NSycrMXW6~HH&c!yQGG}|Wj343<b3T^c7k<g^A0UO#q*ezIfK&>}l^V4;N_J{u2!K;I_g9kZ{$ATfrGBljB
+f097C5-GtXy08w}JqlZ)zNeia9W@)8U}Bz}1GrQsGSbuKfm}E9jF1k0^`52vd<)E?+WEudlF%_~KhI;C-LlJ~IdTJFS?n*VT)rZ%ggC1p`>2`8cV&sD
+1eGJwa)yQ7B7u#33?w!#X?INrplk$DfN+iAQ<~~A6dWtu)zpXS(X*sYs>2S4A9Vi!l$y>yB8K-9<8wdNs0(NAf@1yFgLFG{w9KU+(15^f)AIkVtIpFB
+vi=VFS)Ff6W_)HcaY)!?-o~z=&ce;6>;0f0;NSHr1US2tcHW-!UmyO3LV^><?Zln@r2qEK!OQ+DyxtH_b^C9QkKbmIJRBXLy*fNGkNu;w^eF+vDHn>y
+3AfS2g9zeCp_&<D)UDg)gW({GK*#3u@hIU;==8BY?5q(*kf`FkyrP8Xa2QZycq&}MR^|vA4<yidC`5JBWygg{P`{db+=R^zJCDe=#<e&M+yI|v7<-kq
+kN4UiVgNQI|By+=b)Zls9Mk$G{!45s2cFE_*n<2K#3j_7ts;TJX<IA|MmV>Sq`MyfL%h}9VDJ@+Z<aH-Z{1E&%!skFZ)Vk!=(M;Q(jbvUHKr9awo%v$
+CtcjaS=$=gcrm~wX)be2S#gi8au{jNQB)5uU{R4KGt4J~^9M8^(5B*3s*zyisbG69Hpk%k?q@@vIj}Jr)?2cFmLxymK(gv?Pg+ZU2v!2-n-^o<z*2-I
+VQVDJqo%+Oqn*1qd}gB8r@rTrFK4R@%-Dn6`mU4(^3iYgUUv!D_sL6j(l$+DHYPV|0wJHTmWfP)%<0_GSlpmGsxTt07EK>ah9nlMoa=*VAGuyTYN<B@
+XYkH9Pl`&rK%H>F$?d8eTG$o8f~mh^toVW<7fdA=<g+~G8X`WXW&@0*3op*GZ;)e6ih2@Hw+o^HzG100nN_-)ii)2hD$+GmjXZvrh|L_&gLW&MdZK|*
+DDK581lf*i!nFIXExj4jdz7#|m&|Igw>22H7rAX+TyKf7@K&{@5mD_N`UY!~Z~EMb81DSuM-n?j-2HHiQ-lDtneu+mlqhgD_c^lu9DTzFkBGtJj!$~r
+#C;AaVbJ{n!_&oTI_0ZxOwpe=$9o?1UJOM_C3Qa0?46p3^#O-c8{Qb|yI8jO0?fn*t7V3i$X%9pv4sx>879~D*?SawQ8*3B49B<#<uoHATn-kCyD;Jz
+7E+9j2QLs|tyn{aFcQhb&2lik)*spQpgnYPxI;dr9U{oA@yUpDljCNIXt>S{mu&q~Ip{mE!p>}sHnATveeA*u8|^z3Hz9+Uc8e;X&#Lin356e6mJh^V
+kto78ZH9<u+5|ob-i07pO*N(o5^Wk?xEwgIG;cE8I9$Pdy6<80>s`s>&{KMCOd#|P(p!y8NIg)o#kwWwhofOK7>hXU0p|iWEUHBDhK8K*1RJ9l+s{A|
+7C#t$@PW{S>%co40}DwGQQgig`3OuZSTH8;(wGLCOb0ax4WLyg=AAA9X$JZ@<V<4aV!l8DGMbhWWq5=*d^${_B3;3EVDm#YUB@oH1oC;6U=f%v_z3^P
+Z;un`#LZH*&b^CV5~6otTEfU}aEfCcU8^KY!$Wlb8MPoz0LlYdcT$RqB*J#1AFn%rvx~uWx&OSbH77?avO@79YTZp2Kq{6J>c)w`cWd7KD9mmNQ5HzI
+jc}VCU>kz%jdE@HAfkkT#mZsdz;Z2<!P94-uyd$n%}0X3wcR+rUZD3O4TDoFtW75RkT$?&e8D=V#{zf;w_T+`_%8FB?;v4&sD^VcuHO7WQ^N?B<a7cj
+gGL(nkJ#8lH!`&(G6YNVUR4cYI8p764^2(-#A;9v^)(E1jh@Iq*jW?15#jf2qz*Tk*Ddj=*BWXKX`*AJ$+l4gj5Vygwz_b>?Z%yU@~uFuyjjC?>)E`a
+cP49sHzlJ4D1lwxg56F92+}YL6TkCS6gT5g8{Lj;K8}?!UvboQ0kzpO!Y7pZ_b`MT*qok0mrK7j+s>yjW~m}7)~A#bhB+X;p1e*5K14|tZHrNz5j5{|
+i1=n4^P%uEx$y-fz60nj-^sWI8{~~QI>z`m7eViHXTWc;eZg-7(KX0ikehD94(4GZPB`^+?W1;<Xzb8Qq(uep%BhjHl<r8PIb=dR?OdqZPik^0!)Z~F
+RGcvH434g)iSY=xNk9iaR$dTwcE}+))ZfP&=!@quj+&g|tOrEk;ZRdUh*XJU+-|$%;u_jk+KIInqjHYUSw8RQP+Q*D&|a8j+%|{vO)f(u!gtQi?BQwS
+{e=!fuA~mN#px40n`F-StxLzg4JpVi?Tf#Ywz2Qq^6C{by{R^bfN1z^IWLC?ytZ&O8>g9AGKwLLq=l#X@2hc%v}ar5L+S(*QsL}UqjtB7rD1BFvRFFb
+<v&Q58BrS^S~9(vOo0(NDDnoBcA#+CM<`e3l5aU_3&S!r$Hm2LJ}yn~i2o5+ED>V}m6rk>d~M_;JJu>%?r+ZT>0Wuw9<Y*#Bp9!qV!GVo(I;R3Bp>nO
+%p{wHhti&~WMP-A4wX#HaS*l(?4WkfAJ)<+KV=lZ76rpZ&w*cuLllryU30KGJWg(GDm)Hy*CG+GjZ0$q@yP{1?kG4LlPKD~6`frs#;-|U=+Cg&iE}Jt
+rP&o6$9FRuttRZGIt(d15;C%@MeaNCX)$aF_8@G$=t3K5Qz$SXU7f`6q;_)QA%Z&wQHYcxyO9qHlIQa~zT)I~-xn?Npttks5H3w^x1cpeu$NUOxS@Vi
+-Z_<Dq;sI&&WYG&Cej(^ZGy;Vaya?p#B~Jy@{)V3*;BY{H{Sz%KkOVHot_=MdDB1PfCxgB;m@Zq8Trw1?h0u7G-qnh$<i*Ptv^)1lBN6^Vxg7)Y)(U^
+LB`l?aLI0iWP!`#p&&g~cPsk!SD2fvvsqM(MgY?V{pVY-v!D=(5(Q73_FNbl0)BMxLqGb@|8y@|!-H=Pc%UN&qk;Z-Ak}p_nM6A~)y0BXYOeX!f4=Bo
+-sR}I&-K<WNa#Jt!=T~<X4QtW)EmBEB8&5F$-)?^p2*2OcJ&N+n*bAtWQk}6?WTg8C&v8!{PWLKb|HO$4GKUSi?dd)$lY3nXvl;jmSD`8`)zqovN)OA
+heCmxoN72$g3|@u^6^!gF+zKyzvn^g{IkcMG$nav_GX`b_F3xUSG2OxWS>gy;+XLhrRec85f^<Gfr!u}&=#PvRxF{b@Egk)DFn<{`_YTFy={$3)~(GJ
+o0xBGM)6CV=IOQK0P3brge<>@?be<Qwc+p{Pjm4@Vod@mA;@zeNNXrxpOV+`==k;Vn>WWldv&AL?+|=FR%;p$uexA_YO9smElO@&y$u;fjcTOVu6^-2
+^(3%jV-md0XP`I@8!|&Om(5yB_3JpU+5Ot9uKW?-Q`1IvQDWc@j3|@*+R~iphPFY8n7&YCdsVxc<@2lK#Z$Vm+LlE>ifp8Px;#YbeNdpyG;;%~^b6p$
+XJZ>2)P4{0+DWn{9(Lg9wOjy6+u?}n_)k8qI88wms$7wpnl{=NLo#r09Hs-v2^2W%C|9zHj%g}e6nTu$4<d7010F>LXCKHl-Gq^tw9jM<OC|us8OUqQ
+kZi02<P+<nQ~f5FC|j?^N{ZA)ze_w|t)k(P{>`o$K-|vqvxD#ZN5qSfN<Gea#=QFLz0*wNoYAEni)$_zo3HaBw+4<rHlAKgR-<x<uMIna#V=wy;=S`c
+kaUi9o5bcVqL~-;$=(Mp*D4>`m@S*dB^9T{eME%Rden+8>x1P=?$mer?%vyQ#Xf9J5RO=GvroKjh|ueyObCu6!F{I9Saqc2r_02SSCTC-V6De=*1T)*
+X3en60(TwP&3t)9GPU5BNwBvPzY<smr2|rEqgU$_*j6#l|34yztD&6>{8xF*98hw-kk=%MinDk(45vb&%QMw>F4IayIS{{*Xpbvh>J6MG1|H&SgWk{^
+wQq)OO}MEeA_-%av6rMzOsqjkT7|*PC~2)^p4D1tB^Yb|Bd30g{SiPhm@u6O)LysUZ&(T?nytr+%OD5aJjq$KO(PjL5*v7OI;@3D)J1HIZ2Vh623sF=
+eqdj}_-unG^{o0`Eo!@Zy>}kfWik0Zf@yq=(P|Lid_x@+2bKPOoK17+5^S$UsiC3Ya@M{^m_*b{k&P%y3FN1Ake);@!x5z6SprDcQZrI$Xx7H?Z!#5%
+rR_ei_o&u5V7%I)@+p9x-5nCG=x>+Cki$62AT;!2{+6jp4Q^G8M=}yLEL2ctP#o}!dxa9-D&wdYWkqpAiktIM5pCx^cRdlZMY7XeX&BjD(zd}9i(J~@
+S3{FrlvD#bktVWDgW?$*PRSFhx1XnNF#a|>*VFQ1RxPc(jzj!QAI!D;ALF?n3-vbRuB5#nti>ZrK^AeccXB0R6Ui$pA|Gyy;5#-3)Looy4aC9PE+2@4
+?#)<Bs0EIS#UA);0AGd#kUgl>o}dLbPl5~6sGre(^;wkn4_<zk^1361HOQZICbQYQj2%_6P3KFIW(+fnt}t5N{vY$by*>QDM}>Vs1hUz4Zz;n$FCzj>
+(~ikF%Sj*-#QuzsFZH<~g153>2qB}6r#}6|ATM>pY*SkVJ+*ESo7Z~Sq3OU#<}@5WXdOU|6qj`z_D}>c_(Lsl^f=ve$o>LhlQVel1Juej;}I{{QP8@M
+N|P8W3cAH>%AkPypw~tCelp1r54uk_1j2@dC`8H&8VrWLgesb2w^%-*U))klf3zB%rp>Xi&>X4pCB{Ndn{01=rW~8B;wDsr=RX`A9lq|Lp7{gT(NiJ?
+<fDk-Qdu(RQl}k+&N?XManNo|;)H;ny0v7|2r_Lr6St=0r7@F}?9a&az?lxW-Q|pm7&8juW;A3S`xE<A55}-*m<G2AXXBwM+Qp!*6<0YRVhv#}#@5vv
+UhHQ?g3^XxBlXtf&VS&|gkzuJP~u2Do;u9wV5m6^lAND^@tK&>ATG0>oi!Hw91Qze6vMCXb*bhkL<l`T(H_t=ol#5#%cx*Xk|(2l*$wnAJ}HT_N!uDa
+#f!fKFi<4w?rgq<o9ab$F9QvzJM6^f#`5c{MuW1a97G%rP$W$S=9XHA?GXp9<A!dfH(WwmQK(&!5c+V+E^G7Hv&f}tQ|C9=@aBIo`g>Ey7WmX_&@V&_
+^ni=Lj6SuIzn%}9ak?b$awFK6Y}jWSwo9Doo6*BG#Coj)`IPV>%uP$*oDE4p--3H1;V8KhA@fE(7D#C3(=3X7CjN<Auh}(JLF0Jr&<o0PyqBt2s}&!@
+G~A37nn13`4z^IBScE=u8w_KTS&Rzo!Jc-u(o}}K#a->zj%6GqLT)$lQ%`GbXc*5neoM2LH|i^cHMBP0KzNa5sW*~^%o_7*%oDXUXK8TmHjdr)qnf&!
+1S3uzJC>*3C{uWXmV=fT*GB^YVzatQXg)|(2H<kT+POlFbC}b^<BdSii0a*V?sMx_-Rc5%$9SRQdh&#s0)g@AXYuil?+Wfcd%(ea%1_7DC$n3Xm{t2O
+EI<_5u-n`ht|?R$`-8<?>{lu83k|SLkK%n(i&G!K3YQSMTD@Fmx{cwT)xq$QWQYoy2?pwb96{y9GAH?rhs6gV6-N^@Voh5i;;|FgwY9>YEzT)<_T^=X
+;Xn5GYD!se<3=(s&ewupB%w9NX4mk6JD<Mjk)<Qb2qc!7i`{|e=Zhg@poCMygCjhT2hV$)?B0bf!|_m4Y&U5_J~_bzF_o2w1!KldBb5`|7vYat80Y8E
+`mFDhDWS1j;pSyWG&(C?3R875Pc5g|YnZa5+4404a9SdT9q{;jACULN$r^n65u(%-c0po!Aw=3>EvN&Cfre2g9Eg>|$`#idpK^tu=?TT9T+X6<Dz(md
+S>Txq<7pI3qMoqUd_cu`9+*_lBn`Cs!%9d<zjDRoYPJAOzVX5N+zM-mzG-=z_;NJGABOyhspn+Nfl(?j0uJATduA(ejx0P!&n0b`bVoTh0^nUtpK(TX
+ee1<WuBYpLj3e1(e8plxplh7LR8z5>6XPq~aVmJ&lsAf5*uNld-0al<lyogwbc*4lrxzdQ_y0i|T{b!Y|33OOksoMz++Y7^VgRV%v?f#y18IDOkk!TO
+mDcJJhCeDn=!eT@Umu_RaDaF6=bb~IfFK2qqD?)24JW|iAh;?F{TY$GCJAM~CXwkPzZpndJx~&^(mw=#NIqM=TG}1!bSCmxdQFzh=)N;v-X+dxjNRZh
+Z`&hzEo`Q&<)RrvJT<xM$W+f=mIsZpXfGc|2RCvv>D90veajozcG$v}ZT@R!wVfb0m3r85T{Ko~vraVGr<;?sAp*LKzx0HlOM05!laMke`mC%a2@h+r
+otzjki|Tg>=hLV0#u%pU%Y*gY@ri-khng#NEvaB`y~Tp$uNT#^gh!<_(nj^NrV2Wu7!Nq|l8<sWqZNy2r?SI%FD=&4)GsGcpkX{=t~N|od23_}KHODn
+)|Zc%vEftV<F!PZif)l-B^PNmCPwQ|>j)#Z#N-D<d<a>rWA|6{Kbz=dY#`oZ2kx$Sd|9GT{*voL>YIsWnTZJ{DwhC^SrFu>bvD2nIZ7iLp^mX1CZtU|
+R9z;l!}5;OdtD*}$Fx<xQEGylVxHu1KO#ekOslX@j#mt%TE+K>!*t5cD(wXK6wN}<PfUf~1`i<ATGU4pQt3lY)Y&w*vaQm@P-+wBd^$#x0cimkW1yx?
+s)4%{Ur~O?IetTzQ6lH!d8V@@lI31KcOj*ziG5Z*5_6JKu~80FE-cQvL^31tNyj{dbYo0$`RGyZ&GLk%T`9*3TXw9}jkp^Y8e$nIM(>#D!6t)mO@<a&
+nGwxzcYg3G(J;37Lk8#XutjuH=8S?7DIfx`FDK<ElSA|l+cSqBS%VG((*~!^Gd`h)ENiG<`sgC1Q>lH|4TjMQ6?+`e9{jLQolg``fj9jH#$sv3pA<ej
+^CZE?@aBq6)A*F}h@`wWTYLe>h6hG4eJ_)@j#0eF{qUB_B4&}&A=ToJ)sm!{-mE{$+KFw7+l`%^*bGHPNOC6V?_?*ylbW`^dhIXC&Dbpn?@uzvsgDs8
+O3zqZ33Y)FFsnI$H$$<!#d#$OTiPmTdqFZb>wiBmFsQTeBU2BcK#4h`yra&uCi*hk<Acn2`|v?#-GN-xSkK|Xtc_esEb-c?;bqILiMR5#q+hGqcW<^1
+H|xTwm`R2lD9p*{cB4C`y2%&?!FFCpc~zrlkthYcS|Bn`<biD&dDK#ghXgB;pdDWVf~kEh1-RL>jkMoHvx&XnVK{TA+O(%GF}Sk1gNG~V)V3^Nl#dp(
+xirWU88)!Rx9WP)$p2u|KS%)ljgey8jBZUs9@T>F!sLc5OVmbDjkA4UAGWL~uTb%t+jD2B;_DN!Q)W&DT7(}gcxLBo*^V_d<vuH>W)EO-9gSO0+()n)
+HBmylN%^48HpG$fL<-hgg;d1%YMNIvUJNz@jg&gxBGJ}X69R!YkI?Nba!=fQ_jn_Q;}o_oX^c=tp|oh{d2_3pjVd`k7Z-Wh(-AaeHt~a9H+#EJQbN14
+)pEYoZ5|yGX7fAgi!|+th9cZE6fQhPHj9I8^BWKgRY#y1t{QN*b^vevnu=t#98ateQnwD*GMgq`@010VB%9<Om~htQ@PK$C2Cpt6N8RSNqhUu|TK)ON
+Zq=73{ev@o=>O&A8#aV(P~%OZvc0%i#@xlZ!H&(&|K>I!m&ziQpz<urO_oIu9pRl!?nk}PcKALUWO*bTGn3_URNNGDbc?-MF%jWMLTHyo^2f0)SBu$d
+PNX}y@UL6%uh^{95pu3t1kbsE@uL!Wf{Ha5ycpVW!Y<<})gCUd<-YHCp^1g(0j1`X35r)Qpnm8?U8!f*BCKATO})-3R~2~!<ppX^YBGoBs4^Zj1CfP#
+T$o~~R&w0wO=`q~l*n#SvqkIuZawFymujg8V{!yrP{z`ndY}y`j@)+-S#CN5fEy~8WI)31*BK`@bP|E{#q1rjy=aZ%Ts^P72RADms<<N)?XdP7^Jhnq
+lbR`SFFMqEv}Fx~!Cy(lSB%ySRFZ49CAT-?6OI<J?)kgQ>it$F**8O<a~iUDIe$X_%qWaW;N7Kgt&J3+^N5T`W&!1z5@^#(H3@P2r2@v{m1OE{9;eP|
+7BP6EoES|~R8CCxB`oP(Vo@gxX8H5bNAi<>(RqAhIJrFWQ*Fj$4pG~pWp^IV1y~Qx7MPq#ksv}_drTm0>S57dOP<F-JXWtGdzqRX{=U)XTT@_gcorub
+rWI<WK-XwT!Rw*3gK8yIZnR!9LF<oH65XdJ#T@lmE;?`65h`iGF4*=F%WR;21RNR>LagQ#iOc^e?Kmsk4<Z&H**|>I4Z`(f>vh?=rhY_O60^VRX(6%{
+*}`6u!h;cs%jPch>Ryjy;z&r4+!gjYI2FWBg*lLx>#W_Rg8<S{@*R?sA$B6%(V|(m`OgL8<b~8}!KjvTt!uFjYk?NDV=$!*ug4j99Z-7mxzQci_K1j2
+pW`bgA~_xGZl+!ATPNrxX!<#em<!<v@Nd=s&X07^7}(GlELL>ULcAbuL<74m^rFPMgS_ctTaE}#8Kmi$A4np)DTiny$M*(1LK`BGYpyj0Zi_jgq#|v&
+-cyp&jkzV7`GJ^Y&<2e)#cZ{tBSDffo8TE7t_3E>g#zL0EL$%IW|d!QklQ$J8Wh$_zTlF3Hs0Oa`f72`AX>>L%|sd3c;SSvN?j2To`|(7yn-#CYmu%s
+7$x{!fCybERujF+lN9e06fKG^6u13P-qaaaV?#?XkmfQn2|NNnVcco8EpMaTJ&&D<BdeLQAG5v`;h5cd8=3)&U5p*K+K3H9OG)mDv6b{Tl6lyLTup9`
+W#dNk#evvLvJ(b@+s=Kj2u#zu(d*w-2iA)u$Q=h?=CdQQ^MeaqH)ljK5H_JsA>Oi)mcbD6@M217$L?~c;=T{!TePB*1}1pa)ZM`iagJ*fj-(VEL`-uZ
+myJ1qscebgSuiG7bqRXnCH-!L)tn{$00X&L+H)yMTw=f{i;gtdciTZ~Oxf-`E(D*RvVeL~Z`h0e6=#A@eN%<Y-+9PwqG68dTWRyEux_oGc+hPGXHgkO
+%FK*8B`c<#-7?LXId+$evTQqYnaEBWUg^%kn1qIOBV;RC1|$}5#@Pr-$v_s=3m}c~(Fz`iM!@Ra_JRgeva}&Ps!>Ck(Y_LTVw0_{Mz0T-=3!-KY9f`I
+P{yo6&pIv)YR|L181h)u%;H3*3T8GnvToosb?uS0YQckf*z0;U<H3`o4i7U)TPbVi!ZDfcf;><#<-k>8ECA<k&OYaLi)@UiBV+h?SY=Zelo9drbFMEw
++UiU}2dn>5v)5)D6M<AKB_j^Mk}S2oZ^oU$1tzR<OCk2Aotm<h#^r+=KHIlT;{q=PLGxVjAff2A@o-B!douFeXLF1Y;U7^A*~oC4wL#4=INXJe`3c)V
+VU^T4muY_kv5$)QpOW1CUefMh)*T&?&2>&ONKBY*oUl!4r(5EZbz0LgJ~E+gv0)sU`B!qI-xLctF(xfWx8(&)UegBm<8o%XSOpr~^WT_{{YmDb80Ri8
+E|)ADXt?p85+|_Pi=R(Ld0=lmb%m#pgx>w#oB=-n2Ffy_Bfz5rVW9Q#X9XowSxqT!DI2HLm0W@z`osz(*rUdft-N9vF8v4u%^p60j)ASD5g~M(S&gti
+<TWq!A`6&+%(iEpEi!jNpjcqov8E|1D9~V#!asD@b^7HZZNu*6SW&EW;@K6C%bL_7xR!|4SbDJ*!h#GXK&+guqiz6cq>sZ;ef&_1dK`s~_Cf`U(+uV|
+22IE78Iy*hFsrL5y~3B`uVHi^KRK#LH9im;7%ZGUDQ9dT!teZ9rb5ph*WXZtYKG;4piW1*wFTfhKK5%PaSs1av9;&J!G35U*hc1^)cQBy2cxVlm@a%R
+vRdo>tqtGiHjLvKlibCk^x%=<6r>+;l_Bqj)C60Sj(NZ4_RUk1vMK8&8y4>#5A9TEO%1On<Rb9k71DYvQ{<XmwGX?e>g$c}%g~q_?P;PR?xBaI*MH~0
+MU7FiF77gv;cu9_$3ML2i66AJA@Q5QGZGfLbrR~h{(-wsc!!ple4+Bau91GM8$pb_rr~7EUJs2!6=Si`Q`&oiae`@m<KFJs^MgbL_d&xw-2|=MZS6H^
+Pdx!7%5Q_-QXig7=P6bnT-?~|P2{g+;P;2<1qzS8jGp7a`#yQt<7A5z#+0X!6LnFS(nk}5nF$=UPL_VRWS?e1kzvR|cPc~Vm_5-s1P&GpB<AC$8SJ#b
+R~J%jW?;Y!F(hmL?cu@E87nLtrjV%I*s+jc_0a*gH1MUsM-Le*`U{)Ns0k4Q)*ytfVL2xUeBKg*Mk3&#oyGJnX-;>0?^D4&3JMyURt5xW^TE?>DfN3l
+c<-6V_Jc}OvgG0}#S=*JX=JdU?U_h5t!w78j&8;vSQ%=7qSXoz!`SG3>*9Jm5$8`BJB0%$6IFT(%oPPHb}YE_eXK*Yxk^!JNdPzx<Z@Lp{M%wocQyK!
+MSGlV+f^g0My-d~MpZYtdzi5zFQWVgdciuEtg0-d;vDXuWOjj`ws0H8Slicd7}Vp#o2m6CO{NuNex<IVlE^7=iT0k-N_^0Xiqa_2px9mO|84Esn%YW^
+@VhEMLaVB+=wJ|%gGoXKr&yz~#26f~y_=F%rvwsMv5*v9j2*&%&-8VA=FE}6n-?3MxzBXZ^z?LpO~3aQ#gKJ(sKp@v36#pHDt79y*u8W+_S3*8a^s#a
+gN+4Po8+Lh+(9TsK99<bwN^kHR-ch0chFPy=guTXBLeqgr7;F0;ZiHQthr7{43WmtjhM(4R0Xma3A;~v_~YS`a6C6`DXzi17N~eboPU@uDhBFeDX3ny
+6c5;}s$oWwFW8)BULh<2`U*{fv>}<^92_0L%1__F`Kf&_b3jn6<{jL}zi?e7i)6ToLg2KqW0F~&ZE&-2X{7^Blz=!@@{@HenmWfTty^ng>DusS?Dp&$
+14^N(NXQe8Q2xRv>r2p=489JoYG~jNy4_C$M=tEMHkmGlw{9!iZyMq4;+wlVe=RtnY*x<)S4#}?#=qYndlo!Yh#~lgojtcm_2y->l{s=}{ppVD-e|a3
+jNEvDa{cV;7XM6CDXbO3D|$j}L#A`zANTzFYP=Y&_LrUwR)#|_s73_bQj4o{?J@4T-Y@s$?A2?;y#iC3ty+cMrfLnTfZ(rA+6Nc#eYe?cG%+p%6udCe
+xKGbcUcEN)w=e#Ap})@Fx@s@pzYW55yWh-5lgXlPBxS!d)wbPXf3@vqWc#zD_Q7b|F+zWGyA4J1VLu2V(3@WkhtVD;np3|mH^@7FmH!xrQHYEvG29WH
+TM~cR^cdH-aa|}u-(jZm_OI3dIuga#MyQ044t)CQPnqx2Pf(K^)bUwb)?XD77}V-fG+<e+lxrSclVad*V<qatE=iR4yS@&5Imfq9_X)MHcgrCLCUAel
+Us=|e-l2X}d;EIvO^3vVL3L%z0NmyTJ@-CAWbHlL-r;JIHNYmF-iK;H0ucKVi3dZ5^eL~Xfx(4uj$tL?zlTa_St~}*<Ujd1qvz&icV|bfo>e{X>D8|N
+`T!TIj;^}_)8&I00=YAqd|n~%5=tEh6Xz&ERYu_Zj!6&Rv=8&2{+Yi$KYP`_xImB6hV19F+Q$Zhs&93gTYv6t{il2XhvyGl^}oLT3(Wh=#<L86xVe1!
+vHvV%83{D?z({NnLEeB(R9CFhC94XVA?ypCYXBPeEyZILMLG$8P$0(5bl*Be9tba!pb*0|a3911Kq6g~wXol8zoSwoV9}32Z5tKv2Wue!!FunOIBtZJ
+*U4G?*Y>Mb`%oC=oPs>>)3)R>xrf)B;-&}-q{0SRe_~5lwmiQS4fGFuswXzXIU`Psl5q{P6>AXcOH|Lw-jm|fBE)PMtIRV*AB@uh6Me<k@^S|wwWY)`
+=W<@xcnNM`TUZv1bMUZRzcA|pN%XC&w^;R9juCI~(45-@Gw?PXWqqj>k*vi^&HZhy2-w0G*H4%@a>3RREP{e%lTF-&RbvXGW|d7qi2YZ5VoWWp+SZw9
+c2NKawz;E#Pv|QT$DV+A>wG8Afl^L>I^$X_uh<iVb}u1LlfcFi%t<3mmO!GA5M6XiUt7t~Hbt7&<dr=lL99*tKSnc4ZjAZ53Fd6U1f!oA1D(l!L=X(H
+C6H54v6M#U(RP!I6CBbdD~0Fw?k@Ss*iAHUR{TE_`>8b|5zo?u2gPs!Dk5|&8Y4P92l)bBBl4qH+y8#+_gUw8ca7GO9VK}Bcn__nyHC=oLWH1-0kb%6
+cb6-$4&%$8e_=PCY{khCot6|<Y;)mU<JML+Wb4-~+cfTIiP>K1yc?Zi{IiaY0#oz{U)Z3HSp<)vdXQ{WX+X2VXwc*F27_5KUFHGK4=ue*5&Ny0*5d6_
+v?Nar86)>am-5t?`TTDu2S*pQXx}TkRC4w>Y)=08;)Mu@tN`_b>s@cWz?UiLXX7G2zBoEQbXCdEUyjb-CLT!&hc|gHN^Sf6*V<DWFPJbd-~<3>?$D>3
+(d4o>s$!)Tj=jVkmn^vGw-98uIcYYZqcOW5?;l@K4z`!>)ZTx{PmWJt=Wosq+la$Zg9jzLNQ(CBmJI;7e^}dpU2V<X9lRS(nynT-+lrGWJZ-SGH0qtH
+eeM9I;0VOtz}w*aKuc8U2QCx~4y!`c`AABsICPPHdoeZ$Wb!Vl(Sb%2UlrXhlEr!Zh^7e7Na=Pwd9lkeX&c%6kE?=3s0RhJz@hl<V20{^);3wF09-F|
+8DUG}8S4z;!3x2dC?OAgU?sARR>0nxV#UkimzPpF?#_1A8(PC#+LAOJ^<B0zg=1A4rePw#Wf9%_ZpO3HoIH0cpH)`LJ+vQW@{}O*r`fkkMTxXd-bWv2
+HE&-+WKyUl@{{CP<hMQYI1$L<C}N;&Ej_V$3%e!vqx4}EA45Uc*Gc%l{mh|I*7;;cw7`HE^5(=4xMW5BdGJl5Dlh;tz7rF==yr`CnF`PZsFwnYvwA5v
+)T_^I9iw;GM8I+zz}Di~vTfmHn!v|?q)j^udDIiMdWOF`Tdgkmn*AUQ5P9ojrp9zKt;3TL)`QPBbbfGoazCM(aTnx{4vF>RT_WUXtnLx`0(_EFGm%wi
+=rK>sqdNgLKs%0|P22xKLT7)9FhnNi-m8>(G7Bl#KwZ>Kf*QoOcdHc|$-0{Rd{`LAnXn(0-U2@ZvhNn0ANWV!=MjHr-_w)<m4)U44lJ0qrekj5sk^(g
+W6fgLQJ@AkD-CE?5IUX+gRu7Ekvt)imos~O1k<d0hRmYzb1JYiu^fJmLoi@*za027tHEpZNGi@FLf5MzjW;qhAR+e|bK+@iNwFzkf8W+~XYF0OEZi#{
+h3oFSB>9VP4{l&`wO!T8B!BBVt~bp|jVsq1yy-`Ays~|jjvHN~R!KCxfyI{kfifbn)c1z|#xQ>KF-H1X(#l`ZE^t?I<r8M_EW@yM9^XxIne1p0@hY(5
+mq{$<T1N@ieErr7b5B`Y6%><885p*uu&bWdMnOBaXCRVfgEKspiiTTyvn%MbR?@O=mjNGHZT+g9t$6PxL-7Acq&rki(i8sLH-3G~cj9&MoS%x#=xb3Q
+tyNguWlgOC=T6Mc{H`~B+RT)|aF;3veq(Ie)AlcL%N-ByYL)zN$0u#KLFTW1J~%yUAG*K(e)j(S^x(w(<tPvzl*u7#(_M@e8o&0hiJRKqNWe^MeZ_W%
+?Z*A6Uk=<3vcixGj8rkp!}dKk^}z2`3Yk%;fg;aw(~{h&Ik9cI0ANupJp<1W7DFftgc0a{8IEsIgj^zRsO^pR!A%R?*m^j_-ghpNS%Q1En6cOsy<P}~
+Y49FN+loH(SyBB@mt^dKkNJX+|4@l5qXxZ^6oEw|OPk?buASbMD2fg$o6@R#;Ba2;=^WhQ6|JYB8IEZn70|C;k8UPI#;J&L3VHgid8OX5T^Ak{bktm{
+f(q_8uyQ9NTgx5%=ET?y9REYgEFbH4eWM`f-0Hl3zX1(uN%GW%Pnef1r%2$mM9Q223uye2?wS7fh`1atKt=8+HBrMRAQhWpsmpEJ$V-+?VJVolVc{b(
+udsu2v0KQ(*eNQ}p$@<mEax+5a64UmqoRpS>3WeLOnw?i7oZxh)XF!vLAr(8T*+0_NW4x#g)}}jR2tSoF<K)d$<d0<BRsg1+sn%N70!=GtkhWq;EX17
+ZBJ>bl#9XM7GZ#}NB0|1br038DpBe~1vM?0$#MYpFoS$jPla?GNjAJEa(86U)K61vi@QIup)yu_P#EE2_0%xf^y2xWF*e~w$=jIJF}&v7TUgy*rCLhe
+d@upQ*dn;!AX;p$9_k1^>;xnjK@cr(71U|2S0kve=mrm86OfRr(M=P4=O>@lT^rEN2U6U@daRlRWpP?K%Yl(QO_J<%4igTd!44EyQl*(&BnHRiURVgg
+bt$JBiPq?M%?laglZiG5QZJVe(F34igB?KX4gqYW0tI`{!nHdYXdA7oJmnOKnSdHfpa3!pN<xroWdR2{>JVO^2x!G7!u#riVt#qgo}yszKu5bdH?e}u
+=x8|fHGWq?BdEzJhpDuh8W^=fgYcwKi{<*&O?fa!8)wS;uk6@dX;h^PhKK8D0u~5pSoIiB8h;AkKlmdUeBSi{zJGYos=NVfnQ3~l{|0^z%yHlZ0~I(}
+1oj<0^#2OMP(c(Y13gPkoeheIz#F?`e*VozOxK3%OrQt>(7aHk(JPnAZi&t_ju4(aMHC?%%%=&D#Er>@O)zV3wsF!`FN!LAk8-gNuC}Yr7giiB-WVP$
+%d#s#AnLKEokdWJG3D-yi}2*2O(XV@Do1IdI>Jbp@snBf1iJ3g+^Fj9+uF(LYx9DZT5R5RNK}W(*px{^RL7x)G;;^&Y_h!h1p1bmL2cBw4v){xJ08yi
+Yaw|8AJ+?trCoAez>LzqpKM+hv%bBnD~L?3u}tQTU-GlpqyhQW{k48dJja4C>TdMnE)uW2MV)ylQPDm+{4J?z4IYq`>~u4EjtE0_8V*x&!~+3&hUfrH
+*T$p3gDfZ#o})cNit#T`m-Nu2Zw(eADZv_K6|)}*QC2t4^?O92N(93M7Ux(A0p1f{tGokI9heMl&A1zh*$AG+z7re?>nsOH!sG%tQgE7<z#{3J*!RIA
+CDm{|DTMyw?^HZ;@Il(EJo<4@^d1ckMuS=)Zyj5<xT^U~AYOwL&~LE9evG}facIH;%O^Cqs<T(pHTnh8cR|j!k|uVvuoS|ZW-XM^e5K|~(ONVqCvT`q
+XYJ&w@SQXWjl}iHQe#zz?DfNJbM}OrLCBA}TK%N<l)_fP;9o_GV}>Yhh;l;8d+=H+TWLiays#u*0`!@<+{nw~P3sJDxkR8v!ZLZ9QnwuGB@OKYA$~se
+W|ha;;y+R4`}fHu7$H&<^_u(12VvmuTY-UYRuJm1LJ?Fd8=Dn$<K3)?^Dfw6lC8r=zK60dA-4<S%f1`>*LurspTlu|IfrLOuAk!zW6fE0dz&1D8H-7a
+?^jz!uFqZlK!Ko9#_ll^q4WmN&|aS!Mnn<tJ)NPcXk<cx<~Dfm!@uTr4idvHb4YS>Yo$8j1VVpW+cFlG90-1$cABkfSLDq1DO^|*=qE;pqjv`k!42F8
+=$n)`7;^Qx$3U_ja`J`o(O<){p90e2q&#-J-eIXXA81GwnW{ond%-Y24@V<E8g@h~Em!IrOoK>Xz-m1hE{K1GZ#tZ_J+7NBH*VT7F;p;IB_81<3_j^j
+6hkV(m~Pb#g!P0q<(*eOb;r64stjUSW2yw5%Gvu6uBmhT=v0-KI#j5O-W%}6cmiPtMoC>m-+MvVyJ5&Gmp6o2rot_Dyu@NcWKcWCuolUmTvUHV7zS|?
+*LKA<HQniTOtB|ixk>(L{4zfsP6y~-{Rnq;c=sMGrZ<jon?SVk%;KuRXBMe{!?bDNE?qvf{DfX2s0R4Ir}|7Cv`49aQB9NC6DWRDu&sIdd_;2591uWq
+Cm8mwufaC|TfIq9nA{Dhw?L;kC-oF^Nf>JA$aLvyUxFbs5Oj-g-@(3x>BhV7)1Wu~ccqFHiKYNe4f2!pNv85$hPA>Xovx1>7G>fnSq2%@hw!2uJqrxs
+FksgfreK&YTp#G0Y`AF4@4AX+D%^(-C3S^nfm~f8j;sOyic%3vI*A+pM=x(_1`tA}h0LlVp#IL@9$Qi=@iVA#s~hl@9u=OmsDpB?dMs73i$;G^w=Bt=
+9GC%s?;|=tMq5sS#km3Eao*y!aBQ7d+*m=&b2+%_jcHevu-uv7xm<r_ui&NQhGh5i9(`i>5o|Pd45mgOGbx+iZSZ(Pv7Y7&LT`Wk+HBP_WBzj8r=V1v
+V<p@H7H`%H?%~`;^2bsfjQ&Jk<LoCu8Yfjw%i9=D>U2DlL0cliyPxAQ!g~SKhEhy)_tnrf;f;{!jhx*Xn5jfaFu{rj5XIXGh85gB(O*qIH4aHdals$N
+K8@uchEgBU6AhMj_mCTCbEZ46udMx{eflnU_r62I&Fjr(y>E3B*{@l#5)Pt~lHD8D3}G=KvY@`fxa~wRVKD=>#J(LKqk}`<*Ijl;EF6ZYwVN3$S<XyE
+N0lwdIua_Fh4!rWqjXwGoL~wdN58k|Wk!R}1eh_1dPs$xZWdWXu^_WwmAc&3)z#kw<d-Jq&;)nyMIn+!4e@Q_8bEDUUktB4&#Qa;(%)3Snq5Js!!>z^
+h&3z>Vfjp)q*xH3sD(aE7R^NBnxt~x_j<$N>guoI&DdX`9*3+@?lg0Be((xxSz3)|<>L706oGmG4&mqa!TBL*rl`G!OFTY(w^{W+-?h)**xx?`_yKw0
+9W8sae%cGq81;+G$_?bMRI7$>t{ZtuKB{8YLEoPYd@%4XF<CB*>cejx=3_#{D#}>i(mL{bQV9qQ_U_QNTYAl1vzPTk_$Jz=nwiyN`8y6ZAsxj3K~Ter
+X>Ym~m>J^Fytg2U6Srv431Xprsz{?@6KD(oDdGwMDT-ZlFx4+pqo?D;=HnVFC1L7FlYsUMlck#<S#~z5!J4o)m$m&L=O4#4clMz^i4D%gG6l~c?sTDK
+^CN=cR_#bd-6hvLGo2(Si-eADwo+^9B$TgwM4wx&imnm9a6vn0i#+U$#}cJS0s?)NAwB!CPm=+~$k`eLVLqvnt)LQ)0Cj>#AsV9=7}C!yUn}_-q}ik?
+cO0&g8I7GG)h^*N9IA8@=!_TI-uO0vQ0ALqp}P5HV2J4P&h5tInn-$38edqT7F?6h?hM!zKsWf@*=u!)9y_hQE}v_V3%&bm&6;%%RlmzH(>`bNgZ1i%
+`GU`-pu{s<Lgx*Y92hDDibdyHl(j#cU-f2D_875b%?3m6ThU!GywA`sj!R72H2qgsab7p?-0l5fpD}Wx#?8cUN+YHn(7Om7A=1p4w&C3ULB<8V=|Pp4
+f;a@X6Gy9)@epC@CbQ|M9wovN6S+(S4fRz76OpE)*I8^);o9A38_!>mDL;weB9~!3C4!Jtw$uD`xfFEia(y<5G6fB!@<5}ZdB<pEUL3Mop~%ot906=U
+4g^J`Ho@I+n3({1D1HaeFExvKHtl?NFrxe&!XV;Spu`fM*W9I`JJ9zn|LJ9wgo3@5mAyVbInnV!d0uz7eS#Q4KJY>c+B5f|uG5LECgw=PK5;syDW^b1
+s8!Qlk!lIl_JtQoqX%Ci6b8KsmBwW)Q;5?|f>;8rAi+R(IT{%Qb?^Whe1VT@pZ?1^k7~Yf<bi?5fIZ#y`?=WS^_SD<bt*)ejGBei2Y(=&rowkLxx>3W
+Xp{NZ?vAVb#jb!h3Qy9};gK5xEsIONcG;%z_G_KfJ1B2S8dlOJVG6L1g+IdzDG|&|{=FP52V5ck4J9zOL231jDcB@Hl*t9Ov?-rn{{zga9K|A*j{V&J
+kRKc#+AjdKlDB_7ewS&Z4dBw*WK{3ChPtdJvjYUDEy}4cV%>7+2`SiBw@u>7V18Y#La5ZB+=Sl}EuTy#pO;g<6rX(=%&r|R7SP~AFsy_RObV;lpBTul
+*aIKMI@Lc_VwMaUDvNVtjKzTe1L9(V9L^$`7<89oWC?D1dJ{G7&&MZs4y-N)`DC0^mq^*D33|Zg*E50pz&#e9>VtzZIvM#LzHl&#!U(CZ4N`pT`JWu;
+X<wgq@M167M`H<k!rR*(h&CHOn&x2q#p)`Sm%JykJil=H>sg6Hm^`cu+>Up!;m3o0Q)A;Ta(V?{HMuL<W(7>*#``AQVf(}B`;!w)aW}1GlI!(8dLuyh
+;caXHaEkf0s|b3GVNzEhy`^kcxJMA>&03l*$D%6&{5$*uPEFPx1r}#0jB`)%9Ff^zwUwm7&B4Iv6<&adM14i6(^Zb1piVkb%}HaX?wvcI+-$bLPKPs&
+${V+n6)LpPOa6{Y7lxpmYA48c8UKeX4r_NE4R7Jc%J2RM(1AzS
 DRYDOCK_END
 }
 

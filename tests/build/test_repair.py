@@ -176,7 +176,7 @@ def test_a_renamed_folder_cannot_be_mended_and_the_others_are(desk: Sandbox) -> 
     env.chmod(0o755)
     shutil.copytree(env, env.with_name(f"renamed-{env.name}"), symlinks=True)
     found = desk.drydock("store", "verify", "--repair")
-    found.failed(1, "1 of 2 environments is damaged", "no generation and no script that ran is of this key")
+    found.failed(1, "1 of 2 environments is damaged", "no generation and no script has this key")
     assert f"the folder was renamed: it is {env.name}" in found.stdout
     assert f"repaired {env.name}: " in found.stdout
 

@@ -142,8 +142,8 @@ def test_wrong_use_is_explained(bench: Sandbox, arguments: list[str], words: str
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ('[bench]\narguments = ["9"]\n', "", "small does not say what to measure"),
-        ('arguments = ["9"]', 'arguments = ["1"]', "tells of no two training steps"),
+        ('[bench]\narguments = ["9"]\n', "", "small has no [bench]"),
+        ('arguments = ["9"]', 'arguments = ["1"]', "shows fewer than two training steps"),
         ('arguments = ["9"]', 'arguments = ["x"]', "ValueError: invalid literal"),
         ('arguments = ["9"]', 'step = "step [0-9]"', "no group for the number of the step"),
         ('arguments = ["9"]', 'step = "("', "not a regular expression"),
@@ -194,7 +194,7 @@ def test_an_interval_has_the_true_median_as_often_as_it_says(count: int) -> None
     [
         (0.3, 0.5, "holds", "holds", "does not hold"),
         (0.86, 0.89, "holds", "does not hold", "does not hold"),
-        (0.8, 1.3, "cannot be told", "cannot be told", "cannot be told"),
+        (0.8, 1.3, "undecided", "undecided", "undecided"),
         (1.2, 1.4, "does not hold", "does not hold", "holds"),
     ],
 )

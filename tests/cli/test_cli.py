@@ -204,7 +204,7 @@ def test_a_profile_that_is_not_utf8_is_named_with_its_line(sandbox: Sandbox) -> 
 def test_a_cycle_in_extends_is_shown_as_the_way_round(sandbox: Sandbox) -> None:
     sandbox.profile("one", head='extends = ["two"]')
     sandbox.profile("two", head='extends = ["one"]')
-    sandbox.drydock("build", "one").failed(1, "one -> two -> one", "where: profiles/", "hint: take one of them out")
+    sandbox.drydock("build", "one").failed(1, "one -> two -> one", "where: profiles/", "hint: remove one of them")
 
 
 def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> None:
@@ -217,7 +217,7 @@ def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> N
         1,
         'the requirement on anchor is "anchor==1.0" in left and "anchor==2.0" in right',
         "where: profiles/child.toml:4: extends",
-        "hint: say in profiles/child.toml which it is",
+        "hint: set it in profiles/child.toml",
     )
     assert not (sandbox.work / "profiles/child.lock.toml").exists()
     child.write_text(whole)

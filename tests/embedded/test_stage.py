@@ -59,6 +59,19 @@ def test_bytecode_is_shared_only_for_the_source_that_record_names(site: Path, tm
     assert not list((site / "other").rglob("*.pyc"))
 
 
+@pytest.mark.parametrize("is_shared", [False, True])
+def test_bytecode_that_a_wheel_brings_makes_room_for_ours(site: Path, tmp_path: Path, is_shared: bool) -> None:
+    """As numpy 2.2.6 does, whether its source was met before or not."""
+    if is_shared:
+        link_bytecode(site, tmp_path / "bytecode")
+    cached = site / "anchor/__pycache__" / f"__init__.{sys.implementation.cache_tag}.pyc"
+    cached.parent.mkdir(exist_ok=True)
+    cached.unlink(missing_ok=True)
+    cached.write_bytes(b"the wheel's own")
+    link_bytecode(site, tmp_path / "bytecode")
+    assert cached.stat().st_ino in {path.stat().st_ino for path in (tmp_path / "bytecode").rglob("*.pyc")}
+
+
 def test_a_record_that_leaves_its_folder_is_not_followed(site: Path, tmp_path: Path) -> None:
     text = "x = 1\n"
     (tmp_path / "evil").mkdir()
@@ -213,5 +226,5 @@ def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Pa
     tool = ROOT / "generated/m4/fix_mac_accelerate.py"
     done = subprocess.run([str(python), "-I", "-B", str(tool), "--check"], capture_output=True, text=True, check=False)
     assert done.returncode == 1
-    assert f"error: accelerate is not installed for {python}" in done.stderr
+    assert "error: accelerate is not installed" in done.stderr
     assert "Traceback" not in done.stderr

@@ -125,14 +125,14 @@ def test_to_acknowledge_a_limit_lifted_is_not_to_acknowledge_a_value_that_is_no_
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PYTORCH_ENABLE_MPS_FALLBACK", "true", "is no int (stoi), and ends the program"),
+        ("PYTORCH_ENABLE_MPS_FALLBACK", "true", "is not an int (stoi), and ends the program"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "", "ends the program with an exception"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "9999999999", "ends the program with an exception"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "1st", "is read as 1"),
         ("PYTORCH_MPS_PREFER_METAL", "0", "counts as on"),
         ("PYTORCH_DEBUG_MPS_ALLOCATOR", "verbose", "is read as 0"),
-        ("OMP_NUM_THREADS", "4,3", "no number of threads"),
-        ("OMP_NUM_THREADS", "auto", "no number of threads"),
+        ("OMP_NUM_THREADS", "4,3", "not a number of threads"),
+        ("OMP_NUM_THREADS", "auto", "not a number of threads"),
         ("OMP_NUM_THREADS", "0", "is out of range"),
         ("MKL_NUM_THREADS", "true", "is taken for 1 by MKL"),
         ("OMP_PROC_BIND", "maybe", "is ignored"),
@@ -145,9 +145,9 @@ def test_to_acknowledge_a_limit_lifted_is_not_to_acknowledge_a_value_that_is_no_
         ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "false", "counts as on"),
         ("HF_HUB_OFFLINE", "y", "counts as off"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "0", "is out of range"),
-        ("HF_HUB_ETAG_TIMEOUT", "1.5", "is no int (Python)"),
-        ("HF_DATASETS_IN_MEMORY_MAX_SIZE", "0,5", "is no float (Python)"),
-        ("ACCELERATE_USE_CPU", "", "is no yes or no"),
+        ("HF_HUB_ETAG_TIMEOUT", "1.5", "is not a Python int"),
+        ("HF_DATASETS_IN_MEMORY_MAX_SIZE", "0,5", "is not a Python float"),
+        ("ACCELERATE_USE_CPU", "", "is neither yes nor no"),
         ("MASTER_PORT", "70000", "is out of range"),
         ("CUDA_VISIBLE_DEVICES", "all", "names no GPU"),
         ("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb=128", "option:value"),
@@ -205,10 +205,10 @@ def test_any_value_has_an_answer(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("env", "key", "said"),
     [
-        ({HIGH: "0.7"}, HIGH, f"without {LOW} its default holds, 1.4"),
-        ({HIGH: "0.7", LOW: None}, HIGH, f"without {LOW} its default holds, 1.4"),
+        ({HIGH: "0.7"}, HIGH, f"without {LOW} its default is 1.4"),
+        ({HIGH: "0.7", LOW: None}, HIGH, f"without {LOW} its default is 1.4"),
         ({HIGH: "0.7", LOW: "0.8"}, LOW, "a low watermark (0.8) above the high one (0.7)"),
-        ({LOW: "1.8"}, LOW, f"without {HIGH} its default holds, 1.7"),
+        ({LOW: "1.8"}, LOW, f"without {HIGH} its default is 1.7"),
     ],
 )
 def test_a_low_watermark_above_the_high_one_is_refused(env: dict[str, str | None], key: str, said: str) -> None:
@@ -355,7 +355,7 @@ def refused(desk: Sandbox, env: str, *words: str) -> str:
         (
             'OMP_NUM_THREADS = "auto"',
             "OMP_NUM_THREADS",
-            ['"auto" is no number of threads', "allowed: a number of threads, 1 or more"],
+            ['"auto" is not a number of threads', "allowed: a number of threads, 1 or more"],
         ),
         ('OMP_NUM_THREADS = { default = "" }', "OMP_NUM_THREADS", ["{ unset = true }"]),
         ('A = "1"\n\n[env.HF_TOKEN]\nvalue = "hf_abc"', "HF_TOKEN", ["a secret has no place in a profile"]),
@@ -381,7 +381,7 @@ def mac(desk: Sandbox, env: str) -> None:
         (f'{HIGH} = "0.0"', ["lifts PyTorch's limit", 'acknowledge = ["mps-unlimited-memory"]']),
         (f'{HIGH} = "0.7"', ["a low watermark (1.4) above the high one (0.7)", f'{LOW} = "0.59"']),
         (f'{HIGH} = "0.7"\n{LOW} = "0.9"', [f"env.{LOW}", "set it to 0.7 or less"]),
-        ('PYTORCH_ENABLE_MPS_FALLBACK = "true"', ["is no int (stoi), and ends the program with an exception"]),
+        ('PYTORCH_ENABLE_MPS_FALLBACK = "true"', ["is not an int (stoi), and ends the program with an exception"]),
     ],
 )
 def test_a_bad_setting_for_a_mac_is_refused(built: Sandbox, env: str, words: list[str]) -> None:
@@ -455,7 +455,7 @@ def test_warnings_come_with_place_reason_and_source_and_stop_nothing(locked: San
     assert [re.findall(r"\[([a-z-]+)\]$", line) for line in said] == [
         ["shadowed"], ["nothing-reads-it"], ["near-miss"], ["other-target"], ["unused-acknowledgement"],
     ]  # fmt: skip
-    assert "PyTorch takes MKL_NUM_THREADS=2 for it; make the two alike" in said[0]
+    assert "PyTorch uses MKL_NUM_THREADS=2 instead; set both to the same value" in said[0]
     assert "source: PyTorch documentation" in said[0]
     assert "small: good" in checked.stderr
     assert locked.drydock("profile", "show", "small").succeeded().stderr == ""

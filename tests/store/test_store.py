@@ -50,7 +50,7 @@ def test_a_rolled_back_profile_stays_so_until_the_next_build(desk: Sandbox) -> N
     assert trained(desk) == "trained with 2.0"
     rows = json.loads(desk.drydock("generation", "list", "small", "--json").succeeded().stdout)
     assert [(row["number"], row["current"], row["changes"]) for row in rows] == [
-        (1, False, "1 packages"),
+        (1, False, "1 package"),
         (2, False, "anchor 1.0 -> 2.0"),
         (3, True, "as generation 2"),
     ]
@@ -79,9 +79,9 @@ def test_collection_takes_what_nothing_needs_and_nothing_else(desk: Sandbox) -> 
     desk.drydock("generation", "delete", "small", "old").succeeded()
     told = desk.drydock("store", "gc", "--dry-run").succeeded()
     assert "nothing needs it" in told.stdout
-    assert "would free: 1 paths" in told.stderr
+    assert "would free: 1 path," in told.stderr
     assert len(desk.environments()) == 2
-    assert "freed: 1 paths" in desk.drydock("store", "gc").succeeded().stderr
+    assert "freed: 1 path," in desk.drydock("store", "gc").succeeded().stderr
     assert len(desk.environments()) == 1
     assert trained(desk) == "trained with 2.0"
 
@@ -320,5 +320,5 @@ def test_a_manifest_that_was_edited_is_believed_nowhere(desk: Sandbox) -> None:
     text = manifest.read_text()
     manifest.chmod(0o644)
     manifest.write_text(text.replace('"interpreter"', '"nothing": 1, "interpreter"'))
-    assert "its environment is not there, or damaged" in desk.drydock("generation", "list", "small").succeeded().stdout
+    assert "its environment is missing or damaged" in desk.drydock("generation", "list", "small").succeeded().stdout
     desk.drydock("diff", "small@1", "small").failed(1, "the manifest of small@1 is damaged: it was edited")

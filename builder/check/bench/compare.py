@@ -26,7 +26,7 @@ from builder.profile.model import Profile
 from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.store import generations
 from builder.store.layout import Store, home
 
@@ -53,12 +53,12 @@ class Measure:
 
     @cached_property
     def ratio(self) -> Interval:
-        """What the pairs say of the true one."""
+        """The interval of the true ratio."""
         return interval(self.ratios)
 
     @property
     def verdict(self) -> str:
-        """What the ratio says, in words."""
+        """The verdict in words."""
         if self.ratio.low <= 1 <= self.ratio.high or abs(self.ratio.median - 1) < _NOTHING:
             said = "no difference" if self.ratio.spread < TELLING else "too noisy to tell"
         else:
@@ -84,15 +84,15 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What keeps the numbers from telling as much as they seem to."""
+        """Reasons to trust the numbers less than they suggest."""
         said = []
         if self.others >= _NOISE:
             said.append(
-                f"the machine was not quiet: others kept {self.others:.1f} of {self.processors} processors busy"
+                f"the machine was not quiet: other programs kept {self.others:.1f} of {self.processors} processors busy"
             )
         wide = [one.what for one in self.measures if one.ratio.spread >= TELLING]
         if wide:
-            said.append(f"the ratios vary too much to tell small differences: {', '.join(wide)}; more --pairs may help")
+            said.append(f"the ratios vary too much for small differences: {', '.join(wide)}; more --pairs may help")
         return said
 
     def as_json(self) -> dict[str, Any]:
@@ -108,7 +108,7 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     run, UsageError where the profile has no [bench].
     """
     if pairs < LEAST_PAIRS:
-        raise UsageError(f"{pairs} pairs tell nothing", hint=f"at least {LEAST_PAIRS}")
+        raise UsageError(f"{plural(pairs, 'pair')} are too few", hint=f"at least {LEAST_PAIRS}")
     name = resolve_auto(name, report)
     catalogue = Catalogue()
     profile = catalogue.profile(name)
@@ -233,7 +233,7 @@ def _other(
     if mark and is_reference(name):
         found = generations.numbered(name, number)
         if not Store.here().is_built(found.store_name):
-            raise UsageError(f"the environment of {against} is not there", hint=f"sh {found.script} --build-only")
+            raise UsageError(f"the environment of {against} does not exist", hint=f"sh {found.script} --build-only")
         yield _side_of_script(profile, against, found.script, workload)
         return
     other = catalogue.profile(against)
@@ -245,7 +245,7 @@ def _side_of_script(profile: Profile, name: str, script: Path, workload: Path | 
     bench = profile.bench
     if bench is None:
         raise UsageError(
-            f"{profile.name} does not say what to measure",
+            f"{profile.name} has no [bench]",
             hint='add [bench] arguments = ["--steps", "40"]: what makes its trainer end soon',
         )
     words = ["--", *bench.arguments]
@@ -259,7 +259,7 @@ def _plain_side(profile: Profile, folder: Path, workload: Path | None) -> Side:
     unknown = trainer.options or any(not isinstance(one, str) for one in trainer.arguments)
     if bench is None or (workload is None and unknown):
         raise UsageError(
-            f"the trainer of {profile.name} takes arguments that only its script knows",
+            f"the trainer of {profile.name} has arguments that only its script can detect",
             hint="compare with a profile or a generation: --against NAME",
         )
     binaries = folder / "env" / "bin"

@@ -26,9 +26,9 @@ _TAIL = 15  # lines that are shown of a run that failed
 
 @dataclass(frozen=True)
 class Side:
-    """What is run: a command in an environment.
+    """One side: a command in an environment.
 
-    `step` finds the number of a training step in a line of its output, and `outcome` what the training has come to.
+    `step` finds the number of a training step in a line of its output, `outcome` the number that training ends with.
     """
 
     name: str
@@ -40,7 +40,7 @@ class Side:
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took.
+    """The measurements of one run.
 
     `start` is seconds from its start to the line of the first training step, and `start_processor` the processor's
     seconds until then, which depend less on what else the machine does. `speed` is steps a second from there to the
@@ -100,8 +100,8 @@ def measure(side: Side) -> Run:
     first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(
-            f"{side.name} trained, but its output tells of no two training steps",
-            hint=f'say how they look: [bench] step = "{side.step}" is what was looked for',
+            f"{side.name} trained, but its output shows fewer than two training steps",
+            hint=f'set their pattern: [bench] step = "{side.step}" is what was looked for',
         )
     processor = used.ru_utime + used.ru_stime
     return Run(
@@ -124,7 +124,7 @@ def _numbers(found: re.Match[str] | None) -> list[float]:
 
 
 def _spent(number: int) -> float | None:
-    """Seconds of the processor that a process and those of its children that have ended took; None where it is gone."""
+    """Return the processor seconds of a process and its ended children; None where it does not exist any more."""
     try:
         times = psutil.Process(number).cpu_times()
     except psutil.Error:
@@ -133,7 +133,7 @@ def _spent(number: int) -> float | None:
 
 
 def _busy() -> float:
-    """Seconds that the processors of this machine have been busy, all together."""
+    """Return the busy seconds of all processors of this machine, together."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # What a guest used is in `user` too (proc(5)).

@@ -1,4 +1,4 @@
-"""The whole examination: facts are gathered here, and judged in the modules beside this one."""
+"""The whole examination: facts are gathered here, and judged in the other modules of this folder."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was looked at on behalf of the profile `name`, in the order in which it matters."""
+    """The checks of the profile `name`, the most important first."""
 
     name: str
     diagnoses: list[Diagnosis]
@@ -77,7 +77,7 @@ def examine(
 
 
 class _Programs:
-    """Programs that are asked while we do something else."""
+    """Programs that answer questions while other checks go on."""
 
     def __init__(self, python: str | None, *, mac: bool, network: bool, timeout: float) -> None:
         self._told = facts.Told()
@@ -90,7 +90,7 @@ class _Programs:
         self._thread.start()
 
     def told(self) -> facts.Told:
-        """What they said."""
+        """Wait for the answers."""
         self._thread.join(self._timeout + 1)
         return self._told
 
@@ -162,7 +162,7 @@ def _built(
 
 
 def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
-    """What `drydock verify` says of the environment of the lock."""
+    """Yield the results of `drydock verify` for the environment of the lock."""
     from builder.build.script import SH
     from builder.project.evaluate import evaluate
     from builder.project.sources import consent
@@ -211,7 +211,7 @@ def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
             )
             version = facts.locked_version(path.read_text(encoding="utf-8"), "accelerate") if same else None
         except (DrydockError, OSError, UnicodeDecodeError):
-            continue  # theirs to mend
+            continue  # theirs to fix
         if version is not None and name != profile.name and not files.has_empty_loader(version):
             yield name
 
@@ -222,8 +222,9 @@ def _indexes(
     if not ask_network:
         yield Diagnosis("indexes", "skipped", "not asked; --network does")
         return
+    yield from network.settings()
     if lock is None:
-        yield Diagnosis("indexes", "skipped", "without a lock nobody knows what to ask for")
+        yield Diagnosis("indexes", "skipped", "without a lock there is nothing to ask for")
         return
     indexes = facts.indexes(profile, lock, told.default_index)
     asked = [one for one in indexes if not one.local and network.is_remote(one.url)]
@@ -232,8 +233,9 @@ def _indexes(
         return
     with report.busy("asking the indexes"):
         answers = dict(zip(asked, network.ask(asked), strict=True))
+        verdicts = dict(zip(asked, network.ask_uv(asked, profile), strict=True))
     for one in indexes:
-        yield network.index(one, answers.get(one))
+        yield network.index(one, answers.get(one), verdicts.get(one))
     if asked:
         peers = any(package.name == "hivemind" for package in lock.packages)
         yield network.clock(list(answers.values()), peers=peers)

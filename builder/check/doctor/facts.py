@@ -1,9 +1,10 @@
-"""The facts that the diagnoses are made from, besides those of the probes. Nothing raises, and nothing is written."""
+"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing is written."""
 
 from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from builder import process, uv
 from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
+from builder.embedded.config_files import is_true
+from builder.embedded.network_settings import read
 from builder.errors import DrydockError, ToolError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
@@ -21,12 +24,12 @@ from builder.store import generations, layout
 
 _TOOLS = ("xcode-select", "-p")
 TIMEOUT = 10.0
-"""Seconds that all programs together have."""
+"""Seconds for all programs together."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What programs answered; each is None where it did not.
+    """Answers of programs; None where there was no answer.
 
     `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
     """
@@ -38,7 +41,7 @@ class Told:
 
 
 def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
-    """Ask the programs that know, side by side; `python` is the version that a build wants, None where none is needed.
+    """Ask all programs at once; `python` is the version that a build needs, None where none is needed.
 
     Looking for a Python may start every one that there is, and takes the longest.
     """
@@ -50,9 +53,8 @@ def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEO
             commands |= uv.questions(named or python)
         if network and default is None:
             commands["default index"] = uv.question_of_default_index()
-    ended = process.run_all(
-        list(commands.values()), timeout=timeout, env={**os.environ, "LC_ALL": "C", "NO_COLOR": "1"}
-    )
+    env = uv.environment({"LC_ALL": "C", "NO_COLOR": "1"})
+    ended = process.run_all(list(commands.values()), timeout=timeout, env=env)
     done = dict(zip(commands, ended, strict=True))
 
     def said(question: str) -> str | None:
@@ -101,7 +103,7 @@ def _head(path: Path) -> bytes:
 
 
 def place(folder: Path | None) -> Place | None:
-    """A folder that is there or will be; None where it cannot be asked."""
+    """Return a folder that exists or will be made; None where it cannot be examined."""
     if folder is None:
         return None
     try:
@@ -113,7 +115,7 @@ def place(folder: Path | None) -> Place | None:
 
 
 def home() -> tuple[Path | None, DrydockError | None]:
-    """Drydock's own folder, or why there is none."""
+    """Return Drydock's own folder, or the reason why there is none."""
     try:
         return layout.home(), None
     except DrydockError as error:
@@ -121,7 +123,7 @@ def home() -> tuple[Path | None, DrydockError | None]:
 
 
 def is_writable(folder: Path | None) -> bool:
-    """Whether a folder that is there, or will be, can be written to."""
+    """Return whether a folder that exists, or will be made, can be written to."""
     if folder is None:
         return False
     try:
@@ -132,7 +134,7 @@ def is_writable(folder: Path | None) -> bool:
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:
-    """What the store has of the profile `name`; `store_name` is that of its lock."""
+    """Return the state of the profile `name` in the store; `store_name` is that of its lock."""
     if home()[0] is None:
         return None
     env = layout.Store.here().path(store_name)
@@ -159,7 +161,7 @@ def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
 
 
 def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
-    """When things were made that are older than now: the lock, the environment, the current generation."""
+    """Return the times of the lock, the environment and the current generation, which must be in the past."""
     times = {"the lock was written": lock_path}
     folder, _ = home()
     if folder is not None:
@@ -191,7 +193,9 @@ def indexes(profile: Profile, lock: Lock, default: str | None) -> list[Index]:
         url = default if name is None else (uv.index_url(name, known) if known else None)
         # As the scripts do (templates/_uv.sh.j2): of the default index uv asks in any case.
         local = name is not None and all(any((folder / one.file).is_file() for folder in folders) for one in packages)
-        found.append(Index(name, url, packages[0].name, packages[0].file, local))
+        # A small one: an index that cannot say what is in a wheel has to send all of it.
+        one = min(packages, key=lambda one: (not one.is_wheel, one.size or sys.maxsize))
+        found.append(Index(name, url, one.name, one.file, local, one.version))
     return found
 
 
@@ -206,10 +210,10 @@ def locked_version(lock_text: str, package: str) -> str | None:
 
 
 def links(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether uv links out of its cache; hard links and clones take no room."""
+    """Return whether uv links from its cache; hard links and clones take no space."""
     return environ.get("UV_LINK_MODE", "hardlink") != "copy"
 
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether uv is told to use no network."""
-    return environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "f", "no", "n", "off")
+    """Return whether uv may not use the network."""
+    return is_true(read(environ).first("UV_OFFLINE") or "")

@@ -1,4 +1,4 @@
-"""What a supervised run leaves on disk: a log of bounded size, samples as JSON lines, and its state."""
+"""Files of a supervised run: a log of bounded size, samples as JSON lines, and its state."""
 
 from __future__ import annotations
 
@@ -10,11 +10,16 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from builder.embedded import state as files_of_state
+
+# A FIFO in its place is an error, and no wait for somebody who reads it.
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class RotatingFile:
     """A file that is appended to; at `size` bytes it becomes NAME.1, and at most `kept` of those stay.
 
-    A disk that is full, or a folder that is gone, is told once, by `complain`, and what is written then is lost: the
+    A disk that is full, or a folder that is gone, is reported once, by `complain`, and later data is lost: the
     trainer goes on.
     """
 
@@ -51,7 +56,7 @@ class RotatingFile:
 
     def _open(self) -> None:
         # Of the user alone: a trainer says more than a stranger on the machine has to know.
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self._path, _APPENDING, 0o600)
         self._written = os.fstat(self._file).st_size
 
     def _rotate(self) -> None:
@@ -66,7 +71,7 @@ class RotatingFile:
 
 
 def older(path: Path, kept: int) -> list[Path]:
-    """The names of what a file of that path was rotated to, newest first."""
+    """Return the rotated files of a path, newest first."""
     return [path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1)]
 
 
@@ -79,14 +84,14 @@ class Tail:
         self._held = 0
 
     def add(self, piece: bytes) -> None:
-        """Hear the next piece."""
+        """Add the next piece."""
         self._pieces.append(piece)
         self._held += len(piece)
         while self._held - len(self._pieces[0]) >= self._size:
             self._held -= len(self._pieces.popleft())
 
     def lines(self) -> list[str]:
-        """What is held, as lines; a progress bar begins one at each return to the left."""
+        """Return the kept bytes as lines; a progress bar begins one at each carriage return."""
         return b"".join(self._pieces)[-self._size :].decode(errors="replace").splitlines()
 
     def clear(self) -> None:
@@ -96,16 +101,26 @@ class Tail:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Put the state at `path`, whole or not at all. Raises OSError."""
+    """Write the state to `path`, whole or not at all. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
     new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     new.replace(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state at `path`; empty where there is none that can be read."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    """Return the state at `path`; empty where there is none."""
+    return files_of_state.read_json(path, _SHAPES.get(path.name, dict)) or {}
+
+
+_STATE = {"name": str, "supervisor": int, "began": float, "restarts": int, "since": float}
+_EXIT = {**_STATE, "last_exit": int, "why": str}
+_PHASES: dict[str, Any] = {
+    "running": {**_STATE, "trainer": int, "trainer_began": (float, None)},
+    "waiting": {**_EXIT, "next_start": float},
+    "ended": _EXIT,
+}
+_SHAPES: dict[str, Any] = {
+    "state.json": tuple({**shape, "phase": frozenset({phase})} for phase, shape in _PHASES.items()),
+    "request.json": {"name": str, "grace": float},
+}

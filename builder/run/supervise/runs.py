@@ -1,17 +1,17 @@
-"""Supervised runs as the commands see them: start one, ask how it is, read its log, stop it.
+"""Supervised runs as the commands see them: start one, read its state and its log, stop it.
 
 runs/NAME/lock              held by the supervisor as long as it lives; its process id is in it
-runs/NAME/request.json      what it was told to do
-runs/NAME/state.json        how it is
-runs/NAME/log, log.1 ...    what the trainer and the supervisor said
-runs/NAME/samples.jsonl     what the trainer used
+runs/NAME/request.json      the request: command, policy, secrets
+runs/NAME/state.json        its state
+runs/NAME/log, log.1 ...    output of the trainer, and lines of the supervisor
+runs/NAME/samples.jsonl     samples of the trainer's use of the machine
 """
 
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 import signal
 import sys
 import time
@@ -23,16 +23,21 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from builder import process
+from builder.embedded.folders import is_shared
+from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
 from builder.run.supervise.journal import older, read_state, write_state
 from builder.run.supervise.policy import Guard, Policy
 from builder.store.layout import home
 
+_STATE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file of a run is opened: what stands in its place must not hang us."""
+
 
 @dataclass(frozen=True)
 class Request:
-    """What a supervisor is to do.
+    """The request to a supervisor.
 
     `command` is the trainer's; `root` the path of its gc root, to which its process id is added. `grace` and
     `interval`, the time between two samples, are seconds, `log_size` bytes. `secrets` are names of variables. With
@@ -55,17 +60,20 @@ class Request:
 
 def folder(name: str) -> Path:
     """Where the runs of the profile `name` are."""
-    return home() / "runs" / stem(name)
+    base = home() / "runs"
+    if is_shared(base):  # each member of a group has runs of its own
+        base /= str(os.getuid())
+    return base / stem(name)
 
 
 def claim(name: str) -> int:
-    """Become the supervisor of `name`: the descriptor of its lock, which is let go of when the process ends.
+    """Become the supervisor of `name`: the descriptor of its lock, which is released when the process ends.
 
-    Raises DrydockError where there is one already, or a trainer that a supervisor left when it was killed.
+    Raises DrydockError where there is a supervisor already, or a trainer that a killed one left.
     """
     where = folder(name)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT | _STATE, 0o600)
     # More than once: who asks whether there is a supervisor holds the lock for a moment.
     if not _within(0.3, lambda: _locked(lock)):
         os.close(lock)
@@ -104,14 +112,14 @@ def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> No
 def supervisor(name: str) -> int | None:
     """The process that supervises `name` now."""
     try:
-        lock = os.open(folder(name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(folder(name) / "lock", os.O_RDONLY | _STATE)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.read(lock, 32).decode().strip()
-        return int(text) if text.isdecimal() else None
+        found = re.fullmatch(rb"([0-9]{1,10})\n", os.read(lock, 32))
+        return int(found[1]) if found else None
     finally:
         os.close(lock)
     return None
@@ -131,22 +139,23 @@ def stop(name: str, say: Callable[[str], None]) -> None:
             os.killpg(left, signal.SIGTERM)
             if not _within(grace, lambda: _left_behind(name) is None):
                 os.killpg(left, signal.SIGKILL)
-        say(f"{name} is stopped; its supervisor had been killed")
+        say(f"{name} is stopped; its supervisor was killed before")
     else:
         say(f"{name} is not running")
 
 
 def status(name: str) -> dict[str, Any]:
-    """How the run of `name` is: its state, with `phase` as it really is, and the last `sample`. Raises UsageError."""
+    """Return the state of the run of `name`, with its real `phase` and the last `sample`. Raises UsageError."""
     state = read_state(folder(name) / "state.json")
     watching = supervisor(name)
     if watching is None and not state:
         raise UsageError(f"{name} was never supervised", hint=f"drydock run {name} --supervise")
+    if not state:
+        raise DrydockError(f"how {name} is cannot be read: its state is damaged", hint=f"drydock run {name} --stop")
     if watching is None and state["phase"] != "ended":
         state["phase"] = "abandoned"
-    sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), None)
-    with suppress(ValueError):
-        state["sample"] = json.loads(sample) if sample else None
+    sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), b"")
+    state["sample"] = parse_json(sample, {"time": float, "cores": float, "resident": int, "processes": int})
     return state
 
 
@@ -173,12 +182,12 @@ def told(state: dict[str, Any]) -> Iterator[str]:
 
 
 def log(name: str, *, follow: bool) -> Iterator[bytes]:
-    """The log of `name`, oldest first; with `follow` its last lines, and what is added until the run ends.
+    """The log of `name`, oldest first; with `follow` its last lines, and new ones until the run ends.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is no log.
     """
     path = folder(name) / "log"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
     if not follow:
         for one in [*reversed(older(path, 1000)), path]:
@@ -211,6 +220,8 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
 def last_lines(path: Path, count: int) -> list[bytes]:
     """The last lines of a file, of its last 64 KiB."""
     try:
+        if not path.is_file():
+            return []
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
             return list(deque(file.read().split(b"\n")[:-1], count))
@@ -228,7 +239,7 @@ def _left_behind(name: str) -> int | None:
     try:
         trainer = psutil.Process(state["trainer"])
         ours = abs(trainer.create_time() - state["trainer_began"]) < 2 and trainer.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError):
+    except (psutil.Error, OverflowError, TypeError):
         return None
     return trainer.pid if ours else None
 

@@ -77,5 +77,5 @@ def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
         )
     else:
         where = where_is(name, catalogue.source, "supervise", "memory-guard", "resident")
-        advice = "make batches smaller, or let it have more"
+        advice = "make batches smaller, or give it more memory"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")

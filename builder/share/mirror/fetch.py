@@ -1,24 +1,22 @@
-"""Where the bytes of locked files come from, wherever they are: folders of wheels, caches, and the index."""
+"""Fetch locked files, wherever they are: folders of wheels, caches, and the index."""
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
+from builder.download import download
 from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.share.mirror.locked import LockedFile
-from builder.share.mirror.place import LocalPlace, Place, copy_hashed, download, open_place
+from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
 from builder.store.layout import home
-
-_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
 
 def local_mirror() -> LocalPlace:
@@ -27,7 +25,7 @@ def local_mirror() -> LocalPlace:
 
 
 class Gatherer:
-    """Finds the files of locks, checks them by hash, and says which place gave something else."""
+    """Finds the files of locks, checks them by hash, and names a place that sent something else."""
 
     def __init__(self, report: Reporter) -> None:
         self._report = report
@@ -37,7 +35,7 @@ class Gatherer:
         self._asking = Lock()
 
     def prepare(self, files: Sequence[LockedFile]) -> None:
-        """Ask the caches what they have, and the index where the rest is. Raises DrydockError."""
+        """Ask the caches for their files, and the index for the places of the others. Raises DrydockError."""
         from builder import uv  # here, because where nothing is to be moved, its import takes half of the time
 
         self._folders = uv.find_links()
@@ -51,11 +49,11 @@ class Gatherer:
                 self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
         rest = [file for file in files if not any(self._nearby(file))]
         if rest:
-            with self._report.busy(f"asking where {len(rest)} files are"):
+            with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
                 self._urls.update(_urls(rest))
 
     def fetch(self, file: LockedFile, target: Path) -> None:
-        """Bring a file to `target`, from the first place that has it. Raises DrydockError where none has."""
+        """Fetch a file to `target`, from the first place that has it. Raises DrydockError where none has."""
         tried = []
         for where, bring in self._ways(file):
             try:
@@ -69,10 +67,10 @@ class Gatherer:
                     f"it has another file under this name (sha256 {found[:12]}..., and {file.sha256[:12]}... is locked)"
                 )
             tried.append(where)
-            self._report.warn(f"{where} did not give {file.file}: {why}")
+            self._report.warn(f"{where} did not send {file.file}: {why}")
         raise DrydockError(
-            f"{file.file} could not be had" + (f" from {', '.join(tried)}" if tried else ": no place has it"),
-            hint=f"the lock of {file.profile} names it by hash: where the file is nowhere any more, lock again",
+            f"{file.file} was not found in {', '.join(tried) or 'any place'}",
+            hint=f"the lock of {file.profile} names it by hash: if the file is gone everywhere, lock again",
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
@@ -80,7 +78,7 @@ class Gatherer:
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
-        """Each place that has a file, by its name, with what brings it to a path and gives its sha256."""
+        """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
         for folder in self._folders:
             if (folder / file.file).is_file():
                 yield str(folder), partial(copy_hashed, folder / file.file)
@@ -120,8 +118,10 @@ def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
-                for rows in uv.artefacts(pins, universe, Path(work)).values():
-                    found.update({row["hashes"]["sha256"]: row["url"] for row in rows if "sha256" in row["hashes"]})
+                names = {f.file: f.sha256 for f in group}
+                for row in (row for rows in uv.artefacts(pins, universe, Path(work)).values() for row in rows):
+                    # An index may say no sha256; what it sends is compared with the lock's in any case.
+                    found[row["hashes"].get("sha256") or names.get(row["file"], row["file"])] = row["url"]
     return found
 
 
@@ -129,19 +129,7 @@ def _bring(url: str, target: Path, size: int) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return copy_hashed(Path(unquote(parts.path)), target)
-    return download(_with_credentials(url), target, size)
-
-
-def _with_credentials(url: str) -> str:
-    """A URL with the user and password of the index on the same host, which uv leaves out of what it says."""
-    parts = urlsplit(url)
-    for name, value in os.environ.items():
-        if name in _INDEX_VARIABLES or name.startswith("DRYDOCK_INDEX_"):
-            for word in value.split():
-                user, at, host = urlsplit(word.rpartition("=")[2] if "=http" in word else word).netloc.rpartition("@")
-                if at and host == parts.netloc:
-                    return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
-    return url
+    return download(url, target, size=size).hashes["sha256"]
 
 
 def _host(url: str) -> str:
