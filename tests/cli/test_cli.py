@@ -73,10 +73,10 @@ def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
         assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(built: Sandbox, command: str) -> None:
-    helped = built.drydock(command, "-h").succeeded()
+    """Started as a user does: most other tests start the program warm."""
+    helped = built.run([*DRYDOCK, command, "-h"]).succeeded()
     assert helped.stdout.startswith(f"Usage: drydock {command} ")
     assert helped.stderr == ""
 

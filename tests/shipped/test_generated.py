@@ -84,6 +84,7 @@ def test_the_mac_script_refuses_to_build_on_linux(tmp_path: Path) -> None:
         assert "m4 is for macos-arm64, and this is Linux on" in done.stderr
 
 
+@pytest.mark.slow  # `just check` says it too
 def test_shellcheck_has_nothing_to_say() -> None:
     program = shutil.which("shellcheck", path=str(ROOT / ".venv/bin")) or shutil.which("shellcheck")
     assert program is not None

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -84,6 +85,8 @@ class Sandbox:
             "UV_PYTHON_DOWNLOADS": "never",
             "DRYDOCK_UV": uv,
             "DRYDOCK_PYTHON": python_3_11(),
+            # `just coverage`: its settings for the processes below.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")},
         }
         make_wheel(self.wheels, "anchor", "1.0")
         # The lock pins the uv that scripts fetch where there is none; here it is never fetched.
