@@ -21,8 +21,8 @@ RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
 SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 # POSIX utilities, and the two that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
-    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mv printf ps read rm sed sleep sort
-    test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
+    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed sleep
+    sort test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
@@ -110,9 +110,9 @@ def test_a_script_is_small_beside_its_lock() -> None:
     carried = re.findall(r"^  cat >\"\$1\"/.*?<<'(\w+)'.*?\n(.*?)^\1\n", script, re.DOTALL | re.MULTILINE)
     table = re.findall(r"^#   (?:\S+ \d\S*  )+\S+ \d\S*\n", script, re.MULTILINE)
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
-    assert own <= 61_000
+    assert own <= 74_000  # wanted are 54,810
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 1_768_178 / 2
+    assert total <= 965_000  # wanted are 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:
