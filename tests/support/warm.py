@@ -70,21 +70,28 @@ def run(
         return code, stdout.read(), stderr.read()
 
 
+_servers: list[subprocess.Popen[bytes]] = []
+
+
 @cache
 def _server() -> Path:
-    """The socket of the process that forks, which ends with this one: then nobody holds its stdin any more."""
+    """The socket of the process that forks. It ends when nobody holds its stdin any more."""
     folder = Path(tempfile.mkdtemp(prefix="drydock-warm-"))
     command = [sys.executable, str(Path(__file__).resolve()), str(folder)]
     server = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, env=_ENVIRONMENT, cwd="/")
     assert server.stdout is not None
     with server.stdout:
         assert server.stdout.read() == b"ready\n"
-    _KEPT.append(server)
+    _servers.append(server)
     return folder / "socket"
 
 
-# Or their pipes would be closed when nothing refers to them.
-_KEPT: list[subprocess.Popen[bytes]] = []
+def stop() -> None:
+    """End the process that forks, where there is one."""
+    while _servers:
+        with _servers.pop() as server:
+            assert server.stdin is not None
+            server.stdin.close()
 
 
 def _read(connection: socket.socket, size: int) -> bytes:
