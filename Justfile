@@ -59,6 +59,11 @@ test wing="" *arguments:
 test-all *arguments:
     ./drydockw pytest -n 2 --dist loadfile -m "" "$@"
 
+# Feed every reader with damaged files, for instance `just fuzz 1000000`; the tests do so briefly
+[group('develop')]
+fuzz count="20000" *options:
+    ./drydockw python -m tests.fuzz "$@"
+
 # What CI checks besides the tests: style, types, layers, scripts, locks and generated files
 [group('develop')]
 check:

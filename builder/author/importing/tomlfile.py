@@ -7,12 +7,13 @@ import tomllib
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.profile.toml_lines import loads
 
 
 def parsed(path: str, text: str) -> dict[str, Any]:
     """Return the data in a TOML text. Raises ProfileError where it is not TOML."""
     try:
-        return tomllib.loads(text)
+        return loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         raise ProfileError(
