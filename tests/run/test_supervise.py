@@ -739,7 +739,7 @@ def test_a_file_that_is_not_ours_is_left_alone(desk: Sandbox) -> None:
     unit.parent.mkdir(parents=True, exist_ok=True)
     unit.write_text("[Unit]\n")
     for command in ("install", "uninstall"):
-        desk.drydock("service", command, "small").failed(1, "was not written by Drydock")
+        desk.drydock("service", command, "small").failed(2, "was not made by Drydock")
     assert unit.read_text() == "[Unit]\n"
     unit.unlink()
 
