@@ -12,6 +12,7 @@ from typing import Any
 
 from builder.errors import ProfileError, Where
 from builder.names import split
+from builder.profile.carried import check_files
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
@@ -50,6 +51,7 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'name its place: [indexes] {index} = "https://..."',
                 where=source.where(*place),
             )
+    check_files(profile, lambda: files_of(name, read))
     for finding in _settings_findings(profile):
         if finding.refused:
             raise _refused(finding, _setting_at(finding.name, flat, source))
