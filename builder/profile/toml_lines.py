@@ -21,7 +21,7 @@ def loads(text: str) -> dict[str, Any]:
     try:
         return tomllib.loads(text)
     except RecursionError:
-        raise tomllib.TOMLDecodeError("too many brackets within brackets") from None
+        raise tomllib.TOMLDecodeError("nested too deeply") from None
     except tomllib.TOMLDecodeError:
         raise
     except ValueError as error:  # a number of thousands of digits

@@ -9,6 +9,8 @@ import pytest
 from tests.fuzz.__main__ import failure, fuzz
 from tests.fuzz.targets import TARGETS, Target
 
+SEEDS = Path(__file__).parent / "seeds"
+
 
 @pytest.fixture(autouse=True)
 def own_store(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
@@ -37,6 +39,9 @@ def test_what_is_damaged_is_an_error_in_words_or_none_and_takes_no_time(name: st
         ("state.json", b'{"phase":' * 100_000),
         ("lock of a run", b"\xff\xff"),
         ("samples.jsonl", b'{"time": "now"}\n'),
+        ("archive.zip", (SEEDS / "nameless.zip").read_bytes()),
+        ("pylock", (SEEDS / "pylock.toml").read_bytes().replace(b"==", b"===")),
+        ("uv.lock", (SEEDS / "uv.lock").read_bytes().replace(b"3.11", b"3" * 5000)),
     ],
 )
 def test_what_was_a_traceback(name: str, data: bytes, tmp_path: Path) -> None:

@@ -19,8 +19,6 @@ def parsed(path: str, text: str) -> dict[str, Any]:
         raise ProfileError(
             f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
         ) from None
-    except RecursionError:
-        raise ProfileError("not TOML: nested too deeply", where=Where(path)) from None
 
 
 def lines_of_names(text: str) -> dict[str, int]:
