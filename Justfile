@@ -78,6 +78,11 @@ test-python version *arguments:
     ./drydockw uv pip install --quiet --python ".venv-$1" --no-deps --no-build-isolation --editable .
     version=$1; shift; PYTHONDONTWRITEBYTECODE= ".venv-$version/bin/python" -m pytest -n 2 --dist worksteal "$@"
 
+# Feed every reader with damaged files, for instance `just fuzz 1000000`; the tests do so briefly
+[group('develop')]
+fuzz count="20000" *options:
+    ./drydockw python -m tests.fuzz "$@"
+
 # What CI checks besides the tests: style, types, layers, scripts, locks and generated files
 [group('develop')]
 check:

@@ -12,10 +12,12 @@ from typing import Any
 
 from builder.errors import ProfileError, Where
 from builder.names import split
+from builder.profile.carried import check_files
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
 from builder.profile.source import Read, Source
+from builder.profile.toml_lines import loads
 from builder.profile.variables import Finding, findings
 
 
@@ -49,6 +51,7 @@ def load(name: str, read: Read) -> Profile:
                 hint=f'name its place: [indexes] {index} = "https://..."',
                 where=source.where(*place),
             )
+    check_files(profile, lambda: files_of(name, read))
     for finding in _settings_findings(profile):
         if finding.refused:
             raise _refused(finding, _setting_at(finding.name, flat, source))
@@ -94,7 +97,7 @@ def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
 
 def _tree(source: Source, read: Read) -> Iterator[tuple[Source, Mapping[str, Any]]]:
     """A profile and all that it extends, with their data; `_flatten_tree` has checked them."""
-    data = tomllib.loads(source.text)
+    data = loads(source.text)
     yield source, data
     for parent in data.get("extends", ()):
         yield from _tree(_read_parent(parent, source, read), read)
@@ -140,7 +143,7 @@ def _setting_at(name: str, flat: Flat, source: Source) -> Where:
 def load_part(name: str, source: Source) -> ProfilePart:
     """One file by itself, checked. Raises ProfileError."""
     try:
-        data = tomllib.loads(source.text)
+        data = loads(source.text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
     part = validated(ProfilePart, data, source)
@@ -170,7 +173,7 @@ def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...])
             where=source.where("extends"),
         )
     part = load_part(name, source)
-    data = tomllib.loads(source.text)
+    data = loads(source.text)
     own = flatten(data, origin, source)
     parents = [
         _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, origin)) for parent in part.extends

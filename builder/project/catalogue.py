@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
+from builder.files import display as display
 from builder.names import FORMS, is_reference, split
 from builder.project.discovery import names_in, profile_folders, profile_names
 from builder.project.sources.fetch import folder_of, silent
@@ -226,11 +227,3 @@ class Catalogue:
             raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(display(path), line)) from None
         except OSError as error:
             raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None
-
-
-def display(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    try:
-        return str(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)
