@@ -7,8 +7,8 @@ from pathlib import Path
 import click
 
 from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.embedded.words import plural
 from builder.errors import PatchError
-from builder.report import plural
 
 _FOLDER = click.Path(path_type=Path)
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.common import echo_json, json_option, reporter
-from builder.report import plural
+from builder.embedded.words import plural
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

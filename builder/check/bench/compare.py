@@ -19,6 +19,7 @@ from builder.check.bench.claims import MEMORY, PROCESSOR, START, TELLING, Claim
 from builder.check.bench.interval import Interval, interval
 from builder.check.bench.plain import plain
 from builder.check.bench.run import Run, Side, measure
+from builder.embedded.words import plural
 from builder.errors import UsageError
 from builder.isolation import LEAKS
 from builder.names import is_reference
@@ -26,7 +27,7 @@ from builder.profile.model import Profile
 from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
-from builder.report import Reporter, plural
+from builder.report import Reporter
 from builder.store import generations
 from builder.store.layout import Store, home
 
