@@ -584,6 +584,8 @@ check_platform() {
   fi
   _found=$(sw_vers -productVersion)
   at_least "$_found" 14.0 || lacks "m4-upstream needs macOS 14.0 or newer, and this is macOS $_found"
+  _found=$(detected memory-gb 16 100 0 0)
+  [ "$_found" -ge 16 ] || say "note: m4-upstream is meant for 16 GB of memory or more, and this machine has $_found"
 }
 
 # In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
