@@ -14,7 +14,7 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -112,7 +112,7 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     own = venv.take_over(tools.frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
-    found = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
+    found, closed = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
     _say(f"[3/4] {plural(len(plan['patches']), 'patch')}, bytecode, manifest")
     for wheel in found:
         own.update(wheel.own)
@@ -144,7 +144,7 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
         file.flush()
         os.fsync(file.fileno())
     os.unlink(claim.NOTE)
-    _protect([path for wheel in found for path in wheel.files], top)
+    _protect([path for wheel in found for path in wheel.files], closed, top)
     return {**own, ".drydock/manifest.json": record_hash(text.encode())}
 
 
@@ -196,10 +196,11 @@ def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
 
 def linked(
     written: Mapping[str, Any], home: Path, tools: Tools, python: str, top: int, *, compiled: bool = True
-) -> list[wheels.Wheel]:
+) -> tuple[list[wheels.Wheel], set[str]]:
     """Link the files of every package below the open folder `top`; `python` is the one that they are for.
 
-    Without `compiled` there comes no bytecode with them: ours is never compared with its source.
+    Returns the packages, and the folders of theirs that are read-only already. Without `compiled`, for those who edit
+    what is installed, there are none, and there comes no bytecode with them: ours is never compared with its source.
     """
     environ = dict(os.environ)
     command = [tools.uv, "--no-config"]
@@ -219,17 +220,20 @@ def linked(
 
     for _ in range(3):
         found = wheels.wheels_of(home, written["plan"], install, forget)
-        if not compiled:
-            found = [wheels.without_bytecode(wheel) for wheel in found]
         try:
-            copied = wheels.link(found, top)
+            if not compiled:
+                found = [wheels.without_bytecode(wheel) for wheel in found]
+            patched = {patch["package"] for patch in written["plan"]["patches"]}
+            closed = wheels.full_at_once(found, patched) if compiled else set()
+            copied = wheels.link(found, top, closed)
         except wheels.ChangedError as changed:
             _say(f"warning: {changed}: unpacked files were changed; unpacking again")
             wheels.unlink(found, top)
+            wheels.drop(changed.wheels)
             continue
         if copied:
             _say(f"      {copied} files copied, as this file system would not link them")
-        return found
+        return found, closed
     raise StageError("unpacked files change while they are linked", "is something else at work in the store?")
 
 
@@ -270,8 +274,8 @@ def _answer_installers(top: int) -> dict[str, str]:
     return promises
 
 
-def _protect(paths: Sequence[str], top: int) -> None:
-    """Make every folder read-only, and the files that are ours.
+def _protect(paths: Sequence[str], closed: Collection[str], top: int) -> None:
+    """Make every folder read-only, but those that are `closed` already, and the files that are ours.
 
     Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
     """
@@ -280,7 +284,7 @@ def _protect(paths: Sequence[str], top: int) -> None:
         every.add(folder)
         for name in files:
             os.chmod(os.path.join(folder, name), 0o444)
-    ours = folders.with_parents(list(every))
+    ours = folders.with_parents(list(every.difference(closed)))
     within = {path for path in ours if path.startswith("lib/") and path.count("/") >= 2}
     for path, descriptor in folders.opened(top, ours):
         if path in every or path in within:

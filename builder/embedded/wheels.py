@@ -15,7 +15,7 @@ import json
 import os
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -28,14 +28,15 @@ from builder.embedded.programs import make_relocatable
 from builder.embedded.state import LARGE, read_json
 from builder.embedded.workers import on_all_cores
 
-FORMAT = 1
+FORMAT = 2
 
 Install = Callable[[Sequence[dict[str, Any]], int], None]
 """Has packages of a plan installed below an open folder, as below the root of an environment."""
 
 
 class Wheel(NamedTuple):
-    """What a package of a plan brings: `files` by folder, each with (name, inode, size, time in ns).
+    """What a package of a plan brings: its files by folder, as a note has them: names between slashes, and then inode,
+    size and time in ns of each between spaces. They are many, and most are looked at by the process that links them.
 
     All is relative to the environment. `own` are the files that no RECORD gives a hash, with their promises;
     `uncompiled` the modules that this Python cannot compile.
@@ -43,7 +44,7 @@ class Wheel(NamedTuple):
 
     name: str
     path: Path
-    files: dict[str, list[list[Any]]]
+    files: dict[str, list[str]]
     own: dict[str, str]
     uncompiled: list[str]
 
@@ -88,7 +89,7 @@ def _read(folder: Path, name: str, package: str) -> Wheel | None:
         if (
             note is None
             or note["format"] != FORMAT
-            or not all(map(_is_whole, note["files"].values()))
+            or any(len(texts) != 2 for texts in note["files"].values())
             or not (folder / name).is_dir()
         ):
             return None
@@ -97,50 +98,98 @@ def _read(folder: Path, name: str, package: str) -> Wheel | None:
         return None
 
 
-_NOTE = {"format": int, "files": {str: list}, "own": {str: str}, "uncompiled": [str]}
+_NOTE = {"format": int, "files": {str: [str]}, "own": {str: str}, "uncompiled": [str]}
 
 
-def _is_whole(files: list[Any]) -> bool:
-    """Whether the files of a folder are noted as name, inode, size and time. They are many: few questions."""
+def _rows(wheel: Wheel, folder: str) -> list[tuple[str, int, int, int]]:
+    """The files of a folder: name, inode, size and time. Raises ChangedError where the note was damaged."""
+    if folder not in wheel.files:
+        return []
+    names, states = (text.split(mark) for text, mark in zip(wheel.files[folder], "/ "))
+    if len(states) != 3 * len(names) or {"", ".", ".."}.intersection(names) or max(map(len, states)) > 20:
+        raise ChangedError([wheel])
     try:
-        return all(
-            "/" not in name and name not in ("", ".", "..") and type(inode) is type(size) is type(time) is int
-            for name, inode, size, time in files
-        )
-    except (TypeError, ValueError):
-        return False
+        numbers = list(map(int, states))
+    except ValueError:
+        raise ChangedError([wheel]) from None
+    return list(zip(names, numbers[::3], numbers[1::3], numbers[2::3]))
+
+
+def _texts(rows: Sequence[tuple[str, int, int, int]]) -> list[str]:
+    """What `_rows` reads."""
+    return ["/".join(name for name, *_ in rows), " ".join(str(number) for _, *state in rows for number in state)]
 
 
 def without_bytecode(wheel: Wheel) -> Wheel:
     """A wheel as its package was published, for those who edit what is installed: Python compiles it itself."""
     ours = f".{bytecode.cache_tag()}.pyc"
-    kept = {folder: [file for file in files if not file[0].endswith(ours)] for folder, files in wheel.files.items()}
-    return wheel._replace(files={folder: files for folder, files in kept.items() if files})
+    kept = {folder: [row for row in _rows(wheel, folder) if not row[0].endswith(ours)] for folder in wheel.files}
+    return wheel._replace(files={folder: _texts(rows) for folder, rows in kept.items() if rows})
 
 
-def link(wheels: Sequence[Wheel], top: int) -> int:
+class _Job(NamedTuple):
+    """A part of a wheel to link: some of its folders, neighbours, and how many files are in them."""
+
+    wheel: int
+    folders: list[str]
+    files: int
+
+
+def link(wheels: Sequence[Wheel], top: int, closed: Collection[str] = ()) -> int:
     """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
 
-    Where two wheels bring one path, the later one's file stands there. Raises ChangedError where a wheel is not
-    what it was, StageError where one brings what every environment has of its own.
+    Where two wheels bring one path, the later one's file stands there. What is in `closed`, folders of one wheel each,
+    is read-only as soon as it is full. Raises ChangedError where a wheel is not what it was, StageError where one
+    brings what every environment has of its own.
     """
     for wheel in wheels:
         _check_names(wheel)
-    last: dict[str, int] = {}
-    for number, wheel in enumerate(wheels):
-        for folder, files in wheel.files.items():
-            for file in files:
-                last[f"{folder}/{file[0]}"] = number
-    every = sorted({folder for wheel in wheels for folder in wheel.files})
-    for _ in folders.opened(top, folders.with_parents(every), make=True):
-        pass
-    costs = [sum(map(len, wheel.files.values())) for wheel in wheels]
-    jobs = list(range(len(wheels)))
-    done = on_all_cores(lambda job: _link(wheels[job], top, last, job), jobs, costs, grain=2_000)
-    changed = [wheels[job] for job, copied in zip(jobs, done) if copied < 0]
+    last = {
+        f"{folder}/{name}": number
+        for folder in _shared(wheels)
+        for number, wheel in enumerate(wheels)
+        for name, *_ in _rows(wheel, folder)
+    }
+    jobs = [job for number, wheel in enumerate(wheels) for job in _jobs(number, wheel)]
+    costs = [job.files + 5 * len(job.folders) for job in jobs]
+    done = on_all_cores(lambda job: _link(wheels[job.wheel], top, last, job, closed), jobs, costs, grain=2_000)
+    changed = {job.wheel for job, copied in zip(jobs, done) if copied < 0}
     if changed:
-        raise ChangedError(changed)
+        raise ChangedError([wheels[number] for number in sorted(changed)])
     return sum(done)
+
+
+def _shared(wheels: Sequence[Wheel]) -> set[str]:
+    """The folders that more than one wheel has files in."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for wheel in wheels:
+        shared |= seen & wheel.files.keys()
+        seen |= wheel.files.keys()
+    return shared
+
+
+def _jobs(number: int, wheel: Wheel) -> Iterator[_Job]:
+    """The parts of a wheel, small enough that every core gets about the same."""
+    some, files = [], 0
+    for folder in folders.in_order(list(wheel.files)):
+        some.append(folder)
+        files += wheel.files[folder][0].count("/") + 1
+        if files >= 1_000:
+            yield _Job(number, some, files)
+            some, files = [], 0
+    if some:
+        yield _Job(number, some, files)
+
+
+def full_at_once(wheels: Sequence[Wheel], patched: Collection[str]) -> set[str]:
+    """The folders of packages that nothing comes into any more once their files are linked: of one wheel only, without
+    folders in them, and not of the packages that are `patched`.
+    """
+    every = {folder for wheel in wheels for folder in wheel.files}
+    above = {folder.rpartition("/")[0] for folder in folders.with_parents(list(every))}
+    own = {folder for wheel in wheels if wheel.name not in patched for folder in wheel.files}
+    return {folder for folder in own - above - _shared(wheels) if folder.count("/") > 2}
 
 
 # What an environment is recognized by and entered through, also where capitals do not count.
@@ -148,9 +197,9 @@ _OWN = re.compile(r"(?i)(pyvenv\.cfg|\.builder\.json|\.drydock/.*|bin/(python[0-
 
 
 def _check_names(wheel: Wheel) -> None:
-    for folder, files in wheel.files.items():
+    for folder in wheel.files:
         if folder in ("", "bin") or folder[:8].lower() == ".drydock":
-            for name, *_ in files:
+            for name, *_ in _rows(wheel, folder):
                 path = f"{folder}/{name}" if folder else name
                 if _OWN.fullmatch(path):
                     raise StageError(f"{wheel.name} brings {path}, which every environment has of its own")
@@ -159,22 +208,28 @@ def _check_names(wheel: Wheel) -> None:
 def unlink(wheels: Sequence[Wheel], top: int) -> None:
     """Undo `link`, however far it came."""
     for wheel in wheels:
-        for path, here in folders.opened(top, folders.with_parents(list(wheel.files))):
-            for name, *_ in wheel.files.get(path, ()):
-                try:
-                    os.unlink(name, dir_fd=here)
-                except FileNotFoundError:
-                    pass
+        for path, here in folders.opened(top, folders.with_parents(list(wheel.files)), make=True):
+            if path in wheel.files:
+                os.fchmod(here, 0o755)
+                for name in wheel.files[path][0].split("/"):
+                    try:
+                        os.unlink(name, dir_fd=here)
+                    except OSError:  # it was never there
+                        pass
 
 
 class ChangedError(Exception):
-    """Wheels whose unpacked files are not what they were."""
+    """Wheels whose unpacked files, or whose notes, are not what they were."""
 
     def __init__(self, wheels: Sequence[Wheel]) -> None:
         super().__init__(", ".join(wheel.name for wheel in wheels))
-        self.names = [wheel.name for wheel in wheels]
-        for wheel in wheels:
-            _drop(wheel.path)
+        self.wheels = wheels
+
+
+def drop(wheels: Sequence[Wheel]) -> None:
+    """Delete unpacked wheels: they are unpacked again when they are wanted."""
+    for wheel in wheels:
+        _drop(wheel.path)
 
 
 def _drop(path: Path) -> None:
@@ -182,15 +237,16 @@ def _drop(path: Path) -> None:
     folders.remove_path(path)
 
 
-def _link(wheel: Wheel, top: int, last: Mapping[str, int], number: int) -> int:
-    """Link the files of one wheel; returns how many had to be copied, and -1 where one was changed."""
+def _link(wheel: Wheel, top: int, last: Mapping[str, int], job: _Job, closed: Collection[str]) -> int:
+    """Link some files of one wheel; returns how many had to be copied, and -1 where one was changed."""
     source = os.open(wheel.path, os.O_RDONLY | os.O_DIRECTORY)
     copied = 0
+    ours = set(job.folders)
     try:
-        paths = folders.with_parents(list(wheel.files))
-        for (path, there), (_, here) in zip(folders.opened(source, paths), folders.opened(top, paths)):
-            for name, inode, size, time in wheel.files.get(path, ()):
-                if last[f"{path}/{name}"] != number:
+        paths = folders.with_parents(job.folders)
+        for (path, there), (_, here) in zip(folders.opened(source, paths), folders.opened(top, paths, make=True)):
+            for name, inode, size, time in _rows(wheel, path) if path in ours else ():
+                if last.get(f"{path}/{name}", job.wheel) != job.wheel:
                     continue
                 state = os.stat(name, dir_fd=there, follow_symlinks=False)
                 if (state.st_ino, state.st_size, state.st_mtime_ns) != (inode, size, time):
@@ -202,7 +258,9 @@ def _link(wheel: Wheel, top: int, last: Mapping[str, int], number: int) -> int:
                 except OSError:  # another file system, one without hard links, a file with too many, or another's
                     _copy(name, there, here)
                     copied += 1
-    except FileNotFoundError:
+            if path in closed and path in ours:
+                os.fchmod(here, 0o555)
+    except (FileNotFoundError, ChangedError):
         return -1
     finally:
         os.close(source)
@@ -361,9 +419,9 @@ def _sources(part: _Part, inside: str) -> list[tuple[str, str]]:
 
 
 def _note(part: _Part, tree: Path, inside: str, uncompiled: Sequence[str]) -> dict[str, Any]:
-    files: dict[str, list[list[Any]]] = {}
+    files: dict[str, list[str]] = {}
     for path, names, states in _walk(tree, ""):
-        files[path] = [[name, s.st_ino, s.st_size, s.st_mtime_ns] for name, s in zip(names, states)]
+        files[path] = _texts([(name, s.st_ino, s.st_size, s.st_mtime_ns) for name, s in zip(names, states)])
     unhashed = [path for path, said, _ in part.rows if not said and not path.endswith(f".{bytecode.cache_tag()}.pyc")]
     return {
         "format": FORMAT,
@@ -393,8 +451,8 @@ def _walk(top: Path, path: str) -> list[tuple[str, list[str], list[os.stat_resul
 
 def _put(path: Path, tree: Path, note: Mapping[str, Any]) -> None:
     """Give a finished wheel its name, and then its note; whoever was faster has made the same."""
-    if path.is_dir() and not path.with_name(f"{path.name}.json").exists():
-        folders.remove_path(path)
+    if path.is_dir() and _read(path.parent, path.name, "") is None:  # not finished, damaged, or of another format
+        _drop(path)
     try:
         os.rename(tree, path)
     except OSError:
