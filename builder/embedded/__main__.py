@@ -1,6 +1,7 @@
 """The way in for scripts, which carry this folder: BASE -I -S -B FOLDER COMMAND ARGUMENTS.
 
-build PARTS ENV UV FRAME WORK MIRROR SCRIPT     see builder/embedded/stage.py
+build PARTS ENV UV FRAME WORK MIRROR SCRIPT NOTE ASKED
+                                                see builder/embedded/stage.py
 sweep STORE NAME                                delete what a dead build of ENV left
 verify ENV                                      every promise about a finished environment, checked
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
@@ -19,13 +20,16 @@ from typing import Any
 from builder.embedded.errors import StageError
 
 
-def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str) -> None:
+def _build(
+    parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str, note: str, asked: str
+) -> None:
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
     try:
         folders.build_in(Path(env).parent.parent)
-        build(Path(parts), Path(env), Tools(uv, Path(frame), Path(work), Path(mirror)), int(script))
+        tools = Tools(uv, Path(frame), Path(work), Path(mirror), Path(note), asked)
+        build(Path(parts), Path(env), tools, int(script))
     except StageError as error:
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None
     except OSError as error:
