@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -122,4 +121,6 @@ def remove_tree(path: Path) -> None:
         with suppress(FileNotFoundError):  # somebody else deletes it too
             Path(folder).chmod(0o755)
         folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
+    import shutil  # here, because most commands remove nothing
+
     shutil.rmtree(path, ignore_errors=True)

@@ -5,7 +5,6 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.build.script import build_script
 from builder.errors import DrydockError
 from builder.project.auto import resolve_auto
 from builder.project.evaluate import evaluate
@@ -36,6 +35,8 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
+        from builder.build.script import build_script  # here, because it reads drydock.toml, and most are built
+
         _pull_from_afar(name, report)
         build_script(name, evaluation.script, report)
     before = generations.current(name)

@@ -24,10 +24,9 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
-from builder import process
 from builder.embedded import claim, lifeline, state
 from builder.errors import DrydockError, ToolError
 from builder.files import make_folder, share
@@ -41,8 +40,7 @@ _held: dict[str, int] = {}
 """Store names that this process holds, and the descriptors of their FIFOs."""
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """The root of a process: of which store path, and which process of which start of which machine.
 
     What an older Drydock made names no machine: `host` is empty then.
@@ -327,6 +325,8 @@ def _is_ours(number: int, mark: Path, *, within: float = math.inf) -> bool:
     if not lifeline.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):
+        from builder import process  # here, because most systems have /proc
+
         elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())
         return -5 <= mark.lstat().st_mtime - (time.time() - elapsed) <= within
     return True
