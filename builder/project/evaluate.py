@@ -9,17 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any
 
 from builder.embedded import state
-from builder.files import write_atomically
+from builder.files import states, write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
 
 
-class Evaluation(NamedTuple):
+@dataclass(frozen=True)
+class Evaluation:
     """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
 
     `content` is the digest of what sources have a part in it with, for builder.project.sources.consent; None where none
@@ -37,19 +39,28 @@ def evaluate(name: str, step: Callable[[str], None] | None = None) -> Evaluation
 
     Raises ProfileError, LockError or SourceError.
     """
-    memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
-    remembered = _recall(memory)
-    return remembered if remembered is not None else _evaluate(name, memory, step)
+    known = remembered(name)
+    return known if known is not None else _evaluate(name, _memory(name), step)
+
+
+def remembered(name: str) -> Evaluation | None:
+    """The evaluation of the profile `name`, where it is known and nothing has changed since."""
+    return _recall(_memory(name))
+
+
+def _memory(name: str) -> Path:
+    return home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
 
 
 def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Evaluation:
+    from builder.project.carried import carried
     from builder.project.catalogue import Catalogue
     from builder.project.sources.consent import digest
     from builder.script.templates import rendered_run_script
 
     catalogue = Catalogue(step=step) if step is not None else Catalogue()
     plan = catalogue.plan(name)
-    text = rendered_run_script(plan)
+    text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
     inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
     content = digest(catalogue.from_sources())
@@ -97,19 +108,8 @@ _RECORD = {
 def _context(name: str) -> str:
     """What decides an evaluation besides the files it reads: where they are looked for, and Drydock's own code."""
     package = Path(__file__).parents[1]
-    code = {state for folder in (package, shipped("templates")) for state in _states(str(folder))}
+    code = {state for folder in (package, shipped("templates")) for state in states(folder)}
     return json.dumps([name, os.getcwd(), os.environ.get("DRYDOCK_PROFILES"), sorted(code)])
-
-
-def _states(folder: str) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of all code and templates below a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith((".py", ".j2")):
-                state = entry.stat()
-                yield entry.path, state.st_size, state.st_mtime_ns
-            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
-                yield from _states(entry.path)
 
 
 def _digest(text: str) -> str:

@@ -62,15 +62,20 @@ def encoded() -> str:
     return "".join(f"{text[at : at + _LINE]}\n" for at in range(0, len(text), _LINE))
 
 
+def decoded(lines: str) -> bytes:
+    """What `encoded` has made to lines; nothing where they are something else."""
+    try:
+        return zlib.decompress(base64.b85decode(lines.replace("\n", "")))
+    except (ValueError, zlib.error):
+        return b""
+
+
 def canonical(script: str) -> str:
     """The text of a script with its machinery as it is and not as it is compressed."""
 
     def plain(found: re.Match[str]) -> str:
-        try:
-            content = zlib.decompress(base64.b85decode(found[0].replace("\n", "")))
-        except (ValueError, zlib.error):
-            return found[0]
-        return hashlib.sha256(content).hexdigest()
+        content = decoded(found[0])
+        return hashlib.sha256(content).hexdigest() if content else found[0]
 
     return re.sub(rf"(?:^[!-~]{{{_LINE}}}\n){{20,}}[!-~]*\n", plain, script, flags=re.MULTILINE)
 

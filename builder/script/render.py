@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import BaseLoader
 
@@ -17,8 +16,7 @@ from builder.script.plan import Plan
 from builder.script.quoting import environment, sh_quote
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines, its `sha256`, the `version` of
     Drydock that it is of, and what `patches` a file, as a part of one file.
     """
@@ -29,8 +27,10 @@ class Carried:
     patches: str
 
 
-def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
-    """All generated files of a plan: file name to text.
+def render(
+    plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False, run_script: str = ""
+) -> dict[str, str]:
+    """All generated files of a plan: file name to text. `run_script` is that of its run script where it is known.
 
     With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
     where a file of the profile's cannot travel in a script.
@@ -39,7 +39,7 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool
     templates = environment(loader)
     values = _values(plan, carried)
     files = {
-        profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
+        profile.run_script: run_script or templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
         profile.fix_dependencies_script: templates.get_template(
             f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
@@ -85,7 +85,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "settings": _settings(profile.env),
         "options": trainer.options,
         "modes": trainer.modes,
-        "detects": profile.detects or target.memory_gb is not None,
+        "detects": profile.detects,
         "chooses": profile.chooses,
         "command": trainer.command,
         "arguments": trainer.arguments,
