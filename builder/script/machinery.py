@@ -37,10 +37,12 @@ def machinery() -> bytes:
     return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
 
 
-# What is alike side by side: zlib looks back no further than 32 KB. Found by trying; any order is right.
+# What is alike side by side: zlib looks back no further than 32 KB. Found by trying 20,000 orders, and 5 % smaller than
+# that of the alphabet; any order is right.
 _ALIKE = """
-__init__ patches verify __main__ into manifest errors caches installer programs plan installed stage venv examine wheels
-bytecode claim folders hashes swap workers lifeline
+words credentials web __init__ network certificates network_settings config_files caches errors state patches verify
+plan __main__ installer manifest into unpack installed stage programs wheels examine bytecode venv swap claim folders
+hashes workers lifeline
 """
 
 

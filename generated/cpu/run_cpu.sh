@@ -17,7 +17,7 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 b3b0e1a7a0059855c4dfd036a7603108ea138224e8e512c63d29997dde610238
+# Drydock 0.1.0, machinery sha256 7f56fee6b09922cff2a093ffdb5f747cc664fc8e7a2aff8b19d87e086cf68975
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -36,7 +36,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=b3b0e1a7a0059855c4dfd036a7603108ea138224e8e512c63d29997dde610238  # of the Python below
+_machinery=7f56fee6b09922cff2a093ffdb5f747cc664fc8e7a2aff8b19d87e086cf68975  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -103,10 +103,7 @@ detected() {
   # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
   PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
   case $1 in
-    performance-cores) find_performance_cores ;;
     usable-cores) find_usable_cores ;;
-    memory-gb) find_memory ;;
-    gpu-count) find_gpus ;;
   esac 2>/dev/null || _found=
   case $_found in
     '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
@@ -115,30 +112,6 @@ detected() {
   [ "$_found" -ge "$5" ] || _found=$5
   [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
   printf '%s\n' "$_found"
-}
-
-# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
-# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
-find_performance_cores() {
-  _atoms='' _best=0 _cores=0 _seen=' '
-  read -r _atoms </sys/devices/cpu_atom/cpus || :
-  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
-    read -r _capacity <"$_file" || continue
-    case $_capacity in '' | *[!0-9]*) continue ;; esac
-    [ "$_capacity" -le "$_best" ] || _best=$_capacity
-  done
-  # shellcheck disable=SC2013 # a line has no spaces
-  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
-    _core=${_core%%[,-]*}
-    case $_seen in *" $_core "*) continue ;; esac
-    _seen="$_seen$_core "
-    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
-    count_common "$_core" "$_atoms"
-    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
-  done
-  [ "$_cores" -gt 0 ] || return 1
-  find_usable_cores || return 1
-  [ "$_found" -le "$_cores" ] || _found=$_cores
 }
 
 # Those that this process may run on, and no more than its quota is worth.
@@ -161,27 +134,6 @@ limit_cores() {
   _quota=$((_quota / _period))
   [ "$_quota" -gt 0 ] || _quota=1
   [ "$_found" -le "$_quota" ] || _found=$_quota
-}
-
-find_memory() {
-  read -r _word _found _unit </proc/meminfo || return 1
-  [ "$_word" = MemTotal: ] || return 1
-  divide_by_1024 "$_found" || return 1
-  divide_by_1024 "$_found"
-  _memory=$_found
-  each_control_group memory limit_memory
-  _found=$_memory
-}
-
-limit_memory() {
-  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
-    read -r _found <"$_file" || continue
-    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
-    divide_by_1024 "$_found"
-    divide_by_1024 "$_found"
-    divide_by_1024 "$_found"
-    [ "$_memory" -le "$_found" ] || _memory=$_found
-  done
 }
 
 # each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
@@ -221,28 +173,6 @@ count_common() {
     done
   done
   IFS=$_ifs
-}
-
-find_gpus() {
-  _found=0
-  command -v nvidia-smi >/dev/null || return 0
-  _list=$(nvidia-smi -L) || return 1
-  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
-}
-
-# Digit by digit: some shells count with 32 bits only.
-divide_by_1024() {
-  case $1 in '' | *[!0-9]*) return 1 ;; esac
-  _digits=$1 _found='' _rest=0
-  while [ -n "$_digits" ]; do
-    _next=${_digits#?}
-    _rest=$((_rest * 10 + ${_digits%"$_next"}))
-    _found=$_found$((_rest / 1024))
-    _rest=$((_rest % 1024))
-    _digits=$_next
-  done
-  _found=${_found#"${_found%%[!0]*}"}
-  _found=${_found:-0}
 }
 
 # What would let another Python into this one.
@@ -1678,408 +1608,402 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvx`*+*M)hPNq*ZCt5oZC-;Oi{A)Xg{_}qsVlu8(Z>`l%zQ{iwlX6#F`>mg0!r%Jb(M$&zU^{D9LHN?z(Fw76HucdF|P=XFs#-HXlv0tTVg+AEVpZ
-biRnn`?A%#non<|i{)rMEasi!_M#XLi(w~|(vcL!r&bFpbc#=-MS_nBKIQZ4kNxM}L7KMyhXC2lve9I;;FkPb1-*M&%on4p(Ph3UN-RPh$g->DVmU8-
-i}_?SUF3_=bW*nD)wJZ^UQQ>A;?rV0y3oS%<~E<?*TuXYmCM;|UX)V)YB{-FOsC^gi;w5a>@vT+DO$tgN-HN<)8%B?j&7#qBJH-K(WERcp-a&|^yNNj
-;d^))C6oNNXh&D^3V*D-Uw!puoJP|*RqV`i7#;RHiMw&y-y1~x`w<q5uAm7002tI%Cm)ZKSex0w>T%jiTU2TY&2o=ASEG5kNMbv0aoUbHecZX4;)K`B
-z<Mo;+no>&G&e6`<|k1m^N>xil5OfjwT<zpm@I64Y(o2=w!U-I3i$D<9Q~u%|3gYMY(clKMq`{l?qoaSUbQ2J?%}m)4FplkG5o%A-{6a`8cY*>?VO#x
-Ih19@$9JbE=O>3JZ?f|@XW8MKqu%j(>g#l%i<ciVoN!)CegCnTkFM^s+vyNj{Z&3L;UmI3?46!x$0x_VR#c3kBRB?Jav8;M?T<jh>e1b3aT8_GpV8zx
-!M7>Bc6}R9^I;|(98WKKXK+C%hsZU{0m29u(yvg41)v!BGo=>!Hw>gKq9pZ=>!wLg&U*9tbpE6cV54b^fYoQ=a$aB`00r{pc%fL3*rgDFSL6J;jQ(ps
-`ajnN?E1wVr>z~uKle_LUj3T=<?Frw&d$zHj}Fh{cC;sR$EX9la|ooNgFWetN*r*)Uw8ly_g_jvL0VXTd_uj;e3&ot{p>?=e|dw{5O)#)U^GSm!GiMZ
-h7RFcWeh>exD6@gTHl4#jdzs5rRfK#i}^jmz8@9iA*{xy%VM^OWF4a%78`$HiFrPPWtT4r5HW<Xj&7jLWEvUFi553G5Y~JWT@=x>EQZ}^MNm5BVopDB
-1JI8(&_5!y$J0q68-61SLMMo-0E(<yx@>?aWBifmi@!}_Lbyts=pjt+mD_MkLJ3}{oQ>f?l6qw^<8n%9;r)12E{3DIKucR|H^C*)mSRYA7;GT!A1r1C
-t7x)?qWN_<WNLXan@=zC+==GX>7s-&#=B>PQoC<P7xR36zx$(9Eak%~6g;#?qC$>a(QH%zG=S0{w77@k{F26%BtUu-YNVZ}yz_2vbDGwEyt^#tyBDL$
-E|JU8;vP0ld^MU31L6(uc5?c62LEmo>_KY-F=(67b<W&RLnyejoqRScCc~s<iZi*LE*G=qB9VRqJXn><zA5&y_w(^jZ{D<{#pt$x()(ZTrJZ4M3Dh`=
-^YU^u!p_bM>L{O-vXJrnNz5q2ok*M5j_KrTbj`^4*=&a{Fnnnl<|%t~aQZ{<>>MWjdGx10MKAUUIhG%@MSg)uUrauZ=F>@=&;by63JXjK17}&8E#}KY
-i*$hQCGk%`!zq&;o*chA`T++U^V-TV5esgnw|F)Mwf^$*2dR_2K6%??ZY0=AL2)Vrz<2TZjypUtFrP|K0fQR1VZ8hp)4!d?^mdGUKG=|1d6Um!I|XA-
-2NrB?rzP8Z{0A-aY{kXma(DT0*EN{hJqdhhxsdZ`(C<DUc)qDRr7}0Kj^6Zem`Z-!rjpL|sr~>PVMugBhI4__U!MusJv@#9u9h5t%J5)iU3&bAm;s+N
-tSTR|s20KI3Bm{|@`7k8_k^e`9efPK6rc?#OeOC>g^VQ)lSgHkf;BEz*Uw^KmNs1FO^EmM==6*+Rwy#Ezn<L~xE?TgfZ5-)<e!FsjRWrFhDq`#p6o^}
-2loMY^c~Ubo}PMCOQ+^4p5<kUoq$svPBl6K+jvUm(YyP_%@mJ37<CbS*?ImPk3gJeIHKT8So|>pgo-}q^AYXvsLb!-q%7d?Ez%^nS9!6dlk!eFNe6$K
-;CNEk;pFFhyex#&o+8;Ufd+Z<`jipe-Ha}86fMqA-oB}I2<LP*nq|`&b1|FflRKf|u*81S8D!R>iq~n#fMOGT>eq+?6Gj6LFN+N;>>;*gJ4~b}4f{hj
-GMsieEFvuN^>})bj}ax|tX;rWE2eogP<azgq)W7gn)Vj)m-My+Tv8^DB=T37<oWat2bIv}up?(w5@&S0B7yjb%bU7OpuBL+cSb-xN(U4>!Zipw@9gCa
-Sk5A$YiBn~=sPlFqZu*-S6gx+jS(oL#8zX2*w=O1YWk$Rn|niJ6KV(z!OgZr-XMwJ9lgt7cjLrRRZo71hW5Ye4gksTig}XO=VE~KMAd||Ya&jYFsQqM
-%43fzWZsc+xPSwx85SQW%klUL$Ei6VTXN0lz!(-VU$+P>9_I5q;Li}$h9gs`neu!GGa!k4bBNA>u>#Vx3nN4-7ZIn0By2xwI%ysS0T8Bl6TEN<oPcjd
-##cV1e2O$RB0PWs)XSV7+;%f#9#e%U@d4?^Bc5l0$FP}cd7Q@y$3nb~j3<Xp^|7|hKOdc*|8(#s>mC2h(1Nef*2{zJ-D&UD(O(b-+<@lHiF?Gd7f)eF
-=tKGd=g^@(wQ;;ewfHWMQ>>iOHZ=u*lRkHxT9h#`;6duo(}&iE=AyPhdK052nt7gqp1;k+*<X2hvS;}m`rLB7jeXlW&F>EB`5isu?O%>XrhIs?W=O{1
-Ivbve0hrG^%lRaP83<1A0*F^Jub<L-JY#og*iA>AXF2G8G==7I;^{A!gQt`1^ySI%n_r`U^3(Cj@%L{|4u90=!#5|rzw{0fH|G~fK}#<Hnitp0aX!bL
-4A+d#S$1@G+WP_9xWX4C>gnJ=lWCFym$e`{Rq7-P6C@#22nU<EyUDZYIh`j8pH}!Hj+wUWTf}7mod~Ej`V+9I0z$gyg%Xp6yO%8&S37^$Dft2c^L~$=
-h~fAIpx1zJi<=xyBiEU4zlBTEI(j?$KCbmCmP0qEQN*4#dIgWi)5R-19)v@J$Ag!nIUJYM`Mu|of@OU`3ZnfK?6@chL243?weN&y&wPFD@K5KjcK!fG
-pN^R;0I-hz$>*3ey%qA|-*p9o!(Pu;W^|t8S%sD8FaC31l=KJxnNH%y+b~dQSjJI4{>;m8d9z%M#w=G~&WW9+4XRa^lfN%v8rt}gE&}vxIicShlns+&
-aW|cR0M=@;04m_b^tjQc%LU51cy{t7yqJ&vL0w7!u1KhHqGtIB_s)k2P}U4dsQpgoIF+benq+z}@^W;UY-0%{5T9OU(6#wxqGQ1yX-DP8cxJ?LMMzE+
-Vv!Oxcc$ASRRMH1gbP*2(@Ru542w_9BSSAc%$y+!M`qM15By|Z;fD?}X@Gdbq7e`|CFLveE+hpSk0u|=Sh!~8uKU!*ZE2luve<LD7{MA&k#gd#l{=Z(
-rD3WKoSxBrd>4z1Hec{D$@TYHNm41<e?hGYGn%y{+&O>|$mL-dDoPbYjRf21*af1hk6OQBgXsWp#=F%ETJw4|QUH}a#SGP<3XZQGsaRGJnLhc(rgtzf
-de`AfRJ?=Oje8Qfyy?6oNGanjoHs@Spk&cW<`~p5{!3@9y!IWg)5ZYrp+o(>0WxZLuoR5ed}KgReZx3VuE2QVX4wxEJ{RA7<>hkUWAP}4Gl;)*F24Dy
-n9#{_6|WG?y1P<1>$oG|QYZIITbE<_9Q|0_BZB}f(R7Q35$;RltF|(3G)jEa$>fb^`P`S;e0n|4k*Q@$)**tN#2>hUnAdJUyj&cdza~u?(V+5!G)wyh
-$3P7uj+WIu4ew>E(`P}c2K<+sDFFL85(%#-n<&h|+U4a<fjdNT4Bs*95sR?UYcFZ@VdwaMTIM6%O*{wq02kx}4-08g20~@=$^#|1qT3p@<oF&?1;6Me
-p%M1Z4)P}0DLiQCGzyw?4I#^cRZ^r4FTy6JF=-VAd?60A6bswq_1H!vDpMmBvI2P;R)7L<6gb(Lxf1F&jfO~X_pRJ}zMLejegH+A9kg43GyB8Q<su1i
-Fm1OsO1kk23cAfFxXAYCJuo1RRlIP#-6FyIKI<u4q{FI`hR1~VcHHtChuz_hg<M`BeP<~j93*f>Ct5+(7{n#%Pxqrey-hSQAadsaR!RK4*vx`d7?96o
-Iu6dV^Vhv!vxC!Ko4CSu$cG%CWJkv@dw+@OFa_RycXxL(-Qn}LmAyVVefy?&c7{TZ77Cva{`XI(J-B4Pe0Oqme4hPu`X+AEhr@%z*FBV*>hsC*;ZLWh
-Jt*}3Pe*TFp4H#KJo)AL&B;O2r=#Pu^Mf~U+?UhdOL%>B@aD`k@x$R+Q%_!>pOf_DxOaG-ogcmJo&0nzpWYlD|Cqf!dD+uvxXe_FygfKR_@VbQd-v=4
->yu-7iCPRCpMTs`?A__f52r9;{>?9^2k+#G3uoUS9h*_e%j*2eYnceF)BK@U<E(dZdiXjcD$gIzzN}7D+Oks$i#spia(z2Pwcs495Kd(8@1AAJPiMW;
-<Ab-of4)07JNxD2^ko_|J17+477lqY9U;U4fJlm1Rzh0C*otB4LKn(YTG0pG>HCq013j1cut<+?`p`yIrbmhr+~F+SBgQd<+X%M8?A01BI0bSpt58kV
-jo=EhCUT5gekj000sx8IETjmqY_jeck(C4=<qLD|0+w$6#a$oUe%X6<@Y9=f1|6e3Q3|zmbld}EJn?B$%lO?`;s6&r&-J5i&$kmtu}WE*t8t&rSHo`y
-Fkb;s+FfT1xGjLQqP)y!#ZV=r@PXwwZb3HyueDq;ED8s7);mP9^!nuNeB;0>0MeGLfA;IydGBq8Rx#53=W%U`8_kX6roR_^Iqs?z%bA9#q~yrZ7&uhs
-BdBb?p7zd9k9tTmwzpTRjOjYH3{6<p_RlbFhOV#MEk<T1Qnw(g`^bZ!9=naSVNqzWpgwZVD-us~l-%tgcTb{upd8HA&EtOieK~j*w`&^9cc;Cdk9xmk
-uX+dPuuf-27p!YgD?;mF8*^;<YI{4=Gt4eWf}0z~fZG5R|71WACc}I_WHf*+uL`68Kanm&sH$p#uF(WYg_lQX2j9QxW%&E&-s#y99xbnXhd(l5lTt*;
--T^);wIgdZ9KLXohM3d{jaxPc$<dSNaU<buB8QFC5Fzr>gXa{23~uI9JgxUPfYAHP`RPFgj-v>-`7F5Zw>Q#EBoQ8HmBK}vC|vY(3Wt=4rRAIH6d-a2
-OzLPt27U?k4dvyoW9O$o0r`5_K>P@NMKk8Nf6_`ErBdXPlSru*F#Cz4S5ii46@By9O#1d?@7L3#;~$U-`uXT(?-UC;bkVl4ixwe>!tgEK7*{-j_DYq-
-d<kEN)jIXUk6W0US;fPEW>dlA`7gb5hIN4!an~IOAs{l3^za_FLDg|Rnc6)@ckpB|G>6`=H`B)|LYD<xM^J_%mOk!TSQD=^wZdIKEZ{Z~Z!F?;sSaYB
-FFW={nO_zAu{G?~YYK{CxVS2e@{5wJ?pWHab$5kbt?#041Ko4Of|tSa-Yga~Y_)2^q(7aYgkf)%ji@ThGNawVo`lqn?&bwOx|mMKiRIWkS3vP^^Tp*&
-BG!Zivk^~>I7w0JHyl*hEm`j*K0A9u2+gMuY<~9wZzGCF73>mScgZ|busyqVm_Rui_h?X*?mkqqzK>i%v;U|pF67Q^KK*o0WrzU-g7ueQaUl3H<BwXl
-tQ0;AOP8iNoRPjPUk170Wa>+KgUwaTGip_iYj4m%wo7H(O1n0ds&e>vLhour(;FohPH^yfA`HO6n?`YlF)Ji!xG{}~!#k`;9~SpBXx51<Cim^=<>+$J
-j^2z=EciB`;rDiQjNIz^a)#FSXT{%_#RSEC^x|>Z$>eE56l+weAVh`LwuVM+Zxh)vj5rBNfT*L-z|L?q$CVExBXnj?udYzeBp**+y#l797aXUEL?1`c
-Gbz(_tS0e{Y`b=b)4K^-U`b(-0(jX<W8s~@mGB7Dv7uJ>f1kl4GEcU;m>%uij!@(lR#kb#+oRLdldy}kd2v<DalyhWXpYc3?HwP|@Y9yPh#kE;Iy^Y<
-iQozC=*n_T&Nk)lWgf5soy++GFIHG+_F;sd>CoOKZtfBe@7-B(ySo^dJMifOHp{r^z#Cf!K6>C%#DJx?AFP{WZTm&LtM6bJ?gD;RJ6{8<DuOfKkBP^7
-rJ&uYT+CZ?rt<G{x}0C?1FIC^r)U&XW5szDuSlHBzCO{aydjm|e9Tf_J~`J>!lfAOI*pCdAF0>arl2z_XMnG?5fWj3$gr7JX#MBio#z7?&M}jj%5aqE
-ba^B9Wzg-Y)9DOE1Fhd+K>D5(7vr%A%Jl?wM{%Q?kq6YEWmJzQfy<m(Gvo=ndjRE~^K3bio3@F003PK#*t#=V-g^PYr<Pv^vg${iCf|#3V(jSL@#|n$
-uM2K~HN#^DtID;iwVxPIWoSK>$}m~f?fT`cZ}56VGabwqnFJHw;EFH@<57oJyK6W;VHEIvcLVA)a?bRnNt+}PP}Z=#KuN=&|L35y9kZs$y@j@u{$Ia)
-Uk<jr^7o(pzwZ9|f8ww7J1mafW8)v;nS%SJV+*V8{k8x8uCp_Ewx9fY|NY&w?mu@^X`HJNsJd*x%MWPY#7LWW6+UHW{L|NZ#MZw3xVdZi)MOq$XD%)i
-)p$F~2*uign+rZ7%QE6$aO(4co6QT+$T8aiGl}LQ2sM#`8D3p?{Q`He@PRP>^dyF{LLb~zgakr{*i}A&sQ~-~qgj6JI!>T(Xauqk{0q2=0r1;6X%z^j
-I0756hl>zUAv?%`^tmZqUdKkMevTM1yL%EQ3({w@MH>ha3EU-_4ORu76_yDzPwl~7W%*Is0>)sIxi7(hsbHH`v%YMOMj|*d(qrrSt|}`>C7tImd$fG*
-2(^7IMuzs7tjrgp#3WZNdeMiE12)iwUx9rt7rlUu@Il8wDCX(RBLfh-W7BmfE#kVU!WWz0$`J5XJ3{ZMH1Gwi7qbHmzi^Yt6{Un1X)t)IdKLHk)ThB9
-T4|LnT(>Q{xqGUJ<_BBwV`~5hs+*(OEiNpIViL?_h)6UiP=Mx|1}-atC2>UZsO3^MZ<Ohljo7u)IGh^&((%Y#*FZ3j=EY|znJ@w?g%pdl!yCZZ>QxzB
-Dsm{AM6ON)5J1{<nuX<rER9fE%`R<l4B>R9(N46AajwZ-g_&0wApR^qp;7UOexr4BzKBt3?HXZ&HlbKmgEqwFXnF-K5i>pHL4jsIVm%*9<Dn6|EYf2!
-5^|X2I+Qv$2DnNP;<+-?(KPx3HLzp&Nl3@s05NQYNQ7a7_5RAE)jF=@Hp8ST5)|gmfVF7G$k;&zsX=FTBB`&`PpU~PpE^Gr6$;TL;i5tta9mv9%MqiH
-pP@?-IyfYLiIJZ1hNhc`$E%HnjXc&>fxEOy>idF7j(uuIEdpf}Whw;IfexIa&B&uSY#iCRm0@Uo>MyO|h7F_Dn+6sIa|v{4f&#1^Vn}yL*b}>nSCx<-
-E<r>^&47%GWsaUbeUhkO;Vgybn*f*zAzhvmy`cCy&Q{ZQ(zm6Z!cL|eU@4#w&6@izEA$XJE6;x#P)7HMdbgvi^hAhSJOoM%=P>E}dx})d*pbi-4h{(J
-)j+|Psq>l!7><uKWZ%kwjAT#gsjPZM(5DVES}|bKU!MN@60Ieeq}SYKcxWCcuxHhYSGa*n0<fPwfCV?A9W<h9V9SyE<76~`BAU#C+=+4>G#p2@k(9b)
-Z6%!jR{yUDJO6uc=f4MA?Px38Vs5Ro1Y!qQr4&!=D6|g5yIXbokbDB2)~43kitYbM%Sm0Mnj|_^YYI}Ch(U!XA;=)&ypl;`M7)w1CDLmrPlrjPSyvOf
-3~xbdgB#eF?(Q=4B=*G6O_rIf0o+xwzqOUFyQ|RD)O?B`U0xI_P)F9#+zMM-f49Q^*t^`;cUyRuTXT6oS8hTCr|B+|1gI<*n1nlKg`Cdo%F?osDKUDx
-a4p0JoxMBT<hH|2Z9I)C*Kt?6pZMc7BnFRhJHY|$IDviT1cEL#A0(ANl|?~(Q$b-V8tGAzWWbjII;o1sJKa?fJAH(*Ik~=i<3KO1SVKaBh^J0PD8V$z
-+qAGGmfen+?+)3v4Sop1t;wBgrOGY#OBhazQqJWOMWd0h7`|=sFN$<{smd;JBDojvqmvJZwUQ0n!YoGhY^cSN2yp!39uSPIs6Q=|jFpQSy>zA8QNo4^
-G5P0Gk*yLPub3+m^OH>Ul}#-ABWfFSx>(zUp<5*CP=AlC+sOi6JiRI?iGyS(@_H9ed;jaF-r4zCc6g9||I_hH?#ChA5X>9$psNjtTlAe|CwX(EQjLbL
-Yqu2z$-vZw7pb1{O}gf`+*uhCup6O&u&h_(;tF@txPSWFn-<CFtn5U(8TRU~n4<;w;kbb`=)~Zl2)F(NTi#nIJaXr=wpVZxKifb&^YM6kw^KL5;#M{j
-I9YyQf%suGl0)0%c>!bq$br~8Y-ZeSvubiqkox#rR#anR5om?Ty3D36*=;@j7z%96_=<ddaDMc24`V2?Qki=m^4tuzW$&5+ijvkxtfUs>(gNZsNP?Tr
-W2|bhWGHkBhrfw@sZ=|35mjg`k0hs%aNjhjdj{sb-z?>B3S?tc@kAkA+!@$E1ak0@^RqGAlt>LibtH0F6F)L|>H+)N2P?bX`h&IH7{9_YF(znG-D_IH
-1r7L2u1ugDec}L|U!qmLb{$@vW+y+U^_U!<(uB0KCL)j^V?Map<8Yk5-}za?u&hULnO0g5_l<v@X$YMt<7R(;mW<myFug*0wMkqc+J89-m|Nz}j5Y+$
-mOzZ_NGoO7YB3(but@oAw1D%=xo!(6L}h}+_XIg+v$wtT*C#JyySLSsh<zFCb!VVL{oqvhWQ^}?+uDT<Cp^%3=`IWk6~b%;VW1Po3_Pc|(|I~g@^d1V
-7ODCgHJq*z0dbp`#+{RugR%zF-IuEdOhP2o6iDzUHb<u1O*c%SHv@sGapoap;n#R%I&+eg4W~B|9BFj}AK;)gv!trpvAC>uI*GLqOzOtWbc`vknYTeH
-<Xo+xp-47%^i`U+8*LQJwn)2C96~)pK;9ZLshdxyL5VbVDu*YrUfb?x1JA`WdU5Pr-d>3NDE;!+9b!KDYc-rvWm$NvxC^+vWxTu&<umD-^EhXidZosz
-c$H~^;cPT0Czo(!#-e{=ry}=Ikxy%l1)oFQ1W^OBO#ThPt72SLjUYL!8PjlRNY`i!7%AsN_8HA1HiYdvySRM0m=cPQN}N_aJO-bGflff?-0(KgtcqyQ
-;LekzytS!G8|a3&?X9*!4!WeBsmsCQW7v#`4e?AG3s+*diMM&HfkmNDP2J==;x&wPmD;DH@uBXqr7kjx7|BF;3SU8-TtgX3kvu&v4B04Pasj}I&db4s
-^Fnvrm=-{kpM4Pu4>s=}?)_7Q&&>IH*sTPuW2{|_JL^nSBxj&)`Uv<2J*<==MQn>TD?CnXW|HtL#*8Ns7j22B#w-o@_0g);5zBf61l&8&D;sn*p5_Zj
--XHRu5B$*4DzbA~jK+dW*zr9KLBeqV6g@A#sd%E-t_*dv-6w`Xr273A-GQf2fgu0?ICC2|)Mlxx5!<mPPrahrU0Y2x+Hoctr@)y&Gn|eD7`0QhiK%+$
-?Y0|iR54&o@p*=+Xy5p-kt#*MJbQb9Av!6Ziw}F*mLGp`c0F+O$2)I}<v`=n?FgAXslDCy0#KIG!Q+_1B9N?!d>}X^@cw6n)q%%kPb8>g4P77=UY)#o
-bMlLiJv1!J%lT-AR{7L~iQ_{Jqs_xSyBh9m*x0&n^+WL$q!n5RZh(XM_-2g~G>G@ZOQ+F&$U;KjU`XxgTb@koy)A(ueOw~n3I`g(=-Sh=fYH$OhH;0Q
-f(P+>VdS7{7@gWkuSOHN!O&=7l+;c*$}n({I{n)?L)==py$OeIurGo^#pF5&b^O2renudsCok&-d(PNsApnRb%g(lRlTOpdC{AW-{3831OdBVgzCJeB
-ZsI7+_HWvHIA)I#W+xkH3SwVljWLLQ{!^!4Zs|)C&9pI)6w>5!2}8dIlxMe^*bED4lys!Lfp3qF?l+9)iQOlwdG3&Wmp*ZKH-GjREEdLQV;HW$*K+Jj
-^NgkD^u_i}bkVkSV>DUp<3GhUD`xQ>9n|}Boa;+y0h@>S^Wth*7EcdP+H|P9Fxpom&%*H}R5m*mz<BCrl5hv%Z=Ck&#ovlcYZ;5TmsVxQ1S1w|38`f<
-d4p*Hu_7>Y=0$4;2FK?=ib+{4EI?CC`ix72VkCTYFgJiCKJOuDY>|iH(4?7q&MX_&@9zzQ-eZ+bohPHcu0LjKEx7{P7e0JBRLWxRMq-OJ^$ATrYrSHF
-@-ne@*lPc+W!Py}*GBC>-3sxQ->#E0ya@5563vU3p{zvryPxs6$y|%8l8d4Op&h}&UW1||jL9$7g0zLK`8FP9^cZ1aJ0D=*Zx^`as)U0g>cdLhp#RQI
-UK&v;fR^Bgmdn<Locx5@Yl)I5%X+JqzR3t9VX<(exhEQ34@-KHhcniv7b*e4{qH(Z19cUz@SBsMp!Z8-pt<E_mS28mm=}p6)xek<X7n@tq`Z}Mvn!K}
-U<Jnml2>Gz^3knHRC0Gy0M**y2u0xnoeR|2BERN|+En}#rf+awSL5mQ!-kT8CO6)<Y7Tvy178F$H<TBTBR?PxzRwkL%cJeW#ZtVoV3)ytD4Whl*CTwU
-6H?2TfF&8O9t>vFxFrfw>GK4AC;$NE$)IqW&DGGxz3}rjon$Blhi0K6il9$egE@DA0<?t9XlY;CEg2<#!U3?;^tiZkYECVRrs4T5{89x}KIW)SLh8sW
-knX(s<hn?{q>XbupDt%~`(Ghpi3HeMNnBgsU`1?I$r49u9XlqWj~_{(RV*%Vviv$9O?=w~j@m*v+$d*KfZaFx)DBr(LdVWUacyI~b|%H$4%;hf)T&74
-CLy&7LG`5A!eqJWkj8V7v*iG;UQVtF9IjRys`seP9cCah^TBLAI$7dUq{2Y#$eL7Lp2^*GrHGuK4><7K=|@CUxDInKRjdqSa`x<k0~%k9sF~lSNejps
-6o<og-HnQm#RNC|gjWr1BCc62O42VP14#BR=F<<wq)j(8m@J{{X#RY8gUG~JtTJxNL~|F~6<oN$08`A)NCd>vn{lsTd%-5UZOAG`YF_?|vj<?-+zvUI
-;fRLw`{DHRLpQq1=M#*b7p>4{kEJ2(iUFe)*Ud?^{J2#{<cS&G`9Tc-$o<8!$uv*`r+w55bCfc8F<zE8`=l;!>FUhYJEJrgU0i;{Ou#SQj{H}A$;}M4
->Wc+y<;Nit1(ns}+wviVZVvfzxL#MuB!)!J;!yJr@qVNC;AnC+?eg(L0<tbKYW+pv7lZCi3w2mGyQ%f~c5;N4-26r)HV7!NNAHkoCs+#JR!J|t*S1p1
-XEqutRM<CTGJ?n!Qw7|~%WO6+N1u|Ehg%XgH3x=kYE+hp5oB{fz3a0Hz2K$a@Y;E|3hZ+i))5LoO|k$~8t`09u>R;N2WSc-{Q#tExex$y@CA4-_#yDn
-Ks9Z-P>oElGFqWZpW57;>hS12PGj0g-rQ(~!~s2{^+(!@nx`>)RB<@RT1Tj)0n2Vl9Oki^W)g5{M98<$1H}{x5s6yX`IJ`c^XSQM>>s}9*zgC`x(~|3
-u&9U8ZgdrQR?K*=*+E2aq_TwzcrMT$TqbSZdZY`+2&6+>0;yebhf@4Ohi??&St5=B3yfF2u$iS$qEv+9oqhmmz?Y{CPayROGldyqYW)`l<K%_ZX~3w4
-alycs6A3wotF4S`=Nfi#veJ&hlrp?7ok|`kJz3S3fNgUQgxx4sh;jNkb9~K2BqMgf%`{GIhUuO}9J9;N^m7}oIManrnt#h(Z<~?!YXch?2|1eWGF}i5
-qYC=@Le#~$iQNRFEXXj!34Tnyrf1L!9OgVH%mvLw8jHwL#i4VZ9Cb9IgPiQId^Us0bbd<=3LIVBm-X(7Yp!GO0tJsXFJCd{3f^}*qEcu)8?m$Ot-gEO
-J3KjksYW}}ph*)mT`uTIm|hV*H8H+8Mm|hTC7lq$cs|gJFL{`K8$H)3K6LseK8o;OS}FO0OYYgMlkcjlh0V$}xK1;>-kfn|sH-vGehh2XoiY>85h7P~
-pbOtf@X?W5>@HNOj8cg&_9JJWz-|ANH?`VEV%dQYSi)sw5_klD!no6F9@Rv-t&Y=?Rkf|f$hUY&`$v%meyluZci#FD`wGFhHQq1a|KFw;+!*Esq@JvI
-#S4?GJ2xr|F;ktPu|>2ux&*JcZ2}Gyl-hq5J>Sdr_Vx(ecIJCUVDN4Myx;yGun7L|(WURwu8MmohSJX$a&{zkesF=&z6HPIPXzyu(M<eay`B-j3&&;%
-Ig?38#M$KB$(C2^)?=sy4<x_M+G?K0nGVg-%bq3<ZisVSn{Xs0b9%{@qo$)ue~~6+T)gBvp984YbDF^eFDE!7&?Wk*Gg3M5bm-Jl+OD35JR|bCO>8Ie
-{@!@V8}<_O<p+3O=x$2H)`*oT<e9{4CuTnL%S`ld)N43c%Z0w7zKfY{(?J?!n8fD#xcl^!1=NeWgRTZ7M-^;-Rb&_6d?j*qiZ+ck;_@bc@%1<RK!&>m
-s29Vp&P{>radlIL%iof?5+)pfXLc_hU|1m_=e`vedcu4*M@DROSN4<P2sq7}oiK`c@V$?tr?Lr=Ec#=2F)xayBbSLRXXy$NU5v^|AxW3U>@FXFNElEo
-3AV5%(?N_zNJ6s?TXFQ&hzm7eqsdf$;og^@w`k**O-d{OEfr0J)>C9LmJ<?>)s3H<*Tv~uF<`m+XoL%e?5N|c=r#=3xNBgOU;#N(kqbqo?nhl6<g1g@
-w+H9#RxH<mxa)agc+1iNxpBiYI-&>_>srBHLh}ji4rc{0N~=nmH68sLfcez}n0?D<F!`=j)WQRduEmBtw2;%8&s|{6wu7k$R;yr*VIN2}|KAerGX|-L
-nH|j$mX3i^uT03uP)P(n-ZOvi-sAGndkww9`oyffza<x;eW##Adq3=gH}B(N?yk7L=0UT$6a1Gn3}4UT!30vJl#Dq1%Gr1t`{vV*l|JG}$U=o!EEL+?
-r_;E)*7VmbO;tl_4Xl?+T6s6(J{KKD5Y2}0UJ!P!>h+EuH_Wcmwu{-XT~#YmWjLSC65ie3mcr9;Zd-Fg*L2xULOZM?JaEv_P)<agu3jOj9G!dADDGL;
-@pXrkpeyJToHn!3FyT8t#&o=!qdbLl<5Xz4yq%R4R>cHuEcem55hLGFJ_X810sQB_SGUq|IS?bo&8>B(+8Z=uuWLr`ii^*VeouuZ9kfw;gz4@>#m6D=
-VQl%>5E<@)JU&lP-($TQOkOa`UA>`(&pxCTB*8~J%<<Fagd=T}N#`@e`Evw+7i6UM?%@0g1E`_x($}r*-BIt**)cu;Mnr+9r2XPtQ#KoVL+%mQ6``Su
-B)4WaBD8qdE>H|aSj%N;%!K{R1VN;o+08sJ#ol1Z(o1CKd^t72%qN`3D(2jQlw{F$>WWOsiMlM|&WE7j#z*eeCEqnE0t)w<eoEKL5Wx&ZX5wH{-cb&b
-hN0soxOYYrcNlNMr(lsD>~kr3)Q`SR{;F+ik`{r?4+5Vbs1<#<1oF2~AYn(^(Vq4h5UmIzyE)mx_{x>}WX83fnM^VS4Z06xFAe)AiU|omM6{Ia(_Lmi
-+Ih|a%xn&C=-h-u?_wb$t8fg<Tc1VSWmBQ2<aRVkxCn4Ggt2^aVOZa4o(=h=R`tl+VD)ZjA0MXarYEW*(02Cuu1fElTG<P1lESRpk>u_yC`PT$MYt<E
->}F{<M~@DQ5oPI7HC8weJmEOU&l3XKl<On_l?M6Vg2f~uP?CB93YwB)s9Q{0Nn71yv)@$JV&F47XExIefBx1YGWF(`a{_5>LH<(BjTd}!mX_*LV{5KS
-7+A)BL^3BRD<`|9Tg+z6srayMCv^&uL^@3}GB#vOjPVAQlO+zy_*i`~YooGo$$(^AOF~VyUfOv>m3-7@I{2j`y51F+quYEejEbGcKaq4vi>8i&2k7}?
-ArS_Zbi|i8%L!_C+L7TJ8z!ef6XGbp0vZvmOmiICNL$kxcDkZp5FMJyVhODLB+Ns!xIxr~W64p+>E(xF;i!V7PU4D6-B9>NGbwLXYs_EqqJ*Cv=*~I5
-Nh&}JN`7bSbcQ)_U#NN%t)u-$7f&T=SlKVGvKrKLS4}!8plZ=0d6?`+g7*VuRP3ROLIBJ-bhBJwwAF+wb<SS@be^5Q{N+@7LnPSs#&-G=O`68qYu=*1
-+gGNin~(tRQG`mDA|qb~3(~z_N2Qn{q6~zBm9;SYS8Kc7;!~%k^WO5Q$EMDcqTTW*9vNM>P+vSHPlg|QnB?L%Cm{)6tGI}<6s+VFYc{J7h9&!+4Spz`
-n5Ah=$r%9d-<L&635Ma)@xSCZCoa_P!}_j(pWxoR6W8IK83l@+#`*2VFpsis#PT6b{6JhDG$8z*YrU2}q%n*y`6(GEB%2m5G|tWP61IP$LlS{sdvgj&
-Kd+Yi3r-P=F|!{f&1oHJ$eM_alcZ@*N*-$mQ^)zFapHPK^HGiU!D&b}kJeXv&+R~ME=!-lj4w!!jNazCbhOMZb*THskU6aSmep^JDaoiH1^I+SI^9yF
-=(5dP%iu=W-AVdnI@qRg?INGr&~bn^XEChMA;U_v%$)`AF*JGAm-B*Pw(5EMw5<+rF416Wwmt8w*5G$sB_*q%Cg8)?WV(ehe*9j9TOTFCW6QgzCI`HL
-`#Jad$teN(Hw<om&nW5EkyAK9Cw305QP<Or)K&yt|F_+INO6)m(o61vna$2A|4p!ej!NvyU!@cK4kAB`@g}V(?^p(w4~N-u0#`%I>szq-KkTvi!0y@D
-Aw!E<eWX@&9Q&2jBN&F9W29(~2av&8IbB}gIA?SXueyzf&l6~qY#apR_&!7NTe(B_qsLE4_$ggN0U?RW=k>XwD{IDIlWpx-Y6ur_E_iHE3HE1@y6s4_
-{;>gQKq#GCu&CVNU%ljdnr62~hZyC0PUP^WBP2-gIJjhA?vYQHAx?h++O%g*RTMAFE>~tc<O1JJIfuRQe?Ul4njfA{0xP(L`!?HA05+&uyAl{G(Fv{x
-ft$xe(@^F6pKxOk8q8PcL>N+so56M2$>jZ{Nn%<760j+XiDk5yMk@{+?!%{IMF}BpmAn!xih!%vX0`X!US874uk3WeGZ^!SSf(ABEVKw(5;f4WTm}jQ
-SsPv5XSZ-RqX67R`9>2wt=61@`K5f;1;+uGkr6FvJt@_VRtj+)*DT<*L+89VWSJ4;aJLLm^Bqg5K`Cn`1GW}%QZ6i3PHT$osT`*^1)4it2hSc{t{HqJ
-`*L~iWF$4rvf7e!3v7zd59#Lk@%&wn^y*|9ZX5mJCA8Kin)jqb)}5!^;yc8rq`KV>T@$H92#usw&!9UQmVOaw1nok;Kd7+6-6>LS_KboQ)!IG#k2g%?
-ea$pHsStYXfqZhUQ<@Ya=_)(>d*FFNEexkzgn)CIaG(z~c-GWn`Q#=UJ{4-K@OEGRDt5p(xN<FFvc{AY2vHf|QOaSXq7UXKZCCoPipYnLRgMnaeFW=H
-EsTaq(eKr{(Y7-w>}LoV&Y22zZ_8`P(~yypkY>2Aj)!g0ML0GRX9AN9AuUdQ;*><{NhpP~prCbkk8ziDnSf?Gm2fpB$Ez_ATp$}2{BbK{pX6CD$9^Yv
-Brsfa#y211W&~=rtXroxkx!XI7BwNigm)ucXt626Q85#Yqv9`n10i$4y^SI1%}WN(ovU7@JfA7u{|$VmcVH5mWPS?JPmb1R9`i9oekY|XIE=6FtH?{S
-X(}7L&2QUuw7B%&x;becGFGe=myD_s(5;fNP@?BZ3V5Eh(8<_I4YB0rd|&mu5n7m0C7VNqUZl>82-l39q~1{;9JJQPyK-!oKvB<3Lu~>~;w;`9-EgEP
-qgCqmTtgYnWR-fm3tcG*fz*{T`5;x&lg7kT^ktp8d}gv9ycQCa$l%Io2B=DUJvAY6ROKq(-Cf<VD3{if3W!M6#?%m~PGiZs%}5h?Cn_Z4P`yA)w&O^u
-cX0co$`}b0D}}KoeN9+G;joOE3+9-!bvt8@l^Sn%B!6k>!dVduR(!9CtJ6v7jAohql)PQI+wE7;0c!9OX!vpw7!3qX2R@Gt>RIHdo~WRuZ8=`f^KnAL
-V^qH{C!CIB$nvhZC}Z9`%ZZ<`B&HbUF-0ZB44R_jD}6e{t9T^>=@r&pueP>WNl3b{eKjWJhSqVzNK`(JgQ<U=A;VLAW)`#2w3>*$>V^jp-k~qSZ}rFf
-T#vfYPmXP>p6Vi3af*|zLRro5iOmL@z2caBzg|viiJFiyiYV-&fE@{>f_+6ulc0&2Nb%70g#o{UF1#bzMhKmahFCZUZI=oGJ0bwGv!j=k4QzD*+r1kl
-7x4~Y*+u*eX&yf4yOiJ3<1=_%x3bqi9sgKKa()s2^}Fw)o#g#+^}PMx>ooaux9uL%KS%GMZT$4zcR<0jpN`LddiU<+^t|^Hg{T)X+l=tdnR<3Po!y&9
-WUz1zA`FtiuZG3AKy75@H84u%>4&59=wdX<=l4-;z3~atol7g_bD{vul-P+fDUq>9k#Nw|vD4b-$f)d5#KLQeHXy1PR^H~QnnL{_0U}D{3d#>4l=QKm
-F9H*97|`hID%#n>LaLLKI(TL`R<aYh(F{C~XtXGG6;Cc1@bpRy&{Tg$u3cme6|FKlnG@G+8Yl{r4P)5Z*@?t@F{hv*!F&V*!LOCt&z?Pt^k~RQm-@V7
-O>emEgcp%5hY%=R#EnPd@1@OjxhF3MI;VgjUl8N{851V+M2aD}tuM%P1o4kAK7_o$)!f3w0sM8e^KFD~7(8b@lo#-eHmKA8H=)etwZ4dP?@*s_XloNH
-W{l7Hh9ThlR13LVD?XUzV?wcE_{5#j1c<i)4uqZI(GyZV8Wmsg<XtFkaDWBO$471tG|g<)HsVNmG?D4&HNChST{7cGwRKFMAd=}7C&r?YrKxv`rz(xk
-W6&D9^s6*}IT>AzfS%ws>|)NEEkx#g7bxf!t%!|gia=e+{i1XsY`nB?H0^wkH2mnqeI%m=F0VGrZjS|t(`Iver_nw5_}h==FhYKfgU<UXl)*meIvx=p
-`(Jej!r)!R?-%6ar2w=A<9`;M*34Xyi&)vJ_%8e@dJ&1ML5Wv0AIJ|Gm<y{FY1&;|rI@di8#D8M`7XyC-{qY~*8N}1Ri+nrI<a$VApZ9K`&fBve%^D>
-8yXh`yK%5#MEOT#78a$t?3s0rch#zeM)|xua8ur}>$<8|!F`FxW{0y3dm2jPkTNz_MZKd$##T%v*XotSTf<>2HZRaN5^SJGnYd)5$pn|~zu@?0?kTt_
-6A$^E%p@DCeic;xs<|qWt*{;je&2!ffGIEors824^miTdb&dHFv?*qmq>s)tzzQK?3W4N~h|QEVac$uRMF+I`3<iwi^XE37e{gw0Tw%^A;~xPbnC`h(
-v;_dpgxHVwbNIp3E&zyZn1RDEumqA!>II(zIUDaY|K_sPk)xJ--N#bwcE)qpC(pS4&hr7;mIZJ6lvNbn^m!h!O^q>4?aM9}j!`|^PypdBDl|GClv<KG
-3+jgMA=rBNl!#MCM3JNM;_U1bM_PqIv14@ssm!y+GU31+ijdXQ{?kv}gqMi8;7HkJ!VYI_lo91BGw1Q2;WPxNutoL?0#b)KqT3uhwWpJf19*fegan~W
-KZzJnG#m7^p;Q~=DIC;uw)H~#CWNQV?`^mly0B0$^bF-?!a)zx>bqy~F2&I?9eivG{Hf+=c`k<!<ND4H2^pOIARSrVuLh4Xb6R^RBCe6T12{FlC#p<Q
-z0ma29LyCiU%y}vOHNisIoLP|!5)iFcvdGo(H+M&6=X7lkBl?WB}6KE!8bg^Y!Spi1;zigZ;=qyKs3obOjE9lEe*)m(7<kp_a{SmrnHLM?3yMAK_Pli
-_sv$MBZih*jc~d?#T&;GnG{uG5G)qMAWE|_9++EhF066gC?5qc9i66zT`q4%SBpm%CSZCAvx7w<AZ;`Jww+fBPsQzs8K*CZhgW@xRc_=sQSOd7Us#4z
-?w-u35u2eg85mDFM%#9qCt+bj@S!VgbMysuqPx85J4Yj7GN{tSEXIm!ZXq+fH6Xz&&aA!`fLk>UvXPmfc^q^^BPp=G=gM6G*ug2_|7+K83@tF4Onglo
-%Hk#-G*+geviB5n17tfw9+G4R`UQLcGQ9MO!`Ax@rO1)HK9Nj~E8z&{^)w%&_--~YMi{^)X2CkG7t88q({jO|JP%}E*2^oTmbV5+H#-Tq5@a5xaHMt?
-ht`?dM>ZtXXmlA96G)PW`JkIXM|r~7m8XxR<nx-l<ox%fM&(A{0P%|oL?%GZcfMAALA-_?$$6JiOa`<j`%G>Sl?Oq?>$cufJ*SLw7gHnk9<4jk85~>}
-)8W0FajeY3K1x(duJL%SW$Zxughr8M4_w_Q9S-lq_QU(ZVWgA|A*WR=;O6{sME7U{qERL(H7*TRXwerN*X#)h@8%c7HMjw@vc=)NSUY=?aKo~U3Qp)5
-BGczw3E1n)IvPp|wQf?Os>RlJ0G-IImA57w6M)Nj;)@1@i9k;c8z91Lv?>(~IQTQpCmO_GP-H?ciRfVQcp#bPD}>sI-T`>2Binp2<o+vZ0umf-yK0cm
-CI>J!micWyV4*Pm{MUEA?C^E(@W-R$AKL$R*?J{fojm>r1o7-vP!Y#JB@EqdJ{et+*R%Kf%Je0=V+S+jHEiCL*a_T8k5Uo0V~79|w_i`u+7<Cn%&7T2
-<vXYKBwX>P+pcH(VW+5=vsm*>5ZI!rMTPb%*4paUzzH$fG7D`Fg}ngeu0@Yx6jlI$`%sATB{FPcxtiMHELgtYhvJ^D2o7>45E9>bYTzn)pq=jv3lb%L
-=+^+nQ!I3szF@iu5ph+Z6Px(pUdHtGtUgBm_9I2M!Gu-tm*2+?ox9C3##!N7<B~EO=B`l8S&dwU3e&}Oet8qu0$)j|c#h(M_{LY7#mrITg8WW5HtocZ
-IyX^YqAu2|$Z$Jq&WrJt==2E~D(V>{Ypk)#9$HL~%nkd~7JMQ)J1ldv(}c~?C`#@3@kTE92Id=h1vI~R<lo3ajd{LXkE}+kAqpAEF?lgD)ZaXxl<48l
-IkjT9QYb34w}ARsc*j6rNpOlSE5lGyYI~RxJZ_8OYO5QOGM7e5e8JY%dWBDGHPsAvjkhKdK{r_}X!Mw-IcC1ubV`jJ;PqNKUo<Y~-0k-$N?1Z?E=VG(
-fGKl0ER8&;)o5X1HwI4fa>XJoo(TDhm#VMVR3diLW%upd=xdE8)Y>=}L6-QBiWpkI-~D=k5k79G^CFOwHxUtG37YR2UE_-Axm{&k?3JY&q2Y^t{p_v)
-gTVSghZArQZcw;FSbYnj%MFdpUX{TW?PqLUAjQZg^mu$yYr%edxCSFojC>YqOcv7!Z9V+vv~%*n#H#+{L4w<LBANMek}&GgceK{o!Q?fu9N;cBA&h<Y
-M+ts8>u~8zC;}QG&N`fuk$+3;uwHa`R%6~FIif9wXfPw@G2U6~Di*6G_NK;IT9JQxj--fxV$Np8Y_`kAbK*;J(nV1pNu!b>+eW)fU?NnC52-<0s20cD
-i3fd2W7+gY#zTWa4kg;JwN8?8?Rns2(joOwJJNyZFA=zL|LVI@+iX*dZ6EHPI-qW<^mhG69i^K>X8PS6@*__o|9(NS(XxZX!`_?T>B0HQDdqi%-zzIj
-q`Ji`PQN>uE_jx4C^CM1fpI=3!?JTbD>1x8{xKho*@QZ^<t~@Qy!t(DL6hQ{^w?S5HEUU2AX7OWJc`|R)Q{pP+ScQHULSJHK*5|}exOKSHXRMNPlo=`
-WcUjs&o=6sDws=mL%f-zmEGlR8F!UN+>$k&q7yMmn650w33eY|=m!krrZXNK_iP>F;s8+~C?qJ*rZuYLuvT`T@(9c}6+6Oc<r-Qy953N~Kr4M-&Vj*g
-^R|ZKV&QnD9{r`_vL5D}*fx3pAlZ}Sm&!qhUY`E?^5pQx?A^gR+-hF#!#p-na4xS=FDpm_v%lA_(Ib({E-`P#EpYvq4syHr1nf}Scx{R<#|7OsRvasr
-Qxw_cgp@67V!UDP;%VaPz>@Ucujj8Zocvm#cb2muMgZma$0t9X^-j-@&U^cWR{Zwm$?^Fwr||OoU(b7oCokor_T5K}bY1TRgS^aVboqv@HCrw?m@x@x
-<!4nNPt5i{bq^}v4fo?+OtXUwvX~r-sX#crMkSG$-Q2W^aeWxav>@~Wx3;P0tOA%EsGUKmf7y|Ujnu9nEe5=BQ9>#$uhljv;>lq8SLSHt!FLeloj9~!
-K>qzjg(CtWdBup$(+?5zy8d+7dUbI0W=kXZ0fpg>6k`S^4Jhr$!igscbcbLtkHPkprrEU70`fK=P1pkRvt%t#PB!p#5euu(us9~iA_)~qtCk-z-3aX&
-G-8D-_lP~PIG`*?bb^&Z|5(nC^-vlEiL|t#6z;ZbC(k*bPRAJ33k#WqZXBwKy%vEQlW7PF5hPfY{6RK!fdDWH0RByIAXJz}lga~*Nq_Um^ob%>$-pQc
-BFznb($KE1?KZc?r#4Sa`uMf8K|D$yfo7{g(;Z&QP)jSZrOO50Pn@qI<^XAMG;CtLe|u}T1-2BrD~ee{A31K=#$^u|l<Kwk4^Je)klg4(m_lh)GgL0)
-z~-0%m0o#r3RFQLxkXBSx|C^hOMW09tw460*6>jj9*?dHq*<Ffhu|wHjIUY|$67};Y~D!Z#6bv$@iVYy%Qe;^)1VAk$Z~W&0XmM<^m>`kiKW&;Kj4cb
-#6j6N+$48F8&)%`+kB=u$2<8&DUmQY)<|t?r^?>4+X<`IwiXT2L~k*R!KnjzI|bWJLnM?R_Gxl}8M~*TCpISoO$O?M)t-&QR2c#LjS2lp;4>0pWSOHJ
-*W>90dIVrh%+wzftUx$CdHeR@_$65`w_;j#;2D`>wp%eFHNK!9@InMxUBzg4g=57R_!l0rgZPMlHQphf2MKWJON@40a+)yW1n82%{HObj7C?T5$@rej
-is6iQ`5_BOslvh*6QEw}q9Tjz-=v_J!0Gal4V9MdOPN8k?fdwg@>iD3$GcEX>Jjbx(^je#x;^Vj?XpJjmq=(=%z8+Z_Cb_ZRd-<|m9Yy3S_d0NSVG|v
-W!(T=NA3pkV{v~m1>`%zfL`<E%q9eT{^cIZ^wgP_a92-#%wvq8k>^Qh;qeJ(?jucF6T^U*^V`#BhKz$=S4X#n#_t=C#cK@6z@-9};2NKm)#zYy-+ppx
-qiRAUk(g5~%4-w`-Q_b!;QtefBO86a{7<Nl^2u~Ey3EHJ-#vnCMk*SZUTsQcgjy4;Kf)KS?|ZLKPBB8DldA8qCCE-JDkG-MmDnjCMO}n+TC;{Aoz~w>
-r}c@5HP>L6M>@0$TuwqlkYzmbL}s;;k_2O_ME?{{g(D<e*oUMxtvQsCfVvXm1<-3i=A;7IbqnLY-rP&uNKfg8<6NsHlrx#^lbdlZyGHm{#u5)qPE;&_
-EgM-TX8xcK@MUu?=Jsd;l!uxE;JNTlBXHMIQVd56j)F-aB>#IFOF|8KAsJ(R&00h&=#imKS9%?E9fFP+M*x->sOy2=y{dJvXjfuR!K|+NzO{*a5(api
-&S{c4%}0wxF;N90Vy#IqLa~rZ>Wu+;F%JoPOfp0Q)gktQqMBY^-bmzL7AxJ#H8iG;8yj*fs%zx_RGLvH(h*fHdIh}eglN(@l@;nhs4aJDZ89DgLkzgD
-W6^v;yNV2va2$Ai#CQ3KbCa-J0&h{1Nhy#ei8umLTF0wld#xOTx4wqx)rw-)F-)Wlb)a;U#bzF{nsy>prJ%NeMu{@<kz@x#(PUCtB<0eZfMV5*ZsHR0
-m?i`*+3`+6_@+Y_WYa4L@XFX?ge}t4dGn4YuSi(cPr9I0)T{MZ7)GbDdU{Qd#cGkYkHH1$XC0p;`;brwDfaKdN>1j5t@E#h_r~(0i)Jh-5wqol9Mi@6
-1UFfR?7$Mkj)*~v4ql411-i|MiTY$<v7K3QemyS$r<(28Vta2Cs~223nW;^)ZRXi`)+rA8dXM667dRUB!2|YlfNa=4V$meZ@ACWTw#X-BhEF>XO^Hkg
-IdvwR8gX=MGB$#n=yb?3+t@2B{)Ls}Q>IUbs9q+ecBvbd(~2PPBr7LH-=@+7*Du^_3W6MtR*&Sns`T0FoY!ncj*wfriFH@vnKr$`ZH)U94g>Bl@da?6
-?8x@_(lCO;LIME9f_^;4tL(N${;hG?p^z;*IQy}pUilk^vw;fq&*gM-HM$mUiwU0HM~IrV1b<^%h0MI*ifFXT&PwqNIBDQ)<8)w^E9O+9^GJML(KiWe
->8%+~xbe(gU&%&b_LTJBFON=phvz4!zt;1AyR>L<PrTS=dHZVJS*>>w!*<;IbvWFAvW=ruW>QiJ!KsbN0)H@ahIB&{D>M&4F72_1et2gh9L<6EnH!W&
-LhmN@aWr2n^Rdn8g9vsHY)*+-fouk}&R$d+bpgJ@#dv6)p~9g+2P9iS<49S`#MTKq;4$2~$^|FfM%xq&%$D!m!mTm3hT;;h5@TD3J*M*UgCL!`i^N)*
-&Q<TMf$htNmZTs7fp%Up3^jY6;D%GO89TCx2^un7I@kE@9%sIDd39YKPZ{}deqp@XC3`#OgzvG_{0JrV3Lt5xV!}kK!lT$L49|WvA`0DqxEb4;OwdZ7
-6b;)pWq3`yDCz`MAfy{ofgeqV#V7fFem^T}8Nq2HMC<Exipan5q)Hw*G~$-Q(jsEV$w-+#cP+<l;2{__R^@C(UaJ>#3}qU+2kw%HrOF=}A3&DPc>8un
-b+_V7$ppQHtikS-3=m1GJJ)|ATUR?7;y11uASp>~I|W**CL5@$oi-?X&^C=ElSZw-A9{UiFb|3sgeX^cwsCS>y?oLcYt!jSHW+p^a8f?QOY^Br5qjZ-
-MWrJg#vevhn=+GC3=f!hrUK5F6z$7)urQ)`aeW>9#<`B&Tm$%O?lqUAi3Q)p0|}Xyduir`0eC-Hgy|4>f<6IWn(k0jzN-AH)JC^hv_GGco5B)pQDXLz
-LmMfR;wh9?@YMiQsibNh=!F0n?i*2Zm$JJd<(9TN#+=6Y4CZ0eSm(9DYDOuIcg|PgeU8rU;;~Diep6CA>6}Yxw<(dH<S&tYcf<~Hoq>jMA{)yv0}>~^
-YolLoB>@g6sAA))${^~?lufT(`%`DtPhN<WM-@sMTIll@#uDLbIUh?hj|Vm^uY#LFhTM;#ZcI8@e!-zIF`JcO_G-;;J+X=@;?!Hg)uUQk0{mlfFTV~J
-Y?W!_=TNl2{}}E`1~49O+L)F`?{dfv3(t<`q-4smUn4a>Q)xy&*!s~{4$~4nV&&Q8;1Luh9U2tRsfr}3Pcb4q2ba{PQf-7nSVO&Ph7&8{K*5;b@G_qw
-bdy?bj%fiUn`aHX;bs}z_7<Na5_6|(#XT!_9{begZ=>gx(q3rla{^4^?#dN)*C;IpAb5tjzA!J#FNvsjnrI4Ijs<7-DulC+Y)4{snWfW;#g)N<Z#zw*
-+f`6_jeIF)bjHm?;B>eg);;1hn6YVviG_OF=uYFQZ^pZZL(tg227>Lx9X#pd_r)s8uG7Gp*9TjZw7u1&a+jiKsqJuIMKI3V@1~D?!#r#n8(hx#j16pJ
-ZJ;<w>cq^DacfdW^hvg}_3>3aAlr;767DRj_&>#s+ssKCc%kd!1uqz<qpu~*x!PB?8Z6jF@?1Al$G3Rx^8RY%b0vmiK^<$z&bbCf1l>eVTf}bkD_#3d
-_UJahog4Qv2fJpz)_gTlefN`n4@AC#!kLd^j?i!!!q4%}&Sbj7Y%_8Mvk}G2Wbrh8c6~r}|JdyQf%bF9C)wf2o0C&9oKue6i;<KuHnvv*>#Y`5f#KRY
-8ENz8{(pjOfmP<5^Oh60*o|t9QX6Y0-_aQo7kgeToF<V{vE;S}pv%cc3C;E^$}zqzunlPpU8PVRSdn0(nx8?_ABxYyfV}(}&33vTk8fBCT~50^SXO>$
-^J;a*O0P+AH@+8Hn=9TV+j^p4RgDjH^a8osSC)(;k0}6b+nP&?>}EF$@zPc(fA6w$gUVN3kOqy}=e7}gk1AXx3V#gZZ{c~QvQr8$g*ozunv7dwQaPu}
-(hM(x=ICXI)NrYD9x+m7PS1!!vUqn`eB50u?&ErPyM_xVd4?48TeJZ2h5}x~cs&K`^yjF5zk5802;^`-eoWrzj(3IZ!XzbW?Z!%%LhP+rqe%GRMrnNa
-f!Q*IRHjSyi=qS!*a92HH1u7bOv!r~8!km$<o#%LC7KTaWq`I&2!}6-r;Y+fC5l_Ih|2SOm7$|C8oWkXF~*Yv+HrAD$qm{Xg)_=Y6y6~CgPN)3#*@~Q
-6$UMhD@9h`m7!UdrZ(Z|;?Hh~tJd~*Rg`Z|&TiBX;WoqLI?SMSDckGiO~}MF>{{VxB)4S1FSz)ulmb<01Lfpmz2AC;78{6+SNJ2@`rWU;yZzm8=XbAv
-_x5*ZTPez#I0jKwE-8^Bi2O3xXK<N*7L$(k_5+GZ_<cLtoBsamuQ6pWr#dFZtK7I*uVHg9XOtUMGJ(b`h5`37(l8$Pe!;t$&&Et)2<g%f<L$7Kg4crZ
-FE%}^{}wAU-0kW~>9TC0LLkma%wK#eE|+{?ZHtACzM!ZY)G`WefCjA`65zRwE7T<fSz9$UAoEo_QnPqcxM-$YHL8w`q8bXM>bT7z;*1M8v8HM01s>Gq
-*^crH+)W#?yBh_hbtAH~o_99KG@=EskuI{_CU|!#p=xu(sn&!`K5tG_)yrJJhv{~?D+0T%+IR?>S1t!V>1#YhlPW<Bx4d-06T5U{%)Um8R@F?lA214Q
-Nc3U+94mA5FVG&c7${u^aGOqAa(q=~4}n)g?nAS453C)?R7?p}4CRjw4BAdfy7jI|>Dybjb~2r8pm5FSQ|fa8{}V>Dom5%_mSaao8x$nJ6r>$MAS4~K
-Pc%$&K|ZtC6oOI=>v@z0_73bR+H`$-z=FY(K;2%vJ=7W9;rC`q5MU_D(E1`eS@Dv0sblN55$W){_R%Rlj>FD#>!=8@Rv6Oyz{Xs8XxjwHN&V6rv~rx(
-j??cO){M2~qSSTFCMpnoXpDeKb+Kp`glIvW5}p!OQpoj7J|f(@9izJK|F$3#|K6C)CdGOCVZ%OaiRZ2@ZA_N7*?N!iX=|l72d6*u#Qu*AGs%Ia$PvAC
-N;pgz1!h<QWb3&EkH&Gy&7mO>P=a&=JdD_H4>;!Ll(0!ZbzP(!9SDcNOV{cWh9Or_I4wqAoP7Q6W;!lh0D~D>2|9@w+LujBWtl%DR5;}u7yS<PQgpen
-3Ff&>AbMewvoc$j<oGDpaA`4Vh%4YiM5s{Qi+IS>bi>uVBRrA@|EfmB=(cJRGi2SK(1#XhkpD;yZzN2LS1xeH7OWZY;XCGyu;%dtaYIE7fX5q0{2g{B
-LeP^S`%A40M&iaT<I)x15HAErCiHcseA94ri5P~FILHK36#4uBq><1+)c}(k8Ks&m(5Mk?x=5m{e5;tc+ObP(8}1>TWY+@k97N@6l#!sEgb-<FEn>E0
-Q(11>daCxrDW9u~kal#6`DgIj)nNACu<V!`Bp>27@Ye55`MunV*2yl@$tMzBN$}&l;By!^CzzG&T5YnVCp{f2T&uajrJT$ED#h_nL!U46&rbv34c+I(
-zu+s!0=-Na63H-7W(yQ+{d{nGbnyKfvcOiS*TaLu*S)w!XnuB{9UZ^y{Y7)QzxYP7G31vV^rn`K)eyEmWxcTJGUh52o5%h3`*QG%9X-iy6?qNqjxe*5
-ID-Y59E(@u%VY3jOoyU;B);!j!N;e?CeNl#x$J!wd*^=TGO19rO2x18c|tSbI=^WKWSSE@MohhW^6J%_qvM`3?MTuIV5peYlrNe?h0?!pFW{izF34Ow
-xwcCdUYiz7ovDZ?X?Qh(h)c`M%}BIS)EHxoirur<2XF+R{q*)MmZY`&0rI#Mw)@}g5q-!t?R`WGg+b5g4IP>$x)&v1iz!Q<h|5|WSC^NbCEk~Xv-7OY
-0x4Bo)|^TX-&|bQkO|_Dyg4B0;*XJ>fzfO^9^*%DmJO&w`v+>Uk0MInQq&zZu81i?ECVlJ%T0mNiJJ*+R)_1v)WnIQNW9<urV{m)@-S2d?XW8`wH8O#
-hMl>$^WXW-)nN6_S8It6zuVcC;L5^Su~_htO)%Q9Tdej{u5e*?VUOJp9#ECclB8p<-i<fq3oKmDLP{6Nk0x7S-PZFipHE=&Stw8BTv9DbSJ#S17X?N`
-7>XU>AEWCjUg4)MSr8i0Kjf0dQ^HOP!{QU3_-?B^^!t}FuTDZ4c7Ws+cS^PJFxOS0AytA<0v#C_yK$rI7hgo@pLZ0xV{e0Zm!>@a*S)ytoc{M*(CkHv
-V@tNqdIzU)x}y7K67THL0`I`=!R_jrWbn&LnO_w<7r^=K(1wIPeL$|XKC82HLuwPR>hnbp$VXSR+i3RSMpq>DX7T{g8);zjQX>M2d=yYHySpg>c@ndQ
-Kksx!GG_8In9S%M^``eIk7o_b9Vic7{b02R>XqYM=(Nd5Ak$gSG>0B%=Gxjpuh0x7%e3wBcr&bwx(1u3(3n?4bBV~7_Ln@=2(`bW(Jt$I{bYX|VYQ=e
-<pKltNm4dSR=P6KAMjeaZjr*^;y$BUvc?j|<U!Y$)ss}xYWAHRpT5L{jpjCi!IBh6l>(Jsc;0{<=r)ie{cs(aO=pz6okXNp^i3^{Lb;*XJi3Y^6;L-I
-3{!ztZ2quxUDr6Fei^((&Xcz?txi}uRi`29^s{|>6GY(8=Q<C%r%Dp1SCKWGThxv8@x#EQm1a?amJsy)s2C63M#Z;c>BJvshe7Kcf>nKyy+ex2U#&8I
-@>}mZ-B3kmgUPdra^mcxHlM6|$*r%V-dA`r`bPYHIhq$cEN!wto-vf^WPHEF384^57nZ1tp<$HN4b)4Ln*B_J9dG6mtg^Mzxw{#YEr1nFN`oZ94|_YA
-`o7ZIaK!74<#qT(=gcJVISYN|4^m96;zAf)1UO(M^gy6XF`&q#maHmz-Jwj!0;Er!#V6z#n%hg$fX>V$tZTe8f3TGX_?i||XFnCfWOSWAWBOy~fRcSV
-4qO-IxnqIKZ{GvhQAnaWyEUH*#5H)**m9(?m6spdt!;S2INKskTZ>6-yQQ#+a!TqI3aQ{mDHN105_+R3yCyaSP@;?ocim+Q0k)$Gck2zyID&1(a=5`~
-pG>gG^iB?lfUkUtwx8w=`l_TvVoeCR3Lhz2y-~p`fEC_IF`sXCe)P6?^3!?TjpFBD<7U<mr@iyjquv>P;IK~*;lx^Kb@?HAGSO<g9@)qStp@fx7v_67
-8v2mi<YhKeODhadLLuf+b3kA38`yA)VctC9t?Gog{DikDB)K~r1gH8|y>18^$DwiIP(7~=>mx)<SC8Z)!UMS3Vhpnvr_Z0+2Nz3HE??Q>!m<Wcs?gsX
-DDjrdqu;Z{_o#_Do#+%V&YNwOYQVz`%xZeYVs&`SW}>!iyh%HXkk@EZG-eFAD2%x)^3c`AkDcp<Y~+@jBr1OuZsC@(2)6u`l37?dx&V{i7vWFSeHi^-
-kt*W3hs4XBVWPVrBMFAncna1iy{Gf4<rICUn_afFX=;JA2GSj_xbZCYDa6gW!7_43G{u3i!@=Z9IuZNe0DReTOym0fB;LfPrgbZ+&^@l<4k?zB<-Z(n
->^I~tH6bs;Q2MRY-kX!dgL9FlUc~?Ni(TL}cFUXhldY{SwB6W>-pBt}G91l`P1)I@NA(qx=e_rFO8@O{@h;wyxA^C~_b~vA036Jy1lsw49RRYIlVOO4
-;1v%wXJ5iXY|K_v>H$c3xyxiFWl$~>*qF3G+bE^_Vx4l3V_GaDO>n*~;+`gotTgm~YD&&xRlr`kjJKdoJ~5<m?;3+?ETcKN$T=pEl%OvRT@SUdvRX;4
-?-Hw+VX$$v4wY@&%#q)aN<`{alZnt0Q4V|9QIx}tQ}d8$av}@J4sr<4_8q@r#8u{+c)(oGXOokj@yzwbISAPXgS*cZI7ycXYD78Ne9jadj?Y11^QIu>
-;5&Dah$76!VHEVuIVpnl6N0OZs%14A*2;yS5L`z3!bO8yfr|)Qa~GC4py}FQ%5Vc?2xhbZDkXC*J5WB0C___FvcA=~nkxG|;ahl6ZM~=ePz8WMAKvP2
-R>SG+s*gU?W55KqK)#AQE5=wf=;%P1nBDn>W;4$DMZqtZH@DNF^AKB*v1mp?GX4u~>3;uvDQA1qWEX+w*XI#uyjYD#7eTnE|6Jng?E8bW-j^?sF77>l
-@#R-vfAjl4{C9qFIlQ{Q8U5|U_;xb;`@H;k_v!v0Joln_b<wj&*UWB9w>vc>1kNtd;ev^ZO@<^AS->@ap5G@g_8i3nW~fbH5KW5-Fm@;rOt^aLM6$y^
-^G&~tUhEB`zcMgbk|m6G&bc8wI1RG6T&In$_lw0iNWv*+wM;}m5fI;g8zo;y+oGFDVcEZYJ_zqeE<nqi?1sL4p#cf~;D>M)8Cji)XMkVYB;(0oN=pg;
-TB21S#sx0-lekSn1lSTTU9{Kfo8UWMrSAjuSO-IOlAx>F6Fmz@ZlNm|J)-XJ-9!3y%6}_rC9i1jaxPR9$~Y(On_Mylp|Q(|!atTBxW7$ET(#h!Rh{3a
-qW?^l{E8;a*-5K@o;tiiNpHPQYL>yqlgS)>)@`LZy8p)1S6oGz+Ra(7Hiq^OvoX;^kl`UKb873=uns0Eg^ZV_$04WNHD*M$TpIiPP02KX??WoG&!g-5
-BK(59ls2nThMz}fFUybmb2M!<Gx*P1riFyUc*ojQ&7E?2fojN|tV0F@lqr<6CX3Gkfob3mJ(N|e(h7OU<F9@<+99=B$9tZqm_d`Bb+E1HlrX2uoM_;X
-4~@9+nx?u$y=>w;U8ra{24MCH-(d)&Y3B@jKe;|SNvJH6D)FRzkWP`^HY#HG(Q-g2uknvG4dWwjyk_uj&naI_<!f0eDUYZh>n;OnJEb94+eBF0tgoe_
-Zc4I|>vF^+lI4^iBGf_Cbm!6S6mOk>j+OR5z#n#vcR_6dTF7U!bD?m%?Z8y8!U;<tc<*xLzp&~jbgMV~uUG+2?^@;_!u@Jt!j@54j>z*GmAl&YXeSb<
-{^0h4J?6GJ9ivo!`W(A62C>dYLlxzU08CT0mgPy>k9;mvM%$L!CRlVe_}4;$!u;es;dGn$NxY8WK;I`Mk`mBJg8vXDHR<Xq_{nkMQT9Z)y~HyDiVddj
-(|BRW2cve{1)3C=SS<r77F_fI^ZR>i4#V-P;=2oW;UWz?>54E>Cym$e*7BNUh<weXi^2WmGT{&K&tyuG%kT@c;nV=OFK?CUruPyxEew<`el4BlgiKRq
-nX~B!FDP~%0rl)<#s^#Q1Z_Q;+WFW`Uv5_dH;G0I_Y9{`!UOyH#!%glg;65=Phmt%tDRc2p~*b#Awvo`rO={?c+PjhWP??yPh(10n@F_gzETfo@Td<u
-F56<Bw=GrR2}k1KI)mf^Ur2Jsv~5etODW>(h><SBcUDn6;0-I{s<O+hTGNT&Y1dK@PW7NP<6){~U|7J?RsdG1(K=48LRimS&*>NuL&b@NXQQfUsUM3i
-8@S{%IfCaBJyijGp{aXV#Y?koVxh37N2Sn4e;)}|+8Ds0*`wWpRfp7S^A*2cM`+*n&JSK5oF6>MX*?DjNtU7Jr2Vr5&XvdsCRK)Y(C$(g3-v{91qrR$
-@B~x)WE{|?G?9{?E+6E&ZO;hl@RuK13&6L+c2qfkcw7=nM(yc&EYmx7VKhf>0IVJRODmTzi7O$_D#%}IX7WQ(plLzrh_swxVYf(tBOe0^j!XMp(FrIU
-K@=cdBlwi2dJF}}3U@X2VSDr}X_E4=1L9}hKLDjB)87!&`-$<opK9cVGj~a`f2%>eH3xx41!lvR|8M<uo|eb;-;mbTIjFRa<4jw;5;obmu|KFYbF*1~
-KPwXW2BTz3&E>MuE$8{T^}0t9!`TD1_3pIy>gX>NL7WhBCvIh@y?1X84tp>0_CqMw>Ag8QdDo8Q;rQhI<<Y5m>>Zz{Pl-29Iaf5SxD7rY1{`N!vv(ZC
-1-skg{3`^7Lw_NW<5Vm*OO1MpbJ`0R>JdocY&IGuoQ|D7Hb=5G(hQPzTol)obsf$VY77sSYoG=kl;eS%91lgku6qHw$P4PKQw_zi*$3zmaoMO6+JPJ3
-BN4;7vO;sE{b3#g7m31~z*|<#vJW(8%;Ain?zw8VN43a4(N>~SGhpNCBO{``fjvxrK$Q>9e$0OQd2?bDSzSaL3d6$jx)1SRV!1h}X4_42kQ;+Io~k2R
-BrrH7jfKIx!(kNZ<wySzPkcA4_zFc)iz(b4?<Och#W>)%({e#)j<`_LY$Lg?tuHWiyg3sa;A0DyaBC36!vVHW)4O9%juke|ak4dSQ#E>m-59zUZYmlV
-lC@m2khe%n=CYWa<Vm9cmSicSAWaSyTo<Sb`=aENyq1*ZsXgtwcqaYlyI&1_e#Y7iv96bW+9Y8F2jAtDg^i3HxLH|PKVIB*ZTp#9ZOwn(C86IZzuR%s
-Ai@+>;gC2?F1ppumWxDsDg&RnbE8ZjOyVS#wVb1bh%mW~JF=}e7iXx?H)M*YJ4ao1z;W)X`&<~*S35;AtR(#AXE^oOB<Pg!$amYD9I+={MP%UArvPQ>
-){fKcds7cH?0UpnQaG_Mi5~dQ2&D0}EM&nHeZE5Uq3g36v;12kQ#(&{9iSIkR%Gk+xfY|`dD;&pT8B6o;s&9Z1Zbt@J*_F3;d17)a{W2_p3fx_w8t%<
-n0Z`}q{2}wYWUcC$mVsvoJ{zZ9aG@x&7r3I-4_E9h)JC<G}WkPjeWqE)kao^`Yw#_N`RTrWR*0Q5;V+`05&cn5{COM*n03yQ#QigV?MtR1FT^oMVz?*
-0`bO5P1G_Faf}Zq3LxTUI+$Ya0B8Hf0H2a_E=0{Q2{jG<*C1%b87j?(2cr0%_qN`z99kZDZD$-uyULH0K6c=RjVT@qv5?V9fvjh<X*v3oP>=%(&Achf
-i^M9n$vH&e(<DYh@Gj8Fa-xw_kdV^o!d1X&B*PXNZX7P$if)nE{CZb%MRb*T8bb?xgVa&uA5srg7_x3iE#fGM494OM``Nj05c4uobfF<9Ji*4a#`ZH%
-uf-3>ID8<$;X3d^$M8jx+f;Wh%Tofw4HmbFQ#PijCIdwcbpvSCig{B@*qgpS4me*~F`vy*ER6=NL<An8178Btwqm;2@4!BXYPyacdI==+I>90^U+@wB
-h2I`0&{dpeb*+_)j}oGHV8Fu2ZE%VsD&44jOM_6f{uwnOP5{aSS+`P(y(A)hqlK@!nX@CqWU>Fes+%WwF0ys;f^XeTm%t=1B%qEHs_#}}2B3(%ArM+1
-GdCi0cC)RC%Qs5P;e!Y$m`#F<9eU<xuy0_w7D@l<vrpJLP{OD*&c~g=HQqSRZlF~n{e@FnNT9(68UeTdIcu;U3l|z(tCbSrySCS>2MOgvC7*Ms^~MgG
-h(@p_qtiF(*V4@Yh7CS&BU8I2L%1Z%R#_9Z6ZLNSK-eU$Ec?~KVuL`F>52V=oi&jn5q{Uk1#y#k(-8f7t%2Q;HagyxEGaddS<RMgs{`lUZro}n;|jz|
-vo#2~s$Vwr&g5wDhHI2=C9ndVvy-a;L0U#Z>36=3;(F9;qd9WT$FZ{0OODYlpf=lG`1CdZ8D?+;m(w-qa^<&X(>WDJNL56|`jo)JFbSkJl-Eh$2SjN{
-+hW3J#MrwWkiH%@eIPtdW<1Y`|0sq`F{K3?QjRw|Mie)fH1FYOz;Cdu!Eb%hWXN2QQ*h17=3!z^IQ4YhrgoNS?ZC;qMZxaMsY$n#Zb@1@<UL!>%%@sw
-YAP$kaZyNCoG|Ztj*hH}@jtgINBcf9Ul8MVzyUziyU4o(h@bPuU<poQs(cg_Bp*HNm=QQ$RJ0)?5Tek#+b&DGM%)#!v37S@%+P1drz0I`7xy*d7^X|N
-&Edk3ClhHBoX<5op4u>kq2H1#sdLici;50cvN-$J(`4U9I^>r2#SKf_*!OLDEe}}$m5)!hb0u@m7Y{g-;b=BaGx2Z~+8AjNPxIfGqXLQ4wuG(J2`22r
-*`-G9wiW}()cT6CzM#W@kbpBr*Br-WdfPGusW}BS|C(UC3DAw0tPQXaQ>JVw-;dG;R%amb#9_pu!LCH=d}5T(HH#VL)+pUTlbtMIWEkRJea@t<R5JPU
-mZgJ7Vm%=3nvE<N;^3q@$48}hQh!cKK@L_obP^?NMK0G-=O?yOuDJ_LF%B2w+fxjjJ3PGQ>mTJK-uC&>p&m+m!d&{U*^k5dbe8afbn1Mj8pd<sK{bB}
-O%Be2?K^t{uK2@Rddp933KWduayrUNk~zb+Qy(boC!VCYHs@e)*KalG3n~*MK@<7#24MFT4Uefb(WR1(ZxdA6WQ+92xJsx(-cr+9IHvb@I$Vy~D|iqd
-a!AX`kQpx`iO)k~W8MdG`bF7X%Tq&<7$>X_Xga*{9L;5CkXmUs@=;i_Y<ADLy$r*liJHFO-T86=_s6CS;hItg$m$Z@P=PG(oK7{;IZ*fVM2ue(=?t@X
-K`1#npZ$sII)aXn$qH+B74F*2cOTymT1Urc=Lc`z^iDYfg`79==S!H3?D!;e1vFos^KIblbXU>V@5=Y&nsAQTXr*48^L}YmH+Iupu%9NGJhM<N$OqQh
-ir&A6x!F3OM)`0EFkO}f76>>K6_KM+w8}}>#qA;B#|LkF(SQAyd&&AQd~3i1%{3Se1l0p6Z;J6a+Sw^D=R_R2=C}X#qJ@dBqvt-kUb9T4`yd;K+7y^o
-8#`2m9e#-{&NpReW2AZ_GxyjnJYeqvOd!%FQYJJ^3ohXpWcll_zfRd__W@2Y0BKD68W}@(ffu4-FXhPf0k&YUpVhW}C;u@F)w+sfndyf@v6`HAICKKn
-0aWwxZR#;vyJ9cFbD+z?9*@$L<oVf~e)ZK?sf!=dc(EXRU~YFfy1Ie`2~SWt_Hb6PG-XZl0wfm@7vYM8C{To;y<9BO#PAyh$>*p%-|j~**7iy|ELbHt
-oo~9KIDLo;qtG>lCf>?UsGB-Bf*>BY!w#~Q2YzKV$;35`l^&!*A!m*t)1-WTN~+1@lUFBi-kkj6bzW98Mez0HuIOvLmW5HSsaD%=V)Cr(Zb<TKv^d>n
--H}goD6uYUli<y61ATAUkQtJ>kyl!($}DirR%@@7^GrZjtxMT!jDb5aq6+hCOLL-I-o}Yy3Pi~URBvdOFVsk~EKm1Z)3WGC5g;{Bmxn054+=C{$8I2|
-egT~BZ)D@O+V4TCLCJr`!w!7!7IPqaI~?R5|H&pLXO4*6a+2>Z(p%F;(_%<c^o_%G06C`xCxYclHup45WrNO<5&A)7Zfd}zh~Vr4>A&kR5|fFW%#q1*
-fp`abjY+GGQG<M9m3OM&<N|5yH5jUi7V9(Y)Ha)@eU3TWX9XV9AXxul2b?E_cZTg-78xff_N-@%%~}B4fB!Xdis#w+!H>OTVk0TpeB4$Os#mBcte8;A
-@FeOO1}kgHxoTpV(Km@hhAeXMk?Le;uMgh!C}@d5#B>!L3r)m&aPx!bE=iCVR4qk|p_l-=uNcagrMncB98hvD36ce2l`UCf2#kElDUszQQD>h-6Dq06
-5s$n-z?_3^Cb*UtA<=@fKsOAD!ja6Z)uhH_6MRpyI8}KR(Kq$CrHyTFgfqoSe4}=dSFFOdB-He-I9gdPYUCp%1(C0XYb4tnnq0^C+34Alz7We&=uYi0
-``;N5N+4XsG4gP*wL}}{k&mm3f=hb%fZhYcK`vp}Tm!NLi;~X@zU*rU5PjSj`U0=n7lfTuI1W@inp}>T!(xXo<vW3+0-g?dRyc>LjAf6BGZ1RHme(^I
-KiOZ(UHuWfvR&4Gpnfj_+CYbRvjluQSRD*cHmG1V=|VO!k#i~%3b{QO3d}3eZ>sFkD2OGXd~So(eShDCtfcc%QIo;8n`^!pxQsBQEaCj7)vF7KfoDLN
-i^g<1xh3-j(pCDd6ZZVZu6tR&RUJNtwHq&f9AbRq;2r+~jZipo^f77__-}M)`d5VhRdbSVh_iwN6e$_6$Sx*b?7RWRq>qjH0y92|anjcGKJkh^uisBr
-)n+j$O`9xrD?t<J6$edNiR~?#-m2dVc`hN)NaAwnHH+LOzkqv|h8L-}ST$N}VECzRvA*L}MzRmZQ=a%$>(J$KKv{6I<0sDhms5LjIy~(ioa;mHFNbfC
-jsIqE?=eje2O)W8?FV?Bvb-dnOX^+qAHdiqCpH{yBb!cIFdt@^${|1KRbGb5(^vLWRTmX@UTsG&=yp+X2qw?gD1u_<^>)N8g<o8*V8T6#$9r(ZJEIjY
--C(owiYJM`ue~^6)w-et;rO!}WTuKS6pAdirYS_SpK8DIq;rXEMC=A6J@b;T0_E}oW%l8bB?5*@SCORA)lQCFonlOU=);1ESU5ZYHSF<Xo>)>!6u_T^
-7(8^3j~@gYCTefU5%4J|Gv3c)`;i6u=Bo`cNv7q$)fc6sa$6Uhq{zqrj<8g}#q%S`6tdYB<3r)^Ah7t*C0NXPp-C3rasJy{z+tqwAomFr|H@D4pz(;1
-Tnz9msTe9rjw#6kTN?0hga$`5x839Q9#$F$<WZ*#xou#229lZUZ<i35uOBi94WgXA<Fl&*x6DUF83|gjD=0H44xP!pLZxKc=J-%WNfEg6+lyfyZD(C4
-Rgy!Jw0xPKm}KEkbOjT%P;i)!<-nxrCK8;{C4#J_>5?)gNf1Aw3D@(q3C7>17s>)&PRoT=#Bj14>4OoV{$n)rW1-%*xhoaE?h%6*)?sm6k5U2<3%8Ha
-P%sw$$ao=jaJKa#!j>F9q!m#ktR?(4j*6KV{MCmq0|Lmt$7(az0GlVlT|e|QdP_Wuvfjbr>y+0WFE|GIlh$}T{lJ&k1lx38h-sT)wxer|`?~*!Y;SK5
-|M#e{FNlDNv%2nWf{(n62oMfWle?YMDJ6*gZ9=}(XH^Q`%6cJ$Hg!Dpl)j%8x?#4dErOm}2g1#34cBm-4$KKc!(p=S0AkG5cFSQ8#nOa7)B?w0)h&lN
-5+H1Zc)*T)hRIaLK+;R-6|}CS(j<n88cgvwHYlLcTdF!*Kbd4#4&CpYJ7S1JsAlKEU;t^TqS@;6#S{9)Ej9E<t5GQ7`dC;Siq!ZDvkHV3Y_e;^nR0hO
-)e<1fn!P<ZK6=$VJNJfij-C=JAn$$zm&%ekXLRi#bk;#3XS`-ZNvGZM)U6>WRgkmFnQ_-c78p}-JRmSS%e)xFnf|fJ7E>x>BpGCsr@>!25{FNkWQ=zQ
-X>dh$_KO@xz!{A<;wpz0t{|+%*s9*zYirEyK-%zYq<-$)d9l`eqJmqZmEln0NPLA`%;{jzR!ldLU3~ME@NJ08Y(vJX=zUHr@hpnrSLdcsQ%fR*9-n9r
-Xu|6#CW2*j>n2^I(W>tT3U!~}%h_FT4V*^Z-#8g45_NYrUjd(Z8LecX0d<F+Sl?KFebq2t_LPH&!vTt<Nj2S4>##lIpauBAt@H+UW+MtUYly?>2eQkW
-eBCW_sqK*SIIqRQc`%Pk-FPC1Mx)XUL<{sCkNy;WX=7+UAJijWilng?Hd8k2GYx<#;b-b`I5k;Gr2<Ja`4Hx&jijYc-vTKG;V5~~BJ)N)7D#BqS}%%x
-CjN;Vb=wtGLH8@{(2D`i4Bo26b+ZW{Y-9>W3QfgYVFw#1P^^*&s!@sVX)!9Wb$;5}N>dr`7ALG-JC?DZ2)W(FPd%-%fnhwG_$`LgP+u7=!w3`MMV6)7
-NIPWKm{((-sF^uSgLAib>^2|O)YT*yaq8HyEcK2D!V@$cw7j@Jjt&r;<!wUqK_-U)E;Fp1D^xp&iQ>?WK+lNs!)WHS)R&#|5_ZREu3A>|&71&%@rm5=
-@t*Gr?matx!+Xl~%GJlyJ5>mj`!1kP6xjq8+!wAXR22KevVActm-4<)AIo$pa|X3I@u47b36ZPS%Vk@)F}$;?b3T#`Q9%><K#Q9pD70TBsj-K}2Ot$k
-^J!vD8zJJc6Iab}ggu*I#2ESpjXTihX0IYz^};L?wsGb&{Bk{=4k;try_Zvc`JzigW0Vm{R8SZ73eV3M1I9oJOo|6bcpmqkci9Bd1pvkIP*dy^V1gw&
-!2~gtr6^Wn#!Vvy7VARck6HBV=g>xb*(a&DF-+v<Wk=LHD_shcUNcWEr`Ri)vg7IE6#{TlLxmmi_<Ns`LCnb-d?GKR)D*BtqF^FK+F%W+!`cEHNXsh1
-<cez@E4V_?^q3+%FQ(CoO0C=C=5BQn!6fPlYwf~#0xdA9jO1&Cmc9}OLV_#%mCMK1(>Y-Btq*hSR#=1GPKvw4m!m2EJmg1Ay&xk!jPHc8<M<ZbHCutR
-P2xFvAqhC8JIb*U03Xl*?nj88`qqn$Tu;~g7?HWo_=@aWplih5RFj%r5aTP{aVmINmp6({@NduW`IPKt?dS}%Ele(p|C}Adrr0?D!EnsKCFS(z%P3!+
-oW4E4yXlM85zAA9q-r{|)r@GIQjNo^t5EP4T<nTOkktVq+eE%AkUCau94J{EdFIwE9E=C2HI^Vh6?D=ZE$$O%56kgSGzaJ-Ig)JF#l^gyjv_UAPss||
-T^IYcvgi#JW|}aPBk9$k8oAMXMYPy0f<3w_z7VY-&!PHJb6vE<ZZf=XIre!~pQH`hG+gYyCj{(MdcGnt9T6zytw?%S2@B}tXzi%VL_5cA4OPh?ZC4(w
-=gtqz0W#2FG;7H!cIPdvo~A#vCRRG47%BV?o2oVLGWHtKO~y}9n16`Ji?c34MPGxr3ys0uzG=vhPwR$xE$+<y+Xq!_%r*8KCU@|ZD69?f45K^b?<h=$
-dQ_kZymg2ahYIqCq%)fwlCb;BnYHF%FOvrE9(NVuiv@l17s7$JRI=7SZUT%EC2CQFr0C8MLc<ekxI8q!>4jO)lNME%`D(Ffpzu!k$m=lq#c#;j;#rNh
-4yCBfab)yNYr>V;Nz+Ty1#Xl9N@pw<NP?oSgzr3CGs%4=Z3W!FBr1|8rs<Ao1Q6O`m-LZDKl)G+Al8-IwpE%#v0{_31!SyNHDN>2kG5+ZX24snQKC>2
-ZGa1kJA$7b=Q)FjS+H-fCh3uz`>xN;V;oFXqT(@-%pNB9<ZH@m7J|q%`Bf5gw&~rD{OP!K)fol<CH%C`mCo+e2{^qgekI?Mn6(j8fOJ0bnT(U$eEuPI
-D1_EV?2&}x00XhlZK0(g94IDkEdwP?{C|79*5@XUZ2w(#{|H4@xvMd<kO*OSRfrS;Eg=}g#gJsnsHS8~Hd<^+s|Sw@`rmJ#XP@rr8Odbp=0mV%rr)Pe
-pFWS@`JsM*k0>M&y`~$QAhF$UY}<$?u_7VOe0Dwh<odAy!j@h-cJ;uCu%2Vs=rs-;8+ylRO2MG%d7v_OV5G{Fru_9~N7WXv-{O$NyzqQ-qo=*z4@3W}
-8~(flKY1l_lM;-xN%Y>h&2*)iSZLcE<f20aHxm&jK>DD%Gf{0Eu(Zdxl~@C%q=4%oyyL7?C4rAVT`RcoRK;e!hbaVL6Y{^R1H!jec&13z<PHKwr3zLU
-A~B5ej2epb_BMK`DO~VvU;AJtHSnw>49^+%*`87Gd@J6z`LFY{NEXG`*d|@!cnj|(44X#03gRzen`Ht|q2~^L*wYvT^qk@u16aWk<GL7~KZiN>cui~J
-gyj^X#y!Yte(_trRi6|k_{>mQYT;@|XX*Z}?^iW`2A@N%P`nwG3G|lkHLbO~TmHz*1E1M!vs@Qc1tI5ig#8QEl4J&UU-as^Sr4qAwlgmc%r7c1HA*(A
-&b))F%mB(qtCBvoBoH^S6pt}Yy2hv0@7FsdUYcOrQl_&yrKuXmTbQ(zf_!i98k=i0cMGanKnvh$F+mtgjvc1g{&xvw@@HTBRQ$i~rfg$SDM&8(?rT5!
-(%*z!MbxzfB|!g3+?`4!tJ<*(nTOrck)uB>MSq!A$%q3riFw!rq7iWgy_Ay-n2`zcx>fJi)JI|kF<)Jv0+e}3zlyv<hG2T0Ny5g$NYM5BdgAk9l~;ig
-{Wc(6Sc*i1+sHkhoy7W8vQtXwsO8JRIEr&$5`72oJPfv0)g=+G+tv?Vg6j8R|F&-bDYSdYLpqE}-wQ`U93O=7<u86eMp?bhB4BgbX#O<Kn&d6_7To2&
-zHRfp?JWxK?zdRv+Xr94v6j6JPdkTyZx0W?j+{jE0Wrehn)242mafR#kGHa)vP=WI3;e!UD<6K(qB4?z*x*o26q)G7Y42}C$?JkZH5!}AX71fwo)qeA
-aV#D?rW1I_f~Q!*J%_186oYGmXVR$J^exX5!M1+3#Ps$gMvG#V=-UQGLoNeWq=OVsGszL)=FF`)X1y(~%G17_&;v#j`{G;MX|#4Wq?26AJM+JCsBhrv
-YB>{{N70%~>U{Qdu6r9b)yp$LOIvWqPr(z_*)N!+p5W{m;MY@1kV|fa)7f;*euRSJO-y#P07`4?7bw`HSZa27VkI&<G0^W2d4ix<P%<LGg3#+$60oO`
-pU<Y};{;{pnLAP;cyvP}YlM<hshH4{JnSZ3(}P!32iqc=4r6w7RMdtu*vdM3l@U~?Bu$1Ttl@Nx1VDC9!m(n(B%*g4%>);VG`<oBhI?YqB6flnMN;Rt
-5NW=^T@-aI2)srXBEe5^fpim%E{uYMC2R+0zs<NT-}U`3re^CcL024F7z{WH_QjfZU)tO%{h(Vc#3{Lv@vRYl(E#=5H3y?&mzsr1Q07PH)?v36ZrwS9
-wXjwM|G!$E=V4FBt|7ChE4ywidIL0J*&Q#@xFrn13D1kq+!t=z@DQe0CpvW_M#tA1b+6*JEn|8V>?~%)g6**tFe9sGhv`d2H)~8Be@8tP@A%}9KwBb4
-lg)a1RZE3_U@5bYLkh~sE{CQ#>Ve67gueSgc^vkpAd7M2TTSv)BwF1WaYB((5xXzTspPGrJmxmc4RmaN_Ag}u66+-f!-Q>4)d7DdCF%8O=>)W^im2dk
-%SBO0J@Nl;Xp4+y0B@3yF4m-lFF5(1;Jlan_>%#Ze~_=9ILf1Z>z(6`a>hh~e0KMwYga7@Pq-jniG$$Zn;8ZLk?9&CZy4*wLkr_khm8SwT#`^IFCBlj
-S|P`#13MCt6$k2wiYTY2sJLR8vn4nhVk7tMSyzmfG8nij4Qp1r15ePGkTHN*!BgADGIb$Ni1#SXF8gE7B@P(-@9hHg63>0^#g=&yoQ<x=mD&bk>yR;}
-3_}5+szni5!$xr%>p9|Cb6yA%E@!jR8R5@hv<g6IvY#9|$c%@Cpgn}MSCmP^_w<^lLayi9-_S5*hNak7vvF=^Ix6F#zY4(Z^q){`&!d6e6bGz;{GM6w
-=P$u1qXm<NkKi(r^Jgx(e#0nc4Ty3KLFB6kk&cPp>*Rq*G81Xe9rIq#>CGe5=Qj_jk!Zt$w@1}ZRZFvbe1(~KDt)P~KQmMfnAmjJ{DQ@|rOwT+F;PGZ
-ygv2N*CdXV>fVKoVWJ1>vipYK0ZzUDai_;#()KFgH-QI9vBWKt5Yze%cOT1V380lwR*4VrUEK(POG3;Q9Aj~>^Dy~Sp;-86pZ4}}D>JQ^?(LpEKk)AT
-C1|)On;^N}w#L-C=Lx{zZUugeeb}4NBLK^2Iwn0Vt8GwA4T;7(o%;QH7yjR;FeP$_-o>`y(=8_NK@%HwDchNl!c5?4a<b&TW&5N!V`3OmNZ!gYITBA~
-4xP9NA2iL&vKg$UpNoSjG;?aI8G_C=fAaL<@oR#0R7wF(V#R*6k?b5`qJjHdKX?yW147tT3!7-U7K$~5t-*IgF&cCe0cso{=XwL?-{N$qd!I4wA<|Q*
-><<`J`N30cDf4?jc<zPA^g$(H<T*Q$(F9`j8V~kv$HcKE*GyA!l~a&g8Ek+oW2~6<f{jG_pTC=4v1_Os`+Ls7%uk(gg@AM_f~#j_T%%3k1;}++0p$)_
-Z&p<Q$I%qA3-F!0$WjtZErvQPDF@VsMavvq%veDd5qSfAWYt}5HJOk)8-PE+9prj)JqL)zckVEVVL{E*`Wv8W#oSiKag>o>0*7huM=i_;9LyM;L$k@#
-@4lkMu%on(Oed*~s<Iirc-0h7BA_Wkh}bOMK`_5=-sSixaM9)C=o``n*Kd)RchFIv;<%V1IEM2e_`ww3LbM;!_-N4{as@Mi_Y<A1dlcppPI#r8T`7LU
-yc8IFjp(j0TT~2eS5i=2a4AQgSyZzZNxWdJ-&Kt~9q1`E1;U1W^!(wIr;qaEH_v|_yplN}EUd^zNqEk#i=-%qizxVdKrV3gSIEMpl@2&b0unUHPgW1=
-+ZEnu-CDzrZcHy{j%7DE+7z`f;g)cOa-R>@2cVvwe43m$&@c<iy>}BwF6_@YU#zFsjuZ7eMs_>->~7AV3cl{G`m4$L22mpT_jBBx1+7)!Fk)xVEmE^{
-*6C*L^_;;s?jo?(dVMuP`=gm%<?y#eb;9T&ctcNUX~-4v+tZ0&oX^%*)c|hGNoAJNf@XxbR$Wy<?<cwXW_U&XJ`T*@bNT4Sqh}Z)3$E&ijT*axHN;-W
-fwD(~hbQp-UZ>OUAT%!&JTWOPk6#=;dS;SXp8WGff4z9=sy%u0GRS%9e)Fc9&(}>OHG4MIxa|)9^V@EEZohY=Ke@V1%<VQ5$*1E0MRv40pH3r&CXV->
-Mf)Vbr9N?tqze-gfQKHm>TrhHT;1GbT<rEmp#(jLnaT%$)W14<McXY@LNO8k{qfJnr|M^@3G>^h<^HN{b`Ta7WwMjiO1T@-l_^GMqy&G0oVi#!Zt;nb
-<tlWCsxss&u6j)yN{#E(Da5(+eg-)u6$WQU|5Rqj-B8uWmc;3-*NcWJ9ji(l>-mO_to7S<&ebFFk!AoK!B*&xXZ(wgV;#q4g+q3a5Uc6qW{U8<?r-=j
-%i4>NIhlNUG|wiVb&<I+DE4d_aG^r1oyI%Jf!U+e4=!F=8%!po^KQVVfZR~Hoe)QROy3G<6!>YbFzpolv#nX!U9UkWhuXa{o9^CK6}nEp-@$e_>_&Z7
-RHvpJFkQ_&ykR`~yj0#tm^uyt3{gG`@|@f{w)OD&;Bo%*Kl7KbUOXC{oWyPmZ#ii%cp;1q|9AN1hdbND=1(v0!@NIe-^%cZo684p$G5}}0o-|kwXofi
-jFFui>=r_8Ep#q&1d!ybAQVyR+yHaLJv$}x7&7=#Od*Dgz-<`|0Er9<EeZO~4$Hbj0Dkofl-f}NzikVcySuHoF;udW*U^i?AA?6#oSC^Fw@ry3`!Va7
-Uho??MOYw(lxrQ#Lnh<PODazM7Jdk?@J=D{Bg!!rC26;sqe9ga{euzaU<c!J&?b&v<ML(|%NsQ(3T}3S6l<>R6SHT_Y@%wTP3LIx6_d4&C()MT9*xdc
-O+_De13SdB;6a3v#qKrV1<O3PVFh%!gqu<PnmICuT>uR<FxOT=e<7-{LWXkiyA8$V(~S~CGk=JD_<e#`4o<eO4GMA9n1U=7WfKrWG9=E$#KNjKfXRy!
-!6CDQ6D3%{xD1dnw(M@8^PN0mN}0sXd4dhGj^r<zekD%xg8dSBCtcxd$z297qAMm(R0%R*k~B?Y;vxhWinK#eG_&N_lkb{f{w$ba^pN2Ab76H9?E@@<
-jMv3digT~+CKo3-|4UX1MS^?x@HQFn=eSt`&`PjsQKoue3|8>gjD{D4Xwc0e;_M9Jg*mAPD0y)|dV9%V4*vpRqdU~Sgc2ju$2_#2?mk@w)E^3UJNSv)
-?e1C&GOl>#2%TDwi{fO6GEoXE<ecnW<9<;$Wb4-~YZ<qR#B5ht72@NOe>SmE*c9W*2lfErErQ2TGk9&^(tspud0{XW(`785erRbfMcc1xT8sC3(NBG2
-Xf(|3O<f}Le;hr0azcyttx{1fXU`aPdK9^nHP2oqh7``^knZ}~KFOb+JbC)qRV6=vfAZ>O!a7wryvf5xYU}e~J5Oo6I>Nj-8o<a)=+ouZ{A_ep$4YCQ
-$$&d9pWvcjL%O=oywkaZ7eGJWzy3&HupjGb<IQjR(bMB+`STZ#2O#d&8(_(!TYCT_>~9HJ+gDdx=iXhsh|fFSF51h*nFwr3cq#9ork3014$vDMfjD~P
->v?{;oNpFQpSFMseaD4j!J#S#jL%DuO7s%J7ZuaIz(?M7Dmu_;;_ISRN3wV|ctTTzXQXsHp1j!Ej`X~Ys=-ykA~Zwr=D?Ni<z$I=6xQ<zLl;b4)D29<
-Z;P}87(cb*kYRd}2fkYTnXe$NT<}r~y`WQ+UT&?f{GQR3Yr`~5aWW3*)^{_WmCpQ*TluV3CHD|N$i#*t@~7cjrJ_XI7~&J2vVwgqDX9pF9bAKFlK%91
-MCrc+O^0toSPK)7ePyKRlEWxIhJvo|lJNihnM2t#IjTk7pT*e6$VB9c`+o9Sz%Ch=3Jvt?B~FzkTzC)2i`Oav-B8cpvs;p0ixV!_HesBF8De+i`62;Z
-M)bTJRgZ)`>Iv*<{0k7JAqM3;*#LUN@_7j#wHNb66G4pOr9`y&^4%db4p%dBLGI|3wqDF7!u^cZ?crI=Cpk5v>E~1uHJ+Wcd6W}S1H^IcY})<@5;{kC
-h6$(e>s}zDS<)3!$j>J3j_k=HNeu$dfZnze;vY6=$tp~5fHrZ7ih%!#{{sf;^*!krNT0Dgf`W}^(=C!~W0ZldRoBDy-rc*_?PwRFF(2(0rbE>y1=-?;
-Ub#E(7s-Plc?YwnL@>=JGJ=6L3R%rG?p!u(S>j{bc=$NR$HdzGYN26Vk%jeON~UC}c}<-S(j$~LbM9%rCJ7bVee2fKXXlN&EQJ~!h`VmRoE!nND+wEu
-3vN{>le=7(dADa&YFxSA<4r$`;}s@WI&KVMt&(e)jm5xrfl49(x2xk8LJUJfmZRbCfoqo~f$@gS;gIRL^4@0)8<JB<-^dLWm&uM6Ltq0)JekDeSGy>|
-W=6aABHc~aR>j5SQU-p7sZg$)wNcQK^-L&{@ISMsQW@q-?{@`_RwXSfHx2fYH3w8NzT)kd{P6!1X$Vk3NiGySeJs?M!U@@dJ4Gr@i?2m7f2)Af%9`4N
-oR*lI)yL7|Ka!WNR7LP7ldByMeuum6Z1S;D%m4B8Xy6!R{^*y7$4>^2-Cw`Hc=PJ`;gS2xQ6Spz3BCmqiz{wn<6m<(wWBM6&uNSmcn{c(`_Vj`I1W<b
-#|A#a_{sM67i?<FhA;)gF4RD20k~;-ecEus+hz^;G+5f*T^!w#I6<EP#^dP2bash?<OXR&U7xfMZd%~pHo_V9$i<OJ6Wq4NjVQ>0TS#zL2;D{esH|uN
-psO-=zytE4zXep{%BVke7D^FVB=U5cuH^Em<{$IU>!VG!&D3oWvmeVGe8h{IW-i7k;1TK<phuT;3acneK|KA|yH#)6t_xemFEN*^pn@+4Sh*9Ft>+Xz
-b5iaBj(?kqijb_*9OTVArupRn8q|_44Else_$_&^kvwXNly?ROLHfKwUzq-SL|kq!Kt=8+HPOH(;4L=AQkP@exR)%M5~LB*HY|KZ<~7h=d`NW*w=hL!
-Vu@4g09?d!K7%ILi}hzJn)oPPFYX8PJ&j}Ndh1qSG}gIId?~xlm8_aZ+Uq{`6{aeLO2b+x)nDYJdR4(Z!h<`>UMlBTc78l!rOwj=T}G3+v!}FFx{JZx
-c{#nDQjfkIMAc#HXQb3^4fQSfk=+5<!wkNYdTONUNN&R~MDC94nfhspZE^P}HdMBiwm#!ip?Yc<T&nT>(F7=P;bb-@b%4PJzdqCu)iUblg9!-67D0Z4
-h%@=wXW=H;wXZmWAeF(lAq+tMSyoV|!ebp=i?M`uMgJ!@qF)Wxf*nA=x1`U51*)1A-Sf1Pc1xCJ15QqAX%buA6~>z_z1u~EaJ$}14*^CGeW_l%4f@^i
-Qb$%Zd4Q!}E+0l>L&GKxn=)WayfGChIM^1h>5>m9NMMQ{Zl09NZ}O>p7n#lCg7G({=^+Zh9S!>u%&u!fX!ns;MM+^xXT3Q{v4YI#bRe~g>j6IZpdlsc
-jH$GGAQ(MDo8V_qx#jvbOsIuoPMY$-EIUUl-MDnY@U*>}gJS}^a_tk@<d0=YS}SKV;Q#1}{AIhXgr5uLp<@5*9#I<{fZ#|2%{X{vjvYOWe`*9^b(We=
-4+xQyIlbHb{F~35p-rw5Wmv?3;dZ+rR2hSk?Advu`Vi>FNqcV20A&#e^KQ-~abpV7u==$(e4SL->!K##BkJwKZy0JYjFk_ISBQOuTMO_bvL7qpStcb!
-aCd=Rheru9joRM0OH@agw<NZtMV8TBwsfPxw<fov<7dXOmRfA)IwZTpWVB?G-k}t(0QBxeUCuX`??3_5$b2SwZR_#VSH`>-qFV9<?$-;-d{%OQzz?N;
-KiRx2W_?HJ=a5HC(R5es-}4vGNG0-z`)l`<_#F$<sk`D!_)fg?R;yd4v)wyc5$SE+9m6#>+FY%51gFDHtQ28l6|=+qi93RgX)Q=+WH3^jfes=~%jDhC
-55yp=eCPT-x=gJe;!%K`K2}2DPOw~OYR}=+$nZMbk$xF>jP@^Z1N~;$9BeQFo5MgFg_O-9at^9Cr9%nn&d4V>0*NWntnn;)k8o>L!KkiYZEvfcs507&
-XpD*-?@?Q}+N#X_v)Oiwp4<EQXqy-@9I!k>KdL4NdR<_oB|R7D7Aq@K!rgc&WOtdhP`i?^)I2G=fhHy01J%;(oLm*3lb)WDz#X|@RCUN+AOc`6&o-BU
-*0xf2o;dS)60@(sEIcP3(hevRV;ZZ_9Dia1-bsL!o}+<1C876M({Q<Cm)U`Sa=Bb0=LG@B+)RagQyiVwpBIzgM$6iMuKhPu@cueK1II&ZqS<gi`IHM2
-e8NCmHH1g45z1=qpjE?|X-srklGT-xT?)KTA2Fi4j<Zf@&CLpoh+IFXdcvBs`t92kjm-enTD)KH8lgRR^#d(}{usN*Ah6OKJRnD7Y8c^LAkcS-?xB&}
-1iILGAl_Azfn>R5&JIU0#8f97ni#xnTgJlj1tE$iBb4jf6*<uT8!jv_=qKhWAS(lALxVFBGSShu!I0}0BZx$XF;YY|jF0{T*e{s^(%GcKqle`&Psyr!
-!7$%Xude)PIQpryTxlRS4I+8FYK&mGAlrf0E#knC53ZXoH*R942sR1#ggqj%0RX_sSx6<AGQeXPi%_p&(KB5J)$}k9ELB2@5h>Oa?w~7cVya6^iV)oA
-Cnm56KOio?i@tk7*N3&BKMc6+k)5e<m&07Km=GD%j_JfitfzqB?-BDtBJzD|UJe9KcY4>R=*g~Zp;Rq#Jd5dKg0bv-U;}`ad$L|!I>PM$(TY*URe?qo
-ssF&VX)TrRI|}!64IqLEfDNSjOdYhRtUggSlHm!2YZ|aMe;d6bk!b~RE4h;yM;901kN>&Z$?yPm*PGEAWAL0nRQO6Vf<Z?Xo1EZq@p9iapwY^=@VyBZ
-d^Z^_{#~mhMWW%qBhdC)G6I~+4;e!Yi=2{XDNlT4@V(h4LmyDGG~no2;QWRV--q}Hz`chV#bS=e!f?@l-*uIeT~Z%T>D5qZ7Rc4T#F4e(|DrL(l1><h
-e=(+BngMWVX(6+E2B`nE=epDli2n{vd3PA>D?KXw&Y})7I{)5O#bFuadDCu5-pPT{A3`ZHmNH^Fg)PnvbQRXt7LGmgii{OhIA@c~(TupNWJt?A=K{o6
-<`ukj+>mg;FcW8i(KHc_l^$kNHqCADctVMv<_of*z5UebHZtSvaxo?hSN@_BTmp-C8iind?jprtDd@;}F19!Os8<uXg0A-{nm6fqChxXHvOPb?VY0mf
-f)KqiiT0{-g2Kxp(HlVvFbY<QkYIo`Cy;B+35GS~o`h)2kJ^t(|8T+&1Z$q<pXp3kIt~R&yDQ2iw7FCc>?<4mHaLEryDQ;i0x29Vm!r>kLE~Hiotl+!
-U=OgD8`kWoIEQo~YGA=!@5qek18S-1^Z4rS!4Q1+xg!>a$n4(BjAtx=%m~_8*=D9Ap@LcH!)hN&r-j4`6au~&kJh8isK=QAGft2jQsL<^i+rD0km=W@
-E_bVS^>+Yfr-NVU3wI?(A<`$N#L;mL7)83Cp1)t!dwuC|s$ZR<Kmp>K+(LLD7KX5VCV^2b2vE`j58+BPk+>$QocFB}Fu1z<YkE2J*Qfn(EXo6Ap1gYa
-2s~H1?N06F>62qbMFPBuUj`3fJq9fnwbynppB}$%)&0-cgICY(?_U62f+FvpY(~p*I`Ymq@=KV?C4610*Ui4UXy+;UsE(gb#{OjBgMqoke6u!M5zjiz
-!-R-cl(D>bbrk8O5)ioOeZ)v{={0xFUe<%_wC7Tt%qqD29fz8b4&uKcsA0v#n=S;@hxR8VTEIadi+1x&h5J;I=2|0&9zd<c6#!BcC+A?QAEZW4$A|rn
-Yp9igGLt3&PY-U=M_6Jn&KjM!vxXlq2fOm5$fe9o21&UhUt?gb)LJ@(@^y=->#$qX8Ajt1w1a-b)3L-D(fjClr>8QcTi=f%k=FNhC}t4hZ&b-)p%M?6
-af535->;||)Znq#9=rE&%Ag}W9nl-Lut)uJ@lA8G^7&SH9o?o^VT~q~A??n<_zhJ$p>)XvXD@*VKs&2eSg2`!85}4w);R_}Yl!d%rO~1SwctX(pU%cD
-0n~%Xr@iiwNEC7&^HB$1VUT~L)37n38h#mm)aQ@<V7*3SwdSKLC~?b{(0N0>2WEzcV$l&7eL9}5&fOx0pT{UMJ9rL7aYfg|@QOo>9haCmH~r%?x+p)-
--Ejc^7*|gExSV@Fb;Yy;su-aoME98yXU^Rp<V?VP5URvC2uE-|ca%GyO%WDwzFfQ;(MvdWqR45Wp|MJ3BITUw4HsJ+w$N0K>1x_{ek5OhlFCI?!+J_&
-BdP3e=kMi$(V6?|y?H59&_*f`lpOl)486>YLsqX789GWRfUU^cQ)$#DohlA96Q~eH2;upqX7QVrozGLuO!yIDD3LKJv4lrBcPZ!&^!?C3dQc}hp;uYi
-v!_Q#IzA}R>+X0mNEQ?dFQlM7a}Sz2ow(J+A89(KozCxcr$9xhXj3jpwNz){FsktlB4Q}uP&zR|nU0(;7qlhN4H7(LH<(LUY(fwrH2DAz)j|FDS3IiK
-+L6aKDr(&JbT{%l;*2-mEbcU^5Pf7cFQifUfqa+>&(Y@&ulJx}=3n>jy1IY7C!m?KC+R%$01koT#l5|7pDn=FYh%<;Q3R8BSjmv&E5M$X{TWtBFTtJU
--<!#1!WH7*Py*k!=^drLpP&U<UQ9kffVyj`C6Au{54cY`ibb>@`*`qM{_yc*`vmY-^1&ZZUuW8A8+Pe(e$_m64GmdwW(NpCUG$~e&xYj)6h1ShL~qib
-)bk$5_dZJ_Nh}@Lq);*SMsCh8iO`Sc^Y@ztU!q@pm@F?Gp%$?ELUgi3giH!Z*&ipkm$3(|5bLG;r%KO~`GCseuVFPq<`7UG3-EAI!K`7d9ivZh(~HZf
-aesK;xO3owG0Eq%oVrBHNqwQGUw*L^NDySe=mrp+n$fYzHvYn?DGDYe$pJ|H-8+AC+fw^_vr`#+$q^hI&?{bFk3jA@@QIcuvkz9cu{mRg$@2f&ec#MV
-6vz~RWgvNc_zfEy`liPAOJoBz^iANdWUU(b$IbfYv&Vzqj^7*|;Tv}|OTKcw?qjS1bRTSK69Bu+FI+{?<5n%Jgx*UzuyBu@91ysjZDyid0zg9i1CCVI
-HU;iyDE@O#@sN?(U^SP#gS$$z0ws?~)K`=`dgWXS>ZIe=97AU6Uc1A~&F0|KV!9+FQK6lzP@y$P`8z3HQG#-+%^=Ta{1+}&tPOTFe25Qg|Mh=qHn}V
+c-qvxds`#N^&tGep8XJ={%t}xBLs{un<$oTJj2+m$1n@nj#s1fD^LT<2#Khr!9>=6_V-+?PW44FlX#zJ{Un3ByY6-B)VZH5yB&_FS=PCG_;2IeyV-mZ
+6%R$Lbv2*eMi<NRWR%Z4`RzqM8s(!-CZ!`OichT;ROsZtju#0&Cipa*U%&6~cL!<O`ft+6ZkCOw;|2HR-)hsl_p|w^z;D!ZmR&6u%X#j*8cwIP#c(m6
+O^enjzl!cA%lUAUT+Wu$MLU|ppS0VG^66+iy^eZOoELF4zM>Bucw5|$7dJ@~U*5#+C@%1yU*j~5@=1~7b1RzX(BU+?idWR;I$B}f^=fMi+o5++uNUoe
+74B#q*UaQ{o{#eBVmzEYbw0ZAH_OF%!b`uLPbTAw&fRbhoyqs*^q<SwB5&iz;%+it(68l`emCscG+)5VzRQYyv48;=+7>RyY`Ms$!`qzJbGU>T^YOoE
+NC~vtj;>(NBV5(H;dl;f`ffVApJvM<pWE*(TplVhE?~JA(eZ4WLnU3%i(xUoOt!H^>Q*_MU1cz|`DLPW!5?YoW>ze4NYQK_#j$kJxf;)lMG{j5*fbh%
+{a~P9Yyt)wwhL7!vr8E2bd>*^7x29gqwKsNPL?@Tok#ElAEiIPSXcO=gCp`l6jLK{8gVuHijWas!H1p6c>1o02Q6xKk^j2DX8Sb6ZRvf0tAitNM?=`d
++2SV0<;{4IiQSq6TS(K+8~|Z4rmcy;j$s{fXhVdek=F0g%*!SF&#AWv8*4{d8+NKF@T}ny!4Nv8c$XU1EfQ!;ux8qJk6PdFCGIzEiB14l96DXh9}F1O
+???XYWq!Aae!_h?oX=--QzMSKRR=0KKb*kg2AdZ^rcb`J**#2*-gUSV74IN)<C(l1E@tzBT1pvi7dL#MX%;%3<m8M-)0U==@!vOi7Ui`caB4=(Z3J)+
+1M2S$+Bh)S3I=QH8As|n#))zTh6}gKexmR>|NK+eeEba-kK*W=eCb?#{%JnFoQ?7Xa2PhT?yj_*b=;9}08FEtf3+?r@HzTEf0zTbLr=8af~J!qpIo&8
+&%GbdXM|fLeACI~4J@<#a$oM|v+Mcr7QQeh>)hXrFX6nr;|^lpyPj0*T<376-yEEOhew+F9v1JUTRJZ|2kIDMv?!lxcrQntJ_|_Iz&{kkvj~m7A79cb
+PdwU860Tib-sE^f6vpr!j<!u`2=*-HZ!{j<KO7wWj*8(JPZO^JJ|r<r4Qfe`G7%~Z6|n?YbVq}>9Nz<|;1`68#<q8MZejOuP<YYMO%`<LI-2Bg8AFv6
+al`YlOX*B{-5-=;m>_}r<NesC>zO96m(}tD_WLp~3PwgD2*6dK*MK(M$4=y!MkB<xJ<~{MzMLkle$a|`J7~86W_qLX<su1SFm1Pr1>D0u)6UDopN@Zg
+{hGc27PX(=9KAWD_xXHYTV*l6&9TlWd+ip$!{xi)E4ak-b_>_Ef*MQ<XYQxR3BkPOH%`051JhF&FBexkf5u&$=XaCgWge#;f=swb@**KzLDjektb_Zx
+$H)U3uOX%Kiw`3_W(89Zm$NC}H$Zs!UB0`U;~vxZ#lsy^SMu$}a55QQOaQ)r7~bKBc61DP#prx_H_10pF;6F6E^|1_SBSK8N4Ursn`(I4ODhO^Yljq0
+o6&9C&=DU<LCy2w2!P;*s?R4az+^{<$1e^6toJ`_Wp9oS`FHfi7t#Lbf@@FnE9h!OP@<5O)?;4WX}~$qOFrk5N8`I$Ebep&-<_YoIfK1i;u)l)0v-C7
+2{w^-?r!EoT>dL+67k<;4CItAr&RE88s#{k7%}?t4k)X%;|6sVV}+=o8qo@yTDPMW^|~g)fsQ7RntsaAVMxJLWF-!!#XVurnyKSScxb~gZxKxHhl|S_
+e*wt|dR$5#^`q~TziOX)MM=y2Ano%5^`Z|#?bi*Y9qs9u0nqZf4BC<b`0UF3YUZ__nR}F4gW=Eak~AD&=W;SD@P4K?5YD82G5!}~&7FO|703A{ld_0m
+?uRfMx+|a%KHrQdxx6KGM8(}*LQlyp@M~NIXhVWn!Z*^^mx^WNliYkr<5P9MQZ8VC?_3AK``z6EshrRgRgu<qdUPZ4`?_BC49^h9oqx>6Qo4|pkU{&k
+2u}qp+ZeXQ9*#r8*<+$n^y&%MffpRtct4>g>o9%LR0?DYpA%}%ZYJFs2@}!7F)m#GE8uiM<fDXYq&!-_V;ibk2z+MO%-*y7`AZAPG@4tch=2ezU!pI+
+jGphUqaViK#J&mnBpB+sY(iLb9bG&C?v4G7WK94aKxMe)Z)fv7THFBYSYh95<xN5$kwN1eGnmjda8aq>Z7L^Q9F%bf3oh4N=-rV*a;%wze1SK@bg}cA
+DluOc$2<(J*clga-;QsG6Sz^4X|l`s1>nR*qDA>TjvrbdE*A47KppYr&2suKAHj`H#DU!P)y08B00SOg0gi}Prn_}CyNXuYo35}D<Jr#$4)tiU0E%H6
+Qelf51YNk69Cn;tzRMR5D+uAp6&1V9-V?v+-qJi=VI+d^vunC@j&G7uBRR4DwoYd>%x{S?IG-;|?ID_;FBGL=Wxu&fYS74CH5sHdWmt4OO<H^8mmQ&E
+FID)D=q+GIMsQ0fT&Z*R-H+$l>C2x_Wi*6>-DvEfFNf31e4?Y~BkG5JWk%Wr1UEyLiCoTZY4EFHL%P@N2)7<vp8?iHIwENy@6+0DxA@j+>AJT(<25Tf
+^3ZPi8xOHcyLFobm4gQ*{`T-ZhUei!b~T$!h%x3OhB+^BRQ2q5FfBRvIH_Uu<LT=-z-c5up^FnPEv3?1(La}Yfw&W;9REvxv)D$55Bs|UdV)vqZd?a*
+W)@H~nGA0)M#CuU5_};0C_E-~AoQN=9XBcvBmMYO_Wj{6r$@)%W^YbUemZ)2cp4Lr6nlz3wnBkWkdXnG3iw>7B$B6gvjEMntEK*eTLj5Z7<y7K)S@XX
+8_F!AO5}L19b}w6%ZxMD^)NCy!fVuJN4bbk_x9~Xtt8L0Z@B%f$7XM(d=8hnt@eBY!XAvY3#V@0(%tVW2hoSOZTtjtWKfWTe8VB0ZYfZ7qpQhm2+tli
+x{fF5V@tr^Ud(2b0gI6u1`e&k)Qp_PkP<D!vmhTsi&uU*&#BE;RZ5|Kb@*`6;(A#F?F$McV(bxj7ykk}sGd2vl!KZ84_njO*1Eg9>(3%^eIx?N=XeJ{
+RWx!joaa2|CksUQH%xB+z#!@N5gJ;>Kf)k(4z6MO;%*d=<_{x4yD+`&ZMPm$e2q{=FL?xJH9M#LH^K2aEYXv{iYI!mMSkW*<{jk|%Z&|3qii_^)^I$}
+FM;OFxSb?EuxB=Qz|dk+AF&l($9^aE3Wh1eX`1ky`x)Gov*q;-3NC&f1J};y772bRK7~G!+fD@Hn4bZHTL)x6diWG^rwl2Dy}~Pk@I+~?h-J<AYqG5a
+OAX=z$_1|tD$&6|iPUXJD)XSjlmv)UJ~2hLNB=65>v5Vr8XY2(E7+~X=?Dr^9tXGVlfAv@i=IVJUjS~}Gq-96KrW|TiRq9Ed_BA5U1a(X5a~@m&%@hE
++6tI(-)B1tnhk1JSOSA3IstnS$c8s9Lz(V>0>>aYm|5pU2vP@|0lO>$dAn#LmX}5XGDRV=h!(SGH7qX2<HSiesAAgR@9yjm;EE=puA&`nT!@&;=&8S9
+K{vmW(>bqT%pYP|b|kXKfV7u{4YVwmfx>{+##ay7E!@q+Ym|QCitu@N)#~+6FXgjtI8L~TjA%*gNvUqM(iVxEfgZ-icnSn85QA<&=X^F~n-Svhw2UG=
+FGQuf!CT3Itwog7XqF59rai^}RE|?w0%(%OGctMX)pUc8i-$WMB8qNMb(3Y4E$1E(Q!eBo1^(y`=!FH|or%bU7!3HkUg_n<G}Jb#8W;!~ao&?IS$Cgu
+k8cp3lJaqT;kuyZCGwnKc>>+Zu=I;aBj^+||DeJO$5W)*?OA@goadE(&wlrgX};ev4o^ym9!DUbT<<tS!u?Km_Rm24Og)TdT!b3uGT}rwba+<RWAWrJ
+xqT|sR^e?={wj39H(<Gzuvn9f2p0fld`AiwuW0NCYXdiEIQCQsz0KDuk=O<j>!I${wo$Vv`n|k1+IJ>}{R#oWd8b0%+v3{MG^k>{7t{>=>SRPOEE$O_
+akZRG5ErLj`JYHVf~^?}*irF${}^>i%mj3!<&f{;Pb~NFE$Ek61%KQN)W^0x>E+1p#Lfh!Ywq~^YuwCWcnw=i8X-P9m4$rD60)cX=_R#R=<g3m8U?dr
+A{b}IU-kxq<^sNrTk^IItZ1jfm02lIXUgzDg3fejh8l2?9)O=*t@SkKV}SfdN|#_5Uq6(A7h8TP9qcy0ZPV4_l%IMyX&th0k@0X7eP1@*nC(z2Dw`7s
+2{evgYKSFSUL^Jw2!z1uxN0TdXmOKsrD)}87J8Acb<=Rq7B|C1^yUF}Vj5izN$naKJSgayWvDDbiwr54(V?@^4QGn)bgu5q)s!i;(Aw>}?$nBpUsvWt
+s%zoJ_zi#}4Wct%<hP<Bq%UiM6u%$57h+IiU}by<ph|kZh^<#VR=J9IcULzo$}O4WuuTgYkH8qD)sCnwlempoCQ|ifqCzq@HUV6+9Y<2VgU5f4BL@V<
+mMLVrBCiQbN;WqgG<2|aI}@Np#&=1)-2oQVUOyr-48?*agAJnUbP+n^yG(wvwF{0b_$oR;B8EslF}_^%jQBU~S{_)eT2;?lL%8Z!>FR?OxK1nCta&Y2
+kA0xN^WZEy|L*XY?BMjUEy~Zpi0t?zJ34-O__v5Gp(Z(;*j+gIY%JBvzB@Sm;q~F!8H%}DD1$rr-#?xnW{1Zw-<%vBpJymaY}1Dq2QR)m%w8Uy>hsC*
+iyu!<524UEKOVh)c~*V@^5o~^*Cz*cpN@{t&JSL{c3(~pU&8C7gV$%Ki*H|?)r|yidTi_X@Wpv{e)PlP$&csq>Gjd^_t_68FAw$k<i+=;B0n4)AAEcG
+GJEsO`FAJB@)A~w=I0-qioH2K`SuhR%)j~h^x%y=apCNnqhm7*d0AdRc`XZpb?QG<YMdP&oWA%jBNH9|aP~=gnbMYBQj+`v*?W5j0FcbF3c*D7_WoIx
+{CIYFdVKK1;cssa&dz>5IenQ5+bE*iTcEO4Y};m2J(XEU^Vtk9^_XvgIx#bsAyM!h7F{7!b|Y`%$B2fX;ee|dlEI>QQxM)Uw-3pS5wpEHdXvSBn-Ifd
+FN`e!g)_yr(hWX2es%OMO278wHR%q9%LxvNr-THUJ1k}4v^z1vgasevi?F@iEaD&NzK?ysJbZQV<Lh&7IvzleQmCb~;}NKWtEp%F&fkWUNfHC4J|F5w
++n?_T@IEVSo2v1c%~xYA8MOHd8l}^9#tpZn;VdsMhj&0U(gwEiLrUA~HngGfO3%Q{6W_3dcTRaiXNNBkEq!-#cHTI#QUhtr)j#{??ELVD?8V{fxeR|l
+u55Af0Q~dqjx}!4-H!KSzL62QS1l)j15i?QWN-}JGjpIA?AO!7^V6e4#2MS$tM|kC7#Vsz1pJE@ENlB`ST=*#*X<Sqb7y%sf^j856XkQ{o1hW9gVeAo
+bXNM^{lS`dB%Z<@_CDW1`kO>1fH{QWiTmxh#o$@&%nw<_hnVT~@Ta50pR-qo2j{R)XQC9bdsrz#`(QhBH}q<IJJUPNZbyQL8^yQV&?x@NQ2H|(&PPIZ
+uh|40D1-l(P?tee_=eFG9Jtqq07A2(Gs@pjfzOl*FOSX+zIlC^;qRXgPtT6<YWeQ)#rKTZq!b~tHvo@{?U1md>5C4@Ad?EBaogrva`<FFu0@=6=&%+W
+VvBtB;5~&+24>Y#Jgts5XyNd0=cfmyb{s~y9o_}D+U-W1i73K1TE=iu6NZbPj^Pj!kt$-l8Bd`)f~2z~V@YUis8(<TJ3svq(AUcv<VVe?t%l>Dw7jlB
+fk$p4#a3w>$|$~)GK#C{o3|0BZ&d{?tF39U+BXi-0tD0U!m2QqEtP1%y;4Oao8>yy!cCudu4YI}qe|beDqaS(n%X?x|1vt1!P2jQ-`#cBLD<miBP3{D
+d*LWZMrkMJ=k;W4_ZZ&6o5A25dcSVQk7a-^a$rZ$0G~L~EB~y*Dk^8h<@C&#1@ixmMH~<6T5L13V_y`*tGvhRN;RPuHU(KrE<R%&XJ>d(;9nkis&#i&
+%TYN+-5R{-rUfsX#Tmv(SbsWJoZD{J-VPkQ?}<^b;32*pR?Kr=Fe224CzfI-$>J?3IjO$Puog~?FMxv7M_g1xE1Wz#drbh%w-6kD_X4>Qg`*O5b&V9J
+6&}xSwN1brwP!RaO1ux1tezuR(40RiYlJ;mh6pe~SbzIP#jTl2f?9#lM+={Yr3+KsNzAY;GlN`kI`gHx>}b{Ugj$*6+8flM?V?tSRH`bMk4N;bHgsL%
+_hvTYKV^R|Z*GUv;War)1or4x%jx9;Alk_&Ci7)>IlR1KhnkX>LESg>S_JSJP9KsM2{OGT>MACvUUxtJ^b^LRB%2ETq;OSxJqBi7-O>$Rx_w)zr|gpr
+_e=W;w@dp8mzwdllXb{uSIIUFq5b&X(RRy}w!U`D3N+8JXeHbGbLv!m+H?!CDYiUenLLlG9dYZvy_S(f7R5v`Cx1hXC{3a+pqO;v;JuJ-#78&>=O-^t
+UT5d8&*VU+z7A{CGnHC8eN#uZ$7J@zg1I&|Plx~b<oK`!H!hw4G@7Oxo@Vi}<B^uUc_I>sXq1L;MP#UBo6LrzOa?d+BZh(tis2(UsUapeJCtDoR02%c
+R)J10{btgE#jhJ}BR3C#{N`HD6)9YWOW<B$3_?XK6eM;lq`|An@Vbcp)QkR)v!*SO!vK!r=+!UT-#**>OLhiy;0wU1(Vp5kGj&AHjdCN83!JdfO+10k
+<Cl_XZ!&RBKB3;_5IEmq53baQ%NtZZivWSaxZ5giD8H^55bjmREl3%6Ak~HC>kzw%$p*KpUXEhI^DxdQBWH#p`xsc4)L4uyZq{Oe8kjqf9t0I27dh%c
+(BOd$U(~<=4*>mG2j(+;;2S~E@V2X#ZX3YKgeWO}A+i*#(vF1UxN--MQ7E-1vH+<EbR3scL<{fHi)A#POKYjQ4hz67Kz7o(u?L99hfcjARMBD!M)Uh_
+(3J6YLr%RQcK(b&YWMZ{Vm_Qd?0zp53;A#g1z*@JQCkLzJaFBh5hD3Ymk{c;6Y8YRa*fN`?d_13wIA;;i}~)wc)CmIa=dszl7Lu2i@f38&XE2^#qTz?
+J!mx`gU9{YLcfldDbDB?=)}9_B9U>TdZfW6FY^9%&IvUpE0e(etz{_mx6_g%NTb5U=_@{r^Z?TLrdEq$f+0|A2qT6td4u(8oZ=3q5AEpX_!2I>*JD(^
+)%eDt;le+c`4nA4A90pbmCf{Nx*I?!SL16wm`>MMWWaf%_Hc}bA~btw=zX?eQqIW#NH+uY0ABSwaI|n+0)-5*>a(jW^i7nHC$C<;J~}=OxOk*p-;ZHr
+Ql^fZPvSdL#qOYKK4Q#53XAf=t8{7$@BE{HM_7)ATG{_RgGaJYH`U3EYckon9g87VjT+>KqtnxqaENeVuJSo<SXkxF>EWxxQ?!R9`9#age~(@ry*M~O
+6n$5|xZH({k7(p#_i`8zYjB+|P@ap0?%s{@Gsy~eNr;4o1iN>DXcm)V2R>aaQET6UH?|IZ^o>gq(=7G9vF;FS+b=p?eFwz<F2HAb@RerORP2n;W6AcL
+8Ah_{W>%hm7qjL3QXkm$1%6uJI-x$)KZ!|ntMRAT%&@PcWF?kW*z7uuJ*Ukf8LsGWv(+1gU0{<(na;7OfWzr1(&_R+?#raxQK!>E(Hb0D_l<1Z`8_$i
+PbOk!p^Uqe0Mv%2;0e`4rcg#i+GV1?zU3)WX~6J_Pm|;HQfE*3H5}bL*xm<ej4xy3iG`Oj!ZeXg6OoXFVoKL`SxV_9Sh<<GSq;cgwzQGE8m$`8%8N$E
+?$Kq}%l<Y>W!a0st`~~87;bP!Sa9M&hjzPb1Wh8J!1vt-(5V&J(U&?iduahx9Loz-aD4S&gU)u$(FNRF=sW5E{p+{IV7n`Sf9wB!_pATHU+LFa9EaDA
+I4TIuA`ojkX;ittzxUtXcXkHPddXM4xA)JwzwM^dIag^pPt!mp;nfzjZbGo|sluo1jDPxC?p_HSYI6f=a0@jRu}_|;bfnU7&g^<7;Z)jDMj+M>s8f6t
+Qz`rfw?1FE84y2AuQLw}D@pFE=$<AMGrY5&`URd~XV%Y8JV58{qDv7X2$^E7hs*MP*HHp}gCmf9;9o#Z3<d+F7w<|fnBv&jfC*DUpn`Ug0O@mAxV=t#
+qu$6Q|FNehVYDD)?h{fGBoatDSo)?8a8^er6g~AfhQsw<`U1j0)|}5gtf2~(s0~;OBsGKmr4p?9gZZOKg5C)C8k%KerFMi7B3OG3{V`gZi-8_<Q1qe?
+A7NToTk#5htx2rR+|m{o6^~|~1A&;wGmlJQKD)<rVTSIMR9qLszM!rX%att4;Z>Vl^V5KZuNJct4Zm=gNEM|77ilngs(Kao`!uG(AX;gaE!?*)wkUU4
+5kuB&!H=y0+R^D6#cp$9QxuY59Ya8(HGu-O)--Y15iBYGX>RSHoLa8wa?3&NS|uPwEs!rA56o4=2d2@y){Z^!fRsXvMfU6s&DiQ?)n6*=FIq&dP7{!Z
+bmX)O%PE<dqOgQHQMiV1In!t-TE)25*ohFYGC}-_-V@`?G5v<VfH#TP<YX(I(79HObrqw<J?fLt|1=_4Cf8yidfF%+z|c_Q;1C)CKqq!vWW*wWaggK&
+l<J*~7H$N1u8a&cjsAd!UlaIAK*!Vo5o`oV1Yv`9Z{@*i9amwS+oUBD5az>xwP?jCK#uBfgTd-T(pYJn9H|X=K2`SB>7r<na8scVxGt_A<ciUjp8>4k
+HS1x8@fjaz;ygTDH5N8%U{_^2%hW)iFM#C8r+Uz$ri^`#>fUss183i3)Zh&VM-Faj8d{&mOZ(SwV6=MO#G+s=0S`@4Z?;1O=?>|bVz=;WiQ=bAEuwu0
+?yy^<XHQ=w8dtbV!utx93Jo(NB<49$2F2HbWA{M%X*)>YmktUCnKrbg4TWG<KX%!nP0d*|f~Pgg;J#^eJGx6xY*CAcjS|5*O8TBpk%}2z-rHt!a6#~>
+2HI?qI$<ZY;pjMn_O0s4C=?Z+%C496i)wPL6$2vu<>@ak(MXd~x>&h6b+Sy&!vv13yzts?U<m=x&w@LFjc5l$cGQsNi2ZRfYCjQ9X8rM0sScWs!`g^S
+-L<w7%6_Z=_k*4Py|?q1!B#uk%C?wV>n!icls(1UItnAoA@5dRK182@r?snfw&Iv^WLy;(eZw^=Mx11+A$FV|g&={5>q=qlBBGTfkR82tYJ7A7CxjuE
+?HO`G>IWR?+E7tWQb_iAhheg+UW2Ax<-M(~blqKr;R(&B_|fe}p#lvAJ*rpO)B5Wbj>qzHTVHP>FSq9Mey!Ys2uu?%k_4bE42+nMTiq&wm6Fx<M2RsM
+3ipCdA6QI|){q13s_`}|vE#0EKk?UVhzuU1c7hAoQ35@s1cD*eUnHe56?sl{Q%>5XT6~lw=w>>^@G6O{0eJ$X4uN!Be7Mb+&6yLZ`T<61#Tuf?6V*gX
+D8V?%o6@o*_E)%Tg$gW@Z9;&Q$u^<Zgr{1mO$~e5I`>d&H+I@A-?wN#BAs5UvI|^DiM^APXHunP&9N|>QN9~0>Yo6{FCGBE$N}xwMUt_yEu)vNR69!8
+9+Dh(xX4x!0oBP=k?6)VF_Wqz(I2rEF}I5~i5$62q5<{yC?YCFO=Xk0GDzYi$y}~x2&aet>&L^h^Rw*5LH5m$$1iytFMvZZZ&D&*$`j%q{UGsb46anF
+Q8RQMwt^t(uboz~e8<;W1GI%_<(7cl2=&UcU$vVn)Jg66>2Eh}k};LB3+YzaTO7b*VHbWnZXz{i3GJwK^fw%NZxs0m&u2}(;U<38fINrjw765X{pMbp
+5u9wluR!!L+UAeRV-C;&paU_nY$n`nw;Gj$TI%C(*-<rRp{BJ(HleCJlHJzRuc5%Somu4LgY%=G4$<_1ZP|F_A<fOrwk)q1fGBBw#5j8~DQrW$1WCZ@
+JVvSpTZTfXaQaQ?OQqWVKuxW!u{@HL#NoNAQTGhYecvqQuG2po3qZn<PF)P=hngISX+-A^u2#Hj>7E@8=l4*^c#DX;s9+s2_^G2u22Z_UKloy$PR+$i
+Yb*CpsO`5zjM4Rni)6I?1HO|>3n*8g7>o=rQSGclhZm>W$@i%U7|A}1uVRmBLR?u95r}P&w+VW@9cQf7j{LN&^+S=CdXSL6|31-hNosDi?m&Tl?1k9|
+I@F2SfW_<z@l}(!K#UIMCJ+ztrszfDQ|ifTu~|fGhT+|KfzeqJ{s^E;&gRS~$Tge&aCrXR$;;TDZ4HCQ@oz1=Gf<&^aI1SX#{Am04x!<O2Rtvsg-M}8
+m~Agj>qIeQ><nif{B)e;*F-&lH9mFC?J9<g+q^aIo-AFIl_nj(T(+Cm5RYPkEN~N>D^qyWh6VK2r?526DwP}yYOhT1_s#xVO$bMNZJ+~OEA=F)s&*_a
+t9fu@9TSqO4;5Ww3Tx(VPzotm>)#-fjU5*rDQ(xfMigz4cB43iMuZJ{Cy1o#wUq`X($uLOo<w?WyPq{Q7t81+8Nl-PLQ)RUFVF4}@yTCH(R9k&!gIw_
+z~wFBWuwA=5I%Fk%(zWuspq-JNJ_N8bQ=BGx+Wa*N1s%r9!m0Qt+C*Hh`S(cKn_tK(Rf*mtEv%1hZSR*u7vuKPFsl$Sorkr5gNk&ojLw+xtI}%j|*H@
+ygUXU0)b9I=0dkO;H;8p&%n-;q`Z}-No(+icPT3OK}j7*J5!Z|#m8_MUr2V3I%+T|{M`vl!gdM8btFSctA<3OPj$oOI+AGu@hbICSL3GPv4ap2iZ?S<
+mWba5u^>*ap#-G{E_hTJ(kNik;5v-w<zm8hAs&}QdWiC~FGAr#^XcKyKSlV=l&^2Qm7sNuwTp3go#~3?40KE%X}(4eD`iL#+hWZM&(oTjB>ajY<4MRx
+d*Y=rTf<|0v}$?AvL68g_x8d{260qBMem!ktppL~&?>TXnU5y|N;q(e(8uk55$)%nm$H{sSca;%P;i`@j}g`HKkp7ah6)7v|Hqlzuzwg!U5(g|EqSUH
+)!oZ#s?m-!(cCu9^NQQ)h+VK<q9&s1jdvHTbB!@}nI9Y30|VV#tJLiE!Rfa^w?r<2H?71Y1~}rWCOmrCz1jya@P5_CLk%&F&-=o){`T@)^(3ZUtRl`$
+2$L5EF{bm^?AMx#$IJJmGk@P%%x)(l3HNMdR@@BddD)?QV4JOQ<H@$Vs02OoYLN-#^8K#sFkneV%*%W`%kfm)S6))<WnF8{#DgJ5hFN@WiP@WAWVrm*
+l|WLD<}om4lIoPhVm~#d5}Os2NkUcmh()!CTDJwl?oxnYv3n^|hXF&J7z>%SmjA5XuC8CjdSO8m;JrLLl}G@p4(Z0mC1w!#M3Mt;ziG>V9bL!nuB%@p
+k7YFoJCvJ@FC2b7qSp?=Zlrw4riM&4h8mmdBEQ0*`k!?6_m!7NMm`!Z{u%*586Uo4_z;mWoy;Z5xI7G7ErTTIl!7fDeOOa}BebJa6f_oqgS-pCQ)Uo^
+1wB9c;dNy|8Zu#{^`G@3S+{82nWpgjP=@Q0P!79b&y)%>V8m#e!$?duJDgfGFG=CXBdIwba*zuS*T!`8^<;K2B<mirIFFl*$9PB@lB#mHNE*V{WH-Yi
+lTMPtgrIarX9@9SJ{}i^e%Nt0YFg)@%T2TTTpM+lCv$RqvNa$G+i#ckZfHwK7TMOAuC_xQ>$=1)*E<V$y-GQ_#W|QoNqbL&BpllRv^#Jy!YXTle)EZu
+ch?KY8X&0KfaS}<G(`QxMSCW)#uKhnb3e8=$$KePLH(5}*i8MB4(`x~i>Qj|Y<Y*MX_xFN2b|`IP*^XjyJ;S60`+M361I_@P0C_h`5**aT_-{VXoD&U
+^^@DKcOGM-&?nIWY2y{otH5(;CR!e+al*L}Z6os;UZQTJyv;uyou2=A@H#s@{)t-)zCvFw56HXZ=x^8t+B$fNsaFh^$Pt#hZ=f7HVn++}C9LH{^NteQ
+rmo;`(&vFwk1_|zIA%2!8}^3QqOw6=_zhju(>w#cf9sL6cgy3&CV#1U%h5LWZRd1&|AL+=dE-3sLD3oW;l+xcCdi40cVf`Y2i@g-6QV5L-ro5b)xXtS
+TCZmu4o$o6it{7~`S4L}N?3UM%jMwdBs+b1a{T(2=r?{kJ~{pd!_w*Vi`OTIe>;4EusOeoDK@!tQl976%gK<k!T_7mIm?dDP7lAuKCbWuxg&S*pXm%U
+NEQq7rB0pKD`m@~LgYl?c#~(*KHG>$`?SLsnw>}AA}piPlr)thr>RZY$d2+oOr5t=FarVW{y<6xxIUrLYk)V-OXLPqN`n-PDR!bqoJH(OqgU{FJX^fN
+>p>_acszJX0XApzhlV7e8$5M&oS~kk;)T188yI%3uLJ(^{MF8%<JJd2<_a2E$2Iv|L(Q${+k?wKh~3F?ps*7C^#+tNsR%F{e;qfB{)NTA5#jR5zL_85
+Aldrq;PeP1Ug6@Zu^`84YzYLp0GG^ge=dorhsFaY$j)O$a3oZ-(zVCJo#}9x6W2(p#&zjK+?HC=hXwoeX$_rEb?7an0CP2*C$s`?@J%bwBy&&)Qkf_D
+dtrlNBr^?~ql!k7<M1eeFy<l1T0FV7%N|!*7R;rhfG2sGEbiq9!_>`OqR^sD>KQtPe|PZwv(L|d`~ewK%E-_QfXC%D>V3XPD0rxO5FPK%Zy1qo^pj?_
+w39}$54qYpRaT)S{tA;i4Wr@`=CP<SoRYsKx&!hRKUxya8O@RKi#qHh8uvX#-9hb+m=c72dHcNhLT%M{qu4BH%GWi8nxJgP0I@x{FoZOVo?Rb}j)T5}
+{qE<VvL^~Y=`pFKT7^^TBO<}c+}rufaOY~U`ux*%L{~$xOMZJ;MZy!2=fq=&VBBz8!n~1-BrWsp9=dC?kTj+mp(~=CaHA=KMDCJUQ2q#hH0dKEa*~Bh
+MS!6j-4EweOc_nm2SVrKi7P{08zTe>F@cxPU!&_8`pVCo$~Pis7hKmKayp!wH!UxT^TZ;$NRPS$zkeI@swkA(4uHHI8%)Dacm|SiNEsm%fJY|zZd`K@
+GQ>Xd9u%kQ#qgRpJn;!B>$3$)s+4wgGbZXx!md{myGl8i%ukBrpPDfvHJE?c)s3F|o5L-TX#4Dk1B?+t*wV|i+w$Yj&O<e$go#Ou>0Zua*^8w1cH3_l
+TbsJvcN~tJ0Ec4I^ge)QhR0-21d0<)+%6SfoxFa1^0Pm;qnuIcOn}A^>C`cL@6EHTQO^O;reoc0km}Jsa0g7G`)-XpPe9D`)+y=EhhN@MV%aYvpGPzd
+&F`5G-wSgQ7~W}C<S-kKh8{2#b({h37qSIq8o4sltMPO=nb2%umYho>m}STnXv%ZTL~w7RqKaS$6En!BaIR6qVr|&K58$$%ysZ};deY*2XowceuC@%5
+)ArP{Xl7~rCVPIXak1&^V{7dejxOJiI(j%~4-w`ho7S|6o(dAUi5~x{YU1417e-Z4%OxV^R4ifY*8uVymohffLL4OnDQ@7~qqF;n**tOhBy!*Z$#)qO
+54ZWVhhU+i%)v1FZC}eN;_Fu|HF{+1&!`UCG7PvQdiYO%%`Qgxj#SP)QB3Pg=mEQj_j5|V_H^Atov_5kak?6NV+3A=(qX3p7|_cs5}qLZjmti}_y@4@
+Hbd83B959B6Np%-Pru9AGJQx)2SifYfE~PP^^L*x`LBFhaOO$RBDrERX51pA=<(6D+0Z0eENp6xeao>q49-C#XX68`-`^VqqsJ;ugD3a%uD@m~J-Gs5
+E{sT$j=7oGB6VZJ;02XYacGnxu@OZyl8Kh#sMESP8p*)z5NjUnJ~<b{5I#z|<ais3lIRYJW?C-%#8oNAuQoy_f;Blo(eZTQ{NCvZS&kmBGJ1?qYUNor
+e_W7j6I(qB=>|J-gVZ%}42JnZ%H4D9YA>Q4IZHq`6cG`qZ0oI>F9D&LtC?T@NK|x&CB5;UQ@hd&wdKR}?*>q5>MCC0H)jioahz(UNO#DheW(~|JS!(k
+Da($ag*UTe{A*KyFCX5cLBzyVy%zTbdqZ*9t()A)U53EzHWU?IVm{K+l&5ffv6Prz!ue(#h;yFb&tW%U!7thP3m@)=m+xRe%1(T@oK_+lA+IEvc3BhM
+Wz5&7`%NPlQC{=9FWfLnP2Ug?9k!0Et+{`p??PL^fk*?{+0jc1o3*-#BaDB05%0k5eGxxH)dfE2yOiJ3<1=_%x3cekJpR6vgybUr``2GbJIUM8YQO!L
+b((zDZM%o`tLW{s#!p{=4Um`pczpKbn>Qz?=Z7y*G;tBnbB_Cpn?xhKoZUT`M+~x0fkY|ZD7_lxlN@7zmtF&1V4l7`I*%@Z5Su?lvAygG(%p$6VFh_A
+lGK8v7$gnJ6ZS5exIjHaqyqNHwEvoj89~GMH#m$TX1+%>Lk-cvb_L~!NK1<Ta51o4G)!oGbrtRGV4+wT4yi-J{JKhZAybpu)$p`efYNBTnAADCyctff
+bD8jrL#hIpiG+)A9f_i%RmQ>x*KN9v4HuL&%wcC|ClXEaka&_{J%Wkg*HZ0g&w#y`%u_>(7qPEQ&v;51s7x}ygf}rG$pOiZ0#TIfrpqIFKF~D<0Qm#u
+_4|MYlXarJ^AxBRE@Xl~&Z|hkyST}3Vd0?tb+q$kw1OUZ&3G!$;TIiHfuwqnY2NFL7|#xk`G$@*fnvt+jBmIFe4lC|r@g=jvwe&x8m3Rl-)I5E7X~N7
+ckN9+l@%!*yr6UaLScjHHw;{dwj(`SW>!~@**Jq1GX1cw7x!ZpK5}iHlShb@QiLN&(ah4+-?&u8->{}T=nW|bRZ=ad<Et^?6Fi1p4DPapz&zXq47x=-
+V%>hQQRkZuC__19Bb%RfzCj#*bmBe|2P%S5wb{}$7DO1ko6|dG9x7s3RUCPDjo=(~T?#sq(xUYSt3@v2w+jli?KDr)L+Vql2e&l`pQ7Lag(IQpDFvu~
+9!YGe0zGNH#XB;F7gi=-ce=I;@!h+~uf<;l7Mq=Oclo4|{mUQbnld=<bYhJ_RZt>^w{K&0jpOG%_uSCA0N9Od8)h_okHo?P$3r){+2?pyW2Mq8_qzkP
+<Ta<Rt6AIeT;jFaVVSqbp)?OEV@cuaKnabl7)w$NB7Za-#A5f-S|h>+Y?Mv%E6(_`NVs(WIU54Ir>b${K4r<MsrqS9_0#&Qgto$Z=pnrW_W@&IZkURP
+WuWeO#CZsqF6j@HB<T;<a8(b<(U&AF?uux}q>1YbSrna6^BoKj#rMzcaQ@B(&~Sx0^ooB3fMC4mUeOV_z#zLg?6-6H!PqWn5Xmsp4!40N5M|OR_#POt
+?=jPFE}R>#kbm9BQtS}IYuCqr2mPIWw9G2K=~MVkC@JfReX27i^)IJbC`L)RL2)}=;z*huPfA^qoU3Kc@UYqH@Dzzt=s-!+%bT;)BZ{=#0y$af22z=4
+wPnJIIS{#>adv{I-nI#E5mCXBlFI}gP92yL<|?vccAL{xnBg)6x3C5F5&+VGSYSNILG9^c;{+Z-3L!#Zl@TEWVwN$U55=UI%%;v{1M!<6o?`f5xmjXZ
+XcT&f@;2e52Wk1;GkBNc>=+L|wgmoG^Q$cCoRndGXNPi_!hvQ?%ZkO4Ua^Ll)7m=`QH?YlfT_s?VPz5;Uf#4Lb1|2weEotWEI6tc1uH{5MkGFY|I?~Y
+d7(RwY|2T3hmQ<1FeC&jdcho?A-1T+FM{GINB2O8T0&Z6o~9|+#hwNf2hOxzqfU@1JX2gneRfTkgP;(-Cw>!!^E_kdsa4xf*T+IbnGjJXC1en67Pmo|
+rcvDJwwnv9*q8!0@Yd07YRKi{W_-1HbYlXdmmoXXBx<B>rr);fO42Xx=ULBhC>6xZtGdN1igT1G4@WHQEI}%~ClhK!W+W&*Xh#C4ECSwc^CB#)gnvA}
+no(>EBblJeDH(iF1N~Tumw_f=gG!r8j1|}1LSlAnK++*xS$!=H!k3aIx{;YoqZJN>C=DWs$jIC=09_{gE&X3%zt<RwbvpGmaVm?Ocu-rJrb^UzJXlM{
+D_jEXnvMxQQhVtWr>*=9#gY+TpHL=Z)d?DED8js+4JWAey_@IbTU=|lZlL{Qi?_R3vEWah1~M<J<+UZCVTMyql!i9?Jf^Z!OFLY}ku~e~iW35jXqSU)
+bc`BBGl7si%<J?3kMe?%JI|nxv*i1lhs3YF?xVz!*R=SDQj3g$>Uq9abwgZ)CPL?31~HisXW!rs(LN&Rc->Ym)l<s2b}@BQ9nrcIox#O*F&jO&701df
+?4yXDq|iXNmZ1aj6IyIzOwh_P>BKGK_7PnmsbMZ7#cY&<rVIt#oxhHVkETXU-ZPo1;G#b??%5Ln-mUL7S|IC$S>Wwp{%$_Ig_b-@xM5jF2`2Ook>yj&
+E17Pr6N!}I3&9IjEwr|S)(O2@d250=P0M)XOZnHN_0*67BFskPxHj{QZ8S}ps<*p<2pM@z3F%<*cpxF!ONiQud9l6Jp>1XidHjl+00jrfuB-#Ble}}z
+oR3TK6$;bOe|dArNkxy2zit1=W$XE`m`ukd(~!sCK@iW0P)g$XP~cwQ((Q0MzCt$3X(eDQ^koaqR<J^~8EI7DJ{?uFE!@K~5pnzVY&Pl={E3GZzo)?9
+w4VekUWe>P)(Zzk#hmumZ$X%hNQ_=}RI%0u&P20sIm0t@(`51jfScIBDhO)>0Q*pg0t<56L~_;j!{MTQy?6Nou?Vi^Oj<~M=c#E|(E}R`yTSrQNgu{F
+K=Bj{-DNBomqA2arPhf|+<2BT&O3VmlCuaJKVD#DC-}?n<C?+U4ljX~$z5+;Qf9-{6^c1!&V7!oOu6gg#cY0g6U&h3vmF$#QOs0vrCSWKG|4HmW@Fb*
+{HSXa^#NwD=fm4d6`5{F3=DD3eES3h6^)F6HP+;pn>Nz}bItj*1)m7c4$9o>)Il?Jic)(_U9RbKnQq`6&_LLce<K$)2E=YXvKuW*krD1C$uW5|$ryh)
+EznzxgHOe7r^3uib#vhp17jt@DfX-cLqRd%VM*}1%}1-PZnQ=Iia1lE3%0h_D|}jOB#Q9VxQG-g=q9H^0EdeSP=$4C%yhFEl%_0%*K47Chx1&5oIju_
+VF`n|Ac?3pOd+;mYvftZA3ykXjaqu(BrjJi(&B}XugFw=wx$xXlP<e&Uq+v4&fZqzTm)F+zbas8{eJhe0h){65~pV5<aJ0yNP>DkgUo*z=nb{2go|Za
+!h4^{H2LgU0Fi{1rV~&PZc?~ISbYmy7Y+?~+7Y;-{p28~&E7Fj>n%8Mn`<xt#YktN#$+*zFyF5~oOVq%EUfA;HX_`v6Uoe%(}Y2fzN6FC&Luen^9AmF
+I$`d2e-#VsyAGGm1S6np?Olg`^Z2*)4*NyCvj#cBPSJRJwp?hu7Vk%W6^mmzMRi8?$2#&)`-qD8=W~h3Pw}hq4e?u_FkELS>LY1XGU8N0jtNWzOYtQ&
+XbaX_pcB?29`q&NW8D{-4^0Lsl&Dwfoh0Kr@*ufRhtxyuNGGDdMBv8btDZ*fvrRp=y)_vPKtiN3x>^5KXX%!ZiGH_+{K$*Qzi}1QR(9~>#o_D2(}VMq
+Q!>7e-?m)106^6(-f{Zf$#lcBtR4B+7l3?GcGbDPD=_`h@cnQ+;apXzEqA#b4a?ut7IeuF`{-TWHG5g!AX7OWJPO@*){nv`tT?^r{XwpS<iLLW0V91<
+cQx2C8T><w;Tc9=ZPYcDAeVSU<ji}~D!#m1#$Ck`u+H$H;6y|cIk@2hyARLx!@3o@6%VfaAS-ZNb8wI=ht0N3?}Ky7Gcd;#vve*C6r*cL>zeB&To34_
+&)YdLux;K}K%7wYd`5T=%M=RBdYLzoZSsC2+LP;-%E5rtvF^>mIdC;Ed$5i*7@W&@c>T&i0;|8*uHYk)$}Xoq5#_d|9jH&_c{$06+juO8`K*#=z(!~e
+LlaP1KulZCt!vZ-et&#|q2kYu&JTM8R{Zwm$?^Hmr||NdU(OF-oV=8eI(F}W=ksX>le`?>5%bMiIC~7qD6Ev9Wqmvm+dUc{RK6c!TKhH=$YR4UrUK#e
+8kIz1PIKKM#{FR!(}FMtJldw7vkC|tuuA$DR0^uPQh_%Ab<A!JOMuc+&ug^}ig+;?{}n^D@?aiBX(!~1OX%M-DqZ98wAz}zi<s8+x5L(}gQM45i1DEr
+OhU*92_2ax%i@L>-p_^YTB+#{wZSw7y|CTZ+BgC>{xCTUN-;1NjrG0x{p=L8Zw}55KY5PWZ*TwkC!c=y`TzLyUxpW#qpRzi@ju>8Zl`zuoEPu!e|`8D
+Zw4^o;={$n()gN13^MGF3Q334*>sE%y_lKoa6zVOU|fhUk#HT(=dioa_e6Y0K4NY9!U08=x5W7*T-^sG9&rk+=#SC!y+QPMZp>K2!sd5y8H76KI)L8+
+R2P%L=0Z@uEJR<dWYN_;`7GKN$Hp}JQ}oIHAk6gZB7e_O8kl_YJQW<~Cr_5bUMopP_@gD<QfeL!TY(9S3pwjW4%87|14R!rLSVYU7#2^h1HHQguBw>E
+n9u@qm>p$bFxLJ~W=L|E4t{Cy!*l{e4PuEKEp4jQhVFFtjwCYmf?zgx5}(w2<PS!Gd`De2eL*piyXS9)A{eId;tNuMbfQxroN^M153h&gX(!(7kkgL7
+&mZL1`NLg<KSE8y?XvJ17Rx2w##JKX00*r8{b5e+fZ-@DR>0F4m5J_1Gc(ty>EJ5-A>N?mXyoKV;X7>v8Nabwzp`I7`(R`cGG7S{g&G2tQyHMI5uNmU
+b+VIaX9uxJk7w8QMfe3tSE?8`1BPx4boWO`<@@j$1dWK7jTEprdN+~|fb;>&_vkM|R0%rkw<Atp+?Ms`AR!n->>aQ>bj8*6s~t)NmZpdR#ezgnBA=hl
+CNK&rWMWHlf_8eF0rDf`I~3ER?H&3N@gMT%#s&arsi6cXLWOBIsXXAE^f%8;pKxBOOblD&wP9~_LS9miMZ^mpEMDBaFzMrhy_z%3r}VGRWE7#9>|n;M
+Wi1vc0TRNByk&y}y+O3`@x9p|*cS6X&oR#}eDqm<pRl1+uf>0OA*qd2qhV3wp+2C#RW9S29bzzMdgTdLxS6FTw@In@cbO$<_>Q%V%4?hU@KF$+jIVN}
+3Y!Lp&6hwJUvb1OK2P-riEtDF9L7+@nl0B^hm0>XVA6~6^%N*&#Ix7SA*IxEg}%iXNeF{_zfzYx1npQ2SutyI$-%r$Qjhu?srAh(oh^HuuxjOK(Ik!U
+l-Uf9V#>!UIA-Ew2Mg1q#p!XNmo)GkrNuyNo5ZEULYl1`>Q*I%8#SMim^jNE=D@&tNxTi%SWFv5Fh(lc7bidbaB%#Rd_!6>?K*Jfj4|7-n1C8z&=1U5
+&Z>g0LNvU>x#A1_3y(NJe8j))7Kd}d`yd(4uYq=)GJPbx7Kw3~+;g8LJC4SKymDp5G*O4V$%b62usC~#dEB@Yt&64tWMM1?#mHE<kE~R+Y+uR@l5Ic6
+eF~*pu%v`pm_1Jo`SG+BYlVbPCHez@ar8`W{03y0O5rCERdSRUT8&Dx5yc#Eaggv~y)ih%zMBLPZx=HFz9S%Y=JVy9_2}IHWDm6_8qR`XS8sg`qlZl+
+SDDbp;}fjhds?(QmP~cO^ADpK9G!4EgUS?W5jwiK)G9BaO$q^4qa{C>K0K})cdBR#uJoVb`G~$#fi)3mt+T^}(-+^7e^wIj>{Jp;YSPb(+~xdCTL*+s
+b&CD|L=#i9r>IF|O^8~Z$WAdgHeisl3mL1Vy5!H=ABD-XTa;SRskVhy0ahftzsUjg6BBpk!$Kk<fo<F#e5&-cqa>A&Q-T44Tzbg5SlD6e#V|MJ$|f~&
+F)X)sIK?B%FHxF;F^Nq4DZL*|SF`2ZX}|>glR!ltD$#W?Kn+^CXb3?Y=MUSW+$rpH8N|Gjcztu;t|Dm(Vc&Lp<%ZRgWO14R7wyN&Do@>CB>1Fc2R1{}
+Zg`fGvo{XJt}xJv5|(LWC_!)J!;FOud)N#d=ube=@Z13IW_L*(Q<KmHeN$^U$%HYxwHZoX#Zqcglm?+f-bXlcLsxSgzYX=F6Uz&RJu^zBK|kx!o50Y0
+IM;R1GgS~#Q3lp<ZISm>*J)iDbyk9&d@ciR6yMU)2U*OZceZrW3n_8%At2L^RH9783m$T|1SxUE0MZ;g7*`*#&)qz~8dKWd4#juf5fzkg58h!PW6YdJ
+0xa9eGj3%zojmNY-zAAmV2ipafmKw8<|&+sfy0Q0+V@8k_9`nb?XtH?jyv}^6PFsNl!J|YGQ-hMXMU`-H!YJYqNcn~pYWVn1P+b_W91K0Or#B^Hn<4I
+Z~z)+N=e%gsbo@1b`|!Hj8<%e^r^G>6>t9f{?Z_xsPv3GH{aMxP5S~(9bNrY5R<?z7EK()J$4T$+L!CV`?B+M$2RJt&B_QcCot?L1qzW{fv5(L8e0xE
+wt%2+x3=L8!)%MF{uZOyc1znP%qbpDL|406wnDigSF}kW025_|xXa?WHZ|CeN+HR-Hvk)om5gX>2serojjOnl3nB;xRwd#}l5$-)7^|WZVK}6@Qt+>o
+tsW`u6KV0viJiJpy#JY`cM38rbtBcTY=Vik;OgRC@?@mdb|bRnZL20`+E5~<jm9Hy*@~(Jq|w>H26<ExWJbe_8GU`IiJeBK!u1Q@Dld4;FL=8ZB%BkN
+Qp8q9Xe^9yR!2TS8s}x9B*C(KB-9ofz^xWTn2mP#;VZjwvv|2@SN6KFq(K=g^!Emeyv4fNpIMvgfNykC%aRET*H&jHCSX>xD>j*cw>}|{!~RV+&e-xA
+juaX!Nt8TiQp&j<N}C@$xrrQPL=ORd6&~T1F}1SvlnFjgQ47&fp5do1h#`OpVMV<65P7*fOa;ie<J?Z|Em*<y9?zF@__)=@rJUCGKxQB^9In`Smumdz
+;ND=7ibI+bi=x9e+oZ}+=HA)gJEC#@b{aR4sRW)S9f+GJc2UDas!{64nNa^{HF<2Vp5e>(W~*n*4LTiFTQohbM&aYa2_Gr6U)u-VV)bl31gKARNti{V
+t6&8!TfMwwd=s_2TSKFiM-9*)fV~&!S^Ef}+uL(O8v3alRWyy{+$kYF#i0Oi91%})gt+^g*(7)7xwN}pPk~_+Byt<3&`zju%J_kPBV}Ja+|ozkvCQgo
+`Oqj&qwFpz9h*vIrN^YkYStM*tESE~6Lf&;?TS;Ex7@1;1AA}iv}_M9`}Tw}5GI0hWX?fasCebfvbSK*wg&4R^G38h@dmGWVTw>#&hacrGl=)+lUhzq
+qAM}Ack`Bc>5ey8!<%?<D<-D8B+6)0+P;_s5R}*$t{Hk*OJvJb-KW*=-+R5)gjE_ZjPh;Hem>KgtF3`7%4Y}{+4aCD2SK@PLm!metd1R9t=`A!QV$kv
+eEpHS)#X&xsSTRc@{ZPt?iRC;4_zAS{M43je4B5S>-_+HH(U*m=m`HEdEaC>zST&Bh1duqML>EV_;WwJbGn(|!>fjE>lu+1zlU#)V(5%z6m<SHsFm7H
+HeNvX(sHH`t#1xrot#pjcST$~>?XSti|mn=Dxu_Y`Cfc!kSy);_K|i*f3sXopGeQbHMq?qom#0~bQP19Wj^vmF-JtsiQ>`dH-U9#_ifuR$fvAcRN7T2
+^m0;)wIMCLVGZztdyu{nA(HtQ1_gFmoi&~jMGCG6-NLsrmv~^}(P9DY*%*3XX^tee#9K=&BJ__QhHeyaZ=k`Kw7Z7e4A2p05v323MK+CvjFcA=t=HEK
+f;7sAj9TGJZROm6U?3(+5}Q+MTqZS4E7!rI=njhQQ^Ez21Jo-%MR&bTDmJ1toH0(>V5cSShwKutm|@E9jAGPsi_}zyG=D7$4}5upiFlwO-^90KqZiY`
+jSX8MetoF8Ra4KRDl$;-L^lW#2@)deApc5zIfYYGWF7HRoi8y`B}Pgh$qssH<2+Dk5Z@2S3pVVctB#LoL5W-En%h1Qo56Guq;<Y^`J?#gr)el}bH-TG
+hcc>evDgPT*0>jlRgtzr3&ceA?@^R3hVSwW?Y5KBCb@J|HH~7`jLZ~cc3!0g!7x8~=@Pu@)CJhoT3|7Yu*V2{^qIG;c97$l$^-1`uZa=PThObFS9HD3
+o#*K_Jrt|EIzXuWtilt4kmFXR*nb8pFXpp%bcQnimGIeEDn;MYaFp3{$_%h{k6(}+SYk+1@%GipOOdv;ZljU1WW&c?8D7tGfT?=t{@9v)h)Xc;oUByS
+YMXWTgLUFMw#-3a0FBa&=U_u{0RT4aAE5|%?EB$Ebej*S6r+evAd02T06A=FWN2_Q1}he5*h(~N>^(XDjh*9LrcY5iyuq#p?P%Ce%L?90L{u!!r3Y?Y
+c-FKDipI8jM5tde%=7a7H8WP&a!U`fo=UvaW><KO@qEH%z~d#l0L|6p_<L@IT4DPhXo$Ta@ER`*T-ih5QMqb%aQ1!4_XG*rHWIM(4`;&>R}^Di+NZ2@
+q+FqLor@vH!SFA*B8t~Il3RQSlr&JbaXPS`C+1eV5hWFe+GFDqHF$v=ZgS@=PsoAt?kS<yUml$vzBoTQ{iPav9Y_ic?9@Y(-HTmjb64xmYQ2jPw&V7%
+gFaYrRxkmYk_Q>mV`)p0Xk_pw13;2taKr6}35dN-ELK~5GO-=GHa_%#(oN`NsJ$Q07t7(q%0m&r9#A<eDK=u^I*Goavk6~;DH`P^v6P<*3_y~H*Upp;
+#JWLF^NC4-iyS{@v>EQ)=8IvFTv_<n;j}zrDj#ob(n%B~Q^9PmPI)(CEL7C=Bn7Dv=;tN3p)p~mc;FOm#tv<w_$9-wbDiHk;L3L{udd7UDI)(Z3UY=?
+5M~MmIpn15&MihTq4$oFe#&wfRC^u8-ka*|dt+Us=MN7fW6F}@n1W&38gN%!uf*2^y(`j&FziPt+%9wQm4y(OIA@5B^cycKkCY<Z$Yf~~ao`leg+6yJ
+#ckTdW;Buq6*MkSF%d&Nb>BFwAOmZv^pOdW$YxbO_z#1++i}KZ0^Wkw0x_MOT>pv1Y1S`|gX*e#jFfCPk*`TrRPP0Yb^>HnXnY=fVMt6(#)i}+fm}5b
+nNuAo^GSDXDbFr@Phb=#XTe}-X}*;??FeRx9AWy*cVnuJwaQ+Z;sP-Cc5q3I&i6Z57{NQgz7BrlTE}j!q4~1TF-$eZG?1Wa;Y%|o44@>2`K?{GonTBT
+BKE_fu6$MbRjQ3KLoqndjAA$~(NQ<{X|IiSN+_*h)*vuM@j?Jp1R+T7u5cWPxux&6<j;uNo5HR`(_H73$#T5Xo@%p%74DILy7Lg%LM~hA6s|+gZsZ0x
+pWUM`qQp&uC+3%&5JnRrkuD9sB00o$2I7Ry0VtsLASYX=vnz>i!vxMWCdq7EnnZP*P^_u_&s@kOQV7n+7^*dNX7OpoMwGu1O<$hq)8bc<TkgkDm+d?F
+1t+w_+&%)?t2M_wi&adaIj3j~o+v;KrKX}<9-{x^?*)6b=53j7efD<c<yZ-+_=NpjdlgiJ!i*X4IY>+456P`;DtlbyBZxIx)O0zrHX3MShxO)PWTs^(
+xTGqTYGW$|H8iS5GcraTC>X2cxfh|E)M|6UZzx&6YB&tH%GkHp(TYgS-L9qBb+HR)Ohf)M+Ao#%LQ@K0K@s6*z`JrqJvEApp%J`8+*p{F<(Gt1J9Rh(
+-Rgrodlj~`j_g2UjVDUC6^ko_3*Qc!O-F*lYotq2F)k_xPXdT@6_EZXr!QmE3nPmlmyR+b4RBX;37X&_fnYmv7f<>)zgPxYKm<0_i7Mv#m85X?I_$fL
+OEHnIoN!-7AkGFiNgodtwmEJ{z?|_N8~B(BI%lH-N)4jAMIZA`3DGA77OBp!6dtn8kfH`JrQmRJ?J;wb1~ri=ix-RyF=CvS5a;TA-l_@jBa-K83?F=p
+Y?lw_M*-=?i$17hqx_^TBZ96&r!68k`lX?LRIr}d*w?vvKXYwYeEaKJ6LnR2a$qKrub^<|y{M3Dm?8YkMvam=T@t6aRXiP<bt1UGZ_r@_upFOcFHT;c
+oJv#yrO3S)NeN@)m|n>MN))&C>Oc1;J<<PXS94V+&e2m2^I-rs>PD4LsgJdj@8}9i{9)cKTqcoHvE;VWfS5%SnDt7^G3FLHz(x#1r8wqTk=jNN9d4Tb
+Q1E(g$jhJ6<F4!B_=cs>#jMMdW#xx<uP*tl^qS`PlLwKtx#D%QttSdr)o(~=FD;kH%93%UF{J_9_a$_+(3mpKLcFvU%HO*j`AOxgE`s%n+FJ+4U@L7`
+k-}et<Ro|>sqB<Y<!)#1S<Z`dlY|{E;$&f_7eROQvO{XP)J4`ZQe~f*G2R{J?{^oAhq!8wRKsvm*sOehi_Tl#$Hz+;uV;XrzKZ$}yT^lwnjH1wr`T~y
+#%XTZ<&a3y`t;!snlU`J$)PIJ`0j?)GKf@`OZAJQ1PsUm320U0^E{nVXjSaE5OI+YGNwCGe*q`~w1q-Ad_gpI6c8#=+=@k1j+T8aLq|VSc#X1ROtu5K
+<Kh9Tq2a6QriLU6uMzykXvS%%@xbe1v%;XINjE42PHAeEq^T_U+F9nWTHD)YQNFo3yHP)Ex4u2D!vsnfO;C|^35b}QQ!Dfg8>NQyf+p0!hS#bvBpc2Z
+>;2X%wAeskyuu&J)*pZQ<Lw_uJAeG{k3anJ41H@fK|@(CDPgn;{c^L<fSG<4laBTF9g0c#eLLEl{g2N+b7@{#@hTiQ>orsiOu57_aySwR?GFr-+W@|d
+G>pfGKO=8;3lQSY7+JcKaYu)Z6ucIMf3eqS^|!bH;c3?}lj@>J3V}EyF@OGRez|0RwJpwZ`Xc4Tvy779MoCr<2-=aFLE)dZRYL<XUwM;WQn*NRF3lRt
+Sw}@t4Fyt-YRma^Onh7-P17($Zcv+78!cy-i)QHVMgeMV1a{W*-pw(tM$UVrn=IS}pDsmIZSFYLn!x1q;WSmf%=H^sZkNS5uz#w|hg$Q><zOUzO%`R+
+FpAHmmo9i@mo_Fes&z(J&18FnKWAWv#Vwm4kfk;HH*gPG3{XYN{#@gIRhB&jA)64N3J=U9uy!D`+dL3M`KtqSIi{_(=M^PSyQ!V1J#%H$_4iZi-7|iJ
+*=#4J-hkxTk=X_XDQFks4nPoOXA&D9F_H`NoyDdQ_ruA%MDL?Cuy^1vnsw~c1`7s{0`++D@z6-U4!)ZuK>(p7L+gv^WThsOG@G^&>F~bxF=B5VhlA(d
+Q4wIRFr@c^4M@M~*aW~y<5CV<DNgFg>Gut3#@cdG>N;W*6$n0VctE7OK>Z5>v>=E(FNrECg#D6_>)Onh%PB7ThgmWrYXAJx$L$(F#7^<4CW<HtxFnmW
+vauq&UH&d+iIdsv-G>^$e^|J0wLvU}{RRj^y*LYni;}(KQ(}S(NA3oQw?8xhEZ1=1UBoNZ@T$-Kdd;R8j5)hRvmrX!3^hrMuH=@W4C96-v&2t0fxzJm
+O`EO5*=UGj92M9OC(PK3A`FjEMoIz>Y(*#MdOlm;5i^bya#vZXwc^Ki+2=?x_kg`-ok*{bA5pV#m1BThGN$l-Q*+c8w!@u@I~FTXgXHdPvPNlv62+l$
+2M7>Wp*S^(bKfJ!J8IRN{n$3C7D*RSO-r^WgnfocuOv(iX-Cx&wRynYh^&0DT8}Q4@H~3U;Xu|TNc2HE8WOy-IF89uW>VR*gGZ^NKbVs&$d$qXKi7wm
+g5sz;>PGo{z?b)!kdbx`Acyvi;#J?|j0TWJV;-NlAD5*mqRYfxrzEay$wKoG+9g<kZrdV0i6TdAh+1>yWvEVW(`5x;N&XAXthpcY<-4kJ<}>j+sH1e<
+^>^^{{Z=8)e)oP7qrdWaac;5<kGtzdf>)#$FGa@fH|DfR`^s_TziN5nSEyA>`}ujO{&(v5Tua0dxH;g*>0Z)xgR*)?F(lq#tK{qr!hL9z%;7f4#+VJC
+*;;xIe76`Rb4p+h3c(>E28KG})6{zWI5|X1iH+G{B1|sez&pg+O0JYqug2llTF%S}-^00?z@-Z(XED=;JHsNo!vvKS@D`?9)F($m+wr0pla}mJ7jqfB
++l8nmD7;_*>XN;^rGo}jqp?pR#8S*a0TsZxz=yP#rkYTR0vR#B%4mlw+B6zXd3uAkv)-sfZ*I1N;xOv&9VaWw087m$Y}#&&qwPSbq-l1(a7j5Ea3(d5
+vI9ons<%lLzO*0JX?_?!`N;9%i;m@AsQ0znNlII6b+a2?#hn$$p%ngrA6&wF9~YA+vu-^y1RM2@j>MP@C((;@ph0?ryM#yppynxzw256o5)XhKdr131
+O9L^a#v6!+7oKQtF|`pH1mfg{)Tx1}nt8#*ms6ERNJvp6R6FRBovd_V&c3MY*+gp8$NZqaU9)WNNJ<K6F-|{ZjjtJrWJC_QmBxk5?v@L0#Xzm;XW(d%
+*^mYBZ`F>^&$M5e*uZG4B}W;B{Q{76DP)x;<HSa?z+~g?iQz<SauAstZGMf>2o*HSP%NSeJjr;Z5_N!elXZqFJQi!J!tL^7pv&21E2FYC3K^p`%SFh>
+i8$0<k>*OqXX()7oCA)Lt_0B-Sb;4G$YEjBdO#R#Y(oMa=hFn9NWriAYmR4#WuB8ta4#*Dd@cdK%ntIcYj+E~6=`u5XQFg{JZG0%gIz-@$402tjBjw{
+GcD4g3ti|&YQLoDy&-%=>R~6C=e~dAL*3?ToM6k#D!5FT-q|e}51K)?9&>j+bS4h1I{ol)OibFpa<xgab9VQwpRunH%$tN0@Co4mAF~VY43$f4&$ugY
+8eBb9Y-w9${s~$dc(Ie^=n`aa+tfH<Q0o6#w7-|_?d?%>+nFB~HG{kb(0;u?V-ftnamI&{5pZ|Ke?$UX^WBly^}!8JF)$&S<7cGB`PcXkVX=@PfzJ9~
+C^m!08BIDQ&XJ&;WuFfP)d)&#_e&ooXE>W1n5%b}j+tvWggLHFFang>h#iQ;p~?h=>L5<Y#K@R=KG&eih}3wSV)(;~z>w&tu1M*^)2Xv@Tf2N8@`^ay
+D=+VN2h0Zs((qC;LCLC#;UZIwg@G)bGXZO>h;)9LsY-&KiATjk-*74dR!!Gkq}Eb~WUqZZeR|6R=tbQ@SA<L$NdsfRWfz}+D%s=^sHukd-}e9wcL$h;
+1%7pIawLz-hbr8DPJC20l!@8<0xJaQ-1mZ?%h=vr88HcV^&m)`aB(Lw&?s@rUB)1lP4J4DYj-iv^SUdSk?e#CmH^P{CLwR#1v8BqiEX(diIqq-T^d6c
+nsv}ru}J!|$H+MXSvHejc=qMzEh@UQX^~oSxq@lXdx|8+a!TT{5i=r-n`raCIL}V_<{Y2GjY4wNQC7qa0~>b@WD;9C8GDLW%<dSNYlA2G>g4o?gLAK0
+jJuu|hPNyY5RMz3XZNUqT5&p88(V?avo_CYXnd-(UqfSl_fR)!=?q5SrHWd3pn*hXBT?q8(FClSW3conmY&SW=ZUNr+f;<r`>>0^Vv90J=RoSBDX@`V
+3yzNuOy9fr9C`uXlb9Tu0IUK1sC|3UbBTK~K{^gWsS~w@*j;gbQ8&mj<lEMNArXZODa3QrmP(~$#^G0d*DyA5Z=)#Vt&#y|QgenBL;JvaG%v4ldDgRA
+BWS%&6@s+3pm{ot6posWHr4(Omz0r=04xQDG)^kK_d;Z#BEuLWNR`oic9*y`q9SwjIGp<yf5kAmwB;GB&<?8z4IB(KloPR@PFP3|hJ*JWb&6-!4SY=|
+(j5$L0=LcGc*MpiSkuPOF%D!Lki0$}L2bMonl8t=Bn5G0IOWmA8-ufsK1?}sS-jVu<5^WNGS7eKz&l~u2V=e6H33IE#quJV$NinGGk8XJaS{R0+0;-o
+HNvH?!LX%X9B0$-Mmuytcf4mrI_S*Bm<;>cr)-y9_7e#lMo{>rk(*6*!Gm>dpUd+Cv=yvA9UGX!c-A?C(NC|BP7*4MJhWK)ZnV%Rh8Hz)Jyb_a9*qiP
+N*&`PMz5`J-epiwzLd&WQplq>lUXWZ3)`{EXSiCETVIu*6pL>P0n}xWT#67^yo;`ulL;;NFuI)~Bl%UVVR~v34r^}VuCacpY=CEhT770=+re!qjmWow
+WO4E)asCUdXF|6RlR#O59L?@qMhw8?Y7MN+6KQfCdbFdAbs#(tVgvrJpCHeyS!3s@hEVsYK$E*F(6fpM?9JC(lwS#bpA5Jf_-i3TVazzEyz%V0ELL%V
+4|@beQUW?jm_HA5O_$)4lR6;+CN?zjX<ZZ=OkKXUH1kKd0m(a*iiEfegaSole-Cl20!KnG$dWIkw|_!IC-@I<GG~WK*gL+zU=u?e3|q3p51wyga)<M4
+Qgu+$60&<K9;TNGe}I3cGxDq_rPU2|%N=0<sos*MYoqp-#H(sKC6_+g=4|%Pn=Lwvm1^o?L$wK<p!X+ZJMUZk$#%)HSjZMUGr|`Cp(kz|b%r;Ox%pCf
+D={cEy>=?yhI9;^A%hB=^50U#24`F2C_=CHZctgcq=Bo7c~#Zj=20IB+_uGh*tS@K7aWm;8w{ccd?A_D)3z-oFQtgDBQeOZeaEEmgd5c%Qq?L$oQ5P&
+hj5-Y#ToxGEsJ8Kb)4ET(|YH6O2<gzN=8n+8f8IhoxIjK)_ovFurJYlw1Gcp-c1f1O{;Bu_1F@rRH#wzDxq|09gONdE^M=EFkSAxWLNGG?GK0N2QLrK
+4>nR7k2&wkHdLGlev-gWu_eNzvI9Yv+^p1A+MQ*W_oYrt*$usSYffrl!o+pko)FUMFW+-)Q6{h3QR)8Sd5No|h707m5Z@YJxj|#?*ry=l@&!>PL|Iv?
+%dX_RJVzF<a7bG2uy9yttP#sc;YGNu3ytPkiZp6v7PD}VP@tZsPJm{v6&`Bp-AeT?spCP|K=y<94*;p@>?2~%{a>@w()2bOwdy}<xAn2%NE@uOO4eAV
+$EVm|`PhuY5^DU-wuuYcmY|DGHe774?2>0tGH>bkgCf;6+Io$A<CEolIB9)%ND=MWLb~<l^zhZu-zdTz0pw2H%1#g8ygqnw_!7Av0=drN>ywi=?MNPu
+PtIQ+otnqP<MZ?>@$e{}ml|@|;CNv`Jhp{=!-_l{Zi`cUQ7i14j!2HPeAxtO>dC+vm0Tzi6h@FVf+9`O$NET1CN~|~U|!_cL%fO6;s`s#i{%=y0XvOt
+NcXfUDqA(ksq+ldNTg*~q2>^$k0d`Fmt2py1HKY5+z^LJUg>z4hM2R;grb+Qe+}E{b22u{NbH}>$v~(U3Abz|nl(3U<XSQ#O8R|>nRTf0!P)oOk3Ti%
+%#z(jpds@mHqLv2{}Rcq@-&@PkameEo^qVrNZR0RXSNMK9S)+%y&tt@;kMx`bn;oufOou~VhjO{Q+GQn7If!`i7%}-qT9;;q9~dUXJQ@Dwr~r#27$jO
+kbUyBh2{e*?3(r1nh~(<-D3}iZiZWm+Kpt<tZd{h;*z;+CX4GNI#ogO=e0>=If(m$Hct7l;G4XX@9U`}?K*$E{{HT#1D{;IvO@GhTzw^=DF=tLrki$W
+VgGn@*OlWJ2h!Ehzd{f@MXH0<n$%4q%x)M?iNiRlfrgA!CVuDcjUwHcA5il3aQZ7k!lVy!Xj?g#LY**}L#Aj?a}+L@O&$1bgh8itP$a`j!f$?sQ_m*B
+pp0dNJKki9H{~kg|3PC4K!&(>TxLI-Y8WgxBDVa28~c**fgeoE7_IWNg3qT2KEyt&3*mnxa+<R>)Cqc#Wy!>qK38JsIZu$0c#}!|WIQ0`GlRJwye9x<
+B46J5gpXfE-|)R8X;b5t3&UuWh$wKfC1eF2TbnZJ%$L(CbJ;NkMr#g**6%(ah(Jv0!1X5VJNsS_HiYW7k-wn63-h#+#*FKHDF?kcwObUxDGLaNks*{l
+dhkv2tpo2dpFe~F0I-k(PTYTvaATz=nr{SQj4vm0aC0jiEHMv&21WsBB%5gnnx7D88vL(L`a~Hj&W8uW_@4H*!M!>3AsI(ceKHm^Q~KC}7iD8qFT_GZ
+E3`uuOV}naMA7Qo;ISg`sS_h%^Ue`3u%=_Dy>J)m?BdLHR#h!)SCOYtMC%*GjvAkXM&K;)YC_*S3?h@U@G_hNjWBoaO7kL7aG@zDyujYCC>UpuEIHm7
+gJVMgj&%@XAKhzLY$>fLm*pwe79?SDo5Y-lKb-bNT`^NsVmpO8k3=2^oC-6a-_21hjcIWR2|R)aJ^`R@#l+a}z&VF%b$WfLhlhX5YIKp+wN}owAO!C~
+r_R7_U`mzGBHvOcsn&1N>dET)bt@&`U=iUPrDZvaKBq^UE_(arOzUXzf+BqDfUl?N5{Tr5ID9&x`fe#D0*c6M9Q6a4xe=M;SkqQTT;3=xhYup4U@{39
+J4`%)CULM`i=_Yb)hFm2C}LC`=hJH79yiW2w80?#g;QFr)v&aJBY^9li^a?%;cNo7S}_s6Yx^we=9HDwq<6$R$%Oe*3rc|&c9=-|HVn?k9`J#inZ`OW
+h^yP=9YEOITd4IDwV@9k-v@yv(<A$hgEf{nY%ycfp18%lsfo_E*1!XZ8y#&6a}d8z43|?5jk?u=du}&w)uVB3#7eW(`%2X>4WlzLL|tcW=3}T~w#{RE
+d~5`983j$;`7(;DQQ3^<$aNpbN=`31hM+W6FTHLB;gx?MVz7bA=^Ajk@<+4oo(d!QD4@2)(6Z4avhSm_wxjK&&Ir@_KLk<z2B~omEZab`p%nFCO(6N8
+W5hedq*)s}*F2UK?IMb}3<h9xMZXqgepuG{KZ48&rk<|b)WJHly+Fb4%4uLGDczE^3rKsm>WNPcq@bbJ4aG%1Z@6GWbgSnkoDZMU%V)Fh`^XVN45k5R
+e^94KpJYsIrRa9rBuI926cnV)pEliFkj|~74H1D5g@)Ref%=G0(rm259p!fz3Cm}?9_SEz>J<iE^=x;zF_a&XGzl(~GpDn)VKTyOh_0lrNlk`ZOyek<
+)3f>OdNvXV_tcZ*j@n1h_vN)b;_3J3V!H&DE~VRs6qPue#$_fNjzVuC4&r70=W?7QlG>KAD!RY~eYm>RY1-iRtGH7v-S`h8aE9ngEO_-nmL*8dEui@U
+1lmmiIfP{GfCI&4N|rKzl-7_s1BrKcd7~QaQY4utMxj}=m{GV!83vl{WWz;<As982rSz3bl6XF{#%F<)w0C3M3{h}Wo#XdVKdHZ`q#y@V7&(cO2}7Xl
+sCQUZs=4djHN`SHbW!Dx-ba;2DE$d>>4#=NvN<DDk5xKT+80n5l;hjd;@~RSv2%XW6@OUEX!)s4fviwmPFGn$GG{n;npqLYi8tx3&5054`ZeCLacN;B
+s0Ux((AWb-YhWx*c&RYn%Cw~>n~A^1RYDcgmKtu=5xuvw(UJ|teK1tM<Pev45EmdLlK42eHYQ`qJib1T@)JBL2p5b*PlG;%E^=;`-90e3m&N34xMFL8
+olgeqO@`jGyVP!|K$dq-ryA)RI5S@fE}6(+YOJ{Be)czN$(IjncD3ELTkk%;AGD5+&(05Czdk(Wy!LY6z@JZGF|y;6%oWgl3jg(o-HY*bx47Z#30Kk9
+AB(qdr(4n1IYOhAdNs$T*Q9lv{B^+*8!7cC3&nzX^_{Kg?ORxzt@Bwl9F3q&7X_3B0?tH5<Y?rbGVMk}^l;<H2R|G}fBKVq$@(vRYnn$pau3mfP<<oC
+O+J}KJ3GbYoRA~e{PIuFTd<{zXx}G)sF$g9H<EFvO@URlv29e?;kU@bd|mbc2C63#bB}T10eKfdLaM<OuGlawV8Ss7*k_-8mU8Hc4U}Neq%rBMB@7({
+FG#~O<w*4bv|zyF)wX=67?~JKXcfon)}x_<OwI+IIyFabQqD%c8be4Oj(81pJ2+jJbR}`9_hz4d`Y8%0Sj*AuYsLMJ##dKxA>j=w*B-74mZlgFtH3vf
+W`XUh#k*C6puL>+1fn30><ap2FM1w$<CyRu4IGNoho~?L9WH3$t?Yz`scRzuV*Qu}Iw;rZ5*>FkHa8Ka2dPjfrgo4CMZP{I70U6+tCQESPk#0~FRPiN
+_Vwm2>1(`}#W_J#YPIblrYz^(h9pEri_@*w9r-jIlFGBP2;S^A(D#NNnJF2Lywp=!W`TRQT6?XWCjvqr3~AgoBdRdJx3ngD<ef{S?i*EidPB2)p+=Hr
+d3x6BwnaaR0I7btDjp<3fjaBh24w0t!0G<RHXW_~9;CvM`0PCGz^P<02c);dK^Vm^O`J)>00W3`O&@ieAxZlhr&;S6!<B4qG+N3Uog)MEMqsY%z=Mdu
+?1uDo)ix57DUQsM$#Q{c2YHPS_r|C}KC#L>)o;Q;+IlsHY8q$igR@YV!-YL=npLvG3PNIqZVau{!`CM-4$cq0d5zXg7qKI>fVkS)!dR3*sKoz0fkmWc
+-Pxf>75&Nc-rG2(|Lv**QQqR8uiwT*scmhc3?J8dW1N?^kC(~*m^U!|f^>v%TV?c=tfUM^E(&61wm&$?X8FY$FFqF(tR@743;aR%efnYcphl^+mJ5DU
+xQ51f4b^Z8l%`$AD!Y|b#!kA(U1@`Z#p_g={4&go74C)g%91?VB9essx=0dwz=_chm>F*%C;Y(%LrL+Ftjg(DlL>P@HqZA_giF3K(4B?dXWBT49;wx+
+I|#xh=yVKQY{cJ);DspQxrR<1!cG}Zf1^K;q&*^7Wl$}QhJ}chl}o27u#9q5E*h#GRk~FbyVC~@3I*eN80T;c-~o<dG3b61@|NZH&!P*~p_!7^qrO#F
+*;(htTgazvy`}$Q98zp_^HF!J`ZOPzk|U%z$CRy&{ifg-CJ8pU%t$#qk~#z}0+o+M&-2ZRsb2tsX8d%P|8t3S_V1UYy2-Hk_b?#dXfsS6!djB@vA2Cb
+_m7CH$nNO?HP2g;TL*sY%J%!ZvVD}?_~gq24r#_XW*`Q(KjUUMhe~4w9ox||;}!WvU4rNVnKjr?_}1EGm~7IVkQg=G<HdtdV#CIx&d*u=cvydG#Y^`$
+lOQ=BXJeD%ybBarUq7=5C)Q-n{YqI>C1KDx_rluk%currw>K|RmUwWi4l4<gTa4?3ELS5Gu8TsfI;oWjQ(RpnR+!PCcIL3l<2mIK2qQIa_I7gdG$?)*
+nbs=DY-6CQPgQ+%G<LN2;jDsqU>kx)2KAg)lY>HuB`<qfLW7=6l{n|Zt#fq3h?oWIO=s!Tny8xfr;J6eddT<*3QN$^Fw`IUWYnk%I5dFR^dvOp$CtHX
+T>(AI>O3Bs?;{rXDIxjloWY`dBpArXP{q+GKeXCpkw%j;nS{}#&B5U>@4hk)f-Iu1QH=y~1zl)PrF{m@r#levxCJmAD4G?ksXQWBAGl0?yVTbxLkpEQ
+V`QOhk``5$^=dJ#nR^Q+q!bzb;x|f_h#7$~C<;-L&uM1#OnbtWS;K8|HVX}#0Z3<TK$HYUT?s#U_PN)X3ax+v))46Y#5mm{ji7~gI3#^U%PIF@Os595
+jJxfX)({WBxA_{QxWNTUSpkObMuhs;@LFP}&`bCSUxg7*sG!Jl{pvWi0|I8wh7ls~i^cS67ig`jc3uT$9s<eRm2v}elr3q|2Hr~IUCt6H$pVS7Q27UX
+P7{1u&9r0Mofo9HV=_xtiNJzP1z9Muf8*_N{w{SOg!Txm&cUELro}$@g_+{uLNQLi5{m>O@sntqUa>xxL{1pjE$+}iop{|LQ@nzSG*j$$_-lgsT_>n$
+*5D=>@@>y!46FJRt(%D=!hs(huZoQkO!!DC0#iQu;3G}jNdGp7g9#=io%XxkPX_*JKYV<SkFt{-$%uU5y`6PG-i>`+UE=|}?P8;$0AI-oq&~Q97f)?l
+s6BD|^MNoaW(9te08R~B<F1!g$D0*f?{EpxDwKc$jt+9ihLf%XRl`Ul_v{EOk}nTR5o`>^`EXVI((yC&wdclQ7Bvw3vjgOm#%%8>e7|;ad;jO`qC|^Q
+Z-i2mk}51MsYEG$R~r_daS<r5@tCE`dAfUt3wE7=mUu5&G4#nAicxGe|3O#wv=uH`#`--O0S6b;D5$Pi9|tukW}vKY<Is3igZjbW=xI$;F)WU)V)Z1b
+Lum_U#X?)<y#{vnGeI8oj+Z@X3!56a)M{afz~Sx1Xow}cQD*jo+UMgeTZ8LM!33R&frb{OF=_0;=Mp#2h>ToQI;OT-F$k{YW=0h0(JA+%FQUD5IblL0
+(kc49RD<#nW?N#Fa9Cbrc}sb()g>f=1q=n9lMkO5UhwBI;$;nFO0nO1T>Ve>P<BWoPl;Oa+i$(vkDe2PhInW-kbvW3a(Ap|0PSe69Mj4Prl;9#j-hi1
+3!7dgUo*7iB6@i(9s^e}O1;St85s@PvuIz;9;wcky=WhyfM_0;+YqkMDVUK<(%hPvU~o)$?}bFoO^`X1wWd*&qUJPK?J28Mvws`W>F{FqKKJ#TEE%h7
+-=Mlg+h*}p*)$|2u7kMFYLWB=^l#htMX}!<nbJ-f^gVGDC_zyNnw|W7OtgAONWf$sCtr=zgwx%>#eDa_z3m9!_Lc~DcvgeT&h~F8x)TXte{bh6ox%2R
+L!fBhlY<4aDR1Gngeq_EpQT@=sk4Tu;QMZ?dHP-J(#8a0EP8GtnfOD$`{zNB8r><j#iI9dEbsGAvpsV;?T#M=@mTm)6C>bKk_p%?+qOHCgnBN|1Hn4F
+z+gg!gkjaF!VKTmq67oM%&y2{1gZE`@_Ur;+zr>P7ebTCc7v|F8PEenQ?}N%s`1j^S$#MMA*Ez#F2jKnGF!|<b`zvx;Lsx)s@Wvyh>XvJ1SGeCO{qkU
+ZMP=VW~wK+dt72J%3O+&3LMaQk!4AdPp&is0wdYw9YR{il_0{N$Wn8{Yjz^#8)I@M=5WsRk0ZIEA)RBlYOS505GHR!*rVEfAH<>2d_6cdk_p|GNsBJZ
+Zg2Uw*;0W_k;UL~&ym`A2U}Xlu`(ND^oBKlj{v=DG*pew8wBSeAvXtKMfG+CyEvDHz-on1h&pH^0|^UFfqi`tPDVSl`W-Q91=i9%2{c<}8M8RNF{FkF
+&V_^kt`E7X<6th<N0!wmi7u;;KEmuDD6U><5ghX4duwOE6&~H0Sh{{tu;PtFmy`Yqu*V^pGT0NZrVI@T0f^_j2N{cWZE%P{ERat7B}6CejanJ$-ZmjU
+wiJ;OBskLJ+2R$7-y~t5MMhT4j>}hP8o~hVsZ1WJTAbES38f{fG+8dj6YI{Vr<rS+a~whtvfy)Zi11n7C1@O}?GW<#i}z3~>%&}P%$i<*KDF56#p&U}
+xjr2J?Zs=31y@1$O#$gR&^B!f&$)wZg9Dpg{38hil((b(=!-9+=X-U!ImtHm?<8SEz13uVVKjID$)G+R6<D}E&WDr#guTYcgwUY|^yNqB+4z2b!x8;U
+f(h1)k&+DUXq~={253Ud$R!TXa);Yfg`WI)4@>-exsx#nzVv;_`#mak4pdo5D@Otn(hAFO%|js45}CxnWk_OEv{JhmPFrSzh*X<0lcJL?P>9|gMVk#L
+@`A*D%=>R=U1y#rHgDuEk*NV3g-Vg=(eGJs@!sYfAkAgM;gTur1Qc(JfRmqyMNI435FrVgl{nFcShQ2f2OWd4M8%8Q&4os*Sp`C(^%2iOb_VEiyDmaL
+p>W{EQ3S>I(NecVX&79pib-zu9fZ-bmT+h|D@N-0s}ElW)F20O^r;;xZSx{1Gwwcf>W1v_;Kg?-?|WH})8bqYM0aDKHuYQ}pK-YzJSg-85Jr+Ah~Flh
+p-$vVNQT;kMlhwWrg-qFFyL)Fd>cr3XqqOJewOQj*`~gz_0(!~oA-LqqUC_Ga7GKh#9V_dgr1gzo|XiErye+Kp&mJ;TLH0!GL$DlP|4HW^Do-8?xW%)
+ZWWbpLTDQhP|aA`*~Kp=1?Yg`_YK1nf)H8`@noL$s0t5~Fy7<i;+|^8qt&q0eswPFR)W|Vxy?9q1(s7Au9UN^b%YSmgxL=V$49RY&(6KavBRf?3Mfn}
+F_W@oE~=*v5C-d7iF%D5=gv&tW4CS)SRuHH=zBwEIR4~fYTyM?&hdstjIT9$H;XPoI2rAzqRO-JhSU+9Z4O=ZjapbGBv1xe3$eBNG0G<KnzzI4k*dmg
+@WRzR(Njp0W8hSrHm3FOWCEd?6C(8R)Zr8#%>PGm$~h68ladk8826;zz%$A1#g+?Tu{Ch6N#09?8%3n<?&hl)N<}M~Xn@^`%PAi$zrW5JL9*Iti=0Yh
+PqSwSDK>E09&kt@Y-|x~{X%L%sNU5k3?nP2tj<W(0+%vtE_7!lptxgYT*h&)QmpYp3&MJ<%*bW6`Xc(o8kg=5s-~b#>A>W`K2yukhCE=MPAq}#N)?DR
+;7gdhF0pwbehWN%2u3LsArf!Qf^$oh`l(VB=}i0+*E$K6K&6}oOwGD$;lYOZRiIE~rV=?=gMs4Mq}(W*y;_J0f<`>;Zl$FRPm8mdS%=B8a4=2u)YCe%
+I<-1_OA|C!>MMa|2w|t>E_c#y&dXI#oTb6NTe)`YuWBpOl5gcaTs%^je5-QN^5*)0<ZV)u(Rzr&Jjo1c=L%KsVV~PZ?}*~vn1s#cd^M`-{vC4Fu;PeW
+ZyF2N6fBD42{Y1gd0(iHWx9j5_BiG6#H6~0EkvqTnaj2wV|ZtMkSbZHFqTMQ4U}P1sJbHgmT!wMKq`)LD2OzzZ4s}Xxa`j;<k|cpMq^F%l0)aky^`Ca
+x0NTyL^9Z-HMyS6a589kqZaBrpFHnUI24o-xFlHm74FaHVt(lJV3qFU{(hHzxn<@tX-KFm4z40-1l?1eU_w+FEOm()HjR0^xM>T0%<htY4Q<%$9%<=}
+hj$$NNG;XD%8*Q8mbfi6wUHbK@;D<Z2x<Ji*2bGJi0|lR4L)NsVQPx}PNmk=B1_+^pyTuAxs-sMaLARBfUFv!#!I_g*AsGmSj<p;2&L9-i5D8JxG>&E
+!6NDnYaMKP0c~Sa*(AcGc)H?s;CF5~xt`4dl5a_?B7i14Eb=h46is|NTH+4_euUHu@^;2R`Iv-*x!|rj3M$%zRwT)q3`Z$8YQRT^1^x)ZQ{Q^AksIl{
+hpq}$!dL8-rFH&;GSE3kdA}gSSE%Du;IJxhbmm7NBycQ=7;lGjpt>g;T)93jaCjw7`2Tgo{*v$zebKYw)q<^lD}ux`!Z^)xMBXHMV17V_aimZ80ytv~
+=1teoeG3Kx*Ck*w+7NFvMv+>VQ;M3x$AjV%NMHgV2a<$<)ES=pYbGM~BalVb3Js1zV7G2^Be$GMn&fpPxt-k0?I62h+xBPCecKVgXqqu-S!*)QfUE%<
+geYpQ%R2m3*%M530=&Ay^Oe#m2l-Y-&nTl<i|zw;anNGnNRhHNx-s1zgbK$^Jt`InJ0&dP^j2OK#5me1V4_WGosv$<>-@+H83>=kFODkC3>H?`+;H`(
+I`Hs2f0m_C36UFbXozm6<pPyVN14?ja~&V2r4nVA|5Iq~`p_*O8nmSnrZ=?`mQ^sz(uV2AmwcOR*UuQ$_ygkt3?!M07vY;nRzQH>+W;ewq-@?~2j(R!
+^@pdFK3vmB%7MijWz$J@o-OctLTM8=%4@951e?YHrYt&HQT27B00lZzaf!x4<`Mdqlv#5mBy~nnxp~M?hQDD@VgCT+r(^>)rU(8Ic#n1q+`0&5SpUG&
+C;H$TulP_mT2>f7HjKc_Jamw!IabfQOjC*~#A2bR^!EhP)%4zYw*UXyuJx&nB*}kQ+#jJ;#KfwxkR>m}-YLv%Fh;|$#=wE?nGKDiqd^VUT1Z+w?D4Vu
+?^pS%%Brqz347;@jk>$uRhe1&_+?M?54`n0cn$aD5JZpLqYACqk^?XjPl4WIAGW6R7%gwaeDeF`8yb4WerLqIPN)8|-i3b;$P_{<mrY~~K7GVY3uy78
+E+re$!_@>1qLU@>HQ6UeJ>CpMGW#tRkt6X$=FkY+@Ih0(EStev{JC6Wp_zfIW(Yo>>G8?o*;|T2wmStViFPwUefq`$MjCj@^+U9x)}8oGwXg}!ZXVR&
+w+7$Y1n1p|5sYncrZ;fwElzj5_X+Pkgyry^i#-BW&UlI~CGPBd&z<lXXH<e5n{v=9O(0sxc(8jNWh;xWna!J0zJtulU<2fd&yJu@un|m)n-Aj&Uq8**
+KXSTEerkj(L=UnexV?RaHR^0D05gOYP@;#`nvo7ZXJgDbi|@=`kTQ<hV(23$<zTmA(XxO#HCB*CMBadVxDAh8<~g~~wm?*eyMBH@13at`h8ctyZfa`X
+6;-vOykq2Y%DB^>QpV|Og!n)}E22K*peS^feuI{V8enA%-o+^(#~~Vc=~#Hx$i>D@19N1|>$_eUMlic??y(I9)Bwzmz9P4yxd)>r$?K?#wJ+v#wAe2^
+bi#^?Wq1tELmbQ|I76mjB3Mk~BWfP`i60}HFLf$KH^EDR{v8O#2eU=R5(oK^*lRu|G*XMI&LW8y49vK!kusB>LQ^1Y$VYDuk568uXYbzp*uRuHpv=KR
+Oay^%nl6%KDqKV%whR)t+W4r%Us~yakt6_3TYj=9g?+ok8?9MuIMI#q-PDlm23xezLh2t0vr%3$WBmc#VFAsdfq@|4O!y%;+lAwYXY<wg-cX{0j*{K3
+zL=Zy?*)BYtA3f^tPzr)f4{-gS@4qc0@U>EnMG=Lt~=eNy_zw2!=CBhWV~8Ua*TISvui2*Gf|x|R6O3$BU&0x4DkdFO?kGrKMalG4+LM(Ijy%qU@+Wi
+nPX@$`<UT^)F@Mw*;0S~9-~^*w}-F$XNb($o*?M7#HsxRnKuGGPDOB9fS7<-3^lxNE(@3m>DAAN7ZOj4HA+luF{D<4Di;Yx)?$TTY%SgB0E;X&oMqAc
+q;uYg1#i7-B18B@PF5Cz%{}b7EM7EnaBF#hd{K{y5AVmJn4HvAVf;xwsHl{5aSq6Za9pGo{5XXDV}sCOhuhepMutQ$v>&xp9{>U3jn>9d>%=5=b$134
+i3~sD7)|M{aB{7cR4c%>0%jtqP{p{Ys}OD@u2|w5=1Q?Ygxh>noOw6*up*U!*#yhAIW>1?v**j3Y|f-oI^eu~oCsZl6+?NS2``{Ap59E>qkNZCCc9ql
+U*PR<zq2{WQ-bqu+MHVvq+5#af#9Aery#dFaHw9840TGLqW=L#s+EGu?|7>NcIaWStE*yFu<kGt#hHo8K!JtbHu8K1#epUg{&gT-w%**bHN{gnTJps(
+5{6PR^xuLZP+4D8r<>&4%!1%l@1C#hx|1|@HjYiZwiHX1oXJZEABuIDwmXWUUz#EOTX6Kl3{5?M&+;As_fSNg<z!am06~P8v*b~JJTEgI!@#wiRE@76
+f15sp&6;NoLUaglrSK8O>O62dOUPy^siYAe0V=ICbeRP0LGpNlxL_xlu*EPBTm(ZC+vbFJTcNr{LIXe^-_A$BGu!WUHYHCWoVI5=B@eArnk~@{IZ2W&
+c5Lj{0Hcjw7BKn?)|wJx;&(lLA!{lsk8feluN#u}xrrENt@;ZD?93;K3+TieXJPM}<3J*XTU;tokXn5fZ}ULW*O4?(KhY%7`$vbc3*qtzb#zeFy@fjl
+lv=fh&h~^Pd)t&yTk$1KyQB{wUe(r!uDM)agTJKDve-c}=qivjj4WZ6D^uJZCh9KCw{)KYDx@k+N|6FMPH2{M&>{8%m3ryDWBHyxXY>Dv%x}K>Lj?D;
+{x9I0iJ7v~pH5EuS7s}|`uXtexPN5+`uq92%d<msNYkV9GZ1)Lx`jLt);pr{PqR>f=E{IQjgd9)gR_qL(Y(&hE~(IDft3J1d3^qWO-af|>vCJDfr1aX
+X?Z<pWY@Fx3WNhJZ4SDjTqFe0C*VnveKOahRvkZe;C{LfW?F#VW;nynKQi!p^@L|pBzTbJ1>w06ER0Md@y@Kv?Li%IZhv?|f=WyoYf(x3_)jbn=sLzr
+BI2ONv$;F%JLe%1Pgi8K6(Lx?%)w_AxGc~-#vNx!vY|(JGcv3ep}2YawSJqbq%J&K#1wHZ3oCfo!OG3$LhDZOSpo@PVEm6UyQm}q;IMK&G0le^Xwa5y
+p>sAo!f!dr8b&<pP0A+&!!8|9df@%nqs@ic_vY}EnrL7X@D`h5jj!Q6c$V}wB@iXt+pzG#HaGoph`?UA@CZ{ZD3%yd2S8X(Ig~fQpRc}9(a1;fdhtA{
+?`a%{ZC#ty7cn5!IK^_>Ov$Qgq_ghCD!c|mrG71RjSRHZlM3R&>Ul{<5+g5_^D8Gm9I@S<gTlTHCUav?X{qcf27||9d^e^ZJ?sS4AyPl?R7?hmTD1r7
+1Yi#n_)hAnQAB6-7(UQ;H`|_fKTWYNZvMoE%8t^blO_t)Q^R0XLH=XItbjo?8Iw97w>W;iYlC9Tb~iI7*f6>X(i_CMF~XQo6YSc*aRgq##MfaOK>bN#
+3A~VMcx(sPV)UX-cmt7x=vIScaCe~Jk0cJl0#(h5J@d4Z`bd_6w?`+n6m#633g`V-a@s|NFsI&04<0HIed$1Y>373P9h9PyVcVr%F7L;FL&GZa+si)5
+1qv#51)0D>jKhd>3^gQfD;0LPhgla!)g=1*jTZRQAd~`Bh?hVIl=Lg|19!d_MM>e2c)enzSV5u^6h6ajf8-bT7|o!f(C4YNIQeT=+BT^T5FyR<%lVOG
+D*{^NQPN(-R8+=Ct8=Z$f+4q^%rZ)<vYl^(W6Pir6`l+VQp=Ga9v>?K?|gZv*#Elo+l5;puryGUjaT)2WcI`8Zw(I~Pw%F|4q<>Yr8kG4e>2Y+>JYBr
+_Kq%t?RG<UWe9_^W#?(v`_M8*+B0(o0Wdh24>KN#8Iz~tb8D~YdatG-CMKx9^Z_0Rn-C+0)*P<o!{QZUTj5qi3W@B;s2wbmlHc(nzghXLgos9MYosTt
+!;g+~um?05>}Dw%-CDhJ9|vjBpoaEUdUADo_L>xDrHjo}hh%q{jFwCi=5HFi{G+Q6i`n|_1BBo<5|{YHwsmxJNo`>TK8_|&;C8*B`0A4T1AZv&yUFHd
+QR|!C+(5Ll#qV9Ve@V|@lWOT#^VjAnaVM5j_=y2OTzSPVN^^^D9TG_}y5^2yn#$Ibl^wxgn26QE58qNJ%yHZd4yJ{j*&((MiXn-Ev4e>3Wfb=+61{W%
+PGw%J`v@4I|H4X0p%2T2T_C&~QoF<JWP@rSPmJxKGC+R=P!Bd30qS9ee8C*xWAz}UxO6BY-6{FxNw72}d3$)4D00eOlX&Ey-tS4$-ObxeR2l6Dmy<xD
+o0qLNRiD(pS(CfBXQf^1Nd8BsGnchMWp20>a=O%7SggZhUZt{RN<~R`$7*RdPOcT73!+;@;P&jH)g96o2oDO(k<A6*!!7esGj3Ijq68L*g`>p7gflLO
+n=y`#sMw$2C~n+<G2kV|{G>iu_Iu#_-USO=DXE0gMC%jiCYQ?<^|u69|0D%&zF16W^5gbqx|&q0b{DyJ?BG8^1S(PG@(k8(*v`j1wfMabtZf??3zyyE
+^!(LpL{0z~irq$y;ldk&>Bs;Ir~Sh#c)s81v^$vl5(;8oOdNK*e|CQQ>UFDbe_j3K%KkdPFx6hYySPyA;Ws-%&1S1+^uEx5Y*aVT&GbC~m@lUJ<T*K{
+J%=Lcc;r!+Y<V*t2UiE-qt30aP4QJ#xapj#5+=mU&SzLH_#J9iD+~)3+t94A1U-kDGIY{V%w`88aiJ25m2>aUepI;IKSE7rP$%bcU+tjpUN|9y%fjDn
+oN4w~pw)^&(vzEenELEGzr!T7blNGC6#1D{7$R(#7jrO69@S0_>$FpdbLX&Vi65q5TXRokcCuw|aTueC@apv<c%dDu^%7mp)(pg1e_n@uuMEa&0E$0*
+{c+BE^UotYj`b3UY#yQI_Vap-`7h1i@K=(w=bux81?ADa&cE12=E7i!(q#a`3N3Gq53?oQUs1~hoG)oZgfdaW1{@0Wl8zH5svXg{VnPNif760_2>(6S
+bY4q`vPMZ4zJc#+Swf$N&C-C?r#H=j$(`OgJB5?aOXc!NP{+YK6eN5nbp1y|whrI)kJ2CikzQP$zv^FIh0wOYwJ}lOE+ExryZ<+Q_{)pO-R9peUc$Wp
+(0-QS4>OlP{5E<fShZm30@A|RmZTT$JmIuZTEs%<0<hRN%LSm5os0@tROZ=$w#Sf7q2UfuR0JX%umEh4A=yr$-|RSGPYC2UoIoIAP(X|7K~l@j2%ljt
+QoFrQ&-=gjUsX|NrheQuCh>%D6rXgAZ~2XxA}kO~MX8gJ_(aB)mn$cJ3qOQbIN)IT;X@52eiCah+NV%;ZvS9^6F9-R9CV0-*SNe%#qtKtiO9r2`GWW<
+=fsne<ERQ&D-)NjT*bEq)drX19%a|drcLi@2DXc30c9E`i_L4kDevh>r=F1vjruT(hYJIqu#Hh^KixI7tS=>Uyy#1nf{wWxuAk6{AkT}<7%ZR_`n5{)
+Sv4jv4Sd-I_)t9&zE~x9Bhq>?Zzu;wBd>xC=9s$&WQ<2vG28i$vY1jL@pPJ?p*I5gi>BXhPW6JZYxyK89VNdAOgTJJC4NHDt*IIl7-_gr#6hEjnI-J!
+bkhX$XWj%OiZ0`l2&totP(TvM6}MQ*CX%-8Mi<B9|0OGhBEkMXI_Y`zIc!$^dLyLT>K`p&5(nkgR8$@a(V)ge|I;byv?yym1m*?yi$CxF8C(xHgy<1^
+m`oqj(0aW4bQQ2}aHyKaPt0k*Sua4w6$fS6ry7;FI2oexmckZ_R8Fpf=+)X}w`NI8LF-0lyHd*>ut)yc#75yzjPg&cjN>DMY^dqI)^BM*i+qx2JYH`w
+71O1n)!oo4FZLDFTD;eb8sclS8<)Ccm3vyHKb;;PU(up{tyEM?*^Gd|_#$_5w4jrTKWEbwB`p!%{qf0>sY-tSa(sCai71ZQB_Ndv*LJ{vZRFB;b%c2_
+djPZZL7(m>v+Hb9XJf}$cU(TfMZeFMADf+7r}H8qledibuiw)boa<oFc=tX%Jvn=wzBxbYgScC7K=d`|Y}QW2?v{YH{oB;m+26y9_^i|IBF2F@)k7RG
+UdlVD_Tu)r1M~(*AmAM7YL?zDX6t#=<prlgf8s)+;Ghfz7TQ*P$Xw!YCtxUeQ6JWh@~Zjj!lIqYGBma_dFG?b{;@LYNVmhu3jx_(3fq>g3KpU1yK;MQ
+>lgU~V_!KoO9;An*rIM=EZE+x4D6x$lN^xgMe5;si_Xwi5LYfZDTQ7T7p0evI=*pV#W&i9X_%6T!rQm5o8hc<W-rXjC$%cMhv-2f9!(;DD!NrFN>usi
+fzg?rD@N>y!*Lm4aRbOB`~=)f8lk4cwIQS>6WfR1ExCHdnNi4wysmGO@V}ksVAmz{k=2Wfd#`gUT!O>Q7Xd+Lyh7iEPL)N{JnWG5NGk!&P|*Mf4kgNh
+RWKBaT!RfN_&K)s%;pg|%k6AGBIHp|;6&qJ;9m}I8-J1mU^y)FOZccgpUs=-(yX=hu6%dMghMQR+|e-|y^u=y=h>>|H)LO6PEO5;E!15T6#73Mo<Q$U
+6i3gd?!PCYGpM0Do|N{_$dsOlrnjza1>bA|%|v#C*o!eEgQS7=o73CMH_M>EuVl`Fe+07vo!k!G)=^MzBg2BcgH|veb6Ae*w`H#TdwUuxX46JvI(kr;
+4y!&X$QDn`+_3R}5oH9?JDBDY-ZU3&`{jOKa$w7>|8(&1afq9YwY$|qFasM^Xc<#9K&$37bvlt7p>Ha_2U=-JDsDYwHs87}_t|)(cIip<y+;`0rduzE
+N`Yll$e3Jkt2!Ay<#w4jdwj*lmD+o}>PK<B%EA~QH>NqPl53cZg@C7?O2Pv@t>Y0wY+FJcrQvUZcbY^2Q-@69kmy+dDRgUqhJ*{*H*!P8WzwU?G>INm
+s!U?>t4%vW?Wc(4cB{3u;$n0uJuIl0`|Z=(DCo#~D&3UOKXs<s(wS}UcLj}B<zBYb)H_Go98g90inm{i%l}WLr$GfJ!Cq{{#jyAnM#%OcFk(TQt`>_0
+Uj?99*3<?>&B)v^Sme_t=c(A4Z@<j*_t~PhooVQaiiW?>u0e4{O*9+kC!47J#33-yRt>?ZYXnAJ+iBGhCkYd1lw^ycBpL##d4PGSyM`YdVQ;+zCdBnK
+gf!Ni)So{m1SU>`ZHph&yGl+-P5t0~0uf`_J;utG-k?;Iji_OSYy@zh1*#VVu^X>wF4^z0$#~n`GNaBDZV=T8#y12k(k)|Q`GT^RMp23CwksmGx;I={
+UeM2^X5+09WgQqhAl%cp-jM6J8K4ir7zsrQ#z%iaYB8Atx<<wzk%r|q^JrB)Z<rs)lZhJ*ThB|&m4YwPAmTs+84MS^IYDcS*pH;cHPdCrP3}{O1`TGT
+El`*M^lLpKY<JkRLzgF6+;}Y%($p@4RlIPnS*nB*E)c#8c%3gbiK<IWHVg3qKT(Eh{D9cjrv2UXx<0IV{o$m}E_*Z;?s5b-7L!c|wIfWqIPww*(07P)
+Cn#Jl<qw1Z#5=v|Q1s+fw$P7O?7;K!JV*ShE%3lVO3GLBJF{^+uxaJ)Y^uO8N~wQGwW&Fs`HtL0Oaq8o2moWTK2ry^U!8qo14k51pxmh*S#ykOLQaxP
+fLKiL@>O<w3-+8Z%}#>4L&KA@75Z>MBzpLjAdN#u=IfNA_t8b6s}fUNx`pqRv&n}%oByj;#~q1+qnS6I;yy%uqVhw=4aOn^iX}-SAE_MTtT3Su2!tId
+dg3WhFpc;wzJUbd1or}c6M~EOAJbJzqCtHa(5s>BS=g@TC625O|4NJymTcAWf5g#}W+1zmw2<h?0;qq`GhOO>oBst(d3WfYE6Xa}$)XM>9D%Uyu41#^
+Xx7w6l25WHG=eJ*`r-s6r*Oo%fv$z}(1k;dPLZ&J!_akpmraSP3i5j5C>JD`Vp_pV#|;Vf^D}%D2u%|+zS6@)%EqY;vM2QMrTGGM_1}K)bQ_7fEZvSM
+Pb_~?i3x$lJB<PW7k80t_!ekzG?Qps{Rr_KPz%y^H_};?*fVKIA|U>5j(rgS0%|C|Q2_qc*r2``Py3DF#2ERuL`YD{I`c_>WA0n#0t!@-vgY!m_7O!K
+T=4_RXV3D_cq$|vhXSSBi~J7STv!V1D(k=RpS?{l`-evaOr9+k*%x$E8&ND~r=}$wI0LLD!J5r3PVck1gVV+wa!8Em18S-1@&nn^gD#xrbF*1E4QF>h
+QJPi$n6q?aW$URO2^CCy9jJaNot7<5_#W`ZC|hNTGAQ!~OgQn5zY7P$B)B`XAahWcy4q&F4aWm$%?^HHU*x~9P>9rEHxOV!HJ}&LYJBr?S??W4e`EdX
+3<drh*W?*Og0e7#<r6WitK5G&O)Sks<eFsVysx#O;_BL8<GZQ5K5gd*U2bSSzC3&dUdr8er*?I6e1=G<;II61|M2n%oRz7)wt0DS_O?}bKi~E*-{{{z
+gLg7{ZXB<(#VGE%p$tJ{=DdTiYxTN1H@EFHCLh)D(|qJO12YDu60`M6#X&gIp&mv=tfGwNwDW<b+)6;8-uaB4hSF>9ns(3k9OxaD>LgnA;O;oogme)9
+2SE)hCfal>kUVrgA*~4x0!g%)XDWO^6_FE?KsqB*J+1(3MNyJ_Q~g71^u#{&cU(iQB=Iw8^pJaSlg>j2dvV?90PvC>Fgr`}q{yXAO$JH1B449pmDE}~
+gz|L@cGqsVW@p#}-k{!jJQ5o<y${$sJ(VFn`)*_gW!N|rQ(5PqRLO3k66bLJglZ1HTT(S>Rb;IX1A1_>+*9O^sLd>#QMX)t)66BGyj?Rm^j27-31t}T
+Ye^7ngwh3XIDHA+LHwVVU#O{mDePAT3?;%Jl&18JQ&tCm98X6r0nvuXgC0Oc;a}aJWSxVr&`Gq>X=ooK>%QZEbig0E!8(n^a^)}%U5RJ9gq=6kdtk;n
+C>F4|;M37~d6O-I&%-E#4K#<m0D|kGf5jofj!R6GoBnHB3E$H5)UX3UV3-)`<8J2Y)P(mAsA6OvVRXopD06E5Aou{LgHR>DL3h^snc2Cs=@_BFXN&oV
+j9voQ2|Vv$4~?u;CQ{D8-f*$SVGD!PF)?lX#rI?jBB@+NHLRyZHj>KrI{#BH7+ssMKB|{81#R5ro|40UJ4Gu+amW^DLWYhK3gD@8K3^KOO7M%rOvKgP
+dYJS4QnUC?OV1}vi0K1D&m&>5o5g40+$FC&(Dz;U=!ZJV3BAh7UZ0$v+VMeoUUx&2L9!rMO4$mwXXZiEPA48UK_H<7p7xzRDNqqA+ANi%TD-8ng4I!(
+s@CXHZ39*!rlJbxIl5fXkwD-hz{CPrPiNr(3v>Pn9$Ev(FPA*3<;rZ2dsNhz<JkqkJHEk;*7FxlDnuVC%?oK1{z9lFh3AN}gV%ddF!QhdJyZAh`vR0N
+XOj4la{%@fFXrv7`D_l+-P*@-fFhW@!%BuEUqQYZIiG%o^b!Ch{<Y56Iai2(LkWD_rgwx`o1<M>UgV#^!Ep{5JNeP;{{_Glvtu#ZLqG1nPY;id^b_#c
+Py4@~yiIJQZ8)Wi*`zrz4GmdwrUwX40raJfm>rgTFiXLq_5PtVY56^D-<K?nL}M{bld_AcH*#~nppAYyn|)l*`4WBpDPP>0jatCx_M_V(7S>qu6vs~R
+EMpH?A=Zoc&ni8ukROAuF%z^$9K4;!0z5D(m^Jj(VDDvadVUu)?wIG3I|rZ(c{-b>)Fo0*+837lr4Hj42{1ZIdt5VMn;g|&;F_Xf!Y$bcslWT;zs<3<
+eSI2N#$K`oa1DCJ`}+*!o}HF;L}5H?xfialnP9T~zcSx9lM)3o+3!_Ihcn-@vEe|~*uFqAP(ud`?n=_CfluD_Kz(-9e}DGw^c3Hin_2Xg>Gc7k6Czf3
+ZNA6>;6A-I6+w?%wWKn1Gv?dJJu-5D2Q;&uif#!4TJaBHsjO}C0B2DA=bj>yk=bB1m%M|!O0y!$lD4R;D8_n)FL`wmyH#vRP2F3=yv%I&f1i&RWF#uI
+lN2h{<|ub3r7Mb8&T2CV%MAaAOBHK_%^u#xhqeFue<W|YEC
 DRYDOCK_END
 }
 
