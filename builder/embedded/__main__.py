@@ -11,6 +11,7 @@ list                                            the files of this folder
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
@@ -79,6 +80,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns the exit status. A command that returns False has failed."""
+    gc.set_threshold(100_000)  # little of what a build makes is garbage that only a search finds
     command = "".join(arguments[:1])
     try:
         if command not in COMMANDS:
@@ -91,6 +93,8 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
+    finally:
+        gc.freeze()  # or Python looks through all that is left on its way out
 
 
 if __name__ == "__main__":
