@@ -18,8 +18,9 @@ from builder.errors import UsageError
 from builder.files import write_atomically, write_new
 from builder.machine import Machine
 from builder.project import generated
-from builder.project.catalogue import display
+from builder.project.catalogue import Catalogue
 from builder.project.lock import relock
+from builder.project.snapshot import display
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
@@ -70,8 +71,8 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     with _all_or_nothing([path, lock_path, folder, HOOKS_FILE]):
         write_new(path, text)
         if lock:
-            relock(name, report)
-            generated.generate(name, folder)
+            relock(name, Catalogue(step=report.step), report)
+            generated.generate(name, folder, Catalogue().plan(name))  # with the lock that is there now
         made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
         # The last step: what it changes of the user's is never to be undone.
         added, hook = _add_hook()

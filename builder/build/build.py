@@ -7,24 +7,23 @@ from typing import TYPE_CHECKING
 
 from builder.build.script import build_script
 from builder.errors import DrydockError
-from builder.project.auto import resolve_auto
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import environment_path, is_built
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
 
 
-def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
+def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
     """Build the environment of the profile `name` where it is not there, and give its path.
 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
     """
-    name = resolve_auto(name, report)
-    evaluation = evaluate(name, report.step)
+    evaluation = evaluate(name, catalogue)
     path = environment_path(evaluation.store_name)
     if dry_run:
         report.step(f"{name} {'is' if is_built(evaluation.store_name) else 'would be'} built")
@@ -35,7 +34,7 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     if is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
-        _pull_from_afar(name, report)
+        _pull_from_afar(name, catalogue, report)
         build_script(name, evaluation.script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
@@ -44,7 +43,7 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     return path
 
 
-def _pull_from_afar(name: str, report: Reporter) -> None:
+def _pull_from_afar(name: str, catalogue: Catalogue, report: Reporter) -> None:
     """Bring what is locked from those caches that a script cannot read (ssh, S3), as far as they have all of it."""
     from builder.project.caches import cache_places, is_read_by_scripts
 
@@ -53,7 +52,7 @@ def _pull_from_afar(name: str, report: Reporter) -> None:
             from builder.share.mirror import pull
 
             try:
-                pull([name], place, report)
+                pull([name], place, catalogue, report)
                 return
             except DrydockError as error:
                 report.warn(f"{error.message}; going on without this cache")

@@ -18,8 +18,9 @@ from builder.embedded.installed import check_distributions, site_packages
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError, UsageError
 from builder.files import write_files
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 from builder.project.install import install
+from builder.project.snapshot import display
 from builder.project.sources import consent
 from builder.report import Reporter
 from builder.script.parts import plan_json
@@ -32,15 +33,15 @@ _ELF_MACHINE = {"aarch64": 183, "x86_64": 62}
 _MACHO_ARM64 = 0x0100000C
 
 
-def cross_build(name: str, folder: Path, report: Reporter) -> Path:
+def cross_build(name: str, folder: Path, catalogue: Catalogue, report: Reporter) -> Path:
     """Put bin/ and lib/pythonX.Y/site-packages of the profile `name` into `folder`, for its target.
 
     `folder` must be absent or empty, or hold this very environment. Raises UsageError, or DrydockError where a file
     is not for the target; nothing is left behind then.
     """
-    catalogue = Catalogue(step=report.step)
-    plan = catalogue.plan(name)
-    consent.check(name, consent.digest(catalogue.from_sources()))
+    entry = catalogue.entry(name)
+    plan = entry.plan
+    consent.check(name, entry.content)
     if _is_there(folder, plan):
         report.step(f"{display(folder)} has {name} already")
         return folder

@@ -35,7 +35,7 @@ def import_(
     """
     from builder.author.importing import Options, import_profile
     from builder.machine import detect
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     report = reporter()
     options = Options(name, output, platform, accelerator, extras, groups)
@@ -59,7 +59,7 @@ def init(name: str | None, no_lock: bool) -> None:
     """
     from builder.author.init import HOOKS_FILE, start_project
     from builder.machine import detect
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     report = reporter()
     made = start_project(name, detect(), report, lock=not no_lock)

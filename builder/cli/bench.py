@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import PROFILE, catalogue, echo_json, json_option, reporter
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", type=PROFILE)
 @click.option(
     "--against",
     default="plain",
@@ -38,7 +38,7 @@ def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bo
             f"{picture} {'is there already' if picture.exists() else 'is no .svg'}", hint="--picture x.svg"
         )
     report = reporter()
-    found = compare(name, against, report, pairs=pairs)
+    found = compare(name, against, catalogue(), report, pairs=pairs)
     if picture is not None:
         picture.write_text(draw(found), encoding="utf-8")
         report.step(f"drawn: {picture}")

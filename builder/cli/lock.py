@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from builder.cli import complete
-from builder.cli.common import agreed, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.errors import UsageError
 
 
@@ -26,14 +26,14 @@ def lock(
 
     Versions stay as they are where they still fit the profile. Prints what changed.
     """
-    from builder.project.lock import check_lock, relock
+    from builder.project.lock import relock
 
     report = reporter()
     for name in names_or_all(names):
         if check:
-            report.step(f"{name}: {len(check_lock(name).packages)} packages, fresh")
+            report.step(f"{name}: {len(catalogue().plan(name).lock.packages)} packages, fresh")
             continue
-        again = partial(relock, name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        again = partial(relock, name, catalogue(), report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
         done = agreed(again, yes=yes)
         for change in done.changes:
             click.echo(f"{name}: {change}")
@@ -51,7 +51,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
     """Write the generated files of profiles: run script, env file, repair tools (default: all of this project)."""
     from builder.names import stem
     from builder.project import generated
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
@@ -59,10 +59,10 @@ def render(names: tuple[str, ...], out: Path | None, check: bool) -> None:
     for name in names_or_all(names):
         folder = out or Path("generated") / stem(name)
         if check:
-            generated.check(name, folder)
+            generated.check(name, folder, catalogue().plan(name))
             report.step(f"{name}: {display(folder)} is up to date")
             continue
-        changed = generated.generate(name, folder)
+        changed = generated.generate(name, folder, catalogue().plan(name))
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {len(changed)} files changed in {display(folder)}")
@@ -81,7 +81,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     from builder.project.refs import side
 
     report = reporter()
-    found = compare(side(before, report), side(after, report))
+    found = compare(side(before, catalogue(), report), side(after, catalogue(), report))
     if as_json:
         echo_json(found.as_json())
         return
@@ -103,7 +103,7 @@ def why(name: str, package: str, as_json: bool) -> None:
     from builder.lock.why import why as paths
     from builder.project.refs import side
 
-    lock = side(name, reporter()).lock
+    lock = side(name, catalogue(), reporter()).lock
     if lock is None:
         raise UsageError(f"{name} does not keep who requires what", hint="ask the lock of a profile")
     found = paths(name, lock, package)

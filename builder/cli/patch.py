@@ -6,7 +6,7 @@ from pathlib import Path
 
 import click
 
-from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.cli.common import catalogue, echo_json, json_option, names_or_all, reporter
 from builder.errors import PatchError
 
 _FOLDER = click.Path(path_type=Path)
@@ -24,10 +24,10 @@ def patch() -> None:
 def patch_start(name: str, package: str, folder: Path | None) -> None:
     """Open PACKAGE of profile NAME to edit it: a copy of its files, patched as they are now. Prints the folder."""
     from builder.author.patching import start
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     report = reporter()
-    shown = display(start(name, package, folder, report))
+    shown = display(start(name, package, folder, catalogue(), report))
     click.echo(shown)
     report.step(f"edit the files there, then: drydock patch commit {shown}; to give it up: drydock patch abort {shown}")
 
@@ -46,10 +46,10 @@ def patch_commit(folder: Path, file: str | None, why: str | None, versions: str 
     A patch that the profile itself has is changed; other files make a new one.
     """
     from builder.author.patching import Options, commit
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     report = reporter()
-    done = commit(folder, Options(file=file, why=why, versions=versions, proof=proof), report)
+    done = commit(folder, Options(file=file, why=why, versions=versions, proof=proof), catalogue(), report)
     for written in done.written:
         click.echo(display(written))
     for path, (more, less) in done.changed.items():
@@ -79,7 +79,7 @@ def patch_check(names: tuple[str, ...], as_json: bool) -> None:
     report = reporter()
     found = []
     for name in names_or_all(names):
-        for one in check(name, report):
+        for one in check(name, catalogue(), report):
             found.append(one)
             for line in () if as_json else one.lines():
                 click.echo(line)
@@ -95,7 +95,7 @@ def patch_check(names: tuple[str, ...], as_json: bool) -> None:
 def patch_abort(folder: Path) -> None:
     """Give up what is edited in DIR, and delete it. What you put there yourself stays."""
     from builder.author.patching import abort
-    from builder.project.catalogue import display
+    from builder.project.snapshot import display
 
     report = reporter()
     for path in abort(folder):

@@ -7,19 +7,16 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import PROFILE, catalogue, echo_json, json_option, reporter
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from builder.report import Reporter
     from builder.share.mirror import Pushed
 
 _dry_run = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be moved.")
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("destination", metavar="DEST")
 @_dry_run
 @json_option
@@ -32,11 +29,11 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool)
     from builder.share import mirror
 
     report = reporter()
-    _tell(mirror.push(_resolved(names, report), destination, report, dry_run=dry_run), "push", dry_run, as_json)
+    _tell(mirror.push(names, destination, catalogue(), report, dry_run=dry_run), "push", dry_run, as_json)
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("source", metavar="SRC")
 @_dry_run
 @json_option
@@ -48,14 +45,14 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
     from builder.share import mirror
 
     report = reporter()
-    _tell(mirror.pull(_resolved(names, report), source, report, dry_run=dry_run), "pull", dry_run, as_json)
+    _tell(mirror.pull(names, source, catalogue(), report, dry_run=dry_run), "pull", dry_run, as_json)
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=PROFILE)
 @click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to (default: NAME.run).")
 @click.option(
     "--with-python",
@@ -74,9 +71,8 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     from builder.share.bundle import FETCHED, write_bundle
 
     report = reporter()
-    [name] = _resolved([name], report)
     written = write_bundle(
-        name, output or Path(f"{name}.run"), report, python=FETCHED if python == "" else python, key=key
+        name, output or Path(f"{name}.run"), catalogue(), report, python=FETCHED if python == "" else python, key=key
     )
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
@@ -102,7 +98,7 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None) -> No
     from builder.share.export import save
 
     report = reporter()
-    done = exported(name, form, beside=output.parent if output else Path(), wheels=wheels)
+    done = exported(catalogue().plan(name), form, beside=output.parent if output else Path(), wheels=wheels)
     for one in done.left_out:
         report.warn(f"not carried: {one}")
     if output is None:
@@ -110,14 +106,6 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None) -> No
         return
     save(output, done.text, name)
     click.echo(output)
-
-
-def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
-    if "auto" not in names:
-        return names
-    from builder.project.auto import resolve_auto
-
-    return [resolve_auto(name, report) for name in names]
 
 
 def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:

@@ -9,19 +9,19 @@ from pathlib import Path
 from builder.errors import DriftError, UsageError
 from builder.files import write_atomically
 from builder.names import split
-from builder.project.catalogue import Catalogue, display
+from builder.project.snapshot import display
 from builder.script.machinery import canonical
 from builder.script.plan import Plan
 from builder.script.templates import rendered
 
 
-def generate(name: str, folder: Path) -> list[Path]:
-    """Render the profile `name` into `folder`; gives the files that changed.
+def generate(name: str, folder: Path, plan: Plan) -> list[Path]:
+    """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
     Files that Drydock made for this profile and makes no longer are removed. Raises UsageError before anything is
     written where a file of the user's is in the way.
     """
-    files = rendered(Catalogue().plan(name))
+    files = rendered(plan)
     for path in (folder / file for file in files):
         if os.path.lexists(path) and not _is_ours(path, name):
             raise UsageError(f"{display(path)} was not made by Drydock", hint="move it away, or choose another --out")
@@ -37,9 +37,9 @@ def generate(name: str, folder: Path) -> list[Path]:
     return changed
 
 
-def check(name: str, folder: Path, plan: Plan | None = None) -> None:
-    """Raises DriftError where `folder` does not have exactly what the profile `name`, or its `plan`, renders to."""
-    files = rendered(plan or Catalogue().plan(name))
+def check(name: str, folder: Path, plan: Plan) -> None:
+    """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
+    files = rendered(plan)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if wrong:

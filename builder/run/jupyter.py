@@ -18,35 +18,32 @@ from builder.build.build import build
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
 from builder.names import stem
-from builder.project.auto import resolve_auto
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
+from builder.project.snapshot import display
 from builder.report import Reporter
 from builder.store.layout import home
 
 
-def install(name: str, kernel: str | None, report: Reporter) -> Path:
+def install(name: str, kernel: str | None, catalogue: Catalogue, report: Reporter) -> Path:
     """Build the profile `name` and write its kernelspec, called `kernel`, else drydock-NAME; gives the file.
 
     Raises DrydockError where its lock has no ipykernel, and where a kernel is there that is not ours.
     """
-    name = resolve_auto(name, report)
     file = _file(name, kernel)
     _check_ours(file)
-    catalogue = Catalogue()
     if "ipykernel" not in catalogue.lock(name).versions():
         raise DrydockError(
             f"{name} has no ipykernel",
             hint=f'add "ipykernel" to requires in {display(catalogue.path(name))}, then: drydock lock {name}',
         )
-    build(name, report)
+    build(name, catalogue, report)
     write_atomically(file, json.dumps(_spec(name), indent=1) + "\n")
     return file
 
 
-def uninstall(name: str, kernel: str | None, report: Reporter) -> Path:
+def uninstall(name: str, kernel: str | None) -> Path:
     """Remove a kernelspec; gives its file. Raises UsageError where there is none."""
-    name = resolve_auto(name, report)
     file = _file(name, kernel)
     if not file.is_file():
         raise UsageError(f"{name} is no kernel: {file} is not there", hint=f"drydock kernel install {name}")

@@ -48,12 +48,11 @@ def path(name: str, kind: Manager) -> Path:
     return Path(config) / "systemd/user" / f"{_label(name, kind)}.service"
 
 
-def text(name: str, kind: Manager) -> str:
-    """The service of the profile `name`, started from this folder, with the settings of this environment.
+def text(name: str, kind: Manager, profile: Profile) -> str:
+    """The service of the `profile` called `name`, started from this folder, with the settings of this environment.
 
-    Raises ProfileError, and DrydockError for a value that such a file cannot hold.
+    Raises DrydockError for a value that such a file cannot hold.
     """
-    profile = Catalogue().profile(name)
     template = templates(FileSystemLoader(shipped("templates"))).get_template(f"service.{kind}.j2")
     try:
         return template.render(
@@ -69,17 +68,15 @@ def text(name: str, kind: Manager) -> str:
         raise DrydockError(f"a service of {kind} cannot hold it: {error}") from None
 
 
-def install(name: str, kind: Manager) -> Path:
+def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:
     """Write the service; gives its file. Raises DrydockError where a file is there that is not ours.
 
     Raises ConsentError where nobody has agreed yet to run what a source says.
     """
-    file, made = path(name, kind), text(name, kind)
+    file, made = path(name, kind), text(name, kind, catalogue.profile(name))
     _check_ours(file)
-    catalogue = Catalogue()
-    catalogue.profile(name)
-    if any(catalogue.from_sources()):  # nobody could be asked when it starts
-        consent.check(name, evaluate(name).content)
+    if catalogue.entry(name).sources:  # nobody could be asked when it starts
+        consent.check(name, evaluate(name, catalogue).content)
     runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(file, made)
     return file

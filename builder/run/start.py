@@ -11,40 +11,33 @@ from builder import process, secrets
 from builder.build.build import build
 from builder.build.script import SH
 from builder.errors import BuildError, DrydockError
-from builder.project.auto import resolve_auto
 from builder.project.evaluate import Evaluation, evaluate
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import home
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
 
 
-def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
+def run(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> NoReturn:
     """Become the trainer of `name`, built first where it never was. Its secrets are in its environment."""
     environment, _ = secrets.environment(arguments)
-    process.replace([SH, str(current_script(name, report)), "--", *arguments], environment)
+    process.replace([SH, str(current_script(name, catalogue, report)), "--", *arguments], environment)
 
 
-def shell(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
     """Become a shell, or `command`, in the environment of `name`, built first where it never was."""
-    process.replace([SH, str(current_script(name, report)), "--shell", "--", *command])
+    process.replace([SH, str(current_script(name, catalogue, report)), "--shell", "--", *command])
 
 
-def print_environment(name: str, report: Reporter) -> NoReturn:
+def print_environment(name: str, catalogue: Catalogue, report: Reporter) -> NoReturn:
     """Become what prints the environment of `name`, built first where it never was, as shell commands."""
-    process.replace([SH, str(current_script(name, report)), "--print-env"])
+    process.replace([SH, str(current_script(name, catalogue, report)), "--print-env"])
 
 
-def ensure(name: str, report: Reporter) -> str:
-    """Build `name` where it never was; gives the profile that `auto` means."""
-    name = resolve_auto(name, report)
-    current_script(name, report)
-    return name
-
-
-def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+def scratch(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
     """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
 
     What is installed there stays there, and the store path below it stays as it is.
@@ -52,7 +45,7 @@ def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoRetur
     from builder import uv
     from builder.embedded.installed import site_packages
 
-    script = current_script(name, report)
+    script = current_script(name, catalogue, report)
     below = Path(process.run([SH, str(script), "--where"]).stdout.rstrip("\n"))
     roots.hold(below.name)
     folder = home() / "scratch" / f"{below.name}-{os.getpid()}"
@@ -73,34 +66,32 @@ exec "${SHELL:-/bin/sh}"
 """
 
 
-def verify(name: str, report: Reporter) -> NoReturn:
+def verify(name: str, catalogue: Catalogue) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
-    name = resolve_auto(name, report)
     here = generations.current(name)
-    process.replace([SH, str(here.script if here is not None else _evaluated(name, report).script), "--verify"])
+    process.replace([SH, str(here.script if here is not None else _evaluated(name, catalogue).script), "--verify"])
 
 
-def _evaluated(name: str, report: Reporter) -> Evaluation:
+def _evaluated(name: str, catalogue: Catalogue) -> Evaluation:
     """What `name` comes to, for running it. Raises ConsentError where nobody has agreed to that yet."""
-    evaluation = evaluate(name, report.step)
+    evaluation = evaluate(name, catalogue)
     consent.check(name, evaluation.content)
     return evaluation
 
 
-def current_script(name: str, report: Reporter) -> Path:
+def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Path:
     """The script of the current generation of `name`, which is built first where there is none.
 
     Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
     """
-    name = resolve_auto(name, report)
     here = generations.current(name)
     if here is None:
-        build(name, report)
+        build(name, catalogue, report)
         here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
     try:
-        evaluation = evaluate(name, report.step)
+        evaluation = evaluate(name, catalogue)
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
         return here.script

@@ -19,13 +19,13 @@ from pydantic import ValidationError
 from builder.errors import ProfileError
 from builder.machine import Machine, macos
 from builder.profile.detect import Detect
-from builder.profile.load import load
 from builder.profile.model import Setting
 from builder.profile.source import Source
 from builder.script.quoting import sh_word
 from builder.script.templates import rendered
 from tests.conftest import ROOT
 from tests.support import SHELLS, Sandbox
+from tests.support.profiles import load
 from tests.support.scripts import Desk
 from tests.test_render import make
 

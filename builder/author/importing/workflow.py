@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -18,10 +18,11 @@ from builder.errors import ProfileError, UsageError, Where
 from builder.files import write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
-from builder.profile.load import load
+from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
+from builder.project.snapshot import display
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20
@@ -111,9 +112,9 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
 
 def check(name: str, text: str, path: Path) -> None:
     """Raises ProfileError where `text` is no good profile: it would be written in vain."""
-    catalogue = Catalogue()
-    read: Callable[[str], Source] = lambda one: Source(display(path), text) if one == name else catalogue.source(one)  # noqa: E731
-    load(name, read)
+    own = read_part(name, Source(display(path), text))
+    entry = Catalogue().entry(name)
+    _ = resolved(own, entry.part).profile
 
 
 def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:

@@ -91,18 +91,18 @@ class Outlook:
         yield from (f"            {note}" for note in self.notes)
 
 
-def check(name: str, report: Reporter) -> Iterator[Outlook]:
+def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook]:
     """The outlook of each patch of the profile `name`.
 
     Releases are looked at in halves, from the newest one: what holds for one is taken to hold for those between it and
     the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run the proofs.
     """
-    catalogue = Catalogue(step=report.step)
-    plan = catalogue.plan(name)
+    entry = catalogue.entry(name)
+    plan = entry.plan
     if not plan.profile.patches:
         report.step(f"{name} has no patches")
         return
-    consent.check(name, consent.digest(catalogue.from_sources()))
+    consent.check(name, entry.content)
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, ExitStack() as stack:
         files = Artefacts(plan.profile, Path(work))
         trials = cache(lambda: stack.enter_context(trial(plan, files)))

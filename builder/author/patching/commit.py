@@ -20,7 +20,8 @@ from builder.author.patching.worktree import changed_files, close, package_files
 from builder.errors import PatchError, UsageError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Change, changes, dump
-from builder.project.catalogue import display
+from builder.project.catalogue import Catalogue
+from builder.project.snapshot import display
 from builder.report import Reporter
 
 
@@ -50,14 +51,14 @@ class Committed:
     left: list[str]
 
 
-def commit(folder: Path, options: Options, report: Reporter) -> Committed:
+def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporter) -> Committed:
     """Make what was edited in `folder` a patch of its profile, lock the profile again, and close the folder.
 
     Patch, profile and lock are all written, or none. Killed in between, the profile can be loaded, and committing
     again ends what was begun. Raises UsageError, PatchError, ProfileError, LockError, ToolError.
     """
     mark = read_mark(folder)
-    desk = Desk(mark.profile)
+    desk = Desk(mark.profile, catalogue)
     package = check_same(desk.lock, mark.package, mark.version, mark.sha256)
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, report.busy(f"comparing {package.name}"):
         pristine = package_files(Artefacts(desk.profile, Path(work)).unpacked(package))

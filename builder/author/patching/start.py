@@ -13,18 +13,18 @@ from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
+from builder.project.snapshot import display
 from builder.report import Reporter
 from builder.script.plan import Plan
 
 
-def start(name: str, package: str, folder: Path | None, report: Reporter) -> Path:
+def start(name: str, package: str, folder: Path | None, catalogue: Catalogue, report: Reporter) -> Path:
     """Put the files of a locked package, patched as the profile `name` has it, into `folder` to be edited.
 
     Without `folder` it is ./patch-NAME-PACKAGE. One that has this package open is left as it is. Raises UsageError
     where the folder is something else, ProfileError, LockError, ToolError.
     """
-    catalogue = Catalogue()
     check_editable(catalogue, name)
     plan = catalogue.plan(name)
     locked = locked_package(plan.lock, package)

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from builder.errors import ProfileError, Where
 from builder.files import write_atomically
-from builder.project.catalogue import display
+from builder.project.snapshot import display
 
 
 def current(path: Path) -> str | None:

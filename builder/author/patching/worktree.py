@@ -16,7 +16,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 from builder.errors import PatchError, UsageError
 from builder.lock.model import Artefact
 from builder.profile.fields import ProfileName
-from builder.project.catalogue import display
+from builder.project.snapshot import display
 
 MARK = ".drydock-patch.json"
 # Where installing puts scripts and data; a package of such a name is a package all the same.

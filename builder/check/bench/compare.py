@@ -23,7 +23,6 @@ from builder.errors import UsageError
 from builder.isolation import LEAKS
 from builder.names import is_reference
 from builder.profile.model import Profile
-from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.report import Reporter
@@ -100,7 +99,7 @@ class Comparison:
         return {**asdict(self), "measures": [one.as_json() for one in self.measures], "warnings": self.warnings}
 
 
-def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAIRS) -> Comparison:
+def compare(name: str, against: str, catalogue: Catalogue, report: Reporter, *, pairs: int = LEAST_PAIRS) -> Comparison:
     """Measure the profile `name` beside `against`: "plain", a profile, or a generation (NAME@N).
 
     Both sides run `pairs` times, alternately, and in turn one or the other first; what a plain environment does at
@@ -109,11 +108,9 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     """
     if pairs < LEAST_PAIRS:
         raise UsageError(f"{pairs} pairs tell nothing", hint=f"at least {LEAST_PAIRS}")
-    name = resolve_auto(name, report)
-    catalogue = Catalogue()
     profile = catalogue.profile(name)
-    build(name, report)
-    ours = _side_of_script(profile, name, evaluate(name).script)
+    build(name, catalogue, report)
+    ours = _side_of_script(profile, name, evaluate(name, catalogue).script)
     with _other(name, profile, against, catalogue, report) as theirs:
         rows = _in_pairs(ours, theirs, pairs, report)
     return _comparison(name, against, rows)
@@ -206,8 +203,8 @@ def _other(ours: str, profile: Profile, against: str, catalogue: Catalogue, repo
         yield _side_of_script(profile, against, found.script)
         return
     other = catalogue.profile(against)
-    build(against, report)
-    yield _side_of_script(other, against, evaluate(against).script)
+    build(against, catalogue, report)
+    yield _side_of_script(other, against, evaluate(against, catalogue).script)
 
 
 def _side_of_script(profile: Profile, name: str, script: Path) -> Side:

@@ -16,12 +16,12 @@ from builder.files import write_atomically
 from builder.store.layout import home
 
 
-def digest(files: Iterable[tuple[str, str, bytes]]) -> str | None:
+def digest(files: Iterable[tuple[str, bytes]]) -> str | None:
     """What is agreed to: of each file its name in its source, and its content. None where no source has a part in it.
 
-    `files` are a source, a name and a content each.
+    `files` are a name and a content each.
     """
-    rows = sorted([name, hashlib.sha256(content).hexdigest()] for _, name, content in files)
+    rows = sorted([name, hashlib.sha256(content).hexdigest()] for name, content in files)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest() if rows else None
 
 

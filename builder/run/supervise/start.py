@@ -8,32 +8,30 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import secrets
 from builder.build.script import SH
 from builder.errors import BuildError
-from builder.project.auto import resolve_auto
 from builder.run.start import current_script
 from builder.store import generations, roots
 
 if TYPE_CHECKING:
-    from builder.profile.model import Profile
-    from builder.project.catalogue import Catalogue
+    from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
     from builder.run.supervise.policy import Guard
 
 
-def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: bool = False) -> NoReturn:
+def supervise(
+    name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter, *, quiet: bool = False
+) -> NoReturn:
     """Become the supervisor of the trainer of `name`, built first where it never was.
 
     Raises DrydockError where `name` is supervised already.
     """
-    from builder.project.catalogue import Catalogue
     from builder.run.supervise import runs
     from builder.run.supervise.policy import Case, Policy
 
-    name = resolve_auto(name, report)
     environment, names = secrets.environment(arguments)
-    catalogue = Catalogue()
-    profile = catalogue.profile(name)
+    entry = catalogue.entry(name)
+    profile = entry.profile
     said = profile.supervise
-    script = current_script(name, report)
+    script = current_script(name, catalogue, report)
     lock = runs.claim(name)
     here = generations.current(name)
     if here is None:
@@ -49,7 +47,7 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
         interval=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
-        guard=_guard(name, profile, catalogue),
+        guard=_guard(entry),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
@@ -57,13 +55,13 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     runs.supervise(lock, request, environment)
 
 
-def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
+def _guard(entry: Entry) -> Guard | None:
     """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
+    profile = entry.profile
     said = profile.memory_guard
     if said is None:
         return None
     from builder.machine import detect
-    from builder.profile.load import where_is
     from builder.run.supervise.policy import Guard
 
     machine = detect()
@@ -71,11 +69,11 @@ def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
     if not sizes:
         return None
     if profile.unlimited is not None:
-        where = where_is(name, catalogue.source, "env", profile.unlimited)
+        where = entry.resolved.where("env", profile.unlimited)
         advice = (
             f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
         )
     else:
-        where = where_is(name, catalogue.source, "supervise", "memory-guard", "resident")
+        where = entry.resolved.where("supervise", "memory-guard", "resident")
         advice = "make batches smaller, or let it have more"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")

@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.errors import UsageError
 from builder.files import write_atomically
-from builder.project.catalogue import Catalogue, display
+from builder.project.snapshot import display
 from builder.script.plan import Plan
 from builder.share.export.header import mark
 from builder.share.export.licences import find_licences
@@ -29,12 +29,11 @@ class Exported:
     left_out: Sequence[str]
 
 
-def export(name: str, form: str, *, beside: Path, wheels: Path | None = None) -> Exported:
-    """The lock of the profile `name` in one of the FORMATS; `beside` is the folder that the file will be in.
+def export(plan: Plan, form: str, *, beside: Path, wheels: Path | None = None) -> Exported:
+    """The lock of a profile in one of the FORMATS; `beside` is the folder that the file will be in.
 
     Files are looked for in the folder `wheels` first. Raises ProfileError, LockError, and UsageError.
     """
-    plan = Catalogue().plan(name)
     if form == "requirements":
         return Exported(requirements(plan, in_folder(wheels, plan.lock.packages)), _not_installed(plan))
     if form == "pylock":

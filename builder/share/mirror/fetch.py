@@ -13,6 +13,7 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, download, open_place
@@ -29,7 +30,8 @@ def local_mirror() -> LocalPlace:
 class Gatherer:
     """Finds the files of locks, checks them by hash, and says which place gave something else."""
 
-    def __init__(self, report: Reporter) -> None:
+    def __init__(self, catalogue: Catalogue, report: Reporter) -> None:
+        self._catalogue = catalogue
         self._report = report
         self._folders: list[Path] = []
         self._caches: list[tuple[Place, set[str]]] = []
@@ -52,7 +54,7 @@ class Gatherer:
         rest = [file for file in files if not any(self._nearby(file))]
         if rest:
             with self._report.busy(f"asking where {len(rest)} files are"):
-                self._urls.update(_urls(rest))
+                self._urls.update(_urls(rest, self._catalogue))
 
     def fetch(self, file: LockedFile, target: Path) -> None:
         """Bring a file to `target`, from the first place that has it. Raises DrydockError where none has."""
@@ -89,18 +91,16 @@ class Gatherer:
                 yield place.shown, partial(place.fetch, file.path, size=file.size)
         with self._asking:
             if file.sha256 not in self._urls:
-                self._urls.update(_urls([file]))
+                self._urls.update(_urls([file], self._catalogue))
         url = self._urls.get(file.sha256)
         if url and not is_far(url):
             yield _host(url), partial(_bring, url, size=file.size)
 
 
-def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
+def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
     """Where the index has files: sha256 to URL, as uv finds them. Raises ToolError."""
     from builder import uv
-    from builder.project.catalogue import Catalogue
 
-    catalogue = Catalogue()
     found: dict[str, str] = {}
     for name in sorted({file.profile for file in files}):
         profile = catalogue.profile(name)

@@ -7,6 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.share.mirror.pages import path_of
 
@@ -31,7 +32,7 @@ class LockedFile:
         return path_of(self.sha256, self.file)
 
 
-def locked_files(names: Iterable[str]) -> list[LockedFile]:
+def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]:
     """What builds of these profiles need: packages, build requirements, uv; each file once.
 
     Raises ProfileError or LockError.
@@ -39,7 +40,7 @@ def locked_files(names: Iterable[str]) -> list[LockedFile]:
     found: dict[str, LockedFile] = {}
     for name in names:
         # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
-        lock: dict[str, Any] = tomllib.loads(evaluate(name).lock.read_text(encoding="utf-8"))
+        lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
         for row in (lock["uv"], *lock.get("build-requires", ()), *lock["packages"]):
             one = LockedFile(
                 file=row["file"],

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
@@ -30,23 +31,25 @@ class Pushed:
     moved_size: int
 
 
-def push(names: Sequence[str], destination: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def push(
+    names: Sequence[str], destination: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False
+) -> Pushed:
     """Bring what builds of these profiles need to the mirror `destination`, and its index up to date.
 
     Raises ProfileError or LockError, and DrydockError where a file cannot be had or the place cannot be written.
     """
-    files = locked_files(names)
-    gatherer = Gatherer(report)
+    files = locked_files(names, catalogue)
+    gatherer = Gatherer(catalogue, report)
     place = open_place(destination)
-    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=not dry_run, dry_run=dry_run)
+    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=catalogue, dry_run=dry_run)
 
 
-def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
     """Bring what builds of these profiles need from the mirror `source` to the cache that every build looks into.
 
     Raises DrydockError where the mirror does not have all, or something else; what came until then is kept.
     """
-    files = locked_files(names)
+    files = locked_files(names, catalogue)
     place = open_place(source)
 
     def check(missing: Sequence[LockedFile]) -> None:
@@ -75,12 +78,12 @@ def bring(
     report: Reporter,
     *,
     before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
-    build: bool = False,
+    build: Catalogue | None = None,
     dry_run: bool = False,
 ) -> Pushed:
     """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them.
 
-    With `build`, wheels of the source distributions among them too.
+    With `build`, which has their profiles, wheels of the source distributions among them too.
     """
     with explained(place.shown):
         there = place.sizes()
@@ -99,16 +102,21 @@ def bring(
             _check_ours(place)
         before(missing)
         _move(missing, place, fetch, report)
-    sources = wheels.unbuilt(files, there) if build else []
-    for source in sources:
-        try:
-            with explained(place.shown):
-                wheels.put_built(source, place, report)
-        except DrydockError as error:
-            report.warn(f"no wheel of {source.file} is in the mirror, only its source: {error.message}")
+    sources = wheels.unbuilt(files, there) if build is not None else []
+    if build is not None:
+        _build(sources, place, build, report)
     with explained(place.shown):
         write_index(place, None if missing or sources else there)
     return moved
+
+
+def _build(sources: Sequence[LockedFile], place: Place, catalogue: Catalogue, report: Reporter) -> None:
+    for source in sources:
+        try:
+            with explained(place.shown):
+                wheels.put_built(source, place, catalogue, report)
+        except DrydockError as error:
+            report.warn(f"no wheel of {source.file} is in the mirror, only its source: {error.message}")
 
 
 def _check_ours(place: Place) -> None:

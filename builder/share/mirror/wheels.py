@@ -10,6 +10,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from builder.errors import DrydockError
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages
 from builder.share.mirror.locked import LockedFile, locked_files
@@ -30,7 +31,7 @@ def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> lis
     return [file for file in sources if (file.name, file.version) not in built and file.path + NO_WHEEL not in there]
 
 
-def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
+def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Reporter) -> None:
     """Build the wheel of a source distribution that is in a mirror, and put it there.
 
     Not where it is not for every machine, or two builds of it differ: what is in a mirror comes out the same for
@@ -41,7 +42,7 @@ def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
     with tempfile.TemporaryDirectory(prefix="drydock-wheel-") as work, place.scratch() as scratch:
         folder = Path(work)
         (folder / "links").mkdir()
-        builds = [one for one in locked_files([file.profile]) if one.builds]
+        builds = [one for one in locked_files([file.profile], catalogue) if one.builds]
         for one in (file, *builds):
             target = folder / "links" / one.file
             if place.fetch(one.path, target) != one.sha256:
