@@ -44,10 +44,15 @@ render *arguments:
 profiles:
     {{ drydock }} profile list
 
-# Run the fast tests
+# Make the lists of releases that patches fit, from the wheels: profiles/patches/*.releases.toml
+[group('profiles')]
+patch-releases *arguments:
+    ./drydockw python profiles/recipes/releases.py "$@"
+
+# Run the fast tests: of everything, or of one wing with its doctests, for instance `just test profile -k schema`
 [group('develop')]
-test *arguments:
-    ./drydockw pytest -n 2 --dist worksteal "$@"
+test wing="" *arguments:
+    shift; ./drydockw pytest -n 2 --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
 
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
@@ -60,6 +65,7 @@ check:
     ./drydockw ruff format --check .
     ./drydockw ruff check .
     ./drydockw mypy
+    ./drydockw mypy --strict requirements/install.py
     ./drydockw lint-imports
     ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
     {{ drydock }} lock --check
@@ -86,6 +92,11 @@ bench *arguments:
 [group('develop')]
 storm *options:
     ./drydockw python -m tests.storm "$@"
+
+# Write the wheel and the source distribution into dist/: the same commit gives the same bytes
+[group('develop')]
+dist:
+    ./drydockw uv build --no-build-isolation --out-dir dist
 
 # Pin the tools of ./drydockw again, by hash
 [group('develop')]

@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import mirror, program, sources, store, supervise
+from benchmarks import mirror, program, sources, store, supervise, wrapper
 
 BENCHMARKS = {
     "script": program.script_overhead,
@@ -34,6 +34,7 @@ BENCHMARKS = {
     "sources": sources.many_profiles,
     "mirror": mirror.mirrors,
     "bundle": mirror.bundles,
+    "tools": wrapper.tools,
 }
 
 

@@ -39,7 +39,7 @@ def write_new(path: Path, text: str) -> None:
     try:
         file = path.open("x", encoding="utf-8")
     except FileExistsError:
-        raise UsageError(f"{path} is there already", hint="move it away, or take another name") from None
+        raise UsageError(f"{path} already exists", hint="move it away, or use another name") from None
     try:
         with file:
             file.write(text)

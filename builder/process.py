@@ -12,6 +12,7 @@ import sys
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
 from builder.errors import ToolError
@@ -64,6 +65,9 @@ def run(
         if isinstance(error, TimeoutExpired):
             raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
+    finally:
+        if process is not None:
+            _watch(process, "-")
     return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
@@ -89,19 +93,13 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
         return []
     # Without plumbum, whose import takes longer than the probes that come here.
     import time
-    from subprocess import DEVNULL, PIPE, Popen, TimeoutExpired
+    from subprocess import TimeoutExpired
 
     deadline = time.monotonic() + timeout
     running: list[Popen[bytes] | None] = []
     done: list[Done | None] = []
     try:
-        for command in commands:
-            try:
-                program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, process_group=0)
-            except OSError:
-                running.append(None)
-            else:
-                running.append(program)
+        running.extend(_begin(command, env) for command in commands)
         for one in running:
             try:
                 stdout = one.communicate(timeout=max(0.05, deadline - time.monotonic()))[0] if one else b""
@@ -110,12 +108,25 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
             else:
                 done.append(Done(one.returncode, stdout.decode(errors="replace"), "") if one else None)
     finally:
-        for one in running:
-            if one is not None and one.returncode is None:
+        for one in (one for one in running if one is not None):
+            if one.returncode is None:
                 _send(one, signal.SIGKILL)
                 with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
                     one.wait(0.2)
+            _watch(one, "-")
     return done
+
+
+def _begin(command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes] | None:
+    """A program in a group of its own, whose stdout is held; None where it cannot be started."""
+    from subprocess import DEVNULL, PIPE, Popen
+
+    try:
+        program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, process_group=0)
+    except OSError:
+        return None
+    _watch(program, "+")
+    return program
 
 
 def has_living_maker(name: str) -> bool:
@@ -167,7 +178,40 @@ def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) 
     # plumbum only ever adds to its own environment (plumbum.machines.local, _popen).
     with local.env():
         local.env.clear()
-        return program.popen(stdin=DEVNULL, env=whole, process_group=0, **pipes)
+        process = program.popen(stdin=DEVNULL, env=whole, process_group=0, **pipes)
+    _watch(process, "+")
+    return process
+
+
+# It hears of each process group that we start and of its end; when we die, however, it ends those that are left.
+_GUARD = """
+trap '' HUP INT TERM
+groups=
+while read -r sign group; do
+  rest=
+  for one in $groups; do [ "$one" = "$group" ] || rest="$rest $one"; done
+  [ "$sign" = - ] || rest="$rest $group"
+  groups=$rest
+done
+[ -n "$groups" ] || exit 0
+for one in $groups; do kill -s TERM -- "-$one"; done
+sleep 1
+for one in $groups; do kill -s KILL -- "-$one"; done
+"""
+
+
+@cache
+def _guard() -> Any:
+    """The guard of this process, begun with the first program: nobody works on alone when we are killed."""
+    from subprocess import DEVNULL, PIPE, Popen
+
+    return Popen(["/bin/sh", "-c", _GUARD], stdin=PIPE, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True)
+
+
+def _watch(process: Any, sign: str) -> None:
+    """Tell the guard of a process group that began (`+`) or ended (`-`)."""
+    with suppress(OSError):  # one that cannot be started, or is dead, is not missed
+        os.write(_guard().stdin.fileno(), f"{sign} {process.pid}\n".encode())
 
 
 def _send(process: Any, number: int) -> None:
@@ -212,6 +256,8 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
             process.wait()
         raise
     finally:
+        if process is not None:
+            _watch(process, "-")
         for number, handler in previous.items():
             signal.signal(number, handler)
     if signal.SIGINT in received:

@@ -53,7 +53,7 @@ def read(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
             lines = opened.read().splitlines()
     except FileNotFoundError:
         if environ.get(VARIABLE):
-            raise DrydockError(f"{file} is not there", hint=f"{VARIABLE} names it") from None
+            raise DrydockError(f"{file} does not exist", hint=f"{VARIABLE} names it") from None
         return {}
     except (OSError, UnicodeDecodeError) as error:
         raise DrydockError(f"{file} cannot be read: {getattr(error, 'strerror', None) or 'not UTF-8'}") from None
@@ -72,7 +72,7 @@ def _check(file: Path, state: os.stat_result) -> None:
     if not stat.S_ISREG(state.st_mode):
         raise DrydockError(f"{file} is not a file")
     if state.st_uid != os.geteuid():
-        raise DrydockError(f"{file} is somebody else's", hint="secrets come from a file of your own, of mode 0600")
+        raise DrydockError(f"{file} belongs to another user", hint="secrets come from a file of your own, of mode 0600")
     if state.st_mode & 0o077:
         mode = stat.S_IMODE(state.st_mode)
         raise DrydockError(f"{file} can be read by others (mode {mode:04o})", hint=f"chmod 600 {file}")

@@ -19,10 +19,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tests.support import Index, Result, Sandbox
+from tests.support import Index, Result, Sandbox, make_wheel
 from tests.support.base import FOLDER, Base
 from tests.support.belongings import clone
-from tests.support.homes import PROGRAM, Home, furnish, script_of
+from tests.support.homes import PROGRAM, Home, furnish, require, script_of
 from tests.support.storms import Members, deleting_configurations, kill_and_remove, remove_store, why_no_members
 
 # At a time: a kill hits other moments where the machine is busy.
@@ -91,7 +91,8 @@ def kills(desk: Sandbox, count: Count, tries: int, seed: int) -> None:
         for at in range(number, tries, WORKERS):
             place = places[at // WORKERS % 2]
             after = took[at // WORKERS % 2] * chance.uniform(0, 1.1)
-            again, left = kill_and_remove(place.home, after=after, pause=chance.choice((0, 0, chance.uniform(0, 0.5))))
+            pause = chance.choice((0, 0, chance.uniform(0, 0.5)))
+            again, left = kill_and_remove(place.home, chance, after=after, pause=pause)
             count.add(place.changed(), said(again), len(left))
             remove_store(place.home.store())
 
@@ -140,7 +141,11 @@ def furnished() -> Iterator[Sandbox]:
         (root / name).mkdir()
     try:
         with Index(root / "wheels") as index:
-            yield furnish(Sandbox(root / "desk", index, find_uv_bin(), root / "cache"))
+            desk = furnish(Sandbox(root / "desk", index, find_uv_bin(), root / "cache"))
+            # So that a removal of the store takes its time, as that of a real one does.
+            make_wheel(desk.wheels, "ballast", "1.0", files={f"ballast/{number}.txt": "" for number in range(300)})
+            require(desk, '["anchor", "ballast"]')
+            yield desk
     finally:
         remove_store(root)
 

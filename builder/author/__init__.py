@@ -1,1 +1,1 @@
-"""What an author of profiles does: start a project, import what is there, write patches and hooks."""
+"""The work of an author of profiles: start a project, import an environment, write patches and hooks."""

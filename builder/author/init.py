@@ -30,9 +30,7 @@ _TRAINERS = ("train.py", "main.py", "run.py")
 
 @dataclass(frozen=True)
 class Started:
-    """What was made: the files, the profile's `name`, what it does not have, what to look at, and the entry of the hook
-    where the user has to add it.
-    """
+    """A new project: its files, the profile's `name`, items left out, notes, and the hook if not added."""
 
     name: str
     files: list[Path]
@@ -44,7 +42,7 @@ class Started:
 def start_project(name: str | None, machine: Machine, report: Reporter, *, lock: bool = True) -> Started:
     """Start a project in the current folder; `lock` resolves and renders too, which needs an index or a cache.
 
-    Whatever stops it, nothing that it made is left. Raises UsageError where a file is in the way, and ProfileError and
+    On any error its files are removed again. Raises UsageError where a file is in the way, and ProfileError and
     LockError.
     """
     source = next((Path(one) for one in _SOURCES if Path(one).is_file() and _is_project(Path(one))), None)
@@ -58,7 +56,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     lock_path = path.with_name(f"{name}.lock.toml")
     for taken in (lock_path, folder):
         if os.path.lexists(taken):
-            raise UsageError(f"{display(taken)} is there already", hint="name another profile: --name")
+            raise UsageError(f"{display(taken)} already exists", hint="use another name: --name")
     text = profile_text(
         name,
         f"made by drydock init{f' of {source}' if source else ''}",
@@ -84,7 +82,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
 
 
 def _is_project(path: Path) -> bool:
-    """Whether the file says what is required: a pyproject.toml may be there for its tools only."""
+    """Return whether the file has requirements: a pyproject.toml may only configure tools."""
     return path.name != "pyproject.toml" or "[project]" in path.read_text(encoding="utf-8", errors="replace")
 
 
@@ -94,7 +92,7 @@ def _match(machine: Machine) -> dict[str, str]:
 
 
 def _add_hook() -> tuple[bool, str | None]:
-    """Put the hook into the file of pre-commit: whether that was done, and the entry where the user must do it."""
+    """Add the hook to the file of pre-commit; returns whether that was done, and the entry if the user must do it."""
     if not os.path.lexists(HOOKS_FILE):
         write_new(HOOKS_FILE, precommit.new_config())
         return True, None
@@ -115,7 +113,7 @@ def _add_hook() -> tuple[bool, str | None]:
 
 @contextmanager
 def _all_or_nothing(paths: list[Path]) -> Iterator[None]:
-    """Remove on failure what the body made of `paths`, and the folders above that were not there before."""
+    """On failure, remove the `paths` that the body made, and the folders above that it made for them."""
     mine = [path for path in paths if not os.path.lexists(path)]
     above = {parent for path in mine for parent in path.parents if not parent.exists()}
     try:

@@ -1,4 +1,4 @@
-"""The hook of Drydock in a `.pre-commit-config.yaml`: added to what is there, or not at all.
+"""The hook of Drydock in a `.pre-commit-config.yaml`: added to an existing file, or not at all.
 
 Pure: texts in, texts out.
 """

@@ -10,7 +10,7 @@ from builder.errors import DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import generations, roots
-from builder.store.layout import environment_path, is_built
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
@@ -24,14 +24,15 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     words.
     """
     evaluation = evaluate(name, catalogue)
-    path = environment_path(evaluation.store_name)
+    store = Store.here()
+    path = store.path(evaluation.store_name)
     if dry_run:
-        report.step(f"{name} {'is' if is_built(evaluation.store_name) else 'would be'} built")
+        report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return path
     consent.check(name, evaluation.content)
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
-    if is_built(evaluation.store_name):
+    if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
         _pull_from_afar(name, catalogue, report)

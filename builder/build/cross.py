@@ -15,6 +15,7 @@ from builder import uv
 from builder.embedded.errors import StageError
 from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
+from builder.embedded.manifest import read_sealed, sealed
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError, UsageError
 from builder.files import write_files
@@ -22,7 +23,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.install import install
 from builder.project.snapshot import display
 from builder.project.sources import consent
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.script.parts import plan_json
 from builder.script.plan import Plan
 
@@ -43,10 +44,10 @@ def cross_build(name: str, folder: Path, catalogue: Catalogue, report: Reporter)
     plan = entry.plan
     consent.check(name, entry.content)
     if _is_there(folder, plan):
-        report.step(f"{display(folder)} has {name} already")
+        report.step(f"{display(folder)} already has {name}")
         return folder
     if folder.exists() and (not folder.is_dir() or any(folder.iterdir())):
-        raise UsageError(f"{display(folder)} is not empty", hint="name a folder that is not there yet")
+        raise UsageError(f"{display(folder)} is not empty", hint="use a new folder")
     folder.parent.mkdir(parents=True, exist_ok=True)
     staged = folder.parent / f".stage-{plan.key}-{os.getpid()}"
     try:
@@ -70,9 +71,9 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     parts = staged / ".drydock"
     parts.mkdir()
     write_files(parts, plan.texts)
-    report.step(f"[2/4] {len(plan.lock.packages)} packages for {target.platform}")
+    report.step(f"[2/4] {plural(len(plan.lock.packages), 'package')} for {target.platform}")
     install(plan, staged, base)
-    report.step(f"[3/4] {len(plan.lock.patches)} patches, manifest")
+    report.step(f"[3/4] {plural(len(plan.lock.patches), 'patch')}, manifest")
     site = site_packages(staged)
     check_distributions(site, dict(plan.content))
     apply_patches(staged, parts, dict(plan.content))
@@ -80,7 +81,8 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
         _remove(Path(text))
     written = json.loads(plan_json(plan))
     manifest = {name: written[name] for name in ("name", "key", "index", "plan")} | {"format": plan.content["format"]}
-    (parts / "manifest.json").write_text(json.dumps(manifest, indent=1, sort_keys=True) + "\n", encoding="utf-8")
+    text = json.dumps(sealed(manifest), indent=1, sort_keys=True)
+    (parts / "manifest.json").write_text(f"{text}\n", encoding="utf-8")
     report.step("[4/4] every file against RECORD, machine and host paths")
     _check(plan, staged, site)
 
@@ -101,10 +103,10 @@ def _foreign(plan: Plan, path: Path, staged: Path) -> Iterator[str]:
     with path.open("rb") as file:
         head = file.read(20)
         if path.suffix in (".so", ".dylib") and not _is_native(plan, head):
-            yield f"{path.relative_to(staged)} is not native code of {plan.profile.target.platform}"
+            yield f"{path.relative_to(staged)} is not native code for {plan.profile.target.platform}"
         told = path.parent == staged / "bin" or path.parent.suffix == ".dist-info"
         if told and os.fsencode(staged) in head + file.read():
-            yield f"{path.relative_to(staged)} has a path of this host"
+            yield f"{path.relative_to(staged)} contains a path of this host"
 
 
 def _is_native(plan: Plan, head: bytes) -> bool:
@@ -119,9 +121,8 @@ def _is_native(plan: Plan, head: bytes) -> bool:
 
 def _is_there(folder: Path, plan: Plan) -> bool:
     try:
-        manifest = json.loads((folder / ".drydock" / "manifest.json").read_text(encoding="utf-8"))
-        return bool(manifest["key"] == plan.key)
-    except (OSError, ValueError, KeyError, TypeError):
+        return bool(read_sealed(folder / ".drydock" / "manifest.json")["key"] == plan.key)
+    except StageError:
         return False
 
 

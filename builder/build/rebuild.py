@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.script import build_script
-from builder.store.layout import home
+from builder.store.layout import Store
 from builder.store.scratch import scratch
 
 if TYPE_CHECKING:
@@ -22,9 +22,10 @@ def built_beside(store_name: str, script: Path, report: Reporter, *, share_bytec
     Gives the folder of the environment. With `share_bytecode` it links what is compiled already. Raises BuildError.
     """
     key, _, name = store_name.partition("-")
-    with scratch(home() / "store", f".stage-{key}-") as side:
+    store = Store.here()
+    with scratch(store.environments, f".stage-{key}-") as side:
         if share_bytecode:
-            (home() / "bytecode").mkdir(exist_ok=True)
-            (side / "bytecode").symlink_to(home() / "bytecode")
+            store.bytecode.mkdir(exist_ok=True)
+            (side / "bytecode").symlink_to(store.bytecode)
         build_script(name, script, report, home=side)
         yield side / "store" / store_name

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -10,14 +11,16 @@ from typing import TYPE_CHECKING, Any
 
 from builder.build.rebuild import built_beside
 from builder.embedded.errors import StageError
-from builder.embedded.examine import Examined, Problem, damaged_bytecode, examine
+from builder.embedded.examine import Examined, Problem, examine, look
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
+from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
+from builder.report import plural
 from builder.store import generations, roots
-from builder.store.layout import home
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -50,19 +53,33 @@ class Outcome:
         }
 
 
+def _damaged_bytecode(bytecode: Path) -> list[Path]:
+    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
+    files = [
+        (f"{folder}/{name}", f"{Path(folder).name}{name[:-4]}")
+        for folder, _, names in os.walk(bytecode)
+        for name in names
+        if name.endswith(".pyc")
+    ]
+    jobs = [(path, f"pyc {digest}") for path, digest in files]
+    found = on_all_cores(look, jobs, [20_000] * len(jobs), grain=8_000_000)
+    return [Path(path) for (path, _), (what, _) in zip(jobs, found, strict=True) if what]
+
+
 def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False) -> Iterator[Outcome]:
     """Check every file of the environments whose key begins with one of `keys`, else of all, and the shared bytecode.
 
     With `repair`, a damaged one is built again beside the store and takes its place; where that fails, `report` is told
     why. Raises UsageError for a key that nothing has.
     """
-    envs = _chosen(keys)
+    store = Store.here()
+    envs = _chosen(store, keys)
     if not keys or repair:
-        damaged = damaged_bytecode(home() / "bytecode")
+        damaged = _damaged_bytecode(store.bytecode)
         if repair:
             for path in damaged:
                 path.unlink(missing_ok=True)  # compiled again when it is needed
-        problems = [Problem(str(path.relative_to(home())), "is not whole") for path in damaged]
+        problems = [Problem(str(path.relative_to(store.home)), "is not whole") for path in damaged]
         if problems:
             yield Outcome("bytecode", len(problems), 0, problems, mended=repair)
     for env in envs:
@@ -80,9 +97,8 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
             roots.release(env.name)
 
 
-def _chosen(keys: Sequence[str]) -> list[Path]:
-    store = home() / "store"
-    there = sorted(path for path in store.iterdir() if path.name[:1] != ".") if store.is_dir() else []
+def _chosen(store: Store, keys: Sequence[str]) -> list[Path]:
+    there = [store.path(name) for name in store.names()]
     if not keys:
         return there
     chosen = []
@@ -109,7 +125,7 @@ def _examined(envs: Sequence[Path], report: Reporter) -> list[Examined]:
         nonlocal last
         if time.monotonic() - last > 1:
             last = time.monotonic()
-            report.step(f"{done} of {of} files")
+            report.step(f"{done} of {plural(of, 'file')}")
 
     readable = {found.env: found for found in examine([env for env in envs if env not in unreadable], told)}
     return [unreadable.get(env) or readable[env] for env in envs]
@@ -135,12 +151,12 @@ def _rebuild(env: Path, report: Reporter) -> None:
         problems = examine([new])[0].problems
         if problems:
             found = "; ".join(str(problem) for problem in problems[:5])
-            raise DrydockError(f"{env.name} is still not as it should be after a new build: {found}")
+            raise DrydockError(f"{env.name} is still damaged after a new build: {found}")
         _swap(new, env)
 
 
 def _swap(new: Path, env: Path) -> None:
-    old = home() / "store" / f".trash-{time.time_ns()}"
+    old = env.with_name(f".trash-{time.time_ns()}")
     if env.exists():
         env.chmod(0o755)  # a folder that is renamed must be writable, on some systems
         env.rename(old)
@@ -159,6 +175,6 @@ def _script_of(store_name: str) -> Path:
             return script
     name = store_name.partition("-")[2]
     raise DrydockError(
-        f"{store_name} cannot be built again: no generation and no script that ran is of this key",
+        f"{store_name} cannot be built again: no generation and no script has this key",
         hint=f"drydock build {name}, or delete it: drydock store gc",
     )

@@ -1,1 +1,1 @@
-"""Questions that change nothing: is this machine fit, is it faster, is it the same again?"""
+"""Questions that change nothing: is this machine fit, is it faster, is a second build the same?"""

@@ -1,4 +1,4 @@
-"""Whether a build gives the same bytes twice (Nix: `nix-build --check`)."""
+"""Whether a second build has the same bytes (Nix: `nix-build --check`)."""
 
 from __future__ import annotations
 
@@ -109,4 +109,4 @@ def _reason(one: Path, two: Path) -> str:
         return "another Python was found, or another release of it"
     if one.lstat().st_mode != two.lstat().st_mode:
         return f"mode {one.lstat().st_mode:o}, then {two.lstat().st_mode:o}"
-    return "the reason is not known"
+    return "for an unknown reason"

@@ -81,8 +81,8 @@ class _Commands(click.Group):
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="drydock-env", prog_name="drydock")
-@click.option("-q", "--quiet", is_flag=True, help="Say nothing but warnings and errors.")
-@click.option("--offline", is_flag=True, help="Use no network: only caches and folders of wheels.")
+@click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+@click.option("--offline", is_flag=True, help="Use caches and folders of wheels only, no network.")
 @click.pass_context
 def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     """Reproducible Python training environments for named hardware.
@@ -93,7 +93,7 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     \b
     drydock run auto        detect this machine, build its environment, train
     drydock build m4        build the environment of the profile m4
-    drydock profile list    what there is to build
+    drydock profile list    list the profiles
     """
     context.obj = Command(quiet=quiet)
     if offline:
@@ -101,7 +101,7 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
 
 
 def main() -> NoReturn:
-    """The program `drydock`: every error of the user's becomes words and an exit status, never a traceback."""
+    """Run the program `drydock`: an error of the user's becomes a message and an exit status, never a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
@@ -128,5 +128,5 @@ def main() -> NoReturn:
 
 
 def _stop(number: int, _frame: object) -> NoReturn:
-    """Ends the program as an exception does, so that what is half-done is removed on the way out."""
+    """End the program as an exception does, so that half-done work is removed on the way out."""
     sys.exit(128 + number)

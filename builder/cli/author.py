@@ -1,4 +1,4 @@
-"""Start a project, and make a profile of what is there."""
+"""`drydock init` and `drydock import`."""
 
 from __future__ import annotations
 
@@ -11,14 +11,26 @@ from builder.cli.common import reporter
 
 @click.command("import")
 @click.argument("source", metavar="FILE|VENV", type=click.Path(path_type=Path))
-@click.option("--name", help="Name of the profile; default that of the project or the folder.")
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Default: profiles/NAME.toml.")
+@click.option("--name", help="Name of the profile (default: that of the project or the folder).")
 @click.option(
-    "--platform", type=click.Choice(["macos-arm64", "linux-arm64", "linux-x86_64"]), help="Default: this one's."
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write (default: profiles/NAME.toml).",
 )
-@click.option("--accelerator", type=click.Choice(["mps", "cuda", "cpu"]), help="Default: this machine's.")
-@click.option("--extra", "extras", multiple=True, metavar="NAME", help="With an extra of the project. Repeatable.")
-@click.option("--group", "groups", multiple=True, metavar="NAME", help="With a dependency group of it. Repeatable.")
+@click.option(
+    "--platform",
+    type=click.Choice(["macos-arm64", "linux-arm64", "linux-x86_64"]),
+    help="The target (default: this machine's).",
+)
+@click.option(
+    "--accelerator", type=click.Choice(["mps", "cuda", "cpu"]), help="Its accelerator (default: this machine's)."
+)
+@click.option("--extra", "extras", multiple=True, metavar="NAME", help="Include an extra of the project. Repeatable.")
+@click.option(
+    "--group", "groups", multiple=True, metavar="NAME", help="Include a dependency group of the project. Repeatable."
+)
 def import_(
     source: Path,
     name: str | None,
@@ -28,10 +40,10 @@ def import_(
     extras: tuple[str, ...],
     groups: tuple[str, ...],
 ) -> None:
-    """Make a profile of what is there, and say, item by item, what a profile cannot have of it.
+    """Make a profile from requirements, a lock or an environment.
 
-    It reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or
-    a shell script that starts a trainer. Nothing of it is run, and no file is overwritten.
+    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or a
+    shell script that starts a trainer. Lists each item that a profile cannot hold. Runs nothing, overwrites nothing.
     """
     from builder.author.importing import Options, import_profile
     from builder.machine import detect
@@ -49,13 +61,13 @@ def import_(
 
 
 @click.command()
-@click.option("--name", help="Name of the profile; default that of the project or the folder.")
-@click.option("--no-lock", is_flag=True, help="Only the profile and the hook: without a network.")
+@click.option("--name", help="Name of the profile (default: that of the project or the folder).")
+@click.option("--no-lock", is_flag=True, help="Write only the profile and the hook; needs no network.")
 def init(name: str | None, no_lock: bool) -> None:
-    """Start a project in this folder, beside a trainer's code: a profile for this machine, its lock, its script.
+    """Start a project here: a profile, its lock, its script.
 
-    What is required comes from requirements.txt or pyproject.toml, where there is one; else the profile extends base.
-    A hook for pre-commit is added to .pre-commit-config.yaml, or printed. Nothing that is there is overwritten.
+    The profile is for this machine. Its requirements come from requirements.txt or pyproject.toml; without either, it
+    extends base. A hook for pre-commit is added to .pre-commit-config.yaml, or printed. Nothing is overwritten.
     """
     from builder.author.init import HOOKS_FILE, start_project
     from builder.machine import detect
@@ -68,7 +80,7 @@ def init(name: str | None, no_lock: bool) -> None:
     for note in made.notes:
         report.warn(note)
     if made.hook is not None:
-        report.warn(f"{HOOKS_FILE} is left as it is; to check profiles before each commit, add this under its repos:")
+        report.warn(f"{HOOKS_FILE} was not changed; to check profiles before each commit, add this under its repos:")
         click.echo(made.hook, err=True, nl=False)
     for path in made.files:
         click.echo(display(path))

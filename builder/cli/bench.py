@@ -20,22 +20,28 @@ if TYPE_CHECKING:
     "--against",
     default="plain",
     metavar="SIDE",
-    help="plain (the same wheels by uv, without the profile's variables), a profile, or a generation (NAME@N).",
+    help="Compare with plain (the same wheels by uv, without variables), a profile, or a generation (NAME@N).",
 )
-@click.option("--pairs", default=6, show_default=True, metavar="N", help="How often each side is run; at least 5.")
-@click.option("--picture", type=click.Path(path_type=Path, dir_okay=False), metavar="FILE.svg", help="Draw it, too.")
+@click.option("--pairs", default=6, show_default=True, metavar="N", help="Run each side so many times; at least 5.")
+@click.option(
+    "--picture",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.svg",
+    help="Draw the result into a new file.",
+)
 @json_option
 def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bool) -> None:
-    """Measure what profile NAME does for its trainer: start-up, speed, processor, memory, beside another side.
+    """Measure what a profile does for its trainer.
 
-    Both are run alternately; what [bench] in the profile says is what is run.
+    Compares start-up, speed, processor and memory with SIDE; both are run alternately. [bench] of the profile says how
+    the trainer is run. NAME defaults to auto.
     """
     from builder.check.bench import compare
     from builder.check.bench.picture import draw
 
     if picture is not None and (picture.suffix != ".svg" or picture.exists()):
         raise UsageError(
-            f"{picture} {'is there already' if picture.exists() else 'is no .svg'}", hint="--picture x.svg"
+            f"{picture} {'already exists' if picture.exists() else 'is not an .svg file'}", hint="--picture x.svg"
         )
     report = reporter()
     found = compare(name, against, catalogue(), report, pairs=pairs)
@@ -60,9 +66,9 @@ def _table(found: Comparison) -> list[str]:
     head = [
         f"{row[0]:<{widths[0]}}  {row[1]:>{widths[1]}}  {row[2]:>{widths[2]}}  {row[3]:<{widths[3]}}" for row in rows
     ]
-    told = [f"{text}  {row[4]}".rstrip() for text, row in zip(head, rows, strict=True)]
+    lines = [f"{text}  {row[4]}".rstrip() for text, row in zip(head, rows, strict=True)]
     level = min(one.ratio.level for one in found.measures)
-    return [*told, f"medians; in brackets where the ratio's true median is, with a probability of {level:.0%}"]
+    return [*lines, f"medians; in brackets where the ratio's true median is, with a probability of {level:.0%}"]
 
 
 def _shown(values: tuple[float, ...]) -> str:

@@ -19,7 +19,7 @@ else:
     _Parameter = click.ParamType  # which takes no argument before click 8.2
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
-yes_option = click.option("--yes", is_flag=True, help="Run what a source of profiles says without asking.")
+yes_option = click.option("--yes", is_flag=True, help="Run profiles of a source without asking.")
 _T = TypeVar("_T")
 
 
@@ -87,14 +87,14 @@ PROFILE = _Profile()
 
 
 def echo_json(data: Any) -> None:
-    """Prints `data` on stdout."""
+    """Print `data` as JSON on stdout."""
     import json
 
     click.echo(json.dumps(data, indent=1))
 
 
 def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """The names given, else the project's own profiles that can be built; the built-in ones where it has no profile.
+    """Return `names`, or else the buildable profiles of the project, or else the built-in ones.
 
     Raises ProfileError.
     """
@@ -107,9 +107,9 @@ def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
 
 
 def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
-    """What `work` gives. Where it stops because nobody has agreed to run a source's profile, somebody is asked first.
+    """Return the result of `work`; where it stops for want of consent, ask first.
 
-    Raises ConsentError where nobody is there to ask, and DrydockError where the answer is no.
+    Raises ConsentError where there is no terminal to ask on, and DrydockError where the answer is no.
     """
     from builder.errors import ConsentError, DrydockError
 

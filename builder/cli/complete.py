@@ -1,6 +1,6 @@
-"""What the shells complete besides commands and options: asked at every Tab, so quick, and silent in trouble.
+"""Completions of the shells besides commands and options: asked for at every Tab, so quick, and silent on errors.
 
-Nothing here imports pydantic. click shows what a function gives; choosing what fits is left to the function.
+Nothing here imports pydantic. click shows everything that a function returns; the function selects what fits.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from click.shell_completion import CompletionItem
 
 from builder.errors import DrydockError
 
-# Of a folder that somebody else made: a shell puts it on the line as it is, and would run what is code there.
+# A name from a folder of somebody else: a shell puts it on the line as it is, and would run code in it.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
 
 _Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
 
 
 def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -> _Complete:
-    """A completer that gives those of `words` that begin as what was typed; none where they cannot be found out."""
+    """Return a completer for those of `words` that begin with the typed text; none where they cannot be found."""
 
     @wraps(words)
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -10,14 +10,15 @@ from builder.errors import EXIT_FAILED
 
 @click.command()
 @click.argument("name", default="auto", type=PROFILE)
-@click.option("--network", is_flag=True, help="Ask the indexes too, and compare clocks with them.")
-@click.option("--full", is_flag=True, help="Verify the environment too: every file, the proofs of the patches.")
+@click.option("--network", is_flag=True, help="Also ask the indexes, and compare clocks with them.")
+@click.option("--full", is_flag=True, help="Also verify the environment: every file, and the proofs of the patches.")
 @json_option
 @click.pass_context
 def doctor(context: click.Context, name: str, network: bool, full: bool, as_json: bool) -> None:
-    """Check this machine against profile NAME (default: auto): whether it can be built and run, and how to mend it.
+    """Check this machine against a profile, and name the fixes.
 
-    Exit status 1 where something fails; warnings fail nothing.
+    Says whether the profile can be built and run here. NAME defaults to auto. Exits with 1 where a check fails; a
+    warning is not a failure.
     """
     from builder.check.doctor import examine, ill
 

@@ -13,11 +13,11 @@ from builder.cli.common import PROFILE, catalogue, reporter
 
 @click.command()
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
-@click.option("--direnv", is_flag=True, help="For an .envrc: loaded again when the profile or its generation changes.")
+@click.option("--direnv", is_flag=True, help="For an .envrc: load again when the profile or its generation changes.")
 def env(name: str, direnv: bool) -> None:
-    """Print the environment of profile NAME (default: auto) as shell commands, building it first if needed.
+    """Print an environment as shell commands.
 
-    In an .envrc, or any POSIX shell: eval "$(drydock env NAME)"
+    NAME defaults to auto; it is built first if needed. In an .envrc, or any POSIX shell: eval "$(drydock env NAME)"
     """
     from builder.project.discovery import own_profile_folders
     from builder.run import start
@@ -32,11 +32,18 @@ def env(name: str, direnv: bool) -> None:
 
 @click.command()
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
-@click.option("--out", type=click.Path(path_type=Path), metavar="PATH", default=".venv", help="Where; default .venv.")
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path),
+    metavar="PATH",
+    default=".venv",
+    help="Where to put the link (default: .venv).",
+)
 def link(name: str, out: Path) -> None:
-    """Make .venv here a link to the environment of profile NAME (default: auto), which editors and uv find.
+    """Link .venv to an environment, for editors and uv.
 
-    It follows every build and rollback. It is read-only; to experiment: drydock shell NAME --scratch
+    NAME defaults to auto. The link follows every build and rollback. The environment is read-only; to experiment:
+    drydock shell NAME --scratch
     """
     from builder.run import start
     from builder.run.link import link as make
@@ -48,17 +55,22 @@ def link(name: str, out: Path) -> None:
 
 @click.group()
 def kernel() -> None:
-    """Have Jupyter start kernels in environments."""
+    """Start kernels of Jupyter in environments."""
 
 
-_called = click.option("--name", "called", metavar="KERNEL", help="What Jupyter calls it; default drydock-NAME.")
+_called = click.option(
+    "--name", "called", metavar="KERNEL", help="Name of the kernel in Jupyter (default: drydock-NAME)."
+)
 
 
 @kernel.command("install")
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @_called
 def kernel_install(name: str, called: str | None) -> None:
-    """Write a kernelspec whose kernel runs in the environment of profile NAME, with its variables."""
+    """Write a kernelspec for the environment of a profile.
+
+    The kernel has the variables of the profile. NAME defaults to auto.
+    """
     from builder.run import jupyter
 
     click.echo(jupyter.install(name, called, catalogue(), reporter()))
@@ -68,7 +80,7 @@ def kernel_install(name: str, called: str | None) -> None:
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @_called
 def kernel_uninstall(name: str, called: str | None) -> None:
-    """Remove what `install` wrote; the environment stays."""
+    """Remove the kernelspec; the environment stays."""
     from builder.run import jupyter
 
     click.echo(jupyter.uninstall(name, called))
@@ -78,7 +90,7 @@ def kernel_uninstall(name: str, called: str | None) -> None:
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 @click.pass_context
 def completions(context: click.Context, shell: str) -> None:
-    """Print what makes SHELL complete drydock's commands, options and profiles.
+    """Print completions for a shell: commands, options, profiles.
 
     \b
     bash    eval "$(drydock completions bash)"      in ~/.bashrc; bash 4.4 or newer

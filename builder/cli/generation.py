@@ -10,14 +10,14 @@ from builder.cli.common import echo_json, json_option
 
 @click.group()
 def generation() -> None:
-    """Go back and forth between the environments that a profile stood for."""
+    """Switch between the environments that a profile has had."""
 
 
 @generation.command("list")
 @click.argument("name", shell_complete=complete.profiles)
 @json_option
 def generation_list(name: str, as_json: bool) -> None:
-    """List the generations of profile NAME: number, date, key, what changed."""
+    """List the generations of a profile: number, date, key, changes."""
     from builder.store import generations, history
 
     rows = history.told(generations.generations(name))
@@ -31,7 +31,7 @@ def generation_list(name: str, as_json: bool) -> None:
 @generation.command("rollback")
 @click.argument("name", shell_complete=complete.profiles)
 def generation_rollback(name: str) -> None:
-    """Make the generation before the current one of NAME current again, until the next build."""
+    """Make the previous generation current, until the next build."""
     from builder.store import generations
 
     click.echo(f"{name} is generation {generations.rollback(name).number}")
@@ -41,7 +41,7 @@ def generation_rollback(name: str) -> None:
 @click.argument("name", shell_complete=complete.profiles)
 @click.argument("number", type=int, shell_complete=complete.numbers)
 def generation_switch(name: str, number: int) -> None:
-    """Make generation NUMBER of NAME the current one."""
+    """Make generation NUMBER current."""
     from builder.store import generations
 
     click.echo(f"{name} is generation {generations.switch(name, number).number}")
@@ -51,9 +51,10 @@ def generation_switch(name: str, number: int) -> None:
 @click.argument("name", shell_complete=complete.profiles)
 @click.argument("which", nargs=-1, required=True, shell_complete=complete.numbers)
 def generation_delete(name: str, which: tuple[str, ...]) -> None:
-    """Delete generations of NAME: numbers, `old` (all but the current one), or an age such as 30d.
+    """Delete generations of a profile.
 
-    Their environments stay until `drydock store gc`, and a build brings a generation back.
+    WHICH is a number, `old` (all but the current one), or an age such as 30d. Their environments stay until `drydock
+    store gc`, and a build brings a generation back.
     """
     from builder.store import generations
 

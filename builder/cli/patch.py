@@ -8,42 +8,47 @@ import click
 
 from builder.cli.common import catalogue, echo_json, json_option, names_or_all, reporter
 from builder.errors import PatchError
+from builder.report import plural
 
 _FOLDER = click.Path(path_type=Path)
 
 
 @click.group()
 def patch() -> None:
-    """Make patches of packages, and see which are still needed."""
+    """Make patches of packages, and check which are still needed."""
 
 
 @patch.command("start")
 @click.argument("name")
 @click.argument("package")
-@click.option("--dir", "folder", type=_FOLDER, metavar="DIR", help="Where to; default ./patch-NAME-PACKAGE.")
+@click.option("--dir", "folder", type=_FOLDER, metavar="DIR", help="Where to write (default: ./patch-NAME-PACKAGE).")
 def patch_start(name: str, package: str, folder: Path | None) -> None:
-    """Open PACKAGE of profile NAME to edit it: a copy of its files, patched as they are now. Prints the folder."""
+    """Open a package of a profile for editing.
+
+    Prints the folder: a copy of the files of PACKAGE, patched as they are now.
+    """
     from builder.author.patching import start
     from builder.project.snapshot import display
 
     report = reporter()
     shown = display(start(name, package, folder, catalogue(), report))
     click.echo(shown)
-    report.step(f"edit the files there, then: drydock patch commit {shown}; to give it up: drydock patch abort {shown}")
+    report.step(f"edit the files there, then: drydock patch commit {shown}; to discard it: drydock patch abort {shown}")
 
 
 @patch.command("commit")
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 @click.option(
-    "--file", metavar="NAME", help="The patch file, in patches/; default PACKAGE-VERSION, or the one there is."
+    "--file", metavar="NAME", help="The patch file, in patches/ (default: PACKAGE-VERSION, or the existing one)."
 )
-@click.option("--why", metavar="TEXT", help="What goes wrong without it. A new patch needs one.")
-@click.option("--versions", metavar="SPEC", help="The versions that it is for; default ==VERSION, or as it was.")
+@click.option("--why", metavar="TEXT", help="What goes wrong without it; required for a new patch.")
+@click.option("--versions", metavar="SPEC", help="The versions that it is for (default: ==VERSION, or unchanged).")
 @click.option("--proof", type=_FOLDER, metavar="FILE", help="A program that fails without it and passes with it.")
 def patch_commit(folder: Path, file: str | None, why: str | None, versions: str | None, proof: Path | None) -> None:
-    """Make a patch of what was edited in DIR: write it, name it in the profile, lock that. Prints the files written.
+    """Make a patch of the changes in DIR.
 
-    A patch that the profile itself has is changed; other files make a new one.
+    Writes the patch, adds it to the profile, locks the profile, and prints the files that were written. Changes of a
+    file that a patch of the profile has already change that patch; others make a new one.
     """
     from builder.author.patching import Options, commit
     from builder.project.snapshot import display
@@ -57,22 +62,22 @@ def patch_commit(folder: Path, file: str | None, why: str | None, versions: str 
     for change in done.packages:
         report.step(f"  {change}")
     for left in done.left:
-        report.warn(f"{display(folder)}/{left} is not ours and stays")
+        report.warn(f"{display(folder)}/{left} was not made by Drydock and stays")
     for other in done.stale:
         report.warn(f"{other} has this patch too, and its lock is stale: drydock lock {other}")
     render = f", drydock render {done.profile}" if (Path("generated") / done.profile).is_dir() else ""
     report.step(f"{done.profile} is locked again; next: drydock build {done.profile}{render}")
-    report.step(f"whether its proof fails without it, and passes with it: drydock patch check {done.profile}")
+    report.step(f"to check that its proof fails without it and passes with it: drydock patch check {done.profile}")
 
 
 @patch.command("check")
 @click.argument("names", nargs=-1)
 @json_option
 def patch_check(names: tuple[str, ...], as_json: bool) -> None:
-    """See which patches of profiles are still needed (default: of all that can be built), asking newer releases.
+    """Find out which patches newer releases still need.
 
-    Proofs run in a scratch environment, where this machine can run them. Fails only where a patch does not do what it
-    must for the locked release.
+    Without NAMES, of all profiles that can be built. Proofs run in a scratch environment, if this machine can run them.
+    Fails only if a patch does not work with the locked release.
     """
     from builder.author.patching.check import check
 
@@ -87,17 +92,22 @@ def patch_check(names: tuple[str, ...], as_json: bool) -> None:
         echo_json([one.as_json() for one in found])
     broken = [one for one in found if one.verdict == "broken"]
     if broken:
-        raise PatchError(f"{len(broken)} of {len(found)} patches do not do what they must")
+        raise PatchError(
+            f"{len(broken)} of {plural(len(found), 'patch')} {'does' if len(broken) == 1 else 'do'} not work"
+        )
 
 
 @patch.command("abort")
 @click.argument("folder", metavar="DIR", type=_FOLDER)
 def patch_abort(folder: Path) -> None:
-    """Give up what is edited in DIR, and delete it. What you put there yourself stays."""
+    """Discard the changes in DIR, and delete it.
+
+    Files that Drydock did not write stay.
+    """
     from builder.author.patching import abort
     from builder.project.snapshot import display
 
     report = reporter()
     for path in abort(folder):
-        report.warn(f"{display(folder)}/{path} is not ours and stays")
-    report.step(f"{display(folder)} is given up")
+        report.warn(f"{display(folder)}/{path} was not made by Drydock and stays")
+    report.step(f"{display(folder)} is discarded")

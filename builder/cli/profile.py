@@ -39,7 +39,7 @@ def profile_list(as_json: bool) -> None:
 @click.argument("name", shell_complete=complete.profiles)
 @json_option
 def profile_show(name: str, as_json: bool) -> None:
-    """Show profile NAME as it is after `extends`."""
+    """Show a profile as it is after `extends`."""
     whole = catalogue().profile(name)
     data = whole.model_dump(by_alias=True, exclude_none=True, exclude={"extends"})
     if as_json:
@@ -53,7 +53,10 @@ def profile_show(name: str, as_json: bool) -> None:
 @profile.command("check")
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 def profile_check(names: tuple[str, ...]) -> None:
-    """Check profiles, their environment variables, their files and their locks (default: all)."""
+    """Check profiles: keys, variables, files, locks.
+
+    Without NAMES, all profiles.
+    """
     report = reporter()
     for name in names or catalogue().names():
         entry = catalogue().entry(name)
@@ -66,10 +69,10 @@ def profile_check(names: tuple[str, ...]) -> None:
 
 
 @profile.command("schema")
-@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default: print it.")
-@click.option("--check", is_flag=True, help="Write nothing; fail where FILE is not what it should be.")
+@click.option("-o", "--out", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: stdout).")
+@click.option("--check", is_flag=True, help="Write nothing; fail if FILE is not up to date.")
 def profile_schema(out: Path | None, check: bool) -> None:
-    """Print the JSON Schema of profiles, or write it into FILE.
+    """Print the JSON Schema of profiles, or write it to a file.
 
     Beside a profile whose first line is `#:schema ./profile.schema.json`, editors with taplo complete and check it.
     """
@@ -93,12 +96,15 @@ def profile_schema(out: Path | None, check: bool) -> None:
 @click.argument("names", metavar="[VARIABLE]...", nargs=-1, shell_complete=complete.variables)
 @json_option
 def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
-    """List the environment variables that are known (default: all): who reads them, what is allowed, the default."""
+    """List the environment variables that the linter knows.
+
+    Prints for each VARIABLE (default: all) which library reads it and when, what is allowed, and the default.
+    """
     from builder.profile.variables import KNOWN
 
     for name in names:
         if name not in KNOWN:
-            raise UsageError(f"{name} is not a variable that is known here", hint="drydock profile settings")
+            raise UsageError(f"{name} is not a known variable", hint="to list them: drydock profile settings")
     rows = [KNOWN[name] for name in names or KNOWN]
     if as_json:
         echo_json([row.as_json() for row in rows])
@@ -112,7 +118,7 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 @profile.command("detect")
 @json_option
 def profile_detect(as_json: bool) -> None:
-    """Show this machine, the profile that `auto` picks for it, and why."""
+    """Show this machine, and which profile `auto` picks."""
     from builder.machine import detect
     from builder.project.auto import choices
     from builder.project.discovery import own_profile_folders, profile_names

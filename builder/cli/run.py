@@ -10,23 +10,27 @@ import click
 from builder.cli import complete
 from builder.cli.common import PROFILE, agreed, catalogue, command, echo_json, json_option, reporter, yes_option
 from builder.errors import DrydockError, UsageError
+from builder.report import plural
 
 _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
-@click.option("--cross", type=click.Path(path_type=Path), metavar="DIR", help="Materialise for the target into DIR.")
-@click.option("--check", is_flag=True, help="Build it a second time and compare every byte.")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be done.")
+@click.option(
+    "--cross", type=click.Path(path_type=Path), metavar="DIR", help="Write the packages for the target into DIR."
+)
+@click.option("--check", is_flag=True, help="Build a second time and compare every byte.")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be done, and do nothing.")
 @yes_option
 def build(name: str, cross: Path | None, check: bool, dry_run: bool, yes: bool) -> None:
-    """Build the environment of profile NAME (default: auto) and print its folder.
+    """Build the environment of a profile and print its folder.
 
-    With --cross, put the packages of a target that is not this machine into DIR, patched and checked.
+    NAME is a profile, or auto (the default) for the one that fits this machine. With --cross, write the packages for
+    the profile's target into DIR, patched and checked, whatever this machine is.
     """
     if sum((cross is not None, check, dry_run)) > 1:
-        raise UsageError("--cross, --check and --dry-run do not go together", hint="give one of them")
+        raise UsageError("--cross, --check and --dry-run do not go together", hint="use one of them")
     if check:
         _check_build(name, yes=yes)
         return
@@ -48,8 +52,8 @@ def _check_build(name: str, *, yes: bool) -> None:
     for one in found.differences:
         click.echo(f"{one}")
     if found.differences:
-        raise DrydockError(f"the second build of {found.path.name} differs in {len(found.differences)} files")
-    report.step(f"built twice, {found.files} files, {found.size / 1e6:.1f} MB: the same")
+        raise DrydockError(f"the second build of {found.path.name} differs in {plural(len(found.differences), 'file')}")
+    report.step(f"built twice, {plural(found.files, 'file')}, {found.size / 1e6:.1f} MB: the same")
     click.echo(found.path)
 
 
@@ -75,12 +79,12 @@ class _Run(_WithName):
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
 @click.option(
-    "--supervise", is_flag=True, help="Start it again when it fails; keep a log, and samples of what it uses."
+    "--supervise", is_flag=True, help="Restart it when it fails; keep a log, and samples of its use of the machine."
 )
-@click.option("--status", is_flag=True, help="How the supervised run is.")
+@click.option("--status", is_flag=True, help="Print the state of the supervised run.")
 @click.option("--logs", is_flag=True, help="Print its log.")
-@click.option("-f", "--follow", is_flag=True, help="With --logs: its last lines, and what is added.")
-@click.option("--stop", is_flag=True, help="Stop it, and wait until it has ended.")
+@click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
+@click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
 @json_option
 @yes_option
 def run(
@@ -94,23 +98,23 @@ def run(
     as_json: bool,
     yes: bool,
 ) -> None:
-    """Run the trainer of profile NAME (default: auto), building its environment first if needed.
+    """Run the trainer of a profile, building it first if needed.
 
-    ARGUMENTS after -- go to the trainer; its exit status is passed on. What is to be done about a failure, [supervise]
-    in the profile says.
+    NAME defaults to auto. ARGUMENTS after -- go to the trainer, whose exit status is passed on. What happens after a
+    failure stands in [supervise] of the profile.
     """
     from builder.run import start
     from builder.run.supervise.start import supervise as start_supervised
 
     if sum((supervise, status, logs, stop)) > 1:
-        raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="give one of them")
+        raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="use one of them")
     if (follow and not logs) or (as_json and not status):
         raise UsageError("-f goes with --logs, and --json with --status")
     report = reporter()
     own = arguments[1:] if arguments[:1] == ("--",) else arguments
     if status or logs or stop:
         if own:
-            raise UsageError(f"{own[0]} is for a trainer, and none is started here", hint="leave it out")
+            raise UsageError(f"{own[0]} is for a trainer, and no trainer is started here", hint="remove it")
         _look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
         quiet = command().quiet
@@ -140,10 +144,13 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
 @click.command(cls=_WithName)
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.argument("words", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
-@click.option("--scratch", is_flag=True, help="In a new writable environment on top of it, for experiments.")
+@click.option("--scratch", is_flag=True, help="Use a new writable environment on top of it, for experiments.")
 @yes_option
 def shell(name: str, words: tuple[str, ...], scratch: bool, yes: bool) -> None:
-    """Open a shell in the environment of profile NAME (default: auto), or become COMMAND there."""
+    """Open a shell, or run a command, in an environment.
+
+    NAME defaults to auto. The environment is built first if needed.
+    """
     from builder.run import start
 
     enter = start.scratch if scratch else start.shell
@@ -154,7 +161,10 @@ def shell(name: str, words: tuple[str, ...], scratch: bool, yes: bool) -> None:
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @yes_option
 def verify(name: str, yes: bool) -> None:
-    """Check a built environment: versions, every file, the machine, its accelerator, the proofs of its patches."""
+    """Verify a built environment.
+
+    Checks versions, every file, the machine, its accelerator and the proofs of the patches. NAME defaults to auto.
+    """
     from builder.run import start
 
     agreed(lambda: start.verify(name, catalogue()), yes=yes)

@@ -15,11 +15,11 @@ if TYPE_CHECKING:
 
 @click.group()
 def service() -> None:
-    """Have the machine start a supervised run."""
+    """Start supervised runs with the machine."""
 
 
 _manager = click.option(
-    "--manager", type=click.Choice(["systemd", "launchd"]), help="For another system (default: that of this machine)."
+    "--manager", type=click.Choice(["systemd", "launchd"]), help="The service manager (default: that of this machine)."
 )
 
 
@@ -29,7 +29,10 @@ _manager = click.option(
 @_manager
 @yes_option
 def service_install(name: str, as_text: bool, manager: service_.Manager | None, yes: bool) -> None:
-    """Write the user unit of systemd, or the agent of launchd, that supervises profile NAME from this folder."""
+    """Write a user unit of systemd, or an agent of launchd.
+
+    It supervises the trainer of profile NAME, in this folder.
+    """
     from builder.run import service as service_
 
     kind = manager or service_.manager()
@@ -46,7 +49,7 @@ def service_install(name: str, as_text: bool, manager: service_.Manager | None, 
 @click.argument("name", shell_complete=complete.profiles)
 @_manager
 def service_uninstall(name: str, manager: service_.Manager | None) -> None:
-    """Remove what `install` wrote; a run that is under way goes on."""
+    """Remove the unit or agent; a current run goes on."""
     from builder.run import service as service_
 
     click.echo(service_.uninstall(name, manager or service_.manager()))

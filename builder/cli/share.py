@@ -8,11 +8,14 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.common import PROFILE, catalogue, echo_json, json_option, reporter
+from builder.report import plural
 
 if TYPE_CHECKING:
     from builder.share.mirror import Pushed
 
-_dry_run = click.option("-n", "--dry-run", is_flag=True, help="Only say what would be moved.")
+_dry_run = click.option(
+    "-n", "--dry-run", is_flag=True, help="Print the files that would be transferred, and do nothing."
+)
 
 
 @click.command()
@@ -21,10 +24,11 @@ _dry_run = click.option("-n", "--dry-run", is_flag=True, help="Only say what wou
 @_dry_run
 @json_option
 def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool) -> None:
-    """Put the locked files of profiles at DEST, as a package index that pip, uv and every build can read.
+    """Write the locked files of profiles to a mirror.
 
-    DEST is a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or what else fsspec reaches. Several profiles, and several
-    pushes, make one index. What is there already is not moved.
+    The mirror is a package index that pip, uv and every build can read. DEST is a folder, ssh://HOST/PATH,
+    s3://BUCKET/PATH, or another place that fsspec can reach. Several profiles, and several pushes, make one index.
+    Existing files are not transferred again.
     """
     from builder.share import mirror
 
@@ -38,9 +42,10 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool)
 @_dry_run
 @json_option
 def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> None:
-    """Bring the locked files of profiles from the mirror SRC, so that they can be built without a network.
+    """Fetch the locked files of profiles from a mirror.
 
-    SRC is what `drydock push` takes as DEST, or http:// or https:// where that is served.
+    The profiles can then be built without a network. SRC is the DEST of `drydock push`, or the http:// or https:// URL
+    where it is served.
     """
     from builder.share import mirror
 
@@ -53,20 +58,23 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 @click.command()
 @click.argument("name", type=PROFILE)
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to (default: NAME.run).")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: NAME.run)."
+)
 @click.option(
     "--with-python",
     "python",
     is_flag=False,
     flag_value="",
     metavar="[FILE]",
-    help="Put a Python in: an install_only archive of python-build-standalone, fetched where none is named.",
+    help="Include a Python: an install_only archive of python-build-standalone (default: fetched).",
 )
 @click.option("--sign", "key", type=_file, metavar="KEY", help="Sign it with a secret key of minisign.")
 def bundle(name: str, output: Path | None, python: str | None, key: Path | None) -> None:
-    """Write one executable file that builds the environment of profile NAME without a network, and runs its trainer.
+    """Write one executable file that needs no network.
 
-    It is for the profile's target, made on any host. Its options are those of the generated run script.
+    It builds the environment of profile NAME, for the profile's target, and runs its trainer. Its options are those of
+    the generated run script.
     """
     from builder.share.bundle import FETCHED, write_bundle
 
@@ -87,12 +95,15 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     type=click.Choice(["requirements", "pylock", "sbom"]),
     help="pip's requirements with hashes, PEP 751, or a bill of materials (CycloneDX 1.6).",
 )
-@click.option("-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to; default stdout.")
-@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder that has the files.")
+@click.option(
+    "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: stdout)."
+)
+@click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder with the files.")
 def export(name: str, form: str, output: Path | None, wheels: Path | None) -> None:
-    """Write the lock of profile NAME in a format that other tools read, and say what it cannot carry.
+    """Write a lock in a format of other tools.
 
-    A pylock.toml names where each file is: in --wheels, else where the indexes that are configured here have it now.
+    Warns of what the format cannot hold. A pylock.toml names where each file is: in --wheels, else in the configured
+    indexes.
     """
     from builder.share.export import export as exported
     from builder.share.export import save
@@ -119,6 +130,6 @@ def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:
             click.echo(file)
     word = f"would {verb}" if dry_run else f"{verb}ed"
     click.echo(
-        f"{done.place}: {done.files} files, {done.size / 1e6:.1f} MB; "
+        f"{done.place}: {plural(done.files, 'file')}, {done.size / 1e6:.1f} MB; "
         f"{word} {len(done.moved)}, {done.moved_size / 1e6:.1f} MB"
     )

@@ -5,21 +5,22 @@ from __future__ import annotations
 import click
 
 from builder.cli.common import echo_json, json_option, reporter
+from builder.report import plural
 
 
 @click.group()
 def sources() -> None:
-    """Take profiles from repositories, archives, packages and folders that drydock.toml names."""
+    """Use the profiles of other repositories, packages and folders."""
 
 
 @sources.command("lock")
-@click.option("--check", is_flag=True, help="Write nothing; fail where drydock.toml names what is not pinned.")
+@click.option("--check", is_flag=True, help="Write nothing; fail if a source in drydock.toml is not pinned.")
 def sources_lock(check: bool) -> None:
-    """Pin what is not pinned yet, and fetch what is not there. The rest stays as it is."""
+    """Pin and fetch new sources; the others stay as they are."""
     from builder.project.sources import pinning
 
     if check:
-        reporter().step(f"{pinning.check()} sources pinned, fresh")
+        reporter().step(f"{plural(pinning.check(), 'source')} pinned, fresh")
         return
     for change in pinning.lock(reporter()):
         click.echo(change)
@@ -28,7 +29,7 @@ def sources_lock(check: bool) -> None:
 @sources.command("update")
 @click.argument("names", nargs=-1)
 def sources_update(names: tuple[str, ...]) -> None:
-    """Pin sources to what is there now (default: all), and print what changed."""
+    """Pin sources to their newest content (default: all)."""
     from builder.project.sources import pinning
 
     report = reporter()
@@ -42,7 +43,7 @@ def sources_update(names: tuple[str, ...]) -> None:
 @sources.command("list")
 @json_option
 def sources_list(as_json: bool) -> None:
-    """List the sources: where from, pinned to what, and whether they are fetched."""
+    """List the sources with their pins and states."""
     from builder.project.sources import pinning
 
     rows = pinning.states()

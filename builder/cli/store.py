@@ -7,22 +7,24 @@ import click
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.errors import DrydockError, UsageError
+from builder.report import plural
 
 
 @click.group()
 def store() -> None:
-    """Look after the store."""
+    """Show, check and clean the store."""
 
 
 @store.command("gc")
-@click.option("-n", "--dry-run", is_flag=True, help="Only say what would be deleted.")
-@click.option("--max-age", metavar="AGE", help="Keep what was built more recently, for instance 30d.")
-@click.option(
-    "--max-size", metavar="SIZE", help="Delete no more than is needed to come down to SIZE, for instance 20G."
-)
+@click.option("-n", "--dry-run", is_flag=True, help="Print what would be deleted, and do nothing.")
+@click.option("--max-age", metavar="AGE", help="Keep environments built more recently, for instance 30d.")
+@click.option("--max-size", metavar="SIZE", help="Delete only until the store takes SIZE, for instance 20G.")
 @json_option
 def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: bool) -> None:
-    """Delete what nothing needs: environments without a generation, script or process, and what belongs to them."""
+    """Delete environments that nothing needs.
+
+    An environment is needed by a generation, by a script that was run, or by a running process.
+    """
     from builder.store import gc
 
     try:
@@ -44,7 +46,10 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
 @store.command("du")
 @json_option
 def store_du(as_json: bool) -> None:
-    """Show how much the store takes: each environment as if it were alone, its own part, and the real whole."""
+    """Show the size of the store.
+
+    Prints for each environment its size if it were alone, and its own part; then the real size of the whole.
+    """
     from builder.store.usage import usage
 
     total = usage()
@@ -61,12 +66,12 @@ def store_du(as_json: bool) -> None:
 
 @store.command("verify")
 @click.argument("keys", metavar="[KEY]...", nargs=-1, shell_complete=complete.keys)
-@click.option("--repair", is_flag=True, help="Build what is damaged again, from its lock, and put it in place.")
+@click.option("--repair", is_flag=True, help="Build damaged environments again, from their locks.")
 @json_option
 def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:
-    """Check every file of the store, or of the environments whose KEY begins so: changed, missing, extra.
+    """Check every file of the store: changed, missing, extra.
 
-    Unlike `drydock verify NAME` it runs nothing of an environment: no proofs.
+    KEY selects environments by the beginning of their keys. Unlike `drydock verify NAME`, it runs no proofs.
     """
     from builder.build.repair import verify_store
 
@@ -75,8 +80,8 @@ def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:
         outcomes.append(one)
         if as_json:
             continue
-        word = "ok  " if not one.problems else ("mended" if one.mended else "FAIL")
-        click.echo(f"{word} {one.store_name}: {one.files} files, {one.size / 1e6:.1f} MB")
+        word = "ok  " if not one.problems else ("repaired" if one.mended else "FAIL")
+        click.echo(f"{word} {one.store_name}: {plural(one.files, 'file')}, {one.size / 1e6:.1f} MB")
         for problem in one.problems[:20]:
             click.echo(f"       {problem}")
         if len(one.problems) > 20:
@@ -86,5 +91,6 @@ def store_verify(keys: tuple[str, ...], repair: bool, as_json: bool) -> None:
     bad = [one for one in outcomes if not one.good]
     if bad:
         raise DrydockError(
-            f"{len(bad)} of {len(outcomes)} are not as they were built", hint="drydock store verify --repair"
+            f"{len(bad)} of {plural(len(outcomes), 'environment')} {'is' if len(bad) == 1 else 'are'} damaged",
+            hint="drydock store verify --repair",
         )

@@ -3,14 +3,14 @@
 build PARTS ENV UV FRAME WORK MIRROR SCRIPT     see builder/embedded/stage.py
 sweep STORE NAME                                delete what a dead build of ENV left
 verify ENV                                      every promise about a finished environment, checked
-check VENV PARTS                                whether a virtual environment of the user's is as locked
-plan PARTS                                      refuse parts that are not what their plan says
-mend VENV PARTS                                 patch a virtual environment of the user's
+into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
+                                                see builder/embedded/into.py
 list                                            the files of this folder
 """
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -42,23 +42,19 @@ def _verify(env: str) -> bool:
     return say(verify(Path(env)))
 
 
-def _check(venv: str, parts: str) -> bool:
-    from builder.embedded.verify import check, say
+def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
+    from builder.embedded import lifeline
+    from builder.embedded.into import Tools, into
 
-    return say(check(Path(venv), Path(parts)))
-
-
-def _plan(parts: str) -> None:
-    from builder.embedded.plan import read_plan
-
-    read_plan(Path(parts))
-
-
-def _mend(venv: str, parts: str) -> None:
-    from builder.embedded.patches import apply_patches
-    from builder.embedded.plan import read_plan
-
-    apply_patches(Path(venv), Path(parts), read_plan(Path(parts))["plan"])
+    home, uv, work, mirror, script, again, ask = tools
+    lifeline.leave_on_signals()
+    guard = lifeline.Guard(int(script))
+    try:
+        work, home, mirror, parts = map(os.path.abspath, (work, home, mirror, parts))
+        found = Tools(uv, Path(work), Path(home), Path(mirror), again)
+        return into(mode, Path(venv), Path(parts), found, ask=ask == "yes")
+    finally:
+        guard.end()
 
 
 def _list() -> None:
@@ -70,9 +66,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "build": _build,
     "sweep": _sweep,
     "verify": _verify,
-    "check": _check,
-    "plan": _plan,
-    "mend": _mend,
+    "into": _into,
     "list": _list,
 }
 

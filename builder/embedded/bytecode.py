@@ -8,7 +8,6 @@ unchecked hash-based pyc (PEP 552): no time and no path of the store is in it.
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import marshal
 import os
@@ -21,7 +20,6 @@ from typing import NamedTuple
 from builder.embedded import lifeline
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
-from builder.embedded.installed import distributions, read_record
 from builder.embedded.workers import exit_after, on_all_cores
 
 
@@ -58,11 +56,10 @@ def give(modules: Mapping[Path, Sequence[tuple[str, str]]], bytecode: Path) -> d
         for source in some:
             try:
                 copied += _link(source)
-            except FileNotFoundError:
-                missing.append(source)
-            except FileExistsError:  # a wheel's own makes room for ours
+            except (FileNotFoundError, FileExistsError):  # what a wheel brings itself makes room for ours
                 if not _is_same(source):
-                    os.unlink(source.cached)
+                    if os.path.lexists(source.cached):
+                        os.unlink(source.cached)
                     missing.append(source)
     if missing:
         copied += _compile_and_link(missing)
@@ -73,20 +70,6 @@ def give(modules: Mapping[Path, Sequence[tuple[str, str]]], bytecode: Path) -> d
         folder: [path for (_, path), source in zip(modules[folder], some) if source.cached in without]
         for folder, some in sources.items()
     }
-
-
-def link_bytecode(site: Path, bytecode: Path) -> list[str]:
-    """Give every module of a site-packages folder its bytecode, as its RECORD files name them; returns as `give`.
-
-    A path that leaves its package's folder is not followed.
-    """
-    found = []
-    for info in distributions(site).values():
-        for row in read_record(info):
-            path = row[0] if len(row) > 1 and row[1].startswith("sha256=") else ""
-            if path.endswith(".py") and not path.startswith("/") and ".." not in path.split("/"):
-                found.append((base64.urlsafe_b64decode(row[1][len("sha256=") :] + "=").hex(), path))
-    return give({site: found}, bytecode)[site]
 
 
 def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:

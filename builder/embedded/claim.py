@@ -21,6 +21,9 @@ from typing import Any
 from builder.embedded import lifeline
 from builder.embedded.folders import remove_path
 
+LOCK = ".lock-"
+"""What the name of a key's lock begins with, in the store."""
+
 NOTE = ".builder.json"
 """In a folder that is being made: who makes it. Its time of change is the last sign of life."""
 
@@ -84,11 +87,14 @@ def read_note(folder: int) -> dict[str, Any]:
 _NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
 
 
-def is_dead(path: Path) -> bool:
-    """Whether nobody makes this folder any more. What cannot be looked at is alive."""
+def is_dead(path: Path, ours: int = 0) -> bool:
+    """Whether nobody makes this folder any more. What cannot be looked at is alive.
+
+    `ours` is the process id of our script: another that had it is dead.
+    """
     old = _NAMED_BY_PROCESS.fullmatch(path.name)
     if old is not None and old["host"] == os.uname().nodename:
-        return int(old["pid"]) == os.getppid() or not lifeline.is_alive(int(old["pid"]))
+        return int(old["pid"]) == ours or not lifeline.is_alive(int(old["pid"]))
     try:
         folder = os.open(path, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -111,20 +117,20 @@ def is_dead(path: Path) -> bool:
         os.close(folder)
 
 
-def dead(folder: Path, prefix: str) -> Iterator[Path]:
+def dead(folder: Path, prefix: str, ours: int = 0) -> Iterator[Path]:
     """The folders in `folder` whose name begins with `prefix` and that nobody makes any more."""
     try:
         names = sorted(os.listdir(folder))
     except OSError:
         return
     for name in names:
-        if name.startswith(prefix) and is_dead(folder / name):
+        if name.startswith(prefix) and is_dead(folder / name, ours):
             yield folder / name
 
 
-def sweep(folder: Path, prefix: str) -> None:
+def sweep(folder: Path, prefix: str, ours: int = 0) -> None:
     """Delete what dead builds left in `folder`; what cannot be deleted stays, and is no error."""
-    for path in dead(folder, prefix):
+    for path in dead(folder, prefix, ours):
         try:
             remove_path(path)
         except OSError:
@@ -133,7 +139,7 @@ def sweep(folder: Path, prefix: str) -> None:
 
 def forget(store: Path, name: str) -> None:
     """Delete the lock of a key where nobody holds it."""
-    path = store / f".lock-{name}"
+    path = store / f"{LOCK}{name}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
     except OSError:
@@ -155,7 +161,7 @@ class Claim:
     """
 
     def __init__(self, store: Path, name: str) -> None:
-        self._path = store / f".lock-{name}"
+        self._path = store / f"{LOCK}{name}"
         self._descriptor = -1
         said = False
         while True:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -136,27 +136,19 @@ def _records(site: Path, inside: str) -> dict[str, _Promise]:
     return promises
 
 
-def check_records(site: Path) -> Examined:
-    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing."""
+def check_records(site: Path, names: Collection[str] | None = None) -> Examined:
+    """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing.
+
+    With `names`, only at those packages.
+    """
     promises = _records(site, "")
+    if names is not None:
+        promises = {path: promise for path, promise in promises.items() if promise.package in names}
     jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
     costs = [promise.size + _EACH for promise in promises.values()]
     found = list(zip(promises.items(), on_all_cores(look, jobs, costs, grain=8_000_000)))
     problems = [Problem(path, what, promise.package) for (path, promise), (what, _) in found if what]
     return Examined(site, len(found), sum(size for _, (_, size) in found), sorted(problems))
-
-
-def damaged_bytecode(bytecode: Path) -> list[Path]:
-    """The files of the shared bytecode that do not end with the seal of what is in them and of their names."""
-    files = [
-        (f"{folder}/{name}", f"{os.path.basename(folder)}{name[:-4]}")
-        for folder, _, names in os.walk(bytecode)
-        for name in names
-        if name.endswith(".pyc")
-    ]
-    jobs = [(path, f"pyc {digest}") for path, digest in files]
-    found = on_all_cores(look, jobs, [20_000] * len(jobs), grain=8_000_000)
-    return [Path(path) for (path, _), (what, _) in zip(jobs, found) if what]
 
 
 def _walk(folder: str, skip: int) -> Iterator[tuple[str, int]]:

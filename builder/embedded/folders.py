@@ -72,6 +72,25 @@ def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Iterator[tu
             os.close(descriptor)
 
 
+def open_below(top: int, path: str, *, make: bool = False) -> int:
+    """A descriptor of the folder at a relative path, as `opened` opens it; "" is `top` itself."""
+    found = -1 if path else os.dup(top)
+    for one, descriptor in opened(top, with_parents([path]), make=make):
+        if one == path:
+            found = os.dup(descriptor)
+    return found
+
+
+def create(top: int, path: str, mode: int = 0o644) -> int:
+    """Make a file at a relative path where nothing is, and open it for writing; no link is followed on the way."""
+    folder, _, name = path.rpartition("/")
+    parent = open_below(top, folder)
+    try:
+        return os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC, mode, dir_fd=parent)
+    finally:
+        os.close(parent)
+
+
 def with_parents(paths: Sequence[str]) -> list[str]:
     """The folders on the way to `paths` and these themselves, `in_order`, without the top.
 
@@ -84,6 +103,18 @@ def with_parents(paths: Sequence[str]) -> list[str]:
             found.add(path)
             path = path.rpartition("/")[0]
     return in_order(list(found))
+
+
+def make_writable(path: Path) -> None:
+    """Let a folder be renamed and emptied; a link or a file is left as it is."""
+    try:
+        descriptor = os.open(path, _FLAGS)
+    except OSError:
+        return
+    try:
+        os.fchmod(descriptor, 0o755)
+    finally:
+        os.close(descriptor)
 
 
 def remove(parent: int, name: str) -> None:

@@ -30,6 +30,13 @@ def read_record(info: Path) -> list[list[str]]:
     return list(csv.reader(io.StringIO((info / "RECORD").read_text(encoding="utf-8"), newline="")))
 
 
+def check_record(info: Path) -> None:
+    """Raise StageError where a RECORD was cut off: uv 0.13 does not notice where its last write fails (a full disk)."""
+    record = (info / "RECORD").read_bytes()
+    if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
+        raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
+
+
 def rewrite_record(info: Path, changed: dict[str, bytes]) -> None:
     """Give RECORD the new hash and size of the `changed` files, where it does not have them."""
     before = read_record(info)
@@ -86,16 +93,14 @@ def check_distributions(site: Path, plan: dict[str, Any], *, others: bool = Fals
     for name, info in installed.items():
         if name not in wanted:
             continue
-        # uv 0.13 does not notice where the last write of a RECORD fails, as it does on a full disk.
-        record = (info / "RECORD").read_bytes()
-        if not record.endswith(b"\n") or b".dist-info/RECORD," not in record:
-            raise StageError(f"{info.name}/RECORD is not whole: was the disk full for a moment?")
+        check_record(info)
         version = info.name[: -len(".dist-info")].rsplit("-", 1)[1]
-        if version != wanted[name] and _metadata_version(info) != wanted[name]:
+        if version != wanted[name] and version_of(info) != wanted[name]:
             raise StageError(f"{name} {version} is installed, and the lock wants {wanted[name]}")
 
 
-def _metadata_version(info: Path) -> str | None:
+def version_of(info: Path) -> str | None:
+    """The version that METADATA in a dist-info folder says."""
     for line in (info / "METADATA").read_text(encoding="utf-8", errors="replace").splitlines():
         if line.startswith("Version:"):
             return line.partition(":")[2].strip()

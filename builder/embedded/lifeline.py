@@ -15,6 +15,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from builder.embedded.errors import StageError
+
 _GRACE = 1.0
 """Seconds between SIGTERM and SIGKILL."""
 
@@ -62,7 +64,7 @@ class Guard:
         self.send(b"=%s\n" % os.fsencode(path))
 
     def end(self) -> None:
-        """The guard is not needed any more."""
+        """The guard is not needed any more; what has not ended yet is killed."""
         self.send(b"0\n")
         self._forget()
         os.waitpid(self._child, 0)
@@ -130,7 +132,7 @@ def _watch(reader: int, guarded: int, parent: int) -> None:
             if not content:
                 break
             if not listener.hear(content):
-                return
+                break
         now = time.monotonic()
         if not orphaned and (any(one in heard for one in ended) or not is_alive(parent)):
             ended, orphaned = [], now
@@ -224,7 +226,8 @@ def leave_on_signals() -> None:
 def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
     """Run a program that stands in an open folder and leads a group of its own; returns its exit status, as a shell.
 
-    Ended by a signal of ours, it is killed with its group. Raises OSError where it cannot be started.
+    Ended by a signal of ours, it is killed with its group. Raises StageError where it cannot be
+    started.
     """
     import subprocess
 
@@ -232,13 +235,16 @@ def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
         os.setpgid(0, 0)
         os.fchdir(folder)
 
-    process = subprocess.Popen(
-        list(command),
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.DEVNULL,
-        env=dict(env),
-        preexec_fn=stand,
-    )
+    try:
+        process = subprocess.Popen(
+            list(command),
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.DEVNULL,
+            env=dict(env),
+            preexec_fn=stand,
+        )
+    except OSError as error:
+        raise StageError(f"{command[0]} cannot be run: {error.strerror or error}") from None
     add(process.pid)
     try:
         code = process.wait()

@@ -31,13 +31,20 @@ def is_usable(env: Path) -> bool:
 
 def read_manifest(env: Path) -> dict[str, Any]:
     """The manifest of an environment, checked against its own seal, its key and its folder. Raises StageError."""
-    path = env / ".drydock" / "manifest.json"
+    manifest = read_sealed(env / ".drydock" / "manifest.json")
+    if env.name != f"{manifest['key']}-{manifest['name']}":
+        raise StageError(f"the folder was renamed: it is {manifest['key']}-{manifest['name']}")
+    return manifest
+
+
+def read_sealed(path: Path) -> dict[str, Any]:
+    """The manifest in a file, checked against its own seal and its key. Raises StageError."""
     try:
         manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
         if sealed(manifest) != manifest or key_of(manifest["plan"]) != manifest["key"]:
             raise StageError("it was edited")
-        if env.name != f"{manifest['key']}-{manifest['name']}":
-            raise StageError(f"the folder was renamed: it is {manifest['key']}-{manifest['name']}")
-    except (OSError, ValueError, KeyError, TypeError, AttributeError) as error:
+        if not isinstance(manifest["name"], str):
+            raise StageError("it has no name")
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"unreadable: {error}") from None
     return manifest

@@ -9,6 +9,7 @@ name. The last step is one rename.
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import sys
@@ -22,11 +23,13 @@ from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
 from builder.embedded.manifest import is_usable, promise_of, sealed
-from builder.embedded.patches import apply_patches
+from builder.embedded.patches import patch_package
 from builder.embedded.plan import read_plan
 
 HERE = Path()
 PREFIX = ".stage-"
+# What is said where a folder of ours is a link, a file, or gone.
+_REPLACED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 
 
 class Tools(NamedTuple):
@@ -55,7 +58,7 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     mine = claim.Claim(env.parent, env.name)
     try:
         if not is_usable(env):
-            claim.sweep(env.parent, PREFIX)
+            claim.sweep(env.parent, PREFIX, script)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {_count(written['plan']['packages'], 'package')}, {size}")
             _build(written, parts, env, tools, guard)
@@ -73,11 +76,12 @@ def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, gua
         claim.write_note(top)
         guard.touch(stage / claim.NOTE)
         os.fchdir(top)
-        _fill(written, parts, env.parent.parent, tools, top)
-        _put(stage, env, top)
+        promises = _fill(written, parts, env.parent.parent, tools, top)
+        _put(stage, env, top, promises)
         done = folders.is_at(env, top)
     except OSError as error:
-        if folders.is_at(stage, top):
+        ours = error.errno in _REPLACED and not str(error.filename or "").startswith("/")
+        if folders.is_at(stage, top) and not ours:
             raise
         raise _taken(stage) from error
     finally:
@@ -97,14 +101,18 @@ def _count(some: Sequence[Any], what: str) -> str:
 
 
 def _taken(stage: Path) -> StageError:
-    return StageError(f"{stage} was taken away while it was built", "did somebody clean up the store? Build it again")
+    return StageError(
+        f"{stage} was taken away or changed while it was built", "did somebody clean up the store? Build it again"
+    )
 
 
 # --- what goes into it ---------------------------------------------------------------------------------------------
 
 
-def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top: int) -> None:
-    """Make the folder that we stand in an environment, but for its name."""
+def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top: int) -> Mapping[str, str]:
+    """Make the folder that we stand in an environment, but for its name; returns what its manifest promises of files
+    that no wheel brings.
+    """
     plan = written["plan"]
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
@@ -112,19 +120,21 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     own = venv.take_over(tools.frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
-    found = _linked(written, home, tools, top)
+    found = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
     _say(f"[3/4] {_count(plan['patches'], 'patch')}, bytecode, manifest")
-    site = site_packages(HERE)
-    check_distributions(site, plan)
-    apply_patches(HERE, HERE / ".drydock", plan)
-    changed = [file["path"] for patch in plan["patches"] for file in patch["files"]]
-    uncompiled = _compile_again(site, changed, home / "bytecode")
-    own.update(_answer_installers(top))
     for wheel in found:
         own.update(wheel.own)
-    own.update(_records(site, {patch["package"] for patch in plan["patches"]}))
+    inside = site_packages(HERE).as_posix()
+    site = folders.open_below(top, inside)
+    os.fchdir(site)
+    check_distributions(HERE, plan)
+    uncompiled = _patch(plan, parts, home / "bytecode")
+    own.update({f"{inside}/{path}": promise for path, promise in _records(plan).items()})
+    os.fchdir(top)
+    os.close(site)
+    own.update(_answer_installers(top))
     _check(own)
-    inside = site.as_posix()
+    changed = {f"{inside}/{file['path']}" for patch in plan["patches"] for file in patch["files"]}
     manifest = {
         **{name: written[name] for name in ("name", "key", "index", "plan")},
         "format": plan["format"],
@@ -132,38 +142,49 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
         "cache-tag": bytecode.cache_tag(),
         "own": own,
         "uncompiled": sorted(
-            {path for wheel in found for path in wheel.uncompiled if path not in {f"{inside}/{one}" for one in changed}}
+            {path for wheel in found for path in wheel.uncompiled if path not in changed}
             | {f"{inside}/{path}" for path in uncompiled}
         ),
     }
-    with open(_new(".drydock/manifest.json", top), "w", encoding="utf-8") as file:
-        json.dump(sealed(manifest), file, indent=1, sort_keys=True)
-        file.write("\n")
+    text = json.dumps(sealed(manifest), indent=1, sort_keys=True) + "\n"
+    with open(folders.create(top, ".drydock/manifest.json"), "w", encoding="utf-8") as file:
+        file.write(text)
         file.flush()
         os.fsync(file.fileno())
     os.unlink(claim.NOTE)
     _protect([path for wheel in found for path in wheel.files], top)
+    return {**own, ".drydock/manifest.json": record_hash(text.encode())}
 
 
-def _records(site: Path, packages: set[str]) -> dict[str, str]:
-    """What the RECORD of some packages promises now."""
-    paths = [(info / "RECORD").as_posix() for name, info in distributions(site).items() if name in packages]
+def _patch(plan: Mapping[str, Any], parts: Path, shared: Path) -> list[str]:
+    """Apply the patches of the plan to the packages in the folder that we stand in, and compile what they change.
+
+    Returns the modules that this Python cannot compile.
+    """
+    for patch in plan["patches"]:
+        patch_package(HERE, patch, (parts / patch["file"]).read_bytes().decode("utf-8"))
+    return _compile_again([file["path"] for patch in plan["patches"] for file in patch["files"]], shared)
+
+
+def _records(plan: Mapping[str, Any]) -> dict[str, str]:
+    """What the RECORD of each package that was patched promises now."""
+    infos = distributions(HERE)
+    paths = [(infos[patch["package"]] / "RECORD").as_posix() for patch in plan["patches"]]
     return {path: promise_of(HERE, path) for path in paths}
 
 
 def _check(promises: Mapping[str, str]) -> None:
-    """Raise StageError where somebody else has changed what we wrote."""
+    """Raise StageError where somebody else has changed what we wrote, below the folder that we stand in."""
+    here = f"{os.path.realpath('.')}/"
     for path, promise in promises.items():
         try:
-            found = promise_of(HERE, path)
+            found = promise_of(HERE, path) if os.path.realpath(path).startswith(here) or promise[:3] == "-> " else ""
         except OSError:
             found = ""
         if found != promise:
-            raise StageError(f"{path} was changed while this was built", "is somebody else at work in the store?")
-
-
-def _new(path: str, top: int) -> int:
-    return os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, 0o644, dir_fd=top)
+            raise StageError(
+                f"{path} was changed while it was built", "did somebody clean up the store? Build it again"
+            )
 
 
 def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
@@ -175,14 +196,19 @@ def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
     promises = {}
     for path in paths:
         content = (parts / path[len(".drydock/") :]).read_bytes()
-        with open(_new(path, top), "wb") as file:
+        with open(folders.create(top, path), "wb") as file:
             file.write(content)
         promises[path] = record_hash(content)
     return promises
 
 
-def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> list[wheels.Wheel]:
-    """Link the files of every package into the folder that we stand in."""
+def linked(
+    written: Mapping[str, Any], home: Path, tools: Tools, python: str, top: int, *, compiled: bool = True
+) -> list[wheels.Wheel]:
+    """Link the files of every package below the open folder `top`; `python` is the one that they are for.
+
+    Without `compiled` there comes no bytecode with them: ours is never compared with its source.
+    """
     environ = dict(os.environ)
     command = [tools.uv, "--project", "/"]
 
@@ -190,7 +216,6 @@ def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> l
         def ask(arguments: list[str], environment: dict[str, str]) -> int:
             return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
 
-        python = os.readlink(tools.frame / "bin" / "python")
         places = installer.places(tools.mirror, environ)
         installer.install(written, packages, ask, python=python, work=tools.work, places=places, environ=environ)
 
@@ -199,6 +224,8 @@ def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> l
 
     for _ in range(3):
         found = wheels.wheels_of(home, written["plan"], install, forget)
+        if not compiled:
+            found = [wheels.without_bytecode(wheel) for wheel in found]
         try:
             copied = wheels.link(found, top)
         except wheels.ChangedError as changed:
@@ -211,18 +238,18 @@ def _linked(written: Mapping[str, Any], home: Path, tools: Tools, top: int) -> l
     raise StageError("unpacked files change while they are linked", "is something else at work in the store?")
 
 
-def _compile_again(site: Path, paths: Sequence[str], shared: Path) -> list[str]:
+def _compile_again(paths: Sequence[str], shared: Path) -> list[str]:
     """Give patched modules the bytecode of what they are now; returns those that this Python cannot compile."""
     modules = []
-    for path in paths:
+    for path in dict.fromkeys(paths):
         if not path.endswith(".py"):
             continue
         folder, _, name = path.rpartition("/")
-        cached = site / folder / "__pycache__" / f"{name[:-3]}.{bytecode.cache_tag()}.pyc"
+        cached = HERE / folder / "__pycache__" / f"{name[:-3]}.{bytecode.cache_tag()}.pyc"
         if cached.exists():
             cached.unlink()
-        modules.append((sha256((site / path).read_bytes()), path))
-    return bytecode.give({site: modules}, shared)[site]
+        modules.append((sha256((HERE / path).read_bytes()), path))
+    return bytecode.give({HERE: modules}, shared)[HERE]
 
 
 # Programs that people would change an environment with, and what they get instead.
@@ -241,8 +268,7 @@ def _answer_installers(top: int) -> dict[str, str]:
     promises = {}
     for path in (f"bin/{name}" for name in INSTALLERS):
         if not os.path.lexists(path):
-            descriptor = _new(path, top)
-            with open(descriptor, "w", encoding="utf-8") as file:
+            with open(folders.create(top, path), "w", encoding="utf-8") as file:
                 file.write(_NO_INSTALLER)
                 os.fchmod(file.fileno(), 0o555)
             promises[path] = record_hash(_NO_INSTALLER.encode())
@@ -269,20 +295,32 @@ def _protect(paths: Sequence[str], top: int) -> None:
 # --- its name ------------------------------------------------------------------------------------------------------
 
 
-def _put(stage: Path, env: Path, top: int) -> None:
-    """Give the finished folder, which is open as `top`, its name; a usable environment that has it keeps it."""
+def put_in_place(stage: Path, final: Path) -> None:
+    """Rename a finished folder to `final`, for good; where a usable environment stands there, that one stays.
+
+    Raises StageError where something else stands at `stage` by then, OSError.
+    """
+    top = os.open(stage, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
+    try:
+        _put(stage, final, top)
+    finally:
+        os.close(top)
+
+
+def _put(stage: Path, final: Path, top: int, promises: Mapping[str, str] | None = None) -> None:
+    """As `put_in_place`, for a folder that is open as `top`; where `promises` are given, we stand in it."""
     if not folders.is_at(stage, top):
         raise _taken(stage)
-    put_in_place(stage, env)
-    if not folders.is_at(env, top) and not is_usable(env):
-        raise _taken(stage)
-
-
-def put_in_place(stage: Path, final: Path) -> None:
-    """Rename `stage` to `final`, for good; where a usable environment stands there, that one stays."""
     if not _renamed(stage, final):
         return
-    os.chmod(final, 0o555)  # last: a folder that is renamed must be writable, on some systems
+    try:  # it may have been replaced in the last moment
+        if not folders.is_at(final, top):
+            raise _taken(stage)
+        _check(promises or {})
+    except StageError:
+        os.rename(final, stage)
+        raise
+    os.fchmod(top, 0o555)  # last: a folder that is renamed must be writable, on some systems
     folder = os.open(final.parent, os.O_RDONLY)
     try:
         os.fsync(folder)  # the rename survives a power loss only with its folder
@@ -295,13 +333,13 @@ def _renamed(stage: Path, final: Path) -> bool:
     try:
         os.rename(stage, final)
     except OSError:
-        if not os.path.isdir(final):
+        if not os.path.lexists(final):
             raise
         if is_usable(final):
             return False
-        # What it was built on is gone. Nobody finds it under its new name.
+        # What it was built on is gone, or it is none. Nobody finds it under its new name.
         old = final.with_name(f".trash-{time.time_ns()}")
-        os.chmod(final, 0o755)
+        folders.make_writable(final)
         os.rename(final, old)
         os.rename(stage, final)
         folders.remove_path(old)

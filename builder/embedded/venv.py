@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+from builder.embedded import folders
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash
 
@@ -21,19 +22,21 @@ def take_over(venv: Path, top: int) -> dict[str, str]:
     # uv 0.13 does not notice where this cannot be written; without it the packages of the system are seen.
     if "include-system-site-packages = false" not in config.splitlines():
         raise StageError("pyvenv.cfg is not whole: was the disk full for a moment?")
-    folders, files = _contents(venv)
-    for folder in folders:
-        os.mkdir(folder, 0o755, dir_fd=top)
+    inside, files = _contents(venv)
+    for _ in folders.opened(top, folders.with_parents(inside), make=True):
+        pass
     promises = {}
     for path in files:
         source = venv / path
         if source.is_symlink():
-            os.symlink(os.readlink(source), path, dir_fd=top)
+            folder, _, name = path.rpartition("/")
+            parent = folders.open_below(top, folder)
+            os.symlink(os.readlink(source), name, dir_fd=parent)
+            os.close(parent)
             promises[path] = f"-> {os.readlink(source)}"
             continue
         content, mode = source.read_bytes(), source.stat().st_mode & 0o777
-        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW, mode, dir_fd=top)
-        with open(descriptor, "wb") as file:
+        with open(folders.create(top, path, mode), "wb") as file:
             file.write(content)
         promises[path] = record_hash(content)
     return promises

@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.embedded.errors import StageError
-from builder.embedded.examine import Examined, check_records, examine
+from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
 from builder.embedded.installed import check_distributions, site_packages
 from builder.embedded.manifest import read_manifest
-from builder.embedded.plan import read_plan
 
 if TYPE_CHECKING:
     import subprocess
@@ -39,12 +38,12 @@ def verify(env: Path) -> list[Finding]:
     findings.append(_machine_finding(python, plan))
     if any(package["name"] == "torch" for package in plan["packages"]):
         findings.append(_accelerator_finding(python, plan))
-    return findings + [_program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
+    return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
 
 
-def _packages_finding(site: Path, plan: dict[str, Any], *, others: bool = False) -> Finding:
+def _packages_finding(site: Path, plan: dict[str, Any]) -> Finding:
     try:
-        check_distributions(site, plan, others=others)
+        check_distributions(site, plan)
     except StageError as error:
         return Finding("packages", False, str(error))
     told = ", ".join(
@@ -73,17 +72,8 @@ def _patch_finding(site: Path, patch: dict[str, Any]) -> Finding:
     return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
 
 
-def check(venv: Path, parts: Path) -> list[Finding]:
-    """Whether a virtual environment that is not ours has what the plan in `parts` says; it may have more."""
-    plan = read_plan(parts)["plan"]
-    site = site_packages(venv)
-    findings = [_packages_finding(site, plan, others=True), _files_finding(check_records(site))]
-    findings += [_patch_finding(site, patch) for patch in plan["patches"]]
-    return findings + [_program_finding(venv / "bin" / "python", parts / file) for file in plan["verify"]]
-
-
 def _machine_finding(python: Path, plan: dict[str, Any]) -> Finding:
-    done = _run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
+    done = run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
     words = done.stdout.split()
     found = f"Python {words[0]} on {words[1]} {words[2]}" if len(words) == 3 else _last_line(done)
     wanted = (plan["python"], plan["target"]["system"], plan["target"]["machine"])
@@ -99,7 +89,7 @@ print(torch.__version__, int(torch.backends.mps.is_available()), int(torch.cuda.
 
 def _accelerator_finding(python: Path, plan: dict[str, Any]) -> Finding:
     wanted = plan["target"]["accelerator"]
-    done = _run([str(python), "-c", _ACCELERATOR])
+    done = run([str(python), "-c", _ACCELERATOR])
     words = done.stdout.split()
     if done.returncode or len(words) != 3:
         return Finding("accelerator", False, f"torch does not import: {_last_line(done)}")
@@ -109,12 +99,14 @@ def _accelerator_finding(python: Path, plan: dict[str, Any]) -> Finding:
     return Finding("accelerator", has[wanted], found if has[wanted] else f"{found}; the profile wants {wanted}")
 
 
-def _program_finding(python: Path, program: Path) -> Finding:
-    done = _run([str(python), str(program)], DRYDOCK_PATCHED="1")
+def program_finding(python: Path, program: Path) -> Finding:
+    """What a proof says: the last line of its output, on a Python."""
+    done = run([str(python), str(program)], DRYDOCK_PATCHED="1")
     return Finding(program.name, done.returncode == 0, _last_line(done))
 
 
-def _run(command: list[str], **extra: str) -> subprocess.CompletedProcess[str]:
+def run(command: list[str], **extra: str) -> subprocess.CompletedProcess[str]:
+    """Run a program with nothing of the caller's Python settings, and `extra` variables; returns what it said."""
     import subprocess
 
     # Nothing of the caller's Python settings, and nothing written into the store path.

@@ -22,7 +22,7 @@ from builder.embedded import bytecode, claim, folders
 from builder.embedded.errors import StageError
 from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash, sha256
-from builder.embedded.installed import distributions, forget_origins, read_record, site_packages
+from builder.embedded.installed import check_record, distributions, forget_origins, read_record, site_packages
 from builder.embedded.programs import make_relocatable
 from builder.embedded.workers import on_all_cores
 
@@ -88,6 +88,13 @@ def _read(folder: Path, name: str, package: str) -> Wheel | None:
         return Wheel(package, folder / name, note["files"], note["own"], note["uncompiled"])
     except (OSError, ValueError, KeyError, TypeError, RecursionError):
         return None
+
+
+def without_bytecode(wheel: Wheel) -> Wheel:
+    """A wheel as its package was published, for those who edit what is installed: Python compiles it itself."""
+    ours = f".{bytecode.cache_tag()}.pyc"
+    kept = {folder: [file for file in files if not file[0].endswith(ours)] for folder, files in wheel.files.items()}
+    return wheel._replace(files={folder: files for folder, files in kept.items() if files})
 
 
 def link(wheels: Sequence[Wheel], top: int) -> int:
@@ -263,6 +270,7 @@ def _take_apart(
 
 
 def _part(name: str, info: Path, inside: str) -> _Part:
+    check_record(info)
     rows = []
     for row in read_record(info):
         if not row or not row[0]:

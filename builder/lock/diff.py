@@ -24,11 +24,11 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.lock.model import Artefact, Lock, LockedOverride
-from builder.profile.detect import Detect
+from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
 PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
-"""What is compared, in the order in which it is told."""
+"""The parts that are compared, in the order of the output."""
 
 Part = Mapping[str, Any]
 """The things of one part by name, each in plain JSON types."""
@@ -71,16 +71,17 @@ def side_of_lock(name: str, kind: str, lock: Lock) -> Side:
 def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
     """A profile with its lock."""
     target = profile.target.model_dump(by_alias=True, exclude_none=True, exclude={"match"})
-    trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options"})
+    trainer = profile.trainer.model_dump(by_alias=True, exclude_none=True, exclude={"options", "modes"})
     options: dict[str, list[dict[str, Any]]] = {}
     for option in profile.trainer.options:  # one flag may have several, each with its own `when`
-        said = option.model_dump(by_alias=True, exclude_none=True, exclude={"flag"})
+        plain = {"flag"} if option.hidden else {"flag", "hidden"}
+        said = option.model_dump(by_alias=True, exclude_none=True, exclude=plain)
         options.setdefault(option.flag, []).append(said)
     parts = {
         "target": {**target, "python": profile.python.version},
         # What is acknowledged reaches no trainer.
         "env": {key: one.model_dump(exclude_none=True, exclude={"acknowledge"}) for key, one in profile.env.items()},
-        "trainer": {**{key: value for key, value in trainer.items() if value}, **options},
+        "trainer": {**{key: value for key, value in trainer.items() if value}, **options, **_modes(profile)},
     }
     return Side(name, "profile", {**side_of_lock(name, "profile", lock).parts, **parts}, lock)
 
@@ -231,12 +232,21 @@ def _told_package(change: Change) -> str:
 
 
 def _tags(file: str) -> str:
-    """What a wheel's name says after name and version; all of another file's name."""
+    """The tags in a wheel's file name, without name and version; the whole name of another file."""
     return file.split("-", 2)[-1].removesuffix(".whl") if file.endswith(".whl") else file
 
 
 def _bracketed(words: str) -> str:
     return f"  ({words})" if words else ""
+
+
+def _modes(profile: Profile) -> dict[str, list[str]]:
+    """What each mode adds, by how it is asked for."""
+    return {
+        f"{variable}={value}": mode.arguments
+        for variable, modes in profile.trainer.modes.items()
+        for value, mode in modes.items()
+    }
 
 
 def _override(override: Mapping[str, str]) -> str:
@@ -263,7 +273,7 @@ def _value(value: Any) -> str:
 def _word(text: str | Mapping[str, Any]) -> str:
     """A value as a shell would take it; on one line, whatever is in it."""
     if not isinstance(text, str):
-        return f"({Detect.model_validate(text)})"
+        return f"({Choice.model_validate(text) if 'then' in text else Detect.model_validate(text)})"
     return shlex.quote(text) if text.isprintable() else json.dumps(text)
 
 

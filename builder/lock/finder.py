@@ -23,7 +23,7 @@ from builder.profile.model import Profile
 def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
     """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
 
-    Raises LockError where they are not there to be asked, or have not all of the versions.
+    Raises LockError where an index cannot be asked, or lacks one of the versions.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         asked = Artefacts(profile, Path(work))
@@ -47,7 +47,7 @@ class Artefacts:
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
 
     def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
-        """What there is to choose from for the profile, as of the day that it names."""
+        """The packages to choose from for the profile, as of the day that it names."""
         packages = self._profile.packages
         return uv.Universe(
             self._profile.target,

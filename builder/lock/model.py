@@ -70,7 +70,7 @@ class LockedOverride(_Model):
 
     @property
     def package(self) -> str:
-        """The name of the package that is overridden; all of a requirement that is none."""
+        """The name of the overridden package; the whole text where it is not a requirement."""
         try:
             return str(canonicalize_name(Requirement(self.requirement).name))
         except InvalidRequirement:
@@ -83,7 +83,7 @@ class LockedOverride(_Model):
 
 
 class Lock(_Model):
-    """A whole lock. `digest` is that of what it was resolved from, `checksum` that of the lock itself."""
+    """A whole lock. `digest` is that of the profile that it was resolved from, `checksum` that of the lock itself."""
 
     schema_: Literal[1] = Field(alias="schema")
     profile: str
@@ -134,7 +134,7 @@ def dump(lock: Lock) -> str:
 
 
 def parse(text: str, path: str, name: str) -> Lock:
-    """The lock in `text`. Raises LockError where it is not a lock, or not as Drydock wrote it."""
+    """Return the lock in `text`. Raises LockError where it is not a lock, or was edited."""
     hint = f"make it again: drydock lock {name}"
     try:
         data = tomllib.loads(text)
@@ -158,7 +158,7 @@ def parse(text: str, path: str, name: str) -> Lock:
 
 
 def check_fresh(lock: Lock, profile: Profile, files: Mapping[str, str], path: str) -> None:
-    """Raises LockError where the profile has changed since the lock was made."""
+    """Raise LockError where the profile has changed since the lock was made."""
     if lock.digest != digest(profile, files):
         raise LockError(
             f"the lock is stale: {profile.name} has changed since it was made",

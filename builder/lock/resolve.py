@@ -1,4 +1,4 @@
-"""A new lock for a profile: resolve, choose one file per package, pin what the patches change."""
+"""A new lock for a profile: resolve, choose one file per package, pin the files that patches change."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ from builder.errors import LockError, PatchError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
 from builder.profile.model import Patch, Profile
+from builder.report import plural
 
 
 def resolve(
@@ -30,7 +31,7 @@ def resolve(
     """Resolve `profile` for its target, from any host.
 
     Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
-    Raises LockError where no set of packages fits, PatchError where a patch does not fit what was locked.
+    Raises LockError where no set of packages fits, PatchError where a patch does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     pinned = dict(previous.versions()) if previous else {}
@@ -44,7 +45,7 @@ def resolve(
             packages = locker.packages(preferred=pinned, upgrade=names)
             builds = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
-            step(f"checking {len(profile.patches)} patches") if profile.patches else None
+            step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
         except ToolError as error:
             raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
@@ -63,7 +64,7 @@ def resolve(
 def repin(profile: Profile, texts: Mapping[str, str], lock: Lock) -> Lock:
     """`lock` for a profile of which only patches have changed since: they are pinned again, and nothing is resolved.
 
-    Raises PatchError where one does not fit, LockError where a package cannot be had.
+    Raises PatchError where one does not fit, LockError where a package cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         locker = _Locker(profile, Path(work))
@@ -113,12 +114,12 @@ class _Locker:
         if locked is None:
             raise PatchError(
                 f"{patch.file} is not used: {patch.package} is not among the packages of {self._profile.name}",
-                hint="take the patch out of the profile",
+                hint="remove the patch from the profile",
             )
         if locked.version not in SpecifierSet(patch.versions, prereleases=True):
             raise PatchError(
                 f"{patch.file} is not used: it is for {patch.package} {patch.versions}, and {locked.version} is locked",
-                hint="take the patch out of the profile, or pin a version that it is for",
+                hint="remove the patch from the profile, or pin a version that it is for",
             )
         site = self._files.unpacked(locked)
         try:
@@ -128,16 +129,16 @@ class _Locker:
         for file in parsed:
             other = self._patched_by.setdefault(file.path, patch.file)
             if other != patch.file:
-                raise PatchError(f"{patch.file} and {other} both change {file.path}", hint="make one patch of them")
+                raise PatchError(f"{patch.file} and {other} both change {file.path}", hint="merge them into one patch")
         files = [self._patched(patch, locked, site, file) for file in parsed]
         return LockedPatch(package=patch.package, file=patch.file, sha256=sha256(text.encode()), files=files)
 
     def _patched(self, patch: Patch, locked: Artefact, site: Path, file: FilePatch) -> PatchedFile:
-        told = f"{patch.package} {locked.version}"
+        version = f"{patch.package} {locked.version}"
         path = site / file.path
         if not path.resolve().is_relative_to(site.resolve()) or not path.is_file():
             raise PatchError(
-                f"{patch.file} does not apply: {told} has no file {file.path}",
+                f"{patch.file} does not apply: {version} has no file {file.path}",
                 hint="make the patch again for this version, or pin the version that it was made for",
             )
         before = path.read_bytes()
@@ -146,10 +147,10 @@ class _Locker:
             return PatchedFile(path=file.path, preimage=sha256(before), postimage=sha256(after))
         if apply_hunks(reverse(file), before) is not None:
             raise PatchError(
-                f"{patch.file} is already upstream: {told} has the change in {file.path}",
-                hint="take the patch out of the profile",
+                f"{patch.file} is already upstream: {version} has the change in {file.path}",
+                hint="remove the patch from the profile",
             )
         raise PatchError(
-            f"{patch.file} does not apply to {file.path} of {told}: the lines around the change differ",
+            f"{patch.file} does not apply to {file.path} of {version}: the lines around the change differ",
             hint="make the patch again for this version, or pin the version that it was made for",
         )

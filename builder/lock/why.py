@@ -26,9 +26,10 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import UsageError
 from builder.lock.model import Lock, LockedOverride
+from builder.report import plural
 
 LIMIT = 20
-"""How many paths are told."""
+"""How many paths are returned."""
 
 _PROFILE = "profile"
 Parents = Mapping[str, Collection[str]]
@@ -62,10 +63,11 @@ class Why:
         }
 
     def lines(self) -> Iterator[str]:
-        """The answer for people: a head, a line for each path, and how many were left out."""
+        """The answer for people: a head, a line for each path, and the number of paths left out."""
         version = self.versions[self.package]
         role = " (only to build source distributions)" if self.role == "build" else ""
-        many = {None: f"more than {len(self.paths)} paths", 1: "1 path"}.get(self.count, f"{self.count} paths")
+        number = plural(len(self.paths) if self.count is None else self.count, "path")
+        many = number if self.count is not None else f"more than {number}"
         yield f"{self.package} {version}{role}: {many} from {self.name}"
         if self.override is not None:
             yield f"  overridden: {self.override}"
@@ -78,9 +80,9 @@ class Why:
 
 
 def why(name: str, lock: Lock, package: str, *, limit: int = LIMIT) -> Why:
-    """Why `package` is in `lock`, which the user called `name`; `limit` is how many paths to give.
+    """Why `package` is in `lock`, which the user called `name`; `limit` is the number of paths to return.
 
-    Any spelling of the package's name will do. Raises UsageError with the nearest name where it is not there.
+    Any spelling of the package's name will do. Raises UsageError with the nearest name where the lock does not have it.
     """
     wanted = str(canonicalize_name(package))
     for role, artefacts in (("run", lock.packages), ("build", lock.build_requires)):
@@ -94,7 +96,7 @@ def why(name: str, lock: Lock, package: str, *, limit: int = LIMIT) -> Why:
         return Why(name, wanted, role, versions, sorted(parents[wanted]), override, found[:limit], count)
     known = [*lock.versions(), *(one.name for one in lock.build_requires)]
     near = difflib.get_close_matches(wanted, known, 1)
-    hint = f'did you mean "{near[0]}"?' if near else f"none of its {len(known)} packages has a name like it"
+    hint = f'did you mean "{near[0]}"?' if near else f"none of its {plural(len(known), 'package')} has a similar name"
     raise UsageError(f'{name} has no package "{package}"', hint=hint)
 
 

@@ -1,4 +1,4 @@
-"""NVIDIA GPUs, as nvidia-smi tells them. Its output may change with any driver: what is not understood is left out."""
+"""NVIDIA GPUs, as nvidia-smi reports them. Its output may change with any driver: unknown parts are left out."""
 
 from __future__ import annotations
 

@@ -8,6 +8,15 @@ from pydantic import Discriminator, Field, Tag, model_serializer, model_validato
 
 from builder.profile.fields import COUNT, Model, Text
 
+Found = Literal["performance-cores", "usable-cores", "memory-gb", "gpu-count"]
+_COUNTED = {
+    "performance-cores": "performance cores",
+    "usable-cores": "usable cores",
+    "memory-gb": "GB of memory",
+    "gpu-count": "GPUs",
+}
+_Line = Annotated[Text, Field(pattern=r"^[^\n]*$")]
+
 
 class Detect(Model):
     """A whole number that the script finds out on the machine where it runs: so much of what is there.
@@ -21,7 +30,7 @@ class Detect(Model):
     gpu-count: GPUs that nvidia-smi lists
     """
 
-    detect: Literal["performance-cores", "usable-cores", "memory-gb", "gpu-count"]
+    detect: Found
     """What is looked for."""
     fallback: int = Field(ge=0, le=COUNT, strict=True)
     """What it is where the machine does not tell."""
@@ -76,9 +85,51 @@ class Detect(Model):
         return f"{', '.join(steps)}, else {self.fallback}"
 
 
+class Choice(Model):
+    """One of two texts, by what the script finds out on the machine where it runs.
+
+    `then` where there are at least so many of what `detect` names, `otherwise` where there are fewer, or where the
+    machine does not tell.
+    """
+
+    detect: Found
+    """What is looked for."""
+    at_least: int = Field(alias="at-least", ge=0, le=COUNT, strict=True)
+    """From this number on it is `then`."""
+    then: _Line
+    """The value where there is so much."""
+    otherwise: _Line
+    """The value where there is less, or where the machine does not tell."""
+
+    @model_serializer
+    def _as_written(self) -> dict[str, Any]:
+        return {"detect": self.detect, "at-least": self.at_least, "then": self.then, "otherwise": self.otherwise}
+
+    @property
+    def fallback(self) -> str:
+        """What it is where the machine does not tell."""
+        return self.otherwise
+
+    def of(self, found: int | None) -> str:
+        """The text that comes of what was found. The generated scripts do the same (templates/_detect.sh.j2).
+
+        >>> Choice.model_validate({"detect": "memory-gb", "at-least": 24, "then": "a", "otherwise": "b"}).of(24)
+        'a'
+        """
+        return self.then if found is not None and found >= self.at_least else self.otherwise
+
+    def __str__(self) -> str:
+        return f"{self.then} from {self.at_least} {_COUNTED[self.detect]} on, else {self.otherwise}"
+
+
 def _kind(value: Any) -> str:
+    if isinstance(value, Choice) or (isinstance(value, dict) and {"at-least", "then", "otherwise"} & value.keys()):
+        return "[choice]"
     return "[detect]" if isinstance(value, dict | Detect) else "[text]"
 
 
-Value = Annotated[Annotated[Text, Tag("[text]")] | Annotated[Detect, Tag("[detect]")], Discriminator(_kind)]
+Value = Annotated[
+    Annotated[Text, Tag("[text]")] | Annotated[Detect, Tag("[detect]")] | Annotated[Choice, Tag("[choice]")],
+    Discriminator(_kind),
+]
 """What may stand wherever a value goes: a text, or a table with `detect`."""

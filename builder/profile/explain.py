@@ -1,4 +1,4 @@
-"""What pydantic found wrong, in the user's words."""
+"""Errors of pydantic as errors of a profile: key, line, allowed values, nearest name."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from builder.profile.source import Source
 
 
 def quoted(value: Any) -> str:
-    """A value as a message shows it."""
+    """Return a value as messages print it."""
     if isinstance(value, tuple):
         return ", ".join(map(quoted, value))
     return f'"{value}"' if isinstance(value, str) else str(value)
@@ -25,7 +25,7 @@ _M = TypeVar("_M", bound=BaseModel)
 
 
 def validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
-    """`data`, which is that of `source`, as a `model`. Raises ProfileError in the user's words."""
+    """Return `data` of the file `source` as a `model`. Raises ProfileError for the first problem."""
     try:
         return model.model_validate(data)
     except ValidationError as error:
@@ -33,7 +33,7 @@ def validated(model: type[_M], data: Mapping[str, Any], source: Source) -> _M:
 
 
 def _explained(error: ValidationError, model: type[BaseModel], source: Source) -> ProfileError:
-    """The first problem, in the user's words; pydantic reports in the order of the fields."""
+    """Return the first problem; pydantic reports in the order of the fields."""
     errors = error.errors()
     first = errors[0]
     if first["type"] == "missing":  # because it is misspelt, perhaps

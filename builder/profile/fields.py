@@ -44,7 +44,7 @@ def _no_nul(value: str) -> str:
 
 def _no_generation(value: str) -> str:
     if re.search(r"-[0-9]+-link$", value):
-        raise ValueError("names such as this-1-link are those of generations")
+        raise ValueError("names such as this-1-link are reserved for generations")
     return value
 
 
@@ -106,9 +106,9 @@ def _settable(value: str) -> str:
 
 def _readable(value: str) -> str:
     if _SCRIPT_VARIABLES.fullmatch(value):
-        raise ValueError("names such as _this are the generated script's own; take another")
+        raise ValueError("names such as _this are reserved for the generated script; use another name")
     if _SHELL_VARIABLES.fullmatch(value):
-        raise ValueError("this variable belongs to the shell; take another")
+        raise ValueError("this variable belongs to the shell; use another name")
     return value
 
 

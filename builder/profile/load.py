@@ -90,12 +90,16 @@ class Resolved:
         return (self.flat[key].source if key in self.flat else self.own.source).where(*key)
 
     def files(self) -> list[tuple[str, Source]]:
-        """The files that are named, patches, proofs, checks and trainer, each with the profile that names it."""
-        trainer = self.flat.get(("trainer", "file"))
-        named = [(trainer.value, trainer.source)] if trainer is not None else []
+        """Return the files that are named, each with the profile that does.
+
+        Patches, their proofs and releases, checks, the trainer, and what is measured.
+        """
+        programs = (self.flat.get((table, "file")) for table in ("trainer", "bench"))
+        named = [(program.value, program.source) for program in programs if program is not None]
         for part in self.parts:
             tables = [*part.data.get("patches", ()), *part.data.get("checks", ())]
-            named += [(table[key], part.source) for table in tables for key in ("file", "proof") if key in table]
+            keys = ((table, key) for table in tables for key in ("file", "proof", "releases"))
+            named += [(table[key], part.source) for table, key in keys if key in table]
         return named
 
     def _refuse(self, found: list[Finding]) -> None:
@@ -124,15 +128,26 @@ def _settings_findings(profile: ProfilePart) -> list[Finding]:
 
     Of a part, only what is wrong on every target, and whatever the profiles that extend it say.
     """
-    found = findings(
-        {name: setting.text for name, setting in profile.env.items()},
+    here = _findings({name: setting.text for name, setting in profile.env.items()}, profile)
+    chosen = {name: setting.choice.then for name, setting in profile.env.items() if setting.choice is not None}
+    there = _findings({name: chosen.get(name, setting.text) for name, setting in profile.env.items()}, profile)
+    # What one machine has no use for, another may.
+    needless = [finding for finding in (*here, *there) if finding.code == "unused-acknowledgement"]
+    idle = [finding for finding in needless if finding in here and finding in there]
+    found = [finding for finding in dict.fromkeys([*here, *there]) if finding not in needless or finding in idle]
+    if profile.target is not None:
+        return found
+    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
+
+
+def _findings(env: Mapping[str, str | None], profile: ProfilePart) -> list[Finding]:
+    """What is wrong with variables as one machine has them."""
+    return findings(
+        env,
         {name: setting.acknowledge for name, setting in profile.env.items() if setting.acknowledge},
         platform=profile.target.platform if profile.target else None,
         accelerator=profile.target.accelerator if profile.target else None,
     )
-    if profile.target is not None:
-        return found
-    return [finding for finding in found if finding.code not in {"watermarks", "unused-acknowledgement"}]
 
 
 def read_part(name: str, source: Source) -> Part:
@@ -145,7 +160,7 @@ def read_part(name: str, source: Source) -> Part:
     if model.name != name:
         raise ProfileError(
             f'the file is called {name}.toml, but its name is "{model.name}"',
-            hint="make the two alike",
+            hint="give both the same name",
             where=source.where("name"),
         )
     return Part(_origin(name, source.scope), source, data, model)
@@ -166,8 +181,8 @@ def _flatten_tree(part: Part, read: Read, above: tuple[str, ...], parts: dict[st
     origin, source = part.origin, part.source
     if origin in above:
         raise ProfileError(
-            f"extends goes in a circle: {' -> '.join((*above[above.index(origin) :], origin))}",
-            hint="take one of them out of extends",
+            f"extends is circular: {' -> '.join((*above[above.index(origin) :], origin))}",
+            hint="remove one of them from extends",
             where=source.where("extends"),
         )
     parents = [

@@ -45,7 +45,7 @@ _INSTEAD_OF: dict[Key, Key] = {
 
 
 def merge(parents: Sequence[Flat], own: Flat, source: Source) -> Flat:
-    """A profile with what it inherits. Raises ProfileError where its parents disagree and it says nothing of that."""
+    """A profile with what it inherits. Raises ProfileError where its parents disagree and it does not decide."""
     merged: Flat = {}
     for parent in parents:
         for path, piece in parent.items():
@@ -60,7 +60,7 @@ def merge(parents: Sequence[Flat], own: Flat, source: Source) -> Flat:
                 raise ProfileError(
                     f"{_spoken(path)} is {quoted(before.value)} in {before.origin} "
                     f"and {quoted(piece.value)} in {piece.origin}",
-                    hint=f"say in {source.path} which it is",
+                    hint=f"set it in {source.path}",
                     where=source.where("extends"),
                 )
     for path, piece in own.items():

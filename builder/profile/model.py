@@ -6,11 +6,12 @@ Unknown keys are errors. Values are data: nothing here is ever evaluated.
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
-from builder.profile.detect import Detect, Value
+from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     Day,
     FileName,
@@ -32,6 +33,7 @@ from builder.profile.fields import (
 from builder.profile.supervise import MemoryGuard, Supervise
 from builder.profile.target import Target
 from builder.profile.variables import Acknowledgeable
+from builder.secrets import is_secret
 
 
 # What stands below a field says in an editor what the key is for (builder/profile/schema.py).
@@ -80,6 +82,10 @@ class Setting(Model):
     """Set unless the caller has set it."""
     unset: Literal[True] | None = None
     """Removed."""
+    follows: SettableVariable | None = None
+    """A variable with a default. Where the caller has set it and not this one, this one is the same, so that the two
+    agree; where theirs is zero or no number, this one is left alone.
+    """
     note: Text | None = None
     """Shown to the user at every start: for a value with consequences."""
     acknowledge: Annotated[list[Acknowledgeable], Field(min_length=1)] | None = None
@@ -89,7 +95,13 @@ class Setting(Model):
     def text(self) -> str | None:
         """What the variable is set to, for what is detected the fallback; None where it is removed."""
         value = self.value if self.value is not None else self.default
-        return str(value.fallback) if isinstance(value, Detect) else value
+        return str(value.fallback) if isinstance(value, Detect | Choice) else value
+
+    @property
+    def choice(self) -> Choice | None:
+        """The two texts of which the machine decides."""
+        value = self.value if self.value is not None else self.default
+        return value if isinstance(value, Choice) else None
 
     @model_validator(mode="before")
     @classmethod
@@ -99,12 +111,14 @@ class Setting(Model):
         if isinstance(data, dict) and "detect" in data:
             beside = {key: data[key] for key in ("note", "acknowledge") if key in data}
             return {"value": {key: value for key, value in data.items() if key not in beside}, **beside}
-        return {"value": data} if isinstance(data, str | Detect) else data
+        return {"value": data} if isinstance(data, str | Detect | Choice) else data
 
     @model_validator(mode="after")
     def _exactly_one(self) -> Setting:
         if sum(choice is not None for choice in (self.value, self.default, self.unset)) != 1:
             raise ValueError('give a string, or exactly one of { value = "…" }, { default = "…" }, { unset = true }')
+        if self.follows is not None and self.default is None:
+            raise ValueError("only a default can follow another variable")
         return self
 
 
@@ -119,6 +133,8 @@ class Patch(Model):
     """The patch, a unified diff beside the profile."""
     proof: RelativePath
     """A program that fails without it and passes with it."""
+    releases: RelativePath | None = None
+    """Other releases of the package that it fits too, for the program that patches an existing installation."""
     why: Text = Field(min_length=1)
     """What it repairs, and where upstream did."""
 
@@ -137,7 +153,7 @@ class Option(Model):
 
     flag: Text = Field(min_length=1)
     """The argument before the value, for instance "--config"."""
-    source: SayableVariable = Field(alias="from")
+    source: Variable = Field(alias="from")
     """The variable; an empty value leaves the argument out."""
     default: Value = ""
     """Used where the variable is unset."""
@@ -145,6 +161,27 @@ class Option(Model):
     """Only where this variable is set to something."""
     unless: Variable | None = None
     """Only where this variable is not set to anything."""
+    hidden: bool = False
+    """For a secret: its parser gets the argument in the memory of the trainer (`python -m`, argparse), and no list of
+    processes shows it. It is an error where `when` asks for it and it is not set.
+    """
+
+    @model_validator(mode="after")
+    def _no_secret_is_shown(self) -> Option:
+        if self.hidden and (self.default or not re.fullmatch("--[A-Za-z0-9_-]+", self.flag)):
+            raise ValueError("a hidden argument has no default, and a flag such as --hf_token")
+        if is_secret(self.source) and not self.hidden:
+            raise ValueError("a secret has no place among arguments, which every user of the machine can see")
+        return self
+
+
+class Mode(Model):
+    """Another way to train, that the caller asks for by a variable: `MEMORY=low sh run.sh`."""
+
+    arguments: Annotated[list[Text], Field(min_length=1)]
+    """Trainer arguments, after those that it always gets."""
+    note: Text = Field(min_length=1)
+    """How it trains differently; shown to the user at its start."""
 
 
 class TrainerPart(Model):
@@ -163,6 +200,8 @@ class TrainerPart(Model):
     """Arguments that it always gets."""
     options: list[Option] = []
     """Arguments from the caller's environment."""
+    modes: dict[SayableVariable, dict[Name, Mode]] = {}
+    """Other ways to train: a variable, a value of it, and what that means. Unset or empty, it means nothing."""
     needs: Text | None = None
     """A path that must exist in the working directory."""
     needs_hint: Text | None = Field(default=None, alias="needs-hint")
@@ -184,6 +223,8 @@ class Trainer(TrainerPart):
     def _something_to_run(self) -> Trainer:
         if self.command is None and self.file is None:
             raise ValueError("give either command or file")
+        if any(option.hidden for option in self.options) and (self.command or [])[:2] != ["python", "-m"]:
+            raise ValueError("a hidden argument needs a trainer that is run as python -m MODULE")
         return self
 
 
@@ -199,16 +240,19 @@ class Generated(Model):
 
 
 class Bench(Model):
-    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon.
+    """What `drydock bench` runs: the trainer with these `arguments` after its own, so that it ends soon, or `file`.
 
-    `step` is a regular expression whose first group is the number of a training step, in a line of what it says.
     Nothing of this is in the key, in a lock or in a script.
     """
 
+    file: RelativePath | None = None
+    """A Python program beside the profile that does such work as the trainer, where that cannot be run by itself."""
     arguments: list[Text] = []
-    """Trainer arguments, after all others."""
+    """Arguments, after all others."""
     step: StepPattern = r"\b[Ss]tep\W{0,3}([0-9]+)"
     """How the trainer's output tells of a step: a regular expression with a group for its number."""
+    outcome: StepPattern = r"\b[Ll]oss\W{1,3}([0-9.]+(?:[eE][-+]?[0-9]+)?)"
+    """How it tells what it has come to: a regular expression with a group for a number above zero; the last counts."""
 
 
 class ProfilePart(Model):
@@ -273,9 +317,18 @@ class Profile(ProfilePart):
     @property
     def detects(self) -> bool:
         """Whether anything in it is found out where the script runs."""
-        settings = (value for setting in self.env.values() for value in (setting.value, setting.default))
-        options = (option.default for option in self.trainer.options)
-        return any(isinstance(value, Detect) for value in (*settings, *self.trainer.arguments, *options))
+        return any(isinstance(value, Detect | Choice) for value in self._values)
+
+    @property
+    def chooses(self) -> bool:
+        """Whether anything in it is one of two texts, by what the script finds out."""
+        return any(isinstance(value, Choice) for value in self._values)
+
+    @property
+    def _values(self) -> list[str | Detect | Choice | None]:
+        """All that may be found out."""
+        settings = [value for setting in self.env.values() for value in (setting.value, setting.default)]
+        return [*settings, *self.trainer.arguments, *(option.default for option in self.trainer.options)]
 
     @property
     def memory_guard(self) -> MemoryGuard | None:

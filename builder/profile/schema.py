@@ -27,7 +27,7 @@ def text() -> str:
     """The schema of one profile file as written."""
     schema = ProfilePart.model_json_schema(schema_generator=_Draft7, ref_template="#/definitions/{model}")
     definitions: dict[str, Any] = schema.pop("$defs")
-    definitions.update(_settings(definitions["Setting"], definitions["Detect"]))
+    definitions.update(_settings(definitions["Setting"], definitions["Detect"], definitions["Choice"]))
     variables = schema["properties"]["env"]
     variables["propertyNames"]["not"] = {"enum": sorted(RESERVED_VARIABLES)}
     variables["properties"] = {
@@ -38,14 +38,19 @@ def text() -> str:
     return json.dumps({**head, **schema, "definitions": definitions}, indent=1, ensure_ascii=False) + "\n"
 
 
-def _settings(table: JsonSchemaValue, detect: JsonSchemaValue) -> dict[str, JsonSchemaValue]:
-    """The tables that a variable may be: one that says what the value is for, and one with `detect`."""
+_DETECTED = ("DetectedSetting", "ChosenSetting")
+
+
+def _settings(table: JsonSchemaValue, *others: JsonSchemaValue) -> dict[str, JsonSchemaValue]:
+    """The tables that a variable may be: one that says what the value is for, and those with `detect`."""
     beside = {key: table["properties"][key] for key in ("note", "acknowledge")}
-    setting = {**table, **_EXACTLY_ONE}
-    detected = {**detect, "properties": {**detect["properties"], **beside}}
+    definitions = {"Setting": {**table, **_EXACTLY_ONE}}
+    for name, other in zip(_DETECTED, others, strict=True):
+        definitions[name] = {**other, "properties": {**other["properties"], **beside}}
     # An editor shows the descriptions of all ways at once: that of the variable is enough.
-    del setting["description"], detected["description"]
-    return {"Setting": setting, "DetectedSetting": detected}
+    for definition in definitions.values():
+        del definition["description"]
+    return definitions
 
 
 _EXACTLY_ONE = {
@@ -60,7 +65,7 @@ _EXACTLY_ONE = {
 
 
 def _variable(description: str) -> JsonSchemaValue:
-    tables = [{"$ref": f"#/definitions/{name}"} for name in ("Setting", "DetectedSetting")]
+    tables = [{"$ref": f"#/definitions/{name}"} for name in ("Setting", *_DETECTED)]
     return {"anyOf": [{"type": "string", "description": description}, *tables]}
 
 

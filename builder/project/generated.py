@@ -15,13 +15,14 @@ from builder.script.plan import Plan
 from builder.script.templates import rendered
 
 
-def generate(name: str, folder: Path, plan: Plan) -> list[Path]:
+def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
     """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
-    Files that Drydock made for this profile and makes no longer are removed. Raises UsageError before anything is
-    written where a file of the user's is in the way.
+    With `standalone`, the tool for virtual environments works without the run script beside it. Files that Drydock
+    made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
+    the user's is in the way.
     """
-    files = rendered(plan)
+    files = rendered(plan, standalone=standalone)
     for path in (folder / file for file in files):
         if os.path.lexists(path) and not _is_ours(path, name):
             raise UsageError(f"{display(path)} was not made by Drydock", hint="move it away, or choose another --out")
@@ -37,9 +38,9 @@ def generate(name: str, folder: Path, plan: Plan) -> list[Path]:
     return changed
 
 
-def check(name: str, folder: Path, plan: Plan) -> None:
+def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> None:
     """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
-    files = rendered(plan)
+    files = rendered(plan, standalone=standalone)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if wrong:

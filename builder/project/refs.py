@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import json
 import os
 import shlex
 import tomllib
 from pathlib import Path
 
 from builder import process
+from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
 from builder.lock.diff import Side, side_of_lock, side_of_plan, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
@@ -18,7 +18,7 @@ from builder.project.snapshot import display
 from builder.project.sources.git import PLACES
 from builder.report import Reporter
 from builder.store import generations
-from builder.store.layout import environment_path
+from builder.store.layout import Store
 
 FORMS = "name a profile (cpu), a generation (cpu@2), a lock file, or a lock in git (HEAD~1:cpu)"
 
@@ -65,14 +65,17 @@ def _profile(entry: Entry, report: Reporter) -> Side:
 
 def _generation(word: str, name: str, number: str) -> Side:
     one = generations.numbered(name, number)
-    manifest = environment_path(one.store_name) / ".drydock" / "manifest.json"
+    env = Store.here().path(one.store_name)
     hint = f"build it again: sh {shlex.quote(display(one.script))} --build-only"
     try:
-        return side_of_plan(word, json.loads(manifest.read_text(encoding="utf-8"))["plan"])
-    except OSError:
-        raise DrydockError(f"the environment of {word} is not there", hint=hint, where=Where(str(manifest))) from None
-    except (ValueError, KeyError, TypeError, AttributeError):
-        raise DrydockError(f"the manifest of {word} is damaged", hint=hint, where=Where(str(manifest))) from None
+        return side_of_plan(word, Store.here().manifest(one.store_name)["plan"])
+    except StageError as error:
+        where = Where(str(env / ".drydock" / "manifest.json"))
+        if not env.exists():
+            raise DrydockError(f"the environment of {word} is not there", hint=hint, where=where) from None
+        raise DrydockError(f"the manifest of {word} is damaged: {error}", hint=hint, where=where) from None
+    except (ValueError, KeyError, TypeError, AttributeError):  # sealed by us, and of another format
+        raise DrydockError(f"the manifest of {word} is of another format", hint=hint) from None
 
 
 def _file(word: str) -> Side:

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.profile.model import Profile
+from builder.profile.model import Profile, Trainer
 from builder.project.catalogue import Catalogue
 from builder.script.quoting import comment
 
@@ -32,11 +32,9 @@ class Review:
             yield f"  proof    {patch.proof}"
         for check in profile.checks:
             yield f"  check    {check.file}: {comment(check.why)}"
-        trainer = profile.trainer
-        words = trainer.command if trainer.command is not None else ["python", trainer.file or ""]
-        yield f"  trainer  {comment(' '.join(map(str, [*words, *trainer.arguments])))}"
-        for option in trainer.options:
-            yield f"  option   {comment(option.flag)} from {option.source}"
+        yield from _of_trainer(profile.trainer)
+        if profile.bench is not None and profile.bench.file is not None:
+            yield f"  bench    {profile.bench.file}"
         for name, setting in profile.env.items():
             value = setting.value if setting.value is not None else setting.default
             yield f"  env      {name}={comment(value)}" if value is not None else f"  env      {name} is unset"
@@ -44,6 +42,17 @@ class Review:
             yield f"  index    {name}: {comment(url)}"
         if profile.packages.build:
             yield f"  builds   {', '.join(sorted(profile.packages.build))} from source"
+
+
+def _of_trainer(trainer: Trainer) -> Iterator[str]:
+    """What is run as the trainer, and with what arguments."""
+    words = trainer.command if trainer.command is not None else ["python", trainer.file or ""]
+    yield f"  trainer  {comment(' '.join(map(str, [*words, *trainer.arguments])))}"
+    for option in trainer.options:
+        yield f"  option   {comment(option.flag)} from {option.source}"
+    for variable, modes in trainer.modes.items():
+        for value, mode in modes.items():
+            yield f"  mode     {variable}={value}: {comment(' '.join(mode.arguments))}"
 
 
 def review(name: str, catalogue: Catalogue) -> Review:

@@ -1,1 +1,1 @@
-"""What becomes of a built environment: its trainer, a shell, a service, a kernel, a link."""
+"""Uses of a built environment: its trainer, a shell, a service, a kernel, a link."""

@@ -26,9 +26,9 @@ from builder.store.layout import home
 
 
 def install(name: str, kernel: str | None, catalogue: Catalogue, report: Reporter) -> Path:
-    """Build the profile `name` and write its kernelspec, called `kernel`, else drydock-NAME; gives the file.
+    """Build the profile `name` and write its kernelspec, called `kernel`, else drydock-NAME; returns the file.
 
-    Raises DrydockError where its lock has no ipykernel, and where a kernel is there that is not ours.
+    Raises DrydockError where its lock has no ipykernel, or where another kernel has that name.
     """
     file = _file(name, kernel)
     _check_ours(file)
@@ -43,10 +43,10 @@ def install(name: str, kernel: str | None, catalogue: Catalogue, report: Reporte
 
 
 def uninstall(name: str, kernel: str | None) -> Path:
-    """Remove a kernelspec; gives its file. Raises UsageError where there is none."""
+    """Remove a kernelspec; returns its file. Raises UsageError where it does not exist."""
     file = _file(name, kernel)
     if not file.is_file():
-        raise UsageError(f"{name} is no kernel: {file} is not there", hint=f"drydock kernel install {name}")
+        raise UsageError(f"{name} is not a kernel: {file} does not exist", hint=f"drydock kernel install {name}")
     _check_ours(file)
     file.unlink()
     with suppress(OSError):  # with a logo of the user's in it
@@ -55,7 +55,7 @@ def uninstall(name: str, kernel: str | None) -> Path:
 
 
 def data_folder() -> Path:
-    """Where the user's Jupyter looks for kernels and more. Raises UsageError where there is no home."""
+    """Return the data folder of the user's Jupyter. Raises UsageError where there is no home."""
     if named := os.environ.get("JUPYTER_DATA_DIR"):
         return Path(named).absolute()
     user = os.environ.get("HOME")
@@ -85,7 +85,7 @@ def _spec(name: str) -> dict[str, Any]:
 def _file(name: str, kernel: str | None) -> Path:
     called = kernel or f"drydock-{stem(name)}"
     if not re.fullmatch(r"[A-Za-z0-9_-][A-Za-z0-9._-]*", called):
-        raise UsageError(f"{called} is no name for a kernel", hint="letters, digits, - and _")
+        raise UsageError(f"{called} is not a name for a kernel", hint="letters, digits, - and _")
     return data_folder() / "kernels" / called / "kernel.json"
 
 
@@ -97,4 +97,4 @@ def _check_ours(file: Path) -> None:
     except (OSError, ValueError, KeyError, TypeError):
         ours = False
     if not ours:
-        raise DrydockError(f"{file} is there, and was not written by Drydock", hint="give another --name")
+        raise DrydockError(f"{file} exists, and was not written by Drydock", hint="use another --name")

@@ -33,12 +33,12 @@ _BESIDE = 10  # seconds for the supervisor itself, beside the trainer's time of 
 
 
 def manager() -> Manager:
-    """What starts services on this machine."""
+    """Return the service manager of this machine."""
     return "launchd" if sys.platform == "darwin" else "systemd"
 
 
 def path(name: str, kind: Manager) -> Path:
-    """Where the service of the profile `name` is, or would be. Raises UsageError where there is no home."""
+    """Return the file of the service of the profile `name`. Raises UsageError where there is no home."""
     user = os.environ.get("HOME")
     if not user:
         raise UsageError("there is no place for a service", hint="set HOME")
@@ -49,9 +49,9 @@ def path(name: str, kind: Manager) -> Path:
 
 
 def text(name: str, kind: Manager, profile: Profile) -> str:
-    """The service of the `profile` called `name`, started from this folder, with the settings of this environment.
+    """Return the service of the `profile` `name`, started from this folder, with the settings of this environment.
 
-    Raises DrydockError for a value that such a file cannot hold.
+    Raises DrydockError for a value that such a file cannot express.
     """
     template = templates(FileSystemLoader(shipped("templates"))).get_template(f"service.{kind}.j2")
     try:
@@ -65,13 +65,13 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
             log=str(runs.folder(name) / "service.log"),
         )
     except ValueError as error:
-        raise DrydockError(f"a service of {kind} cannot hold it: {error}") from None
+        raise DrydockError(f"a service of {kind} cannot express it: {error}") from None
 
 
 def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:
-    """Write the service; gives its file. Raises DrydockError where a file is there that is not ours.
+    """Write the service; returns its file. Raises DrydockError where another file is there.
 
-    Raises ConsentError where nobody has agreed yet to run what a source says.
+    Raises ConsentError where nobody has agreed yet to run the profile of a source.
     """
     file, made = path(name, kind), text(name, kind, catalogue.profile(name))
     _check_ours(file)
@@ -83,17 +83,17 @@ def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:
 
 
 def uninstall(name: str, kind: Manager) -> Path:
-    """Remove the service; gives its file. Raises UsageError where there is none."""
+    """Remove the service; returns its file. Raises UsageError where it does not exist."""
     file = path(name, kind)
     if not file.is_file():
-        raise UsageError(f"{name} is no service: {file} is not there", hint=f"drydock service install {name}")
+        raise UsageError(f"{name} is not a service: {file} does not exist", hint=f"drydock service install {name}")
     _check_ours(file)
     file.unlink()
     return file
 
 
 def steps(file: Path, kind: Manager) -> list[str]:
-    """What the user does now, and what to know."""
+    """Return the next steps of the user, and notes."""
     unseen = [one for one in os.environ if secrets.is_secret(one) and one not in secrets.read()]
     warnings = [
         f"{one} is exported here, and a service does not see that: put it in {secrets.path()}" for one in unseen
@@ -113,13 +113,18 @@ def _label(name: str, kind: Manager) -> str:
 
 
 def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
-    """What a run takes from this environment, where it is set and no secret: a service begins with an empty one."""
+    """Return the variables for a run, without secrets: a service starts with an empty environment."""
     options = profile.trainer.options
     read = [name for option in options for name in (option.source, option.when, option.unless) if name]
-    names = [*_KEPT, *read, *(name for name, setting in profile.env.items() if setting.default is not None)]
+    names = [
+        *_KEPT,
+        *read,
+        *profile.trainer.modes,
+        *(name for name, setting in profile.env.items() if setting.default is not None),
+    ]
     return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not secrets.is_secret(name)}
 
 
 def _check_ours(file: Path) -> None:
     if file.exists() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
-        raise DrydockError(f"{file} is there, and was not written by Drydock", hint="move it away")
+        raise DrydockError(f"{file} exists, and was not written by Drydock", hint="move it away")

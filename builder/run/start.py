@@ -1,4 +1,4 @@
-"""What is done with an environment: run the trainer, open a shell, verify. All through one script."""
+"""Uses of an environment: run the trainer, open a shell, verify. All through one script."""
 
 from __future__ import annotations
 
@@ -22,25 +22,25 @@ if TYPE_CHECKING:
 
 
 def run(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> NoReturn:
-    """Become the trainer of `name`, built first where it never was. Its secrets are in its environment."""
+    """Become the trainer of `name`, built first if needed. Its secrets are in its environment."""
     environment, _ = secrets.environment(arguments)
     process.replace([SH, str(current_script(name, catalogue, report)), "--", *arguments], environment)
 
 
 def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
-    """Become a shell, or `command`, in the environment of `name`, built first where it never was."""
+    """Become a shell, or `command`, in the environment of `name`, built first if needed."""
     process.replace([SH, str(current_script(name, catalogue, report)), "--shell", "--", *command])
 
 
 def print_environment(name: str, catalogue: Catalogue, report: Reporter) -> NoReturn:
-    """Become what prints the environment of `name`, built first where it never was, as shell commands."""
+    """Print the environment of `name`, built first if needed, as shell commands, and end."""
     process.replace([SH, str(current_script(name, catalogue, report)), "--print-env"])
 
 
 def scratch(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
     """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
 
-    What is installed there stays there, and the store path below it stays as it is.
+    Installations go there, and the store path below it stays as it is.
     """
     from builder import uv
     from builder.embedded.installed import site_packages
@@ -73,14 +73,14 @@ def verify(name: str, catalogue: Catalogue) -> NoReturn:
 
 
 def _evaluated(name: str, catalogue: Catalogue) -> Evaluation:
-    """What `name` comes to, for running it. Raises ConsentError where nobody has agreed to that yet."""
+    """Return the evaluation of `name`, for running it. Raises ConsentError where nobody has agreed to that yet."""
     evaluation = evaluate(name, catalogue)
     consent.check(name, evaluation.content)
     return evaluation
 
 
 def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Path:
-    """The script of the current generation of `name`, which is built first where there is none.
+    """Return the script of the current generation of `name`, which is built first if needed.
 
     Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
     """

@@ -9,7 +9,7 @@ import ast
 import base64
 import hashlib
 import io
-import json
+import itertools
 import re
 import tokenize
 import zlib
@@ -20,11 +20,32 @@ from pathlib import Path
 _MAIN = "import sys\n\nfrom builder.embedded.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
 
 
+_LINE = 115
+
+
+def machinery_files() -> dict[str, str]:
+    """All files of the folder: relative path to text, each compact."""
+    files = {
+        f"builder/embedded/{path.name}": compact(path.read_text("utf-8")) for path in sorted(_modules(), key=_order)
+    }
+    return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **files}
+
+
 @cache
 def machinery() -> bytes:
-    """All files of the folder, as JSON: relative path to text."""
-    files = {f"builder/embedded/{path.name}": without_comments(path.read_text("utf-8")) for path in _modules()}
-    return json.dumps({"__main__.py": _MAIN, "builder/__init__.py": "\n", **files}, sort_keys=True).encode("ascii")
+    """All of them in one: path, form feed, text, form feed, and so on."""
+    return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
+
+
+# What is alike side by side: zlib looks back no further than 32 KB. Found by trying; any order is right.
+_ALIKE = """
+__init__ patches verify __main__ into manifest errors caches installer programs plan installed stage venv examine wheels
+bytecode claim folders hashes swap workers lifeline
+"""
+
+
+def _order(path: Path) -> tuple[int, str]:
+    return (_ALIKE.split().index(path.stem) if path.stem in _ALIKE.split() else -1, path.name)
 
 
 def digest() -> str:
@@ -37,7 +58,8 @@ def encoded() -> str:
 
     Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
     """
-    return base64.encodebytes(zlib.compress(machinery(), 9)).decode("ascii")
+    text = base64.b85encode(zlib.compress(machinery(), 9)).decode("ascii")
+    return "".join(f"{text[at : at + _LINE]}\n" for at in range(0, len(text), _LINE))
 
 
 def canonical(script: str) -> str:
@@ -45,12 +67,12 @@ def canonical(script: str) -> str:
 
     def plain(found: re.Match[str]) -> str:
         try:
-            content = zlib.decompress(base64.b64decode(found[0]))
+            content = zlib.decompress(base64.b85decode(found[0].replace("\n", "")))
         except (ValueError, zlib.error):
             return found[0]
         return hashlib.sha256(content).hexdigest()
 
-    return re.sub(r"(?:^[A-Za-z0-9+/]{76}\n){20,}[A-Za-z0-9+/]*=*\n", plain, script, flags=re.MULTILINE)
+    return re.sub(rf"(?:^[!-~]{{{_LINE}}}\n){{20,}}[!-~]*\n", plain, script, flags=re.MULTILINE)
 
 
 def as_one_file(names: Sequence[str]) -> str:
@@ -79,6 +101,69 @@ def without_comments(source: str) -> str:
         if token.type == tokenize.COMMENT and lines[token.start[0] - 1]:
             lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())
+
+
+def compact(source: str) -> str:
+    r"""A module as short as it can be read: without comments, types, imports that only types need, and with an indent
+    of one space. What runs is the same.
+
+    >>> compact("from typing import Any, cast\ndef f(a: Any) -> None:\n    b: int = cast(int, a)\n")
+    'from typing import cast\ndef f(a):\n b = cast(int, a)\n'
+    """
+    return _with_small_indents(_without_unused_imports(_without_types(without_comments(source))))
+
+
+def _without_types(source: str) -> str:
+    """Without the types of parameters, results and variables; those of classes' fields can mean something."""
+    tree = ast.parse(source)
+    fields = {one for node in ast.walk(tree) if isinstance(node, ast.ClassDef) for one in node.body}
+    cuts = []
+    for node in ast.walk(tree):
+        if isinstance(node, ast.arg) and node.annotation is not None:
+            cuts.append((node.lineno, node.col_offset + len(node.arg), node.annotation))
+        elif isinstance(node, ast.FunctionDef) and node.returns is not None:
+            arrow = source.splitlines()[node.returns.lineno - 1].rindex(" ->", 0, node.returns.col_offset)
+            cuts.append((node.returns.lineno, arrow, node.returns))
+        elif isinstance(node, ast.AnnAssign) and node.value is not None and node not in fields:
+            cuts.append((node.lineno, node.target.end_col_offset or 0, node.annotation))
+    return _cut(source, [(line, column, node.end_lineno or 0, node.end_col_offset or 0) for line, column, node in cuts])
+
+
+def _without_unused_imports(source: str) -> str:
+    lines = source.splitlines()
+    cuts: list[int] = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            kept = [one.name for one in node.names if len(re.findall(rf"\b{one.name}\b", source)) > 1]
+            if any(one.asname for one in node.names) or len(kept) == len(node.names):
+                continue
+            lines[node.lineno - 1] = f"from {node.module} import {', '.join(kept)}" if kept else ""
+            cuts += range(node.lineno, node.end_lineno or 0)
+    return "".join(f"{line}\n" for number, line in enumerate(lines) if number not in cuts and line)
+
+
+def _with_small_indents(source: str) -> str:
+    depth, begun = 0, False
+    depths: dict[int, int] = {}
+    texts: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if token.type == tokenize.INDENT else -1
+        elif token.type == tokenize.NEWLINE:
+            begun = False
+        elif not begun and token.type not in (tokenize.NL, tokenize.ENDMARKER):
+            depths[token.start[0]], begun = depth, True
+        texts.update(range(token.start[0] + 1, token.end[0] + 1))  # a text of several lines is as it is
+    lines = enumerate(source.splitlines(keepends=True), 1)
+    return "".join(line if row in texts else " " * depths.get(row, 0) + line.lstrip(" ") for row, line in lines)
+
+
+def _cut(source: str, places: Sequence[tuple[int, int, int, int]]) -> str:
+    """A text of ASCII characters without what is from one line and column to another."""
+    start = [0, *itertools.accumulate(len(line) for line in source.splitlines(keepends=True))]
+    for line, column, end_line, end_column in sorted(places, reverse=True):
+        source = source[: start[line - 1] + column] + source[start[end_line - 1] + end_column :]
+    return source
 
 
 def _is_text(statement: ast.stmt) -> bool:

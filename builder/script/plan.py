@@ -6,13 +6,14 @@ Environment variables and trainer arguments are not in it: changing them rebuild
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from builder.embedded.hashes import sha256
 from builder.embedded.plan import key_of
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
+from builder.profile.releases import Releases, parse
 
 FORMAT = 1
 """Of the store path's layout; a new one gives every environment a new key."""
@@ -23,7 +24,8 @@ class Plan:
     """A profile and its lock, ready to be rendered.
 
     `content` is the plan itself, in plain JSON types. `index` says which packages come from an index other than the
-    default one, and `texts` holds the files that the script carries, by relative path.
+    default one, and `texts` holds the files that the script carries, by relative path. `releases` has, by the file of a
+    patch, the releases that it fits beside the one that is locked; nothing of it is built.
     """
 
     profile: Profile
@@ -31,6 +33,7 @@ class Plan:
     content: Mapping[str, Any]
     index: Mapping[str, str]
     texts: Mapping[str, str]
+    releases: Mapping[str, Releases] = field(default_factory=dict)
 
     @property
     def key(self) -> str:
@@ -44,7 +47,7 @@ class Plan:
 
 
 def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
-    """The plan of a profile with its lock; `texts` has every file that the profile names."""
+    """The plan of a profile with its lock; `texts` has every file that the profile names. Raises ProfileError."""
     target = profile.target
     carried = sorted({*profile.carried_files, *(patch.file for patch in profile.patches)})
     content: dict[str, Any] = {
@@ -65,7 +68,12 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
         ),
     }
     index = {package.name: package.index for package in lock.packages if package.index is not None}
-    return Plan(profile, lock, content, index, {path: texts[path] for path in carried})
+    releases = {
+        patch.file: parse(texts[patch.releases], patch.releases)
+        for patch in profile.patches
+        if patch.releases is not None
+    }
+    return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases)
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:

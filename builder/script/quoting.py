@@ -6,11 +6,12 @@ from __future__ import annotations
 
 import hashlib
 import pprint
+from collections.abc import Sequence
 from typing import Any
 
 from jinja2 import BaseLoader, Environment, StrictUndefined
 
-from builder.profile.detect import Detect
+from builder.profile.detect import Choice, Detect
 
 
 def sh_quote(value: str) -> str:
@@ -22,24 +23,26 @@ def sh_quote(value: str) -> str:
     return "'" + value.replace("'", "'\\''") + "'"
 
 
-def sh_word(value: str | Detect) -> str:
+def sh_word(value: str | Detect | Choice) -> str:
     """A word of sh for a value: the text itself, or what the script finds out (templates/_detect.sh.j2)."""
     if isinstance(value, str):
         return sh_quote(value)
+    if isinstance(value, Choice):
+        return f'"$(chosen {value.detect} {value.at_least} {sh_quote(value.then)} {sh_quote(value.otherwise)})"'
     words = [value.detect, value.fallback, value.percent, value.minus, value.least]
     return f'"$(detected {" ".join(map(str, [*words, *([] if value.max is None else [value.max])]))})"'
 
 
-def comment(value: str | Detect) -> str:
+def comment(value: str | Detect | Choice) -> str:
     """`value` as part of a comment or of a usage text: one line of printable ASCII."""
     line = " ".join(str(value).split())
     return "".join(char if " " <= char <= "~" else char.encode("unicode_escape").decode() for char in line)
 
 
-def dotenv_quote(value: str | Detect) -> str:
+def dotenv_quote(value: str | Detect | Choice) -> str:
     """`value` for a dotenv file, as direnv, systemd and python-dotenv read it. Such a file finds nothing out."""
     if not isinstance(value, str):
-        return str(value.fallback)
+        return dotenv_quote(str(value.fallback))
     if value and all(char.isalnum() or char in "_./:,=+-" for char in value) and value.isascii():
         return value
     if "'" not in value and "\\" not in value:
@@ -105,6 +108,20 @@ def fold(words: str) -> str:
     return " \\\n    ".join([*lines, line])
 
 
+def rows(words: Sequence[str], width: int = 116) -> list[str]:
+    """Words in lines of at most `width` characters, two spaces between them.
+
+    >>> rows(["a 1", "bb 2", "c 3"], 10)
+    ['a 1  bb 2', 'c 3']
+    """
+    found = [""]
+    for word in words:
+        if found[-1] and len(found[-1]) + 2 + len(word) > width:
+            found.append("")
+        found[-1] += f"  {word}" if found[-1] else word
+    return found
+
+
 def environment(loader: BaseLoader) -> Environment:
     """Jinja as the templates expect it: an undefined name is an error, and the quoting filters are there."""
     # Autoescaping is for HTML; here each value is quoted for the language that it goes into.
@@ -123,6 +140,7 @@ def environment(loader: BaseLoader) -> Environment:
         "dotenv": dotenv_quote,
         "python": python_literal,
         "fold": fold,
+        "rows": rows,
         "systemd": systemd_quote,
         "systemd_word": systemd_word,
         "systemd_path": systemd_path,

@@ -9,7 +9,8 @@ from typing import Any
 from jinja2 import BaseLoader
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
-from builder.profile.detect import Detect
+from builder.lock.model import LockedPatch
+from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
 from builder.script.parts import parts, portable
 from builder.script.plan import Plan
@@ -28,10 +29,11 @@ class Carried:
     patches: str
 
 
-def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
+def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
-    Raises ProfileError where a file of the profile's cannot travel in a script.
+    With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
+    where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
     templates = environment(loader)
@@ -39,9 +41,9 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried) -> dict[str, str]:
     files = {
         profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
-        profile.fix_dependencies_script: templates.get_template("fix_dependencies.sh.j2").render(
-            values, script=profile.fix_dependencies_script
-        ),
+        profile.fix_dependencies_script: templates.get_template(
+            f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
+        ).render(values, script=profile.fix_dependencies_script),
     }
     if plan.lock.patches:
         files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
@@ -73,12 +75,16 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "min_os": target.min_os,
         "glibc": target.glibc,
         "python": profile.python.version,
+        "run_script": profile.run_script,
+        "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
         "uv": plan.lock.uv,
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,
-        "settings": [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in profile.env.items()],
+        "settings": _settings(profile.env),
         "options": trainer.options,
+        "modes": trainer.modes,
         "detects": profile.detects,
+        "chooses": profile.chooses,
         "command": trainer.command,
         "arguments": trainer.arguments,
         "trainer_file": trainer.file,
@@ -91,15 +97,38 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
         "target": f"{target.system} {target.machine}",
         "patching_code": carried.patches,
-        "patches": [patch.model_dump() for patch in plan.lock.patches],
+        "patches": [_released(plan, patch) for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
     }
 
 
+def _released(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
+    """A patch with all releases that it fits: those beside it, and the one that is locked."""
+    version = plan.lock.versions()[patch.package]
+    locked = {"versions": [version], "files": [{"shift": 0, **file.model_dump()} for file in patch.files]}
+    known = plan.releases.get(patch.file)
+    others = [release.model_dump() for release in known.releases] if known is not None else []
+    if not any(version in release["versions"] for release in others):
+        others.append(locked)
+    return {
+        "package": patch.package,
+        "file": patch.file,
+        "fixed": known.fixed if known is not None else None,
+        "releases": others,
+    }
+
+
+def _settings(env: Mapping[str, Setting]) -> list[dict[str, Any]]:
+    """The variables as templates take them; those that follow another come after it."""
+    ordered = sorted(env.items(), key=lambda one: one[1].follows is not None)
+    return [{"name": name, **dict(setting), **_said(name, setting)} for name, setting in ordered]
+
+
 def _said(name: str, setting: Setting) -> dict[str, Any]:
-    """Whether a setting is found out, and the word of sh that is its note."""
+    """Whether a setting is found out, the word of sh that is its note, and the setting as data of Python."""
     value = setting.value if setting.value is not None else setting.default
     start, end = f"note: {name}=", f": {setting.note}"
-    if isinstance(value, Detect):
-        return {"detects": True, "said": f'{sh_quote(start)}"${name}"{sh_quote(end)}'}
-    return {"detects": False, "said": sh_quote(f"{start}{value or ''}{end}")}
+    detects = isinstance(value, Detect | Choice)
+    data = {"name": name, **setting.model_dump(exclude_none=True, exclude={"note", "acknowledge"})}
+    said = f'{sh_quote(start)}"${{{name}-}}"{sh_quote(end)}' if detects else sh_quote(f"{start}{value or ''}{end}")
+    return {"detects": detects, "choice": isinstance(value, Choice), "said": said, "data": data}

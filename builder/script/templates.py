@@ -12,9 +12,9 @@ from builder.script.plan import Plan
 from builder.script.render import Carried, render, render_bundle_head, render_run_script
 
 
-def rendered(plan: Plan) -> dict[str, str]:
+def rendered(plan: Plan, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text."""
-    return render(plan, FileSystemLoader(shipped("templates")), _carried())
+    return render(plan, FileSystemLoader(shipped("templates")), _carried(), standalone=standalone)
 
 
 def rendered_run_script(plan: Plan) -> str:

@@ -1,1 +1,1 @@
-"""What was locked, for others: mirrors, bundles, and the formats of other tools."""
+"""Locked files for other machines and tools: mirrors, bundles, exports."""

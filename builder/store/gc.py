@@ -12,11 +12,11 @@ from pathlib import Path
 from builder import process
 from builder.embedded import claim
 from builder.embedded.errors import StageError
-from builder.embedded.manifest import read_manifest
 from builder.embedded.wheels import identity
 from builder.files import remove_tree
+from builder.report import plural
 from builder.store import roots
-from builder.store.layout import home
+from builder.store.layout import Store
 from builder.store.usage import Links
 
 
@@ -38,7 +38,8 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
     """
     if dry_run:
         return list(_sized(_choose(max_age, max_size)))
-    trash = home() / "store" / f".trash-{time.time_ns()}"
+    store = Store.here()
+    trash = store.environments / f".trash-{time.time_ns()}"
     with roots.collecting():
         chosen = list(_sized(_choose(max_age, max_size)))
         # Choosing from a large store takes its time, and who waits for it does not wait for ever.
@@ -54,7 +55,7 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
                 one.path.rename(trash / str(number))
                 one.path.with_name(f"{one.path.name}.json").unlink(missing_ok=True)  # the note of a wheel
     # Out of sight already; deleting many files takes its time.
-    for left in (home() / "store").glob(".trash-*"):
+    for left in store.environments.glob(".trash-*"):
         remove_tree(left)
     return [*taken, *_leftovers()]
 
@@ -66,17 +67,15 @@ def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path,
 
 
 def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
-    store = home() / "store"
-    if not store.is_dir():
-        return
-    yield from _dead()
+    store = Store.here()
+    yield from _dead(store)
     needed = roots.roots()
     gone: set[str] = set()
-    environments = [path for path in sorted(store.iterdir()) if path.name[:1] != "." and path.name not in needed]
-    newest_first = sorted(environments, key=lambda path: path.stat().st_mtime, reverse=True)
-    total = (
-        Links().add(path for path in store.iterdir() if not path.name.startswith(".")) if max_size is not None else 0
+    every = [store.path(name) for name in store.names()]
+    newest_first = sorted(
+        (path for path in every if path.name not in needed), key=lambda path: path.stat().st_mtime, reverse=True
     )
+    total = Links().add(every) if max_size is not None else 0
     while newest_first:
         path = newest_first.pop()
         if max_age is not None and time.time() - path.stat().st_mtime < max_age:
@@ -88,29 +87,30 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
         gone.add(path.name)
         yield path, "nothing needs it"
     if max_size is None:
-        yield from _wheels(gone, max_age)
+        yield from _wheels(store, gone, max_age)
 
 
-def _dead() -> Iterator[tuple[Path, str]]:
+def _dead(store: Store) -> Iterator[tuple[Path, str]]:
     """What processes left that died while they made it."""
-    for path in sorted((home() / "tools").glob(".new-*")):
+    for path in sorted((store.home / "tools").glob(".new-*")):
         if not process.has_living_maker(path.name):
-            yield path, "who fetched this is dead"
-    for folder, prefix in ((home() / "store", ".stage-"), *((one, ".new-") for one in (home() / "wheels").glob("*"))):
-        yield from ((path, "the build of this is dead") for path in claim.dead(folder, prefix))
+            yield path, "its download was killed"
+    places = [(store.environments, ".stage-"), *((one, ".new-") for one in store.wheels.glob("*"))]
+    for folder, prefix in places:
+        yield from ((path, "its build was killed") for path in claim.dead(folder, prefix))
 
 
-def _wheels(gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
+def _wheels(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
     """The unpacked wheels that no environment has, but those that are `gone`; a new one may be about to be linked."""
-    notes = list((home() / "wheels").glob("*/*.json"))
+    notes = list(store.wheels.glob("*/*.json"))
     if not notes:
         return
     needed: set[tuple[str, str]] = set()
-    for env in (home() / "store").iterdir():
-        if env.name.startswith(".") or env.name in gone:
+    for name in store.names():
+        if name in gone:
             continue
         with suppress(StageError, KeyError, TypeError):
-            manifest = read_manifest(env)
+            manifest = store.manifest(name)
             plan = manifest["plan"]
             needed |= {(manifest["cache-tag"], identity(one, plan["build-requires"])) for one in plan["packages"]}
     for note in sorted(notes):
@@ -121,12 +121,12 @@ def _wheels(gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     """Fetched sources that no lock file refers to, and what a dead process was fetching."""
-    folder = home() / "sources"
+    folder = Store.here().home / "sources"
     needed = roots.sources()
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
         if path.name.startswith(".new-"):
             if claim.is_dead(path):
-                yield path, "who fetched this is dead"
+                yield path, "its download was killed"
         # One that came a moment ago belongs to a lock that is about to be written.
         elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
             yield path, "no lock file refers to this source"
@@ -141,10 +141,13 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
 
 def _leftovers() -> list[Garbage]:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
+    store = Store.here()
     gone: list[Garbage] = []
-    found = [(path, "no environment links this bytecode") for path in (home() / "bytecode").glob("*/*/*")]
-    unfinished = [*(home() / "cache").rglob(".*"), *(home() / "gcroots").glob(".*")]
-    found += [(path, "who wrote this is dead") for path in unfinished]
+    for lock in store.environments.glob(f"{claim.LOCK}*"):
+        claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
+    found = [(path, "no environment links this bytecode") for path in store.bytecode.glob("*/*/*")]
+    unfinished = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*")]
+    found += [(path, "its writer was killed") for path in unfinished]
     for path, why in found:
         with suppress(FileNotFoundError):  # another collection was faster
             state = path.stat()
@@ -174,4 +177,4 @@ def parse_size(text: str) -> int:
 def summary(deleted: Sequence[Garbage]) -> str:
     """What was freed, in a sentence."""
     total = sum(one.size for one in deleted)
-    return f"{len(deleted)} paths, {total / 1e6:.1f} MB"
+    return f"{plural(len(deleted), 'path')}, {total / 1e6:.1f} MB"

@@ -22,7 +22,7 @@ from pathlib import Path
 from builder.errors import DrydockError, UsageError
 from builder.files import link_atomically, write_atomically
 from builder.names import is_reference, of_stem, stem
-from builder.store.layout import home
+from builder.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -166,7 +166,7 @@ def _chosen(name: str, which: Sequence[str], now: float) -> list[Generation]:
 
 
 def _folder() -> Path:
-    return home() / "profiles"
+    return Store.here().profiles
 
 
 def _numbers(name: str) -> list[int]:
@@ -226,7 +226,7 @@ def _locked() -> Iterator[None]:
     _folder().mkdir(parents=True, exist_ok=True)
     with (_folder() / ".lock").open("w") as file:
         fcntl.flock(file, fcntl.LOCK_EX)
-        for left in _folder().glob(".*"):  # nobody else writes here now: who began these is dead
+        for left in _folder().glob(".*"):  # nobody else writes here now: their writers are dead
             if left.name != ".lock":
                 left.unlink()
         yield

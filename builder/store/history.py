@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from builder.embedded.plan import key_of
+from builder.embedded.errors import StageError
+from builder.report import plural
 from builder.store.generations import Generation
-from builder.store.layout import environment_path
+from builder.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -51,18 +51,17 @@ def told(generations: Sequence[Generation]) -> list[Row]:
 
 def _plan(one: Generation) -> dict[str, Any] | None:
     try:
-        manifest = environment_path(one.store_name) / ".drydock" / "manifest.json"
-        plan: dict[str, Any] = json.loads(manifest.read_text(encoding="utf-8"))["plan"]
-    except (OSError, ValueError, KeyError, TypeError):
+        plan: dict[str, Any] = Store.here().manifest(one.store_name)["plan"]
+    except StageError:
         return None  # collected by hand, or damaged
-    return plan if key_of(plan) == one.key else None
+    return plan
 
 
 def _changes(before: dict[str, Any] | None, after: dict[str, Any] | None) -> str:
     if after is None:
-        return "its environment is not there, or damaged: drydock store verify"
+        return "its environment is missing or damaged: drydock store verify"
     if before is None:
-        return f"{len(after['packages'])} packages"
+        return plural(len(after["packages"]), "package")
     old = {package["name"]: package["version"] for package in before["packages"]}
     new = {package["name"]: package["version"] for package in after["packages"]}
     words = [f"+{name} {new[name]}" for name in sorted(new.keys() - old.keys())]

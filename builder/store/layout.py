@@ -1,27 +1,105 @@
-"""The store: where finished environments are, each in a folder named by its key."""
+"""The store: where finished environments are, each in a folder named by its key, and what is kept beside them."""
 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 from builder.errors import UsageError
 
 FORMAT = "1"
 """How the store is laid out; the generated scripts know this one too (templates/run.sh.j2, check_format)."""
 
+_STORE_NAME = re.compile(r"[0-9a-z]{32}-[^/]+")
 
-def home(environ: Mapping[str, str] = os.environ) -> Path:
-    """Drydock's own folder: DRYDOCK_HOME, else XDG_DATA_HOME/drydock, else ~/.local/share/drydock.
 
-    The generated scripts have the same rule (templates/_facts.sh.j2). Raises UsageError where none is set, and where a
-    newer Drydock has laid it out.
-    """
-    folder = _named(environ)
-    _check_format(folder)
-    return folder
+@dataclass(frozen=True)
+class Store:
+    """Everything below Drydock's own folder, `home`. An environment is named by its store name, KEY-NAME."""
+
+    home: Path
+
+    @classmethod
+    def here(cls, environ: Mapping[str, str] = os.environ) -> Store:
+        """The user's: in DRYDOCK_HOME, else XDG_DATA_HOME/drydock, else ~/.local/share/drydock.
+
+        The generated scripts have the same rule (templates/_facts.sh.j2). Raises UsageError where none is set, and
+        where a newer Drydock has laid it out.
+        """
+        folder = _named(environ)
+        _check_format(folder)
+        return cls(folder)
+
+    @property
+    def environments(self) -> Path:
+        """The folder that has the environments, finished and not."""
+        return self.home / "store"
+
+    @property
+    def wheels(self) -> Path:
+        """The folder of unpacked wheels."""
+        return self.home / "wheels"
+
+    @property
+    def bytecode(self) -> Path:
+        """The folder of shared bytecode."""
+        return self.home / "bytecode"
+
+    @property
+    def profiles(self) -> Path:
+        """The folder of the generations."""
+        return self.home / "profiles"
+
+    @property
+    def roots(self) -> Path:
+        """The folder of the garbage collection roots."""
+        return self.home / "gcroots"
+
+    def path(self, store_name: str) -> Path:
+        """The folder of an environment, built or not."""
+        return self.environments / store_name
+
+    def names(self) -> list[str]:
+        """The store names of the environments that are there, and the names of those that somebody renamed.
+
+        What else lies in their folder is not ours.
+        """
+        try:
+            with os.scandir(self.environments) as entries:
+                return sorted(one.name for one in entries if _is_environment(one))
+        except (FileNotFoundError, NotADirectoryError):
+            return []
+
+    def is_built(self, store_name: str) -> bool:
+        """Whether an environment is there, with its Python; only the last step of a build, one rename, makes it so.
+
+        Reads nothing: asked before every run.
+        """
+        # As builder.embedded.manifest.is_usable, which takes 10 ms to import.
+        env = self.path(store_name)
+        return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
+
+    def manifest(self, store_name: str) -> dict[str, Any]:
+        """The manifest of an environment, checked against its seal, its key and its folder. Raises StageError."""
+        from builder.embedded.manifest import read_manifest
+
+        return read_manifest(self.path(store_name))
+
+
+def _is_environment(entry: os.DirEntry[str]) -> bool:
+    if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
+        return False
+    return _STORE_NAME.fullmatch(entry.name) is not None or (Path(entry.path) / ".drydock").is_dir()
+
+
+def home() -> Path:
+    """Drydock's own folder. Raises UsageError, as `Store.here`."""
+    return Store.here().home
 
 
 @cache
@@ -45,15 +123,3 @@ def _named(environ: Mapping[str, str]) -> Path:
     if user := environ.get("HOME"):
         return Path(user).absolute() / ".local/share/drydock"
     raise UsageError("there is no place for the store", hint="set HOME or DRYDOCK_HOME")
-
-
-def environment_path(store_name: str) -> Path:
-    """The folder of an environment, built or not; `store_name` is KEY-NAME."""
-    return home() / "store" / store_name
-
-
-def is_built(store_name: str) -> bool:
-    """Whether an environment is there, with its Python; only the last step of a build, one rename, makes this true."""
-    # As builder.embedded.manifest.is_usable, which takes 10 ms to import.
-    env = environment_path(store_name)
-    return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()

@@ -23,7 +23,7 @@ from builder import process
 from builder.errors import DrydockError, ToolError
 from builder.files import write_atomically
 from builder.store import generations
-from builder.store.layout import home
+from builder.store.layout import Store
 
 
 def hold(store_name: str) -> None:
@@ -173,4 +173,4 @@ def _entries(kind: str) -> list[Path]:
 
 
 def _folder() -> Path:
-    return home() / "gcroots"
+    return Store.here().roots

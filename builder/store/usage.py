@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from builder.store.layout import home
+from builder.store.layout import Store
 
 
 @dataclass
@@ -69,17 +69,16 @@ class Total:
 
 def usage() -> Total:
     """Measure the store."""
-    store, bytecode = home() / "store", home() / "bytecode"
-    names = sorted(path.name for path in store.iterdir() if not path.name.startswith(".")) if store.is_dir() else []
+    store = Store.here()
     whole = Links()
     rows = []
-    for name in names:
+    for name in store.names():
         alone = Links()
-        apparent = alone.add([store / name])
-        whole.add([store / name])
+        apparent = alone.add([store.path(name)])
+        whole.add([store.path(name)])
         rows.append(Usage(name, len(alone.seen), apparent, alone.freed()))
-    shared = Links().add([bytecode])
-    whole.add([bytecode, home() / "wheels"])
+    shared = Links().add([store.bytecode])
+    whole.add([store.bytecode, store.wheels])
     real = sum(size for _, _, size in whole.seen.values())
     return Total(rows, shared, sum(row.apparent for row in rows), real)
 

@@ -9,6 +9,29 @@
 #   sh run_rl_swarm_cpu.sh [-- TRAINER ARGUMENTS]     build if needed, then train
 #   sh run_rl_swarm_cpu.sh --help                     what else it can do
 #
+# 108 packages, by sha256, for linux-x86_64 and Python 3.11:
+#
+#   absl-py 2.3.0  accelerate 1.1.1  aiohappyeyeballs 2.6.1  aiohttp 3.12.13  aiosignal 1.3.2  annotated-types 0.7.0
+#   attrs 25.3.0  base58 1.0.3  bitarray 3.4.3  certifi 2025.6.15  cffi 1.17.1  charset-normalizer 3.4.2  ckzg 2.1.1
+#   click 8.2.1  colorlog 6.9.0  configargparse 1.7.1  cryptography 45.0.4  cytoolz 1.0.1  datasets 3.6.0  dill 0.3.8
+#   eth-abi 5.2.0  eth-account 0.13.7  eth-hash 0.7.1  eth-keyfile 0.8.1  eth-keys 0.7.0  eth-rlp 2.2.0
+#   eth-typing 5.2.1  eth-utils 5.3.0  filelock 3.18.0  frozenlist 1.7.0  fsspec 2025.3.0  gitdb 4.0.12
+#   gitpython 3.1.44  grpcio 1.73.1  grpcio-tools 1.73.1  hexbytes 1.3.1  hf-transfer 0.1.9  hf-xet 1.1.5
+#   hivemind 1.1.12  huggingface-hub 0.33.1  idna 3.10  jinja2 3.1.6  markdown 3.8.2  markupsafe 3.0.2  morphys 1.0
+#   mpmath 1.3.0  msgpack 1.1.1  multidict 6.6.3  multiprocess 0.70.16  netaddr 1.3.0  networkx 3.5  numpy 2.3.1
+#   packaging 25.0  pandas 2.3.0  parsimonious 0.10.0  peft 0.15.2  platformdirs 4.3.8  prefetch-generator 1.0.3
+#   propcache 0.3.2  protobuf 6.31.1  psutil 7.0.0  py-cid 0.3.0  py-multibase 1.0.3  py-multicodec 0.2.1
+#   py-multihash 0.2.3  pyarrow 20.0.0  pycparser 2.22  pycryptodome 3.23.0  pydantic 2.11.7  pydantic-core 2.33.2
+#   python-baseconv 1.2.2  python-dateutil 2.9.0.post0  pytz 2025.2  pyunormalize 16.0.0  pyyaml 6.0.2  regex 2024.11.6
+#   requests 2.32.4  rlp 4.1.0  safetensors 0.5.3  scipy 1.16.0  sentry-sdk 2.32.0  setproctitle 1.3.6
+#   setuptools 80.9.0  six 1.17.0  smmap 5.0.2  sortedcontainers 2.4.0  sympy 1.14.0  tensorboard 2.19.0
+#   tensorboard-data-server 0.7.2  tokenizers 0.21.2  toolz 1.0.0  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4
+#   trl 0.18.2  types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2
+#   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
+#   xxhash 3.5.0  yarl 1.20.1
+#
+# Drydock 0.1.0, machinery sha256 efde3dcbbb46e9acd6ccd58bf73d2e0b408e9b7477c6467a7a5d233ea97786af
+#
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
@@ -25,7 +48,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=b565f14c1a75d36a7682a4f072621a5af8b0f3ed939eb896400fe726d4fd0e8b  # of the Python below, of Drydock 0.1.0
+_machinery=efde3dcbbb46e9acd6ccd58bf73d2e0b408e9b7477c6467a7a5d233ea97786af  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -68,9 +91,11 @@ Builds the environment "cpu-swarm" for linux-x86_64 if it is not there, and runs
   --verify       check the environment: versions, every file, the machine, the proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
+  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+  PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
   SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
@@ -80,6 +105,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
@@ -87,8 +113,167 @@ USAGE
 
 # --- 2. The trainer's environment ----------------------------------------------------------------------------------
 
+
+# detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
+# FALLBACK where that cannot be found out. It runs in a subshell, as $(detected ...).
+detected() {
+  # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
+  PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
+  case $1 in
+    performance-cores) find_performance_cores ;;
+    usable-cores) find_usable_cores ;;
+    memory-gb) find_memory ;;
+    gpu-count) find_gpus ;;
+  esac 2>/dev/null || _found=
+  case $_found in
+    '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
+  esac
+  _found=$((_found * $3 / 100 - $4))
+  [ "$_found" -ge "$5" ] || _found=$5
+  [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
+  printf '%s\n' "$_found"
+}
+
+
+# chosen WHAT LEAST THEN OTHERWISE: prints THEN where this machine has at least so much, and else OTHERWISE.
+chosen() {
+  _amount=$(detected "$1" '' 100 0 0)
+  if [ "${_amount:-0}" -ge "$2" ]; then printf '%s\n' "$3"; else printf '%s\n' "$4"; fi
+}
+
+# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
+# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
+find_performance_cores() {
+  _atoms='' _best=0 _cores=0 _seen=' '
+  read -r _atoms </sys/devices/cpu_atom/cpus || :
+  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
+    read -r _capacity <"$_file" || continue
+    case $_capacity in '' | *[!0-9]*) continue ;; esac
+    [ "$_capacity" -le "$_best" ] || _best=$_capacity
+  done
+  # shellcheck disable=SC2013 # a line has no spaces
+  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
+    _core=${_core%%[,-]*}
+    case $_seen in *" $_core "*) continue ;; esac
+    _seen="$_seen$_core "
+    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
+    count_common "$_core" "$_atoms"
+    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
+  done
+  [ "$_cores" -gt 0 ] || return 1
+  find_usable_cores || return 1
+  [ "$_found" -le "$_cores" ] || _found=$_cores
+}
+
+# Those that this process may run on, and no more than its quota is worth.
+find_usable_cores() {
+  _allowed=
+  while read -r _word _rest; do
+    [ "$_word" != Cpus_allowed_list: ] || _allowed=$_rest
+  done </proc/self/status
+  read -r _online </sys/devices/system/cpu/online || _online=$_allowed
+  count_common "$_allowed" "$_online"
+  [ "$_common" -gt 0 ] || return 1
+  _found=$_common
+  each_control_group cpu limit_cores
+}
+
+limit_cores() {
+  read -r _quota _period <"$1/cpu.max" ||
+    { read -r _quota <"$1/cpu.cfs_quota_us" && read -r _period <"$1/cpu.cfs_period_us"; } || return 0
+  case $_quota/$_period in *[!0-9/]* | /* | */ | */0) return 0 ;; esac  # max, or -1
+  _quota=$((_quota / _period))
+  [ "$_quota" -gt 0 ] || _quota=1
+  [ "$_found" -le "$_quota" ] || _found=$_quota
+}
+
+find_memory() {
+  read -r _word _found _unit </proc/meminfo || return 1
+  [ "$_word" = MemTotal: ] || return 1
+  divide_by_1024 "$_found" || return 1
+  divide_by_1024 "$_found"
+  _memory=$_found
+  each_control_group memory limit_memory
+  _found=$_memory
+}
+
+limit_memory() {
+  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
+    read -r _found <"$_file" || continue
+    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    divide_by_1024 "$_found"
+    [ "$_memory" -le "$_found" ] || _memory=$_found
+  done
+}
+
+# each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
+# where every system mounts them.
+each_control_group() {
+  [ -r /proc/self/cgroup ] || return 0
+  while IFS=: read -r _number _controllers _group; do
+    case ,$_controllers, in
+      ,,) _mount=/sys/fs/cgroup ;;
+      *,"$1",*) _mount=/sys/fs/cgroup/$1 ;;
+      *) continue ;;
+    esac
+    # A container sees its own group as the top of the mount, whatever it is called outside.
+    case $_group/ in */../*) _group= ;; esac
+    [ -d "$_mount$_group" ] || _group=
+    _group=${_group%/}
+    "$2" "$_mount$_group"
+    while [ -n "$_group" ]; do
+      _group=${_group%/*}
+      "$2" "$_mount$_group"
+    done
+  done </proc/self/cgroup
+}
+
+# count_common LIST LIST: how many processors are in both of two lists as the kernel writes them (0-3,8).
+count_common() {
+  _common=0
+  case $1$2 in *[!0-9,-]*) return 0 ;; esac
+  _ifs=$IFS
+  IFS=,
+  for _one in $1; do
+    for _other in $2; do
+      _from=${_one%-*} _to=${_one#*-}
+      [ "$_from" -ge "${_other%-*}" ] || _from=${_other%-*}
+      [ "$_to" -le "${_other#*-}" ] || _to=${_other#*-}
+      [ "$_to" -lt "$_from" ] || _common=$((_common + _to - _from + 1))
+    done
+  done
+  IFS=$_ifs
+}
+
+find_gpus() {
+  _found=0
+  command -v nvidia-smi >/dev/null || return 0
+  _list=$(nvidia-smi -L) || return 1
+  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
+}
+
+# Digit by digit: some shells count with 32 bits only.
+divide_by_1024() {
+  case $1 in '' | *[!0-9]*) return 1 ;; esac
+  _digits=$1 _found='' _rest=0
+  while [ -n "$_digits" ]; do
+    _next=${_digits#?}
+    _rest=$((_rest * 10 + ${_digits%"$_next"}))
+    _found=$_found$((_rest / 1024))
+    _rest=$((_rest % 1024))
+    _digits=$_next
+  done
+  _found=${_found#"${_found%%[!0]*}"}
+  _found=${_found:-0}
+}
+
 # What would let another Python into this one.
 _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+
+# Names of what the caller has set, where the profile has a default only.
+_exported=' '
 
 set_environment() {
   # shellcheck disable=SC2086 # a list of names
@@ -96,10 +281,47 @@ set_environment() {
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  export TOKENIZERS_PARALLELISM='false'
-  export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  export PYTORCH_MPS_HIGH_WATERMARK_RATIO='0.0'
-  [ "${OMP_NUM_THREADS+set}" ] || export OMP_NUM_THREADS='4'
+  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
+    _exported="${_exported}TOKENIZERS_PARALLELISM "
+  else
+    export TOKENIZERS_PARALLELISM='false'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${OMP_NUM_THREADS+set}" ]; then
+    _exported="${_exported}OMP_NUM_THREADS "
+  else
+    export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
+  fi
+  if [ "${OMP_WAIT_POLICY+set}" ]; then
+    _exported="${_exported}OMP_WAIT_POLICY "
+  else
+    export OMP_WAIT_POLICY='passive'
+  fi
+  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
+    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
+  else
+    export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  fi
+  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
+    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
+  else
+    export PYTORCH_ENABLE_MPS_FALLBACK='1'
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_HIGH_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_HIGH_WATERMARK_RATIO "
+  else
+    export PYTORCH_MPS_HIGH_WATERMARK_RATIO="$(chosen memory-gb 24 '0.0' '1.0')"
+  fi
+  # shellcheck disable=SC2155 # it does not fail
+  if [ "${PYTORCH_MPS_LOW_WATERMARK_RATIO+set}" ]; then
+    _exported="${_exported}PYTORCH_MPS_LOW_WATERMARK_RATIO "
+  elif is_exported PYTORCH_MPS_HIGH_WATERMARK_RATIO; then
+    # Theirs, so that the two agree; zero and what is no number leave this one alone.
+    case $PYTORCH_MPS_HIGH_WATERMARK_RATIO in *[1-9]*) export PYTORCH_MPS_LOW_WATERMARK_RATIO="$PYTORCH_MPS_HIGH_WATERMARK_RATIO" ;; esac
+  else
+    export PYTORCH_MPS_LOW_WATERMARK_RATIO="$(chosen memory-gb 24 '1.4' '0.8')"
+  fi
 }
 
 print_environment() {
@@ -108,10 +330,30 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  printf 'export TOKENIZERS_PARALLELISM='; quote "$TOKENIZERS_PARALLELISM"
-  printf 'export PYTORCH_ENABLE_MPS_FALLBACK='; quote "$PYTORCH_ENABLE_MPS_FALLBACK"
-  printf 'export PYTORCH_MPS_HIGH_WATERMARK_RATIO='; quote "$PYTORCH_MPS_HIGH_WATERMARK_RATIO"
-  printf 'export OMP_NUM_THREADS='; quote "$OMP_NUM_THREADS"
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4' ''
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+  print_default PYTORCH_MPS_HIGH_WATERMARK_RATIO "${PYTORCH_MPS_HIGH_WATERMARK_RATIO-}" '0.0 from 24 GB of memory on, else 1.0' ''
+  print_default PYTORCH_MPS_LOW_WATERMARK_RATIO "${PYTORCH_MPS_LOW_WATERMARK_RATIO-}" '1.4 from 24 GB of memory on, else 0.8' 'PYTORCH_MPS_HIGH_WATERMARK_RATIO'
+}
+
+is_exported() {
+  case $_exported in *" $1 "*) ;; *) return 1 ;; esac
+}
+
+# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+print_default() {
+  if is_exported "$1"; then
+    printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
+  elif [ -n "$4" ] && is_exported "$4"; then
+    printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
+    [ -n "$2" ] || return 0
+  else
+    printf '# %s: the default of %s: %s\n' "$1" "$_name" "$3"
+  fi
+  printf 'export %s=' "$1"; quote "$2"
 }
 
 print_notes() {
@@ -146,6 +388,36 @@ start_trainer() {
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
   _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
+  case ${MEMORY-} in
+    '') ;;
+    low)
+      set -- '--optim' 'adafactor' '--beta' '0' "$@"
+      say 'note: MEMORY=low: it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).'
+      ;;
+    *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
+  esac
+  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  _hidden=
+  if [ -n "${PUSH_TO_HUB-}" ]; then
+    [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
+    _hidden="$_hidden --hf_token=HF_TOKEN"
+  fi
+  if [ -n "$_hidden" ]; then
+    set -- 'hivemind_exp.gsm8k.train_single_gpu' "$@"
+    set -- python -c 'import argparse, os, runpy, sys
+hidden = dict(word.split("=") for word in sys.argv.pop(1).split())
+module = sys.argv.pop(1)
+parse = argparse.ArgumentParser.parse_known_args
+argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=None: parse(
+    self,
+    [*(sys.argv[1:] if args is None else args)]
+    + [f"{flag}={os.environ[name]}" for flag, name in hidden.items() if flag in self._option_string_actions],
+    namespace,
+)
+runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
+    print_notes
+    exec "$@"
+  fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
   exec "$@"
@@ -153,7 +425,7 @@ start_trainer() {
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
-_action=run
+_action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
   case $1 in
     --build-only) _action=build ;;
@@ -162,12 +434,20 @@ while [ $# -gt 0 ]; do
     --where) printf '%s\n' "$_env"; exit 0 ;;
     --print-env) set_environment; print_environment; exit 0 ;;
     --machinery) _action=machinery; break ;;
+    --into) _action=into _venv=${2-}; [ $# -lt 2 ] || shift ;;
+    --check | --revert) _mode=${1#--} ;;
+    --yes) _ask=no ;;
     --help | -h) usage; exit 0 ;;
     --) shift; break ;;
     *) wrong_use "$1 is not an option of run_rl_swarm_cpu.sh; arguments for the trainer go after --" ;;
   esac
   shift
 done
+case $_action$_mode$_ask in
+  into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
+  *fixyes) ;;
+  *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
 
 
 # Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
@@ -220,13 +500,16 @@ is_usable() {
 }
 
 # Where it was built before, this is all that is done.
-if [ "$_action" != machinery ]; then
-  check_format
-  hold
-  if [ "$_action" != verify ] && is_usable; then
-    go "$@"
-  fi
-fi
+case $_action in
+  machinery | into) ;;
+  *)
+    check_format
+    hold
+    if [ "$_action" != verify ] && is_usable; then
+      go "$@"
+    fi
+    ;;
+esac
 
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
@@ -292,10 +575,15 @@ fetch_uv_with() {
     else
       continue
     fi
-    if PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2; then
-      return 0
-    fi
+    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
+      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    _fetching=$!
+    # It must not go on alone when this script is killed.
+    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
+    _status=0
+    wait "$_fetching" || _status=$?
+    _fetching=
+    [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
@@ -346,13 +634,20 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work=${TMPDIR:-/tmp}/drydock-$$ _builder='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  (umask 077 && mkdir "$_work") || { _left=$_work; _work=; die "$_left is there already" "remove it, or set TMPDIR"; }
+  for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
+    if (umask 077 && mkdir "${TMPDIR:-/tmp}/drydock-$$-$_try") 2>/dev/null; then
+      _work=${TMPDIR:-/tmp}/drydock-$$-$_try
+      return 0
+    fi
+  done
+  die "no folder can be made in ${TMPDIR:-/tmp}" "is it full? TMPDIR names another"
 }
 
 clean_up() {
+  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
   stop_builder
   [ -z "$_work" ] || rm -rf "$_work"
 }
@@ -362,7 +657,7 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
@@ -376,17 +671,10 @@ build() {
 DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
-  remove_dead
-  find_uv
-  isolate_uv
+  get_tools
   make_frame
-  carry_plan "$_work/plan" || failed "$_work cannot be written"
-  # In the background, so that a signal reaches this shell at once.
-  { trap - EXIT; _become=exec; machinery "$_work/frame/bin/python" "$_work/machinery" build "$_work/plan" "$_env" "$_uv" \
-    "$_work/frame" "$_work" "$_mirror" $$; } &
-  _builder=$!
-  _status=0
-  wait "$_builder" || _status=$?
+  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
+  [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
     exit 1
@@ -396,10 +684,50 @@ DRYDOCK_END
   trap - EXIT HUP INT PIPE TERM
 }
 
+get_tools() {
+  remove_dead
+  find_uv
+  isolate_uv
+}
+
+# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start_builder() {
+  carry_plan "$_work/plan" || failed "$_work cannot be written"
+  _with=$1
+  shift
+  { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
+  _builder=$! _status=0
+  wait "$_builder" || _status=$?
+}
+
+# Brings $_venv, which is the user's, to what the plan says, or back.
+change_venv() {
+  check_platform
+  check_format
+  case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
+  _free=$_venv
+  while [ -e "$_free" ] || [ -L "$_free" ]; do _free=$_free-$_python; done
+  _make="python$_python -m venv $(quote "$_free")"
+  [ -f "$_venv/pyvenv.cfg" ] && [ -x "$_venv/bin/python" ] ||
+    die "$_venv is not a virtual environment" "name one, or make it: $_make"
+  _found=$("$_venv/bin/python" -I -c 'import sys; print("%d.%d" % sys.version_info[:2])' 2>/dev/null) || _found='that fails'
+  [ "$_found" = "$_python" ] ||
+    die "$_venv has a Python $_found, and the locked wheels are for $_python" "make another: $_make"
+  make_work
+  _uv=
+  [ "$_mode" != fix ] || get_tools
+  { [ -t 0 ] && [ -t 2 ]; } || _ask=no
+  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+    "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
+  _builder=
+  exit "$_status"
+}
+
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  ! "$_uv" --project / venv --no-python-downloads "$@" 2>/dev/null || return 0
+  # Quietly where there is one; else uv says what it fetches, or why it cannot.
+  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
   say "fetching Python $_python"
   "$_uv" --project / venv "$@" ||
     failed "no virtual environment of Python $_python" \
@@ -1183,449 +1511,304 @@ DRYDOCK_END
 
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
-# What needs more than a shell is Python that Drydock itself runs: the folder builder/embedded of Drydock 0.1.0,
-# without comments, as JSON (path to text), compressed by zlib, in base64. To read it, name a folder that is not there:
-#
-#   sh run_rl_swarm_cpu.sh --machinery FOLDER
-#
+# What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
+# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_cpu.sh --machinery FOLDER` writes it to a new FOLDER.
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
-  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, json, os, sys, zlib
-content, folder = zlib.decompress(base64.b64decode(sys.stdin.read())), sys.argv.pop(1)
+  ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
+content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-for path, text in json.loads(content).items():
-    os.makedirs(os.path.dirname(os.path.join(folder, path)), exist_ok=True)
-    with open(os.path.join(folder, path), "w", encoding="utf-8") as file:
+words = content.decode().split("\f")
+for path, text in zip(words[::2], words[1::2]):
+    path = folder + "/" + path
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-eNrNvQt728a1LvxXEJ2vW4ANUZLjZLdslFaxlcYnju1jK23zUDx4IBGSWJEES5CWVW3+929d54YB
-RTnp2bvP3rEIDOa6Zs2adXnX/U5RTMvxrCh687udfrIzns7rxTJp7pqz2dnsclFPk/PVeDKqFr1q
-el6NRtWop58kUhh/YWn4qFd9Gi9TfJDir3Jx9XFw2B9m2dlsJ092pKr9ohjPxkvTqP9S2wlLdZTx
-uk8dLorL1XK1qGwPy9msXpbLcT2DYblDpPIX9WRSXdDbXnl+oR+9KCeT8nxSSal5ubyejM/17Tv4
-KW+Wd/Px7EpfHM/uuiauWizqRaMFPyzLq+oEH53NRtVlUlD5dF4ulk0/aZaLPKlmH+Wvlf5xuSin
-lfx9Wy9u5M/pGCuSH83FYjxf0o8s2fs2eVPPqv7ZLIH/xTvWYFe0X6d1PWlyLsQfLRd38jn+j7uJ
-4+e+ZjlNRgqdhT/p63T1UR5Sd7UE9lf/5g5n8HM8W6bcYyQTbKH6dFHN3QlKyiahyXO6sSjHTeWU
-SS/Pdu6p0PqPCSz3Na7JLXw4qS6X0EiyvK5gRupFdQaURAV7UGaZ8ZzgHHmtv/3wb2naa46Wvbmt
-qnlKr2X9ZrrEn7F6VBuX5opptqn2jGvOpN2P1WJ8eZcqjVFb57B6G9vij0xj5V2e8CP+aFHBxpvh
-81SqN6SRabsX19XFDbw2tG0p/nP6QNXl2GSrC9wS9eAjU6dDtaY/80k5S4M+PDjn+JH2YFGVI6pF
-OyA/3T2ijU2r2WjD2B9ut1zCqAwPKefzyV0hDz+zv14dXbOVdwxrcLZDNe0MdYSTcbNMW4OBjYQM
-FDdDA32ohIEAqx5PgFFnMLBFNVv2rib1eXq28wT4OeyVzNl08wUyCqwEWnrx9qefjt+8/NBPRuOL
-5YCmUvn1oNfr5ciGh8PkKLnnGs746DiDQ4L5bK7PecPgc/rLPBeyxhf8p3lDZEUvmPb0OU9EnynK
-PMUVp6f4h3mKs0RP8Q94uubZo5MTTs0VFEa6wLc4uiFNKEyATMhFPZ2WsxGM72znbKf3j9r9bNA/
-HGYxzj2+NB8Cl8K1MPNoC3UxOORh8nWTwGIl97t5sstNazXZOqea76XgF4s1rKLDOHlvHmJP9JuB
-lB2mT+wIUGZIxk3yfTmBjlT4nwOPO6e2c7my6izGq5lsoP+jxd2ovoDzkkskwrDxMEAaPEJ5pVnC
-pllk3oxdVSA5LBdpxW2d7eChgV/hzGfBxLVbSxIsr83RifNAmzpJ3nh/rO7O63IxejVbQunVfNlv
-f/AlTBF0uCiQy4Pwc4TUoQISEJucCltLaUbIOr9bVhf1qHq8kHVeNtXXz83P67JBGcr8npaL5rqc
-mN+1I55VFzCuR4hrPwEfg3M3Tz5U/1xVs4vHym1vYNJGp6u5EfhCHqoFJ+PLajKeVY+X8uLlcVIs
-R4f5ePbV111lxzM47GH4pjMjYBCL8fmKpkOY9AIWazHqqgKFsMr2D0mhKC+BqvKknhVQeQFf42Fy
-MSmbJvlQrxYXVWpnR0ke55UOLv45Gl9VzdJ5cFECdxw5D2BkC/MAmR2VKGB++LiA533/CAfahF5O
-KuQJRFg980kCB8rZzmp2M6tvgelyhVfjj1U6rUerSQW8UwhigCtuqWKwxEHwiYGMdTgEUVfou0/U
-QZ2hY4W/NDx42HcHkifYjaMEZT+tYL1/7wyK9rnzW76mCW3s0cTnIy5SPxkU/BoENmC69DDLaapz
-meHcbT6jg1Vf2AN2Wg3duhdSf06vsIhMUm+8rKaN9mxtz2oujyXv6waFjuveaLxAvpJyB3klRtwB
-rVWG1vtYTlYgSuhLfKj9Wjt8C2qeljcVVNyk2kEgx2ZZ1DdHp4tVJf2ajpsGN+pRMhjq8TcfV3j6
-Hdgud3Wi78+E352AffvHpf5PWnt6hKf17EZmIPMLCp/+Htj6m3r5fb2ajU6Co0j/J+PpAX2iNPhQ
-dSc4JU1XZcDw8cQtxk3R2OXJIiVlylczZxC6jPHSmzoK7cprpylnpuBUn6NoByc7z5qUtp9z4Y1H
-tVw4zfa852/W8m2OBz7ctho6TZFfADnDrXg1YQEH28W717T7wL0dL6/r1RJ3ozcjAa0oCcps654g
-am2CuVx7TCy2yWmjYgNpwbs2y522/jWeKxMb8CdD3rgZNu/3EorLCB7Y8Lorwg2PbBOnqdBJThso
-wowwyhgNNzSS/YrkUN2a2Ph4dlljo97hRBVnXdtyUd/iF875lWItLfkKZ+4ISw8Ohjgdk2qWwq8s
-+RakShRs8dXhEO/EcD/BuYHbBJ+pR3j5JlESJTe/XqiJFxSEW/mIbyCJCsv02qt1X19D2d7ZjorU
-XHA+AQmLy0S2Ik2abquUhaTeajFpysuqOP/6+YiXgscywDF6g+gPk6fQKv7du64+pXJEqPpEKI9O
-w3teTmpwbRc0G+DzoWog+MzBfphrqRzuuXuw5+4ZTgeQvbmynGCIQqgPRIhr1jrAqtHMLPDiOEaK
-kOlxpQU9TqEjcJRyLet7qmVdFPM7PkyL/XuscdDf+3K47t1DN9awWBe6pjJ8EVyc+rB9OpP1wORG
-c2qTRwal+OWg/2xofzzrD6UJe8s1PLQvTYXKC/8wAZbh8l09xGNsWK84rbMkD8+DLFRKxTRY7gVQ
-ZUzYkhP7mH/3gKneIZfcpo/ORONJ7c08XdpknvxjabupkmqUyeL323Zri1M40smus0ru39zn8Apu
-5TjSeNx7vesrP48eI2vDBbPHiFxcdVuqon58jmCFg2/K8SgdoaYmIWWor7cR3ojvk98lzw4ODpJv
-kkP87xE93OL6G5zg+NU6qS+Te2Rr0vksdiWGB5NVc+122M75IDq/+t4VimjSVHaRQ6oZ/4slcJlZ
-Znc67XDjxwKp87Jr0l3xM3jnzyC1OHBqHCbfgpT0l1fHb06DSbTkiKzSl7rgYrbcZvSR5r6R1mQK
-3Lte6jeZUzM5tNKuxW8Ry4FwcgW8Z3Z0WAB54P/D8bGor+Bdc4TUZSW+cnaXttckPorMp+fmbnaR
-+udbs5qmnkDeLbO1G80c/uS+6OJQAU/yBT/ZmGez4vXx+7+c5DLTsFCHOiPP+Y+Q4Tgr7LXsbEHo
-/kbChHWlVp350vrbVwsehhy51+MJnrhQO0zcTepI5vwGrldOpVZRkE7K6fmo7LfakRpUQdIrR6OU
-6tLtC7f4VcNN3pbj5Xws7/PkIANJJ/h8tKjn3vdI2FTFQ7YYZ4LwrqD3gXPSYGKPkUFXVVKe1x+r
-HHUJcIeYVtN6cQeHIRyRf7InvT/GrlVCmTCp54al9fjOfrazOCcxka8oTr+X1Sfcyfi0h1KvTv9F
-PVtWM3ylTLOoL1MszeI/SYHyG1ZIWmM5haVba8miSxZXB+ML2LpLCrPqVkQvj6JBuBI1XG9Z31Sz
-AoXN58isY8e2nQKoDod+2zF0Ypk47tsFCKGpdvEpLEk5Sb0R5TqALPPYwcU13JC4nYP6+fPn/ttF
-NZ+UIPvR+3CPbhaQLsMtDnWEEry9ROPLlgRGpyqOxJOcZRx9WtaG2Qv+5fMXUZD2ZJmpRA/1eDjz
-XF8GE6WTIrOUCq26FKPkGjSX/JfHW1gevC0XM+CUrgGJ32BXUDQ0Otbjv7x6Ubz5+afvTt7rzBbY
-Z3sOzlbTcxZjFuXsqkphGO78kU4Pddgz2NmLlEtnWSc9addAzFteXBf6Mw3XxJRrSGMI5IWM6mxn
-fDVjs6tfHGcJKN7f20iz34jk8i1r+KtP1QXdGGDCi/HsugKKJYEEmMZ8OZ4CNz46CMT2D3ezZflJ
-BPa/oqAnf7+vLlaLBm4+8vsnYjhtQZ5JwW5jeeBOPtBAenB+cJjBxqSre5M+z8mstFxOyMr81F0e
-c0I+VZV7b7SazpuU7oIdWn8SrJvH6/wdJT7M/GP195/jbfHX4/evjr97fULmsJfvf3n59sWPxYvj
-Fz+cIKd6d3z66uTNC3x7+BVvFGIPDZqlx4t6ZlXFRivMZ5S8j+o9ZFEGt/WClUX0B8lEcvtfnO0M
-8rOzZviUHA64LjzDU+2v2JCIsePnch+HE+h2RizeXq+tchzKnu309/etxoFKtugHnzoberWY4G4G
-gaMxvgKoccCu5vjXakZ/q3J/scSDWkvwgeON3H6SsjG41wC9TCuxafdm1XJSX/j3/T/DaAfPhlpE
-z0hjTRM+hodIAfWn8P92CmCpfbalxiXnkYxygcr+5sHhz/65qpdVvmEe2Abydja5O72u/ladp34D
-vR9OT9+9x4sWEPQPcH2cVN5WxsEs5HUh36RNNblEEfuffRwS3HLm8gffkIA75sm0uZJz4xpkg2rR
-SBE4cDrmxBxOKE3xeW4WD9rqXa5A2ocnmR1uyrVlLVUYPJfFVBKDtbteLue8UPhXgzwGNZjQnpYl
-e6O8ZL2Zrce8iyvEWIqT8xhFuPHSTFyTLOvk3ta1JuIPel1ewRUExtys5sD3s15r1uFfnGqeZZpg
-M7c6re2J4FpBdsJpQIZMw8IhM3UnXxzRIPlXZFxUAXRmCnJmwc3BVB6vliBkjv9FjLM1FNlf9GnH
-brSdJcWl3Xwb16slNTvzfe/VAgu7O6t3caZ59MltdQ5CzeJjtTD9va7pLvrgbleuQevAo3C30HtZ
-oG5+gg35LIP/hu8Wd8o5Mq8ZvHrY+f4Zer53fFWp3V7OeDMSM4krKEjKSmfJXQNFOV7gAJhvONOm
-363799rNpqEDAWdyF50g4DAhna53GYv0NaANUk5+Vzbji+Re9MTnXz+XurA/IAOysjizrhbXzInU
-fwRdYVBp4LAxVYSE5ONuYWfgWqGqrCNc8IOwPxbnPy2PiuVihaJp1jo23E9J6iiQ4cOnT7SdrEf3
-CCmUJyBpVfVqeaRHud7NpIno6dA0E+dGRZcteNSD60y5rAr4vFxNloW8dC6/uO7ytHdRLZYF+c4V
-ePEEsXNwtvPpq4M/FBfl2c6QuYF/Xzjb2a+WF/vQ1D5+3Zuj9SnzbGRc96QuR+JZVMDWYSGq43Nv
-BqUCnoJxU1yWi5QEGus0urVU42g46stLvHVDGVdUgc3z1+Lt99+/fvXmxBzT0Pdb5LIOt+F3B/zP
-JelW6c9Zzf9C7eE4tEGcROq/a14RBkas3vAwZvyy+CDXOsNmIanyRLTx5ePqjd1lSQzhWhZozJqr
-4QcNMPsffjiG+82Hn3/6IDfdctbAzIRWZaY+fseX/cPkm2+SZ1+bzXu2UzYX4zH3Sa6vZr6qiSPz
-oYUJ31rDVDhEmH+8b+/vb2L50KC4CScXJMST6S0ZL/+YCHdM5iAx4EunH03VD82ZMDD2B8RuiKnK
-to+mqtgyeGVIa0FFspZ+RPTXyT5MgDfbNI8F7V3ihkDoR84sshPOUXsy1SyLpDfof/2cVZpEiCJK
-s/iOT9CFYYwSHElPU7yBklR/sPeHcu9yeP/18zVrMpr93hNsFT/KxKpKnimfvTHbpOzudFNX5N4I
-X6bZBrOK2TfBtVUow72yRh3qbq/voLstrzjoLP2N04DHJkmHjZagX3Bzq+RnT53UNln/5U7fJ/dp
-uo0m93w34v6vlXTPqwRO4FE/uYfOrf+YXNV4Q6yNbRzIeiuXO5k64qvw30+oRwlZjLmHGfL/TSi/
-624nPgORXafnTnnezMnTnr2FPCrnZzHOxWqS/bOu2Au4+Iynj7/7w7QCx9dflxezpXXu+0cDAs0W
-SgL5G8/8zRqDV8tqUS6NY92vD9DY1sOPp7Wx/tQk3s+pwTdvT1kP0dPPaNwwz69Pjj/gq68PDnoH
-Z7Pizdvi9dsXP35ALkfz1jt58/b1ix/zxPz68MsH8+vtO6j6w8/v3jnv8bfq/up6GfrRdelnYf3n
-ixqkjLtm/wYk12qyv4DjpJ7uYy3FeMQKi5CrdulyldisKrvHBPeQtlU+ZHcM8kSBfZ+OKj6Y0EmX
-LsNP8gStBX2SVmC2yHRrxBdfo+kPmQiwdxlUm8tznP3i5O9QQXpAKhhohLek8/7Nd0FUyndYG8zL
-q7ebLcvbhZJAs+wYTGuKO97QRXyWrVowMPp71nicTNKuFzO6qYjnUcTCKzQ8v43G+uDFBlnc7Qil
-wfntajxKgfHA3/hXlvXmt8TIQ1/lcGqkHjwP3M/FdnJdkzfkDl700CmeFOxo+M56M5CO8E88YpA4
-8TWTOj6Zj0dSHnuHVeJTbAwf479rtXTr4jPnpG2AWzXHX2+Lv71/++b1L0AJ9OvF+5PjU/1x8vcX
-r9HK8PXz5+g5siguR0cer7X7yiWxs53bYBetlpd7v4/vImQRpJFNYS74oJJtTVJOdA1t4APe76Lk
-/9Co3790R/3m7fdvX79++zf7+813SIjxUXePfLshu75jNHy8DzWpZSLPD/7wdfawjBKq1SMS0f06
-OBSxVZKoyJ16hl5C+CynOZVTGT8q3hz/dPKy+O6X4t37ty9OPiCrBmFQrQZAZGdnHH21xzLhv4b3
-Xz5b76V/evcN0vK3vacZ/QDS/PbsbPQ0M2ZFkOZGOEr2PDDede59jIyzrS44oigd/xLRpcYr+Cii
-rhro3hriDT+yvdqThsIYf0mbbJjJl7jRaKehRMdOlmKuhSGVE/Q5a30aFUddQYZoiFU7EcJ8+er9
-yYvTt+87KfXF67cnfz95seVx4/Bnv0fL8qZCHSIdFy1ih9nlAhqWEufPTu1kWYWtS1Tjb+NYvXKh
-Mze7Si7gzPZo/uWQDwrw0mYPL23UaSvu9zwpSVeHnhcg4wnT8PhAjis4qW+L5m6KxtDmiM9l+KCY
-svAWODO3V8Rv6ZKakgmKVKOK0fMmxRc9/A+KPFQFeoCShPVoIrgcz8rJJPDVu5jUjbNYuGVpvyoX
-Zv/Y+aK6HH+ytwOVSClyIM6TcUlQlytRcOQWCPeRsXH3346KHYNryR6+VLEvWeAj9+7B3WX6UQZk
-7tfESIK1uRtXk1HiFRETFYWWbp6MjvA/p1X9xm22TYqOeK3hf1sRFurJxjOVhqALuFskzJZ73Bln
-K27GVBjGDZfSHjKFPfI77XB/iB62nTztV7Gwjti+QMzNVD3J+8p5gXtrDNImM4wJvaaZlRed/g7O
-9Hd2EVXfD24spzMaaPQCb5x965io0f9iL9tu4cjFAMr3iu2W0Jb3lm/v0Hldjkd66XC1IBhxgFw0
-mKxIbUoMtmNRkvCkzg76IEH0668Di5F3cIUdaFu1Nh5jjhYcR94RR8LKmvg7WnpPjTNe4vUbmUCJ
-0fHAS+huTF6gxKOs1Wh3bxdtRg/5g8ZbjoSxyOrFv4nOF182Xa9T142TCgPvBJET45XTqDHT2aQt
-yu9YHnVG1HqxWCgRxtkjzicayeC/ibOfLbFluWUCG4hjywCmuJgjT1PqDHKRUfUxT8wv4CkknqTe
-a/etnYVFNalKmajY9m7PwLbr4gQ/2cnZ8jCxXO2h1Yyq01gd/Qh9mgRfWrfGE+rd2Kp8IzwSBIAG
-PlDPAYo7hj8lSjzKK8VcbiqSKrKAPWJdUA2FPneM8FM5xVvAbx0iXG+J0pIb4euzI4DJw+LBMOCe
-etkZQ2OFEcy/Ol4XjjjU18zLixtYgKarxmk5gwsXiMwumIM+3DLmNxbn+25RwyxOHw70vb0u3TBf
-6a9LaC59wlMhz0A36V7I0e8UqYz9dflvbIaOae7eCZPXKNI/AtPgRVXP0obUJPybvSzt7zkPVI3j
-Mu6hNlTAg+m4iUU803noxDOP/1W59ToTwSKnbAl0M4PWTAAy3Q2sj3zfAlcMSN0J/xmyDQXtQuxr
-nTwp+mJWUV80nRG9Zsy53xSLV8gPcnFjv3j4A6Vv7MswiNxDrUda3JaTGwo7ZuwPis6QX2gzOMy6
-6vlHfd4IDgfHVtM+QuMVnABBsDXq+dZqlm8MwgUOOYghhAZyHVPDskCj0ZHYuHmJ8Vs4kjCiUDxF
-uBCZTaUyjYGMeCSLQzZpOcK7Bv7vprojm+QY+Y3U13NiHJwTiaoLVTH4vRh2aNbaZxQ+HkCxIbWD
-sEKzj27o2oZGzaSql4YpC4QKK1icHL/4IbOkjNKCGwRia5vU9Q3HvafYHxutlHMDGvHx+0jEh9Ar
-RxTpUwowYprCCvWOqwrURU3R3fcw7n6S4s7PaXcxxcHT3H8qZIBV5TSUIOZ2UFTKLp5Qw9QC11bP
-qs1kBDRIM0XRG07Mhqky4Dq5t/0aF5FGeckw91iTLUBb3ZmELbYRfoLfECNQHtD3WRt8AMfshHZU
-7sbIP2ZPSEisMURS38NwL25PCU7PEPXrxKAKDsJxSVcYZZZ1XdftHUuXHEZC8zOgXlD89NDfC074
-M4/96RF96Y2Hjq7HDIF70NFx/RSbGkSGzlHDeNxekgE689QgwtD8SdblYJ8YfPHFUVL8dPzm1fcn
-H06HHpGbE5E4JW4tqjKTxc9Vw6TdxG6bqthCKVe0fRUfjKmScbGcMyRExvDJW+bUiCZHvlRCZ4ie
-maQO9SQd5zWIS2NyzCeRAAr14DYA8uLHqljWVK5XNsW8bsaf0my9r6KGDeJHC742O0B8EI33YYAq
-d6Oicp0lLw5Nz6X1bMN2IZYY7pnIpumIIw9jyKVBu9pCBjKelrWEdWbFVgHVRi1FESINLXiiUFHt
-g6MzBh031xYR6Bx7h6eKJWPamCYUPml1LWQAbgi4xH7vd0Z9m1Xepdd7cFPaHXpx4M4Wp/UacAN4
-shohD5qCLxKJ8278IxbYR3vz+0TUW81H5bJKZd+benHkwHmNg7+lJp0jh0oJwWZoyMnb5dqQ7EmX
-YFUZxlRk1WHdG3TjGeWIZqpWzg2Sg/CSGKBDZBdEdLj1baNswYV3aN2+o25I/YdOChdBAlpq6wcM
-TMQ3yZdquGJ0hSjeS1i/oxNWt5tZvZiSSlp41lMBpWCPMfrTd/tBjAixLQafBApEFs24d1GUivZJ
-oRROByNtOzw4OvR30gB5L7c/xPsX/tO5izgO+CikddQHYp+fDXF+DyzWZCcxE3hehKI7JJsOpk0b
-zF5EUOZJ9fToFJy3E4aGzkUF643J01xTpA6VmYPLFp0gKHyGjfnoWymL4CzhxmXurCWHtMSQuPjC
-yDPe6DMjYBcZe52JiRwfdogdPP0kd5DcnFNANs0NNgCnFKLbGIHdFGpLJWRcK6fQt5GFoemCnnEt
-ayxDwbAtqabu4aG6fkb40J2LRx3ZSMXgttZz5fnQRyt0cXTk0KUrKEUvw2XZgKn4n3gGubY9zhcN
-LkyLw4CIeYH8A2rtSpGKY2KkyYDUOulp8IwIaJg8sTeyNnn5N6p3xvrmkk8REo69lvF6OzRE5xfN
-m5oNWS1wM55bpxZjQA1vPF6YNYYrAN+zNlPyrJrB0eRdUViNAIcRKyzC1+p+hSXQeUHqi5i0I0xU
-LKOk5qRBcTVyxsOYQjyvuKWFq7HfDmg6hrn2aiYhI+wcV9/g5PZDrQrNXDBhju4uV44P33ZYDllQ
-c08rqLEdqSXEUGBPinJZGJsgNyFiIn8KImJm7p6dzSBtt9uxfkVuFD1CUl9eVgt0LTrocinyQ+hb
-0fX6v6u6HpFL/p2Gnw/2vnzWJ/cYJ3bbhG2j1Pls6MLtkVQUyreEohmdMzymCE0UGxYQKrkjonez
-0SnTXbGR2F1yKYdZ0HBvl7TJX0nuxhzjaxei514JUEZHuSTqdkmaKmb2keFoRxHK+uIaw7nJM9Te
-q7eH2wmVAQef53xuNcbW9ZvkCPL+toiuqrRpUaqBrkJvgLhbt3DPhggnNHub+QL5SiqJ9W4Cn3Lc
-oiJv0UrDb/5oHYBV6VoEwUTMcNkl1a1UKsETfnxxjWrGK3QL1Zu7IQcZbTm5qhewp6Z2wHF2YSAm
-ma4UjWBW3aamDrurP3Ob4h46R9Mr0tzYxROx25XjY1CKPI/B7HI/9fJFlQXbjmW0I9o+7nvH5GBG
-tIYtAvJc+wosYXbSmmItZOpPfy4XYA3A050RtY+Jz/ivCqc3mLjbeMU/wgz2CAjb4vvXx3/5wPvj
-c/30FOr6pip4VlIG/+5yJGJa1cuud7Zx/Cky+3250OCn6whsydcWtgThsW7wtGeyPaj/86uvsg1+
-wiLr0MgzF5RHPbcc+++Dzi4bcWvYAIbsVsKWRpo9YFojCC7sd/TcWFKRaTlqhTWJXGgaNM6m4uGj
-Uxz42G/GY+vwMAh9C1rDfIQP3m/gP8BROwVcDSteWdfmZsSkDhgHvZXgZzlaHNSOwZPWwnR0gArg
-s2U9l1CFWLsUwIDUHglgeEjehYlFFxrqdVjEMZiFnrVWzcwdakf4C6Jlp0jKhAQD2149gtvwsdpJ
-dqOiUZImg/4a7B0OEd7zC93ccV8O8cDAL3rzep4iglSICoD4TuQFptUeDgVFChqkc7U1xDGzpkib
-cXRgj6Ow1ow4inGXpU5EbHVbQ/y2/U8MaRgMUeNVxgBM1A3mWEE/QrOLu9zuNHW58Mnd3mGUKDkS
-mXZ4PHl8gQJT4NAteGWb7XeqCmZOfOMmQmfKorehep1qioUiEGBZxOxrTpoYQRsFnnGcFx5Eqh6+
-BptgDvRkNacdcYxOV8YtvEujy8y1PxYP8wGOXRgHUN7ljm5vs1sqng4M1uV62MEGMRqG2LXec2Jt
-Ou7u5xVc1UlVwpdlno0trvNZVDMQACiT3Rhjbg0sJ7XXZqWmTNQTkBbcHTr6cGylGtApj3+8rW9t
-dEUWU8urPpNqmB/RbcMjjcdRtYOk9tt0JvQVd7SHnZ0QAdKX93pK6dvIuVHn7W33XBik7bAIlifc
-EJ8Ny24mLXr94CQTv513HuNUEUhdBNmulcohwLUz+HUgmfsQdqzc5xvsNhU7VslNV7iu9h+803VM
-p/Hre/yMXjQfzd/juisg+t+fcm6bZCTOamjKjlk9G1+UE4r6TP1t3locFM9X5wSZsFf0GAftbGcP
-/yGaVhwRMQG0jItRrwPXANDG2A86iEbGHqv3kz1WT/awnT18Aes8hHUXsZ66dUiqsj7bPV0oe3JG
-MMmp3Co8KP3QwBlaL1q5RGQEJCsAZZD2A6ZkXPc+LBcUZZxSRQSAAWzn7fuXneAXGm1JeFYYkndk
-oJG4bxwR3Operso91y5Me24Ycs7z6rJeVN2WXLHzOgaZAds4c39nc3vyDhXF6GpIqs7gTTYUe6oB
-90fc/5n2mGV4eBy1BXNvPfOKzSWCcqTUgjFk91J3YEqW1tcbkl5Eb/KG8Nb7vGrJqK4aCZhslm7y
-LLl7an4MB8eJ224o8o+G0nWEMFaKSzQeBYgdE8iLKGBBaH6MVgK/pnCmgLCARc8Q7EUKQcNo0G2M
-goEUEpSvrU2ROSOnXFVLsnumFu7KEJ/zuauJiDB5h94YyI5OQbo10KY2hyL5oKgX0x6UNWP1D9Up
-o32q+80y5ehCfPofKIvC/34zGNssUoDiVkITBOlNENWai8B/ZnXaDXM79Q2NIcrtNpFZiFQn4pYQ
-W4AHH4LYhl5aDjd7Z5UH5mLGdAzllFHC2bU/v1te17Mvn+xjbXvGu30nszRubch45T98MNHm7ONa
-PWvL5ON4sVyVEwXEmbIMSpIK4tY5Xei1+9COC6fbnPVO6DqTckRtmfWDIHzS9FCAUxPR9bigCyYs
-4CiWJEXU6yUQFJa4lx4PznYoAnNn2E/so48VBb9jbDffh+mF4ETNMAjbjHe4VgpZLsrc5YW8dMgS
-TdeQKeID7kZmTffOQyliv7GLSm0YkCqZlM0ra6pBE8LSoJteVxSo1Xd5JtXuc8rtGLNToduKNOy1
-oQzZttL2i7JyYNSBlpiUOvXRlD3oysTHJHp/dx37DPfrR5AzgBd+af0LzpWho0POuSv4yJGUW5gh
-/naLLJCRg0224u11DeyRNNM4w9DYTYJYBRz3JwrsP3kaQCFdPLoeL6e5zlEwA1oXcBCe6QFWxxB9
-xbRalqNyWRZSikWWsOw2w6eRJ/dSD/Ehh2yxMSUvqrpJ7t0W1hZWPtolh8FiOM1/hTHUClNmaeOn
-k9Pjl8enxw8JhVFENA/pLIglxlguz1T/V+5nv9MtgD5xtWN9xv/0wYA8GBsbmF3Ui/HVuC33BxPw
-yMxSXGluN5WZt9XHgtxBxeU5T1q7zQeFp4rULJu1vRvFoc7ZHV4LsNUiAKCeZyRtXneDu6tzU1Wo
-521iYaksIwX975E01CrIsoq0cG5zx2JUhBMdoZIvsW6fENCLMmuLMp4wwoMJC/EUigDy0MV68f8M
-dzwIIAxCCX9tVtHtYgpNLuuS8zj/Nnd5N+cz9GlWjc5m379687J4/eoNw44Ruqd9xPfzd6/eec9g
-qY6Blx85cWrmGps7EhBda9k2pcF0iu0bCypkoURsW74cJZxdka6VT5ABvagvi9vrCu59G+Db4+6C
-CMjLey2K0O74x7sIqIo+pa536t5np8g4YqIJAqdVk92PulAB8d1mUEAskXm48tx7+TjwzjMJBT1r
-iIlGEG14NnSxDRHY1OhvcjPZm2Aq41oed7IuLf4+TM/J3wuO71/NFZWbucTuHopZxS7JViieQOse
-Mv90zEmaWdbeZqEdS1G9WnCKqOVCKmItgvyIYImiDh8vpjL5A9+iM3iCNYJwrxkRvOwBOqsCVqxx
-dMho4T4Y9JlvCZb4leWEG2DTmCX2y5iOZZPp6M/vClpg93IS22Ohw797cdD+WQ6utfZA3hfs5FSG
-OECpGl5hDAPHTQa3Fdk9OcxrZmITvXAKBVQ86t7lmSoEygXlxpHuoOGX0YcHavy9pBJuLClvYZsK
-k64xpop4GA/wuhTdAy1Ajh0X0goGFDl042dwk1Fk4cRSFs9+eCpDfzFarfYgk9pGIRiXzp7yVfwm
-D/ZzngTrQjc/lj8tbqxzU8MOOE2xQVhbwJeek73j+AodYtI3edvTTVQvG6SvdcM+oIu5sB2MUd+Q
-Z5QOsyNnbPgABiZbnqARWPW4s7fHbkDM1Huidd7j1igWgP7ip9ir8aLaY8V3q8KnUmM9m9ztnY9n
-5eKO6+sDgfRNcScxXYv8H76WW4+MgMI8Z/Hb6wnehNrIT+2Ec2HvZ7XTd6IEm1DrwY91hki+COeJ
-IW5xPPxaCmOBDVVyWbj8wgKXIDA05FYK7LqQ74WagCSIW3t107ve8hNh+nY1nrkT1dqYDntxcJc3
-dPgSdtIe2ZC1p+J53jop5oLsAF8tHhhVbDyKi6/Ukenx4ui30vZOeuCE9IW0QG9H4f8+lx2b4wxt
-af3A71iYLoiOfMb//P61QX0Oig6o2MuT749/fn3KxQmE0K2+rYRTMYWuAg+fp6FEaXxJwkOVC5YN
-8BmQaOXnE/3eYUZGXrzxY7zp4A/du0w8eMcKaLC2c5WdVJdLDQYyK+0cxQTwrkjvTTj/6PE9nvHt
-Mm0xxJxqz5MAKLylLop5wbTVUV0ZPekAuBeByAPl3i6Tp58SRE8bcWuXan0MbvfSCVLtGBeAYWOB
-wjADRXH66qeTtz+fIvTr2c7hV8yn9eX7k9P3r04+yEt89+RJZE/ZCVv74kBzk7aOObNd7ZGCNMPp
-mKmDWTRBatvZI4Z6Xgrm+WjMOlTM50zBNKh0Qg0TapxWH5OmvGvE0+32+i6Cfh7qAQSgq2v1IoWD
-5YyUMOubd8b4RkQa2Qd6ZoYnJb2mSww/cv23HPaudER6TBHCzQrxZoiw+Mcv6kZyaSUJvPSkFU9C
-Dpn84GBoxYUs4L5hUkfj/1dPJVIeNY5aFbaLv6m95L6+XEtgwaUGc7ilQ8roSKaJKk8vi6ZRefIe
-axGhVXMaPmWluAeuRJ3cO9kul8KZk68tqKLvJXmJ3HL0GBfiohQOmCaQN4qT0SHkqyR/oPiHB5YV
-49jdhCS8mdQWFwbb8osvVwT6ObPauLKzjpZQGZ1Kx/jTjYKlChq+sOKaah9eo9A0yIZbUjmSXtoq
-HMnbnXRS5iq4JmtF1100iwJLt5zfO9SKBqT414VfoP7Q/hxfzcrJZ+Yu+G30ivV78QIo/vL+mDMc
-YmqBD6/+8obgayjPwA8nx+9folqKO9yDt6/enOaJ/Xl68v4n9/cPlFWAVXh/WZXGMBSBnHO8/mL4
-cmgILidJcYW1uPuspKhahs9jfwOJrR/PPRU5fVhJQJaCvPvpROFQglOubWS3B1b7XUfu4035j7s9
-wAM0QB5OxOG7uOUMMjJ4GZrOYctxIPT0c5orMBlzepBF3AC59hC/r9AB07+OXy91grxhJpeBd8EV
-cNBqgdFzNEWU+pn4OVZxxNWy8cZNJ4/qCSYN3G8dbh0eaqMs/7ePmG72uHA/l9w7gWftJkRH36se
-+76sV7A8StddzqNmTmmo6C/4u4Y51+/Yp8MkZ4NvnZnRiXmwvgO22oYrKADG/pprFm1nkTGXtrNd
-Ffe4o+UtVmEb8g42MuLnMmn1mYGIKRNeWcMfOdsjol4sK8WlkmY8Ex+/NFP29HcjXYI54aKRPyGm
-D/+NGtgLGxCwwNe4R2bG97vFIDsXG/OvVA1hsWCqJwHAa/wFZrIAtqxmEnbKc7Sbdu4XfJM69wEY
-r6tyIRQdS0DtY8s+IVtj7leYOr+cxNNsQDEuBr77nZqpqb6Amm7GeMOTyjkJ1+GQdy9GT7fc67E8
-OcBRdrlOtN0QkLb99VH0azvFqlvFrrU89P2qnnZXZdaVYkkIFAXr287lP6hhNG4uykW8lla2F+9w
-ES98OWFMbFrnUY2hF3C2XgEnObD8w0/nzXKES8csL/A/ksnblSIKkEKkpmJSLYur2j+cJrJ3UJ2h
-+8ikDJrxoV/AH6QBcI9IbILeUhaAaQ3bF31+9dt6Mb8uuQAJQJ1w3bg55OwDCa3H/6QDPZ+fUCeG
-OYHoEZBe79lXmYfXM74UUQYniKqLKFRMcAFFNmvtlN4kGpenGzUC0gUf30S/0bns0YbXXboFNvWM
-XBfiE+nUb+aULhVoF5GbCM+hczWhSTPJQUxOEFnAsEtUOneXDCd65vrzEv0QHzYCky+5ZoGnhtNT
-HN2effRtwnJyf8vaf3z1+nU4F1ihECCclShphwDwSp2RUcCr1CwVcR1X68fAYOa9PSJsNTdjvF+a
-I45rDEPo4q7bm4Ll2oIWRuZQfg2BoYkGUj0KO5vxGJgP3EDhKCOaocOYjcSBf0fVR3xoAnH+9t6Z
-Mkw6WE7JIwr41mGePAsCsEer+bOUv+eymWF4JNMs0P87/RJDfufL6Dt8gfC3GML7SX99/Rya+upr
-dW42XMoVNgywbb8DdOW6bCiFYt1IKqtLToTb6WA1oPuRFiMyGHrXnWU1pTzhhqdF2+OC2OYNEMyq
-ardHj7ESKtnjYqHjUsVOv1Kk+ohasTkigcmjH/9P8f2r17BBKXOR+/jkr8Xxy5fuE0wvU5z8/dVp
-FulID9nZop6kA2hyaI+nyOzAcqf8jfGnHm6drsJR/mjQPLMud1U7g+Shdd2ctovS6jveya/r+mY1
-3zpr3Dt0zW9MYqt+x+EflwaIpWnPcznGo1tuwzD4q+0SflDKU/my3ShhfnpsdWMvGF7hSkQSJHSU
-vOYtODvp7fwq0t8OOetXDXBSlR+rop4VPJgmDYdhCqXO4HO4hS3I0wb2pnzBipsgrppzY8Rkrba8
-RWU7xC1HlUtb7AS1BYfPfg+cyxvxZwl4NDyN6lghONF0CmdtDPTASVmXM2By3Dw5NtKO6tJW53L6
-OZqFJbSSxi5UcenVRh87QGEGMQ/rRqI0DfXecWpMC4JNIVk8uMyxaiDkx+zI+fDlyV/f/Pz6tV8E
-s5VvLAPTcaSWV7f6+aKqPlUXxSW0gSPOPahsujNLnXODAO5vnguJdpFiqCIIMnF+VzaVySfRki5s
-9RskrbbE4LXHclZbQHCm5JRzup98mo8XLb/4sCfZhrayaDrMtv6M9QGtOk1WdczocMn/ohaE7SW4
-a/boYYdm2WAnP1qz3MqH+z8u5jOXEN9tHExN4CXBp4A0JDFEVTnB4DaZpTBipjuTpWgIGBOeXLst
-GDz/dEB01YeLrvzVHTr2W5OIjw1//+TJggx3tkDfRDLrGOS6LUGdApKJEp5FfbdpMQKvSIqDgJ5j
-ooR9sUn4yFNQ/N6FF6MvMjHU0Q90LBNZW30S3fBJLuP6ituskqsG/QmDaC1HalGkHe6eDZ+D1vFn
-AAXuurjR1U8/Ox/P5At1q8qMd7wTCutCgEejeZ0VF5SN7ToWDfPrIDI/wyijeGyKn80C9ahHwRQ1
-YpDOmSKRMhw8Z3HE8ErCYyjoe0VFLa5nOwLvVI2AqEeebo3QKj9y6OMXHHBgYbCh+t3hes95guV2
-MeZki8AWtAqLmxTDT+HHI4qkGzfJds1sk6xVcwPnyendXB8eLzmYYxPwX6TPqxkuI5K7g/2XsWuK
-tZcLwdsUOVE2Pkft2ecAJDgh/Jvi9vPkHVT1DpHrf23+oV/H3jdz9IfzFdkw3jyIKG8lMGId+Q8r
-YGKRZDro/e6m6eEAZwF7I7aWJ71eT+5vZH2KvuVWEG3jHWlAH0xgdA0darQq7J3WVHx49fIE4yLu
-zykWoJ+Q6p8gDUnpy3CEe+6bTN/xIwwkwGOj+OHnNz8G2YLh9f/985+TvfTsbHR/mP9hnaV/6uf2
-V/an5Ozs6Ya3f/4z7bHi5zeYBv7t+9MTMuueoych8QRaU+nuRT2/8x5gmBAlpaG4Z3k4qiYVBpm2
-XmAiYff3X16dJuxCmhjnjnm5aAhrBWYdeak9DUn3YZZEeR6ZA1CpyzFNFDHuhIk7GVKC7x2DR4lC
-gSh168viarz0czOyohdKfUNhxdSSpxPSb+QPsVY0g3Lp4bXj3IwvL5O9PSwVcmH5GE/E6NfuEmVb
-cF/Cmbu4BiZ1J8gGMlk1JxJqco2kvUZ+Qdfa5L5gzy3Tg2wd9hNVsGnX+Pb29hLNTFGSjsubNG90
-+Db8/ulTDL9vqXSx8FFy+JBjYY2WSg5dS5mGGLWHzLhtKxL2oc/dfDYMFmNCaKxQ1+fNtEwwqd7h
-QEFUc94WCfmW0c6C43EKMw5NrZG+76Exf7J51M8c4wJzGaJkZDKh1S5KqN0UBfNN2z8Y4jWxL9oU
-BW9HfJKKIa8MDVnUKTV04Y82uXC/txMYeCoZF52mRANgFZ+jMSRLUK8heaIdgdAPWPSjNWSHbUqe
-JbDm2Wf3Znk7vqh86yRl95IJsGcGRS3SgUCz0njhEegrGyQ/ikhtMMzGohKsQNgYA19FHtJHHIJd
-3G3lPhw0u7TALfABbEGV5MQeI/ZaxwbsS/PjuvcdPn711kIbyfWiMgK5wy42QirBGb+gUgqCFI0c
-5pherTrYwPH6BReSTL3P+0PXhrxkID2t1oFfEoQuysDgiVApQwjROw9Kgp5gpo9nCZk84BcCu4jz
-KCxVyV6L5/522sAtdhsJqDuvriQ9D6wlEfv5PnMOinP7YuEhEnDOD7a34ACgNzhW+N+O5gfQZwf2
-0QNdEkq/Ni2yQq4h2HCRvULiIqBC9rvj6WCYclk5n2t4ngbIQqzS2JWYHMPGNVtAgQOh0NOb0o6y
-h5KZDikHeyTQ38WGScz/ng+etTq18g43mww7LbVuPg2BbRfiaoy2dP5k8Ixdbc0vL1sfK38MCE3k
-8+fe58+7Pycu7n97iIoPOG/59OLKJTOMW0bN3SOTskckX2eJhiKvklSKxlMVRweK9gHyceAZ4h3R
-3QdRavqGemKdhA0SE9O2JxFMy8WN5+5B31mfD/7pOX4I+gC9oR2rXiYMBn62YJeT4FTwGmL53WnB
-qx2LiieH7EY6dkt2IedbQAsedEHrYAsMsHwsexAt1wD/O0QoVbJ8eE8G/b0wsY8sEXbMNV5oX4V1
-yf1E0xehMqQN9hGCZPouA7GwwvbQsNEHhrbBW8ZQzd6RXJfCqluwBG75pw+Vj06WR9JTxijbWrhK
-lV7kBpc41z6laQNlU9Ah0BToFk+yTYGT2hK53K0dbB/qHlmvkTF8kxzokuLItuSLPk/s05/ED4EL
-ASNcoB8e7tQapLAFvEVFLRwQwoPRWz88JOieTl1SUYiXm+cCMdqCp08pzA6HLEfJhonZcKq0dZN2
-jQSUMZPduoe0xGA2ep6xB9nz4UM3BlPDXsL3FvFBnM8nd3T6kWIQZ9JIhXGXOfzLB2YJrrU+Dhjs
-j9Vk2eW+N2KfSCdDJ6/hjJe1FwrjbHPHp0y+MDakb3rACpS2QE9tfON99c2Ruy2gVV5ZnjanXB8b
-ZD2m00TcOcEPUOFhUwIGqpQ60Xf6MIyVpdek6XGsNjxF1WzkTqhfc3/oSesYg0HyawQKySUTrorY
-cda2rrc0iA7V8ZdG0Y0QPlWLfohezK++p3yKXgub6/Hl8jHk4F3naP96pEH15c6s5u4yumpublnS
-ZdjyKKTE6UudFswNijsoqPHuRUpVRXw/IPHUx1HjWQuB1Iw+iQzJNMXLCKaawzwIACcKp6bZnC+u
-bdi1DbFBCGdCFdpKLr3nenbxvrY7JPwnXCd9LLXDGyc3iwcxhqvJyekMAyYRnIDezGWYc6F4d+FQ
-26YBihxFo1/TCJfXhBEXqYLngC+bBg6OjBw4Q9gN2u30k+rNHjkfeu9nVwZO0Eanj4HF8s6eq5rS
-FEOnF9V4SuvCTpW43hqxNq+bpbz0JWrvVeQ7U6cLqNcGOXWTkisQqoEfCKAkxB3OXZMY9pv1+yQS
-FEPgBgC3AJiY3V1wATjf4gAnKhTJBFlMEzLKtw8p3iKNfRE0xhz6QUtVNKg0oAeDekonbZ9JX6Zj
-TSCN3Bl44XdqbdHUzLXvkm/L8XbbA1j3kg8gi5zXozuDF0t2LjJeIJoYGbdqVEQxvSqIHDxq7+he
-2LSr/rvkwAdXntBzAZvLQurkPrQxQ1ErRnUJOyI5kWdGWPIXW1DGNjvVrAzFFeu84GZd2s1q8m4q
-k7v21Z4BCQZnt0y6xXwxGKWuM6ruOfcEdsBiHYLJvfbMUdSCNdZy/mGFZ4VB/HXFP7H9+cZ9uBts
-gvrs8K69uPYQPqhe3+jbPgn9RNhyIuYJq2p45IZrE+qMBxInmjLPeh23cEKnHm/eNIDvntPK/wxP
-FTVlFt8dfzj58hkdCAeHz758/tXX//n7P5TnF6PLq+vxP24m09n8n4vm4+2nu3+p4C9W+86ltVpL
-Sfd31MKwN84iWElmseQdSKMRQRUtq3KxKO/SZ25gBQVo8wnEbvOrKeI5abaxzHMNxKoGHNL9u+TZ
-wTD5v1yvOk2TCx9pmHo4cUIc/B2qOifj5XISUQuqPCszOBAnv+Tbb5P0q+RJIsALyX8kXx4OfWgK
-4W6jVFyonxmccTsxiG9pnR6pU/5Nj9wyRqvpvKGyDDFbwNow0CGGIsEuQJSr5ihFaAKG3kEqd+AU
-jbcJLkTqbN1uXxPfccRgi2zyGzH7kR08jIPMI1xJhOhakB2MRGqebusoQiYHzvXheIz0WROMrlmG
-xV+XwuLROQpOPZTBesl7jL6gU7C8Ksez3md7cGztsXFPc7hWcGZ13xAO2+3D4QqxrdlzBNq4BKYL
-58vHjxDGvjjSb02Y/ecJR1TLLnZA7g6a/9M/emnxyJDFip3WGsfWLiqbyD6TOZO7mBd2/wD3c/Il
-KqyBOvwcHdlHIjjhqPYIIuqIZ6pvi/ADchTqOqEW9dWinP7KHIl32+RHPJ98RlbEh51jTE6E0Dfm
-bPb+5PXbF8enx9+9PmEF9f/6Yv98PNtvrs/OZru7u+j0u5ugrvH/gyNgQcYhNNDTA6h5QuKSPjkg
-paT5z/4ue+HtOm/5zz/jf7GFBNogHYiTfXFRgZAHfPd8EtzJJQGj/LLASHTE4v70hZ9rSkwqeEYF
-/Urv+TOSX4HZ4PBWS0ZXheu4BqIgOy8wa0thCxBqlvdJFj5YO7nPiWQEPIASA9SLKef/oVFYb8Xs
-s2GE9fJg74lBoolWNox4xj0srdp7yjbhY4D2evsCh6ljEUJIW2MToZhryfhSIFPR3zZjX/uOKtV1
-MEZdaQxtw+OODFWspcI/OBiQIUqland4+A61xW/aCbDEitYRiR0sgmYGQdQoZ0uZ0GSCXKXGkv6w
-nRPR3Lmcm0fk/k7heopW6t1Aole29hWm82biX0Bks/BecfFATWyEeeLZ/d370z37fuET3nJ4A+EK
-PZjAVOGMlJqUq8iLLFu3YCCJT1FqpRa0AaZbErVq9KsId9uN1mRQYc92dlnA20WmJf9B0wu1tD1v
-Mwv3K/OMwKHXuzfJRtY9N8FIiKXtkwW+5dwdG3KOOGXdDnfd3xoULn6DKIP/RriabWGwNRs6rNqk
-HE81kKjJjRqV8D4Y0idPPsK9GdWtiOf43x4T0RISIolE8lByCBxn4zUbp3P1PFZn/9yJUMjFX70z
-ZIN1EoZiXAXINmEe5p51Nvvh5D2KMuSLA0T77v3J96/+ThJCj2h1D/cje+ee1vWkiXjmrj46frkS
-I/fORExY/EXN3WRBoXmnU1dTT1njKHGW2GqfG89FiO4CA5FwQ4IXIg04l37A5cuI5iS6n1dXpOiG
-c4w6ZvOyG8QDQaFqxxF6IJeaX8veZ528KkEAgF6HjGO+eRBz/497FD1wjWQdadgS62fhAiIQY/fa
-M6shVHAhM27Cgkm5rUwXlex7tNF7L/C/lEFIEyBqpVlHmKiADNiol/AU54qb26qaexUzucayxgfz
-is/wXrOs4T59O0NlAFqVp3WzDC9dBdyrcUZpRpD7tRYD/ZQu6tXMgmfv4hTvDo2iudkd5onROqMa
-/B57sG6lTi6Y+A1qIdEJTZhQvuB/dGaOxJmHkwdosWlDbqHt1DgOei11wPdtswUFEcgnh3Az6iQO
-DvefD5N3LNLct6eLLzxO3AkxHcpZbXHEe26WeXf5cYmZBNatLWRqFNuz414eRFoSbaGiHFOAZ+EL
-lg+AQqvgNc+wwE1hr0G65E8wED4av+pXgJrxSWzpZXxmmEIIwdfz1TKV2RJycV/LqHUGOXl8UM6P
-lY6pf8aXQQ12eaIOvSGPKpawcjP+SvRBFR/Y3XlQaabCNOOOG0Qo4CvAjtO1CKKafWxI8zmSJiUi
-s0iX+I5yNETz3rZxdO+p8BZwuVQ7Mw10rXECrXnvISTshiScSOl4JyLs+TU0C8XX97u76i5Lz9He
-eMiWqV1gQRyIWDr+ZbsX17sSibjb7K6NqO2skqNztQeM35cQWRR/rjllFNaTlLflnTgkShQcsp4l
-3woQB7cx9jxgW7NkNWf92LJeVH9KvuNDV1RidmXczfIw97qup1WcfQEhRMWHzdD0i9VsxlnWYMTr
-3j3MHWIOTmFLPME1F9VZgdfDQf+Z45agX+LlXixKEms53MJJ2EGrxZoaw0qlWtfAuqhJASkZq6ix
-CINlMFSUtnu4XEX9EVNJ4tz0SHZzdxCU7a3mIzRoFLDHFndkJTGsCgu6mwr21DPcU63cfAbwGmNh
-K+e4u665wYC/mS36JW1R2TcyIhZz5YBFv248Xu1lw4QImhMFL/5HQR5EFHs1o2ZHjkA2GWrIvmdj
-xK/zhERnP8jV+8YqnAa+0voBO+NGbw/NqjOTiDSaVvm7oC0jnZfWeY5ZfyZz5JKCWd5yBtIVIkPK
-1axJndWlDDZ4MzPAzS7PtrVQmR48iDTAty+d2vu2J88Ds2K0hQUtWGpbgT6PR7rEvbIp5hhdoMKQ
-uXAduRmGnzy557Q5ut85z5ynaVEwZwLZqSRjhEBA54kyCKA+Wy2sEzEFdN2WEeiDoVcMGFC1mC8w
-cyuDmRNTeYivfDnMvFoI0ngPmAbWocvbo6fA069SvzTMGJaDf7zHlpQoiJ7zqvhn7L1JTeRTgafB
-4sV3CFMSF6nj8z2nVsO1Wu/fA+NdC06wYI4Jwa7Xftv/FXwo7gte07ZR52MdvDyyGWGLWXWb2l27
-HwSlMyOinLGUca9tD4ykkTU20DSMNM/FSwQJZ7Y8OgzNo0Fck6CiRiAZozloN+afRfgvTtTWkksL
-OC2WBJS3/dISCxoqnxYdnd3UbYBpxMTcnL1Ck20NYnky7U6O5OyMKf0d/AjdxNoZP8PHPesUHUgI
-5uisEm1hrK1VfCPGo940XTg4EbQ2o9uhKuX7iMK6jceiJ2e8q1tCt2klNnbEyPb44gtT/ZYOSNcs
-7en5xqIeKSACYQ9VEirrkdQJV25KnCIJXFnkszIebkwT5x2IahZeSBZR4eV4gglY7m/v3755/Quw
-DPr14v3J8an+OPn7i9f695u33799/frt3/LkoP76+XNU5C2Ky9GRQ9hW2nlY1vS6uZnMLx2249uR
-haOZY18OD//U5wuhk2GL9dzyOB34osgTUcy72Tz3OUSvTePZ0DnrCyfLDk0yMDQYpaKPNjlZHpl9
-RVHYjMdZmJ0sjlwYMfNjkYHmkJUZ49R7XZatgMHPdW2yX5X+W0divONcCJcwSoAB7OULGwfqiLxR
-atryskLerKwg7/0N/1HykkuCZgFykiGJIMr4V0iALOivPkoyrUX9DwQYpM26by47bt6ebVI6OAhh
-MWQv8tFzk3Q4jrm5n/Lb3z3Bvm9lqhUFFOKXDZ7IIBmFca7CGg1Cc4fN6r1RNafkT09MZ0z/j/gf
-6tGR0yuXGPjyZXBg6Wx17k5doDpODZQLiLy8TIpUTkTI1bB2PJrwx3ygS+NojniNcpxmNfUfuXlP
-jrh2/FMycDRH/I9p6shv0ib1TcWHxUOGi61z94KQRMqrQFd+XZB/rsYVUd8TasMuBTEbZx1C3iTu
-alkkqZJsEP4Hz0u+Y0YyLMk85omHfx8/hy/q+bhyqqeVl0RHvsZJTmIp94LPSKNgi9uY9b5rsgbd
-qzDcB9kWl1fQPeCErRaV1vJHeYnqBast8ZzLuRciBUb72+lfzkPu6KncC7jMWvrGv5AKWRqgw4zx
-QYEKNfMMdoWgGLze+pnDOmw1wVwI9IPKH9VdAsdTwgzXE0As4MZDEkj7Ju0ihbWyhqEZEXHvujMe
-TuvRasI5BYcPH4QmqQ2c225yl/ldOyi0vWjKwIpco/TjAoBz8OLGHMnVGZ3rNE3m2U5RzO/4JlkQ
-O9O86YP+3pdDuKnGrptr6OhFIGNyE11Jt+WtzSdt7Bo8b+p1noo3X3cgRiYyceAurr1E//j0nhdU
-6l7r8mUDfA7L8+rNh9Pj169P3kteZXOQwB9fMmzPm7eFKaUiNYaXzqyvxIzUxJfJLqaUYM+GU9wO
-ri4PfpZMfEwL9WXyUnXKHNDAOcKWjY23EfgYdNnVCJ0e+VOc4ZB3T2sElkxKPQ6ECMZLpXVREOaE
-7QFnLbfH9b85/ukk+Y//MA/Z9IlP/RaAMzo7ql4tbT3NdTWZJHt7zcWClDj88bf/8exsholOMKxX
-Zou3WlTj9JAgvVmuJLMdLMK9WDA9fY5d3Ky949SbZiJ0SqQU0OqoYptnTTAJvowZsF0jitpvHqlQ
-iAinHu1l0ZQql+yv4ikD8Jbz1VdftcE3u+Var6UQ3Sku5qo+Ic4mu5TuSMsIdH3/hL7LVXxah2k/
-iakx1x/POGfK5CZ17zvualG1lLvBQ4wNU66GgDDGAoVzqBTBia6kE2TExgl9/vx55uWpjl7IyJWS
-OqOTh6/HKEHet7J9U0Wa7NtzKZyMz/cV44nesj6cmTnCnD5bh/oGh1Y7rnLYXLARtCe8Kq7+h3rd
-nikhN5fIldaYKNREGTUqz7vcODix5cNmx4iNUdjEaok5jsTxz9hIsw0tGNOogQjodEiINks+2a1m
-dbBk6YxnIpLeFALWqN2lL9oBzRbcXjb6DLFa3Q0uR7iF36cyxpYsAPyoJ8k6oMNFoejunLillgyr
-ppwoBJ1RdI1+E/w6V+DPwgPI3gELHzcEFR3OX8RGPXaxVuMfRNPS1JSEi+fVdzRcLoB97t1TJg78
-TzEDycT3+miv3X96zNnOgRSA1rItp8jJwg6lpvXHitGcbBVtjHnPfL7F5txmY8b64O7PkJ5dplzj
-5QrhudldorNW5mLiVUQgxeQdRDKVDoNNPBFDvutPRF8ErkT8XrNucQFpKurWSebUzwp4eGz4wm/m
-Akmy7GlxevzjyRuWdskHBqEveT6tdfhjF9uOymhwL7kco6WcvhNFCE3QxeXVg7FWDu7WeHYxWY2q
-Pb5B7qGMvmdyZsL+o025o+YlbpbhyAQxbbPjn+2U+qwTInOfPRkoZW9zk1xiLhOkzxKuDSi6/8mx
-aos/K8slZIclfWBDI882pC73ed70xoLbC0MIdNJbyL6hMMMp4cXU72FYeznjPZDq9gmvr1yFF38o
-961IRztFzAhqttS1Dp3w2pdbmducAU2PtPvuFTDXh3FXbVcj6Ujyv4UdYUquB9GZ6LwL/LdppD0q
-dY5lRoZzVLPmTxuwEFA8J9VqC+ukzssZP8KT2D8GshQlIsKKTPiDngMMAclOvXKuKyV2yOVuHh36
-etAn4C62aHc3QA+Ei1B/fK0r+xbYcAuOttCWnZ1OSF1lU4lagDFJ+HPyp4ZHjBrgmLNdupfZRQQX
-NBTdY13r6FWWtaUBIOYW38lUDJ7wwuSULPCmGWbhNNijwTec+gTQeRguxpd3/5bj0I9HOP3l3Unx
-4oeTFz++evOX/N+FvF19Ksm9WT444Z+Y4J4ch8QEDhcMfvFvAfCOhh98VryBB+j/yFgBIBJvyrvT
-vSic9wxP90jIgPF2VACZesS4QI6/mLxHlsUUFaQfEHhpaiIeEe64/rTyGPiXCksF0SBoySml47F5
-DFCfQ5cDkoAYY9XwIetE1nI/Y4yIdrYBc9vCdogvxtvkuPpWWgKo07RRSC2uL1tQvypXCaLDfiCE
-jJm6Pg4zCk0M+oWcRtBig1YYMmuzJ5cas9WY1p2NoqO70/LiGjpo2lZLF0M4GAkSgYltFnf25Roy
-L4Yz+OI6kqZcu6r+ix6kWKsf5cVFNakI2WBjXww6sE4fzh4Hera+iybOYPCZiH8AbwyeUwGCjaz+
-JggUQubi4yCCzCXUF91dm/0mtdIj/ucztpulfLsesd0mfeNLOavrWThwVi4S+J7E4t794/gB2gh0
-ZyGhsQuhUBr2arkoZw0690Fz/MQQkPXJDKHZYnPAu19dwtUtVgNPsjVOKt7lqtH9bj8hP3CaHnb8
-3l3f46+151rtUIwwXz3nInRgFGhQEBNcnk8qL2K51XlxY3F7zh/TCzUfovGOr153iH6J9sJzOzHa
-DjJFXH35LcyGfxjvNdOroYcleikosTxvUgTx8b5aUxEW2vyX3yZfKRSZUkf3+IQ6z3b+aKhQaxr0
-vxpiEOyU8fccwO3oVo0B6kWWYpOr8EbHMguQoSa1TcAaLnqGg9Y23JDJWfmaj3tkpmgjkAafFWzm
-9ZRnD0esPKILLR7y0HdMvbBt5/MJegMs64RioV2mE/H07lofA7VDboUf48BVnaKOyBVhiGEoS0S9
-3131hCNrbJIdDD8np688ZBqeLMzumKG08dtIDducpR+7JQqZ20edqXFx40FcMX+jSjxWQb4xxL84
-XJ8cYS7EW4EFaahxiccEkvf8jxJ0NO/xB4UcVqjtmPdYNcZ/SzfRTmdgMSk6Cf3CoPUeJzQUwP4g
-MgO2ownSw29A6lsn9tchnpf857Ph2rJJekRxR18ykywQ/ZgwdNORxYhgIDdy7wtCYHKd9WWJulYG
-AuJRdb2VcdpB4u0hOWr1h8DPdTC+E0SPvSDzREenfwnGMPe3g9mb9nNqOZc5hBmhjpgrPj1e/1EH
-b6aXwe/M/PJPnmD++5lE6xTHL16cvD55f3z61nc10IB/Ei3Y2yClH71CyaMoCN1fHp+j18xs1PSm
-c1bcfyzHE7J6oNuELXexGpXh+yw023cKvY/cEYYoImvsNGK9Eh/cQe6Ebb0DYN3oHa8zJY5EdGFL
-THDyfblJuPH66p5vNKcWvotXDWOHgz1i7UOIqIVhKjsX8xUGY+iBM0Wnxb6hVr7DHIpDHayZffnM
-vhQdsVnLQDr29GHkE7LgXPBl4zrS0/M2s+CxObziAgP5GkQ11/bWneJSMGPQ4oCJYehsJudpe09F
-4t24rCPVxm9YFh2J3jqH7Lb8WoRP/DqDDr98/8vLty9+LN4dn7744eTlEc19h0DBX/V4xkOqg3U7
-yFsM1BhW3SS9jo72yZPqE1wsnNBRm5z1RT2dU2YwSV3t+qV15OjliMyjRKKjbMpO7rPJ2Wl9jL2o
-CyBzLOi7L7z75fSHt28wUsppQ+PC+OWbtz9/OHn/4dXpyZEQNj9/+fbN6d/ew+Pvfjk9efH2pXkt
-w/bn2Rm6M1050OactI+w9+erpYASogFK/mynxmHnU+oofH47OiJfC1H5HfH9WP27vfXqPzj/QXyv
-4s6nDoOK8aQjk8xWC0KvkVM535mEPp4VLILKjxktNEGH2VzkpIWWkxXspqD5taYuS3gO9TQgb1AR
-xfq+mBpa+jnEqFwGp6YV5dxAAo2zvt+tbxK+wdrDdff741evdzUIGhgqcwWKwXZDrp1ho7u0tNOj
-iljuowduH7rsu+JH+2iVNqriv36+HYzPJuSeFzAABon5n4Hh82/SrU/q+ubfj+UTqNHZyl/UizEm
-vggAALfSsRv8OmkghOXr+g4dkSs7XSC1QT8LaBib+v7t+5+OTxNKh/KKhwA/lBAGg+5wDMzqxBBt
-JrEmhYtE9PDGQcLNsWmxeiSRo22Bdjj9h9oamjDfMHQjjFJ2zixJcozRkOPlnUWwjATGMCiN403Y
-KhOyU08TJxd3z5P69noSZAyTswNPdfOlQQgNDhjWmFCeGZaiBpFvMPIKJt995Ma58qCyYeY6VuKU
-2JAFkQadsKDOSDSh7n7yyo9m6DukYu24hiysWsGLJDLOYyZoXAC58BYd8/i2ZESSa7iq5gJHg95b
-wDqOF6JYN8rVBxWta1/8vKdztsB9asyw9azK2zrYTOc9dxug3qrYsnah47hmt18bvzUhlAOcVAV7
-t/kY/GSW3FVx9hAPURVA0Om4qG/CgGDXTUlHCpQH9e55arGCAyMk1MUYxTEfYneQCytKRQxLaaBb
-zWnHpFa3Oi0GE6ppGDJj0FaOf+bc2hQxUvtDUMW7ebLLO1U+yNbJLTrgOyAlW0WukiyIw1nN/xTK
-9xyUFwmiNjCkDMVCryw85tD4TJpJbzmumQmyAj5tWD95ka/eRayiAPXaxHVoFMf6c5CvsWIX0QCv
-xnJMCSCqbYjzOo6bAqk92y7bED3ko8rwD6/C3HRBVKjmAWEb2J8upsHwszOav68uVqRNYXzsruxC
-uIjkmsK80jmumLd2BjJTpjDn4MSDO/DuYij33NKVhZjn1nwHSeuBY3zlndj9DojUVq7WiFYfuzrg
-GzjWv5bo5QNUVWGfuZ++U794m8gn/vbgzgfOcU5X19tEI0d97tnd/sEI5Yu6WbItaTVNp+U8nWAk
-pTtZuneF4QVdF070j/rcYCZzUCJpjnhpMh+BzJXv0kk5PR+V+H2fY4TlowE8YYrJadJzLJLRf5uc
-ew03KOB1s6NnxcHBQRtrxqmHOg5/5Bq/CN3/F1wQuTLSL9hIP8xhZ/lrJJ8H8Vc3oNHJw+Hdwqeq
-+8WdIaFd2+2NADshmHM/AQdH1LfCKLoDMZzFzTKNd4iiC6suLB4Cj9HykS3EDOpJEW46yVuFyUBa
-abbjtjnH/1JmTzRG7F/oaOTc/wl/w2xeb+rl93j+xMAg/K3A1wNvUU+oHuB62lk6pIrxbLwsirSp
-JpcK09pazVhUcLOaV3AC9EwNrhKS58moIoP19pKbQbs9lTMHm78L1rSbihg/blHPpSMCqsF+8fjY
-XohacGEtlGEXZFgPV1k+kT0CCS/mJe/2wO6bPp+KdrPkcnZ4FwK+9zEnjh03xiNYPV7toL24EHVv
-ffnq/cmL07fvfzEwAhIDfRCTOnRHbrn//CXSSDoibdgoBe/BTBlWsBF5JLoX8w37tHujjmek10BY
-zpywkx+7b1GBpqcigaKYsEMSjGQd4psvjuUu+JdLWSPyYvZ2Ps0PDXdS36rbdmP0kZEeplQfekLD
-ePPE/OJhm59TCVYha0fampqsYxjC8fcOH8nVHJ7G/20WF4U/xhH0yuF32w/aYYMnFMu5iQkGAUFb
-oekYxgH74S51rCdCs10rTpvHprfdgl0H07shCEvc6L1zmFs0Pt/SV4XWwa4KKzF/tqJ91Fd1tRxP
-QhQtZSI8AQ778KmVzHML9XXnfva9MG+h9ksid3HgN0BW3T78fGOP9OIB5/3AWT9YMjs+uj07bvps
-ngxogaemh7OLXa7P/2F4E5fPk8Pkm28SShpFCyE39ZaGxz0SvEcWgMVj9qHWz0Dh+dogI0s9pBLK
-RSfkpsTlbOmEKaO9UIm2RAegDRkWy4lou1Kxh8o/oUB+tahXczrSPd3LOqogwA7pHYYMGNwK3c8H
-+DI4+Kly/JBb6YfhKZhZJPeDQWKIw5s0L92szoEVti1kXeUclOGNpRX7hQ5UGpa9p7hDiXw6ouk8
-p9QfFLxalOgTESiN2rOS8/RFahQCeVhr5i4chXTMTKTByGrMHD/bgM+1+N3GgUblKhpWO2UJTEf8
-aFcK33BubM4U5fqeQit4Ve7j1ZiEDLhaVOziJrgt5B96XVkl0fmivsEbKWbeMXgL1xb8pZEQjJ14
-y7H15xFh3qJy1H6tsrXe2sVvsef6zfRd9DDrcgn1rSMNshUv3j8XQ9mi3lhtHfUmW/etHmP1cbdh
-uJAAA4dm0oHAyTtaDOCZO0oZA2KkQJTWLERSG64a6T6q+upAuPE1lrISaEoQp2XXjEB7yuooYKou
-yAKZnFcGM4hYFV/xine41x+0ACG8omsBWtS3atjl8DC18PB1Y+gASAs7adsufNWmn5bKbmQRRrY7
-7uSwki5VnQFrUe9Hjxf41j/2XFTg2EhyLe1/FHoWCpfLMbCcZa2NtOBocYKbeIbrLdXmrqlEhuTp
-mdtfCaulph+rQR/bpM9oj1v6ebC9PSv0qor2zMuNTco2sdwQnbS6ydieTXvUbOWCeY5bHswk+BYd
-okY86jCEecK05KXh8DtFpZ3qF0tJDb1sOk4uakAak1NVfb1TPUXd9m4XNS3rYznrr+gtPui5cX3U
-h5jJS7OsUbYkvrqa4EFRQQvfsQpoHpyjrO7uTCzeGdon2464Q/lhz9EDnpTBKllH9HOuzDLwqh+2
-0oIRhAD20Rd1uO7MVZg4hCsP5LsIUUaGvo4AdgeoVNpVmH+us09nvq2YflH8JrVvqt4E7r31ghBK
-izGz0CfaoTxhkZTHa59yL3NnUIPWGIaBV70kp1+ivoYEEImAWCzde6k9f3I7F2L4oiOsb8+l4Mqx
-RRa/rgx+DyKrkXI5kp3QQ6bmutZh3opYkkBNEdjG+uH0gdsA8eLgWN24z5jJIsJpP1BLO+aU6/Vq
-SedUTf6cLhCZj8EHk2oA11j1hXWJsxjcieEXBsQc2oAY9h7GUs+GOKCDLCj7jMseBNTA4oiFdKaW
-Gr0kt1h2IA3Q1+L6UXlwe5fjRdPCEXVsanoqIDU+dqNY+wAwoUJL9khEal0sqCM9aAYGVK4mqkok
-k8sXaAuKgX1x7/6L+U3OdXCY/9p3Z+OuSqgSbSq7LDI09YF1D6QgvqRrTkMMQ91sqTlPFPuhKccj
-VhRq+IY7hUYqsTNnP/Dmj8KR4JVvVRuwWp26bpHfuZJMTwO3XsYGhfqGvseIb3mr6xu1pw2oJ0+T
-wwO0pVGVTwrbP6pKzW2/xyKOyU2N/8ak3k8EHJsdE+X4TN35QsJB/TY7QhZGv40NiUtkpmlbTPiJ
-nlR9XiNFuRCBWfRSMf3d+V2hsrezIWTDDCM4IpspWyGktoeXNB3wNwJXQ3SaEUqbkxvsYTOCqdTN
-TvEbGxBEdyegdNaUHLKDAFjBjtczHkRwVQTD6VE6cJOjyJFCDE2Eh2XkyubAeIgjlX/AEdy2CjWw
-J5L+sC8erL3VYtKUl1Vx/vXzEckZKe44AehmN7cjhuemeDj8u3ddfUqzGPt0NquhsxYQXRv/lFyQ
-8Vv/xHRaNwB5TgEfbSPzckLoFk5HY7hALMMEACiNXhF2gvrzqPJR8epVODLLsFxUVUR+yT1XyDaS
-cjS9/YPel9EdLNArZNohxUlBwCvYsZzzPvcD4BADJDMYCCVae5FjK3LtREPHkNboHvNazowLKDnu
-jlq2+jgZqIiG7wwSn08OdEXZgD6bBbke4tlZ2G/JS4RiUtH07cXJz+3CGjdRSsVyq0hiCReRh2Y+
-jlgb5DDhiVpvSM4yeEQmlKFNf0K0ylSA9mOLZ9zNLkIUIDFHgmDdAA8ftliJCuIeDYCgX03qW4MT
-ZLGC2MwCdV7AGjPSm04RBfXOloux54eEY8Snd3wFDV+btJpQQp3O4gbDiNRFnVS517Hmcm2Ko6P4
-mCRj2VeBThDf9juUq9pE58fG/hsUJctYfDgOpCWhtIfunb407+/QKEAZTUYLVv3pkSUgPS0DcAsG
-7jawn27WZpcpIsuMODJHgAYF9IkdCH1e8KDfRQRteoO3xSYgSuabTsFO23CsAfw6ax9tG90iA33c
-I1Jb30v+W0x/a+YizHRNrp4mXVGT4oKgMAYsDwPymiN00GGDBCqlsihgsYEh1ZzXZC3dam06Q2w4
-GOLxMTbTcgEiwORXxtUE4TSRoBl0DP1ruXggYkaTIDw+QuZ/1+ewxNIKLAL8NsGM3gXGzatsLbr/
-m/wGKSjAXqIcWYPeO76PzityHOJXT+RfuvLwDcPAb1xB443bpBNogj6Q7NH4pOjTo9wNMnCkGg16
-OYKF+5Qe5pjBNmUMVhkfxliupin1Mkv297kzDqszVRwlh213iQIahyMW/0k54QXf9XQEhm+VhMTI
-HRTXWz2fLq5h2RaIkh576/MK5J+EI0/CFv3VpOKoKT1tod5j9bl0ARXHUMeN11mqRks0wTlhEm3g
-3YnqyiL1Q/eV/cfKSNVahH9mLbzFhtM2NktU6fAnramkWShFtzmgxmhW+C9K7cb9ETi/23JMTEqm
-4SAbHGookXDX7+DWYfwQg7lu1drvmJ0bzBgaDt3hqQ9VZioiV0C3ItTv0Hg3I4yWiUSCsuLNZBSH
-+a4Q2+YSUWkQ4h+lakyXViXlOZwdZPWF0lM4SRaEhbNYukEHKIKRfoS33hNSAyHdOCe6plRiZFRa
-yfDuKnp9rg8LCieVoAGFkmwdUtT8gD9n/El84kkDUkjVef6G7OBaUYb1EN+JshhnhoZtV3poxrdj
-8I479P37qQbdHNhrLBbGQ1CNye+Sw4MDCtBteZhw31MumG2YIsMAHjU5xCUcHpVHuJpjKCV9ET7r
-uyyQc+MoZPh8PDd5xHlzsHcW9i9zvMPpjT9klOdB+riCnX2Auzq4+kPF5BCkrT5R5hZB4CcnD/zC
-DXLC6SlADiwwUjnGLXkcVjjharyn6hvnMmDxU/eOoGjGuQm7vTXouFGAoFVeXqJP8116wP7kcIEr
-l8sFlEHpqVUMNRR0e8CuzVeS1ZbsAIeq2nFOj/CATqh8kA7MLHMQ139dlfN/ihsX7mbSph6od3Dm
-bAibTonqN+CF1JN+2AppCYZhIibvS4k5cNRiNjCCz3Q44G+quyM3BGKP3lDQggcPC33XUxRFDBzK
-4MBx8+JuDrjEUPcrblVbhuaih/9VaZXqyRP6N3ma2LZR7aXtBRaLATU16ENfD73NLxaOw6HHZYxE
-YPkM99Uoj9rk/Cv3PhN6VBOMDY7qNOaf32aWVtfLex+vFHSniJ8fLX4qu/Ewa1/Q3doo7yQ1E0MR
-a5+mt9c1nJlX5YyPUvi/Kwy/2sli5xNm6hKmLVTV6oueezYgL4pm5h0EKQXT8MOsXeVDB4LwJUZ2
-5uXKk3ME9fl0cOiNRBUklyP21JeyW8NGS6UHhE+m5zpf+GRImbnPjpdFeQnVp6NarhveM5cqvWPX
-xdNnN97DmHyMdOeKlVTyoCMmz654FkN3M8AQxnmMSyT39C9jQASOXm1QiKgjNW9D7J6Nv3Cl3hY7
-3loyIXVfiLtS4XW0Xmi+TDjqyPlOH/desrXkgzxwjZVybRBbt48mTxXBrfwK+74wZ62t9+SvJ29O
-i/cnxy85aXq5WJR3aRCpdmCQ/PUKYBR3FDHLraDfFEbOhUYR4O2q1qVy3Hgay19meAzFwMKHQPDi
-Mn34dWR/wUaVzyI7i1tbzczoub5sgx9pZwkdum58Vtli8VG5LDPHd8futExs4P52Gwyz7XSEch84
-SrSVHqKSgGyBgXnt4qZU9WlJd7wWULzr5sp1EyTacnxx0yT9Ix1jx1gOhl1RH0QkGMgATI7vHlRl
-R+CDEYIdPDgTocCTfDbbWf//o1OceQ==
+c-qCiYg-#fwlMl#&;AjeJ|~-QECe`qW{)OhhS((W8^`$AWG;`aw~s&#Xb@_RS~6xB{r9u3Rjc|Uz)9XS&%~&^>t3r?t^3Nd>(OMEWxe_Be@(9E#bOzi
+w`Heuz9_Dv)74};&KJG>`ZOPp^Kmbe(vcL!r%ned^zu)WWrB|hK8+R^9|!yWVVZXSOB&hDvdL_+<evOnZ94c||2iKn&o1*4Khnsu?0mIcEpk7U(QH;M
+N6SeuD?9RPQs}Qm&J%)WE~k@It@9RIcw3Z{PjBHpmssA;C$kGJ@Md(Kk55+fY2LCR`C?HlN-h3=Il9P?@KsCk%TWol(BkFg=;`yXTZ&F*<#IHg=3^~A
+o|MbQ<a9+-?821h)6rR;olmAYKHV%P%RF1;XT@UNjY@o&kIt@OKxOA_Ix5TP$JOjA@iR*Mod~*EEc?-9w(LZw`FXL(`_U3V4o+{EIrP%&^@g2jbiT|N
+O<%a-?_mgUaf2$Y<7)Szk3}cCguY8{0S6)tWba?SJbE7;M0clg6!)X#G~S83(P{i7PVvu<dzbQCdVB(p>rVFLFK>Q=s*AjLR$R|v5Xs^+{@;K3OSF@G
+7~k!8|F}+*Kli)tA^mgo;YsVKzx*XmJJ~O9-v9FU?eV*lqnFS$^tH%mFsX<(iAHu-%x}%(EWe3x52EX0ob#)3KFyb~ah2D_bZnk}cy$t;PG+OUZ3O*}
+^K)3PMTwh+3%SfcEpZ8_lNrFvL6p%Cdfm%sXV6LlXN!8k&jZ|~CH&ayM8$b_F~Q&8kEUhbiEb`&81VI*XqwLwY6zS51?5Mv;O+*a<*-MPQQl0Jm#_xo
+$@zJ-vx9|TtWh*M*E*xwxVe&DNa`(Gj3#Anj!1GIk0P2appo0?>~b`_$YsLCIZv%i9l*i9#6y|GeEQK{R$dl2G7;=HUF)ErV3f4XVP|It22bt5T0DvN
+gY^g|f?q4OpFDX2wRs{~;2_$^pJ&BvIhn0;T+JyQI|K%R8s0?w_mbLAqjOnYIBLF|K9A(-P}dXy<ckAr<Pi%d>x5H3TjZl9AOnU!+)n}C<z;>i3kU75
+qn&S~JLrMejHmJxe$fFHNNNU|_Psuh@$Ar;FX?C#C}s@L_=a1+_o)_wJ7PZ1XX6AP%=R&&Xqi6DLlyw1Rq{k=T<~QkD^famfwi726*fk*+XUCDhr1FT
+&@$7u&?$wYw2<lJx?bK)&T{I3YU`XlLWELX#(Ff-GR0FXQ>7}{U#&anZ34Fh%_JH{tJ&my0{8@vVIST_TL{dfUBIAQv?DlzMGp6&%!1H~pbP}jd`8Gb
+icE^$cZkDZ9lMV`fSfUxXIx~?n5hYO&Vt_c#yR02zWxqkxs2kphj-K*aTB#tJqOSf0ptM<d+@9ea5SF+<!~B*fSnrb4YdL7A;oJ101c`Hw{?Q;q&@mZ
+D~f<hPbom{Qv`l`f+lGdVS|%+1eiBIWl(KDU0WsHTqWFy7f=mB92T3v>~xn;+8y@(#exnI^d0wlG4{YCg|6cdALs>5mY(<Ab4%v}V3)3Kn9=AX5(`Tl
+58dQupX1%Q_s?P?b0%6#m%QQBL7$hf!}$WwC0?7oYXVP?LunpT1_19(F>4zrp|Ly0l551&{%AOe#qOoGR)h`MD4XWzh$?{oNVxO>kf9$5JZYOaAi4k$
+@xrNUsQN6Z`mDJsp{=mqKGfTR`+zYpH%!IDGEjFirrY+8>5{=vNs_^E4OjK3#D-7fxZ|&gc1)VMz5qVlgxc?5fGECyu1AY2B>1Q|S9s9hhvE1~00_o=
+?iC#YXlF*`$A<;{U~CsOh-8>)hugpsh%#vud=KDcp+TnKs2RkixI+H*080(&Bd^^6{~Zo?_J`0@<;|cE|6oyBN9+?G^QrbPr&uUPT(n|IqXvR#>{dx9
+bqW}b>z8@k@UYqX@Dzz-({x?AjoLXNinQ7SmT?<MWu7#a2`A=2<Qk}Mc>UnpHsLKIDmYSdnV>_7r6?oJRc2*zozqpA;W7lbum$!C0MdYPwdkmP6Yc3@
+;{@(O3L!%1(@#PMa25dzEP#(77%$+WUclGUjPRQvo^o_s8XQLq3ynhWP~Ik-^f0ZydjjuLoE_uA`<B4pYJQa$a``Z<@4!~WSm8i3rll*Z4|wGsVoq!C
+L_{^xZ~&&Jw}h3;gqEfonTxqX<?9z5VY!+vg)AE*9wQPT2f(X3<Av@yvI!s;%HSiz3=9c@ie4~>XNWCo@tdGHJQ*N_et402nx<SIdxE)sA+?2jB<hKm
+711sN3s2#R;wtL1Z@L@?h3Gx;oA6p@3_W!k+d&*BQvp_)DU%8^2sVq`AWXwFfE}qkxb5b`e5)?<k2zecymfS&8gjY3oSZN3-I##rCCCmoi5lse>38kA
+BGoAUJUQ?iN(J%qs&BE(##5p^9HcNR1gY?zOsEl=k)ZUT8ws2u&)JQ(ySxaFvBXuF%+3pV4kQy)IqhBKOYU+IEAb*k236WjV%%}fEhJ{QhHEU1E32=i
+LHN?e3)T}JMrJaL?r<PPX%I<-$KuX00DUI=E&X3(zu``wPi8Y;6Q{DgjE9YtX{tnh$4CvpL`zx%?3#`VJyLt=1E;P046rl#LU?^bnTS=V#o3iZm>0!p
+3ZsnYi+pm8YmNQOei11X&x>-&pF9m@Ue?QNOF+YnW=mcKm=}*}ETDf*WHy3Su!`dzEd4d`5;#%8X2=)gjzqgugISJ@gh`2@B$kIc^oMwq7i@qvh69`>
+-`6}Oehm#vjS5HJ(Bc=B78wCG^L(B9hK!3`C|pG6eFia^&^o#tmC_-62s>VPl}q)MGOk@rozzFP?nUq6;yNwHw{FF;G7I~l;$(?U6v);xbRd3$<A<;6
+$D|i`h}%bWfux4Hj1;qB%V`w~xI2Fx5g$#B$oVBQfu}0C=!@1pdjP<@^}U#U%-w_$=9eDk=ZoSRTJk92l4Thcn9w^!mQOJ+!JY?P1X(G;7lIe6T4?PC
+trL2+^40`#nwIg%_p~UciL{;?GC+jcNk047Wu6iKOh+?3E;6t)8X3MMq=Us{TE;q}c4A&^FLh{}8ABewq9#DW!Ld^&J6<i%cm5}~(t0O(2WXg_-#$+8
+UX)G3^pk(QJ<4AEc=Y0@S8smk{^qjv{L|=~?s+aRkH3Q;9ya6bDyxX&LxFp9OV^{><Q&;7r<H)M(3c%JTfqw9{VKy-odVFG<z?vv?z1s0Y(?CD1II+f
+?H5Hc?i2hWM6G6Hevcr?`$@0@b(V`;<|$=l2jQToSO?bfET7vghyc~m_82N^preYlHgG0HDs-`PmKCKb5==~90B{o<SO;Nk0AL>q#dy(h+eC6T^>eaV
+<+k2ceoHKZYdMn^65n}h+Ew&GC*KzqAW8->t|5x2Sm-We0a9!rBCbm7L?&)L%h31yc6nLMh`#*@=QKW@%wqh@@8gESU60OymC0RiTvBGk)D?<3WzK^b
+B}wrR@6mW!EY2=t84`WAgW@%cnJTVzJ32edr}<(8ZM1gn#E-f*(EwofVlld|RgvlT#*5oAAatBF-#!6BMI&Qi#nlqoR{LgpU~V{{w%`N7*+H3GohE38
+PEl%qfE>B-4NN!i4s78L;LYaW$VCk=;qu?S8;BCBdr5Lk-c0Cmxfsn#XyqCj#b>uuC@QpEKz%NJVqmN!IK`foU?{hS=^B>=uiJclx7Clf5VUBfL>Fvr
+t?%$@Et;#!sUeI*{DBC%@wo@!a5@F5uxX8%ZZ?DBD)f3Sl<#Pf<Dh^JxJ6OI3I=mZ5>ag!aRY9RJj?mx2NLiH!x%cr%Q=g*cp>B~GF8vlR3diLW%upd
+=(&)|ai?`I0xa>L6fm^@p#K~g=O@&7ASZ7^B0>^0^BK650`!L3Rl>!xEaAORWSV?-EPzPDD$@z52RA9)A*{ZItqX^SJM9Qu(S8zPCdcjgef_LGtheC2
+ZLYxp6eFF58k1!a#jw);aN0H5u&}DX*obiZP9(Ef%@PJZ`VRL_ymN+~$^{O^mv~BX?(;tZOrm6Y-s94lV1xu|w_bT$0_()TrFYmb;+=1R(nKJ~PJ88Y
+T&$L&JxS%3Ct!Zd*UB9ghbwCx`KNtEMf~$AARvWodPDryR}9w~iuy<zm0)kFVFDAuQhZ4byMncVZ2^`)9u8ujLDLtR4^0Lsl<1(=J4wcM<h=#buoJ}K
+N!%m#P&d+v=r0kt@%ZYeQTyytk6l?Om^Tf8xg0?^>p$r%-4Zg<@79nXc@g<Hu43BB4qv=DdVTcn@Z|U%-UV^|K}lgk)g9h(`rXTP!?Ua#`PZj_d{K7Q
+yPlW5Ntum4jwaI)AdCd1n!eoGYCNibPdm^hL+rhGb>Hk|b%RXhcz7>#+gaZWpRnTep7#g24w3`=?FWqXRnygA$7JviErw?pd9_j3RDoRL4UscHi0<OE
+`6})!j(~NB2L&f0lJ@b;;sU!5PxZsP6S)-+u6wo)K?ynh=pqJO5JG`IRSH6vC%zBPDbK(h(=(ulS0#$kwWD>z^%AZJ^fKV>92(d*Z)+e<D0)#4-orAb
+!m?iGZDgCg--!0)`lWI(pqKCd@$&e^PubhU6X0rI9>6*_U~n$q<Mpco39SBJw}y{IDhvIe71u!Z!@=I(&OZS;ls2+W(b+U7ZiAGo{pjOpy0W{*&#-Gn
+*#q))vM6SD^AN(YpjE@fZ~t-f<MEpq#e~#)Z#5qS;g#_FH^;xcKYI86)ydHTffc`fdHm+&Z|~sccmFs!dU5<xKI+)r+W4XOf=Ql@=EQu%(VDN82Moz5
+tdyTseLNA{2Q)mWd^0|Xci|lo$OkON6;pw5d5uaUF{iod5aa$ZjA=m_10HQt&sha9I#4@<Q2&BTK~+~O(4tWxN-LKufYM6OYqbrEcrh6Nl_RwBU>-zi
+C*+GO=-)FcBvT>m3}<AkxQdw8^|!;;_lK`uZz0BqX4ZgV_#nYDo=;chB`v(43#uWc=^nMgGzPt}-KLEeklqyYQL+|ex7ldr=!_d5E@EL78WvAPKt;l;
+75sO;pd$l#>k2sT2^NQge+C;&x~%4o$|dnQA_yvqDYQt19M{I3k!c5;adc_mA`ze}33g8}X$)EdN20%ZJbGiwsP1R^8bp)y5%8rN6Wt&~gc{Nb%iqf-
+@&<C`dQfDU^4wXQw1MdT{N8L2Y^8IP=ktU<b_qj0a0jSfhyU=JQyZx?!i|TLqUKh)jB9pu+Z6$mM`ds#r6sqYN?yaF6$zR|Vl5*K-Cp8$xAv;tO(*9$
+;)}MyVe=K3!&g8L6bQixO-)b?h~)wfBK#?@00YukI<B)GndM|azLk@U8Q@UFWEZQ^g2-7d^aH*~LKqZ4=Pr2&+Oe8AU61AoTtRq%d!y5mMbAlV4N?m#
+MNv5-_Ecci$_bH4rk>(5n?VIX^2rNMB=toLb3ls&gwSnH8Yn<)fct2Iv>2#|Ra>&@q+BLOxJ~k~5{&`mz-J^t$TG6$%4f^o#k4q0;%&f$V)P;`6AABM
+9RK|D;hUFaHQb45*MVMRY}M_=1l0I~e!vS6BJ~xb;T6smU*KPO!~x<X{_S?wG-|SC2g-PL4Fe)rlv|hxe5U=}XSBZYI}G=SmKCEF9r7mYLaD-nj=QaH
+w8fohT~s2G?U@u5^E2H(vR~4&11U31w*45<MhqEsy7>8W+jEF2@#E<#)=C4krMIMr?fUX165JKD4)6fY|CtI9g%R);qos22KsF<)MDke-b!yE<5th()
+3A45|t}}O&_$j|VEdcml0X@4|tmaF@Q0#xThw`*6LktHuD#EVbxG|c-Kgfx}UDgOWkGrV<Sr)VAOIumR$+f5}&Wh<YKcm`!2F|q6pGR}lr`&VNhf0^j
++3o$R7N^;mjwaW5%JFL{A}F+%q00mQ+>GW9!T%mg8y4NNQmy<wR5znpF`Jx?rWw=yBotGh31!QR^OojFV_|hS_@eXO(f7yiju0!TM0<y=Fm_^5*Dz)d
+l{Kr6qN+hW-RJEi6tBM-PwNvQYp%g<zS5~x+C@#Iv@G+HCo*a6M~LE(XB$TU5lW>jR*SRTw*7)smNjP%5)Stj3bBzcg4d8tIi+PctRd>7Zl!O;r^H>9
+`ShHQJug3-%j3&lMb6!=yp_4cLvOr91+Zr$M?8;Z%bC$zi>W)B-;6>jJ<wdpPe{A#D9Oi@CGy<eh(7SDtW%Pa`4@~fO-;Jf3N|m&5gFWcuB@0F5Ddf^
+;WM|cX8+3fRO?_-v^K!@VO7`6>$Fi%OD1);>7FKe&tkG%<}+39A=Ju^-VyCKOPrU*9F5S5c|J?HMQW-?<U<E}<MXr2@nn%eK^Ey;3kw+2!Ho^N6}2%^
+e=12R6B&rA^}O=i4MMb7got{mf1tkHt<`3@Ek+Q)D`U~ol1>#F0pUFG`iO5vlO=5yy9DqNMVd<pkwA_kq5uSGoiBl1MFzk}KNWidttciH<3##Mg(h%|
+#U>W9npGlJMTs6VxQP<+QIsu5S9ykF!KAWDN~Je7id8e>f@8LgpanrIa^xup-gN2$Y|3%~t&BZJ*dr~SH?5F8MON3*^{}g-bVIA4R~xSoj80qh@R}Zq
+)fx&QRDRasi9pEdout@r1C^(X;)>2t#=jCi8>^385K6#Ba=t3_Y&E-@p}o6wk6(}+Sk2CI*-1BfDbkhJdnAV{6V>GciS0~!M;D76V5-@6EVg{3Se)R_
+$x5}YwpnLCSf{ijB7j8AOBpwwgAKN80BqPlLeVT5-HdLd>wGjL6L>m-XvSj(h>$7lEqBI-KER0<W0sf3UQzHXc8+hE0U3dMd63$Kwrr;r|IxsOlIPMx
+H!eJD+5|cK+*LKU6(w(F%vRsKW(#g?xub_zPbJ=I#W@~hJfCnG@OX(Xfcs=ej=z^gQ7bGYfQDGej@NjV+-3oE1BD$5xU$3dKUGv4NYHkXfTe%VirM+(
+LNp!tsW)C-&&y<hEzaR+Og>S$-suR<Ed2|vhz6tVC=}0uk_O5)PKQ>pVQwY5kHo(e{erNTa?NnVP3Mk%CH*{JYVesFV90={<Luqb<2SGW0b~$8y?piV
+=*7wLJNM$n>*J%pAHBc>F(bbLm^_SXmu1~|>)zdZ7a?rN?OzX7d~jB_ah6I<B0ZK8Erh@Ve=-0h83s4pZJB^D?Xie{_+(-`a&0{JfYMFqU35N97R%LW
+8i}|YSwsY|TOe~vgbE}xpm+9Qnu!q}d<DjMY#oupslWhuyP9XpQYN+x&<Rh0>nfLI7JrF$Apj5K(atq+jj=V-j@jf9DDcXNseHV#NoQ)3vR^~7P@V6k
+NF2(Bo}?f(0{y(?Hq_*Jh6hg3X6(>r2JA_OTjx5T-{Q*m&dx8Y^C=_$&2Nl1d1Oz+5y5-xv@U`Pz4Ar+shAIun(kHXm38lbG9n5+e|Q)fQ&yx;3Wi-e
+=0J*##${5|?1?BJh4)6vn*0^7F_9&_nvL^M^84g=&aZ0=AsSbw&qMl+7nMg!2GlZH+C&^U83@zozNNTLd)SN`ic&$NQHzNf;;H+_VFejjQ>BlL{~gO_
+ylpvyy4!KaWCGrT*5GuOx7V;vS4pZT*MA~AQ@a@Av#r_}DM@5Is(BLf{f4{mKuk94DxVf53)+Q|WYVbA4?>U2X>pS;*!d+UkgGeoIJvDdpLECey;>7Z
+#EHlzBY!95Gqg0{$~a{-6F`L@T*g-us*Sa(N`I!Esetq2MBA<%ER5itUt9#gajj#w*3f*vVizvNhFly>0|}ZIzBF^f0OSu~n0D26f-wPHn&D7azN-AH
+)JB(7wEZr~MPP+?ATfKWp?wm(f;AqkrpqLhRxoSOjRwP1E%Uq(0Ps73<nA4g12MPs-6bxc#BFJ19opu)s7;pLVGq=$M_AzlGJkRgNLpy1C}alLA>Cwt
+aEsywRo&v215eB^IU!8Kd&7q4@D<4+t}_%HC$?{d)~!ce-0PuUGu}lfI4fkPF)=$;okV?`vf|wJUpR|;@&H^+&=dH;;zB8k7#F}gKU-$2#k7Y7;&j7-
+<y~+q$Sn_Is2h|1lV6bg47QsIWZ$jXr6yJ}MVxvIG>3OZZrhD40{$t#m0yQTwum%17*++<<G&Z|(VBN<y4Fk-yJK9Uyd09lLbIbOCz(+k)KCoyGYa5y
+ke0$9Y<XxadtBrlR9Y=8`y99dwLI9Ncr8^VQ3Hz4;3>GIE|uzHD+Dz(s^)fLMI0y?^9NqmQ-p3(tIP2upk(u^;V|4PW8dD|Qbc0zcCENZ#m-xvhWu@`
+Un%W{req&U4o3y>u3S-1jpAZx1n&?x7N%wSB_Y*b6HY;^t>DhS3)@*ob|A63tI}=7;>zH{w}U3p?OjlKjdW>rnn!qes5zZ38V1dZ2uT0qcQ0ep3nL5l
+a?z8<OWzE44VR#?Jq-lgiMx2x`}xHx$O0m;mb9|z@`@3!bAgQEYB>`<OYMaFDgtrVb~e4=6J@hmYQUWF9UIuA3Oc8;<Cq;WWL%1r5Pgu{YJGkc@53%b
+3N8%VvQ&JJ;>Kg<Bn`aLb@751jMLTE5#n5Jn>r2F<05&kn~39EWV^ht82LMikycR08j+_RBZ6*1ryU|U29=?GmMwUUJ`;}dlX*XJZP!f4npqRocR$$f
+U*sz&ocSo`2o1~-evWr`U=aU=>zL^Q_-8(ulUW~0sJVm=10nunv-bs>ue~|WUL3zZekXQoN|bv^lG4V;^eLde)u1V`8#^HzX+GcouU*i)Dt(S7G8l0Q
+5K=#?bxM7#orp&lNj%(nzi_2QP{qRAS_5QybDI&Q9aQvV%rLMCXADE7NEuj>+D1)3H%)&iJPJ4DMbL1(^S%e=OBO_zMV}|j`VZ}1jlNj#HOp_Nw<2zH
+#hb)i50tH{{ejM2TCR?jh2uzON&~j<Gw5ikR?F>jytEUF;QQ=bpdwZmBjJwPTl<rQ&YRk<;)Op2;ji#YQt>Ipce*Y<vZxp5CLy7mPh)AO7eROQvPYV@
+)cI~0!7_!qAvsyRJI+7uE|<4tLU=FFNsbx$;u?)Wysdy2GF}vbp#B^UZg<}dBWiMd5Z@<qbT_=V?4lGUX^m+mz7R(%1}QYP7J+<!!)h5^D$AuRM$rQX
+l!3TRG`J4W3Uc1Xj!Tgkc{di_iRL>%X`n5X!{G}etD}HciQ-Ny((=)*iqX*?4PK+T7{j>%?l`@LYG|>e>ZuV)!y9COP&2gzdD3~X&Y+`Voyf?#GBr!p
+)D|2)?AZ(OuCu*emFAnvvmXt@cAMMdI!vQL6{cPSI;P>&3Q0q<rV7cRA)Bz_wdxGXc>9i3f9pFm+CX4D#~;bom;d<k`pfaomp^{_^Ox_pQWQ6F2%xHH
+QUWy)`sHSy06+aCCN=Bz6-r9@eK*=G{_y;HH$rake0;#VS7EwYwV{$=Jh|Cv4o4!P{efX}8^D^8lJU*a-;h1K1_*Iy3~<f?+jsQXPQfce_!nEB)qjg2
+8J>1^WK>fh(h0;FN&53o`PqtD)~*=Y=nD#JK|Q0)25``w0|LCaafkW@AZx3M24Ft#MrxH#Iu{B5I98kH$mpt}K&pPz9HGs4U=wwkhECW)ZC>qYbc&~`
+6}tOTfLdFDomIVaK%0OCc#m|Gg`wcnrHHD_9j96o_<TN`rm7daeh15aL_d*1v!+|M`A}<KzZ{HYpy3E7C2>`FwTkVQ7ch8am$rt?Ycy(A<z#n*U07g9
+%Pku>!^#@{3fx0R15~j?l&bd!z^Fk)PFKVafl~nDQ(=R71lAO!5NiUJMER=&UM6X0?b$^P3?dh})J}?73x;dHpV)1en)?sTW;?0$1|-Lh%r+=UZXt*}
+06~zc35$IB9f=0{&SGnbo6+<t(fcS3Odi-#vx$S+V8q~2pdK$i9_kD3;JaNI1Q1GMw1G%Z?s&`lG_ZBoNOgE$2j~+X$Kl|)chm(~Lk#JCXhWWCIyM1t
+(zuj~R*IAQaVma8nz6!M^tz7NL>+>UOc4;NE)>j?04)d;!b_rh3gN)yBeq*NWmK>EUuDktJA_AOX$h)V5N<Zv`B}p}$HH`@tNa#?`N%IMA0gQ2R5|(=
+#XGozQq~~|9*sYcTN`ump#+Kjc}TGbd$_)^(XRW{cL8X0P#je*U8|=RMlwOUv)FGfFFBAyG0k0EfH@feI$;-@j=^CRQur#N!YOl7^gC2J5z}B+lFNru
+6}BcTvsFp{gu-D<k4b~OzKgt|@@_A^AqUPDmbxdjkH*xh2AY6QtAQwF-ySdqIxwhArDOdC5os<S#1`xs(APWWjgZ{&hH#uB;m2!>1L=<Y5_so9Eqi9w
+#rSaZmU-!p*TZlaO@kMMwQCe6br8oja1AnGBcxShYXs#aa7Ocu9<vRZN>NQ5IYTM<mYgBya*?(-C|nH{HX7u6G#O5jTvcjxqjx}E693d-!rrjYs~N5=
+!o9a-59p8T7S{16Be@4+Pqwf%LvR!uNwx6GltB1oEDOYXUX~=DMf!+zZmc|A&5`fzxzbXOs5`V1mE!oPVa#Wv$A{DRM(d0GK|W`HJ$(1-@VnP!8?COO
+FAiV)cocWu9-h29dh-H5?LTK^h>`>f0D~+ko9xJg!A1kLR$?nI{6X47kx(t-LH9#Be8NtT<id#;zYanuOT>~;lLd<$msVq~V<6xD?ry9^9lq~dDa5Cx
+cp9x1Q<!UyVx8%X;T?^mi@#Pg`t4&E>sRi~O~)5a*dn)A!oFPR!jbf5`EpvE1=^FpkoH6iFi{l?-At1rE)W_{;6LLHi_F;9&pKwfIE6+2uN6Y|hI!5Y
+wJMONX`Ud%^YLtYdvcloEk8}dhI>DroV<OPvxf9XxE!WAV*|#7qB)hq0`c$!geS@u$hP^qyy!}R(31E)nO6{U-K{TF?wzluQ(S@64?2;0s&>e4WTm}P
+!R2yEf@1tzvH<}qva}poMbIa<$@DGg7g4kbmJtk=paF@SX^D!cJ70H=@J53oLp~%i<y_a+<{_)1I&x~uMnA?8<6Ib?#M)e*c+ga*$MVFC+fCxb6<pkl
+$-fB?@Ho|+1dBI-H;;luDIS_z*VyA^zgl-eP1uC3S+Rxd#1o2c@>4)?i;ww&Jo^i}E$=xkc;09gd8igX-^uc}pG52;JZ}6O>Md^h+@-FA-e^2_%l8Y6
+bLa3PXTH|ipqceqK?!C<{AO{Kw+R}k$l3F&qUG29I~`D25+=lj+FB!xHPg81jbjS86lFx;jmpVcbjSFiclz}+X#vOJ!>~&n1v<c_1TjZG9oDzp9~TOK
+Diu}P-GC(C3wGd`iJz7S*>bT$zri#>m$n++YGfD+)wZ>dlr24_P?y}QfblxeD@Vkf(z*#3P)<9MbdCqHoc1`OLM9r;Og<*Y!kpjq&ho`FBXhwF-PO?~
+F8=g<?~mEpC?4|Z6ZxNz!0~RrJllmncCl)2o?pj4SSB=xl%KdOqH=^U;>KETaippe^XH>QLU*dW4r_O6aehv`=|ON|#=rbEJO2Lr*RS3j@wMV)?Cu!j
+`#t>U9OZ3fCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@`G!Wf2}Gp=n~|r64)6HgfJY??)x7Pfh~Lg%g^swcQKlkFh#<Ivi<yq$nIo6`sSPH
+>DNA7;;1~EOt5RG0O@d`a;6_xjd_+k<NezBNmEWkuA{(sB!0-q%5seJ5l}kIKShE;qB-1e_>sG1ub9xNjXE5l(#iJ}^@ojXX-W{Y$P3?bD`5<s?6Ng-
+B)Tv)1yQKv9Q41ggwZCTuc}Ugw8N{MQxyPtx3}}h(a!ns?(1i3Nw~4w+m>kc!cw!M=N`D9v>Xs?k|IJmVa(*Ehs%weO2~Au;ZRlD2>?kyV>Zwe!(@$f
+MS-`0$C1aLdaX9O;ogiEGgy39vl3m8;b+}4q-%wv(;UOgjK#S7PtiqzLfK;GOd=-BjefSgB<y)M&OaeD=?<v_zh4b`bvm5e4uHJkBd=zAMgU0yqUy0P
+0o70Q-MG=8mqm+<-;gJ2apQdf{UF2nJNoewclX=K<g9FsBl~u~fA!{N2KU2H=z>r8g@1!s@$IX(_D$M3q(BNf@4>)1p`upnY{{;q_&lTt4VqU>X|qO0
+RP|-`4WKV7P$Gc!eY8_ijRCA?H<vj;Sz^w*2CQmgA!BtEwO1nxk*o4!Kh;zmDk*S|MqwB?p9cK0=`i5;G~jf3xKh=_`oQTf0;^ZiXOd+VYJSq8Il6c=
+@?_vwfd8aXJL_}Dyu(C~{+^MlptqVUqe90v+1kO71sUo*34KAsmao^i6_)&1EnLh-Q6|#L$V2VI@j^ygpn<oX8Ej))-Dq3I8i6c9W-bI_8ECc{l-#gL
+m3?}f(JEO>K4Xuk;KznDRMMKAISn&?iHEJWpn)~56i5}5mR_yf0K4eZHbOk;1~4z?M3#~A?wr1<`D>`r5`%nKQRLd{ql)p1(8Stb`flhNK-zDE*A;m*
+U8dCqD+~2#r9nSApf^EkmeE4jL63Y%iry-)hHHyj`vHC!da%;;TF?_VeLKmgV~0oZt(f8R2f}#JJIChMKpEa!((w?gZKj|qeP^{$u_geJCP^MaHCdve
+%L)0MR}9azy%-(${<Q*5e}{D+wvi{?N&$@44rdC)R{F3-eJsYdt<={eO-Q}rWw5o@ZuI7IN~UQR&q;@*P!5MUEBpXyLpc9IYk8eBT{dRsOeDZq`GXWw
+JMFLyE&@ysppOw;8l~9tWl~GF68*qY6=55sPrc<QBzKzoOLguw@HVG0Br2=pLmNo)MbUu?jS^t3xkL|-cNQCm-!O1xf^}O{L375Y$Me8uoT_!kd($A4
+i9?V*yg;2x03jB*;TiS+^6s?~tXg7#Utb=5fB4Jm6E1}jr)^^mYGI+aJSy%uRNNVrSKZDwyx}v_A)Av9qx5b^M%*P#Ejhp_zK~l7!PvxrDJNF;O`s&e
+d>LI7b^l>(up3pl0<Y)bQ0f&onuY*2WRFaC=yD+i^!P*U-c(wps7nGbNpltYTkKmVIV;2Oa7R$2lAXNz`RMqUleizn`_B=1=!bVlC+}Vzy{8Wxe{d7j
+tmSSfuaXBN$*vob4fE4!U|UAQw2UWXpZkGat|w}CjIp{X*9q#->FaF+`$EYynisrNUGR=y@Gj-XaF>z5)W8~=8C=Ri*<4(1&!fQp2+q*mBjtq99B#E3
+!Ytl+{K{_JED?>L+v~}aB2~OG*c<A-kyfw((^={-MHB=DF7*b?rJAxb!E{%gvmzSavd@Gq8@JgBVasbYuAMRjoaV;&1E99H`LXjul!M$+`+TM6!Xw-<
+?lG2rQ$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe;I
+FpJyB;<Ror9Qukk@ZRD!Q2y$`m!FYD+r)ngbGmfi9lbt&ad;vM%+vV)`eGM|oZa&B!)$A73#}Npq7U)^od9!16w=NPJ*wlhJnwyoQ~Lkz7N6oRd5eGk
+@*#%CB4`d)RHDvZ;Q&bFOU4)y3trr{ouwsffl;Vm>IFz5{xZ3fGAK_9tS!5bHqWfSSf?CqpEk=#VVt9<_-c#kM;f{UH)RR4#!%kO3c0Q}2T`&;>l^PO
+EThRF$x}37s?jl&*ijv;>{e16y9CYWHrUfhr^*^KbLBVWw32$&tX8x|5vtqZL{TzP&Jjl<-I;74dy8X(cI@~K1DPtdrMXS3x+1r71M!qavcbUa6K$O2
+5Y%c!$w7VcE}f1~hGY|XA?9EnKgfs_riC)5YR$=!f;>n9s|>1TH8kX%i^U|cjQE9%1`LS{O<jwfApxn=wPynH0Anryw1q95iVLF&Jc%e(U{JDt)VG={
+JLyNfg%{P<2l_wS8DOKEkGfmca5?)Lu!iw5Kmz;XoX5R8hFH}9^`K15v26rrGtBu-!7pc**TvYmOE1Z7BBO{=|BY7VfB1uxvm<G;5XAfIamX2Yy6NOJ
+Fc$nBOa#R$F#GQC{n1xX5ijoTKmF?2^RNH#KYtvZo{i5hE+_xInqJT5|5}tEZ$91ro7Y}!p<Eh=$pw?!GVET>Y>(62^tfQ6Vwy3DV3zr4u^8PZPxl<g
+17fI4Ul2_584z}ulO^HmsS{<72TV7889m(_M*o`|gDqLXY!{rQxQELio6B{&7>8!LoCevT<*t^67$nlfx8Fv|^JrUiIw@@XSNp?|KXTE^7Gy#D)l-em
+>nA^kyU54}O>iIl(j}Qv21{B>6!H@7+c7|Wd62|i5?a8K@S1671!p4Bc_TO<t<HMetH&U*Y7ca?pSX>#FnWaD-MdXDZ<L5#)N$VSt<OohQ3&KBmRyb`
+WgVJ_PAC>~*#rJ<M)HHD7+8FcjoZC8Y-|hQJcQJsjRx3a)n;8TYd$f?jn`as)@QRhtxRjqMXsVmY<s%J)|@h78bDfjGP!4^S8ab9*4<=7lKHZ9I;3p-
+#?ZEw#OdImDT@=(d5AR*cy@hXgkO-0Zo9f^{5Z6FR({l<lcG@v_50dkhls(1hVToA%9Pb9s#12c9;;GzL@ekm38<L{deFCW*QxYEp<(dXpdam!LZ#=!
+uB4c{ncY;euYJnY)@RByh(-gQxY*LBx`cdgqBC8N0zmt)`ULMVg-OwS52K%5ygE*(ETSd}Bd`%Kk*yXgtPj|5h!)fY2QVGuBObiw=G~c7I+)7W(jQX-
+Yd_arZlvp!t6Z%OvA9)VOGQ1DWJTWRaDODbDX${b)zfm1qU!>=%s<D9>o?GYedAYG+kg(z)$Ca>)NMB~X0K4bl7YlK+xjo8S_)&z7<yOi<cph*;X8O-
+9n2IqDa#3k9YH0y4n5k5B%)2gt>B2cFU|ujl^?#w?oL6dv!TF6c_R&`srrfVA{|6N2{(gnM{PJPxElEDAVOjKaglJIXZ$4ows3(T5D-ZT=p?~^2$PyT
+sTKI-gd`|yBJM8n7r#P-srxY6*U`PG#dlGbg#=dHc?yIYZ6J34V2y(~SYv#1$_7BBd?j5JW{9Tw8d_RjlgyCWI${KFXJ-k2fPZEMh3&*IOm<TT*uT70
+BAebz$j~rLgm`rJRx@(mkZsP2D=!#!zHs%lnMSrRaDv_tjO~2j!mqX~Q42+5hG&NJ_Th!S-<qf5z8He!At8i_>9tquHq;8h88WD_Eq5b@gLPheCJnht
+c^Y$(+YHt<$IW^ypL+wa;I=InqprmYyx@o&++Ywr;0wtLoOW#~c_~GF9dTp9_MP<@Pq<}ATvZMhp{DB+aiMRq2j>`4oUs`znKo?0(pS)|Vxx7OT7|RT
+xt`K7B87_kB(FwQu~NSlJ2q<9BPoJ?2_3Ete4#nxScOchZ32O@k7K1!tEa2P>28c()Ev&mHmji+s@+#2Ryaia^U=xS%fpkyjg-cHkpX2JYT-%#DpBLb
+n%(4RvY|=(WLK?G7~ENQnQ36$7|@lYnUy9?;KSvCT(|29A)Wr}BTN063+zUf`-kTxan#h~jOS9^u=BpTa)ZXYu{EDo+CwO-AaS-?$*Vj^(}mI@X}QC~
+VUfT_J_Zt-Q{~+&Ishdj2m^$B1fSAWuc6>t;i0BJW}V(8O;R0py?+${0U$LiJ|m&U1C87sYTt${$8HeSj1|s|uj_L0Xmotm+W-ISsQR#6;=e&^ap%q1
+HD0D&@eypZ^y8oi&e+dpntxPAj319E9|i|k=)8S*^!=;9Q+^DBxShC@y*qmQ`tZfkOJr{drg}%OkB{GWBYAjpeDd<uJM(z-<|KVcHVsM)rb#nwYK<VB
+24bjsax)EZ;!>G$L}9>V^Z8_)&~3mUn`5vWQ3Q!9PV<WqUZZdsP-l26T)<K0SW+9ZNo~s4P<L{50fW>NwHiUF-Np4D+18{Ik%&9s`wRn-v-a^$$3p}_
+OC~H?RNM!0IN$^iFYsR?Q#lHA*Uc?Rro=9$75C&w+Ta{!whab2w~?f~p8Q+lwz$dQD-_=>3*fhIW+-OF#1Yp;xg<O-4)-)kL{YV6#bl!tz{yD$w{X?A
+hBkN_P)YKzh54KAuvgBhpy~ChVRkGi(qe|mwQ&6a=L6W3d`s1`Z9TNvzKc>d*x!9N^hs}Pvthj@do)WXAdaf8foDi-$q&I!z<Tp$tZPt;ZAlC_iFvHq
++r!i!?hW6W82>=u^URmU>I~D@A+^3MWdVI0HO6rfTu4bIfN7gHEtBRT(@DspNekJ0wM=9YWKHJ|$KnCiS%u-*wP?CAGoV<+a^fq(eH4VmVN2x*oTC79
+o+EaYLsuP3$?d9(b~qHjgQ;gRR?J`sgQ@6(qIb-=hKP@;+W;bo;l(xf9dh7hQBUISc1AeBcP!PWMX9@~p!f_yk=RT%^7u{C7jR@NI<0J4iUvlZxEEOn
+vQ^bwpLbhZ${Evpl(6heQcyVCni;~2+_ugxx5PMktK8D?;C2mthZV^;eXga?a1mg}5=BZp@bQSVPvK;2B7jhi+tu7BjQn%-9bY^m29G-~14{$!b8saC
+?i&nU7pvKfS>KpaA+#qy81$bGMM@=gzR<+ennQd;2nHMLAL_fn?sw9d36@z&YAj(aE$(6qABwn7L0pQDDE6YjQj*k^VG+t{GGAa07K__3{3jMth>ZtN
+5n!!YLxnIB)5@)Ku)H>chZ#Y09RKiyd_^ZjfLVie66Ge>%@V<I-8EFQQisZ+6DjP>*60xXDbvRuys)V+LU9ukcxi7`X7i$)d`c(~&obW-iA+N3+Z<9N
+nrRaFVDl~**J`HGy%1^B?85E9b)|Ka>Biv>-Vwit-LH2grBPq;wK0LvH;8XFOfQW<#TM&^3|J0_$z&|xumhnBS+pn<g&Uf3!V7GSUhFsnMOeHs6z_&O
+yz3yI3WnH|^w)ZvS@IE>RIp$SPz!2B;SZY*YB)9kt4_=(T|%=B^l`{(HS@)MfdXVSEhWrw4|4cwm_kKj!FS;BLp9yU9=!zgd68fdSTFbp|H5w%6BuHL
+rD~l!=LZvlcVJq=z-?ekykt}orGb(<|A`s^CuqtyvhJi5A5ettMn7JS$-*uTv*p2lRclTTYGj4tMbvtl*bSLak`sULR^s2FFuNgGXCU1+!flB|Q59^r
+%C+Hxh!O%4D}!?b+qFyv4_|$P&Y_|;A3F*6wsn5}K<`5u2B%h#Ah-><0hsXx>zM9~W*u<5ih=N5*K5Ab>8h%}oolc+KhQjB0wo#Uz{$X>&p-EI58cev
+lE@$|Ndj5cgyDp>y@T3-<cZ~=8uW4)=o&qe-#Azk#TeV~+t^laF)tgEGpse}DB?s%Mw4x$hT5!IcWw3He%p;Z&FEVjvGQikQK5Hp%jirBA#X}X*}ww3
+yal`KN+XEFDBQu$w^3YA%3yRmuKPGv!hFRkM5L*9%Lt!c?e`%FTgaTg0he=sG@I_HFo3rLDuoC^gJVM+kX}z-Cj%eUs~c^LQJoPq?{dDBdQy*}&@!2E
+&LO%3@GbLX+=C5w$_E`2UKmEu`}mpWTWnwO+dy;;vKHjfS+j%LjKm419<F`V!4i%gI*GKXz+E{tvX;^v$-0U}Xs4M9Rr^WJv}h<T3KxzG=AG!tW5_r?
+*^Jl&A2qfbf_=zgt<>em+vtl!ltu#zoFD=xhl(ab1WOe2eOrd$<Gf2h>~J?LcE<S}J+OQp?4kC2pm8pts{`8|E;)G(krdzgg|kzs4SpN?2)U9v)doLP
+bZ(MmKd@dM2R6Pg_jDjGPuj<U@5^gg$ohse+_WwX(NPovAMpV%%)eHX9QS8i!W-+75G0uOu!l?x1XJrv#X|KS|3P%h@KtlHk|pWNu#KERVJ<+B18tXG
+dora7nK?-t=!~Jk@@K_-lAF;H*&-fPB7G3#ECo1v=-3HltTD5&UCv$UPD#W*P=L6xm~({Uao*sKC13v}ACcc>OiMC9=}#!Ba7b45NfzNa2|EP#E4$+l
+Yw47qx)gvN<++50fy{=x4**L&YOp)J1+Hy6S9Zs15M)>8B|&KU!huF^DY__Q7CLbyT{$L5y-C39ub$XRVJtnQ8G;<4c3q5DQ+8_|hKL#Q51GRv(VY0y
+PBx85korVan6=bj6xo(I9<djxTsVmP@ys9ykuGC5@-a}dY<|m}Nrr5?D1Qh2ov((#>ohShYs$hRyGrebYDszLG<A`#fjUJeVp5sNV3;HcLU_uZ;%@;r
+5Ok+Y?yzQG+g-c$9^m_7=hd6{Cx@?JAHCy%4uVPH&sVS**_-3c70?u*&O)9Oex65LUzQ)p!2JZF(28x^Qz>dRO?LKMvbP@@&UPinnn|(P+loGXfVJ5=
+DWcJM3~jo^HO#y^!v_%rQS{$g-$l)##@`(Nd=&lnf4i5gn8CNEdB7tEq5=Q-M#{^4I*oRA%CiMg!d&y)|9;wmEnP<YK3{1w|KHz8dZ4}mR@KI0R>s_K
+k%jrDgqI9d4<tbD;}`>yB!C1$St1cZbEkk|#Gv)hpFdC8^K%3B5;SQH#Ttnj$7~AHkOf63!4Nxl+wz`7XzR|sv8+vAP@F5ZgTc~#IGK8o>%OSndD6Q6
+>?kK)Nv^cL;@PujsS9(_Nd1yoDfNqU#!nOk@U9lpgBsC@9#+VYHdZkU^649k1u5dqw+GSFwPljVIjh8qMH|hG-6(u%*Sx%zi>G1gLdf>}w%y*7eKlO(
+lUXM2L#zNG-2oZ=2dR1G>qBz$zB&H>`1R}Kzj-a8Rm)KOdaYIz6<*`O0M%5hYmX>-U-etEVjGP{zgcPG^TJ95;o2g2Q_Vo%8Fpl*WO&3%PgO1&_v~)%
+HBSDD@2f>3dlqryt{Kq*`Msqz(F1K`Ffo3i)GVqkGu!8P$4iy;U^Q)veiV^L^K$tXW%NOTCX31zROvUsDZM5(3by?o<YtwGfjsTNKWn)Fl(xeuLGYh!
+R!ZQ+P*aN7)b!D`85q=m(==U!60vhGY4<$lBnFO_vO)jG0KE~In>z3yA~0*wqsj5w+y=uDYxl{7l{EK68OZB?Cs69kCsrY+`b`)gTd%>miL^YA^(WqF
+bR?7cy*(@dxt(Muhd&*?AzF+y;c=H&%xkSaI)!q-BUys6xF$2RIj1*yBXF>_$?R;p8s|IAHtYn3x(MkM<k3mUIVEw`l(5c4)N@-u*lED!3+F5QAj(9_
+QF2=Mdn7-NSFNa^9xV=Xx4z5S`q9Sa_knJLxckD*K9JiGS=FXgK8_;6bEe%`Eu!RD?TY!WWDDYkwI1VH^R7ml)$<ETyX&}Woy$AYRl|E(1k06Z;@1{?
+{0E82#DxC;h_I{zWiG5?=>c&-`CvoRl0+!ZF5S?V+6wW?RNFZ=E7Ih|F-Gn@DRpOC2ulng#MK7<p*KBmZ`m4J(?CR6#fn`o@1B}Sijrp$L!42bbxD@4
+wa}I?)_i?VNfvvIPeG6{{S?$*H?cD;b`t&5{l#UHgKb{qZnRA^8P*c<c<ec>1cTH~YzpB2X+&mKkGd`-o_e#tb5Z`LcCS6<=AGYjKAQd(Aum41v^2=u
+(NYJcKe@jSi&+Lkg5$NwH3Pz1PBdGK?TES~vgAaefc%sJ(vxUUI8g#TOP+*EHet$uz&aEDO$I%&^nJwpJ+5>P5U<vvjP%j}x<ir_{p~XEa_mW&gvP7P
+-ZD0+v|ElQW0?t>|7lZZQXII8M}?+hWtU@5<RwM-7+s%^N6~iHcif1eEfSSxio?h<l8y~tP~>?2u^gIw*d)Nu2sM!f85Hlbd6PV$5_&&vYU7{9sa}p}
+MY*)%IZj<8V=!FyzbA7)7aDDshm!V#;1l<#?pUJ9KE$O2QzYN1h&-(^KJmnuIrnh2HCzVkq$+Xnv6f&9oE1ws@Yevo45>l(b5gB;L)*LvE_kDUMk~`N
+QFe6r;>VQt9Wkr{{-iT4imNWWlVYFF<00*Go89OF!`U7DPqw$WhyQs{I1oS}%R2Wq!AIUkY%onbCP_LcH%buty99ix&v6vImHomNx-{_Ar!^X6xgMBp
+>Wf-Wt+PV=UJpC89GK^Wro$JlYY^kPbvq7vC{7prp&mHKn;to&b^)=;9lZAl<!{Br!;5jWY28P~Ns?3p07rbA3<#*FcvWKW7n988VEClz7cwLSA<|XQ
+WH1;eRME8XqvZp}#XU8QN2}3oTAvHc$PpW#W2EP_PUTit%2CBCT|!lL_VeMJSKlAKKk*l=!>5D_$deG8OJ&QP<C_i;2J2cOzkp_w4=3~U*sUQ$RFFZ+
+8KTwQBaJZ|UJ&RB4m1zk>A>7B3o2ra9f+FIz;f*M>oXe}^P^!JFb~cWgMAjA*;^y5a@fKOz*>l{YBRi)&qx5J55Gt1Q^$jUBqPERN^mMJ0CGn%Ltu`N
+(RrSoe*H|0T@aR88_o)f0}gKdB#Plz?=n}T5kiC>p6Co{TInbzgk>}?CMluOwd@9J7N2a(S&nTDou0+>0Nf}db$2(P17ms?-N{4)><%Zfez5%hs%f8`
+Dc2%S2QZSRu5??i)AoRaHf%$;(=AL$BM3F?4MI;#Ib}_Lbr!f(OX|GaYCiWHW82qNYJumwhUP-BKtHwUo9HVWpKE_ukETUn+YnAn4(t;Rt|hMS^%!3o
+GrLlOJU{pn=B{OI&e9{mZvo#(FiH+TNW9UAr6n}RsTV~$6aU1GTy+Ih(1aZa^mK?TvzMwAs}UZo7pww>COoZ>gAEuc78#FlgOw~Z2BHG1t%u#Mw3Oj#
+ajf0ik&J^x&}|z%^{~!{hVX2nx44yt`buC8tz|YKUL;wnopeKDjcGNeiJFPCG`M$b*KYGwO+!tB8K;gM%TjMTDKtUDMa!G(ef9y_tgaJU50Z>QbD1IS
+T%p=MOc;ka0=*;3tI6Ewg2#M5a5^R~d@=c}%mBgobm{nb%e;bn&wgs~Uc=8r^=WaV0<!YJIqyf24aUu5;hKU)aXeVeMQD}szR&>6^eGBB^*Hlkrf>_9
+s#WH)tH&7LS(OW4Nd~E)F<&74&#<X%w9H68<J;m3kcy)r7?GxpE#kEkSCz9uo-IyebhAG{&oM~H!CplN>n+hp=0!<qXiYAPVob?uZdJ53*!k*dpX?D)
+Mj#Q#T!an0Kc5a60ww4fUL4_lJlO9KZLTkt{ZLnI-Dm<cIl%-Gm8A&$Vunp4l@n7Jp^sS@=hx7BmLHJ8pD|P6?&U<(1}j4fQ%f^VEw|YBuw-wF<@eZt
+QwnL@0gb=+h^#J7*5H$?5T>T!2oiA%TciWl06G8|Xa{A2c37dSu(;Mllq&>XPbqpNW|X5+>n?8#Jab{Zje<q2B%xxXR}tg+#-uW$uL&Cair1<HZuC1h
+nqCwOfaGf*LeK562GX15H;FGtOZ+(CM@T&-(+!LzfpKb>3+|hv!1<Z*9zB)pm@*ut*r);T2nzfWf~UUqVk0-w^#MkEtP{RspdhVlG{967&72b9t0~h2
+4(swpu>$)Q;>LE@`-dc+=|=A{$n)&%cT7Rk=A!@GsLw=xpyly={h#sFSHWpTs2Ya5_zWSdi>fQVRpS7EhMe{L<99zFB7eQ#dBu|na_}e!R1@fM1|AMO
+tAfqHA;4Con(Rp=@>!%E1Iejxlmw;p4>dm|FR6Yd?~ir!64@%fCc|NLn3*hZ6KC(mj^~;i?w%wTHmBEeQ4iYf5rA0PImUNTD~lHDVLWal1Cvn=tMRV9
+ZES~)W7*2SViDU3vS_JK8`niU!zRPRj$;Jw>WkD8bKFHddO(;Xy_xPv;FuAvRWgwTft6@VP9)fks{DZSqSFXp+@>AN#(M55#8Bx&yps?<*OKhz#v2>-
+uCI{X6s@lWB&GY##?i7?20Eh{FDvp(k21D^6=P<ne!~bW4Tj8|C_{w<G>r$WRm)=KH%30-157ohc=?PK8$Ki=T|;cA=mzOea!OV^U^Lvct|wv!Or9r1
+Q;@ki4u3WOvx)b`w%rXT+>TXa#)m$6hSdeJHw(-14->po2zrbXP>CPw40ttK)5BxPVr$;b5os|&ts>U&ZF7)IO}J&b2T7tJPmE99Q4Q*MwLkWt(MJ*;
+=|e>T`S_&il_co~N4f}3EvENAZx;rn-em54g=0d$R!-j+kvu$b6>>snGI&FmqCJDZ$rf=KXxg1_$v6@k%%bsK>7xs;O{EUpFu0AzR&m6^@xc%4)H%}d
+5_rQ?xEq&N8b>jgyB?~2;AgJr6kiXSj|grntHt~vc04e0(mPqaHKpF+ad^8};rgX?c<^{&l~hM&H0#f@wPB0aW>Xs{#X*V1^=OXKI=jIFIF(r1G*+*S
+Bry&<r64&kYn=MPBB3ycm1j^Ft}?Tm19&qOyH8wK68NNzVxOlZ^07|a1Jec#7JhWq|0K|<jVZ~e^XrJdiS`&58($N~#nu_cg&Orl3alEnMNla|0~NSz
+ST%8Ry_9re73<=5+hnsZX{xf*FnItuYPR~|sgs70S8r!kkXNm4Hxe1Omr_T@^Ej|<A~#Gbv5C)*1niiO4VLzZs!ccx58D$=W|O5D6llCK8jdDqcO@vN
+8{LpR4QG8*S$4WY$N)hpwZY~Jy0i`37iHr`F_#WmK)~jm_*M=7Ye@ra&H%abTEmMrnS7d#Jg5c7h0zTeI;e%5ng;u^Zno<tS3>dG+H<$K!s`Q}Q&vvp
+D+C`b2W5|4IgS-D<uNOyb~iwA6^u#D$UHtL8Gis&qhdsGH_5`))q|)CUPysjs~<tr?4_(LnbHLZfo4hrZxFC*uL(7Q7I-l1ZseYL^zQLm%$6zESyG#!
+%tCR|&VK!<nu98dCl_Z~IMOk6WDfDhp_{XPL_#Zjvej<8(bpQy;fwjLj77TkNJ9bc3G&Ae5f$QOo2=HwKGLLN$9C18uyFt;=ltbrIhk6Sm>wOjWe!ca
+-zm$@NL0onFfowH+#caX%r9LShXxBw=EfR&{o6ZxRA0P10)kf_j{g4QHQQy@uyI>_WiP#yIrngFaA3vhKiwhZQr$=edc2Clj4}7z5!%Tl3{;k^!z@{l
+8jwt$OlrXK=z1hqx0o-Droz7`1a{p>{y4JbVo|K-gt`Nsb=}B<VYg0Y#R*lhc}`f19~Hq<t5}1Z7rPJ6@?`vUnq#aru&n+RngD9Pq11dbk<_XM)N`4z
+D~-$=C{;_d<<Ti6I3iz^Y=naR3fo+tRhK8tjmSpbFAuOwD~Zw6)?v)DfXE(Db407-ZoKDclxjEzb8-k<K*r*nYIFuDj?{M_Np89WfEvn|WY56Pzg^CR
+=a|~lMRA2>FB(TUN5f0+Kg{y)GVaJiJE(=8=#7#SO52M{uNtCPBPZ}zl2VPvYi?9BGB#zBHxdB$FJJdPud@2MRZ7an(Bqk=>>ZvTkaRH$z1Y384(_#K
+pF8)6DP$E;G$+v+tzeD-$1@c$7q7EXSLZl&Hk=5-t)fn}kWf)4nLDtsa*0KqIFm)FLm&Q4&PC_`gW<%)L{Bx@GC4qP3bEYToItJ`(JQckk|IG^ujW89
++SO+1R6}yWK*Ce4BWIbq9R9W;${X`0a7+&;-J~6=<>}TCIl=3pGs|g2RBpCjGC})~SQ4FgrlUEkRa{8da3ECDG`nC^JS@|K{it#1L=drR_Y;>iQ2KF3
+p^riqpE*8!(F<a{WA9b*ujUIxSrU`KYWOd*6gk3PlERY_iA(zsghXRuFmy>m&>oXFK>9p??kJb=auDkYCPW&zT6<OpLAyiAl}Da#IF|5Wi@w*U?H0h3
+7gDDIuo|YfuEfQwc>C+XU}d?zK4))rjrwfx)VFK4Ihx-6OHGcnPK-%qbqw8zNe!N!f2%HDejbC`u!qJ-t|V>>H=jrj4f(ZDZiutWcyqa?>;algMicdJ
+NH5uzU9y(_xy5$P29M*KYmJWDV8SLzDr?@|l)kbx>p(qo43h=gq0!(Mt0m!mN!M%QGjK!@SQr;=f_YZ9m<vq#zSZ!jaa=cItCW1oCHHJ3w71pW;%qXs
+lXb+1f~?8HNmvzyA{;yjCcT6T4s@nPde%sh+V4S&Foe-+s_Z(6>b^kvq1fMW-~Ztw+vRF(+~=jvTt*gwXW$o%2d(zZP3XDrp)+x~vukXYto?pCXLqTF
+rl(?yVdt%ONyE@Ok4Iwc^SoVN77ig(Gf!hp*J?615c@nf{HNx&Ge0V7rfyN^^+c+v=|>X&jKlKs1(DeG!40mO(4njcyHH02Z%s$rV9<2PeNsZI+svtA
+?}88tji98y@AsNlyLLmE<JtrxDaD@<bI|(*V6MSbj>K;){Stm$;%aztzB^zQ2R%Q*K=_sRU9t+7GVa0hAq@lFbWIxbsk@E~&Zc)LfL_!e_M=~8z}~4I
+s&M-|n@sg<CV;+|CQE+nN{K1y+(B?wd|?d5t})?b1*)@^r4=*R?sAdmO;;`>*=f!3**Ue6WRTcCw#?*)#LCJzxF9MS$cB0;qmeLL>Eh5xQJt$;&|yjz
+A!NHVu4ycqcS3J$vhUQm=Hb?C)>x({hNTH|%evlf#|6mjd)gL*;S!%N?6C_|E9TVJ^_Z5fIe1egtSnD^U5#@)cyK)0VOJ6w%AUE1Kjyd~4HPUnP*vz|
+?tGlt&$(&^j3HZO4!?&bFbzQo5ica?`r;R?2K;of`Y#n5VYY>kmMW!W#^F~Im^P2in9#e}cNJ<Wgx<7M(WuhAeB8Vz2X<?mZ+{S%&Bdn?j7|p+kF>LU
+B5!dvH3$Lz9{rCEKGv@CsYhDjA+%<$YibIsq{gAC!8F1LoOwvv>pMxvg85i<LN*IF8FH8a%(!4}35gp*Uv(N2_1&|eP2oozn)x+Zv#&=BxG|;;hMxHu
+EMDF2^YgMPY2e7;F+ul(tQRqYS~fagGT&eG7=KR$K)b^@UxxC)j$i6^O~LNGr?o--J|P3jDPbT$ngc$dZShwGW!G5Eu4ahcsR`n<C7hm*v`<1i>I|vL
+3-%V$kATPQodZx9nDQC9K*yQP2-QOl+JYv!!QJ1r{aL&IuDchI*B^GQ*@<%h8fH+)hR(W*wp{3CIJ6vvh!sk_y5ihd5hVoNh-idm6l;~r038V}mQIgR
+wa+t>#bKx#-qfSsLSd)<P&wkXewmGK((yXPq^1PyR@IMQnM;wqFz$<A9MzE;b9)Ur6|SC?GxiPPcm6C(q1TNYZzvu$({kZ8XXDK3`MHjdDq72=!v9lf
+?fXEZj}0+eOU05}SK7N^mX!_DjjzP)YFxjyA=li2afD)$xhRLed89K1=m%V7$fqGSVSHp@-i5aL@Ki)+N^!}7MV4dJNp;4)@Onzt=o>jl>l{l#Qg+q$
+>yE0gTRml=Gd0N5%riVf-;#3u&R2*!qwGyQWGKVmFqeyec-j}2TWcTU4}qs2EO6^0RAK#*r%y<RhG=i0V!f(uzHb;o^t3SW8_ltP)@7PfR3R1%J*2+}
+7#^73ThDgi-XA0xxC=V&>mg`7Zfma{d*}@y@ndWFmd5a4JWo;JfL~*aHW9m$@!prwQ<NEf6Yb-_2R@tB{b-An!IZd;GdIzY(t9&RnFSm)E|z|`XrER=
+fnmt;T}p%Gm^{%n1i}>yB<5q=3U->`tG6O{Gce5zG1zDJ!>hwLC#;2VkU|o2W1~Xy)O#n`(7`v-K00t%iC@@Nm%0$yU!{exH!SDGfBOy5P9)e0+EC1H
+llpQuk6txD6mBv!n+y<C`^8i5DfMSRc<+hF=8H;mbY!m&-~DjZl?9|wC^Fe+dnPDK<DR)Rl<g1%J3}3iB1Rf9gpIOUXP1+y_!+|7DbO^TpVC_(t|$bq
+Bf*`UUA0A<yb@)V)Bq<2T&_xP|7J8H7LC4jqdm^P?5dH)qSixbqpEG*2xhKGizvN;4wuejsLb<dbP8-InN*-tCorKH#rYC0gKFe)v$Wn^$@F4OtJDio
+GW!JHx85mNkq`R#P+lFH6nhi#^MQ+xCn7r%Ua(UDQDxkeIBD3Zu*?+uWsn=WcPBhxZ;6&98Okc3QII~lk3J*Oee{HVhJ%qh*Wrfb_8Q^1#xz&pzd0yt
+<;*}uCni>VUw9QJy>D=7Hm6XXPG#vyyhZ`zado&F3Wc?z^WWrrux1m@*<*4-EMv+Jd#UqV><WnsE%fu@53gQiZ+`jtyQ6oy1{~AVsI+||1sEb57bD||
+iL+*KCKid9)2880>HvUpz&u6zD3TQSwImJ}wiZutJh_+wijE~z5m|kNM*!gB8@WioMX5;sDL;$JRvjg{mpMR(cu*Dd<>VSL&%vId)!yF%r~IkG=OlD5
+=|(@(X>9g2(FePFut~|@>E3<{&@EEZXE40!WVxKed=OCm>N<@6L<J@y`yr0JK{mryaG#&|`uuFRoNo5SUE~|nVSlD1MuRK5PMn~v^ZNM3PZUZC&0%)p
+4yNa#XKjQdD!o2Be2?$H-rMW#QDlFt_}-*peslc##ZM;j^80_hcTdM}q1pGpybba+!?PTqqF5$|BK8<4-i1s3Y!{Yd_X@x~pYFm57#G*OSS6c`gCO*y
+@@z7x;3^f2di3iv&)0E_b9t8t5P=~i<+;K8NfXbS5!1%@&TBRJJ+4%C^!MmL0Gp&t#75Y8-hY4dUFyg59kv9MdUf1P({D-zi&FDS8d%+}CciRfhpM5U
+jiskgwxj92Z^mxotCCcm@QQ@1H>(MSwuj&ND@}Xz8xnuI5vx;~sf;2jTL&XJ7Dx)mmzYwy&v+eKh_r`x<*fdR5d<*l9{~>~ofvajmGZ(n>;YclpLHj+
+j#a~Dg!hLUF7FjzKYQlvf1LE)!>ir<`%@%1X>$S-W+sCV1nGDxi!Td)-yA|e2@QAepWl3kkWimP%Op0Zcu<v)ahLQb?b+TRzfSM-F>H4yyjzEA4UVx+
+R(dlOLU33Rw9=M96i^|<q#7@?@BWd!eRurg=>2<&Qq|L|YY~5tMDl~Zoj;Ct{yn_=>gjqX`SaUv5YoQwJxS>Spy%5U<0q+5f2exE35kgZ`!Md2KO>RF
+wO)G|n);e^3aZGT>D7XBxd%}t;oX2Cor1440J~WgWMQcSLi>=&LmH4+8aYB41G7(2(p;(FiGx}+{`;M6+Mw#i>*J%pAHCRwQo~H$oT&JKF{}r{$+>)i
+C87#VG4#blw{}EqebH&<?gtqaFvg%YW28~}OnZ=S*n?2S<3z*a%&9Imd>DiC)#j+;RNKu-|9r#es$;~N+FEKtbXq1Zc>qjohw7pk5#8JOZ_IsJ6~@+i
+TJ4YQQBeQs(7N12_V?B%ZDZ-w<2<W99sIWT4q|Xj`=_U~;tK8Zk!Xx4``IKB*fgggg;d)Dgpu*;%Fw2bbyk2T9a|-vfmjD}_9OB=N4%{et~Xx?tta{M
+2iHcrsyc=+_EO+9AH<A9PSTV<YcfpyP+`_u^}_7-+XR}{^i~`+ku-01$E>U@dsSxlEwB^|7MR@DBn+71BMxeSD1m*H>a|>&8rN^*<^=Rc%T5sq^7Ys3
+wqucKwOe&ZX~3t}+(jK-8yq?&OO$GnpVN$Dr%T2w6pzw*^qPjPovn26ba;=TRQxt%`2>eX&BJFx+XdYqsR$K;(+&g!+OY`(>umvyV_khQR1Bw;UF2^)
+xyH*bGGOcXEbSWaxQ5l<=u2F=!{jlcPVrET^N(VBCr5;?p(OZhzw(3@`7|HNe1pksST3V8^iylbQhfY2Eo+@aR#T40=1-}ZCp^-gAp8FH;ScY5-#(Xm
+AzW--<<z=TE*p=NCFRC$<PBgOWNKfNOwD-`@UbTcg0!;<ZS!1G72fLgX_mbe6E;gheF9*Sw2d|09j8rUuQN#pd_7{reT^qt$^NDE@JNk|!eJ?S*L;?$
+rzjZueFVy{KQf$3HY*mqxe{JLrTh}#lFe1G@>>m=F40X%GsmF=cViLj*Bre`LVzG-B?K_lvn#PjaHMxb&S0C2(gv#(Bd%iJ5d8Lm#=~+)@kq$L6n_nN
+_J`=X^Myim#rKg4_2$JqK_NV~LxOU;G_^k4`E$#}g~>oCe3lv_GKgbMgFg+m{s8A~!Asn0#hNa3N9MCs>3{>U+r_oh3Fr;6V-K_6QR#lC%}rDx!{*@O
+ZW@3?8R(t;&^QrV9<Sz!B%)J?g>W1e{KCZ8q%_kYD)^5oNGZ6<fd?@YKoYwP4rI-wusOdD(#j|mv33df0i?@W)S9cPrW${wkNLf1RN#W{(i%09n)*>A
+8@Xk6C`4D$_?Og9H=jUyT@ANR)%|vmYRo07a92)aa`TQC3kY5#4L-Xqr2a;8Y2(zE_kQldT|@VB25p%f`KG&%dS^ODeJTi_DWSe;kd5ct?c@En5l!>T
+96w^l@re173rfxIIbfIqyJv4UZOn|j4>5U88*QdFKmg$isNY~jEQt!m=t<~jT6{Yf3KA69MC;PjOWn7>))@HOWB$kN7~y+~=TP6Ez+R{++|T3ssB!Rp
+6IDjhmN_X+=_^}F&l<nI5kegj3{HoYC~m@6b=sWmYk!MeRU|%PRq4IDRHriqqBu~SHf2}ytvHXDP0@7Qy1FO4Zo}G?H>3IER;DG8E|mIRl0m*X`WtHH
+X8BDF?9Qv#M}YRS7e5}p`Qhj#{Q6(Vzr1^M_!@oz1d{%a-AlSr?1Nj!|14l>M^jem!SmQfXGU}b56Ni`7-WNe3flfrk@fB!b+r~Dxr;JTYk_k|N!R*$
+5Cbu`T4E4Fs=Yuvdm%2k2nGTleVoiLx)Bwna0+VD;Kl&Uf^61^R@i$YRVa}lx1O2{1nIMD$?QysJeCNN2Xa~$Q8Hgm1MpcJ$eRNjfjZ7kvO*hBm5N2f
+q*PwfJ7!e!`}suO?aUq}PS-WKAwJ9{J;(EjUoqw_jOe16h--f}w3{rywOVtWF$`ht;xroGDQMtsn;Hkg*IG!>J0MQCY5wabYiCVJ&smA3*D|@=#tvOg
+_It!vRF(}=n2fYQDklRs(0F&;3H<dLxZo^cL-5F5#MA|TrLKgQ0;El6$$}|vg}^p$d<D!q;x1Yr79C+46xSH=0Fckh<POTO=gV8J+EA#uT{;h@JkMi@
+j_+sAcrvqDb@jAC%}vY5XPwi6xP-FUXxIv8S*+NeO*bHq@ZxSnFB{iaPkwdA4m#^G3oDCx??`#8+$lygMv9z5Bf8tJG`Eg+B8Jp;hr}sV$esWiVT$Fn
+oem2!8js-}gFAq|KtC_Btqwn_qqd{8c9B=>&2z_SDoOW`%aVtDqM$KtV{$H~cc?icnOmS+E+zyRTZQlq1=!4-zb{2=1p*0Y5ahes6df{i3=g(fcPhrW
+4N>$q2ZU@mcYg6jrnQa3T(fiz_hZu{xFgORXHQ^TX7R=~Y)y#m4uLUTX+GRaF~A}B#6l2{luJ5eyqKS3Ph_Zv8|g*0U8x`XVq?d~6Ptw?8sm;D)a>SJ
+%yeU_Try_ykW&L@c6)DetWIr+2aZD3mNG2%InE_)h5d*+pe1MR@eUJp!eGr;ySX>1fz(J|BzY~pcZ5b;YILsc)S*Tg(Blw1B%6Y94V(NyD~Pkn*sAT?
+e54IX!geeVaZvEL@ZH*9!RSHkF5tWM+BM}3N7^iY>*F^OyU=6+Z!nZ|qXE_!;9>k{OlOFsINL*6Xc}yD6m&uCaQNj}u9%@sxYrPq1=EWuR2t!NEA7@W
+c!|nFH%~n#3r*&-keR@oY_N2*_Xdr#Kzdo1%lnuC_eJ;|I-7P&4%Rt_htjfQVI7cqB2E_)l(WPDzqkx<4n`VP$CLJ$7u-ge%gzVBoYrhC;M0AIJtL17
+bM)T(?A80%Z+=Ry#jUe>vjyugsg8@$)kUH}coUbD2rke?vAVcKc}r{p-MPMAzIw-fQ3J9Lnzfr3@L{9iY`87#0u|K${bI|unEf4{ondZSm%*Uy{VhBG
+i6tO^hhO(Ei9fMOi~>imR`}JOw=q1{ErQnvC$MDUtBJ0nH3!2~l?-9BJ#)ewIpV{r_yaM(phw#e3dLeW%+NhL;<y`Ly>!ajB&R{J0cRSH25asQ0wT&v
++@*aVpQTd?YJ&#8)Ck82=Ma~w?BO=(GxoKRVKl5pp!@pFP&3qKd#D-uTnjZ5+@>u-W}M>d^McGYis58YIF^RzsbuEp+R^VkSc9i>kDer;ASsZy;A`7l
+C;4m$5{%9kzryJCA?B^dPlP6{ugD}M5$}(4a<}658f@57nl#YbR_NI@d*J}hH)`J0E!rCC<ZUO?xp#3L@!e>&Rw36d6?@NsEc;>5oW0=|m?fdi$4NU*
+si6W1rBsJFIS_S(s5hi4eeZ>`jh1e{y=F~-Q~tIaqSz3<ZUv=YL#i|m5%D;oZhPE}=0F*k80D{{#qSd(<9`*WXeh;9Br!b7MHuFV$BA}36gaKJNhdnn
+-41z2Qhs#ui9|awHfY$+`b6t;uxkyZaR5{Ql<WigoXnC{iONE0UowPJ%W1T`%YK&<*~V2ri1rO#pF#TwfhbX?;YnOK9Sz-~qcL|(ff~@IZ$aj46*~#?
+1S7tWewB&j)sUVgsW5vBa+`Pqk(;9JnJQ}uiWl7Mix|0~=$-GsNM-%NkCYRN^$wIo7f&C?GUT$sl%w;J1l=64?<CHTe@$k730R8L<On(R{vo3>cUdTO
+scKF2gK1t(rc*x~@%w14*XnY~lW1hX;t@_4$v=)3IVr_v5S9z(%@~uCeIhII0N+b=^#xLlpoB6xMcWi45%*LuuXBK$xovR5Ac+Lajc`6~_VQv^1*3F|
+w5I`A8j^)MzHwBX6p)yc_rP~Q82T{G@&jeV$h2H}U%VfvngSWNPFZM`@@H4TFUh-IeQ#aA>H^q2==%;uUr%M1-G4;iKA+5U@>+d>7clC*^X2>k0Cx|8
+R@E%f1gTlH{cY2y)m=h4%A$s&q*w*$R@^jZ9-zHS-5V!qGB|-#-UMjP)8|vBi%JZvkO5&hIzLDI;oD@76W0I-G+L665>P$0QkqB>2Qptl>nk+2M1bBG
+?mNI+^xZg9UFM_tzd8{?B$)#2xx6TizMouwDA9tb%3$adEmaChVj&Y}(PuqkjGhM8Zj|F_hrUo|BHAAun<8AYH-@2dj&vTwfIkftW)WQBBh9Rb|Ef@t
+Y68WLf61FxyTN#i+CyqZ5!n8q-xvER2mBHuc7GV0D|c1+lf?s6w(6l!C1&K~BC$tOPI6!dfUaibYgR!ywIePa@EI2r?<!YK@al*ar97wk#c0M@RTJx`
+9&^EX6j#XBNk@wP!UXO$M3YedDSnx1-DYe<*AtQTyk3|*_rs^X{n(nnoR2w=kCfQxMNZZC;+h+-43T|CTzG+Tq1rh63gb4jC}-bW4iyPs&upgF;ELwg
+ILy&pixt9OOn&Cg5kW$Zkl~G;iY4An3z1;*yX2UM7YM@+VNdd@(O12fETVWXFVyNx=pPA8owJIDY6Bl~fqgC<2KJ2|{q^Y0Nd|o1OAbdiS}aDliAjdG
+*Rd21#dc(CHfk9&31Bidr-K1>q7gQ!0QV&J=RWj-B&|-MH~@=eZrT4jHKwpqn1PNPTg}`|xMCU_t=gA5Xa#Y02gefQ(Q=d;3AzAaDj}&uC>#vaiZzrF
+G6#{i1*|KyzlQ-e_NavW0DLbIkv^X}X9?jJP;8bgCudh>)IZSiHjQg<s6oGIPo7X95Fv)BeyWZfLI`l8H=kLESE7MUa&+EjTkPZRx~Iv-%(G7q@?hU!
+)&Il0!xw1Fvftb5ynpq>8;XB|-se9a9lm>sk}2-52OnR(Iq63J@#N^;&-VF8^fhNsp&wSG#kkp1NLX3Q-7_stN7E>~z|x&4GUw*Jmo?Ex5f#nH{$`Mi
+L9j%zS{l)ZM;+#61Bq3qvAj8T#WTZEKxnXcL++<KY8jek)@vDW7)$M?R*L0$9PUB~NPm$~qlOtboohG`KA)Jio+d#k8fAi1>3|z@IdC~R2gawP9Y9c2
+Yvo|6zipa5Umv!dw9skE?8TA<vR^1xus*u&Vp2mb(P&QNgD=Yuvl#9^k|&A5nOdgM{Ud{})!h3)p+zG*Qx$h9TW6M&>13tQ$rVsrZC!-+ov*;>&VI-3
+kxS4@7RHmYSZT=j3W30HbxKdZ9P?seHFgN4+<}j3WG84ulIFaotB{OQYX{P=tgw}G4f1O8lEVpilo`)mB2}HDG8~%(3UnbGZ8^Se1eCHHR!Yp13HQRv
+JHW=XSSh{fL{bD{E3_w9li9edakB9Bpuaz4cpU8ahjOoBDe^#$_hRe7=6u7#LI+aFPu7bc%B9>(L5(N2hFdoha!}$0tX8?tDn-YW@@%xI6t4z|xCg=X
+I}N;G$j>kqr!8hQ&3_U{&O79t0q#fpj46;B7llVkQ-K|nyC@t{V2>H2;S7GTae*K`Y?8i^uk>{Ruv*L}6z!{6%r8g$5wDnvTPMQM*pXmL(hM9sOFg>a
+*D%}O)8}lU&m_3gWz<d!A*78_+=MnN=oCs_nUA^zJ%aK;qT$NU$jH1tWoLz=Qzvo+L#9dY9G<nwhegv&HQ0cQF(B*9-BOvZUC#k!pT42!a)b&Tu!Q%u
+3@I26j(x|!`Zi*spue%PpI*Iw?dFH|W#0jPA{oJcx(W(zWbh(!%SlH~&5<T!KI!t!ofK?{q-qW;aw~z@zNV2ha_|+o>$6U%HI-$XK%6-VJ`!XFi3YN(
+>C_mgqhC+{5nnp{^uN86S(Qrw56abq#}nA^r)rBgUd^8-T!{-AF$;?izG9oE+Iup&BVHb*$@28|Gidwy*BT2?&m><R-n%@IvcT7KC^kpkuXUgu5WS_}
+sF5KPQy5ZK&u7>me?;?=f35OWE)CLetU+IU{4GfZg3Sj^%(ujzy87y;{|C*f0AeZLhkbqY*X;1+OZx_cL1agNe|3_&PJ4Jt7sWIgKu1H7lGzEOD;Ae@
+8nI!!d%RX0I^Rq_lfn8zs|u*xp|tjvLHTu2T&?DtLk+#n7ZmDHLbdc;BA)sSf=(xO==1zG4adnWTV{xjRZCMAy5P76uq5<1UOl)D<nt!Z?$Y)AqSCp)
+4j(-@G_uIEVwUlcShnasxce+SUuXmZLaC&g5AMOrMJQ_b+C8Z9Ap)`^B-;0%{tp~9H`d49vouO^$ylLS@cMd$l+3ozH<-^pTG7PnR8XLh?@K7}5~o$=
+zw9n$B7k^*8qpOTm==3)>0ozAi77)#yB)NEn;n>9FOUBE=9ky6=?gGcjh|rD2jqN!!$(zEj#28eb7%-hOo=2n#L;RpQIQd0iY#kbwwkGE2&0S954<Er
+SQHqT5$!D_rE5c1L!?yt4H*R!q^zd!VG#8VHC?89(*$ku1!^u9vvenL9l>fIeVR`elDD+lPg-lxYLh%m$^1c3&j};gRGI!FM<c>qfZ-i_+4-;k4_a{8
+9{
 DRYDOCK_END
 }
 
@@ -1637,6 +1820,7 @@ if [ "$_action" = machinery ]; then
   machinery python3 "$2" list
   exit
 fi
+[ "$_action" != into ] || change_venv
 if ! is_usable; then
   [ "$_action" != verify ] ||
     die "$_name is not built, or the Python that it was built on is gone" "sh $0 --build-only"

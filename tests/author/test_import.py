@@ -79,11 +79,11 @@ def test_an_imported_profile_locks_builds_and_runs(sandbox: Sandbox) -> None:
 @pytest.mark.slow
 def test_nothing_is_overwritten_and_no_profile_is_hidden(sandbox: Sandbox) -> None:
     before = sandbox.profile("mine").read_text()
-    imported(sandbox, "requirements.txt", "anchor\n", "--name", "mine").failed(2, "profiles/mine.toml is there already")
+    imported(sandbox, "requirements.txt", "anchor\n", "--name", "mine").failed(2, "profiles/mine.toml already exists")
     assert (sandbox.work / "profiles/mine.toml").read_text() == before
     (sandbox.work / "profiles/linked.toml").symlink_to("nowhere")
-    imported(sandbox, "requirements.txt", "anchor\n", "--name", "linked").failed(2, "is there already")
-    imported(sandbox, "cpu/requirements.txt", "anchor\n").failed(2, 'there is a profile "cpu" already', "--name")
+    imported(sandbox, "requirements.txt", "anchor\n", "--name", "linked").failed(2, "already exists")
+    imported(sandbox, "cpu/requirements.txt", "anchor\n").failed(2, 'a profile "cpu" already exists', "--name")
     imported(sandbox, "requirements.txt", "anchor\n", "-o", "x.toml", "--name", "y").failed(
         2, "must be in a file y.toml"
     )
@@ -137,7 +137,7 @@ def test_files_that_are_none_are_refused_in_words(
     ("name", "options", "words"),
     [
         (".", Options(), "where a virtual environment has one"),
-        ("x.json", Options(), "not known what kind of file this is"),
+        ("x.json", Options(), "unknown kind of file"),
         ("absent.txt", Options(), "No such file"),
         ("a.txt", Options(extras=["x"]), "--extra and --group"),
         (".", Options(groups=["x"]), "--extra and --group"),
@@ -340,7 +340,7 @@ def test_a_project_gives_what_it_requires() -> None:
         ("[project]\ndependencies = 'torch'\n", "not a list of requirements"),
         ("[project]\ndependencies = ['to rch']\n", "is not a requirement"),
         ("[project]\n[dependency-groups]\na = [{include-group = 'a'}]\n", "includes itself"),
-        ("[project]\n[dependency-groups]\na = [{include-group = 'b'}]\n", "which is not there"),
+        ("[project]\n[dependency-groups]\na = [{include-group = 'b'}]\n", "which does not exist"),
     ],
 )
 def test_a_project_that_is_none_is_refused(text: str, words: str) -> None:
@@ -623,7 +623,7 @@ def test_a_venv_gives_what_is_installed_and_runs_nothing_of_it(sandbox: Sandbox)
     assert made(sandbox, "mine")["packages"]["requires"] == ["anchor==1.0", "buoy==2.0+red"]
     assert made(sandbox, "mine")["python"] == {"version": "3.11"}
     assert "direct==1.0: installed from a file" in done.stderr
-    assert "buoy==2.0+red is on no default index" in done.stderr
+    assert "buoy==2.0+red is not on the default index" in done.stderr
     assert not (sandbox.work / "pwned").exists()
 
 
@@ -694,7 +694,7 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
     for words in (
         "run.sh:4: PYTORCH_MPS_HIGH_WATERMARK_RATIO: 0.0 lifts PyTorch's limit",
         "run.sh:5: PYTORCH_MPS_ALLOCATOR_POLICY: nothing reads it",
-        "run.sh:6: OMP_NUM_THREADS: its value is found out when the script runs",
+        "run.sh:6: OMP_NUM_THREADS: its value is only known when the script runs",
         "run.sh:7: HF_TOKEN: a secret",
         "run.sh:13: PATH: ",
         "run.sh:13: BASH_ENV: this variable belongs to the shell",

@@ -82,7 +82,7 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
     assert done.stdout.splitlines() == ["profiles/own.toml", ".pre-commit-config.yaml"]
     assert made(folder, "own")["packages"]["requires"] == ["anchor"]
     assert made(folder, "own")["trainer"]["needs"] == "train.py"
-    assert "what is to be run is not known" in done.stderr
+    assert "the command of the trainer is not known" in done.stderr
     assert folder.index.requests == []
 
 
@@ -95,7 +95,7 @@ def test_what_is_in_the_way_is_left_alone(folder: Sandbox, monkeypatch: pytest.M
     (folder.work / file).parent.mkdir(parents=True)
     (folder.work / file).write_text("mine\n")
     before = there(folder)
-    with pytest.raises(UsageError, match="is there already"):
+    with pytest.raises(UsageError, match="already exists"):
         start_project("mine", LINUX, PlainReporter(io.StringIO()))
     assert there(folder) == before
 
@@ -141,7 +141,7 @@ def test_a_signal_leaves_nothing(folder: Sandbox, number: signal.Signals) -> Non
 def test_a_second_project_needs_another_name_and_no_second_hook(folder: Sandbox) -> None:
     (folder.work / "requirements.txt").write_text("anchor\n")
     folder.drydock("init", "--no-lock").succeeded()
-    folder.drydock("init", "--no-lock").failed(2, "profiles/my-project.toml is there already")
+    folder.drydock("init", "--no-lock").failed(2, "profiles/my-project.toml already exists")
     done = folder.drydock("init", "--no-lock", "--name", "second").succeeded()
     assert done.stdout == "profiles/second.toml\n"
     assert (folder.work / ".pre-commit-config.yaml").read_text().count("drydock-check") == 1

@@ -254,7 +254,7 @@ def test_an_open_folder_is_left_as_it_is(near: Sandbox) -> None:
     assert (folder / "reef/depth.py").read_text() == MENDED
     near.drydock("patch", "abort", "there").succeeded()
     assert not folder.exists()
-    near.drydock("patch", "abort", "there").failed(2, "there is not there")
+    near.drydock("patch", "abort", "there").failed(2, "there does not exist")
 
 
 def test_what_is_not_ours_is_never_overwritten_or_deleted(near: Sandbox) -> None:
@@ -262,11 +262,13 @@ def test_what_is_not_ours_is_never_overwritten_or_deleted(near: Sandbox) -> None
     mine.mkdir()
     (mine / "work.txt").write_text("a year of it")
     for name in ("mine", "mine/work.txt", "."):
-        near.drydock("patch", "start", "small", "reef", "--dir", name).failed(2, "is there already, and is not ours")
+        near.drydock("patch", "start", "small", "reef", "--dir", name).failed(
+            2, "already exists, and was not made by Drydock"
+        )
     near.drydock("patch", "abort", "mine").failed(2, "was not opened by `drydock patch start`")
     near.drydock("patch", "commit", "mine").failed(2, "was not opened by `drydock patch start`")
     (near.work / "link").symlink_to(mine)
-    near.drydock("patch", "start", "small", "reef", "--dir", "link").failed(2, "is not ours")
+    near.drydock("patch", "start", "small", "reef", "--dir", "link").failed(2, "was not made by Drydock")
     assert texts(mine) == {"work.txt": b"a year of it"}
     # In a folder of ours, only what is ours goes.
     folder = start(near, "--dir", "empty/there")
@@ -275,7 +277,7 @@ def test_what_is_not_ours_is_never_overwritten_or_deleted(near: Sandbox) -> None
     (folder / "reef/__pycache__").mkdir()
     (folder / "reef/__pycache__/x.pyc").write_text("")
     gone = near.drydock("patch", "abort", str(folder)).succeeded()
-    assert "empty/there/notes.txt is not ours and stays" in gone.stderr
+    assert "empty/there/notes.txt was not made by Drydock and stays" in gone.stderr
     assert texts(folder) == {"notes.txt": b"mine"}
     assert texts(mine) == {"work.txt": b"a year of it"}
 
@@ -293,7 +295,7 @@ def test_a_package_or_profile_that_is_not_there_is_named(near: Sandbox) -> None:
 
 
 def test_a_built_in_profile_is_not_changed(near: Sandbox) -> None:
-    refused = near.drydock("patch", "start", "cpu", "accelerate").failed(1, '"cpu" is built in, and is not changed')
+    refused = near.drydock("patch", "start", "cpu", "accelerate").failed(1, '"cpu" is built in, and cannot be changed')
     assert 'extends = ["cpu"]' in refused.stderr
 
 
@@ -359,19 +361,19 @@ def test_what_a_patch_cannot_say_is_refused(near: Sandbox) -> None:
 
 
 WORDS = [
-    (["--file", "../../x"], "is no plain file name"),
-    (["--file", "/etc/x"], "is no plain file name"),
-    (["--file=-rf"], "is no plain file name"),
-    (["--file", "x\n[[patches]]"], "is no plain file name"),
-    (["--file", "taken"], "profiles/patches/taken.patch is there already"),
-    (["--file", "accelerate-unwrap-model"], "is there already, and is not of small"),
+    (["--file", "../../x"], "is not a plain file name"),
+    (["--file", "/etc/x"], "is not a plain file name"),
+    (["--file=-rf"], "is not a plain file name"),
+    (["--file", "x\n[[patches]]"], "is not a plain file name"),
+    (["--file", "taken"], "profiles/patches/taken.patch already exists"),
+    (["--file", "accelerate-unwrap-model"], "already exists, and does not belong to small"),
     (["--versions", "one"], "'one' is not a version range"),
     (["--versions", ">=2"], "1.0 is locked and is not among >=2"),
     (["--why", "one\ntwo"], "--why must be one line"),
     (["--why", " "], "--why must be one line"),
     (["--proof", "gone.py"], "the proof gone.py cannot be read"),
-    (["--proof", "taken.py"], "profiles/proofs/taken.py is there already"),
-    (["--proof", "train_tiny_model.py"], "is there already, and is not of small"),
+    (["--proof", "taken.py"], "profiles/proofs/taken.py already exists"),
+    (["--proof", "train_tiny_model.py"], "already exists, and does not belong to small"),
 ]
 
 
@@ -407,13 +409,15 @@ def test_a_profile_that_extends_gets_the_entry_and_leaves_the_other_alone(near: 
     assert (folder / "reef/depth.py").read_text() == MENDED
     (folder / "reef/depth.py").write_text(BROKEN.replace("sum", "max"))
     commit(near, folder).failed(
-        1, "reef/depth.py is changed by patches/reef-1.0.patch, and one file has one patch", "of the profile small"
+        1,
+        "reef/depth.py is changed by patches/reef-1.0.patch, and one file has one patch",
+        "belongs to the profile small",
     )
     (folder / "reef/depth.py").write_text(MENDED)
     commit(near, folder).failed(1, "nothing was changed")
     assert profiles(near) == before
     (folder / "reef/sub/sand.py").write_text("grains = 3\n")
-    commit(near, folder).failed(2, "profiles/patches/reef-1.0.patch is there already")
+    commit(near, folder).failed(2, "profiles/patches/reef-1.0.patch already exists")
     done = commit(near, folder, "--file", "sand").succeeded()
     assert (
         done.stdout.splitlines()
@@ -446,14 +450,14 @@ def test_with_two_patches_of_a_package_each_keeps_its_files(near: Sandbox) -> No
     (folder / "reef/__init__.py").write_text("version = 'mine'\n")
     commit(near, folder, new=False).failed(2, "it is not clear which patch takes reef/__init__.py", "--file ")
     (folder / "reef/sub/sand.py").write_text("grains = 1\n")
-    commit(near, folder, "--file", "depth", new=False).failed(1, "nothing is left of patches/sand.patch")
+    commit(near, folder, "--file", "depth", new=False).failed(1, "patches/sand.patch would be empty")
     commit(near, folder, "--file", "sand", new=False).succeeded()
     after = profiles(near)
     assert {name for name in after if after[name] != before[name]} == {"patches/sand.patch", "small.lock.toml"}
     assert [file.path for file in parse_patch(after["patches/sand.patch"].decode())] == ["reef/__init__.py"]
     folder = start(near)
     (folder / "reef/depth.py").write_text(BROKEN + "#\n")
-    commit(near, folder, "--file", "third").failed(1, "there is nothing for patches/third.patch", "leave out --file")
+    commit(near, folder, "--file", "third").failed(1, "there is no change for patches/third.patch", "omit --file")
 
 
 # --- all or nothing ------------------------------------------------------------------------------------------------
@@ -472,7 +476,7 @@ def test_where_one_file_cannot_be_written_none_is(tmp_path: Path) -> None:
 def test_what_somebody_writes_meanwhile_is_not_lost(tmp_path: Path) -> None:
     path = tmp_path / "small.toml"
     path.write_text("theirs")
-    with pytest.raises(ProfileError, match="somebody changed it meanwhile"):
+    with pytest.raises(ProfileError, match="it was changed meanwhile"):
         write_all({tmp_path / "patch": "1", path: "ours"}, {tmp_path / "patch": None, path: "as it was"})
     assert texts(tmp_path) == {"small.toml": b"theirs"}
 
@@ -500,7 +504,7 @@ def ends_well(desk: Sandbox, folder: Path) -> None:
     desk.drydock("profile", "show", "small").succeeded()
     again = commit(desk, folder)
     if again.code:
-        again.failed(1, "small has all that is in patch-small-reef already")
+        again.failed(1, "small has every change of patch-small-reef already")
         desk.drydock("patch", "abort", str(folder)).succeeded()
     assert {path for path in profiles(desk) if not Path(path).name.startswith(".")} == {
         "small.toml",
@@ -585,14 +589,14 @@ def test_a_release_that_wants_other_packages_than_are_locked_says_nothing(patche
     release(patched, "1.1", "import missing\n", requires=["anchor>=2", "tests; extra == 'dev'"])
     found = outlook(patched)
     assert (found["verdict"], found["newest"], found["applies-through"]) == ("unknown", "1.1", "1.0")
-    assert found["notes"] == ["reef 1.1 wants anchor>=2: its proof says nothing"]
+    assert found["notes"] == ["reef 1.1 wants anchor>=2: its proof is inconclusive"]
 
 
 @pytest.mark.slow
 def test_only_a_patch_that_does_not_do_what_it_must_fails(patched: Sandbox) -> None:
     proof = patched.work / "profiles/proofs/depth_proof.py"
     proof.write_text("print('ok: whatever')\n")
-    checked = patched.drydock("patch", "check", "small").failed(1, "1 of 1 patches do not do what they must")
+    checked = patched.drydock("patch", "check", "small").failed(1, "1 of 1 patch does not work")
     assert checked.stdout.startswith("broken    small patches/reef-1.0.patch: reef 1.0, ")
     assert "its proof passes without it" in checked.stdout
     proof.write_text("raise SystemExit('never')\n")

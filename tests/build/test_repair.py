@@ -106,7 +106,8 @@ def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     env = Path(desk.drydock("build", "small").succeeded().stdout.strip())
     for damage in DAMAGES.values():
         damage(env)
-    found = desk.drydock("store", "verify", env.name).failed(1, "not as they were built", "store verify --repair")
+    words = ("1 of 1 environment is damaged", "store verify --repair")
+    found = desk.drydock("store", "verify", env.name).failed(1, *words)
     assert f"FAIL {env.name}: " in found.stdout
     lines = found.stdout.splitlines()[1:]
     for told in DAMAGES:
@@ -114,7 +115,7 @@ def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     assert len(lines) == len(DAMAGES) + 1  # the forged file is not that of its bytecode either
     assert f"{SITE}/anchor/__pycache__/forged.cpython-311.pyc is not the bytecode of its source" in found.stdout
     mended = desk.drydock("store", "verify", "--repair").succeeded()
-    assert f"mended {env.name}: " in mended.stdout
+    assert f"repaired {env.name}: " in mended.stdout
     assert "anchor: files in uv's cache were changed; fetching again" in mended.stderr
     assert desk.drydock("store", "verify").succeeded().stdout.count("ok   ") == 2
     assert desk.drydock("run", "small").succeeded().stdout == "trained with 1.0\n"
@@ -165,7 +166,7 @@ def test_a_file_that_several_environments_share_is_found_in_each(desk: Sandbox) 
     for row in rows:
         assert row["problems"] == [{"path": f"{SITE}/anchor/__init__.py", "what": "was changed"}]
     mended = desk.drydock("store", "verify", "--repair").succeeded()
-    assert mended.stdout.count("mended ") == 2
+    assert mended.stdout.count("repaired ") == 2
     assert "anchor: files in uv's cache were changed; fetching again" in mended.stderr
 
 
@@ -175,9 +176,9 @@ def test_a_renamed_folder_cannot_be_mended_and_the_others_are(desk: Sandbox) -> 
     env.chmod(0o755)
     shutil.copytree(env, env.with_name(f"renamed-{env.name}"), symlinks=True)
     found = desk.drydock("store", "verify", "--repair")
-    found.failed(1, "1 of 2 are not as they were built", "no generation and no script that ran is of this key")
+    found.failed(1, "1 of 2 environments is damaged", "no generation and no script has this key")
     assert f"the folder was renamed: it is {env.name}" in found.stdout
-    assert f"mended {env.name}: " in found.stdout
+    assert f"repaired {env.name}: " in found.stdout
 
 
 def test_a_key_that_nothing_has_is_named(desk: Sandbox) -> None:

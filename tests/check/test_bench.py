@@ -75,6 +75,30 @@ def test_it_finds_what_the_settings_of_a_profile_do_and_what_they_do_not(bench: 
 
 
 @pytest.mark.slow
+def test_what_is_measured_may_be_another_program_and_what_it_comes_to_stands_beside(bench: Sandbox) -> None:
+    """A trainer that needs a checkout and a swarm cannot be run; a mode that the profile asks for is measured too."""
+    work = 'import sys\nprint("step 1 loss 4.0")\nprint("step 2 loss", 0.5 if "--slim" in sys.argv else 1.0)\n'
+    bench.file("work.py", work)
+    modes = '\n[trainer.modes.MEMORY.low]\narguments = ["--slim"]\nnote = "less"\n'
+    profile = bench.work / "profiles/small.toml"
+    text = profile.read_text().replace('arguments = ["9"]', 'file = "work.py"').replace("[env]", f"{modes}[env]")
+    profile.write_text(text)
+    slim = text.replace('name = "small"', 'name = "slim"').replace("[env]", '[env]\nMEMORY = "low"')
+    bench.file("slim.toml", slim)
+    bench.file("trainer.py", "raise SystemExit('not this')\n")
+    bench.drydock("lock", "slim").succeeded()
+    found = json.loads(
+        bench.drydock("bench", "slim", "--json", "--pairs", "5", "--against", "small").succeeded().stdout
+    )
+    outcome = next(row for row in found["measures"] if row["what"] == "outcome of training")
+    assert (outcome["ours"], outcome["theirs"]) == ([0.5] * 5, [1.0] * 5)
+    assert outcome["verdict"] == "50% less"
+    plain = {row["what"]: row for row in measured(bench, "--pairs", "5")["measures"]}
+    assert plain["outcome of training"]["ours"] == [1.0] * 5
+    assert not list((bench.store.parent / "cache").glob("workload-*"))
+
+
+@pytest.mark.slow
 def test_a_profile_beside_its_own_generation_shows_no_difference_of_memory(bench: Sandbox) -> None:
     bench.drydock("build", "small").succeeded()
     found = measured(bench, "--pairs", "5", "--against", "small@1")
@@ -103,8 +127,8 @@ def test_the_table_is_for_people_and_on_stdout(bench: Sandbox) -> None:
         (["--pairs", "4"], "at least 5"),
         (["--against", "nonsense"], 'no profile "nonsense"'),
         (["--against", "small@7"], 'small has no generation "7"'),
-        (["--picture", "x.png"], "x.png is no .svg"),
-        (["--picture", "trainer.svg"], "trainer.svg is there already"),
+        (["--picture", "x.png"], "x.png is not an .svg file"),
+        (["--picture", "trainer.svg"], "trainer.svg already exists"),
     ],
 )
 def test_wrong_use_is_explained(bench: Sandbox, arguments: list[str], words: str) -> None:
@@ -118,8 +142,8 @@ def test_wrong_use_is_explained(bench: Sandbox, arguments: list[str], words: str
 @pytest.mark.parametrize(
     ("before", "after", "words"),
     [
-        ('[bench]\narguments = ["9"]\n', "", "small does not say what to measure"),
-        ('arguments = ["9"]', 'arguments = ["1"]', "tells of no two training steps"),
+        ('[bench]\narguments = ["9"]\n', "", "small has no [bench]"),
+        ('arguments = ["9"]', 'arguments = ["1"]', "shows fewer than two training steps"),
         ('arguments = ["9"]', 'arguments = ["x"]', "ValueError: invalid literal"),
         ('arguments = ["9"]', 'step = "step [0-9]"', "no group for the number of the step"),
         ('arguments = ["9"]', 'step = "("', "not a regular expression"),
@@ -170,7 +194,7 @@ def test_an_interval_has_the_true_median_as_often_as_it_says(count: int) -> None
     [
         (0.3, 0.5, "holds", "holds", "does not hold"),
         (0.86, 0.89, "holds", "does not hold", "does not hold"),
-        (0.8, 1.3, "cannot be told", "cannot be told", "cannot be told"),
+        (0.8, 1.3, "undecided", "undecided", "undecided"),
         (1.2, 1.4, "does not hold", "does not hold", "holds"),
     ],
 )

@@ -14,8 +14,11 @@ import tomllib
 from importlib.metadata import version
 from pathlib import Path
 
+import click
 import pytest
+from click.testing import CliRunner
 
+from builder.cli import cli
 from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
@@ -58,6 +61,16 @@ def test_help_names_every_command_and_goes_to_stdout(built: Sandbox) -> None:
     assert helped.stdout.startswith("Usage: drydock ")
     listed = re.findall(r"^  ([a-z]+) ", helped.stdout.partition("Environments:")[2], re.MULTILINE)
     assert sorted(listed) == COMMANDS
+
+
+def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
+    groups = [[], *([name] for name in COMMANDS if isinstance(cli.get_command(click.Context(cli), name), click.Group))]
+    assert len(groups) > 6
+    for group in groups:
+        helped = CliRunner(env={"COLUMNS": "80"}).invoke(cli, [*group, "--help"])
+        listed = re.findall(r"^  ([a-z]+) +(\S.*)$", helped.stdout.partition("-h, --help")[2], re.MULTILINE)
+        assert listed
+        assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
 @pytest.mark.slow
@@ -191,7 +204,7 @@ def test_a_profile_that_is_not_utf8_is_named_with_its_line(sandbox: Sandbox) -> 
 def test_a_cycle_in_extends_is_shown_as_the_way_round(sandbox: Sandbox) -> None:
     sandbox.profile("one", head='extends = ["two"]')
     sandbox.profile("two", head='extends = ["one"]')
-    sandbox.drydock("build", "one").failed(1, "one -> two -> one", "where: profiles/", "hint: take one of them out")
+    sandbox.drydock("build", "one").failed(1, "one -> two -> one", "where: profiles/", "hint: remove one of them")
 
 
 def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> None:
@@ -204,7 +217,7 @@ def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> N
         1,
         'the requirement on anchor is "anchor==1.0" in left and "anchor==2.0" in right',
         "where: profiles/child.toml:4: extends",
-        "hint: say in profiles/child.toml which it is",
+        "hint: set it in profiles/child.toml",
     )
     assert not (sandbox.work / "profiles/child.lock.toml").exists()
     child.write_text(whole)

@@ -31,7 +31,7 @@ def artefact(name: str, version: str = "1.0", *, file: str = "", size: int = 100
 
 def lock(*packages: Artefact, **more: Any) -> Lock:
     uv = artefact("uv")
-    return Lock(schema=1, profile="small", digest="sha256:0", uv=uv, packages=list(packages), **more)
+    return Lock(schema_=1, profile="small", digest="sha256:0", uv=uv, packages=list(packages), **more)
 
 
 def side(name: str, *packages: Artefact, **more: Any) -> Side:
@@ -169,8 +169,8 @@ patches: 2 removed
   - patches/accelerate-empty-dataloader.patch (accelerate)
   - patches/accelerate-unwrap-model.patch (accelerate)
 env: 2 removed
-  - OMP_NUM_THREADS (performance-cores, else 4) unless set
-  - PYTORCH_MPS_HIGH_WATERMARK_RATIO 0.0 (with a note)
+  - PYTORCH_MPS_HIGH_WATERMARK_RATIO (0.0 from 24 GB of memory on, else 1.0) unless set (with a note)
+  - PYTORCH_MPS_LOW_WATERMARK_RATIO (1.4 from 24 GB of memory on, else 0.8) unless set
 """
 
 
@@ -182,8 +182,9 @@ def test_the_built_in_profiles_for_the_mac(sandbox: Sandbox) -> None:
 def test_the_built_in_profiles_as_json(sandbox: Sandbox) -> None:
     data = json.loads(sandbox.drydock("diff", "m4-upstream", "m4", "--json").succeeded().stdout)
     assert [change["change"] for change in data["patches"]] == ["added", "added"]
-    after = {"default": {"detect": "performance-cores", "fallback": 4}}
-    assert data["env"][0] == {"name": "OMP_NUM_THREADS", "change": "added", "before": None, "after": after}
+    after = {"detect": "memory-gb", "at-least": 24, "then": "0.0", "otherwise": "1.0"}
+    assert (data["env"][0]["name"], data["env"][0]["change"]) == ("PYTORCH_MPS_HIGH_WATERMARK_RATIO", "added")
+    assert (data["env"][0]["before"], data["env"][0]["after"]["default"]) == (None, after)
 
 
 def git(desk: Sandbox, *arguments: str) -> str:
@@ -247,7 +248,7 @@ def test_two_revisions_of_a_lock(shared_repository: Sandbox) -> None:
     hooked = {"GIT_DIR": ".git", "GIT_INDEX_FILE": ".git/index", "GIT_PREFIX": "elsewhere/"}
     shown = shared_repository.drydock("diff", "HEAD~1:small", "HEAD:small", env=hooked).succeeded()
     assert shown.stdout == TWO_REVISIONS
-    assert shown.stderr == "not known of both, so not compared: target, env, trainer\n"
+    assert shown.stderr == "not known for both, so not compared: target, env, trainer\n"
 
 
 def test_a_lock_file_and_a_stale_lock(shared_repository: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:

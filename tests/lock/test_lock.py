@@ -164,7 +164,7 @@ def test_a_source_is_told_from_a_wheel() -> None:
 def leaves(data: Any) -> list[tuple[Any, Any]]:
     """Every plain value, as its container and its key there."""
     pairs = data.items() if isinstance(data, dict) else enumerate(data) if isinstance(data, list) else ()
-    found = []
+    found: list[tuple[Any, Any]] = []
     for key, value in pairs:
         found += leaves(value) if isinstance(value, dict | list) else [(data, key)]
     return found

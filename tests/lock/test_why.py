@@ -21,7 +21,7 @@ def lock(parents: dict[str, list[str]], *, build: tuple[str, ...] = (), override
         return Artefact(name=name, version="1.0", file=file, size=1, sha256="0" * 64, required_by=required_by)
 
     return Lock(
-        schema=1,
+        schema_=1,
         profile="small",
         digest="sha256:0",
         uv=artefact("uv", []),
@@ -124,7 +124,7 @@ def test_an_unknown_package_is_answered_with_the_nearest_name() -> None:
     assert error.value.hint == 'did you mean "numpy"?'
     with pytest.raises(UsageError) as error:
         why("small", lock({"numpy": ["profile"]}), "?!")
-    assert error.value.hint == "none of its 1 packages has a name like it"
+    assert error.value.hint == "none of its 1 package has a similar name"
 
 
 # --- as a user asks it ---------------------------------------------------------------------------------------------
@@ -154,5 +154,5 @@ def test_a_package_that_is_not_there_is_an_error_in_words(sandbox: Sandbox) -> N
 
 def test_a_generation_does_not_keep_who_requires_what(built: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("DRYDOCK_HOME", str(built.store.parent))
-    with pytest.raises(UsageError, match="small@1 does not keep who requires what"):
+    with pytest.raises(UsageError, match="small@1 does not record which package requires which"):
         cli.main(["why", "small@1", "anchor"], standalone_mode=False)

@@ -10,7 +10,7 @@ import re
 import struct
 import subprocess
 from pathlib import Path
-from typing import get_args
+from typing import TypedDict, get_args
 
 import pytest
 from hypothesis import example, given
@@ -23,8 +23,15 @@ from tests.conftest import ROOT
 from tests.support import Sandbox, names_in
 
 HIGH, LOW = "PYTORCH_MPS_HIGH_WATERMARK_RATIO", "PYTORCH_MPS_LOW_WATERMARK_RATIO"
-MAC = {"platform": "macos-arm64", "accelerator": "mps"}
-GPU = {"platform": "linux-x86_64", "accelerator": "cuda"}
+
+
+class _Where(TypedDict):
+    platform: str
+    accelerator: str
+
+
+MAC: _Where = {"platform": "macos-arm64", "accelerator": "mps"}
+GPU: _Where = {"platform": "linux-x86_64", "accelerator": "cuda"}
 
 
 def codes(found: list[Finding]) -> list[tuple[str, str]]:
@@ -117,14 +124,14 @@ def test_to_acknowledge_a_limit_lifted_is_not_to_acknowledge_a_value_that_is_no_
 @pytest.mark.parametrize(
     ("name", "value", "said"),
     [
-        ("PYTORCH_ENABLE_MPS_FALLBACK", "true", "is no int (stoi), and ends the program"),
+        ("PYTORCH_ENABLE_MPS_FALLBACK", "true", "is not an int (stoi), and ends the program"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "", "ends the program with an exception"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "9999999999", "ends the program with an exception"),
         ("PYTORCH_ENABLE_MPS_FALLBACK", "1st", "is read as 1"),
         ("PYTORCH_MPS_PREFER_METAL", "0", "counts as on"),
         ("PYTORCH_DEBUG_MPS_ALLOCATOR", "verbose", "is read as 0"),
-        ("OMP_NUM_THREADS", "4,3", "no number of threads"),
-        ("OMP_NUM_THREADS", "auto", "no number of threads"),
+        ("OMP_NUM_THREADS", "4,3", "not a number of threads"),
+        ("OMP_NUM_THREADS", "auto", "not a number of threads"),
         ("OMP_NUM_THREADS", "0", "is out of range"),
         ("MKL_NUM_THREADS", "true", "is taken for 1 by MKL"),
         ("OMP_PROC_BIND", "maybe", "is ignored"),
@@ -137,9 +144,9 @@ def test_to_acknowledge_a_limit_lifted_is_not_to_acknowledge_a_value_that_is_no_
         ("TRANSFORMERS_NO_ADVISORY_WARNINGS", "false", "counts as on"),
         ("HF_HUB_OFFLINE", "y", "counts as off"),
         ("HF_HUB_DOWNLOAD_TIMEOUT", "0", "is out of range"),
-        ("HF_HUB_ETAG_TIMEOUT", "1.5", "is no int (Python)"),
-        ("HF_DATASETS_IN_MEMORY_MAX_SIZE", "0,5", "is no float (Python)"),
-        ("ACCELERATE_USE_CPU", "", "is no yes or no"),
+        ("HF_HUB_ETAG_TIMEOUT", "1.5", "is not a Python int"),
+        ("HF_DATASETS_IN_MEMORY_MAX_SIZE", "0,5", "is not a Python float"),
+        ("ACCELERATE_USE_CPU", "", "is neither yes nor no"),
         ("MASTER_PORT", "70000", "is out of range"),
         ("CUDA_VISIBLE_DEVICES", "all", "names no GPU"),
         ("PYTORCH_CUDA_ALLOC_CONF", "max_split_size_mb=128", "option:value"),
@@ -197,10 +204,10 @@ def test_any_value_has_an_answer(name: str, value: str) -> None:
 @pytest.mark.parametrize(
     ("env", "key", "said"),
     [
-        ({HIGH: "0.7"}, HIGH, f"without {LOW} its default holds, 1.4"),
-        ({HIGH: "0.7", LOW: None}, HIGH, f"without {LOW} its default holds, 1.4"),
+        ({HIGH: "0.7"}, HIGH, f"without {LOW} its default is 1.4"),
+        ({HIGH: "0.7", LOW: None}, HIGH, f"without {LOW} its default is 1.4"),
         ({HIGH: "0.7", LOW: "0.8"}, LOW, "a low watermark (0.8) above the high one (0.7)"),
-        ({LOW: "1.8"}, LOW, f"without {HIGH} its default holds, 1.7"),
+        ({LOW: "1.8"}, LOW, f"without {HIGH} its default is 1.7"),
     ],
 )
 def test_a_low_watermark_above_the_high_one_is_refused(env: dict[str, str | None], key: str, said: str) -> None:
@@ -347,7 +354,7 @@ def refused(desk: Sandbox, env: str, *words: str) -> str:
         (
             'OMP_NUM_THREADS = "auto"',
             "OMP_NUM_THREADS",
-            ['"auto" is no number of threads', "allowed: a number of threads, 1 or more"],
+            ['"auto" is not a number of threads', "allowed: a number of threads, 1 or more"],
         ),
         ('OMP_NUM_THREADS = { default = "" }', "OMP_NUM_THREADS", ["{ unset = true }"]),
         ('A = "1"\n\n[env.HF_TOKEN]\nvalue = "hf_abc"', "HF_TOKEN", ["a secret has no place in a profile"]),
@@ -373,7 +380,7 @@ def mac(desk: Sandbox, env: str) -> None:
         (f'{HIGH} = "0.0"', ["lifts PyTorch's limit", 'acknowledge = ["mps-unlimited-memory"]']),
         (f'{HIGH} = "0.7"', ["a low watermark (1.4) above the high one (0.7)", f'{LOW} = "0.59"']),
         (f'{HIGH} = "0.7"\n{LOW} = "0.9"', [f"env.{LOW}", "set it to 0.7 or less"]),
-        ('PYTORCH_ENABLE_MPS_FALLBACK = "true"', ["is no int (stoi), and ends the program with an exception"]),
+        ('PYTORCH_ENABLE_MPS_FALLBACK = "true"', ["is not an int (stoi), and ends the program with an exception"]),
     ],
 )
 def test_a_bad_setting_for_a_mac_is_refused(built: Sandbox, env: str, words: list[str]) -> None:
@@ -387,6 +394,22 @@ def test_what_is_acknowledged_is_used(built: Sandbox) -> None:
     mac(built, f'{HIGH} = {{ value = "0.0", acknowledge = ["mps-unlimited-memory"] }}')
     shown = built.drydock("profile", "show", "small").succeeded()
     assert "mps-unlimited-memory" in shown.stdout
+
+
+def test_of_two_texts_each_is_looked_at(built: Sandbox) -> None:
+    """What the machine decides may be wrong on one machine only."""
+    limit = '{ detect = "memory-gb", at-least = 24, then = "0.0", otherwise = "1.0" }'
+    low = limit.replace("0.0", "1.4").replace("1.0", "0.8")
+    low = f'{{ default = {low}, acknowledge = ["default"] }}'
+    mac(built, f"{HIGH} = {{ default = {limit} }}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").failed(1, "lifts PyTorch's limit")
+    known = f'{HIGH} = {{ default = {limit}, acknowledge = ["mps-unlimited-memory"] }}'
+    mac(built, f"{known}\n{LOW} = {low}")
+    built.drydock("profile", "show", "small").succeeded()
+    mac(built, known)
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.4) above the high one (1)")
+    mac(built, f"{known}\n{LOW} = {low.replace('0.8', '1.8')}")
+    built.drydock("profile", "show", "small").failed(1, "a low watermark (1.8) above the high one (1)")
 
 
 def test_an_acknowledgement_goes_with_its_value(built: Sandbox) -> None:
@@ -431,7 +454,7 @@ def test_warnings_come_with_place_reason_and_source_and_stop_nothing(locked: San
     assert [re.findall(r"\[([a-z-]+)\]$", line) for line in said] == [
         ["shadowed"], ["nothing-reads-it"], ["near-miss"], ["other-target"], ["unused-acknowledgement"],
     ]  # fmt: skip
-    assert "PyTorch takes MKL_NUM_THREADS=2 for it; make the two alike" in said[0]
+    assert "PyTorch uses MKL_NUM_THREADS=2 instead; set both to the same value" in said[0]
     assert "source: PyTorch documentation" in said[0]
     assert "small: good" in checked.stderr
     assert locked.drydock("profile", "show", "small").succeeded().stderr == ""
@@ -450,7 +473,7 @@ def test_the_table_is_listed(built: Sandbox) -> None:
     assert [line.split()[0] for line in listed.stdout.splitlines()] == list(KNOWN)
     (row,) = json.loads(built.drydock("profile", "settings", LOW, "--json").succeeded().stdout)
     assert (row["allowed"], row["default"], row["when"]) == ("a number, from 0 to 2", "1.4", "first use of MPS")
-    built.drydock("profile", "settings", "OMP_NUM_THREAD").failed(2, "OMP_NUM_THREAD is not a variable that is known")
+    built.drydock("profile", "settings", "OMP_NUM_THREAD").failed(2, "OMP_NUM_THREAD is not a known variable")
 
 
 def test_the_profiles_that_are_built_in_have_nothing_to_be_said() -> None:

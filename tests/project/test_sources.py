@@ -36,7 +36,7 @@ from tests.conftest import ROOT
 from tests.support import Result, Sandbox, make_wheel
 from tests.support.packages import diff
 from tests.support.sandbox import MINIMAL_PROFILE
-from tests.support.shared import Repository, daemon, web
+from tests.support.shared import Answer, Repository, daemon, web
 
 SMALL = MINIMAL_PROFILE.format(name="small", head="", tail="")
 
@@ -396,8 +396,13 @@ def test_what_was_fetched_is_used_without_network_and_repository(sandbox: Sandbo
 
 
 def test_offline_nothing_is_asked(sandbox: Sandbox, shared: dict[str, str]) -> None:
-    asked = []
-    with web(lambda path, _: asked.append(path) or (404, {}, b"")) as url:
+    asked: list[str] = []
+
+    def answer(path: str, _headers: object) -> Answer:
+        asked.append(path)
+        return 404, {}, b""
+
+    with web(answer) as url:
         project(sandbox, web=f'archive = "{url}/x.zip"', team=f'git = "{url}/x.git"')
         sandbox.drydock("--offline", "sources", "lock").failed(1, '"web": ', "--offline forbids it")
         sandbox.drydock("--offline", "sources", "update", "team").failed(1, '"team": ', "--offline forbids it")
@@ -645,7 +650,7 @@ def test_a_package_is_found_by_its_entry_point_and_not_imported(sandbox: Sandbox
 # --- archives, and what is wrong with them -------------------------------------------------------------------------
 
 
-def tar(files: Mapping[str, str], *, more: Callable[[tarfile.TarFile], None] = lambda _: None) -> bytes:
+def tar(files: Mapping[str, str], *, more: Callable[[tarfile.TarFile], object] = lambda _: None) -> bytes:
     """A tar with `files`, and what `more` adds."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w") as archive:
@@ -653,6 +658,11 @@ def tar(files: Mapping[str, str], *, more: Callable[[tarfile.TarFile], None] = l
             add(archive, name, text.encode())
         more(archive)
     return out.getvalue()
+
+
+def add_each(archive: tarfile.TarFile, *names: str) -> None:
+    for name in names:
+        add(archive, name)
 
 
 def add(archive: tarfile.TarFile, name: str, content: bytes = b"", **facts: object) -> None:
@@ -663,7 +673,7 @@ def add(archive: tarfile.TarFile, name: str, content: bytes = b"", **facts: obje
     archive.addfile(member, io.BytesIO(content))
 
 
-def zipped(files: Mapping[str, str], *, more: Callable[[zipfile.ZipFile], None] = lambda _: None) -> bytes:
+def zipped(files: Mapping[str, str], *, more: Callable[[zipfile.ZipFile], object] = lambda _: None) -> bytes:
     out = io.BytesIO()
     with zipfile.ZipFile(out, "w", zipfile.ZIP_DEFLATED) as archive:
         for name, text in files.items():
@@ -691,12 +701,17 @@ def test_an_archive_is_a_source(inside: Sandbox, shared: dict[str, str], kind: s
     assert pins(inside)["web"]["sha256"] == hashlib.sha256("".join(rows).encode()).hexdigest()
 
 
-def link(archive: tarfile.TarFile, **facts: object) -> None:
-    add(archive, "link", type=tarfile.SYMTYPE, linkname="/etc/passwd", **facts)
+def link(archive: tarfile.TarFile) -> None:
+    add(archive, "link", type=tarfile.SYMTYPE, linkname="/etc/passwd")
+
+
+def bombs(archive: tarfile.TarFile) -> None:
+    for number in range(9):
+        add(archive, f"big{number}", bytes(BOMB // 8))
 
 
 BOMB = 65 * 2**20
-HOSTILE_TARS = {
+HOSTILE_TARS: dict[str, tuple[Callable[[tarfile.TarFile], object], str]] = {
     "up": (lambda t: add(t, "../x", b"x"), "leads out of it"),
     "up below": (lambda t: add(t, "a/../../x", b"x"), "leads out of it"),
     "absolute": (lambda t: add(t, "/tmp/x", b"x"), "leads out of it"),
@@ -704,17 +719,17 @@ HOSTILE_TARS = {
     "hard link": (lambda t: add(t, "l", type=tarfile.LNKTYPE, linkname="a.toml"), "is a link"),
     "device": (lambda t: add(t, "d", type=tarfile.CHRTYPE, devmajor=1, devminor=5), "is a device"),
     "pipe": (lambda t: add(t, "p", type=tarfile.FIFOTYPE), "is a device"),
-    "twice": (lambda t: [add(t, "b.toml"), add(t, "b.toml")], "b.toml is in it twice"),
-    "case": (lambda t: [add(t, "b.toml"), add(t, "B.toml")], "on some machines these are one"),
-    "file and folder": (lambda t: [add(t, "b"), add(t, "b/c")], "b/c is in it, and so is a file"),
-    "folder and file": (lambda t: [add(t, "b/c"), add(t, "b")], "b is in it twice"),
+    "twice": (lambda t: add_each(t, "b.toml", "b.toml"), "b.toml is in it twice"),
+    "case": (lambda t: add_each(t, "b.toml", "B.toml"), "on some machines these are one"),
+    "file and folder": (lambda t: add_each(t, "b", "b/c"), "b/c is in it, and so is a file"),
+    "folder and file": (lambda t: add_each(t, "b/c", "b"), "b is in it twice"),
     "escape": (lambda t: add(t, "a\x1b[2J.toml"), "is no plain name"),
     "newline": (lambda t: add(t, "a\nb.toml"), "is no plain name"),
     "backslash": (lambda t: add(t, "..\\x.toml"), "is no plain name"),
     "drive": (lambda t: add(t, "c:x.toml"), "leads out of it"),
-    "many": (lambda t: [add(t, f"{n}.toml") for n in range(101)], "more than 100 files"),
+    "many": (lambda t: add_each(t, *(f"{n}.toml" for n in range(101))), "more than 100 files"),
     "bomb": (lambda t: add(t, "big", bytes(BOMB)), "more than 64 MB, unpacked"),
-    "bombs": (lambda t: [add(t, f"big{n}", bytes(BOMB // 8)) for n in range(9)], "more than 64 MB, unpacked"),
+    "bombs": (bombs, "more than 64 MB, unpacked"),
 }
 
 
@@ -774,7 +789,11 @@ def test_a_hostile_zip_is_refused_and_leaves_nothing(inside: Sandbox, shared: di
 
 @pytest.mark.filterwarnings("ignore:Duplicate name")
 def test_a_zip_with_a_file_twice_is_refused(inside: Sandbox, shared: dict[str, str]) -> None:
-    body = zipped(shared, more=lambda z: [z.writestr("b.toml", "1"), z.writestr("b.toml", "2")])
+    def twice(archive: zipfile.ZipFile) -> None:
+        archive.writestr("b.toml", "1")
+        archive.writestr("b.toml", "2")
+
+    body = zipped(shared, more=twice)
     refused(lambda: served(inside, "x.zip", body), "b.toml is in it twice")
 
 
@@ -809,6 +828,10 @@ def test_an_xz_that_wants_much_memory_is_refused(inside: Sandbox, shared: dict[s
     refused(lambda: served(inside, "x.tar.xz", body), "it is not a whole x.tar.xz: Memory usage limit")
 
 
+def answer_of(answers: Mapping[str, Answer], path: str, _headers: object) -> Answer:
+    return answers[path]
+
+
 def test_a_redirect_leads_to_https_only(inside: Sandbox, shared: dict[str, str]) -> None:
     body = zipped(shared)
     for target, words in [
@@ -819,7 +842,7 @@ def test_a_redirect_leads_to_https_only(inside: Sandbox, shared: dict[str, str])
         ("/x.zip", "cannot be fetched"),  # round and round
     ]:
         answers = {"/x.zip": (302, {"Location": target}, b""), "/real.zip": (200, {}, body)}
-        with web(lambda path, _, answers=answers: answers[path]) as url:
+        with web(partial(answer_of, answers)) as url:
             project(inside, web=f'archive = "{url}/x.zip"')
             if words:
                 refused(pin, '"web": ', words)
@@ -905,7 +928,7 @@ def test_killed_while_it_fetches_nothing_is_taken_for_whole(
         assert [name for name in left if not name.startswith(".new-")] == []
         assert bool(left) == (number == signal.SIGKILL)
         freed = sandbox.drydock("store", "gc").succeeded()
-        assert ("who fetched this is dead" in freed.stdout) == (number == signal.SIGKILL)
+        assert ("its download was killed" in freed.stdout) == (number == signal.SIGKILL)
         assert contents(sandbox) == []
         sandbox.drydock("sources", "lock").succeeded()
     sandbox.drydock("profile", "show", "web:small").succeeded()

@@ -153,7 +153,7 @@ def test_the_link_takes_no_place_that_is_not_its_own(built: Sandbox, project: Pa
     (project / "mine").symlink_to(built.store.parent / "profiles/another")  # a profile's of before
     drydock(built, project, "link", "small", "--out", "mine").succeeded()
     assert prefix(built, project / "mine/bin/python") == str(project / "mine")
-    drydock(built, project, "link", "small", "--out", "no/where").failed(2, "no is no folder")
+    drydock(built, project, "link", "small", "--out", "no/where").failed(2, "no is not a folder")
 
 
 # --- Jupyter kernels -----------------------------------------------------------------------------------------------
@@ -190,7 +190,7 @@ def test_a_kernelspec_starts_the_kernel_from_anywhere(locked: Sandbox, tmp_path:
     assert told.stderr == ""
     assert locked.drydock("kernel", "uninstall", "small").succeeded().stdout.strip() == str(file)
     assert not file.parent.exists()
-    locked.drydock("kernel", "uninstall", "small").failed(2, "small is no kernel", "drydock kernel install small")
+    locked.drydock("kernel", "uninstall", "small").failed(2, "small is not a kernel", "drydock kernel install small")
 
 
 @pytest.mark.slow
@@ -202,9 +202,9 @@ def test_a_kernel_keeps_to_its_own_folder(locked: Sandbox, tmp_path: Path) -> No
     theirs.write_text('{"metadata": {"debugger": true}}')
     for command in ("install", "uninstall"):
         run = locked.drydock("kernel", command, "small", "--name", "python3", env=data)
-        run.failed(1, "was not written by Drydock", "hint: give another --name")
+        run.failed(1, "was not written by Drydock", "hint: use another --name")
         run = locked.drydock("kernel", command, "small", "--name", "../it", env=data)
-        run.failed(2, "../it is no name for a kernel")
+        run.failed(2, "../it is not a name for a kernel")
     assert theirs.read_text() == '{"metadata": {"debugger": true}}'
     mine = Path(locked.drydock("kernel", "install", "small", "--name", "mine", env=data).succeeded().stdout.strip())
     assert mine == tmp_path / "data/kernels/mine/kernel.json"

@@ -51,7 +51,8 @@ def log(desk: Sandbox) -> str:
 
 
 def state(desk: Sandbox) -> dict[str, object]:
-    return json.loads((folder(desk) / "state.json").read_text())
+    read: dict[str, object] = json.loads((folder(desk) / "state.json").read_text())
+    return read
 
 
 def until(happened: Callable[[], object], seconds: float = 20) -> None:
@@ -139,8 +140,8 @@ def test_a_failure_that_the_profile_names_is_tried_again(desk: Sandbox, last_wor
     trainer(desk, FAILS_TWICE % last_words)
     done = desk.drydock("run", "small", "--supervise").succeeded()
     assert done.stdout == "trained\n"
-    assert done.stderr.count("starting it again") == 2
-    assert re.findall("again in (.*) s$", done.stderr, re.MULTILINE) == ["0.05", "0.1"]
+    assert done.stderr.count("restarting it") == 2
+    assert re.findall("restarting it in (.*) s$", done.stderr, re.MULTILINE) == ["0.05", "0.1"]
     assert state(desk)["restarts"] == 2
 
 
@@ -172,7 +173,7 @@ def test_any_other_failure_is_passed_on_at_once(desk: Sandbox) -> None:
 def test_the_budget_ends_and_the_trainers_status_is_passed_on(desk: Sandbox) -> None:
     trainer(desk, "import os, signal; os.kill(os.getpid(), signal.SIGKILL)", "budget = 3\n")
     done = desk.drydock("run", "small", "--supervise").failed(137, "budget of 3 restarts")
-    assert done.stderr.count("starting it again") == 3
+    assert done.stderr.count("restarting it") == 3
 
 
 @pytest.mark.slow
@@ -355,7 +356,7 @@ def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(
         running.wait()
         assert "no supervisor any more" in desk.drydock("run", "small", "--status").succeeded().stdout
         desk.drydock("run", "small", "--supervise").failed(1, f"process {state(desk)['trainer']}, still runs", "--stop")
-        assert "had been killed" in desk.drydock("run", "small", "--stop").succeeded().stderr
+        assert "its supervisor was killed" in desk.drydock("run", "small", "--stop").succeeded().stderr
     trainer(desk, "print('again')")
     assert desk.drydock("run", "small", "--supervise").succeeded().stdout == "again\n"
 
@@ -405,7 +406,7 @@ def test_a_file_of_the_users_own_has_secrets_and_what_is_exported_wins(desk: San
     file.write_text("hf_abcdefghij\n")
     refused = desk.drydock("run", "small", *how, env=env).failed(1, "NAME=value", f"{file}:1")
     assert "hf_abc" not in refused.stderr
-    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere is not there")
+    desk.drydock("run", "small", *how, env={"DRYDOCK_SECRETS": "/nowhere"}).failed(1, "/nowhere does not exist")
 
 
 def test_a_secret_among_the_arguments_is_refused(desk: Sandbox) -> None:
@@ -713,7 +714,7 @@ def test_a_unit_of_systemd_is_written_and_removed(desk: Sandbox) -> None:
         assert not [line for line in checked.stderr.splitlines() if "drydock-small" in line], checked.stderr
     assert desk.drydock("service", "uninstall", "small").succeeded().stdout == f"{unit}\n"
     assert not unit.exists()
-    desk.drydock("service", "uninstall", "small").failed(2, "is no service")
+    desk.drydock("service", "uninstall", "small").failed(2, "is not a service")
 
 
 def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:

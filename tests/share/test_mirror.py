@@ -151,14 +151,14 @@ def test_the_summary_as_json(locked: Sandbox, mirror: Path) -> None:
 def test_the_index_has_what_it_was_locked_from_no_more(locked: Sandbox, tmp_path: Path) -> None:
     make_wheel(locked.wheels, "anchor", "1.0", files={"anchor/__init__.py": "another = True\n"})
     refused = locked.drydock("push", "small", str(tmp_path / "mirror"))
-    refused.failed(1, "anchor-1.0-py3-none-any.whl could not be had", "lock again")
+    refused.failed(1, "anchor-1.0-py3-none-any.whl was not found", "lock again")
     assert "anchor" not in {path.name for path in (tmp_path / "mirror").rglob("*")}
 
 
 @pytest.mark.slow
 def test_a_web_server_is_read_only(locked: Sandbox, web: Web) -> None:
     two(locked)
-    locked.drydock("push", "two", web.url).failed(2, "can be read only", "push to the folder")
+    locked.drydock("push", "two", web.url).failed(2, "is read-only", "push to the folder")
 
 
 @pytest.mark.parametrize("file", ["simple/index.html", "SHA256SUMS"])
@@ -167,7 +167,7 @@ def test_an_index_of_somebody_else_is_left_alone(locked: Sandbox, tmp_path: Path
     theirs.parent.mkdir(parents=True)
     theirs.write_text("<a href=x>x</a>")
     refused = locked.drydock("push", "small", str(tmp_path / "theirs"))
-    refused.failed(2, f"has {file}, which drydock push did not make", "a folder of its own")
+    refused.failed(2, f"has {file}, which drydock push did not write", "a folder of its own")
     assert everything(tmp_path / "theirs") == {file: b"<a href=x>x</a>"}
 
 

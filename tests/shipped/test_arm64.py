@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -28,7 +27,7 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The machine's /work: a cache that the host's uv has filled with the wheels of the lock, and their bytecode.
 
     Both are what the machine would make itself, in 1 and 3 minutes more: bytecode is the same on every processor.
@@ -45,7 +44,8 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pa
         [*arguments, "-r", str(folder / "wheels.txt")], folder / "thrown-away", profile.target, profile.python.version
     )
     program = (
-        "import sys; from pathlib import Path; from builder.embedded.bytecode import link_bytecode; "
+        "import sys; from pathlib import Path; sys.path.append('tests/support'); "
+        "from compiled import link_bytecode; "
         "link_bytecode(*map(Path, sys.argv[1:]))"
     )
     subprocess.run(

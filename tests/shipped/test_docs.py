@@ -4,14 +4,17 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+import yaml
 
 from tests.conftest import ROOT
-from tests.support import pages, python_3_11
+from tests.support import pages, python_3_11, tool
 
 DOCS = ROOT / "docs"
 PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
@@ -96,3 +99,98 @@ def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     assert "drydock store verify" in reference
     profile = (tmp_path / "site/reference/profile/index.html").read_text()
     assert "performance-cores" in profile
+
+
+# --- for those who carry on ----------------------------------------------------------------------------------------
+
+FOR_CONTRIBUTORS = [
+    "ARCHITECTURE.md",
+    "CONTRIBUTING.md",
+    "RELEASING.md",
+    "SECURITY.md",
+    "STYLE.md",
+    *sorted(str(path.relative_to(ROOT)) for path in (DOCS / "decisions").glob("*.md")),
+]
+_CODE = re.compile(r"```\w*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
+_PATH = re.compile(r"\.?[A-Za-z_][\w.*-]*(?:/[\w.*-]*)+|[\w-]+\.(?:py|md|toml|yml|j2|sh)")
+# What a page names that is no file of this repository.
+_ELSEWHERE = {"dist/"}
+
+
+def _spans(text: str) -> list[str]:
+    """What stands in backquotes, in a line or in a block."""
+    return [block or span for block, span in _CODE.findall(text)]
+
+
+def _paths(text: str) -> list[str]:
+    """The paths of this repository that a text names: in backquotes, and as links."""
+    spans = [span.removesuffix(":") for span in _spans(text) if _PATH.fullmatch(span)]
+    return sorted({*spans} - _ELSEWHERE)
+
+
+@pytest.mark.parametrize("page", FOR_CONTRIBUTORS)
+def test_every_path_that_a_page_names_exists(page: str) -> None:
+    text = (ROOT / page).read_text()
+    missing = [path for path in _paths(text) if not any(ROOT.glob(path.rstrip("/")))]
+    missing += [link for link in _links(text) if not ((ROOT / page).parent / link).exists()]
+    assert not missing, f"{page} names what is not there: {', '.join(missing)}"
+
+
+def _links(text: str) -> list[str]:
+    return [link.partition("#")[0] for link in re.findall(r"\]\(([^)#:]+(?:#[^)]*)?)\)", text)]
+
+
+def test_the_pages_name_many_paths() -> None:
+    """A pattern that finds nothing would find nothing missing."""
+    assert len(_paths((ROOT / "ARCHITECTURE.md").read_text())) > 60
+    assert len(_paths((ROOT / "CONTRIBUTING.md").read_text())) > 20
+    assert _paths("`builder/nowhere.py`, `docs/`, `a b/c`, `$HOME/x`, `drydock lock`, `STYLE.md`") == [
+        "STYLE.md",
+        "builder/nowhere.py",
+        "docs/",
+    ]
+
+
+def test_the_files_that_follow_one_profile_exist_and_the_readme_names_them_in_order() -> None:
+    section = (ROOT / "README.md").read_text().partition("## Follow one profile\n")[2].partition("\n## ")[0]
+    named = [span for span in _spans(section) if _PATH.fullmatch(span)]
+    assert len(named) > 8
+    assert [path for path in named if not (ROOT / path).exists()] == []
+    journey = (ROOT / "ARCHITECTURE.md").read_text().partition("## The journey of a profile")[2].partition("\n## ")[0]
+    assert [path for path in named if path.startswith("builder/") and path not in _spans(journey)] == []
+
+
+@pytest.mark.parametrize("page", ["README.md", *FOR_CONTRIBUTORS])
+def test_every_recipe_that_a_page_names_exists(page: str) -> None:
+    just = Path(sys.executable).parent / "just"
+    done = subprocess.run([just, "--summary"], cwd=ROOT, capture_output=True, text=True, check=True)
+    spans = _spans((ROOT / page).read_text())
+    named = {name for span in spans for name in re.findall(r"(?:^|\s)just\s+([a-z][a-z-]*)", span)}
+    assert named <= set(done.stdout.split()), page
+
+
+def test_the_drawing_of_the_house_is_the_import_contract() -> None:
+    contracts = tomllib.loads((ROOT / "pyproject.toml").read_text())["tool"]["importlinter"]["contracts"]
+    layers = next(one["layers"] for one in contracts if one["type"] == "layers")
+    drawing = (ROOT / "ARCHITECTURE.md").read_text().partition("## The house\n")[2].partition("\n## ")[0]
+    lines = next(span for span in _spans(drawing) if "\n" in span).splitlines()
+    drawn = [re.split(r" {2,}", line)[0] for line in lines]
+    assert drawn == layers
+
+
+def test_the_hooks_before_a_commit_are_the_lines_of_just_check() -> None:
+    hooks = yaml.safe_load((ROOT / ".pre-commit-config.yaml").read_text())["repos"]
+    assert [one["repo"] for one in hooks] == ["local"], "nothing is fetched from a host"
+    entries = [shlex.split(hook["entry"]) for hook in hooks[0]["hooks"]]
+    just = Path(sys.executable).parent / "just"
+    done = subprocess.run([just, "--dry-run", "check"], cwd=ROOT, capture_output=True, text=True, check=True)
+    checks = [shlex.split(line) for line in done.stderr.splitlines()]
+    assert [shlex.split(entry[2]) if entry[:2] == ["sh", "-c"] else entry for entry in entries] == checks
+
+
+@pytest.mark.slow
+def test_the_hooks_before_a_commit_and_the_updates_are_well_formed() -> None:
+    check = [*tool("check-jsonschema==0.37.1"), "check-jsonschema", "--builtin-schema"]
+    subprocess.run([*check, "vendor.dependabot", ".github/dependabot.yml"], cwd=ROOT, check=True, timeout=300)
+    hooks = [*tool("pre-commit==4.7.0"), "pre-commit", "validate-config"]
+    subprocess.run([*hooks, ".pre-commit-config.yaml"], cwd=ROOT, check=True, timeout=300)

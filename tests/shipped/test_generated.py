@@ -5,11 +5,13 @@ from __future__ import annotations
 import re
 import shutil
 import subprocess
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from builder.project.catalogue import Catalogue
+from builder.script import machinery
 from tests.conftest import ROOT
 from tests.support import SHELLS
 from tests.support.scripts import Desk
@@ -19,8 +21,8 @@ RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
 SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 # POSIX utilities, and the two that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
-    cat chmod cmp command cp cut date dirname find getconf grep kill ls mkdir mv printf ps read rm sed sleep sort test
-    touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
+    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mv printf ps read rm sed sleep sort
+    test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
@@ -89,6 +91,29 @@ def test_shellcheck_has_nothing_to_say() -> None:
     assert (done.returncode, done.stdout) == (0, "")
 
 
+@pytest.mark.parametrize("script", RUN_SCRIPTS, ids=lambda path: path.name)
+def test_the_head_of_a_script_says_what_is_in_it(script: Path) -> None:
+    head, _, _ = script.read_text().partition("\nset -eu\n")
+    words = re.findall(r"^#   (?!sh )(\S+ \d\S*(?:  \S+ \d\S*)*)$", head, re.MULTILINE)
+    assert max(map(len, words)) + len("#   ") <= 120
+    listed = [tuple(word.split(" ")) for line in words for word in line.split("  ")]
+    packages = Catalogue([ROOT / "profiles"]).lock(script.parent.name).packages
+    assert listed == [(package.name, package.version) for package in packages]
+    assert f"# {len(packages)} packages, by sha256, for " in head
+    assert f"# Drydock {version('drydock-env')}, machinery sha256 {machinery.digest()}\n" in head
+
+
+def test_a_script_is_small_beside_its_lock() -> None:
+    """Beside 91,351 bytes when all that it does stood in it as text; lock, patches and proofs aside."""
+    script = (GENERATED / "m4/run_rl_swarm_mac.sh").read_text()
+    carried = re.findall(r"^  cat >\"\$1\"/.*?<<'(\w+)'.*?\n(.*?)^\1\n", script, re.DOTALL | re.MULTILINE)
+    table = re.findall(r"^#   (?:\S+ \d\S*  )+\S+ \d\S*\n", script, re.MULTILINE)
+    own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
+    assert own <= 61_000
+    total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
+    assert total <= 1_768_178 / 2
+
+
 def test_the_scripts_are_ascii() -> None:
     for path in GENERATED.glob("*/*"):
         assert path.read_bytes().isascii(), path
@@ -98,6 +123,7 @@ def own_lines(script: Path) -> list[str]:
     """The shell of a script, without comments, here-documents and quoted text."""
     text = re.sub(r"<<'(\w+)'(.*?\n).*?\n\1\n", r"\2", script.read_text(), flags=re.DOTALL)
     text = re.sub(r"\$\(\([^)]*\)\)", "_", text)  # arithmetic
+    text = re.sub(r" -c '.*?'", " -c _", text, flags=re.DOTALL)  # Python
     lines = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
     return [re.sub(r"'[^']*'|\"[^\"]*\"", "_", line) for line in lines]
 
@@ -108,7 +134,7 @@ def test_only_portable_commands_and_options_are_used(script: Path) -> None:
     for gnu in ("readlink", "realpath", "mktemp", "sed -i", "grep -P", "find -print0", "date -d", "stat ", "sha256sum",
                 "local ", "[[", "source ", "function ", "echo ", "which ", "seq ", "cp -a", "mv -T"):  # fmt: skip
         assert not re.search(rf"(^|[\s;(|&]){re.escape(gnu)}", text, re.MULTILINE), gnu
-    at_the_start = r"(?:^|[;|&(]|\bthen|\bdo|\belse|!)\s*([a-z_]{2,})\s+[-_$/0-9a-z\"]"
+    at_the_start = r"(?:^|[;|&(]|\bthen|(?<!-)\bdo|\belse|!)\s*([a-z_]{2,})\s+[-_$/0-9a-z\"]"
     for command in re.findall(at_the_start, text, re.MULTILINE):
         own = re.search(rf"^{command}\(\)", text, re.MULTILINE)
         assert own or command in f"{ALLOWED} {KEYWORDS}".split(), command
@@ -147,7 +173,8 @@ def test_the_mac_trainer_gets_the_launchers_arguments(swarm: Desk) -> None:
         assert got["HF_TOKEN"] == "hf_secret"
         assert "hf_secret" not in " ".join(words)
         assert got["PYTORCH_ENABLE_MPS_FALLBACK"] == "1"
-        assert got["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == "0.0"
+        assert got["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == "1.0"  # nothing tells here how much memory there is
+        assert got["PYTORCH_MPS_LOW_WATERMARK_RATIO"] == "0.8"
         assert got["OMP_NUM_THREADS"] == "4"
         assert got["TOKENIZERS_PARALLELISM"] == "false"
 
@@ -172,8 +199,10 @@ def test_an_empty_variable_leaves_its_argument_out(swarm: Desk) -> None:
 
 
 def test_the_lifted_memory_limit_is_said_at_every_start(swarm: Desk) -> None:
-    told = swarm.train("dash").stderr
-    assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory" in told
+    told = swarm.train("dash", PYTORCH_MPS_HIGH_WATERMARK_RATIO="0.0").stderr
+    assert (
+        "PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: from 24 GB of memory on it is 0.0, which lifts PyTorch's limit" in told
+    )
 
 
 def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Desk) -> None:

@@ -56,7 +56,7 @@ def test_the_argument_that_the_profile_adds_lets_the_same_stage_train(swarm_env:
         for option in Catalogue([ROOT / "profiles"]).profile("m4").trainer.options
         if option.flag == "--gradient_accumulation_steps"
     )
-    done = grpo(swarm_env, tmp_path, 3, option.flag, option.default)
+    done = grpo(swarm_env, tmp_path, 3, option.flag, str(option.default))
     assert done.returncode == 0, done.stderr
     assert "steps 2" in done.stdout
     assert "No batch came" not in done.stderr
@@ -66,6 +66,65 @@ def test_a_stage_with_enough_rows_trains_as_configured(swarm_env: Path, tmp_path
     done = grpo(swarm_env, tmp_path, 8)
     assert done.returncode == 0, done.stderr
     assert "steps 2" in done.stdout
+
+
+# Reads its arguments as rl-swarm v0.4.4 does, and starts a process as hivemind does on a Mac.
+TRAINER = """
+import multiprocessing, sys
+from dataclasses import dataclass
+from pathlib import Path
+from trl import GRPOConfig, ModelConfig, TrlParser
+
+@dataclass
+class GRPOArguments:
+    identity_path: str | None = None
+    initial_peers: list[str] | None = None
+    host_maddr: str | None = None
+    game: str = "gsm8k"
+    hf_token: str | None = None
+
+def child(queue):
+    queue.put(Path("/proc/self/cmdline").read_text())
+
+def main():
+    _, ours, config = TrlParser((ModelConfig, GRPOArguments, GRPOConfig)).parse_args_and_config()
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=child, args=(queue,))
+    process.start()
+    print("seen", repr([Path("/proc/self/cmdline").read_text(), queue.get(), sys.argv]))
+    process.join()
+    print("token", ours.hf_token, ours.game, config.beta, config.optim.value)
+
+if __name__ == "__main__":
+    main()
+"""
+
+
+def test_the_trainer_gets_the_token_and_the_memory_mode_as_its_parser_reads_them(
+    swarm_env: Path, drydock_home: Path, tmp_path: Path
+) -> None:
+    (tmp_path / "hivemind_exp/gsm8k").mkdir(parents=True)
+    (tmp_path / "hivemind_exp/gsm8k/train_single_gpu.py").write_text(TRAINER)
+    (tmp_path / "config.yaml").write_text(f"beta: 0.001\noutput_dir: {tmp_path / 'out'}\nuse_cpu: true\n")
+
+    def trained(**variables: str) -> list[str]:
+        done = subprocess.run(
+            ["sh", str(ROOT / "generated/cpu-swarm/run_rl_swarm_cpu.sh")],
+            env={**os.environ, "DRYDOCK_HOME": str(drydock_home), "CONFIG_PATH": "config.yaml", **variables},
+            cwd=tmp_path,
+            capture_output=True,
+            text=True,
+            check=False,
+        )
+        assert done.returncode == 0, done.stderr
+        return done.stdout.splitlines()
+
+    seen, token = trained(HF_TOKEN="-hf_secret", PUSH_TO_HUB="1", MEMORY="low")[-2:]
+    assert token == "token -hf_secret gsm8k 0.0 adafactor"
+    assert seen.startswith("seen ['python")
+    assert "hf_secret" not in seen
+    assert trained(HF_TOKEN="-hf_secret")[-1] == "token None gsm8k 0.001 adamw_torch"
 
 
 def test_what_rl_swarm_imports_is_there(swarm_env: Path) -> None:

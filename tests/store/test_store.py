@@ -50,7 +50,7 @@ def test_a_rolled_back_profile_stays_so_until_the_next_build(desk: Sandbox) -> N
     assert trained(desk) == "trained with 2.0"
     rows = json.loads(desk.drydock("generation", "list", "small", "--json").succeeded().stdout)
     assert [(row["number"], row["current"], row["changes"]) for row in rows] == [
-        (1, False, "1 packages"),
+        (1, False, "1 package"),
         (2, False, "anchor 1.0 -> 2.0"),
         (3, True, "as generation 2"),
     ]
@@ -79,9 +79,9 @@ def test_collection_takes_what_nothing_needs_and_nothing_else(desk: Sandbox) -> 
     desk.drydock("generation", "delete", "small", "old").succeeded()
     told = desk.drydock("store", "gc", "--dry-run").succeeded()
     assert "nothing needs it" in told.stdout
-    assert "would free: 1 paths" in told.stderr
+    assert "would free: 1 path," in told.stderr
     assert len(desk.environments()) == 2
-    assert "freed: 1 paths" in desk.drydock("store", "gc").succeeded().stderr
+    assert "freed: 1 path," in desk.drydock("store", "gc").succeeded().stderr
     assert len(desk.environments()) == 1
     assert trained(desk) == "trained with 2.0"
 
@@ -166,10 +166,12 @@ def test_a_file_that_a_dead_process_wrote_is_collected_after_an_hour(desk: Sandb
 def test_stages_of_dead_builds_are_collected_and_living_ones_are_not(desk: Sandbox) -> None:
     dead = subprocess.Popen(["true"])
     dead.wait()
-    for number in (dead.pid, os.getpid()):
-        (desk.store / f".stage-{'x' * 32}-host-{number}/lib").mkdir(parents=True)
+    named = f".stage-{'x' * 32}-{os.uname().nodename}"  # as they were named before they had a note
+    living = [f"{named}-{os.getpid()}", f".stage-{'x' * 32}-another.host-{dead.pid}"]
+    for name in (f"{named}-{dead.pid}", *living):
+        (desk.store / name / "lib").mkdir(parents=True)
     desk.drydock("store", "gc").succeeded()
-    assert [name for name in desk.environments() if name.startswith(".")] == [f".stage-{'x' * 32}-host-{os.getpid()}"]
+    assert [name for name in desk.environments() if name.startswith(".")] == sorted(living)
 
 
 @pytest.mark.slow
@@ -310,3 +312,13 @@ def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
     }
     assert total["real"] == sum({**counted, **shared}.values())
     assert total["apparent"] > total["real"] - total["bytecode"]
+
+
+def test_a_manifest_that_was_edited_is_believed_nowhere(desk: Sandbox) -> None:
+    env = desk.store / desk.environments()[0]
+    manifest = env / ".drydock/manifest.json"
+    text = manifest.read_text()
+    manifest.chmod(0o644)
+    manifest.write_text(text.replace('"interpreter"', '"nothing": 1, "interpreter"'))
+    assert "its environment is missing or damaged" in desk.drydock("generation", "list", "small").succeeded().stdout
+    desk.drydock("diff", "small@1", "small").failed(1, "the manifest of small@1 is damaged: it was edited")

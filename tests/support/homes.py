@@ -42,6 +42,13 @@ def furnish(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+def require(desk: Sandbox, requirements: str) -> None:
+    """Let `small` ask for other packages, as TOML, and lock it."""
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace('["anchor"]', requirements))
+    desk.drydock("lock", "small").succeeded()
+
+
 def script_of(desk: Sandbox) -> list[str]:
     return ["sh", str(desk.script("small")), "--build-only"]
 
@@ -163,7 +170,7 @@ PLACES = {
     "before the stage": r"mkdir(at)? store/\.stage-KEY-RANDOM$",
     "in the stage": r"open(at)? store/\.stage-KEY-RANDOM/\.drydock/proofs/mend\.py$",
     "before the packages": r"mkdir(at)? store/\.stage-KEY-RANDOM/lib/python3\.11/site-packages/anchor$",
-    "before the bytecode": r"link(at)? bytecode/",
+    "before the bytecode": r"link(at)? wheels/.*\.pyc -> store/\.stage-KEY-RANDOM/",
     "before the rename": r"rename(at2?)? store/\.stage-KEY-RANDOM -> store/KEY-small$",
     "after the rename": r"f?chmod(at2?)? store/KEY-small$",
     "before the generation": r"drydock: mkdir profiles$",

@@ -59,8 +59,8 @@ class Index(Loopback):
                 return _as_html(page), "text/html"
             return page, "application/vnd.pypi.simple.v1+json"
         if self.has_metadata and path.startswith("/files/") and path.endswith(".whl.metadata"):
-            found = _metadata(self.folder / Path(unquote(path)).stem)
-            return found and self.tamper(Path(unquote(path)).name, found), "text/plain"
+            metadata = _metadata(self.folder / Path(unquote(path)).stem)
+            return metadata and self.tamper(Path(unquote(path)).name, metadata), "text/plain"
         file = self.folder / Path(unquote(path)).name
         if path.startswith("/files/") and file.is_file():
             return self.tamper(file.name, file.read_bytes()), "application/octet-stream"

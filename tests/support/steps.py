@@ -96,6 +96,7 @@ def alike(path: str) -> str:
     ('store/.stage-KEY-RANDOM/bin', 'store/.stage-KEY-RANDOM.old')
     """
     path = re.sub(r"\.stage-[0-9a-z]{32}-([^/]*-\d+|\w+)", ".stage-KEY-RANDOM", path)
+    path = re.sub(r"^tmp/drydock-\d+-\d/", "tmp/drydock-PID/", path)
     path = re.sub(r"\.new-[0-9a-f]{12}\b", ".new-RANDOM", path)
     path = re.sub(r"\b[0-9a-z]{32}-", "KEY-", path)
     path = re.sub(r"[0-9a-f]{16,}", "HASH", path)

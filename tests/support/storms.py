@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import tempfile
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
@@ -27,12 +28,26 @@ GROUP, USERS = 61_000, (61_001, 61_002)
 
 
 def remove_store(store: Path) -> None:
-    """What a person does who wants to begin again, while a build may go on in it."""
+    """What a person does who wants to begin again."""
     subprocess.run(["chmod", "-R", "u+w", str(store)], check=False, stderr=subprocess.DEVNULL)
     subprocess.run(["rm", "-rf", str(store)], check=False, stderr=subprocess.DEVNULL)
 
 
-def kill_and_remove(home: Home, *, after: float, pause: float) -> tuple[Result, dict[int, str]]:
+def remove_in_any_order(folder: Path, chance: random.Random) -> None:
+    """`rm -rf`, where a build may go on, in the order of some other file system: each lists its files in its own."""
+    with suppress(OSError):
+        folder.chmod(0o755)
+        entries = list(folder.iterdir())
+        chance.shuffle(entries)
+        for path in entries:
+            if path.is_dir() and not path.is_symlink():
+                remove_in_any_order(path, chance)
+            else:
+                path.unlink(missing_ok=True)
+        folder.rmdir()
+
+
+def kill_and_remove(home: Home, chance: random.Random, *, after: float, pause: float) -> tuple[Result, dict[int, str]]:
     """As an impatient person: kill a build after some time, remove the store after a pause, and build again at once.
 
     Gives what the second build said, and what goes on of the first after 10 seconds.
@@ -49,7 +64,7 @@ def kill_and_remove(home: Home, *, after: float, pause: float) -> tuple[Result, 
     time.sleep(after)
     first.kill()
     time.sleep(pause)
-    remove_store(home.store())
+    remove_in_any_order(home.store(), chance)
     again = home.build()
     first.wait()
     return again, mark.gone(10)

@@ -1,7 +1,7 @@
-"""Profiles made of what is there: requirement files, projects, locks of others, conda, a venv, a shell script.
+"""Profiles from requirement files, projects, locks of other tools, conda, virtual environments, shell scripts.
 
-One reader per format, each `text -> Imported`: it runs nothing, fetches nothing, and says what it leaves out, item by
-item. `write` makes the text of a profile from that; `workflow` does the rest.
+One reader per format, each `text -> Imported`: it runs nothing, fetches nothing, and lists each item that it leaves
+out. `write` makes the text of a profile from that; `workflow` does the rest.
 """
 
 from builder.author.importing.workflow import Options, import_profile

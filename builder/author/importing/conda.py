@@ -38,7 +38,7 @@ _SPEC = re.compile(r"(?:[\w./-]+::)?([A-Za-z0-9][\w.-]*)\s*(?:([<>=!~ ].*))?")
 
 
 def read_environment(path: str, text: str, read: Read) -> Imported:
-    """What a conda environment asks for, as far as PyPI has it. Raises ProfileError where it is none."""
+    """Return what a conda environment requires, as far as PyPI has it. Raises ProfileError where it is not one."""
     root = _composed(path, text)
     if not isinstance(root, yaml.MappingNode):
         raise ProfileError("not a conda environment: no keys", where=Where(path, 1))
@@ -75,14 +75,14 @@ def _composed(path: str, text: str) -> yaml.Node | None:
         if not str(node.tag).startswith("tag:yaml.org,2002:") or "python/" in node.tag:
             raise ProfileError(
                 f"a tag of YAML ({shown(node.tag)}) has no place in an environment",
-                hint="take it out",
+                hint="remove it",
                 where=Where(path, node.start_mark.line + 1),
             )
     return root
 
 
 def _nodes(root: yaml.Node | None) -> Iterator[yaml.Node]:
-    """All nodes, each once, however often an alias names it."""
+    """Yield all nodes, each once, however often an alias names it."""
     waiting, seen = [root] if root is not None else [], set[int]()
     while waiting:
         node = waiting.pop()
@@ -104,7 +104,7 @@ def _variables(node: yaml.MappingNode, path: str, imported: Imported) -> None:
 
 
 def _dependency(item: yaml.Node, path: str, imported: Imported) -> Iterator[tuple[int, str]]:
-    """Take one dependency; gives the lines of the pip part, where it is that."""
+    """Add one dependency; returns the lines of the pip part, if it is that."""
     where = Where(path, item.start_mark.line + 1)
     if isinstance(item, yaml.MappingNode):
         for key, value in item.value:
@@ -141,7 +141,7 @@ def _python(version: str, imported: Imported, where: Where) -> str:
 
 
 def _specifier(version: str, text: str, imported: Imported, where: Where) -> str | None:
-    """A version range of conda as one of PEP 440; None where that has none.
+    """Return a version range of conda as one of PEP 440; None where there is no such range.
 
     >>> [_specifier(text, "", Imported(), Where("")) for text in ("=1.2", "==1.2.3", "1.2", ">=1,<2", "=1.2=py311_0")]
     ['==1.2.*', '==1.2.3', '==1.2', '>=1,<2', '==1.2']

@@ -22,7 +22,7 @@ _ONLY_INDEX = (
 
 
 def clean(url: str, imported: Imported, where: Where) -> str | None:
-    """An index URL without user name and password, which is said; None where it can't be used, which is said too."""
+    """Return an index URL without user name and password; None where it cannot be used. Both are noted."""
     try:
         parts = urlsplit(url)
         host = parts.hostname
@@ -43,7 +43,7 @@ def clean(url: str, imported: Imported, where: Where) -> str | None:
 
 
 def add(url: str, imported: Imported, *, name: str | None = None) -> str:
-    """The logical name of an index, which is added where it is new; a `name` is kept as far as a profile can."""
+    """Return the logical name of an index, which is added if new; `name` is kept if a profile can have it."""
     for known, place in imported.indexes.items():
         if place == url:
             return known
@@ -58,7 +58,7 @@ def add(url: str, imported: Imported, *, name: str | None = None) -> str:
 
 
 def use(urls: Iterable[tuple[str, bool, Where]], imported: Imported) -> None:
-    """Take what can be taken of the indexes of a requirement file: (URL, whether it is the only one, where).
+    """Add the usable indexes of a requirement file: (URL, whether it is the only one, where).
 
     Such a file does not say which package comes from which index, but for PyTorch's it is known.
     """

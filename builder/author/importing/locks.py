@@ -1,4 +1,4 @@
-"""Locks of others, `uv.lock` and `pylock.toml`: each package that they have for one target, at its version."""
+"""Locks of other tools, `uv.lock` and `pylock.toml`: each package for one target, at its version."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _ELSEWHERE = "comes from elsewhere than an index: a lock names packages of an in
 def read_pylock(
     path: str, text: str, target: Target, *, extras: Sequence[str] = (), groups: Sequence[str] = ()
 ) -> Imported:
-    """The packages of a `pylock.toml` (PEP 751) for `target`. Raises ProfileError where it is none, or not for it."""
+    """Return the packages of a `pylock.toml` (PEP 751). Raises ProfileError where it is not one for `target`."""
     data = parsed(path, text)
     try:
         lock = Pylock.from_dict(data)
@@ -57,9 +57,9 @@ def read_pylock(
 def read_uv_lock(
     path: str, text: str, target: Target, *, extras: Sequence[str] = (), groups: Sequence[str] = ()
 ) -> Imported:
-    """The packages of a `uv.lock` that its project needs on `target`, with `extras` and dependency `groups` of it.
+    """Return the packages of a `uv.lock` that its project needs on `target`, with `extras` and dependency `groups`.
 
-    Raises ProfileError where it is none, and for an extra or group that the project does not have.
+    Raises ProfileError where it is not one, and for an extra or group that the project does not have.
     """
     return _UvLock(path, text, target).read(extras, groups)
 
@@ -151,7 +151,7 @@ class _UvLock:
             self._sources.append((package["name"], registry, where))
 
     def _package(self, wanted: Mapping[str, Any], where: Where) -> Mapping[str, Any] | None:
-        """The one that is meant: by version and source where the lock says them, else by its markers."""
+        """Return the entry that a dependency means: by version and source if the lock has them, else by markers."""
         fitting = [
             row
             for row in self._by_name.get(wanted["name"], ())
@@ -173,4 +173,4 @@ class _UvLock:
         try:
             return Marker(marker).evaluate(self._environment)
         except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
-            raise ProfileError("a marker that is none (PEP 508)", where=where) from None
+            raise ProfileError("an invalid marker (PEP 508)", where=where) from None

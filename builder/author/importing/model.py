@@ -1,4 +1,4 @@
-"""What a reader found, and what it could not take."""
+"""The result of a reader: the contents of a profile, and the items that a profile cannot hold."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """Something that a profile cannot have, or that nobody can know from here: what, why, and where it stands."""
+    """An item that a profile cannot hold, or whose value is not known here: what, why, and where it stands."""
 
     what: str
     why: str
@@ -55,13 +55,13 @@ class Imported:
     left_out: list[LeftOut] = field(default_factory=list)
 
     def leave(self, what: str, why: str, where: Where) -> None:
-        """Leave something out. `what` may come from anywhere: it is shown without passwords, and steers no terminal."""
+        """Leave an item out. `what` may come from anywhere: it is shown without passwords and control characters."""
         self.left_out.append(LeftOut(shown(what), why, where))
 
     def require(self, text: str, where: Where) -> None:
-        """Add a requirement. What names no version of a package, but a place, is left out.
+        """Add a requirement; one that names a place instead of a version is left out.
 
-        Raises ProfileError where it is no requirement.
+        Raises ProfileError where it is not a requirement.
         """
         if len(self.requires) >= _MOST:
             raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
@@ -85,7 +85,7 @@ class Imported:
 
 
 def requirement(text: str, where: Where) -> Requirement | None:
-    """A requirement of an index; None for one by URL or path. Raises ProfileError where it is none at all.
+    """Return a requirement of an index; None for one by URL or path. Raises ProfileError for any other text.
 
     >>> requirement("torch >= 2 ; python_version > '3'", Where("a.txt", 1))
     <Requirement('torch>=2; python_version > "3"')>
@@ -104,7 +104,7 @@ def requirement(text: str, where: Where) -> Requirement | None:
         reason = str(error).splitlines()[0]
         raise ProfileError(
             f"{shown(line)} is not a requirement (PEP 508): {shown(reason)}",
-            hint="mend the line, or take it out",
+            hint="fix the line, or remove it",
             where=where,
         ) from None
     return parsed if parsed.url is None else None
@@ -131,17 +131,17 @@ def pick_python(requires: str | None, imported: Imported, where: Where) -> str:
     try:
         allowed = SpecifierSet(requires or "")
     except InvalidSpecifier:
-        imported.leave(f"requires-python {requires}", f"not a range of versions; taken is {here}", where)
+        imported.leave(f"requires-python {requires}", f"not a range of versions; using {here}", where)
         return here
     # A minor release fits where one of its patch releases does: ">3.11.4" allows 3.11.
     fits = [one for one in (here, *_PYTHONS) if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
     if not fits:
-        imported.leave(f"requires-python {requires}", f"no Python that is known here fits; taken is {here}", where)
+        imported.leave(f"requires-python {requires}", f"no known Python fits; using {here}", where)
     return fits[0] if fits else here
 
 
 def shown(text: str) -> str:
-    """Text of others' for a message: one short line, without passwords and tokens in URLs.
+    """Return foreign text for a message: one short line, without passwords and tokens in URLs.
 
     >>> shown("git+https://me:hunter2@host/x?token=1")
     'git+https://***@host/x?***'
@@ -156,15 +156,15 @@ def shown(text: str) -> str:
 
 
 def _printable(text: str) -> str:
-    """Text that cannot steer a terminal."""
+    """Return text without what could steer a terminal."""
     return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def table(value: Any) -> Mapping[str, Any]:
-    """`value` where it is a table of TOML, else an empty one: a file of others may have anything anywhere."""
+    """Return `value` if it is a table of TOML, else an empty one: a foreign file may have anything anywhere."""
     return value if isinstance(value, dict) else {}
 
 
 def rows(value: Any) -> list[Mapping[str, Any]]:
-    """The tables in `value`, where it is a list of some."""
+    """Return the tables in `value`, if it is a list of tables."""
     return [one for one in value if isinstance(one, dict)] if isinstance(value, list) else []

@@ -15,7 +15,7 @@ from builder.errors import ProfileError, Where
 
 
 def read_pyproject(path: str, text: str, *, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Imported:
-    """What the project in `text` requires, with those of its `extras` and dependency `groups`.
+    """Return the requirements of the project in `text`, with those of its `extras` and dependency `groups`.
 
     Raises ProfileError where it is not TOML or not a project, and for an extra or group that it does not have.
     """
@@ -93,7 +93,8 @@ class _Reader:
             elif isinstance(other := table(item).get("include-group"), str):
                 if canonicalize_name(other) not in by_name:
                     raise ProfileError(
-                        f"the group {shown(name)} includes {shown(other)}, which is not there", where=self._where(name)
+                        f"the group {shown(name)} includes {shown(other)}, which does not exist",
+                        where=self._where(name),
                     )
                 found += self._group(by_name[canonicalize_name(other)], grouped, (*above, name))
         return found
@@ -118,7 +119,7 @@ class _Reader:
             self._source(canonicalize_name(str(name)), rows(value) or [table(value)], urls)
 
     def _source(self, package: str, sources: list[Mapping[str, Any]], urls: Mapping[str, str]) -> None:
-        """Where uv takes a package from; one that is not on an index is left out with its requirements."""
+        """Add the index that uv takes a package from; a package that is not on an index is left out."""
         imported, where = self._imported, self._where(package)
         named = [urls[one["index"]] for one in sources if isinstance(one.get("index"), str) and one["index"] in urls]
         if len(sources) > 1:

@@ -34,9 +34,9 @@ _MEANT_ANYWAY = ("--require-hashes", "--prefer-binary", "--only-binary")
 
 
 def read_requirements(path: str, text: str, read: Read) -> Imported:
-    """What the requirement file at `path` asks for; `read` gives the files that it names.
+    """Return the contents of the requirement file at `path`; `read` returns the files that it names.
 
-    Raises ProfileError for a line that is no requirement, and for a path that leads out of the folder.
+    Raises ProfileError for a line that is not a requirement, and for a path that leads out of the folder.
     """
     reader = _Reader(read)
     reader.file(path, text)
@@ -148,7 +148,7 @@ class _Reader:
 def inside(name: str, where: Where) -> str:
     """The path of a file that one at `where` names, relative to the folder of the first one.
 
-    Raises ProfileError where it leads out of that folder, or is no path.
+    Raises ProfileError where it leads out of that folder, or is not a path.
     """
     if "://" in name:
         raise ProfileError(
@@ -157,7 +157,9 @@ def inside(name: str, where: Where) -> str:
     path = posixpath.normpath(posixpath.join(posixpath.dirname(where.file), name))
     if not name or not name.isprintable() or name.startswith(("/", "~")) or path == ".." or path.startswith("../"):
         raise ProfileError(
-            f"{shown(name) or 'an empty path'} leads out of the folder", hint="copy that file into it", where=where
+            f"{shown(name) or 'an empty path'} leads out of the folder",
+            hint="copy that file into the folder",
+            where=where,
         )
     return path
 

@@ -33,8 +33,8 @@ _PIP_WITH_VALUE = (
 
 
 def read_script(path: str, text: str, read: Read) -> Imported:
-    """What a run script sets, installs and starts. Raises ProfileError for a requirement that is none, and for a script
-    that is longer than any.
+    """Return what a run script sets, installs and starts. Raises ProfileError for an invalid requirement, and for a
+    script that is too long.
     """
     return _Reader(path, read).read(text)
 
@@ -70,7 +70,7 @@ class _Reader:
         return self._imported
 
     def _command(self, words: list[Word], where: Where) -> bool:
-        """Take one simple command; whether it was understood. What is done under a condition only, is not."""
+        """Read one simple command; returns whether it was understood. A command under a condition is not."""
         first = words[0].start
         self._blocks += (first in _OPENING) - (first in _CLOSING)
         if self._blocks > 0:
@@ -92,7 +92,7 @@ class _Reader:
         return not program or self._program(program, where)
 
     def _export(self, names: list[str], where: Where) -> None:
-        """Export what was assigned before."""
+        """Export a variable that was assigned before."""
         for name in names:
             if name in self._known:
                 self._set(name, self._known[name], where)
@@ -112,7 +112,7 @@ class _Reader:
             if exported:
                 self._set(name, value, where)
         elif exported:
-            why = 'its value is found out when the script runs; a profile can say { detect = "usable-cores" }'
+            why = 'its value is only known when the script runs; a profile can say { detect = "usable-cores" }'
             self._imported.leave(name, why, where)
 
     def _set(self, name: str, value: str | dict[str, str], where: Where) -> None:
@@ -146,7 +146,9 @@ class _Reader:
         found, waiting = [], ""
         for text in texts:
             if text is None:
-                self._imported.leave("an argument of pip install", "its value is found out when the script runs", where)
+                self._imported.leave(
+                    "an argument of pip install", "its value is only known when the script runs", where
+                )
                 waiting = ""
             elif waiting:
                 found.append(f"{waiting} {text}")
@@ -162,7 +164,7 @@ class _Reader:
         return True
 
     def _trainer(self, program: str, words: list[Word], where: Where) -> bool:
-        """The command of the trainer. What it has from a variable becomes an option of the profile."""
+        """Set the command of the trainer. An argument from a variable becomes an option of the profile."""
         imported = self._imported
         if self._started is not None:
             imported.leave("a second command", f"a profile has one trainer: that of line {self._started.line}", where)
@@ -189,6 +191,6 @@ class _Reader:
                 default = expansion[1] if expansion[1] is not None else self._defaults.get(expansion[0], "")
                 imported.options.append({"flag": flag, "from": expansion[0], "default": default})
             else:
-                why = "an argument whose value is found out when the script runs; write it into [trainer]"
+                why = "an argument whose value is only known when the script runs; write it into [trainer]"
                 imported.leave("an argument of the trainer", why, where)
         return True

@@ -121,7 +121,7 @@ def commands(line: str) -> Iterator[list[Word]]:
 
 
 def _double_quoted(line: str, place: int, word: Word) -> int:
-    """Adds what is up to the closing quote; gives its place."""
+    """Add the text up to the closing quote; returns its place."""
     word.add("")
     while place < len(line) and line[place] != '"':
         if line[place] == "\\" and line[place + 1 : place + 2] in ('"', "\\", "$", "`"):
@@ -137,7 +137,7 @@ def _double_quoted(line: str, place: int, word: Word) -> int:
 
 
 def _plain(line: str, place: int, word: Word) -> int:
-    """Adds one character, or the expansion that begins with it; gives the place of its end."""
+    """Add one character, or the expansion that begins with it; returns the place of its end."""
     if line[place] == "`":
         word.opaque = True
     elif line[place] == "$":
@@ -158,7 +158,7 @@ def _plain(line: str, place: int, word: Word) -> int:
 
 
 def _closing(line: str, place: int) -> int:
-    """The end of `$(...)` or `${...}` at `place`, as far as brackets tell."""
+    """Return the end of `$(...)` or `${...}` at `place`, by counting brackets."""
     depth = 0
     for at in range(place + 1, len(line)):
         depth += (line[at] in "({") - (line[at] in ")}")

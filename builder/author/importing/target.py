@@ -18,7 +18,7 @@ _CUDA = "12.4"
 
 @dataclass(frozen=True)
 class Chosen:
-    """A target, as a profile writes it, and what of it is a guess."""
+    """A target, as a profile writes it, and the guesses in it."""
 
     table: dict[str, Any]
     target: Target
@@ -26,7 +26,7 @@ class Chosen:
 
 
 def choose(machine: Machine, platform: str | None, accelerator: str | None) -> Chosen:
-    """The target for `machine`, or for what is named instead. Raises UsageError where there can be none."""
+    """Return the target for `machine`, or the named one. Raises UsageError where there is no such target."""
     platform = platform or machine.platform
     if platform is None:
         raise UsageError(

@@ -1,4 +1,4 @@
-"""TOML of others: parsed with an error that says where, and lines found again."""
+"""Foreign TOML: parsed with errors that name the line, and lines found again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from builder.errors import ProfileError, Where
 
 
 def parsed(path: str, text: str) -> dict[str, Any]:
-    """The data in a TOML text. Raises ProfileError where it is none."""
+    """Return the data in a TOML text. Raises ProfileError where it is not TOML."""
     try:
         return tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
@@ -19,7 +19,7 @@ def parsed(path: str, text: str) -> dict[str, Any]:
             f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
         ) from None
     except RecursionError:
-        raise ProfileError("not TOML that anybody wrote: nested too deeply", where=Where(path)) from None
+        raise ProfileError("not TOML: nested too deeply", where=Where(path)) from None
 
 
 def lines_of_names(text: str) -> dict[str, int]:

@@ -1,4 +1,4 @@
-"""Environment variables out of a recipe: what a profile can have of them, and what is known of the rest."""
+"""Environment variables of a recipe: which ones a profile can hold, and what is known of the others."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _NO_EFFECT = ("nothing-reads-it", "other-target")
 
 
 def settle(imported: Imported, target: Target, source: Where) -> None:
-    """Take out of `imported` what no profile may set, what a library would read as another value, and folklore."""
+    """Remove from `imported` variables that no profile may set, that a library would read otherwise, and folklore."""
     for name in list(imported.env):
         where = imported.env_at.get(name, source)
         if (why := _refused(name, imported.env[name], target)) is not None:
@@ -52,7 +52,7 @@ def holds_secret(name: str, value: str) -> bool:
 
 
 def _refused(name: str, value: Any, target: Target) -> str | None:
-    """Why a profile cannot have a variable, or why it would be of no use; None where neither is so."""
+    """Return why a profile cannot have a variable, or why it has no effect; None if it can and has."""
     try:
         _SETTABLE.validate_python(name)
         text = Setting.model_validate(value).text

@@ -18,7 +18,7 @@ _INSTALLERS = ("pip", "setuptools", "wheel")
 
 
 def read_venv(folder: Path) -> Imported:
-    """The contents of a virtual environment, or of another prefix of Python. Raises ProfileError where it is none."""
+    """Return the contents of a virtual environment, or another prefix. Raises ProfileError where it is not one."""
     sites = sorted(folder.glob("lib/python3.*/site-packages"))
     if len(sites) != 1:
         raise ProfileError(
@@ -31,7 +31,7 @@ def read_venv(folder: Path) -> Imported:
     for info in sorted(sites[0].glob("*.dist-info")):
         _distribution(info, imported)
     for info in sorted(sites[0].glob("*.egg-info")):
-        imported.leave(info.name, "an installation of old, without what a lock needs", Where(str(info)))
+        imported.leave(info.name, "an old installation, without the metadata that a lock needs", Where(str(info)))
     return imported
 
 
@@ -53,7 +53,7 @@ def _distribution(info: Path, imported: Imported) -> None:
 
 
 def _origin(info: Path) -> str | None:
-    """Where it was installed from, where that was no index (PEP 610)."""
+    """Return where it was installed from, if that was not an index (PEP 610)."""
     if not (info / "direct_url.json").is_file():
         return None
     try:

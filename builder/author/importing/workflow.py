@@ -1,4 +1,4 @@
-"""Make a profile of what is there: read it, choose a target, write a good profile, and say what is not in it."""
+"""Make a profile from an environment: read it, choose a target, write a valid profile, list what is left out."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ _KNOWN = (
 
 @dataclass(frozen=True)
 class Options:
-    """What the user may say: a name, a place, a target other than this machine, extras and dependency groups."""
+    """The options of the user: a name, a place, a target other than this machine, extras and dependency groups."""
 
     name: str | None = None
     output: Path | None = None
@@ -45,7 +45,7 @@ class Options:
 
 @dataclass(frozen=True)
 class Made:
-    """A profile that was written, and what it does not have."""
+    """A written profile, and the items that it could not take."""
 
     name: str
     path: Path
@@ -54,10 +54,9 @@ class Made:
 
 
 def import_profile(source: Path, options: Options, machine: Machine) -> Made:
-    """Write a profile with what `source` has, a file or a virtual environment; `machine` is this one.
+    """Write a profile with the contents of `source`, a file or a virtual environment; `machine` is this one.
 
-    Raises UsageError where a file is in the way, and ProfileError where `source` cannot be read, or has in it what
-    cannot be meant.
+    Raises UsageError where a file is in the way, and ProfileError where `source` cannot be read or is invalid.
     """
     chosen = choose(machine, options.platform, options.accelerator)
     if options.name:  # before what is only read for it
@@ -77,7 +76,7 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
 
 
 def read(source: Path, chosen: Chosen, options: Options) -> Imported:
-    """What `source` has, by the kind of file that its name says it is. Raises ProfileError."""
+    """Return the contents of `source`, read as the kind of file that its name says. Raises ProfileError."""
     if source.is_dir():
         _refuse_choice(options, source)
         from builder.author.importing.venv import read_venv
@@ -107,31 +106,33 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
         from builder.author.importing.requirements import read_requirements
 
         return read_requirements(name, text, folder.text)
-    raise ProfileError("not known what kind of file this is", hint=f"known: {_KNOWN}", where=Where(display(source)))
+    raise ProfileError("unknown kind of file", hint=f"known: {_KNOWN}", where=Where(display(source)))
 
 
 def check(name: str, text: str, path: Path) -> None:
-    """Raises ProfileError where `text` is no good profile: it would be written in vain."""
+    """Raise ProfileError where `text` is not a valid profile."""
     own = read_part(name, Source(display(path), text))
     entry = Catalogue().entry(name)
     _ = resolved(own, entry.part).profile
 
 
 def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
-    """What the user should look at in the profile."""
+    """Return notes on what to look at in the profile."""
     found = list(chosen.guessed)
     if not imported.command:
-        found.append(f"what is to be run is not known: [trainer] of {display(path)} says python train.py")
+        found.append(f"the command of the trainer is not known: [trainer] of {display(path)} says python train.py")
     found += [
-        f"{one} is on no default index, and it is not known on which it is: name that in [indexes] and "
+        f"{one} is not on the default index, and its own is not known: name it in [indexes] and "
         f'[packages] index = {{ {canonicalize_name(one.name)} = "..." }}'
         for one in map(Requirement, imported.requires)
         if "+" in str(one.specifier) and canonicalize_name(one.name) not in imported.index
     ]
     if path.parent.resolve() not in [folder.resolve() for folder in profile_folders()]:
-        found.append(f"profiles are not looked for in {display(path.parent)}: set {PROFILES_VARIABLE}, or move it")
+        found.append(
+            f"Drydock does not look for profiles in {display(path.parent)}: set {PROFILES_VARIABLE}, or move the file"
+        )
     if not imported.requires:
-        found.append(f"nothing is required: [packages] of {display(path)} is empty")
+        found.append(f"no package is required: [packages] of {display(path)} is empty")
     return found
 
 
@@ -145,7 +146,9 @@ class Folder:
         """The text of a file. Raises ProfileError, with the place where it is mentioned."""
         file = self._root / path
         if not file.resolve().is_relative_to(self._root.resolve()):
-            raise ProfileError(f"{shown(path)} leads out of the folder", hint="copy that file into it", where=mentioned)
+            raise ProfileError(
+                f"{shown(path)} leads out of the folder", hint="copy that file into the folder", where=mentioned
+            )
         try:
             return text_of(file, by_hand=True)
         except ProfileError as error:
@@ -153,7 +156,7 @@ class Folder:
 
 
 def text_of(path: Path, *, by_hand: bool) -> str:
-    """The text of a file of others. Raises ProfileError where it is none, or larger than what people write."""
+    """Return the text of a foreign file. Raises ProfileError where it is not text, or too large."""
     where = Where(display(path))
     largest = _LARGEST_BY_HAND if by_hand else _LARGEST
     try:
@@ -164,7 +167,7 @@ def text_of(path: Path, *, by_hand: bool) -> str:
     except OSError as error:
         raise ProfileError(f"cannot be read: {error.strerror}", where=where) from None
     if len(content) > largest:
-        raise ProfileError(f"larger than {largest >> 20} MiB: this is not such a file", where=where)
+        raise ProfileError(f"larger than {largest >> 20} MiB: not a file of this kind", where=where)
     try:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
@@ -176,7 +179,7 @@ def text_of(path: Path, *, by_hand: bool) -> str:
 
 
 def named(options: Options, proposed: str) -> tuple[str, Path]:
-    """The name of the profile and its file, where nothing may be yet. Raises UsageError."""
+    """Return the name of the profile and its file, which must not exist. Raises UsageError."""
     name = options.name or (options.output.stem if options.output else slug(proposed))
     if not re.match(NAME_PATTERN, name) or not name.isprintable():
         raise UsageError(
@@ -187,14 +190,14 @@ def named(options: Options, proposed: str) -> tuple[str, Path]:
     if path.name != f"{name}.toml":
         raise UsageError(f"the profile {name} must be in a file {name}.toml", hint=f"-o {path.with_name(name)}.toml")
     if path.exists() or path.is_symlink():
-        raise UsageError(f"{display(path)} is there already", hint="name another profile: --name")
+        raise UsageError(f"{display(path)} already exists", hint="use another name: --name")
     if options.name is None and options.output is None and name in Catalogue().names():
-        raise UsageError(f'there is a profile "{name}" already', hint="give this one a name: --name")
+        raise UsageError(f'a profile "{name}" already exists', hint="use another name: --name")
     return name, path
 
 
 def slug(text: str) -> str:
-    """A profile's name out of another name.
+    """Return a profile's name for any other name.
 
     >>> slug("My_Project 2"), slug("../../x"), slug("-rf")
     ('my-project-2', 'x', 'rf')
@@ -206,5 +209,5 @@ def slug(text: str) -> str:
 def _refuse_choice(options: Options, source: Path) -> None:
     if options.extras or options.groups:
         raise UsageError(
-            f"--extra and --group are for projects and their locks, and {source.name} is none", hint="leave them out"
+            f"--extra and --group are for projects and their locks, and {source.name} is neither", hint="remove them"
         )

@@ -16,7 +16,7 @@ PLACEHOLDER = "train.py"
 def profile_text(
     name: str, description: str, imported: Imported, target: Mapping[str, Any], *, extends: Sequence[str] = ()
 ) -> str:
-    """The TOML of a profile. Without a trainer of its own it starts `train.py`, which must be there."""
+    """Return the TOML of a profile. Without a trainer of its own it starts `train.py`, which must exist."""
     packages: dict[str, Any] = {"requires": imported.requires}
     if imported.index:
         packages["index"] = dict(sorted(imported.index.items()))
@@ -26,7 +26,7 @@ def profile_text(
     if not imported.command:
         trainer |= {
             "needs": PLACEHOLDER,
-            "needs-hint": f"say in profiles/{name}.toml what is to be run: [trainer] command",
+            "needs-hint": f"set [trainer] command in profiles/{name}.toml",
         }
     if imported.options:
         trainer["options"] = imported.options

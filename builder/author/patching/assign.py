@@ -1,6 +1,6 @@
 """Which patch has which change: one file of a package is changed by one patch, so that each applies by itself.
 
-Pure: what was edited and what patches there are goes in, what each patch is to change comes out.
+Pure: edited files and existing patches in, the changes of each patch out.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from builder.errors import PatchError, UsageError
 
 @dataclass(frozen=True)
 class Standing:
-    """A patch that a profile has: what it changes, and why it is not to be changed itself, None where it may be."""
+    """A patch of a profile: what it changes, and why it must not be changed itself, None where it may."""
 
     file: str
     changes: Contents
@@ -24,7 +24,7 @@ class Standing:
 def shares(
     edited: Contents, standing: Sequence[Standing], file: str | None, default: str
 ) -> tuple[dict[str, Contents], str | None]:
-    """What each patch that may be changed comes to, by its file, and the one that takes what none had before.
+    """Return the changes of each patch that may be changed, by its file, and the one that takes the new changes.
 
     That is `file`, else the only patch that may be changed, else a new one named `default`. Raises PatchError where a
     patch that may not be changed would have to be, or would be left empty; UsageError where it is not clear which one
@@ -50,13 +50,13 @@ def shares(
     if taker is not None and taker not in found and not rest:
         had = ", ".join(f"{path} ({one})" for one, changes in found.items() for path in changes)
         raise PatchError(
-            f"there is nothing for {taker}"
+            f"there is no change for {taker}"
             + (f": one file has one patch, and these have theirs: {had}" if had else ""),
-            hint="leave out --file" if had else None,
+            hint="omit --file" if had else None,
         )
     if taker is not None:
         found[taker] = {**found.get(taker, {}), **rest}
     for one, changes in found.items():
         if not changes:
-            raise PatchError(f"nothing is left of {one}", hint="take its entry out of the profile, and lock that again")
+            raise PatchError(f"{one} would be empty", hint="remove its entry from the profile, then lock again")
     return found, taker

@@ -1,4 +1,4 @@
-"""Whether patches are still needed: what newer releases of their packages make of them.
+"""Whether patches are still needed by newer releases of their packages.
 
 `--json` prints a list of objects; their keys stay as they are:
 
@@ -50,7 +50,7 @@ Verdict = Literal["broken", "needless", "needed", "outdated", "unknown"]
 
 @dataclass
 class Outlook:
-    """What becomes of one patch of a profile; the fields are those of `--json`."""
+    """The outlook of one patch of a profile; the fields are those of `--json`."""
 
     profile: str
     package: str
@@ -107,13 +107,13 @@ def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook
         files = Artefacts(plan.profile, Path(work))
         trials = cache(lambda: stack.enter_context(trial(plan, files)))
         for patch in plan.profile.patches:
-            with report.busy(f"asking about {patch.file} of {name}"):
+            with report.busy(f"checking {patch.file} of {name}"):
                 found = _Question(plan, patch, files, trials, report).answer()
             yield found
 
 
 class _Question:
-    """What becomes of one patch."""
+    """The questions about one patch, and their answer."""
 
     def __init__(
         self, plan: Plan, patch: Patch, files: Artefacts, trials: Callable[[], Trial], report: Reporter
@@ -147,26 +147,26 @@ class _Question:
         return found
 
     def _broken(self) -> list[str]:
-        """What is wrong with the patch for the locked release."""
+        """Return what is wrong with the patch for the locked release."""
         pin = next(pin for pin in self._pins if pin.file == self._patch.file)
         site = self._files.unpacked(self._locked)
         for file in pin.files:
             before = (site / file.path).read_bytes()
             after = apply_hunks(next(one for one in self._parsed if one.path == file.path), before)
             if after is None or (sha256(before), sha256(after)) != (file.preimage, file.postimage):
-                return [f"it does not make of {file.path} what the lock says"]
+                return [f"it does not change {file.path} as the lock says"]
         if self._elsewhere:
             return []
         proof = self._trials().ask(self._patch.proof, self._locked, self._pins)
         if not proof.passed:
             return [f"its proof fails with it: {proof.said}"]
         if self._passes(self._locked.version):
-            return ["its proof passes without it: either it does nothing, or the proof says nothing"]
+            return ["its proof passes without it: either the patch does nothing, or the proof tests nothing"]
         return []
 
     @cached_property
     def _elsewhere(self) -> str | None:
-        """Why the proof cannot be run on this machine."""
+        """The reason why the proof cannot run on this machine; None where it can."""
         target = self._plan.profile.target
         machine = detect()
         # Whichever chip `auto` picks it for: what counts is whether its programs run.
@@ -190,7 +190,9 @@ class _Question:
             found.verdict = "needless"
             found.needless = versions[versions.index(last(versions, lambda version: not self._passes(version))) + 1]
         elif unmet := self._unmet(found.newest):
-            found.notes.append(f"{self._patch.package} {found.newest} wants {', '.join(unmet)}: its proof says nothing")
+            found.notes.append(
+                f"{self._patch.package} {found.newest} wants {', '.join(unmet)}: its proof is inconclusive"
+            )
         else:
             found.verdict = "outdated" if newest == "not at all" else "needed"
 
@@ -221,7 +223,7 @@ class _Question:
         return answer.passed
 
     def _unmet(self, version: str) -> list[str]:
-        """What a release requires and the profile has not locked so."""
+        """Return the requirements of a release that the lock does not meet."""
         info = distributions(self._files.unpacked(self._release(version)))[self._patch.package]
         metadata = Metadata.from_email((info / "METADATA").read_bytes(), validate=False)
         python = self._plan.profile.python.version

@@ -27,7 +27,7 @@ from builder.report import Reporter
 
 @dataclass(frozen=True)
 class Options:
-    """What the user says of the patch; None leaves it as it is."""
+    """The options of the user; None leaves a value as it is."""
 
     file: str | None = None
     why: str | None = None
@@ -37,10 +37,10 @@ class Options:
 
 @dataclass(frozen=True)
 class Committed:
-    """What a commit did: the files that it wrote, and how many lines of each patched file are added and taken away.
+    """The result of a commit: written files, and the numbers of added and removed lines of each patched file.
 
-    `packages` are those that are locked otherwise than before, `stale` other profiles that must be locked again, `left`
-    the paths in the folder that are not ours to delete.
+    `packages` are changes of the lock, `stale` other profiles that must be locked again, `left` the paths in the folder
+    that Drydock did not make.
     """
 
     profile: str
@@ -52,10 +52,10 @@ class Committed:
 
 
 def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporter) -> Committed:
-    """Make what was edited in `folder` a patch of its profile, lock the profile again, and close the folder.
+    """Make a patch of the changes in `folder`, add it to its profile, lock that again, and close the folder.
 
     Patch, profile and lock are all written, or none. Killed in between, the profile can be loaded, and committing
-    again ends what was begun. Raises UsageError, PatchError, ProfileError, LockError, ToolError.
+    again completes it. Raises UsageError, PatchError, ProfileError, LockError, ToolError.
     """
     mark = read_mark(folder)
     desk = Desk(mark.profile, catalogue)
@@ -68,7 +68,7 @@ def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporte
     file = _file(options.file, had) if options.file else None
     default = re.sub(r"[^A-Za-z0-9.]", "-", f"{package.name}-{package.version}")
     found, taker = shares(edited, standing, file, f"patches/{default}.patch")
-    give_up = f"to give it up: drydock patch abort {display(folder)}"
+    give_up = f"to discard it: drydock patch abort {display(folder)}"
     if not found:
         raise PatchError(f"nothing was changed in {display(folder)}", hint=give_up)
     entry, proof = _entry(desk, package, taker, taker not in had, options)
@@ -92,7 +92,7 @@ def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporte
     before = {path: desk.read(path) for path in wanted}
     written = {path: text for path, text in wanted.items() if text != before[path]}
     if not written:
-        raise PatchError(f"{desk.name} has all that is in {display(folder)} already", hint=give_up)
+        raise PatchError(f"{desk.name} has every change of {display(folder)} already", hint=give_up)
     stale = desk.stale()
     write_all(written, before)
     return Committed(
@@ -113,7 +113,7 @@ def _file(name: str, had: Mapping[str, Contents]) -> str:
 
 
 def _head(desk: Desk, file: str, package: Artefact, options: Options) -> str:
-    """The words before a patch: those that it has, or for a new one why it is there and what it was made against."""
+    """Return the text before a patch: the existing one, or for a new patch its reason and release."""
     if file in desk.texts:
         return head_of(desk.texts[file])
     return f"{options.why}\n\nMade against {package.name} {package.version}.\n\n"
@@ -122,9 +122,9 @@ def _head(desk: Desk, file: str, package: Artefact, options: Options) -> str:
 def _entry(
     desk: Desk, package: Artefact, file: str | None, new: bool, options: Options
 ) -> tuple[dict[str, str], dict[str, str]]:
-    """What the profile is to say of the patch `file`, and the text of its proof by the path that it gets there.
+    """Return the new values of the entry of the patch `file`, and the text of its proof by its path.
 
-    Both are empty where the user says nothing about a patch that there is. Raises UsageError.
+    Both are empty where the options leave an existing patch as it is. Raises UsageError.
     """
     if file is None:
         if options != Options():

@@ -23,7 +23,7 @@ _NO_NEWLINE = "\\ No newline at end of file\n"
 def patch_text(head: str, changes: Contents) -> str:
     """The patch that makes `changes`, with `head`, words for people, before it.
 
-    Raises PatchError where a patch cannot say it: a path with a line break or a backslash.
+    Raises PatchError where a patch cannot express it: a path with a line break or a backslash.
     """
     text = head + "".join(_diff(path, *contents) for path, contents in sorted(changes.items()))
     try:
@@ -36,7 +36,7 @@ def patch_text(head: str, changes: Contents) -> str:
 
 
 def head_of(text: str) -> str:
-    """What stands before the first file of a patch."""
+    """Return the text before the first file of a patch."""
     lines = io.StringIO(text, newline="\n").readlines()
     starts = (
         number
@@ -47,7 +47,7 @@ def head_of(text: str) -> str:
 
 
 def stat(before: bytes, after: bytes) -> tuple[int, int]:
-    """How many lines a change adds, and how many it takes away."""
+    """Return the numbers of lines that a change adds and removes."""
     lines = _diff("x", before, after).splitlines()[2:]
     return sum(line.startswith("+") for line in lines), sum(line.startswith("-") for line in lines)
 

@@ -1,4 +1,4 @@
-"""Whose patches are whose: a profile's own can be changed, those that it extends or that are built in cannot."""
+"""Owners of patches: a profile's own can be changed, inherited and built-in ones cannot."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ def check_editable(catalogue: Catalogue, name: str) -> Path:
     *own, built_in = catalogue.folders
     if path.parent == built_in.absolute() and path.parent.resolve() not in [folder.resolve() for folder in own]:
         raise ProfileError(
-            f'"{name}" is built in, and is not changed',
+            f'"{name}" is built in, and cannot be changed',
             hint=f'extend it in one of your own, profiles/mine.toml: extends = ["{name}"]; then drydock lock mine',
             where=Where(display(path)),
         )
@@ -56,7 +56,7 @@ def locked_package(lock: Lock, package: str) -> Artefact:
     near = difflib.get_close_matches(wanted, lock.versions(), 1)
     raise UsageError(
         f"{lock.profile} has no package {package!r}",
-        hint=f'did you mean "{near[0]}"?' if near else f"what it has: drydock profile show {lock.profile}",
+        hint=f'did you mean "{near[0]}"?' if near else f"to list its packages: drydock profile show {lock.profile}",
     )
 
 

@@ -1,4 +1,4 @@
-"""A profile while its patches are changed: what there is, where the new files go, and what the new lock would be."""
+"""A profile while its patches are changed: its patches, the places of new files, its new lock."""
 
 from __future__ import annotations
 
@@ -38,25 +38,25 @@ class Desk:
         self.lock_path = self._entry.lock_path
 
     def read(self, path: Path) -> str | None:
-        """What a file said when it was read first; None where it was not there."""
+        """Return the text of a file when it was first read; None where it did not exist."""
         seen = self._entry.seen.get(path)
         return seen.decode("utf-8") if seen is not None else current(path)
 
     def standing(self, package: str, files: Mapping[str, Path]) -> list[Standing]:
-        """The patches that there are for a package, of which `files` are the files as it brings them."""
+        """Return the patches of a package; `files` are its files without any patch."""
         return [
             Standing(one.patch.file, _changes(one.patch.file, self.texts[one.patch.file], files), self._fixed(one))
             for one in patches_of(self._catalogue, self.name, package)
         ]
 
     def _fixed(self, one: Written) -> str | None:
-        """Why a patch is not to be changed here, and what to do; None where it may be."""
+        """Return why a patch must not be changed here, and what to do; None where it may."""
         if one.profile != self.name:
             try:
                 path = check_editable(self._catalogue, one.profile)
             except ProfileError:
                 return f"{one.profile} is built in: write what you need of it into a part of your own, and extend that"
-            return f"it is of the profile {one.profile}: change it there, in {display(path)} and beside it"
+            return f"it belongs to the profile {one.profile}: change it there, in {display(path)} and beside it"
         place = self.path.parent / one.patch.file
         if place.is_symlink() or self._elsewhere(one.patch.file) or not place.is_file():
             return f"it is not beside {display(self.path)}: put a copy of another name there"
@@ -69,7 +69,7 @@ class Desk:
         return next((place for place in places if place.exists()), None)
 
     def new_file(self, file: str, text: str, option: str) -> None:
-        """Check that a file may be written beside the profile; one that says the same is as good as none.
+        """Check that a file may be written beside the profile; an existing file of the same text is fine.
 
         Raises UsageError, naming the option that gives it another name.
         """
@@ -77,7 +77,7 @@ class Desk:
             TypeAdapter(RelativePath).validate_python(file)
         except ValidationError:
             raise UsageError(
-                f"{file!r} is no plain file name", hint="letters, digits, dots, - and _: fix-loader"
+                f"{file!r} is not a plain file name", hint="letters, digits, dots, - and _: fix-loader"
             ) from None
         place = self.path.parent / file
         if not place.resolve().is_relative_to(self.path.parent.resolve()):
@@ -85,11 +85,12 @@ class Desk:
         there = self._elsewhere(file) or (place if place.is_symlink() or place.exists() else None)
         if there and (there != place or place.is_symlink() or not place.is_file() or current(place) != text):
             raise UsageError(
-                f"{display(there)} is there already, and is not of {self.name}", hint=f"another name: {option} NAME"
+                f"{display(there)} already exists, and does not belong to {self.name}",
+                hint=f"use another name: {option} NAME",
             )
 
     def locked(self, text: str, texts: Mapping[str, str], report: Reporter) -> Lock:
-        """The lock of the profile once it says `text`, and the files that it names say `texts`.
+        """Return the lock of the profile if its text were `text`, and those of its files `texts`.
 
         Raises ProfileError, PatchError, LockError.
         """
@@ -104,7 +105,7 @@ class Desk:
         return own if (name, scope) == (self.name, "") else self._entry.part(name, scope)
 
     def stale(self) -> list[str]:
-        """Other profiles of the user's whose locks do not fit any more what they say."""
+        """Return other profiles of the user's whose locks have become stale."""
         catalogue = Catalogue()
         return [name for name in catalogue.names() if name != self.name and _is_stale(catalogue, name)]
 
@@ -119,15 +120,15 @@ def _is_stale(catalogue: Catalogue, name: str) -> bool:
 
 
 def _changes(file: str, text: str, files: Mapping[str, Path]) -> dict[str, tuple[bytes, bytes]]:
-    """What a patch changes in the files of a package. Raises PatchError where it does not apply."""
+    """Return the changes of a patch to the files of a package. Raises PatchError where it does not apply."""
     found = {}
     try:
         for one in parse_patch(text):
             before = files[one.path].read_bytes()
             after = apply_hunks(one, before)
             if after is None:
-                raise PatchError(f"{file} does not apply to {one.path}", hint="put the patch file back as it was")
+                raise PatchError(f"{file} does not apply to {one.path}", hint="restore the patch file")
             found[one.path] = (before, after)
     except (StageError, KeyError) as error:
-        raise PatchError(f"{file}: {error}", hint="put the patch file back as it was") from None
+        raise PatchError(f"{file}: {error}", hint="restore the patch file") from None
     return found

@@ -1,4 +1,4 @@
-"""Open a package of a profile to edit it, and give that up again."""
+"""Open a package of a profile for editing, and discard that again."""
 
 from __future__ import annotations
 
@@ -30,9 +30,9 @@ def start(name: str, package: str, folder: Path | None, catalogue: Catalogue, re
     locked = locked_package(plan.lock, package)
     folder = (folder or Path(f"patch-{name}-{locked.name}")).absolute()
     if display(folder).startswith("-"):
-        raise UsageError(f"{display(folder)} would be taken for an option", hint="give the folder another name")
+        raise UsageError(f"{display(folder)} would be taken for an option", hint="use another name")
     if _is_open(folder, name, locked):
-        report.step(f"{locked.name} {locked.version} is open already in {display(folder)}: nothing was changed there")
+        report.step(f"{locked.name} {locked.version} is open already in {display(folder)}, which was left as it is")
         return folder
     with report.busy(f"opening {locked.name} {locked.version}"):
         _open(plan, locked, folder)
@@ -40,7 +40,7 @@ def start(name: str, package: str, folder: Path | None, catalogue: Catalogue, re
 
 
 def _is_open(folder: Path, name: str, package: Artefact) -> bool:
-    """Whether the package is open there. Raises UsageError where something else is."""
+    """Return whether the package is open there. Raises UsageError where something else is there."""
     if not os.path.lexists(folder):
         return False
     if (folder / MARK).is_file():
@@ -52,7 +52,9 @@ def _is_open(folder: Path, name: str, package: Artefact) -> bool:
             hint=f"drydock patch commit {display(folder)}, or drydock patch abort, or another folder: --dir",
         )
     if folder.is_symlink() or not folder.is_dir() or any(folder.iterdir()):
-        raise UsageError(f"{display(folder)} is there already, and is not ours", hint="name another folder: --dir DIR")
+        raise UsageError(
+            f"{display(folder)} already exists, and was not made by Drydock", hint="use another folder: --dir DIR"
+        )
     return False
 
 
@@ -80,7 +82,7 @@ def _open(plan: Plan, package: Artefact, folder: Path) -> None:
 
 
 def abort(folder: Path) -> list[str]:
-    """Give up what is edited in `folder`: it is deleted, but for files that are not ours, whose paths come back.
+    """Delete the edited `folder`, but for files that Drydock did not make; returns their paths.
 
     Raises UsageError where it is not an open folder.
     """

@@ -12,12 +12,12 @@ from builder.project.snapshot import display
 
 
 def current(path: Path) -> str | None:
-    """The text of a file, byte for byte; None where there is none."""
+    """Return the text of a file, byte for byte; None where it does not exist."""
     return path.read_bytes().decode("utf-8") if path.is_file() else None
 
 
 def write_all(files: Mapping[Path, str], before: Mapping[Path, str | None]) -> None:
-    """Write `files`, in their order; where one cannot be, those before it are as they were.
+    """Write `files`, in their order; where one cannot be written, restore those before it.
 
     Between two of them a power cut or SIGKILL may come: name first what others refer to. Raises ProfileError where
     somebody changed one since it was read as `before`, and where one cannot be written.
@@ -26,7 +26,7 @@ def write_all(files: Mapping[Path, str], before: Mapping[Path, str | None]) -> N
     try:
         for path, text in files.items():
             if current(path) != before[path]:
-                raise ProfileError("somebody changed it meanwhile", hint="do it again", where=Where(display(path)))
+                raise ProfileError("it was changed meanwhile", hint="try again", where=Where(display(path)))
             done.append(path)
             write_atomically(path.resolve(), text)  # a link stays one
     except BaseException as error:

@@ -28,12 +28,12 @@ from builder.store.layout import home
 from builder.store.scratch import scratch
 
 _LONGEST = 1800.0
-"""Seconds that a proof may take: what nobody tried before may wait forever."""
+"""Seconds that a proof may take: with an untried release it may hang."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What a proof came to: whether it passed, and its last line."""
+    """The result of a proof: whether it passed, and its last line."""
 
     passed: bool
     said: str
@@ -81,12 +81,12 @@ class Trial:
 
 
 def _shown(text: str) -> str:
-    """Something that a program said, which must not steer a terminal."""
+    """Return a line of a program's output, which must not steer a terminal."""
     return (text if text.isprintable() else ascii(text))[:500]
 
 
 @contextmanager
 def trial(plan: Plan, files: Artefacts) -> Iterator[Trial]:
-    """A scratch environment of `plan`. Raises ToolError where a package cannot be had."""
+    """Yield a scratch environment of `plan`. Raises ToolError where a package cannot be fetched."""
     with scratch(home() / "store", f".stage-{plan.key}-") as folder:
         yield Trial(plan, folder / "env", files)

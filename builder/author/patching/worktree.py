@@ -24,7 +24,7 @@ _NOT_PACKAGES = ("bin", "etc", "include", "share")
 
 
 class Mark(BaseModel):
-    """What an open folder says of itself: `files` are the paths of what was put there."""
+    """The mark in an open folder; `files` are the paths that Drydock put there."""
 
     model_config = ConfigDict(extra="forbid", frozen=True)
 
@@ -51,12 +51,12 @@ def read_mark(folder: Path) -> Mark:
     try:
         return Mark.model_validate_json((folder / MARK).read_bytes())
     except (OSError, ValidationError):
-        what = "is not there" if not os.path.lexists(folder) else "was not opened by `drydock patch start`"
+        what = "does not exist" if not os.path.lexists(folder) else "was not opened by `drydock patch start`"
         raise UsageError(f"{display(folder)} {what}", hint="open a package: drydock patch start NAME PACKAGE") from None
 
 
 def package_files(site: Path) -> dict[str, Path]:
-    """What a package brought into a folder of its own, by path; neither what is about installing, nor scripts."""
+    """Return the files of a package in a folder of its own, by path, without scripts and dist-info."""
     files = walk(site)
     outside = {f"{name}/" for name in _NOT_PACKAGES if f"{name}/__init__.py" not in files}
     return {
@@ -70,7 +70,7 @@ def package_files(site: Path) -> dict[str, Path]:
 def walk(folder: Path) -> dict[str, Path]:
     """Every file below `folder`, by its path from there; without bytecode, and without our mark.
 
-    Raises PatchError for what is neither a file nor a folder: no link is followed.
+    Raises PatchError for anything but a file or a folder: no link is followed.
     """
     found: dict[str, Path] = {}
     waiting = [""]
@@ -94,14 +94,13 @@ def walk(folder: Path) -> dict[str, Path]:
 def changed_files(before: Mapping[str, Path], after: Mapping[str, Path]) -> dict[str, tuple[bytes, bytes]]:
     """The files that differ, each with its bytes before and after.
 
-    Raises PatchError where a file came, went, became executable or ceased to be, or is not a text: what no patch of
-    ours can say.
+    Raises PatchError where a file was added, removed, changed its mode, or is not text: a patch cannot express that.
     """
     for what, paths in (("was added", after.keys() - before.keys()), ("is gone", before.keys() - after.keys())):
         if paths:
             raise PatchError(
                 f"{_listed(paths)} {what}: a patch may change files, not create or delete them",
-                hint="take it away again" if what == "was added" else "put it back, empty if it must be",
+                hint="remove it again" if what == "was added" else "restore it, if need be as an empty file",
             )
     changed = {}
     for path, one in before.items():
@@ -117,7 +116,7 @@ def changed_files(before: Mapping[str, Path], after: Mapping[str, Path]) -> dict
 
 
 def close(folder: Path, mark: Mark) -> list[str]:
-    """Delete what was put into an open folder, its bytecode too, and folders that are empty then; gives what stays."""
+    """Delete the files that Drydock put into an open folder, bytecode, and empty folders; returns the other paths."""
     ours = {*mark.files, MARK}
     left = []
     for here, folders, names in os.walk(folder, topdown=False):

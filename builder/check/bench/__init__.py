@@ -1,4 +1,4 @@
-"""Whether an environment and its settings do what is said of them: two sides, run alternately, and compared."""
+"""Whether an environment and its settings keep their claims: two sides, run alternately, and compared."""
 
 from builder.check.bench.compare import Comparison, compare
 

@@ -25,9 +25,9 @@ from builder.names import is_reference
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.store import generations
-from builder.store.layout import home, is_built
+from builder.store.layout import Store, home
 
 PLAIN = "plain"
 LEAST_PAIRS = 5
@@ -52,12 +52,12 @@ class Measure:
 
     @cached_property
     def ratio(self) -> Interval:
-        """What the pairs say of the true one."""
+        """The interval of the true ratio."""
         return interval(self.ratios)
 
     @property
     def verdict(self) -> str:
-        """What the ratio says, in words."""
+        """The verdict in words."""
         if self.ratio.low <= 1 <= self.ratio.high or abs(self.ratio.median - 1) < _NOTHING:
             said = "no difference" if self.ratio.spread < TELLING else "too noisy to tell"
         else:
@@ -83,15 +83,15 @@ class Comparison:
 
     @property
     def warnings(self) -> list[str]:
-        """What keeps the numbers from telling as much as they seem to."""
+        """Reasons to trust the numbers less than they suggest."""
         said = []
         if self.others >= _NOISE:
             said.append(
-                f"the machine was not quiet: others kept {self.others:.1f} of {self.processors} processors busy"
+                f"the machine was not quiet: other programs kept {self.others:.1f} of {self.processors} processors busy"
             )
         wide = [one.what for one in self.measures if one.ratio.spread >= TELLING]
         if wide:
-            said.append(f"the ratios vary too much to tell small differences: {', '.join(wide)}; more --pairs may help")
+            said.append(f"the ratios vary too much for small differences: {', '.join(wide)}; more --pairs may help")
         return said
 
     def as_json(self) -> dict[str, Any]:
@@ -107,12 +107,14 @@ def compare(name: str, against: str, catalogue: Catalogue, report: Reporter, *, 
     run, UsageError where the profile has no [bench].
     """
     if pairs < LEAST_PAIRS:
-        raise UsageError(f"{pairs} pairs tell nothing", hint=f"at least {LEAST_PAIRS}")
+        raise UsageError(f"{plural(pairs, 'pair')} are too few", hint=f"at least {LEAST_PAIRS}")
     profile = catalogue.profile(name)
     build(name, catalogue, report)
-    ours = _side_of_script(profile, name, evaluate(name, catalogue).script)
-    with _other(name, profile, against, catalogue, report) as theirs:
-        rows = _in_pairs(ours, theirs, pairs, report)
+    with _programs() as folder:
+        workload = _workload(profile, catalogue, name, folder)
+        ours = _side_of_script(profile, name, evaluate(name, catalogue).script, workload)
+        with _other(name, profile, against, catalogue, report, workload) as theirs:
+            rows = _in_pairs(ours, theirs, pairs, report)
     return _comparison(name, against, rows)
 
 
@@ -173,6 +175,9 @@ def _comparison(name: str, against: str, rows: Sequence[_Pair]) -> Comparison:
         _measure("peak memory", "MB", warm, "memory", MEMORY if claimed else None, 1e-6),
     ]
     runs = [run for pair in warm for run in pair]
+    # What was saved may have been paid for; a ratio needs numbers above zero.
+    if all(run.outcome is not None and run.outcome > 0 for run in runs):
+        measures.append(_measure("outcome of training", "", warm, "outcome"))
     others = statistics.median(run.others for run in runs)
     return Comparison(name, against, len(rows), os.cpu_count() or 1, others, tuple(measures))
 
@@ -189,53 +194,86 @@ def _measure(
 
 
 @contextmanager
-def _other(ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter) -> Iterator[Side]:
+def _programs() -> Iterator[Path]:
+    """A folder for programs that are no part of an environment."""
+    (home() / "cache").mkdir(parents=True, exist_ok=True)
+    with tempfile.TemporaryDirectory(dir=home() / "cache", prefix="workload-") as folder:
+        yield Path(folder)
+
+
+def _workload(profile: Profile, catalogue: Catalogue, name: str, folder: Path) -> Path | None:
+    """The program of [bench], put into `folder`; None where the trainer itself is run."""
+    file = profile.bench.file if profile.bench is not None else None
+    if file is None:
+        return None
+    path = folder / Path(file).name
+    path.write_text(catalogue.texts(name)[file], encoding="utf-8")
+    return path
+
+
+def _chosen(profile: Profile) -> list[str]:
+    """The arguments of the modes that the variables of a profile ask for: only its script gives them to its trainer."""
+    asked = ((modes, profile.env[name].text) for name, modes in profile.trainer.modes.items() if name in profile.env)
+    return [word for modes, value in asked if value in modes for word in modes[value].arguments]
+
+
+@contextmanager
+def _other(
+    ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter, workload: Path | None
+) -> Iterator[Side]:
     """The other side."""
     if against == PLAIN:
         with plain(catalogue.plan(ours), report) as folder:
-            yield _plain_side(profile, folder)
+            yield _plain_side(profile, folder, workload)
         return
     name, mark, number = against.rpartition("@")
     if mark and is_reference(name):
         found = generations.numbered(name, number)
-        if not is_built(found.store_name):
-            raise UsageError(f"the environment of {against} is not there", hint=f"sh {found.script} --build-only")
-        yield _side_of_script(profile, against, found.script)
+        if not Store.here().is_built(found.store_name):
+            raise UsageError(f"the environment of {against} does not exist", hint=f"sh {found.script} --build-only")
+        yield _side_of_script(profile, against, found.script, workload)
         return
     other = catalogue.profile(against)
     build(against, catalogue, report)
-    yield _side_of_script(other, against, evaluate(against, catalogue).script)
+    yield _side_of_script(other, against, evaluate(against, catalogue).script, workload)
 
 
-def _side_of_script(profile: Profile, name: str, script: Path) -> Side:
+def _side_of_script(profile: Profile, name: str, script: Path, workload: Path | None) -> Side:
     bench = profile.bench
     if bench is None:
         raise UsageError(
-            f"{profile.name} does not say what to measure",
+            f"{profile.name} has no [bench]",
             hint='add [bench] arguments = ["--steps", "40"]: what makes its trainer end soon',
         )
-    return Side(name, [SH, str(script), "--", *bench.arguments], _environment(), bench.step)
+    words = ["--", *bench.arguments]
+    if workload is not None:
+        words = ["--shell", "--", "python", str(workload), *_chosen(profile), *bench.arguments]
+    return Side(name, [SH, str(script), *words], _environment(), bench.step, bench.outcome)
 
 
-def _plain_side(profile: Profile, folder: Path) -> Side:
+def _plain_side(profile: Profile, folder: Path, workload: Path | None) -> Side:
     bench, trainer = profile.bench, profile.trainer
-    if bench is None or trainer.options or any(not isinstance(one, str) for one in trainer.arguments):
+    unknown = trainer.options or any(not isinstance(one, str) for one in trainer.arguments)
+    if bench is None or (workload is None and unknown):
         raise UsageError(
-            f"the trainer of {profile.name} takes arguments that only its script knows",
+            f"the trainer of {profile.name} has arguments that only its script can detect",
             hint="compare with a profile or a generation: --against NAME",
         )
     binaries = folder / "env" / "bin"
-    if trainer.file is not None:
+    if workload is not None:
+        command = [str(binaries / "python"), str(workload)]
+    elif trainer.file is not None:
         command = [str(binaries / "python"), str(folder / "parts" / trainer.file)]
     else:
         command = list(trainer.command or ())
         command[0] = str(binaries / command[0]) if (binaries / command[0]).exists() else command[0]
-    command += [str(one) for one in trainer.arguments]
+    if workload is None:
+        command += [str(one) for one in trainer.arguments]
     environment = {
         name: value for name, value in _environment().items() if name not in LEAKS and name not in profile.env
     }
     environment["PATH"] = f"{binaries}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    return Side(PLAIN, [*command, *bench.arguments], environment, bench.step)
+    return Side(PLAIN, [*command, *bench.arguments], environment, bench.step, bench.outcome)
 
 
 def _environment() -> Mapping[str, str]:

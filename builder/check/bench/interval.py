@@ -1,4 +1,4 @@
-"""What pairs of measurements say about a ratio, without a guess about how noise is spread."""
+"""Intervals of a ratio from pairs of measurements, without an assumption about the distribution of noise."""
 
 from __future__ import annotations
 

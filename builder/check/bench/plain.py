@@ -1,4 +1,4 @@
-"""What a profile is measured against: the same wheels in a virtual environment as uv makes it, and nothing else.
+"""The other side of a measurement: the same wheels in a virtual environment of uv's, and nothing else.
 
 No bytecode comes with it, and none of the profile's variables is set. Its patches are there: unpatched, the seed's
 versions train nothing at all.

@@ -26,24 +26,28 @@ _TAIL = 15  # lines that are shown of a run that failed
 
 @dataclass(frozen=True)
 class Side:
-    """What is run: a command in an environment; `step` finds the number of a training step in a line of its output."""
+    """One side: a command in an environment.
+
+    `step` finds the number of a training step in a line of its output, `outcome` the number that training ends with.
+    """
 
     name: str
     command: Sequence[str]
     environment: Mapping[str, str]
     step: str
+    outcome: str
 
 
 @dataclass(frozen=True)
 class Run:
-    """What one run took.
+    """The measurements of one run.
 
     `start` is seconds from its start to the line of the first training step, and `start_processor` the processor's
     seconds until then, which depend less on what else the machine does. `speed` is steps a second from there to the
     last. `cores` is how many processors it kept busy all the time, `processor` the seconds of them. `memory` is the
     peak of its largest process in bytes (getrusage(2)), or what Drydock itself holds, some 40 MB, where that is more:
     Linux counts a process from its fork on. `others` is how many processors everything else on the machine
-    kept busy meanwhile.
+    kept busy meanwhile. `outcome` is the last number that the trainer said of what it has come to.
     """
 
     start: float
@@ -53,11 +57,13 @@ class Run:
     processor: float
     memory: int
     others: float
+    outcome: float | None
 
 
 def measure(side: Side) -> Run:
     """Run `side` once to its end. Raises UsageError where no two steps are seen, DrydockError where it fails."""
-    pattern = re.compile(side.step)
+    pattern, outcome = re.compile(side.step), re.compile(side.outcome)
+    outcomes: deque[float] = deque(maxlen=1)
     steps: list[tuple[int, float]] = []
     at_first: list[float | None] = []
     tail: deque[str] = deque(maxlen=_TAIL)
@@ -69,6 +75,7 @@ def measure(side: Side) -> Run:
         for raw in pipe:
             line = raw.decode(errors="replace").rstrip()
             tail.append(line)
+            outcomes.extend(_numbers(outcome.search(line)))
             if found := pattern.search(line):
                 if not steps:
                     at_first.append(_spent(program.pid))
@@ -93,8 +100,8 @@ def measure(side: Side) -> Run:
     first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(
-            f"{side.name} trained, but its output tells of no two training steps",
-            hint=f'say how they look: [bench] step = "{side.step}" is what was looked for',
+            f"{side.name} trained, but its output shows fewer than two training steps",
+            hint=f'set their pattern: [bench] step = "{side.step}" is what was looked for',
         )
     processor = used.ru_utime + used.ru_stime
     return Run(
@@ -105,11 +112,19 @@ def measure(side: Side) -> Run:
         processor=processor,
         memory=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         others=max(0.0, (_busy() - busy - processor) / took),
+        outcome=outcomes[0] if outcomes else None,
     )
 
 
+def _numbers(found: re.Match[str] | None) -> list[float]:
+    """The number that a trainer says in a line, where it says one."""
+    with suppress(ValueError):
+        return [float(found.group(1))] if found else []
+    return []
+
+
 def _spent(number: int) -> float | None:
-    """Seconds of the processor that a process and those of its children that have ended took; None where it is gone."""
+    """Return the processor seconds of a process and its ended children; None where it does not exist any more."""
     try:
         times = psutil.Process(number).cpu_times()
     except psutil.Error:
@@ -118,7 +133,7 @@ def _spent(number: int) -> float | None:
 
 
 def _busy() -> float:
-    """Seconds that the processors of this machine have been busy, all together."""
+    """Return the busy seconds of all processors of this machine, together."""
     times = psutil.cpu_times()
     idle = times.idle + getattr(times, "iowait", 0.0)
     # What a guest used is in `user` too (proc(5)).

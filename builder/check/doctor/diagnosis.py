@@ -1,4 +1,4 @@
-"""What the doctor says: one line of it."""
+"""One line of the doctor."""
 
 from __future__ import annotations
 
@@ -13,9 +13,9 @@ _MARKS: dict[State, str] = {"ok": "ok  ", "warn": "warn", "fail": "FAIL", "skipp
 
 @dataclass(frozen=True)
 class Diagnosis:
-    """One thing that was looked at: what was found, what is wanted, and how to mend it where the two differ.
+    """One check: what was found, what is wanted, and how to fix it where the two differ.
 
-    `skipped` is what could not be looked at, or was not asked for; `found` then says why. `--json` prints these
+    `skipped` is a check that was impossible, or not asked for; `found` then says why. `--json` prints these
     fields, whose names stay as they are.
     """
 
@@ -26,12 +26,12 @@ class Diagnosis:
     mend: str = ""
 
     def lines(self) -> Iterator[str]:
-        """For people: one line, and below it how to mend what is not well."""
+        """For people: one line, and below it the fix of a problem."""
         yield _plain(
             f"{_MARKS[self.state]} {self.what}: {self.found}{f'; wanted: {self.wanted}' if self.wanted else ''}"
         )
         if self.mend and self.state in ("warn", "fail"):
-            yield _plain(f"     mend: {self.mend}")
+            yield _plain(f"     fix: {self.mend}")
 
 
 def ill(diagnoses: Iterable[Diagnosis]) -> bool:

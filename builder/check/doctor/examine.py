@@ -1,4 +1,4 @@
-"""The whole examination: facts are gathered here, and judged in the modules beside this one."""
+"""The whole examination: facts are gathered here, and judged in the other modules of this folder."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from builder.names import stem
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue, Entry
 from builder.script.plan import Plan
-from builder.store.layout import environment_path
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.report import Reporter
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Examination:
-    """What was looked at on behalf of the profile `name`, in the order in which it matters."""
+    """The checks of the profile `name`, the most important first."""
 
     name: str
     diagnoses: list[Diagnosis]
@@ -80,7 +80,7 @@ def examine(
 
 
 class _Programs:
-    """Programs that are asked while we do something else."""
+    """Programs that answer questions while other checks go on."""
 
     def __init__(self, python: str | None, *, mac: bool, network: bool, timeout: float) -> None:
         self._told = facts.Told()
@@ -93,7 +93,7 @@ class _Programs:
         self._thread.start()
 
     def told(self) -> facts.Told:
-        """What they said."""
+        """Wait for the answers."""
         self._thread.join(self._timeout + 1)
         return self._told
 
@@ -120,7 +120,7 @@ def _machine(
     profile: Profile, lock: Lock | None, machine: Machine, told: facts.Told, built: files.Built | None
 ) -> Iterator[Diagnosis | None]:
     packages = lock.packages if lock is not None else []
-    env = environment_path(built.store_name) if built is not None and built.usable else None
+    env = Store.here().path(built.store_name) if built is not None and built.usable else None
     yield hardware.translation(machine)
     yield hardware.chip(profile.target, machine)
     yield hardware.gpu(profile.target, machine)
@@ -163,7 +163,7 @@ def _built(
 
 
 def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Diagnosis]:
-    """What `drydock verify` says of the environment of the lock."""
+    """Yield the results of `drydock verify` for the environment of the lock."""
     from builder.build.script import SH
     from builder.project.evaluate import evaluate
     from builder.project.sources import consent
@@ -211,7 +211,7 @@ def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
             )
             version = facts.locked_version(path.read_text(encoding="utf-8"), "accelerate") if same else None
         except (DrydockError, OSError, UnicodeDecodeError):
-            continue  # theirs to mend
+            continue  # theirs to fix
         if version is not None and name != profile.name and not files.has_empty_loader(version):
             yield name
 
@@ -223,7 +223,7 @@ def _indexes(
         yield Diagnosis("indexes", "skipped", "not asked; --network does")
         return
     if lock is None:
-        yield Diagnosis("indexes", "skipped", "without a lock nobody knows what to ask for")
+        yield Diagnosis("indexes", "skipped", "without a lock there is nothing to ask for")
         return
     indexes = facts.indexes(profile, lock, told.default_index)
     asked = [one for one in indexes if not one.local and network.is_remote(one.url)]

@@ -1,4 +1,4 @@
-"""The facts that the diagnoses are made from, besides those of the probes. Nothing raises, and nothing is written."""
+"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing is written."""
 
 from __future__ import annotations
 
@@ -21,12 +21,12 @@ from builder.store import generations, layout
 
 _TOOLS = ("xcode-select", "-p")
 TIMEOUT = 10.0
-"""Seconds that all programs together have."""
+"""Seconds for all programs together."""
 
 
 @dataclass(frozen=True)
 class Told:
-    """What programs answered; each is None where it did not.
+    """Answers of programs; None where there was no answer.
 
     `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
     """
@@ -38,7 +38,7 @@ class Told:
 
 
 def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
-    """Ask the programs that know, side by side; `python` is the version that a build wants, None where none is needed.
+    """Ask all programs at once; `python` is the version that a build needs, None where none is needed.
 
     Looking for a Python may start every one that there is, and takes the longest.
     """
@@ -101,7 +101,7 @@ def _head(path: Path) -> bytes:
 
 
 def place(folder: Path | None) -> Place | None:
-    """A folder that is there or will be; None where it cannot be asked."""
+    """Return a folder that exists or will be made; None where it cannot be examined."""
     if folder is None:
         return None
     try:
@@ -113,7 +113,7 @@ def place(folder: Path | None) -> Place | None:
 
 
 def home() -> tuple[Path | None, DrydockError | None]:
-    """Drydock's own folder, or why there is none."""
+    """Return Drydock's own folder, or the reason why there is none."""
     try:
         return layout.home(), None
     except DrydockError as error:
@@ -121,7 +121,7 @@ def home() -> tuple[Path | None, DrydockError | None]:
 
 
 def is_writable(folder: Path | None) -> bool:
-    """Whether a folder that is there, or will be, can be written to."""
+    """Return whether a folder that exists, or will be made, can be written to."""
     if folder is None:
         return False
     try:
@@ -132,10 +132,10 @@ def is_writable(folder: Path | None) -> bool:
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:
-    """What the store has of the profile `name`; `store_name` is that of its lock."""
+    """Return the state of the profile `name` in the store; `store_name` is that of its lock."""
     if home()[0] is None:
         return None
-    env = layout.environment_path(store_name)
+    env = layout.Store.here().path(store_name)
     here = generations.current(name)
     return Built(
         store_name,
@@ -159,13 +159,13 @@ def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
 
 
 def made(name: str, lock_path: Path, store_name: str | None) -> dict[str, datetime]:
-    """When things were made that are older than now: the lock, the environment, the current generation."""
+    """Return the times of the lock, the environment and the current generation, which must be in the past."""
     times = {"the lock was written": lock_path}
     folder, _ = home()
     if folder is not None:
         times["the store was made"] = folder / "format"
         if store_name is not None:
-            manifest = layout.environment_path(store_name) / ".drydock" / "manifest.json"
+            manifest = layout.Store.here().path(store_name) / ".drydock" / "manifest.json"
             times["the environment was built"] = manifest
     found = {what: time for what, path in times.items() if (time := _modified(path)) is not None}
     here = generations.current(name) if folder is not None else None
@@ -206,10 +206,10 @@ def locked_version(lock_text: str, package: str) -> str | None:
 
 
 def links(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether uv links out of its cache; hard links and clones take no room."""
+    """Return whether uv links from its cache; hard links and clones take no space."""
     return environ.get("UV_LINK_MODE", "hardlink") != "copy"
 
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
-    """Whether uv is told to use no network."""
+    """Return whether uv may not use the network."""
     return environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "f", "no", "n", "off")

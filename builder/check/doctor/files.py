@@ -1,4 +1,4 @@
-"""What a profile has come to: its lock, its generated files, its environment, its settings. Pure."""
+"""Checks of the files of a profile: lock, generated files, environment, variables. Pure."""
 
 from __future__ import annotations
 
@@ -16,24 +16,25 @@ from builder.lock.model import Lock, LockedPatch
 from builder.machine import Machine
 from builder.profile.model import Profile
 from builder.profile.variables import Finding
+from builder.report import plural
 
 
 def lock(name: str, found: Lock | None, problem: DrydockError | None) -> Diagnosis:
-    """Whether the lock is there and of the profile as it is; `problem` is what reading or comparing it raised."""
+    """Check that the lock exists and is fresh; `problem` is the error of reading or comparing it."""
     if problem is not None:
         return _failed("lock", problem, "a lock of the profile as it is", f"drydock lock {name}")
     if found is None:
         return Diagnosis("lock", "skipped", "it was not read")
     count = len(found.packages)
-    return Diagnosis("lock", "ok", f"fresh, {count} package{'s' if count != 1 else ''}, {size(found.size)}")
+    return Diagnosis("lock", "ok", f"fresh, {plural(count, 'package')}, {size(found.size)}")
 
 
 def generated(name: str, folder: Path, *, there: bool, fresh: bool, problem: DrydockError | None) -> Diagnosis:
     """Whether the committed files are what the profile renders to; `fresh` says whether the lock is."""
     if not there:
-        return Diagnosis("generated files", "skipped", f"there is no {folder}")
+        return Diagnosis("generated files", "skipped", f"{folder} does not exist")
     if not fresh:
-        return Diagnosis("generated files", "skipped", "nothing can be rendered until the lock is in order")
+        return Diagnosis("generated files", "skipped", "cannot be rendered until the lock is fixed")
     if problem is not None:
         return _failed("generated files", problem, "what the profile renders to", f"drydock render {name}")
     return Diagnosis("generated files", "ok", f"{folder} is what the profile renders to")
@@ -46,9 +47,9 @@ def _failed(what: str, problem: DrydockError, wanted: str, mend: str) -> Diagnos
 
 @dataclass(frozen=True)
 class Built:
-    """What the store has of a profile: `store_name` is that of its lock.
+    """The state of a profile in the store: `store_name` is that of its lock.
 
-    `manifest` and `python` say whether its environment is there, and the Python that it was built on; `current` is the
+    `manifest` and `python` say whether its environment exists, and the Python that it was built on; `current` is the
     store name of the current generation. `patched` has the sha256 of each file of a patch, None for one that is gone.
     """
 
@@ -65,9 +66,9 @@ class Built:
 
 
 def environment(name: str, built: Built | None) -> Diagnosis:
-    """Whether the environment is there; None for `built` where no lock says which it would be."""
+    """Check that the environment is built; `built` is None without a lock."""
     if built is None:
-        return Diagnosis("environment", "skipped", "nobody knows which it is until what fails is in order")
+        return Diagnosis("environment", "skipped", "unknown until the failures above are fixed")
     build = f"drydock build {name}"
     if built.manifest and not built.python:
         return Diagnosis(
@@ -114,20 +115,18 @@ def _last(locked: Sequence[LockedPatch], path: str) -> str:
 def settings(
     profile: Profile, found: Sequence[tuple[Where, Finding]], guard_at: Where | None, machine: Machine | None
 ) -> Iterator[Diagnosis]:
-    """What is to be said of the environment variables; `machine` is None where the profile is for another one."""
+    """Check the environment variables; `machine` is None where the profile is for another machine."""
     for where, finding in found:
         yield Diagnosis("settings", "warn", f"{finding.name}: {finding.message} ({where})", "", finding.hint or "")
     if profile.unlimited is not None:
         yield _unlimited(profile, profile.unlimited, guard_at, machine)
     elif not found:
         count = len(profile.env)
-        yield Diagnosis(
-            "settings", "ok", f"{count} environment variable{'s' if count != 1 else ''}, nothing against them"
-        )
+        yield Diagnosis("settings", "ok", f"{plural(count, 'environment variable')}, no problem found")
 
 
 def _unlimited(profile: Profile, variable: str, where: Where | None, machine: Machine | None) -> Diagnosis:
-    text = f"{variable} lifts PyTorch's limit of memory, and the profile means it"
+    text = f"{variable} lifts PyTorch's limit of memory, as the profile acknowledges"
     text += f" ({where})" if where is not None else ""
     sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None] if machine else []
     if profile.memory_guard is not None:

@@ -1,4 +1,4 @@
-"""Whether a machine is one for a profile. Pure: facts come in, diagnoses go out."""
+"""Checks of the hardware and the system. Pure: facts in, diagnoses out."""
 
 from __future__ import annotations
 
@@ -14,6 +14,7 @@ from builder.machine.model import counted
 from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
+from builder.report import plural
 
 _NO_ANSWER = "fails, or does not answer"
 
@@ -26,7 +27,7 @@ _SMALL_MAC = 16 * 2**30
 
 
 def is_here(target: Target, machine: Machine) -> bool:
-    """Whether a target's platform is this machine's. A translated process is told of an Intel Mac, and is on none."""
+    """Whether a target's platform is this machine's. A translated process sees an Intel Mac, which is none."""
     return machine.platform == target.platform or (machine.rosetta and target.platform == "macos-arm64")
 
 
@@ -34,8 +35,8 @@ def platform(profile: Profile, machine: Machine) -> Diagnosis:
     """Whether the profile is for such a machine at all."""
     target, found = profile.target, f"{machine.system} {machine.machine}"
     if is_here(target, machine):
-        told = "which Rosetta makes of" if machine.rosetta else "which is"
-        return Diagnosis("platform", "ok", f"{found}, {told} {target.platform}")
+        words = "which Rosetta makes of" if machine.rosetta else "which is"
+        return Diagnosis("platform", "ok", f"{found}, {words} {target.platform}")
     return Diagnosis(
         "platform",
         "fail",
@@ -54,7 +55,7 @@ def translation(machine: Machine) -> Diagnosis | None:
     return Diagnosis(
         "Rosetta",
         "fail",
-        "translates this Python, and so the shell that it starts is told of an Intel Mac",
+        "translates this Python, so that the shell that it starts sees an Intel Mac",
         "a Python and a terminal of arm64",
         "switch off 'Open using Rosetta' of the terminal, and install a Python for Apple Silicon",
     )
@@ -66,10 +67,10 @@ def chip(target: Target, machine: Machine) -> Diagnosis | None:
     if pattern is None:
         return None
     if not machine.chip:
-        return Diagnosis("chip", "skipped", "this machine does not tell its chip")
+        return Diagnosis("chip", "skipped", "this machine does not report its chip")
     if fnmatchcase(machine.chip, pattern):
         return Diagnosis("chip", "ok", machine.chip)
-    mend = "it may well work; `drydock profile detect` shows the profile that is for this chip"
+    mend = "it may work; `drydock profile detect` shows the profile for this chip"
     return Diagnosis("chip", "warn", machine.chip, pattern, mend)
 
 
@@ -113,10 +114,10 @@ def gpu(target: Target, machine: Machine) -> Diagnosis | None:
     if any(fnmatchcase(one.name, pattern) for one in machine.gpus):
         return Diagnosis("GPU", "ok", found)
     if machine.gpus:
-        mend = "it may well work; `drydock profile detect` shows the profile that is for this machine"
+        mend = "it may work; `drydock profile detect` shows the profile for this machine"
         return Diagnosis("GPU", "warn", found, wanted, mend)
     mend = "install NVIDIA's driver, which brings nvidia-smi; in a container, start it with the GPUs"
-    return Diagnosis("GPU", "fail", "none that nvidia-smi tells of", wanted, mend)
+    return Diagnosis("GPU", "fail", "none listed by nvidia-smi", wanted, mend)
 
 
 def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | None:
@@ -130,21 +131,21 @@ def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | Non
     wanted = f"{target.cuda}, by the profile"
     wanted += f"; its wheels are built for {need.version} ({need.package})" if need else "; its wheels name none"
     if not machine.gpus:
-        return Diagnosis("CUDA", "skipped", "there is no GPU to ask the driver of")
+        return Diagnosis("CUDA", "skipped", "no GPU, so the driver cannot be asked")
     newest = max(target.cuda, need.version if need else "", key=numbers)
     if machine.cuda is None:
         if machine.driver is not None and numbers(machine.driver) < (410,):  # the first that tells
             mend = "install a newer driver"
-            return Diagnosis("CUDA", "fail", f"driver {machine.driver}, of before CUDA 10", wanted, mend)
+            return Diagnosis("CUDA", "fail", f"driver {machine.driver}, from before CUDA 10", wanted, mend)
         return Diagnosis(
-            "CUDA", "skipped", f"driver {machine.driver or 'unknown'} does not tell which CUDA it supports"
+            "CUDA", "skipped", f"driver {machine.driver or 'unknown'} does not report which CUDA it supports"
         )
     found = f"{machine.cuda} at most, driver {machine.driver or 'unknown'}"
     if numbers(machine.cuda)[:1] < numbers(newest)[:1]:
         mend = f"install a driver for CUDA {numbers(newest)[0]}, or lock a build of torch for CUDA {machine.cuda}"
         return Diagnosis("CUDA", "fail", found, wanted, mend)
     if need is not None and numbers(need.version)[:1] != numbers(target.cuda)[:1]:
-        mend = f'say what the wheels are for: cuda = "{need.version}" in [target]'
+        mend = f'set what the wheels are built for: cuda = "{need.version}" in [target]'
         return Diagnosis("CUDA", "warn", found, wanted, mend)
     if numbers(machine.cuda) < numbers(newest):
         found += "; enough, as is any of the same major release"
@@ -160,13 +161,15 @@ def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) 
     if machine.system != "Darwin" or not sources:
         return None
     built = (
-        f"{', '.join(sources)} built from source" if len(sources) < 5 else f"{len(sources)} packages built from source"
+        f"{', '.join(sources)} built from source"
+        if len(sources) < 5
+        else f"{plural(len(sources), 'package')} built from source"
     )
     if tools is None:
         return Diagnosis("compiler", "skipped", "xcode-select does not answer")
     if tools:
         return Diagnosis("compiler", "ok", tools, f"those of Xcode, for {built}")
-    mend = "xcode-select --install; without it, what is only Python builds all the same"
+    mend = "xcode-select --install; without it, packages of pure Python still build"
     return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", mend)
 
 
@@ -174,7 +177,7 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
     """Whether the memory is enough for what is known: what the packages hold alone, and what the profile asks."""
     sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None]
     if not sizes:
-        return Diagnosis("memory", "skipped", "this machine does not tell its memory")
+        return Diagnosis("memory", "skipped", "this machine does not report its memory")
     size = min(sizes)
     found = gib(size) + (", by the control groups" if size == machine.memory_limit else "")
     found += f", {gib(machine.memory_free)} free" if machine.memory_free is not None else ""
@@ -184,11 +187,12 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
     if size < least:
         return Diagnosis("memory", "fail", found, wanted, mend)
     if machine.memory_free is not None and machine.memory_free < least:
-        return Diagnosis("memory", "warn", found, wanted, "end what else holds memory")
+        return Diagnosis("memory", "warn", found, wanted, "end other programs that hold memory")
     asked = max((one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"), default=0)
     if size < asked * 2**30:
         return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile counts with", mend)
-    if profile.unlimited is not None and size <= _SMALL_MAC:
+    lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
+    if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
         mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, mend)

@@ -144,7 +144,7 @@ def _credentials(url: str) -> tuple[str, dict[str, str]]:
 
 
 def shown(url: str) -> str:
-    """A URL without what is secret in it.
+    """Return a URL without its secrets.
 
     >>> shown("https://me:secret@mirror.example/simple?token=1"), shown("http://[secret")
     ('https://mirror.example/simple', 'what is no URL')

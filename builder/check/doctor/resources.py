@@ -1,4 +1,4 @@
-"""Whether the machine has what a build takes: disk, a Python, the right time. Pure."""
+"""Checks of the resources of a build: disk, a Python, the clock. Pure."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ _UNPACKED, _BYTECODE = 3.84, 0.9
 
 @dataclass(frozen=True)
 class Place:
-    """A folder that is written to, whether it is there yet or not: the device it is on, and the bytes free there."""
+    """A folder to write to, which may not exist yet: its device, and the free bytes there."""
 
     path: Path
     device: int
@@ -34,7 +34,7 @@ def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, 
     if writable:
         return Diagnosis("store", "ok", str(folder))
     if built:
-        return Diagnosis("store", "ok", f"{folder}, only to be read from, which is enough for what is built")
+        return Diagnosis("store", "ok", f"{folder}, read-only, which is enough for what is built")
     return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
 
 
@@ -48,7 +48,7 @@ def disk(download: int, store: Place | None, cache: Place | None, *, built: bool
         yield Diagnosis("disk", "ok", f"{free}; nothing is needed, it is built")
         return
     if store is None:
-        yield Diagnosis("disk", "skipped", "the folder of the store cannot be asked")
+        yield Diagnosis("disk", "skipped", "the folder of the store cannot be examined")
         return
     together = cache is None or cache.device == store.device
     shared = together and linked
@@ -96,17 +96,17 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
     if found.path is None:
         if found.downloads and found.named is None:
             return Diagnosis("Python", "warn", "none here: uv will download one", wanted, f"or {install}")
-        where = f"DRYDOCK_PYTHON={found.named} is none" if found.named is not None else "none here"
+        where = f"DRYDOCK_PYTHON={found.named} is not a Python" if found.named is not None else "none here"
         return Diagnosis("Python", "fail", where, wanted, install)
-    told = f"{found.version or 'unknown version'} at {found.path}, {found.chosen}"
+    text = f"{found.version or 'unknown version'} at {found.path}, {found.chosen}"
     if found.version is not None and found.version.split(".")[:2] != version.split("."):
-        return Diagnosis("Python", "fail", told, wanted, install)
+        return Diagnosis("Python", "fail", text, wanted, install)
     machines = machines_of(found.head)
     if machines and target.machine not in machines:
-        return Diagnosis("Python", "fail", f"{told}, for {', '.join(machines)}", wanted, install)
+        return Diagnosis("Python", "fail", f"{text}, for {', '.join(machines)}", wanted, install)
     if found.managed:
-        told += "; that it is the system's (PEP 668) does not matter: nothing is installed into it"
-    return Diagnosis("Python", "ok", told)
+        text += "; the system's (PEP 668), into which nothing is installed"
+    return Diagnosis("Python", "ok", text)
 
 
 _MACHO = {0x01000007: "x86_64", 0x0100000C: "arm64"}  # CPU_TYPE_X86_64 and _ARM64, mach/machine.h
@@ -114,7 +114,7 @@ _ELF = {62: "x86_64", 183: "aarch64"}  # EM_X86_64 and EM_AARCH64, elf.h
 
 
 def machines_of(head: bytes) -> list[str]:
-    """The processors that a program is for, from its first bytes; empty for what is not a program for a known one.
+    """Return the processors of a program, from its first bytes; empty for anything else.
 
     >>> machines_of(bytes.fromhex("cffaedfe0c000001")), machines_of(b"#!/bin/sh\\n")
     (['arm64'], [])

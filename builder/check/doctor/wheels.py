@@ -1,4 +1,4 @@
-"""What the names of locked wheels ask of a machine (PEP 425, PEP 600; local versions of PyTorch's own index)."""
+"""Requirements of wheels from their names (PEP 425, PEP 600; local versions of PyTorch's own index)."""
 
 from __future__ import annotations
 

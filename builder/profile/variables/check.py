@@ -1,4 +1,4 @@
-"""What is wrong with settings: each by itself, and against each other."""
+"""Findings about environment variables: each by itself, and against each other."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def findings(
     order = list(env)
     left = [finding for finding in found if (finding.name, finding.code) not in settled]
     for name, code in sorted(settled - {(finding.name, finding.code) for finding in found}):
-        left.append(Finding("unused-acknowledgement", name, f'there is no "{code}" to acknowledge', "take it out"))
+        left.append(Finding("unused-acknowledgement", name, f'there is no "{code}" to acknowledge', "remove it"))
     return sorted(left, key=lambda finding: order.index(finding.name))
 
 
@@ -99,7 +99,7 @@ def _alone(name: str, value: str | None, here: Collection[str]) -> Iterator[Find
                 "secret",
                 name,
                 "a secret has no place in a profile, which is shared",
-                "take it out, and export it where the trainer runs: it comes from the environment",
+                "remove it, and export it where the trainer runs",
                 refused=True,
             )
         elif near := _near(name):
@@ -159,14 +159,14 @@ def _together(env: Mapping[str, str | None], here: Collection[str]) -> Iterator[
         yield Finding(
             "shadowed",
             "OMP_NUM_THREADS",
-            f"PyTorch takes MKL_NUM_THREADS={mkl} for it",
-            "make the two alike, or remove MKL_NUM_THREADS: { unset = true }",
+            f"PyTorch uses MKL_NUM_THREADS={mkl} instead",
+            "set both to the same value, or remove MKL_NUM_THREADS: { unset = true }",
             KNOWN["MKL_NUM_THREADS"].source,
         )
     forced, forbidden = "TORCH_FORCE_WEIGHTS_ONLY_LOAD", "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD"
     if all(KNOWN[name].read(env.get(name) or "0").value for name in (forced, forbidden)):
         message = f"with {forced} as well, torch.load ends with an exception"
-        yield Finding("value", forbidden, message, "take one of them out", KNOWN[forbidden].source, refused=True)
+        yield Finding("value", forbidden, message, "remove one of them", KNOWN[forbidden].source, refused=True)
 
 
 def _watermarks(env: Mapping[str, str | None]) -> Iterator[Finding]:
@@ -183,11 +183,11 @@ def _watermarks(env: Mapping[str, str | None]) -> Iterator[Finding]:
     message = f"PyTorch refuses a low watermark ({low:g}) above the high one ({high:g})"
     source = KNOWN[_LOW].source
     if env.get(_LOW) is None:
-        message += f": without {_LOW} its default holds, {low:g}"
+        message += f": without {_LOW} its default is {low:g}"
         yield Finding("watermarks", _HIGH, message, f'set it too: {_LOW} = "{high * 0.85:.2g}"', source, refused=True)
     else:
         if env.get(_HIGH) is None:
-            message += f": without {_HIGH} its default holds, {high:g}"
+            message += f": without {_HIGH} its default is {high:g}"
         yield Finding("watermarks", _LOW, message, f"set it to {high:.12g} or less", source, refused=True)
 
 

@@ -256,7 +256,7 @@ _TABLE = (
     ),
     Variable(
         "RAYON_NUM_THREADS",
-        threads("is ignored without a word"),
+        threads("is ignored silently"),
         reader="tokenizers",
         source="measured with tokenizers 0.21",
         when="first batch",

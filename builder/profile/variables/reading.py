@@ -29,7 +29,7 @@ class Kind:
 
 IGNORED = "is ignored, with a message"
 RAISES = "ends the program with an exception"
-UNWRITTEN = "is nothing that the documentation knows"
+UNWRITTEN = "is not a documented value"
 
 _SPACE = r"[ \t\n\v\f\r]*"
 _FLOAT = re.compile(
@@ -87,7 +87,7 @@ def _strtol(text: str) -> Reading:
 def _stoi(text: str) -> Reading:
     value, rest = strtol(text)
     if rest == text or value not in _INT:
-        return Reading(None, f"is no int (stoi), and {RAISES}")
+        return Reading(None, f"is not an int (stoi), and {RAISES}")
     return Reading(value, f"is read as {value} (stoi)" if rest.strip() else None)
 
 
@@ -96,7 +96,7 @@ def _python_number(parse: Callable[[str], float]) -> Callable[[str], Reading]:
         try:
             return Reading(parse(text))
         except ValueError:
-            return Reading(None, f"is no {parse.__name__} (Python), and {RAISES}")
+            return Reading(None, f"is not a Python {parse.__name__}, and {RAISES}")
 
     return read
 
@@ -134,7 +134,7 @@ def _flag(
         if value == meant:
             return Reading(value)
         counts = f"counts as {'on' if value else 'off'}"
-        return Reading(value, counts if meant is not None else f"is no yes or no, and {counts}")
+        return Reading(value, counts if meant is not None else f"is neither yes nor no, and {counts}")
 
     return read
 
@@ -153,7 +153,7 @@ def one_of(words: Collection[str], otherwise: str, *, any_case: bool = False) ->
 
 def threads(otherwise: str) -> Kind:
     """A number of threads; `otherwise` says what becomes of anything else."""
-    return Kind("a number of threads", _matching("[0-9]+", f"is no number of threads, and {otherwise}"))
+    return Kind("a number of threads", _matching("[0-9]+", f"is not a number of threads, and {otherwise}"))
 
 
 TEXT = Kind("text", Reading)
@@ -176,7 +176,7 @@ ONE = Kind("1, 0", _flag(on={"1"}))
 CHECK_ENV = Kind("1, 0", _flag(on={"1"}, off={"0"}, otherwise=IGNORED))
 HUB = Kind("1, 0", _flag(on={"1", "on", "yes", "true"}))
 WEIGHTS = Kind("1, 0", _flag(on={"1", "y", "yes", "true"}))
-STRTOBOOL = Kind("1, 0", _flag(on=_YES, off=_NO - {""}, otherwise=f"is no yes or no, and {RAISES}"))
+STRTOBOOL = Kind("1, 0", _flag(on=_YES, off=_NO - {""}, otherwise=f"is neither yes nor no, and {RAISES}"))
 TOKENIZERS = Kind("true, false", _flag(off=_NO))
 NOT_EMPTY = Kind("1, or { unset = true }", _flag(off={""}))
 PRESENT = Kind(NOT_EMPTY.allowed, lambda text: Reading(True, None if text.strip().lower() in _YES else "counts as on"))

@@ -1,6 +1,6 @@
-"""Supervised runs: a trainer that is started again where its profile says so, with its log and what it used.
+"""Supervised runs: a trainer that is restarted as its profile says, with its log and samples of what it uses.
 
-`start` asks for one, `watch` has the processes, `policy` decides, `streams` has what the trainer says, `journal` and
-`sample` write down, `runs` is what the commands ask.
+`start` requests one, `watch` has the processes, `policy` decides, `streams` has the output of the trainer, `journal`
+and `sample` record, `runs` answers the commands.
 The process that watches for weeks imports nothing of pydantic, Jinja or rich.
 """

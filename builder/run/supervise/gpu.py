@@ -1,6 +1,6 @@
-"""How busy NVIDIA's GPUs are: what one nvidia-smi tells, which goes on beside us.
+"""How busy NVIDIA's GPUs are, from one nvidia-smi that runs beside the supervisor.
 
-Of all GPUs that it lists: in a container it does not know whose a process is. macOS tells such things only to root.
+All GPUs that it lists: in a container it does not know the owner of a process. macOS reports GPUs only to root.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class Gpus:
         return self._output.fileno() if self._output else None
 
     def read(self) -> None:
-        """Hear what it says."""
+        """Read its output."""
         if self._output is None:
             return
         data = os.read(self._output.fileno(), 64 * 1024)
@@ -56,7 +56,7 @@ class Gpus:
         self._now.update((gpu["index"], gpu) for gpu in map(parse, lines) if gpu is not None)
 
     def now(self) -> list[dict[str, Any]]:
-        """Each GPU as it was told last."""
+        """The last report of each GPU."""
         return list(self._now.values())
 
     def close(self) -> None:
@@ -70,7 +70,7 @@ class Gpus:
 
 
 def parse(line: str) -> dict[str, Any] | None:
-    """One GPU: `busy` is the share of the time that it was, `memory` in bytes; None for what is not told.
+    """One GPU: `busy` is the share of the time that it was, `memory` in bytes; None where it is not reported.
 
     >>> parse("0, 37, 1024"), parse("1, [N/A], [N/A]"), parse("No devices were found")
     ({'index': 0, 'busy': 0.37, 'memory': 1073741824}, {'index': 1, 'busy': None, 'memory': None}, None)

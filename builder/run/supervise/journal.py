@@ -1,4 +1,4 @@
-"""What a supervised run leaves on disk: a log of bounded size, samples as JSON lines, and its state."""
+"""Files of a supervised run: a log of bounded size, samples as JSON lines, and its state."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from typing import Any
 class RotatingFile:
     """A file that is appended to; at `size` bytes it becomes NAME.1, and at most `kept` of those stay.
 
-    A disk that is full, or a folder that is gone, is told once, by `complain`, and what is written then is lost: the
+    A disk that is full, or a folder that is gone, is reported once, by `complain`, and later data is lost: the
     trainer goes on.
     """
 
@@ -66,7 +66,7 @@ class RotatingFile:
 
 
 def older(path: Path, kept: int) -> list[Path]:
-    """The names of what a file of that path was rotated to, newest first."""
+    """Return the rotated files of a path, newest first."""
     return [path.with_name(f"{path.name}.{number}") for number in range(1, kept + 1)]
 
 
@@ -79,14 +79,14 @@ class Tail:
         self._held = 0
 
     def add(self, piece: bytes) -> None:
-        """Hear the next piece."""
+        """Add the next piece."""
         self._pieces.append(piece)
         self._held += len(piece)
         while self._held - len(self._pieces[0]) >= self._size:
             self._held -= len(self._pieces.popleft())
 
     def lines(self) -> list[str]:
-        """What is held, as lines; a progress bar begins one at each return to the left."""
+        """Return the kept bytes as lines; a progress bar begins one at each carriage return."""
         return b"".join(self._pieces)[-self._size :].decode(errors="replace").splitlines()
 
     def clear(self) -> None:
@@ -96,14 +96,14 @@ class Tail:
 
 
 def write_state(path: Path, state: dict[str, Any]) -> None:
-    """Put the state at `path`, whole or not at all. Raises OSError."""
+    """Write the state to `path`, whole or not at all. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
     new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     new.replace(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """The state at `path`; empty where there is none that can be read."""
+    """Return the state at `path`; empty where it cannot be read."""
     try:
         data = json.loads(path.read_bytes())
     except (OSError, ValueError):

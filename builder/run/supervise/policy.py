@@ -1,4 +1,4 @@
-"""What to do when a trainer has ended. Pure: the exit, its last lines, the clock and the history come in."""
+"""Decisions after a trainer has ended. Pure: exit status, last lines, clock and history in."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ class Case:
 
 @dataclass(frozen=True)
 class Policy:
-    """What a profile says of starting again; all times in seconds.
+    """The restart policy of a profile; all times in seconds.
 
     The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
     that anew. There are at most `budget` restarts in any `window`.
@@ -60,7 +60,7 @@ class Guard:
     advice: str
 
     def exceeded(self, resident: int, swap_grown: int) -> str | None:
-        """What is too much, in words; sizes in bytes.
+        """Return what exceeds the limits, in words; sizes in bytes.
 
         >>> Guard(16 * 10**9, 0.9, 0.25, "").exceeded(15 * 10**9, 0)
         'the trainer holds 15.0 GB of the 14.4 GB that memory-guard.resident = 0.9 allows'
@@ -90,14 +90,14 @@ class Done:
 
 @dataclass(frozen=True)
 class GiveUp:
-    """It is not started again; `why` says what stands against it."""
+    """It is not restarted; `why` is the reason."""
 
     why: str
 
 
 @dataclass(frozen=True)
 class Restart:
-    """It is started again `after` so many seconds, because of `why`."""
+    """It is restarted `after` so many seconds, because of `why`."""
 
     after: float
     why: str
@@ -108,7 +108,7 @@ Decision = Done | GiveUp | Restart
 
 
 def decide(code: int, lines: Sequence[str], lasted: float, now: float, history: History, policy: Policy) -> Decision:
-    """What to do after an exit with the status `code`, as a shell gives it, of a run that `lasted` so many seconds.
+    """Return the decision after an exit with the status `code`, as of a shell, of a run that `lasted` so many seconds.
 
     >>> policy = Policy((Case("out-of-memory", patterns=("OutOfMemoryError",)),), backoff=5)
     >>> decide(1, ["torch.OutOfMemoryError: ..."], 60, 100, History(failures=1), policy).after
@@ -118,7 +118,7 @@ def decide(code: int, lines: Sequence[str], lasted: float, now: float, history: 
         return Done()
     case = next((case for case in policy.cases if case.fits(code, lines)), None)
     if case is None:
-        return GiveUp("no restart case of the profile fits")
+        return GiveUp("no restart case of the profile matches")
     failures = 0 if lasted >= policy.healthy else history.failures
     after = min(policy.backoff * 2.0 ** min(failures, 60), policy.longest)
     recent = tuple(time for time in history.restarts if time > now + after - policy.window)

@@ -1,4 +1,4 @@
-"""Takes secrets out of what a trainer says, whichever way it is cut into pieces."""
+"""Redacts secrets in the output of a trainer, however it is cut into pieces."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from builder.secrets import SHORTEST
 class Redactor:
     """A stream in, the same stream out, with each value of `secrets` (name to value) replaced by its name.
 
-    What may be the beginning of a secret is held back until the next piece shows what it is.
+    A possible beginning of a secret is held back until the next piece decides.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
@@ -37,7 +37,7 @@ class Redactor:
         return self._replaced(data[:cut])
 
     def rest(self) -> bytes:
-        """What was held back; to be called at the end."""
+        """Return the bytes that were held back; to be called at the end."""
         rest, self._held = self._replaced(self._held), b""
         return rest
 

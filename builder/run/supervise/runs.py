@@ -1,10 +1,10 @@
-"""Supervised runs as the commands see them: start one, ask how it is, read its log, stop it.
+"""Supervised runs as the commands see them: start one, read its state and its log, stop it.
 
 runs/NAME/lock              held by the supervisor as long as it lives; its process id is in it
-runs/NAME/request.json      what it was told to do
-runs/NAME/state.json        how it is
-runs/NAME/log, log.1 ...    what the trainer and the supervisor said
-runs/NAME/samples.jsonl     what the trainer used
+runs/NAME/request.json      the request: command, policy, secrets
+runs/NAME/state.json        its state
+runs/NAME/log, log.1 ...    output of the trainer, and lines of the supervisor
+runs/NAME/samples.jsonl     samples of the trainer's use of the machine
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ from builder.store.layout import home
 
 @dataclass(frozen=True)
 class Request:
-    """What a supervisor is to do.
+    """The request to a supervisor.
 
     `command` is the trainer's; `root` the path of its gc root, to which its process id is added. `grace` and
     `interval`, the time between two samples, are seconds, `log_size` bytes. `secrets` are names of variables. With
@@ -59,9 +59,9 @@ def folder(name: str) -> Path:
 
 
 def claim(name: str) -> int:
-    """Become the supervisor of `name`: the descriptor of its lock, which is let go of when the process ends.
+    """Become the supervisor of `name`: the descriptor of its lock, which is released when the process ends.
 
-    Raises DrydockError where there is one already, or a trainer that a supervisor left when it was killed.
+    Raises DrydockError where there is a supervisor already, or a trainer that a killed one left.
     """
     where = folder(name)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -131,13 +131,13 @@ def stop(name: str, say: Callable[[str], None]) -> None:
             os.killpg(left, signal.SIGTERM)
             if not _within(grace, lambda: _left_behind(name) is None):
                 os.killpg(left, signal.SIGKILL)
-        say(f"{name} is stopped; its supervisor had been killed")
+        say(f"{name} is stopped; its supervisor was killed before")
     else:
         say(f"{name} is not running")
 
 
 def status(name: str) -> dict[str, Any]:
-    """How the run of `name` is: its state, with `phase` as it really is, and the last `sample`. Raises UsageError."""
+    """Return the state of the run of `name`, with its real `phase` and the last `sample`. Raises UsageError."""
     state = read_state(folder(name) / "state.json")
     watching = supervisor(name)
     if watching is None and not state:
@@ -173,9 +173,9 @@ def told(state: dict[str, Any]) -> Iterator[str]:
 
 
 def log(name: str, *, follow: bool) -> Iterator[bytes]:
-    """The log of `name`, oldest first; with `follow` its last lines, and what is added until the run ends.
+    """The log of `name`, oldest first; with `follow` its last lines, and new ones until the run ends.
 
-    Raises UsageError where there is none.
+    Raises UsageError where there is no log.
     """
     path = folder(name) / "log"
     if not path.exists():

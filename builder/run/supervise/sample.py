@@ -1,4 +1,4 @@
-"""What a tree of processes uses: processor, memory, and how the machine's memory is."""
+"""Samples of a tree of processes: processor, memory, and the memory of the machine."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ class Sample:
     """One look at the tree; sizes in bytes.
 
     `cores` is how many processors it kept busy since the look before. `resident` counts a page that processes share
-    once for each of them. `swap` and `used`, which is what cannot be given to anybody else, are the whole machine's.
+    once for each of them. `swap` and `used`, the memory that no other program can have, are the whole machine's.
     """
 
     time: float
@@ -38,7 +38,7 @@ class Tree:
         self._looked = time.monotonic()
 
     def processes(self) -> list[psutil.Process]:
-        """Those that live now."""
+        """Return the live processes."""
         found = set()
         with suppress(psutil.Error):
             found = {one for one in psutil.Process().children(recursive=True) if not self._is_other(one.pid)}
@@ -80,7 +80,7 @@ class Tree:
 
 
 def began_at(number: int) -> float:
-    """When a process began, in seconds since the epoch: with its id, this is what tells it from a later one."""
+    """When a process began, in seconds since the epoch: with its id, it identifies the process."""
     try:
         return float(psutil.Process(number).create_time())
     except psutil.Error:

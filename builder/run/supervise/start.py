@@ -75,5 +75,5 @@ def _guard(entry: Entry) -> Guard | None:
         )
     else:
         where = entry.resolved.where("supervise", "memory-guard", "resident")
-        advice = "make batches smaller, or let it have more"
+        advice = "make batches smaller, or give it more memory"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")

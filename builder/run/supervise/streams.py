@@ -1,4 +1,4 @@
-"""What a trainer says, and where it is shown: pipes that are read and screens that never block."""
+"""The output of a trainer: pipes that are read, and screens that never block."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ STUCK = 5.0  # seconds after which a terminal that takes nothing is passed over
 
 
 class Screen:
-    """Our stdout or stderr, for what the trainer says there. It never blocks us, whatever the reader does.
+    """Our stdout or stderr, for the output of the trainer. It never blocks us, whatever the reader does.
 
     A reader that takes nothing holds the trainer up, as it would without us, but for `STUCK` seconds at most.
     """
@@ -36,7 +36,7 @@ class Screen:
             self._file = None
 
     def show(self, data: bytes) -> None:
-        """Take more to be shown."""
+        """Add output to be written."""
         if self._file is None or (self._is_stuck and not self._takes(0)):
             return
         if not self._waiting:
@@ -71,7 +71,7 @@ class Screen:
 
 
 class Pipe:
-    """One output of the trainer, for a screen; what comes out of it has no secrets."""
+    """One output of the trainer, for a screen; without secrets."""
 
     def __init__(self, file: IO[bytes], redactor: Redactor, screen: Screen | None) -> None:
         self.number = file.fileno()
@@ -83,14 +83,14 @@ class Pipe:
         self._begun = b""
 
     def lines(self, data: bytes, *, all_of_it: bool) -> bytes:
-        """Whole lines for the log, where two outputs meet; what is begun waits for its end, or for `all_of_it`."""
+        """Whole lines for the log, where two outputs meet; a partial line waits for its end, or for `all_of_it`."""
         data = self._begun + data
         end = len(data) if all_of_it or len(data) > _PIECE else max(data.rfind(b"\n"), data.rfind(b"\r")) + 1
         self._begun = data[end:]
         return data[:end]
 
     def read(self) -> bytes | None:
-        """What is there; None at the end."""
+        """Return the available output; None at the end."""
         data = os.read(self.number, _PIECE)
         # A flood is read as fast as it comes, a trickle is gathered; a line now and then is shown at once.
         now = time.monotonic()
@@ -99,7 +99,7 @@ class Pipe:
         return self._redactor.feed(data) if data else None
 
     def close(self) -> bytes:
-        """What was held back."""
+        """Return the output that was held back."""
         self._file.close()
         return self._redactor.rest()
 

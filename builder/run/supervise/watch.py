@@ -1,4 +1,4 @@
-"""The process that watches a trainer: starts it, hears it, samples it, stops it, starts it again.
+"""The process that watches a trainer: starts it, reads it, samples it, stops it, restarts it.
 
 `drydock run NAME --supervise` becomes this (builder/run/supervise/runs.py). Everything happens in one loop around
 `select`: no thread, and nothing that could block but the disk.
@@ -85,7 +85,7 @@ class Supervisor:
     # --- the way through ---------------------------------------------------------------------------------------
 
     def run(self) -> int:
-        """Run the trainer until it is done, or is not to be started again; gives its exit status."""
+        """Run the trainer until it is done, or is not to be restarted; returns its exit status."""
         try:
             return self._run()
         except BaseException:  # a bug of ours must not leave a trainer that nobody watches
@@ -110,11 +110,11 @@ class Supervisor:
                 case Done():
                     return self._finish(code, "done")
                 case GiveUp(why):
-                    self._say(f"{told(code)}, and is not started again: {why}")
+                    self._say(f"{told(code)}, and is not restarted: {why}")
                     return self._finish(code, why)
                 case Restart(after, why, history):
                     self._history = history
-                    self._say(f"{told(code)} ({why}); starting it again in {after:g} s")
+                    self._say(f"{told(code)} ({why}); restarting it in {after:g} s")
                     self._enter("waiting", last_exit=code, why=why, next_start=time.time() + after)
                     self._wait(ended + after)
                     if self._is_told():
@@ -122,7 +122,7 @@ class Supervisor:
                     self._state["restarts"] += 1
 
     def _attempt(self) -> int:
-        """Start the trainer and be with it until it, or what it became in the background, has ended."""
+        """Start the trainer and watch it until it, or its successor in the background, has ended."""
         self._forget()
         try:
             child = self._child = process.start(self._request["command"], env=self._environment)
@@ -149,7 +149,7 @@ class Supervisor:
         return self._status
 
     def _forget(self) -> None:
-        """Be as before the first start: a signal must not go to a process id of the last one."""
+        """Reset to the state before the first start: a signal must not go to a process id of the last one."""
         self._tail.clear()
         self._child, self._status, self._kill_at, self._swap = None, None, float("inf"), None
 
@@ -159,7 +159,7 @@ class Supervisor:
             Path(f"{self._request['root']}.{number}").unlink()
 
     def _stay_with_the_rest(self) -> None:
-        """What a trainer that ended well left behind is the trainer now: it went into the background."""
+        """Watch the processes that a successful trainer left: it went into the background."""
         rest = self._rest()
         if not rest:
             return
@@ -169,13 +169,13 @@ class Supervisor:
         self._status = self._last_status if self._adopts else 0
 
     def _wait(self, until: float) -> None:
-        """Wait for the next start, unless we are to stop; what the last one left has time to end until then."""
+        """Wait for the next start, unless we are to stop; remaining processes of the last one may end until then."""
         while (left := until - time.monotonic()) > 0 and not self._is_told():
             self._turn(at_most=left)
         self._end_the_rest(until)
 
     def _end_the_rest(self, deadline: float) -> None:
-        """See that nothing of the last start is left: it was told to end, and is killed at the deadline."""
+        """Make sure that no process of the last start is left: they got a signal, and are killed at the deadline."""
         while self._child is not None and self._rest():
             if time.monotonic() >= deadline:
                 self._tree.send(signal.SIGKILL, self._child.pid)
@@ -200,14 +200,14 @@ class Supervisor:
     # --- one turn of the loop ----------------------------------------------------------------------------------
 
     def _turn(self, at_most: float = 60.0) -> None:
-        """Wait for the next thing to happen, and see to it."""
+        """Wait for the next event, and handle it."""
         now = time.monotonic()
         timeout = min(at_most, self._kill_at - now, self._look_at - now)
         if self._hear(max(0.0, timeout)):
             self._reap()
         now = time.monotonic()
         if now >= self._kill_at and self._child is not None:
-            self._say(f"not ended {self._grace:g} s after it was told to: killing it")
+            self._say(f"not ended {self._grace:g} s after the signal: killing it")
             self._tree.send(signal.SIGKILL, self._child.pid)
             self._kill_at = now + 1.0
         if now >= self._look_at:
@@ -220,9 +220,9 @@ class Supervisor:
             self._turn(at_most=left)
 
     def _hear(self, timeout: float) -> bool:
-        """Wait for what the trainer says, or a signal, at most `timeout` seconds; with 0, read all that is there.
+        """Wait for output of the trainer or a signal, at most `timeout` seconds; with 0, read all available output.
 
-        Whether there was a signal: SIGCHLD is one.
+        Returns whether there was a signal: SIGCHLD is one.
         """
         woken = False
         for _ in range(1 if timeout else 8):
@@ -257,7 +257,7 @@ class Supervisor:
         return woken
 
     def _reap(self) -> bool:
-        """Take the exit status of every child that has ended: the trainer, or what it left to us. Whether any lives."""
+        """Take the exit status of every ended child: the trainer, or an orphan of its. Returns whether any lives."""
         while True:
             try:
                 number, status = os.waitpid(-1, os.WNOHANG)
@@ -273,7 +273,7 @@ class Supervisor:
                 self._last_status = code
 
     def _look(self) -> None:
-        """Sample what the trainer uses, and with a guard see that it is not too much."""
+        """Sample the trainer's use of the machine, and check the limits of the guard."""
         before, now = time.process_time(), time.monotonic()
         self._reap()
         self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
@@ -311,7 +311,7 @@ class Supervisor:
             self._kill_at = 0.0
 
     def _is_told(self) -> bool:
-        """Whether we were told to stop."""
+        """Return whether we are to stop."""
         return self._stop is not None
 
     def _pass_on(self, number: int) -> None:
@@ -322,7 +322,7 @@ class Supervisor:
                 os.killpg(self._child.pid, number)
 
     def _rest(self) -> list[int]:
-        """What the last start left: process ids."""
+        """Return the process ids that the last start left."""
         for _ in range(5):
             lives = self._reap()
             found = sorted(one.pid for one in self._tree.processes())
@@ -335,7 +335,7 @@ class Supervisor:
     # --- what is said and written ------------------------------------------------------------------------------
 
     def _keep(self, pipe: Pipe, data: bytes, *, all_of_it: bool = False) -> None:
-        """What the trainer said, to the screen as it is, and as whole lines to the log."""
+        """Write the output of the trainer to the screen as it is, and to the log as whole lines."""
         if pipe.screen is not None:
             pipe.screen.show(data)
         lines = pipe.lines(data, all_of_it=all_of_it)
@@ -344,7 +344,7 @@ class Supervisor:
             self._tail.add(lines)
 
     def _keep_begun(self) -> None:
-        """Log lines that were begun and not ended, too: "connecting ..." is to be seen."""
+        """Log partial lines, too: "connecting ..." must be visible."""
         for pipe in self._pipes:
             self._keep(pipe, b"", all_of_it=True)
 
@@ -369,7 +369,7 @@ class Supervisor:
 
 
 def _become_subreaper() -> bool:
-    """Have the kernel give us what loses its parent in our tree; False where there is no such thing (macOS)."""
+    """Ask the kernel for the orphans of our tree; returns False where that is impossible (macOS)."""
     if sys.platform != "linux":
         return False
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)

@@ -1,4 +1,4 @@
-"""Export a profile's lock: find out what the format wants, write it, and say what it cannot carry."""
+"""Export a profile's lock: find the facts that the format needs, write it, list what it cannot hold."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ FORMATS = ("requirements", "pylock", "sbom")
 
 @dataclass(frozen=True)
 class Exported:
-    """The `text` of an export, and what of the profile is not in it, in words."""
+    """The `text` of an export, and notes on what it leaves out of the profile."""
 
     text: str
     left_out: Sequence[str]
@@ -40,18 +40,18 @@ def export(plan: Plan, form: str, *, beside: Path, wheels: Path | None = None) -
         places = find_places(plan, wheels)
         left_out = [f"{place.path} is a path of this machine" for place in places.values() if place.path and not wheels]
         if any(place.secret for place in places.values()):
-            left_out.append("the password or the query of the index's URLs: who installs from this needs a netrc file")
+            left_out.append("the password or the query of the index's URLs: to install from this, use a netrc file")
         return Exported(pylock(plan, places, beside.resolve()), [*_not_installed(plan), *left_out])
     licences = find_licences(plan, wheels)
     unknown = [package.name for package in plan.lock.packages if package.name not in licences]
-    told = [f"the licence of {', '.join(unknown)}: not known"] if unknown else []
-    return Exported(sbom(plan, licences, _epoch()), told)
+    notes = [f"the licence of {', '.join(unknown)}: not known"] if unknown else []
+    return Exported(sbom(plan, licences, _epoch()), notes)
 
 
 def save(path: Path, text: str, name: str) -> None:
     """Write an export of the profile `name`, over an older one at most. Raises UsageError where another file is."""
     if os.path.lexists(path) and not _is_ours(path, name):
-        raise UsageError(f"{display(path)} was not made by Drydock for {name}", hint="move it away, or name another -o")
+        raise UsageError(f"{display(path)} was not made by Drydock for {name}", hint="move it away, or use another -o")
     write_atomically(path, text)
 
 
@@ -63,21 +63,21 @@ def _is_ours(path: Path, name: str) -> bool:
 
 
 def _not_installed(plan: Plan) -> list[str]:
-    """What an installer of others does not bring: it would be another environment, and its user should know."""
+    """Return notes on what another installer does not install: the environment would differ."""
     profile, lock = plan.profile, plan.lock
-    told = [
+    notes = [
         f"{patch.file}: {patch.package} comes without this patch"
         + (f" ({profile.fix_patches_script} of drydock render applies it)" if lock.patches else "")
         for patch in lock.patches
     ]
     if profile.env:
-        told.append(f"the environment variables: {', '.join(profile.env)} ({profile.name}.env has them)")
+        notes.append(f"the environment variables: {', '.join(profile.env)} ({profile.name}.env has them)")
     sources = [package.name for package in lock.packages if not package.is_wheel]
     if sources:
-        told.append(
+        notes.append(
             f"what builds {', '.join(sources)}: the build requirements are locked here, and whatever is newest there"
         )
-    return told
+    return notes
 
 
 def _epoch() -> int | None:

@@ -1,4 +1,4 @@
-"""How an exported file says whose it is."""
+"""The head of an exported file, which says where it is from."""
 
 from __future__ import annotations
 
@@ -16,5 +16,5 @@ def first_lines(plan: Plan) -> list[str]:
 
 
 def mark(name: str) -> str:
-    """What a file exported from the profile `name` says near its top, and nobody else's does."""
+    """Return the words near the top of a file that was exported from the profile `name`, and of no other."""
     return f"Exported by Drydock from the profile {name}; do not edit."

@@ -1,4 +1,4 @@
-"""What packages say of their licences, in the METADATA of their wheels."""
+"""Licences of packages, from the METADATA of their wheels."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from builder.lock.model import Artefact
 from builder.script.plan import Plan
 from builder.share.export.remote import Remote, get
 from builder.share.export.urls import Place, find_places
-from builder.store.layout import environment_path, is_built
+from builder.store.layout import Store
 
 _LIMIT = 4 << 20
 _LONGEST_NAME = 100
@@ -39,7 +39,7 @@ class Licence:
 
 
 def licence(metadata: str) -> Licence | None:
-    """What a METADATA file says of the licence (core metadata, PEP 639 and before); None where it says nothing.
+    """Return the licence in a METADATA file (core metadata, PEP 639 and before); None where there is none.
 
     >>> licence("License: MIT"), licence("Classifier: License :: OSI Approved :: BSD License")
     (Licence(expression='MIT', names=()), Licence(expression=None, names=('BSD License',)))
@@ -60,23 +60,23 @@ def licence(metadata: str) -> Licence | None:
 
 
 def find_licences(plan: Plan, wheels: Path | None) -> dict[str, Licence]:
-    """The licence of each package that tells one, by name: from the built environment, from the folder `wheels`, else
-    from the wheels' index, unless UV_OFFLINE is set.
+    """Return the licence of each package that has one, by name: from the environment, the folder `wheels`, or else
+    the wheels' index, unless UV_OFFLINE is set.
     """
     packages = [*plan.lock.packages, *plan.lock.build_requires]
     found = _built(plan)
     rest = [package for package in plan.lock.packages if package.name not in found]
     if rest:
         found |= _elsewhere(plan, rest, wheels)
-    told = {package.name: licence(found[package.name]) for package in packages if package.name in found}
-    return {name: one for name, one in told.items() if one is not None}
+    licences = {package.name: licence(found[package.name]) for package in packages if package.name in found}
+    return {name: one for name, one in licences.items() if one is not None}
 
 
 def _built(plan: Plan) -> dict[str, str]:
-    """The METADATA of what is installed in the environment of this very key."""
-    if not is_built(plan.store_name):
+    """Return the METADATA of the packages in the environment of this key."""
+    if not Store.here().is_built(plan.store_name):
         return {}
-    site = site_packages(environment_path(plan.store_name))
+    site = site_packages(Store.here().path(plan.store_name))
     found = {}
     for path in sorted(site.glob("*.dist-info/METADATA")):
         text = path.read_text(encoding="utf-8", errors="replace")

@@ -10,14 +10,14 @@ _TIMEOUT = 20.0
 
 
 def get(url: str, limit: int) -> bytes:
-    """The first `limit` bytes at `url`. Raises OSError where it is not there, or not a URL of the web."""
+    """The first `limit` bytes at `url`. Raises OSError where it does not exist, or is not a URL of the web."""
     with _opened(url, {}) as answer:
         found: bytes = answer.read(limit)
         return found
 
 
 class Remote(io.RawIOBase):
-    """The file at `url`, of `size` bytes, to be read and sought in. Raises OSError where the server will not."""
+    """The file at `url`, of `size` bytes, to be read and sought in. Raises OSError where the server refuses."""
 
     def __init__(self, url: str, size: int) -> None:
         super().__init__()
@@ -41,7 +41,7 @@ class Remote(io.RawIOBase):
             return 0
         with _opened(self._url, {"Range": f"bytes={self._at}-{self._at + wanted - 1}"}) as answer:
             if answer.status != 206:  # the whole file would come
-                raise OSError("the server gives no ranges")
+                raise OSError("the server does not support ranges")
             piece: bytes = answer.read(wanted)
         buffer[: len(piece)] = piece
         self._at += len(piece)

@@ -121,7 +121,7 @@ def _patch(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
 
 
 def _dependencies(plan: Plan) -> list[dict[str, Any]]:
-    """Who requires what, as the lock knows it; `profile` there is the root."""
+    """Return which package requires which, from the lock; `profile` there is the root."""
     refs = {package.name: purl(package, plan.profile.indexes) for package in plan.lock.packages}
     needs: dict[str, list[str]] = {plan.store_name: [], **{ref: [] for ref in refs.values()}}
     for package in plan.lock.packages:

@@ -1,4 +1,4 @@
-"""Where the files of a lock can be had: the lock itself has no URL, so that it serves every mirror."""
+"""Places of the files of a lock: the lock itself has no URL, so that it serves every mirror."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ class Place:
 def find_places(plan: Plan, wheels: Path | None) -> Mapping[str, Place]:
     """The place of each locked file, by its name: in the folder `wheels`, else what the configured indexes say now.
 
-    Raises LockError where an index has a file no more, or another under its name, and UsageError where `wheels` is no
-    folder or has another file.
+    Raises LockError where an index has a file no more, or another under its name, and UsageError where `wheels` is not
+    a folder or has another file.
     """
     packages = list(plan.lock.packages)
     found = {file: Place(path=path) for file, path in in_folder(wheels, packages).items()}
@@ -42,7 +42,7 @@ def find_places(plan: Plan, wheels: Path | None) -> Mapping[str, Place]:
 
 
 def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Path]:
-    """Those of the files that a folder has, by name. Raises UsageError where it is none, or has another file."""
+    """Return the files that a folder has, by name. Raises UsageError where it is not a folder, or has another file."""
     if folder is None:
         return {}
     if not folder.is_dir():
@@ -63,7 +63,7 @@ def _said(package: Artefact, file: Mapping[str, Any] | None) -> Place:
     if file is None:
         raise LockError(
             f"the index has no {package.file} with the sha256 that is locked",
-            hint="name a folder that has it: --wheels DIR",
+            hint="use a folder that has it: --wheels DIR",
         )
     parts = urlsplit(file["url"])
     if parts.scheme == "file":

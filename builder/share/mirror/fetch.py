@@ -1,4 +1,4 @@
-"""Where the bytes of locked files come from, wherever they are: folders of wheels, caches, and the index."""
+"""Fetch locked files, wherever they are: folders of wheels, caches, and the index."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.share.mirror.locked import LockedFile
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, download, open_place
 from builder.store.layout import home
@@ -28,7 +28,7 @@ def local_mirror() -> LocalPlace:
 
 
 class Gatherer:
-    """Finds the files of locks, checks them by hash, and says which place gave something else."""
+    """Finds the files of locks, checks them by hash, and names a place that sent something else."""
 
     def __init__(self, catalogue: Catalogue, report: Reporter) -> None:
         self._catalogue = catalogue
@@ -39,7 +39,7 @@ class Gatherer:
         self._asking = Lock()
 
     def prepare(self, files: Sequence[LockedFile]) -> None:
-        """Ask the caches what they have, and the index where the rest is. Raises DrydockError."""
+        """Ask the caches for their files, and the index for the places of the others. Raises DrydockError."""
         from builder import uv  # here, because where nothing is to be moved, its import takes half of the time
 
         self._folders = uv.find_links()
@@ -53,11 +53,11 @@ class Gatherer:
                 self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
         rest = [file for file in files if not any(self._nearby(file))]
         if rest:
-            with self._report.busy(f"asking where {len(rest)} files are"):
+            with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
                 self._urls.update(_urls(rest, self._catalogue))
 
     def fetch(self, file: LockedFile, target: Path) -> None:
-        """Bring a file to `target`, from the first place that has it. Raises DrydockError where none has."""
+        """Fetch a file to `target`, from the first place that has it. Raises DrydockError where none has."""
         tried = []
         for where, bring in self._ways(file):
             try:
@@ -71,10 +71,10 @@ class Gatherer:
                     f"it has another file under this name (sha256 {found[:12]}..., and {file.sha256[:12]}... is locked)"
                 )
             tried.append(where)
-            self._report.warn(f"{where} did not give {file.file}: {why}")
+            self._report.warn(f"{where} did not send {file.file}: {why}")
         raise DrydockError(
-            f"{file.file} could not be had" + (f" from {', '.join(tried)}" if tried else ": no place has it"),
-            hint=f"the lock of {file.profile} names it by hash: where the file is nowhere any more, lock again",
+            f"{file.file} was not found in {', '.join(tried) or 'any place'}",
+            hint=f"the lock of {file.profile} names it by hash: if the file is gone everywhere, lock again",
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
@@ -82,7 +82,7 @@ class Gatherer:
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
-        """Each place that has a file, by its name, with what brings it to a path and gives its sha256."""
+        """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
         for folder in self._folders:
             if (folder / file.file).is_file():
                 yield str(folder), partial(copy_hashed, folder / file.file)
@@ -133,7 +133,7 @@ def _bring(url: str, target: Path, size: int) -> str:
 
 
 def _with_credentials(url: str) -> str:
-    """A URL with the user and password of the index on the same host, which uv leaves out of what it says."""
+    """A URL with the user and password of the index on the same host, which uv leaves out of its output."""
     parts = urlsplit(url)
     for name, value in os.environ.items():
         if name in _INDEX_VARIABLES or name.startswith("DRYDOCK_INDEX_"):

@@ -13,7 +13,7 @@ SUMS = "SHA256SUMS"
 ROOT = "simple/index.html"
 METADATA = ".metadata"
 OURS = '<meta name="generator" content="drydock">'
-"""What tells an index of ours from another."""
+"""The mark of an index of Drydock's."""
 
 _PATH = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})/([A-Za-z0-9_][A-Za-z0-9_.+!-]*\.(?:whl|tar\.gz|zip))")
 
@@ -57,7 +57,7 @@ def project_of(file: str) -> str:
 
 
 def stored(sizes: Mapping[str, int | None]) -> list[Stored]:
-    """The files of a mirror from a listing of what is below files/, path to size; what else is there is left out."""
+    """The files of a mirror from a listing below files/, path to size; other files are left out."""
     found = ((_PATH.fullmatch(path), path) for path in sizes)
     return sorted(
         Stored(match[2], match[3], sizes[path], path + METADATA in sizes) for match, path in found if match is not None
@@ -70,7 +70,7 @@ def sums(files: Iterable[Stored]) -> str:
 
 
 def parse_sums(text: str) -> list[Stored]:
-    """The files that a SHA256SUMS names; lines that are none of a mirror's are left out: they may come from anywhere.
+    """The files that a SHA256SUMS names; other lines are left out: they may come from anywhere.
 
     >>> parse_sums("0  ../../etc/passwd")
     []

@@ -1,7 +1,7 @@
-"""Where a mirror is: a folder, a web server, or what fsspec reaches (ssh, S3, ...).
+"""Where a mirror is: a folder, a web server, or a scheme of fsspec (ssh, S3, ...).
 
 A path is relative to the root of the mirror, with slashes. What is written under its own name is whole: by a rename,
-or, at an object store, because that is what it promises.
+or, at an object store, by its own promise.
 """
 
 from __future__ import annotations
@@ -37,23 +37,23 @@ class Place(Protocol):
         """All that is below files/: path to bytes, None where that is not known."""
 
     def read(self, path: str) -> bytes | None:
-        """The content of a small file; None where it is not there."""
+        """The content of a small file; None where it does not exist."""
 
     def fetch(self, path: str, target: Path, size: int = 0) -> str:
-        """Bring a file to `target`; gives the sha256 of what came. More than `size` bytes, where known, are refused."""
+        """Fetch a file to `target`; returns its sha256. More than `size` bytes, where known, are refused."""
 
     def write(self, path: str, content: bytes) -> None:
-        """Put a small file in place."""
+        """Write a small file."""
 
     def put(self, source: Path, path: str) -> None:
-        """Put a file in place; `source` is of the folder that `scratch` gave, and may be moved."""
+        """Put a file in place; `source` is in the folder of `scratch`, and may be moved."""
 
     def scratch(self) -> Any:
         """A context with a folder for files on their way, removed at its end."""
 
 
 def open_place(text: str) -> Place:
-    """The place that a folder's path or a URL names. Raises UsageError where that is none that we can reach."""
+    """The place that a folder's path or a URL names. Raises UsageError where it is not a place that can be reached."""
     scheme = text.partition("://")[0].lower() if "://" in text else ""
     if scheme in ("http", "https"):
         return WebPlace(text)
@@ -67,7 +67,7 @@ def open_place(text: str) -> Place:
 
 @contextmanager
 def explained(name: str) -> Iterator[None]:
-    """What goes wrong at the place `name`, in words that have no credentials in them."""
+    """Turn errors at the place `name` into errors without credentials."""
     try:
         yield
     except DrydockError:
@@ -121,7 +121,7 @@ class LocalPlace:
 
     @contextmanager
     def scratch(self) -> Iterator[Path]:
-        """On the same file system, so that a rename is enough; what killed pushes left goes."""
+        """On the same file system, so that a rename is enough; leftovers of killed pushes are removed."""
         host = socket.gethostname()
         for old in self.root.glob(f".incoming-{host}-*"):
             if not _lives(old.name.rpartition("-")[2]):
@@ -145,8 +145,8 @@ class WebPlace:
         text = self.read(SUMS)
         if text is None:
             raise DrydockError(
-                f"{self.shown} is no mirror that drydock push wrote: it has no {SUMS}",
-                hint="name the folder that holds simple/ and files/",
+                f"{self.shown} is not a mirror of drydock push: it has no {SUMS}",
+                hint="use the folder that contains simple/ and files/",
             )
         return {file.path: None for file in parse_sums(text.decode(errors="replace"))}
 
@@ -173,13 +173,13 @@ class WebPlace:
 
     def _refuse(self) -> NoReturn:
         raise UsageError(
-            f"{self.shown} can be read only: HTTP has no way to put files there",
+            f"{self.shown} is read-only: files cannot be written over HTTP",
             hint="push to the folder that the web server serves: a path, ssh://HOST/PATH, s3://BUCKET/PATH",
         )
 
 
 class FsspecPlace:
-    """What fsspec reaches. Credentials come from where its back ends look for them, or from the URL."""
+    """A place of fsspec. Credentials come from where its back ends look for them, or from the URL."""
 
     def __init__(self, url: str, scheme: str) -> None:
         import fsspec
@@ -188,8 +188,8 @@ class FsspecPlace:
         options: dict[str, Any] = {}
         if scheme in _OBJECT_STORES and "@" in urlsplit(url).netloc:
             raise UsageError(
-                f"{self.shown} was given with credentials",
-                hint="leave them out: they come from the environment (AWS_ACCESS_KEY_ID, ...) or a configuration file",
+                f"{self.shown}: the URL has credentials",
+                hint="remove them: they come from the environment (AWS_ACCESS_KEY_ID, ...) or a configuration file",
             )
         if scheme in ("ssh", "sftp"):
             # asyncssh's own defaults, ~/.ssh/known_hosts and ~/.ssh/config: sshfs would trust any host key.
@@ -202,11 +202,11 @@ class FsspecPlace:
             except ImportError:
                 extra = _EXTRAS.get(scheme)
                 hint = f"pip install 'drydock-env[{extra}]'" if extra else f"install what fsspec needs for {scheme}://"
-                raise ToolError(f"{self.shown}: {scheme}:// needs a package that is not there", hint=hint) from None
+                raise ToolError(f"{self.shown}: {scheme}:// needs a package that is not installed", hint=hint) from None
             except ValueError:
                 raise UsageError(
-                    f"{self.shown}: nothing here can read or write {scheme}://",
-                    hint="a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or what fsspec knows",
+                    f"{self.shown}: no installed package can read or write {scheme}://",
+                    hint="a folder, ssh://HOST/PATH, s3://BUCKET/PATH, or another scheme of fsspec",
                 ) from None
         self._root = str(root).rstrip("/")
         self._renames = scheme not in _OBJECT_STORES
@@ -260,7 +260,7 @@ class FsspecPlace:
 
 
 def download(url: str, target: Path, size: int = 0) -> str:
-    """Bring what a URL (http, https) has to `target`; gives its sha256.
+    """Fetch a URL (http, https) to `target`; returns its sha256.
 
     Raises OSError, also where it is cut short, or longer than `size` bytes, where that is known.
     """
@@ -273,14 +273,14 @@ def download(url: str, target: Path, size: int = 0) -> str:
             file.write(block)
             count += len(block)
             if size and count > size:
-                raise OSError(f"it sends more than the {size} bytes that are locked")
+                raise OSError(f"it sent more than the {size} bytes that are locked")
     if left is not None and count != int(left):
         raise OSError(f"it ended after {count} of {left} bytes")
     return digest.hexdigest()
 
 
 def copy_hashed(source: Path, target: Path) -> str:
-    """Copy a file; gives the sha256 of what was copied."""
+    """Copy a file; returns its sha256."""
     digest = hashlib.sha256()
     with source.open("rb") as one, target.open("wb") as other:
         while block := one.read(_BLOCK):

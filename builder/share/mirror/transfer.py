@@ -1,4 +1,4 @@
-"""Bring the locked files of profiles to a mirror, or back from one: what is there already is not moved."""
+"""Transfer the locked files of profiles to a mirror, or back: existing files are not transferred again."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 
 from builder.errors import DrydockError, UsageError
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter
+from builder.report import Reporter, plural
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
 from builder.share.mirror.locked import LockedFile, locked_files
@@ -22,7 +22,7 @@ AT_ONCE = 8
 
 @dataclass(frozen=True)
 class Pushed:
-    """What a push or a pull did: to where, how many files it is about, and those that were moved; sizes in bytes."""
+    """The result of a push or a pull: its place, the number of files, and the transferred ones; sizes in bytes."""
 
     place: str
     files: int
@@ -34,9 +34,9 @@ class Pushed:
 def push(
     names: Sequence[str], destination: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False
 ) -> Pushed:
-    """Bring what builds of these profiles need to the mirror `destination`, and its index up to date.
+    """Transfer the files of these profiles to the mirror `destination`, and update its index.
 
-    Raises ProfileError or LockError, and DrydockError where a file cannot be had or the place cannot be written.
+    Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
     files = locked_files(names, catalogue)
     gatherer = Gatherer(catalogue, report)
@@ -45,9 +45,9 @@ def push(
 
 
 def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
-    """Bring what builds of these profiles need from the mirror `source` to the cache that every build looks into.
+    """Transfer the files of these profiles from the mirror `source` to the cache that every build looks into.
 
-    Raises DrydockError where the mirror does not have all, or something else; what came until then is kept.
+    Raises DrydockError where the mirror does not have all files, or has others; the transferred files are kept.
     """
     files = locked_files(names, catalogue)
     place = open_place(source)
@@ -57,16 +57,16 @@ def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Report
             there = place.sizes()
         absent = [file.file for file in missing if file.path not in there]
         if absent:
-            told = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
+            listed = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
             raise DrydockError(
-                f"{place.shown} does not have {told}", hint=f"drydock push {' '.join(names)} {place.shown}"
+                f"{place.shown} does not have {listed}", hint=f"drydock push {' '.join(names)} {place.shown}"
             )
 
     def fetch(file: LockedFile, target: Path) -> None:
         with explained(place.shown):
             found = place.fetch(file.path, target, file.size)
         if found != file.sha256:
-            raise DrydockError(f"{place.shown} has something else under {file.file}: it is not what the lock names")
+            raise DrydockError(f"{place.shown} has another file under the name {file.file} than the lock names")
 
     return bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
 
@@ -116,17 +116,17 @@ def _build(sources: Sequence[LockedFile], place: Place, catalogue: Catalogue, re
             with explained(place.shown):
                 wheels.put_built(source, place, catalogue, report)
         except DrydockError as error:
-            report.warn(f"no wheel of {source.file} is in the mirror, only its source: {error.message}")
+            report.warn(f"the mirror has no wheel of {source.file}, only its source: {error.message}")
 
 
 def _check_ours(place: Place) -> None:
-    """Raises UsageError where another index than ours is, which would be overwritten."""
+    """Raise UsageError where there is an index that Drydock did not write, which would be overwritten."""
     page, sums = place.read(pages.ROOT), place.read(pages.SUMS)
     theirs = page is not None and pages.OURS.encode() not in page
     if theirs or (sums and not pages.parse_sums(sums.decode("ascii", "replace"))):
         raise UsageError(
-            f"{place.shown} has {pages.ROOT if theirs else pages.SUMS}, which drydock push did not make",
-            hint="name a folder of its own for the mirror",
+            f"{place.shown} has {pages.ROOT if theirs else pages.SUMS}, which drydock push did not write",
+            hint="use a folder of its own for the mirror",
         )
 
 
@@ -158,22 +158,22 @@ def _move(
 
     with explained(place.shown), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
         # The big ones first, so that none is left to go alone at the end.
-        told = 0.0
+        reported = 0.0
         waiting = [pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)]
         try:
             for number, future in enumerate(as_completed(waiting), 1):
                 file = future.result()
                 done += file.size
-                if time.monotonic() - told >= 1 or number == len(files):
-                    told = time.monotonic()
-                    report.detail(f"{number} of {len(files)} files, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+                if time.monotonic() - reported >= 1 or number == len(files):
+                    reported = time.monotonic()
+                    report.detail(f"{number} of {plural(len(files), 'file')}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
 
 
 def metadata_of(wheel: Path) -> bytes | None:
-    """The METADATA of a wheel (PEP 658); None where the file is no wheel."""
+    """The METADATA of a wheel (PEP 658); None where the file is not a wheel."""
     try:
         with zipfile.ZipFile(wheel) as archive:
             names = [
@@ -185,7 +185,7 @@ def metadata_of(wheel: Path) -> bytes | None:
 
 
 def write_index(place: Place, there: Mapping[str, int | None] | None = None) -> bool:
-    """Bring the index up to date with the files that are there, listed now or in `there`; gives whether it was not.
+    """Update the index to the files in the mirror, listed now or in `there`; returns whether it has changed.
 
     Two that push at once each write what they see, and look again afterwards: the one that is last sees all.
     """

@@ -17,7 +17,7 @@ from builder.share.mirror.locked import LockedFile, locked_files
 from builder.share.mirror.place import Place, hash_of
 
 NO_WHEEL = ".no-wheel"
-"""What is beside a source distribution that was built in vain; it says why, and nobody tries again."""
+"""The note beside a source distribution without a usable wheel; it says why, and stops further tries."""
 
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a zip knows
 
@@ -34,8 +34,8 @@ def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> lis
 def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Reporter) -> None:
     """Build the wheel of a source distribution that is in a mirror, and put it there.
 
-    Not where it is not for every machine, or two builds of it differ: what is in a mirror comes out the same for
-    everybody. Raises DrydockError where it cannot be built.
+    Only where it is for every machine, and two builds of it are the same: everybody gets the same files of a mirror.
+    Raises DrydockError where it cannot be built.
     """
     from builder import uv
 
@@ -46,7 +46,7 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Repo
         for one in (file, *builds):
             target = folder / "links" / one.file
             if place.fetch(one.path, target) != one.sha256:
-                raise DrydockError(f"{place.shown} has something else under {one.file}")
+                raise DrydockError(f"{place.shown} has another file under the name {one.file}")
         constraints = folder / "constraints.txt"
         constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
         with report.busy(f"building {file.file}"):
@@ -71,7 +71,7 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Repo
 
 
 def _left_out(file: LockedFile, why: str, place: Place, report: Reporter) -> None:
-    report.step(f"{file.file} builds to a wheel {why}: only its source is in the mirror")
+    report.step(f"{file.file} builds to a wheel {why}: the mirror has only its source")
     place.write(file.path + NO_WHEEL, f"It builds to a wheel {why}.\n".encode())
 
 

@@ -15,7 +15,8 @@ import pytest
 from builder.embedded import installer
 from builder.embedded.plan import read_plan
 from builder.isolation import LEAKS
-from builder.profile.detect import Detect
+from builder.machine.detect import detect
+from builder.profile.detect import Choice, Detect
 from builder.project.catalogue import Catalogue
 from builder.script.plan import Plan
 from builder.script.quoting import sh_quote
@@ -65,10 +66,15 @@ def test_where_and_print_env_are_the_same_under_every_shell(tmp_path: Path, scri
     lines = [f"unset {name}" for name in LEAKS]
     lines += ["export PYTHONNOUSERSITE=1", f"export VIRTUAL_ENV={sh_quote(str(store))}"]
     lines += [f'export PATH={sh_quote(f"{store}/bin")}:"$PATH"']
-    for name, setting in plan_of(script).profile.env.items():
+    plan = plan_of(script)
+    for name, setting in plan.profile.env.items():
         value = setting.value if setting.value is not None else setting.default
         # On any machine but a Mac, a Mac's script finds out nothing.
-        text = str(value.fallback) if isinstance(value, Detect) else value or ""
+        text = str(value.fallback) if isinstance(value, Detect | Choice) else value or ""
+        if isinstance(value, Detect) and plan.profile.target.system == os.uname().sysname:
+            text = str(value.of(detect().usable_cores))
+        if setting.default is not None:
+            lines.append(f"# {name}: the default of {plan.profile.name}: {value}")
         lines.append(f"unset {name}" if setting.unset else f"export {name}={sh_quote(text)}")
     assert same(one, "--print-env", HOME=str(tmp_path / home)).splitlines() == lines
     assert [path.name for path in tmp_path.iterdir()] == [script.name]  # nothing was written, nothing run
@@ -95,7 +101,34 @@ def test_a_callers_value_stands_where_the_profile_has_a_default(tmp_path: Path) 
     one = desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh")
     assert "export OMP_NUM_THREADS='10'\n" in same(one, "--print-env", OMP_NUM_THREADS="10")
     assert "export OMP_NUM_THREADS=''\n" in same(one, "--print-env", OMP_NUM_THREADS="")
-    assert "export PYTORCH_ENABLE_MPS_FALLBACK='1'\n" in same(one, "--print-env", PYTORCH_ENABLE_MPS_FALLBACK="0")
+    assert "export PYTORCH_ENABLE_MPS_FALLBACK='1'\n" in same(one, "--print-env")
+    assert "export PYTORCH_ENABLE_MPS_FALLBACK='0'\n" in same(one, "--print-env", PYTORCH_ENABLE_MPS_FALLBACK="0")
+    told = same(one, "--print-env", TOKENIZERS_PARALLELISM="true")
+    assert "# TOKENIZERS_PARALLELISM: from your environment; the default of m4 is false\n" in told
+    assert "export TOKENIZERS_PARALLELISM='true'\n" in told
+    assert "# PYTORCH_ENABLE_MPS_FALLBACK: the default of m4: 1\n" in told
+
+
+@pytest.mark.parametrize(
+    ("theirs", "high", "low"),
+    [
+        ({}, "1.0", "0.8"),
+        ({"HIGH": "0.7"}, "0.7", "0.7"),
+        ({"HIGH": "0.7", "LOW": "0.6"}, "0.7", "0.6"),
+        ({"LOW": "0.5"}, "1.0", "0.5"),
+        ({"HIGH": "0.0"}, "0.0", None),
+        ({"HIGH": "0.0", "LOW": "0.6"}, "0.0", "0.6"),
+    ],
+)
+def test_the_watermarks_are_the_callers_and_agree(
+    tmp_path: Path, theirs: dict[str, str], high: str, low: str | None
+) -> None:
+    """PyTorch refuses a low watermark above the high one, whose default is 1.4; sysctl says nothing here."""
+    one = desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    told = same(one, "--print-env", **{f"PYTORCH_MPS_{name}_WATERMARK_RATIO": value for name, value in theirs.items()})
+    found = dict(line[len("export ") :].split("=", 1) for line in told.splitlines() if line.startswith("export PYT"))
+    assert found["PYTORCH_MPS_HIGH_WATERMARK_RATIO"] == f"'{high}'"
+    assert found.get("PYTORCH_MPS_LOW_WATERMARK_RATIO") == (None if low is None else f"'{low}'")
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
@@ -117,7 +150,7 @@ def test_the_help_tells_what_comes_from_the_environment(tmp_path: Path) -> None:
     told = same(desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh"), "--help").splitlines()
     assert "  IDENTITY_PATH (swarm.pem): --identity_path" in told
     assert "  ORG_ID: --modal_org_id" in told
-    assert not any("HF_TOKEN" in line for line in told)
+    assert "  PUSH_TO_HUB=1 HF_TOKEN: --hf_token" in told
 
 
 # --- readable and self-contained -----------------------------------------------------------------------------------
@@ -139,7 +172,6 @@ def test_render_check_finds_no_drift() -> None:
 COMMANDS = {
     "cat": set(),
     "chmod": set(),
-    "date": {"+%Y%m%d-%H%M%S"},
     "find": {"-type", "-prune", "-user"},
     "getconf": set(),
     "grep": {"-c"},
@@ -192,8 +224,9 @@ def test_only_commands_are_used_that_every_system_has(script: Path) -> None:
     assert {name for name, *_ in used} <= COMMANDS.keys()
     assert {(name, option) for name, *options in used for option in options if option not in COMMANDS[name]} == set()
     # That so many are found says that the search works.
-    assert {name for name, *_ in used} >= {"cat", "mkdir", "mv", "rm", "uv"}
-    assert {name for name, *_ in commands(script)} >= {"[", "printf", "exit", "trap", "set", "command", "umask"}
+    if script in RUN_SCRIPTS:
+        assert {name for name, *_ in used} >= {"cat", "mkdir", "mv", "rm", "uv"}
+        assert {name for name, *_ in commands(script)} >= {"[", "printf", "exit", "trap", "set", "command", "umask"}
 
 
 def test_nothing_but_those_commands_is_needed(tmp_path: Path) -> None:
@@ -230,9 +263,9 @@ VARIABLES = [
 ]
 CONFIG = "hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml"
 NOTE = (
-    "drydock: note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=0.0: 0.0 lifts PyTorch's limit on GPU memory: when memory runs "
-    "out, macOS may kill the trainer or freeze. On 16 GB, prefer 0.7 together with "
-    "PYTORCH_MPS_LOW_WATERMARK_RATIO=0.6.\n"
+    "drydock: note: PYTORCH_MPS_HIGH_WATERMARK_RATIO=1.0: from 24 GB of memory on it is 0.0, which lifts PyTorch's "
+    "limit on GPU memory: when memory runs out, macOS may kill the trainer or freeze. Below, it is 1.0, what Metal "
+    "recommends: the trainer ends with an error instead. What you export wins.\n"
 )
 
 
@@ -296,6 +329,21 @@ def test_the_trainer_of_m4_gets_the_arguments_of_rl_swarms_launcher(
         assert told.stderr == NOTE, shell
 
 
+def test_with_little_memory_it_trains_differently_and_says_how(m4: Desk) -> None:
+    for shell in SHELLS:
+        told = m4.train(shell, "--beta", "0.1", MEMORY="low")
+        at = told.arguments.index("--optim")
+        assert told.arguments[at : at + 4] == ["--optim", "adafactor", "--beta", "0"], shell
+        assert at < told.arguments.index("--config")
+        assert told.arguments[-2:] == ["--beta", "0.1"]  # the caller has the last word
+        assert "drydock: note: MEMORY=low: it trains differently, for less memory: Adafactor" in told.stderr, shell
+        assert "--optim" not in m4.train(shell, MEMORY="").arguments
+        done = m4.run(shell, MEMORY="lo w")
+        assert (done.returncode, done.stdout) == (1, b""), shell
+        assert done.stderr.startswith(b"drydock: error: MEMORY=lo w is not known\ndrydock:   hint: known: low"), shell
+    assert b"MEMORY=low: --optim adafactor --beta 0; " in m4.run(next(iter(SHELLS)), "--help").stdout
+
+
 def test_the_token_travels_in_the_environment_only(m4: Desk) -> None:
     for shell in SHELLS:
         told = m4.train(shell, HF_TOKEN="hf_secret")
@@ -303,6 +351,18 @@ def test_the_token_travels_in_the_environment_only(m4: Desk) -> None:
         assert not any("hf_secret" in word for word in told.arguments)
         assert "hf_secret" not in told.stderr
     assert b"hf_secret" not in m4.run(next(iter(SHELLS)), "--print-env", HF_TOKEN="hf_secret").stdout
+
+
+def test_a_token_is_passed_on_where_that_is_asked_for_and_no_list_of_processes_shows_it(m4: Desk) -> None:
+    for shell in SHELLS:
+        told = m4.train(shell, "--steps", "5", HF_TOKEN="hf_secret", PUSH_TO_HUB="1")
+        assert told.arguments[0] == "-c", shell
+        assert told.arguments[2:4] == [" --hf_token=HF_TOKEN", MODULE[1]]
+        assert told.arguments[-2:] == ["--steps", "5"]
+        assert not any("hf_secret" in word for word in told.arguments)
+        done = m4.run(shell, PUSH_TO_HUB="1")
+        assert (done.returncode, done.stdout) == (1, b""), shell
+        assert b"PUSH_TO_HUB is set, and HF_TOKEN is not\ndrydock:   hint: export HF_TOKEN" in done.stderr
 
 
 def test_outside_of_an_rl_swarm_checkout_the_script_says_where_to_go(m4: Desk) -> None:

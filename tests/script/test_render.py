@@ -230,11 +230,11 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         # A home in which nothing is simple; the trainer is the last thing that a path is quoted for.
         desk = Desk.of(tmp_path / "w" / shell / "it's $(touch canary) \u00e9*", plan)
         (call,) = desk.build(shell)
-        assert call[call.index("venv") + 1 :][:1] == ["--no-python-downloads"], shell
+        assert call[call.index("venv") + 1 :][:2] == ["--quiet", "--no-project"], shell
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
-        content = zlib.decompress(base64.b64decode((unpacked / "machinery").read_bytes()))
+        content = zlib.decompress(base64.b85decode((unpacked / "machinery").read_bytes().replace(b"\n", b"")))
         assert content == machinery.machinery(), shell
         assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
         written = json.loads((unpacked / "plan.json").read_text())
@@ -344,7 +344,7 @@ def test_a_variable_of_any_name_arrives_or_is_refused(tmp_path: Path) -> None:
 def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     index = Artefact(name="special", version="1", file="special-1.tar.gz", size=1, sha256=SHA, index="own")
     mac = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
-    tables = {
+    tables: dict[str, Any] = {
         "indexes": {"own": "https://example.org/"},
         "packages": {"index": {"special": "own"}},
         "trainer": {"command": ["python"], "options": [{"flag": "-a", "from": "A", "when": "B", "unless": "C"}]},
@@ -359,7 +359,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     settings_of_programs = {name for name in names if name.isupper()}
     allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
     allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
-    allowed |= {"PIP_INDEX_URL"}  # in a subshell
+    allowed |= {"PIP_INDEX_URL", "UV_PYTHON_DOWNLOADS"}  # in a subshell, for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
     assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own
@@ -512,7 +512,9 @@ def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None
     exec(compile(tool, "fix_small_patches.py", "exec"), names)
     assert names["TEXTS"] == {"patches/a.patch": text}
     assert [patch["file"] for patch in names["PATCHES"]] == ["patches/a.patch"]
-    assert [file.path for file in parse_patch(PATCH)] == [file["path"] for file in names["PATCHES"][0]["files"]]
+    assert [file.path for file in parse_patch(PATCH)] == [
+        file["path"] for file in names["PATCHES"][0]["releases"][0]["files"]
+    ]
 
 
 def test_without_patches_there_is_no_patch_tool() -> None:

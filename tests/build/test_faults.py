@@ -158,14 +158,21 @@ def test_after_a_fault_in_any_program_of_a_build_the_next_succeeds(desk: Sandbox
     sweep(desk, command, steps, fault)
 
 
-@pytest.mark.parametrize("file", ["pyvenv.cfg", "lib/python3.11/site-packages/anchor-1.0.dist-info/RECORD"])
-def test_a_file_whose_failed_write_uv_does_not_notice_is_no_environment(desk: Sandbox, file: str) -> None:
+@pytest.mark.parametrize(
+    "step",
+    [
+        "uv venv: write tmp/drydock-PID/frame/pyvenv.cfg",
+        "uv pip: write wheels/cpython-311/.new-RANDOM/lib/python3.11/site-packages/anchor-1.0.dist-info/RECORD",
+    ],
+)
+def test_a_file_whose_failed_write_uv_does_not_notice_is_no_environment(desk: Sandbox, step: str) -> None:
     home = Home(desk, script_of(desk), "home")
-    step = f"write store/.stage-KEY-RANDOM/{file}"
-    decide, met = once(f"{'uv venv' if file == 'pyvenv.cfg' else 'uv pip'}: {step}", lambda *_: errno.ENOSPC)
-    Result(*home.watch(decide).ended()).failed(1, f"{Path(file).name} is not whole: was the disk full for a moment?")
+    home.environment["TMPDIR"] = str(home.path / "tmp")
+    (home.path / "tmp").mkdir(parents=True)
+    decide, met = once(step, lambda *_: errno.ENOSPC)
+    Result(*home.watch(decide).ended()).failed(1, f"{Path(step).name} is not whole: was the disk full for a moment?")
     assert met
-    assert home.environments() == home.unfinished() == []
+    assert home.environments() == home.unfinished() == list((home.path / "tmp").iterdir()) == []
 
 
 def test_where_there_are_no_hard_links_bytecode_is_copied_and_that_is_said(desk: Sandbox) -> None:
@@ -351,7 +358,7 @@ def test_a_storm_of_builds_collections_rollbacks_and_kills_harms_nothing(desk: S
     build_older(home)
     home.build().succeeded()
     # A script in the home is no root: only those who run it need the environment, and each collection may take it.
-    script = shutil.copy(desk.script("other"), home.path / "other.sh")
+    script = str(shutil.copy(desk.script("other"), home.path / "other.sh"))
     end = time.monotonic() + 15
     problems: list[str] = []
     ended: Counter[tuple[str, int]] = Counter()
