@@ -21,7 +21,9 @@ import tomli_w
 from packaging.version import Version
 
 from builder import process
+from builder.consent import Builds, Consent
 from builder.embedded import installer, venv
+from builder.embedded.secrets import cleaned, is_secret
 from builder.errors import ToolError
 from builder.isolation import DECISIVE_VARIABLES
 
@@ -122,9 +124,10 @@ def version() -> str:
     return of("uv")
 
 
-def environment(extra: Mapping[str, str] | None = None) -> dict[str, str]:
-    """Our environment without what would change uv's answers."""
-    kept = {name: value for name, value in os.environ.items() if name not in (*DECISIVE_VARIABLES, *_SOURCES_VARIABLES)}
+def environment(extra: Mapping[str, str] | None = None, *, builds: Builds = None) -> dict[str, str]:
+    """Our environment without what would change uv's answers, and without secrets where something may be built."""
+    ours = os.environ if builds is None else cleaned(os.environ)
+    kept = {name: value for name, value in ours.items() if name not in (*DECISIVE_VARIABLES, *_SOURCES_VARIABLES)}
     return {**kept, **(extra or {})}
 
 
@@ -156,13 +159,15 @@ def find_links() -> list[Path]:
 class Universe:
     """What a resolution may choose from.
 
-    `sources` are source distributions that may be built; `exclude_newer` and its per-package exceptions are RFC 3339
+    `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
+    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339
     times. `index` maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
+    builds: Builds = None
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
@@ -250,17 +255,22 @@ def install(
     target: Platform,
     python: str,
     *,
+    builds: Builds,
     env: Mapping[str, str] | None = None,
 ) -> None:
     """Install below `folder`, which is ours, for a target that may not be this machine: `uv pip install`.
 
-    `arguments` name a place relative to `folder`, in which uv stands. Raises ToolError.
+    `arguments` name a place relative to `folder`, in which uv stands. Without `builds` wheels alone are installed.
+    Raises ToolError.
     """
+    if builds is None and "--no-binary" in arguments:
+        raise ValueError("nobody has agreed to a build")
     command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
     command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
+    command += ["--only-binary", ":all:"] if builds is None else []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        _checked(command, target, folder=descriptor, env=env)
+        _checked(command, target, builds=builds, folder=descriptor, env=env)
     finally:
         os.close(descriptor)
 
@@ -285,7 +295,7 @@ def create_venv(folder: Path, python: str) -> str:
         return str((frame / "bin" / "python").readlink())
 
 
-def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
+def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) -> Path:
     """Build the wheel of a source distribution into the folder `out`, without a network.
 
     Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
@@ -294,11 +304,17 @@ def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
     command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
     if constraints.stat().st_size:
         command += ["--build-constraints", str(constraints), "--require-hashes"]
-    done = process.run(command, env=environment({"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}))
+    done = process.run(command, env=_without_passwords(consent))
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
     return found[0]
+
+
+def _without_passwords(consent: Consent) -> dict[str, str]:
+    """The environment of a build that asks no index, and so needs no password of one either."""
+    kept = {name: value for name, value in environment(builds=consent).items() if not is_secret(name)}
+    return {**kept, "SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
 
 
 def known_pythons(version: str) -> list[dict[str, Any]]:
@@ -354,15 +370,21 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():
         command += ["--exclude-newer-package", f"{package}={day}"]
-    for package in universe.sources:
+    for package in universe.sources if universe.builds is not None else ():
         command += ["--no-binary", package]
-    _checked([*command, *arguments], universe.target)
+    _checked([*command, *arguments], universe.target, builds=universe.builds)
 
 
 def _checked(
-    command: Sequence[str], target: Platform, *, folder: int | None = None, env: Mapping[str, str] | None = None
+    command: Sequence[str],
+    target: Platform,
+    *,
+    builds: Builds,
+    folder: int | None = None,
+    env: Mapping[str, str] | None = None,
 ) -> None:
-    done = process.run(command, env=environment({**target.uv_environment(), **(env or {})}), folder=folder)
+    whole = environment({**target.uv_environment(), **(env or {})}, builds=builds)
+    done = process.run(command, env=whole, folder=folder)
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 

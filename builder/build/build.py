@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.build.script import build_script
+from builder.build.script import Script, build_script
 from builder.errors import DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
@@ -29,14 +29,14 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return path
-    consent.check(name, evaluation.content)
+    script = Script(evaluation.script, consent.check(name, evaluation.content))
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
         _pull_from_afar(name, catalogue, report)
-        build_script(name, evaluation.script, report)
+        build_script(name, script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:

@@ -11,12 +11,12 @@ from typing import TYPE_CHECKING
 from builder import uv
 from builder.build.build import build
 from builder.build.rebuild import built_beside
+from builder.build.script import script_of
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Problem, examine
 from builder.embedded.manifest import read_manifest
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError
-from builder.project.evaluate import evaluate
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
@@ -40,7 +40,7 @@ def check_build(name: str, catalogue: Catalogue, report: Reporter) -> Comparison
     manifest of the first is damaged.
     """
     env = build(name, catalogue, report)
-    script = evaluate(name, catalogue).script
+    script = script_of(name, catalogue)
     try:
         plan = read_manifest(env)["plan"]
     except StageError as error:

@@ -14,19 +14,20 @@ from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import uv
+from builder.consent import Builds
 from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
 from builder.lock.model import Artefact
 from builder.profile.model import Profile
 
 
-def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
+def locked_files(profile: Profile, packages: Sequence[Artefact], builds: Builds) -> dict[str, dict[str, Any]]:
     """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
 
     Raises LockError where an index cannot be asked, or lacks one of the versions.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
-        asked = Artefacts(profile, Path(work))
+        asked = Artefacts(profile, Path(work), builds)
         sources = [package.name for package in packages if not package.is_wheel]
         universe = asked.universe(sources=sources, index=asked.index_places())
         pins = [uv.Pin(package.name, package.version, ()) for package in packages]
@@ -38,9 +39,13 @@ def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, di
 
 
 class Artefacts:
-    """Asks uv for files of packages, in the temporary folder `work`."""
+    """Asks uv for files of packages, in the temporary folder `work`.
 
-    def __init__(self, profile: Profile, work: Path) -> None:
+    Without `builds` nothing of a source distribution is run, and one whose metadata has to be built is not found.
+    """
+
+    def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
+        self._builds = builds
         self._profile = profile
         self._work = work
         self._newer: dict[str, list[str]] = {}
@@ -53,6 +58,7 @@ class Artefacts:
             self._profile.target,
             self._profile.python.version,
             sources=sources,
+            builds=self._builds if sources else None,
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
             exclude_newer_package={name: _end_of(day) for name, day in packages.exclude_newer_package.items()},
             index=index or {},
@@ -167,7 +173,8 @@ class Artefacts:
             arguments += ["--link-mode", "copy"] if copy else []
             site.mkdir(parents=True)
             try:
-                uv.install(arguments, site, self._profile.target, self._profile.python.version)
+                builds = None if package.is_wheel else self._builds
+                uv.install(arguments, site, self._profile.target, self._profile.python.version, builds=builds)
             except BaseException:
                 shutil.rmtree(site)  # a second question must not take it for the answer
                 raise

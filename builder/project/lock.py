@@ -42,14 +42,13 @@ def relock(
     entry.check_lockable()
     profile, texts, path = entry.profile, entry.texts, entry.lock_path
     previous = _previous(entry)
-    if profile.packages.build:  # a source distribution runs its own code where it is resolved
-        consent.check(name, entry.content)
+    builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
     kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
         try:
-            lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
+            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, step=report.detail)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
             raise

@@ -14,6 +14,7 @@ from typing import Literal
 from jinja2 import FileSystemLoader
 
 from builder import secrets
+from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
 from builder.names import stem
@@ -94,7 +95,7 @@ def uninstall(name: str, kind: Manager) -> Path:
 
 def steps(file: Path, kind: Manager) -> list[str]:
     """Return the next steps of the user, and notes."""
-    unseen = [one for one in os.environ if secrets.is_secret(one) and one not in secrets.read()]
+    unseen = [one for one in os.environ if is_secret(one) and one not in secrets.read()]
     warnings = [
         f"{one} is exported here, and a service does not see that: put it in {secrets.path()}" for one in unseen
     ]
@@ -122,7 +123,7 @@ def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
         *profile.trainer.modes,
         *(name for name, setting in profile.env.items() if setting.default is not None),
     ]
-    return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not secrets.is_secret(name)}
+    return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not is_secret(name)}
 
 
 def _check_ours(file: Path) -> None:

@@ -31,6 +31,7 @@ from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 
 from builder.author.patching.trial import Trial, trial
+from builder.consent import Consent
 from builder.embedded.hashes import sha256
 from builder.embedded.installed import distributions
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
@@ -101,13 +102,16 @@ def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook
     plan = entry.plan
     if not plan.profile.patches:
         report.step(f"{name} has no patches")
-        return
-    consent.check(name, entry.content)
+        return iter(())
+    return _outlooks(plan, consent.check(name, entry.content), report)
+
+
+def _outlooks(plan: Plan, agreed: Consent, report: Reporter) -> Iterator[Outlook]:
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, ExitStack() as stack:
-        files = Artefacts(plan.profile, Path(work))
-        trials = cache(lambda: stack.enter_context(trial(plan, files)))
+        files = Artefacts(plan.profile, Path(work), agreed)
+        trials = cache(lambda: stack.enter_context(trial(plan, files, agreed)))
         for patch in plan.profile.patches:
-            with report.busy(f"checking {patch.file} of {name}"):
+            with report.busy(f"checking {patch.file} of {plan.profile.name}"):
                 found = _Question(plan, patch, files, trials, report).answer()
             yield found
 

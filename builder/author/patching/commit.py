@@ -61,7 +61,7 @@ def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporte
     desk = Desk(mark.profile, catalogue)
     package = check_same(desk.lock, mark.package, mark.version, mark.sha256)
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, report.busy(f"comparing {package.name}"):
-        pristine = package_files(Artefacts(desk.profile, Path(work)).unpacked(package))
+        pristine = package_files(Artefacts(desk.profile, Path(work), desk.builds).unpacked(package))
         edited = changed_files(pristine, walk(folder))
         standing = desk.standing(package.name, pristine)
     had = {patch.file: patch.changes for patch in standing if patch.fixed is None}

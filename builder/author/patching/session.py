@@ -20,11 +20,12 @@ from builder.profile.load import Part, read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.snapshot import display
+from builder.project.sources import consent
 from builder.report import Reporter
 
 
 class Desk:
-    """The profile `name`, which is the user's own. Raises ProfileError, LockError."""
+    """The profile `name`, which is the user's own. Raises ProfileError, LockError, ConsentError."""
 
     def __init__(self, name: str, catalogue: Catalogue) -> None:
         self._catalogue = catalogue
@@ -36,6 +37,7 @@ class Desk:
         self.texts = self._entry.texts
         self.lock = self._entry.lock
         self.lock_path = self._entry.lock_path
+        self.builds = consent.for_builds(self._entry)
 
     def read(self, path: Path) -> str | None:
         """Return the text of a file when it was first read; None where it did not exist."""
@@ -98,8 +100,8 @@ class Desk:
         profile = resolved(own, lambda name, scope: self._part(own, name, scope)).profile
         every = {**self.texts, **texts}
         if self.lock.digest == digest(self.profile, self.texts):
-            return repin(profile, every, self.lock)
-        return resolve(profile, every, previous=self.lock, step=report.detail)
+            return repin(profile, every, self.lock, self.builds)
+        return resolve(profile, every, self.builds, previous=self.lock, step=report.detail)
 
     def _part(self, own: Part, name: str, scope: str) -> Part:
         return own if (name, scope) == (self.name, "") else self._entry.part(name, scope)

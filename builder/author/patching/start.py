@@ -8,6 +8,7 @@ from pathlib import Path
 
 from builder.author.patching.ownership import check_editable, locked_package
 from builder.author.patching.worktree import MARK, Mark, close, package_files, read_mark
+from builder.consent import Builds
 from builder.embedded.errors import StageError
 from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
@@ -15,6 +16,7 @@ from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
 from builder.project.catalogue import Catalogue
 from builder.project.snapshot import display
+from builder.project.sources import consent
 from builder.report import Reporter
 from builder.script.plan import Plan
 
@@ -35,7 +37,7 @@ def start(name: str, package: str, folder: Path | None, catalogue: Catalogue, re
         report.step(f"{locked.name} {locked.version} is open already in {display(folder)}, which was left as it is")
         return folder
     with report.busy(f"opening {locked.name} {locked.version}"):
-        _open(plan, locked, folder)
+        _open(plan, locked, folder, None if locked.is_wheel else consent.check(name, catalogue.entry(name).content))
     return folder
 
 
@@ -58,11 +60,11 @@ def _is_open(folder: Path, name: str, package: Artefact) -> bool:
     return False
 
 
-def _open(plan: Plan, package: Artefact, folder: Path) -> None:
+def _open(plan: Plan, package: Artefact, folder: Path, builds: Builds) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside it, so that one rename brings all of it.
     with tempfile.TemporaryDirectory(prefix=".drydock-patch-", dir=folder.parent) as work:
-        site = Artefacts(plan.profile, Path(work)).unpacked(package, copy=True)
+        site = Artefacts(plan.profile, Path(work), builds).unpacked(package, copy=True)
         try:
             for patch in plan.lock.patches:
                 if patch.package == package.name:

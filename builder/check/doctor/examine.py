@@ -164,16 +164,12 @@ def _built(
 
 def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Diagnosis]:
     """Yield the results of `drydock verify` for the environment of the lock."""
-    from builder.build.script import SH
-    from builder.project.evaluate import evaluate
-    from builder.project.sources import consent
+    from builder.build.script import script_of
 
     mend = "drydock store verify --repair"
     try:
         with report.busy(f"verifying {name}"):
-            evaluation = evaluate(name, catalogue)
-            consent.check(name, evaluation.content)
-            done = process.run([SH, str(evaluation.script), "--verify"])
+            done = process.run(script_of(name, catalogue).command("--verify"))
     except DrydockError as error:
         yield Diagnosis("verify", "fail", error.message, "", error.hint or mend)
         return

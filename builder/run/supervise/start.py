@@ -6,7 +6,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import secrets
-from builder.build.script import SH
 from builder.errors import BuildError
 from builder.run.start import current_script
 from builder.store import generations, roots
@@ -40,7 +39,7 @@ def supervise(
     cases = tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items())
     request = runs.Request(
         name=name,
-        command=[SH, str(script), "--", *arguments],
+        command=script.command("--", *arguments),
         root=str(roots.mark(here.store_name)),
         policy=Policy(cases, said.backoff, said.longest_backoff, said.healthy, said.budget, said.window),
         grace=said.grace,

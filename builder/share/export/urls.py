@@ -12,7 +12,8 @@ from urllib.parse import unquote, urlsplit, urlunsplit
 from builder.errors import LockError, UsageError
 from builder.lock.finder import locked_files
 from builder.lock.model import Artefact
-from builder.script.plan import Plan
+from builder.project.catalogue import Entry
+from builder.project.sources import consent
 
 
 @dataclass(frozen=True)
@@ -28,16 +29,16 @@ class Place:
     uploaded: Any = None
 
 
-def find_places(plan: Plan, wheels: Path | None) -> Mapping[str, Place]:
+def find_places(entry: Entry, wheels: Path | None) -> Mapping[str, Place]:
     """The place of each locked file, by its name: in the folder `wheels`, else what the configured indexes say now.
 
     Raises LockError where an index has a file no more, or another under its name, and UsageError where `wheels` is not
-    a folder or has another file.
+    a folder or has another file, and ConsentError where metadata would be built that nobody has agreed to.
     """
-    packages = list(plan.lock.packages)
+    packages = list(entry.plan.lock.packages)
     found = {file: Place(path=path) for file, path in in_folder(wheels, packages).items()}
     rest = [package for package in packages if package.file not in found]
-    said = locked_files(plan.profile, rest) if rest else {}
+    said = locked_files(entry.profile, rest, consent.for_builds(entry)) if rest else {}
     return found | {package.file: _said(package, said.get(package.sha256)) for package in rest}
 
 

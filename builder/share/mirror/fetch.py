@@ -15,7 +15,7 @@ from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter, plural
-from builder.share.mirror.locked import LockedFile
+from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, download, open_place
 from builder.store.layout import home
 
@@ -112,10 +112,12 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
             group = [file for file in of_it if file.builds == builds]
             if not group:
                 continue
+            sources = [file.name for file in group if file.is_source]
             universe = uv.Universe(
                 profile.target,
                 profile.python.version,
-                sources=() if builds else list(packages.build),
+                sources=sources,
+                builds=consent_to_build(name, catalogue) if sources else None,
                 index={} if builds else index,
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]

@@ -7,8 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from builder.consent import Consent
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
+from builder.project.sources import consent
 from builder.share.mirror.pages import path_of
 
 
@@ -25,6 +27,11 @@ class LockedFile:
     index: str | None = None
     builds: bool = False
     """Whether it is a build requirement."""
+
+    @property
+    def is_source(self) -> bool:
+        """Whether it is a source distribution that is built here or there."""
+        return not self.builds and not self.file.endswith(".whl")
 
     @property
     def path(self) -> str:
@@ -54,3 +61,8 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
             )
             found.setdefault(one.path, one)
     return sorted(found.values())
+
+
+def consent_to_build(name: str, catalogue: Catalogue) -> Consent:
+    """The consent to build what the profile `name` has locked as source. Raises ConsentError."""
+    return consent.check(name, evaluate(name, catalogue).content)

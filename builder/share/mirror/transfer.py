@@ -13,7 +13,7 @@ from builder.project.catalogue import Catalogue
 from builder.report import Reporter, plural
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
-from builder.share.mirror.locked import LockedFile, locked_files
+from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
 from builder.share.mirror.place import Place, explained, open_place
 
 AT_ONCE = 8
@@ -39,9 +39,17 @@ def push(
     Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
     files = locked_files(names, catalogue)
+    # Before anything is moved: wheels are built of these.
+    sources = {file.profile for file in files if file.is_source} if not dry_run else ()
+    consents = {name: consent_to_build(name, catalogue) for name in sources}
     gatherer = Gatherer(catalogue, report)
     place = open_place(destination)
-    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=catalogue, dry_run=dry_run)
+
+    def build(source: LockedFile) -> None:
+        wheels.put_built(source, place, catalogue, consents[source.profile], report)
+
+    build_them = build if consents else None
+    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=build_them, dry_run=dry_run)
 
 
 def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
@@ -78,12 +86,12 @@ def bring(
     report: Reporter,
     *,
     before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
-    build: Catalogue | None = None,
+    build: Callable[[LockedFile], None] | None = None,
     dry_run: bool = False,
 ) -> Pushed:
     """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them.
 
-    With `build`, which has their profiles, wheels of the source distributions among them too.
+    With `build`, which brings one, wheels of the source distributions among them too.
     """
     with explained(place.shown):
         there = place.sizes()
@@ -110,11 +118,11 @@ def bring(
     return moved
 
 
-def _build(sources: Sequence[LockedFile], place: Place, catalogue: Catalogue, report: Reporter) -> None:
+def _build(sources: Sequence[LockedFile], place: Place, build: Callable[[LockedFile], None], report: Reporter) -> None:
     for source in sources:
         try:
             with explained(place.shown):
-                wheels.put_built(source, place, catalogue, report)
+                build(source)
         except DrydockError as error:
             report.warn(f"the mirror has no wheel of {source.file}, only its source: {error.message}")
 

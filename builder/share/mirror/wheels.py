@@ -9,6 +9,7 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from builder.consent import Consent
 from builder.errors import DrydockError
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
@@ -31,7 +32,7 @@ def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> lis
     return [file for file in sources if (file.name, file.version) not in built and file.path + NO_WHEEL not in there]
 
 
-def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Reporter) -> None:
+def put_built(file: LockedFile, place: Place, catalogue: Catalogue, consent: Consent, report: Reporter) -> None:
     """Build the wheel of a source distribution that is in a mirror, and put it there.
 
     Only where it is for every machine, and two builds of it are the same: everybody gets the same files of a mirror.
@@ -51,7 +52,8 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, report: Repo
         constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
         with report.busy(f"building {file.file}"):
             wheels = [
-                uv.build_wheel(folder / "links" / file.file, constraints, folder / out) for out in ("first", "second")
+                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent)
+                for out in ("first", "second")
             ]
         if not wheels[0].name.endswith("-none-any.whl"):
             _left_out(file, "for this machine only", place, report)
