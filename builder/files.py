@@ -4,20 +4,41 @@ from __future__ import annotations
 
 import os
 import shutil
+import stat
 from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from builder.embedded.folders import is_shared
 from builder.errors import UsageError
+
+
+def make_folder(path: Path) -> None:
+    """Make a folder, and those above it that are missing.
+
+    In a folder of a group (setgid, and the group may write) the group may write to it too, whatever the umask: a store
+    of several people is one (docs/how-to/shared-store.md).
+    """
+    missing = [one for one in (path, *path.parents) if not one.exists()]
+    for one in reversed(missing):
+        with suppress(FileExistsError):
+            one.mkdir()
+            share(one)
+
+
+def share(path: Path) -> None:
+    """Let the group write to what was just made, where it is in a folder of a group."""
+    if is_shared(path.parent):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o2070 if path.is_dir() else 0o060))
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
     """Put `text` at `path` by a rename: a reader sees the old file or the new one, never half of one."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    new = path.with_name(f".{path.name}.{os.getpid()}")
+    make_folder(path.parent)
+    new = _beside(path)
     try:
         new.write_text(text, encoding="utf-8")
-        new.chmod(0o755 if executable else 0o644)
+        new.chmod((0o755 if executable else 0o644) | (0o020 if is_shared(path.parent) else 0))
         new.replace(path)
     except OSError as error:  # that of a write knows no file
         raise OSError(error.errno, error.strerror, str(path)) from None
@@ -27,10 +48,14 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
 
 def link_atomically(target: str, path: Path) -> None:
     """A link to `target` at `path`, by a rename: a reader sees the old one or the new one."""
-    new = path.with_name(f".{path.name}.{os.getpid()}")
-    new.unlink(missing_ok=True)
+    new = _beside(path)
     new.symlink_to(target)
     new.replace(path)
+
+
+def _beside(path: Path) -> Path:
+    """A name that nobody else writes to: process ids are not, where several machines or containers share a store."""
+    return path.with_name(f".{path.name}.{int.from_bytes(os.urandom(6))}")
 
 
 def write_new(path: Path, text: str) -> None:

@@ -85,7 +85,7 @@ def call(command: Sequence[str]) -> int:
 
 
 def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
-    """Run programs side by side, each to its end, and hold their stdout; `timeout` is for all of them, in seconds.
+    """Run programs side by side, each to its end, and hold what they said; `timeout` is for all of them, in seconds.
 
     None stands for one that cannot be started or did not end in time; it is killed with all that it started.
     """
@@ -102,11 +102,13 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
         running.extend(_begin(command, env) for command in commands)
         for one in running:
             try:
-                stdout = one.communicate(timeout=max(0.05, deadline - time.monotonic()))[0] if one else b""
+                limit = max(0.05, deadline - time.monotonic())
+                stdout, stderr = one.communicate(timeout=limit) if one else (b"", b"")
             except TimeoutExpired:
                 done.append(None)
             else:
-                done.append(Done(one.returncode, stdout.decode(errors="replace"), "") if one else None)
+                texts = [text.decode(errors="replace") for text in (stdout, stderr)]
+                done.append(Done(one.returncode, *texts) if one else None)
     finally:
         for one in (one for one in running if one is not None):
             if one.returncode is None:
@@ -118,11 +120,11 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
 
 
 def _begin(command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes] | None:
-    """A program in a group of its own, whose stdout is held; None where it cannot be started."""
+    """A program in a group of its own, what it says is held; None where it cannot be started."""
     from subprocess import DEVNULL, PIPE, Popen
 
     try:
-        program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=DEVNULL, process_group=0)
+        program = Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, process_group=0)
     except OSError:
         return None
     _watch(program, "+")
@@ -141,9 +143,11 @@ def has_living_maker(name: str) -> bool:
 
 def is_alive(number: int) -> bool:
     """Whether there is a process of that id."""
+    if number <= 0:
+        return False
     try:
         os.kill(number, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True  # somebody else's

@@ -22,22 +22,27 @@ from packaging.version import Version
 
 from builder import process
 from builder.consent import Builds, Consent
-from builder.embedded import installer, venv
+from builder.embedded import installer, network, venv
+from builder.embedded.network_settings import read, without_name
 from builder.embedded.secrets import cleaned, is_secret
 from builder.errors import ToolError
-from builder.isolation import DECISIVE_VARIABLES
 
-# A uv.toml or pyproject.toml of the project in whose folder Drydock is called has no say: uv looks for them from the
-# folder that comes after this option. The user's own (~/.config/uv) stays in force: it names mirrors.
-_UNCONFIGURED = ("--project",)
-# With these uv would forget which index a package comes from, and take another project's file of that name.
-_SOURCES_VARIABLES = ("UV_NO_SOURCES", "UV_NO_SOURCES_PACKAGE")
 # Spelled out, so that no configuration file decides them.
-_DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit", "--index-strategy", "first-index")
+_DEFAULTS = ("--resolution", "highest", "--prerelease", "if-necessary-or-explicit")
 _HINTS = (
     (
+        r"invalid peer certificate",
+        "which certificates are trusted, and who says so: drydock doctor --network; SSL_CERT_FILE names others, "
+        "UV_SYSTEM_CERTS=0 takes those of uv",
+    ),
+    (
+        r"\((401|403|407) |valid authentication credentials",
+        "it wants a user and a password: in a netrc file, a keyring, or the URL of the index",
+    ),
+    (
         r"error sending request|dns error|operation timed out",
-        "is the network there? UV_DEFAULT_INDEX names a mirror, UV_FIND_LINKS a folder of wheels",
+        "is the network there? UV_DEFAULT_INDEX names a mirror, UV_FIND_LINKS a folder of wheels; "
+        "drydock doctor --network says what is in force",
     ),
     (
         r"Network connectivity is disabled",
@@ -79,8 +84,8 @@ def questions(python: str) -> dict[str, list[str]]:
     """Commands that ask uv something, to be run beside others: where its cache is, and which Python a build would take,
     where `python` is a version; where it is a path, also of which version that is. Raises ToolError without a uv.
     """
-    common = [executable(), *_UNCONFIGURED, "/"]
-    find = [*common, "python", "find", "--no-python-downloads", "--system", python]
+    common = [executable(), "--no-config"]
+    find = [*common, "python", "find", "--no-project", "--no-python-downloads", "--system", python]
     # One that was asked for by its version has it; to look for it twice would take twice as long.
     version = {} if python[0].isdigit() else {"version": [*find, "--show-version"]}
     return {"cache": [*common, "cache", "dir"], "python": find, **version}
@@ -89,6 +94,29 @@ def questions(python: str) -> dict[str, list[str]]:
 def question_of_default_index() -> list[str]:
     """The command whose help names uv's own default index. Raises ToolError where there is no uv."""
     return [executable(), "pip", "install", "--help"]
+
+
+def question_of_index(
+    requirement: str, target: Platform, python: str, index: str | None, folder: str
+) -> tuple[list[str], dict[str, str]]:
+    """A command that asks an index for a wheel as a build does, and its environment; nothing is kept, or tried again.
+
+    `index` is the only one to ask, None stands for all that are configured. `folder` is an empty one. Raises ToolError.
+    """
+    wanted = Path(folder, "wanted.txt")
+    wanted.write_text(f"{requirement}\n")
+    command = [executable(), "pip", "compile", "--no-config", "--quiet", "--no-deps", "--no-header", "--no-cache"]
+    command += ["--python-platform", target.uv_platform, "--python-version", python, "--only-binary", ":all:"]
+    env = environment({**target.uv_environment(), "UV_HTTP_RETRIES": "0", "NO_COLOR": "1"}, index)
+    return [*command, *installer.SEARCHES, str(wanted)], env
+
+
+def reason(stderr: str) -> str:
+    """The last cause that uv names, in one line."""
+    lines = [line.strip() for line in stderr.splitlines() if line.strip()]
+    hints = [line for line in lines if line.startswith("hint:")]
+    causes = [line.partition(": ")[2] for line in lines if line.startswith("cause:")]
+    return (hints or causes[-1:] or lines or ["it says nothing"])[0].removeprefix("hint: ").removeprefix("error: ")
 
 
 def parse_default_index(text: str) -> str | None:
@@ -102,19 +130,9 @@ def parse_default_index(text: str) -> str | None:
 
 
 def default_index() -> str | None:
-    """The index that the user has named for uv, in its environment or its configuration; None where they have not."""
-    if named := os.environ.get("UV_DEFAULT_INDEX") or os.environ.get("UV_INDEX_URL"):
-        return named
-    folder = os.environ.get("XDG_CONFIG_HOME") or Path(os.environ.get("HOME", "/")) / ".config"
-    for path in (Path(folder, "uv/uv.toml"), Path("/etc/uv/uv.toml")):
-        try:
-            settings = tomllib.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            continue
-        indexes = [one for one in settings.get("index", ()) if isinstance(one, dict) and one.get("default") is True]
-        if named := next((one.get("url") for one in indexes), None) or settings.get("index-url"):
-            return str(named)
-    return None
+    """The index that the user has named for uv or pip, in a variable or a file; None where they have not."""
+    named = read(os.environ).first("index")
+    return without_name(named) if named else None
 
 
 def version() -> str:
@@ -124,11 +142,16 @@ def version() -> str:
     return of("uv")
 
 
-def environment(extra: Mapping[str, str] | None = None, *, builds: Builds = None) -> dict[str, str]:
-    """Our environment without what would change uv's answers, and without secrets where something may be built."""
-    ours = os.environ if builds is None else cleaned(os.environ)
-    kept = {name: value for name, value in ours.items() if name not in (*DECISIVE_VARIABLES, *_SOURCES_VARIABLES)}
-    return {**kept, **(extra or {})}
+def environment(
+    extra: Mapping[str, str] | None = None, index: str | None = None, *, builds: Builds = None
+) -> dict[str, str]:
+    """What uv runs with: our environment, without what would change its answers, and how indexes are reached.
+
+    `index` is the only index to ask, instead of those that are configured. Where something may be built, it has no
+    secrets.
+    """
+    found = network.environment(os.environ, index)
+    return {**(found if builds is None else cleaned(found)), **(extra or {})}
 
 
 def hint(said: str) -> str | None:
@@ -137,12 +160,25 @@ def hint(said: str) -> str | None:
     >>> hint("error: failed to write to file `x`: No space left on device (os error 28)")
     'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
     """
-    return next((words for pattern, words in _HINTS if re.search(pattern, said)), None) or _source_hint(said)
+    known = next((words for pattern, words in _HINTS if re.search(pattern, said)), None)
+    return known or _source_hint(said) or _undated_hint(said)
 
 
 def _source_hint(said: str) -> str | None:
     source = re.search(r"Wheels are required for `([^`]+)`", said)
     return f'where its source may be built, say so: [packages.build] {source[1]} = ["setuptools"]' if source else None
+
+
+def _undated_hint(said: str) -> str | None:
+    """Of an index without upload times: of what is too new, uv says the day."""
+    undated = re.findall(r"`([^`]+)` was filtered by `exclude-newer`[^\n]*? requirement is v[^,\s]+\. ", said)
+    if not undated:
+        return None
+    return (
+        f"the index does not say when its files were uploaded; except {undated[0]} from the day: "
+        f"[packages.exclude-newer-package] {undated[0]} = false; or all that comes from one of [indexes]: "
+        "[packages.exclude-newer-index] NAME = false; or everything: [packages] exclude-newer = false"
+    )
 
 
 def index_url(name: str, url: str) -> str:
@@ -151,7 +187,7 @@ def index_url(name: str, url: str) -> str:
 
 
 def find_links() -> list[Path]:
-    """The folders of wheels that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
+    """The folders of wheels that the settings of uv and pip name, as far as they exist."""
     return installer.folders_of_wheels(os.environ)
 
 
@@ -160,8 +196,8 @@ class Universe:
     """What a resolution may choose from.
 
     `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
-    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339
-    times. `index` maps a package to an index URL or folder of wheels that it alone comes from.
+    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever
+    time. `index` maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
@@ -211,7 +247,9 @@ def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str
     """The files of each pinned package, as PEP 751 lists them (`url`, `size`, `hashes`), and their `file` name."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
-    _compile(requirements, universe, folder, ["--no-deps", "--format", "pylock.toml", "--output-file", str(output)])
+    # A version comes from the first index that has it, which is where it was resolved.
+    arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *installer.SEARCHES]
+    _compile(requirements, universe, folder, arguments)
     found: dict[str, list[dict[str, Any]]] = {}
     for package in tomllib.loads(output.read_text())["packages"]:
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
@@ -256,21 +294,22 @@ def install(
     python: str,
     *,
     builds: Builds,
-    env: Mapping[str, str] | None = None,
+    index: str | None = None,
 ) -> None:
     """Install below `folder`, which is ours, for a target that may not be this machine: `uv pip install`.
 
     `arguments` name a place relative to `folder`, in which uv stands. Without `builds` wheels alone are installed.
-    Raises ToolError.
+    `index` is the only one to ask, instead of those that are configured. Raises ToolError.
     """
     if builds is None and "--no-binary" in arguments:
         raise ValueError("nobody has agreed to a build")
-    command = [executable(), "pip", "install", *_UNCONFIGURED, "/", "--quiet", "--no-deps"]
-    command += ["--python-platform", target.uv_platform, "--python-version", python, *arguments]
-    command += ["--only-binary", ":all:"] if builds is None else []
+    command = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps"]
+    command += ["--python-platform", target.uv_platform, "--python-version", python]
+    own, rest = _apart(arguments)
+    rest += ["--only-binary", ":all:"] if builds is None else []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        _checked(command, target, builds=builds, folder=descriptor, env=env)
+        _checked([*command, *rest], target, builds=builds, folder=descriptor, index=index or own)
     finally:
         os.close(descriptor)
 
@@ -282,7 +321,7 @@ def create_venv(folder: Path, python: str) -> str:
     """
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         frame = Path(work) / "frame"
-        command = [executable(), "venv", *_UNCONFIGURED, "/", "--no-project", "--quiet", "--relocatable"]
+        command = [executable(), "venv", "--no-config", "--no-project", "--quiet", "--relocatable"]
         done = process.run([*command, "--python", python, str(frame)], env=environment())
         if done.code:
             raise ToolError(f"no virtual environment of Python {python}: {_said(done.stderr)}")
@@ -300,7 +339,7 @@ def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) ->
 
     Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
     """
-    command = [executable(), "build", *_UNCONFIGURED, "/", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
+    command = [executable(), "build", "--no-config", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
     command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
     if constraints.stat().st_size:
         command += ["--build-constraints", str(constraints), "--require-hashes"]
@@ -319,7 +358,7 @@ def _without_passwords(consent: Consent) -> dict[str, str]:
 
 def known_pythons(version: str) -> list[dict[str, Any]]:
     """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
-    command = [executable(), "python", "list", *_UNCONFIGURED, "/", "--only-downloads", "--all-platforms"]
+    command = [executable(), "python", "list", "--no-config", "--only-downloads", "--all-platforms"]
     done = process.run(
         [*command, "--output-format", "json", version], env=environment({"UV_PYTHON_DOWNLOADS": "manual"})
     )
@@ -331,7 +370,7 @@ def known_pythons(version: str) -> list[dict[str, Any]]:
 
 def forget(packages: Iterable[str]) -> None:
     """Delete what uv's cache has of some packages (`uv cache clean`). Raises ToolError."""
-    done = process.run([executable(), "cache", "clean", *_UNCONFIGURED, "/", "--quiet", *sorted(packages)])
+    done = process.run([executable(), "cache", "clean", "--no-config", "--quiet", *sorted(packages)], env=environment())
     if done.code:
         raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
 
@@ -356,8 +395,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         executable(),
         "pip",
         "compile",
-        *_UNCONFIGURED,
-        str(folder),
+        "--no-config",
         *_DEFAULTS,
         "--quiet",
         "--no-header",
@@ -372,19 +410,27 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer-package", f"{package}={day}"]
     for package in universe.sources if universe.builds is not None else ():
         command += ["--no-binary", package]
+    if "--index-strategy" not in arguments:
+        command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
     _checked([*command, *arguments], universe.target, builds=universe.builds)
 
 
+def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
+    """The URL of the one index to ask, and the other arguments: it may have a password in it, and arguments are seen.
+
+    >>> _apart(["--no-deps", "--default-index", "https://host/simple", "-r", "x.txt"])
+    ('https://host/simple', ['--no-deps', '-r', 'x.txt'])
+    """
+    if "--default-index" not in arguments:
+        return None, list(arguments)
+    at = arguments.index("--default-index")
+    return arguments[at + 1], [*arguments[:at], *arguments[at + 2 :]]
+
+
 def _checked(
-    command: Sequence[str],
-    target: Platform,
-    *,
-    builds: Builds,
-    folder: int | None = None,
-    env: Mapping[str, str] | None = None,
+    command: Sequence[str], target: Platform, *, builds: Builds, folder: int | None = None, index: str | None = None
 ) -> None:
-    whole = environment({**target.uv_environment(), **(env or {})}, builds=builds)
-    done = process.run(command, env=whole, folder=folder)
+    done = process.run(command, env=environment(target.uv_environment(), index, builds=builds), folder=folder)
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 

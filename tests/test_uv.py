@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 
 import pytest
@@ -18,4 +19,5 @@ def test_folders_of_wheels_are_those_that_are_there(tmp_path: Path, monkeypatch:
     assert uv.find_links() == [tmp_path / name for name in "abc"]
     monkeypatch.delenv("UV_FIND_LINKS")
     monkeypatch.delenv("PIP_FIND_LINKS")
+    monkeypatch.setenv("PIP_CONFIG_FILE", os.devnull)
     assert uv.find_links() == []

@@ -8,7 +8,7 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.author import precommit
+from builder.author import gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.model import Imported, LeftOut
 from builder.author.importing.target import choose
@@ -24,6 +24,7 @@ from builder.project.snapshot import display
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
+ATTRIBUTES_FILE = Path(".gitattributes")
 _SOURCES = ("requirements.txt", "pyproject.toml")
 _TRAINERS = ("train.py", "main.py", "run.py")
 
@@ -66,14 +67,16 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
         extends=() if source else ("base",),
     )
     check(name, text, path)
-    with _all_or_nothing([path, lock_path, folder, HOOKS_FILE]):
+    with _all_or_nothing([path, lock_path, folder, ATTRIBUTES_FILE, HOOKS_FILE]):
         write_new(path, text)
         if lock:
             relock(name, Catalogue(step=report.step), report)
             generated.generate(name, folder, Catalogue().plan(name))  # with the lock that is there now
         made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
-        # The last step: what it changes of the user's is never to be undone.
-        added, hook = _add_hook()
+        with _as_it_was(ATTRIBUTES_FILE):
+            made += _add_attributes()
+            # The last step: what it changes of the user's is never to be undone.
+            added, hook = _add_hook()
     said = notes(imported, chosen, path)
     if source is None:
         said = [f"no requirements.txt and no [project] here: {display(path)} extends base; add torch to [packages]"]
@@ -91,6 +94,42 @@ def _match(machine: Machine) -> dict[str, str]:
     return {"gpu": "*"} if machine.gpus else {}
 
 
+def _add_attributes() -> list[Path]:
+    """Say in the file of git what scripts and locks are; returns it where it was changed. A link is left alone."""
+    if not os.path.lexists(ATTRIBUTES_FILE):
+        write_new(ATTRIBUTES_FILE, gitattributes.with_lines(""))
+        return [ATTRIBUTES_FILE]
+    if ATTRIBUTES_FILE.is_symlink() or not ATTRIBUTES_FILE.is_file():
+        return []
+    try:
+        text = ATTRIBUTES_FILE.read_bytes().decode()
+    except UnicodeDecodeError:
+        return []
+    added = text if "\r" in text else gitattributes.with_lines(text)
+    if added == text:
+        return []
+    _replace(ATTRIBUTES_FILE, added)
+    return [ATTRIBUTES_FILE]
+
+
+def _replace(path: Path, text: str) -> None:
+    mode = path.stat().st_mode & 0o777
+    write_atomically(path, text)
+    path.chmod(mode)
+
+
+@contextmanager
+def _as_it_was(path: Path) -> Iterator[None]:
+    """Give a file that the body may change its text back where the body fails."""
+    text = path.read_bytes() if path.is_file() else None
+    try:
+        yield
+    except BaseException:
+        if text is not None and path.read_bytes() != text:
+            _replace(path, text.decode())
+        raise
+
+
 def _add_hook() -> tuple[bool, str | None]:
     """Add the hook to the file of pre-commit; returns whether that was done, and the entry if the user must do it."""
     if not os.path.lexists(HOOKS_FILE):
@@ -105,9 +144,7 @@ def _add_hook() -> tuple[bool, str | None]:
     added = None if HOOKS_FILE.is_symlink() or "\r" in text else precommit.with_hook(text)
     if added is None:
         return False, precommit.entry(2)
-    mode = HOOKS_FILE.stat().st_mode & 0o777
-    write_atomically(HOOKS_FILE, added)
-    HOOKS_FILE.chmod(mode)
+    _replace(HOOKS_FILE, added)
     return True, None
 
 

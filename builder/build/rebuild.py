@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.script import Script, build_script
+from builder.files import make_folder
 from builder.store.layout import Store
 from builder.store.scratch import scratch
 
@@ -25,7 +26,7 @@ def built_beside(store_name: str, script: Script, report: Reporter, *, share_byt
     store = Store.here()
     with scratch(store.environments, f".stage-{key}-") as side:
         if share_bytecode:
-            store.bytecode.mkdir(exist_ok=True)
+            make_folder(store.bytecode)
             (side / "bytecode").symlink_to(store.bytecode)
         build_script(name, script, report, home=side)
         yield side / "store" / store_name

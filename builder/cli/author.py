@@ -67,7 +67,8 @@ def init(name: str | None, no_lock: bool) -> None:
     """Start a project here: a profile, its lock, its script.
 
     The profile is for this machine. Its requirements come from requirements.txt or pyproject.toml; without either, it
-    extends base. A hook for pre-commit is added to .pre-commit-config.yaml, or printed. Nothing is overwritten.
+    extends base. A hook for pre-commit is added to .pre-commit-config.yaml, or printed, and what is generated is marked
+    in .gitattributes. Nothing is overwritten.
     """
     from builder.author.init import HOOKS_FILE, start_project
     from builder.machine import detect

@@ -15,6 +15,20 @@ def store() -> None:
     """Show, check and clean the store."""
 
 
+@store.command("init")
+@click.option("--shared", is_flag=True, help="For several people: the group may build, run and collect in it.")
+@click.option("--group", metavar="GROUP", help="With --shared: that group, instead of your own.")
+def store_init(shared: bool, group: str | None) -> None:
+    """Make the store (in DRYDOCK_HOME), and print its folder. A build makes one for you alone by itself."""
+    from builder.store.init import init
+    from builder.store.layout import Store
+
+    found = Store.here()
+    for note in init(found, shared=shared, group=group):
+        reporter().warn(note)
+    click.echo(found.home)
+
+
 @store.command("gc")
 @click.option("-n", "--dry-run", is_flag=True, help="Print what would be deleted, and do nothing.")
 @click.option("--max-age", metavar="AGE", help="Keep environments built more recently, for instance 30d.")
@@ -32,15 +46,28 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
         size = gc.parse_size(max_size) if max_size else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    deleted = gc.collect(dry_run=dry_run, max_age=age, max_size=size)
+    done = gc.collect(dry_run=dry_run, max_age=age, max_size=size)
+    report = reporter()
     if as_json:
-        rows = [{"path": str(one.path), "why": one.why, "size": one.size} for one in deleted]
+        rows = [{"path": str(one.path), "why": one.why, "size": one.size} for one in done.deleted]
         echo_json(rows)
     else:
-        for one in deleted:
+        for one in done.deleted:
             if one.path.suffix != ".pyc":
                 click.echo(f"{one.path.name}: {one.why}")
-    reporter().step(f"{'would free' if dry_run else 'freed'}: {gc.summary(deleted)}")
+    for path in done.unknown:
+        report.warn(f"{path} is not Drydock's, and stays")
+    for kept in done.kept[:20]:
+        report.warn(f"{kept.path} belongs to {kept.owner}, and cannot be deleted: {kept.why}")
+    if len(done.kept) > 20:
+        report.warn(f"and {len(done.kept) - 20} more")
+    report.step(f"{'would free' if dry_run else 'freed'}: {gc.summary(done.deleted)}")
+    if done.kept:
+        owners = ", ".join(sorted({kept.owner for kept in done.kept}))
+        raise DrydockError(
+            f"{plural(len(done.kept), 'path')} that nothing needs could not be deleted",
+            hint=f"they go when {owners} collects: drydock store gc",
+        )
 
 
 @store.command("du")

@@ -20,9 +20,11 @@ from builder.embedded.errors import StageError
 
 
 def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str) -> None:
+    from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
     try:
+        folders.build_in(Path(env).parent.parent)
         build(Path(parts), Path(env), Tools(uv, Path(frame), Path(work), Path(mirror)), int(script))
     except StageError as error:
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None

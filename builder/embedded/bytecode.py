@@ -17,7 +17,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.embedded import lifeline
+from builder.embedded import folders, lifeline
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
 from builder.embedded.workers import exit_after, on_all_cores
@@ -158,7 +158,7 @@ def _compile(source: Source) -> None:
     try:
         with open(new, "wb") as file:
             file.write(content + seal(source.digest, content))
-        os.chmod(new, 0o444)
+        os.chmod(new, folders.mode_of(0o444))
         os.replace(new, source.shared)
     except OSError:
         if os.path.exists(new):

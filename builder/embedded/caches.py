@@ -11,11 +11,12 @@ import re
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+
+from builder.embedded.config_files import is_true
 
 VARIABLE = "DRYDOCK_CACHE"
-PATIENCE = 15
-"""Seconds without a byte after which a web server is given up."""
+LARGEST_INDEX = 1 << 26
+"""Bytes of a SHA256SUMS: some 500,000 files."""
 
 
 def places(environ: Mapping[str, str] = os.environ) -> list[str]:
@@ -30,74 +31,28 @@ def places(environ: Mapping[str, str] = os.environ) -> list[str]:
 def shown(text: str) -> str:
     """A URL without user, password and query, as it may be said or written.
 
-    >>> shown("https://me:secret@host:8080/a?token=b")
-    'https://host:8080/a'
+    >>> shown("https://me:secret@host:8080/a?token=b"), shown("me@host:folder")
+    ('https://host:8080/a', 'me@host:folder')
     """
     if "://" not in text:
         return text
-    from urllib.parse import urlsplit, urlunsplit
+    from builder.embedded.network_settings import shown_url
 
-    parts = urlsplit(text)
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-
-
-def open_url(url: str) -> Any:
-    """The answer of a web server, to be read as a file. Credentials in the URL are sent, and never said.
-
-    Raises OSError (urllib.error.HTTPError where the server answers with an error).
-    """
-    import base64
-    import urllib.request  # here, because most builds need none of it
-    from urllib.parse import unquote, urlsplit, urlunsplit
-
-    class OnlyTheWeb(urllib.request.HTTPRedirectHandler):
-        """Follows redirections to the web only, and takes no credentials along to another host."""
-
-        def redirect_request(self, req: Any, fp: Any, code: int, msg: str, headers: Any, newurl: str) -> Any:
-            old, new = urlsplit(req.full_url), urlsplit(newurl)
-            if new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http"):
-                raise OSError(f"it redirects to {new.scheme}://")
-            again = super().redirect_request(req, fp, code, msg, headers, newurl)
-            if again is not None and old.netloc != new.netloc:
-                again.remove_header("Authorization")
-            return again
-
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https"):
-        raise OSError(f"{parts.scheme or 'no'}:// is no web server")
-    host = parts.netloc.rpartition("@")[2]
-    request = urllib.request.Request(urlunsplit((parts.scheme, host, parts.path, parts.query, "")))  # noqa: S310
-    request.add_header("User-Agent", "drydock")
-    if parts.username is not None:
-        pair = unquote(f"{parts.username}:{parts.password or ''}").encode()
-        request.add_header("Authorization", f"Basic {base64.b64encode(pair).decode()}")
-    handlers: list[Any] = [OnlyTheWeb()]
-    if parts.scheme == "https":
-        handlers.append(urllib.request.HTTPSHandler(context=_trust()))
-    return urllib.request.build_opener(*handlers).open(request, timeout=PATIENCE)
-
-
-def _trust() -> Any:
-    import ssl
-
-    context = ssl.create_default_context()
-    # The Python of python.org has no certificates on macOS, which has them here.
-    if not context.cert_store_stats()["x509_ca"] and os.path.exists("/etc/ssl/cert.pem"):
-        context.load_verify_locations("/etc/ssl/cert.pem")
-    return context
+    return shown_url(text)
 
 
 def is_far(place: str, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether a place is on the web, and no network is to be used (`drydock --offline`, UV_OFFLINE)."""
-    offline = environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "no", "off")
-    return offline and place.startswith(("http://", "https://"))
+    return is_true(environ.get("UV_OFFLINE", "")) and place.startswith(("http://", "https://"))
 
 
 def has(place: str) -> set[str]:
     """The sha256 of every file that a cache says it has. Raises OSError."""
     if place.startswith(("http://", "https://")):
-        with open_url(place.rstrip("/") + "/SHA256SUMS") as answer:
-            text = answer.read(1 << 26).decode("ascii", "replace")
+        from builder.embedded.web import open_url  # here, because most builds need none of it
+
+        with open_url(place.rstrip("/") + "/SHA256SUMS", limit=LARGEST_INDEX, seconds=60) as answer:
+            text = answer.read().decode("ascii", "replace")
     elif "://" in place and not place.startswith("file://"):
         raise OSError("a script cannot read it; drydock pull can")
     else:

@@ -18,8 +18,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.embedded import lifeline
 from builder.embedded.folders import remove_path
+from builder.embedded.state import read_json
 
 LOCK = ".lock-"
 """What the name of a key's lock begins with, in the store."""
@@ -74,13 +74,7 @@ def write_note(folder: int) -> None:
 
 def read_note(folder: int) -> dict[str, Any]:
     """What `write_note` wrote; empty where there is nothing to read."""
-    try:
-        descriptor = os.open(NOTE, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK, dir_fd=folder)
-        with open(descriptor, encoding="utf-8") as file:
-            found = json.loads(file.read(4096))
-    except (OSError, ValueError, RecursionError):
-        return {}
-    return found if isinstance(found, dict) else {}
+    return read_json(NOTE, dict, folder=folder) or {}
 
 
 # How stages were named before they had a note: .stage-KEY-HOST-PID.
@@ -92,6 +86,8 @@ def is_dead(path: Path, ours: int = 0) -> bool:
 
     `ours` is the process id of our script: another that had it is dead.
     """
+    from builder.embedded import lifeline
+
     old = _NAMED_BY_PROCESS.fullmatch(path.name)
     if old is not None and old["host"] == os.uname().nodename:
         return int(old["pid"]) == ours or not lifeline.is_alive(int(old["pid"]))

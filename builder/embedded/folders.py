@@ -7,7 +7,7 @@ to somebody's own. A descriptor stays with the folder that was opened (POSIX, op
 from __future__ import annotations
 
 import os
-import secrets
+import stat
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
@@ -16,13 +16,65 @@ from builder.embedded.errors import StageError
 _FLAGS = os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW | os.O_CLOEXEC
 
 
+_mode = 0o755
+
+
+def is_shared(folder: Path) -> bool:
+    """Whether a folder is one of a group: setgid, and the group may write to it. What is made in it is so, too."""
+    wanted = stat.S_ISGID | stat.S_IWGRP
+    try:
+        return os.stat(folder).st_mode & wanted == wanted
+    except OSError:
+        return False
+
+
+def build_in(home: Path) -> None:
+    """Let the group delete what this process begins in a store that is shared, whatever the umask."""
+    global _mode
+    if is_shared(home):
+        os.umask(0o002)
+        _mode = 0o775
+        # Links into the cache of one user have its modes, and these are not ours to change.
+        os.environ["UV_LINK_MODE"] = "copy"
+
+
+def mode_of(mode: int) -> int:
+    """The mode that a file gets which had `mode`: in a shared store the group may read it, and link it.
+
+    Linux lets nobody link what they may not write (proc(5), protected_hardlinks).
+    """
+    return mode | 0o064 | (0o011 if mode & 0o100 else 0) if _mode == 0o775 else mode
+
+
+def give_to_group(top: Path) -> None:
+    """Give the files below a folder, which are ours, their `mode_of`."""
+    if _mode != 0o775:
+        return
+    for folder, _, files in os.walk(top):
+        for name in files:
+            path = os.path.join(folder, name)
+            mode = os.lstat(path).st_mode
+            if stat.S_ISREG(mode) and mode != mode_of(mode):
+                try:
+                    os.chmod(path, stat.S_IMODE(mode_of(mode)))
+                except PermissionError:  # linked bytecode of another member's
+                    pass
+
+
+def make_in(name: str, parent: int) -> None:
+    """Make a folder in an open one. Raises FileExistsError."""
+    os.mkdir(name, _mode, dir_fd=parent)
+
+
 def make_folder(parent: Path, prefix: str) -> tuple[Path, int]:
     """Make a folder of a name that nobody can guess, and open it: its path and its descriptor.
 
     Raises StageError where something else stands there by the time it is opened.
     """
-    path = parent / f"{prefix}{secrets.token_hex(6)}"
+    path = parent / f"{prefix}{os.urandom(6).hex()}"
     os.mkdir(path, 0o755)
+    if is_shared(parent):
+        os.chmod(path, 0o2775)
     descriptor = os.open(path, _FLAGS)
     if os.listdir(descriptor):
         os.close(descriptor)
@@ -62,7 +114,7 @@ def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Iterator[tu
             above = stack[-1][1] if stack else top
             if make:
                 try:
-                    os.mkdir(name, 0o755, dir_fd=above)
+                    make_in(name, above)
                 except FileExistsError:
                     pass
             stack.append((path, os.open(name, _FLAGS, dir_fd=above)))
@@ -130,7 +182,10 @@ def remove(parent: int, name: str) -> None:
         _unlink(parent, name)
         return
     try:
-        os.fchmod(descriptor, 0o700)  # finished environments are read-only
+        try:
+            os.fchmod(descriptor, 0o700)  # finished environments are read-only
+        except PermissionError:  # somebody else's folder, which we may write to all the same where it is shared
+            pass
         with os.scandir(descriptor) as entries:
             below = [(entry.name, entry.is_dir(follow_symlinks=False)) for entry in entries]
         for one, is_folder in below:

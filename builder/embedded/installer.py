@@ -7,8 +7,6 @@ what would have to be uninstalled is not there.
 
 from __future__ import annotations
 
-import os
-import re
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -19,8 +17,8 @@ from builder.embedded.errors import StageError
 from builder.embedded.plan import pinned
 from builder.embedded.secrets import cleaned
 
-FIND_LINKS = ("UV_FIND_LINKS", "PIP_FIND_LINKS")
-
+SEARCHES = ("--index-strategy", "unsafe-best-match")
+"""For what is known by version and hash: no index can slip in another file, so all are asked, until one has it."""
 
 Ask = Callable[[list[str], dict[str, str]], int]
 """Runs uv with some arguments in some environment, in the folder that is to be filled; returns its exit status."""
@@ -42,10 +40,10 @@ class Request(NamedTuple):
 
 
 def folders_of_wheels(environ: Mapping[str, str]) -> list[Path]:
-    """The folders that UV_FIND_LINKS and PIP_FIND_LINKS name, separated by commas or spaces."""
-    words = re.split(r"[,\s]+", " ".join(environ.get(name, "") for name in FIND_LINKS))
-    paths = (Path(word[len("file://") :] if word.startswith("file://") else word) for word in words if word)
-    return [path for path in paths if path.is_dir()]
+    """The folders of wheels that the settings of uv and pip name, as far as they exist."""
+    from builder.embedded.network_settings import read  # here and below, because many builds ask nobody
+
+    return read(environ).folders
 
 
 def index_url(name: str, url: str, environ: Mapping[str, str]) -> str:
@@ -99,15 +97,13 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
     """
     plan = written["plan"]
     options = ["--prefix", ".", "--python", python, "--require-hashes"]
-    options += ["--only-binary", ":all:"]
+    options += ["--only-binary", ":all:", *SEARCHES]
     for package in request.packages if request.builds else ():
         options += ["--no-binary", package["name"]]
     if request.builds:
         options += ["--require-build-hashes"]
     if request.builds and plan["build-requires"]:
         options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
-    for folder in folders_of_wheels(os.environ):
-        options += ["--find-links", str(folder)]
     return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
 
 
@@ -116,11 +112,10 @@ def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
 
     Without secrets where something is built.
     """
-    found = cleaned(environ) if request.builds else dict(environ)
-    if request.url:
-        found.pop("UV_INDEX_URL", None)
-        found["UV_DEFAULT_INDEX"] = request.url
-    return found
+    from builder.embedded import network
+
+    found = network.environment(environ, request.url or None)
+    return cleaned(found) if request.builds else found
 
 
 def install(

@@ -242,7 +242,7 @@ def _findings(plan: Mapping[str, Any], parts: Path, path: Path, site: str) -> li
 
 def _broken(uv: str, venv: Path) -> dict[str, str]:
     """What `uv pip check` finds: the requirement that is not met, and the whole line."""
-    done = verify.run([uv, "--project", "/", "pip", "check", "--python", str(venv / "bin" / "python")], NO_COLOR="1")
+    done = verify.run([uv, "--no-config", "pip", "check", "--python", str(venv / "bin" / "python")], NO_COLOR="1")
     lines = [line for line in done.stderr.splitlines() if line.startswith("The package `")]
     return {line.partition(", but ")[0]: line for line in lines}
 

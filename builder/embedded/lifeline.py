@@ -183,7 +183,7 @@ def is_alive(pid: int) -> bool:
     """Whether there is a process of that id, whoever's it is."""
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, OverflowError):
         return False
     except PermissionError:
         return True

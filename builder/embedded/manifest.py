@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any
@@ -10,6 +9,7 @@ from typing import Any
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.plan import canonical, key_of
+from builder.embedded.state import LARGE, read_json
 
 
 def sealed(manifest: dict[str, Any]) -> dict[str, Any]:
@@ -40,11 +40,11 @@ def read_manifest(env: Path) -> dict[str, Any]:
 def read_sealed(path: Path) -> dict[str, Any]:
     """The manifest in a file, checked against its own seal and its key. Raises StageError."""
     try:
-        manifest: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"))
+        manifest: dict[str, Any] | None = read_json(path, {"plan": dict, "key": str, "name": str}, LARGE)
+        if manifest is None:
+            raise ValueError("it is not there, or no manifest")
         if sealed(manifest) != manifest or key_of(manifest["plan"]) != manifest["key"]:
             raise StageError("it was edited")
-        if not isinstance(manifest["name"], str):
-            raise StageError("it has no name")
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         raise StageError(f"unreadable: {error}") from None
     return manifest

@@ -210,7 +210,7 @@ def linked(
     Without `compiled` there comes no bytecode with them: ours is never compared with its source.
     """
     environ = dict(os.environ)
-    command = [tools.uv, "--project", "/"]
+    command = [tools.uv, "--no-config"]
 
     def install(packages: Sequence[dict[str, Any]], folder: int) -> None:
         def ask(arguments: list[str], environment: dict[str, str]) -> int:
@@ -220,7 +220,10 @@ def linked(
         installer.install(written, packages, ask, python=python, work=tools.work, places=places, environ=environ)
 
     def forget(names: Sequence[str]) -> None:
-        lifeline.run([*command, "cache", "clean", "--quiet", *names], folder=top, env=environ)
+        from builder.embedded import network
+
+        known = network.environment(environ)  # where uv's cache is
+        lifeline.run([*command, "cache", "clean", "--quiet", *names], folder=top, env=known)
 
     for _ in range(3):
         found = wheels.wheels_of(home, written["plan"], install, forget)

@@ -35,7 +35,7 @@ def take_over(venv: Path, top: int) -> dict[str, str]:
             os.close(parent)
             promises[path] = f"-> {os.readlink(source)}"
             continue
-        content, mode = source.read_bytes(), source.stat().st_mode & 0o777
+        content, mode = source.read_bytes(), folders.mode_of(source.stat().st_mode & 0o777)
         with open(folders.create(top, path, mode), "wb") as file:
             file.write(content)
         promises[path] = record_hash(content)

@@ -24,6 +24,7 @@ from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_record, distributions, forget_origins, read_record, site_packages
 from builder.embedded.programs import make_relocatable
+from builder.embedded.state import LARGE, read_json
 from builder.embedded.workers import on_all_cores
 
 FORMAT = 1
@@ -82,12 +83,31 @@ def wheels_of(
 def _read(folder: Path, name: str, package: str) -> Wheel | None:
     """A wheel from its note; None where there is none, or none that we can read."""
     try:
-        note = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
-        if note["format"] != FORMAT or not (folder / name).is_dir():
+        note = read_json(folder / f"{name}.json", _NOTE, LARGE)
+        if (
+            note is None
+            or note["format"] != FORMAT
+            or not all(map(_is_whole, note["files"].values()))
+            or not (folder / name).is_dir()
+        ):
             return None
         return Wheel(package, folder / name, note["files"], note["own"], note["uncompiled"])
-    except (OSError, ValueError, KeyError, TypeError, RecursionError):
+    except OSError:
         return None
+
+
+_NOTE = {"format": int, "files": {str: list}, "own": {str: str}, "uncompiled": [str]}
+
+
+def _is_whole(files: list[Any]) -> bool:
+    """Whether the files of a folder are noted as name, inode, size and time. They are many: few questions."""
+    try:
+        return all(
+            "/" not in name and name not in ("", ".", "..") and type(inode) is type(size) is type(time) is int
+            for name, inode, size, time in files
+        )
+    except (TypeError, ValueError):
+        return False
 
 
 def without_bytecode(wheel: Wheel) -> Wheel:
@@ -259,12 +279,13 @@ def _take_apart(
     parts = {one: part for one, part in parts.items() if part.name not in wrong}
     new = {one: prefix / f".{number}" for number, one in enumerate(parts)}
     for one, part in parts.items():
-        os.mkdir(new[one].name, 0o755, dir_fd=descriptor)
+        folders.make_in(new[one].name, descriptor)
         for _, target in folders.opened(descriptor, [new[one].name]):
             _move(part, descriptor, target)
     sources = {one: _sources(part, inside) for one, part in parts.items()}
     uncompiled = bytecode.give({new[one] / inside: some for one, some in sources.items()}, home / "bytecode")
     for one, part in parts.items():
+        folders.give_to_group(new[one])
         _put(folder / one, new[one], _note(part, new[one], inside, uncompiled[new[one] / inside]))
     return set(parts), bad
 

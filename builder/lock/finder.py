@@ -7,7 +7,7 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from packaging.requirements import Requirement
 from packaging.tags import Tag
@@ -15,8 +15,10 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from builder import uv
 from builder.consent import Builds
+from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
+from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
 from builder.profile.model import Profile
 
@@ -35,7 +37,9 @@ def locked_files(profile: Profile, packages: Sequence[Artefact], builds: Builds)
             found = uv.artefacts(pins, universe, asked.folder("files"))
         except ToolError as error:
             raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
-    return {file["hashes"]["sha256"]: file for files in found.values() for file in files}
+    known = {package.file: package.sha256 for package in packages}  # where the index does not say a sha256
+    rows = (file for files in found.values() for file in files)
+    return {file["hashes"].get("sha256") or known.get(file["file"], ""): file for file in rows}
 
 
 class Artefacts:
@@ -60,9 +64,16 @@ class Artefacts:
             sources=sources,
             builds=self._builds if sources else None,
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
-            exclude_newer_package={name: _end_of(day) for name, day in packages.exclude_newer_package.items()},
+            exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},
             index=index or {},
         )
+
+    def _days(self) -> dict[str, str | Literal[False]]:
+        """The packages that have a day of their own, or none: those of an index, and single ones."""
+        packages = self._profile.packages
+        by_index = packages.exclude_newer_index
+        of_index = {name: by_index[index] for name, index in packages.index.items() if index in by_index}
+        return {**of_index, **packages.exclude_newer_package}
 
     def index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
@@ -93,9 +104,9 @@ class Artefacts:
         Raises LockError where a package has none for the target, ToolError.
         """
         files = uv.artefacts(pins, universe, self.folder("files"))
+        best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
-        for pin in pins:
-            file = self._best(pin, files[pin.name], pin.name in universe.sources)
+        for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
             chosen.append(
                 Artefact(
                     name=pin.name,
@@ -112,7 +123,7 @@ class Artefacts:
     def _best(self, pin: uv.Pin, files: Sequence[dict[str, Any]], source: bool) -> dict[str, Any]:
         """The one file to install: the wheel with the best tag for the target, or the source distribution."""
         if source:
-            return next(file for file in files if not file["file"].endswith(".whl"))
+            return the_one(pin.name, [file for file in files if not file["file"].endswith(".whl")])
         fitting = [
             (place, file["file"], file)
             for file in files
@@ -125,7 +136,8 @@ class Artefacts:
                 f"and Python {self._profile.python.version}",
                 hint=f'allow its source to be built: [packages.build] {pin.name} = ["setuptools"]',
             )
-        return min(fitting)[2]
+        best = min(place[:2] for place in fitting)
+        return the_one(pin.name, [file for place, name, file in fitting if (place, name) == best])
 
     def _place(self, file: str) -> int | None:
         tags: frozenset[Tag] = parse_wheel_filename(file)[3]
@@ -181,10 +193,16 @@ class Artefacts:
         return site
 
     def requirement(self, package: Artefact) -> list[str]:
-        """The arguments with which uv installs a package by its hash, from where it is looked for."""
+        """The arguments with which uv installs a package by its hash, from where it is looked for: `uv.install`."""
         file = self._work / f"{package.sha256}.txt"
         file.write_text(f"{pinned(package.model_dump())}\n")
-        arguments = ["--require-hashes", "-r", str(file), *(["--only-binary", ":all:"] if package.is_wheel else [])]
+        arguments = [
+            "--require-hashes",
+            *SEARCHES,
+            "-r",
+            str(file),
+            *(["--only-binary", ":all:"] if package.is_wheel else []),
+        ]
         local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]

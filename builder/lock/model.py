@@ -109,13 +109,18 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
     decisive = {
         "target": profile.target.model_dump(include={"platform", "min_os", "glibc", "cuda"}),
         "python": profile.python.version,
-        "packages": profile.packages.model_dump(),
+        "packages": _decisive(profile.packages.model_dump()),
         "patches": [
             {**patch.model_dump(include={"package", "versions", "file"}), "text": files[patch.file]}
             for patch in profile.patches
         ],
     }
     return "sha256:" + _sha256_of(decisive)
+
+
+def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
+    # What came later counts where it is used, so that older locks stay fresh.
+    return {name: value for name, value in packages.items() if value or name != "exclude_newer_index"}
 
 
 def _sha256_of(value: Any) -> str:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from datetime import date, datetime
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
@@ -98,6 +98,15 @@ def _day(value: Any) -> Any:
     raise ValueError('not a day; write for instance "2025-07-01"')
 
 
+def _day_or_not(value: Any) -> Any:
+    if value is False:
+        return value
+    try:
+        return _day(value)
+    except ValueError:
+        raise ValueError('not a day, nor false; write for instance "2025-07-01"') from None
+
+
 def _settable(value: str) -> str:
     if value in RESERVED_VARIABLES:
         raise ValueError("set by the script itself, to isolate the environment")
@@ -150,7 +159,11 @@ Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
-Day = Annotated[str, BeforeValidator(_day), _in_schema(_DAY)]
+Day = Annotated[
+    str | Literal[False],
+    BeforeValidator(_day_or_not),
+    WithJsonSchema({"anyOf": [{"type": "string", "pattern": _DAY}, {"const": False}]}),
+]
 Pattern = Annotated[Text, Field(min_length=1), AfterValidator(_pattern)]
 StepPattern = Annotated[Pattern, AfterValidator(_with_group)]
 Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False, strict=True)]

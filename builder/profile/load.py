@@ -65,12 +65,14 @@ class Resolved:
                     where=source.where(),
                 )
         profile = validated(Profile, merged, source)
-        for package, index in profile.packages.index.items():
+        named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
+        named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
+        for place, index in named.items():
             if index not in profile.indexes:
                 raise ProfileError(
                     f'the index "{index}" is not among [indexes]',
                     hint=f'name its place: [indexes] {index} = "https://..."',
-                    where=source.where("packages", "index", package),
+                    where=source.where(*place),
                 )
         self._refuse(_settings_findings(profile))
         return profile

@@ -63,9 +63,11 @@ class Packages(Model):
     build: dict[PackageName, list[RequirementText]] = {}
     """Packages that may be source distributions, with their build requirements; everything else must be a wheel."""
     exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
-    """The package universe as of the end of that day, UTC."""
+    """The package universe as of the end of that day, UTC; `false` takes an inherited day away."""
     exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")
-    """Another day, for single packages."""
+    """Another day, for single packages; `false`: whatever day, as for an index that does not say when files came."""
+    exclude_newer_index: dict[Name, Day] = Field(default={}, alias="exclude-newer-index")
+    """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
 

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder.embedded import state
 from builder.errors import DrydockError
 from builder.files import write_atomically
 from builder.resources import shipped
@@ -76,16 +77,27 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
 
 
 def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
+    record: Mapping[str, Any] | None = state.read_json(memory, _RECORD)
+    if record is None:
+        return None
     try:
-        record: Mapping[str, Any] = json.loads(memory.read_bytes())
         if any(_digest_bytes(catalogue.content(Path(path))) != digest for path, digest in record["inputs"].items()):
             return None
-        script = Path(record["script"])
-        if _digest_bytes(script.read_bytes()) != record["sha256"]:
-            return None
-        return Evaluation(record["store_name"], script, Path(record["lock"]), record["content"])
-    except (OSError, DrydockError, ValueError, KeyError, TypeError):
+    except DrydockError:
         return None
+    if _digest_bytes(state.read_bytes(record["script"], state.LARGE, follow=True)) != record["sha256"]:
+        return None
+    return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
+
+
+_RECORD = {
+    "store_name": str,
+    "script": str,
+    "sha256": str,
+    "lock": str,
+    "content": (str, None),
+    "inputs": {str: (str, None)},
+}
 
 
 def _context(name: str) -> str:

@@ -29,7 +29,7 @@ def install(plan: Plan, folder: Path, python: str, builds: Builds) -> None:
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         for request in installer.requests(written, written["plan"]["packages"], os.environ):
             arguments = installer.arguments(written, request, python, Path(work))
-            env = installer.environment(request, {})
-            uv.install(arguments, folder, target, version, builds=builds if request.builds else None, env=env)
+            allowed = builds if request.builds else None
+            uv.install(arguments, folder, target, version, builds=allowed, index=request.url or None)
     (folder / ".lock").unlink(missing_ok=True)  # uv's
     make_relocatable(site_packages(folder), folder, python)

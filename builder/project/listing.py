@@ -11,6 +11,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.embedded import state
 from builder.errors import DrydockError, ProfileError, Where
 from builder.files import write_atomically
 from builder.project.catalogue import Catalogue
@@ -53,10 +54,8 @@ def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) ->
     """The profiles in a folder, in no order; their names get a prefix. With `warn` a bad one does not stop it."""
     place = hashlib.sha256(str(folder.absolute()).encode()).hexdigest()
     memory = home() / "cache" / "summaries" / f"{place}.json"
-    known: dict[str, list[str | None]] = {}
-    with suppress(OSError, ValueError, KeyError, TypeError):
-        told = json.loads(memory.read_bytes())
-        known = told["profiles"] if told["format"] == _FORMAT else {}
+    told = state.read_json(memory, {"format": int, "profiles": {str: [(str, None)]}}, state.LARGE)
+    known: dict[str, list[str | None]] = told["profiles"] if told and told["format"] == _FORMAT else {}
     here = {}
     for name in names_in(folder):
         path = folder.absolute() / f"{name}.toml"
@@ -66,7 +65,7 @@ def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) ->
                 continue  # a source may have its profiles in its root, beside other files
             digest = hashlib.sha256(content).hexdigest()
             row = known.get(digest) or _read(name, content, path)
-            if row[0] != name:  # the same file under another name: let the error be explained
+            if len(row) != 4 or row[0] != name:  # the same file under another name: let the error be explained
                 row = _read(name, content, path)
         except OSError as error:
             raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None

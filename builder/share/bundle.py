@@ -22,6 +22,8 @@ from pathlib import Path
 from typing import IO, Any
 
 from builder import process, uv
+from builder.download import download
+from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.project.catalogue import Catalogue
 from builder.project.snapshot import display
@@ -30,7 +32,7 @@ from builder.script.plan import Plan
 from builder.script.templates import rendered_bundle_head
 from builder.share.mirror.fetch import Gatherer
 from builder.share.mirror.locked import locked_files
-from builder.share.mirror.place import LocalPlace, copy_hashed, download, hash_of
+from builder.share.mirror.place import LocalPlace, copy_hashed, hash_of
 from builder.share.mirror.transfer import bring
 
 UV = "uv.gz"
@@ -172,7 +174,7 @@ def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> No
                 copy_hashed(Path(url[7:]), target) if url.startswith("file://") else download(url, target)
             except OSError as error:
                 raise DrydockError(
-                    f"{url} cannot be fetched: {error.strerror or error}",
+                    f"{shown_url(url)} cannot be fetched: {error.strerror or error}",
                     hint="fetch it elsewhere, then: --with-python=FILE; UV_PYTHON_INSTALL_MIRROR names a mirror",
                 ) from None
     else:
@@ -198,7 +200,7 @@ def _python_url(plan: Plan) -> str:
     for row in uv.known_pythons(plan.profile.python.version):
         if (row["os"], row["arch"], row["libc"], row["variant"]) == (system, machine, libc, "default"):
             url = str(row["url"])
-            if mirror := os.environ.get("UV_PYTHON_INSTALL_MIRROR"):
+            if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
                 return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])
             return url
     raise DrydockError(f"uv knows no Python {plan.profile.python.version} for {target.platform}")

@@ -2,7 +2,11 @@
 
 from __future__ import annotations
 
+import os
+import pwd
 import re
+import secrets
+import stat
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import suppress
@@ -12,10 +16,11 @@ from pathlib import Path
 from builder import process
 from builder.embedded import claim
 from builder.embedded.errors import StageError
+from builder.embedded.folders import remove_path
 from builder.embedded.wheels import identity
-from builder.files import remove_tree
+from builder.files import make_folder
 from builder.report import plural
-from builder.store import roots
+from builder.store import generations, roots
 from builder.store.layout import Store
 from builder.store.usage import Links
 
@@ -29,35 +34,99 @@ class Garbage:
     size: int
 
 
-def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: int | None = None) -> list[Garbage]:
-    """Delete what nothing needs, and give what was deleted (or would be).
+@dataclass(frozen=True)
+class Kept:
+    """Something that nothing needs and that could not be deleted: whose it is, and what the system says."""
+
+    path: Path
+    owner: str
+    why: str
+
+
+@dataclass(frozen=True)
+class Collection:
+    """What was deleted (or would be), what could not be, and what lies in the store and is not Drydock's."""
+
+    deleted: list[Garbage]
+    kept: list[Kept]
+    unknown: list[Path]
+
+
+def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: int | None = None) -> Collection:
+    """Delete what nothing needs, as far as this user may.
 
     `max_age` in seconds keeps what was used more recently; `max_size` in bytes stops as soon as the environments take
     no more than that. What a build, a trainer, a generation or a script needs is never taken, also where it begins
     while this runs: see `builder.store.roots`.
     """
-    if dry_run:
-        return list(_sized(_choose(max_age, max_size)))
     store = Store.here()
-    trash = store.environments / f".trash-{time.time_ns()}"
-    with roots.collecting():
-        chosen = list(_sized(_choose(max_age, max_size)))
-        # Choosing from a large store takes its time, and who waits for it does not wait for ever.
-        needed = roots.roots()
-        taken = [one for one in chosen if one.path.name not in needed]
-        for number, one in enumerate(taken):
-            if not one.path.is_dir():
-                one.path.unlink(missing_ok=True)
-                continue
-            trash.mkdir(parents=True, exist_ok=True)
-            with suppress(FileNotFoundError):  # a build removes the stages of dead builds, too
-                one.path.chmod(0o755)  # a folder that is moved must be writable, on some systems
-                one.path.rename(trash / str(number))
-                one.path.with_name(f"{one.path.name}.json").unlink(missing_ok=True)  # the note of a wheel
-    # Out of sight already; deleting many files takes its time.
-    for left in store.environments.glob(".trash-*"):
-        remove_tree(left)
-    return [*taken, *_leftovers()]
+    unknown = list(_unknown(store))
+    if dry_run:
+        return Collection(list(_sized(_choose(max_age, max_size))), [], unknown)
+    taken: list[Garbage] = []
+    kept: list[Kept] = []
+    if store.home.is_dir():
+        trash = store.environments / f".trash-{time.time_ns()}"
+        with roots.collecting():
+            chosen = list(_sized(_choose(max_age, max_size)))
+            # Choosing from a large store takes its time, and who waits for it does not wait for ever.
+            roots.renew_collecting()
+            needed = roots.roots()
+            for one in (one for one in chosen if one.path.name not in needed):
+                try:
+                    _take(one.path, trash)
+                    taken.append(one)
+                except OSError as error:
+                    kept.append(_kept(one.path, error))
+        # Out of sight already; deleting many files takes its time.
+        for left in store.environments.glob(".trash-*"):
+            try:
+                remove_path(left)
+            except OSError as error:
+                kept.append(_kept(left, error))
+        _leftovers(store, taken, kept)
+    return Collection(taken, kept, unknown)
+
+
+def _take(path: Path, trash: Path) -> None:
+    """Put something out of sight. Raises OSError; what somebody else has taken meanwhile is no error."""
+    try:
+        if not stat.S_ISDIR(path.lstat().st_mode):
+            path.unlink()
+            return
+        if not os.access(path, os.W_OK):  # a folder that is moved must be writable
+            path.chmod(0o755)
+        make_folder(trash)
+        path.rename(trash / secrets.token_hex(8))
+        path.with_name(f"{path.name}.json").unlink(missing_ok=True)  # the note of a wheel
+    except FileNotFoundError:
+        return
+
+
+def _kept(path: Path, error: OSError) -> Kept:
+    try:
+        uid = path.lstat().st_uid
+    except OSError:
+        return Kept(path, "somebody", error.strerror or str(error))
+    try:
+        return Kept(path, pwd.getpwuid(uid).pw_name, error.strerror or str(error))
+    except KeyError:
+        return Kept(path, f"user {uid}", error.strerror or str(error))
+
+
+_DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
+"""What file managers and NFS put into every folder: not worth a word."""
+
+_OURS = re.compile(r"\.(stage|trash|lock)-.*")
+
+
+def _unknown(store: Store) -> Iterator[Path]:
+    known = set(store.names())
+    there = store.environments.iterdir() if store.environments.is_dir() else ()
+    for path in [*sorted(there), *roots.unknown(), *generations.unknown()]:
+        of_store = path.parent == store.environments and (path.name in known or _OURS.fullmatch(path.name))
+        if not of_store and not _DESKTOP.fullmatch(path.name):
+            yield path
 
 
 def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
@@ -72,13 +141,11 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
     needed = roots.roots()
     gone: set[str] = set()
     every = [store.path(name) for name in store.names()]
-    newest_first = sorted(
-        (path for path in every if path.name not in needed), key=lambda path: path.stat().st_mtime, reverse=True
-    )
+    newest_first = sorted((path for path in every if path.name not in needed), key=_changed, reverse=True)
     total = Links().add(every) if max_size is not None else 0
     while newest_first:
         path = newest_first.pop()
-        if max_age is not None and time.time() - path.stat().st_mtime < max_age:
+        if max_age is not None and time.time() - _changed(path) < max_age:
             continue
         if max_size is not None:
             if total <= max_size:
@@ -90,10 +157,20 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
         yield from _wheels(store, gone, max_age)
 
 
+def _changed(path: Path) -> float:
+    """When something changed; now, where it is gone meanwhile."""
+    try:
+        return path.lstat().st_mtime
+    except OSError:
+        return time.time()
+
+
 def _dead(store: Store) -> Iterator[tuple[Path, str]]:
     """What processes left that died while they made it."""
     for path in sorted((store.home / "tools").glob(".new-*")):
-        if not process.has_living_maker(path.name):
+        named = re.fullmatch(r"\.new-(.+)-([0-9]+)", path.name)
+        ours = named is not None and named[1] == os.uname().nodename
+        if (ours and not process.has_living_maker(path.name)) or time.time() - _changed(path) > roots.LEASE:
             yield path, "its download was killed"
     places = [(store.environments, ".stage-"), *((one, ".new-") for one in store.wheels.glob("*"))]
     for folder, prefix in places:
@@ -114,8 +191,8 @@ def _wheels(store: Store, gone: set[str], max_age: float | None) -> Iterator[tup
             plan = manifest["plan"]
             needed |= {(manifest["cache-tag"], identity(one, plan["build-requires"])) for one in plan["packages"]}
     for note in sorted(notes):
-        old = time.time() - note.lstat().st_mtime > max(max_age or 0, 3600)
-        if old and not note.name.startswith(".") and (note.parent.name, note.stem) not in needed:
+        old = time.time() - _changed(note) > max(max_age or 0, 3600)
+        if old and re.fullmatch(r"[0-9a-f]{64}", note.stem) and (note.parent.name, note.stem) not in needed:
             yield note.with_suffix(""), "no environment has this wheel"
 
 
@@ -123,12 +200,12 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
     """Fetched sources that no lock file refers to, and what a dead process was fetching."""
     folder = Store.here().home / "sources"
     needed = roots.sources()
+    yield from ((path, "its download was killed") for path in claim.dead(folder, ".new-"))
     for path in sorted(folder.iterdir()) if folder.is_dir() else []:
-        if path.name.startswith(".new-"):
-            if claim.is_dead(path):
-                yield path, "its download was killed"
+        if not re.fullmatch(r"[0-9a-f]{64}", path.name):
+            continue
         # One that came a moment ago belongs to a lock that is about to be written.
-        elif path.name not in needed and time.time() - path.lstat().st_mtime > max(max_age or 0, 60):
+        if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, 60):
             yield path, "no lock file refers to this source"
 
 
@@ -139,23 +216,25 @@ def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:
         yield Garbage(path, why, links.freed())
 
 
-def _leftovers() -> list[Garbage]:
+def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
-    store = Store.here()
-    gone: list[Garbage] = []
     for lock in store.environments.glob(f"{claim.LOCK}*"):
         claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
-    found = [(path, "no environment links this bytecode") for path in store.bytecode.glob("*/*/*")]
-    unfinished = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*")]
-    found += [(path, "its writer was killed") for path in unfinished]
+    compiled = [path for path in store.bytecode.glob("*/*/*") if re.fullmatch(r".+\.pyc(\.[0-9a-f]+)?", path.name)]
+    begun = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*"), *store.profiles.glob(".*")]
+    found = [(path, "no environment links this bytecode") for path in compiled]
+    found += [(path, "its writer was killed") for path in begun if re.fullmatch(r"\..+\.[0-9]+", path.name)]
     for path, why in found:
-        with suppress(FileNotFoundError):  # another collection was faster
-            state = path.stat()
+        try:
+            state = path.lstat()
             # A build may have written it a moment ago, and link or rename it in the next.
-            if state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
+            if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
                 path.unlink()
-                gone.append(Garbage(path, why, state.st_blocks * 512))
-    return gone
+                taken.append(Garbage(path, why, state.st_blocks * 512))
+        except FileNotFoundError:
+            continue  # another collection was faster
+        except OSError as error:
+            kept.append(_kept(path, error))
 
 
 def parse_age(text: str) -> float:

@@ -11,16 +11,18 @@ names the current one. Each keeps the run script that it was built with, so that
 from __future__ import annotations
 
 import fcntl
+import os
 import re
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
+from builder.embedded import state
 from builder.errors import DrydockError, UsageError
-from builder.files import link_atomically, write_atomically
+from builder.files import link_atomically, make_folder, share, write_atomically
 from builder.names import is_reference, of_stem, stem
 from builder.store.layout import Store
 
@@ -73,6 +75,16 @@ def roots() -> set[str]:
     return {one.store_name for one in _all()}
 
 
+def unknown() -> Iterator[Path]:
+    """What lies among the generations and is not Drydock's."""
+    stem = r"[a-z0-9-]+(\.[a-z0-9-]+)?"
+    there = _folder().iterdir() if _folder().is_dir() else ()
+    for path in sorted(there):
+        ours = rf"\..+\.[0-9]+|{stem}" if path.is_symlink() else rf"\.lock|\..+\.[0-9]+|{stem}-[0-9]+-run\.sh"
+        if not re.fullmatch(ours, path.name) or not (path.is_symlink() or path.is_file()):
+            yield path
+
+
 def add(name: str, store_name: str, script: str) -> Generation:
     """Make `store_name` the current generation of `name`.
 
@@ -87,6 +99,10 @@ def add(name: str, store_name: str, script: str) -> Generation:
         if here is not None and here.store_name == store_name:
             write_atomically(here.script, script, executable=True)
             return here
+        if (_folder() / stem(name)).is_dir() and not (_folder() / stem(name)).is_symlink():
+            raise DrydockError(
+                f"{_folder() / stem(name)} is a folder, and no link of Drydock's", hint="move it away, then build again"
+            )
         # One more than any that ever was: a number is never used for two things.
         number = max((one.number for one in generations(name)), default=0) + 1
         write_atomically(_folder() / f"{stem(name)}-{number}-run.sh", script, executable=True)
@@ -214,19 +230,31 @@ def _read(name: str, number: int, now_current: int | None) -> Generation | None:
 
 
 def _text(path: Path) -> str | None:
-    try:
-        return path.read_text(encoding="utf-8")
-    except OSError:
-        return None
+    return state.read_text(path, state.LARGE)
 
 
 @contextmanager
 def _locked() -> Iterator[None]:
     """One change at a time. The kernel drops the lock with its holder, however that ends."""
-    _folder().mkdir(parents=True, exist_ok=True)
-    with (_folder() / ".lock").open("w") as file:
-        fcntl.flock(file, fcntl.LOCK_EX)
+    make_folder(_folder())
+    lock = _opened(_folder() / ".lock")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX)
         for left in _folder().glob(".*"):  # nobody else writes here now: their writers are dead
-            if left.name != ".lock":
-                left.unlink()
+            if re.fullmatch(r"\..+\.[0-9]+", left.name):
+                with suppress(OSError):
+                    left.unlink()
         yield
+    finally:
+        os.close(lock)
+
+
+def _opened(path: Path) -> int:
+    flags = os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+    try:
+        descriptor = os.open(path, os.O_RDWR | flags, 0o644)
+    except PermissionError:  # another member's, of a store that was not shared from the start
+        return os.open(path, os.O_RDONLY | flags, 0o644)
+    with suppress(OSError):
+        share(path)
+    return descriptor

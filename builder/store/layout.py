@@ -10,6 +10,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
+from builder.embedded import state
 from builder.errors import UsageError
 
 FORMAT = "1"
@@ -104,11 +105,9 @@ def home() -> Path:
 
 @cache
 def _check_format(folder: Path) -> None:
-    try:
-        found = (folder / "format").read_text().strip()
-    except OSError:
-        return
+    found = (state.read_text(folder / "format", follow=True) or "").strip()
     if found not in ("", FORMAT):
+        found = found[:40] if found.isalnum() else ascii(found[:40])
         raise UsageError(
             f"{folder} is a store of format {found}, and this Drydock knows format {FORMAT}",
             hint="use the newer Drydock, or name another folder: DRYDOCK_HOME",

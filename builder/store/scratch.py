@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from builder import files
 from builder.embedded import claim, folders
 from builder.embedded.lifeline import SIGN
 
@@ -22,7 +23,7 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
 
     What processes left there that died is deleted first. Raises OSError.
     """
-    parent.mkdir(parents=True, exist_ok=True)
+    files.make_folder(parent)
     claim.sweep(parent, prefix)
     path, descriptor = folders.make_folder(parent, prefix)
     over = threading.Event()

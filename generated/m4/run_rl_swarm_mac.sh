@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 efde3dcbbb46e9acd6ccd58bf73d2e0b408e9b7477c6467a7a5d233ea97786af
+# Drydock 0.1.0, machinery sha256 9308e2517186601f7669cbc700add6f3dce3f341ef14a37aebcead399c4221b5
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -48,7 +48,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=efde3dcbbb46e9acd6ccd58bf73d2e0b408e9b7477c6467a7a5d233ea97786af  # of the Python below
+_machinery=9308e2517186601f7669cbc700add6f3dce3f341ef14a37aebcead399c4221b5  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -361,20 +361,52 @@ case $0 in /*) _self=$0 ;; *) _self=$PWD/$0 ;; esac
 hold() {
   _roots=$_drydock/gcroots
   [ -d "$_roots/running" ] && [ -d "$_roots/scripts" ] ||
-    mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
-  { printf '' >"$_roots/running/$_key-$_name.$$"; } 2>/dev/null || return 0
-  # Not for ever: the number of a collector that was killed may be another's now, and one that lives looks at the roots
-  # again before it takes anything.
+    grouped mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
+  know_machine
+  hold_open "$_roots/running/$_key-$_name.$_here.$_boot.$$" || return 0
+  # Not for ever: a collector may have been killed, and one that lives looks at the roots again before it takes anything.
   for _pause in 1 1 1 1 1; do
-    { [ -f "$_roots/collecting" ] && read -r _collector <"$_roots/collecting" && kill -0 "$_collector"; } || break
+    someone_collects 2>/dev/null || break
     sleep "$_pause"
-  done 2>/dev/null
+  done
   case $_self in "$_drydock"/*) return 0 ;; esac
   [ -f "$_self" ] || return 0
-  if [ -f "$_roots/scripts/$_key-$_name" ]; then
-    while IFS= read -r _line; do [ "$_line" != "$_self" ] || return 0; done <"$_roots/scripts/$_key-$_name"
+  _scripts=$_roots/scripts/$_key-$_name.$_here
+  if [ -f "$_scripts" ]; then
+    while IFS= read -r _line; do [ "$_line" != "$_self" ] || return 0; done <"$_scripts"
   fi
-  { printf '%s\n' "$_self" >>"$_roots/scripts/$_key-$_name"; } 2>/dev/null || :
+  grouped note_script 2>/dev/null || :
+}
+
+# The machine and its start, as roots are named by: a process id says nothing elsewhere, or after the next start.
+know_machine() {
+  { read -r _here </proc/sys/kernel/hostname; } 2>/dev/null || _here=$(uname -n)
+  { read -r _boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || _boot=0
+  _here=${_here%%.*}
+  case $_here in '' | *[!A-Za-z0-9_-]*) _here=unknown ;; esac
+}
+
+# A FIFO that this process, and what it becomes, holds open: so the kernel says whether it lives, whoever asks. Where
+# there are no FIFOs, a file.
+hold_open() {
+  [ -p "$1" ] || mkfifo -m 660 "$1" 2>/dev/null || :
+  if [ -p "$1" ] && [ -r "$1" ] && [ -w "$1" ]; then exec 9<>"$1"; fi
+  [ -e "$1" ] || { printf '' >"$1"; } 2>/dev/null
+}
+
+someone_collects() {
+  [ -f "$_roots/collecting" ] && read -r _collector _there <"$_roots/collecting" || return 1
+  if [ "$_there" = "$_here $_boot" ] && kill -0 "$_collector"; then return 0; fi
+  [ -n "$(find "$_roots/collecting" -mmin -1)" ] # of another user, container or machine
+}
+
+note_script() {
+  printf '%s\n' "$_self" >>"$_scripts"
+}
+
+# Runs something; in a store of a group, what it makes is the group's.
+grouped() {
+  if [ -g "$_drydock" ]; then (umask 002 && "$@"); else "$@"; fi
 }
 
 go() {
@@ -568,7 +600,7 @@ stop_builder() {
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_platform
-  mkdir -p "$_store" && [ -w "$_store" ] ||
+  grouped mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
@@ -1435,285 +1467,388 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qCiYg-#fwlMl#&;AjeJ|~-QECe`qW{)OhhS((W8^`$AWG;`aw~s&#Xb@_RS~6xB{r9u3Rjc|Uz)9XS&%~&^>t3r?t^3Nd>(OMEWxe_Be@(9E#bOzi
-w`Heuz9_Dv)74};&KJG>`ZOPp^Kmbe(vcL!r%ned^zu)WWrB|hK8+R^9|!yWVVZXSOB&hDvdL_+<evOnZ94c||2iKn&o1*4Khnsu?0mIcEpk7U(QH;M
-N6SeuD?9RPQs}Qm&J%)WE~k@It@9RIcw3Z{PjBHpmssA;C$kGJ@Md(Kk55+fY2LCR`C?HlN-h3=Il9P?@KsCk%TWol(BkFg=;`yXTZ&F*<#IHg=3^~A
-o|MbQ<a9+-?821h)6rR;olmAYKHV%P%RF1;XT@UNjY@o&kIt@OKxOA_Ix5TP$JOjA@iR*Mod~*EEc?-9w(LZw`FXL(`_U3V4o+{EIrP%&^@g2jbiT|N
-O<%a-?_mgUaf2$Y<7)Szk3}cCguY8{0S6)tWba?SJbE7;M0clg6!)X#G~S83(P{i7PVvu<dzbQCdVB(p>rVFLFK>Q=s*AjLR$R|v5Xs^+{@;K3OSF@G
-7~k!8|F}+*Kli)tA^mgo;YsVKzx*XmJJ~O9-v9FU?eV*lqnFS$^tH%mFsX<(iAHu-%x}%(EWe3x52EX0ob#)3KFyb~ah2D_bZnk}cy$t;PG+OUZ3O*}
-^K)3PMTwh+3%SfcEpZ8_lNrFvL6p%Cdfm%sXV6LlXN!8k&jZ|~CH&ayM8$b_F~Q&8kEUhbiEb`&81VI*XqwLwY6zS51?5Mv;O+*a<*-MPQQl0Jm#_xo
-$@zJ-vx9|TtWh*M*E*xwxVe&DNa`(Gj3#Anj!1GIk0P2appo0?>~b`_$YsLCIZv%i9l*i9#6y|GeEQK{R$dl2G7;=HUF)ErV3f4XVP|It22bt5T0DvN
-gY^g|f?q4OpFDX2wRs{~;2_$^pJ&BvIhn0;T+JyQI|K%R8s0?w_mbLAqjOnYIBLF|K9A(-P}dXy<ckAr<Pi%d>x5H3TjZl9AOnU!+)n}C<z;>i3kU75
-qn&S~JLrMejHmJxe$fFHNNNU|_Psuh@$Ar;FX?C#C}s@L_=a1+_o)_wJ7PZ1XX6AP%=R&&Xqi6DLlyw1Rq{k=T<~QkD^famfwi726*fk*+XUCDhr1FT
-&@$7u&?$wYw2<lJx?bK)&T{I3YU`XlLWELX#(Ff-GR0FXQ>7}{U#&anZ34Fh%_JH{tJ&my0{8@vVIST_TL{dfUBIAQv?DlzMGp6&%!1H~pbP}jd`8Gb
-icE^$cZkDZ9lMV`fSfUxXIx~?n5hYO&Vt_c#yR02zWxqkxs2kphj-K*aTB#tJqOSf0ptM<d+@9ea5SF+<!~B*fSnrb4YdL7A;oJ101c`Hw{?Q;q&@mZ
-D~f<hPbom{Qv`l`f+lGdVS|%+1eiBIWl(KDU0WsHTqWFy7f=mB92T3v>~xn;+8y@(#exnI^d0wlG4{YCg|6cdALs>5mY(<Ab4%v}V3)3Kn9=AX5(`Tl
-58dQupX1%Q_s?P?b0%6#m%QQBL7$hf!}$WwC0?7oYXVP?LunpT1_19(F>4zrp|Ly0l551&{%AOe#qOoGR)h`MD4XWzh$?{oNVxO>kf9$5JZYOaAi4k$
-@xrNUsQN6Z`mDJsp{=mqKGfTR`+zYpH%!IDGEjFirrY+8>5{=vNs_^E4OjK3#D-7fxZ|&gc1)VMz5qVlgxc?5fGECyu1AY2B>1Q|S9s9hhvE1~00_o=
-?iC#YXlF*`$A<;{U~CsOh-8>)hugpsh%#vud=KDcp+TnKs2RkixI+H*080(&Bd^^6{~Zo?_J`0@<;|cE|6oyBN9+?G^QrbPr&uUPT(n|IqXvR#>{dx9
-bqW}b>z8@k@UYqX@Dzz-({x?AjoLXNinQ7SmT?<MWu7#a2`A=2<Qk}Mc>UnpHsLKIDmYSdnV>_7r6?oJRc2*zozqpA;W7lbum$!C0MdYPwdkmP6Yc3@
-;{@(O3L!%1(@#PMa25dzEP#(77%$+WUclGUjPRQvo^o_s8XQLq3ynhWP~Ik-^f0ZydjjuLoE_uA`<B4pYJQa$a``Z<@4!~WSm8i3rll*Z4|wGsVoq!C
-L_{^xZ~&&Jw}h3;gqEfonTxqX<?9z5VY!+vg)AE*9wQPT2f(X3<Av@yvI!s;%HSiz3=9c@ie4~>XNWCo@tdGHJQ*N_et402nx<SIdxE)sA+?2jB<hKm
-711sN3s2#R;wtL1Z@L@?h3Gx;oA6p@3_W!k+d&*BQvp_)DU%8^2sVq`AWXwFfE}qkxb5b`e5)?<k2zecymfS&8gjY3oSZN3-I##rCCCmoi5lse>38kA
-BGoAUJUQ?iN(J%qs&BE(##5p^9HcNR1gY?zOsEl=k)ZUT8ws2u&)JQ(ySxaFvBXuF%+3pV4kQy)IqhBKOYU+IEAb*k236WjV%%}fEhJ{QhHEU1E32=i
-LHN?e3)T}JMrJaL?r<PPX%I<-$KuX00DUI=E&X3(zu``wPi8Y;6Q{DgjE9YtX{tnh$4CvpL`zx%?3#`VJyLt=1E;P046rl#LU?^bnTS=V#o3iZm>0!p
-3ZsnYi+pm8YmNQOei11X&x>-&pF9m@Ue?QNOF+YnW=mcKm=}*}ETDf*WHy3Su!`dzEd4d`5;#%8X2=)gjzqgugISJ@gh`2@B$kIc^oMwq7i@qvh69`>
--`6}Oehm#vjS5HJ(Bc=B78wCG^L(B9hK!3`C|pG6eFia^&^o#tmC_-62s>VPl}q)MGOk@rozzFP?nUq6;yNwHw{FF;G7I~l;$(?U6v);xbRd3$<A<;6
-$D|i`h}%bWfux4Hj1;qB%V`w~xI2Fx5g$#B$oVBQfu}0C=!@1pdjP<@^}U#U%-w_$=9eDk=ZoSRTJk92l4Thcn9w^!mQOJ+!JY?P1X(G;7lIe6T4?PC
-trL2+^40`#nwIg%_p~UciL{;?GC+jcNk047Wu6iKOh+?3E;6t)8X3MMq=Us{TE;q}c4A&^FLh{}8ABewq9#DW!Ld^&J6<i%cm5}~(t0O(2WXg_-#$+8
-UX)G3^pk(QJ<4AEc=Y0@S8smk{^qjv{L|=~?s+aRkH3Q;9ya6bDyxX&LxFp9OV^{><Q&;7r<H)M(3c%JTfqw9{VKy-odVFG<z?vv?z1s0Y(?CD1II+f
-?H5Hc?i2hWM6G6Hevcr?`$@0@b(V`;<|$=l2jQToSO?bfET7vghyc~m_82N^preYlHgG0HDs-`PmKCKb5==~90B{o<SO;Nk0AL>q#dy(h+eC6T^>eaV
-<+k2ceoHKZYdMn^65n}h+Ew&GC*KzqAW8->t|5x2Sm-We0a9!rBCbm7L?&)L%h31yc6nLMh`#*@=QKW@%wqh@@8gESU60OymC0RiTvBGk)D?<3WzK^b
-B}wrR@6mW!EY2=t84`WAgW@%cnJTVzJ32edr}<(8ZM1gn#E-f*(EwofVlld|RgvlT#*5oAAatBF-#!6BMI&Qi#nlqoR{LgpU~V{{w%`N7*+H3GohE38
-PEl%qfE>B-4NN!i4s78L;LYaW$VCk=;qu?S8;BCBdr5Lk-c0Cmxfsn#XyqCj#b>uuC@QpEKz%NJVqmN!IK`foU?{hS=^B>=uiJclx7Clf5VUBfL>Fvr
-t?%$@Et;#!sUeI*{DBC%@wo@!a5@F5uxX8%ZZ?DBD)f3Sl<#Pf<Dh^JxJ6OI3I=mZ5>ag!aRY9RJj?mx2NLiH!x%cr%Q=g*cp>B~GF8vlR3diLW%upd
-=(&)|ai?`I0xa>L6fm^@p#K~g=O@&7ASZ7^B0>^0^BK650`!L3Rl>!xEaAORWSV?-EPzPDD$@z52RA9)A*{ZItqX^SJM9Qu(S8zPCdcjgef_LGtheC2
-ZLYxp6eFF58k1!a#jw);aN0H5u&}DX*obiZP9(Ef%@PJZ`VRL_ymN+~$^{O^mv~BX?(;tZOrm6Y-s94lV1xu|w_bT$0_()TrFYmb;+=1R(nKJ~PJ88Y
-T&$L&JxS%3Ct!Zd*UB9ghbwCx`KNtEMf~$AARvWodPDryR}9w~iuy<zm0)kFVFDAuQhZ4byMncVZ2^`)9u8ujLDLtR4^0Lsl<1(=J4wcM<h=#buoJ}K
-N!%m#P&d+v=r0kt@%ZYeQTyytk6l?Om^Tf8xg0?^>p$r%-4Zg<@79nXc@g<Hu43BB4qv=DdVTcn@Z|U%-UV^|K}lgk)g9h(`rXTP!?Ua#`PZj_d{K7Q
-yPlW5Ntum4jwaI)AdCd1n!eoGYCNibPdm^hL+rhGb>Hk|b%RXhcz7>#+gaZWpRnTep7#g24w3`=?FWqXRnygA$7JviErw?pd9_j3RDoRL4UscHi0<OE
-`6})!j(~NB2L&f0lJ@b;;sU!5PxZsP6S)-+u6wo)K?ynh=pqJO5JG`IRSH6vC%zBPDbK(h(=(ulS0#$kwWD>z^%AZJ^fKV>92(d*Z)+e<D0)#4-orAb
-!m?iGZDgCg--!0)`lWI(pqKCd@$&e^PubhU6X0rI9>6*_U~n$q<Mpco39SBJw}y{IDhvIe71u!Z!@=I(&OZS;ls2+W(b+U7ZiAGo{pjOpy0W{*&#-Gn
-*#q))vM6SD^AN(YpjE@fZ~t-f<MEpq#e~#)Z#5qS;g#_FH^;xcKYI86)ydHTffc`fdHm+&Z|~sccmFs!dU5<xKI+)r+W4XOf=Ql@=EQu%(VDN82Moz5
-tdyTseLNA{2Q)mWd^0|Xci|lo$OkON6;pw5d5uaUF{iod5aa$ZjA=m_10HQt&sha9I#4@<Q2&BTK~+~O(4tWxN-LKufYM6OYqbrEcrh6Nl_RwBU>-zi
-C*+GO=-)FcBvT>m3}<AkxQdw8^|!;;_lK`uZz0BqX4ZgV_#nYDo=;chB`v(43#uWc=^nMgGzPt}-KLEeklqyYQL+|ex7ldr=!_d5E@EL78WvAPKt;l;
-75sO;pd$l#>k2sT2^NQge+C;&x~%4o$|dnQA_yvqDYQt19M{I3k!c5;adc_mA`ze}33g8}X$)EdN20%ZJbGiwsP1R^8bp)y5%8rN6Wt&~gc{Nb%iqf-
-@&<C`dQfDU^4wXQw1MdT{N8L2Y^8IP=ktU<b_qj0a0jSfhyU=JQyZx?!i|TLqUKh)jB9pu+Z6$mM`ds#r6sqYN?yaF6$zR|Vl5*K-Cp8$xAv;tO(*9$
-;)}MyVe=K3!&g8L6bQixO-)b?h~)wfBK#?@00YukI<B)GndM|azLk@U8Q@UFWEZQ^g2-7d^aH*~LKqZ4=Pr2&+Oe8AU61AoTtRq%d!y5mMbAlV4N?m#
-MNv5-_Ecci$_bH4rk>(5n?VIX^2rNMB=toLb3ls&gwSnH8Yn<)fct2Iv>2#|Ra>&@q+BLOxJ~k~5{&`mz-J^t$TG6$%4f^o#k4q0;%&f$V)P;`6AABM
-9RK|D;hUFaHQb45*MVMRY}M_=1l0I~e!vS6BJ~xb;T6smU*KPO!~x<X{_S?wG-|SC2g-PL4Fe)rlv|hxe5U=}XSBZYI}G=SmKCEF9r7mYLaD-nj=QaH
-w8fohT~s2G?U@u5^E2H(vR~4&11U31w*45<MhqEsy7>8W+jEF2@#E<#)=C4krMIMr?fUX165JKD4)6fY|CtI9g%R);qos22KsF<)MDke-b!yE<5th()
-3A45|t}}O&_$j|VEdcml0X@4|tmaF@Q0#xThw`*6LktHuD#EVbxG|c-Kgfx}UDgOWkGrV<Sr)VAOIumR$+f5}&Wh<YKcm`!2F|q6pGR}lr`&VNhf0^j
-+3o$R7N^;mjwaW5%JFL{A}F+%q00mQ+>GW9!T%mg8y4NNQmy<wR5znpF`Jx?rWw=yBotGh31!QR^OojFV_|hS_@eXO(f7yiju0!TM0<y=Fm_^5*Dz)d
-l{Kr6qN+hW-RJEi6tBM-PwNvQYp%g<zS5~x+C@#Iv@G+HCo*a6M~LE(XB$TU5lW>jR*SRTw*7)smNjP%5)Stj3bBzcg4d8tIi+PctRd>7Zl!O;r^H>9
-`ShHQJug3-%j3&lMb6!=yp_4cLvOr91+Zr$M?8;Z%bC$zi>W)B-;6>jJ<wdpPe{A#D9Oi@CGy<eh(7SDtW%Pa`4@~fO-;Jf3N|m&5gFWcuB@0F5Ddf^
-;WM|cX8+3fRO?_-v^K!@VO7`6>$Fi%OD1);>7FKe&tkG%<}+39A=Ju^-VyCKOPrU*9F5S5c|J?HMQW-?<U<E}<MXr2@nn%eK^Ey;3kw+2!Ho^N6}2%^
-e=12R6B&rA^}O=i4MMb7got{mf1tkHt<`3@Ek+Q)D`U~ol1>#F0pUFG`iO5vlO=5yy9DqNMVd<pkwA_kq5uSGoiBl1MFzk}KNWidttciH<3##Mg(h%|
-#U>W9npGlJMTs6VxQP<+QIsu5S9ykF!KAWDN~Je7id8e>f@8LgpanrIa^xup-gN2$Y|3%~t&BZJ*dr~SH?5F8MON3*^{}g-bVIA4R~xSoj80qh@R}Zq
-)fx&QRDRasi9pEdout@r1C^(X;)>2t#=jCi8>^385K6#Ba=t3_Y&E-@p}o6wk6(}+Sk2CI*-1BfDbkhJdnAV{6V>GciS0~!M;D76V5-@6EVg{3Se)R_
-$x5}YwpnLCSf{ijB7j8AOBpwwgAKN80BqPlLeVT5-HdLd>wGjL6L>m-XvSj(h>$7lEqBI-KER0<W0sf3UQzHXc8+hE0U3dMd63$Kwrr;r|IxsOlIPMx
-H!eJD+5|cK+*LKU6(w(F%vRsKW(#g?xub_zPbJ=I#W@~hJfCnG@OX(Xfcs=ej=z^gQ7bGYfQDGej@NjV+-3oE1BD$5xU$3dKUGv4NYHkXfTe%VirM+(
-LNp!tsW)C-&&y<hEzaR+Og>S$-suR<Ed2|vhz6tVC=}0uk_O5)PKQ>pVQwY5kHo(e{erNTa?NnVP3Mk%CH*{JYVesFV90={<Luqb<2SGW0b~$8y?piV
-=*7wLJNM$n>*J%pAHBc>F(bbLm^_SXmu1~|>)zdZ7a?rN?OzX7d~jB_ah6I<B0ZK8Erh@Ve=-0h83s4pZJB^D?Xie{_+(-`a&0{JfYMFqU35N97R%LW
-8i}|YSwsY|TOe~vgbE}xpm+9Qnu!q}d<DjMY#oupslWhuyP9XpQYN+x&<Rh0>nfLI7JrF$Apj5K(atq+jj=V-j@jf9DDcXNseHV#NoQ)3vR^~7P@V6k
-NF2(Bo}?f(0{y(?Hq_*Jh6hg3X6(>r2JA_OTjx5T-{Q*m&dx8Y^C=_$&2Nl1d1Oz+5y5-xv@U`Pz4Ar+shAIun(kHXm38lbG9n5+e|Q)fQ&yx;3Wi-e
-=0J*##${5|?1?BJh4)6vn*0^7F_9&_nvL^M^84g=&aZ0=AsSbw&qMl+7nMg!2GlZH+C&^U83@zozNNTLd)SN`ic&$NQHzNf;;H+_VFejjQ>BlL{~gO_
-ylpvyy4!KaWCGrT*5GuOx7V;vS4pZT*MA~AQ@a@Av#r_}DM@5Is(BLf{f4{mKuk94DxVf53)+Q|WYVbA4?>U2X>pS;*!d+UkgGeoIJvDdpLECey;>7Z
-#EHlzBY!95Gqg0{$~a{-6F`L@T*g-us*Sa(N`I!Esetq2MBA<%ER5itUt9#gajj#w*3f*vVizvNhFly>0|}ZIzBF^f0OSu~n0D26f-wPHn&D7azN-AH
-)JB(7wEZr~MPP+?ATfKWp?wm(f;AqkrpqLhRxoSOjRwP1E%Uq(0Ps73<nA4g12MPs-6bxc#BFJ19opu)s7;pLVGq=$M_AzlGJkRgNLpy1C}alLA>Cwt
-aEsywRo&v215eB^IU!8Kd&7q4@D<4+t}_%HC$?{d)~!ce-0PuUGu}lfI4fkPF)=$;okV?`vf|wJUpR|;@&H^+&=dH;;zB8k7#F}gKU-$2#k7Y7;&j7-
-<y~+q$Sn_Is2h|1lV6bg47QsIWZ$jXr6yJ}MVxvIG>3OZZrhD40{$t#m0yQTwum%17*++<<G&Z|(VBN<y4Fk-yJK9Uyd09lLbIbOCz(+k)KCoyGYa5y
-ke0$9Y<XxadtBrlR9Y=8`y99dwLI9Ncr8^VQ3Hz4;3>GIE|uzHD+Dz(s^)fLMI0y?^9NqmQ-p3(tIP2upk(u^;V|4PW8dD|Qbc0zcCENZ#m-xvhWu@`
-Un%W{req&U4o3y>u3S-1jpAZx1n&?x7N%wSB_Y*b6HY;^t>DhS3)@*ob|A63tI}=7;>zH{w}U3p?OjlKjdW>rnn!qes5zZ38V1dZ2uT0qcQ0ep3nL5l
-a?z8<OWzE44VR#?Jq-lgiMx2x`}xHx$O0m;mb9|z@`@3!bAgQEYB>`<OYMaFDgtrVb~e4=6J@hmYQUWF9UIuA3Oc8;<Cq;WWL%1r5Pgu{YJGkc@53%b
-3N8%VvQ&JJ;>Kg<Bn`aLb@751jMLTE5#n5Jn>r2F<05&kn~39EWV^ht82LMikycR08j+_RBZ6*1ryU|U29=?GmMwUUJ`;}dlX*XJZP!f4npqRocR$$f
-U*sz&ocSo`2o1~-evWr`U=aU=>zL^Q_-8(ulUW~0sJVm=10nunv-bs>ue~|WUL3zZekXQoN|bv^lG4V;^eLde)u1V`8#^HzX+GcouU*i)Dt(S7G8l0Q
-5K=#?bxM7#orp&lNj%(nzi_2QP{qRAS_5QybDI&Q9aQvV%rLMCXADE7NEuj>+D1)3H%)&iJPJ4DMbL1(^S%e=OBO_zMV}|j`VZ}1jlNj#HOp_Nw<2zH
-#hb)i50tH{{ejM2TCR?jh2uzON&~j<Gw5ikR?F>jytEUF;QQ=bpdwZmBjJwPTl<rQ&YRk<;)Op2;ji#YQt>Ipce*Y<vZxp5CLy7mPh)AO7eROQvPYV@
-)cI~0!7_!qAvsyRJI+7uE|<4tLU=FFNsbx$;u?)Wysdy2GF}vbp#B^UZg<}dBWiMd5Z@<qbT_=V?4lGUX^m+mz7R(%1}QYP7J+<!!)h5^D$AuRM$rQX
-l!3TRG`J4W3Uc1Xj!Tgkc{di_iRL>%X`n5X!{G}etD}HciQ-Ny((=)*iqX*?4PK+T7{j>%?l`@LYG|>e>ZuV)!y9COP&2gzdD3~X&Y+`Voyf?#GBr!p
-)D|2)?AZ(OuCu*emFAnvvmXt@cAMMdI!vQL6{cPSI;P>&3Q0q<rV7cRA)Bz_wdxGXc>9i3f9pFm+CX4D#~;bom;d<k`pfaomp^{_^Ox_pQWQ6F2%xHH
-QUWy)`sHSy06+aCCN=Bz6-r9@eK*=G{_y;HH$rake0;#VS7EwYwV{$=Jh|Cv4o4!P{efX}8^D^8lJU*a-;h1K1_*Iy3~<f?+jsQXPQfce_!nEB)qjg2
-8J>1^WK>fh(h0;FN&53o`PqtD)~*=Y=nD#JK|Q0)25``w0|LCaafkW@AZx3M24Ft#MrxH#Iu{B5I98kH$mpt}K&pPz9HGs4U=wwkhECW)ZC>qYbc&~`
-6}tOTfLdFDomIVaK%0OCc#m|Gg`wcnrHHD_9j96o_<TN`rm7daeh15aL_d*1v!+|M`A}<KzZ{HYpy3E7C2>`FwTkVQ7ch8am$rt?Ycy(A<z#n*U07g9
-%Pku>!^#@{3fx0R15~j?l&bd!z^Fk)PFKVafl~nDQ(=R71lAO!5NiUJMER=&UM6X0?b$^P3?dh})J}?73x;dHpV)1en)?sTW;?0$1|-Lh%r+=UZXt*}
-06~zc35$IB9f=0{&SGnbo6+<t(fcS3Odi-#vx$S+V8q~2pdK$i9_kD3;JaNI1Q1GMw1G%Z?s&`lG_ZBoNOgE$2j~+X$Kl|)chm(~Lk#JCXhWWCIyM1t
-(zuj~R*IAQaVma8nz6!M^tz7NL>+>UOc4;NE)>j?04)d;!b_rh3gN)yBeq*NWmK>EUuDktJA_AOX$h)V5N<Zv`B}p}$HH`@tNa#?`N%IMA0gQ2R5|(=
-#XGozQq~~|9*sYcTN`ump#+Kjc}TGbd$_)^(XRW{cL8X0P#je*U8|=RMlwOUv)FGfFFBAyG0k0EfH@feI$;-@j=^CRQur#N!YOl7^gC2J5z}B+lFNru
-6}BcTvsFp{gu-D<k4b~OzKgt|@@_A^AqUPDmbxdjkH*xh2AY6QtAQwF-ySdqIxwhArDOdC5os<S#1`xs(APWWjgZ{&hH#uB;m2!>1L=<Y5_so9Eqi9w
-#rSaZmU-!p*TZlaO@kMMwQCe6br8oja1AnGBcxShYXs#aa7Ocu9<vRZN>NQ5IYTM<mYgBya*?(-C|nH{HX7u6G#O5jTvcjxqjx}E693d-!rrjYs~N5=
-!o9a-59p8T7S{16Be@4+Pqwf%LvR!uNwx6GltB1oEDOYXUX~=DMf!+zZmc|A&5`fzxzbXOs5`V1mE!oPVa#Wv$A{DRM(d0GK|W`HJ$(1-@VnP!8?COO
-FAiV)cocWu9-h29dh-H5?LTK^h>`>f0D~+ko9xJg!A1kLR$?nI{6X47kx(t-LH9#Be8NtT<id#;zYanuOT>~;lLd<$msVq~V<6xD?ry9^9lq~dDa5Cx
-cp9x1Q<!UyVx8%X;T?^mi@#Pg`t4&E>sRi~O~)5a*dn)A!oFPR!jbf5`EpvE1=^FpkoH6iFi{l?-At1rE)W_{;6LLHi_F;9&pKwfIE6+2uN6Y|hI!5Y
-wJMONX`Ud%^YLtYdvcloEk8}dhI>DroV<OPvxf9XxE!WAV*|#7qB)hq0`c$!geS@u$hP^qyy!}R(31E)nO6{U-K{TF?wzluQ(S@64?2;0s&>e4WTm}P
-!R2yEf@1tzvH<}qva}poMbIa<$@DGg7g4kbmJtk=paF@SX^D!cJ70H=@J53oLp~%i<y_a+<{_)1I&x~uMnA?8<6Ib?#M)e*c+ga*$MVFC+fCxb6<pkl
-$-fB?@Ho|+1dBI-H;;luDIS_z*VyA^zgl-eP1uC3S+Rxd#1o2c@>4)?i;ww&Jo^i}E$=xkc;09gd8igX-^uc}pG52;JZ}6O>Md^h+@-FA-e^2_%l8Y6
-bLa3PXTH|ipqceqK?!C<{AO{Kw+R}k$l3F&qUG29I~`D25+=lj+FB!xHPg81jbjS86lFx;jmpVcbjSFiclz}+X#vOJ!>~&n1v<c_1TjZG9oDzp9~TOK
-Diu}P-GC(C3wGd`iJz7S*>bT$zri#>m$n++YGfD+)wZ>dlr24_P?y}QfblxeD@Vkf(z*#3P)<9MbdCqHoc1`OLM9r;Og<*Y!kpjq&ho`FBXhwF-PO?~
-F8=g<?~mEpC?4|Z6ZxNz!0~RrJllmncCl)2o?pj4SSB=xl%KdOqH=^U;>KETaippe^XH>QLU*dW4r_O6aehv`=|ON|#=rbEJO2Lr*RS3j@wMV)?Cu!j
-`#t>U9OZ3fCQ9a4(4ZNRHjmS%k%Tro2px$26de#M<jn!1kjF09@`G!Wf2}Gp=n~|r64)6HgfJY??)x7Pfh~Lg%g^swcQKlkFh#<Ivi<yq$nIo6`sSPH
->DNA7;;1~EOt5RG0O@d`a;6_xjd_+k<NezBNmEWkuA{(sB!0-q%5seJ5l}kIKShE;qB-1e_>sG1ub9xNjXE5l(#iJ}^@ojXX-W{Y$P3?bD`5<s?6Ng-
-B)Tv)1yQKv9Q41ggwZCTuc}Ugw8N{MQxyPtx3}}h(a!ns?(1i3Nw~4w+m>kc!cw!M=N`D9v>Xs?k|IJmVa(*Ehs%weO2~Au;ZRlD2>?kyV>Zwe!(@$f
-MS-`0$C1aLdaX9O;ogiEGgy39vl3m8;b+}4q-%wv(;UOgjK#S7PtiqzLfK;GOd=-BjefSgB<y)M&OaeD=?<v_zh4b`bvm5e4uHJkBd=zAMgU0yqUy0P
-0o70Q-MG=8mqm+<-;gJ2apQdf{UF2nJNoewclX=K<g9FsBl~u~fA!{N2KU2H=z>r8g@1!s@$IX(_D$M3q(BNf@4>)1p`upnY{{;q_&lTt4VqU>X|qO0
-RP|-`4WKV7P$Gc!eY8_ijRCA?H<vj;Sz^w*2CQmgA!BtEwO1nxk*o4!Kh;zmDk*S|MqwB?p9cK0=`i5;G~jf3xKh=_`oQTf0;^ZiXOd+VYJSq8Il6c=
-@?_vwfd8aXJL_}Dyu(C~{+^MlptqVUqe90v+1kO71sUo*34KAsmao^i6_)&1EnLh-Q6|#L$V2VI@j^ygpn<oX8Ej))-Dq3I8i6c9W-bI_8ECc{l-#gL
-m3?}f(JEO>K4Xuk;KznDRMMKAISn&?iHEJWpn)~56i5}5mR_yf0K4eZHbOk;1~4z?M3#~A?wr1<`D>`r5`%nKQRLd{ql)p1(8Stb`flhNK-zDE*A;m*
-U8dCqD+~2#r9nSApf^EkmeE4jL63Y%iry-)hHHyj`vHC!da%;;TF?_VeLKmgV~0oZt(f8R2f}#JJIChMKpEa!((w?gZKj|qeP^{$u_geJCP^MaHCdve
-%L)0MR}9azy%-(${<Q*5e}{D+wvi{?N&$@44rdC)R{F3-eJsYdt<={eO-Q}rWw5o@ZuI7IN~UQR&q;@*P!5MUEBpXyLpc9IYk8eBT{dRsOeDZq`GXWw
-JMFLyE&@ysppOw;8l~9tWl~GF68*qY6=55sPrc<QBzKzoOLguw@HVG0Br2=pLmNo)MbUu?jS^t3xkL|-cNQCm-!O1xf^}O{L375Y$Me8uoT_!kd($A4
-i9?V*yg;2x03jB*;TiS+^6s?~tXg7#Utb=5fB4Jm6E1}jr)^^mYGI+aJSy%uRNNVrSKZDwyx}v_A)Av9qx5b^M%*P#Ejhp_zK~l7!PvxrDJNF;O`s&e
-d>LI7b^l>(up3pl0<Y)bQ0f&onuY*2WRFaC=yD+i^!P*U-c(wps7nGbNpltYTkKmVIV;2Oa7R$2lAXNz`RMqUleizn`_B=1=!bVlC+}Vzy{8Wxe{d7j
-tmSSfuaXBN$*vob4fE4!U|UAQw2UWXpZkGat|w}CjIp{X*9q#->FaF+`$EYynisrNUGR=y@Gj-XaF>z5)W8~=8C=Ri*<4(1&!fQp2+q*mBjtq99B#E3
-!Ytl+{K{_JED?>L+v~}aB2~OG*c<A-kyfw((^={-MHB=DF7*b?rJAxb!E{%gvmzSavd@Gq8@JgBVasbYuAMRjoaV;&1E99H`LXjul!M$+`+TM6!Xw-<
-?lG2rQ$!3KM}h;gfF}59k|SUc2)rlo%0=Ymu20eSler+b(|7^bE*XClsJ)L^_PEt$o71KqNY5_A;fk%-xLge3&7zWQL7L)C-{Y(%B-M$1q#Wk^9Fe;I
-FpJyB;<Ror9Qukk@ZRD!Q2y$`m!FYD+r)ngbGmfi9lbt&ad;vM%+vV)`eGM|oZa&B!)$A73#}Npq7U)^od9!16w=NPJ*wlhJnwyoQ~Lkz7N6oRd5eGk
-@*#%CB4`d)RHDvZ;Q&bFOU4)y3trr{ouwsffl;Vm>IFz5{xZ3fGAK_9tS!5bHqWfSSf?CqpEk=#VVt9<_-c#kM;f{UH)RR4#!%kO3c0Q}2T`&;>l^PO
-EThRF$x}37s?jl&*ijv;>{e16y9CYWHrUfhr^*^KbLBVWw32$&tX8x|5vtqZL{TzP&Jjl<-I;74dy8X(cI@~K1DPtdrMXS3x+1r71M!qavcbUa6K$O2
-5Y%c!$w7VcE}f1~hGY|XA?9EnKgfs_riC)5YR$=!f;>n9s|>1TH8kX%i^U|cjQE9%1`LS{O<jwfApxn=wPynH0Anryw1q95iVLF&Jc%e(U{JDt)VG={
-JLyNfg%{P<2l_wS8DOKEkGfmca5?)Lu!iw5Kmz;XoX5R8hFH}9^`K15v26rrGtBu-!7pc**TvYmOE1Z7BBO{=|BY7VfB1uxvm<G;5XAfIamX2Yy6NOJ
-Fc$nBOa#R$F#GQC{n1xX5ijoTKmF?2^RNH#KYtvZo{i5hE+_xInqJT5|5}tEZ$91ro7Y}!p<Eh=$pw?!GVET>Y>(62^tfQ6Vwy3DV3zr4u^8PZPxl<g
-17fI4Ul2_584z}ulO^HmsS{<72TV7889m(_M*o`|gDqLXY!{rQxQELio6B{&7>8!LoCevT<*t^67$nlfx8Fv|^JrUiIw@@XSNp?|KXTE^7Gy#D)l-em
->nA^kyU54}O>iIl(j}Qv21{B>6!H@7+c7|Wd62|i5?a8K@S1671!p4Bc_TO<t<HMetH&U*Y7ca?pSX>#FnWaD-MdXDZ<L5#)N$VSt<OohQ3&KBmRyb`
-WgVJ_PAC>~*#rJ<M)HHD7+8FcjoZC8Y-|hQJcQJsjRx3a)n;8TYd$f?jn`as)@QRhtxRjqMXsVmY<s%J)|@h78bDfjGP!4^S8ab9*4<=7lKHZ9I;3p-
-#?ZEw#OdImDT@=(d5AR*cy@hXgkO-0Zo9f^{5Z6FR({l<lcG@v_50dkhls(1hVToA%9Pb9s#12c9;;GzL@ekm38<L{deFCW*QxYEp<(dXpdam!LZ#=!
-uB4c{ncY;euYJnY)@RByh(-gQxY*LBx`cdgqBC8N0zmt)`ULMVg-OwS52K%5ygE*(ETSd}Bd`%Kk*yXgtPj|5h!)fY2QVGuBObiw=G~c7I+)7W(jQX-
-Yd_arZlvp!t6Z%OvA9)VOGQ1DWJTWRaDODbDX${b)zfm1qU!>=%s<D9>o?GYedAYG+kg(z)$Ca>)NMB~X0K4bl7YlK+xjo8S_)&z7<yOi<cph*;X8O-
-9n2IqDa#3k9YH0y4n5k5B%)2gt>B2cFU|ujl^?#w?oL6dv!TF6c_R&`srrfVA{|6N2{(gnM{PJPxElEDAVOjKaglJIXZ$4ows3(T5D-ZT=p?~^2$PyT
-sTKI-gd`|yBJM8n7r#P-srxY6*U`PG#dlGbg#=dHc?yIYZ6J34V2y(~SYv#1$_7BBd?j5JW{9Tw8d_RjlgyCWI${KFXJ-k2fPZEMh3&*IOm<TT*uT70
-BAebz$j~rLgm`rJRx@(mkZsP2D=!#!zHs%lnMSrRaDv_tjO~2j!mqX~Q42+5hG&NJ_Th!S-<qf5z8He!At8i_>9tquHq;8h88WD_Eq5b@gLPheCJnht
-c^Y$(+YHt<$IW^ypL+wa;I=InqprmYyx@o&++Ywr;0wtLoOW#~c_~GF9dTp9_MP<@Pq<}ATvZMhp{DB+aiMRq2j>`4oUs`znKo?0(pS)|Vxx7OT7|RT
-xt`K7B87_kB(FwQu~NSlJ2q<9BPoJ?2_3Ete4#nxScOchZ32O@k7K1!tEa2P>28c()Ev&mHmji+s@+#2Ryaia^U=xS%fpkyjg-cHkpX2JYT-%#DpBLb
-n%(4RvY|=(WLK?G7~ENQnQ36$7|@lYnUy9?;KSvCT(|29A)Wr}BTN063+zUf`-kTxan#h~jOS9^u=BpTa)ZXYu{EDo+CwO-AaS-?$*Vj^(}mI@X}QC~
-VUfT_J_Zt-Q{~+&Ishdj2m^$B1fSAWuc6>t;i0BJW}V(8O;R0py?+${0U$LiJ|m&U1C87sYTt${$8HeSj1|s|uj_L0Xmotm+W-ISsQR#6;=e&^ap%q1
-HD0D&@eypZ^y8oi&e+dpntxPAj319E9|i|k=)8S*^!=;9Q+^DBxShC@y*qmQ`tZfkOJr{drg}%OkB{GWBYAjpeDd<uJM(z-<|KVcHVsM)rb#nwYK<VB
-24bjsax)EZ;!>G$L}9>V^Z8_)&~3mUn`5vWQ3Q!9PV<WqUZZdsP-l26T)<K0SW+9ZNo~s4P<L{50fW>NwHiUF-Np4D+18{Ik%&9s`wRn-v-a^$$3p}_
-OC~H?RNM!0IN$^iFYsR?Q#lHA*Uc?Rro=9$75C&w+Ta{!whab2w~?f~p8Q+lwz$dQD-_=>3*fhIW+-OF#1Yp;xg<O-4)-)kL{YV6#bl!tz{yD$w{X?A
-hBkN_P)YKzh54KAuvgBhpy~ChVRkGi(qe|mwQ&6a=L6W3d`s1`Z9TNvzKc>d*x!9N^hs}Pvthj@do)WXAdaf8foDi-$q&I!z<Tp$tZPt;ZAlC_iFvHq
-+r!i!?hW6W82>=u^URmU>I~D@A+^3MWdVI0HO6rfTu4bIfN7gHEtBRT(@DspNekJ0wM=9YWKHJ|$KnCiS%u-*wP?CAGoV<+a^fq(eH4VmVN2x*oTC79
-o+EaYLsuP3$?d9(b~qHjgQ;gRR?J`sgQ@6(qIb-=hKP@;+W;bo;l(xf9dh7hQBUISc1AeBcP!PWMX9@~p!f_yk=RT%^7u{C7jR@NI<0J4iUvlZxEEOn
-vQ^bwpLbhZ${Evpl(6heQcyVCni;~2+_ugxx5PMktK8D?;C2mthZV^;eXga?a1mg}5=BZp@bQSVPvK;2B7jhi+tu7BjQn%-9bY^m29G-~14{$!b8saC
-?i&nU7pvKfS>KpaA+#qy81$bGMM@=gzR<+ennQd;2nHMLAL_fn?sw9d36@z&YAj(aE$(6qABwn7L0pQDDE6YjQj*k^VG+t{GGAa07K__3{3jMth>ZtN
-5n!!YLxnIB)5@)Ku)H>chZ#Y09RKiyd_^ZjfLVie66Ge>%@V<I-8EFQQisZ+6DjP>*60xXDbvRuys)V+LU9ukcxi7`X7i$)d`c(~&obW-iA+N3+Z<9N
-nrRaFVDl~**J`HGy%1^B?85E9b)|Ka>Biv>-Vwit-LH2grBPq;wK0LvH;8XFOfQW<#TM&^3|J0_$z&|xumhnBS+pn<g&Uf3!V7GSUhFsnMOeHs6z_&O
-yz3yI3WnH|^w)ZvS@IE>RIp$SPz!2B;SZY*YB)9kt4_=(T|%=B^l`{(HS@)MfdXVSEhWrw4|4cwm_kKj!FS;BLp9yU9=!zgd68fdSTFbp|H5w%6BuHL
-rD~l!=LZvlcVJq=z-?ekykt}orGb(<|A`s^CuqtyvhJi5A5ettMn7JS$-*uTv*p2lRclTTYGj4tMbvtl*bSLak`sULR^s2FFuNgGXCU1+!flB|Q59^r
-%C+Hxh!O%4D}!?b+qFyv4_|$P&Y_|;A3F*6wsn5}K<`5u2B%h#Ah-><0hsXx>zM9~W*u<5ih=N5*K5Ab>8h%}oolc+KhQjB0wo#Uz{$X>&p-EI58cev
-lE@$|Ndj5cgyDp>y@T3-<cZ~=8uW4)=o&qe-#Azk#TeV~+t^laF)tgEGpse}DB?s%Mw4x$hT5!IcWw3He%p;Z&FEVjvGQikQK5Hp%jirBA#X}X*}ww3
-yal`KN+XEFDBQu$w^3YA%3yRmuKPGv!hFRkM5L*9%Lt!c?e`%FTgaTg0he=sG@I_HFo3rLDuoC^gJVM+kX}z-Cj%eUs~c^LQJoPq?{dDBdQy*}&@!2E
-&LO%3@GbLX+=C5w$_E`2UKmEu`}mpWTWnwO+dy;;vKHjfS+j%LjKm419<F`V!4i%gI*GKXz+E{tvX;^v$-0U}Xs4M9Rr^WJv}h<T3KxzG=AG!tW5_r?
-*^Jl&A2qfbf_=zgt<>em+vtl!ltu#zoFD=xhl(ab1WOe2eOrd$<Gf2h>~J?LcE<S}J+OQp?4kC2pm8pts{`8|E;)G(krdzgg|kzs4SpN?2)U9v)doLP
-bZ(MmKd@dM2R6Pg_jDjGPuj<U@5^gg$ohse+_WwX(NPovAMpV%%)eHX9QS8i!W-+75G0uOu!l?x1XJrv#X|KS|3P%h@KtlHk|pWNu#KERVJ<+B18tXG
-dora7nK?-t=!~Jk@@K_-lAF;H*&-fPB7G3#ECo1v=-3HltTD5&UCv$UPD#W*P=L6xm~({Uao*sKC13v}ACcc>OiMC9=}#!Ba7b45NfzNa2|EP#E4$+l
-Yw47qx)gvN<++50fy{=x4**L&YOp)J1+Hy6S9Zs15M)>8B|&KU!huF^DY__Q7CLbyT{$L5y-C39ub$XRVJtnQ8G;<4c3q5DQ+8_|hKL#Q51GRv(VY0y
-PBx85korVan6=bj6xo(I9<djxTsVmP@ys9ykuGC5@-a}dY<|m}Nrr5?D1Qh2ov((#>ohShYs$hRyGrebYDszLG<A`#fjUJeVp5sNV3;HcLU_uZ;%@;r
-5Ok+Y?yzQG+g-c$9^m_7=hd6{Cx@?JAHCy%4uVPH&sVS**_-3c70?u*&O)9Oex65LUzQ)p!2JZF(28x^Qz>dRO?LKMvbP@@&UPinnn|(P+loGXfVJ5=
-DWcJM3~jo^HO#y^!v_%rQS{$g-$l)##@`(Nd=&lnf4i5gn8CNEdB7tEq5=Q-M#{^4I*oRA%CiMg!d&y)|9;wmEnP<YK3{1w|KHz8dZ4}mR@KI0R>s_K
-k%jrDgqI9d4<tbD;}`>yB!C1$St1cZbEkk|#Gv)hpFdC8^K%3B5;SQH#Ttnj$7~AHkOf63!4Nxl+wz`7XzR|sv8+vAP@F5ZgTc~#IGK8o>%OSndD6Q6
->?kK)Nv^cL;@PujsS9(_Nd1yoDfNqU#!nOk@U9lpgBsC@9#+VYHdZkU^649k1u5dqw+GSFwPljVIjh8qMH|hG-6(u%*Sx%zi>G1gLdf>}w%y*7eKlO(
-lUXM2L#zNG-2oZ=2dR1G>qBz$zB&H>`1R}Kzj-a8Rm)KOdaYIz6<*`O0M%5hYmX>-U-etEVjGP{zgcPG^TJ95;o2g2Q_Vo%8Fpl*WO&3%PgO1&_v~)%
-HBSDD@2f>3dlqryt{Kq*`Msqz(F1K`Ffo3i)GVqkGu!8P$4iy;U^Q)veiV^L^K$tXW%NOTCX31zROvUsDZM5(3by?o<YtwGfjsTNKWn)Fl(xeuLGYh!
-R!ZQ+P*aN7)b!D`85q=m(==U!60vhGY4<$lBnFO_vO)jG0KE~In>z3yA~0*wqsj5w+y=uDYxl{7l{EK68OZB?Cs69kCsrY+`b`)gTd%>miL^YA^(WqF
-bR?7cy*(@dxt(Muhd&*?AzF+y;c=H&%xkSaI)!q-BUys6xF$2RIj1*yBXF>_$?R;p8s|IAHtYn3x(MkM<k3mUIVEw`l(5c4)N@-u*lED!3+F5QAj(9_
-QF2=Mdn7-NSFNa^9xV=Xx4z5S`q9Sa_knJLxckD*K9JiGS=FXgK8_;6bEe%`Eu!RD?TY!WWDDYkwI1VH^R7ml)$<ETyX&}Woy$AYRl|E(1k06Z;@1{?
-{0E82#DxC;h_I{zWiG5?=>c&-`CvoRl0+!ZF5S?V+6wW?RNFZ=E7Ih|F-Gn@DRpOC2ulng#MK7<p*KBmZ`m4J(?CR6#fn`o@1B}Sijrp$L!42bbxD@4
-wa}I?)_i?VNfvvIPeG6{{S?$*H?cD;b`t&5{l#UHgKb{qZnRA^8P*c<c<ec>1cTH~YzpB2X+&mKkGd`-o_e#tb5Z`LcCS6<=AGYjKAQd(Aum41v^2=u
-(NYJcKe@jSi&+Lkg5$NwH3Pz1PBdGK?TES~vgAaefc%sJ(vxUUI8g#TOP+*EHet$uz&aEDO$I%&^nJwpJ+5>P5U<vvjP%j}x<ir_{p~XEa_mW&gvP7P
--ZD0+v|ElQW0?t>|7lZZQXII8M}?+hWtU@5<RwM-7+s%^N6~iHcif1eEfSSxio?h<l8y~tP~>?2u^gIw*d)Nu2sM!f85Hlbd6PV$5_&&vYU7{9sa}p}
-MY*)%IZj<8V=!FyzbA7)7aDDshm!V#;1l<#?pUJ9KE$O2QzYN1h&-(^KJmnuIrnh2HCzVkq$+Xnv6f&9oE1ws@Yevo45>l(b5gB;L)*LvE_kDUMk~`N
-QFe6r;>VQt9Wkr{{-iT4imNWWlVYFF<00*Go89OF!`U7DPqw$WhyQs{I1oS}%R2Wq!AIUkY%onbCP_LcH%buty99ix&v6vImHomNx-{_Ar!^X6xgMBp
->Wf-Wt+PV=UJpC89GK^Wro$JlYY^kPbvq7vC{7prp&mHKn;to&b^)=;9lZAl<!{Br!;5jWY28P~Ns?3p07rbA3<#*FcvWKW7n988VEClz7cwLSA<|XQ
-WH1;eRME8XqvZp}#XU8QN2}3oTAvHc$PpW#W2EP_PUTit%2CBCT|!lL_VeMJSKlAKKk*l=!>5D_$deG8OJ&QP<C_i;2J2cOzkp_w4=3~U*sUQ$RFFZ+
-8KTwQBaJZ|UJ&RB4m1zk>A>7B3o2ra9f+FIz;f*M>oXe}^P^!JFb~cWgMAjA*;^y5a@fKOz*>l{YBRi)&qx5J55Gt1Q^$jUBqPERN^mMJ0CGn%Ltu`N
-(RrSoe*H|0T@aR88_o)f0}gKdB#Plz?=n}T5kiC>p6Co{TInbzgk>}?CMluOwd@9J7N2a(S&nTDou0+>0Nf}db$2(P17ms?-N{4)><%Zfez5%hs%f8`
-Dc2%S2QZSRu5??i)AoRaHf%$;(=AL$BM3F?4MI;#Ib}_Lbr!f(OX|GaYCiWHW82qNYJumwhUP-BKtHwUo9HVWpKE_ukETUn+YnAn4(t;Rt|hMS^%!3o
-GrLlOJU{pn=B{OI&e9{mZvo#(FiH+TNW9UAr6n}RsTV~$6aU1GTy+Ih(1aZa^mK?TvzMwAs}UZo7pww>COoZ>gAEuc78#FlgOw~Z2BHG1t%u#Mw3Oj#
-ajf0ik&J^x&}|z%^{~!{hVX2nx44yt`buC8tz|YKUL;wnopeKDjcGNeiJFPCG`M$b*KYGwO+!tB8K;gM%TjMTDKtUDMa!G(ef9y_tgaJU50Z>QbD1IS
-T%p=MOc;ka0=*;3tI6Ewg2#M5a5^R~d@=c}%mBgobm{nb%e;bn&wgs~Uc=8r^=WaV0<!YJIqyf24aUu5;hKU)aXeVeMQD}szR&>6^eGBB^*Hlkrf>_9
-s#WH)tH&7LS(OW4Nd~E)F<&74&#<X%w9H68<J;m3kcy)r7?GxpE#kEkSCz9uo-IyebhAG{&oM~H!CplN>n+hp=0!<qXiYAPVob?uZdJ53*!k*dpX?D)
-Mj#Q#T!an0Kc5a60ww4fUL4_lJlO9KZLTkt{ZLnI-Dm<cIl%-Gm8A&$Vunp4l@n7Jp^sS@=hx7BmLHJ8pD|P6?&U<(1}j4fQ%f^VEw|YBuw-wF<@eZt
-QwnL@0gb=+h^#J7*5H$?5T>T!2oiA%TciWl06G8|Xa{A2c37dSu(;Mllq&>XPbqpNW|X5+>n?8#Jab{Zje<q2B%xxXR}tg+#-uW$uL&Cair1<HZuC1h
-nqCwOfaGf*LeK562GX15H;FGtOZ+(CM@T&-(+!LzfpKb>3+|hv!1<Z*9zB)pm@*ut*r);T2nzfWf~UUqVk0-w^#MkEtP{RspdhVlG{967&72b9t0~h2
-4(swpu>$)Q;>LE@`-dc+=|=A{$n)&%cT7Rk=A!@GsLw=xpyly={h#sFSHWpTs2Ya5_zWSdi>fQVRpS7EhMe{L<99zFB7eQ#dBu|na_}e!R1@fM1|AMO
-tAfqHA;4Con(Rp=@>!%E1Iejxlmw;p4>dm|FR6Yd?~ir!64@%fCc|NLn3*hZ6KC(mj^~;i?w%wTHmBEeQ4iYf5rA0PImUNTD~lHDVLWal1Cvn=tMRV9
-ZES~)W7*2SViDU3vS_JK8`niU!zRPRj$;Jw>WkD8bKFHddO(;Xy_xPv;FuAvRWgwTft6@VP9)fks{DZSqSFXp+@>AN#(M55#8Bx&yps?<*OKhz#v2>-
-uCI{X6s@lWB&GY##?i7?20Eh{FDvp(k21D^6=P<ne!~bW4Tj8|C_{w<G>r$WRm)=KH%30-157ohc=?PK8$Ki=T|;cA=mzOea!OV^U^Lvct|wv!Or9r1
-Q;@ki4u3WOvx)b`w%rXT+>TXa#)m$6hSdeJHw(-14->po2zrbXP>CPw40ttK)5BxPVr$;b5os|&ts>U&ZF7)IO}J&b2T7tJPmE99Q4Q*MwLkWt(MJ*;
-=|e>T`S_&il_co~N4f}3EvENAZx;rn-em54g=0d$R!-j+kvu$b6>>snGI&FmqCJDZ$rf=KXxg1_$v6@k%%bsK>7xs;O{EUpFu0AzR&m6^@xc%4)H%}d
-5_rQ?xEq&N8b>jgyB?~2;AgJr6kiXSj|grntHt~vc04e0(mPqaHKpF+ad^8};rgX?c<^{&l~hM&H0#f@wPB0aW>Xs{#X*V1^=OXKI=jIFIF(r1G*+*S
-Bry&<r64&kYn=MPBB3ycm1j^Ft}?Tm19&qOyH8wK68NNzVxOlZ^07|a1Jec#7JhWq|0K|<jVZ~e^XrJdiS`&58($N~#nu_cg&Orl3alEnMNla|0~NSz
-ST%8Ry_9re73<=5+hnsZX{xf*FnItuYPR~|sgs70S8r!kkXNm4Hxe1Omr_T@^Ej|<A~#Gbv5C)*1niiO4VLzZs!ccx58D$=W|O5D6llCK8jdDqcO@vN
-8{LpR4QG8*S$4WY$N)hpwZY~Jy0i`37iHr`F_#WmK)~jm_*M=7Ye@ra&H%abTEmMrnS7d#Jg5c7h0zTeI;e%5ng;u^Zno<tS3>dG+H<$K!s`Q}Q&vvp
-D+C`b2W5|4IgS-D<uNOyb~iwA6^u#D$UHtL8Gis&qhdsGH_5`))q|)CUPysjs~<tr?4_(LnbHLZfo4hrZxFC*uL(7Q7I-l1ZseYL^zQLm%$6zESyG#!
-%tCR|&VK!<nu98dCl_Z~IMOk6WDfDhp_{XPL_#Zjvej<8(bpQy;fwjLj77TkNJ9bc3G&Ae5f$QOo2=HwKGLLN$9C18uyFt;=ltbrIhk6Sm>wOjWe!ca
--zm$@NL0onFfowH+#caX%r9LShXxBw=EfR&{o6ZxRA0P10)kf_j{g4QHQQy@uyI>_WiP#yIrngFaA3vhKiwhZQr$=edc2Clj4}7z5!%Tl3{;k^!z@{l
-8jwt$OlrXK=z1hqx0o-Droz7`1a{p>{y4JbVo|K-gt`Nsb=}B<VYg0Y#R*lhc}`f19~Hq<t5}1Z7rPJ6@?`vUnq#aru&n+RngD9Pq11dbk<_XM)N`4z
-D~-$=C{;_d<<Ti6I3iz^Y=naR3fo+tRhK8tjmSpbFAuOwD~Zw6)?v)DfXE(Db407-ZoKDclxjEzb8-k<K*r*nYIFuDj?{M_Np89WfEvn|WY56Pzg^CR
-=a|~lMRA2>FB(TUN5f0+Kg{y)GVaJiJE(=8=#7#SO52M{uNtCPBPZ}zl2VPvYi?9BGB#zBHxdB$FJJdPud@2MRZ7an(Bqk=>>ZvTkaRH$z1Y384(_#K
-pF8)6DP$E;G$+v+tzeD-$1@c$7q7EXSLZl&Hk=5-t)fn}kWf)4nLDtsa*0KqIFm)FLm&Q4&PC_`gW<%)L{Bx@GC4qP3bEYToItJ`(JQckk|IG^ujW89
-+SO+1R6}yWK*Ce4BWIbq9R9W;${X`0a7+&;-J~6=<>}TCIl=3pGs|g2RBpCjGC})~SQ4FgrlUEkRa{8da3ECDG`nC^JS@|K{it#1L=drR_Y;>iQ2KF3
-p^riqpE*8!(F<a{WA9b*ujUIxSrU`KYWOd*6gk3PlERY_iA(zsghXRuFmy>m&>oXFK>9p??kJb=auDkYCPW&zT6<OpLAyiAl}Da#IF|5Wi@w*U?H0h3
-7gDDIuo|YfuEfQwc>C+XU}d?zK4))rjrwfx)VFK4Ihx-6OHGcnPK-%qbqw8zNe!N!f2%HDejbC`u!qJ-t|V>>H=jrj4f(ZDZiutWcyqa?>;algMicdJ
-NH5uzU9y(_xy5$P29M*KYmJWDV8SLzDr?@|l)kbx>p(qo43h=gq0!(Mt0m!mN!M%QGjK!@SQr;=f_YZ9m<vq#zSZ!jaa=cItCW1oCHHJ3w71pW;%qXs
-lXb+1f~?8HNmvzyA{;yjCcT6T4s@nPde%sh+V4S&Foe-+s_Z(6>b^kvq1fMW-~Ztw+vRF(+~=jvTt*gwXW$o%2d(zZP3XDrp)+x~vukXYto?pCXLqTF
-rl(?yVdt%ONyE@Ok4Iwc^SoVN77ig(Gf!hp*J?615c@nf{HNx&Ge0V7rfyN^^+c+v=|>X&jKlKs1(DeG!40mO(4njcyHH02Z%s$rV9<2PeNsZI+svtA
-?}88tji98y@AsNlyLLmE<JtrxDaD@<bI|(*V6MSbj>K;){Stm$;%aztzB^zQ2R%Q*K=_sRU9t+7GVa0hAq@lFbWIxbsk@E~&Zc)LfL_!e_M=~8z}~4I
-s&M-|n@sg<CV;+|CQE+nN{K1y+(B?wd|?d5t})?b1*)@^r4=*R?sAdmO;;`>*=f!3**Ue6WRTcCw#?*)#LCJzxF9MS$cB0;qmeLL>Eh5xQJt$;&|yjz
-A!NHVu4ycqcS3J$vhUQm=Hb?C)>x({hNTH|%evlf#|6mjd)gL*;S!%N?6C_|E9TVJ^_Z5fIe1egtSnD^U5#@)cyK)0VOJ6w%AUE1Kjyd~4HPUnP*vz|
-?tGlt&$(&^j3HZO4!?&bFbzQo5ica?`r;R?2K;of`Y#n5VYY>kmMW!W#^F~Im^P2in9#e}cNJ<Wgx<7M(WuhAeB8Vz2X<?mZ+{S%&Bdn?j7|p+kF>LU
-B5!dvH3$Lz9{rCEKGv@CsYhDjA+%<$YibIsq{gAC!8F1LoOwvv>pMxvg85i<LN*IF8FH8a%(!4}35gp*Uv(N2_1&|eP2oozn)x+Zv#&=BxG|;;hMxHu
-EMDF2^YgMPY2e7;F+ul(tQRqYS~fagGT&eG7=KR$K)b^@UxxC)j$i6^O~LNGr?o--J|P3jDPbT$ngc$dZShwGW!G5Eu4ahcsR`n<C7hm*v`<1i>I|vL
-3-%V$kATPQodZx9nDQC9K*yQP2-QOl+JYv!!QJ1r{aL&IuDchI*B^GQ*@<%h8fH+)hR(W*wp{3CIJ6vvh!sk_y5ihd5hVoNh-idm6l;~r038V}mQIgR
-wa+t>#bKx#-qfSsLSd)<P&wkXewmGK((yXPq^1PyR@IMQnM;wqFz$<A9MzE;b9)Ur6|SC?GxiPPcm6C(q1TNYZzvu$({kZ8XXDK3`MHjdDq72=!v9lf
-?fXEZj}0+eOU05}SK7N^mX!_DjjzP)YFxjyA=li2afD)$xhRLed89K1=m%V7$fqGSVSHp@-i5aL@Ki)+N^!}7MV4dJNp;4)@Onzt=o>jl>l{l#Qg+q$
->yE0gTRml=Gd0N5%riVf-;#3u&R2*!qwGyQWGKVmFqeyec-j}2TWcTU4}qs2EO6^0RAK#*r%y<RhG=i0V!f(uzHb;o^t3SW8_ltP)@7PfR3R1%J*2+}
-7#^73ThDgi-XA0xxC=V&>mg`7Zfma{d*}@y@ndWFmd5a4JWo;JfL~*aHW9m$@!prwQ<NEf6Yb-_2R@tB{b-An!IZd;GdIzY(t9&RnFSm)E|z|`XrER=
-fnmt;T}p%Gm^{%n1i}>yB<5q=3U->`tG6O{Gce5zG1zDJ!>hwLC#;2VkU|o2W1~Xy)O#n`(7`v-K00t%iC@@Nm%0$yU!{exH!SDGfBOy5P9)e0+EC1H
-llpQuk6txD6mBv!n+y<C`^8i5DfMSRc<+hF=8H;mbY!m&-~DjZl?9|wC^Fe+dnPDK<DR)Rl<g1%J3}3iB1Rf9gpIOUXP1+y_!+|7DbO^TpVC_(t|$bq
-Bf*`UUA0A<yb@)V)Bq<2T&_xP|7J8H7LC4jqdm^P?5dH)qSixbqpEG*2xhKGizvN;4wuejsLb<dbP8-InN*-tCorKH#rYC0gKFe)v$Wn^$@F4OtJDio
-GW!JHx85mNkq`R#P+lFH6nhi#^MQ+xCn7r%Ua(UDQDxkeIBD3Zu*?+uWsn=WcPBhxZ;6&98Okc3QII~lk3J*Oee{HVhJ%qh*Wrfb_8Q^1#xz&pzd0yt
-<;*}uCni>VUw9QJy>D=7Hm6XXPG#vyyhZ`zado&F3Wc?z^WWrrux1m@*<*4-EMv+Jd#UqV><WnsE%fu@53gQiZ+`jtyQ6oy1{~AVsI+||1sEb57bD||
-iL+*KCKid9)2880>HvUpz&u6zD3TQSwImJ}wiZutJh_+wijE~z5m|kNM*!gB8@WioMX5;sDL;$JRvjg{mpMR(cu*Dd<>VSL&%vId)!yF%r~IkG=OlD5
-=|(@(X>9g2(FePFut~|@>E3<{&@EEZXE40!WVxKed=OCm>N<@6L<J@y`yr0JK{mryaG#&|`uuFRoNo5SUE~|nVSlD1MuRK5PMn~v^ZNM3PZUZC&0%)p
-4yNa#XKjQdD!o2Be2?$H-rMW#QDlFt_}-*peslc##ZM;j^80_hcTdM}q1pGpybba+!?PTqqF5$|BK8<4-i1s3Y!{Yd_X@x~pYFm57#G*OSS6c`gCO*y
-@@z7x;3^f2di3iv&)0E_b9t8t5P=~i<+;K8NfXbS5!1%@&TBRJJ+4%C^!MmL0Gp&t#75Y8-hY4dUFyg59kv9MdUf1P({D-zi&FDS8d%+}CciRfhpM5U
-jiskgwxj92Z^mxotCCcm@QQ@1H>(MSwuj&ND@}Xz8xnuI5vx;~sf;2jTL&XJ7Dx)mmzYwy&v+eKh_r`x<*fdR5d<*l9{~>~ofvajmGZ(n>;YclpLHj+
-j#a~Dg!hLUF7FjzKYQlvf1LE)!>ir<`%@%1X>$S-W+sCV1nGDxi!Td)-yA|e2@QAepWl3kkWimP%Op0Zcu<v)ahLQb?b+TRzfSM-F>H4yyjzEA4UVx+
-R(dlOLU33Rw9=M96i^|<q#7@?@BWd!eRurg=>2<&Qq|L|YY~5tMDl~Zoj;Ct{yn_=>gjqX`SaUv5YoQwJxS>Spy%5U<0q+5f2exE35kgZ`!Md2KO>RF
-wO)G|n);e^3aZGT>D7XBxd%}t;oX2Cor1440J~WgWMQcSLi>=&LmH4+8aYB41G7(2(p;(FiGx}+{`;M6+Mw#i>*J%pAHCRwQo~H$oT&JKF{}r{$+>)i
-C87#VG4#blw{}EqebH&<?gtqaFvg%YW28~}OnZ=S*n?2S<3z*a%&9Imd>DiC)#j+;RNKu-|9r#es$;~N+FEKtbXq1Zc>qjohw7pk5#8JOZ_IsJ6~@+i
-TJ4YQQBeQs(7N12_V?B%ZDZ-w<2<W99sIWT4q|Xj`=_U~;tK8Zk!Xx4``IKB*fgggg;d)Dgpu*;%Fw2bbyk2T9a|-vfmjD}_9OB=N4%{et~Xx?tta{M
-2iHcrsyc=+_EO+9AH<A9PSTV<YcfpyP+`_u^}_7-+XR}{^i~`+ku-01$E>U@dsSxlEwB^|7MR@DBn+71BMxeSD1m*H>a|>&8rN^*<^=Rc%T5sq^7Ys3
-wqucKwOe&ZX~3t}+(jK-8yq?&OO$GnpVN$Dr%T2w6pzw*^qPjPovn26ba;=TRQxt%`2>eX&BJFx+XdYqsR$K;(+&g!+OY`(>umvyV_khQR1Bw;UF2^)
-xyH*bGGOcXEbSWaxQ5l<=u2F=!{jlcPVrET^N(VBCr5;?p(OZhzw(3@`7|HNe1pksST3V8^iylbQhfY2Eo+@aR#T40=1-}ZCp^-gAp8FH;ScY5-#(Xm
-AzW--<<z=TE*p=NCFRC$<PBgOWNKfNOwD-`@UbTcg0!;<ZS!1G72fLgX_mbe6E;gheF9*Sw2d|09j8rUuQN#pd_7{reT^qt$^NDE@JNk|!eJ?S*L;?$
-rzjZueFVy{KQf$3HY*mqxe{JLrTh}#lFe1G@>>m=F40X%GsmF=cViLj*Bre`LVzG-B?K_lvn#PjaHMxb&S0C2(gv#(Bd%iJ5d8Lm#=~+)@kq$L6n_nN
-_J`=X^Myim#rKg4_2$JqK_NV~LxOU;G_^k4`E$#}g~>oCe3lv_GKgbMgFg+m{s8A~!Asn0#hNa3N9MCs>3{>U+r_oh3Fr;6V-K_6QR#lC%}rDx!{*@O
-ZW@3?8R(t;&^QrV9<Sz!B%)J?g>W1e{KCZ8q%_kYD)^5oNGZ6<fd?@YKoYwP4rI-wusOdD(#j|mv33df0i?@W)S9cPrW${wkNLf1RN#W{(i%09n)*>A
-8@Xk6C`4D$_?Og9H=jUyT@ANR)%|vmYRo07a92)aa`TQC3kY5#4L-Xqr2a;8Y2(zE_kQldT|@VB25p%f`KG&%dS^ODeJTi_DWSe;kd5ct?c@En5l!>T
-96w^l@re173rfxIIbfIqyJv4UZOn|j4>5U88*QdFKmg$isNY~jEQt!m=t<~jT6{Yf3KA69MC;PjOWn7>))@HOWB$kN7~y+~=TP6Ez+R{++|T3ssB!Rp
-6IDjhmN_X+=_^}F&l<nI5kegj3{HoYC~m@6b=sWmYk!MeRU|%PRq4IDRHriqqBu~SHf2}ytvHXDP0@7Qy1FO4Zo}G?H>3IER;DG8E|mIRl0m*X`WtHH
-X8BDF?9Qv#M}YRS7e5}p`Qhj#{Q6(Vzr1^M_!@oz1d{%a-AlSr?1Nj!|14l>M^jem!SmQfXGU}b56Ni`7-WNe3flfrk@fB!b+r~Dxr;JTYk_k|N!R*$
-5Cbu`T4E4Fs=Yuvdm%2k2nGTleVoiLx)Bwna0+VD;Kl&Uf^61^R@i$YRVa}lx1O2{1nIMD$?QysJeCNN2Xa~$Q8Hgm1MpcJ$eRNjfjZ7kvO*hBm5N2f
-q*PwfJ7!e!`}suO?aUq}PS-WKAwJ9{J;(EjUoqw_jOe16h--f}w3{rywOVtWF$`ht;xroGDQMtsn;Hkg*IG!>J0MQCY5wabYiCVJ&smA3*D|@=#tvOg
-_It!vRF(}=n2fYQDklRs(0F&;3H<dLxZo^cL-5F5#MA|TrLKgQ0;El6$$}|vg}^p$d<D!q;x1Yr79C+46xSH=0Fckh<POTO=gV8J+EA#uT{;h@JkMi@
-j_+sAcrvqDb@jAC%}vY5XPwi6xP-FUXxIv8S*+NeO*bHq@ZxSnFB{iaPkwdA4m#^G3oDCx??`#8+$lygMv9z5Bf8tJG`Eg+B8Jp;hr}sV$esWiVT$Fn
-oem2!8js-}gFAq|KtC_Btqwn_qqd{8c9B=>&2z_SDoOW`%aVtDqM$KtV{$H~cc?icnOmS+E+zyRTZQlq1=!4-zb{2=1p*0Y5ahes6df{i3=g(fcPhrW
-4N>$q2ZU@mcYg6jrnQa3T(fiz_hZu{xFgORXHQ^TX7R=~Y)y#m4uLUTX+GRaF~A}B#6l2{luJ5eyqKS3Ph_Zv8|g*0U8x`XVq?d~6Ptw?8sm;D)a>SJ
-%yeU_Try_ykW&L@c6)DetWIr+2aZD3mNG2%InE_)h5d*+pe1MR@eUJp!eGr;ySX>1fz(J|BzY~pcZ5b;YILsc)S*Tg(Blw1B%6Y94V(NyD~Pkn*sAT?
-e54IX!geeVaZvEL@ZH*9!RSHkF5tWM+BM}3N7^iY>*F^OyU=6+Z!nZ|qXE_!;9>k{OlOFsINL*6Xc}yD6m&uCaQNj}u9%@sxYrPq1=EWuR2t!NEA7@W
-c!|nFH%~n#3r*&-keR@oY_N2*_Xdr#Kzdo1%lnuC_eJ;|I-7P&4%Rt_htjfQVI7cqB2E_)l(WPDzqkx<4n`VP$CLJ$7u-ge%gzVBoYrhC;M0AIJtL17
-bM)T(?A80%Z+=Ry#jUe>vjyugsg8@$)kUH}coUbD2rke?vAVcKc}r{p-MPMAzIw-fQ3J9Lnzfr3@L{9iY`87#0u|K${bI|unEf4{ondZSm%*Uy{VhBG
-i6tO^hhO(Ei9fMOi~>imR`}JOw=q1{ErQnvC$MDUtBJ0nH3!2~l?-9BJ#)ewIpV{r_yaM(phw#e3dLeW%+NhL;<y`Ly>!ajB&R{J0cRSH25asQ0wT&v
-+@*aVpQTd?YJ&#8)Ck82=Ma~w?BO=(GxoKRVKl5pp!@pFP&3qKd#D-uTnjZ5+@>u-W}M>d^McGYis58YIF^RzsbuEp+R^VkSc9i>kDer;ASsZy;A`7l
-C;4m$5{%9kzryJCA?B^dPlP6{ugD}M5$}(4a<}658f@57nl#YbR_NI@d*J}hH)`J0E!rCC<ZUO?xp#3L@!e>&Rw36d6?@NsEc;>5oW0=|m?fdi$4NU*
-si6W1rBsJFIS_S(s5hi4eeZ>`jh1e{y=F~-Q~tIaqSz3<ZUv=YL#i|m5%D;oZhPE}=0F*k80D{{#qSd(<9`*WXeh;9Br!b7MHuFV$BA}36gaKJNhdnn
--41z2Qhs#ui9|awHfY$+`b6t;uxkyZaR5{Ql<WigoXnC{iONE0UowPJ%W1T`%YK&<*~V2ri1rO#pF#TwfhbX?;YnOK9Sz-~qcL|(ff~@IZ$aj46*~#?
-1S7tWewB&j)sUVgsW5vBa+`Pqk(;9JnJQ}uiWl7Mix|0~=$-GsNM-%NkCYRN^$wIo7f&C?GUT$sl%w;J1l=64?<CHTe@$k730R8L<On(R{vo3>cUdTO
-scKF2gK1t(rc*x~@%w14*XnY~lW1hX;t@_4$v=)3IVr_v5S9z(%@~uCeIhII0N+b=^#xLlpoB6xMcWi45%*LuuXBK$xovR5Ac+Lajc`6~_VQv^1*3F|
-w5I`A8j^)MzHwBX6p)yc_rP~Q82T{G@&jeV$h2H}U%VfvngSWNPFZM`@@H4TFUh-IeQ#aA>H^q2==%;uUr%M1-G4;iKA+5U@>+d>7clC*^X2>k0Cx|8
-R@E%f1gTlH{cY2y)m=h4%A$s&q*w*$R@^jZ9-zHS-5V!qGB|-#-UMjP)8|vBi%JZvkO5&hIzLDI;oD@76W0I-G+L665>P$0QkqB>2Qptl>nk+2M1bBG
-?mNI+^xZg9UFM_tzd8{?B$)#2xx6TizMouwDA9tb%3$adEmaChVj&Y}(PuqkjGhM8Zj|F_hrUo|BHAAun<8AYH-@2dj&vTwfIkftW)WQBBh9Rb|Ef@t
-Y68WLf61FxyTN#i+CyqZ5!n8q-xvER2mBHuc7GV0D|c1+lf?s6w(6l!C1&K~BC$tOPI6!dfUaibYgR!ywIePa@EI2r?<!YK@al*ar97wk#c0M@RTJx`
-9&^EX6j#XBNk@wP!UXO$M3YedDSnx1-DYe<*AtQTyk3|*_rs^X{n(nnoR2w=kCfQxMNZZC;+h+-43T|CTzG+Tq1rh63gb4jC}-bW4iyPs&upgF;ELwg
-ILy&pixt9OOn&Cg5kW$Zkl~G;iY4An3z1;*yX2UM7YM@+VNdd@(O12fETVWXFVyNx=pPA8owJIDY6Bl~fqgC<2KJ2|{q^Y0Nd|o1OAbdiS}aDliAjdG
-*Rd21#dc(CHfk9&31Bidr-K1>q7gQ!0QV&J=RWj-B&|-MH~@=eZrT4jHKwpqn1PNPTg}`|xMCU_t=gA5Xa#Y02gefQ(Q=d;3AzAaDj}&uC>#vaiZzrF
-G6#{i1*|KyzlQ-e_NavW0DLbIkv^X}X9?jJP;8bgCudh>)IZSiHjQg<s6oGIPo7X95Fv)BeyWZfLI`l8H=kLESE7MUa&+EjTkPZRx~Iv-%(G7q@?hU!
-)&Il0!xw1Fvftb5ynpq>8;XB|-se9a9lm>sk}2-52OnR(Iq63J@#N^;&-VF8^fhNsp&wSG#kkp1NLX3Q-7_stN7E>~z|x&4GUw*Jmo?Ex5f#nH{$`Mi
-L9j%zS{l)ZM;+#61Bq3qvAj8T#WTZEKxnXcL++<KY8jek)@vDW7)$M?R*L0$9PUB~NPm$~qlOtboohG`KA)Jio+d#k8fAi1>3|z@IdC~R2gawP9Y9c2
-Yvo|6zipa5Umv!dw9skE?8TA<vR^1xus*u&Vp2mb(P&QNgD=Yuvl#9^k|&A5nOdgM{Ud{})!h3)p+zG*Qx$h9TW6M&>13tQ$rVsrZC!-+ov*;>&VI-3
-kxS4@7RHmYSZT=j3W30HbxKdZ9P?seHFgN4+<}j3WG84ulIFaotB{OQYX{P=tgw}G4f1O8lEVpilo`)mB2}HDG8~%(3UnbGZ8^Se1eCHHR!Yp13HQRv
-JHW=XSSh{fL{bD{E3_w9li9edakB9Bpuaz4cpU8ahjOoBDe^#$_hRe7=6u7#LI+aFPu7bc%B9>(L5(N2hFdoha!}$0tX8?tDn-YW@@%xI6t4z|xCg=X
-I}N;G$j>kqr!8hQ&3_U{&O79t0q#fpj46;B7llVkQ-K|nyC@t{V2>H2;S7GTae*K`Y?8i^uk>{Ruv*L}6z!{6%r8g$5wDnvTPMQM*pXmL(hM9sOFg>a
-*D%}O)8}lU&m_3gWz<d!A*78_+=MnN=oCs_nUA^zJ%aK;qT$NU$jH1tWoLz=Qzvo+L#9dY9G<nwhegv&HQ0cQF(B*9-BOvZUC#k!pT42!a)b&Tu!Q%u
-3@I26j(x|!`Zi*spue%PpI*Iw?dFH|W#0jPA{oJcx(W(zWbh(!%SlH~&5<T!KI!t!ofK?{q-qW;aw~z@zNV2ha_|+o>$6U%HI-$XK%6-VJ`!XFi3YN(
->C_mgqhC+{5nnp{^uN86S(Qrw56abq#}nA^r)rBgUd^8-T!{-AF$;?izG9oE+Iup&BVHb*$@28|Gidwy*BT2?&m><R-n%@IvcT7KC^kpkuXUgu5WS_}
-sF5KPQy5ZK&u7>me?;?=f35OWE)CLetU+IU{4GfZg3Sj^%(ujzy87y;{|C*f0AeZLhkbqY*X;1+OZx_cL1agNe|3_&PJ4Jt7sWIgKu1H7lGzEOD;Ae@
-8nI!!d%RX0I^Rq_lfn8zs|u*xp|tjvLHTu2T&?DtLk+#n7ZmDHLbdc;BA)sSf=(xO==1zG4adnWTV{xjRZCMAy5P76uq5<1UOl)D<nt!Z?$Y)AqSCp)
-4j(-@G_uIEVwUlcShnasxce+SUuXmZLaC&g5AMOrMJQ_b+C8Z9Ap)`^B-;0%{tp~9H`d49vouO^$ylLS@cMd$l+3ozH<-^pTG7PnR8XLh?@K7}5~o$=
-zw9n$B7k^*8qpOTm==3)>0ozAi77)#yB)NEn;n>9FOUBE=9ky6=?gGcjh|rD2jqN!!$(zEj#28eb7%-hOo=2n#L;RpQIQd0iY#kbwwkGE2&0S954<Er
-SQHqT5$!D_rE5c1L!?yt4H*R!q^zd!VG#8VHC?89(*$ku1!^u9vvenL9l>fIeVR`elDD+lPg-lxYLh%m$^1c3&j};gRGI!FM<c>qfZ-i_+4-;k4_a{8
-9{
+c-qvxYj@+uu_*eT>--29`(_K!K$K?u*x8KbSf1h7x*kh&B-xG+&EP^JBr!vg3_*^pC_KOY*0Z}B042@DId|PGXG8$q)vxO6>U!q+O);M4d3S#IKgKun
+*<u-0cU7lzxtQHV=d1B#R4%&Z&3QQ*m7{Jhr6VbdPn`}_=$5~YmkB;5_*5*e-VdJlhH2XQ9|B}I&&Sj8l3Vg`74+^!xmb=b#}~!2tgr}mAkQyX%hjUv
+Ef&-1Y*{SFvuV|lSF?(Hdoi0X%iorh@wpb3H#fz!xGEP}RITRoMOjJt%hmK^Ih#!?Ek0SS@{8i)y6lX~ORbz-&Q{Y=7G2M(W!mdR<7ri1K$oI@=*wNw
+!T0boN~Xn4nMIfJJ^ontKKty`IE`its@R<uFgomY68GYCus4kM_aiJAT|yE10WhekZZVl8u{N`V)#J32cBs?{n&lpKFUN~&nZ$P9;xvmkecZX6;e<EK
+z<Mpqo1G92G`A>W=BH6E^N`OjlWpoky^YDZoGxvBY(o2=cD{Dg3i$C`HU3Ar|HqVO*n;j{jwd*M+{rBBUS$zO_wYKj27;*71b$z-Z}3G|4W<dcc27^=
+yp(0c$G0cPXU8v(-{fa+PV<*<4*N%Esjt(8E?&ILal&~m_5J&DF}}RZZ)PK0_1DFuf{zIAW&h+XKRQ0@ccO9v9l<f+lFKMQwm$+1t4Fuv<#m)pf5y|R
+1mC9g+VyQRD@M6=a5B5#oxug693t1e00?7TNWVfk7Jy>h&y-r^-!PD>jFQwhuA3$~KJ70Sv&EA-fQ_ad0@j>`i$#fj02C-zlci!oVwXYyUQUXuD*Dg;
+=zm|8u<Mr#oVF~Af9jtczWycu%jbLlou8ha9KJk@vuID|j!_48=Lkqc7kknjS2*B=zwiJa?!T0Tg0!&w_=I{F#i&>o`}w=_?&2D$A?_pqz-WvBf(7N*
+EgizO${B)`aT`*~b-oU%8}BHAOVbZfmy0`ueK#&ABUp{!F3R~bl68y<SZw@(B^JdPmR-IiK*SKjI=Y53(^+INCt6+?Kv;`ubY4cQsvPyAdxFxfmJ9lU
+8-RYSf&LMpJ(^8R+3*`t5IR9r1yJO^qss<(GQl5-zWCb=CWNbGL=RzlFWrV?5=!v8)qDa6lGLlpIhRvH3-2f6YB?G&1X|izy9us<wv;29!(an(|6nm|
+SVfa96wR-@AycdK`C@i~=T5Yk&6X96G2T5Tl-hkWK3^1zyWQ`lVkI9=px{e;Br4>%6V1mZKm#a)VTXG-DK2PSNdlxdp+>Sa<(+qPQ_!>y;@wrX*gYRl
+cZpn%mv^vf;>+=L6cBHCw^Pu+bNF|gU=KSRh(TsX*FAMV4WZ!9c8mGEoQ{%?DbD0}wpz|t%S8GK@L*M@`=;2d{!d3gzIl^H%kfPKrT0JGOS_};0;q8k
+7uCghjGbMS)KNYuWg+8Vr!k`pcOq?LJ7&|%@f9QE2eTcz!0@GGn5X>B!O6G%(=(X#=h2s6MlbdVIacrUWpR#3UryhT7qe+b=m3a3g9RppfwQd2my1=Y
+MY=%ulK97;;FQT<9v{6v{1yir^V-TV5eu$oH+VJ$wf^$zTd9+Ocl<-2xshNe1;wch0N=&qJMQwtz<eq_1q^E4hVklsO#gP5vzrO-`Cvol)pfCe?G%hT
+9a^xBotA9t@gKCvvlW-ii`~`xUDsf0_ayM4)l$x%;h^_?==rAll*-(^K77;1VJi7?n@Tz}p!!2>gdx!h8O{Yxe{&{a_wYD|xLR@mD#L@7b?NadVg`K9
+v8sH;qFMx-CkSJt$V;NB+!La%bnr0@Q-C(0FqORj6f%}HOdgeC3f8(@JwJ;BS=w-wHzD4u!;@3SSfR+s{(5#}=z7550p?)SlK(aWY#eeYH%yX0@nkn*
+Ik*qFqwkPj_x04HS~@kC@w})i>;#<ZaH`P>nBgf|L~rkw*E2lwVAN&wY4`baJOXi=;fR7WVfm*B5Gs0KEXK6MqpG-rld^=rH%OD*UggD-PRcv!Bpv)!
+g5ybDhm)U*$*L4mdxB)U0vhDW>r+N>dp*9mR<t-f{^3odLpZ1N@jRc+nTy#(pWF!zhb8ut&LFc6b-YeP1{9m%Q@=qBm@pb}cv);&VGl8r?J$*|wCoSr
+$Z*=>u!yk4SCiR!F+r4svvvtrt(fM~K;=y|l`hd1YTH}HU((wya7no|lE`0Sk{7dE98^M=!>*iBNu1O1iUi_4E^q2Cf%3vN-yH+>s2ou22-hI!yt7wx
+U^&Z#uARLoq3_6yjpxV=TyDvQG)AC|5?ieeVqe#3r|pyOZte|@O{gI>1UK6Xd4nW=d-yho-Hj7NRXzD38anu_Hv}ZVEf-1JoQomO6IBz=u8lZt!l2#;
+Dvv#?k$FeP;Q|h%W>mhPt|pTw9H-`d?8r5v3u9QqeBB_hcvLKIfj>h~8;(q&X3Fy&%z-5G%^^Ak#tKN&E{qVVTtu7}lCb@#?WB1W1VEVGPVvGea00#+
+8DII3@+s2Ri0}XkP%m?SaNF&Sc}x|a#0R7sk9eL19>Zp)<#8S-91HO_GM)l9)%(UW|8#hA_T#~uynpl)Lkqq_TdxlCw<rDAhkrpBa06N}C+-o;UOa^z
+p%3W;oI{uTl;L=ZYVlnhr&u|mZE6bsCIjv`wJ2j?z{Av^rw^?S%|&B@^d?44wDUYeJ%8JYv%m82WY3EQ^tt1B8~e6<Qry0z=eP8Xw|_YnneySmnj;y5
+>uh)?24FtuEa#IDW*|7dOCVn5qIpW|@r>P}VYeM|p5>tX(F~f$iKo9@4xWzllUK(_Z+?mX$xlbeN8h|Te)+vVzkGAt|4aWR;^yKUDQM*dK#THfH7ORj
+li`}tJ<ShKPx{|t8<+TkL_J;nXF5w#;Ift^r%IhfVTvS#3gKWAcQ<(!J*V?T;nNDA$1&4(eT%pZpc4U=MqdJpDj=kLUMMkLx_jAbdAak)or*6IFz<KR
+i5QMg0D1-Zw!ALjG;*E!>MOV;t)m~t-^7hR#d7EtG>X`>Mz7)VXtsQf$AfT4@ObcQyny3!wz%_LQn0KKNI|rpf*t22AxJ~QvG$$t?3u5x9scp`_0Aum
+=+iOt9ssOkfATrzOmBsJ`1f3a;IP-Tl^LDqcvfL0`iuYEl@<NLe`eFT^)?I?8kTWfOg`{3TwSl0;|a^vR|{fiX@hE&)%5Qxn1&2L(nWxNt)}#QgR)^-
+E^lXxcfeXLmp}!am>xIUY_&vL7tc<yf)|VNKd4Iyz!eEKPSm^@<KB5U1<INu3ANwp9H$bsOOs6Rc~Olol5H$u1md&H9J;o+NOUatBkii(7|)D2t_jJh
+LM&3E_RjP=q$+^UhH#<kWOjjyhf(<(^T^Q4E;DCH!jTzu$^$=Hm-wMeOd24buxJECPD%MnybDQzCgbV5Di*F;x$6OSaa&ran=JMmE=I71Go+k&YvoQR
+c4?Su1E*(nA795Jqb-(vOmh8wR+7|84qi}e!i?rwggXZ?0=YcwLQSb+sF7eB9lJnO^-=4$Y%m=F&UmkWL2F-+Rtlh!r<kESRKf9Ok&0ynk?E6fY<3F+
+qjz1dM8&&^-MA-#%bP7Kf|N4e!g*sP07@2}WR5`{;lFgo%4^@@CT$Gx9y&DG8zQ523roRh%|{0G)HjR+<qC`!ZkGK(;dA-LXI?J%4Hl1LID`00_xy{`
+$|;>3m+?J<S@-T0&N}YOx75k~($2*MK1bh|cgP?>OElf0VTAkA<T6vnjYf%Yy1BgZET8)_U(Bu+1v0fv$+|?4llUDs5cAsYhnI_kv+qb#Ml`5;C(Y7+
+!7)(7h@(|~Ps4lJ>hxJqss;b$W(vUGk43`k$tDVOuy%EEUE&T=9K(0adc-0u^x8|>eAqd@pH{^fcN5P6KEMUJ#KS^blz~uLyz)Q^uIRP~EjhjiRKYKL
+Noa+=vxB?|b_x#~I*o$nTtmomV3ibU!;7#<X-ry00bhv2EXBh1cs;feiK^5{g{(lHh83Uy90g8xX0C*~O`{Rg+kGqdUaY1`XAnTqW`|h^aAtorzE~y!
+4yIXWqof<ZprG4)f{SdQ-U9>DTEz>;vknQ?_gPQbAstqoG(0A>x8s)IIP5NWEadV6={rmL;2?o3I?)QM#vm?8f4U#->20Eg0g*HRV<qv6ax)83V?aKT
+={Pve&%W#bk{_J(GvW%fkPkUJ&JT}X_5TvlVG6wa?(Xh%w!`ObC;#r?<cBx?(^C|3bWr$w@V|aM>BA-S)!XC4qqF?SlQ(fjA6_23{H~93Q++-@dimqY
+NgoP*^W)*0SEtSQua18{dUJfx_UZ8G^z7ix8~5d;{|a6o9=tg<O?><Ew5=!Kot=^N<f#AhEI&K^p@012nS6S4c=Ub#!||)WKEq|ER^*3+ql0hzukyFQ
+oPBqEBrj2mf#dU!n~J?XIsWzpCd|M2`Q+fOJaOUto5LeB3VB(dKY1+^fpywHG-{mo4^CcwmlKue52v5jrz!2&DTT#dlyJGenWI{8fmH}6@?USC<;jny
+{gb1EANv1%dvJRC^YO{6G-h^CD8daK@?JVZhywtT6tS#?w1%-2!_tK=l&5r}cevB{BM}FBF7aWJ9^Lezjk-*a6eYOBS++-vV-B|wY=zmYHC%8?<XrAU
+HB~QyE6AG2F>3jt01pWOByO{iBEYiAx?@CE5`2^|%(V+xy7`y418n<M|MkI-Z_XHWjPgV&)X~v#50LT1r%f&6cVmeIT<oIIkG4JEP8`K5WofU*eKubW
+za7AQ4M1skoigA|0Ow_OQOwJcN=V@Y%WvF*ZUEkBxn@`t4(PQ163Nnc$ERl-2UY`+c3l0_Urx{ZKjdf?Bi(-<H<q~7+(>Tvd$E_}-gja-(-4)E92pt|
+hst6MmCe_a{@KZ4A8E$+_Pr`&dQL4v6P9QG8K%w9^>x-^WOgET3!=V{JP7Ks+ejN0h4u>SBiFnl@w7n6-41g1B$@}x!Cc)U9%R2(!)I~U&{)1b>Hl=t
+|2co%KRAPRIyJgrU4upuS_j*hW5e&aw{tzi>~bWyxls(b4M6cv4g_I3Di$L~1K9GaF#7)!=`w_>t`_JSO@LH*b$EL4&6|FXzklkVoF3xQ@?HPs_e|KN
+6cMtwfR9S;$QliYFI=P{CJjR4md!zO^yGQmN;uodVJkI6h<x<mIfWpDo4FKEoBa(S^#5{pa!`ZgD8fxK53c*!Mw*Ev!UL^SxM&lFi=Iy5kP@-9d^4Q_
+M9zUp9Z$)?FQLAnyxeu{?BquvU$0t-AAzrF#{BkAI*FrHiac@>DYXJ-KXLR*$|$X(Z~mG|-@fnva&ma|Eiyqr9lq+HU?GPt+BSC4A_P$wzNH)EiYL%s
+sj^(G;OnSfr&;)M3sW<zco@)ZDtJ8qrFYJ-F3=+Gy5k@OMCOqm-lI0CI<6;EyT|Abo(zWO(EIgf`dCNks)XwZ%5cQe$2|*c;&rB0xXXtH+$Q3UMVv0x
+LCpBFV_#IoWw{?)!(P3npcsaWtHP)_ugL0-rOjG*SJ>6&F6y<=JvS_P87%MhayiFV>lRG<(+Nr#_Ga0Ls-i42+6(MSNbTruUeKfS*=&+nj=g&c6#u4J
+UR)<)O-L|X@x+Le6s11mpu%p+dMEMe=^H|5K80ZOyBByHQ9P<)m*~1H=8=N!*=xcC%F((<gQ9fzp_0vg<O-VoM`dv#cjk-PZ+BFN7%(7MfB6Lmf**7K
+sAa2K;nT2mWs1WY>C5tEkPA*{zLYoEyzh8Mt<G`n4O_@|rEFVe*QQog4j)hGU2SN3qvXN~4n9nT0XTTwD$X!wg#-;Zrtxrii}mQk@@@{zI&sDHE{k4`
+FP2&KW{hINABs7C&!QvbR?k**w6;Gj|Gp}xDCVOVkIPP`PZOe8qe=xKDy+;J8fD%lvSS!=5|RK>N1uV6(RhI?A4o>%%$!|bqMS)S9>0DKOhrF9P7#UT
+kD+H$rtMfw;yKxN?Tlu(Q?kI4!XgFmvX$1tJAbR-5vF59t^EH!g-2wbY;`d`+PN8{$Stg@@`xV}Pfm`*F3uO_Wx2ow3#*_xLjR<H^pb|3cI-v$@b%%#
+gR{N}p3si2swU)YQ|(?90V~kGSS;~kg@xwt#`u{I?Oo#LF5vLqotHPe%Sp8ZpUz>kOv*02v32012QEbnSZe#hx&_v@U$ndW4tC)#;Ag$_4X~;rIOYAA
+c)V8%+KZ~?q9bQ2|E^}M#f3hwN&$X~Mj<s;oR{%EiF4W4C%Uh$Nu{@#u#}fi&UKV<DF(YvV`KD3>NU10=#Hy7;45u}M3^5kY-SbO;CXN7`A~*)#AK#6
+93?tE-pB(PbQX2H-Jxip^&1RG-;?5EG7&+!o}lh1ZdEh#fLgSS>d_={nKNsLJVkd8pu7v7Ek|<GjF<=DQND()JBQ`H6JUI5`DGxhe#B|=y_h7%j?Nvw
+4tD*z;0D+*JZ7+}T&r9AiSbm9)>EkrlSSRGU(WgluSYb~!F-WPFyRfZ2y-wVb!fGFhT{`P0pIsFpiV32OkdixNdf_74XbmMH2nELhTZL$HAU_%w4Dt8
+`t`5XaJwge|2g>U?w|hyf2ChzaqJ!&{|L_%+%FwlSa0vIgI{mEJHu!D$)ERsy?xgE=WZ&Ea}@&Blnr?K0nM8jY4fhar~H(E`dW|J+GmfOyM|9~=HUzG
+;&M@qXHiZlmIZDu_=qgan18{k&j)V4C`BX3YzNFFnuj3NL<VMfb=~z#+`+;J!t~RV7{&^Ha8nTy2pM8e`2eN@@DGe;^}gpgfq|hB$Ug8d;3kH^Z{wuZ
+AeiC^Y{(uiLO_M=AOkYsrf_*38>RX=V#Mt3Nti51pUD<&C`2T1mt;0r6?j%yCd@pw2X~d#dua<8gH7hX1OujmZC1_tvN;-w;KWFet>=5HtQ=Q#p2O_X
+@?{Zf`&f(&?J-$dEJcY)u2}S903U~JpbNhO`&=%14jbW}j)73j)0syGAa=*5>rPt4by0;cHovtY;HxY`@2E8J1#A|x0}a1$lgJgNgcoTrc&d6C4+hky
+;V`<_DqFa2TXb{xR1wV&w&2Is5Dru~N3mO6SQN!1n8y&2XilI2%{2{NRs>7ph~!brrE1<N(=8jZXQgpCHTtFNk-4dXU>?nj&r&jB1Xc<u7HNk!fU(u<
+GPqRaP&A2LodzI)wC6Mnt0`F;p|YA?+Ta+%=}e=Y=sw1|CU+HPUS)vzv-}N>ipTUDt(%Kwj8bdY2phBs#i|>$AudO=OJIqZ=^+maH1iSb`A`}Ujo4+8
+9*dEX!z9<C)VVRhRe})Dm6497(I=>Zoxo2*I_3t5VIxE$3>&WZ?>$<r<0fu1OqwD=VcrZ_i)M_B9aNASbXF&l`bzzznzZt%^TSc05KR&;DzpK|#nqi0
+F$(z^x&)zvL*kbh=^1Zmx_NlK+F01gV_g-vORJ=QAc*AHr*_mLP)1RvLNFcZ&?(xCJbJ^%k&Rm$hSsP4()w-KFj~EBU{NraK!>I%z}g{(bccjJv72~R
+3Hjj?L{!ua$*5T7=-JaJiTV}JQfR&jfSC}|<vGy{im&5rHEkz-TiPk?WV!*C0t(Trz3;L@4}r7t{HFnBbbqLKJGx3wgs8<spu}*Fl7YXcNX48T3C-Z(
+fZ$#Y6>OC{uW5kc_&7uMtqjOW_LQE=s@DX4>L8;P119~|$uF<aT7pS>!(E1l=5YdhR-br<8>l1z``H6na3k75BdQj*9H~D}M(Zb{$t=j7D%U~7aa0>g
+sXNy0g|pup{Pkexf9>u3_i!tVw(>3J*19Voc5qcn@wARY>p;A_)u#{1C(vnaYMtM+{U2#LscTe|M5k&^K`Ik5sPH5N8AO~{GD(bxR}!N{dhO)tFljXF
+YC@OeEl6!}1N+k5U1pxdo*25xGIKS6yDay&w$gR)J~TBopW;WC7ljJcku@}Tk1eggzQ_L9yWG~-TX>gSb9p~kZbAg7=`NB4s4N$lgga)1oX+dY(z1{#
+F?zdjEyM<$y*o2<+u^1*o<_CnxGOzK{P7wRgU7g?-~e`<z`k+<L6_POl3JgtvLwE#q_7mN^e9Pk;7b6VRK??+?rMmgK0?`?TwlF$pqEyxAt6D;Q>P}B
+V4CD@T38axZb!^_hiuyhKLp{{<W6<3$}RRw7|qH`&gC&hqmi%}zHRX@igb9X$}Vssxfk%GTZ~4Hk}cc9EJpooXvC2SaQyrZ5R9y-e_JLwD;INm=}Ki$
+!iEVk`R7uRtqL8lm@5+VlU($bZ7ljDY8!L9Slfh=TO{hxV2`ZZ$pT(Hy=o|lgJdW2W*1KS|MSQG>Dg)i@*w}_$D>!=kC$*mFmK3%t}!5P(RY%a<js*v
+HCno^-BuJN15+1Xq<+S?>6$aSvoa)LH$wklS+CZ`74D>U{|vS_Et1h$*@<*B?A2W{M+@-7aRX`5iNQe;Zv6+gythtx<j!Ypuizwpwt;vSlgaFMr)h-6
+t!yT6vi!aR@xy2&hqlR!6376M1F?13%(&TR)#RKY4e+<DsK&%1&<c@tnQdFL*LnIe6xf*Y75V7k?C_^P#!zCVGWR^>xfyK7-ZcXhC9RKGNi8Rp1;kU3
+1UH?>Sk++3Q0Np6e-rsqsdnfhs?b;-Nlqc*zG+eS49$7JS<2lO$i}GRi9))#Gq8UM<nSTqXJfW0ks5^RNaV0Keq{L61NMUtR(8Af2Wz!4euZUXOwgdF
+*R+HS8uFQ3n?O1G!~wXtK&yJ~I=nc^kH1fwF*!V?329|RL?A)Nd~mVH;W&N2^RtFwS&!f<t+gQT8~-}f5IRxD?f(2M8Mk|2c8T<Alej>%|8f#Ax6GRv
+Z3vt#ff(13R?4u|VmyFhk&5|v3Fnt{-4;-Y$^?n;33ANlKlIPOJAM`0y{*1P?8{)UJ3|%f2dBCxV|-uR)-G%~;epOecVSSd5N0C?1D!Z#;5ogW&eLg<
+pA)gPNY&S<<#d$@h}*n0?wqV0lns#XzFaq85+b3dK!P{1IWpyLx?uvn83;^`GY=sPzt$tunUkb!IK7GBNUIz800*U=B~{gq#bveANvwrn(llnKV@z?)
+ybVer=V}cNMY6G@uhKMYwNb1xk#?gvgnER4yftFdG@nj`5^3sG4o_mew%yMbo{MGl;@G*mIT!a)`sJ@X#C-DCdN`xnvhY}O7jSvYczGSl2hua=an3OH
+N{v_XI@1Ef*=SHsF5$?GMgPK1Med;{pVk^nK8Lsoq6TD{{1L$GVq8^?AUSLp({N}=*JuYADd$7>0nH;egzY=KxMH=O5sHs1oK`$Mh981~PC(||@HWt_
+nrP49&Xc6Pjj2gn=!UoLt+zoAx}=?H%E96z*o-e*;+eD-uElN>Z}UzIi$b5;y2*9KYZ&P&wNFRmL)~LbU1St7l8NpVzJfTphBA~Qd3szJvQfa~0)P>n
+mxBrCh3>d9Er2LL2O<<6Zr(lI`=<z>ne+9qI|*9HSi2Z^)|sYA&OqDr5%4W~SSdq_*bZw}c%0VEB;i+#8BZcE+7eHVSsL!^qgCr8mh}h-xObpeHt2FP
+E0&JDKjb+d_@Sd!WcQ*RPXv{)<9ir_gyDV}Jukngd7?M23{A7$Cx$?z`hyp}p{G!RApd_ma~n3)W~r+Y+p#52v!dEvTTM0EaV8q4z?ncZoUQ~IwNtc-
+se0?}wp(meF<?yjVTP$_-}tbRDn-9M{ow#ZbW%JQANDenAAfXqJ#h2KJ8y^OK$G#!7@0h&y`6ahD9h;JaYA7cNY+F?5F8SC{{zD6z+<u}64Z%?E|3bZ
+kKepG{@KSK8kN<>VmwEyd}_kP@u7y%=3$Xvj`lTdY}2>;q4)~Y3atY-z(IU`vqlLT#QWi;)95~AA)#+Dq;~WbPp0+WmcWocE|G7A0}Wwx?O9dAXlQ!F
+xI=BhgLu6#a!@^tPGh8(<0;%=XtXd&Y9}0J7&u6s{%xEgZY|v2ghSWZ7r~%%dKH8^eqaGVAQ01&m-U=IXKb_(07R2zXIr{Sr)g^xCo?sEk$p&}jgw7Z
+ADe48aTI3zqqZK7*<*y+$p)H&*w<KN3}T=EH0hUH`pQHzZ4D%aG`U*A(60dH*{vov!$KM*9jUJ2+oPlVh|xT;`(!oG9g^?TC+_a%&mM!t!q{vK!xi{i
+j(usLvDBQt*q(_lnn^dt)8#(?Q(m!R7T?i9y)VbPzJwOAd3e7lFIQFh^zfu@hq?=+eL40l98W@Rvr_?#r*0+*cM$%@X`h|{t-P?7v3Psw)MiXDVyTvp
+S{9Qxm<A9l0yAe`w02-{eEy@HR^`$HG{vOPxI`#M!bb;l14!cY9)iXec?b?onyKf^vSIzf-Z1DrR@u~fGTQ6;W2VuPE1-Sh!<R#)EEjGhwn$r_(B!kx
+D>f*v5^IO8_TO5Doo01y)c(`05MTN2Iyu9O5I<_sym%R^T6Dj=IggvnwYVy|C@K)z5ghC_C_2WN{9-LgTgaMk<55PB5eByN0rvfNflIDRI4Gh%ti(0?
+?_3v^5tRaH34Um~Y;DNNPnf-yD2cMHH+t!tjxiDz3rE^}qS5uRq!)QOV|{v|5)j<~t^*BFm+?J*a}pHverXLfcUzwSUP)fUq%NTw)Js4uzTda_KRpnw
+?&(45tjxZac4kuzA7f7|NEoXujAWN_Sgp*&i~GQ!H5{kLnbLON9-JMbn-Fs7pLg=Nhy9n1TYvtASdgF48goQNoAaY3!WJGlS%mDEq;Ozm8On9F3*_ks
+Yq_e7FwDP95Cq(Ct`|imr|O9IHA(+{ITbV%Q;yacbA((9CG0wNNdi;iuvS%ckD%6BL`Fmvg;iubU+y*il&;fpYlb2-aWJiJDN<I;(9!4i&an!&XjSL~
+jY$voxs*KWN8cuY)iyO0nLy?TfzJ=riauPx!MRi*VMnrPPx}mrRtEk{8bk}8U76p^xVCc>FO8r<_h<7Y4f`itrkL0hzsvRMGO{1-JZCo@o2ddiH)RKN
+EJWclF<%b9^|>Nk%rJUNZs3y6MY4!7me^>4^_51Gl20l-2HHc_d!ZCKOh!RZR7Ife>=WhY_ie501)O)7TOyJO)g^gi>s*ApqRYkvc60QJlNwVjIt?)v
+&I3<4&hhhvK(<Bn3P7bnRMTKFDK=Qb!4ipjqre0mx-m2}ZFQ5gWm8p)fzRxm*?4OF`74Xa)SDZQe5W3C{G}cNHu&V^392}<HP;cb?y(<{&tfws?)(O0
+_H)2lY<nG>JGMs>=``ge;p<vrSQIKJOB|H(9%(RZ<EnHa?_^s`*l6a_civDXADe(&&7>kKn9GatO)*KB&$H9`C9wipG<Bv#E-jKJ9r4BWYWl7m!L`X<
+-dZQ8L_t|pTmp@V?oD%Sz^|?83_BO2pAj9}$zlbUkZBlgZ+VTV3&)b9j<bt*<<e0F2@uE?mAauqhGtUUDhtYAQRRi79q8^EzDa68N(%96>vTs&c|!pp
+`Kl0nBN?5NG_33wS6L0}xvM6f6i^KxNgn2-iL@xL-t}sUKE(-F>Yjf0<5_<4>gN;b4Uu5i8{6p%WZWm(Yu=*1+n1)Nn~;EWJR#S@9Qb{(Aib+~RLNx<
+Whvy6)4>>*o$ai{r%p%bz2gIH&YZp=>-ZCoL<^mp61W_a*MHl`P);|+UGBsUT*TamYmqbCg~!3LWZyGeOHMPErnQA20=R#NTM32H-;eVDDZe>9uXZ2S
+_a68O?!7y49nP6i;00n*+?<b!DDM$|q!iwWxIAb;_&wKpBS==OvpQ+xjH=BBe+@-Yc~QakPjpBUnkU;FDA~`e<^F<Gge<A|qoh4}F%4P6jdCbZjl9fb
+?P7pb9~xB@j5Hs0i&hS{t<fSs+k0NmbE6TPeV9&M{?22gx6zy(Eptm9`b(l=I6E=Q>bH7MGAc+xKH-o~cN8gld^779+~~PG$$&1%83iQ~Ey{+D1GELp
+8iWoRR-$9>EO?Kh$*aFylmxTWj7F<%b$N5q<ocMhUL)ILUDJ{>&eQ~a*qY9^(30KnMY#1*s8_yUJ~agHc|qAWKP2!i|AxUW?ieNAI&z>w=)}&!6-*xn
+?iwxbMnHDaz-`;jhZLtEBlMDcU}m#>!haL&pQ94{@>l7^zJtimBBG!b<sHkwiqR-vP2p-t(d$bVa>E{r5A2?e9Wr#7)kkVY$FW~YJ%VA#1;#^QtG67^
+%Gv7b+L>Ib6Y(~R_okd+#);$jK0{v0+#&nX<EMnRmM)<&0v-`WCu(y=SJs@rCfnMv)DSM<T=3YS5-hcsx<2t6i#Y;9>5N|x;r8fXz2thDX17L{80BW<
+|L~?GBuMW#xMZL1k>=45r!Rpv?U_?G2PBtWuFQ1E1-_9qk;4B0Aw{>y@N^Pb!6n?cnMDEEpl0JrV5melxE=(`jEAP7&i6mz#vnA9ug-}uqz*TO>$1qS
+?4(KfbpaBvDT;|zw46ov93I0v31dYGlu^%krNGrTq27CHuc+wcS9ZGO8I1WuEYprm*0>^zR#TSCKw(W23ukk2g+}5M%L3!`X|?t|1Fz(>E;tUj3bJlW
+Jt@_T?iJ!XZpeAHLub4<WSJ4;aJP&i+%Mu#CuOZ<z}6y8$~k`&w5Hge%5fS~pcyiB@T{kF&EO+RQRTUtllNJkH<p}RV1Y9~q?@Cp@OM4Z>yv4?ZM61s
+nTOkH-jfblcb;;KZxNr8`gVKinn=YDHj-97gYINl`bDG>v<vzEpu!4wr%1KgQ!>SGw0rt*Z<xmW9n<inM(D8z^2xPM!N7>5tL*IWfqsEn7|pl{0p~K|
+Kp$xEw5`SJ$xSkRD&&$r@7L0Q!#B8ctzfby6#5QP8Q)Q0eJ?B@1ap&SwZ5zQ(!<9p`@r`e!MYO*qh(U`dwp)S?OY1`83KlLu0q|L>dNsnXcTrUq#5q3
+lTjv-R2>_MGl8M>kQS#tJXj+2#9**0$u;ZtG47Hs6VObzW|UpARknfP%(YeU$E`^4LC<<Q_B*j7X+5`1my0V{OHQFCIqPaO_mnwf*%C5HnuccZoD*xo
+FqrGbVepr|q0qJ9qQ;PX(i+a7LY=GMojhYH-Tw&2((C0AfJ5y7-{dT9XDT1V+_zG?hP3$lu8yr_a$VcW8NbcwEOA*abT`sG<Q%4{ykOiEKc!k6UNH)n
+%qD^of$fYF6Jp8DVJw@MAvB1jN;WhYy-1yM4A+cwf0A7klWGIg7i6+g)HBo2m;e(Gk~c#y9H|M^n7U2YQbq$brarQwu9R5z_hd}o_d<Ho8c&hFtWy`J
+Q`UpmLTv2~u8ik^s-(zM#|=kDF5}(Z`)iin*77WM0#i|e>a$B`F-H<s^HGtCu?IR3kL@^;>OuA_RxwjjB6&?%QcI@P#n7p?Zg;{i!0~oh!g7a}2{k!j
+&7_FfIGu#<c%I8o2}g;$-F_9NpW4(y!xzhaBkv8H4pjL~eXNRcQ7PN}I!C_XL-S*gXZ5Tc_1KjF;q9y%|F$WJWnER<(0dZE>9n1vOJKWcIyV%*E~;y<
+rLC@u7oUHzp{PV?1a4VM6Tdw^UrF3bK`;t&iBGo+KzukCE_gBUVP0IkgAS=O@w?Tu5w#ELiAan%wQ!H^R0bq)*C>4?pKtrZfH4i;TM_|;&~dg^h6Qa`
+3IRJJ0P@qrR}>oZ{v0+*FG|ki9oR7E@iU|p_@M7neoK$f;Bno_zx(m%`&!0}^Z2h{e;w^4zmD#oXaBuUlRx(|_mKWM`t{kyPhVqdu>8lP(;wfyJw7?>
+zd~8#Ib6VKtJ5M;&n{;3JM)Nq2(Ced7IXY+R8C4%+SOhIKVhD}Jv@uf$J1hQ7sb{zi!j~UH&Adt^2Vnqe-u{F<)Z3D9N(1H7zG~hd*r@$MW$z>v0xo%
+ff^iClMx`=pRS<%0P;c~2gPz|PZ}7|`0_H^*}+1px{^ASow2Qwok*+w@mmCFY7x<BQ8*c0To==;QU*M`<e_D%W+KZJat(~`b2`rw*K8W-(~=Ei*xA{M
+B-Tkm7No&^1OvgZwc5{~J&Tl}7Nl}~t|qGEDG^q~lqS50IfbxBplmgSzu2%qn(1**UJP|k0YN??{`3PTOy-I7Cvd67*tm>;d_N%M1zz9=CJx}Qqn)p!
+duV~@jEC|9vw`6Tb!zf9l-a!2=P~Xb>hm>iZ9>JI@fqJR1bm-rA$PgM2eW)kC^ihAcp91j@%O}muw~SBIh7fy9KPUrwRHLZ$l4Brv!W03K20;b;EvgC
+iY7Asu%?%{;|pe&sJ4#D6GX~i!BG-vWNGT{qo|6PW1HrnHMH+iq4jDyz8nKR!EM;X0A^c=%*8HH&@EaK>)MJyUHp}@a`wz#s5PE-zd;&)c<ersZeMa{
+iJ!RJV?h+n`GVf5sV5(Q`!@R)M<DSoiNQYTInD|nDIGVnMd$Iauu^dQaH&LHo;{~B2u^EeNhm;0<qY2FDFv*35lQ^S3NJL?s|$ItbE`aP+g)3g_@|$j
+SHjW3WOD$DUEXOFcm0!vioW7*H`XYNq@|00{WVsOl%Mz9^M=L+!LA)_7*X*anS~|xhfZ>{&hf4qf6yqO_l9oDTXtPfwGX&2@!0Hg$azmgX&h3<8ZI_F
+N@VPwsU)fC{nl_8i_HtPjRYI0Q9dazIlTxl<y3m`f}LI5Q*gheo9S~($<R{uv!Lo{?Ny0vh4nBB$PSzbOo16N6%Wfm-SLPoIn0*~hRTu*hHzm4RtN!;
+J-j<2HdE5XwS{cG4ruck3>d}d&rPv-=YmAJ!W>@AKLSE9-E*&K3jmxcu^+!K;0IH?03fnq1`fl(5=b(s7kmyB9AAU^Hy5%LXUM-EV5y<xV#K){;J?Gc
+&hsIeU<Gdm6k-}m$~<D58gPKxmt8CzqX<|iHkG>%(dc+kYH;Pk3AA(%!8W_6M4ZCoinxgvXJ?-{(mDikB-RC_GS6DegadOZLdHS+Pd{xFULxXxBW0Hf
+JDg2UPL!+4s~M{N;3&*-8iG^UB6|%1sYC4Ev%pU6>15*o9w7=LLFmy>A_ipIj4|sd?$Ts7bvd|^z6s%}iaTq2OcxgFg`T0jOgQLaT7UNp-laG?rh|`7
+fj`y!EHC8nVO-zYp{uzwv!f%c_u23<W=?DGM8q|6g6R2taz|8|Ts+W1(j3e+E?>W34=avbNdY-I?dKi~9C%izJkedpHkD*qf{%<d&?Q7Fdcik5!)y`6
+FN5M=?pq{8Z3#^>57U(EVM{}bb!uR@IDg3yo++)OHhZSYVNi(P(|xn!5}iUzomMzKAMX<__=z*A5rbf{7zR<A&6$UFxw)`9`A~2oUOGBW4ZB=jk1v;x
+E=<7m5@rXBL_jh#{LIcP`6_TbV(sV);^Ea?VwJWyPL#VN5t}VTDtAw2)QHVUP<oI>f~V}Tvz_rIEUiD*czQXb_)SJKL6uWdHxqzCtjx<$vwcCOhgpn!
+uDONG?ADOPl{mBdS^#b}6s<;Pf>vbE5#lt6C8CUe?gG$bw%_vqjqCRs!;Md;z9tT3c^wa1E7MSk`;LceF|oiYSdg{kCmhL-;iXR;w%%trM>*g1iDV*G
+oy;!YIf8jLD<){oHeZzE8=PwvN7H(-+4_7|E%}q@fy~Qhd4<&RM$`8&F78tphMs&=?JT-ngg8*|=0>Oy?Q#IAu5o%(t6h?Zc@IpWqdZ|0Kx#O^QSy1s
+UE<f?Q>}I*Z-Mwp4I&eu_B&svxgcH<jpV$?C?*41lNlp7h$8o(;dQ3BRL?2n+{M&Lvq$T0bP5O8`D}FOW*jTCu#civllvK7YZ*I`KB4U(na$R>NjIh>
+%xq@69~?$X*${GC#{zE7A4hbLCLkusmJC&B(I*?%><I|(=J#s+zH|d-6@|ljF$(r1;hJR`HJs2hM5fPK+#~LFf?#A)LXCh_sA{n_3!oEuwer>kX_}Vt
+#FvtN3G~#k0V2#s<4Z9VgFlmEsu5iTMW*zUhz=Hyhmv-rMyQ>b7vZIjZ1csC`>&)4NN}+2>K>bIeo|~x@^P+Gp)mdIm$!Y+V0n1-ZT7p%*2~|D8#?E?
+ygdFJ1o3QrUlYfN0{3=EH^p>(iPtRS9F^<K4(zR9hP+<NWQ$jU`*hUID0B<kM8xe^Gc*cC{1a<qeox6SXgvv6yoIyt*?!n5D&`Ek{1OBvTWWZqy^6KA
+TK{u&BsO3|6Fp%s0J-TJ*hFCk0Jsl@D0nWzCYGzM9S(`;>%A-Q=!)PV=K>+|ji&~#k_XNh<_ZfEB?IW!5XDn0beFzh>>&|x)u0ob_~2f~Tqdk^MgI0Z
+?9=!hqZh(oejm4V?xwhat4!%y<B~EO=B`l8DPtaR_JAR&8JDxg#dR!QqR+NdJV!Be#f@e$jNqiCG>#jacH&2!n`i(yd$lNT8dYStUA20J2R?lQhKhQ|
+$Qo;=#fKKtBXi6Cv<07t&JN4m?6hGsG>TGt%#*FTTA6R)70_f4k$)oxH70%NJhB=cGKLP<lH{1Ym>58KQA{h0fXM+CW4BT$DzvwN=2&>gKwn94iY+U{
+P*I)}m=Zj0%hCN-FWRDPPdHNI3%0h__xQ9{i^g!*cpHpMlja=I;d}yIVcQ%t-)uUirUCGJEu1gfU~?jmI}|0Xpfl$r5mmsHMgo>bo@M{>gU{ZprH4-P
+a>*hso(TDhm#WX#R3diLW%uo?=yOdF+u1l4L6-PWiWpjd(EEId(RFX=re@^iZA3&^g7$kx&v@*4ZdVx>du0jFePYw(v%3Ne1D(ANC*U63pm2q-`W8Z$
+8yZ=MDuXN9&)9ehifKyd82F^tg8lYz4Mw0C`7G3!EN2l~NchcZ=j4HjRsF?-1h?lzGK<wTVbr7VXydYjk<4N_z+IeL82kKB5gCyt^DdXpg(9G>-n`54
+dHJ`r4(mmCXSI19k-ye*gk~mURN{S#E@QFfVW(p_veuD*dXA)sf4-2cGnAu&%vbT8_*8sZQPfA$sAR+@#O@N92$kYPYM2Stf@=$0`Qzb0Vj8!7k@3)A
+kVA>~8?BRMTzek)VsuG8ltnra{Uri7?q72^YMU9gnEBWr)B*M8q_^uo=_uV4GSlzokRN#x`8UpD+Q|=IzU;s0pB$VWpHL9E_*Z3xiBxxZ#p!o9*9Fh>
+Eb_0<f%u~As(Ul9FvVZ-z8Fu~(m1u{E>@$W{yptLlj6Yh*je2(Ygu0)Q#l?!irse9kK!kqpyPX9AM##6!JJ=yph%y#9SycmhW^lG_zNS?HtL#cm`is<
+yqTkI+Qobo_moE5kPVum6ER5`yE4WJb{}5ohjk}%GaelGY#ri)f=HgJDYj`%(dd1!Pk97pn~L>abnhBkw;V6wd_XG$Ue2MxZS%H);$jzgsgCcJ;<6s*
+o7gsa{~+0u<Cn@ohcwg7+k-Q>)x6q=d2FHJT)xZmS4R?<{k^O~k3=fF!XQRB!1ZHnU`eghdToj>CMDfA9!r=#YoyY#SqK9AOHO@Dwu%J3yPA)H@k;pp
+(J`h&IXyh<?-N?_+gHa&XFs37%Wr-;>%TmHB_Fl#9dC50UGD~iyeQ^$`G&1EUoH0;lgU_|f7bQ!#BA?V_n`9a2y>`s%pi-Qo|p=R(`!@`iP_C<n;6%J
+aZC$BA8>1%dd@0<$${D#g!-2qwn^r81!*xZgbSuoYk94<K@m>|)4!@fD-XVdDDQ;#;u`t)7ZrA#NAe1LWNY>=VqVvu4qLAe4&Q7c#Ro8$XqPt<Ccl}i
+s%x5fKNgNcM4-C_gLw>kVVg}`Eg)|&t$qH%vX&=j=zhA0g;i)+JP`pE39DA`G4vE|8MOR_8~2#~lsMEI&3Icw+JZ!U-%tv-*Oe3CoXutvXqO6^aGnG}
+y!n9qk}U{I4bT(>9Z>iW@}1m$D!_&zS>#G*3_igD(MuYYmcX&;ZyuqZ!7|RrFOe<6PWlKGSk04e@rs2y*D*`<t0mqxoP!;PcWUvjYh$B7zBStd+x^^@
+CFTvDElQs?`3b8<^*a2A=bT_j+6y5wq3o$0DwlC!3k+^euRL*tJuZ;kdZs=S)-1UpUx@csyt=)_<$e@DC*#W!DbS|QA@~}8;;RmY9_H=Qwl6YvWWYp}
+?=WZt*6g^(x@72+14CGiucknikv3kf3QAGt3Vn+&k`M=FQ*e{q1#MW3rZ5Y%hMO(UD;8!a8*8LCYF}-O*j<5DYdb^+X+oBm#o(y0yz_z`sc`|Scl$Is
+`<!_&4Pr{tWT0j@ajC^BHl??6d`XE%;Byj5<hdgYSCiQ}TE)-r#EeERVWbXtdHll<2S=~S4!IN4ssjhe^e^kggw*(geqaW87EARMqu~{f6<^?Ac*G9k
+BmT`gYw9&p_XK$D)eUs0;s}s*uG5u)xk>j~vJJ@!Q&=i4D`qg-<%jGQr3#Bq?lCVOH==b>Ek)LBQcw)qbot04O3MzU%rM#ZeSA)#i7V#HU3?;S1NQyN
+lxl^(zIyJ8Ah0K2BB5O|YZdn~(+l$zqJpaX$Rerazz-a|s17!Yu!O=T%DMr#j@%96`||F52FQ1aQLGlLxsCPs{L?*@(5VM0;jW(H7@{6QBL|bv!s8Rn
++<Tg|w&Nc$=i?(IhirgeKF2qu2CbV+#B&PBz=Z;ph!T&m4WSz6V0!ns^2X^(CdK$h1DRGL)S?WRh#c_ewwOBt|L;%(u`rm`bk)B@8B|PX)A2<y$@wNh
+Vm9@{(2M@;asxQhfmm%2zUX|@e|>y{Vey=de248ic4AQgF=eg=40$igAEeVgUOpo6`kU#rJ`u6z8VvJLhgO4&x=n#B<B=yalI>BPJPITd{Zlv<4%lvC
+za%AS!##w=&9%5DnCYF2Lj|(y)(|yZchWY}Q@XD>e`20~Ho)g(+M(n;tG$)6#6uJA8Vg{{MlyLB%aZfeaV^I4XwXxHa)02t@P;CA*HKcA#!C+UNFOA%
+M@mvR|3ZR+`<jg~PS7Jmn=bWo=Q;!(F=qXI|5rx>y-C&UV9}lgT7p?!^X+L9_q1eIXPeGxk{~U{%O&NfbXY4VdPnr-EW=*TFpm;@4KhRm)g|_!L(#`C
+t}&?<6l5XMja({Y+PJYHx1xwf?oVYCRU#cxMWI)xyH1E+j0jN|H5$~GJGC~Mf{R%N+`h4Bv7}u^W<@v-$_RT~jF*~1JXQax%I7){Bts%xK$O<;YMxjt
+Rp70knlw6Ww<fvqqz!c<bd$wK8?hQ{B2`5hAzqmiW#XeKUl#Am90iR@ZIP5qZv%=|bGlc@Y;8dkf_CY6ryzXOp$oF<l>>NXY%#(XY3jVOMw@3Ktm<#N
+pmo%1^j8>0r+<2SO^?NDU$u`B_2_34p9qDVCQFL_K3I9an7yMtl=H8I_r~hIq}c0dwA);g(u*w#Zn7NNffdHu5c3orycEd<x(#-W+F@X^osn>HwI~6n
++O5%Idv6pQ7F;=*sZFzO=Gk}FsR8-!j>2mV0+0LP0c$uwHf$fUXc`r_#a(n$7E>~+ryYofL8gNo6`2i(INCay4#7=yHev~E>{So{!piX}Ga$24FJV$E
+(+$gM1&X&4a2bnp>7nZv?llEL?nC!=9dJ!;T<f#dAg|db93gjf6YH+TGi`Q>+ZgvJ90uH9;tSwB*^%w<Wm^P=g#-YI#rAlN*V%0iciZ5wLy=j2aQb~s
+S@JiE;Q|%tpNrY_a(pGa6N(@|THVa6WI(AOVQY+kqjKHz0u49)3$BPJsO)+a&w-N$&NfbmR#jq7B|4A9V--D(u$JDM;e?ya-Sw3;{`03~c6fDo(tmk&
+eDX^(wF9se=!pP>hhFWn^!$F^y<hJlhV8iZ>vAILWE)4R%p~$-De*#-(e?Tcqen<L7;v^>0CH)MMfAfv6XD3Q@u3@(PD1bW^M1Tou8N7~yTL0WBG?_U
+ITd0BvKf@)^rrNY2jDAQj7QeBDI5xPKr%YDj+CWLy&%!lM3PU_YVHCnF`JHxog26{1{rT8NFxSx4tq@H;|D=H;}r=oG+U?^`C23nRZB}!kbpotuNa0J
+F;8*BDcOu2+05a3lH=03#^-l9^WBTftNM7V$ba(-<BcfUcd_71Sx%25l+delq@9{U5-I);W3T=@{oaTubpPRIWJ+0+J}DYzHXB4kS18H>R0pIRvOFAO
+&UN{Hb~kUPM4^cg9j?<5BLBvd$~`5MY#A&qB6gfij_GsHa@+<Uf>F~`Drj_cF$WH&p?lykgN&@H@<+y_k7YC7TAfkdtvFLML2n^zusf@}8_Z3fq`Gtc
+C$e0%lObN<s?U*<J{b#nlf&7!?-HG~ICZwEZP3z;B$Gx-zaRQ=YCsDLl7lGMbe(Z>TfKbJ8EcaBqR}}q+2l6hq<n^#=2Mxo8kIMwLWINk-I!`)t-2Y3
+Bo`ceVOoND{+2sf7}2}Dx(a^dT*q#%0er7!Y3@?Hu;80`AR*IoFU_4W0PhFTO*?BlL7zU^k4$%{DPL87)oP=YD_WD!$mw8(mL;)I&I_+3Q)d!NEBI=V
+MT23gwtij+fHAHSC3o+!A4s{S?M%}1a8S!&9yX12(HN}enbsiRd==j3kkl>+c|95R6plkW$$aM)vs+Z2i=z)b@qNh&VKiMbnYP1MWQVxUP{SCJ#pLoj
+@Ue@#-CfDUmNqk2OL&voAezgR&n{j2GiReuK81_%6-9P3v`~s7#g!;etHq>?1>*F94a=+GW{@EdVyGLFMwMT1{6|b3CYXJ{W+$Ck#S|`;V%!$p-4fvM
+%RBjXuw)xc8$*Ud-2K~dkLKJajBciM*1H_C!@{$paVQyP>^Dda3NvOD6FH|JY|CgXHxq?FV6)ldP!JRv92yiqsG1~dKoK822bVOZQW-)atf5}D!-<t}
+pkS<#ja!6nQY+&K6;QH$*039Hma%PbzbPUyce>V`tzzeYPhI{hdR{B-g{D3b{tWJ}Tv2z8(qaIDXNc<y^RoPsh-$Zurl1{IaAx0!aMqFSNURR9bXu{v
+GC1&Ur%7~s9~53AUy6yvaq|#39WKW*kAU?*K6w?JRwU)UP1U6rkqvm)atIo0)<CeGxPvEs{JvO6*>xJ&=K6qR_=*Xyi8wXCyNGQHd9%ZP6~Q=bjhjC1
++w!oXYj8Q^Gd8erwZYOj^N=t@#z{#T(I;8LHpf@<XUrH=G*x)bo2fnDypuHWLN~<=UNFvSUWGYVYpG6)J-SGqn?~pO7O!32`;0uO#Oy1mW6jdjjuAn(
+k<$*b8-rTcKFYeBa-qA6pN#vNgWWJjYrmSPzWd3Z1R`HS;mmt6M`*bW;pcc~XFA(qwi!8s`IrJlvUr+4yFO5U?RIAlw1zu6&R-tCIX)3HIOWK_7)cpp
+V@VaT-fABen4z7K$u)28|HsbeeVsW+TN(`D1k|V(H5#Qh)=s{oGb9f4yjVC*BBf%<Z36)Aob$V!&}_e^9OK&pTZG2YRSLX;6$v(~`583*p=c`%$jhHG
+b$ZX^@ij}Kt67f+%gPUJUTw%&=`}5HCwC%ibH&?aTTc|Ms_}u2ULe=|%93&9F$I8aTN5ae73^jqUfK!e?>%-^Q2DA0xo|I;Q`|N}Ur>dsMBz_CG%Y-j
+RCY??qHbpIS<Z`NlL%AJMY1x(i=a7r*(Ehx>RdsLRN3c!jdw@o``zX8jw})%y>ODBN4dB`3lMK8;3bS#GoVg?js|zTN5hCfj`rin<c;olSI92tQIa-p
+taK^F-ikGf$vxMQ#`hkWEkj6Ux>Ua?O2B|Eu#r4NPvq&0e1WmyO2kFpD@IqM{Qyt~XbXjK_=0%qC}32gxD$)0ytq>tIvS(FYm^mZbU2_L=XVs*KhsE*
+Q9+{c7Qr9XOf5H_be^m*=xCHEve~W;&9XF&2}g&0b}GE@Y;V^^`R3&8MS~D-J3Ow#3<^|X)+JzKT6V4QGn~jG<QH6w(jl4zDQ%!cRIK+~-=oC_BI70g
+NVfj)%O7t3FxvUUcYpZd52srx%9=Q$P+cx5aUY2MGT3KunSK_Nj`ijpib?o=7VXXc>+{cD7HL+z%8i@#8Y%{+WIN|2#w@1wfo?JkxR;TJ@u>eZ-py_R
+L);z%nzPTw9bGn3@LCZ5#inP?-(p3EyIuVvU1}**2*f#w`ODwRixuBjGqJGI7b)kpW|D+yOzs^L;JJ+})FT90TQxKw^JNyPkvl0|B$}iqrRJo@qNs)f
+sk&ivz&GR2O{{4e`g8}idA6hC9Cy=3?CwPYY2AqItmmBr*#s)UYov=Tw+Y@|N~kh!IMteP$>+^!s(P90H!$5UVMAcI)ff*!^UCF*Cj*UcXz~My;g**!
+cw(1sjKJ4w(W;us>;a>&mh2YBYq2&*{{rnHivg-g$>oiEK_!W;>avHx$Dr`>$himB4rC^#1S*E|M+ZhKPdjUWSHw6Ya)3*1Oo`jx>-O`By?_baKVdZ6
+Nv$<tId){UK|%5|LD~TXg6vFK-mA&D^GwbxHift?ChrnGkJ7;2f&D()u1^nGFnAKE+l#k{x|Tcq-Yf|M3?&)bKtw0^yyQLV*g7*J9bVS~x|qjt*m-Up
+6#>=?Ls}o&2r3V4n*cefUwVU9j+5GP`hCNiv9?^4x{ldI1%eNB5iqGPvdoeYEr>e8Q=&==xqivVb!%c>b;AF+kP*Lcgk=_wpgx5&vu`%+vzB=7+LB?0
+u+7$c=$YaS4c{D`eA~}_I(T+RDGNj|oe~Z@Mqw820kZW&f=A<q<mS*22q;0i0Uk!|w+9?^3(8WYpL#CtjShr^*`;fB@WKEpD4Z4}ujMtzkC;tL7mi>~
+R)S6<hW2H!X@zBemr&u9Z(Q^{)JxIj!puIG4@EC*a#rQ5irg6G8ZIp+El~nozy}qIdl3)$jc&MlcZEmNP+s-;7QId*{)MdD6Z$|K3pK8^{XZdQ&V`}a
+f;9s^e8;>I);xY73aF?7@Ob0+y`!GQ`*{*%f2nn$MclY$T)N^LqJQAXgudP@--IdI0mCq^2AN=rBA*|CG!pu!8ZJ`foYXVq1xdesjzprXe5;tb+Of;!
+8tx&SWY+@k97N@M%#fg*1O#bkEn>E0Q(11>d8+oqDWB_#kSsdEq$_ysYB76nS$0g1QH*dKc<cAJq*iW4n`D>i<P(XmWVP{K@QHidv#Lr;sf;Y?Nl(WL
+*LnhMDd&=&N^$(t(&vlf!-M*JL-$4bFL=JOKra`DMDhhx`4YuiKOLML9(?nLEU?vu_2t3K@A`3v(ERi)KRkNX|BEIrfAIy=RTN%SNm~X|L)ZqC`N5`)
+Sg25J5f8FotKl<t+axDc<TbQA!putY2o_{=WL=FGkD-V$C5ZBo_`YWaAHOX(c{XiI;O<kmJNGM>O@x|NDt=ik5}E<m`Ast*)125bV!qMi*RS6k9`%)J
+N0LqeL&dD7J<&WOlmdl&0S66tLFVGgwOxkn#<XC*NJTu!J*!DHTrOH}Mq-De#uy_`?4Evi07vlYk3XEolBsn+KpvO3b^nV!q7Q}UdXH$KFoYSsp+nQe
+>Y|KeF{OqRaao6><nq$9#QUOjcAkw{Af<}S98*hNTZqdVGC>?*w*Vwv{wb0(Fq*F>6a2`{vH^8y|3D26P(<llih9G=6)`1<W#HxOxG69?aWkRq>TsQy
+hBz@4i4S^T)MB_&R)xBt9d;$=lj1npurv2|{=3+@9NvHN*;=B#?{>E(RI)HuEEarZ6O1?P7OTCKD_odT*JJmC2UIPcBI%gxcjHY-@=BMek8<Skqe+q1
+wDr6#7E_pf7RnPjmvlqY)wSZ$d5N(NMq&r}r|4>iSNNGrn1e?254mLVl(3V+sQe92e7Dsd`u)q8*Ce3~J3#W9JEdB9nCmLhkUBxAfR0Sc-MH2Di!Y*!
+4?7CovA4myOY{8x>t0-RPX9g^G<(tFNRge>{=o^HuIPT5#5+5*z&kK|aJ#x98T@Km6_@4CIdDEZv>{<nACN1pPi5@fkTT*`eUjuM`RHn{8cmto>WZY^
+OdbGwBMnV5W<)@dj{*wjx7Q^gPhz(4hn=oS#!PkvlMcMAuJRt`@vLFF1Lb0C9<262y>y%loi;fMWV)-l=8@y<R9idf6`G@DnYKM1Z-$jo*I?5W8uMzP
+EfLw${*s3Vq4rla+GPW;pB!u>tSs7AE-+x9Bu}AaW~&1I0k4(o7AXwQ?{b<YYb;?*9&~+KJxL|4X5Y#2=}SD^Xl@f2EJ=Y>DNyBw=Pk&AZUY6<57&YD
+Y)%==Nkn={-_*h=lpBi8qpK)V0d)hypc81t<_}BPb&dMzm%&TqJbA0q`h-<8bsC~hKij7_K|K9pq4S`7sv>cE9a+P<Mcv2%KMXxuX-*Vq2|?eD%gM-X
+RD3IzPW*v(7_`m-Rn-^SJEXXz%_`F;zxAHe4b^lum@%3tC(b@<^U120-1=(jeT5gJZ^YkM<3+i{(k2V!8AF*(CwDuX-U*@fV2OGd=tW80P`xCn*$*_>
+@n$Z;DqAa^+v^G00$9PMG)NNsu(#8h?<=hh$FJU4UWZR~&P)QIv(Q)mAjQ-wE`-5FfCENC4+Odr1BzT~$*Q8)9m;epK>E~O{)QYwdwXdb(3!aeX^nRl
+54O?*UsFTs?59GQjIPtC34iPyP_i$_f$O3?cP&u)?Rx+_3Q07lbmmimxCT!eJB~DVit1g~*@icavmMg3b(q9v9feJlQxd6ANCh`ap`dh;&>Kb7GqE9n
+66Hj=n=VrbFpFy3tv4*=c(gUk;TE5LGQlF#J2@Z%zVa#BewsJvtCA9lH6h??e57dg#wDu&?(s&7No@18!yo#`Kc2<CD1QDqZf5;((my*n?4QyH4&w9>
+POODiSMQQ16Rphk$VN8kw6NcWFyEu`$Oq6SFSD^)T48t+3K)-?1NwT`!iG~s^7aYu)F-^-Cp@D7<L+<}oElj5x*=#BhsFgr^}IH$j}R?gJ(7<I58!5t
+G0a|^K73{$Tr9~md})sh%No?F!eDQx#9J<pe$Nu$qbA~XqEqxYZ?;vb0S_}U_p?hDtHWD16SZaIP1;d}yhf9v31h%{Y0O=bhpsPv>|8HoBX`s!QTeNI
+3wMk~u;r(e%)-La1(@u<2!Gn{!|3;lR1wcTBwp?e6Ws+FNidw&Q?NnlJ)KuAr|2`??6RdzTMMK$knV8Bjc2LPn{CbwmXSN6DGr2P4h>JziP#4R;LDC<
+8rQ#0<4tU8+O(1i-Q!yBkYXuW{maqAJ|YvT33(9)#_yc;-yFX@I1_2=dHf%r>;k8;TV4M;-P+nh+l{U0*ZBWRM&kvsDLXs#sJ>$Iy!UII(to>Kyo<Nw
+E&loX*BF3B01jqU0`0uR4glFJ$S_0$>WYV&voB#GHs&6x^Z=yX)KzjXWl$~>*qCG=Y?M-eu}(Q;F)fynCOF>~aZeLPRvLOgwWV6IDqyc%##_)PpBU1(
+_l&_bmeGt_<Qx-7O3)XEu7}!JS*@hecZodAFxa?Shsw5X=E!eJ3?lXFsX=IoC~-UND9XsjiFQadIh6%u2RQ_2`;Ol*b{lg|JYcTpbHho`c;*J;9E5Cx
+!QE#HoTN(xHKGh_J_Cvl$7htVSx}I2@SQtID-q__Fbewi3==^z3BgrH)v6v1>)wT*5L`z3!bO8yfs60ia2J-Sp6S|O%5Vc?KxMQ5sw59BJ5WB0DBn_0
+vboi_+A8~8*;{x}ZT(9Bp$Y(jKD^c4tcKIsQy+b%$AAfJfqWTv?-^s!prZ?AVs_^jn$0-p7X`muT;I$_&O>ZT#-cd|$@ovSrTee{l5(~uZFUiOetj5m
+#*5Wtd>({*`uC-w&c8W0?SJ|L>Ehn=7oUFi`4|87$Nw(QFGiPF*W<svo7_z2e_vGZZ-2Y{2hY7IUR^Bg@fEY%((P`;2!V42bh%)nVv`YxM3!*PUle!A
+i#<p2fEmi@3!-T`1;!2~f(chook(^xV7}=O(Tlxd^j8K3OR|E|E;!R;7pFlMm+NHcdcRywf|QzaR?9>T5&`kmS5fkLv@N=c6qfzd=fm)R<N~xT$ZqJ<
+7aEYz4}Jt^k&)Gzcn0_-BN<N)Q(8$V*9xurFv@SWFG=Kkuq9mbXRp&Y!FRk$-v{Wi4u<L^L07dWdKQk|Lf0;OMBUxHhxF@|%~sS(UeVs;%%&)maZcLT
+h2;G~W0x_7f2_K2f18rHYRN&Xx*wyWe^dp3Pm|;9qE#PH9o(Rlw_YX<OJL)<WDYv(rqUjpe`De*uA)rr=A2a<1M`QulxX6~(2$ikjrD1ncau^=#>>*;
+khAR>v!O;NjQ#z#R2abLA=TLD(e->0enDPIo7E<x4<oA=)qDLpp0%14{Ch3YLc(CYVQr%2ZnZi`wc}3SC4&IU^T|1n#Ycg_wD5x-%6+HS3VFlhuR$-`
+AvIaodzz=1|B{_^u&w8m?xx3_XW)Pjjks`{rn*GAY~wRspl2ZaF#Ck>Fof}}dkVduUL77MR2E5-cuqb@m&i^V6|ehfDIk>A_(Ph8@ewy(J9xL}ln<uz
+jU1Ac1=Npqmw{wXNyybU5f(S=YpJN4l5FC79N~y$H`Ticb<Q;1MRYU6Tjrl*rS%W+gFWL-&{%*D^4082DBNupnC8_uUkT&xU5xw}R`rB#^oHLRtH0T8
+$J{%(UmZ-hGOnsId0L|~SGykVMB>CB+*Yv1+!iNOl*&(^V|S(?*4gN%qD&EhX{y$-JW2bJ&t%GI+fiEti>?O$I!I8Me_SM-EE7M8mk}J``-DVN0vbv1
+AEKlt*<1}jIjTF#n&@_y_=8`u!PI>k@9X$p)JD6&lEMP3B_PFqiymNh|I3=caD1xx_MBa|NTW`=AxyJL<2Agrye63;U+d^1a5ue3_yhbiol&GR{K9NE
+HGu8QTV=B8y+lb117nLHOLsLTQ&d^zeD=-@hMfmMGxwPBxfVP@+fJr-K33DG+qFPVqQSyF!^w~Ez<$0lH1}g+lgQpv7!lKIx6y29A`g4Wkity~uqXna
+^HngpTvf``n$Xpz0d2UeG{YA>>T{0Ewp<jMr3yUZNE}>ekUZcENv)V>wv@b-BEF6o<sy7%1;qp2up+K1yU42bocNjcEcM_-4N5Z}rb-5e1uSg^V3iuJ
+<J2mE_0090ju9!;oJM#y>WY=-vDmSJN<NSycrMXW6~HH&c!yQGG}|Wj343<b3T^c7k<g^A0UO#q*ezIfK&>}l^V4;N_J{u2!K;I_g9kZ{$ATfrGBljB
+f097C5-GtXy08w}JqlZ)zNeia9W@)8U}Bz}1GrQsGSbuKfm}E9jF1k0^`52vd<)E?+WEudlF%_~KhI;C-LlJ~IdTJFS?n*VT)rZ%ggC1p`>2`8cV&sD
+1eGJwa)yQ7B7u#33?w!#X?INrplk$DfN+iAQ<~~A6dWtu)zpXS(X*sYs>2S4A9Vi!l$y>yB8K-9<8wdNs0(NAf@1yFgLFG{w9KU+(15^f)AIkVtIpFB
+vi=VFS)Ff6W_)HcaY)!?-o~z=&ce;6>;0f0;NSHr1US2tcHW-!UmyO3LV^><?Zln@r2qEK!OQ+DyxtH_b^C9QkKbmIJRBXLy*fNGkNu;w^eF+vDHn>y
+3AfS2g9zeCp_&<D)UDg)gW({GK*#3u@hIU;==8BY?5q(*kf`FkyrP8Xa2QZycq&}MR^|vA4<yidC`5JBWygg{P`{db+=R^zJCDe=#<e&M+yI|v7<-kq
+kN4UiVgNQI|By+=b)Zls9Mk$G{!45s2cFE_*n<2K#3j_7ts;TJX<IA|MmV>Sq`MyfL%h}9VDJ@+Z<aH-Z{1E&%!skFZ)Vk!=(M;Q(jbvUHKr9awo%v$
+CtcjaS=$=gcrm~wX)be2S#gi8au{jNQB)5uU{R4KGt4J~^9M8^(5B*3s*zyisbG69Hpk%k?q@@vIj}Jr)?2cFmLxymK(gv?Pg+ZU2v!2-n-^o<z*2-I
+VQVDJqo%+Oqn*1qd}gB8r@rTrFK4R@%-Dn6`mU4(^3iYgUUv!D_sL6j(l$+DHYPV|0wJHTmWfP)%<0_GSlpmGsxTt07EK>ah9nlMoa=*VAGuyTYN<B@
+XYkH9Pl`&rK%H>F$?d8eTG$o8f~mh^toVW<7fdA=<g+~G8X`WXW&@0*3op*GZ;)e6ih2@Hw+o^HzG100nN_-)ii)2hD$+GmjXZvrh|L_&gLW&MdZK|*
+DDK581lf*i!nFIXExj4jdz7#|m&|Igw>22H7rAX+TyKf7@K&{@5mD_N`UY!~Z~EMb81DSuM-n?j-2HHiQ-lDtneu+mlqhgD_c^lu9DTzFkBGtJj!$~r
+#C;AaVbJ{n!_&oTI_0ZxOwpe=$9o?1UJOM_C3Qa0?46p3^#O-c8{Qb|yI8jO0?fn*t7V3i$X%9pv4sx>879~D*?SawQ8*3B49B<#<uoHATn-kCyD;Jz
+7E+9j2QLs|tyn{aFcQhb&2lik)*spQpgnYPxI;dr9U{oA@yUpDljCNIXt>S{mu&q~Ip{mE!p>}sHnATveeA*u8|^z3Hz9+Uc8e;X&#Lin356e6mJh^V
+kto78ZH9<u+5|ob-i07pO*N(o5^Wk?xEwgIG;cE8I9$Pdy6<80>s`s>&{KMCOd#|P(p!y8NIg)o#kwWwhofOK7>hXU0p|iWEUHBDhK8K*1RJ9l+s{A|
+7C#t$@PW{S>%co40}DwGQQgig`3OuZSTH8;(wGLCOb0ax4WLyg=AAA9X$JZ@<V<4aV!l8DGMbhWWq5=*d^${_B3;3EVDm#YUB@oH1oC;6U=f%v_z3^P
+Z;un`#LZH*&b^CV5~6otTEfU}aEfCcU8^KY!$Wlb8MPoz0LlYdcT$RqB*J#1AFn%rvx~uWx&OSbH77?avO@79YTZp2Kq{6J>c)w`cWd7KD9mmNQ5HzI
+jc}VCU>kz%jdE@HAfkkT#mZsdz;Z2<!P94-uyd$n%}0X3wcR+rUZD3O4TDoFtW75RkT$?&e8D=V#{zf;w_T+`_%8FB?;v4&sD^VcuHO7WQ^N?B<a7cj
+gGL(nkJ#8lH!`&(G6YNVUR4cYI8p764^2(-#A;9v^)(E1jh@Iq*jW?15#jf2qz*Tk*Ddj=*BWXKX`*AJ$+l4gj5Vygwz_b>?Z%yU@~uFuyjjC?>)E`a
+cP49sHzlJ4D1lwxg56F92+}YL6TkCS6gT5g8{Lj;K8}?!UvboQ0kzpO!Y7pZ_b`MT*qok0mrK7j+s>yjW~m}7)~A#bhB+X;p1e*5K14|tZHrNz5j5{|
+i1=n4^P%uEx$y-fz60nj-^sWI8{~~QI>z`m7eViHXTWc;eZg-7(KX0ikehD94(4GZPB`^+?W1;<Xzb8Qq(uep%BhjHl<r8PIb=dR?OdqZPik^0!)Z~F
+RGcvH434g)iSY=xNk9iaR$dTwcE}+))ZfP&=!@quj+&g|tOrEk;ZRdUh*XJU+-|$%;u_jk+KIInqjHYUSw8RQP+Q*D&|a8j+%|{vO)f(u!gtQi?BQwS
+{e=!fuA~mN#px40n`F-StxLzg4JpVi?Tf#Ywz2Qq^6C{by{R^bfN1z^IWLC?ytZ&O8>g9AGKwLLq=l#X@2hc%v}ar5L+S(*QsL}UqjtB7rD1BFvRFFb
+<v&Q58BrS^S~9(vOo0(NDDnoBcA#+CM<`e3l5aU_3&S!r$Hm2LJ}yn~i2o5+ED>V}m6rk>d~M_;JJu>%?r+ZT>0Wuw9<Y*#Bp9!qV!GVo(I;R3Bp>nO
+%p{wHhti&~WMP-A4wX#HaS*l(?4WkfAJ)<+KV=lZ76rpZ&w*cuLllryU30KGJWg(GDm)Hy*CG+GjZ0$q@yP{1?kG4LlPKD~6`frs#;-|U=+Cg&iE}Jt
+rP&o6$9FRuttRZGIt(d15;C%@MeaNCX)$aF_8@G$=t3K5Qz$SXU7f`6q;_)QA%Z&wQHYcxyO9qHlIQa~zT)I~-xn?Npttks5H3w^x1cpeu$NUOxS@Vi
+-Z_<Dq;sI&&WYG&Cej(^ZGy;Vaya?p#B~Jy@{)V3*;BY{H{Sz%KkOVHot_=MdDB1PfCxgB;m@Zq8Trw1?h0u7G-qnh$<i*Ptv^)1lBN6^Vxg7)Y)(U^
+LB`l?aLI0iWP!`#p&&g~cPsk!SD2fvvsqM(MgY?V{pVY-v!D=(5(Q73_FNbl0)BMxLqGb@|8y@|!-H=Pc%UN&qk;Z-Ak}p_nM6A~)y0BXYOeX!f4=Bo
+-sR}I&-K<WNa#Jt!=T~<X4QtW)EmBEB8&5F$-)?^p2*2OcJ&N+n*bAtWQk}6?WTg8C&v8!{PWLKb|HO$4GKUSi?dd)$lY3nXvl;jmSD`8`)zqovN)OA
+heCmxoN72$g3|@u^6^!gF+zKyzvn^g{IkcMG$nav_GX`b_F3xUSG2OxWS>gy;+XLhrRec85f^<Gfr!u}&=#PvRxF{b@Egk)DFn<{`_YTFy={$3)~(GJ
+o0xBGM)6CV=IOQK0P3brge<>@?be<Qwc+p{Pjm4@Vod@mA;@zeNNXrxpOV+`==k;Vn>WWldv&AL?+|=FR%;p$uexA_YO9smElO@&y$u;fjcTOVu6^-2
+^(3%jV-md0XP`I@8!|&Om(5yB_3JpU+5Ot9uKW?-Q`1IvQDWc@j3|@*+R~iphPFY8n7&YCdsVxc<@2lK#Z$Vm+LlE>ifp8Px;#YbeNdpyG;;%~^b6p$
+XJZ>2)P4{0+DWn{9(Lg9wOjy6+u?}n_)k8qI88wms$7wpnl{=NLo#r09Hs-v2^2W%C|9zHj%g}e6nTu$4<d7010F>LXCKHl-Gq^tw9jM<OC|us8OUqQ
+kZi02<P+<nQ~f5FC|j?^N{ZA)ze_w|t)k(P{>`o$K-|vqvxD#ZN5qSfN<Gea#=QFLz0*wNoYAEni)$_zo3HaBw+4<rHlAKgR-<x<uMIna#V=wy;=S`c
+kaUi9o5bcVqL~-;$=(Mp*D4>`m@S*dB^9T{eME%Rden+8>x1P=?$mer?%vyQ#Xf9J5RO=GvroKjh|ueyObCu6!F{I9Saqc2r_02SSCTC-V6De=*1T)*
+X3en60(TwP&3t)9GPU5BNwBvPzY<smr2|rEqgU$_*j6#l|34yztD&6>{8xF*98hw-kk=%MinDk(45vb&%QMw>F4IayIS{{*Xpbvh>J6MG1|H&SgWk{^
+wQq)OO}MEeA_-%av6rMzOsqjkT7|*PC~2)^p4D1tB^Yb|Bd30g{SiPhm@u6O)LysUZ&(T?nytr+%OD5aJjq$KO(PjL5*v7OI;@3D)J1HIZ2Vh623sF=
+eqdj}_-unG^{o0`Eo!@Zy>}kfWik0Zf@yq=(P|Lid_x@+2bKPOoK17+5^S$UsiC3Ya@M{^m_*b{k&P%y3FN1Ake);@!x5z6SprDcQZrI$Xx7H?Z!#5%
+rR_ei_o&u5V7%I)@+p9x-5nCG=x>+Cki$62AT;!2{+6jp4Q^G8M=}yLEL2ctP#o}!dxa9-D&wdYWkqpAiktIM5pCx^cRdlZMY7XeX&BjD(zd}9i(J~@
+S3{FrlvD#bktVWDgW?$*PRSFhx1XnNF#a|>*VFQ1RxPc(jzj!QAI!D;ALF?n3-vbRuB5#nti>ZrK^AeccXB0R6Ui$pA|Gyy;5#-3)Looy4aC9PE+2@4
+?#)<Bs0EIS#UA);0AGd#kUgl>o}dLbPl5~6sGre(^;wkn4_<zk^1361HOQZICbQYQj2%_6P3KFIW(+fnt}t5N{vY$by*>QDM}>Vs1hUz4Zz;n$FCzj>
+(~ikF%Sj*-#QuzsFZH<~g153>2qB}6r#}6|ATM>pY*SkVJ+*ESo7Z~Sq3OU#<}@5WXdOU|6qj`z_D}>c_(Lsl^f=ve$o>LhlQVel1Juej;}I{{QP8@M
+N|P8W3cAH>%AkPypw~tCelp1r54uk_1j2@dC`8H&8VrWLgesb2w^%-*U))klf3zB%rp>Xi&>X4pCB{Ndn{01=rW~8B;wDsr=RX`A9lq|Lp7{gT(NiJ?
+<fDk-Qdu(RQl}k+&N?XManNo|;)H;ny0v7|2r_Lr6St=0r7@F}?9a&az?lxW-Q|pm7&8juW;A3S`xE<A55}-*m<G2AXXBwM+Qp!*6<0YRVhv#}#@5vv
+UhHQ?g3^XxBlXtf&VS&|gkzuJP~u2Do;u9wV5m6^lAND^@tK&>ATG0>oi!Hw91Qze6vMCXb*bhkL<l`T(H_t=ol#5#%cx*Xk|(2l*$wnAJ}HT_N!uDa
+#f!fKFi<4w?rgq<o9ab$F9QvzJM6^f#`5c{MuW1a97G%rP$W$S=9XHA?GXp9<A!dfH(WwmQK(&!5c+V+E^G7Hv&f}tQ|C9=@aBIo`g>Ey7WmX_&@V&_
+^ni=Lj6SuIzn%}9ak?b$awFK6Y}jWSwo9Doo6*BG#Coj)`IPV>%uP$*oDE4p--3H1;V8KhA@fE(7D#C3(=3X7CjN<Auh}(JLF0Jr&<o0PyqBt2s}&!@
+G~A37nn13`4z^IBScE=u8w_KTS&Rzo!Jc-u(o}}K#a->zj%6GqLT)$lQ%`GbXc*5neoM2LH|i^cHMBP0KzNa5sW*~^%o_7*%oDXUXK8TmHjdr)qnf&!
+1S3uzJC>*3C{uWXmV=fT*GB^YVzatQXg)|(2H<kT+POlFbC}b^<BdSii0a*V?sMx_-Rc5%$9SRQdh&#s0)g@AXYuil?+Wfcd%(ea%1_7DC$n3Xm{t2O
+EI<_5u-n`ht|?R$`-8<?>{lu83k|SLkK%n(i&G!K3YQSMTD@Fmx{cwT)xq$QWQYoy2?pwb96{y9GAH?rhs6gV6-N^@Voh5i;;|FgwY9>YEzT)<_T^=X
+;Xn5GYD!se<3=(s&ewupB%w9NX4mk6JD<Mjk)<Qb2qc!7i`{|e=Zhg@poCMygCjhT2hV$)?B0bf!|_m4Y&U5_J~_bzF_o2w1!KldBb5`|7vYat80Y8E
+`mFDhDWS1j;pSyWG&(C?3R875Pc5g|YnZa5+4404a9SdT9q{;jACULN$r^n65u(%-c0po!Aw=3>EvN&Cfre2g9Eg>|$`#idpK^tu=?TT9T+X6<Dz(md
+S>Txq<7pI3qMoqUd_cu`9+*_lBn`Cs!%9d<zjDRoYPJAOzVX5N+zM-mzG-=z_;NJGABOyhspn+Nfl(?j0uJATduA(ejx0P!&n0b`bVoTh0^nUtpK(TX
+ee1<WuBYpLj3e1(e8plxplh7LR8z5>6XPq~aVmJ&lsAf5*uNld-0al<lyogwbc*4lrxzdQ_y0i|T{b!Y|33OOksoMz++Y7^VgRV%v?f#y18IDOkk!TO
+mDcJJhCeDn=!eT@Umu_RaDaF6=bb~IfFK2qqD?)24JW|iAh;?F{TY$GCJAM~CXwkPzZpndJx~&^(mw=#NIqM=TG}1!bSCmxdQFzh=)N;v-X+dxjNRZh
+Z`&hzEo`Q&<)RrvJT<xM$W+f=mIsZpXfGc|2RCvv>D90veajozcG$v}ZT@R!wVfb0m3r85T{Ko~vraVGr<;?sAp*LKzx0HlOM05!laMke`mC%a2@h+r
+otzjki|Tg>=hLV0#u%pU%Y*gY@ri-khng#NEvaB`y~Tp$uNT#^gh!<_(nj^NrV2Wu7!Nq|l8<sWqZNy2r?SI%FD=&4)GsGcpkX{=t~N|od23_}KHODn
+)|Zc%vEftV<F!PZif)l-B^PNmCPwQ|>j)#Z#N-D<d<a>rWA|6{Kbz=dY#`oZ2kx$Sd|9GT{*voL>YIsWnTZJ{DwhC^SrFu>bvD2nIZ7iLp^mX1CZtU|
+R9z;l!}5;OdtD*}$Fx<xQEGylVxHu1KO#ekOslX@j#mt%TE+K>!*t5cD(wXK6wN}<PfUf~1`i<ATGU4pQt3lY)Y&w*vaQm@P-+wBd^$#x0cimkW1yx?
+s)4%{Ur~O?IetTzQ6lH!d8V@@lI31KcOj*ziG5Z*5_6JKu~80FE-cQvL^31tNyj{dbYo0$`RGyZ&GLk%T`9*3TXw9}jkp^Y8e$nIM(>#D!6t)mO@<a&
+nGwxzcYg3G(J;37Lk8#XutjuH=8S?7DIfx`FDK<ElSA|l+cSqBS%VG((*~!^Gd`h)ENiG<`sgC1Q>lH|4TjMQ6?+`e9{jLQolg``fj9jH#$sv3pA<ej
+^CZE?@aBq6)A*F}h@`wWTYLe>h6hG4eJ_)@j#0eF{qUB_B4&}&A=ToJ)sm!{-mE{$+KFw7+l`%^*bGHPNOC6V?_?*ylbW`^dhIXC&Dbpn?@uzvsgDs8
+O3zqZ33Y)FFsnI$H$$<!#d#$OTiPmTdqFZb>wiBmFsQTeBU2BcK#4h`yra&uCi*hk<Acn2`|v?#-GN-xSkK|Xtc_esEb-c?;bqILiMR5#q+hGqcW<^1
+H|xTwm`R2lD9p*{cB4C`y2%&?!FFCpc~zrlkthYcS|Bn`<biD&dDK#ghXgB;pdDWVf~kEh1-RL>jkMoHvx&XnVK{TA+O(%GF}Sk1gNG~V)V3^Nl#dp(
+xirWU88)!Rx9WP)$p2u|KS%)ljgey8jBZUs9@T>F!sLc5OVmbDjkA4UAGWL~uTb%t+jD2B;_DN!Q)W&DT7(}gcxLBo*^V_d<vuH>W)EO-9gSO0+()n)
+HBmylN%^48HpG$fL<-hgg;d1%YMNIvUJNz@jg&gxBGJ}X69R!YkI?Nba!=fQ_jn_Q;}o_oX^c=tp|oh{d2_3pjVd`k7Z-Wh(-AaeHt~a9H+#EJQbN14
+)pEYoZ5|yGX7fAgi!|+th9cZE6fQhPHj9I8^BWKgRY#y1t{QN*b^vevnu=t#98ateQnwD*GMgq`@010VB%9<Om~htQ@PK$C2Cpt6N8RSNqhUu|TK)ON
+Zq=73{ev@o=>O&A8#aV(P~%OZvc0%i#@xlZ!H&(&|K>I!m&ziQpz<urO_oIu9pRl!?nk}PcKALUWO*bTGn3_URNNGDbc?-MF%jWMLTHyo^2f0)SBu$d
+PNX}y@UL6%uh^{95pu3t1kbsE@uL!Wf{Ha5ycpVW!Y<<})gCUd<-YHCp^1g(0j1`X35r)Qpnm8?U8!f*BCKATO})-3R~2~!<ppX^YBGoBs4^Zj1CfP#
+T$o~~R&w0wO=`q~l*n#SvqkIuZawFymujg8V{!yrP{z`ndY}y`j@)+-S#CN5fEy~8WI)31*BK`@bP|E{#q1rjy=aZ%Ts^P72RADms<<N)?XdP7^Jhnq
+lbR`SFFMqEv}Fx~!Cy(lSB%ySRFZ49CAT-?6OI<J?)kgQ>it$F**8O<a~iUDIe$X_%qWaW;N7Kgt&J3+^N5T`W&!1z5@^#(H3@P2r2@v{m1OE{9;eP|
+7BP6EoES|~R8CCxB`oP(Vo@gxX8H5bNAi<>(RqAhIJrFWQ*Fj$4pG~pWp^IV1y~Qx7MPq#ksv}_drTm0>S57dOP<F-JXWtGdzqRX{=U)XTT@_gcorub
+rWI<WK-XwT!Rw*3gK8yIZnR!9LF<oH65XdJ#T@lmE;?`65h`iGF4*=F%WR;21RNR>LagQ#iOc^e?Kmsk4<Z&H**|>I4Z`(f>vh?=rhY_O60^VRX(6%{
+*}`6u!h;cs%jPch>Ryjy;z&r4+!gjYI2FWBg*lLx>#W_Rg8<S{@*R?sA$B6%(V|(m`OgL8<b~8}!KjvTt!uFjYk?NDV=$!*ug4j99Z-7mxzQci_K1j2
+pW`bgA~_xGZl+!ATPNrxX!<#em<!<v@Nd=s&X07^7}(GlELL>ULcAbuL<74m^rFPMgS_ctTaE}#8Kmi$A4np)DTiny$M*(1LK`BGYpyj0Zi_jgq#|v&
+-cyp&jkzV7`GJ^Y&<2e)#cZ{tBSDffo8TE7t_3E>g#zL0EL$%IW|d!QklQ$J8Wh$_zTlF3Hs0Oa`f72`AX>>L%|sd3c;SSvN?j2To`|(7yn-#CYmu%s
+7$x{!fCybERujF+lN9e06fKG^6u13P-qaaaV?#?XkmfQn2|NNnVcco8EpMaTJ&&D<BdeLQAG5v`;h5cd8=3)&U5p*K+K3H9OG)mDv6b{Tl6lyLTup9`
+W#dNk#evvLvJ(b@+s=Kj2u#zu(d*w-2iA)u$Q=h?=CdQQ^MeaqH)ljK5H_JsA>Oi)mcbD6@M217$L?~c;=T{!TePB*1}1pa)ZM`iagJ*fj-(VEL`-uZ
+myJ1qscebgSuiG7bqRXnCH-!L)tn{$00X&L+H)yMTw=f{i;gtdciTZ~Oxf-`E(D*RvVeL~Z`h0e6=#A@eN%<Y-+9PwqG68dTWRyEux_oGc+hPGXHgkO
+%FK*8B`c<#-7?LXId+$evTQqYnaEBWUg^%kn1qIOBV;RC1|$}5#@Pr-$v_s=3m}c~(Fz`iM!@Ra_JRgeva}&Ps!>Ck(Y_LTVw0_{Mz0T-=3!-KY9f`I
+P{yo6&pIv)YR|L181h)u%;H3*3T8GnvToosb?uS0YQckf*z0;U<H3`o4i7U)TPbVi!ZDfcf;><#<-k>8ECA<k&OYaLi)@UiBV+h?SY=Zelo9drbFMEw
++UiU}2dn>5v)5)D6M<AKB_j^Mk}S2oZ^oU$1tzR<OCk2Aotm<h#^r+=KHIlT;{q=PLGxVjAff2A@o-B!douFeXLF1Y;U7^A*~oC4wL#4=INXJe`3c)V
+VU^T4muY_kv5$)QpOW1CUefMh)*T&?&2>&ONKBY*oUl!4r(5EZbz0LgJ~E+gv0)sU`B!qI-xLctF(xfWx8(&)UegBm<8o%XSOpr~^WT_{{YmDb80Ri8
+E|)ADXt?p85+|_Pi=R(Ld0=lmb%m#pgx>w#oB=-n2Ffy_Bfz5rVW9Q#X9XowSxqT!DI2HLm0W@z`osz(*rUdft-N9vF8v4u%^p60j)ASD5g~M(S&gti
+<TWq!A`6&+%(iEpEi!jNpjcqov8E|1D9~V#!asD@b^7HZZNu*6SW&EW;@K6C%bL_7xR!|4SbDJ*!h#GXK&+guqiz6cq>sZ;ef&_1dK`s~_Cf`U(+uV|
+22IE78Iy*hFsrL5y~3B`uVHi^KRK#LH9im;7%ZGUDQ9dT!teZ9rb5ph*WXZtYKG;4piW1*wFTfhKK5%PaSs1av9;&J!G35U*hc1^)cQBy2cxVlm@a%R
+vRdo>tqtGiHjLvKlibCk^x%=<6r>+;l_Bqj)C60Sj(NZ4_RUk1vMK8&8y4>#5A9TEO%1On<Rb9k71DYvQ{<XmwGX?e>g$c}%g~q_?P;PR?xBaI*MH~0
+MU7FiF77gv;cu9_$3ML2i66AJA@Q5QGZGfLbrR~h{(-wsc!!ple4+Bau91GM8$pb_rr~7EUJs2!6=Si`Q`&oiae`@m<KFJs^MgbL_d&xw-2|=MZS6H^
+Pdx!7%5Q_-QXig7=P6bnT-?~|P2{g+;P;2<1qzS8jGp7a`#yQt<7A5z#+0X!6LnFS(nk}5nF$=UPL_VRWS?e1kzvR|cPc~Vm_5-s1P&GpB<AC$8SJ#b
+R~J%jW?;Y!F(hmL?cu@E87nLtrjV%I*s+jc_0a*gH1MUsM-Le*`U{)Ns0k4Q)*ytfVL2xUeBKg*Mk3&#oyGJnX-;>0?^D4&3JMyURt5xW^TE?>DfN3l
+c<-6V_Jc}OvgG0}#S=*JX=JdU?U_h5t!w78j&8;vSQ%=7qSXoz!`SG3>*9Jm5$8`BJB0%$6IFT(%oPPHb}YE_eXK*Yxk^!JNdPzx<Z@Lp{M%wocQyK!
+MSGlV+f^g0My-d~MpZYtdzi5zFQWVgdciuEtg0-d;vDXuWOjj`ws0H8Slicd7}Vp#o2m6CO{NuNex<IVlE^7=iT0k-N_^0Xiqa_2px9mO|84Esn%YW^
+@VhEMLaVB+=wJ|%gGoXKr&yz~#26f~y_=F%rvwsMv5*v9j2*&%&-8VA=FE}6n-?3MxzBXZ^z?LpO~3aQ#gKJ(sKp@v36#pHDt79y*u8W+_S3*8a^s#a
+gN+4Po8+Lh+(9TsK99<bwN^kHR-ch0chFPy=guTXBLeqgr7;F0;ZiHQthr7{43WmtjhM(4R0Xma3A;~v_~YS`a6C6`DXzi17N~eboPU@uDhBFeDX3ny
+6c5;}s$oWwFW8)BULh<2`U*{fv>}<^92_0L%1__F`Kf&_b3jn6<{jL}zi?e7i)6ToLg2KqW0F~&ZE&-2X{7^Blz=!@@{@HenmWfTty^ng>DusS?Dp&$
+14^N(NXQe8Q2xRv>r2p=489JoYG~jNy4_C$M=tEMHkmGlw{9!iZyMq4;+wlVe=RtnY*x<)S4#}?#=qYndlo!Yh#~lgojtcm_2y->l{s=}{ppVD-e|a3
+jNEvDa{cV;7XM6CDXbO3D|$j}L#A`zANTzFYP=Y&_LrUwR)#|_s73_bQj4o{?J@4T-Y@s$?A2?;y#iC3ty+cMrfLnTfZ(rA+6Nc#eYe?cG%+p%6udCe
+xKGbcUcEN)w=e#Ap})@Fx@s@pzYW55yWh-5lgXlPBxS!d)wbPXf3@vqWc#zD_Q7b|F+zWGyA4J1VLu2V(3@WkhtVD;np3|mH^@7FmH!xrQHYEvG29WH
+TM~cR^cdH-aa|}u-(jZm_OI3dIuga#MyQ044t)CQPnqx2Pf(K^)bUwb)?XD77}V-fG+<e+lxrSclVad*V<qatE=iR4yS@&5Imfq9_X)MHcgrCLCUAel
+Us=|e-l2X}d;EIvO^3vVL3L%z0NmyTJ@-CAWbHlL-r;JIHNYmF-iK;H0ucKVi3dZ5^eL~Xfx(4uj$tL?zlTa_St~}*<Ujd1qvz&icV|bfo>e{X>D8|N
+`T!TIj;^}_)8&I00=YAqd|n~%5=tEh6Xz&ERYu_Zj!6&Rv=8&2{+Yi$KYP`_xImB6hV19F+Q$Zhs&93gTYv6t{il2XhvyGl^}oLT3(Wh=#<L86xVe1!
+vHvV%83{D?z({NnLEeB(R9CFhC94XVA?ypCYXBPeEyZILMLG$8P$0(5bl*Be9tba!pb*0|a3911Kq6g~wXol8zoSwoV9}32Z5tKv2Wue!!FunOIBtZJ
+*U4G?*Y>Mb`%oC=oPs>>)3)R>xrf)B;-&}-q{0SRe_~5lwmiQS4fGFuswXzXIU`Psl5q{P6>AXcOH|Lw-jm|fBE)PMtIRV*AB@uh6Me<k@^S|wwWY)`
+=W<@xcnNM`TUZv1bMUZRzcA|pN%XC&w^;R9juCI~(45-@Gw?PXWqqj>k*vi^&HZhy2-w0G*H4%@a>3RREP{e%lTF-&RbvXGW|d7qi2YZ5VoWWp+SZw9
+c2NKawz;E#Pv|QT$DV+A>wG8Afl^L>I^$X_uh<iVb}u1LlfcFi%t<3mmO!GA5M6XiUt7t~Hbt7&<dr=lL99*tKSnc4ZjAZ53Fd6U1f!oA1D(l!L=X(H
+C6H54v6M#U(RP!I6CBbdD~0Fw?k@Ss*iAHUR{TE_`>8b|5zo?u2gPs!Dk5|&8Y4P92l)bBBl4qH+y8#+_gUw8ca7GO9VK}Bcn__nyHC=oLWH1-0kb%6
+cb6-$4&%$8e_=PCY{khCot6|<Y;)mU<JML+Wb4-~+cfTIiP>K1yc?Zi{IiaY0#oz{U)Z3HSp<)vdXQ{WX+X2VXwc*F27_5KUFHGK4=ue*5&Ny0*5d6_
+v?Nar86)>am-5t?`TTDu2S*pQXx}TkRC4w>Y)=08;)Mu@tN`_b>s@cWz?UiLXX7G2zBoEQbXCdEUyjb-CLT!&hc|gHN^Sf6*V<DWFPJbd-~<3>?$D>3
+(d4o>s$!)Tj=jVkmn^vGw-98uIcYYZqcOW5?;l@K4z`!>)ZTx{PmWJt=Wosq+la$Zg9jzLNQ(CBmJI;7e^}dpU2V<X9lRS(nynT-+lrGWJZ-SGH0qtH
+eeM9I;0VOtz}w*aKuc8U2QCx~4y!`c`AABsICPPHdoeZ$Wb!Vl(Sb%2UlrXhlEr!Zh^7e7Na=Pwd9lkeX&c%6kE?=3s0RhJz@hl<V20{^);3wF09-F|
+8DUG}8S4z;!3x2dC?OAgU?sARR>0nxV#UkimzPpF?#_1A8(PC#+LAOJ^<B0zg=1A4rePw#Wf9%_ZpO3HoIH0cpH)`LJ+vQW@{}O*r`fkkMTxXd-bWv2
+HE&-+WKyUl@{{CP<hMQYI1$L<C}N;&Ej_V$3%e!vqx4}EA45Uc*Gc%l{mh|I*7;;cw7`HE^5(=4xMW5BdGJl5Dlh;tz7rF==yr`CnF`PZsFwnYvwA5v
+)T_^I9iw;GM8I+zz}Di~vTfmHn!v|?q)j^udDIiMdWOF`Tdgkmn*AUQ5P9ojrp9zKt;3TL)`QPBbbfGoazCM(aTnx{4vF>RT_WUXtnLx`0(_EFGm%wi
+=rK>sqdNgLKs%0|P22xKLT7)9FhnNi-m8>(G7Bl#KwZ>Kf*QoOcdHc|$-0{Rd{`LAnXn(0-U2@ZvhNn0ANWV!=MjHr-_w)<m4)U44lJ0qrekj5sk^(g
+W6fgLQJ@AkD-CE?5IUX+gRu7Ekvt)imos~O1k<d0hRmYzb1JYiu^fJmLoi@*za027tHEpZNGi@FLf5MzjW;qhAR+e|bK+@iNwFzkf8W+~XYF0OEZi#{
+h3oFSB>9VP4{l&`wO!T8B!BBVt~bp|jVsq1yy-`Ays~|jjvHN~R!KCxfyI{kfifbn)c1z|#xQ>KF-H1X(#l`ZE^t?I<r8M_EW@yM9^XxIne1p0@hY(5
+mq{$<T1N@ieErr7b5B`Y6%><885p*uu&bWdMnOBaXCRVfgEKspiiTTyvn%MbR?@O=mjNGHZT+g9t$6PxL-7Acq&rki(i8sLH-3G~cj9&MoS%x#=xb3Q
+tyNguWlgOC=T6Mc{H`~B+RT)|aF;3veq(Ie)AlcL%N-ByYL)zN$0u#KLFTW1J~%yUAG*K(e)j(S^x(w(<tPvzl*u7#(_M@e8o&0hiJRKqNWe^MeZ_W%
+?Z*A6Uk=<3vcixGj8rkp!}dKk^}z2`3Yk%;fg;aw(~{h&Ik9cI0ANupJp<1W7DFftgc0a{8IEsIgj^zRsO^pR!A%R?*m^j_-ghpNS%Q1En6cOsy<P}~
+Y49FN+loH(SyBB@mt^dKkNJX+|4@l5qXxZ^6oEw|OPk?buASbMD2fg$o6@R#;Ba2;=^WhQ6|JYB8IEZn70|C;k8UPI#;J&L3VHgid8OX5T^Ak{bktm{
+f(q_8uyQ9NTgx5%=ET?y9REYgEFbH4eWM`f-0Hl3zX1(uN%GW%Pnef1r%2$mM9Q223uye2?wS7fh`1atKt=8+HBrMRAQhWpsmpEJ$V-+?VJVolVc{b(
+udsu2v0KQ(*eNQ}p$@<mEax+5a64UmqoRpS>3WeLOnw?i7oZxh)XF!vLAr(8T*+0_NW4x#g)}}jR2tSoF<K)d$<d0<BRsg1+sn%N70!=GtkhWq;EX17
+ZBJ>bl#9XM7GZ#}NB0|1br038DpBe~1vM?0$#MYpFoS$jPla?GNjAJEa(86U)K61vi@QIup)yu_P#EE2_0%xf^y2xWF*e~w$=jIJF}&v7TUgy*rCLhe
+d@upQ*dn;!AX;p$9_k1^>;xnjK@cr(71U|2S0kve=mrm86OfRr(M=P4=O>@lT^rEN2U6U@daRlRWpP?K%Yl(QO_J<%4igTd!44EyQl*(&BnHRiURVgg
+bt$JBiPq?M%?laglZiG5QZJVe(F34igB?KX4gqYW0tI`{!nHdYXdA7oJmnOKnSdHfpa3!pN<xroWdR2{>JVO^2x!G7!u#riVt#qgo}yszKu5bdH?e}u
+=x8|fHGWq?BdEzJhpDuh8W^=fgYcwKi{<*&O?fa!8)wS;uk6@dX;h^PhKK8D0u~5pSoIiB8h;AkKlmdUeBSi{zJGYos=NVfnQ3~l{|0^z%yHlZ0~I(}
+1oj<0^#2OMP(c(Y13gPkoeheIz#F?`e*VozOxK3%OrQt>(7aHk(JPnAZi&t_ju4(aMHC?%%%=&D#Er>@O)zV3wsF!`FN!LAk8-gNuC}Yr7giiB-WVP$
+%d#s#AnLKEokdWJG3D-yi}2*2O(XV@Do1IdI>Jbp@snBf1iJ3g+^Fj9+uF(LYx9DZT5R5RNK}W(*px{^RL7x)G;;^&Y_h!h1p1bmL2cBw4v){xJ08yi
+Yaw|8AJ+?trCoAez>LzqpKM+hv%bBnD~L?3u}tQTU-GlpqyhQW{k48dJja4C>TdMnE)uW2MV)ylQPDm+{4J?z4IYq`>~u4EjtE0_8V*x&!~+3&hUfrH
+*T$p3gDfZ#o})cNit#T`m-Nu2Zw(eADZv_K6|)}*QC2t4^?O92N(93M7Ux(A0p1f{tGokI9heMl&A1zh*$AG+z7re?>nsOH!sG%tQgE7<z#{3J*!RIA
+CDm{|DTMyw?^HZ;@Il(EJo<4@^d1ckMuS=)Zyj5<xT^U~AYOwL&~LE9evG}facIH;%O^Cqs<T(pHTnh8cR|j!k|uVvuoS|ZW-XM^e5K|~(ONVqCvT`q
+XYJ&w@SQXWjl}iHQe#zz?DfNJbM}OrLCBA}TK%N<l)_fP;9o_GV}>Yhh;l;8d+=H+TWLiays#u*0`!@<+{nw~P3sJDxkR8v!ZLZ9QnwuGB@OKYA$~se
+W|ha;;y+R4`}fHu7$H&<^_u(12VvmuTY-UYRuJm1LJ?Fd8=Dn$<K3)?^Dfw6lC8r=zK60dA-4<S%f1`>*LurspTlu|IfrLOuAk!zW6fE0dz&1D8H-7a
+?^jz!uFqZlK!Ko9#_ll^q4WmN&|aS!Mnn<tJ)NPcXk<cx<~Dfm!@uTr4idvHb4YS>Yo$8j1VVpW+cFlG90-1$cABkfSLDq1DO^|*=qE;pqjv`k!42F8
+=$n)`7;^Qx$3U_ja`J`o(O<){p90e2q&#-J-eIXXA81GwnW{ond%-Y24@V<E8g@h~Em!IrOoK>Xz-m1hE{K1GZ#tZ_J+7NBH*VT7F;p;IB_81<3_j^j
+6hkV(m~Pb#g!P0q<(*eOb;r64stjUSW2yw5%Gvu6uBmhT=v0-KI#j5O-W%}6cmiPtMoC>m-+MvVyJ5&Gmp6o2rot_Dyu@NcWKcWCuolUmTvUHV7zS|?
+*LKA<HQniTOtB|ixk>(L{4zfsP6y~-{Rnq;c=sMGrZ<jon?SVk%;KuRXBMe{!?bDNE?qvf{DfX2s0R4Ir}|7Cv`49aQB9NC6DWRDu&sIdd_;2591uWq
+Cm8mwufaC|TfIq9nA{Dhw?L;kC-oF^Nf>JA$aLvyUxFbs5Oj-g-@(3x>BhV7)1Wu~ccqFHiKYNe4f2!pNv85$hPA>Xovx1>7G>fnSq2%@hw!2uJqrxs
+FksgfreK&YTp#G0Y`AF4@4AX+D%^(-C3S^nfm~f8j;sOyic%3vI*A+pM=x(_1`tA}h0LlVp#IL@9$Qi=@iVA#s~hl@9u=OmsDpB?dMs73i$;G^w=Bt=
+9GC%s?;|=tMq5sS#km3Eao*y!aBQ7d+*m=&b2+%_jcHevu-uv7xm<r_ui&NQhGh5i9(`i>5o|Pd45mgOGbx+iZSZ(Pv7Y7&LT`Wk+HBP_WBzj8r=V1v
+V<p@H7H`%H?%~`;^2bsfjQ&Jk<LoCu8Yfjw%i9=D>U2DlL0cliyPxAQ!g~SKhEhy)_tnrf;f;{!jhx*Xn5jfaFu{rj5XIXGh85gB(O*qIH4aHdals$N
+K8@uchEgBU6AhMj_mCTCbEZ46udMx{eflnU_r62I&Fjr(y>E3B*{@l#5)Pt~lHD8D3}G=KvY@`fxa~wRVKD=>#J(LKqk}`<*Ijl;EF6ZYwVN3$S<XyE
+N0lwdIua_Fh4!rWqjXwGoL~wdN58k|Wk!R}1eh_1dPs$xZWdWXu^_WwmAc&3)z#kw<d-Jq&;)nyMIn+!4e@Q_8bEDUUktB4&#Qa;(%)3Snq5Js!!>z^
+h&3z>Vfjp)q*xH3sD(aE7R^NBnxt~x_j<$N>guoI&DdX`9*3+@?lg0Be((xxSz3)|<>L706oGmG4&mqa!TBL*rl`G!OFTY(w^{W+-?h)**xx?`_yKw0
+9W8sae%cGq81;+G$_?bMRI7$>t{ZtuKB{8YLEoPYd@%4XF<CB*>cejx=3_#{D#}>i(mL{bQV9qQ_U_QNTYAl1vzPTk_$Jz=nwiyN`8y6ZAsxj3K~Ter
+X>Ym~m>J^Fytg2U6Srv431Xprsz{?@6KD(oDdGwMDT-ZlFx4+pqo?D;=HnVFC1L7FlYsUMlck#<S#~z5!J4o)m$m&L=O4#4clMz^i4D%gG6l~c?sTDK
+^CN=cR_#bd-6hvLGo2(Si-eADwo+^9B$TgwM4wx&imnm9a6vn0i#+U$#}cJS0s?)NAwB!CPm=+~$k`eLVLqvnt)LQ)0Cj>#AsV9=7}C!yUn}_-q}ik?
+cO0&g8I7GG)h^*N9IA8@=!_TI-uO0vQ0ALqp}P5HV2J4P&h5tInn-$38edqT7F?6h?hM!zKsWf@*=u!)9y_hQE}v_V3%&bm&6;%%RlmzH(>`bNgZ1i%
+`GU`-pu{s<Lgx*Y92hDDibdyHl(j#cU-f2D_875b%?3m6ThU!GywA`sj!R72H2qgsab7p?-0l5fpD}Wx#?8cUN+YHn(7Om7A=1p4w&C3ULB<8V=|Pp4
+f;a@X6Gy9)@epC@CbQ|M9wovN6S+(S4fRz76OpE)*I8^);o9A38_!>mDL;weB9~!3C4!Jtw$uD`xfFEia(y<5G6fB!@<5}ZdB<pEUL3Mop~%ot906=U
+4g^J`Ho@I+n3({1D1HaeFExvKHtl?NFrxe&!XV;Spu`fM*W9I`JJ9zn|LJ9wgo3@5mAyVbInnV!d0uz7eS#Q4KJY>c+B5f|uG5LECgw=PK5;syDW^b1
+s8!Qlk!lIl_JtQoqX%Ci6b8KsmBwW)Q;5?|f>;8rAi+R(IT{%Qb?^Whe1VT@pZ?1^k7~Yf<bi?5fIZ#y`?=WS^_SD<bt*)ejGBei2Y(=&rowkLxx>3W
+Xp{NZ?vAVb#jb!h3Qy9};gK5xEsIONcG;%z_G_KfJ1B2S8dlOJVG6L1g+IdzDG|&|{=FP52V5ck4J9zOL231jDcB@Hl*t9Ov?-rn{{zga9K|A*j{V&J
+kRKc#+AjdKlDB_7ewS&Z4dBw*WK{3ChPtdJvjYUDEy}4cV%>7+2`SiBw@u>7V18Y#La5ZB+=Sl}EuTy#pO;g<6rX(=%&r|R7SP~AFsy_RObV;lpBTul
+*aIKMI@Lc_VwMaUDvNVtjKzTe1L9(V9L^$`7<89oWC?D1dJ{G7&&MZs4y-N)`DC0^mq^*D33|Zg*E50pz&#e9>VtzZIvM#LzHl&#!U(CZ4N`pT`JWu;
+X<wgq@M167M`H<k!rR*(h&CHOn&x2q#p)`Sm%JykJil=H>sg6Hm^`cu+>Up!;m3o0Q)A;Ta(V?{HMuL<W(7>*#``AQVf(}B`;!w)aW}1GlI!(8dLuyh
+;caXHaEkf0s|b3GVNzEhy`^kcxJMA>&03l*$D%6&{5$*uPEFPx1r}#0jB`)%9Ff^zwUwm7&B4Iv6<&adM14i6(^Zb1piVkb%}HaX?wvcI+-$bLPKPs&
+${V+n6)LpPOa6{Y7lxpmYA48c8UKeX4r_NE4R7Jc%J2RM(1AzS
 DRYDOCK_END
 }
 

@@ -7,6 +7,8 @@ import os
 import shlex
 import signal
 import socket
+import subprocess
+import sys
 import tomllib
 from typing import Any
 
@@ -57,6 +59,7 @@ def test_a_project_begins_and_trains(folder: Sandbox) -> None:
         "generated/my-project/fix_my_project_dependencies.sh",
         "generated/my-project/my-project.env",
         "generated/my-project/run_my_project.sh",
+        ".gitattributes",
         ".pre-commit-config.yaml",
     ]
     assert "next: look at profiles/my-project.toml, then: drydock run my-project" in done.stderr
@@ -79,7 +82,7 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
     (folder.work / "pyproject.toml").write_text('[project]\nname = "Own"\ndependencies = ["anchor"]\n')
     (folder.work / "train.py").unlink()
     done = folder.drydock("init", "--no-lock").succeeded()
-    assert done.stdout.splitlines() == ["profiles/own.toml", ".pre-commit-config.yaml"]
+    assert done.stdout.splitlines() == ["profiles/own.toml", ".gitattributes", ".pre-commit-config.yaml"]
     assert made(folder, "own")["packages"]["requires"] == ["anchor"]
     assert made(folder, "own")["trainer"]["needs"] == "train.py"
     assert "the command of the trainer is not known" in done.stderr
@@ -222,7 +225,7 @@ def test_the_hook_is_printed_where_it_cannot_be_added(folder: Sandbox) -> None:
     before = target.read_bytes()
     done = folder.drydock("init", "--no-lock").succeeded()
     assert target.read_bytes() == before
-    assert done.stdout == "profiles/my-project.toml\n"
+    assert done.stdout == "profiles/my-project.toml\n.gitattributes\n"
     assert "add this under its repos:" in done.stderr
     assert "      - id: drydock-check" in done.stderr
 
@@ -236,3 +239,65 @@ def test_the_hook_is_added_to_a_file_that_keeps_its_mode(folder: Sandbox) -> Non
     assert target.read_text() == with_hook(f"repos:\n{OTHER}")
     assert target.stat().st_mode & 0o777 == 0o600
     assert not [name for name in os.listdir(folder.work) if name.startswith(".pre-commit") and name != target.name]
+
+
+# --- what git is told ----------------------------------------------------------------------------------------------
+
+MARKED = "generated/** text eol=lf linguist-generated\n"
+OURS = f"{MARKED}profiles/** text=auto eol=lf\nprofiles/*.lock.toml text eol=lf linguist-generated\n"
+
+
+@pytest.mark.parametrize(
+    ("theirs", "wanted"),
+    [
+        (None, OURS),
+        ("*.py diff=python", f"*.py diff=python\n{OURS}"),
+        ("generated/** -text\n", "generated/** -text\n" + OURS.removeprefix(MARKED)),
+        (OURS, OURS),
+        ("*.py text\r\n", "*.py text\r\n"),
+    ],
+)
+def test_git_is_told_once_what_is_generated(folder: Sandbox, theirs: str | None, wanted: str) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    path = folder.work / ".gitattributes"
+    if theirs is not None:
+        path.write_bytes(theirs.encode())
+        path.chmod(0o600)
+    for name in ("one", "two"):
+        done = folder.drydock("init", "--no-lock", "--name", name).succeeded()
+        assert path.read_bytes().decode() == wanted
+        assert (".gitattributes" in done.stdout) == (name == "one" and wanted != theirs)
+    assert theirs is None or path.stat().st_mode & 0o777 == 0o600
+    asked = ["git", "check-attr", "text", "eol", "linguist-generated", "--", "profiles/one.lock.toml"]
+    folder.run(["git", "init", "-q"]).succeeded()
+    if "\r" not in wanted:
+        told = folder.run(asked).succeeded().stdout.split("\n")[:3]
+        assert [line.rpartition(": ")[2] for line in told] == ["set", "lf", "set"]
+
+
+def test_what_git_is_told_is_taken_back_with_all_else(folder: Sandbox) -> None:
+    (folder.work / "requirements.txt").write_text("anchor\n")
+    (folder.work / ".gitattributes").write_text("*.py diff=python\n")
+    # The hook's file is larger than this process may write, and comes last.
+    (folder.work / ".pre-commit-config.yaml").write_text("#\n" * 4096 + f"repos:\n{OTHER}")
+    before = there(folder)
+    command = 'ulimit -f 4 && exec "$@"'
+    init = ["bash", "-c", command, "-", sys.executable, "-B", "-m", "builder", "init", "--no-lock"]
+    folder.run(init).failed(1, "File too large")
+    assert there(folder) == before
+
+
+def test_this_repository_says_it_of_its_own_files() -> None:
+    asked = {
+        "generated/m4/run_rl_swarm_mac.sh": ["lf", "set"],
+        "profiles/m4.lock.toml": ["lf", "set"],
+        "templates/run.sh.j2": ["lf", "unspecified"],
+        "profiles/patches/accelerate-empty-dataloader.patch": ["lf", "unspecified"],
+        "builder/embedded/stage.py": ["lf", "unspecified"],
+    }
+    command = ["git", "check-attr", "-z", "eol", "linguist-generated", "--", *asked]
+    words = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout.split("\0")
+    told: dict[str, list[str]] = {}
+    for path, _, value in zip(words[::3], words[1::3], words[2::3], strict=False):
+        told.setdefault(path, []).append(value)
+    assert told == asked

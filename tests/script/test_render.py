@@ -240,12 +240,14 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         written = json.loads((unpacked / "plan.json").read_text())
         one, two = installer.requests(written, written["plan"]["packages"], {})
         common = ["--prefix", ".", "--python", "/py", "--require-hashes", "--only-binary", ":all:"]
+        common += ["--index-strategy", "unsafe-best-match"]
         common += ["--no-binary", "special", "--require-build-hashes"]
         for request, lines in ((one, "anchor==1.0"), (two, "special==1")):
             arguments = installer.arguments(written, request, "/py", tmp_path)
             assert arguments == [*common, "-r", f"{tmp_path}/requirements.txt"], shell
             assert (tmp_path / "requirements.txt").read_text().startswith(f"{lines} --hash=sha256:"), shell
-        assert installer.environment(two, {"A": "b"}) == {"A": "b", "UV_DEFAULT_INDEX": f"https://example.org/{url}"}
+        environment = installer.environment(two, {"A": "b"})
+        assert (environment["A"], environment["UV_DEFAULT_INDEX"]) == ("b", f"https://example.org/{url}")
         assert [path.name for path in desk.store.iterdir()] == [plan.store_name]
     assert not list(tmp_path.rglob("canary"))
 
@@ -267,9 +269,8 @@ def test_folders_of_wheels_and_mirrors_reach_uv(tmp_path: Path, monkeypatch: pyt
     monkeypatch.setenv("PIP_FIND_LINKS", links)
     monkeypatch.setenv("DRYDOCK_INDEX_OWN", "http://127.0.0.1:1/it's/")
     one, two = installer.requests(written, written["plan"]["packages"], os.environ)
-    given = installer.arguments(written, one, "/py", tmp_path)
-    given_folders = [given[place + 1] for place, word in enumerate(given) if word == "--find-links"]
-    assert given_folders == [str(folder) for folder in wheels]
+    given = installer.environment(one, os.environ)["UV_FIND_LINKS"].split(",")
+    assert given == [str(wheels[0]), f"file://{wheels[1]}", "https://example.org/wheels"]
     assert two.url == "http://127.0.0.1:1/it's/"
 
 

@@ -16,6 +16,7 @@ from pathlib import Path
 import pytest
 
 from builder.share.bundle import _as_gzip
+from builder.store import roots
 from tests.support import SHELLS, Result, Sandbox, Web, make_wheel, python_3_11
 
 SYSTEM = "/usr/local/bin:/usr/bin:/bin"
@@ -63,7 +64,7 @@ def test_without_a_network_it_builds_the_very_environment_and_runs(desk: Sandbox
     assert run(desk, home, "sh", str(bundle), "--verify").succeeded()
     assert run(desk, home, str(bundle), "--", "more").succeeded().stdout == "trained with 1.0\n"
     assert list((store.parent / "tools").iterdir()) == []
-    assert (store.parent / f"gcroots/scripts/{ours.name}").read_text() == f"{bundle}\n"
+    assert (store.parent / f"gcroots/scripts/{ours.name}.{roots.host()}").read_text() == f"{bundle}\n"
 
 
 @pytest.mark.slow

@@ -6,12 +6,14 @@ import hashlib
 import html
 import json
 import re
+import ssl
 import zipfile
 from collections.abc import Callable
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from urllib.parse import unquote
 
+from builder.embedded.credentials import basic
 from tests.support.loopback import Loopback
 
 
@@ -19,21 +21,27 @@ class Index(Loopback):
     """Serves `folder`; `requests` has the paths asked for, and `tamper` may change the bytes of a file on the way.
 
     With `has_metadata`, the METADATA of a wheel is a file of its own too. `ranges` has the parts of files asked for.
+    What indexes leave out: `algorithm` is the hash that it says, "" for none; `sizes` and `days` of files. `password`
+    is what it asks for as user "me". `context` is for TLS.
     """
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, context: ssl.SSLContext | None = None) -> None:
         self.folder = folder
         self.requests: list[str] = []
         self.tamper: Callable[[str, bytes], bytes] = lambda _name, content: content
         self.uploaded: dict[str, str] = {}
         self.has_metadata = True
         self.ranges: list[tuple[int, int]] = []
-        super().__init__(self._handler())
+        self.algorithm = "sha256"
+        self.sizes = self.days = True
+        self.password = ""
+        self._scheme = "http" if context is None else "https"
+        super().__init__(self._handler(), context)
 
     @property
     def url(self) -> str:
         """The value for UV_DEFAULT_INDEX."""
-        return f"http://127.0.0.1:{self.port}/simple"
+        return f"{self._scheme}://127.0.0.1:{self.port}/simple"
 
     def page(self, project: str) -> bytes | None:
         """The PEP 691 page of a project; None where there is no file of it."""
@@ -42,14 +50,17 @@ class Index(Loopback):
             {
                 "filename": path.name,
                 "url": f"../../files/{path.name}",
-                "hashes": {"sha256": hashlib.sha256(path.read_bytes()).hexdigest()},
-                "size": path.stat().st_size,
-                "upload-time": self.uploaded.get(path.name, "2020-01-01T00:00:00Z"),
+                "hashes": self._hashes(path.read_bytes()),
+                **({"size": path.stat().st_size} if self.sizes else {}),
+                **({"upload-time": self.uploaded.get(path.name, "2020-01-01T00:00:00Z")} if self.days else {}),
             }
             for path in files
         ]
         page = {"meta": {"api-version": "1.1"}, "name": project, "files": rows}
         return json.dumps(page).encode() if rows else None
+
+    def _hashes(self, content: bytes) -> dict[str, str]:
+        return {self.algorithm: hashlib.new(self.algorithm, content).hexdigest()} if self.algorithm else {}
 
     def answer(self, path: str, accept: str = "*/*") -> tuple[bytes | None, str]:
         """The body and content type for a request."""
@@ -75,6 +86,12 @@ class Index(Loopback):
 
             def do_GET(self) -> None:
                 index.requests.append(self.path)
+                if index.password and self.headers.get("Authorization") != basic("me", index.password):
+                    self.send_response(401)
+                    self.send_header("WWW-Authenticate", 'Basic realm="index"')
+                    self.send_header("Content-Length", "0")
+                    self.end_headers()
+                    return
                 body, kind = index.answer(self.path, self.headers.get("Accept", "*/*"))
                 wanted = re.fullmatch(r"bytes=(\d+)-(\d+)", self.headers.get("Range", ""))
                 if wanted and body is not None:
@@ -98,10 +115,14 @@ class Index(Loopback):
 def _as_html(page: bytes) -> bytes:
     """PEP 503, for who asks for nothing else (uv, of a place for links)."""
     links = (
-        f'<a href="{html.escape(row["url"])}#sha256={row["hashes"]["sha256"]}">{html.escape(row["filename"])}</a>'
+        f'<a href="{html.escape(row["url"])}{_fragment(row["hashes"])}">{html.escape(row["filename"])}</a>'
         for row in json.loads(page)["files"]
     )
     return f"<!DOCTYPE html><html><body>{''.join(links)}</body></html>".encode()
+
+
+def _fragment(hashes: dict[str, str]) -> str:
+    return "".join(f"#{name}={value}" for name, value in hashes.items())
 
 
 def _metadata(wheel: Path) -> bytes | None:

@@ -26,7 +26,7 @@ _LONG = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-e":
 _PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)\b.*$")
 _REASONS = {
     "--find-links": "a folder or page of wheels is configured where the lock is made: export UV_FIND_LINKS there",
-    "--no-index": "without any index is for a moment, not for a profile: export UV_NO_INDEX=1 there",
+    "--no-index": "without any index is for a moment, not for a profile: export PIP_NO_INDEX=1 there",
     "--no-binary": "a profile allows a source by name, with what builds it: [packages.build]",
     "--pre": "a pre-release is locked where a requirement names one: >=2.0rc1",
 }

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from pydantic import BaseModel, ConfigDict, ValidationError
 
+from builder.embedded import state
 from builder.errors import PatchError, UsageError
 from builder.lock.model import Artefact
 from builder.profile.fields import ProfileName
@@ -49,8 +50,8 @@ class Mark(BaseModel):
 def read_mark(folder: Path) -> Mark:
     """The mark in a folder. Raises UsageError where the folder is not one of ours."""
     try:
-        return Mark.model_validate_json((folder / MARK).read_bytes())
-    except (OSError, ValidationError):
+        return Mark.model_validate_json(state.read_bytes(folder / MARK, state.LARGE) or b"")
+    except ValidationError:
         what = "does not exist" if not os.path.lexists(folder) else "was not opened by `drydock patch start`"
         raise UsageError(f"{display(folder)} {what}", hint="open a package: drydock patch start NAME PACKAGE") from None
 

@@ -218,6 +218,7 @@ def _indexes(
     if not ask_network:
         yield Diagnosis("indexes", "skipped", "not asked; --network does")
         return
+    yield from network.settings()
     if lock is None:
         yield Diagnosis("indexes", "skipped", "without a lock there is nothing to ask for")
         return
@@ -228,8 +229,9 @@ def _indexes(
         return
     with report.busy("asking the indexes"):
         answers = dict(zip(asked, network.ask(asked), strict=True))
+        verdicts = dict(zip(asked, network.ask_uv(asked, profile), strict=True))
     for one in indexes:
-        yield network.index(one, answers.get(one))
+        yield network.index(one, answers.get(one), verdicts.get(one))
     if asked:
         peers = any(package.name == "hivemind" for package in lock.packages)
         yield network.clock(list(answers.values()), peers=peers)

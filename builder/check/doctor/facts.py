@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -14,6 +15,8 @@ from builder import process, uv
 from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
+from builder.embedded.config_files import is_true
+from builder.embedded.network_settings import read
 from builder.errors import DrydockError, ToolError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
@@ -50,9 +53,8 @@ def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEO
             commands |= uv.questions(named or python)
         if network and default is None:
             commands["default index"] = uv.question_of_default_index()
-    ended = process.run_all(
-        list(commands.values()), timeout=timeout, env={**os.environ, "LC_ALL": "C", "NO_COLOR": "1"}
-    )
+    env = uv.environment({"LC_ALL": "C", "NO_COLOR": "1"})
+    ended = process.run_all(list(commands.values()), timeout=timeout, env=env)
     done = dict(zip(commands, ended, strict=True))
 
     def said(question: str) -> str | None:
@@ -191,7 +193,9 @@ def indexes(profile: Profile, lock: Lock, default: str | None) -> list[Index]:
         url = default if name is None else (uv.index_url(name, known) if known else None)
         # As the scripts do (templates/_uv.sh.j2): of the default index uv asks in any case.
         local = name is not None and all(any((folder / one.file).is_file() for folder in folders) for one in packages)
-        found.append(Index(name, url, packages[0].name, packages[0].file, local))
+        # A small one: an index that cannot say what is in a wheel has to send all of it.
+        one = min(packages, key=lambda one: (not one.is_wheel, one.size or sys.maxsize))
+        found.append(Index(name, url, one.name, one.file, local, one.version))
     return found
 
 
@@ -212,4 +216,4 @@ def links(environ: Mapping[str, str] = os.environ) -> bool:
 
 def is_offline(environ: Mapping[str, str] = os.environ) -> bool:
     """Return whether uv may not use the network."""
-    return environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false", "f", "no", "n", "off")
+    return is_true(read(environ).first("UV_OFFLINE") or "")

@@ -2,14 +2,20 @@
 
 from __future__ import annotations
 
+import os
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
-from urllib.parse import quote, unquote, urlsplit, urlunsplit
+from typing import TYPE_CHECKING
+from urllib.parse import quote, unquote
 
 from builder.check.doctor.diagnosis import Diagnosis
+from builder.embedded.network_settings import shown_url
+
+if TYPE_CHECKING:
+    from builder.profile.model import Profile
 
 TIMEOUT = 10.0
 """Seconds that all indexes together have: names, connections, and pages."""
@@ -35,6 +41,7 @@ class Index:
     package: str
     file: str
     local: bool = False
+    version: str = ""
 
     @property
     def what(self) -> str:
@@ -69,6 +76,15 @@ class Answer:
     received: float = 0.0
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """Whether uv finds the file of an index; else why not, and what to do about it."""
+
+    good: bool
+    words: str
+    hint: str | None
+
+
 def ask(indexes: Sequence[Index], timeout: float = TIMEOUT) -> list[Answer]:
     """Ask all indexes for their pages, side by side; one that does not answer in `timeout` seconds has a problem."""
     import threading
@@ -93,67 +109,82 @@ def _late(timeout: float) -> str:
 
 
 def _request(url: str, timeout: float) -> Answer:
-    from http.client import HTTPException
-    from urllib.error import HTTPError, URLError
-    from urllib.request import Request, urlopen
+    from builder.embedded.web import DistrustedError, RefusedError, open_url
 
     sent = time.time()
     try:
-        headers = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1", "User-Agent": "drydock"}
-        bare, credentials = _credentials(url)
-        request = Request(bare, headers={**headers, **credentials})  # noqa: S310 # http and https only, see `index`
-        with urlopen(request, timeout=timeout) as reply:  # noqa: S310 # as above
+        accept = {"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"}
+        with open_url(url, limit=_LONGEST, seconds=timeout, headers=accept) as reply:
             received = time.time()
             date, age = reply.headers.get("Date"), reply.headers.get("Age")
-            return Answer(reply.status, body=reply.read(_LONGEST), date=date, age=age, sent=sent, received=received)
-    except HTTPError as error:
-        return Answer(
-            error.code, date=error.headers.get("Date"), age=error.headers.get("Age"), sent=sent, received=time.time()
-        )
-    except URLError as error:
-        why = getattr(error.reason, "verify_message", None)  # of ssl.SSLCertVerificationError
-        if why is not None:
-            return Answer(problem=f"its certificate is not trusted: {why}", distrusted=True)
-        late = isinstance(error.reason, TimeoutError)
-        return Answer(problem=_late(timeout) if late else str(getattr(error.reason, "strerror", None) or error.reason))
+            return Answer(reply.status, body=reply.read(), date=date, age=age, sent=sent, received=received)
+    except RefusedError as error:
+        date, age = error.headers.get("Date"), error.headers.get("Age")
+        return Answer(error.code, date=date, age=age, sent=sent, received=time.time())
+    except DistrustedError as error:
+        return Answer(problem=str(error), distrusted=True)
     except TimeoutError:
         return Answer(problem=_late(timeout))
-    except (OSError, HTTPException, ValueError) as error:
+    except OSError as error:
         return Answer(problem=str(error) or type(error).__name__)
 
 
-def _credentials(url: str) -> tuple[str, dict[str, str]]:
-    """A URL without its user and password, and the header that takes their place; they may be in a netrc file too."""
-    import base64
-    import netrc
+def ask_uv(indexes: Sequence[Index], profile: Profile, timeout: float = TIMEOUT) -> list[Verdict | None]:
+    """What uv finds of each index, asked as a build asks: with the same settings, by the same program.
 
-    parts = urlsplit(url)
-    host = parts.netloc.rpartition("@")[2]
-    user, password = parts.username, parts.password
-    if user is None:
-        try:
-            found = netrc.netrc().authenticators(parts.hostname or "")
-        except (OSError, netrc.NetrcParseError):
-            found = None
-        user, password = (found[0], found[2]) if found else (None, None)
-    bare = urlunsplit(parts._replace(netloc=host))
-    if user is None:
-        return bare, {}
-    token = base64.b64encode(f"{unquote(user)}:{unquote(password or '')}".encode()).decode()
-    return bare, {"Authorization": f"Basic {token}"}
-
-
-def shown(url: str) -> str:
-    """Return a URL without its secrets.
-
-    >>> shown("https://me:secret@mirror.example/simple?token=1"), shown("http://[secret")
-    ('https://mirror.example/simple', 'what is no URL')
+    None stands for an index whose file uv cannot be asked for: one that is built from source, or where there is no uv.
     """
-    try:
-        parts = urlsplit(url)
-    except ValueError:
-        return "what is no URL"
-    return urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
+    import threading
+
+    found: list[Verdict | None] = [None] * len(indexes)
+
+    def question(at: int) -> None:
+        found[at] = _by_uv(indexes[at], profile, timeout)
+
+    threads = [threading.Thread(target=question, args=(at,), daemon=True) for at in range(len(indexes))]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(timeout + 5)
+    return found
+
+
+def _by_uv(one: Index, profile: Profile, timeout: float) -> Verdict | None:
+    import tempfile
+
+    from builder import process, uv
+    from builder.errors import ToolError
+
+    if not one.file.endswith(".whl"):
+        return None
+    with tempfile.TemporaryDirectory(prefix="drydock-doctor-") as folder:
+        try:
+            command, env = uv.question_of_index(
+                f"{one.package}=={one.version}",
+                profile.target,
+                profile.python.version,
+                one.url if one.name else None,
+                folder,
+            )
+        except ToolError:
+            return None
+        done = process.run_all([command], timeout=timeout, env=env)[0]
+    if done is None:
+        return Verdict(False, _late(timeout), None)
+    return Verdict(done.code == 0, uv.reason(done.stderr), uv.hint(done.stderr))
+
+
+def settings() -> list[Diagnosis]:
+    """How servers are reached, each setting with who says so; what had to be passed over is a warning."""
+    from builder.embedded.network_settings import read
+
+    found = read(os.environ)
+    by_name: dict[str, list[str]] = {}
+    for one in found.settings:
+        by_name.setdefault(one.name, []).append(f"{shown_url(one.value)} ({one.source})")
+    lines = [Diagnosis(f"network, {name}", "ok", "; ".join(values)) for name, values in by_name.items()]
+    notes = [Diagnosis("network", "warn", note, "", "correct it, or take it away") for note in found.notes]
+    return [*lines, *notes] or [Diagnosis("network", "ok", "no setting of uv or pip is in force")]
 
 
 def is_remote(url: str | None) -> bool:
@@ -161,8 +192,11 @@ def is_remote(url: str | None) -> bool:
     return url is not None and url.startswith(("http://", "https://"))
 
 
-def index(one: Index, answer: Answer | None) -> Diagnosis:
-    """Whether an index has what the lock takes from it; `answer` is None where it was not asked."""
+def index(one: Index, answer: Answer | None, verdict: Verdict | None = None) -> Diagnosis:
+    """Whether an index has what the lock takes from it; `answer` is None where it was not asked.
+
+    What uv finds decides, as it is uv that builds; where uv was not asked, the page of the index does.
+    """
     if one.local:
         return Diagnosis(one.what, "ok", "not needed: folders of wheels have all of its files")
     if one.url is None:
@@ -171,20 +205,29 @@ def index(one: Index, answer: Answer | None) -> Diagnosis:
         if Path(unquote(one.url.removeprefix("file://"))).is_dir():
             return Diagnosis(one.what, "ok", f"the folder {one.url}")
         mend = f"correct {one.variable}, or the profile"
-        return Diagnosis(one.what, "fail", f"{shown(one.url)} is no folder", "", mend)
-    return Diagnosis(one.what, "skipped", "not asked") if answer is None else _answered(one, answer)
+        return Diagnosis(one.what, "fail", f"{shown_url(one.url)} is no folder", "", mend)
+    if answer is None:
+        return Diagnosis(one.what, "skipped", "not asked")
+    by_page = _answered(one, answer)
+    if verdict is None or verdict.good == (by_page.state == "ok"):
+        return by_page
+    if verdict.good:
+        return Diagnosis(one.what, "ok", f"uv finds {one.file}; {by_page.found}")
+    return Diagnosis(
+        one.what, "fail", f"uv does not find {one.file}: {verdict.words}", "", verdict.hint or by_page.mend
+    )
 
 
 def _answered(one: Index, answer: Answer) -> Diagnosis:
     mend = f"is the network there, and the proxy? {one.variable} names a mirror, UV_FIND_LINKS a folder of wheels"
-    place, wanted = shown(one.page), f"a page that lists {one.file}"
-    if answer.distrusted:  # by this Python: uv goes by certificates of its own
-        mend = "is the clock right? uv may trust it all the same; SSL_CERT_FILE names the certificates of a proxy"
-        return Diagnosis(one.what, "warn", f"{place}: {answer.problem}", "", mend)
+    place, wanted = shown_url(one.page), f"a page that lists {one.file}"
+    if answer.distrusted:
+        mend = "is the clock right? SSL_CERT_FILE names the certificates of a proxy, or of a company"
+        return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", mend)
     if answer.status is None:
         return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", mend)
     if answer.status in (401, 403, 407):
-        mend = "it wants a user and a password: put them into a netrc file"
+        mend = "it wants a user and a password: in a netrc file, a keyring, or the URL"
     if answer.status != 200:
         return Diagnosis(one.what, "fail", f"{place}: HTTP status {answer.status}", wanted, mend)
     if not any(name.encode() in answer.body for name in (one.file, quote(one.file))):

@@ -141,8 +141,12 @@ def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diag
         # A file may come from a machine whose clock is a little ahead; a day is no such difference.
         state: State = "fail" if (time - now).days >= 1 else "warn"
         return Diagnosis("clock", state, found, f"later than {what}: {time:%Y-%m-%d %H:%M} UTC", mend)
-    days = [profile.packages.exclude_newer, *profile.packages.exclude_newer_package.values()]
-    newest = max((date.fromisoformat(day) for day in days if day is not None), default=None)
+    days = [
+        profile.packages.exclude_newer,
+        *profile.packages.exclude_newer_package.values(),
+        *profile.packages.exclude_newer_index.values(),
+    ]
+    newest = max((date.fromisoformat(day) for day in days if day), default=None)
     if newest is not None and newest > now.date():
         wanted = f"later than {newest}, the day as of which the profile is locked (exclude-newer)"
         return Diagnosis("clock", "warn", found, wanted, mend)

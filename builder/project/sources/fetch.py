@@ -14,8 +14,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, SourceError
-from builder.files import write_atomically
 from builder.project.sources.tree import close, content_hash, profiles_in
+from builder.store import roots
 from builder.store.layout import home
 from builder.store.scratch import scratch
 
@@ -42,7 +42,7 @@ def folder_of(project: Project, name: str, step: Step = silent, *, fetching: boo
         if not fetching:
             raise SourceError(f'the source "{name}" is not fetched yet', hint="drydock sources lock")
         fetch(project, name, step, pin)
-    mark(pin.sha256, project.lock_file)
+    roots.mark_source(pin.sha256, project.lock_file)
     return profiles_in(_place(pin.sha256))
 
 
@@ -163,15 +163,3 @@ def _put(root: Path, sha256: str, work: Path) -> None:
 
 def _place(sha256: str) -> Path:
     return home() / "sources" / sha256
-
-
-def mark(sha256: str, lock: Path) -> None:
-    """Make the content a garbage collection root as long as `lock` refers to it; see builder.store.roots."""
-    root = home() / "gcroots" / "sources" / sha256
-    line = f"{lock}\n"
-    try:
-        known = root.read_text(encoding="utf-8") if root.exists() else ""
-        if line not in known.splitlines(keepends=True):
-            write_atomically(root, known + line)
-    except (OSError, UnicodeError):
-        return  # in a store that cannot be written to nothing is collected either

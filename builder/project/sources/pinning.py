@@ -8,9 +8,10 @@ from typing import Any
 
 from builder.errors import LockError, Where
 from builder.files import write_atomically
-from builder.project.sources.fetch import fetch, folder_of, is_there, mark
+from builder.project.sources.fetch import fetch, folder_of, is_there
 from builder.project.sources.pins import Pin, Project, find, written
 from builder.report import Reporter
+from builder.store.roots import mark_source
 
 
 @dataclass(frozen=True)
@@ -106,7 +107,7 @@ def _write(project: Project, pins: dict[str, Pin]) -> list[str]:
         except OSError as error:
             raise LockError(f"cannot be written: {error.strerror}", where=Where(str(file))) from None
     for pin in pins.values():
-        mark(pin.sha256, file)
+        mark_source(pin.sha256, file)
     return list(_changes(project.pins, pins))
 
 

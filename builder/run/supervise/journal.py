@@ -10,6 +10,11 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+from builder.embedded import state as files_of_state
+
+# A FIFO in its place is an error, and no wait for somebody who reads it.
+_APPENDING = os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_NONBLOCK | os.O_NOFOLLOW | os.O_CLOEXEC
+
 
 class RotatingFile:
     """A file that is appended to; at `size` bytes it becomes NAME.1, and at most `kept` of those stay.
@@ -51,7 +56,7 @@ class RotatingFile:
 
     def _open(self) -> None:
         # Of the user alone: a trainer says more than a stranger on the machine has to know.
-        self._file = os.open(self._path, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o600)
+        self._file = os.open(self._path, _APPENDING, 0o600)
         self._written = os.fstat(self._file).st_size
 
     def _rotate(self) -> None:
@@ -98,14 +103,24 @@ class Tail:
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write the state to `path`, whole or not at all. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
+    new.unlink(missing_ok=True)
     new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
     new.replace(path)
 
 
 def read_state(path: Path) -> dict[str, Any]:
-    """Return the state at `path`; empty where it cannot be read."""
-    try:
-        data = json.loads(path.read_bytes())
-    except (OSError, ValueError):
-        return {}
-    return data if isinstance(data, dict) else {}
+    """Return the state at `path`; empty where there is none."""
+    return files_of_state.read_json(path, _SHAPES.get(path.name, dict)) or {}
+
+
+_STATE = {"name": str, "supervisor": int, "began": float, "restarts": int, "since": float}
+_EXIT = {**_STATE, "last_exit": int, "why": str}
+_PHASES: dict[str, Any] = {
+    "running": {**_STATE, "trainer": int, "trainer_began": (float, None)},
+    "waiting": {**_EXIT, "next_start": float},
+    "ended": _EXIT,
+}
+_SHAPES: dict[str, Any] = {
+    "state.json": tuple({**shape, "phase": frozenset({phase})} for phase, shape in _PHASES.items()),
+    "request.json": {"name": str, "grace": float},
+}

@@ -10,8 +10,8 @@ runs/NAME/samples.jsonl     samples of the trainer's use of the machine
 from __future__ import annotations
 
 import fcntl
-import json
 import os
+import re
 import signal
 import sys
 import time
@@ -23,11 +23,16 @@ from pathlib import Path
 from typing import Any, NoReturn
 
 from builder import process
+from builder.embedded.folders import is_shared
+from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
 from builder.run.supervise.journal import older, read_state, write_state
 from builder.run.supervise.policy import Guard, Policy
 from builder.store.layout import home
+
+_STATE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+"""How a file of a run is opened: what stands in its place must not hang us."""
 
 
 @dataclass(frozen=True)
@@ -55,7 +60,10 @@ class Request:
 
 def folder(name: str) -> Path:
     """Where the runs of the profile `name` are."""
-    return home() / "runs" / stem(name)
+    base = home() / "runs"
+    if is_shared(base):  # each member of a group has runs of its own
+        base /= str(os.getuid())
+    return base / stem(name)
 
 
 def claim(name: str) -> int:
@@ -65,7 +73,7 @@ def claim(name: str) -> int:
     """
     where = folder(name)
     where.mkdir(parents=True, exist_ok=True, mode=0o700)
-    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    lock = os.open(where / "lock", os.O_RDWR | os.O_CREAT | _STATE, 0o600)
     # More than once: who asks whether there is a supervisor holds the lock for a moment.
     if not _within(0.3, lambda: _locked(lock)):
         os.close(lock)
@@ -104,14 +112,14 @@ def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> No
 def supervisor(name: str) -> int | None:
     """The process that supervises `name` now."""
     try:
-        lock = os.open(folder(name) / "lock", os.O_RDONLY | os.O_CLOEXEC)
+        lock = os.open(folder(name) / "lock", os.O_RDONLY | _STATE)
     except FileNotFoundError:
         return None
     try:
         fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except BlockingIOError:
-        text = os.read(lock, 32).decode().strip()
-        return int(text) if text.isdecimal() else None
+        found = re.fullmatch(rb"([0-9]{1,10})\n", os.read(lock, 32))
+        return int(found[1]) if found else None
     finally:
         os.close(lock)
     return None
@@ -142,11 +150,12 @@ def status(name: str) -> dict[str, Any]:
     watching = supervisor(name)
     if watching is None and not state:
         raise UsageError(f"{name} was never supervised", hint=f"drydock run {name} --supervise")
+    if not state:
+        raise DrydockError(f"how {name} is cannot be read: its state is damaged", hint=f"drydock run {name} --stop")
     if watching is None and state["phase"] != "ended":
         state["phase"] = "abandoned"
-    sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), None)
-    with suppress(ValueError):
-        state["sample"] = json.loads(sample) if sample else None
+    sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), b"")
+    state["sample"] = parse_json(sample, {"time": float, "cores": float, "resident": int, "processes": int})
     return state
 
 
@@ -178,7 +187,7 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
     Raises UsageError where there is no log.
     """
     path = folder(name) / "log"
-    if not path.exists():
+    if not path.is_file():
         raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
     if not follow:
         for one in [*reversed(older(path, 1000)), path]:
@@ -211,6 +220,8 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
 def last_lines(path: Path, count: int) -> list[bytes]:
     """The last lines of a file, of its last 64 KiB."""
     try:
+        if not path.is_file():
+            return []
         with path.open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - 64 * 1024))
             return list(deque(file.read().split(b"\n")[:-1], count))
@@ -228,7 +239,7 @@ def _left_behind(name: str) -> int | None:
     try:
         trainer = psutil.Process(state["trainer"])
         ours = abs(trainer.create_time() - state["trainer_began"]) < 2 and trainer.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, KeyError):
+    except (psutil.Error, OverflowError, TypeError):
         return None
     return trainer.pid if ours else None
 

@@ -22,7 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
 from builder.run.supervise.gpu import Gpus
-from builder.run.supervise.journal import RotatingFile, Tail, write_state
+from builder.run.supervise.journal import RotatingFile, Tail, read_state, write_state
 from builder.run.supervise.policy import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
 from builder.run.supervise.sample import Sample, Tree, began_at
@@ -272,6 +272,12 @@ class Supervisor:
             elif number not in self._tree.others:
                 self._last_status = code
 
+    def _renew(self) -> None:
+        """Show those machines that share the store and do not see our processes that these roots are held."""
+        for number in (os.getpid(), *([self._child.pid] if self._child is not None else [])):
+            with suppress(OSError):
+                os.utime(f"{self._request['root']}.{number}")
+
     def _look(self) -> None:
         """Sample the trainer's use of the machine, and check the limits of the guard."""
         before, now = time.process_time(), time.monotonic()
@@ -281,6 +287,7 @@ class Supervisor:
             sample = self._tree.sample()
             if now >= self._sample_at:
                 self._sample_at = now + self._interval
+                self._renew()
                 gpus = {"gpus": self._gpus.now()} if self._gpus else {}
                 self._samples.write(json.dumps({**asdict(sample), **gpus}).encode() + b"\n")
             if self._guard is not None:
@@ -390,7 +397,10 @@ def main(arguments: list[str]) -> int:
     """Supervise: `arguments` are the folder of the run and the descriptor of its lock, which stays open."""
     folder, lock = Path(arguments[0]), int(arguments[1])
     fcntl.fcntl(lock, fcntl.F_SETFD, fcntl.FD_CLOEXEC)
-    request = json.loads((folder / "request.json").read_bytes())
+    request = read_state(folder / "request.json")
+    if not request:
+        print(f"drydock: error: {folder / 'request.json'} is damaged", file=sys.stderr)
+        return EXIT_FAILED
     try:
         return Supervisor(folder, request).run()
     except OSError as error:

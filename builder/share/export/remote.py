@@ -3,17 +3,17 @@
 from __future__ import annotations
 
 import io
-from typing import Any
-from urllib.request import Request, urlopen
 
-_TIMEOUT = 20.0
+from builder.embedded.web import Answer, open_url
+
+_SECONDS = 120.0
+_PIECE = 1 << 26  # bytes; zipfile asks for far less
 
 
 def get(url: str, limit: int) -> bytes:
     """The first `limit` bytes at `url`. Raises OSError where it does not exist, or is not a URL of the web."""
-    with _opened(url, {}) as answer:
-        found: bytes = answer.read(limit)
-        return found
+    with _opened(url, {}, limit) as answer:
+        return answer.read(limit)
 
 
 class Remote(io.RawIOBase):
@@ -36,19 +36,17 @@ class Remote(io.RawIOBase):
         return self._at
 
     def readinto(self, buffer: memoryview) -> int:  # type: ignore[override]
-        wanted = min(len(buffer), self._size - self._at)
+        wanted = min(len(buffer), self._size - self._at, _PIECE)
         if wanted <= 0:
             return 0
-        with _opened(self._url, {"Range": f"bytes={self._at}-{self._at + wanted - 1}"}) as answer:
+        with _opened(self._url, {"Range": f"bytes={self._at}-{self._at + wanted - 1}"}, wanted) as answer:
             if answer.status != 206:  # the whole file would come
                 raise OSError("the server does not support ranges")
-            piece: bytes = answer.read(wanted)
+            piece = answer.read(wanted)
         buffer[: len(piece)] = piece
         self._at += len(piece)
         return len(piece)
 
 
-def _opened(url: str, headers: dict[str, str]) -> Any:
-    if not url.startswith(("https://", "http://")):
-        raise OSError(f"{url} is not a URL of the web")
-    return urlopen(Request(url, headers={"User-Agent": "drydock", **headers}), timeout=_TIMEOUT)  # noqa: S310
+def _opened(url: str, headers: dict[str, str], limit: int) -> Answer:
+    return open_url(url, limit=limit, seconds=_SECONDS, headers=headers)

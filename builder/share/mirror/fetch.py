@@ -2,24 +2,22 @@
 
 from __future__ import annotations
 
-import os
 import tempfile
 from collections.abc import Callable, Iterator, Sequence
 from functools import partial
 from pathlib import Path
 from threading import Lock
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import unquote, urlsplit
 
+from builder.download import download
 from builder.embedded.caches import is_far, shown
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter, plural
 from builder.share.mirror.locked import LockedFile, consent_to_build
-from builder.share.mirror.place import LocalPlace, Place, copy_hashed, download, open_place
+from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
 from builder.store.layout import home
-
-_INDEX_VARIABLES = ("UV_DEFAULT_INDEX", "UV_INDEX", "UV_INDEX_URL", "UV_EXTRA_INDEX_URL")
 
 
 def local_mirror() -> LocalPlace:
@@ -122,8 +120,10 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
-                for rows in uv.artefacts(pins, universe, Path(work)).values():
-                    found.update({row["hashes"]["sha256"]: row["url"] for row in rows if "sha256" in row["hashes"]})
+                names = {f.file: f.sha256 for f in group}
+                for row in (row for rows in uv.artefacts(pins, universe, Path(work)).values() for row in rows):
+                    # An index may say no sha256; what it sends is compared with the lock's in any case.
+                    found[row["hashes"].get("sha256") or names.get(row["file"], row["file"])] = row["url"]
     return found
 
 
@@ -131,19 +131,7 @@ def _bring(url: str, target: Path, size: int) -> str:
     parts = urlsplit(url)
     if parts.scheme == "file":
         return copy_hashed(Path(unquote(parts.path)), target)
-    return download(_with_credentials(url), target, size)
-
-
-def _with_credentials(url: str) -> str:
-    """A URL with the user and password of the index on the same host, which uv leaves out of its output."""
-    parts = urlsplit(url)
-    for name, value in os.environ.items():
-        if name in _INDEX_VARIABLES or name.startswith("DRYDOCK_INDEX_"):
-            for word in value.split():
-                user, at, host = urlsplit(word.rpartition("=")[2] if "=http" in word else word).netloc.rpartition("@")
-                if at and host == parts.netloc:
-                    return urlunsplit(parts._replace(netloc=f"{user}@{host}"))
-    return url
+    return download(url, target, size=size).hashes["sha256"]
 
 
 def _host(url: str) -> str:

@@ -18,14 +18,18 @@ from pathlib import Path
 from typing import Any, NoReturn, Protocol
 from urllib.parse import unquote, urlsplit
 
-from builder.embedded.caches import open_url, shown
+from builder.download import download
+from builder.embedded.caches import LARGEST_INDEX, shown
+from builder.embedded.web import open_url
 from builder.errors import DrydockError, ToolError, UsageError
+from builder.files import make_folder
 from builder.share.mirror.pages import SUMS, parse_sums
 
 # What puts whole files under their name in one step; elsewhere a file gets its name by a rename.
 _OBJECT_STORES = ("s3", "s3a", "gs", "gcs", "abfs", "abfss", "az", "memory", "oss", "r2")
 _EXTRAS = {"s3": "s3", "s3a": "s3", "ssh": "ssh", "sftp": "ssh"}
 _BLOCK = 1 << 20
+_SECONDS = 60.0  # for a small file from a web server
 
 
 class Place(Protocol):
@@ -106,7 +110,7 @@ class LocalPlace:
 
     def write(self, path: str, content: bytes) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         new = target.with_name(f".{target.name}.{socket.gethostname()}.{os.getpid()}")
         try:
             new.write_bytes(content)
@@ -116,7 +120,7 @@ class LocalPlace:
 
     def put(self, source: Path, path: str) -> None:
         target = self.root / path
-        target.parent.mkdir(parents=True, exist_ok=True)
+        make_folder(target.parent)
         source.replace(target)
 
     @contextmanager
@@ -152,15 +156,15 @@ class WebPlace:
 
     def read(self, path: str) -> bytes | None:
         try:
-            with open_url(f"{self._url}/{path}") as answer:
-                return bytes(answer.read())
+            with open_url(f"{self._url}/{path}", limit=LARGEST_INDEX, seconds=_SECONDS) as answer:
+                return answer.read()
         except OSError as error:
-            if getattr(error, "code", None) in (404, 410):  # urllib.error.HTTPError
+            if getattr(error, "code", None) in (404, 410):  # of RefusedError
                 return None
             raise
 
     def fetch(self, path: str, target: Path, size: int = 0) -> str:
-        return download(f"{self._url}/{path}", target, size)
+        return download(f"{self._url}/{path}", target, size=size).hashes["sha256"]
 
     def write(self, path: str, content: bytes) -> NoReturn:  # noqa: ARG002
         self._refuse()
@@ -257,26 +261,6 @@ class FsspecPlace:
     def scratch(self) -> Iterator[Path]:
         with tempfile.TemporaryDirectory(prefix="drydock-push-") as folder:
             yield Path(folder)
-
-
-def download(url: str, target: Path, size: int = 0) -> str:
-    """Fetch a URL (http, https) to `target`; returns its sha256.
-
-    Raises OSError, also where it is cut short, or longer than `size` bytes, where that is known.
-    """
-    digest = hashlib.sha256()
-    with open_url(url) as answer, target.open("wb") as file:
-        left = answer.headers.get("Content-Length")
-        count = 0
-        while block := answer.read(_BLOCK):
-            digest.update(block)
-            file.write(block)
-            count += len(block)
-            if size and count > size:
-                raise OSError(f"it sent more than the {size} bytes that are locked")
-    if left is not None and count != int(left):
-        raise OSError(f"it ended after {count} of {left} bytes")
-    return digest.hexdigest()
 
 
 def copy_hashed(source: Path, target: Path) -> str:

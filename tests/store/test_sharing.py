@@ -1,0 +1,304 @@
+"""Who is alive in a store that several users, containers and machines share, and what is somebody else's there."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from builder.store import roots
+from tests.support import Index, Result, Sandbox
+
+DAY = 86400
+SLEEPER = "import anchor, time; print('up', flush=True); time.sleep(60)"
+UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
+
+
+@pytest.fixture
+def desk(locked: Sandbox) -> Sandbox:
+    """A desk where `small` is built, and no generation needs it any more."""
+    locked.drydock("build", "small").succeeded()
+    forget(locked)
+    return locked
+
+
+def home(desk: Sandbox) -> Path:
+    return desk.store.parent
+
+
+def forget(desk: Sandbox) -> None:
+    for path in (home(desk) / "profiles").glob("small*"):
+        path.unlink()
+    for path in (home(desk) / "gcroots/scripts").iterdir():
+        path.unlink()
+
+
+def age(path: Path, days: float) -> None:
+    when = time.time() - days * DAY
+    os.utime(path, (when, when), follow_symlinks=False)
+
+
+@pytest.fixture
+def other_processes() -> tuple[str, ...]:
+    """The start of a command that sees no process of this machine but its own, as one in a container."""
+    if os.geteuid() or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("a new process namespace needs root, and a kernel that allows it")
+    return UNSHARE
+
+
+@pytest.mark.parametrize("inside", ["trainer", "collector"])
+def test_a_trainer_is_a_root_also_for_those_who_do_not_see_it(
+    desk: Sandbox, other_processes: tuple[str, ...], inside: str
+) -> None:
+    desk.trainer(SLEEPER)
+    script = desk.script("small")
+    command = [*(other_processes if inside == "trainer" else ()), "sh", str(script)]
+    collect = [*(other_processes if inside == "collector" else ()), sys.executable, "-m", "builder", "store", "gc"]
+    with subprocess.Popen(command, env=desk.environment, cwd=desk.work, stdout=subprocess.PIPE) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == b"up\n"
+        script.unlink()
+        desk.run(collect).succeeded()
+        (env,) = desk.environments()
+        (mark,) = (home(desk) / "gcroots/running").iterdir()
+        trainer.kill()
+        trainer.wait()
+    for _ in range(100):
+        if not roots._is_open(mark):
+            break
+        time.sleep(0.1)
+    desk.run(collect).succeeded()
+    assert desk.environments() == [], env
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["running/{}.888888", "running/{}.elsewhere.0a0b.1", "running/{}." + os.uname().nodename.split(".")[0] + ".0a0b.1"],
+)
+def test_the_process_of_another_machine_or_start_is_a_root_until_its_lease_is_over(desk: Sandbox, name: str) -> None:
+    (env,) = desk.environments()
+    mark = home(desk) / "gcroots" / name.format(env)
+    mark.touch()
+    age(mark, 13)
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == [env]
+    age(mark, 15)
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+    assert not mark.exists()
+
+
+@pytest.mark.parametrize("name", ["{}", "{}.elsewhere"])
+def test_a_script_that_another_machine_ran_is_a_root_until_its_lease_is_over(desk: Sandbox, name: str) -> None:
+    (env,) = desk.environments()
+    mark = home(desk) / "gcroots/scripts" / name.format(env)
+    mark.write_text("/elsewhere/run.sh\n")
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == [env]
+    age(mark, 15)
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+
+
+def test_a_script_that_is_still_there_renews_its_root(desk: Sandbox) -> None:
+    script = desk.script("small")
+    desk.run(["sh", str(script), "--build-only"]).succeeded()
+    (mark,) = (home(desk) / "gcroots/scripts").iterdir()
+    assert mark.read_text() == f"{script}\n"
+    age(mark, 30)
+    desk.drydock("store", "gc").succeeded()
+    assert time.time() - mark.stat().st_mtime < DAY
+    script.unlink()
+    desk.drydock("store", "gc").succeeded()
+    assert desk.environments() == []
+
+
+def stray(folder: Path) -> list[Path]:
+    """What desktops, editors and accidents leave in a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / ".DS_Store").write_bytes(b"\0\0\0\1Bud1")
+    (folder / "notes.txt~").write_text("of an editor")
+    (folder / "dangling").symlink_to("/nowhere")
+    (folder / "x.99999999999999999999").touch()
+    os.mkfifo(folder / "fifo")
+    (folder / "a folder").mkdir()
+    return [folder / name for name in ("notes.txt~", "dangling", "x.99999999999999999999", "fifo", "a folder")]
+
+
+def test_what_is_not_ours_disturbs_nothing_is_named_and_stays(locked: Sandbox) -> None:
+    locked.drydock("build", "small").succeeded()
+    (env,) = locked.environments()
+    folders = ["store", "profiles", "gcroots/running", "gcroots/scripts", "gcroots/sources"]
+    strays = [path for name in folders for path in stray(home(locked) / name)]
+    for name in ("wheels", "bytecode", "cache", "sources", "tools", "gcroots"):
+        stray(home(locked) / name)
+    os.mkfifo(home(locked) / f"gcroots/running/{env}.{roots.host()}.{roots.boot()}.99999999999999999999")
+    os.mkfifo(home(locked) / f"gcroots/scripts/{'0' * 32}-x.{roots.host()}")
+    (home(locked) / f"profiles/{'9' * 40}-link").symlink_to("/nowhere")
+    for words in (["generation", "list", "small"], ["store", "du"], ["build", "small"], ["run", "small"]):
+        locked.drydock(*words, timeout=30).succeeded()
+    done = locked.drydock("store", "gc", timeout=30).succeeded()
+    for path in strays:
+        if path.parent.name != "profiles" or path.name != "dangling":  # a name that a generation's link may have
+            assert f"{path} is not Drydock's, and stays" in done.stderr
+        assert os.path.lexists(path)
+    assert "DS_Store" not in done.stderr
+    assert env in locked.environments()
+    locked.drydock("store", "verify", timeout=30).succeeded()
+
+
+def test_a_folder_in_the_place_of_a_generation_is_an_error_that_makes_no_generation(locked: Sandbox) -> None:
+    (home(locked) / "profiles/small").mkdir(parents=True)
+    for _ in range(2):
+        locked.drydock("build", "small").failed(1, "is a folder", "move it away")
+    assert sorted(path.name for path in (home(locked) / "profiles").glob("small*")) == ["small"]
+
+
+def test_a_second_collection_is_an_error_whoever_does_it(
+    desk: Sandbox, other_processes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("DRYDOCK_HOME", str(home(desk)))
+    with roots.collecting():
+        for prefix in ((), other_processes):
+            done = desk.run([*prefix, sys.executable, "-m", "builder", "store", "gc"])
+            done.failed(1, "another collection is under way")
+    desk.drydock("store", "gc").succeeded()
+
+
+# --- several users ---------------------------------------------------------------------------------------------------
+
+GROUP = 54320
+PYTHON = "/usr/bin/python3.11"
+
+
+class Member:
+    """A user of the group, without a name, with a home and a desk of its own, on the store of all."""
+
+    def __init__(self, root: Path, number: int, index: Index, uv: str) -> None:
+        self.number = number
+        self.desk = Sandbox(root / f"user{number}", index, uv, root / f"user{number}/cache")
+        code = Path(__file__).parents[2]
+        packages = next(Path(sys.prefix).glob("lib/python3.11/site-packages"))
+        self.desk.environment |= {
+            "DRYDOCK_HOME": str(root / "store"),
+            "DRYDOCK_PYTHON": PYTHON,
+            "PATH": "/usr/bin:/bin",
+            "PYTHONPATH": f"{code}:{packages}",
+            "TMPDIR": str(root / f"user{number}"),
+        }
+        self.desk.profile("small")
+
+    def own(self) -> None:
+        """Give the desk to its user, who lets nobody else read what they make."""
+        subprocess.run(["chown", "-R", f"{self.number}:{self.number}", str(self.desk.root)], check=True)
+
+    def run(self, *command: str, umask: str = "077") -> Result:
+        become = ["setpriv", "--reuid", str(self.number), "--regid", str(self.number), "--groups", str(GROUP)]
+        return self.desk.run([*become, "sh", "-c", f'umask {umask}; exec "$@"', "sh", *command])
+
+    def drydock(self, *arguments: str, umask: str = "077") -> Result:
+        return self.run(PYTHON, "-m", "builder", *arguments, umask=umask)
+
+
+@pytest.fixture
+def members(uv_cache: Path) -> Iterator[tuple[Member, Member]]:
+    """Two users of a group, with a lock each, and a store that the first has made for it."""
+    from uv import find_uv_bin
+
+    with tempfile.TemporaryDirectory(prefix="drydock-members-") as folder:
+        root = Path(folder)
+        root.chmod(0o755)
+        try:
+            uv = Path(shutil.copy2(find_uv_bin(), root / "uv"))
+        except OSError as error:
+            pytest.skip(str(error))
+        (root / "wheels").mkdir()
+        (root / "store").mkdir(mode=0o777)
+        (root / "store").chmod(0o777)
+        with Index(root / "wheels") as index:
+            pair = Member(root, 54321, index, str(uv)), Member(root, 54322, index, str(uv))
+            for member in pair:
+                member.own()
+            probe = pair[0].run(PYTHON, "-c", "import click, pydantic, builder") if not os.geteuid() else None
+            if probe is None or probe.code:
+                pytest.skip("other users need root, setpriv, and a Python 3.11 and a checkout that they can read")
+            os.chown(root / "store", pair[0].number, GROUP)
+            pair[0].drydock("store", "init", "--shared", "--group", str(GROUP)).succeeded()
+            for member in pair:
+                member.drydock("lock", "small").succeeded()
+            yield pair
+
+
+def test_a_store_of_a_group_is_made_by_one_command_and_only_for_a_group(members: tuple[Member, Member]) -> None:
+    store = Path(members[0].desk.environment["DRYDOCK_HOME"])
+    for name in ("", "store", "wheels", "gcroots/running", "profiles"):
+        state = (store / name).stat()
+        assert (state.st_gid, state.st_mode & 0o7777) == (GROUP, 0o2775), name
+    members[0].drydock("store", "init", "--group", str(GROUP)).failed(2, "--group goes with --shared")
+    members[0].drydock("store", "init", "--shared", "--group", "no-such-group").failed(2, "there is no group")
+    members[1].drydock("store", "init", "--shared", "--group", "54399").failed(1, "cannot be given to group 54399")
+
+
+@pytest.mark.slow
+def test_members_build_run_and_collect_whatever_their_umask(members: tuple[Member, Member]) -> None:
+    one, two = members
+    store = Path(one.desk.environment["DRYDOCK_HOME"])
+    env = Path(one.drydock("build", "small").succeeded().stdout.strip())
+    assert two.drydock("build", "small").succeeded().stdout.strip() == str(env)
+    assert two.drydock("run", "small").succeeded().stdout == "trained with 1.0\n"
+    script = two.desk.script("small")
+    two.own()
+    assert two.run("sh", str(script)).succeeded().stdout == "trained with 1.0\n"
+    # What the second builds stands on what the first has begun.
+    two.desk.profile("other")
+    two.own()
+    two.drydock("lock", "other").succeeded()
+    other = Path(two.drydock("build", "other").succeeded().stdout.strip())
+    assert one.drydock("build", "small").succeeded().stdout.strip() == str(env)
+    # A dead build of the first is deleted by the second, and its environment is not: it is named.
+    dead = store / "store" / f".stage-{'0' * 32}-{'0' * 12}"
+    one.run("sh", "-c", f"umask 002; mkdir -p {dead}/lib/deep; touch {dead}/lib/deep/file").succeeded()
+    age(dead, 1)
+    for path in (store / "profiles").iterdir():
+        if not path.name.startswith("."):
+            path.unlink()
+    for path in (store / "gcroots/scripts").iterdir():
+        path.unlink()
+    done = two.drydock("store", "gc")
+    done.failed(1, f"{env} belongs to user {one.number}, and cannot be deleted", "store gc")
+    assert sorted(path.name for path in (store / "store").iterdir()) == [env.name]
+    assert not other.exists()
+    one.drydock("store", "gc").succeeded()
+    assert list((store / "store").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: tuple[Member, Member]) -> None:
+    one, two = members
+    one.desk.trainer(SLEEPER)
+    one.own()
+    env = Path(one.drydock("build", "small").succeeded().stdout.strip())
+    store = Path(one.desk.environment["DRYDOCK_HOME"])
+    become = ["setpriv", "--reuid", str(one.number), "--regid", str(one.number), "--groups", str(GROUP)]
+    with subprocess.Popen(
+        [*become, PYTHON, "-m", "builder", "run", "small"],
+        env=one.desk.environment,
+        cwd=one.desk.work,
+        stdout=subprocess.PIPE,
+    ) as trainer:
+        assert trainer.stdout is not None
+        assert trainer.stdout.readline() == b"up\n"
+        for path in (store / "profiles").glob("small*"):
+            path.unlink()
+        for _ in range(2):
+            two.drydock("store", "gc").succeeded()
+        assert env.is_dir()
+        assert len(list((store / "gcroots/running").glob(f"{env.name}.*.{trainer.pid}"))) == 1
+        trainer.kill()
