@@ -13,7 +13,7 @@ from builder.store import generations, roots
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
-    from builder.run.supervise.policy import Guard
+    from builder.run.supervise.policy import Guard, Policy
 
 
 def supervise(
@@ -24,34 +24,46 @@ def supervise(
     Raises DrydockError where `name` is supervised already.
     """
     from builder.run.supervise import runs
-    from builder.run.supervise.policy import Case, Policy
 
     environment, names = secrets.environment(arguments)
     entry = catalogue.entry(name)
     profile = entry.profile
-    said = profile.supervise
     script = current_script(name, catalogue, report)
     lock = runs.claim(name)
     here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
     roots.hold(here.store_name)  # between two starts, when no trainer does
-    cases = tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items())
     request = runs.Request(
         name=name,
         command=script.command("--", *arguments),
         root=str(roots.mark(here.store_name)),
-        policy=Policy(cases, said.backoff, said.longest_backoff, said.healthy, said.budget, said.window),
-        grace=said.grace,
-        interval=said.sample_every,
-        log_size=round(said.log_size * 1e6),
-        log_files=said.log_files,
-        guard=_guard(entry),
+        policy=policy_of(entry),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
     )
     runs.supervise(lock, request, environment)
+
+
+def policy_of(entry: Entry) -> Policy:
+    """All that a profile says of supervision, for this machine."""
+    from builder.run.supervise.policy import Case, Policy
+
+    said = entry.profile.supervise
+    return Policy(
+        cases=tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items()),
+        backoff=said.backoff,
+        longest=said.longest_backoff,
+        healthy=said.healthy,
+        budget=said.budget,
+        window=said.window,
+        grace=said.grace,
+        sample_every=said.sample_every,
+        log_size=round(said.log_size * 1e6),
+        log_files=said.log_files,
+        guard=_guard(entry),
+    )
 
 
 def _guard(entry: Entry) -> Guard | None:
