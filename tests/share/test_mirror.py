@@ -381,7 +381,7 @@ def test_a_pull_of_what_a_mirror_does_not_have(locked: Sandbox, web: Web, tmp_pa
     two(locked)
     refused = locked.drydock("pull", "two", web.url, env=empty(tmp_path))
     refused.failed(1, f"{web.url} does not have Second_Thing-2.0-py3-none-any.whl", "hint: drydock push two")
-    locked.drydock("pull", "two", f"{web.url}/simple", env=empty(tmp_path)).failed(1, "no mirror", "SHA256SUMS")
+    locked.drydock("pull", "two", f"{web.url}/simple", env=empty(tmp_path)).failed(1, "not a mirror", "SHA256SUMS")
 
 
 # --- far away ------------------------------------------------------------------------------------------------------
@@ -419,7 +419,7 @@ def test_at_s3_and_back(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
         assert everything(tmp_path / "again/cache/mirror") == everything(mirror)
         locked.drydock("--offline", "build", "two", env=env).succeeded()
         refused = locked.drydock("push", "small", "s3://key:hunter2hunter2@bucket/wheels", env=account)
-        assert "hunter2" not in refused.failed(2, "given with credentials", "AWS_ACCESS_KEY_ID").stderr
+        assert "hunter2" not in refused.failed(2, "the URL has credentials", "AWS_ACCESS_KEY_ID").stderr
 
 
 def test_a_back_end_that_is_not_installed_is_named_with_its_extra(locked: Sandbox, tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
 SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 # POSIX utilities, and the two that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
-    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mv printf ps read rm sed sleep sort
+    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed sleep sort
     test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
 KEYWORDS = """
