@@ -4,6 +4,9 @@ set positional-arguments
 
 drydock := "./drydockw drydock"
 
+# Where the user's environment forbids to keep bytecode, each worker would compile pytest again: 3 s of processor.
+pytest := "PYTHONDONTWRITEBYTECODE= ./drydockw pytest -n 2"
+
 # List the recipes
 [private]
 default:
@@ -52,12 +55,33 @@ patch-releases *arguments:
 # Run the fast tests: of everything, or of one wing with its doctests, for instance `just test profile -k schema`
 [group('develop')]
 test wing="" *arguments:
-    shift; ./drydockw pytest -n 2 --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
+    shift; {{ pytest }} --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
 
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
 test-all *arguments:
-    ./drydockw pytest -n 2 --dist loadfile -m "" "$@"
+    HYPOTHESIS_PROFILE=ci {{ pytest }} --dist loadfile -m "" "$@"
+
+# Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
+[group('develop')]
+coverage *arguments:
+    PYTHONDONTWRITEBYTECODE= ./drydockw coverage run -m pytest -n 2 --dist worksteal "$@"
+    ./drydockw coverage combine --quiet
+    ./drydockw coverage html --quiet
+    ./drydockw coverage report
+
+# Run the fast tests on another Python, for instance `just test-python 3.13`: pyenv's, or what uv finds or fetches
+[group('develop')]
+test-python version *arguments:
+    for bin in ~/.pyenv/versions/"$1".*/bin; do PATH=$PATH:$bin; done; ./drydockw uv venv --quiet --allow-existing --python "$1" ".venv-$1"
+    ./drydockw uv pip sync --quiet --python ".venv-$1" --require-hashes requirements/dev.txt
+    ./drydockw uv pip install --quiet --python ".venv-$1" --no-deps --no-build-isolation --editable .
+    version=$1; shift; PYTHONDONTWRITEBYTECODE= ".venv-$version/bin/python" -m pytest -n 2 --dist worksteal "$@"
+
+# Feed every reader with damaged files, for instance `just fuzz 1000000`; the tests do so briefly
+[group('develop')]
+fuzz count="20000" *options:
+    ./drydockw python -m tests.fuzz "$@"
 
 # What CI checks besides the tests: style, types, layers, scripts, locks and generated files
 [group('develop')]

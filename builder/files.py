@@ -5,10 +5,11 @@ from __future__ import annotations
 import os
 import shutil
 import stat
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from pathlib import Path
 
+from builder.embedded import state
 from builder.embedded.folders import is_shared
 from builder.errors import UsageError
 
@@ -56,6 +57,41 @@ def link_atomically(target: str, path: Path) -> None:
 def _beside(path: Path) -> Path:
     """A name that nobody else writes to: process ids are not, where several machines or containers share a store."""
     return path.with_name(f".{path.name}.{int.from_bytes(os.urandom(6))}")
+
+
+def owns(path: Path, made: Callable[[str], bool]) -> bool:
+    """Whether a file is Drydock's: a file and no link, and `made` says so of its text."""
+    text = None if path.is_symlink() else state.read_text(path, state.LARGE)
+    return text is not None and made(text)
+
+
+def check_ours(path: Path, made: Callable[[str], bool], other: str = "", maker: str = "Drydock") -> None:
+    """Raise UsageError where anything is at `path` that `maker` did not make: what a user wrote is never lost.
+
+    `other` is the option that names another place, where there is one.
+    """
+    if os.path.lexists(path) and not owns(path, made):
+        raise not_ours(path, other, maker)
+
+
+def not_ours(path: Path, other: str = "", maker: str = "Drydock") -> UsageError:
+    """The error for a file of the user's where one of ours is to be."""
+    hint = f"move it away, or choose another {other}" if other else "move it away"
+    return UsageError(f"{display(path)} was not made by {maker}", hint=hint)
+
+
+def replace_ours(path: Path, text: str, made: Callable[[str], bool], other: str = "", maker: str = "Drydock") -> None:
+    """Write `text` to `path`, over a file of ours at most. Raises UsageError as `check_ours`."""
+    check_ours(path, made, other, maker)
+    write_atomically(path, text)
+
+
+def display(path: Path) -> str:
+    """A path as short as it can be said from here."""
+    try:
+        return str(path.resolve().relative_to(Path.cwd()))
+    except ValueError:
+        return str(path)
 
 
 def write_new(path: Path, text: str) -> None:

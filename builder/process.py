@@ -115,6 +115,8 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
                 _send(one, signal.SIGKILL)
                 with suppress(TimeoutExpired):  # one that waits for a broken device cannot even be killed
                     one.wait(0.2)
+                for stream in filter(None, (one.stdout, one.stderr)):
+                    stream.close()
             _watch(one, "-")
     return done
 

@@ -11,7 +11,19 @@ from collections.abc import Iterator
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
+from builder import secrets
 from builder.errors import DrydockError
+
+
+def said(text: str) -> str:
+    """A text as it may be shown: without secrets, and without what could steer a terminal, wherever it came from.
+
+    >>> print(said("a server said \\x1b[2J"))
+    a server said \\x1b[2J
+    """
+    if not text.isprintable():
+        text = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
+    return secrets.redacted(text)
 
 
 class Reporter(Protocol):
@@ -68,7 +80,7 @@ class PlainReporter:
         return self._said(text)
 
     def _write(self, text: str) -> None:
-        print(text, file=self._stream, flush=True)
+        print(said(text), file=self._stream, flush=True)
 
 
 class RichReporter:
@@ -84,27 +96,27 @@ class RichReporter:
     def step(self, text: str) -> None:
         self._held.clear()
         if not self._quiet:
-            self._console.print(text, markup=False, soft_wrap=True)
+            self._console.print(said(text), markup=False, soft_wrap=True)
 
     def detail(self, text: str) -> None:
         if self._quiet:
             self._held.append(text)
         else:
-            self._console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
+            self._console.print(f"  {said(text)}", style="dim", markup=False, soft_wrap=True)
 
     def failed(self) -> None:
         for text in self._held:
-            self._console.print(f"  {text}", style="dim", markup=False, soft_wrap=True)
+            self._console.print(f"  {said(text)}", style="dim", markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
         self._console.print("[yellow]warning:[/] ", end="")
-        self._console.print(text, markup=False, soft_wrap=True)
+        self._console.print(said(text), markup=False, soft_wrap=True)
 
     @contextmanager
     def _spinning(self, text: str) -> Iterator[None]:
         from rich.markup import escape
 
-        with self._console.status(escape(text)):
+        with self._console.status(escape(said(text))):
             yield
 
     def busy(self, text: str) -> AbstractContextManager[None]:
@@ -142,4 +154,4 @@ def explain(error: DrydockError) -> str:
         lines.append(f"  where: {error.where}")
     if error.hint is not None:
         lines.append(f"  hint: {error.hint}")
-    return "\n".join(lines)
+    return said("\n".join(lines))

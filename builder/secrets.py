@@ -19,6 +19,43 @@ SHORTEST = 8
 """Characters of the shortest value that is treated as one: `none` and `1` are none, and are in every other line."""
 
 
+def forms(value: str) -> set[str]:
+    """A value as programs write it: as it is, in JSON, in a URL, in base64.
+
+    >>> sorted(forms("a+b/c"))
+    ['YStiL2M', 'a%2Bb%2Fc', 'a%2Bb/c', 'a+b/c']
+    """
+    import base64
+    import json
+    from urllib.parse import quote
+
+    content = value.encode(errors="surrogateescape")
+    encoded = {base64.b64encode(content), base64.urlsafe_b64encode(content)}
+    return {
+        value,
+        json.dumps(value)[1:-1],
+        json.dumps(value, ensure_ascii=False)[1:-1],
+        quote(content),
+        quote(content, safe=""),
+        *(one.decode().rstrip("=") for one in encoded),
+    }
+
+
+def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
+    """A text without the values of secrets in `environ`, and without what a URL has before its host.
+
+    >>> redacted("GET https://me:hunter2@host/x of hf_abcdefgh", {"HF_TOKEN": "hf_abcdefgh"})
+    'GET https://***@host/x of [HF_TOKEN]'
+    """
+    for name, value in environ.items():
+        if len(value) >= SHORTEST and is_secret(name):
+            for form in sorted(forms(value), key=len, reverse=True):
+                text = text.replace(form, f"[{name}]")
+    # A user of ssh alone is no secret, as in ssh://git@host.
+    text = re.sub(r"(https?://)[^\s/?#@\"']+@", r"\1***@", text)
+    return re.sub(r"(://[^\s/?#@:\"']*):[^\s/?#@\"']*@", r"\1:***@", text)
+
+
 def path(environ: Mapping[str, str] = os.environ) -> Path | None:
     """The file: DRYDOCK_SECRETS, else drydock/secrets in XDG_CONFIG_HOME or ~/.config."""
     if named := environ.get(VARIABLE):

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-from tests.support import Index, Sandbox, python_3_11
+from tests.support import Index, Sandbox, python_3_11, warm
 from tests.support.base import FOLDER, read_base
 from tests.support.packages import installed
 
@@ -23,9 +23,11 @@ collect_ignore = ["programs"]
 
 ROOT = Path(__file__).resolve().parent.parent
 
-# A busy machine is no bug; and what CI finds, the next run of CI finds again.
-settings.register_profile("drydock", deadline=None, derandomize=bool(os.environ.get("CI")))
-settings.load_profile("drydock")
+# A busy machine is no bug; and what CI finds, the next run of CI finds again. Who develops tries a few examples at each
+# run, others each time; HYPOTHESIS_PROFILE=ci tries as many as CI.
+settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("ci", deadline=None, derandomize=True)
+settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
 _CHANGED = pytest.StashKey[list[str]]()
 
@@ -57,6 +59,7 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: p
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
+    warm.stop()
     if not hasattr(config, "workerinput"):
         shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True)
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from tests.conftest import ROOT
 
-# What is no wing of the package: the files of this repository as they stand, here and on other machines.
-BESIDES = {"shipped", "emulation", "programs", "support"}
+# What is no wing of the package: the files of this repository as they stand, here and on other machines, and what is
+# fed to readers of every wing.
+BESIDES = {"shipped", "emulation", "fuzz", "programs", "support"}
 
 
 def test_each_folder_of_tests_is_that_of_a_wing() -> None:

@@ -182,10 +182,11 @@ def test_a_log_is_never_silent_and_a_failure_changes_nothing(checkout: Path, bas
         )
         times, lines = [time.monotonic()], []
         assert process.stderr is not None
-        for line in process.stderr:
-            times.append(time.monotonic())
-            lines.append(line)
-    assert process.wait(timeout=60) == 1
+        with process:
+            for line in process.stderr:
+                times.append(time.monotonic())
+                lines.append(line)
+    assert process.returncode == 1
     said = "".join(lines)
     assert said.count("drydockw: installing: ") >= 3
     assert max(later - earlier for earlier, later in itertools.pairwise(times)) < 4, said

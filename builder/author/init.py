@@ -15,12 +15,11 @@ from builder.author.importing.target import choose
 from builder.author.importing.workflow import check, named, notes, read
 from builder.author.importing.write import profile_text
 from builder.errors import UsageError
-from builder.files import write_atomically, write_new
+from builder.files import display, write_atomically, write_new
 from builder.machine import Machine
 from builder.project import generated
 from builder.project.catalogue import Catalogue
 from builder.project.lock import relock
-from builder.project.snapshot import display
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")

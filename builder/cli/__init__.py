@@ -123,7 +123,9 @@ def main() -> NoReturn:
         # A reader of our stdout that has gone (`drydock profile list | head`) is click's business; this is the rest.
         if error.filename is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        click.echo(f"error: {error.filename or 'stdout'}: {error.strerror}", err=True)
+        from builder.report import said
+
+        click.echo(said(f"error: {error.filename or 'stdout'}: {error.strerror}"), err=True)
         sys.exit(EXIT_FAILED)
 
 

@@ -54,9 +54,9 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 
     Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project.
     """
+    from builder.files import display
     from builder.names import stem
     from builder.project import generated
-    from builder.project.snapshot import display
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")

@@ -30,7 +30,7 @@ def patch_start(name: str, package: str, folder: Path | None, yes: bool) -> None
     Prints the folder: a copy of the files of PACKAGE, patched as they are now.
     """
     from builder.author.patching import start
-    from builder.project.snapshot import display
+    from builder.files import display
 
     report = reporter()
     shown = display(agreed(lambda: start(name, package, folder, catalogue(), report), yes=yes))
@@ -56,7 +56,7 @@ def patch_commit(
     file that a patch of the profile has already change that patch; others make a new one.
     """
     from builder.author.patching import Options, commit
-    from builder.project.snapshot import display
+    from builder.files import display
 
     report = reporter()
     options = Options(file=file, why=why, versions=versions, proof=proof)
@@ -112,7 +112,7 @@ def patch_abort(folder: Path) -> None:
     Files that Drydock did not write stay.
     """
     from builder.author.patching import abort
-    from builder.project.snapshot import display
+    from builder.files import display
 
     report = reporter()
     for path in abort(folder):

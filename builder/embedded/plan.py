@@ -37,7 +37,7 @@ def read_plan(parts: Path) -> dict[str, Any]:
         written: dict[str, Any] = json.loads((parts / "plan.json").read_text(encoding="utf-8"))
         if key_of(written["plan"]) != written["key"]:
             raise StageError("this script was edited: its plan does not have the key it says. Render it again.")
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise StageError(f"{parts} has no readable plan: {error}") from None
     for file in written["plan"]["files"]:
         content = (parts / file["path"]).read_bytes()

@@ -70,7 +70,6 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
 def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, guard: lifeline.Guard) -> None:
     _say(f"[1/4] Python {written['plan']['python']}")
     stage, top = folders.make_folder(env.parent, f"{PREFIX}{written['key']}-")
-    done = False
     try:
         claim.lock(top)
         claim.write_note(top)
@@ -78,15 +77,14 @@ def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, gua
         os.fchdir(top)
         promises = _fill(written, parts, env.parent.parent, tools, top)
         _put(stage, env, top, promises)
-        done = folders.is_at(env, top)
     except OSError as error:
         ours = error.errno in _REPLACED and not str(error.filename or "").startswith("/")
-        if folders.is_at(stage, top) and not ours:
+        if folders.is_at(env, top) or (folders.is_at(stage, top) and not ours):
             raise
         raise _taken(stage) from error
     finally:
         os.chdir("/")
-        if not done:
+        if not folders.is_at(env, top):
             _discard(stage, top)
         os.close(top)
     _say(f"[4/4] {env}")

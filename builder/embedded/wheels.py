@@ -386,6 +386,6 @@ def _put(path: Path, tree: Path, note: Mapping[str, Any]) -> None:
         if path.is_dir():
             return
         raise
-    new = path.with_name(f".{path.name}.{os.getpid()}.json")
+    new = path.with_name(f".{path.name}.json.{os.getpid()}")
     new.write_text(json.dumps(note, separators=(",", ":")), encoding="utf-8")
     os.replace(new, path.with_name(f"{path.name}.json"))

@@ -19,6 +19,7 @@ from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import LockError, Where
 from builder.profile.model import Profile
+from builder.profile.toml_lines import loads
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*$"
@@ -142,7 +143,7 @@ def parse(text: str, path: str, name: str) -> Lock:
     """Return the lock in `text`. Raises LockError where it is not a lock, or was edited."""
     hint = f"make it again: drydock lock {name}"
     try:
-        data = tomllib.loads(text)
+        data = loads(text)
         checksum = data.pop("checksum", None)
         lock = Lock.model_validate(data)
     except (tomllib.TOMLDecodeError, ValidationError) as error:

@@ -72,9 +72,16 @@ def _specifier(value: str) -> str:
     return value
 
 
+# What stands beside the files of a profile, in a script's folder and in an environment's .drydock. The rest of an
+# environment is not in their way. Folded, as on a Mac.
+_OURS = ("plan.json", "manifest.json")
+
+
 def _plain_path(value: str) -> str:
     if not re.fullmatch(_PLAIN_PATH, value):
         raise ValueError("must be a plain path inside the profile's own folder, for instance patches/fix.patch")
+    if value.casefold().split("/")[0] in _OURS:
+        raise ValueError("Drydock has a file of that name beside yours; use another name")
     return value
 
 

@@ -13,10 +13,12 @@ from functools import cached_property
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.profile.carried import check_files
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
 from builder.profile.source import Source
+from builder.profile.toml_lines import loads
 from builder.profile.variables import Finding, findings
 
 
@@ -74,6 +76,7 @@ class Resolved:
                     hint=f'name its place: [indexes] {index} = "https://..."',
                     where=source.where(*place),
                 )
+        check_files(profile, self.files)
         self._refuse(_settings_findings(profile))
         return profile
 
@@ -155,7 +158,7 @@ def _findings(env: Mapping[str, str | None], profile: ProfilePart) -> list[Findi
 def read_part(name: str, source: Source) -> Part:
     """The file NAME.toml by itself, parsed and checked. Raises ProfileError."""
     try:
-        data = tomllib.loads(source.text)
+        data = loads(source.text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
     model = validated(ProfilePart, data, source)

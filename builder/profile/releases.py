@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import ProfileError, Where
+from builder.profile.toml_lines import loads
 
 _SHA256 = r"^[0-9a-f]{64}$"
 _VERSION = r"^[0-9]+(\.[0-9]+)*$"
@@ -50,7 +51,7 @@ class Releases(_Model):
 def parse(text: str, path: str) -> Releases:
     """What is in the text of such a file. Raises ProfileError where it is something else."""
     try:
-        return Releases.model_validate(tomllib.loads(text))
+        return Releases.model_validate(loads(text))
     except (tomllib.TOMLDecodeError, ValidationError) as error:
         reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
         raise ProfileError(

@@ -1,4 +1,4 @@
-"""Where in a TOML text a key stands.
+"""TOML of anybody's, and where in a text a key stands.
 
 No maintained TOML library for Python reports positions, and an error message needs only the line.
 """
@@ -6,12 +6,26 @@ No maintained TOML library for Python reports positions, and an error message ne
 from __future__ import annotations
 
 import re
+import tomllib
 from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
 
 _HEADER = re.compile(r"^\s*(\[\[?)\s*([^\]]+?)\s*\]\]?\s*(#.*)?$")
 _ASSIGNMENT = re.compile(
     r"""^\s*((?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+)(?:\s*\.\s*(?:"[^"]*"|'[^']*'|[A-Za-z0-9_-]+))*)\s*="""
 )
+
+
+def loads(text: str) -> dict[str, Any]:
+    """The data of a TOML text. Raises tomllib.TOMLDecodeError, also for what is too deep or too long for Python."""
+    try:
+        return tomllib.loads(text)
+    except RecursionError:
+        raise tomllib.TOMLDecodeError("nested too deeply") from None
+    except tomllib.TOMLDecodeError:
+        raise
+    except ValueError as error:  # a number of thousands of digits
+        raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from None
 
 
 def line_of(text: str, path: Sequence[str | int]) -> int | None:

@@ -14,9 +14,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
+from builder.files import display
 from builder.names import FORMS, is_reference, split
 from builder.project.discovery import names_in, profile_folders, profile_names
-from builder.project.snapshot import Seen, Snapshot, display
+from builder.project.snapshot import Seen, Snapshot
 from builder.resources import shipped
 
 if TYPE_CHECKING:

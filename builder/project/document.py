@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ProfileError, Where
-from builder.profile.toml_lines import line_of
+from builder.profile.toml_lines import line_of, loads
 
 
 def content(path: Path) -> bytes | None:
@@ -29,7 +29,7 @@ class Document:
         self.file = file
         try:
             self._text = content.decode("utf-8")
-            self.data: dict[str, Any] = tomllib.loads(self._text)
+            self.data: dict[str, Any] = loads(self._text)
         except UnicodeDecodeError:
             raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:

@@ -13,10 +13,10 @@ from pathlib import Path
 
 from builder.embedded import state
 from builder.errors import DrydockError, ProfileError, Where
-from builder.files import write_atomically
+from builder.files import display, write_atomically
+from builder.profile.toml_lines import loads
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import names_in
-from builder.project.snapshot import display
 from builder.store.layout import home
 
 _FORMAT = 1
@@ -89,7 +89,7 @@ def _read(name: str, content: bytes, path: Path) -> list[str | None]:
         text = content.decode("utf-8")
         # What comes after [target] is not asked for here, and takes most of the time.
         head = re.search(r"^\[target\][^\n]*\n(?:(?!\[).*\n)*", text, re.MULTILINE)
-        data = tomllib.loads(text[: head.end()] if head else text)
+        data = loads(text[: head.end()] if head else text)
         target = data.get("target", {})
         if isinstance(target, dict):
             row = [data.get("name"), data.get("description", ""), target.get("platform"), target.get("accelerator")]

@@ -6,11 +6,10 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from builder.errors import LockError, PatchError, Where
-from builder.files import write_atomically
+from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.project.catalogue import Catalogue, Entry
-from builder.project.snapshot import display
 from builder.project.sources import consent
 from builder.report import Reporter
 

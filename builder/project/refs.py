@@ -10,11 +10,12 @@ from pathlib import Path
 from builder import process
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
+from builder.files import display
 from builder.lock.diff import Side, side_of_lock, side_of_plan, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
+from builder.profile.toml_lines import loads
 from builder.project.catalogue import Catalogue, Entry
-from builder.project.snapshot import display
 from builder.project.sources.git import PLACES
 from builder.report import Reporter
 from builder.store import generations
@@ -113,7 +114,7 @@ def _revision(word: str, revision: str, entry: Entry) -> Side:
 def _parsed(text: str, place: str) -> Lock:
     """A lock of whichever profile it says that it is of."""
     try:
-        name = str(tomllib.loads(text).get("profile", ""))
+        name = str(loads(text).get("profile", ""))
     except tomllib.TOMLDecodeError:
         name = ""  # for `parse` to explain
     try:

@@ -6,11 +6,11 @@ into a file meanwhile.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import ProfileError, Where
+from builder.files import display
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
@@ -75,11 +75,3 @@ def _read(path: Path) -> bytes | None:
         return path.read_bytes() if path.is_file() else None
     except OSError as error:
         raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None
-
-
-def display(path: Path) -> str:
-    """A path as short as it can be said from here."""
-    try:
-        return os.fspath(path.resolve().relative_to(Path.cwd()))
-    except ValueError:
-        return str(path)

@@ -15,12 +15,12 @@ from pathlib import Path
 from typing import Any
 
 from builder.build.build import build
+from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
-from builder.files import write_atomically
+from builder.files import check_ours, display, write_atomically
 from builder.names import stem
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
-from builder.project.snapshot import display
 from builder.report import Reporter
 from builder.store.layout import home
 
@@ -31,7 +31,7 @@ def install(name: str, kernel: str | None, catalogue: Catalogue, report: Reporte
     Raises DrydockError where its lock has no ipykernel, or where another kernel has that name.
     """
     file = _file(name, kernel)
-    _check_ours(file)
+    check_ours(file, _is_ours, "--name")
     if "ipykernel" not in catalogue.lock(name).versions():
         raise DrydockError(
             f"{name} has no ipykernel",
@@ -47,7 +47,7 @@ def uninstall(name: str, kernel: str | None) -> Path:
     file = _file(name, kernel)
     if not file.is_file():
         raise UsageError(f"{name} is not a kernel: {file} does not exist", hint=f"drydock kernel install {name}")
-    _check_ours(file)
+    check_ours(file, _is_ours, "--name")
     file.unlink()
     with suppress(OSError):  # with a logo of the user's in it
         file.parent.rmdir()
@@ -89,12 +89,5 @@ def _file(name: str, kernel: str | None) -> Path:
     return data_folder() / "kernels" / called / "kernel.json"
 
 
-def _check_ours(file: Path) -> None:
-    try:
-        ours = "drydock" in json.loads(file.read_text(encoding="utf-8"))["metadata"]
-    except FileNotFoundError:
-        ours = True
-    except (OSError, ValueError, KeyError, TypeError):
-        ours = False
-    if not ours:
-        raise DrydockError(f"{file} exists, and was not written by Drydock", hint="use another --name")
+def _is_ours(text: str) -> bool:
+    return parse_json(text, {"metadata": {"drydock": object}}) is not None

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 
 from builder.errors import UsageError
-from builder.files import link_atomically
+from builder.files import link_atomically, not_ours
 from builder.store import generations
 
 
@@ -23,7 +23,5 @@ def link(name: str, path: Path) -> None:
         raise UsageError(f"{path.parent} is not a folder", hint="use another place: --out")
     target = generations.link(name)
     if os.path.lexists(path) and not (path.is_symlink() and path.readlink().parent == target.parent):
-        raise UsageError(
-            f"{path} exists, and was not made by drydock link", hint="move it away, or use another place: --out"
-        )
+        raise not_ours(path, "--out", "drydock link")
     link_atomically(str(target), path)

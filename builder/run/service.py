@@ -16,7 +16,7 @@ from jinja2 import FileSystemLoader
 from builder import secrets
 from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError, UsageError
-from builder.files import write_atomically
+from builder.files import check_ours, write_atomically
 from builder.names import stem
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
@@ -75,7 +75,7 @@ def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:
     Raises ConsentError where nobody has agreed yet to run the profile of a source.
     """
     file, made = path(name, kind), text(name, kind, catalogue.profile(name))
-    _check_ours(file)
+    check_ours(file, _is_ours)
     if catalogue.entry(name).sources:  # nobody could be asked when it starts
         consent.check(name, evaluate(name, catalogue).content)
     runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
@@ -88,7 +88,7 @@ def uninstall(name: str, kind: Manager) -> Path:
     file = path(name, kind)
     if not file.is_file():
         raise UsageError(f"{name} is not a service: {file} does not exist", hint=f"drydock service install {name}")
-    _check_ours(file)
+    check_ours(file, _is_ours)
     file.unlink()
     return file
 
@@ -126,6 +126,5 @@ def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
     return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not is_secret(name)}
 
 
-def _check_ours(file: Path) -> None:
-    if file.exists() and _MARK not in file.read_text(encoding="utf-8", errors="replace"):
-        raise DrydockError(f"{file} exists, and was not written by Drydock", hint="move it away")
+def _is_ours(text: str) -> bool:
+    return _MARK in text

@@ -25,8 +25,8 @@ from builder import process, uv
 from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
+from builder.files import display
 from builder.project.catalogue import Catalogue
-from builder.project.snapshot import display
 from builder.report import Reporter
 from builder.script.plan import Plan
 from builder.script.templates import rendered_bundle_head

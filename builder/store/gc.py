@@ -222,6 +222,7 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
         claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
     compiled = [path for path in store.bytecode.glob("*/*/*") if re.fullmatch(r".+\.pyc(\.[0-9a-f]+)?", path.name)]
     begun = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*"), *store.profiles.glob(".*")]
+    begun += (store.home / "wheels").glob("*/.*")
     found = [(path, "no environment links this bytecode") for path in compiled]
     found += [(path, "its writer was killed") for path in begun if re.fullmatch(r"\..+\.[0-9]+", path.name)]
     for path, why in found:

@@ -133,8 +133,11 @@ def collecting() -> Iterator[None]:
     make_folder(path.parent)
     descriptor = _claimed(path)
     try:
-        os.ftruncate(descriptor, 0)
-        os.write(descriptor, f"{os.getpid()} {host()} {boot()}\n".encode())
+        try:
+            os.ftruncate(descriptor, 0)
+            os.write(descriptor, f"{os.getpid()} {host()} {boot()}\n".encode())
+        except OSError as error:  # that of a write knows no file
+            raise OSError(error.errno, error.strerror, str(path)) from None
         yield
     finally:
         path.unlink(missing_ok=True)

@@ -812,3 +812,15 @@ def test_the_wrapper_installs_its_tools_on_first_use_only(tmp_path: Path) -> Non
     (copy / ".venv/bin/python").symlink_to("/nowhere/python")
     mended = call("drydock", "--version")
     assert (mended.returncode, mended.stdout) == (0, "drydock, version 0.1.0\n"), mended.stderr
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["stage.py", "Stage.py", "installed", "requirements.txt", "verify.py"])
+def test_a_file_of_the_users_is_in_the_way_of_nothing(sandbox: Sandbox, name: str) -> None:
+    """These were names of ours once: a check of that name was run instead of a build, which then was a success."""
+    sandbox.file(name, "print('mine')\n")
+    sandbox.profile("small", tail=f'[[checks]]\nfile = "{name}"\nwhy = "it is mine"\n')
+    sandbox.drydock("lock", "small").succeeded()
+    env = Path(sandbox.drydock("build", "small").succeeded().stdout.strip())
+    assert (env / ".drydock" / name).read_text() == "print('mine')\n"
+    assert "mine" in sandbox.drydock("verify", "small").succeeded().stdout

@@ -125,7 +125,7 @@ def test_a_second_time_does_nothing(materialised: tuple[str, Path]) -> None:
     name, folder = materialised
     again = cross(name, folder)
     assert again.returncode == 0
-    assert f"has {name} already" in again.stderr
+    assert f"already has {name}" in again.stderr
 
 
 def test_a_folder_with_files_of_the_users_is_left_alone(sandbox: Sandbox) -> None:

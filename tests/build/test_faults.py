@@ -304,7 +304,7 @@ def littered(desk: Sandbox, name: str) -> Home:
     # A script in the home is no root.
     script = shutil.copy(next(desk.root.glob("generated/small/run_*.sh")), home.path / "run.sh")
     desk.run(["sh", str(script), "--build-only"], env=home.environment).succeeded()
-    (home.store() / f".stage-{'x' * 32}-host-{2**22 + 1}/lib").mkdir(parents=True)
+    (home.store() / f".stage-{'x' * 32}-{os.uname().nodename}-{2**22 + 1}/lib").mkdir(parents=True)
     return home
 
 
@@ -329,7 +329,7 @@ def test_after_a_fault_at_any_call_of_a_collection_the_next_succeeds(desk: Sandb
 def test_a_stage_that_a_build_removes_while_it_is_collected_is_no_error(desk: Sandbox) -> None:
     script_of(desk)
     home = littered(desk, "home")
-    frozen = Frozen(home, lambda step: str(step).startswith("drydock: chmod store/.stage-"))
+    frozen = Frozen(home, lambda step: str(step).startswith("drydock: rename store/.stage-"))
     (stage_left,) = home.store().glob(".stage-*")
     shutil.rmtree(stage_left)
     frozen.thaw().succeeded()
@@ -339,7 +339,7 @@ def test_a_stage_that_a_build_removes_while_it_is_collected_is_no_error(desk: Sa
 def test_two_collections_may_delete_the_same_at_once(desk: Sandbox) -> None:
     script_of(desk)
     home = littered(desk, "home")
-    frozen = Frozen(home, lambda step: str(step).startswith("drydock: chmod store/.trash-"))
+    frozen = Frozen(home, lambda step: str(step).startswith("drydock: fchmod store/.trash-"))
     home.build().succeeded()
     assert home.unfinished() == []
     frozen.thaw().succeeded()

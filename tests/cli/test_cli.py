@@ -73,10 +73,10 @@ def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
         assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
-@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(built: Sandbox, command: str) -> None:
-    helped = built.drydock(command, "-h").succeeded()
+    """Started as a user does: most other tests start the program warm."""
+    helped = built.run([*DRYDOCK, command, "-h"]).succeeded()
     assert helped.stdout.startswith(f"Usage: drydock {command} ")
     assert helped.stderr == ""
 
@@ -438,3 +438,12 @@ def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
 def test_verify_of_what_is_not_built_says_how_to_build_it(locked: Sandbox) -> None:
     locked.drydock("verify", "small").failed(1, "small is not built", "--build-only")
     assert locked.environments() == []
+
+
+def test_a_message_shows_no_secret_in_any_form_and_steers_no_terminal(sandbox: Sandbox) -> None:
+    token = "hf_abc+def/ghi"
+    for form in ("hf_abc+def/ghi", "hf_abc%2Bdef%2Fghi", "aGZfYWJjK2RlZi9naGk"):
+        done = sandbox.drydock("build", form, env={"HF_TOKEN": token}).failed(1, "[HF_TOKEN]")
+        assert form not in done.stderr
+    done = sandbox.drydock("build", "x\x1b[2J\u202e").failed(1, "x\\x1b[2J\\u202e")
+    assert "\x1b" not in done.stderr

@@ -474,7 +474,9 @@ def test_a_package_is_found_in_any_spelling_of_its_name(site: Path) -> None:
 
 def test_a_patched_file_that_record_does_not_list_is_an_error(site: Path) -> None:
     record = site / "anchor-1.0.dist-info/RECORD"
-    record.write_text("".join(line for line in record.open() if not line.startswith("anchor/a.py")))
+    record.write_text(
+        "".join(line for line in record.read_text().splitlines(True) if not line.startswith("anchor/a.py"))
+    )
     patch, text = patch_of({"anchor/a.py": BOTH["anchor/a.py"]})
     with pytest.raises(StageError, match=r"anchor-1\.0\.dist-info/RECORD does not list anchor/a.py"):
         patch_package(site, patch, text)

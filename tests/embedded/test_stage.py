@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
@@ -163,11 +164,15 @@ def test_a_folder_that_is_no_virtual_environment_is_an_error(tmp_path: Path) -> 
 
 
 def pythons() -> Sequence[Any]:
-    """The interpreters that pyenv has, from 3.9 on."""
-    found = sorted(Path.home().glob(".pyenv/versions/3.*/bin/python"), key=lambda path: path.parts[-3].split("."))
-    versions = [path for path in found if int(path.parts[-3].split(".")[1]) >= 9]
-    reason = pytest.mark.skip(reason="pyenv has no Python here")
-    return [pytest.param(path, id=path.parts[-3]) for path in versions] or [pytest.param(None, marks=reason)]
+    """The interpreters that pyenv and uv have, from 3.9 on: one of each release."""
+    of_uv = os.environ.get("UV_PYTHON_INSTALL_DIR") or Path.home() / ".local/share/uv/python"
+    found = [*Path(of_uv).glob("cpython-3.*/bin/python3"), *Path.home().glob(".pyenv/versions/3.*/bin/python")]
+    # uv: cpython-3.9.25-linux-x86_64-gnu, and a link cpython-3.9-...; pyenv: 3.9.18
+    named = {path.parts[-3].removeprefix("cpython-").partition("-")[0]: path for path in found}
+    numbers = {tuple(map(int, name.split("."))): name for name in named if re.fullmatch(r"3\.\d+\.\d+", name)}
+    releases = [name for number, name in sorted(numbers.items()) if number >= (3, 9)]
+    reason = pytest.mark.skip(reason="neither pyenv nor uv has a Python here: uv python install 3.9")
+    return [pytest.param(named[name], id=name) for name in releases] or [pytest.param(None, marks=reason)]
 
 
 PROGRAM = """

@@ -519,6 +519,36 @@ def test_a_path_that_leaves_the_folder_is_refused(path: str, table: str, key: st
     assert error.where.key == key
 
 
+@pytest.mark.parametrize("path", ["manifest.json", "Manifest.JSON", "plan.json", "PLAN.json/x.py"])
+def test_a_file_of_the_users_has_no_name_of_ours(path: str) -> None:
+    error = wrong("", tail=f'[[checks]]\nwhy = "x"\nfile = "{path}"')
+    assert error.message.startswith("Drydock has a file of that name beside yours")
+    assert error.where is not None
+    assert error.where.key == "checks.0.file"
+
+
+@pytest.mark.parametrize(
+    ("first", "second", "words"),
+    [
+        ("checks/look.py", "checks/Look.py", "checks/look.py and checks/Look.py differ in case alone"),
+        ("a", "A/b.py", "a and A/b.py cannot be a file and a folder"),
+        ("a/b/c", "a", "a and a/b/c cannot be a file and a folder"),
+    ],
+)
+def test_two_files_that_a_mac_takes_for_one_are_refused(first: str, second: str, words: str) -> None:
+    rows = "\n".join(f'[[checks]]\nwhy = "x"\nfile = "{file}"' for file in (first, second))
+    error = wrong("", tail=rows)
+    assert words in error.message
+    assert error.where is not None
+    assert error.where.key in ("checks.0.file", "checks.1.file")
+    assert error.where.line is not None
+
+
+def test_one_file_may_have_two_uses_and_two_folders_a_name() -> None:
+    rows = "\n".join(f'[[checks]]\nwhy = "x"\nfile = "{file}"' for file in ("a/x.py", "a/x.py", "A/y.py"))
+    load("one", sources({"one": f"\n{WHOLE}{rows}"}))
+
+
 def test_a_version_range_of_a_patch_is_checked() -> None:
     patch = '[[patches]]\npackage = "a"\nversions = "1.x"\nfile = "a"\nproof = "b"\nwhy = "x"'
     assert wrong("", tail=patch).message == 'not a version range; write for instance ">=1.0,<1.9" (found "1.x")'

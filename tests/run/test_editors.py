@@ -202,7 +202,7 @@ def test_a_kernel_keeps_to_its_own_folder(locked: Sandbox, tmp_path: Path) -> No
     theirs.write_text('{"metadata": {"debugger": true}}')
     for command in ("install", "uninstall"):
         run = locked.drydock("kernel", command, "small", "--name", "python3", env=data)
-        run.failed(1, "was not written by Drydock", "hint: use another --name")
+        run.failed(2, "was not made by Drydock", "choose another --name")
         run = locked.drydock("kernel", command, "small", "--name", "../it", env=data)
         run.failed(2, "../it is not a name for a kernel")
     assert theirs.read_text() == '{"metadata": {"debugger": true}}'

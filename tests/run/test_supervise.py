@@ -672,6 +672,12 @@ def test_a_secret_is_taken_out_however_the_stream_is_cut(words: list[str], cuts:
     assert not any(value.encode() in expected for value in secrets.values())
 
 
+def test_a_secret_is_taken_out_in_the_forms_that_programs_write_it_in() -> None:
+    redactor = Redactor({"TOKEN": 'hf_a+b/c"\u00e9'})
+    text = b'hf_a+b/c"\xc3\xa9 hf_a%2Bb%2Fc%22%C3%A9 hf_a+b/c\\"\\u00e9 aGZfYStiL2Miw6k= '
+    assert redactor.feed(text) + redactor.rest() == b"[TOKEN] [TOKEN] [TOKEN] [TOKEN]= "
+
+
 @given(st.lists(st.binary(max_size=50)), st.integers(1, 60))
 def test_the_tail_has_the_last_bytes(pieces: list[bytes], size: int) -> None:
     tail = Tail(size)
@@ -741,7 +747,7 @@ def test_a_file_that_is_not_ours_is_left_alone(desk: Sandbox) -> None:
     unit.parent.mkdir(parents=True, exist_ok=True)
     unit.write_text("[Unit]\n")
     for command in ("install", "uninstall"):
-        desk.drydock("service", command, "small").failed(1, "was not written by Drydock")
+        desk.drydock("service", command, "small").failed(2, "was not made by Drydock")
     assert unit.read_text() == "[Unit]\n"
     unit.unlink()
 

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from builder import uv
+from builder.embedded.installer import SEARCHES
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.emulation.aarch64 import Machine, available, machine
@@ -38,7 +39,7 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     lock = Catalogue([ROOT / "profiles"]).lock("arm64")
     wheels = [package for package in lock.packages if package.is_wheel]
     (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
-    arguments = ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
+    arguments = [*SEARCHES, "--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
     (folder / "thrown-away").mkdir()
     arguments += ["-r", str(folder / "wheels.txt")]
     uv.install(arguments, folder / "thrown-away", profile.target, profile.python.version, builds=None)

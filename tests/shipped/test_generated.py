@@ -21,8 +21,8 @@ RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
 SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 # POSIX utilities, and the two that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
-    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed sleep sort
-    test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
+    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed sleep
+    sort test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
@@ -84,6 +84,7 @@ def test_the_mac_script_refuses_to_build_on_linux(tmp_path: Path) -> None:
         assert "m4 is for macos-arm64, and this is Linux on" in done.stderr
 
 
+@pytest.mark.slow  # `just check` says it too
 def test_shellcheck_has_nothing_to_say() -> None:
     program = shutil.which("shellcheck", path=str(ROOT / ".venv/bin")) or shutil.which("shellcheck")
     assert program is not None

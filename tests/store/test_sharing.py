@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 import subprocess
 import sys
@@ -302,3 +303,40 @@ def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: tuple[
         assert env.is_dir()
         assert len(list((store / "gcroots/running").glob(f"{env.name}.*.{trainer.pid}"))) == 1
         trainer.kill()
+
+
+@pytest.mark.slow
+def test_runs_go_well_while_everybody_collects(
+    members: tuple[Member, Member], other_processes: tuple[str, ...], tmp_path: Path
+) -> None:
+    """Two users, in containers of their own or not, build and run what nothing else needs, while both collect."""
+    store, chance = Path(members[0].desk.environment["DRYDOCK_HOME"]), random.Random(str(tmp_path))
+    scripts = []
+    for member in members:
+        member.desk.trainer("import anchor, pathlib, time; time.sleep(1); pathlib.Path(anchor.__file__).read_text()")
+        member.own()
+        scripts.append(member.desk.script("small"))
+        member.own()
+
+    def start(member: Member, *command: str) -> subprocess.Popen[bytes]:
+        become = ["setpriv", "--reuid", str(member.number), "--regid", str(member.number), "--groups", str(GROUP)]
+        prefix = other_processes if chance.random() < 0.5 else ()
+        return subprocess.Popen(
+            [*prefix, *become, *command], env=member.desk.environment, cwd=member.desk.work, stderr=subprocess.PIPE
+        )
+
+    for _ in range(5):
+        runs = [start(member, "sh", str(script)) for member, script in zip(members, scripts, strict=True)]
+        collections = []
+        for _ in range(3):
+            time.sleep(chance.random() * 0.7)
+            for path in [*(store / "gcroots/scripts").iterdir(), *(store / "profiles").glob("small*")]:
+                path.unlink()
+            collections.append(start(chance.choice(members), PYTHON, "-m", "builder", "store", "gc"))
+        for one in runs:
+            assert one.communicate(timeout=120)[1].count(b"error") == one.returncode == 0
+        for one in collections:
+            said = one.communicate(timeout=120)[1]
+            assert b"Traceback" not in said
+            assert one.returncode == 0 or b"cannot be deleted" in said or b"another collection" in said
+    assert not list((store / "store").glob(".stage-*"))

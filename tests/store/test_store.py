@@ -307,7 +307,8 @@ def test_usage_counts_a_hard_link_once(desk: Sandbox) -> None:
     }
     shared = {
         path.stat().st_ino: path.stat().st_blocks * 512
-        for path in (home(desk) / "bytecode").rglob("*")
+        for folder in ("bytecode", "wheels")
+        for path in (home(desk) / folder).rglob("*")
         if path.is_file()
     }
     assert total["real"] == sum({**counted, **shared}.values())

@@ -173,7 +173,7 @@ PLACES = {
     "before the bytecode": r"link(at)? wheels/.*\.pyc -> store/\.stage-KEY-RANDOM/",
     "before the rename": r"rename(at2?)? store/\.stage-KEY-RANDOM -> store/KEY-small$",
     "after the rename": r"f?chmod(at2?)? store/KEY-small$",
-    "before the generation": r"drydock: mkdir profiles$",
+    "before the generation": r"drydock: (mkdir profiles|openat profiles/\.small-N-run\.sh\.PID)$",
     "in the generation": r"drydock: symlink profiles/\.small-N-link\.PID$",
     "before it is current": r"drydock: rename profiles/\.small\.PID -> profiles/small$",
 }

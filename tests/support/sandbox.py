@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -10,6 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from tests.support import warm
 from tests.support.base import base_python
 from tests.support.index import Index
 from tests.support.wheels import make_wheel
@@ -83,6 +85,8 @@ class Sandbox:
             "UV_PYTHON_DOWNLOADS": "never",
             "DRYDOCK_UV": uv,
             "DRYDOCK_PYTHON": python_3_11(),
+            # `just coverage`: its settings for the processes below.
+            **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")},
         }
         make_wheel(self.wheels, "anchor", "1.0")
         # The lock pins the uv that scripts fetch where there is none; here it is never fetched.
@@ -108,7 +112,10 @@ class Sandbox:
         return path
 
     def drydock(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Result:
-        """Run `drydock ARGUMENTS` in `work`."""
+        """Run `drydock ARGUMENTS` in `work`, in a process that need not import it first (tests/support/warm.py)."""
+        environment = {**self.environment, **(env or {})}
+        if warm.is_possible(environment):
+            return _result(*warm.run(arguments, environment, self.work, timeout))
         return self.run([sys.executable, "-m", "builder", *arguments], env=env, timeout=timeout)
 
     def script(self, name: str) -> Path:
@@ -145,7 +152,7 @@ class Sandbox:
             check=False,
             stdin=subprocess.DEVNULL,
         )
-        return Result(done.returncode, done.stdout.decode(errors="replace"), done.stderr.decode(errors="replace"))
+        return _result(done.returncode, done.stdout, done.stderr)
 
     def remove(self, name: str) -> None:
         """Remove something from the store, read-only as it may be."""
@@ -155,6 +162,10 @@ class Sandbox:
     def environments(self) -> list[str]:
         """What is in the store, stages too."""
         return sorted(path.name for path in self.store.iterdir()) if self.store.is_dir() else []
+
+
+def _result(code: int, stdout: bytes, stderr: bytes) -> Result:
+    return Result(code, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
 
 
 def python_3_11() -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from packaging.markers import InvalidMarker, Marker, UndefinedComparison, UndefinedEnvironmentName
+from packaging.markers import Marker
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
 
@@ -35,15 +35,15 @@ def read_pylock(
         "extras": {str(canonicalize_name(extra)) for extra in extras},
         "dependency_groups": {*(lock.default_groups or ()), *groups},
     }
-    if lock.environments and not any(one.evaluate(here, context="lock_file") for one in lock.environments):
+    if lock.environments and not any(_holds(one, here, Where(path)) for one in lock.environments):
         raise ProfileError(
             f"it is not for {target.platform}", hint="name another target: --platform", where=Where(path)
         )
     sources, lines = [], lines_of_names(text)
     for package in lock.packages:
-        if package.marker is not None and not package.marker.evaluate(here, context="lock_file"):
-            continue
         where = Where(path, lines.get(package.name))
+        if package.marker is not None and not _holds(package.marker, here, where):
+            continue
         if package.is_direct or package.version is None:
             imported.leave(package.name, _ELSEWHERE, where)
             continue
@@ -52,6 +52,13 @@ def read_pylock(
             sources.append((str(package.name), package.index, where))
     indexes.by_registry(sources, imported)
     return imported
+
+
+def _holds(marker: Marker, here: Mapping[str, Any], where: Where) -> bool:
+    try:
+        return marker.evaluate(here, context="lock_file")
+    except (ValueError, RecursionError):  # as in `_applies`
+        raise ProfileError("an invalid marker (PEP 508)", where=where) from None
 
 
 def read_uv_lock(
@@ -172,5 +179,5 @@ class _UvLock:
             return True
         try:
             return Marker(marker).evaluate(self._environment)
-        except (InvalidMarker, UndefinedComparison, UndefinedEnvironmentName, RecursionError):
+        except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
             raise ProfileError("an invalid marker (PEP 508)", where=where) from None

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
@@ -130,11 +130,11 @@ def pick_python(requires: str | None, imported: Imported, where: Where) -> str:
     here = f"{sys.version_info.major}.{sys.version_info.minor}"
     try:
         allowed = SpecifierSet(requires or "")
-    except InvalidSpecifier:
+        # A minor release fits where one of its patch releases does: ">3.11.4" allows 3.11.
+        fits = [one for one in (here, *_PYTHONS) if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
+    except ValueError:  # InvalidSpecifier, and a number of thousands of digits
         imported.leave(f"requires-python {requires}", f"not a range of versions; using {here}", where)
         return here
-    # A minor release fits where one of its patch releases does: ">3.11.4" allows 3.11.
-    fits = [one for one in (here, *_PYTHONS) if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
     if not fits:
         imported.leave(f"requires-python {requires}", f"no known Python fits; using {here}", where)
     return fits[0] if fits else here

@@ -7,19 +7,18 @@ import tomllib
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.profile.toml_lines import loads
 
 
 def parsed(path: str, text: str) -> dict[str, Any]:
     """Return the data in a TOML text. Raises ProfileError where it is not TOML."""
     try:
-        return tomllib.loads(text)
+        return loads(text)
     except tomllib.TOMLDecodeError as error:
         found = re.search(r"at line (\d+)", str(error))
         raise ProfileError(
             f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
         ) from None
-    except RecursionError:
-        raise ProfileError("not TOML: nested too deeply", where=Where(path)) from None
 
 
 def lines_of_names(text: str) -> dict[str, int]:

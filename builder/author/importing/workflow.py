@@ -15,14 +15,13 @@ from builder.author.importing.target import Chosen, choose
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, UsageError, Where
-from builder.files import write_new
+from builder.files import display, write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
 from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
-from builder.project.snapshot import display
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20

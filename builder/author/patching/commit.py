@@ -18,10 +18,10 @@ from builder.author.patching.session import Desk
 from builder.author.patching.transaction import write_all
 from builder.author.patching.worktree import changed_files, close, package_files, read_mark, walk
 from builder.errors import PatchError, UsageError
+from builder.files import display
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Change, changes, dump
 from builder.project.catalogue import Catalogue
-from builder.project.snapshot import display
 from builder.report import Reporter
 
 

@@ -13,6 +13,7 @@ import tomlkit
 from tomlkit.exceptions import TOMLKitError
 
 from builder.errors import ProfileError
+from builder.profile.toml_lines import loads
 
 
 def with_entry(text: str, entry: Mapping[str, str]) -> str:
@@ -20,7 +21,7 @@ def with_entry(text: str, entry: Mapping[str, str]) -> str:
 
     Raises ProfileError where the text cannot be changed without changing something else.
     """
-    wanted = tomllib.loads(text)
+    wanted = loads(text)
     patches = wanted.setdefault("patches", [])
     there = next((number for number, patch in enumerate(patches) if patch["file"] == entry["file"]), None)
     if there is None:
@@ -57,6 +58,6 @@ def _lines(entry: Mapping[str, str]) -> list[str]:
 
 def _parsed(text: str) -> Any:
     try:
-        return tomllib.loads(text)
+        return loads(text)
     except tomllib.TOMLDecodeError:
         return None

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import LockError, ProfileError, UsageError, Where
+from builder.files import display
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Patch
 from builder.project.catalogue import Catalogue
-from builder.project.snapshot import display
 
 
 @dataclass(frozen=True)

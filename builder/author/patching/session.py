@@ -13,13 +13,13 @@ from builder.author.patching.transaction import current
 from builder.embedded.errors import StageError
 from builder.embedded.patches import apply_hunks, parse_patch
 from builder.errors import DrydockError, PatchError, ProfileError, UsageError
+from builder.files import display
 from builder.lock.model import Lock, digest
 from builder.lock.resolve import repin, resolve
 from builder.profile.fields import RelativePath
 from builder.profile.load import Part, read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
-from builder.project.snapshot import display
 from builder.project.sources import consent
 from builder.report import Reporter
 

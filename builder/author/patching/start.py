@@ -12,10 +12,10 @@ from builder.consent import Builds
 from builder.embedded.errors import StageError
 from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
+from builder.files import display
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
 from builder.project.catalogue import Catalogue
-from builder.project.snapshot import display
 from builder.project.sources import consent
 from builder.report import Reporter
 from builder.script.plan import Plan

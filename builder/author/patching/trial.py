@@ -7,6 +7,7 @@ Everything else in it is as the profile has it, linked from uv's cache. It is be
 from __future__ import annotations
 
 import os
+import shutil
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -15,7 +16,7 @@ from pathlib import Path
 from builder import process, uv
 from builder.consent import Consent
 from builder.embedded.errors import StageError
-from builder.embedded.installed import site_packages
+from builder.embedded.installed import distributions, read_record, site_packages
 from builder.embedded.patches import patch_package
 from builder.embedded.secrets import is_secret
 from builder.errors import PatchError, ToolError
@@ -60,6 +61,7 @@ class Trial:
         arguments = ["--prefix", ".", "--python", self._base, "--reinstall", *self._files.requirement(package)]
         target, python = self._plan.profile.target, self._plan.profile.python.version
         uv.install(arguments, self._folder, target, python, builds=None if package.is_wheel else self._consent)
+        self._forget_bytecode(package.name)
         patches = list(patches)
         self._patch(patches)
         # Nothing of the caller's Python, and, as some of this code is locked nowhere, none of the caller's secrets.
@@ -74,6 +76,12 @@ class Trial:
             return Answer(False, error.message)
         said = (done.stdout if done.code == 0 else done.stderr or done.stdout).strip().splitlines()
         return Answer(done.code == 0, _shown(said[-1]) if said else f"exit status {done.code}, and no output")
+
+    def _forget_bytecode(self, package: str) -> None:
+        """Delete the bytecode of a package: of the release before, its sources may have the same time and size."""
+        site = site_packages(self._folder)
+        for folder in {(site / row[0]).parent for row in read_record(distributions(site)[package]) if row}:
+            shutil.rmtree(folder / "__pycache__", ignore_errors=True)
 
     def _patch(self, patches: Iterable[LockedPatch]) -> None:
         try:

@@ -77,9 +77,7 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
             _put(root, sha256, work)
             return made
     except DrydockError as error:
-        # What a server said may be in it, and must not steer a terminal.
-        said = "".join(char if char.isprintable() else "?" for char in error.message)
-        error.message, error.where = f'"{name}": {said}', error.where or project.where(name)
+        error.message, error.where = f'"{name}": {error.message}', error.where or project.where(name)
         raise
     except OSError as error:
         reason = f"{error.filename or home()}: {error.strerror}"

@@ -7,6 +7,7 @@ import gzip
 import io
 import lzma
 import stat
+import struct
 import tarfile
 import zipfile
 import zlib
@@ -41,7 +42,7 @@ def unpack(archive: Path, kind: str, root: Path) -> None:
         if error.errno != errno.EINVAL:  # a zip that says that something is before its beginning
             raise
         raise SourceError(f"it is not a whole {kind}") from None
-    except (UnicodeError, NotImplementedError, RuntimeError, ValueError) as error:
+    except (UnicodeError, NotImplementedError, RuntimeError, ValueError, IndexError, struct.error) as error:
         raise SourceError(f"it cannot be unpacked: {error}") from None
 
 

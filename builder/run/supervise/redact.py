@@ -5,20 +5,22 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 
-from builder.secrets import SHORTEST
+from builder.secrets import SHORTEST, forms
 
 
 class Redactor:
-    """A stream in, the same stream out, with each value of `secrets` (name to value) replaced by its name.
+    """A stream in, the same stream out, with each value of `secrets` (name to value) replaced by its name,
+    in each of the forms that programs write it in.
 
     A possible beginning of a secret is held back until the next piece decides.
     """
 
     def __init__(self, secrets: Mapping[str, str]) -> None:
         self._names = {
-            value.encode(errors="surrogateescape"): f"[{name}]".encode()
+            form.encode(errors="surrogateescape"): f"[{name}]".encode()
             for name, value in secrets.items()
             if len(value) >= SHORTEST
+            for form in forms(value)
         }
         values = sorted(self._names, key=len, reverse=True)
         self._any = re.compile(b"|".join(map(re.escape, values))) if values else None

@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import UsageError
-from builder.files import write_atomically
+from builder.files import replace_ours
 from builder.project.catalogue import Entry
-from builder.project.snapshot import display
 from builder.script.plan import Plan
 from builder.share.export.header import mark
 from builder.share.export.licences import find_licences
@@ -52,16 +51,8 @@ def export(entry: Entry, form: str, *, beside: Path, wheels: Path | None = None)
 
 def save(path: Path, text: str, name: str) -> None:
     """Write an export of the profile `name`, over an older one at most. Raises UsageError where another file is."""
-    if os.path.lexists(path) and not _is_ours(path, name):
-        raise UsageError(f"{display(path)} was not made by Drydock for {name}", hint="move it away, or use another -o")
-    write_atomically(path, text)
-
-
-def _is_ours(path: Path, name: str) -> bool:
-    if path.is_symlink() or not path.is_file():
-        return False
-    text = path.read_text(encoding="utf-8", errors="replace")
-    return text.startswith(f"# {mark(name)}\n") or is_of(text, name)
+    made: Callable[[str], bool] = lambda there: there.startswith(f"# {mark(name)}\n") or is_of(there, name)  # noqa: E731
+    replace_ours(path, text, made, "-o", f"Drydock for {name}")
 
 
 def _not_installed(plan: Plan) -> list[str]:
