@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping
 
 _NAME = re.compile(r"(.*_)?(TOKEN|API_?KEY|SECRET|(ACCESS|PRIVATE|SECRET)_KEY|PASSWORD|PASSWD)", re.IGNORECASE)
-_INDEX = "UV_"  # how uv is told the user and the password of an index; without them it fetches nothing
+_INDEX = "UV_INDEX_"  # how uv is told the user and the password of an index; without them it fetches nothing
 
 
 def is_secret(name: str) -> bool:
@@ -23,8 +23,10 @@ def cleaned(environ: Mapping[str, str]) -> dict[str, str]:
 
     Neither do our own variables belong there: DRYDOCK_INDEX_NAME may be a URL with a password.
 
-    >>> sorted(cleaned({"HF_TOKEN": "x", "DRYDOCK_CACHE": "x", "UV_INDEX_A_PASSWORD": "x", "HTTPS_PROXY": "x"}))
-    ['HTTPS_PROXY', 'UV_INDEX_A_PASSWORD']
+    >>> sorted(cleaned(dict.fromkeys(("HF_TOKEN", "UV_PUBLISH_TOKEN", "DRYDOCK_CACHE", "UV_INDEX_A_PASSWORD"), "x")))
+    ['UV_INDEX_A_PASSWORD']
+    >>> cleaned({"HTTPS_PROXY": "x"})
+    {'HTTPS_PROXY': 'x'}
     """
     return {
         name: value

@@ -159,7 +159,7 @@ class Entry:
     @cached_property
     def path(self) -> Path:
         """The file. Raises ProfileError with the nearest name."""
-        found = self._first(f"{self.plain}.toml", self.source) if self._is_name else None
+        found = self._first(f"{self.plain}.toml", self.source, named=True) if self._is_name else None
         if found is not None:
             return found
         known = self._catalogue.at_hand()
@@ -300,10 +300,12 @@ class Entry:
             raise ProfileError(f"{name} leads out of {display(path.parent)}", hint="replace the link by the file")
         return self._files.text(path, self.seen)
 
-    def _first(self, name: str, scope: str) -> Path | None:
+    def _first(self, name: str, scope: str, *, named: bool = False) -> Path | None:
+        """The first file of that name; of a source itself where the source is `named`: team:cpu is not built in."""
+        folders = self._catalogue.folders_of(scope, self.seen)
         if scope:
             self.sources.add(scope)
-        for folder in self._catalogue.folders_of(scope, self.seen):
+        for folder in folders[:1] if scope and named else folders:
             path = (folder / name).absolute()
             if self._files.content(path, self.seen) is not None:
                 return path
