@@ -5,12 +5,13 @@ from __future__ import annotations
 import ast
 import json
 from collections.abc import Callable
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
 from tests.conftest import ROOT
-from tests.support import Result, Sandbox, make_sdist
+from tests.support import Result, Sandbox, make_sdist, make_wheel
 
 SECRET = "hf_this-is-a-secret"
 PROJECT = '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n'
@@ -50,6 +51,8 @@ class Evil:
         self.desk = desk
         self.ran = desk.root / "ran"
         self._calls = 0
+        uv = {f"uv-{version('uv')}.data/scripts/uv": "#!/bin/sh\n"}  # for a bundle, which takes it along
+        make_wheel(desk.wheels, "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=uv)
         make_sdist(
             desk.wheels,
             "evilpkg",
@@ -76,6 +79,7 @@ class Evil:
             "DRYDOCK_HOME": str(self.desk.root / home),
             "UV_CACHE_DIR": str(self.desk.root / f"cache-{self._calls}"),
             "HF_TOKEN": SECRET,
+            "UV_PUBLISH_TOKEN": SECRET,
             "WANDB_API_KEY": SECRET,
             "DRYDOCK_INDEX_OTHER": f"https://me:{SECRET}@wheels.example/simple",
             "NO_PROXY": "kept.example",

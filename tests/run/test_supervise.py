@@ -542,7 +542,8 @@ def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
     running = desk.start("run", "small", "--supervise")
     assert running.stdout is not None
     running.stdout.close()
-    assert running.wait(timeout=20) == 0
+    with running:
+        assert running.wait(timeout=20) == 0
     assert "trained" in log(desk)
 
 
