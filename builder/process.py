@@ -139,21 +139,10 @@ def has_living_maker(name: str) -> bool:
     >>> has_living_maker(f".new-here-{os.getpid()}"), has_living_maker(".new-here-x")
     (True, False)
     """
+    from builder.embedded.lifeline import is_alive
+
     number = name.rpartition("-")[2]
     return number.isdecimal() and is_alive(int(number))
-
-
-def is_alive(number: int) -> bool:
-    """Whether there is a process of that id."""
-    if number <= 0:
-        return False
-    try:
-        os.kill(number, 0)
-    except (ProcessLookupError, OverflowError):
-        return False
-    except PermissionError:
-        return True  # somebody else's
-    return True
 
 
 def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Popen[bytes]:

@@ -130,16 +130,6 @@ def reporter(*, quiet: bool = False) -> Reporter:
     return PlainReporter(sys.stderr, quiet=quiet)
 
 
-def plural(count: int, noun: str) -> str:
-    """Return a number with its noun, as every message writes it.
-
-    >>> plural(1, "package"), plural(2, "package"), plural(0, "patch")
-    ('1 package', '2 packages', '0 patches')
-    """
-    ending = "es" if noun.endswith(("ch", "s", "x")) else "s"
-    return f"{count} {noun}{'' if count == 1 else ending}"
-
-
 def explain(error: DrydockError) -> str:
     """An error in words: what, where, and what to do now.
 

@@ -18,12 +18,13 @@ from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
 from builder.embedded.manifest import read_sealed, sealed
 from builder.embedded.patches import apply_patches
+from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import display, write_files
 from builder.project.catalogue import Catalogue
 from builder.project.install import install
 from builder.project.sources import consent
-from builder.report import Reporter, plural
+from builder.report import Reporter
 from builder.script.parts import plan_json
 from builder.script.plan import Plan
 

@@ -16,11 +16,11 @@ from builder.embedded.examine import Examined, Problem, examine, look
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
+from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
 from builder.project.sources import consent
-from builder.report import plural
 from builder.store import generations, roots
 from builder.store.layout import Store
 

@@ -9,8 +9,8 @@ import click
 
 from builder.cli import complete
 from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.embedded.words import plural
 from builder.errors import UsageError
-from builder.report import plural
 
 
 @click.command()

@@ -8,8 +8,8 @@ from pathlib import Path
 import click
 
 from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.embedded.words import plural
 from builder.errors import PatchError
-from builder.report import plural
 
 _FOLDER = click.Path(path_type=Path)
 

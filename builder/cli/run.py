@@ -9,8 +9,8 @@ import click
 
 from builder.cli import complete
 from builder.cli.common import PROFILE, agreed, catalogue, command, echo_json, json_option, reporter, yes_option
+from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
-from builder.report import plural
 
 _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, reporter, yes_option
-from builder.report import plural
+from builder.embedded.words import plural
 
 if TYPE_CHECKING:
     from builder.share.mirror import Pushed

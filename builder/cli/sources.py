@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.cli.common import echo_json, json_option, reporter
-from builder.report import plural
+from builder.embedded.words import plural
 
 
 @click.group()

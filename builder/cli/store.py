@@ -6,8 +6,8 @@ import click
 
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
+from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
-from builder.report import plural
 
 
 @click.group()

@@ -18,7 +18,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from builder.embedded.folders import remove_path
+from builder.embedded.folders import make_folder, remove_path
 from builder.embedded.state import read_json
 
 LOCK = ".lock-"
@@ -58,7 +58,26 @@ def lock(descriptor: int, *, wait: bool = False) -> bool | None:
     return True
 
 
-def write_note(folder: int) -> None:
+def begin(parent: Path, prefix: str) -> tuple[Path, int]:
+    """Make a folder in `parent` that is ours while it is open: its path, and its descriptor.
+
+    It is locked, has a note, and gives signs of life where a guard watches over this process.
+    """
+    from builder.embedded import lifeline
+
+    path, folder = make_folder(parent, prefix)
+    try:
+        lock(folder)
+        _write_note(folder)
+    except BaseException:
+        os.close(folder)
+        remove_path(path)
+        raise
+    lifeline.touch(path / NOTE)
+    return path, folder
+
+
+def _write_note(folder: int) -> None:
     """Say in an open folder who makes it."""
     import pwd
 
@@ -73,7 +92,7 @@ def write_note(folder: int) -> None:
 
 
 def read_note(folder: int) -> dict[str, Any]:
-    """What `write_note` wrote; empty where there is nothing to read."""
+    """What `begin` wrote; empty where there is nothing to read."""
     return read_json(NOTE, dict, folder=folder) or {}
 
 

@@ -126,7 +126,7 @@ def opened(top: int, paths: Sequence[str], *, make: bool = False) -> Iterator[tu
 
 def open_below(top: int, path: str, *, make: bool = False) -> int:
     """A descriptor of the folder at a relative path, as `opened` opens it; "" is `top` itself."""
-    found = -1 if path else os.dup(top)
+    found = -1
     for one, descriptor in opened(top, with_parents([path]), make=make):
         if one == path:
             found = os.dup(descriptor)
@@ -144,12 +144,12 @@ def create(top: int, path: str, mode: int = 0o644) -> int:
 
 
 def with_parents(paths: Sequence[str]) -> list[str]:
-    """The folders on the way to `paths` and these themselves, `in_order`, without the top.
+    """The folders on the way to `paths` and these themselves, `in_order`; the top only where it is among them.
 
-    >>> with_parents(["a/b", "c"])
-    ['a', 'a/b', 'c']
+    >>> with_parents(["a/b", "c"]), with_parents(["a", ""])
+    (['a', 'a/b', 'c'], ['', 'a'])
     """
-    found = set()
+    found: set[str] = {path for path in paths if not path}
     for path in paths:
         while path and path not in found:
             found.add(path)

@@ -59,10 +59,6 @@ class Guard:
             except OSError:
                 pass
 
-    def touch(self, path: Path) -> None:
-        """Give a sign of life: renew the time of this file now and then."""
-        self.send(b"=%s\n" % os.fsencode(path))
-
     def end(self) -> None:
         """The guard is not needed any more; what has not ended yet is killed."""
         self.send(b"0\n")
@@ -89,6 +85,12 @@ def drop(pid: int) -> None:
     """It has ended."""
     if _guard is not None:
         _guard.send(b"-%d\n" % pid)
+
+
+def touch(path: Path) -> None:
+    """Give a sign of life: have the time of this file renewed now and then, where there is a guard."""
+    if _guard is not None:
+        _guard.send(b"=%s\n" % os.fsencode(path))
 
 
 class _Listener:
@@ -181,6 +183,8 @@ def _end_of(pid: int) -> list[int]:
 
 def is_alive(pid: int) -> bool:
     """Whether there is a process of that id, whoever's it is."""
+    if pid <= 0:
+        return False
     try:
         os.kill(pid, 0)
     except (ProcessLookupError, OverflowError):

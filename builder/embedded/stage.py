@@ -25,6 +25,7 @@ from builder.embedded.installed import check_distributions, distributions, site_
 from builder.embedded.manifest import is_usable, promise_of, sealed
 from builder.embedded.patches import patch_package
 from builder.embedded.plan import read_plan
+from builder.embedded.words import plural
 
 HERE = Path()
 PREFIX = ".stage-"
@@ -60,20 +61,17 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
         if not is_usable(env):
             claim.sweep(env.parent, PREFIX, script)
             size = f"{written['size']} to download at most"
-            _say(f"building {written['name']}: {_count(written['plan']['packages'], 'package')}, {size}")
-            _build(written, parts, env, tools, guard)
+            _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")
+            _build(written, parts, env, tools)
     finally:
         mine.release()
         guard.end()
 
 
-def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, guard: lifeline.Guard) -> None:
+def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools) -> None:
     _say(f"[1/4] Python {written['plan']['python']}")
-    stage, top = folders.make_folder(env.parent, f"{PREFIX}{written['key']}-")
+    stage, top = claim.begin(env.parent, f"{PREFIX}{written['key']}-")
     try:
-        claim.lock(top)
-        claim.write_note(top)
-        guard.touch(stage / claim.NOTE)
         os.fchdir(top)
         promises = _fill(written, parts, env.parent.parent, tools, top)
         _put(stage, env, top, promises)
@@ -92,10 +90,6 @@ def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, gua
 
 def _say(words: str) -> None:
     print(f"drydock: {words}", file=sys.stderr, flush=True)
-
-
-def _count(some: Sequence[Any], what: str) -> str:
-    return f"{len(some)} {what}{'' if len(some) == 1 else 'es' if what.endswith('ch') else 's'}"
 
 
 def _taken(stage: Path) -> StageError:
@@ -119,7 +113,7 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
     found = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
-    _say(f"[3/4] {_count(plan['patches'], 'patch')}, bytecode, manifest")
+    _say(f"[3/4] {plural(len(plan['patches']), 'patch')}, bytecode, manifest")
     for wheel in found:
         own.update(wheel.own)
     inside = site_packages(HERE).as_posix()
@@ -281,7 +275,7 @@ def _protect(paths: Sequence[str], top: int) -> None:
 
     Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
     """
-    every = {*paths, "bin"}
+    every = {*paths, "bin"} - {""}  # the top gets its name first
     for folder, _, files in os.walk(".drydock"):
         every.add(folder)
         for name in files:

@@ -76,7 +76,7 @@ def take_back(top: int, before: str, others: Iterable[str]) -> str:
     if there - ours:
         _move(top, f"{before}/{_CHANGED}", there - ours)
     gone = _by_folder(ours | made)
-    for path, here in folders.opened(top, _in_order(gone)):
+    for path, here in folders.opened(top, folders.with_parents(list(gone))):
         for name in gone.get(path, ()):
             os.unlink(name, dir_fd=here)
     _remove_empty(top, {*added, *there, *made})
@@ -150,16 +150,12 @@ def _by_folder(paths: Iterable[str]) -> dict[str, list[str]]:
     return found
 
 
-def _in_order(by_folder: dict[str, list[str]]) -> list[str]:
-    return ["", *folders.with_parents(list(by_folder))]
-
-
 def _move(top: int, aside: str, paths: Iterable[str], *, back: bool = False) -> None:
     """Move files below `top` to the same paths below `aside`, or from there `back`."""
     by_folder = _by_folder(paths)
     other = folders.open_below(top, aside, make=True)
     source, target = (other, top) if back else (top, other)
-    order = _in_order(by_folder)
+    order = folders.with_parents(list(by_folder))
     try:
         for (path, there), (_, here) in zip(folders.opened(source, order), folders.opened(target, order, make=True)):
             for name in by_folder.get(path, ()):
@@ -190,7 +186,7 @@ def _remove(top: int, before: str, *names: str) -> None:
 
 
 def _remove_empty(top: int, paths: Iterable[str]) -> None:
-    for folder in reversed(folders.with_parents(list(_by_folder(paths)))):
+    for folder in reversed(folders.with_parents([folder for folder in _by_folder(paths) if folder])):
         parent, _, name = folder.rpartition("/")
         try:
             above = folders.open_below(top, parent)

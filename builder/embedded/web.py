@@ -248,6 +248,7 @@ def _redirections(found: Network, question: _Question, known: Tuple[str, Optiona
             old, new = urlsplit(req.full_url), urlsplit(newurl)
             worse = new.scheme not in ("http", "https") or (old.scheme == "https" and new.scheme == "http")
             if worse or not question.may_follow(newurl):
+                fp.close()
                 raise _not_followed(newurl)
             again = super().redirect_request(req, fp, code, msg, headers, newurl)
             secret = known[1] if new.netloc == known[0] else authorization(newurl, found)

@@ -13,6 +13,7 @@ from __future__ import annotations
 import base64
 import json
 import os
+import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -121,8 +122,10 @@ def link(wheels: Sequence[Wheel], top: int) -> int:
     """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
 
     Where two wheels bring one path, the later one's file stands there. Raises ChangedError where a wheel is not
-    what it was.
+    what it was, StageError where one brings what every environment has of its own.
     """
+    for wheel in wheels:
+        _check_names(wheel)
     last: dict[str, int] = {}
     for number, wheel in enumerate(wheels):
         for folder, files in wheel.files.items():
@@ -140,11 +143,23 @@ def link(wheels: Sequence[Wheel], top: int) -> int:
     return sum(done)
 
 
+# What an environment is recognized by and entered through, also where capitals do not count.
+_OWN = re.compile(r"(?i)(pyvenv\.cfg|\.builder\.json|\.drydock/.*|bin/(python[0-9.]*|activate(_this\.py|\.\w+)?))")
+
+
+def _check_names(wheel: Wheel) -> None:
+    for folder, files in wheel.files.items():
+        if folder in ("", "bin") or folder[:8].lower() == ".drydock":
+            for name, *_ in files:
+                path = f"{folder}/{name}" if folder else name
+                if _OWN.fullmatch(path):
+                    raise StageError(f"{wheel.name} brings {path}, which every environment has of its own")
+
+
 def unlink(wheels: Sequence[Wheel], top: int) -> None:
     """Undo `link`, however far it came."""
     for wheel in wheels:
-        paths = [path for path in folders.with_parents(list(wheel.files)) if path]
-        for path, here in folders.opened(top, paths):
+        for path, here in folders.opened(top, folders.with_parents(list(wheel.files))):
             for name, *_ in wheel.files.get(path, ()):
                 try:
                     os.unlink(name, dir_fd=here)
@@ -217,13 +232,13 @@ def _unpack(
     """Have packages installed into a folder of their own, and take that apart into one per package."""
     left = dict(packages)
     damaged: list[str] = []
-    for alone in (False, False, True):
+    alone = False
+    for _ in range(3):
         groups = [{one: package} for one, package in left.items()] if alone else [left]
+        fetch_again = False
         for group in groups:
-            prefix, descriptor = folders.make_folder(folder, ".new-")
+            prefix, descriptor = claim.begin(folder, ".new-")
             try:
-                claim.lock(descriptor)
-                claim.write_note(descriptor)
                 install(list(group.values()), descriptor)
                 done, bad = _take_apart(home, folder, prefix, descriptor, group)
                 left = {one: package for one, package in left.items() if one not in done}
@@ -235,7 +250,7 @@ def _unpack(
                     raise StageError(
                         f"{bad[0]}: even when fetched again", "the wheel is broken, or something here changes files"
                     )
-                damaged = bad
+                damaged, fetch_again = bad, True
                 names = sorted({problem.partition(":")[0] for problem in bad})
                 print(
                     f"drydock: warning: {', '.join(names)}: files in uv's cache were changed; fetching again",
@@ -245,6 +260,7 @@ def _unpack(
                 forget(names)
         if not left:
             return
+        alone = alone or not fetch_again  # then they overlap
     raise StageError(f"{', '.join(sorted(one['name'] for one in left.values()))}: cannot be unpacked")
 
 

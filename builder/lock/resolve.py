@@ -14,11 +14,11 @@ from builder.consent import Builds
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
+from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
 from builder.profile.model import Patch, Profile
-from builder.report import plural
 
 
 def resolve(

@@ -24,9 +24,9 @@ from typing import Any
 
 from packaging.utils import canonicalize_name
 
+from builder.embedded.words import plural
 from builder.errors import UsageError
 from builder.lock.model import Lock, LockedOverride
-from builder.report import plural
 
 LIMIT = 20
 """How many paths are returned."""

@@ -18,8 +18,8 @@ from builder.embedded import claim
 from builder.embedded.errors import StageError
 from builder.embedded.folders import remove_path
 from builder.embedded.wheels import identity
+from builder.embedded.words import plural
 from builder.files import make_folder
-from builder.report import plural
 from builder.store import generations, roots
 from builder.store.layout import Store
 from builder.store.usage import Links

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from builder.embedded.errors import StageError
-from builder.report import plural
+from builder.embedded.words import plural
 from builder.store.generations import Generation
 from builder.store.layout import Store
 

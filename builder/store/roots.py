@@ -28,7 +28,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import process
-from builder.embedded import claim, state
+from builder.embedded import claim, lifeline, state
 from builder.errors import DrydockError, ToolError
 from builder.files import make_folder, share
 from builder.store import generations
@@ -324,7 +324,7 @@ def _is_ours(number: int, mark: Path, *, within: float = math.inf) -> bool:
 
     So has one that began more than `within` seconds before.
     """
-    if not process.is_alive(number):
+    if not lifeline.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):
         elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())

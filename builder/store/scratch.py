@@ -25,11 +25,9 @@ def scratch(parent: Path, prefix: str) -> Iterator[Path]:
     """
     files.make_folder(parent)
     claim.sweep(parent, prefix)
-    path, descriptor = folders.make_folder(parent, prefix)
+    path, descriptor = claim.begin(parent, prefix)
     over = threading.Event()
     try:
-        claim.lock(descriptor)
-        claim.write_note(descriptor)
         threading.Thread(target=_sign, args=(path / claim.NOTE, over), daemon=True).start()
         yield path
     finally:

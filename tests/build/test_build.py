@@ -46,6 +46,32 @@ def test_a_profile_becomes_a_trainer_that_runs(sandbox: Sandbox) -> None:
     assert sandbox.drydock("run", "small").succeeded().stdout == "trained with 1.0\n"
 
 
+def test_files_that_a_wheel_has_beside_its_packages_are_there(sandbox: Sandbox) -> None:
+    """As jupyter, matplotlib or CUDA's wheels have them: in share/, in include/, in the root of the environment."""
+    data = {"anchor-1.5.data/data/licence.txt": "free\n", "anchor-1.5.data/data/share/anchor/more.txt": "more\n"}
+    make_wheel(sandbox.wheels, "anchor", "1.5", files={"anchor/__init__.py": "version = '1.5'\n", **data})
+    sandbox.profile("small")
+    sandbox.drydock("lock", "small").succeeded()
+    env = build(sandbox)
+    assert (env / "licence.txt").read_text() == "free\n"
+    assert (env / "share/anchor/more.txt").read_text() == "more\n"
+    assert env.stat().st_mode & 0o222 == 0
+    sandbox.drydock("verify", "small").succeeded()
+    assert json.loads((env / ".drydock/manifest.json").read_text())["plan"]["packages"][0]["version"] == "1.5"
+
+
+@pytest.mark.parametrize("path", ["pyvenv.cfg", "PyVenv.cfg", ".drydock/manifest.json", "bin/activate"])
+def test_a_wheel_that_brings_what_an_environment_is_entered_through_is_refused(sandbox: Sandbox, path: str) -> None:
+    files = {"anchor/__init__.py": "version = '1.5'\n", f"anchor-1.5.data/data/{path}": "home = /elsewhere\n"}
+    make_wheel(sandbox.wheels, "anchor", "1.5", files=files)
+    sandbox.profile("small")
+    sandbox.drydock("lock", "small").succeeded()
+    done = sandbox.drydock("build", "small")
+    assert done.code == 1
+    assert f"anchor brings {path}, which every environment has of its own" in done.stderr
+    assert not sandbox.environments()
+
+
 def test_run_builds_what_is_not_there(locked: Sandbox) -> None:
     ran = locked.drydock("run", "small").succeeded()
     assert ran.stdout == "trained with 1.0\n"

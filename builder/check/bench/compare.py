@@ -20,12 +20,13 @@ from builder.check.bench.interval import Interval, interval
 from builder.check.bench.plain import plain
 from builder.check.bench.run import Run, Side, measure
 from builder.consent import Consent
+from builder.embedded.words import plural
 from builder.errors import UsageError
 from builder.isolation import LEAKS
 from builder.names import is_reference
 from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter, plural
+from builder.report import Reporter
 from builder.store import generations
 from builder.store.layout import Store, home
 

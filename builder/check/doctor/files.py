@@ -10,13 +10,13 @@ from packaging.version import InvalidVersion, Version
 
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.check.doctor.hardware import gib
+from builder.embedded.words import plural
 from builder.errors import DrydockError, Where
 from builder.lock.diff import size
 from builder.lock.model import Lock, LockedPatch
 from builder.machine import Machine
 from builder.profile.model import Profile
 from builder.profile.variables import Finding
-from builder.report import plural
 
 
 def lock(name: str, found: Lock | None, problem: DrydockError | None) -> Diagnosis:

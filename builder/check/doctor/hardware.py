@@ -7,6 +7,7 @@ from fnmatch import fnmatchcase
 
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.check.doctor.wheels import Need
+from builder.embedded.words import plural
 from builder.lock.model import Artefact
 from builder.machine import Machine
 from builder.machine.fit import numbers
@@ -14,7 +15,6 @@ from builder.machine.model import counted
 from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
-from builder.report import plural
 
 _NO_ANSWER = "fails, or does not answer"
 

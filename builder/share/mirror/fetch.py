@@ -11,10 +11,11 @@ from urllib.parse import unquote, urlsplit
 
 from builder.download import download
 from builder.embedded.caches import is_far, shown
+from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter, plural
+from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
 from builder.store.layout import home

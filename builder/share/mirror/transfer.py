@@ -8,9 +8,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter, plural
+from builder.report import Reporter
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
 from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
