@@ -12,7 +12,8 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -218,6 +219,37 @@ class Pin:
     required_by: tuple[str, ...]
 
 
+@dataclass(frozen=True)
+class Candidate:
+    """A file of a package as an index or a folder offers it, under one of maybe several URLs.
+
+    `hashes` are hexadecimal, by the name of their algorithm, and `size` in bytes: as far as the index says them.
+    `uploaded` is when, where it says so.
+    """
+
+    file: str
+    url: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    uploaded: datetime | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether the file is a wheel."""
+        return self.file.endswith(".whl")
+
+    @property
+    def sha256(self) -> str | None:
+        """The sha256, where the index says it."""
+        return self.hashes.get("sha256")
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is on this machine; None where it is elsewhere."""
+        parts = urlparse(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
+
+
 def resolve(
     requirements: Sequence[str],
     universe: Universe,
@@ -243,17 +275,17 @@ def resolve(
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
-def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The files of each pinned package, as PEP 751 lists them (`url`, `size`, `hashes`), and their `file` name."""
+def candidates(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[Candidate]]:
+    """The files of each pinned package, by its name. Raises ToolError."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
     # A version comes from the first index that has it, which is where it was resolved.
     arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *installer.SEARCHES]
     _compile(requirements, universe, folder, arguments)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Candidate]] = {}
     for package in tomllib.loads(output.read_text())["packages"]:
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
-        found[package["name"]] = [_with_size({**file, "file": _file_name(file["url"])}) for file in files]
+        found[package["name"]] = [_candidate(file) for file in files]
     return found
 
 
@@ -447,12 +479,11 @@ def _pin(line: str) -> Pin:
     return Pin(name, version, tuple(_FILES.get(parent.split(" ")[0], parent) for parent in parents))
 
 
-def _file_name(url: str) -> str:
-    return unquote(urlparse(url).path).rsplit("/", 1)[-1]
-
-
-def _with_size(file: dict[str, Any]) -> dict[str, Any]:
-    # Folders of wheels, and indexes without PEP 700, give no size.
-    if "size" not in file and file["url"].startswith("file://"):
-        file["size"] = Path(unquote(urlparse(file["url"]).path)).stat().st_size
-    return file
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    """A file as PEP 751 lists it."""
+    name = unquote(urlparse(row["url"]).path).rsplit("/", 1)[-1]
+    found = Candidate(name, row["url"], row.get("hashes", {}), row.get("size"), row.get("upload-time"))
+    # Folders of wheels, and indexes without PEP 700, say no size.
+    if found.size is None and found.path is not None:
+        return replace(found, size=found.path.stat().st_size)
+    return found

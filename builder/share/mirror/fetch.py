@@ -122,9 +122,9 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
                 names = {f.file: f.sha256 for f in group}
-                for row in (row for rows in uv.artefacts(pins, universe, Path(work)).values() for row in rows):
+                for row in (row for rows in uv.candidates(pins, universe, Path(work)).values() for row in rows):
                     # An index may say no sha256; what it sends is compared with the lock's in any case.
-                    found[row["hashes"].get("sha256") or names.get(row["file"], row["file"])] = row["url"]
+                    found[row.sha256 or names.get(row.file, row.file)] = row.url
     return found
 
 
