@@ -620,7 +620,7 @@ each_cache() {
   for _word in ${DRYDOCK_CACHE-}; do
     set +f
     IFS=$_ifs
-    [ -n "$_word" ] || continue  # between two commas there is none, and not the working directory
+    [ -n "$_word" ] || continue  # ",,"
     _number=$((_number + 1)) _place=${_word#file://}
     case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
     "$_call" "${_place%/}" "$@" || return 0

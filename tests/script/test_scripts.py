@@ -172,7 +172,7 @@ def test_render_check_finds_no_drift() -> None:
 COMMANDS = {
     "cat": set(),
     "chmod": set(),
-    "find": {"-type", "-prune", "-user", "-mmin", "-1"},  # -mmin is not POSIX: GNU, BSD and busybox have it
+    "find": {"-type", "-prune", "-user", "-perm", "-020", "-mmin", "-1"},  # -mmin is not POSIX: GNU, BSD and busybox have it
     "getconf": set(),
     "grep": {"-c"},
     "id": {"-u"},
