@@ -22,6 +22,7 @@
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
+case ${ZSH_VERSION:+$(emulate)} in zsh) exec sh "$0" "$@" ;; esac
 set -eu
 
 # --- 1. What it is -------------------------------------------------------------------------------------------------
@@ -44,9 +45,15 @@ say() { printf 'drydock: %s\n' "$1" >&2; }
 
 # die WHAT [HINT]
 die() {
+  lacks "$@"
+  exit 1
+}
+
+# lacks WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
+lacks() {
   say "error: $1"
   [ -z "${2-}" ] || say "  hint: $2"
-  exit 1
+  _lacks=1
 }
 
 wrong_use() {
@@ -306,8 +313,19 @@ print_notes() {
 start_trainer() {
   set -- "$_env/bin/python" "$_env/.drydock/"'trainers/tiny_lm.py' "$@"
   print_notes
+  raise_files
   exec "$@"
 }
+
+# A Mac lets a process open 256 files, and hivemind alone opens more sockets.
+raise_files() {
+  # shellcheck disable=SC3045 # what has no such limit, or option, goes on as it is
+  case $(ulimit -S -n) in
+    *[!0-9]* | '' | ?????*) ;;
+    # Tried in a subshell first: a ulimit that fails ends some shells.
+    *) for _files in 10240 "$(ulimit -H -n)"; do ! (ulimit -S -n "$_files") || { ulimit -S -n "$_files"; break; }; done ;;
+  esac
+} 2>/dev/null
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
@@ -439,6 +457,7 @@ find_uv() {
   _found=$(uv_on_path)
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
+
   say "note: uv $_uv_version could not be fetched; going on with uv $_found"
   _uv=uv
 }
@@ -483,10 +502,12 @@ fetch_uv_from() {
   fi
 }
 
+
 # fetch_uv_with OPTIONS OF PIP
 fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
     command -v "$_candidate" >/dev/null 2>&1 || continue
+
     if "$_candidate" -m pip --version >/dev/null 2>&1; then
       _pip_python=$_candidate
     elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
@@ -535,12 +556,35 @@ each_cache() {
   IFS=$_ifs
 }
 
+# Says all that this machine lacks, before anything is downloaded.
+check_machine() {
+  _lacks=0
+  check_platform
+  [ "$_lacks" -eq 0 ] || exit 1
+}
+
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
-  [ "$_system $_machine" = 'Linux x86_64' ] ||
-    die "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+  if [ "$_system $_machine" != 'Linux x86_64' ]; then
+    lacks "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+    return 0
+  fi
   _found=$(getconf GNU_LIBC_VERSION 2>/dev/null) || _found='another C library'
-  at_least "${_found#glibc }" 2.28 || die "cpu needs glibc 2.28 or newer, and this has $_found"
+  at_least "${_found#glibc }" 2.28 || lacks "cpu needs glibc 2.28 or newer, and this has $_found"
+}
+
+# In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
+check_room() {
+  _place=$_store
+  while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
+  _free=$(df -Pk "$_place" 2>/dev/null) || return 0
+  _free=${_free%%\%*}
+  _free=${_free% *}
+  _free=${_free%"${_free##*[! ]}"}
+  _free=${_free##* }
+  case $_free in '' | *[!0-9]*) return 0 ;; ???) _free=0 ;; *) _free=${_free%???} ;; esac
+  [ "$_free" -ge 1083 ] ||
+    say "note: $_free MB are free at $_place, and all of cpu takes about 1083; DRYDOCK_HOME names another disk"
 }
 
 # at_least 14.2.1 14.0: whether the first version is the second or newer, by the first two numbers.
@@ -582,7 +626,8 @@ stop_builder() {
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
-  check_platform
+  check_machine
+  check_room
   grouped mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
@@ -622,7 +667,7 @@ start_builder() {
 
 # Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
-  check_platform
+  check_machine
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
   _free=$_venv

@@ -35,6 +35,7 @@
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
+case ${ZSH_VERSION:+$(emulate)} in zsh) exec sh "$0" "$@" ;; esac
 set -eu
 
 # --- 1. What it is -------------------------------------------------------------------------------------------------
@@ -57,9 +58,15 @@ say() { printf 'drydock: %s\n' "$1" >&2; }
 
 # die WHAT [HINT]
 die() {
+  lacks "$@"
+  exit 1
+}
+
+# lacks WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
+lacks() {
   say "error: $1"
   [ -z "${2-}" ] || say "  hint: $2"
-  exit 1
+  _lacks=1
 }
 
 wrong_use() {
@@ -267,10 +274,15 @@ print_notes() {
 
 # --- 3. The trainer ------------------------------------------------------------------------------------------------
 
+# check_folder FUNCTION: calls it where what the trainer needs is not here.
+check_folder() {
+  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
+    "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
+}
+
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
-  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
-    die "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout of release v0.4.x (v0.5.0 removed this trainer)'
+  check_folder die
   _value='1'; [ -z "${GRADIENT_ACCUMULATION_STEPS+set}" ] || _value=$GRADIENT_ACCUMULATION_STEPS
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value='gsm8k'; [ -z "${GAME+set}" ] || _value=$GAME
@@ -321,12 +333,24 @@ argparse.ArgumentParser.parse_known_args = lambda self, args=None, namespace=Non
 )
 runpy.run_module(module, run_name="__main__", alter_sys=True)' "$_hidden" "$@"
     print_notes
+    raise_files
     exec "$@"
   fi
   set -- 'python' '-m' 'hivemind_exp.gsm8k.train_single_gpu' "$@"
   print_notes
+  raise_files
   exec "$@"
 }
+
+# A Mac lets a process open 256 files, and hivemind alone opens more sockets.
+raise_files() {
+  # shellcheck disable=SC3045 # what has no such limit, or option, goes on as it is
+  case $(ulimit -S -n) in
+    *[!0-9]* | '' | ?????*) ;;
+    # Tried in a subshell first: a ulimit that fails ends some shells.
+    *) for _files in 10240 "$(ulimit -H -n)"; do ! (ulimit -S -n "$_files") || { ulimit -S -n "$_files"; break; }; done ;;
+  esac
+} 2>/dev/null
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
@@ -457,7 +481,8 @@ find_uv() {
   if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
-    "install python3 with venv, or uv"
+    "xcode-select --install brings a python3; or install uv"
+
   say "note: uv $_uv_version could not be fetched; going on with uv $_found"
   _uv=uv
 }
@@ -502,10 +527,20 @@ fetch_uv_from() {
   fi
 }
 
+# Apple's python3 opens a dialog where the Command Line Tools are not there.
+is_program() {
+  case $(command -v "$1" 2>/dev/null) in
+    '') return 1 ;;
+    /usr/bin/*) xcode-select -p >/dev/null 2>&1 ;;
+  esac
+}
+
+
 # fetch_uv_with OPTIONS OF PIP
 fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
-    command -v "$_candidate" >/dev/null 2>&1 || continue
+    is_program "$_candidate" || continue
+
     if "$_candidate" -m pip --version >/dev/null 2>&1; then
       _pip_python=$_candidate
     elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
@@ -554,12 +589,42 @@ each_cache() {
   IFS=$_ifs
 }
 
+# Says all that this machine lacks, before anything is downloaded.
+check_machine() {
+  _lacks=0
+  check_platform
+  [ "$_action" != run ] || check_folder lacks
+  [ "$_lacks" -eq 0 ] || exit 1
+}
+
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
-  [ "$_system $_machine" = 'Darwin arm64' ] ||
-    die "m4 is for macos-arm64, and this is $_system on $_machine" "drydock profile list shows the others"
+  if [ "$_system $_machine" != 'Darwin arm64' ]; then
+    if [ "$_system" = Darwin ] && [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
+      lacks "m4 is for Apple silicon, which this Mac has, but this terminal runs under Rosetta" "arch -arm64 sh $0"
+      return 0
+    fi
+    lacks "m4 is for macos-arm64, and this is $_system on $_machine" "drydock profile list shows the others"
+    return 0
+  fi
   _found=$(sw_vers -productVersion)
-  at_least "$_found" 14.0 || die "m4 needs macOS 14.0 or newer, and this is macOS $_found"
+  at_least "$_found" 14.0 || lacks "m4 needs macOS 14.0 or newer, and this is macOS $_found"
+  _found=$(detected memory-gb 16 100 0 0)
+  [ "$_found" -ge 16 ] || say "note: m4 is meant for 16 GB of memory or more, and this machine has $_found"
+}
+
+# In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
+check_room() {
+  _place=$_store
+  while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
+  _free=$(df -Pk "$_place" 2>/dev/null) || return 0
+  _free=${_free%%\%*}
+  _free=${_free% *}
+  _free=${_free%"${_free##*[! ]}"}
+  _free=${_free##* }
+  case $_free in '' | *[!0-9]*) return 0 ;; ???) _free=0 ;; *) _free=${_free%???} ;; esac
+  [ "$_free" -ge 1121 ] ||
+    say "note: $_free MB are free at $_place, and all of m4 takes about 1121; DRYDOCK_HOME names another disk"
 }
 
 # at_least 14.2.1 14.0: whether the first version is the second or newer, by the first two numbers.
@@ -601,7 +666,8 @@ stop_builder() {
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
-  check_platform
+  check_machine
+  check_room
   grouped mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
@@ -641,7 +707,7 @@ start_builder() {
 
 # Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
-  check_platform
+  check_machine
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
   _free=$_venv

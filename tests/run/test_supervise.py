@@ -129,6 +129,20 @@ def test_a_trainer_that_ends_well_is_done(desk: Sandbox) -> None:
     assert desk.drydock("run", "small", "--status").succeeded().stdout.startswith("small ended ")
 
 
+def test_a_mac_stays_awake_as_long_as_the_supervisor_lives(desk: Sandbox) -> None:
+    """There is no caffeinate here: a program that notes what it is asked, and does as it is."""
+    program = desk.root / "bin/caffeinate"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$*" >"$0.asked"\nwhile kill -0 "$3"; do sleep 0.05; done\necho >"$0.over"\n')
+    program.chmod(0o755)
+    trainer(desk, "print('out')")
+    path = f"{program.parent}:{desk.environment['PATH']}"
+    desk.drydock("run", "small", "--supervise", env={"PATH": path}).succeeded()
+    supervisor = state(desk)["supervisor"]
+    assert Path(f"{program}.asked").read_text() == f"-i -w {supervisor}\n"
+    until(Path(f"{program}.over").exists)
+
+
 @pytest.mark.parametrize(
     "last_words",
     [

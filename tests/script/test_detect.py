@@ -41,7 +41,9 @@ def functions(**changes: Any) -> str:
     text = rendered(plan)[plan.profile.run_script]
     found = re.search(r"^# detected WHAT.*?(?=^# What would let another)", text, re.MULTILINE | re.DOTALL)
     assert found is not None
-    return f"set -eu\n{found[0]}\n"
+    first = re.search(r"^case \$\{ZSH_VERSION.*\n", text, re.MULTILINE)
+    assert first is not None
+    return f"{first[0]}set -eu\n{found[0]}\n"
 
 
 def told(script: Path, shell: str, *around: str, **env: str) -> list[str]:

@@ -27,6 +27,7 @@ from builder.embedded.folders import is_shared
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
+from builder.run.supervise.awake import keep_awake
 from builder.run.supervise.journal import older, read_state, write_state
 from builder.run.supervise.policy import Policy
 from builder.store.layout import home
@@ -100,6 +101,7 @@ def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> No
     where = folder(request.name)
     write_state(where / "request.json", asdict(request))
     os.set_inheritable(lock, True)
+    keep_awake(os.getpid())  # which stays ours
     # -P: a folder called `builder` where we are is not ours.
     process.replace([sys.executable, "-P", "-m", "builder.run.supervise", str(where), str(lock)], environment)
 
