@@ -527,4 +527,4 @@ def test_without_patches_there_is_no_patch_tool() -> None:
 
 def test_all_shells_that_ci_installs_are_here() -> None:
     if os.environ.get("CI"):
-        assert set(SHELLS) == {"dash", "bash", "bash-posix", "busybox", "mksh", "yash", "zsh"}
+        assert set(SHELLS) == {"dash", "bash", "bash-posix", "busybox", "mksh", "yash", "zsh", "zsh-sh"}
