@@ -27,10 +27,8 @@ class Carried(NamedTuple):
     patches: str
 
 
-def render(
-    plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False, run_script: str = ""
-) -> dict[str, str]:
-    """All generated files of a plan: file name to text. `run_script` is that of its run script where it is known.
+def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
+    """All generated files of a plan: file name to text.
 
     With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
     where a file of the profile's cannot travel in a script.
@@ -39,7 +37,7 @@ def render(
     templates = environment(loader)
     values = _values(plan, carried)
     files = {
-        profile.run_script: run_script or templates.get_template("run.sh.j2").render(values, script=profile.run_script),
+        profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
         f"{profile.name}.env": templates.get_template("dotenv.j2").render(values),
         profile.fix_dependencies_script: templates.get_template(
             f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"

@@ -12,12 +12,9 @@ from builder.script.plan import Plan
 from builder.script.render import Carried, render, render_bundle_head, render_run_script
 
 
-def rendered(
-    plan: Plan, carried: Carried | None = None, *, standalone: bool = False, run_script: str = ""
-) -> dict[str, str]:
-    """All generated files of a plan: file name to text; what they carry, and the run script, where these are known."""
-    loader = FileSystemLoader(shipped("templates"))
-    return render(plan, loader, carried or made(), standalone=standalone, run_script=run_script)
+def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
+    """All generated files of a plan: file name to text; `carried` is what they carry, where it is known."""
+    return render(plan, FileSystemLoader(shipped("templates")), carried or made(), standalone=standalone)
 
 
 def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:

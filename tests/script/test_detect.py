@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from builder.errors import ProfileError
 from builder.machine import Machine, macos
 from builder.profile.detect import Detect
-from builder.profile.load import load
 from builder.profile.model import Setting
 from builder.profile.source import Source
 from builder.script.quoting import sh_word
@@ -28,6 +27,7 @@ from builder.script.templates import rendered
 from tests.conftest import ROOT
 from tests.script.test_render import make
 from tests.support import SHELLS, Sandbox
+from tests.support.profiles import load
 from tests.support.scripts import Desk
 
 KINDS = ("performance-cores", "usable-cores", "memory-gb", "gpu-count")
