@@ -16,7 +16,7 @@ import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from builder.embedded.errors import StageError
 
@@ -80,7 +80,6 @@ COMMANDS: dict[str, Callable[..., Any]] = {
 
 def main(arguments: list[str]) -> int:
     """Run a command; returns the exit status. A command that returns False has failed."""
-    gc.set_threshold(100_000)  # little of what a build makes is garbage that only a search finds
     command = "".join(arguments[:1])
     try:
         if command not in COMMANDS:
@@ -93,9 +92,15 @@ def main(arguments: list[str]) -> int:
         return 1
     except KeyboardInterrupt:
         return 130
-    finally:
-        gc.freeze()  # or Python looks through all that is left on its way out
+
+
+def run() -> NoReturn:
+    """Run the command of this process, and end it."""
+    gc.set_threshold(100_000)  # little of what a build makes is garbage that only a search finds
+    code = main(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that is left on its way out
+    sys.exit(code)
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

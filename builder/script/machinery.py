@@ -17,7 +17,7 @@ from collections.abc import Sequence
 from functools import cache
 from pathlib import Path
 
-_MAIN = "import sys\n\nfrom builder.embedded.__main__ import main\n\nsys.exit(main(sys.argv[1:]))\n"
+_MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 
 _LINE = 115
