@@ -23,6 +23,7 @@ def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, sc
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
+    _remember_folder()
     try:
         folders.build_in(Path(env).parent.parent)
         build(Path(parts), Path(env), Tools(uv, Path(frame), Path(work), Path(mirror)), int(script))
@@ -30,6 +31,11 @@ def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, sc
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None
     except OSError as error:
         raise StageError(f"{error}; nothing was left in the store") from None
+
+
+def _remember_folder() -> None:
+    """What the caller's settings name is relative to where the caller stands, and not to what is made."""
+    os.environ["DRYDOCK_FOLDER"] = os.getcwd()
 
 
 def _sweep(store: str, name: str) -> None:
@@ -49,6 +55,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
     from builder.embedded.into import Tools, into
 
     home, uv, work, mirror, script, again, ask = tools
+    _remember_folder()
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
     try:
