@@ -111,6 +111,7 @@ def test_pip_gets_the_users_mirrors_and_nothing_else(home: Path) -> None:
         "PIP_CONFIG_FILE": "/dev/null",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
     }
 
 

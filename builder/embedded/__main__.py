@@ -5,6 +5,7 @@ sweep STORE NAME                                delete what a dead build of ENV 
 verify ENV                                      every promise about a finished environment, checked
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
+pip INDEX OPTIONS                               pip of this Python, by hash: from INDEX, or "" for those of this machine
 list                                            the files of this folder
 """
 
@@ -66,6 +67,15 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
         guard.end()
 
 
+def _pip(index: str, *options: str) -> None:
+    from builder.embedded import network
+
+    environ = network.pip_environment(os.environ, index or None)
+    os.chdir("/")  # Python looks for pip where it is started, too
+    command = [sys.executable, "-E", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    os.execve(sys.executable, [*command, "--require-hashes", *options], environ)  # noqa: S606
+
+
 def _list() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         print(path)
@@ -76,6 +86,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sweep": _sweep,
     "verify": _verify,
     "into": _into,
+    "pip": _pip,
     "list": _list,
 }
 

@@ -83,7 +83,13 @@ def pip_environment(environ: Mapping[str, str], index: Optional[str] = None, roo
     """
     found = read(environ, root)
     kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_"))}
-    new = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    kept.update({name: environ[name] for name in ("PIP_CACHE_DIR", "PIP_NO_CACHE_DIR") if name in environ})
+    new = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
     if index is None and found.first("no-index"):
         new["PIP_NO_INDEX"] = "1"
     default = index or found.first("index")
