@@ -88,7 +88,7 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
 
 
 def _check(plan: Plan, staged: Path, site: Path) -> None:
-    problems = [str(problem) for problem in check_records(site).problems]
+    problems = [str(problem) for problem in check_records(site, plan.content).problems]
     problems += [problem for path in _files(staged) for problem in _foreign(plan, path, staged)]
     if problems:
         raise DrydockError("the result is not what the lock says: " + "; ".join(problems[:5]))

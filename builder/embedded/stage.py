@@ -222,6 +222,7 @@ def linked(
         if not compiled:
             found = [wheels.without_bytecode(wheel) for wheel in found]
         try:
+            found = wheels.owned(found, written["plan"].get("overlap", {}))
             copied = wheels.link(found, top)
         except wheels.ChangedError as changed:
             _say(f"warning: {changed}: unpacked files were changed; unpacking again")

@@ -24,8 +24,10 @@ from builder.embedded.errors import StageError
 from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_record, distributions, forget_origins, read_record, site_packages
+from builder.embedded.overlap import plain, winner
 from builder.embedded.programs import make_relocatable
 from builder.embedded.state import LARGE, read_json
+from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 
 FORMAT = 1
@@ -65,13 +67,13 @@ def wheels_of(
     """
     folder = home / "wheels" / bytecode.cache_tag()
     names = {identity(package, plan["build-requires"]): package for package in plan["packages"]}
-    found = {one: _read(folder, one, package["name"]) for one, package in names.items()}
+    found = {one: known(folder, one, package["name"]) for one, package in names.items()}
     new = {one: package for one, package in names.items() if found[one] is None}
     if new:
         folder.mkdir(parents=True, exist_ok=True)
         claim.sweep(folder, ".new-")
         _unpack(home, folder, new, install, forget)
-        found.update((one, _read(folder, one, package["name"])) for one, package in new.items())
+        found.update((one, known(folder, one, package["name"])) for one, package in new.items())
     missing = [package["name"] for one, package in names.items() if found[one] is None]
     if missing:
         raise StageError(f"{', '.join(missing)} went away while this was built", "is somebody else cleaning up?")
@@ -81,7 +83,7 @@ def wheels_of(
 # --- what was met before -------------------------------------------------------------------------------------------
 
 
-def _read(folder: Path, name: str, package: str) -> Wheel | None:
+def known(folder: Path, name: str, package: str) -> Wheel | None:
     """A wheel from its note; None where there is none, or none that we can read."""
     try:
         note = read_json(folder / f"{name}.json", _NOTE, LARGE)
@@ -118,25 +120,84 @@ def without_bytecode(wheel: Wheel) -> Wheel:
     return wheel._replace(files={folder: files for folder, files in kept.items() if files})
 
 
-def link(wheels: Sequence[Wheel], top: int) -> int:
-    """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
+def owned(wheels: Sequence[Wheel], overlap: Mapping[str, str]) -> list[Wheel]:
+    """The wheels, each without what another one has in its place: of a path that several bring, one file is there.
 
-    Where two wheels bring one path, the later one's file stands there. Raises ChangedError where a wheel is not
-    what it was, StageError where one brings what every environment has of its own.
+    `overlap` is that of the plan. Raises StageError where they differ and it does not say whose counts, ChangedError.
     """
-    for wheel in wheels:
-        _check_names(wheel)
-    last: dict[str, int] = {}
+    first: dict[str, int] = {}
+    several: dict[str, list[int]] = {}
     for number, wheel in enumerate(wheels):
         for folder, files in wheel.files.items():
             for file in files:
-                last[f"{folder}/{file[0]}"] = number
+                path = f"{folder}/{file[0]}" if folder else file[0]
+                if first.setdefault(path, number) != number:
+                    several.setdefault(path, [first[path]]).append(number)
+    lost: dict[int, set[str]] = {}
+    clashes: list[tuple[str, list[int]]] = []
+    for path, numbers in several.items():
+        chosen = winner(path, [wheels[number].name for number in numbers], overlap)
+        if chosen is None and not _is_same(path, [wheels[number] for number in numbers]):
+            clashes.append((path, numbers))
+        for number in numbers:
+            if wheels[number].name != (chosen or wheels[numbers[-1]].name):
+                lost.setdefault(number, set()).add(path)
+    if clashes:
+        raise _clash(sorted(clashes), wheels)
+    return [_without(wheel, lost[number]) if number in lost else wheel for number, wheel in enumerate(wheels)]
+
+
+def _is_same(path: str, wheels: Sequence[Wheel]) -> bool:
+    folder, _, name = path.rpartition("/")
+    sizes = {file[2] for wheel in wheels for file in wheel.files[folder] if file[0] == name}
+    if len(sizes) > 1 or sizes == {0}:
+        return len(sizes) == 1
+    try:
+        return len({sha256((wheel.path / path).read_bytes()) for wheel in wheels}) == 1
+    except OSError:
+        raise ChangedError(wheels) from None
+
+
+def _without(wheel: Wheel, paths: set[str]) -> Wheel:
+    files = {
+        folder: [file for file in some if (f"{folder}/{file[0]}" if folder else file[0]) not in paths]
+        for folder, some in wheel.files.items()
+    }
+    return wheel._replace(
+        files={folder: some for folder, some in files.items() if some},
+        own={path: promise for path, promise in wheel.own.items() if path not in paths},
+        uncompiled=[path for path in wheel.uncompiled if path not in paths],
+    )
+
+
+def _clash(clashes: Sequence[tuple[str, list[int]]], wheels: Sequence[Wheel]) -> StageError:
+    # A module before its bytecode.
+    path, numbers = min(clashes, key=lambda clash: ("__pycache__" in clash[0], clash))
+    names = [wheels[number].name for number in numbers]
+    more = len({plain(path) for path, _ in clashes}) - 1
+    folder, slash, _ = plain(path).partition("/")
+    pattern = f"{folder}/*" if slash and more else plain(path)
+    return StageError(
+        f"{' and '.join(names)} bring {plain(path)}, each another one"
+        + (f", and {plural(more, 'more file')} so" if more else ""),
+        f'one of them, or say in the profile whose counts: [packages] overlap = {{ "{pattern}" = "{names[-1]}" }}',
+    )
+
+
+def link(wheels: Sequence[Wheel], top: int) -> int:
+    """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
+
+    They are what `owned` returns. Raises ChangedError where a wheel is not what it was, StageError where one brings
+    what every environment has of its own.
+    """
+    for wheel in wheels:
+        _check_names(wheel)
     every = sorted({folder for wheel in wheels for folder in wheel.files})
     for _ in folders.opened(top, folders.with_parents(every), make=True):
         pass
     costs = [sum(map(len, wheel.files.values())) for wheel in wheels]
     jobs = list(range(len(wheels)))
-    done = on_all_cores(lambda job: _link(wheels[job], top, last, job), jobs, costs, grain=2_000)
+    done = on_all_cores(lambda job: _link(wheels[job], top), jobs, costs, grain=2_000)
     changed = [wheels[job] for job, copied in zip(jobs, done) if copied < 0]
     if changed:
         raise ChangedError(changed)
@@ -182,7 +243,7 @@ def _drop(path: Path) -> None:
     folders.remove_path(path)
 
 
-def _link(wheel: Wheel, top: int, last: Mapping[str, int], number: int) -> int:
+def _link(wheel: Wheel, top: int) -> int:
     """Link the files of one wheel; returns how many had to be copied, and -1 where one was changed."""
     source = os.open(wheel.path, os.O_RDONLY | os.O_DIRECTORY)
     copied = 0
@@ -190,8 +251,6 @@ def _link(wheel: Wheel, top: int, last: Mapping[str, int], number: int) -> int:
         paths = folders.with_parents(list(wheel.files))
         for (path, there), (_, here) in zip(folders.opened(source, paths), folders.opened(top, paths)):
             for name, inode, size, time in wheel.files.get(path, ()):
-                if last[f"{path}/{name}"] != number:
-                    continue
                 state = os.stat(name, dir_fd=there, follow_symlinks=False)
                 if (state.st_ino, state.st_size, state.st_mtime_ns) != (inode, size, time):
                     return -1

@@ -120,8 +120,9 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
 
 
 def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
-    # What came later counts where it is used, so that older locks stay fresh.
-    return {name: value for name, value in packages.items() if value or name != "exclude_newer_index"}
+    # What came later counts where it is used, so that older locks stay fresh; an order of files resolves nothing.
+    decisive = {name: value for name, value in packages.items() if name != "overlap"}
+    return {name: value for name, value in decisive.items() if value or name != "exclude_newer_index"}
 
 
 def _sha256_of(value: Any) -> str:

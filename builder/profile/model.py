@@ -15,6 +15,7 @@ from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     Day,
     FileName,
+    FilePattern,
     IndexURL,
     Model,
     Name,
@@ -70,6 +71,9 @@ class Packages(Model):
     """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
+    overlap: dict[FilePattern, PackageName] = {}
+    """Whose file counts where several packages bring one with different content: paths in site-packages, `*` stands for
+    anything, to the package. Without, a build stops there."""
 
 
 class Setting(Model):

@@ -5,13 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from builder.embedded import wheels
+from builder.embedded.errors import StageError
 from builder.errors import LockError, PatchError, Where
 from builder.files import write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
+from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue, display
 from builder.project.sources import consent
 from builder.report import Reporter
+from builder.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -45,6 +49,7 @@ def relock(
     with report.busy(f"locking {name}"):
         try:
             lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
+            _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(catalogue.path(name)))
             raise
@@ -61,6 +66,22 @@ def relock(
                 where=Where(display(path)),
             ) from None
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def _check_files(profile: Profile, lock: Lock) -> None:
+    """Raise LockError where packages bring different files for one path, as far as they were unpacked here before.
+
+    What a wheel has in it is said by no index; a build sees the rest.
+    """
+    folder = Store.here().home / "wheels" / f"cpython-{profile.python.version.replace('.', '')}"
+    builds = [package.model_dump() for package in lock.build_requires]
+    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
+    try:
+        wheels.owned([one for pair in named if (one := wheels.known(folder, *pair))], profile.packages.overlap)
+    except wheels.ChangedError:
+        pass
+    except StageError as error:
+        raise LockError(str(error), hint=error.hint) from None
 
 
 def check_lock(name: str) -> Lock:

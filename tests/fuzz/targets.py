@@ -107,7 +107,7 @@ def parts(data: bytes, folder: Path) -> None:
 def wheel(data: bytes, folder: Path) -> None:
     (folder / "x").mkdir()
     (folder / "x.json").write_bytes(data)
-    wheels._read(folder, "x", "anchor")
+    wheels.known(folder, "x", "anchor")
 
 
 def note(data: bytes, folder: Path) -> None:
