@@ -64,7 +64,7 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
 
 
 def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
-    target, python = plan.profile.target, plan.profile.python.version
+    target, python = plan.profile.target, plan.profile.python.series
     report.step(f"[1/4] Python {python} of this host, as a scaffold")
     base = uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}

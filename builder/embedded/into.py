@@ -76,6 +76,7 @@ def into(mode: str, venv: Path, parts: Path, tools: Tools, *, ask: bool) -> bool
     Raises StageError; nothing is changed then.
     """
     written = read_plan(parts)
+    stage.check_release(written["plan"])
     path, site, top = _open(venv, tools.home)
     os.fchdir(top)
     if mode == "check":

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, installer, lifeline, venv, wheels
+from builder.embedded import bytecode, claim, folders, installer, interpreter, lifeline, venv, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -109,6 +109,10 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    check_release(plan)
+    lacking = interpreter.missing()
+    if lacking:
+        _say(f"warning: this Python lacks {', '.join(lacking)}: {interpreter.remedy(plan['python'])}")
     own = venv.take_over(tools.frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
@@ -131,6 +135,7 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
         **{name: written[name] for name in ("name", "key", "index", "plan")},
         "format": plan["format"],
         "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
+        "interpreter-build": " ".join(sys.version.split()),
         "cache-tag": bytecode.cache_tag(),
         "own": own,
         "uncompiled": sorted(
@@ -146,6 +151,17 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     os.unlink(claim.NOTE)
     _protect([path for wheel in found for path in wheel.files], top)
     return {**own, ".drydock/manifest.json": record_hash(text.encode())}
+
+
+def check_release(plan: Mapping[str, Any]) -> None:
+    """Raise StageError where the plan names a patch release of Python, and this is another one."""
+    running = "{}.{}.{}".format(*sys.version_info)
+    wanted = plan.get("interpreter", running)
+    if running != wanted:
+        raise StageError(
+            f"this is Python {running}, and the profile wants {wanted}",
+            f"uv python install {wanted}; or name one: DRYDOCK_PYTHON=/path/to/python{plan['python']}",
+        )
 
 
 def _patch(plan: Mapping[str, Any], parts: Path, shared: Path) -> list[str]:

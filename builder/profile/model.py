@@ -41,8 +41,18 @@ from builder.secrets import is_secret
 class Python(Model):
     """The interpreter."""
 
-    version: str = Field(pattern=r"^3\.[0-9]{1,2}$")
-    """For instance "3.11": any patch release of it."""
+    version: str = Field(pattern=r"^3\.[0-9]{1,2}(\.[0-9]{1,2})?$")
+    """For instance "3.11": any patch release of it; or "3.11.13": that one and no other."""
+
+    @property
+    def series(self) -> str:
+        """Major and minor version: what wheels are for."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def release(self) -> str | None:
+        """The patch release that it must be; None where any will do."""
+        return self.version if self.version != self.series else None
 
 
 class Override(Model):

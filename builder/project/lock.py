@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from builder import uv
 from builder.embedded import wheels
 from builder.embedded.errors import StageError
 from builder.errors import LockError, PatchError, Where
@@ -48,6 +49,7 @@ def relock(
     kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
         try:
+            _check_release(profile)
             lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
@@ -68,12 +70,25 @@ def relock(
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
 
 
+def _check_release(profile: Profile) -> None:
+    """Raise LockError where the profile wants a patch release of Python that neither this machine nor uv has."""
+    release, series = profile.python.release, profile.python.series
+    if release is None or uv.known_pythons(release) or uv.finds_python(release):
+        return
+    newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
+    known = f'the newest that it can fetch: version = "{newest}"' if newest else f"it can fetch none of {series}"
+    raise LockError(
+        f"[python] version: there is no Python {release} here, and uv knows none",
+        hint=f'{known}; any release: version = "{series}"',
+    )
+
+
 def _check_files(profile: Profile, lock: Lock) -> None:
     """Raise LockError where packages bring different files for one path, as far as they were unpacked here before.
 
     What a wheel has in it is said by no index; a build sees the rest.
     """
-    folder = Store.here().home / "wheels" / f"cpython-{profile.python.version.replace('.', '')}"
+    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
     builds = [package.model_dump() for package in lock.build_requires]
     named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
     try:

@@ -10,7 +10,7 @@ from pathlib import Path
 from builder import process
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
-from builder.lock.diff import Side, side_of_lock, side_of_plan, side_of_profile
+from builder.lock.diff import Side, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
 from builder.profile.toml_lines import loads
@@ -70,7 +70,7 @@ def _generation(word: str, name: str, number: str) -> Side:
     env = Store.here().path(one.store_name)
     hint = f"build it again: sh {shlex.quote(display(one.script))} --build-only"
     try:
-        return side_of_plan(word, Store.here().manifest(one.store_name)["plan"])
+        return side_of_manifest(word, Store.here().manifest(one.store_name))
     except StageError as error:
         where = Where(str(env / ".drydock" / "manifest.json"))
         if not env.exists():

@@ -59,7 +59,7 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
             "accelerator": target.accelerator,
             **{key: value for key, value in (("min-os", target.min_os), ("glibc", target.glibc)) if value},
         },
-        "python": profile.python.version,
+        "python": profile.python.series,
         "packages": [_artefact(package) for package in lock.packages],
         "build-requires": [_artefact(package) for package in lock.build_requires],
         "patches": [patch.model_dump() for patch in lock.patches],
@@ -68,6 +68,7 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
             dict.fromkeys([*(patch.proof for patch in profile.patches), *(check.file for check in profile.checks)])
         ),
         # Only where there is one, so that other environments keep their keys.
+        **({"interpreter": release} if (release := profile.python.release) else {}),
         **({"overlap": dict(sorted(overlap.items()))} if (overlap := profile.packages.overlap) else {}),
     }
     _check_overlap(profile, lock)

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -172,17 +174,29 @@ def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> No
                 ) from None
     else:
         copy_hashed(Path(python), target)
-    version = plan.profile.python.version
+    version = plan.profile.python.series
     try:
         with tarfile.open(target, "r:gz") as archive:
             names = set(archive.getnames())
+            release = _release_in(archive, names, version)
     except (tarfile.TarError, OSError, EOFError):
-        names = set()
+        names, release = set(), None
     if f"python/bin/python{version}" not in names:
         raise UsageError(
             f"{python} is not a Python {version} of python-build-standalone: it has no python/bin/python{version}",
             hint="use one of its install_only archives (.tar.gz)",
         )
+    wanted = plan.profile.python.release
+    if wanted is not None and release not in (None, wanted):
+        raise UsageError(f"{python} is Python {release}, and the profile wants {wanted}", hint=f"use that of {wanted}")
+
+
+def _release_in(archive: tarfile.TarFile, names: Collection[str], version: str) -> str | None:
+    """The patch release of a Python in an archive, by its header; None where it has none."""
+    path = f"python/include/python{version}/patchlevel.h"
+    header = archive.extractfile(path) if path in names else None
+    found = re.search(rb'^#define\s+PY_VERSION\s+"([0-9.]+)', header.read(1 << 16), re.MULTILINE) if header else None
+    return found[1].decode() if found else None
 
 
 def _python_url(plan: Plan) -> str:
