@@ -31,7 +31,13 @@ def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, sc
     except StageError as error:
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None
     except OSError as error:
-        raise StageError(f"{error}; nothing was left in the store") from None
+        raise StageError(f"{error}; nothing was left in the store", _remedy(error)) from None
+
+
+def _remedy(error: OSError) -> str:
+    from builder.embedded import place
+
+    return place.remedy(error)
 
 
 def _remember_folder() -> None:
@@ -100,8 +106,9 @@ def main(arguments: list[str]) -> int:
         return 1 if COMMANDS[command](*arguments[1:]) is False else 0
     except (StageError, OSError) as error:
         print(f"drydock: error: {error}", file=sys.stderr)
-        if getattr(error, "hint", ""):
-            print(f"drydock:   hint: {error.hint}", file=sys.stderr)  # type: ignore[union-attr]
+        hint = error.hint if isinstance(error, StageError) else _remedy(error)
+        if hint:
+            print(f"drydock:   hint: {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

@@ -18,7 +18,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, installer, interpreter, lifeline, venv, wheels
+from builder.embedded import bytecode, claim, folders, installer, interpreter, lifeline, place, venv, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -60,6 +60,8 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     try:
         if not is_usable(env):
             claim.sweep(env.parent, PREFIX, script)
+            for lack in place.lacks(env.parent):
+                raise StageError(f"{env.parent} cannot have environments in it: {lack.what}", lack.hint)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")
             _build(written, parts, env, tools)
@@ -351,8 +353,7 @@ def _renamed(stage: Path, final: Path) -> bool:
             return False
         # What it was built on is gone, or it is none. Nobody finds it under its new name.
         old = final.with_name(f".trash-{time.time_ns()}")
-        folders.make_writable(final)
-        os.rename(final, old)
+        folders.take_away(final, old)
         os.rename(stage, final)
         folders.remove_path(old)
     return True

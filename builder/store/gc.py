@@ -16,7 +16,7 @@ from pathlib import Path
 from builder import process
 from builder.embedded import claim
 from builder.embedded.errors import StageError
-from builder.embedded.folders import remove_path
+from builder.embedded.folders import remove_path, take_away
 from builder.embedded.wheels import identity
 from builder.embedded.words import plural
 from builder.files import make_folder
@@ -94,10 +94,8 @@ def _take(path: Path, trash: Path) -> None:
         if not stat.S_ISDIR(path.lstat().st_mode):
             path.unlink()
             return
-        if not os.access(path, os.W_OK):  # a folder that is moved must be writable
-            path.chmod(0o755)
         make_folder(trash)
-        path.rename(trash / secrets.token_hex(8))
+        take_away(path, trash / secrets.token_hex(8))
         path.with_name(f"{path.name}.json").unlink(missing_ok=True)  # the note of a wheel
     except FileNotFoundError:
         return

@@ -130,6 +130,8 @@ def _machine(
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
+    yield from resources.place(home, facts.lacks(home))
+    yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
     if lock is not None and home is not None:
         store, cache = facts.place(home), facts.place(told.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())

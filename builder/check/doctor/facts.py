@@ -1,4 +1,4 @@
-"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing is written."""
+"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing that is written stays."""
 
 from __future__ import annotations
 
@@ -16,8 +16,10 @@ from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
 from builder.embedded import interpreter
+from builder.embedded import place as place_of
 from builder.embedded.config_files import is_true
 from builder.embedded.network_settings import read
+from builder.embedded.place import Lack
 from builder.errors import DrydockError, ToolError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
@@ -153,6 +155,17 @@ def is_writable(folder: Path | None) -> bool:
     except (OSError, StopIteration):
         return False
     return os.access(there, os.W_OK | os.X_OK)
+
+
+def lacks(folder: Path | None) -> list[Lack]:
+    """Return what the place of the store cannot do, which is tried where it is, or in the nearest folder above."""
+    if folder is None:
+        return []
+    try:
+        there = next(one for one in (folder / "store", folder, *folder.parents) if one.is_dir())
+        return list(place_of.lacks(there)) if os.access(there, os.W_OK | os.X_OK) else []
+    except (OSError, StopIteration) as error:
+        return [Lack(f"nothing can be made in it: {error}", "set DRYDOCK_HOME to a folder of your own")]
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.check.doctor.diagnosis import Diagnosis, State
 from builder.embedded import interpreter
+from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
 from builder.profile.model import Profile
@@ -37,6 +38,22 @@ def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, 
     if built:
         return Diagnosis("store", "ok", f"{folder}, read-only, which is enough for what is built")
     return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
+
+
+def place(folder: Path | None, lacks: Sequence[Lack]) -> Iterator[Diagnosis]:
+    """What the place of the store must be able to do for environments to be in it, and cannot."""
+    for lack in lacks:
+        yield Diagnosis("place of the store", "fail", f"{folder}: {lack.what}", "", lack.hint)
+    if folder is not None and not lacks:
+        yield Diagnosis("place of the store", "ok", "links, programs, renames and long names work there")
+
+
+def cache(folder: Path | None, *, writable: bool) -> Diagnosis | None:
+    """Whether uv can write to its cache, where it is to build."""
+    if folder is None or writable:
+        return None
+    mend = "name a folder of your own: UV_CACHE_DIR; it may have been made with sudo"
+    return Diagnosis("uv's cache", "fail", f"{folder} cannot be written", "", mend)
 
 
 def disk(download: int, store: Place | None, cache: Place | None, *, built: bool, linked: bool) -> Iterator[Diagnosis]:
