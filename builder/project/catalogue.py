@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
 from builder.files import display as display
+from builder.files import is_there, read_regular
 from builder.names import FORMS, is_reference, split
 from builder.project.discovery import names_in, profile_folders, profile_names
 from builder.project.sources.fetch import folder_of, silent
@@ -129,7 +130,7 @@ class Catalogue:
 
         path = self.lock_path(name)
         with self._locked_elsewhere(name):
-            if not path.is_file():
+            if not is_there(path):
                 raise LockError(f'"{name}" has no lock', hint=f"drydock lock {name}", where=Where(display(path)))
             return parse(self._text(path), display(path), split(name)[1])
 
@@ -212,14 +213,14 @@ class Catalogue:
     def _first(self, name: str, folders: list[Path]) -> Path | None:
         for folder in folders:
             path = (folder / name).absolute()
-            if path.is_file():
+            if is_there(path):
                 return path
             self.seen[path] = None
         return None
 
     def _text(self, path: Path) -> str:
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
             self.seen[path] = content
             return content.decode("utf-8")
         except UnicodeDecodeError as error:

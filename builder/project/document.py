@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.files import read_regular
 from builder.profile.toml_lines import line_of, loads
 
 
 def content(path: Path) -> bytes | None:
     """What is in a file; None where there is none. Raises ProfileError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:

@@ -10,6 +10,7 @@ from pathlib import Path
 from builder import process
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
+from builder.files import is_there, read_regular
 from builder.lock.diff import Side, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
@@ -37,7 +38,7 @@ def side(word: str, report: Reporter) -> Side:
     name, mark, number = word.rpartition("@")
     if mark and _is_profile(name):
         return _generation(word, name, number)
-    if Path(word).is_file():
+    if is_there(Path(word)):
         return _file(word)
     revision, colon, name = word.rpartition(":")
     if colon:
@@ -82,7 +83,7 @@ def _generation(word: str, name: str, number: str) -> Side:
 
 def _file(word: str) -> Side:
     try:
-        text = Path(word).read_text(encoding="utf-8")
+        text = read_regular(Path(word)).decode("utf-8")
     except UnicodeDecodeError:
         raise LockError("this is not a lock: not UTF-8", hint=FORMS, where=Where(word)) from None
     except OSError as error:

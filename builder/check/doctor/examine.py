@@ -14,6 +14,7 @@ from builder import process
 from builder.check.doctor import facts, files, hardware, network, resources, wheels
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
+from builder.files import read_regular
 from builder.lock.model import Lock, check_fresh
 from builder.machine import Machine, detect
 from builder.names import stem
@@ -211,7 +212,7 @@ def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
                 profile.target.platform,
                 profile.target.accelerator,
             )
-            version = facts.locked_version(path.read_text(encoding="utf-8"), "accelerate") if same else None
+            version = facts.locked_version(read_regular(path).decode("utf-8"), "accelerate") if same else None
         except (DrydockError, OSError, UnicodeDecodeError):
             continue  # theirs to fix
         if version is not None and name != profile.name and not files.has_empty_loader(version):

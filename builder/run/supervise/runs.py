@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from builder import process
 from builder.embedded.folders import is_shared
@@ -191,7 +191,7 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
         raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
     if not follow:
         for one in [*reversed(older(path, 1000)), path]:
-            with suppress(FileNotFoundError), one.open("rb") as file:
+            with suppress(FileNotFoundError), _opened(one) as file:
                 while piece := file.read(64 * 1024):
                     yield piece
         return
@@ -215,6 +215,13 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
             return
         else:
             time.sleep(0.2)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file for reading; raises FileNotFoundError where it is no regular one, which might have no end."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
 
 
 def last_lines(path: Path, count: int) -> list[bytes]:
