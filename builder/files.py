@@ -36,6 +36,12 @@ def read_regular(path: Path, limit: int = state.LARGE) -> bytes:
     return content
 
 
+def not_utf8(content: bytes) -> str:
+    """What a text is that cannot be decoded, in words."""
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[1:64:2].count(0) > len(content[:64]) // 4
+    return "it is UTF-16, and not UTF-8" if wide else "not UTF-8"
+
+
 def is_there(path: Path) -> bool:
     """Whether there is a file to read, or what `read_regular` has words for; a folder is none, nor is a broken link."""
     return path.exists() and not path.is_dir()

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
 from builder.files import display as display
-from builder.files import is_there, read_regular
+from builder.files import is_there, not_utf8, read_regular
 from builder.names import FORMS, is_reference, split
 from builder.project.discovery import names_in, profile_folders, profile_names
 from builder.project.sources.fetch import folder_of, silent
@@ -225,6 +225,8 @@ class Catalogue:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(display(path), line)) from None
+            raise ProfileError(
+                not_utf8(content), hint="save the file as UTF-8", where=Where(display(path), line)
+            ) from None
         except OSError as error:
             raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None

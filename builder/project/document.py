@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ProfileError, Where
-from builder.files import read_regular
+from builder.files import not_utf8, read_regular
 from builder.profile.toml_lines import line_of, loads
 
 
@@ -32,7 +32,7 @@ class Document:
             self._text = content.decode("utf-8")
             self.data: dict[str, Any] = loads(self._text)
         except UnicodeDecodeError:
-            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(str(file))) from None
+            raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"not TOML: {error}", where=Where(str(file))) from None
 
