@@ -95,7 +95,7 @@ def write_bundle(
         new.chmod(0o755)
         signed = folder / "bundle.minisig"
         if key is not None:
-            _sign(new, signed, key, output.name)
+            _sign(new, signed, key, f"{plan.profile.name} {plan.key}")
         # An old signature must not stand beside a new bundle.
         old = output.with_name(f"{output.name}.minisig")
         old.unlink(missing_ok=True)
@@ -263,8 +263,8 @@ def _write_tar(contents: Path, target: Any) -> None:
                     archive.addfile(member, file)
 
 
-def _sign(file: Path, signature: Path, key: Path, name: str) -> None:
-    command = ["minisign", "-S", "-s", str(key), "-m", str(file), "-x", str(signature), "-t", f"drydock bundle {name}"]
+def _sign(file: Path, signature: Path, key: Path, what: str) -> None:
+    command = ["minisign", "-S", "-s", str(key), "-m", str(file), "-x", str(signature), "-t", f"drydock bundle {what}"]
     code = process.call(command)
     if code:
         raise ToolError(f"minisign failed: exit status {code}", hint=f"is {key} a secret key of minisign?")

@@ -191,6 +191,24 @@ def test_a_signature_is_asked_for_where_a_key_is_given(desk: Sandbox, tmp_path: 
     signature.write_text(text)
     assert list(home.rglob("*")) == []
     with_key("ours").succeeded()
+    # Another bundle under this name, signed by the same key; and another comment over this one.
+    path = desk.work / "profiles/small.toml"
+    (desk.work / "profiles/other.toml").write_text(path.read_text().replace('name = "small"', 'name = "other"'))
+    desk.drydock("lock", "other").succeeded()
+    other = desk.work / desk.drydock("bundle", "other", "--sign", f"{tmp_path}/ours.key").succeeded().stdout.strip()
+    bundle.write_bytes(other.read_bytes())
+    signature.write_text(Path(f"{other}.minisig").read_text())
+    with_key("ours").failed(1, "is signed as a bundle of other", "call it other.run")
+    bundle.write_bytes(whole)
+    resign = ["minisign", "-S", "-s", f"{tmp_path}/ours.key", "-m", str(bundle), "-x", str(signature)]
+    subprocess.run([*resign, "-t", "drydock bundle small 0123"], check=True, capture_output=True)
+    with_key("ours").failed(1, "says: drydock bundle small 0123")
+    signature.write_text(text)
+    key = Path(run(desk, home, "sh", str(bundle), "--where").succeeded().stdout).name.partition("-")[0]
+    asked = {"DRYDOCK_MINISIGN_PUBKEY": public["ours"], "DRYDOCK_BUNDLE_KEY": key}
+    run(desk, home, *command, **asked).succeeded()
+    asked["DRYDOCK_BUNDLE_KEY"] = key[::-1]
+    run(desk, home, *command, **asked).failed(1, "DRYDOCK_BUNDLE_KEY asks for", "is it an older one?")
     signature.unlink()
     with_key("ours").failed(1, "is not signed")  # also where it is built
     run(desk, home, *command).succeeded()
