@@ -11,7 +11,7 @@ import tempfile
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +36,7 @@ def supervised(code: str, policy: Policy, guard: Guard | None = None) -> Iterato
     """A supervisor of a trainer of Python code, with the intervals that a profile has by default; and its folder."""
     with tempfile.TemporaryDirectory(prefix="drydock-bench-") as folder:
         command = [sys.executable, "-c", code]
-        request = Request("bench", command, f"{folder}/root", policy, 5.0, 5.0, 10**7, 5, guard=guard)
+        request = Request("bench", command, f"{folder}/root", replace(policy, grace=5.0, guard=guard))
         Path(folder, "request.json").write_text(json.dumps(asdict(request)))
         with Path(folder, "lock").open("w") as lock:
             os.set_inheritable(lock.fileno(), True)

@@ -11,22 +11,12 @@ import stat
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError, UsageError, Where
 
 VARIABLE = "DRYDOCK_SECRETS"
 SHORTEST = 8
 """Characters of the shortest value that is treated as one: `none` and `1` are none, and are in every other line."""
-
-_NAME = re.compile(r"(.*_)?(TOKEN|API_?KEY|SECRET|(ACCESS|PRIVATE|SECRET)_KEY|PASSWORD|PASSWD)", re.IGNORECASE)
-
-
-def is_secret(name: str) -> bool:
-    """Whether a variable of that name holds a secret.
-
-    >>> [is_secret(name) for name in ("HF_TOKEN", "WANDB_API_KEY", "TOKENIZERS_PARALLELISM")]
-    [True, True, False]
-    """
-    return _NAME.fullmatch(name) is not None
 
 
 def forms(value: str) -> set[str]:

@@ -12,7 +12,8 @@ import shutil
 import tempfile
 import tomllib
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol
 from urllib.parse import unquote, urlparse
@@ -21,8 +22,10 @@ import tomli_w
 from packaging.version import Version
 
 from builder import process
+from builder.consent import Builds, Consent
 from builder.embedded import installer, network, venv
 from builder.embedded.network_settings import read, without_name
+from builder.embedded.secrets import cleaned, is_secret
 from builder.errors import ToolError
 
 # Spelled out, so that no configuration file decides them.
@@ -140,12 +143,16 @@ def version() -> str:
     return of("uv")
 
 
-def environment(extra: Mapping[str, str] | None = None, index: str | None = None) -> dict[str, str]:
+def environment(
+    extra: Mapping[str, str] | None = None, index: str | None = None, *, builds: Builds = None
+) -> dict[str, str]:
     """What uv runs with: our environment, without what would change its answers, and how indexes are reached.
 
-    `index` is the only index to ask, instead of those that are configured.
+    `index` is the only index to ask, instead of those that are configured. Where something may be built, it has no
+    secrets.
     """
-    return {**network.environment(os.environ, index), **(extra or {})}
+    found = network.environment(os.environ, index)
+    return {**(found if builds is None else cleaned(found)), **(extra or {})}
 
 
 def hint(said: str) -> str | None:
@@ -189,14 +196,15 @@ def find_links() -> list[Path]:
 class Universe:
     """What a resolution may choose from.
 
-    `sources` are source distributions that may be built; `exclude_newer` and its per-package exceptions are RFC 3339
-    times; "false" for a package: whatever time. `index` maps a package to an index URL or folder of wheels that it
-    alone comes from.
+    `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
+    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever
+    time. `index` maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
+    builds: Builds = None
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
@@ -209,6 +217,37 @@ class Pin:
     name: str
     version: str
     required_by: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A file of a package as an index or a folder offers it, under one of maybe several URLs.
+
+    `hashes` are hexadecimal, by the name of their algorithm, and `size` in bytes: as far as the index says them.
+    `uploaded` is when, where it says so.
+    """
+
+    file: str
+    url: str
+    hashes: Mapping[str, str] = field(default_factory=dict)
+    size: int | None = None
+    uploaded: datetime | None = None
+
+    @property
+    def is_wheel(self) -> bool:
+        """Whether the file is a wheel."""
+        return self.file.endswith(".whl")
+
+    @property
+    def sha256(self) -> str | None:
+        """The sha256, where the index says it."""
+        return self.hashes.get("sha256")
+
+    @property
+    def path(self) -> Path | None:
+        """Where it is on this machine; None where it is elsewhere."""
+        parts = urlparse(self.url)
+        return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
 def resolve(
@@ -236,17 +275,17 @@ def resolve(
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
-def artefacts(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[dict[str, Any]]]:
-    """The files of each pinned package, as PEP 751 lists them (`url`, `size`, `hashes`), and their `file` name."""
+def candidates(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[Candidate]]:
+    """The files of each pinned package, by its name. Raises ToolError."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
     # A version comes from the first index that has it, which is where it was resolved.
     arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *installer.SEARCHES]
     _compile(requirements, universe, folder, arguments)
-    found: dict[str, list[dict[str, Any]]] = {}
+    found: dict[str, list[Candidate]] = {}
     for package in tomllib.loads(output.read_text())["packages"]:
         files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
-        found[package["name"]] = [_with_size({**file, "file": _file_name(file["url"])}) for file in files]
+        found[package["name"]] = [_candidate(file) for file in files]
     return found
 
 
@@ -286,19 +325,23 @@ def install(
     target: Platform,
     python: str,
     *,
+    builds: Builds,
     index: str | None = None,
 ) -> None:
     """Install below `folder`, which is ours, for a target that may not be this machine: `uv pip install`.
 
-    `arguments` name a place relative to `folder`, in which uv stands. `index` is the only one to ask, instead of those
-    that are configured. Raises ToolError.
+    `arguments` name a place relative to `folder`, in which uv stands. Without `builds` wheels alone are installed.
+    `index` is the only one to ask, instead of those that are configured. Raises ToolError.
     """
+    if builds is None and "--no-binary" in arguments:
+        raise ValueError("nobody has agreed to a build")
     command = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps"]
     command += ["--python-platform", target.uv_platform, "--python-version", python]
     own, rest = _apart(arguments)
+    rest += ["--only-binary", ":all:"] if builds is None else []
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY | os.O_NOFOLLOW)
     try:
-        _checked([*command, *rest], target, folder=descriptor, index=index or own)
+        _checked([*command, *rest], target, builds=builds, folder=descriptor, index=index or own)
     finally:
         os.close(descriptor)
 
@@ -323,7 +366,7 @@ def create_venv(folder: Path, python: str) -> str:
         return str((frame / "bin" / "python").readlink())
 
 
-def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
+def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) -> Path:
     """Build the wheel of a source distribution into the folder `out`, without a network.
 
     Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
@@ -332,11 +375,17 @@ def build_wheel(source: Path, constraints: Path, out: Path) -> Path:
     command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
     if constraints.stat().st_size:
         command += ["--build-constraints", str(constraints), "--require-hashes"]
-    done = process.run(command, env=environment({"SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}))
+    done = process.run(command, env=_without_passwords(consent))
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
     return found[0]
+
+
+def _without_passwords(consent: Consent) -> dict[str, str]:
+    """The environment of a build that asks no index, and so needs no password of one either."""
+    kept = {name: value for name, value in environment(builds=consent).items() if not is_secret(name)}
+    return {**kept, "SOURCE_DATE_EPOCH": "315532800", "PYTHONHASHSEED": "0"}
 
 
 def known_pythons(version: str) -> list[dict[str, Any]]:
@@ -399,11 +448,11 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():
         command += ["--exclude-newer-package", f"{package}={day}"]
-    for package in universe.sources:
+    for package in universe.sources if universe.builds is not None else ():
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    _checked([*command, *arguments], universe.target)
+    _checked([*command, *arguments], universe.target, builds=universe.builds)
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
@@ -418,8 +467,10 @@ def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:
     return arguments[at + 1], [*arguments[:at], *arguments[at + 2 :]]
 
 
-def _checked(command: Sequence[str], target: Platform, *, folder: int | None = None, index: str | None = None) -> None:
-    done = process.run(command, env=environment(target.uv_environment(), index), folder=folder)
+def _checked(
+    command: Sequence[str], target: Platform, *, builds: Builds, folder: int | None = None, index: str | None = None
+) -> None:
+    done = process.run(command, env=environment(target.uv_environment(), index, builds=builds), folder=folder)
     if done.code:
         raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr))
 
@@ -436,12 +487,11 @@ def _pin(line: str) -> Pin:
     return Pin(name, version, tuple(_FILES.get(parent.split(" ")[0], parent) for parent in parents))
 
 
-def _file_name(url: str) -> str:
-    return unquote(urlparse(url).path).rsplit("/", 1)[-1]
-
-
-def _with_size(file: dict[str, Any]) -> dict[str, Any]:
-    # Folders of wheels, and indexes without PEP 700, give no size.
-    if "size" not in file and file["url"].startswith("file://"):
-        file["size"] = Path(unquote(urlparse(file["url"]).path)).stat().st_size
-    return file
+def _candidate(row: Mapping[str, Any]) -> Candidate:
+    """A file as PEP 751 lists it."""
+    name = unquote(urlparse(row["url"]).path).rsplit("/", 1)[-1]
+    found = Candidate(name, row["url"], row.get("hashes", {}), row.get("size"), row.get("upload-time"))
+    # Folders of wheels, and indexes without PEP 700, say no size.
+    if found.size is None and found.path is not None:
+        return replace(found, size=found.path.stat().st_size)
+    return found

@@ -164,7 +164,7 @@ def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
     folder = tmp_path_factory.mktemp("unpatched")
     plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    install(plan, folder / "env", uv.create_venv(folder / "env", python_3_11()))
+    install(plan, folder / "env", uv.create_venv(folder / "env", python_3_11()), None)
     return folder / "env"
 
 

@@ -259,6 +259,25 @@ class Stalling(Web):
 
 
 @pytest.mark.slow
+def test_a_uv_that_is_there_finds_the_python(checkout: Path, base: Base, tmp_path: Path) -> None:
+    """As on a Mac without the Command Line Tools: no python3 on PATH, one that uv has installed."""
+    pythons = tmp_path / "pythons"
+    key = "cpython-3.11.7-linux-x86_64-gnu" if os.uname().machine == "x86_64" else "cpython-3.11.7-linux-aarch64-gnu"
+    shutil.copytree(base.prefix, pythons / key, symlinks=True)
+    bare = tmp_path / "bare"
+    bare.mkdir()
+    for name in ("cmp", "sh", "sed"):
+        (bare / name).symlink_to(Path("/usr/bin") / name)
+    there = {"PATH": str(bare), "UV_PYTHON_INSTALL_DIR": str(pythons), "UV_PYTHON_DOWNLOADS": "never"}
+    without = call(checkout, base, "drydock", "--version", **there)
+    assert without.returncode == 1
+    assert "error: no python3 >= 3.11 was found, and no uv that has one" in without.stderr
+    (bare / "uv").symlink_to(find_uv_bin())
+    done = call(checkout, base, "drydock", "--version", **there)
+    assert (done.returncode, done.stdout) == (0, VERSION), done.stderr
+    assert (checkout / ".venv/bin/python").resolve().is_relative_to(pythons)
+
+
 def test_what_was_installed_is_what_is_pinned(checkout: Path, base: Base) -> None:
     """Without a uv: the pip that `python -m venv` would install fetches it. Scripts start, and activate is right."""
     done = call(checkout, base, "drydock", "--version")

@@ -15,10 +15,10 @@ from builder.author.importing.target import choose
 from builder.author.importing.workflow import check, named, notes, read
 from builder.author.importing.write import profile_text
 from builder.errors import UsageError
-from builder.files import write_atomically, write_new
+from builder.files import display, write_atomically, write_new
 from builder.machine import Machine
 from builder.project import generated
-from builder.project.catalogue import display
+from builder.project.catalogue import Catalogue
 from builder.project.lock import relock
 from builder.report import Reporter
 
@@ -69,8 +69,8 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     with _all_or_nothing([path, lock_path, folder, ATTRIBUTES_FILE, HOOKS_FILE]):
         write_new(path, text)
         if lock:
-            relock(name, report)
-            generated.generate(name, folder)
+            relock(name, Catalogue(step=report.step), report)
+            generated.generate(name, folder, Catalogue().plan(name))  # with the lock that is there now
         made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
         with _as_it_was(ATTRIBUTES_FILE):
             made += _add_attributes()

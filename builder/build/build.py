@@ -5,39 +5,38 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.build.script import build_script
+from builder.build.script import Script, build_script
 from builder.errors import DrydockError
-from builder.project.auto import resolve_auto
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
 
 
-def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
+def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
     """Build the environment of the profile `name` where it is not there, and give its path.
 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
     """
-    name = resolve_auto(name, report)
-    evaluation = evaluate(name, report.step)
+    evaluation = evaluate(name, catalogue)
     store = Store.here()
     path = store.path(evaluation.store_name)
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return path
-    consent.check(name, evaluation.content)
+    script = Script(evaluation.script, consent.check(name, evaluation.content))
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
-        _pull_from_afar(name, report)
-        build_script(name, evaluation.script, report)
+        _pull_from_afar(name, catalogue, report)
+        build_script(name, script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:
@@ -45,7 +44,7 @@ def build(name: str, report: Reporter, *, dry_run: bool = False) -> Path:
     return path
 
 
-def _pull_from_afar(name: str, report: Reporter) -> None:
+def _pull_from_afar(name: str, catalogue: Catalogue, report: Reporter) -> None:
     """Bring what is locked from those caches that a script cannot read (ssh, S3), as far as they have all of it."""
     from builder.project.caches import cache_places, is_read_by_scripts
 
@@ -54,7 +53,7 @@ def _pull_from_afar(name: str, report: Reporter) -> None:
             from builder.share.mirror import pull
 
             try:
-                pull([name], place, report)
+                pull([name], place, catalogue, report)
                 return
             except DrydockError as error:
                 report.warn(f"{error.message}; going on without this cache")

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from builder import uv
+from builder.consent import Consent
 from builder.embedded.errors import StageError
 from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
@@ -19,8 +20,8 @@ from builder.embedded.manifest import read_sealed, sealed
 from builder.embedded.patches import apply_patches
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
-from builder.files import write_files
-from builder.project.catalogue import Catalogue, display
+from builder.files import display, write_files
+from builder.project.catalogue import Catalogue
 from builder.project.install import install
 from builder.project.sources import consent
 from builder.report import Reporter
@@ -34,15 +35,15 @@ _ELF_MACHINE = {"aarch64": 183, "x86_64": 62}
 _MACHO_ARM64 = 0x0100000C
 
 
-def cross_build(name: str, folder: Path, report: Reporter) -> Path:
+def cross_build(name: str, folder: Path, catalogue: Catalogue, report: Reporter) -> Path:
     """Put bin/ and lib/pythonX.Y/site-packages of the profile `name` into `folder`, for its target.
 
     `folder` must be absent or empty, or hold this very environment. Raises UsageError, or DrydockError where a file
     is not for the target; nothing is left behind then.
     """
-    catalogue = Catalogue(step=report.step)
-    plan = catalogue.plan(name)
-    consent.check(name, consent.digest(catalogue.from_sources()))
+    entry = catalogue.entry(name)
+    plan = entry.plan
+    agreed = consent.check(name, entry.content)
     if _is_there(folder, plan):
         report.step(f"{display(folder)} already has {name}")
         return folder
@@ -52,7 +53,7 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
     staged = folder.parent / f".stage-{plan.key}-{os.getpid()}"
     try:
         with report.busy(f"materialising {name} for {plan.profile.target.platform}"):
-            _materialise(plan, staged, report)
+            _materialise(plan, staged, agreed, report)
         if folder.exists():
             folder.rmdir()
         staged.rename(folder)
@@ -63,7 +64,7 @@ def cross_build(name: str, folder: Path, report: Reporter) -> Path:
     return folder
 
 
-def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
+def _materialise(plan: Plan, staged: Path, agreed: Consent, report: Reporter) -> None:
     target, python = plan.profile.target, plan.profile.python.series
     report.step(f"[1/4] Python {python} of this host, as a scaffold")
     base = uv.create_venv(staged, python)
@@ -72,7 +73,7 @@ def _materialise(plan: Plan, staged: Path, report: Reporter) -> None:
     parts.mkdir()
     write_files(parts, plan.texts)
     report.step(f"[2/4] {plural(len(plan.lock.packages), 'package')} for {target.platform}")
-    install(plan, staged, base)
+    install(plan, staged, base, agreed)
     report.step(f"[3/4] {plural(len(plan.lock.patches), 'patch')}, manifest")
     site = site_packages(staged)
     check_distributions(site, dict(plan.content))

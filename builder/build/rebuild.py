@@ -7,7 +7,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder.build.script import build_script
+from builder.build.script import Script, build_script
 from builder.files import make_folder
 from builder.store.layout import Store
 from builder.store.scratch import scratch
@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @contextmanager
-def built_beside(store_name: str, script: Path, report: Reporter, *, share_bytecode: bool) -> Iterator[Path]:
+def built_beside(store_name: str, script: Script, report: Reporter, *, share_bytecode: bool) -> Iterator[Path]:
     """Build what `script` builds in a store of its own, on the same disk; it is gone after the `with`.
 
     Gives the folder of the environment. With `share_bytecode` it links what is compiled already. Raises BuildError.

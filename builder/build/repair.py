@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.build.rebuild import built_beside
+from builder.build.script import Script
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, examine, look
 from builder.embedded.folders import take_away
@@ -20,6 +21,7 @@ from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
 from builder.files import remove_tree
+from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
 
@@ -165,14 +167,14 @@ def _swap(new: Path, env: Path) -> None:
     remove_tree(old)
 
 
-def _script_of(store_name: str) -> Path:
+def _script_of(store_name: str) -> Script:
     """A script that builds `store_name`: of a generation, or one that was run. Raises DrydockError."""
     scripts = [one.script for one in generations.of_store_name(store_name)]
     scripts += [script for name, script in roots.scripts() if name == store_name]
     key = store_name.partition("-")[0]
     for script in scripts:
         if roots.is_of(script, key):
-            return script
+            return Script(script, consent.of_environment(store_name))
     name = store_name.partition("-")[2]
     raise DrydockError(
         f"{store_name} cannot be built again: no generation and no script has this key",

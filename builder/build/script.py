@@ -4,22 +4,55 @@ from __future__ import annotations
 
 import os
 import signal
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process
+from builder.consent import Consent
 from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError
 from builder.project.caches import cache_places, is_read_by_scripts
+from builder.project.evaluate import evaluate
+from builder.project.sources import consent
 from builder.store import layout
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
+    from builder.store.generations import Generation
 
-SH = "/bin/sh"
+_SH = "/bin/sh"
 
 
-def build_script(name: str, script: Path, report: Reporter, *, home: Path | None = None) -> None:
+@dataclass(frozen=True)
+class Script:
+    """A generated script that may be run: it builds what others wrote, proves it, and starts their trainer."""
+
+    path: Path
+    consent: Consent
+
+    def command(self, *arguments: str) -> list[str]:
+        """Return the command that runs it."""
+        return [_SH, str(self.path), *arguments]
+
+    def around(self, code: str, *arguments: str) -> list[str]:
+        """Return the command that runs `code` of ours, which gets the script as its first argument."""
+        return [_SH, "-c", code, "sh", str(self.path), *arguments]
+
+
+def script_of(name: str, catalogue: Catalogue) -> Script:
+    """Return the script that the profile `name` comes to. Raises ConsentError where nobody has agreed to run it."""
+    evaluation = evaluate(name, catalogue)
+    return Script(evaluation.script, consent.check(name, evaluation.content))
+
+
+def script_of_generation(one: Generation) -> Script:
+    """Return the script that a generation was built with."""
+    return Script(one.script, consent.of_environment(one.store_name))
+
+
+def build_script(name: str, script: Script, report: Reporter, *, home: Path | None = None) -> None:
     """Build the environment of `script`, in the store of `home` or our own.
 
     The script's steps become ours, and its error our BuildError.
@@ -53,7 +86,7 @@ def build_script(name: str, script: Path, report: Reporter, *, home: Path | None
         if (ours / "SHA256SUMS").is_file() and not set(" ,\t\n") & set(str(ours)):
             environment[VARIABLE] = " ".join([str(ours), *near])
     with report.busy(f"building {name}"):
-        code = process.stream([SH, str(script), "--build-only"], line, env=environment)
+        code = process.stream(script.command("--build-only"), line, env=environment)
     if code:
         report.failed()
         hint = uv.hint("\n".join(details)) or "; ".join(hints) or None

@@ -11,15 +11,15 @@ from typing import TYPE_CHECKING
 from builder import uv
 from builder.build.build import build
 from builder.build.rebuild import built_beside
+from builder.build.script import script_of
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Problem, examine
 from builder.embedded.manifest import read_manifest
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError
-from builder.project.auto import resolve_auto
-from builder.project.evaluate import evaluate
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
 
 
@@ -33,15 +33,14 @@ class Comparison:
     differences: list[Problem]
 
 
-def check_build(name: str, report: Reporter) -> Comparison:
+def check_build(name: str, catalogue: Catalogue, report: Reporter) -> Comparison:
     """Build the profile `name` a second time, beside the first, and compare every byte.
 
     Bytecode is compiled anew, and what is locked as source is built anew. Raises BuildError; DrydockError where the
     manifest of the first is damaged.
     """
-    name = resolve_auto(name, report)
-    env = build(name, report)
-    script = evaluate(name).script
+    env = build(name, catalogue, report)
+    script = script_of(name, catalogue)
     try:
         plan = read_manifest(env)["plan"]
     except StageError as error:

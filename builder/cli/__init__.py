@@ -15,6 +15,7 @@ from typing import NoReturn
 
 import click
 
+from builder.cli.common import Command
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError
 
 # Heading of the help -> command -> the file here that has it.
@@ -94,7 +95,7 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     drydock build m4        build the environment of the profile m4
     drydock profile list    list the profiles
     """
-    context.obj = quiet
+    context.obj = Command(quiet=quiet)
     if offline:
         os.environ["UV_OFFLINE"] = "1"
 

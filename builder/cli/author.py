@@ -46,8 +46,8 @@ def import_(
     shell script that starts a trainer. Lists each item that a profile cannot hold. Runs nothing, overwrites nothing.
     """
     from builder.author.importing import Options, import_profile
+    from builder.files import display
     from builder.machine import detect
-    from builder.project.catalogue import display
 
     report = reporter()
     options = Options(name, output, platform, accelerator, extras, groups)
@@ -71,8 +71,8 @@ def init(name: str | None, no_lock: bool) -> None:
     in .gitattributes. Nothing is overwritten.
     """
     from builder.author.init import HOOKS_FILE, start_project
+    from builder.files import display
     from builder.machine import detect
-    from builder.project.catalogue import display
 
     report = reporter()
     made = start_project(name, detect(), report, lock=not no_lock)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, reporter, yes_option
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", type=PROFILE)
 @click.option(
     "--against",
     default="plain",
@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     help="Draw the result into a new file.",
 )
 @json_option
-def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bool) -> None:
+@yes_option
+def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bool, yes: bool) -> None:
     """Measure what a profile does for its trainer.
 
     Compares start-up, speed, processor and memory with SIDE; both are run alternately. [bench] of the profile says how
@@ -44,7 +45,7 @@ def bench(name: str, against: str, pairs: int, picture: Path | None, as_json: bo
             f"{picture} {'already exists' if picture.exists() else 'is not an .svg file'}", hint="--picture x.svg"
         )
     report = reporter()
-    found = compare(name, against, report, pairs=pairs)
+    found = agreed(lambda: compare(name, against, catalogue(), report, pairs=pairs), yes=yes)
     if picture is not None:
         picture.write_text(draw(found), encoding="utf-8")
         report.step(f"drawn: {picture}")

@@ -4,23 +4,86 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
 if TYPE_CHECKING:
+    from builder.machine import Machine
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
+
+    _Parameter = click.ParamType[str]
+else:
+    _Parameter = click.ParamType  # which takes no argument before click 8.2
 
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option("--yes", is_flag=True, help="Run profiles of a source without asking.")
 _T = TypeVar("_T")
 
 
-def reporter() -> Reporter:
-    """Return the reporter for this call: quiet with --quiet."""
-    from builder import report
+class Command:
+    """What a command works with: each is made when it is first asked for, and is then the same for all of it."""
 
-    return report.reporter(quiet=bool(click.get_current_context().obj))
+    def __init__(self, *, quiet: bool) -> None:
+        self.quiet = quiet
+
+    @cached_property
+    def report(self) -> Reporter:
+        """The reporter that --quiet, or its absence, asks for."""
+        from builder import report
+
+        return report.reporter(quiet=self.quiet)
+
+    @cached_property
+    def catalogue(self) -> Catalogue:
+        """The profiles, each file of them read once."""
+        from builder.project.catalogue import Catalogue
+
+        return Catalogue(step=self.report.step)
+
+    @cached_property
+    def machine(self) -> Machine:
+        """This machine."""
+        from builder.machine import detect
+
+        return detect()
+
+
+def command() -> Command:
+    """What the command that is run now works with."""
+    found = click.get_current_context().find_object(Command)
+    return found if found is not None else Command(quiet=False)
+
+
+def reporter() -> Reporter:
+    """The reporter of the command that is run now."""
+    return command().report
+
+
+def catalogue() -> Catalogue:
+    """The profiles, for the command that is run now."""
+    return command().catalogue
+
+
+class _Profile(_Parameter):
+    """The name of a profile; `auto` becomes the one that is for this machine, here and nowhere else."""
+
+    name = "profile"
+
+    def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
+        if value != "auto" or ctx is None or ctx.resilient_parsing:  # that is a shell's completion
+            return value
+        from builder.project.auto import pick
+
+        here = command()
+        picked = pick(here.machine, here.catalogue)
+        here.report.step(f"auto: {picked} ({here.machine})")
+        return picked
+
+
+PROFILE = _Profile()
 
 
 def echo_json(data: Any) -> None:
@@ -37,12 +100,10 @@ def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
     """
     if names:
         return names
-    from builder.project.catalogue import Catalogue
     from builder.project.discovery import own_profile_folders, profile_names
 
-    catalogue = Catalogue()
-    known = profile_names(own_profile_folders()) or catalogue.names()
-    return tuple(name for name in known if catalogue.target(name) is not None)
+    known = profile_names(own_profile_folders()) or catalogue().names()
+    return tuple(name for name in known if catalogue().target(name) is not None)
 
 
 def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
@@ -58,7 +119,7 @@ def agreed(work: Callable[[], _T], *, yes: bool) -> _T:
         from builder.project.review import review
         from builder.project.sources import consent
 
-        seen = review(error.name, reporter().step)
+        seen = review(error.name, catalogue())
         for line in seen.lines():
             click.echo(line, err=True)
         if not yes:

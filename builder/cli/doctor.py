@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import PROFILE, catalogue, command, echo_json, json_option, reporter
 from builder.errors import EXIT_FAILED
 
 
 @click.command()
-@click.argument("name", default="auto")
+@click.argument("name", default="auto", type=PROFILE)
 @click.option("--network", is_flag=True, help="Also ask the indexes, and compare clocks with them.")
 @click.option("--full", is_flag=True, help="Also verify the environment: every file, and the proofs of the patches.")
 @json_option
@@ -22,7 +22,7 @@ def doctor(context: click.Context, name: str, network: bool, full: bool, as_json
     """
     from builder.check.doctor import examine, ill
 
-    found = examine(name, reporter(), ask_network=network, full=full)
+    found = examine(name, catalogue(), command().machine, reporter(), ask_network=network, full=full)
     failed = ill(found.diagnoses)
     if as_json:
         from dataclasses import asdict

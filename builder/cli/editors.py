@@ -8,11 +8,11 @@ from pathlib import Path
 import click
 
 from builder.cli import complete
-from builder.cli.common import reporter
+from builder.cli.common import PROFILE, catalogue, reporter
 
 
 @click.command()
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.option("--direnv", is_flag=True, help="For an .envrc: load again when the profile or its generation changes.")
 def env(name: str, direnv: bool) -> None:
     """Print an environment as shell commands.
@@ -23,15 +23,15 @@ def env(name: str, direnv: bool) -> None:
     from builder.run import start
     from builder.store import generations
 
-    name = start.ensure(name, reporter())
+    start.current_script(name, catalogue(), reporter())
     if direnv:
         files = [path.absolute() for folder in own_profile_folders() for path in sorted(folder.glob("*.toml"))]
         click.echo(f"watch_file {shlex.join(map(str, [generations.link(name), *files]))}")
-    start.print_environment(name, reporter())
+    start.print_environment(name, catalogue(), reporter())
 
 
 @click.command()
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.option(
     "--out",
     type=click.Path(path_type=Path),
@@ -48,7 +48,8 @@ def link(name: str, out: Path) -> None:
     from builder.run import start
     from builder.run.link import link as make
 
-    make(start.ensure(name, reporter()), out)
+    start.current_script(name, catalogue(), reporter())
+    make(name, out)
     click.echo(out)
 
 
@@ -63,7 +64,7 @@ _called = click.option(
 
 
 @kernel.command("install")
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @_called
 def kernel_install(name: str, called: str | None) -> None:
     """Write a kernelspec for the environment of a profile.
@@ -72,17 +73,17 @@ def kernel_install(name: str, called: str | None) -> None:
     """
     from builder.run import jupyter
 
-    click.echo(jupyter.install(name, called, reporter()))
+    click.echo(jupyter.install(name, called, catalogue(), reporter()))
 
 
 @kernel.command("uninstall")
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @_called
 def kernel_uninstall(name: str, called: str | None) -> None:
     """Remove the kernelspec; the environment stays."""
     from builder.run import jupyter
 
-    click.echo(jupyter.uninstall(name, called, reporter()))
+    click.echo(jupyter.uninstall(name, called))
 
 
 @click.command()

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from builder.cli import complete
-from builder.cli.common import agreed, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import UsageError
 
@@ -27,14 +27,14 @@ def lock(
 
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     """
-    from builder.project.lock import check_lock, relock
+    from builder.project.lock import relock
 
     report = reporter()
     for name in names_or_all(names):
         if check:
-            report.step(f"{name}: {plural(len(check_lock(name).packages), 'package')}, fresh")
+            report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
             continue
-        again = partial(relock, name, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+        again = partial(relock, name, catalogue(), report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
         done = agreed(again, yes=yes)
         for change in done.changes:
             click.echo(f"{name}: {change}")
@@ -54,9 +54,9 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 
     Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project.
     """
+    from builder.files import display
     from builder.names import stem
     from builder.project import generated
-    from builder.project.catalogue import display
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
@@ -64,10 +64,10 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
     for name in names_or_all(names):
         folder = out or Path("generated") / stem(name)
         if check:
-            generated.check(name, folder, standalone=standalone)
+            generated.check(name, folder, catalogue().plan(name), standalone=standalone)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
-        changed = generated.generate(name, folder, standalone=standalone)
+        changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone)
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {plural(len(changed), 'file')} changed in {display(folder)}")
@@ -87,7 +87,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     from builder.project.refs import side
 
     report = reporter()
-    found = compare(side(before, report), side(after, report))
+    found = compare(side(before, catalogue(), report), side(after, catalogue(), report))
     if as_json:
         echo_json(found.as_json())
         return
@@ -110,7 +110,7 @@ def why(name: str, package: str, as_json: bool) -> None:
     from builder.lock.why import why as paths
     from builder.project.refs import side
 
-    lock = side(name, reporter()).lock
+    lock = side(name, catalogue(), reporter()).lock
     if lock is None:
         raise UsageError(f"{name} does not record which package requires which", hint="name a profile, or its lock")
     found = paths(name, lock, package)

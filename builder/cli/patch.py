@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 
 import click
 
-from builder.cli.common import echo_json, json_option, names_or_all, reporter
+from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import PatchError
 
@@ -22,16 +23,17 @@ def patch() -> None:
 @click.argument("name")
 @click.argument("package")
 @click.option("--dir", "folder", type=_FOLDER, metavar="DIR", help="Where to write (default: ./patch-NAME-PACKAGE).")
-def patch_start(name: str, package: str, folder: Path | None) -> None:
+@yes_option
+def patch_start(name: str, package: str, folder: Path | None, yes: bool) -> None:
     """Open a package of a profile for editing.
 
     Prints the folder: a copy of the files of PACKAGE, patched as they are now.
     """
     from builder.author.patching import start
-    from builder.project.catalogue import display
+    from builder.files import display
 
     report = reporter()
-    shown = display(start(name, package, folder, report))
+    shown = display(agreed(lambda: start(name, package, folder, catalogue(), report), yes=yes))
     click.echo(shown)
     report.step(f"edit the files there, then: drydock patch commit {shown}; to discard it: drydock patch abort {shown}")
 
@@ -44,17 +46,21 @@ def patch_start(name: str, package: str, folder: Path | None) -> None:
 @click.option("--why", metavar="TEXT", help="What goes wrong without it; required for a new patch.")
 @click.option("--versions", metavar="SPEC", help="The versions that it is for (default: ==VERSION, or unchanged).")
 @click.option("--proof", type=_FOLDER, metavar="FILE", help="A program that fails without it and passes with it.")
-def patch_commit(folder: Path, file: str | None, why: str | None, versions: str | None, proof: Path | None) -> None:
+@yes_option
+def patch_commit(
+    folder: Path, file: str | None, why: str | None, versions: str | None, proof: Path | None, yes: bool
+) -> None:
     """Make a patch of the changes in DIR.
 
     Writes the patch, adds it to the profile, locks the profile, and prints the files that were written. Changes of a
     file that a patch of the profile has already change that patch; others make a new one.
     """
     from builder.author.patching import Options, commit
-    from builder.project.catalogue import display
+    from builder.files import display
 
     report = reporter()
-    done = commit(folder, Options(file=file, why=why, versions=versions, proof=proof), report)
+    options = Options(file=file, why=why, versions=versions, proof=proof)
+    done = agreed(lambda: commit(folder, options, catalogue(), report), yes=yes)
     for written in done.written:
         click.echo(display(written))
     for path, (more, less) in done.changed.items():
@@ -73,7 +79,8 @@ def patch_commit(folder: Path, file: str | None, why: str | None, versions: str 
 @patch.command("check")
 @click.argument("names", nargs=-1)
 @json_option
-def patch_check(names: tuple[str, ...], as_json: bool) -> None:
+@yes_option
+def patch_check(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
     """Find out which patches newer releases still need.
 
     Without NAMES, of all profiles that can be built. Proofs run in a scratch environment, if this machine can run them.
@@ -84,7 +91,7 @@ def patch_check(names: tuple[str, ...], as_json: bool) -> None:
     report = reporter()
     found = []
     for name in names_or_all(names):
-        for one in check(name, report):
+        for one in agreed(partial(check, name, catalogue(), report), yes=yes):
             found.append(one)
             for line in () if as_json else one.lines():
                 click.echo(line)
@@ -105,7 +112,7 @@ def patch_abort(folder: Path) -> None:
     Files that Drydock did not write stay.
     """
     from builder.author.patching import abort
-    from builder.project.catalogue import display
+    from builder.files import display
 
     report = reporter()
     for path in abort(folder):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from builder.cli import complete
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import catalogue, echo_json, json_option, reporter
 from builder.errors import UsageError
 
 
@@ -21,11 +21,9 @@ def profile() -> None:
 @json_option
 def profile_list(as_json: bool) -> None:
     """List all profiles with their targets."""
-    from builder.project.catalogue import Catalogue
     from builder.project.listing import summaries
 
-    report = reporter()
-    rows = summaries(Catalogue(step=report.step), report.warn)
+    rows = summaries(catalogue(), reporter().warn)
     if as_json:
         echo_json([{**vars(row), "file": str(row.file)} for row in rows])
         return
@@ -42,10 +40,7 @@ def profile_list(as_json: bool) -> None:
 @json_option
 def profile_show(name: str, as_json: bool) -> None:
     """Show a profile as it is after `extends`."""
-    from builder.project.catalogue import Catalogue
-
-    catalogue = Catalogue()
-    whole = catalogue.profile(name)
+    whole = catalogue().profile(name)
     data = whole.model_dump(by_alias=True, exclude_none=True, exclude={"extends"})
     if as_json:
         echo_json(data)
@@ -62,18 +57,15 @@ def profile_check(names: tuple[str, ...]) -> None:
 
     Without NAMES, all profiles.
     """
-    from builder.profile.load import load_part, settings_warnings
-    from builder.project.catalogue import Catalogue
-
-    catalogue = Catalogue()
     report = reporter()
-    for name in names or catalogue.names():
-        for where, finding in settings_warnings(name, catalogue.source):
+    for name in names or catalogue().names():
+        entry = catalogue().entry(name)
+        for where, finding in entry.resolved.warnings():
             report.warn(f"{where}: {finding} [{finding.code}]")
-        if load_part(name, catalogue.source(name)).target is None:
+        if entry.own.model.target is None:
             report.step(f"{name}: good, to extend")
         else:
-            report.step(f"{name}: good, {catalogue.plan(name).key}")
+            report.step(f"{name}: good, {entry.plan.key}")
 
 
 @profile.command("schema")
@@ -136,7 +128,7 @@ def profile_detect(as_json: bool) -> None:
     with suppress(UsageError):  # no place for a store is no reason to say nothing
         disk = home()
     machine = detect(disk=disk)
-    fits = choices(machine)
+    fits = choices(machine, catalogue())
     picked = next((name for name, fit in fits.items() if fit.score is not None), None)
     if as_json:
         from dataclasses import asdict

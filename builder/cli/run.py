@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from builder.cli import complete
-from builder.cli.common import agreed, echo_json, json_option, reporter, yes_option
+from builder.cli.common import PROFILE, agreed, catalogue, command, echo_json, json_option, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 
@@ -16,7 +16,7 @@ _TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
 
 
 @click.command()
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.option(
     "--cross", type=click.Path(path_type=Path), metavar="DIR", help="Write the packages for the target into DIR."
 )
@@ -37,18 +37,18 @@ def build(name: str, cross: Path | None, check: bool, dry_run: bool, yes: bool) 
     if cross is not None:
         from builder.build.cross import cross_build
 
-        click.echo(agreed(lambda: cross_build(name, cross, reporter()), yes=yes))
+        click.echo(agreed(lambda: cross_build(name, cross, catalogue(), reporter()), yes=yes))
         return
     from builder.build.build import build as build_environment
 
-    click.echo(agreed(lambda: build_environment(name, reporter(), dry_run=dry_run), yes=yes))
+    click.echo(agreed(lambda: build_environment(name, catalogue(), reporter(), dry_run=dry_run), yes=yes))
 
 
 def _check_build(name: str, *, yes: bool) -> None:
     from builder.check.reproduce import check_build
 
     report = reporter()
-    found = agreed(lambda: check_build(name, report), yes=yes)
+    found = agreed(lambda: check_build(name, catalogue(), report), yes=yes)
     for one in found.differences:
         click.echo(f"{one}")
     if found.differences:
@@ -76,7 +76,7 @@ class _Run(_WithName):
 
 
 @click.command(cls=_Run, context_settings=_TRAILING)
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
 @click.option(
     "--supervise", is_flag=True, help="Restart it when it fails; keep a log, and samples of its use of the machine."
@@ -103,7 +103,6 @@ def run(
     NAME defaults to auto. ARGUMENTS after -- go to the trainer, whose exit status is passed on. What happens after a
     failure stands in [supervise] of the profile.
     """
-    from builder.project.auto import resolve_auto
     from builder.run import start
     from builder.run.supervise.start import supervise as start_supervised
 
@@ -116,12 +115,12 @@ def run(
     if status or logs or stop:
         if own:
             raise UsageError(f"{own[0]} is for a trainer, and no trainer is started here", hint="remove it")
-        _look_after(resolve_auto(name, report), status=status, logs=logs, follow=follow, as_json=as_json)
+        _look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
-        quiet = bool(click.get_current_context().obj)
-        agreed(lambda: start_supervised(name, own, report, quiet=quiet), yes=yes)
+        quiet = command().quiet
+        agreed(lambda: start_supervised(name, own, catalogue(), report, quiet=quiet), yes=yes)
     else:
-        agreed(lambda: start.run(name, own, report), yes=yes)
+        agreed(lambda: start.run(name, own, catalogue(), report), yes=yes)
 
 
 def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
@@ -143,11 +142,11 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
 
 
 @click.command(cls=_WithName)
-@click.argument("name", default="auto", shell_complete=complete.profiles)
-@click.argument("command", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
+@click.argument("words", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
 @click.option("--scratch", is_flag=True, help="Use a new writable environment on top of it, for experiments.")
 @yes_option
-def shell(name: str, command: tuple[str, ...], scratch: bool, yes: bool) -> None:
+def shell(name: str, words: tuple[str, ...], scratch: bool, yes: bool) -> None:
     """Open a shell, or run a command, in an environment.
 
     NAME defaults to auto. The environment is built first if needed.
@@ -155,11 +154,11 @@ def shell(name: str, command: tuple[str, ...], scratch: bool, yes: bool) -> None
     from builder.run import start
 
     enter = start.scratch if scratch else start.shell
-    agreed(lambda: enter(name, reporter(), command), yes=yes)
+    agreed(lambda: enter(name, catalogue(), reporter(), words), yes=yes)
 
 
 @click.command()
-@click.argument("name", default="auto", shell_complete=complete.profiles)
+@click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @yes_option
 def verify(name: str, yes: bool) -> None:
     """Verify a built environment.
@@ -168,4 +167,4 @@ def verify(name: str, yes: bool) -> None:
     """
     from builder.run import start
 
-    agreed(lambda: start.verify(name, reporter()), yes=yes)
+    agreed(lambda: start.verify(name, catalogue()), yes=yes)

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli import complete
-from builder.cli.common import agreed, reporter, yes_option
+from builder.cli.common import agreed, catalogue, reporter, yes_option
 
 if TYPE_CHECKING:
     from builder.run import service as service_
@@ -37,9 +37,9 @@ def service_install(name: str, as_text: bool, manager: service_.Manager | None, 
 
     kind = manager or service_.manager()
     if as_text:
-        click.echo(service_.text(name, kind), nl=False)
+        click.echo(service_.text(name, kind, catalogue().profile(name)), nl=False)
         return
-    file = agreed(lambda: service_.install(name, kind), yes=yes)
+    file = agreed(lambda: service_.install(name, kind, catalogue()), yes=yes)
     click.echo(file)
     for step in service_.steps(file, kind):
         reporter().step(step)

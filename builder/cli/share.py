@@ -7,13 +7,10 @@ from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, reporter, yes_option
 from builder.embedded.words import plural
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
-
-    from builder.report import Reporter
     from builder.share.mirror import Pushed
 
 _dry_run = click.option(
@@ -22,11 +19,12 @@ _dry_run = click.option(
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("destination", metavar="DEST")
 @_dry_run
 @json_option
-def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool) -> None:
+@yes_option
+def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool, yes: bool) -> None:
     """Write the locked files of profiles to a mirror.
 
     The mirror is a package index that pip, uv and every build can read. DEST is a folder, ssh://HOST/PATH,
@@ -36,11 +34,12 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool)
     from builder.share import mirror
 
     report = reporter()
-    _tell(mirror.push(_resolved(names, report), destination, report, dry_run=dry_run), "push", dry_run, as_json)
+    done = agreed(lambda: mirror.push(names, destination, catalogue(), report, dry_run=dry_run), yes=yes)
+    _tell(done, "push", dry_run, as_json)
 
 
 @click.command()
-@click.argument("names", metavar="NAME...", nargs=-1, required=True)
+@click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("source", metavar="SRC")
 @_dry_run
 @json_option
@@ -53,14 +52,14 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
     from builder.share import mirror
 
     report = reporter()
-    _tell(mirror.pull(_resolved(names, report), source, report, dry_run=dry_run), "pull", dry_run, as_json)
+    _tell(mirror.pull(names, source, catalogue(), report, dry_run=dry_run), "pull", dry_run, as_json)
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 
 
 @click.command()
-@click.argument("name")
+@click.argument("name", type=PROFILE)
 @click.option(
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: NAME.run)."
 )
@@ -73,7 +72,8 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Include a Python: an install_only archive of python-build-standalone (default: fetched).",
 )
 @click.option("--sign", "key", type=_file, metavar="KEY", help="Sign it with a secret key of minisign.")
-def bundle(name: str, output: Path | None, python: str | None, key: Path | None) -> None:
+@yes_option
+def bundle(name: str, output: Path | None, python: str | None, key: Path | None, yes: bool) -> None:
     """Write one executable file that needs no network.
 
     It builds the environment of profile NAME, for the profile's target, and runs its trainer. Its options are those of
@@ -82,10 +82,9 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     from builder.share.bundle import FETCHED, write_bundle
 
     report = reporter()
-    [name] = _resolved([name], report)
-    written = write_bundle(
-        name, output or Path(f"{name}.run"), report, python=FETCHED if python == "" else python, key=key
-    )
+    source = FETCHED if python == "" else python
+    file = output or Path(f"{name}.run")
+    written = agreed(lambda: write_bundle(name, file, catalogue(), report, python=source, key=key), yes=yes)
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
 
@@ -103,7 +102,8 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None)
     "-o", "--output", type=click.Path(path_type=Path), metavar="FILE", help="Where to write (default: stdout)."
 )
 @click.option("--wheels", type=click.Path(path_type=Path), metavar="DIR", help="A folder with the files.")
-def export(name: str, form: str, output: Path | None, wheels: Path | None) -> None:
+@yes_option
+def export(name: str, form: str, output: Path | None, wheels: Path | None, yes: bool) -> None:
     """Write a lock in a format of other tools.
 
     Warns of what the format cannot hold. A pylock.toml names where each file is: in --wheels, else in the configured
@@ -113,7 +113,8 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None) -> No
     from builder.share.export import save
 
     report = reporter()
-    done = exported(name, form, beside=output.parent if output else Path(), wheels=wheels)
+    beside = output.parent if output else Path()
+    done = agreed(lambda: exported(catalogue().entry(name), form, beside=beside, wheels=wheels), yes=yes)
     for one in done.left_out:
         report.warn(f"not carried: {one}")
     if output is None:
@@ -121,14 +122,6 @@ def export(name: str, form: str, output: Path | None, wheels: Path | None) -> No
         return
     save(output, done.text, name)
     click.echo(output)
-
-
-def _resolved(names: Sequence[str], report: Reporter) -> Sequence[str]:
-    if "auto" not in names:
-        return names
-    from builder.project.auto import resolve_auto
-
-    return [resolve_auto(name, report) for name in names]
 
 
 def _tell(done: Pushed, verb: str, dry_run: bool, as_json: bool) -> None:

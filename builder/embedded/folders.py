@@ -21,7 +21,10 @@ _mode = 0o755
 
 
 def is_shared(folder: Path) -> bool:
-    """Whether a folder is one of a group: setgid, and the group may write to it. What is made in it is so, too."""
+    """Whether a folder is one of a group: setgid, and the group may write to it. What is made in it is so, too.
+
+    The generated scripts have the same rule (templates/run.sh.j2, grouped).
+    """
     wanted = stat.S_ISGID | stat.S_IWGRP
     try:
         return os.stat(folder).st_mode & wanted == wanted

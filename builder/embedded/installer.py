@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 from builder.embedded import caches
 from builder.embedded.errors import StageError
 from builder.embedded.plan import pinned
+from builder.embedded.secrets import cleaned
 
 SEARCHES = ("--index-strategy", "unsafe-best-match")
 """For what is known by version and hash: no index can slip in another file, so all are asked, until one has it."""
@@ -24,10 +25,18 @@ Ask = Callable[[list[str], dict[str, str]], int]
 
 
 class Request(NamedTuple):
-    """What is asked of uv at once: packages of a plan, all from the index at `url`; "" is uv's default one."""
+    """What is asked of uv at once: packages of a plan, all from the index at `url`; "" is uv's default one.
+
+    They are all wheels, or all source distributions: what these run sees no secrets.
+    """
 
     packages: list[dict[str, Any]]
     url: str
+
+    @property
+    def builds(self) -> bool:
+        """Whether something is built for it."""
+        return any(map(_is_source, self.packages))
 
 
 def folders_of_wheels(environ: Mapping[str, str]) -> list[Path]:
@@ -60,15 +69,25 @@ def requests(
         by_index.setdefault(written["index"].get(package["name"], ""), []).append(package)
     folders = folders_of_wheels(environ)
     near = by_index.pop("", [])
-    far = []
+    far: list[Request] = []
     for name, some in sorted(by_index.items()):
         if all(any((folder / package["file"]).is_file() for folder in folders) for package in some):
             near += some
         else:
-            far.append(Request(some, index_url(name, written["indexes"][name], environ)))
-    if near:
-        yield Request(near, "")
+            far += _apart(some, index_url(name, written["indexes"][name], environ))
+    yield from _apart(near, "")
     yield from far
+
+
+def _apart(packages: Sequence[dict[str, Any]], url: str) -> Iterator[Request]:
+    for builds in (False, True):
+        some = [package for package in packages if _is_source(package) == builds]
+        if some:
+            yield Request(some, url)
+
+
+def _is_source(package: Mapping[str, Any]) -> bool:
+    return not package["file"].endswith(".whl")
 
 
 def arguments(written: Mapping[str, Any], request: Request, python: str, work: Path) -> list[str]:
@@ -79,21 +98,24 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
     plan = written["plan"]
     options = ["--prefix", ".", "--python", python, "--require-hashes"]
     options += ["--only-binary", ":all:", *SEARCHES]
-    sources = [package["name"] for package in plan["packages"] if not package["file"].endswith(".whl")]
-    for name in sources:
-        options += ["--no-binary", name]
-    if sources:
+    for package in request.packages if request.builds else ():
+        options += ["--no-binary", package["name"]]
+    if request.builds:
         options += ["--require-build-hashes"]
-    if plan["build-requires"]:
+    if request.builds and plan["build-requires"]:
         options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
     return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
 
 
 def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment of uv for a request: an index may have a password in it, which no process list shows here."""
+    """The environment of uv for a request: an index may have a password in it, which no process list shows here.
+
+    Without secrets where something is built.
+    """
     from builder.embedded import network
 
-    return network.environment(environ, request.url or None)
+    found = network.environment(environ, request.url or None)
+    return cleaned(found) if request.builds else found
 
 
 def install(
@@ -116,17 +138,17 @@ def install(
         if not found:
             continue
         print(f"drydock:       from {caches.shown(place)}", file=sys.stderr, flush=True)
-        request = Request(found, caches.index_of(place))
-        patience = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", **environment(request, environ)}
-        if ask(arguments(written, request, python, work), patience):
-            print(
-                "drydock: warning: a cache did not give what is locked, uv says above why; going on without "
-                f"{caches.shown(place)}",
-                file=sys.stderr,
-                flush=True,
-            )
-        else:
-            left = [package for package in left if package not in found]
+        for request in _apart(found, caches.index_of(place)):
+            patience = {"UV_HTTP_TIMEOUT": "15", "UV_HTTP_RETRIES": "1", **environment(request, environ)}
+            if ask(arguments(written, request, python, work), patience):
+                print(
+                    "drydock: warning: a cache did not give what is locked, uv says above why; going on without "
+                    f"{caches.shown(place)}",
+                    file=sys.stderr,
+                    flush=True,
+                )
+            else:
+                left = [package for package in left if package not in request.packages]
     for request in requests(written, left, environ):
         if ask(arguments(written, request, python, work), environment(request, environ)):
             of = written["index"].get(request.packages[0]["name"]) if request.url else None

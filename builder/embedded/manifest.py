@@ -25,8 +25,8 @@ def promise_of(env: Path, path: str) -> str:
 
 
 def is_usable(env: Path) -> bool:
-    """Whether an environment is finished, and its Python still there."""
-    return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
+    """Whether an environment is finished, and its Python still there; as is_usable of templates/run.sh.j2."""
+    return (env / ".drydock" / "manifest.json").is_file() and os.access(env / "bin" / "python", os.X_OK)
 
 
 def read_manifest(env: Path) -> dict[str, Any]:

@@ -275,6 +275,8 @@ def _setting(setting: Mapping[str, Any]) -> str:
 def _value(value: Any) -> str:
     if isinstance(value, str):
         return _word(value)
+    if isinstance(value, int):
+        return str(value)
     if all(isinstance(item, str) or "detect" in item for item in value):
         return " ".join(map(_word, value))
     return "; ".join(", ".join(f"{key} {_word(text)}" for key, text in option.items()) for option in value)

@@ -7,13 +7,14 @@ import tempfile
 from collections.abc import Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from packaging.requirements import Requirement
 from packaging.tags import Tag
 from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel_filename
 
 from builder import uv
+from builder.consent import Builds
 from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
@@ -22,29 +23,32 @@ from builder.lock.model import Artefact
 from builder.profile.model import Profile
 
 
-def locked_files(profile: Profile, packages: Sequence[Artefact]) -> dict[str, dict[str, Any]]:
-    """What the indexes say now of the files of some locked packages (PEP 751: `url`, `upload-time`), by sha256.
+def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -> dict[str, uv.Candidate]:
+    """What the indexes say now of the files of some locked packages, by sha256.
 
     Raises LockError where an index cannot be asked, or lacks one of the versions.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
-        asked = Artefacts(profile, Path(work))
+        asked = Artefacts(profile, Path(work), builds)
         sources = [package.name for package in packages if not package.is_wheel]
         universe = asked.universe(sources=sources, index=asked.index_places())
         pins = [uv.Pin(package.name, package.version, ()) for package in packages]
         try:
-            found = uv.artefacts(pins, universe, asked.folder("files"))
+            found = uv.candidates(pins, universe, asked.folder("files"))
         except ToolError as error:
             raise LockError(f'the files of "{profile.name}" were not found. {error.message}', hint=error.hint) from None
     known = {package.file: package.sha256 for package in packages}  # where the index does not say a sha256
-    rows = (file for files in found.values() for file in files)
-    return {file["hashes"].get("sha256") or known.get(file["file"], ""): file for file in rows}
+    return {file.sha256 or known.get(file.file, ""): file for files in found.values() for file in files}
 
 
 class Artefacts:
-    """Asks uv for files of packages, in the temporary folder `work`."""
+    """Asks uv for files of packages, in the temporary folder `work`.
 
-    def __init__(self, profile: Profile, work: Path) -> None:
+    Without `builds` nothing of a source distribution is run, and one whose metadata has to be built is not found.
+    """
+
+    def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
+        self._builds = builds
         self._profile = profile
         self._work = work
         self._newer: dict[str, list[str]] = {}
@@ -57,6 +61,7 @@ class Artefacts:
             self._profile.target,
             self._profile.python.version,
             sources=sources,
+            builds=self._builds if sources else None,
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
             exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},
             index=index or {},
@@ -97,7 +102,7 @@ class Artefacts:
 
         Raises LockError where a package has none for the target, ToolError.
         """
-        files = uv.artefacts(pins, universe, self.folder("files"))
+        files = uv.candidates(pins, universe, self.folder("files"))
         best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
         for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
@@ -105,24 +110,20 @@ class Artefacts:
                 Artefact(
                     name=pin.name,
                     version=pin.version,
-                    file=file["file"],
-                    size=file.get("size", 0),
-                    sha256=file["hashes"]["sha256"],
+                    file=file.file,
+                    size=file.size,
+                    sha256=file.sha256,
                     index=index.get(pin.name),
                     required_by=sorted(pin.required_by),
                 )
             )
         return chosen
 
-    def _best(self, pin: uv.Pin, files: Sequence[dict[str, Any]], source: bool) -> dict[str, Any]:
+    def _best(self, pin: uv.Pin, files: Sequence[uv.Candidate], source: bool) -> uv.Candidate:
         """The one file to install: the wheel with the best tag for the target, or the source distribution."""
         if source:
-            return the_one(pin.name, [file for file in files if not file["file"].endswith(".whl")])
-        fitting = [
-            (place, file["file"], file)
-            for file in files
-            if file["file"].endswith(".whl") and (place := self._place(file["file"])) is not None
-        ]
+            return the_one(pin.name, [file for file in files if not file.is_wheel])
+        fitting = [(place, file) for file in files if file.is_wheel and (place := self._place(file.file)) is not None]
         if not fitting:
             target = self._profile.target
             raise LockError(
@@ -130,8 +131,8 @@ class Artefacts:
                 f"and Python {self._profile.python.version}",
                 hint=f'allow its source to be built: [packages.build] {pin.name} = ["setuptools"]',
             )
-        best = min(place[:2] for place in fitting)
-        return the_one(pin.name, [file for place, name, file in fitting if (place, name) == best])
+        best = min((place, file.file) for place, file in fitting)
+        return the_one(pin.name, [file for place, file in fitting if (place, file.file) == best])
 
     def _place(self, file: str) -> int | None:
         tags: frozenset[Tag] = parse_wheel_filename(file)[3]
@@ -179,7 +180,8 @@ class Artefacts:
             arguments += ["--link-mode", "copy"] if copy else []
             site.mkdir(parents=True)
             try:
-                uv.install(arguments, site, self._profile.target, self._profile.python.version)
+                builds = None if package.is_wheel else self._builds
+                uv.install(arguments, site, self._profile.target, self._profile.python.version, builds=builds)
             except BaseException:
                 shutil.rmtree(site)  # a second question must not take it for the answer
                 raise

@@ -8,66 +8,75 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit
 
 from builder.download import download
 from builder.embedded.caches import is_far
 from builder.embedded.network_settings import shown_url
 from builder.embedded.web import open_url
 from builder.errors import LockError
+from builder.uv import Candidate
 
 # Of hashlib, as PEP 503 allows them in the fragment of a URL.
 _KNOWN = ("blake2b", "md5", "sha1", "sha224", "sha256", "sha384", "sha512")
 _AT_ONCE = 8
 
 
-def the_one(package: str, files: Sequence[dict[str, Any]]) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Identified:
+    """A file that is known by content: its sha256, and its size in bytes, 0 where no server says it."""
+
+    file: str
+    sha256: str
+    size: int
+
+
+def the_one(package: str, files: Sequence[Candidate]) -> Candidate:
     """One of several places of one file: one with a sha256, and of these one on this machine.
 
     Raises LockError where they differ: then nobody knows which is meant.
     """
     for algorithm in _KNOWN:
-        places = {_hash(file, algorithm): file["url"] for file in files if _hash(file, algorithm)}
+        places = {_hash(file, algorithm): file.url for file in files if _hash(file, algorithm)}
         if len(places) > 1:
             one, other = (shown_url(url) for url in list(places.values())[:2])
             raise LockError(
                 f"{package} is there twice, with other content under one name: {one} and {other}",
                 hint="remove one of them, or leave its place out: drydock doctor --network says who names it",
             )
-    return min(files, key=lambda file: ("sha256" not in file["hashes"], not file["url"].startswith("file://")))
+    return min(files, key=lambda file: (file.sha256 is None, file.path is None))
 
 
-def _hash(file: dict[str, Any], algorithm: str) -> str | None:
-    known: str | None = file["hashes"].get(algorithm)
-    if known is None and file["url"].startswith("file://"):
-        return hashlib.new(algorithm, _local(file["url"]).read_bytes(), usedforsecurity=False).hexdigest()
+def _hash(file: Candidate, algorithm: str) -> str | None:
+    known = file.hashes.get(algorithm)
+    if known is None and file.path is not None:
+        return hashlib.new(algorithm, file.path.read_bytes(), usedforsecurity=False).hexdigest()
     return known
 
 
-def identified(files: Sequence[dict[str, Any]], folder: Path) -> list[dict[str, Any]]:
-    """The files (PEP 751: `url`, `hashes`, `size`) with the sha256 and the size of each.
+def identified(files: Sequence[Candidate], folder: Path) -> list[Identified]:
+    """The files with the sha256 and the size of each.
 
     Those without a sha256 are fetched to the folder `folder`, and compared with the hash that the index has of them.
     Raises LockError where one cannot be had, or is not what its index says.
     """
 
-    def complete(at: int) -> dict[str, Any]:
+    def complete(at: int) -> Identified:
         file = files[at]
-        if "sha256" not in file["hashes"]:
+        if file.sha256 is None:
             return _fetched(file, folder / str(at))
-        return file if "size" in file else {**file, "size": _size(file["url"])}
+        return Identified(file.file, file.sha256, _size(file.url) if file.size is None else file.size)
 
     with ThreadPoolExecutor(_AT_ONCE) as pool:
         return list(pool.map(complete, range(len(files))))
 
 
-def _fetched(file: dict[str, Any], target: Path) -> dict[str, Any]:
-    promised = {name: value for name, value in file["hashes"].items() if name in _KNOWN}
-    place = shown_url(file["url"])
+def _fetched(file: Candidate, target: Path) -> Identified:
+    promised = {name: value for name, value in file.hashes.items() if name in _KNOWN}
+    place = shown_url(file.url)
     try:
-        found = download(file["url"], target, size=file.get("size", 0), algorithms=("sha256", *promised))
+        found = download(file.url, target, size=file.size or 0, algorithms=("sha256", *promised))
     except OSError as error:
         raise LockError(
             f"{place} has no sha256 on its index, and cannot be fetched to be hashed: {error}",
@@ -78,7 +87,7 @@ def _fetched(file: dict[str, Any], target: Path) -> dict[str, Any]:
     for name, value in promised.items():
         if found.hashes[name] != value:
             raise LockError(f"{place} is not what its index says: its {name} is {found.hashes[name]}, not {value}")
-    return {**file, "hashes": {**file["hashes"], **found.hashes}, "size": found.size}
+    return Identified(file.file, found.hashes["sha256"], found.size)
 
 
 def _size(url: str) -> int:
@@ -91,7 +100,3 @@ def _size(url: str) -> int:
     except OSError:
         return 0
     return int(length) if length.isdecimal() else 0
-
-
-def _local(url: str) -> Path:
-    return Path(unquote(urlsplit(url).path))

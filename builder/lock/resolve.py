@@ -10,6 +10,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder import uv
+from builder.consent import Builds
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
@@ -23,6 +24,7 @@ from builder.profile.model import Patch, Profile
 def resolve(
     profile: Profile,
     texts: Mapping[str, str],
+    builds: Builds,
     *,
     previous: Lock | None = None,
     upgrade: Sequence[str] = (),
@@ -30,6 +32,7 @@ def resolve(
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
+    `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
     Raises LockError where no set of packages fits, PatchError where a patch does not fit the locked packages.
     """
@@ -39,11 +42,11 @@ def resolve(
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
-        locker = _Locker(profile, Path(work))
+        locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
             packages = locker.packages(preferred=pinned, upgrade=names)
-            builds = locker.build_requirements()
+            build_requires = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
@@ -56,18 +59,18 @@ def resolve(
         uv=tool,
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
         patches=patches,
-        build_requires=builds,
+        build_requires=build_requires,
         packages=packages,
     )
 
 
-def repin(profile: Profile, texts: Mapping[str, str], lock: Lock) -> Lock:
+def repin(profile: Profile, texts: Mapping[str, str], lock: Lock, builds: Builds) -> Lock:
     """`lock` for a profile of which only patches have changed since: they are pinned again, and nothing is resolved.
 
     Raises PatchError where one does not fit, LockError where a package cannot be fetched.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
-        locker = _Locker(profile, Path(work))
+        locker = _Locker(profile, Path(work), builds)
         try:
             patches = [locker.patch(patch, texts[patch.file], lock.packages) for patch in profile.patches]
         except ToolError as error:
@@ -78,9 +81,9 @@ def repin(profile: Profile, texts: Mapping[str, str], lock: Lock) -> Lock:
 class _Locker:
     """One resolution, in a temporary folder."""
 
-    def __init__(self, profile: Profile, work: Path) -> None:
+    def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
         self._profile = profile
-        self._files = Artefacts(profile, work)
+        self._files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
 
     def packages(self, preferred: Mapping[str, str], upgrade: Sequence[str]) -> list[Artefact]:

@@ -46,13 +46,28 @@ def fit(target: Target, machine: Machine) -> Fit:
 
 def _lacking(target: Target, machine: Machine) -> str | None:
     """What is too old here. Within one major release of CUDA, any driver runs what was built for another minor one."""
-    if target.glibc and numbers(machine.glibc) < numbers(target.glibc):
+    if target.glibc and is_older(machine.glibc, target.glibc):
         return f"for glibc {target.glibc} or newer, and this is {machine.glibc or 'another C library'}"
-    if target.min_os and numbers(machine.os.removeprefix("macOS ")) < numbers(target.min_os):
+    if target.min_os and is_older(machine.os.removeprefix("macOS "), target.min_os):
         return f"for macOS {target.min_os} or newer, and this is {machine.os or 'unknown'}"
     if target.cuda and machine.cuda and numbers(machine.cuda)[:1] < numbers(target.cuda)[:1]:
         return f"for CUDA {target.cuda}, and the driver supports {machine.cuda}"
     return None
+
+
+def is_older(found: str | None, wanted: str) -> bool:
+    """Whether a version is older than the wanted one, by the first two numbers; one without any is.
+
+    The generated scripts have the same rule (templates/run.sh.j2, at_least).
+
+    >>> [is_older(found, "14.0") for found in ("13.9", "14", "14.2.1", "", None)]
+    [True, False, False, True, True]
+    """
+    return not numbers(found) or _first_two(found) < _first_two(wanted)
+
+
+def _first_two(text: str | None) -> tuple[int, ...]:
+    return (*numbers(text), 0, 0)[:2]
 
 
 def numbers(text: str | None) -> tuple[int, ...]:

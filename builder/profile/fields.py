@@ -11,9 +11,9 @@ from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
 
+from builder.embedded.secrets import is_secret
 from builder.isolation import LEAKS
 from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
-from builder.secrets import is_secret
 
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"

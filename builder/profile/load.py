@@ -7,100 +7,125 @@ from __future__ import annotations
 
 import re
 import tomllib
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from functools import cached_property
 from typing import Any
 
 from builder.errors import ProfileError, Where
-from builder.names import split
 from builder.profile.carried import check_files
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
-from builder.profile.source import Read, Source
+from builder.profile.source import Source
 from builder.profile.toml_lines import loads
 from builder.profile.variables import Finding, findings
 
 
-def load(name: str, read: Read) -> Profile:
-    """The whole profile `name`.
+@dataclass(frozen=True)
+class Part:
+    """One file of a profile: its text, its data, and that as a checked model. `origin` is its name in messages."""
+
+    origin: str
+    source: Source
+    data: Mapping[str, Any]
+    model: ProfilePart
+
+    def within(self, scope: str) -> Part:
+        """The same file as it is in a source, or outside of all where `scope` is ""."""
+        if scope == self.source.scope:
+            return self
+        return replace(self, origin=_origin(self.model.name, scope), source=replace(self.source, scope=scope))
+
+
+Read = Callable[[str, str], Part]
+"""Returns the part of that name, and in that scope of a source, "" for none. Raises ProfileError."""
+
+
+@dataclass(frozen=True)
+class Resolved:
+    """A profile after `extends`: `own` is its own file, `parts` all files, each behind those that it extends."""
+
+    own: Part
+    parts: tuple[Part, ...]
+    flat: Flat
+
+    @cached_property
+    def profile(self) -> Profile:
+        """The whole profile.
+
+        Raises ProfileError: a part that cannot be built, a bad value, or a variable that does what its author cannot
+        mean.
+        """
+        source, merged = self.own.source, unflatten(self.flat)
+        for missing in ("target", "python", "trainer"):
+            if missing not in merged:
+                name = self.own.origin
+                raise ProfileError(
+                    f'profile "{name}" is a part to extend: it has no [{missing}] and cannot be built',
+                    hint=f'extend it in a profile of your own: extends = ["{name}"]',
+                    where=source.where(),
+                )
+        profile = validated(Profile, merged, source)
+        named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
+        named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
+        for place, index in named.items():
+            if index not in profile.indexes:
+                raise ProfileError(
+                    f'the index "{index}" is not among [indexes]',
+                    hint=f'name its place: [indexes] {index} = "https://..."',
+                    where=source.where(*place),
+                )
+        check_files(profile, self.files)
+        self._refuse(_settings_findings(profile))
+        return profile
+
+    def warnings(self) -> list[tuple[Where, Finding]]:
+        """What is to be said of the environment variables, which may be used all the same.
+
+        Each with the place of the setting, in the file that it is from. Raises ProfileError, as `profile` does.
+        """
+        own = self.own.model
+        found = _settings_findings(own if own.target is None else self.profile)
+        self._refuse(found)
+        return [(self.where("env", finding.name), finding) for finding in found]
+
+    def where(self, *key: str) -> Where:
+        """The place of `key`, in the file that it is from."""
+        return (self.flat[key].source if key in self.flat else self.own.source).where(*key)
+
+    def files(self) -> list[tuple[str, Source]]:
+        """Return the files that are named, each with the profile that does.
+
+        Patches, their proofs and releases, checks, the trainer, and what is measured.
+        """
+        programs = (self.flat.get((table, "file")) for table in ("trainer", "bench"))
+        named = [(program.value, program.source) for program in programs if program is not None]
+        for part in self.parts:
+            tables = [*part.data.get("patches", ()), *part.data.get("checks", ())]
+            keys = ((table, key) for table in tables for key in ("file", "proof", "releases"))
+            named += [(table[key], part.source) for table, key in keys if key in table]
+        return named
+
+    def _refuse(self, found: list[Finding]) -> None:
+        for finding in found:
+            if finding.refused:
+                where = self.where("env", finding.name)
+                raise ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
+
+
+def resolved(own: Part, read: Read) -> Resolved:
+    """A profile with all that its own file extends; each part is asked for by `read`.
 
     `extends` is followed depth first. Later wins: a child over its parents. Tables merge key by key, requirement
     lists by package name, lists of tables append. Two parents that disagree on a value are an error, unless the
     child says which it is, or one of them replaced the other's word knowingly, by extending it.
 
-    Raises ProfileError: no such profile, a cycle, a bad value, a disagreement, a part that cannot be built, or a
-    variable that does what its author cannot mean.
+    Raises ProfileError: no such profile, a cycle, a bad value in a part, a disagreement.
     """
-    source = read(name)
-    flat = _flatten_tree(name, source, read, ())
-    merged = unflatten(flat)
-    for missing in ("target", "python", "trainer"):
-        if missing not in merged:
-            raise ProfileError(
-                f'profile "{name}" is a part to extend: it has no [{missing}] and cannot be built',
-                hint=f'extend it in a profile of your own: extends = ["{name}"]',
-                where=source.where(),
-            )
-    profile = validated(Profile, merged, source)
-    named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
-    named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
-    for place, index in named.items():
-        if index not in profile.indexes:
-            raise ProfileError(
-                f'the index "{index}" is not among [indexes]',
-                hint=f'name its place: [indexes] {index} = "https://..."',
-                where=source.where(*place),
-            )
-    check_files(profile, lambda: files_of(name, read))
-    for finding in _settings_findings(profile):
-        if finding.refused:
-            raise _refused(finding, _setting_at(finding.name, flat, source))
-    return profile
-
-
-def settings_warnings(name: str, read: Read) -> list[tuple[Where, Finding]]:
-    """What is to be said of the environment variables of the profile `name`, which may be used all the same.
-
-    Each with the place of the setting, in the file that it is from. Raises ProfileError, as `load` does.
-    """
-    source = read(name)
-    part = load_part(name, source)
-    flat = _flatten_tree(name, source, read, ())
-    found = _settings_findings(part if part.target is None else load(name, read))
-    for finding in found:
-        if finding.refused:
-            raise _refused(finding, _setting_at(finding.name, flat, source))
-    return [(_setting_at(finding.name, flat, source), finding) for finding in found]
-
-
-def where_is(name: str, read: Read, *key: str) -> Where:
-    """The place of `key` of the profile `name`, in the file that it is from. Raises ProfileError."""
-    source = read(name)
-    flat = _flatten_tree(name, source, read, ())
-    return (flat[key].source if key in flat else source).where(*key)
-
-
-def files_of(name: str, read: Read) -> list[tuple[str, Source]]:
-    """The files that the profile `name` names, each with the profile that does.
-
-    Patches, their proofs and releases, checks, the trainer, and what is measured. Raises ProfileError.
-    """
-    source = read(name)
-    flat = _flatten_tree(name, source, read, ())
-    programs = (flat.get((table, "file")) for table in ("trainer", "bench"))
-    named = [(program.value, program.source) for program in programs if program is not None]
-    for one, data in _tree(source, read):
-        tables = [*data.get("patches", ()), *data.get("checks", ())]
-        named += [(table[key], one) for table in tables for key in ("file", "proof", "releases") if key in table]
-    return named
-
-
-def _tree(source: Source, read: Read) -> Iterator[tuple[Source, Mapping[str, Any]]]:
-    """A profile and all that it extends, with their data; `_flatten_tree` has checked them."""
-    data = loads(source.text)
-    yield source, data
-    for parent in data.get("extends", ()):
-        yield from _tree(_read_parent(parent, source, read), read)
+    parts: dict[str, Part] = {}
+    flat = _flatten_tree(own, read, (), parts)
+    return Resolved(own, tuple(parts.values()), flat)
 
 
 def _settings_findings(profile: ProfilePart) -> list[Finding]:
@@ -130,31 +155,25 @@ def _findings(env: Mapping[str, str | None], profile: ProfilePart) -> list[Findi
     )
 
 
-def _refused(finding: Finding, where: Where) -> ProfileError:
-    return ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
-
-
-def _setting_at(name: str, flat: Flat, source: Source) -> Where:
-    """Where a variable is set: in the profile itself, or in the one that it has it from."""
-    key = ("env", name)
-    return (flat[key].source if key in flat else source).where(*key)
-
-
-def load_part(name: str, source: Source) -> ProfilePart:
-    """One file by itself, checked. Raises ProfileError."""
+def read_part(name: str, source: Source) -> Part:
+    """The file NAME.toml by itself, parsed and checked. Raises ProfileError."""
     try:
         data = loads(source.text)
     except tomllib.TOMLDecodeError as error:
         raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
-    part = validated(ProfilePart, data, source)
-    plain = split(name)[1]
-    if part.name != plain:
+    model = validated(ProfilePart, data, source)
+    if model.name != name:
         raise ProfileError(
-            f'the file is called {plain}.toml, but its name is "{part.name}"',
+            f'the file is called {name}.toml, but its name is "{model.name}"',
             hint="give both the same name",
             where=source.where("name"),
         )
-    return part
+    return Part(_origin(name, source.scope), source, data, model)
+
+
+def _origin(name: str, scope: str) -> str:
+    # A name means another profile in a source than outside of it.
+    return f"{scope}:{name}" if scope else name
 
 
 def _line_in(message: str, text: str) -> int:
@@ -163,26 +182,24 @@ def _line_in(message: str, text: str) -> int:
     return int(found[1]) if found else text.rstrip("\n").count("\n") + 1
 
 
-def _flatten_tree(name: str, source: Source, read: Read, above: tuple[str, ...]) -> Flat:
-    # A name means another profile in a source than outside of it.
-    origin = f"{source.scope}:{name}" if source.scope and ":" not in name else name
+def _flatten_tree(part: Part, read: Read, above: tuple[str, ...], parts: dict[str, Part]) -> Flat:
+    origin, source = part.origin, part.source
     if origin in above:
         raise ProfileError(
             f"extends is circular: {' -> '.join((*above[above.index(origin) :], origin))}",
             hint="remove one of them from extends",
             where=source.where("extends"),
         )
-    part = load_part(name, source)
-    data = loads(source.text)
-    own = flatten(data, origin, source)
     parents = [
-        _flatten_tree(parent, _read_parent(parent, source, read), read, (*above, origin)) for parent in part.extends
+        _flatten_tree(_read_parent(parent, source, read), read, (*above, origin), parts)
+        for parent in part.model.extends
     ]
-    return merge(parents, own, source)
+    parts.setdefault(origin, part)
+    return merge(parents, flatten(part.data, origin, source), source)
 
 
-def _read_parent(parent: str, child: Source, read: Read) -> Source:
+def _read_parent(parent: str, child: Source, read: Read) -> Part:
     try:
-        return read(parent, child.scope) if child.scope else read(parent)
+        return read(parent, child.scope)
     except ProfileError as error:
         raise ProfileError(error.message, hint=error.hint, where=error.where or child.where("extends")) from None

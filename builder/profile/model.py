@@ -11,6 +11,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import ConfigDict, Field, model_validator
 
+from builder.embedded.secrets import is_secret
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     Day,
@@ -34,7 +35,6 @@ from builder.profile.fields import (
 from builder.profile.supervise import MemoryGuard, Supervise
 from builder.profile.target import Target
 from builder.profile.variables import Acknowledgeable
-from builder.secrets import is_secret
 
 
 # What stands below a field says in an editor what the key is for (builder/profile/schema.py).

@@ -1,8 +1,7 @@
-"""The text of a profile and where it is, and how the caller says to read one."""
+"""The text of a profile and where it is."""
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 from builder.errors import Where
@@ -20,10 +19,3 @@ class Source:
     def where(self, *key: str | int) -> Where:
         """The place of `key` in this file."""
         return Where(self.path, line_of(self.text, key), ".".join(map(str, key)) or None)
-
-
-Read = Callable[..., Source]
-"""Gives the source of a profile by its name, and by the scope of who extends it, where that has one.
-
-Raises ProfileError where there is none.
-"""

@@ -65,6 +65,8 @@ class Target(BaseModel):
     """The oldest GNU C library that it must run on, for instance "2.28"."""
     cuda: str | None = Field(default=None, pattern=_VERSION)
     """The CUDA release that its wheels are built for."""
+    memory_gb: int | None = Field(default=None, alias="memory-gb", ge=1, le=4096)
+    """The memory in GB that its trainer is meant for; with less, its script says so, and goes on."""
     match: Match | None = None
     """How `auto` picks it; without it, never."""
 

@@ -8,36 +8,25 @@ from builder.errors import UsageError
 
 if TYPE_CHECKING:
     from builder.machine import Fit, Machine
-    from builder.report import Reporter
+    from builder.project.catalogue import Catalogue
 
 
-def resolve_auto(name: str, report: Reporter, machine: Machine | None = None) -> str:
-    """The profile that `auto` means on this machine, which is looked at where `machine` is not given; any other name
-    is itself. Raises UsageError where none fits.
-    """
-    if name != "auto":
-        return name
-    if machine is None:
-        from builder.machine import detect
-
-        machine = detect()
-    best, why = next(iter(choices(machine).items()), (None, None))
+def pick(machine: Machine, catalogue: Catalogue) -> str:
+    """The profile that `auto` means on a machine. Raises UsageError where none fits."""
+    best, why = next(iter(choices(machine, catalogue).items()), (None, None))
     if best is None or why is None or why.score is None:
         raise UsageError(f"no profile is for this machine ({machine})", hint="drydock profile detect says why")
-    report.step(f"auto: {best} ({machine})")
     return best
 
 
-def choices(machine: Machine) -> dict[str, Fit]:
+def choices(machine: Machine, catalogue: Catalogue) -> dict[str, Fit]:
     """All profiles that can be built, with how well they fit a machine; the best first, those that do not, last.
 
     One of the project's own that fits is better than any that is built in.
     """
     from builder.machine import fit
-    from builder.project.catalogue import Catalogue
     from builder.project.discovery import own_profile_folders, profile_names
 
-    catalogue = Catalogue()
     targets = {name: catalogue.target(name) for name in catalogue.names()}
     fits = {name: fit(target, machine) for name, target in targets.items() if target is not None}
     own = set(profile_names(own_profile_folders()))

@@ -14,18 +14,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import DrydockError, LockError, ProfileError, Where
-from builder.files import display as display
-from builder.files import is_there, not_utf8, read_regular
+from builder.files import display
 from builder.names import FORMS, is_reference, split
 from builder.project.discovery import names_in, profile_folders, profile_names
-from builder.project.sources.fetch import folder_of, silent
+from builder.project.snapshot import Seen, Snapshot
 from builder.resources import shipped
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
+    from builder.profile.load import Part, Resolved
     from builder.profile.model import Profile
     from builder.profile.source import Source
     from builder.profile.target import Target
+    from builder.project.evaluate import Evaluation
     from builder.project.sources.pins import Project
     from builder.script.plan import Plan
 
@@ -34,14 +35,16 @@ if TYPE_CHECKING:
 class Catalogue:
     """Finds and reads profiles: `m4` in `folders`, `team:m4` in the source `team` of this project.
 
-    `seen` has every file that an answer was made from, with its bytes; None for one that was looked for in vain. `step`
-    hears what source is fetched.
+    Each file is read, parsed and checked once, and whatever is asked later is of the same bytes: one for a command.
+    `step` hears what source is fetched.
     """
 
     folders: list[Path] = field(default_factory=profile_folders)
-    seen: dict[Path, bytes | None] = field(default_factory=dict)
-    step: Callable[[str], None] = silent
+    step: Callable[[str], None] = lambda _: None
+    _files: Snapshot = field(default_factory=Snapshot)
+    _entries: dict[str, Entry] = field(default_factory=dict)
     _of_sources: dict[str, Path] = field(default_factory=dict)
+    _settings: Seen = field(default_factory=dict)
 
     @cached_property
     def project(self) -> Project:
@@ -49,7 +52,17 @@ class Catalogue:
         from builder.project import config
         from builder.project.sources import pins
 
-        return pins.read(config.find(self.seen), self.seen)
+        return pins.read(config.find(self._settings), self._settings)
+
+    def entry(self, name: str) -> Entry:
+        """The profile `name`, with what belongs to it; nothing of it is read yet."""
+        if name not in self._entries:
+            self._entries[name] = Entry(name, self, self._files)
+        return self._entries[name]
+
+    def content(self, path: Path) -> bytes | None:
+        """What a file has, in this command's view; None where there is none. Raises ProfileError."""
+        return self._files.content(path, {})
 
     def names(self) -> list[str]:
         """All profiles but those of sources, sorted."""
@@ -61,106 +74,31 @@ class Catalogue:
 
     def path(self, name: str) -> Path:
         """The file of the profile `name`. Raises ProfileError with the nearest name."""
-        source, plain = split(name)
-        if is_reference(name):
-            found = self._first(f"{plain}.toml", [self.source_folder(source)] if source else self.folders)
-            if found is not None:
-                return found
-        known = self.at_hand()
-        near = difflib.get_close_matches(name.lower(), known, 1)
-        hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
-        raise ProfileError(f'no profile "{name}"', hint=hint if is_reference(name) else f"{hint}; {FORMS}")
-
-    def source(self, name: str, scope: str = "") -> Source:
-        """The text of the profile `name`; in the `scope` of a source, its own come before the built-in ones.
-
-        Raises ProfileError.
-        """
-        from builder.profile.source import Source
-
-        if not scope:
-            path = self.path(name)
-            return Source(display(path), self._text(path), split(name)[0])
-        if split(name)[0]:
-            raise ProfileError(
-                f'"{name}" is of another source, and a source extends its own profiles and the built-in ones only',
-                hint="extend both in a profile of your own",
-            )
-        found = self._first(f"{name}.toml", self._folders_of(scope))
-        if found is None:
-            raise ProfileError(f'no profile "{name}" in the source "{scope}", and none is built in')
-        return Source(display(found), self._text(found), scope)
-
-    def profile(self, name: str) -> Profile:
-        """The whole profile `name`. Raises ProfileError."""
-        from builder.profile.load import load
-
-        return load(name, self.source)
+        return self.entry(name).path
 
     def target(self, name: str) -> Target | None:
         """The target that the file of `name` itself states; None for a part. Raises ProfileError."""
-        from builder.profile.load import load_part
+        return self.entry(name).own.model.target
 
-        return load_part(name, self.source(name)).target
+    def profile(self, name: str) -> Profile:
+        """The whole profile `name`. Raises ProfileError."""
+        return self.entry(name).profile
 
     def texts(self, name: str) -> Mapping[str, str]:
-        """The texts of the files that the profile `name` names: patches, proofs, checks, trainer.
-
-        Each is from where the profile is that names it. Raises ProfileError, also where two of them have one name and
-        are not alike: a script carries them by name.
-        """
-        from builder.profile.load import files_of
-
-        texts: dict[str, str] = {}
-        for file, source in sorted(files_of(name, self.source), key=lambda one: one[0]):
-            text = self._beside(file, source)
-            if texts.setdefault(file, text) != text:
-                raise ProfileError(
-                    f"{file} is one file here, and another in a source", hint="rename one", where=source.where()
-                )
-        return texts
+        """The texts of the files that the profile `name` names; see Entry."""
+        return self.entry(name).texts
 
     def lock_path(self, name: str) -> Path:
         """Where the lock of `name` is, or would be: beside its profile."""
-        return self.path(name).with_name(f"{split(name)[1]}.lock.toml")
+        return self.entry(name).lock_path
 
     def lock(self, name: str) -> Lock:
         """The lock of `name`, unchecked against its profile. Raises LockError."""
-        from builder.lock.model import parse
-
-        path = self.lock_path(name)
-        with self._locked_elsewhere(name):
-            if not is_there(path):
-                raise LockError(f'"{name}" has no lock', hint=f"drydock lock {name}", where=Where(display(path)))
-            return parse(self._text(path), display(path), split(name)[1])
-
-    def check_lockable(self, name: str) -> None:
-        """Raises LockError where `name` is of a source that is pinned: its lock came with it."""
-        source, plain = split(name)
-        if source and self.project.source(source).path is None:
-            raise LockError(
-                f'the lock of "{name}" is that of its source, which is pinned',
-                hint=f"lock {plain} in the repository of {source}, then: drydock sources update {source}",
-            )
+        return self.entry(name).lock
 
     def plan(self, name: str) -> Plan:
         """The plan of `name`, from a lock that is fresh. Raises ProfileError or LockError."""
-        from builder.lock.model import check_fresh
-        from builder.script.plan import make_plan
-
-        profile = self.profile(name)
-        texts = self.texts(name)
-        lock = self.lock(name)
-        with self._locked_elsewhere(name):
-            check_fresh(lock, profile, texts, display(self.lock_path(name)))
-        return make_plan(profile, lock, texts)
-
-    def from_sources(self) -> Iterator[tuple[str, str, bytes]]:
-        """Every file of a source that was read until now: the source, its name there, its content."""
-        for path, content in self.seen.items():
-            for source, folder in self._of_sources.items():
-                if content is not None and path.is_relative_to(folder):
-                    yield source, str(path.relative_to(folder)), content
+        return self.entry(name).plan
 
     def place_of(self, source: str) -> tuple[str, Path]:
         """Where a source comes from and what it is pinned to, in words, and the folder with its profiles."""
@@ -168,30 +106,29 @@ class Catalogue:
         said = str(declared) if declared.path is not None else f"{declared}, {self.project.pin(source).said}"
         return said, self.source_folder(source)
 
-    @contextmanager
-    def _locked_elsewhere(self, name: str) -> Iterator[None]:
-        """Has the hint of a LockError say where a profile of a source is locked."""
-        source, plain = split(name)
-        try:
-            yield
-        except LockError as error:
-            if source and self.project.source(source).path is None:
-                error.hint = f"lock {plain} in the repository of {source}, then: drydock sources update {source}"
-            elif source:
-                error.hint = f"drydock lock {name}"
-            raise
-
     def source_folder(self, source: str) -> Path:
         """The folder with the profiles of a source, which is fetched where it is not there; raises as that does."""
         if source not in self._of_sources:
+            from builder.project.sources.fetch import folder_of
+
             self._of_sources[source] = folder_of(self.project, source, self.step)
         return self._of_sources[source]
 
-    def _folders_of(self, scope: str) -> list[Path]:
-        return [self.source_folder(scope), shipped("profiles")] if scope else self.folders
+    def folders_of(self, scope: str, seen: Seen) -> list[Path]:
+        """Where profiles and their files are looked for, in a source or, where `scope` is "", outside of all.
+
+        `seen` gets the files that say where a source is.
+        """
+        if not scope:
+            return self.folders
+        found = [self.source_folder(scope), shipped("profiles")]
+        seen |= self._settings
+        return found
 
     def _names_at_hand(self) -> Iterator[str]:
         """The profiles of the sources that need not be fetched, for a hint: what is wrong with the others is not."""
+        from builder.project.sources.fetch import folder_of
+
         try:
             for source in self.project.declared:
                 with suppress(DrydockError, OSError):
@@ -200,33 +137,176 @@ class Catalogue:
         except DrydockError:
             return
 
+
+class Entry:
+    """A profile with what belongs to it: its file and those that it extends, the files that they name, its lock.
+
+    `seen` has every file that an answer was made from, with its bytes; None for one that was looked for in vain.
+    `sources` are those that have a part in it.
+    """
+
+    def __init__(self, name: str, catalogue: Catalogue, files: Snapshot) -> None:
+        self.name = name
+        self.source, self.plain = split(name)
+        self._is_name = is_reference(name)
+        self.seen: Seen = {}
+        self.sources: set[str] = set()
+        self.evaluation: Evaluation | None = None
+        """What it came to, once it was evaluated: builder.project.evaluate."""
+        self._catalogue = catalogue
+        self._files = files
+
+    @cached_property
+    def path(self) -> Path:
+        """The file. Raises ProfileError with the nearest name."""
+        found = self._first(f"{self.plain}.toml", self.source, named=True) if self._is_name else None
+        if found is not None:
+            return found
+        known = self._catalogue.at_hand()
+        near = difflib.get_close_matches(self.name.lower(), known, 1)
+        hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
+        raise ProfileError(f'no profile "{self.name}"', hint=hint if self._is_name else f"{hint}; {FORMS}")
+
+    @cached_property
+    def own(self) -> Part:
+        """The file by itself, checked. Raises ProfileError."""
+        return self._files.part(self.path, self.source, self.seen)
+
+    @cached_property
+    def resolved(self) -> Resolved:
+        """The profile with what it extends. Raises ProfileError."""
+        from builder.profile.load import resolved
+
+        return resolved(self.own, self.part)
+
+    @property
+    def profile(self) -> Profile:
+        """The whole profile. Raises ProfileError."""
+        return self.resolved.profile
+
+    def part(self, name: str, scope: str) -> Part:
+        """What a profile extends as `name`; in the `scope` of a source, its own come before the built-in ones.
+
+        Raises ProfileError.
+        """
+        if not scope:
+            other = self._catalogue.entry(name)
+            found = other.own
+            self.seen |= other.seen
+            self.sources |= other.sources
+            return found
+        if ":" in name:
+            raise ProfileError(
+                f'"{name}" is of another source, and a source extends its own profiles and the built-in ones only',
+                hint="extend both in a profile of your own",
+            )
+        path = self._first(f"{name}.toml", scope)
+        if path is None:
+            raise ProfileError(f'no profile "{name}" in the source "{scope}", and none is built in')
+        return self._files.part(path, scope, self.seen)
+
+    @cached_property
+    def texts(self) -> Mapping[str, str]:
+        """The texts of the files that the profile names: patches, proofs, checks, trainer.
+
+        Each is from where the profile is that names it. Raises ProfileError, also where two of them have one name and
+        are not alike: a script carries them by name.
+        """
+        texts: dict[str, str] = {}
+        for file, source in sorted(self.resolved.files(), key=lambda one: one[0]):
+            text = self._beside(file, source)
+            if texts.setdefault(file, text) != text:
+                raise ProfileError(
+                    f"{file} is one file here, and another in a source", hint="rename one", where=source.where()
+                )
+        return texts
+
+    @property
+    def lock_path(self) -> Path:
+        """Where the lock is, or would be: beside the profile."""
+        return self.path.with_name(f"{self.plain}.lock.toml")
+
+    @property
+    def lock(self) -> Lock:
+        """The lock, unchecked against its profile. Raises LockError."""
+        with self._locked_elsewhere():
+            found = self._files.lock(self.lock_path, self.seen)
+            if found is None:
+                raise LockError(
+                    f'"{self.name}" has no lock', hint=f"drydock lock {self.name}", where=Where(display(self.lock_path))
+                )
+            return found
+
+    def check_fresh(self) -> None:
+        """Raises LockError where the lock is missing, edited, or of what the profile said before."""
+        from builder.lock.model import check_fresh
+
+        with self._locked_elsewhere():
+            check_fresh(self.lock, self.profile, self.texts, display(self.lock_path))
+
+    def check_lockable(self) -> None:
+        """Raises LockError where it is of a source that is pinned: its lock came with it."""
+        if self._is_pinned():
+            raise LockError(f'the lock of "{self.name}" is that of its source, which is pinned', hint=self._lock_it())
+
+    @cached_property
+    def plan(self) -> Plan:
+        """The plan, from a lock that is fresh. Raises ProfileError or LockError."""
+        from builder.script.plan import make_plan
+
+        profile, texts = self.profile, self.texts
+        self.check_fresh()
+        return make_plan(profile, self.lock, texts)
+
+    @property
+    def content(self) -> str | None:
+        """The digest of all that sources have a part in it with, for consent. Raises ProfileError."""
+        from builder.project.sources.consent import digest
+
+        _ = self.profile, self.texts
+        with suppress(LockError):  # there may be none yet, or a broken one, and it is agreed to all the same
+            _ = self.lock
+        folders = {source: self._catalogue.source_folder(source) for source in self.sources}
+        return digest(
+            (str(path.relative_to(folder)), content)
+            for path, content in self.seen.items()
+            for folder in folders.values()
+            if content is not None and path.is_relative_to(folder)
+        )
+
+    @contextmanager
+    def _locked_elsewhere(self) -> Iterator[None]:
+        """Has the hint of a LockError say where a profile of a source is locked."""
+        try:
+            yield
+        except LockError as error:
+            if self.source:
+                error.hint = self._lock_it() if self._is_pinned() else f"drydock lock {self.name}"
+            raise
+
+    def _is_pinned(self) -> bool:
+        return bool(self.source) and self._catalogue.project.source(self.source).path is None
+
+    def _lock_it(self) -> str:
+        return f"lock {self.plain} in the repository of {self.source}, then: drydock sources update {self.source}"
+
     def _beside(self, name: str, profile: Source) -> str:
         """A file that a profile names, from the first folder that has it; never from outside of that folder."""
-        folders = self._folders_of(profile.scope)
-        path = self._first(name, folders)
+        path = self._first(name, profile.scope)
         if path is None:
             raise ProfileError(f"{name} is not there", hint="put it beside the profile", where=Where(profile.path))
+        folders = self._catalogue.folders_of(profile.scope, self.seen)
         if not any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
             raise ProfileError(f"{name} leads out of {display(path.parent)}", hint="replace the link by the file")
-        return self._text(path)
+        return self._files.text(path, self.seen)
 
-    def _first(self, name: str, folders: list[Path]) -> Path | None:
-        for folder in folders:
+    def _first(self, name: str, scope: str, *, named: bool = False) -> Path | None:
+        """The first file of that name; of a source itself where the source is `named`: team:cpu is not built in."""
+        folders = self._catalogue.folders_of(scope, self.seen)
+        if scope:
+            self.sources.add(scope)
+        for folder in folders[:1] if scope and named else folders:
             path = (folder / name).absolute()
-            if is_there(path):
+            if self._files.content(path, self.seen) is not None:
                 return path
-            self.seen[path] = None
         return None
-
-    def _text(self, path: Path) -> str:
-        try:
-            content = read_regular(path)
-            self.seen[path] = content
-            return content.decode("utf-8")
-        except UnicodeDecodeError as error:
-            line = error.object[: error.start].count(b"\n") + 1
-            raise ProfileError(
-                not_utf8(content), hint="save the file as UTF-8", where=Where(display(path), line)
-            ) from None
-        except OSError as error:
-            raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None

@@ -9,15 +9,19 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from builder.embedded import state
+from builder.errors import DrydockError
 from builder.files import write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
+
+if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue, Entry
 
 
 @dataclass(frozen=True)
@@ -34,28 +38,26 @@ class Evaluation:
     content: str | None
 
 
-def evaluate(name: str, step: Callable[[str], None] | None = None) -> Evaluation:
-    """Evaluate the profile `name`, or remember it; `step` hears what source is fetched.
+def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
+    """Evaluate the profile `name`, or remember it.
 
     Raises ProfileError, LockError or SourceError.
     """
-    memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
-    remembered = _recall(memory)
-    return remembered if remembered is not None else _evaluate(name, memory, step)
+    entry = catalogue.entry(name)
+    if entry.evaluation is None:
+        memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
+        entry.evaluation = _recall(memory, catalogue) or _evaluate(entry, memory)
+    return entry.evaluation
 
 
-def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Evaluation:
-    from builder.project.catalogue import Catalogue
-    from builder.project.sources.consent import digest
+def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     from builder.script.templates import rendered_run_script
 
-    catalogue = Catalogue(step=step) if step is not None else Catalogue()
-    plan = catalogue.plan(name)
+    plan, content = entry.plan, entry.content
     text = rendered_run_script(plan)
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
-    inputs = {str(path): _digest_bytes(content) for path, content in catalogue.seen.items()}
-    content = digest(catalogue.from_sources())
-    lock = catalogue.lock_path(name).absolute()
+    inputs = {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
+    lock = entry.lock_path.absolute()
     record = {
         "store_name": plan.store_name,
         "script": str(script),
@@ -68,20 +70,22 @@ def _evaluate(name: str, memory: Path, step: Callable[[str], None] | None) -> Ev
         write_atomically(script, text, executable=True)
         write_atomically(memory, json.dumps(record, indent=1))
     except OSError as error:
-        from builder.errors import DrydockError
-
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
     return Evaluation(plan.store_name, script, lock, content)
 
 
-def _recall(memory: Path) -> Evaluation | None:
+def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
     record: Mapping[str, Any] | None = state.read_json(memory, _RECORD)
     if record is None:
         return None
-    inputs = {**record["inputs"], record["script"]: record["sha256"]}
-    if any(_digest_file(path) != digest for path, digest in inputs.items()):
+    try:
+        if any(_digest_bytes(catalogue.content(Path(path))) != digest for path, digest in record["inputs"].items()):
+            return None
+    except DrydockError:
+        return None
+    if _digest_bytes(state.read_bytes(record["script"], state.LARGE, follow=True)) != record["sha256"]:
         return None
     return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
 
@@ -120,7 +124,3 @@ def _digest(text: str) -> str:
 
 def _digest_bytes(content: bytes | None) -> str | None:
     return None if content is None else hashlib.sha256(content).hexdigest()
-
-
-def _digest_file(path: str) -> str | None:
-    return _digest_bytes(state.read_bytes(path, state.LARGE, follow=True))

@@ -9,20 +9,19 @@ from pathlib import Path
 from builder.errors import DriftError
 from builder.files import check_ours, display, owns, write_atomically
 from builder.names import split
-from builder.project.catalogue import Catalogue
 from builder.script.machinery import canonical
 from builder.script.plan import Plan
 from builder.script.templates import rendered
 
 
-def generate(name: str, folder: Path, *, standalone: bool = False) -> list[Path]:
-    """Render the profile `name` into `folder`; returns the files that changed.
+def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
+    """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
     With `standalone`, the tool for virtual environments works without the run script beside it. Files that Drydock
     made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
     the user's is in the way.
     """
-    files = rendered(Catalogue().plan(name), standalone=standalone)
+    files = rendered(plan, standalone=standalone)
     for path in (folder / file for file in files):
         check_ours(path, _made_for(name), "--out")
     changed = []
@@ -37,9 +36,9 @@ def generate(name: str, folder: Path, *, standalone: bool = False) -> list[Path]
     return changed
 
 
-def check(name: str, folder: Path, plan: Plan | None = None, *, standalone: bool = False) -> None:
-    """Raises DriftError where `folder` does not have exactly what the profile `name`, or its `plan`, renders to."""
-    files = rendered(plan or Catalogue().plan(name), standalone=standalone)
+def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> None:
+    """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
+    files = rendered(plan, standalone=standalone)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if wrong:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from builder import uv
+from builder.consent import Builds
 from builder.embedded import installer
 from builder.embedded.installed import site_packages
 from builder.embedded.programs import make_relocatable
@@ -20,10 +21,10 @@ from builder.script.parts import plan_json
 from builder.script.plan import Plan
 
 
-def install(plan: Plan, folder: Path, python: str) -> None:
+def install(plan: Plan, folder: Path, python: str, builds: Builds) -> None:
     """Bring the packages of a plan, by hash, below `folder`, which is ours: an environment of the Python `python`.
 
-    For the target of the plan, which may not be this machine. Raises ToolError.
+    For the target of the plan, which may not be this machine. Source distributions need `builds`. Raises ToolError.
     """
     written = json.loads(plan_json(plan))
     target, version = plan.profile.target, plan.profile.python.version
@@ -31,7 +32,8 @@ def install(plan: Plan, folder: Path, python: str) -> None:
         for packages in _in_order(written["plan"]):
             for request in installer.requests(written, packages, os.environ):
                 arguments = installer.arguments(written, request, python, Path(work))
-                uv.install(arguments, folder, target, version, index=request.url or None)
+                allowed = builds if request.builds else None
+                uv.install(arguments, folder, target, version, builds=allowed, index=request.url or None)
     (folder / ".lock").unlink(missing_ok=True)  # uv's
     make_relocatable(site_packages(folder), folder, python)
 

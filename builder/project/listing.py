@@ -13,9 +13,9 @@ from pathlib import Path
 
 from builder.embedded import state
 from builder.errors import DrydockError, ProfileError, Where
-from builder.files import read_regular, write_atomically
+from builder.files import display, read_regular, write_atomically
 from builder.profile.toml_lines import loads
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 from builder.project.discovery import names_in
 from builder.store.layout import home
 
@@ -97,10 +97,10 @@ def _read(name: str, content: bytes, path: Path) -> list[str | None]:
             if data.get("schema") == 1 and row[0] == name and isinstance(row[1], str) and whole:
                 return row
     # Something is wrong with it: whoever checks whole profiles says what.
-    from builder.profile.load import load_part
+    from builder.profile.load import read_part
     from builder.profile.source import Source
 
     source = Source(display(path), content.decode("utf-8", errors="replace"))
-    part = load_part(name, source)
+    part = read_part(name, source).model
     target = part.target
     return [part.name, part.description, target.platform if target else None, target.accelerator if target else None]

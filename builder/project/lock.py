@@ -9,11 +9,11 @@ from builder import uv
 from builder.embedded import wheels
 from builder.embedded.errors import StageError
 from builder.errors import LockError, PatchError, Where
-from builder.files import write_atomically
+from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.report import Reporter
 from builder.store.layout import Store
@@ -30,30 +30,33 @@ class Relocked:
 
 
 def relock(
-    name: str, report: Reporter, *, upgrade: Sequence[str] = (), upgrade_all: bool = False, dry_run: bool = False
+    name: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    upgrade: Sequence[str] = (),
+    upgrade_all: bool = False,
+    dry_run: bool = False,
 ) -> Relocked:
     """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
 
     A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
     """
-    catalogue = Catalogue(step=report.step)
-    catalogue.check_lockable(name)
-    profile = catalogue.profile(name)
-    texts = catalogue.texts(name)
-    path = catalogue.lock_path(name)
-    previous = _previous(catalogue, name)
-    if profile.packages.build:  # a source distribution runs its own code where it is resolved
-        consent.check(name, consent.digest(catalogue.from_sources()))
+    entry = catalogue.entry(name)
+    entry.check_lockable()
+    profile, texts, path = entry.profile, entry.texts, entry.lock_path
+    previous = _previous(entry)
+    builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
     kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
         try:
             _check_release(profile)
-            lock = resolve(profile, texts, previous=kept, upgrade=upgrade, step=report.detail)
+            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, step=report.detail)
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
-            error.where = error.where or Where(display(catalogue.path(name)))
+            error.where = error.where or Where(display(entry.path))
             raise
     text = dump(lock)
     if previous and dump(previous) == text:
@@ -99,14 +102,9 @@ def _check_files(profile: Profile, lock: Lock) -> None:
         raise LockError(str(error), hint=error.hint) from None
 
 
-def check_lock(name: str) -> Lock:
-    """The lock of `name`. Raises LockError where it is missing, edited or stale."""
-    return Catalogue().plan(name).lock
-
-
-def _previous(catalogue: Catalogue, name: str) -> Lock | None:
+def _previous(entry: Entry) -> Lock | None:
     """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted."""
     try:
-        return catalogue.lock(name)
+        return entry.lock
     except LockError:
         return None

@@ -10,12 +10,12 @@ from pathlib import Path
 from builder import process
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
-from builder.files import is_there, read_regular
+from builder.files import display, is_there, read_regular
 from builder.lock.diff import Side, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
 from builder.profile.toml_lines import loads
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources.git import PLACES
 from builder.report import Reporter
 from builder.store import generations
@@ -28,42 +28,40 @@ _GIT = ["git", "--no-pager", "-c", "core.fsmonitor=false", "-c", "core.hooksPath
 _SHOW = ["show", "--no-textconv", "--no-ext-diff", "--no-show-signature", "--no-color"]
 
 
-def side(word: str, report: Reporter) -> Side:
+def side(word: str, catalogue: Catalogue, report: Reporter) -> Side:
     """What `word` names: NAME, NAME@N, a path, or REV:NAME, looked at in this order.
 
     Raises DrydockError: ProfileError, LockError, UsageError or ToolError, by what is wrong.
     """
-    if _is_profile(word):
-        return _profile(word, report)
+    if _is_profile(word, catalogue):
+        return _profile(catalogue.entry(word), report)
     name, mark, number = word.rpartition("@")
-    if mark and _is_profile(name):
+    if mark and _is_profile(name, catalogue):
         return _generation(word, name, number)
     if is_there(Path(word)):
         return _file(word)
     revision, colon, name = word.rpartition(":")
     if colon:
-        return _revision(word, revision, name)
+        return _revision(word, revision, catalogue.entry(name))
     if "/" in word or "." in word:
         raise UsageError(f"{word} is not there", hint=FORMS)
-    Catalogue().path(word)  # says what the name is like
+    catalogue.path(word)  # says what the name is like
     raise UsageError(f'"{word}" is nothing that can be compared', hint=FORMS)
 
 
-def _is_profile(word: str) -> bool:
+def _is_profile(word: str, catalogue: Catalogue) -> bool:
     """Whether it is the name of a profile: before a colon is a source, then, and not a revision of git."""
     source = split(word)[0]
-    return is_reference(word) and (not source or source in Catalogue().project.declared)
+    return is_reference(word) and (not source or source in catalogue.project.declared)
 
 
-def _profile(name: str, report: Reporter) -> Side:
-    catalogue = Catalogue(step=report.step)
-    profile = catalogue.profile(name)
-    lock = catalogue.lock(name)
+def _profile(entry: Entry, report: Reporter) -> Side:
+    profile, lock = entry.profile, entry.lock
     try:
-        check_fresh(lock, profile, catalogue.texts(name), display(catalogue.lock_path(name)))
+        check_fresh(lock, profile, entry.texts, display(entry.lock_path))
     except LockError as error:
         report.warn(f"{error.message}: {error.hint}")
-    return side_of_profile(name, profile, lock)
+    return side_of_profile(entry.name, profile, lock)
 
 
 def _generation(word: str, name: str, number: str) -> Side:
@@ -91,11 +89,11 @@ def _file(word: str) -> Side:
     return side_of_lock(word, "lock", _parsed(text, word))
 
 
-def _revision(word: str, revision: str, name: str) -> Side:
-    """The lock of `name` as a revision of git has it."""
+def _revision(word: str, revision: str, entry: Entry) -> Side:
+    """The lock of a profile as a revision of git has it."""
     if not revision or revision.startswith("-"):
         raise UsageError(f'"{revision}" is not a revision of git', hint="write it as HEAD~1:cpu")
-    path = Catalogue().lock_path(name).resolve()
+    path = entry.lock_path.resolve()
     environ = {key: value for key, value in os.environ.items() if key not in PLACES}
     # An older git knows no GIT_NO_LAZY_FETCH; without a transport it fetches nothing either.
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}

@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
-from contextlib import suppress
+from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.errors import LockError
 from builder.profile.model import Profile, Trainer
 from builder.project.catalogue import Catalogue
-from builder.project.sources import consent
 from builder.script.quoting import comment
 
 
@@ -58,13 +55,9 @@ def _of_trainer(trainer: Trainer) -> Iterator[str]:
             yield f"  mode     {variable}={value}: {comment(' '.join(mode.arguments))}"
 
 
-def review(name: str, step: Callable[[str], None]) -> Review:
+def review(name: str, catalogue: Catalogue) -> Review:
     """What the profile `name` would run. Raises ProfileError."""
-    catalogue = Catalogue(step=step)
-    profile = catalogue.profile(name)
-    catalogue.texts(name)
-    with suppress(LockError):  # it is read too, for what is agreed to
-        catalogue.lock(name)
-    files = list(catalogue.from_sources())
-    sources = {source: catalogue.place_of(source) for source in sorted({source for source, _, _ in files})}
-    return Review(name, profile, sources, consent.digest(files))
+    entry = catalogue.entry(name)
+    content = entry.content
+    sources = {source: catalogue.place_of(source) for source in sorted(entry.sources)}
+    return Review(name, entry.profile, sources, content)

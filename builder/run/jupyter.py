@@ -19,35 +19,31 @@ from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.files import check_ours, display, write_atomically
 from builder.names import stem
-from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, own_profile_folders
 from builder.report import Reporter
 from builder.store.layout import home
 
 
-def install(name: str, kernel: str | None, report: Reporter) -> Path:
+def install(name: str, kernel: str | None, catalogue: Catalogue, report: Reporter) -> Path:
     """Build the profile `name` and write its kernelspec, called `kernel`, else drydock-NAME; returns the file.
 
     Raises DrydockError where its lock has no ipykernel, or where another kernel has that name.
     """
-    name = resolve_auto(name, report)
     file = _file(name, kernel)
     check_ours(file, _is_ours, "--name")
-    catalogue = Catalogue()
     if "ipykernel" not in catalogue.lock(name).versions():
         raise DrydockError(
             f"{name} has no ipykernel",
             hint=f'add "ipykernel" to requires in {display(catalogue.path(name))}, then: drydock lock {name}',
         )
-    build(name, report)
+    build(name, catalogue, report)
     write_atomically(file, json.dumps(_spec(name), indent=1) + "\n")
     return file
 
 
-def uninstall(name: str, kernel: str | None, report: Reporter) -> Path:
+def uninstall(name: str, kernel: str | None) -> Path:
     """Remove a kernelspec; returns its file. Raises UsageError where it does not exist."""
-    name = resolve_auto(name, report)
     file = _file(name, kernel)
     if not file.is_file():
         raise UsageError(f"{name} is not a kernel: {file} does not exist", hint=f"drydock kernel install {name}")

@@ -14,6 +14,7 @@ from typing import Literal
 from jinja2 import FileSystemLoader
 
 from builder import secrets
+from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError, UsageError
 from builder.files import check_ours, write_atomically
 from builder.names import stem
@@ -48,12 +49,11 @@ def path(name: str, kind: Manager) -> Path:
     return Path(config) / "systemd/user" / f"{_label(name, kind)}.service"
 
 
-def text(name: str, kind: Manager) -> str:
-    """Return the service of the profile `name`, started from this folder, with the settings of this environment.
+def text(name: str, kind: Manager, profile: Profile) -> str:
+    """Return the service of the `profile` `name`, started from this folder, with the settings of this environment.
 
-    Raises ProfileError, and DrydockError for a value that such a file cannot express.
+    Raises DrydockError for a value that such a file cannot express.
     """
-    profile = Catalogue().profile(name)
     template = templates(FileSystemLoader(shipped("templates"))).get_template(f"service.{kind}.j2")
     try:
         return template.render(
@@ -69,17 +69,15 @@ def text(name: str, kind: Manager) -> str:
         raise DrydockError(f"a service of {kind} cannot express it: {error}") from None
 
 
-def install(name: str, kind: Manager) -> Path:
+def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:
     """Write the service; returns its file. Raises DrydockError where another file is there.
 
     Raises ConsentError where nobody has agreed yet to run the profile of a source.
     """
-    file, made = path(name, kind), text(name, kind)
+    file, made = path(name, kind), text(name, kind, catalogue.profile(name))
     check_ours(file, _is_ours)
-    catalogue = Catalogue()
-    catalogue.profile(name)
-    if any(catalogue.from_sources()):  # nobody could be asked when it starts
-        consent.check(name, evaluate(name).content)
+    if catalogue.entry(name).sources:  # nobody could be asked when it starts
+        consent.check(name, evaluate(name, catalogue).content)
     runs.folder(name).mkdir(parents=True, exist_ok=True, mode=0o700)
     write_atomically(file, made)
     return file
@@ -97,7 +95,7 @@ def uninstall(name: str, kind: Manager) -> Path:
 
 def steps(file: Path, kind: Manager) -> list[str]:
     """Return the next steps of the user, and notes."""
-    unseen = [one for one in os.environ if secrets.is_secret(one) and one not in secrets.read()]
+    unseen = [one for one in os.environ if is_secret(one) and one not in secrets.read()]
     warnings = [
         f"{one} is exported here, and a service does not see that: put it in {secrets.path()}" for one in unseen
     ]
@@ -125,7 +123,7 @@ def _kept(profile: Profile, environ: Mapping[str, str]) -> dict[str, str]:
         *profile.trainer.modes,
         *(name for name, setting in profile.env.items() if setting.default is not None),
     ]
-    return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not secrets.is_secret(name)}
+    return {name: environ[name] for name in dict.fromkeys(names) if name in environ and not is_secret(name)}
 
 
 def _is_ours(text: str) -> bool:

@@ -9,42 +9,35 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import process, secrets
 from builder.build.build import build
-from builder.build.script import SH
+from builder.build.script import Script, script_of, script_of_generation
 from builder.errors import BuildError, DrydockError
-from builder.project.auto import resolve_auto
-from builder.project.evaluate import Evaluation, evaluate
+from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import home
 
 if TYPE_CHECKING:
+    from builder.project.catalogue import Catalogue
     from builder.report import Reporter
 
 
-def run(name: str, arguments: Sequence[str], report: Reporter) -> NoReturn:
+def run(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> NoReturn:
     """Become the trainer of `name`, built first if needed. Its secrets are in its environment."""
     environment, _ = secrets.environment(arguments)
-    process.replace([SH, str(current_script(name, report)), "--", *arguments], environment)
+    process.replace(current_script(name, catalogue, report).command("--", *arguments), environment)
 
 
-def shell(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
     """Become a shell, or `command`, in the environment of `name`, built first if needed."""
-    process.replace([SH, str(current_script(name, report)), "--shell", "--", *command])
+    process.replace(current_script(name, catalogue, report).command("--shell", "--", *command))
 
 
-def print_environment(name: str, report: Reporter) -> NoReturn:
+def print_environment(name: str, catalogue: Catalogue, report: Reporter) -> NoReturn:
     """Print the environment of `name`, built first if needed, as shell commands, and end."""
-    process.replace([SH, str(current_script(name, report)), "--print-env"])
+    process.replace(current_script(name, catalogue, report).command("--print-env"))
 
 
-def ensure(name: str, report: Reporter) -> str:
-    """Build `name` if needed; returns the profile that `auto` means."""
-    name = resolve_auto(name, report)
-    current_script(name, report)
-    return name
-
-
-def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
+def scratch(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
     """Become a shell, or `command`, in a new writable environment on top of that of `name`: for experiments.
 
     Installations go there, and the store path below it stays as it is.
@@ -52,15 +45,15 @@ def scratch(name: str, report: Reporter, command: Sequence[str] = ()) -> NoRetur
     from builder import uv
     from builder.embedded.installed import site_packages
 
-    script = current_script(name, report)
-    below = Path(process.run([SH, str(script), "--where"]).stdout.rstrip("\n"))
+    script = current_script(name, catalogue, report)
+    below = Path(process.run(script.command("--where")).stdout.rstrip("\n"))
     roots.hold(below.name)
     folder = home() / "scratch" / f"{below.name}-{os.getpid()}"
     uv.create_venv(folder, str(below / "bin" / "python"))
     (site_packages(folder) / "drydock-below.pth").write_text(f"{site_packages(below)}\n", encoding="utf-8")
     report.step(f"a writable environment on top of {name}: {folder}")
     report.step("install with: uv pip install PACKAGE; remove the folder when you are done")
-    process.replace([SH, "-c", _SCRATCH, "sh", str(script), str(folder), *command])
+    process.replace(script.around(_SCRATCH, str(folder), *command))
 
 
 # The settings of the profile, then the scratch environment before the one below it.
@@ -73,39 +66,30 @@ exec "${SHELL:-/bin/sh}"
 """
 
 
-def verify(name: str, report: Reporter) -> NoReturn:
+def verify(name: str, catalogue: Catalogue) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
-    name = resolve_auto(name, report)
     here = generations.current(name)
-    process.replace([SH, str(here.script if here is not None else _evaluated(name, report).script), "--verify"])
+    script = script_of_generation(here) if here is not None else script_of(name, catalogue)
+    process.replace(script.command("--verify"))
 
 
-def _evaluated(name: str, report: Reporter) -> Evaluation:
-    """Return the evaluation of `name`, for running it. Raises ConsentError where nobody has agreed to that yet."""
-    evaluation = evaluate(name, report.step)
-    consent.check(name, evaluation.content)
-    return evaluation
-
-
-def current_script(name: str, report: Reporter) -> Path:
+def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
     """Return the script of the current generation of `name`, which is built first if needed.
 
     Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
     """
-    name = resolve_auto(name, report)
     here = generations.current(name)
     if here is None:
-        build(name, report)
+        build(name, catalogue, report)
         here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
     try:
-        evaluation = evaluate(name, report.step)
+        evaluation = evaluate(name, catalogue)
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
-        return here.script
+        return script_of_generation(here)
     if evaluation.store_name == here.store_name:
-        consent.check(name, evaluation.content)
-        return evaluation.script
+        return Script(evaluation.script, consent.check(name, evaluation.content))
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
-    return here.script
+    return script_of_generation(here)

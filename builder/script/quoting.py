@@ -15,7 +15,7 @@ from builder.profile.detect import Choice, Detect
 
 
 def sh_quote(value: str) -> str:
-    """A word of POSIX sh that stands for exactly `value`.
+    """A word of POSIX sh that stands for exactly `value`; as quote of templates/_words.sh.j2.
 
     >>> print(sh_quote("it's $HOME"))
     'it'\\''s $HOME'

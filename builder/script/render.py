@@ -9,7 +9,7 @@ from typing import Any
 from jinja2 import BaseLoader
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
-from builder.lock.model import LockedPatch
+from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
 from builder.script.parts import parts, portable
@@ -73,6 +73,8 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "system": target.system,
         "machine": target.machine,
         "min_os": target.min_os,
+        "memory_gb": target.memory_gb,
+        "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
         "glibc": target.glibc,
         "python": profile.python.series,
         "release": profile.python.release,
@@ -84,7 +86,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "settings": _settings(profile.env),
         "options": trainer.options,
         "modes": trainer.modes,
-        "detects": profile.detects,
+        "detects": profile.detects or target.memory_gb is not None,
         "chooses": profile.chooses,
         "command": trainer.command,
         "arguments": trainer.arguments,

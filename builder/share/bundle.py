@@ -27,7 +27,8 @@ from builder import process, uv
 from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
-from builder.project.catalogue import Catalogue, display
+from builder.files import display
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.script.plan import Plan
 from builder.script.templates import rendered_bundle_head
@@ -68,7 +69,13 @@ class Bundle:
 
 
 def write_bundle(
-    name: str, output: Path, report: Reporter, *, python: str | None = None, key: Path | None = None
+    name: str,
+    output: Path,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    python: str | None = None,
+    key: Path | None = None,
 ) -> Bundle:
     """Write the bundle of the profile `name`.
 
@@ -80,12 +87,12 @@ def write_bundle(
         raise ToolError(
             "minisign, which signs, is not installed", hint="apt-get install minisign; brew install minisign"
         )
-    plan = Catalogue().plan(name)
+    plan = catalogue.plan(name)
     output.parent.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(prefix=".drydock-bundle-", dir=output.parent) as work:
         folder = Path(work)
         contents = folder / "contents"
-        _collect(plan, contents, folder, report)
+        _collect(name, catalogue, contents, folder, report)
         if python is not None:
             _bring_python(plan, python, contents / "python.tar.gz", report)
         new = folder / "bundle"
@@ -118,11 +125,11 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(2000)
 
 
-def _collect(plan: Plan, contents: Path, work: Path, report: Reporter) -> None:
+def _collect(name: str, catalogue: Catalogue, contents: Path, work: Path, report: Reporter) -> None:
     """Put the locked files and the uv of the target into `contents`."""
-    files = locked_files([plan.profile.name])
-    gatherer = Gatherer(report)
-    tool = next(file for file in files if file.sha256 == plan.lock.uv.sha256)
+    files = locked_files([name], catalogue)
+    gatherer = Gatherer(catalogue, report)
+    tool = next(file for file in files if file.sha256 == catalogue.plan(name).lock.uv.sha256)
     gatherer.prepare(files)
     bring([file for file in files if file != tool], LocalPlace(contents / "mirror"), gatherer.fetch, report)
     wheel = work / tool.file

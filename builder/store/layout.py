@@ -83,7 +83,7 @@ class Store:
         """
         # As builder.embedded.manifest.is_usable, which takes 10 ms to import.
         env = self.path(store_name)
-        return (env / ".drydock" / "manifest.json").is_file() and (env / "bin" / "python").exists()
+        return (env / ".drydock" / "manifest.json").is_file() and os.access(env / "bin" / "python", os.X_OK)
 
     def manifest(self, store_name: str) -> dict[str, Any]:
         """The manifest of an environment, checked against its seal, its key and its folder. Raises StageError."""
@@ -105,7 +105,7 @@ def home() -> Path:
 
 @cache
 def _check_format(folder: Path) -> None:
-    found = (state.read_text(folder / "format", follow=True) or "").strip()
+    found = (state.read_text(folder / "format", follow=True) or "").partition("\n")[0].strip()
     if found not in ("", FORMAT):
         found = found[:40] if found.isalnum() else ascii(found[:40])
         raise UsageError(

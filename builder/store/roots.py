@@ -56,7 +56,7 @@ class Mark:
 
 
 def host() -> str:
-    """This machine's name, as the names of roots have it; the scripts have the same rule."""
+    """This machine's name, as the names of roots have it; as know_machine of templates/run.sh.j2."""
     short = os.uname().nodename.partition(".")[0]
     return short if re.fullmatch(r"[A-Za-z0-9_-]+", short) else "unknown"
 

@@ -17,11 +17,12 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 b6845a6cdedb950396cc30f9b721b332b7f7611cfebc80ad0c9a62496a530cbc
+# Drydock 0.1.0, machinery sha256 bbe87e8c923b071486e700e4e002eab11f64d8f9e0b031079fef60de676ae34f
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
 
+case ${ZSH_VERSION:+$(emulate)} in zsh) exec sh "$0" "$@" ;; esac
 set -eu
 
 # --- 1. What it is -------------------------------------------------------------------------------------------------
@@ -36,7 +37,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=b6845a6cdedb950396cc30f9b721b332b7f7611cfebc80ad0c9a62496a530cbc  # of the Python below
+_machinery=bbe87e8c923b071486e700e4e002eab11f64d8f9e0b031079fef60de676ae34f  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -45,9 +46,15 @@ say() { printf 'drydock: %s\n' "$1" >&2; }
 
 # die WHAT [HINT]
 die() {
+  lacks "$@"
+  exit 1
+}
+
+# lacks WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
+lacks() {
   say "error: $1"
   [ -z "${2-}" ] || say "  hint: $2"
-  exit 1
+  _lacks=1
 }
 
 wrong_use() {
@@ -309,8 +316,19 @@ print_notes() {
 start_trainer() {
   set -- "$_env/bin/python" "$_env/.drydock/"'trainers/tiny_lm.py' "$@"
   print_notes
+  raise_files
   exec "$@"
 }
+
+# A Mac lets a process open 256 files, and hivemind alone opens more sockets.
+raise_files() {
+  # shellcheck disable=SC3045 # what has no such limit, or option, goes on as it is
+  case $(ulimit -S -n) in
+    *[!0-9]* | '' | ?????*) ;;
+    # Tried in a subshell first: a ulimit that fails ends some shells.
+    *) for _files in 10240 "$(ulimit -H -n)"; do ! (ulimit -S -n "$_files") || { ulimit -S -n "$_files"; break; }; done ;;
+  esac
+} 2>/dev/null
 
 # --- 4. The way in -------------------------------------------------------------------------------------------------
 
@@ -391,7 +409,7 @@ note_script() {
 
 # Runs something; in a store of a group, what it makes is the group's.
 grouped() {
-  if [ -g "$_drydock" ]; then (umask 002 && "$@"); else "$@"; fi
+  if [ -g "$_drydock" ] && [ -n "$(find "$_drydock" -prune -perm -020)" ]; then (umask 002 && "$@"); else "$@"; fi
 }
 
 go() {
@@ -444,6 +462,7 @@ find_uv() {
     "PIP_INDEX_URL names a mirror; or put uv $_uv_version on PATH, or name it: DRYDOCK_UV"
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
+
   say "note: uv $_uv_version could not be fetched; going on with uv $_found"
   _uv=uv
 }
@@ -489,10 +508,12 @@ fetch_uv_from() {
   [ "$_fetched" -ne 0 ]
 }
 
+
 # fetch_uv_with INDEX OPTIONS OF PIP: from the index, or "" for those of this machine; by the machinery, which knows
 # how those are reached, and has pip read no settings.
 fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
+
     # In /, as Python looks where it is started.
     (cd / && "$_candidate" -E -c 'import sys; sys.exit(sys.version_info < (3, 9))') >/dev/null 2>&1 || continue
     if (cd / && "$_candidate" -E -c 'import pip') >/dev/null 2>&1; then
@@ -534,6 +555,7 @@ each_cache() {
   for _word in ${DRYDOCK_CACHE-}; do
     set +f
     IFS=$_ifs
+    [ -n "$_word" ] || continue  # ",,"
     _number=$((_number + 1)) _place=${_word#file://}
     case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
     "$_call" "${_place%/}" "$@" || return 0
@@ -542,12 +564,35 @@ each_cache() {
   IFS=$_ifs
 }
 
+# Says all that this machine lacks, before anything is downloaded.
+check_machine() {
+  _lacks=0
+  check_platform
+  [ "$_lacks" -eq 0 ] || exit 1
+}
+
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
-  [ "$_system $_machine" = 'Linux x86_64' ] ||
-    die "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+  if [ "$_system $_machine" != 'Linux x86_64' ]; then
+    lacks "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+    return 0
+  fi
   _found=$(getconf GNU_LIBC_VERSION 2>/dev/null) || _found='another C library'
-  at_least "${_found#glibc }" 2.28 || die "cpu needs glibc 2.28 or newer, and this has $_found"
+  at_least "${_found#glibc }" 2.28 || lacks "cpu needs glibc 2.28 or newer, and this has $_found"
+}
+
+# In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
+check_room() {
+  _place=$_store
+  while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
+  _free=$(df -Pk "$_place" 2>/dev/null) || return 0
+  _free=${_free%%\%*}
+  _free=${_free% *}
+  _free=${_free%"${_free##*[! ]}"}
+  _free=${_free##* }
+  case $_free in '' | *[!0-9]*) return 0 ;; ???) _free=0 ;; *) _free=${_free%???} ;; esac
+  [ "$_free" -ge 1083 ] ||
+    say "note: $_free MB are free at $_place, and all of cpu takes about 1083; DRYDOCK_HOME names another disk"
 }
 
 # at_least 14.2.1 14.0: whether the first version is the second or newer, by the first two numbers.
@@ -589,7 +634,8 @@ stop_builder() {
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
-  check_platform
+  check_machine
+  check_room
   grouped mkdir -p "$_store" && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
@@ -629,7 +675,7 @@ start_builder() {
 
 # Brings $_venv, which is the user's, to what the plan says, or back.
 change_venv() {
-  check_platform
+  check_machine
   check_format
   case $_venv in /*) ;; *) _venv=$PWD/$_venv ;; esac
   _free=$_venv
@@ -1627,426 +1673,428 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import main
 sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvxYkS+q)hPNM&;Ahz-rWk2NlLyXZP_x7BGa)>WXZ22C(Wi=Y={IU))dJSq-B-m{_SU7=K_Gbr0qV>>62OnFtg^iX3d&)P1BofJWbQq{O*5@Z|1Yb
-GA!<jAQ&xXH{s=KJQ?PTR(^At4~O}%l}hPQisDlcK!sNRWxR~>F~+BCarL?PyxmWd;C~2^y)+$9$4hR>zE#kBgM6_ZkH&*+nHN}uI*_KL)pE7SZHw7-
-I$LJT@oZWI@@iIaZwIsKGXJuij4!pYyt&Dy*;T%1gvDw;U*v_9AFZZ?<!m-7wD@GPN(b5CIuC~VNGr#q*=jm$gx9lTnY4p&JT3A8bSdmWU+&@n-^0r=
-o@O_BBOFC*{IO}jdi63&!r6i<w&od(4tpI(?I`K(_rp#n#Dd`niqH>$K~1%?$s~@nnI=|`k{}7F)DW8G9<@f}MX`({ciy6;5pMg~9L;dTt7TxlmibN7
-hXc(ma+vvPn94k)vr)WDT`0FP8RyfbTOXUy{wKkAW?BJ1z7*qs<elFqG{Y|FU^JfK^l>K}A@`~gGIR?spfwOgEhg}LWWK={T{V~{_}V%@KR%RY#K-q%
-rx&M(r^o5V@p*c9eAGR;NNk-JbaC)0#R=!N)c2qB#dvg=-pq!$>Tj}10Ur_GVfXAJJvlw;24Oydj^G$@$z>G3wm$+1tB1Ga<#m`sf5y|R7~dxJ+VpKQ
-%Z90Ra55Y4&ftPj4v}k~0faFwq+OvD3qUdMXF@IVZx~3ChjC&X*G&_jo_80E+2T<hz($jRfK_K<u*k6wfCAZSvQ#XH-K7wKqe*sEgum^C|K}=)UB6u5
-v^B!$r|#L&n_tque7*mN^!(!N=<p(Hg!?jgj5@G8hd>%y*pt?{zyZhng$Hnd|D_}pq=n_jN7Nf+!)%##(ogx_;2NnR?j!)fXp8{71?AT@9m2Ir8G@8C
-8&b*z-}%&yca*@T=?AFG#T~-F8|RZDtj3o?K3|5ij$sCijX$u&A{)c9%a<647(&>D*HC6U3mwb}m)98()@&MH=HaTyhwX4pP+G-uK|gQ<(2ot!KO(dz
-vuQ3Hek%$>Cy1&5imU@&Ho%h!{)qL(-)1l&T%|$u5T<uzHXM^sg4ZhM6F88hUXjnaoDy1iKN%Ox;dmj?l3-&dxB%Lc4`~j)4aEI}#VlbJO}0=pyY3E|
-T3yZ;vjLtv;bJyh7BI$W@0?I-?|6K<$QE~dKT5?yKAb_pL-$Bj$Wai^$2mX)D7}8bJ)C3%8dn?x>5Zw8Mw0N(ySd3|T6@vns#xq@j;DJ>F2~C|*fh~-
-JRN$(8{RcD`gach?h@>Nu!R^joYA$;%}<9=aA#ZDe4bB-ao`kZaywfs=c{Eb{RDWhD$|Zr>~;62lMlzojc_@>$)R-T<$lr{<^!O{ag-H<@fbV1$f=`z
-Qp!R`AEyzc40j@_V>@Qk(fEpy@yTq5E--uv9OfxKJ~;cKdwv0v{yhBCpTZaWgdD5S=`y=Sq|c|H$BWstLFfR8Jc9)$gn_fHNSBLMu0>iv_u}ZoPjJel
-ho>iRj()(wM!dE%OvHlg*$tjeUah~p{z2-bZ%^NKnH%wTl2@F{0PsCLzM~dT49us}Q^26wZ5XXSNAz!NIlGzQp7%CnT3lxf*iPP<lfDbKveV*SJ^sBG
-dA6c_IoMl$-ZKp*?w$lbv{=gd)9<yP_buO4o>G~cH%G@^9Hx>Vv#F#rJ*wZwMi>&Ekp5iY^jBvBb`OuEkE<mIpfWsIS(hHaB4)tn6syWdEUHDYd4e!T
-io7J6$~__KN(Udqa0<`{6sD5*pF+lx4wFY^n1a<VSKH2FPnOnS<!y-f`snPOF;*xtvcHzy=$jrec!1g4w&Y)ifQ^0b<d#XYC!Xv^EC=@ibMzh2>#m-9
-R7<C36wR}uz)rxa4yPKOfDJq)v+(`h@_L3x9*jB<U$&k<$0HD@8ICA86PAAr0inXr*<wsPJS?(1I4N`ZdxJE|>{VVY>7=}qPSU|&#5kVBbU6Mgo2+sn
-wP#4S3!p)kygp_Gx7XvrwW7tv>AT}fhj32k<9RxpGZ(XsKA9654omDOok7kzl<_+88BlD3PyGrpV8ZBt!^>jL3R{Q`*$z|bNzML{jSQz94vPp&bTye>
-W)nn7IBS=1)rx2y9jLsCrqU(aLUntK_)B`*0xl_)Mq>FZO!8uOi-U^ka@dkHDvnY*UXeh2#^p`SB~V_N=38T+9)$sl9pM@Top<(X4lHLL)3vi5#`GPT
-vGE+4fzgg!NFxNwD6v!9Aog{W1a+TucXMxOY(fp8A-LHV$Q#7b`=j?M>~5SGs%ps((a_$jb{~-ZHebX^buRiiPgG4fyE@{u4TIWSs66(lMCJ_{hYL86
-nqmHVx|&QLahy8mV<6Xz7K~vD^L2y3qG7hU1^x^{Z8<W9nkmnBFb9&zH;3>X7%L!6doV(zav^bANWwZ{-AVHx2!JrVo#KT{;COs1GQRR5;Zvlp5#a$8
-pkC(e;CAa7^N1=uiVsM(9`QU2JcjK|%fmd5KNjL`WIP#cs?U{W{^{uK;={pl+CBM+p?P1St=9+X`?KzwqrV^wxB)Gg6Ss)vUOa^zp%2MDoI{KH)WGo)
-)#AH2PO)-AyVMl?jeFd2YEj0(fcuF(Pw!hBnv2Q;=}nB9sONe5dj8fEXM5%0$)0Bm=yPCr8~1JNEW16V=lArCw|_YnneySmnj#s4>#Tn!dSIS(mh(vn
-GvJ-xIS{XWQ9Y&gc*gF~u<MRE%W}~DXa>#W#M56c2T!Nz+3VAj<6pvm^3%!b$@j;nhd=7`;qhtrFWp1L&BY~B(83CU7Wvg`k}Ys2!!@IIo*tc_b$`G%
-M)-n6JuUoaI*SwFvX&&LN{mEdiX?;z;b3EPH+dF5r}ISN(+Xck5z}^ki?|G+V*!<fe*zX&KuGtjP-40?_p;S;)ck$3;0pxI`yF;7g5wi_UID%>uQND}
-OlQ9R7A{Gf@ZI?PsM4oM4&97K5n0yg4LqLAmT&NQ5Dp0*4_=QKa9qw7ca}@?mh~Pfi1t&k<1!}%sYp0BwiA{;v-P#ZA1>ZBe-A|;kC|%#u!-!+XP7g+
-74qTVHU+%HUe8u$be`i`g_Y<p{&SZX^auZ$O{3b|Fi>b%#&I@z;$^tFUM<HHmaDH8#Lm(N)hes$-&ZgV4g5$K0s6I?((f(GhH1XMoh?2AYqeYg6)<9Y
-+-S4a5@lUHJJ||eEXMz!F2w*>B-A)j^K6WJ=hGA@Yl<Y){Z8jNl_*`BWO^^NVmyd<v4kTKpN&%J+F}svSnx;EQn@jn8BtUcl2e69q(t?dX$Pb#fX@1G
-q3UEdK*hr_|H3>n^s>dw8Io{hMvd~oPSyxNw1`Oq#1j^cfXFE+Ux{}iDbQp*{ZvH4H7j@Bqb}}B>vWUFp2Nim)^LWD6K}2D$=F>QrrN;iIl7PUB9YN%
-OFkyKeutGLrINiD)S57(X(Pm)0~mo^9(JLmRB@=0U>hB~KveZn>(^{B9RSXFyL>^bUyoV}ppvJEp&C@d@ijsf%L*dXC)?QU76wM|T3m^Ww-CE=PXd=W
-TNDH-VZ4R&#*qLhSu~P426ck}(itnSZHKG0(ZhS_P;bAFjM^<M1*0_|8PHSPFb<R}FkYBhwgZLF`8ThuT<&`;9!78m@t4-+H?Q(3ogAZRjbJwIwZhp%
-E%}xhxnB|tCh$4@F~36w0a~Kz77ZiZmnNfzGHx_VeA7zhjb-`Fm-%9LwaAdEWlGi}f*ePmxPge*uH#=W4ldr3ri^G%@kyGc{eoklh7m`L@}7qGveoIc
-pi~Y1%gq#keIAR1*OE;X=3wn&aGm20Q5?f}%z8v3EVSB7+I-kKzMmG^7<UuT0Y1P5Img37T9koMS-kQ<39e|i1}!<h2UNi?dP%5--E1Onf}O&HhE5}|
-Inxlb99Shm+VH|}QW}$1QNZWpFiWwpJzkGpM4}>bq(ZJho`&V202~EIcII3Ob(@Amq_-Vc?!8z|<Dln3(PsON0C1)=91oVUhl5EY*edD9FDU4CKEXw{
-OYeaJsjXs#<Bfm>>mAlp2BgC(lZJ<c_U^dlHx9eS9rL+7Px{VMJ~&9=icYkGsxgQG=}$Z1zTPHk7?3frk&8K$NAmtC284<%@8+;e_45f{SuR#{R4CJ*
-;N9u#569he6fs2U<v(6vpVI-<VwNbq&WdZ`S?KrVA2+1_NQ=M2Q1X}jyC9j-Kd?{|{Pzc7T8~aoh*^xHkIDrZaR4xt^I#5?V;Rq394I_QT_MWuP$)BR
-@vV-3-(-Vpn6NnUbyREV^jAO(X#*$%(*J<gQJX;RL|PJtTcn))Kkf~eg+2=bJ+kv1+i622knXnO+Obe!y*x;V^=VubNP~H*d+@FiwpuN|DH0PHXVc=A
-=^<eTnNHvv4_kteb_{%^7qG=eWK4L(6%}z5Dc$Z<Z6XZ(>$&;$0)8#Ab1_3E!xSYmOdSv}UzQFv8CdK}K2<rOizI8*cIZRR%4}H|Pcpwv=CuIYKD>)%
-IUL?U4x%wI!+>go+07j8LPNMk<O|f$=D^WTNJ2D*NxQ|DW|c(jiKS4{|2n@MXRyjp9QH+Xn19BfqtRG@;&!0lQ80?&S$2hfhK+$gS?VVp387!vRW_bB
-kZD+EpYm|^d8cT@zaei1(~Gr?3$9dk_Yt`Q{947_BHw-^Dcwh&cn3K+PcPnfe@PF{y1)rv7PH9;q2YD0;a^ZrPSc~4*WJH_#AU;!es6DYI%_f`9;9y%
-&fWn65orogD|PU{KAd&a?#b)-r$;9j>4&r9s6ihN4-VgUQK6#GrzeLW&d$0}==%>x$FI+;?_Zz(d~$qxQ1|KR<ox2`_}F|o>%NB9M+e8}P7^;Ip4au{
-?ZpL&RZqHy7wN^(yYA_S3;A?>bn;^go1&}Fr-wh5io82GIryRbI(`4k#oN;pd5P*x9G`vMR_y)R=?`ZxVfM|>X9w@)i3_LSADuX(keB88lh-m4Sf~C&
-rN(*p;Oy{iO6(thIDc85rX+Bu6c%@pw`6z33#>vok$${=mc}2>yJsf{@4Ekde{g>O^Xb{^B;tFbunIT8{adjqAr1gUGQ~nvGAD>!Dn*hWU(gzapO6G~
-LeUf0>*M{hei8vf8)acXX;AS<WT8LZDARF~Vk=C`Hr!-MKcRai#&0BM>|0LVBdvC8sII|YV`)*C=4f$*hw6)Ij@PKQuQP9l(er3Sydjz#;bt=(p$T>R
-Kn7(v$L2Jk!Nqnblls!V-0OB039t82z6306kPeW*GQaI%FJE`x9DF#wVAv6=L8MTibI;wO!NSwFrt!ODKnR!bMW!F!_G~**7^!f$z8d%0`Ra%XJeY3)
-DDC}o2HX(9X<iJnc|KId4t(H6Ht4nmc%|i%J)}RN^X?%M&9|rL7h4Bb0>GF;_0NAfzv#Y8(U?!V|2(R!ajli42q^a>tA1Jsk+9;3bV@883J9k+p33gm
-v+l*&Q5PxN?(SN3$ZexdrU^?M_8F$lIe#_{v|WP1n4RW=DDQF$f_iMW`IbeYos4D_8(xuUnxVp>i9!j|C<0w$E^QI@8Xt@Pv#3!qw0M8k{pqOtbNZ%x
-Z~^Od?wGLX8dQqVI=GD)zGuC=o9YScE(cK*)L!fYQ2dhuxtb2M#gNee2$Jf#|Nlf->&d79V*=`tO;LK<!;T^80V|YKNUGB>hjs=Py=mJ~l{WbE>!b67
-?~l7F{{E?Zc7B9M?Az|)k4$W(6w%E0fcfsrv(r;JC*jmf4-WAfg&)UP)7c`A2$u~7maDi!+A3tvAdzX!P`BriOYj*YX}oHva~*9)h<r@rnT{Ym@un0{
-s{QpKbpLX3c2I(2=+jL$_hhDxtrQ#ymIYd-x8XK=8$O=iB3)#a<94bE+bV@i?s!U8(nZ{(-t|joCf6s4K!GYr)9s714?t>P*AQv~S28}Zq$&<#LsbQz
-_0&|#nlzw{(pD*>bd|nYNgjRsvHQ!}(a8_UPX2WCx_gF&3^Hlk*hLpzh#ImW)UjWC#5o~VmWvg99hU1<3qNec@60M5Tr`^s9=R3iov~f^3^n%5(d7do
-3v>(bK{J0H*P|)(Lo^akF^4|V`^|P*UPkvKhbtb6$;Ft`JPR9T%~D+b86RwLFN?MoG3F`;VuLS`?u#ND<(<g&ozM#(O1inY>g0j@B*SJ_=xN<OVf?*4
-Ci@7wgm+a~mMYPZBBoumZH`gq*uq;aV15zT=`d;p&a@~{1ZRSpLvit9;$hGAayiFAC2I8SvHfk&q|ayM0rur=Hi_N4QELQe%1yQ$T*qS2O)zWm$dTwP
-%KeH%7rQ0+5J%_d$As{F&H-^SFX*5YJS$<Jm>U&*SbE#HU4;phrFIW{Md_%flGS}?3Of6f%Hm2i=Zo2wJ1RrWBoMT}{DK3)k12oDvPG%zxnH_)io*$O
-%ks6G3r=UYl(m^(2bSq9bC3J|8nRv}3tG5qQ>rRQmpuqfZD@L{w8#i+o+dT|9K5a-Avu=a1PwQ?<7D<8>(xl152kmG@HK40MtD3%&CI)Oj^7)eeEK~9
-`zoIfjHLQOdDZlBf-BdqT|tNyLBqB6Y*@4Oz`0bAI0}e9x@|Rw;{~p~CxfChbv7EIL{&bXzIg*IN!L4W5s5yJp=VO2?%0hZ778|pv)d^d!AfC~w^%7w
-ZQ<tM3V4L+*itL~f6n0%SueM`2q2p`V-&~wRaNry?&$37)bHYak&p5PE|^~hEyB8I-IGHaeiFEs%A+?&hX)s35%HlZb5Tsl-?7*mWFD)~8Z4H`C1aua
-r!jt}Lw%2U!2ulZd-MEeZ#gNN@aYmZ%Or2X8@CR8w7{i^1D4vpw{C{D-7nf*eFwX65Ad_x`3l%1cyoFTi;Rrk>$6{8qb!i$sQTfYcWO!Xz%-qd3w#=j
-4q~=i4D^BZz3@}iy@_LDKZ@3*Yhy>ua9v!Jy~Sd}DmXrKH(|`B80;pA9E)tSePDyH*0><m32u>C*e3EiVf%*O^LF!jUxstS1gJC|B}b|ukwJ@=gw2Dh
-+7s3)PbQ+p)U(y7=4x#~ctABKAnI-^aG9s8hdf1JyfJE22$~_rNrQ!9LHHeP>Nza@9Rp+T!>)p{Ks5FBnuQJ#=AC!F@xHhhlYXT+IX-QB<l%*zi~R5=
-v13zh_<(xgj>%uu35CI`p+(v9TMTJaw4_aBR#}l%od;ytXkoqOF=HkKV0D?rR6?${!<q`mg74c~FtwJ&r!RGu1p)yDIIBw(-~9Q%`mNoFtp?0nXglux
-^}CNnf441v|JnQN-k<*qe<j~xaqJ!&f(r9yM5}}uMjoWzy+{rs;b+U2YO0a=961&f79M^&gQvoQg(^QvHoHu5)G!#{3~q<9<&_CYuT8o@Zar+$12W2e
-VBBlXXw&@59MAx+9%SyJj46-b8xbM6!?Bu~{cG>zZL8UT)`|bz`FQ)R{m;EbCZDT__OC2(vO+1s8_`KJ5yPkSoPXL{5BQxm9(MikpXywt7R*kkVkQO?
-L|d%kxqRXy@{VKv1?(4dKItMC>lEhy0FzK7icn)2m~*L8BFh?GX2?~)D^4Opj?Gl~^jL=2R)&m;F8l+dS$%FBmaONHWaQ)c7qE5xejlAM=OqYEaRk<9
-Z%;X|gvui)*yE;fc@00SwkpICyVN6QD(uPogl2nUKfaHsF^h};a;u{D;8MBzENuaYw$1g0V8B$clG<5cHq9ovt{AMdCs|t!cg6)VRxo?Ce2oxqp{$#L
-_L!_LmSUAaZpmVObD0;wCW^^46lFuE9{lQy7YqFKoLCsfCG3z-!VU-w9-afqSj}P&u^Z<0=kd4Bfu!uDb6Akakn;)uc*Zg!ODN5PNG9+`?wi(Z8#d{i
+c-qvxYkS+q)hPNM&;Ahz-rWk2NlLbpv}MaAicH5kktM&9oHUzeu^|$aSW_fRkd{@3`?sHUoeKc!lD7Lir%!4Tz|5N4nl)?IHBE1_@ia|a^Sl2szM0P!
+%dogBf?%|m-GrB`@no1UTKUaoJ{;!5Rw|`KDT+@)02NyK=kYSe#~7co#nq?Y^L9T;g8v~v_R@4b9WS{h`&L2k4f4fuJQ@$OWnN$r>Oh)~R?F2Qw=HJV
+>1>%T$Fpe>$g5ewy&cS^%lz|lGQQNp^5!O+W>@*55f-cYe32JYezcknmb2NU(BhNDDjj5l>pU3dBdr{dW~=G25nj)VWzr79@wCVX(50{geYuMRd=D?f
+c$(ehjc^pL@yDk9<(Ds`B%Cd%Vr!nk=&;vu)Q*zgen0GVLM#}Lpa}f{7}QiNn@r+Jn`vV8C<&5)N)4e|?on$rUKGnXa_22d8sWB&&Cv`eyjlj<Ynk6P
+eK^qEB8QouhN;X$Ivd5i)P-^zlW{&>y7jRM?SB${XQmbK<8v|oXWsc^LNn}w4o2e%P9Jx&5pu5@Aw#$D0$Kw>)M5g^N9G%R(N%+Kg0HRf^W#HVMtppC
+c6xDoczT>(9G|C$$4A|hi^SGxK^F%fQ=D*KOMU+-UyMh0>CJ42tNuEh6z~z@9d^$y(v#DZZV=`Z=m?Ghmt02iTl*uBuzGkqUS5YO^k+Q1it%kiuT9@3
+vuv132Pd-u?+h*o<q)~%89*50LfREdu>cg~ekRl+|Av7Sc^D_QaosfW>3Mgtm@OXF0c<o02v~I%28$f~04R{HCQHSF*j)+%IGSWvMfm$p_<yc)*!9Z=
+PFo|4e(Ihbz5XTr>sR}KO3yFOjt(!PMz}9?$EX9la|ooNg*|DF3mkCFUw8ob_g_jvL0VXTd_=uLHq4e;C;gb;4X%+I;!XkpjK&DSTTp&o(;-}|lp#nN
+vmvEi@SRWHct;6bntp(~T-+h-yKz1l!fJdT<nv`H>lkLR*!TlWEV3~yyL^d(h#`bccnxKyv(UkuaCw~pVa=xDWgf1IeAo`x1f^9h7xV)+0R7ki{Ubtq
+GMnbI;kTk7bb_b~pvXGVWdl5!;Ez~e{Cx%!!c`hX4`F&oX2UTFC3vl3K7j*C>J|B%%PFCS_mgq49F7+PEeSSef(xK6`H<$&+d$kuSj-Yu(PRrnv+M4V
+snz9tF&p5y6E0@6WdUQ1_Ra~V_KwGwi)?YX_oGxS<ii;hJamslg&YOpe4GO`fYR#++`~yWpmD`9klvUYX(S2nyqlYhrnMLCt%}9o<#@VB<Z`^cgH02S
+#?zrkyy0Clqkre{?=Hda2V00i!x>%c-28M11$VZU&FA@a7za*qCbzTIa=u!|(ocW~t1|64#a?xPI(dJ5+z6NBn;c4aUhXHYVLkwA97kC(7>}{Di<~;j
+C#5W8^kEt?%5W!=I<{jr9gVLT8K2B{=mNu+z+s-!<Abvwy5|=#>CeNz{3U#`Psp+QlrFPNMEZRCX}p+C8-xyk$TL`ALKry9igdYH<yxc#bT5wH{{*K@
+dU$&B`sfE7Y{Y9T!$d5&p55Tt<kkA?s~@CJ`sVa)m$?ydCwaxG3;^H5<2!2c#K3$iJp~M^-G<TXQ$+u^mb04)?s;!Rrp0x(fbHasIqAD#D?2UT)#Kl5
+k!LH)mxI04r#;hP;_gY{LyM)HKmA_&dEfF)<tdf9d3|);#bGM>F`G&{)1&%*Y=j}v3F*%TPJeYKVE6Di`nXzh04l?Sm38UyD`EzGPO++d#G+aRn<ofk
+q{vI6soWEyu5|D*45t8XKw&C*|0!fF=`eXzhACL>a<%O&_GD@ORo;epua3^n8DoVaBl~OFjlSstg9n(sZA<=n2-w)?PHvebd*aD%#By*SFh}1Jz3%F%
+N40cnM$tSg3hV@&>Ts&j3E03>G7I0`Ew5*I<iV)(@MY`yb36iZn&F6oGhzAX5D+T-lr6@z!^0xGgOf6czc)ye%wFZil1|Dy=_DQeMU3M~Oo!v2vdJnJ
+QhSDEy8s$w$?IcAaC<!-Tq{~!oW4D-bO`5kKAxwuIdd`F=#x32;jqMh(i!BeLm96Vp8>@t_|&fu115|PIJ_*@tgwaHknJ#)p499Q*~oC(;joCXL|2p9
+Wi~;SgtK-DSFMQV(SgdFXewQzEmXI+h`*$_E#Q(;X(X1v!Xz(dw>YSnE{82Sqv9x~;}r?SCtTjdTmt2VX}&cE>QNY=*b%Nl(0OOC=D>31F<m>`VNBnV
+85_@$85r%zg)~B-j1oJw4Psw6Nl^DmcQ^Nj#wOGd8iJc`fxJN+y*qlB!tTb2p{kbr5Do2p+3o|9-{y-rsm?_o=ZUHbXIDp@wqa0v3zf$nmB_py<8T27
+QZvjyO;?l2BaTz&d<^88(Sk87VZLq<STxKQx4@qvs4YjPP&4KE4(31-`Q{Lw17iiGX%9w-R4yb=3rScftUGBQ1OX6cw^O`u2^^1aMaEY?Bz%h0H6lEK
+0@TZ#9o%j`V;)h3NAUs4)+3&0fyc0&X?d8(@y9~Ejf^LQP4%g=%s(BSUA#XyPP->RF*NThwDsyBeRtM<ee_p^0XLupbK(}U+>58MBlID;hjVCApBgw`
+qFQ_x$0=4$XqTFTzj2Q{PA$q97;rza=jnZGLvvACAiarE6ZJe#U(erq;%u)xJlXSX0eub(Z{xmgon^O&^!$#V@%AsrB2zv*SW_fpaGmwfL=Vi9&T>8p
+VFtX@I|t&GFRG`s9?#ev8g|_gXIT!qAI+e7oOt@n<>2WwJ$rR}a{Np9D?go_o_v3NdibM0A0D4}|Jpr7++18D1ud)qXpvv7CfNdaGF&rS=jqY;S@#EQ
+V}vhA)YHO$rn5K!E^A40s>DbXrbt4l5Dqprcavw~b2?8HKCSR&6fterw}{ICIu=k#_!nSN1%!0Z3MHmXb1z#hN6kMr3%)?Wyx(CbA~-$)=oR4G@;Zal
+$aLnLZ{U)&3Ez&tk1BnN<j~D%6p>|(Uc=+bZ220G2jP(5@!-{X0mtQRac8+CZ&~k=f@nVlJ1%oVkcxz3V>@BlGh1If{Qlx~^N&#U@tC;=0Gr63e1<vG
+TOl9*ZBxKI?DcGAM&~)6RalAs;y-tJL4WX{*)*!X4FiRSWgKUdCtik&>(z2RVY&KhLF_DTP_43>{$mBx(7=y$5ujhIDgEA}Y?$WD+u7nHuvW_@Pyr*R
+$Bi~yEm79Rvy-jh#bW$V>QW4FMM8}eHP6PlcRo&mvZhEv-S2dcQ;E{0Nv8KQE5?I(7fUz-@!2Sat}O<!js<@tEtMPNnGr=LAvsluL`qcOnRY;`0_dy{
+7phKX15`W=^Uus9LoZv*oFNHEX4EJT>|~AbLyMR+Ks;g52#B1L@|AcOk^)V}(~m_YT(ff5J?i4Fv`#l!>^WSFU=3$TIq}xYos8Y3VX6(Bo}>HtE)p4S
+w&Y`y>vvd5QYzVdL9Gchnl?h*Ie-z!<zW{}N)?A13AWL(3q(~PwSLV8(*fX&x62o_`t_)#04jNk7^*=P9A6_;v8*66eX@<sZed{buEmw8cnh%`_atz6
+vqeFW62@CNZyX7Ll0_q#V^AmfFP*XS+IF}~8$G;-4)yl?$f(`IQZQQckpVrm4dXz$0^^05Wjj##oPYhLmCJpP#lr~BApX+2{QAp$N+-uCS|gZEd#!Lb
+QA@rhM(&pcg9&^Nf6VWYL4cNMx<$hX_od0Gp^O`i65q5^d1F~V^JTu6T`e+XYMGL?h#<$&M{XeEwd?qoi-U_dq$wjBRD6_XX}{nYsA0s>qP(Z!y=-;*
+EGSij|8g@0V4ub!;k9HFg*jNe7+mMLLlnpG9kU*h2n((Dk~SZ9j_;>MHpbn=bAS(ULC*28kQQYiR2Hv1P=YI(twBqU?*Ucti(V3HVK<w|n_#E#prO;q
+YtA%;EC*IekT$&Vo0P_+RTS{~ILuNkY>(Gt7m=t)9I22ikf&jJC;&%+k)1hLLfxj}5b15lm3uE%(>UmPP_)^8BLJM~49A0I?BQV22)0VP@e2yNolkI)
+?b3T-Kx(U4;dmn;!Fq@FlmY3m%B0~Tp}jk9`HjPFamRcv&y&8hln)LPxS|uSplS?aK>E{8xUaW~8U|zxY~*4N<&nHUiUFY_%ey)3QvG~_SC)&_92Ls+
+CwP1M>iu!|97POKdil>6*ynTrwU{MJue0JBcozCS`R5I(KhokKFqHfy|1L;o^iM351poaWnAW4y6Ji#l=!0@WMjQZ4<vf@J<ygjZ7zYXuQCEnvI~2;y
+TYRhI-#6Ld8YV1Gd>z$VI{gI@L)rj}fb>70b<`$MJCT-z;T9<;|BrjaWuebPK#%Nv$9CEf38cGixOOa5ST7IKVSO4G1=3)i>K?pngsoPKZ;HeO#@V#E
+WqL@ML8cS<#>18%q#Xkv=>=?Y5g8L6aYaQOMM}5(RGSC`|9WnIy?|d!>|D%{$uLF93{wZh%a^4?O$HXbl226*=pxA)wH^9Uvoc%O#goi$lX)$Gwh!-O
+Sq_KykAr9o%rKzZV0JTyyU-AB5%~f&v^j9J6Os^(VbX5#rCB8rdtxb6^uNk4#~G|L6o-A$9Oj?!=V&z6pST_9cNB~wc$QtEpJ8L*PnP;gM?&aVc9o5%
+4P+XY*~dIwecCD7@NdYQ!SrG+<AN(y-F-x^0KZi+x5&5ONJ{sSC*DC0&eMxG-Cxp!vo3JLm&I(dLTGqhZ1@+HlhgF*<W={tA#vGoso&e%o6efdhzIGL
+gR{4QKt!4X)Jh%vulHx&w0rXE-RaTEMf(2iIBL*`!-K;&T~w&(^XbXq`?Iqy6#D-C(ebPE>ibuxKc5_*9@Kq0Iyt{MI6gLC&bqJQ_0hrcxzofChv#)Y
+d2?|=V%3xG;YE6J^tOBY{z5(-AD#S|!lvlz^XcJ_r6O++P7Z$PzDnQya`EQ$L|&qL6US#Cw-tMLcKX8^OqhN1^Vz{WdE&z9_eUqrDCA{%{^Yex1lFnl
+P^od=JvcjjlM?&KAI@Kvrzr{CDTT#d<Sp49@dB$5PNW}hpQZ8p^X}Qn!Q1Yy?+(t-e?C2Xl|+0`6jtE|xPL1)CBy-MNTyhbO6CNSOQlHC;|p4Y@FS9-
+PAGZ;dwslL)=wfpXrnCbCk-kdi7fP|8)Z5!Qf!53*@l}e=_hor#Q2TGjD5?gd!*HF4b?T+Yb-4a(;O|1@KAj*&G8zw_I2j%FnS(sh&M!&BiwAJBQ&8-
+AIP8#=h&PEG`QIAWKv(cmwVmLBH{Hu%9ntJ4blM;Smw7q?B%QO>x1{l7YsW>HHZ`nbndx3G+21r)--;13<%-!y~y;V+n#MF3L_N`*H_~{J6|0!fd}(7
+0HwWu&VU;NIL(VeHqVEu*ntnc$OhfE0I#%MvWN5sblyEgqWR|Z{9^0CN&pyBsQ&pc=NH|#DH`)h_n$|VHLkUi6anRaWYtgWAQDy_kxq%FLjmFR##7n-
+de*%-JL)1u+udEO4!Lc#$uwbU!#=~bIp@!&fwoI97_-w{5anHNK~Rs)Hs7)+w3E?{V#6yEO*2$DG*Ku)8bzRM%%v@&UgJa2e-<?=h8FM6x<4Ite@<U_
+4=!Mx&K(mLU4u#yS_ii=!}qLrcT+uK-Q^&Pg4&B+0E&N7AXn32wiq%R06|hc_y3;=YdskiU`#+gvMEYWd)P4~Jz#}$3Q2YP<<QQcqBm_js?r93esy$y
+@cnT&#os@5&(4qVh<(#N{E>;Rlp>n>4lv(+d3JgV=OmnZ>A@jhqwwSSYC2ow5#h3-z;YFLNLz*M86+~T8S3^tatS^|B#l=Mb*`h$2$7FzJkt@RC*G9e
+NwvQogzjH2&JId&41K!E=AO*7v6X@&!LmTh^fuf^Z^OsaTcnGua@<ZeVOyne$sJG0O1g-9)VqG^%;fqc5hze4X}W!J_8v&>s~SR0;7Y~^mQ=+-Y^bW>
+v!0qtS(65oQQ9hHl&;b@E6Jm8KX!jPJ39FR*~y=dUUko~kU=JG8@uSD3sFNBggW+Xk2oi!%5t%SufuYkYT<{C_?=nBgNtTU!6UaKy)(AUo}tE`Il6p6
+WPxtsJ!s~y<9ak@euzfmDdx~edcWCD%gg9q<Z#79F}WC1nrC67tXYbyKjVW9?q$)|BF0?BKy2^@(tS~6qr4Njz7u-kLrFImSDid?pJdp~3O%j6Cyc+h
+$7CNtm+-C%%Tgs8QpB{2w#_lh99wv+1<WtvIvqxhz?l{Wir`F8b0{ueOg!wlUM}Z2s6>sPJ+{B?ne_RLJixx3%_gyXH)@UGOu5OHgX>rfx(Q}29yt<y
+MY-Q_=wi17AL8iz{Fo4)&p99t<^>&;f@dY{6LX`24@+<RwyQ9KvefQjuP7bWRI<9yOhIRVQdwMy=6o^xd`D%7nFNCN*I#fT_%Y>=TDB+^KKDx(PH{M4
+ZCSo{bHVA%ma;bU>%cOdW$tmmUqjXlWkCyfZAw+;=&}casSQnUl@=Lc&C|q2fP>eyA|%JMo1o#wb)3xJVZ9nD^uhG55x#;=*a(lusF``2&GCD~lTV-L
+|5)YIfss@{D6g76PH^SgwJQj*B51g_o(*f39ypf@5=Q~iN4Kr!aJ;~k_he9Xrp`tql&H$b)7P(oCFy#{Eh5pUG4xEz)E&EV#6rR5aCSQ-BUmXc@)j$_
+sx937djXFy9b0Op|Iax*BJ1T=7Xf7RW{l!kzp6@p-X5Kuo%&szFY-~ozy<TGphZ~stb1}u!%qVDQhD_H=<wj8D<VELWiE;d`8yVSgUn+UT7$(BxnwLf
+|2W3abg1tUFF1h1eQ%!M>@6on6FyzSW|`zIc;nWAj~2KTallgB_twp@w);i9tM6bJ?g4(5J6{2t1g}qzVUdy1dv*59E0hKD8&yA?^G+?P9+;++a)D1{
+(Lu~si-A6{z88Lqx;Jr5>_^d>bZzX28Lo?KvbR`FSOv#t?k0@66ocI)kz<ifwhwIZ)fyM1I>9Xx3)@6qCv4x)d){t7@5^vbm;jZAqvS|6Br<5xlCXJD
+ReQo(<;g^}n0mGv)m*I&2oI>n1Vr6U1upY+^^m9Ni#JA%3PCf(IBBpjEC|1YO+AN&zhhv`eb`kn7Ko<4UbE04!o2gYH{KWbV$!cPC&#C4k376^bCDn3
+BzA174IfYs+%fs9I-xLFHMA&Oev2V(ik7sA%qlCgs`G#h8!fE2JZ8*<0IV*vm`cdic34y4Snz#&3#Qhx`1GaDvOpl90B3cH;+t>(tKZs<*lNJMg|_3~
+-@f}$^mp6x_t)Ov_P+fu{FQu%#j$&A2rA5*5v>wt7<rI-_aZrngr6;6s;NfebL3b|Sa|s944w)H7OMOx+3YgKQNv((Gq@ebmRBYqy*B9rx%IF~56CF@
+fpM=jqfPVAb3g;QdXTw?GNwF!Z$yOP4##R{_HVrpx2<OXSttIs^WpYc``5ihCZDT__OC2(vO+1s8_`KJ5yPkSoPXL{5BQxm9(MikpXywt7R*kkVkQO?
+L|d%kxqRXy@{VKv1?(4dKItMC>lEhy0FzK7icn)2m~*L8BFh?GX2?~)D^4Opj?Gl~^jL=2R)&m;F8l+dS$%37maONHWaQ)c7qE5xejlAM=OqYEaRk<9
+Z%;X|gvui)*yE;fc@00SwkpICyVN6QD(uPogl2nUKfaHsF^h};a;u{D;8MBzBy9nQw$1g0V8B$clG<5cHq9ovt{AMdCs|t!cg6)VRxo?Ce2oxqp{$#L
+_L!_LmSUAaZpmVObD0;wCW^^46lFuE9{lQy7YqFKoLCsfCG3!o!VU-w9-afqSj}P&u^Z<0=kd4Bfu!uDb6Akakn;)uc*Zg!ODN5PNG9+`?wi(Z8#d{i
 oFkn8ICeO3V92YHde{}W?i4U6qCaJc1A8kc_1y%_lw*TOqsDF8qD(E3Ne4;G1mEqE!8{@i_H=vz?Zk7+K{z9-<+^BuC|*mYvEVD2aW9%dwU~>Z{ugeN
 )|h8SZP3U_bG^GuwW&b64ud1c5;UEppM8|$Tb!rbqo^nH(|)+tHg|B*cIdRS%m9Mffgd{n#_oW~>}lAGN<dK9<IxZ592B6fL^CHF5liZZ(8-5#D$~*R
 68hVAW$7eek}oYw!>Za$z9U)TcS2qqu+8wGBFmdCVBG3u33?)OVwyy*P6H4?+H;zP)s&2_(O!?e`hokx>BK{R9pPL@X0aj}AkzZ$s~Xd9wCKu~5h_Sb
-BW%+z2UXdoA1PHh8^OhcuNLG)x+L2iVk3Rc9yH=Ei}YCRqzx*X4kgBu6Rz@vxu%SCGzq^#TayX=B&=m7n65>HNQ7biO=oS<Y7<pA2g9T(N?gidaT<ZE
+BW%+z2UXdoA1PHh8^OhcuNLG)x+L2iVk3Rc9yH=Ei}YCRqzx*X4kgBu6Rz@vxu%SCGzq^zTayX=B&=m7n65>HNQ7biO=oS<Y7<pA2g9T(N?gidaT<ZE
 8pP|YP9*h}`bjlu<rCwItTcxv2^SUG050L`PB;sN{0zOK(Z@5kON_^uLys+9Z7p1;?xX>prK<Jo2_l(WLp^E{C`ak8LTVjo-ze=JZPJ#FBOA9g46RT7
 rS;pgVYGVPz(Q{>fsjp6z}%#3Uz3Ebk(qc^FWcb~L{$3r$*)T0=-J~ZiTdTwlJCJ{SGQq?7x&E2{1YzmyIRw*>Ok=q9qa-e#~=;htT62*d0DKI2ir~K
 A>%e?ThVzynA>0}ARn{qdu`Q+wV>SF@#6sUFz@SGQ<3745Vg1ul&&?yxMzhAQZePw4Q63?xkr5kStKS#4b(R`1?Plu#l4OYUrD!MM@goyjGb2WuE8pH
-;?twzoXo?rxPUz?PrAbOw3DJDiDSWuut~P0)r%h<G-Qcd_ld|qYmTSNA<=Nm0fAK8oS<vDJMQ%UdeHn|`^`V}cN*bNy2JN@)(YtA0_Fo5gV6WI!0lC@
+;?twzoXo?rxPUz?PrAbOw3DJDiDSWuut~P0)r%h<G-Qcd_ld|qYmTSNA<=Nm0fAK8oS<vDJMQ%UcF_D^`^`V~cN*bNy2JN@)(YtA0_Fo5gV6WI!0lC@
 KBUxeBxqBcbj{utWSl`=qngAgtBD$EPsK{jQY*ZI;JlIpNJxC0xPZ`W_aaZTt_}++${Ez-$@Avf+haygytkm6tUgnBgHhhu*-19-weQ&De2N}iUX&72
 M>f#h8e7_Yx5oas(vqF;c2HWf;qrE_%!CL|(;Xr9P+6|XF?Y<>XBZ!Mmu&j{kE7uC*Frr0IF?3(<YU~_)`PDk@G_-)u|3IsLhuk{<(>70>F6la;dQD0
 %qsP%$a7-RatZ=gON-(yhl4slK6FSJ#hn!wdE!C|yC&YyC1D>^B5Q!hsup(b=9_`f7jE(O6n0SV>TA_*v+w6{mKSpHk167xgdVeP$5y^2B2Kx-;`DJZ
-;72PP4l5;VHiLJy^-qIJtS%3;FYf@Y$W!ghGEUjLAf=b4R3nVpiYlTQC{$#pK<9R5yTn#56@!JkJHP{aS?5e~4XK7^k*GtxeexhAFGKOBFCiihlBLhp
-E}V7A&*MBjJV?L)aPpe_aR^rs=M6<Es0@f(w4LNYM9v{fHEO!9-BuJNCms{Rt$eE28Jno&gCPO0;>Tc-^{QQ5VQp&nPj7eIA~{NFcOuOUTYYxK5t;08
+;72PP4l5;VHiLJy^-qIJtS%3;FYf@Y$W!g}GEUjLAf=b4R3nVpiYlTQC{$#pK<9R5yTn#56@!JkJHP{aS?5e~4XK7^k*GtxeexhAFGKOBFCiihlBLhp
+E}V7A&*MBjJV?KPfAWg^aR^rs=M6<Es0@f(w4LNYM9v{fHEO!9-BuJNCms{Rt$eE28Jno&gCPO0;>Tc-^{QQ5VQp&nPj7eIA~{NFcOuOUTYYxK5t;08
 %s^_C-e&T)a)Z`n>4B@HYaR-x?z1g~GMh|hx6P`ZD7Uhmn8~8s3dClk9WQ!)Epl{m0GwbGr|k@y+pIeC5u_gemUYx<qXb$ZvWY_7Mr;R<KXN=XSiX6m
 99$gz)WztOEb8K(`>Z^J4csfNhnOTe6GP7Bq;LW86vW;I>Oo%LT{0A5`orHwv{Xmr2j5U=EZru_n7><Uw77leY~QXkstXb51m_^SXd?Q-t|5^9`@+gN
 rgahnOK6S6WUb>p`dc<LRUy?GsqXCc*V$~M3-Q7Wy3B_YTCpF5+J=o>V!ulWKDJS6z^oBC53uy35~GGY(dWatG^cU~O0<=1fG&(GQ-Bv|>FJM2)y>M1
 9G_@bgb@<a)kboC7>=>*X;emUgR6Kgh_CFw&OP`ME28?~NvwKtx5aFPBy5{tLhO9xNML4}_cvM#8LJ^N!X+)U!&Qr!5XPX)=Hq2Hv2k()6k<0);%kDO
-x9Pj?#oN=@k-Od1ahv`B+}loHwMO3YZYdjI*LJlFTaJ1l{nA|+6q<gpxswB(7-rx#A1jh@$&{TFv8hVbvAgD&m2lI$yfo&(ES;DYkmkBvHf0pLp;mi>
+x9QvN#hcStk-Od1ahv`B+}loHwMO3YZYdjI*LJlFTaJ1l{nA|+6q<gpxswB(7-rx#A1jh@$&{TFv8hVbvAgD&m2lI$yfo&(ES;DYkmkBvHf0pLp;mi>
 H<5FS%GGqs1X_bHm>OdUMwY;}r>HR;OW56G8x4|Hw=e_-N<D9?x<eP2)gmu;ZH42i3kIERifhhWuN1PduF0_oHJbVg?i;n%%0)xu>L>}J9w8uWmmF7}
-J`%4)k{IpCqj<1g^RtHeVr_s#(OBJFN~{k0W$!)2h4R;O?8wrx@K|vdaCw&(v%0t^(lZm@hhgfC8gJrdK1Q^8wQevJe@7gMfAvm9hGM&BtZ$kiYCs`&
-eg*Kdz*v<qNDeDza~y};G#UVJWgPaO&^%&;-@eg-W~=3lP<&kAwBq5>e+mW~`Iw1$u!Uw>$=(*u-kk`mnRWD$4!S)`1YMcUq=wX3$AEGh6hMVkM^(vL
+J`%4)k{IpCqj<1g^RtHeVr_s#(OBJFN~{k0W$!)2h4R;O?8wrx@K|vdaCw&(v%0t^(lZm@hhgfC8gJrdK1Q^8wQevJe@7gMfAda7hGM&BtZ$kiYCs`&
+egp8bz*v<qNDeDza~y};G#UVJWgPaO&^%&;-@eg-W~=3lP<&kAwBq5>e+mW~`Iw1$u!Uw>$=(*u-kk`mnRWD$4!S)`1YMcUq=wX3$AEGh6hMVkM^(vL
 bOQVLuqNJIZQ)XEU5N%1)NnQQsjiz`r)KWB1`=oL5uLC1b(jtRkpacnbGqI5YGb4%%BYI;>S58!Rw0!M*-D3noNhQ%bYo^iAW`=AM5x?<lydqpz3N-o
-L5wDI70r67DUw>yUVi|5jo#T+^#`m7;&HmhU@^a9TzM3Q(w5W^z(C@@K3KJCOTbci_Y|-pkCc}hO=j8BoDuiMI`Se1p%Ha!kdG&VO4#vz3>wF9{}evY
-zbS=Tu%=Yf|EiV$BZF2`{oadq-;y~`8SsCMQ5;)0u;kVe0<yhbwW7LlxQcZ&`;IlTl<}@$I4ubY?@rM+&g{K)1F11-$Fp*h&7Wq;u3-;GQ&RP5NqHP(
-MINvv_v^A_di>{hn$GWt_@?Pz68HYP*MF9LZ1w)yf*&8DAA|oXB!hfZOr`-1j>d4s#O>pAsNh-?{uRxJ*_8U_$JWQ;v%O*r_ojI^_>^7c#hw_zIT7{Y
->N^EAWto<iYlJc{%J*R;CEFd8z!256YJYgY%;`Ermv#D$c>ov;iGJ<u2%jV6<ci59d-Af+w|(x8U1%+JlYNP$55y35Ciyh!b7BwfncV}`MW<Wu)0RA6
-ET*$^LY!?;aq3+L44Uv&HF(qg8RqXry1&04qz5Obz-XPZQ!c7|jIreuy2D}IfPwhb4prkuJ5vntj$xuoMtHZ^nVQC3kEimJjA)^(riI|MVRpmf1Ppii
-d1Sr?tcIA~v_|6Q@GX!UHi+Pt+2?FL0h$9N!Hs(}qpUsAXp!fvD&}hOaB(-B4L(5^u*B5>O(sLy1L1tJnj(cpM>iB4$~>6knMOv26;6{I0Za|vWOsNi
-zsZI<PS)}o7(bq=F-EPP&W2DjTW~UsaD~@utmjw)c(5HCvOpxg0AR2f&(Y1TWAb0zWS{bsA8hQ`77+Pnl=yi;M5~MUkD=W^Q@9dS8JPINWLBWRt2UDu
-ElSZ^<TrrysWmNA;go>}KscAi9{a;ZN$Yk2yPi0LIQp-zI3>mP$0@mv4`xF^+Kyy)uzf`YxVu4x1=C|869^SwM#;UAJ-yW$FEz0VK)jqy#)FU)Az@q&
-^qG+9PX6W1!3AL!{=LpVBlk>hFNzOdHwV`@v!OraMz}xw-Pd0yT;MhvFX!VSiO^=n_)A*Mv)gI8Mvs30BeKSR>?e;3T`KX%3P&PDCs{7*3}dg35^>QW
-Djd{Un!?#mXZe?W5cv}bO`$fF3SvdM$<roT>x^vtrMvk=;yfK8Ax|XJvB=r<+y7{nm%k66vcf8cbj4z<WI;uH-4ytXX)pFjr&#|OO`~u(e6hdZU>aDU
-i5EPEgX@fZb2ztF9DQ8v@8^H`xO$bp7)GWr<;}r;jvYEUKRh~;5C|GKN+*Cc#jWLRHMovzgSR;W9K9LXhU9A;1G>9t4yByo?C9us8Vn>UO@kADD%aR>
-K$Cdt=)}RR8vST>PfpL@AF4Y>*pX5cn3&WK9;@tsbXj|w&4S?Irc2562I-_BC^pb0-eZuQ(qLg9q50|MYPp5Dw!;$fucPe7dDj#bxN2^_{lII4o|D`?
-)AjnlKb&5;5kv2QYbPha%sVDfPGCA;J*X<Z-`e2W>6>%6Ju`9R!t8mJ9XDsw$=x3x3-ukUXI-##=E?EL1O-E3W4zbd6rHzLlkp9pW^)?8+W*5h)^}VZ
-rdHRQ4JU07c+Zd-83~Ly#)VY*TZ+C;A9=5pV5yNbmvBO{mU#}Yh_k&{r9;m6NndMyJs##xC?2Bo`jTHm;Tpyed-Fub5S=6M_i&}`Md$AhFvSwZ<F;vw
-8uH`!#up{MyhF`ez?=uKWha!{yN-ts>;K_#LKf3JFC@pKly03TghhwPcwekDCK`HHD!e&8K0f`~uAIjU`El5(VYK*Oq@!WSFp>9>*Y=jgEwm2Y00&|B
-c_ZQ5ym;-rbQ+zV%)9jsrbL7Vr^$3_n~*{qSKhY5f#NYcB5-Cf8k$}|ZhT$vcU~`y{C*D#bF&X}fPUb2ji%_viRae*%Rb@IHTFd?D4$+=sp{@oz$XOK
-fAq3ma##*G+B0z^&_Q>$rJE#MtBu0%OpRS+8&ZGkWYgD&=Gsggam>GJ>*1I!MmRg!fu<ljdS74=9sX05W|*ZfoNQFJi2#rbDpoM`D?oXU*%3LzLK-C<
-DX!t$gQNQuqj_Za$>p9qB;Tb^i4A93``Kc!I3YV5!(n`EEyMBD&sgHf;;=m@J5)ou0oUdZ{*zy^sVBZ8v0X=md-@Vuz~<roA|C-W@%Z#obs|2K25~gD
-0$rYj(q^Xum=DvLB-}yx8>fAC`L}%Fdb6TJBq+_8V8l`d2gc`UdKWtll-;Ie(dvQ0@%fK@TI5R?pi@lxj7x+^Gd>!aTR<8IuWiuS9|^&s8#48r1-Mwh
-x8L`Ak5#sHo?MpN_L!-(WD1m+5~f}YGZME*U7yfRvC=E{IWJ<@cUoP<wG7AW(zQ{aMYBT8^1JI~Ou2phC}m^dWhhG7S?=aMZt^wZsucf7fzXcNWL;j-
-G3HbiS0~y+uFEwZW%L+gViKDm)ozzKQiUbo?C?r}!Zx^uIMx>!a+#CYxH5Nb$f#sl*e+RaWLa-iDKs6Ul85!J^*zz-C|J^JQH?)8y-=kp?tjyP3aC-E
-#&1R`i=i`W6NTL7m;bIL-F{MTUuJm-sKqM7n&2t-WE**Wk`dPosFXH*TMe5dMJq@ef`*@oq`_$s8cx2CCq^0OaKgq9FnE7(afC5OkVF4ENZ%iI4-L2e
-{2LLrp3xd}MjSV1b4`W>Ja8HzvSX5hmt{m~DxzJWFhQ`EtHRN*+m|tdNLusjMOMhEI;4F~21T}<svWZ_UnC>Wa7L-%Os7U<gFzhDstDHzYSReGEukQJ
-5<4k!uj!|BosL^)C^8cV6lA=9=orxJ&aeu%DEhaFBBTc$E+vop(YDE7wM|VWA&~h&;PV5uq7MTSpLOaw(tyjK^f|`>=Wd7-O@aW=rpy;-T)U~0?}DH~
-_h<7s@%txSra0#kzsvRMGSUf~&pEV)n`sz2H|6McScqhfc=hJDHrKDo`9M$c&3GDfkw(ZEOKh~j`c|_6$R{;N0op^=+rD9mpG=sZsER;qb~ua!y{~I!
--{ZXf+`yq^7|aK`GZ+4@XtANPyE(eVNsTF&h>G(3dEg1hIes1!$U32(2dX63a~G3xJH(vqhNw5HPf_)Ssr6VUXmf6FtLkFlGk4D1d>H)sTNjb3H#eNQ
-M1$<`mvRO#?~{=ys4bdXa}yHl9@!DuEac-QOQ$HPJthppwl|S;$F@i!ou-`9d|itj7KO^m5_@HA6d9Pcagm#pC9<t0?H}{#&10%$10Rx{QYxa!YCag>
-WRsZrJa-!ZM67@oO^l?<q_uZRM>M!zO+V!*JT{lN+R4dLZ60PLpb_EPX^y>*wKbh#6BgrVM2C8^SimJ@>Ss$?UL)$lv1F*@Z15>x8mb@(Ubv!CH&leu
-Ov+njLHR3M(cxzUx^;nX;u4UYQgpd>TEi^Ap#(mBRq(!%o<m6*R<?_)tOoVmRFh5$s7e?m9wr-L)#W~ym;jU)<$ATmfMhXOYMsCRaFL$9{`pLLLnPSr
-#_jX~8TX0ynzyL!_Q>h!HY8vvKXNUSH^f_z_SGgV<g$&j6pAMhV9=Uiw-NBE6X?7LHbK(NSPwM<d*YF3A-Ktb%OUHXAG#RR`X;+ejktk}IQQXF=A(L3
-5^q?t@0qP7kAIh@)x}~4xPOOR38g{pgz10FZw}6*-ADBl@Dtp7bK)ADb4Gy|h)H&HIn2VeP56;eoM+<lpaJ3cVmD^I7c8|l(jD2gIo5lw!owFqrC9;n
-Kh_~hRN%(;M0a*xUGC32MaVa^6UOz)=V-{9E{an*Y34j0YYP)x+0<5Isz>ut_LgH!foA)8wg0@T+2M?PHq8<)fAG-g-E4e@mYJpY%?r@gRICel^=qU3
-Fe*qvKH-o~2Z|JJzL^CMZnVvvq(>Lz21PU#o2o4x2WShHH3%JYSc$;7v*103Ca?T*krT|InoUgGYVqcx$+bDbtdVDp!G4*Pti76m4?EM@4*JI0y$H8H
-O4Y^p%g3fLyUa-E@|477{2K<hxMP$w>&UqspcBo5E0{hE9WGiibfeid^C874LMgrE9yqhvI^(}F_Rmm>j{H?R(J>JDSws}HqP$}nST-D{t0`O!Df?*7
-LT=b&(Sf^XBZCY9v-(J_=s313sYfsjIm2Lz?75i2Svgx>T^lbB4ScnW;=L&+2sh$5zRyr(E$)!}(c-71C6q3qeKQ^rL?=pfMOW68zs9@TF-K#DoC_Ws
-RDz}UQnwLmZZZ~gc!bi}(<8#|)4zJjwKUD$8ZBa!tL6{>O-D$O-f?irUhb0}qC=ei1hi@2IaO0Ya@pm|O#58m@r*NV3;zd%6t#l>=_IhcOSo-Q6zvMu
-t68}cI8>tLT@SXK0F<Vo%=bUy#vnA9ug<YBqy{&=>#{0rok^4QnF7RPQxp@6a5)Rt96{4YIKqk&OVju?3E5HLYN=fAJ++q=bn=%h93uV@seMC$8gKHO
-bINiVC=6t6Ji1G7;B3yW&;m!oU1DkgtyZ5W_O*Q01;+swp(9$-dQz$#t`*`Ys>pe@Ll?X^WSJ4;aJLLY+%FQIL(0060k;-$QpT~IbFM{BqP5Bts6~hl
-p7oTb8A|7cQdD_vr4-L1O)E>zEwI2@Qmkzcq{`p*NH0&O!)>Dji8!Zkqj`@yWX*ZXExsqy(eidXG)*KD#3z(iErV`kSo%ez5wr{W{-DANbEinO*>iIE
-t+adoA8(k(`<7{VTq5+?1NmfHr%2*N(p7f$cTc}SEevN|gn)Ayf1vj?cwX0H@#rQQJ{4-H@U|m=6+7S?T)9>-Srdw@kEo3AC^4!PmiN55NgAcTt24v>
-$0`T#YCnK=XD*DINzw1+xzV;$DQss57|yv0b#IC*!_#0Y;9DWha9^Da8<Oe8u#q?u7>6HeabjbO$5KyxkcynbKHNUUUD9O&nrW5%JPUU8bRZZHP!;@f
-D-!M1vR;P$j@^;KaGf*0{up;gKq(0+b1QG1%0xb93R%>I{E}uB?>#5OZX6Xe!8j`Zvfmdn=iS>FlFdQR39+ej<*StCGo|~#g3q*SIs{-a-9taM+O6d=
-A425!Qo4l0`1-DlyyVnb+Sm<#+n}SxBq`R-$tHjtX*nM-s!DK#Qbr(gJC#J$JZZiujgcB+$@-iYZ3mMq|FR@gaH!-46Q>u6(Uswvkt*;#r??zslpfhj
-Os=TsOhaV?oZJ$;H`@M4oum(m*>g2zG}%L9voz>RiSKY*#$>&_r6;wy8R*N#ru>lg;I$ANU<X&mb3j$n>#2u^p(>+jZ*P6gqFh=_Dj*_N*N;q~n(Ql4
-BjTJ!>RTp4G7fPCv}895rFsju{{njs1d27zlw)3ACu+>;Bo%C-&7)hlHR0ew(QZp@b$vsHl31{0VMJV=PC{!uPvxhiw!q!)eia>{I^03SgJs7N|N2dP
-n*AE}EOJzjRM4_7&uWoPViF!>nCI1$10@ex-WBCV#CvBowG$Rc6h<(j2p^cDN_2dMwdx#2YY|AVvF>KQv%^Y4(tV*`fCEEPLz}2(Br2cA!PI!lAj6YC
-G113(R(6ysXY>FF@6j-STWXJoTxs~KYSg&rOSn%EVr(gn>8Gvwxwy_=eErRqqLR15y6ezIVtl!hY#y>z$mSHE*wq4dDx(!XsN0h8+izFXO2z`Dj3NrV
-%wb0YsUQQK9%&LZLjfrs>b@}GH_(OmB-`+z<7}&N4%#jh0(L|Iq~}MkDPhL?61ICgj4z`mVA*B#3~3%d=(~j9(&ICD+yv>{4<|pC9NR9Vzkc^!*o;38
-*UuY&*d+0v+YR%O{5kyiZ0o1*z5@!LemFV*@c#Yj*#-H`L0jxkz&B^=*<d!ma~_ew!Zird6p&vH^GQyA82)Qul$@s@jxNH>@ibf9g^_D>Mwo64H#CiQ
-$|(mZ#y`2vP!@5qzh?bRhK$NSh5EQ6n>ta&u<|xT)fDRg2oO;kQ&4`)7Lt%VTlU>E69zOMjlyOV3#m>{>fo7OTgjbBSFL5Y2%HXCNTVeK^1*dBy~<_4
-vyocui~j6dUFqOPozlr1n`RSFQ5bI-L$lcoB`jn{rm^09cmu(&rP|M)Jqz_{$Viv^Ty1a1Q#v9XZad~hWM3%+%H~k`i!COknKt+2MPKI>5acUjyq_>(
-GEbx!g4;S~3}XD_iw_|$a5XnDaR7f4HopZDo!|1D@lamCFWR6+|6hkP+t>Os!o5R%zNW2BsF*T7;~R#6?-MO#Zmsy>EFTk!EyE}7j3z*0<KRHp<m)=0
-%8V2SU&sYWaf8hWF=Y+8t<W^nvd}I?KXRPN<Y`SWZ^r{>{HV5$$r41$P|7I_Xk<xZ4Zo<070^4)MdTG?r17iicr*rjg4?i-jy^kx%-J4L&>dP4Hw+L0
-HK8i=!We2>Y2A3%`W|Wc(W&`JMhjeC!)%#7=B2clFX)}xu=4TOiR3Useodk@n(!^&KCoWA_}F{Z?hAu=8GVG6f_sz#&=wM_3-L~CX09lfXkje*=qUlL
-eGy7Bg95K+HUb7RFqf`Yq;7ZZ6cXO+GQSeu6egRa_U-Xbqil3vEmWo#wOWy;JRtRB^zmb)yfr`Xo98W!3xZu6*f65(GcpUyLLHEub&mGbs)a`Ryxlib
-UbE}ks#d{$iN|J(6Y*IZO5>0+u0>|GqeRBmOeM+wz-|qLvDmyo+e)y38l{tb#3@_hdO@XoFW9HwJb5=|;vt_?BFmbpue_?S>Z=mj^6O#f#3q~vOo16N
-75B?P-SLpGYs{DQ`pS~@`f&9ERtN!;p}#pIwo}sBw1pQG9nkhO7%+;@pPOv)$;8t&g*gJYeFTJHx@TU|763R?Vn04E;0IGX4<NE(4jhJoC6HuNFZdkD
-I6NWqZzg{T&X9fG!%`d|hUcz_|Mq*$=Y6s*^WO9*y%v;|dBip~I2*MuyI43zksMJNUvp8R(ea?vlFWo&tLYwst#(g|IOVDlIT|lcvqKzd83F}e(gmb4
-&uYu~12ZTh-s+D&ZDU>{;(|kEmkB$Ju~ABtt4PtOk&eO?r@=dgU1TpIAa#iSmKNBleVuF^zyn0VCkSo&NyLC`wlPEl1*@IR;GkZxtryZaAv{HP=NeVh
-g@t;dXDBZd4!WO|-#vqO=*GPaBuC8sQ_yyjsOl^)<nUo!Z#GHDVC)C!$ZEgpKg7&w?Pf?^BWKE*&nI_8mC1JnO+TH3xy0q`7wlod`2;9U0@5*J@hLzk
-&FYjVx@Fj=oJ?l$k#PpPgh)j%_=e{&TLke>UhzM5TqHy_5KS@<(<z6U$%lQ)K;giy@oJMHJX2alZMK~z`(7b>Pxnm}B=U%%rJxp0+h$=v*978BO2oih
-EQUdpW~<kWS#B<@-b)nQm6wiAQ-@tHuE(S0gA3y^y@c7`A`y^=GyH}-ujGWm?T8ttEvRYC{3TYok>NzSJCcaUWk}`j$&4DY88J!^8lm7Rdm`;NcoLSb
-quF>mno;;$M>0W`6Vjs-fL^4`OJ6gnL#6v!j5XKXL1uQRPl8vRS$!=4cPbiWM`nWNanKRsG>9d_ZLu~NfHt%JF8^P-es3`M*K}%Y;!u{?QNOk_4VAd>
-sJ{{05uAbrnSp-ALC+ap^2lN9eTJRT`L0hS6RGNi{KJJ{Ud=Mhuoul2`S=Fsng#2$UM#Dd&x$2~vOJLUvRYmt1=bpT4ddcI`8nap>DHaap^B4npw@qn
-P$S&qs6Q>on@`P=NgifhOM#B^gi-w6eh){<=QVeUUt1Tv(v7?Z;#VbzOn~a|d_i?VtcD%Qd7Dv82DIV81k@lZ54?sq4ZWpWP8sJeqDHDc+O)!RIJhon
-!#gwMSeb==luL;G>P99+0n#TliX?mB@-}Hj0p0e=ez@ZuMoQTba#F?uZq6P@bdM$=>Pt!4t7xb~i@w^rW{*I4Grw2k&$$^eD_acCi?y>Q3D+#kDB*;j
-Au@f&l|bU&II*0igjzSLP}RlOh6kO<t1EAfk)~-GOMEE>x<F4HHb8{gXjLi}aFl9os?je6MJQVGl!y)%kNOgHqeQ5Um>1zChHUf2ko&Ks2}rQF?aHpG
-bq-)`Ec5Gpz<go)#V_x>>EYY%;g3frKQta4rV73G7C?@cTfM5DD1^_yWH-bRNJK4u{0~U%+5ey<xA!IU^^k6|>3D?qF~>bD)t3QmLT@UqD$d#*8_7H=
-T(*bgx|*R`EF!AdTif_tyzqon*2dfPtmAiziW$>3y9A!mnwnl{uOh9j{tp~-mQA?ONKyC@*adW7tm3)?fK390C?N^MCf=;B9S%Kj>wU`a=q_O(rvf3i
-jVBIVr6U~c!xR=IihIznKFYCJIxl^}fUY77D?ulI^4?948Aw^rjEwMSjFWVUQR3k*zmIA<casg^&Xb$gxFnCpj$YF(n*9~2coK!BG9f+A4A&>M>vFaj
-Tu0Jh`t0_YCop2(y3!{M+&;+{8NjIRSK<mWb>hOF#JQ?ek-2E8Q7}C48RoHN)HB9poJx_9ZC`1N={1|zE%-=WHz;Ukrw-MjQI!36@Ln&s59U621vHUg
-Xy3?jj|u&P2Ua5>TXBCaNgB$FiMd-A*|fkk1RT;nGAo4wNB1sK9Sd(K=&NK^o*K5Jpd6MkC3tA(!}U%(B$Y6Yl(>tXoy{7bHfr$cZz*e&BI0tgdjNE}
-oB(fGH^<C<JDpNf33#oc`p`t3lQiC;Kw<@*xg@!&0;U`Zur%^4o0A_*xLMPUzLDRISTM#DAz$%o_VtEJL`Ft!zI_{hEzEWlY#oarOY}!Y46Wa5f8ECv
-Cmci2k+#=S7-1~xZ!2zWGRre7`{Q1GeC~mmJ^5@d5`E8xL5Jh<AZAdwLRftVq02pwjAxZi79DEjI8xR{gnL|T-hR8k1|v{}+#2d#mNSZyWjCigC-+RO
-YC-O&#(4UZ6iB2Ui`6t{45VUc`qLaxvT#GETNKm&==7vd{t|?L?q|A$#Y1vfTMp4&2S+@~Gn@x=ox|p9jsRpGnS}81(r*Y!ftv}Gj`}^x`cn5rhDvvR
-H9n5SPHMdg`QP;>YH>EPSb9aqJj`M5_c6RU|0b;l%k&p@fg+p(o||=1D@Ac7Nz`a2lFc7==#HbgiGpl8iA}YHymE)>4G(!EPtx9o1HZ*?9nUkSMLMlU
-=zx$1fk1mmx<&e0o(|PmafBZieDc`g)5vPa3_T{Cd#DwY4`T$>2g5(Yo?BDR4X}{8#ID1)^fEFl)q?w30UfIYLQ!ACHRdzqz2sJ)Y<}AZCv=^yDbs_)
-!|rkS?BL>*qSZ#xN4<W~!4{AWdQ87tX(|It(?)1tUqWY4Uf8;s7p-xTQb;y7TTk3_gViuAe@}u)L)ksZ*|Y<H*SR~!sT}nmBm(ZJ-96^)bv2n|e+GQd
-GfJ*7C=A8?m1KyIxc9OSpWHq<I7O3TFX=qnsNXB^G;$it*s^gjUqx-Ds5fN6NUftaEwYrDTOq;;HXmN-hfNTg8TXhYw#YFNW+dbC6x(zS88z6S-Q+w1
--V3lXH)^{Xu1!OADCo}zw9@0{>^E$XB<HR1e%C!HR;442q5vC!iz@50jmeew_nr>ItWY`VkVdI|e{g{Tx;rqBHRm0dZ}I$<kpx2(0;-i(RV3jnjEHpu
-R|w2qBbi@oZ=m4-Xc^vGNTJ;hZ5mn4q#{{gXO&E^Zn`|rdiVV=7jH38%|@WNR`VgSsWHDlImK+9=SLUa4xtsleSLaz@$(tH{Qj4V?&0Zc`KWyltjVr+
-z2yyZkj+Wp0b6UnT6P$d$@74JmTe&DYSN+ZLFL<FC&Fmwbe#}0PchH%r`J&fxhHqsCZ<r5gkxF|`hZ*8J@Jhp1(5@_?eKM8O}1#~b_HoM$cTx|Qfhgl
-_E;fL2GhSHL(3Yzu_>pCB8CP@7t9v1*E){EfaDeS$j<Cj$TtHlEjNQV2S>*{8wqF&6oxkv=4PF&iffv9I~ERUMW9;*gE=y`X?2=SYOPLhvhkFyPM;*-
-QhdKF>Mcu+LFwbARjjte;;{$?NkF*zjB(63M)3?a^*3X7dgHi(G~<s6^Il&Hx7U@Cg<Z^MlY&{&VSwH*H&||=@x>D-djv-XXLnH`$z+p*LK$Q}(Zh-V
-Am`3Qde5O;(LkpWn$it!GR8sDOB$(`!13yD9<`p!GWLhB;Wa{M4g~#2V<v_i4C%hdtXZL;yOHtW#Q0$~?wfTNk$<JN)C<7uwkVEBet714mz)TZ*&m!`
-zyn}mddrK6;tVnFnVi~hPLDCJL7$^V0N(;s&De?E=J`CPK}hc7_M<S3>IM9Vaf4t;mPrBbiy-Tvav1|Q!^Bba$`W><PXfu{U1CGR&EgyK0{ZNV<9C;c
-mJd$!WIW1|dT#3+f-mhYd=*ee9^Tq@d%D3cJQ$Py6Gl(Ln)TaJJJ2Fyu@o5GVth4)QwBd?tuo38ZVLT?FJgcH$cE-_aJRHGYIt{(&Erx~X1FA7t&zAP
-Elb<m-O*UJw7X^CPCOrHfjEH*Qw@)rXwZz}Q->xDSj9UEgX0EVrO80+0L5HP97UO~F$W*HTR*(s;=2)qHhzk{Y5}-Z-rfM=i=DVClKLHpg*X~h?f{IF
-&q1bz)gZ~!9aQ_04^~T#h8Hy{>rL|p|Ai*-kLVfbee>_DalYiA(^+$v&kKIQ;NDHPFUJ>csL;my#f;&9&f{`Zy<NldKz(%X8e^7P(tkvDj`}ulkD8el
-?4aZ7)Fc}VEmKN@y)-pP!_{PViM}@TJ27cvW`I?5ho|q}9h|%-pMW5ug@Bs@pNowkB7%W0=m)$I;ci>01-wF>!58=!9&y^*wBGQ5y~QW|+Xyx^1Y`kX
-xR9-I;R=p9t1F_`Am+2=PL^#$J}z8VZqwTT`wWSt3QHrMyRg<peKDDtN<pzS)jdI`idwcOW%}{1?c;Mwja2Z}%|t}gzyr2F4L!#E=mN@|iEO<sUqU&|
-B3Acz5QCWc#LnSCY0?4ELrp4xhBF!BM&uuDJg1Z?h61dWdlE_(nKk~|(i5E~GvXifyUQ7D|09%hEmm_k6z%hu`zRq-2X~?#$`xW#KHes9p(ZTBCz$5X
-G{bcaCF0z#58UoEmMYE|-{cxob21T6P9Ves1u6k=9$-X$W$eN9?(r(v!6X~sn4G^NR7N{GI@00KZ8kT@?tel@%gPv5wio{iO>H)vO~-?5lJeb@#N6sj
-rJ|$RXbU(}P`avGd=Y%#eRFz-Q9F%}s>#+_P0g0XXJaXz(Pz=j;-S*!<)cGZfAdMHPjp;z4TgE7Lo2~W3k88J<B=yab#GG`Pl|IC{!{o|&MxP|J|t6y
-ijx<qdrD!K0KNKT;w_L(xB94lzLT~o4HVvhO}GP|es-fF*Z-2{s!@6?V~P4sG=40AEjyZlksg{XjM#_^3{tJk*Si77j(1)o0FLwFSPn?~AjwP<(&yM0
-lB>YhtVEfE9yzpWq~Ze8A?S$XoWl|&bqCVBdASZ2ZA%<DnAHv6$G7pcOJ+cKiBlq(<YK&B=2O+>Bi0H}74Xh(>AoYWbS&jn*`8=#D%LbDXP94_eVw^o
-YOqCY9x)yxW_q9?3ny<xm=RGkkwcWl=ma@;m5CMQ=B??B>4a#niCnc%??`Q#gK(SMhnP?;R^*qTEotwO2_cRH519xvInk1`LlJM}!ls?`B$6W3Ld4hc
-5^|QLSxg`jCkqkVsFFd}FqSsd_1R1o8)!vpl#R3(Wz#6CiS+^&hUpUXf}wyrE-jMYu<C$f)s*Bp5nEQ#gcKtEC#=+=3rgy>7VbINVu&r$)LFx<I)7$Z
-)i1iBWdyDCR~UPvC4PKOi|cAj*}<@&^s|ajghEE&EXDpkSb4daeWIO~@~@cp#_F@=Knyfwce<KVNC~kU!>yPi)38DoN=(so@KU59(A|jbXu|<lA>$B`
-T`h9Jsd~%P$dyfqy&A5Z%+$8ocIMf3)+p;)K7>jW&18Z5;2z6YKsIb2v1l4*x7l5IlV?+MprIXzMu1KSIkY<)33AE^G7~J8C;?n@ye_tHf?59;R*ui2
-9+{9^$);MAZ&^-PkbNsr<FPoG?wfw$UQ-a{D!49NYLtvSN_}?iJT~nAfsg~;#JVf-<eQCf8{__jBZK=(+yk6CP1*idrb<v)zyp9-U4(~ynH^WPVucU)
-MYZX{`Hv+f-QOq>6;z;q2D9mCd?h+NN`o<6-OP)aF2r-#8sjfiu63EAk+yxo6;UX~Zidku_-){SqonVu=$uoD&Li<oN3TMxrP2*J2PbnQW+1zq`D4=4
-ygoYX9$uWD{Zh?O1B?fH9d$5!p{7J#Z(8e(pApq)#CLI&%5oytMyanb<X#GYFy@VPg8?_T3_ye{5sMdvBp@6)HlDgc=_IrcexJvS<tm$mj>H2I40D?m
-h!x0;NJcyxF9p6*dQ1n;{GmVxBuRDcNLfPI_OfYDB=wi(5X6v*S@R}eW?m9si8PB*>HQv4`RHDd#>7mbq|Fv;>v1g-jiRO{DM&z|o!1OQ9Tujz;goDf
-hHR#AiAizkOyl!AocY#ZbX6Wt5!!EdVXVP4`zdFf{M+acg%VmdqO?=8DI|sSQDoK5=RZ1958Z#4WKcqeLcWwx(XipBw5jN*MJa`9sANm3nj@5)$?uE1
-c{Q&SO@!EP7|k^DZ#=2oQ*ytM!O|jP$H~2bKDS-I+<}K+)Xba;Zrn6>WGh8Ox4>Zr8CetMj~wq^7WY`s6h?Kk;!Mc|y@jm7?$lhUiSAtciLBI<YEnAY
-BT7k|QOYJ=)oe{Q4%~I>LbL}Z39@6`(((PZH4G0$`a+bey2%-tyIxW0jBQ&5Jvx{WlT9u{MvCb0(tIj&YBsc`8P4D^{xqiASgUM(!@M&UFkawj)7iwr
-h~D|tmG_%d%<5bN_;$&w#N?-9r3LXoLZ;>Rni`P--VdOg?yNPvJ^@}j-JzyzRW&H`YokLudXCJ<!DxjU!z1=@MY}|J1#_IOCd=5DY4Fvc5%&6tTI5<$
-0S4+vl-yfmKag@u+YQMv#*ulwdDu4AMP;z;Oy4n?3i!g@;kf!HlY$iLDG8avaY!eb?c8E^i$)vb)CW&|UoxT^O&HDjqHiVJBG&0^@HMh)US50tv{9?I
-C#mHVPl!!@lAuhbK~$G1osCTUGvkj#{=<v$6~&`-XrUBEiYu|{R*Ojs3q;918<tnW%pgPVMNl^)O+LS1qdv@kD44z8utQ#?!i*@fmZ$e+&}*RRRDK;S
-*%I1~d_{3O|6{mEbKa2Qy5`~7oP-CJyBwQRDm~HcpJh^mB99pbx=QH>TO7NUEiJO{ZCfp?+Z^_V@*AKP8~Z$#<W)V2?qWH(xGKA9AQZwH>Qz0QNC^ju
-&+LYm`4rKd)M{`v8Yo#mYuF7l%h<NHvKGOaIbBPRm63_HL0$efd|oPTMXNTO2PTB&in?o*76TAGLrh<om*tm4R9kg41%pI*XZG5MvkBdfMC$BLrxgn|
-y#wFvGzoauUf~V$rI_CqHxGf+;Y!+NVEs?eUPn$VOf0;7gL)C!f_F8Cpks6HiN9lW@FZ$NOc}5Fs^uBT+bD?mN>b(8FnII3fkaEFY+zeO5Xv=)Pabwt
-yWiT}yL<5w>Y16l5ga)?n(#V~zoGJ(k1|KEj<4jJ++akIID}!zF)^y$MMjXoi%^vwSm`*OY=Q9JYJ?ZmIE9G#x$60WZ}C=T9ZAU<QmhHRI<9X>5;$_`
-I%*jZH_<C~?N_;YMCd1F?sYQmX9jk~#<Bk9p=Jk<cIOfC3CdnRi={}-T?aq2j-0t-N1x8pXZmdVfaw0Y-rWj~EKlHue|mg+Cf1e8a9b&n^1Y6Mp2u0M
-*_~(IctL&-eBAtRcQ)5$-kVdO6EoNjD~(bc8za8a8Isr+yjVC*B7|bWYy|-BoXfkE(5zF^knv@J4UHq{D#g&jiUb?2Ef_TYp}<KD$cmR?Z|7}`$JZ=m
-E@o{WENeitc{NRB&DS))o!p5i%@nT_T|H86s<sO{dVyT-D+|7ng%kj8+nVH!jH|cH=#sz}ueaG>NX4fndWr_qG}{Q>x)rVxg+F?M@$k4&(I|Nm+{`|+
-7#GJT!Qza!bKwjxgy!gFi*#{`@yBw6#x^%~v^UH@?=6>iWa#?feUhB5^2H4r;#kuHD?q%O0d@Lw*t^?1>4yYz*ohtzCz{h+A)EMRaZ<UE(w&ctVAv?g
-$&XnPwzuz@Er*cGbg7b2G=bi!?}iulg9=P%<kpW37a|R^u4%dw^#_3RH#;a}!xzLdhaMjiMnNQ!@a#@S<Y-|CuTd0?fgXW&T;5UEk%orH4KtE-*U0st
-X5up2aqwt;K%fEN$Q7V8G*`l1nedI&Qv>hPp5ogKCd-;+bGhI++7Iy<UI)9oWg)+F=(fY2QrpK%*~5BoO6n{_XD*0<BY)&^N;QCmX=1oOQ{n>NsM3)$
-^0Dr4vqswx#P|{Zh<AST%WrOeGi?6m?Qh=w=6r|TX*dE|S+*&0Vu;2w*k^Dde-@FR_U03cTKIh<+@JmK>#s4{@FE=zJFL8wTRZDURFq6v$1ZaW-cCpW
--DDVWw<9g(N%v>G-`xNjnvD#Ets}~2Hixj96#m6#hSlF<F^D8Z-J?y8Jya@0DX9vqg<I4JeUmqesY5NJ&<6<J+Mo+E2e?9QLZywX%7z^?YJ}>bK}s8m
-K08$N{?Ji&LxDuYHgJGQCjbQTzlk3M!mG`*9cGufWw&mjcIeUXtviZ!#dDy|Kx%l6bdlvo!dqCWVS^h^v}XQAD1cMd%5A@g={A{bJae+jcnF$RP<uV;
-X*ATT>6n#JI7Vb!BX-tWUaNMqQOO{K_GFS4t(xY?@lP(z(Z4|8$m)P92E+?n*O)>w{FUVwo_|bc6EkoRT#J+0P40=Z?D>Q#8<JpS@0%ExNVo*4jk&?=
-dtHABI^Kf+gwgEArPhG2Y07B5g5)8Ev;znPS+uasnBS3Xkq<^Tr?|}~pJF}q63=FWJ-qAgX!lq_SQ4n)i?@eHm@xRgU77?KN^-cKh+o#c<ZbHMrs0T%
-cwKuKX(EdJ&U5RiOmHnZr1icVap}Ho;~^*YORwq5)>1p>lyvw%*0_se*l@I{gs_2eJWkj|qFNH7c~OdZN>tGycRcyHsm(BMqEY;+5HtVYi0mw4L7fcZ
-%6%q;uFaph8#ORh;&wYh^r|u@jmHOPKXk>?kW4_yl`78=y>v=ANFhaASp#I(hYlVc7dkVC4uOCYq+j4+M0R_?F}I*}ZThKg;$-PSIQV6<QRhSqxP$_3
-F(+GIa~PS~BsWn>=46j(q-to%2Afv+@=q}pPWW0!zkS^n-C&&A=kmUMhmG5cbXAZGuH5yd#keLOh>826f^{oLq6n;8?)NR>ku>yQIm}HvsD#0hb$dh~
-Xk($)mbU*_#LSs!G&`_n!0b1jH^To%_e2dARRSJw9PfMBmiS<gf^2WjCc=;zw~R|yd`l1@9GTG9wen5F@c=Ol!|RZ-rx*k91CT~S|3t&fYPh3vs!&H2
-;U<eEy2@9VnW-I_q}Ki(!bvtQ@XkS0E{6{C%1K<Hde$NmUwDxRC&6PiC`N%@R;Dz<Gt54Pce@&E{F-IQ#6Z~)w}CavugmUdR<ufXnNB{E=t_Do+Xb7!
-ygt3O<koAbSAgW{(X=?Gw3IX1pQSkdsp<0|dwLQOYf`_+{{^p2mKvtQkVs^*B3+{F?5BgXql52{$<|wa<_-@I-*%&b(ER)&Jvw>a{Y$9%(Z7*gEZKk~
-SyfUoD_cp5C`x+cX3JTq=xq`88Xt@Pv&i`55VN8E5pGuU=8!&1bk}a_vYVf%nlxA!H#!O<%$h`ZSbV|e&T^?_!)f8#@N?pImj=SZS`GxR$t?_2VPo-q
-+ZFD7S#EQz6R#^EP|GDniZW*ZlC;Ts|CuyS)T|yNqihk=0yM&H3!oloyvngRXCHn_Pv5*bK04{@odHi2_O$eL%bIUW6F5=sDeeWFbKC`)i$~WccDr_3
-FmJEoz2pGb>_sLgxVVE##v_1-p>6ig-yQ%5aQ@-lc_bOLJ09+u{Mnsv_K7@kl1ZYFII$RUk>1dm?SvMj%#RVJ=oFD)z(KtYLa|M|nyOZ2ffPq3WmhSI
-cqSf`$b)e_@C<Nn`NvR>;Bda0Oz<N&%QoP?2?sUULouvvDQx#^SHvknJAjujFjL^D^_>Z=*XZlSR79q}*uU5QrWA6TlE9Re2|yDtuOEl?2fDD|{6p3p
-_1E9L+DLMWz1FTob{D>mMV}9Bg7KE!;woU}2I;3Zx7dB}`B+M8OKS4+)qGpB(%d9WrCg=_=%gyGnycPsizx=CAt5`RCX(k(y1G$3y38>w$WTlf{}^7)
-P=YWsnaa=);6C3oo)Y%P80KG);V@g>px?iYc~uh1ustL%dG4x_igQ~g8d4?*1<;X6z8BT{xbZ!B@wAiJoVr`w*fihzzwWL^Y{I|ie(2uwIIwMS-aR;j
-!yP?T<EYuB1#ZIZ!R79X^bD(Mk&W`^B`{u1+K{lP56F|-rj$4SRt;j6ZL<14xrl3OElpis>vN@UTNVJiUBNjIWZuT{6!9#eV0wF<1M<Yq7Jl04ie$`5
-29pg9sFp^Vuqcmb4U0V}31;<Rbq~~$;X>%NNl6~mTFo_qC#MD6X`-)eih^z0_ISKGoRoT@J58ZIvPSe1i81Xjd8iO-dqbpM*0Va;-Y&vwguBXwdfc1j
-i<Oj^g{LFowKClzrO4%7%1+^qy@z9Hr0dHnSSsmSFBmlfeGzp?oyCx6b0q~5r9g$1-Pa%odOl=GKTHSaGawI<NN7j&O^u{{v89-8nu;QnP){a|*Mf$4
-_OLWv*C54q8LU9ilD8r$PgpTizbESSvktxS(tl(Nod?}h1xfSE$m-86s%Col!Et-n6i(0*g1#H)lcCwD_*OV*{y;knTIcxB>Y;6YY6NAhN`XQow2cz0
-q%s1OW<PwKeY990!({SbESWGUys9(51LPS)sf`u@xUQtGukN7K>;pb3WivTz%HyrFYl(DwJt2DsS1u|Ik^;f+?Q~}QN^8U6_P3VT;S-&6CV|gc=qrDa
-Vrtmu!{8#o0VAOY0$qraNGi2tRnc(}MM^F}`qWx}L5`umy(IDI%v?f6N6p2(t<=ERoV+^wi4Z0?GKImoht7dY)C=jNhP-frnphXw1K3eE;su`y#5Gvb
-7#PwRWW}dOunTV(X9H671x#Wafx;%rDS4kL>Vz4kP*A!^=#8RiJ7GwG5~W1At6pCSuo0HHTWdVWQL#(L&oyBQ$jpqa2jzh9_{zsvG|;?3UzL<dSQ7zP
-;v+?=IL=uEvBn!ICKFFDj^1@oKU_rZFnazqZf5;(*1b48>YmdFj(>I^PHco$7oXxs6Rn2nQQ`z|2x{2xOqlQCcxdDOlcU^Nt;sMt4&}E%#RYx6t6{?_
-fkOR+2jvM5?1VQcAA&g?1gEx{18}$|qxZMGHmr{jEnPj5&Ik`+W{WY*y*NF6X761r$@e~Tj|-PIC{u;reqV{VTpsP7CB8?k-04K8z=_s0txzK+W?<H{
-5li*qEnB*}WutA%S%kbnv#AMVz-8`O>>>|cUi`>-kH|(2)a+9ED}M_Ij#0DAPbry&g`*2F*|rh>)ZK^Cbr-23o_k2V%o!%C6SC1@IJKu>h0<F(uS!-?
-r<&PiYofXqNNFM6;fh<&QX%{PxxpfOLo~$)vc;J!NIDVOC<uJnF-+s;<22gFrY2QOFyF(k<_;;=pvAu&c<)yvPIh8@_<1~nv+nWf;lYInb1$R+`f3k2
-jlJUf<8)_d2TezI!jIAajECa|u_?_aJ*vB#Jnw&u68dj%hj;Ogyv0A?eT)ED2;g8wCH&AQ>;RCxjO<c0a<@3y8S@sFp<}AFLJz={p5nEXLAgjNs?$?#
-V#+Tz3CBjK#d4$x#yv+o>_m^2_zqlknW0<_wAF3nEohrt4=McHj!`(4(FB0x-{VP2(4B{_huT+Jt+>*6331La*nnJz%JzHCkzbR?Na~d{8PO6^WH8uK
-lt7a6f{|!)DhtRyehAR*JAT6uhY}|&)O?n1Dog1Z&s<OZn~-gAaQB%4C+QMF4Jjd{P1vNvu?cY8q)kXU_|ENR!SPc8Irahd330sKH-f8-szo_q*xE$U
-5L`z3!bQDXfeDRU@pzVixXH#|%5Vc?<aRVbDkN<-`+z<RDLtH5vbxoG>M9#)M6`nk)y_xy4^;pN^!}}GX4Rk0wuTvCdJLGrR@S4awPuV(dy*EEi8vyG
-&}_yzyD0c&aD6iy8Yj0U8N{X(=i|3%%J;k9NjbMCb!Hh99sWtg8823o@ue5n>OWwkA!Zrr_Xp?QmoJbm?mvI=^3~Vh{O<RE$Sw!N(be_%Z=WVN)A`>Q
-#pl~EcmLqI7rn0r<Q|T%nBA6cw<<OeoRp-+1!EPP3`r!iglqmHyNh4!8;VDf1n~=^X+8zU4kdyyS5J&ccGzRS={Mnv{eJjY1_n#A!pM#s$G?TsAdAa&
-8W=rbxtw?zfaR=~iRi@w;@fY-`0H?2bQ1|I`^)Ej|9)g*%q+-k>E#QJhiL~tgtN$z)j1&<@JoYaJSj|RAyJSEG%CaZ*+nOg8YD!3En#xiTayAO%8<1v
-u#t#dA4zotp{v>>og>F)q07;VDAK;ZyHCAOVeLh&WcB=QPQ;8t8RKVuok^N9w6z&i^wFXP_qQpDtCk#{tM%(F1fFOSu%^i}w%}?WKpoy<Bj9@0R1A|H
-Z!PEGb6s=llY(r`yT?_OsokD(Z)-*nKNTD;1lc{ZGN-a$HS6HyvXSw!^w{Tg+m01eB?V8XQ<sAW_&%f}9UfiV7U37<iM3sgGJG1D9TcDS=Xh3Y<?x?1
-jPnVF<KXM&iEkCFOH@NP(-xU0P?};+*)Dz=1g3^Rv{2STsTFeY$6vj6*d(=C%R0{|n7)@ClCZ7kl!U9zoTwL502(n7NS*2u3$%{!G%?fR7=YO)e1{>7
-XRUMS{q*YSG^Vmhs>B)eUOGi)<EV)3M3JGqj*F+$Fh1hOs|RoPobts~zLEl$k{H{u?lF*tQ5tf!ZG^?l`bH}1rX&-+HV17YSx)gOL>)9ucNX5v@Yea~
-NNN8){9)U1Zm29kfP6MPPztx(@GJ#OoUmj>ux?fM3#)$o$N&!iD@KU3+rYVpaK8e~^Taty#9~^z9yUXXOW@sJu*cjM=Yn-IqC9Sn%^8DO=f;Q?<%(uZ
-Nz_=EC#e(KM9hq~f!Zdx=<48KfCPp4$wkb$e({rdR>6VZAtaI#&`6B`5G8eTWtQ-h6C|MQiEewbWdsx(oVt(Wg$*B!+G!I}Q&?g(Or&sj;XTan?_6^j
-4!ITGUb34SY1m0ugjs@Vybf<IuStf;*F3ry+)W2De}I3cGjc!T_|C|NQv=w(yj7-~-b>&&Kc2j})wEVqvW%5wPG_I2px8JhR5KzvZsdX|XllyT&W4|Q
-xm$`oB^oW<Gn`!q5A5e#BicU{35v{5g%NRDZB?4}E%sp#Iizq~<~<7PXIv+oRMaZ<sm(|2W-+dK&r~BaJfzav;Ib_jS;M6YJmE+jOlOch;0wtNn>5@~
-@=}V}I$|S?@Qqaz4|vOpn5yg+tk!hmTibT22j@IdnsGl>a$vZCr7aJv&EJ%`3Sm8SEvMs%7)m}YJR4<2OZ8X`+}JBm<OrTim{<j1a&NJUmuA}u=faLA
-r9xZXjU*;(Z48QfuYDJ+I^C9=FZm`LLi?_Jaq#-!;^1CR<DvLYvJ4eR^q(X`utbM&a>lq$=xvI`q5igJFPoed&~FUO$1!ONC)m^D<%3+eVHqJE{^~Pp
-0r*zf2utS=k4vKAs5w86Wp>LRl+Kas0c%9|(#quv;!23K@{%VzGx;gc(X^m2L|V=;zgr~0k&m7P=Th(TC7pn>5kvv}HG)q`qQ{VTtZ-Ko8+l02k~%35
-`#(PE{sAa8o&Ad7<&O+Z{#YX~oVfu7IW9*hH|A+x&cudEgJCp991oK1UjD!JCVE`z=zl{dY2!ZAaNK$t;xn<$1dhE`jTM}mf&57k(YM$vQwlqixn{M<
-Cc)b-MNVh`*x>zH_s!8?D3UtiYcmScv+n!jgTwA?yc`imwz|isr|%n~Je-_fygoW}9=j(O$z$TKQvxClukHq6_X4jYeXFKwQb%}`n2DoG0u`Lk$HSP;
-68=~phu0Bgkf7r-zse-dA~l9*$`ufT=%LIn_eJ)u`X8CV66z#Wjx@2|`{)5l*|-$Bf*at|5QEXOE_1E@A@*TQ)*6{qTn7s7!a=?d@n2$cITB~XjLpl@
-K|Ds;b1W1XoP)@P!3bv-k|QK7D0ihXFKJOGOQ%}0CFBEh%u>i07?bGG;hD+Hb&QEE5N?YSpP{)nK2QoOQpb<~A^!hnM)4I&pq4YZGTu&6a*7emZ)U}k
-jv8^?q?tx4TUlFZkvCoJ#xB{x<=g3dp?-kdlcya_P_o9RIl{N5Eh`6xu$#iq#e+-O(x~!DU2>iW;k8X9mEQBcSA7lHxvma?HL&dHCiyBjsxPlT>@nnv
-oz;iwWdzt%c7}7;tT?p`J*5!ia2cG`_1;g8W(bBrNaw3%EM1hL&JCR|l6zB+iJ>cJUm>DL4&;VR>P5oX&GUto;`1(0wd^r~d+JQ*hY8kBkw_`_zuBox
-?5zbl<@o0tB0_H2Q?4Q+Y3h@QB&8%t^^wI*k6395C***Lh3$+$n#_t^R!Z^a72*xuX4SUj-xBNE_?_zjtpu?o>ZZ??sOQG-ekid!#NCjS>^3l9<k0cE
-rX-uIxy>c_=kR+zD@5)c1vb5U6)8ESg@cFpSe`Cc(<$F|BZ^?XJ!W;U{X#M~Yn`t&^Q~r;zQ>`}4bcqsO+4PU0CR$%m9nZzcrtg(`zb6W#0HX89*LVa
-TW+x;P?a){_q*dgGB%y6Bs7+K2~t)Ux}-VsyT~_YHbbId&g9;Yfo&uZie!Fd%!P6q5C?87i^ZKEdJYRIen-6*h~BQOMI}QL?ZjY$hXSt8w$p?95YhgA
-dP)1qIZQNI9I=mjfWQMCAC`Z29e6pyJ}~6Qz>Y|P9XEY!!3#IEx-SSr<}qnyMLM4q<1aDAX`l$z+XB@{$YwW3i3pAAL{SLd#A;bhHTVmXeHxv=COEk?
-c{1F{U&b}vM6vnJo}|oZE5&z=HS`UVbPWSZJy3zlrY6IRA$u|y7kk)O&qTCX6tN-?4LRlscFc3!etIgp=-yb6_XL96cy9C<t4R_CE8St4jA#78B0KRb
-r&M@o<fzel0Ih<ENs>hF>FHyi)54i7_iZ6z4^Xj}fV5u4rY59|G+~faNi%O_9TF%sfwDnaUHcZjgtGxi3>1MmhL7+s{I+<69`Y<B4Av$rjK3v3!x`QX
-4jytKscV(1Y3z;QpJ5HMd7vziO^{H?DN!9b+W)e5Jv&fLm!0Qjn*eenBO4nlaMv9;02;HDI6_94zgG&CfTH=DAakCq-VxQadv8Tdzg0>PA4D+1j3C??
-F(5$-dkvOr8TTGP`-IVbrH3}m2CnVa@wGiI7U@fjl4RrQ1f8R+T|I^GMd75Bd7izO-JQ@-fR*#wN@VL4^>hY~pKvy7#`6YLUVXM^UXqtfKL61Kq(f6T
-o6Ve3d3W}3-uIR>&7)C1?@g$>8cJMT1JgZp?9R3Zuk|DxO7HPq!&*Q%w5)6bVO*cBS&C*olKqtuV;1*ZGm2kJM*C)DYGLLa50dz;s3=9~j0|klb&@L=
-y>bM)zNd4xN9w(ub>fyH{I(lF#!TjQO{n#ah8e^Y$Xt8K=2hd~RjmGYTEI>0MM3>xsX$!4gGQWJc4$lQoP;3O#E^3Pc=nnLc1IQ<cw$fngyy$!LR3Pm
-J32nod=%+TYsCox1k`p58JjEVKXXsm!dbQ*bQxKqR>uwa@p=_eu|8!>aab|Z@5<}AXCvn{!d)@8bQBJIoc*90qQ5VkW9s+_5|;-j72lz`1vmB}Z*&Y_
-?_AuiFQx;2iwzWh>xs@u=7QX}EA~+LAAf{XkJmzLXX$k68_k56LYQ)Dd@rQ~$+U=ke^Af(t6i<;O>_8K3J{DFW`hKv%dwN<*iT|?LpXX7m-`$kM*YC7
-<A!*o<EY6=()En-JYP!cD3K3Rd}k+lab22Zn;Y3?$?a>)9gSTAO?BMnaK6cvj4q1C>76})-7u8C<CrO_L#=TJMvpg{^N#E4({UqRa!VcYgVQ!Twk@k>
-BNMD*duWh~FQ4&#xyPFiN3(UBiJ7JN*+^RaY}C6Fwp1sWkP2s)8g+N8SfD1ZvmR??TKos;G9zlmb5EwXAyeQ8i4=J~O50Po>^qh!Th4dNq=wb&*BloD
-1crghE7(Qv;pnuIJ!L-59T>!X3J4KZ$w46nIIQ5%Nc&ua`?5@8t&Dyf_;|!K%w|B*if-}rl&^o3kI3RN)u*0Gd%_R<U2@g&<h6i<aJ#_1k8A$0kw*Ec
-LE)c~Q=}sSxKlWX0ngRz3!B3e>BdbI$>AGo)FY*FNpwm+`~b)ug&kxnM+Bgt<If3^?WFd!$Dj)TeBMlRj~J%$W;R?+*#Eij9}-9l$z&U^KCw+2<7P1M
-vMz{Py^>UjLS7Q@D>h7}!w=6P+;oUSq#@f2ZM>N@o!{~OGDRtk7$o%C&6j<+BGg?$H<SQER+ZrTs&aW}w8x>&fjZL1V&)r5XP7<mV)n`TW=|y35p?;C
-*I2Wya5rYYd-%Q|9G#qB92_5a&p6hG5O(<U5+)-(IZaIgO)hA>I5?HyDBSr?@sXS`E)WY{$>R1TZ5lq09a5L<kxIthe7W(Gx3zY{j~`)fb}nXNHXH&>
-lQV<G7RDGy?n4w7blNr%iU|10!Mkqw+uxd(tnS0N4tO9%4n_kBvp|aL94=AKW-(Y0SI#xR{q2hYbC-wDZ6?He$xr)UHV73+Fsp8mRu#$EC311TE|nf5
-)gzgqhwl9zd*opPkt~sgp$VRM?Z;@=Uw{2|!rsaEa8e#f$9S=pu`(h9AsRBFh$R@#XuT`%NrH;8aMw{JGkjmHTPN`#4w=BU0L5$spK1`?wpfJl*lPo{
-NiwGW*{fHt5)&b%mLVsLXKELRj-M!xm6c1G@WKd01W%qK3C;f^366%}D6atr8Tz&pzSy|;wqeft*4bhk8*lVUD&s;=8=7TTBtzZQi4ZKXunh{3=|8Xm
-<7q0MZmcvS6%_fVc)362>tm9Co}9ipJw87D*(wWN%^tzm)3v1UvRW#}tGZeZcc+r0V0%m2T}KPnuGhWU#FG*^v@!|Sir7=8`wclma;~kVmdY1<T(kAY
-YBlXi-&SK;c7kKz28^f@?b_0u=)QKtUNM=W{1B>eb(YUp<+6xSH&)%U=tq&V)K8a%D82Uz)EWD3p_q07jP7*oM!$8xd&wUqBN-3db0u6ZfU-3?WdQz@
-P76-<5t`*B?GtJtb=D<o{nqiAnw)QhbMSH{H|;mgS&ed*G521qt!u#If*|KTnb)f@VkZeYnNgGd2XO-O8uNuarXli)jRF$=CigD4UX6hrDfRv>k*&3g
-M%wxhd-(tryGSn%e(atQ@70=+ScYfJDk(p^3V6QfV{uKL<YuqE&m)Ed*^Q@z$!eH4`I^x5jKvY95y6eqiX=BJo3mDL4b?2Uk9J%!nTPpo#@z8NVJSF4
-^aE0-+A~#@jZYRund9ALfBftQ-nJ2tyujLWb$#URLgZxk<@7MD2ktX%##I_iw#J5-fJ@pCF_BX4gb1qhuEL8|1BeUUO;olJ=M`zF^M_1=dke8Efn`vj
-AceL%NI!y26~B)EE0Vhs+L;)Vg~iMsrJD4aN)o~tX9<V1R48;=rrO5)Ua2UjlyHRL<3g8u3rmSHthidQ-M9V_+abHw|I`r?p0Q5f3g0JA*h<OqhH>#I
-g|p;g)>>#H8fm&Pqw9?95kTR*Ffk3(-qhV^Sa2n3#D|N^AbYz!$&GNAM$)gO=&<CpUy8h`i&z(<`%6Zqa!)!xu&>{|+TxTyEB>v<*e$)z8|VByoBTWC
-vius`W-n6zmO3Jo(<-;<`n%X}nEWZXXX$L3Lib@SE^-Zs{+<(JR-$vF(u<6VQGy^pWia$4Y9Ef94$l%cy_D3H0;03BhkvtCsI=W>+!&S`huxtD%Y0&>
-g;PLc7yWHAgmUyy8H7e0P2V%+DZwqW@lZyBcApB$85GBv<6fZvxoB`OmAs&EHQCMOFbj9nwz;zii6hZ$s`QSGb7_m==|+(hJ{Nr_EiY*vQX*qy%Lv6A
-<hiC#Xm{{Dse|#i*`=PWgITe3WqF*~Li*s`#s4v$+p$n@8{Czo?L||0K<CKfPj-SYBw8mq|AiDf00T#l9h>|X&bG#XVP%?)|3a5(tR<8MN5vu${MCam
-eFDgidTQuV1DhwoL<iN+Xk+{=OuGk%Zxdd3q{a^N$H8Pa`_y26Xl&D_UTZMSMtFrm5<9<7_xJbl{}vTGf(S!W@9W!mNNL7#84+NT1WvAIPJI$1_BROm
-5}N_Vdn@aO5E|6+#3nuIrMYgHU22P<C$6{6_O<Q@G#wbfpN7MSvH^$z3LAmJ9tu1Mf2aixTButNS!E!Ca$fI0L2F&I>aoHe1+D9-G>M_25M0a}9Td<|
-2W9cTolG+Sgzl4xg0L(;3XyJv27}R7p^9dw&X$kp7q?W?AFW0wZ*?pzP)BM!!Vug^l|?Sklwqk=28BBI^xeV9(VOo1g*}W7Jta~=uCNF$ktH*po7zF>
-tbszVDfL!9MnGt(TTT8LFTaejSFHN?IyR4zHy!ySIRD{hyqr-H$4Y}ZAB~jAZtFI|iDPlrPrRFlF(F~6TfGC76Q<N_xoQ!bgLRg$+C}TKe#8n49bux}
-oa{oX=O~ZxiB}zt%Y)-JrhEajP8bFe19+#G-@Fo29z=N7^|Q*O!-3kLg%SK}UFT{NL)6kD9c>g%lN&}v)f^p;lmE=o-t2jb8=J4kSQPH`jpoK)Di|nI
-esh42;OaXF*D_G=2!QQc-F+4b)J#-1o`HzN0kWl8^2}1}uq}$9ZDZf8^p;yqJ)Q|hZBa@1j>WPk>)c3PEK?n>aptUqn7B7ZK~-Dl1$xlPbci45mKpvj
-eCdX#d)}`GlamDKm56k*y`O1pIf?904RNP=07@0eONftbZd&?g3|c&D=-o&OS;<2USv}UG+)hcB%51V=LtLunsk;)pegpw8kOZX6!0=mWjck6YtT#bk
-O&j)32Zv@*)!rkcjDMn9nL-JT(YpiZ=mlj!-%nJASBtBzA9^JkfoAG4!3ee!(@0`K*Aq{<Gt%svtddWRw!QIPk$e-p$MGA4Fg|fGSL2OgqkFL&LECuD
-$2Hb>nDIIul%dqrSEjS?dN#m0gKS*6k%rH}GXKhaVm-r}c)Uo36{%-msH?Fz;>571X<{vig-@zsJ{U`EAP%6dtDBhSgG7x0E_K*lQ>en55P_vzk{*f0
-r}5mT@-AA%0QTW{p?VGSCYu5owb`!m@s96L<~_TQ!h6b8$<-&bTa`E#9kU6-(2ao4ec_sNXkdS^m<huy<!zxJmT6PyeQI%PW69wXBB!qx?uJqZc;_ms
-_yl%HCt7BDdXp4ErP(qi`Id#n=RFlit3G1aYa!w(8<n-&!m=(dBaEFf8s!*yr?X#DVq3F9k{NR9B>aL&>?x(vor(r~&6h9QWL%0e76~h8!sZ~m@S@Kc
-D3J~Ec=Xwi-t%@paYoLvGir)WRh?*SMzBMSb|GTbh;h@AYKpCp+!<JyY3I-l7ttZ>O~=lMo0lC?>8y0gPuk1(3^}Xcz?7ZLmTwS%QKu<v@7}ZjgcL+Z
-{$eu$5%H&pClW>vA<_n`K^;I0v_*3w@wifKx%RvEzFfg;dO{&$m$Pt9r8W&-7I@~uc))p+sC<NLZlPjO3rs3EB<s97lS_0~yK>p&YPJAOzOivK%?fL@
-%xQib+j2C;PeXph)Jw8`A;)K6FIY0rcD4d%%fqAjQW6MCca%XT0M<1c?u>|@`qqllOiwo*4Cz|s^TonLplis_M6)7Y5}z-Zfkg1IDz6nYx_?1jTOUuO
-CUfBfIg}dVImUFK4xSc#<4I|jwngCh_h=?Xx}xQAr~Tgvx}hTIl6cyWX7ek=)g{q0@NF2`=3WW3iMuUz%8|l<Ri5F;N8xz7Sp3cD*}DT2hdd9C#IeUs
-dZjp7&RE4MuQ=?r%AtS8y;KrHvwxt7(~+(91l<-W$+hVp0^cX!$95^vmg~GJqHuamHtOioHeTMv=5oWKDl}8$1DR~x+<41HHEBTNWTzwxN+W{kRm!3#
-gr5(<5m`#F`sMg~)^s{x+iAY5lnkZ=FB_eDs&ZYlA+0kSb<*8eCuvL00~2BG5qB3oG}j~_=9CP|!IIpzbR9Ah+(uZwsu<r`jVQ=4-M-vg&z#bjs-ds<
-(2XR2y0wNSt(#BC35$kb0wU8<?8fbLElPAm5uT$IRU%B;x>;=9jb;@iI@Q>@Q@@OuhKBKox!N*W`K=?Vu>tLB^E~~E8S6hL0%lDtx$qWQV~UBOHr{BI
->$*6Ji8pyT5xYaa2-yAA{Lfw%Te9n~TKJn=B;U#Cla*BTojjSYuG`FjWAX)caxWpaG0oQ4a2l%&Rl!|919luxb(ye$g-5ydUPeBVX{&srWF$A)JWk;n
-M)oWXt-{_`Rwt8a726{Y#48uLB=D|7lKMrSm<pQ>?m;NEsE;K2(}$9jxoZCAwn`I2$&8E>_ZTfZqy^x=ftoU@1}0Ygr}-Tx75Ck!iJXg1q0W*B_1ooa
-rIeT|vUxN~cucn5jt-x)-*KKb62SexwOws<8^@9UzI8uhgDRJ>6bOMjSxHc)Q?kS;ifBnE`Rxiqp+Ewp5Rn7}fR=SM{`*Zo-96JYI}3nHl1f>`?#}yk
-Pfx!*jX+n*Jc^5HMazeuay^${<Z4$j8sMt1Dolt@tcs;?yal5$c;N;RJW)tSUVq^E`LLFd1d*}{Y>ET;NG(#RKj#oFVf%^V`MiMzE}#_m*E5G7ymN<<
-2a30&nmB30mKBT}FMVzVe0Au%!F6P7r5;DThhD7t2;=}AKFlJe^4V;`hy$(zOY$CuJ<jWw0ixdtY$71}b6wu>yUQ5+3LO>AAm9B(1#FA}w=$*cR`80H
-TO7Yo#VCeg6GHNZi~A0gG5%9^raa1efdMLF1!>3=Db*BC=JpdsGTDb(^our$;cF{q=%*j%OQ4WN3S^1H8gSWRH+Tqf0s|sHu67t{laX-*6$+p9I739<
-O9ct8HPBGEhXA92`H+@qSe5s&PfM#REH@N4{cY)}o;Ui%a<G3e<j+J!MssWzM)w~Q2v>0T4>|+sta0YX6UBs<*Og)#n)7cY+<`Z72hD1)*;mPr5UY+|
-7Y@zsR5A2?)+|Jzm|g91#10``V#hxm#z!{S7bh+VL^t3@hRO*jR``$&3~P^Xj0URm+wuU}lDIk7UT<xfs`>Dc?lQ??L9cH$_K7<HV$McD<wmg9dNb!C
-*3}07=?t6H4XoUaSJcOysYl>#(agv>Q|lSLM0Vyrl{cwVQ^UeCK~4Rd;ekaXqc0Lpk4kd2M)k3$t6S4f;duPvE(Q({8WdSLtdjuX2RcQN9}Wk#AeU`O
-D?BY8f`Um?XwuR`%sCGU4KIB5ar#+ZWbmx-q>d=Gk6fSW1#s~3S7k0`ci^oQ(g;`uY-gw=+A%Oghh3YcZ)-xTJ_w||ynu>j#K<CAxSLY6d%Bt~uHut!
-4|@zXfQh3gn%7*bYJyF>haz%Y;IQX)d9nbyp(*a<!Ks@x_c44kOQ<^U)0XEbK1Hg!g#Z3Mbb&V7Jy+Xujt+)yQ7+};>>eFDoc-{!1O74ooJ9ALb2;5Z
-D9&lw_jjn}P){<V%-a$u4m2;0+6c&n{bt?a;C`>y_jD6MXRI=ec-d$8N#94;AlPFmqF)F>lLJELznQ7}M9YSb*I(r3&QW7|FL!V6Bij~TVlF5)-m;Ex
-dCB!Pxbnf^$06iEuVfk{f*^;o)Nf7b%9ZVxBQv!F_e9WpvR1)|un1Z>tbr+r9=bm|8s8ncp;14o5I0?ZQ}*~iY+|`HJl|(d^NJ!jRj8{Nz5e+XE}C6o
-MD0bZ{g+wQ=0Jz{6zTB$`>yEi-s9Hkeye*@ckg$K<&<=3gWmq1yTiTT$ET~=uRsQ)OZIzrBXC9Df4X1&rK)^@bZvw6i#tie;aKsPDdY?+eI0}TpN5(s
-hP}Bp1ky{=e0$m(ZI`CST{}6<=&8!lG?iV7{J3PeARncg*HQ4W80Q`QX36GtZ&6`#vq8p`1wkxmbY10{l!)rx=sGZCpy1qv20<NWEvl-@PNQ8e^-b-R
-;yV+(XG#N^6$N(y1qWYjvdoo2{;b}OcKZ>E%{VzOdqvN#W-D=vwr8iKgKOFxUH=7c<2VY!^5o_cvOL_V<Fm4{fTl~#tVubVEauln^b-ofQ{6?iTz)o{
-pCmJD%<_?odNU1${o}Wf4-3-3$I!dYQLDgi5nzg*7j+ftXUB~tbEP&=><IQ%V2C8)iOJUGKCA57X@Ksbcj?B>YEQQ8V>XLmf)Mx<?O}8oJ;-=7D8Fc<
-3W^tU?RQH5i@V`}UP^Q&ZsP4)S3Qei&c1(8r!qrh{NLr`bQJe=;u<pax3TMnERSFzwnVAnrCF3Jk}KxdpQSI-bf9<LIrr^tW|Li>2Ad16mFO;i+;P1c
-{FLngnPM~}<jrb!VGYnq16<1N{&>ABHd4bb%{?$#gb)=>`$U4pJak|hFIH%_hfJ$KzqK^?^zG4;AN0r3FHes-h^)p)n=%vyR{<Gwm*$2#Hb41?rzZZY
-Q>yixXHm=xY!8yFVW;qbM1>j|3N|vZ-?}75N6dxK_Uu^n_;M_QkmHi$3zoGc067cobH140T!ZOGMwoThra-NF_b}v2M+-Q<2lNuGc}gIC0BZ?tqdK%j
-^>Cx&jn2uG4aPtW0G_eP1d>!7C-6PgYC|4EolF!Q%W#4mz$1>Rrb|&`*{S!a!yV>IWahV<tn6e-?r^=3PS{*kT8c9?m-ah*=Af4visHu9S6(Q4ph;XR
-5H&|Roz{Jli@=?)c-7p_VeFv}CyV!Xmy^Z(BV7gPX612CJ_Pt8_8wWb3Ylo`LMPb^uGtQUozq8p+UpfaeB{zZHi|39Z(&;<PuAQHBY_tN3Ot}L1-q5p
-MEgMuzWMdulD)kX3?}q9KrnH{hy@fc0-$)O(A6<8Uja9Omfx6f++RwL{IA%4%nTJ<>~AtrWOJ4r0oLM-?G~<QZn(iuO7WRmm5(K(ecx!qC*Nze;lq)d
-t?(=Q)Z6LVH((fG)rFdh?d0SgG9Vx2Vk-Rh&gCj9HfLr}0jQ%$4EZENq0S?5YEzrduGVNSosUeHX&K=FXma@P&GnT{K**qo%CAOPp`=gjwZBY<H}v@1
-S@z~f8>~iHf8wp8Q6UE=pWP(x2);DcE<{o1zG>i@sN6Lo>{~r*+q%EB9Uq)_Cw}sU{i6rnC|Me{p87SQhp;zyZ&}Hw!OEh&7ZMJ-dmfBfzM8vWAv8b|
-GYBRy@^?jwj?NNsRc1jXb7i$eI*4i#tIP;E9n^`KqQ$vVZ#!nk$pa~q*-@EstrPtA1e;7d=BAYEGa71Cs_JQJ+gF=MecyeK&zXsgAP)GM_8CIF5gxVa
->rOc$le<hnc&cGFVWflFz=kG7XNijw?F+~-3a7l#`x0kvl?m<_*$jP}uvJWj8Y`1Yt?M(_x=&2VOmCRR+%yHuSV(g&xz=nUnYft;tZb^mRCT)#T2*6a
-zj}677Amws<4`-lS>Z@vC9zcnF~Xsnn8eh`VLDO#5E-XL>s$|0Nxpo@U-m4@^qX|GIAbeTvd%LTleltM7$A4swcc7F1_Q7w8yVGLuZC*$4~M0X?%}q7
-XQJ+u#yTBrNc@dV0*@d}7<XDjE_0l_A9iQkv(=6XA+RCF@tFO28wb9LYqTA=h6xPgU>WX-36}|BGNZT)BaJOH!7YsuECUIb;n-wUw>JvCLN)aOmtY%K
-|D?WXGs{~B8eol%ogZ4@G@^ynI@E;5N{8SUEQ4X>@%<D@pFfYh`{8Yb1()4Q3gWdjxYO4g?>R1QEb9{RwO!ZcE7TCzf3u=XZtQ{+7;Gk<z!JQXFu+L9
-RrP&BNS~H{XAP3(K*}AYCYs^4@W9u4%DSyr_J{rQUkRTrQlg5Nzt|KgT#LvFt>of}Ei#O?P7i!gO=<=W5jE^I=tI{qW9HahEvD1lksI0Nqm3>YJ<uKE
-(#U~QT#*Dlm>7IwB?DQ|pocU%NUMJw8ilDxvxpk3-~|l_`Uzh>jLkd05_)1I+)5pA;-%T_XjYm0047}vyEk?UpM0Pn#9m74A})Y}t)R|-Z2Y%KN|?G0
-t{5TN2@iXnW?vcXoF!#QIZ{HPT|h83<U%q~H04gJA~-D%*~G9-X;2<vPs$kn6M=c?f(jy<QsBWYmk)L`3>gP&c$0+evH!2slzb&4j^9G1n(tePfL(ex
-@YFFY+Pzhgn5{9c0409^&@PR~E{kxcJ<z6bbPyhqwD<J~_!Ya##v6W%amRuwH`{aSkdfSl#_aI9s;Ee1;1smKv1Uj#{d{Sxji8$jp?fR2ODT0Jr0S5j
-7%+Y&Ef7r@9j%UJ$1BP>-EMVAz2~mNRR+qpsAVnQVM258ik{8fDds8x#kw3X+=+3K$zwb{b(6QO1z&wx#$pfmrI7mn2?)oH5l>0z4naeY#%C+m4b;%B
--a!&*2Djo<QGPJ~gd#)%#XF!vnKK|HLnL*l>xh%l9b>@ygtG!UDQ~XedC&2QxRMJ_ct{=x#U2_XvGSZ90Q99}X!h`N+cAn`F)D=MDJS9&z@&s<bRr?3
-W81UwwjF;!kXj(`9jEx|#xpMFUp~K$qh5wvW!n?au3(HLT8HRbB35AO#ab8(36!qJrMGgV!6`=jIE>A~n_AT4C~mYLnNEU%aAaW|i(qbS*X)Iz)KXb_
-t3%}ND|Lwp!i2#ph;BT4@}2Qwh~M*TnF>93e1BsVsu`Bg8*nulS!=$y?D}*GwS1!dKi#eUkU`<Dxf5y$Nh=Hca~q8^SukDr1cf*|e`_PRd4lm0V|(P`
-+e7svaLT4v?_8#a%HWks#{!a1o_G>1n~GjSuyps>M5+Cn<Ko6Eq{Zj~_~QfhE4oGTbt7PpYfJ+w)P0eA7;4h%zmMTZV@N#AU3TB_JIbRPemv|8@{jcb
-2}BSC3A?#<64JeXN9q&VA%kBX+u&2f^tNt9Fwym(mJF@OzSz2B>7!lR+rdY{wBAVDeS3aDMQ|H6+*cyVlG{31&~`lmBr!&f-=YsY^LfBsyNesU5{mv6
-u99Ds4@r6SO?g27J!E{oqTGdT!OV<2@9>-FE>&CeB%28wWG74CTego`(9JM3@d7eUES~5bI^mT*Xq%T!Gg#!GD~bp;GceT*DSg4{`HLs7eqe)z-ziX)
-8+R5cR<{l?)4(@UKSeKF)nD9H2Th0)FsUJKjlT1Gz=I4jqX0vazs1$(c73|@y{}~N0YE?YSB)4{^TAVZsS30oJrBZT{-DxCh$9Jl=LrOCqYU;@&j2`P
-*Nks{8+VXf88pCd*W!d51RK3?oqm{I2>yo~`$tJDEl-_rg`^%{1o!Y4X^j+!r8&4rX^9Frm;LHy$@PC4&u~q{yH44wfc)i)!7owE(QZT0rchinR+2?j
--XI_pA1=R~PRsF$yMMx2gTPkYZIsf}d~k<Bno`M3ZSZU|tr#yXMF)|@vk@vz0LxM4Ljmqc`-(wvKo0*t^g!UEyMq>kV_PAWaa9IeOjnI>$6*@eMDE_o
-Ww5&<AC(a)Egu1mT+X8=pREn3;N^YB@`-xtA$=-MU5_Les5FH!=Nv9RL4&zYCj^ntJCP8PE9e!->gMYn`NJQFM+SSykfox-$XY=0hSXRzU0jUR#ahq<
-t)OnZs)iT^shK@)mIa4F@l$Gwqz(P(`zOy|JRQCI@%!(N-s&81HiIMvhF#NK7ulznZlaVD_sS8;LgOE+cxkl*PLv>58vQ9c7XNmME3I2=BI(xb{L1m{
-mf)<yRV1bfw^6>4ll5EDmrQ?~p0*G*K)T%zQ@33NPhft%nq4|pbl5Y(+q=*1>ik<RK)6%Bou1wx3$XnD9^_ez9%h1&A9nWKBDH%by@SeachR3da^1U_
-tyULqJhXGe?0Ob|UsWlh6~YxgqqSkjyF00DocM4x*B@u6SF4M=K<3Dwq!({cjVM06MOslQ%4phlL0kz?E61;&z63Tb`PJ;V3W;xTX>f)>#2z0#c}LG5
-_j=tP@|saW<UGT$yGO5HA3uHBDgCc^|NGAWdi};#`|ig#Z_Io8Ekre+ui8dz4s5FRz@7Z358U)T_~^F&^x}b|ipl))0Tmg|CQ%Bm@$z&wOBkA}Q3H?e
-GFsB6Kz~U?MiUabf$VikI>aoBqVyPx-94+7;O8_`qoZHS-`#$N>5(eosKxO9)pu3s(|1&p8`O)}dBH#Fdjt+fI(GWIi<uT&e_pK|h63N2(nL7yaH{4=
-@f7P9oAY*houS-uz1`I8)U-}Ng_ygLx?{vTT-dGrQ=J`mMfKqr+5AUknNecvSiQ)xn%_u7P5Gdd)anYXX$BzXlUjcQ<G=ni@#DBzV#w|h^wOVhX2@~o
-{-(dGs(bxu#PK~cnwQhhevzdxY4&Ux0_mRvbmGH&Nrot#esuGyy5zaf=Cc+Ng?q{5gd~I${#F&_gg)U~a1ZI9brHK7t7|wzf9&QO-kU#u^vL^$`{@r9
-Y^h;;$~>>FZ@U5W-HcfT_*F9bvQz=hggZ`-;7Qipit~6mw)N!uqi3V<{&)1|?dzvU@7|>`YVW&9+q6$1XXE|<8{Yo+!}WgqFK@n~dH=S1zrqhUm*2jh
-+}EHpGGq{I5r+{5vgqA`S~we4t#e7#m)fjID58|uDOl~rWWd`45#^a3Vz>xhmr;PW$Pl6^`YrBFo<b<w)dgv_lLCQkYq`v}2lJ#U==}CNetq=I(bG+w
-S-79HjofXd+lX1m>`dOcDMEo<1~LnU6Em4mUJYsZmVPL&2qAy;BL-8CZECUVs8+RyhnO<hE+`nw!9<+A#`0DhmN#imHQX0t-0(H1Na@7TY*T2CH`V78
-#D|K{)MiSPXiKR})XB2#v%0k@Oq<G*TNEUV?Q6a*-5p3U^|ZFcs2E7Guf55{7QAPg`cl->@Th;F``h|&$mxdlQ~r<u6Zu4u3PEdMo1|}>#uTOaZJK}>
-UOaOyW){|aHJa?*N%lGMcI51|K#(FCLo*Qh`OY3OjZEV1Ji!9#Ch`|gzu%nZg}9{%C0*b(J7e&R<cis7=jK@P+}5<t#u80R7m9rBXfm@L0y^3@!SY!&
-!3fk7lwoCc3`|BWfupkOrF{NS-)?qsqVvCDr63YKe$25+mOrP>YP?Q{Ra^HRjmpi0x6D?goI^f5fluI!#H8f~JqClxz5RRD;NftKzE`4HWcqw`PPY4e
-74X1$Q10LpNA2!fOERvU0KvDxgc8;#L$!%o*e6?3$~AF?rP;P&&8m)x2h7a&#=z&~c$A-QG)hD<nf@xSghC=XhT73<`<4f^m|jfBGTvw~8>Y*cKEu%R
-T#CtW)3ny_^{Sux@|(T!y>Or1)j?wP*W)M8-|-55sfbjJB>uBE|KrzRs}L%B=pZ0}8egqoAf$eF-;G|pd;a2?t4e?V{QT{kjIFA6l5-rX)^;d=Z9TGa
-kED5_SPY6bpgx^n%umJ_B`Pf>U95CmKfw;T94|k%d-GoJA#Q_Vynp<fzYw?eLF>n#M#nE+y&Qf2`q>f5zGaK-dVGafCFG^}VMzZ_+wZQn-s4BOmCt(z
-2MnenA+uy*5~p>j|G9nX0KdTq)a@gLLWGpDT<8x{D3u~MWz`NjVRNaolQ4sNmP7g|1PCXm8&7<xDt2s(w@1%;iUjC}yPZy68UW5pU-80}s%R0~QNbz-
-?|w5~z^WojKa075_0q^4ap+!%>Xz(=z%S(&qbMR-b9DL&@|uPqvPcHe2W9YgCzIw4>z3M&#od?ASl=)Y6ZBRk`!;klot57Fp<DT?*dzooKd98Aqr#|R
-VvTY|-Za8C5rQBUZTm#we>iC@2f5Bx_~dfTfj^PjBebEcWvs4;akumymOq)&Gb!r&HgW%7KY-BntI>Qh5mdjWb?lO46zt4y0IdY63+8&p`G3$7TVD<F
-0UANtaaJSfhI;x@oRs_>IY{X!s7IiBY1+&Z;^H~K&gA3SF|<G=KJE#e&*?8hZlaLCKPUktq1O1Qdp*BylVuL|z<S2#hm_|iAg&o)P&zte(o4BSOwXup
-2ebz{*14I)xi-cxVB+zdfE!?rV`tO$KN8m^ti_Ng8I9@de$f<$u3N#T9Oh;+yFp#7fhnP3N^x^`TSZYF>`kxuRP-P9hCuN2Vc0q*i^IenK@p+V9EtNu
-f^oP$e)Q-rK!`pQb7KbPnrv}L?1`<HjqE{?y^z^cBAVs^N~qBzHB>zgzA*%w<h}Mp&4h=?X$Cmd9#+euW|rY#s!uZ@RlV9y*crTeIF`wrd!(X92)H`<
-Z@+^3(`W1Tn%Fp>ZT1qR2jaFXFkc2V&<bo!Z@Zg1nWb{S%-j8>a^o8LOTFnweZ0!V8pn<Jv`uo2u(333BGOMpVG|+h!bB-_c8Qp%vLP3W4h5#;%4cE_
-M3NC#Nx80Kne1qR=@x}l=p@#^+O`vHEWu?E>F%<&UR=yBW#na;g95u-8w}_0Y5Z9e&uFk&hU7AV61LD?%y#aS7E9?b&yIcyVZTM0X*g0z(@O28sBT2|
-D)W$DwWoap#id7qVJ}@>mtC&9HBH|}vi1i{#8Rx8WYZZ?*9vfe!oMSlITW|-TC&ym#QT`I`$ptuVuQu%wfNY<O=*Ifn%a^#C^I+9Pvh&m%}n0ip;=p!
-M4#MMrSj_NXS()ZO+U4Y(O+L2AGxz)^z?5}UOhj0=KlKo>mT2~dUEXkayt;d4IHS~DO(|HSL+{hH?`vnO@Ppv__R~RdEJlp$<#5^4Gw<fJdID*4{p)a
-S`369%B5BVCkmIQ_4T0T<k*`PB_lxT1w|~0z{a0YhO_anj%FcK-(YWepD^DCH!XC99b<+=OlKn9MT!S?ud>2TTZg%rUMQSFf?o+NhpKKIVXXl=5HeiC
-4}~gmWxS(#6$?}-l6Zj4mU<5lA#UMa(9<_UB=E&}wk*ef4nE<|I`&{L1cf<<s)c%VKA#DGN-7Y_^jo)IuXG?-U!SPJ+%uyJZud~RyE9miGCXqv{~pG_
-&V`Ghe%CiaIu(j(-|kU^z9dJG(<6M#9(^pD+f6EzK?`W&<ZfmE^?7qSTA+&DPi~@xCg?4i5&_gPZP1e4rnD5Yw`t*%ZC*&=eZ5;CVRVX147dYyCmqQd
-G`+lDedeN>kMi|`9?bVVjv+yaocg0r8i=XQmE1IqOzQ}R4k80p8rK3F#WHc;z1YA!Vi_jOUN+9JQhqvOzdP&r;mKrf?I|ynr(*I02Rs$$tJq7bTbKJK
-@6>ex)e}Cl6o4L9^qtmIu+k?>hPS-k-L{wA&r@uRyFbxT6Dh5I>XCZ&+%Wl?<NQ$=11O$^jcFaTGx>TS)%A<Aad*qXL>tBy0lxt#+Q=g(AYF+QkZ1%^
--tsSl*`@lcI$i@k&R~&l2GY$CVpt7P2<}n8*R0y41==(#p5}QaElDPEU)g==Cp8nv9I>Rx%P&vuDndA_57I*ft<7J0Z{`;NZUw1BgNJbi(0ZkO40AyZ
-8;}dq{0D$hE>Lqku4yb3#K>9!7^op^rDml@4zr?)QltPLuqhXO4ZS+b1wiKL73U`oA!v0;Va;c~IY?1KWz<{u4*`3C=K(p})@0P@T-tkP7?nzwfzP1l
-bNw3TLhTbyn)6I;I!8CUxA_IbX?rmzhYh&6?Go}8j^*2RIFkvS!Jo*t>$R^ccv?5bP}KWxa1zNeijFig5|Fp*#O;U4Us^W9N3@#;dz@5FIK3l&`7LM8
-ux~>DGjLawtx9*L(Y!YbbD7Qy;8lcn9^kGpm=ALqi5rv6y=K<l@O9Sauj)pP0LQWoUOA+kvGQU43bCtjYf<i1_7hu#$fTSP*Igi2@lnD|BMs$iJ}kJ7
-Dze(AM#aQPyv@hJ7&EN(@%YtCV`I!Mws0Mm-Dxs9I!Qn%o%!_3?nGV8Z_Ym;k%mDa^=&<S@zz*6WgbLBD-*a|FNkg%?+^G;+Ygg1%VO4de0n-vhEPcN
-<mb`rm#h-`#r?H?N&>}_bn3478rPJryj5^Fsjqic{EG_P09R?rfl1NDdYC$eg%fwo7(~ICcEYwZZ$7c$TbaGgUO$JC7-a1bQh&gzDiVM%3SU4a3{lVc
-!D`y#I`Ep>T1=w0wg7M$)87~3aG}9w94@@B;c!LgVFLn}xBGn=0#{bECbJYg<*j`Q;coq6X9K3HGP;tJ5{jMRY238hUay<MSf_Zif5D@D7vFUgJBI=5
-BlwrKB>?UWA*lRZvD&Syh>q5lLaEEFg*UN<O3jnHdu&$H-Sb+St&{7;=d1^8B5)_(D4RNDFA#=N*)wWEDNB~#vne6HfyoyX%G8)e;KakK$^-QYt<<@l
-9)D^M-?{-edelayrHl#0TgjUp-YizSpIj-I$@tEQI(JjyHscND0fs0E=uhKCv0KQ)9TmKPpP!IJCO6S;xu0^%MM38U4YX4LaI)a!NX1^KKrnfy&=7L+
-M`c%!y-^>6ET<7r+#!lq`mKG?LCUk6CD~Y{enJhoxoo56s(kQ(!_);4%ojf_4~)=0a`n?*B>geECwQ3J8yt}12{#N}8;XElz->11Ac40L_BQ@nwk7|Q
-v@EG2Ik=kZq(c)?-L_>E)-Qn4o)6tFeOL5A4{xNfzTlt8AI(+<8qA2!M8bgOZ=)fXXJdgg9&o5RjgSALTy8oAth33*jSrh+!Ln8LqhWrWU0j6Gh*_<%
-Tw{bf4<dWJYK>{QB-=5{?rbT($!@ybxS5$E;}YEyb_i7`WCSN?VV5B5bGZj_Sz1$J%06EF$}dAdN)6hPN&syjF|c$8U0M@UsV(`;q=)jv1YF?*!Rp<z
-zxz?whj9X1_iYUJ&4mvn{1?S^lTq#TzEZKC1Es$L7>Gg@_;y2r*j%T#5k+6AvID7F<D0H$*HZ-f?*N)W2LI{m`rK{Y9&K7Rs<<j(RMGnPOq<qH>AvGI
-NY?<MT?mCC*JtjaJ!Sn9uSPOFfs=bhY%SbIFIZ$+5)RGC$&BN(Gm2CA-0oF4K;89byh3cE6NqYGIdKSbGj-(pW`y*DZCvgT<Z2!9Exb2Dlpm(!>wi*0
-U$-OS1JMiFf^(7aTz)9vYA7-orkP#*N0I=~;M0bbe9Y0S$PW++`1bJz8T2ZSQKhsU%y1Fc;JV5wkGT&6el^rROWW1G#K^kzU)30*q!Y&JUtkSrGlWyC
-EmT&|K=lv$u1g2e<`-z~gJDEh{-_9)#T`^Q*j;y(gsV*EZA+3u$&t~YLQD~3ny{Q2iAw`a<HF*7;nX>?&R9u>b22?2Uols8|3BBezOuK&Qh9|eoiwD}
-F9c4i!%M_y+Q^g04=XL3=QcQ=Ao25jIWf8Q{<q#it1^B+XA@3!CSPm>-9YhPs|HdaUF6s_kH#{YtL@D`BD{On(}bkJw19<&cjyIh1`#ehW{#`KEu{vn
-#Ba)5{JR}MDZVW7eq+c5fd^|45=`c->BaPv@Hz`{PsHx&qwX`-KfIF%iUu$8j{y2hE^L%`SCn&VbKyB~sO;#cqgOwS+?DVdqc@Hhi}B~S$<)~^tb_wh
-Tz2?F&6J#lGKG2ri(@B>OpFh>C5dwhNHMtmjVEpQx!Wv~6YJn{Wt@cNV@V^4%5JXwNVs4XyYt$I+G*Y543<G(OvbCR&4()+uo5W$coz<aRpJIFg3Mv5
-b-7!utG`G1Lp^-qU$`qVgh&xJG|o$EKy>YDcKUHy_7AncxqkJAijjylxeweV5r$B{(tt4$1UMmS$l1m-k+~*$Iqy#QBn!k!tLuNw&acAtX*Yb2=9r=9
-Z=XCR&y|C2uXy+3`76Lh5e~=Sj-I@IMp`Uxuj^jEc=bc43_pK3di%Zo{Wn70;E2TMH{-=5ACYKc8Z=_(oW3r~($LLWca)QlN_;w<gp)xI2H_I(o0ZXu
-1lD05W<;#Ij1?TslL#;`0g<QTCq&R|ucd4DvR+F)#$2jbSp`?P<8Tw&LHtXC8Y*VqbfzAFOrN9iiX~34XgAMX_>e2&;9AAK1Dq#TfVQIgdq-3KZEo~@
-eAw@#hN2;7B5M+GdPtKY@)W%|Y4zS;wZecU2v{aXFJ)#jSjtuT8Ue#vYvT}_*Dcvy`v--eVV_<eF4VJ$hFkIb<ap<&I;8twP28Z|F;2xeY#ixO?^MZt
-t&#vFa))XTzgluN(BO&Jp1Ai&YO-UTj&RJa(P&sMxoOJD$V<fQ=!o76YdoQX^>;$XZ>rJ>r3=|`_7b>9duQ2+3$@KJgOA0=I>(@|S}OceX;@UK7A*8f
-cPw-iX^<Wd`UgYaqJx9}P>wqK3g8E=UdzVL`mogaqeJ;93^r&amMb}`q7wIQ2|sVpdmx7m6-$n|<kQJ)c{*MspQq?KTX+r!v?bTW_=>}f9ZSrdoBwHh
-3E%Vckvk5^ALGJFALsMHr!HjgkSa#^5m1k=m@|*uAM8vZe2}Wd8^APN&fU(PU(JA*IA2_U81qXyb&`m3+CvjBm8q07@Hbqv=<^7;(RLqx&0!5Jm8+<R
-dKzRSt?W_n&&`6-iTmoKd8t#-#V(JO9RAxYINaBV?7dEO=#WqdbW$>u@u*GKK@77}2o;Z<BJ<15;+u}0Pnr<d2jFvpG5F0AAK}uas5{j6{qX49lI4W{
-#>!s4I6n5{qw=!ujwh33!4Ltu6@1U!gSMYeked1<%_dCg^3GEVRRl$w=aO7Yq~xzzAdPDL21p?uh$){pxJgIOmkTBdxIvPK?9Ii6@ldB=sp+ru&^xIA
-{8mP_T)FLmjCe$z?neGlo$)3&*ALrVh(9u#7fB||K1{Xe@VUeFo)paT>+vI3_t%dVO;l-;&!Yfr5h-5W+cWpsHQ9P??EU~En7%_LLzb@ylw0XDu8?1n
-JIOz9rZ-cm5Pwq%yzTP4b|pL5yr871D{85uk6!){xlg$r3lt;!_~@t6lV{KD6T+bx9sTm+hsrnFB`RIaFWLjw&`=a-c7PP$#$S5-*{~UzLkkXlAS=_P
-KksS#ek0OI7GuaYsk@kaqc`U_ywQ*6^N%;za*2NZ>vVDEHfjySFh*_51PkR5ro(XpT1F2<A=c0L&nrC}=7TCrzeZ-zh&e<%PXu^6sA$#@b||PE()9It
-(s(#L@7y_Z!I+NbS0nBcD<}O6fBKEi77CRD1`IcV=+sP(O|kLUPEA!XVM`v7)PL~sPmU~oU+;D*qn8rFaYK5=%gZszJ$oSs?DXnatJ}Ca5r!%9|H^&e
-t{N1`9ExV3ibD8}7#j{vjomk30|k5&q$^dYApf|lL-X0Qqn}>=czldE?q-&K<$8UHSOw}n+0v#20y;W#6;Y3o|93-dQ_g`!dPKPit=rknmFkuVs1bkA
-kt*7z$o&lBzw{J`jLwFrx%3^~RoWZS19^*vigHJ<o=Z`keB7F2$V}Z2?(lN6dGy=$Y#|w_({`#_h1MJu?xcK0iOP9x275N+U%FI@HrVaqeLO7w>;C~U
-f%R7
+L5wDI70r67DUw>yUVi|5jo#T+^#`m7;&HmhU@^a9TzM3Q(w5W^z(C@@K3KJCOTbci_Y|-pkCc}hO=j8BoDuiMI`Se1p%Ha!kdG&VO4#vz3>wF9{}MjW
+zb=JYu%=Yf|EiV$BZF2`{oadq-;y~`8SsCMQ5;)0u;kVe0<yhbwW7LlxQcZ&`;IlTl<}@$I4ubY?@rM+&g`9a1F11-$Fp*h&7Wq;u3-;GQ&RP5NqHP(
+MINvv_p7pFdi-rWP3Lz+eA9F<iF<$B>px3Aw0eJQ!H*BnkHP;Gl0iNyCewfhM`O5R;`ZS=RB){c|AuD6Y)bv|L+iuv*<LY*d(%7{e9W%$Vowa<oQV2x
+^_>EmvP?_MHA0ye<@+#_lI;#kV2Em3wLiRH=5!sR%R2qWJOB)aM89@+gwK(3a>eA5J$c#Z+dg;4F0_`q$v(%@2Vw|2lYE-=Ik5-#%<h5eqSLMSX-l3j
+7SmZdA<nj_IQ1?A22J>?8ociQ4D<IQ-QV92(u0#zV6@KIDHqi}#@KQS-Qh59z(9O#hpKU-ohgQR$1qVPBfQ(|Oikmi$5Z)9Mzl~?(?amsFuP%K0*1T%
+G&0`;Rzu8gS|f3D_y$M~8$|HS>{B+L0L_7s;Ksd~QP!Slw8(Q-6?3(CxVRh61|OjdSmJ7cCX*rUfpET9O_4&QqZ<kiWgg7&Od})13a8190Hy|SvOBz%
+-(<raCu?~Pj33X`7^7BCXG18NEjXD*xWa2S)^jWYJlKv6Ss;>L05DjL=ji6vG5IfUvX6Pn4>tB|3y6F(O8mSaqSeLw$I$MdDO`!E3{3oBGAq#ERhvnS
+7Nuw{@*6<<)S8y5aLPafAe>8MkNx4Iq;<Q1T~8cA9R1f9oRZ@D!<1ad2eTm{ZAUUY*uEkH+})tUg6Xl4351F-qvYPmp5AJWmzvlFAYRTU<3UJ@kT5O>
+`b@}lC;$BV;DRs<|6XUGkb5S#7sUs!n}h3{+0Y+yBix_;;j6C_E^wQTm-F$EL};^O{5dV=+3mDkqsKph5m{qD_LE12E|vIWg(DH7lPs5YhOt*iiMVJG
+6%J}FP2p^(v;1>Di2MnJrcfJ71+k*s<Y|+vbw)P+(%pO{ah{HlkSCJqSmbQ_?SHh(%io7jSz#4Jx?(X_vY?{9ZVLRxv=@7%Q>=fCrct;XzS!SyFbyow
+#0wt7!F5KyIh<Q7jy|mR_wzq}Sbdql7)GWr<;}r;jvYEUKRh~;5C|GKN+*Cc#jWLRHMovzgSR;W9K9LXhU9A;1G>9t4yByo?C9us8Vn>UO@kADD%aR>
+K$Cdt=)}RR8vST>PfpL@9jZG<*pX5cn3&WK9;@tsbXj|w&4S?Irc2562I-_BC^pb0-eZuQ(qLg9q50|MYPp5Dw!;$fucPe7dDj#bxN2^_{lII4o|D`?
+)Aj1V-=AK%5kv2QYbPha%sVDfPGCA;J*X<Z-`e2W>Faa1Ju`9R!t8mJ9XDsw$=#nH3-v9kXI-##=E?EL1O-E3W4zbd6rHzLlkp9pW^)>Tx&NoHt?#%-
+Os%dp8&29F@SY(vG7=bZj0>sqw-kMyKJs2G!BQh>F5!e?E%O{)5odd^N{5{BlfKsadOXaXP&`EE^(DWC!ZnOxkq-cJ@#Nb;il!<RUca@QCf~*vr$2U2
+em!`1lz#hT_m^MKyN74pi(lh|!^7_R`LFNJj($40=*sH^{WndRD*o{*VFv%`hm+H@?%~0CHwkRSGh@3HX&h@FL)llHdRTS^cg2yMl5vt}Q=3D;^#cza
+NATcbNARE~e+Bn6QD39DlHWpiI!k>@V@YaVk`aHN$jYNT>-|2-lyB<%?Exmmq6q3X(Nsfz{Ly$1rI&Z83k{f8<lWZ^rS`7llf@Pr@HinGcgAFryiyXr
+&JzOJ!(+TJ_B0a>7AzHBpB^8d{%rS}$G!TI^QmF9(O;yaVaKrj_Z^7sEva^B9k>Awo9}b8!fAUE_Ic?vo<14m>l;jB30ssV(>;yk@UoczY%3hvAM;rP
+FAbxi>GdQ1*M;ln^}<;F_YfU!_CcQA57n>nFWt!g+?p?*Aso8Kz6b{8(<?8z;5`fYgwzL*Ue-$vq~gZsCLR(x=+3rulcb@wc@vzev5RbzAZ(p%`ufmZ
+n~9@4&Tra!IA)6x&Q5lqDTt2V@EAmg|5W8qX6Xwje^_nm2IO0d6%73fP@bc#M9#2~MoCACYxwry=zha!9@%{glE593@6xBl2B59|Y%y5e#+{Afu&TC}
+;Zf^nEODf#*q)Qmt0CPOPnRA1C%<CjTzp4@){cl{^(C}`&BOaeJ_7dd@d?4|gt8`a<!Ee0@H`2n%}xa{gQ+t~xP$OFPW$Zg@A<&>KSmW+P?|Bph^2~p
+jF;H-E_NCyJG#lD)dPd$^Pl;&$d@iar<n8^mk60Dd^9k(fHW?7+n})r8G=K{aq2mX+_8Rdzwh-Pt8D8$IhnQXF;i*D6ezKgOuZInByN$qKA~f2rB@s!
+pom>>cXjI5G8|z|*G9ce%?dFu<*t)4zW4E?ls|))p(y3kxtsI2iNE8j6tPNy(2n5rYF^PXX2BKbG}=P0lRO?}^cZ3)8Jp79ZkISx6*J$(@e+sPQMfod
+_A(eGo6`-sS`ux@DA8FxB6*2qS#MO0Hyxu|jy2@<J<)tNSkmgfO#}vdp=xm4|E2>KP@`y#-;5d^gPqi-cDc<j|6OU-{WR*nl=%=)i<P`J;co895A*o6
+Fs|WNDbf438aAtqR*=LI4L^5GgA-XaoD3~bj0?>HppEBd@b2K^2&2LvhyGQNzB}q38gBjh*CHN2qc!FnMsAkvnw%DR;50&H$0TVoOZCvWN4r3QonS3j
+g<}z6U&aU`Y0a+}Ss|zDkoGm1fZ1}YD9)yQ^^Z6w9VPEGof?tV3~^YiB3vV=O(P^nl7b|F>{iOXrk~PvI&Phz$V?niSor#(V+gi8!z$e3HPNQ_kREin
+lsxK3+a`b2HZ}Q&K;{R5&kxj!J`70U*{SPD1Fq}R=Nv=QyFqC*Z3R4=GM}As!7bcoC?ROj{n<QD{Qe1-Delz7?{a;*jC8{0a}I{$=7xsOO*!5m79uGz
+3QPE{&CYDHbkI|LGoHp=q!BX45*sbBzR~;*@<|Pdfc8-Jwr>jLr+=m=sv^*u9S*!f@9SFG_c(7qn{y~RA@f1*%!R)zT5MYGZjLT-Qe(>gqQX~y9(clW
+j-ST_vQ7-^fhtL2-NmGA95JUSBI=C_Z&X&IAcLj2HcR@psxAgTbLY&>V8WljaS@q%bHll2G%ON-Dd$}CJ{fs}S`WH4HzBd^ksXoE8$VvMJdx56V2U?v
+dlNZ#Y>On)Y03i5*R|MTQK+0Ou~){%{ef8<7r99?BimXMH8PLhJf=!ER3%B4r6L*`=Y#Q0Hi?<fbEoky#0qH9#K;y^i0+Y&XmGune#}waZ!T}Olar&N
+Lzs<#MucmpIrbOV)^vtVAd{aF9qP$q0hf@epWkMAji?L9lA(^X!N+`QsDh;A;fhM#P<2f+DQ}ep<*#V>h@TDU)&;(aOF(i;s^->d4YT})QZDgT!TUzS
+H6>|S*)FcK8q{-BO*$!{DuJ(fm~1jvm#to+I8Y{=>(vrN$i-Z#b^hl4MSAw?=QHUIkzmssx6=b;+$Y*=-lDeKBd4d^kbw0v$hAnO7jHq@SDUbq%QnhV
+C;~))VTOX;M!=^|pz|KslvXoi@6`zGiASP^;3fwyhwQC>=wcM|o9r$%;s!3_+=olKs_Kn@ykW_{XSSANG`KXaE_yb={RiAiC~<8kO#fScb2ugKJ}MM}
+pWxn`6W8FJGYY&wOtPEHVHT!s!jFU^a}$>b4G6y%yHWnV@V2$F3CR-CvA1+pRK5r*%?jB5u?|V%I5)PZCbaYFa(~__Lf*8UFs@G*NJG{HUz~hPa~<+n
+TbPo}CL<H$N}7+de<SO5G(Xdq`_HSoIL?u16Jz1>2M>+j&7Wv!nOSPzAOxL*#U6xLzcxM-qk<IV6AtNgph(f?n_1xCM%&y;dUQc<Pz+kJg4@z@7VJA2
+>>O4iaPBO4kD<vczg*-5GpOc&)3#c?xoC227B_2_TjOF;CM9dHCg8))bhd-u%yuurt&ftc@%{3#N#`yz(vm$T)g1qZ!7c6>CCxf=HV)`S^WX}m4}-mn
+9upm(cFlZ9af&HRFS!TKY_`t$Z;bsjRH7q)l}>aFM1B?#1+6IWSO%62hv{kxS3}Ado3oG`_E>b_?%Bv7L%^&)QY$)+?Mmtq3`5Q^{3ZLErf^oyR#(@?
+??ywF?V@;Z$|>EAIF9c#6bp?z<bJgHDTySdOK6dfM+DJ{(p=G%HRZ4Iu6E4PaU$n}#|D*PslC)~gqlr`#T*`?G#(I$aQpPHUUDr>bGJr|80D(Liht7)
+5~Oz=T(Xz@WI5^(r@sJg+ILRX6p&nYxiZr}7kE75+~~sp0U<>_u75fSEbkI-+Z59X1?$zUTnQX1(ekbb+l@9#(@^I7A8}(48q8PcSQt`+o8EO<RqW2B
+Ny1YB;;|`;iAA`ag=>y^YGYDiMTvfDywHT~C~&ncFZZ6>%L+RAOExJHe~8o~B|sYm@^o~{av3NLWNkdUOK;$8&aTjAN&=K(G6$_zpV{}7eAWfW0T-bo
+TGDz_svWKs;wGxdd9_0qyf<W-5#w;T3`5*65>Q3Tx{?967I9K06aZ(*i=5PWl_^jg9vwXEDNQq!fDNUn^4v-(0!f-ymYiE)fwLsV+aCIszw41+o=k_^
+MwcH6C$Np?J?fA(=P9@Nj*NZF+wIUakx1C3P+GMNx{+b&7m-HLF68@z3M<T=BGG2g$wj-;?)iVbVH)onrr~jk&|?qelWCn|zY|GU+1Wol{Q|WxoN*BX
+&Sm_8-qYZDU5mw|n`HP@sG-8!j{H^ZfNyZ+TES#ZC=&vrGQOi!wpLi)^X4XLl=`mjC-)z#9CEGw0M?zkFlr`6znAAm+fJphogrX2=PJ~_DXt7pgUOq3
+g*3x`buw&7ZXUx%;!L2q4ASDnMuU%~o_LKFIR)yteTciH%LFvjDtYD>?3(L9Fh08~_~TZ@X2!B!hW(D+k-%`BGrs;9cSb--Bq`S}Z=K3SK4uD8)P($!
+=7H}$CsTYJ6*Iv&D*m$H7c%GF+Zd9~8qX=rsdMG4l;ty}`@ezDv}!s8U@+Z7Kee;2<uM;Z<abiKgv0pyu8h3ohFjX$4Sw68qs63^*3HRAn;aWEA26y)
+IEzvaCvg;()Z#p8zA2578e+-%EF^6QlPv$TB;$Rk<c5Ez7m3l8;hK>u@Es>59b}Zy+Dj#`sOL;WWdfXRAiOu){z#oP9f{d<HDxqCM`H78=t_yVcU#6}
+{qdzIwb?Z2%f=>Yk@euU5UXtmSH^QdRnqIJPmQ4}qiAn$ea)g=T1zS*B30M(PoSE7IZ-3xEL7?ZC_*w0N(QuKHwvYC3%CCQdp-@t0|#5u*NK|nI%yzV
+Xr=1bZA~~FRJ7X?>uTRnp(GY8Sr`#lr<2ec&r|uS)`(O8tLOmLMG_hwEIW?)*KgX>?ANGgk)wK~f|k9nR*P&BlkgY=bFZcx+Iq<Ht|%`e-aD(Qov=8f
+z>g8dWWl6jqT?&99quSvi$HpfbvNss9aa*O?hEw-9Lkd#+C()YQTa3urpC7k8J_%!CamLG*|n{lg9RYGLsyDz$ygq8e&VaDQRAL3;XXl#v86aB47cj%
+;yQcr)z@2!N~RI(U_}>+@#RYLugF#*D`9+M=NQ<jj8^!dj%LDdzgbNyIVO-YiYV+dhaCx|f(&qaq)E`65~O&j`@(=<Ll@qWY{Q3+v#r88XuD7d*bxDc
+o*%uU6esIT*zWBxzKoiHWtY)2q<Q$D?-G7XkI&$76Qpn6pZr)dPri))_T6`3GyX7KKX3eLlf>V)8|ESTHvI5x>!<I&0}7tLKRJK@?%nCx1$j9_TkHYC
+H)rbEU^c&V9+APqH3-oZkY5e+Nlu<K{%c^AoTnd-F2c+4G+W$-k!y2Cm~IR=H1T=LNg^mK135cU-gmK>XZ=iujLJR*XSpJqI#I>2@-{=&6zcy75K$Ua
+P=3r7l0rRO_T4iR1~eXx!e$c-sZLJn;F(=p$(=}7t!1|eoDNw?qa~C7!F4vh%4NW_k@{JP{_I+vAK^xw(#af~W)n|Q7;hOvv)K$KkY`4wvEF=m1HrGQ
++RvUn3-xHoNSFFtZEwd@IwBlyJLW}X?=}R==1};HEheOyHuvO3U*{AM<O^cFpD<xEPox-v+dAfWV*KNa4<RpbH8(JE0DluUzX1}R-}0RCP+q_<+Mq`N
+UxzZ=*ZMNTy+eJzrman=m@+=&8-{@I6D?$Jt@z+99}|i#!zb>HCP1PY;Xv5r>pGvxj1&f6$Z1P)gUtvr$q+dj(KOSt&@M&Kf1JqVX-zM0#{*{ksJ4#D
+5=6==%Sk3^WJzKTzo?28&^ygV<i}&A@vG^0GzNNt+pvwUSv!c#*&a~P9a<4La1#PG!A0}J7;0N--FVje9%=Z|srg7o3tV0UqnSPCB_WwF=$+cI^6}S+
+<S;^hP2y^rfIHqkuzuJ0*!!~G7Y6S#`T#2h_b3IREhJVK;+@vaTv7Db!dUXrQvz7~B9!zK1zyc;%o1c^E?uoi-R{~cBp};mekHsqOg6_^+~b`_`2)XL
+s7x<vwIWSYLF&io!-q(DYkuB0&s!Q71iLn{VMN&{WEPf%x{N#P9PO!93yt!5yKknvX4kb<t%Ca!kIfeQ%UBvp<B&40MP{|5M8?)kCCUE4ZViL6*t|g7
+O0a<%rIUQbNp|6SL8W^yI0}P#@@~q+Lq4a}qcv5(^s0VYUzNy~Uk`&_HsL&A3e141xL*e9j)#0*W4@%<SC*vLhpQK`LI{`){ml`vos!0;Exe%UfVQ8(
+fKhz@++>T7CIYf4%rVRDBOnCRJ@bmT0Kl0N`|)7`KbYEi0Fe!I;4lm<fh3c9!RJ860VSD#GZ|lShV1Jemg0~;Ja;|(x8G|%?~`qr_ohb)(V(QvBetpG
+^r(H=#lkU)<cI<<n~MsKjt8ZdWF}Z%P4^INwR=j$DZ7x!(Rgv19pXsK5GYKRE+Cb8R$Im&m_ZSVFYxHoHs&QFE;v+nnXtnc8>K|KiWI$2=_pKb8oX23
+MfMT`Qis@YX@Q;E*U82KJU|qDg3zX)L=4Dg8-r?4c;U$m4(bKldLexi!c$~-u2D5zSg03zhVnAup!-Sr-7|QHj`zzzvijUV1#Ktot<Lg74j;z#W|M>r
+#(t2FtoE1vhnP97-3*Cq<lJWS`Q(nMGWo8c>8Eorm$-cWf;}ua0|X_uKsrV&K819pS)KAkw+!2qlgSJ|GR{Dk5UJ<|-|!q}iy;2REB=>`i-f2KqDkgq
+I^{5z{IE|sLmb#OUTrdjXG*K6&9>8I-z!A#>As1AL>@7;6x70L+q@a*nn0XMi5Pf`#W0A{Z1s9E%gu$=dx@g)^3u_1>afej^?0;=aA7>AmoVE~Bm&ZK
+hTm}Km7FlR9Wmpy1vT-Uzr-pxGMp%PM^Y!b45{2bnNcG)BSz^#BNRMkPo&)jPr}l5G#gJxGYVMjNG7OqLV9!p(2JCL>1)n=sB}MzvF4gP$jt8aN$`p@
+tFHy%PDO+4$V|{Y4mv`d2C+oAE!O4&&}O#Z<^L<!?+s>an@(*_9Ln-K>ep7Lp%V8UAvZv_BRB;MG6VgB!_+gp<dMVH`wWK-;JZGNOr)w4^5_?Wc{R&0
+Ct@^T<l`HhYZk22da<l-J}Z{|$?`zX%W8Rr6j*EUHH?e<<Y)0Cr(1Uxhbm6Sfm;7PLXB{b<21D#Z$33gCV7~3Ed@Ht6Gjn}`#l^bpV!<aer;XwN;mQv
+h+mW-G6AZ;^99ufu^M(H=WRwY8PJA9Nl=5RJn$OcH1w8gIc1!?h#IN(XwwSM;o!QQ4e!j1V`UchQT8YDs~ef15=fuWD3a`f%iE+C1$5gd`{9mv7%62#
+$VnLsxH)?q(LI`gs4peu8>68LE&5{Xnmq#H&HP@CKjmh?tZXqjFV@bMBwVvBql6QBhRF08R|1Jt<V4?=5^CL~LRA-A8y<8budci`Mw+H&Eb*nJ^#VO{
+*Z>h`qgAO`z)^C%sm3c66ruRmQzAN8JnBoBloFvfVqS!o7_!Y5L+-zlCLqDywkx}$);WN&vCMDt0rQ3F7r(sgriX93hd&;j{LpxGU@`RCTL3v)ZuP2q
+q7Xj+oZS#ZATiMR@joE3Xa9qe+}@YW*F(C=rsEOb#~k;tR9|8Y3U4Z{D$d#*8_7H=T($>MyPBa{EF!AdTib|gyzqon*2dfPtmAiziW$>3y9A!mnwnl{
+uOh9j{tp}^m`%9QNKyC@*adW7tm3)?fK390D1{8eCf=;B9ZnWt>wV1c=q_O(rvf3ijVBIVr6U}j#S|7KihIznKFYCJIxl^}5WFG_D?ulI^4?94Ib&JR
+jEwLnjBIs@asA;hzmIA<casg^&Xb$gxFnCpj$RXFn*9~2coK!BG9f+A<<}>*>vFajTu0Jh`t0_YCop2(y3!{MwLi%h8NjIRSK<mWb>hOFL?)|Lk-2E8
+Q7}C48RoHN)HB9poJx_9ZC`1N={1|zE%-=WHz;Ukrw-MjQI!36@Ln&s59U621vK?yXy3?jk0}^~2Ua5>TXBCaNgB$FiP?4**|fmK5uAh|GAo4wNB1sK
+9Sd(K=&R(xo*K5Jpsb@XC3tA(!}U%(B$Y6Yl(>tXoy{7bHfr$cZz*e&BI0tgdjNE}oB(fGH^<C<JDpNf33#o+712bU(`w$KKw<@*xg@!&0;a4Mur%^4
+o0A_*fMC;&zLDRISTM#DAz$%o_SJ?;L`Ft!zI_vZCCqjdY#oarOY~<&46Wa5f7QpNG#vHOk+#=S7-1~xZ!2yzIm<IE`{Q1GeC~mmJ^5@d5`E8xL5Jh<
+AZAdwLRftVq02pwjAxZi79DEjI8xTd@OxZq-hR8k1|v{}+#2d#mNSZLW;drhC-+ROYC-O&#(4UZ6iB2Ui`6t{45VUc`qLaxdUr#oTa<<1==7vd{t|?L
+?q|A$#Y1vfTMp4&2S+@~Gn@x=ox|p9jsRpGnS}81(r*Y!ftv}Gj`}^x(^L0FhDvvRH9n5SPHMdg`QP;>YH|LzSb9aqJj`M5_c0(m|0b;l%k&p@fg+p(
+o||=1D@Ac7Nz`a2lFgrW=#HbgiCb+tiA}YHymE)>4G(!EPtx9oL-oaO9nUkSMLMlU=zx$1fk1mmx<&e0o(|PmafBZieDc`g)5vPa3_T{Cd#DwY!DIx~
+2LpD(o?BDR4X}{8L>t7n^fEFl)q?w30UfIYLUDS-HD;jXz2sJ){EOQMCv=^yDN_tJcicTYxHzTw!cp`=uOD=<1!RLB)9+TA%D~dJ5!%<6&>55$wr=J{
+Yh0uhM32qZ6Sv%8HO$K2lOWRIgAZ~x?ZDr4?v8OPNBswhfIDh;k2!l?P3G920pIhCk}C`fLowqh8R8@Ey{yA0w@(gE(PY?5I?p!h_sTnsoW?S?Y#hv2
+QClhM4OuW!>u61jEG1^ch;V|<hZp)`6NF~QJ?4lla!iC7$&o$9HeEwT4bNydIgfz%0&L8U+HQtx(@-4>`tt#;^msY@4I3oMd277ibq|VF=}4m}zy{!=
+%KB_$a^?NKr-LvnR1P|%(FWfgTwqA`4$NcCdB^2jJbz^*!QhgBYNb^bN%#sQV%@+M0<#TCuHM=kD2H7{9B^VRhBYx3XO-N%Zh}M4diUKg7jH07%|@WN
+R`VgSsWHDlImP^{=SLUa4xtsleRX<r@$(tH{Qj4V?&0Yx`KWyltjVr+z2yyZkj+Wp0b6UnT6P$d$@74JmTe&DYSN+ZLFL<FC&Kvjbe#}0PchH%r`J&f
+xhHqsCZ^z@gkxF|`hZ*8J@Jhp1(5@_?eKM8O}1#~b_HoM$cTx|Qfhgl_E;fL2GhSHL(3Yzu_>pCB8CP@7t9v1*E){EfaDeS$j<Cz$TtHlEjNSL2S>*{
+8wo)S6oxkvX49Rliffv9I~ERUMW9;*gE=y`X?2=SYOPLhvhkFyPM;*-QhdKF>Mcu+LFwbARjjte;;{$?NkF*zgmKI`s`Lys^*3X7dgHi(G~<s6%wJy$
+x7U@Cg<Z^MlY&{&VSwH*H&||=5#bXj-v`HWXLnH`$z+p*LK$Q}(Zh-VAm`3QddI<c(LkpWn$it!GR8sDOB$(`!13yD9<`p!GWLhB;Wa{M4&D7{V<v_i
+4C%hdtXZKj$&vBk#Q0$~?wfTNk$<JN)C-yIwkVEBen9Pemz)TZ*&m!2!UJGoddrKc{R}bgnZUKLPmeLKL7$^V0N(;s&De?E=J`CPK}fdh_M<S3>IM9V
+af4t;UQhw<iy-Tvav1|Q!&G1N$`W><PXfu{U1CGR&EgyK0{Y~N<9C;cmJd$!WIW1|dT#3+f-mhYd=*d*CEnU~d%D3cJeWn`BSufbn)TaJJJ2Fyu@o5G
+Vth4)QwBd?tuo5tZVLT?FJgcH$cE-_aJRHGYIt{(&ErxSZMY<Et&zAPElb<m-O*UJw7X^CPCOrHfjH$2Qw@)rXwZz}V}~XTSj9UEgX0EVrO80+0L5HP
+^+mbKF>4~ZTR*(s;=2)qHhzk{Y5}-Z-rfM=i=DVCAvJ>sv^W}5wg=2?z+u6K)gZ~!9aQ_A4^~T#h8Hy{Pf_y*|Ai*-kLVfbee)lyalYiA(^+$v&kKIQ
+aO_RCFUJ>csL;my#f;&9%HwiVy<NldKz(%X8e?8z(tkvDj`}v!lA4(o?4aZ7)FginEmKN@y)-pP!_{PViM}@TJ27cvW`I?5ho^7f9-O=)pMW5ug@Bs@
+pNowkB7%W0=m)$I;ci>01-wF>!58=!9&y^*wBGQ5y~QW|+Xyx^1Y`kXxR9-I;R=p9t1F_`Am+1VyOwQ3J}z8VZqwTT`wWSt3QHrMyRg<peKDDtN<pzS
+)jdI`idwcOW%}{1?c;MwW>xUj%|t}gzyr2F4L!#E=mN@|iEO<sUqU&|B3Acz5QCWc#LnSCX%aZlLrwCAhBF!BM&uuDJg1b~hXSmXdlE|CpEds3(i5E~
+GvXifyUQ7D|09%hEmm_k6z%hu`zRq-2X~?#$`xW7McyWGp(ZTBCz$3>G{bcaCF0y~58UoEmMYE|-{cxob21T6P9Ves1u6k=9$-X$W$eN9?(r(v!6X~s
+m@LgAR7N{GI@00KZ8kT@?tel@%gPv5wio{iO>H)vO~-?5lJeb@#N6sjrJ|$RXbU(}P`avGd=Y%#eSLa{Q9F%}s>#+_P0eq`XJaXz(I?T&;-S*!<)cGZ
+fAdMHPjp;z4TgE7Lo2~W3k88J<B=yab#GG`Pl|IC{wjPf=L2+MACf6U#mS4*J*BWqfL?tv@fOIYTYXeN-$~n)xC?K<Cfor}KfBS8>wige)hNA{u|$0*
+8b21mmL1K&NDoaGMr_0d2B}u&>)n83$2+eP0LS@oEC(cgko2<&>2vH0$yH!$R-(*7j~v=GQgMOl5Ol<G&S8m?x&!Imyj%y1wj~Z6%<4w6Wo+STm&}0f
+5~oBm$;EiN%%`f$N30c|D&U>n(tSr#=~&9EvOUpEVytOe&M+f5`#N*G)L@I)JYqaX%=AD(7Ea!XFe9R7B8Mo8(Ft<yDibTp&0EtM(+SaD6S-=k-jUie
+2jMoi4>6%ytjI4vThiVm6G9vZ9x@T;-l8RCha%p{g-sObNhC$6g@~`?4QmpIFo8&%yishUN(NcOSlUq6XERxBpcSc6Hqu^{O{1vBq(=$EbcvbVP{19R
+7D;bdbwIIdO7fhDEvslk3X%R3R_f3NCG}bh_Z)07#1?7ltYKE2KQpZAXI;=Tf>!z~jJ?qkKfb2Lb+x7JU|3N4S;Z$pA){}WV*ehjyj;va(oReHSIm23
+^+~c;1{$(ET}>&ZgxHPYR!os;SRo4~rf52NDbf(=Zp3!9;ee}<aR|t+7CGQlz2#}-$|l5K4OdQPYTIl(^K3h7l=UnhLZyjjvcP?CkL4>M8@7*FG!3)c
+>@K{?vne^y&<;c+K&OKo+MSIAIb{Ty2^LF~04_OR7uz?%tp5uu$7fNGOvtTdQ!UE3ET=2TzLlu)Se#4uO}}ujDF|{ET$e31O2!?fKD%}v8}|P|$boKR
+-IaLq%|^J5aeu;*!Tlxf0ZyH!Y=0|LB`7T50YI!S!o$AIj;mU+!iW2!+VtT3$C8rn?-Ym%D$qZJ*>p6%5}h5T!5FS?=0!{w;yG-M@n<U6y3Ei>+rHq6
+D3oG1!)OltHt@eu(sxyK&Z$J_k$9)0S0UC?=?0vGlerNykX_FFG3jYu9i4R#FHX;Xsph8v#sj^MI+$-#li02|t@XywVQVzvyEsZ^Igx9lWMvp~FNHrC
+^G3SCfE!x|Ai|Z1#fw4`5RM!hPu-w&5?TkpPvgaMl}$oN;(-W;+2{(y3S>qkhoOy^0$(Yise@<!P@n^nR=jqkEFo-r`OhbktWC2%Vo1fTd6O?QFYU5K
+n$4!=9#i?~UXaGbOroUC7HaEpEfS5QrX?vzK%kvh3_~3jrnuphY(|D`rf`W#ap_Fs^E;gR)?jp19#0Y4Z+2m<!8H3RXPmCx=nsVwS~a4yQ?e-}h4WEl
+)z0TXI#Lhaf0txXLWV-Vlu*&I;ij~y=%__0g=(l|ORAb9l$^=$i@SL>uM<s#*lrljH1cmesoYa?zmUPwB4WqMy?{QqUB29bhhWsqoC<E-#DiojMMJm1
+VFnpl6XlN_?_C!6SkDwjb+h73$ppQHtYNY^$zE#`%-K(5rJhvN2&x`YO4^K4HchT(YpQYJu2UDHJt#?#9ov?U@2{<4cqq~rqFmKY&dA*Lib`i}+bZbM
+!GxG>auG68M2DB=Q<+n<p)JjD28Z#-G1bOeW$PQ}ovDEF0!N$9CKg8Y&abY#-<%X!=NiDbOI{@=KNTx2hzAlfEw|Uyhz#(40Nr$Ft?Bg%@Y3lHHD#-+
+L6Kh@9oo@zWJV4~E6nj8v41PtCBiG1<7_oq#=cC0uLg~<*H6?U*NO@-P(PyN-WvOXlv~<vNRBa%%<Ij=wy`cMgJoy>j>%NO7v>Jf)i;?Gq)<;u$P|u4
+I>~J37PDJ4+7PEcc;fq#5!GmlZ_e<2EBP_8PG5tskzMoh+ViK4S}n>TzlScgt`M90Bte-<gQzZ3IvbhxXT~3g{D&9gD~d<w&_XGS6jx%?trn9O7KoC2
+HY~4#nL&o!i=b{qntXo2Mtzw7P%wMFVTZg(g&9#|El=;upw~drsr))vvL&<|`HJFn{>N~S=DZ=pb<M-EISCIccR4ntRC=QMTFaycMIJK>bd}N%wm5bx
+TUun@+qPO(w>j(!<u^bpHuiZe$*X!4-NkZnaaDHJKq!PY)T??pkrECRpV<vB^C_Y^sny_UG*GgB*0399ma%PXWi5g;bGnusD<czYgSz}p_`FowidJnl
+4@}|96?NArEe0TXhM2xEFUv29sJ7~83I>Vr&g``hXA`;|iPYJhPAe8_dI!GSX%g_Ry}}#hOEDucZXN=s!<9tY!1|w_y^5Sxm{@rE2K6Gc1@CGOLC5CY
+6Mx6%;7Qbkm~xc!Rm(Gww^0!Bl_WQ|Vesa61BsSU*}%4nAe3topFHfQcE7c`clY8W)H5@8BRFz)G~sm|e?#RnA7zeS9bd^cxxt7aaR|ebV`5ahi;N(F
+7ojRWu+nil*#hCc)d(-BaS9RfbJg<$-{P&xI+Btzq*xPrbzI+&Byi-=b<{E-ZlYJ}+HZ34h|o{U-0NiA&kXE}jbr`IL(L8z?am|O6O_Gt5=)VqyAFP4
+9XWHwjy|2G&-B^!0nz<ay}K0}S)RZR|Md9uOsp%F;kHsD<$E0iJ&&_ivpdha@q+vw__+Ds?rg5hyf-JSCuXo6RvM)?Hb#7-GbFJuc(HJrL<q%#*$M#M
+IhS`Sp;@P-A>+#c8yZK@Rf?g56$v(4TQF$)LxGbRkQFb(-p<<=kFQzCT+G@$Sk{1O^J<#Nny+boJGm24nkil<x_YGCRBab@^a8ouR~CFD3n>8Hwl&Ec
+8CP$Y(ItT|UT?F%kcv-D^b`%IX|@r%bt_yY3V-$j<Kc0mqEYfBxS4%oF)ofxg2fqc=fW9Y2+h&U7U|*=<B#PCjcsn~Xm6N*+FLH~$k6q{`y@GA<%=6M
+#IdFYR)Bal1M2i`*t^?1>4yYz*ohtzCz{h+A)EMRaZ<UE(w&ctVAv?g$&XnPwzuz@Er*cGbg7b2G=bi!?}iulg9=P%<kpW37a|R^u4%dw^#_3RH#;a}
+!xzLdhaMjiMnNQ!@a#@S<Y-|CuTd0?fgXW&T;5UEk%orH4KtE-*U0stX5up2aqwt;K%fEN$Q7V8G*`l1nedI&Qv>hPp5ogKCd-;+bGhI++7Iy<UI)9o
+Wg)+F=(fY2QrpK%*~5BoO6n{_XD*0<BY)&^N;QCmX=1oOQ{n>NsM3)$^0Dr4vqswx#P|{Zh<ASX%kOS}H*Egy&F|j+?tF*bX*dE|S+*&0Vu;2w*k^Dd
+e-@FR_U0psTKIh<+@Jm7tFJKG@FE=zJFL8wTRZDURFq6v$1ZaW-cCpW-DDVWw<9g(N%v>G-`xNjnvD#Ets}~2Hixj96#m6#hSlF<F^D8Z-J?y8Jya@0
+DX9vqg<I4JeUmqesY5NJ&<6<J+Mo+E2e?9QLZywX%7z^?YJ}>bK}s8mK08$N{?Ji&LxDuYHgJGQCjbQTzlk3M!mG`*9cGufWw&mjcIeUXtviZ!#dDy|
+Kx%l6bdlvo!dqCWVS^h^v}XQUD1cMd%5A@g={A{bJae+jcnF$RP<uV;X*ATT>6n#JI7Vb!BX-tWUaNMqQOO{K_GFS4t(xY?@lP(z(Z4|8$m)P92E+?n
+*O)>w{FUVwo_|bc6EkoRT#J+0P40=Z?D>Q#8<JpS@0%ExNVo*4jk&?=dtHABI^Kf6!f1BmQft81G-b42LGqA7+5rTDELvD*%<o9H$Oj{vQ`}~gkFg$l
+iDxsx9^Q3#w0o=|ED6-@#oI$8Oc?y$E=>XqB{^JA#4l@J@-}sB({RK>yskZrG!aF9=ec!MCb*Uy(t6*GxOCsP@sN}HrPp+2YpES`N;>=>YurUKY&cp}
+LfF7K9w%%fQ7sA4yeLIHC93F<JDz;p)Mgkr(I|dXh?#$HM0OUjpiTyH<vtTa*XGaMjT)FLal4%$dQ};d#^ZytAG%^`NG71<N|k4bUOFWlq>!SmtO2s?
+LkEwJ3!Rxmhd@9H(l78ZBD+1{m|IY~HvQB#ak6wE9Q-obsB<C)TtWf2n3FB9IgHF~lAEX`bFxP?QZ=+>gH0=Z`Nx<FCw#4=-@a~(ZZOX5b9rCB!^Ukz
+x+=&8SMK`KVq6ms#Ke73!Mc?r;hhw^hmM^^5!YYzNz?z=^z=uK0a%WA(+(=}aAW}=(HYudsJ<mS@C9*oCM?YkEFN(EP3MhV1fqMw2a8St&p8hKJ#0&$
+ut!0*S7;Mz$c$UYrAxmh8W4_52<=)KsNr~ksD^QN$m&z90{8)FB<+Jl<IHN@qjJtrM<?NCjU@uhcbJ)}9hvOb{$|2SHZAZLLYywg5c0}NfS`IFBNC^0
+5ez56V^t|elU>%TG{Q4XLxq>T8ngVGWycIb*%0@Gwa%|g^JiAHN`IMPK9c%Mo-f-4o65XC&$J}jYp8pGB<#`rIHt6eGijiuIR2^W^B{YAHV|uDzsUau
+_e~Zbrox#>h_WJGq7dz;gR`T9?~lpoTb<_)4-VgSqkz!-{31O%dDZ=EsEN|QmZU7%fJ0hUaxyD_Ng652e&eRiS*Q$d5%n4$ivF|6IOh=8q5ToIRubrt
+VoQ|RZt1eWpXi)4Y8N*;3L{LPM3-57!FJDbyJQP$Vc+m`;&qn>!ctp~2(DQ!3{>G~@qOEs@_b%y^RN^5D<DwIC54PK_WzQ-$+`iWd`{G?o+hJg5z_)R
+!fgwnu4uf<u{US$e@ahZzdk-X>FVVHj}~^h^pwn+cuF%lQ4%Wd1sr(X1(}OS*CxKZc3Lojuj0KV1J^W0CONqHg-YrpfQK<|_RilN04s3*{_S}rsk1vC
+?wUl}ov-(aJaM*3qL4VT7<!T3(BbXG7^D=C5#{O>*<irYy$wRKal6{AR%U@TNG5kzDU*06u9L`&abWNaaBlhMP>$emzM4$%BR9*&;Jz&fHP}OWtZgZ5
+_iI<gDM34cmoG3=;OO_A39VP{>%>%Kr@s8Z*Z#T`dz!Mrl(h;#6EMLa$M*-iu;2Vs)*SWMUw^rgEERjLT?z3n3?9osAJ_!rExX0l#L89D&v9<C``+`h
+l;4*0<>fp2wydSO$(%|_OZm~sSz5JQz0DR=j8H?;b~;TY;hS`Iqj+?gV|<XI*fjn*yqcjXVP;a6p+mrZPG~$O?3OXiKO@6owz@&Te;M<tB$Q!$NM3T`
+RcjUJ+DtU0Ob`m7Ba?hDs&#hb3-RJ<C$TwoxA?PZ;`M*sZ;jZ5f6qnHz3_2_+ikZz%Ewq(-?==)!sp$CGvEZ!uQiUEO~QsIOf_5yuSh$wnikn8Z(ahI
+)}-AF1mJ-DzilFV<E7OgzS^d^?~`M>CgjqD=e3?%>g;6!ptBY*1#l*aU)FbU<pcg~dB-dr4Y9CJT8>d58hv7pKsJ@|y|Xm7xX6bA_0!wy9FR74NXOGo
+btIooHkxc`K(#c?h23g+#<ARmvT#-pboU@18SaNpxs(J_t<_vJh;m-SohCZ#rYKn_a)ZaJ!@;Q=ywemKL~BSv5n0o|mWRp#VXvsPyL(m%+}lN1jc`|)
+Uyo~)gtd~Bv+$HOyc(ukq?Nh6OW7;kF*tE7ofK7A2TUbh^9iHJpf942sWVyfjJ~8mqLi<&%7Yr@K-Y^5>6Yohd<JAG5)tu;zNwX#FE<stQBzT*BI-(o
+0b>w(?ICTtu2GWhGFXYEC96eJp0Hx3j#t#_XB~Ru<saeKX@<i7xFAhJ8BhIbMYT{5KR7P;Fz~x^J`qDD0ftQqv+jI^21Siag)ACKT3s9g?`)F!iUA7g
+W$1=BqdZO9RAfdoJ?12#OaROhQw|IQE}oePj^=@Ts1%Clf%5HYy3rCOyIt8F$Xh7an(6j>BHCT!2X8%>WM5dt4F#fT8&zRRF$epWqaEN3pj`-=f0LJJ
+$xuY$RYN8?K%Oy_+L#Qmq4j8}S{!PMU3a$iova;^36|%Unw!pSW2L>xc{6-SH4t<}RKOWmwHI>ffeGZYQd5m2eXv{vE)jVA!Le0{!A&Z)WbM!i6Qy!4
+K>E~LenzINzP%*zNakF^Zb!|<y{**1FHe3VG}evsVesmqBdroaMAa`EKg5M<0*7c9V1qc}Lu7QqSxBJVZKz?DA;PWMqaiRfA;^l4jbInvFggdMX$|;@
+X$0CIIyofq7KQyVQzMv57dXAi6>TRD3{c{f4z8-(9Rh5GrCWuyUgWUkCF}E=xDaILN9LPyKzjWA!zLvoP87e&C9@TiO^GcdAWJ;F8bL3|IV*zJC=bA#
+?&-zR+wST6i>Mt&&%eUmt{=|27iUM^bNawx=<Y+OjT){OALB=pwT9`E8n4rA1vS^7OfEme@z5q-Adkhdn)P9rB1$xZ8YKF9S91-bOcwPMACxCPuoK^)
+#1!_FRP5Sz>~Q2PV}hZ#o$^){O6n}9VT{b&G1|Ge*r(6)y=%vlPX-RP{8G8oz5Tw@XKy#-=BKT!z6WwNYtBGxB8Jb*)vaeE*0sP}wm){uM%z^82zi6X
+Y!gO@%iOV}#yd(G6C&f&BfC3LV_4-j{Cyobrsgh_sRSDqj-(M}aY)EiC!9csY9?_VV&=^0CJHUGoMAY%Cj6B%!=4zb`W7X(d+@@mx)vyzpLB;SZskto
+0P#;C)|VJcDxRq=&M!iuqR7Uk;G3smjy4~r(KgO3soLlHewQ^Dda=<h{^f9pzagEq6LH1Qt`eMek53N|E=00^8U5E6d%)Q271tl8J3BjQ(6bYMi2i3h
+94|<j)@;(FIw8vQ{)Z@`|Mqrx7w^bh{PW$12!MqE4rWw>LVd&z01eE@T1exmi|eB?I%0(eCa^2?R7~k9UP~DiQk7zDJ=IdF{9==E#ClpRN3>&{ro``2
+l$wd}R#%s=%e4!z76*7W+~#aWW*BY9R3FP|T1N7^^2Ao?WJPyo?W?R-T<N<6o@W?r)~`e5Gs58mYO+g7y>fmjS|Z}NU`J6}PtMjxa^k5hAbVaSK)3Js
+4FgXK`xR=IQ8&S;^o(b&CthdJoQu296gY|c2x>@aI&B&)9ga;)<fhU>%E5vNFE^2&pvke?s83VmWh4?@WmGN7Vcgaxu8H6>(ibl3*|3;^#T7qv2~(VG
+us?kF!wrn_^wBJ=kYwiUnfolHq<vn=>Q>*Wt87Fx(GDI|J0Ivj)W;yu`?tE8Rew6$8vKFjF<=7QzK^2TnlTowd|FT@;y4jPvl-{?qTrXo_04Q(To0FI
+rkqmrmEWU*<sbea<=mds8Ou=2{wEP<ytPfnmtM57|A6I;7|W#JADnkzzCgOT|NO<vFTeWw4}bhqb~zZ1uCB*_|2Vms&i}C}KHYx4`zO!6DB(3s`fz;3
+_5{-HR>d-fQ^mBnV63vFA<2oBdA3+&ckzpTL-8oSBYr_N&8NWFp~N-j>WPt$4|~iv{Vsg5-w*%Bz+g#M7;lraE3|MLWO2Dp17kWYmlH29vz*m35xrPI
+eDh5he--YEq9}o7fBC%cUz$whp9L9{y?mijO6}l>a27cd5hqXverb^4D}^a7BsO({rk)tKyy(PHgM<#SC0ep?9J>}L_LDX5u<@Z>&sBBLq5In-T~^0t
+q02F(DF1=JyU*5wk`0KC&l+8{IXyNCag6u>btcK<&;n{qF=2~Vcm~W^PKom<>PhRjnQJ`JJY!9hWi0g7R)adc#bCqrcdD3+J3e&I!RI<m)u(FNnhlYw
+C{w#V5#rW7Eq;PNS_ra6WzAY;y=vCM$uK12Ws$ni>9!r)vPxp4PNyz267YRUMLImXwk^Uh$UknoPHXryGCL?f>Cf@3*5u?rYp&=M3dilb?dVHd#p)7u
+!p*crwjz`~no6m+41uZP4=t2+P-=z3F5s_TJ8Y5;vt>gXB$!m0-Ndl1=ad?)&77zg=>Zxsabcb65}~z@?=+F@;TV9~Cwzw?jAyNL=>7ES=rpFXNUFp|
+_g*?h#{8%i??jQIypH3o(=a~b#;XT!_MGy?RKAj!m{LpIvF<UDMr36gSZy0&F|)prin=MuaI(#zv`Da1d<@YbfTlYOZ)SMw{5DeBe-D4yc3e&>3lJcm
+&2Fv2?KV97%@QXpc`B^4oBhK2Fh5>{!~cqD=<GId?jhW-0JCp#<`}VK*RF@nP@+Y6w-@X&x5XKHojf&<n`3jvAlA8&dqv}<d2A9jq2@{Igf=}kqivvu
+A}+c*_!l5SVSaKEa|UMoB>rx2pmzv~qy#h)<3B`6oeZWW{N%J1D0`yYUThfw#RjMD<9K1i2cxNgiE}C}v08~zkiqaC=JyY-Z4w7Ui*7I3d63K<NP&jA
+n`yibZ!ND$pvc!ex)|I|2Qhzuf2K2X3gf8T$c9q`*uK0~rkmbNI6gnhzc@R!R#UQ9mSs+7AFV^8aTBTLsdSwC1y9iKm#Li%3ifih6cJ2<cHy285kDN*
+&$s3ocql#>*#ZkA;<VbTH0%3Oz#ei);kJB;6l&2pv^WXERq9ilCEU#|UGZtE#>sdn9>)fkZMn!AE>++ON8(^QgX95UNWR{r;g*t@QpDB~gKdOwOw@S5
+TUNwWWoK<QZ4{5^wo5%Y6OGc0`>B!x!v!pDd0=f;t;E%m>zQjg9Y@4a@+{)nC~IG;$70|{#Cak|@LW{H3czGUW92u^wi9HB-G54jwmN}Hq}<xbAoZ~n
+T(Ig2U2eYQF>VO$+wR4|tAmS!dpV7VqHf7DRKf%NBypQ1W`~o>#|;h8ruZo81#R}S$s_{(#$bsYDX4Hla6Mi=$aNc*5z^tWKCu>nZ-tGpbpG(TBu0@q
+qRLoix9r#I9JwB_Mr1FoT)rT#gg7fNrL{AYAM+gTP6|V$<qY$?MFJf8=t*!c^)6r12`C#u6u@62_>?4i40*>2cQvu`p!6)Mlk%`v>XYstfKt=hZwM*>
+$Z+wGwYbBX8&K%!a?E&RE9hmiY?$OEMpML5I@uWL|63og$0hXsH{|y=PE8HR*{UH9EZgi6*@xJeB)WOwpA@Hlivc+$7Bu;UR*P&Byy;Rrd-hrm-ko({
+AN`f$+Y`PvqaZ!&zB@iR?7qUw5n*JjdwhEOt`W+^$?3(bqci8RdvcLHCK^7ah0>t+ZfJZj9KJDD^b%-kcmk6yi(`EP6`aq<!<fzz{#YL!*%4%rpyM*X
+$|U(EHHK%(6%c~xp?o~|#apjBgPCw2>akUh|FPW_>;XyHxD-!>8{pFrLj<!fbFKX$_F+pdA(>QM2MW2vq1O-bUt)4OK5D~^&C8rZJVx1{FBBM@8Onvh
+2xk_O<5n#wqo}btX;FSrr&_Wl5C?P2Qpi|)ljzXlnaMP6jOj)YZi~{<q3t|AP+~Ar$B+LhQ5npP;wzLuEoX3Lyq%)t6ywU@%!(x)HR4W7GmTWXvbNA7
+Z@SoxD6@mhx6}6mFaftGPdk`4W{pjA+;vSRR}R-<H-(=e374>?vHp{~lt~Z5Yn%8sz2|#h_BD{|x;g;Xz_Qn&WD((5%e?xq$B-{}Rv)I95nxl<8O~j^
+5^6x`DFuFq%iyH0_kPMcLoftFI$teg>7opEZs>H8+?x<itbaKt4iP;vEiz<MFA~OyfiJ8SHF<%mWsd>eQ_n^}c(ZnjL`t#$%}#A%Z!OR%Cu)KrBIGPT
+<tieQrapN{Qc7J_AMf4th?SObLJo*n*v<%~$*jm_r4(<zM7*KftlF0RTOyE~XaG7uD?u!Yy6JNz7QKmvFqDWY;`_;|j~f`qbLe=(Q|i;z+-CUuHvFE?
+3Xyw9flYc}MM@4d;^5&uma2=@bjo+#h~kQGk0jn}zmR;|TIUPRN36NN@9{2n17|~h6D4^qz?{%@rChfXG|t`feqs>`e1c?^N8%<kms_j|RHcj)lfZH1
+8JkX3(o9Re1SzWvU6N1vUE~`xn;}t%Z3?=8;f5qUjpXBG%!P6qrU-5<i^ZKE5D*I~en-6*h~BQOMI}QLgT`QjhXSrAz0-sGz}^0SdP)1qIZQN!AF+>m
+fWQMCAC`Z2y{S3x0Wjoj0x$NM&baAg3tqSZ?|nfSGLK0sE7JL_7=Ml_dIrS}-xfYd0%^OMV?=0FCyGMwCW6jtsv&uh?9=G{HNnZH$&=wm{xYuVCW_5(
+_9T%>TPeO{tf6m^q-$_a>VXPWHZ^%~4B3;xxY)yvlP1o{qKFlFXvi^7uw$O%_R~|*MfXPNyeB;8#*1ly5ws+Iv(g=w$#}*eEV2_Pe@ak@MvfXo3D7Et
+m?TL&rJg?aIa!}>Mzo0~67~QUdkIMERcvaSz(~_LIh8aYI@Te9LK7$(l-0Fw(MvcRfW$x%m}B?||H5yJM;NYvWrV@n1ncp)gl9Oz8^Xau4)1lXay5;J
+68sw0Ae#ru0@(x!1p*V*fusE|hdN-_lIgPZylfLdK7C|kV+HQI0|!83mJ;2`2=n(!aVt<XUlaPzlhr$-diJ%hi0QXV>EVM2Mwk(V8zV-CNMWzRaxLTD
+<7b~Ry07%m20y{I-8#Our^O<DiBXblJe{C(bhWFe@VzMP3cksTf?UbnozPH#mGjz4Wa||5bOw%}a5ifm`UX^9eX?d=k}XX>|Jj5IL{m4LW1bSMclL1J
+_m(rwZc;w)O#s0fN?cq6(>-+T&bEdW_9Pri@9|y3T0l6otZV{d{Lrmgisqt{{go197WZ5;ir-2``(|WnVdfkUl8&#aC`IUu3~VfXk}DUza$LZ^r*pPP
+>b;$HqRArswj0*ROy+e>0Q`*xf5a2WTzkmoRihDBtp0Xdz)kE$LH%K=KwQ0p<^fQ4XiM*$G%eP|kTNcL_L>X!4HqDIVo+X+<~MLcR07{SIzH2U6zNTC
+#c3J@)OHIQo5AWob5Gd9S+*T?8CjxM#|`*Vloe62KIO1+STWM?%Immi!x%NfT`{(F6b^fwlcJh9p)Z_c>Nrjkmj@>m-=Vn$HzFi&bWAGXT->dLssnzD
+4HSOsiOxypf_&*K_E7g9e}q$y*FtM&>2&HF&4idjm~v`-FQo&?e~Em5P|x_QU9D!bbNE^c+l&)tBQ~H*x086<Pc3Z&YkG08`|RVb&SBPZL&5{#sL83)
+^^Ea6UrOpIkq=VTZ6~F4UGi$1vD)S??rX~(4I~3ib=>A~zRACgE{Y}s0lP!H!9jg*GE-8ATH_&&Zg4W^9oN;T<HjH5mOA1br)_j>TUO0RCRoMxI4u>g
+K;!*#k6R#)X6rN)GfPp;k+k?Z!gnQ@tWGc?70xa->h4ytKuuf^KGw*z_z%)$M%0QspG<E<roa&rDe`)hwx@8}kt|iVobQxL4Xf9$IW7bU3_~3vD?O`;
+87w(%=HuLfLCmLs5K)yJ6jFeLJr0eu&o#I&%Ouvy=(mB7M?AwE6BIh?7Ee$4`e*rwEFM#R>Y21B{IK68R~=7Y3pfb33+xcN<_{Zbl%E<Dlp8rkIud|8
+g>xA2T)n=qIXsbW-1MF7M_QvEDUC~FhVtPDK<+3QBvUye00kX?PT+DU;i^3bRru%gW||SkFpW2};cCLM_xt`KfwYiJw(;r{+f+VoUI{N3hN#smsh%hh
+De=By!&Ex_@EpQThbTlEvc1p-|4GyN9p5igl+uVnLa*I?*@r7a-4%30X*pz739hdymv=^c9O@isl!aK#d}HYhvqxSeMLFN>iDWv0{-5z0Yqk~c#>{sQ
+-}i%~lk<y%<Kylb$1)MZ4u4+4WTYpjsVSf-AB`6WCwLr%JHIPFkQ2rQVxcQp+@3m5V;Qn{>XO}4$+(*@H(pA;)=v201I*3N#VpK*Lx5>AnXuTx7~{x&
+h=R3F+a_ET0Y5o-+YNvJd-IajefZV^52VP!Xdq!0NO7IRC92sh1`FcKx#l;&e-U6t`S7{TPgyVdY2V8Rp#lkJ)eW7iA{o0xF3#5_IAo-HBs28Tz29Sx
+JWL>xC9*Iy!Sk;D7-RgaufC!(_i|DmNXK}wma#G-10fnRp@=0ITWY;4?@5A+5sKGQBr|+p1Y##0Bo3LtwE)FzIHhW6;<i|X@Yrjk<w=UH{n?jaewmoC
+F|`aiSv*s_ICT6(*~P3}$^?BzAR>736iI0Q7fGZ#{6^U(IO5Yco$$rRy|)c>*0;_U+t_%cPf{5ddfLz|yCNCtrcQ)lfrV{QfK2~^4H!>T@pNOQ5vica
+H^s}yDqkOylJ(^D_382P>CaYK=xX)|zMifneV5fzF<#ZxYPdU<90l83k|8@<uy(!f&87pDFs_wJuvWyLGTm>;8Ip5tEwxm>*yEb5H&&}@Px`hR%d!(3
+12<qqm1x(N=0x|k8-t9=3}x+5g{!lCzABeRgu1cnmPJ2`l%;;UEJW$OSD?<=cMHX|3t)7oV>c$T``t^)DS6^}*q$rlasiaB$%!2BpLAMq3YO3;CuyHh
+3#qe?G1u=KkEzL7U^p`}S8|iF)11{PXBl(v#oD?CEG`Igx^&RV;aLwOc2d)m88z8|5GNq7F^jun8X}+AC?L^qa_@5M)fm{3Qt#gqZ(OTr__6=6mk&^}
+i}d2)$L<O7Uabj<Wq8J{lJb+QfaiNY7T1JUZcgF*JYqPi;CMQitcH1$uL(`hSR7Fr5!^VfNXpr=IcxRSP|aQZXvY<k51P;B4qg&S!cuVB?gyk!wP&g*
+8=owSGRM2g$@$3*ht83&@QWAjT&}K<yj_T#?7mDZhV{UGrp>rYW67b}5EF1o<{~Ci%AF8Fb>3BYv1(X%fxC&y7UH}j4R!vINpNo=b|tV33KXQ!RtM=v
+u&LtL@qa~fS3)}z(6g|Z*`oxYK2u3T7~?GAaFz;%F3VKgc;71(<wPHj5PV$dQg2}?F&Y+E>$UsVA7VRX*ZQA2BEmD)>09CZ#EBs)nfEYQASKq8?ATfh
+O++J2;%0Q6kv#$^Fc_u_g4&z9`wR=NM2+}xaT#Q9mnXRq?$Sv5mBcBQoc2p$P<0XO0;Ye?$W-o0=Lh!n>o2!B<<E+Lt1)&<uk*$^KhGxrj<_tp#kSc?
+o3N#h2<5cOExP_Lwi_mY%<Wk^o2Jlx*ouo>qtn0RG^Lg3r>OKIV`7vb$WIvzJ&D?fgV@8f#IP@=nw1ErsO;h2Y!oVOcNsT^rN&`*sKGLy7--=Xkl00k
+o4l<YomB>*5na=FOnFLhi)=iUk)YkDf^r7M5$m{DC_pY6984uIC|pf;b2-ey-L!4)EJET)G@B~DBja4!VtBeyB!y2LWJ`p&q<Kh*jFBxP6mO8{nm(c3
+!SkdJ#@}a`da@2?#nP4Kak>%dgL4=E=Xh?%LcMKpSCY0DP2~ZdBa1)T3BHgJrsVt=Qs@AT;yre3@>@9D8vlirX*T`~U8b>?P!=2&i$w5O55DvXAUo=*
+p+^mDo&*yzRX?MR@v|`P9vr?&c-@g2JIEggliBQJgZ-hgO`8y}!7v-)6^2{v{4w3%-^c%3ROkpI3`xDOZ{r~)f5&A+fJqWK8MHYeO^n#zAmmGIUK;PM
+tQSIPP{$LSil&$5x?y&yErOo7-ZtCUx*yPVU@`?74j;+}AVw{01O|I33LX5R7C4fjZaHL?fe6ZZz5fKQb;+v73VRf^uA|Z<hKfRPF>7>CKtmmr#rt+L
+$@~+#PbLb&viK-Ox)B--hM<Kinln6GKB8aTQcZuf8lAk=v9LfLsqqNop(j-qxja*brB)df>e$n_2Pa3byXP17FgEm*NCCORBDh4B%y@2U2cfeD3c04#
+Tlp9Pp`~s$$$Y$IKgM3M>fh_wJW4iu<d5L|hnw+oMnxPe4dQ$>Y$Cg@+iWwA#aTb`ZXU*jgq?2n4ph!wQ?KQ!MQD!TS;A@;t;_lmD=>6~iE?wY3#p!?
+Ji;elbvP~$j@Ov-1<X2O7(@(^o?d?arI_*{!n3ZQRURFVn*S_};8*K9SCbf`mKNz~qiFKtFiJQCrP1LyS?L_@&7P;YvB{H+Md420Xm0GKf`KCCHwX9#
+uD*kCEd%wA0NAe8-Di<N%|vD68HhL>AX}Qd&@8nM+oA~CHulX*Z@Jaf<C$R87L|nWSS)+8&W+T?GS%T4XU<B9iF@-!RJC<ppa+dihxmbRnc-i;mu`5v
+=lyChIY~=jiAX2g`<cd;lgJL$5O<oCp;Upqg!stjrloJjpv9wx-i?%yl|0mt)nhHn?UZDx%q9yq#HDJUx+}5kM-cD=NkGaB48Mie$mW;IdK2W;v|;ab
+aA*cq?L9Ke_$R8BDU{F{y*qG@UQk~8{X}JWwYci~p;w|2Xxbzbj9@!4jU<|MJ@J$~Bh9|a^;wtX^Zw8T-oEin@E*r+5W@Jx!CZ|uhK=sUas+MTF(21h
+-(kk<cu<B?Q(u|RzU$cl=M1uO<whDl1Izp?^NIBgYvS=D6;`C4eW9+#-iQ;!qNa(pAQnEUhWTJDv4J>%wythsnhz2+0=U#+cTJ%RZ$bo?Zb^D179YoR
+n_#_Y6$99Z<Av%q$eU~mWYp#$$HzOqKbiOJJ__$Ce<)X<%x+cUSai%LFcJ7!bU}ULnsR7hfBcZlT;3MyVVO21C7>3kHkKSNA#(b9;ch5pfOoF4icesN
+bfRUZr#DFvRGKYQl5bg9eBM)WwCW>vy%r*#vQb&PEiCKeGQ!vyqfw5LcRKqeCAKvyB$*-SvBED`v)PdHTivN>u-AO~qD{u7C}WYZf+lPZvI{TzjDZr_
+5RXTn{pdY!_Y-I2EIXs7*i_Ytwq^u7#Ap{HR*e`p9jT_+3dx;;g_(8^-Ea{dvfgy;e7Jep5tYtLm;6-9e9w@x`ZY}1$!z%=0T^|f!uIYx`%lORW#lh5
+EfW!cig+Sn^bjI#uo~0>#6Vj#ClZe<#g=QoYwybyyrw4<B6c|o*HmiL;AMelE{q49H;KwexaJlr2DQMXGLo+`T5gLoxkP8RE0;~KW(&aN8yhFntguGQ
+oaVQ&Ek{%QG~}nGAY}VOj?cheuw<a^Yz0nTh)46KWOJ16D1%A>tZOvf84*48trex2o^CoA(zVLxi-m_k*N~ryrl`6kK3^^aiQr*XUMpsF|AM%-KAuKR
+8p#I|S~bFRjOjidJT3UflX6~di@@>k(M*bTMa$z(`@a)(Lq*Uf@w6Y!<~N9|OQL7s+c2`ty%J~>cU$U|BZdE_?9Y#n!tr#m`0LZNw+AQ=c^({zV~?9u
+OmVWD5sXucaoB5>L;s9>sU(DE|3DF^BU|eUx-C$WYtugjzE8f7?NTB$*LhP!;q;np)X}AFyu6Fe<%UC5XxhvNas#=E3YUv&(tyNC6-pMAMg-BTltoVn
+KOcZ2vXox+%klNB>2$!h(|lJc8B7OWYC!c=<+^A?T4yvG*o#SZlD6bLFcH=sad-KDYrEFwHjZQaee3>+4XRSYQXmBC%1VMV?UE%%QAA6+l3%wV6bd9j
+3K2;#0BBj4#(%%lr@Lo*W@iCVNm40`*xh-*db<0Z)<g3a`e6>qpb{+fw#jwKYj8VddR6h*SY;ICJZ)Vzrt_yXg=!e;J(T$zU53H2q<i_1Bw?}e3n4O&
+V$0iSJxa7iEjmZRDp8KuyIFkQy=9dcoicvzsFzpMpcy;#RYPY@KN(F;Aha9gZk}JzW5Zn-Ff&|o<tGx2!HJ+g-sF^PAx`4r4TKZK9bgft`Zw3#Mj?ga
+*I)PW_qRyCli^j+R18hfQfuq>Jz!kET$*VVo!q--D>s~Sm60j<C=N&7E|6S0tYGEQG@zGBPUO8+-XR!?hD3xvOGlG1+A7#&Doqk<#6-Mufvbw>IwYZA
+<QMP4et}0hBqi!ksQ&avqGhhTzu8jJF^FyCLEJO)?2r<i{OxvA-m0AtEBI-C#u46Q7&W%@wU73OUJ|8#KMfs=XjQEc)D+5N_<9=~K0*R=TsA1+0Cc4=
+u(+63G<^6e*K_$ru67l(0j>(G!i4C=s#yBQTQCa47j6i_6NO~t^@lw_4{HgLAt{=`CLF*=Dv_Z69MH9d?I*(Xc>@bvKneHPGlw6%bBB=!inpU0oV3}N
+m5duNeQX4Lb?B?Xd1P~?8b^B%y;$=R$N(Ka%p#@o*=)g#1Fix~@*ajg&g+*!qTdPIL}2pgyu9Iemp1m5Ix6Zx36;evU}FThl`dVkf>)&6;`oIsM$rTt
+C6g~)Tz9aH@t>+Q<yO`c43H5kNJH>U$)<2Jx9=#D$v)K3FIps;ucer#pMIDx!9o@(kOhY|;IzYT@DSnv2DJP*+hL?lM#K?hDEp-68A32eB?+z-(2%#M
+0HcO^NK4eL%KO--sZ|x0Yl`dswp3Kl8~tKA*gqKZXQCpbKDGm+^AFLSE4cdyoq<%=ICJBPaze}NN;wV9`8Sf?fhTbX#cHkDSIM^!qmEe@4$bYWVi=-o
+hJgqxW>>o$ZHEvpG2<T&<0G5%ivt&gMK|C=hPo3FR``$&3~SGCi~_3ioALnBlDIfmUT<wSRrBE?-DQ%)f?nS$_K7Qi#hgVz<yx@Td^6`E#?=D<w1-XT
+23GFIBkFNy>JfNbG;ib_zV-}WB0KLsl{cwVQNzM+f*KDuvj-N98-0=N^vEQaYm}eHcwKi2x5ppuV&L$kL6L>SIthS&pi>0-;c!p`xol%v;coF16udNL
+P1>~(@0^Fkh8I5jIQ^_HGI-W^Qbz>sBiCno0Umt(RhdiK9rjj&G=f$E(;4cBc1+CBVb^A<+nSiF55iJjUO>e%VrCId+)Y=sd%Bt~uHut!4|5DTU=v48
+G|0SW)kK?i4@u;<z_90ad9nbzp-JxK!Kv#s_c44kOQ<^U)0AfvpE6Zl!hioBsz4L%p37}HM+HN*D8O`ac8?Anj(&LA!TvG+oS^&2xt#7HgmYT<{T*sK
+)RT->=4}ZU2kIBM+K9-7{bt?a;C`>y_jD3LXRI=ec-d$6lfFmS0PL|8(Jw&I<baU=Z{AdW^l7t>*I(r3&Zx1xm%F$3k!_1EF&Bi5w_8WJyyWT{T=`(|
+V+c9eD|wC4f*^;o)Nf7Jl}p<%N2Y5B?uoGXWUYb^VG*=+SOb#~HFSS;6yF`Wp;0}mfSWGAE_-|*HdyY=p6?^4c}0=yD&$p+UjO_G7tOA0MD0bZ{q3x3
+Gtl8ZAsv2y-xa;xd)zwRZ*@=V?)^?!P6?Mb=<WZdJKXzye7c(b3T806WWRSe0+;0dr~B2nRpkNFwF%ZQ?j#9^W5r*l5Hqm!c?|l09%_IX_U2Xyq?e@m
+_Ov(JE=`NOc5;}}Q<bBsE4zgJxMaE@k5bL+D7ab7^N#&y$>w!$QQ_rgLB<pXK`dx=UFDt>MD=d#I&8*Z!MV#C#Og3(QB_s88|`qZZ)&F$-<jY&QyR*w
+2;2b{9DK3KGFQs-XZ3D0+mDcJ#=&vfD|&V{TZvn=Jv-exxTeX`^<UsNj-wz9Pp&T^%fpR2J}Vm&Xt>18n3SW*Vt#EzKUpDos<WsT%g=`LlVE0zQ9g30
+H&alUKYsdnSdaoAL+v)BR>9pO#1uU*>MGUGjuT7zN^PK+5$vnL6iKotCR3N|tg>sTfx3s@r4u)+J=rpk*(`z%0`MoA!>BT9knv{F{i2O52ruNy@09)*
+SHu6j6m%tS;_X^h{T9PJ`~E?Fm6<ih|6MLlM{!Ljt{}7iHdfs%%OhBb?V?n8X_lpm<cj(AXQ_)69oD<focs1Rv&k+`jm?2;1>F@Q&Ldw1KV>UGrWlO~
+d9#{bSOc`K0ZwIRe>~n58>wNJ<{FqNLO=!6JQ1*%rw&Z<VueO~$dvl?Tf63-zCC*KgZ?=B<>@hl$Z8vDQ-q@6Dj;p{Qr}R;<|qH~tBJqrlxjWaUKH~J
++k@n4*eN_AQK3eLf{hI9w=OZ#fw}O}p4}Ebz8s4n<aWvN1<P6jK+aP8oG<1#*VuF;Bg{H$Q=n44dl+J+qXZn^1A2+Ac}gUGAZrO_BRiBu`Ea4)jn2W8
+4aY!C0G_ePge9pwPT2R5tA#v-Jb6(tmf-|3fJcm|rb|&`*{Rp4!xgS<bo%WkE8AHTJ6tcM6E;_scEy=Bm)1Lb=Af1eMR9HF>s}~xph;XRfSRM2PU}9&
+McAFMc+}j?VeX+02aET1my^Z(BV7gPX61QKJ_PzA_8wWb3h8LBLMNFEuGkL4&gmmP?ez*IK5}Uw8|9Vbx3H~_Cu=T;nZOG}1s+(Jg564PqWvHS-~4)S
+$===x2NUWWD3};AVhP2IKq%fRbaV{OSKtkx;Wy?R_m?h5{#R^2riY3x_BZJ$vN=nP0Bdo^bPLxr*WBPIrTk2-%45lB-Z$Ft$@f}q_;93VEBuN+^>%vp
+4HyPmby-ct_T}UqG9Vx2Fcp4!=VBEVn<KNQ1k@1{Lq3UEsPjymTGVE<t2LTS<s;K&nnrd26gm9&#`?+zAY@WR-LFO%p`=diwZBZ8H}w45+3n4@Hdu`?
+{<OD>Mui-hd~}nzBKXo|yAVa4`=(*fMCPs#*}m1IwypC^%kki}JMAZ5SU-Buje@07>8W1>Y6yFC_m-7>3RV{Fy)5CNyXVG;<*T_0mO=wdVg|tkM*gly
+(a~8VuF5QkWUj1skq)Aq#40laPX|>ZUeV%Qska?7<K%&)$;_xsyVePRd%{ho6?0w6`56s0GFA1ol<l+4v%c@%$LG9>j35s9p7s$!yb&I`>FZ88B9psx
+KzORKn$Xfgtzkn0(OKf+MDqeNjM6DD^uENATcv~hMK(g825c2mp<-n+p>=)aTK9>8%=CsS=B5cSV=2u!<yxbKWN<SNSlLvgsp@tgw5rC)e)Z_AEL3QL
+#-Vn8v%-<UN@A-DVunN4F^Q>>VLB0hh>TOBb*{ryk}n_fmp#ie{U#kPj@XKktnZnLNnCeV7$A3>wcc7F1_NwY78%uGuZC*$4~L~k_i)+2^P=vQ#yTBr
+Nc@d-0=FP^7*|>$m${w0A7*FUZ>t>xA+QkRxXu2&je&3C8g1LHFo9tVmf@NhxJ-b_jN&Sc6kBG%EsY44fxu-Ln~d!CMxj>7rVelkwqf;8>WenByk(*R
+*67&&p#e@2Eu_|=A`~kfz%3XCvysR5Qv`kfJo4^`w-Fayb}A`}*H&<+&o`cPoZ48{1@N_9*X1)*i0i*u(Iq!_;Ry^j6TiR`zLC(tNY7REeLzSbmVIXp
+lEy&F9i#@$a9eodYdvM%)GPbLe)+G!XNz=E#lv500t(j<IiZvsj@UB8SnKq_gKAPUXh77k)1Zg0p~uXzyIM@Axg$5S%SRJkIC`Kv#HEpeQk;>19t;Mb
+wvvGiXwX9%9i-Ji4voUpvspw1R`7y`1O0@r9>(UK9|=9N0k={IoOoz9JDOD{K7a|=!tRZo!UrGd2eFsJx`+#)a4V?u9~=KIlM=dagDXY|cEZhGr_omi
+J4Z<wQjC-Uv<nQTX1S0I6m_|is)$a@Q#LVeQwqu>?n!CGe*&0?DySf$Aq5`Xa{6F5Lz8i^hBpahkNtlor{pVXar_o4)qLFo0(R-?z*EPpX!ce`Vzx%R
+0+smvLpwB{yDZ|F_C%YqqhsOGlJ>s-AirW)*?7WlG45D0<z{<MoidWE&=?&)mlY+c44s13H`WY^rk^j3wH9>KCUkElb}5A}g;X8l7K6smgax7wqodU=
++3|`ZPPbbfQt!E|aFwC*EoxDVcj(X@y`tY{?u5BYNU<)*3wL5%Wa1c4PhICNYv8Ldi&*UGzLZk`KSANR5%H8jcZeE#G(KCgZlK0)^$wCiGr1L?it>Z`
+CzK%yEZ%_?%A5fq7$T`VT}7OX?luODPdF<Olk(;Yp7)GT#Fbol!b9*lDE3eoiIwN<0H813hGq{RHytA!i%}s2PdO2PKqe*oMJEyhI<`EEx9#`?g46<e
+?>Oa8H=c3v{^jG_xYf&at89DX-W86KMC%Y;OT-E+wOGr>LIS1Bap|obDLBPwABV9ycvFdb9L0t9BhyJR5RNR3V-d`a?V7!?lUgb(Z*_>geI+k3K^PdU
+lIX_0C*K(_hWI_dmafoq$JaMjp_*p-xB*v_k+tTF%dQWXP>UzZ|I^vp4-pjZ8atsDkhHS2KetgUlL6C#Pgsbv{kJx9n_n<qVr-8*eS65B1WuXs>YdB0
+p)!1>QnA3~lV3cEmQ6)3S+I2X*tAmnHOIw`S4hjz1M<fQ>Q{7&<m*Pl9#@zGD%5?EYZ!9U>%YhFqc8*><|?~y_#MSj4L=_Ch55&NfrLd61PMF2wG-00
+e#g}(vO|WyI<~>5hUsn9h-jkgpq9*9kA1Oq#?nW-l(&PAf+@XmZTIc@0Tsb*RB&GxL3X*Vg9UBZ6F>rE)b?A{Vds4wbl2|U#;$~-e}${$AIpcNJo>sk
+p#L5+KVMPqvTec4j5zP`o98N3TjL~~4jg1VOW)gVAHATHVQBCI(oHO$XdgP^l|E>jmrXrb<ew{x2o*Ch*$gRs!RYymC$D~BgN2_dP?Z~Z7ARJ?HZW7b
+*OEV>m#ykAE~<kfL<yMW5SK>Zc|G7khM7@_A<5t3>T|o^-TB&AGWS5BAN#9D8&vbbQ!l9sYd?A(gvb0rrGXGf0($2T1Z|@<_EFCeIA+I;Z+#nQkQ*5k
+z;4&#gc}4Ky>Fd<m|Y0}him&s2`ep6op6Pq9$p0Z^cQK41jN!9T%@!_1{}+Nb+hFBKaFR&rr}+u>{Vd?^2y+rsOf07A!!p7*R+*n5tTQH2*tzYm(yuE
+K5_R?IBO8uio1<cc$yFHFi1lxnXV0<O{Ns%g{ABu5_mRZ#R+6Ny7>^m9bsS5C<f&4??X=nF1kBtF&Ntlsf@ES++sRvd^--^ASZJ7RxX3x75S))NNM>9
+Y~*qtHTi69U<EJlGnY?PQ%~trY3O<cxj?2VjXB3~@c|mlbvjuP`M49wB61160$JUB-6Mba<M7CE51D1D>@YGGP`n{D7IhaVBXzMR^h7Jj+m5PPjKb8+
+9yiN^VNm>(iXv%4Kl=X3^A}G?uYUagyQ8<-2OP~H!N9O<nyVuF6w^(VLgHSzMY2%*V-*jrR=|l8<VvGIMaSabE^(!GV@*rCH9Nm@dv;5BR^ciVuL(C%
+zLt~q8`76df194RfEpm(?uV(HF2W};zh2EQ-BxtiGs4@u&+h8{TMZ!GDc?>{Zx97oet(bUSwj!=f{-7!_uL@0dndhv%1w9CpFVQcyO^z37p^@tb3^a?
+E&jf$Qba3+D|$w2!;W`%QrS51;cBiw&Q7mZ7k8n|kv~Z<-k=&$et65YqEeL6wC%#U5~x;=Uq5{bZdmfG*>4qsZ*M6$Lnva8kDk1v=Z|~6ZVz$IC?R5=
+q1oM|SFewszU-9#*Sr6H=YPF^<FbAC<C{0;J^hwNHJ`8AMr;n-RO^8|`A;9X?s@RhP5tS`1Gg$B^UDX6WHg&ZA-KlN)7dQ9&{T~Y_UJCNC2a!wOBgch
+kjM>WuT#<?W?2-a#u)7GSuF)Wr=A)e{Zjt!<||B(lnJ92!~0j?RiRGbQBJN=FJ9*b|D^5_IT-2K>F+LjT6q0=v~nB@d}m4n;jqK0nj^(itY2)7+v#<N
+a>w;{Q!`W3Jbf3U??UK~5$kYaxAIT5cia`#!!fe)kIFKm#MZWYkz+N#5kyV-pp?++N~~!bAm)==eZt0n{b}OcakE5|-6QCwKi$j_<IMd{e^piY`qPN<
+J<^(&)6ag8B{6CCY#JizpM!Mb!+c4GD4c$D^QyY!xzFaa7A*?*l9v;L5Kj18Rge?=ge$>4q<_{$>}ss8;Y|Ipn`?M){`k=&?;GyBKdfN88n%bb^V<5h
+YcSu<c#FV(m2|!gRbVsWijyOF5;eEtI9_hsdh-3zv(b0|J9_i>_0yww?^2A~`!2#Z?Gxl|y#Ig0+y8#J-fw^V=4<NrZ@Tv@{BV8w&HKrH1)Y&0gSHlN
+7-1rd-W^s8N5iUBE<t^%&5DE~3W=SP)m}^nJUxIY&&&|Bi_mo$322H8A&R2j;@;#}2t~WPAgy+iAS~NjEVJ!ko-_oVpI*nWkA69Nx@l*Y-A~F!>^9PE
+#9PPgOy0OILV{cbGE0RMZ!#gh8q)AB{m{K4K>p}QOr{>&)MC|9Eo)B?F=et{tY8cWFXH4ihPT=<yh(AY;l3E-hOeL^T_<MEHbHZ|sXiYdK4g5RHdE?E
+n@U}xPL^#S)vZl1ZAwdSQIIUQkNLK6cUXd{r?p*-%7GO7+M7sh!F#5uE=4^IkNO9?zpej<oNgFD-5(NSA|EJHDQN9$6ZCCUo1zfEO&t)^i)YTo%)olD
+Miad|i9RRZjvSp93{oUxXapkP-`OLkag(_Fo?wY|6Zwm~-%n2SLflehC0*b(J7e&R<cis7=Vq*UZfaU*V?mSBg(8m~O?s9gprdUaET2Uk44|H{4C_|M
+#ALK3Fe<B_%Eu4&<z@#bI{zC+3L?Sd$Ba#~`*T{X;&n1xwRPW7RBi^|GFy>y4)O4WK7k_=la?3jF&Iql?cb{g4~JXyy@Fzq?(^uJZ1wpn;ED5~+`%Vq
+wYzIA$+&U?1m6Y&C9HRbY7;fF54NN$*We0EGi}3|RULx|%=Gp~;B#_3%Fi|mrA0BB{wl77vP5tUwWHVeEjMT}y_k-ry-{N}beA!GhNk6rDPDe?y0w0<
+SN+tN-|UU=h5PKT4iclk9zS{hjz{oIMWkXR_|M+_PhWkdLa6AWgMj>Le6@mskm}ieH+u2z`HN>REB*QN^S5s@wyN4m&Nx!d?NI*OdSv4sN&P}t3_=@F
+oz5@jC*z9}nHCZ*Rw}NaU<O={mmk}`d9U{nx53cfKYhhth}-(0_2W;Y;}@@9j=q2W?1*IFvPE`1zQU^#@>2XTq<+Zlcb8l5@gv;I=e>giCQ}i}ELoVu
+X&vf+E?+9ZZ_omD`v_2o5Hgk%{Xr6?QpBdH+94)vE_8MRGpI*7q>lnXI62+8<4aYsV_LjDdd^)WL^oXRwDVE`I4ga{3sbV9L1;$_s|eoxX1ah?MU;M)
+a{=R}$Q^O$UWn?J?1tbk<rkv}k*qN~eFk|=Ll9Xcg6M-X_`8!y^M-Xx?Z@KoOJ}Svn45|9RweT`R5R_B-u$5(`Ks6?1o3`QsYOSHQL~9P$`yIj2-`%6
+f>gBa6Q%#*ps@^covrZ6<(Pp#k=i4ap<ByXT@T}G={+oeGNoryRP}A*{=a?zq3Tzo`C=lheoO1vCBZ1zncWat2~!u$_004Cpe44x8sh^rf;8i-M$k3&
+^rJW_`8#ru(veV)K=snJktM{%bAFwP$Fn1}KqNk{37pUAFJf*Y$lo7y0VGgseAK<3U$@CJhkRf?<MTt(GYW`v#x5uoo$=C3cZqmCBfA~g9^_c(ViM=t
+n7@D*kKYNn0N!zIZ`%4t;<~_E%<?3oF@4=HnqcTU6>P|1E+#V@)WsT{5(-m_i?h=zLUph=z4BAhf7BZS;OWCKbxah8i93R#g;sMU&Ibv`;rjT|qq`6x
+`bf-;5twVT#T~gPwq7=}2SN5iW>1Nzn*%AKqDN}1dJMiX3pR;+?H4sKJUmV#z#;cAT9!4l3<p!an?b4S)poL-!JCJ%Oy=Ap6*VB>>fpcq3hqyzt=DVX
+#`$csmmob5w_SnxGN3>!Y-4)c-Bii!D)+;@-A^jlu93ggn|jpStD9J3yMa&JB-h9`mck|?{X_(t2&fB#Qt0f0n5eRl3uTAGrsL9QFbE>ah^wSrS20Ys
+wcvD%AQjq)^{=+g1dAoO3?kiK#@36A*`bWQ40BXqcPoSG96pUdYv36Ln`M?<1}I?@-NkI@PHC}}{_^bTrvUpc%1ptLN}5J$H$`<Lvsam?^r}7W8!9e6
+3e5J>)p6P7s$0|aZCuv=V2QRAYbM!r2Gq3z3{d!Y1Tlx=mR(D>`kr_n6L;T;+)ON3te%U<4sHq))Kt`#xIvk|S$-N{->qlz?heh`k_3HnSCz`Eqo3*8
+e>MHoDn@^OaeU;?iqX@*J$d!~=$ZTL@2`J+`|8QD`^(Kh_%<+5uT!={)UMV)=B{hU7a9PeHSuAmXy<i5+9y-DnQn0KBj;&+vVL%jqSj&{^i(dj95_(8
+6s@lZEhop`tSA@(QZERxBmx_MLJ`i!zq&OGnfeBE!~2B!I=F73E9@9O959`UbQdWe)V<0IH*Ia^VtS!;1_^&9xE!jwafG!7s6dEt2|pCd#HI0$=2a|E
+AxYu^He2dFJV4ySyP&6Uq)6b4@oZU+eII<noptQVT!;#D3{?x&=zKmC{*+W8l<v1~zh3D;w7x!2fw^Z!8Qkt6b9ZO39%Xpu1pYm=f1QJiAb(dkVLFu+
+)4tuK0)0wGkkcc4%N~6!n%hY#D}x5m;N)&){`GlsxwSwUxu0A_3q{ad6eR+v+qAKk>@=mJkhx6*pG@;YfcN!kVF{yBoMONgpgZYE&Y<b#_3ASx&3u&4
+7wf@%&+Qlzg~+Kt`lNt(wYij=x{=p9pwK~NpiJXjV53+j&bt>IHjh|_$!;$j`&U<f+G0OD>-^zKXKt-250ziV<OdFVDvnpNmt?mt_e-9s>jJ7Ld}LPu
+YFN>Cnoq$>pX@Tc<>~IGz07{@Vw>FkiGrGz(%Od}sb|jxldn0>AEhyX;z_nK&0}^ZU+*Kkeo;2gZaJ7}!q_C(Z$OGR^2`YcSK<UDYC#mY{L5%|DgUa@
+*FcXmT%?<cbTbPvjD{!#_o&`$R&CM%ZR!=j=6NLTl1y-4*?H(YHG^c1wxr0*FTdJVgm9}qNDmRUHh<~8nOpq36{HRY5911;`AYhj=7I_~Bp0Ol4+Nu}
+pyqg7(^x2pk+lLaQA3zY%}R|NXGIl-NC7=yQ!Mxzdvz2GfXvY=j!zsQXmv?p&1bziNRdHh)LZutL3@DbfjQgeWYp)J+Iwagl}eY1&!FdX^%~}&_Q_6~
+^Gt0zM>o2+`2oXedod@64Y;`N0{IHZ^6fgD$wbcJPvqP6+GiC!t(!0u_4*s0L~@LxBaMs%<gGe!^I`IB%SQN!X47DggR03+?-sxOmNRGAH_-nK-4#Wv
+(phOV?~TG-rt(5~6|tQMx+^s1!(3Y8+GJy|nXxzfI&1S+b)!b0W7$Tp974`m`LKS4*j2c-EcYt=i7i58QjUk~E|9DEDB(>bh4M8Y7Mw>FS?yD!VqzrT
+=3`)t8P@uE{OYB#G3Ewab{&@8sWUp-Nnj|Q`S8o`L|x2p&OacKhG8J}Wj%ZG)>t~FA4Eed9k^R9Xx%p6AMl};A39rx#f<Ox^mMumP)PUW=h5qztP=Uf
+{k6SI!ipv7)Lrov*OZRDRd6?{uXk1aiwfHiS82+D3DL!RnEDC}C+?Uzh=MWggl%Wud}7JBGIN=|ehwos$l4(!|G-sMBm`dsUqB{IQP2FrYTDvF@S4h6
+Oro;35O5jO-xu<5p}=MyF1)Vsa7E`~0|S@0`+XS$S5~toy%ap<t$hh_w|=p+0aH~OU5QBv#ZK@vZW?W`*UfOO6W;7!@Mzz~cimv;&|rN8|FX6K;LZR+
+<>$)PZe>MOv^EsFy3AO36I;mCJgK|KW+mM{ucg`Axn6wEdcY<EcjAq*sY3PwVKypzMlC30$<li^B};E$;su2?wap^z#KWq}6ZOejsqc1r{HZy7>jd2B
+Q5%_-GA0mjC2w|kvs~%Eb0u9S;yW|y+)ahs%r}%L7@{DcKaCf~ZjgsNDtP}sKOu)qE~4FXKjoB*K<5QDv{Qg^vf$uI#a^cXn7mUcgq-|Q+0|oj)Q2F;
+VFZ+Sh|o&EwGTQ7d3LiT8;j&mtRXj-ZRA{)4<0Z~T^PZ9^274L2<;=6Kg~tbAESE0hpDx}0Xd#<!Qiza1oQ%Kvxx@@yp1ro@z=5~@t>q*2^GoUYR;1m
+O`y7M$w;hUfTcYT-7bAq^gs`9B(c8WpNJpLRt9R!h|WaffaPzaCYNVpp)(#Z)STMKe^D$q?E==><Z$D|W-M4XtA5nXkF$%5&>AtTHKuDssB<H-x2x8e
+noF`Bv+T~6;+yQc%e9*~Q$$>%d%_M-bz(+vau#L@qCS^<AeW^vl}*{>#jpG@^rO(A9mxdL27-a5JLuAym`W|lM<zX#CkAkZ4}`0C%lz&~RUgIyY~8mp
+**7OX5cn^W=_I4v>3yYQJp-lx2r>|*D)8lo0I|7BZ(9_7U6mb3)rxPro?TA?^520pfeilB)%CfXxILP*YE*Gqz^J16@0l{KrP6)JFi2Mbs9lJKAy;Rv
+pgm>%6R$=xdjbdding_I8@*tWX-PaZBPTPC&&~*^@VVWqaDck&&3FZDq7#T}Upa9Iax+!r`euaif^A&x59Dec?OS+nK$IV*<LiG?Kwmc_;RDeN(Smcx
+cuqeQay29w4AaOi{v!#1XZUGDNIu@ttH=)!0r>Xu1`+fs#;8)*4&HEqYj9QNkjGqy0lymRoTcgNUZQ1P`mbsXk<tm{^e?yuv>4*4)e<VJXQ2ECeOIM}
+Xz~lS_Q5b(SN^C7D~l_rbg;Y5DuJs^=54zqWhF;Oe}b3-W14I^wIwbE@EVsb-X~6-6YCo*sc=rF=i@8hRo(y3^{%hm+hM7Dg$$h(q`O}LPO8I8w9&K?
+Cy^gknl``N;CO<>&;8}Z<ktJ&dIzn_`2CzsIMkVZv5|BG$$PCDNr6<6v1y)-WinUWn|(xl_pGN0L4j!i3s3LR3*-zUTy{(!SCLyvjarG{l(+bIJAqPs
+S>*Y~lnX)+)*vL9$XU~i=_&Db7T7(3-P1?iXRLpCCl8bjUgRGk^p{xJNbRmD=Tzpx@4z9mqo0mm{V;M@!e`9hI9@EqpW7x<XRojl4mfey;SV`ea2ARb
+>J2PzJ5gq0e843M&LuF#;PyA3wB6@!vPev<gU6L|5|)o8j3hF<x$-UHgjMX$YaeQ*b&4}t27NIZuf{eWu1vs6sQlwuI2cxm8<+?(ho$D_ZnZA|9`O(L
+@P&WjuEY=`MbuE7m*fC+?P_-Vaar~cwZ6G}^@hrkh%vbj-Xsx*kiJsDm<R$KkTk?><DSS|lf0aFr+bnmVx`gbzh>uG;rg^2zeh7>==s|xPswxTpxZ0n
+y?Fi#bWy~^@wcNVZ=aDCi_7b}moHxZ&?&>uACBIBZ-4)dST`7v`21$PnB)<O2GgL3opbuSC`+?$&bp(Vd{pAo=_H&Caxlm)F~3<Etw`89%)^X`RhO}X
+qj`b=^AZqwDt-cjUTZB?vzPT+=rP`<dX-ghg*y%xp%uixB&Z={-kZ+U1CZC}XuM*H6I-<FXHI;`88Nt4dGA2yi4mZwsQ%tjSAUahJs%(TJISGFh?&Tm
+1e_jHWI&#x7ALLV`>R%Huz-N2Q}j}1I)kNLm9GI9)?6E#&^&I*?Akvld=LBZ@^GP^O%!g$?~~)5pK6ot|8e3P<&JSm#;|dOL%mZb`?X90k;omgIsD_2
+vw;Rry!OPsM?#Yw<8*{$Zf%W*;gXxCoQym~JdSSBdtr?`RJi_5$oNfJI-ztS6V6@&_h{}cJ8`16`DOUA*jVQ_=&P0rf0P;)70Lwz{m~r@9c3D%$AkXC
+kf-S2pg)wOj=lo<L95rY*jW!tjXye+k3wUEMq;^=qbf>q-=^^W2E7Mj*if?Mh)X`5%$BF)Me=#dp0j1oVL)4QJ&dn7ys=}5dFSST+Fru<`}xQn2jq`&
+;iQlAdDy2eWbTkEM&}V&kFI!U9=Si*nLzeI$`Wrt({MR=Gk1P917G5Nas6S;FX_}t5al$7CSEF2DQDnsxG2%b5pb>TKKzPd4J?(bsD^wRWFyV&QSUF!
+g3*cl>Z5t7UC_lWkCYt#+bcNS*PHCUPPFNeP>6I=B9w8fP1Hd&vr-Bb&zvIt%f;fGj_ptC5LXBAb7EuglO;aFrAkqCsP6mW(KjW_3H^<ky?k+e?Au4_
+W!&AKOp*mt1n5-oHFFQzzB{qh)E{X!;gv4${7RvWplI{EB<B(-`D+$PqZ+>fQ-~*G%Et|E(vkD!f|mr`Ajw1a=HkM5s1sOf`YS#34(dO@l~yfRZh9ah
+9xYFIBY&vQc$1s!hiy*89~sSy1e0YSrrLA(+~Imp3TFBB_>s%|tH;VFs%w(Zqd;sCDPG*$Gxymw*?KK@e*h6o-yxGB%U49ot?M(+kYAEJ$v<zVH&e+F
+e^Uy)?ee>JB{SH(prENMDygH7Uj7fcPq`Tj79;!k=%>+>XV2^t;-MKG{qo|6$`{(DRl1m8v<I%Bp(xI50}0>8UwZr5u$h@d6AnF)mDi*{?`iseEz(Gq
+W5^Y$vzTk6H|IAz(U0fzk2lwHiGKa-baCb;YK_A%W^K!Wg>nqj;W)usMh!$E*3Z|^D?J<fgEC9MMr6=vbBJc12=H`JQLh1ZD6AY(^!0gCcsM-oTsd;V
+n2zRGBd!uFC;bb5`i;&ON|k~Q7;XU3shJ#`V&ku!nyO&JlsqD-|KQ=D-Lmv`z1yjbS_*>WhV+V;mt&H9_CgHU>D8}Rw{deK8>YzrEBAf7YEU3E6wOc-
+1^A5^8xBp5-8a|<3iu{SRjN)w{&81_=Cfx<KfU_#_!w{8%`E%M)%p-v1*$&T(xyZLIy!S1QH>G*cLTO5=fEO0qS%Di?d;}CbxTClh(G8^6>U@Geg^Sh
+YKlWfdqdP*`i|}@?G5aKJVirBxuaLlr6^B6Zp|@dy6y*ec)8v@`t5qQkO<UiIaMt~YmN$cQof=@>AW_BJ)7|_U8+PI?B?)39v1)g|LBSm>i
 DRYDOCK_END
 }
 

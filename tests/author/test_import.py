@@ -27,11 +27,11 @@ from builder.author.importing.workflow import Folder, Options, check, import_pro
 from builder.author.importing.write import profile_text
 from builder.errors import DrydockError, ProfileError, Where
 from builder.machine import Gpu, Machine
-from builder.profile.load import load
 from builder.profile.source import Source
 from builder.profile.target import Target
 from builder.report import explain
 from tests.support import Result, Sandbox, make_wheel, python_3_11
+from tests.support.profiles import load
 
 LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36")
 MAC = Machine(system="Darwin", machine="arm64", os="macOS 15.1")

@@ -71,7 +71,8 @@ def test_native_code_is_the_targets(materialised: tuple[str, Path]) -> None:
     natives = [path for path in folder.rglob("*") if path.suffix in (".so", ".dylib") and path.is_file()]
     assert len(natives) > 100
     for path in natives:
-        head = path.open("rb").read(20)
+        with path.open("rb") as file:
+            head = file.read(20)
         if name == "arm64":
             assert head[:4] == b"\x7fELF", path
             assert head[18] == 183, path

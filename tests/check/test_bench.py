@@ -171,7 +171,8 @@ def test_a_measurement_that_is_stopped_leaves_nothing(bench: Sandbox, number: in
         time.sleep(0.05)
     time.sleep(0.5)
     running.send_signal(number)
-    assert running.wait(20) == (130 if number == signal.SIGINT else 143)
+    with running:
+        assert running.wait(20) == (130 if number == signal.SIGINT else 143)
     assert not list(cache.glob("bench-*"))
     trainers = subprocess.run(["pgrep", "-f", str(bench.root)], capture_output=True, text=True, check=False)
     assert trainers.stdout == ""

@@ -31,9 +31,8 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import LockError, UsageError, Where
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
-from builder.machine import Machine, macos, nvidia
+from builder.machine import Machine, detect, macos, nvidia
 from builder.machine.fit import numbers
-from builder.profile.load import settings_warnings
 from builder.profile.model import Profile
 from builder.profile.target import Target
 from builder.profile.variables import Finding
@@ -481,7 +480,7 @@ def test_dangerous_settings_are_told_with_the_guard_on_this_machine() -> None:
     (warned,) = files.settings(shipped("cpu")[0], [(Where("cpu.toml", 3), finding)], None, linux())
     assert state(warned, "A: is slow (cpu.toml:3)", "leave it out") == "warn"
     catalogue = Catalogue([ROOT / "profiles"])
-    assert settings_warnings("m4", catalogue.source) == []
+    assert catalogue.entry("m4").resolved.warnings() == []
 
 
 def test_where_the_old_accelerate_can_be_left_behind() -> None:
@@ -831,7 +830,7 @@ def look(monkeypatch: pytest.MonkeyPatch) -> Look:
             for name, value in {**desk.environment, **env}.items():
                 patch.setenv(name, value)
             reporter = PlainReporter(sys.stderr)
-            found = doctor.examine("small", reporter, ask_network=network, full=full).diagnoses
+            found = doctor.examine("small", Catalogue(), detect(), reporter, ask_network=network, full=full).diagnoses
         assert doctor.ill(found) == ill, found
         assert len({one.what for one in found}) == len(found)
         return {one.what: one for one in found}
@@ -1054,7 +1053,7 @@ def test_a_broken_driver_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest
     monkeypatch.delenv("DRYDOCK_PROFILES", raising=False)
     begin = time.monotonic()
     with (tmp_path / "said").open("w") as said:
-        found = doctor.examine("cuda", PlainReporter(said), timeout=1.0)
+        found = doctor.examine("cuda", Catalogue(), detect(1.0), PlainReporter(said), timeout=1.0)
     assert time.monotonic() - begin < 20
     states = {one.what: one.state for one in found.diagnoses}
     assert (states["GPU"], states["CUDA"], states["lock"]) == ("fail", "skipped", "ok")

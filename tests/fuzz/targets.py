@@ -18,6 +18,7 @@ from builder.embedded import claim, manifest, patches, plan, wheels
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError
 from tests.conftest import ROOT
+from tests.support.profiles import load
 from tests.support.sandbox import MINIMAL_PROFILE
 
 IN_WORDS = (DrydockError, StageError)
@@ -36,7 +37,6 @@ def _text(data: bytes) -> str:
 
 
 def profile(data: bytes, folder: Path) -> None:
-    from builder.profile.load import load
     from builder.profile.source import Source
 
     load("small", lambda *_: Source(str(folder / "small.toml"), _text(data)))
@@ -171,10 +171,11 @@ def run(file: str) -> Callable[[bytes, Path], None]:
 
 
 def evaluation(data: bytes, folder: Path) -> None:
+    from builder.project.catalogue import Catalogue
     from builder.project.evaluate import _recall
 
     (folder / "memory.json").write_bytes(data)
-    _recall(folder / "memory.json")
+    _recall(folder / "memory.json", Catalogue([folder]))
 
 
 def patching(data: bytes, folder: Path) -> None:

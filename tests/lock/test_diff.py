@@ -13,13 +13,14 @@ import pytest
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.diff import Side, compare, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, dump
-from builder.profile.load import load
 from builder.profile.model import Profile
 from builder.profile.source import Source
 from builder.project import refs
+from builder.project.catalogue import Catalogue
 from builder.report import PlainReporter, explain
 from tests.conftest import desk
 from tests.support import Sandbox
+from tests.support.profiles import load
 from tests.support.sandbox import MINIMAL_PROFILE
 
 
@@ -232,7 +233,8 @@ def diff(before: str, after: str) -> tuple[list[str], str]:
     """The lines of a difference, and what was said beside them."""
     talk = io.StringIO()
     report = PlainReporter(talk)
-    return told(refs.side(before, report), refs.side(after, report)), talk.getvalue()
+    catalogue = Catalogue()
+    return told(refs.side(before, catalogue, report), refs.side(after, catalogue, report)), talk.getvalue()
 
 
 TWO_REVISIONS = """\

@@ -14,12 +14,13 @@ from hypothesis import strategies as st
 from builder.errors import ProfileError, Where
 from builder.isolation import LEAKS
 from builder.profile.detect import Choice, Detect
-from builder.profile.load import load, load_part
+from builder.profile.load import read_part
 from builder.profile.model import Profile
 from builder.profile.source import Source
 from builder.profile.target import Match
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
+from tests.support.profiles import load
 
 TARGET = '[target]\nplatform = "linux-x86_64"\naccelerator = "cpu"\nglibc = "2.17"\n'
 WHOLE = f'{TARGET}[python]\nversion = "3.11"\n[trainer]\ncommand = ["python", "train.py"]\n'
@@ -615,7 +616,7 @@ def test_days_may_be_written_as_toml_dates_or_as_strings() -> None:
 
 
 def test_a_part_is_checked_alone() -> None:
-    part = load_part("part", sources({"part": 'extends = ["not-read"]\n[env]\nA = "1"'})("part"))
+    part = read_part("part", sources({"part": 'extends = ["not-read"]\n[env]\nA = "1"'})("part")).model
     assert (part.extends, part.env["A"].value, part.target) == (["not-read"], "1", None)
 
 

@@ -16,7 +16,7 @@ import tomli_w
 
 from builder.errors import ProfileError
 from builder.profile import schema
-from builder.profile.load import load_part
+from builder.profile.load import read_part
 from builder.profile.source import Source
 from tests.conftest import ROOT
 from tests.support import Sandbox, tool
@@ -206,7 +206,7 @@ def _changed(this: str, that: str) -> str:
 
 def _accepted(text: str, name: str = "desk") -> bool:
     try:
-        load_part(name, Source(f"{name}.toml", text))
+        read_part(name, Source(f"{name}.toml", text))
     except ProfileError:
         return False
     return True

@@ -16,7 +16,6 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder.profile.load import settings_warnings
 from builder.profile.variables import FOLKLORE, KNOWN, Acknowledgeable, Finding, advise, findings
 from builder.profile.variables.reading import strtod, strtol
 from builder.project.catalogue import Catalogue
@@ -480,7 +479,7 @@ def test_the_table_is_listed(built: Sandbox) -> None:
 def test_the_profiles_that_are_built_in_have_nothing_to_be_said() -> None:
     catalogue = Catalogue([ROOT / "profiles"])
     for name in catalogue.names():
-        assert settings_warnings(name, catalogue.source) == []
+        assert catalogue.entry(name).resolved.warnings() == []
 
 
 # --- the libraries themselves --------------------------------------------------------------------------------------

@@ -398,13 +398,14 @@ def test_a_mirror_stands_in_for_an_index_by_its_name(sandbox: Sandbox, second: I
 @pytest.mark.slow
 @pytest.mark.parametrize("variable", ["PIP_FIND_LINKS", "UV_FIND_LINKS"])
 def test_a_folder_of_wheels_stands_in_for_an_index(sandbox: Sandbox, second: Index, variable: str) -> None:
-    folder = {variable: str(second.folder)}
-    profile(sandbox, "small", "special", tables=SPECIAL.format("http://127.0.0.1:9/gone"))
-    sandbox.drydock("lock", "small", env=folder).succeeded()
-    assert versions(sandbox, "small") == {"special": "1.0"}
-    assert read(sandbox, "small")["packages"][0]["index"] == "extra-wheels"
-    env = Path(sandbox.drydock("build", "small", env=folder).succeeded().stdout.strip())
-    assert (env / "lib/python3.11/site-packages/special-1.0.dist-info").is_dir()
+    with second:  # which nobody asks
+        folder = {variable: str(second.folder)}
+        profile(sandbox, "small", "special", tables=SPECIAL.format("http://127.0.0.1:9/gone"))
+        sandbox.drydock("lock", "small", env=folder).succeeded()
+        assert versions(sandbox, "small") == {"special": "1.0"}
+        assert read(sandbox, "small")["packages"][0]["index"] == "extra-wheels"
+        env = Path(sandbox.drydock("build", "small", env=folder).succeeded().stdout.strip())
+        assert (env / "lib/python3.11/site-packages/special-1.0.dist-info").is_dir()
 
 
 def test_a_folder_whose_wheels_do_not_fit_leaves_the_index_in_charge(sandbox: Sandbox, second: Index) -> None:

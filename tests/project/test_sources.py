@@ -992,7 +992,7 @@ def test_a_lock_that_builds_from_source_is_agreed_to(inside: Sandbox, team: Repo
     project(inside, team=f'git = "{team.path}"')
     pin()
     inside.profile("mine", head='extends = ["team:base"]')
-    refused(lambda: relock("mine", PlainReporter(io.StringIO())), "nobody has agreed")
+    refused(lambda: relock("mine", Catalogue(), PlainReporter(io.StringIO())), "nobody has agreed")
 
 
 @pytest.mark.slow

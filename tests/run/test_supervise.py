@@ -22,6 +22,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from builder.project.catalogue import Catalogue
+from builder.run.supervise import stop
 from builder.run.supervise.journal import RotatingFile, Tail
 from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
@@ -126,6 +127,20 @@ def test_a_trainer_that_ends_well_is_done(desk: Sandbox) -> None:
     assert {"out", "err"} <= set(log(desk).splitlines())
     assert (state(desk)["phase"], state(desk)["last_exit"], state(desk)["restarts"]) == ("ended", 0, 0)
     assert desk.drydock("run", "small", "--status").succeeded().stdout.startswith("small ended ")
+
+
+def test_a_mac_stays_awake_as_long_as_the_supervisor_lives(desk: Sandbox) -> None:
+    """There is no caffeinate here: a program that notes what it is asked, and does as it is."""
+    program = desk.root / "bin/caffeinate"
+    program.parent.mkdir()
+    program.write_text('#!/bin/sh\necho "$*" >"$0.asked"\nwhile kill -0 "$3"; do sleep 0.05; done\necho >"$0.over"\n')
+    program.chmod(0o755)
+    trainer(desk, "print('out')")
+    path = f"{program.parent}:{desk.environment['PATH']}"
+    desk.drydock("run", "small", "--supervise", env={"PATH": path}).succeeded()
+    supervisor = state(desk)["supervisor"]
+    assert Path(f"{program}.asked").read_text() == f"-i -w {supervisor}\n"
+    until(Path(f"{program}.over").exists)
 
 
 @pytest.mark.parametrize(
@@ -475,7 +490,7 @@ def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
     profiles = Catalogue([ROOT / "profiles"])
     assert profiles.profile("m4").memory_guard is not None
     assert profiles.profile("cpu").memory_guard is None
-    guard = _guard("m4", profiles.profile("m4"), profiles)
+    guard = _guard(profiles.entry("m4"))
     assert guard is not None
     assert re.match(r"profiles/m4.toml:\d+: env.PYTORCH_MPS_HIGH_WATERMARK_RATIO: set .* = \"0.7\"", guard.advice)
 
@@ -517,7 +532,8 @@ def test_gpus_are_in_the_samples_where_nvidia_smi_tells(tmp_path: Path) -> None:
     run.mkdir()
     smi.write_text(NVIDIA_SMI)
     smi.chmod(0o755)
-    request = Request("small", ["sleep", "2"], str(tmp_path / "root"), Policy(), 2, 0.5, 10**6, 1, gpus=True)
+    policy = Policy(grace=2, sample_every=0.5, log_size=10**6, log_files=1)
+    request = Request("small", ["sleep", "2"], str(tmp_path / "root"), policy, gpus=True)
     (run / "request.json").write_text(json.dumps(asdict(request)))
     lock = os.open(run / "lock", os.O_RDWR | os.O_CREAT)
     command = [sys.executable, "-P", "-m", "builder.run.supervise", str(run), str(lock)]
@@ -564,7 +580,8 @@ def test_a_reader_that_has_gone_stops_no_trainer(desk: Sandbox) -> None:
     running = desk.start("run", "small", "--supervise")
     assert running.stdout is not None
     running.stdout.close()
-    assert running.wait(timeout=20) == 0
+    with running:
+        assert running.wait(timeout=20) == 0
     assert "trained" in log(desk)
 
 
@@ -790,3 +807,52 @@ def test_a_word_of_a_unit_is_quoted(text: str, quoted: str) -> None:
 def test_a_path_that_a_unit_cannot_hold_is_refused() -> None:
     with pytest.raises(ValueError, match="path"):
         systemd_path("/with\nnewline")
+
+
+# --- the stop ------------------------------------------------------------------------------------------------------
+
+
+@given(st.lists(st.tuples(st.floats(0, 100), st.sampled_from([signal.SIGTERM, signal.SIGHUP, signal.SIGINT, None]))))
+def test_one_signal_is_passed_on_and_the_kill_never_comes_later_than_the_grace(
+    events: list[tuple[float, signal.Signals | None]],
+) -> None:
+    """None stands for a look at the clock."""
+    now, held, passed, first = 0.0, stop.Stop(), [], None
+    for after, number in events:
+        now += after
+        if number is None:
+            before = held
+            held, kills = stop.overdue(held, now)
+            assert kills == (now >= before.kill_at)
+            continue
+        first = now if first is None else first
+        held, told = stop.asked(held, number, now, 30)
+        passed += [] if told is None else [told]
+        assert held.kill_at <= max(now, first + 30) + 1
+    asked = [number for _, number in events if number is not None]
+    assert passed == asked[:1]
+    assert held.is_asked == bool(asked)
+
+
+def test_who_asks_twice_at_the_keyboard_does_not_wait() -> None:
+    held, _ = stop.asked(stop.Stop(), signal.SIGINT, 10, 30)
+    assert stop.overdue(held, 39) == (held, False)
+    assert stop.asked(held, signal.SIGTERM, 11, 30) == (held, None)
+    held, told = stop.asked(held, signal.SIGINT, 12, 30)
+    assert (stop.overdue(held, 12)[1], told) == (True, None)
+
+
+def test_too_much_memory_ends_a_run_once_and_only_one_that_nobody_stops() -> None:
+    held, told = stop.exceeded(stop.Stop(), "12 GB", 10, 30)
+    assert (held, told) == (stop.Stop(None, "12 GB", 40), signal.SIGTERM)
+    assert stop.exceeded(held, "13 GB", 20, 30) == (held, None)
+    assert stop.exceeded(stop.Stop(), None, 20, 30) == (stop.Stop(), None)
+    asked, _ = stop.asked(stop.Stop(), signal.SIGTERM, 10, 30)
+    assert stop.exceeded(asked, "12 GB", 20, 30) == (asked, None)
+    assert [held.verdict(0), held.verdict(143), asked.verdict(143)] == [(1, "12 GB"), (143, "12 GB"), (143, "stopped")]
+
+
+def test_a_signal_that_came_before_the_trainer_is_passed_on_when_it_is_there() -> None:
+    held, _ = stop.asked(stop.Stop(), signal.SIGTERM, 10, 30)
+    assert stop.begun(held, 20, 30) == (stop.Stop(signal.SIGTERM, None, 50), signal.SIGTERM)
+    assert stop.begun(stop.Stop(), 20, 30) == (stop.Stop(), None)

@@ -20,7 +20,6 @@ from pydantic import ValidationError
 from builder.errors import ProfileError
 from builder.machine import Machine, macos
 from builder.profile.detect import Detect
-from builder.profile.load import load
 from builder.profile.model import Setting
 from builder.profile.source import Source
 from builder.script.quoting import sh_word
@@ -28,6 +27,7 @@ from builder.script.templates import rendered
 from tests.conftest import ROOT
 from tests.script.test_render import make
 from tests.support import SHELLS, Sandbox
+from tests.support.profiles import load
 from tests.support.scripts import Desk
 
 KINDS = ("performance-cores", "usable-cores", "memory-gb", "gpu-count")
@@ -41,7 +41,9 @@ def functions(**changes: Any) -> str:
     text = rendered(plan)[plan.profile.run_script]
     found = re.search(r"^# detected WHAT.*?(?=^# What would let another)", text, re.MULTILINE | re.DOTALL)
     assert found is not None
-    return f"set -eu\n{found[0]}\n"
+    first = re.search(r"^case \$\{ZSH_VERSION.*\n", text, re.MULTILINE)
+    assert first is not None
+    return f"{first[0]}set -eu\n{found[0]}\n"
 
 
 def told(script: Path, shell: str, *around: str, **env: str) -> list[str]:

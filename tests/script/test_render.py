@@ -241,10 +241,10 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         one, two = installer.requests(written, written["plan"]["packages"], {})
         common = ["--prefix", ".", "--python", "/py", "--require-hashes", "--only-binary", ":all:"]
         common += ["--index-strategy", "unsafe-best-match"]
-        common += ["--no-binary", "special", "--require-build-hashes"]
-        for request, lines in ((one, "anchor==1.0"), (two, "special==1")):
+        builds = ["--no-binary", "special", "--require-build-hashes"]
+        for request, lines, more in ((one, "anchor==1.0", []), (two, "special==1", builds)):
             arguments = installer.arguments(written, request, "/py", tmp_path)
-            assert arguments == [*common, "-r", f"{tmp_path}/requirements.txt"], shell
+            assert arguments == [*common, *more, "-r", f"{tmp_path}/requirements.txt"], shell
             assert (tmp_path / "requirements.txt").read_text().startswith(f"{lines} --hash=sha256:"), shell
         environment = installer.environment(two, {"A": "b"})
         assert (environment["A"], environment["UV_DEFAULT_INDEX"]) == ("b", f"https://example.org/{url}")
@@ -526,4 +526,4 @@ def test_without_patches_there_is_no_patch_tool() -> None:
 
 def test_all_shells_that_ci_installs_are_here() -> None:
     if os.environ.get("CI"):
-        assert set(SHELLS) == {"dash", "bash", "bash-posix", "busybox", "mksh", "yash", "zsh"}
+        assert set(SHELLS) == {"dash", "bash", "bash-posix", "busybox", "mksh", "yash", "zsh", "zsh-sh"}

@@ -172,7 +172,9 @@ def test_render_check_finds_no_drift() -> None:
 COMMANDS = {
     "cat": set(),
     "chmod": set(),
-    "find": {"-type", "-prune", "-user", "-mmin", "-1"},  # -mmin is not POSIX: GNU, BSD and busybox have it
+    "df": {"-Pk"},
+    # -mmin is not POSIX: GNU, BSD and busybox have it.
+    "find": {"-type", "-prune", "-user", "-perm", "-020", "-mmin", "-1"},
     "getconf": set(),
     "grep": {"-c"},
     "id": {"-u"},
@@ -186,14 +188,15 @@ COMMANDS = {
     # Not POSIX: macOS has these, and they are called there only; the driver brings one; and what this is all about.
     "sw_vers": {"-productVersion"},
     "sysctl": {"-n"},
+    "xcode-select": {"-p"},
     "nvidia-smi": {"-L"},
     "uv": {"--version"},
 }
-# POSIX.1-2017, "Shell Command Language", and the utilities that shells have inside of them.
+# POSIX.1-2017, "Shell Command Language", and the utilities that shells have inside of them; zsh alone has `emulate`.
 OF_SHELLS = set(
     """
     : [ break case cd command continue do done elif else esac exec exit export fi for if in kill printf read return set
-    shift then trap umask unset until wait while
+    shift then trap emulate ulimit umask unset until wait while
     """.split()  # noqa: SIM905 # a list of words
 )
 
@@ -373,8 +376,8 @@ def test_outside_of_an_rl_swarm_checkout_the_script_says_where_to_go(m4: Desk) -
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
             f"drydock: error: there is no hivemind_exp/gsm8k/train_single_gpu.py in {m4.folder}\n"
-            "drydock:   hint: run this in the folder of an rl-swarm checkout of release v0.4.x "
-            "(v0.5.0 removed this trainer)\n"
+            "drydock:   hint: run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): "
+            "git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm\n"
         )
 
 
@@ -391,11 +394,12 @@ def test_a_run_leaves_the_roots_that_keep_its_environment(m4: Desk) -> None:
 
 
 def pretended(folder: Path, **programs: str) -> str:
-    """A PATH with programs that print something, before the usual ones."""
+    """A PATH with programs that print something, before the usual ones; `xcode_select` stands for xcode-select."""
     folder.mkdir(exist_ok=True)
     for name, text in programs.items():
-        (folder / name).write_text(f"#!/bin/sh\n{text}\n")
-        (folder / name).chmod(0o755)
+        path = folder / name.replace("xcode_", "xcode-")
+        path.write_text(f"#!/bin/sh\n{text}\n")
+        path.chmod(0o755)
     return f"{folder}:/usr/bin:/bin"
 
 
@@ -425,6 +429,82 @@ def test_a_mac_that_is_too_old_is_refused(tmp_path: Path) -> None:
         assert not one.store.exists()
 
 
+def test_a_macs_terminal_under_rosetta_is_told_the_way_out(tmp_path: Path) -> None:
+    one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    intel = "case $1 in -s) echo Darwin ;; *) echo x86_64 ;; esac"
+    path = pretended(tmp_path / "bin", uname=intel, sysctl='[ "$*" = "-n sysctl.proc_translated" ] && echo 1')
+    real = pretended(tmp_path / "intel", uname=intel, sysctl="exit 1")
+    for shell in SHELLS:
+        done = one.run(shell, "--build-only", PATH=path)
+        assert done.returncode == 1, shell
+        assert b"this terminal runs under Rosetta\ndrydock:   hint: arch -arm64 sh " in done.stderr, shell
+        assert b"this is Darwin on x86_64" in one.run(shell, "--build-only", PATH=real).stderr, shell
+        assert not one.store.exists()
+
+
+def test_all_that_is_missing_is_said_at_once_before_anything_is_downloaded(tmp_path: Path) -> None:
+    one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 13.7.2", sysctl="echo 8589934592")
+    for shell in SHELLS:
+        done = one.run(shell, PATH=path)
+        assert (done.returncode, done.stdout) == (1, b""), shell
+        old, memory, folder, _ = done.stderr.decode().splitlines()
+        assert old.endswith("error: m4 needs macOS 14.0 or newer, and this is macOS 13.7.2"), shell
+        assert memory.endswith("note: m4 is meant for 16 GB of memory or more, and this machine has 8"), shell
+        assert "error: there is no hivemind_exp/" in folder, shell
+        assert not one.store.exists()
+
+
+@pytest.mark.parametrize(("blocks", "free"), [("1024000", "1024"), ("999", "0"), ("3000000000", None), ("?", None)])
+def test_a_disk_with_little_room_is_said_before_anything_is_downloaded(
+    tmp_path: Path, blocks: str, free: str | None
+) -> None:
+    one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    table = ["Filesystem 1024-blocks Used Available Capacity Mounted on", f"map auto_home 9 8 {blocks}   99% /a b"]
+    df = f"printf '%s\\n' {sh_quote(table[0])} {sh_quote(table[1])}"
+    path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 15.5", sysctl="echo 17179869184", df=df)
+    for shell in SHELLS:
+        done = one.run(shell, "--build-only", PATH=path, DRYDOCK_UV="/bin/false")
+        assert done.returncode == 1, shell
+        said = f"note: {free} MB are free at {one.store.parent}, and all of m4 takes about 1121; DRYDOCK_HOME names"
+        assert (said in done.stderr.decode()) == (free is not None), done.stderr
+        assert ("are free at" in done.stderr.decode()) == (free is not None)
+        shutil.rmtree(one.home, ignore_errors=True)
+
+
+def test_apples_python3_is_not_asked_where_it_would_open_a_dialog(tmp_path: Path) -> None:
+    one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    for shell in SHELLS:
+        path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 15.5", xcode_select="exit 2")
+        done = one.run(shell, "--build-only", PATH=path)
+        assert done.returncode == 1, shell
+        assert done.stderr.decode().splitlines()[-2:] == [
+            "drydock: error: no uv 0.13.9, and no python3 with pip or venv to fetch it with",
+            "drydock:   hint: xcode-select --install brings a python3; or install uv",
+        ], shell
+
+
+def test_a_trainer_may_open_more_files_than_a_mac_lets_it(m4: Desk) -> None:
+    m4.program("python", "#!/bin/sh\nulimit -S -n\n")
+    for shell in SHELLS:
+        for soft, hard, found in ((256, 20000, b"10240\n"), (256, 4096, b"4096\n"), (12000, 20000, b"12000\n")):
+            done = subprocess.run(
+                [
+                    "sh",
+                    "-c",
+                    f'ulimit -S -n {soft} && ulimit -H -n {hard} && exec "$@"',
+                    "sh",
+                    *SHELLS[shell],
+                    m4.script,
+                ],
+                env=m4.environment,
+                cwd=m4.folder,
+                capture_output=True,
+                check=True,
+            )
+            assert done.stdout == found, (shell, soft, hard)
+
+
 def test_the_build_of_m4_builds_the_three_sources_and_nothing_else_from_source(tmp_path: Path) -> None:
     one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
     path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 15.5")
@@ -433,12 +513,14 @@ def test_the_build_of_m4_builds_the_three_sources_and_nothing_else_from_source(t
     for shell in SHELLS:
         one.build(shell, PATH=path)
         written = read_plan(one.env / ".drydock")
-        (request,) = installer.requests(written, written["plan"]["packages"], {})
-        call = installer.arguments(written, request, "/python", tmp_path)
-        told.add(tuple(word for word in call if word in ("--only-binary", ":all:", "--no-binary", *sources)))
+        wheels, builds = installer.requests(written, written["plan"]["packages"], {})
+        assert [package["name"] for package in builds.packages] == sources
+        calls = [installer.arguments(written, request, "/python", tmp_path) for request in (wheels, builds)]
+        known = ("--only-binary", ":all:", "--no-binary", *sources)
+        told.add(tuple(tuple(word for word in call if word in known) for call in calls))
         shutil.rmtree(one.env)
     flags = [word for name in sources for word in ("--no-binary", name)]
-    assert told == {("--only-binary", ":all:", *flags)}
+    assert told == {(("--only-binary", ":all:"), ("--only-binary", ":all:", *flags))}
 
 
 @pytest.mark.parametrize(
@@ -457,7 +539,7 @@ def test_on_the_wrong_platform_nothing_is_built(tmp_path: Path, script: str, una
     one = desk(tmp_path / "desk", ROOT / "generated" / script)
     path = pretended(tmp_path / "bin", uname=uname)
     for shell in SHELLS:
-        done = one.run(shell, PATH=path)
+        done = one.run(shell, "--build-only", PATH=path)
         assert (done.returncode, done.stdout) == (1, b""), shell
         assert done.stderr.decode() == (
             f"drydock: error: {message}\ndrydock:   hint: drydock profile list shows the others\n"

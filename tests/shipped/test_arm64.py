@@ -41,9 +41,8 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
     (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
     arguments = [*SEARCHES, "--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
     (folder / "thrown-away").mkdir()
-    uv.install(
-        [*arguments, "-r", str(folder / "wheels.txt")], folder / "thrown-away", profile.target, profile.python.version
-    )
+    arguments += ["-r", str(folder / "wheels.txt")]
+    uv.install(arguments, folder / "thrown-away", profile.target, profile.python.version, builds=None)
     program = (
         "import sys; from pathlib import Path; sys.path.append('tests/support'); "
         "from compiled import link_bytecode; "

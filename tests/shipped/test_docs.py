@@ -114,7 +114,7 @@ FOR_CONTRIBUTORS = [
 _CODE = re.compile(r"```\w*\n(.*?)```|`([^`\n]+)`", re.DOTALL)
 _PATH = re.compile(r"\.?[A-Za-z_][\w.*-]*(?:/[\w.*-]*)+|[\w-]+\.(?:py|md|toml|yml|j2|sh)")
 # What a page names that is no file of this repository.
-_ELSEWHERE = {"dist/"}
+_ELSEWHERE = {"dist/", "drydock.toml"}
 
 
 def _spans(text: str) -> list[str]:

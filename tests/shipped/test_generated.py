@@ -19,14 +19,14 @@ from tests.support.scripts import Desk
 GENERATED = ROOT / "generated"
 RUN_SCRIPTS = sorted(GENERATED.glob("*/run_*.sh"))
 SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
-# POSIX utilities, and the two that macOS adds and only its scripts call. No GNU option is used with any (see below).
+# POSIX utilities, and those that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
-    cat chmod cmp command cp cut date dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed sleep
-    sort test touch tr trap true umask uname unset sw_vers sysctl nvidia-smi uv
+    cat chmod cmp command cp cut date df dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed
+    sleep sort test touch tr trap true umask uname unset sw_vers sysctl xcode-select nvidia-smi uv
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
-    cd
+    cd emulate ulimit
 """
 
 
@@ -110,9 +110,9 @@ def test_a_script_is_small_beside_its_lock() -> None:
     carried = re.findall(r"^  cat >\"\$1\"/.*?<<'(\w+)'.*?\n(.*?)^\1\n", script, re.DOTALL | re.MULTILINE)
     table = re.findall(r"^#   (?:\S+ \d\S*  )+\S+ \d\S*\n", script, re.MULTILINE)
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
-    assert own <= 74_000  # wanted are 54,810
+    assert own <= 77_000  # wanted are 54,810
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 965_000  # wanted are 884,089, half of what it was
+    assert total <= 985_000  # wanted are 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:
@@ -210,7 +210,7 @@ def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Desk) -> N
     (swarm.folder / "hivemind_exp/gsm8k/train_single_gpu.py").unlink()
     done = swarm.run("dash")
     assert done.returncode == 1
-    assert b"rl-swarm checkout of release v0.4.x" in done.stderr
+    assert b"git clone --branch v0.4.4" in done.stderr
 
 
 def test_no_committed_file_names_the_host_of_a_registry() -> None:

@@ -11,7 +11,8 @@ _ALL = {
     "busybox": ["busybox", "sh"],
     "mksh": ["mksh"],
     "yash": ["yash"],
-    "zsh": ["zsh", "--emulate", "sh"],
+    "zsh": ["zsh"],
+    "zsh-sh": ["zsh", "--emulate", "sh"],
 }
 
 SHELLS = {name: command for name, command in _ALL.items() if shutil.which(command[0])}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -15,12 +15,12 @@ from builder.author.importing.target import Chosen, choose
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, UsageError, Where
-from builder.files import write_new
+from builder.files import display, write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
-from builder.profile.load import load
+from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
 
 _LARGEST = 16 << 20
@@ -110,9 +110,9 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
 
 def check(name: str, text: str, path: Path) -> None:
     """Raise ProfileError where `text` is not a valid profile."""
-    catalogue = Catalogue()
-    read: Callable[[str], Source] = lambda one: Source(display(path), text) if one == name else catalogue.source(one)  # noqa: E731
-    load(name, read)
+    own = read_part(name, Source(display(path), text))
+    entry = Catalogue().entry(name)
+    _ = resolved(own, entry.part).profile
 
 
 def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:

@@ -31,6 +31,7 @@ from packaging.metadata import Metadata
 from packaging.utils import canonicalize_name
 
 from builder.author.patching.trial import Trial, trial
+from builder.consent import Consent
 from builder.embedded.hashes import sha256
 from builder.embedded.installed import distributions
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
@@ -91,23 +92,26 @@ class Outlook:
         yield from (f"            {note}" for note in self.notes)
 
 
-def check(name: str, report: Reporter) -> Iterator[Outlook]:
+def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook]:
     """The outlook of each patch of the profile `name`.
 
     Releases are looked at in halves, from the newest one: what holds for one is taken to hold for those between it and
     the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run the proofs.
     """
-    catalogue = Catalogue(step=report.step)
-    plan = catalogue.plan(name)
+    entry = catalogue.entry(name)
+    plan = entry.plan
     if not plan.profile.patches:
         report.step(f"{name} has no patches")
-        return
-    consent.check(name, consent.digest(catalogue.from_sources()))
+        return iter(())
+    return _outlooks(plan, consent.check(name, entry.content), report)
+
+
+def _outlooks(plan: Plan, agreed: Consent, report: Reporter) -> Iterator[Outlook]:
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, ExitStack() as stack:
-        files = Artefacts(plan.profile, Path(work))
-        trials = cache(lambda: stack.enter_context(trial(plan, files)))
+        files = Artefacts(plan.profile, Path(work), agreed)
+        trials = cache(lambda: stack.enter_context(trial(plan, files, agreed)))
         for patch in plan.profile.patches:
-            with report.busy(f"checking {patch.file} of {name}"):
+            with report.busy(f"checking {patch.file} of {plan.profile.name}"):
                 found = _Question(plan, patch, files, trials, report).answer()
             yield found
 

@@ -18,9 +18,10 @@ from builder.author.patching.session import Desk
 from builder.author.patching.transaction import write_all
 from builder.author.patching.worktree import changed_files, close, package_files, read_mark, walk
 from builder.errors import PatchError, UsageError
+from builder.files import display
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Change, changes, dump
-from builder.project.catalogue import display
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 
 
@@ -50,17 +51,17 @@ class Committed:
     left: list[str]
 
 
-def commit(folder: Path, options: Options, report: Reporter) -> Committed:
+def commit(folder: Path, options: Options, catalogue: Catalogue, report: Reporter) -> Committed:
     """Make a patch of the changes in `folder`, add it to its profile, lock that again, and close the folder.
 
     Patch, profile and lock are all written, or none. Killed in between, the profile can be loaded, and committing
     again completes it. Raises UsageError, PatchError, ProfileError, LockError, ToolError.
     """
     mark = read_mark(folder)
-    desk = Desk(mark.profile)
+    desk = Desk(mark.profile, catalogue)
     package = check_same(desk.lock, mark.package, mark.version, mark.sha256)
     with tempfile.TemporaryDirectory(prefix="drydock-patch-") as work, report.busy(f"comparing {package.name}"):
-        pristine = package_files(Artefacts(desk.profile, Path(work)).unpacked(package))
+        pristine = package_files(Artefacts(desk.profile, Path(work), desk.builds).unpacked(package))
         edited = changed_files(pristine, walk(folder))
         standing = desk.standing(package.name, pristine)
     had = {patch.file: patch.changes for patch in standing if patch.fixed is None}

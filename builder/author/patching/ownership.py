@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.errors import LockError, ProfileError, UsageError, Where
+from builder.files import display
 from builder.lock.model import Artefact, Lock
-from builder.profile.load import load_part
 from builder.profile.model import Patch
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
 
 
 @dataclass(frozen=True)
@@ -37,18 +36,11 @@ def check_editable(catalogue: Catalogue, name: str) -> Path:
 def patches_of(catalogue: Catalogue, name: str, package: str) -> list[Written]:
     """All patches that the profile `name` has for a package, in the order in which they are applied."""
     found: dict[str, Written] = {}
-    for one in _written_in(catalogue, name):
-        if one.patch.package == package:
-            found.setdefault(one.patch.file, one)
+    for part in catalogue.entry(name).resolved.parts:
+        for patch in part.model.patches:
+            if patch.package == package:
+                found.setdefault(patch.file, Written(patch, part.origin))
     return list(found.values())
-
-
-def _written_in(catalogue: Catalogue, name: str) -> Iterator[Written]:
-    part = load_part(name, catalogue.source(name))
-    for parent in part.extends:
-        yield from _written_in(catalogue, parent)
-    for patch in part.patches:
-        yield Written(patch, name)
 
 
 def locked_package(lock: Lock, package: str) -> Artefact:

@@ -13,31 +13,35 @@ from builder.author.patching.transaction import current
 from builder.embedded.errors import StageError
 from builder.embedded.patches import apply_hunks, parse_patch
 from builder.errors import DrydockError, PatchError, ProfileError, UsageError
+from builder.files import display
 from builder.lock.model import Lock, digest
 from builder.lock.resolve import repin, resolve
 from builder.profile.fields import RelativePath
-from builder.profile.load import load
+from builder.profile.load import Part, read_part, resolved
 from builder.profile.source import Source
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
+from builder.project.sources import consent
 from builder.report import Reporter
 
 
 class Desk:
-    """The profile `name`, which is the user's own. Raises ProfileError, LockError."""
+    """The profile `name`, which is the user's own. Raises ProfileError, LockError, ConsentError."""
 
-    def __init__(self, name: str) -> None:
-        self._catalogue = Catalogue()
+    def __init__(self, name: str, catalogue: Catalogue) -> None:
+        self._catalogue = catalogue
+        self._entry = catalogue.entry(name)
         self.name = name
-        self.path = check_editable(self._catalogue, name)
-        self.source = self._catalogue.source(name)
-        self.profile = self._catalogue.profile(name)
-        self.texts = self._catalogue.texts(name)
-        self.lock = self._catalogue.lock(name)
-        self.lock_path = self._catalogue.lock_path(name)
+        self.path = check_editable(catalogue, name)
+        self.source = self._entry.own.source
+        self.profile = self._entry.profile
+        self.texts = self._entry.texts
+        self.lock = self._entry.lock
+        self.lock_path = self._entry.lock_path
+        self.builds = consent.for_builds(self._entry)
 
     def read(self, path: Path) -> str | None:
         """Return the text of a file when it was first read; None where it did not exist."""
-        seen = self._catalogue.seen.get(path)
+        seen = self._entry.seen.get(path)
         return seen.decode("utf-8") if seen is not None else current(path)
 
     def standing(self, package: str, files: Mapping[str, Path]) -> list[Standing]:
@@ -92,12 +96,15 @@ class Desk:
 
         Raises ProfileError, PatchError, LockError.
         """
-        source = Source(self.source.path, text)
-        profile = load(self.name, lambda name: source if name == self.name else self._catalogue.source(name))
+        own = read_part(self.name, Source(self.source.path, text))
+        profile = resolved(own, lambda name, scope: self._part(own, name, scope)).profile
         every = {**self.texts, **texts}
         if self.lock.digest == digest(self.profile, self.texts):
-            return repin(profile, every, self.lock)
-        return resolve(profile, every, previous=self.lock, step=report.detail)
+            return repin(profile, every, self.lock, self.builds)
+        return resolve(profile, every, self.builds, previous=self.lock, step=report.detail)
+
+    def _part(self, own: Part, name: str, scope: str) -> Part:
+        return own if (name, scope) == (self.name, "") else self._entry.part(name, scope)
 
     def stale(self) -> list[str]:
         """Return other profiles of the user's whose locks have become stale."""

@@ -8,23 +8,25 @@ from pathlib import Path
 
 from builder.author.patching.ownership import check_editable, locked_package
 from builder.author.patching.worktree import MARK, Mark, close, package_files, read_mark
+from builder.consent import Builds
 from builder.embedded.errors import StageError
 from builder.embedded.patches import patch_package
 from builder.errors import PatchError, UsageError
+from builder.files import display
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
-from builder.project.catalogue import Catalogue, display
+from builder.project.catalogue import Catalogue
+from builder.project.sources import consent
 from builder.report import Reporter
 from builder.script.plan import Plan
 
 
-def start(name: str, package: str, folder: Path | None, report: Reporter) -> Path:
+def start(name: str, package: str, folder: Path | None, catalogue: Catalogue, report: Reporter) -> Path:
     """Put the files of a locked package, patched as the profile `name` has it, into `folder` to be edited.
 
     Without `folder` it is ./patch-NAME-PACKAGE. One that has this package open is left as it is. Raises UsageError
     where the folder is something else, ProfileError, LockError, ToolError.
     """
-    catalogue = Catalogue()
     check_editable(catalogue, name)
     plan = catalogue.plan(name)
     locked = locked_package(plan.lock, package)
@@ -35,7 +37,7 @@ def start(name: str, package: str, folder: Path | None, report: Reporter) -> Pat
         report.step(f"{locked.name} {locked.version} is open already in {display(folder)}, which was left as it is")
         return folder
     with report.busy(f"opening {locked.name} {locked.version}"):
-        _open(plan, locked, folder)
+        _open(plan, locked, folder, None if locked.is_wheel else consent.check(name, catalogue.entry(name).content))
     return folder
 
 
@@ -58,11 +60,11 @@ def _is_open(folder: Path, name: str, package: Artefact) -> bool:
     return False
 
 
-def _open(plan: Plan, package: Artefact, folder: Path) -> None:
+def _open(plan: Plan, package: Artefact, folder: Path, builds: Builds) -> None:
     folder.parent.mkdir(parents=True, exist_ok=True)
     # Beside it, so that one rename brings all of it.
     with tempfile.TemporaryDirectory(prefix=".drydock-patch-", dir=folder.parent) as work:
-        site = Artefacts(plan.profile, Path(work)).unpacked(package, copy=True)
+        site = Artefacts(plan.profile, Path(work), builds).unpacked(package, copy=True)
         try:
             for patch in plan.lock.patches:
                 if patch.package == package.name:

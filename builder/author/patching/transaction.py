@@ -7,8 +7,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from builder.errors import ProfileError, Where
-from builder.files import write_atomically
-from builder.project.catalogue import display
+from builder.files import display, write_atomically
 
 
 def current(path: Path) -> str | None:

@@ -14,9 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder import process, uv
+from builder.consent import Consent
 from builder.embedded.errors import StageError
 from builder.embedded.installed import distributions, read_record, site_packages
 from builder.embedded.patches import patch_package
+from builder.embedded.secrets import is_secret
 from builder.errors import PatchError, ToolError
 from builder.files import write_files
 from builder.isolation import LEAKS
@@ -24,7 +26,6 @@ from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, LockedPatch
 from builder.project.install import install
 from builder.script.plan import Plan
-from builder.secrets import is_secret
 from builder.store.layout import home
 from builder.store.scratch import scratch
 
@@ -43,7 +44,8 @@ class Answer:
 class Trial:
     """An environment of `plan` in `folder`; `files` finds the packages."""
 
-    def __init__(self, plan: Plan, folder: Path, files: Artefacts) -> None:
+    def __init__(self, plan: Plan, folder: Path, files: Artefacts, consent: Consent) -> None:
+        self._consent = consent
         self._plan = plan
         self._folder = folder
         self._files = files
@@ -51,13 +53,14 @@ class Trial:
         self._python = folder / "bin" / "python"
         self._base = uv.create_venv(folder, plan.profile.python.version)
         write_files(self._parts, plan.texts)
-        install(plan, folder, self._base)
+        install(plan, folder, self._base, consent)
         self._patch(plan.lock.patches)
 
     def ask(self, proof: str, package: Artefact, patches: Iterable[LockedPatch]) -> Answer:
         """Run the proof with that release of a package, which has `patches` and no others. Raises ToolError."""
         arguments = ["--prefix", ".", "--python", self._base, "--reinstall", *self._files.requirement(package)]
-        uv.install(arguments, self._folder, self._plan.profile.target, self._plan.profile.python.version)
+        target, python = self._plan.profile.target, self._plan.profile.python.version
+        uv.install(arguments, self._folder, target, python, builds=None if package.is_wheel else self._consent)
         self._forget_bytecode(package.name)
         patches = list(patches)
         self._patch(patches)
@@ -94,7 +97,7 @@ def _shown(text: str) -> str:
 
 
 @contextmanager
-def trial(plan: Plan, files: Artefacts) -> Iterator[Trial]:
+def trial(plan: Plan, files: Artefacts, consent: Consent) -> Iterator[Trial]:
     """Yield a scratch environment of `plan`. Raises ToolError where a package cannot be fetched."""
     with scratch(home() / "store", f".stage-{plan.key}-") as folder:
-        yield Trial(plan, folder / "env", files)
+        yield Trial(plan, folder / "env", files, consent)

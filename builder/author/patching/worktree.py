@@ -15,9 +15,9 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from builder.embedded import state
 from builder.errors import PatchError, UsageError
+from builder.files import display
 from builder.lock.model import Artefact
 from builder.profile.fields import ProfileName
-from builder.project.catalogue import display
 
 MARK = ".drydock-patch.json"
 # Where installing puts scripts and data; a package of such a name is a package all the same.

@@ -14,19 +14,18 @@ from typing import Any
 
 from builder import secrets
 from builder.build.build import build
-from builder.build.script import SH
+from builder.build.script import Script, script_of, script_of_generation
 from builder.check.bench.claims import MEMORY, PROCESSOR, START, TELLING, Claim
 from builder.check.bench.interval import Interval, interval
 from builder.check.bench.plain import plain
 from builder.check.bench.run import Run, Side, measure
+from builder.consent import Consent
 from builder.embedded.words import plural
 from builder.errors import UsageError
 from builder.isolation import LEAKS
 from builder.names import is_reference
 from builder.profile.model import Profile
-from builder.project.auto import resolve_auto
 from builder.project.catalogue import Catalogue
-from builder.project.evaluate import evaluate
 from builder.report import Reporter
 from builder.store import generations
 from builder.store.layout import Store, home
@@ -101,7 +100,7 @@ class Comparison:
         return {**asdict(self), "measures": [one.as_json() for one in self.measures], "warnings": self.warnings}
 
 
-def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAIRS) -> Comparison:
+def compare(name: str, against: str, catalogue: Catalogue, report: Reporter, *, pairs: int = LEAST_PAIRS) -> Comparison:
     """Measure the profile `name` beside `against`: "plain", a profile, or a generation (NAME@N).
 
     Both sides run `pairs` times, alternately, and in turn one or the other first; what a plain environment does at
@@ -110,14 +109,13 @@ def compare(name: str, against: str, report: Reporter, *, pairs: int = LEAST_PAI
     """
     if pairs < LEAST_PAIRS:
         raise UsageError(f"{plural(pairs, 'pair')} are too few", hint=f"at least {LEAST_PAIRS}")
-    name = resolve_auto(name, report)
-    catalogue = Catalogue()
     profile = catalogue.profile(name)
-    build(name, report)
+    build(name, catalogue, report)
     with _programs() as folder:
         workload = _workload(profile, catalogue, name, folder)
-        ours = _side_of_script(profile, name, evaluate(name).script, workload)
-        with _other(name, profile, against, catalogue, report, workload) as theirs:
+        script = script_of(name, catalogue)
+        ours = _side_of_script(profile, name, script, workload)
+        with _other(name, profile, against, catalogue, report, workload, script.consent) as theirs:
             rows = _in_pairs(ours, theirs, pairs, report)
     return _comparison(name, against, rows)
 
@@ -223,26 +221,32 @@ def _chosen(profile: Profile) -> list[str]:
 
 @contextmanager
 def _other(
-    ours: str, profile: Profile, against: str, catalogue: Catalogue, report: Reporter, workload: Path | None
+    ours: str,
+    profile: Profile,
+    against: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    workload: Path | None,
+    consent: Consent,
 ) -> Iterator[Side]:
     """The other side."""
     if against == PLAIN:
-        with plain(catalogue.plan(ours), report) as folder:
-            yield _plain_side(profile, folder, workload)
+        with plain(catalogue.plan(ours), consent, report) as folder:
+            yield _plain_side(profile, folder, workload, consent)
         return
     name, mark, number = against.rpartition("@")
     if mark and is_reference(name):
         found = generations.numbered(name, number)
         if not Store.here().is_built(found.store_name):
             raise UsageError(f"the environment of {against} does not exist", hint=f"sh {found.script} --build-only")
-        yield _side_of_script(profile, against, found.script, workload)
+        yield _side_of_script(profile, against, script_of_generation(found), workload)
         return
     other = catalogue.profile(against)
-    build(against, report)
-    yield _side_of_script(other, against, evaluate(against).script, workload)
+    build(against, catalogue, report)
+    yield _side_of_script(other, against, script_of(against, catalogue), workload)
 
 
-def _side_of_script(profile: Profile, name: str, script: Path, workload: Path | None) -> Side:
+def _side_of_script(profile: Profile, name: str, script: Script, workload: Path | None) -> Side:
     bench = profile.bench
     if bench is None:
         raise UsageError(
@@ -252,10 +256,10 @@ def _side_of_script(profile: Profile, name: str, script: Path, workload: Path | 
     words = ["--", *bench.arguments]
     if workload is not None:
         words = ["--shell", "--", "python", str(workload), *_chosen(profile), *bench.arguments]
-    return Side(name, [SH, str(script), *words], _environment(), bench.step, bench.outcome)
+    return Side(name, script.command(*words), _environment(), bench.step, bench.outcome, script.consent)
 
 
-def _plain_side(profile: Profile, folder: Path, workload: Path | None) -> Side:
+def _plain_side(profile: Profile, folder: Path, workload: Path | None, consent: Consent) -> Side:
     bench, trainer = profile.bench, profile.trainer
     unknown = trainer.options or any(not isinstance(one, str) for one in trainer.arguments)
     if bench is None or (workload is None and unknown):
@@ -277,7 +281,7 @@ def _plain_side(profile: Profile, folder: Path, workload: Path | None) -> Side:
         name: value for name, value in _environment().items() if name not in LEAKS and name not in profile.env
     }
     environment["PATH"] = f"{binaries}{os.pathsep}{environment.get('PATH', os.defpath)}"
-    return Side(PLAIN, [*command, *bench.arguments], environment, bench.step, bench.outcome)
+    return Side(PLAIN, [*command, *bench.arguments], environment, bench.step, bench.outcome, consent)
 
 
 def _environment() -> Mapping[str, str]:

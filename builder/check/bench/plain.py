@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 from builder import uv
+from builder.consent import Consent
 from builder.embedded.errors import StageError
 from builder.embedded.patches import apply_patches
 from builder.errors import DrydockError
@@ -24,7 +25,7 @@ from builder.store.scratch import scratch
 
 
 @contextmanager
-def plain(plan: Plan, report: Reporter) -> Iterator[Path]:
+def plain(plan: Plan, consent: Consent, report: Reporter) -> Iterator[Path]:
     """A folder with the environment in `env` for as long as the context lasts. Raises ToolError."""
     python = plan.profile.python.version
     with scratch(home() / "cache", "bench-") as folder:
@@ -32,7 +33,8 @@ def plain(plan: Plan, report: Reporter) -> Iterator[Path]:
         try:
             with report.busy(f"a plain environment of uv's, with the packages of {plan.profile.name}"):
                 write_files(parts, plan.texts)
-                install(plan, environment, uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python))
+                base = uv.create_venv(environment, os.environ.get("DRYDOCK_PYTHON") or python)
+                install(plan, environment, base, consent)
                 apply_patches(environment, parts, dict(plan.content))
         except StageError as error:
             raise DrydockError(str(error)) from None

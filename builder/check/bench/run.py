@@ -17,6 +17,7 @@ from typing import IO
 import psutil
 
 from builder import process
+from builder.consent import Consent
 from builder.errors import DrydockError, UsageError
 
 _TICK = 0.01  # seconds; what an operating system counts a process's time in
@@ -26,7 +27,7 @@ _TAIL = 15  # lines that are shown of a run that failed
 
 @dataclass(frozen=True)
 class Side:
-    """One side: a command in an environment.
+    """One side: a command in an environment, which somebody has agreed to.
 
     `step` finds the number of a training step in a line of its output, `outcome` the number that training ends with.
     """
@@ -36,6 +37,7 @@ class Side:
     environment: Mapping[str, str]
     step: str
     outcome: str
+    consent: Consent
 
 
 @dataclass(frozen=True)

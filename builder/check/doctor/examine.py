@@ -15,14 +15,12 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
 from builder.files import read_regular
-from builder.lock.model import Lock, check_fresh
-from builder.machine import Machine, detect
+from builder.lock.model import Lock
+from builder.machine import Machine
 from builder.names import stem
-from builder.profile.load import settings_warnings, where_is
 from builder.profile.model import Profile
-from builder.project.auto import resolve_auto
-from builder.project.catalogue import Catalogue, display
-from builder.script.plan import Plan, make_plan
+from builder.project.catalogue import Catalogue, Entry
+from builder.script.plan import Plan
 from builder.store.layout import Store
 
 if TYPE_CHECKING:
@@ -38,20 +36,25 @@ class Examination:
 
 
 def examine(
-    name: str, report: Reporter, *, ask_network: bool = False, full: bool = False, timeout: float = facts.TIMEOUT
+    name: str,
+    catalogue: Catalogue,
+    machine: Machine,
+    report: Reporter,
+    *,
+    ask_network: bool = False,
+    full: bool = False,
+    timeout: float = facts.TIMEOUT,
 ) -> Examination:
-    """Check this machine against the profile `name`.
+    """Check this `machine` against the profile `name`.
 
     `ask_network` asks the indexes, `full` verifies the environment; nothing is written or changed but for the cache of
     evaluations. `timeout` is for the programs that are asked, in seconds. Raises ProfileError where the profile itself
-    cannot be read, and UsageError where `auto` means none.
+    cannot be read.
     """
-    machine = detect(timeout)
-    name = resolve_auto(name, report, machine)
-    catalogue = Catalogue()
-    profile = catalogue.profile(name)
+    entry = catalogue.entry(name)
+    profile = entry.profile
     here = hardware.is_here(profile.target, machine)
-    locked = _read_lock(catalogue, name, profile)
+    locked = _read_lock(entry)
     plan = locked.plan
     built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
     wanted = profile.python.version if here and not (built is not None and built.usable) else None
@@ -61,12 +64,12 @@ def examine(
     after = [
         files.lock(name, locked.lock, locked.problem),
         _generated(name, locked),
-        *(_built(name, locked, built, report, full=full) if here else ()),
-        *_settings(catalogue, name, profile, machine if here else None),
+        *(_built(name, catalogue, locked, built, report, full=full) if here else ()),
+        *_settings(entry, machine if here else None),
         _accelerate(catalogue, profile, locked.lock),
         resources.clock(
             profile,
-            facts.made(name, catalogue.lock_path(name), plan.store_name if plan is not None else None),
+            facts.made(name, entry.lock_path, plan.store_name if plan is not None else None),
             datetime.now(UTC),
         ),
     ]
@@ -106,15 +109,13 @@ class _Locked:
     problem: DrydockError | None = None
 
 
-def _read_lock(catalogue: Catalogue, name: str, profile: Profile) -> _Locked:
+def _read_lock(entry: Entry) -> _Locked:
     lock = None
     try:
-        lock = catalogue.lock(name)
-        texts = catalogue.texts(name)
-        check_fresh(lock, profile, texts, display(catalogue.lock_path(name)))
+        lock = entry.lock
+        return _Locked(lock, entry.plan)
     except DrydockError as error:
         return _Locked(lock, problem=error)
-    return _Locked(lock, make_plan(profile, lock, texts))
 
 
 def _machine(
@@ -152,30 +153,26 @@ def _generated(name: str, locked: _Locked) -> Diagnosis:
 
 
 def _built(
-    name: str, locked: _Locked, built: files.Built | None, report: Reporter, *, full: bool
+    name: str, catalogue: Catalogue, locked: _Locked, built: files.Built | None, report: Reporter, *, full: bool
 ) -> Iterator[Diagnosis | None]:
     yield files.environment(name, built)
     yield files.patches(locked.lock.patches if locked.lock is not None else [], built)
     if not full:
         return
     if built is not None and built.usable:
-        yield from _verified(name, report)
+        yield from _verified(name, catalogue, report)
     else:
         yield Diagnosis("verify", "skipped", "nothing is built")
 
 
-def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
+def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Diagnosis]:
     """Yield the results of `drydock verify` for the environment of the lock."""
-    from builder.build.script import SH
-    from builder.project.evaluate import evaluate
-    from builder.project.sources import consent
+    from builder.build.script import script_of
 
     mend = "drydock store verify --repair"
     try:
         with report.busy(f"verifying {name}"):
-            evaluation = evaluate(name)
-            consent.check(name, evaluation.content)
-            done = process.run([SH, str(evaluation.script), "--verify"])
+            done = process.run(script_of(name, catalogue).command("--verify"))
     except DrydockError as error:
         yield Diagnosis("verify", "fail", error.message, "", error.hint or mend)
         return
@@ -188,11 +185,10 @@ def _verified(name: str, report: Reporter) -> Iterator[Diagnosis]:
         yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", mend)
 
 
-def _settings(catalogue: Catalogue, name: str, profile: Profile, machine: Machine | None) -> Iterator[Diagnosis]:
-    found = settings_warnings(name, catalogue.source)
-    unlimited = profile.unlimited
-    where = where_is(name, catalogue.source, "env", unlimited) if unlimited is not None else None
-    return files.settings(profile, found, where, machine)
+def _settings(entry: Entry, machine: Machine | None) -> Iterator[Diagnosis]:
+    profile, unlimited = entry.profile, entry.profile.unlimited
+    where = entry.resolved.where("env", unlimited) if unlimited is not None else None
+    return files.settings(profile, entry.resolved.warnings(), where, machine)
 
 
 def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Diagnosis | None:

@@ -188,9 +188,10 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
         return Diagnosis("memory", "fail", found, wanted, mend)
     if machine.memory_free is not None and machine.memory_free < least:
         return Diagnosis("memory", "warn", found, wanted, "end other programs that hold memory")
-    asked = max((one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"), default=0)
+    needs = [one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"]
+    asked = max([profile.target.memory_gb or 0, *needs])
     if size < asked * 2**30:
-        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile counts with", mend)
+        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile is meant for", mend)
     lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
     if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"

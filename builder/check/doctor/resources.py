@@ -12,12 +12,9 @@ from builder.embedded import interpreter
 from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
+from builder.lock.model import BYTECODE, UNPACKED
 from builder.profile.model import Profile
 from builder.profile.target import Target
-
-# Unpacked, and compiled, bytes for each to download: 921 and 215 MB from 240, as measured for the profile `cpu`
-# (`drydock store du`); m4's 970 from 266 unpacked are as many. How much CUDA's libraries shrink differs.
-_UNPACKED, _BYTECODE = 3.84, 0.9
 
 
 @dataclass(frozen=True)
@@ -70,13 +67,13 @@ def disk(download: int, store: Place | None, cache: Place | None, *, built: bool
         return
     together = cache is None or cache.device == store.device
     shared = together and linked
-    parts = _UNPACKED + _BYTECODE + (_UNPACKED if together and not linked else 0)
+    parts = UNPACKED + BYTECODE + (UNPACKED if together and not linked else 0)
     if together:
         yield _fits("disk", store, download * (1 if shared else 2), round(download * parts), download)
         return
-    yield _fits("disk of the store", store, download, round(download * (_UNPACKED + _BYTECODE)), download)
+    yield _fits("disk of the store", store, download, round(download * (UNPACKED + BYTECODE)), download)
     if cache is not None:
-        yield _fits("disk of uv's cache", cache, download, round(download * _UNPACKED), download)
+        yield _fits("disk of uv's cache", cache, download, round(download * UNPACKED), download)
 
 
 def _fits(what: str, place: Place, least: int, probably: int, download: int) -> Diagnosis:

@@ -6,9 +6,9 @@ from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Literal
 
+from builder.embedded.secrets import is_secret
 from builder.profile.variables.known import FOLKLORE, KNOWN, Variable
 from builder.profile.variables.reading import UNWRITTEN
-from builder.secrets import is_secret
 
 Acknowledgeable = Literal[
     "caution",

@@ -131,5 +131,5 @@ _PHASES: dict[str, Any] = {
 }
 _SHAPES: dict[str, Any] = {
     "state.json": tuple({**shape, "phase": frozenset({phase})} for phase, shape in _PHASES.items()),
-    "request.json": {"name": str, "grace": float},
+    "request.json": {"name": str, "policy": {"grace": float}},
 }

@@ -26,28 +26,6 @@ class Case:
 
 
 @dataclass(frozen=True)
-class Policy:
-    """The restart policy of a profile; all times in seconds.
-
-    The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
-    that anew. There are at most `budget` restarts in any `window`.
-    """
-
-    cases: tuple[Case, ...] = ()
-    backoff: float = 5.0
-    longest: float = 300.0
-    healthy: float = 600.0
-    budget: int = 10
-    window: float = 3600.0
-
-    @classmethod
-    def of(cls, data: Mapping[str, Any]) -> Policy:
-        """The policy that `dataclasses.asdict` made plain data of."""
-        cases = (Case(one["name"], tuple(one["codes"]), tuple(one["patterns"])) for one in data["cases"])
-        return cls(**{**data, "cases": tuple(cases)})
-
-
-@dataclass(frozen=True)
 class Guard:
     """How much memory a trainer may use: the shares `resident` and `swap` of `memory`, which is in bytes.
 
@@ -73,6 +51,36 @@ class Guard:
                 allowed = share * self.memory / 1e9
                 return f"{what} {size / 1e9:.1f} GB of the {allowed:.1f} GB that memory-guard.{key} = {share:g} allows"
         return None
+
+
+@dataclass(frozen=True)
+class Policy:
+    """All that a profile says of supervision; all times in seconds.
+
+    The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
+    that anew. There are at most `budget` restarts in any `window`. A trainer that is to end is killed after `grace`.
+    What it uses is written down `sample_every` so often. A log has `log_size` bytes, and `log_files` older ones are
+    kept. `guard` is of the memory of this machine.
+    """
+
+    cases: tuple[Case, ...] = ()
+    backoff: float = 5.0
+    longest: float = 300.0
+    healthy: float = 600.0
+    budget: int = 10
+    window: float = 3600.0
+    grace: float = 30.0
+    sample_every: float = 5.0
+    log_size: int = 10**7
+    log_files: int = 5
+    guard: Guard | None = None
+
+    @classmethod
+    def of(cls, data: Mapping[str, Any]) -> Policy:
+        """The policy that `dataclasses.asdict` made plain data of."""
+        cases = (Case(one["name"], tuple(one["codes"]), tuple(one["patterns"])) for one in data["cases"])
+        guard = None if data["guard"] is None else Guard(**data["guard"])
+        return cls(**{**data, "cases": tuple(cases), "guard": guard})
 
 
 @dataclass(frozen=True)

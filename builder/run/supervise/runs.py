@@ -27,8 +27,9 @@ from builder.embedded.folders import is_shared
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
+from builder.run.supervise.awake import keep_awake
 from builder.run.supervise.journal import MARK, mark_of, older, read_state, write_state
-from builder.run.supervise.policy import Guard, Policy
+from builder.run.supervise.policy import Policy
 from builder.store.layout import home
 
 _STATE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -39,20 +40,15 @@ _STATE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 class Request:
     """The request to a supervisor.
 
-    `command` is the trainer's; `root` the path of its gc root, to which its process id is added. `grace` and
-    `interval`, the time between two samples, are seconds, `log_size` bytes. `secrets` are names of variables. With
-    `gpus` NVIDIA's are sampled; with `quiet` the trainer's output goes to the log alone.
+    `command` is the trainer's; `root` the path of its gc root, to which its process id is added; `policy` all that the
+    profile says of its supervision. `secrets` are names of variables. With `gpus` NVIDIA's are sampled; with `quiet`
+    the trainer's output goes to the log alone.
     """
 
     name: str
     command: Sequence[str]
     root: str
     policy: Policy
-    grace: float
-    interval: float
-    log_size: int
-    log_files: int
-    guard: Guard | None = None
     gpus: bool = False
     secrets: Sequence[str] = ()
     quiet: bool = False
@@ -105,6 +101,7 @@ def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> No
     where = folder(request.name)
     write_state(where / "request.json", asdict(request))
     os.set_inheritable(lock, True)
+    keep_awake(os.getpid())  # which stays ours
     # -P: a folder called `builder` where we are is not ours.
     process.replace([sys.executable, "-P", "-m", "builder.run.supervise", str(where), str(lock)], environment)
 
@@ -127,7 +124,7 @@ def supervisor(name: str) -> int | None:
 
 def stop(name: str, say: Callable[[str], None]) -> None:
     """Stop the run of `name` and wait until it has ended. Raises DrydockError where it does not."""
-    grace: float = read_state(folder(name) / "request.json").get("grace", 30.0)
+    grace: float = read_state(folder(name) / "request.json").get("policy", {}).get("grace", Policy.grace)
     watching, left = supervisor(name), _left_behind(name)
     if watching is not None:
         os.kill(watching, signal.SIGTERM)

@@ -6,50 +6,39 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import secrets
-from builder.build.script import SH
 from builder.errors import BuildError
-from builder.project.auto import resolve_auto
 from builder.run.start import current_script
 from builder.store import generations, roots
 
 if TYPE_CHECKING:
-    from builder.profile.model import Profile
-    from builder.project.catalogue import Catalogue
+    from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
-    from builder.run.supervise.policy import Guard
+    from builder.run.supervise.policy import Guard, Policy
 
 
-def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: bool = False) -> NoReturn:
+def supervise(
+    name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter, *, quiet: bool = False
+) -> NoReturn:
     """Become the supervisor of the trainer of `name`, built first where it never was.
 
     Raises DrydockError where `name` is supervised already.
     """
-    from builder.project.catalogue import Catalogue
     from builder.run.supervise import runs
-    from builder.run.supervise.policy import Case, Policy
 
-    name = resolve_auto(name, report)
     environment, names = secrets.environment(arguments)
-    catalogue = Catalogue()
-    profile = catalogue.profile(name)
-    said = profile.supervise
-    script = current_script(name, report)
+    entry = catalogue.entry(name)
+    profile = entry.profile
+    script = current_script(name, catalogue, report)
     lock = runs.claim(name)
     here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
     roots.hold(here.store_name)  # between two starts, when no trainer does
-    cases = tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items())
     request = runs.Request(
         name=name,
-        command=[SH, str(script), "--", *arguments],
+        command=script.command("--", *arguments),
         root=str(roots.mark(here.store_name)),
-        policy=Policy(cases, said.backoff, said.longest_backoff, said.healthy, said.budget, said.window),
-        grace=said.grace,
-        interval=said.sample_every,
-        log_size=round(said.log_size * 1e6),
-        log_files=said.log_files,
-        guard=_guard(name, profile, catalogue),
+        policy=policy_of(entry),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
@@ -57,13 +46,33 @@ def supervise(name: str, arguments: Sequence[str], report: Reporter, *, quiet: b
     runs.supervise(lock, request, environment)
 
 
-def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
+def policy_of(entry: Entry) -> Policy:
+    """All that a profile says of supervision, for this machine."""
+    from builder.run.supervise.policy import Case, Policy
+
+    said = entry.profile.supervise
+    return Policy(
+        cases=tuple(Case(key, tuple(case.codes), tuple(case.patterns)) for key, case in said.cases.items()),
+        backoff=said.backoff,
+        longest=said.longest_backoff,
+        healthy=said.healthy,
+        budget=said.budget,
+        window=said.window,
+        grace=said.grace,
+        sample_every=said.sample_every,
+        log_size=round(said.log_size * 1e6),
+        log_files=said.log_files,
+        guard=_guard(entry),
+    )
+
+
+def _guard(entry: Entry) -> Guard | None:
     """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
+    profile = entry.profile
     said = profile.memory_guard
     if said is None:
         return None
     from builder.machine import detect
-    from builder.profile.load import where_is
     from builder.run.supervise.policy import Guard
 
     machine = detect()
@@ -71,11 +80,11 @@ def _guard(name: str, profile: Profile, catalogue: Catalogue) -> Guard | None:
     if not sizes:
         return None
     if profile.unlimited is not None:
-        where = where_is(name, catalogue.source, "env", profile.unlimited)
+        where = entry.resolved.where("env", profile.unlimited)
         advice = (
             f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
         )
     else:
-        where = where_is(name, catalogue.source, "supervise", "memory-guard", "resident")
+        where = entry.resolved.where("supervise", "memory-guard", "resident")
         advice = "make batches smaller, or give it more memory"
     return Guard(min(sizes), said.resident, said.swap, f"{where}: {advice}")

@@ -14,13 +14,15 @@ import select
 import signal
 import sys
 import time
+from collections import deque
 from contextlib import suppress
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
+from builder.run.supervise import stop
 from builder.run.supervise.gpu import Gpus
 from builder.run.supervise.journal import MARK, RotatingFile, Tail, mark_of, read_state, write_state
 from builder.run.supervise.policy import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
@@ -46,25 +48,21 @@ class Supervisor:
         self._policy = Policy.of(request["policy"])
         # A log must be read as it is written, and Python keeps to itself what it says into a pipe.
         self._environment = {"PYTHONUNBUFFERED": "1", **os.environ}
-        self._grace: float = request["grace"]
-        self._interval: float = request["interval"]
         self._secrets = {name: os.environ[name] for name in request["secrets"] if os.environ.get(name)}
         self._screens = (Screen(1), Screen(2))
-        self._log = RotatingFile(folder / "log", request["log_size"], request["log_files"], self._complain)
-        self._samples = RotatingFile(folder / "samples.jsonl", request["log_size"], 1, self._complain)
+        self._log = RotatingFile(folder / "log", self._policy.log_size, self._policy.log_files, self._complain)
+        self._samples = RotatingFile(folder / "samples.jsonl", self._policy.log_size, 1, self._complain)
         self._tail = Tail()
         self._tree = Tree()
         self._pipes: list[Pipe] = []
         self._child: Popen[bytes] | None = None
         self._status: int | None = None  # of the trainer, once it has ended
         self._last_status = 0  # of whatever of its tree ended last
-        self._stop: int | None = None
-        self._kill_at = float("inf")
+        self._signals: deque[int] = deque()  # those that came, and are not seen to yet
+        self._stop = stop.Stop()
         self._look_at = 0.0
         self._sample_at = 0.0
-        self._guard = Guard(**request["guard"]) if request["guard"] else None
         self._swap: int | None = None  # as it was when the trainer began
-        self._too_much: str | None = None
         self._history = History()
         self._state: dict[str, Any] = {
             "name": request["name"],
@@ -78,9 +76,9 @@ class Supervisor:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         for number in _STOPPING:
             if signal.getsignal(number) is not signal.SIG_IGN:  # nohup: what the caller ignores stays ignored
-                signal.signal(number, self._asked_to_stop)
+                signal.signal(number, lambda number, _: self._signals.append(number))
         self._adopts = _become_subreaper()
-        self._gpus = Gpus(self._interval) if request["gpus"] else None
+        self._gpus = Gpus(self._policy.sample_every) if request["gpus"] else None
         self._tree.others = {self._gpus.pid} if self._gpus and self._gpus.pid else set()
 
     # --- the way through ---------------------------------------------------------------------------------------
@@ -102,10 +100,9 @@ class Supervisor:
             code = self._attempt()
             ended = time.monotonic()
             self._note(f"{told(code)}, after {ended - began:.1f} s")
-            if self._is_told():
-                return self._finish(code, "stopped")
-            if self._too_much is not None:
-                return self._finish(code or EXIT_FAILED, self._too_much)
+            self._take_signals()
+            if (verdict := self._stop.verdict(code)) is not None:
+                return self._finish(*verdict)
             decision: Decision = decide(code, self._tail.lines(), ended - began, ended, self._history, self._policy)
             match decision:
                 case Done():
@@ -135,12 +132,12 @@ class Supervisor:
         self._pipes = [Pipe(output, Redactor(self._secrets), screen) for output, screen in outputs]
         self._enter("running", trainer=child.pid, trainer_began=began_at(child.pid))
         self._note(f"the trainer is process {child.pid}")
-        if self._stop is not None:  # it came before there was anybody to tell
-            self._pass_on(self._stop)
+        self._pass_on(*stop.begun(self._stop, time.monotonic(), self._policy.grace))
         while self._status is None:
             self._turn()
         child.returncode = self._status  # for subprocess: we have waited for it
-        if self._status == 0 and not self._is_told() and self._too_much is None:
+        self._take_signals()
+        if self._status == 0 and not self._stop.is_over:
             self._stay_with_the_rest()
         if self._rest():
             self._tree.send(signal.SIGTERM, child.pid)
@@ -152,7 +149,8 @@ class Supervisor:
     def _forget(self) -> None:
         """Reset to the state before the first start: a signal must not go to a process id of the last one."""
         self._tail.clear()
-        self._child, self._status, self._kill_at, self._swap = None, None, float("inf"), None
+        self._child, self._status, self._swap = None, None, None
+        self._stop = replace(self._stop, kill_at=float("inf"))
 
     def _let_go(self, number: int) -> None:
         """Remove the gc root of a process: a collection would do it, but a thousand starts come before one."""
@@ -165,7 +163,7 @@ class Supervisor:
         if not rest:
             return
         self._say(f"the trainer went on in the background, as {_numbers(rest)}: watching that")
-        while not self._is_told() and self._too_much is None and self._rest():
+        while not self._is_told() and not self._stop.is_over and self._rest():
             self._turns(1.0)
         self._status = self._last_status if self._adopts else 0
 
@@ -187,7 +185,7 @@ class Supervisor:
         self._pipes = []
 
     def _finish(self, code: int, how: str) -> int:
-        self._end_the_rest(min(self._kill_at, time.monotonic() + self._grace))
+        self._end_the_rest(min(self._stop.kill_at, time.monotonic() + self._policy.grace))
         for screen in self._screens:
             screen.push(patience=STUCK)
         if self._gpus is not None:
@@ -203,14 +201,16 @@ class Supervisor:
     def _turn(self, at_most: float = 60.0) -> None:
         """Wait for the next event, and handle it."""
         now = time.monotonic()
-        timeout = min(at_most, self._kill_at - now, self._look_at - now)
+        timeout = min(at_most, self._stop.kill_at - now, self._look_at - now)
         if self._hear(max(0.0, timeout)):
             self._reap()
+        self._take_signals()
         now = time.monotonic()
-        if now >= self._kill_at and self._child is not None:
-            self._say(f"not ended {self._grace:g} s after the signal: killing it")
-            self._tree.send(signal.SIGKILL, self._child.pid)
-            self._kill_at = now + 1.0
+        if self._child is not None:
+            self._stop, is_overdue = stop.overdue(self._stop, now)
+            if is_overdue:
+                self._say(f"not ended {self._policy.grace:g} s after the signal: killing it")
+                self._tree.send(signal.SIGKILL, self._child.pid)
         if now >= self._look_at:
             self._look()
 
@@ -287,15 +287,16 @@ class Supervisor:
         if self._child is not None:
             sample = self._tree.sample()
             if now >= self._sample_at:
-                self._sample_at = now + self._interval
+                self._sample_at = now + self._policy.sample_every
                 self._renew()
                 gpus = {"gpus": self._gpus.now()} if self._gpus else {}
                 self._samples.write(json.dumps({**asdict(sample), **gpus}).encode() + b"\n")
-            if self._guard is not None:
-                self._protect(self._guard, sample)
+            if self._policy.guard is not None:
+                self._protect(self._policy.guard, sample)
         self._keep_begun()
         cost = time.process_time() - before
-        interval = self._interval if self._guard is None else min(self._interval, _GUARDING)
+        every = self._policy.sample_every
+        interval = every if self._policy.guard is None else min(every, _GUARDING)
         self._look_at = now + max(interval, cost / _SHARE)
 
     def _protect(self, guard: Guard, sample: Sample) -> None:
@@ -303,29 +304,30 @@ class Supervisor:
         self._swap = sample.swap if self._swap is None else self._swap
         # What processes share is counted for each of them, but they do not hold more than is in use at all.
         found = guard.exceeded(min(sample.resident, sample.used), sample.swap - self._swap)
-        if found is not None and self._too_much is None and not self._is_told():
-            self._too_much = found
+        self._take_signals()
+        after, number = stop.exceeded(self._stop, found, time.monotonic(), self._policy.grace)
+        if number is not None:
             self._say(f"{found}: stopping it, before the system kills it")
             self._say(guard.advice)
-            self._pass_on(signal.SIGTERM)
+        self._pass_on(after, number)
 
     # --- stopping ----------------------------------------------------------------------------------------------
 
-    def _asked_to_stop(self, number: int, _frame: object) -> None:
-        if self._stop is None:
-            self._stop = number
-            self._pass_on(number)
-        elif number == signal.SIGINT:  # somebody at the keyboard who does not want to wait
-            self._kill_at = 0.0
+    def _take_signals(self) -> None:
+        """See to the signals that came. Not in their handler: what is half-done here would be lost, or theirs."""
+        while self._signals:
+            number = self._signals.popleft()
+            self._pass_on(*stop.asked(self._stop, number, time.monotonic(), self._policy.grace))
 
     def _is_told(self) -> bool:
         """Return whether we are to stop."""
-        return self._stop is not None
+        self._take_signals()
+        return self._stop.is_asked
 
-    def _pass_on(self, number: int) -> None:
-        """Send a signal of ours to the trainer's process group, and begin its time of grace."""
-        self._kill_at = time.monotonic() + self._grace
-        if self._child is not None and self._status is None:
+    def _pass_on(self, after: stop.Stop, number: int | None) -> None:
+        """Take over a step of stopping, and send its signal, where there is one, to the trainer's process group."""
+        self._stop = after
+        if number is not None and self._child is not None and self._status is None:
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(self._child.pid, number)
 

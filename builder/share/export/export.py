@@ -9,7 +9,7 @@ from pathlib import Path
 
 from builder.errors import UsageError
 from builder.files import replace_ours
-from builder.project.catalogue import Catalogue
+from builder.project.catalogue import Entry
 from builder.script.plan import Plan
 from builder.share.export.header import mark
 from builder.share.export.licences import find_licences
@@ -29,21 +29,21 @@ class Exported:
     left_out: Sequence[str]
 
 
-def export(name: str, form: str, *, beside: Path, wheels: Path | None = None) -> Exported:
-    """The lock of the profile `name` in one of the FORMATS; `beside` is the folder that the file will be in.
+def export(entry: Entry, form: str, *, beside: Path, wheels: Path | None = None) -> Exported:
+    """The lock of a profile in one of the FORMATS; `beside` is the folder that the file will be in.
 
     Files are looked for in the folder `wheels` first. Raises ProfileError, LockError, and UsageError.
     """
-    plan = Catalogue().plan(name)
+    plan = entry.plan
     if form == "requirements":
         return Exported(requirements(plan, in_folder(wheels, plan.lock.packages)), _not_installed(plan))
     if form == "pylock":
-        places = find_places(plan, wheels)
+        places = find_places(entry, wheels)
         left_out = [f"{place.path} is a path of this machine" for place in places.values() if place.path and not wheels]
         if any(place.secret for place in places.values()):
             left_out.append("the password or the query of the index's URLs: to install from this, use a netrc file")
         return Exported(pylock(plan, places, beside.resolve()), [*_not_installed(plan), *left_out])
-    licences = find_licences(plan, wheels)
+    licences = find_licences(entry, wheels)
     unknown = [package.name for package in plan.lock.packages if package.name not in licences]
     notes = [f"the licence of {', '.join(unknown)}: not known"] if unknown else []
     return Exported(sbom(plan, licences, _epoch()), notes)

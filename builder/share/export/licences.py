@@ -20,6 +20,7 @@ from packaging.utils import canonicalize_name
 from builder.embedded.installed import site_packages
 from builder.errors import LockError
 from builder.lock.model import Artefact
+from builder.project.catalogue import Entry
 from builder.script.plan import Plan
 from builder.share.export.remote import Remote, get
 from builder.share.export.urls import Place, find_places
@@ -59,15 +60,16 @@ def licence(metadata: str) -> Licence | None:
     return Licence(names=tuple(names)) if names else None
 
 
-def find_licences(plan: Plan, wheels: Path | None) -> dict[str, Licence]:
+def find_licences(entry: Entry, wheels: Path | None) -> dict[str, Licence]:
     """Return the licence of each package that has one, by name: from the environment, the folder `wheels`, or else
     the wheels' index, unless UV_OFFLINE is set.
     """
+    plan = entry.plan
     packages = [*plan.lock.packages, *plan.lock.build_requires]
     found = _built(plan)
     rest = [package for package in plan.lock.packages if package.name not in found]
     if rest:
-        found |= _elsewhere(plan, rest, wheels)
+        found |= _elsewhere(entry, rest, wheels)
     licences = {package.name: licence(found[package.name]) for package in packages if package.name in found}
     return {name: one for name, one in licences.items() if one is not None}
 
@@ -84,10 +86,10 @@ def _built(plan: Plan) -> dict[str, str]:
     return {str(name): text for name, text in found.items()}
 
 
-def _elsewhere(plan: Plan, packages: list[Artefact], wheels: Path | None) -> dict[str, str]:
+def _elsewhere(entry: Entry, packages: list[Artefact], wheels: Path | None) -> dict[str, str]:
     offline = bool(os.environ.get("UV_OFFLINE"))
     try:
-        places: Mapping[str, Place] = find_places(plan, wheels)
+        places: Mapping[str, Place] = find_places(entry, wheels)
     except LockError:
         if not offline:
             raise

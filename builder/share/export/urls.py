@@ -5,14 +5,16 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
-from typing import Any
-from urllib.parse import unquote, urlsplit, urlunsplit
+from urllib.parse import urlsplit, urlunsplit
 
 from builder.errors import LockError, UsageError
-from builder.lock.finder import locked_files
+from builder.lock.finder import candidates
 from builder.lock.model import Artefact
-from builder.script.plan import Plan
+from builder.project.catalogue import Entry
+from builder.project.sources import consent
+from builder.uv import Candidate
 
 
 @dataclass(frozen=True)
@@ -25,19 +27,19 @@ class Place:
     url: str | None = None
     path: Path | None = None
     secret: bool = False
-    uploaded: Any = None
+    uploaded: datetime | None = None
 
 
-def find_places(plan: Plan, wheels: Path | None) -> Mapping[str, Place]:
+def find_places(entry: Entry, wheels: Path | None) -> Mapping[str, Place]:
     """The place of each locked file, by its name: in the folder `wheels`, else what the configured indexes say now.
 
     Raises LockError where an index has a file no more, or another under its name, and UsageError where `wheels` is not
-    a folder or has another file.
+    a folder or has another file, and ConsentError where metadata would be built that nobody has agreed to.
     """
-    packages = list(plan.lock.packages)
+    packages = list(entry.plan.lock.packages)
     found = {file: Place(path=path) for file, path in in_folder(wheels, packages).items()}
     rest = [package for package in packages if package.file not in found]
-    said = locked_files(plan.profile, rest) if rest else {}
+    said = candidates(entry.profile, rest, consent.for_builds(entry)) if rest else {}
     return found | {package.file: _said(package, said.get(package.sha256)) for package in rest}
 
 
@@ -59,14 +61,14 @@ def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Pa
     return found
 
 
-def _said(package: Artefact, file: Mapping[str, Any] | None) -> Place:
+def _said(package: Artefact, file: Candidate | None) -> Place:
     if file is None:
         raise LockError(
             f"the index has no {package.file} with the sha256 that is locked",
             hint="use a folder that has it: --wheels DIR",
         )
-    parts = urlsplit(file["url"])
-    if parts.scheme == "file":
-        return Place(path=Path(unquote(parts.path)))
+    if file.path is not None:
+        return Place(path=file.path)
+    parts = urlsplit(file.url)
     public = urlunsplit((parts.scheme, parts.netloc.rpartition("@")[2], parts.path, "", ""))
-    return Place(url=public, secret=bool("@" in parts.netloc or parts.query), uploaded=file.get("upload-time"))
+    return Place(url=public, secret=bool("@" in parts.netloc or parts.query), uploaded=file.uploaded)

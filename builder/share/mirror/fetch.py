@@ -14,8 +14,9 @@ from builder.embedded.caches import is_far, shown
 from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
-from builder.share.mirror.locked import LockedFile
+from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
 from builder.store.layout import home
 
@@ -28,7 +29,8 @@ def local_mirror() -> LocalPlace:
 class Gatherer:
     """Finds the files of locks, checks them by hash, and names a place that sent something else."""
 
-    def __init__(self, report: Reporter) -> None:
+    def __init__(self, catalogue: Catalogue, report: Reporter) -> None:
+        self._catalogue = catalogue
         self._report = report
         self._folders: list[Path] = []
         self._caches: list[tuple[Place, set[str]]] = []
@@ -51,7 +53,7 @@ class Gatherer:
         rest = [file for file in files if not any(self._nearby(file))]
         if rest:
             with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
-                self._urls.update(_urls(rest))
+                self._urls.update(_urls(rest, self._catalogue))
 
     def fetch(self, file: LockedFile, target: Path) -> None:
         """Fetch a file to `target`, from the first place that has it. Raises DrydockError where none has."""
@@ -88,18 +90,16 @@ class Gatherer:
                 yield place.shown, partial(place.fetch, file.path, size=file.size)
         with self._asking:
             if file.sha256 not in self._urls:
-                self._urls.update(_urls([file]))
+                self._urls.update(_urls([file], self._catalogue))
         url = self._urls.get(file.sha256)
         if url and not is_far(url):
             yield _host(url), partial(_bring, url, size=file.size)
 
 
-def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
+def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
     """Where the index has files: sha256 to URL, as uv finds them. Raises ToolError."""
     from builder import uv
-    from builder.project.catalogue import Catalogue
 
-    catalogue = Catalogue()
     found: dict[str, str] = {}
     for name in sorted({file.profile for file in files}):
         profile = catalogue.profile(name)
@@ -111,18 +111,20 @@ def _urls(files: Sequence[LockedFile]) -> dict[str, str]:
             group = [file for file in of_it if file.builds == builds]
             if not group:
                 continue
+            sources = [file.name for file in group if file.is_source]
             universe = uv.Universe(
                 profile.target,
                 profile.python.version,
-                sources=() if builds else list(packages.build),
+                sources=sources,
+                builds=consent_to_build(name, catalogue) if sources else None,
                 index={} if builds else index,
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
                 names = {f.file: f.sha256 for f in group}
-                for row in (row for rows in uv.artefacts(pins, universe, Path(work)).values() for row in rows):
+                for row in (row for rows in uv.candidates(pins, universe, Path(work)).values() for row in rows):
                     # An index may say no sha256; what it sends is compared with the lock's in any case.
-                    found[row["hashes"].get("sha256") or names.get(row["file"], row["file"])] = row["url"]
+                    found[row.sha256 or names.get(row.file, row.file)] = row.url
     return found
 
 

@@ -7,7 +7,10 @@ from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any
 
+from builder.consent import Consent
+from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
+from builder.project.sources import consent
 from builder.share.mirror.pages import path_of
 
 
@@ -26,12 +29,17 @@ class LockedFile:
     """Whether it is a build requirement."""
 
     @property
+    def is_source(self) -> bool:
+        """Whether it is a source distribution that is built here or there."""
+        return not self.builds and not self.file.endswith(".whl")
+
+    @property
     def path(self) -> str:
         """Where it is in a mirror."""
         return path_of(self.sha256, self.file)
 
 
-def locked_files(names: Iterable[str]) -> list[LockedFile]:
+def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]:
     """What builds of these profiles need: packages, build requirements, uv; each file once.
 
     Raises ProfileError or LockError.
@@ -39,7 +47,7 @@ def locked_files(names: Iterable[str]) -> list[LockedFile]:
     found: dict[str, LockedFile] = {}
     for name in names:
         # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
-        lock: dict[str, Any] = tomllib.loads(evaluate(name).lock.read_text(encoding="utf-8"))
+        lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
         for row in (lock["uv"], *lock.get("build-requires", ()), *lock["packages"]):
             one = LockedFile(
                 file=row["file"],
@@ -53,3 +61,8 @@ def locked_files(names: Iterable[str]) -> list[LockedFile]:
             )
             found.setdefault(one.path, one)
     return sorted(found.values())
+
+
+def consent_to_build(name: str, catalogue: Catalogue) -> Consent:
+    """The consent to build what the profile `name` has locked as source. Raises ConsentError."""
+    return consent.check(name, evaluate(name, catalogue).content)

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
-from builder.share.mirror.locked import LockedFile, locked_files
+from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
 from builder.share.mirror.place import Place, explained, open_place
 
 AT_ONCE = 8
@@ -31,23 +32,33 @@ class Pushed:
     moved_size: int
 
 
-def push(names: Sequence[str], destination: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def push(
+    names: Sequence[str], destination: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False
+) -> Pushed:
     """Transfer the files of these profiles to the mirror `destination`, and update its index.
 
     Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
-    files = locked_files(names)
-    gatherer = Gatherer(report)
+    files = locked_files(names, catalogue)
+    # Before anything is moved: wheels are built of these.
+    sources = {file.profile for file in files if file.is_source} if not dry_run else ()
+    consents = {name: consent_to_build(name, catalogue) for name in sources}
+    gatherer = Gatherer(catalogue, report)
     place = open_place(destination)
-    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=not dry_run, dry_run=dry_run)
+
+    def build(source: LockedFile) -> None:
+        wheels.put_built(source, place, catalogue, consents[source.profile], report)
+
+    build_them = build if consents else None
+    return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=build_them, dry_run=dry_run)
 
 
-def pull(names: Sequence[str], source: str, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
     """Transfer the files of these profiles from the mirror `source` to the cache that every build looks into.
 
     Raises DrydockError where the mirror does not have all files, or has others; the transferred files are kept.
     """
-    files = locked_files(names)
+    files = locked_files(names, catalogue)
     place = open_place(source)
 
     def check(missing: Sequence[LockedFile]) -> None:
@@ -76,12 +87,12 @@ def bring(
     report: Reporter,
     *,
     before: Callable[[Sequence[LockedFile]], None] = lambda _: None,
-    build: bool = False,
+    build: Callable[[LockedFile], None] | None = None,
     dry_run: bool = False,
 ) -> Pushed:
     """Bring files to a place by `fetch`, after `before` has heard which are not there yet, and index them.
 
-    With `build`, wheels of the source distributions among them too.
+    With `build`, which brings one, wheels of the source distributions among them too.
     """
     with explained(place.shown):
         there = place.sizes()
@@ -100,16 +111,21 @@ def bring(
             _check_ours(place)
         before(missing)
         _move(missing, place, fetch, report)
-    sources = wheels.unbuilt(files, there) if build else []
-    for source in sources:
-        try:
-            with explained(place.shown):
-                wheels.put_built(source, place, report)
-        except DrydockError as error:
-            report.warn(f"the mirror has no wheel of {source.file}, only its source: {error.message}")
+    sources = wheels.unbuilt(files, there) if build is not None else []
+    if build is not None:
+        _build(sources, place, build, report)
     with explained(place.shown):
         write_index(place, None if missing or sources else there)
     return moved
+
+
+def _build(sources: Sequence[LockedFile], place: Place, build: Callable[[LockedFile], None], report: Reporter) -> None:
+    for source in sources:
+        try:
+            with explained(place.shown):
+                build(source)
+        except DrydockError as error:
+            report.warn(f"the mirror has no wheel of {source.file}, only its source: {error.message}")
 
 
 def _check_ours(place: Place) -> None:

@@ -9,7 +9,9 @@ import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from builder.consent import Consent
 from builder.errors import DrydockError
+from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages
 from builder.share.mirror.locked import LockedFile, locked_files
@@ -30,7 +32,7 @@ def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> lis
     return [file for file in sources if (file.name, file.version) not in built and file.path + NO_WHEEL not in there]
 
 
-def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
+def put_built(file: LockedFile, place: Place, catalogue: Catalogue, consent: Consent, report: Reporter) -> None:
     """Build the wheel of a source distribution that is in a mirror, and put it there.
 
     Only where it is for every machine, and two builds of it are the same: everybody gets the same files of a mirror.
@@ -41,7 +43,7 @@ def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
     with tempfile.TemporaryDirectory(prefix="drydock-wheel-") as work, place.scratch() as scratch:
         folder = Path(work)
         (folder / "links").mkdir()
-        builds = [one for one in locked_files([file.profile]) if one.builds]
+        builds = [one for one in locked_files([file.profile], catalogue) if one.builds]
         for one in (file, *builds):
             target = folder / "links" / one.file
             if place.fetch(one.path, target) != one.sha256:
@@ -50,7 +52,8 @@ def put_built(file: LockedFile, place: Place, report: Reporter) -> None:
         constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
         with report.busy(f"building {file.file}"):
             wheels = [
-                uv.build_wheel(folder / "links" / file.file, constraints, folder / out) for out in ("first", "second")
+                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent)
+                for out in ("first", "second")
             ]
         if not wheels[0].name.endswith("-none-any.whl"):
             _left_out(file, "for this machine only", place, report)
