@@ -191,6 +191,9 @@ def _main() -> None:
     assert plumbum.local.cwd == "/"
     for name in ("plumbum.machines.local", "plumbum.machines", "plumbum"):
         del sys.modules[name]
+    from builder.script.machinery import encoded
+
+    encoded()  # what most calls that render would make again
     gc.collect()
     gc.freeze()  # or each call would copy what a collection looks at
     arguments = _serve(Path(sys.argv[1]))
