@@ -227,18 +227,16 @@ def test_parents_that_disagree_need_a_word_from_the_child(sandbox: Sandbox) -> N
 def test_a_profile_that_appears_later_is_not_overlooked(built: Sandbox, tmp_path: Path) -> None:
     here = tmp_path / "a project"
     here.mkdir()
-    first = built.run([*DRYDOCK, "build", "cpu", "--dry-run"], cwd=here).succeeded()
+    first = built.drydock("build", "cpu", "--dry-run", cwd=here).succeeded()
     assert first.stdout.endswith("-cpu\n")
     (here / "profiles").mkdir()
     (here / "profiles/cpu.toml").write_text((built.work / "profiles/small.toml").read_text().replace("small", "cpu"))
-    built.run([*DRYDOCK, "build", "cpu", "--dry-run"], cwd=here).failed(
-        1, '"cpu" has no lock', "profiles/cpu.lock.toml"
-    )
+    built.drydock("build", "cpu", "--dry-run", cwd=here).failed(1, '"cpu" has no lock', "profiles/cpu.lock.toml")
 
 
 def test_profiles_are_also_found_where_the_variable_says(built: Sandbox, tmp_path: Path) -> None:
     profiles = f"{tmp_path / 'empty'}{os.pathsep}{built.work / 'profiles'}"
-    found = built.run([*DRYDOCK, "build", "small"], cwd=tmp_path, env={"DRYDOCK_PROFILES": profiles}).succeeded()
+    found = built.drydock("build", "small", cwd=tmp_path, env={"DRYDOCK_PROFILES": profiles}).succeeded()
     assert found.stdout.strip() == str(built.store / built.environments()[0])
 
 
@@ -346,7 +344,9 @@ def _on_a_terminal(desk: Sandbox, *arguments: str, **env: str) -> str:
 
 def test_a_terminal_sees_progress_in_colour_unless_it_asks_for_none(locked: Sandbox, tmp_path: Path) -> None:
     def build(number: int, **env: str) -> str:
-        return _on_a_terminal(locked, "build", "small", DRYDOCK_HOME=str(tmp_path / f"store{number}"), **env)
+        env["DRYDOCK_HOME"] = str(tmp_path / f"store{number}")
+        locked.drydock("build", "small", "--dry-run", env=env).succeeded()  # rendered, and not on the terminal
+        return _on_a_terminal(locked, "build", "small", **env)
 
     colours = re.compile(r"\x1b\[(?:\d+;)*[39][0-7]m")
     coloured, plain = build(1), build(2, NO_COLOR="1")
@@ -379,6 +379,7 @@ def test_the_trainers_exit_status_is_passed_on(built: Sandbox) -> None:
 
 def test_the_trainer_reads_the_users_stdin(built: Sandbox) -> None:
     built.trainer("print(input()[::-1])")
+    built.drydock("build", "small", "--dry-run").succeeded()
     assert built.run(["sh", "-c", f"echo abc | {sys.executable} -m builder run small"]).succeeded().stdout == "cba\n"
 
 
@@ -388,7 +389,7 @@ def test_signals_reach_the_trainer_which_is_the_very_process_that_was_started(
 ) -> None:
     built.trainer(
         "import os, signal, sys\n"
-        f"signal.signal({int(number)}, lambda *_: sys.exit(40))\n"
+        "for number in (2, 10, 15): signal.signal(number, lambda *given: sys.exit(40 + given[0]))\n"
         "print(os.getpid(), flush=True)\n"
         "signal.pause()\n"
     )
@@ -396,7 +397,7 @@ def test_signals_reach_the_trainer_which_is_the_very_process_that_was_started(
     assert process.stdout is not None
     assert int(process.stdout.readline()) == process.pid
     process.send_signal(number)
-    assert process.wait(timeout=30) == 40
+    assert process.wait(timeout=30) == 40 + number
     process.communicate()
 
 

@@ -17,7 +17,7 @@ import pytest
 from builder.embedded import network
 from builder.embedded.network_settings import read
 from builder.embedded.web import RefusedError, open_url
-from tests.support import Index, Sandbox, Web, make_wheel
+from tests.support import Index, Result, Sandbox, Web, make_wheel
 from tests.support.loopback import Loopback
 from tests.support.proxy import Proxy
 from tests.support.tls import Authority
@@ -279,10 +279,15 @@ def test_an_index_of_pip_conf_with_a_certificate(desk: Sandbox, secure: Index, a
         desk.environment[by] = str(authority.file.parent if by.endswith("DIR") else authority.file)
     # Where this machine has a pip.conf of its own, that goes before these variables.
     start = elsewhere({}) if by.endswith("BUNDLE") and Path("/etc/pip.conf").exists() else []
-    desk.run([*start, sys.executable, "-m", "builder", "lock", "small"]).succeeded()
+
+    def drydock(*arguments: str) -> Result:
+        anew = [*start, sys.executable, "-m", "builder", *arguments]
+        return desk.run(anew) if start else desk.drydock(*arguments)
+
+    drydock("lock", "small").succeeded()
     assert "/simple/anchor/" in secure.requests
     assert desk.index.requests == []
-    found = desk.run([*start, sys.executable, "-m", "builder", "doctor", "small", "--network"])
+    found = drydock("doctor", "small", "--network")
     assert "ok   default index: https://127.0.0.1" in found.stdout, found.stdout
     assert f'"index-url" in {desk.home}/.config/pip/pip.conf' in found.stdout
 

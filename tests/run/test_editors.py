@@ -31,7 +31,7 @@ def project(built: Sandbox, tmp_path: Path) -> Path:
 def drydock(desk: Sandbox, folder: Path, *arguments: str, **env: str) -> Result:
     """Run `drydock ARGUMENTS` in `folder`, with the profiles of `desk`."""
     profiles = {"DRYDOCK_PROFILES": str(desk.work / "profiles")}
-    return desk.run([*DRYDOCK, *arguments], cwd=folder, env={**profiles, **env})
+    return desk.drydock(*arguments, cwd=folder, env={**profiles, **env})
 
 
 def prefix(desk: Sandbox, python: Path) -> str:

@@ -596,9 +596,10 @@ def test_a_reader_that_takes_nothing_holds_the_trainer_up_for_seconds_only(desk:
 
 @pytest.mark.slow
 def test_a_thousand_crashes_in_a_row_leak_nothing(desk: Sandbox) -> None:
-    desk.trainer("import os; os.fork() or os._exit(0); os._exit(9)")  # each leaves an orphan, too
     path = desk.work / "profiles/small.toml"
-    path.write_text(path.read_text() + CRASHES)
+    text, trainer, _ = path.read_text().partition("[trainer]\n")
+    # Each leaves an orphan, too. A shell starts in a tenth of Python's time.
+    path.write_text(f'{text}{trainer}command = ["sh", "-c", ": & exit 9"]\n{CRASHES}')
     roots = desk.store.parent / "gcroots/running"
     files = {one.name for one in roots.iterdir()} if roots.is_dir() else set()
 
@@ -608,7 +609,7 @@ def test_a_thousand_crashes_in_a_row_leak_nothing(desk: Sandbox) -> None:
 
     with supervised(desk) as running:
         process = psutil.Process(running.pid)
-        until(lambda: state(desk)["restarts"] == 100, 60)
+        until(lambda: int(str(state(desk)["restarts"])) >= 100, 60)
         descriptors, resident, _ = used(process)
         until(lambda: int(str(state(desk)["restarts"])) >= 990, 400)
         then = used(process)

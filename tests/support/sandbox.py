@@ -111,12 +111,14 @@ class Sandbox:
         path.write_text(text)
         return path
 
-    def drydock(self, *arguments: str, env: Mapping[str, str] | None = None, timeout: float = 120) -> Result:
-        """Run `drydock ARGUMENTS` in `work`, in a process that need not import it first (tests/support/warm.py)."""
+    def drydock(
+        self, *arguments: str, env: Mapping[str, str] | None = None, cwd: Path | None = None, timeout: float = 120
+    ) -> Result:
+        """Run `drydock ARGUMENTS` in `work` or `cwd`, in a process that has imported it (tests/support/warm.py)."""
         environment = {**self.environment, **(env or {})}
         if warm.is_possible(environment):
-            return _result(*warm.run(arguments, environment, self.work, timeout))
-        return self.run([sys.executable, "-m", "builder", *arguments], env=env, timeout=timeout)
+            return _result(*warm.run(arguments, environment, cwd or self.work, timeout))
+        return self.run([sys.executable, "-m", "builder", *arguments], env=env, cwd=cwd, timeout=timeout)
 
     def script(self, name: str) -> Path:
         """The run script of a profile, rendered by the program."""
@@ -124,7 +126,9 @@ class Sandbox:
         return next((self.root / "generated" / name).glob("run_*.sh"))
 
     def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start `drydock ARGUMENTS` and do not wait for it."""
+        """Start `drydock ARGUMENTS` and do not wait for it. The script that `run` runs is rendered before, warm."""
+        if arguments[:1] == ("run",):
+            self.drydock("build", arguments[1], "--dry-run", env=env)
         return subprocess.Popen(
             [sys.executable, "-m", "builder", *arguments],
             env={**self.environment, **(env or {})},

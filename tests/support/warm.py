@@ -191,6 +191,9 @@ def _main() -> None:
     assert plumbum.local.cwd == "/"
     for name in ("plumbum.machines.local", "plumbum.machines", "plumbum"):
         del sys.modules[name]
+    from builder.script.templates import made
+
+    made()  # or each call that renders in a new home would make it again
     gc.collect()
     gc.freeze()  # or each call would copy what a collection looks at
     arguments = _serve(Path(sys.argv[1]))
