@@ -42,7 +42,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """Leave out what `--leave-out` names."""
     listed: Path | None = config.getoption("--leave-out")
-    if listed is not None and listed.exists():
+    if listed is not None and listed.is_file():
         known = set(listed.read_text().splitlines())
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
         items[:] = [item for item in items if item.nodeid not in known]

@@ -31,7 +31,7 @@ from tests.support.storms import remove_store
 pytestmark = pytest.mark.slow
 
 
-@pytest.fixture(scope="module", autouse=True)
+@pytest.fixture(scope="session", autouse=True)
 def _possible() -> None:
     reason = why_not()
     if reason is not None:

@@ -51,7 +51,7 @@ def desk(sandbox: Sandbox) -> Sandbox:
     return furnish(sandbox)
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def users() -> list[Belongings]:
     """What users have, the one of the last test last. Two Pythons are 130 MB, and half a second to copy."""
     return []
