@@ -2,16 +2,48 @@
 
 from __future__ import annotations
 
+import errno
 import os
-import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
 from builder.embedded import state
 from builder.embedded.folders import is_shared
 from builder.errors import UsageError
+
+
+def read_regular(path: Path, limit: int = state.LARGE) -> bytes:
+    """The content of a file of the user's, of at most `limit` bytes.
+
+    Raises OSError, whose words are for the user; also where it is no regular file: to open a FIFO waits for a writer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            words = os.strerror(number) if stat.S_ISDIR(mode) else "it is not a regular file"
+            raise OSError(number, words, str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit >> 20} MiB", str(path))
+    return content
+
+
+def not_utf8(content: bytes) -> str:
+    """What a text is that cannot be decoded, in words."""
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[1:64:2].count(0) > len(content[:64]) // 4
+    return "it is UTF-16, and not UTF-8" if wide else "not UTF-8"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file to read, or what `read_regular` has words for; a folder is none, nor is a broken link."""
+    return path.exists() and not path.is_dir()
 
 
 def make_folder(path: Path) -> None:
@@ -122,4 +154,17 @@ def remove_tree(path: Path) -> None:
         with suppress(FileNotFoundError):  # somebody else deletes it too
             Path(folder).chmod(0o755)
         folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
+    import shutil  # here, because most commands remove nothing
+
     shutil.rmtree(path, ignore_errors=True)
+
+
+def states(folder: str | Path) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of all code and templates below a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith((".py", ".j2")):
+                found = entry.stat()
+                yield entry.path, found.st_size, found.st_mtime_ns
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                yield from states(entry.path)

@@ -164,6 +164,7 @@ SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sett
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
+FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
 Day = Annotated[

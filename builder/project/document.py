@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.files import not_utf8, read_regular
 from builder.profile.toml_lines import line_of, loads
 
 
 def content(path: Path) -> bytes | None:
     """What is in a file; None where there is none. Raises ProfileError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -31,7 +31,7 @@ class Document:
             self._text = content.decode("utf-8")
             self.data: dict[str, Any] = loads(self._text)
         except UnicodeDecodeError:
-            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(str(file))) from None
+            raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"not TOML: {error}", where=Where(str(file))) from None
 
@@ -60,10 +60,12 @@ class Document:
 
     def keys(self, table: Mapping[str, Any], allowed: Iterable[str], key: tuple[str, ...]) -> None:
         """Raises ProfileError for a key of a table that is not `allowed` there, with the nearest that is."""
+        from difflib import get_close_matches
+
         known = list(allowed)
         for name in table:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
+                near = get_close_matches(name, known, 1)
                 hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
                 raise self.error(f'unknown key "{name}"', (*key, name), hint=hint)
 

@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 72a22290171b3a7bcada791a85d2e022042dd5251dc0c2c6b05fe9fa6e88efae
+# Drydock 0.1.0, machinery sha256 d6e9f136cc892f40ee31769c71013d008911806ef11a22d50e5070627ae36b94
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -43,13 +43,14 @@ set -eu
 _name='m4-upstream'
 _key='5nyrj4y6mm3dly8b8d0an560jpl0jh7d'  # of everything below that decides what is installed
 _python='3.11'
+_release='3.11'
 _uv_version='0.13.9'
 _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=72a22290171b3a7bcada791a85d2e022042dd5251dc0c2c6b05fe9fa6e88efae  # of the Python below
+_machinery=d6e9f136cc892f40ee31769c71013d008911806ef11a22d50e5070627ae36b94  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -86,6 +87,8 @@ quote() {
   done
   printf "'%s'\n" "$_quoted$_rest"
 }
+# It would be two folders of PATH.
+case $_drydock in *:*) die "the store cannot be in $_drydock, as PATH has no folder with a colon" "DRYDOCK_HOME names another" ;; esac
 
 usage() {
   cat <<'USAGE'
@@ -128,9 +131,7 @@ detected() {
   PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
   case $1 in
     performance-cores) find_performance_cores ;;
-    usable-cores) find_usable_cores ;;
     memory-gb) find_memory ;;
-    gpu-count) find_gpus ;;
   esac 2>/dev/null || _found=
   case $_found in
     '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
@@ -146,17 +147,8 @@ find_performance_cores() {
   _found=$(sysctl -n hw.perflevel0.physicalcpu) && [ "$_found" -gt 0 ]
 }
 
-find_usable_cores() {
-  _found=$(sysctl -n hw.activecpu)
-}
-
 find_memory() {
   _found=$(sysctl -n hw.memsize) && divide_by_1024 "$_found" && divide_by_1024 "$_found" && divide_by_1024 "$_found"
-}
-
-# NVIDIA has no driver for it.
-find_gpus() {
-  _found=0
 }
 
 # Digit by digit: some shells count with 32 bits only.
@@ -175,7 +167,7 @@ divide_by_1024() {
 }
 
 # What would let another Python into this one.
-_leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+_leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX PYTHONSAFEPATH PYTHONCASEOK PYTHONINSPECT __PYVENV_LAUNCHER__'
 
 # Names of what the caller has set, where the profile has a default only.
 _exported=' '
@@ -456,6 +448,8 @@ esac
 find_uv() {
   if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
+  [ -n "$_found" ] || [ -z "$_pip_python" ] || die "uv $_uv_version could not be fetched; pip says above why" \
+    "PIP_INDEX_URL names a mirror; or put uv $_uv_version on PATH, or name it: DRYDOCK_UV"
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "xcode-select --install brings a python3; or install uv"
 
@@ -484,12 +478,15 @@ fetch_uv() {
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
-  _uv=$_tool/bin/uv _fetched=1
+  _uv=$_tool/bin/uv _fetched=1 _pip_python=
   each_cache fetch_uv_from
-  [ "$_fetched" -eq 0 ] || ! fetch_uv_with || _fetched=0
+  [ "$_fetched" -eq 0 ] || ! fetch_uv_with '' || _fetched=0
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
   [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
   rm -rf "$_new"
+  [ ! -f "$_tool/bin/uv" ] || [ -x "$_tool/bin/uv" ] ||
+    die "programs cannot be started from $_drydock: it may be mounted with noexec" \
+      "mount it without, or name a folder on another disk: DRYDOCK_HOME"
   [ -x "$_tool/bin/uv" ]
 }
 
@@ -497,10 +494,8 @@ fetch_uv() {
 fetch_uv_from() {
   _index=$1/simple/
   case $1 in /*) _index=file://$_index ;; esac
-  if (export PIP_INDEX_URL="$_index" && fetch_uv_with --retries 1 --timeout 15); then
-    _fetched=0
-    return 1
-  fi
+  ! fetch_uv_with "$_index" --retries 1 --timeout 15 || _fetched=0
+  [ "$_fetched" -ne 0 ]
 }
 
 # Apple's python3 opens a dialog where the Command Line Tools are not there.
@@ -512,20 +507,23 @@ is_program() {
 }
 
 
-# fetch_uv_with OPTIONS OF PIP
+# fetch_uv_with INDEX OPTIONS OF PIP: from the index, or "" for those of this machine; by the machinery, which knows
+# how those are reached, and has pip read no settings.
 fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
     is_program "$_candidate" || continue
 
-    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+    # In /, as Python looks where it is started.
+    (cd / && "$_candidate" -E -c 'import sys; sys.exit(sys.version_info < (3, 9))') >/dev/null 2>&1 || continue
+    if (cd / && "$_candidate" -E -c 'import pip') >/dev/null 2>&1; then
       _pip_python=$_candidate
     elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
       _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    { trap - EXIT; _become='exec' machinery "$_pip_python" "$_work/machinery" pip "$@" --target "$_new/uv" \
+      -r "$_new/uv.txt" >&2; } &
     _fetching=$!
     # It must not go on alone when this script is killed.
     { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
@@ -614,7 +612,8 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work='' _builder='' _fetching='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _base=''
+  { read -r _host </proc/sys/kernel/hostname; } 2>/dev/null || _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
@@ -637,14 +636,14 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ -z "$_base" ] || "$_base" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_machine
   check_room
-  grouped mkdir -p "$_store" && [ -w "$_store" ] ||
+  { [ -d "$_store" ] || grouped mkdir -p "$_store"; } && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
@@ -653,8 +652,8 @@ DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
   get_tools
-  make_frame
-  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
+  if is_known; then start_build "$_base" "$_note"; else _status=75; fi
+  [ "$_status" -ne 75 ] || { make_frame && start_build "$_work/frame/bin/python" "$_work/frame"; }
   [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
@@ -669,6 +668,25 @@ get_tools() {
   remove_dead
   find_uv
   isolate_uv
+}
+
+# Whether the Python that uv found for this name is known, as $_base: the same was asked, and it is there. $_note has what
+# was asked, the Python, and the empty environment that uv made; a change of the Python itself is found later: 75.
+is_known() {
+  _note=$_drydock/cache/frames/$_name-$_python
+  _asked="$_uv_version ${UV_PYTHON_PREFERENCE-} ${UV_PYTHON_INSTALL_DIR-} ${UV_MANAGED_PYTHON-} ${UV_NO_MANAGED_PYTHON-}"
+  _asked="$_asked ${VIRTUAL_ENV-} ${CONDA_PREFIX-} ${PYENV_VERSION-} $PATH"
+  [ -z "${DRYDOCK_PYTHON-}" ] || _asked=
+  # A note of somebody else's, in a shared store, says nothing: what it names is run.
+  # shellcheck disable=SC3067 # -O is in every sh that this runs under
+  [ -n "$_asked" ] && [ -O "$_note" ] && { IFS= read -r _line && IFS= read -r _base; } <"$_note" || return 1
+  [ "$_line" = "$_asked" ] && [ -x "$_base" ]
+}
+
+# start_build PYTHON FRAME
+start_build() {
+  _base=$1
+  start_builder "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
 }
 
 # start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
@@ -706,19 +724,25 @@ change_venv() {
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
-  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  # Quietly where there is one; else uv says what it fetches, or why it cannot.
-  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
-  say "fetching Python $_python"
+  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_release}" "$_work/frame"
+  # Quietly where there is one; else uv says what it fetches, or why it cannot. Where from, its configuration says,
+  # which nothing else can read here.
+  _said=$(UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>&1) && return 0
+  case $_said in
+    *nterpreter*) ;;
+    *nitialize\ cache*) failed "the cache of uv cannot be used: ${_said##*cause: }" "name a folder of your own: UV_CACHE_DIR" ;;
+    *\(os\ error*) failed "uv cannot begin: ${_said##*cause: }" "is the disk in order? TMPDIR names another" ;;
+  esac
+  say "fetching Python $_release"
   "$_uv" --project / venv "$@" ||
-    failed "no virtual environment of Python $_python" \
+    failed "no virtual environment of Python $_release" \
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
 }
 
 # What our own fetches left that were killed. Another user's process cannot be asked whether it lives.
 remove_dead() {
   for _dead in "$_drydock/tools/.new-$_host-"*; do
-    [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
+    [ -d "$_dead" ] && [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
     { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || rm -rf "$_dead"
   done
 }
@@ -1021,396 +1045,443 @@ for path, text in zip(words[::2], words[1::2]):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
-from builder.embedded.__main__ import main
-sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvx`FGn!(kS{n&ix}0d~Zg83{tYQ%zT_Mi6Ya9US!EvQnpKT@E{SCIHpJrL0Z-*ynp+vwHE-?;w1N-cTQpvKzH?4U0q#kmR;xLX_mF;xBp{&J)bR>
-VR>5y!DunN4$oKP$*@?oi|g}ZI4p+kOiG7R6rX|sDzu9a<7JGGF+Sys%lG}~ok5ZW|3iT6WZ8H+UUEzJt%BaUC>G1{Xnc_`ixP`a2eNFmTCNs_Z84ut
-XUlv!o=wX@Ud>AG?Zs@mEIuqJ<8v)6Z?5xcepxKiuw2dOi=veBqt*0cIh##NEk0SSvWxuUstAU~NGr#q*=jmW!>d`jOgce0o|eT0bSdmYUvA?7-^0r=
-p61s@8jhkn{ITwQ_SvUV63!M>u|3aWblB@S>O@I@cMx{FAr=frP=tN}3~H*KPbP7s&9tz3lmtmYrH0Tf_ozJ@FUn;cx$_n!X}IZQYc#_Nua|-KS{BzW
-9}YCPC}8HNVJ7pC%|`Jyb)nkEWL!*_ZhdS*`=12gm}v$4_)w1jQ*{5H&<wkvgVA_`)5o1mL+(`?GIR?spfwOgEhq4MWWK={T{V~{_}V@_J=~XN#K$)$
-$7jd;$A{V3;c2#ic+fjKOKhDsbn)U{h7-<fsqfzxi}C0-yPgek)nDb45<Vil{ocu0c65By3&LUo9l<f+lFKMQwm$+1tA{t^<yDwLf5y|x7~dxJ+VpKQ
-%ZHhCa5B5#oxug693s~|2MA+aNV`HA7Jy>h&xBg!-!PD}2;;;yuA3%4KJ6_Qv&Ex2fQ=>r0jtl##iGDI01D)*$x^W(c9%i`jwbnK8UD2!{_o2IcKvdJ
-)0T$OPrZ|aSHEVze7^hN+3DHI!Twp4hPyI%j5@G8hd>(I*pv3S!~w_rg$Hnd|D_}pq=n_jN7TE>hxsz^X77sIiz}ptxRU??qcH;T7L;E%bO_ffV+c~l
-Y)B~=eB)C$-cbUVrXQd#7q<xec3ez`uo@pOiup2>bqsS@Z2W;G7Wo*KUB1LX#1O(dyn-^*S?FL+xV*}Nu;$b7ya-oiG3<nQ1f^Xr7xV)+0R314{Ubtq
-G@BN(;Wwfnbb_b~pvYaI%LaHd!5^`{_}2_3gsY@P4`F&oX2UTFC3x*}K7j*C>XpTu%PFCS_mgqC9F7+PEeY0Uf=i$+#gOLE+d$kuSj-Am(PRrnv+M4V
-snz*>F}uKXCtS>C%M!*I?VJ)y?HrEJ7y06L=Le}+%7+suxbGf`3ONeG`M3aR0Hr?&xQCPcg2olcKzd_pBux_DdDquDO=~~eS(S^O^YL_t$mMu>3!5ey
-ji*D8c*DC^PXEr~-)(|D2sRLd)EQm-)ckY^1$VZc&*#N-7za*qCbzTIa=u!|(ocW~t1|66#a{M)I{NYOFb$XE>jFx5Kiy5*!{P#{aUA94#dwUJT@=(&
-J}G4(qqozDQHDE_G_f7C>1ce($oOQoLl+pn1P=3*9qyfc*E>CfNq-)G`DOTGmyl!iK3nGJi1fwu{dh5(ri2cF$TL`ALKry9%51q<6<VYXbT5v6{0UB(
-Z2$P^)xmc-*ofCwhKX2kHM_>M$*c9t%kQL4_Wkke9&;n!PV$OV834Y6$9L4`iGlf4dI}iSxDBJ#`-uK+FK5>i-1FXs%*v~L0o%zNb24zj)^=LFt;fID
-BF|P-EH8Fe?{`dtiMuC(4=tB+{tWt^=L5?(Ri{+u=GDPr4~MDb$80L;OrPoxun~qtC!{|YIQ{jRfZfC67~pEj0jLZQR@SA*uZS7&Im4>*5sPXOY@Q&D
-ks>dNrgBe+y3)bNFq{Ik0fnjL{il$zq{HM<8Kz*3%hj>7*q5dCS9ufSy*xNMWsDVyjO?#vHwLB$3?5+iH!b;xAz<TxJGo(!?1?A45zE1Sz#M%C^tz{~
-9@WyR8AbEFEU^=Cs>7*9Ct!-FWFEe`U0%)b$b(TA;iv8A&+!PvX@(;T&V=PZLO`hSeZCme4iC%x7Ea0n{$3+ZGJBO5OFAj<q?2^;mobhfF&&P7$|tKr
-NbL!d?Gk8^C9jVe!Ohk9;!4rt?D+LztwT7c^YJ{J&6$hYM4!wF4TmN6lg=P#9jbVp_zWmE!KZ$W7%*XUz~N=FVTCQkRJOxZdeX2zWFy0Ahr=Sm5?xMa
-=lKLt63*HsT(u&aM+YizqN#L=woudFBL0%zwt-8^q>)(u3X{B;-Qb{Nx*WFUjEbX-j#nfQ?{Rq(a|x6erup_5s7GmlVn?_JLFb*lngh#O#B}ZKgfV?b
-W^6o1W?-}>7t#oUGD>VUHi&&)CqdIE-QC<98k<l<Xb5h$CGrMw^yc7A2D=+4hN@cfLo~GiS!V!9ep4*sq&^n|oF}R#oLv)f+Jr%!4OAX`R3Y<*jKc*S
-NX@W#KV3~Gk2p@9^D&TXMjOVkg!#HgV9_vN+yH-upf((tLd}%t+nWPP<eNiy3XBzyrX3g|Qn`>gEhJ&xu<4|E5ClM&-AwVqC2%~x6&YXoknkze)QIo^
-3Q#X|c5vIxjCn*A9>oVF8;^LN1s=m@rsZKC#~%yvHZq<ZHr4yuGXHdNa`xliVb(kPiJ^I4p{<vD*_)HztAk$<2Hb!a%!ymXaxb33j?jnX9?qdneM)h>
-M78)Xj#I3h&^9#%f8#!PoLZDIFyKLA&(r(XhUTKSKzb9SCYpJkfu6t3#MxeXc(UjD0{R>n-o|~~KFM$P>G=&k<LzILMW%dsux3cc;5zG{i5{3Io#lKI
-!VGw)cLBt!SkzBxJ)W^UH0-7$&axbIKbk@FIPvtC%fZuecJlK0=<wI@H-0)gKKl0Xc>f1|-akC<{nFb<++3U^1ud-rXi;3QCiwz)GF&s-r`f^jN$)#s
-V}vhA)YHa)rn5K!E^A40s>DbXrbt4l5Dqprcavw~b2?8HKCSS16fterw}{ICIu=k#_$9EY0z$fHg%Z=HxtFb$qt@SBC0`(5-fyuJ5geZY^b+uGd6mOy
-WIFTJS8z#Mhp)%qMzuaga_HtXipa7?ui)`$wtR)hgK$Xjxc73rfa7wuxV2o8x2*R_LA0NO9p?ohNKL}Aww<u-nXRuK{_*Tp>+ewX@tAoB0M?N``3!TW
-w?aPrJEnkl*z4KKjLvgBtFRLN#eZ&#lK$X7vuV_L8wLsu%Q(&_PrMA5SF7cC!gBT1g4kKwpju@${r3u{A;ph$5ujhIDgEA{Y?v0yo7v(WuvW_@Pyr*R
-$Bi~yEm79Rvy-pj#bW#)>QW4FMM8}eHP6Smciv5bvSvs^-S2dcQ;Eu@Nv8KaFUJ@0HkNP%;<Hf(U0YnlIu`tqv{i15XGRoNgyd8q5-Cx0XF36?3ZSz-
-T&OykU7+G&SbSg}8G6}f<_t+VGNVR$U?*#YAKJvE0pbaZMnL40l&{3QkQ8V#p1vz1;hL4Z?o$`HrFFW=V$b1X1Zy}$%89pD?quvP4O4C4^c>yCH<8F_
-^CcgXT))dol1j<`3u;Z6(JT#d=Kw|^mxo=bC{-M4B-lpBE)Z3H)cOq@Ob387-l<;Dn%AR|0;uFEVyFgHaC~W~Vp&0C`eYlM-N3-;U7IUW@it;N?n&VC
-W{Z*_C5*Rl-Z&BfC5uKf$DoezUpiyuwe4`7HhOpu9qR86kWssVrC_w?BLjMB8^(ch1;z_A%XXmfx%lEUE0_Bgi-!@MLHwnC{>5j-lunLObcbNpojZlI
-j@t4qF>=2oxR}7_@Q30S83bsFrdu?Oa9^5?Qf1s|l=!Bd$s5b^nJ@Fj>~fJKQ_GaBO$0fP-f;sFuU*%_T<o2FPnt5KLFGGXmi7ydff_~}EvtJP-pf{}
-&w^47_%An80QP<?5?)I-QJ90Z%ZsZ5cZlK`zGK!S5@Dg$Uee~n&hh=U%*VK!cn<IZF31HQ7Sf^&gv#QT2TE{7vo&bR@jajle$h)pBkWcSc@yju9yD|s
-dCi%IkmbNC3DSlaev{Iew2A^gABS0rh3)ZrY$Fnti6a$q1@bg34+Y>TFtRh}N~qg393s8#x^nNuY8nT94~jNBNCUu`?r?muj6EDo(qN;c8^55S+xY|+
-*&e+I2Bfiy6^^F?3D&!;rwmAkRV57%3GLl+%WoWZn>*%nd7kv0rF?LZz!jZn1yy4Z7o<P!hP!&3Xkb9(%>P(P{G!;*f>aogCo&y-r`g%}y<fAvlU_<(
-Ve0cCN5|R0(aYX1Aswc`yYKAmOlK`VZ-eany_466z0*?^as()R-uquap7h|7`SQ*2!O>av<H=!^(ue)M{qK7yH`V9kqx~OGPI^%2+aC`OU!K<AzdZi=
-=<s;2>C?f{>Dk`lq4{#sdkL=(_6|>-CcfK0ZR*MQXJ;fmIqL17WoHMkd&fVX$*04EqaU)@$1i*O440Wok=J`id*Ah5W^aBy`~LVyUZNHQ$7dfm6?=1X
-{M`vmn0@o}$=(}z;=<Xt2S?5*<YjgK<h4u$)@lAwt8v=fJK6s}BP!1yPCu<qQxdpS3X8ia;BtLEN44Mrs}N3PZ*QJu@sFpylcT-Yz2DyKou2-DeDX4h
-m>m>~a1DpNm5vbN06-)~EGr?cVdRQo=|bnrQ-bgv?(}Xb;y}wK-Y?Rln?AHrmFbb91a~;g_K0!J;5LG-FnhIz3r>NY%bl;L>V$9wSra)%Ek6|CApwBc
-Y!*@kxNNfS7?G8DALR>k?E;o={>4on+kV-5wfE!U8H0{co+yO^9Ub=o8BcuL)G~f|EOCH~UF7=FZO^t7g^@~GnyYc2ov#kR?ZJEnKxucKGT>AIXGM9D
-&x@f-NZ|v^Z_I*j0A6dkVp!x4=(M+wWa<0k)3c2Os{lv>Q~&hW)3e^|46S0M`_H4=5;vL~$xVMZvU1$JAd)i;QAx>>Lu24jS&X5w^Yx^6c5=`|nz6lo
-r^=X)QOnSTWvP9JX>;iMIt>_^jY!=EQQb!t1ohZ#qz#Kgdj<88YhICPnxo{dh1@-f=7DlBSGS1z>DzMfEJ|w{%Qq*zpALFIXRmsDXRuDEjxJc&pjL#|
-!EMa2;dk5HnVw<pa>Tf~Q4F{ZK=Dro1YtVN7eht^*z&3{`u`K@atKvbEzof^0aD@R!Rg+&hrJAc|I|A<J;0;o``-Q!OxUCp5wbUck4o*x8V!dpT%<!x
-YJ|otn}KBL$@8d@a5j;{Mrw!<`RKuO3PE}|b19zG`|CmI{c?7)SAk<F!gW6PuKVdmnu#RB0<BWGa1(_KA5Y<s60x*=Go1oN&VWfBPszY9roN%P+;r^h
-<VPT1FB^y-fv;%B?Dmg?*ib4(9yy7WS^={k8+s*WlvdF<d(EV8KlFY*IXL<bnV_EzUiMC~kU<x18@uQt1W_2ir8~wIkD$F$Ww}_v*I~6zz3{^prp~P5
-VL-E~;PL#I-WkI>Pm8!?jsqVMnMYc9589yWxE@XI9-=#VGB`Ac-mf>)$0|aX1zbl^h9j0f=2=)1t21?lyL?!{Z6exO#OP8D#FQ^P?u#-X72U`+?A2=u
-ieb38Dva{;lC17n+N^bVgk7!gqD}+dGsA+H-tt~8mvd~jYQdyGji7{KZ<dXyD#~R>JDxoWsU6MD3wm@un@wVuV{eau;$P>>i>p|y2?=H+o;czpMX8TC
-sIXhI-f?t#dPoS(rx0v@^8#-piboaf5?y!6Jd(FPJ9U^qIU4t<SCsBPRI<L0OhIS=QCVEb)_gJha7$%~0Rw{d%da>P{Fw1aEn8L!pZcXsr#PIEwk%%;
-x!`nWOId@>yTCGPRgP<S&_K3JW!p-3Z7Nme@Uev6)P|-vN-m7x;AtWZz`?6VafV}7NYHR&Ivx&hupWI_-p-*}Bd(a<rs2!+#WD>K$0!zjozL-m8Xh6H
-dbXOQwf$-F?^Q8HF(18nSavdfoDjt|s#Fl7!b)93qtx0&1`Z=mLJ}bA=rhn7ju*J{o@9j1%-Lv!awhqB{OT1j6+Q1bMI?GZhMq~8reigZ=49K|8qRK}
-WPv4xMG9bLD~*L)|0>}Trei~`?EgN6M`WJd>SB7-x*ns*&9AERh}Q=vC&zvl=Zj)gEO5d6Drk<-JLw(m)9{nPy@(yWI@sSk>xtkA?dZyKLe4hj&PDFA
-0_}^%5-(O*X#Q@DpXt!vA#Uyh4)2|LalNyglr8vl4x43CwBe0g2R>ThQp5pEZQolr$J*`}?XJFqUAP1IS?zoctf~l3c|XP$@0Egf!g9F?<V@w?<!rUM
-&<9p2z)#UAB#ss5D7qtYF8lg~cjXnS^cEAA^76^K4r4CGVAo0H82yoYjcp3r<8lu8N*f^-=7$WMS%ubr-f2A_$Z(FB%v6S>M5n_Wxi5oG!*;tp5Dm0`
-g8}J#Qd~?XA}H4r)Evc)YDOMVgO*V}nglL$X3dbN=<WfOcfqq|NN$o6^8h@`H?Vc*u)Mbdj884Q3}n@hI8DA6li0DNGsmxiUA-=t0oDwU8LTSTs@8sD
-Je8sKR3gJ<QMc)rvA)6U5zVwWUt|(Yc!Mj#9E?RBTJ4U*@d=}V?>ie%r;&4}FHPDcfq=4x)j3KUzW%R4dplxHk$DSk$NhhP^R^spcjWJH{eSL!{a^Si
-`38$)_t^MHcqZ?DY1qPQd;jdey=k`w&${u~-M2T-I=}5C(l}QkP<7dWl^@W&iIFz%DtyXL`KPV*fUSM{u(_-M)MOsMU@k5b)p#0agkq`Z=7NvNvW)o`
-oces=W{W~Ja?EzXOrm)RLXBl$4zI4eeu+C+_&}I`dJ@A}p$}#%d;%du>?j|=Q~>^g(X8Hg3@6ZcXauqk{0q2=0r1;6X%z@gaRfGC4;LYzLUxb=>2p)K
-yoQZZ{Twl3?(T`1EJ&Zp7HuFz#B-NqHdqySuCPp)d1?>tDy#R>7BB{z%zX(4Oa<GlI_t~kXe5FYBR#gB@2IkJT+(?Cvq#I9hN$ghF*3BrWM#1wB__FI
-(ThHO9I$~d{POH`x#&4;gm*dyLNQBc9vFbw9Xnk&(ju;lDtxi|tqcKQr6GDpC7v%}y_h>t{|h&XTv0-Jk$8irs-vjir#=k^;hk35!gbrCo4cioXnwE-
-Keh&Npqe>~%;LhLC?>%?`iMkx0tINUY2dOVSQ1Ahk6JEK^G2C&*@zui8i!M(U)mO#>lz5=(X99^ArnSmrI2Egc6b9Aw|Z3umxvsSCXuVt00fZsoMvG)
-B}*ezR<lbR978yrN!SYSBAjb-S7GK=28ch44`@_8rr&7YoG&AkTAN1LpiL-N)u0V=Ih>7vC1R$BJSfo2N37?4X*@LIE{pV7jD!p(nGPk!jRCF_gm|Wm
-bTkP+K@IE#eiG6#H$V&<ArfKOVBNj5Xtj>&xXmzWiUfsuGhi*6F*0^gL8{kTok;2{^^<DS$|uGTM}<N(Nw}!c1{@ccw{pZN<Y(v-gbog|U1FqXyrJpl
-Vex8XVMiWos=!@ZCG~wlB*Q*6qZWa36lE#|(}50*qRo*<Z`e4paVx{n`qW=qzYQBkt2YfS^yU)i&=dt&En-MpB<zXI#H&ik4woRJqGmuw#WF|F9zRLc
-FMpPN^GyKEgpe-Jv0hMY9b>EMcG9+`ox)Bg8(=9QAI+NkE-Q2&I9HzkIG~K~_w}x&tMo{STHFUp4CgTJ+k1*s%-E6885|rC+^d0tEfeE44KNHJ=a79@
-2INTgl%C3}R|I|PAfpvMCjI5fuP@PBf=PPKU51BdaRPf*op^=osU!gV*#lT`BW$4&RRdd&)E_6K@e|Qx7UWKq>!9Hns*R-79BX&N*>Cm#x!3w%yRH8o
-Y^C8=w#D39dj-S}u1X1>)}e15h<CT@^db2KI;~Buvpcr`BP}O&jcStURIMpUWg-R@mV_XKi1SJ&i6QYyVw6a)jXWJDjb>d<=rX(osSU1YU%Ioy%#+v?
-LpNDwt_E<UqPw+~tUGtUsj2fRdT@DBs6ZWALvwf7()yb_?2mhw+xlh;?{aG{Z|BNPh~PBcMPd(?<pL9P$6O(&@w#$pna`9sdOLqD#0H(cJ5zGo;ifj8
-MwRQhDcz6l@#+(UhqxW@05+UJS2+Q%OU(yKrB7v15Z_c#Sc*n^6vr9xC4f$<;;~M56~s;+pln92uiiM&OINHRAwk4bry`VKnq+NSSQ5)_N6dHoY}*Du
-1mV`?PIafsE%r+o&Wcjb<uOI0k+2xHZSgM(b$E%&E^s2b7x1H<4~Mmq4co$5jOy7?izDIT`1vg$7+Fz&SjHJE7c+WkN~K}Uh6xe*=Teca5*@FYD-!dQ
-O!SpaEcyd#8|QR!Z4-uOk*GucU9xT`3wZJLs-PqelAXxwT{!9e&mViIXQ$czUiR&eM=!Y_`*1^W-jD}fZ9v?j?Ib(NJ4Y(jXz03jTTze<Oig%^>KWgp
-Yfk0P%8-EF@cn~jy&4x+xRb{H)8F2-NRH0Rok%moR^1hGv;aFCGmr+I7#tM-*1u=VTkC`e?tHH86`aJ+HW1HzGMU}9>PA@H%4Py5%Wo?XKa56lXq&t!
-fD8aR5L<`MjGNo6nw%4)KK_;!)tFcWS|PG7vuR6qg2x|2o{bq_k&pJy4u0xk3?)`7bI*OAo52R|UDHER()x&%)N)d~fOraG@22w*tLiNo3Z4AnZz5kR
-)%IOP6&lMU$tlF&Hx25Zfpgw(mU1@*vT;=LL?KPw8Q4Dra&VvXvtza?ks5^RNaV04eq`|21NO-WE4$s=gSFfkzrtl=oS;E<uW1PvG~hG2GJ$gRi34zc
-fmZd}b$D@-9siKjV{%wZ<I~ETh(Lmj+2CRi!!i1P<7W-Say^2}q|$=8Z~T6y!FQsJn*I4%GVbny*$C;?CUJpi|K%iLZkabT+7K990x_;5t(3!7i}3)4
-Mat*nC7fTzbz49oDib8WC&)3Iz3!cTfBZ6X_qO^Hu`h#r-5ID*-#gVU8RPrfwsv8|2@iB$x(kCsg)kdIIM9h>2A<Q}={%k$**OtQi$r~m8ctV<fVj;|
-W6sISL0JQ7?#opJCLt1P3M6<FIY*}4O*c%SH3NaEG3Fs;;n#R%8gr6_4W~B|9BFj}A7G#~v!trpadBDgbYj;+Fs>Uj(=n#F=DhVvA?NBE8j572rLU4C
-ZM0D=Q;~L~ID~qHfUGrQTsNOiyb?)bR1S|~y|&HI2A+#$^y1jLx;_{8QTk=CJH&kQ*J?PU%ChiSaTjoTm+`VXlqb?N<8jU~^-7Ib@hZ~-!`Wz1PA=id
-jD^2rry}=Ikxy%lC7(mw1W^OBO#TSqRWYurMvxrVjA=MDq-it&M#}h*J)wET2ETn{7niS=GeYrkiPMUQ$KWX#Xar=&4Q~U@s)+U++<BCgw>C9N1KqH;
-z123zL6@{Mbvamc1e<ZcA)ZNN;Y#c_@iq?{SQPry)J?7<Uc*RNseL*c@9Q30>LR0vkxX=_@D;?!HI$(g$<xEakc|Q+69A0pyc|q8FLcL^XaPj|*%zVk
-VDs+b-akh8%$%=<9mHrI<J!fTv(9OX<P5Y;9{}H=hm|s<hz(e?!sB$!Ok#e;nDHp$qAl^%I7`EQeXweE#Ihb90k;nH$_9-lvwUgD`+c7Co*z0|MYb=B
-@kCGwJHCq{NEq&y;q&5)iYI#Q%1}4kePjqks^5Rn8CVMC3G)B9F}GnuZI-$^Vmr3vsaI6HYgbc^cAT-sDKI9`45uvtM%^je#8kbpcH0d$s&IJ+7*8}!
-T@*ovg5|1rW8B`(lCR^l;~#oQzwNy_$iDue_v>$`y?tOKev9|^_j{+Ozr8s*_zCW#@;X5iOymE^KVBwmdUWvJ(eX)dfA6%H1lE<-Xc{7ogTiB|ntM|Z
-tJd5u@4z9wCq+KBF{oTq?!d9-4j#7U4jSU0aZeL9eUEGL(Ny)rRJ}5mq|vGvL;Ms^TQ9Uoz2B^u;+3Ah-ov1(6oJPEDoy3b-;E_!c7BUeihw0|lkxQ!
-*>b79om!DKOI6`<LV+wuI!InC9K^Z%gg{8}81IVAd!oT6q{6G?!^7jBZM3LiQC=*@bM&L2CY;Di)G%79EV9wCtAT#&-thND#E@2K9k>AwyJVYn)Ye{v
-CSE#?$3!+Q`UZobhhOnzy8iYO%F{-YvaN7vD2#_bD+?G6O|Ks*swvzPuNTI8ss=u)jdV1g!kv>w3!|iV{89R$o-|B@8ySjQ^9eHH&=vMYFsPVbdcmph
-S->ZR&U*B+p0lr$8{Y*0(PX)^E!`ykr!nr9Gc|URZ4j-ElTBYAnrkz06d3)ZwjPezVuZ7k9cT)otI^>YM3?{6PaL!Kr4xU)G4vOnqU8#PehDbgj!=;^
-ETmD=k@5<@Jvh3L7|kQQPks*EA^9$S;_hz#Y%y4D!kvxb@Nu@5VK|#-EOGcHY|n`Yn@Tsv(`6U`DK1%+j_-)I>Iws<FQEl&9^NmC(W)#SA5gZ54Ksny
-M`O!$^CVO@I~BkP_|7EZ4#M9!?X&ZL6&J28Gu}6Y%8Us{EY)^Z%VN3>rvbzY&oG@Atr-{`pZ_VQWwCStI>n^VxI`%U!$$*i14!b`?}NrRln4%u(5dIl
-WMlpQ?!fCkR@u~fGPCU1W2V-UDWHAf!<U2GEEi@ZZjq)wp^<K_SL^~%#;)bOTI_2Xc5~LXQHx!(Ld;9K>tsx2eEg`yU*lycEAbd_=R9uW@3<;Cl`0V0
-5geY^D>}w33S!?$TgWxI$D@oMLkvY|QzF>y5=SZz;v5LD5?APPb(NQna2r5NxJvh4qzxH~7hi}ZuB9yNwO-SwV~kzK;;iPLXgowLX@ykAy@Fn-%nJ9v
-=|BzCD7wRMM&^b7N{yibZ;JCjDlLznhR1hY+XvKQiA;mX+CA|FA0JlG)v{C)1#PNfqatbr2|Skiu?JHQgqAuH{+<|Sh$9Ob<LBVb-q`^<b|HuUd62z1
-=<OSB{rMMS^M68X%rP+CEG-Q&(eS`YLuAJ!=?1GeQ4+6RAm2<_%T?)!FYU`1LBO5#YLS<6st##ilfK55Q_)a9<@lNr$26wk&!$r&5^)oUwJO6q1hq~>
-GW#ki5GGq@bFb;Abe)b{XDBigd(-lUVw*J#9lfM)4Xbd2*F+l{PI}PgQu3%DZJYd6+tlE30+}BKK0i<^`fvdU=Td?A9ZADo?K2=+;dz{C*fV%GWj;9L
-f?K$aa7WOf`?GnR`27<uQ=B4*-{tyr8R>?t=j>SJ<`#j@O*te07NP*BnBj=u+Uy=C${Rh!*W+o-MbeNlme^>4^_9l|l20n_2iil`JHFiBPai^0R7Ie*
-x<tA8eN!vD9_Q_60|_OjctO7NIv4(~XtVi;yE%HqNsTFbpazBW=Yc02=lFR{Ae&;ad7u(64z0JC6wNK>@RmfqQN)EV_$bJrt?p#m*;LiVz-R89xe@UA
-^H(k+Q*W+0R-yVl@|SANUhk8UC#b5=t+@_~b&u?bY~G<Uap%{VWr0HkW83S<xno--kxo+<8NRN?4vRwNWQn~p)`t*gZCn;6NTF<N3G~f8dh3uX*=Q2v
-94HmhB%rt$U+0sU`8;<Tza&;bizdeS%OtXLNk?>XwVJ*whHz~%m$$~rDNwW-<|CjH;hobQyIg2%I>W{(>}N!WX0lkqC1mQyM_gVZ>cX*PsN?M7U9mJ&
-K|(rmMWt@2LZg|Kx5|R@S5#8sX9K!@hHv5ukb;8px^>#aytt;2oqSdBzL9WENg7tRi>s^#_1sjGP70`+S1S+m!PI9I3Gr&RL@)4|E45F*|M4t4dHM5+
-^oB^V>5bdz3uN3U+H2mTw%a48r<;&~vvMKV!W{UWw;-L%by&(}8)YfvL=|9E(qKCc_|yq>-UAyFb!Id?X<$!05-kMR1#mf}Vfn6y!MCpS+sud?xQKHf
-uEaWR7WaF@l6}u?Ex9?lG_5IU6u|vA+)60%K{w3)r~KxC%G!Nc-#g$ZxcBD7H8|&t0xuAg{Q7*Dhgpa4BcXs)#N|N)!ta^ZYhleA!wZo9)KQMQ;d*@$
-RF;>p{bL=H1XD^khqku!>T-YHDMGgI-7szrH%&v<0I?jrRbyrISlbxV)&{c`l`zdm)drcvqicN6&vu_zGZSfyZ5vn>mp^!D^ltoZL(9xk`yQ@n%Fk}6
-vigm_u8ay&kWV<I(}5yIhi_(qgBu-lC+X7#Ii)Z%qW9X+aTe@55s)2LB5>|3c#omUtG-+m1T(0|57xHYyt!y{Z4_XuLvOH$YDn_u)C7Fkn$EV+_rUH&
-xb;zRUcO&GHfZsAPWe%v5~`Sg!{8RTjFM&@IkY5nqP2Gk(}$tfhKt)FkX<xM+&1$e#VITdz2qJ^v)Ml3zcKdDP>HVmRXWi%5cyd|6ttqeV;NXJ9A>L2
-Tn#DTK*2(8*kjS2yJsVV3<0zHNUi8NwkxSeFbp}z2o`Lon88^&TU}lmBRO^Z-bV4>lv4s3aU9=g$gi9`<bJgHDS^nPOK3iVM+DJ{%3RTvHRG@GwstIW
-2p4cJcx+G!mfA~Qo2rk+93G)G=1PcgyY#PKaxG1Bw?>;7<$A6L|E41(NbfkfWS{PmuGk??Ujl8~bxzd`kX&}TGSfa6cqoZIh5rLWijJ)Q=_IhcOSo+_
-4Lz`4&Dxc~p%QKHdf+KD?wf`x-~WgkgV12UI>*A08r<}*%OcZqCrtw83lNV@QA{ku<t)78fF{<h8!Jj^lWLAK1+La4)!tKkc}XX~veO06V8kCHnRaBd
-#wFPxJ7u{H6xPJPa5m?cXx1;$M=+wIR%^}-@lrnPg5!WoFHfq}lTw}VP9d(Nnw(cVbjEu_mKiY)cgrxu{UR=qQr49WxV4CrGVVG#ttqyra-7-}XigIy
-JnJb<Gx$hSRC#V^<S&?IwI$~kSm4YL$>z8={9TXq>SQ|HHrnTzT+z)m?@@=WIZwI8H;7Mhb-V4GCKB;n4y9Ggpc@&Mei3N|?LxjksIbD^DH3h=l$<AO
-?VkSW4bynPXBr+?2tD>dKAF}jd>fH;m7V?D(=Sj9!x<ML;9SNZ=sgXdHnmtjx=Dslg-n|6ZY5zme1j|33MOkp!3q(T@g1c?u)^}bH#bRI>AM=7-G8id
-)Pl|fSa;&WXqXiJUY#3lJCnk8hJfLmt5Em4yfi!wn(^HTX@>jiWSC0qTf;`;OrW_8(&EGhbc>~)n0S^2In&)d#9h*50-9-8%;-zDqjw+}1A7(xaVugo
-V_7f5e#h=eV7Sg1-+YWaBgijdX*ma;Bps|w<YT6gMNP;rX&#~ebIyzgqhcl)N5x-u2SVn&dmBTtS%)|U4t1`2m9l)MbpIpxOsl3t00z@N^pm5tna6wx
-k>5z^3J&Az+bZ&s&3t8Jr~Edhqs62p(alNoka3)?;(}3C9L*|$l*OuFQqxGvP0y6ZNDZ;%<~XGFyAfKnQYAOG8@))3t_;_VRDqHn7PF!Q59p;LQq*&%
-p*8_dKu_Kq9e<=wq|L<axrQ<tVKcFzF?FTHHKQYAvd%Nolg5CU^ktoxIIFTAycXgt;o!=64ya0cJ@vdXRAm(H?A%?kD7TU*EAVW61*%OCnnoN7TJ3*D
-NX8)qfR=1Wp;Y(MpRvZ7vP#Kow#)OgVYM;#ty{M}VIS^jyDf3meM5zcSg>MYL|mOtLVG;V<fmFAPW`W<15~4EX!v5;b;Q4Z)1GF(K|PBc)gu+Ov@IvA
-MLvm1c#J{LR#OfWHe`8MRFo0#oz>J%SR7I8l!&|~F|xPl_(~gQc@*7=K>7~ruJ5+CSV>5_FVqWgG#qMZ9W{(Z<<mHr`qw!!JWoy4KAu$*#8ktm0)#iS
-a{OUaJk_cWx~9-2CfcZRPnU3?AjH^E{3<W6topgU%3pl`#fG91EEKK*QkpIj<MWk-P?fDh(N^*4W&v9mPPhw3D}0#e7w@1$swMq?HLV4ZM9L_lFwSz_
-VFR2#X%aMGBq<)6zA#|S$oPh28$NWLZ57Tz+oeLljtGG4^x!2$DZM*~?cNFF^QZ+_b{;)LnuibiF5$QI_zWJ`LH7NRM?X}|lh31ne)CP(ir)_Jo~Qr4
-PU5dSsd-4g4&Of8_~{$WQkVUBbo%3)H^(Puy_YCNJ%^hm5iMFI>e<C?e(O9UgN17lqA4K18WxiRwUL$Az$iIS-yNKV=i_O<xD6xM=8Q1i7;aFUNeT=>
-0VgTKqe+VvgdA#@^)op#D!b%Kc}X^PqKaYVZH}rb)c+A6qBN$U`~X5pAN%=o;GUT<pz&xFwpv(7b#hXN5`{KZawpPNYuPOVr$ZjnXi@4KUR>qV%R&Y`
-8}ZOm)t`~c4SA`CcNv|`v1vB(6ov7IF|=B(P{QuyWE$(uhc^)XTB-f)*|SiOhMaV%&(-#JJf$PT;kIL5#Ehb;BTzPn!e4ALA<cBSCocv%r+^@z5aa!X
-36psu#Sq-qF-$Y#A76Y3d4a3BhKU3C>#+3|km%xu=ZuH)0u$5W1~vNsCY0H{*5?uK9qRKHZEZrujPV)YFa&&`Xd!cJ#Rq5km{4pOK5=I>0pfa$17VY|
-t70lMQW|{0lXq!SPm&oS#tBAu_%2N|dxMYJgO4UMd0NxUoACuRepFk>WC<drQsID|G_oYIhF?_03h15YpfxmHQ)&EaIv$OIp5Qj@U@W~YMCN=4DCicg
-i0fsIKusv1qBMruR$4cnwZBCgesF9)lF@>sZ<CM(W{-IRUFQpWr#7s7{B_+#a2yQBddGVEpksJMe5B0q%;23zZ(*h29%ZuHnv{=57vi1P%v@2drqWpQ
-(Nh9g`y!N3o+Vz*tb-vkFz2pTq-l3;l@co9ytowJ6egQvq3rNZqZ9z2EL5f!wcC*f{3P{b^!9C}yfr`Xn&%CT3xZu4*f65}Ju(YR><^vf&N@dsYSluc
-eBK$DDR0<y9aXE~zQkj*&Hgf$hSE5sjBAlu?<kS6JEoFke_*$U!B}iwplu}BK#j6VG2%=&aJ`_?{TJ+aWuCm7GVzelDLY6*)z7@DpEXw{vgOyqfHW;Q
-510ZoU@GpHfx6=%U)Pu~=?|18=?~!Q1*{MPCPRO7L~N#{v1to0C_13cXE0zCpFh|6;+=_CW(sqpJNpO-!F12OqAdV$ro?`{UBC~fb{;@v!yGsa14|&u
-q+akjkaMUP=HE>8T$~~Mx{sv>k`@%_u8;o?`mN^!vMux8^eNgol$3eIHZ}GIwJ*C^I7X2iQJ6GyQK8ZCpwyDgM7C(?9)hiRPl-51Y8E*fFHWmV9BCB-
-`Lyc-QkiFsW&D8|6d|jp?&D9}n3ssS;859R!VY6>lo91BvvP*IOgIWNoCfa{c9Fe;fYc%OTUubJc6G9G01prapCEMTClLd(*~ajR6as8Ao0@d+NZ*9;
-l=-b|R81Ea>V=-6yi7RgK~jD94BjO;I;MjUO@Tet>?|+j@L^nUwMfWd><8({>U=hMh?&#ct&q4z&Q(62Pi~1SlkW<eemVzph0E73*u#>8s8VcL&Op1%
-q7$CgDNl6UuuTP-%-|#A40H*RieB&y&tbL*;+J0WFS{-hq8f-MnTP3=>tIU*3cKsTZt!Z8Av{xBMQwJRCI?<2dQbPwz~tP8mV!n&9UFQUT@#2isSpEi
-u^0wXn$1bDb-B5)dM{C&EM7V~O&xZ*yc&;|4=#+y^b%%!i$p+DXZWc*ujGWm?T8ttEr^F#eTh|WWH?dojsy>P8B)1>GNVRpMvT&fG!#5#Po(XXCt>M2
-nvJKU8HEyaBokCQAw4<)=ts)D3^ef^RJxzVxZ|2z$jojHNbrg?tFHy%R!xKK$V|{Y4mv`d2C+nxT+&<sI?VRF{D1BGy~fD*)2XeALs?!$gT~4<RN}s)
-!CGuba0(V=2KosHm1KCyBZsZ`84BGecYPw6NL44Zi+6@#Ue59fitpx&VtkEr&4P7WFP7EKXXTPVSsuuFSud}U0&5L^2jk*C`56(&>DHY^lNJ*PYW?>J
-HNqW^W!84Q`P3Yl<YCse6zC{V7{xLh^l_AYUUQfDwROR(+{haseo}$R1gQDW7t|NTYS@vScNoQFKx?wk<OWfB;5EEX^_FTmWt_W+8maea-40LT;5wfT
-Z_SKjWft~P0Cn=K!)q;L2ht}riX?mB>NaUdln<Qkhr8Zkq?8RICsi!q=In7q_h<s*<a?8$3N89%<C;AJ;m!PBj^7t%z^rUBI4{=DmLy!UETe)GdWOjK
-8CL?ty}*l$CneOnNrkE|wx%9*BCoEzHAb4IWi0WfymJCQao7M6W}{W9Sir%bNj}x!LV_YwdPzhFi$?>=fKwsVM$C)w5<|B6V#xhh(gY;f+jdn~)FuZo
-HkSD~A245-e)j8|9w$>hIQlOA!)5Emhy0q(c`h%He}W*M-3lt=cwgY&4Cy+bjz@USa=gAWeTktZycx0@Hfu_31n#6qsfgQeV4H}z{c?uZu84nPM$PXj
-4-2g);fgigHa+Y5ouXpKV$CjrXN#s5722yvYpYuW2kK(WEVMlo_5zTbu7PzFRseweP>A9<Gi+kHn%d#$oVMP(;+C!m26844V%vD)z*X|V$?HsEL87=1
-{TiTniiPgd7Yu_XBCZN_ViWJ(%a~S&)yK%+zK4Apons(P_{;C3hR$8*7jTs+Olw?HM#J0{iaBM>eNJRCAcg62wz#;8q)YVK?G(>Z#9VQ$S&V2oDJY}p
-#-@$<QRgP?1I}J9^6Od^8E#w6dEtRiACIA;o-wjUn)LI&#k9!Wus_{`k3?sKWoCAouo)UfsXeA_*R;XRH}DE*-jUG0k%JoZj|2~_MnG2H{#ue8lNS?X
-SugTwiNRPo)@Ni^3PpwPEucOY-Z9Wu5}abo$}p6aatEdakK1B+x77(rnM)%jzF=!>eTPqLHP!TYjkP8bK{r_}06LscfGcd8W9FNkPN|Utyj~0Ei^k=g
-Q|1;$2`lK#IY~qnFl97>rIBaZfBaw*No(nWk-Uspq{R~<U-44)`I<^ZM!IaieHDJLxr&30V-aMD{-KDW_4}RA2N>x2nr>>2oV<yM2usj>&*(U=h?d(`
-#>Ks|_~$;cY4X`z0S2D+fey#x9?YO{g|PY-LYEsFnY}85E85S<ae)*g8{gycQLTCV?fx2!KoRm;s4-d2LbUa;o70_>dnQ)(7xxm}juFW$R@0bKkG`X|
-P78zTMRI_fkjXIi`9DIkj*aJSE}aQQKqJI?n?ptOZ)qLYi|)>9%sV7UwB-;DX2d+kI!lcru}WfZYB;jip?!Leq=<jMkOWASE`;oI@tpWnoODstN7ATx
-$hOhu5*Q1W;zMeX3e|#Z3tai5L0`gaH+_-u&|r{53A?q{NiwcI_nb`Hq#jB`9f<xCfgAU)z8kg8lv+$}P!sBax~bCJ^*?l!W(t|<H*?63Jc;}pXE6yf
-410FiJJ~xsKB0Jo(OYGOiBt!?;`F<n>4Ilj8rs+AKzvbl)xMsWm~AqDpN}VOLY=tfE>^?5`aKDtN%2g2=&bHIYgt_&r*brS5WC$`KZu`bTaWK~eaI~X
-1#@=!fg*j{bTqhqa_A3DhP^QIY@@EJg1K}z#G5%<*<H+6QAcUSHCfXsIuVnEVN@fWVDsUHepm;gnQ`y9XX_9X?L<<ZO|ebasE*!y`;<rEY*Vo#4DU=s
->xSdSpATrI&&xS*aNBuXLvgWi9H~ctskp3%`6jka-rr01<oKm>&>@X{_h#=5ZZ$8vFpmusoXfX){;Eg<v%j0x=#fZeR~Vh?8n}K8Q!QDZ8m~<p0uXWF
-f!yu0T2?1FA%<s3%2}An>XM+hSMwn-UNOHvI>yXArw3=fE}<2_eR+Iz_VWq6{Px$g-v04R`KWyltof*Rz3mP1BA?Uc8@ASbwd^t`lNCJwtm@;5+3r&J
-pz_VI8)5!dVvxn;P)r5<>2*{Rv9p_-HZiUb<CqqNKH%1N>KUs5CI@O~;Ok#nY+cRm3esZ03lk-z((+nugF>DRrhjFQRvvr@QQisf#TD{zFDe`n0Ld%t
-k*(Rgka=BuI&8h#J2>1ziVt8g=QD34%)>NUl~*+Jb}SrTi9ojr2J;wfU+FZPG+IDj=i@0`Kt4&<^5|soj~B793Jr_LBA_B+)#^RQ)S@keHmq>t9<u`$
-$FQRrZ)!+ekmLg!O5ygpGy<Hn*=z#sQXwa@ECCQVMIgUq3xZMuGzCG=8vcWPCwHF;uwh6Vn$jtQk8wcsl18N^aBTXUN2q78jPv13WP`AiJ^}?+^Q0TR
-Vxi7;%o6=_iMI{oIf!wq8r%k(*yxXM&2540er}2aQ&`Uyg-zi7h}EKc0srASCm51}MaYaVduoQtWenIH<E+ywOB`X33na6ii4E~Ji?7M6<Gm|h-Cp8y
-KZu``@u)xww5f9lzJj0lDxfIXygi!sManK2m=pCKM#I3GfoZHwhCUfEgyr~h3RD?s<K-%+Y<Z^8claXqaZok|H_2VlhSg{a6OwD><NUm2VRpQ+M&gDe
-tZWf?S76o34v|4Ru~?kN-~h$E^Sm9Y0T0S|U7DOOC&5g-V3{--sM(E8mb;Rj0$e%1WM?Gs8Hpsa%#el4$?P2M`{%b}MkALnQU~lGzka=U^pfn5gNRlg
-I6$U<X%G=o;|ux$FGMWWQH+LHI97atf8h~3h>!R;4c63ar0y~B+N*2mP|2Y!>0GBP19Ow+vn0Nf6(&=9E-Pj*+U5J~6{QM`PVO*8BR8UTQ7uK*Y*J7R
-+I0EIB1+5lrOY7Swtaj~QL;<s%1z)U^>4QQNtJ5(PRx4liXgBfUqYc>5o;B@m~@Ew3Q<8-oqv&3azqOb%2Wj#hFC)35@p>0Tt{vO@k4QYJ_F=C!0=p)
-)!YqY`TWyel+dYbEa9%6;g~G}K_dqf)57Bu%-nmLw5H=9G3Vn$KKpEdUOvayg+}9>OvDEa$iRgHl~5TEunoQ%XK#A@u=2*}N+$XES|hZUBGjT}tB4%%
-=O&*U0{>^Ifmj&KYP#~zPzL4G*>rr7PcptqkeE%qF!Z878*KnbIuKVIgfD_`d#{d9Fy5b$k+;~cqZNq)h$(X=63Tl~{ve(1@bVFf*WXO1^@)fz*I<|j
-I<yL0)NKl68IL@Xk!*(o08)gM@HgR9ICp>xd!Lk`HTMt_H&+6-0D29`I8-2;ZVgbwbt`QnJ*E4Kag^riX9IlB>+Va=)5=>JOEhrecw+%<*^x|+B3W|2
-I<Ccd9u0bOU+xb)7v4|=?mCQ%;dse0E$M?~nMp|MW?x8@b6c|(p9*^9(58`I?o5ZEBaT@=-~ZK-KyOmjI#{$L5u{*N*Ai!c1NXFKR%e^eX_6o<#>*w8
-N;Oz3Cwd_Ia+YB)XPDB9{T~@3foc=`5Kvh4i!02p1_fD2bS;<4h&FEIkXuniBloAWi87XssG`uS(@iHtFGhr@jT#MV%bZ%9Ou@yh0&d?}G+)xLBC{eK
-2PG%I$;V60W}m44R7r_l7MlCc$QVSpfGDlw4I7dP@YYY9j81H~CTSX_4Rwb!lf_0Gks4|uRYe&gUYSkGgfPsO`MV-RL1SE5B<0eZfMV5*?$r@nThN4{
-T{_+=2;X$*f^2%_0A3ke46#L;I%}-a<l_jd`au`8ih8yF3d3mhPmix@u~_Y^x)>^ue%A4cP{?Sqq}U&WmFJ7uJK94T|B88Utlmqu$3VmQW~(W=nTst6
-Zn6y7ffWW35%Uxsyc9_Vx*NqAwZp(-8zbTTa!~+IHCv-a?!8fLSa9WJrZ&yCGtaiOMh(b!cNAW0bbH(f_gKRLvSIs(Mbj|9$#28!BA=2`J?%g=401Zi
-;hx!Wh{MQ}=@8sRXG502MppIkJ64WQnLe47S_zX{nQmB4SD<(!k)*LWmmZjY;a*b^<UVv))d5%3#+5$18ss(Ggd^lYH?i(YJkw?)+{U;+;V|I-5?=u4
-NlUiBm2D9e77_p;7Te=7US+p6j&F^__C;pd-suk&Wy!xNI1N;we=cUz(fCqyClnfgxVoN~ai6k~!qymnpmOc=91S<^3$BPJsO)+a&4H5!&NfO0uBya2
-mFPSYk5%+E!diN3h7)cwH`iCv_|G4cvf|~zNpJt`_~h4m&I({D&=Ua$553x9>G|EdeYf603~QP7YjaNXcpFEl%p~$-3GqUdT=?o1<6uZP7;w5_0CH)M
-MD)Wu6XD3Q@zf1UC!uxvc|Tq(SNTM9=HL|(5$qP&oD#7D*$hgzdtKNV3h)&!#zWV&$sY=IK$43!j+CWL9WUqEMDn21YVH6lF`Ewa)-~K3z2r+0eKMa`
-drak{dqEoG6^WcQTc{TKN+b?tLrYSSfIvGh8HO4$PjSO3*^CU?%;0*G;nJDL=eIcX?TgW6bv$KgzuAScMwINkm~+xLqsI|SXw^B=PQ@UJ6n_ViRsWs-
-;D{)6|KVn2N?DOUDH^73nv0sQP?Q6x4oEhnuQ-?vix2Yq>~>zy^+FRNI$Wb6ME;E@m3vAi*)mvKMC>@39Mk8H%W*sK5R96hQb9*Y7jZ;n8oC7zGswuA
-D1YR5^s#KlTB|dvn-ynDCg?3>4HHP+Uc)@Si%rrg`-v=9-N_IyaMkBXNt<PcyvgD0>zWKM4Njd+Y8$jPBgv$rr0@DZoEn;gqW>Vu)m>+d+*U82bjCV)
-qS5G_m~3(zFj78;m*!KM(=`>>s6vFp_}!RlW38$gf#kUyTVYy^DJPdLER5(~TwZ#=ajqjX*8sj#u{1Y1Ygq72JdluSxtC@}7=ZT!=%zbsEw4|XbVH{*
-)Re6%zbduS$rY{1XXJFSLd%lK=81+^k~B8<r4@WNNW=ahQCmMN1i;|kh>|;Z*bk)K(sn9&hd5fNHxHY}x~L6SQ=V(|a=r?8Io7s`u3pWHK853uPBPoM
-#q0)^=i=xCPkdi8LKw~5O{VSe71<%KGthucWHGtC@_g)~c6&!s0w(n&>Jq4>GKl&zWwViKe`aj-$)|8JzN8pc4lR_TNO2`z)oL+mV}U5SXT$O;m>Fcq
-{Rrwtq*3J;9M}?bq6uc-t=UN@QZa?e>KQeKt#=9V55=wg+FP=Xr5g>0V)y-NxJPsD<}R;i7uUNSvctl&qj4x1W^`+$289_j3VxH(54L4=E7x<@-($1c
-;ZP71^Bfu!Kd6c%s!tIgEC(0YrBW$EA*`WZHN%ONaG+qUmKa`yZc;1d2o+GWdDgHSW|pySYriQXF>|_BoUJ0`e@|WhDtulkZH1;b!v75Ju3S-fjnZNO
-f@g^73-hx4l89=%iKd_(n0IF1`Eb^u+mT2eVCl4Caiw?QyPYP{?VVS6jeIHQxW~;y;B>egq&)=I|M=u(<g~)X!plLX7m*Ek*Ki0r)~udjJ2nST^6-7J
-in8m(v(2@k)9@7&UMF_e{PsfhEVUhOs|d!q*0{;TzAg6~x_Xy0K4U!#S2ye%r&JPV$Z=9qM)XmZu=Vj({25cm6wO*+@n(t|x0#VN@Iu$c3sx}B8Ha^A
-S8J)D!5&>C&vm17e2dpE>wQKZRATn!)p5<zlfV%{H<8nT*o}UrYaeA@9wh_k;wR&NW?<Kh(VDL&s_%ZZCxOUUP&o5m%n=$cL-;vrwWhNcv(3m6%*PY~
-lf~2Y+4O-@y*E2^pf%jlakhVaczhyeaLSQeF_JRIjwO}HdaHeuXNGo0CfB^V{~vcY@2bo>+R|VEC!j{1u+}KGu{QD@ogs0U=f%Ql5-Al+ZfgK==bYbW
-gl64}a*S^aY!MnkS1IrYRwUS{=4a6KhoY@8AS-`{y<K!H9$&E(x}0@*u&n&h=GBIbm0r{0W^yaCHdDMww)IHCsu~~Y=mm1MuPhly9#a6gZEI#IvVz?#
-#7hES{@!6%1(mOwkP8}t&uk;~1y#686#n5w)57yeWv3J_>U#E`<-9mHi7;hcBui&_Av8xX+oXm|j4OyERkjIjqn%;#erLJ7C5yxdFP!A(Q7o>}0>l~$
-SPA3h45-uBVgGjLXb=*}VK;h6-e`_@g=~Tz#YyePN|!?HtyrTtN%d;d_|84E<q%StF4ZrJ63}A{+?b@kC-QVgzQEXUDdHmQ6{9QBd;ll|w1q-Ad_g>Q
-=rJl`6htB_&u>+Rj>c&48fC>89S&&6`7Na?NHwNrn3E{HLGTAP6PFv0gGVb20*w+yHrth<xhzd>!qH)$oeJ-Q?d_^4-#IxuVc&<_43FzDg925Ub@7;(
-hFvTC3}@)@`2`bgb$}*8N*gG{7VG`icWAMJ$T-3u@z!5{{mb=VhONJR|CiT)Io(Q7*2EEos&Yw*`#|KE!9Ih_^s|U`tk>^QOv3NeaCi2%&p$Wmv03pd
-H*VHzs2G^C2%Q%gjG5L4y2&u$UPc<mqu$SWH@gN5F?$SXPM3{4+H9m?wIKY9P0#AT#fl7fyZS|%oLQ(4h%yrM7axj?72j7=v9Qq>2`B7kl7#tL?hF#(
-xs5B-Ap}{wYG^>_Q5vd|J1JZwnxtmi=4{QPsD=WGx?yv`H^-rySkuJ!>Go>#Y=`+d?xu~{-3dL?x)Iq~&pQXQ2~>dBNEcad6TG{WP^H{(qBY@?&zsY!
-YGtn9!gQNV6rSByZ9D|cDwn;U^fkJnllVXkx2$x*61!w$1inU#R@F?V_ZWpWr0sCL7Ate~J7^DC3{b^@*i`FYP)f$Gs_en@G01J8b?$*{2Qm{=0u@8q
-qXR>*C&Aj@6*10;9N<zLbNx2=y7_!!FJJ=q8;oW<uCxX$M@vTQ6(lbcq#ZyY$j*f2y_#h_OXbXBQ;3^<@-Ei%DDmta*zdFH`gD&4gC&8wy?A@5Yq`Pi
-&5|I%P?DkbMRan<OWvW5ty4#&!|U2d7xO6cJI}47BEYr6kk$uo1eN=?jfb4nFTFu4$4TuN{l3GRv9?^4x`x?A1%eH9;W4QuvdoeY&5Jt1Q=&==xqivV
-bz{b0b;AF+kP&}ugk=_wpgx6D&TlsCb1m`AwI#*WXPd3}&@;st8XoSQeAi2Do_lsjDRM+Foe~Z@Mqw820J7_c1domzl9@w?KtKu74e&4`yFK8TTTuEX
-{nRmWZ*(9W%r050gBJ!+LE*F*c`dIve#C52m~aGhvJx~BF|;p(O)D((yO;_meB+|uzFvwh7tZW+d0+IxCTC@~D#?veuHn*R+z=(e1bk4TxE1l>brHIU
-&T(ZKH{ZcYOaDuD{Da2yss_5~1hqgIvVf214DB#fy%HVxgt$5rk75fJ4;b>6^G0~|=$>$(q7T4xjsy7)I}-TkQIPHJ*2EYw<Cbyh(r*X@f+G_`d#4N(
-CY=XV!vGs(izym?egGOt`ykP{ks9!%ngh^FYi_eZ5`pFG#mv->OtxBoGvOqg7I+IGPFI76c;zHANHdQSu}PZ>b(7$+Y7nD^u4+Wm@C4J!;Qgz?{=H$@
-G2=%*#Qk8+;G5ERnH8<mUnZE3q`s23$9BP{CT`9fD@n6bGN~tp9cx~zDZZtgN$V=b@lQjaFY>2H_qP`Bi{f{<z_Da66V5~u2b9?o<y$}PogD0adq}3(
->dU&nxBq=F3JA?l&$5G~m%U#!HT#P%B*{X4!Le*=IaVDC*QaC_ZWfG%O2-yaKYd#cp0WQXd7~oJq1_R#R`Ox6M3Y18YS?&;NsL)el%d4;9ajSKVY$i0
-X;X@No1EVGVVMLe)U1;8QND<222AHS&45gE?2ZvLsvf_3b$D>pQ|=vUI|1}Hw3^99Q=?E;7w!d|INSx9i$~WsIlybvf*COt@g%#h<^?g?cDWe|B8sYG
-3_Y=P`u!f9#iu{MK8++7ZP!B{lbN>r#V*l@T(jASv``q!jNZ`c=>+YfoN5szzZ1Dxz~ORv=~?uBQ5b{I+ANTE#U#V2q~^`VcMZ8Aj<lNtk}m%d${85W
-SCa{T<Yw8D+Bbxt2Ky+hv@M05LF0-zC5U(6<qOOdILdKnLYwvCIx#i5qAwfocfP0ubEWhORf#+7O3awW0kdIe?za9rZ;b|bUwpQfu<twVZHbvI92Uz5
-AJ_!r4ZFovW6E95Pa15o``!bpk}#5#&DBftrZj+sNkvFm0Qu2L0$4ZtyvY|+n0%Jb6FHX*O48M};?a45K@Nsu5crSqa)x*LnaKf!*7W!JX7QA;x5BXa
-fG57$>IVIOH|EtzD8u%Uyy91>rXJ3{m1sznAe2ByCdE$F=mW+#(#6w`LUZhGaP!hk#=qa4i_Ymk=BDP}xHx3wrfU`@I4iA7S&?Jm)85_*9L4Cg8Aq)a
-VM7b18t!D5B)MNr%Y0O{&Vfy8(e4ETutyHKHnX#FUP_6vwK<~)<k_nkZZv~%qXU!rKv@9j!!&SnQ-1?@E?|(Bx6D(~5KHU3<XF_9#Uv)(VmkxhX-R|i
-ihveSKfAdq0BK`~bUf`;NAl^UcW@G|x7AnQZZ$mPSnxq<?dk`*dytO|$3&-GMiQa+YOX2yIMLTu3*AyP6m1i^!DH27q0~3oX$q~0HPV;JjA>uXL+yaD
-cSPFVeXAhtZzHTU+*a<>W7{MHq$Ig3Jp~4@hUpe*EY5E;nkCm-!?C$gRAK!nm2^!Dj3R-)M1zg?KAy#t6iAfvl~#J+fE?(zkR#nP9hlGNlnb6@v?Kba
-CQiQKQj9K5MG;G=9}-5rK;*TDwCTEr9kt6~MS_;BmPvKO%9(mCQKz4E>5UiApI>J=O55X-MEO-b^`{l}GJX6ouowjcza1A7vGNgM*rZrjIUk`xQE^fs
-iw2UX5=X#0n}n`noI#2ax+2Xe@k!rRIW=Gi&Zi{+W{D}NJOLMnMFdClz&%t7#q&T3EH!^$1(MyaY%1d|lxyj8b2Smor}6l<Za*gHw`xu(IzY#0;3}Fi
-OgK)*63zhHOpxs~IZsxMC=_0V9w`4_jTc3WWqK}<XAEUFo!quKi55cX03LQQoQ@t1b#pz<S?SKUm-<|s*jS)iX>K~RjaBw02cq{OH9*i2Q2}RM^<K!O
-2PTlqN=>ye^uclwxJ2Ob2gg<^#weN8lC?t*Mih&=0O?bE`2m@(=Jt}rBbjpvcpJ4A_qNgizdHGe&{#)rY;(y!bfoDCCMTQKf5?lr3srvGF2DxC<3<vH
-%jkr&koc9GP{V2?gj=&mLttn^keBb$U>n{rItQfc4ETsi1MLr;9Foa~Vp^D~5zM6voZjThjuV^%C~-yySKVg~0j6Q)R$(psI3RGvbh{yF0@=Wk?V}u!
-9zXxExy6VxFRuzo6~kmx0)7a{3J<Rq#LIEPnwUG32Vj!q?Cjum@A${Fs1rudKgZp!A5MB_CkMS#`oOWY?n9@wT78%A;zyIU)O1NLziGCDhU-r*m!IKy
-Xd{`EyWdz%-Y`xKMeaux4t>3CxCT*Z_~wZZsuLgBiBBogyFDcpyEYv=91_UHnbq4)b*l;`b(YgGMrQ69?c7`J)93l#wUe~gBlmc5`K4;7`?~|B&)#mv
-%}-ld4fo|})+Aikd<vhLtGk<xSlIz@*?8A28*S2ABjhz2dQBJ|&I`u~8Sf}nOo)s_jO^|}4MmmP@b`7#*lD{=rV?yeIFd$?H69^TlW+pPk(tDGiJ3E}
-n`o5CbcNwG8WY#f40~dz?pd_V?!gPMnp&V3pwb<#xRE=tY1*9=h!qxwl8Rern*;Wfs3@`_8~EmFn4|UEX|#zmOX{|3zSCmEg<kAe%ikT-?IZHTI)O<1
-bOpgl@9=nk?@UD7=h1(CvIC6GPI>iqy0x{17BySp+vxv_hvNllvsx{BR1ZFR-hCS-^xw`F@8T_ai+{d(8v(Eoz`=}4_@j5&0ic07nd@knWAPg_RzIv!
-z>H9(o{E(Fyo~Rp3<{|{%b)bgrb5*h>x2VI(_%TI9piB%PJ^OVOnjfTrUW>yV&1C!@oKoqQ;F;#I*u7TmeD+C<g(<6t<Xb>?#$X(S*^I%cZmnhFxcc>
-hstM!!v{2^Yms`@ge|m0#BaflqC9z={)ptnQ&~WETSS0v-|-tp)D!kA)U<tW#y;s8&s<+zwxBr|cb_S667><(kn-Nyyfiu-o9DyLO@ow!1rc7d4?p9H
-V>Z#8_rpu^A-Kw@T2^C}-I<^ug3Cx>xTt4DVxq3roVX>{YO==u@ZAqLFowBCyR1^O1G8J}vyif2c_r&xeXFUm&BeZj2i4YF`VaLn2=xA~Zf4b=&W=V-
-V0sLgz;@xIsC~y6i)J=$C=+pz1)<rDb9Pbi%f;38Y-s%UmSn=4QRtGtqJ`t%{wC$zo-|pj;Q945;*7Vp$@tt0!u97R2hYCUJMDe?0_o!J^B13f_W2io
-`}=?A=NH4#<<<CK?<UvN`M($C`<oB9|KYh8Ex3tLKE7myzI3}?GY#Pk4s9+Nt1M|qa-wCCFBbW2{9@NoJYa@W`hsX$Oo6dOiEGT&6C)oV_L*<`OZZ}U
-5dM>a!IG?Cv<uF^*~V#*#pOCF21HmcCtjjcIjdzN`muoc>Z>sRJlqyVQ3A{U>GOeqX)<AR7G%x!=?e`LX$L=qv&fN%I8i3>OG<*T45qY{0J|mHT4L<w
-vKvP!2_0Zdn3UYsz`_ZMWbG?#*d*8OQ(af+{`N?J&#_tP%I%M+yLoq?u><8879F3pdgySzSrp<J*ZHelvN53v(wKsBmhJEan6ZK~QBlZ{_Q%;vJkdVl
-jwZ`kudA^Hb$EltgzF1bv)6X~%bbJHbtY=gps+E$7*|oIc5`O2jp-Boj90V}WDd%jwc2_$tb>#IL&nP@b)VDiIL2MId?np(Q^FG9`;dxsd2}6HgkO;F
-*k+y9@M&cBqI|DE$FoM8k3ZL5&?gj*&$62iyIro%Q77EW+GMRk*;qL<wRn;cm<ImPLb(entx(JY{MGM-Ez)7OZ9ISkvy`$66}I)9k`i^86ZOI*KqDsT
-sZ(8Ikv8$2CLA{$12Fr9?=Xb%tbGc-pI#mu$5a+cmH4;bOQ*=19<}0KG~*D;>v*j?4dWwjyk_ub&naI_<!hNfDOal<>kb1+BP-LuYMTg)nf0|))J;j2
-iye+bMS`93U5Ew&G~Ic4J;Ph)*OAixd-%hS<MUBlfB^YycKH-;H}woCE1a+d+qaHj_6zI7{9p$T|0}kcvzx%Vhj70FOo}ru%Q5-Gqo!TE9=1XWwcy=e
-u*cjMr@WNPkDp_6#vs<YF=|EQBmk2{ZJ2qIx}nWC%V-;@p@@sF4*ms5P?(=w#GKL;KZ!3G9Ozv_A}Ill#P|<UQYR%~1wT3VKFXfxwijDQK(WE8`#4_M
-@WE&*V8VY2ORQ#^6rnG?hxz@RYn#MT#G;#XcB~_F2U4J6GE^F`!&}R15-9RDk1htc(~Fotz(3O&#goG?%!X3~*uK0~rkmbNEIU7Zxp*73S5q<=mSxUn
-@2s<)@zbbhh;uyS1y9iMmZ_bMsP*Y~C7hN-yuv*rB7QiqpKlDH{!nl$GR74~#A&r%Yu0yUfIZ}p!cA$)C{CgAC~-3Gs??`3?XH`wwdPb*4>Iv!WB^>Y
-<swgAs=yPD#KCk1$pgNS1ei(cmXeoJ#MTjuX@qY~)Of%fR>V|gM`kr`6mQ^;OFcN9hSH4tsgeW31uSiOV3iuJqr}yc>zQjg9Y@4aaqZ#RsA^y8$70}y
-lX)UX@LW{H3g8n>kHpGvnr$aS4g23z3T^blk^r)eVKtiL47gy`O}N^8#hcm?+Sk3ay_b7ud-rl04~49fWvIE%|0LmzC7y+oj>L7F?@(|N^$-rcq~UCh
-gXxnp4zp7_@v9y$ALP2JWrTG2tM{x0;9FrDR?Z(Dmjw6`Pf!`l?1mjnog>!+mPYo{%H>PqN{F-aa>P0_`K~C??xZwCTFx-PTO`1dkDdg_q*kx!1eA>+
-3gE91d`c2MhP-2iyPDWwN_v(wNqN{U^hx&*K&k2MBO<LoGK%_RE$(pUE+`^%HI%xs6--T%2o2lJhClz`I#fL_ZSEhCMb~%`rH*G)D&8WSY!BIC*O(u=
-NtK@zs(pj8IAuaJ$^TZ1d=h-$qmb_GA{@Lq>AgDmg+ja&ZnmNzJL$bS+}rQH#ETGNU%PjBeEcR2<>Bb~?B&6U^VmB&OCA#to^so0+;=xRycZGP7$$ld
-f7DIi<oDsAm_YI7^YJj|%=YxLIgGF)v>>6zd2vYz?BUp;#_;^OgiX&8QSM2Ia$m^ty62S%d!g=8)i@ZN{jMI6ij6CAHMjvj`7o9)>n-oJKg23*NaiAw
-it9k3XE;XrKK@G#Ee8@!&DgwrAjD5po##S<!D)D07>sacAxY~!{*Oc-FoVHYDCk+v;AVC+MFAzoKEIxoOQPuFHcEp;Vpf}0V3!!*V>hVD7S7z(z>5I{
-OqC|6$2=r=*fhrm*ThrRh!GYa{p>I}dvG=Y(v*Cf)zZa02(M#8tn{Dnd^WHNAZr6)MJIdLNe&B+2h0->=#A{BGx0FJJooDwQaV?<noGUOa^EFa;7L>O
-{ghW`uL^{0zFNl8MH%YckjOH*H=&dm*>b)VqBms0V<?pJ>&91r?}ZfEcYzvQkI&js4?aJ@uy%?hH?jZCPHkc@2hb@eI)K@~<P<*TDkAx%K6yw&cU7EU
-+najGW78wn4Z`7cLHpEpMj%aQWg#o2c=H+J4P6@5gyRp1l5M=+b%0h-SCJ^w=UTjU<Mlt3$RXn6h+Bf<BcP#@_4=kXiL1HI5cYNWEt6>xFGqn*`CLaz
-4yfVa;XMYSi`8_>SIUTDUvG|f-S4~@i1bJ5e4@EaH4W`OUbJp-XQ*!?`Q8aICpuasFQ&vTbGJNO(ol$Ha@?Q2M{yDb6Op`lj1^E$^FadBy;$7(@!qhI
-;!f0mfvDq(3skrvaZJoCd(-QBV>>-)4&3bH>ZgRO4x!cvZNwERafSyX&6WjqJ#snjJ@A<(wKi=tJ8t^eh8J$Yb6=K&JW<ll%WOU?#~)&fz(8@MH-(^)
-K+10B5RrQ{NmCHKiNdm)YFHN}sWdu&O>lB)@?^M?zl?WunZoARJCewvqtw)~H_$goE;TqK^+06;>xR51hNQ?~T<l@rKNG8BQO1fqG~}2k*s(Bi`{`+!
-qI&}{-V=Rs?fJ!HY$Zvfs(YHn3ZDG}OP$0~95Z2)ou0<w0kjGt-tH2Ur>~C#PNr5Y<_nb0qFE=AhX*Lcr+~CUMEBbkPync=>)583KtnHMECTZdAK_p4
-ZE*tK*I8s0+?n7lK6-n09E{u!PI0)WD;4u-gpA;~umN#AP!`BKNGLFrNU|Mebk+5pJsqaY?(?dOnq17t<ipB;bvIoAy;w@LA0u1dsl+irNpVAzHcxcy
-NRHX{w<a~-C^Uu-a!+T52`)7lEg*w^1Ix9H`;VV}!p?!xHX95B*LLIhI-XL6#P>#KFVPPhXan4I7p%Z}D2Azbl~f9Z?^3H)_Hx$yIxgefYjypa9Y?Sv
-qhmPk*D~3E#Ks<&k*V2^L$D<ES6P!Z6V(oEbZ!#XmHle8vw^3`vqb*h&N|^M5q`%FR$?aesv#uzTBFS&O*Bj{84_xYwVEl_RvXT@ohWD~-wMPP=4xbe
-J)k%A&Pg0$?Y1ZfjAsP5V24`)f;5aG<+r{Hqk1TAM{#1Bk0Rx(R~$HAKy5ZVusL=99IkK!uhVhRWn{Nz)A{6wZB<0Y`jl0}VGc-XCa>eZ4bGB=+hW1y
-NO5;KN`5_*`#^Y^%<)Dez60nj-<Y@sH_jbzbPRLuT+^)Ap96k_VF`Zgiy&X-f*h1<Mke<Yal)y`tM;_BL}Ld=+$;KJQ%)_KrF0;<_K*_|npsgbR@D4j
-4yQ$NVsXN(8$9~S#*Qz%n+LUT!v%VQcL(e^s~$Jj8eV*^an$6g=DHhr?gSMXzX)O|%<s0zuddO3rJYE7F)ZfjQ)N@14z%U2MmNJm>uz&6-{iDI@^RzV
-%|51X$V1;n$CT8eHn^RlZ;{M-*Y%(1x=|ImrLK4!X&YVJmepO5T}!z+_(jdt%D5EV<7<VZ**ML_l2I6CBrQD6|6Yv?q&?dbB2y=rkP2s)8g+N8nDr&D
-TNI1F+x!RVG9zluM@ptQl__vU0*bsIrR^(R_Rh(ax#U|;(!j6`oa5qRHXj#G?}+~qM<|gh2$h!t9Di<T1T(G)vRvYf$I+egnjK&z5lJv)Jw>y*!J|*U
-{zE?E?U_k7iQ1$+Vafb1xe7|M<HkX_U0@fnJN~eiM)@hF5WXl&C3+70Ivk>ar0NHQ&Eau!?PddH&$<R7a%Ef+#*j}g0CG$5>6k>(?k(x;a>5)t`5WyS
-rg9pevC;$+hU2@Q4ObJ6)IIPiJQ6Z8VnyydwwXcPDD+<Bd{H#kGRIJCM7lbORY&FI!b1di45AR}5q3fw4kgRxw|vFP@X{|T+J2|?=>RTGO}C&m1@V_v
-CAhxwP~I7RTBviNe&?|mKE~1+=54&-ZgM!;<HU3XJ>ud!tl3exYct<{d_M>dj!w_^4i9@L9Nj^vGW_`zCL=pK&P)N#AZP5_IbYl;-1<xTmdw)65DQ%)
-(B@2B8eWb4^_J|gN9L|9Bl0qIwYS2zZ((k>&Sqgg90E*}_keG~#ymm9N)$hG+A#ri2>8+7>t6WRznYh<6v4L+c%UN=Mg#q^K+3CPG6`F)@?t?OHP`&=
-uP*{jJsm!`>F$~Z37va+7?kzHth&)W^@eYk$i?}ld})kSkK|+?x_WxNjfV+DvP86kMoHey6T=>V{`uz#=Lf%s4e~%b=3I?jk-4=B(U1v6EWv0yciZxw
-1acTO^)8BJhVKiC>SUM0ArrVZpqLFXQ;(L~5gj>?U6+Bq+@vYVxU)O^?6c1j6G)?xn<g7jY8Qu&pD0<86^)oUv<O6GAD+w~4Wc56-G$#MHa*9{`KlYf
-Si6_5VZmCd*<uq9ZbbhoW<lQrnq^liK;6`d5G=5;4GNGkG@Rk%X(qluEZ-+>0a@#N2_EI^V=_D*9ltt0JUsr{>UCTt48hmawW6A^3I)cirdp}HQ^|Fz
-vmv*tqp;{St4VBjL5VC`n*?iD>8Tw3hMXZecg{*n)mu5P+1=VIpzKNCQS(7|3u52~jA(uA+R~ipzILNBF`1zl|Ee2vme1F^v6M<TR@1WRM-h=UPnU%#
-z4r<<nLlozn05h-nrrNaNp-(_8U7^g6c5{Tu39dDvb8w2JpPkSOHSAjn&l+tOeCsK8%>KLxyUyT(*WdD5}bdPE4eA3X(}7kYmCtMB6Cv%7DWVS@5#Dd
-hY>pou*u$(l;^}C$ZO0M?da9z6RUL-{U&!Qw_bxK5~+^<kjThdMdLL6$?gz9+|IJIy&rl<#F9}e^(f^Tv#PN7t_qd!?pR#2;<%Yh?{gjC@N47g#bh-s
-T6}wGc~-TE>4^8nx?d7oR_*@kmx+3Y)JI$Ro2;{ZWMkfNmYS5D9QXlAQsYr8Dy=7rm&~beGXK4I12=PsApGJ5W|m9sBQG5y`?@bDgyBeVpJ_9$YEm-w
-rD7{9X(t%4)?+&BysNQj^#IfYcO6wtX?aCbwUU=fa4#ozC9n(%38c_QPtr$luVMiIe?%HrK|2%qu(X)jr!<2;uStRxV^!`joC<~R&{W&FDJvD_lmw1o
-dtB;LZ{RdBY!FxLcLvsQd^2R%Oqx0(0x{McTY>t-3AQNdyD+L6rSFv-yjlzG>mtnrWwdaSJpw3#5+*i*+Uurk4hy41!S!%)8DxK(CpitbX(WSMiU&(h
-2bFk{x`<7ooj>Gc?DVAb1N-{LXB)hiXXPJiwc6HOzVTu%^2r|&z~W;JL%jg+n=Lip7503bO*7~cY_CP3v9aH9{=!=5M^sLcbtMW5<fn9yo<u#vA++IH
-B4}5VR7!Y9RLbygga$N?+wSpt4=arW#;XM<p91Jj9gu`Yf18Ak9GX%Fq2VmEH%v_`aLar=l#!q{o`P})#o@ZRS19N$Q;sB2loYEYzdj%4;da(B*ApRI
-Btp%UhLN=*Z5uqX$c_9xM;H=eD`^NaB28pr2E|iy+tDY~az9U+VEk)#uBYY2tX#TcJ5F{WeQ>Vb{~6EiSg5xtcO~g~p(GyA4YH(@J%CGz-$<TMA^A;X
-2;;G1q};~Y*5DVc^s>P(=-!OAgj(RJSo(p#`tW5y0NG1P%?cV|^CXyfk@^`eKc9tJZ*Twmgx4J@tb_b<FqzHXrR)rfZ5n@tBxRUsc!{y*x_{4hcX#oB
-iwa#q1WbI=F>fi?J1-*wOp?IKz02t^V#NNGkT0=WF}%03UI-zjjwdz|Mn5Zb!)#Mq1U+$G4K}a!AfV~MQ0_DwK4=X<4B3_j274$37yO|XIE<TaIb?r<
-u*n&``vmQB#fHSnbriI&qtYaXit=vpOma{_{k*G^d^?$Bln31>QvzW_d=w%b1`P(|Z$cH#Hk>aX(JyYPp+8!UPSg5WSay!oc!a^AlRDd5ohid6tGEeu
-;o0lGqk~ty(=&U(8hT2kfcyXvTp~+m+}5;%&{+e8Z1tOMN{lSfQn!XwB3`NyW9e3RZgi~WBo8+7JaDGNZFf1NB91i$aWfh-j(v7*t_#P$X^?og31jM^
-$?C<ft`S!`GGPT_U5u@2Ijq>v5eZ5gc8$~{jywOvn+eAo!J$N<cohZA>0o#_4E&s(fAN`E(;zOhx}6mlU5*C+ER5h+`>If@6e5HcpJ)$g!qPBGIJBP8
-#5n1$939M#r+%?nS&V7g*1+gr>>YrCB2hPI^9XLL7vY@@)T8dO6YCqxuCLk-%APV1aX3JcG%1={Y8|#k95j*}n3dje328*3W_^P1Cn>wE$t%u9F4dkI
--?W;?{Jr7t>#8=-Z(RdzAzGl9S@>o6sT*zU`Jf&fOEOT`0&K~KeWszZ#8JH-u}fpjS1OP<1|P!QwDirGl6dsZyEhV!k`oRxZ`5Ofgw{UwqR40BpQ!Pg
-T|pHzS;r2&pnT7}iHfxv@xf0>&PbuD^eXIN0|kmi=p(m5KMt6SQJz`Y<IYx^N`JSQtKHhLjQv>1?IwQeag7Ze#<Pjv(md|9`pRGpT>EbzyvVXt8%cd;
-jd?ZZiJF<S#5;Fu$8PgcO<j$>5hsQn%MxpwDLg^LLCcG4J???ntgd644-%CDxXfYgOrhF2OcaN11bRl4@5XbRWw>mY7qC0V3l-OsKg$#dj7`LgkGFhR
-Fz?xS4Bk_wKCV8Q-KfN@>>Ag56Kb2U-qaVaDO42u<Hug*^0rVP%XBFEIJG#nL8EX9k*n3qWvbg4-nlv$K9U@wg4TkbIv_((S-#9jK4W3=0Z7Hs(u`Qs
-Mu>RqL{+7&uxE>NN+UiR6&PZpyIaxCT2nWYd2zxT{35BnF-W|I>}!4cqC*CcC?k;gVJ1EXo}VuUjDZru3=a<fJnld53=(JLEc>CR*nH9nt7HTd#8j3d
-7K|7-9jTm{zzBcL!Z<sJu3vbUED9a-6>eU3M6I*ZB|m8?^VD*Ry@Dw_nk`=;0HY;R*dC9+`-H?VM%G~SuMnlC&;}AO3n9`5Yd{@94787OLT<QHSh?c5
-HmF>|YkESlAeXc7j!LalUKV)f!gv~alc*=GYek@9JPS-Jr;-p`JxL`Dqg}atayeT7CSTitcxHt)EZ(%ZiETNW;-?`$MgJ$04vYkWQD*oS+;O%7CkexI
-^jz|$Nq3ZEBLLPp^BL!c*SA(|WO};pV(i8`<12;>0$pSKC7O%ooETr>juXMdy1Y@W!+wXjvDtCHAz|ACnQPMU6oWTUFP`RQ|D@zLn_TVx7|ohU60|(-
-wEr_6_bNiIh*$lv6(1pPHPLdVwQ79dk4l>QbSdqt<CE8WcsqX{9Pk8q34Ro9s@Zusy$^?=Rk7&Li0&1cC_6fdbQd{KPwr}gl9-kLA@Boo;_6hA3b|fr
-BAKPvWZI1WJmckUY^=!Gm0VNUJ&>ovO&Ydb)B|`YPTD@Q-80wbeyuDT(EG8u9SNHBYEX@JWi4(4Ho0XdfQp@M;HBwOmpiVD){9N%icUuE`Xp_LKW?HO
-JtD-Bo@;j`uFQy1E0alL#7ZP3BT!7k>TSX}`Dt`7hUxa@-g@RB#jxoEO`FQG)c~NiU1(pwLuOT!$P%2CPD?k2mTR=2BZ}~-BiHjVW4l^0kv7UZjIPpP
-9!>o+q6HepBj#$uWED4#bioFf>Nn+D|A-kIJSG}lLtLlu2Dw*qoL1{%GzWD(W5l?a9Ak(hArp4&{%ZcU6YGmD#v2U7%|(x|P4vlLcTGThXJT1;;soxL
->i}l&_EPm4qhO8Gq;Z2#+t~AS^Tq*HmkA44@=;hfOl0Mlw#qk344~=B$YdhbD(s|VRRoDvu|49Tm~zKT0`JBmX&B^*sj%7L9)wDZ`bgp`eW(aM>xNfu
-t28l`XT*4;j?s8PS^yRqs40_b;4{T}l;3f>W8a6A$obl2UZPnN8FQza#*s3|L^i=72|UTl*ijQxdM?h9MA9SjRL7KzbazZ}`RGw@(DH;vUI|C$S_ZEC
-jkp^YA7U9JP!F8gy-sl6iZso$HzS(g><wYFv|(iL`z+AkVT<Uq%*ho)Qbl-fU`F0g#)s%Gw(A^zWEVQ{j2w(w&v6oU$g&2;rH>{~IhE>~ZZM2SsMuqV
-_TYzgVw|LS3al-#xBvND$CyNtg<dJM7KFfrEM1`~1-edcbsKG)0U7<|W5zD>^~%gjju>dT?})SSWTMv*3I(|z)~s2CGg7)~gq0j`PH)y9Wh2Fw$jv5F
-M%adeB_vN1be3`_z>=k=zFM6zN!!?`h=SMf9OD6nn#-z!RCJtB7kCC|<@@kvAojXAuOydC8l`hDNHXU-@An-T)LHnEs{4?q`W#ZaR^yfvei`oaq35^?
-@uBDX5}A0emK%gwBUnLp{PPi=CT$^T@gj=99w#vy%)Ld6x!>Nlg*ksqM+-cwO02#88@dWeege#r+a7HHmcy0qJ;gD=lk_cYd#LjE=2`M}k{JJ++E(ZU
-PeN;BGHNL%CFuwajDF|u1C7YcRzYfEZ?*-K$nC7MHALj^ZVoZ~v8@stfN!Y==I?{4bdm;JCx~W7gonj}70(xxo|7feD%s$j=lZZ<*in&W;hDrUDGoc2
-qd-=eO&-!u*^abPoV7@jq;VSE<x+cyG!*TQ)$fE(Pyo+JkUXTR#C;O7P$&W4;XG`AD4D%OMr#S|>BuGS&@NBYTqY*Pz1~v#_gB#TBn@j4X2Zp7E)BA1
-jV-0|tzuCvd4`)iL$U{K46EB@J?%7P@yDZJd;*Y(kQ$q+mA&oj{Vo#Z<ttv0yM`4~r|?IjnarF@CJ8@SgTT)8LLn=Ntf_R_K`-6l<c;5|Xxzv!J%H7y
-Qk3JA_OQ|mVyJl{1#4Z+V#s0<npd(y^)>>Hlsev^n$T8b0)fV>(CsudPuzR+cr6|P6uB?1jnL33J|0@n>s!^?sFEdiagq5w9YRCSCcd}p&fe~kxYym;
->H^Ui1_9Zq+5A@eB28POp$PX3WkZh<vg2Tz96-d>*yf2OxN3>p*Z~yUXdai<ay)UR$+~s8ma}R6^-fsgOhRVvffM_iJXa7;#B$k0Sg9H>2O6Wbq1B&H
-+^xEQ(%U=Jhu$yyhiuVYqsE)!id(tAjJb_-gB_cl|I2JbE|rEV3g=lAK?F;V0y+1cY?>;L2v{89<;^5xK__qKFu%@)n*vgsPndTTCz(dy@yo?*H7CmL
-iEGx4(g$qS=z2N%F}A?TrST)t_X4B9kVCO;o4`?92!|ULGb&Dj=J>(+@dO)WH+D;Epa3G51l6_GvoLv6uo2!lW$q$BElJDi%Yf=VO1Z;{n^W>(;g&mD
-lJQS(wnG+dh3<}X_FT2!jRzO?Qf(+<Oojpr4s7DN0y5#oNbKtlGFL>@r@U%_IqV;wa*9VIp*dg7-r>~(?Szak?v-`1XH`%c1v1gxg|vbT&@AVKrb5ax
-=#@$o-qrBa8n}eNk`y){t`j#E>8K$WsUzXy2oLLy<)v5ew@S%X>c<J7{@O4BkI6Rb$C0qUZMgi7pa*{GcI3YzC30pcctBDo6NS=g2|4P@rU~8bbq|JX
-m7W?yAWDo8G~)e6X+N46skEQ$g;-v{#G*!`&sv0mjnXK)DR_808SM(ORZYf#2ECgij0gAUQ>@0^^Gpb(h!=RTIn<Ljb-#eNAy=j+<gC^a3P4Q`{@4ip
-jcG$T>W&fcyV={dPi&l4R);q*c5RL1&5YK{muUTwwxT=SB%h-;(!?qDJ3=KLunV?j#WEXcCIN>=gnX-cOl)#!N;}4?`bqTUBm0Lh+FptSY`v-h(e#-p
-5o9h{J!eG9C0p3axOgxk3)|d<PSuNbOpFPs1KPqxduNH*9Wf))aPM_DY2Sl1khrkqG>V<@ceGea=q1U)IC&v;8ZfG1T<c26%1ZnU?HEic!|QMsV*`|)
-$k>wFHej0rT|Rz}FPVsB#15F5HUWo?xSpWt=QPYvI4=`m->N^Q9cjNduz_QMTGD+B@q&05jn}u(`x56{vZkm_c{Mc6lBTr2ClTwWJgl|k=^N}q-N=tz
-bFIOL8_Yu`oog+W0wsFgn2)2LQ;C@hZP2lfnXQ&|BuHXwN1nt{cwk~ogcrWmvNft_Ci@kz?h>4?ZXjAI`GQOCx?v38R9B1hEYV8VX(r0A#tS1BSL%v*
-@JOsxDHm+{OpCN#17L#R28hswd^OPvJ;_%;L7}hMwsG6P@up6>8XL}9wE~xsN#GIK3FA(yuRs&!?pW-M4OvYcdqCGW#vijeZ+)|Fv2$|Atu}uH-}04v
-;@G}go7c?mLZ&9vj-~2GbJV`rzOqvdf!oe(uLw-tTGeV%Rg>8fk!X0w9&#)Qa_0vZxN4q?(jaU?oqVjNDlLOU$o=~%rE0s)jG@Av7q6rdl{C=AgRTn(
-u8(tEn{XtdU@u~7{jiA408C^{{K4`uxv@(u8>@pc8?55|Y6s|v$C8do<6@F2K3amLA=R4>QpYs$E-;Z5^^^tF3p;~O_<Ni~g6gL7mp{1A4W?#ZYg=jZ
-l5yRXF<GP82*yIz4}h9F=CN#EVC>Lo#++k!xhRUJBbSNnq!wksIE<6*kS>jE^~`|8g3)mvLsHV01+{WWM+WK29|w+{)wp4L4JKqSMb>abzIr&phniPH
-Pi(TC*1Q4!(%i3-PMiR=PK0VUgh&Gu-L_-dUW{Zd#scCLsAd9eFy^}T)6_KwOsm9%=3%d^L8|+Y4kkTFCDo^_nTfLHY!~E#yeS8+3S&E%_yHV4plV@{
-@sVT<e}<JkbwL>sD@Nz~R{2Ilri0afso3AMrI0|Xl#&tqUrD6e+&9NP#l)Mea7#Y+CP76FPUEt%DxY=Tr7?jtyjX}P7?e<S+IYC7ja48;Vql{hAK@R+
-5V-;WHY<hdVU4&88*@4~fx;?@<1DEC^(8|h>3>XucnXYuCs~Lv3DMfm7f&%|oapH|VVhESH-wuD8dF$4FriJcehiuUJ^AIY^97t3lZNbL#RW`WS+k`6
-xIAMf_Jqc4{S$NAKg!4#!xv`xXvwmHT3Cit;siEFW#Cg$9@x85LmN<}NgK|<IRk8N6%=<uM}S8M!a(a|&k9O$vzk&kT6Q*|E4jq7wD~efut$v{TY1S=
-1o{yOntS*FI(inbjtC(z#!<rlP!t5A7pcbtq;7kz^Gs?E2owtp0@u1i1qB-8Q}~BqU8P?pfI946j{U{DC!SsLpsh$9ylaUlkEIuDAuPyH0>sj2IjUx?
-j`VThYmx73QI8|P(T=A&u?oV>jVTmZbz@x97p7HBrPcdVJUxuIWG6?}sg6&J272>nPs%x_5dL@mEK{N9j_L3J+uF50wUH$G?~3~)w2GKmH3lJZn7vaN
-Z+MKBVU58Dwr4gpiVlGU)>=rc9)29l|9+Lv%BrrGgy;OhsJrX^$jr*h{AH*@HQiEd+sPoeCIOVkL;4oN6VX3et!<C;`&4}2LVTml`l~+#y^JPICO$&S
-OOD^8k=t~`sKi*$6=KvE4+1AI`YvVZ(Qe2LcosLz`>CflPo!lN(Tg`MoIO_URJDnBugB=<vGNFMJ<t(}XjhDr9x(f3sXMx>OiV8&h!nNZmn6r3b;!fY
-Fpe2D*`=Xx5SGb5?6uji-I|j4P2dFyySQZ#;<f(7-N&*+0%I|}gO4w!*EJ)+EG(M8CiZ%0;wvi_5^Yl71~v+&_R_uGw)_KC1P?*QZP^6L?e^$z&^F}&
-4BlLzx7db_={#aDx`P|pBeMP#O)r0{?t${?MYRS09}=)krMd~(!fR%X*ogQ+)TC@}*fleN-Q-}&cT4th6l5{<2t;Xah#ZM0GKNlgg#>l;v1|k@>G$Fi
-4Apc^F+G6T&5uuBoxP_E3tcIwDmUgVs90Uw!9)cwxP0()vZ}wZs%@--m4HzRVQr93^?<Deq!1$-fxX4#d%ZZ^>DFhw_7LPXG<ppPR5{}*)|C0ZAH4U%
-W13M(q@A3d-e>?3Z-_g)-!#ZW$vM;btK}=m%?wsRR_1KU>jfJ*Z(V;HjoF#k^&L^((Rdi&I^ha|r&R=3U)H!p8?_abmRJCV##}7tRQ}ig2#;y_ZM)i}
-0OgtujT<E&tTxPA=Cot_3bKgE8{pNfj&<|lu-d<J=T9`&0MBW68U+aTPmUSHu>WRgy=9ZB#aLm9t1rjr3S8X1=erOeaD~I@SlB6Yx})bqMWtlj9cnSi
-3kIb!DvDimEEY4Jj{Pt&M{YduVX(0P8<iZCmiq{e$^59yW@`mRW%U_3<_9fR|NKlMVImMS78+w}63)1y1)Jk^v?0>i$k8Tp8C8KSw!-d}GJj+q2_ONp
-EydNF=K>XP7`_39i?V^bSTd^DG(|=>vuZXY$ro&KGp`Uf1igi-K-!Q*Z(kjsyw1-)y#2XzA!9($y5=6-o2I!Yl3_BOL?IsD#BGvUolSAGaB8IiPLu#s
-8hK<Li+-Ksk=D&MZ0XwQcH(GujRC^YR3zLJZlSzj&iWGcCBtvS>l(TqfNuBG&@C7CJe=MyMt6=B9X5^dcKO{Moxc@aiMFd3!|Nr+?&IgTxIGJgMzkUL
-!H%Arq<ZtJ*~;8<XZ`8EYu<RYSd3kNVCDMJRTBS9R4J?#!XtV@YeR;2KOQUo=6bRiKgIvO5JJA78WFHk>uD`gl+m<p;&JU=txwNizd=wlu&ddrRoD}*
-CLSJ)ZFbsubqVhen$1QNV{bslOB1C0?ELig8xxlN@*kJ_bpFm2d->sA5XIa*^QM|k7j+{xdooqqb)5ft*A36^XSei+<6XBa2GhG;$dZo+L70gC{CYHs
-2%4x-J&kS<^ua2ZKn|4w0}_~lY;9M8iHRwvX)#WA<ED^<-or@co!_eecIy?d9-$C|vGCu|e$ITGeuk1<r%uk(g8!<Z&7fnC0yfKRrMxZa%oL-tlfkK6
-N3x|@yRtekl<ExmjH~yiW~Ihu>JZ}Cc^v7SbhvnLrEg_)+!0lMI+7Uu)oMbCEqzsyV=-N_TTXSi$`L39(#mvzuTKi?@r3{W>p=UloMV^WE7VJWU5+pg
-hx-k`vaE6cH76$_?#-Lwcb#O;44OTg2he4w=$`rsLa?`q`@zX8Yk=iGU7yupQ$WO1+)fxMXFzF1K@NVZa}1^me;zBLsj--blaugfrs2)$!T!G5hU@VA
-9c*{Q`miplt*^Td)7gwj1k$T$@Oi4d-!nBF48fzYY#GIxaAfP%+s;w`^FQ);7w4}#mzS}l+wTpGA+Q5}YyF-7?LGYG-s4XFukT*KxW8;X%kaUC<;&j(
-&%|>LE;4|$u)zqqyf&Y(TPR{fp>dJxnA}-`Py{g-BbZqCu1m`U(UcM^#8449E@K8*B0UsEvE6Lmq&oycFN{H}9cA#_wh(V)y$?_vCPkOm>3Qe3&g)f_
-nW-PwP4UeSW709Y;V*88FheRzhIN_`iHy%L7ipLl9)wnSzd?A2BIkxdv;x&pq3EIhKqCp-!8jeXiKEXrz1fQCjj9t3H+vL|Q<3ZwvuDd(bM&e{9f8yr
-d?R<JFo-snm_%L8>l%5)b!-Rof>{(w7VGDHT}YOJg-Q^6D!Um4Eg`hEH(^1%^-Nh?Dn(3qu@7{=t^EdbH=IAA4-tfc1~U>oIs4f}AX(L?APimE0E8%-
-3BH(^ShZ?2;US|?C~WOW5!4WC0%Qz<!`JanvY1jL@pPJCQSl=Ai-unpr}@BUDZG=$_*o+J!iVUHS$fY+zUQf>X^oB9B^3@7X$RD3WXX>-UpK&<EEr&P
-)MLm%A$0^{0wjUFvWmGh#+BBaoScCFm&_E31P2G?n`G&8T&?))BuKS2-x1f|gnP?q0m?ZH&N9I`3mi2Mw7j?<{e{V&cmAAp_j+sez3j!p!>8Uk$>!5h
-Kp}Qexr0gEZg<C8ka3v<c-sc!N?05W(I!e}jS?U`*Z37y&9e1#mTen<z{F^;^q!8`BR|%$QrHxO;TJX~<Sl}1s2+T_U#Ua0;dt2R{sx^{F<j>A(|0XR
-rD*%D8rI^uUi4E>4Zb8Nb@%0|HWB&XPG22g(xm;UR8+~?<+C~c%k$?Vce3i)%fw&%lLg)hLOUCm`N`$+$&o8c9)CT)c$c`IDll(y9hK4!`PW)5jYmfq
-7jVA-2Lou+?Ra|CA6K!^3P&;HhD#Eh^gD>!+?+O>dw2l!{r$^xO2L-u-P(tb`RU2ooBZwhQ3tU}YH*cDr*_dh-m&Qgw+~DEw=1oAu#X4vX|vVB3v=<3
-g-a#2Q%8+I)z1x}FW3XI^zhyfK4ckX`V(i01&39^9(_!*R7A(fv!EDd2NHRo;E18oz*j}9j?3brb4){oJW`q+4_@r^O?qB7yyT)_66!(5Eb!=lH=N-`
-3hVhSRs+tLIP0(t_l&i*a8-!lX7nKsoRB3(lopUyE_f-0BUtTLy@@;AVlGLYR6k$~Utp_RF?AF7TNbTb-^_San$tZu^I2t;+(YyrlS>?tKMma~6(!QQ
-A#@D__++eLA4tqu3R*^ft)m4dx$Bd!PoU}WbqHzci?w0cEIE3mnNiG!f~K#N@c%f^q1f>GbVh4|12M~OAA?Dg{rczOcZpBJP~vz)PdL51HNM^}U_+o1
-5LTR30=lkVe`dQRJr;Yx95V{n6T?i449!-Z)B6O{{D$5HEaXv3(B2$=b$41l@bdeUY=FqS8WT0{r}uTZjKgy9!i@L_=O@P>DjBIDH*`c>FQyXVe#YW9
-0C-?dPSr&Av>{{xZ62irQ~^;OJDRrrfrQSUEMc%&Ox>=Od7jHsup#fLn#5`lt7?Ri5YMErI=id_M-DQe7l<qPPYfW?U;5B59fQI=a4aa;Xa(EhbdWk^
-t_S=3*6wKCLeofqr4axNvc(hOCf1%Wl8hjE2D4lu7-l66>M&A>XiWY#X2V8t7j;w9#>3ZfNE0mG&lcW{YcMEfOvPcwP!OuAV{(QDJmkJ)_@2gU6`TI`
-r*7pwYfsc=;gg9Wt~>RT{4c&$NXF!VyQ-1NU9Qu--ZU!JuUyaZrX9up3K1*qH@c*)l53cZ#hwy@N+R%-@QxP7F=2ZXCy6ZSWg)0iNOWBOgxdj2GHe~m
-Csdp!+grqf3%n>~5R0kStpw{naOXw3r_8O2i^-`B3=2~bVo$51pd)J=q$;6*W>2M}OP8MS3L34IYgwsju#fC@z$(I5JpGa({{KhhNK{ag3B_6)3$>+i
-LUv$Ik&1QdOHm)WRoM1rRjmQLPmIm{YybXfBa^<?FIN%#!C1{_onPUsI~jhhRr0@`oOT?6%wPZV>g>34<bM7A{KLiBt5f&Otw6lPCx^6ccRbcm6SaR%
--O%>O0ts9jXsiSvH}0W+HFOkYg&`Xl31gDS-3P4dkuSm&vZPP~MRMe-<#V^@gtz4a;CV6k3_NpKN}(hWmZSe=G`U4Va*1n0ZJ)FaZdl;l*2fX{zKfAa
-6P&iijL35IdLguI0qhYm3$o%R03DUF0X~Kj+FL*&E{_^iXQ32<St3iP(OeFn-jyqgw(F53%TI%&d9|-&@D&egeFZH6+{ixa7obJA(-Gr@#8MCszcp{w
-leTNZqeAzZ!&Okg!xk3q1Z8VEh3}k{yM_IKOu0p1`L1mY3(7mD{;&lVYEJT$hF6%DEZ0aLwTqN@227yw2YcZ4*QUkg_5u{-9;u2NRsmnJDwet&(Z;=G
-mnlpIuWgw4Xqi{o!MxZk+``x>%F(3;z(Fi$9yGkWUwo&miA3pgaX*;!)Q=uOWn8P3b#8;+%WiWyR}CZWbqdm@@!p}(uoQ}U92u#OR}hboaVN>k%JG$*
-ANN>SXSc8}qrqI;Qkp8=#bED@FihB@hpni%$Lda%R_bE~^(~ml?f`6I2I-`n3TZl$+wg&wyIc0W`e}%5cJ~u2D%(nr3dUV5o+<{LYUDo}vlb4VOva>)
-(G92G!Q$GLYU%1`#smw-W<h#`;9t2S1R#L76Of<>LG;NV!=#1svm!15yiP!Mu11|rY(zgBtOeVGc0ZCn4<=~UsOX-jnY3Fn@^4D6LmkwF$8JE90&BMP
-ZWj^4?Rqag1US@`QmuAt^jz~&hd9ZiDT0*C`9nAdsMvrxfV$fQX;OxQfo<WKo{VIV7H)nim7nBO*bJFPi6I!gvWT7qsOOsf2-mI)3aaN_t%{PuBk_8}
-NU?y-=yW)?JihlZ)3zj|Gp5{Xfnf9q4FdQ=<(6w#FXd7mQPPwJW*Hw{X~v}!hTL{M1;Ye1<=Vux$+P8$N6(W1gg`m+!{ehC<t>WKd<BZ_H+X<x00b-z
-G~-~EIdJP?@K=a746->HN!r!a-J&ofOzGX`=V#_QJsS@<0qX?u8)Q`)b#tjOmuNf#I|b0-9@Ysv^J&UGaecDUNX*<Dx=t$WMNyOQVMo@%2=~+*#>$7q
-BgCe{t%Zaa*^d?QER#|YH+O(sgsg;!M(nay&Mc^mFw|^(lNQ~KuDeS&8hm@@c6#>4T&$%go2d@T?l2hJGDwKTIntPcj-$?|%iB+&fT<azO|9$b<icF<
-@i?$rk_T|JR#33|lJf&5l=}T(^R$@x?O$I*=ywefG;jQxpT8lM$Zzh~`XTW<7Nk>m#25dac;>BEw@hcdaeQgg+Zuo-$=U5?a!V1$!Zkb0bKE{*?f4s{
-E4nb!I|B<cl~~JU-EtU+L00+B<$Fw~N(5vDX8KqNg##d*T)EGoGVn9hH5&wVtpS=c_gz1TH-#0J<4xh`0^U@>4@;1y^s?*6kfxHFH6A5z5pFM4(5<Uo
-+4$B@R2dD9(u9f~Z&6z|+p5e=V2OiY)gQ3j-o!@R_=sVL<rUgd)!EVO23;-by<n1CSrHprm<rilW-jzz$rozg6wN@BlJ1sjY1R&|iqA<)&q&~oOfXh8
-$Q~dJp|U(`2Jt=SYR(gFy{?I~<MR}Vg{Q>5EK38@@m?uXJ7Irv2fTIxuCyEt?o$$af4v$mH|(;Q;5xXRFA=7ckYk>v!Y#+uNdxIXSgeozS!FZR{wFGU
-|319}!$Yc~UUQGk<pSsG3UqY4g20LuiX>Fo+OD9}^mavDrNQo!>>IZ7HVU!?moNA_;Fa^O-g1<6G^sD=aEZv}b98PjIjipOk~=mdUupKkYRd@ixho&m
-BIu8?d5rrgtw9FaA5g`J-vXY#Gc*s4%qGyp2G=(Jn%6m464y**ot=oOOkkSmy=-g7%#s4p$kQ&$Rc(qebpM4j%LjVIh>CQ}fC21*Cj!<fr471Vz3DS-
-Z<k!Ep?~yiH1R_~I-8V#bg$g!DOprI=;r6qc<g(_-cP0ZN<Fcu6Uoz6tq<J=*^ba;M{~Bpb;ITQO~e$#6TvxQ1D9+-0B~{^t`dxcSlvPpRhUyI%IX(A
-(P>ak4}(ZkA?U)-zMgOfo!cv>s?^k_Og(f4fj7pn2oo?S?V9!74w~KzL$|rKA*eNFZn2vyW|Kt*rDFtm5$nkz_$LIt5SM(dR~&)Ujb67Y+OjLRQK}X{
-p8L`L5S`gK00)3u?&0G8)-Bv7ELyo#aYf*zij==)>a;hNE*-i1xe5@%1keUjZKeiVE~{@;jbvy7MZyZmnm>(>No1M>-b(Id#{SI>*yDe%H#20Q?s(H*
-pbwrChzhABh&wdoe(6eIg7Gpe=oTNX1G<IZjkDmVVgLSLl`5`Cy!dZwWTm7BIOXp#h!|$+_TmU8nuw#t85~w0%8n>{78t)_;JO|Bg5l;e^2LPk6hv^*
-e&00}jZ(M`UHa6MH4DqteZ-zM;D6B=VooQF!(a5NmudiyRcgqro&n15wq282!Qy8K=~ge;SIR2<&Y}hi?CGYfirq2>)4JV~ypw}Ve{iKlU&@H&6t*~5
-Kzp1?yk?Fq@`{8NR5(||+x~>8ssy#qJmqrj5n91h#}x_n^A3Vy<q;5?ItCS_mzm^EQyXMYDDl&HLE!q|zcpL6%ow}e3@8#9r&tLtf!Uk2f-^ohk$kWe
-b!0G=yEpp^aNS8y)AANY(>k$dvTpMr1T0)`n=#G;ujvAW5PhjW;NSH?LE&MM)*C?!Fbr0SkYFN24I%Qq6AUXzJ<&%^UNw$L|8U7K1ofQd9|o=;(uEA>
-c1M(3sB@+i*caCM*g1QjyCdNdp%nIKv;OzGiE!DhSP2KQU&+c1ONJmM5Mfg<SR6SK1YS%)HL*X3M?}HXUw=?{$=zb%*iWs4%vi>9Vvf0pg)JxA6Uvx{
-HmvrgG+LH8fkHrvL4VQDjC!0GV8)R3;VSI*vdH#{1)0ODl;uvfuKXt8>@+cjesD)(6e3yF5Pv2v0li2UqwCM}YWq;yn`&3HCs=?uC(jTch=n1{pNV4>
-3j!3q)5j*Gkw_eqRL=WR4;Y+XeHz_P{PAfs9E);Cnd6IBufcMq)o4~OPma$J776ese(AirI07ve)z@$zPtM+NSN-Gr&c$2%{0pE<kmud;vOgQ7J@1Sm
-zqqN~Lh4GjYWB@dBTvakRZKb@c+S9#fvLoFxiDH0Pdd!Ygoss?vAlJ4<msdm5SZtEMNe^QH8;&3)(auFh)OjxtKjly9I8SZh<`y)!-9!6-3X`;?a#cw
-Ac+%6v>Rv2d`Jap1bKq!0oY2M0a%J+<Qxq3%T(`)eb{tdLZu`&AZZeidvKNB!xCF@Rcrn}sre4GvnvmZ9LmgKkd!O(H9E#hsij>gpSNgr?X)U7!g%=v
-^`PDGXdpgD^gUwl^j5m`?5Bb2lw;$NjohO#cIcA|*(ns_0W+RZ%;8USDh4%pY_-ScJsg7T6uBc>qZan4pDsRWGH0YIqIq<iUWGLpP{y>og3E6x(g~$A
-UU2phxCLuxz8z+&n<s+<MVEDsKu>BS{6TKKQGrr$qCY#fuq}vs@VeV>^=OH9TkRgRI!J|1{<UV!`iQFgWtixY6Zy`1jl_JxtSZRy%;wN>L%j#aYJqGK
-i;I#DM)T|bEJ_}u#H^t?<i!;o55pr45q6wnqTKYSt`fe|^W3omu*VoX>Em|l>C~9l4ya;e9U;2UgeY_FevmN%(?KW_zaSjJ-PEnz>12esfYaIir#^iI
-t`m7q!x|c>R3=hRS5LTDqvGYe-Zu80lPy0<<szzKIVG}@6t>^|?{dND%BA{jKFSa@aFqv24oy2jEAwKP)#^mLjuHxhD{>?*>a~fkhuzEsDnt=Nczmf^
-OtWpr69&Y!0dXjiFz8|lSvWT-Xb!Y}$G>`6B{`wJvamNNr>ELK$j|fcXfj9^<O(lKL0jft)O9#<tBF0*Xh1uizv)haf>6<>RFX;wl>CJoNTV8GA|i$Y
-4yEJcmg&gpa6wxF%^<--b~zp!3w7`i8h(M7YM}n>1@~&caLWTDzrpr&C-OZp#v3f}_v)015*f`42Tdg#rowx)xx?c<D46-_VBeMf{6J7MWls`6@&FEj
-;>CTvamnuCuGjjgcTohBZ&*l=<SPK5mi-wPNFTwR<X_9-a>xbZZ^(gP8}zN7@d`E{AUNm(YTA}pZ~h0&r`(D~v>yAq^D%#QbY$NE-b&v2?c{x?l{R3P
-&Zgsf*HzSG#hL9OICW7<y+7-fBTz`jo_cT6o>YDh%l8FKBS|bBSEa0CYK@$n-_b%polZY5@A(jY{$)73aSOG8)fb|ZB|KzONXnj_;9kZS_)z1i_Nmgd
-WIUj-I5kGV42VOp@>qZeMg^mWzIKd0!ByYiMwNT!`Q*ld3C1v=PI77zDJS)Va=-j$CXgUVfYA&f;F=NJ<U9TX*AxX4F3Ao^{jI(Ka@$hd`ZTVLtz-|5
-CFm9J?)o72Z24HH!^sz`+gM&P!DRV=;nLT$5(P5(Ul~Xq?|#FV4Tq-0#ycbf6|_y@rexa{u#cM@nq)_vk7plFPw|U8nI%8DRv)6T0yH1)(uM$bncujA
-pv4&Hb_Mia%7BGi1Tpxm+1YX;x+MT4#2>&?S=$ttpP~5AEk!0Hqrqw}`37f|`U;dhTB5$76zdhf6qHHq*03QnbnhMWa--S#c0ZbNq~*AttWco6j`C+x
-I-&&mRGUGT&G;7%RjdtmYj_7=R{rDv0H?C3GX
+from builder.embedded.__main__ import run
+run()' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
+c-qvx`*+*cwIKXE*8C9&?z94Al9HXrZP_x3BGHK^vg9ktNi#Hyfk;r|HAS)nX<21BfBWp`c>tguY4ff1WwjOoocGyhpZ(rxdYg@>Y1*3K|BumPb{k%;
+#*<;bXyvz8`EZyITd9-?$G7v@Vi_)0(;$F<;w1PVQg|;-$J6nWTd{AoiM{c3nJ?yx9R4-^r0Hn2TrG0ja5kOJmf3PVn-&2TS>Dgb(`)^Fn%(BZ%hi06
+H$wUoyg561chbEGJ7FB9SO0t!HNq$zK&`x>pEp@?GZ|me@5w)JGx|~dV=`XmpY!ixf`9*sg_7XE-gPf7kIzn_y-^fJ?*r+0KFOA&+2S_Lif|sx7ciT6
+4)a*v%%<tbd{MxN<D?PJTg82`%y0SkZ8o?WPxClQ0;n8LVf5j68m?u~pDi}+AcX&xi+lco|G_#^pJ^Ing@iujp9cAS86MM@?qV@p*a|!vE(>E029vBP
+!ehJMv0b(Vs>yKMVX<5UA&*xcWWf3~E(%!uHZOG#-ZjEjtJM#N`6!%ciz1J+X>pe?u+<6FD`469O{<v064N_?k??M|7~)5I(cACy=Qs(+BdM5AiahM~
+gAhi%T1>s+Q*Ef#;C6a1&97JRYl(x4x#gGbe!`9BQ?8bTolf{UH-9>t<}`MhSd8Ny%~sPP3=R8sH%aygmsz)`W@onS3pLux=JR|y)Uq-$`b48x<ghFE
+v1|v9MT*2hG+u^x0BVET?R-4RhvD5#zR1JnO+H@0f?X}L#TXXt4quvG8c&O5Hkn{4m~4EMUyU=^Whf5kqB+bz;?L1&tUvKM(C;W1Mer=ALO;X7z@G{1
+=uig|!nm?)Kn0BumTH-O$ivmgouUo@hI|;zDAqEsO%x<G=wJq)C)xaos6f$9&PZW2z0H<`8!ai1gRIDd^zh*Dhwc$<=pt{)sN+Qxf74FW`TYRk8@kv_
+;@;o)`Y)3At=`{T@Z&v<WAH!W{1aqPV1n^HTi!T(BJH+{)fF`N{v}iZv;lqai@(Ey?ePkH{=W5o_+qbswQSC_!H4WRFZK|{!2hXH?&WSgodRs*8+^~@
+U|D%xuxEnAjyoKH(D8DK_^=ZeF!Owf@8O6{33T;0K(91|N5NSg0>y@w<DHd~J$c#3+BzHywOZ;n`xMI<8sUfhz5@p>=~Fi{GJDdhn+{VM<j>pke6g6$
+^kMeMr4ZEKUIt8N___#QcYlWUdzJ3*?+59@>DlEE-E(*m(Ryc6ECf)_U^H;<!r{31&<>Bze>plk{4xFE>`hmZ><KJX3A^6iWJ|%HfJ)^jZaB>SLlJZ9
+1Xwc|YX|1kf&;VsI5OV?Tu%Jj8l@uu-y-}v+^4<Lm)XZ`JPH3A!b}j|+|CvVDA8z<=KvQl3$7Lq7x%;2-~$W+OI!~ccuwgIz@@R8<_R6+D0~s>IzVgp
+<9ssYnT?{g*X2eUrVekj`|t|?40Bwp<;}Q|l^QP#fTGzDN@h@SRlpvs<^cX!53wf950=)S4&hCPwjktF0Sycm<2ei-uVdalxKlsmDL=@9!O>~~if+R3
+RaDJ$U?^JxsvO$$GX>;CWnke4lNlTe+YOFQ`vL3>K%Zhgsf?TGwg!#Rk8lr`9@ZsFT6YUL_31MIw2Y(w_-yZLJl!j9-cMob`E)QF0?>A%tQd^P&R7uu
+?r-7#`Vez7j3%&Ee2FFHmN~ni8wP2RT(25$w*Wf>y#s3txBBhXY%(6;?fL;AVNDeP(iZe%13Qnce0qIwNsxtqZ?ca$)Sco86dt@`4sLE|Lx0MRaDVon
+Uw)ZzfxB$HoR5bw{G88<@u#$yXLr+bjUNAit9y;(*nfC}cQ^M$jLjFb>qT}8cOqd41U)!6hy!__VeZvgA}ks}g^L$U-;H53(^>v0A4L8FLRSswi3(yx
+EIC^(>5!~-MK=D{-F_I37j}jOJdrHNB1e=`{%E(CzYm|Y!vdYoB1j{MwriKb-%O=&8ic2?QXEIqDBKNS?e8}j2NvOMgpc9iCR=0!xD|>B_9>3uulD!z
+Kfhmnk-r*7rtlIQ!gG!TI=DDIK8}*aC7W~shz@EkXRE<Y?9fiJOu7;NlucGS{Z70U*aqZloWlm@e4PUZT`uCB+u70C?=-lPq_hkU^~K-YgmZc6=*B^+
+k$$wgr)L*$4{;bYjgFK;5N1+w6pjlbdZvRs_CGcd`6temNT`q6!9$l$XDQ=JgHRL&h7sI6gidL)aE=Dh+SO{g1-Z7v67sLZ?Ao*~D(x!SyZypzgztW0
+5-2@7K93$)uA~2YcXru!db^*k7U4fuaIt&W1gx4JeD$KLjDBl}=Vz}k-2TkMjSF+;7kM^p&Zd+5zdW_oH?NORx^A;{=gIZQ2xSJ;eF(5WgN+9Ycrv~P
+&}>e_FZTcZRb(h9V94m=sP6TWXnLXm@Kr0jDxBK}4k!}bTnM2BkCztBKaGoJ5z|LLYo)dTDG~1B5(Z&aX%4Q4tG!pnL(cqPX8^=zQcs{xU@5)VSNs|Z
+*ARw9K7f{sXLAGT>A{<Bh1PHFrpY()<=Kzj(_atX9;e^@*!|_#i|*lh_wv{H;P9|}aq;Wh^W&cmF1zwNNwLV=gNuuw&(4qd$5Fxr{_*#xXXo9+gNtqw
+q{pX6-M=BN1;>GYr@X!6BIP+Sx99K;IKtLwHJK0<&Yux9aXSq|I+*0y6zGb4`f<GQc)@jmHQM1v#EpSP-}H?5TdK5x@VG@@8)+*j(W1+-z$+}~ktTG^
+q1U+lJ<^jNQJK<Ql3-J_W5irPale?US}n3kJir6lfMKj?lE5A_HxuPW#AM-W+Jd({us9mr;6+2CoKJAAFe-&-%T7mYYI75=vF>KQvxDu>JA}cPT!lLV
+UbH$BnCUQ|F2?}i&x60>X0;qonCDn6Ccpu<NGPIJR#U`!uvhSr<Q?>DHKpJ6tV(N|FJWarzy=UERcKp6iln$Bw4T`tUM$A{q#?!7Zi6KYxT^DPj1=>S
+>FjQr0*+m{-vhpa#tRn+or8Xr72`p?izO`km(E5h3~e!pbuRcLY2D0<CEXl|KqBb^uD?YA1Ta;Igx#$l4D^dlz+nA$q3UEdfT2!@K&PSPs0X8LG0@{7
+fF}fg?$0jP2tTw4z6}sX)ChyNenrRtDs(z*5`7$r><0;VY_>;3+?C$@xH>p;pqY^vq${!$raZ{l-I^F%NRrk90AV?%t%<&kgylgp2^ns#-=Ue8OZHw-
+Z*s^}q!o(-&l)aKfud7eyiE=3774WRnQfRyt#9|zARV0mu6WyC5z<`ke#rG;2{reIl#9-Q3eHbN9!Os?Ak!!3KDvX6(YqE`qT(%tZakBN3<!dPT1pJ*
+<d9Pp5|W!b#ed)8S*%i)&WO1U5AI<=BxuCHulfwu3G?H3B_SeLV7M@=Y$pnz^RK?JWWaY=oTv}}(z^QU3t|d$WV5lEO?$2FY@(KY17I5F{7YmGKj!xf
+l=lT8Ew@PB<07Ao8liK6g!rbF${QqH`Iq@392Lrv2$Qvd;(!|}`oJ9sqtej}28ir9dV6sB10HGWJ1ag&w{%``4ha*=aI=)pG`yFiPM-y&YT%!E@CA%<
+@o_w$QyyEi8OL0^7~JG|LKMdE9SaR26161>e`A^&_74ZgBJ&~}<7whGz=t@3sX;C2Q6@rVp(2(LS-Tz$+H!mkpn_izF1EJaYy#7aY;S}Y4c%m3ccvp0
+Sz{HFSikbSl+L8rm;Evf6C_Z7ydS$P`^HA}vRYlieh>1ZU}WTj09*xn4QRtC4>v5_5b<rtX{3e9pP=WpqTTiz0l-XWI36rx4+fJ)P%Pmd?l|onb$>d2
+cXC2s0E@bx-X6d0(t9AuYpX2Bw>j4Ne7_L@JPbZ`h)Qh)wcMrC!iD*1ae_B*`Hj<V@xb&HMyuth`6t}PMNZ<(DDiY1xVBV{o4`6u3af&nhLp;$o=147
+7<4e3;(Y^zhu!7*e1UshBPKn}CX?(6HD_<K`J4o}WyxtR74vlBWst*B9wE}s4dEhV+*ZTVURpuWTf?Vt8jNlm4ju7K3JO_30D>E;zL*4n$&S0HhsZs=
+{4z-29(Vb7_}9ONFTWC8d!CPwM<pmxNJ{E4FYYwp9Oxxq@X4d`-7J@L9l{Tnmv1j%FIRX5RV8L$#@IyCn%^w4B4;9YNce98%wBBEDHWVenRi7g7Hm9F
+R!PeYY7}7w6p=xVaE(oE8sVCHB@q^503J2{l%d0rys5}a9FSVCe(HD<?i(R7z>V+@`5b!z$p|`JN*?v2?UTQ1pL#_}%lshi^8@vw4?^wN4Wt45ri?j9
+m7)yVB?Iu;l=<Y$3)o0|k5X$e{MkHC{PBqxSuRC{GpS#U|A|<$`I2wNaXw&D7BS3SMuLeB6(TVwa{K(2&=D0kcL_bkx8rHdMSwOWh$Va@ZGEj+Mn1{S
+hcrG_=PTt32Kd2rP^glUo~Vkn*6h%Y#P92R*>`w`C~E!pY%HY<SqT}mT?_wIz_N{V6tvpI(IuQcCK^Sr9)BHp!EudW#?)jTruUjEi4xt-q&p*KB03x6
+!sVYx+lHJtiy>*WBD$-u>O$ZPcg@^;mOp>(0y2%}mMJ120G%)4*I$RP_BY|1@pqAJLOuzGdL^6S*W83x_kepNJ0n>W7MqSmbF;hw)Un3CH<6=`u|Oh&
+#yO@iq3b0JY-P8poNTdI#vClTTyMukZb%_H)=WYk;*Bs}HczM$^JP&aqEV^X8W(Wij&HL`%vwr!8UGrR^@S8ojBre)z#i&|1~;qehaBbAL>$OnUtJtH
+1Tf%i1UMpGJKb$i8ot)vbcK}|Pk%;ms7H$hPz+O_3R~VF=)$#Ru;Xm-AzvD-AcP}VRP2VjS6WGVE2230ibN28HchuK@l9N6Bq!G2t<xH2`7JR9my1=Y
+J(dnBO2f)_bCuMfk(+8VNNLJp(cNj%+LQi82^IHJh5v}&0%l|gw{*;vS{FaOyG+lIem<Ac5DGS<aR)s>5&T3)%}3M@d*qCC8xXK!0jU<T)bTc?eZ2__
+F%m%GFVYclfV@wz+X(p933S~9%XrO-mOL~9d*dNiX#}@9P&s%|qVKzx5j<!2sNI|pW6VVy=DfsF)wAQ?wB+35q_Xhc`AOvAG&O#qOG~NrApFNFFA#U4
+l;gkTH;Zj__^1&BdV)u9Zd?O%&Mcs0JjrgahFO@l2|kd06dn^g5PHw_PPPQD80p<lD4ab%KK(v@dw%xQ@lp3YA|5HS6n*3h1$;q93S27SbDfe%o*LT)
+Xm(v)>d(7Hko-i8vwEQxO<CDcW)W2)$8&8V<7`=GoUyKlBa<V%#>xrhBEHyvSyd*nB+s&Mxc$Lnvv;L@2A7$w_AMG<q-xN>yWdt0f=$BUADAP9f)wN%
+4)JuLK+z6IlUcS59N1_Zo}`B@0egEjn@!lfY}>$DGVRD&98w~1coyViXz|J~7df>VRHYQ!SBno9Ev}U{(7vEBBElYVckwTvgX)=sOWCUl@USzT?QGh6
+d-f~>*GD1%Ru?~2G;)=Zn&&wJ5&jL6Tii29ntg<Z*3ml{MDySpmM?0DktpI|db_)3J*4;sp^9Ge2%Obyo%7!q$7iraNB%0F=$IDynHQONlus--mJNsL
+Y6`63c##i)=1jSrI6838Y-E5TU{W8k6<x=6C-n-3DZ^=+@SJ-o+?BJ{^$iLxK8<rUyuove1V0p?LZ8TO#{zN8&j7)#19CrF_!M!c3@L%V!YhLCL}{&v
+Wli~OysHCqlypeB;I%;|TKFfHx{Xj}9(0&u4^he|rl|JmUuAMFPIHe&iwNba#f8u52ntdj2e<6={r&K-9Tz$M6>!tObE~ER<Z{ZDnD(i_li7fGk?B7`
+q^OAWZzpNXW5R8pqTAPIy_yx4z`+tNk3HCKbx>M{GTr|KjzMrRv(B*)qy{!Uc3E}A&Z3D}UK;Vp6otehT+YHZ85G4vvOyJ--ph9LWq*Tq9%HnWWVEA=
+3lUQpJ@uCrbn};tDkA<6sYykEO7`VqMc6>gav3NLXl*>YPjBIF&aP4Vi7UeA-BhdBKOM<u-Ef?65jvtJttX}0;aXcHZpOFA&;ecY*^q5Uh{Mw|4Dq}W
+m1+j>N(S6oL`e;2x!`Zw)5tMxt}KBXq3GnXSEm~?puL~#5K(l4s+%;eY&rLUm~tr(3Ghc`^^JFDEb<@*1OBd8dU-J&Y8zDz3<O(o-jgm_bDwgLZ^>G<
+eB2IA7qq-Yp7Se9pc@&Mei3N|okHdxR9InnibT7;$Oo%MUg`JZckh_y`vc?fxP<6&1oFxBjw2-8Z)9ix@Wjv5!*Iq$sBtdiPxOHfFY0<Mp4=t3PlXyP
+yzR(eg%0=zEY}JaYmyS-0-%iVNa11?jXiH|;0E=_o(Q4$@U==LwgZXvP<QUOQL`xey}UNscPfSL3IV}6SE250acyWCR59KOY6gCFGNczS8Hp=__8y3f
+6RZ4>r5?f73<d0{_`G|Jx+G=-y3umT_wXl{d)OBAOQeE7?nR6~Ea_#)@7SFQOxL;N>#uQV2IK@l8X-P9m4$rD60)cX=_R#R=)ELca-0<t!8j}avfmdp
+=kaaalC^DMMLP|y%t~20Q-=Q==uC5Fr~w1%9{8!Da4n7b7$Cou(j^$i*Y{=M#g^|&2fM*<8+5f8<)<D_wmKXaDGxW+_hrM4S(92(*_=R#r*X7WLoDf8
+6Cn@+t7EE_c%vm*pF^c^ZD|&Ik!*C+aL>rD^esD;3^G!?dIk>)dd@Ob7J!{7n9-rL(e`JG?{u!_%+-`Bw9v-vx$e}Ok6&BnM5=4y#rO??A`L<<v_#JN
+>3$=SV)ujhLJUeASQ*a&R7tO=P9X-XjH120^$m-1OXfIi(?Z50Fa~M0C2Gq!Y9N*gRec$&kc^E@0GI4Wp;T|-@n7J`r=hrzknM`RPSk$XvAJoXp@Unu
+H33RwJddN@mY4?{B8x?azF4qiut8LvE<$TOPvxhY(@p)aq5~vih~yLF!Ls9sfBmjK3&*N@*7a+wewD7Ct-vjLG}UQdOV(r0)OQ|Sq?bQ*e@PF{yNxir
+DrS?_lJ0d>gL>v<r)Soz5iL65?Ct>yV6&+p{o&yJ%}MuyTr2~W#vT0ccjw)-dwTTt?D+IDMWJGYK3Mx;c|JQme0P4{g+kxGJ3cwOsJ=fs`}y?b?4a(`
+@#)3o!O4mFa^5|H*T)AZ7fu)7A70dr1n+!o>$H1#nO+{h>7Kp2luswer$44|&W^hJjE0YXkv9jY2j6#((zm}{{&03GFJYBve)e%&vA5@E-=D*R**8C*
+AH0<(E}VXMeCo_XUY6HSUduvYo%#=z8W-Jz^TQufGS=Y_7oV4xDGA&qE!)r<^VauwFVgtkMfV)-SdE2jA`GMmZEu0zRsn8<jrLS}jpo02y+?c>)Cruq
+3<-tjSaj`JyoQfkyy`_%wrVBGG2*zl$8Xb!u@vH3?1k~hhP!O7=0o5sW9e7VN{run_^xm5syr7_do<MO)*?XK6wysdacpmcR}#^SYXz#a)7Qt}qwMWv
+v?0w!wwmBF#AYD0pw1W&8PXaXSum4{_9T~O=;k;JujqZ0FM+V<JOIR#Fwh>3@~Hdz;N8h3w;lCiY*HxDwddieB5qsP_+30>CzCh=j$)DNN4G!Q58O|z
+Sl(8R$LxG{j5@tGUqhpG_Aj{MhBTb!#UPslaZBLUzz@912HdtZUg>!}Er`Eq;@w!D&_(wUk>(F)7nfTnR%(DDh3a4Ya&g&xlOA@@FJ<^Iqskt$BX`p^
+!qM%H_9Lbo@aU}rBPnc$23a~75bi_tE_T13cQ4P6yNJ<tch?`Y#TW$-ctrUZEm+#H&#-LH{j+HV8=8zcX>JqcQ*N7}5u0PaWmD)R_u4P}8{Uy<3U}?t
+yor1QiFVLOml?CD*LYv_Uqt38u_zMp=6Uz0<L=Mt>+ZoN?9+uPZ`?hs6zQ|isO`+!?C<WTdc(TgK^O(a%)8Ji{z*|vHOv-6;SM%zDi0LQ|DO<RJsOq9
+7=e0dGp35pWydY)1uK|SP^vR72X_YC1fk9pJ#_$BXGLq6f1Cp6-Qdqh#}^0Rope+D{Zse+;ux>kAG(J>GP0FYgfrg)<hw7=&(7eUgj+8?IK*%e_;Gwa
+oh|Z+VA)_`(Y!gRt%CLp5SiW#c6%AQ2%lSog{sBQb+{Q@<ZBx5bZpWyMwjAAb-Z2+-M?L)AC%fL_~|yAdlv4Etr#2;mTk0*Z^Lc)Hhen1MZ8D~oZanM
+6O}k5(<aGO5%*|x{nDMu^@$NGP*r1weR=*4Q0-9-qNe6N4@wtR#evno2t4bpshBlsKpDlYQbzGAeY1Ag^sTD&W>WwftoGd}&u9xS%nu3s$2UT$#Fl$P
+s))3>T&G%i+vlcus78sis(5kHYHIUHt;pz5u1&u@8N!~qy8MPtj*&Gm?fIi1xvx7hJFh2W=Era(-eL}Zr1zWcxV#MRMGh<;IyH#Psd-ibAeD1e5bXCw
+7aPh{wiYpby=k$*45a&_$VPdGRlvp<lo>u`*SUDv8<AR1wC<j2j@&aQ=ZH-O@PJm4h7>XVl1VFCh_{fd1;{VrI**eY9XM?Y6v36C?$Ee@F{zh8C04{@
+$$qO;s}l0iHrgP>E^k!!-jg<K;i$%e?>Ah!nJW;!xHutz=X(y2gLy$0rNCJU`r3}<EAWqRyV@pTmfADy6{V}1N><OADd?O}D(eW?unZBCfYAQ-i;B2Y
+mA(a@piK*3_@xV{xRFv~S!TPr;B;n7Z5&5ROLUg0$Nhc{S}$rPccrRwb=ix+)UNfKbT{JPW%Dm@ZnJ52O^zv^55Q<O9V`K&ja+E5SfvyKBoJkotJzVP
+8NE~~p3{9Cknq?_|3(o(^``yB7oRhZC3&Fln}(~}=`b+6<lpwYJ4h^-5<hVNG@fw#G@fwjIsT2Z4(V(Z@6r$&kKZi~vrI|wtyxx}m_DIpa_3KpQLk##
+0b<*Rh8Stc#n%YAb=zLx$bO4rBJ>-7L&PslqW-0rwBX<!$~NL7oP*1=!?Tn0^5jAeWMb>E1w*QmVx!}0sm7j6%~%-PpyuiDpPrp|1GteX(9a}i3V>$u
+TgM|US(8w_DbNrQ--?)4$2OT|!&C-15yO#!3yQHRIR+vocXo)~(<MkuA*YwaXAo(@BJT(7Q6C<FIO?nWm%j=F;KX1ILW3(5#O_u|gQH1yU4(z^g#XuA
+Fc%ZRW5BZ<zy2lt+n4))PA`B?JiLrJT8gEa*r8Nz>~Vn;7P^Wj@bLJhB-;2)Op{NjH^_j|%Q|qS-Vbh2-7mrr2IF>6+E9L7Ga%fnlv|K8=0K|3(6>Hz
+6EhiZ*Thk9V*WfBNu|b0Z+WxPXd<qO3F)3t>2$>rHrin+t_mIi4zS{xEb)Qg3W5%wz7BNT08S=EY3U1*3vp;8p*Tk7z%dHt7)4AkNj;$R{4j&?9?2|>
+Pot5g>~(0vhuwGwh{uPH)IL->k;|NYchHpMUx-qNf<zM+1X6n^6tV7p??<Uv$cJ+%c<5e<+A>h=p1TZ<5J^amScB1MsFMcEXa=*}+l-_5MSH7a!GV_$
+U5=L+ri~d%7kR_GCdGnmqOyIL+U^Hikip}=gT60K;1p+c3v}XqwTxw)sFK>^1{qqPM&tM^5u;p}!@!~7-%m@<H(QldMo08K(gR4}n_A74ZvDN`8VDl}
+Ve%I1)i@#^Oz#`v5zzjP@MMe%&l-P3G#2^CDxVHapwCCuWYeeV%K)K_#@7<MMD?ph3Y;mjDPuIwq1j`sv~<a&oFmI5Ef~-Pc-1%IXyLYasxM;YXQL7N
+gUZLV*RM~GPrDwMkF@K@F~@_dH*v?p98s`|?huGE3n?sW9;-a7E!_O?0v=&Gw$w`h*9AP1Pk>Wh;x{&L$6~xzqi}k2e13lB4-pQ`C|}@)`BmPYcVBnU
+(FT>|7lA9wK7M_CcyQSj&0@YB?7_uHG;*;w$UI^VuG1w7=djTH!x%r4EMbpCP-widHwQ$soD@y?bhScDi59$Z>%d3bxD;`krM@4mn_+GDiw;-c0r9_w
+fgnqRuQZzkug^}7IO?FrUg0+ySnz^RYRM9xSxK_6XCZ)uaGk9d1ASmeB>3riItpE)-eOF=yY?6Knpu4es3mr8*z6{Wtf+wlWQ^$Vb{j+rg24u;GM!UV
+$otb#bff`hWzrI47CGR&s0N?q&;yf+7`-S<Z>-L01BLK}YT|?_iz4kZxnJM%6zR9|G8Yds!viM9y7gN))N|PQdv1({9u<Gn-ma;y(p|WM>^o1Y>V0wL
+q5VpCLKQe}ct{oC;Ud~?BBC5$+FIYZ<L%e0kO<tYM&l@(SqagACM{^<M<Zk3`06^KoQPdW-0d-QCIDb7K?|t_Tx~}pCV~=t-`)bLwUR~pQs-l#F|IVW
+Yww%?=(lzyf~$E8eaF4OfBU}Z@3!Uduf4zTee)mqEBO|S<M0|GhlJsvJ*v?q$S`Us<p>cSL?T8j%krs4;tK+?m`D!MN5}Ed#KM7XRYRICJjEAd9FB`a
+R{4XwVQdKtYNXd@k5=kEY|;bD=lbD`u$Ep$lkyB*DcQkE<zX80)|n9jxFaaDv2=Uy?^@0Ni%$Ga=l$J__OE-1EIwBWjGMKm=d!vmf*YY68HwRjdci+!
+Epx&94K=ud#3Ki`6>*=c!K4woh-6JAmJlou9kGVTCg7vk3F0pxznJn#feK~DiG>jWN#v`IzL_#HM~I<FmIGp|PYXZs0F9@YE`^VeWs0@#U8|36Lz49z
+l#Fy7{{phE-|r*gJ}<T46vxK;%pu5qC0HIQ!5(*o+iS#V>WWW-I2U`wjD<Zlqu^{$+{9u~_5O6>Usx;ZZw$!gqx1z7nymRk0?{s2x<_rmQgDoKXMd>#
+tCL~=h_>mCh!K3B1gz8uQTWX!5zrr_)rDB6O1w+<J-x~cAQL4{G!$irt{(jAqmXMSTEou`;REJpceoAl^CxmZ+TiIqE%AjQhJQE=BXsuYTjxSja?-gh
+;K}=he>?*}QDKx;K@=j$q5APxwoRMNT%0SN8gPQO#DPJtM%iL_yio~_SQ~bcqsLc=Y2$eEY%~Ir_9#nBXwm`FGQxL9WFU_agS{Oe0lUTQ4zZa7a7IJS
+bum&Enmu5-k~0jvk`?zPVAWzSc=}(sOWI>z6%ABG4$JG^U8+q5+I0{dF_d6@E&AC<^8pL<RC^TlL~Yv-*V^X}ZrToe(HLR?o7sUMJAJer))Nq!GYw}^
+5eVv-Jp4g}g93DvXyxP}Vo5y^y7*8|RY|&Ef`8kt3ZK+k@}*^QSk;KC;Y5%m4vakX;F#e>MLs-RnsKX_759m#r)d$nI!!<t(vj0DtfpjEZv)8#^@Yoc
+m;9O{`$lH7BAFoL0^qF&WBQE=F|uW}p}+#t388bns74Wb8RZ;g9{3H!R1{7@SPKe5%@Ih6jPwnPpc8jnWW*x>G@xh(WTI-KRj))Il`=BWB>W6bTqp38
+pq7bXVv7in2*UcC&f0?2CaN9|Zj+WMaWR91X^MKRP~i?%7m~(G<K*a+xbumMj||SCMZ!&mK7dNNz8A_uTYdqsg4Csj6~4wCd~D%rYvD3>C&RN@s>Vh=
+0VKmU)Poi^<=FbEZd@nYH@1R~5zCf?BL}xM4Xsb(rTyD-V6=MO#6oW^0g+8nuiYfJuSq)I$Sk~Cwb|)Xi)d?xJ8ahI#nTsw#^tY)$ex5bv%A|c(~Em%
+YW@wE_(QGfSWT}AiD#ieiF1$+a8;ae`LRkK>@eY^-;>FT+nMb}*8$ty)|NKpLw5bBt<_R(Q!aP>v<7*a4~?v;K=H&DwYc9Xu{FcEXN3<^F{P#7H5<Fj
+BkF6DMPl?CP~UJ0&JE*gnH}2!Mco1&B~t<=?6hKS$X^L!%vZg!ERkthSiq5$7hT)+jH1LcBaQ_o!X~BSsWN_e(NH3vx=)1u*<fv|6cSCxTo8!0%?-L1
+-f^e*_k-sD-f#Z7ztaeJ(jDdpTB|vE3MEJwgnqzIJYMDHLre`<f_Ak@*Bp|QY(hPs8n}_gGM<dK#5mq!D~_o?3@J)zNOYaV38mLABhQYg;y9F|oI%4Z
+cxv^%Jtp)dpa=|;t#&jf<tXp$>?E7^+K>L~e2O03UX&8jKrmp%8hhG&yT<Xj(vqETcTifg;qrE^%z_9^6ORykpe!u1c;~og6a-evxYg4?j$NU@7i<N^
+8Zk8D?rT?DFTRq%%arcL_9pic!DED#ch?)DqoYKJH>CPIt2Cw}&xu6KNpW0@i{dSpLyP^blE*FyV=rXIMV`1&RP~~JED8G<6Ir`|R<&?&dhxCH=t7}z
+%5<TSgTkw?)u@g`7Z{&=YBw_KYTI{g<y#`+6h0Q0PXe0d<nCE1S#uaX*4DobD*9ayvajv|tjMeP(=tw3o1W53Q>qchY`jfgkX&S^2!X6+vP+C#Qn8b)
+;{hHq2XpQe*M56wHi-t*+ov$o6pETHYRiC#lVs_0bqMEON|Sey9v-CMy*oYPaU22*;=D<SMk-H;d$fZ@qQSdFsYcDvb=V4mWS~+?^<!`KI&&YDd~i!Z
+tN4Z^vR}2EE2K^B`RVO$+a$*p&Rs~e!q%h+77M$u(=ijNu{$!0x0M>SmeP-~lCD<@+`2EeAj%B=znfL}6z*j^GLucW6^P76_n|R4A7h3%fC;v&-cF#o
+-D-d%YN?06Wgpc-jhfaL*)p>3Ahv_2Upb!l4RhY72bae`b<v`UMO{2{pOoij1DA#M0JGo}I^;jHoD^<DyachwKs`$9yIY1LOn>^@ke2F*dY&|2TVv@q
+NyhxsQlrJ~J9qnbol%`xiPgFE2rn8d5I8l|WM3?vS|$xA-l@ZEaR-GQi+)Yf#kfZ7`08kn{+7c`RY-M4syoa6I)_bkA)ZN!OME!yIQ<~hKGgEeq-cTf
+Vz$Ai(G6HNYR+p|#^Eg-C7hx`^!aiwt*P9BVj7kW(7;4x3h?4QJ^L}KW~sC&$48nKVT4!#TI;{Z+c9RDjmqrRG^*5t1XTamsRuVvRz|6|DtS0fhz18z
+W+Oyl+XNG0UMyFF#NXH!8%{j-EmbYn$!NEf&Bx1Z!n!Jg@lq%cW)tMTP2Y4ce>gje+~cl6CONve%kA`4Yvf(;7PB$CwyQ(fa@7Osm*K*s(DZ|?tew`0
+V8+NqPZUYGXv(gM##hkj|25aFm?-b^)|d;kbYoVUH0*NOgF*x7inD;gP2}97!kTVbKx=0XOJnTM$pNYM7PV0|*voVq4w7EC5Co=`dfHTVhb}CuBS7rB
+D8*IJPrBI@)||IqDM|$AcshwtqiKTAC5>7qsiGlrb(DnAh_E5+4i#5@O%ty~k{IpClW4GA^RtHdVr_t=T3Ov*NkSL;W%(YWLiuYcR#|ylOtQC_%e%Cg
+8*}?v_{@Zg<TjO~UgQ=dDIFu)yjt(uwi9grH=k4_D7I_H`lbuQ2IxomTN*D5j8zGP=&)io*Oov^(rFO8;b5QMJwk)uztMqatL2P9d|cqN;^onQ4g?zc
+m`RMW1!q~w-WJN<T?nh0b@Y)AxIIY(U0Kbf2Gv-9#Bv{$WrtKpRmoX&3g`DQQnQjOP3aY;WV#J9+`u%hk}@i&p=#(;-7vXM&DwDdM9wrKx?dj}F#8)K
+0eUk--Hy0<5o=?lBuc1iY?((zD_ezB8vl$h3%T8JrHEr@Lm*N1_C%=Mf0A<gDWmG!wu2Z=<|>-?QdcCkptJr+^EG;BSJfY|B8cbd8iU3BiecqR7)pCm
+LjcnfkM+^2Ra*j<!n?PCbuUm_iUY6e9q~{?EH4Ns8d0|f`FJ9rgafA_s@(2h!<YG2r36#fluE{5buRP{*!F`(^?R?{eT(KiWx)S6MsaN2z>-@>2*~z!
+)r#sp>MGXJ>^s)<W5%hI+i8g#fxAT8D6_ZL`?SuJ&N1Wut-+Tt7l~`co}L_>e-Fe@Xp$_@N<3mF)(%`XUOBRajqqYaN;sK@5YyPyTwLpKN8f8`1KPzZ
+Dt!or^1>hvHSXWNT1&lX^^sKkA6v`W?L?&M*2g3*Zn8yQjwR7|o2_v9@veHbc|G!Kk;U}t<DTg-ak0DzjaeSRQb83SmY38G`%r6h$Ackmh(!n767xvj
+$Z+|qD}nSP&7<$wPOA?e3lY`ePi%Bh!U<L7BNo*nYJ=*D&Py@e#m=WhVtQP4>{tXPwM=a7cD3y)_GD}QUET(GN5|(91VvRU?a1+<>w7NL<j>#Rw&kCO
+*O9sF>KDmkS<RCH<tF1RgI|y7wL!2ClFwuUM3yC)h7Y{TN0|5I^VZ9kDiA<vKsa9h1@js^F26-~AChREtUJoM+|Mi^gCt+Jg6)!R<Y{{&G{SQfU>1Ob
+tjEw(X5d9`zC3$#QW=m&i+RvS)pa`C1hno<Q`mhd!*xm6hh4BETLl>~Vsx6rV0kq=oVaFfl4X-eQgc4!AQv1_lZo-`$?Phdu(2UIs6^Y0<#<RMHL!BF
+NTkBnb2k}fx+Q&P;Y0~GMs_i$$~7SqDe6tr+^9*NKR-9kDtK+wT%ODh^2zqY<@icFHtZxf4cD@>wnH52ro?mC#};T?wX}DOa~z+N1pp0_aA@y~cHe|?
+tgHow;fNhMdcA~g3k0>dVEJ-%A5ms;(T)@9=Ly%Tb3X<T$&o3WO#PK9*i79R59VlcMpQ+3v6>@l+9RvqK4)Sh6xIprZkk7%K&{-JMAl{Bw6f?|J_x~9
+*NM;o+Mr5P?c{dreNEYP`AKv@vh|ARRp2>nCt4n-as0UuZ6ou^2B<SBZ}U&b=a=sePSWn_Pu!aK75X|lAZN7WzhN6_FJZ;5R?S!<N9aTH0OimUYj2ou
+KX8QnJwplYQdjUd?(x8>N11~pg>*F_59|%CMP-Am1Rc7lr+NB%|JEaC>&459P41P8z|c1C+tzt@cSz5aUw0APycLZ3@M1;xGvv+vJJD<AS$8?#geZ`A
+Z|{7J%H--Tt=BUSho)V3#aWVrTz)BhFf2U%<#O<JmYyG-ou2#>{>o3MXQ$s`yik2UJUQ$Bt$T>DxwwibeT0c=u*k1hlZ+B~0h`gfNRKbhyWe9UBYZ*8
+3tITkbcRWOizS6#NQ{#_B{ZZ$<mzI0lNaGjwlk6TX@{>gfttQWSVqGuX(~ZZQ=4$D?d7|l-LzRS0|D!PPnrw3KB3WTfHzJZX9iQsROgK;GV)8DMPx~%
+*YJ2cTfWBYK`116JUF5l$g{=$mORZ5IQHu}ePvI@X@3)KVc5C84*1>W>*k-L;2Ds)h6XlKO^R(_BW(G0@3Qy8E0gRLHRoi1y|l)c5$PE)VM-l0j6%WU
+UkF0{WLNIz_)`Zz9h@Iy2tL=(m4oO80zoG7Ff-g=1&-fjT>>?aqamr9D_(mn)T54vS#gba-FH0Yyi23xn%m%DWQwS{Q%80|FRGWaVsN(mbBD{w+WI#>
+$G0&EpBE0=CcZThAbgifh1XHGD7hzAHb5HKCh|~scUfg}3dIKf7?K*JOO>S@uZu<jba`xCX~v_c*Eab@E6ak}wiNCqbDxX)IR-s-vyeFDC=z>tAuN74
+c=hF17w_I6KTJ7$Iv(trtaqKS_UQ)5G*hk-9q=2*;}1r4VAZ+-D7FGn!>!6Hl%#Kd+P^F;1~89hh2ND7U*R06XZ+|=h~^lO?2R2j@fNW?h3$UrjyNUg
+1gN{JE`b`}?S+xEpb1k86c~r{-2=pS%)$`PE;{b|Xe=*uDDJht`hu<7@kx(KB^fv11RK8%@WOuc&slTSUw`$*CZwCG*dym&tRlhG$j{`lLonWQTKvqy
+%Qz{E4J>rm<f+=4jEZika!RIcDTZ>B=7=&3@uQPqC?v;yxYGm}+TmTcn8M<>N%%pxi9`pGp>7;Q3JHjVcivyZ>lsG&m>IQoNUlM+t{r5wID30iUJ~Q@
+Mr4^Dbpw9?GUQcJD7WnadD#I_gXCELm2gNIAryc|Ciz}ea}6`ZKJglsKo868nm0VQDU0j#$x1S<MtCzO;!qNER8oISIg{>HisPS}F(WaWKaX<2xFQb+
+hat)O#hU|+XhYc2iqsqO<4?woJEfGmalm9Z=Q-|#QhV2Nj%U+ZlO2^4HW1)Y1g*|9NOpLP_eGwGt?9Lm72vu*Is4h3+hNYAbS6OK@Cei~I!i9n(Xe9x
+=%HiX-Xc__ec%q5L9pFA&QBgM!CR-C10Q~QL#fBV4sE7sKY5Ggd2BDt#9%PGS&_qRIA4ax)6_90ykE$blu7i;Oh@BsHkr_DVV0b2$eX3ll;E7pJPh~d
+>&Xa)Fm;b?3TLBsIJ^fo@EJ_rlehJX1L?Xr9~z>?a#vf1$%)<SI7DY@>?T`wZ|h>y*T>e{EF4|Fzv<}VoGnB+C)sIDo9HMN%uRIoPgN0Uw!UyQCACZ{
+QclGRrhW||&rx<GXIhA(WFW;2e0y|uzhO2{96m`rctG-9#>B(j{@FsXP*KjoaMbIzmazk<U$MkdV`G1g=At3PfIFgt|K!)~C57)u<J}RxxW0rQuzPsF
+p!A$iSAEpUYE0C*(b(ET@FJ8BI~Bn2gU%x13BupF?6a%?&Ic~D#5sQa6%&Y9YTygwu0Oqxoes(o2V~Rg8-wffpZT=l+{BheGR0)fxJ5|O<D+SFOOqxx
+!nW4fl^>hK2tG7&wtc|*z5Tv7daSZ-@Z{~^w%1IhCsV-BmJ~`_N;4C;NZpt)!bfFP9ImN|-LOL%T}jJugniu`4fkPoh!r31J{d1aA3jRiMtK{GlH?GH
+W?C-%#8oL`xi&&4f)z<#(eZR?q6E+payfdu%IGmfp_ygb>~TS^P3#RR0440i4N}*@F*wW*Qtp;xS92BZ$XGM7or*|cWm|96o(c%XTul}0N1~EDENKl8
+jn<c5s68T{e=~qeQ=@2&-;6yYMxCn_V$G37d#)5~JS(TtDvPe5g}1X}{ApV_LK_2Ti-e1*dM$1V_ASL>w{CJr?veqwyQQe8GV`I9rcAcutCd6`6wWv0
+u)&M`ZUMUi3qD}mGkln5gAXtuWhZ`EO)F8>kXMpi?5qfHGv@2j{iadXve6O+o7FGeFbZwo5)bXSj;pQN;i2zBTfl)x1L?)_5e4~MUqvBC>%NMbaC=`x
+FHm!W5Be_QxAgb|9ydYy!@JWTOUbFOqQ8IpZP<+857#dnf8HeVH|>UbNWKZ*zu5Ze+iwB#(s!p9@7}&WJHPB6p=jbNTI3w18aIhXHki%tokz?%LSc_7
+Ix@W)=93&V8I)cFUEn-@e|#BU0U@@y4<q-oCrCFZhJ+R5c1cnTl46iFB#+r?YGR^UWk?0=lY7E75i^2@?{07y@b#~RW~d=L*ruTT5NS!#%a(nYi-rk}
+N29RW#6poU98!mL33Zj+g-o2}-wsbZ0+dFx1>AEV4sNpPbuJU0aR6ulGm&r+t|L)YxK3I4V7g5<k;4VWTjtPgHbYTlXT+0u>)}lVzm{shcmeFa<R;80
+y2eXodd5?VVC1BGjd>GOk{poi$P-1GZrVJOSAAVm0Fcip^XoGfOx6jf&S9nDLMHg*%)11<%bWZb77p6qgw3zRHT1x1##4C(zvzGpB-Mk=_PxG}@a)i-
+Z|G<fD5eb0_=a1+_lXuV$`gEWwvQ3Tmg!S^P+9=-=fR2aU3-&HWkm`DFBl(Ssj$KH8;03L)0GY_Giyu7Y#TxgnLMxS<=vQtk6c^lWDz1IbK)>-G_xeJ
+H!fANH>}eg^oA6J>d02p@n{VA1dm}GL*eWoFlT#!L3e0JT-POR)VS9J%1{p3k<HIq-yse^J~JPQ0~NujnvCfg^TP1W7xYe<hl&{1c$OQN6Ym_fO_EZQ
+(xUMQD`l>t_e)9(U=&}{LlRI-GXzcVw&n<J6#t+wBosX*0JX0|3BXpMTd=j-N5=5Vm5JA#uAM?$60h=W@wtJ;W>4ciK51lr^Vvd^%15nMq+!|$N-OjJ
+eWY3(e%?3FTRIm2yD@FUjIxhNEG%(6bdx*#9PMdjXPV{9cHb;{&8dSvIe#&pOT0E)Ec3QFl;$C2TvE6?P(ovC#*!4V$sP>@vDm$|wiRImHcBV?h_hQQ
+V=mo$#dgT%scIYfl5+mkRQ<xM`bB+JLR)@4boXw;eZUx)8>ZrZ8K^rRa@G{4OL~1JNqYSaT-6!*FO!7DToKzbX>9sJ7DXqt{SF3*;``?|TYNAvKulqd
++G8I9AQ<nNS9AofFeEq*`~3obFt+m=L^8~2hugpsh%#vud=F&oQqA<6iFt@CWMB8N6g#!>+V$|?ey{lw4Z})rdK3~EO3FH7pXyLb{mUs9icw;lQs@zr
+S(9eRlTx=T<1Sh=JZ!c)JVoLZUsDpf^X4==M3I(TAV)FXKq~X1wv0b910uIG&ZY9y+cxGcA}Tmka+#pRr~^~NTt$kZo#-k|aT&Z@*ah|y0MdY1V7$OV
+?dxLW1Rg;OK0;uX5g`L&mN6s|1=yI(rp96f@tYu?BD;6FSz=gd6ncm9HsPfEN%`Fic$eVp0*Pz+@DjA0d{es0qRvSe)|*Yrat#NXF)b?=OM1l`Voqx}
+L!ufvy6=2GxhJelLc_sLBXln25|yuCaD)ZNK%>xZh{uS;r=SM3s#9L*mLZ#RlHlPZ!wd`wfr?%*hvyJm)Z$;g;wVSAK!{pGT4bK4Qx20j4*L`}&uP0x
+ogh<qp}30rY&%`{y+ZV!_)Qef^NgXVptha1jU0zEA)-u5$iUkyZi6t*R&k@*ZZ521V~R(?TSvF4LoOFL<I(cbjq!+Hf^2V-sF8*<{f4`)B>m!kUUck+
+Qb7&9>~FD(;tVCq!w~~Nmmn41lL<8<Gh&n;G(v$>76I=zcoCMagnv98%_wAtBblJe2^oA)1HDLzm%b*Ogh~&S7;CP%gT(AkpQJ;$vie#YgfAsSct>V3
+4c9mjqBMvkA{%$Z0JNFxcj^BM`@O+<#nY*+iBnnLME%;zG*zO$qy9$n_u&#?*K|zik=je1IBn%;C@_xj`h+qOt4`2RLlNfnEW@ba(R`7QZ*i^Jx`FnK
+4esW%V#%K@4dlG6me-bmhRLR!_7PnKcuZxVnufoML)WU@DozMA!aa@|(sI-&nzxALVOFOHc$626yovffoF(7aJS2W?bsr^;yr#v^N-Z)1s^|HF>V}wb
+Q-sdj3}P}N&K1NRqJ4zd@us0%s-={1?IP-=I-*T0ynu`AYBsz#D~^>}*hleCNuhykEkg(5Co~wx2&$E1(uxA&_7Pnmso`8kirFY(Rv8MoJ9`}wA5D#@
+5{n}4(o_W(eYSPao&fM>eXr2~S|`i`Zv*r5#q1VZvMAw(Wf>)y&^ttyPcg6L<#K&kqy%3GR;cPiYr|`u(5owNjS;758H;==Tcos}IAnkbv(Y$?BX$=Q
+9(t-C`vM|l<TWLvgT<r1<ZUP+Y9r>w_7a1(nK9(?D{2B1>>azZ4zN!0&KbUbTS7u#n11=o+b$<rK0f`v@u+Ow7>vTAE&v_jcK%z0@cAdq5oU4($>Z-J
+vFH3wCAqyXnXhl@Hk*z|$d4KI1?-u=4B!xYOIe#}OC|HuVKr6E9h@hT%U{oC!!`k`c!KeJ3bRiePe5gr&1PgBe^6A+sCn%c_&L_ZI#x#&X>DL(G^wDm
+P$PFzrbFNq5WiT3b!`9+2^69rirhBQW_A5=xGY=mLw--ZglRdI7Gm3Z;<T%HgpHa_VF9AJ2jl9a9E+v%G8PO%A+oSi>qJjJc<3=}0(&Zw1u|MmUSVV_
+_{;C3n!(*>1K@db(;JuM+1S}@h<J0pA{9@fuv8YL$I+}QUuU$OEe1D{jF&#UBjyE+n6|Er34={da>_PbJ1*CC)ht}t1Ax9>WVe+nvKB2dQ^W<~JIo`?
+Xk-k@xRfFx+rHBl(rXT{TkwgnZa~niP93O2rzrdHAYU)s2U8!s0~&lhv~T3P#~|dvBfAk$HXeU3NgB$VNgf5+v_O|P4#O3ho$|BE)y;*E6O2_d!AuR=
+QBd4{SQ5On^Wl1@9qy3RCC-$ni=Ca#8lN^APQyP^Cai{v%Q-LmVs<qF+Olqqnfi7HrD<B>^+xFDY>`V~`Fj*dtY9!#Bv;jjDXtrAjXcZY<OiFgR!jGd
+{AR?0F<uDyimcg}8!8bQ8MXQLb@-*`F%P!RMSvyxivot$@3p_|qtWRt@q3Q6y$-_&VNuVmkP#6By+boA`QtJ^KJ`Gvo_scpgvirM)A48!Gb!95tiFS-
+3!jHOZOCNNp>kZ;?Jhn~>&-iF57%G-ijZ1Ey~}bIVh(hBINddQU}04Y@-Q~W+n=OBBJEhLrZGbx6+;KI=716$89d#hI9$hPr$~xYiiD2$nV7H`+e0Jk
+*@{I;lRU$9Fzg(5UvmW@>BuOAua|y9P|6bByp~bFCy^@azQ|OG*Vn*Ok$Bp#HzEJK-b5{qfE>%HkdF`wd%uq%k@z=hHCU#<sI$;<E_m+N1+5gtl_XK4
+l}I*!(Wz6+?qcHxh!~kcVplCeuRLIS!&BbKlk|s9V=%hdt>dK)YmrW?5jsuCgS0?rNQOoFT3!y-Sg~oP+kEoW>C?<==L{nzn0u@j6T@!=*asNSJ2-P|
+s<{CYGDk54Yze-lmyy}27Vu{UdJNPw0_@cXXa-}ji?gg#fg+G^pPb-zx)*}<;P9|}(mg-8JfmERQS?4A5hCDX3)qi=ez($8CYGj+(7wKc!JxdbbvrLG
+FJ1OA8&5cAVd9n>tcF?ndlEpGe7+y0Y}$c;>f96KRF3+OA^~^S?iq8=x`vRV?V$I(qR8oy>>Xq7V>N=k&+FjH9g_o7v>292=ha62UiqXUl%X`F6RxAd
+d=<47qry7F1NGi}$s{HDG~xoA53lsYCJ4=nd&H5KH@=}+V#s|)B~L_Z;Ct_o^9=Ybz`-QX74%sN*QTR75cJmrdg<|Y_8ZnZ)p@JYBh4A43vDr@TLR0#
+0pOxa`fMX|<^6-VgAglJ4hE!-iEj@sfk8a#z&h64cU->3>sJO6Sp9uWM(6LUNWxcBo2qzMvQ^ZldL95SL#{=lSlHATrAQRBN_Gl2#J3-ff)d9@D4M0#
+HBbh>KRv??0~g1a-41~jzdbrTz5MwcUVit>W%uyxNIvS=t<R&)xa>`Gkj+Wp!FifH49O@UmY-!C2x3h-G(4z$H|#{{ib(8)_)Um;hQGXy8pyr5>kcvQ
+55t%igfZaJc5i%RNZ~rYm2_UHh*cG_0&V_j%&sIWfYMUW8@0y@c`+FO6&YIAFvq5pCW;suBwa8^#Ikj5$IEQJGy4!SXMm-JGkAS)e6q7aKeB9z$!Pf?
+q4U^eRou|R+qtkUF*V(yHkcx#7jCz;cBM!IJxjKQ0wD}P<oY}Pezu|McLx{U&tD<-+kg4$^Dn;q>OcSV=j>`Q99`dx|NFz_b~^vZqWF0C>HeR*86Wa{
+@tb2;vGFxaYh>6h6-;N-*>sFS+?e%laY4=`F&WZLg=BuVSitVS+82>2`Q<g}3&)UI-4dS|b9I|4V#rC_!aszs_WR-AxiQBA88*L#%OJc2*8%(vpt_uR
+b}oYQWg&WEnT*i|;xEHpaVAZ|KZc*b?ECStO%VA7N?_y9UnPRW?BvNh+iHTz@nN`vTS`sxVJk4DeIaMP$bq=SYoO?0A`#5v8o}bJMW%Hz!BrJ=Bqy50
+0%k`^I~)%SBc~-1Rtvvu@qINyS`B`R8!c_B0F3ELeMiErdf_{pn28@S(s20@knga~=0+%SGxz*WCc=1%RKFypQ!6|N!YL<3M0TBxr>*E=C#XjFV}38c
+F7M}Cd_a5=O0B{G7K>FafQ4|Ch&aFjYe<I;Dt+;UiDQ|=o|P8M<A5DCmF~!P)_1FRiL3C3=mEvjR=(F)c+f_W!6BPcRQ9W89~_B|%vWN8p;ktvdJfRn
+2%0*bI!RO5Y$6uv@a)>Q2)`g%R29Rf!2XVb?tUJYy&lv!jy^vC#a0x|CL&lIeM?CLL)w_tNA%Vq`UFEIG(t{w-;kB(2r(Ey?n6Fg_tJ+{7ZQGFTReth
+Ng_MZj?8A0f~5h&06iyeu^ccI)Q00KE{(RRWD2N}%pp-8j(k6QcJUwbu*XILq^a>3Cr5>8hKW4jJoPuvR-bULiA)w-<Mm?ye?o0ij%D#no&a9!yjaQO
+LeiQO&S&^9#)ubToh*~atoJUKC`}Wxi~N_p<Nkn{=wIoL_G5Uj0wkwL@pEy$J_Z%yh3=-(Zg~yZHa!Ty)B}c8?v*2u^x1#ar0QlX-n%@<H0m%3o3s82
+z)1B1{=*wiZ6q4TjT-kAMD?w58PjZrp~&f#CA)#Xkd_QECDv1F7Ng4q)^e1ky98^GF7#wP%8|C+HaKj)bo}rYhl*odP>%!%)6&7f;GbBt{>174T4c(b
+&ZcQGzMcXPfFG|{8ReKWg}%oZv44J)a-d=GuyinL7JZw|%lV2MVZ60Q;(B_P@Pdm9uxbS@(8L{2JZFPABrl@^4@HQ_CM;Hm7OcZjixSTdnHB?Ww-j<Q
+6uD5FyAs0k(fyYAHh~kDLtbGhwp8BU0&a}$L6Xez$Uc#)FCDVM4Mx-Buz<n{l3w5*)7JvYvgDBLQIjIsG;bq`K<9*@#P`jAtj770e@<u3VLmVTVK$xI
+H`)7#h)Af=M(NLt+y9uy<*s_Wh9QOeiyT_Uyhp?{M0Sn(Hr9wb0U%Z1_AMSHHzaLSN@|xhHMa*w(~P5CxUa?Fm{~P8oH#st^XB06h&;A}h&Cc>%T3w{
+B0?DWf_}gYQN6VlTfi%X8GM0%;SrauP5TWGI9hzdzm0$+t|0jkXN&6<Zd}2x*t#Ri9hlFOjY}iOj!apRb?W#Za`TWXtSfRPm0B0AdB_Ps3W^_qo(VD}
+*Rnk+(~o!U7++Gb?Schs%<=A9;@OU;q1TvC7gqwb@E1e=)`nP-Kp*zjEIIp1*cjWnI9K~u8?Px=rv<Exg!_S^;GfNd!CqdP83SW*HG|`Sj9Q4rYVLYy
+zx;gPh@EijuLrFnU#82OMPA$ho{eAb@2C6w`*coGG{WG5J;Hi_6b%B@8ZGktpX5%$Cu_Wn2NY9pjImTW_zmGErB^ZLC-quG)2gM%;(0`^Az%kHs7&Es
+F(tu3s~kd`6qvBac;;Yw|8$cX4*B-)5lavYqLd5q5L*fs`2aS}G)w|8D16a9I6wS>d^}^oT$P-<nr8VbH(8dG;DBycU5{Q5@d5dVv$r|^B*ACDPgk}&
+qMid<L@7qu4V4wrZSsll*#=-u(YyjPtg<!CxAVnpo-da79Ak&3SWtwWawGt}bki}Kmt)$1h9rWQj)Z&>LLIpD^zJ5y(-b>lpq>|@4S7$;3oA1rSCf|V
+7&dGY#w#-kck40(_{nVjY`<$aPn3!1yVK;PxhUGln-W8$Innr(z;L>Pbup@RAs<NAC=ZojUl=b7jqWs{svGqb+oE(->;mpZ0F>yZ3*Px64ut1zm~A)1
+3M3JyW-mu`*0Sw{f(mjwQW6o4WHPeS7S4y;7c*zixPn64H88NMwK-&-+YJJ{9XQaviDHAA0nBIfIEtuAXo9|}@vS5mn%%lNpH0P5vS$>OBJkRPYi8(b
+9cZ_qK9FpA!LVm`xS>J6=+GO_?}lHe8PbDsK?G?TPW@#?iHrtu&_yX_)8@voO9{N_e1r}~Ek}hc7(jnY2=U1#<)>)3NTf`$mN-mwPbawrLU27T0x(-l
+z8}=MxK3enPFf$uP`nN}BH?r@E!pEr0sj1rvR)2R>+WVES|meZ#O4slxoCu{Q6dr_ks=$_l_X+tZkdk66##5KU*w}PWqEHg;VL!(w!JDb>NN6#TdAdX
+;Xv!v(65|B8FtHEZG9(uM`(gA%uC$?rENMZolW)^@ms2CL1#n-oOxA8AptC50lBQy6q#bFSuR4+ae(xkQkGA|kEzs>y@MShD?hhE`qWx}LS~}Azr+g^
+Ej{D@EFSEorv38bCxT;L{>i}AV^>;*H&fPAIWxCa8%JD*fEnX0W2Pa%n6hw^<<x<OjW93Nn!OqVgA)SaNE^W}ykT$-h;0t|ifIHo9=bWi;glFEvot|n
+N=`Q=5MbhzF0QhqzCjH(!cv4t>zu{rxFw&48j72;2H?`K<%0BLGgfKvk`j%Rm-7OW*CL}$;o7CiQanb+_?l0U)coa)f$cDQ`K9Cy^iub=Lsh>%1Wp?<
+MuYu{pN!TTW=N8%fmbW231yi{Aj{!+XdMnv+lYJ_TP&ggh;$ucb~U4~_cb9c$%CVQ;e+zR2X^5b<d9)+NrkR$*AB}hjUlJ9v*n{InAF)$Ll~L0W3Y20
+l0JW(AKW`${MpF8UR-*qJm}tjU-7edn(^?v*>Ln~R$qC!8pPq0sk-%Sw23%AiIcO<7_4sdL&26eaL&*iR3e!gYkp4uQ-XxZNGRoW2W-q|sSW>J2aX}D
+OJq9vDJZfmIx{ga)diXbm=P4$A!5$lZmMv?9p`pxje;w8hP^RLY2Mt67hcu%Ku+v39Im*PI?)sZ-VMZpN`pxyUQmnuYDo2|(jDU?Wr(BA`)Ra|G9&OT
+=}fJ(9d$)jhTd4j|0Xw=f3N1BU5ZkC*?8FD#AVHmPP-wR;b5zne`&=06n?c~gCepyN1g%H$GRj;h>{J#8d`SkcqFr^nDLl3bc}dVWBgesROs2*D9yXO
+3ql(DsU21<6UYHy!Y+%`7hXZ42;eB5cQ><1ZagDscdcF%L)}Pp&B=KBA*R9!;|KbU>`rliOCN>tbXK3s`zFsC34KLrKUMc3J;pUY3C8zCHT#ys@{@4a
+`*u(i(!XI=ZfjfM`P@M7WuF|`z$XlbP!g0QJ1|mTM{DC6vjdyA)890mH=-Vn9tdF~EF<dCIQS5m6yUA;q?QvWDWbSLnR&~+bnCZxBssx7*Gy`)NoLfb
+Jh2f;df+$RH}tTPFvN+*x=`OMYi?W<18=-^wDt>j%AC$jZH+oqK1{gCrUyPk2-9UhCa>JXb{u2Z9N@PZVH_;k$K^K~Wvr%Zhq1*3qr9Va0@da0x5t_G
+O$5{kczl~bC~bX{%~8Pmh)Kb}B88n~<68|2TZk(Lk_Mz|g+F)M+^9o;56?z+VPcF{{2u;|imFo<<Iwrj2!v{Iz4az?Z!cpr6@1ryeRfVsK@@Q{Ii^7~
+5+N_^EPWC0>Z3?-kv?tn_L1^af3wt4pGb|#HMq@Vom#0~^y`(DWj^vm0ir~pjB@DkSAlhw;<#-ek^^wPOuDU5Xa&*~7)e?-!|LNrcQ1V-LL|FUBbesp
+=iqa$B-)B3{kJlgsP6<1#{$^1<4-eEWhR^OZX|FVYLhbGTMh0Fv=lXN6EUJAR$S5tNn4&oLQl#I39W8xdJ%PHM2^mAq(-)8Krj#|q#fH~YY;uPXf4;l
+qUgJi?Nf3dkrLF~8i-lTE@`ld<S<rzWlO(+Pj*Ys9r<!pEc62LC};ny<!p{p0t!3M{ZfZ5QooZzc*M$RD9HEqt(X8u)J^1Y5#p+i78PnqUR1>n>Tqrb
+AwHjku3E_ZQeQ?vxh+_l1RhwdF!(SAzafzl2HwDVpx`08%f?H#8>I`84{|}t!AVf<+3|}hI0C-Tw=N?gBZ$OFYUtT|N*~JCn#JO<29bs`Lfng_7#cXo
+Y8VrS=`#C}r|1?Emo~{HFsx}5tEOZH9dSGYT986~W(X>E>H?B#ZnT_**kg!2+FXvVHkm_I%LDA{r`S<&xByxiuNYhy-^!=gw6LxbNB~0RXBD0ZgbZ^l
+#r{1|d9|2*pp%yJub9uqN*RDaBMhgjDf7$HJ$^x=VKpU*It6gh$xD%jwC)C&W<iJzqm^ARa)7D&crB4@GbT|UaOY&Dwyn0a&UUay<j1Cc=xU^a_wgJ&
+5HALR4f{tZ0+#$PyAN;kY)WD0=merj%NZa?q7EHOoor2uCECpsCClMtW{BVag`MNOs7Ha9tUrLpVcN2tF6VeBL9Velm+qT!;aSrrD8S~r?B84x4OHxY
+t#|Z>`7mrb&_k@J5^uiQ2#+zIPq;F8yhJ^qHLM(e%d=1`Y<LF^v6B^E_GO{1I^#Ven@tZcek{4RA=%qNGME10{A%Lq<`}P&p%UwEs9ftR!_Y?d1y@9A
+90%u&=0I-){Tn5H*RjpHm2O1Q$I(;S!b`2r;2xaJjrkXOv(KNBP2=eJynA?gcK%B>odysdV>0K6U{rg|46iq>^=1zttZDX7{YWvTrV<e;Qf)~fd6821
+lL8>gFu38ymI;W_Tf}Ccf)cPDxi+4AK<Os5VKG0B7t2*PamA+yVE3rtmaIvU@TNos(b<Hrz&Z`{k`&8M1qQ&|RX<a<++^{iPI%&^R7bf0CMnCBxA`)Q
+TuTSxa<gf9#8f_dut_6#kmNJ7g?dQeh^1Lk(~}gWMxdV~ZbQR-P4U1f+Kdd^L}^WmTW30--{Z=+2BYipe2UP13%x9q5?7z1`(_01k@30{OlY0&q@R+s
+hTJrdBkQbr@uOpnrswa9+_1^L-nZUVFl@N~Ar;R~apgkitz=7PjboIBm-+n4LWsw+@$*3XjTe<iN<qtHvb2dfa0<#rpW7~7?zD%^XmBPf=y+5{L=5rN
+ZR4<l46KRLM^4OJHp8>=+!)l&jx#0`@D{Y@N%iF9+D|NfbKPD!PP%&ENy+UVI5pYl>YeP+)`Bd19gpyiALUrndm=SSAXg18X*3PWqS75(%G}P*Sr}N)
+Sb;dSG~ddcNeVsChnSH0!<cGgt+LO$co>bX-DDhLB$Or=M)1zBuf5;6){$9jXuhns^s@&t4J2q<xYyK(3@9ybe(SDU(;E{?l<jb+D_d3F@cr5t1{&k7
+%_uD2YL3>eCX=~q;p59Rm^JW>d90`a^+pJidutpAVs7cXAt{j}cGhy&VcT36mC14l>W(VEgkkPbun-fjLkpSw(^I$(Ibod{++uczuFet)6P}n~GNKyI
+ZAYp%_=@BZ*XgSgmZAYc>t348R%=gErzf6qF^x$Tu>K^f+l0bT?SE#X*pdElF~;cIzOS6k6gi}fz-UACM3*_cg4}X1g1Qmer11+5g@NhX1hUr~4r3Xq
+FhkP_(iS{X%<9WlRdJ5)(Z3h$(V918x^7S<V-R6@Io4S!K3Pg6kus`5k;e@99Hgc22gm7gD_dODtJ?CE;}NwvSps@aQ0#|V6FM?=b11mDD!Xc6D+Dz(
+s;#DYj5ttyW)Hlqr-<gHR)cdmK*{=5!(o_J#=fmeR|IF~b}fY?jZB1k8uHiS%Tj48TBT@06y$RTyen7KQ=_;T8o@injD=}geo08RRfkhBw7Pd^ul;s5
+p*xUBLqyYU#X?Q*!gmMF<|kg^4br8kM;FC}B>}{D6G;EF^P|Y=g^`7q9!(jMEpS(J2|AIQJn?sIE}ldK?~rziSuHQDl&b0Z72{P$qdmVLNR08y0k%~H
+pxi)G$>YHtACA%F@m_p|dLF8Rt=YtYk~yiS(MIW1I`c_EoT~FH1@vt&AgC=&DV%3idy0%8K@BF#(gVk08xcw%w6}(?2x>y9iTJr1FAd)!S7pPmQV3Cr
+!Qs_$BdR5VBZscTmH|-{z0%NrQ(&~nvD-8Aeqq|KL<XtnJk%ZR$wBZ$e1fu<kD^De;dSscTU0Vt?D#pc^w~EGMR5OEugJ#GB&WdPpPihYOH2|axUG~(
+>0T$SMI~o55!7x>kV|Xe6aF7}HP>a@8@+2WgApK`c3A0@`q&upjjoVHjOWcF7Zeskv0%2+fLM+bm~~1TGG+!iJWm8erOXppk=jNtIBuH$P`VLr$cmTI
+Be!kg_=bhd#jMSfWetdSuK_(+^EJ)yCifyrGsWvfS5K6iswuV3URo}Xl?C5OLP`T}-vj7~Y$`D%(RLYK68PfvHb>c0@u|r<u%`Alo@v-x+f}6S7cZR@
+UN<TlCBwPf*+&-R;@l*~l8F&qIMWNEJ9^n7U0h<K7&<~@n@Ts@8|EMPmdpF7YMoTWPg01&d~u5olGf$R3J|YnfStYxd-r>%{g9d*cB02kJvE1+v~05e
+#7TuAC7zGWwb@zIN#|D)wznTxEeDaxa;cJ0G=bi&FTn$AA|^~{6bu_XE<_q+13KzX)L#Hf-|V1_4POw+9C~y}7zL3?!qLu;MdaxD4X;rYjOoz;cU;{=
+HMEOW)l){2?i#sXgchC-vF$mgJgg50G))o(&?-&Mm2g)Ud?WQVEK=!AF*gGMzL;clVQ?Jnhqwf+gWcV-kl(p<+goi^A2`8beGF0>EVs^75H*hUkw+=j
+G%Q3Dx9bxnZo?Z@I+EGwnstYpHQI(C#E<Ytyz_@&{&4$;Ve=0^{Nc?XE_Nsg9p~*S%Qhvu0^xXW_60EHFCx;@-hMz)3%_rK`?LT2@=KHbo0Yf1wX<$S
+MahUB(yJWKT}(g#!{j!Aw<9g(Y4>O3?`{DM%|RyPT2?l*IfT`u@Go}%uKpHREJP_9R2YCF112>lr9zaFs=#_4M~%>TMNT*$IpaOJw&Jw`mqw@tSNLb+
+s<Pq4jI0$gDQzTYqb3vQWYnVUh60HOJLj}&PS|v!e-l4)x>uW58;x~W%k4*~9eVhC>xp7r@qB@ye{$X<-DKfN_y{XDY;ebk*33T%25_ocx$Sqb++F&K
+9G+`wRhbX9W);-lNP3z>u<FulB@~Wx@76qbwGlB?yV)?nB5g<L=Nqx4%eDC8mYt}+r8W8&5FA+@P{n{~;i?y0S$^R~l|!U0d^C^1wK$pG=AJ0a-cOj~
+HwiYD-^6SlLM2G;SWT!aqprUMofw<H!fbZqQg1-lG-bA4L5eGgxC0ObS+qosuO7)3`C?>qio0y`A=XPT@oXkIE^-}@_J9?HMS*&}_;_esb_3trrAYvx
+B!}yX_+_oem^7P)BNpO)?O}ZODDnr-y`wV0wd9cA`);0+hmMU0oHQ<F)0M2He#|ZD(0{CP7sarlXi*7a(@A)gu*u)DBtY|Wd+?H|qC<E*`M9Y~h`gHO
+l0VO85>fkCUp#I>`5cSLry4_|xM4unRb{hCc7Od{3?L`7*@x%a+&?e5gIYV5k~{zep>CZ8%SFjD@+lc0gzYy2#M>V&%4UOXX+s25s^L|i+x41FQy6nP
+K+_{S*$g#tKv!}gD8q4wlUd>?oPg)}hDOw`<J&MpS&<5Tvk6NNM45(1C?!P$$KIopbG?|Y=EU(M8QxZkaHIIKQTBLJ%-v`2Wg`~s;YZX?jB<>4P6ipa
+Z)%SE!gjb*30J`i*kR5Ac4nxMVzW2O78ffHjaoo}uo}jwT8tYZIRH|tmUwpCq*^4xKvgf<s}S~Kzd9y{w4>^X8a&{{bqe!V>(Rv$#!7EF90+;SInj2A
+xEM@k7$m$jZY4{Z6K3lW9;M0`VNS9jBZUEeu8(vF#Zmp#4)c$IFDY&`?HWK1?HeT^xXBp}ARowr1Y)sF@;(j#Zmv_3i3YOJJcLFG7NFaP$Y{dQ5F4Tz
+U0Xq|5e~IkNm!C0Lo=Ji^(7qDI1@TCVyL5J)3$f;>f=r!&W3k(62rgncyVsB3{P+u6uct6SWz`@zhk(Iw67dT{;Sq2c7=jk+Rx5Ib;wi0OuIx3ftvw-
+obG_G8<h7miXj;a+drpo5$=8SXO0L=*34{T&34%fVD82AnKQ*}oDYuj(RZj5K25>n$H^dC%6HF37k(-k1KvK?R&u3`dNr|v)-t9__#V#91TI}TIm?+g
++{%h{j(LkICO1sCsLz>)R_YW6-SGq6X3?gDH@i^BVG9PJF4=qC3Cv!z|6`k3jzy)O63c^gfe($_o@kyuib%%zDs{szSdAQwraZlV!&rdSp*J&IL2(!u
+e9k%SQW0m&SvbyS*#1DMq|+?rl;Sd5a3(d5vI9onsvL?HzO*0Ji#`vZ{KoO&i<Zm3Q12VHwUoBla%V3bMXfc5$`$^A9~yduZRlQ}%qDnb2yW;}Iuc_t
+zC_2-zQz&v?h+yafSRXB_f8BEl6U~@xQDdowbU15Y`lSJc>amz78CWga3D@zNSzvps+ku|d^J^BghV|?LbZi1;qh7rW^9z&mQAEaZR{25+ce82lcWie
+7Ng`jYkbW}BqegdtTZlcI$tfVB?PsmpMj%6W<wUhzExX5JJVieVtq&JEvYLhejk9W$t<oc8Rxr`1tvRjOAN<i*MrF1u?VO!JfVV)#ubZbUS~2usYE|u
+1!$eI3y;M$cj0#V(Nh@hv87VkqJ<1vw#!AxPKr3xJrNl*QK20=sYroiq$@$x60TI3r0}pXYJngOHnt(L*z;)&Ph=#ZI&coEie+Ar-f=%Em3$>Z<eVMk
+Ti4w!>{dk5Rh)?;{PBXld>!oSOF15dT1^BBM?TdeExOQ!Zlv~0+T<I;N2G%`(tqyzS3cAYuEu#6t*nB}XhtQPfn6{jG=pqC=5AZ)j15{fO6Y7%Oxizl
+wQF+cZ0=h-V_U(SHwh=;6Tts}&#t&L)L^kq<es>CaP>s7rQ0I&Pta1|ik)1JE=KmYL5%|jrT$-pFDV=zHMg7EQBgC<TLA6X`4bkAsCnxD4<jSsZi^3!
+#NOw-BX-vZHyD!yu}ObQs-l06=Ln01W@k|gexcYLM6LnT1c`G*E@K^NLvn2eCAJ-=k8~M!_#nH+E)=%Yw(G+j*CrSN%52C^NaB>`1m<cXPDsU2nR!0b
+pvs8U0G!f{z>1`tM8~X1>B7^gvw>Wrd>`_P82c?N?>7fbWnVVTmrPKSEo0o*M8j_&3uny88Y&`P3{q7|u-o#mSn3<jmcsh)x{K7cwjtST4^N-ovH*Hv
+yWbWe69(_Vuzu;)S6@hyQ3PtLAuj(NK*Q}m=GB5<t(zRl<MN^Mx1TfFm923i_Taz@9y+(ZP>`k)ws)?Khy=TO5G0j>xTHAHD5(@o3OJQb@QOLt?sAdm
+byqGU*$ERY9-z}rLVm$ZW*Sox+j2uuB>5Dfrpa#0LbDc{I~H+I_82)wAj@X*3(vm%yhTM<IxP}cT&`g1^`0P!v6_;2Y{-nr@+N$EUyKhad^65d{zf4=
+YA7q>hJlT{1~Q4wsT`w?AYzveOb5i1e0_HQ=HSxmAfvXWh2bqr1BBy-=h+=<pw^t_+YRSH>sgzA+Baa;*>9jRyL+gcbm<I6-=&ILxUa!$Wg}7MtZ@rm
+Q%P^>Q7k=~k>3<qKsKld+YrDm0*fumAe{rLi>AOvT2(tf-ZOn~-gA%#cu!(-XacYX^rJTNMaSfG4?`Y;QYUI~vA5>>qHd65$hWQiQi^EAnrLaMR7z&-
+f5mrO#wIRuln5ax8F9unXGk%$4PZ#~@)D9cTO(+_P8EW*wxD@BjT94~4L{>R&FpYd8O;dDO7I@*>%!YFbO!1&#NdIX5?X7xn9XC8Vp;@`7LoG+#PQLO
+bMG<^uH+7@2qEl^)fX1AvQGF&4#I<%A9acc*9?6_w$`mR$C;mxhivwOHQl&9jwc$YOQ=tqQX8j-rprM`NlRQAPI)x-S*wlI;&~d9LGe+4j%QWn$Rhup
+1OE8wX&f`~wiEreRjjV!MbvAit^NzLz>CB?S*>@dnHmXG+d;FXUJQHFYlls`rCZj;BI&mlVz!2Ty`%)kZFV^EJWo&prt!m_>VgdGct4Ym3J5G%eL~AH
+h4HL)0i&N@AD_ik78z+V8Gg{zpSWIB$91B}<ol^`r_?b%VpQV#=1ry-WlpKQz0t0s_fuvhubib4-mnqb2yIwxn}1-HsT9+33O&?j*Io)!S9}OZtI33x
+I}2}T$W49|X;h$^Wb~SMzU`R6R5rl!K|zoC*oJpyN+a^EFWKg-@tys`IvU@9#Ok{xuNS-y99aO5E9kp|PbAEB=wVa2Yfpk86bJm>JVB^gv&P2b4WaH)
+sU~+-P-Iscu(g8^C=VPuQ90o1z+Zp}g)t*s+)$KVpvC?U@L`95NJ>B_F*E6*pg^|YF2N@!pF;#pyl8CGPboAwb@}Sj3`OlNNZz1Sq{dC$6(}0ndx(P`
+7&>}MHiId>{UcgC!GCy@8H-24-qGC^8#Cfy*k&Gn@O(|)B=ef|9h6*&j9-fT=^*A0@XvHcMrxd$0lMW5ZYhR)SbJ^M-jaA#t)}D~DBGOQK3D@uW42Pw
+Ht&#b0w?H3%Gl02DSy6O@=zAq1<#D|#-DY>|D(?O<}rU^il!x|i%zetO1C~S182xVh1;^4Q|Jd{U}MNatNY%fw=l^~*A*M9s^89I{y`huw&fygxLAP~
+9Fc<=459~o!JQ*H;gph>QpDDgkZ0Jw;Z%6STXiB*)zyd?HHoJa;e3*cGyZL=7MmM4abte#oogu_M;uqObmG-0OH=EFwvLD1Gbw_X5==-NFnNtRlsB!m
+<MhYoNTotsg|8C1r`A)c-nYYTR!y_Z-Ipxb4WfP1y*xNNxIB1}(s;}ZShk_!uJDt@k&0X*JS@8^w8>vft+LHoHW{btRF!St4Y=l{dUi})w_yn(o&M@0
+$24W~x)GM{AD)-^Op0Nw%!Qa&|H}0mYeY6xB9||SDj~|srMlde{E+9!=M@G?%N^zq3oSMx`6#>yw{@jaL`xA)UBSi7-y@W&Cy9}wIoApgHL?DwdY9Dk
+AZ#W3EdB#PYC8K3A@2S^GuCo4#WzgmDiiFMLxuc14Z417Xw)s{S|u~B(&JMMvut=sVG}hLXv2w7+K{-9+l;%|klAEa!AI@)S;6wQ8i5UM<CE1Qn*={}
+DX1QsP6uz#yRVP`MnU!nNSjfRo_F7#92|C!kRu{6Y;{l0&fYdcc{n}0JUTvi9=oTP$x}k|QL;g`@Nnbv`7!y}Nb)Uf_;9!ZCmy6$*zeusWQpCBjp|3i
+Inzv>6BJO8go46Y(8u~PPEKA;GS0lpuQSPQPo3dqa}5|GdMu&aLxJI{aaN6Ak_JO9J1T9DvieBk)^W-4i96tH5@Q*0$mX?<hv|w1>ryB*3QMopc%M^6
+QZ{w_T+Y@)wJ0r(TZv}P4Lj~VGNXHRQSM?ICaQdJ@nib#r|ntsWOos0$gYX4_73r1BEwb6rjzn=fDsi`j@cVZ8=T|NZG%sTfhhL$1u{Wmv~j{ld@7u3
+$rjfors<{7M(w01rLIHOlPrFWiL<cX7OUPG)Fr35qyPq}%kyCeU!kAVat2K8-4vrFU?jfVS+S(cPz;c1%kdtl02vC(2}8uL58e*K(N5oUSp|Ajo_5f<
+VU1n0mR%F6mK~hj)2R?)_M;Y>cnt-bIGdtC6w47M{#HTJ`L#*Mt`UKwrEwRNy0n5%9ckOR9QI!BebLw0HtXsN(FgH%mcXtY{>n8hb-@evk0ESR!2yvc
+_Vv9#<aVK0e6U)Rx=Hv6VErj^pei*Vk&(*8=jQS%k_S_$N>(S%B1bm?X{*fLp)6IQE+WjjQ#`8$%Du~m7<@qeuv$7O60XJmH@m`#<=<dXj@^dAF=Qw>
+<tpNxLSynkrj+clJ`$f95!)pJ*)SlaWCs&CCbj&m;PVB75ApTtMfq=u4QDJNb%IuwS~9?;&y^^F#!qD^zHSmn8V?A0^k8NT>!*MzSHjiY=EVIb{Ejb2
+$vYhdCeWmtYDIyQ?KCU!7(A4UXtA13nf;F_^xO7eZ@u=bzDVk%4&1RKS77(^{sSS)-PmSO-vqK+OJh#-05~P&RWD4Y`1QLez>obZzG;ZZc_t41+!DrK
+WXw{=aT_uA#dPD#py=Ll#RF0gjd0g)>yo$8A0i78IL`#3Su!Pa(F1%_?@?gf7K?j7P6HNF;EsB)5Vl>BlV**<bHKMaxd<9)@W6lvKqI3tK$4W&KR%z+
+@p0}bjio>&wBAebK(~@*T--qH9DtI{%cnN2jx$sG*n$^jb6zU}M2gh6<P}@uZGN0$7vYBR6=_+W3=W$&u8f{NBD+2MyHICY=uBr_)l;_>!8@vaeS;WW
+qomLXj16N=0AhpXWHK(iWK$rf7RKRgQN#)^H078V*m`Dp<D?iQxRp0}k{%3|@<5!Fjh7AqU76QxYp&RZg;B0GP0X@N$qzsod@)yzI<qEd24GAQcqH=J
+=WMom<S?}nA*x4k)#m`TUd5*7(Ty~owo^&sMI=~<Bq>e6Ur@Hrn!;E=z`teV1rd%0Yh%#i9|_Nrfe(ZOhpO@yfug#m1;2*tCmTg<f`mM>MQ7q@iOX3M
+I78rc*?GxA-4u34<UgpPct4HY*a~_A2f%?W#m&}eG4@I+FHk2@6NAB1QaCya9BUF(^b=dv6YxPKLQMVv*NllJ&=3)}YZ>>RzWM~weMP2<7j6C&+~ckD
+^etaVVPv#K8&4_fTvYAqo%<jtyOMuwfa43eC!(PZR&Hl2lCJX_q8o4gjGLI7qoiAytVx{PP565G{1+3qf$YUK^Xc1PE`K;X?d;+D?=5E<Znk{8n}`lI
+7`eCsl6&an+1?uC$&>ad-p6;1FxD784o<_QoStM<tm&N4c53k}=ZqbE;+`8D>bIiPzL}W@0CBE~_BL-8x+|?kWiM8r4?j>t-&4BVtM$RbI+kK=;pJoo
+GK+ar6OnME(KzrXGTaW#LHv|4hEzEm@J<V;ioGbPzcjTGSMj3Wf~qOpGCC)2uIY@;(j5MXZAsaG1RKGdg93#%zlNKl5{b}Ja+>a=NExgZ$IX<c>J=@4
+7gGH9VGp*@lx+uGMi!~nQ3ZZjD+Sa*41>3t@b+v(;zqa|*BK2Pe;qH9Wj}G;S<5!NY}iLVxF)-N&@sxR!?wFNpQd>%DT;8EygC?w&1>yikhyHxIOUOR
+kYMWRYIq&2F*EgSK}<P~RwktbNl1c}eo#;9Yv2z}FW}I(<fDlTCTy5`8pHXpS?{3yZN^rUHqwa~n5@rvQPfG-=HV0DKDyT*(s>xF6$(-^T{k15m+`Qq
+xDz=g#Y@|jf!Z)>(rl!|9p-Zk54UTY?&}ac>ct3Mb=>Z7V<@jE@sB3+Jg32S!@BrcL`_LulbX!fnEq5Yr{ku0?6{F*xTlUJMb$n!wlAxY6wlO07u#fm
+HCYcINC%6v*}BX`{Zc$S#6i5w|5%N4L{hsF21pl}pbuA<I!(5CsVnXjqfGvT2%I6hlK((`=4A;I=N8bM7y|81R7Hej?SP{vrb^H=H=5KCiG3HfOKq5l
+royd^ttQ@6B5@=KH)^j@3ZC@Dz)KqzpbMKXV?hJ8G+U+^xm1TFeI*>8TTZ>>rb8wP^Re3uk<U_{<6==iiM{HiAjc0G8Zo64d7~mjSu4xZHXh1ijPHA8
+^GEBJO(T^4gtE6ob3d~2E|cz6B464UXzG{4Let{lD!60k)V^!}u#wU7Q-cD;A(2eCVL{pyIJug?6vv5|@vWOm#uLueIDki`g^@TmeE&mZ_Y|On5j~-{
+!g0{2Ep?IrSxP{~o<4c1QHl-Sd^;Pi*f+w)5axRluY(q%6XXJ88(!Ltbz1TWsSiK?1g9ZFCqvOdq8qIVIGv{RduFxMi2Q5UY#Y=3yuW$Kw?TH7+V#yP
+<ejk~2z3pNWxE7zjb$)3jtg?d+e^9RzKS*5+U~}zcMsq9gX7bS%Y&1X?)e4M9(rZLpU+`2($lll6wovz|MA)0)p)vB+;Gy7QMmJm;{E&SPPlW4(CCU%
+x2JQ^jF6mfdC8GbDZwuDcV3!@)=v2TJ*>^n<t)sGLuk`P*JTNgF~|~@kQ}n6?NI0@Zv6D%O*j1GAI(eF?BZLed32qy5DhrlHd5T=z(+Ql#b80mk!yba
+$5#Pt=`wt2bEeb_!P*Z}f~cZ{RdvHTsdUP2kqh&6NjDg%o=6WqCIay&L=O@YjUO^%GfYncf^qM@{PIh_Wga3Xy(S$4)>_)qNKXW5xDpX0906J|PWXCP
+zEkX3jGncQqD}B<bSx)T2~M4wBhNtN7E%qHr9O7N2D%-b3s1U|@a_AvFTVH!B}1$_+wNY-{SL>Y5nM=kgUYpstAeE|tjXGQ$D&zayXxQJYS+*@)OCKN
+;Hd2V{B<XM<vE}^5plLKIY!B*l0ft^qJ?(_S2Rpr8vzj4bzh)^GWxF2S1o1ZD$%5oUXDW1dkKW(>r*laou0iuJ2^S~*(y?9btkp2H+M-1XjON{@266$
+;T~c%XmCQnZ`D(_>lKnVdyVADtt^5yGWRSQ{EnO{IZS=2r?S`s_iVkfs$NS3_#Q{nxM@c8t9EZ`P4vhcFJ9d@s&16g&i46gZWg5KS*zO?{U|c1`sJ$l
+OL+zAY{9o6Q@a61p*(hzKD*z&3^J0|fT!)bP%RgL^qL%ZR9rE|b;@ifN42>_%8yrFQeSSJPp!ijS8{U)(wfz1tQm42gxb0eEG!6cK9Ih#+D7bTQY0&T
+GQJ@qL0)4p3CAu+KC!_>qThtsbnDgFUuq1sXD4+phr)Z@y0BzO=!JXpy>o)|?#bEV!R5hsCuop&6&Z>OsHmMCjI#<9N%TKsSVUUZW|JOOOeoL$@1unN
+x2FPXd5eF(eIF4?wzGqp5?tp8V;D7TELiq6zJcKvq`ie}DW#`)EoCq&mlqGV@$3My<rl=2nt*pT;XO=H8@kw&=b1S>>c)-S<PU`+*&2(a8Y%?8>sV#C
+;>y@bOS~s-aJB`VD$`jGm*NTn{d#4oA8ipyO+GE-m>zIq^aEzb8^{T<ut8s{oRPBxU0*U`uE$;{HVk*k#S6M~VfTeLPGU-GHEj32P#`)ThyQg%<%r4U
+_UF0!zDmM3IV}ByZf=qmj9`^PwQ#gCM4hZnx>=(hl3#_d5LQW8RYXr8FyI-C=YE_6y2k??!D7%wCUh*z_+Nxqtf_QLR*(8lU1ei*9_=7Qw)39;hcR}s
+(T9(^S=FbxewF-t#pkPRL~l0*zwq7vfG3!gb4OB#pha@>8`1OP;q>l@fS?&aUF82*Awm87WqRLcFaLYkz&~jAF0wvr{GFkP$K7~3&9}8q4)a>!<ly}K
+uH0Ybe(-b)^XCU7<+u(2lCJ_uYz4n{+j>3SwjRoVY<~1U#{y&o))xcxpAnL_#~5TyA={ZV`xe?pO%C@yS+lsG@U3f(<0O3NoZ)DsFkar<3{q@dEyR`a
+ePczgE2O%+nRuBgITfN5=PjnZ7y6k6LB>9$S1F4+EsWM^Ubwz4GOB*rRn*G1C6FTP<w_FmfDx$>_iB5@bx{;nC;M{Zdsi2UHFq?q<^pzkyr3)}eu&eD
+Jp@f48dBu5!MZZuZuCHPM68c1$RR3hAUH3Q-UH!Qy?RE!%Hh<+)SX?Ep+QRoONIbp`Z=y=NIZw@g6dMgHSuWcj~PpD^_20`|Lg5ao7*^&?03Ze2pAEw
+LQ^0F%Ccq#A=*Jpw5*X#X(jpCpb#A(0a6%&1P6y?EzSSFl`k`^vZ|{A&>oLJSVVW%eP!kGp8Htfeq)eK1Ttle77VH(zFciId5eCn=~%b>OZRMswfr5u
+yA7IUE`+lAiR2MDz^YoC^pMuDEn02ZwV~98VTr20y86b1)v~HTW2K28IX$YaidMXF#2u^XTId0Dl_jTljV7VpIDr0XNTi17mE>pC;q6-_r*;F$6=#HH
+*>Uh)BT1BZV0s6tQexyLKp{w}_t7-`#-MOwwzeDA5Rs8fH>pc@18Ya0`Y%G|8LC2|NE*>iTImD$7jNr+--vSP#8uLt<p1V>7zemPRs&#5MIX}g58i$g
+(pz|dp=-BE_nX-LZ`@<S8Nx&NKYA3S1>r+c3WwhD_6wSsV|LOI#bHYv=<YdLuIeeEnzt|o5hM<7PDZGc94%;FyLFFQI)$tg7Z+8e5a0kNsI`)NrGO6}
+4&G>{%PQzabZLQ~8T%_<4CfyTKZVFQg6%>CIAwA?=CX*X(VZzKR$g#?XeNHy+`%KZEkk!jn24<|{?~2Ybm4NgU?I?ab}{_5P5jDJGI}d85Wyw(!j@re
+h+@7o;5!VO>hHpo8RkSl8Im~_$Uiq^ZCNrb_K5-Fl0uLB{VxaM*IxYdKK+!DWE3z!M}#PV<JP@az@#>T<2xQ#kSqb-<J1WtoVUj!+!4`GVr2t}ETCTK
+oq(U!Sg`v+>D^jyA^SjGNdCZ>3~uSr?c3bcb5qq^)aiEaWh*GE2MPL<nQ;N?jUW2^65j6nI+#w4EC?Joe2F^SLyDf?@OZFIo&_X#Y_d$ALToNbdp?{R
+Yfz|e$!0pqBH;fCgs(qu0*J5qvNF^)3q24@W*9}nE`T$To+{>h4UVTy9=BlmPXUFOc2*M{8)VNwaVyz0n$wx@Dw6TvS4_ixEnqrIDMr6=`hK=RG$vnv
+v{de?V@}I>!^zZ^YzJZJR2P8^m7r9^k4mB&R}_^>0X2F12*kzvaS8@2-xNhO>?XD9sd7zm-QSjqs$`;HEQm6mKa=sNKDGm+6U?Av%85hG=gJy$2A(Kr
+j=U~3{@X}OrECy72dP-CHLqjeLX0}5ToA7|PkX^&tgM>F7!yD|P55<;YU}glM4(9L&wktI<o|6qk1kvgK*mJxe%sH!43{>Sk+8Q%b0pMoTgL>7w#01;
+L7<tM2T58`Uj?MGZtDa+z&=y%ghQ7~VI*DB^KzN4(B6$X`OSy!-JU-y&FgD*Trlo1^|*^kOKvpZjJQ@kSEVb>vC6QE@r?6Am*Q{2#n6mh1uyV=YX?#8
+8-dZ<^5AOQEmsk%(@j@&zbc2Juz^RlUU)xFFGLZgb~v>f28?k;OUZs(cL+B46cj8?caZJJZq|8EXdgcn<JE_F5$>o?BM8X*#}!NVrl1q<fWWJW-AA?^
+yQbp9VV|Oc!)I=d?oWpoC!-;6XniLlN3K1jtfm*hLc?E$(PrG@_-HVfH?x~wLlxIfF=b0%+?eM5E=_yg5*AayT$CJKp^3Zc&fuOp;rB8=#&<B8kOR&s
+)C7~tWK|b1dIw2jLX+mn9P#5Oxx4U;U8lK^0iZ-XN~>{~rZ#)=XwcpTjC6NU1u#Rq+!ixbFjTA6Dmsm`J0L3oYWf8ezzjbp-aUkjN0)MPW>^F+%Edqr
+YuY5Qn{Z^OesRl+Vp-4(I{)17o0~f{iG-cxAG4E0afl(t<xdA=VHJO>L8SNU`Rs)~<F7~;qC#yDnRAA1^3cM|7EuJGaQE+)XCFSJ&uP1%<n1U8xX|38
+s=4xZ*Sy>ON^Vtn#;uI<qO1m<6gtKo=k?>h=r>E#eB{sf9O()7z`JiMQaNg)P~`UohTK@`d?s3(j(Uj7^^vm~0XW_}PBtGkdp9ZnTJ1foPCQdtMvO{U
+1G~Ctqe$L-G969w1}oYo>c`k=_R@338{99;*_@Crar?6;5o9yU$)oTFHzXdrNb1lXoi0Jf#pf<<B`mH}ny=l7N?nc9fbCJ3`Cj4+HD|1eTuW$6anFPC
+t3C_3gj;uDT_EZYZ2h*Rcj}~?x@+9<#4Y)dzV5KD_I-`-6-CBLZ1lP+so))Pv8YS+7S~Rjcleab-IXTorlM?+3?eTsa^fmq{(J--VONgL_Po{pW>U1T
+K2v=4yYA`P`ET#KqA`94g`xYcK_%Ut-^e5>md)ed?%%tEo!^G1%gINC^pbw`ox7#GB=0`mExsuV@6KD<z50#%=Jzeo11qLl;;08z4Zk?<|83wIs43FP
+d*=NoF1FN_@L|8;_&)DbnO84|Ng$`=LZ}mz354gjb%`b1Mt8iC%PVOQ3*qETPmnc-Mi3nkwpQb;S3l9CjV6s)vc7%E*ja}@CJq3>v1cXo#&f$f;c5@p
+2}TN3dKE*e*EA8cLLy|z2=GNFzO5<YReXj=8@wmerLr(n%gN<rS(fd^czR~#M7O73(M;?5FQ8C_*ke|BW+V!}0Zz}vpWnwWFz_-(0)!h!F5+toRO>Y;
+rCE+XNOWj#m`<5fxUaNH#!oNY($+g!A`nYrHF{pTN4IG!MEDEgT1JgH#h*c^q5jTQE{zC96J~q9Fq3CqWnb|Dn~}pUHV*|XVm&GP6aEm<L>8WnJg&WN
+J*@5y^bPt;C>-=>pmF#DxYbGB{cgnv&F)?!UTZUnt+^E=$l9vQ()`XX_d_^O+9j&alQk>Y36oc!r7lvmS@bf|?m`m~?MxzFt6#GYN!>2RzNu1!Hr4cK
+w)~C^b;62mcMoflr|!!+qw>59k|EbrV_dRLBD0EmZ>*M+sYNf)MaZel@{4B>>FVba#mO}=pv>?eqM65U0w6)^nB&>!Go}9g+AjLXuMZF2>W{-;9=~9$
+<;wnC2l&ivHW(CcbC>#tDmFX$XFFyA>NNM7j~+Ge_i|1`Lh1WQn2yPTW;!`BE=2!M(9Et{HvAZmYu#aP<v99#;3$!SKHSbpXsvh9I{zI$d|xreR&s}C
+r4gKOD9XqC;h-@F(os%m_gfBVy8;QkiVj&Jq>=-dpz);aL!KL>q;My4CEh-`%R}iXe=9MVT<oP015a7Xx~(K%;<u5O(59<dnMPq3kQqzitBVeMdyW^d
+A@aR>r|kRS0a2nM9<)^Vd_WWmoy$kQ^nbJ@VDN})Gk*z?*4*bEv6}KP-2aMP9-?4?Sw+<XVpIXjnbyI?$<W#B+k)CE%~vduZh%JMP{n=D*HczuyZ<nz
+dtjTRw<K*Byl9>~ZaTJJ6xjVKm0Z85ReS)@U&rpv02wl%df-~C<jtL+H*No#xzx(TgU8<&JnpFuq`~BC5UQz6%LN^2I6T=}m<p<Z90_G7KW#H*wCH3=
+#<UEhu1S66TnpTE?rA4}8tF*TOv7zej&;H8pe*EGSWmI~u^u$g9j-1+F~<j<&#*zWr{QN$Lo~=Jfoa5b$&paHgyGXDNVb|mi9R@7PBd#BN8OV+S90kQ
+DcVc{b+<`FaYJVUlg?HD*xY8~DMZ?MZp__%Bxy92`EHAPaY>o_Xfn$6xY`yDdZpc%u9B@7>qJ&<qB+;NA1^dH`LX=r;ON<Rhi~2nV}RdJu@!)_05?S$
+GLNvY6?B#Lxit4{!H9eiU)bIH5l&ZhYT<niRWrZx5N&ioq@>IAi2;)Ve2Z9v<g%g#Rs4f2#HJ$MaG->exrL<bBJ8sh8aqWgtL?PTvf8Cleag1y2U4AM
+xP@}N*)rH!DD9}d-VdblNBH~Da_p92(sh}bk2L_zR>4f>KF->xXp9-=UKCvId;N|FK)W;W(bXZ)lryEB-yh&-E%#OPS{fQ10k}4$t1nCf?+GcE8qJXj
+@OohJN?Aau*<p&n70tLoW<y)^^UU~+WWt7H0ti`?xi}a*%k&!PLH8?EK>m^>_q2}jYRW{^M}$18KJuirkD6cF_?f*yHQJ?)%~zK9U2g!*)A)9~ErFj-
+65!6kM>ZFoTp;7!Fp5&fWCdV2iF$ma{B#Mw=g5nsog|Aw(u>G(gxM01Nh-kb(=XTx-`9I@=%6TNh|AH&flRhidlHoCpH?;oJDJ8QudoKwW#_8p3#qWi
+ASTn2#?)`7r1=eSap~qM)FtSB??aw*8(!}q9<7@#OxWqpj0qEO4&FEUCT8@dR@KRv+ZASQbU7JRS>!9}Rp>OA1Mf|k7SgFF56%m$MI?(<M3KDsVl{d4
+E+q@*ntF!ditxd+BoHQbV0`nAFD0u6y}0W?s>mjRfYaO5KTNQxrlgwcn(-$PYO<w_RTroWr<6m3>J!su^7rARWBR5)=xB+TOrHYFvl~K^^n=rb><sRi
+jT)~|;}U>e<aS+BR%EM#elX<4=RH0r@G*$%*&OMVZKVhlBC^g;S`-*VxCR6_(My0PLeL|iBtRp8J~^Mws4?W>tf7XxU*7Kn1CMkpo~c*gI&tB?M0y0W
+-bDO3-s>~^j<mc5lMsqxM+DiV$>qQ+cEo1GTB{b%O%tamz&dhgV1SFzht^|bA7)8|$<t~Dc)n_7rAh{kuho%zhS9u6`b?ufiSIqV#@h2ef_eA)7ojUS
+8S~~3W-5GjgB;o1P@Ot~+}rb(FEFtF8zF~KSi+z!^hHk*!@8W2z0`em(-GQ$<~4sz2VB&NDo0pI6z)KqnIu*lopO6f_-Gip;q-hqcQg3{W+a(tGQy%y
+q@bL3_zqosyU9;8^#u4dpno850B8pKW+|v@)a4>f&{7>0P?13(h`7rRNBT6V(tJ&C_9^DHD(6dVnB>m?kPdmyEL10u^W`#7$ULm-YrUWMtrWJ2iuPhS
+cbAOmnwb3GM{MMIj1*7qKOUi(C{zhOs2rXxIlii*Tz!Kbr(U<pgCsxr`lAX;I1mJ-r182BF#;5a?<(SsOSh9@K!SHZ2pd+Hh*aX`0YoW*k_u4kP>iB5
+TKDHHm+DI=7Fl<Hw-llnL7|xkQn&a07xH=NGUZ(EL=@~DTb|wSJ6^;mUz9<^y6w{wT+akzON63E#rOU?4e1w~3iqyDaV0aUe~9?vmoTqNEpEhiL?%d=
+<HCy~Y2cp;k{iT!)^#Q7E)o}tUBcV_f+>ynXm7x3t}}}zHa(GM6thPCnI$i|n3!Ey!Bpbjs~Y{|_xxJALbYbTzH!K(X_kkUyBw9)XfBTH9$BwKw!#1D
+Z0!fIz1za<RoFTTt981LTA2)(4t#<}lkGp_MHCi{ccdk;SP;HK_H-4HNgsl(Xp$7{&t)qX6iNBTqq8q89`?KE1xqK&x|Q0m__nT9PgxZaWlbCbtSP!i
+@|#+Hkt<BKL+atmH4HiFWzCC_C=BF0TxItSzawsu@WY9poVE3}2#X+K5ZTGCosiD;TdqE_r)O}CV%u_RaNSgm2rejwG>T#uD$SHnb;i<1+myG3=xR!@
+UE6(oe&E)79TnWyMUY)?HztO4%M(Db6D#{I>ag`b57;9o=Ce1c+|b}<`xhtX^?J=m%{}`6KAVSFi?eClqEBzY`UWc?SE<-YB4j%7INMqJ-fsKsnJANC
+U_(>5n^-*2K6Ju1eb6>9>w2(}f3BBUD(2W^Ga#qd^69gKqqhtv<7W!(B-Tv>HinH2%oOlQ@+V{nt2>E{>Y#{@E1{Z0TpE2hP(90D#xN*$Nmm=X^;Ww(
+U;9Gl9)Q$hm*r@Ksy}$DB^6=qN6&-sm_MkLE}#@B5$-@(4W+RUdd7a39W&42SU-c@$e;jrq!-WEAlN84+3EYqRIZ<{?H`0{NuE043V4rR1oyYEG)K$)
+NI`MPfcf5*D}k)~G@LAnZxZj^U62`(eKI%&YC4*2NLmM7VA@Kuh{_vu5BE?ci}9HKg%K%1cm46jj1WxUyTc$w-8EesuBfII<6WeeQ=w^zlrlkAqni(b
+hkzsnjpDE`{!LmME<ltqxQlb-bAYCbs3B$4*hMLHgPh1++L%{!cM!}j+7HC!L}~yzj(!LCyt@ZOlN41nfF@P>=GDpYLYmI#o;e2kWIg2J2a`4A5*CV{
+sZO!(QA|vq(R`Uzsk#Xn3i!MLJehinlNABGtMJ!+CRa6sYSyCo2{DxRqQS~ceo94=u%RFQaPaim<MQaoAHF?&t$hHsN+XH1V8nG-MfSv{izo&0U%EBo
+1JR3kXte@Pk{}8d{VCoh{_O%cS~u3TqFa;mOSfgW#L5q=al9nlM0q3!>(}J}OR!umgqM&r=KHamE&|muyIM{z+)lLLGqT&8&+g{@Yek>dX}%txu0WL|
+zkk5$tauqlNC39?+#t1kC%wI*yPQe9<O5f|>14T_juGHtde`spcU5&F%u2YSXS6iJy><%?O+6d+p9ZV-C!%N>EaGi&vE1pj7z2YveDp9N4Q8!%Q|hl@
+0Y0RBd+_}52w2+PDVRny%<MZNw@dUmYhue1bSmIpHE`WrRPd?FH{Tz;Qs5HgsNf@2>=H$<m=}OBL52~C3E${|MM{Rb_D4&7sYb!ovW)}bBRigX(A@B_
+9~gzX<>cyfebZsoS$nk<%nO7NMySl14-}P3T^$hl7?4kM!N)03vlxVqcchFRE<|GQt^2rUpFlU`M(Y7<Ecaj2+?`28V#AO6gEOlwI@cRstpeOCV5Va4
+^u|S-g`PI*o~HhCA(gm)gvrOr<?NOkuHlbzlVGuOtLEHI_VMC$cqLn<Rv>sj1rfRi^sj?b8JVdyxjdb&M&n&pne38DZ&&TJbhgv|uH|db94>87y_?}C
+;BY32W>Pcyr}wid5&J<!GbT^k4+uHK92hn)W~9`#h)u{|v8OHTW!1|9p?S4TLOapukU@Kp%<6T)ImkN=y$NPwHc%jOm`0HwrTPnH;@$SO%HA7Zr>1&Z
+XH(uEWa4frz5{1u2sG9gQ|UJQhKnG0X=l&xta^|%EqUFhSzC*K&(8R@jZeio`nSjuC)H6W{UP$ClmxXO&smuRaF?KHJ>j&43zBTSLYB=m*%3ju;Q4lf
+RE^g+?=G*?V%@VALuVxbp?Ji>NhE{2iqK7m0jxzefJ~c$L90=U?<l$tSYqM|l$My%L1$3UQMT|}Zv~*239TS`e7hKj-t1wow}~-}0eA0O21_2Na=3tN
+c2N{t%-Gzmfm)lrEFj!1K*!;`zP*sO%`T6()aNIl+=e|FV6>g)eL$>_rvP{kVok8H@44l`B1ITnPEe6r<0IZvt@76yrq%Dbllc8j;6%7?oV5TexnI@2
+r89<<T8)-vp~RNGJ?rWg=Mq>-?E=JAZ3US0#p;B7NaG_*{4tZN(w2tE9655ei}wbFxeLoJJw5;pDyZE`u>*vY&<*EtkB=Y9ln0u$4Wyf|%KVE@!>fOb
+%<sPXQv~;;!=K3&l`x1K<#*3s9KLZ=@$vTuM^6u*xWE4K^2gUl2X2v;PhK98z$?-%k$-vbh}J*dKoS1FAS1R$-n>uFI_^jNWb9_i8ch~i3Gm6yy=xSu
+%<bL{xsn41WJuBa`nWYbnXQ&293Zt@=x*m?A%H(2Pm<wBcRlJf@o7M5wsmmbLdWe8J)FXYc{krkcveM1L^4wmo-5JOI3$W_%?3g@u0Zf4#07~macR6o
+rHBJwktES|OcuO}lNwJkw8FdKA(H2)^c0n#7t%iX1cA#_10m3Qh%K9HbUtIlYLz@iy5H)zIZJ^!@z8YYT$W~Vy@Sl%<-+Pt@T?$~KWhI?&MvC7O%g{h
+E2e$DLk0Sj48=u{@U3tXBgETIQdt=^faXlPmigD`$pwPzEBeVrv`_@SMNy*hbtezjlAWfER*AVy1D{NDSFb?r5LF9H7?t7_$6NstmP?6U9$#E7Ker`H
+x$;pyU#ti7J-5RhTPJSxRSYOC;e@U>mvUV<@>&mK6|TXQX`BmRBNHw4bj{`=>UpJ)%WW@f`&U<f+G0ODt5`}&XKt)150ziVWbl|z&L>=>>zyP!a4TV^
+f^QvKwd-gFpoRr~r};EEA~w4WuX(z=X)m*%yVxdof1;qerF0XdiAwfdFd0>F{`k-{I-q46(>x|;^7XC{Dz2N|axl?^u}QGs05iu4W4fE5YQLccQGCen
+1971Iiz2{6%2rK}ed9U;KC}s7A+r#}Xh;n64%PdH#X%aNb-m)(JddPZl67=D*-ot`kMXM_c>mR`b`>Gqst?jbgf+xp2DSzM-3n3%Gr9}^j^-=r<JfsB
+*hJ1pWbKlmqGC4~5fa!r$SB94Aqi8dGP@&i;53M+h!8Q!0$&?*Q^7`waM4Ifzhpn~;A>Hp6mIyeHwP&)C=4t0T~Iu;U)W8S^Ulx+acT_;u&%USRvQ3{
+*3~Qck)sqvX^M8ze#TT(caE-S$I}7BX*-<_nFen=--d83lR{L_WKxj&6Z!h)W-YRCEDu%d-wb}cbStDIjnrh5Wpg}o^I`N&E5aeRv*~z;(bi?BcZ*+s
+%b7E<5o^iq9WI02ZcArniu<x<<$2b}SUOJHbA3i(K4{GQnY6^UDN^x;u{ZmAzhNOdrchtT2zbYv5H|+i9B$>q>J?&J;nrd(sq80UB_flu-|>8Wx{Qw!
+-ZUCpLtAkkaST|1jo{7@H%ry%HkxbaaY9^6IdtEY&)&Q^dd`Zo+QF7xhh=x_jE;5^7&j+@bbk4MK3ko?2dH2XsM>s4PoBNzvXDUxSS}s7T`f4~yypIZ
+54HTz*)l9<e21r}6v6G85*FQ`%a_ktwe*YoYjc-`6)U96YQRrN-W(UTgz{TQfHGl$K>*g2#|Du(iU>0+ES$JQj#`unyu-)74F>a#$j@a4klc^Npz>rq
+oqdY(4=VFUGe!_0{TDJ}g+2`zs=zQktahi@#Rk<rR*bKoF+l$Td?FN>!6y=he8n6PLll9&MJtq%?u>kLD_EZzrbX!`j+_eDBxyOR_u+ufjE<Y8m#Q+l
+*MVHhFv--7HfLWn{;($Z!2>VtdPnlj)VD^_iw5f>IL@_;h_upj-$t?`D|6GK(A8ze!h<_jnK0|<FRPO7j@Qy`>|8HCS46jrz#Z8`*H_41AR_Fuux-u>
+5N|OawewcBEG%MWvj{u!fLB0uGUnkR&GDzeksBvq4!Fu3ewrT*`vsl*(FF^o)MNr}e$%eN(7BSXs=sAspj#<$$MgB+On;o6UM{EWRlD=Cb?lHoNd&4<
+<w_4Web~;2ap{Q?0y^C`E*61v?8VE+&w(aEE)=`1hVZhq6vR?MC0-mJyrJh0d%bQCY~_>?Oy+2I_weZDi^tD9P5<l7|Gx3RUcPeKzWMRhEAyUyizC!*
+wrpqb3oW7*J-z3;=iZ0${Bk_K#|~-tC`maPMZ3#zaXOhKR|h>ugIisf<Ez#Y)Cjpabx6dg?2cOUJG4iw9#}NkZqG_n@N?=Zw@<nqv)w}^E@i^8a^d~a
+w}#;4Tgu5b>e<V@uXa-RD4dYOW$EuOdRqJyc(iidKkVk7a@d}X&w)J6tDPx9+0SH+A;O1w$qDASM>A8?Jbf3U?*jNPpNA#c*1}Wmo#A5afhV)n#m#0F
+t<ksDdx<V*D?uJ@-fPmlHwI(V0CPS^^$E^;SD!|{9jgVJ>>j~#`)M@+W4ZgA{wj*@)u)niP^C4`$DjQmOJcG_*)#;}1<PCO{cJ(^S7@2&<SV)qq0BpB
+ix!1@$;-+8zM72qTQwmQX_70!J*0nb8kUJXpwuzD)gL(btt??z!)9r~>(kq=!R$^SoSo9nm!S%TU0iXp4(ZTojhKSlZCeLF96l+({onG{>z9uY-@Hk&
+eBX7!xV%fyyu;o98(e>R|7N%S&8tV$?_YQC7Wm=%^6Ph_y9&-rmM+>_1k#iBqP<(J7ACT;R4zfs?TTDLI@#%{3U4tT9rN@Uh$%FkA!Zk$2nQsfDKcQ&
+Db-sX2mA^lqUtFHA|?r}sGiV}Zw59^+2j56dhzn`m&3>Fc4pcAq-@ZxQ#eYzbxh9Wjq4&L$dQLzwzqhb3F-C9iErtL?iB$knSR9ZONAOXqmX}&_Nip;
+d2PnxZ$c{=!@-L<d5z&M)(me_oQh1-A%Zd#F;&+|Bqirj6}(m^FIk0*&nl`7NhLKJo-Ep)kiAXh3zU{%wINw-9`j91^;m-17^T{_i%~sX1m#3*j7Iwz
+uAy~xsgdJVUuqO|a=Kysbbm+)^<cg*2=UQt!`Hs9O;#UK+W|2kQRZA+CwBu{zDfWufzddth*kn5i6mp(h>F?wclL;>-6U?mCs^o>ME>IL_mk7S5bR%B
+Nk&I0FA`IZbX1L>P<CpX!W1`~E);o`?4)NI?7H04!SY$u!9XDvToT>tn0u491a`%(rqW>v<z@#bI{#}%3L?S7hj7x1_UE)%_3O=S)n5PTVWA`_uVJF{
+NQfpiCj3u@6a_~u0`n64#hu+d<a)RvM32GJwEJWaZRV@bR{`$^2h}V-ajX4wH76NY9h7yRT2$j|XQ;+o6MJ}8UAYG0*lLr*m=zrZO`PfNwOZ!nc$A-Q
+6iSO?H2x^cI9Vb%hT73<`<5FtA5X_aX>Zh+HQi;R)kD+PUhLO&YxQ2QYKY%|v){%ytKRLZ{O-lU(>FYVzgI+Rlwwl=Er1H45;_<J<WIxPB~!4eBLC^L
+CoU`f`Sa7)uQK7qIU@xTvq^6I^4G>A8}~@+7dIimicEDnpUzH()23KHCbr`G31+~>aPgttoArA43$}l2d;j_se<4f{$E_cKDqlQ1dS3qU^2s5|zRebe
+V)GR~@-Plp2ITge%dPkD0dD29-rgQlB#DPT1qI`V-h&QI%9jf88?-=?I?Cm&JfF{2S8Z`|_ldrcM5z>EtOg$YR~^bEk4V}u_^UCJAG6uUy2Gl`$)9dw
+a*Aw8uMeLZ`;JyS?YtD-o&)s+dP%aPL1@Q*-4S;EtMMFxuo9@HySuvELQybLpmfm;_Mr=9Z)AQ^M&RhGK=c{pH4Q;z;TL?Q^2-|=?D)_GJNkmTnM%VE
+&D&7Tv{!nw`)=fm#yTO0_k%*+n^YJzn^>(}vCd(SEYRX<F;Y@54$>g=8{r?}6Y@1_rD~5*hHfoGHH5^~(tB9`WJ=GZsOp=<{Xc#Hq3X)}<dx*=>l-`_
+W12bvFO2Q!LNr^Yy4Yb;lGO;hrotLW-X+GIRk0eXkb?pZ7M&P>W>*;m&+QCBD)DhmXhq{MayBO)jxTfp_~TX%Px`2PHM?rVzuBtpL;AgeY#eItlZsAw
+>7~0wyq>*|egl<-9P3<6Lf0BoDe&S+i~zjj*xt1DkHmFBI5f+X$(Egf8OdvQ>grU8Z5UKcW;Uqt81xp(85$R7r&VmDf%C8O2GRc%z(VLm{nRnIZzFdE
+MGLKBNtPHLQ*VE`K78=tHZ-ZSkM38x!|PHivc)ZFFg9K`vIjx-LS|2isGF;X{(7e`U9feo0KD+<IK_-c?qRen-ET7-Oxb9yMo`;X8asyKH0K_vsD~%h
+;D@vM3hqyzjo0hI^<pnUdLVAP0!!Q!nK^YE)7$R4N@iENALh;OU%7Ub{!(x1QEjg=H|E<7CdGAfjcj8n`e~$}h!9YlSV920W%yBU{ubb;MHW4EAUhm3
+9q&v99|tN(Pa*$Cud5g)+gdO&M!2ckiPf(*%>*-_GG^SZ#@36A*`bVpp>n>sw<`l~>BCRM&k9uuNO&OXSC(AVICf32iEd-IbEmXeN`HBB_)~CbYBVzi
+M=EI=sqGZi^_*vUuCvP1zF{BJqrhx0T^*NguDTUX-`ZvE50+?4v1XEWXFydez<34!4%#CqZW#__BVLHd1#$O{2pS|8%o=j>lmP31MeB;%fHa!v8v)V0
+UFX~uQ}pfUtMO06d1E`1*)4T0|CpVSLXV4Rx7<%L-Nhs`)X+`?Al(fH>2B<F8o-YN*-8zw5EHH_)F@fIe{Jt|K!m+o&>EHe1zH<97tMS37@0~?*nRT-
+=AIFmN|!%*<xnIYswWuYS{n#>!x0w@C`$r8nnUfH+(2+!g*yQLTC@d+TuK(s0mf6}Jjo~tASYWg66+UCUz<g1YWk|E1Rvf=Vtv6si-wOw2aG+*IK*$j
+-$qSto((}+?%K%cQq(^Fizw@~3;0HzgNho|`x0cc>POA|Fquw6Yh+ulO;-y_#f``VFbt`=<mJi)-IImrwq19*cC%X<P_oIKwgoyBfuXIYjCoIUb`bce
+)xFt6L|yt}@H!|V9p+4!cY|?n$QyrQx2UF;<T;=B<%u!a;{!gyH_h*URP{k4s*jLo2bOM5yeE<ENT!pFatD07Iyf^p(qDl8r|4vX9!fxw@|E7SDEhi8
+JMb@7`}o!5Y7AVjEpXCEU>q;6&fUcA(WF&1g3AKorJDbaDbt>G?mKp)aRmU)k$~57b><3Me?$Mo2h^B7fk||uZ7m#3Q+6I*5cFhuK3)#b&dAR7x!o(E
+Ms;V>a0%ZQiqKELQUrFY$knQ3R0Ftf>`9P8v~S_Pal&~&9$x*c(Zq~|4DI?&Mlp+q#pwrvr;H@W9Ai^vJ~CYGqC4Ub7@VGV^dizDfv$ZQZ-}U!VQ{E!
+y5Yhu=BmmRDqM$Sel^fJOVic8M9aGLe~q0&%1#si0$)svAtpL4p|BAbl>c$xRcSAp{P(%b_Xg3r@<&BjSzN(FA~Uv~RbuWO&DwTJ%1VxeMsiVtk5aPb
+RF=3Du;(F8Y~ob8Roz(0k?Lf8KD^{zRT1fnuyYanjO-OMbW)J+e!=lZFHF%!(*^-BKP)tDez(E#1m9=wFG8Jv_iJyjRhWC@*@$U_<%_jg8A#r1Re;H)
+itO9q0T@R!jY77MfO7$b&|bKl&)R%Ev!W<NZV>u7CO4>{sqz~`Y_J|PH5TJ}zA?<2AOhD235EoAJRP69tEan*)2_%Q%JQiDgd;KD$b+_=g(Ck<E_F*s
+Qz*5&*PT<DbH4+J%npA#JbGKcK0J8BfbGNi++7=~(?=Ym+G|(|ht_~7jF7XN#pT8DD!`0`ZxEXif50WR13Q#oJ#cMxpS#H-^sajk3!`L~kA<!snXN8;
+OE_T>tAp)Bt+Y;Y#yz1gM#JT>Fot%SfQ4`z#k25uP$X&u5oGq8npfA2w>$9&a<qpp{EP9gO9+t`1c(ApI0txVEhncR7R~;?);CwL-aui|F(!8bl`6sz
+(iiG*V0a=e{V?}L=9=W?yj$Iq%*6<!>witoFT?d|JOA){oAcAx2am~nd#~GTym|KY2ney{$Nl}`!RsgF#LeY(-OFc3Z#&KK^X=j5AMEe%$!nWETAr?k
+^HJWT#n{Bu;(JbCH=0eeZqB-8PCjbl)A1;r4015YE-_mzO?*h$I?Th2h*g!bf}tYuAn+0pX}Uha15;})RkL9WQD8yXrFw-`J%l?B7oiozza*$3W8Rz2
+RD;CpljvU12yD@=pE>b9XT;7~3Uv(xe~bW4MYR`1UHx^g^?ZET?<9vt4WT$IH*tDMk->8bwK!?@2$0G*Se(eDQ}j}1I)kNLm9OD&rn%NOp?=(w*|odZ
+@ICB-fS`h(jMQAu?~~)5pK6ot{$=DE<&JSm#%_mnsk>b!yOm6WBl<0}+5gLevw?wCv_1lKBE-rsa5_S<TUn!Fxa6iOCnFCLkE2`kURdJ}6?pFxC6jhS
+>0Bn9y#($67pW5`YMWmM6W0J{sqjasnZ@%`G~*v8m!pn?i__!dK0#;Uuf4u<4$@a}o^AD7*7wT0HN_w8%SWNHK_jtP2JFX>;;v2M`we;zko!@x<cLc?
+9ZeRe!+G*~8hx>0&tZp%<a!uiad>0L5cAH>|Fpe?@Avc49S4L=F?G_%`7G>HQ<*!YiqUz5sF_RNnM?Nv!z#!=NLk_y+<Y%)ZsyJ|CxA$w&9B}M`6Zn?
+iAN&Mp^=x$RLVK_H(ZoB=pbkxB*xwQU$I$?rE(S3kWY<lq?tYF{k>i=I&oipFfX+Wx|rpWlEZ&{34=|w$sT`0n+^$uaOQ>knOkkhpwY}iUGTl<z4R{^
+i*Gu%KdD1p9RSIXjloZr_z0IOMb)9Y?}kTTH(5^Tug&cFvllOX`zXDPyW5jVvS1feoeI8Y?m^pkCzhHbvoMdVf9F>UWduc=-z7PhDBQ7PfHhXT6+F#-
+AWz0>w#KQDFBiNd00>1`VFY&?EF5HPAAh8W-oWwmYiZSD>88g86g6&n?hz26++aqltNU$E#2*>W3u_d<WHgt`bD$65dQS>w`StLD%loT`N+6(XlFy^y
+7#%5I+}ktv*%d{-Ti?%Ph+z5-nG9IIA|4)HpK*r#l7Kb-wHmL+k|F-46nNX^cZ}pahKXHYj6ag&=M|Bo%A@E1LqIZa#v%&FK0f@ZJb3cNKA|{<^6-~u
+Zwp^&msaU~Hf<lff(D{EvkfHw2>#MX5)bM<yEWm!J3{fA^yfWI-$x>iWMfoZkvfaHHhOb@#S{I-Z1!PwC70-zAII}EH&H9N<#E(s#@L)Al?lfQ)-q}!
+3bB5^eqQOh4iPi?8m!^b<`B(15#Z^dqF#gBig<NP(O2h5;o<PSb>#?*VqDHHORf?tC;bb5`jr9u7#lF0$D>m-IW`6DpmJ)ef(cXdkfi>-`+sxG(%1EN
+r!s0O7Qhwh6)!G^B=_ueyibncbnCrvbs`(4$p1_CeY>bpAhRoj33UnPTQN55n;g5ZunjceYa&%CIt_A9yxcdRJvsd8=*Jf?@W$QDvaejN_kr374D-g-
+d`!Uq<(bQfYTRk8w~goA9HmB14u}AFR+p+<qCj8#K}V`+n<5|{i2qVk95UJ)qUO?fbXRGwi9Y2i8Zycqy?QQ1dGc{<jv>=^Z{6YLdh_tttI3>=M3r)i
+N`}@P74D>bMTydRZ3bh!;a|E`i8k2H;axmz{MY{jY<*{M
 DRYDOCK_END
 }
 
