@@ -57,10 +57,11 @@ patch-releases *arguments:
 test wing="" *arguments:
     shift; {{ pytest }} --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
 
+# Many slow ones wait, for a time of grace to be over or for a disk: so one more at a time than there are cores.
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
 test-all *arguments:
-    HYPOTHESIS_PROFILE=ci {{ pytest }} --dist loadfile -m "" "$@"
+    HYPOTHESIS_PROFILE=ci {{ pytest }} -n 3 --dist worksteal -m "" "$@"
 
 # Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
 [group('develop')]

@@ -32,11 +32,48 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 _CHANGED = pytest.StashKey[list[str]]()
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    """What one run has shown, another one need not show again: `.ci/run` has two, on two Pythons."""
+    group = parser.getgroup("drydock")
+    group.addoption("--write-passed", type=Path, metavar="FILE", help="write the names of the tests that pass to FILE")
+    group.addoption("--leave-out", type=Path, metavar="FILE", help="leave out the tests named in FILE, if it is there")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out what `--leave-out` names."""
+    listed: Path | None = config.getoption("--leave-out")
+    if listed is not None and listed.is_file():
+        known = set(listed.read_text().splitlines())
+        config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
+        items[:] = [item for item in items if item.nodeid not in known]
+
+
+class _Passed:
+    """Keeps the names of the tests that pass: neither of those that are skipped, nor where a fixture fails."""
+
+    def __init__(self, file: Path) -> None:
+        self._file = file
+        self._called: set[str] = set()
+        self._spoilt: set[str] = set()
+
+    def pytest_runtest_logreport(self, report: pytest.TestReport) -> None:
+        if not report.passed:
+            self._spoilt.add(report.nodeid)
+        elif report.when == "call":
+            self._called.add(report.nodeid)
+
+    def pytest_sessionfinish(self) -> None:
+        self._file.write_text("".join(f"{name}\n" for name in sorted(self._called - self._spoilt)))
+
+
 def pytest_configure(config: pytest.Config) -> None:
     """Name the folder of the Python that all tests build on; the first to need it makes it."""
     if not hasattr(config, "workerinput"):
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="drydock-tests-")
         Path(os.environ[FOLDER]).chmod(0o755)
+        passed: Path | None = config.getoption("--write-passed")
+        if passed is not None:
+            config.pluginmanager.register(_Passed(passed.absolute()))
 
 
 @pytest.hookimpl(trylast=True)

@@ -17,6 +17,7 @@ from contextlib import contextmanager
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
 from email.utils import formatdate
+from functools import partial
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
@@ -985,12 +986,16 @@ def test_a_clock_that_was_set_back(locked: Sandbox, look: Look) -> None:
     assert "the lock was written" in look(locked, ill=True)["clock"].wanted
 
 
-def test_the_index_is_asked_for_a_locked_file(built: Sandbox, look: Look) -> None:
+def test_the_index_is_asked_for_a_locked_file(built: Sandbox, look: Look, monkeypatch: pytest.MonkeyPatch) -> None:
+    # One of the two who ask may be late on a busy machine, and the other's answer is then enough to be well.
+    for name in ("ask", "ask_uv"):
+        monkeypatch.setattr(network, name, partial(getattr(network, name), timeout=100))
     before = len(built.index.requests)
     found = look(built, network=True)
-    assert built.index.requests[before:] == ["/simple/anchor/"] * 2, "by us, and by uv"
-    assert found["default index"].state == "ok"
-    assert found["clock of the network"].state == "ok"
+    said = (found["default index"], found["clock of the network"])
+    assert built.index.requests[before:] == ["/simple/anchor/"] * 2, f"by us, and by uv: {said}"
+    assert [one.state for one in said] == ["ok", "ok"], said
+    assert "/simple/anchor/ lists anchor-1.0" in said[0].found, "what our own request found"
     look(built, network=True, UV_FIND_LINKS=str(built.wheels))
     quiet = len(built.index.requests)
     assert quiet == before + 4, "uv asks the default index all the same"

@@ -28,7 +28,7 @@ def test_a_reader_who_does_what_a_page_says_sees_what_it_says(page: str, tmp_pat
     home, work, said = tmp_path / "home", tmp_path / "work", tmp_path / "said"
     for folder in (home, work, said):
         folder.mkdir()
-    script = ["set +e", f"cd '{work}'"]
+    script = ["set +e"]
     commands: list[pages.Command] = []
     for one in pages.read(DOCS / page):
         if isinstance(one, pages.File):
@@ -39,6 +39,7 @@ def test_a_reader_who_does_what_a_page_says_sees_what_it_says(page: str, tmp_pat
             commands.append(one)
     done = subprocess.run(
         ["bash", "-c", "\n".join(script)],
+        cwd=work,
         env=_environment(home),
         stdin=subprocess.DEVNULL,
         capture_output=True,
@@ -61,7 +62,8 @@ def _written(file: pages.File) -> str:
 
 
 def _environment(home: Path) -> dict[str, str]:
-    ours = ("DRYDOCK_", "XDG_", "PYTHON", "VIRTUAL_ENV", "PYTEST_")
+    # OLDPWD: where a `cd` has failed, `cd -` would lead to this checkout, and `git commit` there.
+    ours = ("DRYDOCK_", "XDG_", "PYTHON", "VIRTUAL_ENV", "PYTEST_", "OLDPWD")
     passed = {name: value for name, value in os.environ.items() if not name.startswith(ours)}
     # Where uv keeps its wheels and Pythons is the machine's business: they come once for all tests.
     passed.setdefault("UV_CACHE_DIR", str(Path.home() / ".cache/uv"))
