@@ -21,6 +21,7 @@ from builder.profile.fields import (
     Name,
     PackageName,
     ProfileName,
+    ProjectPath,
     Reference,
     RelativePath,
     RequirementText,
@@ -70,6 +71,15 @@ class Packages(Model):
     """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
+
+
+class Project(Model):
+    """The project's own code: it is imported from where it is, and is in no key."""
+
+    path: ProjectPath
+    """Its folder, relative to the one that has profiles/; "." is that itself. Where its packages are, what it is called
+    and what it starts (console scripts, entry points) stands in its pyproject.toml.
+    """
 
 
 class Setting(Model):
@@ -276,6 +286,8 @@ class ProfilePart(Model):
     """The interpreter."""
     packages: Packages = Packages()
     """What to install."""
+    project: Project | None = None
+    """The project's own code: it is imported from where it is, and is in no key."""
     indexes: dict[Name, IndexURL] = {}
     """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}
