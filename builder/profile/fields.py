@@ -18,7 +18,7 @@ from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"
 _PLAIN_PATH = f"^{_FILE}(/{_FILE})*$"
-_PROJECT_PATH = rf"^\.$|{_PLAIN_PATH}"
+PROJECT_PATH = rf"^\.$|{_PLAIN_PATH}"
 _URL = r"^(https?|file)://[!-~]+$"
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -87,7 +87,7 @@ def _plain_path(value: str) -> str:
 
 
 def _project_path(value: str) -> str:
-    if value != "." and not re.fullmatch(_PLAIN_PATH, value):
+    if not re.fullmatch(PROJECT_PATH, value):
         raise ValueError('must be "." or a plain path inside the project, for instance trainer')
     return value
 
@@ -171,7 +171,7 @@ SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sett
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
-ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(_PROJECT_PATH)]
+ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_PATH)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
 Day = Annotated[
