@@ -125,6 +125,53 @@ def test_a_kernel_has_the_projects_code(locked: Sandbox, tmp_path: Path) -> None
     assert started.stdout == f"{package / '__init__.py'}\n"
 
 
+def test_the_linked_interpreter_has_the_projects_code(locked: Sandbox) -> None:
+    make_wheel(
+        locked.wheels,
+        "anchor",
+        "2.7",
+        files={"anchor/__init__.py": "def main():\n    import lantern; print(lantern.__file__)\nversion = 2\n"},
+        entry_points="[console_scripts]\ntheirs = anchor:main\n",
+    )
+    package = project(locked)
+    locked.drydock("lock", "small", "--upgrade-all").succeeded()
+    locked.drydock("link", "small").succeeded()
+    venv = locked.work / ".venv"
+    show = "import sys, anchor, lantern, importlib.metadata as m; "
+    show += "print(sys.prefix, lantern.__file__, m.version('lantern'))"
+    python = str(venv / "bin/python")
+    wanted = f"{venv} {package / '__init__.py'} 1.2\n"
+    assert locked.run([python, "-c", show], cwd=locked.home).succeeded().stdout == wanted
+    told = json.loads(locked.run([str(venv / "bin/lantern-train"), "x"]).failed(7).stdout)
+    assert (told["spawned"], told["arguments"]) == (str(package / "oil.py"), ["x"])
+    assert locked.run([str(venv / "bin/theirs")]).succeeded().stdout == f"{package / '__init__.py'}\n"
+    activate = f'. .venv/bin/activate && python -c "{show}"'
+    assert locked.run(["bash", "-c", activate]).succeeded().stdout == wanted
+    uv = locked.environment["DRYDOCK_UV"]
+    assert locked.run([uv, "python", "find"]).succeeded().stdout.startswith(f"{venv}/bin/python")
+    # It follows generations, is made again, becomes a link where there is no project, and is lost with nothing in it.
+    path = locked.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace('["anchor"]', '["anchor<2"]'))
+    locked.drydock("lock", "small").succeeded()
+    locked.drydock("build", "small").succeeded()
+    first = "import anchor, lantern; print(anchor.version)"
+    assert locked.run([python, "-c", first]).succeeded().stdout == "1.0\n"
+    locked.drydock("link", "small").succeeded()
+    assert locked.run([python, "-c", first]).succeeded().stdout == "1.0\n"
+    venv.chmod(0o755)
+    (venv / "mine").write_text("mine")
+    locked.drydock("link", "small").failed(2, ".venv was not made by drydock link")
+    assert (venv / "mine").read_text() == "mine"
+    (venv / "mine").unlink()
+    path.write_text(path.read_text().replace(SMALL, ""))
+    locked.drydock("link", "small").succeeded()
+    assert venv.is_symlink()
+    path.write_text(path.read_text() + SMALL)
+    locked.drydock("link", "small").succeeded()
+    assert locked.run([python, "-c", first]).succeeded()
+    assert sorted(one.name for one in locked.work.iterdir() if one.name.startswith(".")) == [".venv"]
+
+
 def test_a_script_finds_its_project_under_every_shell(locked: Sandbox) -> None:
     project(locked)
     script = locked.script("small")  # beside the project, not in it
