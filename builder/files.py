@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import os
-import shutil
 import stat
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -125,4 +124,17 @@ def remove_tree(path: Path) -> None:
         with suppress(FileNotFoundError):  # somebody else deletes it too
             Path(folder).chmod(0o755)
         folders[:] = [name for name in folders if not (Path(folder) / name).is_symlink()]
+    import shutil  # here, because most commands remove nothing
+
     shutil.rmtree(path, ignore_errors=True)
+
+
+def states(folder: str | Path) -> Iterator[tuple[str, int, int]]:
+    """Path, size and time of change of all code and templates below a folder."""
+    with os.scandir(folder) as entries:
+        for entry in entries:
+            if entry.name.endswith((".py", ".j2")):
+                found = entry.stat()
+                yield entry.path, found.st_size, found.st_mtime_ns
+            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
+                yield from states(entry.path)

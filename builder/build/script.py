@@ -8,12 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from builder import process
 from builder.consent import Consent
 from builder.embedded import state
 from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError, DrydockError
-from builder.project.caches import cache_places, is_read_by_scripts
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import layout
@@ -75,7 +73,8 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
 
     The script's steps become ours, and its error our BuildError.
     """
-    from builder import uv
+    from builder import process, uv  # here and below, because most environments are built
+    from builder.project.caches import cache_places, is_read_by_scripts
 
     errors: list[str] = []
     hints: list[str] = []

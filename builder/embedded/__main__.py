@@ -1,6 +1,7 @@
 """The way in for scripts, which carry this folder: BASE -I -S -B FOLDER COMMAND ARGUMENTS.
 
-build PARTS ENV UV FRAME WORK MIRROR SCRIPT     see builder/embedded/stage.py
+build PARTS ENV UV FRAME WORK MIRROR SCRIPT NOTE ASKED
+                                                see builder/embedded/stage.py
 sweep STORE NAME                                delete what a dead build of ENV left
 verify ENV                                      every promise about a finished environment, checked
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
@@ -10,22 +11,26 @@ list                                            the files of this folder
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 from builder.embedded.errors import StageError
 
 
-def _build(parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str) -> None:
+def _build(
+    parts: str, env: str, uv: str, frame: str, work: str, mirror: str, script: str, note: str, asked: str
+) -> None:
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
     try:
         folders.build_in(Path(env).parent.parent)
-        build(Path(parts), Path(env), Tools(uv, Path(frame), Path(work), Path(mirror)), int(script))
+        tools = Tools(uv, Path(frame), Path(work), Path(mirror), Path(note), asked)
+        build(Path(parts), Path(env), tools, int(script))
     except StageError as error:
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None
     except OSError as error:
@@ -89,5 +94,13 @@ def main(arguments: list[str]) -> int:
         return 130
 
 
+def run() -> NoReturn:
+    """Run the command of this process, and end it."""
+    gc.set_threshold(100_000)  # little of what a build makes is garbage that only a search finds
+    code = main(sys.argv[1:])
+    gc.freeze()  # or Python looks through all that is left on its way out
+    sys.exit(code)
+
+
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    run()

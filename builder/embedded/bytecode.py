@@ -11,7 +11,6 @@ from __future__ import annotations
 import hashlib
 import marshal
 import os
-import secrets
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -154,7 +153,7 @@ def _compile(source: Source) -> None:
     content = bytecode_of(text) if sha256(text) == source.digest else None
     if content is None:
         return
-    new = f"{source.shared}.{secrets.token_hex(4)}"
+    new = f"{source.shared}.{os.urandom(4).hex()}"
     try:
         with open(new, "wb") as file:
             file.write(content + seal(source.digest, content))

@@ -1,6 +1,6 @@
 """A build: from a plan and the files beside it to a finished environment in the store, whole or not at all.
 
-    build PARTS ENV UV FRAME WORK MIRROR SCRIPT
+    build PARTS ENV UV FRAME WORK MIRROR SCRIPT NOTE ASKED
 
 It is made in a folder beside ENV whose name nobody can guess. This process stands in that folder: all that it writes,
 it writes relative to where it stands, so that nothing of somebody else's is touched, whatever becomes of the folder's
@@ -14,11 +14,11 @@ import json
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, installer, lifeline, venv, wheels
+from builder.embedded import bytecode, claim, folders, lifeline, venv, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -34,20 +34,25 @@ _REPLACED = (errno.ELOOP, errno.ENOTDIR, errno.ENOENT)
 
 
 class Tools(NamedTuple):
-    """What a build works with: the installer `uv`, an empty virtual environment `frame` of the Python that it builds
-    for, a folder `work` for requirement files, and the cache `mirror` that is asked first.
+    """What a build works with: the installer `uv`, an empty virtual environment of the Python that it builds for, or
+    the note of one (`frame`), a folder `work` for requirement files, and the cache `mirror` that is asked first.
+
+    What uv made when it was `asked` for that Python is remembered in `note`; nothing where that is "".
     """
 
     uv: str
     frame: Path
     work: Path
     mirror: Path
+    note: Path = HERE
+    asked: str = ""
 
 
 def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     """Build the environment `env` from the plan in `parts`, where nobody has built it before us.
 
     `script` is the process id of the script that waits for us. Raises StageError; nothing is left in the store then.
+    Ends this process with ASK_UV where the frame is remembered of another Python.
     """
     if os.getppid() != script:
         raise StageError("the script that began this build is gone")
@@ -55,6 +60,9 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     written = read_plan(parts)
     if env.name != f"{written['key']}-{written['name']}":
         raise StageError(f"this script was edited: its plan is of {written['key']}, and it builds {env.name}")
+    frame = venv.known(tools.frame) if tools.frame.is_file() else venv.read(tools.frame)
+    if frame is None:
+        raise SystemExit(venv.ASK_UV)
     guard = lifeline.Guard(script)
     mine = claim.Claim(env.parent, env.name)
     try:
@@ -62,18 +70,20 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
             claim.sweep(env.parent, PREFIX, script)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")
-            _build(written, parts, env, tools)
+            _build(written, parts, env, tools, frame)
+            if not tools.frame.is_file():
+                venv.remember(tools.note, tools.asked, frame)
     finally:
         mine.release()
         guard.end()
 
 
-def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools) -> None:
+def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, frame: venv.Frame) -> None:
     _say(f"[1/4] Python {written['plan']['python']}")
     stage, top = claim.begin(env.parent, f"{PREFIX}{written['key']}-")
     try:
         os.fchdir(top)
-        promises = _fill(written, parts, env.parent.parent, tools, top)
+        promises = _fill(written, parts, env.parent.parent, tools, frame, top)
         _put(stage, env, top, promises)
     except OSError as error:
         ours = error.errno in _REPLACED and not str(error.filename or "").startswith("/")
@@ -101,7 +111,9 @@ def _taken(stage: Path) -> StageError:
 # --- what goes into it ---------------------------------------------------------------------------------------------
 
 
-def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top: int) -> Mapping[str, str]:
+def _fill(
+    written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, frame: venv.Frame, top: int
+) -> Mapping[str, str]:
     """Make the folder that we stand in an environment, but for its name; returns what its manifest promises of files
     that no wheel brings.
     """
@@ -109,10 +121,10 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
-    own = venv.take_over(tools.frame, top)
+    own = venv.put(frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
-    found = linked(written, home, tools, os.readlink(tools.frame / "bin" / "python"), top)
+    found, closed = linked(written, home, tools, venv.python_of(frame), top)
     _say(f"[3/4] {plural(len(plan['patches']), 'patch')}, bytecode, manifest")
     for wheel in found:
         own.update(wheel.own)
@@ -144,7 +156,7 @@ def _fill(written: Mapping[str, Any], parts: Path, home: Path, tools: Tools, top
         file.flush()
         os.fsync(file.fileno())
     os.unlink(claim.NOTE)
-    _protect([path for wheel in found for path in wheel.files], top)
+    _protect([path for wheel in found for path in wheel.files], closed, top)
     return {**own, ".drydock/manifest.json": record_hash(text.encode())}
 
 
@@ -196,15 +208,18 @@ def _carry(plan: Mapping[str, Any], parts: Path, top: int) -> dict[str, str]:
 
 def linked(
     written: Mapping[str, Any], home: Path, tools: Tools, python: str, top: int, *, compiled: bool = True
-) -> list[wheels.Wheel]:
+) -> tuple[list[wheels.Wheel], set[str]]:
     """Link the files of every package below the open folder `top`; `python` is the one that they are for.
 
-    Without `compiled` there comes no bytecode with them: ours is never compared with its source.
+    Returns the packages, and the folders of theirs that are read-only already. Without `compiled`, for those who edit
+    what is installed, there are none, and there comes no bytecode with them: ours is never compared with its source.
     """
     environ = dict(os.environ)
     command = [tools.uv, "--no-config"]
 
     def install(packages: Sequence[dict[str, Any]], folder: int) -> None:
+        from builder.embedded import installer  # here, because most builds ask nobody
+
         def ask(arguments: list[str], environment: dict[str, str]) -> int:
             return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
 
@@ -219,17 +234,20 @@ def linked(
 
     for _ in range(3):
         found = wheels.wheels_of(home, written["plan"], install, forget)
-        if not compiled:
-            found = [wheels.without_bytecode(wheel) for wheel in found]
         try:
-            copied = wheels.link(found, top)
+            if not compiled:
+                found = [wheels.without_bytecode(wheel) for wheel in found]
+            patched = {patch["package"] for patch in written["plan"]["patches"]}
+            closed = wheels.full_at_once(found, patched) if compiled else set()
+            copied = wheels.link(found, top, closed)
         except wheels.ChangedError as changed:
             _say(f"warning: {changed}: unpacked files were changed; unpacking again")
             wheels.unlink(found, top)
+            wheels.drop([wheel.path for wheel in changed.wheels])
             continue
         if copied:
             _say(f"      {copied} files copied, as this file system would not link them")
-        return found
+        return found, closed
     raise StageError("unpacked files change while they are linked", "is something else at work in the store?")
 
 
@@ -270,8 +288,8 @@ def _answer_installers(top: int) -> dict[str, str]:
     return promises
 
 
-def _protect(paths: Sequence[str], top: int) -> None:
-    """Make every folder read-only, and the files that are ours.
+def _protect(paths: Sequence[str], closed: Collection[str], top: int) -> None:
+    """Make every folder read-only, but those that are `closed` already, and the files that are ours.
 
     Not the files of wheels: they are hard links into the installer's cache, whose modes are not ours to change.
     """
@@ -280,7 +298,7 @@ def _protect(paths: Sequence[str], top: int) -> None:
         every.add(folder)
         for name in files:
             os.chmod(os.path.join(folder, name), 0o444)
-    ours = folders.with_parents(list(every))
+    ours = folders.with_parents(list(every.difference(closed)))
     within = {path for path in ours if path.startswith("lib/") and path.count("/") >= 2}
     for path, descriptor in folders.opened(top, ours):
         if path in every or path in within:

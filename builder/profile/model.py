@@ -329,9 +329,10 @@ class Profile(ProfilePart):
         return self.generated.fix_dependencies or f"fix_{self.name.replace('-', '_')}_dependencies.sh"
 
     @property
-    def detects(self) -> bool:
-        """Whether anything in it is found out where the script runs."""
-        return any(isinstance(value, Detect | Choice) for value in self._values)
+    def detects(self) -> set[str]:
+        """What is found out where the script runs."""
+        found = {value.detect for value in self._values if isinstance(value, Detect | Choice)}
+        return {*found, "memory-gb"} if self.target.memory_gb is not None else {*found}
 
     @property
     def chooses(self) -> bool:

@@ -5,7 +5,6 @@ A list of profiles needs none of the models, whose import takes longest: they ar
 
 from __future__ import annotations
 
-import difflib
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -164,7 +163,9 @@ class Entry:
         if found is not None:
             return found
         known = self._catalogue.at_hand()
-        near = difflib.get_close_matches(self.name.lower(), known, 1)
+        from difflib import get_close_matches
+
+        near = get_close_matches(self.name.lower(), known, 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
         raise ProfileError(f'no profile "{self.name}"', hint=hint if self._is_name else f"{hint}; {FORMS}")
 

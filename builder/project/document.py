@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
@@ -60,10 +59,12 @@ class Document:
 
     def keys(self, table: Mapping[str, Any], allowed: Iterable[str], key: tuple[str, ...]) -> None:
         """Raises ProfileError for a key of a table that is not `allowed` there, with the nearest that is."""
+        from difflib import get_close_matches
+
         known = list(allowed)
         for name in table:
             if name not in known:
-                near = difflib.get_close_matches(name, known, 1)
+                near = get_close_matches(name, known, 1)
                 hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
                 raise self.error(f'unknown key "{name}"', (*key, name), hint=hint)
 

@@ -9,14 +9,14 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from builder.embedded import state
 from builder.errors import DrydockError
-from builder.files import write_atomically
+from builder.files import states, write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
 
@@ -51,10 +51,11 @@ def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
 
 
 def _evaluate(entry: Entry, memory: Path) -> Evaluation:
+    from builder.project.carried import carried
     from builder.script.templates import rendered_run_script
 
     plan, content = entry.plan, entry.content
-    text = rendered_run_script(plan)
+    text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
     inputs = {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
     lock = entry.lock_path.absolute()
@@ -103,19 +104,8 @@ _RECORD = {
 def _context(name: str) -> str:
     """What decides an evaluation besides the files it reads: where they are looked for, and Drydock's own code."""
     package = Path(__file__).parents[1]
-    code = {state for folder in (package, shipped("templates")) for state in _states(str(folder))}
+    code = {state for folder in (package, shipped("templates")) for state in states(folder)}
     return json.dumps([name, os.getcwd(), os.environ.get("DRYDOCK_PROFILES"), sorted(code)])
-
-
-def _states(folder: str) -> Iterator[tuple[str, int, int]]:
-    """Path, size and time of change of all code and templates below a folder."""
-    with os.scandir(folder) as entries:
-        for entry in entries:
-            if entry.name.endswith((".py", ".j2")):
-                state = entry.stat()
-                yield entry.path, state.st_size, state.st_mtime_ns
-            elif entry.is_dir(follow_symlinks=False) and entry.name != "__pycache__":
-                yield from _states(entry.path)
 
 
 def _digest(text: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from builder.errors import DriftError
 from builder.files import check_ours, display, owns, write_atomically
 from builder.names import split
+from builder.project.carried import carried
 from builder.script.machinery import canonical
 from builder.script.plan import Plan
 from builder.script.templates import rendered
@@ -21,7 +22,7 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
     made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
     the user's is in the way.
     """
-    files = rendered(plan, standalone=standalone)
+    files = rendered(plan, carried(remember=True), standalone=standalone)
     for path in (folder / file for file in files):
         check_ours(path, _made_for(name), "--out")
     changed = []
@@ -38,7 +39,7 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
 
 def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> None:
     """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
-    files = rendered(plan, standalone=standalone)
+    files = rendered(plan, carried(), standalone=standalone)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if wrong:

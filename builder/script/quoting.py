@@ -5,7 +5,6 @@ language: a value can never become code.
 from __future__ import annotations
 
 import hashlib
-import pprint
 from collections.abc import Sequence
 from typing import Any
 
@@ -84,9 +83,29 @@ def xml_text(value: str) -> str:
     return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def python_literal(value: Any) -> str:
-    """A Python expression for plain data."""
-    return pprint.pformat(value, width=110, sort_dicts=False) if isinstance(value, dict | list) else ascii(value)
+def python_literal(value: Any, indent: int = 0) -> str:
+    """A Python expression for plain data: what does not fit into a line is in several, one space further in each.
+
+    >>> python_literal({"a": [1, "b"]})
+    "{'a': [1, 'b']}"
+    """
+    whole = ascii(value)
+    if indent + len(whole) <= 115 or not isinstance(value, dict | list):
+        return whole
+    rows = [f"{key!a}: " if isinstance(value, dict) else "" for key in value]
+    parts = value.values() if isinstance(value, dict) else value
+    lines = [
+        f"{' ' * (indent + 1)}{row}{python_literal(part, indent + 1)},\n" for row, part in zip(rows, parts, strict=True)
+    ]
+    start, end = "{}" if isinstance(value, dict) else "[]"
+    return f"{start}\n{''.join(lines)}{' ' * indent}{end}"
+
+
+def python_text(text: str) -> str:
+    """A Python expression for a text of several lines, to be read as it is."""
+    if "'''" in text or set("\\\r") & set(text) or not text.endswith("\n"):
+        return "(\n" + "".join(f"    {line!a}\n" for line in text.splitlines(keepends=True)) + ")"
+    return f"'''\\\n{text}'''"
 
 
 def delimiter(text: str) -> str:
@@ -139,6 +158,7 @@ def environment(loader: BaseLoader) -> Environment:
         "delimiter": delimiter,
         "dotenv": dotenv_quote,
         "python": python_literal,
+        "python_text": python_text,
         "fold": fold,
         "rows": rows,
         "systemd": systemd_quote,

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from jinja2 import BaseLoader
 
@@ -17,8 +16,7 @@ from builder.script.plan import Plan
 from builder.script.quoting import environment, sh_quote
 
 
-@dataclass(frozen=True)
-class Carried:
+class Carried(NamedTuple):
     """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines, its `sha256`, the `version` of
     Drydock that it is of, and what `patches` a file, as a part of one file.
     """
@@ -86,7 +84,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "settings": _settings(profile.env),
         "options": trainer.options,
         "modes": trainer.modes,
-        "detects": profile.detects or target.memory_gb is not None,
+        "detects": profile.detects,
         "chooses": profile.chooses,
         "command": trainer.command,
         "arguments": trainer.arguments,

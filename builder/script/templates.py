@@ -12,23 +12,24 @@ from builder.script.plan import Plan
 from builder.script.render import Carried, render, render_bundle_head, render_run_script
 
 
-def rendered(plan: Plan, *, standalone: bool = False) -> dict[str, str]:
-    """All generated files of a plan: file name to text."""
-    return render(plan, FileSystemLoader(shipped("templates")), _carried(), standalone=standalone)
+def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
+    """All generated files of a plan: file name to text; `carried` is what they carry, where it is known."""
+    return render(plan, FileSystemLoader(shipped("templates")), carried or made(), standalone=standalone)
 
 
-def rendered_run_script(plan: Plan) -> str:
+def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:
     """The run script of a plan."""
-    return render_run_script(plan, FileSystemLoader(shipped("templates")), _carried())
+    return render_run_script(plan, FileSystemLoader(shipped("templates")), carried or made())
 
 
 def rendered_bundle_head(plan: Plan, bundle: object) -> str:
     """The script that a bundle begins with; `bundle` is what templates/bundle.sh.j2 says of what follows."""
-    return render_bundle_head(plan, FileSystemLoader(shipped("templates")), _carried(), bundle)
+    return render_bundle_head(plan, FileSystemLoader(shipped("templates")), made(), bundle)
 
 
 @cache
-def _carried() -> Carried:
+def made() -> Carried:
+    """What every script carries, made from builder/embedded/."""
     from importlib.metadata import version
 
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])

@@ -27,7 +27,6 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import process
 from builder.embedded import claim, lifeline, state
 from builder.errors import DrydockError, ToolError
 from builder.files import make_folder, share
@@ -327,6 +326,8 @@ def _is_ours(number: int, mark: Path, *, within: float = math.inf) -> bool:
     if not lifeline.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):
+        from builder import process  # here, because most systems have /proc
+
         elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())
         return -5 <= mark.lstat().st_mtime - (time.time() - elapsed) <= within
     return True

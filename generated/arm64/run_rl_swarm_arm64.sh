@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 72a22290171b3a7bcada791a85d2e022042dd5251dc0c2c6b05fe9fa6e88efae
+# Drydock 0.1.0, machinery sha256 f5e68b225fd3fd4f20ed44aaffb0110248a438be54a822dfb62159e24eb08832
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -49,7 +49,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=72a22290171b3a7bcada791a85d2e022042dd5251dc0c2c6b05fe9fa6e88efae  # of the Python below
+_machinery=f5e68b225fd3fd4f20ed44aaffb0110248a438be54a822dfb62159e24eb08832  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -127,10 +127,7 @@ detected() {
   # Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
   PATH=$PATH:/usr/sbin:/usr/lib/wsl/lib
   case $1 in
-    performance-cores) find_performance_cores ;;
     usable-cores) find_usable_cores ;;
-    memory-gb) find_memory ;;
-    gpu-count) find_gpus ;;
   esac 2>/dev/null || _found=
   case $_found in
     '' | *[!0-9]*) printf '%s\n' "$2"; return 0 ;;
@@ -139,30 +136,6 @@ detected() {
   [ "$_found" -ge "$5" ] || _found=$5
   [ -z "${6-}" ] || [ "$_found" -le "$6" ] || _found=$6
   printf '%s\n' "$_found"
-}
-
-# A core counts by the first of its processors. The small ones are left out: Intel names them, Arm's can do less than half
-# of the best. cat, because a shell reads byte by byte, which such a file answers with nothing.
-find_performance_cores() {
-  _atoms='' _best=0 _cores=0 _seen=' '
-  read -r _atoms </sys/devices/cpu_atom/cpus || :
-  for _file in /sys/devices/system/cpu/cpu[0-9]*/cpu_capacity; do
-    read -r _capacity <"$_file" || continue
-    case $_capacity in '' | *[!0-9]*) continue ;; esac
-    [ "$_capacity" -le "$_best" ] || _best=$_capacity
-  done
-  # shellcheck disable=SC2013 # a line has no spaces
-  for _core in $(cat /sys/devices/system/cpu/cpu[0-9]*/topology/thread_siblings_list); do
-    _core=${_core%%[,-]*}
-    case $_seen in *" $_core "*) continue ;; esac
-    _seen="$_seen$_core "
-    read -r _capacity <"/sys/devices/system/cpu/cpu$_core/cpu_capacity" || _capacity=$_best
-    count_common "$_core" "$_atoms"
-    [ "$_common" -gt 0 ] || [ $((2 * _capacity)) -lt "$_best" ] || _cores=$((_cores + 1))
-  done
-  [ "$_cores" -gt 0 ] || return 1
-  find_usable_cores || return 1
-  [ "$_found" -le "$_cores" ] || _found=$_cores
 }
 
 # Those that this process may run on, and no more than its quota is worth.
@@ -185,27 +158,6 @@ limit_cores() {
   _quota=$((_quota / _period))
   [ "$_quota" -gt 0 ] || _quota=1
   [ "$_found" -le "$_quota" ] || _found=$_quota
-}
-
-find_memory() {
-  read -r _word _found _unit </proc/meminfo || return 1
-  [ "$_word" = MemTotal: ] || return 1
-  divide_by_1024 "$_found" || return 1
-  divide_by_1024 "$_found"
-  _memory=$_found
-  each_control_group memory limit_memory
-  _found=$_memory
-}
-
-limit_memory() {
-  for _file in "$1/memory.max" "$1/memory.limit_in_bytes"; do
-    read -r _found <"$_file" || continue
-    case $_found in '' | *[!0-9]* | ????????????????*) continue ;; esac  # max, or a number that means it
-    divide_by_1024 "$_found"
-    divide_by_1024 "$_found"
-    divide_by_1024 "$_found"
-    [ "$_memory" -le "$_found" ] || _memory=$_found
-  done
 }
 
 # each_control_group CONTROLLER FUNCTION: calls it with the folder of each control group that may limit this process,
@@ -245,28 +197,6 @@ count_common() {
     done
   done
   IFS=$_ifs
-}
-
-find_gpus() {
-  _found=0
-  command -v nvidia-smi >/dev/null || return 0
-  _list=$(nvidia-smi -L) || return 1
-  _found=$(printf '%s\n' "$_list" | grep -c '^GPU [0-9]') || :
-}
-
-# Digit by digit: some shells count with 32 bits only.
-divide_by_1024() {
-  case $1 in '' | *[!0-9]*) return 1 ;; esac
-  _digits=$1 _found='' _rest=0
-  while [ -n "$_digits" ]; do
-    _next=${_digits#?}
-    _rest=$((_rest * 10 + ${_digits%"$_next"}))
-    _found=$_found$((_rest / 1024))
-    _rest=$((_rest % 1024))
-    _digits=$_next
-  done
-  _found=${_found#"${_found%%[!0]*}"}
-  _found=${_found:-0}
 }
 
 # What would let another Python into this one.
@@ -689,7 +619,8 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work='' _builder='' _fetching='' _host=$(uname -n)
+  _work='' _builder='' _fetching='' _base=''
+  { read -r _host </proc/sys/kernel/hostname; } 2>/dev/null || _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   for _try in 1 2 3 4 5 6 7 8 9; do  # one may have been left by a process of our number
@@ -712,14 +643,14 @@ stop_builder() {
   [ -n "$_builder" ] || return 0
   { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
   _builder=
-  [ ! -d "$_work/frame" ] || "$_work/frame/bin/python" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
+  [ -z "$_base" ] || "$_base" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
 # Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
 build() {
   check_machine
   check_room
-  grouped mkdir -p "$_store" && [ -w "$_store" ] ||
+  { [ -d "$_store" ] || grouped mkdir -p "$_store"; } && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
   # By cat, as all that is written here: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
@@ -728,8 +659,8 @@ DRYDOCK_END
   [ ! -d "$_env" ] || say "note: the Python that $_name was built on is gone; building it again"
   make_work
   get_tools
-  make_frame
-  start_builder "$_work/frame/bin/python" build "$_work/plan" "$_env" "$_uv" "$_work/frame" "$_work" "$_mirror" $$
+  if is_known; then start_build "$_base" "$_note"; else _status=75; fi
+  [ "$_status" -ne 75 ] || { make_frame && start_build "$_work/frame/bin/python" "$_work/frame"; }
   [ "$_status" -eq 0 ] || stop_builder
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
@@ -744,6 +675,25 @@ get_tools() {
   remove_dead
   find_uv
   isolate_uv
+}
+
+# Whether the Python that uv found for this name is known, as $_base: the same was asked, and it is there. $_note has what
+# was asked, the Python, and the empty environment that uv made; a change of the Python itself is found later: 75.
+is_known() {
+  _note=$_drydock/cache/frames/$_name-$_python
+  _asked="$_uv_version ${UV_PYTHON_PREFERENCE-} ${UV_PYTHON_INSTALL_DIR-} ${UV_MANAGED_PYTHON-} ${UV_NO_MANAGED_PYTHON-}"
+  _asked="$_asked ${VIRTUAL_ENV-} ${CONDA_PREFIX-} ${PYENV_VERSION-} $PATH"
+  [ -z "${DRYDOCK_PYTHON-}" ] || _asked=
+  # A note of somebody else's, in a shared store, says nothing: what it names is run.
+  # shellcheck disable=SC3067 # -O is in every sh that this runs under
+  [ -n "$_asked" ] && [ -O "$_note" ] && { IFS= read -r _line && IFS= read -r _base; } <"$_note" || return 1
+  [ "$_line" = "$_asked" ] && [ -x "$_base" ]
+}
+
+# start_build PYTHON FRAME
+start_build() {
+  _base=$1
+  start_builder "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
 }
 
 # start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
@@ -793,7 +743,7 @@ make_frame() {
 # What our own fetches left that were killed. Another user's process cannot be asked whether it lives.
 remove_dead() {
   for _dead in "$_drydock/tools/.new-$_host-"*; do
-    [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
+    [ -d "$_dead" ] && [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
     { [ "${_dead##*-}" != $$ ] && kill -0 "${_dead##*-}" 2>/dev/null; } || rm -rf "$_dead"
   done
 }
@@ -1584,396 +1534,407 @@ for path, text in zip(words[::2], words[1::2]):
     with open(path, "w", encoding="utf-8") as file:
         file.write(text)
 sys.path.insert(0, folder)
-from builder.embedded.__main__ import main
-sys.exit(main(sys.argv[1:]))' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvx`FGn!(kS{n&ix}0d~Zg83{tYQ%zT_Mi6Ya9US!EvQnpKT@E{SCIHpJrL0Z-*ynp+vwHE-?;w1N-cTQpvKzH?4U0q#kmR;xLX_mF;xBp{&J)bR>
-VR>5y!DunN4$oKP$*@?oi|g}ZI4p+kOiG7R6rX|sDzu9a<7JGGF+Sys%lG}~ok5ZW|3iT6WZ8H+UUEzJt%BaUC>G1{Xnc_`ixP`a2eNFmTCNs_Z84ut
-XUlv!o=wX@Ud>AG?Zs@mEIuqJ<8v)6Z?5xcepxKiuw2dOi=veBqt*0cIh##NEk0SSvWxuUstAU~NGr#q*=jmW!>d`jOgce0o|eT0bSdmYUvA?7-^0r=
-p61s@8jhkn{ITwQ_SvUV63!M>u|3aWblB@S>O@I@cMx{FAr=frP=tN}3~H*KPbP7s&9tz3lmtmYrH0Tf_ozJ@FUn;cx$_n!X}IZQYc#_Nua|-KS{BzW
-9}YCPC}8HNVJ7pC%|`Jyb)nkEWL!*_ZhdS*`=12gm}v$4_)w1jQ*{5H&<wkvgVA_`)5o1mL+(`?GIR?spfwOgEhq4MWWK={T{V~{_}V@_J=~XN#K$)$
-$7jd;$A{V3;c2#ic+fjKOKhDsbn)U{h7-<fsqfzxi}C0-yPgek)nDb45<Vil{ocu0c65By3&LUo9l<f+lFKMQwm$+1tA{t^<yDwLf5y|x7~dxJ+VpKQ
-%ZHhCa5B5#oxug693s~|2MA+aNV`HA7Jy>h&xBg!-!PD}2;;;yuA3%4KJ6_Qv&Ex2fQ=>r0jtl##iGDI01D)*$x^W(c9%i`jwbnK8UD2!{_o2IcKvdJ
-)0T$OPrZ|aSHEVze7^hN+3DHI!Twp4hPyI%j5@G8hd>(I*pv3S!~w_rg$Hnd|D_}pq=n_jN7TE>hxsz^X77sIiz}ptxRU??qcH;T7L;E%bO_ffV+c~l
-Y)B~=eB)C$-cbUVrXQd#7q<xec3ez`uo@pOiup2>bqsS@Z2W;G7Wo*KUB1LX#1O(dyn-^*S?FL+xV*}Nu;$b7ya-oiG3<nQ1f^Xr7xV)+0R314{Ubtq
-G@BN(;Wwfnbb_b~pvYaI%LaHd!5^`{_}2_3gsY@P4`F&oX2UTFC3x*}K7j*C>XpTu%PFCS_mgqC9F7+PEeY0Uf=i$+#gOLE+d$kuSj-Am(PRrnv+M4V
-snz*>F}uKXCtS>C%M!*I?VJ)y?HrEJ7y06L=Le}+%7+suxbGf`3ONeG`M3aR0Hr?&xQCPcg2olcKzd_pBux_DdDquDO=~~eS(S^O^YL_t$mMu>3!5ey
-ji*D8c*DC^PXEr~-)(|D2sRLd)EQm-)ckY^1$VZc&*#N-7za*qCbzTIa=u!|(ocW~t1|66#a{M)I{NYOFb$XE>jFx5Kiy5*!{P#{aUA94#dwUJT@=(&
-J}G4(qqozDQHDE_G_f7C>1ce($oOQoLl+pn1P=3*9qyfc*E>CfNq-)G`DOTGmyl!iK3nGJi1fwu{dh5(ri2cF$TL`ALKry9%51q<6<VYXbT5v6{0UB(
-Z2$P^)xmc-*ofCwhKX2kHM_>M$*c9t%kQL4_Wkke9&;n!PV$OV834Y6$9L4`iGlf4dI}iSxDBJ#`-uK+FK5>i-1FXs%*v~L0o%zNb24zj)^=LFt;fID
-BF|P-EH8Fe?{`dtiMuC(4=tB+{tWt^=L5?(Ri{+u=GDPr4~MDb$80L;OrPoxun~qtC!{|YIQ{jRfZfC67~pEj0jLZQR@SA*uZS7&Im4>*5sPXOY@Q&D
-ks>dNrgBe+y3)bNFq{Ik0fnjL{il$zq{HM<8Kz*3%hj>7*q5dCS9ufSy*xNMWsDVyjO?#vHwLB$3?5+iH!b;xAz<TxJGo(!?1?A45zE1Sz#M%C^tz{~
-9@WyR8AbEFEU^=Cs>7*9Ct!-FWFEe`U0%)b$b(TA;iv8A&+!PvX@(;T&V=PZLO`hSeZCme4iC%x7Ea0n{$3+ZGJBO5OFAj<q?2^;mobhfF&&P7$|tKr
-NbL!d?Gk8^C9jVe!Ohk9;!4rt?D+LztwT7c^YJ{J&6$hYM4!wF4TmN6lg=P#9jbVp_zWmE!KZ$W7%*XUz~N=FVTCQkRJOxZdeX2zWFy0Ahr=Sm5?xMa
-=lKLt63*HsT(u&aM+YizqN#L=woudFBL0%zwt-8^q>)(u3X{B;-Qb{Nx*WFUjEbX-j#nfQ?{Rq(a|x6erup_5s7GmlVn?_JLFb*lngh#O#B}ZKgfV?b
-W^6o1W?-}>7t#oUGD>VUHi&&)CqdIE-QC<98k<l<Xb5h$CGrMw^yc7A2D=+4hN@cfLo~GiS!V!9ep4*sq&^n|oF}R#oLv)f+Jr%!4OAX`R3Y<*jKc*S
-NX@W#KV3~Gk2p@9^D&TXMjOVkg!#HgV9_vN+yH-upf((tLd}%t+nWPP<eNiy3XBzyrX3g|Qn`>gEhJ&xu<4|E5ClM&-AwVqC2%~x6&YXoknkze)QIo^
-3Q#X|c5vIxjCn*A9>oVF8;^LN1s=m@rsZKC#~%yvHZq<ZHr4yuGXHdNa`xliVb(kPiJ^I4p{<vD*_)HztAk$<2Hb!a%!ymXaxb33j?jnX9?qdneM)h>
-M78)Xj#I3h&^9#%f8#!PoLZDIFyKLA&(r(XhUTKSKzb9SCYpJkfu6t3#MxeXc(UjD0{R>n-o|~~KFM$P>G=&k<LzILMW%dsux3cc;5zG{i5{3Io#lKI
-!VGw)cLBt!SkzBxJ)W^UH0-7$&axbIKbk@FIPvtC%fZuecJlK0=<wI@H-0)gKKl0Xc>f1|-akC<{nFb<++3U^1ud-rXi;3QCiwz)GF&s-r`f^jN$)#s
-V}vhA)YHa)rn5K!E^A40s>DbXrbt4l5Dqprcavw~b2?8HKCSS16fterw}{ICIu=k#_$9EY0z$fHg%Z=HxtFb$qt@SBC0`(5-fyuJ5geZY^b+uGd6mOy
-WIFTJS8z#Mhp)%qMzuaga_HtXipa7?ui)`$wtR)hgK$Xjxc73rfa7wuxV2o8x2*R_LA0NO9p?ohNKL}Aww<u-nXRuK{_*Tp>+ewX@tAoB0M?N``3!TW
-w?aPrJEnkl*z4KKjLvgBtFRLN#eZ&#lK$X7vuV_L8wLsu%Q(&_PrMA5SF7cC!gBT1g4kKwpju@${r3u{A;ph$5ujhIDgEA{Y?v0yo7v(WuvW_@Pyr*R
-$Bi~yEm79Rvy-pj#bW#)>QW4FMM8}eHP6Smciv5bvSvs^-S2dcQ;Eu@Nv8KaFUJ@0HkNP%;<Hf(U0YnlIu`tqv{i15XGRoNgyd8q5-Cx0XF36?3ZSz-
-T&OykU7+G&SbSg}8G6}f<_t+VGNVR$U?*#YAKJvE0pbaZMnL40l&{3QkQ8V#p1vz1;hL4Z?o$`HrFFW=V$b1X1Zy}$%89pD?quvP4O4C4^c>yCH<8F_
-^CcgXT))dol1j<`3u;Z6(JT#d=Kw|^mxo=bC{-M4B-lpBE)Z3H)cOq@Ob387-l<;Dn%AR|0;uFEVyFgHaC~W~Vp&0C`eYlM-N3-;U7IUW@it;N?n&VC
-W{Z*_C5*Rl-Z&BfC5uKf$DoezUpiyuwe4`7HhOpu9qR86kWssVrC_w?BLjMB8^(ch1;z_A%XXmfx%lEUE0_Bgi-!@MLHwnC{>5j-lunLObcbNpojZlI
-j@t4qF>=2oxR}7_@Q30S83bsFrdu?Oa9^5?Qf1s|l=!Bd$s5b^nJ@Fj>~fJKQ_GaBO$0fP-f;sFuU*%_T<o2FPnt5KLFGGXmi7ydff_~}EvtJP-pf{}
-&w^47_%An80QP<?5?)I-QJ90Z%ZsZ5cZlK`zGK!S5@Dg$Uee~n&hh=U%*VK!cn<IZF31HQ7Sf^&gv#QT2TE{7vo&bR@jajle$h)pBkWcSc@yju9yD|s
-dCi%IkmbNC3DSlaev{Iew2A^gABS0rh3)ZrY$Fnti6a$q1@bg34+Y>TFtRh}N~qg393s8#x^nNuY8nT94~jNBNCUu`?r?muj6EDo(qN;c8^55S+xY|+
-*&e+I2Bfiy6^^F?3D&!;rwmAkRV57%3GLl+%WoWZn>*%nd7kv0rF?LZz!jZn1yy4Z7o<P!hP!&3Xkb9(%>P(P{G!;*f>aogCo&y-r`g%}y<fAvlU_<(
-Ve0cCN5|R0(aYX1Aswc`yYKAmOlK`VZ-eany_466z0*?^as()R-uquap7h|7`SQ*2!O>av<H=!^(ue)M{qK7yH`V9kqx~OGPI^%2+aC`OU!K<AzdZi=
-=<s;2>C?f{>Dk`lq4{#sdkL=(_6|>-CcfK0ZR*MQXJ;fmIqL17WoHMkd&fVX$*04EqaU)@$1i*O440Wok=J`id*Ah5W^aBy`~LVyUZNHQ$7dfm6?=1X
-{M`vmn0@o}$=(}z;=<Xt2S?5*<YjgK<h4u$)@lAwt8v=fJK6s}BP!1yPCu<qQxdpS3X8ia;BtLEN44Mrs}N3PZ*QJu@sFpylcT-Yz2DyKou2-DeDX4h
-m>m>~a1DpNm5vbN06-)~EGr?cVdRQo=|bnrQ-bgv?(}Xb;y}wK-Y?Rln?AHrmFbb91a~;g_K0!J;5LG-FnhIz3r>NY%bl;L>V$9wSra)%Ek6|CApwBc
-Y!*@kxNNfS7?G8DALR>k?E;o={>4on+kV-5wfE!U8H0{co+yO^9Ub=o8BcuL)G~f|EOCH~UF7=FZO^t7g^@~GnyYc2ov#kR?ZJEnKxucKGT>AIXGM9D
-&x@f-NZ|v^Z_I*j0A6dkVp!x4=(M+wWa<0k)3c2Os{lv>Q~&hW)3e^|46S0M`_H4=5;vL~$xVMZvU1$JAd)i;QAx>>Lu24jS&X5w^Yx^6c5=`|nz6lo
-r^=X)QOnSTWvP9JX>;iMIt>_^jY!=EQQb!t1ohZ#qz#Kgdj<88YhICPnxo{dh1@-f=7DlBSGS1z>DzMfEJ|w{%Qq*zpALFIXRmsDXRuDEjxJc&pjL#|
-!EMa2;dk5HnVw<pa>Tf~Q4F{ZK=Dro1YtVN7eht^*z&3{`u`K@atKvbEzof^0aD@R!Rg+&hrJAc|I|A<J;0;o``-Q!OxUCp5wbUck4o*x8V!dpT%<!x
-YJ|otn}KBL$@8d@a5j;{Mrw!<`RKuO3PE}|b19zG`|CmI{c?7)SAk<F!gW6PuKVdmnu#RB0<BWGa1(_KA5Y<s60x*=Go1oN&VWfBPszY9roN%P+;r^h
-<VPT1FB^y-fv;%B?Dmg?*ib4(9yy7WS^={k8+s*WlvdF<d(EV8KlFY*IXL<bnV_EzUiMC~kU<x18@uQt1W_2ir8~wIkD$F$Ww}_v*I~6zz3{^prp~P5
-VL-E~;PL#I-WkI>Pm8!?jsqVMnMYc9589yWxE@XI9-=#VGB`Ac-mf>)$0|aX1zbl^h9j0f=2=)1t21?lyL?!{Z6exO#OP8D#FQ^P?u#-X72U`+?A2=u
-ieb38Dva{;lC17n+N^bVgk7!gqD}+dGsA+H-tt~8mvd~jYQdyGji7{KZ<dXyD#~R>JDxoWsU6MD3wm@un@wVuV{eau;$P>>i>p|y2?=H+o;czpMX8TC
-sIXhI-f?t#dPoS(rx0v@^8#-piboaf5?y!6Jd(FPJ9U^qIU4t<SCsBPRI<L0OhIS=QCVEb)_gJha7$%~0Rw{d%da>P{Fw1aEn8L!pZcXsr#PIEwk%%;
-x!`nWOId@>yTCGPRgP<S&_K3JW!p-3Z7Nme@Uev6)P|-vN-m7x;AtWZz`?6VafV}7NYHR&Ivx&hupWI_-p-*}Bd(a<rs2!+#WD>K$0!zjozL-m8Xh6H
-dbXOQwf$-F?^Q8HF(18nSavdfoDjt|s#Fl7!b)93qtx0&1`Z=mLJ}bA=rhn7ju*J{o@9j1%-Lv!awhqB{OT1j6+Q1bMI?GZhMq~8reigZ=49K|8qRK}
-WPv4xMG9bLD~*L)|0>}Trei~`?EgN6M`WJd>SB7-x*ns*&9AERh}Q=vC&zvl=Zj)gEO5d6Drk<-JLw(m)9{nPy@(yWI@sSk>xtkA?dZyKLe4hj&PDFA
-0_}^%5-(O*X#Q@DpXt!vA#Uyh4)2|LalNyglr8vl4x43CwBe0g2R>ThQp5pEZQolr$J*`}?XJFqUAP1IS?zoctf~l3c|XP$@0Egf!g9F?<V@w?<!rUM
-&<9p2z)#UAB#ss5D7qtYF8lg~cjXnS^cEAA^76^K4r4CGVAo0H82yoYjcp3r<8lu8N*f^-=7$WMS%ubr-f2A_$Z(FB%v6S>M5n_Wxi5oG!*;tp5Dm0`
-g8}J#Qd~?XA}H4r)Evc)YDOMVgO*V}nglL$X3dbN=<WfOcfqq|NN$o6^8h@`H?Vc*u)Mbdj884Q3}n@hI8DA6li0DNGsmxiUA-=t0oDwU8LTSTs@8sD
-Je8sKR3gJ<QMc)rvA)6U5zVwWUt|(Yc!Mj#9E?RBTJ4U*@d=}V?>ie%r;&4}FHPDcfq=4x)j3KUzW%R4dplxHk$DSk$NhhP^R^spcjWJH{eSL!{a^Si
-`38$)_t^MHcqZ?DY1qPQd;jdey=k`w&${u~-M2T-I=}5C(l}QkP<7dWl^@W&iIFz%DtyXL`KPV*fUSM{u(_-M)MOsMU@k5b)p#0agkq`Z=7NvNvW)o`
-oces=W{W~Ja?EzXOrm)RLXBl$4zI4eeu+C+_&}I`dJ@A}p$}#%d;%du>?j|=Q~>^g(X8Hg3@6ZcXauqk{0q2=0r1;6X%z@gaRfGC4;LYzLUxb=>2p)K
-yoQZZ{Twl3?(T`1EJ&Zp7HuFz#B-NqHdqySuCPp)d1?>tDy#R>7BB{z%zX(4Oa<GlI_t~kXe5FYBR#gB@2IkJT+(?Cvq#I9hN$ghF*3BrWM#1wB__FI
-(ThHO9I$~d{POH`x#&4;gm*dyLNQBc9vFbw9Xnk&(ju;lDtxi|tqcKQr6GDpC7v%}y_h>t{|h&XTv0-Jk$8irs-vjir#=k^;hk35!gbrCo4cioXnwE-
-Keh&Npqe>~%;LhLC?>%?`iMkx0tINUY2dOVSQ1Ahk6JEK^G2C&*@zui8i!M(U)mO#>lz5=(X99^ArnSmrI2Egc6b9Aw|Z3umxvsSCXuVt00fZsoMvG)
-B}*ezR<lbR978yrN!SYSBAjb-S7GK=28ch44`@_8rr&7YoG&AkTAN1LpiL-N)u0V=Ih>7vC1R$BJSfo2N37?4X*@LIE{pV7jD!p(nGPk!jRCF_gm|Wm
-bTkP+K@IE#eiG6#H$V&<ArfKOVBNj5Xtj>&xXmzWiUfsuGhi*6F*0^gL8{kTok;2{^^<DS$|uGTM}<N(Nw}!c1{@ccw{pZN<Y(v-gbog|U1FqXyrJpl
-Vex8XVMiWos=!@ZCG~wlB*Q*6qZWa36lE#|(}50*qRo*<Z`e4paVx{n`qW=qzYQBkt2YfS^yU)i&=dt&En-MpB<zXI#H&ik4woRJqGmuw#WF|F9zRLc
-FMpPN^GyKEgpe-Jv0hMY9b>EMcG9+`ox)Bg8(=9QAI+NkE-Q2&I9HzkIG~K~_w}x&tMo{STHFUp4CgTJ+k1*s%-E6885|rC+^d0tEfeE44KNHJ=a79@
-2INTgl%C3}R|I|PAfpvMCjI5fuP@PBf=PPKU51BdaRPf*op^=osU!gV*#lT`BW$4&RRdd&)E_6K@e|Qx7UWKq>!9Hns*R-79BX&N*>Cm#x!3w%yRH8o
-Y^C8=w#D39dj-S}u1X1>)}e15h<CT@^db2KI;~Buvpcr`BP}O&jcStURIMpUWg-R@mV_XKi1SJ&i6QYyVw6a)jXWJDjb>d<=rX(osSU1YU%Ioy%#+v?
-LpNDwt_E<UqPw+~tUGtUsj2fRdT@DBs6ZWALvwf7()yb_?2mhw+xlh;?{aG{Z|BNPh~PBcMPd(?<pL9P$6O(&@w#$pna`9sdOLqD#0H(cJ5zGo;ifj8
-MwRQhDcz6l@#+(UhqxW@05+UJS2+Q%OU(yKrB7v15Z_c#Sc*n^6vr9xC4f$<;;~M56~s;+pln92uiiM&OINHRAwk4bry`VKnq+NSSQ5)_N6dHoY}*Du
-1mV`?PIafsE%r+o&Wcjb<uOI0k+2xHZSgM(b$E%&E^s2b7x1H<4~Mmq4co$5jOy7?izDIT`1vg$7+Fz&SjHJE7c+WkN~K}Uh6xe*=Teca5*@FYD-!dQ
-O!SpaEcyd#8|QR!Z4-uOk*GucU9xT`3wZJLs-PqelAXxwT{!9e&mViIXQ$czUiR&eM=!Y_`*1^W-jD}fZ9v?j?Ib(NJ4Y(jXz03jTTze<Oig%^>KWgp
-Yfk0P%8-EF@cn~jy&4x+xRb{H)8F2-NRH0Rok%moR^1hGv;aFCGmr+I7#tM-*1u=VTkC`e?tHH86`aJ+HW1HzGMU}9>PA@H%4Py5%Wo?XKa56lXq&t!
-fD8aR5L<`MjGNo6nw%4)KK_;!)tFcWS|PG7vuR6qg2x|2o{bq_k&pJy4u0xk3?)`7bI*OAo52R|UDHER()x&%)N)d~fOraG@22w*tLiNo3Z4AnZz5kR
-)%IOP6&lMU$tlF&Hx25Zfpgw(mU1@*vT;=LL?KPw8Q4Dra&VvXvtza?ks5^RNaV04eq`|21NO-WE4$s=gSFfkzrtl=oS;E<uW1PvG~hG2GJ$gRi34zc
-fmZd}b$D@-9siKjV{%wZ<I~ETh(Lmj+2CRi!!i1P<7W-Say^2}q|$=8Z~T6y!FQsJn*I4%GVbny*$C;?CUJpi|K%iLZkabT+7K990x_;5t(3!7i}3)4
-Mat*nC7fTzbz49oDib8WC&)3Iz3!cTfBZ6X_qO^Hu`h#r-5ID*-#gVU8RPrfwsv8|2@iB$x(kCsg)kdIIM9h>2A<Q}={%k$**OtQi$r~m8ctV<fVj;|
-W6sISL0JQ7?#opJCLt1P3M6<FIY*}4O*c%SH3NaEG3Fs;;n#R%8gr6_4W~B|9BFj}A7G#~v!trpadBDgbYj;+Fs>Uj(=n#F=DhVvA?NBE8j572rLU4C
-ZM0D=Q;~L~ID~qHfUGrQTsNOiyb?)bR1S|~y|&HI2A+#$^y1jLx;_{8QTk=CJH&kQ*J?PU%ChiSaTjoTm+`VXlqb?N<8jU~^-7Ib@hZ~-!`Wz1PA=id
-jD^2rry}=Ikxy%lC7(mw1W^OBO#TSqRWYurMvxrVjA=MDq-it&M#}h*J)wET2ETn{7niS=GeYrkiPMUQ$KWX#Xar=&4Q~U@s)+U++<BCgw>C9N1KqH;
-z123zL6@{Mbvamc1e<ZcA)ZNN;Y#c_@iq?{SQPry)J?7<Uc*RNseL*c@9Q30>LR0vkxX=_@D;?!HI$(g$<xEakc|Q+69A0pyc|q8FLcL^XaPj|*%zVk
-VDs+b-akh8%$%=<9mHrI<J!fTv(9OX<P5Y;9{}H=hm|s<hz(e?!sB$!Ok#e;nDHp$qAl^%I7`EQeXweE#Ihb90k;nH$_9-lvwUgD`+c7Co*z0|MYb=B
-@kCGwJHCq{NEq&y;q&5)iYI#Q%1}4kePjqks^5Rn8CVMC3G)B9F}GnuZI-$^Vmr3vsaI6HYgbc^cAT-sDKI9`45uvtM%^je#8kbpcH0d$s&IJ+7*8}!
-T@*ovg5|1rW8B`(lCR^l;~#oQzwNy_$iDue_v>$`y?tOKev9|^_j{+Ozr8s*_zCW#@;X5iOymE^KVBwmdUWvJ(eX)dfA6%H1lE<-Xc{7ogTiB|ntM|Z
-tJd5u@4z9wCq+KBF{oTq?!d9-4j#7U4jSU0aZeL9eUEGL(Ny)rRJ}5mq|vGvL;Ms^TQ9Uoz2B^u;+3Ah-ov1(6oJPEDoy3b-;E_!c7BUeihw0|lkxQ!
-*>b79om!DKOI6`<LV+wuI!InC9K^Z%gg{8}81IVAd!oT6q{6G?!^7jBZM3LiQC=*@bM&L2CY;Di)G%79EV9wCtAT#&-thND#E@2K9k>AwyJVYn)Ye{v
-CSE#?$3!+Q`UZobhhOnzy8iYO%F{-YvaN7vD2#_bD+?G6O|Ks*swvzPuNTI8ss=u)jdV1g!kv>w3!|iV{89R$o-|B@8ySjQ^9eHH&=vMYFsPVbdcmph
-S->ZR&U*B+p0lr$8{Y*0(PX)^E!`ykr!nr9Gc|URZ4j-ElTBYAnrkz06d3)ZwjPezVuZ7k9cT)otI^>YM3?{6PaL!Kr4xU)G4vOnqU8#PehDbgj!=;^
-ETmD=k@5<@Jvh3L7|kQQPks*EA^9$S;_hz#Y%y4D!kvxb@Nu@5VK|#-EOGcHY|n`Yn@Tsv(`6U`DK1%+j_-)I>Iws<FQEl&9^NmC(W)#SA5gZ54Ksny
-M`O!$^CVO@I~BkP_|7EZ4#M9!?X&ZL6&J28Gu}6Y%8Us{EY)^Z%VN3>rvbzY&oG@Atr-{`pZ_VQWwCStI>n^VxI`%U!$$*i14!b`?}NrRln4%u(5dIl
-WMlpQ?!fCkR@u~fGPCU1W2V-UDWHAf!<U2GEEi@ZZjq)wp^<K_SL^~%#;)bOTI_2Xc5~LXQHx!(Ld;9K>tsx2eEg`yU*lycEAbd_=R9uW@3<;Cl`0V0
-5geY^D>}w33S!?$TgWxI$D@oMLkvY|QzF>y5=SZz;v5LD5?APPb(NQna2r5NxJvh4qzxH~7hi}ZuB9yNwO-SwV~kzK;;iPLXgowLX@ykAy@Fn-%nJ9v
-=|BzCD7wRMM&^b7N{yibZ;JCjDlLznhR1hY+XvKQiA;mX+CA|FA0JlG)v{C)1#PNfqatbr2|Skiu?JHQgqAuH{+<|Sh$9Ob<LBVb-q`^<b|HuUd62z1
-=<OSB{rMMS^M68X%rP+CEG-Q&(eS`YLuAJ!=?1GeQ4+6RAm2<_%T?)!FYU`1LBO5#YLS<6st##ilfK55Q_)a9<@lNr$26wk&!$r&5^)oUwJO6q1hq~>
-GW#ki5GGq@bFb;Abe)b{XDBigd(-lUVw*J#9lfM)4Xbd2*F+l{PI}PgQu3%DZJYd6+tlE30+}BKK0i<^`fvdU=Td?A9ZADo?K2=+;dz{C*fV%GWj;9L
-f?K$aa7WOf`?GnR`27<uQ=B4*-{tyr8R>?t=j>SJ<`#j@O*te07NP*BnBj=u+Uy=C${Rh!*W+o-MbeNlme^>4^_9l|l20n_2iil`JHFiBPai^0R7Ie*
-x<tA8eN!vD9_Q_60|_OjctO7NIv4(~XtVi;yE%HqNsTFbpazBW=Yc02=lFR{Ae&;ad7u(64z0JC6wNK>@RmfqQN)EV_$bJrt?p#m*;LiVz-R89xe@UA
-^H(k+Q*W+0R-yVl@|SANUhk8UC#b5=t+@_~b&u?bY~G<Uap%{VWr0HkW83S<xno--kxo+<8NRN?4vRwNWQn~p)`t*gZCn;6NTF<N3G~f8dh3uX*=Q2v
-94HmhB%rt$U+0sU`8;<Tza&;bizdeS%OtXLNk?>XwVJ*whHz~%m$$~rDNwW-<|CjH;hobQyIg2%I>W{(>}N!WX0lkqC1mQyM_gVZ>cX*PsN?M7U9mJ&
-K|(rmMWt@2LZg|Kx5|R@S5#8sX9K!@hHv5ukb;8px^>#aytt;2oqSdBzL9WENg7tRi>s^#_1sjGP70`+S1S+m!PI9I3Gr&RL@)4|E45F*|M4t4dHM5+
-^oB^V>5bdz3uN3U+H2mTw%a48r<;&~vvMKV!W{UWw;-L%by&(}8)YfvL=|9E(qKCc_|yq>-UAyFb!Id?X<$!05-kMR1#mf}Vfn6y!MCpS+sud?xQKHf
-uEaWR7WaF@l6}u?Ex9?lG_5IU6u|vA+)60%K{w3)r~KxC%G!Nc-#g$ZxcBD7H8|&t0xuAg{Q7*Dhgpa4BcXs)#N|N)!ta^ZYhleA!wZo9)KQMQ;d*@$
-RF;>p{bL=H1XD^khqku!>T-YHDMGgI-7szrH%&v<0I?jrRbyrISlbxV)&{c`l`zdm)drcvqicN6&vu_zGZSfyZ5vn>mp^!D^ltoZL(9xk`yQ@n%Fk}6
-vigm_u8ay&kWV<I(}5yIhi_(qgBu-lC+X7#Ii)Z%qW9X+aTe@55s)2LB5>|3c#omUtG-+m1T(0|57xHYyt!y{Z4_XuLvOH$YDn_u)C7Fkn$EV+_rUH&
-xb;zRUcO&GHfZsAPWe%v5~`Sg!{8RTjFM&@IkY5nqP2Gk(}$tfhKt)FkX<xM+&1$e#VITdz2qJ^v)Ml3zcKdDP>HVmRXWi%5cyd|6ttqeV;NXJ9A>L2
-Tn#DTK*2(8*kjS2yJsVV3<0zHNUi8NwkxSeFbp}z2o`Lon88^&TU}lmBRO^Z-bV4>lv4s3aU9=g$gi9`<bJgHDS^nPOK3iVM+DJ{%3RTvHRG@GwstIW
-2p4cJcx+G!mfA~Qo2rk+93G)G=1PcgyY#PKaxG1Bw?>;7<$A6L|E41(NbfkfWS{PmuGk??Ujl8~bxzd`kX&}TGSfa6cqoZIh5rLWijJ)Q=_IhcOSo+_
-4Lz`4&Dxc~p%QKHdf+KD?wf`x-~WgkgV12UI>*A08r<}*%OcZqCrtw83lNV@QA{ku<t)78fF{<h8!Jj^lWLAK1+La4)!tKkc}XX~veO06V8kCHnRaBd
-#wFPxJ7u{H6xPJPa5m?cXx1;$M=+wIR%^}-@lrnPg5!WoFHfq}lTw}VP9d(Nnw(cVbjEu_mKiY)cgrxu{UR=qQr49WxV4CrGVVG#ttqyra-7-}XigIy
-JnJb<Gx$hSRC#V^<S&?IwI$~kSm4YL$>z8={9TXq>SQ|HHrnTzT+z)m?@@=WIZwI8H;7Mhb-V4GCKB;n4y9Ggpc@&Mei3N|?LxjksIbD^DH3h=l$<AO
-?VkSW4bynPXBr+?2tD>dKAF}jd>fH;m7V?D(=Sj9!x<ML;9SNZ=sgXdHnmtjx=Dslg-n|6ZY5zme1j|33MOkp!3q(T@g1c?u)^}bH#bRI>AM=7-G8id
-)Pl|fSa;&WXqXiJUY#3lJCnk8hJfLmt5Em4yfi!wn(^HTX@>jiWSC0qTf;`;OrW_8(&EGhbc>~)n0S^2In&)d#9h*50-9-8%;-zDqjw+}1A7(xaVugo
-V_7f5e#h=eV7Sg1-+YWaBgijdX*ma;Bps|w<YT6gMNP;rX&#~ebIyzgqhcl)N5x-u2SVn&dmBTtS%)|U4t1`2m9l)MbpIpxOsl3t00z@N^pm5tna6wx
-k>5z^3J&Az+bZ&s&3t8Jr~Edhqs62p(alNoka3)?;(}3C9L*|$l*OuFQqxGvP0y6ZNDZ;%<~XGFyAfKnQYAOG8@))3t_;_VRDqHn7PF!Q59p;LQq*&%
-p*8_dKu_Kq9e<=wq|L<axrQ<tVKcFzF?FTHHKQYAvd%Nolg5CU^ktoxIIFTAycXgt;o!=64ya0cJ@vdXRAm(H?A%?kD7TU*EAVW61*%OCnnoN7TJ3*D
-NX8)qfR=1Wp;Y(MpRvZ7vP#Kow#)OgVYM;#ty{M}VIS^jyDf3meM5zcSg>MYL|mOtLVG;V<fmFAPW`W<15~4EX!v5;b;Q4Z)1GF(K|PBc)gu+Ov@IvA
-MLvm1c#J{LR#OfWHe`8MRFo0#oz>J%SR7I8l!&|~F|xPl_(~gQc@*7=K>7~ruJ5+CSV>5_FVqWgG#qMZ9W{(Z<<mHr`qw!!JWoy4KAu$*#8ktm0)#iS
-a{OUaJk_cWx~9-2CfcZRPnU3?AjH^E{3<W6topgU%3pl`#fG91EEKK*QkpIj<MWk-P?fDh(N^*4W&v9mPPhw3D}0#e7w@1$swMq?HLV4ZM9L_lFwSz_
-VFR2#X%aMGBq<)6zA#|S$oPh28$NWLZ57Tz+oeLljtGG4^x!2$DZM*~?cNFF^QZ+_b{;)LnuibiF5$QI_zWJ`LH7NRM?X}|lh31ne)CP(ir)_Jo~Qr4
-PU5dSsd-4g4&Of8_~{$WQkVUBbo%3)H^(Puy_YCNJ%^hm5iMFI>e<C?e(O9UgN17lqA4K18WxiRwUL$Az$iIS-yNKV=i_O<xD6xM=8Q1i7;aFUNeT=>
-0VgTKqe+VvgdA#@^)op#D!b%Kc}X^PqKaYVZH}rb)c+A6qBN$U`~X5pAN%=o;GUT<pz&xFwpv(7b#hXN5`{KZawpPNYuPOVr$ZjnXi@4KUR>qV%R&Y`
-8}ZOm)t`~c4SA`CcNv|`v1vB(6ov7IF|=B(P{QuyWE$(uhc^)XTB-f)*|SiOhMaV%&(-#JJf$PT;kIL5#Ehb;BTzPn!e4ALA<cBSCocv%r+^@z5aa!X
-36psu#Sq-qF-$Y#A76Y3d4a3BhKU3C>#+3|km%xu=ZuH)0u$5W1~vNsCY0H{*5?uK9qRKHZEZrujPV)YFa&&`Xd!cJ#Rq5km{4pOK5=I>0pfa$17VY|
-t70lMQW|{0lXq!SPm&oS#tBAu_%2N|dxMYJgO4UMd0NxUoACuRepFk>WC<drQsID|G_oYIhF?_03h15YpfxmHQ)&EaIv$OIp5Qj@U@W~YMCN=4DCicg
-i0fsIKusv1qBMruR$4cnwZBCgesF9)lF@>sZ<CM(W{-IRUFQpWr#7s7{B_+#a2yQBddGVEpksJMe5B0q%;23zZ(*h29%ZuHnv{=57vi1P%v@2drqWpQ
-(Nh9g`y!N3o+Vz*tb-vkFz2pTq-l3;l@co9ytowJ6egQvq3rNZqZ9z2EL5f!wcC*f{3P{b^!9C}yfr`Xn&%CT3xZu4*f65}Ju(YR><^vf&N@dsYSluc
-eBK$DDR0<y9aXE~zQkj*&Hgf$hSE5sjBAlu?<kS6JEoFke_*$U!B}iwplu}BK#j6VG2%=&aJ`_?{TJ+aWuCm7GVzelDLY6*)z7@DpEXw{vgOyqfHW;Q
-510ZoU@GpHfx6=%U)Pu~=?|18=?~!Q1*{MPCPRO7L~N#{v1to0C_13cXE0zCpFh|6;+=_CW(sqpJNpO-!F12OqAdV$ro?`{UBC~fb{;@v!yGsa14|&u
-q+akjkaMUP=HE>8T$~~Mx{sv>k`@%_u8;o?`mN^!vMux8^eNgol$3eIHZ}GIwJ*C^I7X2iQJ6GyQK8ZCpwyDgM7C(?9)hiRPl-51Y8E*fFHWmV9BCB-
-`Lyc-QkiFsW&D8|6d|jp?&D9}n3ssS;859R!VY6>lo91BvvP*IOgIWNoCfa{c9Fe;fYc%OTUubJc6G9G01prapCEMTClLd(*~ajR6as8Ao0@d+NZ*9;
-l=-b|R81Ea>V=-6yi7RgK~jD94BjO;I;MjUO@Tet>?|+j@L^nUwMfWd><8({>U=hMh?&#ct&q4z&Q(62Pi~1SlkW<eemVzph0E73*u#>8s8VcL&Op1%
-q7$CgDNl6UuuTP-%-|#A40H*RieB&y&tbL*;+J0WFS{-hq8f-MnTP3=>tIU*3cKsTZt!Z8Av{xBMQwJRCI?<2dQbPwz~tP8mV!n&9UFQUT@#2isSpEi
-u^0wXn$1bDb-B5)dM{C&EM7V~O&xZ*yc&;|4=#+y^b%%!i$p+DXZWc*ujGWm?T8ttEr^F#eTh|WWH?dojsy>P8B)1>GNVRpMvT&fG!#5#Po(XXCt>M2
-nvJKU8HEyaBokCQAw4<)=ts)D3^ef^RJxzVxZ|2z$jojHNbrg?tFHy%R!xKK$V|{Y4mv`d2C+nxT+&<sI?VRF{D1BGy~fD*)2XeALs?!$gT~4<RN}s)
-!CGuba0(V=2KosHm1KCyBZsZ`84BGecYPw6NL44Zi+6@#Ue59fitpx&VtkEr&4P7WFP7EKXXTPVSsuuFSud}U0&5L^2jk*C`56(&>DHY^lNJ*PYW?>J
-HNqW^W!84Q`P3Yl<YCse6zC{V7{xLh^l_AYUUQfDwROR(+{haseo}$R1gQDW7t|NTYS@vScNoQFKx?wk<OWfB;5EEX^_FTmWt_W+8maea-40LT;5wfT
-Z_SKjWft~P0Cn=K!)q;L2ht}riX?mB>NaUdln<Qkhr8Zkq?8RICsi!q=In7q_h<s*<a?8$3N89%<C;AJ;m!PBj^7t%z^rUBI4{=DmLy!UETe)GdWOjK
-8CL?ty}*l$CneOnNrkE|wx%9*BCoEzHAb4IWi0WfymJCQao7M6W}{W9Sir%bNj}x!LV_YwdPzhFi$?>=fKwsVM$C)w5<|B6V#xhh(gY;f+jdn~)FuZo
-HkSD~A245-e)j8|9w$>hIQlOA!)5Emhy0q(c`h%He}W*M-3lt=cwgY&4Cy+bjz@USa=gAWeTktZycx0@Hfu_31n#6qsfgQeV4H}z{c?uZu84nPM$PXj
-4-2g);fgigHa+Y5ouXpKV$CjrXN#s5722yvYpYuW2kK(WEVMlo_5zTbu7PzFRseweP>A9<Gi+kHn%d#$oVMP(;+C!m26844V%vD)z*X|V$?HsEL87=1
-{TiTniiPgd7Yu_XBCZN_ViWJ(%a~S&)yK%+zK4Apons(P_{;C3hR$8*7jTs+Olw?HM#J0{iaBM>eNJRCAcg62wz#;8q)YVK?G(>Z#9VQ$S&V2oDJY}p
-#-@$<QRgP?1I}J9^6Od^8E#w6dEtRiACIA;o-wjUn)LI&#k9!Wus_{`k3?sKWoCAouo)UfsXeA_*R;XRH}DE*-jUG0k%JoZj|2~_MnG2H{#ue8lNS?X
-SugTwiNRPo)@Ni^3PpwPEucOY-Z9Wu5}abo$}p6aatEdakK1B+x77(rnM)%jzF=!>eTPqLHP!TYjkP8bK{r_}06LscfGcd8W9FNkPN|Utyj~0Ei^k=g
-Q|1;$2`lK#IY~qnFl97>rIBaZfBaw*No(nWk-Uspq{R~<U-44)`I<^ZM!IaieHDJLxr&30V-aMD{-KDW_4}RA2N>x2nr>>2oV<yM2usj>&*(U=h?d(`
-#>Ks|_~$;cY4X`z0S2D+fey#x9?YO{g|PY-LYEsFnY}85E85S<ae)*g8{gycQLTCV?fx2!KoRm;s4-d2LbUa;o70_>dnQ)(7xxm}juFW$R@0bKkG`X|
-P78zTMRI_fkjXIi`9DIkj*aJSE}aQQKqJI?n?ptOZ)qLYi|)>9%sV7UwB-;DX2d+kI!lcru}WfZYB;jip?!Leq=<jMkOWASE`;oI@tpWnoODstN7ATx
-$hOhu5*Q1W;zMeX3e|#Z3tai5L0`gaH+_-u&|r{53A?q{NiwcI_nb`Hq#jB`9f<xCfgAU)z8kg8lv+$}P!sBax~bCJ^*?l!W(t|<H*?63Jc;}pXE6yf
-410FiJJ~xsKB0Jo(OYGOiBt!?;`F<n>4Ilj8rs+AKzvbl)xMsWm~AqDpN}VOLY=tfE>^?5`aKDtN%2g2=&bHIYgt_&r*brS5WC$`KZu`bTaWK~eaI~X
-1#@=!fg*j{bTqhqa_A3DhP^QIY@@EJg1K}z#G5%<*<H+6QAcUSHCfXsIuVnEVN@fWVDsUHepm;gnQ`y9XX_9X?L<<ZO|ebasE*!y`;<rEY*Vo#4DU=s
->xSdSpATrI&&xS*aNBuXLvgWi9H~ctskp3%`6jka-rr01<oKm>&>@X{_h#=5ZZ$8vFpmusoXfX){;Eg<v%j0x=#fZeR~Vh?8n}K8Q!QDZ8m~<p0uXWF
-f!yu0T2?1FA%<s3%2}An>XM+hSMwn-UNOHvI>yXArw3=fE}<2_eR+Iz_VWq6{Px$g-v04R`KWyltof*Rz3mP1BA?Uc8@ASbwd^t`lNCJwtm@;5+3r&J
-pz_VI8)5!dVvxn;P)r5<>2*{Rv9p_-HZiUb<CqqNKH%1N>KUs5CI@O~;Ok#nY+cRm3esZ03lk-z((+nugF>DRrhjFQRvvr@QQisf#TD{zFDe`n0Ld%t
-k*(Rgka=BuI&8h#J2>1ziVt8g=QD34%)>NUl~*+Jb}SrTi9ojr2J;wfU+FZPG+IDj=i@0`Kt4&<^5|soj~B793Jr_LBA_B+)#^RQ)S@keHmq>t9<u`$
-$FQRrZ)!+ekmLg!O5ygpGy<Hn*=z#sQXwa@ECCQVMIgUq3xZMuGzCG=8vcWPCwHF;uwh6Vn$jtQk8wcsl18N^aBTXUN2q78jPv13WP`AiJ^}?+^Q0TR
-Vxi7;%o6=_iMI{oIf!wq8r%k(*yxXM&2540er}2aQ&`Uyg-zi7h}EKc0srASCm51}MaYaVduoQtWenIH<E+ywOB`X33na6ii4E~Ji?7M6<Gm|h-Cp8y
-KZu``@u)xww5f9lzJj0lDxfIXygi!sManK2m=pCKM#I3GfoZHwhCUfEgyr~h3RD?s<K-%+Y<Z^8claXqaZok|H_2VlhSg{a6OwD><NUm2VRpQ+M&gDe
-tZWf?S76o34v|4Ru~?kN-~h$E^Sm9Y0T0S|U7DOOC&5g-V3{--sM(E8mb;Rj0$e%1WM?Gs8Hpsa%#el4$?P2M`{%b}MkALnQU~lGzka=U^pfn5gNRlg
-I6$U<X%G=o;|ux$FGMWWQH+LHI97atf8h~3h>!R;4c63ar0y~B+N*2mP|2Y!>0GBP19Ow+vn0Nf6(&=9E-Pj*+U5J~6{QM`PVO*8BR8UTQ7uK*Y*J7R
-+I0EIB1+5lrOY7Swtaj~QL;<s%1z)U^>4QQNtJ5(PRx4liXgBfUqYc>5o;B@m~@Ew3Q<8-oqv&3azqOb%2Wj#hFC)35@p>0Tt{vO@k4QYJ_F=C!0=p)
-)!YqY`TWyel+dYbEa9%6;g~G}K_dqf)57Bu%-nmLw5H=9G3Vn$KKpEdUOvayg+}9>OvDEa$iRgHl~5TEunoQ%XK#A@u=2*}N+$XES|hZUBGjT}tB4%%
-=O&*U0{>^Ifmj&KYP#~zPzL4G*>rr7PcptqkeE%qF!Z878*KnbIuKVIgfD_`d#{d9Fy5b$k+;~cqZNq)h$(X=63Tl~{ve(1@bVFf*WXO1^@)fz*I<|j
-I<yL0)NKl68IL@Xk!*(o08)gM@HgR9ICp>xd!Lk`HTMt_H&+6-0D29`I8-2;ZVgbwbt`QnJ*E4Kag^riX9IlB>+Va=)5=>JOEhrecw+%<*^x|+B3W|2
-I<Ccd9u0bOU+xb)7v4|=?mCQ%;dse0E$M?~nMp|MW?x8@b6c|(p9*^9(58`I?o5ZEBaT@=-~ZK-KyOmjI#{$L5u{*N*Ai!c1NXFKR%e^eX_6o<#>*w8
-N;Oz3Cwd_Ia+YB)XPDB9{T~@3foc=`5Kvh4i!02p1_fD2bS;<4h&FEIkXuniBloAWi87XssG`uS(@iHtFGhr@jT#MV%bZ%9Ou@yh0&d?}G+)xLBC{eK
-2PG%I$;V60W}m44R7r_l7MlCc$QVSpfGDlw4I7dP@YYY9j81H~CTSX_4Rwb!lf_0Gks4|uRYe&gUYSkGgfPsO`MV-RL1SE5B<0eZfMV5*?$r@nThN4{
-T{_+=2;X$*f^2%_0A3ke46#L;I%}-a<l_jd`au`8ih8yF3d3mhPmix@u~_Y^x)>^ue%A4cP{?Sqq}U&WmFJ7uJK94T|B88Utlmqu$3VmQW~(W=nTst6
-Zn6y7ffWW35%Uxsyc9_Vx*NqAwZp(-8zbTTa!~+IHCv-a?!8fLSa9WJrZ&yCGtaiOMh(b!cNAW0bbH(f_gKRLvSIs(Mbj|9$#28!BA=2`J?%g=401Zi
-;hx!Wh{MQ}=@8sRXG502MppIkJ64WQnLe47S_zX{nQmB4SD<(!k)*LWmmZjY;a*b^<UVv))d5%3#+5$18ss(Ggd^lYH?i(YJkw?)+{U;+;V|I-5?=u4
-NlUiBm2D9e77_p;7Te=7US+p6j&F^__C;pd-suk&Wy!xNI1N;we=cUz(fCqyClnfgxVoN~ai6k~!qymnpmOc=91S<^3$BPJsO)+a&4H5!&NfO0uBya2
-mFPSYk5%+E!diN3h7)cwH`iCv_|G4cvf|~zNpJt`_~h4m&I({D&=Ua$553x9>G|EdeYf603~QP7YjaNXcpFEl%p~$-3GqUdT=?o1<6uZP7;w5_0CH)M
-MD)Wu6XD3Q@zf1UC!uxvc|Tq(SNTM9=HL|(5$qP&oD#7D*$hgzdtKNV3h)&!#zWV&$sY=IK$43!j+CWL9WUqEMDn21YVH6lF`Ewa)-~K3z2r+0eKMa`
-drak{dqEoG6^WcQTc{TKN+b?tLrYSSfIvGh8HO4$PjSO3*^CU?%;0*G;nJDL=eIcX?TgW6bv$KgzuAScMwINkm~+xLqsI|SXw^B=PQ@UJ6n_ViRsWs-
-;D{)6|KVn2N?DOUDH^73nv0sQP?Q6x4oEhnuQ-?vix2Yq>~>zy^+FRNI$Wb6ME;E@m3vAi*)mvKMC>@39Mk8H%W*sK5R96hQb9*Y7jZ;n8oC7zGswuA
-D1YR5^s#KlTB|dvn-ynDCg?3>4HHP+Uc)@Si%rrg`-v=9-N_IyaMkBXNt<PcyvgD0>zWKM4Njd+Y8$jPBgv$rr0@DZoEn;gqW>Vu)m>+d+*U82bjCV)
-qS5G_m~3(zFj78;m*!KM(=`>>s6vFp_}!RlW38$gf#kUyTVYy^DJPdLER5(~TwZ#=ajqjX*8sj#u{1Y1Ygq72JdluSxtC@}7=ZT!=%zbsEw4|XbVH{*
-)Re6%zbduS$rY{1XXJFSLd%lK=81+^k~B8<r4@WNNW=ahQCmMN1i;|kh>|;Z*bk)K(sn9&hd5fNHxHY}x~L6SQ=V(|a=r?8Io7s`u3pWHK853uPBPoM
-#q0)^=i=xCPkdi8LKw~5O{VSe71<%KGthucWHGtC@_g)~c6&!s0w(n&>Jq4>GKl&zWwViKe`aj-$)|8JzN8pc4lR_TNO2`z)oL+mV}U5SXT$O;m>Fcq
-{Rrwtq*3J;9M}?bq6uc-t=UN@QZa?e>KQeKt#=9V55=wg+FP=Xr5g>0V)y-NxJPsD<}R;i7uUNSvctl&qj4x1W^`+$289_j3VxH(54L4=E7x<@-($1c
-;ZP71^Bfu!Kd6c%s!tIgEC(0YrBW$EA*`WZHN%ONaG+qUmKa`yZc;1d2o+GWdDgHSW|pySYriQXF>|_BoUJ0`e@|WhDtulkZH1;b!v75Ju3S-fjnZNO
-f@g^73-hx4l89=%iKd_(n0IF1`Eb^u+mT2eVCl4Caiw?QyPYP{?VVS6jeIHQxW~;y;B>egq&)=I|M=u(<g~)X!plLX7m*Ek*Ki0r)~udjJ2nST^6-7J
-in8m(v(2@k)9@7&UMF_e{PsfhEVUhOs|d!q*0{;TzAg6~x_Xy0K4U!#S2ye%r&JPV$Z=9qM)XmZu=Vj({25cm6wO*+@n(t|x0#VN@Iu$c3sx}B8Ha^A
-S8J)D!5&>C&vm17e2dpE>wQKZRATn!)p5<zlfV%{H<8nT*o}UrYaeA@9wh_k;wR&NW?<Kh(VDL&s_%ZZCxOUUP&o5m%n=$cL-;vrwWhNcv(3m6%*PY~
-lf~2Y+4O-@y*E2^pf%jlakhVaczhyeaLSQeF_JRIjwO}HdaHeuXNGo0CfB^V{~vcY@2bo>+R|VEC!j{1u+}KGu{QD@ogs0U=f%Ql5-Al+ZfgK==bYbW
-gl64}a*S^aY!MnkS1IrYRwUS{=4a6KhoY@8AS-`{y<K!H9$&E(x}0@*u&n&h=GBIbm0r{0W^yaCHdDMww)IHCsu~~Y=mm1MuPhly9#a6gZEI#IvVz?#
-#7hES{@!6%1(mOwkP8}t&uk;~1y#686#n5w)57yeWv3J_>U#E`<-9mHi7;hcBui&_Av8xX+oXm|j4OyERkjIjqn%;#erLJ7C5yxdFP!A(Q7o>}0>l~$
-SPA3h45-uBVgGjLXb=*}VK;h6-e`_@g=~Tz#YyePN|!?HtyrTtN%d;d_|84E<q%StF4ZrJ63}A{+?b@kC-QVgzQEXUDdHmQ6{9QBd;ll|w1q-Ad_g>Q
-=rJl`6htB_&u>+Rj>c&48fC>89S&&6`7Na?NHwNrn3E{HLGTAP6PFv0gGVb20*w+yHrth<xhzd>!qH)$oeJ-Q?d_^4-#IxuVc&<_43FzDg925Ub@7;(
-hFvTC3}@)@`2`bgb$}*8N*gG{7VG`icWAMJ$T-3u@z!5{{mb=VhONJR|CiT)Io(Q7*2EEos&Yw*`#|KE!9Ih_^s|U`tk>^QOv3NeaCi2%&p$Wmv03pd
-H*VHzs2G^C2%Q%gjG5L4y2&u$UPc<mqu$SWH@gN5F?$SXPM3{4+H9m?wIKY9P0#AT#fl7fyZS|%oLQ(4h%yrM7axj?72j7=v9Qq>2`B7kl7#tL?hF#(
-xs5B-Ap}{wYG^>_Q5vd|J1JZwnxtmi=4{QPsD=WGx?yv`H^-rySkuJ!>Go>#Y=`+d?xu~{-3dL?x)Iq~&pQXQ2~>dBNEcad6TG{WP^H{(qBY@?&zsY!
-YGtn9!gQNV6rSByZ9D|cDwn;U^fkJnllVXkx2$x*61!w$1inU#R@F?V_ZWpWr0sCL7Ate~J7^DC3{b^@*i`FYP)f$Gs_en@G01J8b?$*{2Qm{=0u@8q
-qXR>*C&Aj@6*10;9N<zLbNx2=y7_!!FJJ=q8;oW<uCxX$M@vTQ6(lbcq#ZyY$j*f2y_#h_OXbXBQ;3^<@-Ei%DDmta*zdFH`gD&4gC&8wy?A@5Yq`Pi
-&5|I%P?DkbMRan<OWvW5ty4#&!|U2d7xO6cJI}47BEYr6kk$uo1eN=?jfb4nFTFu4$4TuN{l3GRv9?^4x`x?A1%eH9;W4QuvdoeY&5Jt1Q=&==xqivV
-bz{b0b;AF+kP&}ugk=_wpgx6D&TlsCb1m`AwI#*WXPd3}&@;st8XoSQeAi2Do_lsjDRM+Foe~Z@Mqw820J7_c1domzl9@w?KtKu74e&4`yFK8TTTuEX
-{nRmWZ*(9W%r050gBJ!+LE*F*c`dIve#C52m~aGhvJx~BF|;p(O)D((yO;_meB+|uzFvwh7tZW+d0+IxCTC@~D#?veuHn*R+z=(e1bk4TxE1l>brHIU
-&T(ZKH{ZcYOaDuD{Da2yss_5~1hqgIvVf214DB#fy%HVxgt$5rk75fJ4;b>6^G0~|=$>$(q7T4xjsy7)I}-TkQIPHJ*2EYw<Cbyh(r*X@f+G_`d#4N(
-CY=XV!vGs(izym?egGOt`ykP{ks9!%ngh^FYi_eZ5`pFG#mv->OtxBoGvOqg7I+IGPFI76c;zHANHdQSu}PZ>b(7$+Y7nD^u4+Wm@C4J!;Qgz?{=H$@
-G2=%*#Qk8+;G5ERnH8<mUnZE3q`s23$9BP{CT`9fD@n6bGN~tp9cx~zDZZtgN$V=b@lQjaFY>2H_qP`Bi{f{<z_Da66V5~u2b9?o<y$}PogD0adq}3(
->dU&nxBq=F3JA?l&$5G~m%U#!HT#P%B*{X4!Le*=IaVDC*QaC_ZWfG%O2-yaKYd#cp0WQXd7~oJq1_R#R`Ox6M3Y18YS?&;NsL)el%d4;9ajSKVY$i0
-X;X@No1EVGVVMLe)U1;8QND<222AHS&45gE?2ZvLsvf_3b$D>pQ|=vUI|1}Hw3^99Q=?E;7w!d|INSx9i$~WsIlybvf*COt@g%#h<^?g?cDWe|B8sYG
-3_Y=P`u!f9#iu{MK8++7ZP!B{lbN>r#V*l@T(jASv``q!jNZ`c=>+YfoN5szzZ1Dxz~ORv=~?uBQ5b{I+ANTE#U#V2q~^`VcMZ8Aj<lNtk}m%d${85W
-SCa{T<Yw8D+Bbxt2Ky+hv@M05LF0-zC5U(6<qOOdILdKnLYwvCIx#i5qAwfocfP0ubEWhORf#+7O3awW0kdIe?za9rZ;b|bUwpQfu<twVZHbvI92Uz5
-AJ_!r4ZFovW6E95Pa15o``!bpk}#5#&DBftrZj+sNkvFm0Qu2L0$4ZtyvY|+n0%Jb6FHX*O48M};?a45K@Nsu5crSqa)x*LnaKf!*7W!JX7QA;x5BXa
-fG57$>IVIOH|EtzD8u%Uyy91>rXJ3{m1sznAe2ByCdE$F=mW+#(#6w`LUZhGaP!hk#=qa4i_Ymk=BDP}xHx3wrfU`@I4iA7S&?Jm)85_*9L4Cg8Aq)a
-VM7b18t!D5B)MNr%Y0O{&Vfy8(e4ETutyHKHnX#FUP_6vwK<~)<k_nkZZv~%qXU!rKv@9j!!&SnQ-1?@E?|(Bx6D(~5KHU3<XF_9#Uv)(VmkxhX-R|i
-ihveSKfAdq0BK`~bUf`;NAl^UcW@G|x7AnQZZ$mPSnxq<?dk`*dytO|$3&-GMiQa+YOX2yIMLTu3*AyP6m1i^!DH27q0~3oX$q~0HPV;JjA>uXL+yaD
-cSPFVeXAhtZzHTU+*a<>W7{MHq$Ig3Jp~4@hUpe*EY5E;nkCm-!?C$gRAK!nm2^!Dj3R-)M1zg?KAy#t6iAfvl~#J+fE?(zkR#nP9hlGNlnb6@v?Kba
-CQiQKQj9K5MG;G=9}-5rK;*TDwCTEr9kt6~MS_;BmPvKO%9(mCQKz4E>5UiApI>J=O55X-MEO-b^`{l}GJX6ouowjcza1A7vGNgM*rZrjIUk`xQE^fs
-iw2UX5=X#0n}n`noI#2ax+2Xe@k!rRIW=Gi&Zi{+W{D}NJOLMnMFdClz&%t7#q&T3EH!^$1(MyaY%1d|lxyj8b2Smor}6l<Za*gHw`xu(IzY#0;3}Fi
-OgK)*63zhHOpxs~IZsxMC=_0V9w`4_jTc3WWqK}<XAEUFo!quKi55cX03LQQoQ@t1b#pz<S?SKUm-<|s*jS)iX>K~RjaBw02cq{OH9*i2Q2}RM^<K!O
-2PTlqN=>ye^uclwxJ2Ob2gg<^#weN8lC?t*Mih&=0O?bE`2m@(=Jt}rBbjpvcpJ4A_qNgizdHGe&{#)rY;(y!bfoDCCMTQKf5?lr3srvGF2DxC<3<vH
-%jkr&koc9GP{V2?gj=&mLttn^keBb$U>n{rItQfc4ETsi1MLr;9Foa~Vp^D~5zM6voZjThjuV^%C~-yySKVg~0j6Q)R$(psI3RGvbh{yF0@=Wk?V}u!
-9zXxExy6VxFRuzo6~kmx0)7a{3J<Rq#LIEPnwUG32Vj!q?Cjum@A${Fs1rudKgZp!A5MB_CkMS#`oOWY?n9@wT78%A;zyIU)O1NLziGCDhU-r*m!IKy
-Xd{`EyWdz%-Y`xKMeaux4t>3CxCT*Z_~wZZsuLgBiBBogyFDcpyEYv=91_UHnbq4)b*l;`b(YgGMrQ69?c7`J)93l#wUe~gBlmc5`K4;7`?~|B&)#mv
-%}-ld4fo|})+Aikd<vhLtGk<xSlIz@*?8A28*S2ABjhz2dQBJ|&I`u~8Sf}nOo)s_jO^|}4MmmP@b`7#*lD{=rV?yeIFd$?H69^TlW+pPk(tDGiJ3E}
-n`o5CbcNwG8WY#f40~dz?pd_V?!gPMnp&V3pwb<#xRE=tY1*9=h!qxwl8Rern*;Wfs3@`_8~EmFn4|UEX|#zmOX{|3zSCmEg<kAe%ikT-?IZHTI)O<1
-bOpgl@9=nk?@UD7=h1(CvIC6GPI>iqy0x{17BySp+vxv_hvNllvsx{BR1ZFR-hCS-^xw`F@8T_ai+{d(8v(Eoz`=}4_@j5&0ic07nd@knWAPg_RzIv!
-z>H9(o{E(Fyo~Rp3<{|{%b)bgrb5*h>x2VI(_%TI9piB%PJ^OVOnjfTrUW>yV&1C!@oKoqQ;F;#I*u7TmeD+C<g(<6t<Xb>?#$X(S*^I%cZmnhFxcc>
-hstM!!v{2^Yms`@ge|m0#BaflqC9z={)ptnQ&~WETSS0v-|-tp)D!kA)U<tW#y;s8&s<+zwxBr|cb_S667><(kn-Nyyfiu-o9DyLO@ow!1rc7d4?p9H
-V>Z#8_rpu^A-Kw@T2^C}-I<^ug3Cx>xTt4DVxq3roVX>{YO==u@ZAqLFowBCyR1^O1G8J}vyif2c_r&xeXFUm&BeZj2i4YF`VaLn2=xA~Zf4b=&W=V-
-V0sLgz;@xIsC~y6i)J=$C=+pz1)<rDb9Pbi%f;38Y-s%UmSn=4QRtGtqJ`t%{wC$zo-|pj;Q945;*7Vp$@tt0!u97R2hYCUJMDe?0_o!J^B13f_W2io
-`}=?A=NH4#<<<CK?<UvN`M($C`<oB9|KYh8Ex3tLKE7myzI3}?GY#Pk4s9+Nt1M|qa-wCCFBbW2{9@NoJYa@W`hsX$Oo6dOiEGT&6C)oV_L*<`OZZ}U
-5dM>a!IG?Cv<uF^*~V#*#pOCF21HmcCtjjcIjdzN`muoc>Z>sRJlqyVQ3A{U>GOeqX)<AR7G%x!=?e`LX$L=qv&fN%I8i3>OG<*T45qY{0J|mHT4L<w
-vKvP!2_0Zdn3UYsz`_ZMWbG?#*d*8OQ(af+{`N?J&#_tP%I%M+yLoq?u><8879F3pdgySzSrp<J*ZHelvN53v(wKsBmhJEan6ZK~QBlZ{_Q%;vJkdVl
-jwZ`kudA^Hb$EltgzF1bv)6X~%bbJHbtY=gps+E$7*|oIc5`O2jp-Boj90V}WDd%jwc2_$tb>#IL&nP@b)VDiIL2MId?np(Q^FG9`;dxsd2}6HgkO;F
-*k+y9@M&cBqI|DE$FoM8k3ZL5&?gj*&$62iyIro%Q77EW+GMRk*;qL<wRn;cm<ImPLb(entx(JY{MGM-Ez)7OZ9ISkvy`$66}I)9k`i^86ZOI*KqDsT
-sZ(8Ikv8$2CLA{$12Fr9?=Xb%tbGc-pI#mu$5a+cmH4;bOQ*=19<}0KG~*D;>v*j?4dWwjyk_ub&naI_<!hNfDOal<>kb1+BP-LuYMTg)nf0|))J;j2
-iye+bMS`93U5Ew&G~Ic4J;Ph)*OAixd-%hS<MUBlfB^YycKH-;H}woCE1a+d+qaHj_6zI7{9p$T|0}kcvzx%Vhj70FOo}ru%Q5-Gqo!TE9=1XWwcy=e
-u*cjMr@WNPkDp_6#vs<YF=|EQBmk2{ZJ2qIx}nWC%V-;@p@@sF4*ms5P?(=w#GKL;KZ!3G9Ozv_A}Ill#P|<UQYR%~1wT3VKFXfxwijDQK(WE8`#4_M
-@WE&*V8VY2ORQ#^6rnG?hxz@RYn#MT#G;#XcB~_F2U4J6GE^F`!&}R15-9RDk1htc(~Fotz(3O&#goG?%!X3~*uK0~rkmbNEIU7Zxp*73S5q<=mSxUn
-@2s<)@zbbhh;uyS1y9iMmZ_bMsP*Y~C7hN-yuv*rB7QiqpKlDH{!nl$GR74~#A&r%Yu0yUfIZ}p!cA$)C{CgAC~-3Gs??`3?XH`wwdPb*4>Iv!WB^>Y
-<swgAs=yPD#KCk1$pgNS1ei(cmXeoJ#MTjuX@qY~)Of%fR>V|gM`kr`6mQ^;OFcN9hSH4tsgeW31uSiOV3iuJqr}yc>zQjg9Y@4aaqZ#RsA^y8$70}y
-lX)UX@LW{H3g8n>kHpGvnr$aS4g23z3T^blk^r)eVKtiL47gy`O}N^8#hcm?+Sk3ay_b7ud-rl04~49fWvIE%|0LmzC7y+oj>L7F?@(|N^$-rcq~UCh
-gXxnp4zp7_@v9y$ALP2JWrTG2tM{x0;9FrDR?Z(Dmjw6`Pf!`l?1mjnog>!+mPYo{%H>PqN{F-aa>P0_`K~C??xZwCTFx-PTO`1dkDdg_q*kx!1eA>+
-3gE91d`c2MhP-2iyPDWwN_v(wNqN{U^hx&*K&k2MBO<LoGK%_RE$(pUE+`^%HI%xs6--T%2o2lJhClz`I#fL_ZSEhCMb~%`rH*G)D&8WSY!BIC*O(u=
-NtK@zs(pj8IAuaJ$^TZ1d=h-$qmb_GA{@Lq>AgDmg+ja&ZnmNzJL$bS+}rQH#ETGNU%PjBeEcR2<>Bb~?B&6U^VmB&OCA#to^so0+;=xRycZGP7$$ld
-f7DIi<oDsAm_YI7^YJj|%=YxLIgGF)v>>6zd2vYz?BUp;#_;^OgiX&8QSM2Ia$m^ty62S%d!g=8)i@ZN{jMI6ij6CAHMjvj`7o9)>n-oJKg23*NaiAw
-it9k3XE;XrKK@G#Ee8@!&DgwrAjD5po##S<!D)D07>sacAxY~!{*Oc-FoVHYDCk+v;AVC+MFAzoKEIxoOQPuFHcEp;Vpf}0V3!!*V>hVD7S7z(z>5I{
-OqC|6$2=r=*fhrm*ThrRh!GYa{p>I}dvG=Y(v*Cf)zZa02(M#8tn{Dnd^WHNAZr6)MJIdLNe&B+2h0->=#A{BGx0FJJooDwQaV?<noGUOa^EFa;7L>O
-{ghW`uL^{0zFNl8MH%YckjOH*H=&dm*>b)VqBms0V<?pJ>&91r?}ZfEcYzvQkI&js4?aJ@uy%?hH?jZCPHkc@2hb@eI)K@~<P<*TDkAx%K6yw&cU7EU
-+najGW78wn4Z`7cLHpEpMj%aQWg#o2c=H+J4P6@5gyRp1l5M=+b%0h-SCJ^w=UTjU<Mlt3$RXn6h+Bf<BcP#@_4=kXiL1HI5cYNWEt6>xFGqn*`CLaz
-4yfVa;XMYSi`8_>SIUTDUvG|f-S4~@i1bJ5e4@EaH4W`OUbJp-XQ*!?`Q8aICpuasFQ&vTbGJNO(ol$Ha@?Q2M{yDb6Op`lj1^E$^FadBy;$7(@!qhI
-;!f0mfvDq(3skrvaZJoCd(-QBV>>-)4&3bH>ZgRO4x!cvZNwERafSyX&6WjqJ#snjJ@A<(wKi=tJ8t^eh8J$Yb6=K&JW<ll%WOU?#~)&fz(8@MH-(^)
-K+10B5RrQ{NmCHKiNdm)YFHN}sWdu&O>lB)@?^M?zl?WunZoARJCewvqtw)~H_$goE;TqK^+06;>xR51hNQ?~T<l@rKNG8BQO1fqG~}2k*s(Bi`{`+!
-qI&}{-V=Rs?fJ!HY$Zvfs(YHn3ZDG}OP$0~95Z2)ou0<w0kjGt-tH2Ur>~C#PNr5Y<_nb0qFE=AhX*Lcr+~CUMEBbkPync=>)583KtnHMECTZdAK_p4
-ZE*tK*I8s0+?n7lK6-n09E{u!PI0)WD;4u-gpA;~umN#AP!`BKNGLFrNU|Mebk+5pJsqaY?(?dOnq17t<ipB;bvIoAy;w@LA0u1dsl+irNpVAzHcxcy
-NRHX{w<a~-C^Uu-a!+T52`)7lEg*w^1Ix9H`;VV}!p?!xHX95B*LLIhI-XL6#P>#KFVPPhXan4I7p%Z}D2Azbl~f9Z?^3H)_Hx$yIxgefYjypa9Y?Sv
-qhmPk*D~3E#Ks<&k*V2^L$D<ES6P!Z6V(oEbZ!#XmHle8vw^3`vqb*h&N|^M5q`%FR$?aesv#uzTBFS&O*Bj{84_xYwVEl_RvXT@ohWD~-wMPP=4xbe
-J)k%A&Pg0$?Y1ZfjAsP5V24`)f;5aG<+r{Hqk1TAM{#1Bk0Rx(R~$HAKy5ZVusL=99IkK!uhVhRWn{Nz)A{6wZB<0Y`jl0}VGc-XCa>eZ4bGB=+hW1y
-NO5;KN`5_*`#^Y^%<)Dez60nj-<Y@sH_jbzbPRLuT+^)Ap96k_VF`Zgiy&X-f*h1<Mke<Yal)y`tM;_BL}Ld=+$;KJQ%)_KrF0;<_K*_|npsgbR@D4j
-4yQ$NVsXN(8$9~S#*Qz%n+LUT!v%VQcL(e^s~$Jj8eV*^an$6g=DHhr?gSMXzX)O|%<s0zuddO3rJYE7F)ZfjQ)N@14z%U2MmNJm>uz&6-{iDI@^RzV
-%|51X$V1;n$CT8eHn^RlZ;{M-*Y%(1x=|ImrLK4!X&YVJmepO5T}!z+_(jdt%D5EV<7<VZ**ML_l2I6CBrQD6|6Yv?q&?dbB2y=rkP2s)8g+N8nDr&D
-TNI1F+x!RVG9zluM@ptQl__vU0*bsIrR^(R_Rh(ax#U|;(!j6`oa5qRHXj#G?}+~qM<|gh2$h!t9Di<T1T(G)vRvYf$I+egnjK&z5lJv)Jw>y*!J|*U
-{zE?E?U_k7iQ1$+Vafb1xe7|M<HkX_U0@fnJN~eiM)@hF5WXl&C3+70Ivk>ar0NHQ&Eau!?PddH&$<R7a%Ef+#*j}g0CG$5>6k>(?k(x;a>5)t`5WyS
-rg9pevC;$+hU2@Q4ObJ6)IIPiJQ6Z8VnyydwwXcPDD+<Bd{H#kGRIJCM7lbORY&FI!b1di45AR}5q3fw4kgRxw|vFP@X{|T+J2|?=>RTGO}C&m1@V_v
-CAhxwP~I7RTBviNe&?|mKE~1+=54&-ZgM!;<HU3XJ>ud!tl3exYct<{d_M>dj!w_^4i9@L9Nj^vGW_`zCL=pK&P)N#AZP5_IbYl;-1<xTmdw)65DQ%)
-(B@2B8eWb4^_J|gN9L|9Bl0qIwYS2zZ((k>&Sqgg90E*}_keG~#ymm9N)$hG+A#ri2>8+7>t6WRznYh<6v4L+c%UN=Mg#q^K+3CPG6`F)@?t?OHP`&=
-uP*{jJsm!`>F$~Z37va+7?kzHth&)W^@eYk$i?}ld})kSkK|+?x_WxNjfV+DvP86kMoHey6T=>V{`uz#=Lf%s4e~%b=3I?jk-4=B(U1v6EWv0yciZxw
-1acTO^)8BJhVKiC>SUM0ArrVZpqLFXQ;(L~5gj>?U6+Bq+@vYVxU)O^?6c1j6G)?xn<g7jY8Qu&pD0<86^)oUv<O6GAD+w~4Wc56-G$#MHa*9{`KlYf
-Si6_5VZmCd*<uq9ZbbhoW<lQrnq^liK;6`d5G=5;4GNGkG@Rk%X(qluEZ-+>0a@#N2_EI^V=_D*9ltt0JUsr{>UCTt48hmawW6A^3I)cirdp}HQ^|Fz
-vmv*tqp;{St4VBjL5VC`n*?iD>8Tw3hMXZecg{*n)mu5P+1=VIpzKNCQS(7|3u52~jA(uA+R~ipzILNBF`1zl|Ee2vme1F^v6M<TR@1WRM-h=UPnU%#
-z4r<<nLlozn05h-nrrNaNp-(_8U7^g6c5{Tu39dDvb8w2JpPkSOHSAjn&l+tOeCsK8%>KLxyUyT(*WdD5}bdPE4eA3X(}7kYmCtMB6Cv%7DWVS@5#Dd
-hY>pou*u$(l;^}C$ZO0M?da9z6RUL-{U&!Qw_bxK5~+^<kjThdMdLL6$?gz9+|IJIy&rl<#F9}e^(f^Tv#PN7t_qd!?pR#2;<%Yh?{gjC@N47g#bh-s
-T6}wGc~-TE>4^8nx?d7oR_*@kmx+3Y)JI$Ro2;{ZWMkfNmYS5D9QXlAQsYr8Dy=7rm&~beGXK4I12=PsApGJ5W|m9sBQG5y`?@bDgyBeVpJ_9$YEm-w
-rD7{9X(t%4)?+&BysNQj^#IfYcO6wtX?aCbwUU=fa4#ozC9n(%38c_QPtr$luVMiIe?%HrK|2%qu(X)jr!<2;uStRxV^!`joC<~R&{W&FDJvD_lmw1o
-dtB;LZ{RdBY!FxLcLvsQd^2R%Oqx0(0x{McTY>t-3AQNdyD+L6rSFv-yjlzG>mtnrWwdaSJpw3#5+*i*+Uurk4hy41!S!%)8DxK(CpitbX(WSMiU&(h
-2bFk{x`<7ooj>Gc?DVAb1N-{LXB)hiXXPJiwc6HOzVTu%^2r|&z~W;JL%jg+n=Lip7503bO*7~cY_CP3v9aH9{=!=5M^sLcbtMW5<fn9yo<u#vA++IH
-B4}5VR7!Y9RLbygga$N?+wSpt4=arW#;XM<p91Jj9gu`Yf18Ak9GX%Fq2VmEH%v_`aLar=l#!q{o`P})#o@ZRS19N$Q;sB2loYEYzdj%4;da(B*ApRI
-Btp%UhLN=*Z5uqX$c_9xM;H=eD`^NaB28pr2E|iy+tDY~az9U+VEk)#uBYY2tX#TcJ5F{WeQ>Vb{~6EiSg5xtcO~g~p(GyA4YH(@J%CGz-$<TMA^A;X
-2;;G1q};~Y*5DVc^s>P(=-!OAgj(RJSo(p#`tW5y0NG1P%?cV|^CXyfk@^`eKc9tJZ*Twmgx4J@tb_b<FqzHXrR)rfZ5n@tBxRUsc!{y*x_{4hcX#oB
-iwa#q1WbI=F>fi?J1-*wOp?IKz02t^V#NNGkT0=WF}%03UI-zjjwdz|Mn5Zb!)#Mq1U+$G4K}a!AfV~MQ0_DwK4=X<4B3_j274$37yO|XIE<TaIb?r<
-u*n&``vmQB#fHSnbriI&qtYaXit=vpOma{_{k*G^d^?$Bln31>QvzW_d=w%b1`P(|Z$cH#Hk>aX(JyYPp+8!UPSg5WSay!oc!a^AlRDd5ohid6tGEeu
-;o0lGqk~ty(=&U(8hT2kfcyXvTp~+m+}5;%&{+e8Z1tOMN{lSfQn!XwB3`NyW9e3RZgi~WBo8+7JaDGNZFf1NB91i$aWfh-j(v7*t_#P$X^?og31jM^
-$?C<ft`S!`GGPT_U5u@2Ijq>v5eZ5gc8$~{jywOvn+eAo!J$N<cohZA>0o#_4E&s(fAN`E(;zOhx}6mlU5*C+ER5h+`>If@6e5HcpJ)$g!qPBGIJBP8
-#5n1$939M#r+%?nS&V7g*1+gr>>YrCB2hPI^9XLL7vY@@)T8dO6YCqxuCLk-%APV1aX3JcG%1={Y8|#k95j*}n3dje328*3W_^P1Cn>wE$t%u9F4dkI
--?W;?{Jr7t>#8=-Z(RdzAzGl9S@>o6sT*zU`Jf&fOEOT`0&K~KeWszZ#8JH-u}fpjS1OP<1|P!QwDirGl6dsZyEhV!k`oRxZ`5Ofgw{UwqR40BpQ!Pg
-T|pHzS;r2&pnT7}iHfxv@xf0>&PbuD^eXIN0|kmi=p(m5KMt6SQJz`Y<IYx^N`JSQtKHhLjQv>1?IwQeag7Ze#<Pjv(md|9`pRGpT>EbzyvVXt8%cd;
-jd?ZZiJF<S#5;Fu$8PgcO<j$>5hsQn%MxpwDLg^LLCcG4J???ntgd644-%CDxXfYgOrhF2OcaN11bRl4@5XbRWw>mY7qC0V3l-OsKg$#dj7`LgkGFhR
-Fz?xS4Bk_wKCV8Q-KfN@>>Ag56Kb2U-qaVaDO42u<Hug*^0rVP%XBFEIJG#nL8EX9k*n3qWvbg4-nlv$K9U@wg4TkbIv_((S-#9jK4W3=0Z7Hs(u`Qs
-Mu>RqL{+7&uxE>NN+UiR6&PZpyIaxCT2nWYd2zxT{35BnF-W|I>}!4cqC*CcC?k;gVJ1EXo}VuUjDZru3=a<fJnld53=(JLEc>CR*nH9nt7HTd#8j3d
-7K|7-9jTm{zzBcL!Z<sJu3vbUED9a-6>eU3M6I*ZB|m8?^VD*Ry@Dw_nk`=;0HY;R*dC9+`-H?VM%G~SuMnlC&;}AO3n9`5Yd{@94787OLT<QHSh?c5
-HmF>|YkESlAeXc7j!LalUKV)f!gv~alc*=GYek@9JPS-Jr;-p`JxL`Dqg}atayeT7CSTitcxHt)EZ(%ZiETNW;-?`$MgJ$04vYkWQD*oS+;O%7CkexI
-^jz|$Nq3ZEBLLPp^BL!c*SA(|WO};pV(i8`<12;>0$pSKC7O%ooETr>juXMdy1Y@W!+wXjvDtCHAz|ACnQPMU6oWTUFP`RQ|D@zLn_TVx7|ohU60|(-
-wEr_6_bNiIh*$lv6(1pPHPLdVwQ79dk4l>QbSdqt<CE8WcsqX{9Pk8q34Ro9s@Zusy$^?=Rk7&Li0&1cC_6fdbQd{KPwr}gl9-kLA@Boo;_6hA3b|fr
-BAKPvWZI1WJmckUY^=!Gm0VNUJ&>ovO&Ydb)B|`YPTD@Q-80wbeyuDT(EG8u9SNHBYEX@JWi4(4Ho0XdfQp@M;HBwOmpiVD){9N%icUuE`Xp_LKW?HO
-JtD-Bo@;j`uFQy1E0alL#7ZP3BT!7k>TSX}`Dt`7hUxa@-g@RB#jxoEO`FQG)c~NiU1(pwLuOT!$P%2CPD?k2mTR=2BZ}~-BiHjVW4l^0kv7UZjIPpP
-9!>o+q6HepBj#$uWED4#bioFf>Nn+D|A-kIJSG}lLtLlu2Dw*qoL1{%GzWD(W5l?a9Ak(hArp4&{%ZcU6YGmD#v2U7%|(x|P4vlLcTGThXJT1;;soxL
->i}l&_EPm4qhO8Gq;Z2#+t~AS^Tq*HmkA44@=;hfOl0Mlw#qk344~=B$YdhbD(s|VRRoDvu|49Tm~zKT0`JBmX&B^*sj%7L9)wDZ`bgp`eW(aM>xNfu
-t28l`XT*4;j?s8PS^yRqs40_b;4{T}l;3f>W8a6A$obl2UZPnN8FQza#*s3|L^i=72|UTl*ijQxdM?h9MA9SjRL7KzbazZ}`RGw@(DH;vUI|C$S_ZEC
-jkp^YA7U9JP!F8gy-sl6iZso$HzS(g><wYFv|(iL`z+AkVT<Uq%*ho)Qbl-fU`F0g#)s%Gw(A^zWEVQ{j2w(w&v6oU$g&2;rH>{~IhE>~ZZM2SsMuqV
-_TYzgVw|LS3al-#xBvND$CyNtg<dJM7KFfrEM1`~1-edcbsKG)0U7<|W5zD>^~%gjju>dT?})SSWTMv*3I(|z)~s2CGg7)~gq0j`PH)y9Wh2Fw$jv5F
-M%adeB_vN1be3`_z>=k=zFM6zN!!?`h=SMf9OD6nn#-z!RCJtB7kCC|<@@kvAojXAuOydC8l`hDNHXU-@An-T)LHnEs{4?q`W#ZaR^yfvei`oaq35^?
-@uBDX5}A0emK%gwBUnLp{PPi=CT$^T@gj=99w#vy%)Ld6x!>Nlg*ksqM+-cwO02#88@dWeege#r+a7HHmcy0qJ;gD=lk_cYd#LjE=2`M}k{JJ++E(ZU
-PeN;BGHNL%CFuwajDF|u1C7YcRzYfEZ?*-K$nC7MHALj^ZVoZ~v8@stfN!Y==I?{4bdm;JCx~W7gonj}70(xxo|7feD%s$j=lZZ<*in&W;hDrUDGoc2
-qd-=eO&-!u*^abPoV7@jq;VSE<x+cyG!*TQ)$fE(Pyo+JkUXTR#C;O7P$&W4;XG`AD4D%OMr#S|>BuGS&@NBYTqY*Pz1~v#_gB#TBn@j4X2Zp7E)BA1
-jV-0|tzuCvd4`)iL$U{K46EB@J?%7P@yDZJd;*Y(kQ$q+mA&oj{Vo#Z<ttv0yM`4~r|?IjnarF@CJ8@SgTT)8LLn=Ntf_R_K`-6l<c;5|Xxzv!J%H7y
-Qk3JA_OQ|mVyJl{1#4Z+V#s0<npd(y^)>>Hlsev^n$T8b0)fV>(CsudPuzR+cr6|P6uB?1jnL33J|0@n>s!^?sFEdiagq5w9YRCSCcd}p&fe~kxYym;
->H^Ui1_9Zq+5A@eB28POp$PX3WkZh<vg2Tz96-d>*yf2OxN3>p*Z~yUXdai<ay)UR$+~s8ma}R6^-fsgOhRVvffM_iJXa7;#B$k0Sg9H>2O6Wbq1B&H
-+^xEQ(%U=Jhu$yyhiuVYqsE)!id(tAjJb_-gB_cl|I2JbE|rEV3g=lAK?F;V0y+1cY?>;L2v{89<;^5xK__qKFu%@)n*vgsPndTTCz(dy@yo?*H7CmL
-iEGx4(g$qS=z2N%F}A?TrST)t_X4B9kVCO;o4`?92!|ULGb&Dj=J>(+@dO)WH+D;Epa3G51l6_GvoLv6uo2!lW$q$BElJDi%Yf=VO1Z;{n^W>(;g&mD
-lJQS(wnG+dh3<}X_FT2!jRzO?Qf(+<Oojpr4s7DN0y5#oNbKtlGFL>@r@U%_IqV;wa*9VIp*dg7-r>~(?Szak?v-`1XH`%c1v1gxg|vbT&@AVKrb5ax
-=#@$o-qrBa8n}eNk`y){t`j#E>8K$WsUzXy2oLLy<)v5ew@S%X>c<J7{@O4BkI6Rb$C0qUZMgi7pa*{GcI3YzC30pcctBDo6NS=g2|4P@rU~8bbq|JX
-m7W?yAWDo8G~)e6X+N46skEQ$g;-v{#G*!`&sv0mjnXK)DR_808SM(ORZYf#2ECgij0gAUQ>@0^^Gpb(h!=RTIn<Ljb-#eNAy=j+<gC^a3P4Q`{@4ip
-jcG$T>W&fcyV={dPi&l4R);q*c5RL1&5YK{muUTwwxT=SB%h-;(!?qDJ3=KLunV?j#WEXcCIN>=gnX-cOl)#!N;}4?`bqTUBm0Lh+FptSY`v-h(e#-p
-5o9h{J!eG9C0p3axOgxk3)|d<PSuNbOpFPs1KPqxduNH*9Wf))aPM_DY2Sl1khrkqG>V<@ceGea=q1U)IC&v;8ZfG1T<c26%1ZnU?HEic!|QMsV*`|)
-$k>wFHej0rT|Rz}FPVsB#15F5HUWo?xSpWt=QPYvI4=`m->N^Q9cjNduz_QMTGD+B@q&05jn}u(`x56{vZkm_c{Mc6lBTr2ClTwWJgl|k=^N}q-N=tz
-bFIOL8_Yu`oog+W0wsFgn2)2LQ;C@hZP2lfnXQ&|BuHXwN1nt{cwk~ogcrWmvNft_Ci@kz?h>4?ZXjAI`GQOCx?v38R9B1hEYV8VX(r0A#tS1BSL%v*
-@JOsxDHm+{OpCN#17L#R28hswd^OPvJ;_%;L7}hMwsG6P@up6>8XL}9wE~xsN#GIK3FA(yuRs&!?pW-M4OvYcdqCGW#vijeZ+)|Fv2$|Atu}uH-}04v
-;@G}go7c?mLZ&9vj-~2GbJV`rzOqvdf!oe(uLw-tTGeV%Rg>8fk!X0w9&#)Qa_0vZxN4q?(jaU?oqVjNDlLOU$o=~%rE0s)jG@Av7q6rdl{C=AgRTn(
-u8(tEn{XtdU@u~7{jiA408C^{{K4`uxv@(u8>@pc8?55|Y6s|v$C8do<6@F2K3amLA=R4>QpYs$E-;Z5^^^tF3p;~O_<Ni~g6gL7mp{1A4W?#ZYg=jZ
-l5yRXF<GP82*yIz4}h9F=CN#EVC>Lo#++k!xhRUJBbSNnq!wksIE<6*kS>jE^~`|8g3)mvLsHV01+{WWM+WK29|w+{)wp4L4JKqSMb>abzIr&phniPH
-Pi(TC*1Q4!(%i3-PMiR=PK0VUgh&Gu-L_-dUW{Zd#scCLsAd9eFy^}T)6_KwOsm9%=3%d^L8|+Y4kkTFCDo^_nTfLHY!~E#yeS8+3S&E%_yHV4plV@{
-@sVT<e}<JkbwL>sD@Nz~R{2Ilri0afso3AMrI0|Xl#&tqUrD6e+&9NP#l)Mea7#Y+CP76FPUEt%DxY=Tr7?jtyjX}P7?e<S+IYC7ja48;Vql{hAK@R+
-5V-;WHY<hdVU4&88*@4~fx;?@<1DEC^(8|h>3>XucnXYuCs~Lv3DMfm7f&%|oapH|VVhESH-wuD8dF$4FriJcehiuUJ^AIY^97t3lZNbL#RW`WS+k`6
-xIAMf_Jqc4{S$NAKg!4#!xv`xXvwmHT3Cit;siEFW#Cg$9@x85LmN<}NgK|<IRk8N6%=<uM}S8M!a(a|&k9O$vzk&kT6Q*|E4jq7wD~efut$v{TY1S=
-1o{yOntS*FI(inbjtC(z#!<rlP!t5A7pcbtq;7kz^Gs?E2owtp0@u1i1qB-8Q}~BqU8P?pfI946j{U{DC!SsLpsh$9ylaUlkEIuDAuPyH0>sj2IjUx?
-j`VThYmx73QI8|P(T=A&u?oV>jVTmZbz@x97p7HBrPcdVJUxuIWG6?}sg6&J272>nPs%x_5dL@mEK{N9j_L3J+uF50wUH$G?~3~)w2GKmH3lJZn7vaN
-Z+MKBVU58Dwr4gpiVlGU)>=rc9)29l|9+Lv%BrrGgy;OhsJrX^$jr*h{AH*@HQiEd+sPoeCIOVkL;4oN6VX3et!<C;`&4}2LVTml`l~+#y^JPICO$&S
-OOD^8k=t~`sKi*$6=KvE4+1AI`YvVZ(Qe2LcosLz`>CflPo!lN(Tg`MoIO_URJDnBugB=<vGNFMJ<t(}XjhDr9x(f3sXMx>OiV8&h!nNZmn6r3b;!fY
-Fpe2D*`=Xx5SGb5?6uji-I|j4P2dFyySQZ#;<f(7-N&*+0%I|}gO4w!*EJ)+EG(M8CiZ%0;wvi_5^Yl71~v+&_R_uGw)_KC1P?*QZP^6L?e^$z&^F}&
-4BlLzx7db_={#aDx`P|pBeMP#O)r0{?t${?MYRS09}=)krMd~(!fR%X*ogQ+)TC@}*fleN-Q-}&cT4th6l5{<2t;Xah#ZM0GKNlgg#>l;v1|k@>G$Fi
-4Apc^F+G6T&5uuBoxP_E3tcIwDmUgVs90Uw!9)cwxP0()vZ}wZs%@--m4HzRVQr93^?<Deq!1$-fxX4#d%ZZ^>DFhw_7LPXG<ppPR5{}*)|C0ZAH4U%
-W13M(q@A3d-e>?3Z-_g)-!#ZW$vM;btK}=m%?wsRR_1KU>jfJ*Z(V;HjoF#k^&L^((Rdi&I^ha|r&R=3U)H!p8?_abmRJCV##}7tRQ}ig2#;y_ZM)i}
-0OgtujT<E&tTxPA=Cot_3bKgE8{pNfj&<|lu-d<J=T9`&0MBW68U+aTPmUSHu>WRgy=9ZB#aLm9t1rjr3S8X1=erOeaD~I@SlB6Yx})bqMWtlj9cnSi
-3kIb!DvDimEEY4Jj{Pt&M{YduVX(0P8<iZCmiq{e$^59yW@`mRW%U_3<_9fR|NKlMVImMS78+w}63)1y1)Jk^v?0>i$k8Tp8C8KSw!-d}GJj+q2_ONp
-EydNF=K>XP7`_39i?V^bSTd^DG(|=>vuZXY$ro&KGp`Uf1igi-K-!Q*Z(kjsyw1-)y#2XzA!9($y5=6-o2I!Yl3_BOL?IsD#BGvUolSAGaB8IiPLu#s
-8hK<Li+-Ksk=D&MZ0XwQcH(GujRC^YR3zLJZlSzj&iWGcCBtvS>l(TqfNuBG&@C7CJe=MyMt6=B9X5^dcKO{Moxc@aiMFd3!|Nr+?&IgTxIGJgMzkUL
-!H%Arq<ZtJ*~;8<XZ`8EYu<RYSd3kNVCDMJRTBS9R4J?#!XtV@YeR;2KOQUo=6bRiKgIvO5JJA78WFHk>uD`gl+m<p;&JU=txwNizd=wlu&ddrRoD}*
-CLSJ)ZFbsubqVhen$1QNV{bslOB1C0?ELig8xxlN@*kJ_bpFm2d->sA5XIa*^QM|k7j+{xdooqqb)5ft*A36^XSei+<6XBa2GhG;$dZo+L70gC{CYHs
-2%4x-J&kS<^ua2ZKn|4w0}_~lY;9M8iHRwvX)#WA<ED^<-or@co!_eecIy?d9-$C|vGCu|e$ITGeuk1<r%uk(g8!<Z&7fnC0yfKRrMxZa%oL-tlfkK6
-N3x|@yRtekl<ExmjH~yiW~Ihu>JZ}Cc^v7SbhvnLrEg_)+!0lMI+7Uu)oMbCEqzsyV=-N_TTXSi$`L39(#mvzuTKi?@r3{W>p=UloMV^WE7VJWU5+pg
-hx-k`vaE6cH76$_?#-Lwcb#O;44OTg2he4w=$`rsLa?`q`@zX8Yk=iGU7yupQ$WO1+)fxMXFzF1K@NVZa}1^me;zBLsj--blaugfrs2)$!T!G5hU@VA
-9c*{Q`miplt*^Td)7gwj1k$T$@Oi4d-!nBF48fzYY#GIxaAfP%+s;w`^FQ);7w4}#mzS}l+wTpGA+Q5}YyF-7?LGYG-s4XFukT*KxW8;X%kaUC<;&j(
-&%|>LE;4|$u)zqqyf&Y(TPR{fp>dJxnA}-`Py{g-BbZqCu1m`U(UcM^#8449E@K8*B0UsEvE6Lmq&oycFN{H}9cA#_wh(V)y$?_vCPkOm>3Qe3&g)f_
-nW-PwP4UeSW709Y;V*88FheRzhIN_`iHy%L7ipLl9)wnSzd?A2BIkxdv;x&pq3EIhKqCp-!8jeXiKEXrz1fQCjj9t3H+vL|Q<3ZwvuDd(bM&e{9f8yr
-d?R<JFo-snm_%L8>l%5)b!-Rof>{(w7VGDHT}YOJg-Q^6D!Um4Eg`hEH(^1%^-Nh?Dn(3qu@7{=t^EdbH=IAA4-tfc1~U>oIs4f}AX(L?APimE0E8%-
-3BH(^ShZ?2;US|?C~WOW5!4WC0%Qz<!`JanvY1jL@pPJCQSl=Ai-unpr}@BUDZG=$_*o+J!iVUHS$fY+zUQf>X^oB9B^3@7X$RD3WXX>-UpK&<EEr&P
-)MLm%A$0^{0wjUFvWmGh#+BBaoScCFm&_E31P2G?n`G&8T&?))BuKS2-x1f|gnP?q0m?ZH&N9I`3mi2Mw7j?<{e{V&cmAAp_j+sez3j!p!>8Uk$>!5h
-Kp}Qexr0gEZg<C8ka3v<c-sc!N?05W(I!e}jS?U`*Z37y&9e1#mTen<z{F^;^q!8`BR|%$QrHxO;TJX~<Sl}1s2+T_U#Ua0;dt2R{sx^{F<j>A(|0XR
-rD*%D8rI^uUi4E>4Zb8Nb@%0|HWB&XPG22g(xm;UR8+~?<+C~c%k$?Vce3i)%fw&%lLg)hLOUCm`N`$+$&o8c9)CT)c$c`IDll(y9hK4!`PW)5jYmfq
-7jVA-2Lou+?Ra|CA6K!^3P&;HhD#Eh^gD>!+?+O>dw2l!{r$^xO2L-u-P(tb`RU2ooBZwhQ3tU}YH*cDr*_dh-m&Qgw+~DEw=1oAu#X4vX|vVB3v=<3
-g-a#2Q%8+I)z1x}FW3XI^zhyfK4ckX`V(i01&39^9(_!*R7A(fv!EDd2NHRo;E18oz*j}9j?3brb4){oJW`q+4_@r^O?qB7yyT)_66!(5Eb!=lH=N-`
-3hVhSRs+tLIP0(t_l&i*a8-!lX7nKsoRB3(lopUyE_f-0BUtTLy@@;AVlGLYR6k$~Utp_RF?AF7TNbTb-^_San$tZu^I2t;+(YyrlS>?tKMma~6(!QQ
-A#@D__++eLA4tqu3R*^ft)m4dx$Bd!PoU}WbqHzci?w0cEIE3mnNiG!f~K#N@c%f^q1f>GbVh4|12M~OAA?Dg{rczOcZpBJP~vz)PdL51HNM^}U_+o1
-5LTR30=lkVe`dQRJr;Yx95V{n6T?i449!-Z)B6O{{D$5HEaXv3(B2$=b$41l@bdeUY=FqS8WT0{r}uTZjKgy9!i@L_=O@P>DjBIDH*`c>FQyXVe#YW9
-0C-?dPSr&Av>{{xZ62irQ~^;OJDRrrfrQSUEMc%&Ox>=Od7jHsup#fLn#5`lt7?Ri5YMErI=id_M-DQe7l<qPPYfW?U;5B59fQI=a4aa;Xa(EhbdWk^
-t_S=3*6wKCLeofqr4axNvc(hOCf1%Wl8hjE2D4lu7-l66>M&A>XiWY#X2V8t7j;w9#>3ZfNE0mG&lcW{YcMEfOvPcwP!OuAV{(QDJmkJ)_@2gU6`TI`
-r*7pwYfsc=;gg9Wt~>RT{4c&$NXF!VyQ-1NU9Qu--ZU!JuUyaZrX9up3K1*qH@c*)l53cZ#hwy@N+R%-@QxP7F=2ZXCy6ZSWg)0iNOWBOgxdj2GHe~m
-Csdp!+grqf3%n>~5R0kStpw{naOXw3r_8O2i^-`B3=2~bVo$51pd)J=q$;6*W>2M}OP8MS3L34IYgwsju#fC@z$(I5JpGa({{KhhNK{ag3B_6)3$>+i
-LUv$Ik&1QdOHm)WRoM1rRjmQLPmIm{YybXfBa^<?FIN%#!C1{_onPUsI~jhhRr0@`oOT?6%wPZV>g>34<bM7A{KLiBt5f&Otw6lPCx^6ccRbcm6SaR%
--O%>O0ts9jXsiSvH}0W+HFOkYg&`Xl31gDS-3P4dkuSm&vZPP~MRMe-<#V^@gtz4a;CV6k3_NpKN}(hWmZSe=G`U4Va*1n0ZJ)FaZdl;l*2fX{zKfAa
-6P&iijL35IdLguI0qhYm3$o%R03DUF0X~Kj+FL*&E{_^iXQ32<St3iP(OeFn-jyqgw(F53%TI%&d9|-&@D&egeFZH6+{ixa7obJA(-Gr@#8MCszcp{w
-leTNZqeAzZ!&Okg!xk3q1Z8VEh3}k{yM_IKOu0p1`L1mY3(7mD{;&lVYEJT$hF6%DEZ0aLwTqN@227yw2YcZ4*QUkg_5u{-9;u2NRsmnJDwet&(Z;=G
-mnlpIuWgw4Xqi{o!MxZk+``x>%F(3;z(Fi$9yGkWUwo&miA3pgaX*;!)Q=uOWn8P3b#8;+%WiWyR}CZWbqdm@@!p}(uoQ}U92u#OR}hboaVN>k%JG$*
-ANN>SXSc8}qrqI;Qkp8=#bED@FihB@hpni%$Lda%R_bE~^(~ml?f`6I2I-`n3TZl$+wg&wyIc0W`e}%5cJ~u2D%(nr3dUV5o+<{LYUDo}vlb4VOva>)
-(G92G!Q$GLYU%1`#smw-W<h#`;9t2S1R#L76Of<>LG;NV!=#1svm!15yiP!Mu11|rY(zgBtOeVGc0ZCn4<=~UsOX-jnY3Fn@^4D6LmkwF$8JE90&BMP
-ZWj^4?Rqag1US@`QmuAt^jz~&hd9ZiDT0*C`9nAdsMvrxfV$fQX;OxQfo<WKo{VIV7H)nim7nBO*bJFPi6I!gvWT7qsOOsf2-mI)3aaN_t%{PuBk_8}
-NU?y-=yW)?JihlZ)3zj|Gp5{Xfnf9q4FdQ=<(6w#FXd7mQPPwJW*Hw{X~v}!hTL{M1;Ye1<=Vux$+P8$N6(W1gg`m+!{ehC<t>WKd<BZ_H+X<x00b-z
-G~-~EIdJP?@K=a746->HN!r!a-J&ofOzGX`=V#_QJsS@<0qX?u8)Q`)b#tjOmuNf#I|b0-9@Ysv^J&UGaecDUNX*<Dx=t$WMNyOQVMo@%2=~+*#>$7q
-BgCe{t%Zaa*^d?QER#|YH+O(sgsg;!M(nay&Mc^mFw|^(lNQ~KuDeS&8hm@@c6#>4T&$%go2d@T?l2hJGDwKTIntPcj-$?|%iB+&fT<azO|9$b<icF<
-@i?$rk_T|JR#33|lJf&5l=}T(^R$@x?O$I*=ywefG;jQxpT8lM$Zzh~`XTW<7Nk>m#25dac;>BEw@hcdaeQgg+Zuo-$=U5?a!V1$!Zkb0bKE{*?f4s{
-E4nb!I|B<cl~~JU-EtU+L00+B<$Fw~N(5vDX8KqNg##d*T)EGoGVn9hH5&wVtpS=c_gz1TH-#0J<4xh`0^U@>4@;1y^s?*6kfxHFH6A5z5pFM4(5<Uo
-+4$B@R2dD9(u9f~Z&6z|+p5e=V2OiY)gQ3j-o!@R_=sVL<rUgd)!EVO23;-by<n1CSrHprm<rilW-jzz$rozg6wN@BlJ1sjY1R&|iqA<)&q&~oOfXh8
-$Q~dJp|U(`2Jt=SYR(gFy{?I~<MR}Vg{Q>5EK38@@m?uXJ7Irv2fTIxuCyEt?o$$af4v$mH|(;Q;5xXRFA=7ckYk>v!Y#+uNdxIXSgeozS!FZR{wFGU
-|319}!$Yc~UUQGk<pSsG3UqY4g20LuiX>Fo+OD9}^mavDrNQo!>>IZ7HVU!?moNA_;Fa^O-g1<6G^sD=aEZv}b98PjIjipOk~=mdUupKkYRd@ixho&m
-BIu8?d5rrgtw9FaA5g`J-vXY#Gc*s4%qGyp2G=(Jn%6m464y**ot=oOOkkSmy=-g7%#s4p$kQ&$Rc(qebpM4j%LjVIh>CQ}fC21*Cj!<fr471Vz3DS-
-Z<k!Ep?~yiH1R_~I-8V#bg$g!DOprI=;r6qc<g(_-cP0ZN<Fcu6Uoz6tq<J=*^ba;M{~Bpb;ITQO~e$#6TvxQ1D9+-0B~{^t`dxcSlvPpRhUyI%IX(A
-(P>ak4}(ZkA?U)-zMgOfo!cv>s?^k_Og(f4fj7pn2oo?S?V9!74w~KzL$|rKA*eNFZn2vyW|Kt*rDFtm5$nkz_$LIt5SM(dR~&)Ujb67Y+OjLRQK}X{
-p8L`L5S`gK00)3u?&0G8)-Bv7ELyo#aYf*zij==)>a;hNE*-i1xe5@%1keUjZKeiVE~{@;jbvy7MZyZmnm>(>No1M>-b(Id#{SI>*yDe%H#20Q?s(H*
-pbwrChzhABh&wdoe(6eIg7Gpe=oTNX1G<IZjkDmVVgLSLl`5`Cy!dZwWTm7BIOXp#h!|$+_TmU8nuw#t85~w0%8n>{78t)_;JO|Bg5l;e^2LPk6hv^*
-e&00}jZ(M`UHa6MH4DqteZ-zM;D6B=VooQF!(a5NmudiyRcgqro&n15wq282!Qy8K=~ge;SIR2<&Y}hi?CGYfirq2>)4JV~ypw}Ve{iKlU&@H&6t*~5
-Kzp1?yk?Fq@`{8NR5(||+x~>8ssy#qJmqrj5n91h#}x_n^A3Vy<q;5?ItCS_mzm^EQyXMYDDl&HLE!q|zcpL6%ow}e3@8#9r&tLtf!Uk2f-^ohk$kWe
-b!0G=yEpp^aNS8y)AANY(>k$dvTpMr1T0)`n=#G;ujvAW5PhjW;NSH?LE&MM)*C?!Fbr0SkYFN24I%Qq6AUXzJ<&%^UNw$L|8U7K1ofQd9|o=;(uEA>
-c1M(3sB@+i*caCM*g1QjyCdNdp%nIKv;OzGiE!DhSP2KQU&+c1ONJmM5Mfg<SR6SK1YS%)HL*X3M?}HXUw=?{$=zb%*iWs4%vi>9Vvf0pg)JxA6Uvx{
-HmvrgG+LH8fkHrvL4VQDjC!0GV8)R3;VSI*vdH#{1)0ODl;uvfuKXt8>@+cjesD)(6e3yF5Pv2v0li2UqwCM}YWq;yn`&3HCs=?uC(jTch=n1{pNV4>
-3j!3q)5j*Gkw_eqRL=WR4;Y+XeHz_P{PAfs9E);Cnd6IBufcMq)o4~OPma$J776ese(AirI07ve)z@$zPtM+NSN-Gr&c$2%{0pE<kmud;vOgQ7J@1Sm
-zqqN~Lh4GjYWB@dBTvakRZKb@c+S9#fvLoFxiDH0Pdd!Ygoss?vAlJ4<msdm5SZtEMNe^QH8;&3)(auFh)OjxtKjly9I8SZh<`y)!-9!6-3X`;?a#cw
-Ac+%6v>Rv2d`Jap1bKq!0oY2M0a%J+<Qxq3%T(`)eb{tdLZu`&AZZeidvKNB!xCF@Rcrn}sre4GvnvmZ9LmgKkd!O(H9E#hsij>gpSNgr?X)U7!g%=v
-^`PDGXdpgD^gUwl^j5m`?5Bb2lw;$NjohO#cIcA|*(ns_0W+RZ%;8USDh4%pY_-ScJsg7T6uBc>qZan4pDsRWGH0YIqIq<iUWGLpP{y>og3E6x(g~$A
-UU2phxCLuxz8z+&n<s+<MVEDsKu>BS{6TKKQGrr$qCY#fuq}vs@VeV>^=OH9TkRgRI!J|1{<UV!`iQFgWtixY6Zy`1jl_JxtSZRy%;wN>L%j#aYJqGK
-i;I#DM)T|bEJ_}u#H^t?<i!;o55pr45q6wnqTKYSt`fe|^W3omu*VoX>Em|l>C~9l4ya;e9U;2UgeY_FevmN%(?KW_zaSjJ-PEnz>12esfYaIir#^iI
-t`m7q!x|c>R3=hRS5LTDqvGYe-Zu80lPy0<<szzKIVG}@6t>^|?{dND%BA{jKFSa@aFqv24oy2jEAwKP)#^mLjuHxhD{>?*>a~fkhuzEsDnt=Nczmf^
-OtWpr69&Y!0dXjiFz8|lSvWT-Xb!Y}$G>`6B{`wJvamNNr>ELK$j|fcXfj9^<O(lKL0jft)O9#<tBF0*Xh1uizv)haf>6<>RFX;wl>CJoNTV8GA|i$Y
-4yEJcmg&gpa6wxF%^<--b~zp!3w7`i8h(M7YM}n>1@~&caLWTDzrpr&C-OZp#v3f}_v)015*f`42Tdg#rowx)xx?c<D46-_VBeMf{6J7MWls`6@&FEj
-;>CTvamnuCuGjjgcTohBZ&*l=<SPK5mi-wPNFTwR<X_9-a>xbZZ^(gP8}zN7@d`E{AUNm(YTA}pZ~h0&r`(D~v>yAq^D%#QbY$NE-b&v2?c{x?l{R3P
-&Zgsf*HzSG#hL9OICW7<y+7-fBTz`jo_cT6o>YDh%l8FKBS|bBSEa0CYK@$n-_b%polZY5@A(jY{$)73aSOG8)fb|ZB|KzONXnj_;9kZS_)z1i_Nmgd
-WIUj-I5kGV42VOp@>qZeMg^mWzIKd0!ByYiMwNT!`Q*ld3C1v=PI77zDJS)Va=-j$CXgUVfYA&f;F=NJ<U9TX*AxX4F3Ao^{jI(Ka@$hd`ZTVLtz-|5
-CFm9J?)o72Z24HH!^sz`+gM&P!DRV=;nLT$5(P5(Ul~Xq?|#FV4Tq-0#ycbf6|_y@rexa{u#cM@nq)_vk7plFPw|U8nI%8DRv)6T0yH1)(uM$bncujA
-pv4&Hb_Mia%7BGi1Tpxm+1YX;x+MT4#2>&?S=$ttpP~5AEk!0Hqrqw}`37f|`U;dhTB5$76zdhf6qHHq*03QnbnhMWa--S#c0ZbNq~*AttWco6j`C+x
-I-&&mRGUGT&G;7%RjdtmYj_7=R{rDv0H?C3GX
+from builder.embedded.__main__ import run
+run()' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
+c-qvxdsibz@*w)Z&VGoR+B-uPEd;b5J3r0HHm0%7x(&U6?eVHLbp<Lw(?ViYQe#Hee)b#B%*c8Ox@WxSTpyoCRh93IjEr|=+1+qF&9ct@<A1xJ&+ekj
+<#;m6=bilSG9QidQ74lU(fICuHeW>Z<+Rm;f0DHI-=y$vmW`+51-IhgY7@Ifel^b*h3g~Bu9u7DJok+br_<SDxERl-MN9k1TiMCM4@XfCes->AclYB-
+p3LK<vz?`1CKspQAD#Sm@a8!C^82G-emg%pJUhDhEjc(mJUT!B?akToPX`xA@;c41$eV-n^Pf-8Uh$7tY23z!kH0-RJv%x)I6q2T+40G%qrX9i@sB_8
+?<{VO^6O|^WITstI=su%ZVPI{1f~&<uyehfOzwt@t6TmI#Uq$bbTXUfRQ+m_52yJk$*1qf^V!tYU$wACH+nyuEc4d&Y#!lro1dfcG?FTv@glz~V9CeV
+RH9QXhVw=7FkajyJkm76%Ft_4{vN+N`{mW?;rCfgWlD2NTkDz~dzj5f&)qMa;r(PeA5N01*>bvQ!!VXK$$UB*Pj7HN^CFIL=<uNfZ+T!ze02+(5EuB*
+uW_12`J~A4*{#oYyrMSO(F*IXS6f@y4!w(dy=b4Sa7XL7W+pJxQ9fOahm#M4zv6be7*ASMVL6{n#+RM@;T$@X@5|{wm$L=z6?`o2C*uYET2ASAtNtua
+^98KzJJ^850tQ@YTeuvv<s!o!q4gXt;l+IXFB(z;?Y5(9nDYo%^?o>>!<xRE&K{=OvdHK5dkdF`N*Ex7O1hwz!(x1uY-5SkL-Fi7gQ3l@5}gbFNISQ)
+Vu3?Ku!&>oqH{f-7mFmO3b1K3-ul5nzt{u}Hf$HFPG(my)afYyH80?MA4b_>pvOZ1PYC?npI@wN{Lmrzc0d$UBMjR56(J+Oh7UWF@$_904_egfBL8)P
+&Gu=C+tT|0R|iMlj)t&@v&C(W%bW2a6T3ADwveWsIRL_9Oj{Fw6~j8>(1r*_Bdy<~nU_oUUs7*!$g?)=R8inr!zF?tbWHIsHLP1C(8g!B?H;wh-%E#d
+bON~I(CK3SXuzO;Kk{F%^7}>f6Yj&&d_J3-8Zl!+4=Ol6oWSB1n-@T)PrkF+15AwGb+{50?;v#JnY<b<X7hqtN*Qh!w|t;!7CN5f^qfZ1mZnbd-#2&`
+<+UGhYDUa$1aJ=n>hBHOI55}>25agWN9sGqiE;&o3%AOCqVPHY{8QI_{52Mj;^>8Z>0EyPX+FK0jq(I=7&f!+uC$$X+>vhpOrxBCwXP=cIr=_-oCCB&
+Pqf@}u_i@6xo$`10*UZVCzCg@%<{{9xu4H&=EFPq!kDb{a65(@Dt^Zu#JqPsy<l$OLWtiSTzrQ|n))6V@1$EgFE|J47-6(1pJ{k6N1Z+kNY%hU6vVR#
+jlCaV(J4<n+DsCzU0mJfctRA$@Ewk}O=t-AEah)B9^5}19Q}@p;TTU7uK_+JF-#3=NslrSDhm~{1XpxNgSH&s1E}B^gp0<ucXsYz_i#{n(a=p6bmuyn
+<kJMJq=*|{hFwZ$((C@948sHo)F1E1HeJs&dA+Qbm$2Vgc~LMj3PAv_0=)*b;XZaE$21xtzU`StI!NEO`avt&?V#NPnCXqiSBoTo!L;2f7H|*uOgpcR
+emeQ_^=tY9Sk!)cbNuFr-skgqZI#9NF2_2b?6q3}4_EJc-@qlFw_CWT71Ur_ICnoiP6*~Lzj4|f9+;lOc)7UV`7`d~Jing|uktwU5M;tdk^}vPYfII*
+39N(rxyQ%@8m}Rx^2-k+JZ1$`4_C7(-Zwya_+7rgpW`0W_r>EqQdjcra5$L^FDC%sKMe2jLpwTwyJB>)yr1M7sF>#yFIPDn<!eORxg%U;j7>E>?WGk2
+y|qIMr_JcLZRm&(q@d>ca0EbbOV#I-7GSdDqmx7A9`-+LWp9p;_;>Wzzef9?3$8uOuc50EL5V_AT90{grvc|cFZrBL9*ysIvAEYEe0Op2<{b8NiD!_G
+3UugSCfG#Uxxbwcarv*QNyLAXF_2TfoKnF<ApUVcF=F)PJy2F@#|`Q_#tKnEHKG+ZwQff%>UB+o1078sHT{&K!;pfh$VwbciwDA>HB-lv@Ysf7-XWMg
+AfMweAQ?fAOUa{t^nLPI?NhHPX_+6SeSV-`^g*cox`DK#JsmRuT0WOSTQUHjU726aynv1L_b9an!=K$JX*j;l)nr!S{Y-5joJsv+{4d0sJNtYqj`J%f
+Wf8+X3}G~MS3n_rz6Iu0-V!>Z;_fb?r{r!tO}Gfqh6J&MZ=|g+6wAmbx%rUBr|NvAT*3g~xekgB-~u3(6MCX5(%MdsZX|wR*UO&a8REF}kJ(sC7qSvE
+XulTWseol0!<N{?aYQ(KOf-sKJ>fd=g5w(RC)8verVpA*flT3ZLe1IDq&p*FB6>K+h0A{hoIWN_oQ^t=mhaexsuluY*fq2FEPwvO0y2%}jwvD_0L_=^
+i!Y*=d+X?j@z=3$LOuzGdMTR_)?7!IkAQn)KO<QaKnGA6Zuz^}JdYN)fI3##_gZ<A5J+UuIL8bobOT&e>UW#U$rcA?+`)p&^$vP>q>vnICLs^;Mwl*k
+UQ;FJ%i@@ap%pvh0`A-K-EaaoDl$!W8UG46agk_I{*L2^)`yG5JPA-oe095=zRO2&V-s;8cYSqn;1Ixohu453qLt}x9nG$zmG-79ti*WsGlD}sS}cHK
+n1)o?;ub*{t|f;ZXIJm?g~JL$IC4eBZnO8qZ@RZM4_6q8ApGo_?p)xTq|``GtiP?(84dG0Vhk?k%TjwR9a5BrmHp-_sX-%m)nt&;lwr~BG->UTUv`9w
+y;R{pqPKt<8Nn@`aHY=qcRyZaXRm%flhF_gcB8R_z8X%i@`;X`kEkE^wHav>5Zn$~CUP~qqrtC&4e8#jBiwpyeFj()>4>C-yiaSp-QruPrR(1EjMuE_
+$V0p3Z#={*?bclmR1O}L_}in47@miZ+4XEPA;y@C80NghQPs2K!L;Pu<D`bsk7uvr0H=}sgf7mZ7e2P4e=hR^aVJVS{+Ik_v5gKN_ICyJ1dra`xDMvb
+ETCjE8QxuvhEdif_(1kicueR(=snjvZd4#f`tc_e&Ym5ge4D*FJN@bS)zMi@JW}i_`q&BuLP16bTq@vmosvkN+RXwqzpj@03vLl4KVj%ey-<s$tZXQ=
+h$@lexpt6o_AE2bSl7eI<Or`(mmTFIKHb~56Sa~&&%WXIx1O54mGU`U=C<1N1qgdE(k`63c}sV{s~kih-nQ`*%#lGs3i1tyc)F!P(T%Prvmrct*yuW*
+q>n8DdwV&XO$IDRY8W_6rj4A%kP<D!vmhTsi&uU*&#BE;RZ5|Kb@*`6;(A#F?F$McV(bxj7ykk}sGd2vl!KZ84_njO*1Eg9>(3%^eIx?N=XeJ{S2S`t
+oaa2|XA4C5H%xB+$RO$V5gJ;>Kf)k(4sKxi;%*d==8q#lyD+`&ZMPm$e2q{=FL?xJH9KegH^K2aEYXv{iYI!mMSkW*<{jk|%Z&|3qii_^)^I$}uYl&v
+xSb?EuxB=Qz|dk+AF&l($9^aE3Wh1eX`1ky`x)Gov*pb#3NC&f1J};y772bRK7~G!+fD@Hn4bZHTL)x6diWG^rwl2Dy}~Pk@I+~?h-J<AYqG5aOAX=z
+$_1|tD$&6|iPUXJD)XSjlmv)UJ~2hLNB=65>v5Vr8XY2(E7+~X=?Dr^9tXGVlfAv@uRV*L{tCEh&)ljR0J)rUC8k3v@b&D9caiBoK%}?%JP&UtX)9pD
+eV^?pXf~)>VF?VD=mhLRARFGa3}w3i861P)U}l{YAxIr;2JEs3<n5w~SY8?l$P|UdB3jI%)v&l4j}s@^po(dKzq_+PfGe7Wx{7wRaUo(Vqo@9c1>O8g
+PUpOWF@K0<*^$T^1JYg+Hqf$M1_}dO8(%+WcW^fkZ&3P)E5hg9Rjb!Oy^_zm;W*(UGNL7|C#Aa4N?RmuW{k?%@e~MHAO_ulF8FN7HY3F0X&FU$UWiI{
+gSV0aTZ<^E(JUAIO?!&{sT`-W1kfalXJqo&tLX+G7mxQkL=@ei>L$x7Th2Word-HF3jEPM&<hK^I}?!yF&OZ7z0%8zX{c>fH82n~;=E^FvhF_R9^W85
+CFSFG=(?cgCGwnKc>>+Zu=I;aBj^+||DeJO$5W)*?RkE+oadE(&wuxhX};ev4o^ym9!DUbT<<tS!u?Km_Rm24Og)TdT!b3uGT}rwba-CZWAW@RxqT|s
+R^e?={wj39H(<Gzuvn9f2p0fld`AiwuW0NCYXdiEIQCQsz0KDuk=O<j>!I$<wo$Vv`n|k1+IJ>}{R#oWd9Om<yW+;tG^k>H5Y!C(>SRPOEE$O_f%YDV
+i&L-sPoy5f)(i#gsQ7$%in=6b0=m(1$oKFkmV5XX^h>OQKkh}0K0N8=$nV6?1g2~5`1)(y%wTu}TT2=tK01|!e9jWGs0ryMwN~iw4@epXvtl9`XT@Lk
+27=}SzKvV*whgRkr@@t3DNkq0@IQjibZ3SdaF8B=pIoi=H0D!){6<QbU>ILNmVp;rek>jAHotAt)#8+&dN^qvvT>2|a1(uBHr$x)P%A2%69@@3j$Uer
+B?D_B1VUhST(uH!w7AW=Qnd0k3%y9!x@ov)i`(HMdh-Z7F^#T<q;?Gq9u)M<GE^3zMTQj2=+N2dhBL)?I#+k*YRVK^Xzlh~cWTAQuPbvR)wS?q{02ag
+2B8*OBIo?|aV?PI_k;IB3`z{FjPC(dNv{{N^@_(T*YWP|>Xt>hC376MX(8hg7=yIh5w&F!w-L)ks=iEANXEt{fJ?UHNUC@6_|I|VQ#KxBHd9}-VOeN%
+(?LTATemX-N@RSW#M>QULGAS;BEwKDSTfiks!kW7GrrH{r<&7E!>^(PBw~o<6XUBz&xn7+uH}Kns#W!@HC?QJm99Qmf$MD;8#S*b>#+~icOIN)7vCNI
+k{z5KwMF?E7?GWvdSk}x@g#>6y9)=Ojip-IcL!%bygoWVM=@6mWpD@o`^U4R?C9jxo73Zyiws4HZTfI{aQNL(_UiadpHEK?e>^)of<j;ac>Ma+dG-CP
+)1OaXpB~hGIzBnSIC%ZqeK|XN1+R|}UZ0yTzCApz8wuX@*w)F>;YD_F{KL`dj~DXk_3_E~*$=0$j`SJL9m66&9Go0{d-N)M^UK9|rzi3fR*B~4ADfE3
+IXnIK3>M74`T6YNjXZJT?CawbGYffHUO#y)3xRd&KU8X*A03<>ewUGn4u3fRq`XXN%Pwiza@HBOzI}L+B|n}YouT!rvx`lIZ4^=M9Z=aSwr#Vip31DF
+`D})ldd#;#otT-+kSO>bi>{2FYxK08t6o24TUL@6BW8PZ{3eSTHz9__UKm>d3TKLKr5k*D^3CzLDE-=x*Q7fbE+;r7o)QvZ?y!`F)9%Cw6Bc}wFT(b6
+vxtA7`#$#l>gbz;A75W^)A0a$ltL|?9gjd2TunXWcm6h<Op+KV_4!ag+Wve$fcIHp+f<FmY`z*}$)L?|piw$q=iG2x8qV_KYIqMsBW++CKcuv+ZbKUy
+uk;MOJn;=Xc;}QSbbfS*Xz9Dt^NYrbl^RG}uKxKi=NCsmWQRv*7c%_)xU$8?Bk<36JJz^GcRSvT`9?<IUbUPAt{XXYWN-}JGjpIA?ANoSi?ib+#2MS$
+tM|kC7#Vsz1pJE@ENlB`ST=*#*X<Sqb7y%!f^j856XkQ{o1hW9gVeAobXNM^{lS`dB%Z<@_CDW1`kO>1fH{QWiTmxh#o$Hk%nw<_hnVT?=%?eOpR;d{
+4lZDy&P6F=_pnlg_Q7`MZQ-}KGrhy?b|iSXQGB}%jpCmSr9Y$Ld?Zx&noZDwGWh=!>N1E5-!Phj1NZs}KxkHUM)~_G@R?HK)$#ek*RPK<{Qc9>+4(VE
+E#Dm-e$R+aN)aM^1MsNW4hbuozUYt)GN~XMw{5N^hfnt7TEtn04r{R?w#Zix-c#6QU{)=~)9QGG7LNXQaduE@$6<uK;eBAM-EPF0h$4KWWegWJVYuk|
+7!ENJsUo(U@f4~fNIFY0mW0NJY6Um2i?bgAeZ8tde$;&0YB>H$%j*ghc;qHhY?Zd5jN&UPqqvH`c^hH+R#nil+L{Kded7=<KrrnttO{e<Qi%rKD^*0Y
+S*}wp-1K?pdWN(#s`UM;;$=Xqsm<g4FQY>lEd2`j-CcJbgblquMuOJ07mk8tly+i%UeCsMPvITB84S*$_v>c-SO(}K2X+Jv@QD+>_RlJ;qH;!D&OS<X
+Ss?%4Sj6$5uEjPpJN88}yv}>9u2d6xVN;N`<l-~dadw861^(rMr&@PcwH%dG)UCmLZd&lNS)5^vg!QLm#kuWf?d`y^`<@u}3LfIyVZ}V>1tUUzcw#B`
+vL~6$uog~goXI}oq8eJ^<oWq)0%*R4;PAT_$c-o*m7uF@q%f`Ucy_C80_Lbaqd`&PeW+yh9Jzw#{83pW?7=cbfC0k#+b=3^%~TT93WPpd_&h9KnBq=i
+hGm%<<bu<gFSRyKeV$M&Q(Sw48nj*1N|8!c<?``}-qo)4;IkX?pRzxfH+RG7@P?cu0(<o9<@9O+5bb0Xlld~c8eZLs6J)4mQ1=bJ76E*Q)5oMmf=n-o
+x{e8|*WFJ){e*ES$)-X-DO}ZFkAYcNw{%07Zr@hwDf?u@{nCEM?b3e6rDlBXWF4~Eb+S!EXg_^-wB0hLt*_j&0?qR)TFLhQoH|vXHr+yOiY-rACeNd4
+N8Gw^uVv(rMKKY~$=?toN|UGyC?*{^c!#o$_z36V;`H$Jb$0RkTn=RF>##OGQ>mrXH+58dOlD6km}^t>boftBPmWq}<KhWGqiMR~X%-(l9%;#&CnAA}
+Mrrs~M20%H$!s{vWPlSfVko$v7(SAd8e(#@Lm3u8CBTGj73lQRZzdgB{JPOLa`OPlZ?5HBk-}BD0`3LIAXKzML1MQ;8oZtiZ;I$oz3BfqYuW-i4B#k^
+zxgHm+h=?Km7N0}cnCN(+EW{6rjE$DQEudMffE+Gi6^jm{8AF_O(w3%XVkkI0_QvI!Ik=Wb&INJ5g;%acUz?m<<~U>!oAA41u5eWq`I(t6=F9r+2D57
+%TY{t9>@7)<jhcH9|P->8jG>T?OF^_19Jz`gP;QBGDjT<8a%M!iy9c<0iYl2z<h=ed?N@N-gec}Z38%&5GAEAM3#b8+L2Hk*Y3bE3Z?c$79jP2j!Rn>
+(ZYN5Vi}F+(pqY+!vb&%kezgH>;dBOp;K=NRkYZG(fqy}G-Z6<kW(*+oj)g#+I>B~oDb)ZyWdO2LOz^9!9#l`YRf>82d*15LL^`55<<OpLY=f(u5mTH
+yBpH7_T$}UG2gu$Pj?Ajju($e5)dnBkvF{C8PdO~_}!+q2dxHV@U$OW=-1IQ#TnfKop`@oBr;A^k2JXCMc%*8Iibd6WfHi*wG4&+c3N@-X;hdveZ_~7
+9zgou)@o67>mP;IKo~KE$s4R!;}mx=eQZas##eCRy&j|Tt;RPF4Hy2o%%|uY`h>Hbs%)mu)7=0<xgOu}!F0O5A_LA7wTELg6rtHeL+`T%lX6D>N4goH
+2k@%jfun`n5-4PdRi9m7qi>>oJpJaI*T*ME0T++7>-#Z`Ov==8^GSS9s@NSg%}0z`NMTVvc$H3V;hldJ@CeJ%P%HbN=kQ4O>83iFaZM&WcVjW6s!@ad
+aC~-l8V(T-%ymA;4GXKhIXn91=nU;4Nj}lC^55fcjt>tmjzr&;FRpgs;v*Wl*u5GC#2Q?u3zX+#q5F4Z{7kZfT@oUpA;IoFAezOb*nv-%OVrwT;Ek;V
+AARFe#57BNZ>&4S+V+bMSKk5gzYFkL9(<))H5EJO^H{R|W`>b$x|x;d-^FY>ztRVGeSx3Ww@#=J^-p3F-D>>lH8bq%C|QYR6*jw0W6x=GNQP_r+idkl
+VHeosQKoYuD&TNBigdbskoz*}cGT%~P_zbz)_o(}c79LJ?vsg_St#S~BmlLcDR@FPktviBk#?D=uWxyZR2ndR;?v|fz0}!Leg#MO9=7*U8sp2@cw*sY
+j4(|k(?ldBp_tOOU6xY1307`qZdL;_lr3%Ku12c{wDO{nv3qpc^|HT>Qd#yQu<M25EruK15f+?y(4pP#8bOoDC-8l@0d#5wcJ!sr%wAeR702=t6&zpw
+_d#bn=I8?ME%crA|Nhn6VzAwnzrXeWzWe2W$6x7JSR9AfjyNg^%_0zMJ84w8zrXk2K6G{lFM7$By|)i9y1(tF(m7XYIZx9-CE?W;v~EJM@TtP5?3{o4
+TJBy68)|a{X>bcQ6|qmAsC1;#aL(*{CgD`tQAQxv4yaRn6jLeu1-Cw5xET;XOs_K!3@b_Qs_3336EnQCp85rzU}x6PPdq^9?4nB%A_$pct%u9<eb-R}
+eS;&AeBfU|O$-JDq!;f?Etuli*nkOBL7;+mkO1j(SGc`SdZXURB>%CeCt<W8W9}1D5hM~wIavCp4scdSClo#PH-^LYUit#UK-QekJglJ#m8cC^3M4gy
+{iPDD`GfhRNP^x7_ZpgIW2JV45h7T74gE1%nTvrQb5Qi64<BJ#*IV%leyvHY%-qrz7Zs0Yo&$lH$1_h%U_N`mb76+=lvG?7!@i)d6U&t>%i&d<T=Ua_
+g|8N~6Aiy`mq-<*1Q%&Ad8&FH_xm)a!5~^`l`Y)2Ew(6kSP?_kY{8GM0ou{&8pUpNVN(>6U>!q1qBVg6wAM6n*%2%${%LOQpqyH+>2k|K>{=xtMJ<po
+9S_V^!-uwsrbZMXd8+^^g&2$M*&CX%)yt~CRMcOzh+Lf}APworX%&`JGBHJA33H-w4dHU8(N46AajmfvAzo#I_!GS+##dwd4SfM`60gb0Ryv_`tr+V%
+MvHsYC!zmoM6gV*#X|J7Q9OX5p~S%<Gy;H5?6$~=MgHO-$qmRwm_rLU0z6kn2AW2HK*O&I{3M`bYJdnf0wjX4!MeBdV6~2`u+44K5(x<NVZd6nViX`p
+^|!%bbs=f2G)|7xhC81s`|5O2v`DzA&<9)>H;;0~Xv;4ER`8nju)_F^4>WNe9<CY-8#S=2GM!~=AkY^;a^zDzXi-zfK1X$LI?;i%?=fodhJzyqw=@l{
+PvfQiYdA1ky>4Pru$F*_rl>dDA%b*=bWE{Zc(p|F)1?;CJ_L8zt<j6;FA|L_TqWUsg-V5n84(imoG63h>%g&lB>l7<r0+`yg@a5R+R}zXFsmQC?9is>
+tQo=c8f9?bG`bz#rDwLN#luF4;2b4=&!<Smj4tnOGdZ{*cvJ&zwn&|@6WVZeoI(3m^<)%^ice+NOZr7MIo67`F)1a=CSRXUoh(!HFo7d0FTA!JSV92w
+v*1o(Big}`9W`V*Vt-tW+E0X&S${lLs)MHEur{Jncdf02vft|e{b1*R@9q58V5=Q%Wm`<Gb(Z&J%AVqF9fc9)kasIDAEHmd)7sTKTXD=dGOh}YzTuh_
+BTll^5IatfLXbejb)_(N5z$H#$c|n+H9oq46T%S7_6)fo^#cxcZKx<GDI|Nm!!TJ@uR+tU^WN50y6&#R@Py`5{N(ncP=N-59@Q)CY5mm-$76Z9t*^F_
+ms@jrzgBKR1g41>Ndiz721d-st!|aTO3CVaqQsaBg?quK4=g4}Ysi6i)p#3~*l}07pZM!FL<Ub$JHZ9)D1n|*0>O~#FOt%jiaaN}DJN}GEj~&TbTb`d
+c$GxffII<Ghd??mKHO%^=FACH{Q#r1Vhz#ciE5%Glwh3XO=(#Y`zzeFLIsw{HX%UDWSdZH!c(o(riQ(2oqH&?8#`^5?_0DVkxnmF*#$17#NNrtGpSOt
+=2)1`DBleg^-lofmyZBo<bd|;BFR|UmeEUBsvRY44@nL?Tx6?=fa+wbNOa?wm`T-<=ucRSnA^pgM2_4h(SZ7U6cLr8rn1Rg86<I%WG+`TgtMdn_2bd`
+#d&skkbV8*$txbmA#e!hO-dw8c|zQyA0%Fl!IeriYKE@ERuClpwbKfg@Ax`vfVS|g+!Bx*p<Y?`t9EmRI;lNB{q3erGNv+iA>9glivw6J?7~mSO{B&w
+p&gZu{)Qv(jUu1m`K-w|+{7;$kmnGc7I&()-`q<xf|Kp{6^I^2+x#(k%mEqzbRZ^{&4ionR-<xIOMUz;JF2EE)U>w9CRBAtvfFz8H58b(GmCt3aB=+8
+5t=@*EgO$Kq`A4-mgO}A5GAdT7-uggg>8tJAPG2~r%2Uc%TVYPPQM9#sZ_fksHwFzmPeA3I6OBs>YjnQ@0+FEb^2#x0Z16qsf*$KP?G~Ojp*FN)rxm5
+-Ls?N`~eCXZxL}96|5r$KXvrT;JFv<2VbnzskvBbZRP$6wf&ZeF}nV6k&Kpqz;|+K0p;owgOTACs-1P{@Zu~x{XP`|BiU#1RqQcMh$|~10<jJ9HbGCf
+<BYZ1k)M{eekjsX4-)eC-zOTbNX?Db9VpO`y)fHAhdL1(u$WyVzG@N|h|!_k1mYpy6un4%N<CREHj8M@FuWfxFgh#39|3g9*_`<Vxn{E;jxN4CeHGiY
+tzpnO{;g$q1}fAKZgr2wm|xr0AvE0ZfahhnFey|Bv+bp6ohW9Eo#D)bpO2ILny3e`#;2~iUBz&5o43Z@lckHY(xl^;%XZTm;!!M+1#V(<WeRWFuz=qB
+6qd$WrIKSo?Um{MzS&=^3E@bu4RnBOrJf{J)sBT_H4jd#V?t8(p`vR{Va>b^N+IQH{ToEGvE#xcrR`eRh@vghZWM>mh_E5=1d&v|w$h+PnmU!kvq-OP
+_p^rPVi~<816bZ&O3DHH<=Gt~KKW}YnofCJc&>N~xV$C2Y*g3}!e=g+8Mmn{^*r|&Nr@JiPNN@N*Mvj<=#z@nLrFfZH5PmiaTkOQ$RX+@8ZV1+RW*X>
+uwqQpl~5njX)Cb-3!mRTLPOZUGshn;7c&C!ae>Q<m&f2kAkYcOT<G=&oK+I-8Q6K2l((`pX${`+E=A=&D5(Q!XR30r_yi8)p=9@{qXvV*-<`4~Y?n}6
+M>3SOYDg6NR5whnBbg=;uTuYXHEtRnI|w16csoO7iTG_03*zJ&N>FOxf+vL`jRGbOuETg<E+$+T;&C~ohbTY$A`~7ppB^6lbA-=K`TDk730lWkyBK%Z
+nXX9AK*#in=4<q@Qic?<E!M2?Jgu2Y!mk)Io`qbrCtez}H9XcQtCnXh`w<{;Z!fH55J&Y>^u8(EN)TZVts*;D`FJ9rgafAtecbL}qy7BzQudMx%TV<e
+3XW6rF{1kYm)(KKP=O%-|2T6S_77vJs}b9=B~P`Yx_enoHQI3|n%l;CUU54eu?x0K)I?Oh@$O=Et}(_g^J61>V4!<zm72XiIQtgpmdHi$rj>ZY07pF4
+ghwyCSNq@v-mltts3E5Dd0)8J-(G#Ip2W0^Rm8aoVe-Nt#&rIg{aRD;c=?`m=I=X;+1*4W;hv4mire8lFFRBZY_k<^JlR$km7qsnEi!>zzTb5n1}v$F
+d6{o#Ii8C9%1dg!tZS{Acre7sFpJMEF?$n?441#U5=iRNJO;*0Qk`;G?5CzwVzYuWNvJ9xv8WbN>$X7HT?!B^b}uFBFkpxiV<D5)@}ITa)%B}bFDz&R
+yjRC(5(z-nA>G)x#0&zTNOHjKH*NW^qnp^>b@hwnv8)DRhjNqgrNghs^x7fVjg&9h)R3vhP-9bF=GPch|C7%CzVh<O$VcPFUm^e~<HJ`BA0rZ`let70
+mxp1iWsu~YQn1CN4{Pdggm!d>g2n=Hkaq!i&J2REpckh<ysivLLndsr{<B^r>lUp$(-eLm%5Ys0%3&AmnNmRpj2KOG7>TK7hf{0jB`Mr^BsJ$l4syZa
++L(^MnanPSWZfec=W&zq7!OH9QdQ0tNkiD0>~=_L6iF9Zm=KiC=q%wpj4mD*g?`v^H)>kvpvz6O`dk}zmnU;_e6lql2-|O$^=@cOM;6)En69=%9P7Ho
+F4sE?cfCqExWze`MM-;4gCrc<|Fk=BF~TZqfqwIek$2Y%#~L80+koZE!8Anu#6^21vc@y6Q*%GIHpzP_RYCogDcDT?k`C_ChKs0*=zMvPsA-q%DF>Y9
+hfr8As=H~PYy$OY4-&SKolVMOTlpXaTU{qY189RP2=$ZOu6G_|qtIv30cqnE&#S<5XeL^org6f#5N#v#8D61oqrA;O9iLtNc<?$qI{ArP3%){MuMWt&
+<oIvc2HHA!iK$l%mdFv7x^JKyI$}o)^Chh1MDvak+NQ4HZ_?+1Q;#wS$v9>;6&v=3)}pdOUib}N)YCizy?^VGvv<qm#U_8LdCSo@_HE~E_;5(il)Q1C
+_@L;F`S4;zPZQ+C!#go(=7a8Xz6nv5Zg1~=jOyR&Ev?rx4u_^)cg1;<gM9cXHYF@P{pE7-bef&LIz4&)OY|E*ot&P0jbZ8Z`SA7W(cg{^5jN+SF~uf#
+PRjHAW;q#BRv2J2I_KH(`PtF8*vB=#Aa~>r{xh9n2FYSUzSODndZlbxREV4i9B=X>+GiUPX`goZQnT~uTZCmanv$kc<TSMj8`)95hpF>+3T7Z+-5*Km
+0M{opdIRvrd5PR$N@<XSF~v^wh_i@2Y4i;|p3D~C;PoIB5<DKfq5zw-`C~&8&<&otI?hl}Q}M!G#|;cS*Vh66c=657pX1gCK;{Y>SjRQ_TSLvQ=i7tJ
+K8W4PaiFjg{q+WvF{ubJ8h;%(jQ)kizY*c`*}j<{;vm`j>EP@bBVOU+s<9x)YHSGvxd4~UaDOg|sE5V_CdkfXMQ|ikv(mMv!ky`Gm=o7Xs>XHcL)?~H
+(T4^5^l1&9Pj%=mr2un1oF}vbZtzVj&?IwE2U3|Q`Fml5VI(sRnxl$FlH>3wfH3AE$XYzRw#yz@Sr*KtqJSrPnJn(*2*cFPT%ypTOzH(Xg@1SO^0Uv+
+fBXR%Qp(8C3xLPvH0pi6M<{rxc@Q1%&TklzZuFC8wX~B)u@AZ0I#pJoB>oDMIt`=Z3g)q>Fr1RVCAtUl6+c=M%^A&+@QXU^BO3QTMcqN|j+hdJeR=!5
+_(E;fcB9xVXv)_$g_@vj#sINBw=je>i=JH{jgEu9g8lC2pRy+kKIt*3q*{ej=_4Y+$=uudui?)1VD<T@>xiy~Vwe2(u!@8yBF~AZ4#BwLw1jyh7fD*?
++dXvGWFcuxH9}WJIpIcA0*Txuv7r1B{AkigMC2q3mx=&GH+mS(r<gLDqz{D7#S>SCx;91#5@G@`oxemkGxU|8IhAij&MvsFJ>+yaH*Z>A66c9Ubder)
+2Y&xH<W*59w;cd^IX0Mvo$w4K;gB*yC;*R4^4+-R9%P7p<~=A*)r;W`Z+PMpQr2e+lvFA0=ypuhnS@=hBzBc@E}5Sc$3Hb=Mrttsu&WzA^*4uGAkp^u
+4+j_{g0Q8RX}9IapPh$lMhO#>7Sp|)#j+Pk?d`VTFt#>zx$ig}HvtaCr0IPC%?yvpo(L2tnz&smd~^Ex_36+4+>UZar85B<L!?v3=)E`3u17rwK%0(r
+w?V2$`@kJAh3>mG?mPi8&s(RYJ0E^|Ly2X-h<qN=Ff_ksI(#q8MPPWRS&_qRI2wAuRMc?>ykE!`lxgJ3Os~h&;bcOyg;{bgiC~r?SD-1+Efc}Lg^DVI
+Axz95o5Hz94U4s513!SvdiJ(na_C8m^PwSHEW6q=OitTV$D)~~@tf@Vt;WTsuTQPDTR6IWKkDe=oIOOClWbbkCVDDJ;3j(fr>co_TVEJeMJ<<zlvA;U
+sowy|b6m>UObc<845YY)Z%@wdBWCl=;giUL2PEHROg!A?&mMw>iZTbo=(l|>r--j#vDE01u|K0aXv;9*j_Bb(`3<`m;X6_}_e3$RFQEtQ9^TI>`P%b!
+4|T#47su&(?2Qq45lV-h3SdAlvq*S?@HZ~|?D8ML#@h^CbBQ==R!ksbp+5aCXUp_4F&z*|WdnBbrqwqF*XO_TX~CH%J&WXu$(V7AkfO&&*JeYLWU;WR
+HTEsX<}f%1jhu}Suzr7U5R4wHG!35I&%6Gbsr2Lugt;&xNjm0cVvE#`34<3@M#Z5~io`|~(MTp*hNDjF-e@EPw?nLXu>0g(2t)WN<&xuVC`zI`B${ct
+@Do?17{A&Goe0+C1VzWwh4Xu-BV;*xyvpb?LaCK!+5B-qu1#$9D5M+g#4S?Sz%dx+2Pt>Yv8%m^cH}Gp*-%78pt7xZYQ6-7Vy<R>^&?Ty8J6_Mdrs|2
+FVvO~&%YZ$rK#(9h2NYlAjWa3l_K3Ei}s;nr17krD5Werf)?J)it(>a0ls{Aj|LGFQ}tTh6YLGeVYhB`BX=1Bx7$!ubcy*$OH-c0@#RutdI{&7aUjll
+{xFB#fCax|<1c);A6~tK0VzB2-EvxqXoS3yWZGp-beAz-pYAt}U_^P%>%MTqC^daUJapJPuD0g>g}w`I0S6)tWar1PC~Vg1GLA6*?Pa_JxA$fI0#z6I
+pzl(COOG$$aox(k`|;%aQWBEO`0rnR740N%N2~qzf34Hx%Wm5}q+dpFUo?LD>MMY}?8lSyAK$z=J-ax1g`$bec%F0ISKK5T+12d+(L7?1eF`K>@kZ&@
+D4*mQ`@8fS=mPWf?eRr)353}EF^cVFPmu0T3<)d9Q<0<=B*h?UNS?5F(ZmJn86p+1N2dKZM9c^pez?V93^DUPq8Vz44z?>OKSWwm^oNUq<)UFi<Lm2a
+X9o+#!f;3(66V)cvJ07-)UJl7y#|y<v&E#&(bes6dXvk9XB<)$z)U1ugzHEY6|FKBKDchvb!@nxq+t#_J3EnRl83~T1nUt@1izMQzjy)cy=0ymQoM+L
+WqQU_%0Ok3`6axG8A%REb`*%BTsK`F$;*MRDFDbHD6iiKESRhl<(;QMt#Ba|{Bd4I0^Y@Keg_K&?XRPqFQOInz-z`+c?rMhfC?nlgG}>YU&eTLXw0{C
+v<Vb5hG%@kE#Ui93pwotKA7!eMA0yPO8!O*Aigj-5x#40^Qo*z;ot?G>lX?eOuu2^I<y_>(K55Ta?HjVw2<kCb-j2Pv+$8?>zq77q?95YL5gOUrvApI
+D*lEw-9c|iF{qMiIUQe*0iWP8>|$`2Ed=J_E@03t+7avagN-`hbU+!(AsgBJtn)SE@Z(eWkvLEhjH=C+p0Oap*!`T|Df3Vf!>Z!QyK4mJpzBi5k(3s#
+H&`ul8NXdnplzplk{(i@YCX8EIrtO>4=5Z7MNcU}?aN4FOBLuz>n+}qF}$=g@w(HsRfzB2Wqu?6DzMn>oV&{>jqG3kFxQm9ai<e&1ge4(F}!^nt7{xT
+@44rO&IQ13UE46D;d>+&7C0Wd$<02;yBaH%X1U)TxFxSSbzRNcj^`4u%?``FJr1RLNEu5CR|iUHY{giTVi5VG;UE^fm)05)HejP{l3#Pimqo&*`!CrL
+*gaK^6Za`gMoraEgQ}m_S0%I+)<X~J9k>q|19QVvJS+os$0N=|z;sD}pd?9uu!gI8NRGZFVR2VPGbT-3U&x~9gqrVQfGECy?uPSsE`WwB%%NBOBLD>B
+J@<-^z$FIR#bLjl!w<%GL4!z!nRd7hEP*JKM#1;MkbRGteskg6aE1KqK9*vK5MH}J{yXUJ?4xB?=}n))Z$e2~N9<FbF{yt!#X>Pk!VQYs;SxvE?08b@
+lH^=1Yler-R)?oZoI(dmnqJ<VogPu7<rc`vN;i<oyr?Y`PRxPG-HfvnJomOuc#DV%j+9&`=y2-5j4)S`6|=jXuEGqLA-IJtu$KUk2E+p6ISy)17aJ$=
+1X2hQ0;`M&84$CK@q8#I#bh>hCL4&~1o0HZN6XC;!$PCbJCwHxCp}2Z?_R*W6lceH@Tn#6x0+vNQRk!#>pMG?!xRoQV_H@$mh_4>#GKaNiHK^X;Q&lc
+9tkUx(D3TE9hr-{MCI!j9AUvxy(m~2;xQue$@`yHb;=9fab#0Y5<Glln1LZ7P|*wK@C>m<E&eqqj&gJlgs3H?MdoRma$W3cKylzq+coM0nZgUjRn%wK
+bU6qL(R<=IQ8>>thMror?R0%CG?WPuWl};0!DewAglQVZjc&WSu!@Z-a0720-KK_IE^f!yizhcGAbJV1gH57F+GhG~yRIbt;(lKA{Dx9Nyu7MgtfDwa
+iSls7!p;(;!h15IMr1~U(t~y+aLOX!?KUsM!b<qZ)9V?<wlI<js+^L+2Q|=-m3SFw0ye0$nZ#Ie%`GHmw+18~!j;w6(ja^(S)v=6$uwHwK#0;Hl8B7V
+9Rtv1vftAG7500Lp;)I=UlXUYxQz$3m1(L(eaC~fWW2&9z^>_-&?B{%K6Bd2&rmEG;q?h+B37NCp@t&No7r%JTHpJ5KEA`XX6pvpFSdBQpA`%K<Y^%D
+vRYnS0vcvG<wR*{qt9b1JGHdKRUBEfZm&2Y(1><9xJJjQQ8W_>$-}%(5AY~27`gKd`Z!CzuX#xP+Uq__9C=NPe<-!c2&kUtYgISIMQ9>)-enMz332uf
+?hx%Gf{xd1<x)MRjB6KDC)E+HJJC5@T$i)aqg!#T%)&m3=t&9<WNR5Z5I>>CHpT?49FtDmB5ohi1(F)(GE&S&DQL=2z}@-li1=t~#N<7bsR}OoL*t%3
+1K{2I-k=4tPM8JW4(9LYvpZ<Xql8<QWt3n-?+{r&#k`W~#yXKm3BC}#P}M?fJ7}HItChDVh|{!;N4}JQO<GS486d)JG>&UC&)7!Ol&N~V3y6@B*OZVB
+7LNxKlD&keotPKfOC8!~#*oLas0mPTaO}!Dz&go0=gj%I6knk*{o<E5N1Rmj_~hI6e_Xbn|BA_UTrv%L{2c`GoCu{Pjt>Ry^)1~Er{im6vz%4}wnAUF
+;A{meRGX1T1@6;PHQT}i91{_@-^^yCF2SF8Sn+!b3{Lw=u;O*dZe+c1P*lumZ~Yd8$%w@0RYw(TZQx8a`<632BR5SZF95iS4XlE&HUO{>g($Efw@oBh
+T|XQy%GZ0BKN5@JTF#_}#CM*Wb`?Fav9K#FK$P@hTmuwOvCv({f^iu{#8qmY$i$6j8RNXO2Ov3%pz-4+Ms|X~{64N3+}-dBSee}Q#wBGoOkJUvQ|8>~
+$jX$vE?&&$SGTbYi9Xvw@fyWU6<4~&5KEJsGHW(=?Zl6|Hc=m7_GUi3t5lKccErFC=ghZHKv2=h7+7OXez|EgJuugtPh0Sr;OwBxtxg>@L#HUU$JFJT
+K9}hR-T@7S9r-tMQDZ>t))TwYq7)h7UXmP>H<OI<htmSR#W?s>>~<>5tW-A_J~1#>5}absN-z`@10I$HuiJdI+UiDI<gbV`CAwg1YrVp!wML={PmPO6
+p@MF5Dg<!2oB&l=x5i92n?Y&HLU_Fv%6B-=CCK?BiV~JEm`jp~YQq#_8@5KC<^1u3PuHlW2Tt;G%_1#c2>FUk)n{ue5j*L!`}Rfjnda<mHO@tVCH{*7
+hSu+QKO3OA=pAutMowObM1&-$=QGIshk@QuyGpoNmL<IRiA<Bvjs*}&SZO)|_24FjJA~D@uyx_kaHk!CE80&EV%qE-^Ss`I^R~GL15k`~7HUiuvk3G3
+`on40WW&O${$eA-?K+Xnd^t@R^yoV}UF}?vLoi?9&ZiURe*YJ-u)gnb=}a&Jy4K!z*f)=VOYg8>#5-${BkUB7r)SHB#%u9@)Yq{%mQz$`RDY}^|Fn;&
+h=0D6i2M}48s8AV^$EjuhN3=_MkOOo737$}M6eWJQiHZ&tpz$^E#g66;yu=Vk@?VMkV1)imEK7*t|JeU>vTvx)Q)r_`bz|EJih8_)IQtPW7}Jk(Eubw
+8l#)_Uv!pk37P13Ysinhi2NH@F>PfBhlfY6kIoJ*PS42rI)2-7;Q|0vw|K|tcPG;g&$4#pUta?9McGy7?!LhEN5l8S@q}|#rMBGFax^S|Pg~F>L+q1x
+b=T}=d4o*lc<>~2+gU#epRnTep7#g24w3`=?FWqXN!`_8$7JviErw?pd9_j3RDxXM4UseNMXUJgei?TaN5DG6gMt$gN#x*$3+z6;)DP=c<W@Ym?t`qr
+ZOy?!t{gVoGQAJZDbK(hQ_Rx2EKrQD9j$AwmvB9xmp*Ujz`(Y7TLE!G(eoMMJuFiwEbC?7M7GKMjc8A<Un&O!QpdVC2N%HAyz0R^)?jch-{JKu0|~7D
+Ub}*iL@K+S`b3o5l6Igzk>}MUCvM}Z9Oko1ngJW3ISfreX#p{9Ik&D+6ZrkfDTazaKfXBX5m@otSEnZzKcB(NuYb8XIy`+PA9d{B|IX*r3?_LsyeH<H
+vvBqpl2KSGKg;@fBDQ-pJgEFI!nF2nCXmI3UrYtU<uxja#GK~3LyY^wFs21z40yCnJ!cgVIAE3ZFQ^n$b)^Dr{_B|C8kPX1rJmPn8x-+kF#aosXyw5?
+h|*5T7njh#XH>ez<7u@udlxaS>u-mxZw`)MZz0BqW-tjMA0%{Snk<W3T6jMfwri!PJJbf#81%w+TWjM8*!aWbEGWgmSTxr6=J&Hx%)UN2Kl<b)V!yrp
+m!Ew4+2{Y`&;K>Nyc%8K+>Zb8ZgMxh|L44T|M2VMzj!l%2^SwOCYHuGEMkyhcT`9^oX)0WjOfM8WQPkfRRiNfbcuxPa6X6KeYq#%JMs~0(-#gXvb-bC
+C*kToAn}M(U`2n7UhWN|zjI^88WuLcgUcY)G1me74xqZ21U46f@?|0VVkL{N=E-N#wm3GX(VwDE_6K36Ul;j%j?%#7lb5OBFh6;+6!uz4GQuA%;g(YK
+aM%h=SX{_iFLI!c@ERz3m=OZg1;(&=Y8~j^9dK2}G{%G$n8WNS`+~9dcQQkgyL9kNgCC|77-|qp+-PZ2r8ab@yLTj!sTTyZxs&*$J|KTE0^~dDvgr$o
+iQGMZI~2h%g%@9t0;Ch20pXOBP<(hZ98Wv(W`~@1^nLy)zb+o{8~hP!5^k4;*RWVF={Bws5eGP6_3saJY6lEQX|V#H&ZtauN1B<rMokA-;Scc!B}XGC
+7Yg5LBgpuT)%unFs@Vr4gOK@3U?|iOsGQ0GeU0d(*Q=AAL_0f(MS48Dt}ntbNV-zRuo*CPW1zb~49nhJ)i^PJcr=1W6wKxdSRDNvNgF_#f#rMj93lDy
+-S*oNCo*o!%5%67j3)LD7$3Uq>iX3VB^FClY=B}xLMV~c&t?-C1r;(;COK6*z0Cj(k{KQfY|#o2J&O1bd3Iw10KU{vf)k;_G@Dc&a8CN0XQod$uT&<6
+t?}Bh-#MW%DaXR%1rHXla9)`7X%Sz|Y3B3#7iT<*a7`95W7fA83zP*3iA8?1!O`9z<oNjBY!7Ue`H<(B@fJS%e811wP^#DBKfI9CMyheKsPRxUP~R$-
+am@}fEHl0Gq$}Lf(vsVx)O)_n5;TFwT1NS`O?&tx2v5e>InswsgTv-aAdIg#_7<O~`h!H+iU1CyDPql*>#Rd&m>IC^#rS3lG&5q{o8^#_Yq>(-;)^7N
+LA`0IOCExDtR}6PzqsUT-X{4+eT~$5>6OlwJx*A)a<piY#*4~q2FEky;}je-@wS77>Cxi!IOIzj_>j_KpxsU4l42qC)(y3+lFW^o&q!dLWe#&-2)!iU
+2D~grjv^u>W$oeV4?i57ydp1=R!qAN{5fOHb}J^J#uxMhbC<KypsNrKuW+vT0{_Az4iF#lZ@a~T9q?vIhVvVsBBx9#3D-pe9VYzTXUUVJks+^LSus-7
+A#buKmntmSUSUQz?nLXN(E!;ROF=O=*6kyERV~|>GJ|B>k8z)Z>J}_BVP<B}(?xzfZN*w4$y12~!CxF@Qya+vS*KDU3PhD0?}b*Q(riT02V6uXd{}P`
+6S40m0c70e41n(#h@Sa;d2f9?_dnTlLIUjh<_hzJXN%i;UfjY}mhA8CWqW(bO)w+N5P&_x6251PYOHlV&+~tgAv%6TmNdDda9CrE!oXoO=wv8$f#Le7
+*BS~$mC5rDBS9RwaW#X=6uA+Gd3mK(4xvqoDORI)KbSr~t!#I?ZHm_PpJ5`2U{nb>QG5*ri~I^U%{5Ho3MhPjbZ~a~9eIZ(@y<>qou#H6z06(4(X@3y
+I9%7G-=An&Z1z(%Nwn#5P#3l{%*+i~tL(tW3b8JE)AmPUs_qsgHe`kSSNHSTeLi12a&!)wVl`nsDrXVpXJa%>#faaMxn4Vxi&97};Hk2Q+Z;}AVgkr~
+SZpWc6pa6d&-tEqlp^#2S1{6%%X3*5)H}=}87A3W+3YMX80Xdw=c+_OEQ*CNxRME^rPrJ33f9G`^5pU&$&fr$!USQY9W>X`Sco=YA+|+HVAy#y2;L=u
+2j{%=MbZ)urR}!e4XY(t?=+Jy8p4%zw+bpquS!WoIFdia^TwQpav%nhfpV9SWE*25dTS--kZk<MX5c`_2ny@x25>*SPvV%GgeK^ln(awSkJ+6~wdyLC
+a;&0Q3xU^%YH~wYyCT00^)VpJ3x+-OjX;Bb(W5tk#Xi5zhDePh1(8E#I1QH-`Db<i)<r2LvgO9GOIq#VBXlTA6e{Gw0QysMhEF!B;YAlg0zit=!VzBk
+I>`nI!S(bAz-=*EjZ@>|bb-y8WEzU0cpY#=LQ_{-^2e1zgM}OA?W5z)!|g<5{*Gu!+#!&2(T-I9PXs0+MYh{1$uHpCa-?Tm0l?Px^Za^DNtQbljdw>B
+hQ2*`hkcAO&mD;yZ6hzZmDzOixWituB;W!#?4rC}uZBV89LlgecD41L>>Z&AwoNT{H=X&;N@tTT&BK;zTF@C$0W+`aC?xb9EFhPanj!%zHOoaPt_Dz(
+Q%a<V_%V}OvUjjUWJqKiq)(m2uSkQ{_m>7SUZrQ;pZUgKYT7R^ekwRt&LS2~99%thrRfbOH=9?T$%~F{)rSC<Az-3rfQ%E?UTg3mrYuaJi#pKo!J&m(
+^H)R5;e;0OL+#c!ykT%|5!2S<E2iDj@zBj7u4=><xut1^0%ERcvv~j}&gkMQ%T?RdU^^<smh)~MZ1GpJhOVKzDd0CQ{Yoy#AgWuH1}~{RIA<^~Ao)8n
++7zBqnk+?f6COaac#%@JoTsZB#rvO0wyq#yRyR^**(PvWi!luBPx5TE)^<aZDC@jht(qWsLkWR58jrlGGU|qq)nbb&6g7}!IvQTi=<8!mFg&vTu3z|8
+dEr}r;oD@&?QcniuBK~;rAp3_OgYr@Q58&Tw$l+tZtWQCY%IeMU+0Z`$BRF^w%3cLm&$|g?+p|`2d5bizfEMJSF?KA%GDsQYE0FwX4h;G18;r0C1)_#
+WWkOtui>1bIhw>kbOytmxuXOLv6F?#=|-Fp5S`(<ZW%*5OJthR@)VO2-5?m4>Oxck%m|9>5i#d(H&qYdj&nP;Mv0X>!`~RC3{Cdpg;#YwkdcoJhbuNx
+CmJ0*xPe$q<}j&58tJe_J}IhHVB@?i9C5UMJB^ztGXl?&hRe+pyQpF4)#Ui&4CMc_dRlfy$na%*vrW5Y&7B6aEqc6Gqd<A#1j-b+vF*dDvGP410@NqE
+But2s#&-oRTdNDn=O;!NZVipe1?u<y(2Ep$);_-L_V%2RhJNZs6+JS!?n=N`aTmcWNJP#Y|L@^;Hp!jwHSMm~LSc{$iOYux(i1A2GJc@n$nF%6cl1#h
+PqX@5J~X-17|KgZwx?2d=`pFXiFW4gs)zL)R+##>-h7<m7yb=%;d)JQVAc=4m(BiV1D`P%LP=1LtaeD*7_Xf5{T6KA)?mG3-iR_U-VppiSVq)@aM%)3
+0OPIttd>)g&rCcj+`MI8y7diC4<;<&ib<_5$&A{RoiQd!59P0h`-UFY62LT7FL`zE@Xn1j(X+-2qhp=3JJ)pPYHPfb@?pY7c0KSBLYOYQN(ALLYu(3I
+dHZoH^MeK3*ngx7eK}RFd4s~dyrXpj)y3@NBh-cpT{YPp-{l*ntv?L!QNa3y0{GvN!cK<cI}IpVh$%Rd2Bg%3KM%uur+E84oTu1@f-ze0d$>?3s?J!9
+L+4Lpm#KMd<4t65FK6M>`ugab(=&?auZU}hy`gtv5%RLeEEMrB--`qn>C-N6AF1B-H%lG$iIiwugWEjTsg>GAk3eZz<|9uOT1EuQD2I-I6If>{j&1vp
+TnFoA(p`l@FOa5?D$=qW)&Ot1N9h|8B3b!4!89*Fhpn=bXfKis-^yI#feAZ|1+Zsh&ws6{u-M>oEg`4S4SpDU%fP*Xc74+B8g4>BN1QB{K1j0QG!}YN
+UPw@8Uo(isDI+pEqiZ#ZbOVBcm|$3JHLKyb)c&ws2aBTDFSbv4HAG5KuhkaAgl*EF63O9guF7^<E%7pC&yU3nGqYzDikMrZraGk7ZBZ2Ht6R*s1O@pf
+z7tc-m=11i_ycj@M6JA9^cGctf;yqPL5MdQA)*d)wbYl>CN>375@+Q35(AQAKnxNVp))?t14Rn)!*IM{`#rkq_=pyipO-|?fjzaD<RVDxeCyJL@zGCB
+rm?{0PWn)e)h!mgI>#E`1hFa-S!igQsBuLUWsBjvJVW#Rq_jyct5{8=ST!SS)R=vgX+bcW6JELmZ#s1WHZ=uV%p&YD!XABsHLLpNu(k34yZUQlR2LTX
+D&rMJzVq68eoYU>8kGPbRDM?Bi9pD)ty1hi1C^Ka**iKz8UIT7Y%G<uZ)w!gY&m64Sh~kANDeHgBr7MUZk@aoX-n%i=q!skd}y8F%{&K~s*m9iTYDby
+{KlP=m1<gTv(A37PMF7LSLpJg!MO1pY=|KNz=r)J6almSFno;e^5K+1QPBxRVU-ymN2iSp4Nf+H#RBb@iAIgR!_L34b9~G6DHw~l%huQ|4clpX!UqX_
+i^aM0z>N#fnl?c}_f}=k$r96FvA^_wmuu#*u;rE>Vm+03r_HYM7~}bb%YesAbOBl=%JKKy2(`k-ThI_YyWllm7RRz9$dgjn?BM+Sl8X@%v~46{=^svd
+Bpye`h`3M51xYJI<vN!`40qyRa7C1}alpR#9w=#`Y~yrb9gNJabSo-6j;P3%Lu$<gH{9gjnH7<r?EP~h?7uobJ372LJ^Q5^VjoC~F&S#aFsfZ<b64xm
+YQ2jPw&V7%gRXXPRxr<<k_Q>mV`)orrDX6Y13;2taKr6}35YROEGBt;GO-=GHa_%#(oN_?<-H%z7t7(q3PusY9#M5InN(uoI*Goavk6~;DH`P^`IMgu
+3_x<k*Upr!|GGiy`iaSNj2u5EE*kFK<%?mELtFUQ;j}zrDj#ob(n%B~A;oO2zL&RR30BnfBn7Dv=;sx;p`m}Kc;FOm#tv<w945o9bDiHm;>vffu5Zfo
+DI)(Z3R1&KtZj<;IV5<Go%fSqLhl46{gmV|<Sus{d#Abc?~Uo0o<BT{j44Z2feMCgYo}lFuoIUWbfQTcqU|4}l)KEqR~AA%ADz8D(r>(|JW>i|B$K60
+#DP<w9{Sw16t`&)o6&$RRM2>~#Y7D8)P3Wyf()#w(nlr^Cfm&U7*7o9ZpRsu33v-y3*>cja{VWkt6BF$j-9MtP*Sql6QU*~RlTzlT2YY2sBvxWg^^D+
+=N?j%1aj4Yb54h#%qQKkrF6>dB!j`WoPCF(rTJFo>@t`Pbc9(_-;Jp@)+#&Sil@ie8#yL1##q?F!U*2^%}wwd*E)7<4b7J|l3_+Mrhx=a3tyT!VF2Z-
+%<t@~?F3^&S+O4ub>*wduTpIc4T~|DW)!MxiT>EJ&u(sPcS30evj%~gju!%;MhHQ2cZK6X%q@MlB~41qPBV5Ln&vvMOqRpa_EfDUtZ<LQ5V$}9TF51Z
+ox*j<Nvz!9=CcQMIhF8u@WlL*6T)b|D^jY#S0snH&Op_x6lVll4^r=SI=hn3ILy;cV^Y;>IEm^up;%M<pSj3Zq#2x#F(Pm1v*feKjVMhgS_eJTb;++F
+x7?4RZcNr@{DSiqVhSgL?A4k>+r=uT(9~kI1<w?qhEh{iiKCn9?*)6b=53j7TAK%3c{$cbDn4O%=3WKWpfF<wd=Ao5_(M`?o5~&+^{ZAo<wz%84xo<K
+_t;^*aU2=38450`N~PM^3PBBxs?o@f5eEv!{DGJC6rr2cYI9t7C|SR1I1IPS*tb{Kib%}euB8x#v5Q(wL;fP#FO~K}Q;JhUf&XT}yK+T6HHwR&5xhg(
+SeTaOmxNS1bvOm1Cj@u)Dr{#R*@46wHkNKH7FPxrz8y3hmIQ^@NSC69TvQI81P~uOApK9zUd5&tMixQJBxOVz;I8HpG%;WT!FJ*<p7d#cu?(_+2y8?f
+)zI@R$<*zY+4qlEV*g$_;l7GMoQ+|VJ{=Kmb9k75IpaGva3vIU&ejE#0Y;UKKD3__qR)ySQ=MNa3TT@lMa^JJF#zM*W9B3cYAaC|FBoHO#5gS>&NaqB
+t0sz*NS>>qn(!^MT|Q<b#T}Gj2|*nj%qeXd5p*3oZ4tTAFAeRZVlu_XWY5j}g=@PK!l9luQ9q<-$KMk93JPc5iwe1h8N$zOOvz+(%qik2wg!o(LwisJ
+_xJTWY>Xjsa+)2UzCJyZ;1NoZdohv{#wPwiCDAKU+%|Z_g}3dA{$IPAt1@wpZjhMv1h7#zs&q<ytet#ES4hH4^JbCv2}`M1a$9LYjK&GfdL`u;a|;|t
+C5E9=xO%KeZKL}YH%)&iM*%nF<<IC&+4XRI%TnlK*5%2v@<Y4V$P29Wn&uCaN0GI;;&rmEX9`x;idttcEtkj2l5wOlr2*Ub6?C-F&_T^YytEa{-@6>(
+OXaIBQ2C15TL)HQD{WVi!e4?MG<YAW?38Tg?q=^<&Wm%CyeuxTXkn%oL3i}BLu$Cx1yD0mWuJdD-W}!dcNdGtxN4YG!*Eh`w0wSto_XGZ%S#w<W`Lc(
+jQWqeCxeKZ9QER-tvp>~ac<eA3Q5xXEb)(;7(TT*z$()C?uOMeh*XwK^^2ke49EhBTUO)RKAlknUF^6JagmQDr#n%90Vn~qg+e%dK{Ry~5GqmJibYh8
+CVnhKM<-!;jk03QsRX#=@)4?`Nv!Ioh9nBF5&Xqy+-a!sz$az1!l0$ORVdO?X=;|FsVw-~ne?w(+uLPPzPUNOQ9o?AzCEtP1WFgpQjv5Ch?tsFEA$K-
+s)qD}=1swd*QziiW6l-p{njhA*g#;s#vjSnAAkAd-5*CgfBf!`Km73=J&!aGM_Dc@(b5V1a<eahnSK$Ij`i*xib?o=JKCH5kIz1H*?d{?DjYZKHB<~t
+DdR75I1&l%4-Avr0KSYgj3-AwBX4#G5aP}lnY@y5M~96RycUFiu}g6Ew>U`QY1e3?>VHWJfjA>EfBtKJwPb#^EpCkZBIW$TjFR9+NmdRB+L4+;;h(it
+Ljy2hd)r=8xJV8*O%BY-Wkpd91yT)O%xRKL7-S+%(=ZZpP@7j9O=y>kX6Wul0cvdocGmOW&oO*T&U>VrEZhX2E=5#r?l{$&z~uAcG*!LK^=nvem#jOm
+f2z!fTJy@~U?hFb31+fwibJiJE_h^@Hs-CWjWnQ|$@T_k-M|iuTQ;#iOKbFR;2yFVpo)~_yT&)IEPDtdb0Izz9+*d9?LcOCc_4=JR|lr-Oj~QuD{}66
+TRTz1=E|t+@2Au|Z~O+c*-lEm0m-o=vkeMTY&OIlfFQ`uBsLy&Bp2j6i%lUOhLd-R-bZO*@4(Sg>)59a77QK*>ha>^p#hm4d^byi076NI))&#qN=+nb
+Hf<x);eG96VCFau2hY8uBEVW<NbduicVN@834oKvr5v<UoYarg?;FyLwdJDJb;Kqr5PW#}fJk-u7#0L*L9BjW5>-+N`z0UOwFyp_Q(W>7vt&fn{`sd*
++ckcOo#Jy%6j2gzMK(`mV?}mK{awrwC$rhR54D8<u&C~8gIJ304iJQTaTW>}C40r^gnk!}+zk+Ke`o+$uHnKv?pLbeRiFFynoTnpb9RMhLv*qkYLXUR
+$t^({#z{?PiJx!+fjb(SHd}YJ(GbNrDzF_+n6Vc{7#^XFlmr~Vj84wYe73wNW*jNxuCh>T#gFZ>AChA30s9m?kzOA^qGsVb$2iDjOyT>c=BO`hhdY%}
+60AJ+x$BX8CX+SF{*)*VjXOYqunNVgNt|;Zx#dx--t5P=NwrA2fNEN@H6iT7-fm0`X-Cx&wRym)b=3-1>&e9uo=0yv90>WinFuUITwG0NMV^$$tz;=P
+schN7qg2r!%t;pHT48{n>!XE1aa0|3qx?PK%LmN6NxKG+L;FTy$!~K;1IVH=k5Al>OU4z^W#X<=5?8ilp?L`H5-dQsZ4sYDks~%lt-10tR42FTvVyN9
+|Al7OsrB%?u5s}*!C0uHblvrL@bdjuAufOqeiEa<@OW`<vJB5~;uE|gy?7}yZoe_7McP-6BmY&)6Td>OTH4RgL-oH?$LCrihQQ4MKTh|Gt{arqGm0Vc
+23sX(ZxHT7qhyY%N;bx9_{`SQbKtwhAel2iYxE6{y)iJ<37@9c)5pmnTFPI|1`}Zp2?yRG)>d+*jCwWPy4G@LM))4i%>*u8I5~@%HryE&**)eVrMSj0
+-J(7R7TS&%#hA2Y{in1GGI+NOQBCZB!2r}H`;<!u4W>q8pDBu^n1KQ+fOCNlX)jGRZx%(VVtkd^pa@=@Mx!ZDZ_swu8+GW-%~ntx23Nl4oKzWLsriIW
++l_Iw9SD^)&CVAt_i6*qq{dNp!021`Hi^QQ_M<w@55p%PIX-;RvHT15zE(R)X^X9HcBAXKv*K{0!XNNMTaU00f69|tx1Jb+4e3WmVoZjU=*~INSj@p)
+LL>lC^As)IMD`$w2f&U!r2U|!ff!Qb4Mf8WPc*lfst1IDIC&v;Y9Oj+UNG_HRAmtoITi`k4mxTlD;=1#FY0<Wks9?8QK)a%ESo!$l0sUH(+^qW8%81-
+kppg}abdIj<-%JrP;2@bI2vR&WC8qJwd3<M?N=r?FdAz~MMp8+0AyXJU}ecTf0ZmS*?4<mI1!s1MCL}DUt=^v1&uNki)fx!G9IbKBw*cSouLYk#hR*c
+yZjjFa(3CusBDcw#wg8l5wdY24s}<gxsuphIy9*Tfn%gAK{N(dU`qmWSQxb)5C$9Dka*VlG=V2l@T>lsgH>Xgm!uNhOG_nRO0+h!gM91S-NJ4~T3p4M
+C|w`V+4t69*HFr_5o$HD9~}8ii*)Eh7rK$!FDZI&2_KPq*a_yj@89@Px49bUQS-72E)!<)b_>RXW{|DN++7cyi9@SSKRg^0llHG%ZIbMq-F@q4>?;KG
+CgB8p0{H*O?2<b}<r3R7?uwfRS5FmN+7_9Af|dqe>|{B*1lij*H4Ye*`hOAaQ;<4pZaed%qGph{0NStjXDlMI?9?kCMn=Hh75@>5U(R<&V%G;ZIK`-w
+WR9Pa7Uy5%dxXV8B0xIpd!g72BG)ixg2Xvamb2{hfwCGwiS2&rqojssa|3hr?$R-H?S?SNwFyRmG8?f2kvLSDa9JJ137HrfGtcK5R2h*PZ&RuUSP>W!
+{nQmHU3fZmHg0Q|??YY@XM5%4{qBIN?8^t=k_k%kRE!0hYETSh;hYIrTScVvt4viA>`Xi=7W#%WPOxga?jp68G9-KL<LT2|7C<lR4!R;_!jKvmY%ja~
+{8LF9h(Jv>#1X#-Xt+DTY&-C)bDJZ1Ts~Cc_H%x#vY|}O-WOOQK<B;}3Y}EK_U6inNwBL2LBhd{JBfit2}kb|L#b?nSIk_yi+P^cUAc^8Crq#efKE3F
+dFw8iY0OA$%MD2&OseU!RkF~mgQki_(w99(&JoD6nf$`DFF)^4(Unb$)QZa$OoQH2Br%p#5|53T5n0?uoA<?ecEUI3_!MpwlB15YB5oMixEmmo*wV?^
+Q?z1s$H0^-JjriP&we<#@S4TA>uF(l%hCYhxZ!#BfEuV3XYI8?7HB<d)5(U$r#kyJH0E~?b(5CPVDw$8sD%d_B~~^PWzHH+z?wM*OOImd$&7rS$a=9&
+MOeKLy9g|{D1&qkq%N8Q8|k&+`1r{5y?f807vMdK$)O3r8qkm0w--H^pE-(n2uhu(EyV7M>x;TUjv?Q+{!1y&5Y0_nDwUEMhhOns!`Q^Vje^OyN(Puo
+%^6Y*?ZXPvyu8K*;{^Jx5wu>X3PD<1&^(<+iZ#wgn`-}tOUg(_0G7gL8YdOrdm%DVkzouGq{?VMyH8xUSdlq;9L{}<zhW3V-0}=oXoppV1`Y-q%86J{
+CoCjK#ld@zI>j^V2EHZ}=?+FYf!pSOJYr)MtZ4)37zZ+rHea80qBd|2O_!s9l7hH0obqVu6VN(=#fK?Ju8Q~ib3Ci+MdtbM9Dygy?qRIAyCxiKr&wMl
+^SHm0bp|iUE-n_QVzsHEW@>~>U4vmuy*SRM-;H+Yg6??Fh;-1Ii!mAYwNFV+yX+?tIE<k1OT%)T>VgOB*glue2WTr;eL6NUh4HL&4x^vm9G@ms7I|o~
+^xbHoPYf?=;(Dl#mUJl<#*{k7M+_5O-@Hqdp?oQo_m|ma{C3Jb<fU0EVGG-_51EG5n%w%T{G?cXQ!Jn^d*o8wxZ+)Oy_`&Fxrfo+3>nEUV-3?&lUG_(
+NOz6(OJxH*3)Jc}3)>EEOKC*D4J28YH;MCKSUnTEeV9Di676XA&@y5G9#?B%Wu8cr>(HYeWvm0?fe;(;cl```X3ZKqM>T}HCk2|^RY9RvX~5omy+vuX
+(D%uJtAW23A{54qaA!kN_FNXLIKYQJ0wO5^og~bkhbhHN@X5Km5CIb#n)vKJ3Js<%-&&gBrQ3ky9ZE$)+yz2`qOre+I97opp%-Mym(kllp`jD}hc}tC
+LnQ1SKU}hjAr6Ku+2IGzH!&&V`8BCJC^rq+y%dkrtAszmKhqg`)|1le7P{pQ?kK2wRC{gI-jaA#EvMwtC)=FO-g&b{XR%VvFm0$dffMxpWNhbsi$B>e
+ITj1qf@en9;y?7nZKKZc<|#K{3U4I_g{Id|rQ48>fiq-KVN;r8irC<6YaB)B)!q#%3zr*mRWYxsy4yVIBZ1qtm=D_)EAWCNa&Ut|^nfq8b0jBBDS0VH
+d>x5FhV45hg(uvo4w0%>8R9e~fjWfK@hQ&uk7-#H8?EEi2I1B_*Hb!15?3;E;?*b%QtRZk#<A`LDS~~8?xPL-LDQ>pY;9U?<EzJ(NTouJa#snZQ|n+<
+?{Q(9RfFkr_a(b>hiHE|x;S`saB;Aa(s;^wSGJ+zMDUXYc8V<#9+e#ky5wf1w$kn_yQDsKTFP$dy<2lq0~02$+xCQzPJj8HgN!nH-HuB456??n9mOVA
+=0bdHc;yC-wPT-Yj>{KBl@MiRsV=*c@A4d3yuu-Axx>O?p|M6RAB7j;wk|cSXDQ^Um08TfJwkzcnmPfRxmI|nsdp>YyQGc>VFTF@;y(bSrn8TTIro3f
+PD^taY1FF!q}|rX#wBgA$|_l7l^&mCf8}E{3QMSgINK&bXj_6VHra5oy|PPbLOI)|-w%pZ*J$fC@{LcH^WmiR-4R8!V+-llo3o>Dj{imx?g$`v;#PKc
+^yc-!;n6GPehB0`N3Ty$-?SrnI61v|b$n(Xk4`Sq=fuOKTy1K|VT0p^0rA)t@(nBUaJVhb+eWRhYr0E_lGyBa>dC<AvRo(<6h@FVf+9`O$NET1CIunc
+U|!}oL%fO6;s`s#i{%Ee0XvOt$mO*uDqA(ksq+ldNTg*~q2>^$Pvp29mt2py1HKY5+z`i0Ug>z4hM2R;grb+Qe+}E{bEZ8?Jnf&$sZyvG3Abz|nl(3U
+<XSQ#%I$uHIgqIG!TI;uk3TghM3db`pds@mHqJZ5e~IK)d74ft$f-pXPdQ+2ByDgiJKF}I4hK=>-jCX{aNF<|I{7SSz&k!nF@^xfsk@sM3%YZ}#FthZ
+(QRdaQ4~#wGqDb6TeyW=gTP-C$Ub@6Li2$YcFlThP4`&#?y(0$H^VJO?MAX_RyOhuamidZlf`usovNUy^xCAc9K?M=8>f6&@J(Jx=Jwo?cAdXne}DJW
+fku8=Rab~Uh^wyzH09t>)^yYEEbJd|?z(dP;y}6@`d0{Ir$}|MT9dj-gsCgTDRCGlHPDce%Ea&8y-}nalRru}BhGC`NSO3N4s9#vQm7LKbI26!X^z6>
+vZ(`~jWFnx4vJ)0N%+mLaO&A47?iP$aL1cW@uplw{6A<+0mu;7j?3&vQw@XVM#PpsaARK)KJbHS8KYHxR`B^0!H3vqbs_wZL{4+IhB`qnvMian(&tJH
+J?9BB5^pkzpNt2Dd}c5sg!crXg!9XLpUv~j=xe^0Bs*^0a$y*4iV+1)wuG#}V{20ip80Y*WiC6Wz-Y~((E8n%0}+Tx9k||veP`e6!G=)XHu4wLcVV7Z
+(wK3bhf_i><-*H}Q@ce0oV$Qf7#Tv@qX*wQ%li?UwE^!jpFf5H0I-k(PTYTqaATz=nu!Eqj4vm0aC0jiEHMv&21WsBBvow)nx7D88vL(L`a~Hj&W8uW
+_@4H*!M!>3AsI(ceX15SQ~KC}7iD8qFT_GZE3`uuOV}naMA7Qo;ISg`sS_h%^Ue`3u%=_Dy>J)m?BdLHR#h!)SCOYtMC%*GjvAkXM&K;)YC_*S3?h@U
+@G_hNjWBoaO7kL7aG@zDyujYCC>Upu6Fc4*gJVMgj&%@XAKhzLY$>fLm*pwe79?SDo5Y-lKb-$WT`^NsVmpO8k3=2^oaZ#3-_KDjjp=d-2|R%ZJ^`R@
+#l+a}z&VF%b$WfLhlhX5YIKp+wN}owAO!C~r_R7_U`mzGBHvOcsn&1N>e=e~bt@&`U=iUPrDZvaK4*}dE_(YcW6WTcMI3<w^S9I3I^gSRx&k73Ar7BT
+sJ>fDiGU*V8b|#=W^P30IM%dP5tlbg%i)6vD40wF#tst?ph+BT*COdZfAtAE2Z|UK$NBskxW|q23~ew-f8mrCYc(vb;0WOQ=VCGQL^zv(tyWBg@7htK
+;Y!RY!_<R;xJj&&OqegVpcH6fhl!+b!{B`E0Ux-TX{-Z-xVlZ=0ffE1g<3yR8~V`keGq6eJ+j|8SYvs^7BeRQiCfIun&@n64LpFj(b2Xr2l4yFa5?4B
+s9PPl=XT>(JsQ_WtTbD_uT=fgFgg=M)OE&YK86}*+dQ_%$3_sBQP9MlFQT{_mCb05T=#LT<n)qb2uf4+((6_bUitSS1{<iHt^t>8e>CgvsW5_%0%}VP
+EgMZD`#w5rJK9d_j4+-5LlD((kQ(>EvJE5~N>LBi1d<OrM!Yjjnzf;G&0|T?E~1FbU;s8(^lL%phh>fb6Udxk>iN1&9jr6k3l!|GoCao+(k)55fV5|;
+p7_*23L0wNP+a8mh6^S{w|Z{E`S7{De5&%kj~o%iU>b1t2X%V%*~Y|Hif*S(f@DWWK|x9xYV*DYdEH9d5D^GbXsB%&sE-IG&Bi+1QGSn+uzVWxfex{!
+USZHx&vu6!L)jBali>1ebFyC>CL_$1=t}CE)a3ugB#*K=J)6j`XCrZNPd!QfsD1Q&UtY^2o_<d*w##|xa=UFvdWo}XTxO!-DD)QMAYSHwF2^|{sci|X
+q6<vWhpS7SrVU=diaW*9jsGA5XNa!Ef>$48S%TEu0-7H{pxp$JLrB&RI8a=sWGVAUX$`3}ka%}jx2nM|MUr`D6q+@Q8HH<<VW7!QHe6&Ff>Co^N?$3*
+8I~h!d=^Madq1|#5CtdIIeriIllpr~3UV-ok&`HyFa*kudWTh|n!C<jQ!JB17ghe~eN<_L(w`8QerWb1n=>-?Sfw+ieF23*Ile6|4z7Y7J7*tV@rSjH
+mY>=b$O^^fbd?n(bB1H5DHd^@c$41QoEQPGU*ioMmlj5Xdhq29jXhGd2FB8amkQ&pOj~NQnfPm5B~&48so_=~(R()=E!j}q2Sepc4sm%0aRD+SiI0<O
+V=|V^<Ll!nKf{B9aKT9QH0V?4BIjn={UdXGSxnA`E4CKc`DC!(WaursOYMdVWO?Uws*$dNGxL?;l8Fqa#)@0+XMdxXeEG0uSKD2?_3q>QLF@SB{NmvC
+>!Y)CBpmd<fj^(XVq_<$nJb|A6#n}kb}z@%-Qt$BCtOEce=Od<oo+>27YL13>eU>VUX#{wO4tQQY@{5ZEEEgk)pxd{w{Kx>wk~GTa5RE8T@+9j2sjfJ
+k)x4!%Cs8^(Zh|O9Q<$;{pnBcCF{TNt!W<Z$UQ^@LiLRlxA|le?d%j+b3%?>^NT;dY{8Z;qJ5wIp<bra-AKlvHU(DI#<o#mhu<O#^L5z+7^t2}%ss`0
+2jpD<38@BCxMst&fC<MSV4r>VS<0a&Hc)~=lg6a4mN0Y-ydVwBlq1y#(1HPvSKIQPVq{_{p;a8OTTg}xGC3D;>eL*$NjV$&Y78NDIN~+X?cj7>(v`%a
+-kW{;>8B{1U@b?puNC(@8ed<-g@iY#Tzj}GSejxytODN@ngzD27VlOOg7$LO6NrL1vMcBpz364&jbp-tG;k<RAELr2bhw~}x3Uu&rml?ui1lL@=%A#d
+OLW}H*xW>v9;8B{nA$-m6#4p`R46B>-<-aFefqQ4d0EXAwXZjKNnhi&EY1m{QmbtbG38C~HY6c3TAXgZ?#QR%kW`+PMet^~fxb8F$V|y_<fWd<G7H?Z
+)!J+2JP{E3U`XSx8BvA#y`?qLBkx=qb>FDE(;J%Y3pJ7~%hR(~w=Mcn1W5JERq-GR3e;K0HXu{K0Z#Wfws~po_aGI9#AoMe2Tmo6IUv0q4#FsYY2r*0
+1{gqmYx=0$3`yG8IL%tm7_MY<qtQ~<=o}fKHv)5A2OdNOW;dj#tG1DtOmSq6OqL5oJIHHvxHm=(@`+X6seTg%($=dnRMR+9ADoW594_o>)2xyeRuB>^
+bYp0p9lbt1Jh(Xc`ZZcJUB-^k0^(|G3u93Np%VW;2`nNl>&^~6s_0Li_uj@S{lBXUM0tyUzIq!IrM9(&GJIU;jd5PuK3*pKW8T8>3(^t7ZI#hevXU|w
+xhRO4+5X@lo8=d4y!c#Du$mAEF7OB4_vwe(gBqpQS}yoa;Tjs_HB`eXP`-8<tL#=%89V7Bccl#u7Ozuf^2;zUR=5||D@*cdi%1gk>mo_$0VhU3U}n65
+obU%53?;=wvMQ%rO(x9s*gW4y5ia?{Kz9~)UufebdZbpP?jQ)4pwlsIu@QeGf)}EI=NdY72s>ps{f+)WlJ<yTl|i*I8Wtj2RxX{Uz%t5JxoD_%ROwb#
+>`osrC=`t6ah$^~fCo5+#i095$Xk}%zlbhbhh|DvkNQ?!WoMlmZy}$y^_Kp}IHcI<=A-Ub^?5!rB}YhcjwxFk`%S?wOcHExnUQjKBy|W{1S%hip68nr
+Qy&6?X8d%X|8t3S_V1UYy2-Hk_b?#dXfsS6!djB@vA2Cb_m7CH$nNO?H7{F|TL*sY%J%!ZvVD}?_~gq24r#_XW*`Q(KjUUMhe~4w9ox||;}!WvU4rNV
+nKjr?_}1EGm~7IVkQg=G<He&-V#CIx&d*u=cvydG#Y+#jlOQ=BXJeD%ybBarUq7=5C)Q-n{YqI>C1KDx_rluk%currw>K|RmUwWi4l4<gTa4?3ELS5G
+u8TsfI;oWjQ(RpnR+!PCcIL3l<2mIK2qQIa_I7gdG$?)*nbs=DY-6CQPgQ+%G<LN2;jDsqU>kx)2KAg)lY>HuB`<qfLW7=6l{n|Zt#fq3h?oWIO=s!T
+ny8xfr;J6eddT<*3QN$^Fw`IUWYnk%I5dFR^dvOpr<b*1T>(AI>O38r?;{rXIU)J#oWY_8BpArXP{q+GKeXCpkw%j;nS{}#&B5U>@4qw-f-Iu1QH=y~
+1zl)PrF{m@r#levxCJmAD4G?ksXQWBAGl0?yVTbxLkpEQV`QOhk``5$^=dJ#nR^Q+q!bzb;x|f_h#7$~C<;-LFKK4<OnbtWS;K8|HVX}#0Z3<TK$HYU
+T?s#U_PN)X3ax+v))46Y#5mm{ji7~gI3#^U%PIF@Os595jJxfX)({WBxA_{QxWNTUSpkObMuhs;@LFP}&`bCSUxg7*sG!Jl{pvWi0|I8wh7ls~i^cS6
+7ig`jc3uT$9s<eRm2v}elr3q|2Hr~IUCt6H$pVS7Q27UXP7{1u&9r0Mofo9HV=_xtiNJzP1z9Muf8*V7{w{SOg!Txm&cUELro}$@g_+{uLNQLi5{m>O
+@sntqUa>xxL{1pjE$+}iop{|LQ@nzSG*j$u_-lgsT_>n$*5D=>@@>y!46FJRt(%D=!hs(huZoQkO!!DC0#iQu;1f;TNdGp7g9#=io%XxkPX_*JKYV<N
+kFt{-$%uU5y`6PG-i>`+UE=|}?P8;$0AI-oq&~Q97f)?ls6BD|^MNoaW(9te08R~B<F1!g$D0*f?{EpxDwKc$jt+9ihLf%XRl`Ul_v{EOk}nTR5o`>^
+`EXVI((yC&wdclQ7Bvw3vjgOm#%%8>e7|;ad;jO`vP6qgZ-i2mk}51MsYEG$R~r_daS<r5@tCE`dAfUt3wE7=mUu5&G4#nAicxGe|3O#wv=uH`#`--O
+0S6b;D5$Pi9|tukW}vKY<Is3igZjbW=y^?3F)WU)V)Z1bLum_U#X?)<y#{vnGeI8oj+Z@X3!56a)M{afz~SBHXow}cQD*jo+UMgeTZ8LM!33R&frb{O
+F=_0;ml8M7h>ToQI;OT-F$k{YW=0h0(JA+%zeaoOa>9g0q*L^HsRrdE%(lcT;jp~M@{aOet4l}#3m6JICm%jByx`Aa#LF7Ulw!a2xcZ;$q3n=Go)Wd-
+x8HiTA3Y}o4e`)wAOXk6<nCC_0NT-BIi{5pOi#1f97E?27B;;~zGi62MfCDoJO-{{lzNjPGBO&n7ty|$JyM-7deJ^Y0nt1xw;^1iQ!pc!q`5US!Qhzi
+-V2GEn;>&2YfYmlMa^lf+EZ4iX8$&#)8XapeeUZwSu$4FzCm?~w$0+HvS~<4TnBNT)gtK`=-;;Oi(<b!GNqj|=zHQQP=cZkG&}wIglP4SkbucNPQDzc
+38%Y%i}~(<d)pDd?JW`R@T>-vo$cRHbSDzP{@%`ibq3qN4S}M0PYxEyro4sQ5~{p?c#(dYrp_9sg73Sn=IM8>OB)l2vFN#pWa1C~?w<!iYILXA7K`4e
+vAoYe&GyXYv^#zf#AD%GO^kp`NhV--Y}@Wk66(1;4+QJz5`zg95{6Zy3Nw6LixLb3GrJ~>5v1Z%$?s9Vb2nVGUI<Ml+YP$zW<U=RP1#!4s>VxuXZ7J6
+gp`t{xeNzR$ZRna*-em&fkTgIsAiL(BQib@5|G>mHl-3Zw%wXco2j1Q?s18^D03-7DsVvKMV2K+KDpKq2#jQx_XuenSAqz8B1_E)ui1%|Z;Z*cn8P{K
+KaS*vhIEeIs<n20Mwq+}VUKF_eGrF6^Y!4=NG5b!CM~)syS?S#W=jP!MHYj{Jx6Ne9c*bG$I5Js(HqwIJp%Nq(NHxyZxEb^gxnl_71i4n?BZM&0;?55
+A?l!w3?wWx1@`qpI2rBG>UYGb6<AC6B+zV?Wz6F6#*i8!I2RHExIW~jj)S>aA6ZtPB)Y6V`UtasptyRaMR3TE@2#EvR(N!0V(I!p!HPEyT~7KpfIW`L
+l);{OHDzc(2tYjFKgw97YlA}sVu5tpFCjW%Z`8_2_qGY?v89NNAi<HI%og9E_)QY_S!86z?6`b&rXdW#p33Brs>NyTlu%ltN|WVcJhAR<dYZYGImaOc
+AqzeihX|kLU4q7u+72O)zjzO|vOdfu#;ob}=QE2v4$qDbF7)B(Z-=ir7F-40HwC2QK-;t_Jm(Is4GwH}`Hv(FP~MLAqrd(&dbwApo0Du~|4tG%)LTu)
+mqv5<pA72LQGtcq<9s;zPuOdGOb8unKwo}@o{jJ4HyqKwB$!~$7%9onj@IeRXn-cPj9lXIEO)p)Rp`l&_prpjmpd7Q;7i{}yx*fz=RlQ}v~naMA+50d
+);t6vEs;qKT!thzMJu(7;k0EYh)A_5GbuXR0)^<^QMB1`A}>hX$Grb`)^+B2V)I7s5}6vnQK%G&9{rvL7w>J(0n%J194?u{PC)Ut2srtPSj4oh4H1%{
+S&0*Eh($Yve9$o%OH{m=-CSt2npGeqTA%P7WM_aLx9cM06AA}j97RxUA1!q|l!n2js+i<f-$581YYB&jvtp!<zxwcHKn-#bN1xiE(l#%GGUM(ur*6oO
+4i3LddEd)&oEGPLAi5j-w5jI;`Hai$;6b4$fH0B_LHsu140R$`LNe4QG=eF0HN}HZg#mBd;oCsML(?>&^s`(K%r^B!t*2I_+q~C<7A*&ig)>_4CFUAz
+A@sBy^t2@SJN3X>3-!n$-3o{;l%YHef=Zs|o`2D%bsrTcajU3&6GGd7fNI9d&Mtm2DL@Adzi$|x5QNZjh$r)+M^$)`gz=sp7xz>%9<7G0_N#MYw-Ut0
+$Zf`<E3ll}aHX7Ots{hhCd_^~I6402=={Qa96NkUsDQ$x5;G}V=AwG)0AaAMm8jR~aqi6IJ$CB`ffa(Ah`u*uhT~5zrUqUR<s5HV#Q0j1ceCgcgp<*Z
+DylpiZ%7@%+2+ti->8LELIP!gwGdmIAERs%uX#J%9;vE~2QOUBGd+bQIR;L}X=7UdP9_kVIUzz1PaRJ2!Tf&|r<@bfIVl+djd4%f4Lp<FUTnDl7Fz@7
+n&iDSxKTvv?ry%0p;WYzi3Zr6xSaCA^84$o5hSaPw#cb8_B4BTkYWR;?E!}r!p0V%)-R+Mgz8;w!Z5OO%Ib_nEpREb=0bN?0*X6U#$_D$D#aQvv>>dv
+%8XoAtG`B{SmV<DLDdwrDIJ&`*cWOU+K>mV(}^XpU8w?b27C!~*CjSD#BYIT55XvfB1GbiS#WNNQa@FSBAtnU;#w!65~!53fT>w`Ej-u|zX}v;%v2%=
+YcNn8o0J=6vsVjILC}cj-L15g;c0OeGwU!}77nI~o_bzqR;N}+Z)t+YN_{1;3?b~4+~rQ%&3U=%iL*4gcPrO!{Z(y6TJo)&hl@w*l5bTmTHahAki1Q5
+GFlH&m?xPb?OdVCJ?wMa=p9kK8<ViPoUcYz-M>Sw8de-J>rG?fnu0}fJYhx}F7FHVu}pW+)*h!Eo|shEu!Ts~Ds$P^V+`-C4^k!T6vh$>tbsCY3RPDm
+-|}to1xUp)4h4~>wJqYc6PNuNg*=;I#%QdGUUKNXxL0yp^tSTkm`Da&v?e#R8BPWbZ`4A4=aZLR3WtI+0+$3!zry|bQp^v19<0)R+~4oAFSpD*CJhO7
+#lcksji7s~6HJH-gQYGp!=^EB7dLI8kJ(+)ub~Z_-6JiX@$imgAE~7}SQ(ND%o4YSrZ$qpKptmA1tE>U*V=gV1@Rr7tifkYCQMC{->KA^T4d>a6?A;w
+JeLxX6ArmD5|C9R)Ocx^>v}@24~rS9524h$E%8F56&J?aC|E?jVXcELFQ9EqDw{-@6i-*Y4*bpyCpWV>K=K`FRRqvvheaNSmZFI-M@#%+z>ko6N#4#F
+C?At>Fc;i4M?pn<(268kli?`EMh*DLu)rT7c<Ng(HgY3f_s~_LO8APsvb4^BPzE~ZDDRg<_zHEL3LIADjn4e&g9MHx5#!x(4pjGKgDcm^1rD#o3ID%t
+*k2MJqAz+jyk4-?@BdfZwLZ6T9Qp64`y&ukxq_uY2vB6@j%7MUi?GayB6XzvNYSV*kXTZPKmfr*vW~(3e$&tCnVkhdIrayO*xh;0bocb**Cj>bB~qMf
+Jt8d<|DgMTDC5wc?iFyx8O*z`LHL&Ih+~(IlHr1Qr!hooT}==*g^mZ}6EHA=$ALs8AT|c){*Hu5dFjL=>xJfyLg2S<awFH&C5`hsqTY`Aax2Jg*s|?e
+a^F(n7hE&?HS0|#8IT3AfrX;lI=10I#F1cZ6QJ4UJ71JeImoxlc1G^Snr$Coi*q$DR1}H5(T(eNKQuUQYEh_2*eFs7wOe^p5YcEgz|=RHbt0RTxA~zL
+vJ-q3esaWcW~i`)=7zIZwt<K5=`~M<Xo$4Gp(DB(mI9SbhPkyNQyGubQbO6K|75owc<7eLg0_@kdNZqGc?d=sEto8P6x*DfKjT#64~zl~G;_s^@YTar
+fH%GO0ftSIk$aQvnAfbN4^NanT+&DKfd!7T>7;68i+eoAv<VyaHCAT=RRe%2sZJiS__|Vo;u;fmiC`g94}DE?SyK@b8$(oX>azQW-T|nv|KY?>&IW2+
+5BwqU5$$$!%Ou2m{gJ1S?ZJtt_|P^Q8w|H~BZx8&1LSdx<+IMi<WFVC!biKbw}a?vTCY6Y2bO=}t@j~l_&^Rp^0=){XvK~kfRT7g^cMTDGo8n1c_-$R
+-zVSD&@1*UC+2lJ^>6B3`2Qi9LP+JZjcmcEYs|EO7BA{jwiP|xOyE^=vgExb`{by{o1sr;zl9-kB%a6|I$;|=XquN*GgwPMmrE=(b7iXOgO6wa>g4F`
+9YrDQP60|{-3(BlzIA|!2EO6?AzIPuPQs>I*aT-ck7@{8gYPuKc{gDMV;h|74cvOm)1B^p#(NK8IYQ^+fIw9<o^nf>Kl{ORFFd9hl_1CF9JERkh!!#)
+?DLMXl_l3q^QKhqAh$Bu0D0oGBd8Z_1k>W?{b<bBPdD}toGz1}I^hb@gH#09+gDtp&9(wCLs$VNdRVR)>EP2~gc)b?ox2NC#xX61K5|kHb{iJ03aB$<
+1zAMo4Y-GEc<iDm$bGg2qB`95i~A|yVZC?EAjWVrQ|qs&rWNBIBbQUgoeq>TURNW;2Lf6V^%)06p|kWGv^3NJD`W63P60U{(I802!mCCuHhvnIBV%6Q
+)!Z?H>3#D#+h9Nq!0hM?ayz<vFlv&5j`~>paz01Je&L}LR#Ym(V{{(UU^dYias@NNViF%w_b5#Kn9zKgQz^O$UJCT@Kqx+#Eh?6I$cId?`IOMeEUGz+
+BwjEu<Dy2&OnM4Ufv_PTy*YYy@-jdB@y&O=3z-AT92~_&5csC+A~~kQMHFJoAaSe4M`hvCN(Y=I0chItlRYW)?E-JKZmr=&H%508N3t7i(MAhtcqH6L
+`Gy(mx8M#7Xbuew1OaEl_l4Uo96vmrEl2l`5*>Do>~{It-JE|b>C;;Ei{fU5ko5ff4W7=Dms}8_W@pbWQnPd2>1OTal))RGyY7ug%jLMhcn34PO5vY~
+>V%=<@rItz(r{vkM`&oOv%URcXbgWK_=3%8y#oS+<4%hLLxb7J3>TzEnWEg5`s>#i)tbLMdfhuiWXARwL8m27?R&_)5$SO@1gAxa35dl|!|Udvgqe_E
+{&4hG;%Tu)iHR+T)Jjn0Jj2LZtT2eJr5hb!k>!rF%$px=&Kt4dt(Hw>2p`GGN+H<%!vmkii$)G^Ef0_{YMq7fejJL)NnH)bpVWhjN=X;zfm{g3MQXv1
+W7t172wm-Q8++79pXi14qn7F;AV9p)Y8<sqOj0*@XAqId@FR}Vl+Fq#SFNO00d5sAV@ZW7#zk9&a2s*O65lXiiv1z{=A+`wySaxOQVF<CuvocMbLTdD
+vA7w`m{dv!yqAv`p)0UrDDN}j1vEyJoAGK`?32o5Kgj(HydCa$nu9ziIPa$B+)5zbQgjal_dGfUx$3~7dO<R@DS68N2N<bV2`axAtPa?r`_Zo66sv-D
+$B`)BOiTs}EbO;Y;4>%=G>P!9L+P@5bIaBgPvK<AXZ=JNO3BcF3x+^reKDPGl5aB$f)l%YzOd_F(zMw)w(Z(VELCzQuN-_V)?wQ2B!+%vhVb8mqaSBz
+ItceH?*VWRMbueNW<?GVM0hz%9_7aiGUG7}T+2(<_<H^8<RNa>J!=r6Lxd}Zk0@5>fzw$+HcLq*jqnIiX`P|VBxnzk#}mW_JITZ?#(Cfp7@F8NC$!rM
+)g=)c0P^^5KKh;Mi%w@-@&v+Zdty`a&^qOV1-c<;S+>KDP2Cz`w8_f?Mt{LtQ$kGq?!aEinuf~bTbT3fhGcziB8FM3{tN*-i!tH?da=e^*t_mHkVxSd
+mkN}m){w<(9w_=ckp}8}nk0I^_6WNWE{{-0hh^PcykkJARcqL6Pe`(NO$oIVU&6FY_5k8lZH4HXi`6ywONK0q9TcOk0!hQj5@xwF#oc~p?!tUa4;i3A
+s<NaMDS+pMZaJ?y#D1XCAiZ}g-}9%z>^~y&yRZHb!TqfFGx%m=rtJLtlhfX%+lnuLI68aPJ9dBl{rty^vm<v%^W*a~5O`U-g**`I9ntuwTPQ$tWx$@s
+P|f?`tmA$(uM4+JHfXZIN`RlNpFUtylCn`<Zc8;#@Bue1udf<|>*;C<!U2|c2i;LF5(4NG@FW?0bl0O+9Y6Kpezp&8T7caSaE85qWaRf62+yKO2q4Q#
+!gDED7@0&CoLQgSgF4{d{_uhXmAEo$QOUyiPb?DYIz|g3;-JRU+@1Q)dx)gd6=}921gn=h_=EzN0?lLG@c>CS^yqF%hSf3@H&4ISZ&Q`jg|#B4h;vz7
+!NVR_?k*QrcY@C{NcaNdU#IM%k_3Rm%K5}JANHU@E!jfnY<Ps<a*{QSc($9APX>lvdY<&a`|p4@7iQm^!B1+Ufla_$Y>G9$j`QGIvfGqElyGmu!bjWO
+^~)my2i?LWOtGL?;)*%|!g9``yv6-&`I(9)K1$b%=fQkW<8W;2+O58b0lCE~meb}+Zkk3q>t3wFYcNzA)<W0FNJ~B5Ks;DIFUd$!<YnXh%E^yMth@87
+v@fH{+}cxGDm}$u@R*P8M%1H+y{I}w>c^dm$skdy_7I!^>|qAqNj)`+=u95N2iop#+w<<HDYnJkpV&~<QCfRxqEtOK3`P~?KN@BQ44TQ9)B(B0@#}pJ
+imlq+%$Q)q*dj=85aY%PV?s@^YyZX(1OXFYhG_uxXPFXsA=U6$2iIcsqHTBsiG%1@gJW>_px<i}2VsFW&5E9RT1k5(tH9fnlUj*6uBXC#|5coJ5h2{E
+_tHav3PfLekY4)T@KOh*sASl7sh7)#vER_JiTn<-PjZ2hirqjaa1diZp&UaEiQh`4-5p@o#Zfhxy?&zwzA^}<1Qik_&;cd=lKjBEuSHo>SQD=|j1()#
+OoGBEnC*}J!q&+QDh7R?N{f@fb){{S+5i#KT)(^@IkqC8MFAx}NSKPM_~_<bE3#n7ZO79AB~{tYx52YzP>2do1_h~d<cIZoBj8;q50(30_kO!@D+HDX
+YO>L?UJTuS82+shz~kB7bhSqqpiJrA;pgAXbNV)fE4sa-%V4|RkX;$WpzPRr+Vvr{jFa}<oIwB#4(9!oN8-j5sQCQa8@hf_vk((wR9}Vwk5}6eBl>C%
+xAI~63bCtjYaxY1_G8ozmPyI)cwXErLsmjWqqZ~B6V(w$M|s!-nhbWc6pe1JzHuK%Y0#jC_GNx@d3yGm6lax-%~XeEcbJTpOcLgA8u|RA%lGr?>h3*+
+;5IU!_(R(|KDnT_u!0arlP7SuUQm2>#r*+4l=l5(^Rk%r9o*bNw6fy&F4{lm=dVe%^o#pz`;_<-%PIWCfFG~CVHcITMRyK~Bp6+H$8b#zR^z3P;HsaA
+)gcVuGAGP)+yNX+g`L?WwhxLSiG$HWr1vt4dm9qHbNyarUaN-)7@+^cN=Ts(%Y|Jayc$xw!|QB|Y9CLG_Rkoge+N(xHkbhFVTF9j91vplAf&i-C?VY$
+`Q%ZsG!=P!c$O$~%3qUs<e=U^kfgiYx0k3g+7CV_fk8K~T5YO6tNm_G?(^p=?W!aBADzxz)&iBe@lwd?GHan&hvmFVRmqgflJ1^rX|_(Tiq9p{Eg^6R
+_R!58vKNQ|3e1zuIpD)BieWQtRZF4-mWYL?#QlsjF2|cOjgDy8pWrBN-GC|JCByurK3Mj9;QPS^3tOqEgwjOY6X++G%a!%F1Xuqk1#U5)Pp0zY_GYpi
+Z&vNj3+vdye}V{9p~~eMtZUfLhay+}UJur`i;IQNZgG14@--qSfD6TbqsDOI4Z(C|0EN@u(Iq^8(do21nEMh6VqQ!fcDr|We){rttFFH;|8c3m&fmIf
+FMoXd*1U(`><BfTE}O~wLIbi<-8^;E^YlY8pA_S#<dF6hisYkVKwSolo6#t`ItU;2Zgp*nuiAv0&Z#P4LW1mkj@5$Sp=Gtguwbzr&5BFVbC@YdCmqFX
+b}$kbDxp|8|NiVdgS-75)Z_+ra-R0pj`|*i6GFHw{N2WxW`6}*trR3Zxw*%w&#sF*OhQYioia(0pUDP8gob%B2UGHBc4}OwP9e^n$D$>En1gN2Kb6@T
+EDFV8OeVss*UR9AI#%@(T~1dF#94n@hkb7h#%2J9KL`Es&U&*?LmkIzfkSqW&~p1}HNyOt?r-=j%i6O~Il+SRXkHheb&<I+SfXqhfUrW#TjTw70rywb
+G6Cny+7O{kl&}GZ!o8&9go$d0^sShX0n6XD;2y$1>zd7L=~31w>B8^e`&O2)r(wG^p!)Qt8!)-kduOM3@_DIz9tr9=Scjs7?}V<uc4X`5P477W?jQNv
+i}RPg%gY$r_SZHh>e~mT+QI(+^&kH7Y`x$7+uLto-oI@>$?%7p%Wr=jJ`t>1uyg@wVQfp%i*_DyS|}}IsdEunY@6i*(8-R6B`hlU?25KWpG~3h4lz^&
+A{?*)Y>__MPNCoIIG`s4@*9pJ5HTuXMfE7D<#vS6I2WmIuhaA1FTIzWC^J((ZX1($LO4oDI!3qr#!V3xNTs5*Nk~E><IBsH6TgKYLMuFQF#HIihO#h;
+br9`Ss=ClW*xv+BFfIoj;^;LlZ?<81qvk|pVxW9M{FHMNNXcnb1=Y%=B`aU?ZArDkrMO3f>qS%3d%A(`V_86%M#*CPns3W{I<%>0BtxS;jN;+KfG2EY
+G}=#p4Xx@+g&Z&XQlp?_?uP3p^dZXgq8Wn)w8FkNX+AfNDM$lfH31=1Pl7LQlDiRUy_`3c1EY~wK?ZZo-2*blnpMm?-$@ozNhBUm6D;&bB!AKL>*h2s
+7`v8FlF?D}i^!D26IJ0Sl-!!8F@ceW3q=|<I+|I+e$KZ|Fn<<IFrw%(E{Tvj$_ND{fn0IRr8JSWwwqj>fd5yl6p92dUZ9g+K%e7g#jiI(s#X7}fJq#b
+S2Iz0AVh;26a7yoq|>6T^$?gB*)RUQ|7UPL+!CTk=wUK_OhfDG?$cF3-QZ9)i=VjDezTf`j4KYxvQI54Z+S9A<1K|1id0Unf#|i`WWQ!v%RuWUW_zQS
+Ibx6evx$wup%@k)SsBMi1ldqCcx~U(fab-x81Q(5!EBf=6Rqxtw((-WVOq=gdQn4sX?EjEcdTkptNi=ZqgR)-XkRK7)p9l?ATYkjog6LbW#UhR$&!+m
+i0=N?$+4?Se*XOG;%y?LIAxcBR3=>8A^)|NOXJlM=Edy+%+3dWx*Jcg2je;$J4UwS@(C{b{b2E-*_n1a&oVN3%Xt6#HGRRk4z3zM{*<4doW0K9oFDf<
++^sht`kHe#Tc=`wOTgOx?P}}1c#aqGX{Xyoj0171hd5xoly^|=#qDzk=nalQz&Y~eG{2iqSF@(i3r>ap#D!wP!59h@+E#qXeBy5}U>JDO5Y~?Js)g#p
+vYkm88e5qH^U+1`l`-i^x8uo+0oi>D+m==Zi_i>RxdXWMx5XS|UpY2Q2)cOKqHbU$*xsxRJV5m)IUv)EJizl7ouO8cRxWrcg<cRBrI%|P-}u7BH)_K)
+Oi4r$>|5W>cvd>oXKv-Q+9tV&=s_kPO(K69x>YGkZ1T|qqcb~K4A~Kf<1)bF29QVi3AmRuVoir{LrBX&Y#(8_<m#1XMll--y1q@q|NT4%yDpiJR4*>>
+z22#C0S+^t1q7M#3PTe*RhCHeut(M-s|0jIMFSi-lo$(E$xtYA4K`@t=h)seoh9HbceDM7kVid%6ODg?e>u2q{7DXga#-e<@KJj<oi)*=*=p;3`EH*H
+hgkTyqa!+cF_j3<v#RB{WM5!TPR)od)L#<}`ad0>NbgS+$Ihnhe;}bVsG&KYl=jcbl!1t5x2|l3&};$CBzA+?i!mdEq=5~av)d{(%b>rnWX^&A31$U4
+xgGkgW1!xKjs*n=tz<mrupHBGWv(xtKetdZ+cp~0(ZkYosQRQNTRbvz!`Aynk`W~DV3tb+(_FUgSNnO%fvvLs)4{{XF>W%}?pF)J3^b}x8B;PqtL8Oz
+Hjx{lZyLS_T4_ist{yVmZ{5m$w%(|HdJ=o@5r(+!*2|$%VA&KhCKudIolKr`UFPi`U#W5BdXG2#D38}z7}Mj%G>4ny8YW{g;Ax<e2tZHkc!Ut!mJmm2
+_&ea8W=X)*K2ta(I_f`#ZVk|oa3OsoH&k3EJ6cSW7(k`UB$mJ0wiC>LN?2}pT3ZztlS>(3L8aVpAJ;}nM|NP+O$q%oXR0lo+2wv$(r9hm%Sugyb7ai{
+n+RX|_Dga3|B3W8sGua+i><gAihtpR>;M8I6}0JVQ7rgP0Gd@zZ9&vb%ngG@K5lXzi=FxI^Q`!3Ft6=q8hWIn;qTLHP+U<H&4&BQCaN%T2n@7ULon(Z
+fl=4?S~bK;!UP%>*<vV(hCpf_Vjk+Q<Ht_eTP=VIas3P-jWuWWr%wriiIZS!@xyx8$O*ZtAG}W>Vhp>-SlQAWlxhY;Y8W9K0o-Sf>cvRx#w(gn_Pb~@
+-Zr<)sPlvyM0JAk4FQX6%UD>xpsb}yRHC|eMZ{MBh6~FJ`kB=<-WpNXfw2R^J$)MtxqdqU^dT4{p(w%l=r2euCR0Gy$P^?}zuIP=tm+^b=7-UE>_@}a
+^U89S;7c@!G|<2Rh6~=DptVKpN7CWC>2l*H_bEh!2D8x)C`<tQwHgz)JM7uM&yy@}yb6Uh(PdD@3+I}pN+{t1;k$s>`NEQ@y0oNOh!6RRF-+qJ#J0BW
+?}MQ0{aVl;PU`HlM^oW0M{r{?*<?^V!jy|6FM$Akg*bPD!sS!`F!)cp)7uWkft<<~`q7FVcs809h+nk>9vDbT#d3D%Hf{$tt=yem6&OY-_3xQBEvIwe
+k-La%08tA8U@X;V>Y(+j(<d4@VrT;8P7TPKXG~*ql3W19Vt!XF2e-Fi&-vW!WT-oIJZZ2*9}b8_kG~S6ap=fwl~eRSx+ru_Vrr#Z_})01ye|f`f7R-^
+BT;a4^JY`r$EZ(KzR$S9SmcUgN%F);CWkmHOy~mwVF!wy1<DglBfgJsAb~i+y+GfD;G+G<b(NB6P#>=7RbTcjY*+UZN7jb_ON<bfY}N5!#L<#wAiJ2f
+klDxrsQ>D~b*UR{{%17h-F|SclvVhXMIFpI0%6x(#b&+Xv}undpX5Mj1XmpN#feBx>4<X!U4`<ng=39QnXrPx&~<S)m=IMJ<n_!`E=VrLw1St88xral
+X80%(nkHs^rH7f6O;a0WPw3-I^9AVYzy8+gHZpTrx*bxUSpH%oCIlAmG)e$m+(okCE70I@D$%y~5#l+Z7NqNMq|+v`XVQ)&K>Yn2hamnX)KGe30Q@&&
+gN9-}?KgrGW8~WkA;Bc;EXKu+yKlJ*C{RVpn#+&c#}sjJ$qyu-J<C6%iI8+03Y2coi#up@t`yi;*88b<_AbBZ9UT)e`CvXDd`365A;n^LYF5I5Gr(FB
+tl912{C+U=aN3wd4v7(cKrJ<Wejq(P=)&nfcbkRNaCTp0MzhKvbCzzbY&Fr5P{AzJf!c@CY1!h0?*U&72g^Zb49dI#Gfun{?!v2n7Tuj$kU6YNU2V7C
+j^hEeW(U8}7sYQ&6e2Cy4Fp(F4d{im9Nm0a)DI4&zo~w8`U3xrYw`pkL0K5W@|hUcP3}LNCYEL*aZOS=?@KMHxVrjlbT{$Wr``OZs|~HME{<M;mvXn=
+sa>ADIzuE>@K^q!cXV+K&dStY+r2zFd)KP_pYM7XZ|v_Mz&n{dH(sp<^I_U^!x)0Z%y|c2*Xnh1Zf@IoN<OONr^V2724)OQC8n#TiG%Q@!#qrgSY;W@
+Yv&_Nxk^Bw-uZ-{hSF>9nsv_)9Oylj>SR{+;O{upgme)91wjofCfal>kUVrgA*~4x0!g%+XDWP16_FE?KsqB*J+1(3MNyImQ~hmf^u#{wcU(iQBJne6
+^pJaSliouIdvV?90PvCyn4P6~Qsh!*CWEA0k+0FQN@}efLiM^uyKBE&(-~I48`L|GhGL_p_Yr%ir!u4`Uk%-$92<vXChPp8D%mep;vKFZQO)633#taK
+imdfvKo3rqdy3o<wV9<e>X(aenuX+(*ENGfufiHlD8pD^OM+l0l+Jm>*-PLa;{UY5LQV6_V80q*C=vdkG^KBxusZm|XfkXGh&DXFIsk|${HuE)S?Ay@
+bP{cJ8rH{1-FL!|4*4TLSg(;-EIr1dFY&~d(0N0>2WFguViAjrJ{^u0H-mZfc^qZ1h31eKKy*C}uQ){5afyj?(?3m>@RgqDjvW93!`Mk5cT-QN#=Lhx
+6(joyqeCV{nRE9C!3QuMgevh3y0hL--Oim(MhFEyozLD6=p}HS$ny^N&`_l^k#er|hKnusTNs><iD}!<z9w4`N#!D{VLcVHkyQ4)^FP&s(Y5>PgLx@a
+(8gUJC^_`o30f)2Lspy#89GWRfTzy+d}-7s!7mOo6IXNfFz5NDX7QVrollq$*9U~2N5Y_+C1l~;rJy^|_kI89+d9b!2OBGUeR6uL<Ad_N?v5sdWI?W!
+vK6#v?m<(h6OWo8kWd0oeWxb{Dndn@Qc0>M2<t0Z9gV4Kg&x%!u#zwpZE&8W%LN??1U>>xEP(a&77nm57a!rF8aRHw;887>ZhPFLqQ)K1E&$%~4Q9BS
+J!?`S`p9TrNTcu<LM<shN0c4B-h+aff4z9_>i+tL0OiY>B!1)_fCI&gdwc6Xn?ZE9^>MsH5lr4;C4G{wAm5Cf&#*#z2>=rRS{18;E5yH{1io$4J3_22
+(5@^mijUynID?Fx{OI-n0$_^Uu^8=PANPLBkB*P+6Y$s1d%v8#%e2upoYMJp+`MuP^;vOd2MA69^rc43_NzUZrC?vZf9OmqzlZJn4ND`*SPa*s>|*MT
++??OiMn9cSKdfeai9Y{W%x~RBE#Y&A(QOF}Ybtq)XD4`;u?MUWJ4p9Wm7bfBAEU1^6Ldfvf}O_#JTNMlHT2bB?`3X!b{947ndhTB2cQc@KAq&$B~ni6
+3*~;f$M{78j84)4*NoUENA;JurYM+jOZGtO?>_r)cPzE9kK@YNOSS;6K(BazKLELBuceMCj7Kf^!qqhsOqTzb?)zp|p+F}4y$R{?=36#49GV*2Z;=et
+(7}SclC^5!lQ%gupB?vpI{WeT6yLa;S@M<Z^&z4YB35^8HZK6+KEHJpL62LtY-8wV%D0bu<m7+=Xl6AL-4X<};vc|LS=$r<&Y<|uJw+xXv%zXEc?Wlu
+=7uOs+M>Rq6zdhf6x2!V*03Qnb?+SWa<kd{Z8n;dk*L&8R;tjNqx_wet|&n{)n*Wu8U72GD%J+OJ-m+(Yyb8Cx0>R=
 DRYDOCK_END
 }
 

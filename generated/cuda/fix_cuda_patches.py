@@ -267,270 +267,386 @@ import sys
 TARGET = 'Linux x86_64'
 
 # Of every release that a patch fits: its files, how many lines below the patch's own the change is, sha256 before and after.
-PATCHES: list[dict[str, Any]] = [{'package': 'accelerate',
+PATCHES: list[dict[str, Any]] = [
+ {
+  'package': 'accelerate',
   'file': 'patches/accelerate-empty-dataloader.patch',
   'fixed': '1.9.0',
-  'releases': [{'versions': ['0.34.2'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': -2,
-                           'preimage': '962211d807066294b47fc032fe61073b28166cb5218a61866a38ec4e29046631',
-                           'postimage': '98832dcb592454abeafde1a738474e96ca3d450afc39933917ed14c396a44ba7'}]},
-               {'versions': ['1.0.0', '1.0.1'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': -2,
-                           'preimage': '32bb61971f6266f1b6822d8b245a9ce7d4931109ee54b80eba432ebba3688645',
-                           'postimage': 'b7efff1404b53929d414e300af36d6a5897977ddb2e96a71bedbff7d5bd309f8'}]},
-               {'versions': ['1.1.0', '1.1.1'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 0,
-                           'preimage': '2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff',
-                           'postimage': 'fac2de3b23e2e88e99b73311ede15ca62ce5d66eb9788d1b70e62f9721968051'}]},
-               {'versions': ['1.2.0', '1.2.1'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 0,
-                           'preimage': '7cf6a0d5d9f6dddb65658652c1f486f17c1200a64f9684923cd3dbcf83aceca9',
-                           'postimage': 'a34413b99a2f0c5c594124c8d2f30c2611d97fe468621ba0c7b216bf10fe0778'}]},
-               {'versions': ['1.3.0'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 11,
-                           'preimage': '081afbc1662990bf3a46defcc27cc2da09a06053718226cce22cbcd6d4c53db7',
-                           'postimage': 'c57bd3afa9ad2083e55bb5e8f272bf3e571fd011ed74929f50b9353bf0edf80a'}]},
-               {'versions': ['1.4.0'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 12,
-                           'preimage': 'a30bda2263bf7a11142f9fd91525d098aa5cd6a75a1bbb84a2a30712e400a537',
-                           'postimage': '9b2bebb136ab196e1c7c94b5540b292576a40b3dc41f55528991ec44afceab79'}]},
-               {'versions': ['1.5.0', '1.5.1'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 12,
-                           'preimage': '3d8a7960fe2e96609d66ec4e74adbbe691f0954cfde417b5f8f84fca46c945e1',
-                           'postimage': 'abcd6f4071ffc21b7f6da26762854557348956397e71f6dd78d9467089864d27'}]},
-               {'versions': ['1.5.2'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 14,
-                           'preimage': '5bd6384765610ccabae02c8cb7761d489737f5f2c12cb4d5394c1d54b8364a88',
-                           'postimage': '5ae848c91635591ed83dd9d11ae0d48de1e303256a773a998f10b898e778a734'}]},
-               {'versions': ['1.6.0'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 14,
-                           'preimage': 'c80ae2b0a85fb882730c3eefb8e81902a1093540bcb609762fc6b2f76ae0b5f6',
-                           'postimage': '309b7d970087f49c6759c268ede5f0dd8a1fc96267b6db8d53352f772397f771'}]},
-               {'versions': ['1.7.0'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 14,
-                           'preimage': 'cade91a20f7848c2c954c0ec663cab62e1068a2e76f7ba7b3788d0335f1b1195',
-                           'postimage': '8c74980b51e800f33a46e36835ecfb156a55f2794b7b82b3972bb4562f1ee3f7'}]},
-               {'versions': ['1.8.0'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 15,
-                           'preimage': '3a47825d4a6a22c0492aa7568215a81b8cee95814b7f5ccbba54925f6692b219',
-                           'postimage': '010f9363259797df1bc422786705976000ad36224fe7dbcd34ad079c6c366506'}]},
-               {'versions': ['1.8.1'],
-                'files': [{'path': 'accelerate/data_loader.py',
-                           'shift': 15,
-                           'preimage': '3d4bcd8ecc6b8185f1bcf3aa02b4696004c5adb782eeb5f306940eb8326e67f5',
-                           'postimage': '28ae39e5546ffc12f48be147bf92c0538b5b531ddaec57fb60a47247c5c4a4fa'}]}]},
- {'package': 'accelerate',
+  'releases': [
+   {
+    'versions': ['0.34.2'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': -2,
+      'preimage': '962211d807066294b47fc032fe61073b28166cb5218a61866a38ec4e29046631',
+      'postimage': '98832dcb592454abeafde1a738474e96ca3d450afc39933917ed14c396a44ba7',
+     },
+    ],
+   },
+   {
+    'versions': ['1.0.0', '1.0.1'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': -2,
+      'preimage': '32bb61971f6266f1b6822d8b245a9ce7d4931109ee54b80eba432ebba3688645',
+      'postimage': 'b7efff1404b53929d414e300af36d6a5897977ddb2e96a71bedbff7d5bd309f8',
+     },
+    ],
+   },
+   {
+    'versions': ['1.1.0', '1.1.1'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 0,
+      'preimage': '2c9e39f51cc5ae77bd8c9e6e3dd4540e2b2138ba16d7204bcaabcb3bd7474aff',
+      'postimage': 'fac2de3b23e2e88e99b73311ede15ca62ce5d66eb9788d1b70e62f9721968051',
+     },
+    ],
+   },
+   {
+    'versions': ['1.2.0', '1.2.1'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 0,
+      'preimage': '7cf6a0d5d9f6dddb65658652c1f486f17c1200a64f9684923cd3dbcf83aceca9',
+      'postimage': 'a34413b99a2f0c5c594124c8d2f30c2611d97fe468621ba0c7b216bf10fe0778',
+     },
+    ],
+   },
+   {
+    'versions': ['1.3.0'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 11,
+      'preimage': '081afbc1662990bf3a46defcc27cc2da09a06053718226cce22cbcd6d4c53db7',
+      'postimage': 'c57bd3afa9ad2083e55bb5e8f272bf3e571fd011ed74929f50b9353bf0edf80a',
+     },
+    ],
+   },
+   {
+    'versions': ['1.4.0'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 12,
+      'preimage': 'a30bda2263bf7a11142f9fd91525d098aa5cd6a75a1bbb84a2a30712e400a537',
+      'postimage': '9b2bebb136ab196e1c7c94b5540b292576a40b3dc41f55528991ec44afceab79',
+     },
+    ],
+   },
+   {
+    'versions': ['1.5.0', '1.5.1'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 12,
+      'preimage': '3d8a7960fe2e96609d66ec4e74adbbe691f0954cfde417b5f8f84fca46c945e1',
+      'postimage': 'abcd6f4071ffc21b7f6da26762854557348956397e71f6dd78d9467089864d27',
+     },
+    ],
+   },
+   {
+    'versions': ['1.5.2'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 14,
+      'preimage': '5bd6384765610ccabae02c8cb7761d489737f5f2c12cb4d5394c1d54b8364a88',
+      'postimage': '5ae848c91635591ed83dd9d11ae0d48de1e303256a773a998f10b898e778a734',
+     },
+    ],
+   },
+   {
+    'versions': ['1.6.0'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 14,
+      'preimage': 'c80ae2b0a85fb882730c3eefb8e81902a1093540bcb609762fc6b2f76ae0b5f6',
+      'postimage': '309b7d970087f49c6759c268ede5f0dd8a1fc96267b6db8d53352f772397f771',
+     },
+    ],
+   },
+   {
+    'versions': ['1.7.0'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 14,
+      'preimage': 'cade91a20f7848c2c954c0ec663cab62e1068a2e76f7ba7b3788d0335f1b1195',
+      'postimage': '8c74980b51e800f33a46e36835ecfb156a55f2794b7b82b3972bb4562f1ee3f7',
+     },
+    ],
+   },
+   {
+    'versions': ['1.8.0'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 15,
+      'preimage': '3a47825d4a6a22c0492aa7568215a81b8cee95814b7f5ccbba54925f6692b219',
+      'postimage': '010f9363259797df1bc422786705976000ad36224fe7dbcd34ad079c6c366506',
+     },
+    ],
+   },
+   {
+    'versions': ['1.8.1'],
+    'files': [
+     {
+      'path': 'accelerate/data_loader.py',
+      'shift': 15,
+      'preimage': '3d4bcd8ecc6b8185f1bcf3aa02b4696004c5adb782eeb5f306940eb8326e67f5',
+      'postimage': '28ae39e5546ffc12f48be147bf92c0538b5b531ddaec57fb60a47247c5c4a4fa',
+     },
+    ],
+   },
+  ],
+ },
+ {
+  'package': 'accelerate',
   'file': 'patches/accelerate-unwrap-model.patch',
   'fixed': '1.3.0',
-  'releases': [{'versions': ['0.34.2'],
-                'files': [{'path': 'accelerate/accelerator.py',
-                           'shift': -45,
-                           'preimage': 'bcb07b2f29b4e88a56f5206dc55dbd3b7bc49dd1a76aa2ddeabf4618f7cf8aeb',
-                           'postimage': '598fb77c865c2126c05fdb59f746d730d8ece3212c4c165a36ffd89d8d7853c5'},
-                          {'path': 'accelerate/utils/other.py',
-                           'shift': -6,
-                           'preimage': '92038deb9121cd0377a1066ace000e9a6342dafb1091e3bbeea12eccded9bfb7',
-                           'postimage': '6201d02faffd9c4241f9c656a0cad1fd61aab847dd5300d9acf04308dc6ae810'}]},
-               {'versions': ['1.0.0', '1.0.1'],
-                'files': [{'path': 'accelerate/accelerator.py',
-                           'shift': 5,
-                           'preimage': '3a2a09d1645b6b09621204f810dd9faa6cda50247f6eb0ae561cb0c671501326',
-                           'postimage': '62ad5431a369463e2428f26676cf6c134f0821d7af878fb98dd62fa4bea93255'},
-                          {'path': 'accelerate/utils/other.py',
-                           'shift': -6,
-                           'preimage': '92038deb9121cd0377a1066ace000e9a6342dafb1091e3bbeea12eccded9bfb7',
-                           'postimage': '6201d02faffd9c4241f9c656a0cad1fd61aab847dd5300d9acf04308dc6ae810'}]},
-               {'versions': ['1.1.0', '1.1.1'],
-                'files': [{'path': 'accelerate/accelerator.py',
-                           'shift': 0,
-                           'preimage': 'ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a',
-                           'postimage': '4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020'},
-                          {'path': 'accelerate/utils/other.py',
-                           'shift': 0,
-                           'preimage': 'b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb',
-                           'postimage': '70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49'}]},
-               {'versions': ['1.2.0', '1.2.1'],
-                'files': [{'path': 'accelerate/accelerator.py',
-                           'shift': 7,
-                           'preimage': 'cf0f05b8ccb3043a24c5ced852d656bce2f2c581b509c4b315ddc08a2cbe7252',
-                           'postimage': '7ac9b91e6a3958ce95c80471261ca6b0a61f5ef09e994d83802fb5612d1431ac'},
-                          {'path': 'accelerate/utils/other.py',
-                           'shift': 0,
-                           'preimage': 'e6819b0c0ff5cf642ad9c16955ec4aab32a6e3e75cd61582064a5240ea261035',
-                           'postimage': 'a3382f79159b6fd5b41c1eb8825f4bad59b85edc10e09a466c05b0bf36ef07e2'}]}]}]
+  'releases': [
+   {
+    'versions': ['0.34.2'],
+    'files': [
+     {
+      'path': 'accelerate/accelerator.py',
+      'shift': -45,
+      'preimage': 'bcb07b2f29b4e88a56f5206dc55dbd3b7bc49dd1a76aa2ddeabf4618f7cf8aeb',
+      'postimage': '598fb77c865c2126c05fdb59f746d730d8ece3212c4c165a36ffd89d8d7853c5',
+     },
+     {
+      'path': 'accelerate/utils/other.py',
+      'shift': -6,
+      'preimage': '92038deb9121cd0377a1066ace000e9a6342dafb1091e3bbeea12eccded9bfb7',
+      'postimage': '6201d02faffd9c4241f9c656a0cad1fd61aab847dd5300d9acf04308dc6ae810',
+     },
+    ],
+   },
+   {
+    'versions': ['1.0.0', '1.0.1'],
+    'files': [
+     {
+      'path': 'accelerate/accelerator.py',
+      'shift': 5,
+      'preimage': '3a2a09d1645b6b09621204f810dd9faa6cda50247f6eb0ae561cb0c671501326',
+      'postimage': '62ad5431a369463e2428f26676cf6c134f0821d7af878fb98dd62fa4bea93255',
+     },
+     {
+      'path': 'accelerate/utils/other.py',
+      'shift': -6,
+      'preimage': '92038deb9121cd0377a1066ace000e9a6342dafb1091e3bbeea12eccded9bfb7',
+      'postimage': '6201d02faffd9c4241f9c656a0cad1fd61aab847dd5300d9acf04308dc6ae810',
+     },
+    ],
+   },
+   {
+    'versions': ['1.1.0', '1.1.1'],
+    'files': [
+     {
+      'path': 'accelerate/accelerator.py',
+      'shift': 0,
+      'preimage': 'ebdf25c3a69dbbabbcda1499cbfbe1ef0af7629e501691013dcebcf8185b582a',
+      'postimage': '4bf119c928f0dd0b372f42a652fd61b4c04936bcc67dccb9a06ca8d4a1a4d020',
+     },
+     {
+      'path': 'accelerate/utils/other.py',
+      'shift': 0,
+      'preimage': 'b11a13240fb151f085ff42fe90b1d3114bac37020ac61c5d273ac1d1f42d6adb',
+      'postimage': '70463c01b666caf943d9508ddaf8a8bdda2c343970c26e3b695fb0bd9b07fb49',
+     },
+    ],
+   },
+   {
+    'versions': ['1.2.0', '1.2.1'],
+    'files': [
+     {
+      'path': 'accelerate/accelerator.py',
+      'shift': 7,
+      'preimage': 'cf0f05b8ccb3043a24c5ced852d656bce2f2c581b509c4b315ddc08a2cbe7252',
+      'postimage': '7ac9b91e6a3958ce95c80471261ca6b0a61f5ef09e994d83802fb5612d1431ac',
+     },
+     {
+      'path': 'accelerate/utils/other.py',
+      'shift': 0,
+      'preimage': 'e6819b0c0ff5cf642ad9c16955ec4aab32a6e3e75cd61582064a5240ea261035',
+      'postimage': 'a3382f79159b6fd5b41c1eb8825f4bad59b85edc10e09a466c05b0bf36ef07e2',
+     },
+    ],
+   },
+  ],
+ },
+]
 
 TEXTS: dict[str, str] = {
-    'patches/accelerate-empty-dataloader.patch': (
-        'An empty DataLoader ends instead of failing, and says so once.\n'
-        '\n'
-        'DataLoaderShard.__iter__ answers an empty loader with a bare `yield` (a batch\n'
-        'of None) and then runs on with `current_batch` unset:\n'
-        '\n'
-        "    UnboundLocalError: cannot access local variable 'current_batch'\n"
-        '\n'
-        'Source of the repair: pull request 3659 of huggingface/accelerate, first\n'
-        'released in 1.9.0: call end(), which takes the loader out of the gradient\n'
-        'state, and return.\n'
-        '\n'
-        'Ours: the warning. With the repair alone, training on nothing succeeds in\n'
-        'silence. Once per loader, in the main process, it says that no batch came\n'
-        "and which numbers decide it. accelerate's own `logger.warning_once` would say\n"
-        'it once per process and so hide the second empty loader.\n'
-        '\n'
-        'Not touched: SkipDataLoader and MpDeviceLoaderWrapper end properly as they\n'
-        'are, and DataLoaderDispatcher answers an empty dataset with a ValueError that\n'
-        'says so, in every release up to 1.15.0.\n'
-        '\n'
-        'Made against accelerate 1.1.1.\n'
-        '\n'
-        '--- a/accelerate/data_loader.py\n'
-        '+++ b/accelerate/data_loader.py\n'
-        '@@ -540,6 +540,36 @@\n'
-        '         self._non_blocking = _non_blocking\n'
-        '         self.iteration = 0\n'
-        ' \n'
-        '+    # On the class, so that a loader unpickled from elsewhere has it too.\n'
-        '+    _warned_empty = False\n'
-        '+\n'
-        '+    def _warn_empty(self):\n'
-        '+        """\n'
-        '+        Says, once per loader and in the main process only, that no batch came and which numbers decide it.\n'
-        '+        """\n'
-        '+        if self._warned_empty:\n'
-        '+            return\n'
-        '+        self._warned_empty = True\n'
-        '+        batch_sampler = self.sampler if isinstance(self.sampler, BatchSampler) else self.batch_sampler\n'
-        '+        if isinstance(batch_sampler, BatchSamplerShard):\n'
-        '+            batch_sampler = batch_sampler.batch_sampler\n'
-        '+        # Compared with `None`, never asked for its truth: an empty sampler is false.\n'
-        '+        samplers = (getattr(batch_sampler, "sampler", None), batch_sampler, self.sampler)\n'
-        '+        sampler = next(s for s in samplers if s is not None)\n'
-        '+        length = "unknown"\n'
-        '+        with suppress(Exception):\n'
-        '+            length = len(self.dataset)\n'
-        '+        # `MultiProcessAdapter` refuses to log before the state exists, and a bare `DataLoaderShard` does not make it.\n'
-        '+        log = logger if PartialState._shared_state != {} else logger.logger\n'
-        '+        log.warning(\n'
-        '+            "No batch came from this DataLoader, so nothing will be trained from it. These numbers decide it: dataset "\n'
-        '+            f"length {length}, batch_size {getattr(batch_sampler, \'batch_size\', self.batch_size)}, drop_last "\n'
-        '+            f"{getattr(batch_sampler, \'drop_last\', self._drop_last)}, sampler {type(sampler).__name__}. Give it more "\n'
-        '+            "data, lower batch_size or set drop_last to False. With GRPO in trl each step needs "\n'
-        '+            "per_device_train_batch_size * gradient_accumulation_steps / num_generations unique prompts, and a "\n'
-        '+            "smaller group is dropped: lower gradient_accumulation_steps."\n'
-        '+        )\n'
-        '+\n'
-        '     def __iter__(self):\n'
-        '         if self.rng_types is not None:\n'
-        '             synchronize_rng_states(self.rng_types, self.synchronized_generator)\n'
-        '@@ -551,7 +581,9 @@\n'
-        '         try:\n'
-        '             current_batch = next(dataloader_iter)\n'
-        '         except StopIteration:\n'
-        '-            yield\n'
-        '+            self._warn_empty()\n'
-        '+            self.end()\n'
-        '+            return\n'
-        ' \n'
-        '         batch_index = 0\n'
-        '         while True:\n'
-    ),
-    'patches/accelerate-unwrap-model.patch': (
-        'Accelerator.unwrap_model takes keep_torch_compile, as transformers 4.52 asks.\n'
-        '\n'
-        'transformers 4.52 calls unwrap_model(model, keep_torch_compile=False) whenever\n'
-        'a Trainer trains or saves, while it allows accelerate from 0.26 on. Before\n'
-        'accelerate 1.3.0 that is\n'
-        '\n'
-        '    TypeError: Accelerator.unwrap_model() got an unexpected keyword argument\n'
-        "    'keep_torch_compile'\n"
-        '\n'
-        'Source of the repair: pull request 3282 of huggingface/accelerate, first\n'
-        'released in 1.3.0, with its names, order and defaults. True keeps what 1.1.1\n'
-        'did: a compiled model stays compiled. False returns the model inside. As\n'
-        'upstream, the new argument of extract_model_from_parallel stands before\n'
-        '`recursive`, so `recursive` must be given by name.\n'
-        '\n'
-        'Made against accelerate 1.1.1.\n'
-        '\n'
-        '--- a/accelerate/accelerator.py\n'
-        '+++ b/accelerate/accelerator.py\n'
-        '@@ -2594,7 +2594,7 @@\n'
-        '         """\n'
-        '         return pad_across_processes(tensor, dim=dim, pad_index=pad_index, pad_first=pad_first)\n'
-        ' \n'
-        '-    def unwrap_model(self, model, keep_fp32_wrapper: bool = True):\n'
-        '+    def unwrap_model(self, model, keep_fp32_wrapper: bool = True, keep_torch_compile: bool = True):\n'
-        '         """\n'
-        '         Unwraps the `model` from the additional layer possible added by [`~Accelerator.prepare`]. Useful before saving\n'
-        '         the model.\n'
-        '@@ -2604,6 +2604,8 @@\n'
-        '                 The model to unwrap.\n'
-        '             keep_fp32_wrapper (`bool`, *optional*, defaults to `True`):\n'
-        '                 Whether to not remove the mixed precision hook if it was added.\n'
-        '+            keep_torch_compile (`bool`, *optional*, defaults to `True`):\n'
-        '+                Whether a model compiled with `torch.compile` stays compiled.\n'
-        ' \n'
-        '         Returns:\n'
-        '             `torch.nn.Module`: The unwrapped model.\n'
-        '@@ -2625,7 +2627,7 @@\n'
-        '         MyModel\n'
-        '         ```\n'
-        '         """\n'
-        '-        return extract_model_from_parallel(model, keep_fp32_wrapper)\n'
-        '+        return extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)\n'
-        ' \n'
-        '     def wait_for_everyone(self):\n'
-        '         """\n'
-        '--- a/accelerate/utils/other.py\n'
-        '+++ b/accelerate/utils/other.py\n'
-        '@@ -59,7 +59,9 @@\n'
-        '     return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)\n'
-        ' \n'
-        ' \n'
-        '-def extract_model_from_parallel(model, keep_fp32_wrapper: bool = True, recursive: bool = False):\n'
-        '+def extract_model_from_parallel(\n'
-        '+    model, keep_fp32_wrapper: bool = True, keep_torch_compile: bool = True, recursive: bool = False\n'
-        '+):\n'
-        '     """\n'
-        '     Extract a model from its distributed containers.\n'
-        ' \n'
-        '@@ -68,6 +70,8 @@\n'
-        '             The model to extract.\n'
-        '         keep_fp32_wrapper (`bool`, *optional*):\n'
-        '             Whether to remove mixed precision hooks from the model.\n'
-        '+        keep_torch_compile (`bool`, *optional*):\n'
-        '+            Whether a model compiled with `torch.compile` stays compiled.\n'
-        '         recursive (`bool`, *optional*, defaults to `False`):\n'
-        '             Whether to recursively extract all cases of `module.module` from `model` as well as unwrap child sublayers\n'
-        '             recursively, not just the top-level distributed containers.\n'
-        '@@ -124,7 +128,7 @@\n'
-        '         if getattr(model, "_converted_to_transformer_engine", False):\n'
-        '             convert_model(model, to_transformer_engine=False)\n'
-        ' \n'
-        '-    if is_compiled:\n'
-        '+    if keep_torch_compile and is_compiled:\n'
-        '         compiled_model._orig_mod = model\n'
-        '         model = compiled_model\n'
-        ' \n'
-    ),
+    'patches/accelerate-empty-dataloader.patch': '''\
+An empty DataLoader ends instead of failing, and says so once.
+
+DataLoaderShard.__iter__ answers an empty loader with a bare `yield` (a batch
+of None) and then runs on with `current_batch` unset:
+
+    UnboundLocalError: cannot access local variable 'current_batch'
+
+Source of the repair: pull request 3659 of huggingface/accelerate, first
+released in 1.9.0: call end(), which takes the loader out of the gradient
+state, and return.
+
+Ours: the warning. With the repair alone, training on nothing succeeds in
+silence. Once per loader, in the main process, it says that no batch came
+and which numbers decide it. accelerate's own `logger.warning_once` would say
+it once per process and so hide the second empty loader.
+
+Not touched: SkipDataLoader and MpDeviceLoaderWrapper end properly as they
+are, and DataLoaderDispatcher answers an empty dataset with a ValueError that
+says so, in every release up to 1.15.0.
+
+Made against accelerate 1.1.1.
+
+--- a/accelerate/data_loader.py
++++ b/accelerate/data_loader.py
+@@ -540,6 +540,36 @@
+         self._non_blocking = _non_blocking
+         self.iteration = 0
+ 
++    # On the class, so that a loader unpickled from elsewhere has it too.
++    _warned_empty = False
++
++    def _warn_empty(self):
++        """
++        Says, once per loader and in the main process only, that no batch came and which numbers decide it.
++        """
++        if self._warned_empty:
++            return
++        self._warned_empty = True
++        batch_sampler = self.sampler if isinstance(self.sampler, BatchSampler) else self.batch_sampler
++        if isinstance(batch_sampler, BatchSamplerShard):
++            batch_sampler = batch_sampler.batch_sampler
++        # Compared with `None`, never asked for its truth: an empty sampler is false.
++        samplers = (getattr(batch_sampler, "sampler", None), batch_sampler, self.sampler)
++        sampler = next(s for s in samplers if s is not None)
++        length = "unknown"
++        with suppress(Exception):
++            length = len(self.dataset)
++        # `MultiProcessAdapter` refuses to log before the state exists, and a bare `DataLoaderShard` does not make it.
++        log = logger if PartialState._shared_state != {} else logger.logger
++        log.warning(
++            "No batch came from this DataLoader, so nothing will be trained from it. These numbers decide it: dataset "
++            f"length {length}, batch_size {getattr(batch_sampler, 'batch_size', self.batch_size)}, drop_last "
++            f"{getattr(batch_sampler, 'drop_last', self._drop_last)}, sampler {type(sampler).__name__}. Give it more "
++            "data, lower batch_size or set drop_last to False. With GRPO in trl each step needs "
++            "per_device_train_batch_size * gradient_accumulation_steps / num_generations unique prompts, and a "
++            "smaller group is dropped: lower gradient_accumulation_steps."
++        )
++
+     def __iter__(self):
+         if self.rng_types is not None:
+             synchronize_rng_states(self.rng_types, self.synchronized_generator)
+@@ -551,7 +581,9 @@
+         try:
+             current_batch = next(dataloader_iter)
+         except StopIteration:
+-            yield
++            self._warn_empty()
++            self.end()
++            return
+ 
+         batch_index = 0
+         while True:
+''',
+    'patches/accelerate-unwrap-model.patch': '''\
+Accelerator.unwrap_model takes keep_torch_compile, as transformers 4.52 asks.
+
+transformers 4.52 calls unwrap_model(model, keep_torch_compile=False) whenever
+a Trainer trains or saves, while it allows accelerate from 0.26 on. Before
+accelerate 1.3.0 that is
+
+    TypeError: Accelerator.unwrap_model() got an unexpected keyword argument
+    'keep_torch_compile'
+
+Source of the repair: pull request 3282 of huggingface/accelerate, first
+released in 1.3.0, with its names, order and defaults. True keeps what 1.1.1
+did: a compiled model stays compiled. False returns the model inside. As
+upstream, the new argument of extract_model_from_parallel stands before
+`recursive`, so `recursive` must be given by name.
+
+Made against accelerate 1.1.1.
+
+--- a/accelerate/accelerator.py
++++ b/accelerate/accelerator.py
+@@ -2594,7 +2594,7 @@
+         """
+         return pad_across_processes(tensor, dim=dim, pad_index=pad_index, pad_first=pad_first)
+ 
+-    def unwrap_model(self, model, keep_fp32_wrapper: bool = True):
++    def unwrap_model(self, model, keep_fp32_wrapper: bool = True, keep_torch_compile: bool = True):
+         """
+         Unwraps the `model` from the additional layer possible added by [`~Accelerator.prepare`]. Useful before saving
+         the model.
+@@ -2604,6 +2604,8 @@
+                 The model to unwrap.
+             keep_fp32_wrapper (`bool`, *optional*, defaults to `True`):
+                 Whether to not remove the mixed precision hook if it was added.
++            keep_torch_compile (`bool`, *optional*, defaults to `True`):
++                Whether a model compiled with `torch.compile` stays compiled.
+ 
+         Returns:
+             `torch.nn.Module`: The unwrapped model.
+@@ -2625,7 +2627,7 @@
+         MyModel
+         ```
+         """
+-        return extract_model_from_parallel(model, keep_fp32_wrapper)
++        return extract_model_from_parallel(model, keep_fp32_wrapper, keep_torch_compile)
+ 
+     def wait_for_everyone(self):
+         """
+--- a/accelerate/utils/other.py
++++ b/accelerate/utils/other.py
+@@ -59,7 +59,9 @@
+     return isinstance(module, torch._dynamo.eval_frame.OptimizedModule)
+ 
+ 
+-def extract_model_from_parallel(model, keep_fp32_wrapper: bool = True, recursive: bool = False):
++def extract_model_from_parallel(
++    model, keep_fp32_wrapper: bool = True, keep_torch_compile: bool = True, recursive: bool = False
++):
+     """
+     Extract a model from its distributed containers.
+ 
+@@ -68,6 +70,8 @@
+             The model to extract.
+         keep_fp32_wrapper (`bool`, *optional*):
+             Whether to remove mixed precision hooks from the model.
++        keep_torch_compile (`bool`, *optional*):
++            Whether a model compiled with `torch.compile` stays compiled.
+         recursive (`bool`, *optional*, defaults to `False`):
+             Whether to recursively extract all cases of `module.module` from `model` as well as unwrap child sublayers
+             recursively, not just the top-level distributed containers.
+@@ -124,7 +128,7 @@
+         if getattr(model, "_converted_to_transformer_engine", False):
+             convert_model(model, to_transformer_engine=False)
+ 
+-    if is_compiled:
++    if keep_torch_compile and is_compiled:
+         compiled_model._orig_mod = model
+         model = compiled_model
+ 
+''',
 }
 
-SETTINGS: list[dict[str, Any]] = [{'name': 'TOKENIZERS_PARALLELISM', 'default': 'false'},
+SETTINGS: list[dict[str, Any]] = [
+ {'name': 'TOKENIZERS_PARALLELISM', 'default': 'false'},
  {'name': 'OMP_NUM_THREADS', 'default': {'detect': 'usable-cores', 'fallback': 4}},
  {'name': 'OMP_WAIT_POLICY', 'default': 'passive'},
  {'name': 'HF_HUB_DOWNLOAD_TIMEOUT', 'default': '120'},
- {'name': 'CONFIG_PATH', 'default': 'hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml'}]
+ {'name': 'CONFIG_PATH', 'default': 'hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml'},
+]
 
 # --- Where it is installed -----------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -13,6 +14,7 @@ import threading
 import time
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -352,6 +354,92 @@ def test_a_python_of_another_version_is_refused(sandbox: Sandbox) -> None:
 def test_a_tool_that_is_not_there_is_named(locked: Sandbox, variable: str) -> None:
     locked.drydock("build", "small", env={variable: "/nowhere/tool"}).failed(1, "/nowhere/tool", "hint: ")
     assert locked.environments() == []
+
+
+class Asked:
+    """A uv that writes down what it is asked."""
+
+    def __init__(self, desk: Sandbox) -> None:
+        self._log = desk.root / "asked"
+        uv = desk.root / "bin/uv"
+        uv.parent.mkdir()
+        uv.write_text(f'#!/bin/sh\nprintf "%s\\n" "$*" >>{self._log}\nexec {desk.environment["DRYDOCK_UV"]} "$@"\n')
+        uv.chmod(0o755)
+        desk.environment["DRYDOCK_UV"] = str(uv)
+
+    def frames(self) -> int:
+        """How many virtual environments it was asked for since the last call."""
+        lines = self._log.read_text().splitlines() if self._log.exists() else []
+        self._log.unlink(missing_ok=True)
+        return sum(" venv " in f" {line} " for line in lines)
+
+
+def _build_again(desk: Sandbox, **env: str) -> dict[str, Any]:
+    """Build `small` where it is not there; returns its manifest."""
+    if desk.store.exists():
+        desk.store.rename(desk.root / f"old-{time.time_ns()}")
+    manifest: dict[str, Any] = json.loads((build(desk, **env) / ".drydock/manifest.json").read_text())
+    return manifest
+
+
+@pytest.mark.slow
+def test_uv_is_asked_once_for_a_python(locked: Sandbox) -> None:
+    del locked.environment["DRYDOCK_PYTHON"]
+    asked = Asked(locked)
+    first = _build_again(locked)
+    assert asked.frames() == 1
+    assert _build_again(locked) == first
+    assert asked.frames() == 0
+    locked.drydock("verify", "small").succeeded()
+    assert _build_again(locked, PATH=f"{locked.environment['PATH']}:/opt") == first
+    assert asked.frames() == 1  # it looks there
+    assert _build_again(locked, DRYDOCK_PYTHON=python_3_11()) == first
+    assert asked.frames() == 1  # it is named
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize(
+    ("what", "now"),
+    [
+        (rb"version_info = 3\.11\.\d+", b"version_info = 3.11.99"),  # it was replaced where it is
+        (rb"(?s)\{.*", b"{"),  # a full disk
+        (rb"(?s)\n/[^\n]*\n", b"\n/nowhere/python\n"),  # it is gone
+    ],
+)
+def test_where_the_known_python_does_not_fit_uv_is_asked_again(locked: Sandbox, what: bytes, now: bytes) -> None:
+    del locked.environment["DRYDOCK_PYTHON"]
+    asked = Asked(locked)
+    first = _build_again(locked)
+    note = locked.store.parent / "cache/frames/small-3.11"
+    assert note.stat().st_mode & 0o777 == 0o600
+    whole = note.read_bytes()
+    changed = re.sub(what, now, whole, count=1)
+    assert changed != whole
+    note.write_bytes(changed)
+    asked.frames()
+    assert _build_again(locked) == first
+    assert asked.frames() == 1
+    assert note.read_bytes() == whole  # and it is known again
+
+
+@pytest.mark.slow
+@pytest.mark.skipif(os.getuid() != 0, reason="only root can give a file to another user")
+def test_a_note_of_another_user_is_not_believed(locked: Sandbox) -> None:
+    del locked.environment["DRYDOCK_PYTHON"]
+    asked = Asked(locked)
+    _build_again(locked)
+    note = locked.store.parent / "cache/frames/small-3.11"
+    mark = locked.root / "mark"
+    theirs = locked.root / "python"
+    theirs.write_text(f"#!/bin/sh\ntouch {mark}\nexit 1\n")
+    theirs.chmod(0o755)
+    head, _, rest = note.read_bytes().split(b"\n", 2)
+    note.write_bytes(head + f"\n{theirs}\n".encode() + rest)
+    os.chown(note, 12345, 12345)
+    asked.frames()
+    _build_again(locked)
+    assert asked.frames() == 1
+    assert not mark.exists()
 
 
 # --- interruptions -------------------------------------------------------------------------------------------------

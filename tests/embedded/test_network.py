@@ -238,9 +238,15 @@ def test_every_python_that_scripts_may_find_reads_them(tmp_path: Path) -> None:
 def test_a_build_that_asks_nobody_loads_nothing_that_asks() -> None:
     code = "import sys; from builder.embedded import stage; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True).stdout.split()
-    asking = [f"builder.embedded.{name}" for name in ("certificates", "credentials", "network", "web")]
-    assert not {*asking, "builder.embedded.network_settings", "ssl", "http.client", "tomllib"} & {*loaded}
-    assert "builder.embedded.caches" in loaded
+    asking = ["caches", "certificates", "credentials", "examine", "installer", "network", "unpack", "web"]
+    assert not {
+        *(f"builder.embedded.{name}" for name in asking),
+        "builder.embedded.network_settings",
+        "ssl",
+        "http.client",
+        "tomllib",
+    } & {*loaded}
+    assert "builder.embedded.wheels" in loaded
 
 
 # --- through the program -------------------------------------------------------------------------------------------

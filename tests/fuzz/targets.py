@@ -107,7 +107,16 @@ def parts(data: bytes, folder: Path) -> None:
 def wheel(data: bytes, folder: Path) -> None:
     (folder / "x").mkdir()
     (folder / "x.json").write_bytes(data)
-    wheels._read(folder, "x", "anchor")
+    found = wheels.read(folder, "x", "anchor")
+    if found is not None:
+        (folder / "top").mkdir()
+        top = os.open(folder / "top", os.O_RDONLY)
+        try:
+            wheels.link([found], top)
+        except wheels.ChangedError:
+            pass
+        finally:
+            os.close(top)
 
 
 def note(data: bytes, folder: Path) -> None:
@@ -269,7 +278,10 @@ TARGETS = {
     "plan": Target(parts, [_json({"key": _KEY, "name": "small", "plan": _PLAN})]),
     "wheel": Target(
         wheel,
-        [_json({"format": 1, "files": {"lib": [["a.py", 1, 2, 3]]}, "own": {"a": "b"}, "uncompiled": ["c"]})],
+        [
+            _json({"format": wheels.FORMAT, "files": files, "own": {"a": "b"}, "uncompiled": ["c"]})
+            for files in ({"lib": ["a.py", "1 2 3"]}, {"": ["a/b", "1 2 3 4 5 6"], "lib/a": ["c", "7 8 9"]})
+        ],
     ),
     "note": Target(note, [_json({"host": "here", "boot": "x", "pid": 7, "user": "me"})]),
     "format": Target(layout, [b"1\n", b"2\n"]),

@@ -37,7 +37,7 @@ MAC = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
 
 def functions(**changes: Any) -> str:
     """The detection of a rendered script, to be run by itself."""
-    plan = make(env={"A": {"detect": "gpu-count", "fallback": 0}}, **changes)
+    plan = make(env={f"A{number}": {"detect": kind, "fallback": 0} for number, kind in enumerate(KINDS)}, **changes)
     text = rendered(plan)[plan.profile.run_script]
     found = re.search(r"^# detected WHAT.*?(?=^# What would let another)", text, re.MULTILINE | re.DOTALL)
     assert found is not None
@@ -366,6 +366,22 @@ def test_the_help_and_the_env_file_tell_what_is_found_out() -> None:
     assert lines[-4].startswith("# The run script takes 0.5 of memory-gb, at least 4, at most 64, else 8;")
     assert lines[-3] == "CACHE_GB=8"
     assert lines[-1] == "THREADS=3"
+
+
+@pytest.mark.parametrize("kind", KINDS)
+@pytest.mark.parametrize("platform", [{}, {"target": MAC}], ids=["linux", "mac"])
+def test_a_script_carries_what_finds_out_what_it_asks_for(tmp_path: Path, kind: str, platform: dict[str, Any]) -> None:
+    """All that is called is there, and nothing else: what is missing would be said as the fallback."""
+    plan = make(env={"A": {"detect": kind, "fallback": UNKNOWN}}, **platform)
+    text = rendered(plan)[plan.profile.run_script]
+    functions = set(re.findall(r"^(\w+)\(\) \{", text, re.MULTILINE))
+    ours = functions & {"find_performance_cores", "find_usable_cores", "find_memory", "find_gpus"}
+    named = {"performance-cores": "find_performance_cores", "usable-cores": "find_usable_cores"}
+    wanted = {named.get(kind, "find_memory" if kind == "memory-gb" else "find_gpus")}
+    assert ours == wanted | ({"find_usable_cores"} if kind == "performance-cores" and not platform else set())
+    helpers = {"limit_cores", "limit_memory", "each_control_group", "count_common", "divide_by_1024"}
+    part = text[text.index("# detected WHAT") : text.index("# What would let another")]
+    assert functions & helpers == {name for name in helpers if re.search(rf"\b{name}\b(?!\()", part)}
 
 
 def test_a_profile_that_detects_nothing_carries_no_detection() -> None:

@@ -1,0 +1,40 @@
+"""What every script carries, remembered: making the machinery compact takes longer than the rest of rendering."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from contextlib import suppress
+from pathlib import Path
+
+from builder import embedded, script
+from builder.embedded import state
+from builder.errors import DrydockError
+from builder.files import states, write_atomically
+from builder.script.machinery import decoded
+from builder.script.render import Carried
+from builder.script.templates import made
+from builder.store.layout import home
+
+
+def carried(*, remember: bool = False) -> Carried:
+    """What scripts carry: as it is remembered of this very code, or made anew, and remembered where that is wanted."""
+    memory = _memory()
+    record = memory and state.read_json(memory, dict.fromkeys(Carried._fields, str))
+    if record:
+        known = Carried(**{name: record[name] for name in Carried._fields})
+        if hashlib.sha256(decoded(known.machinery)).hexdigest() == known.sha256:
+            return known
+    new = made()
+    if remember and memory:
+        with suppress(OSError):  # it is made anew the next time
+            write_atomically(memory, json.dumps(new._asdict()))
+    return new
+
+
+def _memory() -> Path | None:
+    code = [one for package in (embedded, script) for one in sorted(states(Path(package.__path__[0])))]
+    try:
+        return home() / "cache" / "carried" / f"{hashlib.sha256(json.dumps(code).encode()).hexdigest()}.json"
+    except DrydockError:  # there is no home
+        return None
