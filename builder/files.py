@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Callable, Iterator, Mapping
@@ -11,6 +12,38 @@ from pathlib import Path
 from builder.embedded import state
 from builder.embedded.folders import is_shared
 from builder.errors import UsageError
+
+
+def read_regular(path: Path, limit: int = state.LARGE) -> bytes:
+    """The content of a file of the user's, of at most `limit` bytes.
+
+    Raises OSError, whose words are for the user; also where it is no regular file: to open a FIFO waits for a writer.
+    """
+    descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
+    try:
+        mode = os.fstat(descriptor).st_mode
+        if not stat.S_ISREG(mode):
+            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
+            words = os.strerror(number) if stat.S_ISDIR(mode) else "it is not a regular file"
+            raise OSError(number, words, str(path))
+        with open(descriptor, "rb", closefd=False) as file:
+            content = file.read(limit + 1)
+    finally:
+        os.close(descriptor)
+    if len(content) > limit:
+        raise OSError(errno.EFBIG, f"it is larger than {limit >> 20} MiB", str(path))
+    return content
+
+
+def not_utf8(content: bytes) -> str:
+    """What a text is that cannot be decoded, in words."""
+    wide = content.startswith((b"\xff\xfe", b"\xfe\xff")) or content[1:64:2].count(0) > len(content[:64]) // 4
+    return "it is UTF-16, and not UTF-8" if wide else "not UTF-8"
+
+
+def is_there(path: Path) -> bool:
+    """Whether there is a file to read, or what `read_regular` has words for; a folder is none, nor is a broken link."""
+    return path.exists() and not path.is_dir()
 
 
 def make_folder(path: Path) -> None:

@@ -10,10 +10,13 @@ LEAKS = (
     "PYTHONPLATLIBDIR",
     "PYTHONEXECUTABLE",
     "PYTHONPYCACHEPREFIX",
+    "PYTHONSAFEPATH",
+    "PYTHONCASEOK",
+    "PYTHONINSPECT",
     "__PYVENV_LAUNCHER__",
 )
-"""What would let another Python, or another Python's packages, into the environment (CPython, "Environment
-variables"; the last is read by framework builds on macOS)."""
+"""What would let another Python, or another Python's packages, into the environment, or find other modules there
+(CPython, "Environment variables"; the last is read by framework builds on macOS)."""
 
 DECISIVE_VARIABLES = (
     "UV_BUILD_CONSTRAINT",

@@ -74,7 +74,8 @@ def read(environ: Mapping[str, str] = os.environ) -> dict[str, str]:
     if file is None:
         return {}
     try:
-        with file.open(encoding="utf-8") as opened:
+        descriptor = os.open(file, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)  # it may be a FIFO
+        with os.fdopen(descriptor, encoding="utf-8") as opened:
             state = os.fstat(opened.fileno())
             _check(file, state)
             lines = opened.read().splitlines()

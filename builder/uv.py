@@ -389,7 +389,10 @@ def _without_passwords(consent: Consent) -> dict[str, str]:
 
 
 def known_pythons(version: str) -> list[dict[str, Any]]:
-    """The Pythons of a series that uv can fetch for any platform, newest first (`uv python list`). Raises ToolError."""
+    """The Pythons of a series, or of one release, that uv can fetch for any platform, newest first. Raises ToolError.
+
+    They are those of `uv python list`: of a series the newest release.
+    """
     command = [executable(), "python", "list", "--no-config", "--only-downloads", "--all-platforms"]
     done = process.run(
         [*command, "--output-format", "json", version], env=environment({"UV_PYTHON_DOWNLOADS": "manual"})
@@ -398,6 +401,11 @@ def known_pythons(version: str) -> list[dict[str, Any]]:
         raise ToolError(f"uv says: {_said(done.stderr)}")
     found: list[dict[str, Any]] = json.loads(done.stdout)
     return found
+
+
+def finds_python(version: str) -> bool:
+    """Whether there is a Python of this version on this machine. Raises ToolError without a uv."""
+    return process.run(questions(version)["python"], env=environment()).code == 0
 
 
 def forget(packages: Iterable[str]) -> None:

@@ -26,13 +26,21 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-import mirrors
+if __name__ == "__main__":  # the checkout in place of our folder: it has the one reader of the user's settings
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
+from builder.embedded import network, network_settings
 
 _QUIET = 1.5  # seconds, after which a line of our own says that something still happens
 _WORK = ".venv-drydockw-"
 _MARK = ".drydockw"
 _UNSAID = re.compile(rb"\s+[+-] \S+==|Using CPython ")  # uv ends with a list of all packages
 _IS_VENV = "import sys; sys.exit(sys.prefix == sys.base_prefix)"
+# These would let another Python, or its packages, into ours (builder/isolation.py has them too), or another Python be
+# chosen.
+_OTHERS = re.compile(
+    r"PYTHON(?!IOENCODING|UTF8|UNBUFFERED)\w*|UV_\w*PYTHON\w*|__PYVENV_LAUNCHER__|VIRTUAL_ENV|CONDA_PREFIX"
+)
 _EDITABLE = "import sys; from hatchling.build import build_editable; build_editable(sys.argv[1])"
 
 
@@ -72,6 +80,7 @@ class Place:
 def main() -> int:
     """The program: 0, or 1 with words that say why."""
     root, tools = Path(sys.argv[1]), sys.argv[2]
+    os.environ[network_settings.FOLDER] = str(Path.cwd())  # we shall stand in what we make
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:
@@ -127,6 +136,8 @@ def is_ready(root: Path, tools: str) -> bool:
 def install(root: Path, tools: str, lock: int) -> None:
     """Make .venv anew. Where that fails, what was there before stays. Raises InstallError, OSError and ValueError."""
     say("installing the tools into .venv (once)")
+    for note in network_settings.read(os.environ).notes:
+        say(f"note: {note}")
     for left in root.glob(f"{_WORK}*"):  # of a call that was killed
         shutil.rmtree(left, ignore_errors=True)
     place = Place(root, Path(tempfile.mkdtemp(prefix=_WORK, dir=root)), lock)
@@ -151,6 +162,12 @@ def install(root: Path, tools: str, lock: int) -> None:
     finally:
         os.chdir(root)
         shutil.rmtree(place.work, ignore_errors=True)
+
+
+def isolated(environ: Mapping[str, str]) -> dict[str, str]:
+    """An environment without what would let another Python in; not even bytecode is written beside one."""
+    kept = {name: value for name, value in environ.items() if not _OTHERS.fullmatch(name)}
+    return {**kept, "PYTHONDONTWRITEBYTECODE": "1"}
 
 
 def read_pin(path: Path) -> Pin:
@@ -191,7 +208,7 @@ def fetch_uv(place: Place, pin: Pin) -> Path:
     (place.work / "uv.txt").write_text(pin.lines, encoding="utf-8")
     command = [*find_pip(pin), "download", "--quiet", "--progress-bar", "off", "--no-deps", "--only-binary", ":all:"]
     command += ["--require-hashes", "--dest", str(place.wheels), "--requirement", str(place.work / "uv.txt")]
-    environment = mirrors.for_pip(os.environ)
+    environment = isolated(network.pip_environment(os.environ))
     if follow(command, environment, f"fetching uv {pin.version}", place, terminal=False):
         raise InstallError(
             f"pip could not fetch uv {pin.version}, it says above why",
@@ -217,7 +234,11 @@ def find_pip(pin: Pin) -> list[str]:
     for python in (sys.executable, *filter(None, others)):  # one below the user's home is not found from here
         command = [python, "-m", "pip"]
         asked = subprocess.run(
-            [*command, "--version"], env=mirrors.for_pip(os.environ), capture_output=True, check=False, timeout=300
+            [*command, "--version"],
+            env=isolated(network.pip_environment(os.environ)),
+            capture_output=True,
+            check=False,
+            timeout=300,
         )
         if asked.returncode == 0:
             return command
@@ -266,8 +287,8 @@ class Uv:
         self._run(*arguments, str(what), *options)
 
     def _run(self, *arguments: str) -> None:
-        environment, options = mirrors.for_uv(os.environ)
-        command = [str(self.program), "--project", "/", *arguments, *(options if "pip" in arguments else ())]
+        environment = {**isolated(network.environment(os.environ)), "UV_PYTHON_DOWNLOADS": "never"}
+        command = [str(self.program), "--project", "/", *arguments]
         if follow(command, environment, "installing", self.place, terminal=True):
             raise InstallError(
                 "uv could not install the tools, it says above why",

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import doctest
 import itertools
 import json
 import os
@@ -20,9 +19,11 @@ from pathlib import Path
 import pytest
 from uv import find_uv_bin
 
-from requirements import mirrors
+from builder.embedded import network
+from builder.embedded.hashes import sha256
+from requirements import install
 from tests.conftest import ROOT
-from tests.support import Web
+from tests.support import Web, make_wheel
 from tests.support.base import Base, changes, copy_python, find_python, snapshot
 
 VERSION = "drydock, version 0.1.0\n"
@@ -85,67 +86,89 @@ def variables(home: Path, **env: str) -> dict[str, str]:
     return {"HOME": str(home), "XDG_CONFIG_DIRS": str(home / "none"), "PATH": "/bin", **env}
 
 
+def for_pip(environ: dict[str, str]) -> dict[str, str]:
+    return install.isolated(network.pip_environment(environ, root="/nowhere"))
+
+
+def for_uv(environ: dict[str, str]) -> dict[str, str]:
+    return install.isolated(network.environment(environ, root="/nowhere"))
+
+
 def test_pip_gets_the_users_mirrors_and_nothing_else(home: Path) -> None:
+    (home / "wheels").mkdir()
+    (home / "own.pem").touch()
     (home / ".config/pip/pip.conf").write_text(
         "[global]\nindex-url = https://mirror.example/simple\ntarget = /victim\nconstraint = /c.txt\n"
-        "find-links =\n    wheels\n    https://mirror.example/wheels\n[download]\ncert = own.pem\nplatform = win32\n"
-        "[install]\nuser = true\n[list]\nindex-url = https://no.example\n"
+        "find-links =\n    wheels\n    https://mirror.example/wheels\n[install]\ncert = own.pem\nplatform = win32\n"
+        "user = true\n[list]\nindex-url = https://no.example\n"
     )
-    found = mirrors.for_pip(variables(home, PIP_TARGET="/victim", PIP_PREFIX="/victim", PIP_TIMEOUT="7", UV_X="1"))
+    found = for_pip(variables(home, PIP_TARGET="/victim", PIP_PREFIX="/victim", PIP_TIMEOUT="7", UV_X="1"))
     assert {name: value for name, value in found.items() if name.startswith(("PIP_", "UV_"))} == {
         "PIP_INDEX_URL": "https://mirror.example/simple",
         "PIP_FIND_LINKS": f"{home}/wheels https://mirror.example/wheels",
         "PIP_CERT": f"{home}/own.pem",
-        "PIP_TIMEOUT": "7",
+        "PIP_DEFAULT_TIMEOUT": "7",
         "PIP_CONFIG_FILE": "/dev/null",
         "PIP_DISABLE_PIP_VERSION_CHECK": "1",
         "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
     }
 
 
 def test_uv_gets_the_users_mirrors_and_nothing_else(home: Path) -> None:
-    (home / ".config/uv/uv.toml").write_text(
+    for folder in ("a", "b", ".config/uv/wheels"):
+        (home / folder).mkdir()
+    uv_toml = home / ".config/uv/uv.toml"
+    uv_toml.write_text(
         'native-tls = true\nexclude-newer = "2020-01-01"\nrequired-version = ">=99"\nfind-links = ["wheels"]\n'
+        'cache-dir = "../cache"\n'
         '[[index]]\nname = "own"\nurl = "https://own.example/simple"\ndefault = true\n'
-        '[[index]]\nname = "more"\nurl = "https://more.example/simple"\n'
+        '[[index]]\nname = "more"\nurl = "more"\n'
         '[[index]]\nname = "one"\nurl = "https://one.example/simple"\nexplicit = true\n'
         '[[index]]\nurl = "https://flat.example/"\nformat = "flat"\n'
-        '[pip]\ntarget = "/victim"\nprefix = "/victim"\nno-index = true\nno-deps = true\n'
+        '[pip]\ntarget = "/victim"\nprefix = "/victim"\nno-deps = true\n'
     )
-    found, options = mirrors.for_uv(variables(home, UV_NO_VERIFY_HASHES="1", UV_TARGET="/v", UV_FIND_LINKS="a,b"))
-    assert options == ["--no-index"]
-    assert {name: value for name, value in found.items() if name.startswith("UV_")} == {
-        "UV_NATIVE_TLS": "true",
+    environ = variables(home, UV_NO_VERIFY_HASHES="1", UV_TARGET="/v", UV_FIND_LINKS="a,b", UV_PYTHON="3.9")
+    expected = {
+        "UV_SYSTEM_CERTS": "0",
+        "UV_CACHE_DIR": f"{home}/.config/uv/../cache",
         "UV_DEFAULT_INDEX": "own=https://own.example/simple",
-        "UV_INDEX": "more=https://more.example/simple",
-        "UV_FIND_LINKS": f"{home}/a,{home}/b,https://flat.example/,{home}/.config/uv/wheels",
+        "UV_INDEX": f"more={home}/.config/uv/more",
+        "UV_FIND_LINKS": f"{home}/a,{home}/b,{home}/.config/uv/wheels,https://flat.example/",
         "UV_NO_CONFIG": "1",
-        "UV_PYTHON_DOWNLOADS": "never",
+    }
+    found = for_uv(environ)
+    assert {name: value for name, value in found.items() if name.startswith("UV_")} == expected
+    uv_toml.write_text(uv_toml.read_text() + "no-index = true\n")
+    del expected["UV_INDEX"]
+    found = for_uv(environ)
+    assert {name: value for name, value in found.items() if name.startswith("UV_")} == {
+        **expected,
+        "UV_DEFAULT_INDEX": network.NO_INDEX,
     }
 
 
 def test_uv_takes_pips_index_where_it_has_none_of_its_own(home: Path) -> None:
+    for folder in ("a", "b"):
+        (home / folder).mkdir()
+    (home / "own.pem").touch()
     (home / ".config/pip/pip.conf").write_text(
-        "[global]\nindex-url = https://me:secret@mirror.example/simple\nfind-links = /a /b\ncert = /own.pem\n"
+        "[global]\nindex-url = https://me:secret@mirror.example/simple\nfind-links = ~/a b\ncert = own.pem\n"
     )
-    found, options = mirrors.for_uv(variables(home))
+    found = for_uv(variables(home))
     assert found["UV_DEFAULT_INDEX"] == "https://me:secret@mirror.example/simple"
-    assert found["UV_FIND_LINKS"] == "/a,/b"
-    assert found["SSL_CERT_FILE"] == "/own.pem"
-    assert options == []
-    named, _ = mirrors.for_uv(variables(home, UV_DEFAULT_INDEX="https://uv.example/simple"))
+    assert found["UV_FIND_LINKS"] == f"{home}/a,{home}/b"
+    assert found["SSL_CERT_FILE"] == f"{home}/own.pem"
+    named = for_uv(variables(home, UV_DEFAULT_INDEX="https://uv.example/simple"))
     assert named["UV_DEFAULT_INDEX"] == "https://uv.example/simple"
-    assert "UV_FIND_LINKS" not in named
 
 
-def test_the_examples_of_the_documentation_hold() -> None:
-    assert doctest.testmod(mirrors) == (0, 2)
-
-
-def test_a_file_that_cannot_be_read_is_named(home: Path) -> None:
-    (home / ".config/pip/pip.conf").write_text("nonsense")
-    with pytest.raises(ValueError, match=r"pip\.conf cannot be read"):
-        mirrors.for_pip(variables(home))
+def test_no_other_python_is_let_in(home: Path) -> None:
+    leaks = {"PYTHONPATH": "/x", "PYTHONSAFEPATH": "1", "VIRTUAL_ENV": "/x", "UV_PYTHON_PREFERENCE": "only-managed"}
+    kept = {"PYTHONUTF8": "1", "PYTHONDONTWRITEBYTECODE": "1"}
+    for found in (for_pip(variables(home, **leaks, **kept)), for_uv(variables(home, **leaks, **kept))):
+        assert leaks.keys() & found.keys() == set()
+        assert kept.items() <= found.items()
 
 
 # Words
@@ -162,6 +185,29 @@ def test_without_pip_and_uv_both_ways_are_named(checkout: Path, base: Base, tmp_
     assert "python3-pip" in done.stderr
     assert "DRYDOCK_UV" in done.stderr
     assert not list(checkout.glob(".venv-*"))
+
+
+def test_a_file_that_cannot_be_read_is_named_and_nothing_is_written_beside_the_reader(
+    checkout: Path, base: Base, home: Path
+) -> None:
+    (home / ".config/pip/pip.conf").write_text("nonsense")
+    done = call(checkout, base, "drydock", HOME=str(home), UV_DEFAULT_INDEX="file:///none", **with_uv())
+    assert done.returncode == 1
+    assert f"drydockw: note: passed over: {home}/.config/pip/pip.conf, which pip cannot read either" in done.stderr
+    assert "error: uv could not install the tools" in done.stderr
+    assert not list((checkout / "builder").rglob("__pycache__"))
+
+
+def test_relative_folders_are_those_of_the_caller(checkout: Path, base: Base, tmp_path: Path) -> None:
+    """uv brings what only such a folder has; then what builds Drydock itself is missing, as none of it is pinned."""
+    wheel = make_wheel(tmp_path / "wheels", "drydock-anchor", "1.0")
+    pins = checkout / "requirements/run.txt"
+    uv = re.search(r"(?m)^uv==.*\n(?:    --hash.*\n)+", pins.read_text())
+    assert uv is not None
+    pins.write_text(f"{uv[0]}drydock-anchor==1.0 --hash=sha256:{sha256(wheel.read_bytes())}\n")
+    done = call(checkout, base, "drydock", UV_FIND_LINKS="wheels", **with_uv())
+    assert "uv could not install" not in done.stderr
+    assert "Drydock itself cannot be installed" in done.stderr
 
 
 def test_a_log_is_never_silent_and_a_failure_changes_nothing(checkout: Path, base: Base, tmp_path: Path) -> None:

@@ -65,7 +65,7 @@ def cross_build(name: str, folder: Path, catalogue: Catalogue, report: Reporter)
 
 
 def _materialise(plan: Plan, staged: Path, agreed: Consent, report: Reporter) -> None:
-    target, python = plan.profile.target, plan.profile.python.version
+    target, python = plan.profile.target, plan.profile.python.series
     report.step(f"[1/4] Python {python} of this host, as a scaffold")
     base = uv.create_venv(staged, python)
     scaffold = {str(path) for path in (staged / "bin").iterdir()}
@@ -89,7 +89,7 @@ def _materialise(plan: Plan, staged: Path, agreed: Consent, report: Reporter) ->
 
 
 def _check(plan: Plan, staged: Path, site: Path) -> None:
-    problems = [str(problem) for problem in check_records(site).problems]
+    problems = [str(problem) for problem in check_records(site, plan.content).problems]
     problems += [problem for path in _files(staged) for problem in _foreign(plan, path, staged)]
     if problems:
         raise DrydockError("the result is not what the lock says: " + "; ".join(problems[:5]))

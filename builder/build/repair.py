@@ -13,6 +13,7 @@ from builder.build.rebuild import built_beside
 from builder.build.script import Script
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, examine, look
+from builder.embedded.folders import take_away
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
@@ -160,8 +161,7 @@ def _rebuild(env: Path, report: Reporter) -> None:
 def _swap(new: Path, env: Path) -> None:
     old = env.with_name(f".trash-{time.time_ns()}")
     if env.exists():
-        env.chmod(0o755)  # a folder that is renamed must be writable, on some systems
-        env.rename(old)
+        take_away(env, old)
     new.chmod(0o755)
     put_in_place(new, env)
     remove_tree(old)

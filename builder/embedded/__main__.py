@@ -6,6 +6,7 @@ sweep STORE NAME                                delete what a dead build of ENV 
 verify ENV                                      every promise about a finished environment, checked
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
+pip INDEX OPTIONS                               pip of this Python, by hash: from INDEX, or "" for those of this machine
 list                                            the files of this folder
 """
 
@@ -27,6 +28,7 @@ def _build(
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
+    _remember_folder()
     try:
         folders.build_in(Path(env).parent.parent)
         tools = Tools(uv, Path(frame), Path(work), Path(mirror), Path(note), asked)
@@ -34,7 +36,18 @@ def _build(
     except StageError as error:
         raise StageError(f"{error}; nothing was left in the store", error.hint) from None
     except OSError as error:
-        raise StageError(f"{error}; nothing was left in the store") from None
+        raise StageError(f"{error}; nothing was left in the store", _remedy(error)) from None
+
+
+def _remedy(error: OSError) -> str:
+    from builder.embedded import place
+
+    return place.remedy(error)
+
+
+def _remember_folder() -> None:
+    """What the caller's settings name is relative to where the caller stands, and not to what is made."""
+    os.environ["DRYDOCK_FOLDER"] = os.getcwd()
 
 
 def _sweep(store: str, name: str) -> None:
@@ -54,6 +67,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
     from builder.embedded.into import Tools, into
 
     home, uv, work, mirror, script, again, ask = tools
+    _remember_folder()
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
     try:
@@ -62,6 +76,15 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
         return into(mode, Path(venv), Path(parts), found, ask=ask == "yes")
     finally:
         guard.end()
+
+
+def _pip(index: str, *options: str) -> None:
+    from builder.embedded import network
+
+    environ = network.pip_environment(os.environ, index or None)
+    os.chdir("/")  # Python looks for pip where it is started, too
+    command = [sys.executable, "-E", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    os.execve(sys.executable, [*command, "--require-hashes", *options], environ)  # noqa: S606
 
 
 def _list() -> None:
@@ -74,6 +97,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "sweep": _sweep,
     "verify": _verify,
     "into": _into,
+    "pip": _pip,
     "list": _list,
 }
 
@@ -87,8 +111,9 @@ def main(arguments: list[str]) -> int:
         return 1 if COMMANDS[command](*arguments[1:]) is False else 0
     except (StageError, OSError) as error:
         print(f"drydock: error: {error}", file=sys.stderr)
-        if getattr(error, "hint", ""):
-            print(f"drydock:   hint: {error.hint}", file=sys.stderr)  # type: ignore[union-attr]
+        hint = error.hint if isinstance(error, StageError) else _remedy(error)
+        if hint:
+            print(f"drydock:   hint: {hint}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130

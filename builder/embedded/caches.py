@@ -25,7 +25,10 @@ def places(environ: Mapping[str, str] = os.environ) -> list[str]:
     >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
     ['https://host/mirror', '/srv/mirror']
     """
-    return [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
+    named = [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
+    # A build stands in what it makes, and remembers where its caller stood.
+    folder = environ.get("DRYDOCK_FOLDER", "")
+    return [word if "://" in word else os.path.join(folder, word) for word in named]
 
 
 def shown(text: str) -> str:

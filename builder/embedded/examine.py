@@ -5,13 +5,14 @@ from __future__ import annotations
 import base64
 import hashlib
 import os
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.embedded.bytecode import seal
 from builder.embedded.installed import distributions, read_record, site_packages
 from builder.embedded.manifest import read_manifest
+from builder.embedded.overlap import winner
 from builder.embedded.workers import on_all_cores
 
 
@@ -104,7 +105,7 @@ def _promises(env: Path) -> dict[str, _Promise]:
     site = site_packages(env)
     inside = f"{site.relative_to(env).as_posix()}/"
     without = set(manifest["uncompiled"])
-    promises = _records(site, inside)
+    promises = _records(site, inside, manifest["plan"].get("overlap", {}))
     for path, promise in list(promises.items()):
         if path.endswith(".py") and path.startswith(inside) and path not in without:
             folder, _, name = path.rpartition("/")
@@ -117,8 +118,11 @@ def _promises(env: Path) -> dict[str, _Promise]:
     return promises
 
 
-def _records(site: Path, inside: str) -> dict[str, _Promise]:
-    """What every RECORD says of its files, by path; `inside` is that of site-packages, with its slash."""
+def _records(site: Path, inside: str, overlap: Mapping[str, str]) -> dict[str, _Promise]:
+    """What every RECORD says of its files, by path; `inside` is that of site-packages, with its slash.
+
+    Where several packages bring a file, `overlap` says whose it is.
+    """
     promises: dict[str, _Promise] = {}
     for name, info in sorted(distributions(site).items()):
         try:
@@ -131,18 +135,24 @@ def _records(site: Path, inside: str) -> dict[str, _Promise]:
             path = os.path.normpath(inside + row[0]) if row[0].startswith("..") else inside + row[0]
             said = row[1]
             if path in promises and promises[path].said != said:
-                said = f"{promises[path].said} {said}"  # two packages bring this file: one of them was the last
+                owner = winner(path, (promises[path].package, name), overlap)
+                if owner is not None and owner != name:
+                    continue
+                if owner is None:
+                    # One of them was the last, with a Drydock that did not ask whose it is.
+                    said = f"{promises[path].said} {said}"
             promises[path] = _Promise(said, int(row[2] or 0), name)
     return promises
 
 
-def check_records(site: Path, names: Collection[str] | None = None) -> Examined:
+def check_records(site: Path, plan: Mapping[str, Any], *, named: bool = False) -> Examined:
     """Look at what the packages in a site-packages folder brought, against RECORD: changed or missing.
 
-    With `names`, only at those packages.
+    With `named`, only at those that the plan names.
     """
-    promises = _records(site, "")
-    if names is not None:
+    promises = _records(site, "", plan.get("overlap", {}))
+    if named:
+        names = {package["name"] for package in plan["packages"]}
         promises = {path: promise for path, promise in promises.items() if promise.package in names}
     jobs = [(f"{site}/{path}", promise.said) for path, promise in promises.items()]
     costs = [promise.size + _EACH for promise in promises.values()]

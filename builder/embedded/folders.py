@@ -6,6 +6,7 @@ to somebody's own. A descriptor stays with the folder that was opened (POSIX, op
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from collections.abc import Iterator, Sequence
@@ -209,6 +210,23 @@ def _unlink(parent: int, name: str) -> None:
         os.unlink(name, dir_fd=parent)
     except FileNotFoundError:
         pass
+
+
+def take_away(path: Path, aside: Path) -> None:
+    """Rename a folder of ours to `aside`; or delete it where it stands, if it cannot be renamed.
+
+    On an overlay file system folders of the lower layer cannot (EXDEV; linux, overlayfs, "redirect_dir"). Then what an
+    environment is known by goes first, so that nobody takes what is left of it for one.
+    """
+    make_writable(path)
+    try:
+        os.rename(path, aside)
+    except OSError as error:
+        if error.errno != errno.EXDEV:
+            raise
+        make_writable(path / ".drydock")
+        (path / ".drydock" / "manifest.json").unlink(missing_ok=True)
+        remove_path(path)
 
 
 def remove_path(path: Path) -> None:

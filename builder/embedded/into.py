@@ -76,6 +76,7 @@ def into(mode: str, venv: Path, parts: Path, tools: Tools, *, ask: bool) -> bool
     Raises StageError; nothing is changed then.
     """
     written = read_plan(parts)
+    stage.check_release(written["plan"])
     path, site, top = _open(venv, tools.home)
     os.fchdir(top)
     if mode == "check":
@@ -219,7 +220,7 @@ def _why(version: str, old: Sequence[Installed]) -> str:
 def _wrong_files(plan: Mapping[str, Any], site: str) -> dict[str, str]:
     """What is wrong with the files of packages of a plan, by package: not as RECORD says, or not patched."""
     found: dict[str, str] = {}
-    for problem in check_records(Path(site), {package["name"] for package in plan["packages"]}).problems:
+    for problem in check_records(Path(site), plan, named=True).problems:
         if not problem.path.endswith(".pyc"):  # Python makes its own
             found.setdefault(problem.package, str(problem))
     for patch in plan["patches"]:
@@ -291,9 +292,11 @@ def _change(
 ) -> None:
     """Make the changes, all of them or none. Raises StageError."""
     names = {change.package["name"] for change in changes}
+    # Those whose files count where others bring them too come again, so that theirs are there in the end.
+    names.update(written["plan"].get("overlap", {}).values())
     plan = {
         **written["plan"],
-        "packages": [change.package for change in changes],
+        "packages": [package for package in written["plan"]["packages"] if package["name"] in names],
         "patches": [patch for patch in written["plan"]["patches"] if patch["package"] in names],
     }
     before = f"{BEFORE}{time.strftime('%Y%m%d-%H%M%S')}"

@@ -11,10 +11,10 @@ from __future__ import annotations
 
 import os
 import re
-from typing import Dict, List, Mapping, Optional
+from typing import Dict, Iterable, List, Mapping, Optional
 from urllib.parse import quote, urlsplit
 
-from builder.embedded.network_settings import AS_THEY_ARE, Network, read, without_name
+from builder.embedded.network_settings import AS_THEY_ARE, Network, absolute, read, without_name
 
 NO_INDEX = "file:///no-index"
 """What stands for the default index where no index is to be asked: uv has no variable for that."""
@@ -51,8 +51,11 @@ def environment(environ: Mapping[str, str], index: Optional[str] = None, root: s
     """The whole environment for uv. `index` is the only index to ask, instead of those that are configured."""
     found = read(environ, root)
     kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_")) or _is_kept(name)}
+    kept.update({name: absolute(kept[name], environ) for name in _HARMLESS if name.endswith("_DIR") and name in kept})
     new = {"UV_NO_CONFIG": "1"}
-    default = index or (NO_INDEX if found.first("no-index") else found.first("index"))
+    default = (absolute(index, environ) if index else None) or (
+        NO_INDEX if found.first("no-index") else found.first("index")
+    )
     if default:
         new["UV_DEFAULT_INDEX"] = default
     if not index and not found.first("no-index") and found.all("extra-index"):
@@ -74,13 +77,19 @@ def environment(environ: Mapping[str, str], index: Optional[str] = None, root: s
 
 
 def pip_environment(environ: Mapping[str, str], index: Optional[str] = None, root: str = "/") -> Dict[str, str]:
-    """The whole environment for pip. `index` is the only index to ask; one that is not encrypted is trusted too.
+    """The whole environment for pip. `index` is the only index to ask; those that are not encrypted are trusted too.
 
     To be used with --require-hashes: then whoever serves a file cannot change it.
     """
     found = read(environ, root)
     kept = {name: value for name, value in environ.items() if not name.startswith(("UV_", "PIP_"))}
-    new = {"PIP_CONFIG_FILE": os.devnull, "PIP_DISABLE_PIP_VERSION_CHECK": "1", "PIP_NO_INPUT": "1"}
+    kept.update({name: environ[name] for name in ("PIP_CACHE_DIR", "PIP_NO_CACHE_DIR") if name in environ})
+    new = {
+        "PIP_CONFIG_FILE": os.devnull,
+        "PIP_DISABLE_PIP_VERSION_CHECK": "1",
+        "PIP_NO_INPUT": "1",
+        "PIP_ROOT_USER_ACTION": "ignore",
+    }
     if index is None and found.first("no-index"):
         new["PIP_NO_INDEX"] = "1"
     default = index or found.first("index")
@@ -89,7 +98,7 @@ def pip_environment(environ: Mapping[str, str], index: Optional[str] = None, roo
     if index is None:
         new["PIP_EXTRA_INDEX_URL"] = " ".join(map(without_name, found.all("extra-index")))
         new["PIP_FIND_LINKS"] = " ".join(_escaped(value, " ") for value in found.all("find-links"))
-    hosts = [*found.all("insecure-host"), *_plain_host(index)]
+    hosts = [*found.all("insecure-host"), *_plain_hosts([index] if index else found.places)]
     new["PIP_TRUSTED_HOST"] = " ".join(hosts)
     for name, variable in (
         ("timeout", "PIP_DEFAULT_TIMEOUT"),
@@ -113,11 +122,10 @@ def _escaped(value: str, separator: str) -> str:
     return "file://" + quote(os.path.abspath(value), safe="/")
 
 
-def _plain_host(index: Optional[str]) -> List[str]:
-    """The host of an index that is not encrypted: pip does not ask it unless it is trusted."""
-    if index is None or not index.startswith("http://"):
-        return []
-    return [urlsplit(index).netloc.rpartition("@")[2]]
+def _plain_hosts(places: Iterable[str]) -> List[str]:
+    """The hosts of places that are not encrypted: pip asks none that it does not trust."""
+    urls = map(without_name, places)
+    return list(dict.fromkeys(urlsplit(url).netloc.rpartition("@")[2] for url in urls if url.startswith("http://")))
 
 
 def _is_kept(name: str) -> bool:

@@ -37,6 +37,10 @@ _SYSTEM_CERTIFICATES = (
 )
 
 
+FOLDER = "DRYDOCK_FOLDER"
+"""The variable by which a build remembers where its caller stood: itself it stands in what it makes."""
+
+
 class Setting(NamedTuple):
     """One setting that is in force: its `name`, its `value`, and the `source` that says so. `value` may be secret."""
 
@@ -64,6 +68,11 @@ class Network(NamedTuple):
         return next(iter(self.all(name)), None)
 
     @property
+    def places(self) -> List[str]:
+        """The indexes and folders that are asked."""
+        return [*self.all("index"), *self.all("extra-index"), *self.all("find-links")]
+
+    @property
     def folders(self) -> List[Path]:
         """The folders of wheels that exist."""
         paths = (_local(value) for value in self.all("find-links"))
@@ -85,6 +94,21 @@ def shown_url(text: str) -> str:
     return re.sub(r"[?#].*", "", re.sub(r"://([^@\s]*:[^@\s]*|[^/?#\s]*)@", "://", text))
 
 
+def absolute(place: str, environ: Mapping[str, str], folder: str = "") -> str:
+    """A path made absolute, also where it stands for an index that may have a name; URLs stay.
+
+    It is relative to `folder`; without one to where the caller stood, or else to where we stand.
+
+    >>> absolute("../wheels", {}, "/home/me"), absolute("own=https://host/simple", {}, "/home/me")
+    ('/home/me/../wheels', 'own=https://host/simple')
+    """
+    url = without_name(place)
+    if "://" in url or not url:
+        return place
+    folder = folder or environ.get(FOLDER) or os.getcwd()
+    return place[: len(place) - len(url)] + os.path.join(folder, _expanded(url, environ))
+
+
 def without_name(index: str) -> str:
     """The URL of an index that may have a name, which only uv knows.
 
@@ -95,7 +119,10 @@ def without_name(index: str) -> str:
 
 
 def read(environ: Mapping[str, str], root: str = "/") -> Network:
-    """The settings that are in force. `root` is the folder that the files of the system are below."""
+    """The settings that are in force. `root` is the folder that the files of the system are below.
+
+    Paths are absolute: what asks may stand in another folder than the caller.
+    """
     notes: List[str] = []
     sources = _Sources(environ, uv_tables(environ, root, notes), pip_options(environ, root, notes), root, notes)
     found: List[Setting] = []
@@ -122,8 +149,21 @@ class _Sources(NamedTuple):
         for path, table in self.uv:
             for part in (table.get("pip"), table):
                 if isinstance(part, dict) and key in part:
-                    yield part[key], f'"{key}" in {path}'
+                    yield self._beside(path, key, part[key]), f'"{key}" in {path}'
                     break
+
+    def _beside(self, path: str, key: str, value: Any) -> Any:
+        """A value of a uv.toml: paths there are relative to the folder of the file."""
+        if key not in ("cache-dir", "extra-index-url", "find-links", "index-url", "url"):
+            return value
+        if isinstance(value, list):
+            return [self._beside(path, key, one) for one in value]
+        return (
+            absolute(value, self.environ, os.path.dirname(os.path.abspath(path))) if isinstance(value, str) else value
+        )
+
+    def absolute(self, place: str) -> str:
+        return absolute(place, self.environ)
 
     def indexes(self) -> Iterator[Tuple[Dict[str, Any], str]]:
         """The [[index]] tables of uv's files that have a URL."""
@@ -131,6 +171,7 @@ class _Sources(NamedTuple):
             rows = table.get("index")
             for row in rows if isinstance(rows, list) else ():
                 if isinstance(row, dict) and isinstance(row.get("url"), str):
+                    row = {**row, "url": self._beside(path, "url", row["url"])}
                     yield row, f"[[index]] {row.get('name') or shown_url(row['url'])} in {path}"
 
     def in_pip(self, *keys: str) -> Iterator[Tuple[str, str]]:
@@ -138,7 +179,7 @@ class _Sources(NamedTuple):
 
 
 def _indexes(sources: _Sources) -> Iterator[Setting]:
-    default = list(sources.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
+    default: List[Tuple[str, str]] = list(sources.variables("UV_DEFAULT_INDEX", "UV_INDEX_URL"))
     extra = _words(sources.variables("UV_INDEX", "UV_EXTRA_INDEX_URL"))
     for row, source in sources.indexes():
         unknown = sorted(set(row) - {"name", "url", "default", "explicit", "format"})
@@ -159,11 +200,12 @@ def _indexes(sources: _Sources) -> Iterator[Setting]:
             # later one has, however new: somebody else's file of that name does not win by its version.
             strategy = [("unsafe-first-match", source) for _, source in extra[:1]]
         no_index += [source for value, source in sources.in_pip("no-index") if is_true(value)]
+    default, extra = ([(sources.absolute(value), source) for value, source in some] for some in (default[:1], extra))
     yield from (Setting("no-index", "yes", source) for source in no_index[:1])
-    yield from (Setting("index", value, source) for value, source in default[:1])
+    yield from (Setting("index", value, source) for value, source in default)
     yield from (Setting("extra-index", value, source) for value, source in extra)
     yield from (Setting("index-strategy", value, source) for value, source in strategy)
-    yield from _named([value for value, _ in (*default[:1], *extra)], sources)
+    yield from _named([value for value, _ in (*default, *extra)], sources)
 
 
 def _named(indexes: Sequence[str], sources: _Sources) -> Iterator[Setting]:
@@ -186,7 +228,7 @@ def _links(sources: _Sources) -> Iterator[Setting]:
     found += [(row["url"], source) for row, source in sources.indexes() if row.get("format") == "flat"]
     found += _words(sources.in_pip("find-links"))
     seen: Set[object] = set()
-    for value, source in ((_expanded(value.strip(), sources.environ), source) for value, source in found):
+    for value, source in ((sources.absolute(value.strip()), source) for value, source in found):
         folder = _local(value)
         if folder is not None and value and not folder.exists():  # uv would give up
             sources.notes.append(f"passed over: {source} names {value}, which does not exist")
@@ -206,7 +248,7 @@ def _certificates(sources: _Sources) -> Iterator[Setting]:
     if not named and by_uv[0] is not False:
         yield from (Setting("system-certificates", path, by_uv[1]) for path in _system_certificates(sources)[:1])
     for value, source in [*sources.variables("SSL_CLIENT_CERT"), *sources.in_pip("client-cert")][:1]:
-        yield Setting("client-certificate", _expanded(value, sources.environ), source)
+        yield Setting("client-certificate", sources.absolute(value), source)
     hosts = _words(sources.variables("UV_INSECURE_HOST")) + _texts(sources.in_uv("allow-insecure-host"))
     hosts += _words(sources.in_pip("trusted-host"))
     first = dict(reversed(hosts))  # each once, with who says it first
@@ -229,8 +271,9 @@ def _system_certificates(sources: _Sources) -> List[str]:
 def _trusted(named: Iterable[Tuple[str, str]], sources: _Sources) -> List[Setting]:
     """The certificates that settings name, as far as they are there."""
     found = []
-    for value, source in ((_expanded(value, sources.environ), source) for value, source in named):
-        folders = [folder for folder in value.split(os.pathsep) if os.path.isdir(folder)]
+    for value, source in named:
+        places = [sources.absolute(place) for place in value.split(os.pathsep)]
+        value, folders = os.pathsep.join(places), [place for place in places if os.path.isdir(place)]
         if os.path.isfile(value) and os.access(value, os.R_OK):
             found.append(Setting("certificates", value, source))
         elif folders:
@@ -275,12 +318,12 @@ def _rest(sources: _Sources) -> Iterator[Setting]:
                 ("subprocess", source) for value, source in sources.in_pip(key) if value not in ("auto", "disabled")
             ]
         for value, source in [*sources.variables(variable), *words][:1]:
-            yield Setting(variable, value, source)
+            yield Setting(variable, sources.absolute(value) if key == "cache-dir" else value, source)
     for value, source in sources.in_pip("keyring-provider"):
         yield Setting("keyring", value, source)
     netrc = sources.environ.get("NETRC") or os.path.join(sources.environ.get("HOME", "/"), ".netrc")
     if os.path.isfile(netrc):
-        yield Setting("netrc", netrc, "NETRC" if sources.environ.get("NETRC") else "the home")
+        yield Setting("netrc", sources.absolute(netrc), "NETRC" if sources.environ.get("NETRC") else "the home")
 
 
 def _words(found: Iterable[Tuple[str, str]]) -> List[Tuple[str, str]]:

@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, lifeline, venv, wheels
+from builder.embedded import bytecode, claim, folders, interpreter, lifeline, place, venv, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -68,6 +68,8 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     try:
         if not is_usable(env):
             claim.sweep(env.parent, PREFIX, script)
+            for lack in place.lacks(env.parent):
+                raise StageError(f"{env.parent} cannot have environments in it: {lack.what}", lack.hint)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")
             _build(written, parts, env, tools, frame)
@@ -121,6 +123,10 @@ def _fill(
     running = "{}.{}".format(*sys.version_info[:2])
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
+    check_release(plan)
+    lacking = interpreter.missing()
+    if lacking:
+        _say(f"warning: this Python lacks {', '.join(lacking)}: {interpreter.remedy(plan['python'])}")
     own = venv.put(frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")
@@ -143,6 +149,7 @@ def _fill(
         **{name: written[name] for name in ("name", "key", "index", "plan")},
         "format": plan["format"],
         "interpreter": "{}.{}.{}".format(*sys.version_info[:3]),
+        "interpreter-build": " ".join(sys.version.split()),
         "cache-tag": bytecode.cache_tag(),
         "own": own,
         "uncompiled": sorted(
@@ -158,6 +165,17 @@ def _fill(
     os.unlink(claim.NOTE)
     _protect([path for wheel in found for path in wheel.files], closed, top)
     return {**own, ".drydock/manifest.json": record_hash(text.encode())}
+
+
+def check_release(plan: Mapping[str, Any]) -> None:
+    """Raise StageError where the plan names a patch release of Python, and this is another one."""
+    running = "{}.{}.{}".format(*sys.version_info)
+    wanted = plan.get("interpreter", running)
+    if running != wanted:
+        raise StageError(
+            f"this is Python {running}, and the profile wants {wanted}",
+            f"uv python install {wanted}; or name one: DRYDOCK_PYTHON=/path/to/python{plan['python']}",
+        )
 
 
 def _patch(plan: Mapping[str, Any], parts: Path, shared: Path) -> list[str]:
@@ -237,6 +255,7 @@ def linked(
         try:
             if not compiled:
                 found = [wheels.without_bytecode(wheel) for wheel in found]
+            found = wheels.owned(found, written["plan"].get("overlap", {}))
             patched = {patch["package"] for patch in written["plan"]["patches"]}
             closed = wheels.full_at_once(found, patched) if compiled else set()
             copied = wheels.link(found, top, closed)
@@ -352,8 +371,7 @@ def _renamed(stage: Path, final: Path) -> bool:
             return False
         # What it was built on is gone, or it is none. Nobody finds it under its new name.
         old = final.with_name(f".trash-{time.time_ns()}")
-        folders.make_writable(final)
-        os.rename(final, old)
+        folders.take_away(final, old)
         os.rename(stage, final)
         folders.remove_path(old)
     return True

@@ -193,7 +193,9 @@ def _walk(top: Path, path: str) -> list[tuple[str, list[str], list[os.stat_resul
 
 def _put(path: Path, tree: Path, note: Mapping[str, Any]) -> None:
     """Give a finished wheel its name, and then its note; whoever was faster has made the same."""
-    if path.is_dir() and wheels.read(path.parent, path.name, "") is None:  # not finished, damaged, or of another format
+    if (
+        path.is_dir() and wheels.known(path.parent, path.name, "") is None
+    ):  # not finished, damaged, or of another format
         wheels.drop([path])
     try:
         os.rename(tree, path)

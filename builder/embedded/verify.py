@@ -6,6 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
+from builder.embedded import interpreter
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -35,7 +36,7 @@ def verify(env: Path) -> list[Finding]:
     findings.append(_files_finding(examine([env])[0]))
     findings += [_patch_finding(site, patch) for patch in plan["patches"]]
     python = env / "bin" / "python"
-    findings.append(_machine_finding(python, plan))
+    findings.append(_machine_finding(python, plan, manifest.get("interpreter")))
     if any(package["name"] == "torch" for package in plan["packages"]):
         findings.append(_accelerator_finding(python, plan))
     return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
@@ -72,13 +73,22 @@ def _patch_finding(site: Path, patch: dict[str, Any]) -> Finding:
     return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
 
 
-def _machine_finding(python: Path, plan: dict[str, Any]) -> Finding:
-    done = run([str(python), "-c", "import platform as p; print(p.python_version(), p.system(), p.machine())"])
-    words = done.stdout.split()
-    found = f"Python {words[0]} on {words[1]} {words[2]}" if len(words) == 3 else _last_line(done)
-    wanted = (plan["python"], plan["target"]["system"], plan["target"]["machine"])
-    good = len(words) == 3 and (words[0].rpartition(".")[0], words[1], words[2]) == wanted
-    return Finding("machine", good, found if good else f"{found}; wanted Python {wanted[0]} on {wanted[1]} {wanted[2]}")
+def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> Finding:
+    """`built` is the version of the Python that it was built on, which may have been replaced in its place."""
+    done = run([str(python), "-c", interpreter.QUESTION])
+    here = interpreter.parse(done.stdout)
+    release, wanted = plan.get("interpreter"), (plan["python"], plan["target"]["system"], plan["target"]["machine"])
+    words = "Python {} on {} {}".format(release or wanted[0], *wanted[1:])
+    if here is None:
+        return Finding("machine", False, f"{_last_line(done)}; wanted {words}")
+    found = f"Python {here.version} on {here.system} {here.machine}"
+    if (here.version.rpartition(".")[0], here.system, here.machine) != wanted or release not in (None, here.version):
+        return Finding("machine", False, f"{found}; wanted {words}")
+    if built not in (None, here.version):
+        found += f"; it was {built} when this was built"
+    if here.missing:
+        found += f"; it lacks {', '.join(here.missing)}"
+    return Finding("machine", True, found)
 
 
 _ACCELERATOR = """\

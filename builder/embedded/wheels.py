@@ -19,7 +19,9 @@ from typing import Any, NamedTuple
 from builder.embedded import bytecode, claim, folders
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
+from builder.embedded.overlap import plain, winner
 from builder.embedded.state import LARGE, read_json
+from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 
 FORMAT = 2
@@ -60,7 +62,7 @@ def wheels_of(
     """
     folder = home / "wheels" / bytecode.cache_tag()
     names = {identity(package, plan["build-requires"]): package for package in plan["packages"]}
-    found = {one: read(folder, one, package["name"]) for one, package in names.items()}
+    found = {one: known(folder, one, package["name"]) for one, package in names.items()}
     new = {one: package for one, package in names.items() if found[one] is None}
     if new:
         folder.mkdir(parents=True, exist_ok=True)
@@ -68,7 +70,7 @@ def wheels_of(
         from builder.embedded.unpack import unpack  # here, because most builds meet nothing new
 
         unpack(home, folder, new, install, forget)
-        found.update((one, read(folder, one, package["name"])) for one, package in new.items())
+        found.update((one, known(folder, one, package["name"])) for one, package in new.items())
     missing = [package["name"] for one, package in names.items() if found[one] is None]
     if missing:
         raise StageError(f"{', '.join(missing)} went away while this was built", "is somebody else cleaning up?")
@@ -78,7 +80,7 @@ def wheels_of(
 # --- what was met before -------------------------------------------------------------------------------------------
 
 
-def read(folder: Path, name: str, package: str) -> Wheel | None:
+def known(folder: Path, name: str, package: str) -> Wheel | None:
     """A wheel from its note; None where there is none, or none that we can read."""
     try:
         note = read_json(folder / f"{name}.json", _NOTE, LARGE)
@@ -130,6 +132,83 @@ def without_bytecode(wheel: Wheel) -> Wheel:
     return wheel._replace(files={folder: texts(rows) for folder, rows in kept.items() if rows})
 
 
+def owned(wheels: Sequence[Wheel], overlap: Mapping[str, str]) -> list[Wheel]:
+    """The wheels, each without what another one has in its place: of a path that several bring, one file is there.
+
+    `overlap` is that of the plan. Raises StageError where they differ and it does not say whose counts, ChangedError.
+    """
+    first: dict[str, int] = {}
+    several: dict[str, list[int]] = {}
+    for folder in _shared(wheels):
+        for number, wheel in enumerate(wheels):
+            for name, *_ in _rows(wheel, folder):
+                path = f"{folder}/{name}" if folder else name
+                if first.setdefault(path, number) != number:
+                    several.setdefault(path, [first[path]]).append(number)
+    lost: dict[int, set[str]] = {}
+    clashes: list[tuple[str, list[int]]] = []
+    for path, numbers in several.items():
+        chosen = winner(path, [wheels[number].name for number in numbers], overlap)
+        if chosen is None and not _is_same(path, [wheels[number] for number in numbers]):
+            clashes.append((path, numbers))
+        for number in numbers:
+            if wheels[number].name != (chosen or wheels[numbers[-1]].name):
+                lost.setdefault(number, set()).add(path)
+    if clashes:
+        raise _clash(sorted(clashes), wheels)
+    return [_without(wheel, lost[number]) if number in lost else wheel for number, wheel in enumerate(wheels)]
+
+
+def _shared(wheels: Sequence[Wheel]) -> set[str]:
+    """The folders that more than one wheel has files in."""
+    seen: set[str] = set()
+    shared: set[str] = set()
+    for wheel in wheels:
+        shared |= seen & wheel.files.keys()
+        seen |= wheel.files.keys()
+    return shared
+
+
+def _is_same(path: str, wheels: Sequence[Wheel]) -> bool:
+    folder, _, name = path.rpartition("/")
+    sizes = {size for wheel in wheels for one, _, size, _ in _rows(wheel, folder) if one == name}
+    if len(sizes) > 1 or sizes == {0}:
+        return len(sizes) == 1
+    try:
+        return len({sha256((wheel.path / path).read_bytes()) for wheel in wheels}) == 1
+    except OSError:
+        raise ChangedError(wheels) from None
+
+
+def _without(wheel: Wheel, paths: set[str]) -> Wheel:
+    files = dict(wheel.files)
+    for folder in {path.rpartition("/")[0] for path in paths}:
+        rows = [row for row in _rows(wheel, folder) if (f"{folder}/{row[0]}" if folder else row[0]) not in paths]
+        if rows:
+            files[folder] = texts(rows)
+        else:
+            del files[folder]
+    return wheel._replace(
+        files=files,
+        own={path: promise for path, promise in wheel.own.items() if path not in paths},
+        uncompiled=[path for path in wheel.uncompiled if path not in paths],
+    )
+
+
+def _clash(clashes: Sequence[tuple[str, list[int]]], wheels: Sequence[Wheel]) -> StageError:
+    # A module before its bytecode.
+    path, numbers = min(clashes, key=lambda clash: ("__pycache__" in clash[0], clash))
+    names = [wheels[number].name for number in numbers]
+    more = len({plain(path) for path, _ in clashes}) - 1
+    folder, slash, _ = plain(path).partition("/")
+    pattern = f"{folder}/*" if slash and more else plain(path)
+    return StageError(
+        f"{' and '.join(names)} bring {plain(path)}, each another one"
+        + (f", and {plural(more, 'more file')} so" if more else ""),
+        f'one of them, or say in the profile whose counts: [packages] overlap = {{ "{pattern}" = "{names[-1]}" }}',
+    )
+
+
 class _Job(NamedTuple):
     """A part of a wheel to link: some of its folders, neighbours, and how many files are in them."""
 
@@ -141,35 +220,19 @@ class _Job(NamedTuple):
 def link(wheels: Sequence[Wheel], top: int, closed: Collection[str] = ()) -> int:
     """Put the files of `wheels` below the open folder `top`; returns how many had to be copied.
 
-    Where two wheels bring one path, the later one's file stands there. What is in `closed`, folders of one wheel each,
-    is read-only as soon as it is full. Raises ChangedError where a wheel is not what it was, StageError where one
-    brings what every environment has of its own.
+    They are what `owned` returns. What is in `closed`, folders of one wheel each, is read-only as soon as it is full.
+    Raises ChangedError where a wheel is not what it was, StageError where one brings what every environment has of its
+    own.
     """
     for wheel in wheels:
         _check_names(wheel)
-    last = {
-        f"{folder}/{name}": number
-        for folder in _shared(wheels)
-        for number, wheel in enumerate(wheels)
-        for name, *_ in _rows(wheel, folder)
-    }
     jobs = [job for number, wheel in enumerate(wheels) for job in _jobs(number, wheel)]
     costs = [job.files + 5 * len(job.folders) for job in jobs]
-    done = on_all_cores(lambda job: _link(wheels[job.wheel], top, last, job, closed), jobs, costs, grain=2_000)
+    done = on_all_cores(lambda job: _link(wheels[job.wheel], top, job, closed), jobs, costs, grain=2_000)
     changed = {job.wheel for job, copied in zip(jobs, done) if copied < 0}
     if changed:
         raise ChangedError([wheels[number] for number in sorted(changed)])
     return sum(done)
-
-
-def _shared(wheels: Sequence[Wheel]) -> set[str]:
-    """The folders that more than one wheel has files in."""
-    seen: set[str] = set()
-    shared: set[str] = set()
-    for wheel in wheels:
-        shared |= seen & wheel.files.keys()
-        seen |= wheel.files.keys()
-    return shared
 
 
 def _jobs(number: int, wheel: Wheel) -> Iterator[_Job]:
@@ -236,7 +299,7 @@ def drop(paths: Sequence[Path]) -> None:
         folders.remove_path(path)
 
 
-def _link(wheel: Wheel, top: int, last: Mapping[str, int], job: _Job, closed: Collection[str]) -> int:
+def _link(wheel: Wheel, top: int, job: _Job, closed: Collection[str]) -> int:
     """Link some files of one wheel; returns how many had to be copied, and -1 where one was changed."""
     source = os.open(wheel.path, os.O_RDONLY | os.O_DIRECTORY)
     copied = 0
@@ -245,8 +308,6 @@ def _link(wheel: Wheel, top: int, last: Mapping[str, int], job: _Job, closed: Co
         paths = folders.with_parents(job.folders)
         for (path, there), (_, here) in zip(folders.opened(source, paths), folders.opened(top, paths, make=True)):
             for name, inode, size, time in _rows(wheel, path) if path in ours else ():
-                if last.get(f"{path}/{name}", job.wheel) != job.wheel:
-                    continue
                 state = os.stat(name, dir_fd=there, follow_symlinks=False)
                 if (state.st_ino, state.st_size, state.st_mtime_ns) != (inode, size, time):
                     return -1

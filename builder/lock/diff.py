@@ -8,11 +8,13 @@
     build-requires    added, removed or changed, and before or after is null where there is none. Of a package:
     patches           {"version", "file", "sha256", "size"}; of a patch {"package", "sha256"}; of an override its
     overrides         requirement and reason; of an environment variable what the profile says of it; of the others
-    target, env       the plain value
+    overlap           the plain value: of `interpreter` what the Python says of itself that a generation was built on
+    target, env
+    interpreter
     trainer
 
-A list is null where one of the two does not know such things: a lock knows no environment variables, and a generation
-no overrides. A `size` is null where it is not known: a generation keeps none.
+A list is null where one of the two does not know such things: a lock knows no environment variables, a generation no
+overrides, and only a generation an interpreter. A `size` is null where it is not known: a generation keeps none.
 """
 
 from __future__ import annotations
@@ -27,8 +29,10 @@ from builder.lock.model import Artefact, Lock, LockedOverride
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
-PARTS = ("packages", "build-requires", "patches", "overrides", "target", "env", "trainer")
+PARTS = ("packages", "build-requires", "patches", "overlap", "overrides", "target", "interpreter", "env", "trainer")
 """The parts that are compared, in the order of the output."""
+
+_RARE = ("overlap", "interpreter")
 
 Part = Mapping[str, Any]
 """The things of one part by name, each in plain JSON types."""
@@ -82,19 +86,25 @@ def side_of_profile(name: str, profile: Profile, lock: Lock) -> Side:
         # What is acknowledged reaches no trainer.
         "env": {key: one.model_dump(exclude_none=True, exclude={"acknowledge"}) for key, one in profile.env.items()},
         "trainer": {**{key: value for key, value in trainer.items() if value}, **options, **_modes(profile)},
+        "overlap": profile.packages.overlap,
     }
     return Side(name, "profile", {**side_of_lock(name, "profile", lock).parts, **parts}, lock)
 
 
-def side_of_plan(name: str, plan: Mapping[str, Any]) -> Side:
-    """A generation, from the plan in its environment's manifest. Raises KeyError or TypeError where it is none."""
+def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
+    """A generation, from the manifest of its environment. Raises KeyError or TypeError where it is none."""
+    plan = manifest["plan"]
     parts = {
         "packages": {package["name"]: _row(package) for package in plan["packages"]},
         "build-requires": {package["name"]: _row(package) for package in plan["build-requires"]},
         "patches": {
             patch["file"]: {"package": patch["package"], "sha256": patch["sha256"]} for patch in plan["patches"]
         },
+        "overlap": plan.get("overlap", {}),
     }
+    # The same key may have been built on another patch release, or on a Python that somebody else has compiled.
+    if built := manifest.get("interpreter-build") or manifest.get("interpreter"):
+        parts["interpreter"] = {"Python": built}
     return Side(name, "generation", parts)
 
 
@@ -134,8 +144,8 @@ class Difference:
 
     @property
     def unknown(self) -> list[str]:
-        """The parts that could not be compared."""
-        return [part for part, changes in self.changes.items() if changes is None]
+        """The parts that could not be compared, but for those that few have."""
+        return [part for part, changes in self.changes.items() if changes is None and part not in _RARE]
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""

@@ -52,7 +52,7 @@ class Artefacts:
         self._profile = profile
         self._work = work
         self._newer: dict[str, list[str]] = {}
-        self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.version))}
+        self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.series))}
 
     def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
         """The packages to choose from for the profile, as of the day that it names."""

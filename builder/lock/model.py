@@ -125,8 +125,9 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
 
 
 def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
-    # What came later counts where it is used, so that older locks stay fresh.
-    return {name: value for name, value in packages.items() if value or name != "exclude_newer_index"}
+    # What came later counts where it is used, so that older locks stay fresh; an order of files resolves nothing.
+    decisive = {name: value for name, value in packages.items() if name != "overlap"}
+    return {name: value for name, value in decisive.items() if value or name != "exclude_newer_index"}
 
 
 def _sha256_of(value: Any) -> str:
@@ -171,6 +172,15 @@ def parse(text: str, path: str, name: str) -> Lock:
 def check_fresh(lock: Lock, profile: Profile, files: Mapping[str, str], path: str) -> None:
     """Raise LockError where the profile has changed since the lock was made."""
     if lock.digest != digest(profile, files):
+        turned = [file for file, text in files.items() if "\r\n" in text]
+        plain = {file: text.replace("\r\n", "\n") for file, text in files.items()}
+        if turned and lock.digest == digest(profile, plain):
+            raise LockError(
+                f"{', '.join(turned)}: its line ends are CRLF here, and LF where {profile.name} was locked",
+                hint=f"git turned them: write '*.patch -text' into .gitattributes, then: git checkout -- {turned[0]}; "
+                "a new lock would be stale for everybody else",
+                where=Where(path),
+            )
         raise LockError(
             f"the lock is stale: {profile.name} has changed since it was made",
             hint=f"drydock lock {profile.name}",

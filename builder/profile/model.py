@@ -16,6 +16,7 @@ from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     Day,
     FileName,
+    FilePattern,
     IndexURL,
     Model,
     Name,
@@ -41,8 +42,18 @@ from builder.profile.variables import Acknowledgeable
 class Python(Model):
     """The interpreter."""
 
-    version: str = Field(pattern=r"^3\.[0-9]{1,2}$")
-    """For instance "3.11": any patch release of it."""
+    version: str = Field(pattern=r"^3\.[0-9]{1,2}(\.[0-9]{1,2})?$")
+    """For instance "3.11": any patch release of it; or "3.11.13": that one and no other."""
+
+    @property
+    def series(self) -> str:
+        """Major and minor version: what wheels are for."""
+        return ".".join(self.version.split(".")[:2])
+
+    @property
+    def release(self) -> str | None:
+        """The patch release that it must be; None where any will do."""
+        return self.version if self.version != self.series else None
 
 
 class Override(Model):
@@ -71,6 +82,9 @@ class Packages(Model):
     """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
+    overlap: dict[FilePattern, PackageName] = {}
+    """Whose file counts where several packages bring one with different content: paths in site-packages, `*` stands for
+    anything, to the package. Without, a build stops there."""
 
 
 class Project(Model):

@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.files import not_utf8, read_regular
 from builder.profile.toml_lines import line_of, loads
 
 
 def content(path: Path) -> bytes | None:
     """What is in a file; None where there is none. Raises ProfileError where it cannot be read."""
     try:
-        return path.read_bytes()
+        return read_regular(path)
     except (FileNotFoundError, NotADirectoryError):
         return None
     except OSError as error:
@@ -30,7 +31,7 @@ class Document:
             self._text = content.decode("utf-8")
             self.data: dict[str, Any] = loads(self._text)
         except UnicodeDecodeError:
-            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(str(file))) from None
+            raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:
             raise ProfileError(f"not TOML: {error}", where=Where(str(file))) from None
 

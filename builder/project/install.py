@@ -8,7 +8,9 @@ from __future__ import annotations
 import json
 import os
 import tempfile
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 from builder import uv
 from builder.consent import Builds
@@ -27,9 +29,18 @@ def install(plan: Plan, folder: Path, python: str, builds: Builds) -> None:
     written = json.loads(plan_json(plan))
     target, version = plan.profile.target, plan.profile.python.version
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
-        for request in installer.requests(written, written["plan"]["packages"], os.environ):
-            arguments = installer.arguments(written, request, python, Path(work))
-            allowed = builds if request.builds else None
-            uv.install(arguments, folder, target, version, builds=allowed, index=request.url or None)
+        for packages in _in_order(written["plan"]):
+            for request in installer.requests(written, packages, os.environ):
+                arguments = installer.arguments(written, request, python, Path(work))
+                allowed = builds if request.builds else None
+                uv.install(arguments, folder, target, version, builds=allowed, index=request.url or None)
     (folder / ".lock").unlink(missing_ok=True)  # uv's
     make_relocatable(site_packages(folder), folder, python)
+
+
+def _in_order(plan: dict[str, Any]) -> Iterator[list[dict[str, Any]]]:
+    """The packages; last those whose files count where others bring them too."""
+    last = list(dict.fromkeys(plan.get("overlap", {}).values()))
+    yield [package for package in plan["packages"] if package["name"] not in last]
+    for name in last:
+        yield [package for package in plan["packages"] if package["name"] == name]

@@ -13,7 +13,7 @@ from pathlib import Path
 
 from builder.embedded import state
 from builder.errors import DrydockError, ProfileError, Where
-from builder.files import display, write_atomically
+from builder.files import display, read_regular, write_atomically
 from builder.profile.toml_lines import loads
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import names_in
@@ -60,7 +60,7 @@ def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) ->
     for name in names_in(folder):
         path = folder.absolute() / f"{name}.toml"
         try:
-            content = path.read_bytes()
+            content = read_regular(path)
             if warn is not None and b"schema" not in content:
                 continue  # a source may have its profiles in its root, beside other files
             digest = hashlib.sha256(content).hexdigest()

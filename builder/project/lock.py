@@ -5,13 +5,18 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+from builder import uv
+from builder.embedded import wheels
+from builder.embedded.errors import StageError
 from builder.errors import LockError, PatchError, Where
 from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
+from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.report import Reporter
+from builder.store.layout import Store
 
 
 @dataclass(frozen=True)
@@ -48,7 +53,9 @@ def relock(
     kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
         try:
+            _check_release(profile)
             lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, step=report.detail)
+            _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
             raise
@@ -66,6 +73,35 @@ def relock(
                 where=Where(display(path)),
             ) from None
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def _check_release(profile: Profile) -> None:
+    """Raise LockError where the profile wants a patch release of Python that neither this machine nor uv has."""
+    release, series = profile.python.release, profile.python.series
+    if release is None or uv.known_pythons(release) or uv.finds_python(release):
+        return
+    newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
+    known = f'the newest that it can fetch: version = "{newest}"' if newest else f"it can fetch none of {series}"
+    raise LockError(
+        f"[python] version: there is no Python {release} here, and uv knows none",
+        hint=f'{known}; any release: version = "{series}"',
+    )
+
+
+def _check_files(profile: Profile, lock: Lock) -> None:
+    """Raise LockError where packages bring different files for one path, as far as they were unpacked here before.
+
+    What a wheel has in it is said by no index; a build sees the rest.
+    """
+    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
+    builds = [package.model_dump() for package in lock.build_requires]
+    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
+    try:
+        wheels.owned([one for pair in named if (one := wheels.known(folder, *pair))], profile.packages.overlap)
+    except wheels.ChangedError:
+        pass
+    except StageError as error:
+        raise LockError(str(error), hint=error.hint) from None
 
 
 def _previous(entry: Entry) -> Lock | None:

@@ -10,8 +10,8 @@ from pathlib import Path
 from builder import process
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
-from builder.files import display
-from builder.lock.diff import Side, side_of_lock, side_of_plan, side_of_profile
+from builder.files import display, is_there, read_regular
+from builder.lock.diff import Side, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
 from builder.profile.toml_lines import loads
@@ -38,7 +38,7 @@ def side(word: str, catalogue: Catalogue, report: Reporter) -> Side:
     name, mark, number = word.rpartition("@")
     if mark and _is_profile(name, catalogue):
         return _generation(word, name, number)
-    if Path(word).is_file():
+    if is_there(Path(word)):
         return _file(word)
     revision, colon, name = word.rpartition(":")
     if colon:
@@ -69,7 +69,7 @@ def _generation(word: str, name: str, number: str) -> Side:
     env = Store.here().path(one.store_name)
     hint = f"build it again: sh {shlex.quote(display(one.script))} --build-only"
     try:
-        return side_of_plan(word, Store.here().manifest(one.store_name)["plan"])
+        return side_of_manifest(word, Store.here().manifest(one.store_name))
     except StageError as error:
         where = Where(str(env / ".drydock" / "manifest.json"))
         if not env.exists():
@@ -81,7 +81,7 @@ def _generation(word: str, name: str, number: str) -> Side:
 
 def _file(word: str) -> Side:
     try:
-        text = Path(word).read_text(encoding="utf-8")
+        text = read_regular(Path(word)).decode("utf-8")
     except UnicodeDecodeError:
         raise LockError("this is not a lock: not UTF-8", hint=FORMS, where=Where(word)) from None
     except OSError as error:

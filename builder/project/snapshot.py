@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.errors import ProfileError, Where
-from builder.files import display
+from builder.files import display, is_there, not_utf8, read_regular
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
@@ -47,7 +47,8 @@ class Snapshot:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:
             line = error.object[: error.start].count(b"\n") + 1
-            raise ProfileError("not UTF-8", hint="save the file as UTF-8", where=Where(display(path), line)) from None
+            where = Where(display(path), line)
+            raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=where) from None
 
     def part(self, path: Path, scope: str, seen: Seen) -> Part:
         """The file of a profile, whose name it has; see builder.profile.source for the `scope`. Raises ProfileError."""
@@ -72,6 +73,6 @@ class Snapshot:
 
 def _read(path: Path) -> bytes | None:
     try:
-        return path.read_bytes() if path.is_file() else None
+        return read_regular(path) if is_there(path) else None
     except OSError as error:
         raise ProfileError(f"cannot be read: {error.strerror}", where=Where(display(path))) from None

@@ -11,6 +11,7 @@ from typing import Any
 
 from builder.embedded.hashes import sha256
 from builder.embedded.plan import key_of
+from builder.errors import ProfileError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
 from builder.profile.releases import Releases, parse
@@ -64,7 +65,7 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
             "accelerator": target.accelerator,
             **{key: value for key, value in (("min-os", target.min_os), ("glibc", target.glibc)) if value},
         },
-        "python": profile.python.version,
+        "python": profile.python.series,
         "packages": [_artefact(package) for package in lock.packages],
         "build-requires": [_artefact(package) for package in lock.build_requires],
         "patches": [patch.model_dump() for patch in lock.patches],
@@ -72,7 +73,11 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
         "verify": list(
             dict.fromkeys([*(patch.proof for patch in profile.patches), *(check.file for check in profile.checks)])
         ),
+        # Only where there is one, so that other environments keep their keys.
+        **({"interpreter": release} if (release := profile.python.release) else {}),
+        **({"overlap": dict(sorted(overlap.items()))} if (overlap := profile.packages.overlap) else {}),
     }
+    _check_overlap(profile, lock)
     index = {package.name: package.index for package in lock.packages if package.index is not None}
     releases = {
         patch.file: parse(texts[patch.releases], patch.releases)
@@ -80,6 +85,16 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
         if patch.releases is not None
     }
     return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases, code)
+
+
+def _check_overlap(profile: Profile, lock: Lock) -> None:
+    locked = lock.versions()
+    for pattern, name in profile.packages.overlap.items():
+        if name not in locked:
+            raise ProfileError(
+                f'packages.overlap: "{name}" has the files "{pattern}", and is not in the lock',
+                hint="name a package that the profile installs",
+            )
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:

@@ -13,10 +13,12 @@ from __future__ import annotations
 
 import hashlib
 import os
+import re
 import shutil
 import tarfile
 import tempfile
 import zipfile
+from collections.abc import Collection
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
@@ -100,7 +102,7 @@ def write_bundle(
         new.chmod(0o755)
         signed = folder / "bundle.minisig"
         if key is not None:
-            _sign(new, signed, key, output.name)
+            _sign(new, signed, key, f"{plan.profile.name} {plan.key}")
         # An old signature must not stand beside a new bundle.
         old = output.with_name(f"{output.name}.minisig")
         old.unlink(missing_ok=True)
@@ -179,17 +181,29 @@ def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> No
                 ) from None
     else:
         copy_hashed(Path(python), target)
-    version = plan.profile.python.version
+    version = plan.profile.python.series
     try:
         with tarfile.open(target, "r:gz") as archive:
             names = set(archive.getnames())
+            release = _release_in(archive, names, version)
     except (tarfile.TarError, OSError, EOFError):
-        names = set()
+        names, release = set(), None
     if f"python/bin/python{version}" not in names:
         raise UsageError(
             f"{python} is not a Python {version} of python-build-standalone: it has no python/bin/python{version}",
             hint="use one of its install_only archives (.tar.gz)",
         )
+    wanted = plan.profile.python.release
+    if wanted is not None and release not in (None, wanted):
+        raise UsageError(f"{python} is Python {release}, and the profile wants {wanted}", hint=f"use that of {wanted}")
+
+
+def _release_in(archive: tarfile.TarFile, names: Collection[str], version: str) -> str | None:
+    """The patch release of a Python in an archive, by its header; None where it has none."""
+    path = f"python/include/python{version}/patchlevel.h"
+    header = archive.extractfile(path) if path in names else None
+    found = re.search(rb'^#define\s+PY_VERSION\s+"([0-9.]+)', header.read(1 << 16), re.MULTILINE) if header else None
+    return found[1].decode() if found else None
 
 
 def _python_url(plan: Plan) -> str:
@@ -256,8 +270,8 @@ def _write_tar(contents: Path, target: Any) -> None:
                     archive.addfile(member, file)
 
 
-def _sign(file: Path, signature: Path, key: Path, name: str) -> None:
-    command = ["minisign", "-S", "-s", str(key), "-m", str(file), "-x", str(signature), "-t", f"drydock bundle {name}"]
+def _sign(file: Path, signature: Path, key: Path, what: str) -> None:
+    command = ["minisign", "-S", "-s", str(key), "-m", str(file), "-x", str(signature), "-t", f"drydock bundle {what}"]
     code = process.call(command)
     if code:
         raise ToolError(f"minisign failed: exit status {code}", hint=f"is {key} a secret key of minisign?")

@@ -16,7 +16,7 @@ from pathlib import Path
 from builder import process
 from builder.embedded import claim
 from builder.embedded.errors import StageError
-from builder.embedded.folders import remove_path
+from builder.embedded.folders import remove_path, take_away
 from builder.embedded.wheels import identity
 from builder.embedded.words import plural
 from builder.files import make_folder
@@ -79,7 +79,8 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
                 except OSError as error:
                     kept.append(_kept(one.path, error))
         # Out of sight already; deleting many files takes its time.
-        for left in store.environments.glob(".trash-*"):
+        tried = (path for path in store.environments.glob(".try-*") if time.time() - path.lstat().st_mtime > 3600)
+        for left in [*store.environments.glob(".trash-*"), *tried]:
             try:
                 remove_path(left)
             except OSError as error:
@@ -94,10 +95,8 @@ def _take(path: Path, trash: Path) -> None:
         if not stat.S_ISDIR(path.lstat().st_mode):
             path.unlink()
             return
-        if not os.access(path, os.W_OK):  # a folder that is moved must be writable
-            path.chmod(0o755)
         make_folder(trash)
-        path.rename(trash / secrets.token_hex(8))
+        take_away(path, trash / secrets.token_hex(8))
         path.with_name(f"{path.name}.json").unlink(missing_ok=True)  # the note of a wheel
     except FileNotFoundError:
         return
@@ -117,7 +116,7 @@ def _kept(path: Path, error: OSError) -> Kept:
 _DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
 """What file managers and NFS put into every folder: not worth a word."""
 
-_OURS = re.compile(r"\.(stage|trash|lock)-.*")
+_OURS = re.compile(r"\.(stage|trash|lock|try)-.*")
 
 
 def _unknown(store: Store) -> Iterator[Path]:

@@ -115,6 +115,15 @@ def _check_format(folder: Path) -> None:
 
 
 def _named(environ: Mapping[str, str]) -> Path:
+    found = _place(environ)
+    if ":" in str(found):
+        raise UsageError(
+            f"the store cannot be in {found}, as PATH has no folder with a colon", hint="DRYDOCK_HOME names another"
+        )
+    return found
+
+
+def _place(environ: Mapping[str, str]) -> Path:
     if named := environ.get("DRYDOCK_HOME"):
         return Path(named).absolute()
     if data := environ.get("XDG_DATA_HOME"):

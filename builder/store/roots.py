@@ -365,6 +365,8 @@ def _someone_collects() -> bool:
 
 def unknown() -> Iterator[Path]:
     """What lies among the roots and is not Drydock's."""
+    own = re.compile(r"running|scripts|sources|collecting|\..+\.[0-9]+|\.lock")
+    yield from (path for path in _entries(".") if not own.fullmatch(path.name))
     yield from (path for path in _entries("running") if _mark(path) is None)
     for kind in _NAMES:
         known = {path for path, _, _ in _files(kind)}

@@ -17,7 +17,7 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 f5e68b225fd3fd4f20ed44aaffb0110248a438be54a822dfb62159e24eb08832
+# Drydock 0.1.0, machinery sha256 d6e9f136cc892f40ee31769c71013d008911806ef11a22d50e5070627ae36b94
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -30,13 +30,14 @@ set -eu
 _name='cpu'
 _key='zcdqzhaywz9qc03wzrskjwb628m009gf'  # of everything below that decides what is installed
 _python='3.11'
+_release='3.11'
 _uv_version='0.13.9'
 _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=f5e68b225fd3fd4f20ed44aaffb0110248a438be54a822dfb62159e24eb08832  # of the Python below
+_machinery=d6e9f136cc892f40ee31769c71013d008911806ef11a22d50e5070627ae36b94  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -73,6 +74,8 @@ quote() {
   done
   printf "'%s'\n" "$_quoted$_rest"
 }
+# It would be two folders of PATH.
+case $_drydock in *:*) die "the store cannot be in $_drydock, as PATH has no folder with a colon" "DRYDOCK_HOME names another" ;; esac
 
 usage() {
   cat <<'USAGE'
@@ -176,7 +179,7 @@ count_common() {
 }
 
 # What would let another Python into this one.
-_leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX __PYVENV_LAUNCHER__'
+_leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTHONEXECUTABLE PYTHONPYCACHEPREFIX PYTHONSAFEPATH PYTHONCASEOK PYTHONINSPECT __PYVENV_LAUNCHER__'
 
 # Names of what the caller has set, where the profile has a default only.
 _exported=' '
@@ -385,6 +388,8 @@ esac
 find_uv() {
   if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
+  [ -n "$_found" ] || [ -z "$_pip_python" ] || die "uv $_uv_version could not be fetched; pip says above why" \
+    "PIP_INDEX_URL names a mirror; or put uv $_uv_version on PATH, or name it: DRYDOCK_UV"
   [ -n "$_found" ] || die "no uv $_uv_version, and no python3 with pip or venv to fetch it with" \
     "install python3 with venv, or uv"
 
@@ -413,12 +418,15 @@ fetch_uv() {
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
-  _uv=$_tool/bin/uv _fetched=1
+  _uv=$_tool/bin/uv _fetched=1 _pip_python=
   each_cache fetch_uv_from
-  [ "$_fetched" -eq 0 ] || ! fetch_uv_with || _fetched=0
+  [ "$_fetched" -eq 0 ] || ! fetch_uv_with '' || _fetched=0
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
   [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
   rm -rf "$_new"
+  [ ! -f "$_tool/bin/uv" ] || [ -x "$_tool/bin/uv" ] ||
+    die "programs cannot be started from $_drydock: it may be mounted with noexec" \
+      "mount it without, or name a folder on another disk: DRYDOCK_HOME"
   [ -x "$_tool/bin/uv" ]
 }
 
@@ -426,27 +434,27 @@ fetch_uv() {
 fetch_uv_from() {
   _index=$1/simple/
   case $1 in /*) _index=file://$_index ;; esac
-  if (export PIP_INDEX_URL="$_index" && fetch_uv_with --retries 1 --timeout 15); then
-    _fetched=0
-    return 1
-  fi
+  ! fetch_uv_with "$_index" --retries 1 --timeout 15 || _fetched=0
+  [ "$_fetched" -ne 0 ]
 }
 
 
-# fetch_uv_with OPTIONS OF PIP
+# fetch_uv_with INDEX OPTIONS OF PIP: from the index, or "" for those of this machine; by the machinery, which knows
+# how those are reached, and has pip read no settings.
 fetch_uv_with() {
   for _candidate in python3 "python$_python"; do
-    command -v "$_candidate" >/dev/null 2>&1 || continue
 
-    if "$_candidate" -m pip --version >/dev/null 2>&1; then
+    # In /, as Python looks where it is started.
+    (cd / && "$_candidate" -E -c 'import sys; sys.exit(sys.version_info < (3, 9))') >/dev/null 2>&1 || continue
+    if (cd / && "$_candidate" -E -c 'import pip') >/dev/null 2>&1; then
       _pip_python=$_candidate
     elif "$_candidate" -m venv "$_new/venv" >/dev/null 2>&1; then
       _pip_python=$_new/venv/bin/python
     else
       continue
     fi
-    PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_DISABLE_PIP_VERSION_CHECK=1 "$_pip_python" -m pip install --quiet \
-      --no-deps --only-binary :all: --require-hashes --target "$_new/uv" "$@" -r "$_new/uv.txt" >&2 &
+    { trap - EXIT; _become='exec' machinery "$_pip_python" "$_work/machinery" pip "$@" --target "$_new/uv" \
+      -r "$_new/uv.txt" >&2; } &
     _fetching=$!
     # It must not go on alone when this script is killed.
     { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
@@ -640,12 +648,18 @@ change_venv() {
 
 # An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
 make_frame() {
-  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_python}" "$_work/frame"
-  # Quietly where there is one; else uv says what it fetches, or why it cannot.
-  if UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>/dev/null; then return 0; fi
-  say "fetching Python $_python"
+  set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_release}" "$_work/frame"
+  # Quietly where there is one; else uv says what it fetches, or why it cannot. Where from, its configuration says,
+  # which nothing else can read here.
+  _said=$(UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>&1) && return 0
+  case $_said in
+    *nterpreter*) ;;
+    *nitialize\ cache*) failed "the cache of uv cannot be used: ${_said##*cause: }" "name a folder of your own: UV_CACHE_DIR" ;;
+    *\(os\ error*) failed "uv cannot begin: ${_said##*cause: }" "is the disk in order? TMPDIR names another" ;;
+  esac
+  say "fetching Python $_release"
   "$_uv" --project / venv "$@" ||
-    failed "no virtual environment of Python $_python" \
+    failed "no virtual environment of Python $_release" \
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
 }
 
@@ -1609,405 +1623,441 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import run
 run()' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvxdsibz@*w)Z&VGoR+B-uPEd;b5J3r0HHm0%7x(&U6?eVHLbp<Lw(?ViYQe#Hee)b#B%*c8Ox@WxSTpyoCRh93IjEr|=+1+qF&9ct@<A1xJ&+ekj
-<#;m6=bilSG9QidQ74lU(fICuHeW>Z<+Rm;f0DHI-=y$vmW`+51-IhgY7@Ifel^b*h3g~Bu9u7DJok+br_<SDxERl-MN9k1TiMCM4@XfCes->AclYB-
-p3LK<vz?`1CKspQAD#Sm@a8!C^82G-emg%pJUhDhEjc(mJUT!B?akToPX`xA@;c41$eV-n^Pf-8Uh$7tY23z!kH0-RJv%x)I6q2T+40G%qrX9i@sB_8
-?<{VO^6O|^WITstI=su%ZVPI{1f~&<uyehfOzwt@t6TmI#Uq$bbTXUfRQ+m_52yJk$*1qf^V!tYU$wACH+nyuEc4d&Y#!lro1dfcG?FTv@glz~V9CeV
-RH9QXhVw=7FkajyJkm76%Ft_4{vN+N`{mW?;rCfgWlD2NTkDz~dzj5f&)qMa;r(PeA5N01*>bvQ!!VXK$$UB*Pj7HN^CFIL=<uNfZ+T!ze02+(5EuB*
-uW_12`J~A4*{#oYyrMSO(F*IXS6f@y4!w(dy=b4Sa7XL7W+pJxQ9fOahm#M4zv6be7*ASMVL6{n#+RM@;T$@X@5|{wm$L=z6?`o2C*uYET2ASAtNtua
-^98KzJJ^850tQ@YTeuvv<s!o!q4gXt;l+IXFB(z;?Y5(9nDYo%^?o>>!<xRE&K{=OvdHK5dkdF`N*Ex7O1hwz!(x1uY-5SkL-Fi7gQ3l@5}gbFNISQ)
-Vu3?Ku!&>oqH{f-7mFmO3b1K3-ul5nzt{u}Hf$HFPG(my)afYyH80?MA4b_>pvOZ1PYC?npI@wN{Lmrzc0d$UBMjR56(J+Oh7UWF@$_904_egfBL8)P
-&Gu=C+tT|0R|iMlj)t&@v&C(W%bW2a6T3ADwveWsIRL_9Oj{Fw6~j8>(1r*_Bdy<~nU_oUUs7*!$g?)=R8inr!zF?tbWHIsHLP1C(8g!B?H;wh-%E#d
-bON~I(CK3SXuzO;Kk{F%^7}>f6Yj&&d_J3-8Zl!+4=Ol6oWSB1n-@T)PrkF+15AwGb+{50?;v#JnY<b<X7hqtN*Qh!w|t;!7CN5f^qfZ1mZnbd-#2&`
-<+UGhYDUa$1aJ=n>hBHOI55}>25agWN9sGqiE;&o3%AOCqVPHY{8QI_{52Mj;^>8Z>0EyPX+FK0jq(I=7&f!+uC$$X+>vhpOrxBCwXP=cIr=_-oCCB&
-Pqf@}u_i@6xo$`10*UZVCzCg@%<{{9xu4H&=EFPq!kDb{a65(@Dt^Zu#JqPsy<l$OLWtiSTzrQ|n))6V@1$EgFE|J47-6(1pJ{k6N1Z+kNY%hU6vVR#
-jlCaV(J4<n+DsCzU0mJfctRA$@Ewk}O=t-AEah)B9^5}19Q}@p;TTU7uK_+JF-#3=NslrSDhm~{1XpxNgSH&s1E}B^gp0<ucXsYz_i#{n(a=p6bmuyn
-<kJMJq=*|{hFwZ$((C@948sHo)F1E1HeJs&dA+Qbm$2Vgc~LMj3PAv_0=)*b;XZaE$21xtzU`StI!NEO`avt&?V#NPnCXqiSBoTo!L;2f7H|*uOgpcR
-emeQ_^=tY9Sk!)cbNuFr-skgqZI#9NF2_2b?6q3}4_EJc-@qlFw_CWT71Ur_ICnoiP6*~Lzj4|f9+;lOc)7UV`7`d~Jing|uktwU5M;tdk^}vPYfII*
-39N(rxyQ%@8m}Rx^2-k+JZ1$`4_C7(-Zwya_+7rgpW`0W_r>EqQdjcra5$L^FDC%sKMe2jLpwTwyJB>)yr1M7sF>#yFIPDn<!eORxg%U;j7>E>?WGk2
-y|qIMr_JcLZRm&(q@d>ca0EbbOV#I-7GSdDqmx7A9`-+LWp9p;_;>Wzzef9?3$8uOuc50EL5V_AT90{grvc|cFZrBL9*ysIvAEYEe0Op2<{b8NiD!_G
-3UugSCfG#Uxxbwcarv*QNyLAXF_2TfoKnF<ApUVcF=F)PJy2F@#|`Q_#tKnEHKG+ZwQff%>UB+o1078sHT{&K!;pfh$VwbciwDA>HB-lv@Ysf7-XWMg
-AfMweAQ?fAOUa{t^nLPI?NhHPX_+6SeSV-`^g*cox`DK#JsmRuT0WOSTQUHjU726aynv1L_b9an!=K$JX*j;l)nr!S{Y-5joJsv+{4d0sJNtYqj`J%f
-Wf8+X3}G~MS3n_rz6Iu0-V!>Z;_fb?r{r!tO}Gfqh6J&MZ=|g+6wAmbx%rUBr|NvAT*3g~xekgB-~u3(6MCX5(%MdsZX|wR*UO&a8REF}kJ(sC7qSvE
-XulTWseol0!<N{?aYQ(KOf-sKJ>fd=g5w(RC)8verVpA*flT3ZLe1IDq&p*FB6>K+h0A{hoIWN_oQ^t=mhaexsuluY*fq2FEPwvO0y2%}jwvD_0L_=^
-i!Y*=d+X?j@z=3$LOuzGdMTR_)?7!IkAQn)KO<QaKnGA6Zuz^}JdYN)fI3##_gZ<A5J+UuIL8bobOT&e>UW#U$rcA?+`)p&^$vP>q>vnICLs^;Mwl*k
-UQ;FJ%i@@ap%pvh0`A-K-EaaoDl$!W8UG46agk_I{*L2^)`yG5JPA-oe095=zRO2&V-s;8cYSqn;1Ixohu453qLt}x9nG$zmG-79ti*WsGlD}sS}cHK
-n1)o?;ub*{t|f;ZXIJm?g~JL$IC4eBZnO8qZ@RZM4_6q8ApGo_?p)xTq|``GtiP?(84dG0Vhk?k%TjwR9a5BrmHp-_sX-%m)nt&;lwr~BG->UTUv`9w
-y;R{pqPKt<8Nn@`aHY=qcRyZaXRm%flhF_gcB8R_z8X%i@`;X`kEkE^wHav>5Zn$~CUP~qqrtC&4e8#jBiwpyeFj()>4>C-yiaSp-QruPrR(1EjMuE_
-$V0p3Z#={*?bclmR1O}L_}in47@miZ+4XEPA;y@C80NghQPs2K!L;Pu<D`bsk7uvr0H=}sgf7mZ7e2P4e=hR^aVJVS{+Ik_v5gKN_ICyJ1dra`xDMvb
-ETCjE8QxuvhEdif_(1kicueR(=snjvZd4#f`tc_e&Ym5ge4D*FJN@bS)zMi@JW}i_`q&BuLP16bTq@vmosvkN+RXwqzpj@03vLl4KVj%ey-<s$tZXQ=
-h$@lexpt6o_AE2bSl7eI<Or`(mmTFIKHb~56Sa~&&%WXIx1O54mGU`U=C<1N1qgdE(k`63c}sV{s~kih-nQ`*%#lGs3i1tyc)F!P(T%Prvmrct*yuW*
-q>n8DdwV&XO$IDRY8W_6rj4A%kP<D!vmhTsi&uU*&#BE;RZ5|Kb@*`6;(A#F?F$McV(bxj7ykk}sGd2vl!KZ84_njO*1Eg9>(3%^eIx?N=XeJ{S2S`t
-oaa2|XA4C5H%xB+$RO$V5gJ;>Kf)k(4sKxi;%*d==8q#lyD+`&ZMPm$e2q{=FL?xJH9KegH^K2aEYXv{iYI!mMSkW*<{jk|%Z&|3qii_^)^I$}uYl&v
-xSb?EuxB=Qz|dk+AF&l($9^aE3Wh1eX`1ky`x)Gov*pb#3NC&f1J};y772bRK7~G!+fD@Hn4bZHTL)x6diWG^rwl2Dy}~Pk@I+~?h-J<AYqG5aOAX=z
-$_1|tD$&6|iPUXJD)XSjlmv)UJ~2hLNB=65>v5Vr8XY2(E7+~X=?Dr^9tXGVlfAv@uRV*L{tCEh&)ljR0J)rUC8k3v@b&D9caiBoK%}?%JP&UtX)9pD
-eV^?pXf~)>VF?VD=mhLRARFGa3}w3i861P)U}l{YAxIr;2JEs3<n5w~SY8?l$P|UdB3jI%)v&l4j}s@^po(dKzq_+PfGe7Wx{7wRaUo(Vqo@9c1>O8g
-PUpOWF@K0<*^$T^1JYg+Hqf$M1_}dO8(%+WcW^fkZ&3P)E5hg9Rjb!Oy^_zm;W*(UGNL7|C#Aa4N?RmuW{k?%@e~MHAO_ulF8FN7HY3F0X&FU$UWiI{
-gSV0aTZ<^E(JUAIO?!&{sT`-W1kfalXJqo&tLX+G7mxQkL=@ei>L$x7Th2Word-HF3jEPM&<hK^I}?!yF&OZ7z0%8zX{c>fH82n~;=E^FvhF_R9^W85
-CFSFG=(?cgCGwnKc>>+Zu=I;aBj^+||DeJO$5W)*?RkE+oadE(&wuxhX};ev4o^ym9!DUbT<<tS!u?Km_Rm24Og)TdT!b3uGT}rwba-CZWAW@RxqT|s
-R^e?={wj39H(<Gzuvn9f2p0fld`AiwuW0NCYXdiEIQCQsz0KDuk=O<j>!I$<wo$Vv`n|k1+IJ>}{R#oWd9Om<yW+;tG^k>H5Y!C(>SRPOEE$O_f%YDV
-i&L-sPoy5f)(i#gsQ7$%in=6b0=m(1$oKFkmV5XX^h>OQKkh}0K0N8=$nV6?1g2~5`1)(y%wTu}TT2=tK01|!e9jWGs0ryMwN~iw4@epXvtl9`XT@Lk
-27=}SzKvV*whgRkr@@t3DNkq0@IQjibZ3SdaF8B=pIoi=H0D!){6<QbU>ILNmVp;rek>jAHotAt)#8+&dN^qvvT>2|a1(uBHr$x)P%A2%69@@3j$Uer
-B?D_B1VUhST(uH!w7AW=Qnd0k3%y9!x@ov)i`(HMdh-Z7F^#T<q;?Gq9u)M<GE^3zMTQj2=+N2dhBL)?I#+k*YRVK^Xzlh~cWTAQuPbvR)wS?q{02ag
-2B8*OBIo?|aV?PI_k;IB3`z{FjPC(dNv{{N^@_(T*YWP|>Xt>hC376MX(8hg7=yIh5w&F!w-L)ks=iEANXEt{fJ?UHNUC@6_|I|VQ#KxBHd9}-VOeN%
-(?LTATemX-N@RSW#M>QULGAS;BEwKDSTfiks!kW7GrrH{r<&7E!>^(PBw~o<6XUBz&xn7+uH}Kns#W!@HC?QJm99Qmf$MD;8#S*b>#+~icOIN)7vCNI
-k{z5KwMF?E7?GWvdSk}x@g#>6y9)=Ojip-IcL!%bygoWVM=@6mWpD@o`^U4R?C9jxo73Zyiws4HZTfI{aQNL(_UiadpHEK?e>^)of<j;ac>Ma+dG-CP
-)1OaXpB~hGIzBnSIC%ZqeK|XN1+R|}UZ0yTzCApz8wuX@*w)F>;YD_F{KL`dj~DXk_3_E~*$=0$j`SJL9m66&9Go0{d-N)M^UK9|rzi3fR*B~4ADfE3
-IXnIK3>M74`T6YNjXZJT?CawbGYffHUO#y)3xRd&KU8X*A03<>ewUGn4u3fRq`XXN%Pwiza@HBOzI}L+B|n}YouT!rvx`lIZ4^=M9Z=aSwr#Vip31DF
-`D})ldd#;#otT-+kSO>bi>{2FYxK08t6o24TUL@6BW8PZ{3eSTHz9__UKm>d3TKLKr5k*D^3CzLDE-=x*Q7fbE+;r7o)QvZ?y!`F)9%Cw6Bc}wFT(b6
-vxtA7`#$#l>gbz;A75W^)A0a$ltL|?9gjd2TunXWcm6h<Op+KV_4!ag+Wve$fcIHp+f<FmY`z*}$)L?|piw$q=iG2x8qV_KYIqMsBW++CKcuv+ZbKUy
-uk;MOJn;=Xc;}QSbbfS*Xz9Dt^NYrbl^RG}uKxKi=NCsmWQRv*7c%_)xU$8?Bk<36JJz^GcRSvT`9?<IUbUPAt{XXYWN-}JGjpIA?ANoSi?ib+#2MS$
-tM|kC7#Vsz1pJE@ENlB`ST=*#*X<Sqb7y%!f^j856XkQ{o1hW9gVeAobXNM^{lS`dB%Z<@_CDW1`kO>1fH{QWiTmxh#o$Hk%nw<_hnVT?=%?eOpR;d{
-4lZDy&P6F=_pnlg_Q7`MZQ-}KGrhy?b|iSXQGB}%jpCmSr9Y$Ld?Zx&noZDwGWh=!>N1E5-!Phj1NZs}KxkHUM)~_G@R?HK)$#ek*RPK<{Qc9>+4(VE
-E#Dm-e$R+aN)aM^1MsNW4hbuozUYt)GN~XMw{5N^hfnt7TEtn04r{R?w#Zix-c#6QU{)=~)9QGG7LNXQaduE@$6<uK;eBAM-EPF0h$4KWWegWJVYuk|
-7!ENJsUo(U@f4~fNIFY0mW0NJY6Um2i?bgAeZ8tde$;&0YB>H$%j*ghc;qHhY?Zd5jN&UPqqvH`c^hH+R#nil+L{Kded7=<KrrnttO{e<Qi%rKD^*0Y
-S*}wp-1K?pdWN(#s`UM;;$=Xqsm<g4FQY>lEd2`j-CcJbgblquMuOJ07mk8tly+i%UeCsMPvITB84S*$_v>c-SO(}K2X+Jv@QD+>_RlJ;qH;!D&OS<X
-Ss?%4Sj6$5uEjPpJN88}yv}>9u2d6xVN;N`<l-~dadw861^(rMr&@PcwH%dG)UCmLZd&lNS)5^vg!QLm#kuWf?d`y^`<@u}3LfIyVZ}V>1tUUzcw#B`
-vL~6$uog~goXI}oq8eJ^<oWq)0%*R4;PAT_$c-o*m7uF@q%f`Ucy_C80_Lbaqd`&PeW+yh9Jzw#{83pW?7=cbfC0k#+b=3^%~TT93WPpd_&h9KnBq=i
-hGm%<<bu<gFSRyKeV$M&Q(Sw48nj*1N|8!c<?``}-qo)4;IkX?pRzxfH+RG7@P?cu0(<o9<@9O+5bb0Xlld~c8eZLs6J)4mQ1=bJ76E*Q)5oMmf=n-o
-x{e8|*WFJ){e*ES$)-X-DO}ZFkAYcNw{%07Zr@hwDf?u@{nCEM?b3e6rDlBXWF4~Eb+S!EXg_^-wB0hLt*_j&0?qR)TFLhQoH|vXHr+yOiY-rACeNd4
-N8Gw^uVv(rMKKY~$=?toN|UGyC?*{^c!#o$_z36V;`H$Jb$0RkTn=RF>##OGQ>mrXH+58dOlD6km}^t>boftBPmWq}<KhWGqiMR~X%-(l9%;#&CnAA}
-Mrrs~M20%H$!s{vWPlSfVko$v7(SAd8e(#@Lm3u8CBTGj73lQRZzdgB{JPOLa`OPlZ?5HBk-}BD0`3LIAXKzML1MQ;8oZtiZ;I$oz3BfqYuW-i4B#k^
-zxgHm+h=?Km7N0}cnCN(+EW{6rjE$DQEudMffE+Gi6^jm{8AF_O(w3%XVkkI0_QvI!Ik=Wb&INJ5g;%acUz?m<<~U>!oAA41u5eWq`I(t6=F9r+2D57
-%TY{t9>@7)<jhcH9|P->8jG>T?OF^_19Jz`gP;QBGDjT<8a%M!iy9c<0iYl2z<h=ed?N@N-gec}Z38%&5GAEAM3#b8+L2Hk*Y3bE3Z?c$79jP2j!Rn>
-(ZYN5Vi}F+(pqY+!vb&%kezgH>;dBOp;K=NRkYZG(fqy}G-Z6<kW(*+oj)g#+I>B~oDb)ZyWdO2LOz^9!9#l`YRf>82d*15LL^`55<<OpLY=f(u5mTH
-yBpH7_T$}UG2gu$Pj?Ajju($e5)dnBkvF{C8PdO~_}!+q2dxHV@U$OW=-1IQ#TnfKop`@oBr;A^k2JXCMc%*8Iibd6WfHi*wG4&+c3N@-X;hdveZ_~7
-9zgou)@o67>mP;IKo~KE$s4R!;}mx=eQZas##eCRy&j|Tt;RPF4Hy2o%%|uY`h>Hbs%)mu)7=0<xgOu}!F0O5A_LA7wTELg6rtHeL+`T%lX6D>N4goH
-2k@%jfun`n5-4PdRi9m7qi>>oJpJaI*T*ME0T++7>-#Z`Ov==8^GSS9s@NSg%}0z`NMTVvc$H3V;hldJ@CeJ%P%HbN=kQ4O>83iFaZM&WcVjW6s!@ad
-aC~-l8V(T-%ymA;4GXKhIXn91=nU;4Nj}lC^55fcjt>tmjzr&;FRpgs;v*Wl*u5GC#2Q?u3zX+#q5F4Z{7kZfT@oUpA;IoFAezOb*nv-%OVrwT;Ek;V
-AARFe#57BNZ>&4S+V+bMSKk5gzYFkL9(<))H5EJO^H{R|W`>b$x|x;d-^FY>ztRVGeSx3Ww@#=J^-p3F-D>>lH8bq%C|QYR6*jw0W6x=GNQP_r+idkl
-VHeosQKoYuD&TNBigdbskoz*}cGT%~P_zbz)_o(}c79LJ?vsg_St#S~BmlLcDR@FPktviBk#?D=uWxyZR2ndR;?v|fz0}!Leg#MO9=7*U8sp2@cw*sY
-j4(|k(?ldBp_tOOU6xY1307`qZdL;_lr3%Ku12c{wDO{nv3qpc^|HT>Qd#yQu<M25EruK15f+?y(4pP#8bOoDC-8l@0d#5wcJ!sr%wAeR702=t6&zpw
-_d#bn=I8?ME%crA|Nhn6VzAwnzrXeWzWe2W$6x7JSR9AfjyNg^%_0zMJ84w8zrXk2K6G{lFM7$By|)i9y1(tF(m7XYIZx9-CE?W;v~EJM@TtP5?3{o4
-TJBy68)|a{X>bcQ6|qmAsC1;#aL(*{CgD`tQAQxv4yaRn6jLeu1-Cw5xET;XOs_K!3@b_Qs_3336EnQCp85rzU}x6PPdq^9?4nB%A_$pct%u9<eb-R}
-eS;&AeBfU|O$-JDq!;f?Etuli*nkOBL7;+mkO1j(SGc`SdZXURB>%CeCt<W8W9}1D5hM~wIavCp4scdSClo#PH-^LYUit#UK-QekJglJ#m8cC^3M4gy
-{iPDD`GfhRNP^x7_ZpgIW2JV45h7T74gE1%nTvrQb5Qi64<BJ#*IV%leyvHY%-qrz7Zs0Yo&$lH$1_h%U_N`mb76+=lvG?7!@i)d6U&t>%i&d<T=Ua_
-g|8N~6Aiy`mq-<*1Q%&Ad8&FH_xm)a!5~^`l`Y)2Ew(6kSP?_kY{8GM0ou{&8pUpNVN(>6U>!q1qBVg6wAM6n*%2%${%LOQpqyH+>2k|K>{=xtMJ<po
-9S_V^!-uwsrbZMXd8+^^g&2$M*&CX%)yt~CRMcOzh+Lf}APworX%&`JGBHJA33H-w4dHU8(N46AajmfvAzo#I_!GS+##dwd4SfM`60gb0Ryv_`tr+V%
-MvHsYC!zmoM6gV*#X|J7Q9OX5p~S%<Gy;H5?6$~=MgHO-$qmRwm_rLU0z6kn2AW2HK*O&I{3M`bYJdnf0wjX4!MeBdV6~2`u+44K5(x<NVZd6nViX`p
-^|!%bbs=f2G)|7xhC81s`|5O2v`DzA&<9)>H;;0~Xv;4ER`8nju)_F^4>WNe9<CY-8#S=2GM!~=AkY^;a^zDzXi-zfK1X$LI?;i%?=fodhJzyqw=@l{
-PvfQiYdA1ky>4Pru$F*_rl>dDA%b*=bWE{Zc(p|F)1?;CJ_L8zt<j6;FA|L_TqWUsg-V5n84(imoG63h>%g&lB>l7<r0+`yg@a5R+R}zXFsmQC?9is>
-tQo=c8f9?bG`bz#rDwLN#luF4;2b4=&!<Smj4tnOGdZ{*cvJ&zwn&|@6WVZeoI(3m^<)%^ice+NOZr7MIo67`F)1a=CSRXUoh(!HFo7d0FTA!JSV92w
-v*1o(Big}`9W`V*Vt-tW+E0X&S${lLs)MHEur{Jncdf02vft|e{b1*R@9q58V5=Q%Wm`<Gb(Z&J%AVqF9fc9)kasIDAEHmd)7sTKTXD=dGOh}YzTuh_
-BTll^5IatfLXbejb)_(N5z$H#$c|n+H9oq46T%S7_6)fo^#cxcZKx<GDI|Nm!!TJ@uR+tU^WN50y6&#R@Py`5{N(ncP=N-59@Q)CY5mm-$76Z9t*^F_
-ms@jrzgBKR1g41>Ndiz721d-st!|aTO3CVaqQsaBg?quK4=g4}Ysi6i)p#3~*l}07pZM!FL<Ub$JHZ9)D1n|*0>O~#FOt%jiaaN}DJN}GEj~&TbTb`d
-c$GxffII<Ghd??mKHO%^=FACH{Q#r1Vhz#ciE5%Glwh3XO=(#Y`zzeFLIsw{HX%UDWSdZH!c(o(riQ(2oqH&?8#`^5?_0DVkxnmF*#$17#NNrtGpSOt
-=2)1`DBleg^-lofmyZBo<bd|;BFR|UmeEUBsvRY44@nL?Tx6?=fa+wbNOa?wm`T-<=ucRSnA^pgM2_4h(SZ7U6cLr8rn1Rg86<I%WG+`TgtMdn_2bd`
-#d&skkbV8*$txbmA#e!hO-dw8c|zQyA0%Fl!IeriYKE@ERuClpwbKfg@Ax`vfVS|g+!Bx*p<Y?`t9EmRI;lNB{q3erGNv+iA>9glivw6J?7~mSO{B&w
-p&gZu{)Qv(jUu1m`K-w|+{7;$kmnGc7I&()-`q<xf|Kp{6^I^2+x#(k%mEqzbRZ^{&4ionR-<xIOMUz;JF2EE)U>w9CRBAtvfFz8H58b(GmCt3aB=+8
-5t=@*EgO$Kq`A4-mgO}A5GAdT7-uggg>8tJAPG2~r%2Uc%TVYPPQM9#sZ_fksHwFzmPeA3I6OBs>YjnQ@0+FEb^2#x0Z16qsf*$KP?G~Ojp*FN)rxm5
--Ls?N`~eCXZxL}96|5r$KXvrT;JFv<2VbnzskvBbZRP$6wf&ZeF}nV6k&Kpqz;|+K0p;owgOTACs-1P{@Zu~x{XP`|BiU#1RqQcMh$|~10<jJ9HbGCf
-<BYZ1k)M{eekjsX4-)eC-zOTbNX?Db9VpO`y)fHAhdL1(u$WyVzG@N|h|!_k1mYpy6un4%N<CREHj8M@FuWfxFgh#39|3g9*_`<Vxn{E;jxN4CeHGiY
-tzpnO{;g$q1}fAKZgr2wm|xr0AvE0ZfahhnFey|Bv+bp6ohW9Eo#D)bpO2ILny3e`#;2~iUBz&5o43Z@lckHY(xl^;%XZTm;!!M+1#V(<WeRWFuz=qB
-6qd$WrIKSo?Um{MzS&=^3E@bu4RnBOrJf{J)sBT_H4jd#V?t8(p`vR{Va>b^N+IQH{ToEGvE#xcrR`eRh@vghZWM>mh_E5=1d&v|w$h+PnmU!kvq-OP
-_p^rPVi~<816bZ&O3DHH<=Gt~KKW}YnofCJc&>N~xV$C2Y*g3}!e=g+8Mmn{^*r|&Nr@JiPNN@N*Mvj<=#z@nLrFfZH5PmiaTkOQ$RX+@8ZV1+RW*X>
-uwqQpl~5njX)Cb-3!mRTLPOZUGshn;7c&C!ae>Q<m&f2kAkYcOT<G=&oK+I-8Q6K2l((`pX${`+E=A=&D5(Q!XR30r_yi8)p=9@{qXvV*-<`4~Y?n}6
-M>3SOYDg6NR5whnBbg=;uTuYXHEtRnI|w16csoO7iTG_03*zJ&N>FOxf+vL`jRGbOuETg<E+$+T;&C~ohbTY$A`~7ppB^6lbA-=K`TDk730lWkyBK%Z
-nXX9AK*#in=4<q@Qic?<E!M2?Jgu2Y!mk)Io`qbrCtez}H9XcQtCnXh`w<{;Z!fH55J&Y>^u8(EN)TZVts*;D`FJ9rgafAtecbL}qy7BzQudMx%TV<e
-3XW6rF{1kYm)(KKP=O%-|2T6S_77vJs}b9=B~P`Yx_enoHQI3|n%l;CUU54eu?x0K)I?Oh@$O=Et}(_g^J61>V4!<zm72XiIQtgpmdHi$rj>ZY07pF4
-ghwyCSNq@v-mltts3E5Dd0)8J-(G#Ip2W0^Rm8aoVe-Nt#&rIg{aRD;c=?`m=I=X;+1*4W;hv4mire8lFFRBZY_k<^JlR$km7qsnEi!>zzTb5n1}v$F
-d6{o#Ii8C9%1dg!tZS{Acre7sFpJMEF?$n?441#U5=iRNJO;*0Qk`;G?5CzwVzYuWNvJ9xv8WbN>$X7HT?!B^b}uFBFkpxiV<D5)@}ITa)%B}bFDz&R
-yjRC(5(z-nA>G)x#0&zTNOHjKH*NW^qnp^>b@hwnv8)DRhjNqgrNghs^x7fVjg&9h)R3vhP-9bF=GPch|C7%CzVh<O$VcPFUm^e~<HJ`BA0rZ`let70
-mxp1iWsu~YQn1CN4{Pdggm!d>g2n=Hkaq!i&J2REpckh<ysivLLndsr{<B^r>lUp$(-eLm%5Ys0%3&AmnNmRpj2KOG7>TK7hf{0jB`Mr^BsJ$l4syZa
-+L(^MnanPSWZfec=W&zq7!OH9QdQ0tNkiD0>~=_L6iF9Zm=KiC=q%wpj4mD*g?`v^H)>kvpvz6O`dk}zmnU;_e6lql2-|O$^=@cOM;6)En69=%9P7Ho
-F4sE?cfCqExWze`MM-;4gCrc<|Fk=BF~TZqfqwIek$2Y%#~L80+koZE!8Anu#6^21vc@y6Q*%GIHpzP_RYCogDcDT?k`C_ChKs0*=zMvPsA-q%DF>Y9
-hfr8As=H~PYy$OY4-&SKolVMOTlpXaTU{qY189RP2=$ZOu6G_|qtIv30cqnE&#S<5XeL^org6f#5N#v#8D61oqrA;O9iLtNc<?$qI{ArP3%){MuMWt&
-<oIvc2HHA!iK$l%mdFv7x^JKyI$}o)^Chh1MDvak+NQ4HZ_?+1Q;#wS$v9>;6&v=3)}pdOUib}N)YCizy?^VGvv<qm#U_8LdCSo@_HE~E_;5(il)Q1C
-_@L;F`S4;zPZQ+C!#go(=7a8Xz6nv5Zg1~=jOyR&Ev?rx4u_^)cg1;<gM9cXHYF@P{pE7-bef&LIz4&)OY|E*ot&P0jbZ8Z`SA7W(cg{^5jN+SF~uf#
-PRjHAW;q#BRv2J2I_KH(`PtF8*vB=#Aa~>r{xh9n2FYSUzSODndZlbxREV4i9B=X>+GiUPX`goZQnT~uTZCmanv$kc<TSMj8`)95hpF>+3T7Z+-5*Km
-0M{opdIRvrd5PR$N@<XSF~v^wh_i@2Y4i;|p3D~C;PoIB5<DKfq5zw-`C~&8&<&otI?hl}Q}M!G#|;cS*Vh66c=657pX1gCK;{Y>SjRQ_TSLvQ=i7tJ
-K8W4PaiFjg{q+WvF{ubJ8h;%(jQ)kizY*c`*}j<{;vm`j>EP@bBVOU+s<9x)YHSGvxd4~UaDOg|sE5V_CdkfXMQ|ikv(mMv!ky`Gm=o7Xs>XHcL)?~H
-(T4^5^l1&9Pj%=mr2un1oF}vbZtzVj&?IwE2U3|Q`Fml5VI(sRnxl$FlH>3wfH3AE$XYzRw#yz@Sr*KtqJSrPnJn(*2*cFPT%ypTOzH(Xg@1SO^0Uv+
-fBXR%Qp(8C3xLPvH0pi6M<{rxc@Q1%&TklzZuFC8wX~B)u@AZ0I#pJoB>oDMIt`=Z3g)q>Fr1RVCAtUl6+c=M%^A&+@QXU^BO3QTMcqN|j+hdJeR=!5
-_(E;fcB9xVXv)_$g_@vj#sINBw=je>i=JH{jgEu9g8lC2pRy+kKIt*3q*{ej=_4Y+$=uudui?)1VD<T@>xiy~Vwe2(u!@8yBF~AZ4#BwLw1jyh7fD*?
-+dXvGWFcuxH9}WJIpIcA0*Txuv7r1B{AkigMC2q3mx=&GH+mS(r<gLDqz{D7#S>SCx;91#5@G@`oxemkGxU|8IhAij&MvsFJ>+yaH*Z>A66c9Ubder)
-2Y&xH<W*59w;cd^IX0Mvo$w4K;gB*yC;*R4^4+-R9%P7p<~=A*)r;W`Z+PMpQr2e+lvFA0=ypuhnS@=hBzBc@E}5Sc$3Hb=Mrttsu&WzA^*4uGAkp^u
-4+j_{g0Q8RX}9IapPh$lMhO#>7Sp|)#j+Pk?d`VTFt#>zx$ig}HvtaCr0IPC%?yvpo(L2tnz&smd~^Ex_36+4+>UZar85B<L!?v3=)E`3u17rwK%0(r
-w?V2$`@kJAh3>mG?mPi8&s(RYJ0E^|Ly2X-h<qN=Ff_ksI(#q8MPPWRS&_qRI2wAuRMc?>ykE!`lxgJ3Os~h&;bcOyg;{bgiC~r?SD-1+Efc}Lg^DVI
-Axz95o5Hz94U4s513!SvdiJ(na_C8m^PwSHEW6q=OitTV$D)~~@tf@Vt;WTsuTQPDTR6IWKkDe=oIOOClWbbkCVDDJ;3j(fr>co_TVEJeMJ<<zlvA;U
-sowy|b6m>UObc<845YY)Z%@wdBWCl=;giUL2PEHROg!A?&mMw>iZTbo=(l|>r--j#vDE01u|K0aXv;9*j_Bb(`3<`m;X6_}_e3$RFQEtQ9^TI>`P%b!
-4|T#47su&(?2Qq45lV-h3SdAlvq*S?@HZ~|?D8ML#@h^CbBQ==R!ksbp+5aCXUp_4F&z*|WdnBbrqwqF*XO_TX~CH%J&WXu$(V7AkfO&&*JeYLWU;WR
-HTEsX<}f%1jhu}Suzr7U5R4wHG!35I&%6Gbsr2Lugt;&xNjm0cVvE#`34<3@M#Z5~io`|~(MTp*hNDjF-e@EPw?nLXu>0g(2t)WN<&xuVC`zI`B${ct
-@Do?17{A&Goe0+C1VzWwh4Xu-BV;*xyvpb?LaCK!+5B-qu1#$9D5M+g#4S?Sz%dx+2Pt>Yv8%m^cH}Gp*-%78pt7xZYQ6-7Vy<R>^&?Ty8J6_Mdrs|2
-FVvO~&%YZ$rK#(9h2NYlAjWa3l_K3Ei}s;nr17krD5Werf)?J)it(>a0ls{Aj|LGFQ}tTh6YLGeVYhB`BX=1Bx7$!ubcy*$OH-c0@#RutdI{&7aUjll
-{xFB#fCax|<1c);A6~tK0VzB2-EvxqXoS3yWZGp-beAz-pYAt}U_^P%>%MTqC^daUJapJPuD0g>g}w`I0S6)tWar1PC~Vg1GLA6*?Pa_JxA$fI0#z6I
-pzl(COOG$$aox(k`|;%aQWBEO`0rnR740N%N2~qzf34Hx%Wm5}q+dpFUo?LD>MMY}?8lSyAK$z=J-ax1g`$bec%F0ISKK5T+12d+(L7?1eF`K>@kZ&@
-D4*mQ`@8fS=mPWf?eRr)353}EF^cVFPmu0T3<)d9Q<0<=B*h?UNS?5F(ZmJn86p+1N2dKZM9c^pez?V93^DUPq8Vz44z?>OKSWwm^oNUq<)UFi<Lm2a
-X9o+#!f;3(66V)cvJ07-)UJl7y#|y<v&E#&(bes6dXvk9XB<)$z)U1ugzHEY6|FKBKDchvb!@nxq+t#_J3EnRl83~T1nUt@1izMQzjy)cy=0ymQoM+L
-WqQU_%0Ok3`6axG8A%REb`*%BTsK`F$;*MRDFDbHD6iiKESRhl<(;QMt#Ba|{Bd4I0^Y@Keg_K&?XRPqFQOInz-z`+c?rMhfC?nlgG}>YU&eTLXw0{C
-v<Vb5hG%@kE#Ui93pwotKA7!eMA0yPO8!O*Aigj-5x#40^Qo*z;ot?G>lX?eOuu2^I<y_>(K55Ta?HjVw2<kCb-j2Pv+$8?>zq77q?95YL5gOUrvApI
-D*lEw-9c|iF{qMiIUQe*0iWP8>|$`2Ed=J_E@03t+7avagN-`hbU+!(AsgBJtn)SE@Z(eWkvLEhjH=C+p0Oap*!`T|Df3Vf!>Z!QyK4mJpzBi5k(3s#
-H&`ul8NXdnplzplk{(i@YCX8EIrtO>4=5Z7MNcU}?aN4FOBLuz>n+}qF}$=g@w(HsRfzB2Wqu?6DzMn>oV&{>jqG3kFxQm9ai<e&1ge4(F}!^nt7{xT
-@44rO&IQ13UE46D;d>+&7C0Wd$<02;yBaH%X1U)TxFxSSbzRNcj^`4u%?``FJr1RLNEu5CR|iUHY{giTVi5VG;UE^fm)05)HejP{l3#Pimqo&*`!CrL
-*gaK^6Za`gMoraEgQ}m_S0%I+)<X~J9k>q|19QVvJS+os$0N=|z;sD}pd?9uu!gI8NRGZFVR2VPGbT-3U&x~9gqrVQfGECy?uPSsE`WwB%%NBOBLD>B
-J@<-^z$FIR#bLjl!w<%GL4!z!nRd7hEP*JKM#1;MkbRGteskg6aE1KqK9*vK5MH}J{yXUJ?4xB?=}n))Z$e2~N9<FbF{yt!#X>Pk!VQYs;SxvE?08b@
-lH^=1Yler-R)?oZoI(dmnqJ<VogPu7<rc`vN;i<oyr?Y`PRxPG-HfvnJomOuc#DV%j+9&`=y2-5j4)S`6|=jXuEGqLA-IJtu$KUk2E+p6ISy)17aJ$=
-1X2hQ0;`M&84$CK@q8#I#bh>hCL4&~1o0HZN6XC;!$PCbJCwHxCp}2Z?_R*W6lceH@Tn#6x0+vNQRk!#>pMG?!xRoQV_H@$mh_4>#GKaNiHK^X;Q&lc
-9tkUx(D3TE9hr-{MCI!j9AUvxy(m~2;xQue$@`yHb;=9fab#0Y5<Glln1LZ7P|*wK@C>m<E&eqqj&gJlgs3H?MdoRma$W3cKylzq+coM0nZgUjRn%wK
-bU6qL(R<=IQ8>>thMror?R0%CG?WPuWl};0!DewAglQVZjc&WSu!@Z-a0720-KK_IE^f!yizhcGAbJV1gH57F+GhG~yRIbt;(lKA{Dx9Nyu7MgtfDwa
-iSls7!p;(;!h15IMr1~U(t~y+aLOX!?KUsM!b<qZ)9V?<wlI<js+^L+2Q|=-m3SFw0ye0$nZ#Ie%`GHmw+18~!j;w6(ja^(S)v=6$uwHwK#0;Hl8B7V
-9Rtv1vftAG7500Lp;)I=UlXUYxQz$3m1(L(eaC~fWW2&9z^>_-&?B{%K6Bd2&rmEG;q?h+B37NCp@t&No7r%JTHpJ5KEA`XX6pvpFSdBQpA`%K<Y^%D
-vRYnS0vcvG<wR*{qt9b1JGHdKRUBEfZm&2Y(1><9xJJjQQ8W_>$-}%(5AY~27`gKd`Z!CzuX#xP+Uq__9C=NPe<-!c2&kUtYgISIMQ9>)-enMz332uf
-?hx%Gf{xd1<x)MRjB6KDC)E+HJJC5@T$i)aqg!#T%)&m3=t&9<WNR5Z5I>>CHpT?49FtDmB5ohi1(F)(GE&S&DQL=2z}@-li1=t~#N<7bsR}OoL*t%3
-1K{2I-k=4tPM8JW4(9LYvpZ<Xql8<QWt3n-?+{r&#k`W~#yXKm3BC}#P}M?fJ7}HItChDVh|{!;N4}JQO<GS486d)JG>&UC&)7!Ol&N~V3y6@B*OZVB
-7LNxKlD&keotPKfOC8!~#*oLas0mPTaO}!Dz&go0=gj%I6knk*{o<E5N1Rmj_~hI6e_Xbn|BA_UTrv%L{2c`GoCu{Pjt>Ry^)1~Er{im6vz%4}wnAUF
-;A{meRGX1T1@6;PHQT}i91{_@-^^yCF2SF8Sn+!b3{Lw=u;O*dZe+c1P*lumZ~Yd8$%w@0RYw(TZQx8a`<632BR5SZF95iS4XlE&HUO{>g($Efw@oBh
-T|XQy%GZ0BKN5@JTF#_}#CM*Wb`?Fav9K#FK$P@hTmuwOvCv({f^iu{#8qmY$i$6j8RNXO2Ov3%pz-4+Ms|X~{64N3+}-dBSee}Q#wBGoOkJUvQ|8>~
-$jX$vE?&&$SGTbYi9Xvw@fyWU6<4~&5KEJsGHW(=?Zl6|Hc=m7_GUi3t5lKccErFC=ghZHKv2=h7+7OXez|EgJuugtPh0Sr;OwBxtxg>@L#HUU$JFJT
-K9}hR-T@7S9r-tMQDZ>t))TwYq7)h7UXmP>H<OI<htmSR#W?s>>~<>5tW-A_J~1#>5}absN-z`@10I$HuiJdI+UiDI<gbV`CAwg1YrVp!wML={PmPO6
-p@MF5Dg<!2oB&l=x5i92n?Y&HLU_Fv%6B-=CCK?BiV~JEm`jp~YQq#_8@5KC<^1u3PuHlW2Tt;G%_1#c2>FUk)n{ue5j*L!`}Rfjnda<mHO@tVCH{*7
-hSu+QKO3OA=pAutMowObM1&-$=QGIshk@QuyGpoNmL<IRiA<Bvjs*}&SZO)|_24FjJA~D@uyx_kaHk!CE80&EV%qE-^Ss`I^R~GL15k`~7HUiuvk3G3
-`on40WW&O${$eA-?K+Xnd^t@R^yoV}UF}?vLoi?9&ZiURe*YJ-u)gnb=}a&Jy4K!z*f)=VOYg8>#5-${BkUB7r)SHB#%u9@)Yq{%mQz$`RDY}^|Fn;&
-h=0D6i2M}48s8AV^$EjuhN3=_MkOOo737$}M6eWJQiHZ&tpz$^E#g66;yu=Vk@?VMkV1)imEK7*t|JeU>vTvx)Q)r_`bz|EJih8_)IQtPW7}Jk(Eubw
-8l#)_Uv!pk37P13Ysinhi2NH@F>PfBhlfY6kIoJ*PS42rI)2-7;Q|0vw|K|tcPG;g&$4#pUta?9McGy7?!LhEN5l8S@q}|#rMBGFax^S|Pg~F>L+q1x
-b=T}=d4o*lc<>~2+gU#epRnTep7#g24w3`=?FWqXN!`_8$7JviErw?pd9_j3RDxXM4UseNMXUJgei?TaN5DG6gMt$gN#x*$3+z6;)DP=c<W@Ym?t`qr
-ZOy?!t{gVoGQAJZDbK(hQ_Rx2EKrQD9j$AwmvB9xmp*Ujz`(Y7TLE!G(eoMMJuFiwEbC?7M7GKMjc8A<Un&O!QpdVC2N%HAyz0R^)?jch-{JKu0|~7D
-Ub}*iL@K+S`b3o5l6Igzk>}MUCvM}Z9Oko1ngJW3ISfreX#p{9Ik&D+6ZrkfDTazaKfXBX5m@otSEnZzKcB(NuYb8XIy`+PA9d{B|IX*r3?_LsyeH<H
-vvBqpl2KSGKg;@fBDQ-pJgEFI!nF2nCXmI3UrYtU<uxja#GK~3LyY^wFs21z40yCnJ!cgVIAE3ZFQ^n$b)^Dr{_B|C8kPX1rJmPn8x-+kF#aosXyw5?
-h|*5T7njh#XH>ez<7u@udlxaS>u-mxZw`)MZz0BqW-tjMA0%{Snk<W3T6jMfwri!PJJbf#81%w+TWjM8*!aWbEGWgmSTxr6=J&Hx%)UN2Kl<b)V!yrp
-m!Ew4+2{Y`&;K>Nyc%8K+>Zb8ZgMxh|L44T|M2VMzj!l%2^SwOCYHuGEMkyhcT`9^oX)0WjOfM8WQPkfRRiNfbcuxPa6X6KeYq#%JMs~0(-#gXvb-bC
-C*kToAn}M(U`2n7UhWN|zjI^88WuLcgUcY)G1me74xqZ21U46f@?|0VVkL{N=E-N#wm3GX(VwDE_6K36Ul;j%j?%#7lb5OBFh6;+6!uz4GQuA%;g(YK
-aM%h=SX{_iFLI!c@ERz3m=OZg1;(&=Y8~j^9dK2}G{%G$n8WNS`+~9dcQQkgyL9kNgCC|77-|qp+-PZ2r8ab@yLTj!sTTyZxs&*$J|KTE0^~dDvgr$o
-iQGMZI~2h%g%@9t0;Ch20pXOBP<(hZ98Wv(W`~@1^nLy)zb+o{8~hP!5^k4;*RWVF={Bws5eGP6_3saJY6lEQX|V#H&ZtauN1B<rMokA-;Scc!B}XGC
-7Yg5LBgpuT)%unFs@Vr4gOK@3U?|iOsGQ0GeU0d(*Q=AAL_0f(MS48Dt}ntbNV-zRuo*CPW1zb~49nhJ)i^PJcr=1W6wKxdSRDNvNgF_#f#rMj93lDy
--S*oNCo*o!%5%67j3)LD7$3Uq>iX3VB^FClY=B}xLMV~c&t?-C1r;(;COK6*z0Cj(k{KQfY|#o2J&O1bd3Iw10KU{vf)k;_G@Dc&a8CN0XQod$uT&<6
-t?}Bh-#MW%DaXR%1rHXla9)`7X%Sz|Y3B3#7iT<*a7`95W7fA83zP*3iA8?1!O`9z<oNjBY!7Ue`H<(B@fJS%e811wP^#DBKfI9CMyheKsPRxUP~R$-
-am@}fEHl0Gq$}Lf(vsVx)O)_n5;TFwT1NS`O?&tx2v5e>InswsgTv-aAdIg#_7<O~`h!H+iU1CyDPql*>#Rd&m>IC^#rS3lG&5q{o8^#_Yq>(-;)^7N
-LA`0IOCExDtR}6PzqsUT-X{4+eT~$5>6OlwJx*A)a<piY#*4~q2FEky;}je-@wS77>Cxi!IOIzj_>j_KpxsU4l42qC)(y3+lFW^o&q!dLWe#&-2)!iU
-2D~grjv^u>W$oeV4?i57ydp1=R!qAN{5fOHb}J^J#uxMhbC<KypsNrKuW+vT0{_Az4iF#lZ@a~T9q?vIhVvVsBBx9#3D-pe9VYzTXUUVJks+^LSus-7
-A#buKmntmSUSUQz?nLXN(E!;ROF=O=*6kyERV~|>GJ|B>k8z)Z>J}_BVP<B}(?xzfZN*w4$y12~!CxF@Qya+vS*KDU3PhD0?}b*Q(riT02V6uXd{}P`
-6S40m0c70e41n(#h@Sa;d2f9?_dnTlLIUjh<_hzJXN%i;UfjY}mhA8CWqW(bO)w+N5P&_x6251PYOHlV&+~tgAv%6TmNdDda9CrE!oXoO=wv8$f#Le7
-*BS~$mC5rDBS9RwaW#X=6uA+Gd3mK(4xvqoDORI)KbSr~t!#I?ZHm_PpJ5`2U{nb>QG5*ri~I^U%{5Ho3MhPjbZ~a~9eIZ(@y<>qou#H6z06(4(X@3y
-I9%7G-=An&Z1z(%Nwn#5P#3l{%*+i~tL(tW3b8JE)AmPUs_qsgHe`kSSNHSTeLi12a&!)wVl`nsDrXVpXJa%>#faaMxn4Vxi&97};Hk2Q+Z;}AVgkr~
-SZpWc6pa6d&-tEqlp^#2S1{6%%X3*5)H}=}87A3W+3YMX80Xdw=c+_OEQ*CNxRME^rPrJ33f9G`^5pU&$&fr$!USQY9W>X`Sco=YA+|+HVAy#y2;L=u
-2j{%=MbZ)urR}!e4XY(t?=+Jy8p4%zw+bpquS!WoIFdia^TwQpav%nhfpV9SWE*25dTS--kZk<MX5c`_2ny@x25>*SPvV%GgeK^ln(awSkJ+6~wdyLC
-a;&0Q3xU^%YH~wYyCT00^)VpJ3x+-OjX;Bb(W5tk#Xi5zhDePh1(8E#I1QH-`Db<i)<r2LvgO9GOIq#VBXlTA6e{Gw0QysMhEF!B;YAlg0zit=!VzBk
-I>`nI!S(bAz-=*EjZ@>|bb-y8WEzU0cpY#=LQ_{-^2e1zgM}OA?W5z)!|g<5{*Gu!+#!&2(T-I9PXs0+MYh{1$uHpCa-?Tm0l?Px^Za^DNtQbljdw>B
-hQ2*`hkcAO&mD;yZ6hzZmDzOixWituB;W!#?4rC}uZBV89LlgecD41L>>Z&AwoNT{H=X&;N@tTT&BK;zTF@C$0W+`aC?xb9EFhPanj!%zHOoaPt_Dz(
-Q%a<V_%V}OvUjjUWJqKiq)(m2uSkQ{_m>7SUZrQ;pZUgKYT7R^ekwRt&LS2~99%thrRfbOH=9?T$%~F{)rSC<Az-3rfQ%E?UTg3mrYuaJi#pKo!J&m(
-^H)R5;e;0OL+#c!ykT%|5!2S<E2iDj@zBj7u4=><xut1^0%ERcvv~j}&gkMQ%T?RdU^^<smh)~MZ1GpJhOVKzDd0CQ{Yoy#AgWuH1}~{RIA<^~Ao)8n
-+7zBqnk+?f6COaac#%@JoTsZB#rvO0wyq#yRyR^**(PvWi!luBPx5TE)^<aZDC@jht(qWsLkWR58jrlGGU|qq)nbb&6g7}!IvQTi=<8!mFg&vTu3z|8
-dEr}r;oD@&?QcniuBK~;rAp3_OgYr@Q58&Tw$l+tZtWQCY%IeMU+0Z`$BRF^w%3cLm&$|g?+p|`2d5bizfEMJSF?KA%GDsQYE0FwX4h;G18;r0C1)_#
-WWkOtui>1bIhw>kbOytmxuXOLv6F?#=|-Fp5S`(<ZW%*5OJthR@)VO2-5?m4>Oxck%m|9>5i#d(H&qYdj&nP;Mv0X>!`~RC3{Cdpg;#YwkdcoJhbuNx
-CmJ0*xPe$q<}j&58tJe_J}IhHVB@?i9C5UMJB^ztGXl?&hRe+pyQpF4)#Ui&4CMc_dRlfy$na%*vrW5Y&7B6aEqc6Gqd<A#1j-b+vF*dDvGP410@NqE
-But2s#&-oRTdNDn=O;!NZVipe1?u<y(2Ep$);_-L_V%2RhJNZs6+JS!?n=N`aTmcWNJP#Y|L@^;Hp!jwHSMm~LSc{$iOYux(i1A2GJc@n$nF%6cl1#h
-PqX@5J~X-17|KgZwx?2d=`pFXiFW4gs)zL)R+##>-h7<m7yb=%;d)JQVAc=4m(BiV1D`P%LP=1LtaeD*7_Xf5{T6KA)?mG3-iR_U-VppiSVq)@aM%)3
-0OPIttd>)g&rCcj+`MI8y7diC4<;<&ib<_5$&A{RoiQd!59P0h`-UFY62LT7FL`zE@Xn1j(X+-2qhp=3JJ)pPYHPfb@?pY7c0KSBLYOYQN(ALLYu(3I
-dHZoH^MeK3*ngx7eK}RFd4s~dyrXpj)y3@NBh-cpT{YPp-{l*ntv?L!QNa3y0{GvN!cK<cI}IpVh$%Rd2Bg%3KM%uur+E84oTu1@f-ze0d$>?3s?J!9
-L+4Lpm#KMd<4t65FK6M>`ugab(=&?auZU}hy`gtv5%RLeEEMrB--`qn>C-N6AF1B-H%lG$iIiwugWEjTsg>GAk3eZz<|9uOT1EuQD2I-I6If>{j&1vp
-TnFoA(p`l@FOa5?D$=qW)&Ot1N9h|8B3b!4!89*Fhpn=bXfKis-^yI#feAZ|1+Zsh&ws6{u-M>oEg`4S4SpDU%fP*Xc74+B8g4>BN1QB{K1j0QG!}YN
-UPw@8Uo(isDI+pEqiZ#ZbOVBcm|$3JHLKyb)c&ws2aBTDFSbv4HAG5KuhkaAgl*EF63O9guF7^<E%7pC&yU3nGqYzDikMrZraGk7ZBZ2Ht6R*s1O@pf
-z7tc-m=11i_ycj@M6JA9^cGctf;yqPL5MdQA)*d)wbYl>CN>375@+Q35(AQAKnxNVp))?t14Rn)!*IM{`#rkq_=pyipO-|?fjzaD<RVDxeCyJL@zGCB
-rm?{0PWn)e)h!mgI>#E`1hFa-S!igQsBuLUWsBjvJVW#Rq_jyct5{8=ST!SS)R=vgX+bcW6JELmZ#s1WHZ=uV%p&YD!XABsHLLpNu(k34yZUQlR2LTX
-D&rMJzVq68eoYU>8kGPbRDM?Bi9pD)ty1hi1C^Ka**iKz8UIT7Y%G<uZ)w!gY&m64Sh~kANDeHgBr7MUZk@aoX-n%i=q!skd}y8F%{&K~s*m9iTYDby
-{KlP=m1<gTv(A37PMF7LSLpJg!MO1pY=|KNz=r)J6almSFno;e^5K+1QPBxRVU-ymN2iSp4Nf+H#RBb@iAIgR!_L34b9~G6DHw~l%huQ|4clpX!UqX_
-i^aM0z>N#fnl?c}_f}=k$r96FvA^_wmuu#*u;rE>Vm+03r_HYM7~}bb%YesAbOBl=%JKKy2(`k-ThI_YyWllm7RRz9$dgjn?BM+Sl8X@%v~46{=^svd
-Bpye`h`3M51xYJI<vN!`40qyRa7C1}alpR#9w=#`Y~yrb9gNJabSo-6j;P3%Lu$<gH{9gjnH7<r?EP~h?7uobJ372LJ^Q5^VjoC~F&S#aFsfZ<b64xm
-YQ2jPw&V7%gRXXPRxr<<k_Q>mV`)orrDX6Y13;2taKr6}35YROEGBt;GO-=GHa_%#(oN_?<-H%z7t7(q3PusY9#M5InN(uoI*Goavk6~;DH`P^`IMgu
-3_x<k*Upr!|GGiy`iaSNj2u5EE*kFK<%?mELtFUQ;j}zrDj#ob(n%B~A;oO2zL&RR30BnfBn7Dv=;sx;p`m}Kc;FOm#tv<w945o9bDiHm;>vffu5Zfo
-DI)(Z3R1&KtZj<;IV5<Go%fSqLhl46{gmV|<Sus{d#Abc?~Uo0o<BT{j44Z2feMCgYo}lFuoIUWbfQTcqU|4}l)KEqR~AA%ADz8D(r>(|JW>i|B$K60
-#DP<w9{Sw16t`&)o6&$RRM2>~#Y7D8)P3Wyf()#w(nlr^Cfm&U7*7o9ZpRsu33v-y3*>cja{VWkt6BF$j-9MtP*Sql6QU*~RlTzlT2YY2sBvxWg^^D+
-=N?j%1aj4Yb54h#%qQKkrF6>dB!j`WoPCF(rTJFo>@t`Pbc9(_-;Jp@)+#&Sil@ie8#yL1##q?F!U*2^%}wwd*E)7<4b7J|l3_+Mrhx=a3tyT!VF2Z-
-%<t@~?F3^&S+O4ub>*wduTpIc4T~|DW)!MxiT>EJ&u(sPcS30evj%~gju!%;MhHQ2cZK6X%q@MlB~41qPBV5Ln&vvMOqRpa_EfDUtZ<LQ5V$}9TF51Z
-ox*j<Nvz!9=CcQMIhF8u@WlL*6T)b|D^jY#S0snH&Op_x6lVll4^r=SI=hn3ILy;cV^Y;>IEm^up;%M<pSj3Zq#2x#F(Pm1v*feKjVMhgS_eJTb;++F
-x7?4RZcNr@{DSiqVhSgL?A4k>+r=uT(9~kI1<w?qhEh{iiKCn9?*)6b=53j7TAK%3c{$cbDn4O%=3WKWpfF<wd=Ao5_(M`?o5~&+^{ZAo<wz%84xo<K
-_t;^*aU2=38450`N~PM^3PBBxs?o@f5eEv!{DGJC6rr2cYI9t7C|SR1I1IPS*tb{Kib%}euB8x#v5Q(wL;fP#FO~K}Q;JhUf&XT}yK+T6HHwR&5xhg(
-SeTaOmxNS1bvOm1Cj@u)Dr{#R*@46wHkNKH7FPxrz8y3hmIQ^@NSC69TvQI81P~uOApK9zUd5&tMixQJBxOVz;I8HpG%;WT!FJ*<p7d#cu?(_+2y8?f
-)zI@R$<*zY+4qlEV*g$_;l7GMoQ+|VJ{=Kmb9k75IpaGva3vIU&ejE#0Y;UKKD3__qR)ySQ=MNa3TT@lMa^JJF#zM*W9B3cYAaC|FBoHO#5gS>&NaqB
-t0sz*NS>>qn(!^MT|Q<b#T}Gj2|*nj%qeXd5p*3oZ4tTAFAeRZVlu_XWY5j}g=@PK!l9luQ9q<-$KMk93JPc5iwe1h8N$zOOvz+(%qik2wg!o(LwisJ
-_xJTWY>Xjsa+)2UzCJyZ;1NoZdohv{#wPwiCDAKU+%|Z_g}3dA{$IPAt1@wpZjhMv1h7#zs&q<ytet#ES4hH4^JbCv2}`M1a$9LYjK&GfdL`u;a|;|t
-C5E9=xO%KeZKL}YH%)&iM*%nF<<IC&+4XRI%TnlK*5%2v@<Y4V$P29Wn&uCaN0GI;;&rmEX9`x;idttcEtkj2l5wOlr2*Ub6?C-F&_T^YytEa{-@6>(
-OXaIBQ2C15TL)HQD{WVi!e4?MG<YAW?38Tg?q=^<&Wm%CyeuxTXkn%oL3i}BLu$Cx1yD0mWuJdD-W}!dcNdGtxN4YG!*Eh`w0wSto_XGZ%S#w<W`Lc(
-jQWqeCxeKZ9QER-tvp>~ac<eA3Q5xXEb)(;7(TT*z$()C?uOMeh*XwK^^2ke49EhBTUO)RKAlknUF^6JagmQDr#n%90Vn~qg+e%dK{Ry~5GqmJibYh8
-CVnhKM<-!;jk03QsRX#=@)4?`Nv!Ioh9nBF5&Xqy+-a!sz$az1!l0$ORVdO?X=;|FsVw-~ne?w(+uLPPzPUNOQ9o?AzCEtP1WFgpQjv5Ch?tsFEA$K-
-s)qD}=1swd*QziiW6l-p{njhA*g#;s#vjSnAAkAd-5*CgfBf!`Km73=J&!aGM_Dc@(b5V1a<eahnSK$Ij`i*xib?o=JKCH5kIz1H*?d{?DjYZKHB<~t
-DdR75I1&l%4-Avr0KSYgj3-AwBX4#G5aP}lnY@y5M~96RycUFiu}g6Ew>U`QY1e3?>VHWJfjA>EfBtKJwPb#^EpCkZBIW$TjFR9+NmdRB+L4+;;h(it
-Ljy2hd)r=8xJV8*O%BY-Wkpd91yT)O%xRKL7-S+%(=ZZpP@7j9O=y>kX6Wul0cvdocGmOW&oO*T&U>VrEZhX2E=5#r?l{$&z~uAcG*!LK^=nvem#jOm
-f2z!fTJy@~U?hFb31+fwibJiJE_h^@Hs-CWjWnQ|$@T_k-M|iuTQ;#iOKbFR;2yFVpo)~_yT&)IEPDtdb0Izz9+*d9?LcOCc_4=JR|lr-Oj~QuD{}66
-TRTz1=E|t+@2Au|Z~O+c*-lEm0m-o=vkeMTY&OIlfFQ`uBsLy&Bp2j6i%lUOhLd-R-bZO*@4(Sg>)59a77QK*>ha>^p#hm4d^byi076NI))&#qN=+nb
-Hf<x);eG96VCFau2hY8uBEVW<NbduicVN@834oKvr5v<UoYarg?;FyLwdJDJb;Kqr5PW#}fJk-u7#0L*L9BjW5>-+N`z0UOwFyp_Q(W>7vt&fn{`sd*
-+ckcOo#Jy%6j2gzMK(`mV?}mK{awrwC$rhR54D8<u&C~8gIJ304iJQTaTW>}C40r^gnk!}+zk+Ke`o+$uHnKv?pLbeRiFFynoTnpb9RMhLv*qkYLXUR
-$t^({#z{?PiJx!+fjb(SHd}YJ(GbNrDzF_+n6Vc{7#^XFlmr~Vj84wYe73wNW*jNxuCh>T#gFZ>AChA30s9m?kzOA^qGsVb$2iDjOyT>c=BO`hhdY%}
-60AJ+x$BX8CX+SF{*)*VjXOYqunNVgNt|;Zx#dx--t5P=NwrA2fNEN@H6iT7-fm0`X-Cx&wRym)b=3-1>&e9uo=0yv90>WinFuUITwG0NMV^$$tz;=P
-schN7qg2r!%t;pHT48{n>!XE1aa0|3qx?PK%LmN6NxKG+L;FTy$!~K;1IVH=k5Al>OU4z^W#X<=5?8ilp?L`H5-dQsZ4sYDks~%lt-10tR42FTvVyN9
-|Al7OsrB%?u5s}*!C0uHblvrL@bdjuAufOqeiEa<@OW`<vJB5~;uE|gy?7}yZoe_7McP-6BmY&)6Td>OTH4RgL-oH?$LCrihQQ4MKTh|Gt{arqGm0Vc
-23sX(ZxHT7qhyY%N;bx9_{`SQbKtwhAel2iYxE6{y)iJ<37@9c)5pmnTFPI|1`}Zp2?yRG)>d+*jCwWPy4G@LM))4i%>*u8I5~@%HryE&**)eVrMSj0
--J(7R7TS&%#hA2Y{in1GGI+NOQBCZB!2r}H`;<!u4W>q8pDBu^n1KQ+fOCNlX)jGRZx%(VVtkd^pa@=@Mx!ZDZ_swu8+GW-%~ntx23Nl4oKzWLsriIW
-+l_Iw9SD^)&CVAt_i6*qq{dNp!021`Hi^QQ_M<w@55p%PIX-;RvHT15zE(R)X^X9HcBAXKv*K{0!XNNMTaU00f69|tx1Jb+4e3WmVoZjU=*~INSj@p)
-LL>lC^As)IMD`$w2f&U!r2U|!ff!Qb4Mf8WPc*lfst1IDIC&v;Y9Oj+UNG_HRAmtoITi`k4mxTlD;=1#FY0<Wks9?8QK)a%ESo!$l0sUH(+^qW8%81-
-kppg}abdIj<-%JrP;2@bI2vR&WC8qJwd3<M?N=r?FdAz~MMp8+0AyXJU}ecTf0ZmS*?4<mI1!s1MCL}DUt=^v1&uNki)fx!G9IbKBw*cSouLYk#hR*c
-yZjjFa(3CusBDcw#wg8l5wdY24s}<gxsuphIy9*Tfn%gAK{N(dU`qmWSQxb)5C$9Dka*VlG=V2l@T>lsgH>Xgm!uNhOG_nRO0+h!gM91S-NJ4~T3p4M
-C|w`V+4t69*HFr_5o$HD9~}8ii*)Eh7rK$!FDZI&2_KPq*a_yj@89@Px49bUQS-72E)!<)b_>RXW{|DN++7cyi9@SSKRg^0llHG%ZIbMq-F@q4>?;KG
-CgB8p0{H*O?2<b}<r3R7?uwfRS5FmN+7_9Af|dqe>|{B*1lij*H4Ye*`hOAaQ;<4pZaed%qGph{0NStjXDlMI?9?kCMn=Hh75@>5U(R<&V%G;ZIK`-w
-WR9Pa7Uy5%dxXV8B0xIpd!g72BG)ixg2Xvamb2{hfwCGwiS2&rqojssa|3hr?$R-H?S?SNwFyRmG8?f2kvLSDa9JJ137HrfGtcK5R2h*PZ&RuUSP>W!
-{nQmHU3fZmHg0Q|??YY@XM5%4{qBIN?8^t=k_k%kRE!0hYETSh;hYIrTScVvt4viA>`Xi=7W#%WPOxga?jp68G9-KL<LT2|7C<lR4!R;_!jKvmY%ja~
-{8LF9h(Jv>#1X#-Xt+DTY&-C)bDJZ1Ts~Cc_H%x#vY|}O-WOOQK<B;}3Y}EK_U6inNwBL2LBhd{JBfit2}kb|L#b?nSIk_yi+P^cUAc^8Crq#efKE3F
-dFw8iY0OA$%MD2&OseU!RkF~mgQki_(w99(&JoD6nf$`DFF)^4(Unb$)QZa$OoQH2Br%p#5|53T5n0?uoA<?ecEUI3_!MpwlB15YB5oMixEmmo*wV?^
-Q?z1s$H0^-JjriP&we<#@S4TA>uF(l%hCYhxZ!#BfEuV3XYI8?7HB<d)5(U$r#kyJH0E~?b(5CPVDw$8sD%d_B~~^PWzHH+z?wM*OOImd$&7rS$a=9&
-MOeKLy9g|{D1&qkq%N8Q8|k&+`1r{5y?f807vMdK$)O3r8qkm0w--H^pE-(n2uhu(EyV7M>x;TUjv?Q+{!1y&5Y0_nDwUEMhhOns!`Q^Vje^OyN(Puo
-%^6Y*?ZXPvyu8K*;{^Jx5wu>X3PD<1&^(<+iZ#wgn`-}tOUg(_0G7gL8YdOrdm%DVkzouGq{?VMyH8xUSdlq;9L{}<zhW3V-0}=oXoppV1`Y-q%86J{
-CoCjK#ld@zI>j^V2EHZ}=?+FYf!pSOJYr)MtZ4)37zZ+rHea80qBd|2O_!s9l7hH0obqVu6VN(=#fK?Ju8Q~ib3Ci+MdtbM9Dygy?qRIAyCxiKr&wMl
-^SHm0bp|iUE-n_QVzsHEW@>~>U4vmuy*SRM-;H+Yg6??Fh;-1Ii!mAYwNFV+yX+?tIE<k1OT%)T>VgOB*glue2WTr;eL6NUh4HL&4x^vm9G@ms7I|o~
-^xbHoPYf?=;(Dl#mUJl<#*{k7M+_5O-@Hqdp?oQo_m|ma{C3Jb<fU0EVGG-_51EG5n%w%T{G?cXQ!Jn^d*o8wxZ+)Oy_`&Fxrfo+3>nEUV-3?&lUG_(
-NOz6(OJxH*3)Jc}3)>EEOKC*D4J28YH;MCKSUnTEeV9Di676XA&@y5G9#?B%Wu8cr>(HYeWvm0?fe;(;cl```X3ZKqM>T}HCk2|^RY9RvX~5omy+vuX
-(D%uJtAW23A{54qaA!kN_FNXLIKYQJ0wO5^og~bkhbhHN@X5Km5CIb#n)vKJ3Js<%-&&gBrQ3ky9ZE$)+yz2`qOre+I97opp%-Mym(kllp`jD}hc}tC
-LnQ1SKU}hjAr6Ku+2IGzH!&&V`8BCJC^rq+y%dkrtAszmKhqg`)|1le7P{pQ?kK2wRC{gI-jaA#EvMwtC)=FO-g&b{XR%VvFm0$dffMxpWNhbsi$B>e
-ITj1qf@en9;y?7nZKKZc<|#K{3U4I_g{Id|rQ48>fiq-KVN;r8irC<6YaB)B)!q#%3zr*mRWYxsy4yVIBZ1qtm=D_)EAWCNa&Ut|^nfq8b0jBBDS0VH
-d>x5FhV45hg(uvo4w0%>8R9e~fjWfK@hQ&uk7-#H8?EEi2I1B_*Hb!15?3;E;?*b%QtRZk#<A`LDS~~8?xPL-LDQ>pY;9U?<EzJ(NTouJa#snZQ|n+<
-?{Q(9RfFkr_a(b>hiHE|x;S`saB;Aa(s;^wSGJ+zMDUXYc8V<#9+e#ky5wf1w$kn_yQDsKTFP$dy<2lq0~02$+xCQzPJj8HgN!nH-HuB456??n9mOVA
-=0bdHc;yC-wPT-Yj>{KBl@MiRsV=*c@A4d3yuu-Axx>O?p|M6RAB7j;wk|cSXDQ^Um08TfJwkzcnmPfRxmI|nsdp>YyQGc>VFTF@;y(bSrn8TTIro3f
-PD^taY1FF!q}|rX#wBgA$|_l7l^&mCf8}E{3QMSgINK&bXj_6VHra5oy|PPbLOI)|-w%pZ*J$fC@{LcH^WmiR-4R8!V+-llo3o>Dj{imx?g$`v;#PKc
-^yc-!;n6GPehB0`N3Ty$-?SrnI61v|b$n(Xk4`Sq=fuOKTy1K|VT0p^0rA)t@(nBUaJVhb+eWRhYr0E_lGyBa>dC<AvRo(<6h@FVf+9`O$NET1CIunc
-U|!}oL%fO6;s`s#i{%Ee0XvOt$mO*uDqA(ksq+ldNTg*~q2>^$Pvp29mt2py1HKY5+z`i0Ug>z4hM2R;grb+Qe+}E{bEZ8?Jnf&$sZyvG3Abz|nl(3U
-<XSQ#%I$uHIgqIG!TI;uk3TghM3db`pds@mHqJZ5e~IK)d74ft$f-pXPdQ+2ByDgiJKF}I4hK=>-jCX{aNF<|I{7SSz&k!nF@^xfsk@sM3%YZ}#FthZ
-(QRdaQ4~#wGqDb6TeyW=gTP-C$Ub@6Li2$YcFlThP4`&#?y(0$H^VJO?MAX_RyOhuamidZlf`usovNUy^xCAc9K?M=8>f6&@J(Jx=Jwo?cAdXne}DJW
-fku8=Rab~Uh^wyzH09t>)^yYEEbJd|?z(dP;y}6@`d0{Ir$}|MT9dj-gsCgTDRCGlHPDce%Ea&8y-}nalRru}BhGC`NSO3N4s9#vQm7LKbI26!X^z6>
-vZ(`~jWFnx4vJ)0N%+mLaO&A47?iP$aL1cW@uplw{6A<+0mu;7j?3&vQw@XVM#PpsaARK)KJbHS8KYHxR`B^0!H3vqbs_wZL{4+IhB`qnvMian(&tJH
-J?9BB5^pkzpNt2Dd}c5sg!crXg!9XLpUv~j=xe^0Bs*^0a$y*4iV+1)wuG#}V{20ip80Y*WiC6Wz-Y~((E8n%0}+Tx9k||veP`e6!G=)XHu4wLcVV7Z
-(wK3bhf_i><-*H}Q@ce0oV$Qf7#Tv@qX*wQ%li?UwE^!jpFf5H0I-k(PTYTqaATz=nu!Eqj4vm0aC0jiEHMv&21WsBBvow)nx7D88vL(L`a~Hj&W8uW
-_@4H*!M!>3AsI(ceX15SQ~KC}7iD8qFT_GZE3`uuOV}naMA7Qo;ISg`sS_h%^Ue`3u%=_Dy>J)m?BdLHR#h!)SCOYtMC%*GjvAkXM&K;)YC_*S3?h@U
-@G_hNjWBoaO7kL7aG@zDyujYCC>Upu6Fc4*gJVMgj&%@XAKhzLY$>fLm*pwe79?SDo5Y-lKb-$WT`^NsVmpO8k3=2^oaZ#3-_KDjjp=d-2|R%ZJ^`R@
-#l+a}z&VF%b$WfLhlhX5YIKp+wN}owAO!C~r_R7_U`mzGBHvOcsn&1N>e=e~bt@&`U=iUPrDZvaK4*}dE_(YcW6WTcMI3<w^S9I3I^gSRx&k73Ar7BT
-sJ>fDiGU*V8b|#=W^P30IM%dP5tlbg%i)6vD40wF#tst?ph+BT*COdZfAtAE2Z|UK$NBskxW|q23~ew-f8mrCYc(vb;0WOQ=VCGQL^zv(tyWBg@7htK
-;Y!RY!_<R;xJj&&OqegVpcH6fhl!+b!{B`E0Ux-TX{-Z-xVlZ=0ffE1g<3yR8~V`keGq6eJ+j|8SYvs^7BeRQiCfIun&@n64LpFj(b2Xr2l4yFa5?4B
-s9PPl=XT>(JsQ_WtTbD_uT=fgFgg=M)OE&YK86}*+dQ_%$3_sBQP9MlFQT{_mCb05T=#LT<n)qb2uf4+((6_bUitSS1{<iHt^t>8e>CgvsW5_%0%}VP
-EgMZD`#w5rJK9d_j4+-5LlD((kQ(>EvJE5~N>LBi1d<OrM!Yjjnzf;G&0|T?E~1FbU;s8(^lL%phh>fb6Udxk>iN1&9jr6k3l!|GoCao+(k)55fV5|;
-p7_*23L0wNP+a8mh6^S{w|Z{E`S7{De5&%kj~o%iU>b1t2X%V%*~Y|Hif*S(f@DWWK|x9xYV*DYdEH9d5D^GbXsB%&sE-IG&Bi+1QGSn+uzVWxfex{!
-USZHx&vu6!L)jBali>1ebFyC>CL_$1=t}CE)a3ugB#*K=J)6j`XCrZNPd!QfsD1Q&UtY^2o_<d*w##|xa=UFvdWo}XTxO!-DD)QMAYSHwF2^|{sci|X
-q6<vWhpS7SrVU=diaW*9jsGA5XNa!Ef>$48S%TEu0-7H{pxp$JLrB&RI8a=sWGVAUX$`3}ka%}jx2nM|MUr`D6q+@Q8HH<<VW7!QHe6&Ff>Co^N?$3*
-8I~h!d=^Madq1|#5CtdIIeriIllpr~3UV-ok&`HyFa*kudWTh|n!C<jQ!JB17ghe~eN<_L(w`8QerWb1n=>-?Sfw+ieF23*Ile6|4z7Y7J7*tV@rSjH
-mY>=b$O^^fbd?n(bB1H5DHd^@c$41QoEQPGU*ioMmlj5Xdhq29jXhGd2FB8amkQ&pOj~NQnfPm5B~&48so_=~(R()=E!j}q2Sepc4sm%0aRD+SiI0<O
-V=|V^<Ll!nKf{B9aKT9QH0V?4BIjn={UdXGSxnA`E4CKc`DC!(WaursOYMdVWO?Uws*$dNGxL?;l8Fqa#)@0+XMdxXeEG0uSKD2?_3q>QLF@SB{NmvC
->!Y)CBpmd<fj^(XVq_<$nJb|A6#n}kb}z@%-Qt$BCtOEce=Od<oo+>27YL13>eU>VUX#{wO4tQQY@{5ZEEEgk)pxd{w{Kx>wk~GTa5RE8T@+9j2sjfJ
-k)x4!%Cs8^(Zh|O9Q<$;{pnBcCF{TNt!W<Z$UQ^@LiLRlxA|le?d%j+b3%?>^NT;dY{8Z;qJ5wIp<bra-AKlvHU(DI#<o#mhu<O#^L5z+7^t2}%ss`0
-2jpD<38@BCxMst&fC<MSV4r>VS<0a&Hc)~=lg6a4mN0Y-ydVwBlq1y#(1HPvSKIQPVq{_{p;a8OTTg}xGC3D;>eL*$NjV$&Y78NDIN~+X?cj7>(v`%a
--kW{;>8B{1U@b?puNC(@8ed<-g@iY#Tzj}GSejxytODN@ngzD27VlOOg7$LO6NrL1vMcBpz364&jbp-tG;k<RAELr2bhw~}x3Uu&rml?ui1lL@=%A#d
-OLW}H*xW>v9;8B{nA$-m6#4p`R46B>-<-aFefqQ4d0EXAwXZjKNnhi&EY1m{QmbtbG38C~HY6c3TAXgZ?#QR%kW`+PMet^~fxb8F$V|y_<fWd<G7H?Z
-)!J+2JP{E3U`XSx8BvA#y`?qLBkx=qb>FDE(;J%Y3pJ7~%hR(~w=Mcn1W5JERq-GR3e;K0HXu{K0Z#Wfws~po_aGI9#AoMe2Tmo6IUv0q4#FsYY2r*0
-1{gqmYx=0$3`yG8IL%tm7_MY<qtQ~<=o}fKHv)5A2OdNOW;dj#tG1DtOmSq6OqL5oJIHHvxHm=(@`+X6seTg%($=dnRMR+9ADoW594_o>)2xyeRuB>^
-bYp0p9lbt1Jh(Xc`ZZcJUB-^k0^(|G3u93Np%VW;2`nNl>&^~6s_0Li_uj@S{lBXUM0tyUzIq!IrM9(&GJIU;jd5PuK3*pKW8T8>3(^t7ZI#hevXU|w
-xhRO4+5X@lo8=d4y!c#Du$mAEF7OB4_vwe(gBqpQS}yoa;Tjs_HB`eXP`-8<tL#=%89V7Bccl#u7Ozuf^2;zUR=5||D@*cdi%1gk>mo_$0VhU3U}n65
-obU%53?;=wvMQ%rO(x9s*gW4y5ia?{Kz9~)UufebdZbpP?jQ)4pwlsIu@QeGf)}EI=NdY72s>ps{f+)WlJ<yTl|i*I8Wtj2RxX{Uz%t5JxoD_%ROwb#
->`osrC=`t6ah$^~fCo5+#i095$Xk}%zlbhbhh|DvkNQ?!WoMlmZy}$y^_Kp}IHcI<=A-Ub^?5!rB}YhcjwxFk`%S?wOcHExnUQjKBy|W{1S%hip68nr
-Qy&6?X8d%X|8t3S_V1UYy2-Hk_b?#dXfsS6!djB@vA2Cb_m7CH$nNO?H7{F|TL*sY%J%!ZvVD}?_~gq24r#_XW*`Q(KjUUMhe~4w9ox||;}!WvU4rNV
-nKjr?_}1EGm~7IVkQg=G<He&-V#CIx&d*u=cvydG#Y+#jlOQ=BXJeD%ybBarUq7=5C)Q-n{YqI>C1KDx_rluk%currw>K|RmUwWi4l4<gTa4?3ELS5G
-u8TsfI;oWjQ(RpnR+!PCcIL3l<2mIK2qQIa_I7gdG$?)*nbs=DY-6CQPgQ+%G<LN2;jDsqU>kx)2KAg)lY>HuB`<qfLW7=6l{n|Zt#fq3h?oWIO=s!T
-ny8xfr;J6eddT<*3QN$^Fw`IUWYnk%I5dFR^dvOpr<b*1T>(AI>O38r?;{rXIU)J#oWY_8BpArXP{q+GKeXCpkw%j;nS{}#&B5U>@4qw-f-Iu1QH=y~
-1zl)PrF{m@r#levxCJmAD4G?ksXQWBAGl0?yVTbxLkpEQV`QOhk``5$^=dJ#nR^Q+q!bzb;x|f_h#7$~C<;-LFKK4<OnbtWS;K8|HVX}#0Z3<TK$HYU
-T?s#U_PN)X3ax+v))46Y#5mm{ji7~gI3#^U%PIF@Os595jJxfX)({WBxA_{QxWNTUSpkObMuhs;@LFP}&`bCSUxg7*sG!Jl{pvWi0|I8wh7ls~i^cS6
-7ig`jc3uT$9s<eRm2v}elr3q|2Hr~IUCt6H$pVS7Q27UXP7{1u&9r0Mofo9HV=_xtiNJzP1z9Muf8*V7{w{SOg!Txm&cUELro}$@g_+{uLNQLi5{m>O
-@sntqUa>xxL{1pjE$+}iop{|LQ@nzSG*j$u_-lgsT_>n$*5D=>@@>y!46FJRt(%D=!hs(huZoQkO!!DC0#iQu;1f;TNdGp7g9#=io%XxkPX_*JKYV<N
-kFt{-$%uU5y`6PG-i>`+UE=|}?P8;$0AI-oq&~Q97f)?ls6BD|^MNoaW(9te08R~B<F1!g$D0*f?{EpxDwKc$jt+9ihLf%XRl`Ul_v{EOk}nTR5o`>^
-`EXVI((yC&wdclQ7Bvw3vjgOm#%%8>e7|;ad;jO`vP6qgZ-i2mk}51MsYEG$R~r_daS<r5@tCE`dAfUt3wE7=mUu5&G4#nAicxGe|3O#wv=uH`#`--O
-0S6b;D5$Pi9|tukW}vKY<Is3igZjbW=y^?3F)WU)V)Z1bLum_U#X?)<y#{vnGeI8oj+Z@X3!56a)M{afz~SBHXow}cQD*jo+UMgeTZ8LM!33R&frb{O
-F=_0;ml8M7h>ToQI;OT-F$k{YW=0h0(JA+%zeaoOa>9g0q*L^HsRrdE%(lcT;jp~M@{aOet4l}#3m6JICm%jByx`Aa#LF7Ulw!a2xcZ;$q3n=Go)Wd-
-x8HiTA3Y}o4e`)wAOXk6<nCC_0NT-BIi{5pOi#1f97E?27B;;~zGi62MfCDoJO-{{lzNjPGBO&n7ty|$JyM-7deJ^Y0nt1xw;^1iQ!pc!q`5US!Qhzi
--V2GEn;>&2YfYmlMa^lf+EZ4iX8$&#)8XapeeUZwSu$4FzCm?~w$0+HvS~<4TnBNT)gtK`=-;;Oi(<b!GNqj|=zHQQP=cZkG&}wIglP4SkbucNPQDzc
-38%Y%i}~(<d)pDd?JW`R@T>-vo$cRHbSDzP{@%`ibq3qN4S}M0PYxEyro4sQ5~{p?c#(dYrp_9sg73Sn=IM8>OB)l2vFN#pWa1C~?w<!iYILXA7K`4e
-vAoYe&GyXYv^#zf#AD%GO^kp`NhV--Y}@Wk66(1;4+QJz5`zg95{6Zy3Nw6LixLb3GrJ~>5v1Z%$?s9Vb2nVGUI<Ml+YP$zW<U=RP1#!4s>VxuXZ7J6
-gp`t{xeNzR$ZRna*-em&fkTgIsAiL(BQib@5|G>mHl-3Zw%wXco2j1Q?s18^D03-7DsVvKMV2K+KDpKq2#jQx_XuenSAqz8B1_E)ui1%|Z;Z*cn8P{K
-KaS*vhIEeIs<n20Mwq+}VUKF_eGrF6^Y!4=NG5b!CM~)syS?S#W=jP!MHYj{Jx6Ne9c*bG$I5Js(HqwIJp%Nq(NHxyZxEb^gxnl_71i4n?BZM&0;?55
-A?l!w3?wWx1@`qpI2rBG>UYGb6<AC6B+zV?Wz6F6#*i8!I2RHExIW~jj)S>aA6ZtPB)Y6V`UtasptyRaMR3TE@2#EvR(N!0V(I!p!HPEyT~7KpfIW`L
-l);{OHDzc(2tYjFKgw97YlA}sVu5tpFCjW%Z`8_2_qGY?v89NNAi<HI%og9E_)QY_S!86z?6`b&rXdW#p33Brs>NyTlu%ltN|WVcJhAR<dYZYGImaOc
-AqzeihX|kLU4q7u+72O)zjzO|vOdfu#;ob}=QE2v4$qDbF7)B(Z-=ir7F-40HwC2QK-;t_Jm(Is4GwH}`Hv(FP~MLAqrd(&dbwApo0Du~|4tG%)LTu)
-mqv5<pA72LQGtcq<9s;zPuOdGOb8unKwo}@o{jJ4HyqKwB$!~$7%9onj@IeRXn-cPj9lXIEO)p)Rp`l&_prpjmpd7Q;7i{}yx*fz=RlQ}v~naMA+50d
-);t6vEs;qKT!thzMJu(7;k0EYh)A_5GbuXR0)^<^QMB1`A}>hX$Grb`)^+B2V)I7s5}6vnQK%G&9{rvL7w>J(0n%J194?u{PC)Ut2srtPSj4oh4H1%{
-S&0*Eh($Yve9$o%OH{m=-CSt2npGeqTA%P7WM_aLx9cM06AA}j97RxUA1!q|l!n2js+i<f-$581YYB&jvtp!<zxwcHKn-#bN1xiE(l#%GGUM(ur*6oO
-4i3LddEd)&oEGPLAi5j-w5jI;`Hai$;6b4$fH0B_LHsu140R$`LNe4QG=eF0HN}HZg#mBd;oCsML(?>&^s`(K%r^B!t*2I_+q~C<7A*&ig)>_4CFUAz
-A@sBy^t2@SJN3X>3-!n$-3o{;l%YHef=Zs|o`2D%bsrTcajU3&6GGd7fNI9d&Mtm2DL@Adzi$|x5QNZjh$r)+M^$)`gz=sp7xz>%9<7G0_N#MYw-Ut0
-$Zf`<E3ll}aHX7Ots{hhCd_^~I6402=={Qa96NkUsDQ$x5;G}V=AwG)0AaAMm8jR~aqi6IJ$CB`ffa(Ah`u*uhT~5zrUqUR<s5HV#Q0j1ceCgcgp<*Z
-DylpiZ%7@%+2+ti->8LELIP!gwGdmIAERs%uX#J%9;vE~2QOUBGd+bQIR;L}X=7UdP9_kVIUzz1PaRJ2!Tf&|r<@bfIVl+djd4%f4Lp<FUTnDl7Fz@7
-n&iDSxKTvv?ry%0p;WYzi3Zr6xSaCA^84$o5hSaPw#cb8_B4BTkYWR;?E!}r!p0V%)-R+Mgz8;w!Z5OO%Ib_nEpREb=0bN?0*X6U#$_D$D#aQvv>>dv
-%8XoAtG`B{SmV<DLDdwrDIJ&`*cWOU+K>mV(}^XpU8w?b27C!~*CjSD#BYIT55XvfB1GbiS#WNNQa@FSBAtnU;#w!65~!53fT>w`Ej-u|zX}v;%v2%=
-YcNn8o0J=6vsVjILC}cj-L15g;c0OeGwU!}77nI~o_bzqR;N}+Z)t+YN_{1;3?b~4+~rQ%&3U=%iL*4gcPrO!{Z(y6TJo)&hl@w*l5bTmTHahAki1Q5
-GFlH&m?xPb?OdVCJ?wMa=p9kK8<ViPoUcYz-M>Sw8de-J>rG?fnu0}fJYhx}F7FHVu}pW+)*h!Eo|shEu!Ts~Ds$P^V+`-C4^k!T6vh$>tbsCY3RPDm
--|}to1xUp)4h4~>wJqYc6PNuNg*=;I#%QdGUUKNXxL0yp^tSTkm`Da&v?e#R8BPWbZ`4A4=aZLR3WtI+0+$3!zry|bQp^v19<0)R+~4oAFSpD*CJhO7
-#lcksji7s~6HJH-gQYGp!=^EB7dLI8kJ(+)ub~Z_-6JiX@$imgAE~7}SQ(ND%o4YSrZ$qpKptmA1tE>U*V=gV1@Rr7tifkYCQMC{->KA^T4d>a6?A;w
-JeLxX6ArmD5|C9R)Ocx^>v}@24~rS9524h$E%8F56&J?aC|E?jVXcELFQ9EqDw{-@6i-*Y4*bpyCpWV>K=K`FRRqvvheaNSmZFI-M@#%+z>ko6N#4#F
-C?At>Fc;i4M?pn<(268kli?`EMh*DLu)rT7c<Ng(HgY3f_s~_LO8APsvb4^BPzE~ZDDRg<_zHEL3LIADjn4e&g9MHx5#!x(4pjGKgDcm^1rD#o3ID%t
-*k2MJqAz+jyk4-?@BdfZwLZ6T9Qp64`y&ukxq_uY2vB6@j%7MUi?GayB6XzvNYSV*kXTZPKmfr*vW~(3e$&tCnVkhdIrayO*xh;0bocb**Cj>bB~qMf
-Jt8d<|DgMTDC5wc?iFyx8O*z`LHL&Ih+~(IlHr1Qr!hooT}==*g^mZ}6EHA=$ALs8AT|c){*Hu5dFjL=>xJfyLg2S<awFH&C5`hsqTY`Aax2Jg*s|?e
-a^F(n7hE&?HS0|#8IT3AfrX;lI=10I#F1cZ6QJ4UJ71JeImoxlc1G^Snr$Coi*q$DR1}H5(T(eNKQuUQYEh_2*eFs7wOe^p5YcEgz|=RHbt0RTxA~zL
-vJ-q3esaWcW~i`)=7zIZwt<K5=`~M<Xo$4Gp(DB(mI9SbhPkyNQyGubQbO6K|75owc<7eLg0_@kdNZqGc?d=sEto8P6x*DfKjT#64~zl~G;_s^@YTar
-fH%GO0ftSIk$aQvnAfbN4^NanT+&DKfd!7T>7;68i+eoAv<VyaHCAT=RRe%2sZJiS__|Vo;u;fmiC`g94}DE?SyK@b8$(oX>azQW-T|nv|KY?>&IW2+
-5BwqU5$$$!%Ou2m{gJ1S?ZJtt_|P^Q8w|H~BZx8&1LSdx<+IMi<WFVC!biKbw}a?vTCY6Y2bO=}t@j~l_&^Rp^0=){XvK~kfRT7g^cMTDGo8n1c_-$R
--zVSD&@1*UC+2lJ^>6B3`2Qi9LP+JZjcmcEYs|EO7BA{jwiP|xOyE^=vgExb`{by{o1sr;zl9-kB%a6|I$;|=XquN*GgwPMmrE=(b7iXOgO6wa>g4F`
-9YrDQP60|{-3(BlzIA|!2EO6?AzIPuPQs>I*aT-ck7@{8gYPuKc{gDMV;h|74cvOm)1B^p#(NK8IYQ^+fIw9<o^nf>Kl{ORFFd9hl_1CF9JERkh!!#)
-?DLMXl_l3q^QKhqAh$Bu0D0oGBd8Z_1k>W?{b<bBPdD}toGz1}I^hb@gH#09+gDtp&9(wCLs$VNdRVR)>EP2~gc)b?ox2NC#xX61K5|kHb{iJ03aB$<
-1zAMo4Y-GEc<iDm$bGg2qB`95i~A|yVZC?EAjWVrQ|qs&rWNBIBbQUgoeq>TURNW;2Lf6V^%)06p|kWGv^3NJD`W63P60U{(I802!mCCuHhvnIBV%6Q
-)!Z?H>3#D#+h9Nq!0hM?ayz<vFlv&5j`~>paz01Je&L}LR#Ym(V{{(UU^dYias@NNViF%w_b5#Kn9zKgQz^O$UJCT@Kqx+#Eh?6I$cId?`IOMeEUGz+
-BwjEu<Dy2&OnM4Ufv_PTy*YYy@-jdB@y&O=3z-AT92~_&5csC+A~~kQMHFJoAaSe4M`hvCN(Y=I0chItlRYW)?E-JKZmr=&H%508N3t7i(MAhtcqH6L
-`Gy(mx8M#7Xbuew1OaEl_l4Uo96vmrEl2l`5*>Do>~{It-JE|b>C;;Ei{fU5ko5ff4W7=Dms}8_W@pbWQnPd2>1OTal))RGyY7ug%jLMhcn34PO5vY~
->V%=<@rItz(r{vkM`&oOv%URcXbgWK_=3%8y#oS+<4%hLLxb7J3>TzEnWEg5`s>#i)tbLMdfhuiWXARwL8m27?R&_)5$SO@1gAxa35dl|!|Udvgqe_E
-{&4hG;%Tu)iHR+T)Jjn0Jj2LZtT2eJr5hb!k>!rF%$px=&Kt4dt(Hw>2p`GGN+H<%!vmkii$)G^Ef0_{YMq7fejJL)NnH)bpVWhjN=X;zfm{g3MQXv1
-W7t172wm-Q8++79pXi14qn7F;AV9p)Y8<sqOj0*@XAqId@FR}Vl+Fq#SFNO00d5sAV@ZW7#zk9&a2s*O65lXiiv1z{=A+`wySaxOQVF<CuvocMbLTdD
-vA7w`m{dv!yqAv`p)0UrDDN}j1vEyJoAGK`?32o5Kgj(HydCa$nu9ziIPa$B+)5zbQgjal_dGfUx$3~7dO<R@DS68N2N<bV2`axAtPa?r`_Zo66sv-D
-$B`)BOiTs}EbO;Y;4>%=G>P!9L+P@5bIaBgPvK<AXZ=JNO3BcF3x+^reKDPGl5aB$f)l%YzOd_F(zMw)w(Z(VELCzQuN-_V)?wQ2B!+%vhVb8mqaSBz
-ItceH?*VWRMbueNW<?GVM0hz%9_7aiGUG7}T+2(<_<H^8<RNa>J!=r6Lxd}Zk0@5>fzw$+HcLq*jqnIiX`P|VBxnzk#}mW_JITZ?#(Cfp7@F8NC$!rM
-)g=)c0P^^5KKh;Mi%w@-@&v+Zdty`a&^qOV1-c<;S+>KDP2Cz`w8_f?Mt{LtQ$kGq?!aEinuf~bTbT3fhGcziB8FM3{tN*-i!tH?da=e^*t_mHkVxSd
-mkN}m){w<(9w_=ckp}8}nk0I^_6WNWE{{-0hh^PcykkJARcqL6Pe`(NO$oIVU&6FY_5k8lZH4HXi`6ywONK0q9TcOk0!hQj5@xwF#oc~p?!tUa4;i3A
-s<NaMDS+pMZaJ?y#D1XCAiZ}g-}9%z>^~y&yRZHb!TqfFGx%m=rtJLtlhfX%+lnuLI68aPJ9dBl{rty^vm<v%^W*a~5O`U-g**`I9ntuwTPQ$tWx$@s
-P|f?`tmA$(uM4+JHfXZIN`RlNpFUtylCn`<Zc8;#@Bue1udf<|>*;C<!U2|c2i;LF5(4NG@FW?0bl0O+9Y6Kpezp&8T7caSaE85qWaRf62+yKO2q4Q#
-!gDED7@0&CoLQgSgF4{d{_uhXmAEo$QOUyiPb?DYIz|g3;-JRU+@1Q)dx)gd6=}921gn=h_=EzN0?lLG@c>CS^yqF%hSf3@H&4ISZ&Q`jg|#B4h;vz7
-!NVR_?k*QrcY@C{NcaNdU#IM%k_3Rm%K5}JANHU@E!jfnY<Ps<a*{QSc($9APX>lvdY<&a`|p4@7iQm^!B1+Ufla_$Y>G9$j`QGIvfGqElyGmu!bjWO
-^~)my2i?LWOtGL?;)*%|!g9``yv6-&`I(9)K1$b%=fQkW<8W;2+O58b0lCE~meb}+Zkk3q>t3wFYcNzA)<W0FNJ~B5Ks;DIFUd$!<YnXh%E^yMth@87
-v@fH{+}cxGDm}$u@R*P8M%1H+y{I}w>c^dm$skdy_7I!^>|qAqNj)`+=u95N2iop#+w<<HDYnJkpV&~<QCfRxqEtOK3`P~?KN@BQ44TQ9)B(B0@#}pJ
-imlq+%$Q)q*dj=85aY%PV?s@^YyZX(1OXFYhG_uxXPFXsA=U6$2iIcsqHTBsiG%1@gJW>_px<i}2VsFW&5E9RT1k5(tH9fnlUj*6uBXC#|5coJ5h2{E
-_tHav3PfLekY4)T@KOh*sASl7sh7)#vER_JiTn<-PjZ2hirqjaa1diZp&UaEiQh`4-5p@o#Zfhxy?&zwzA^}<1Qik_&;cd=lKjBEuSHo>SQD=|j1()#
-OoGBEnC*}J!q&+QDh7R?N{f@fb){{S+5i#KT)(^@IkqC8MFAx}NSKPM_~_<bE3#n7ZO79AB~{tYx52YzP>2do1_h~d<cIZoBj8;q50(30_kO!@D+HDX
-YO>L?UJTuS82+shz~kB7bhSqqpiJrA;pgAXbNV)fE4sa-%V4|RkX;$WpzPRr+Vvr{jFa}<oIwB#4(9!oN8-j5sQCQa8@hf_vk((wR9}Vwk5}6eBl>C%
-xAI~63bCtjYaxY1_G8ozmPyI)cwXErLsmjWqqZ~B6V(w$M|s!-nhbWc6pe1JzHuK%Y0#jC_GNx@d3yGm6lax-%~XeEcbJTpOcLgA8u|RA%lGr?>h3*+
-;5IU!_(R(|KDnT_u!0arlP7SuUQm2>#r*+4l=l5(^Rk%r9o*bNw6fy&F4{lm=dVe%^o#pz`;_<-%PIWCfFG~CVHcITMRyK~Bp6+H$8b#zR^z3P;HsaA
-)gcVuGAGP)+yNX+g`L?WwhxLSiG$HWr1vt4dm9qHbNyarUaN-)7@+^cN=Ts(%Y|Jayc$xw!|QB|Y9CLG_Rkoge+N(xHkbhFVTF9j91vplAf&i-C?VY$
-`Q%ZsG!=P!c$O$~%3qUs<e=U^kfgiYx0k3g+7CV_fk8K~T5YO6tNm_G?(^p=?W!aBADzxz)&iBe@lwd?GHan&hvmFVRmqgflJ1^rX|_(Tiq9p{Eg^6R
-_R!58vKNQ|3e1zuIpD)BieWQtRZF4-mWYL?#QlsjF2|cOjgDy8pWrBN-GC|JCByurK3Mj9;QPS^3tOqEgwjOY6X++G%a!%F1Xuqk1#U5)Pp0zY_GYpi
-Z&vNj3+vdye}V{9p~~eMtZUfLhay+}UJur`i;IQNZgG14@--qSfD6TbqsDOI4Z(C|0EN@u(Iq^8(do21nEMh6VqQ!fcDr|We){rttFFH;|8c3m&fmIf
-FMoXd*1U(`><BfTE}O~wLIbi<-8^;E^YlY8pA_S#<dF6hisYkVKwSolo6#t`ItU;2Zgp*nuiAv0&Z#P4LW1mkj@5$Sp=Gtguwbzr&5BFVbC@YdCmqFX
-b}$kbDxp|8|NiVdgS-75)Z_+ra-R0pj`|*i6GFHw{N2WxW`6}*trR3Zxw*%w&#sF*OhQYioia(0pUDP8gob%B2UGHBc4}OwP9e^n$D$>En1gN2Kb6@T
-EDFV8OeVss*UR9AI#%@(T~1dF#94n@hkb7h#%2J9KL`Es&U&*?LmkIzfkSqW&~p1}HNyOt?r-=j%i6O~Il+SRXkHheb&<I+SfXqhfUrW#TjTw70rywb
-G6Cny+7O{kl&}GZ!o8&9go$d0^sShX0n6XD;2y$1>zd7L=~31w>B8^e`&O2)r(wG^p!)Qt8!)-kduOM3@_DIz9tr9=Scjs7?}V<uc4X`5P477W?jQNv
-i}RPg%gY$r_SZHh>e~mT+QI(+^&kH7Y`x$7+uLto-oI@>$?%7p%Wr=jJ`t>1uyg@wVQfp%i*_DyS|}}IsdEunY@6i*(8-R6B`hlU?25KWpG~3h4lz^&
-A{?*)Y>__MPNCoIIG`s4@*9pJ5HTuXMfE7D<#vS6I2WmIuhaA1FTIzWC^J((ZX1($LO4oDI!3qr#!V3xNTs5*Nk~E><IBsH6TgKYLMuFQF#HIihO#h;
-br9`Ss=ClW*xv+BFfIoj;^;LlZ?<81qvk|pVxW9M{FHMNNXcnb1=Y%=B`aU?ZArDkrMO3f>qS%3d%A(`V_86%M#*CPns3W{I<%>0BtxS;jN;+KfG2EY
-G}=#p4Xx@+g&Z&XQlp?_?uP3p^dZXgq8Wn)w8FkNX+AfNDM$lfH31=1Pl7LQlDiRUy_`3c1EY~wK?ZZo-2*blnpMm?-$@ozNhBUm6D;&bB!AKL>*h2s
-7`v8FlF?D}i^!D26IJ0Sl-!!8F@ceW3q=|<I+|I+e$KZ|Fn<<IFrw%(E{Tvj$_ND{fn0IRr8JSWwwqj>fd5yl6p92dUZ9g+K%e7g#jiI(s#X7}fJq#b
-S2Iz0AVh;26a7yoq|>6T^$?gB*)RUQ|7UPL+!CTk=wUK_OhfDG?$cF3-QZ9)i=VjDezTf`j4KYxvQI54Z+S9A<1K|1id0Unf#|i`WWQ!v%RuWUW_zQS
-Ibx6evx$wup%@k)SsBMi1ldqCcx~U(fab-x81Q(5!EBf=6Rqxtw((-WVOq=gdQn4sX?EjEcdTkptNi=ZqgR)-XkRK7)p9l?ATYkjog6LbW#UhR$&!+m
-i0=N?$+4?Se*XOG;%y?LIAxcBR3=>8A^)|NOXJlM=Edy+%+3dWx*Jcg2je;$J4UwS@(C{b{b2E-*_n1a&oVN3%Xt6#HGRRk4z3zM{*<4doW0K9oFDf<
-+^sht`kHe#Tc=`wOTgOx?P}}1c#aqGX{Xyoj0171hd5xoly^|=#qDzk=nalQz&Y~eG{2iqSF@(i3r>ap#D!wP!59h@+E#qXeBy5}U>JDO5Y~?Js)g#p
-vYkm88e5qH^U+1`l`-i^x8uo+0oi>D+m==Zi_i>RxdXWMx5XS|UpY2Q2)cOKqHbU$*xsxRJV5m)IUv)EJizl7ouO8cRxWrcg<cRBrI%|P-}u7BH)_K)
-Oi4r$>|5W>cvd>oXKv-Q+9tV&=s_kPO(K69x>YGkZ1T|qqcb~K4A~Kf<1)bF29QVi3AmRuVoir{LrBX&Y#(8_<m#1XMll--y1q@q|NT4%yDpiJR4*>>
-z22#C0S+^t1q7M#3PTe*RhCHeut(M-s|0jIMFSi-lo$(E$xtYA4K`@t=h)seoh9HbceDM7kVid%6ODg?e>u2q{7DXga#-e<@KJj<oi)*=*=p;3`EH*H
-hgkTyqa!+cF_j3<v#RB{WM5!TPR)od)L#<}`ad0>NbgS+$Ihnhe;}bVsG&KYl=jcbl!1t5x2|l3&};$CBzA+?i!mdEq=5~av)d{(%b>rnWX^&A31$U4
-xgGkgW1!xKjs*n=tz<mrupHBGWv(xtKetdZ+cp~0(ZkYosQRQNTRbvz!`Aynk`W~DV3tb+(_FUgSNnO%fvvLs)4{{XF>W%}?pF)J3^b}x8B;PqtL8Oz
-Hjx{lZyLS_T4_ist{yVmZ{5m$w%(|HdJ=o@5r(+!*2|$%VA&KhCKudIolKr`UFPi`U#W5BdXG2#D38}z7}Mj%G>4ny8YW{g;Ax<e2tZHkc!Ut!mJmm2
-_&ea8W=X)*K2ta(I_f`#ZVk|oa3OsoH&k3EJ6cSW7(k`UB$mJ0wiC>LN?2}pT3ZztlS>(3L8aVpAJ;}nM|NP+O$q%oXR0lo+2wv$(r9hm%Sugyb7ai{
-n+RX|_Dga3|B3W8sGua+i><gAihtpR>;M8I6}0JVQ7rgP0Gd@zZ9&vb%ngG@K5lXzi=FxI^Q`!3Ft6=q8hWIn;qTLHP+U<H&4&BQCaN%T2n@7ULon(Z
-fl=4?S~bK;!UP%>*<vV(hCpf_Vjk+Q<Ht_eTP=VIas3P-jWuWWr%wriiIZS!@xyx8$O*ZtAG}W>Vhp>-SlQAWlxhY;Y8W9K0o-Sf>cvRx#w(gn_Pb~@
--Zr<)sPlvyM0JAk4FQX6%UD>xpsb}yRHC|eMZ{MBh6~FJ`kB=<-WpNXfw2R^J$)MtxqdqU^dT4{p(w%l=r2euCR0Gy$P^?}zuIP=tm+^b=7-UE>_@}a
-^U89S;7c@!G|<2Rh6~=DptVKpN7CWC>2l*H_bEh!2D8x)C`<tQwHgz)JM7uM&yy@}yb6Uh(PdD@3+I}pN+{t1;k$s>`NEQ@y0oNOh!6RRF-+qJ#J0BW
-?}MQ0{aVl;PU`HlM^oW0M{r{?*<?^V!jy|6FM$Akg*bPD!sS!`F!)cp)7uWkft<<~`q7FVcs809h+nk>9vDbT#d3D%Hf{$tt=yem6&OY-_3xQBEvIwe
-k-La%08tA8U@X;V>Y(+j(<d4@VrT;8P7TPKXG~*ql3W19Vt!XF2e-Fi&-vW!WT-oIJZZ2*9}b8_kG~S6ap=fwl~eRSx+ru_Vrr#Z_})01ye|f`f7R-^
-BT;a4^JY`r$EZ(KzR$S9SmcUgN%F);CWkmHOy~mwVF!wy1<DglBfgJsAb~i+y+GfD;G+G<b(NB6P#>=7RbTcjY*+UZN7jb_ON<bfY}N5!#L<#wAiJ2f
-klDxrsQ>D~b*UR{{%17h-F|SclvVhXMIFpI0%6x(#b&+Xv}undpX5Mj1XmpN#feBx>4<X!U4`<ng=39QnXrPx&~<S)m=IMJ<n_!`E=VrLw1St88xral
-X80%(nkHs^rH7f6O;a0WPw3-I^9AVYzy8+gHZpTrx*bxUSpH%oCIlAmG)e$m+(okCE70I@D$%y~5#l+Z7NqNMq|+v`XVQ)&K>Yn2hamnX)KGe30Q@&&
-gN9-}?KgrGW8~WkA;Bc;EXKu+yKlJ*C{RVpn#+&c#}sjJ$qyu-J<C6%iI8+03Y2coi#up@t`yi;*88b<_AbBZ9UT)e`CvXDd`365A;n^LYF5I5Gr(FB
-tl912{C+U=aN3wd4v7(cKrJ<Wejq(P=)&nfcbkRNaCTp0MzhKvbCzzbY&Fr5P{AzJf!c@CY1!h0?*U&72g^Zb49dI#Gfun{?!v2n7Tuj$kU6YNU2V7C
-j^hEeW(U8}7sYQ&6e2Cy4Fp(F4d{im9Nm0a)DI4&zo~w8`U3xrYw`pkL0K5W@|hUcP3}LNCYEL*aZOS=?@KMHxVrjlbT{$Wr``OZs|~HME{<M;mvXn=
-sa>ADIzuE>@K^q!cXV+K&dStY+r2zFd)KP_pYM7XZ|v_Mz&n{dH(sp<^I_U^!x)0Z%y|c2*Xnh1Zf@IoN<OONr^V2724)OQC8n#TiG%Q@!#qrgSY;W@
-Yv&_Nxk^Bw-uZ-{hSF>9nsv_)9Oylj>SR{+;O{upgme)91wjofCfal>kUVrgA*~4x0!g%+XDWP16_FE?KsqB*J+1(3MNyImQ~hmf^u#{wcU(iQBJne6
-^pJaSliouIdvV?90PvCyn4P6~Qsh!*CWEA0k+0FQN@}efLiM^uyKBE&(-~I48`L|GhGL_p_Yr%ir!u4`Uk%-$92<vXChPp8D%mep;vKFZQO)633#taK
-imdfvKo3rqdy3o<wV9<e>X(aenuX+(*ENGfufiHlD8pD^OM+l0l+Jm>*-PLa;{UY5LQV6_V80q*C=vdkG^KBxusZm|XfkXGh&DXFIsk|${HuE)S?Ay@
-bP{cJ8rH{1-FL!|4*4TLSg(;-EIr1dFY&~d(0N0>2WFguViAjrJ{^u0H-mZfc^qZ1h31eKKy*C}uQ){5afyj?(?3m>@RgqDjvW93!`Mk5cT-QN#=Lhx
-6(joyqeCV{nRE9C!3QuMgevh3y0hL--Oim(MhFEyozLD6=p}HS$ny^N&`_l^k#er|hKnusTNs><iD}!<z9w4`N#!D{VLcVHkyQ4)^FP&s(Y5>PgLx@a
-(8gUJC^_`o30f)2Lspy#89GWRfTzy+d}-7s!7mOo6IXNfFz5NDX7QVrollq$*9U~2N5Y_+C1l~;rJy^|_kI89+d9b!2OBGUeR6uL<Ad_N?v5sdWI?W!
-vK6#v?m<(h6OWo8kWd0oeWxb{Dndn@Qc0>M2<t0Z9gV4Kg&x%!u#zwpZE&8W%LN??1U>>xEP(a&77nm57a!rF8aRHw;887>ZhPFLqQ)K1E&$%~4Q9BS
-J!?`S`p9TrNTcu<LM<shN0c4B-h+aff4z9_>i+tL0OiY>B!1)_fCI&gdwc6Xn?ZE9^>MsH5lr4;C4G{wAm5Cf&#*#z2>=rRS{18;E5yH{1io$4J3_22
-(5@^mijUynID?Fx{OI-n0$_^Uu^8=PANPLBkB*P+6Y$s1d%v8#%e2upoYMJp+`MuP^;vOd2MA69^rc43_NzUZrC?vZf9OmqzlZJn4ND`*SPa*s>|*MT
-+??OiMn9cSKdfeai9Y{W%x~RBE#Y&A(QOF}Ybtq)XD4`;u?MUWJ4p9Wm7bfBAEU1^6Ldfvf}O_#JTNMlHT2bB?`3X!b{947ndhTB2cQc@KAq&$B~ni6
-3*~;f$M{78j84)4*NoUENA;JurYM+jOZGtO?>_r)cPzE9kK@YNOSS;6K(BazKLELBuceMCj7Kf^!qqhsOqTzb?)zp|p+F}4y$R{?=36#49GV*2Z;=et
-(7}SclC^5!lQ%gupB?vpI{WeT6yLa;S@M<Z^&z4YB35^8HZK6+KEHJpL62LtY-8wV%D0bu<m7+=Xl6AL-4X<};vc|LS=$r<&Y<|uJw+xXv%zXEc?Wlu
-=7uOs+M>Rq6zdhf6x2!V*03Qnb?+SWa<kd{Z8n;dk*L&8R;tjNqx_wet|&n{)n*Wu8U72GD%J+OJ-m+(Yyb8Cx0>R=
+c-qvx`*+*cwIKXE*8C9&?z94Al9HXrZP_x3BGHK^vg9ktNi#Hyfk;r|HAS)nX<21BfBWp`c>tguY4ff1WwjOoocGyhpZ(rxdYg@>Y1*3K|BumPb{k%;
+#*<;bXyvz8`EZyITd9-?$G7v@Vi_)0(;$F<;w1PVQg|;-$J6nWTd{AoiM{c3nJ?yx9R4-^r0Hn2TrG0ja5kOJmf3PVn-&2TS>Dgb(`)^Fn%(BZ%hi06
+H$wUoyg561chbEGJ7FB9SO0t!HNq$zK&`x>pEp@?GZ|me@5w)JGx|~dV=`XmpY!ixf`9*sg_7XE-gPf7kIzn_y-^fJ?*r+0KFOA&+2S_Lif|sx7ciT6
+4)a*v%%<tbd{MxN<D?PJTg82`%y0SkZ8o?WPxClQ0;n8LVf5j68m?u~pDi}+AcX&xi+lco|G_#^pJ^Ing@iujp9cAS86MM@?qV@p*a|!vE(>E029vBP
+!ehJMv0b(Vs>yKMVX<5UA&*xcWWf3~E(%!uHZOG#-ZjEjtJM#N`6!%ciz1J+X>pe?u+<6FD`469O{<v064N_?k??M|7~)5I(cACy=Qs(+BdM5AiahM~
+gAhi%T1>s+Q*Ef#;C6a1&97JRYl(x4x#gGbe!`9BQ?8bTolf{UH-9>t<}`MhSd8Ny%~sPP3=R8sH%aygmsz)`W@onS3pLux=JR|y)Uq-$`b48x<ghFE
+v1|v9MT*2hG+u^x0BVET?R-4RhvD5#zR1JnO+H@0f?X}L#TXXt4quvG8c&O5Hkn{4m~4EMUyU=^Whf5kqB+bz;?L1&tUvKM(C;W1Mer=ALO;X7z@G{1
+=uig|!nm?)Kn0BumTH-O$ivmgouUo@hI|;zDAqEsO%x<G=wJq)C)xaos6f$9&PZW2z0H<`8!ai1gRIDd^zh*Dhwc$<=pt{)sN+Qxf74FW`TYRk8@kv_
+;@;o)`Y)3At=`{T@Z&v<WAH!W{1aqPV1n^HTi!T(BJH+{)fF`N{v}iZv;lqai@(Ey?ePkH{=W5o_+qbswQSC_!H4WRFZK|{!2hXH?&WSgodRs*8+^~@
+U|D%xuxEnAjyoKH(D8DK_^=ZeF!Owf@8O6{33T;0K(91|N5NSg0>y@w<DHd~J$c#3+BzHywOZ;n`xMI<8sUfhz5@p>=~Fi{GJDdhn+{VM<j>pke6g6$
+^kMeMr4ZEKUIt8N___#QcYlWUdzJ3*?+59@>DlEE-E(*m(Ryc6ECf)_U^H;<!r{31&<>Bze>plk{4xFE>`hmZ><KJX3A^6iWJ|%HfJ)^jZaB>SLlJZ9
+1Xwc|YX|1kf&;VsI5OV?Tu%Jj8l@uu-y-}v+^4<Lm)XZ`JPH3A!b}j|+|CvVDA8z<=KvQl3$7Lq7x%;2-~$W+OI!~ccuwgIz@@R8<_R6+D0~s>IzVgp
+<9ssYnT?{g*X2eUrVekj`|t|?40Bwp<;}Q|l^QP#fTGzDN@h@SRlpvs<^cX!53wf950=)S4&hCPwjktF0Sycm<2ei-uVdalxKlsmDL=@9!O>~~if+R3
+RaDJ$U?^JxsvO$$GX>;CWnke4lNlTe+YOFQ`vL3>K%Zhgsf?TGwg!#Rk8lr`9@ZsFT6YUL_31MIw2Y(w_-yZLJl!j9-cMob`E)QF0?>A%tQd^P&R7uu
+?r-7#`Vez7j3%&Ee2FFHmN~ni8wP2RT(25$w*Wf>y#s3txBBhXY%(6;?fL;AVNDeP(iZe%13Qnce0qIwNsxtqZ?ca$)Sco86dt@`4sLE|Lx0MRaDVon
+Uw)ZzfxB$HoR5bw{G88<@u#$yXLr+bjUNAit9y;(*nfC}cQ^M$jLjFb>qT}8cOqd41U)!6hy!__VeZvgA}ks}g^L$U-;H53(^>v0A4L8FLRSswi3(yx
+EIC^(>5!~-MK=D{-F_I37j}jOJdrHNB1e=`{%E(CzYm|Y!vdYoB1j{MwriKb-%O=&8ic2?QXEIqDBKNS?e8}j2NvOMgpc9iCR=0!xD|>B_9>3uulD!z
+Kfhmnk-r*7rtlIQ!gG!TI=DDIK8}*aC7W~shz@EkXRE<Y?9fiJOu7;NlucGS{Z70U*aqZloWlm@e4PUZT`uCB+u70C?=-lPq_hkU^~K-YgmZc6=*B^+
+k$$wgr)L*$4{;bYjgFK;5N1+w6pjlbdZvRs_CGcd`6temNT`q6!9$l$XDQ=JgHRL&h7sI6gidL)aE=Dh+SO{g1-Z7v67sLZ?Ao*~D(x!SyZypzgztW0
+5-2@7K93$)uA~2YcXru!db^*k7U4fuaIt&W1gx4JeD$KLjDBl}=Vz}k-2TkMjSF+;7kM^p&Zd+5zdW_oH?NORx^A;{=gIZQ2xSJ;eF(5WgN+9Ycrv~P
+&}>e_FZTcZRb(h9V94m=sP6TWXnLXm@Kr0jDxBK}4k!}bTnM2BkCztBKaGoJ5z|LLYo)dTDG~1B5(Z&aX%4Q4tG!pnL(cqPX8^=zQcs{xU@5)VSNs|Z
+*ARw9K7f{sXLAGT>A{<Bh1PHFrpY()<=Kzj(_atX9;e^@*!|_#i|*lh_wv{H;P9|}aq;Wh^W&cmF1zwNNwLV=gNuuw&(4qd$5Fxr{_*#xXXo9+gNtqw
+q{pX6-M=BN1;>GYr@X!6BIP+Sx99K;IKtLwHJK0<&Yux9aXSq|I+*0y6zGb4`f<GQc)@jmHQM1v#EpSP-}H?5TdK5x@VG@@8)+*j(W1+-z$+}~ktTG^
+q1U+lJ<^jNQJK<Ql3-J_W5irPale?US}n3kJir6lfMKj?lE5A_HxuPW#AM-W+Jd({us9mr;6+2CoKJAAFe-&-%T7mYYI75=vF>KQvxDu>JA}cPT!lLV
+UbH$BnCUQ|F2?}i&x60>X0;qonCDn6Ccpu<NGPIJR#U`!uvhSr<Q?>DHKpJ6tV(N|FJWarzy=UERcKp6iln$Bw4T`tUM$A{q#?!7Zi6KYxT^DPj1=>S
+>FjQr0*+m{-vhpa#tRn+or8Xr72`p?izO`km(E5h3~e!pbuRcLY2D0<CEXl|KqBb^uD?YA1Ta;Igx#$l4D^dlz+nA$q3UEdfT2!@K&PSPs0X8LG0@{7
+fF}fg?$0jP2tTw4z6}sX)ChyNenrRtDs(z*5`7$r><0;VY_>;3+?C$@xH>p;pqY^vq${!$raZ{l-I^F%NRrk90AV?%t%<&kgylgp2^ns#-=Ue8OZHw-
+Z*s^}q!o(-&l)aKfud7eyiE=3774WRnQfRyt#9|zARV0mu6WyC5z<`ke#rG;2{reIl#9-Q3eHbN9!Os?Ak!!3KDvX6(YqE`qT(%tZakBN3<!dPT1pJ*
+<d9Pp5|W!b#ed)8S*%i)&WO1U5AI<=BxuCHulfwu3G?H3B_SeLV7M@=Y$pnz^RK?JWWaY=oTv}}(z^QU3t|d$WV5lEO?$2FY@(KY17I5F{7YmGKj!xf
+l=lT8Ew@PB<07Ao8liK6g!rbF${QqH`Iq@392Lrv2$Qvd;(!|}`oJ9sqtej}28ir9dV6sB10HGWJ1ag&w{%``4ha*=aI=)pG`yFiPM-y&YT%!E@CA%<
+@o_w$QyyEi8OL0^7~JG|LKMdE9SaR26161>e`A^&_74ZgBJ&~}<7whGz=t@3sX;C2Q6@rVp(2(LS-Tz$+H!mkpn_izF1EJaYy#7aY;S}Y4c%m3ccvp0
+Sz{HFSikbSl+L8rm;Evf6C_Z7ydS$P`^HA}vRYlieh>1ZU}WTj09*xn4QRtC4>v5_5b<rtX{3e9pP=WpqTTiz0l-XWI36rx4+fJ)P%Pmd?l|onb$>d2
+cXC2s0E@bx-X6d0(t9AuYpX2Bw>j4Ne7_L@JPbZ`h)Qh)wcMrC!iD*1ae_B*`Hj<V@xb&HMyuth`6t}PMNZ<(DDiY1xVBV{o4`6u3af&nhLp;$o=147
+7<4e3;(Y^zhu!7*e1UshBPKn}CX?(6HD_<K`J4o}WyxtR74vlBWst*B9wE}s4dEhV+*ZTVURpuWTf?Vt8jNlm4ju7K3JO_30D>E;zL*4n$&S0HhsZs=
+{4z-29(Vb7_}9ONFTWC8d!CPwM<pmxNJ{E4FYYwp9Oxxq@X4d`-7J@L9l{Tnmv1j%FIRX5RV8L$#@IyCn%^w4B4;9YNce98%wBBEDHWVenRi7g7Hm9F
+R!PeYY7}7w6p=xVaE(oE8sVCHB@q^503J2{l%d0rys5}a9FSVCe(HD<?i(R7z>V+@`5b!z$p|`JN*?v2?UTQ1pL#_}%lshi^8@vw4?^wN4Wt45ri?j9
+m7)yVB?Iu;l=<Y$3)o0|k5X$e{MkHC{PBqxSuRC{GpS#U|A|<$`I2wNaXw&D7BS3SMuLeB6(TVwa{K(2&=D0kcL_bkx8rHdMSwOWh$Va@ZGEj+Mn1{S
+hcrG_=PTt32Kd2rP^glUo~Vkn*6h%Y#P92R*>`w`C~E!pY%HY<SqT}mT?_wIz_N{V6tvpI(IuQcCK^Sr9)BHp!EudW#?)jTruUjEi4xt-q&p*KB03x6
+!sVYx+lHJtiy>*WBD$-u>O$ZPcg@^;mOp>(0y2%}mMJ120G%)4*I$RP_BY|1@pqAJLOuzGdL^6S*W83x_kepNJ0n>W7MqSmbF;hw)Un3CH<6=`u|Oh&
+#yO@iq3b0JY-P8poNTdI#vClTTyMukZb%_H)=WYk;*Bs}HczM$^JP&aqEV^X8W(Wij&HL`%vwr!8UGrR^@S8ojBre)z#i&|1~;qehaBbAL>$OnUtJtH
+1Tf%i1UMpGJKb$i8ot)vbcK}|Pk%;ms7H$hPz+O_3R~VF=)$#Ru;Xm-AzvD-AcP}VRP2VjS6WGVE2230ibN28HchuK@l9N6Bq!G2t<xH2`7JR9my1=Y
+J(dnBO2f)_bCuMfk(+8VNNLJp(cNj%+LQi82^IHJh5v}&0%l|gw{*;vS{FaOyG+lIem<Ac5DGS<aR)s>5&T3)%}3M@d*qCC8xXK!0jU<T)bTc?eZ2__
+F%m%GFVYclfV@wz+X(p933S~9%XrO-mOL~9d*dNiX#}@9P&s%|qVKzx5j<!2sNI|pW6VVy=DfsF)wAQ?wB+35q_Xhc`AOvAG&O#qOG~NrApFNFFA#U4
+l;gkTH;Zj__^1&BdV)u9Zd?O%&Mcs0JjrgahFO@l2|kd06dn^g5PHw_PPPQD80p<lD4ab%KK(v@dw%xQ@lp3YA|5HS6n*3h1$;q93S27SbDfe%o*LT)
+Xm(v)>d(7Hko-i8vwEQxO<CDcW)W2)$8&8V<7`=GoUyKlBa<V%#>xrhBEHyvSyd*nB+s&Mxc$Lnvv;L@2A7$w_AMG<q-xN>yWdt0f=$BUADAP9f)wN%
+4)JuLK+z6IlUcS59N1_Zo}`B@0egEjn@!lfY}>$DGVRD&98w~1coyViXz|J~7df>VRHYQ!SBno9Ev}U{(7vEBBElYVckwTvgX)=sOWCUl@USzT?QGh6
+d-f~>*GD1%Ru?~2G;)=Zn&&wJ5&jL6Tii29ntg<Z*3ml{MDySpmM?0DktpI|db_)3J*4;sp^9Ge2%Obyo%7!q$7iraNB%0F=$IDynHQONlus--mJNsL
+Y6`63c##i)=1jSrI6838Y-E5TU{W8k6<x=6C-n-3DZ^=+@SJ-o+?BJ{^$iLxK8<rUyuove1V0p?LZ8TO#{zN8&j7)#19CrF_!M!c3@L%V!YhLCL}{&v
+Wli~OysHCqlypeB;I%;|TKFfHx{Xj}9(0&u4^he|rl|JmUuAMFPIHe&iwNba#f8u52ntdj2e<6={r&K-9Tz$M6>!tObE~ER<Z{ZDnD(i_li7fGk?B7`
+q^OAWZzpNXW5R8pqTAPIy_yx4z`+tNk3HCKbx>M{GTr|KjzMrRv(B*)qy{!Uc3E}A&Z3D}UK;Vp6otehT+YHZ85G4vvOyJ--ph9LWq*Tq9%HnWWVEA=
+3lUQpJ@uCrbn};tDkA<6sYykEO7`VqMc6>gav3NLXl*>YPjBIF&aP4Vi7UeA-BhdBKOM<u-Ef?65jvtJttX}0;aXcHZpOFA&;ecY*^q5Uh{Mw|4Dq}W
+m1+j>N(S6oL`e;2x!`Zw)5tMxt}KBXq3GnXSEm~?puL~#5K(l4s+%;eY&rLUm~tr(3Ghc`^^JFDEb<@*1OBd8dU-J&Y8zDz3<O(o-jgm_bDwgLZ^>G<
+eB2IA7qq-Yp7Se9pc@&Mei3N|okHdxR9InnibT7;$Oo%MUg`JZckh_y`vc?fxP<6&1oFxBjw2-8Z)9ix@Wjv5!*Iq$sBtdiPxOHfFY0<Mp4=t3PlXyP
+yzR(eg%0=zEY}JaYmyS-0-%iVNa11?jXiH|;0E=_o(Q4$@U==LwgZXvP<QUOQL`xey}UNscPfSL3IV}6SE250acyWCR59KOY6gCFGNczS8Hp=__8y3f
+6RZ4>r5?f73<d0{_`G|Jx+G=-y3umT_wXl{d)OBAOQeE7?nR6~Ea_#)@7SFQOxL;N>#uQV2IK@l8X-P9m4$rD60)cX=_R#R=)ELca-0<t!8j}avfmdp
+=kaaalC^DMMLP|y%t~20Q-=Q==uC5Fr~w1%9{8!Da4n7b7$Cou(j^$i*Y{=M#g^|&2fM*<8+5f8<)<D_wmKXaDGxW+_hrM4S(92(*_=R#r*X7WLoDf8
+6Cn@+t7EE_c%vm*pF^c^ZD|&Ik!*C+aL>rD^esD;3^G!?dIk>)dd@Ob7J!{7n9-rL(e`JG?{u!_%+-`Bw9v-vx$e}Ok6&BnM5=4y#rO??A`L<<v_#JN
+>3$=SV)ujhLJUeASQ*a&R7tO=P9X-XjH120^$m-1OXfIi(?Z50Fa~M0C2Gq!Y9N*gRec$&kc^E@0GI4Wp;T|-@n7J`r=hrzknM`RPSk$XvAJoXp@Unu
+H33RwJddN@mY4?{B8x?azF4qiut8LvE<$TOPvxhY(@p)aq5~vih~yLF!Ls9sfBmjK3&*N@*7a+wewD7Ct-vjLG}UQdOV(r0)OQ|Sq?bQ*e@PF{yNxir
+DrS?_lJ0d>gL>v<r)Soz5iL65?Ct>yV6&+p{o&yJ%}MuyTr2~W#vT0ccjw)-dwTTt?D+IDMWJGYK3Mx;c|JQme0P4{g+kxGJ3cwOsJ=fs`}y?b?4a(`
+@#)3o!O4mFa^5|H*T)AZ7fu)7A70dr1n+!o>$H1#nO+{h>7Kp2luswer$44|&W^hJjE0YXkv9jY2j6#((zm}{{&03GFJYBve)e%&vA5@E-=D*R**8C*
+AH0<(E}VXMeCo_XUY6HSUduvYo%#=z8W-Jz^TQufGS=Y_7oV4xDGA&qE!)r<^VauwFVgtkMfV)-SdE2jA`GMmZEu0zRsn8<jrLS}jpo02y+?c>)Cruq
+3<-tjSaj`JyoQfkyy`_%wrVBGG2*zl$8Xb!u@vH3?1k~hhP!O7=0o5sW9e7VN{run_^xm5syr7_do<MO)*?XK6wysdacpmcR}#^SYXz#a)7Qt}qwMWv
+v?0w!wwmBF#AYD0pw1W&8PXaXSum4{_9T~O=;k;JujqZ0FM+V<JOIR#Fwh>3@~Hdz;N8h3w;lCiY*HxDwddieB5qsP_+30>CzCh=j$)DNN4G!Q58O|z
+Sl(8R$LxG{j5@tGUqhpG_Aj{MhBTb!#UPslaZBLUzz@912HdtZUg>!}Er`Eq;@w!D&_(wUk>(F)7nfTnR%(DDh3a4Ya&g&xlOA@@FJ<^Iqskt$BX`p^
+!qM%H_9Lbo@aU}rBPnc$23a~75bi_tE_T13cQ4P6yNJ<tch?`Y#TW$-ctrUZEm+#H&#-LH{j+HV8=8zcX>JqcQ*N7}5u0PaWmD)R_u4P}8{Uy<3U}?t
+yor1QiFVLOml?CD*LYv_Uqt38u_zMp=6Uz0<L=Mt>+ZoN?9+uPZ`?hs6zQ|isO`+!?C<WTdc(TgK^O(a%)8Ji{z*|vHOv-6;SM%zDi0LQ|DO<RJsOq9
+7=e0dGp35pWydY)1uK|SP^vR72X_YC1fk9pJ#_$BXGLq6f1Cp6-Qdqh#}^0Rope+D{Zse+;ux>kAG(J>GP0FYgfrg)<hw7=&(7eUgj+8?IK*%e_;Gwa
+oh|Z+VA)_`(Y!gRt%CLp5SiW#c6%AQ2%lSog{sBQb+{Q@<ZBx5bZpWyMwjAAb-Z2+-M?L)AC%fL_~|yAdlv4Etr#2;mTk0*Z^Lc)Hhen1MZ8D~oZanM
+6O}k5(<aGO5%*|x{nDMu^@$NGP*r1weR=*4Q0-9-qNe6N4@wtR#evno2t4bpshBlsKpDlYQbzGAeY1Ag^sTD&W>WwftoGd}&u9xS%nu3s$2UT$#Fl$P
+s))3>T&G%i+vlcus78sis(5kHYHIUHt;pz5u1&u@8N!~qy8MPtj*&Gm?fIi1xvx7hJFh2W=Era(-eL}Zr1zWcxV#MRMGh<;IyH#Psd-ibAeD1e5bXCw
+7aPh{wiYpby=k$*45a&_$VPdGRlvp<lo>u`*SUDv8<AR1wC<j2j@&aQ=ZH-O@PJm4h7>XVl1VFCh_{fd1;{VrI**eY9XM?Y6v36C?$Ee@F{zh8C04{@
+$$qO;s}l0iHrgP>E^k!!-jg<K;i$%e?>Ah!nJW;!xHutz=X(y2gLy$0rNCJU`r3}<EAWqRyV@pTmfADy6{V}1N><OADd?O}D(eW?unZBCfYAQ-i;B2Y
+mA(a@piK*3_@xV{xRFv~S!TPr;B;n7Z5&5ROLUg0$Nhc{S}$rPccrRwb=ix+)UNfKbT{JPW%Dm@ZnJ52O^zv^55Q<O9V`K&ja+E5SfvyKBoJkotJzVP
+8NE~~p3{9Cknq?_|3(o(^``yB7oRhZC3&Fln}(~}=`b+6<lpwYJ4h^-5<hVNG@fw#G@fwjIsT2Z4(V(Z@6r$&kKZi~vrI|wtyxx}m_DIpa_3KpQLk##
+0b<*Rh8Stc#n%YAb=zLx$bO4rBJ>-7L&PslqW-0rwBX<!$~NL7oP*1=!?Tn0^5jAeWMb>E1w*QmVx!}0sm7j6%~%-PpyuiDpPrp|1GteX(9a}i3V>$u
+TgM|US(8w_DbNrQ--?)4$2OT|!&C-15yO#!3yQHRIR+vocXo)~(<MkuA*YwaXAo(@BJT(7Q6C<FIO?nWm%j=F;KX1ILW3(5#O_u|gQH1yU4(z^g#XuA
+Fc%ZRW5BZ<zy2lt+n4))PA`B?JiLrJT8gEa*r8Nz>~Vn;7P^Wj@bLJhB-;2)Op{NjH^_j|%Q|qS-Vbh2-7mrr2IF>6+E9L7Ga%fnlv|K8=0K|3(6>Hz
+6EhiZ*Thk9V*WfBNu|b0Z+WxPXd<qO3F)3t>2$>rHrin+t_mIi4zS{xEb)Qg3W5%wz7BNT08S=EY3U1*3vp;8p*Tk7z%dHt7)4AkNj;$R{4j&?9?2|>
+Pot5g>~(0vhuwGwh{uPH)IL->k;|NYchHpMUx-qNf<zM+1X6n^6tV7p??<Uv$cJ+%c<5e<+A>h=p1TZ<5J^amScB1MsFMcEXa=*}+l-_5MSH7a!GV_$
+U5=L+ri~d%7kR_GCdGnmqOyIL+U^Hikip}=gT60K;1p+c3v}XqwTxw)sFK>^1{qqPM&tM^5u;p}!@!~7-%m@<H(QldMo08K(gR4}n_A74ZvDN`8VDl}
+Ve%I1)i@#^Oz#`v5zzjP@MMe%&l-P3G#2^CDxVHapwCCuWYeeV%K)K_#@7<MMD?ph3Y;mjDPuIwq1j`sv~<a&oFmI5Ef~-Pc-1%IXyLYasxM;YXQL7N
+gUZLV*RM~GPrDwMkF@K@F~@_dH*v?p98s`|?huGE3n?sW9;-a7E!_O?0v=&Gw$w`h*9AP1Pk>Wh;x{&L$6~xzqi}k2e13lB4-pQ`C|}@)`BmPYcVBnU
+(FT>|7lA9wK7M_CcyQSj&0@YB?7_uHG;*;w$UI^VuG1w7=djTH!x%r4EMbpCP-widHwQ$soD@y?bhScDi59$Z>%d3bxD;`krM@4mn_+GDiw;-c0r9_w
+fgnqRuQZzkug^}7IO?FrUg0+ySnz^RYRM9xSxK_6XCZ)uaGk9d1ASmeB>3riItpE)-eOF=yY?6Knpu4es3mr8*z6{Wtf+wlWQ^$Vb{j+rg24u;GM!UV
+$otb#bff`hWzrI47CGR&s0N?q&;yf+7`-S<Z>-L01BLK}YT|?_iz4kZxnJM%6zR9|G8Yds!viM9y7gN))N|PQdv1({9u<Gn-ma;y(p|WM>^o1Y>V0wL
+q5VpCLKQe}ct{oC;Ud~?BBC5$+FIYZ<L%e0kO<tYM&l@(SqagACM{^<M<Zk3`06^KoQPdW-0d-QCIDb7K?|t_Tx~}pCV~=t-`)bLwUR~pQs-l#F|IVW
+Yww%?=(lzyf~$E8eaF4OfBU}Z@3!Uduf4zTee)mqEBO|S<M0|GhlJsvJ*v?q$S`Us<p>cSL?T8j%krs4;tK+?m`D!MN5}Ed#KM7XRYRICJjEAd9FB`a
+R{4XwVQdKtYNXd@k5=kEY|;bD=lbD`u$Ep$lkyB*DcQkE<zX80)|n9jxFaaDv2=Uy?^@0Ni%$Ga=l$J__OE-1EIwBWjGMKm=d!vmf*YY68HwRjdci+!
+Epx&94K=ud#3Ki`6>*=c!K4woh-6JAmJlou9kGVTCg7vk3F0pxznJn#feK~DiG>jWN#v`IzL_#HM~I<FmIGp|PYXZs0F9@YE`^VeWs0@#U8|36Lz49z
+l#Fy7{{phE-|r*gJ}<T46vxK;%pu5qC0HIQ!5(*o+iS#V>WWW-I2U`wjD<Zlqu^{$+{9u~_5O6>Usx;ZZw$!gqx1z7nymRk0?{s2x<_rmQgDoKXMd>#
+tCL~=h_>mCh!K3B1gz8uQTWX!5zrr_)rDB6O1w+<J-x~cAQL4{G!$irt{(jAqmXMSTEou`;REJpceoAl^CxmZ+TiIqE%AjQhJQE=BXsuYTjxSja?-gh
+;K}=he>?*}QDKx;K@=j$q5APxwoRMNT%0SN8gPQO#DPJtM%iL_yio~_SQ~bcqsLc=Y2$eEY%~Ir_9#nBXwm`FGQxL9WFU_agS{Oe0lUTQ4zZa7a7IJS
+bum&Enmu5-k~0jvk`?zPVAWzSc=}(sOWI>z6%ABG4$JG^U8+q5+I0{dF_d6@E&AC<^8pL<RC^TlL~Yv-*V^X}ZrToe(HLR?o7sUMJAJer))Nq!GYw}^
+5eVv-Jp4g}g93DvXyxP}Vo5y^y7*8|RY|&Ef`8kt3ZK+k@}*^QSk;KC;Y5%m4vakX;F#e>MLs-RnsKX_759m#r)d$nI!!<t(vj0DtfpjEZv)8#^@Yoc
+m;9O{`$lH7BAFoL0^qF&WBQE=F|uW}p}+#t388bns74Wb8RZ;g9{3H!R1{7@SPKe5%@Ih6jPwnPpc8jnWW*x>G@xh(WTI-KRj))Il`=BWB>W6bTqp38
+pq7bXVv7in2*UcC&f0?2CaN9|Zj+WMaWR91X^MKRP~i?%7m~(G<K*a+xbumMj||SCMZ!&mK7dNNz8A_uTYdqsg4Csj6~4wCd~D%rYvD3>C&RN@s>Vh=
+0VKmU)Poi^<=FbEZd@nYH@1R~5zCf?BL}xM4Xsb(rTyD-V6=MO#6oW^0g+8nuiYfJuSq)I$Sk~Cwb|)Xi)d?xJ8ahI#nTsw#^tY)$ex5bv%A|c(~Em%
+YW@wE_(QGfSWT}AiD#ieiF1$+a8;ae`LRkK>@eY^-;>FT+nMb}*8$ty)|NKpLw5bBt<_R(Q!aP>v<7*a4~?v;K=H&DwYc9Xu{FcEXN3<^F{P#7H5<Fj
+BkF6DMPl?CP~UJ0&JE*gnH}2!Mco1&B~t<=?6hKS$X^L!%vZg!ERkthSiq5$7hT)+jH1LcBaQ_o!X~BSsWN_e(NH3vx=)1u*<fv|6cSCxTo8!0%?-L1
+-f^e*_k-sD-f#Z7ztaeJ(jDdpTB|vE3MEJwgnqzIJYMDHLre`<f_Ak@*Bp|QY(hPs8n}_gGM<dK#5mq!D~_o?3@J)zNOYaV38mLABhQYg;y9F|oI%4Z
+cxv^%Jtp)dpa=|;t#&jf<tXp$>?E7^+K>L~e2O03UX&8jKrmp%8hhG&yT<Xj(vqETcTifg;qrE^%z_9^6ORykpe!u1c;~og6a-evxYg4?j$NU@7i<N^
+8Zk8D?rT?DFTRq%%arcL_9pic!DED#ch?)DqoYKJH>CPIt2Cw}&xu6KNpW0@i{dSpLyP^blE*FyV=rXIMV`1&RP~~JED8G<6Ir`|R<&?&dhxCH=t7}z
+%5<TSgTkw?)u@g`7Z{&=YBw_KYTI{g<y#`+6h0Q0PXe0d<nCE1S#uaX*4DobD*9ayvajv|tjMeP(=tw3o1W53Q>qchY`jfgkX&S^2!X6+vP+C#Qn8b)
+;{hHq2XpQe*M56wHi-t*+ov$o6pETHYRiC#lVs_0bqMEON|Sey9v-CMy*oYPaU22*;=D<SMk-H;d$fZ@qQSdFsYcDvb=V4mWS~+?^<!`KI&&YDd~i!Z
+tN4Z^vR}2EE2K^B`RVO$+a$*p&Rs~e!q%h+77M$u(=ijNu{$!0x0M>SmeP-~lCD<@+`2EeAj%B=znfL}6z*j^GLucW6^P76_n|R4A7h3%fC;v&-cF#o
+-D-d%YN?06Wgpc-jhfaL*)p>3Ahv_2Upb!l4RhY72bae`b<v`UMO{2{pOoij1DA#M0JGo}I^;jHoD^<DyachwKs`$9yIY1LOn>^@ke2F*dY&|2TVv@q
+NyhxsQlrJ~J9qnbol%`xiPgFE2rn8d5I8l|WM3?vS|$xA-l@ZEaR-GQi+)Yf#kfZ7`08kn{+7c`RY-M4syoa6I)_bkA)ZN!OME!yIQ<~hKGgEeq-cTf
+Vz$Ai(G6HNYR+p|#^Eg-C7hx`^!aiwt*P9BVj7kW(7;4x3h?4QJ^L}KW~sC&$48nKVT4!#TI;{Z+c9RDjmqrRG^*5t1XTamsRuVvRz|6|DtS0fhz18z
+W+Oyl+XNG0UMyFF#NXH!8%{j-EmbYn$!NEf&Bx1Z!n!Jg@lq%cW)tMTP2Y4ce>gje+~cl6CONve%kA`4Yvf(;7PB$CwyQ(fa@7Osm*K*s(DZ|?tew`0
+V8+NqPZUYGXv(gM##hkj|25aFm?-b^)|d;kbYoVUH0*NOgF*x7inD;gP2}97!kTVbKx=0XOJnTM$pNYM7PV0|*voVq4w7EC5Co=`dfHTVhb}CuBS7rB
+D8*IJPrBI@)||IqDM|$AcshwtqiKTAC5>7qsiGlrb(DnAh_E5+4i#5@O%ty~k{IpClW4GA^RtHdVr_t=T3Ov*NkSL;W%(YWLiuYcR#|ylOtQC_%e%Cg
+8*}?v_{@Zg<TjO~UgQ=dDIFu)yjt(uwi9grH=k4_D7I_H`lbuQ2IxomTN*D5j8zGP=&)io*Oov^(rFO8;b5QMJwk)uztMqatL2P9d|cqN;^onQ4g?zc
+m`RMW1!q~w-WJN<T?nh0b@Y)AxIIY(U0Kbf2Gv-9#Bv{$WrtKpRmoX&3g`DQQnQjOP3aY;WV#J9+`u%hk}@i&p=#(;-7vXM&DwDdM9wrKx?dj}F#8)K
+0eUk--Hy0<5o=?lBuc1iY?((zD_ezB8vl$h3%T8JrHEr@Lm*N1_C%=Mf0A<gDWmG!wu2Z=<|>-?QdcCkptJr+^EG;BSJfY|B8cbd8iU3BiecqR7)pCm
+LjcnfkM+^2Ra*j<!n?PCbuUm_iUY6e9q~{?EH4Ns8d0|f`FJ9rgafA_s@(2h!<YG2r36#fluE{5buRP{*!F`(^?R?{eT(KiWx)S6MsaN2z>-@>2*~z!
+)r#sp>MGXJ>^s)<W5%hI+i8g#fxAT8D6_ZL`?SuJ&N1Wut-+Tt7l~`co}L_>e-Fe@Xp$_@N<3mF)(%`XUOBRajqqYaN;sK@5YyPyTwLpKN8f8`1KPzZ
+Dt!or^1>hvHSXWNT1&lX^^sKkA6v`W?L?&M*2g3*Zn8yQjwR7|o2_v9@veHbc|G!Kk;U}t<DTg-ak0DzjaeSRQb83SmY38G`%r6h$Ackmh(!n767xvj
+$Z+|qD}nSP&7<$wPOA?e3lY`ePi%Bh!U<L7BNo*nYJ=*D&Py@e#m=WhVtQP4>{tXPwM=a7cD3y)_GD}QUET(GN5|(91VvRU?a1+<>w7NL<j>#Rw&kCO
+*O9sF>KDmkS<RCH<tF1RgI|y7wL!2ClFwuUM3yC)h7Y{TN0|5I^VZ9kDiA<vKsa9h1@js^F26-~AChREtUJoM+|Mi^gCt+Jg6)!R<Y{{&G{SQfU>1Ob
+tjEw(X5d9`zC3$#QW=m&i+RvS)pa`C1hno<Q`mhd!*xm6hh4BETLl>~Vsx6rV0kq=oVaFfl4X-eQgc4!AQv1_lZo-`$?Phdu(2UIs6^Y0<#<RMHL!BF
+NTkBnb2k}fx+Q&P;Y0~GMs_i$$~7SqDe6tr+^9*NKR-9kDtK+wT%ODh^2zqY<@icFHtZxf4cD@>wnH52ro?mC#};T?wX}DOa~z+N1pp0_aA@y~cHe|?
+tgHow;fNhMdcA~g3k0>dVEJ-%A5ms;(T)@9=Ly%Tb3X<T$&o3WO#PK9*i79R59VlcMpQ+3v6>@l+9RvqK4)Sh6xIprZkk7%K&{-JMAl{Bw6f?|J_x~9
+*NM;o+Mr5P?c{dreNEYP`AKv@vh|ARRp2>nCt4n-as0UuZ6ou^2B<SBZ}U&b=a=sePSWn_Pu!aK75X|lAZN7WzhN6_FJZ;5R?S!<N9aTH0OimUYj2ou
+KX8QnJwplYQdjUd?(x8>N11~pg>*F_59|%CMP-Am1Rc7lr+NB%|JEaC>&459P41P8z|c1C+tzt@cSz5aUw0APycLZ3@M1;xGvv+vJJD<AS$8?#geZ`A
+Z|{7J%H--Tt=BUSho)V3#aWVrTz)BhFf2U%<#O<JmYyG-ou2#>{>o3MXQ$s`yik2UJUQ$Bt$T>DxwwibeT0c=u*k1hlZ+B~0h`gfNRKbhyWe9UBYZ*8
+3tITkbcRWOizS6#NQ{#_B{ZZ$<mzI0lNaGjwlk6TX@{>gfttQWSVqGuX(~ZZQ=4$D?d7|l-LzRS0|D!PPnrw3KB3WTfHzJZX9iQsROgK;GV)8DMPx~%
+*YJ2cTfWBYK`116JUF5l$g{=$mORZ5IQHu}ePvI@X@3)KVc5C84*1>W>*k-L;2Ds)h6XlKO^R(_BW(G0@3Qy8E0gRLHRoi1y|l)c5$PE)VM-l0j6%WU
+UkF0{WLNIz_)`Zz9h@Iy2tL=(m4oO80zoG7Ff-g=1&-fjT>>?aqamr9D_(mn)T54vS#gba-FH0Yyi23xn%m%DWQwS{Q%80|FRGWaVsN(mbBD{w+WI#>
+$G0&EpBE0=CcZThAbgifh1XHGD7hzAHb5HKCh|~scUfg}3dIKf7?K*JOO>S@uZu<jba`xCX~v_c*Eab@E6ak}wiNCqbDxX)IR-s-vyeFDC=z>tAuN74
+c=hF17w_I6KTJ7$Iv(trtaqKS_UQ)5G*hk-9q=2*;}1r4VAZ+-D7FGn!>!6Hl%#Kd+P^F;1~89hh2ND7U*R06XZ+|=h~^lO?2R2j@fNW?h3$UrjyNUg
+1gN{JE`b`}?S+xEpb1k86c~r{-2=pS%)$`PE;{b|Xe=*uDDJht`hu<7@kx(KB^fv11RK8%@WOuc&slTSUw`$*CZwCG*dym&tRlhG$j{`lLonWQTKvqy
+%Qz{E4J>rm<f+=4jEZika!RIcDTZ>B=7=&3@uQPqC?v;yxYGm}+TmTcn8M<>N%%pxi9`pGp>7;Q3JHjVcivyZ>lsG&m>IQoNUlM+t{r5wID30iUJ~Q@
+Mr4^Dbpw9?GUQcJD7WnadD#I_gXCELm2gNIAryc|Ciz}ea}6`ZKJglsKo868nm0VQDU0j#$x1S<MtCzO;!qNER8oISIg{>HisPS}F(WaWKaX<2xFQb+
+hat)O#hU|+XhYc2iqsqO<4?woJEfGmalm9Z=Q-|#QhV2Nj%U+ZlO2^4HW1)Y1g*|9NOpLP_eGwGt?9Lm72vu*Is4h3+hNYAbS6OK@Cei~I!i9n(Xe9x
+=%HiX-Xc__ec%q5L9pFA&QBgM!CR-C10Q~QL#fBV4sE7sKY5Ggd2BDt#9%PGS&_qRIA4ax)6_90ykE$blu7i;Oh@BsHkr_DVV0b2$eX3ll;E7pJPh~d
+>&Xa)Fm;b?3TLBsIJ^fo@EJ_rlehJX1L?Xr9~z>?a#vf1$%)<SI7DY@>?T`wZ|h>y*T>e{EF4|Fzv<}VoGnB+C)sIDo9HMN%uRIoPgN0Uw!UyQCACZ{
+QclGRrhW||&rx<GXIhA(WFW;2e0y|uzhO2{96m`rctG-9#>B(j{@FsXP*KjoaMbIzmazk<U$MkdV`G1g=At3PfIFgt|K!)~C57)u<J}RxxW0rQuzPsF
+p!A$iSAEpUYE0C*(b(ET@FJ8BI~Bn2gU%x13BupF?6a%?&Ic~D#5sQa6%&Y9YTygwu0Oqxoes(o2V~Rg8-wffpZT=l+{BheGR0)fxJ5|O<D+SFOOqxx
+!nW4fl^>hK2tG7&wtc|*z5Tv7daSZ-@Z{~^w%1IhCsV-BmJ~`_N;4C;NZpt)!bfFP9ImN|-LOL%T}jJugniu`4fkPoh!r31J{d1aA3jRiMtK{GlH?GH
+W?C-%#8oL`xi&&4f)z<#(eZR?q6E+payfdu%IGmfp_ygb>~TS^P3#RR0440i4N}*@F*wW*Qtp;xS92BZ$XGM7or*|cWm|96o(c%XTul}0N1~EDENKl8
+jn<c5s68T{e=~qeQ=@2&-;6yYMxCn_V$G37d#)5~JS(TtDvPe5g}1X}{ApV_LK_2Ti-e1*dM$1V_ASL>w{CJr?veqwyQQe8GV`I9rcAcutCd6`6wWv0
+u)&M`ZUMUi3qD}mGkln5gAXtuWhZ`EO)F8>kXMpi?5qfHGv@2j{iadXve6O+o7FGeFbZwo5)bXSj;pQN;i2zBTfl)x1L?)_5e4~MUqvBC>%NMbaC=`x
+FHm!W5Be_QxAgb|9ydYy!@JWTOUbFOqQ8IpZP<+857#dnf8HeVH|>UbNWKZ*zu5Ze+iwB#(s!p9@7}&WJHPB6p=jbNTI3w18aIhXHki%tokz?%LSc_7
+Ix@W)=93&V8I)cFUEn-@e|#BU0U@@y4<q-oCrCFZhJ+R5c1cnTl46iFB#+r?YGR^UWk?0=lY7E75i^2@?{07y@b#~RW~d=L*ruTT5NS!#%a(nYi-rk}
+N29RW#6poU98!mL33Zj+g-o2}-wsbZ0+dFx1>AEV4sNpPbuJU0aR6ulGm&r+t|L)YxK3I4V7g5<k;4VWTjtPgHbYTlXT+0u>)}lVzm{shcmeFa<R;80
+y2eXodd5?VVC1BGjd>GOk{poi$P-1GZrVJOSAAVm0Fcip^XoGfOx6jf&S9nDLMHg*%)11<%bWZb77p6qgw3zRHT1x1##4C(zvzGpB-Mk=_PxG}@a)i-
+Z|G<fD5eb0_=a1+_lXuV$`gEWwvQ3Tmg!S^P+9=-=fR2aU3-&HWkm`DFBl(Ssj$KH8;03L)0GY_Giyu7Y#TxgnLMxS<=vQtk6c^lWDz1IbK)>-G_xeJ
+H!fANH>}eg^oA6J>d02p@n{VA1dm}GL*eWoFlT#!L3e0JT-POR)VS9J%1{p3k<HIq-yse^J~JPQ0~NujnvCfg^TP1W7xYe<hl&{1c$OQN6Ym_fO_EZQ
+(xUMQD`l>t_e)9(U=&}{LlRI-GXzcVw&n<J6#t+wBosX*0JX0|3BXpMTd=j-N5=5Vm5JA#uAM?$60h=W@wtJ;W>4ciK51lr^Vvd^%15nMq+!|$N-OjJ
+eWY3(e%?3FTRIm2yD@FUjIxhNEG%(6bdx*#9PMdjXPV{9cHb;{&8dSvIe#&pOT0E)Ec3QFl;$C2TvE6?P(ovC#*!4V$sP>@vDm$|wiRImHcBV?h_hQQ
+V=mo$#dgT%scIYfl5+mkRQ<xM`bB+JLR)@4boXw;eZUx)8>ZrZ8K^rRa@G{4OL~1JNqYSaT-6!*FO!7DToKzbX>9sJ7DXqt{SF3*;``?|TYNAvKulqd
++G8I9AQ<nNS9AofFeEq*`~3obFt+m=L^8~2hugpsh%#vud=F&oQqA<6iFt@CWMB8N6g#!>+V$|?ey{lw4Z})rdK3~EO3FH7pXyLb{mUs9icw;lQs@zr
+S(9eRlTx=T<1Sh=JZ!c)JVoLZUsDpf^X4==M3I(TAV)FXKq~X1wv0b910uIG&ZY9y+cxGcA}Tmka+#pRr~^~NTt$kZo#-k|aT&Z@*ah|y0MdY1V7$OV
+?dxLW1Rg;OK0;uX5g`L&mN6s|1=yI(rp96f@tYu?BD;6FSz=gd6ncm9HsPfEN%`Fic$eVp0*Pz+@DjA0d{es0qRvSe)|*Yrat#NXF)b?=OM1l`Voqx}
+L!ufvy6=2GxhJelLc_sLBXln25|yuCaD)ZNK%>xZh{uS;r=SM3s#9L*mLZ#RlHlPZ!wd`wfr?%*hvyJm)Z$;g;wVSAK!{pGT4bK4Qx20j4*L`}&uP0x
+ogh<qp}30rY&%`{y+ZV!_)Qef^NgXVptha1jU0zEA)-u5$iUkyZi6t*R&k@*ZZ521V~R(?TSvF4LoOFL<I(cbjq!+Hf^2V-sF8*<{f4`)B>m!kUUck+
+Qb7&9>~FD(;tVCq!w~~Nmmn41lL<8<Gh&n;G(v$>76I=zcoCMagnv98%_wAtBblJe2^oA)1HDLzm%b*Ogh~&S7;CP%gT(AkpQJ;$vie#YgfAsSct>V3
+4c9mjqBMvkA{%$Z0JNFxcj^BM`@O+<#nY*+iBnnLME%;zG*zO$qy9$n_u&#?*K|zik=je1IBn%;C@_xj`h+qOt4`2RLlNfnEW@ba(R`7QZ*i^Jx`FnK
+4esW%V#%K@4dlG6me-bmhRLR!_7PnKcuZxVnufoML)WU@DozMA!aa@|(sI-&nzxALVOFOHc$626yovffoF(7aJS2W?bsr^;yr#v^N-Z)1s^|HF>V}wb
+Q-sdj3}P}N&K1NRqJ4zd@us0%s-={1?IP-=I-*T0ynu`AYBsz#D~^>}*hleCNuhykEkg(5Co~wx2&$E1(uxA&_7Pnmso`8kirFY(Rv8MoJ9`}wA5D#@
+5{n}4(o_W(eYSPao&fM>eXr2~S|`i`Zv*r5#q1VZvMAw(Wf>)y&^ttyPcg6L<#K&kqy%3GR;cPiYr|`u(5owNjS;758H;==Tcos}IAnkbv(Y$?BX$=Q
+9(t-C`vM|l<TWLvgT<r1<ZUP+Y9r>w_7a1(nK9(?D{2B1>>azZ4zN!0&KbUbTS7u#n11=o+b$<rK0f`v@u+Ow7>vTAE&v_jcK%z0@cAdq5oU4($>Z-J
+vFH3wCAqyXnXhl@Hk*z|$d4KI1?-u=4B!xYOIe#}OC|HuVKr6E9h@hT%U{oC!!`k`c!KeJ3bRiePe5gr&1PgBe^6A+sCn%c_&L_ZI#x#&X>DL(G^wDm
+P$PFzrbFNq5WiT3b!`9+2^69rirhBQW_A5=xGY=mLw--ZglRdI7Gm3Z;<T%HgpHa_VF9AJ2jl9a9E+v%G8PO%A+oSi>qJjJc<3=}0(&Zw1u|MmUSVV_
+_{;C3n!(*>1K@db(;JuM+1S}@h<J0pA{9@fuv8YL$I+}QUuU$OEe1D{jF&#UBjyE+n6|Er34={da>_PbJ1*CC)ht}t1Ax9>WVe+nvKB2dQ^W<~JIo`?
+Xk-k@xRfFx+rHBl(rXT{TkwgnZa~niP93O2rzrdHAYU)s2U8!s0~&lhv~T3P#~|dvBfAk$HXeU3NgB$VNgf5+v_O|P4#O3ho$|BE)y;*E6O2_d!AuR=
+QBd4{SQ5On^Wl1@9qy3RCC-$ni=Ca#8lN^APQyP^Cai{v%Q-LmVs<qF+Olqqnfi7HrD<B>^+xFDY>`V~`Fj*dtY9!#Bv;jjDXtrAjXcZY<OiFgR!jGd
+{AR?0F<uDyimcg}8!8bQ8MXQLb@-*`F%P!RMSvyxivot$@3p_|qtWRt@q3Q6y$-_&VNuVmkP#6By+boA`QtJ^KJ`Gvo_scpgvirM)A48!Gb!95tiFS-
+3!jHOZOCNNp>kZ;?Jhn~>&-iF57%G-ijZ1Ey~}bIVh(hBINddQU}04Y@-Q~W+n=OBBJEhLrZGbx6+;KI=716$89d#hI9$hPr$~xYiiD2$nV7H`+e0Jk
+*@{I;lRU$9Fzg(5UvmW@>BuOAua|y9P|6bByp~bFCy^@azQ|OG*Vn*Ok$Bp#HzEJK-b5{qfE>%HkdF`wd%uq%k@z=hHCU#<sI$;<E_m+N1+5gtl_XK4
+l}I*!(Wz6+?qcHxh!~kcVplCeuRLIS!&BbKlk|s9V=%hdt>dK)YmrW?5jsuCgS0?rNQOoFT3!y-Sg~oP+kEoW>C?<==L{nzn0u@j6T@!=*asNSJ2-P|
+s<{CYGDk54Yze-lmyy}27Vu{UdJNPw0_@cXXa-}ji?gg#fg+G^pPb-zx)*}<;P9|}(mg-8JfmERQS?4A5hCDX3)qi=ez($8CYGj+(7wKc!JxdbbvrLG
+FJ1OA8&5cAVd9n>tcF?ndlEpGe7+y0Y}$c;>f96KRF3+OA^~^S?iq8=x`vRV?V$I(qR8oy>>Xq7V>N=k&+FjH9g_o7v>292=ha62UiqXUl%X`F6RxAd
+d=<47qry7F1NGi}$s{HDG~xoA53lsYCJ4=nd&H5KH@=}+V#s|)B~L_Z;Ct_o^9=Ybz`-QX74%sN*QTR75cJmrdg<|Y_8ZnZ)p@JYBh4A43vDr@TLR0#
+0pOxa`fMX|<^6-VgAglJ4hE!-iEj@sfk8a#z&h64cU->3>sJO6Sp9uWM(6LUNWxcBo2qzMvQ^ZldL95SL#{=lSlHATrAQRBN_Gl2#J3-ff)d9@D4M0#
+HBbh>KRv??0~g1a-41~jzdbrTz5MwcUVit>W%uyxNIvS=t<R&)xa>`Gkj+Wp!FifH49O@UmY-!C2x3h-G(4z$H|#{{ib(8)_)Um;hQGXy8pyr5>kcvQ
+55t%igfZaJc5i%RNZ~rYm2_UHh*cG_0&V_j%&sIWfYMUW8@0y@c`+FO6&YIAFvq5pCW;suBwa8^#Ikj5$IEQJGy4!SXMm-JGkAS)e6q7aKeB9z$!Pf?
+q4U^eRou|R+qtkUF*V(yHkcx#7jCz;cBM!IJxjKQ0wD}P<oY}Pezu|McLx{U&tD<-+kg4$^Dn;q>OcSV=j>`Q99`dx|NFz_b~^vZqWF0C>HeR*86Wa{
+@tb2;vGFxaYh>6h6-;N-*>sFS+?e%laY4=`F&WZLg=BuVSitVS+82>2`Q<g}3&)UI-4dS|b9I|4V#rC_!aszs_WR-AxiQBA88*L#%OJc2*8%(vpt_uR
+b}oYQWg&WEnT*i|;xEHpaVAZ|KZc*b?ECStO%VA7N?_y9UnPRW?BvNh+iHTz@nN`vTS`sxVJk4DeIaMP$bq=SYoO?0A`#5v8o}bJMW%Hz!BrJ=Bqy50
+0%k`^I~)%SBc~-1Rtvvu@qINyS`B`R8!c_B0F3ELeMiErdf_{pn28@S(s20@knga~=0+%SGxz*WCc=1%RKFypQ!6|N!YL<3M0TBxr>*E=C#XjFV}38c
+F7M}Cd_a5=O0B{G7K>FafQ4|Ch&aFjYe<I;Dt+;UiDQ|=o|P8M<A5DCmF~!P)_1FRiL3C3=mEvjR=(F)c+f_W!6BPcRQ9W89~_B|%vWN8p;ktvdJfRn
+2%0*bI!RO5Y$6uv@a)>Q2)`g%R29Rf!2XVb?tUJYy&lv!jy^vC#a0x|CL&lIeM?CLL)w_tNA%Vq`UFEIG(t{w-;kB(2r(Ey?n6Fg_tJ+{7ZQGFTReth
+Ng_MZj?8A0f~5h&06iyeu^ccI)Q00KE{(RRWD2N}%pp-8j(k6QcJUwbu*XILq^a>3Cr5>8hKW4jJoPuvR-bULiA)w-<Mm?ye?o0ij%D#no&a9!yjaQO
+LeiQO&S&^9#)ubToh*~atoJUKC`}Wxi~N_p<Nkn{=wIoL_G5Uj0wkwL@pEy$J_Z%yh3=-(Zg~yZHa!Ty)B}c8?v*2u^x1#ar0QlX-n%@<H0m%3o3s82
+z)1B1{=*wiZ6q4TjT-kAMD?w58PjZrp~&f#CA)#Xkd_QECDv1F7Ng4q)^e1ky98^GF7#wP%8|C+HaKj)bo}rYhl*odP>%!%)6&7f;GbBt{>174T4c(b
+&ZcQGzMcXPfFG|{8ReKWg}%oZv44J)a-d=GuyinL7JZw|%lV2MVZ60Q;(B_P@Pdm9uxbS@(8L{2JZFPABrl@^4@HQ_CM;Hm7OcZjixSTdnHB?Ww-j<Q
+6uD5FyAs0k(fyYAHh~kDLtbGhwp8BU0&a}$L6Xez$Uc#)FCDVM4Mx-Buz<n{l3w5*)7JvYvgDBLQIjIsG;bq`K<9*@#P`jAtj770e@<u3VLmVTVK$xI
+H`)7#h)Af=M(NLt+y9uy<*s_Wh9QOeiyT_Uyhp?{M0Sn(Hr9wb0U%Z1_AMSHHzaLSN@|xhHMa*w(~P5CxUa?Fm{~P8oH#st^XB06h&;A}h&Cc>%T3w{
+B0?DWf_}gYQN6VlTfi%X8GM0%;SrauP5TWGI9hzdzm0$+t|0jkXN&6<Zd}2x*t#Ri9hlFOjY}iOj!apRb?W#Za`TWXtSfRPm0B0AdB_Ps3W^_qo(VD}
+*Rnk+(~o!U7++Gb?Schs%<=A9;@OU;q1TvC7gqwb@E1e=)`nP-Kp*zjEIIp1*cjWnI9K~u8?Px=rv<Exg!_S^;GfNd!CqdP83SW*HG|`Sj9Q4rYVLYy
+zx;gPh@EijuLrFnU#82OMPA$ho{eAb@2C6w`*coGG{WG5J;Hi_6b%B@8ZGktpX5%$Cu_Wn2NY9pjImTW_zmGErB^ZLC-quG)2gM%;(0`^Az%kHs7&Es
+F(tu3s~kd`6qvBac;;Yw|8$cX4*B-)5lavYqLd5q5L*fs`2aS}G)w|8D16a9I6wS>d^}^oT$P-<nr8VbH(8dG;DBycU5{Q5@d5dVv$r|^B*ACDPgk}&
+qMid<L@7qu4V4wrZSsll*#=-u(YyjPtg<!CxAVnpo-da79Ak&3SWtwWawGt}bki}Kmt)$1h9rWQj)Z&>LLIpD^zJ5y(-b>lpq>|@4S7$;3oA1rSCf|V
+7&dGY#w#-kck40(_{nVjY`<$aPn3!1yVK;PxhUGln-W8$Innr(z;L>Pbup@RAs<NAC=ZojUl=b7jqWs{svGqb+oE(->;mpZ0F>yZ3*Px64ut1zm~A)1
+3M3JyW-mu`*0Sw{f(mjwQW6o4WHPeS7S4y;7c*zixPn64H88NMwK-&-+YJJ{9XQaviDHAA0nBIfIEtuAXo9|}@vS5mn%%lNpH0P5vS$>OBJkRPYi8(b
+9cZ_qK9FpA!LVm`xS>J6=+GO_?}lHe8PbDsK?G?TPW@#?iHrtu&_yX_)8@voO9{N_e1r}~Ek}hc7(jnY2=U1#<)>)3NTf`$mN-mwPbawrLU27T0x(-l
+z8}=MxK3enPFf$uP`nN}BH?r@E!pEr0sj1rvR)2R>+WVES|meZ#O4slxoCu{Q6dr_ks=$_l_X+tZkdk66##5KU*w}PWqEHg;VL!(w!JDb>NN6#TdAdX
+;Xv!v(65|B8FtHEZG9(uM`(gA%uC$?rENMZolW)^@ms2CL1#n-oOxA8AptC50lBQy6q#bFSuR4+ae(xkQkGA|kEzs>y@MShD?hhE`qWx}LS~}Azr+g^
+Ej{D@EFSEorv38bCxT;L{>i}AV^>;*H&fPAIWxCa8%JD*fEnX0W2Pa%n6hw^<<x<OjW93Nn!OqVgA)SaNE^W}ykT$-h;0t|ifIHo9=bWi;glFEvot|n
+N=`Q=5MbhzF0QhqzCjH(!cv4t>zu{rxFw&48j72;2H?`K<%0BLGgfKvk`j%Rm-7OW*CL}$;o7CiQanb+_?l0U)coa)f$cDQ`K9Cy^iub=Lsh>%1Wp?<
+MuYu{pN!TTW=N8%fmbW231yi{Aj{!+XdMnv+lYJ_TP&ggh;$ucb~U4~_cb9c$%CVQ;e+zR2X^5b<d9)+NrkR$*AB}hjUlJ9v*n{InAF)$Ll~L0W3Y20
+l0JW(AKW`${MpF8UR-*qJm}tjU-7edn(^?v*>Ln~R$qC!8pPq0sk-%Sw23%AiIcO<7_4sdL&26eaL&*iR3e!gYkp4uQ-XxZNGRoW2W-q|sSW>J2aX}D
+OJq9vDJZfmIx{ga)diXbm=P4$A!5$lZmMv?9p`pxje;w8hP^RLY2Mt67hcu%Ku+v39Im*PI?)sZ-VMZpN`pxyUQmnuYDo2|(jDU?Wr(BA`)Ra|G9&OT
+=}fJ(9d$)jhTd4j|0Xw=f3N1BU5ZkC*?8FD#AVHmPP-wR;b5zne`&=06n?c~gCepyN1g%H$GRj;h>{J#8d`SkcqFr^nDLl3bc}dVWBgesROs2*D9yXO
+3ql(DsU21<6UYHy!Y+%`7hXZ42;eB5cQ><1ZagDscdcF%L)}Pp&B=KBA*R9!;|KbU>`rliOCN>tbXK3s`zFsC34KLrKUMc3J;pUY3C8zCHT#ys@{@4a
+`*u(i(!XI=ZfjfM`P@M7WuF|`z$XlbP!g0QJ1|mTM{DC6vjdyA)890mH=-Vn9tdF~EF<dCIQS5m6yUA;q?QvWDWbSLnR&~+bnCZxBssx7*Gy`)NoLfb
+Jh2f;df+$RH}tTPFvN+*x=`OMYi?W<18=-^wDt>j%AC$jZH+oqK1{gCrUyPk2-9UhCa>JXb{u2Z9N@PZVH_;k$K^K~Wvr%Zhq1*3qr9Va0@da0x5t_G
+O$5{kczl~bC~bX{%~8Pmh)Kb}B88n~<68|2TZk(Lk_Mz|g+F)M+^9o;56?z+VPcF{{2u;|imFo<<Iwrj2!v{Iz4az?Z!cpr6@1ryeRfVsK@@Q{Ii^7~
+5+N_^EPWC0>Z3?-kv?tn_L1^af3wt4pGb|#HMq@Vom#0~^y`(DWj^vm0ir~pjB@DkSAlhw;<#-ek^^wPOuDU5Xa&*~7)e?-!|LNrcQ1V-LL|FUBbesp
+=iqa$B-)B3{kJlgsP6<1#{$^1<4-eEWhR^OZX|FVYLhbGTMh0Fv=lXN6EUJAR$S5tNn4&oLQl#I39W8xdJ%PHM2^mAq(-)8Krj#|q#fH~YY;uPXf4;l
+qUgJi?Nf3dkrLF~8i-lTE@`ld<S<rzWlO(+Pj*Ys9r<!pEc62LC};ny<!p{p0t!3M{ZfZ5QooZzc*M$RD9HEqt(X8u)J^1Y5#p+i78PnqUR1>n>Tqrb
+AwHjku3E_ZQeQ?vxh+_l1RhwdF!(SAzafzl2HwDVpx`08%f?H#8>I`84{|}t!AVf<+3|}hI0C-Tw=N?gBZ$OFYUtT|N*~JCn#JO<29bs`Lfng_7#cXo
+Y8VrS=`#C}r|1?Emo~{HFsx}5tEOZH9dSGYT986~W(X>E>H?B#ZnT_**kg!2+FXvVHkm_I%LDA{r`S<&xByxiuNYhy-^!=gw6LxbNB~0RXBD0ZgbZ^l
+#r{1|d9|2*pp%yJub9uqN*RDaBMhgjDf7$HJ$^x=VKpU*It6gh$xD%jwC)C&W<iJzqm^ARa)7D&crB4@GbT|UaOY&Dwyn0a&UUay<j1Cc=xU^a_wgJ&
+5HALR4f{tZ0+#$PyAN;kY)WD0=merj%NZa?q7EHOoor2uCECpsCClMtW{BVag`MNOs7Ha9tUrLpVcN2tF6VeBL9Velm+qT!;aSrrD8S~r?B84x4OHxY
+t#|Z>`7mrb&_k@J5^uiQ2#+zIPq;F8yhJ^qHLM(e%d=1`Y<LF^v6B^E_GO{1I^#Ven@tZcek{4RA=%qNGME10{A%Lq<`}P&p%UwEs9ftR!_Y?d1y@9A
+90%u&=0I-){Tn5H*RjpHm2O1Q$I(;S!b`2r;2xaJjrkXOv(KNBP2=eJynA?gcK%B>odysdV>0K6U{rg|46iq>^=1zttZDX7{YWvTrV<e;Qf)~fd6821
+lL8>gFu38ymI;W_Tf}Ccf)cPDxi+4AK<Os5VKG0B7t2*PamA+yVE3rtmaIvU@TNos(b<Hrz&Z`{k`&8M1qQ&|RX<a<++^{iPI%&^R7bf0CMnCBxA`)Q
+TuTSxa<gf9#8f_dut_6#kmNJ7g?dQeh^1Lk(~}gWMxdV~ZbQR-P4U1f+Kdd^L}^WmTW30--{Z=+2BYipe2UP13%x9q5?7z1`(_01k@30{OlY0&q@R+s
+hTJrdBkQbr@uOpnrswa9+_1^L-nZUVFl@N~Ar;R~apgkitz=7PjboIBm-+n4LWsw+@$*3XjTe<iN<qtHvb2dfa0<#rpW7~7?zD%^XmBPf=y+5{L=5rN
+ZR4<l46KRLM^4OJHp8>=+!)l&jx#0`@D{Y@N%iF9+D|NfbKPD!PP%&ENy+UVI5pYl>YeP+)`Bd19gpyiALUrndm=SSAXg18X*3PWqS75(%G}P*Sr}N)
+Sb;dSG~ddcNeVsChnSH0!<cGgt+LO$co>bX-DDhLB$Or=M)1zBuf5;6){$9jXuhns^s@&t4J2q<xYyK(3@9ybe(SDU(;E{?l<jb+D_d3F@cr5t1{&k7
+%_uD2YL3>eCX=~q;p59Rm^JW>d90`a^+pJidutpAVs7cXAt{j}cGhy&VcT36mC14l>W(VEgkkPbun-fjLkpSw(^I$(Ibod{++uczuFet)6P}n~GNKyI
+ZAYp%_=@BZ*XgSgmZAYc>t348R%=gErzf6qF^x$Tu>K^f+l0bT?SE#X*pdElF~;cIzOS6k6gi}fz-UACM3*_cg4}X1g1Qmer11+5g@NhX1hUr~4r3Xq
+FhkP_(iS{X%<9WlRdJ5)(Z3h$(V918x^7S<V-R6@Io4S!K3Pg6kus`5k;e@99Hgc22gm7gD_dODtJ?CE;}NwvSps@aQ0#|V6FM?=b11mDD!Xc6D+Dz(
+s;#DYj5ttyW)Hlqr-<gHR)cdmK*{=5!(o_J#=fmeR|IF~b}fY?jZB1k8uHiS%Tj48TBT@06y$RTyen7KQ=_;T8o@injD=}geo08RRfkhBw7Pd^ul;s5
+p*xUBLqyYU#X?Q*!gmMF<|kg^4br8kM;FC}B>}{D6G;EF^P|Y=g^`7q9!(jMEpS(J2|AIQJn?sIE}ldK?~rziSuHQDl&b0Z72{P$qdmVLNR08y0k%~H
+pxi)G$>YHtACA%F@m_p|dLF8Rt=YtYk~yiS(MIW1I`c_EoT~FH1@vt&AgC=&DV%3idy0%8K@BF#(gVk08xcw%w6}(?2x>y9iTJr1FAd)!S7pPmQV3Cr
+!Qs_$BdR5VBZscTmH|-{z0%NrQ(&~nvD-8Aeqq|KL<XtnJk%ZR$wBZ$e1fu<kD^De;dSscTU0Vt?D#pc^w~EGMR5OEugJ#GB&WdPpPihYOH2|axUG~(
+>0T$SMI~o55!7x>kV|Xe6aF7}HP>a@8@+2WgApK`c3A0@`q&upjjoVHjOWcF7Zeskv0%2+fLM+bm~~1TGG+!iJWm8erOXppk=jNtIBuH$P`VLr$cmTI
+Be!kg_=bhd#jMSfWetdSuK_(+^EJ)yCifyrGsWvfS5K6iswuV3URo}Xl?C5OLP`T}-vj7~Y$`D%(RLYK68PfvHb>c0@u|r<u%`Alo@v-x+f}6S7cZR@
+UN<TlCBwPf*+&-R;@l*~l8F&qIMWNEJ9^n7U0h<K7&<~@n@Ts@8|EMPmdpF7YMoTWPg01&d~u5olGf$R3J|YnfStYxd-r>%{g9d*cB02kJvE1+v~05e
+#7TuAC7zGWwb@zIN#|D)wznTxEeDaxa;cJ0G=bi&FTn$AA|^~{6bu_XE<_q+13KzX)L#Hf-|V1_4POw+9C~y}7zL3?!qLu;MdaxD4X;rYjOoz;cU;{=
+HMEOW)l){2?i#sXgchC-vF$mgJgg50G))o(&?-&Mm2g)Ud?WQVEK=!AF*gGMzL;clVQ?Jnhqwf+gWcV-kl(p<+goi^A2`8beGF0>EVs^75H*hUkw+=j
+G%Q3Dx9bxnZo?Z@I+EGwnstYpHQI(C#E<Ytyz_@&{&4$;Ve=0^{Nc?XE_Nsg9p~*S%Qhvu0^xXW_60EHFCx;@-hMz)3%_rK`?LT2@=KHbo0Yf1wX<$S
+MahUB(yJWKT}(g#!{j!Aw<9g(Y4>O3?`{DM%|RyPT2?l*IfT`u@Go}%uKpHREJP_9R2YCF112>lr9zaFs=#_4M~%>TMNT*$IpaOJw&Jw`mqw@tSNLb+
+s<Pq4jI0$gDQzTYqb3vQWYnVUh60HOJLj}&PS|v!e-l4)x>uW58;x~W%k4*~9eVhC>xp7r@qB@ye{$X<-DKfN_y{XDY;ebk*33T%25_ocx$Sqb++F&K
+9G+`wRhbX9W);-lNP3z>u<FulB@~Wx@76qbwGlB?yV)?nB5g<L=Nqx4%eDC8mYt}+r8W8&5FA+@P{n{~;i?y0S$^R~l|!U0d^C^1wK$pG=AJ0a-cOj~
+HwiYD-^6SlLM2G;SWT!aqprUMofw<H!fbZqQg1-lG-bA4L5eGgxC0ObS+qosuO7)3`C?>qio0y`A=XPT@oXkIE^-}@_J9?HMS*&}_;_esb_3trrAYvx
+B!}yX_+_oem^7P)BNpO)?O}ZODDnr-y`wV0wd9cA`);0+hmMU0oHQ<F)0M2He#|ZD(0{CP7sarlXi*7a(@A)gu*u)DBtY|Wd+?H|qC<E*`M9Y~h`gHO
+l0VO85>fkCUp#I>`5cSLry4_|xM4unRb{hCc7Od{3?L`7*@x%a+&?e5gIYV5k~{zep>CZ8%SFjD@+lc0gzYy2#M>V&%4UOXX+s25s^L|i+x41FQy6nP
+K+_{S*$g#tKv!}gD8q4wlUd>?oPg)}hDOw`<J&MpS&<5Tvk6NNM45(1C?!P$$KIopbG?|Y=EU(M8QxZkaHIIKQTBLJ%-v`2Wg`~s;YZX?jB<>4P6ipa
+Z)%SE!gjb*30J`i*kR5Ac4nxMVzW2O78ffHjaoo}uo}jwT8tYZIRH|tmUwpCq*^4xKvgf<s}S~Kzd9y{w4>^X8a&{{bqe!V>(Rv$#!7EF90+;SInj2A
+xEM@k7$m$jZY4{Z6K3lW9;M0`VNS9jBZUEeu8(vF#Zmp#4)c$IFDY&`?HWK1?HeT^xXBp}ARowr1Y)sF@;(j#Zmv_3i3YOJJcLFG7NFaP$Y{dQ5F4Tz
+U0Xq|5e~IkNm!C0Lo=Ji^(7qDI1@TCVyL5J)3$f;>f=r!&W3k(62rgncyVsB3{P+u6uct6SWz`@zhk(Iw67dT{;Sq2c7=jk+Rx5Ib;wi0OuIx3ftvw-
+obG_G8<h7miXj;a+drpo5$=8SXO0L=*34{T&34%fVD82AnKQ*}oDYuj(RZj5K25>n$H^dC%6HF37k(-k1KvK?R&u3`dNr|v)-t9__#V#91TI}TIm?+g
++{%h{j(LkICO1sCsLz>)R_YW6-SGq6X3?gDH@i^BVG9PJF4=qC3Cv!z|6`k3jzy)O63c^gfe($_o@kyuib%%zDs{szSdAQwraZlV!&rdSp*J&IL2(!u
+e9k%SQW0m&SvbyS*#1DMq|+?rl;Sd5a3(d5vI9onsvL?HzO*0Ji#`vZ{KoO&i<Zm3Q12VHwUoBla%V3bMXfc5$`$^A9~yduZRlQ}%qDnb2yW;}Iuc_t
+zC_2-zQz&v?h+yafSRXB_f8BEl6U~@xQDdowbU15Y`lSJc>amz78CWga3D@zNSzvps+ku|d^J^BghV|?LbZi1;qh7rW^9z&mQAEaZR{25+ce82lcWie
+7Ng`jYkbW}BqegdtTZlcI$tfVB?PsmpMj%6W<wUhzExX5JJVieVtq&JEvYLhejk9W$t<oc8Rxr`1tvRjOAN<i*MrF1u?VO!JfVV)#ubZbUS~2usYE|u
+1!$eI3y;M$cj0#V(Nh@hv87VkqJ<1vw#!AxPKr3xJrNl*QK20=sYroiq$@$x60TI3r0}pXYJngOHnt(L*z;)&Ph=#ZI&coEie+Ar-f=%Em3$>Z<eVMk
+Ti4w!>{dk5Rh)?;{PBXld>!oSOF15dT1^BBM?TdeExOQ!Zlv~0+T<I;N2G%`(tqyzS3cAYuEu#6t*nB}XhtQPfn6{jG=pqC=5AZ)j15{fO6Y7%Oxizl
+wQF+cZ0=h-V_U(SHwh=;6Tts}&#t&L)L^kq<es>CaP>s7rQ0I&Pta1|ik)1JE=KmYL5%|jrT$-pFDV=zHMg7EQBgC<TLA6X`4bkAsCnxD4<jSsZi^3!
+#NOw-BX-vZHyD!yu}ObQs-l06=Ln01W@k|gexcYLM6LnT1c`G*E@K^NLvn2eCAJ-=k8~M!_#nH+E)=%Yw(G+j*CrSN%52C^NaB>`1m<cXPDsU2nR!0b
+pvs8U0G!f{z>1`tM8~X1>B7^gvw>Wrd>`_P82c?N?>7fbWnVVTmrPKSEo0o*M8j_&3uny88Y&`P3{q7|u-o#mSn3<jmcsh)x{K7cwjtST4^N-ovH*Hv
+yWbWe69(_Vuzu;)S6@hyQ3PtLAuj(NK*Q}m=GB5<t(zRl<MN^Mx1TfFm923i_Taz@9y+(ZP>`k)ws)?Khy=TO5G0j>xTHAHD5(@o3OJQb@QOLt?sAdm
+byqGU*$ERY9-z}rLVm$ZW*Sox+j2uuB>5Dfrpa#0LbDc{I~H+I_82)wAj@X*3(vm%yhTM<IxP}cT&`g1^`0P!v6_;2Y{-nr@+N$EUyKhad^65d{zf4=
+YA7q>hJlT{1~Q4wsT`w?AYzveOb5i1e0_HQ=HSxmAfvXWh2bqr1BBy-=h+=<pw^t_+YRSH>sgzA+Baa;*>9jRyL+gcbm<I6-=&ILxUa!$Wg}7MtZ@rm
+Q%P^>Q7k=~k>3<qKsKld+YrDm0*fumAe{rLi>AOvT2(tf-ZOn~-gA%#cu!(-XacYX^rJTNMaSfG4?`Y;QYUI~vA5>>qHd65$hWQiQi^EAnrLaMR7z&-
+f5mrO#wIRuln5ax8F9unXGk%$4PZ#~@)D9cTO(+_P8EW*wxD@BjT94~4L{>R&FpYd8O;dDO7I@*>%!YFbO!1&#NdIX5?X7xn9XC8Vp;@`7LoG+#PQLO
+bMG<^uH+7@2qEl^)fX1AvQGF&4#I<%A9acc*9?6_w$`mR$C;mxhivwOHQl&9jwc$YOQ=tqQX8j-rprM`NlRQAPI)x-S*wlI;&~d9LGe+4j%QWn$Rhup
+1OE8wX&f`~wiEreRjjV!MbvAit^NzLz>CB?S*>@dnHmXG+d;FXUJQHFYlls`rCZj;BI&mlVz!2Ty`%)kZFV^EJWo&prt!m_>VgdGct4Ym3J5G%eL~AH
+h4HL)0i&N@AD_ik78z+V8Gg{zpSWIB$91B}<ol^`r_?b%VpQV#=1ry-WlpKQz0t0s_fuvhubib4-mnqb2yIwxn}1-HsT9+33O&?j*Io)!S9}OZtI33x
+I}2}T$W49|X;h$^Wb~SMzU`R6R5rl!K|zoC*oJpyN+a^EFWKg-@tys`IvU@9#Ok{xuNS-y99aO5E9kp|PbAEB=wVa2Yfpk86bJm>JVB^gv&P2b4WaH)
+sU~+-P-Iscu(g8^C=VPuQ90o1z+Zp}g)t*s+)$KVpvC?U@L`95NJ>B_F*E6*pg^|YF2N@!pF;#pyl8CGPboAwb@}Sj3`OlNNZz1Sq{dC$6(}0ndx(P`
+7&>}MHiId>{UcgC!GCy@8H-24-qGC^8#Cfy*k&Gn@O(|)B=ef|9h6*&j9-fT=^*A0@XvHcMrxd$0lMW5ZYhR)SbJ^M-jaA#t)}D~DBGOQK3D@uW42Pw
+Ht&#b0w?H3%Gl02DSy6O@=zAq1<#D|#-DY>|D(?O<}rU^il!x|i%zetO1C~S182xVh1;^4Q|Jd{U}MNatNY%fw=l^~*A*M9s^89I{y`huw&fygxLAP~
+9Fc<=459~o!JQ*H;gph>QpDDgkZ0Jw;Z%6STXiB*)zyd?HHoJa;e3*cGyZL=7MmM4abte#oogu_M;uqObmG-0OH=EFwvLD1Gbw_X5==-NFnNtRlsB!m
+<MhYoNTotsg|8C1r`A)c-nYYTR!y_Z-Ipxb4WfP1y*xNNxIB1}(s;}ZShk_!uJDt@k&0X*JS@8^w8>vft+LHoHW{btRF!St4Y=l{dUi})w_yn(o&M@0
+$24W~x)GM{AD)-^Op0Nw%!Qa&|H}0mYeY6xB9||SDj~|srMlde{E+9!=M@G?%N^zq3oSMx`6#>yw{@jaL`xA)UBSi7-y@W&Cy9}wIoApgHL?DwdY9Dk
+AZ#W3EdB#PYC8K3A@2S^GuCo4#WzgmDiiFMLxuc14Z417Xw)s{S|u~B(&JMMvut=sVG}hLXv2w7+K{-9+l;%|klAEa!AI@)S;6wQ8i5UM<CE1Qn*={}
+DX1QsP6uz#yRVP`MnU!nNSjfRo_F7#92|C!kRu{6Y;{l0&fYdcc{n}0JUTvi9=oTP$x}k|QL;g`@Nnbv`7!y}Nb)Uf_;9!ZCmy6$*zeusWQpCBjp|3i
+Inzv>6BJO8go46Y(8u~PPEKA;GS0lpuQSPQPo3dqa}5|GdMu&aLxJI{aaN6Ak_JO9J1T9DvieBk)^W-4i96tH5@Q*0$mX?<hv|w1>ryB*3QMopc%M^6
+QZ{w_T+Y@)wJ0r(TZv}P4Lj~VGNXHRQSM?ICaQdJ@nib#r|ntsWOos0$gYX4_73r1BEwb6rjzn=fDsi`j@cVZ8=T|NZG%sTfhhL$1u{Wmv~j{ld@7u3
+$rjfors<{7M(w01rLIHOlPrFWiL<cX7OUPG)Fr35qyPq}%kyCeU!kAVat2K8-4vrFU?jfVS+S(cPz;c1%kdtl02vC(2}8uL58e*K(N5oUSp|Ajo_5f<
+VU1n0mR%F6mK~hj)2R?)_M;Y>cnt-bIGdtC6w47M{#HTJ`L#*Mt`UKwrEwRNy0n5%9ckOR9QI!BebLw0HtXsN(FgH%mcXtY{>n8hb-@evk0ESR!2yvc
+_Vv9#<aVK0e6U)Rx=Hv6VErj^pei*Vk&(*8=jQS%k_S_$N>(S%B1bm?X{*fLp)6IQE+WjjQ#`8$%Du~m7<@qeuv$7O60XJmH@m`#<=<dXj@^dAF=Qw>
+<tpNxLSynkrj+clJ`$f95!)pJ*)SlaWCs&CCbj&m;PVB75ApTtMfq=u4QDJNb%IuwS~9?;&y^^F#!qD^zHSmn8V?A0^k8NT>!*MzSHjiY=EVIb{Ejb2
+$vYhdCeWmtYDIyQ?KCU!7(A4UXtA13nf;F_^xO7eZ@u=bzDVk%4&1RKS77(^{sSS)-PmSO-vqK+OJh#-05~P&RWD4Y`1QLez>obZzG;ZZc_t41+!DrK
+WXw{=aT_uA#dPD#py=Ll#RF0gjd0g)>yo$8A0i78IL`#3Su!Pa(F1%_?@?gf7K?j7P6HNF;EsB)5Vl>BlV**<bHKMaxd<9)@W6lvKqI3tK$4W&KR%z+
+@p0}bjio>&wBAebK(~@*T--qH9DtI{%cnN2jx$sG*n$^jb6zU}M2gh6<P}@uZGN0$7vYBR6=_+W3=W$&u8f{NBD+2MyHICY=uBr_)l;_>!8@vaeS;WW
+qomLXj16N=0AhpXWHK(iWK$rf7RKRgQN#)^H078V*m`Dp<D?iQxRp0}k{%3|@<5!Fjh7AqU76QxYp&RZg;B0GP0X@N$qzsod@)yzI<qEd24GAQcqH=J
+=WMom<S?}nA*x4k)#m`TUd5*7(Ty~owo^&sMI=~<Bq>e6Ur@Hrn!;E=z`teV1rd%0Yh%#i9|_Nrfe(ZOhpO@yfug#m1;2*tCmTg<f`mM>MQ7q@iOX3M
+I78rc*?GxA-4u34<UgpPct4HY*a~_A2f%?W#m&}eG4@I+FHk2@6NAB1QaCya9BUF(^b=dv6YxPKLQMVv*NllJ&=3)}YZ>>RzWM~weMP2<7j6C&+~ckD
+^etaVVPv#K8&4_fTvYAqo%<jtyOMuwfa43eC!(PZR&Hl2lCJX_q8o4gjGLI7qoiAytVx{PP565G{1+3qf$YUK^Xc1PE`K;X?d;+D?=5E<Znk{8n}`lI
+7`eCsl6&an+1?uC$&>ad-p6;1FxD784o<_QoStM<tm&N4c53k}=ZqbE;+`8D>bIiPzL}W@0CBE~_BL-8x+|?kWiM8r4?j>t-&4BVtM$RbI+kK=;pJoo
+GK+ar6OnME(KzrXGTaW#LHv|4hEzEm@J<V;ioGbPzcjTGSMj3Wf~qOpGCC)2uIY@;(j5MXZAsaG1RKGdg93#%zlNKl5{b}Ja+>a=NExgZ$IX<c>J=@4
+7gGH9VGp*@lx+uGMi!~nQ3ZZjD+Sa*41>3t@b+v(;zqa|*BK2Pe;qH9Wj}G;S<5!NY}iLVxF)-N&@sxR!?wFNpQd>%DT;8EygC?w&1>yikhyHxIOUOR
+kYMWRYIq&2F*EgSK}<P~RwktbNl1c}eo#;9Yv2z}FW}I(<fDlTCTy5`8pHXpS?{3yZN^rUHqwa~n5@rvQPfG-=HV0DKDyT*(s>xF6$(-^T{k15m+`Qq
+xDz=g#Y@|jf!Z)>(rl!|9p-Zk54UTY?&}ac>ct3Mb=>Z7V<@jE@sB3+Jg32S!@BrcL`_LulbX!fnEq5Yr{ku0?6{F*xTlUJMb$n!wlAxY6wlO07u#fm
+HCYcINC%6v*}BX`{Zc$S#6i5w|5%N4L{hsF21pl}pbuA<I!(5CsVnXjqfGvT2%I6hlK((`=4A;I=N8bM7y|81R7Hej?SP{vrb^H=H=5KCiG3HfOKq5l
+royd^ttQ@6B5@=KH)^j@3ZC@Dz)KqzpbMKXV?hJ8G+U+^xm1TFeI*>8TTZ>>rb8wP^Re3uk<U_{<6==iiM{HiAjc0G8Zo64d7~mjSu4xZHXh1ijPHA8
+^GEBJO(T^4gtE6ob3d~2E|cz6B464UXzG{4Let{lD!60k)V^!}u#wU7Q-cD;A(2eCVL{pyIJug?6vv5|@vWOm#uLueIDki`g^@TmeE&mZ_Y|On5j~-{
+!g0{2Ep?IrSxP{~o<4c1QHl-Sd^;Pi*f+w)5axRluY(q%6XXJ88(!Ltbz1TWsSiK?1g9ZFCqvOdq8qIVIGv{RduFxMi2Q5UY#Y=3yuW$Kw?TH7+V#yP
+<ejk~2z3pNWxE7zjb$)3jtg?d+e^9RzKS*5+U~}zcMsq9gX7bS%Y&1X?)e4M9(rZLpU+`2($lll6wovz|MA)0)p)vB+;Gy7QMmJm;{E&SPPlW4(CCU%
+x2JQ^jF6mfdC8GbDZwuDcV3!@)=v2TJ*>^n<t)sGLuk`P*JTNgF~|~@kQ}n6?NI0@Zv6D%O*j1GAI(eF?BZLed32qy5DhrlHd5T=z(+Ql#b80mk!yba
+$5#Pt=`wt2bEeb_!P*Z}f~cZ{RdvHTsdUP2kqh&6NjDg%o=6WqCIay&L=O@YjUO^%GfYncf^qM@{PIh_Wga3Xy(S$4)>_)qNKXW5xDpX0906J|PWXCP
+zEkX3jGncQqD}B<bSx)T2~M4wBhNtN7E%qHr9O7N2D%-b3s1U|@a_AvFTVH!B}1$_+wNY-{SL>Y5nM=kgUYpstAeE|tjXGQ$D&zayXxQJYS+*@)OCKN
+;Hd2V{B<XM<vE}^5plLKIY!B*l0ft^qJ?(_S2Rpr8vzj4bzh)^GWxF2S1o1ZD$%5oUXDW1dkKW(>r*laou0iuJ2^S~*(y?9btkp2H+M-1XjON{@266$
+;T~c%XmCQnZ`D(_>lKnVdyVADtt^5yGWRSQ{EnO{IZS=2r?S`s_iVkfs$NS3_#Q{nxM@c8t9EZ`P4vhcFJ9d@s&16g&i46gZWg5KS*zO?{U|c1`sJ$l
+OL+zAY{9o6Q@a61p*(hzKD*z&3^J0|fT!)bP%RgL^qL%ZR9rE|b;@ifN42>_%8yrFQeSSJPp!ijS8{U)(wfz1tQm42gxb0eEG!6cK9Ih#+D7bTQY0&T
+GQJ@qL0)4p3CAu+KC!_>qThtsbnDgFUuq1sXD4+phr)Z@y0BzO=!JXpy>o)|?#bEV!R5hsCuop&6&Z>OsHmMCjI#<9N%TKsSVUUZW|JOOOeoL$@1unN
+x2FPXd5eF(eIF4?wzGqp5?tp8V;D7TELiq6zJcKvq`ie}DW#`)EoCq&mlqGV@$3My<rl=2nt*pT;XO=H8@kw&=b1S>>c)-S<PU`+*&2(a8Y%?8>sV#C
+;>y@bOS~s-aJB`VD$`jGm*NTn{d#4oA8ipyO+GE-m>zIq^aEzb8^{T<ut8s{oRPBxU0*U`uE$;{HVk*k#S6M~VfTeLPGU-GHEj32P#`)ThyQg%<%r4U
+_UF0!zDmM3IV}ByZf=qmj9`^PwQ#gCM4hZnx>=(hl3#_d5LQW8RYXr8FyI-C=YE_6y2k??!D7%wCUh*z_+Nxqtf_QLR*(8lU1ei*9_=7Qw)39;hcR}s
+(T9(^S=FbxewF-t#pkPRL~l0*zwq7vfG3!gb4OB#pha@>8`1OP;q>l@fS?&aUF82*Awm87WqRLcFaLYkz&~jAF0wvr{GFkP$K7~3&9}8q4)a>!<ly}K
+uH0Ybe(-b)^XCU7<+u(2lCJ_uYz4n{+j>3SwjRoVY<~1U#{y&o))xcxpAnL_#~5TyA={ZV`xe?pO%C@yS+lsG@U3f(<0O3NoZ)DsFkar<3{q@dEyR`a
+ePczgE2O%+nRuBgITfN5=PjnZ7y6k6LB>9$S1F4+EsWM^Ubwz4GOB*rRn*G1C6FTP<w_FmfDx$>_iB5@bx{;nC;M{Zdsi2UHFq?q<^pzkyr3)}eu&eD
+Jp@f48dBu5!MZZuZuCHPM68c1$RR3hAUH3Q-UH!Qy?RE!%Hh<+)SX?Ep+QRoONIbp`Z=y=NIZw@g6dMgHSuWcj~PpD^_20`|Lg5ao7*^&?03Ze2pAEw
+LQ^0F%Ccq#A=*Jpw5*X#X(jpCpb#A(0a6%&1P6y?EzSSFl`k`^vZ|{A&>oLJSVVW%eP!kGp8Htfeq)eK1Ttle77VH(zFciId5eCn=~%b>OZRMswfr5u
+yA7IUE`+lAiR2MDz^YoC^pMuDEn02ZwV~98VTr20y86b1)v~HTW2K28IX$YaidMXF#2u^XTId0Dl_jTljV7VpIDr0XNTi17mE>pC;q6-_r*;F$6=#HH
+*>Uh)BT1BZV0s6tQexyLKp{w}_t7-`#-MOwwzeDA5Rs8fH>pc@18Ya0`Y%G|8LC2|NE*>iTImD$7jNr+--vSP#8uLt<p1V>7zemPRs&#5MIX}g58i$g
+(pz|dp=-BE_nX-LZ`@<S8Nx&NKYA3S1>r+c3WwhD_6wSsV|LOI#bHYv=<YdLuIeeEnzt|o5hM<7PDZGc94%;FyLFFQI)$tg7Z+8e5a0kNsI`)NrGO6}
+4&G>{%PQzabZLQ~8T%_<4CfyTKZVFQg6%>CIAwA?=CX*X(VZzKR$g#?XeNHy+`%KZEkk!jn24<|{?~2Ybm4NgU?I?ab}{_5P5jDJGI}d85Wyw(!j@re
+h+@7o;5!VO>hHpo8RkSl8Im~_$Uiq^ZCNrb_K5-Fl0uLB{VxaM*IxYdKK+!DWE3z!M}#PV<JP@az@#>T<2xQ#kSqb-<J1WtoVUj!+!4`GVr2t}ETCTK
+oq(U!Sg`v+>D^jyA^SjGNdCZ>3~uSr?c3bcb5qq^)aiEaWh*GE2MPL<nQ;N?jUW2^65j6nI+#w4EC?Joe2F^SLyDf?@OZFIo&_X#Y_d$ALToNbdp?{R
+Yfz|e$!0pqBH;fCgs(qu0*J5qvNF^)3q24@W*9}nE`T$To+{>h4UVTy9=BlmPXUFOc2*M{8)VNwaVyz0n$wx@Dw6TvS4_ixEnqrIDMr6=`hK=RG$vnv
+v{de?V@}I>!^zZ^YzJZJR2P8^m7r9^k4mB&R}_^>0X2F12*kzvaS8@2-xNhO>?XD9sd7zm-QSjqs$`;HEQm6mKa=sNKDGm+6U?Av%85hG=gJy$2A(Kr
+j=U~3{@X}OrECy72dP-CHLqjeLX0}5ToA7|PkX^&tgM>F7!yD|P55<;YU}glM4(9L&wktI<o|6qk1kvgK*mJxe%sH!43{>Sk+8Q%b0pMoTgL>7w#01;
+L7<tM2T58`Uj?MGZtDa+z&=y%ghQ7~VI*DB^KzN4(B6$X`OSy!-JU-y&FgD*Trlo1^|*^kOKvpZjJQ@kSEVb>vC6QE@r?6Am*Q{2#n6mh1uyV=YX?#8
+8-dZ<^5AOQEmsk%(@j@&zbc2Juz^RlUU)xFFGLZgb~v>f28?k;OUZs(cL+B46cj8?caZJJZq|8EXdgcn<JE_F5$>o?BM8X*#}!NVrl1q<fWWJW-AA?^
+yQbp9VV|Oc!)I=d?oWpoC!-;6XniLlN3K1jtfm*hLc?E$(PrG@_-HVfH?x~wLlxIfF=b0%+?eM5E=_yg5*AayT$CJKp^3Zc&fuOp;rB8=#&<B8kOR&s
+)C7~tWK|b1dIw2jLX+mn9P#5Oxx4U;U8lK^0iZ-XN~>{~rZ#)=XwcpTjC6NU1u#Rq+!ixbFjTA6Dmsm`J0L3oYWf8ezzjbp-aUkjN0)MPW>^F+%Edqr
+YuY5Qn{Z^OesRl+Vp-4(I{)17o0~f{iG-cxAG4E0afl(t<xdA=VHJO>L8SNU`Rs)~<F7~;qC#yDnRAA1^3cM|7EuJGaQE+)XCFSJ&uP1%<n1U8xX|38
+s=4xZ*Sy>ON^Vtn#;uI<qO1m<6gtKo=k?>h=r>E#eB{sf9O()7z`JiMQaNg)P~`UohTK@`d?s3(j(Uj7^^vm~0XW_}PBtGkdp9ZnTJ1foPCQdtMvO{U
+1G~Ctqe$L-G969w1}oYo>c`k=_R@338{99;*_@Crar?6;5o9yU$)oTFHzXdrNb1lXoi0Jf#pf<<B`mH}ny=l7N?nc9fbCJ3`Cj4+HD|1eTuW$6anFPC
+t3C_3gj;uDT_EZYZ2h*Rcj}~?x@+9<#4Y)dzV5KD_I-`-6-CBLZ1lP+so))Pv8YS+7S~Rjcleab-IXTorlM?+3?eTsa^fmq{(J--VONgL_Po{pW>U1T
+K2v=4yYA`P`ET#KqA`94g`xYcK_%Ut-^e5>md)ed?%%tEo!^G1%gINC^pbw`ox7#GB=0`mExsuV@6KD<z50#%=Jzeo11qLl;;08z4Zk?<|83wIs43FP
+d*=NoF1FN_@L|8;_&)DbnO84|Ng$`=LZ}mz354gjb%`b1Mt8iC%PVOQ3*qETPmnc-Mi3nkwpQb;S3l9CjV6s)vc7%E*ja}@CJq3>v1cXo#&f$f;c5@p
+2}TN3dKE*e*EA8cLLy|z2=GNFzO5<YReXj=8@wmerLr(n%gN<rS(fd^czR~#M7O73(M;?5FQ8C_*ke|BW+V!}0Zz}vpWnwWFz_-(0)!h!F5+toRO>Y;
+rCE+XNOWj#m`<5fxUaNH#!oNY($+g!A`nYrHF{pTN4IG!MEDEgT1JgH#h*c^q5jTQE{zC96J~q9Fq3CqWnb|Dn~}pUHV*|XVm&GP6aEm<L>8WnJg&WN
+J*@5y^bPt;C>-=>pmF#DxYbGB{cgnv&F)?!UTZUnt+^E=$l9vQ()`XX_d_^O+9j&alQk>Y36oc!r7lvmS@bf|?m`m~?MxzFt6#GYN!>2RzNu1!Hr4cK
+w)~C^b;62mcMoflr|!!+qw>59k|EbrV_dRLBD0EmZ>*M+sYNf)MaZel@{4B>>FVba#mO}=pv>?eqM65U0w6)^nB&>!Go}9g+AjLXuMZF2>W{-;9=~9$
+<;wnC2l&ivHW(CcbC>#tDmFX$XFFyA>NNM7j~+Ge_i|1`Lh1WQn2yPTW;!`BE=2!M(9Et{HvAZmYu#aP<v99#;3$!SKHSbpXsvh9I{zI$d|xreR&s}C
+r4gKOD9XqC;h-@F(os%m_gfBVy8;QkiVj&Jq>=-dpz);aL!KL>q;My4CEh-`%R}iXe=9MVT<oP015a7Xx~(K%;<u5O(59<dnMPq3kQqzitBVeMdyW^d
+A@aR>r|kRS0a2nM9<)^Vd_WWmoy$kQ^nbJ@VDN})Gk*z?*4*bEv6}KP-2aMP9-?4?Sw+<XVpIXjnbyI?$<W#B+k)CE%~vduZh%JMP{n=D*HczuyZ<nz
+dtjTRw<K*Byl9>~ZaTJJ6xjVKm0Z85ReS)@U&rpv02wl%df-~C<jtL+H*No#xzx(TgU8<&JnpFuq`~BC5UQz6%LN^2I6T=}m<p<Z90_G7KW#H*wCH3=
+#<UEhu1S66TnpTE?rA4}8tF*TOv7zej&;H8pe*EGSWmI~u^u$g9j-1+F~<j<&#*zWr{QN$Lo~=Jfoa5b$&paHgyGXDNVb|mi9R@7PBd#BN8OV+S90kQ
+DcVc{b+<`FaYJVUlg?HD*xY8~DMZ?MZp__%Bxy92`EHAPaY>o_Xfn$6xY`yDdZpc%u9B@7>qJ&<qB+;NA1^dH`LX=r;ON<Rhi~2nV}RdJu@!)_05?S$
+GLNvY6?B#Lxit4{!H9eiU)bIH5l&ZhYT<niRWrZx5N&ioq@>IAi2;)Ve2Z9v<g%g#Rs4f2#HJ$MaG->exrL<bBJ8sh8aqWgtL?PTvf8Cleag1y2U4AM
+xP@}N*)rH!DD9}d-VdblNBH~Da_p92(sh}bk2L_zR>4f>KF->xXp9-=UKCvId;N|FK)W;W(bXZ)lryEB-yh&-E%#OPS{fQ10k}4$t1nCf?+GcE8qJXj
+@OohJN?Aau*<p&n70tLoW<y)^^UU~+WWt7H0ti`?xi}a*%k&!PLH8?EK>m^>_q2}jYRW{^M}$18KJuirkD6cF_?f*yHQJ?)%~zK9U2g!*)A)9~ErFj-
+65!6kM>ZFoTp;7!Fp5&fWCdV2iF$ma{B#Mw=g5nsog|Aw(u>G(gxM01Nh-kb(=XTx-`9I@=%6TNh|AH&flRhidlHoCpH?;oJDJ8QudoKwW#_8p3#qWi
+ASTn2#?)`7r1=eSap~qM)FtSB??aw*8(!}q9<7@#OxWqpj0qEO4&FEUCT8@dR@KRv+ZASQbU7JRS>!9}Rp>OA1Mf|k7SgFF56%m$MI?(<M3KDsVl{d4
+E+q@*ntF!ditxd+BoHQbV0`nAFD0u6y}0W?s>mjRfYaO5KTNQxrlgwcn(-$PYO<w_RTroWr<6m3>J!su^7rARWBR5)=xB+TOrHYFvl~K^^n=rb><sRi
+jT)~|;}U>e<aS+BR%EM#elX<4=RH0r@G*$%*&OMVZKVhlBC^g;S`-*VxCR6_(My0PLeL|iBtRp8J~^Mws4?W>tf7XxU*7Kn1CMkpo~c*gI&tB?M0y0W
+-bDO3-s>~^j<mc5lMsqxM+DiV$>qQ+cEo1GTB{b%O%tamz&dhgV1SFzht^|bA7)8|$<t~Dc)n_7rAh{kuho%zhS9u6`b?ufiSIqV#@h2ef_eA)7ojUS
+8S~~3W-5GjgB;o1P@Ot~+}rb(FEFtF8zF~KSi+z!^hHk*!@8W2z0`em(-GQ$<~4sz2VB&NDo0pI6z)KqnIu*lopO6f_-Gip;q-hqcQg3{W+a(tGQy%y
+q@bL3_zqosyU9;8^#u4dpno850B8pKW+|v@)a4>f&{7>0P?13(h`7rRNBT6V(tJ&C_9^DHD(6dVnB>m?kPdmyEL10u^W`#7$ULm-YrUWMtrWJ2iuPhS
+cbAOmnwb3GM{MMIj1*7qKOUi(C{zhOs2rXxIlii*Tz!Kbr(U<pgCsxr`lAX;I1mJ-r182BF#;5a?<(SsOSh9@K!SHZ2pd+Hh*aX`0YoW*k_u4kP>iB5
+TKDHHm+DI=7Fl<Hw-llnL7|xkQn&a07xH=NGUZ(EL=@~DTb|wSJ6^;mUz9<^y6w{wT+akzON63E#rOU?4e1w~3iqyDaV0aUe~9?vmoTqNEpEhiL?%d=
+<HCy~Y2cp;k{iT!)^#Q7E)o}tUBcV_f+>ynXm7x3t}}}zHa(GM6thPCnI$i|n3!Ey!Bpbjs~Y{|_xxJALbYbTzH!K(X_kkUyBw9)XfBTH9$BwKw!#1D
+Z0!fIz1za<RoFTTt981LTA2)(4t#<}lkGp_MHCi{ccdk;SP;HK_H-4HNgsl(Xp$7{&t)qX6iNBTqq8q89`?KE1xqK&x|Q0m__nT9PgxZaWlbCbtSP!i
+@|#+Hkt<BKL+atmH4HiFWzCC_C=BF0TxItSzawsu@WY9poVE3}2#X+K5ZTGCosiD;TdqE_r)O}CV%u_RaNSgm2rejwG>T#uD$SHnb;i<1+myG3=xR!@
+UE6(oe&E)79TnWyMUY)?HztO4%M(Db6D#{I>ag`b57;9o=Ce1c+|b}<`xhtX^?J=m%{}`6KAVSFi?eClqEBzY`UWc?SE<-YB4j%7INMqJ-fsKsnJANC
+U_(>5n^-*2K6Ju1eb6>9>w2(}f3BBUD(2W^Ga#qd^69gKqqhtv<7W!(B-Tv>HinH2%oOlQ@+V{nt2>E{>Y#{@E1{Z0TpE2hP(90D#xN*$Nmm=X^;Ww(
+U;9Gl9)Q$hm*r@Ksy}$DB^6=qN6&-sm_MkLE}#@B5$-@(4W+RUdd7a39W&42SU-c@$e;jrq!-WEAlN84+3EYqRIZ<{?H`0{NuE043V4rR1oyYEG)K$)
+NI`MPfcf5*D}k)~G@LAnZxZj^U62`(eKI%&YC4*2NLmM7VA@Kuh{_vu5BE?ci}9HKg%K%1cm46jj1WxUyTc$w-8EesuBfII<6WeeQ=w^zlrlkAqni(b
+hkzsnjpDE`{!LmME<ltqxQlb-bAYCbs3B$4*hMLHgPh1++L%{!cM!}j+7HC!L}~yzj(!LCyt@ZOlN41nfF@P>=GDpYLYmI#o;e2kWIg2J2a`4A5*CV{
+sZO!(QA|vq(R`Uzsk#Xn3i!MLJehinlNABGtMJ!+CRa6sYSyCo2{DxRqQS~ceo94=u%RFQaPaim<MQaoAHF?&t$hHsN+XH1V8nG-MfSv{izo&0U%EBo
+1JR3kXte@Pk{}8d{VCoh{_O%cS~u3TqFa;mOSfgW#L5q=al9nlM0q3!>(}J}OR!umgqM&r=KHamE&|muyIM{z+)lLLGqT&8&+g{@Yek>dX}%txu0WL|
+zkk5$tauqlNC39?+#t1kC%wI*yPQe9<O5f|>14T_juGHtde`spcU5&F%u2YSXS6iJy><%?O+6d+p9ZV-C!%N>EaGi&vE1pj7z2YveDp9N4Q8!%Q|hl@
+0Y0RBd+_}52w2+PDVRny%<MZNw@dUmYhue1bSmIpHE`WrRPd?FH{Tz;Qs5HgsNf@2>=H$<m=}OBL52~C3E${|MM{Rb_D4&7sYb!ovW)}bBRigX(A@B_
+9~gzX<>cyfebZsoS$nk<%nO7NMySl14-}P3T^$hl7?4kM!N)03vlxVqcchFRE<|GQt^2rUpFlU`M(Y7<Ecaj2+?`28V#AO6gEOlwI@cRstpeOCV5Va4
+^u|S-g`PI*o~HhCA(gm)gvrOr<?NOkuHlbzlVGuOtLEHI_VMC$cqLn<Rv>sj1rfRi^sj?b8JVdyxjdb&M&n&pne38DZ&&TJbhgv|uH|db94>87y_?}C
+;BY32W>Pcyr}wid5&J<!GbT^k4+uHK92hn)W~9`#h)u{|v8OHTW!1|9p?S4TLOapukU@Kp%<6T)ImkN=y$NPwHc%jOm`0HwrTPnH;@$SO%HA7Zr>1&Z
+XH(uEWa4frz5{1u2sG9gQ|UJQhKnG0X=l&xta^|%EqUFhSzC*K&(8R@jZeio`nSjuC)H6W{UP$ClmxXO&smuRaF?KHJ>j&43zBTSLYB=m*%3ju;Q4lf
+RE^g+?=G*?V%@VALuVxbp?Ji>NhE{2iqK7m0jxzefJ~c$L90=U?<l$tSYqM|l$My%L1$3UQMT|}Zv~*239TS`e7hKj-t1wow}~-}0eA0O21_2Na=3tN
+c2N{t%-Gzmfm)lrEFj!1K*!;`zP*sO%`T6()aNIl+=e|FV6>g)eL$>_rvP{kVok8H@44l`B1ITnPEe6r<0IZvt@76yrq%Dbllc8j;6%7?oV5TexnI@2
+r89<<T8)-vp~RNGJ?rWg=Mq>-?E=JAZ3US0#p;B7NaG_*{4tZN(w2tE9655ei}wbFxeLoJJw5;pDyZE`u>*vY&<*EtkB=Y9ln0u$4Wyf|%KVE@!>fOb
+%<sPXQv~;;!=K3&l`x1K<#*3s9KLZ=@$vTuM^6u*xWE4K^2gUl2X2v;PhK98z$?-%k$-vbh}J*dKoS1FAS1R$-n>uFI_^jNWb9_i8ch~i3Gm6yy=xSu
+%<bL{xsn41WJuBa`nWYbnXQ&293Zt@=x*m?A%H(2Pm<wBcRlJf@o7M5wsmmbLdWe8J)FXYc{krkcveM1L^4wmo-5JOI3$W_%?3g@u0Zf4#07~macR6o
+rHBJwktES|OcuO}lNwJkw8FdKA(H2)^c0n#7t%iX1cA#_10m3Qh%K9HbUtIlYLz@iy5H)zIZJ^!@z8YYT$W~Vy@Sl%<-+Pt@T?$~KWhI?&MvC7O%g{h
+E2e$DLk0Sj48=u{@U3tXBgETIQdt=^faXlPmigD`$pwPzEBeVrv`_@SMNy*hbtezjlAWfER*AVy1D{NDSFb?r5LF9H7?t7_$6NstmP?6U9$#E7Ker`H
+x$;pyU#ti7J-5RhTPJSxRSYOC;e@U>mvUV<@>&mK6|TXQX`BmRBNHw4bj{`=>UpJ)%WW@f`&U<f+G0ODt5`}&XKt)150ziVWbl|z&L>=>>zyP!a4TV^
+f^QvKwd-gFpoRr~r};EEA~w4WuX(z=X)m*%yVxdof1;qerF0XdiAwfdFd0>F{`k-{I-q46(>x|;^7XC{Dz2N|axl?^u}QGs05iu4W4fE5YQLccQGCen
+1971Iiz2{6%2rK}ed9U;KC}s7A+r#}Xh;n64%PdH#X%aNb-m)(JddPZl67=D*-ot`kMXM_c>mR`b`>Gqst?jbgf+xp2DSzM-3n3%Gr9}^j^-=r<JfsB
+*hJ1pWbKlmqGC4~5fa!r$SB94Aqi8dGP@&i;53M+h!8Q!0$&?*Q^7`waM4Ifzhpn~;A>Hp6mIyeHwP&)C=4t0T~Iu;U)W8S^Ulx+acT_;u&%USRvQ3{
+*3~Qck)sqvX^M8ze#TT(caE-S$I}7BX*-<_nFen=--d83lR{L_WKxj&6Z!h)W-YRCEDu%d-wb}cbStDIjnrh5Wpg}o^I`N&E5aeRv*~z;(bi?BcZ*+s
+%b7E<5o^iq9WI02ZcArniu<x<<$2b}SUOJHbA3i(K4{GQnY6^UDN^x;u{ZmAzhNOdrchtT2zbYv5H|+i9B$>q>J?&J;nrd(sq80UB_flu-|>8Wx{Qw!
+-ZUCpLtAkkaST|1jo{7@H%ry%HkxbaaY9^6IdtEY&)&Q^dd`Zo+QF7xhh=x_jE;5^7&j+@bbk4MK3ko?2dH2XsM>s4PoBNzvXDUxSS}s7T`f4~yypIZ
+54HTz*)l9<e21r}6v6G85*FQ`%a_ktwe*YoYjc-`6)U96YQRrN-W(UTgz{TQfHGl$K>*g2#|Du(iU>0+ES$JQj#`unyu-)74F>a#$j@a4klc^Npz>rq
+oqdY(4=VFUGe!_0{TDJ}g+2`zs=zQktahi@#Rk<rR*bKoF+l$Td?FN>!6y=he8n6PLll9&MJtq%?u>kLD_EZzrbX!`j+_eDBxyOR_u+ufjE<Y8m#Q+l
+*MVHhFv--7HfLWn{;($Z!2>VtdPnlj)VD^_iw5f>IL@_;h_upj-$t?`D|6GK(A8ze!h<_jnK0|<FRPO7j@Qy`>|8HCS46jrz#Z8`*H_41AR_Fuux-u>
+5N|OawewcBEG%MWvj{u!fLB0uGUnkR&GDzeksBvq4!Fu3ewrT*`vsl*(FF^o)MNr}e$%eN(7BSXs=sAspj#<$$MgB+On;o6UM{EWRlD=Cb?lHoNd&4<
+<w_4Web~;2ap{Q?0y^C`E*61v?8VE+&w(aEE)=`1hVZhq6vR?MC0-mJyrJh0d%bQCY~_>?Oy+2I_weZDi^tD9P5<l7|Gx3RUcPeKzWMRhEAyUyizC!*
+wrpqb3oW7*J-z3;=iZ0${Bk_K#|~-tC`maPMZ3#zaXOhKR|h>ugIisf<Ez#Y)Cjpabx6dg?2cOUJG4iw9#}NkZqG_n@N?=Zw@<nqv)w}^E@i^8a^d~a
+w}#;4Tgu5b>e<V@uXa-RD4dYOW$EuOdRqJyc(iidKkVk7a@d}X&w)J6tDPx9+0SH+A;O1w$qDASM>A8?Jbf3U?*jNPpNA#c*1}Wmo#A5afhV)n#m#0F
+t<ksDdx<V*D?uJ@-fPmlHwI(V0CPS^^$E^;SD!|{9jgVJ>>j~#`)M@+W4ZgA{wj*@)u)niP^C4`$DjQmOJcG_*)#;}1<PCO{cJ(^S7@2&<SV)qq0BpB
+ix!1@$;-+8zM72qTQwmQX_70!J*0nb8kUJXpwuzD)gL(btt??z!)9r~>(kq=!R$^SoSo9nm!S%TU0iXp4(ZTojhKSlZCeLF96l+({onG{>z9uY-@Hk&
+eBX7!xV%fyyu;o98(e>R|7N%S&8tV$?_YQC7Wm=%^6Ph_y9&-rmM+>_1k#iBqP<(J7ACT;R4zfs?TTDLI@#%{3U4tT9rN@Uh$%FkA!Zk$2nQsfDKcQ&
+Db-sX2mA^lqUtFHA|?r}sGiV}Zw59^+2j56dhzn`m&3>Fc4pcAq-@ZxQ#eYzbxh9Wjq4&L$dQLzwzqhb3F-C9iErtL?iB$knSR9ZONAOXqmX}&_Nip;
+d2PnxZ$c{=!@-L<d5z&M)(me_oQh1-A%Zd#F;&+|Bqirj6}(m^FIk0*&nl`7NhLKJo-Ep)kiAXh3zU{%wINw-9`j91^;m-17^T{_i%~sX1m#3*j7Iwz
+uAy~xsgdJVUuqO|a=Kysbbm+)^<cg*2=UQt!`Hs9O;#UK+W|2kQRZA+CwBu{zDfWufzddth*kn5i6mp(h>F?wclL;>-6U?mCs^o>ME>IL_mk7S5bR%B
+Nk&I0FA`IZbX1L>P<CpX!W1`~E);o`?4)NI?7H04!SY$u!9XDvToT>tn0u491a`%(rqW>v<z@#bI{#}%3L?S7hj7x1_UE)%_3O=S)n5PTVWA`_uVJF{
+NQfpiCj3u@6a_~u0`n64#hu+d<a)RvM32GJwEJWaZRV@bR{`$^2h}V-ajX4wH76NY9h7yRT2$j|XQ;+o6MJ}8UAYG0*lLr*m=zrZO`PfNwOZ!nc$A-Q
+6iSO?H2x^cI9Vb%hT73<`<5FtA5X_aX>Zh+HQi;R)kD+PUhLO&YxQ2QYKY%|v){%ytKRLZ{O-lU(>FYVzgI+Rlwwl=Er1H45;_<J<WIxPB~!4eBLC^L
+CoU`f`Sa7)uQK7qIU@xTvq^6I^4G>A8}~@+7dIimicEDnpUzH()23KHCbr`G31+~>aPgttoArA43$}l2d;j_se<4f{$E_cKDqlQ1dS3qU^2s5|zRebe
+V)GR~@-Plp2ITge%dPkD0dD29-rgQlB#DPT1qI`V-h&QI%9jf88?-=?I?Cm&JfF{2S8Z`|_ldrcM5z>EtOg$YR~^bEk4V}u_^UCJAG6uUy2Gl`$)9dw
+a*Aw8uMeLZ`;JyS?YtD-o&)s+dP%aPL1@Q*-4S;EtMMFxuo9@HySuvELQybLpmfm;_Mr=9Z)AQ^M&RhGK=c{pH4Q;z;TL?Q^2-|=?D)_GJNkmTnM%VE
+&D&7Tv{!nw`)=fm#yTO0_k%*+n^YJzn^>(}vCd(SEYRX<F;Y@54$>g=8{r?}6Y@1_rD~5*hHfoGHH5^~(tB9`WJ=GZsOp=<{Xc#Hq3X)}<dx*=>l-`_
+W12bvFO2Q!LNr^Yy4Yb;lGO;hrotLW-X+GIRk0eXkb?pZ7M&P>W>*;m&+QCBD)DhmXhq{MayBO)jxTfp_~TX%Px`2PHM?rVzuBtpL;AgeY#eItlZsAw
+>7~0wyq>*|egl<-9P3<6Lf0BoDe&S+i~zjj*xt1DkHmFBI5f+X$(Egf8OdvQ>grU8Z5UKcW;Uqt81xp(85$R7r&VmDf%C8O2GRc%z(VLm{nRnIZzFdE
+MGLKBNtPHLQ*VE`K78=tHZ-ZSkM38x!|PHivc)ZFFg9K`vIjx-LS|2isGF;X{(7e`U9feo0KD+<IK_-c?qRen-ET7-Oxb9yMo`;X8asyKH0K_vsD~%h
+;D@vM3hqyzjo0hI^<pnUdLVAP0!!Q!nK^YE)7$R4N@iENALh;OU%7Ub{!(x1QEjg=H|E<7CdGAfjcj8n`e~$}h!9YlSV920W%yBU{ubb;MHW4EAUhm3
+9q&v99|tN(Pa*$Cud5g)+gdO&M!2ckiPf(*%>*-_GG^SZ#@36A*`bVpp>n>sw<`l~>BCRM&k9uuNO&OXSC(AVICf32iEd-IbEmXeN`HBB_)~CbYBVzi
+M=EI=sqGZi^_*vUuCvP1zF{BJqrhx0T^*NguDTUX-`ZvE50+?4v1XEWXFydez<34!4%#CqZW#__BVLHd1#$O{2pS|8%o=j>lmP31MeB;%fHa!v8v)V0
+UFX~uQ}pfUtMO06d1E`1*)4T0|CpVSLXV4Rx7<%L-Nhs`)X+`?Al(fH>2B<F8o-YN*-8zw5EHH_)F@fIe{Jt|K!m+o&>EHe1zH<97tMS37@0~?*nRT-
+=AIFmN|!%*<xnIYswWuYS{n#>!x0w@C`$r8nnUfH+(2+!g*yQLTC@d+TuK(s0mf6}Jjo~tASYWg66+UCUz<g1YWk|E1Rvf=Vtv6si-wOw2aG+*IK*$j
+-$qSto((}+?%K%cQq(^Fizw@~3;0HzgNho|`x0cc>POA|Fquw6Yh+ulO;-y_#f``VFbt`=<mJi)-IImrwq19*cC%X<P_oIKwgoyBfuXIYjCoIUb`bce
+)xFt6L|yt}@H!|V9p+4!cY|?n$QyrQx2UF;<T;=B<%u!a;{!gyH_h*URP{k4s*jLo2bOM5yeE<ENT!pFatD07Iyf^p(qDl8r|4vX9!fxw@|E7SDEhi8
+JMb@7`}o!5Y7AVjEpXCEU>q;6&fUcA(WF&1g3AKorJDbaDbt>G?mKp)aRmU)k$~57b><3Me?$Mo2h^B7fk||uZ7m#3Q+6I*5cFhuK3)#b&dAR7x!o(E
+Ms;V>a0%ZQiqKELQUrFY$knQ3R0Ftf>`9P8v~S_Pal&~&9$x*c(Zq~|4DI?&Mlp+q#pwrvr;H@W9Ai^vJ~CYGqC4Ub7@VGV^dizDfv$ZQZ-}U!VQ{E!
+y5Yhu=BmmRDqM$Sel^fJOVic8M9aGLe~q0&%1#si0$)svAtpL4p|BAbl>c$xRcSAp{P(%b_Xg3r@<&BjSzN(FA~Uv~RbuWO&DwTJ%1VxeMsiVtk5aPb
+RF=3Du;(F8Y~ob8Roz(0k?Lf8KD^{zRT1fnuyYanjO-OMbW)J+e!=lZFHF%!(*^-BKP)tDez(E#1m9=wFG8Jv_iJyjRhWC@*@$U_<%_jg8A#r1Re;H)
+itO9q0T@R!jY77MfO7$b&|bKl&)R%Ev!W<NZV>u7CO4>{sqz~`Y_J|PH5TJ}zA?<2AOhD235EoAJRP69tEan*)2_%Q%JQiDgd;KD$b+_=g(Ck<E_F*s
+Qz*5&*PT<DbH4+J%npA#JbGKcK0J8BfbGNi++7=~(?=Ym+G|(|ht_~7jF7XN#pT8DD!`0`ZxEXif50WR13Q#oJ#cMxpS#H-^sajk3!`L~kA<!snXN8;
+OE_T>tAp)Bt+Y;Y#yz1gM#JT>Fot%SfQ4`z#k25uP$X&u5oGq8npfA2w>$9&a<qpp{EP9gO9+t`1c(ApI0txVEhncR7R~;?);CwL-aui|F(!8bl`6sz
+(iiG*V0a=e{V?}L=9=W?yj$Iq%*6<!>witoFT?d|JOA){oAcAx2am~nd#~GTym|KY2ney{$Nl}`!RsgF#LeY(-OFc3Z#&KK^X=j5AMEe%$!nWETAr?k
+^HJWT#n{Bu;(JbCH=0eeZqB-8PCjbl)A1;r4015YE-_mzO?*h$I?Th2h*g!bf}tYuAn+0pX}Uha15;})RkL9WQD8yXrFw-`J%l?B7oiozza*$3W8Rz2
+RD;CpljvU12yD@=pE>b9XT;7~3Uv(xe~bW4MYR`1UHx^g^?ZET?<9vt4WT$IH*tDMk->8bwK!?@2$0G*Se(eDQ}j}1I)kNLm9OD&rn%NOp?=(w*|odZ
+@ICB-fS`h(jMQAu?~~)5pK6ot{$=DE<&JSm#%_mnsk>b!yOm6WBl<0}+5gLevw?wCv_1lKBE-rsa5_S<TUn!Fxa6iOCnFCLkE2`kURdJ}6?pFxC6jhS
+>0Bn9y#($67pW5`YMWmM6W0J{sqjasnZ@%`G~*v8m!pn?i__!dK0#;Uuf4u<4$@a}o^AD7*7wT0HN_w8%SWNHK_jtP2JFX>;;v2M`we;zko!@x<cLc?
+9ZeRe!+G*~8hx>0&tZp%<a!uiad>0L5cAH>|Fpe?@Avc49S4L=F?G_%`7G>HQ<*!YiqUz5sF_RNnM?Nv!z#!=NLk_y+<Y%)ZsyJ|CxA$w&9B}M`6Zn?
+iAN&Mp^=x$RLVK_H(ZoB=pbkxB*xwQU$I$?rE(S3kWY<lq?tYF{k>i=I&oipFfX+Wx|rpWlEZ&{34=|w$sT`0n+^$uaOQ>knOkkhpwY}iUGTl<z4R{^
+i*Gu%KdD1p9RSIXjloZr_z0IOMb)9Y?}kTTH(5^Tug&cFvllOX`zXDPyW5jVvS1feoeI8Y?m^pkCzhHbvoMdVf9F>UWduc=-z7PhDBQ7PfHhXT6+F#-
+AWz0>w#KQDFBiNd00>1`VFY&?EF5HPAAh8W-oWwmYiZSD>88g86g6&n?hz26++aqltNU$E#2*>W3u_d<WHgt`bD$65dQS>w`StLD%loT`N+6(XlFy^y
+7#%5I+}ktv*%d{-Ti?%Ph+z5-nG9IIA|4)HpK*r#l7Kb-wHmL+k|F-46nNX^cZ}pahKXHYj6ag&=M|Bo%A@E1LqIZa#v%&FK0f@ZJb3cNKA|{<^6-~u
+Zwp^&msaU~Hf<lff(D{EvkfHw2>#MX5)bM<yEWm!J3{fA^yfWI-$x>iWMfoZkvfaHHhOb@#S{I-Z1!PwC70-zAII}EH&H9N<#E(s#@L)Al?lfQ)-q}!
+3bB5^eqQOh4iPi?8m!^b<`B(15#Z^dqF#gBig<NP(O2h5;o<PSb>#?*VqDHHORf?tC;bb5`jr9u7#lF0$D>m-IW`6DpmJ)ef(cXdkfi>-`+sxG(%1EN
+r!s0O7Qhwh6)!G^B=_ueyibncbnCrvbs`(4$p1_CeY>bpAhRoj33UnPTQN55n;g5ZunjceYa&%CIt_A9yxcdRJvsd8=*Jf?@W$QDvaejN_kr374D-g-
+d`!Uq<(bQfYTRk8w~goA9HmB14u}AFR+p+<qCj8#K}V`+n<5|{i2qVk95UJ)qUO?fbXRGwi9Y2i8Zycqy?QQ1dGc{<jv>=^Z{6YLdh_tttI3>=M3r)i
+N`}@P74D>bMTydRZ3bh!;a|E`i8k2H;axmz{MY{jY<*{M
 DRYDOCK_END
 }
 

@@ -236,6 +236,27 @@ def test_with_the_wheels_in_a_folder_no_network_is_needed(locked: Sandbox) -> No
     assert (env / SITE / "anchor/__init__.py").read_text() == "version = '1.0'\n"
 
 
+@pytest.mark.parametrize("by", ["UV_FIND_LINKS", "PIP_FIND_LINKS", "uv.toml", "DRYDOCK_CACHE"])
+def test_relative_folders_are_those_of_the_caller(locked: Sandbox, by: str) -> None:
+    """A build stands elsewhere; those in a uv.toml are relative to the file."""
+    nowhere = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", "UV_CACHE_DIR": "../cold-cache", "UV_OFFLINE": "1"}
+    shutil.copytree(locked.wheels, locked.work / "wheels")
+    if by == "uv.toml":
+        config = locked.home / ".config/uv"
+        config.mkdir(parents=True)
+        shutil.move(locked.work / "wheels", config / "wheels")
+        (config / "uv.toml").write_text('find-links = ["wheels"]\n')
+    elif by == "DRYDOCK_CACHE":
+        locked.drydock("push", "small", "mirror").succeeded()
+        nowhere |= {by: "mirror"}
+    else:
+        nowhere |= {by: "wheels"}
+    done = locked.run(["sh", str(locked.script("small"))], env=nowhere).succeeded()
+    assert done.stdout == "trained with 1.0\n"
+    assert (locked.root / "cold-cache/CACHEDIR.TAG").is_file()
+    assert list(locked.store.parent.rglob("cold-cache")) == []
+
+
 @pytest.mark.slow
 def test_a_full_disk_leaves_nothing_behind(locked: Sandbox) -> None:
     make_wheel(locked.wheels, "ballast", "1.0", files={"ballast/__init__.py": "#" * 1_500_000})

@@ -867,6 +867,7 @@ def test_a_built_profile_is_well(built: Sandbox, look: Look) -> None:
         "glibc": "ok",
         "memory": "ok",
         "store": "ok",
+        "place of the store": "ok",
         "disk": "ok",
         "Python": "ok",
         "lock": "ok",

@@ -17,7 +17,7 @@ import pytest
 from builder.embedded import network
 from builder.embedded.network_settings import read
 from builder.embedded.web import RefusedError, open_url
-from tests.support import Index, Sandbox, make_wheel
+from tests.support import Index, Sandbox, Web, make_wheel
 from tests.support.loopback import Loopback
 from tests.support.proxy import Proxy
 from tests.support.tls import Authority
@@ -571,3 +571,61 @@ def test_pip_fetches_from_the_index_of_pip_conf(
     done = fetch("", desk.environment, tmp_path, desk.wheels)
     assert done.returncode == 0, done.stderr
     assert "/simple/anchor/" in secure.requests
+
+
+def bare(desk: Sandbox, tmp_path: Path) -> dict[str, str]:
+    """The environment of a machine without uv, after a lock whose uv hands on to the one here."""
+    from uv import find_uv_bin
+
+    (wheel,) = desk.wheels.glob("uv-*.whl")
+    version = wheel.name.split("-")[1]
+    program = f'#!/bin/sh\nexec {find_uv_bin()} "$@"\n'
+    make_wheel(
+        desk.wheels, "uv", version, tag=wheel.stem.split("-", 2)[2], files={f"uv-{version}.data/scripts/uv": program}
+    )
+    desk.drydock("lock", "small", env={"UV_DEFAULT_INDEX": desk.index.url}).succeeded()
+    programs = tmp_path / "programs"
+    programs.mkdir()
+    (programs / "python3").symlink_to(sys.executable)
+    path = f"{programs}:/usr/bin:/bin"
+    return {"DRYDOCK_UV": "", "PATH": path, "PIP_NO_CACHE_DIR": "1", "PYTHONPATH": str(tmp_path / "none")}
+
+
+def test_a_plain_cache_bootstraps_a_bare_host_whatever_pip_conf_says(desk: Sandbox, tmp_path: Path) -> None:
+    environment = bare(desk, tmp_path)
+    folder = tmp_path / "mirror"
+    desk.drydock("push", "small", str(folder), env={"UV_DEFAULT_INDEX": desk.index.url}).succeeded()
+    script = desk.script("small")
+    desk.index.tamper = lambda _name, _content: b"not the index"
+    text = "constraint = /gone.txt\nprefix = /usr\nuser = true\nrequire-virtualenv = true\nno-index = true\n"
+    with Web(folder) as web, Proxy({"cache.example": web.port}) as proxy:
+        pip_conf(desk, f"[global]\n{text}proxy = {proxy.url}\n")
+        uv_toml(desk, 'required-version = ">=99"\n')
+        done = desk.run(["sh", str(script)], env={**environment, "DRYDOCK_CACHE": "http://cache.example"})
+        assert done.succeeded().stdout == "trained with 1.0\n"
+        assert any("/uv-" in path for path in web.requests), web.requests
+        assert proxy.requests
+    assert (desk.store.parent / "tools").is_dir()
+
+
+def test_a_uv_that_cannot_be_fetched_is_not_a_python_that_is_missing(desk: Sandbox, tmp_path: Path) -> None:
+    environment = {**bare(desk, tmp_path), "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
+    done = desk.run(["sh", str(desk.script("small"))], env=environment)
+    done.failed(
+        1,
+        "No matching distribution found for uv==",
+        "could not be fetched; pip says above why",
+        "PIP_INDEX_URL names a mirror",
+    )
+    assert "python3 with pip" not in done.stderr
+    assert desk.environments() == []
+
+
+def test_a_pip_in_the_callers_folder_is_not_run(desk: Sandbox, tmp_path: Path) -> None:
+    environment = {**bare(desk, tmp_path), "PIP_INDEX_URL": desk.index.url}
+    (desk.work / "pip").mkdir()
+    (desk.work / "pip/__main__.py").write_text("raise SystemExit('not this one')\n")
+    (desk.work / "pip/__init__.py").write_text("raise SystemExit('not this one')\n")
+    done = desk.run(["sh", str(desk.script("small"))], env={**environment, "UV_DEFAULT_INDEX": desk.index.url})
+    assert done.succeeded().stdout == "trained with 1.0\n"
+    assert "not this one" not in done.stderr

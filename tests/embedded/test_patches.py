@@ -376,7 +376,7 @@ def test_a_patch_is_applied_once_and_taken_back_once(site: Path) -> None:
     changed = {path for path in before.keys() | after.keys() if before.get(path) != after.get(path)}
     assert changed == {*BOTH, "anchor-1.0.dist-info/RECORD"}
     assert {path: after[path].decode() for path in BOTH} == {path: texts[1] for path, texts in BOTH.items()}
-    assert check_records(site).problems == []
+    assert check_records(site, {}).problems == []
 
     assert patch_package(site, patch, text) is False
     assert snapshot(site) == after
@@ -407,7 +407,7 @@ def test_two_patches_on_one_package_are_independent(site: Path) -> None:
     assert patch_package(site, first, text)
     assert patch_package(site, second, more)
     assert not patch_package(site, first, text)
-    assert check_records(site).problems == []
+    assert check_records(site, {}).problems == []
     assert patch_package(site, first, text, revert=True)
     assert (site / "anchor/a.py").read_text() == FILES["anchor/a.py"]
     assert (site / "anchor/sub/b, c.py").read_text() == "red\ngreen\nblue\n"
@@ -428,7 +428,7 @@ def test_a_run_that_was_killed_halfway_is_finished_by_the_next(site: Path) -> No
     (site / record).write_bytes((site / record).read_bytes())
     for path, (_, after) in BOTH.items():
         (site / path).write_text(after)
-    assert check_records(site).problems != []
+    assert check_records(site, {}).problems != []
     patch_package(site, patch, text)
     assert snapshot(site) == snapshot(whole)
 

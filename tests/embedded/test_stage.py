@@ -150,7 +150,7 @@ def test_the_command_line_says_what_is_wrong(parts: Path, capsys: pytest.Capture
     assert (done.returncode, done.stderr[:26]) == (1, "drydock: error: [Errno 2] ")
     for arguments in ([], ["other"]):
         assert main(arguments) == 1
-        assert "the commands are build, sweep, verify, into, list, not" in capsys.readouterr().err
+        assert "the commands are build, sweep, verify, into, pip, list, not" in capsys.readouterr().err
 
 
 def test_a_folder_that_is_no_virtual_environment_is_an_error(tmp_path: Path) -> None:
@@ -186,7 +186,7 @@ from compiled import link_bytecode
 site, parts, patch, text = Path(sys.argv[2]), Path(sys.argv[3]), json.loads(sys.argv[4]), sys.argv[5]
 plan.read_plan(parts)
 print(patches.patch_package(site, patch, text), patches.patch_package(site, patch, text))
-print(examine.check_records(site)[1:])
+print(examine.check_records(site, {})[1:])
 made = link_bytecode(site, site.parent / "bytecode")
 print(len(list(site.rglob("*.pyc"))), made)
 jobs = list(range(1000))

@@ -107,7 +107,7 @@ def parts(data: bytes, folder: Path) -> None:
 def wheel(data: bytes, folder: Path) -> None:
     (folder / "x").mkdir()
     (folder / "x.json").write_bytes(data)
-    found = wheels.read(folder, "x", "anchor")
+    found = wheels.known(folder, "x", "anchor")
     if found is not None:
         (folder / "top").mkdir()
         top = os.open(folder / "top", os.O_RDONLY)

@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builder.errors import DrydockError, ToolError, UsageError
-from builder.lock.diff import Side, compare, side_of_lock, side_of_plan, side_of_profile
+from builder.lock.diff import Side, compare, side_of_lock, side_of_manifest, side_of_profile
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, dump
 from builder.profile.model import Profile
 from builder.profile.source import Source
@@ -134,7 +134,7 @@ def test_two_profiles_differ_in_target_variables_and_trainer() -> None:
 
 def test_what_one_side_does_not_know_is_null_and_not_a_difference() -> None:
     package = {"name": "a", "version": "1.0", "file": "a-1.0-py3-none-any.whl", "sha256": "1" * 64}
-    generation = side_of_plan("small@1", {"packages": [package], "build-requires": [], "patches": []})
+    generation = side_of_manifest("small@1", {"plan": {"packages": [package], "build-requires": [], "patches": []}})
     found = compare(generation, side("small", artefact("a"), artefact("b")))
     assert found.unknown == ["overrides", "target", "env", "trainer"]
     assert list(found.lines()) == ["small@1 -> small", "packages: 1 added, 1 -> 2", "  + b 1.0  (1.0 kB)"]
@@ -151,8 +151,10 @@ def test_what_one_side_does_not_know_is_null_and_not_a_difference() -> None:
         ],
         "build-requires": [],
         "patches": [],
+        "overlap": None,
         "overrides": None,
         "target": None,
+        "interpreter": None,
         "env": None,
         "trainer": None,
     }

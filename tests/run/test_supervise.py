@@ -377,6 +377,30 @@ def test_a_supervisor_that_was_killed_blocks_nothing_but_its_trainer_is_told_of(
     assert desk.drydock("run", "small", "--supervise").succeeded().stdout == "again\n"
 
 
+@pytest.mark.slow
+@pytest.mark.parametrize("trainer_too", [False, True])
+def test_what_outlived_its_supervisor_in_a_session_of_its_own_is_stopped(desk: Sandbox, *, trainer_too: bool) -> None:
+    trainer(
+        desk,
+        "import subprocess, sys, time\n"
+        "code = 'import os; os.setsid(); print(os.getpid(), flush=True); import time; time.sleep(300)'\n"
+        "child = subprocess.Popen([sys.executable, '-c', code], stdout=subprocess.PIPE, text=True)\n"
+        "print('apart', child.stdout.readline().strip(), 'ready', flush=True)\n"
+        "time.sleep(300)\n",
+    )
+    with supervised(desk) as running:
+        until(lambda: "ready" in log(desk))
+        apart = int(log(desk).partition("apart ")[2].split()[0])
+        running.kill()
+        running.wait()
+        if trainer_too:
+            os.killpg(int(str(state(desk)["trainer"])), signal.SIGKILL)
+        os.kill(apart, 0)
+        assert "its supervisor was killed" in desk.drydock("run", "small", "--stop").succeeded().stderr
+        until(lambda: not psutil.pid_exists(apart) or psutil.Process(apart).status() == psutil.STATUS_ZOMBIE)
+        assert "is not running" in desk.drydock("run", "small", "--stop").succeeded().stderr
+
+
 # --- secrets -------------------------------------------------------------------------------------------------------
 
 TELLS = """

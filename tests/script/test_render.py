@@ -359,8 +359,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     names = {*assigned, *re.findall(r"\bfor (\w+) in", text), *re.findall(r"\bread -r (\w+)", text)}
     settings_of_programs = {name for name in names if name.isupper()}
     allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
-    allowed |= {"PIP_USER", "PIP_REQUIRE_VIRTUALENV", "PIP_DISABLE_PIP_VERSION_CHECK"}
-    allowed |= {"PIP_INDEX_URL", "UV_PYTHON_DOWNLOADS"}  # in a subshell, for one command
+    allowed |= {"UV_NO_CONFIG", "UV_PYTHON_DOWNLOADS"}  # for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
     assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own

@@ -191,6 +191,24 @@ def test_a_signature_is_asked_for_where_a_key_is_given(desk: Sandbox, tmp_path: 
     signature.write_text(text)
     assert list(home.rglob("*")) == []
     with_key("ours").succeeded()
+    # Another bundle under this name, signed by the same key; and another comment over this one.
+    path = desk.work / "profiles/small.toml"
+    (desk.work / "profiles/other.toml").write_text(path.read_text().replace('name = "small"', 'name = "other"'))
+    desk.drydock("lock", "other").succeeded()
+    other = desk.work / desk.drydock("bundle", "other", "--sign", f"{tmp_path}/ours.key").succeeded().stdout.strip()
+    bundle.write_bytes(other.read_bytes())
+    signature.write_text(Path(f"{other}.minisig").read_text())
+    with_key("ours").failed(1, "is signed as a bundle of other", "call it other.run")
+    bundle.write_bytes(whole)
+    resign = ["minisign", "-S", "-s", f"{tmp_path}/ours.key", "-m", str(bundle), "-x", str(signature)]
+    subprocess.run([*resign, "-t", "drydock bundle small 0123"], check=True, capture_output=True)
+    with_key("ours").failed(1, "says: drydock bundle small 0123")
+    signature.write_text(text)
+    key = Path(run(desk, home, "sh", str(bundle), "--where").succeeded().stdout).name.partition("-")[0]
+    asked = {"DRYDOCK_MINISIGN_PUBKEY": public["ours"], "DRYDOCK_BUNDLE_KEY": key}
+    run(desk, home, *command, **asked).succeeded()
+    asked["DRYDOCK_BUNDLE_KEY"] = key[::-1]
+    run(desk, home, *command, **asked).failed(1, "DRYDOCK_BUNDLE_KEY asks for", "is it an older one?")
     signature.unlink()
     with_key("ours").failed(1, "is not signed")  # also where it is built
     run(desk, home, *command).succeeded()
@@ -214,14 +232,22 @@ def test_a_file_of_the_users_is_not_overwritten(desk: Sandbox, bundle: Path) -> 
 # --- with a Python -------------------------------------------------------------------------------------------------
 
 
-def python_archive(path: Path) -> Path:
-    """An archive as python-build-standalone lays one out, whose Python is this machine's by way of a script."""
+def python_archive(path: Path, release: str = "") -> Path:
+    """An archive as python-build-standalone lays one out, whose Python is this machine's by way of a script.
+
+    With a `release`, its header says that it is that one.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     script = f'#!/bin/sh\nexec {python_3_11()} "$@"\n'.encode()
     with tarfile.open(path, "w:gz") as archive:
         member = tarfile.TarInfo("python/bin/python3.11")
         member.size, member.mode = len(script), 0o755
         archive.addfile(member, io.BytesIO(script))
+        if release:
+            header = f'#define PY_MINOR_VERSION 11\n#define PY_VERSION             "{release}"\n'.encode()
+            member = tarfile.TarInfo("python/include/python3.11/patchlevel.h")
+            member.size = len(header)
+            archive.addfile(member, io.BytesIO(header))
     return path
 
 
@@ -248,6 +274,17 @@ def test_the_python_is_fetched_from_where_uv_would(desk: Sandbox, tmp_path: Path
         python_archive(tmp_path / "pythons" / found[1].replace("%2B", "+"))
         desk.drydock("bundle", "small", "--with-python", env=env).succeeded()
     assert sorted(path.name for path in desk.work.iterdir()) == ["profiles", "small.run"]
+
+
+def test_the_python_of_another_release_is_refused(desk: Sandbox, tmp_path: Path) -> None:
+    path = desk.profile("small")
+    path.write_text(path.read_text().replace('version = "3.11"', 'version = "3.11.13"'))
+    desk.drydock("lock", "small").succeeded()
+    archive = python_archive(tmp_path / "python.tar.gz", "3.11.9")
+    refused = desk.drydock("bundle", "small", f"--with-python={archive}")
+    refused.failed(2, "is Python 3.11.9, and the profile wants 3.11.13", "use that of 3.11.13")
+    python_archive(archive, "3.11.13")
+    desk.drydock("bundle", "small", f"--with-python={archive}").succeeded()
 
 
 def test_what_is_no_such_archive_is_refused(desk: Sandbox, tmp_path: Path) -> None:

@@ -11,16 +11,36 @@ import pytest
 
 
 @contextmanager
-def tmpfs(folder: Path, size: str) -> Iterator[Path]:
-    """A file system of its own at `folder`, of a size such as "1m"; skips the test where none can be mounted."""
+def tmpfs(folder: Path, size: str, *more: str) -> Iterator[Path]:
+    """A file system of its own at `folder`, of a size such as "1m"; skips the test where none can be mounted.
+
+    `more` are options, such as "noexec".
+    """
     folder.mkdir(parents=True, exist_ok=True)
-    done = _mount("-t", "tmpfs", "-o", f"size={size}", "drydock-test", str(folder))
+    done = _mount("-t", "tmpfs", "-o", ",".join([f"size={size}", *more]), "drydock-test", str(folder))
     if done.returncode:
         pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
     try:
         yield folder
     finally:
         subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def overlay(folder: Path, lower: Path) -> Iterator[Path]:
+    """An overlay file system at `folder`, as containers have: what is in `lower`, and above it what is written."""
+    folder.mkdir(parents=True, exist_ok=True)
+    with tmpfs(folder.with_name(f"{folder.name}-upper"), "64m") as upper:
+        for name in ("files", "work"):
+            (upper / name).mkdir()
+        options = f"lowerdir={lower},upperdir={upper}/files,workdir={upper}/work,redirect_dir=off"
+        done = _mount("-t", "overlay", "-o", options, "drydock-test", str(folder))
+        if done.returncode:
+            pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
+        try:
+            yield folder
+        finally:
+            subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def remount(folder: Path, options: str) -> None:

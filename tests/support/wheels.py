@@ -41,7 +41,9 @@ def make_wheel(
     path = folder / f"{module}-{version}-{tag}.whl"
     with zipfile.ZipFile(path, "w") as archive:
         for file, text in contents.items():
-            archive.writestr(zipfile.ZipInfo(file, (2020, 1, 1, 0, 0, 0)), text)
+            entry = zipfile.ZipInfo(file, (2020, 1, 1, 0, 0, 0))
+            entry.external_attr = (0o100755 if ".data/scripts/" in file else 0o100600) << 16
+            archive.writestr(entry, text)
     return path
 
 

@@ -230,9 +230,13 @@ class _Question:
         """Return the requirements of a release that the lock does not meet."""
         info = distributions(self._files.unpacked(self._release(version)))[self._patch.package]
         metadata = Metadata.from_email((info / "METADATA").read_bytes(), validate=False)
-        python = self._plan.profile.python.version
+        python = self._plan.profile.python
         here = {key: str(value) for key, value in default_environment().items()}
-        here |= {"python_version": python, "python_full_version": f"{python}.0", "extra": ""}
+        here |= {
+            "python_version": python.series,
+            "python_full_version": python.release or f"{python.series}.0",
+            "extra": "",
+        }
         locked = self._plan.lock.versions()
         return [
             str(wanted)

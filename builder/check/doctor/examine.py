@@ -14,6 +14,7 @@ from builder import process
 from builder.check.doctor import facts, files, hardware, network, resources, wheels
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
+from builder.files import read_regular
 from builder.lock.model import Lock
 from builder.machine import Machine
 from builder.names import stem
@@ -57,7 +58,8 @@ def examine(
     plan = locked.plan
     built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
     wanted = profile.python.version if here and not (built is not None and built.usable) else None
-    programs = _Programs(wanted, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
+    env = Store.here().path(built.store_name) if here and built is not None and built.usable else None
+    programs = _Programs(wanted, env, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
     found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
     after = [
         files.lock(name, locked.lock, locked.problem),
@@ -82,12 +84,12 @@ def examine(
 class _Programs:
     """Programs that answer questions while other checks go on."""
 
-    def __init__(self, python: str | None, *, mac: bool, network: bool, timeout: float) -> None:
+    def __init__(self, python: str | None, env: Path | None, *, mac: bool, network: bool, timeout: float) -> None:
         self._told = facts.Told()
         self._timeout = timeout
 
         def ask() -> None:
-            self._told = facts.told(python, mac=mac, network=network, timeout=timeout)
+            self._told = facts.told(python, env=env, mac=mac, network=network, timeout=timeout)
 
         self._thread = threading.Thread(target=ask, daemon=True)
         self._thread.start()
@@ -130,11 +132,12 @@ def _machine(
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
+    yield from resources.place(home, facts.lacks(home))
+    yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
     if lock is not None and home is not None:
         store, cache = facts.place(home), facts.place(told.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
-    interpreter = facts.interpreter_of(env) if env is not None else told.interpreter
-    yield resources.python(profile.python.version, profile.target, interpreter)
+    yield resources.python(profile.python.version, profile.target, told.interpreter)
 
 
 def _generated(name: str, locked: _Locked) -> Diagnosis:
@@ -205,7 +208,7 @@ def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
                 profile.target.platform,
                 profile.target.accelerator,
             )
-            version = facts.locked_version(path.read_text(encoding="utf-8"), "accelerate") if same else None
+            version = facts.locked_version(read_regular(path).decode("utf-8"), "accelerate") if same else None
         except (DrydockError, OSError, UnicodeDecodeError):
             continue  # theirs to fix
         if version is not None and name != profile.name and not files.has_empty_loader(version):

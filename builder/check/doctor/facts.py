@@ -1,4 +1,4 @@
-"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing is written."""
+"""Facts for the diagnoses, besides those of the probes. Nothing raises, and nothing that is written stays."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
@@ -15,8 +15,11 @@ from builder import process, uv
 from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
+from builder.embedded import interpreter
+from builder.embedded import place as place_of
 from builder.embedded.config_files import is_true
 from builder.embedded.network_settings import read
+from builder.embedded.place import Lack
 from builder.errors import DrydockError, ToolError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
@@ -32,6 +35,7 @@ class Told:
     """Answers of programs; None where there was no answer.
 
     `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
+    `interpreter` is that of an environment that is built, else what a build takes.
     """
 
     interpreter: Interpreter | None = None
@@ -40,21 +44,23 @@ class Told:
     tools: str | None = None
 
 
-def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
-    """Ask all programs at once; `python` is the version that a build needs, None where none is needed.
+def told(python: str | None, *, env: Path | None = None, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
+    """Ask all programs at once; `python` is the version that a build needs, None where `env` is built.
 
     Looking for a Python may start every one that there is, and takes the longest.
     """
     named = os.environ.get("DRYDOCK_PYTHON")
     default = uv.default_index()
     commands: dict[str, Sequence[str]] = {"tools": _TOOLS} if mac else {}
+    if env is not None:
+        commands["itself"] = _question(env / "bin" / "python")
     with suppress(ToolError, OSError):  # there is no uv: then nobody answers
         if python is not None:
             commands |= uv.questions(named or python)
         if network and default is None:
             commands["default index"] = uv.question_of_default_index()
-    env = uv.environment({"LC_ALL": "C", "NO_COLOR": "1"})
-    ended = process.run_all(list(commands.values()), timeout=timeout, env=env)
+    env_of_programs = uv.environment({"LC_ALL": "C", "NO_COLOR": "1"})
+    ended = process.run_all(list(commands.values()), timeout=timeout, env=env_of_programs)
     done = dict(zip(commands, ended, strict=True))
 
     def said(question: str) -> str | None:
@@ -62,8 +68,15 @@ def told(python: str | None, *, mac: bool, network: bool, timeout: float = TIMEO
         return one.stdout.strip() if one is not None and one.code == 0 else None
 
     cache, tools = said("cache"), done.get("tools")
+    if env is not None:
+        found: Interpreter | None = _answered(interpreter_of(env), said("itself"))
+    else:
+        found = _interpreter(done.get("python"), said("version") if "version" in done else named or python, named)
+        if found is not None and found.path is not None:
+            (answer,) = process.run_all([_question(found.path)], timeout=timeout, env=env_of_programs)
+            found = _answered(found, answer.stdout if answer is not None else None)
     return Told(
-        interpreter=_interpreter(done.get("python"), said("version") if "version" in done else named or python, named),
+        interpreter=found,
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
         default_index=default or uv.parse_default_index(said("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
@@ -91,7 +104,18 @@ def interpreter_of(env: Path) -> Interpreter:
         said = ""
     version = re.search(r"^version_info *= *([0-9.]+)$", said, re.MULTILINE)
     path = (env / "bin" / "python").resolve()
-    return Interpreter(path, "which the environment was built on", version[1] if version else None, _head(path))
+    built = version[1] if version else None
+    return Interpreter(path, "which the environment was built on", built, _head(path), built=built)
+
+
+def _question(python: Path) -> list[str]:
+    return [str(python), "-I", "-S", "-B", "-c", interpreter.QUESTION]
+
+
+def _answered(found: Interpreter, answer: str | None) -> Interpreter:
+    """A Python with what it says of itself, which may be another one than once stood there."""
+    here = interpreter.parse(answer or "")
+    return replace(found, version=here.version, missing=here.missing) if here is not None else found
 
 
 def _head(path: Path) -> bytes:
@@ -131,6 +155,17 @@ def is_writable(folder: Path | None) -> bool:
     except (OSError, StopIteration):
         return False
     return os.access(there, os.W_OK | os.X_OK)
+
+
+def lacks(folder: Path | None) -> list[Lack]:
+    """Return what the place of the store cannot do, which is tried where it is, or in the nearest folder above."""
+    if folder is None:
+        return []
+    try:
+        there = next(one for one in (folder / "store", folder, *folder.parents) if one.is_dir())
+        return list(place_of.lacks(there)) if os.access(there, os.W_OK | os.X_OK) else []
+    except (OSError, StopIteration) as error:
+        return [Lack(f"nothing can be made in it: {error}", "set DRYDOCK_HOME to a folder of your own")]
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date, datetime
 from pathlib import Path
 
 from builder.check.doctor.diagnosis import Diagnosis, State
+from builder.embedded import interpreter
+from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
 from builder.lock.model import BYTECODE, UNPACKED
@@ -33,6 +35,22 @@ def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, 
     if built:
         return Diagnosis("store", "ok", f"{folder}, read-only, which is enough for what is built")
     return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
+
+
+def place(folder: Path | None, lacks: Sequence[Lack]) -> Iterator[Diagnosis]:
+    """What the place of the store must be able to do for environments to be in it, and cannot."""
+    for lack in lacks:
+        yield Diagnosis("place of the store", "fail", f"{folder}: {lack.what}", "", lack.hint)
+    if folder is not None and not lacks:
+        yield Diagnosis("place of the store", "ok", "links, programs, renames and long names work there")
+
+
+def cache(folder: Path | None, *, writable: bool) -> Diagnosis | None:
+    """Whether uv can write to its cache, where it is to build."""
+    if folder is None or writable:
+        return None
+    mend = "name a folder of your own: UV_CACHE_DIR; it may have been made with sudo"
+    return Diagnosis("uv's cache", "fail", f"{folder} cannot be written", "", mend)
 
 
 def disk(download: int, store: Place | None, cache: Place | None, *, built: bool, linked: bool) -> Iterator[Diagnosis]:
@@ -72,7 +90,8 @@ class Interpreter:
     """The Python that an environment has been built on, or that a build takes; `path` is None where uv finds none.
 
     `chosen` says by whom it was, `named` is DRYDOCK_PYTHON. `head` are the first bytes of its file; `managed` says that
-    its installation is marked as the system's (PEP 668), `downloads` that uv may fetch one.
+    its installation is marked as the system's (PEP 668), `downloads` that uv may fetch one. `built` is the version that
+    an environment was built on, and `missing` what it was compiled without.
     """
 
     path: Path | None
@@ -82,27 +101,40 @@ class Interpreter:
     managed: bool = False
     named: str | None = None
     downloads: bool = True
+    built: str | None = None
+    missing: Sequence[str] = ()
 
 
 def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis:
-    """Whether there is a Python to build with; None for `found` where uv did not answer."""
+    """Whether there is a Python to build with: `version`, or a release of it. `found` is None where uv is silent."""
     if found is None:
         return Diagnosis("Python", "skipped", "uv does not answer")
     wanted = f"{version}, for {target.machine}"
-    install = f"install Python {version} for {target.machine}, or name one: DRYDOCK_PYTHON=/path/to/python{version}"
+    series = ".".join(version.split(".")[:2])
+    install = f"install Python {version} for {target.machine}, or name one: DRYDOCK_PYTHON=/path/to/python{series}"
     if found.path is None:
         if found.downloads and found.named is None:
             return Diagnosis("Python", "warn", "none here: uv will download one", wanted, f"or {install}")
         where = f"DRYDOCK_PYTHON={found.named} is not a Python" if found.named is not None else "none here"
         return Diagnosis("Python", "fail", where, wanted, install)
     text = f"{found.version or 'unknown version'} at {found.path}, {found.chosen}"
-    if found.version is not None and found.version.split(".")[:2] != version.split("."):
+    parts = (found.version or version).split(".")
+    if any(one != other for one, other in zip(parts, version.split("."), strict=False)):
         return Diagnosis("Python", "fail", text, wanted, install)
     machines = machines_of(found.head)
     if machines and target.machine not in machines:
         return Diagnosis("Python", "fail", f"{text}, for {', '.join(machines)}", wanted, install)
     if found.managed:
         text += "; the system's (PEP 668), into which nothing is installed"
+    mend = []
+    if found.built not in (None, found.version):
+        text += f", where it was {found.built}"
+        mend.append(f'drydock verify says whether all is well; [python] version = "{found.built}" keeps to one release')
+    if found.missing:
+        text += f"; it lacks {', '.join(found.missing)}"
+        mend.append(interpreter.remedy(series))
+    if mend:
+        return Diagnosis("Python", "warn", text, "", "; ".join(mend))
     return Diagnosis("Python", "ok", text)
 
 

@@ -113,6 +113,15 @@ def read_state(path: Path) -> dict[str, Any]:
     return files_of_state.read_json(path, _SHAPES.get(path.name, dict)) or {}
 
 
+MARK = "DRYDOCK_SUPERVISED"
+"""The variable that all processes of a run have, whichever session they make their own."""
+
+
+def mark_of(state: dict[str, Any]) -> str:
+    """What MARK is in the run of a state."""
+    return f"{state['name']} {state['supervisor']} {state['began']!r}"
+
+
 _STATE = {"name": str, "supervisor": int, "began": float, "restarts": int, "since": float}
 _EXIT = {**_STATE, "last_exit": int, "why": str}
 _PHASES: dict[str, Any] = {

@@ -20,7 +20,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, BinaryIO, NoReturn
 
 from builder import process
 from builder.embedded.folders import is_shared
@@ -28,7 +28,7 @@ from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
 from builder.run.supervise.awake import keep_awake
-from builder.run.supervise.journal import older, read_state, write_state
+from builder.run.supervise.journal import MARK, mark_of, older, read_state, write_state
 from builder.run.supervise.policy import Policy
 from builder.store.layout import home
 
@@ -131,11 +131,10 @@ def stop(name: str, say: Callable[[str], None]) -> None:
         if not _within(grace + 10, lambda: supervisor(name) != watching):
             raise DrydockError(f"process {watching} has not ended after {grace + 10:g} s", hint=f"kill {watching}")
         say(f"{name} is stopped")
-    elif left is not None:
-        with suppress(ProcessLookupError):
-            os.killpg(left, signal.SIGTERM)
-            if not _within(grace, lambda: _left_behind(name) is None):
-                os.killpg(left, signal.SIGKILL)
+    elif left is not None or _outlived(name):
+        _end(name, left, signal.SIGTERM)
+        if not _within(grace, lambda: _left_behind(name) is None and not _outlived(name)):
+            _end(name, left, signal.SIGKILL)
         say(f"{name} is stopped; its supervisor was killed before")
     else:
         say(f"{name} is not running")
@@ -188,7 +187,7 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
         raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
     if not follow:
         for one in [*reversed(older(path, 1000)), path]:
-            with suppress(FileNotFoundError), one.open("rb") as file:
+            with suppress(FileNotFoundError), _opened(one) as file:
                 while piece := file.read(64 * 1024):
                     yield piece
         return
@@ -212,6 +211,13 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
             return
         else:
             time.sleep(0.2)
+
+
+def _opened(path: Path) -> BinaryIO:
+    """A file for reading; raises FileNotFoundError where it is no regular one, which might have no end."""
+    if not path.is_file():
+        raise FileNotFoundError(path)
+    return path.open("rb")
 
 
 def last_lines(path: Path, count: int) -> list[bytes]:
@@ -239,6 +245,30 @@ def _left_behind(name: str) -> int | None:
     except (psutil.Error, OverflowError, TypeError):
         return None
     return trainer.pid if ours else None
+
+
+def _outlived(name: str) -> list[int]:
+    """The processes of a run whose supervisor was killed, in whichever session: by their environment."""
+    import psutil
+
+    state = read_state(folder(name) / "state.json")
+    if state.get("phase") in (None, "ended"):
+        return []
+    found = []
+    for one in psutil.process_iter():
+        with suppress(psutil.Error, OSError):
+            if one.pid != os.getpid() and one.environ().get(MARK) == mark_of(state):
+                found += [one.pid] if one.status() != psutil.STATUS_ZOMBIE else []
+    return found
+
+
+def _end(name: str, group: int | None, number: signal.Signals) -> None:
+    with suppress(ProcessLookupError):
+        if group is not None:
+            os.killpg(group, number)
+    for pid in _outlived(name):
+        with suppress(ProcessLookupError):
+            os.kill(pid, number)
 
 
 def _within(seconds: float, happened: Callable[[], bool]) -> bool:

@@ -24,7 +24,7 @@ from builder import process
 from builder.errors import EXIT_FAILED, ToolError
 from builder.run.supervise import stop
 from builder.run.supervise.gpu import Gpus
-from builder.run.supervise.journal import RotatingFile, Tail, read_state, write_state
+from builder.run.supervise.journal import MARK, RotatingFile, Tail, mark_of, read_state, write_state
 from builder.run.supervise.policy import Decision, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
 from builder.run.supervise.sample import Sample, Tree, began_at
@@ -70,6 +70,7 @@ class Supervisor:
             "began": time.time(),
             "restarts": 0,
         }
+        self._environment[MARK] = mark_of(self._state)
         self._wake, wake = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK) if hasattr(os, "pipe2") else new_pipe()
         signal.set_wakeup_fd(wake, warn_on_full_buffer=False)
         signal.signal(signal.SIGCHLD, lambda *_: None)

@@ -27,10 +27,11 @@ def pylock(plan: Plan, places: Mapping[str, Place], beside: Path) -> str:
     """
     target = plan.profile.target
     marker = f"sys_platform == '{target.system.lower()}' and platform_machine == '{target.machine}'"
+    python = plan.profile.python
     lock = Pylock(
         lock_version=Version("1.0"),
         environments=[Marker(marker)],
-        requires_python=SpecifierSet(f"=={plan.profile.python.version}.*"),
+        requires_python=SpecifierSet(f"=={python.release or f'{python.series}.*'}"),
         created_by="drydock",
         packages=[_package(package, places[package.file], beside) for package in plan.lock.packages],
         tool={"drydock": {"profile": plan.profile.name, "key": plan.key}},

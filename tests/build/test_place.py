@@ -1,0 +1,155 @@
+"""Places where environments cannot be, or only in another way: what is wrong with them is said as what it is."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+
+from tests.support import Sandbox
+from tests.support.homes import script_of
+from tests.support.mounts import overlay, remount, tmpfs
+from tests.support.steps import GO, Step, Watched, why_not
+
+
+def doctor(desk: Sandbox, what: str, **env: str) -> dict[str, str]:
+    found = json.loads(desk.drydock("doctor", "small", "--json", env=env).stdout)
+    return next(dict(one) for one in found["diagnoses"] if one["what"] == what)
+
+
+def test_a_good_place_is_said_to_be_one_and_nothing_stays_there(locked: Sandbox) -> None:
+    before = sorted(os.listdir(locked.home))
+    assert doctor(locked, "place of the store")["state"] == "ok"
+    assert sorted(os.listdir(locked.home)) == before
+    locked.drydock("build", "small").succeeded()
+    assert doctor(locked, "place of the store")["state"] == "ok"
+    assert not list(locked.store.parent.rglob(".try-*"))
+
+
+def test_a_place_where_programs_cannot_be_started(locked: Sandbox) -> None:
+    with tmpfs(locked.root / "disk", "64m", "noexec") as disk:
+        home = {"DRYDOCK_HOME": str(disk)}
+        locked.drydock("build", "small", env=home).failed(
+            1, "programs cannot be started from it (Permission denied): it may be mounted with noexec", "hint: mount it"
+        )
+        assert list((disk / "store").iterdir()) == []
+        found = doctor(locked, "place of the store", **home)
+        assert (found["state"], "noexec" in found["found"]) == ("fail", True)
+
+
+def test_a_uv_that_is_fetched_to_where_it_cannot_be_started(sandbox: Sandbox, tmp_path: Path) -> None:
+    from tests.embedded.test_network import bare
+
+    sandbox.profile("small")
+    environment = {**bare(sandbox, tmp_path), "PIP_INDEX_URL": sandbox.index.url}
+    with tmpfs(sandbox.root / "disk", "64m", "noexec") as disk:
+        done = sandbox.run(["sh", str(sandbox.script("small"))], env={**environment, "DRYDOCK_HOME": str(disk)})
+        done.failed(1, f"programs cannot be started from {disk}: it may be mounted with noexec")
+
+
+def test_inodes_that_are_used_up(locked: Sandbox) -> None:
+    with tmpfs(locked.root / "disk", "64m", "nr_inodes=100") as disk:
+        home = {"DRYDOCK_HOME": str(disk)}
+        locked.drydock("build", "small", env=home).failed(
+            1, "files more may be made on this disk: its inodes are used up"
+        )
+        for number in range(100):
+            try:
+                (disk / f"file-{number}").touch()
+            except OSError:
+                break
+        assert "its inodes are used up" in doctor(locked, "place of the store", **home)["found"]
+
+
+def test_a_place_without_symbolic_links(locked: Sandbox) -> None:
+    """As exFAT has none, which external disks often are: no system here has it, so its answer is given by hand."""
+    reason = why_not()
+    if reason is not None:
+        pytest.skip(f"system calls cannot be handed over here: {reason}")
+    home = locked.root / "disk"
+    environment = {**locked.environment, "DRYDOCK_HOME": str(home)}
+
+    def decide(_watched: Watched, step: Step) -> int:
+        return errno.EPERM if step.call.startswith(("symlink", "link")) else GO
+
+    code, _, stderr = Watched(script_of(locked), home, decide, env=environment, cwd=locked.work).ended()
+    assert code == 1
+    assert "it has no symbolic links (Operation not permitted), as exFAT and FAT have none" in stderr
+    assert "name a folder on another disk: DRYDOCK_HOME" in stderr
+    assert "install" not in stderr
+    assert list((home / "store").iterdir()) == []
+
+
+@pytest.mark.parametrize("by", ["script", "program"])
+def test_a_path_with_a_colon_is_refused(locked: Sandbox, by: str) -> None:
+    home = {"DRYDOCK_HOME": str(locked.root / "a:b")}
+    words = (
+        f"the store cannot be in {locked.root}/a:b, as PATH has no folder with a colon",
+        "DRYDOCK_HOME names another",
+    )
+    if by == "script":
+        locked.run(script_of(locked), env=home).failed(1, *words)
+    else:
+        locked.drydock("build", "small", env=home).failed(2, *words)
+        found = json.loads(locked.drydock("doctor", "small", "--json", env=home).stdout)
+        assert any("colon" in one["found"] for one in found["diagnoses"])
+    assert not (locked.root / "a:b").exists()
+
+
+@pytest.mark.parametrize("by", ["read-only home", "read-only cache"])
+def test_a_cache_of_uvs_that_cannot_be_written_is_no_missing_python(locked: Sandbox, by: str) -> None:
+    script = script_of(locked)
+    with tmpfs(locked.root / "disk", "1m") as disk:
+        remount(disk, "ro")
+        environment = {"DRYDOCK_HOME": str(locked.root / "store")}
+        if by == "read-only home":
+            del locked.environment["UV_CACHE_DIR"]
+            environment |= {"HOME": str(disk)}
+        else:
+            environment |= {"UV_CACHE_DIR": str(disk / "uv")}
+        done = locked.run(script, env=environment)
+        found = doctor(locked, "uv's cache", **environment)
+    assert (found["state"], "UV_CACHE_DIR" in found["mend"]) == ("fail", True)
+    done.failed(
+        1, "error: the cache of uv cannot be used: ", "Read-only file system", "hint: name a folder of your own"
+    )
+    assert "install" not in done.stderr
+    assert "fetching Python" not in done.stderr
+
+
+def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
+    """As in a container whose image has a store in it: a collection goes through, and what is broken is built again."""
+    lower = locked.root / "lower"
+    built = Path(locked.drydock("build", "small", env={"DRYDOCK_HOME": str(lower)}).succeeded().stdout.strip())
+    with overlay(locked.root / "merged", lower) as home:
+        environment = {"DRYDOCK_HOME": str(home)}
+        env = home / "store" / built.name
+        with pytest.raises(OSError, match="cross-device"):
+            env.rename(env.with_name("other"))
+        # What it was built on is gone.
+        (env / "bin").chmod(0o755)
+        (env / "bin/python").unlink()
+        (env / "bin/python").symlink_to("/nowhere/python3.11")
+        locked.drydock("build", "small", env=environment).succeeded()
+        assert (env / "bin/python").exists()
+        locked.drydock("verify", "small", env=environment).succeeded()
+    with overlay(locked.root / "merged", lower) as home:
+        environment = {"DRYDOCK_HOME": str(home)}
+        env = home / "store" / built.name
+        module = env / "lib/python3.11/site-packages/anchor/__init__.py"
+        module.parent.chmod(0o755)
+        module.unlink()
+        module.write_text("changed = True\n")
+        locked.drydock("store", "verify", "--repair", env=environment).succeeded()
+        assert module.read_text() == "version = '1.0'\n"
+    with overlay(locked.root / "merged", lower) as home:
+        environment = {"DRYDOCK_HOME": str(home)}
+        shutil.rmtree(home / "profiles")
+        shutil.rmtree(home / "gcroots")
+        done = locked.drydock("store", "gc", env=environment).succeeded()
+        assert "cross-device" not in done.stderr.lower()
+        assert [name for name in os.listdir(home / "store") if not name.startswith(".lock")] == []
