@@ -68,7 +68,7 @@ def share(path: Path) -> None:
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:
     """Put `text` at `path` by a rename: a reader sees the old file or the new one, never half of one."""
     make_folder(path.parent)
-    new = _beside(path)
+    new = beside(path)
     try:
         new.write_text(text, encoding="utf-8")
         new.chmod((0o755 if executable else 0o644) | (0o020 if is_shared(path.parent) else 0))
@@ -81,13 +81,16 @@ def write_atomically(path: Path, text: str, *, executable: bool = False) -> None
 
 def link_atomically(target: str, path: Path) -> None:
     """A link to `target` at `path`, by a rename: a reader sees the old one or the new one."""
-    new = _beside(path)
+    new = beside(path)
     new.symlink_to(target)
     new.replace(path)
 
 
-def _beside(path: Path) -> Path:
-    """A name that nobody else writes to: process ids are not, where several machines or containers share a store."""
+def beside(path: Path) -> Path:
+    """Return a name beside `path` that nobody else writes to.
+
+    By a process id it would not be one, where several machines or containers share a store.
+    """
     return path.with_name(f".{path.name}.{int.from_bytes(os.urandom(6))}")
 
 

@@ -11,6 +11,7 @@ from pathlib import Path
 from builder.author import gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.model import Imported, LeftOut
+from builder.author.importing.own import command_of, own_code
 from builder.author.importing.target import choose
 from builder.author.importing.workflow import check, named, notes, read
 from builder.author.importing.write import profile_text
@@ -52,6 +53,9 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
         found = next((one for one in _TRAINERS if Path(one).is_file()), None)
         imported.command = ["python", found] if found else []
     name, path = named(Options(name=name), imported.name or Path.cwd().name)
+    own = own_code(source, path, imported)
+    if own.code is not None and not imported.command:
+        imported.command = command_of(own.code, Path.cwd())
     folder = Path("generated") / name
     lock_path = path.with_name(f"{name}.lock.toml")
     for taken in (lock_path, folder):
@@ -64,6 +68,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
         {**chosen.table, "match": _match(machine)},
         # With requirements of one's own, those of base and its day would be in the way.
         extends=() if source else ("base",),
+        project=own.path,
     )
     check(name, text, path)
     with _all_or_nothing([path, lock_path, folder, ATTRIBUTES_FILE, HOOKS_FILE]):
@@ -80,6 +85,7 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     if source is None:
         said = [f"no requirements.txt and no [project] here: {display(path)} extends base; add torch to [packages]"]
         said += [one for one in notes(imported, chosen, path) if "nothing is required" not in one]
+    said += [own.note] if own.note else []
     return Started(name, [*made, HOOKS_FILE] if added else made, list(imported.left_out), said, hook)
 
 

@@ -9,8 +9,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.consent import Consent
+from builder.embedded import state
 from builder.embedded.caches import VARIABLE
-from builder.errors import BuildError
+from builder.errors import BuildError, DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
 from builder.store import layout
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
     from builder.store.generations import Generation
 
 _SH = "/bin/sh"
+_PROJECT = "DRYDOCK_PROJECT"  # templates/_project.sh.j2
 
 
 @dataclass(frozen=True)
@@ -29,25 +31,41 @@ class Script:
 
     path: Path
     consent: Consent
+    project: Path | None = None
+    """The folder that the code of a profile's own project is in; scripts by themselves look for it around them."""
 
     def command(self, *arguments: str) -> list[str]:
         """Return the command that runs it."""
-        return [_SH, str(self.path), *arguments]
+        return [*self._project, _SH, str(self.path), *arguments]
 
     def around(self, code: str, *arguments: str) -> list[str]:
         """Return the command that runs `code` of ours, which gets the script as its first argument."""
-        return [_SH, "-c", code, "sh", str(self.path), *arguments]
+        return [*self._project, _SH, "-c", code, "sh", str(self.path), *arguments]
+
+    @property
+    def _project(self) -> list[str]:
+        """What says where the project is, to a script that asks."""
+        asks = self.project is not None and _PROJECT in (state.read_text(self.path, state.LARGE, follow=True) or "")
+        return ["/usr/bin/env", f"{_PROJECT}={self.project}"] if asks else []
 
 
 def script_of(name: str, catalogue: Catalogue) -> Script:
     """Return the script that the profile `name` comes to. Raises ConsentError where nobody has agreed to run it."""
     evaluation = evaluate(name, catalogue)
-    return Script(evaluation.script, consent.check(name, evaluation.content))
+    return Script(evaluation.script, consent.check(name, evaluation.content), _project_of(name, catalogue))
 
 
-def script_of_generation(one: Generation) -> Script:
-    """Return the script that a generation was built with."""
-    return Script(one.script, consent.of_environment(one.store_name))
+def script_of_generation(one: Generation, name: str, catalogue: Catalogue) -> Script:
+    """Return the script that a generation of the profile `name` was built with."""
+    return Script(one.script, consent.of_environment(one.store_name), _project_of(name, catalogue))
+
+
+def _project_of(name: str, catalogue: Catalogue) -> Path | None:
+    """The folder of the project that a profile is of; None where there is no such profile any more."""
+    try:
+        return catalogue.entry(name).project_folder
+    except DrydockError:
+        return None
 
 
 def build_script(name: str, script: Script, report: Reporter, *, home: Path | None = None) -> None:

@@ -43,13 +43,14 @@ def link(name: str, out: Path) -> None:
     """Link .venv to an environment, for editors and uv.
 
     NAME defaults to auto. The link follows every build and rollback. The environment is read-only; to experiment:
-    drydock shell NAME --scratch
+    drydock shell NAME --scratch. For a profile with [project] it is a folder that has the project's code too.
     """
     from builder.run import start
     from builder.run.link import link as make
 
     start.current_script(name, catalogue(), reporter())
-    make(name, out)
+    entry = catalogue().entry(name)
+    make(name, out, entry.project_folder, entry.code)
     click.echo(out)
 
 

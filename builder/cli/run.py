@@ -12,8 +12,6 @@ from builder.cli.common import PROFILE, agreed, catalogue, command, echo_json, j
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 
-_TRAILING = {"ignore_unknown_options": True, "allow_interspersed_args": False}
-
 
 @click.command()
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
@@ -57,27 +55,45 @@ def _check_build(name: str, *, yes: bool) -> None:
     click.echo(found.path)
 
 
-class _WithName(click.Command):
-    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `shell -- python` has a command and no name; click would take the first word for it.
-        return super().parse_args(ctx, ["auto", *args] if args[:1] == ["--"] else args)
+class _Dashed(click.Command):
+    """A command whose words after `--` are a program's, as in the generated script; before it, all is ours."""
 
-
-class _Run(_WithName):
-    _OWN = frozenset({"--supervise", "--status", "--logs", "--follow", "-f", "--stop", "--json", "--yes"})
+    after = ""
+    """What goes after the dashes, for an error."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
-        # `run cpu --supervise`: what stands after a name is the trainer's, unless all of it up to -- is ours.
-        if args[:1] and args[1:] and not args[0].startswith("-"):
-            end = args.index("--") if "--" in args else len(args)
-            if self._OWN.issuperset(args[1:end]) and not {"-f", "--json"}.issuperset(args[1:end]):
-                args = [*args[1:end], args[0], *args[end:]]
-        return super().parse_args(ctx, args)
+        end = args.index("--") if "--" in args else len(args)
+        own, theirs = args[:end], args[end + 1 :]
+        try:
+            left = super().parse_args(ctx, own)
+        except click.NoSuchOption as error:
+            near = f"did you mean {error.possibilities[0]}? " if error.possibilities else ""
+            raise self._refused(ctx, error.option_name, "option", near) from None
+        if (words := ctx.params.get("words")) and not ctx.resilient_parsing:
+            raise self._refused(ctx, words[0], "argument", "")
+        ctx.params["words"] = tuple(theirs)
+        if end < len(args):  # for completion: the name, or its absence, is settled
+            ctx.set_parameter_source("name", click.core.ParameterSource.COMMANDLINE)
+        return left
+
+    def _refused(self, ctx: click.Context, word: str, kind: str, near: str) -> UsageError:
+        return UsageError(
+            f"{word} is not an {kind} of {ctx.command_path}",
+            hint=f"{near}{self.after} after --: {ctx.command_path} NAME -- {word}",
+        )
 
 
-@click.command(cls=_Run, context_settings=_TRAILING)
+class _Run(_Dashed):
+    after = "arguments for the trainer go"
+
+
+class _Shell(_Dashed):
+    after = "a command to run there goes"
+
+
+@click.command(cls=_Run)
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
-@click.argument("arguments", nargs=-1, type=click.UNPROCESSED, shell_complete=complete.files)
+@click.argument("words", nargs=-1, metavar="[-- ARGUMENTS]...", shell_complete=complete.files)
 @click.option(
     "--supervise", is_flag=True, help="Restart it when it fails; keep a log, and samples of its use of the machine."
 )
@@ -89,7 +105,7 @@ class _Run(_WithName):
 @yes_option
 def run(
     name: str,
-    arguments: tuple[str, ...],
+    words: tuple[str, ...],
     supervise: bool,
     status: bool,
     logs: bool,
@@ -111,16 +127,15 @@ def run(
     if (follow and not logs) or (as_json and not status):
         raise UsageError("-f goes with --logs, and --json with --status")
     report = reporter()
-    own = arguments[1:] if arguments[:1] == ("--",) else arguments
     if status or logs or stop:
-        if own:
-            raise UsageError(f"{own[0]} is for a trainer, and no trainer is started here", hint="remove it")
+        if words:
+            raise UsageError(f"{words[0]} is for a trainer, and no trainer is started here", hint="remove it")
         _look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
         quiet = command().quiet
-        agreed(lambda: start_supervised(name, own, catalogue(), report, quiet=quiet), yes=yes)
+        agreed(lambda: start_supervised(name, words, catalogue(), report, quiet=quiet), yes=yes)
     else:
-        agreed(lambda: start.run(name, own, catalogue(), report), yes=yes)
+        agreed(lambda: start.run(name, words, catalogue(), report), yes=yes)
 
 
 def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
@@ -141,7 +156,7 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
         runs.stop(name, reporter().step)
 
 
-@click.command(cls=_WithName)
+@click.command(cls=_Shell)
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
 @click.argument("words", nargs=-1, metavar="[-- COMMAND]...", shell_complete=complete.files)
 @click.option("--scratch", is_flag=True, help="Use a new writable environment on top of it, for experiments.")

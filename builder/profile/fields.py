@@ -18,6 +18,7 @@ from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"
 _PLAIN_PATH = f"^{_FILE}(/{_FILE})*$"
+PROJECT_PATH = rf"^\.$|{_PLAIN_PATH}"
 _URL = r"^(https?|file)://[!-~]+$"
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
@@ -82,6 +83,12 @@ def _plain_path(value: str) -> str:
         raise ValueError("must be a plain path inside the profile's own folder, for instance patches/fix.patch")
     if value.casefold().split("/")[0] in _OURS:
         raise ValueError("Drydock has a file of that name beside yours; use another name")
+    return value
+
+
+def _project_path(value: str) -> str:
+    if not re.fullmatch(PROJECT_PATH, value):
+        raise ValueError('must be "." or a plain path inside the project, for instance trainer')
     return value
 
 
@@ -164,6 +171,7 @@ SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sett
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
+ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_PATH)]
 FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]

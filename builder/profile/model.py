@@ -22,6 +22,7 @@ from builder.profile.fields import (
     Name,
     PackageName,
     ProfileName,
+    ProjectPath,
     Reference,
     RelativePath,
     RequirementText,
@@ -84,6 +85,15 @@ class Packages(Model):
     overlap: dict[FilePattern, PackageName] = {}
     """Whose file counts where several packages bring one with different content: paths in site-packages, `*` stands for
     anything, to the package. Without, a build stops there."""
+
+
+class Project(Model):
+    """The project's own code: it is imported from where it is, and is in no key."""
+
+    path: ProjectPath
+    """Its folder, relative to the one that has profiles/; "." is that itself. Where its packages are, what it is called
+    and what it starts (console scripts, entry points) stands in its pyproject.toml.
+    """
 
 
 class Setting(Model):
@@ -290,6 +300,8 @@ class ProfilePart(Model):
     """The interpreter."""
     packages: Packages = Packages()
     """What to install."""
+    project: Project | None = None
+    """The project's own code: it is imported from where it is, and is in no key."""
     indexes: dict[Name, IndexURL] = {}
     """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}

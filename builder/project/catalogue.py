@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from builder.profile.target import Target
     from builder.project.evaluate import Evaluation
     from builder.project.sources.pins import Project
+    from builder.script.code import Code
     from builder.script.plan import Plan
 
 
@@ -250,14 +251,71 @@ class Entry:
         if self._is_pinned():
             raise LockError(f'the lock of "{self.name}" is that of its source, which is pinned', hint=self._lock_it())
 
+    @property
+    def project_folder(self) -> Path:
+        """The folder of the project: the one that has the folder of the profile. Raises ProfileError."""
+        return self.path.parent.parent
+
+    @cached_property
+    def code(self) -> Code | None:
+        """The project's own code, where the profile has [project].
+
+        Raises ProfileError: no code is there, or the profile requires a package by the name of its own project.
+        """
+        from builder.project import code
+
+        own, project = self.profile.project, self.resolved.where("project")
+        if self.source or self.path.parent == shipped("profiles").absolute():
+            if own is None:
+                return None
+            raise ProfileError(
+                f"{self.name} is not a profile of a project here, and [project] is the code of one",
+                hint=f'extend it in a profile of your own: extends = ["{self.name}"]',
+                where=project,
+            )
+        folder = self.project_folder
+        for name in self.own_names:
+            code.check_not_required(name, self.profile, self.resolved.where)
+        if own is None:
+            return None
+        marker = f"{self.path.parent.name}/{self.path.name}"
+        try:
+            return code.read(folder, own.path, marker, self._content)
+        except ProfileError as error:
+            error.where = error.where or project
+            raise
+
+    @cached_property
+    def own_names(self) -> list[str]:
+        """What the project here is called on an index, where it says so; nothing for what is not of a project here."""
+        from builder.project.code import name_of
+
+        if self.source or self.path.parent == shipped("profiles").absolute():
+            return []
+        own = self.profile.project
+        folders = dict.fromkeys((self.project_folder, self.project_folder / (own.path if own is not None else ".")))
+        found = (name_of(folder, self._content) for folder in folders)
+        return [name for name in found if name is not None]
+
+    def check_lock(self, lock: Lock) -> None:
+        """Raises ProfileError where the project itself is among what is locked."""
+        from builder.project.code import check_not_locked
+
+        for name in self.own_names:
+            check_not_locked(name, lock, Where(display(self.path)))
+
+    def _content(self, path: Path) -> bytes | None:
+        return self._files.content(path.absolute(), self.seen)
+
     @cached_property
     def plan(self) -> Plan:
         """The plan, from a lock that is fresh. Raises ProfileError or LockError."""
         from builder.script.plan import make_plan
 
-        profile, texts = self.profile, self.texts
+        profile, texts, code = self.profile, self.texts, self.code
         self.check_fresh()
-        return make_plan(profile, self.lock, texts)
+        self.check_lock(self.lock)
+        return make_plan(profile, self.lock, texts, code)
 
     @property
     def content(self) -> str | None:

@@ -46,6 +46,7 @@ def relock(
     entry.check_lockable()
     profile, texts, path = entry.profile, entry.texts, entry.lock_path
     previous = _previous(entry)
+    _ = entry.code  # before an index is asked for a package by the project's own name
     builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
@@ -58,6 +59,7 @@ def relock(
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
             raise
+    entry.check_lock(lock)
     text = dump(lock)
     if previous and dump(previous) == text:
         return Relocked(lock, [], new=False, written=False)

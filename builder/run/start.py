@@ -12,7 +12,6 @@ from builder.build.build import build
 from builder.build.script import Script, script_of, script_of_generation
 from builder.errors import BuildError, DrydockError
 from builder.project.evaluate import evaluate
-from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import home
 
@@ -59,6 +58,7 @@ def scratch(name: str, catalogue: Catalogue, report: Reporter, command: Sequence
 # The settings of the profile, then the scratch environment before the one below it.
 _SCRATCH = """\
 eval "$("$1" --print-env)"
+unset DRYDOCK_PROJECT
 export VIRTUAL_ENV="$2" PATH="$2/bin:$PATH"
 shift 2
 [ $# -eq 0 ] || exec "$@"
@@ -69,7 +69,7 @@ exec "${SHELL:-/bin/sh}"
 def verify(name: str, catalogue: Catalogue) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
     here = generations.current(name)
-    script = script_of_generation(here) if here is not None else script_of(name, catalogue)
+    script = script_of_generation(here, name, catalogue) if here is not None else script_of(name, catalogue)
     process.replace(script.command("--verify"))
 
 
@@ -88,8 +88,8 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
         evaluation = evaluate(name, catalogue)
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
-        return script_of_generation(here)
+        return script_of_generation(here, name, catalogue)
     if evaluation.store_name == here.store_name:
-        return Script(evaluation.script, consent.check(name, evaluation.content))
+        return script_of(name, catalogue)
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
-    return script_of_generation(here)
+    return script_of_generation(here, name, catalogue)

@@ -15,6 +15,7 @@ from builder.errors import ProfileError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
 from builder.profile.releases import Releases, parse
+from builder.script.code import Code
 
 FORMAT = 1
 """Of the store path's layout; a new one gives every environment a new key."""
@@ -26,7 +27,8 @@ class Plan:
 
     `content` is the plan itself, in plain JSON types. `index` says which packages come from an index other than the
     default one, and `texts` holds the files that the script carries, by relative path. `releases` has, by the file of a
-    patch, the releases that it fits beside the one that is locked; nothing of it is built.
+    patch, the releases that it fits beside the one that is locked; nothing of it is built. `code` is the project's own,
+    which is imported from where it is, and decides nothing that is built.
     """
 
     profile: Profile
@@ -35,6 +37,7 @@ class Plan:
     index: Mapping[str, str]
     texts: Mapping[str, str]
     releases: Mapping[str, Releases] = field(default_factory=dict)
+    code: Code | None = None
 
     @property
     def key(self) -> str:
@@ -47,8 +50,11 @@ class Plan:
         return f"{self.key}-{self.profile.name}"
 
 
-def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
-    """The plan of a profile with its lock; `texts` has every file that the profile names. Raises ProfileError."""
+def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code | None = None) -> Plan:
+    """The plan of a profile with its lock and the project's own `code`; `texts` has every file that the profile names.
+
+    Raises ProfileError.
+    """
     target = profile.target
     carried = sorted({*profile.carried_files, *(patch.file for patch in profile.patches)})
     content: dict[str, Any] = {
@@ -78,7 +84,7 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str]) -> Plan:
         for patch in profile.patches
         if patch.releases is not None
     }
-    return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases)
+    return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases, code)
 
 
 def _check_overlap(profile: Profile, lock: Lock) -> None:

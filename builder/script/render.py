@@ -65,6 +65,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
     return {
         "name": profile.name,
+        "code": plan.code,
         "description": profile.description,
         "key": plan.key,
         "platform": target.platform,

@@ -131,6 +131,7 @@ def _unknown(store: Store) -> Iterator[Path]:
 def _choose(max_age: float | None, max_size: int | None) -> Iterator[tuple[Path, str]]:
     if max_size is None:
         yield from _sources(max_age)
+        yield from _projects()
     yield from _environments(max_age, max_size)
 
 
@@ -206,6 +207,14 @@ def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:
         # One that came a moment ago belongs to a lock that is about to be written.
         if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, 60):
             yield path, "no lock file refers to this source"
+
+
+def _projects() -> Iterator[tuple[Path, str]]:
+    """The metadata and console scripts of projects that are old: a script writes them again, a process has none."""
+    folder = Store.here().home / "projects"
+    old = [path for path in sorted(folder.glob("*")) if time.time() - _changed(path) > roots.LEASE]
+    if old and not roots.running():
+        yield from ((path, "the next start writes it again") for path in old)
 
 
 def _sized(chosen: Iterator[tuple[Path, str]]) -> Iterator[Garbage]:

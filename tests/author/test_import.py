@@ -405,6 +405,80 @@ def test_any_toml_gives_a_good_profile_or_words(data: dict[str, Any], extra: str
             load("mine", lambda _, text=written: Source("mine.toml", text))
 
 
+OWN = """\
+[build-system]
+requires = ["hatchling"]
+[project]
+name = "Lan.tern"
+dependencies = ["anchor"]
+[project.optional-dependencies]
+fast = ["six; python_version >= '3.10'", "lan_tern[all]"]
+all = ["lan-tern[fast]; sys_platform == 'linux'", "lan-tern", "idna"]
+[dependency-groups]
+dev = ["lan-tern[gone]", "lan-tern[all]"]
+[project.scripts]
+lantern-train = "lan_tern:main"
+lantern-eval = "lan_tern:main"
+"""
+
+
+def test_the_projects_own_name_means_its_extras_and_no_package() -> None:
+    read = read_pyproject("pyproject.toml", OWN, extras=["all"])
+    assert read.requires == [
+        "anchor",
+        'six; sys_platform == "linux" and python_version >= "3.10"',
+        "idna",
+    ]
+    by_group = read_pyproject("pyproject.toml", OWN, groups=["dev"])
+    assert by_group.requires == read.requires
+    assert any("lan-tern[gone]: there is no extra gone in this project" in one for one in left(by_group))
+
+
+def test_extras_that_name_each_other_come_to_an_end() -> None:
+    rows = [f"e{n} = [\"me[e{n + 1}]; os_name == '{n}'\", \"me[e{n + 1}]; os_name != '{n}'\"]" for n in range(30)]
+    text = "\n".join(['[project]\nname = "me"\n[project.optional-dependencies]', *rows, 'e30 = ["six"]'])
+    with pytest.raises(ProfileError, match=r"more extras of extras|longer than any requirement"):
+        read_pyproject("pyproject.toml", text, extras=["e0"])
+    circle = 'a = ["me[b]; os_name == \'x\'", "anchor"]\nb = ["me[a]; python_version > \'3\'", "six"]\n'
+    read = read_pyproject(
+        "pyproject.toml", f'[project]\nname = "me"\n[project.optional-dependencies]\n{circle}', extras=["a"]
+    )
+    assert read.requires == ['six; os_name == "x"', "anchor"]
+
+
+@pytest.mark.parametrize(
+    ("file", "text"),
+    [("pyproject.toml", OWN), ("requirements.txt", "lan-tern[all]\nanchor\n")],
+    ids=["project", "list"],
+)
+def test_beside_a_package_its_code_is_named_and_never_required(sandbox: Sandbox, file: str, text: str) -> None:
+    (sandbox.work / "src/lan_tern").mkdir(parents=True)
+    (sandbox.work / "src/lan_tern/__init__.py").write_text("def main(): print('trained')\n")
+    (sandbox.work / "pyproject.toml").write_text(OWN)
+    make_wheel(sandbox.wheels, "lan_tern", "9.0")
+    done = imported(sandbox, file, text, "--name", "small").succeeded()
+    assert made(sandbox, "small")["project"] == {"path": "."}
+    assert made(sandbox, "small")["packages"]["requires"] == ["anchor"]
+    assert made(sandbox, "small")["trainer"]["command"] == ["lantern-train"]
+    assert ("drydock import pyproject.toml --extra all" in done.stderr) == (file != "pyproject.toml")
+
+
+def test_a_project_below_and_one_elsewhere(sandbox: Sandbox) -> None:
+    for folder in (sandbox.work / "inner", sandbox.root / "other"):
+        (folder / "lan_tern").mkdir(parents=True)
+        (folder / "lan_tern/__init__.py").write_text("")
+        (folder / "pyproject.toml").write_text(OWN)
+    sandbox.drydock("import", "inner/pyproject.toml", "--name", "below").succeeded()
+    assert made(sandbox, "below")["project"] == {"path": "inner"}
+    done = sandbox.drydock("import", "../other/pyproject.toml", "--name", "other").succeeded()
+    assert "project" not in made(sandbox, "other")
+    assert "[project] cannot name its code" in done.stderr
+    (sandbox.work / "inner/lan_tern/__init__.py").unlink()
+    done = sandbox.drydock("import", "inner/pyproject.toml", "--name", "empty").succeeded()
+    assert "project" not in made(sandbox, "empty")
+    assert "[project] was not written: no code to import is in inner" in done.stderr
+
+
 def test_an_extra_that_is_not_there_is_refused(sandbox: Sandbox) -> None:
     imported(sandbox, "pyproject.toml", PROJECT, "--extra", "cuda").failed(1, 'no extra "cuda"', "there: gpu")
 

@@ -89,6 +89,22 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
     assert folder.index.requests == []
 
 
+def test_a_package_of_ones_own_trains_at_once(folder: Sandbox) -> None:
+    """Its code is found in src/, and its console script is the trainer."""
+    (folder.work / "train.py").unlink()
+    (folder.work / "src/own").mkdir(parents=True)
+    (folder.work / "src/own/__init__.py").write_text("import anchor\ndef main(): print('own', anchor.version)\n")
+    (folder.work / "pyproject.toml").write_text(
+        '[build-system]\nrequires = ["hatchling"]\n'
+        '[project]\nname = "own"\ndependencies = ["anchor"]\n[project.scripts]\ngo = "own:main"\n'
+    )
+    folder.drydock("init").succeeded()
+    assert made(folder, "own")["project"] == {"path": "."}
+    assert made(folder, "own")["trainer"] == {"command": ["go"]}
+    assert folder.drydock("run", "own").succeeded().stdout == "own 1.0\n"
+    assert folder.run(["sh", "generated/own/run_own.sh"]).succeeded().stdout == "own 1.0\n"
+
+
 @pytest.mark.parametrize(
     "file", ["profiles/mine.toml", "profiles/mine.lock.toml", "generated/mine/notes.txt", "generated/mine"]
 )

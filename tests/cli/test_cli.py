@@ -367,8 +367,33 @@ def test_arguments_after_the_dashes_reach_the_trainer_as_they_are(built: Sandbox
     built.trainer("import json, sys; print(json.dumps(sys.argv[1:]))")
     words = ["--steps", "5", "two words", "", "$(id)", "*", "-h", "--", "grün\n"]
     assert json.loads(built.drydock("run", "small", "--", *words).succeeded().stdout) == words
-    assert json.loads(built.drydock("run", "small", "--steps", "5").succeeded().stdout) == ["--steps", "5"]
     assert json.loads(built.drydock("run", "small").succeeded().stdout) == []
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["run", "small", "--steps", "5"], "go after --: drydock run NAME -- --steps"),
+        (["run", "--steps", "small"], "go after --: drydock run NAME -- --steps"),
+        (["run", "small", "--supervize"], "did you mean --supervise?"),
+        (["run", "small", "5"], "5 is not an argument of drydock run"),
+        (["run", "small", "--", "--steps", "5", "--status"], "['--steps', '5', '--status']"),
+        (["shell", "small", "python"], "goes after --: drydock shell NAME -- python"),
+        (["shell", "small", "--scrath", "--", "python"], "did you mean --scratch?"),
+    ],
+)
+def test_before_the_dashes_all_is_drydocks(built: Sandbox, words: list[str], said: str) -> None:
+    built.trainer("import sys; print(sys.argv[1:])")
+    done = built.drydock(*words)
+    assert done.code == (0 if said.startswith("[") else 2)
+    assert said in done.stdout + done.stderr
+
+
+def test_help_before_the_dashes_is_drydocks(sandbox: Sandbox) -> None:
+    helped = sandbox.drydock("run", "--help").succeeded().stdout
+    assert helped.startswith("Usage: drydock run [OPTIONS] [NAME] [-- ARGUMENTS]...")
+    for words in (["small", "--help"], ["small", "-h", "--", "--steps"], ["--supervise", "nowhere", "--help"]):
+        assert sandbox.drydock("run", *words).succeeded().stdout == helped
 
 
 def test_the_trainers_exit_status_is_passed_on(built: Sandbox) -> None:

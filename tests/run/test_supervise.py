@@ -196,7 +196,8 @@ def test_arguments_go_to_the_trainer_and_ours_may_stand_after_the_name(desk: San
     trainer(desk, "import sys; print(sys.argv[1:])")
     done = desk.drydock("run", "small", "--supervise", "--", "--supervise", "-f").succeeded()
     assert done.stdout == "['--supervise', '-f']\n"
-    assert desk.drydock("run", "small", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
+    for words in (["--supervise", "small"], ["small", "--supervise"]):
+        assert desk.drydock("run", *words, "--", "--steps", "5").succeeded().stdout == "['--steps', '5']\n"
 
 
 @pytest.mark.slow

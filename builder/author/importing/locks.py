@@ -149,6 +149,8 @@ class _UvLock:
     def _take(self, package: Mapping[str, Any], where: Where) -> None:
         source = table(package.get("source"))
         registry, version = source.get("registry"), package.get("version")
+        if package["name"] == self._imported.name:
+            return  # by an extra of its own
         if {"virtual", "editable"} & source.keys():
             self._imported.leave(package["name"], "a project of this workspace is not installed", where)
         elif not isinstance(registry, str) or "://" not in registry or not isinstance(version, str):

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from typing import Any
 
+from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
@@ -12,6 +13,8 @@ from builder.author.importing import indexes
 from builder.author.importing.model import Imported, pick_python, requirement, rows, shown, table
 from builder.author.importing.tomlfile import line_with, parsed
 from builder.errors import ProfileError, Where
+
+_MOST = 1000  # extras, each with its condition
 
 
 def read_pyproject(path: str, text: str, *, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Imported:
@@ -27,6 +30,8 @@ class _Reader:
         self._path, self._text = path, text
         self._data = parsed(path, text)
         self._imported = Imported()
+        self._name = ""
+        self._optional: dict[str, Any] = {}
 
     def read(self, extras: Sequence[str], groups: Sequence[str]) -> Imported:
         project = table(self._data.get("project"))
@@ -42,6 +47,11 @@ class _Reader:
         imported = self._imported
         name = project.get("name")
         imported.name = name if isinstance(name, str) else None
+        self._name = str(canonicalize_name(imported.name or ""))
+        self._optional = {
+            str(canonicalize_name(str(key))): value
+            for key, value in table(project.get("optional-dependencies")).items()
+        }
         spec = project.get("requires-python")
         if isinstance(spec, str):
             imported.python = pick_python(spec, imported, self._where("requires-python"))
@@ -49,11 +59,7 @@ class _Reader:
             if key in ("dependencies", "optional-dependencies"):
                 imported.leave(key, "dynamic: only the project's build backend knows them", self._where("dynamic"))
         self._list(project.get("dependencies"), "dependencies")
-        optional = {
-            str(canonicalize_name(str(key))): value
-            for key, value in table(project.get("optional-dependencies")).items()
-        }
-        self._chosen("extra", extras, optional)
+        self._chosen("extra", extras, self._optional)
         grouped = table(self._data.get("dependency-groups"))
         named = {str(canonicalize_name(str(key))): self._group(str(key), grouped) for key in grouped}
         self._chosen("group", groups, named)
@@ -69,16 +75,48 @@ class _Reader:
                 raise ProfileError(
                     f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                 )
-            self._list(there[name], name)
+            self._list(there[name], name, (name,) if kind == "extra" else ())
         for name in there:
             if name not in chosen:
                 self._imported.leave(f"the {kind} {name}", f"only by option: --{kind} {name}", self._where(name))
 
-    def _list(self, value: Any, key: str) -> None:
+    def _list(self, value: Any, key: str, above: tuple[str, ...] = ()) -> None:
+        for text in self._texts(value, key):
+            for one in self._expanded(text, None, set(), above):
+                self._imported.require(one, self._where(text))
+
+    def _texts(self, value: Any, key: str) -> list[str]:
         if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
             raise ProfileError(f"{shown(key)} is not a list of requirements", where=self._where(key))
-        for text in value or ():
-            self._imported.require(text, self._where(text))
+        return value or []
+
+    def _expanded(
+        self, text: str, condition: Marker | None, seen: set[tuple[str, str]], above: tuple[str, ...]
+    ) -> Iterator[str]:
+        """A requirement; one by the project's own name is what its extras require, as `all = ["me[fast]"]` means.
+
+        Extras may name each other in a circle, as pip and uv allow: `above` are those that led here, whose requirements
+        hold on fewer conditions anyway. `seen` are all, with their conditions.
+        """
+        where = self._where(text)
+        parsed = requirement(text, where)
+        if parsed is None:
+            yield text
+            return
+        parsed.marker = _both(condition, parsed.marker)
+        if canonicalize_name(parsed.name) != self._name:
+            yield str(parsed)
+            return
+        for extra in sorted(str(canonicalize_name(one)) for one in parsed.extras):
+            if extra in above or (extra, str(parsed.marker)) in seen:
+                continue
+            seen.add((extra, str(parsed.marker)))
+            if len(seen) > _MOST:
+                raise ProfileError("more extras of extras than a project has", where=where)
+            if extra not in self._optional:
+                self._imported.leave(text, f"there is no extra {shown(extra)} in this project", where)
+            for one in self._texts(self._optional.get(extra), extra):
+                yield from self._expanded(one, parsed.marker, seen, (*above, extra))
 
     def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[str]:
         """The requirements of a group with those that it includes (PEP 735)."""
@@ -138,6 +176,17 @@ class _Reader:
 
     def _where(self, mentioned: str) -> Where:
         return Where(self._path, line_with(self._text, mentioned))
+
+
+def _both(one: Marker | None, other: Marker | None) -> Marker | None:
+    """A marker that holds where both do.
+
+    >>> str(_both(Marker("os_name == 'nt'"), Marker("python_version > '3'")))
+    'os_name == "nt" and python_version > "3"'
+    """
+    if one is None or other is None or str(one) == str(other):
+        return one or other
+    return Marker(f"({one}) and ({other})")
 
 
 def _texts(value: Any) -> Iterator[str]:

@@ -11,6 +11,7 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.author.importing.model import Imported, LeftOut, shown
+from builder.author.importing.own import command_of, own_code
 from builder.author.importing.target import Chosen, choose
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
@@ -63,15 +64,21 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     imported = read(source, chosen, options)
     own = source.absolute().name if source.is_dir() else source.absolute().parent.name
     name, path = named(options, imported.name or own)
+    own_project = own_code(source, path, imported)
+    if own_project.code is not None and not imported.command:
+        imported.command = command_of(own_project.code, path.absolute().parent.parent)
     settle(imported, chosen.target, Where(source.name))
     for option in imported.options:  # a default that a variable has anyway
         setting = imported.env.get(option["from"])
         if not option["default"] and isinstance(setting, dict) and "default" in setting:
             option["default"] = setting["default"]
-    text = profile_text(name, f"made by drydock import {shown(source.name)}", imported, chosen.table)
+    text = profile_text(
+        name, f"made by drydock import {shown(source.name)}", imported, chosen.table, project=own_project.path
+    )
     check(name, text, path)
     write_new(path, text)
-    return Made(name, path, imported.left_out, notes(imported, chosen, path))
+    said = notes(imported, chosen, path)
+    return Made(name, path, imported.left_out, [*said, own_project.note] if own_project.note else said)
 
 
 def read(source: Path, chosen: Chosen, options: Options) -> Imported:

@@ -14,9 +14,18 @@ PLACEHOLDER = "train.py"
 
 
 def profile_text(
-    name: str, description: str, imported: Imported, target: Mapping[str, Any], *, extends: Sequence[str] = ()
+    name: str,
+    description: str,
+    imported: Imported,
+    target: Mapping[str, Any],
+    *,
+    extends: Sequence[str] = (),
+    project: str | None = None,
 ) -> str:
-    """Return the TOML of a profile. Without a trainer of its own it starts `train.py`, which must exist."""
+    """Return the TOML of a profile, with the path of the `project` whose code it imports.
+
+    Without a trainer of its own it starts `train.py`, which must exist.
+    """
     packages: dict[str, Any] = {"requires": imported.requires}
     if imported.index:
         packages["index"] = dict(sorted(imported.index.items()))
@@ -37,6 +46,7 @@ def profile_text(
         **({"extends": list(extends)} if extends else {}),
         "target": dict(target),
         "python": {"version": imported.python or f"{sys.version_info.major}.{sys.version_info.minor}"},
+        **({"project": {"path": project}} if project is not None else {}),
         "packages": packages,
         **({"indexes": imported.indexes} if imported.indexes else {}),
         **({"env": imported.env} if imported.env else {}),

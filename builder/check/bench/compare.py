@@ -239,7 +239,7 @@ def _other(
         found = generations.numbered(name, number)
         if not Store.here().is_built(found.store_name):
             raise UsageError(f"the environment of {against} does not exist", hint=f"sh {found.script} --build-only")
-        yield _side_of_script(profile, against, script_of_generation(found), workload)
+        yield _side_of_script(profile, against, script_of_generation(found, name, catalogue), workload)
         return
     other = catalogue.profile(against)
     build(against, catalogue, report)
