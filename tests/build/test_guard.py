@@ -268,7 +268,7 @@ def test_who_deletes_the_configuration_as_soon_as_it_is_there_harms_nothing(desk
 GIANT = "".join(f"def f{n}(a, b=[{n}, ()]):\n    return {{a: b, {n}: a + b}}\n" for n in range(90_000))
 LINGERS = """\
 import os, time
-reached = os.environ.get("DRYDOCK_TESTS_REACHED")
+reached = os.environ.get("TESTS_REACHED")
 if reached and not os.path.exists(reached):
     open(reached, "w").close()
     time.sleep(60)
@@ -342,7 +342,7 @@ def building(desk: Sandbox) -> Moment:
     make_sdist(desk.wheels, "odd", "1.0", {"pyproject.toml": PYPROJECT, "backend.py": f"{LINGERS}\n{BACKEND}"})
     require(desk, '["anchor", "odd"]\n[packages.build]\nodd = []')
     moment = Moment(desk)
-    moment.environment["DRYDOCK_TESTS_REACHED"] = str(desk.root / "reached")
+    moment.environment["TESTS_REACHED"] = str(desk.root / "reached")
     moment.reached = (desk.root / "reached").exists  # type: ignore[method-assign]
     return moment
 

@@ -29,7 +29,7 @@ from typing import NoReturn
 
 COLD = "DRYDOCK_TESTS_COLD"
 # What Python and the libraries below it read once, when they start; and what marks a process for /proc.
-_AT_THE_START = ("LANG", "LC_", "LD_", "MALLOC_", "PYTHON", "DRYDOCK_TESTS_", "COVERAGE_")
+_AT_THE_START = ("LANG", "LC_", "LD_", "MALLOC_", "PYTHON", "DRYDOCK_TESTS_", "TESTS_", "COVERAGE_")
 _ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 _LIMIT = 2**20
 
