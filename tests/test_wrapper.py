@@ -191,7 +191,15 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_is_written_beside_the_r
     checkout: Path, base: Base, home: Path
 ) -> None:
     (home / ".config/pip/pip.conf").write_text("nonsense")
-    done = call(checkout, base, "drydock", HOME=str(home), UV_DEFAULT_INDEX="file:///none", **with_uv())
+    done = call(
+        checkout,
+        base,
+        "drydock",
+        HOME=str(home),
+        XDG_CONFIG_HOME=str(home / ".config"),
+        UV_DEFAULT_INDEX="file:///none",
+        **with_uv(),
+    )
     assert done.returncode == 1
     assert f"drydockw: note: passed over: {home}/.config/pip/pip.conf, which pip cannot read either" in done.stderr
     assert "error: uv could not install the tools" in done.stderr
