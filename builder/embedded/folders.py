@@ -218,7 +218,8 @@ def take_away(path: Path, aside: Path) -> None:
     On an overlay file system folders of the lower layer cannot (EXDEV; linux, overlayfs, "redirect_dir"). Then what an
     environment is known by goes first, so that nobody takes what is left of it for one.
     """
-    make_writable(path)
+    if not os.access(path, os.W_OK):  # another member's, in a shared store, has a mode that is not ours to change
+        make_writable(path)
     try:
         os.rename(path, aside)
     except OSError as error:

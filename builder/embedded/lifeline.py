@@ -212,6 +212,10 @@ def kill(pid: int, number: int = signal.SIGKILL) -> None:
         pass
 
 
+def _pass_over(_number: int, _frame: Any) -> None:
+    pass
+
+
 def leave_on_signals() -> None:
     """Let the signals that end a process raise SystemExit, so that what it holds is put away.
 
@@ -219,8 +223,9 @@ def leave_on_signals() -> None:
     """
 
     def leave(number: int, _frame: Any) -> NoReturn:
+        # Not SIG_IGN: of one that is on its way then, Python says that it was "ignored due to race condition".
         for other in _HEARD:
-            signal.signal(other, signal.SIG_IGN)
+            signal.signal(other, _pass_over)
         raise SystemExit(128 + number)
 
     for number in _HEARD:

@@ -10,7 +10,7 @@ import os
 from pathlib import Path
 from typing import Iterator, NamedTuple, Optional
 
-from builder.embedded import folders
+from builder.embedded import claim, folders
 
 FEW = 2_000
 """Files that no environment does without."""
@@ -25,15 +25,18 @@ class Lack(NamedTuple):
     hint: str
 
 
-def lacks(folder: Path) -> Iterator[Lack]:
-    """What `folder`, which can be written, cannot do. Raises OSError where not even a folder can be made in it."""
+def lacks(folder: Path, prefix: str) -> Iterator[Lack]:
+    """What `folder`, which can be written, cannot do. Raises OSError where not even a folder can be made in it.
+
+    It is tried in a folder whose name begins with `prefix`, and which is swept with those of that name.
+    """
     room = os.statvfs(folder)
     if room.f_files > 0 and room.f_favail < FEW:
         more = "free some files (drydock store gc, uv cache prune), or " + _ANOTHER
         yield Lack(f"{room.f_favail} files more may be made on this disk: its inodes are used up", more)
         if not room.f_favail:
             return
-    path, descriptor = folders.make_folder(folder, ".try-")
+    path, descriptor = claim.begin(folder, prefix)
     try:
         yield from _tried(path)
     finally:

@@ -68,7 +68,7 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     try:
         if not is_usable(env):
             claim.sweep(env.parent, PREFIX, script)
-            for lack in place.lacks(env.parent):
+            for lack in place.lacks(env.parent, f"{PREFIX}{written['key']}-"):
                 raise StageError(f"{env.parent} cannot have environments in it: {lack.what}", lack.hint)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")

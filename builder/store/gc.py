@@ -79,8 +79,7 @@ def collect(*, dry_run: bool = False, max_age: float | None = None, max_size: in
                 except OSError as error:
                     kept.append(_kept(one.path, error))
         # Out of sight already; deleting many files takes its time.
-        tried = (path for path in store.environments.glob(".try-*") if time.time() - path.lstat().st_mtime > 3600)
-        for left in [*store.environments.glob(".trash-*"), *tried]:
+        for left in store.environments.glob(".trash-*"):
             try:
                 remove_path(left)
             except OSError as error:
@@ -116,7 +115,7 @@ def _kept(path: Path, error: OSError) -> Kept:
 _DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
 """What file managers and NFS put into every folder: not worth a word."""
 
-_OURS = re.compile(r"\.(stage|trash|lock|try)-.*")
+_OURS = re.compile(r"\.(stage|trash|lock)-.*")
 
 
 def _unknown(store: Store) -> Iterator[Path]:

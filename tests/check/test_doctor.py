@@ -779,9 +779,9 @@ def test_uv_itself_is_understood(monkeypatch: pytest.MonkeyPatch, tmp_path: Path
     assert found.cache == tmp_path / "cache"
     assert found.interpreter is not None
     assert found.interpreter.path is not None
-    assert found.interpreter.version == "3.11"
+    assert str(found.interpreter.version).startswith("3.11.")
     named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
-    assert named is None or named.version in (None, "3.12")
+    assert named is None or (named.version or "3.12").startswith("3.12")
     monkeypatch.setenv("DRYDOCK_PYTHON", str(found.interpreter.path))
     named = facts.told("3.12", mac=False, network=False, timeout=20).interpreter
     assert named is not None

@@ -96,4 +96,4 @@ def test_the_environment_is_verified_there_with_its_proofs_and_a_training(
 def test_the_trainer_is_missed_with_a_hint(bare: Machine, work: Path, built: str) -> None:
     done = run(bare, work, "sh", "/work/script.sh")
     assert done.returncode == 1
-    assert "rl-swarm checkout of release v0.4.x" in done.stderr
+    assert "git clone --branch v0.4.4" in done.stderr

@@ -258,7 +258,8 @@ def test_bytecode_is_that_of_the_source_which_is_there(sandbox: Sandbox) -> None
     sandbox.environment["UV_CACHE_DIR"] = str(sandbox.root / "cache")
     for name in ("small", "other"):
         path = sandbox.profile(name)
-        path.write_text(path.read_text().replace('["anchor"]', '["anchor", "buoy", "chain"]'))
+        more = '["anchor", "buoy", "chain"]\noverlap = { "shared.py" = "buoy" }'
+        path.write_text(path.read_text().replace('["anchor"]', more))
         sandbox.drydock("lock", name).succeeded()
         env = Path(sandbox.drydock("build", name).succeeded().stdout.strip())
         site = env / "lib/python3.11/site-packages"

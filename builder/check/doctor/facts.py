@@ -163,7 +163,7 @@ def lacks(folder: Path | None) -> list[Lack]:
         return []
     try:
         there = next(one for one in (folder / "store", folder, *folder.parents) if one.is_dir())
-        return list(place_of.lacks(there)) if os.access(there, os.W_OK | os.X_OK) else []
+        return list(place_of.lacks(there, ".stage-")) if os.access(there, os.W_OK | os.X_OK) else []
     except (OSError, StopIteration) as error:
         return [Lack(f"nothing can be made in it: {error}", "set DRYDOCK_HOME to a folder of your own")]
 
