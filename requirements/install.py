@@ -157,8 +157,10 @@ def install(root: Path, tools: str, lock: int) -> None:
             uv.install(place.work / f"{tools}.txt")
             uv.install(editable(place), "--quiet")
             check(place)
-            for name, content in installed.items():
-                Path(f"installed-{name}").write_bytes(content)
+        # Last what says that it is ready: a call that is killed before is made again, and removes what this one left.
+        shutil.rmtree(place.work, ignore_errors=True)
+        for name, content in installed.items():
+            Path(f"installed-{name}").write_bytes(content)
     finally:
         os.chdir(root)
         shutil.rmtree(place.work, ignore_errors=True)
