@@ -12,7 +12,7 @@ from builder.names import split
 from builder.project.carried import carried
 from builder.script.machinery import canonical
 from builder.script.plan import Plan
-from builder.script.templates import rendered
+from builder.script.templates import made, rendered
 
 
 def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
@@ -22,7 +22,8 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
     made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
     the user's is in the way.
     """
-    files = rendered(plan, carried(remember=True), standalone=standalone)
+    # Made anew, and not as a store remembers it: who may write to that has no part in what is committed.
+    files = rendered(plan, made(), standalone=standalone)
     for path in (folder / file for file in files):
         check_ours(path, _made_for(name), "--out")
     changed = []
