@@ -232,6 +232,7 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
     begun += (store.home / "wheels").glob("*/.*")
     found = [(path, "no environment links this bytecode") for path in compiled]
     found += [(path, "its writer was killed") for path in begun if re.fullmatch(r"\..+\.[0-9]+", path.name)]
+    found += [(path, "its writer was killed") for path in generations.unfinished()]
     for path, why in found:
         try:
             state = path.lstat()
