@@ -13,14 +13,14 @@ from builder.build.rebuild import built_beside
 from builder.build.script import Script
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, examine, look
-from builder.embedded.folders import take_away
+from builder.embedded.folders import make_writable, take_away
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
 from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
-from builder.files import remove_tree
+from builder.files import exchange, remove_tree
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
@@ -159,10 +159,15 @@ def _rebuild(env: Path, report: Reporter) -> None:
 
 
 def _swap(new: Path, env: Path) -> None:
+    """Put `new` in the place of `env`: in one step where the system has it, for trainers that run there."""
+    make_writable(env)
+    new.chmod(0o755)
+    if exchange(new, env):
+        env.chmod(0o555)
+        return
     old = env.with_name(f".trash-{time.time_ns()}")
     if env.exists():
         take_away(env, old)
-    new.chmod(0o755)
     put_in_place(new, env)
     remove_tree(old)
 
