@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import process, secrets
 from builder.build.build import build
 from builder.build.script import Script, script_of, script_of_generation
-from builder.errors import BuildError, DrydockError
+from builder.errors import BuildError, DrydockError, UsageError
 from builder.project.evaluate import evaluate
 from builder.store import generations, roots
 from builder.store.layout import home
@@ -20,10 +21,31 @@ if TYPE_CHECKING:
     from builder.report import Reporter
 
 
-def run(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> NoReturn:
-    """Become the trainer of `name`, built first if needed. Its secrets are in its environment."""
+def run(
+    name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter, *, command: str = "train"
+) -> NoReturn:
+    """Become the trainer of `name`, or another of its commands, built first if needed.
+
+    Its secrets are in its environment. Raises UsageError where it has no such command.
+    """
+    if command != "train":
+        _check_command(name, command, catalogue)
     environment, _ = secrets.environment(arguments)
-    process.replace(current_script(name, catalogue, report).command("--", *arguments), environment)
+    words = () if command == "train" else (command,)
+    process.replace(current_script(name, catalogue, report).command(*words, "--", *arguments), environment)
+
+
+def _check_command(name: str, command: str, catalogue: Catalogue) -> None:
+    """Before anything is built for it."""
+    known = catalogue.entry(name).profile.commands
+    if command in known:
+        return
+    after = f"arguments for the trainer go after --: drydock run {name} -- {command}"
+    if not known:
+        raise UsageError(f"{command} is not an argument of drydock run, as {name} has no commands", hint=after)
+    near = difflib.get_close_matches(command, known, 1)
+    hint = f"did you mean {near[0]}? {after}" if near else f"it has {', '.join(known)}; {after}"
+    raise UsageError(f"{name} has no command {command}", hint=hint)
 
 
 def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:

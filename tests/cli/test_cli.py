@@ -391,7 +391,7 @@ def test_before_the_dashes_all_is_drydocks(built: Sandbox, words: list[str], sai
 
 def test_help_before_the_dashes_is_drydocks(sandbox: Sandbox) -> None:
     helped = sandbox.drydock("run", "--help").succeeded().stdout
-    assert helped.startswith("Usage: drydock run [OPTIONS] [NAME] [-- ARGUMENTS]...")
+    assert helped.startswith("Usage: drydock run [OPTIONS] [NAME] [COMMAND] [-- ARGUMENTS]...")
     for words in (["small", "--help"], ["small", "-h", "--", "--steps"], ["--supervise", "nowhere", "--help"]):
         assert sandbox.drydock("run", *words).succeeded().stdout == helped
 
