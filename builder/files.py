@@ -87,6 +87,20 @@ def link_atomically(target: str, path: Path) -> None:
     new.replace(path)
 
 
+def owner(path: Path) -> str:
+    """The name of the user whom a path belongs to, for a message."""
+    import pwd
+
+    try:
+        uid = path.lstat().st_uid
+    except OSError:
+        return "somebody"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
 def exchange(one: Path, other: Path) -> bool:
     """Let what stands at two paths change places in one step; False, and nothing is done, where that cannot be.
 

@@ -20,7 +20,7 @@ from builder.embedded.stage import put_in_place
 from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
-from builder.files import exchange, remove_tree
+from builder.files import exchange, owner, remove_tree
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
@@ -149,6 +149,11 @@ def _rebuild(env: Path, report: Reporter) -> None:
 
     uv links files from its cache, so who wrote into one wrote into the other: a build notices that and fetches again.
     """
+    if os.geteuid() not in (0, env.stat().st_uid):
+        raise DrydockError(
+            f"{env.name} belongs to {owner(env)}, and cannot be exchanged by anybody else",
+            hint="they repair it: drydock store verify --repair",
+        )
     report.step(f"building {env.name} again")
     with built_beside(env.name, _script_of(env.name), report, share_bytecode=True) as new:
         problems = examine([new])[0].problems

@@ -210,6 +210,13 @@ def test_members_build_run_and_collect_whatever_their_umask(members: Pair) -> No
     two.drydock("lock", "other").succeeded()
     other = Path(two.drydock("build", "other").succeeded().stdout.strip())
     assert one.drydock("build", "small").succeeded().stdout.strip() == str(env)
+    # What is damaged is put in order by whose it is.
+    module = env / "lib/python3.11/site-packages/anchor/__init__.py"
+    with module.open("a") as file:
+        file.write("# changed\n")
+    two.drydock("store", "verify", "--repair").failed(1, f"{env.name} belongs to user {one.number}")
+    one.drydock("store", "verify", "--repair").succeeded()
+    two.drydock("store", "verify").succeeded()
     # A dead build of the first is deleted by the second, and its environment is not: it is named.
     dead = store / "store" / f".stage-{'0' * 32}-{'0' * 12}"
     one.run("sh", "-c", f"umask 002; mkdir -p {dead}/lib/deep; touch {dead}/lib/deep/file").succeeded()

@@ -29,7 +29,10 @@ ALLOWED = {
     "build": (),
     "run": (),
     "gc": ("cannot be deleted", "another collection is under way"),
-    "repair": ("cannot be built again: no generation and no script has this key",),
+    "repair": (
+        "cannot be built again: no generation and no script has this key",
+        "cannot be exchanged by anybody else",
+    ),
 }
 """What somebody does, and the words with which it may end otherwise than well."""
 
