@@ -255,7 +255,7 @@ def _left_behind(name: str) -> int | None:
     try:
         trainer = psutil.Process(state["trainer"])
         ours = abs(trainer.create_time() - state["trainer_began"]) < 2 and trainer.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OverflowError, TypeError):
+    except (psutil.Error, OverflowError, TypeError, ValueError):
         return None
     return trainer.pid if ours else None
 
