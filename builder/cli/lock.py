@@ -57,6 +57,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
     from builder.files import display
     from builder.names import stem
     from builder.project import generated
+    from builder.resources import version
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
@@ -67,6 +68,11 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
             generated.check(name, folder, catalogue().plan(name), standalone=standalone)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
+        if before := generated.rendered_by_another(name, folder, catalogue().plan(name)):
+            report.warn(
+                f"{display(folder)} was rendered by Drydock {before}, and this is {version()}; "
+                'in a team, agree on one: required-version = "…" in drydock.toml'
+            )
         changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone)
         for path in changed:
             click.echo(display(path))
