@@ -36,6 +36,8 @@ _SECTIONS = {
         "render": "lock",
         "diff": "lock",
         "why": "lock",
+        "tree": "lock",
+        "outdated": "lock",
         "patch": "patch",
         "sources": "sources",
         "init": "author",

@@ -37,6 +37,7 @@ COMMANDS = [
     "kernel",
     "link",
     "lock",
+    "outdated",
     "patch",
     "profile",
     "pull",
@@ -47,6 +48,7 @@ COMMANDS = [
     "shell",
     "sources",
     "store",
+    "tree",
     "verify",
     "why",
 ]
