@@ -47,6 +47,10 @@ class Catalogue:
     _of_sources: dict[str, Path] = field(default_factory=dict)
     _settings: Seen = field(default_factory=dict)
 
+    def with_files(self, contents: Mapping[Path, bytes]) -> Catalogue:
+        """The profiles as they are once files, by their absolute paths, have these contents; all is read anew."""
+        return Catalogue(self.folders, self.step, Snapshot(dict(contents)))
+
     @cached_property
     def config(self) -> Config:
         """What drydock.toml says. Raises ProfileError."""

@@ -23,6 +23,7 @@ from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
 COMMANDS = [
+    "add",
     "bench",
     "build",
     "bundle",
@@ -42,6 +43,7 @@ COMMANDS = [
     "profile",
     "pull",
     "push",
+    "remove",
     "render",
     "run",
     "service",
@@ -49,6 +51,8 @@ COMMANDS = [
     "sources",
     "store",
     "tree",
+    "undo",
+    "update",
     "verify",
     "why",
 ]
