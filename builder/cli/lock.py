@@ -88,7 +88,8 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 @click.argument("before", metavar="A", shell_complete=complete.profiles)
 @click.argument("after", metavar="B", shell_complete=complete.profiles)
 @json_option
-def diff(before: str, after: str, as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
+def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
     """Compare two profiles, locks or generations.
 
     Prints different packages, patches and overrides; of two profiles also target, variables and trainer. Each of A and
@@ -102,7 +103,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     if as_json:
         echo_json(found.as_json())
         return
-    for line in found.lines():
+    for line in found.markdown() if markdown else found.lines():
         click.echo(line)
     if found.unknown:
         report.step(f"not known for both, so not compared: {', '.join(found.unknown)}")

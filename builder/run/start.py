@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import process, secrets
 from builder.build.build import build
 from builder.build.script import Script, script_of, script_of_generation
+from builder.embedded import state
 from builder.errors import BuildError, DrydockError, UsageError
+from builder.names import stem
 from builder.project.evaluate import evaluate
 from builder.store import generations, roots
 from builder.store.layout import home
@@ -111,7 +113,20 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
         return script_of_generation(here, name, catalogue)
+    _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:
         return script_of(name, catalogue)
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
     return script_of_generation(here, name, catalogue)
+
+
+def _compare_committed(name: str, script: Path, report: Reporter) -> None:
+    """Say where the committed script does something else: who runs that gets another trainer, or other settings."""
+    committed = Path("generated") / stem(name) / script.name
+    text, ours = (state.read_text(path, state.LARGE, follow=True) for path in (committed, script))
+    if text is None or ours is None or text == ours:
+        return
+    from builder.script.machinery import canonical
+
+    if canonical(text) != canonical(ours):
+        report.warn(f"{committed} is not what {name} renders to now; to write it again: drydock render {name}")

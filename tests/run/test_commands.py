@@ -80,3 +80,14 @@ def test_commands_are_inherited_by_name_and_change_no_key(desk: Sandbox) -> None
 def test_the_trainer_has_its_name_for_itself(desk: Sandbox) -> None:
     desk.profile("small", tail='[commands]\ntrain = ["true"]\n')
     desk.drydock("profile", "check", "small").failed(1, "commands", "train is the name of the trainer itself")
+
+
+def test_a_run_says_where_the_committed_script_does_something_else(desk: Sandbox) -> None:
+    desk.drydock("render", "small").succeeded()
+    desk.drydock("build", "small").succeeded()
+    assert "warning" not in desk.drydock("run", "small").succeeded().stderr
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace('MODE = "fast"', 'MODE = "slow"'))
+    done = desk.drydock("run", "small", "show-env").succeeded()
+    assert done.stdout == "slow\n"
+    assert "generated/small/run_small.sh is not what small renders to now" in done.stderr
