@@ -84,7 +84,11 @@ def link_atomically(target: str, path: Path) -> None:
     """A link to `target` at `path`, by a rename: a reader sees the old one or the new one."""
     new = beside(path)
     new.symlink_to(target)
-    new.replace(path)
+    try:
+        new.replace(path)
+    except OSError:
+        new.unlink(missing_ok=True)
+        raise
 
 
 def owner(path: Path) -> str:

@@ -24,6 +24,9 @@ from builder.embedded.state import read_json
 LOCK = ".lock-"
 """What the name of a key's lock begins with, in the store."""
 
+CLAIM = ".claim-"
+"""What the name of a key's claim begins with: who builds it, for machines that do not see the lock."""
+
 NOTE = ".builder.json"
 """In a folder that is being made: who makes it. Its time of change is the last sign of life."""
 
@@ -68,7 +71,7 @@ def begin(parent: Path, prefix: str) -> tuple[Path, int]:
     path, folder = make_folder(parent, prefix)
     try:
         lock(folder)
-        _write_note(folder)
+        _write_note(NOTE, folder)
     except BaseException:
         os.close(folder)
         remove_path(path)
@@ -77,8 +80,8 @@ def begin(parent: Path, prefix: str) -> tuple[Path, int]:
     return path, folder
 
 
-def _write_note(folder: int) -> None:
-    """Say in an open folder who makes it."""
+def _write_note(name: str, folder: int | None = None) -> int:
+    """Say in a new file, of an open folder, who makes something: its inode. Raises FileExistsError."""
     import pwd
 
     try:
@@ -86,9 +89,10 @@ def _write_note(folder: int) -> None:
     except KeyError:
         user = str(os.getuid())
     who = {"host": os.uname().nodename, "boot": boot(), "pid": os.getpid(), "user": user}
-    descriptor = os.open(NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
     with open(descriptor, "w", encoding="utf-8") as file:
         json.dump(who, file)
+        return os.fstat(descriptor).st_ino
 
 
 def read_note(folder: int) -> dict[str, Any]:
@@ -173,28 +177,34 @@ def forget(store: Path, name: str) -> None:
 class Claim:
     """The right to build one key in one store: nobody else has it until `release`.
 
-    Waits where somebody has it, and says so. On a file system without locks everybody has it: there two builds of one
-    key both succeed, and the first rename wins.
+    Waits where somebody has it, and says so. A machine that does not see the lock of another one (NFS, local_lock) sees
+    a file that only one can make, and its signs of life: whoever gives none for three times their pause is dead.
     """
 
     def __init__(self, store: Path, name: str) -> None:
         self._path = store / f"{LOCK}{name}"
+        self._note = store / f"{CLAIM}{name}"
         self._descriptor = -1
-        said = False
+        self._inode = 0
+        self._said = False
         while True:
             self._descriptor = os.open(self._path, os.O_RDONLY | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
             taken = lock(self._descriptor)
             if taken is False:
-                if not said:
-                    print(
-                        f"drydock: waiting for another build of {name.partition('-')[2]}", file=sys.stderr, flush=True
-                    )
-                said = True
-                lock(self._descriptor, wait=True)
+                self._say("")
+                taken = lock(self._descriptor, wait=True)
             # Whoever had it took the file away: then this is the lock of nobody.
             if self._is_current():
-                return
+                break
             os.close(self._descriptor)
+        self._announce(bool(taken))
+
+    def _say(self, host: str) -> None:
+        if not self._said:
+            self._said = True
+            name = self._path.name[len(LOCK) :].partition("-")[2]
+            where = f" on {host}" if host else ""
+            print(f"drydock: waiting for another build of {name}{where}", file=sys.stderr, flush=True)
 
     def _is_current(self) -> bool:
         try:
@@ -203,8 +213,48 @@ class Claim:
             return False
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
+    def _announce(self, locked: bool) -> None:
+        """Make the file, once nobody has it who lives; `locked` says that nobody of this machine can."""
+        from builder.embedded import lifeline
+
+        sign, since = 0, 0.0
+        while True:
+            try:
+                self._inode = _write_note(str(self._note))
+            except FileExistsError:
+                pass
+            except OSError:
+                return  # a build of its own says what is wrong here
+            else:
+                lifeline.touch(self._note)
+                return
+            who = read_json(self._note, {"host": str, "boot": str}) or {}
+            ours = locked and (who.get("host"), who.get("boot")) == (os.uname().nodename, boot())
+            last = self._signed()
+            if last != sign:
+                sign, since = last, time.monotonic()
+            if ours or time.monotonic() - since > 3 * lifeline.SIGN:
+                try:
+                    os.unlink(self._note)
+                except OSError:
+                    return
+                continue
+            self._say(who.get("host", ""))
+            time.sleep(0.2)
+
+    def _signed(self) -> int:
+        try:
+            return os.lstat(self._note).st_mtime_ns
+        except OSError:
+            return 0
+
     def release(self) -> None:
         """Let go of it, and leave nothing behind."""
+        try:
+            if self._inode and os.lstat(self._note).st_ino == self._inode:
+                os.unlink(self._note)
+        except OSError:  # somebody took us for dead
+            pass
         try:
             if self._is_current():
                 os.unlink(self._path)

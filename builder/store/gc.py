@@ -107,7 +107,7 @@ def _kept(path: Path, error: OSError) -> Kept:
 _DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
 """What file managers and NFS put into every folder: not worth a word."""
 
-_OURS = re.compile(r"\.(stage|trash|lock)-.*")
+_OURS = re.compile(r"\.(stage|trash|lock|claim)-.*")
 
 
 def _unknown(store: Store) -> Iterator[Path]:
@@ -219,6 +219,10 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
     """Delete the shared bytecode that no environment links any more, and files that were never finished."""
     for lock in store.environments.glob(f"{claim.LOCK}*"):
         claim.forget(lock.parent, lock.name.removeprefix(claim.LOCK))
+    for note in store.environments.glob(f"{claim.CLAIM}*"):
+        if time.time() - _changed(note) > claim.LEASE:
+            with suppress(OSError):
+                note.unlink()
     compiled = [path for path in store.bytecode.glob("*/*/*") if re.fullmatch(r".+\.pyc(\.[0-9a-f]+)?", path.name)]
     begun = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*"), *store.profiles.glob(".*")]
     begun += (store.home / "wheels").glob("*/.*")
@@ -229,7 +233,8 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
         try:
             state = path.lstat()
             # A build may have written it a moment ago, and link or rename it in the next.
-            if stat.S_ISREG(state.st_mode) and state.st_nlink == 1 and time.time() - state.st_mtime > 3600:
+            ours = stat.S_ISLNK(state.st_mode) or (stat.S_ISREG(state.st_mode) and state.st_nlink == 1)
+            if ours and time.time() - state.st_mtime > 3600:
                 path.unlink()
                 taken.append(Garbage(path, why, state.st_blocks * 512))
         except FileNotFoundError:

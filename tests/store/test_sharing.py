@@ -6,14 +6,16 @@ import os
 import random
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
+from builder.embedded.lifeline import SIGN
 from builder.store import roots
-from tests.support import Sandbox
+from tests.support import Sandbox, machines
 from tests.support.machines import CONTAINER
 from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
 
@@ -293,3 +295,54 @@ def test_runs_go_well_while_everybody_collects(members: Pair, other_processes: t
             assert b"Traceback" not in said
             assert one.returncode == 0 or b"cannot be deleted" in said or b"another collection" in said
     assert not list((store / "store").glob(".stage-*"))
+
+
+@pytest.mark.slow
+def test_one_key_is_built_once_by_whoever_starts_from_wherever(members: Pair, tmp_path: Path) -> None:
+    """Eight starts at once: two users, here, in containers, and on machines whose locks do not travel."""
+    if (reason := machines.why_not()) is not None:
+        pytest.skip(reason)
+    store = Path(members[0].desk.environment["DRYDOCK_HOME"])
+    held = threading.Event()
+    members[0].desk.index.tamper = lambda _name, content: (held.wait(30), content)[1]
+    hosts = [machines.Machine(name, store, tmp_path).command for name in ("machine-one", "machine-two")]
+    scripts = []
+    for member in members:
+        scripts.append(str(member.desk.script("small")))
+        member.own()
+    started = [
+        subprocess.Popen(
+            [*place, *member.become, "sh", script, "--build-only"],
+            env=member.desk.environment,
+            cwd=member.desk.work,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+        )
+        for place in ((), CONTAINER, *hosts)
+        for member, script in zip(members, scripts, strict=True)
+    ]
+    time.sleep(5)  # all of them get as far as they can
+    held.set()
+    told = [one.communicate(timeout=120) for one in started]
+    assert [one.returncode for one in started] == [0] * 8, told
+    assert len({stdout for stdout, _ in told}) == 1
+    built = [stderr for _, stderr in told if b"building small" in stderr]
+    waited = [stderr for _, stderr in told if b"waiting for another build of small" in stderr]
+    assert len(built) == 1, told
+    assert len(waited) == 7, told
+    assert [path.name for path in (store / "store").iterdir()] == [Path(told[0][0].decode().strip()).name]
+
+
+@pytest.mark.slow
+def test_a_builder_of_another_machine_that_died_is_noticed(locked: Sandbox) -> None:
+    script = locked.script("small")
+    locked.drydock("build", "small").succeeded()
+    (name,) = locked.environments()
+    locked.remove(name)
+    # What it left: the file of its claim, in which nobody gives a sign of life any more.
+    (locked.store / f".claim-{name}").write_text('{"host": "elsewhere", "boot": "another"}')
+    begin = time.monotonic()
+    done = locked.run(["sh", str(script), "--build-only"]).succeeded()
+    assert "waiting for another build of small on elsewhere" in done.stderr
+    assert time.monotonic() - begin > 3 * SIGN
+    assert locked.environments() == [name]
