@@ -159,7 +159,7 @@ def sweep(folder: Path, prefix: str, ours: int = 0) -> None:
 
 
 def forget(store: Path, name: str) -> None:
-    """Delete the lock of a key where nobody holds it."""
+    """Delete the lock of a key where nobody holds it, and the claim of a builder of this machine."""
     path = store / f"{LOCK}{name}"
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
@@ -167,6 +167,10 @@ def forget(store: Path, name: str) -> None:
         return
     try:
         if lock(descriptor) and os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
+            note = store / f"{CLAIM}{name}"
+            who = read_json(note, {"host": str, "boot": str}) or {}
+            if (who.get("host"), who.get("boot")) == (os.uname().nodename, boot()):
+                os.unlink(note)
             os.unlink(path)
     except OSError:
         pass
