@@ -78,7 +78,8 @@ def relock(
 def _check_release(profile: Profile) -> None:
     """Raise LockError where the profile wants a patch release of Python that neither this machine nor uv has."""
     release, series = profile.python.release, profile.python.series
-    if release is None or uv.known_pythons(release) or uv.finds_python(release):
+    # Of one of python-build-standalone, the resolution says so itself.
+    if release is None or profile.python.standalone or uv.known_pythons(release) or uv.finds_python(release):
         return
     newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
     known = f'the newest that it can fetch: version = "{newest}"' if newest else f"it can fetch none of {series}"

@@ -28,6 +28,8 @@ from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import display
+from builder.lock.model import Artefact
+from builder.lock.standalone import system_of
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.script.plan import Plan
@@ -93,7 +95,9 @@ def write_bundle(
         folder = Path(work)
         contents = folder / "contents"
         _collect(name, catalogue, contents, folder, report)
-        if python is not None:
+        if plan.lock.python is not None:
+            _check_python(plan.lock.python, python)
+        elif python is not None:
             _bring_python(plan, python, contents / "python.tar.gz", report)
         new = folder / "bundle"
         with report.busy(f"writing {display(output)}"):
@@ -168,6 +172,12 @@ def _as_gzip(entry: zipfile.ZipInfo, source: IO[bytes], target: IO[bytes]) -> No
     target.write(entry.CRC.to_bytes(4, "little") + (entry.file_size & 0xFFFFFFFF).to_bytes(4, "little"))
 
 
+def _check_python(locked: Artefact, python: str | None) -> None:
+    """Raise UsageError where another Python is to come along than the one that is locked, which comes in any case."""
+    if python not in (None, FETCHED) and hash_of(Path(python)) != locked.sha256:
+        raise UsageError(f"{python} is not {locked.file}, which the lock names", hint="leave --with-python away")
+
+
 def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> None:
     if python == FETCHED:
         url = _python_url(plan)
@@ -209,10 +219,8 @@ def _release_in(archive: tarfile.TarFile, names: Collection[str], version: str) 
 def _python_url(plan: Plan) -> str:
     """Return the URL of uv's Python for the target. Raises DrydockError."""
     target = plan.profile.target
-    system, libc = ("macos", "none") if target.system == "Darwin" else ("linux", "gnu")
-    machine = "aarch64" if target.machine in ("arm64", "aarch64") else target.machine
     for row in uv.known_pythons(plan.profile.python.version):
-        if (row["os"], row["arch"], row["libc"], row["variant"]) == (system, machine, libc, "default"):
+        if (row["os"], row["arch"], row["libc"], row["variant"]) == (*system_of(target), "default"):
             url = str(row["url"])
             if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
                 return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])

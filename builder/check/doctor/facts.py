@@ -20,7 +20,7 @@ from builder.embedded import place as place_of
 from builder.embedded.config_files import is_true
 from builder.embedded.network_settings import read
 from builder.embedded.place import Lack
-from builder.errors import DrydockError, ToolError
+from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
 from builder.store import generations, layout
@@ -94,6 +94,15 @@ def _interpreter(done: process.Done | None, version: str | None, named: str | No
     marks = path.resolve().parent.parent.glob("lib/python3*/EXTERNALLY-MANAGED")
     known = version if version and re.fullmatch(r"[0-9]+(\.[0-9]+)+\S*", version) else None
     return Interpreter(path, chosen, known, _head(path), any(marks), named)
+
+
+def standalone(locked: Artefact) -> Path | None:
+    """The folder of the Python that a lock names; None where it was not fetched."""
+    try:
+        place = layout.Store.here().pythons / locked.sha256
+    except UsageError:
+        return None
+    return place if (place / "manifest.json").is_file() else None
 
 
 def interpreter_of(env: Path) -> Interpreter:

@@ -12,7 +12,7 @@ from builder.embedded import interpreter
 from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
-from builder.lock.model import BYTECODE, UNPACKED
+from builder.lock.model import BYTECODE, UNPACKED, Artefact
 from builder.profile.model import Profile
 from builder.profile.target import Target
 
@@ -136,6 +136,17 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
     if mend:
         return Diagnosis("Python", "warn", text, "", "; ".join(mend))
     return Diagnosis("Python", "ok", text)
+
+
+def standalone(locked: Artefact, place: Path | None, found: Interpreter | None) -> Diagnosis:
+    """Whether the Python that the lock names is there, at `place`; `found` is the one below what is built."""
+    release = locked.version.partition("+")[0]
+    if place is None:
+        words = f"{release}, {locked.file}, is fetched by the build: {told(locked.size)}"
+        return Diagnosis("Python", "ok", words)
+    if found is not None and found.path is not None and not found.path.is_relative_to(place.resolve()):
+        return Diagnosis("Python", "fail", f"the environment runs {found.path}", f"{release}, at {place}")
+    return Diagnosis("Python", "ok", f"{release}, {locked.file}, at {place}")
 
 
 _MACHO = {0x01000007: "x86_64", 0x0100000C: "arm64"}  # CPU_TYPE_X86_64 and _ARM64, mach/machine.h
