@@ -46,7 +46,10 @@ FETCHED = "fetched"
 
 @dataclass(frozen=True)
 class Head:
-    """What the script of a bundle knows of its payload: `start` counts from 1; `size` (of all), `uv`: bytes."""
+    """What the script of a bundle knows of its payload: `start` counts from 1; `size` (of all), `uv`: bytes.
+
+    `script` is the sha256 of the script itself, without the line that says it.
+    """
 
     start: int
     size: int
@@ -54,6 +57,7 @@ class Head:
     uv: int
     python: str | None
     """The sha256 of the Python, where there is one."""
+    script: str = "0" * 64
 
     @property
     def megabytes(self) -> str:
@@ -238,10 +242,21 @@ def _write(plan: Plan, contents: Path, new: Path) -> int:
         start = len(text) + 1
         head = Head(start, len(text) + payload_size, payload_digest, (contents / UV).stat().st_size, python_digest)
         text = rendered_bundle_head(plan, head).encode("ascii")
+    text = _knowing_itself(text)
     with new.open("wb") as file:
         file.write(text)
         _write_tar(contents, file)
     return len(text) + payload_size
+
+
+_OWN_LINE = re.compile(rb"^_bundle_script=0{64}(.*)\n", re.MULTILINE)
+
+
+def _knowing_itself(script: bytes) -> bytes:
+    """A script with the sha256 of its other lines in the line that is for it, as `script` of the template has it."""
+    (line,) = _OWN_LINE.finditer(script)
+    digest = hashlib.sha256(script[: line.start()] + script[line.end() :]).hexdigest().encode()
+    return script[: line.start()] + b"_bundle_script=" + digest + line[1] + b"\n" + script[line.end() :]
 
 
 class _Hashing:
