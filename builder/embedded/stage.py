@@ -257,6 +257,8 @@ def linked(
             if not compiled:
                 found = [wheels.without_bytecode(wheel) for wheel in found]
             found = wheels.owned(found, written["plan"].get("overlap", {}))
+            if place.folds_case(home / "wheels"):
+                wheels.check_case(found)
             patched = {patch["package"] for patch in written["plan"]["patches"]}
             closed = wheels.full_at_once(found, patched) if compiled else set()
             copied = wheels.link(found, top, closed)

@@ -94,15 +94,20 @@ def _check_files(profile: Profile, lock: Lock) -> None:
 
     What a wheel has in it is said by no index; a build sees the rest.
     """
-    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
-    builds = [package.model_dump() for package in lock.build_requires]
-    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
     try:
-        wheels.owned([one for pair in named if (one := wheels.known(folder, *pair))], profile.packages.overlap)
+        wheels.owned(unpacked(profile, lock), profile.packages.overlap)
     except wheels.ChangedError:
         pass
     except StageError as error:
         raise LockError(str(error), hint=error.hint) from None
+
+
+def unpacked(profile: Profile, lock: Lock) -> list[wheels.Wheel]:
+    """The locked packages that were unpacked here before."""
+    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
+    builds = [package.model_dump() for package in lock.build_requires]
+    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
+    return [one for pair in named if (one := wheels.known(folder, *pair))]
 
 
 def _previous(entry: Entry) -> Lock | None:

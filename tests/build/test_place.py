@@ -11,10 +11,12 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Sandbox
+from builder.embedded import wheels
+from builder.embedded.errors import StageError
+from tests.support import Sandbox, make_wheel
 from tests.support.base import copy_python, find_python
 from tests.support.homes import script_of
-from tests.support.mounts import overlay, remount, tmpfs
+from tests.support.mounts import folding, overlay, remount, tmpfs
 from tests.support.steps import GO, Step, Watched, why_not
 from tests.support.storms import GROUP, USERS, why_no_members
 
@@ -212,3 +214,43 @@ def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
         done = locked.drydock("store", "gc", env=environment).succeeded()
         assert "cross-device" not in done.stderr.lower()
         assert [name for name in os.listdir(home / "store") if not name.startswith(".lock")] == []
+
+
+def test_where_upper_and_lower_case_are_the_same(sandbox: Sandbox) -> None:
+    make_wheel(sandbox.wheels, "one", "1.0", files={"Both/thing.py": "A = 1\n", "Both/__init__.py": ""})
+    make_wheel(sandbox.wheels, "two", "1.0", files={"both/Thing.py": "A = 2\n"})
+    make_wheel(sandbox.wheels, "itself", "1.0", files={"itself/Data.txt": "one\n", "itself/data.txt": "two\n"})
+
+    def wanting(*names: str) -> None:
+        text = ", ".join(f'"{name}"' for name in ("anchor", *names))
+        path = sandbox.profile("small")
+        path.write_text(path.read_text().replace('["anchor"]', f"[{text}]"))
+        sandbox.drydock("lock", "small").succeeded()
+
+    with folding(sandbox.root / "disk") as disk:
+        env = {"DRYDOCK_HOME": str(disk / "drydock"), "UV_CACHE_DIR": str(sandbox.root / "cache")}
+        wanting("one")
+        sandbox.drydock("build", "small", env=env).succeeded()
+        said = doctor(sandbox, "place of the store", **env)
+        assert (said["state"], "upper and lower case are the same there" in said["found"]) == ("ok", True)
+        assert sandbox.drydock("run", "small", env=env).succeeded().stdout == "trained with 1.0\n"
+        wanting("one", "two")
+        # NTFS forgets the case too, where it is told to ignore it: they bring the very same path.
+        sandbox.drydock("build", "small", env=env).failed(1, "one and two bring both/thing.py, each another one")
+        wanting("itself")
+        words = "itself bring itself/Data.txt and itself/data.txt, which are one file here"
+        sandbox.drydock("build", "small", env=env).failed(1, words, "DRYDOCK_HOME")
+        assert len(os.listdir(disk / "drydock/store")) == 1
+    # Elsewhere they are what they are; and what a Mac would make of them, which forgets nothing.
+    wanting("one", "two", "itself")
+    env_path = Path(sandbox.drydock("build", "small").succeeded().stdout.strip())
+    assert "case" not in doctor(sandbox, "place of the store")["found"]
+    plan = json.loads((env_path / ".drydock/manifest.json").read_text())["plan"]
+    names = {one["name"]: one["sha256"] for one in plan["packages"]}
+    folder = env_path.parent.parent / "wheels/cpython-311"
+    found = [wheel for name in ("anchor", "one", "two") if (wheel := wheels.known(folder, names[name], name))]
+    wheels.check_case(found[:2])
+    with pytest.raises(
+        StageError, match=r"one and two bring Both/thing\.py and both/Thing\.py, which are one file here"
+    ):
+        wheels.check_case(found)

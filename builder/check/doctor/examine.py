@@ -133,7 +133,9 @@ def _machine(
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
-    yield from resources.place(home, facts.lacks(home))
+    folds = facts.folds_case(home)
+    clash = facts.case_clash(profile, lock) if folds and lock is not None else None
+    yield from resources.place(home, facts.lacks(home), folds=folds, clash=clash)
     yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
     if lock is not None and home is not None:
         store, cache = facts.place(home), facts.place(told.cache)

@@ -9,6 +9,7 @@ from pathlib import Path
 
 from builder.check.doctor.diagnosis import Diagnosis, State
 from builder.embedded import interpreter
+from builder.embedded.errors import StageError
 from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
@@ -37,12 +38,22 @@ def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, 
     return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
 
 
-def place(folder: Path | None, lacks: Sequence[Lack]) -> Iterator[Diagnosis]:
-    """What the place of the store must be able to do for environments to be in it, and cannot."""
+def place(folder: Path | None, lacks: Sequence[Lack], *, folds: bool, clash: StageError | None) -> Iterator[Diagnosis]:
+    """What the place of the store must be able to do for environments to be in it, and cannot.
+
+    `folds` says whether it does not tell the case of letters apart, `clash` which locked files are one file there.
+    """
+    if clash is not None:
+        yield Diagnosis("place of the store", "fail", f"{folder}: {clash}", "", clash.hint)
+        return
     for lack in lacks:
         yield Diagnosis("place of the store", "fail", f"{folder}: {lack.what}", "", lack.hint)
     if folder is not None and not lacks:
-        yield Diagnosis("place of the store", "ok", "links, programs, renames and long names work there")
+        text = "links, programs, renames and long names work there"
+        case = (
+            "; upper and lower case are the same there, which no locked file minds that was unpacked" if folds else ""
+        )
+        yield Diagnosis("place of the store", "ok", text + case)
 
 
 def cache(folder: Path | None, *, writable: bool) -> Diagnosis | None:
