@@ -17,7 +17,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Sandbox, make_wheel, python_3_11
+from tests.support import SHELLS, Sandbox, make_wheel, python_3_11
 from tests.support.standalone import DAY, Standalone, standalone
 from tests.support.web import Web
 
@@ -283,3 +283,14 @@ def test_another_python_is_not_taken_for_it(desk: Sandbox) -> None:
     built = desk.drydock("build", "small", env={"DRYDOCK_PYTHON": python_3_11()}).succeeded()
     assert "and not on DRYDOCK_PYTHON" in built.stderr
     assert "pythons" in str(python_of(built.stdout.strip()))
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("shell", SHELLS)
+def test_every_shell_fetches_it(desk: Sandbox, web: Web, archive: Standalone, tmp_path: Path, shell: str) -> None:
+    desk.drydock("lock", "small").succeeded()
+    command = [*SHELLS[shell], str(desk.script("small")), "--build-only"]
+    env = desk.run(command).succeeded().stdout.strip()
+    assert python_of(env).is_relative_to(home(desk) / "pythons" / archive.sha256)
+    (web.folder / DAY / archive.file).unlink()
+    desk.run(command, env={"DRYDOCK_HOME": str(tmp_path / "other")}).failed(1, "could not be fetched: HTTP status")
