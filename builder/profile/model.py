@@ -14,6 +14,7 @@ from pydantic import ConfigDict, Field, model_validator
 from builder.embedded.secrets import is_secret
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
+    CommandName,
     Day,
     FileName,
     FilePattern,
@@ -315,6 +316,8 @@ class ProfilePart(Model):
     """Programs that `drydock verify` runs in the environment."""
     trainer: TrainerPart | None = None
     """What is run."""
+    commands: dict[CommandName, Annotated[list[Text], Field(min_length=1)]] = {}
+    """Other programs of the environment, by a name for `drydock run NAME COMMAND`, each with its first arguments."""
     generated: Generated = Generated()
     """Names of the generated files."""
     supervise: Supervise = Supervise()
