@@ -9,6 +9,8 @@ import click
 
 from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, reporter, yes_option
 from builder.embedded.words import plural
+from builder.errors import UsageError
+from builder.files import display
 
 if TYPE_CHECKING:
     from builder.share.mirror import Pushed
@@ -72,17 +74,25 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
     help="Include a Python: an install_only archive of python-build-standalone (default: fetched).",
 )
 @click.option("--sign", "key", type=_file, metavar="KEY", help="Sign it with a secret key of minisign.")
+@click.option("--verify", "there", type=_file, metavar="FILE", help="Make it again, and compare FILE with it.")
 @yes_option
-def bundle(name: str, output: Path | None, python: str | None, key: Path | None, yes: bool) -> None:
+def bundle(name: str, output: Path | None, python: str | None, key: Path | None, there: Path | None, yes: bool) -> None:
     """Write one executable file that needs no network.
 
     It builds the environment of profile NAME, for the profile's target, and runs its trainer. Its options are those of
-    the generated run script.
+    the generated run script. The same lock makes the same file, so that any host can tell whether one was changed.
     """
     from builder.share.bundle import FETCHED, write_bundle
+    from builder.share.compare import verify_bundle
 
     report = reporter()
     source = FETCHED if python == "" else python
+    if there is not None:
+        if output or key:
+            raise UsageError("--verify writes nothing: -o and --sign do not go with it")
+        agreed(lambda: verify_bundle(name, there, catalogue(), report, python=source), yes=yes)
+        report.step(f"{display(there)} is the bundle of {name}, script and content")
+        return
     file = output or Path(f"{name}.run")
     written = agreed(lambda: write_bundle(name, file, catalogue(), report, python=source, key=key), yes=yes)
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")

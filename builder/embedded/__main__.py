@@ -4,6 +4,7 @@ build PARTS ENV UV FRAME WORK MIRROR SCRIPT NOTE ASKED
                                                 see builder/embedded/stage.py
 sweep STORE NAME                                delete what a dead build of ENV left
 verify ENV                                      every promise about a finished environment, checked
+python FOLDER NAME                              see builder/embedded/pythons.py
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
 pip INDEX OPTIONS                               pip of this Python, by hash: from INDEX, or "" for those of this machine
@@ -87,6 +88,12 @@ def _pip(index: str, *options: str) -> None:
     os.execve(sys.executable, [*command, "--require-hashes", *options], environ)  # noqa: S606
 
 
+def _python(folder: str, name: str) -> None:
+    from builder.embedded.pythons import seal
+
+    seal(Path(folder), name)
+
+
 def _list() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         print(path)
@@ -96,6 +103,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "build": _build,
     "sweep": _sweep,
     "verify": _verify,
+    "python": _python,
     "into": _into,
     "pip": _pip,
     "list": _list,

@@ -20,6 +20,9 @@ from builder.embedded.secrets import cleaned
 SEARCHES = ("--index-strategy", "unsafe-best-match")
 """For what is known by version and hash: no index can slip in another file, so all are asked, until one has it."""
 
+PREFERENCES = ("UV_MANAGED_PYTHON", "UV_NO_MANAGED_PYTHON", "UV_PYTHON_PREFERENCE")
+"""Which Pythons uv is to prefer: without a meaning for one that is named."""
+
 Ask = Callable[[list[str], dict[str, str]], int]
 """Runs uv with some arguments in some environment, in the folder that is to be filled; returns its exit status."""
 

@@ -68,6 +68,15 @@ def _tried(path: Path) -> Iterator[Lack]:
             yield Lack(f"it has no {what} ({getattr(error, 'strerror', error)})", _ANOTHER)
 
 
+def folds_case(path: Path) -> bool:
+    """Whether a path that exists is found in capitals too: its file system does not tell the case of letters apart."""
+    other = path.with_name(path.name.swapcase())
+    try:
+        return other.name != path.name and os.path.samestat(os.lstat(path), os.lstat(other))
+    except OSError:
+        return False
+
+
 def remedy(error: OSError) -> str:
     """What to do about a failure of a file system; "" where that is not known."""
     if error.errno == errno.ENOSPC:

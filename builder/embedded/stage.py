@@ -18,7 +18,7 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, interpreter, lifeline, place, venv, wheels
+from builder.embedded import bytecode, claim, folders, interpreter, lifeline, place, pythons, venv, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -124,6 +124,7 @@ def _fill(
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
     check_release(plan)
+    pythons.check_base(home, plan, venv.python_of(frame))
     lacking = interpreter.missing()
     if lacking:
         _say(f"warning: this Python lacks {', '.join(lacking)}: {interpreter.remedy(plan['python'])}")
@@ -256,6 +257,8 @@ def linked(
             if not compiled:
                 found = [wheels.without_bytecode(wheel) for wheel in found]
             found = wheels.owned(found, written["plan"].get("overlap", {}))
+            if place.folds_case(home / "wheels"):
+                wheels.check_case(found)
             patched = {patch["package"] for patch in written["plan"]["patches"]}
             closed = wheels.full_at_once(found, patched) if compiled else set()
             copied = wheels.link(found, top, closed)

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, wheels
+from builder.embedded import bytecode, claim, folders, place, wheels
 from builder.embedded.errors import StageError
 from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash
@@ -88,7 +88,10 @@ def _take_apart(
     if missing:
         raise StageError(f"in the lock, but not installed: {', '.join(sorted(missing))}")
     parts = {one: _part(package["name"], infos[package["name"]], inside) for one, package in packages.items()}
-    apart = _overlapping(parts)
+    folds = place.folds_case(folder.parent)  # which is called "wheels"
+    for part in parts.values() if folds else ():
+        _check_case(part)
+    apart = _overlapping(parts, folds)
     parts = {one: part for one, part in parts.items() if one not in apart}
     bad = _problems(prefix, parts)
     wrong = {problem.partition(":")[0] for problem in bad}
@@ -119,14 +122,27 @@ def _part(name: str, info: Path, inside: str) -> _Part:
     return _Part(name, info, rows)
 
 
-def _overlapping(parts: Mapping[str, _Part]) -> set[str]:
-    """Those that bring a path that another brings too: only one of their files is there."""
+def _check_case(part: _Part) -> None:
+    """Raise StageError where two files of a package are one: only one of them is there."""
+    seen: dict[str, str] = {}
+    for path, _, _ in part.rows:
+        other = seen.setdefault(path.casefold(), path)
+        if other != path:
+            raise wheels.case_clash([part.name], other, path)
+
+
+def _overlapping(parts: Mapping[str, _Part], folds: bool) -> set[str]:
+    """Those that bring a path that another brings too: only one of their files is there.
+
+    `folds` says whether paths are the same that differ in case alone.
+    """
     first: dict[str, str] = {}
     apart = set()
     for one, part in parts.items():
         for path, _, _ in part.rows:
-            if first.setdefault(path, one) != one:
-                apart |= {one, first[path]}
+            same = path.casefold() if folds else path
+            if first.setdefault(same, one) != one:
+                apart |= {one, first[same]}
     return apart if len(parts) > 1 else set()
 
 

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.embedded import interpreter
+from builder.embedded import interpreter, pythons
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -36,6 +36,8 @@ def verify(env: Path) -> list[Finding]:
     findings.append(_files_finding(examine([env])[0]))
     findings += [_patch_finding(site, patch) for patch in plan["patches"]]
     python = env / "bin" / "python"
+    if "python-build" in plan:
+        findings.append(_python_finding(env, plan))
     findings.append(_machine_finding(python, plan, manifest.get("interpreter")))
     if any(package["name"] == "torch" for package in plan["packages"]):
         findings.append(_accelerator_finding(python, plan))
@@ -71,6 +73,17 @@ def _patch_finding(site: Path, patch: dict[str, Any]) -> Finding:
         except OSError as error:
             return Finding(patch["file"], False, str(error))
     return Finding(patch["file"], True, "applied to " + ", ".join(file["path"] for file in patch["files"]))
+
+
+def _python_finding(env: Path, plan: dict[str, Any]) -> Finding:
+    """Whether the Python that the lock names is as it was unpacked."""
+    home, build = env.parent.parent, plan["python-build"]
+    wrong = list(pythons.problems(home, plan, env / "bin" / "python"))
+    if not wrong:
+        return Finding("python", True, f"{build['file']}, sha256 {build['sha256'][:12]}...")
+    more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
+    mend = f"chmod -R u+w {pythons.place_of(home, plan)} && rm -r {pythons.place_of(home, plan)}, and it comes again"
+    return Finding("python", False, f"not as unpacked of {build['file']}: {'; '.join(wrong[:5])}{more}; {mend}")
 
 
 def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> Finding:

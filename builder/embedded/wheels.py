@@ -160,6 +160,36 @@ def owned(wheels: Sequence[Wheel], overlap: Mapping[str, str]) -> list[Wheel]:
     return [_without(wheel, lost[number]) if number in lost else wheel for number, wheel in enumerate(wheels)]
 
 
+def check_case(wheels: Sequence[Wheel]) -> None:
+    """Raise StageError where two files of `wheels`, which are what `owned` returns, differ in case alone.
+
+    Where a file system does not tell them apart, only one of them would be there.
+    """
+    folded: dict[str, list[tuple[int, str]]] = {}
+    for number, wheel in enumerate(wheels):
+        for folder in wheel.files:
+            folded.setdefault(folder.casefold(), []).append((number, folder))
+    for some in folded.values():
+        if len(some) < 2:
+            continue
+        seen: dict[str, tuple[int, str]] = {}
+        for number, folder in some:
+            for name, *_ in _rows(wheels[number], folder):
+                path = f"{folder}/{name}" if folder else name
+                other, before = seen.setdefault(path.casefold(), (number, path))
+                if before != path:
+                    raise case_clash([wheels[other].name, wheels[number].name], before, path)
+
+
+def case_clash(names: Sequence[str], path: str, other: str) -> StageError:
+    """What is said of two files of packages that are one where capitals do not count."""
+    return StageError(
+        f"{' and '.join(dict.fromkeys(names))} bring {plain(path)} and {plain(other)}, which are one file here: "
+        "this file system does not tell upper and lower case apart",
+        "name a folder on one that does (on a Mac, a volume of APFS that is case-sensitive): DRYDOCK_HOME",
+    )
+
+
 def _shared(wheels: Sequence[Wheel]) -> set[str]:
     """The folders that more than one wheel has files in."""
     seen: set[str] = set()

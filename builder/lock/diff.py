@@ -5,9 +5,10 @@
     before, after     each {"name", "kind", "packages", "size"}: what was compared, as the user named it; a profile,
                       generation, lock or revision; how many packages, and the bytes to download
     packages          the lists of what differs; each entry is {"name", "change", "before", "after"}, where change is
-    build-requires    added, removed or changed, and before or after is null where there is none. Of a package:
-    patches           {"version", "file", "sha256", "size"}; of a patch {"package", "sha256"}; of an override its
-    overrides         requirement and reason; of an environment variable what the profile says of it; of the others
+    build-requires    added, removed or changed, and before or after is null where there is none. Of a package, and of
+    python            the Python that is locked: {"version", "file", "sha256", "size"}; of a patch {"package",
+    patches           "sha256"}; of an override its requirement and reason; of an environment variable what the profile
+    overrides         says of it; of the others
     overlap           the plain value: of `interpreter` what the Python says of itself that a generation was built on
     target, env
     interpreter
@@ -30,10 +31,21 @@ from builder.lock.model import Artefact, Lock, LockedOverride
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
-PARTS = ("packages", "build-requires", "patches", "overlap", "overrides", "target", "interpreter", "env", "trainer")
+PARTS = (
+    "packages",
+    "build-requires",
+    "python",
+    "patches",
+    "overlap",
+    "overrides",
+    "target",
+    "interpreter",
+    "env",
+    "trainer",
+)
 """The parts that are compared, in the order of the output."""
 
-_RARE = ("overlap", "interpreter")
+_RARE = ("python", "overlap", "interpreter")
 
 Part = Mapping[str, Any]
 """The things of one part by name, each in plain JSON types."""
@@ -54,7 +66,7 @@ class Side:
     @property
     def size(self) -> int | None:
         """Bytes to download for all packages; None where that is not known."""
-        sizes = [package["size"] for package in self.parts["packages"].values()]
+        sizes = [one["size"] for part in ("packages", "python") for one in self.parts.get(part, {}).values()]
         return None if None in sizes else sum(sizes)
 
     def as_json(self) -> dict[str, Any]:
@@ -67,6 +79,7 @@ def side_of_lock(name: str, kind: str, lock: Lock) -> Side:
     parts: dict[str, Part] = {
         "packages": {package.name: _artefact(package) for package in lock.packages},
         "build-requires": {package.name: _artefact(package) for package in lock.build_requires},
+        "python": {lock.python.name: _artefact(lock.python)} if lock.python else {},
         "patches": {patch.file: {"package": patch.package, "sha256": patch.sha256} for patch in lock.patches},
         "overrides": {one.package: one.model_dump() for one in lock.overrides},
     }
@@ -98,6 +111,7 @@ def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
     parts = {
         "packages": {package["name"]: _row(package) for package in plan["packages"]},
         "build-requires": {package["name"]: _row(package) for package in plan["build-requires"]},
+        "python": {python["name"]: _row(python)} if (python := plan.get("python-build")) else {},
         "patches": {
             patch["file"]: {"package": patch["package"], "sha256": patch["sha256"]} for patch in plan["patches"]
         },
@@ -229,7 +243,7 @@ def _identity(thing: Any) -> Any:
 
 def _told(part: str, change: Change) -> str:
     before, after = change.before, change.after
-    if part in ("packages", "build-requires"):
+    if part in ("packages", "build-requires", "python"):
         return _told_package(change)
     if part == "patches":
         return f"{_MARK[change.kind]} {_word(change.name)} ({_word((after or before)['package'])})"

@@ -95,6 +95,8 @@ class Lock(_Model):
     profile: str
     digest: str
     uv: Artefact
+    python: Artefact | None = None
+    """The archive of the Python, where the profile wants one of python-build-standalone."""
     overrides: list[LockedOverride] = []
     patches: list[LockedPatch] = []
     build_requires: list[Artefact] = Field(default=[], alias="build-requires")
@@ -103,7 +105,7 @@ class Lock(_Model):
     @property
     def size(self) -> int:
         """Bytes to download for a first build."""
-        return sum(package.size for package in self.packages)
+        return sum(package.size for package in [*self.packages, *([self.python] if self.python else [])])
 
     def versions(self) -> dict[str, str]:
         """Package name to version."""
@@ -115,6 +117,8 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
     decisive = {
         "target": profile.target.model_dump(include={"platform", "min_os", "glibc", "cuda"}),
         "python": profile.python.version,
+        # Only where it is so, so that older locks stay fresh.
+        **({"standalone": True} if profile.python.standalone else {}),
         "packages": _decisive(profile.packages.model_dump()),
         "patches": [
             {**patch.model_dump(include={"package", "versions", "file"}), "text": files[patch.file]}
@@ -205,8 +209,8 @@ class Change(_Model):
 
 def changes(before: Lock | None, after: Lock) -> list[Change]:
     """What differs between two locks, by package name; a new file of the same version counts too."""
-    old = {package.name: package for package in before.packages} if before else {}
-    new = {package.name: package for package in after.packages}
+    old = _by_name(before) if before else {}
+    new = _by_name(after)
     found = []
     for name in sorted(old.keys() | new.keys()):
         one, two = old.get(name), new.get(name)
@@ -215,6 +219,11 @@ def changes(before: Lock | None, after: Lock) -> list[Change]:
         same_version = one is not None and two is not None and one.version == two.version
         found.append(Change(name=name, before=_told(one, same_version), after=_told(two, same_version)))
     return found
+
+
+def _by_name(lock: Lock) -> dict[str, Artefact]:
+    found = {package.name: package for package in lock.packages}
+    return {**found, lock.python.name: lock.python} if lock.python else found
 
 
 def _told(package: Artefact | None, with_file: bool) -> str | None:

@@ -16,8 +16,10 @@ from builder.embedded.hashes import sha256
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
+from builder.lock import python as pythons
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
+from builder.lock.standalone import PYTHON, fits
 from builder.profile.model import Patch, Profile
 
 
@@ -38,7 +40,8 @@ def resolve(
     """
     names = [canonicalize_name(package) for package in upgrade]
     pinned = dict(previous.versions()) if previous else {}
-    unknown = [name for name in names if name not in pinned and name != "uv"]
+    tools = ["uv", *([PYTHON] if profile.python.standalone else [])]
+    unknown = [name for name in names if name not in pinned and name not in tools]
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
@@ -48,6 +51,7 @@ def resolve(
             packages = locker.packages(preferred=pinned, upgrade=names)
             build_requires = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
+            python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
         except ToolError as error:
@@ -57,6 +61,7 @@ def resolve(
         profile=profile.name,
         digest=digest(profile, texts),
         uv=tool,
+        python=python,
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
         patches=patches,
         build_requires=build_requires,
@@ -110,6 +115,15 @@ class _Locker:
         universe = uv.Universe(self._profile.target, self._profile.python.version)
         pins = [uv.Pin("uv", uv.version(), ())]
         return self._files.artefacts(pins, universe, {})[0]
+
+    def python(self, kept: Artefact | None, step: Callable[[str], None]) -> Artefact | None:
+        """The Python that the profile wants by its bytes: the one that is `kept`, where it still fits."""
+        if not self._profile.python.standalone:
+            return None
+        if kept is not None and fits(kept, self._profile):
+            return kept
+        step(f"fetching Python {self._profile.python.version} of python-build-standalone, to know it by its sha256")
+        return pythons.find(self._profile, self._files.folder("python"))
 
     def patch(self, patch: Patch, text: str, packages: Sequence[Artefact]) -> LockedPatch:
         """Pin the files that a patch changes, by applying it to the locked package."""

@@ -45,6 +45,9 @@ class Python(Model):
 
     version: str = Field(pattern=r"^3\.[0-9]{1,2}(\.[0-9]{1,2})?$")
     """For instance "3.11": any patch release of it; or "3.11.13": that one and no other."""
+    standalone: bool = False
+    """Whether it is a build of python-build-standalone, as uv fetches them: the lock names its archive by sha256, and
+    every environment is built on that one. Without: on a Python of the machine."""
 
     @property
     def series(self) -> str:

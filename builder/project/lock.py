@@ -78,7 +78,8 @@ def relock(
 def _check_release(profile: Profile) -> None:
     """Raise LockError where the profile wants a patch release of Python that neither this machine nor uv has."""
     release, series = profile.python.release, profile.python.series
-    if release is None or uv.known_pythons(release) or uv.finds_python(release):
+    # Of one of python-build-standalone, the resolution says so itself.
+    if release is None or profile.python.standalone or uv.known_pythons(release) or uv.finds_python(release):
         return
     newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
     known = f'the newest that it can fetch: version = "{newest}"' if newest else f"it can fetch none of {series}"
@@ -93,15 +94,20 @@ def _check_files(profile: Profile, lock: Lock) -> None:
 
     What a wheel has in it is said by no index; a build sees the rest.
     """
-    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
-    builds = [package.model_dump() for package in lock.build_requires]
-    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
     try:
-        wheels.owned([one for pair in named if (one := wheels.known(folder, *pair))], profile.packages.overlap)
+        wheels.owned(unpacked(profile, lock), profile.packages.overlap)
     except wheels.ChangedError:
         pass
     except StageError as error:
         raise LockError(str(error), hint=error.hint) from None
+
+
+def unpacked(profile: Profile, lock: Lock) -> list[wheels.Wheel]:
+    """The locked packages that were unpacked here before."""
+    folder = Store.here().home / "wheels" / f"cpython-{profile.python.series.replace('.', '')}"
+    builds = [package.model_dump() for package in lock.build_requires]
+    named = [(wheels.identity(package.model_dump(), builds), package.name) for package in lock.packages]
+    return [one for pair in named if (one := wheels.known(folder, *pair))]
 
 
 def _previous(entry: Entry) -> Lock | None:

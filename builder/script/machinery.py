@@ -41,8 +41,8 @@ def machinery() -> bytes:
 # that of the alphabet; any order is right.
 _ALIKE = """
 words credentials web __init__ network certificates network_settings config_files caches errors state patches verify
-plan __main__ installer manifest into unpack installed stage programs wheels examine bytecode venv swap claim folders
-hashes workers lifeline
+pythons plan __main__ installer manifest into unpack installed stage programs wheels examine bytecode venv swap claim
+folders hashes workers lifeline
 """
 
 

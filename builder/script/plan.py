@@ -74,7 +74,8 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
             dict.fromkeys([*(patch.proof for patch in profile.patches), *(check.file for check in profile.checks)])
         ),
         # Only where there is one, so that other environments keep their keys.
-        **({"interpreter": release} if (release := profile.python.release) else {}),
+        **({"interpreter": release} if (release := _release(profile, lock)) else {}),
+        **({"python-build": _artefact(lock.python)} if lock.python else {}),
         **({"overlap": dict(sorted(overlap.items()))} if (overlap := profile.packages.overlap) else {}),
     }
     _check_overlap(profile, lock)
@@ -85,6 +86,11 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
         if patch.releases is not None
     }
     return Plan(profile, lock, content, index, {path: texts[path] for path in carried}, releases, code)
+
+
+def _release(profile: Profile, lock: Lock) -> str | None:
+    """The one patch release that it is built on; None where any will do."""
+    return lock.python.version.partition("+")[0] if lock.python else profile.python.release
 
 
 def _check_overlap(profile: Profile, lock: Lock) -> None:

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from typing import Any, NamedTuple
+from urllib.parse import quote
 
 from jinja2 import BaseLoader
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
+from builder.lock.standalone import key_of, system_of
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
 from builder.script.parts import parts, portable
@@ -77,6 +79,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "glibc": target.glibc,
         "python": profile.python.series,
         "release": profile.python.release,
+        "archive": _archive(plan),
         "run_script": profile.run_script,
         "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
         "uv": plan.lock.uv,
@@ -102,6 +105,28 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "patching_code": carried.patches,
         "patches": [_released(plan, patch) for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
+    }
+
+
+def _archive(plan: Plan) -> dict[str, Any] | None:
+    """The Python that the lock names, as uv knows it; None where it names none."""
+    python = plan.lock.python
+    if python is None:
+        return None
+    release, _, day = python.version.partition("+")
+    system, machine, libc = system_of(plan.profile.target)
+    return {
+        "file": python.file,
+        "sha256": python.sha256,
+        "megabytes": round(python.size / 1e6),
+        "key": key_of(python, plan.profile.target),
+        "path": f"{python.sha256[:2]}/{python.sha256}/{python.file}",
+        "url_file": quote(python.file),
+        "day": day,
+        "numbers": release.split("."),
+        "family": machine,
+        "os": "darwin" if system == "macos" else system,
+        "libc": libc,
     }
 
 

@@ -28,6 +28,8 @@ from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import display
+from builder.lock.model import Artefact
+from builder.lock.standalone import system_of
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.script.plan import Plan
@@ -44,7 +46,10 @@ FETCHED = "fetched"
 
 @dataclass(frozen=True)
 class Head:
-    """What the script of a bundle knows of its payload: `start` counts from 1; `size` (of all), `uv`: bytes."""
+    """What the script of a bundle knows of its payload: `start` counts from 1; `size` (of all), `uv`: bytes.
+
+    `script` is the sha256 of the script itself, without the line that says it.
+    """
 
     start: int
     size: int
@@ -52,6 +57,7 @@ class Head:
     uv: int
     python: str | None
     """The sha256 of the Python, where there is one."""
+    script: str = "0" * 64
 
     @property
     def megabytes(self) -> str:
@@ -93,7 +99,9 @@ def write_bundle(
         folder = Path(work)
         contents = folder / "contents"
         _collect(name, catalogue, contents, folder, report)
-        if python is not None:
+        if plan.lock.python is not None:
+            _check_python(plan.lock.python, python)
+        elif python is not None:
             _bring_python(plan, python, contents / "python.tar.gz", report)
         new = folder / "bundle"
         with report.busy(f"writing {display(output)}"):
@@ -168,6 +176,12 @@ def _as_gzip(entry: zipfile.ZipInfo, source: IO[bytes], target: IO[bytes]) -> No
     target.write(entry.CRC.to_bytes(4, "little") + (entry.file_size & 0xFFFFFFFF).to_bytes(4, "little"))
 
 
+def _check_python(locked: Artefact, python: str | None) -> None:
+    """Raise UsageError where another Python is to come along than the one that is locked, which comes in any case."""
+    if python not in (None, FETCHED) and hash_of(Path(python)) != locked.sha256:
+        raise UsageError(f"{python} is not {locked.file}, which the lock names", hint="leave --with-python away")
+
+
 def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> None:
     if python == FETCHED:
         url = _python_url(plan)
@@ -209,10 +223,8 @@ def _release_in(archive: tarfile.TarFile, names: Collection[str], version: str) 
 def _python_url(plan: Plan) -> str:
     """Return the URL of uv's Python for the target. Raises DrydockError."""
     target = plan.profile.target
-    system, libc = ("macos", "none") if target.system == "Darwin" else ("linux", "gnu")
-    machine = "aarch64" if target.machine in ("arm64", "aarch64") else target.machine
     for row in uv.known_pythons(plan.profile.python.version):
-        if (row["os"], row["arch"], row["libc"], row["variant"]) == (system, machine, libc, "default"):
+        if (row["os"], row["arch"], row["libc"], row["variant"]) == (*system_of(target), "default"):
             url = str(row["url"])
             if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
                 return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])
@@ -230,10 +242,21 @@ def _write(plan: Plan, contents: Path, new: Path) -> int:
         start = len(text) + 1
         head = Head(start, len(text) + payload_size, payload_digest, (contents / UV).stat().st_size, python_digest)
         text = rendered_bundle_head(plan, head).encode("ascii")
+    text = _knowing_itself(text)
     with new.open("wb") as file:
         file.write(text)
         _write_tar(contents, file)
     return len(text) + payload_size
+
+
+_OWN_LINE = re.compile(rb"^_bundle_script=0{64}(.*)\n", re.MULTILINE)
+
+
+def _knowing_itself(script: bytes) -> bytes:
+    """A script with the sha256 of its other lines in the line that is for it, as `script` of the template has it."""
+    (line,) = _OWN_LINE.finditer(script)
+    digest = hashlib.sha256(script[: line.start()] + script[line.end() :]).hexdigest().encode()
+    return script[: line.start()] + b"_bundle_script=" + digest + line[1] + b"\n" + script[line.end() :]
 
 
 class _Hashing:

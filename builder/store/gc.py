@@ -146,6 +146,7 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
         yield path, "nothing needs it"
     if max_size is None:
         yield from _wheels(store, gone, max_age)
+        yield from _pythons(store, gone, max_age)
 
 
 def _changed(path: Path) -> float:
@@ -185,6 +186,21 @@ def _wheels(store: Store, gone: set[str], max_age: float | None) -> Iterator[tup
         old = time.time() - _changed(note) > max(max_age or 0, 3600)
         if old and re.fullmatch(r"[0-9a-f]{64}", note.stem) and (note.parent.name, note.stem) not in needed:
             yield note.with_suffix(""), "no environment has this wheel"
+
+
+def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
+    """The Pythons that no environment is built on, but those that are `gone`; a new one may be about to be."""
+    there = [path for path in sorted(store.pythons.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+    needed: set[str] = set()
+    for name in store.names() if there else ():
+        if name not in gone:
+            with suppress(StageError, KeyError, TypeError):
+                needed.add(store.manifest(name)["plan"]["python-build"]["sha256"])
+            # Also of one whose manifest cannot be read.
+            needed.update(os.path.realpath(store.path(name) / "bin" / "python").split("/"))
+    for path in there:
+        if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, 3600):
+            yield path, "no environment is built on this Python"
 
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:

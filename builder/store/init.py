@@ -13,7 +13,7 @@ from builder.files import make_folder, write_atomically
 from builder.store.layout import FORMAT, Store
 
 _FOLDERS = (
-    *("store", "wheels", "bytecode", "profiles", "gcroots/running", "gcroots/scripts", "gcroots/sources"),
+    *("store", "wheels", "pythons", "bytecode", "profiles", "gcroots/running", "gcroots/scripts", "gcroots/sources"),
     *("cache", "tools", "sources", "consents", "runs", "scratch"),
 )
 _FINISHED = ("store", "sources", "runs", "scratch")

@@ -47,6 +47,11 @@ class Store:
         return self.home / "wheels"
 
     @property
+    def pythons(self) -> Path:
+        """The folder of the Pythons that locks name, each by the sha256 of its archive."""
+        return self.home / "pythons"
+
+    @property
     def bytecode(self) -> Path:
         """The folder of shared bytecode."""
         return self.home / "bytecode"

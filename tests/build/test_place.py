@@ -6,14 +6,19 @@ import errno
 import json
 import os
 import shutil
+import tempfile
 from pathlib import Path
 
 import pytest
 
-from tests.support import Sandbox
+from builder.embedded import wheels
+from builder.embedded.errors import StageError
+from tests.support import Sandbox, make_wheel
+from tests.support.base import copy_python, find_python
 from tests.support.homes import script_of
-from tests.support.mounts import overlay, remount, tmpfs
+from tests.support.mounts import folding, overlay, remount, tmpfs
 from tests.support.steps import GO, Step, Watched, why_not
+from tests.support.storms import GROUP, USERS, why_no_members
 
 
 def doctor(desk: Sandbox, what: str, **env: str) -> dict[str, str]:
@@ -121,6 +126,62 @@ def test_a_cache_of_uvs_that_cannot_be_written_is_no_missing_python(locked: Sand
     assert "fetching Python" not in done.stderr
 
 
+@pytest.mark.skipif((_reason := why_no_members()) is not None, reason=f"no other user here: {_reason}")
+@pytest.mark.parametrize("whose", ["home", "cache"])
+def test_what_root_has_made_in_a_home_is_no_missing_python(locked: Sandbox, whose: str) -> None:
+    """As `sudo drydock` or a container leaves it: a home, or uv's cache in it, that is root's, and a user builds."""
+    script = script_of(locked)
+    with tempfile.TemporaryDirectory(prefix="drydock-members-") as folder:
+        desk = Path(folder)
+        desk.chmod(0o755)
+        for name in ("home", "home/cache", "store"):
+            (desk / name).mkdir()
+        for name in ("store", *(["home"] if whose == "cache" else [])):
+            os.chown(desk / name, USERS[0], GROUP)
+        shutil.copy(script[1], desk / "run.sh")
+        shutil.copy(locked.environment["DRYDOCK_UV"], desk / "uv")
+        base = copy_python(find_python(), desk / "python")
+        asker = {"HOME": f"{desk}/home", "DRYDOCK_HOME": f"{desk}/store", "DRYDOCK_UV": f"{desk}/uv"}
+        asker |= {"DRYDOCK_PYTHON": base.python, "TMPDIR": f"{desk}/store", "PATH": "/usr/bin:/bin"}
+        if whose == "cache":
+            asker |= {"UV_CACHE_DIR": f"{desk}/home/cache"}
+        who = ["setpriv", f"--reuid={USERS[0]}", f"--regid={GROUP}", "--clear-groups"]
+        del locked.environment["UV_CACHE_DIR"]
+        done = locked.run([*who, "sh", f"{desk}/run.sh"], env=asker, cwd=desk)
+        assert os.listdir(desk / "store/store") == []
+    done.failed(1, "error: the cache of uv cannot be used: ", "Permission denied", "hint: name a folder of your own")
+    assert "install" not in done.stderr
+    assert "fetching Python" not in done.stderr
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="for others the store is protected by its modes")
+def test_what_root_changes_in_the_store_is_said_at_the_next_start(locked: Sandbox) -> None:
+    env = Path(locked.drydock("build", "small").succeeded().stdout.strip())
+    script = script_of(locked)[:2]
+
+    def notes(*command: str) -> str:
+        return "".join(line for line in locked.run(command).stderr.splitlines(True) if line.startswith("drydock:"))
+
+    assert notes(*script) == ""
+    site = env / "lib/python3.11/site-packages"
+    (module,) = [path for path in (site / "anchor.py", site / "anchor/__init__.py") if path.exists()]
+    said = str(module.relative_to(site))
+    with module.open("a") as file:
+        file.write("\nversion = 'hacked'\n")
+    assert said in notes(*script)
+    assert "a module that is edited runs as it was compiled" in notes(*script)
+    assert "trained with 1.0" in locked.run(script).stdout
+    assert said in notes(*script, "--shell", "--", "true")
+    assert notes(*script, "--build-only") == ""
+    shown = locked.drydock("run", "small")
+    assert said in shown.stderr
+    for number in range(9):
+        (site / f"beside{number}.py").write_text("")
+    assert "  and 6 more" in notes(*script)  # with the folder itself
+    locked.drydock("store", "verify", "--repair").succeeded()
+    assert notes(*script) == ""
+
+
 def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
     """As in a container whose image has a store in it: a collection goes through, and what is broken is built again."""
     lower = locked.root / "lower"
@@ -153,3 +214,43 @@ def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
         done = locked.drydock("store", "gc", env=environment).succeeded()
         assert "cross-device" not in done.stderr.lower()
         assert [name for name in os.listdir(home / "store") if not name.startswith(".lock")] == []
+
+
+def test_where_upper_and_lower_case_are_the_same(sandbox: Sandbox) -> None:
+    make_wheel(sandbox.wheels, "one", "1.0", files={"Both/thing.py": "A = 1\n", "Both/__init__.py": ""})
+    make_wheel(sandbox.wheels, "two", "1.0", files={"both/Thing.py": "A = 2\n"})
+    make_wheel(sandbox.wheels, "itself", "1.0", files={"itself/Data.txt": "one\n", "itself/data.txt": "two\n"})
+
+    def wanting(*names: str) -> None:
+        text = ", ".join(f'"{name}"' for name in ("anchor", *names))
+        path = sandbox.profile("small")
+        path.write_text(path.read_text().replace('["anchor"]', f"[{text}]"))
+        sandbox.drydock("lock", "small").succeeded()
+
+    with folding(sandbox.root / "disk") as disk:
+        env = {"DRYDOCK_HOME": str(disk / "drydock"), "UV_CACHE_DIR": str(sandbox.root / "cache")}
+        wanting("one")
+        sandbox.drydock("build", "small", env=env).succeeded()
+        said = doctor(sandbox, "place of the store", **env)
+        assert (said["state"], "upper and lower case are the same there" in said["found"]) == ("ok", True)
+        assert sandbox.drydock("run", "small", env=env).succeeded().stdout == "trained with 1.0\n"
+        wanting("one", "two")
+        # NTFS forgets the case too, where it is told to ignore it: they bring the very same path.
+        sandbox.drydock("build", "small", env=env).failed(1, "one and two bring both/thing.py, each another one")
+        wanting("itself")
+        words = "itself bring itself/Data.txt and itself/data.txt, which are one file here"
+        sandbox.drydock("build", "small", env=env).failed(1, words, "DRYDOCK_HOME")
+        assert len(os.listdir(disk / "drydock/store")) == 1
+    # Elsewhere they are what they are; and what a Mac would make of them, which forgets nothing.
+    wanting("one", "two", "itself")
+    env_path = Path(sandbox.drydock("build", "small").succeeded().stdout.strip())
+    assert "case" not in doctor(sandbox, "place of the store")["found"]
+    plan = json.loads((env_path / ".drydock/manifest.json").read_text())["plan"]
+    names = {one["name"]: one["sha256"] for one in plan["packages"]}
+    folder = env_path.parent.parent / "wheels/cpython-311"
+    found = [wheel for name in ("anchor", "one", "two") if (wheel := wheels.known(folder, names[name], name))]
+    wheels.check_case(found[:2])
+    with pytest.raises(
+        StageError, match=r"one and two bring Both/thing\.py and both/Thing\.py, which are one file here"
+    ):
+        wheels.check_case(found)

@@ -30,6 +30,7 @@ from builder import uv
 from builder.check import doctor
 from builder.check.doctor import facts, files, hardware, network, resources, wheels
 from builder.check.doctor.diagnosis import Diagnosis
+from builder.embedded.wheels import case_clash
 from builder.errors import LockError, UsageError, Where
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.machine import Machine, detect, macos, nvidia
@@ -1067,3 +1068,13 @@ def test_a_broken_driver_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest
 def test_profiles_that_cannot_be_read_are_errors_as_everywhere(built: Sandbox) -> None:
     built.drydock("doctor", "smal").failed(1, 'no profile "smal"', 'did you mean "small"?')
     built.drydock("doctor", "base").failed(1, "a part to extend")
+
+
+def test_a_place_where_two_locked_files_are_one() -> None:
+    """Most disks of Macs are such a place, and hardly a package minds."""
+    clash = case_clash(["one", "two"], "lib/python3.11/site-packages/A/b.py", "lib/python3.11/site-packages/a/B.py")
+    (one,) = resources.place(Path("/store"), [], folds=True, clash=clash)
+    assert (one.state, "one and two bring A/b.py and a/B.py" in one.found) == ("fail", True)
+    assert "DRYDOCK_HOME" in one.mend
+    (one,) = resources.place(Path("/store"), [], folds=True, clash=None)
+    assert (one.state, "upper and lower case are the same there" in one.found) == ("ok", True)

@@ -151,6 +151,7 @@ def test_what_one_side_does_not_know_is_null_and_not_a_difference() -> None:
             }
         ],
         "build-requires": [],
+        "python": [],
         "patches": [],
         "overlap": None,
         "overrides": None,

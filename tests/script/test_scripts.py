@@ -173,8 +173,8 @@ COMMANDS = {
     "cat": set(),
     "chmod": set(),
     "df": {"-Pk"},
-    # -mmin is not POSIX: GNU, BSD and busybox have it.
-    "find": {"-type", "-prune", "-user", "-perm", "-020", "-mmin", "-1"},
+    # -mmin and -maxdepth are not POSIX: GNU, BSD and busybox have them.
+    "find": {"-type", "-prune", "-user", "-perm", "-020", "-mmin", "-1", "-maxdepth", "-newer", "-name"},
     "getconf": set(),
     "grep": {"-c"},
     "id": {"-u"},
@@ -183,6 +183,7 @@ COMMANDS = {
     "mv": set(),
     "rm": {"-f", "-rf"},
     "sed": {"-n"},
+    "tr": {"-d"},
     "sleep": set(),
     "uname": {"-s", "-m", "-n"},
     # Not POSIX: macOS has these, and they are called there only; the driver brings one; and what this is all about.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import gzip
+import hashlib
 import io
 import os
 import re
@@ -151,6 +152,10 @@ def test_one_that_was_cut_short_or_changed_writes_nothing(desk: Sandbox, bundle:
     cuts = [whole[: start - 1], whole[: start + 700], whole[:-1], whole + b"x"]
     places = (start - 1, start + 5000, len(whole) - 1)
     changes = [whole[:place] + bytes([whole[place] ^ 1]) + whole[place + 1 :] for place in places]
+    # In the script itself: in what is said, in the plan, and after all that runs.
+    for old in (b"# It is a bundle", b'"accelerator":', b"# what follows is no script"):
+        assert whole.count(old, 0, start) == 1
+        changes.append(whole.replace(old, old.swapcase(), 1))
     for number, content in enumerate([*cuts, *changes]):
         bundle.write_bytes(content)
         home = tmp_path / f"home{number}"
@@ -158,6 +163,34 @@ def test_one_that_was_cut_short_or_changed_writes_nothing(desk: Sandbox, bundle:
         for option in ("--build-only", "--"):
             run(desk, home, "sh", str(bundle), option).failed(1, words, "hint: copy it again")
         assert list(home.rglob("*")) == []
+
+
+def test_it_is_compared_with_what_the_lock_makes(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
+    """Also where whoever changed it has seen to it that it does not notice itself."""
+    whole = bundle.read_bytes()
+    desk.drydock("bundle", "small", "--verify", "small.run").succeeded()
+    assert bundle.read_bytes() == whole
+    start = int(re.search(rb"^_bundle_start=(\d+)", whole, re.MULTILINE)[1])  # type: ignore[index]
+    evil = whole.replace(b"\ncheck_bundle() {\n", b"\ncheck_bundle() {\n_checked=yes; return\n", 1)
+    moved = start + len(evil) - len(whole)
+    bundle.write_bytes(evil.replace(b"_bundle_start=%d" % start, b"_bundle_start=%d" % moved, 1))
+    refused = desk.drydock("bundle", "small", "--verify", "small.run").failed(1, "is not the bundle of small", "line ")
+    assert "of its script is '_checked=yes; return', and should be" in refused.stderr
+    # Another uv, and all sums as they should be for it.
+    at = whole.index(b"\x1f\x8b", start)
+    content = whole[: at + 10] + bytes([whole[at + 10] ^ 1]) + whole[at + 11 :]
+    sums = [hashlib.sha256(one[start - 1 :]).hexdigest().encode() for one in (whole, content)]
+    content = content.replace(sums[0], sums[1])
+    script = re.compile(rb"^_bundle_script=.*\n", re.MULTILINE)
+    own = [hashlib.sha256(script.sub(b"", one[: start - 1])).hexdigest().encode() for one in (whole, content)]
+    bundle.write_bytes(content.replace(own[0], own[1]))
+    run(desk, tmp_path / "away", "sh", str(bundle), "--where").succeeded()
+    desk.drydock("bundle", "small", "--verify", "small.run").failed(1, "'uv.gz' in it is another one")
+    bundle.write_bytes(whole[:-1] + b"x")
+    desk.drydock("bundle", "small", "--verify", "small.run").failed(1, "the archive in it is another one")
+    bundle.write_bytes(b"#!/bin/sh\n")
+    desk.drydock("bundle", "small", "--verify", "small.run").failed(1, "small.run is not a bundle")
+    desk.drydock("bundle", "small", "--verify", "small.run", "-o", "x").failed(2, "--verify writes nothing")
 
 
 @pytest.mark.slow

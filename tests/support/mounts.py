@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -54,3 +55,24 @@ def _mount(*arguments: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(["mount", *arguments], capture_output=True, text=True, check=False)
     except FileNotFoundError as error:
         return subprocess.CompletedProcess(["mount"], 127, "", str(error))
+
+
+@contextmanager
+def folding(folder: Path) -> Iterator[Path]:
+    """A file system at `folder` that does not tell upper and lower case apart, as most Macs have: NTFS, told to."""
+    program = shutil.which("lowntfs-3g")
+    if program is None or shutil.which("mkntfs") is None:
+        pytest.skip("there is no lowntfs-3g: apt-get install ntfs-3g")
+    image = folder.with_name(f"{folder.name}.img")
+    with image.open("wb") as file:
+        file.truncate(256 << 20)
+    subprocess.run(["mkntfs", "-q", "-F", str(image)], check=True, capture_output=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    done = subprocess.run([program, image, folder, "-o", "ignore_case,permissions"], capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip(f"no NTFS can be mounted here: {done.stderr.strip()}")
+    try:
+        yield folder
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+        image.unlink()

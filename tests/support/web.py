@@ -7,6 +7,7 @@ import threading
 from http.server import SimpleHTTPRequestHandler
 from pathlib import Path
 from types import TracebackType
+from urllib.parse import unquote
 
 from tests.support.loopback import Loopback
 
@@ -67,7 +68,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.end_headers()
 
     def _send_badly(self) -> None:
-        content = (self.web.folder / self.path.lstrip("/")).read_bytes()
+        content = (self.web.folder / unquote(self.path.lstrip("/"))).read_bytes()
         self.send_response(200)
         if self.web.fault != "endless":
             self.send_header("Content-Length", str(len(content)))

@@ -57,7 +57,8 @@ def examine(
     locked = _read_lock(entry)
     plan = locked.plan
     built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
-    wanted = profile.python.version if here and not (built is not None and built.usable) else None
+    asked = here and not profile.python.standalone  # which is no Python of this machine's
+    wanted = profile.python.version if asked and not (built is not None and built.usable) else None
     env = Store.here().path(built.store_name) if here and built is not None and built.usable else None
     programs = _Programs(wanted, env, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
     found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
@@ -132,12 +133,17 @@ def _machine(
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
-    yield from resources.place(home, facts.lacks(home))
+    folds = facts.folds_case(home)
+    clash = facts.case_clash(profile, lock) if folds and lock is not None else None
+    yield from resources.place(home, facts.lacks(home), folds=folds, clash=clash)
     yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
     if lock is not None and home is not None:
         store, cache = facts.place(home), facts.place(told.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
-    yield resources.python(profile.python.version, profile.target, told.interpreter)
+    if profile.python.standalone and lock is not None and lock.python is not None:
+        yield resources.standalone(lock.python, facts.standalone(lock.python), told.interpreter)
+    elif not profile.python.standalone:
+        yield resources.python(profile.python.version, profile.target, told.interpreter)
 
 
 def _generated(name: str, locked: _Locked) -> Diagnosis:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import sys
+import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -15,14 +16,16 @@ from builder import process, uv
 from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
-from builder.embedded import interpreter
+from builder.embedded import interpreter, wheels
 from builder.embedded import place as place_of
 from builder.embedded.config_files import is_true
+from builder.embedded.errors import StageError
 from builder.embedded.network_settings import read
 from builder.embedded.place import Lack
-from builder.errors import DrydockError, ToolError
+from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.model import Artefact, Lock
 from builder.profile.model import Profile
+from builder.project.lock import unpacked
 from builder.store import generations, layout
 
 _TOOLS = ("xcode-select", "-p")
@@ -96,6 +99,15 @@ def _interpreter(done: process.Done | None, version: str | None, named: str | No
     return Interpreter(path, chosen, known, _head(path), any(marks), named)
 
 
+def standalone(locked: Artefact) -> Path | None:
+    """The folder of the Python that a lock names; None where it was not fetched."""
+    try:
+        place = layout.Store.here().pythons / locked.sha256
+    except UsageError:
+        return None
+    return place if (place / "manifest.json").is_file() else None
+
+
 def interpreter_of(env: Path) -> Interpreter:
     """The Python that an environment was built on; its version is in what uv wrote."""
     try:
@@ -162,10 +174,38 @@ def lacks(folder: Path | None) -> list[Lack]:
     if folder is None:
         return []
     try:
-        there = next(one for one in (folder / "store", folder, *folder.parents) if one.is_dir())
+        there = _nearest(folder)
         return list(place_of.lacks(there, ".stage-")) if os.access(there, os.W_OK | os.X_OK) else []
     except (OSError, StopIteration) as error:
         return [Lack(f"nothing can be made in it: {error}", "set DRYDOCK_HOME to a folder of your own")]
+
+
+def _nearest(folder: Path) -> Path:
+    return next(one for one in (folder / "store", folder, *folder.parents) if one.is_dir())
+
+
+def folds_case(folder: Path | None) -> bool:
+    """Whether upper and lower case are the same in the place of the store."""
+    try:
+        if folder is None or not os.access(_nearest(folder), os.W_OK | os.X_OK):
+            return False
+        with tempfile.TemporaryDirectory(prefix=".stage-", dir=_nearest(folder)) as tried:
+            return place_of.folds_case(Path(tried))
+    except (OSError, StopIteration):
+        return False
+
+
+def case_clash(profile: Profile, lock: Lock) -> StageError | None:
+    """Which locked files differ in case alone, as far as they were unpacked before; None where none do."""
+    try:
+        found = wheels.owned(unpacked(profile, lock), profile.packages.overlap)
+    except (wheels.ChangedError, StageError):  # of which a build says more
+        return None
+    try:
+        wheels.check_case(found)
+    except (wheels.ChangedError, StageError) as error:
+        return error if isinstance(error, StageError) else None
+    return None
 
 
 def built(name: str, store_name: str, lock: Lock) -> Built | None:

@@ -9,10 +9,11 @@ from pathlib import Path
 
 from builder.check.doctor.diagnosis import Diagnosis, State
 from builder.embedded import interpreter
+from builder.embedded.errors import StageError
 from builder.embedded.place import Lack
 from builder.errors import DrydockError
 from builder.lock.diff import size as told
-from builder.lock.model import BYTECODE, UNPACKED
+from builder.lock.model import BYTECODE, UNPACKED, Artefact
 from builder.profile.model import Profile
 from builder.profile.target import Target
 
@@ -37,12 +38,22 @@ def store(folder: Path | None, problem: DrydockError | None, *, writable: bool, 
     return Diagnosis("store", "fail", f"{folder} cannot be written", "", "set DRYDOCK_HOME to a folder of your own")
 
 
-def place(folder: Path | None, lacks: Sequence[Lack]) -> Iterator[Diagnosis]:
-    """What the place of the store must be able to do for environments to be in it, and cannot."""
+def place(folder: Path | None, lacks: Sequence[Lack], *, folds: bool, clash: StageError | None) -> Iterator[Diagnosis]:
+    """What the place of the store must be able to do for environments to be in it, and cannot.
+
+    `folds` says whether it does not tell the case of letters apart, `clash` which locked files are one file there.
+    """
+    if clash is not None:
+        yield Diagnosis("place of the store", "fail", f"{folder}: {clash}", "", clash.hint)
+        return
     for lack in lacks:
         yield Diagnosis("place of the store", "fail", f"{folder}: {lack.what}", "", lack.hint)
     if folder is not None and not lacks:
-        yield Diagnosis("place of the store", "ok", "links, programs, renames and long names work there")
+        text = "links, programs, renames and long names work there"
+        case = (
+            "; upper and lower case are the same there, which no locked file minds that was unpacked" if folds else ""
+        )
+        yield Diagnosis("place of the store", "ok", text + case)
 
 
 def cache(folder: Path | None, *, writable: bool) -> Diagnosis | None:
@@ -136,6 +147,17 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
     if mend:
         return Diagnosis("Python", "warn", text, "", "; ".join(mend))
     return Diagnosis("Python", "ok", text)
+
+
+def standalone(locked: Artefact, place: Path | None, found: Interpreter | None) -> Diagnosis:
+    """Whether the Python that the lock names is there, at `place`; `found` is the one below what is built."""
+    release = locked.version.partition("+")[0]
+    if place is None:
+        words = f"{release}, {locked.file}, is fetched by the build: {told(locked.size)}"
+        return Diagnosis("Python", "ok", words)
+    if found is not None and found.path is not None and not found.path.is_relative_to(place.resolve()):
+        return Diagnosis("Python", "fail", f"the environment runs {found.path}", f"{release}, at {place}")
+    return Diagnosis("Python", "ok", f"{release}, {locked.file}, at {place}")
 
 
 _MACHO = {0x01000007: "x86_64", 0x0100000C: "arm64"}  # CPU_TYPE_X86_64 and _ARM64, mach/machine.h

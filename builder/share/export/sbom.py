@@ -44,6 +44,7 @@ def sbom(plan: Plan, licences: Mapping[str, Licence], epoch: int | None = None) 
         "components": [
             *(_component(plan, package, licences, "required") for package in locked.packages),
             *(_component(plan, package, licences, "excluded") for package in tools),
+            *([_python(locked.python)] if locked.python else []),
         ],
         "dependencies": _dependencies(plan),
     }
@@ -105,6 +106,21 @@ def _component(plan: Plan, package: Artefact, licences: Mapping[str, Licence], s
     }
 
 
+def _python(python: Artefact) -> dict[str, Any]:
+    """The Python, where the lock names its archive."""
+    found = f"pkg:generic/cpython@{quote(python.version, safe='')}?file_name={quote(python.file, safe='')}"
+    return {
+        "type": "application",
+        "bom-ref": found,
+        "name": "cpython",
+        "version": python.version,
+        "description": python.index,
+        "scope": "required",
+        "hashes": [{"alg": "SHA-256", "content": python.sha256}],
+        "purl": found,
+    }
+
+
 def _licences(found: Licence) -> list[dict[str, Any]]:
     if found.expression:
         return [{"expression": found.expression, "acknowledgement": "declared"}]
@@ -123,7 +139,12 @@ def _patch(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
 def _dependencies(plan: Plan) -> list[dict[str, Any]]:
     """Return which package requires which, from the lock; `profile` there is the root."""
     refs = {package.name: purl(package, plan.profile.indexes) for package in plan.lock.packages}
-    needs: dict[str, list[str]] = {plan.store_name: [], **{ref: [] for ref in refs.values()}}
+    python = [_python(plan.lock.python)["bom-ref"]] if plan.lock.python else []
+    needs: dict[str, list[str]] = {
+        plan.store_name: python,
+        **{ref: [] for ref in python},
+        **{ref: [] for ref in refs.values()},
+    }
     for package in plan.lock.packages:
         for parent in package.required_by:
             needs[plan.store_name if parent in ("profile", "override") else refs[parent]].append(refs[package.name])

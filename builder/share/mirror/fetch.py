@@ -104,8 +104,13 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
     for name in sorted({file.profile for file in files}):
         profile = catalogue.profile(name)
         packages = profile.packages
+        found.update(
+            (file.sha256, uv.python_url(file.version, file.file))
+            for file in files
+            if file.profile == name and file.is_python
+        )
         index = {package: uv.index_url(at, profile.indexes[at]) for package, at in packages.index.items()}
-        of_it = [file for file in files if file.profile == name]
+        of_it = [file for file in files if file.profile == name and not file.is_python]
         # Apart, because a build requirement may be another version of a package.
         for builds in (False, True):
             group = [file for file in of_it if file.builds == builds]

@@ -11,7 +11,7 @@ from builder.consent import Consent
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
-from builder.share.mirror.pages import path_of
+from builder.share.mirror.pages import is_python, path_of
 
 
 @dataclass(frozen=True, order=True)
@@ -31,7 +31,12 @@ class LockedFile:
     @property
     def is_source(self) -> bool:
         """Whether it is a source distribution that is built here or there."""
-        return not self.builds and not self.file.endswith(".whl")
+        return not self.builds and not self.file.endswith(".whl") and not self.is_python
+
+    @property
+    def is_python(self) -> bool:
+        """Whether it is an archive of a Python, which no index has."""
+        return is_python(self.file)
 
     @property
     def path(self) -> str:
@@ -40,7 +45,7 @@ class LockedFile:
 
 
 def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]:
-    """What builds of these profiles need: packages, build requirements, uv; each file once.
+    """What builds of these profiles need: packages, build requirements, uv, a Python; each file once.
 
     Raises ProfileError or LockError.
     """
@@ -48,7 +53,8 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
     for name in names:
         # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
         lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
-        for row in (lock["uv"], *lock.get("build-requires", ()), *lock["packages"]):
+        pythons = [lock["python"]] if "python" in lock else []
+        for row in (lock["uv"], *pythons, *lock.get("build-requires", ()), *lock["packages"]):
             one = LockedFile(
                 file=row["file"],
                 sha256=row["sha256"],

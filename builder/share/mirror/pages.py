@@ -56,6 +56,15 @@ def project_of(file: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
+def is_python(file: str) -> bool:
+    """Whether a file is an archive of python-build-standalone: no project of an index has it.
+
+    >>> is_python("cpython-3.11.13+20251007-x86_64-unknown-linux-gnu-install_only_stripped.tar.gz")
+    True
+    """
+    return re.fullmatch(r"cpython-[0-9.]+\+[0-9]+-.*-install_only(_stripped)?\.tar\.gz", file) is not None
+
+
 def stored(sizes: Mapping[str, int | None]) -> list[Stored]:
     """The files of a mirror from a listing below files/, path to size; other files are left out."""
     found = ((_PATH.fullmatch(path), path) for path in sizes)

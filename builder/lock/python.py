@@ -1,0 +1,48 @@
+"""Find a Python of python-build-standalone for a lock."""
+
+from __future__ import annotations
+
+import hashlib
+from pathlib import Path
+from urllib.parse import unquote
+
+from builder import uv
+from builder.errors import LockError
+from builder.lock.model import Artefact
+from builder.lock.standalone import FILE, INDEX, PYTHON, fits, system_of
+from builder.profile.model import Profile
+
+
+def find(profile: Profile, folder: Path) -> Artefact:
+    """The newest build of the Python that a profile wants, fetched into the empty `folder` to know its sha256.
+
+    Raises LockError where uv knows none, ToolError where it cannot be fetched or is not what uv's list says.
+    """
+    version = profile.python.version
+    for row in uv.known_pythons(version):
+        if (row["os"], row["arch"], row["libc"], row["variant"]) == (*system_of(profile.target), "default"):
+            break
+    else:
+        raise _unknown(profile)
+    file = unquote(str(row["url"]).rpartition("/")[2])
+    named = FILE.fullmatch(file)
+    if named is None:
+        raise LockError(f"{file!a} is not an archive of python-build-standalone that can be locked")
+    archive = uv.fetch_python(str(row["key"]), folder)
+    with archive.open("rb") as content:
+        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
+    size = archive.stat().st_size
+    found = Artefact(name=PYTHON, version=named[1], file=file, size=size, sha256=sha256, index=INDEX)
+    if not fits(found, profile):
+        raise LockError(f"{file} is not Python {version} for {profile.target.platform}")
+    return found
+
+
+def _unknown(profile: Profile) -> LockError:
+    series, platform = profile.python.series, profile.target.platform
+    newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
+    known = f'the newest that it knows: version = "{newest}"' if newest else f"it knows none of {series}"
+    return LockError(
+        f"[python] standalone: uv {uv.version()} knows no Python {profile.python.version} of {INDEX} for {platform}",
+        hint=f"{known}; UV_PYTHON_DOWNLOADS_JSON_URL names another list",
+    )
