@@ -10,7 +10,6 @@ from pathlib import Path
 
 from builder.author import gitattributes, precommit
 from builder.author.importing import Options
-from builder.author.importing.model import Imported, LeftOut
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.target import choose
 from builder.author.importing.workflow import check, named, notes, read
@@ -21,6 +20,7 @@ from builder.machine import Machine
 from builder.project import generated
 from builder.project.catalogue import Catalogue
 from builder.project.lock import relock
+from builder.project.requirements.model import Imported, LeftOut
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")

@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.locks import read_pylock, read_uv_lock
-from builder.author.importing.model import Imported
-from builder.author.importing.pyproject import read_pyproject
-from builder.author.importing.requirements import read_requirements
 from builder.author.importing.shell import read_script
 from builder.author.importing.target import choose
 from builder.author.importing.variables import settle
@@ -29,6 +26,9 @@ from builder.errors import DrydockError, ProfileError, Where
 from builder.machine import Gpu, Machine
 from builder.profile.source import Source
 from builder.profile.target import Target
+from builder.project.requirements.model import Imported
+from builder.project.requirements.pip import read_requirements
+from builder.project.requirements.pyproject import read_pyproject
 from builder.report import explain
 from tests.support import Result, Sandbox, make_wheel, python_3_11
 from tests.support.profiles import load

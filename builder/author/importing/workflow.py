@@ -10,7 +10,6 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported, LeftOut, shown
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.target import Chosen, choose
 from builder.author.importing.variables import settle
@@ -23,6 +22,7 @@ from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
+from builder.project.requirements.model import Imported, LeftOut, shown
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20
@@ -91,7 +91,7 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
     text = text_of(source, by_hand=source.suffix not in (".toml", ".lock"))
     name, folder = source.name, Folder(source.absolute().parent)
     if name == "pyproject.toml":
-        from builder.author.importing.pyproject import read_pyproject
+        from builder.project.requirements.pyproject import read_pyproject
 
         return read_pyproject(name, text, extras=options.extras, groups=options.groups)
     if name == "uv.lock" or re.fullmatch(r"pylock(\..+)?\.toml", name):
@@ -109,7 +109,7 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
 
         return read_script(name, text, folder.text)
     if source.suffix in (".txt", ".in"):
-        from builder.author.importing.requirements import read_requirements
+        from builder.project.requirements.pip import read_requirements
 
         return read_requirements(name, text, folder.text)
     raise ProfileError("unknown kind of file", hint=f"known: {_KNOWN}", where=Where(display(source)))

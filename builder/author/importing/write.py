@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from builder.author.importing.model import Imported
+from builder.project.requirements.model import Imported
 
 PLACEHOLDER = "train.py"
 

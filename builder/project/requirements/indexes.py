@@ -9,9 +9,9 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported
 from builder.errors import Where
 from builder.names import NAME_PATTERN
+from builder.project.requirements.model import Imported
 
 # PyTorch has an index for each of its builds, which end in such a word, and there these packages come from it.
 _BUILD = re.compile(r"/whl/(?:nightly/|test/)?(cpu|cu[0-9]+|rocm[0-9.]+|xpu)/?$")

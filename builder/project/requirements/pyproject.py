@@ -9,10 +9,10 @@ from packaging.markers import Marker
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing import indexes
-from builder.author.importing.model import Imported, pick_python, requirement, rows, shown, table
-from builder.author.importing.tomlfile import line_with, parsed
 from builder.errors import ProfileError, Where
+from builder.project.requirements import indexes
+from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
+from builder.project.requirements.tomlfile import line_with, parsed
 
 _MOST = 1000  # extras, each with its condition
 

@@ -11,9 +11,9 @@ from collections.abc import Callable, Iterator
 
 from packaging.utils import canonicalize_name
 
-from builder.author.importing import indexes
-from builder.author.importing.model import Imported, requirement, shown
 from builder.errors import ProfileError, Where
+from builder.project.requirements import indexes
+from builder.project.requirements.model import Imported, requirement, shown
 
 Read = Callable[[str, Where], str]
 """The text of a file by its path, relative to the folder of the first one; the place is that of its mention."""
@@ -124,7 +124,7 @@ class _Reader:
         if found is None or "://" in name or re.match(r"[a-z]+\+", name):
             self.imported.leave(f"-e {name}", "a project elsewhere: a lock names packages of an index only", where)
             return
-        from builder.author.importing.pyproject import read_pyproject
+        from builder.project.requirements.pyproject import read_pyproject
 
         path = posixpath.join(inside(found[1], where), "pyproject.toml")
         path = posixpath.normpath(path)
