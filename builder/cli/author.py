@@ -42,8 +42,9 @@ def import_(
 ) -> None:
     """Make a profile from requirements, a lock or an environment.
 
-    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or a
-    shell script that starts a trainer. Lists each item that a profile cannot hold. Runs nothing, overwrites nothing.
+    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, a
+    Python script with a block of requirements, or a shell script that starts a trainer. Lists each item that a profile
+    cannot hold. Runs nothing, overwrites nothing.
     """
     from builder.author.importing import Options, import_profile
     from builder.files import display

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -22,12 +22,13 @@ from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
-from builder.project.requirements.model import Imported, LeftOut, shown
+from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20
 _KNOWN = (
-    "requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml, a virtual environment, a shell script"
+    "requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml, a virtual environment, a shell script, "
+    "a Python script with a block of requirements"
 )
 
 
@@ -91,9 +92,9 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
     text = text_of(source, by_hand=source.suffix not in (".toml", ".lock"))
     name, folder = source.name, Folder(source.absolute().parent)
     if name == "pyproject.toml":
-        from builder.project.requirements.pyproject import read_pyproject
+        from builder.project.requirements.pyproject import Wanted, read_pyproject
 
-        return read_pyproject(name, text, extras=options.extras, groups=options.groups)
+        return read_pyproject(name, text, Wanted(options.extras, options.groups, chosen.target))
     if name == "uv.lock" or re.fullmatch(r"pylock(\..+)?\.toml", name):
         from builder.author.importing.locks import read_pylock, read_uv_lock
 
@@ -110,8 +111,13 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
         return read_script(name, text, folder.text)
     if source.suffix in (".txt", ".in"):
         from builder.project.requirements.pip import read_requirements
+        from builder.project.requirements.pyproject import Wanted
 
-        return read_requirements(name, text, folder.text)
+        return read_requirements(name, text, folder.text, Wanted(target=chosen.target))
+    if source.suffix == ".py":
+        from builder.project.requirements.pyproject import Wanted, read_inline
+
+        return read_inline(name, text, Wanted(target=chosen.target))
     raise ProfileError("unknown kind of file", hint=f"known: {_KNOWN}", where=Where(display(source)))
 
 
@@ -174,14 +180,7 @@ def text_of(path: Path, *, by_hand: bool) -> str:
         raise ProfileError(f"cannot be read: {error.strerror}", where=where) from None
     if len(content) > largest:
         raise ProfileError(f"larger than {largest >> 20} MiB: not a file of this kind", where=where)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ProfileError("not text in UTF-8", where=replace(where, line=line)) from None
-    if "\0" in text:
-        raise ProfileError("not text: a NUL byte", where=replace(where, line=text[: text.index("\0")].count("\n") + 1))
-    return text
+    return decoded(content, where)
 
 
 def named(options: Options, proposed: str) -> tuple[str, Path]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+import re
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 from packaging.markers import Marker
@@ -10,30 +12,74 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
-from builder.project.requirements import indexes
+from builder.profile.target import Target
+from builder.project.requirements import indexes, markers
 from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import line_with, parsed
 
 _MOST = 1000  # extras, each with its condition
 
 
-def read_pyproject(path: str, text: str, *, extras: Sequence[str] = (), groups: Sequence[str] = ()) -> Imported:
-    """Return the requirements of the project in `text`, with those of its `extras` and dependency `groups`.
+@dataclass(frozen=True)
+class Wanted:
+    """What is wanted of a project: some of its extras and dependency groups, for a target and a Python such as "3.11".
+
+    Where the target is not known, what depends on it is left out; without a Python it is the one that the file allows.
+    """
+
+    extras: Sequence[str] = ()
+    groups: Sequence[str] = ()
+    target: Target | None = None
+    python: str | None = None
+
+
+ALL = Wanted()
+"""What a project requires in any case."""
+
+
+def read_pyproject(path: str, text: str, wanted: Wanted = ALL) -> Imported:
+    """Return the requirements of the project in `text`, as far as they are `wanted`.
 
     Raises ProfileError where it is not TOML or not a project, and for an extra or group that it does not have.
     """
-    return _Reader(path, text).read(extras, groups)
+    return _Reader(path, text, parsed(path, text), wanted).read()
+
+
+def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
+    """Return the requirements in the block of a script (PEP 723, "Inline script metadata").
+
+    Raises ProfileError where it has none, or more than one, and where that is not TOML.
+    """
+    found = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    if len(found) != 1:
+        raise ProfileError(
+            "more than one block of requirements" if found else "there is no block of requirements in it (PEP 723)",
+            hint="it begins with a line: # /// script",
+            where=Where(path),
+        )
+    block, before = found[0], text[: found[0].start("content")].count("\n")
+    # As many lines above as there are, so that an error names the right one.
+    lines = [line[2:] if line.startswith("# ") else line[1:] for line in block["content"].splitlines()]
+    data = parsed(path, "\n" * before + "\n".join(lines))
+    own = {key: data[key] for key in ("dependencies", "requires-python") if key in data}
+    return _Reader(path, text, {"project": own, "tool": data.get("tool")}, wanted).read()
+
+
+# The reference implementation's, of PEP 723.
+_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
 
 
 class _Reader:
-    def __init__(self, path: str, text: str) -> None:
-        self._path, self._text = path, text
-        self._data = parsed(path, text)
+    def __init__(self, path: str, text: str, data: Mapping[str, Any], wanted: Wanted) -> None:
+        self._path, self._text, self._data = path, text, data
+        self._wanted = wanted
+        self._extras = {str(canonicalize_name(one)) for one in wanted.extras}
+        self._groups = {str(canonicalize_name(one)) for one in wanted.groups}
         self._imported = Imported()
         self._name = ""
         self._optional: dict[str, Any] = {}
 
-    def read(self, extras: Sequence[str], groups: Sequence[str]) -> Imported:
+    def read(self) -> Imported:
         project = table(self._data.get("project"))
         if "project" not in self._data:
             poetry = "poetry" in table(self._data.get("tool"))
@@ -54,21 +100,23 @@ class _Reader:
         }
         spec = project.get("requires-python")
         if isinstance(spec, str):
-            imported.python = pick_python(spec, imported, self._where("requires-python"))
+            imported.python_range, imported.python_at = spec, self._where("requires-python")
+            imported.python = pick_python(spec, imported, imported.python_at)
         for key in project.get("dynamic", ()) if isinstance(project.get("dynamic"), list) else ():
             if key in ("dependencies", "optional-dependencies"):
-                imported.leave(key, "dynamic: only the project's build backend knows them", self._where("dynamic"))
+                lost = "" if key == "dependencies" or self._extras else None
+                why = "dynamic: only the project's build backend knows them"
+                imported.leave(key, why, self._where("dynamic"), package=lost)
         self._list(project.get("dependencies"), "dependencies")
-        self._chosen("extra", extras, self._optional)
+        self._chosen("extra", self._extras, self._optional)
         grouped = table(self._data.get("dependency-groups"))
         named = {str(canonicalize_name(str(key))): self._group(str(key), grouped) for key in grouped}
-        self._chosen("group", groups, named)
+        self._chosen("group", self._groups, named)
         self._uv(table(table(self._data.get("tool")).get("uv")))
         imported.settle_constraints()
         return imported
 
-    def _chosen(self, kind: str, wanted: Sequence[str], there: Mapping[str, Any]) -> None:
-        chosen = {str(canonicalize_name(name)) for name in wanted}
+    def _chosen(self, kind: str, chosen: Collection[str], there: Mapping[str, Any]) -> None:
         for name in sorted(chosen):
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
@@ -78,7 +126,8 @@ class _Reader:
             self._list(there[name], name, (name,) if kind == "extra" else ())
         for name in there:
             if name not in chosen:
-                self._imported.leave(f"the {kind} {name}", f"only by option: --{kind} {name}", self._where(name))
+                why = f"only by option: --{kind} {name}"
+                self._imported.leave(f"the {kind} {name}", why, self._where(name), expected=True)
 
     def _list(self, value: Any, key: str, above: tuple[str, ...] = ()) -> None:
         for text in self._texts(value, key):
@@ -159,20 +208,38 @@ class _Reader:
     def _source(self, package: str, sources: list[Mapping[str, Any]], urls: Mapping[str, str]) -> None:
         """Add the index that uv takes a package from; a package that is not on an index is left out."""
         imported, where = self._imported, self._where(package)
-        named = [urls[one["index"]] for one in sources if isinstance(one.get("index"), str) and one["index"] in urls]
-        if len(sources) > 1:
+        applies = [one for one in sources if self._applies(one)]
+        named = [urls[one["index"]] for one in applies if isinstance(one.get("index"), str) and one["index"] in urls]
+        if len(applies) > 1:
             imported.leave(
                 f"the sources of {package}", "one per marker; a profile is for one target: name its index", where
             )
         elif named:
             url = indexes.clean(named[0], imported, self._where(named[0]))
             if url is not None:
-                imported.index[package] = indexes.add(url, imported, name=sources[0]["index"])
-        else:
+                imported.index[package] = indexes.add(url, imported, name=applies[0]["index"])
+        elif applies:
             kept = [one for one in imported.requires if canonicalize_name(Requirement(one).name) != package]
             if len(kept) < len(imported.requires):
                 imported.requires[:] = kept
-                imported.leave(package, "comes from elsewhere than an index ([tool.uv.sources])", where)
+                why = "comes from elsewhere than an index ([tool.uv.sources])"
+                imported.leave(package, why, where, package=package)
+
+    def _applies(self, source: Mapping[str, Any]) -> bool:
+        """Whether a source is for what is wanted: by its extra, its group, and its marker (uv, "Dependency sources").
+
+        Where the target is not known, every marker holds.
+        """
+        for key, chosen in (("extra", self._extras), ("group", self._groups)):
+            if isinstance(name := source.get(key), str) and canonicalize_name(name) not in chosen:
+                return False
+        marker, python = source.get("marker"), self._wanted.python or self._imported.python
+        if not isinstance(marker, str) or self._wanted.target is None or python is None:
+            return True
+        try:
+            return Marker(marker).evaluate(markers.environment(self._wanted.target, python))
+        except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
+            raise ProfileError("an invalid marker (PEP 508)", where=self._where(marker)) from None
 
     def _where(self, mentioned: str) -> Where:
         return Where(self._path, line_with(self._text, mentioned))
