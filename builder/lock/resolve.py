@@ -17,7 +17,7 @@ from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, revers
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock.finder import Artefacts
-from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
+from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
 from builder.profile.model import Patch, Profile
 
 
@@ -57,6 +57,7 @@ def resolve(
         profile=profile.name,
         digest=digest(profile, texts),
         uv=tool,
+        requires_from=requires_read(profile),
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
         patches=patches,
         build_requires=build_requires,

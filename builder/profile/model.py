@@ -14,7 +14,9 @@ from pydantic import ConfigDict, Field, model_validator
 from builder.embedded.secrets import is_secret
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
+    ONE_OR_MORE,
     Day,
+    ExtraName,
     FileName,
     FilePattern,
     IndexURL,
@@ -22,6 +24,7 @@ from builder.profile.fields import (
     Name,
     PackageName,
     ProfileName,
+    ProjectFile,
     ProjectPath,
     Reference,
     RelativePath,
@@ -65,11 +68,32 @@ class Override(Model):
     """Why that is right; the lock repeats it."""
 
 
+class RequiresFrom(Model):
+    """A file of the project that says what it requires: pyproject.toml, a requirement file, a script (PEP 723)."""
+
+    file: ProjectFile
+    """Its path, relative to the folder that has profiles/."""
+    extras: list[ExtraName] = []
+    """Extras of a pyproject.toml that are wanted too."""
+    groups: list[ExtraName] = []
+    """Dependency groups of a pyproject.toml (PEP 735) that are wanted too."""
+
+
+class RequiresRead(RequiresFrom):
+    """The same with what the file `requires`, sorted, as it was read; no profile has it written down."""
+
+    requires: list[str]
+
+
 class Packages(Model):
     """What to install."""
 
     requires: list[RequirementText] = []
     """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name."""
+    requires_from: Annotated[list[RequiresFrom], ONE_OR_MORE] = Field(default=[], alias="requires-from")
+    """Files of the project that say what it requires, read anew each time; of a package that `requires` names too, what
+    stands there counts. A table, or a list of tables.
+    """
     overrides: list[Override] = []
     """Contradictions upstream, and how they are broken."""
     build: dict[PackageName, list[RequirementText]] = {}

@@ -50,6 +50,8 @@ def relock(
     builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
+    for one in entry.left_out:
+        report.warn(f"not carried over: {one}")
     kept = None if upgrade_all else previous
     with report.busy(f"locking {name}"):
         try:

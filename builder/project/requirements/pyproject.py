@@ -13,10 +13,14 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.profile.target import Target
+from builder.profile.toml_lines import line_of
 from builder.project.requirements import indexes, markers
 from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import line_with, parsed
 
+_DEPENDENCIES = ("project", "dependencies")
+_EXTRAS = ("project", "optional-dependencies")
+_GROUPS = ("dependency-groups",)
 _MOST = 1000  # extras, each with its condition
 
 
@@ -107,7 +111,7 @@ class _Reader:
                 lost = "" if key == "dependencies" or self._extras else None
                 why = "dynamic: only the project's build backend knows them"
                 imported.leave(key, why, self._where("dynamic"), package=lost)
-        self._list(project.get("dependencies"), "dependencies")
+        self._list(project.get("dependencies"), "dependencies", _DEPENDENCIES)
         self._chosen("extra", self._extras, self._optional)
         grouped = table(self._data.get("dependency-groups"))
         named = {str(canonicalize_name(str(key))): self._group(str(key), grouped) for key in grouped}
@@ -123,16 +127,17 @@ class _Reader:
                 raise ProfileError(
                     f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                 )
-            self._list(there[name], name, (name,) if kind == "extra" else ())
+            under = _EXTRAS if kind == "extra" else _GROUPS
+            self._list(there[name], name, under, (name,) if kind == "extra" else ())
         for name in there:
             if name not in chosen:
                 why = f"only by option: --{kind} {name}"
                 self._imported.leave(f"the {kind} {name}", why, self._where(name), expected=True)
 
-    def _list(self, value: Any, key: str, above: tuple[str, ...] = ()) -> None:
+    def _list(self, value: Any, key: str, under: tuple[str, ...], above: tuple[str, ...] = ()) -> None:
         for text in self._texts(value, key):
-            for one in self._expanded(text, None, set(), above):
-                self._imported.require(one, self._where(text))
+            for one, where in self._expanded(text, None, set(), under, above):
+                self._imported.require(one, where)
 
     def _texts(self, value: Any, key: str) -> list[str]:
         if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
@@ -140,21 +145,28 @@ class _Reader:
         return value or []
 
     def _expanded(
-        self, text: str, condition: Marker | None, seen: set[tuple[str, str]], above: tuple[str, ...]
-    ) -> Iterator[str]:
-        """A requirement; one by the project's own name is what its extras require, as `all = ["me[fast]"]` means.
+        self,
+        text: str,
+        condition: Marker | None,
+        seen: set[tuple[str, str]],
+        under: tuple[str, ...],
+        above: tuple[str, ...],
+    ) -> Iterator[tuple[str, Where]]:
+        """A requirement, of a list `under` a key, with its place.
+
+        One by the project's own name is what its extras require, as `all = ["me[fast]"]` means.
 
         Extras may name each other in a circle, as pip and uv allow: `above` are those that led here, whose requirements
         hold on fewer conditions anyway. `seen` are all, with their conditions.
         """
-        where = self._where(text)
+        where = self._where(text, *under)
         parsed = requirement(text, where)
         if parsed is None:
-            yield text
+            yield text, where
             return
         parsed.marker = _both(condition, parsed.marker)
         if canonicalize_name(parsed.name) != self._name:
-            yield str(parsed)
+            yield str(parsed), where
             return
         for extra in sorted(str(canonicalize_name(one)) for one in parsed.extras):
             if extra in above or (extra, str(parsed.marker)) in seen:
@@ -165,7 +177,7 @@ class _Reader:
             if extra not in self._optional:
                 self._imported.leave(text, f"there is no extra {shown(extra)} in this project", where)
             for one in self._texts(self._optional.get(extra), extra):
-                yield from self._expanded(one, parsed.marker, seen, (*above, extra))
+                yield from self._expanded(one, parsed.marker, seen, _EXTRAS, (*above, extra))
 
     def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[str]:
         """The requirements of a group with those that it includes (PEP 735)."""
@@ -207,7 +219,7 @@ class _Reader:
 
     def _source(self, package: str, sources: list[Mapping[str, Any]], urls: Mapping[str, str]) -> None:
         """Add the index that uv takes a package from; a package that is not on an index is left out."""
-        imported, where = self._imported, self._where(package)
+        imported, where = self._imported, self._where(package, "tool", "uv", "sources")
         applies = [one for one in sources if self._applies(one)]
         named = [urls[one["index"]] for one in applies if isinstance(one.get("index"), str) and one["index"] in urls]
         if len(applies) > 1:
@@ -241,8 +253,10 @@ class _Reader:
         except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
             raise ProfileError("an invalid marker (PEP 508)", where=self._where(marker)) from None
 
-    def _where(self, mentioned: str) -> Where:
-        return Where(self._path, line_with(self._text, mentioned))
+    def _where(self, mentioned: str, *under: str) -> Where:
+        """The first line that has a text, below the key that it stands `under`."""
+        after = (line_of(self._text, under) if under else None) or 1
+        return Where(self._path, line_with(self._text, mentioned, after) or line_with(self._text, mentioned))
 
 
 def _both(one: Marker | None, other: Marker | None) -> Marker | None:
