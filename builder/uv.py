@@ -120,6 +120,11 @@ def reason(stderr: str) -> str:
     return (hints or causes[-1:] or lines or ["it says nothing"])[0].removeprefix("hint: ").removeprefix("error: ")
 
 
+def is_out_of_reach(said: str) -> bool:
+    """Whether it says that an index was not reached, or does not have a package at all."""
+    return re.search(rf"{_UNASKED}|Failed to fetch|Request failed|HTTP status", said) is not None
+
+
 def parse_default_index(text: str) -> str | None:
     """The index that uv takes where nobody names another, from its own help.
 

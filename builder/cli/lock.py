@@ -41,7 +41,7 @@ def lock(
         for override in done.lock.overrides if done.new else ():
             report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
         state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
-        report.step(f"{name}: {state}, {plural(len(done.lock.packages), 'package')}, {done.lock.size / 1e6:.0f} MB")
+        report.step(f"{name}: {state}, {plural(len(done.lock.packages), 'package')}, {done.lock.size / 1e6:,.0f} MB")
 
 
 @click.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
@@ -16,8 +16,10 @@ from builder.embedded.hashes import sha256
 from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, reverse
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
+from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
+from builder.lock.resolution import Resolution
 from builder.profile.model import Patch, Profile
 
 
@@ -28,13 +30,18 @@ def resolve(
     *,
     previous: Lock | None = None,
     upgrade: Sequence[str] = (),
+    caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
+    Of PyTorch it is the build for the target, from its own index; where that is out of reach, from a folder of wheels,
+    one of the `caches`, or the default index.
+
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
-    Raises LockError where no set of packages fits, PatchError where a patch does not fit the locked packages.
+    Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
+    does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     pinned = dict(previous.versions()) if previous else {}
@@ -45,7 +52,8 @@ def resolve(
         locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
-            packages = locker.packages(preferred=pinned, upgrade=names)
+            packages = Resolution(locker.files, profile, pinned, names, step).packages(caches)
+            check_builds(profile, packages)
             build_requires = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
@@ -84,33 +92,20 @@ class _Locker:
 
     def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
         self._profile = profile
-        self._files = Artefacts(profile, work, builds)
+        self.files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
-
-    def packages(self, preferred: Mapping[str, str], upgrade: Sequence[str]) -> list[Artefact]:
-        packages = self._profile.packages
-        universe = self._files.universe(sources=list(packages.build), index=self._files.index_places())
-        pins = uv.resolve(
-            packages.requires,
-            universe,
-            self._files.folder("packages"),
-            overrides=[override.requirement for override in packages.overrides],
-            preferred=preferred,
-            upgrade=upgrade,
-        )
-        return self._files.artefacts(pins, universe, packages.index)
 
     def build_requirements(self) -> list[Artefact]:
         wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
         if not wanted:
             return []
-        universe = self._files.universe()
-        return self._files.artefacts(uv.resolve(wanted, universe, self._files.folder("build")), universe, {})
+        universe = self.files.universe()
+        return self.files.artefacts(uv.resolve(wanted, universe, self.files.folder("build")), universe, {})
 
     def tool(self) -> Artefact:
         universe = uv.Universe(self._profile.target, self._profile.python.version)
         pins = [uv.Pin("uv", uv.version(), ())]
-        return self._files.artefacts(pins, universe, {})[0]
+        return self.files.artefacts(pins, universe, {})[0]
 
     def patch(self, patch: Patch, text: str, packages: Sequence[Artefact]) -> LockedPatch:
         """Pin the files that a patch changes, by applying it to the locked package."""
@@ -125,7 +120,7 @@ class _Locker:
                 f"{patch.file} is not used: it is for {patch.package} {patch.versions}, and {locked.version} is locked",
                 hint="remove the patch from the profile, or pin a version that it is for",
             )
-        site = self._files.unpacked(locked)
+        site = self.files.unpacked(locked)
         try:
             parsed = parse_patch(text)
         except StageError as error:

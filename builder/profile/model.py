@@ -12,6 +12,7 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from builder.embedded.secrets import is_secret
+from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
@@ -350,6 +351,16 @@ class Profile(ProfilePart):
     target: Target
     python: Python
     trainer: Trainer
+
+    def index_url(self, name: str) -> str:
+        """Where the logical index `name` is: as [indexes] says, else PyTorch's own of that name.
+
+        Raises KeyError where it is neither.
+        """
+        url = self.indexes.get(name) or pytorch.url(name)
+        if url is None:
+            raise KeyError(name)
+        return url
 
     @property
     def run_script(self) -> str:

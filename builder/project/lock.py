@@ -13,6 +13,7 @@ from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
+from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.report import Reporter
@@ -56,7 +57,7 @@ def relock(
     with report.busy(f"locking {name}"):
         try:
             _check_release(profile)
-            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, step=report.detail)
+            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, caches=_caches(), step=report.detail)
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
@@ -75,6 +76,11 @@ def relock(
                 where=Where(display(path)),
             ) from None
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def _caches() -> list[str]:
+    """The mirror of this machine, which `drydock pull` fills, and the caches of the project."""
+    return [str(Store.here().home / "cache" / "mirror"), *cache_places()]
 
 
 def _check_release(profile: Profile) -> None:

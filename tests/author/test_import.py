@@ -159,6 +159,36 @@ def test_what_is_nothing_to_import_is_refused(
 # --- the target ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.parametrize(
+    ("file", "text", "cuda"),
+    [
+        ("requirements.txt", "--extra-index-url https://host.example/whl/cu128\ntorch\n", "12.8"),
+        ("requirements.txt", "torch==2.6.0+cu118\n", "11.8"),
+        ("environment.yml", "dependencies:\n- pytorch\n- pytorch-cuda=12.1\n- pip:\n  - anchor\n", "12.1"),
+        ("requirements.txt", "torch\nnvidia-cuda-runtime-cu12==12.6.77\n", "12.6"),
+        ("requirements.txt", "torch\n", "12.4"),
+    ],
+)
+def test_the_cuda_is_what_the_file_says(sandbox: Sandbox, file: str, text: str, cuda: str) -> None:
+    done = imported(sandbox, file, text, "--name", "mine", "--platform", "linux-x86_64", "--accelerator", "cuda")
+    assert made(sandbox, "mine")["target"]["cuda"] == cuda
+    assert ("is a guess" in done.succeeded().stderr) == (cuda == "12.4")
+
+
+def test_the_target_decides_which_build_of_pytorch_it_is(sandbox: Sandbox) -> None:
+    """Another one that the file has is noted; a mirror of the right one is kept."""
+    text = "--extra-index-url https://host.example/whl/cu128\ntorch==2.8.0+cu128\nxformers\n"
+    done = imported(
+        sandbox, "requirements.txt", text, "--name", "a", "--platform", "linux-x86_64", "--accelerator", "cpu"
+    )
+    assert made(sandbox, "a")["packages"] == {"requires": ["torch==2.8.0", "xformers"]}
+    assert "indexes" not in made(sandbox, "a")
+    assert "requirements.txt:2: torch==2.8.0+cu128: the target decides" in done.stderr
+    imported(sandbox, "requirements.txt", text, "--name", "b", "--platform", "linux-x86_64", "--accelerator", "cuda")
+    assert made(sandbox, "b")["packages"]["index"] == {"torch": "host-cu128"}
+    assert made(sandbox, "b")["packages"]["requires"] == ["torch==2.8.0+cu128", "xformers"]
+
+
 def test_the_target_is_this_machine_unless_another_is_named() -> None:
     assert choose(LINUX, None, None).table == {"platform": "linux-x86_64", "accelerator": "cpu", "glibc": "2.28"}
     assert choose(MAC, None, None).table == {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}

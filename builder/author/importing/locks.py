@@ -10,8 +10,9 @@ from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValida
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
+from builder.profile import markers
 from builder.profile.target import Target
-from builder.project.requirements import indexes, markers
+from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, rows, shown, table
 from builder.project.requirements.tomlfile import line_with, lines_of_names, parsed
 

@@ -11,17 +11,19 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.author.importing.own import command_of, own_code
-from builder.author.importing.target import Chosen, choose
+from builder.author.importing.target import Chosen, choose, with_cuda_of
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, UsageError, Where
 from builder.files import display, write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
+from builder.profile import pytorch
 from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
+from builder.project.requirements.indexes import for_target
 from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 
 _LARGEST = 16 << 20
@@ -63,6 +65,8 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     if options.name:  # before what is only read for it
         named(options, "")
     imported = read(source, chosen, options)
+    chosen = with_cuda_of(chosen, imported, "" if source.is_dir() else text_of(source, by_hand=False))
+    for_target(imported, chosen.target, Where(source.name))
     own = source.absolute().name if source.is_dir() else source.absolute().parent.name
     name, path = named(options, imported.name or own)
     own_project = own_code(source, path, imported)
@@ -137,7 +141,7 @@ def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
         f"{one} is not on the default index, and its own is not known: name it in [indexes] and "
         f'[packages] index = {{ {canonicalize_name(one.name)} = "..." }}'
         for one in map(Requirement, imported.requires)
-        if "+" in str(one.specifier) and canonicalize_name(one.name) not in imported.index
+        if "+" in str(one.specifier) and canonicalize_name(one.name) not in [*imported.index, *pytorch.PACKAGES]
     ]
     if path.parent.resolve() not in [folder.resolve() for folder in profile_folders()]:
         found.append(

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from builder.errors import ProfileError, Where
 from builder.files import display
 from builder.profile.model import Override, Profile, RequiresFrom, RequiresRead
+from builder.project.requirements.indexes import for_target as indexes_for_target
 from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import Wanted, read_inline, read_pyproject
@@ -59,6 +60,7 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
     indexes: dict[str, str] = {}
     for one in asked:
         read = _Files(one, profile, own, content).read()
+        indexes_for_target(read, profile.target, one.where)
         _check_python(read, profile, one)
         _check_nothing_lost(read, decided, one)
         found.left_out += [left for left in read.left_out if left.package is None and not left.expected]

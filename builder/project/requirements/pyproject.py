@@ -12,9 +12,10 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
+from builder.profile import markers
 from builder.profile.target import Target
 from builder.profile.toml_lines import line_of
-from builder.project.requirements import indexes, markers
+from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import line_with, parsed
 

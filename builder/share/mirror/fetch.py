@@ -103,8 +103,6 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in sorted({file.profile for file in files}):
         profile = catalogue.profile(name)
-        packages = profile.packages
-        index = {package: uv.index_url(at, profile.indexes[at]) for package, at in packages.index.items()}
         of_it = [file for file in files if file.profile == name]
         # Apart, because a build requirement may be another version of a package.
         for builds in (False, True):
@@ -112,12 +110,14 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
             if not group:
                 continue
             sources = [file.name for file in group if file.is_source]
+            named = {file.name: file.index for file in group if file.index is not None}
+            index = {package: uv.index_url(at, profile.index_url(at)) for package, at in named.items()}
             universe = uv.Universe(
                 profile.target,
                 profile.python.version,
                 sources=sources,
                 builds=consent_to_build(name, catalogue) if sources else None,
-                index={} if builds else index,
+                index=index,
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:
