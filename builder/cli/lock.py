@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -11,6 +12,9 @@ from builder.cli import complete
 from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.lock.model import Lock
 
 
 @click.command()
@@ -27,21 +31,29 @@ def lock(
 
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     """
+    from builder.project.alike import alike, differences, locks_of
     from builder.project.lock import relock
 
     report = reporter()
+    made: dict[str, Lock] = {}
+    families: dict[tuple[str, ...], None] = {}
     for name in names_or_all(names):
         if check:
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
             continue
         again = partial(relock, name, catalogue(), report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
-        done = agreed(again, yes=yes)
+        done = agreed(partial(again, made=made), yes=yes)
+        made[name] = done.lock
+        families[tuple(sorted([name, *alike(name, catalogue())]))] = None
         for change in done.changes:
             click.echo(f"{name}: {change}")
         for override in done.lock.overrides if done.new else ():
             report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
         state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
         report.step(f"{name}: {state}, {plural(len(done.lock.packages), 'package')}, {done.lock.size / 1e6:,.0f} MB")
+    for family in families:
+        for line in differences(locks_of(list(family), catalogue(), made)):
+            report.step(line)
 
 
 @click.command()

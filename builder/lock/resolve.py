@@ -8,6 +8,7 @@ from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from builder import uv
 from builder.consent import Builds
@@ -20,6 +21,7 @@ from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
 from builder.lock.resolution import Resolution
+from builder.profile import pytorch
 from builder.profile.model import Patch, Profile
 
 
@@ -29,6 +31,7 @@ def resolve(
     builds: Builds,
     *,
     previous: Lock | None = None,
+    beside: Sequence[Lock] = (),
     upgrade: Sequence[str] = (),
     caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
@@ -39,13 +42,15 @@ def resolve(
     one of the `caches`, or the default index.
 
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
-    Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
+    Versions of the `previous` lock are kept where they still fit, then those of locks `beside` it, the first that has a
+    package, except those of the packages in `upgrade`.
     Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
     does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     pinned = dict(previous.versions()) if previous else {}
     unknown = [name for name in names if name not in pinned and name != "uv"]
+    pinned = {**_for_target(beside, profile), **pinned}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
@@ -71,6 +76,18 @@ def resolve(
         build_requires=build_requires,
         packages=packages,
     )
+
+
+def _for_target(beside: Sequence[Lock], profile: Profile) -> dict[str, str]:
+    """The versions of other locks, with the build of PyTorch that is for the target."""
+    found: dict[str, str] = {}
+    for lock in reversed(beside):
+        found |= lock.versions()
+    build = pytorch.build(profile.target)
+    for name in found.keys() & set(pytorch.PACKAGES):
+        public = Version(found[name]).public
+        found[name] = public if build is None else f"{public}+{build}"
+    return found
 
 
 def repin(profile: Profile, texts: Mapping[str, str], lock: Lock, builds: Builds) -> Lock:

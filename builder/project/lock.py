@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from builder import uv
 from builder.embedded import wheels
@@ -13,6 +14,7 @@ from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
+from builder.project.alike import alike, locks_of
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
@@ -38,10 +40,13 @@ def relock(
     upgrade: Sequence[str] = (),
     upgrade_all: bool = False,
     dry_run: bool = False,
+    made: Mapping[str, Lock] = MappingProxyType({}),
 ) -> Relocked:
     """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
 
-    A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
+    A lock that is fresh is left alone, to the byte. Versions are those of the profiles that read the same file, where
+    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. Raises
+    ProfileError, LockError, PatchError.
     """
     entry = catalogue.entry(name)
     entry.check_lockable()
@@ -54,10 +59,21 @@ def relock(
     for one in entry.left_out:
         report.warn(f"not carried over: {one}")
     kept = None if upgrade_all else previous
+    others = alike(name, catalogue)
+    beside = locks_of([one for one in others if one in made or not upgrade_all], catalogue, made)
     with report.busy(f"locking {name}"):
         try:
             _check_release(profile)
-            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, caches=_caches(), step=report.detail)
+            lock = resolve(
+                profile,
+                texts,
+                builds,
+                previous=kept,
+                beside=list(beside.values()),
+                upgrade=upgrade,
+                caches=_caches(),
+                step=report.detail,
+            )
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))

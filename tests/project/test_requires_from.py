@@ -140,6 +140,34 @@ def test_an_index_of_the_project_is_that_of_the_profile(desk: Sandbox, tmp_path:
     assert all("index" not in row for row in read(desk)["packages"])
 
 
+def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> None:
+    """The second lock takes those of the first; where it cannot, that is said. A new package is the same in both."""
+    mac = "macosx_11_0_arm64"
+    make_wheel(desk.wheels, "quick", "2.0", tag="py3-none-manylinux_2_17_x86_64")
+    make_wheel(desk.wheels, "quick", "1.5", tag=f"py3-none-{mac}")
+    make_wheel(desk.wheels, "uv", next(desk.wheels.glob("uv-*.whl")).name.split("-")[1], tag=f"py3-none-{mac}")
+    profile(desk, '{ file = "pyproject.toml" }', name="a")
+    path = profile(desk, '{ file = "pyproject.toml" }', name="b")
+    target = 'platform = "linux-x86_64"\naccelerator = "cpu"\nglibc = "2.17"'
+    path.write_text(path.read_text().replace(target, 'platform = "macos-arm64"\naccelerator = "mps"\nmin-os = "14.0"'))
+    desk.drydock("lock", "a").succeeded()
+    make_wheel(desk.wheels, "anchor", "2.0")
+    done = desk.drydock("lock").succeeded()
+    assert {row["name"]: row["version"] for row in read(desk, "b")["packages"]} == {"anchor": "1.0", "quick": "1.5"}
+    assert done.stderr.splitlines()[-1] == "versions that differ: quick 2.0 in a, 1.5 in b"
+    (desk.work / "pyproject.toml").write_text(PYPROJECT.replace('"anchor>=1"', '"anchor>=1", "checked"'))
+    desk.drydock("lock", "b").succeeded()
+    make_wheel(desk.wheels, "checked", "2.0")
+    desk.drydock("lock", "a").succeeded()
+    assert {row["version"] for name in "ab" for row in read(desk, name)["packages"] if row["name"] == "checked"} == {
+        "1.0"
+    }
+    desk.drydock("lock", "--upgrade-all").succeeded()
+    assert {row["version"] for name in "ab" for row in read(desk, name)["packages"] if row["name"] == "anchor"} == {
+        "2.0"
+    }
+
+
 @pytest.mark.parametrize(
     ("file", "text", "words"),
     [
