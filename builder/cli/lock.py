@@ -32,7 +32,7 @@ def lock(
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     """
     from builder.project.alike import alike, differences, locks_of
-    from builder.project.lock import relock
+    from builder.project.lock import relock, words
 
     report = reporter()
     made: dict[str, Lock] = {}
@@ -50,7 +50,7 @@ def lock(
         for override in done.lock.overrides if done.new else ():
             report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
         state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
-        report.step(f"{name}: {state}, {plural(len(done.lock.packages), 'package')}, {done.lock.size / 1e6:,.0f} MB")
+        report.step(f"{name}: {state}, {words(done.lock)}")
     for family in families:
         for line in differences(locks_of(list(family), catalogue(), made)):
             report.step(line)

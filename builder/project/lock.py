@@ -9,6 +9,7 @@ from types import MappingProxyType
 from builder import uv
 from builder.embedded import wheels
 from builder.embedded.errors import StageError
+from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, Where
 from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
@@ -92,6 +93,11 @@ def relock(
                 where=Where(display(path)),
             ) from None
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def words(lock: Lock) -> str:
+    """How much a lock is: "46 packages, 3,058 MB"."""
+    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
 
 
 def _caches() -> list[str]:

@@ -16,9 +16,8 @@ from builder.profile.model import Override, Profile, RequiresFrom, RequiresRead
 from builder.project.requirements.indexes import for_target as indexes_for_target
 from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 from builder.project.requirements.pip import read_requirements
-from builder.project.requirements.pyproject import Wanted, read_inline, read_pyproject
+from builder.project.requirements.pyproject import PYPROJECT, Wanted, read_inline, read_pyproject
 
-PYPROJECT = "pyproject.toml"
 _LARGEST = 1 << 20
 
 Content = Callable[[Path], bytes | None]

@@ -115,7 +115,10 @@ def for_target(imported: Imported, target: Target, where: Where) -> None:
         if found != build or imported.indexes[name] == pytorch.url(pytorch.index(found)):
             del imported.index[package]
         if found != build:
-            imported.leave(f"{package} from {imported.indexes[name]}", why, _place(package, imported) or where)
+            # On a Mac the two are one.
+            nothing = build is None and found == "cpu"
+            at = _place(package, imported) or where
+            imported.leave(f"{package} from {imported.indexes[name]}", why, at, expected=nothing)
         if name not in imported.index.values():
             del imported.indexes[name]
     for text in list(imported.requires):

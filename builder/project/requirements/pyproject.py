@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -19,6 +20,7 @@ from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import line_with, parsed
 
+PYPROJECT = "pyproject.toml"
 _DEPENDENCIES = ("project", "dependencies")
 _EXTRAS = ("project", "optional-dependencies")
 _GROUPS = ("dependency-groups",)
@@ -68,6 +70,14 @@ def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
     data = parsed(path, "\n" * before + "\n".join(lines))
     own = {key: data[key] for key in ("dependencies", "requires-python") if key in data}
     return _Reader(path, text, {"project": own, "tool": data.get("tool")}, wanted).read()
+
+
+def extras_of(text: str) -> list[str]:
+    """The extras of the project in `text`, as they are written; none where it is not TOML or has no project."""
+    with suppress(ProfileError):
+        data = parsed(PYPROJECT, text)
+        return list(table(table(data.get("project")).get("optional-dependencies")))
+    return []
 
 
 # The reference implementation's, of PEP 723.
