@@ -24,7 +24,7 @@ from builder.files import display, write_atomically, write_new
 from builder.lock.model import Lock
 from builder.machine import Machine
 from builder.project import generated
-from builder.project.alike import differences
+from builder.project.alike import differences, oldest_first
 from builder.project.catalogue import Catalogue
 from builder.project.lock import relock, words
 from builder.project.requirements.indexes import for_target
@@ -192,8 +192,13 @@ def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporte
     """Lock and render the profiles; returns the files."""
     made: dict[str, Lock] = {}
     files: list[Path] = []
-    for name, folder in folders.items():
+    for name in folders:
         made[name] = relock(name, catalogue, report, made=made).lock
+    again: dict[str, Lock] = {}
+    for name in oldest_first(made):
+        again[name] = made[name] if not again else relock(name, catalogue, report, upgrade_all=True, made=again).lock
+    made |= again
+    for name, folder in folders.items():
         fresh = Catalogue()  # with the lock that is there now
         generated.generate(name, folder, fresh.plan(name))
         files += [fresh.lock_path(name).relative_to(Path.cwd()), *sorted(folder.iterdir())]

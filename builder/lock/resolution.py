@@ -26,7 +26,7 @@ class Resolution:
 
     files: Artefacts
     profile: Profile
-    preferred: Mapping[str, str]
+    preferred: Mapping[str, Sequence[str]]
     upgrade: Sequence[str]
     step: Callable[[str], None]
 

@@ -42,15 +42,15 @@ def resolve(
     one of the `caches`, or the default index.
 
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
-    Versions of the `previous` lock are kept where they still fit, then those of locks `beside` it, the first that has a
-    package, except those of the packages in `upgrade`.
+    Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
+    the packages in `upgrade`.
     Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
     does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
-    pinned = dict(previous.versions()) if previous else {}
-    unknown = [name for name in names if name not in pinned and name != "uv"]
-    pinned = {**_for_target(beside, profile), **pinned}
+    kept = previous.versions() if previous else {}
+    unknown = [name for name in names if name not in kept and name != "uv"]
+    pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
@@ -78,15 +78,15 @@ def resolve(
     )
 
 
-def _for_target(beside: Sequence[Lock], profile: Profile) -> dict[str, str]:
+def _for_target(beside: Sequence[Lock], profile: Profile) -> dict[str, list[str]]:
     """The versions of other locks, with the build of PyTorch that is for the target."""
-    found: dict[str, str] = {}
-    for lock in reversed(beside):
-        found |= lock.versions()
+    found: dict[str, list[str]] = {}
     build = pytorch.build(profile.target)
-    for name in found.keys() & set(pytorch.PACKAGES):
-        public = Version(found[name]).public
-        found[name] = public if build is None else f"{public}+{build}"
+    for lock in beside:
+        for name, version in lock.versions().items():
+            public = Version(version).public
+            of_torch = public if build is None else f"{public}+{build}"
+            found.setdefault(name, []).append(of_torch if name in pytorch.PACKAGES else version)
     return found
 
 

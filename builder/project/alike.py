@@ -48,11 +48,7 @@ def locks_of(names: list[str], catalogue: Catalogue, made: Mapping[str, Lock]) -
 
 def differences(locks: Mapping[str, Lock]) -> Iterator[str]:
     """The packages whose versions differ between locks, in at most two lines; a build (+cpu) is no difference."""
-    by_package: dict[str, dict[str, list[str]]] = {}
-    for name, lock in locks.items():
-        for package, version in lock.versions().items():
-            by_package.setdefault(package, {}).setdefault(Version(version).public, []).append(name)
-    rows = [(package, versions) for package, versions in sorted(by_package.items()) if len(versions) > 1]
+    rows = list(_differing(locks).items())
     if not rows:
         return
     said = [f"{package} {_said(versions)}" for package, versions in rows[:_NAMED]]
@@ -60,6 +56,27 @@ def differences(locks: Mapping[str, Lock]) -> Iterator[str]:
     if len(rows) > _NAMED:
         names = list(locks)
         yield f"and {len(rows) - _NAMED} more: drydock diff {names[0]} {names[1]}"
+
+
+def oldest_first(locks: Mapping[str, Lock]) -> list[str]:
+    """The profiles whose versions differ, that first which has the oldest of what differs: others may have it too.
+
+    Of several packages torch counts, which is there in the fewest versions. Empty where nothing differs.
+    """
+    rows = _differing(locks)
+    if not rows:
+        return []
+    versions = rows.get("torch") or next(iter(rows.values()))
+    return [name for version in sorted(versions, key=Version) for name in versions[version]]
+
+
+def _differing(locks: Mapping[str, Lock]) -> dict[str, dict[str, list[str]]]:
+    """The packages of which there is more than one version: to the versions, and the profiles with each."""
+    by_package: dict[str, dict[str, list[str]]] = {}
+    for name, lock in locks.items():
+        for package, version in lock.versions().items():
+            by_package.setdefault(package, {}).setdefault(Version(version).public, []).append(name)
+    return {package: versions for package, versions in sorted(by_package.items()) if len(versions) > 1}
 
 
 def _said(versions: Mapping[str, list[str]]) -> str:

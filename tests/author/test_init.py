@@ -148,7 +148,8 @@ def chat(folder: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
         CHAT.replace("PYTORCH", str(pytorch.url("pytorch-cpu")).removesuffix("/cpu"))
     )
     make_wheel(folder.wheels, "torch", "2.15.0", requires=["nvidia-cuda-runtime"], tag=INTEL)
-    make_wheel(folder.wheels, "torch", "2.14.0", tag="cp311-cp311-macosx_14_0_arm64")
+    for version in ("2.13.0", "2.14.0", "2.15.0"):
+        make_wheel(folder.wheels, "torch", version, tag="cp311-cp311-macosx_14_0_arm64")
     make_wheel(folder.wheels, "nvidia-cuda-runtime", "13.2")
     make_wheel(folder.wheels, "nvidia-cuda-runtime-cu12", "12.8.90")
     for version in ("2.13.0", "2.14.0"):
@@ -167,14 +168,14 @@ def locked(desk: Sandbox, name: str) -> dict[str, str]:
 
 def test_a_profile_for_each_target_and_one_list_of_requirements(chat: Sandbox) -> None:
     """CUDA is that of the file, the extra that of the target; what differs is said in one line."""
-    done = chat.drydock("init", "--for", "cpu,mac,cuda").succeeded()
+    done = chat.drydock("init", "--for", "mac,cpu,cuda").succeeded()
     assert [line for line in done.stdout.splitlines() if line.startswith("profiles/")] == [
         "profiles/chat.toml",
-        "profiles/chat-cpu.toml",
         "profiles/chat-mac.toml",
+        "profiles/chat-cpu.toml",
         "profiles/chat-cuda.toml",
-        "profiles/chat-cpu.lock.toml",
         "profiles/chat-mac.lock.toml",
+        "profiles/chat-cpu.lock.toml",
         "profiles/chat-cuda.lock.toml",
     ]
     assert made(chat, "chat")["packages"] == {"requires-from": {"file": "pyproject.toml"}}
@@ -200,7 +201,7 @@ def test_a_profile_for_each_target_and_one_list_of_requirements(chat: Sandbox) -
         "torch": "2.11.0+cu128",
         "nvidia-cuda-runtime-cu12": "12.8.90",
     }
-    assert "versions that differ: torch 2.14.0 in chat-cpu and chat-mac, 2.11.0 in chat-cuda" in done.stderr
+    assert "versions that differ: torch 2.14.0 in chat-mac and chat-cpu, 2.11.0 in chat-cuda" in done.stderr
     assert "chat-cpu: locked, 2 packages, 0 MB" in done.stderr
     assert "guess" not in done.stderr
     assert "not carried over" not in done.stderr
