@@ -14,7 +14,10 @@ from builder.embedded.words import plural
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from builder.lock.model import Lock
+    from builder.project.lock import Relocked
 
 
 @click.command()
@@ -31,29 +34,42 @@ def lock(
 
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     """
-    from builder.project.alike import alike, differences, locks_of
-    from builder.project.lock import relock, words
+    from builder.project.alike import alike, differences, locks_of, oldest_first
+    from builder.project.lock import relock
 
     report = reporter()
+    if check:
+        for name in names_or_all(names):
+            report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
+        return
     made: dict[str, Lock] = {}
+    again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
     families: dict[tuple[str, ...], None] = {}
     for name in names_or_all(names):
-        if check:
-            report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
-            continue
-        again = partial(relock, name, catalogue(), report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
-        done = agreed(partial(again, made=made), yes=yes)
-        made[name] = done.lock
+        made[name] = _locked(name, partial(again, made=made), yes=yes)
         families[tuple(sorted([name, *alike(name, catalogue())]))] = None
-        for change in done.changes:
-            click.echo(f"{name}: {change}")
-        for override in done.lock.overrides if done.new else ():
-            report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
-        state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
-        report.step(f"{name}: {state}, {words(done.lock)}")
     for family in families:
+        oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
+        for count, name in enumerate(oldest[1:], 1):
+            before = {one: made[one] for one in oldest[:count]}
+            made[name] = _locked(name, partial(again, made=before), yes=yes)
         for line in differences(locks_of(list(family), catalogue(), made)):
             report.step(line)
+
+
+def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
+    """Lock a profile, and say what changed."""
+    from builder.project.lock import words
+
+    report = reporter()
+    done = agreed(lambda: again(name, catalogue()), yes=yes)
+    for change in done.changes:
+        click.echo(f"{name}: {change}")
+    for override in done.lock.overrides if done.new else ():
+        report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
+    state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
+    report.step(f"{name}: {state}, {words(done.lock)}")
+    return done.lock
 
 
 @click.command()

@@ -121,6 +121,8 @@ class _Reader:
             if key in ("dependencies", "optional-dependencies"):
                 lost = "" if key == "dependencies" or self._extras else None
                 why = "dynamic: only the project's build backend knows them"
+                if files := self._dynamic_files(key):
+                    why = f"dynamic: setuptools reads them from {', '.join(map(shown, files))}; name that file instead"
                 imported.leave(key, why, self._where("dynamic"), package=lost)
         self._list(project.get("dependencies"), "dependencies", _DEPENDENCIES)
         self._chosen("extra", self._extras, self._optional)
@@ -130,6 +132,12 @@ class _Reader:
         self._uv(table(table(self._data.get("tool")).get("uv")))
         imported.settle_constraints()
         return imported
+
+    def _dynamic_files(self, key: str) -> list[str]:
+        """The requirement files that setuptools is told to read for a key."""
+        dynamic = table(table(table(self._data.get("tool")).get("setuptools")).get("dynamic"))
+        files = table(dynamic.get(key)).get("file")
+        return [one for one in (files if isinstance(files, list) else [files]) if isinstance(one, str)]
 
     def _chosen(self, kind: str, chosen: Collection[str], there: Mapping[str, Any]) -> None:
         for name in sorted(chosen):
