@@ -35,9 +35,14 @@ class Resolution:
         here = markers.environment(self.profile.target, self.profile.python.series)
         required = map(Requirement, self.profile.packages.requires)
         wanted = {one.name for one in required if one.marker is None or one.marker.evaluate(here)}
-        implied = self._implied(map(canonicalize_name, wanted))
+        direct = {str(canonicalize_name(name)) for name in wanted}
+        # What was locked before is likely to be required by others again: then one resolution is enough.
+        implied = self._implied(direct | self.preferred.keys())
         try:
             pins = self._pins(implied)
+            if any(not pin.required_by for pin in pins):
+                implied = self._implied(direct)
+                pins = self._pins(implied)
             # What only others require is known now.
             more = self._implied(pin.name for pin in pins)
             if more.keys() - implied.keys():

@@ -250,6 +250,11 @@ def test_a_lock_made_before_stays_as_it_is(desk: Sandbox, cpu_index: Index) -> N
     desk.drydock("lock", "--check", "small").succeeded()
     profile(desk, CPU, "torch==2.13.0")
     desk.drydock("lock", "small", env=at(cpu_index)).succeeded()
+    profile(desk, CPU)  # no more, and it does not stay for having been there
+    desk.drydock("lock", "small", env=at(cpu_index)).succeeded()
+    assert set(versions(desk)) == {"anchor"}
+    profile(desk, CPU, "torch==2.13.0")
+    desk.drydock("lock", "small", env=at(cpu_index)).succeeded()
     before = (desk.work / "profiles/small.lock.toml").read_bytes()
     profile(desk, CPU, "torch")
     desk.drydock("lock", "small", env=at(cpu_index)).succeeded()
