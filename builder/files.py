@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import os
 import stat
+import sys
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -84,6 +85,37 @@ def link_atomically(target: str, path: Path) -> None:
     new = beside(path)
     new.symlink_to(target)
     new.replace(path)
+
+
+def owner(path: Path) -> str:
+    """The name of the user whom a path belongs to, for a message."""
+    import pwd
+
+    try:
+        uid = path.lstat().st_uid
+    except OSError:
+        return "somebody"
+    try:
+        return pwd.getpwuid(uid).pw_name
+    except KeyError:
+        return f"user {uid}"
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let what stands at two paths change places in one step; False, and nothing is done, where that cannot be.
+
+    renameat2(2) on Linux, renamex_np(2) on macOS; not every file system has it.
+    """
+    import ctypes
+
+    libc = ctypes.CDLL(None)
+    first, second = os.fsencode(one), os.fsencode(other)
+    if sys.platform == "darwin":
+        done: int = libc.renamex_np(first, second, 2) if hasattr(libc, "renamex_np") else -1  # RENAME_SWAP
+    else:
+        here = -100  # AT_FDCWD
+        done = libc.renameat2(here, first, here, second, 2) if hasattr(libc, "renameat2") else -1  # RENAME_EXCHANGE
+    return done == 0
 
 
 def beside(path: Path) -> Path:

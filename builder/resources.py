@@ -1,9 +1,10 @@
-"""What comes with Drydock: the templates and the built-in profiles."""
+"""What comes with Drydock: its version, the templates and the built-in profiles."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
+DISTRIBUTION = "drydock-env"
 _PACKAGE = Path(__file__).resolve().parent
 
 
@@ -13,3 +14,10 @@ def shipped(folder: str) -> Path:
     """
     inside = _PACKAGE / folder
     return inside if inside.is_dir() else _PACKAGE.parent / folder
+
+
+def version() -> str:
+    """Drydock's own version."""
+    from importlib.metadata import version as of
+
+    return of(DISTRIBUTION)

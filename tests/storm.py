@@ -1,7 +1,8 @@
 """`just storm`: many kills, races and deletions; counts what they change outside of the store. It has to be nothing.
 
-Three kinds: a build is killed at a random moment, its store removed at once or a moment later, and built again; two
-users of a group build one key at once in a shared store; each pyvenv.cfg of a stage is deleted as soon as it is there.
+Four kinds: a build is killed at a random moment, its store removed at once or a moment later, and built again; two
+users of a group build one key at once in a shared store; two users build, run, collect and repair at once in one, here,
+in containers and on what stands for other machines; each pyvenv.cfg of a stage is deleted as soon as it is there.
 """
 
 from __future__ import annotations
@@ -22,16 +23,24 @@ from pathlib import Path
 from tests.support import Index, Result, Sandbox, make_wheel
 from tests.support.base import FOLDER, Base
 from tests.support.belongings import clone
+from tests.support.crowds import Crowd
 from tests.support.homes import PROGRAM, Home, furnish, require, script_of
+from tests.support.machines import why_not as why_no_machine
+from tests.support.members import two_members
 from tests.support.storms import Members, deleting_configurations, kill_and_remove, remove_store, why_no_members
 
 # At a time: a kill hits other moments where the machine is busy.
 WORKERS = 2
 
 
+OUTSIDE = "changed files outside of the store"
+CHANGED = {"crowds": "paths lost or half-made"}
+"""What a kind counts as changed."""
+
+
 @dataclass
 class Count:
-    """What came of the tries of one kind: `changed` are the files, `failed` what a build said that had to succeed."""
+    """What came of the tries of one kind; `failed` is what was said by what had to succeed."""
 
     kind: str
     tries: int = 0
@@ -50,8 +59,8 @@ class Count:
 
     def __str__(self) -> str:
         return (
-            f"{self.kind}: {self.tries} tries, {len(self.changed)} changed files outside of the store "
-            f"(by {self.harmful}), {len(self.failed)} builds failed, {self.left} processes left, {self.seconds:.0f} s"
+            f"{self.kind}: {self.tries} tries, {len(self.changed)} {CHANGED.get(self.kind, OUTSIDE)} "
+            f"(by {self.harmful}), {len(self.failed)} failed, {self.left} processes left, {self.seconds:.0f} s"
         )
 
 
@@ -115,6 +124,24 @@ def races(desk: Sandbox, count: Count, tries: int, seed: int) -> None:
             remove_store(members.store())
 
 
+def crowds(_desk: Sandbox, count: Count, tries: int, seed: int) -> None:
+    """What is lost or half-made counts as changed."""
+    chance = random.Random(seed)
+    with two_members() as pair, tempfile.TemporaryDirectory() as folder:
+        crowd = Crowd(pair, Path(folder))
+        for _ in range(tries):
+            if chance.random() < 0.3:
+                crowd.damage()
+            acts = [crowd.start(chance, what) for what in chance.choices(["build", "run"], k=2)]
+            for what in chance.choices(["build", "run", "gc", "gc", "repair"], k=3):
+                time.sleep(chance.uniform(0, 0.7))
+                if chance.random() < 0.5:
+                    crowd.forget()
+                acts.append(crowd.start(chance, what))
+            failed = [told for act in acts if (told := act.ended()) is not None]
+            count.add(crowd.wrong(), failed, len(crowd.left()))
+
+
 def loops(desk: Sandbox, count: Count, tries: int, _seed: int) -> None:
     """A build may fail here; the one after it, undisturbed, may not."""
     place = Place(desk, script_of(desk), "loop")
@@ -154,14 +181,20 @@ def main() -> int:
     parser = argparse.ArgumentParser(prog="just storm", description=__doc__)
     parser.add_argument("--kills", type=int, default=1000, help="kills with a removal of the store (%(default)s)")
     parser.add_argument("--races", type=int, default=200, help="races of two users (%(default)s)")
+    parser.add_argument("--crowds", type=int, default=200, help="crowds of users and machines (%(default)s)")
     parser.add_argument("--loops", type=int, default=100, help="builds whose pyvenv.cfg is deleted (%(default)s)")
     parser.add_argument("--seed", type=int, default=0, help="of the random moments (%(default)s)")
     asked = parser.parse_args()
     bad = False
     with furnished() as desk:
-        for storm, tries in ((kills, asked.kills), (races, asked.races), (loops, asked.loops)):
-            if storm is races and (reason := why_no_members()) is not None:
-                print(f"races: not run: {reason}", flush=True)
+        for storm, tries in (
+            (kills, asked.kills),
+            (races, asked.races),
+            (crowds, asked.crowds),
+            (loops, asked.loops),
+        ):
+            if storm in (races, crowds) and (reason := why_no_members() or (storm is crowds and why_no_machine())):
+                print(f"{storm.__name__}: not run: {reason}", flush=True)
                 continue
             count = Count(storm.__name__)
             began = time.monotonic()

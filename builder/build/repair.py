@@ -13,14 +13,14 @@ from builder.build.rebuild import built_beside
 from builder.build.script import Script
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, examine, look
-from builder.embedded.folders import take_away
+from builder.embedded.folders import make_writable, take_away
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
 from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import DrydockError, UsageError
-from builder.files import remove_tree
+from builder.files import exchange, owner, remove_tree
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
@@ -149,6 +149,11 @@ def _rebuild(env: Path, report: Reporter) -> None:
 
     uv links files from its cache, so who wrote into one wrote into the other: a build notices that and fetches again.
     """
+    if os.geteuid() not in (0, env.stat().st_uid):
+        raise DrydockError(
+            f"{env.name} belongs to {owner(env)}, and cannot be exchanged by anybody else",
+            hint="they repair it: drydock store verify --repair",
+        )
     report.step(f"building {env.name} again")
     with built_beside(env.name, _script_of(env.name), report, share_bytecode=True) as new:
         problems = examine([new])[0].problems
@@ -159,10 +164,15 @@ def _rebuild(env: Path, report: Reporter) -> None:
 
 
 def _swap(new: Path, env: Path) -> None:
+    """Put `new` in the place of `env`: in one step where the system has it, for trainers that run there."""
+    make_writable(env)
+    new.chmod(0o755)
+    if exchange(new, env):
+        env.chmod(0o555)
+        return
     old = env.with_name(f".trash-{time.time_ns()}")
     if env.exists():
         take_away(env, old)
-    new.chmod(0o755)
     put_in_place(new, env)
     remove_tree(old)
 

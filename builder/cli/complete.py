@@ -63,6 +63,30 @@ def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
     return []
 
 
+DASHED = "drydock.dashed"
+"""In the `meta` of a context: what comes now is another program's."""
+
+
+def commands(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """A command of the profile, or after the dashes what `files` completes."""
+    complete = files if context.meta.get(DASHED) else _commands
+    return complete(context, parameter, incomplete)
+
+
+@_fitting
+def _commands(context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The commands in the file of the profile that was named, and train, the trainer."""
+    import tomllib
+
+    from builder.project.discovery import profile_folders
+
+    paths = (folder / f"{context.params['name']}.toml" for folder in profile_folders())
+    for path in paths:
+        if path.is_file():
+            return ["train", *tomllib.loads(path.read_text(encoding="utf-8")).get("commands", {})]
+    return ["train"]
+
+
 @_fitting
 def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The generations of the profile that was named, the newest first."""

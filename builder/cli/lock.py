@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 import click
 
 from builder.cli import complete
-from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import UsageError
 
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
 
     from builder.lock.model import Lock
+    from builder.lock.outdated import Outdated
     from builder.project.lock import Relocked
 
 
@@ -85,6 +87,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
     from builder.files import display
     from builder.names import stem
     from builder.project import generated
+    from builder.resources import version
 
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
@@ -95,6 +98,11 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
             generated.check(name, folder, catalogue().plan(name), standalone=standalone)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
+        if before := generated.rendered_by_another(name, folder, catalogue().plan(name)):
+            report.warn(
+                f"{display(folder)} was rendered by Drydock {before}, and this is {version()}; "
+                'in a team, agree on one: required-version = "…" in drydock.toml'
+            )
         changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone)
         for path in changed:
             click.echo(display(path))
@@ -105,7 +113,8 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 @click.argument("before", metavar="A", shell_complete=complete.profiles)
 @click.argument("after", metavar="B", shell_complete=complete.profiles)
 @json_option
-def diff(before: str, after: str, as_json: bool) -> None:
+@click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
+def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
     """Compare two profiles, locks or generations.
 
     Prints different packages, patches and overrides; of two profiles also target, variables and trainer. Each of A and
@@ -119,7 +128,7 @@ def diff(before: str, after: str, as_json: bool) -> None:
     if as_json:
         echo_json(found.as_json())
         return
-    for line in found.lines():
+    for line in found.markdown() if markdown else found.lines():
         click.echo(line)
     if found.unknown:
         report.step(f"not known for both, so not compared: {', '.join(found.unknown)}")
@@ -147,3 +156,60 @@ def why(name: str, package: str, as_json: bool) -> None:
         return
     for line in found.lines():
         click.echo(line)
+
+
+@click.command()
+@click.argument("name", type=PROFILE, default="auto", shell_complete=complete.profiles)
+@click.argument("package", required=False, shell_complete=complete.packages)
+@click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Show N levels only.")
+@json_option
+def tree(name: str, package: str | None, depth: int | None, as_json: bool) -> None:
+    """Show which package of a lock requires which, as a tree.
+
+    With PACKAGE, only what that one requires; what requires it says drydock why. (*) marks a package that stands above
+    with all that it requires.
+    """
+    from builder.lock.tree import ASCII, UNICODE
+    from builder.lock.tree import tree as of
+
+    found = of(name, catalogue().entry(name).lock)
+    if as_json:
+        echo_json(found.as_json())
+        return
+    marks = UNICODE if "utf" in (sys.stdout.encoding or "").lower() else ASCII
+    for line in found.lines(marks, below=package, depth=depth):
+        click.echo(line)
+
+
+def _outdated(name: str) -> list[Outdated]:
+    from builder.lock.outdated import outdated as of
+    from builder.project.sources import consent
+
+    entry = catalogue().entry(name)
+    return of(entry.profile, entry.lock, consent.for_builds(entry))
+
+
+@click.command()
+@click.argument("names", nargs=-1, shell_complete=complete.profiles)
+@json_option
+@yes_option
+def outdated(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
+    """List packages of locks that have newer versions.
+
+    "update" is what drydock update would lock, "latest" the newest for the target, whatever the profile says of
+    versions and days. Without NAMES, all profiles of this project.
+    """
+    from builder.lock.outdated import table
+
+    report = reporter()
+    rows = {}
+    for name in names_or_all(names):
+        with report.busy(f"asking for newer packages of {name}"):
+            rows[name] = agreed(partial(_outdated, name), yes=yes)
+    if as_json:
+        echo_json({name: [one.as_json() for one in found] for name, found in rows.items()})
+        return
+    for name, found in rows.items():
+        report.step(f"{name}: {plural(len(found), 'package')} of {len(catalogue().entry(name).lock.packages)} outdated")
+        for line in table(found) if found else ():
+            click.echo(line)

@@ -60,6 +60,8 @@ class _Dashed(click.Command):
 
     after = ""
     """What goes after the dashes, for an error."""
+    own = 0
+    """How many words before the dashes are ours, after the name."""
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         end = args.index("--") if "--" in args else len(args)
@@ -69,10 +71,14 @@ class _Dashed(click.Command):
         except click.NoSuchOption as error:
             near = f"did you mean {error.possibilities[0]}? " if error.possibilities else ""
             raise self._refused(ctx, error.option_name, "option", near) from None
-        if (words := ctx.params.get("words")) and not ctx.resilient_parsing:
-            raise self._refused(ctx, words[0], "argument", "")
+        words = ctx.params.get("words") or ()
+        if len(words) > self.own and not ctx.resilient_parsing:
+            raise self._refused(ctx, words[self.own], "argument", "")
+        if self.own:
+            ctx.params["chosen"] = words[0] if words else "train"
         ctx.params["words"] = tuple(theirs)
         if end < len(args):  # for completion: the name, or its absence, is settled
+            ctx.meta[complete.DASHED] = True
             ctx.set_parameter_source("name", click.core.ParameterSource.COMMANDLINE)
         return left
 
@@ -85,6 +91,7 @@ class _Dashed(click.Command):
 
 class _Run(_Dashed):
     after = "arguments for the trainer go"
+    own = 1
 
 
 class _Shell(_Dashed):
@@ -93,7 +100,7 @@ class _Shell(_Dashed):
 
 @click.command(cls=_Run)
 @click.argument("name", default="auto", type=PROFILE, shell_complete=complete.profiles)
-@click.argument("words", nargs=-1, metavar="[-- ARGUMENTS]...", shell_complete=complete.files)
+@click.argument("words", nargs=-1, metavar="[COMMAND] [-- ARGUMENTS]...", shell_complete=complete.commands)
 @click.option(
     "--supervise", is_flag=True, help="Restart it when it fails; keep a log, and samples of its use of the machine."
 )
@@ -113,11 +120,13 @@ def run(
     stop: bool,
     as_json: bool,
     yes: bool,
+    chosen: str = "train",
 ) -> None:
     """Run the trainer of a profile, building it first if needed.
 
-    NAME defaults to auto. ARGUMENTS after -- go to the trainer, whose exit status is passed on. What happens after a
-    failure stands in [supervise] of the profile.
+    NAME defaults to auto. COMMAND is one of [commands] of the profile; without it, or as train, it is the trainer.
+    ARGUMENTS after -- go to what is run, whose exit status is passed on. What happens after a failure of the trainer
+    stands in [supervise] of the profile.
     """
     from builder.run import start
     from builder.run.supervise.start import supervise as start_supervised
@@ -128,14 +137,17 @@ def run(
         raise UsageError("-f goes with --logs, and --json with --status")
     report = reporter()
     if status or logs or stop:
-        if words:
-            raise UsageError(f"{words[0]} is for a trainer, and no trainer is started here", hint="remove it")
+        if words or chosen != "train":
+            word = words[0] if words else chosen
+            raise UsageError(f"{word} is for a trainer, and no trainer is started here", hint="remove it")
         _look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
     elif supervise:
+        if chosen != "train":
+            raise UsageError(f"only the trainer is supervised, and {chosen} is not it", hint="leave --supervise out")
         quiet = command().quiet
         agreed(lambda: start_supervised(name, words, catalogue(), report, quiet=quiet), yes=yes)
     else:
-        agreed(lambda: start.run(name, words, catalogue(), report), yes=yes)
+        agreed(lambda: start.run(name, words, catalogue(), report, command=chosen), yes=yes)
 
 
 def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:

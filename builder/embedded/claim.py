@@ -42,13 +42,13 @@ def boot() -> str:
         return ""
 
 
-def lock(descriptor: int, *, wait: bool = False) -> bool | None:
-    """Take the kernel's lock on an open file or folder, for as long as it is open somewhere.
+def lock(descriptor: int, *, wait: bool = False, shared: bool = False) -> bool | None:
+    """Take the kernel's lock on an open file or folder, for as long as it is open somewhere; `shared` with who asks so.
 
     True where it was taken, False where somebody else has it, None where this file system has no locks.
     """
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | (0 if wait else fcntl.LOCK_NB))
+        fcntl.flock(descriptor, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | (0 if wait else fcntl.LOCK_NB))
     except BlockingIOError:
         return False
     except OSError as error:

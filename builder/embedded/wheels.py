@@ -10,6 +10,7 @@ the wheel is unpacked again.
 
 from __future__ import annotations
 
+import errno
 import os
 import re
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
@@ -299,6 +300,10 @@ def drop(paths: Sequence[Path]) -> None:
         folders.remove_path(path)
 
 
+_NOT_AS_NOTED = (errno.ENOENT, errno.ENOTDIR, errno.ELOOP, errno.ENAMETOOLONG)
+"""What looking for a file ends with where a note says what was never there."""
+
+
 def _link(wheel: Wheel, top: int, job: _Job, closed: Collection[str]) -> int:
     """Link some files of one wheel; returns how many had to be copied, and -1 where one was changed."""
     source = os.open(wheel.path, os.O_RDONLY | os.O_DIRECTORY)
@@ -320,7 +325,11 @@ def _link(wheel: Wheel, top: int, job: _Job, closed: Collection[str]) -> int:
                     copied += 1
             if path in closed and path in ours:
                 os.fchmod(here, 0o555)
-    except (FileNotFoundError, ChangedError):
+    except ChangedError:
+        return -1
+    except OSError as error:
+        if error.errno not in _NOT_AS_NOTED:
+            raise
         return -1
     finally:
         os.close(source)

@@ -20,6 +20,7 @@ overrides, and only a generation an interpreter. A `size` is null where it is no
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -167,6 +168,24 @@ class Difference:
                 yield f"{part}: {self._head(part, changes)}"
                 yield from (f"  {_told(part, change)}" for change in changes)
 
+    def markdown(self) -> Iterator[str]:
+        """The difference for a pull request: packages as a table, the other parts as blocks of a diff."""
+        if not any(self.changes.values()):
+            yield f"`{self.before.name}` and `{self.after.name}`: no difference"
+            return
+        yield f"**`{self.before.name}` → `{self.after.name}`**"
+        for part, changes in self.changes.items():
+            if not changes:
+                continue
+            yield from ("", f"{part}: {self._head(part, changes)}", "")
+            if part in ("packages", "build-requires"):
+                yield from ("| package | before | after |", "| --- | --- | --- |")
+                yield from (f"| {one.name} | {_version(one.before)} | {_version(one.after)} |" for one in changes)
+            else:  # a value has no line of its own that could end the block
+                yield "````diff"
+                yield from (re.sub("^~", "!", _told(part, change)) for change in changes)
+                yield "````"
+
     def _head(self, part: str, changes: Sequence[Change]) -> str:
         kinds = [change.kind for change in changes]
         counts = [f"{kinds.count(kind)} {kind}" for kind in ("added", "removed", "changed") if kind in kinds]
@@ -239,6 +258,10 @@ def _told_package(change: Change) -> str:
         words = f"{before['version']}: {before['file']}, sha256 {before['sha256'][:8]}... -> {after['sha256'][:8]}..."
     sizes = [size(one["size"]) for one in (before, after)]
     return f"~ {change.name} {words}" + _bracketed(" -> ".join(sizes) if all(sizes) and sizes[0] != sizes[1] else "")
+
+
+def _version(package: Mapping[str, Any] | None) -> str:
+    return "" if package is None else package["version"] + _bracketed(size(package["size"])).replace("  ", " ")
 
 
 def _tags(file: str) -> str:

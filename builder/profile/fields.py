@@ -54,6 +54,12 @@ def _no_nul(value: str) -> str:
     return value
 
 
+def _no_trainer(value: str) -> str:
+    if value == "train":
+        raise ValueError("train is the name of the trainer itself, which stands in [trainer]")
+    return value
+
+
 def _no_generation(value: str) -> str:
     if re.search(r"-[0-9]+-link$", value):
         raise ValueError("names such as this-1-link are reserved for generations")
@@ -198,6 +204,7 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Reference = Annotated[str, AfterValidator(_reference), Field(json_schema_extra={"pattern": REFERENCE_PATTERN})]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
+CommandName = Annotated[Name, AfterValidator(_no_trainer)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
 SayableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sayable)]

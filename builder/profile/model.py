@@ -16,6 +16,7 @@ from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
+    CommandName,
     Day,
     ExtraName,
     FileName,
@@ -337,6 +338,8 @@ class ProfilePart(Model):
     """Programs that `drydock verify` runs in the environment."""
     trainer: TrainerPart | None = None
     """What is run."""
+    commands: dict[CommandName, Annotated[list[Text], Field(min_length=1)]] = {}
+    """Other programs of the environment, by a name for `drydock run NAME COMMAND`, each with its first arguments."""
     generated: Generated = Generated()
     """Names of the generated files."""
     supervise: Supervise = Supervise()

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.profile.model import Profile
     from builder.profile.source import Source
     from builder.profile.target import Target
+    from builder.project.config import Config
     from builder.project.evaluate import Evaluation
     from builder.project.requirements.files import Asked, Found
     from builder.project.requirements.model import LeftOut
@@ -48,13 +49,28 @@ class Catalogue:
     _of_sources: dict[str, Path] = field(default_factory=dict)
     _settings: Seen = field(default_factory=dict)
 
+    def with_files(self, contents: Mapping[Path, bytes]) -> Catalogue:
+        """The profiles as they are once files, by their absolute paths, have these contents; all is read anew."""
+        return Catalogue(self.folders, self.step, Snapshot(dict(contents)))
+
+    @cached_property
+    def config(self) -> Config:
+        """What drydock.toml says. Raises ProfileError."""
+        from builder.project import config
+
+        return config.find(self._settings)
+
+    def check_version(self, seen: Seen) -> None:
+        """Raise ProfileError where the project is for another Drydock; `seen` gets the files that say so, or do not."""
+        self.config.check_version()
+        seen |= self._settings
+
     @cached_property
     def project(self) -> Project:
         """The project that this folder is in, and its sources. Raises ProfileError and LockError."""
-        from builder.project import config
         from builder.project.sources import pins
 
-        return pins.read(config.find(self._settings), self._settings)
+        return pins.read(self.config, self._settings)
 
     def entry(self, name: str) -> Entry:
         """The profile `name`, with what belongs to it; nothing of it is read yet."""
@@ -181,6 +197,7 @@ class Entry:
         """The profile with what it extends. Raises ProfileError."""
         from builder.profile.load import resolved
 
+        self._catalogue.check_version(self.seen)
         return resolved(self.own, self.part)
 
     @property

@@ -1,5 +1,7 @@
 """The one reader of `drydock.toml`, which has what is said of a project and of no single profile.
 
+    required-version = ">=0.2"                  # of Drydock, for everybody who works on the project
+
     [sources.team]                              where profiles of others come from (builder/project/sources)
     git = "https://forge.example/team/profiles"
 
@@ -17,9 +19,11 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from builder.errors import ProfileError, Where
 from builder.project.document import Document, content
 from builder.project.sources import declared
 from builder.project.sources.declared import Declared
+from builder.resources import DISTRIBUTION, version
 
 FILE = "drydock.toml"
 
@@ -31,6 +35,20 @@ class Config:
     file: Path | None = None
     sources: Mapping[str, Declared] = field(default_factory=dict)
     caches: tuple[str, ...] = ()
+    required_version: str | None = None
+
+    def check_version(self) -> None:
+        """Raise ProfileError where the project is for another Drydock than this one."""
+        from packaging.specifiers import SpecifierSet
+
+        wanted, here = self.required_version, version()
+        if wanted is None or SpecifierSet(wanted).contains(here, prereleases=True):
+            return
+        raise ProfileError(
+            f"this project is for Drydock {wanted}, and this is {here}",
+            hint=f"install another, for instance: uv tool install '{DISTRIBUTION}{wanted}'",
+            where=Where(str(self.file), key="required-version"),
+        )
 
 
 def find(seen: dict[Path, bytes | None] | None = None) -> Config:
@@ -49,7 +67,7 @@ def find(seen: dict[Path, bytes | None] | None = None) -> Config:
 
 def _read(document: Document) -> Config:
     document.known(_TABLES)
-    values = {name: _TABLES[name](document, value) for name, value in document.data.items()}
+    values = {name.replace("-", "_"): _TABLES[name](document, value) for name, value in document.data.items()}
     return Config(document.file, **values)
 
 
@@ -69,4 +87,17 @@ def _caches(document: Document, value: Any) -> tuple[str, ...]:
     return tuple(places)
 
 
-_TABLES: Mapping[str, Callable[[Document, Any], Any]] = {"sources": declared.read, "caches": _caches}
+def _required_version(document: Document, value: Any) -> str:
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
+    try:
+        return str(SpecifierSet(value if isinstance(value, str) else "?"))
+    except InvalidSpecifier:
+        raise document.error('not a range of versions; write for instance ">=0.2"', ("required-version",)) from None
+
+
+_TABLES: Mapping[str, Callable[[Document, Any], Any]] = {
+    "sources": declared.read,
+    "caches": _caches,
+    "required-version": _required_version,
+}

@@ -6,10 +6,12 @@ import re
 from collections.abc import Callable
 from pathlib import Path
 
+from builder.embedded import state
 from builder.errors import DriftError
 from builder.files import check_ours, display, owns, write_atomically
 from builder.names import split
 from builder.project.carried import carried
+from builder.resources import version
 from builder.script.machinery import canonical
 from builder.script.plan import Plan
 from builder.script.templates import made, rendered
@@ -43,9 +45,25 @@ def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> N
     files = rendered(plan, carried(), standalone=standalone)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
-    if wrong:
-        told = ", ".join(display(path) for path in wrong)
-        raise DriftError(f"not what the profile {name} renders to: {told}", hint=f"drydock render {name}")
+    if not wrong:
+        return
+    told = ", ".join(display(path) for path in wrong)
+    if other := rendered_by_another(name, folder, plan):
+        raise DriftError(
+            f"not what Drydock {version()} renders the profile {name} to: {told}, by Drydock {other}",
+            hint='agree on one: required-version = "…" in drydock.toml',
+        )
+    raise DriftError(f"not what the profile {name} renders to: {told}", hint=f"drydock render {name}")
+
+
+def rendered_by_another(name: str, folder: Path, plan: Plan) -> str | None:
+    """The version of Drydock that rendered the run script of the profile `name` in `folder`; None where it is ours.
+
+    So is that of a file that does not say, or is not there.
+    """
+    head = state.read_head(folder / plan.profile.run_script, 16384).decode(errors="replace")
+    found = re.search(r"^# Drydock ([0-9A-Za-z.+!-]{1,40}), machinery sha256", head, re.MULTILINE)
+    return found[1] if found and _made_for(name)(head) and found[1] != version() else None
 
 
 def _left_over(name: str, folder: Path, files: dict[str, str]) -> list[Path]:

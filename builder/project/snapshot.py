@@ -23,8 +23,9 @@ Seen = dict[Path, bytes | None]
 class Snapshot:
     """Files, parts of profiles and locks by their paths."""
 
-    def __init__(self) -> None:
-        self._contents: Seen = {}
+    def __init__(self, contents: Seen | None = None) -> None:
+        """`contents` are files as they are going to be."""
+        self._contents: Seen = dict(contents or {})
         self._parts: dict[Path, Part] = {}
         self._locks: dict[Path, Lock] = {}
 

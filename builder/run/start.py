@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -10,7 +11,9 @@ from typing import TYPE_CHECKING, NoReturn
 from builder import process, secrets
 from builder.build.build import build
 from builder.build.script import Script, script_of, script_of_generation
-from builder.errors import BuildError, DrydockError
+from builder.embedded import state
+from builder.errors import BuildError, DrydockError, UsageError
+from builder.names import stem
 from builder.project.evaluate import evaluate
 from builder.store import generations, roots
 from builder.store.layout import home
@@ -20,10 +23,31 @@ if TYPE_CHECKING:
     from builder.report import Reporter
 
 
-def run(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> NoReturn:
-    """Become the trainer of `name`, built first if needed. Its secrets are in its environment."""
+def run(
+    name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter, *, command: str = "train"
+) -> NoReturn:
+    """Become the trainer of `name`, or another of its commands, built first if needed.
+
+    Its secrets are in its environment. Raises UsageError where it has no such command.
+    """
+    if command != "train":
+        _check_command(name, command, catalogue)
     environment, _ = secrets.environment(arguments)
-    process.replace(current_script(name, catalogue, report).command("--", *arguments), environment)
+    words = () if command == "train" else (command,)
+    process.replace(current_script(name, catalogue, report).command(*words, "--", *arguments), environment)
+
+
+def _check_command(name: str, command: str, catalogue: Catalogue) -> None:
+    """Before anything is built for it."""
+    known = catalogue.entry(name).profile.commands
+    if command in known:
+        return
+    after = f"arguments for the trainer go after --: drydock run {name} -- {command}"
+    if not known:
+        raise UsageError(f"{command} is not an argument of drydock run, as {name} has no commands", hint=after)
+    near = difflib.get_close_matches(command, known, 1)
+    hint = f"did you mean {near[0]}? {after}" if near else f"it has {', '.join(known)}; {after}"
+    raise UsageError(f"{name} has no command {command}", hint=hint)
 
 
 def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:
@@ -89,7 +113,20 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
     except DrydockError as error:
         report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
         return script_of_generation(here, name, catalogue)
+    _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:
         return script_of(name, catalogue)
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
     return script_of_generation(here, name, catalogue)
+
+
+def _compare_committed(name: str, script: Path, report: Reporter) -> None:
+    """Say where the committed script does something else: who runs that gets another trainer, or other settings."""
+    committed = Path("generated") / stem(name) / script.name
+    text, ours = (state.read_text(path, state.LARGE, follow=True) for path in (committed, script))
+    if text is None or ours is None or text == ours:
+        return
+    from builder.script.machinery import canonical
+
+    if canonical(text) != canonical(ours):
+        report.warn(f"{committed} is not what {name} renders to now; to write it again: drydock render {name}")

@@ -88,6 +88,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "detects": profile.detects,
         "chooses": profile.chooses,
         "command": trainer.command,
+        "commands": profile.commands,
         "arguments": trainer.arguments,
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,

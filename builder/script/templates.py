@@ -6,7 +6,7 @@ from functools import cache
 
 from jinja2 import FileSystemLoader
 
-from builder.resources import shipped
+from builder.resources import shipped, version
 from builder.script import machinery
 from builder.script.plan import Plan
 from builder.script.render import Carried, render, render_bundle_head, render_run_script
@@ -30,7 +30,5 @@ def rendered_bundle_head(plan: Plan, bundle: object) -> str:
 @cache
 def made() -> Carried:
     """What every script carries, made from builder/embedded/."""
-    from importlib.metadata import version
-
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
-    return Carried(machinery.encoded(), machinery.digest(), version("drydock-env"), patches)
+    return Carried(machinery.encoded(), machinery.digest(), version(), patches)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-import pwd
 import re
 import secrets
 import stat
@@ -19,7 +18,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.folders import remove_path, take_away
 from builder.embedded.wheels import identity
 from builder.embedded.words import plural
-from builder.files import make_folder
+from builder.files import make_folder, owner
 from builder.store import generations, roots
 from builder.store.layout import Store
 from builder.store.usage import Links
@@ -102,14 +101,7 @@ def _take(path: Path, trash: Path) -> None:
 
 
 def _kept(path: Path, error: OSError) -> Kept:
-    try:
-        uid = path.lstat().st_uid
-    except OSError:
-        return Kept(path, "somebody", error.strerror or str(error))
-    try:
-        return Kept(path, pwd.getpwuid(uid).pw_name, error.strerror or str(error))
-    except KeyError:
-        return Kept(path, f"user {uid}", error.strerror or str(error))
+    return Kept(path, owner(path), error.strerror or str(error))
 
 
 _DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
@@ -232,6 +224,7 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
     begun += (store.home / "wheels").glob("*/.*")
     found = [(path, "no environment links this bytecode") for path in compiled]
     found += [(path, "its writer was killed") for path in begun if re.fullmatch(r"\..+\.[0-9]+", path.name)]
+    found += [(path, "its writer was killed") for path in generations.unfinished()]
     for path, why in found:
         try:
             state = path.lstat()

@@ -10,7 +10,6 @@ names the current one. Each keeps the run script that it was built with, so that
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import time
@@ -20,7 +19,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
-from builder.embedded import state
+from builder.embedded import claim, state
 from builder.errors import DrydockError, UsageError
 from builder.files import link_atomically, make_folder, share, write_atomically
 from builder.names import is_reference, of_stem, stem
@@ -75,6 +74,13 @@ def roots() -> set[str]:
     return {one.store_name for one in _all()}
 
 
+def unfinished() -> Iterator[Path]:
+    """The scripts of numbers whose generation was never made: its maker was killed."""
+    for path in _folder().glob("*-run.sh"):
+        if not os.path.lexists(path.with_name(f"{path.name.removesuffix('-run.sh')}-link")):
+            yield path
+
+
 def unknown() -> Iterator[Path]:
     """What lies among the generations and is not Drydock's."""
     stem = r"[a-z0-9-]+(\.[a-z0-9-]+)?"
@@ -103,9 +109,7 @@ def add(name: str, store_name: str, script: str) -> Generation:
             raise DrydockError(
                 f"{_folder() / stem(name)} is a folder, and no link of Drydock's", hint="move it away, then build again"
             )
-        # One more than any that ever was: a number is never used for two things.
-        number = max((one.number for one in generations(name)), default=0) + 1
-        write_atomically(_folder() / f"{stem(name)}-{number}-run.sh", script, executable=True)
+        number = _new_number(name, script)
         link_atomically(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
         link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
         made = _read(name, number, number)
@@ -114,6 +118,28 @@ def add(name: str, store_name: str, script: str) -> Generation:
                 f"generation {number} of {name} vanished while it was made", hint=f"drydock build {name}"
             )
         return made
+
+
+def _new_number(name: str, script: str) -> int:
+    """A number that no generation ever had, with the script that is to be its own.
+
+    Whoever makes the file has the number (POSIX, O_EXCL): also where a file system has no locks, or keeps them from
+    other machines (nfs(5), `local_lock`).
+    """
+    number = max(_numbers(name), default=0) + 1
+    while True:
+        path = _folder() / f"{stem(name)}-{number}-run.sh"
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
+        except FileExistsError:
+            number += 1
+            continue
+        try:
+            write_atomically(path, script, executable=True)
+        except BaseException:
+            path.unlink(missing_ok=True)
+            raise
+        return number
 
 
 def numbered(name: str, number: str) -> Generation:
@@ -235,14 +261,18 @@ def _text(path: Path) -> str | None:
 
 @contextmanager
 def _locked() -> Iterator[None]:
-    """One change at a time. The kernel drops the lock with its holder, however that ends."""
+    """One change at a time. The kernel drops the lock with its holder, however that ends.
+
+    On a file system without locks everybody goes on: each step is whole by itself.
+    """
     make_folder(_folder())
     lock = _opened(_folder() / ".lock")
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        for left in _folder().glob(".*"):  # nobody else writes here now: their writers are dead
-            if re.fullmatch(r"\..+\.[0-9]+", left.name):
-                with suppress(OSError):
+        claim.lock(lock, wait=True)
+        for left in _folder().glob(".*"):
+            # Of a dead process; one of another machine that writes now does not take a minute.
+            with suppress(OSError):
+                if re.fullmatch(r"\..+\.[0-9]+", left.name) and time.time() - left.lstat().st_mtime > 60:
                     left.unlink()
         yield
     finally:

@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 
 from builder.embedded.installed import rewrite_record
 from tests.support import Result, Sandbox, make_wheel
+from tests.support.steps import GO, Step, Watched, why_not
 
 SITE = "lib/python3.11/site-packages"
 PYC = f"{SITE}/anchor/__pycache__/__init__.cpython-311.pyc"
@@ -209,6 +211,26 @@ def test_a_mended_trainer_goes_on(desk: Sandbox) -> None:
     remove("bin/pip")(env)
     desk.drydock("store", "verify", "--repair").succeeded()
     assert process.communicate("\n", timeout=30)[0].startswith("version = '1.0'")
+
+
+@pytest.mark.slow
+def test_there_is_an_environment_at_every_step_of_a_repair(desk: Sandbox) -> None:
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    env = env_of(desk)
+    remove("bin/pip")(env)
+    absent: list[str] = []
+
+    def decide(_watched: Watched, step: Step) -> int:
+        if not (env / SITE / "anchor/__init__.py").is_file():
+            absent.append(str(step))
+        return GO
+
+    command = [sys.executable, "-m", "builder", "store", "verify", "--repair"]
+    home = desk.store.parent
+    code, _, stderr = Watched(command, home, decide, env=desk.environment, cwd=desk.work).ended(120)
+    assert (code, absent) == (0, []), stderr
+    assert (env / "bin/pip").is_file()
 
 
 # --- a Python that is gone -----------------------------------------------------------------------------------------

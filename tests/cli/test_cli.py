@@ -23,6 +23,7 @@ from tests.support import Sandbox
 
 DRYDOCK = [sys.executable, "-m", "builder"]
 COMMANDS = [
+    "add",
     "bench",
     "build",
     "bundle",
@@ -37,16 +38,21 @@ COMMANDS = [
     "kernel",
     "link",
     "lock",
+    "outdated",
     "patch",
     "profile",
     "pull",
     "push",
+    "remove",
     "render",
     "run",
     "service",
     "shell",
     "sources",
     "store",
+    "tree",
+    "undo",
+    "update",
     "verify",
     "why",
 ]
@@ -391,7 +397,7 @@ def test_before_the_dashes_all_is_drydocks(built: Sandbox, words: list[str], sai
 
 def test_help_before_the_dashes_is_drydocks(sandbox: Sandbox) -> None:
     helped = sandbox.drydock("run", "--help").succeeded().stdout
-    assert helped.startswith("Usage: drydock run [OPTIONS] [NAME] [-- ARGUMENTS]...")
+    assert helped.startswith("Usage: drydock run [OPTIONS] [NAME] [COMMAND] [-- ARGUMENTS]...")
     for words in (["small", "--help"], ["small", "-h", "--", "--steps"], ["--supervise", "nowhere", "--help"]):
         assert sandbox.drydock("run", *words).succeeded().stdout == helped
 

@@ -52,6 +52,7 @@ def completed(desk: Sandbox, *words: str, **env: str) -> list[str]:
         (["generation", "delete", "nonsense", ""], []),
         (["profile", "settings", "OMP_NUM"], ["OMP_NUM_THREADS"]),
         (["completions", "z"], ["zsh"]),
+        (["run", "small", ""], ["train"]),
         (["run", "small", "--", "--config", "a"], ["a"]),  # for the shell to complete as a file
     ],
     ids=" ".join,

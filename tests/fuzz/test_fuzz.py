@@ -37,6 +37,8 @@ def test_what_is_damaged_is_an_error_in_words_or_none_and_takes_no_time(name: st
         ("state.json", b'{"phase": 1}'),
         ("state.json", b'{"phase": "running"}'),
         ("state.json", b'{"phase":' * 100_000),
+        ("state.json", TARGETS["state.json"].seeds[0].replace(b'"trainer": ', b'"trainer": -')),
+        ("wheel", TARGETS["wheel"].seeds[0].replace(b'"lib"', b'"' + b"x" * 300 + b'"')),
         ("lock of a run", b"\xff\xff"),
         ("samples.jsonl", b'{"time": "now"}\n'),
         ("archive.zip", (SEEDS / "nameless.zip").read_bytes()),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from builder.project import refs
 from builder.project.catalogue import Catalogue
 from builder.report import PlainReporter, explain
 from tests.conftest import desk
-from tests.support import Sandbox
+from tests.support import Sandbox, make_wheel
 from tests.support.profiles import load
 from tests.support.sandbox import MINIMAL_PROFILE
 
@@ -384,3 +385,21 @@ def test_a_generation_without_its_environment(
         diff("small@1", "small")
     assert error.value.hint is not None
     assert error.value.hint.endswith("small-1-run.sh --build-only")
+
+
+def test_a_difference_for_a_pull_request(sandbox: Sandbox) -> None:
+    sandbox.profile("small")
+    sandbox.drydock("lock", "small").succeeded()
+    path = sandbox.profile("other", tail='[env]\nMODE = "a ~ b"\n')
+    make_wheel(sandbox.wheels, "rope", "2.0")
+    make_wheel(sandbox.wheels, "anchor", "2.0")
+    path.write_text(path.read_text().replace('["anchor"]', '["anchor", "rope"]'))
+    sandbox.drydock("lock", "other").succeeded()
+    told = sandbox.drydock("diff", "small", "other", "--markdown").succeeded().stdout
+    assert told.startswith("**`small` \u2192 `other`**\n\npackages: 1 added, 1 changed, 1 -> 2, ")
+    assert "| package | before | after |\n| --- | --- | --- |\n| anchor | 1.0 (" in told
+    assert re.search(r"^\| rope \|  \| 2\.0 \(\d+ B\) \|$", told, re.MULTILINE)
+    assert "````diff\n+ MODE 'a ~ b'\n````" in told
+    assert sandbox.drydock("diff", "small", "small", "--markdown").succeeded().stdout == (
+        "`small` and `small`: no difference\n"
+    )

@@ -10,6 +10,7 @@ from builder.errors import ProfileError
 from builder.project import config
 from builder.project.caches import cache_places
 from builder.report import explain
+from builder.resources import version
 from tests.support import Sandbox
 
 BOTH = '[sources.team]\npath = "../team"\n\n[caches]\nplaces = ["wheels", "/srv/wheels", "https://wheels.example/x"]\n'
@@ -91,3 +92,39 @@ def test_the_program_takes_sources_and_caches_from_one_file(sandbox: Sandbox) ->
     assert "team:extra" in sandbox.drydock("profile", "list").succeeded().stdout
     sandbox.drydock("lock", "small").succeeded()
     sandbox.drydock("build", "small").succeeded()
+
+
+# --- required-version ----------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("text", ['required-version = "new"', "required-version = 3", 'required-version = ">=1,"'])
+def test_a_version_that_is_no_range_is_an_error(folder: Path, text: str) -> None:
+    if text.endswith('1,"'):
+        (folder / "drydock.toml").write_text(text)
+        assert config.find().required_version == ">=1"
+        return
+    told = said(folder, text)
+    assert "not a range of versions" in told
+    assert "drydock.toml:1: required-version" in told
+
+
+def test_a_project_for_another_drydock_is_not_worked_on(locked: Sandbox) -> None:
+    locked.drydock("build", "small").succeeded()
+    file = locked.work / "drydock.toml"
+    file.write_text('required-version = ">=99"\n')
+    told = f"this project is for Drydock >=99, and this is {version()}"
+    for command in ("build", "render", "lock"):
+        locked.drydock(command, "small").failed(1, told, "uv tool install 'drydock-env>=99'")
+    assert told in locked.drydock("run", "small").succeeded().stderr  # of what was built before
+    file.write_text(f'required-version = ">={version()}"\n')
+    locked.drydock("run", "small").succeeded()
+
+
+def test_a_team_with_two_versions_is_told_so(locked: Sandbox) -> None:
+    locked.drydock("render", "small").succeeded()
+    (script,) = (locked.work / "generated/small").glob("run_*.sh")
+    script.write_text(script.read_text().replace(f"# Drydock {version()},", "# Drydock 99.0,"))
+    locked.drydock("render", "small", "--check").failed(1, "by Drydock 99.0", "required-version")
+    done = locked.drydock("render", "small").succeeded()
+    assert f"was rendered by Drydock 99.0, and this is {version()}" in done.stderr
+    assert "Drydock 99.0" not in locked.drydock("render", "small").succeeded().stderr

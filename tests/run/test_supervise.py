@@ -30,7 +30,7 @@ from builder.run.supervise.runs import Request
 from builder.run.supervise.start import _guard
 from builder.script.quoting import systemd_path, systemd_word
 from tests.conftest import ROOT
-from tests.support import Sandbox
+from tests.support import Sandbox, machines
 from tests.support.mounts import tmpfs
 
 QUICK = "backoff = 0.05\nlongest-backoff = 0.2\ngrace = 2\nsample-every = 0.5\n"
@@ -361,6 +361,25 @@ def test_a_second_supervisor_is_refused_with_the_process_id_of_the_first(desk: S
         until(lambda: "ready" in log(desk))
         desk.drydock("run", "small", "--supervise").failed(1, f"supervised already, by process {running.pid}", "--stop")
         assert log(desk).count("ready") == 1
+
+
+@pytest.mark.slow
+def test_there_is_one_supervisor_where_the_file_system_has_no_locks(desk: Sandbox, tmp_path: Path) -> None:
+    if (reason := machines.why_not()) is not None:
+        pytest.skip(reason)
+    trainer(desk, "import time; print('up', flush=True); time.sleep(60)")
+    desk.drydock("build", "small").succeeded()
+    inside = f"""\
+{sys.executable} -m builder run small --supervise &
+until grep -q up '{folder(desk)}/log'; do sleep 0.1; done 2>/dev/null
+{sys.executable} -m builder run small --supervise && exit 3
+{sys.executable} -m builder run small --stop || exit 4
+wait
+"""
+    there = machines.Machine("elsewhere", desk.store.parent, tmp_path)
+    done = desk.run([*there.command, "sh", "-c", inside], timeout=60).succeeded()
+    assert "small is supervised already, by process" in done.stderr
+    assert "small is stopped" in done.stderr
 
 
 @pytest.mark.slow

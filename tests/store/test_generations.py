@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import itertools
 import os
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
 
+from builder.embedded import claim
 from builder.errors import UsageError
 from builder.store import generations
 
@@ -113,6 +115,18 @@ def test_what_a_dead_process_began_is_removed_by_the_next_change(home: Path) -> 
     add("a")
     left = home / "profiles/.cpu-2-link.7"
     left.symlink_to("../store/nowhere")
+    now = home / "profiles/.cpu-2-run.sh.8"
+    now.touch()
+    minutes_ago = time.time() - 120
+    os.utime(left, (minutes_ago, minutes_ago), follow_symlinks=False)
     add("b")
-    assert not left.is_symlink()
-    assert sorted(path.name for path in (home / "profiles").glob(".*")) == [".lock"]
+    assert sorted(path.name for path in (home / "profiles").glob(".*")) == [now.name, ".lock"]
+
+
+def test_where_no_lock_holds_a_number_is_never_used_for_two_things(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(claim, "lock", lambda *_, **__: None)
+    with ThreadPoolExecutor(8) as pool:
+        made = list(pool.map(lambda letter: generations.add("cpu", f"{letter * 32}-cpu", letter), "abcd" * 5))
+    store_names = {one.number: one.store_name for one in made}
+    assert {one.number: one.store_name for one in generations.generations("cpu")} == store_names
+    assert all(one.script.read_text() == one.store_name[0] for one in made)

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import os
 import random
-import shutil
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,11 +13,12 @@ from pathlib import Path
 import pytest
 
 from builder.store import roots
-from tests.support import Index, Result, Sandbox
+from tests.support import Sandbox
+from tests.support.machines import CONTAINER
+from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
 
 DAY = 86400
 SLEEPER = "import anchor, time; print('up', flush=True); time.sleep(60)"
-UNSHARE = ("unshare", "--pid", "--fork", "--mount-proc", "--kill-child")
 
 
 @pytest.fixture
@@ -49,9 +48,9 @@ def age(path: Path, days: float) -> None:
 @pytest.fixture
 def other_processes() -> tuple[str, ...]:
     """The start of a command that sees no process of this machine but its own, as one in a container."""
-    if os.geteuid() or subprocess.run([*UNSHARE, "true"], capture_output=True, check=False).returncode:
+    if os.geteuid() or subprocess.run([*CONTAINER, "true"], capture_output=True, check=False).returncode:
         pytest.skip("a new process namespace needs root, and a kernel that allows it")
-    return UNSHARE
+    return CONTAINER
 
 
 @pytest.mark.parametrize("inside", ["trainer", "collector"])
@@ -175,69 +174,17 @@ def test_a_second_collection_is_an_error_whoever_does_it(
 
 # --- several users ---------------------------------------------------------------------------------------------------
 
-GROUP = 54320
-PYTHON = "/usr/bin/python3.11"
-
-
-class Member:
-    """A user of the group, without a name, with a home and a desk of its own, on the store of all."""
-
-    def __init__(self, root: Path, number: int, index: Index, uv: str) -> None:
-        self.number = number
-        self.desk = Sandbox(root / f"user{number}", index, uv, root / f"user{number}/cache")
-        code = Path(__file__).parents[2]
-        packages = next(Path(sys.prefix).glob("lib/python3.11/site-packages"))
-        self.desk.environment |= {
-            "DRYDOCK_HOME": str(root / "store"),
-            "DRYDOCK_PYTHON": PYTHON,
-            "PATH": "/usr/bin:/bin",
-            "PYTHONPATH": f"{code}:{packages}",
-            "TMPDIR": str(root / f"user{number}"),
-        }
-        self.desk.profile("small")
-
-    def own(self) -> None:
-        """Give the desk to its user, who lets nobody else read what they make."""
-        subprocess.run(["chown", "-R", f"{self.number}:{self.number}", str(self.desk.root)], check=True)
-
-    def run(self, *command: str, umask: str = "077") -> Result:
-        become = ["setpriv", "--reuid", str(self.number), "--regid", str(self.number), "--groups", str(GROUP)]
-        return self.desk.run([*become, "sh", "-c", f'umask {umask}; exec "$@"', "sh", *command])
-
-    def drydock(self, *arguments: str, umask: str = "077") -> Result:
-        return self.run(PYTHON, "-m", "builder", *arguments, umask=umask)
-
 
 @pytest.fixture
-def members(uv_cache: Path) -> Iterator[tuple[Member, Member]]:
-    """Two users of a group, with a lock each, and a store that the first has made for it."""
-    from uv import find_uv_bin
-
-    with tempfile.TemporaryDirectory(prefix="drydock-members-") as folder:
-        root = Path(folder)
-        root.chmod(0o755)
-        try:
-            uv = Path(shutil.copy2(find_uv_bin(), root / "uv"))
-        except OSError as error:
-            pytest.skip(str(error))
-        (root / "wheels").mkdir()
-        (root / "store").mkdir(mode=0o777)
-        (root / "store").chmod(0o777)
-        with Index(root / "wheels") as index:
-            pair = Member(root, 54321, index, str(uv)), Member(root, 54322, index, str(uv))
-            for member in pair:
-                member.own()
-            probe = pair[0].run(PYTHON, "-c", "import click, pydantic, builder") if not os.geteuid() else None
-            if probe is None or probe.code:
-                pytest.skip("other users need root, setpriv, and a Python 3.11 and a checkout that they can read")
-            os.chown(root / "store", pair[0].number, GROUP)
-            pair[0].drydock("store", "init", "--shared", "--group", str(GROUP)).succeeded()
-            for member in pair:
-                member.drydock("lock", "small").succeeded()
+def members(uv_cache: Path) -> Iterator[Pair]:
+    try:
+        with two_members() as pair:
             yield pair
+    except NoMembersError as why:
+        pytest.skip(str(why))
 
 
-def test_a_store_of_a_group_is_made_by_one_command_and_only_for_a_group(members: tuple[Member, Member]) -> None:
+def test_a_store_of_a_group_is_made_by_one_command_and_only_for_a_group(members: Pair) -> None:
     store = Path(members[0].desk.environment["DRYDOCK_HOME"])
     for name in ("", "store", "wheels", "gcroots/running", "profiles"):
         state = (store / name).stat()
@@ -248,7 +195,7 @@ def test_a_store_of_a_group_is_made_by_one_command_and_only_for_a_group(members:
 
 
 @pytest.mark.slow
-def test_members_build_run_and_collect_whatever_their_umask(members: tuple[Member, Member]) -> None:
+def test_members_build_run_and_collect_whatever_their_umask(members: Pair) -> None:
     one, two = members
     store = Path(one.desk.environment["DRYDOCK_HOME"])
     env = Path(one.drydock("build", "small").succeeded().stdout.strip())
@@ -263,6 +210,13 @@ def test_members_build_run_and_collect_whatever_their_umask(members: tuple[Membe
     two.drydock("lock", "other").succeeded()
     other = Path(two.drydock("build", "other").succeeded().stdout.strip())
     assert one.drydock("build", "small").succeeded().stdout.strip() == str(env)
+    # What is damaged is put in order by whose it is.
+    module = env / "lib/python3.11/site-packages/anchor/__init__.py"
+    with module.open("a") as file:
+        file.write("# changed\n")
+    two.drydock("store", "verify", "--repair").failed(1, f"{env.name} belongs to user {one.number}")
+    one.drydock("store", "verify", "--repair").succeeded()
+    two.drydock("store", "verify").succeeded()
     # A dead build of the first is deleted by the second, and its environment is not: it is named.
     dead = store / "store" / f".stage-{'0' * 32}-{'0' * 12}"
     one.run("sh", "-c", f"umask 002; mkdir -p {dead}/lib/deep; touch {dead}/lib/deep/file").succeeded()
@@ -281,15 +235,14 @@ def test_members_build_run_and_collect_whatever_their_umask(members: tuple[Membe
 
 
 @pytest.mark.slow
-def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: tuple[Member, Member]) -> None:
+def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: Pair) -> None:
     one, two = members
     one.desk.trainer(SLEEPER)
     one.own()
     env = Path(one.drydock("build", "small").succeeded().stdout.strip())
     store = Path(one.desk.environment["DRYDOCK_HOME"])
-    become = ["setpriv", "--reuid", str(one.number), "--regid", str(one.number), "--groups", str(GROUP)]
     with subprocess.Popen(
-        [*become, PYTHON, "-m", "builder", "run", "small"],
+        [*one.become, PYTHON, "-m", "builder", "run", "small"],
         env=one.desk.environment,
         cwd=one.desk.work,
         stdout=subprocess.PIPE,
@@ -306,9 +259,7 @@ def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: tuple[
 
 
 @pytest.mark.slow
-def test_runs_go_well_while_everybody_collects(
-    members: tuple[Member, Member], other_processes: tuple[str, ...], tmp_path: Path
-) -> None:
+def test_runs_go_well_while_everybody_collects(members: Pair, other_processes: tuple[str, ...], tmp_path: Path) -> None:
     """Two users, in containers of their own or not, build and run what nothing else needs, while both collect."""
     store, chance = Path(members[0].desk.environment["DRYDOCK_HOME"]), random.Random(str(tmp_path))
     scripts = []
@@ -319,10 +270,12 @@ def test_runs_go_well_while_everybody_collects(
         member.own()
 
     def start(member: Member, *command: str) -> subprocess.Popen[bytes]:
-        become = ["setpriv", "--reuid", str(member.number), "--regid", str(member.number), "--groups", str(GROUP)]
         prefix = other_processes if chance.random() < 0.5 else ()
         return subprocess.Popen(
-            [*prefix, *become, *command], env=member.desk.environment, cwd=member.desk.work, stderr=subprocess.PIPE
+            [*prefix, *member.become, *command],
+            env=member.desk.environment,
+            cwd=member.desk.work,
+            stderr=subprocess.PIPE,
         )
 
     for _ in range(5):

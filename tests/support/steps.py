@@ -8,23 +8,20 @@ the order in which threads get their turn: a step is known by program, call and 
 
 from __future__ import annotations
 
-import ctypes
-import fcntl
 import itertools
 import os
-import platform
 import re
 import select
 import signal
 import socket
-import struct
 import subprocess
-import sys
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+
+from tests.support import seccomp
 
 # Calls by number, of x86_64 (linux, arch/x86/entry/syscalls/syscall_64.tbl), and where their paths are: the number of
 # an argument that is a path, a pair of such for a folder and a path below it, or `fd` and the number of a descriptor.
@@ -67,10 +64,6 @@ CREATES = os.O_CREAT | os.O_TRUNC
 
 GO, NEVER = 0, -1
 
-_SECCOMP = 317
-_ARCH = 0xC000003E  # AUDIT_ARCH_X86_64
-_RECEIVE, _SEND = 0xC0502100, 0xC0182101  # SECCOMP_IOCTL_NOTIF_RECV and _SEND
-_CONTINUE = 1  # SECCOMP_USER_NOTIF_FLAG_CONTINUE
 _AT_FDCWD = 0xFFFFFF9C
 
 
@@ -127,7 +120,7 @@ class Watched:
         ours, theirs = socket.socketpair()
         with ours, theirs:
             self.process = subprocess.Popen(
-                [sys.executable, "-I", "-S", __file__, str(theirs.fileno()), *command],
+                seccomp.command(_choice(), theirs.fileno(), *command),
                 env=dict(env),
                 cwd=cwd,
                 stdin=subprocess.DEVNULL,
@@ -137,10 +130,10 @@ class Watched:
                 pass_fds=[theirs.fileno()],
             )
             theirs.close()
-            _, descriptors, _, _ = socket.recv_fds(ours, 1, 1)
-        if not descriptors:
+            listener = seccomp.listener(ours)
+        if listener is None:
             raise RuntimeError(self.process.communicate()[1].decode())
-        self._listener = descriptors[0]
+        self._listener = listener
         self._folder = folder
         self._decide = decide
         self._thread = threading.Thread(target=self._serve, daemon=True)
@@ -179,19 +172,14 @@ class Watched:
         poll = select.poll()
         poll.register(self._listener, select.POLLIN)
         while not any(event & select.POLLHUP for _, event in poll.poll()):
-            notice = bytearray(80)
-            try:
-                fcntl.ioctl(self._listener, _RECEIVE, notice, True)
-            except OSError:  # it was killed, or a signal took it away: then it asks again
+            if (asked := seccomp.receive(self._listener)) is None:
                 continue
-            number, pid, _, call, _, _, *arguments = struct.unpack("QIIiIQ6Q", notice)
+            number, pid, call, arguments = asked
             step = self._step(pid, call, arguments)
             error = GO if step is None else self._decide(self, step)
             if error == NEVER:
                 continue
-            answer = struct.pack("QqiI", number, 0, -error, _CONTINUE if error == GO else 0)
-            with suppress(OSError):
-                fcntl.ioctl(self._listener, _SEND, answer)
+            seccomp.answer(self._listener, number, error)
         os.close(self._listener)
 
     def _step(self, thread: int, call: int, arguments: list[int]) -> Step | None:
@@ -250,48 +238,19 @@ def _program(words: list[str]) -> str:
     return first
 
 
-# --- in the child: become the program, with the calls handed over --------------------------------------------------
-
-
-def _filter() -> bytes:
-    """The program in classic BPF that chooses the calls (linux/filter.h, linux/seccomp.h)."""
-    load, equal, any_bit, answer = 0x20, 0x15, 0x45, 0x06
-    notify, allow = (answer, 0, 0, 0x7FC00000), (answer, 0, 0, 0x7FFF0000)
-    code = [(load, 0, 0, 4), (equal, 1, 0, _ARCH), allow, (load, 0, 0, 0)]
+def _choice() -> list[seccomp.Instruction]:
+    """What chooses the calls."""
+    code = []
     for number in CALLS:
         if number in OPENS:
-            code += [(equal, 0, 4, number), (load, 0, 0, 16 + 8 * OPENS[number]), (any_bit, 0, 1, CREATES)]
-            code += [notify, allow]
+            code += [(seccomp.EQUAL, 0, 4, number), (seccomp.LOAD, 0, 0, 16 + 8 * OPENS[number])]
+            code += [(seccomp.ANY_BIT, 0, 1, CREATES), seccomp.NOTIFY, seccomp.ALLOW]
         else:
-            code += [(equal, 0, 1, number), notify]
-    return b"".join(struct.pack("HBBI", *instruction) for instruction in [*code, allow])
-
-
-def _hand_over() -> int:
-    """Filter this process and its children from now on; gives the descriptor on which the calls arrive."""
-    if platform.system() != "Linux" or platform.machine() != "x86_64":
-        raise OSError("the numbers of the system calls are those of Linux on x86_64")
-    libc = ctypes.CDLL(None, use_errno=True)
-    code = _filter()
-    text = ctypes.create_string_buffer(code, len(code))
-    program = struct.pack("HxxxxxxQ", len(code) // 8, ctypes.addressof(text))
-    libc.prctl(38, 1, 0, 0, 0)  # PR_SET_NO_NEW_PRIVS
-    listener: int = libc.syscall(_SECCOMP, 1, 8, program)  # SET_MODE_FILTER, FLAG_NEW_LISTENER
-    if listener < 0:
-        raise OSError(ctypes.get_errno(), os.strerror(ctypes.get_errno()))
-    return listener
+            code += [(seccomp.EQUAL, 0, 1, number), seccomp.NOTIFY]
+    return code
 
 
 def why_not() -> str | None:
     """Why system calls cannot be handed over here; None where they can."""
-    done = subprocess.run([sys.executable, "-I", "-S", __file__], capture_output=True, text=True, check=False)
+    done = subprocess.run(seccomp.command(_choice(), -1), capture_output=True, text=True, check=False)
     return done.stderr.strip().rpartition("\n")[2] if done.returncode else None
-
-
-if __name__ == "__main__":
-    descriptor = _hand_over()
-    if len(sys.argv) > 2:
-        with socket.socket(fileno=int(sys.argv[1])) as channel:
-            socket.send_fds(channel, [b"."], [descriptor])
-        os.close(descriptor)
-        os.execvp(sys.argv[2], sys.argv[2:])

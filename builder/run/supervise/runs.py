@@ -9,7 +9,6 @@ runs/NAME/samples.jsonl     samples of the trainer's use of the machine
 
 from __future__ import annotations
 
-import fcntl
 import os
 import re
 import signal
@@ -23,6 +22,7 @@ from pathlib import Path
 from typing import Any, BinaryIO, NoReturn
 
 from builder import process
+from builder.embedded import claim as kernel
 from builder.embedded.folders import is_shared
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
@@ -89,11 +89,26 @@ def claim(name: str) -> int:
 
 
 def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+    taken = kernel.lock(lock)
+    return taken if taken is not None else not _supervises(_holder(lock))
+
+
+def _holder(lock: int) -> int | None:
+    """The process id in a lock."""
+    found = re.fullmatch(rb"([0-9]{1,10})\n", os.pread(lock, 32, 0))
+    return int(found[1]) if found else None
+
+
+def _supervises(number: int | None) -> bool:
+    """Whether a process is a supervisor, where the file system has no locks that say so."""
+    import psutil
+
+    if number is None:
         return False
-    return True
+    try:
+        return "builder.run.supervise" in psutil.Process(number).cmdline()
+    except (psutil.Error, OverflowError):
+        return False
 
 
 def supervise(lock: int, request: Request, environment: Mapping[str, str]) -> NoReturn:
@@ -113,13 +128,11 @@ def supervisor(name: str) -> int | None:
     except FileNotFoundError:
         return None
     try:
-        fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
-    except BlockingIOError:
-        found = re.fullmatch(rb"([0-9]{1,10})\n", os.read(lock, 32))
-        return int(found[1]) if found else None
+        holder = _holder(lock)
+        taken = kernel.lock(lock, shared=True)
+        return holder if taken is False or (taken is None and _supervises(holder)) else None
     finally:
         os.close(lock)
-    return None
 
 
 def stop(name: str, say: Callable[[str], None]) -> None:
@@ -242,7 +255,7 @@ def _left_behind(name: str) -> int | None:
     try:
         trainer = psutil.Process(state["trainer"])
         ours = abs(trainer.create_time() - state["trainer_began"]) < 2 and trainer.status() != psutil.STATUS_ZOMBIE
-    except (psutil.Error, OverflowError, TypeError):
+    except (psutil.Error, OverflowError, TypeError, ValueError):
         return None
     return trainer.pid if ours else None
 

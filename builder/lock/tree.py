@@ -1,0 +1,105 @@
+"""What requires what in a lock, as a tree: `drydock tree`. Pure, from the required-by of the lock."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from packaging.utils import canonicalize_name
+
+from builder.errors import UsageError
+from builder.lock.model import Lock
+
+_PROFILE = "profile"
+
+
+@dataclass(frozen=True)
+class Marks:
+    """What the lines of a tree are drawn with."""
+
+    branch: str
+    last: str
+    along: str
+
+
+UNICODE = Marks("├── ", "└── ", "│   ")
+ASCII = Marks("|-- ", "`-- ", "|   ")
+
+
+@dataclass(frozen=True)
+class Tree:
+    """The packages of a lock: `versions` by name, and for each the packages that it `requires`, both sorted.
+
+    `roots` are what the profile itself requires.
+    """
+
+    name: str
+    versions: Mapping[str, str]
+    requires: Mapping[str, Sequence[str]]
+    roots: Sequence[str]
+
+    def lines(self, marks: Marks = UNICODE, *, below: str | None = None, depth: int | None = None) -> Iterator[str]:
+        """The tree of the profile, or of the package `below` alone, `depth` packages deep.
+
+        What stands there a second time has a (*), and nothing under it. Raises UsageError for a package that is not in
+        the lock.
+        """
+        seen: set[str] = set()
+        top = [self._known(below)] if below is not None else self.roots
+        if below is None:
+            yield self.name
+        for number, package in enumerate(top):
+            lead = "" if below is not None else marks.last if number == len(top) - 1 else marks.branch
+            under = "" if below is not None else "    " if number == len(top) - 1 else marks.along
+            yield from self._lines(package, lead, under, marks, seen, depth)
+
+    def _lines(
+        self, package: str, lead: str, under: str, marks: Marks, seen: set[str], depth: int | None
+    ) -> Iterator[str]:
+        requires = self.requires[package] if depth != 1 else ()
+        again = package in seen and bool(requires)
+        yield f"{lead}{package} {self.versions[package]}{' (*)' if again else ''}"
+        if again:
+            return
+        seen.add(package)
+        for number, one in enumerate(requires):
+            is_last = number == len(requires) - 1
+            yield from self._lines(
+                one,
+                under + (marks.last if is_last else marks.branch),
+                under + ("    " if is_last else marks.along),
+                marks,
+                seen,
+                None if depth is None else depth - 1,
+            )
+
+    def _known(self, package: str) -> str:
+        name = canonicalize_name(package)
+        if name not in self.versions:
+            near = difflib.get_close_matches(name, self.versions, 1)
+            hint = f"did you mean {near[0]}?" if near else f"all that it has: drydock tree {self.name}"
+            raise UsageError(f"{package} is not in the lock of {self.name}", hint=hint)
+        return name
+
+    def as_json(self) -> dict[str, Any]:
+        """What `--json` prints: the profile's own requirements, and each package with its version and what it needs."""
+        packages = [
+            {"name": name, "version": version, "requires": list(self.requires[name])}
+            for name, version in self.versions.items()
+        ]
+        return {"name": self.name, "requires": list(self.roots), "packages": packages}
+
+
+def tree(name: str, lock: Lock) -> Tree:
+    """The tree of a lock, which is that of the profile `name`."""
+    requires: dict[str, list[str]] = {package.name: [] for package in lock.packages}
+    roots = []
+    for package in sorted(lock.packages, key=lambda one: one.name):
+        for one in package.required_by:
+            if one in requires:
+                requires[one].append(package.name)
+            elif one == _PROFILE:
+                roots.append(package.name)
+    return Tree(name, dict(sorted(lock.versions().items())), requires, roots)
