@@ -120,6 +120,11 @@ def reason(stderr: str) -> str:
     return (hints or causes[-1:] or lines or ["it says nothing"])[0].removeprefix("hint: ").removeprefix("error: ")
 
 
+def is_out_of_reach(said: str) -> bool:
+    """Whether it says that an index was not reached, or does not have a package at all."""
+    return re.search(rf"{_UNASKED}|Failed to fetch|Request failed|HTTP status", said) is not None
+
+
 def parse_default_index(text: str) -> str | None:
     """The index that uv takes where nobody names another, from its own help.
 
@@ -256,15 +261,18 @@ def resolve(
     folder: Path,
     *,
     overrides: Sequence[str] = (),
-    preferred: Mapping[str, str] | None = None,
+    preferred: Mapping[str, Sequence[str]] | None = None,
     upgrade: Iterable[str] = (),
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
+    Of several for a package, the first that fits.
+
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
     pins = folder / "pins.txt"
-    pins.write_text("".join(f"{name}=={version}\n" for name, version in (preferred or {}).items()))
+    kept = [f"{name}=={version}\n" for name, versions in (preferred or {}).items() for version in versions]
+    pins.write_text("".join(kept))
     arguments = ["--annotation-style", "line", "--output-file", str(pins)]
     for package in upgrade:
         arguments += ["--upgrade-package", package]

@@ -3,24 +3,33 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import cached_property
 from pathlib import Path
+from typing import Any
+
+import tomli_w
 
 from builder.author import gitattributes, precommit
 from builder.author.importing import Options
-from builder.author.importing.model import Imported, LeftOut
 from builder.author.importing.own import command_of, own_code
-from builder.author.importing.target import choose
-from builder.author.importing.workflow import check, named, notes, read
+from builder.author.importing.target import Chosen, with_cuda_of
+from builder.author.importing.workflow import named, notes, read, text_of
 from builder.author.importing.write import profile_text
-from builder.errors import UsageError
+from builder.author.kinds import extra_for, here, match_for, sensible, target_for
+from builder.errors import LockError, UsageError, Where
 from builder.files import display, write_atomically, write_new
+from builder.lock.model import Lock
 from builder.machine import Machine
 from builder.project import generated
+from builder.project.alike import differences, oldest_first
 from builder.project.catalogue import Catalogue
-from builder.project.lock import relock
+from builder.project.lock import relock, words
+from builder.project.requirements.indexes import for_target
+from builder.project.requirements.model import Imported, LeftOut
+from builder.project.requirements.pyproject import PYPROJECT, extras_of
 from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
@@ -31,7 +40,10 @@ _TRAINERS = ("train.py", "main.py", "run.py")
 
 @dataclass(frozen=True)
 class Started:
-    """A new project: its files, the profile's `name`, items left out, notes, and the hook if not added."""
+    """A new project: its files, the profile's `name`, items left out, notes, and the hook if not added.
+
+    Where there is a profile for each of several kinds of machines, `name` is that of this machine, or the first.
+    """
 
     name: str
     files: list[Path]
@@ -40,15 +52,21 @@ class Started:
     hook: str | None
 
 
-def start_project(name: str | None, machine: Machine, report: Reporter, *, lock: bool = True) -> Started:
+def start_project(
+    name: str | None, machine: Machine, report: Reporter, *, lock: bool = True, kinds: Sequence[str] = ()
+) -> Started:
     """Start a project in the current folder; `lock` resolves and renders too, which needs an index or a cache.
 
-    On any error its files are removed again. Raises UsageError where a file is in the way, and ProfileError and
-    LockError.
+    For several `kinds` of machines, a part has what the project needs, and a profile each target. On any error its
+    files are removed again. Raises UsageError where a file is in the way, and ProfileError and LockError.
     """
     source = next((Path(one) for one in _SOURCES if Path(one).is_file() and _is_project(Path(one))), None)
-    chosen = choose(machine, None, None)
-    imported = read(source, chosen, Options()) if source else Imported()
+    text = text_of(source, by_hand=True) if source is not None else ""
+    extras = extras_of(text) if source is not None and source.name == PYPROJECT else []
+    asked, kinds = list(kinds), list(kinds) or sensible(machine, text, extras)
+    chosen = {kind: target_for(kind, machine) for kind in kinds}
+    imported = read(source, chosen[kinds[0]], Options()) if source is not None else Imported()
+    chosen = {kind: with_cuda_of(one, imported, text) for kind, one in chosen.items()}
     if not imported.command:
         found = next((one for one in _TRAINERS if Path(one).is_file()), None)
         imported.command = ["python", found] if found else []
@@ -56,47 +74,143 @@ def start_project(name: str | None, machine: Machine, report: Reporter, *, lock:
     own = own_code(source, path, imported)
     if own.code is not None and not imported.command:
         imported.command = command_of(own.code, Path.cwd())
-    folder = Path("generated") / name
-    lock_path = path.with_name(f"{name}.lock.toml")
-    for taken in (lock_path, folder):
-        if os.path.lexists(taken):
-            raise UsageError(f"{display(taken)} already exists", hint="use another name: --name")
-    text = profile_text(
-        name,
-        f"made by drydock init{f' of {source}' if source else ''}",
-        imported,
-        {**chosen.table, "match": _match(machine)},
-        # With requirements of one's own, those of base and its day would be in the way.
-        extends=() if source else ("base",),
-        project=own.path,
-    )
-    check(name, text, path)
-    with _all_or_nothing([path, lock_path, folder, ATTRIBUTES_FILE, HOOKS_FILE]):
-        write_new(path, text)
+    begun = _Begun(name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path)
+    texts = begun.texts()
+    folders = {one: Path("generated") / one for one in begun.built()}
+    locks = [path.with_name(f"{one}.lock.toml") for one in folders]
+    files = {path.with_name(f"{one}.toml"): text for one, text in texts.items()}
+    _check_free([*files, *locks, *folders.values()])
+    made = [*files]
+    with _all_or_nothing([*files, *locks, *folders.values(), ATTRIBUTES_FILE, HOOKS_FILE]):
+        for file, content in files.items():
+            write_new(file, content)
+        catalogue = Catalogue(step=report.step)
+        for one in folders:
+            _ = catalogue.profile(one)
         if lock:
-            relock(name, Catalogue(step=report.step), report)
-            generated.generate(name, folder, Catalogue().plan(name))  # with the lock that is there now
-        made = [path, *([lock_path, *sorted(folder.iterdir())] if lock else [])]
+            try:
+                made += _lock_all(folders, catalogue, report)
+            except LockError as error:
+                if not asked and len(kinds) > 1:
+                    less = f"to begin with this machine alone: drydock init --for {kinds[0]}"
+                    error.hint = f"{error.hint}; {less}" if error.hint else less
+                raise
         with _as_it_was(ATTRIBUTES_FILE):
             made += _add_attributes()
             # The last step: what it changes of the user's is never to be undone.
             added, hook = _add_hook()
-    said = notes(imported, chosen, path)
-    if source is None:
-        said = [f"no requirements.txt and no [project] here: {display(path)} extends base; add torch to [packages]"]
-        said += [one for one in notes(imported, chosen, path) if "nothing is required" not in one]
-    said += [own.note] if own.note else []
-    return Started(name, [*made, HOOKS_FILE] if added else made, list(imported.left_out), said, hook)
+    said = begun.notes() + ([own.note] if own.note else [])
+    # What a file says that a lock cannot have, the lock has said.
+    left_out = [one for one in imported.left_out if not begun.refers or (not one.expected and not lock)]
+    first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
+    return Started(first, [*made, HOOKS_FILE] if added else made, left_out, said, hook)
+
+
+def _check_free(paths: Iterable[Path]) -> None:
+    for taken in paths:
+        if os.path.lexists(taken):
+            raise UsageError(f"{display(taken)} already exists", hint="use another name: --name")
+
+
+@dataclass
+class _Begun:
+    """What is known of a project before anything is written.
+
+    `extras` has the extra for each kind of machine, None where there is none, `code` the path of its own code.
+    """
+
+    name: str
+    path: Path
+    source: Path | None
+    imported: Imported
+    chosen: Mapping[str, Chosen]
+    extras: Mapping[str, str | None]
+    code: str | None
+
+    @cached_property
+    def refers(self) -> bool:
+        """Whether its profiles read the project's own file; not where that says what a lock cannot have."""
+        if self.source is None or self.path.absolute().parent.parent != Path.cwd():
+            return False
+        extras = {extra for extra in self.extras.values() if extra is not None}
+        chosen = next(iter(self.chosen.values()))
+        every = [self.imported, *(read(self.source, chosen, Options(extras=[extra])) for extra in extras)]
+        return not any(one.package is not None for found in every for one in found.left_out)
+
+    def built(self) -> list[str]:
+        """The names of the profiles with a target, in the order of the kinds."""
+        return [f"{self.name}-{kind}" for kind in self.chosen] if len(self.chosen) > 1 else [self.name]
+
+    def texts(self) -> dict[str, str]:
+        """The profiles by name: one, or a part and one for each kind of machine."""
+        kind, chosen = next(iter(self.chosen.items()))
+        several = len(self.chosen) > 1
+        if not self.refers:
+            for_target(self.imported, chosen.target, Where(str(self.source)))
+        whole = profile_text(
+            self.name,
+            f"made by drydock init{f' of {self.source}' if self.source is not None else ''}",
+            self.imported,
+            {} if several else {**chosen.table, "match": match_for(kind)},
+            # With requirements of one's own, those of base and its day would be in the way.
+            extends=() if self.source is not None else ("base",),
+            project=self.code,
+            requires_from=self._entry(None if several else self.extras[kind]) if self.refers else None,
+        )
+        return {
+            self.name: whole,
+            **({f"{self.name}-{kind}": self._of(kind) for kind in self.chosen} if several else {}),
+        }
+
+    def _of(self, kind: str) -> str:
+        """A small profile for one kind of machine."""
+        extra = self.extras[kind] if self.refers else None
+        data = {
+            "schema": 1,
+            "name": f"{self.name}-{kind}",
+            "description": f"{self.name} for {kind}",
+            "extends": [self.name],
+            "target": {**self.chosen[kind].table, "match": match_for(kind)},
+            **({"packages": {"requires-from": self._entry(extra)}} if extra is not None else {}),
+        }
+        return tomli_w.dumps(data)
+
+    def notes(self) -> list[str]:
+        """What to look at in the profiles."""
+        guessed = [note for one in self.chosen.values() for note in one.guessed]
+        said = notes(self.imported, replace(next(iter(self.chosen.values())), guessed=()), self.path)
+        if self.source is not None:
+            return [*guessed, *said]
+        head = f"no requirements.txt and no [project] here: {display(self.path)} extends base; add torch to [packages]"
+        return [head, *guessed, *(one for one in said if "no package is required" not in one)]
+
+    def _entry(self, extra: str | None) -> dict[str, Any]:
+        return {"file": str(self.source), **({"extras": [extra]} if extra is not None else {})}
+
+
+def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporter) -> list[Path]:
+    """Lock and render the profiles; returns the files."""
+    made: dict[str, Lock] = {}
+    files: list[Path] = []
+    for name in folders:
+        made[name] = relock(name, catalogue, report, made=made).lock
+    again: dict[str, Lock] = {}
+    for name in oldest_first(made):
+        again[name] = made[name] if not again else relock(name, catalogue, report, upgrade_all=True, made=again).lock
+    made |= again
+    for name, folder in folders.items():
+        fresh = Catalogue()  # with the lock that is there now
+        generated.generate(name, folder, fresh.plan(name))
+        files += [fresh.lock_path(name).relative_to(Path.cwd()), *sorted(folder.iterdir())]
+        report.step(f"{name}: locked, {words(made[name])}")
+    for line in differences(made):
+        report.step(line)
+    return files
 
 
 def _is_project(path: Path) -> bool:
     """Return whether the file has requirements: a pyproject.toml may only configure tools."""
     return path.name != "pyproject.toml" or "[project]" in path.read_text(encoding="utf-8", errors="replace")
-
-
-def _match(machine: Machine) -> dict[str, str]:
-    """So that `auto` picks the profile on this machine, and on those of the team that are of its kind."""
-    return {"gpu": "*"} if machine.gpus else {}
 
 
 def _add_attributes() -> list[Path]:

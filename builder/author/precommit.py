@@ -27,7 +27,7 @@ def entry(indent: int) -> str:
               name: drydock check
               entry: sh -c 'drydock --quiet lock --check && drydock --quiet render --check'
               language: system
-              files: ^(profiles|generated)/|(^|/)pyproject\\.toml$
+              files: ^(profiles|generated)/|(^|/)(pyproject\\.toml|requirements[^/]*\\.(txt|in))$
               pass_filenames: false
         """
     return textwrap.indent(textwrap.dedent(lines), " " * indent)
@@ -54,7 +54,7 @@ def with_hook(text: str) -> str | None:
           name: drydock check
           entry: sh -c 'drydock --quiet lock --check && drydock --quiet render --check'
           language: system
-          files: ^(profiles|generated)/|(^|/)pyproject\\.toml$
+          files: ^(profiles|generated)/|(^|/)(pyproject\\.toml|requirements[^/]*\\.(txt|in))$
           pass_filenames: false
     """
     before = _loaded(text)

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import tomllib
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder.build.script import Script, build_script
+from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
@@ -35,6 +37,7 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     if store.is_built(evaluation.store_name):
         report.step(f"{name} is built")
     else:
+        _say_how_much(name, evaluation.lock, store, report)
         _pull_from_afar(name, catalogue, report)
         build_script(name, script, report)
     before = generations.current(name)
@@ -42,6 +45,21 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     if before is not None and before.number != made.number:
         report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
     return path
+
+
+_MUCH = 1e9  # bytes
+
+
+def _say_how_much(name: str, lock: Path, store: Store, report: Reporter) -> None:
+    """Report what a build has to fetch where that is much; what was unpacked here before is there."""
+    packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
+    unpacked = {path.name for path in store.home.glob("wheels/cpython-*/*")}
+    missing = [package for package in packages if package["sha256"] not in unpacked]
+    size = sum(package.get("size", 0) for package in missing)
+    if size > _MUCH:
+        report.step(
+            f"{name}: {plural(len(missing), 'package')}, {size / 1e6:,.0f} MB to fetch, where no cache has them"
+        )
 
 
 def _pull_from_afar(name: str, catalogue: Catalogue, report: Reporter) -> None:

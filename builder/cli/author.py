@@ -42,8 +42,9 @@ def import_(
 ) -> None:
     """Make a profile from requirements, a lock or an environment.
 
-    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, or a
-    shell script that starts a trainer. Lists each item that a profile cannot hold. Runs nothing, overwrites nothing.
+    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, a
+    Python script with a block of requirements, or a shell script that starts a trainer. Lists each item that a profile
+    cannot hold. Runs nothing, overwrites nothing.
     """
     from builder.author.importing import Options, import_profile
     from builder.files import display
@@ -62,20 +63,28 @@ def import_(
 
 @click.command()
 @click.option("--name", help="Name of the profile (default: that of the project or the folder).")
+@click.option(
+    "--for",
+    "kinds",
+    metavar="KINDS",
+    help="Machines: mac, cuda, cpu, with commas (default: this one's, and those that the requirements hint at).",
+)
 @click.option("--no-lock", is_flag=True, help="Write only the profile and the hook; needs no network.")
-def init(name: str | None, no_lock: bool) -> None:
+def init(name: str | None, kinds: str | None, no_lock: bool) -> None:
     """Start a project here: a profile, its lock, its script.
 
-    The profile is for this machine. Its requirements come from requirements.txt or pyproject.toml; without either, it
-    extends base. A hook for pre-commit is added to .pre-commit-config.yaml, or printed, and what is generated is marked
-    in .gitattributes. Nothing is overwritten.
+    Requirements stay in requirements.txt or pyproject.toml, which the profile reads; without either, it extends base.
+    For several kinds of machines a part has what the project needs, and each target a small profile of its own. A hook
+    for pre-commit is added to .pre-commit-config.yaml, or printed, and what is generated is marked in .gitattributes.
+    Nothing is overwritten.
     """
     from builder.author.init import HOOKS_FILE, start_project
+    from builder.author.kinds import kinds_in
     from builder.files import display
     from builder.machine import detect
 
     report = reporter()
-    made = start_project(name, detect(), report, lock=not no_lock)
+    made = start_project(name, detect(), report, lock=not no_lock, kinds=kinds_in(kinds) if kinds is not None else ())
     for one in made.left_out:
         report.warn(f"not carried over: {one}")
     for note in made.notes:

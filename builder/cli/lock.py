@@ -15,7 +15,11 @@ from builder.embedded.words import plural
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from builder.lock.model import Lock
     from builder.lock.outdated import Outdated
+    from builder.project.lock import Relocked
 
 
 @click.command()
@@ -32,21 +36,42 @@ def lock(
 
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     """
+    from builder.project.alike import alike, differences, locks_of, oldest_first
     from builder.project.lock import relock
 
     report = reporter()
-    for name in names_or_all(names):
-        if check:
+    if check:
+        for name in names_or_all(names):
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
-            continue
-        again = partial(relock, name, catalogue(), report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
-        done = agreed(again, yes=yes)
-        for change in done.changes:
-            click.echo(f"{name}: {change}")
-        for override in done.lock.overrides if done.new else ():
-            report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
-        state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
-        report.step(f"{name}: {state}, {plural(len(done.lock.packages), 'package')}, {done.lock.size / 1e6:.0f} MB")
+        return
+    made: dict[str, Lock] = {}
+    again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
+    families: dict[tuple[str, ...], None] = {}
+    for name in names_or_all(names):
+        made[name] = _locked(name, partial(again, made=made), yes=yes)
+        families[tuple(sorted([name, *alike(name, catalogue())]))] = None
+    for family in families:
+        oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
+        for count, name in enumerate(oldest[1:], 1):
+            before = {one: made[one] for one in oldest[:count]}
+            made[name] = _locked(name, partial(again, made=before), yes=yes)
+        for line in differences(locks_of(list(family), catalogue(), made)):
+            report.step(line)
+
+
+def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
+    """Lock a profile, and say what changed."""
+    from builder.project.lock import words
+
+    report = reporter()
+    done = agreed(lambda: again(name, catalogue()), yes=yes)
+    for change in done.changes:
+        click.echo(f"{name}: {change}")
+    for override in done.lock.overrides if done.new else ():
+        report.step(f"{name}: overridden: {override.requirement} ({override.reason})")
+    state = "locked" if done.written else ("would be locked" if done.new else "is fresh")
+    report.step(f"{name}: {state}, {words(done.lock)}")
+    return done.lock
 
 
 @click.command()

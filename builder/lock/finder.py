@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from datetime import date, timedelta
 from pathlib import Path
 from typing import Literal
@@ -15,11 +15,14 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from builder import uv
 from builder.consent import Builds
+from builder.embedded import caches
 from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
+from builder.embedded.web import open_url
 from builder.errors import LockError, ToolError
 from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
+from builder.profile import pytorch
 from builder.profile.model import Profile
 
 
@@ -30,6 +33,7 @@ def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -
     """
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         asked = Artefacts(profile, Path(work), builds)
+        asked.index = {package.name: package.index for package in packages if package.index is not None}
         sources = [package.name for package in packages if not package.is_wheel]
         universe = asked.universe(sources=sources, index=asked.index_places())
         pins = [uv.Pin(package.name, package.version, ()) for package in packages]
@@ -44,13 +48,15 @@ def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -
 class Artefacts:
     """Asks uv for files of packages, in the temporary folder `work`.
 
-    Without `builds` nothing of a source distribution is run, and one whose metadata has to be built is not found.
+    `index` maps packages to the logical indexes that they come from. Without `builds` nothing of a source distribution
+    is run, and one whose metadata has to be built is not found.
     """
 
     def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
         self._builds = builds
         self._profile = profile
         self._work = work
+        self.index: dict[str, str] = dict(profile.packages.index)
         self._newer: dict[str, list[str]] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.series))}
 
@@ -71,20 +77,51 @@ class Artefacts:
         """The packages that have a day of their own, or none: those of an index, and single ones."""
         packages = self._profile.packages
         by_index = packages.exclude_newer_index
-        of_index = {name: by_index[index] for name, index in packages.index.items() if index in by_index}
+        of_index = {name: by_index[index] for name, index in self.index.items() if index in by_index}
         return {**of_index, **packages.exclude_newer_package}
 
     def index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
         places = {}
         wheels = [wheel for folder in uv.find_links() for wheel in folder.glob("*.whl")]
-        for package, index in self._profile.packages.index.items():
-            fitting = (wheel.parent for wheel in wheels if self._fits(package, wheel.name))
-            places[package] = str(next(fitting, None) or uv.index_url(index, self._profile.indexes[index]))
+        for package, index in self.index.items():
+            fitting = [wheel for wheel in wheels if self._fits(package, wheel.name)]
+            if fitting and self._build(package):
+                places[package] = str(self._only(fitting))
+            else:
+                places[package] = str(fitting[0].parent if fitting else self.index_place(index))
         return places
 
+    def in_caches(self, places: Iterable[str]) -> dict[str, tuple[str, str]]:
+        """Package to the newest version in a cache, and the index that the cache is: as far as one has it."""
+        found: dict[str, tuple[str, str]] = {}
+        for place in places:
+            files = _files_of(place)
+            root = place if "://" in place else Path(place).absolute().as_uri()
+            for package in self.index.keys() - found.keys():
+                fitting = [parse_wheel_filename(file)[1] for file in files if self._fits(package, file)]
+                if fitting:
+                    found[package] = (str(max(fitting)), f"{root.rstrip('/')}/simple")
+        return found
+
+    def _only(self, wheels: Sequence[Path]) -> Path:
+        """A folder with these wheels and no others: beside them may be those of another build, of a newer version."""
+        folder = self.folder("wheels")
+        for wheel in wheels:
+            if not (folder / wheel.name).is_symlink():
+                (folder / wheel.name).symlink_to(wheel.absolute())
+        return folder
+
+    def _build(self, package: str) -> str | None:
+        """The build that a package is to be, where its index is one of PyTorch's; None where any will do."""
+        name = self.index.get(package)
+        return pytorch.build_at(self._profile.index_url(name)) if name and package in pytorch.PACKAGES else None
+
     def _fits(self, package: str, file: str) -> bool:
-        """Whether a wheel is of `package`, for the target, and of a version that the profile allows."""
+        """Whether a wheel is of `package`, for the target, and of a version that the profile allows.
+
+        From an index of PyTorch, it is of that build.
+        """
         allowed = [
             wanted.specifier
             for wanted in map(Requirement, self._profile.packages.requires)
@@ -95,6 +132,8 @@ class Artefacts:
         except InvalidWheelFilename:
             return False
         fits = all(one.contains(version, prereleases=True) for one in allowed)
+        if build := self._build(package):
+            fits &= pytorch.build_of(str(version)) == build
         return name == package and fits and self._place(file) is not None
 
     def artefacts(self, pins: Sequence[uv.Pin], universe: uv.Universe, index: Mapping[str, str]) -> list[Artefact]:
@@ -161,12 +200,12 @@ class Artefacts:
         return self.artefacts(pins, self._today(package), index)[0]
 
     def _today(self, package: Artefact) -> uv.Universe:
-        index = {package.name: self.index(package.index)} if package.index else {}
+        index = {package.name: self.index_place(package.index)} if package.index else {}
         return uv.Universe(self._profile.target, self._profile.python.version, index=index)
 
-    def index(self, name: str) -> str:
+    def index_place(self, name: str) -> str:
         """Where the logical index `name` is."""
-        return uv.index_url(name, self._profile.indexes[name])
+        return uv.index_url(name, self._profile.index_url(name))
 
     def unpacked(self, package: Artefact, *, copy: bool = False) -> Path:
         """A folder with what a package brings, checked by hash: not to be written to, unless it is a `copy`.
@@ -201,7 +240,20 @@ class Artefacts:
         local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
-        return [*arguments, *(["--default-index", self.index(package.index)] if package.index else [])]
+        return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]
+
+
+def _files_of(cache: str) -> list[str]:
+    """The names of the files in a cache; of one that cannot be read, none."""
+    try:
+        if cache.startswith(("http://", "https://")):
+            with open_url(f"{cache.rstrip('/')}/SHA256SUMS", limit=caches.LARGEST_INDEX, seconds=60) as answer:
+                text = answer.read().decode("ascii", "replace")
+        else:
+            text = Path(cache.removeprefix("file://"), "SHA256SUMS").read_text("ascii", "replace")
+    except OSError:
+        return []
+    return [line.rpartition("/")[2] for line in text.splitlines()]
 
 
 def _end_of(day: str) -> str:

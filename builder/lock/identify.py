@@ -37,8 +37,12 @@ def the_one(package: str, files: Sequence[Candidate]) -> Candidate:
 
     Raises LockError where they differ: then nobody knows which is meant.
     """
-    for algorithm in _KNOWN:
-        places = {_hash(file, algorithm): file.url for file in files if _hash(file, algorithm)}
+    # A wheel may be large, and in one folder by several names of it.
+    apart = list({file.path.resolve() if file.path is not None else file.url: file for file in files}.values())
+    said = {algorithm for file in apart for algorithm in file.hashes if algorithm in _KNOWN} or {"sha256"}
+    for algorithm in sorted(said) if len(apart) > 1 else ():
+        found = ((_hash(file, algorithm), file.url) for file in apart)
+        places = {value: url for value, url in found if value is not None}
         if len(places) > 1:
             one, other = (shown_url(url) for url in list(places.values())[:2])
             raise LockError(

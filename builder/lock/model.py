@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import tomllib
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any, Literal
 
 import tomli_w
@@ -18,7 +18,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import LockError, Where
-from builder.profile.model import Profile
+from builder.profile.model import Profile, RequiresRead
 from builder.profile.toml_lines import loads
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
@@ -83,6 +83,13 @@ class LockedOverride(_Model):
         return text if text.isprintable() else ascii(text)
 
 
+class LockedRequires(_Model):
+    """What a file of the project required when the lock was made, so that a change of it can be named."""
+
+    file: str
+    requires: list[str]
+
+
 # Unpacked, and compiled, bytes for each to download: 921 and 215 MB from 240, as measured for the profile `cpu`
 # (`drydock store du`); m4's 970 from 266 unpacked are as many. How much CUDA's libraries shrink differs.
 UNPACKED, BYTECODE = 3.84, 0.9
@@ -97,6 +104,7 @@ class Lock(_Model):
     uv: Artefact
     python: Artefact | None = None
     """The archive of the Python, where the profile wants one of python-build-standalone."""
+    requires_from: list[LockedRequires] = Field(default=[], alias="requires-from")
     overrides: list[LockedOverride] = []
     patches: list[LockedPatch] = []
     build_requires: list[Artefact] = Field(default=[], alias="build-requires")
@@ -131,7 +139,11 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
 def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
     # What came later counts where it is used, so that older locks stay fresh; an order of files resolves nothing.
     decisive = {name: value for name, value in packages.items() if name != "overlap"}
-    return {name: value for name, value in decisive.items() if value or name != "exclude_newer_index"}
+    # What the files of requires-from say is among `requires`.
+    return {name: value for name, value in decisive.items() if value or name not in _LATER}
+
+
+_LATER = ("exclude_newer_index", "requires_from")
 
 
 def _sha256_of(value: Any) -> str:
@@ -185,11 +197,38 @@ def check_fresh(lock: Lock, profile: Profile, files: Mapping[str, str], path: st
                 "a new lock would be stale for everybody else",
                 where=Where(path),
             )
+        changed = "; ".join(_changes_of_files(lock, profile))
         raise LockError(
-            f"the lock is stale: {profile.name} has changed since it was made",
+            f"the lock is stale: {changed or f'{profile.name} has changed'} since it was made",
             hint=f"drydock lock {profile.name}",
             where=Where(path),
         )
+
+
+def requires_read(profile: Profile) -> list[LockedRequires]:
+    """What the files of `requires-from` require; of a file that is named twice, all that is wanted of it."""
+    found: dict[str, set[str]] = {}
+    for one in profile.packages.requires_from:
+        found.setdefault(one.file, set()).update(one.requires if isinstance(one, RequiresRead) else ())
+    return [LockedRequires(file=file, requires=sorted(requires)) for file, requires in found.items()]
+
+
+def _changes_of_files(lock: Lock, profile: Profile) -> Iterator[str]:
+    """Files of `requires-from` with what is required now (+), and no more (-)."""
+    before = {one.file: one.requires for one in lock.requires_from}
+    for one in requires_read(profile):
+        if one.file not in before:
+            continue
+        new = [text for text in one.requires if text not in before[one.file]]
+        gone = [text for text in before[one.file] if text not in one.requires]
+        words = [*(f"+ {text}" for text in new), *(f"- {text}" for text in gone)]
+        more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
+        if words:
+            said = ", ".join([*words[:_NAMED], *more])
+            yield f"{one.file} has changed ({said if said.isprintable() else ascii(said)})"
+
+
+_NAMED = 5
 
 
 class Change(_Model):

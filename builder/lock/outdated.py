@@ -11,11 +11,11 @@ from typing import Any
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 
-from builder import uv
 from builder.consent import Builds
 from builder.errors import LockError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Lock
+from builder.lock.resolution import Resolution
 from builder.profile.model import Profile
 
 
@@ -68,12 +68,8 @@ def _loose(requirement: str) -> str:
 def _versions(profile: Profile, work: Path, builds: Builds) -> dict[str, str]:
     """The newest of every package that a profile allows."""
     work.mkdir()
-    files = Artefacts(profile, work, builds)
-    packages = profile.packages
-    universe = files.universe(sources=list(packages.build), index=files.index_places())
-    overrides = [override.requirement for override in packages.overrides]
-    pins = uv.resolve(packages.requires, universe, files.folder("packages"), overrides=overrides)
-    return {pin.name: pin.version for pin in pins}
+    found = Resolution(Artefacts(profile, work, builds), profile, {}, (), lambda _: None).packages(())
+    return {package.name: package.version for package in found}
 
 
 def table(rows: Sequence[Outdated]) -> Iterator[str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
+from packaging.version import Version
 
 from builder import uv
 from builder.consent import Builds
@@ -17,9 +18,12 @@ from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, revers
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock import python as pythons
+from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
-from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest
+from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
+from builder.lock.resolution import Resolution
 from builder.lock.standalone import PYTHON, fits
+from builder.profile import pytorch
 from builder.profile.model import Patch, Profile
 
 
@@ -29,26 +33,35 @@ def resolve(
     builds: Builds,
     *,
     previous: Lock | None = None,
+    beside: Sequence[Lock] = (),
     upgrade: Sequence[str] = (),
+    caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
+    Of PyTorch it is the build for the target, from its own index; where that is out of reach, from a folder of wheels,
+    one of the `caches`, or the default index.
+
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
-    Versions of the `previous` lock are kept where they still fit, except those of the packages in `upgrade`.
-    Raises LockError where no set of packages fits, PatchError where a patch does not fit the locked packages.
+    Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
+    the packages in `upgrade`.
+    Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
+    does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
-    pinned = dict(previous.versions()) if previous else {}
+    kept = previous.versions() if previous else {}
     tools = ["uv", *([PYTHON] if profile.python.standalone else [])]
-    unknown = [name for name in names if name not in pinned and name not in tools]
+    unknown = [name for name in names if name not in kept and name not in tools]
+    pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
-            packages = locker.packages(preferred=pinned, upgrade=names)
+            packages = Resolution(locker.files, profile, pinned, names, step).packages(caches)
+            check_builds(profile, packages)
             build_requires = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
@@ -62,11 +75,24 @@ def resolve(
         digest=digest(profile, texts),
         uv=tool,
         python=python,
+        requires_from=requires_read(profile),
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
         patches=patches,
         build_requires=build_requires,
         packages=packages,
     )
+
+
+def _for_target(beside: Sequence[Lock], profile: Profile) -> dict[str, list[str]]:
+    """The versions of other locks, with the build of PyTorch that is for the target."""
+    found: dict[str, list[str]] = {}
+    build = pytorch.build(profile.target)
+    for lock in beside:
+        for name, version in lock.versions().items():
+            public = Version(version).public
+            of_torch = public if build is None else f"{public}+{build}"
+            found.setdefault(name, []).append(of_torch if name in pytorch.PACKAGES else version)
+    return found
 
 
 def repin(profile: Profile, texts: Mapping[str, str], lock: Lock, builds: Builds) -> Lock:
@@ -88,33 +114,20 @@ class _Locker:
 
     def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
         self._profile = profile
-        self._files = Artefacts(profile, work, builds)
+        self.files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
-
-    def packages(self, preferred: Mapping[str, str], upgrade: Sequence[str]) -> list[Artefact]:
-        packages = self._profile.packages
-        universe = self._files.universe(sources=list(packages.build), index=self._files.index_places())
-        pins = uv.resolve(
-            packages.requires,
-            universe,
-            self._files.folder("packages"),
-            overrides=[override.requirement for override in packages.overrides],
-            preferred=preferred,
-            upgrade=upgrade,
-        )
-        return self._files.artefacts(pins, universe, packages.index)
 
     def build_requirements(self) -> list[Artefact]:
         wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
         if not wanted:
             return []
-        universe = self._files.universe()
-        return self._files.artefacts(uv.resolve(wanted, universe, self._files.folder("build")), universe, {})
+        universe = self.files.universe()
+        return self.files.artefacts(uv.resolve(wanted, universe, self.files.folder("build")), universe, {})
 
     def tool(self) -> Artefact:
         universe = uv.Universe(self._profile.target, self._profile.python.version)
         pins = [uv.Pin("uv", uv.version(), ())]
-        return self._files.artefacts(pins, universe, {})[0]
+        return self.files.artefacts(pins, universe, {})[0]
 
     def python(self, kept: Artefact | None, step: Callable[[str], None]) -> Artefact | None:
         """The Python that the profile wants by its bytes: the one that is `kept`, where it still fits."""
@@ -123,7 +136,7 @@ class _Locker:
         if kept is not None and fits(kept, self._profile):
             return kept
         step(f"fetching Python {self._profile.python.version} of python-build-standalone, to know it by its sha256")
-        return pythons.find(self._profile, self._files.folder("python"))
+        return pythons.find(self._profile, self.files.folder("python"))
 
     def patch(self, patch: Patch, text: str, packages: Sequence[Artefact]) -> LockedPatch:
         """Pin the files that a patch changes, by applying it to the locked package."""
@@ -138,7 +151,7 @@ class _Locker:
                 f"{patch.file} is not used: it is for {patch.package} {patch.versions}, and {locked.version} is locked",
                 hint="remove the patch from the profile, or pin a version that it is for",
             )
-        site = self._files.unpacked(locked)
+        site = self.files.unpacked(locked)
         try:
             parsed = parse_patch(text)
         except StageError as error:

@@ -9,7 +9,18 @@ from typing import Annotated, Any, Literal
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.utils import canonicalize_name
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    GetCoreSchemaHandler,
+    GetJsonSchemaHandler,
+    WithJsonSchema,
+)
+from pydantic.json_schema import JsonSchemaValue
+from pydantic_core import core_schema
 
 from builder.embedded.secrets import is_secret
 from builder.isolation import LEAKS
@@ -98,6 +109,29 @@ def _project_path(value: str) -> str:
     return value
 
 
+def _project_file(value: str) -> str:
+    if not re.fullmatch(_PLAIN_PATH, value):
+        raise ValueError("must be a plain path inside the project, for instance pyproject.toml")
+    return value
+
+
+def _list_of_tables(value: Any) -> Any:
+    return [value] if isinstance(value, dict) else value
+
+
+class _OneOrMore:
+    """A list whose only entry may stand alone."""
+
+    def __get_pydantic_core_schema__(self, source: Any, handler: GetCoreSchemaHandler) -> core_schema.CoreSchema:
+        return core_schema.no_info_before_validator_function(_list_of_tables, handler(source))
+
+    def __get_pydantic_json_schema__(
+        self, schema: core_schema.CoreSchema, handler: GetJsonSchemaHandler
+    ) -> JsonSchemaValue:
+        found = handler(schema)
+        return {"anyOf": [found["items"], found]}
+
+
 def _index_url(value: str) -> str:
     if not re.fullmatch(_URL, value):
         raise ValueError("must be an https://, http:// or file:// URL")
@@ -178,6 +212,9 @@ SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sett
 RequirementText = Annotated[str, AfterValidator(_requirement)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
+ProjectFile = Annotated[str, AfterValidator(_project_file), _in_schema(_PLAIN_PATH)]
+ONE_OR_MORE = _OneOrMore()
+ExtraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_PATH)]
 FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]

@@ -13,6 +13,7 @@ from functools import cached_property
 from typing import Any
 
 from builder.errors import ProfileError, Where
+from builder.profile import pytorch
 from builder.profile.carried import check_files
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
@@ -70,7 +71,7 @@ class Resolved:
         named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
         named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
         for place, index in named.items():
-            if index not in profile.indexes:
+            if index not in profile.indexes and pytorch.url(index) is None:
                 raise ProfileError(
                     f'the index "{index}" is not among [indexes]',
                     hint=f'name its place: [indexes] {index} = "https://..."',

@@ -33,8 +33,9 @@ class Piece:
 Key = tuple[str, ...]
 Flat = dict[Key, Piece]
 _REQUIRES = ("packages", "requires")
+_REQUIRES_FROM = ("packages", "requires-from")
 # Lists of tables: a child's are added to those of its parents.
-_TABLES = {("patches",), ("checks",), ("packages", "overrides"), ("trainer", "options")}
+_TABLES = {("patches",), ("checks",), _REQUIRES_FROM, ("packages", "overrides"), ("trainer", "options")}
 # Tables by package name, which has more than one spelling.
 _BY_PACKAGE = {("packages", "build"), ("packages", "index"), ("packages", "exclude-newer-package")}
 # Of two that exclude each other, a child's replaces what it inherits.
@@ -92,6 +93,8 @@ def flatten(data: Mapping[str, Any], origin: str, source: Source) -> Flat:
             for text in value:
                 key = (*path, canonicalize_name(Requirement(text).name))
                 flat[key] = Piece((*(flat[key].value if key in flat else ()), text), origin, source)
+        elif path == _REQUIRES_FROM:
+            flat[path] = Piece(value if isinstance(value, list) else [value], origin, source)
         elif isinstance(value, dict) and not (path[0] == "env" and len(path) == 2):
             for key, item in value.items():
                 walk((*path, canonicalize_name(key) if path in _BY_PACKAGE else key), item)

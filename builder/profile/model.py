@@ -12,10 +12,13 @@ from typing import Annotated, Any, Literal
 from pydantic import ConfigDict, Field, model_validator
 
 from builder.embedded.secrets import is_secret
+from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
+    ONE_OR_MORE,
     CommandName,
     Day,
+    ExtraName,
     FileName,
     FilePattern,
     IndexURL,
@@ -23,6 +26,7 @@ from builder.profile.fields import (
     Name,
     PackageName,
     ProfileName,
+    ProjectFile,
     ProjectPath,
     Reference,
     RelativePath,
@@ -69,11 +73,32 @@ class Override(Model):
     """Why that is right; the lock repeats it."""
 
 
+class RequiresFrom(Model):
+    """A file of the project that says what it requires: pyproject.toml, a requirement file, a script (PEP 723)."""
+
+    file: ProjectFile
+    """Its path, relative to the folder that has profiles/."""
+    extras: list[ExtraName] = []
+    """Extras of a pyproject.toml that are wanted too."""
+    groups: list[ExtraName] = []
+    """Dependency groups of a pyproject.toml (PEP 735) that are wanted too."""
+
+
+class RequiresRead(RequiresFrom):
+    """The same with what the file `requires`, sorted, as it was read; no profile has it written down."""
+
+    requires: list[str]
+
+
 class Packages(Model):
     """What to install."""
 
     requires: list[RequirementText] = []
     """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name."""
+    requires_from: Annotated[list[RequiresFrom], ONE_OR_MORE] = Field(default=[], alias="requires-from")
+    """Files of the project that say what it requires, read anew each time; of a package that `requires` names too, what
+    stands there counts. A table, or a list of tables.
+    """
     overrides: list[Override] = []
     """Contradictions upstream, and how they are broken."""
     build: dict[PackageName, list[RequirementText]] = {}
@@ -332,6 +357,16 @@ class Profile(ProfilePart):
     target: Target
     python: Python
     trainer: Trainer
+
+    def index_url(self, name: str) -> str:
+        """Where the logical index `name` is: as [indexes] says, else PyTorch's own of that name.
+
+        Raises KeyError where it is neither.
+        """
+        url = self.indexes.get(name) or pytorch.url(name)
+        if url is None:
+            raise KeyError(name)
+        return url
 
     @property
     def run_script(self) -> str:

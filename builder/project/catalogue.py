@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from builder.profile.target import Target
     from builder.project.config import Config
     from builder.project.evaluate import Evaluation
+    from builder.project.requirements.files import Asked, Found
+    from builder.project.requirements.model import LeftOut
     from builder.project.sources.pins import Project
     from builder.script.code import Code
     from builder.script.plan import Plan
@@ -200,8 +202,45 @@ class Entry:
 
     @property
     def profile(self) -> Profile:
-        """The whole profile. Raises ProfileError."""
-        return self.resolved.profile
+        """The whole profile, with what the files of the project require. Raises ProfileError."""
+        return self._required.profile
+
+    @property
+    def left_out(self) -> list[LeftOut]:
+        """What the files of `requires-from` say that a profile cannot hold. Raises ProfileError."""
+        return self._required.left_out
+
+    @cached_property
+    def _required(self) -> Found:
+        return self.with_requirements(self.resolved)
+
+    def with_requirements(self, resolved: Resolved) -> Found:
+        """A profile with what the files of its `requires-from` require, as it is or would be. Raises ProfileError."""
+        from builder.project.requirements.files import Found, with_requirements
+
+        profile = resolved.profile
+        if not profile.packages.requires_from:
+            return Found(profile)
+        return with_requirements(profile, self._asked(resolved), self._own_names(profile), self._content)
+
+    def _asked(self, resolved: Resolved) -> list[Asked]:
+        """The entries of `requires-from` of all files of a profile, each with the project that its file is in."""
+        from builder.project.requirements.files import Asked
+
+        asked = []
+        for part in resolved.parts:
+            path = self.path if part is resolved.own else self._catalogue.path(part.model.name)
+            for entry in part.model.packages.requires_from:
+                where = part.source.where("packages", "requires-from")
+                if part.source.scope or path.parent == shipped("profiles").absolute():
+                    raise ProfileError(
+                        f"{part.origin} is not a profile of a project here, and requires-from names files of one",
+                        hint=f'name them in a profile of your own that extends it: extends = ["{part.origin}"]',
+                        where=where,
+                    )
+                asked.append(Asked(entry, path.parent.parent, where))
+        # As they are merged: what is said twice, once.
+        return [one for one in asked if one.entry in resolved.profile.packages.requires_from]
 
     def part(self, name: str, scope: str) -> Part:
         """What a profile extends as `name`; in the `scope` of a source, its own come before the built-in ones.
@@ -292,7 +331,7 @@ class Entry:
             )
         folder = self.project_folder
         for name in self.own_names:
-            code.check_not_required(name, self.profile, self.resolved.where)
+            code.check_not_required(name, self.profile, self._where_required)
         if own is None:
             return None
         marker = f"{self.path.parent.name}/{self.path.name}"
@@ -302,14 +341,22 @@ class Entry:
             error.where = error.where or project
             raise
 
-    @cached_property
+    def _where_required(self, *key: str) -> Where:
+        """The place of a requirement, in a profile or in a file that one names."""
+        place = self._required.places.get(key[-1])
+        return place if place is not None and key not in self.resolved.flat else self.resolved.where(*key)
+
+    @property
     def own_names(self) -> list[str]:
         """What the project here is called on an index, where it says so; nothing for what is not of a project here."""
+        return self._own_names(self.profile)
+
+    def _own_names(self, profile: Profile) -> list[str]:
         from builder.project.code import name_of
 
         if self.source or self.path.parent == shipped("profiles").absolute():
             return []
-        own = self.profile.project
+        own = profile.project
         folders = dict.fromkeys((self.project_folder, self.project_folder / (own.path if own is not None else ".")))
         found = (name_of(folder, self._content) for folder in folders)
         return [name for name in found if name is not None]

@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 
 from builder import uv
 from builder.embedded import wheels
 from builder.embedded.errors import StageError
+from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, Where
 from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
+from builder.project.alike import alike, locks_of
+from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.report import Reporter
@@ -37,10 +41,13 @@ def relock(
     upgrade: Sequence[str] = (),
     upgrade_all: bool = False,
     dry_run: bool = False,
+    made: Mapping[str, Lock] = MappingProxyType({}),
 ) -> Relocked:
     """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
 
-    A lock that is fresh is left alone, to the byte. Raises ProfileError, LockError, PatchError.
+    A lock that is fresh is left alone, to the byte. Versions are those of the profiles that read the same file, where
+    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. Raises
+    ProfileError, LockError, PatchError.
     """
     entry = catalogue.entry(name)
     entry.check_lockable()
@@ -50,11 +57,24 @@ def relock(
     builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
     if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
         return Relocked(previous, [], new=False, written=False)
+    for one in entry.left_out:
+        report.warn(f"not carried over: {one}")
     kept = None if upgrade_all else previous
+    others = alike(name, catalogue)
+    beside = locks_of([one for one in others if one in made or not upgrade_all], catalogue, made)
     with report.busy(f"locking {name}"):
         try:
             _check_release(profile)
-            lock = resolve(profile, texts, builds, previous=kept, upgrade=upgrade, step=report.detail)
+            lock = resolve(
+                profile,
+                texts,
+                builds,
+                previous=kept,
+                beside=list(beside.values()),
+                upgrade=upgrade,
+                caches=_caches(),
+                step=report.detail,
+            )
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
@@ -73,6 +93,16 @@ def relock(
                 where=Where(display(path)),
             ) from None
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
+
+
+def words(lock: Lock) -> str:
+    """How much a lock is: "46 packages, 3,058 MB"."""
+    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
+
+
+def _caches() -> list[str]:
+    """The mirror of this machine, which `drydock pull` fills, and the caches of the project."""
+    return [str(Store.here().home / "cache" / "mirror"), *cache_places()]
 
 
 def _check_release(profile: Profile) -> None:

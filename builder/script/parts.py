@@ -24,7 +24,7 @@ def plan_json(plan: Plan) -> str:
         "key": plan.key,
         "size": size_in_words(plan.lock.size),
         "index": dict(plan.index),
-        "indexes": {name: plan.profile.indexes[name] for name in sorted(set(plan.index.values()))},
+        "indexes": {name: plan.profile.index_url(name) for name in sorted(set(plan.index.values()))},
     }
     head = "".join(f" {json.dumps(key)}: {json.dumps(value)},\n" for key, value in beside.items())
     return "{\n" + head + f' "plan": {{\n{others},\n{lists}\n }}\n}}\n'

@@ -16,9 +16,6 @@ from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.locks import read_pylock, read_uv_lock
-from builder.author.importing.model import Imported
-from builder.author.importing.pyproject import read_pyproject
-from builder.author.importing.requirements import read_requirements
 from builder.author.importing.shell import read_script
 from builder.author.importing.target import choose
 from builder.author.importing.variables import settle
@@ -29,6 +26,9 @@ from builder.errors import DrydockError, ProfileError, Where
 from builder.machine import Gpu, Machine
 from builder.profile.source import Source
 from builder.profile.target import Target
+from builder.project.requirements.model import Imported
+from builder.project.requirements.pip import read_requirements
+from builder.project.requirements.pyproject import Wanted, read_inline, read_pyproject
 from builder.report import explain
 from tests.support import Result, Sandbox, make_wheel, python_3_11
 from tests.support.profiles import load
@@ -157,6 +157,36 @@ def test_what_is_nothing_to_import_is_refused(
 
 
 # --- the target ----------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "cuda"),
+    [
+        ("requirements.txt", "--extra-index-url https://host.example/whl/cu128\ntorch\n", "12.8"),
+        ("requirements.txt", "torch==2.6.0+cu118\n", "11.8"),
+        ("environment.yml", "dependencies:\n- pytorch\n- pytorch-cuda=12.1\n- pip:\n  - anchor\n", "12.1"),
+        ("requirements.txt", "torch\nnvidia-cuda-runtime-cu12==12.6.77\n", "12.6"),
+        ("requirements.txt", "torch\n", "12.4"),
+    ],
+)
+def test_the_cuda_is_what_the_file_says(sandbox: Sandbox, file: str, text: str, cuda: str) -> None:
+    done = imported(sandbox, file, text, "--name", "mine", "--platform", "linux-x86_64", "--accelerator", "cuda")
+    assert made(sandbox, "mine")["target"]["cuda"] == cuda
+    assert ("is a guess" in done.succeeded().stderr) == (cuda == "12.4")
+
+
+def test_the_target_decides_which_build_of_pytorch_it_is(sandbox: Sandbox) -> None:
+    """Another one that the file has is noted; a mirror of the right one is kept."""
+    text = "--extra-index-url https://host.example/whl/cu128\ntorch==2.8.0+cu128\nxformers\n"
+    done = imported(
+        sandbox, "requirements.txt", text, "--name", "a", "--platform", "linux-x86_64", "--accelerator", "cpu"
+    )
+    assert made(sandbox, "a")["packages"] == {"requires": ["torch==2.8.0", "xformers"]}
+    assert "indexes" not in made(sandbox, "a")
+    assert "requirements.txt:2: torch==2.8.0+cu128: the target decides" in done.stderr
+    imported(sandbox, "requirements.txt", text, "--name", "b", "--platform", "linux-x86_64", "--accelerator", "cuda")
+    assert made(sandbox, "b")["packages"]["index"] == {"torch": "host-cu128"}
+    assert made(sandbox, "b")["packages"]["requires"] == ["torch==2.8.0+cu128", "xformers"]
 
 
 def test_the_target_is_this_machine_unless_another_is_named() -> None:
@@ -313,7 +343,7 @@ mylib = { git = "https://host.example/mylib" }
 
 
 def test_a_project_gives_what_it_requires() -> None:
-    found = read_pyproject("pyproject.toml", PROJECT, extras=["gpu"], groups=["test"])
+    found = read_pyproject("pyproject.toml", PROJECT, Wanted(["gpu"], ["test"]))
     assert found.name == "My.Project"
     assert found.python == "3.11"
     assert found.requires == ["torch>=2", "anchor==1.0", "numpy", "xformers", "pytest", "ruff", "numpy<2"]
@@ -329,6 +359,64 @@ def test_a_project_gives_what_it_requires() -> None:
     ):
         assert words in told
     assert "hunter22" not in told
+
+
+BY_EXTRA = """\
+[project]
+name = "chat"
+requires-python = ">=3.10"
+dependencies = ["anchor", "lib"]
+[project.optional-dependencies]
+cpu = ["torch>=2.8"]
+gpu = ["torch>=2.8"]
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
+[[tool.uv.index]]
+name = "pytorch-cpu"
+url = "https://host.example/whl/cpu"
+explicit = true
+[[tool.uv.index]]
+name = "pytorch-cu128"
+url = "https://host.example/whl/cu128"
+explicit = true
+[tool.uv.sources]
+torch = [{ index = "pytorch-cpu", extra = "cpu" }, { index = "pytorch-cu128", extra = "gpu" }]
+lib = [
+    { git = "https://host.example/lib", marker = "sys_platform == 'darwin'" },
+    { index = "pytorch-cpu", marker = "sys_platform == 'linux'" },
+]
+"""
+
+
+def test_a_source_of_uv_is_that_of_the_extra_and_of_the_target() -> None:
+    mac = Target.model_validate({"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"})
+    cpu = read_pyproject("pyproject.toml", BY_EXTRA, Wanted(["cpu"], target=CPU))
+    gpu = read_pyproject("pyproject.toml", BY_EXTRA, Wanted(["gpu"], target=CPU))
+    none = read_pyproject("pyproject.toml", BY_EXTRA, Wanted(target=mac))
+    assert cpu.index == {"torch": "pytorch-cpu", "lib": "pytorch-cpu"}
+    assert gpu.index == {"torch": "pytorch-cu128", "lib": "pytorch-cpu"}
+    assert none.index == {}
+    assert none.requires == ["anchor"]
+    assert [one.package for one in none.left_out if one.package is not None] == ["lib"]
+
+
+def test_a_script_says_what_it_requires() -> None:
+    """PEP 723; an error has the line of the script."""
+    text = "#!/usr/bin/env python3\nimport x\n\n# /// script\n# requires-python = '>=3.11'\n# dependencies = [\n"
+    text += "#   'torch>=2',\n#\n#   'anchor',\n# ]\n# ///\n\nprint('# /// script')\n"
+    found = read_inline("train.py", text)
+    assert found.requires == ["torch>=2", "anchor"]
+    assert found.python_range == ">=3.11"
+    assert found.places["anchor"] == Where("train.py", 9)
+    for broken, words, line in (
+        (text.replace("'anchor'", "'anch or'"), "is not a requirement", 9),
+        (text.replace("'anchor'", "anchor"), "not TOML", 9),
+        ("import x\n", "no block of requirements", None),
+        (text + text, "more than one block", None),
+    ):
+        with pytest.raises(ProfileError, match=words) as caught:
+            read_inline("train.py", broken)
+        assert caught.value.where == Where("train.py", line)
 
 
 @pytest.mark.parametrize(
@@ -394,7 +482,7 @@ def test_any_toml_gives_a_good_profile_or_words(data: dict[str, Any], extra: str
     pylock = tomli_w.dumps({"lock-version": "1.0", "created-by": "x", "packages": [], **data})
     for reader in (
         lambda: read_pyproject("pyproject.toml", project),
-        lambda: read_pyproject("pyproject.toml", project, extras=[extra], groups=[extra]),
+        lambda: read_pyproject("pyproject.toml", project, Wanted([extra], [extra], CPU)),
         lambda: read_uv_lock("uv.lock", lock, CPU, extras=[extra]),
         lambda: read_pylock("pylock.toml", pylock, CPU),
     ):
@@ -423,13 +511,13 @@ lantern-eval = "lan_tern:main"
 
 
 def test_the_projects_own_name_means_its_extras_and_no_package() -> None:
-    read = read_pyproject("pyproject.toml", OWN, extras=["all"])
+    read = read_pyproject("pyproject.toml", OWN, Wanted(["all"]))
     assert read.requires == [
         "anchor",
         'six; sys_platform == "linux" and python_version >= "3.10"',
         "idna",
     ]
-    by_group = read_pyproject("pyproject.toml", OWN, groups=["dev"])
+    by_group = read_pyproject("pyproject.toml", OWN, Wanted(groups=["dev"]))
     assert by_group.requires == read.requires
     assert any("lan-tern[gone]: there is no extra gone in this project" in one for one in left(by_group))
 
@@ -438,10 +526,10 @@ def test_extras_that_name_each_other_come_to_an_end() -> None:
     rows = [f"e{n} = [\"me[e{n + 1}]; os_name == '{n}'\", \"me[e{n + 1}]; os_name != '{n}'\"]" for n in range(30)]
     text = "\n".join(['[project]\nname = "me"\n[project.optional-dependencies]', *rows, 'e30 = ["six"]'])
     with pytest.raises(ProfileError, match=r"more extras of extras|longer than any requirement"):
-        read_pyproject("pyproject.toml", text, extras=["e0"])
+        read_pyproject("pyproject.toml", text, Wanted(["e0"]))
     circle = 'a = ["me[b]; os_name == \'x\'", "anchor"]\nb = ["me[a]; python_version > \'3\'", "six"]\n'
     read = read_pyproject(
-        "pyproject.toml", f'[project]\nname = "me"\n[project.optional-dependencies]\n{circle}', extras=["a"]
+        "pyproject.toml", f'[project]\nname = "me"\n[project.optional-dependencies]\n{circle}', Wanted(["a"])
     )
     assert read.requires == ['six; os_name == "x"', "anchor"]
 

@@ -10,18 +10,22 @@ import socket
 import subprocess
 import sys
 import tomllib
+from collections.abc import Iterator
+from pathlib import Path
 from typing import Any
 
 import pytest
 import yaml
 
+from builder.author import kinds
 from builder.author.init import start_project
 from builder.author.precommit import has_hook, new_config, with_hook
 from builder.errors import ProfileError, UsageError
 from builder.machine import Machine
+from builder.profile import pytorch
 from builder.report import PlainReporter
 from tests.conftest import ROOT
-from tests.support import Sandbox, make_wheel
+from tests.support import Index, Sandbox, make_wheel
 
 LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36", chip="AMD EPYC")
 BASE = 'schema = 1\nname = "base"\n[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n'
@@ -63,7 +67,7 @@ def test_a_project_begins_and_trains(folder: Sandbox) -> None:
         ".pre-commit-config.yaml",
     ]
     assert "next: look at profiles/my-project.toml, then: drydock run my-project" in done.stderr
-    assert made(folder)["packages"] == {"requires": ["anchor>=1"]}
+    assert made(folder)["packages"] == {"requires-from": {"file": "requirements.txt"}}
     assert "extends" not in made(folder)
     folder.drydock("profile", "check", "my-project").succeeded()
     assert folder.drydock("run").succeeded().stdout == "trained with 1.0\n"  # auto picks it
@@ -83,7 +87,7 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
     (folder.work / "train.py").unlink()
     done = folder.drydock("init", "--no-lock").succeeded()
     assert done.stdout.splitlines() == ["profiles/own.toml", ".gitattributes", ".pre-commit-config.yaml"]
-    assert made(folder, "own")["packages"]["requires"] == ["anchor"]
+    assert made(folder, "own")["packages"] == {"requires-from": {"file": "pyproject.toml"}}
     assert made(folder, "own")["trainer"]["needs"] == "train.py"
     assert "the command of the trainer is not known" in done.stderr
     assert folder.index.requests == []
@@ -103,6 +107,128 @@ def test_a_package_of_ones_own_trains_at_once(folder: Sandbox) -> None:
     assert made(folder, "own")["trainer"] == {"command": ["go"]}
     assert folder.drydock("run", "own").succeeded().stdout == "own 1.0\n"
     assert folder.run(["sh", "generated/own/run_own.sh"]).succeeded().stdout == "own 1.0\n"
+
+
+def test_what_a_lock_cannot_have_is_left_out_of_a_copy(folder: Sandbox) -> None:
+    """A file that requires something by its place cannot be read anew each time."""
+    (folder.work / "requirements.txt").write_text("anchor>=1\ngit+https://host.example/x\n")
+    done = folder.drydock("init").succeeded()
+    assert made(folder)["packages"] == {"requires": ["anchor>=1"]}
+    assert "not carried over: requirements.txt:2: git+https://host.example/x" in done.stderr
+
+
+CHAT = """\
+[project]
+name = "chat"
+dependencies = ["anchor", "torch>=2.8"]
+[project.optional-dependencies]
+cpu = ["torch>=2.8"]
+gpu = ["torch>=2.8"]
+dev = ["gone"]
+[[tool.uv.index]]
+name = "pytorch-cpu"
+url = "PYTORCH/cpu"
+explicit = true
+[[tool.uv.index]]
+name = "pytorch-cu128"
+url = "PYTORCH/cu128"
+explicit = true
+[tool.uv]
+conflicts = [[{ extra = "cpu" }, { extra = "gpu" }]]
+[tool.uv.sources]
+torch = [{ index = "pytorch-cpu", extra = "cpu" }, { index = "pytorch-cu128", extra = "gpu" }]
+"""
+INTEL = "cp311-cp311-manylinux_2_28_x86_64"
+
+
+@pytest.fixture
+def chat(folder: Sandbox, tmp_path: Path) -> Iterator[Sandbox]:
+    """A project with an extra per accelerator, and indexes with a build of torch each."""
+    (folder.work / "pyproject.toml").write_text(
+        CHAT.replace("PYTORCH", str(pytorch.url("pytorch-cpu")).removesuffix("/cpu"))
+    )
+    make_wheel(folder.wheels, "torch", "2.15.0", requires=["nvidia-cuda-runtime"], tag=INTEL)
+    for version in ("2.13.0", "2.14.0", "2.15.0"):
+        make_wheel(folder.wheels, "torch", version, tag="cp311-cp311-macosx_14_0_arm64")
+    make_wheel(folder.wheels, "nvidia-cuda-runtime", "13.2")
+    make_wheel(folder.wheels, "nvidia-cuda-runtime-cu12", "12.8.90")
+    for version in ("2.13.0", "2.14.0"):
+        make_wheel(tmp_path / "cpu", "torch", f"{version}+cpu", tag=INTEL)
+    make_wheel(tmp_path / "cu128", "torch", "2.11.0+cu128", requires=["nvidia-cuda-runtime-cu12"], tag=INTEL)
+    with Index(tmp_path / "cpu") as cpu, Index(tmp_path / "cu128") as cuda:
+        folder.environment["DRYDOCK_INDEX_PYTORCH_CPU"] = cpu.url
+        folder.environment["DRYDOCK_INDEX_PYTORCH_CU128"] = cuda.url
+        yield folder
+
+
+def locked(desk: Sandbox, name: str) -> dict[str, str]:
+    text = (desk.work / f"profiles/{name}.lock.toml").read_text()
+    return {package["name"]: package["version"] for package in tomllib.loads(text)["packages"]}
+
+
+def test_a_profile_for_each_target_and_one_list_of_requirements(chat: Sandbox) -> None:
+    """CUDA is that of the file, the extra that of the target; what differs is said in one line."""
+    done = chat.drydock("init", "--for", "mac,cpu,cuda").succeeded()
+    assert [line for line in done.stdout.splitlines() if line.startswith("profiles/")] == [
+        "profiles/chat.toml",
+        "profiles/chat-mac.toml",
+        "profiles/chat-cpu.toml",
+        "profiles/chat-cuda.toml",
+        "profiles/chat-mac.lock.toml",
+        "profiles/chat-cpu.lock.toml",
+        "profiles/chat-cuda.lock.toml",
+    ]
+    assert made(chat, "chat")["packages"] == {"requires-from": {"file": "pyproject.toml"}}
+    assert "target" not in made(chat, "chat")
+    assert made(chat, "chat-cuda") == {
+        "schema": 1,
+        "name": "chat-cuda",
+        "description": "chat for cuda",
+        "extends": ["chat"],
+        "target": {
+            "platform": "linux-x86_64",
+            "accelerator": "cuda",
+            "glibc": "2.28",
+            "cuda": "12.8",
+            "match": {"gpu": "*"},
+        },
+        "packages": {"requires-from": {"file": "pyproject.toml", "extras": ["gpu"]}},
+    }
+    assert locked(chat, "chat-cpu") == {"anchor": "1.0", "torch": "2.14.0+cpu"}
+    assert locked(chat, "chat-mac") == {"anchor": "1.0", "torch": "2.14.0"}
+    assert locked(chat, "chat-cuda") == {
+        "anchor": "1.0",
+        "torch": "2.11.0+cu128",
+        "nvidia-cuda-runtime-cu12": "12.8.90",
+    }
+    assert "versions that differ: torch 2.14.0 in chat-mac and chat-cpu, 2.11.0 in chat-cuda" in done.stderr
+    assert "chat-cpu: locked, 2 packages, 0 MB" in done.stderr
+    assert "guess" not in done.stderr
+    assert "not carried over" not in done.stderr
+    chat.drydock("lock", "--check").succeeded()
+    chat.drydock("render", "--check").succeeded()
+    assert chat.drydock("run").succeeded().stdout == "trained with 1.0\n"  # auto picks that of this machine
+
+
+def test_without_a_choice_the_targets_are_those_that_make_sense(chat: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    """This machine's, and those that the file hints at."""
+    monkeypatch.chdir(chat.work)
+    start_project(None, LINUX, PlainReporter(io.StringIO()), lock=False)
+    assert sorted(path.stem for path in (chat.work / "profiles").glob("*.toml")) == ["chat", "chat-cpu", "chat-cuda"]
+    assert kinds.sensible(LINUX, "anchor\n", []) == ["cpu"]
+    mac = Machine(system="Darwin", machine="arm64", os="macOS 15.0", chip="Apple M4")
+    assert kinds.sensible(mac, "torch==2.8.0+cu128\n", ["cpu"]) == ["mac", "cuda", "cpu"]
+
+
+def test_a_target_that_cannot_be_locked_leaves_nothing(chat: Sandbox) -> None:
+    before = there(chat)
+    nowhere = {"DRYDOCK_INDEX_PYTORCH_CU128": "http://127.0.0.1:9/whl"}
+    chat.drydock("init", "--for", "mac,cuda", env=nowhere).failed(1, "pytorch-cu128", "torch-2.15.0+cu128-cp311")
+    assert there(chat) == before
+    chat.drydock("init", env=nowhere).failed(1, "drydock init --for cpu")
+    assert there(chat) == before
+    chat.drydock("init", "--for", "mac,cudda").failed(2, '"cudda" is not a kind', 'did you mean "cuda"?')
+    chat.drydock("init", "--for", " ,").failed(2, "--for names no machine")
 
 
 @pytest.mark.parametrize(

@@ -32,6 +32,7 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.embedded.wheels import case_clash
 from builder.errors import LockError, UsageError, Where
+from builder.lock.builds import cuda_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.machine import Machine, detect, macos, nvidia
 from builder.machine.fit import numbers
@@ -186,11 +187,11 @@ def test_a_wheel_needs_the_least_of_its_tags_and_a_lock_the_most_of_its_wheels(t
         ("nvidia-cuda-runtime", "13.0.48", "13.0"),
         ("nvidia-cudnn-cu12", "9.1.0.70", "12"),
         ("nvidia-ml-py", "12.535.133", None),
-        ("cupy-cuda12x", "13.0", None),
+        ("cupy-cuda12x", "13.0", "12"),
     ],
 )
 def test_the_cuda_of_packages(name: str, version: str, release: str | None) -> None:
-    assert wheels.cuda_of(artefact(name, version)) == release
+    assert cuda_of(artefact(name, version)) == release
 
 
 @pytest.mark.parametrize(

@@ -1,7 +1,8 @@
 """Profiles from requirement files, projects, locks of other tools, conda, virtual environments, shell scripts.
 
 One reader per format, each `text -> Imported`: it runs nothing, fetches nothing, and lists each item that it leaves
-out. `write` makes the text of a profile from that; `workflow` does the rest.
+out; those of requirements are in builder/project/requirements. `write` makes the text of a profile from that;
+`workflow` does the rest.
 """
 
 from builder.author.importing.workflow import Options, import_profile

@@ -11,9 +11,9 @@ from collections.abc import Iterator
 import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
-from builder.author.importing.model import Imported, pick_python, shown
-from builder.author.importing.requirements import Read, read_lines
 from builder.errors import ProfileError, Where
+from builder.project.requirements.model import Imported, pick_python, shown
+from builder.project.requirements.pip import Read, read_lines
 
 # The same project under the same name on conda-forge and on PyPI. Of any other, the name says nothing: what conda calls
 # `pytorch` is PyPI's `torch`, and PyPI's `pytorch` is something else.

@@ -9,11 +9,12 @@ from packaging.markers import Marker
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
 from packaging.utils import canonicalize_name
 
-from builder.author.importing import indexes, markers
-from builder.author.importing.model import Imported, pick_python, rows, shown, table
-from builder.author.importing.tomlfile import line_with, lines_of_names, parsed
 from builder.errors import ProfileError, Where
+from builder.profile import markers
 from builder.profile.target import Target
+from builder.project.requirements import indexes
+from builder.project.requirements.model import Imported, pick_python, rows, shown, table
+from builder.project.requirements.tomlfile import line_with, lines_of_names, parsed
 
 _ELSEWHERE = "comes from elsewhere than an index: a lock names packages of an index only"
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported
 from builder.errors import ProfileError, Where
 from builder.files import display
 from builder.profile.fields import PROJECT_PATH
 from builder.project.code import FILE, is_package, name_of, read
+from builder.project.requirements.model import Imported
 from builder.project.snapshot import Snapshot
 from builder.script.code import Code
 

@@ -10,11 +10,11 @@ import re
 
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported
-from builder.author.importing.requirements import Read, read_lines
 from builder.author.importing.shell_words import NAME, Word, assignments, commands, lines
 from builder.author.importing.variables import holds_secret
 from builder.errors import ProfileError, Where
+from builder.project.requirements.model import Imported
+from builder.project.requirements.pip import Read, read_lines
 
 _PYTHON = re.compile(r"(?:.*/)?python(?:3(?:\.\d+)?)?")
 _STARTERS = ("torchrun", "accelerate", "deepspeed")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from typing import Any
 
@@ -9,7 +10,9 @@ from pydantic import ValidationError
 
 from builder.errors import UsageError
 from builder.machine import Machine
+from builder.profile import pytorch
 from builder.profile.target import Target
+from builder.project.requirements.model import Imported
 
 _OLDEST_GLIBC = "2.28"  # what the wheels of PyTorch 2.6 and newer are built for
 _OLDEST_MACOS = "14.0"
@@ -50,6 +53,34 @@ def choose(machine: Machine, platform: str | None, accelerator: str | None) -> C
     except ValidationError as error:
         reason = str(error.errors()[0]["msg"]).removeprefix("Value error, ")
         raise UsageError(f"no such target: {platform}, {table['accelerator']}: {reason}") from None
+
+
+def with_cuda_of(chosen: Chosen, imported: Imported, text: str) -> Chosen:
+    """The same target, for the CUDA that a file says itself, in what was `imported` of it or in its whole `text`.
+
+    What was chosen of it counts before all else in it, and the newest where it says several. Without, it stays a guess.
+    """
+    if not chosen.guessed:
+        return chosen
+    builds = [pytorch.build_at(imported.indexes[name]) for name in imported.index.values()]
+    said = [release for build in builds if build is not None and (release := pytorch.cuda(build))]
+    said = said or _cuda_in("\n".join(imported.requires)) or _cuda_in(text)
+    if not said:
+        return chosen
+    table = {**chosen.table, "cuda": max(said, key=_numbers)}
+    return Chosen(table, Target.model_validate(table), ())
+
+
+def _cuda_in(text: str) -> list[str]:
+    """The releases of CUDA that a text names, as indexes, local versions and packages of conda and NVIDIA do.
+
+    >>> _cuda_in("pytorch-cuda=12.4"), _cuda_in("torch==2.8.0+cu128"), _cuda_in("nvidia-cuda-runtime-cu12==12.4.127")
+    (['12.4'], ['12.8'], ['12.4'])
+    """
+    builds = re.findall(r"(?:\+|/whl/(?:nightly/|test/)?)(cu[0-9]{3})\b", text)
+    named = r"\b(?:pytorch-cuda|cuda-version|cudatoolkit|cuda-toolkit|nvidia-cuda-runtime(?:-cu[0-9]+)?)"
+    releases = re.findall(rf"{named}\s*=+\s*([0-9]+\.[0-9]+)", text)
+    return [*(release for build in builds if (release := pytorch.cuda(build))), *releases]
 
 
 def _numbers(version: str) -> tuple[int, ...]:

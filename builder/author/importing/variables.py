@@ -7,13 +7,13 @@ from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
-from builder.author.importing.model import Imported
 from builder.embedded.secrets import is_secret
 from builder.errors import Where
 from builder.profile.fields import SayableVariable, SettableVariable
 from builder.profile.model import Setting
 from builder.profile.target import Target
 from builder.profile.variables import advise, findings
+from builder.project.requirements.model import Imported
 
 _SETTABLE: TypeAdapter[str] = TypeAdapter(SettableVariable)
 _SAYABLE: TypeAdapter[str] = TypeAdapter(SayableVariable)

@@ -10,8 +10,8 @@ from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
-from builder.author.importing.model import Imported
 from builder.errors import ProfileError, Where
+from builder.project.requirements.model import Imported
 
 _LIMIT = 4 << 20
 _INSTALLERS = ("pip", "setuptools", "wheel")

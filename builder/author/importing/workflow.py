@@ -4,30 +4,33 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported, LeftOut, shown
 from builder.author.importing.own import command_of, own_code
-from builder.author.importing.target import Chosen, choose
+from builder.author.importing.target import Chosen, choose, with_cuda_of
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, UsageError, Where
 from builder.files import display, write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
+from builder.profile import pytorch
 from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
+from builder.project.requirements.indexes import for_target
+from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 
 _LARGEST = 16 << 20
 _LARGEST_BY_HAND = 1 << 20
 _KNOWN = (
-    "requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml, a virtual environment, a shell script"
+    "requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml, a virtual environment, a shell script, "
+    "a Python script with a block of requirements"
 )
 
 
@@ -62,6 +65,8 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     if options.name:  # before what is only read for it
         named(options, "")
     imported = read(source, chosen, options)
+    chosen = with_cuda_of(chosen, imported, "" if source.is_dir() else text_of(source, by_hand=False))
+    for_target(imported, chosen.target, Where(source.name))
     own = source.absolute().name if source.is_dir() else source.absolute().parent.name
     name, path = named(options, imported.name or own)
     own_project = own_code(source, path, imported)
@@ -91,9 +96,9 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
     text = text_of(source, by_hand=source.suffix not in (".toml", ".lock"))
     name, folder = source.name, Folder(source.absolute().parent)
     if name == "pyproject.toml":
-        from builder.author.importing.pyproject import read_pyproject
+        from builder.project.requirements.pyproject import Wanted, read_pyproject
 
-        return read_pyproject(name, text, extras=options.extras, groups=options.groups)
+        return read_pyproject(name, text, Wanted(options.extras, options.groups, chosen.target))
     if name == "uv.lock" or re.fullmatch(r"pylock(\..+)?\.toml", name):
         from builder.author.importing.locks import read_pylock, read_uv_lock
 
@@ -109,9 +114,14 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
 
         return read_script(name, text, folder.text)
     if source.suffix in (".txt", ".in"):
-        from builder.author.importing.requirements import read_requirements
+        from builder.project.requirements.pip import read_requirements
+        from builder.project.requirements.pyproject import Wanted
 
-        return read_requirements(name, text, folder.text)
+        return read_requirements(name, text, folder.text, Wanted(target=chosen.target))
+    if source.suffix == ".py":
+        from builder.project.requirements.pyproject import Wanted, read_inline
+
+        return read_inline(name, text, Wanted(target=chosen.target))
     raise ProfileError("unknown kind of file", hint=f"known: {_KNOWN}", where=Where(display(source)))
 
 
@@ -131,7 +141,7 @@ def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
         f"{one} is not on the default index, and its own is not known: name it in [indexes] and "
         f'[packages] index = {{ {canonicalize_name(one.name)} = "..." }}'
         for one in map(Requirement, imported.requires)
-        if "+" in str(one.specifier) and canonicalize_name(one.name) not in imported.index
+        if "+" in str(one.specifier) and canonicalize_name(one.name) not in [*imported.index, *pytorch.PACKAGES]
     ]
     if path.parent.resolve() not in [folder.resolve() for folder in profile_folders()]:
         found.append(
@@ -174,14 +184,7 @@ def text_of(path: Path, *, by_hand: bool) -> str:
         raise ProfileError(f"cannot be read: {error.strerror}", where=where) from None
     if len(content) > largest:
         raise ProfileError(f"larger than {largest >> 20} MiB: not a file of this kind", where=where)
-    try:
-        text = content.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        line = content[: error.start].count(b"\n") + 1
-        raise ProfileError("not text in UTF-8", where=replace(where, line=line)) from None
-    if "\0" in text:
-        raise ProfileError("not text: a NUL byte", where=replace(where, line=text[: text.index("\0")].count("\n") + 1))
-    return text
+    return decoded(content, where)
 
 
 def named(options: Options, proposed: str) -> tuple[str, Path]:

@@ -8,7 +8,7 @@ from typing import Any
 
 import tomli_w
 
-from builder.author.importing.model import Imported
+from builder.project.requirements.model import Imported
 
 PLACEHOLDER = "train.py"
 
@@ -21,15 +21,19 @@ def profile_text(
     *,
     extends: Sequence[str] = (),
     project: str | None = None,
+    requires_from: Mapping[str, Any] | None = None,
 ) -> str:
-    """Return the TOML of a profile, with the path of the `project` whose code it imports.
+    """Return the TOML of a profile, with the path of the `project` whose code it imports; without a target, of a part.
 
-    Without a trainer of its own it starts `train.py`, which must exist.
+    With `requires_from`, its requirements are those of that file. Without a trainer of its own it starts `train.py`,
+    which must exist.
     """
     packages: dict[str, Any] = {"requires": imported.requires}
-    if imported.index:
+    if requires_from is not None:
+        packages = {"requires-from": dict(requires_from)}
+    if imported.index and requires_from is None:
         packages["index"] = dict(sorted(imported.index.items()))
-    if imported.overrides:
+    if imported.overrides and requires_from is None:
         packages["overrides"] = [{"requirement": text, "reason": why} for text, why in imported.overrides]
     trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
     if not imported.command:
@@ -44,11 +48,11 @@ def profile_text(
         "name": name,
         "description": description,
         **({"extends": list(extends)} if extends else {}),
-        "target": dict(target),
+        **({"target": dict(target)} if target else {}),
         "python": {"version": imported.python or f"{sys.version_info.major}.{sys.version_info.minor}"},
         **({"project": {"path": project}} if project is not None else {}),
         "packages": packages,
-        **({"indexes": imported.indexes} if imported.indexes else {}),
+        **({"indexes": imported.indexes} if imported.indexes and requires_from is None else {}),
         **({"env": imported.env} if imported.env else {}),
         "trainer": trainer,
     }

@@ -97,7 +97,8 @@ class Desk:
         Raises ProfileError, PatchError, LockError.
         """
         own = read_part(self.name, Source(self.source.path, text))
-        profile = resolved(own, lambda name, scope: self._part(own, name, scope)).profile
+        whole = resolved(own, lambda name, scope: self._part(own, name, scope))
+        profile = self._entry.with_requirements(whole).profile
         every = {**self.texts, **texts}
         if self.lock.digest == digest(self.profile, self.texts):
             return repin(profile, every, self.lock, self.builds)

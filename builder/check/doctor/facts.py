@@ -24,6 +24,7 @@ from builder.embedded.network_settings import read
 from builder.embedded.place import Lack
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.model import Artefact, Lock
+from builder.profile import pytorch
 from builder.profile.model import Profile
 from builder.project.lock import unpacked
 from builder.store import generations, layout
@@ -264,7 +265,7 @@ def indexes(profile: Profile, lock: Lock, default: str | None) -> list[Index]:
     folders = uv.find_links()
     found = []
     for name, packages in sorted(by_index.items(), key=lambda one: one[0] or ""):
-        known = profile.indexes.get(name) if name is not None else None
+        known = (profile.indexes.get(name) or pytorch.url(name)) if name is not None else None
         url = default if name is None else (uv.index_url(name, known) if known else None)
         # As the scripts do (templates/_uv.sh.j2): of the default index uv asks in any case.
         local = name is not None and all(any((folder / one.file).is_file() for folder in folders) for one in packages)

@@ -6,12 +6,11 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from builder.lock.builds import cuda_of
 from builder.lock.model import Artefact
 from builder.machine.fit import numbers
 
 _LEGACY = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux1": "2.5"}  # PEP 599, 571, 513
-# Components whose version is that of the CUDA release; cuDNN, NCCL and the mathematical libraries count by themselves.
-_OF_THE_RELEASE = r"nvidia-(?:cuda-runtime|cuda-nvrtc|cuda-cupti|nvtx|nvjitlink)(?:-cu[0-9]+)?"
 
 
 @dataclass(frozen=True)
@@ -54,21 +53,6 @@ def _version_of(tag: str) -> str | None:
 def cuda_need(packages: Iterable[Artefact]) -> Need | None:
     """The CUDA release that the wheels are built for; None where they are for none."""
     return _newest(Need(release, one.name, one.file) for one in packages if (release := cuda_of(one)) is not None)
-
-
-def cuda_of(package: Artefact) -> str | None:
-    """The CUDA release of a package; the major number alone where its name says no more.
-
-    >>> def of(name, version): return cuda_of(Artefact(name=name, version=version, file="f", size=0, sha256="0" * 64))
-    >>> of("torch", "2.6.0+cu124"), of("nvidia-cuda-runtime-cu12", "12.4.127"), of("nvidia-cudnn-cu12", "9.1.0.70")
-    ('12.4', '12.4', '12')
-    """
-    if local := re.search(r"\+cu([0-9]+)([0-9])(?:[.]|$)", package.version):
-        return f"{local[1]}.{local[2]}"
-    if re.fullmatch(_OF_THE_RELEASE, package.name):
-        return ".".join(package.version.split(".")[:2])
-    major = re.fullmatch(r"nvidia-.*-cu([0-9]+)", package.name)
-    return major[1] if major else None
 
 
 def _newest(needs: Iterator[Need]) -> Need | None:

@@ -22,7 +22,7 @@ def requirements(plan: Plan, local: Mapping[str, Path]) -> str:
     lines += ["# pip install --require-hashes --no-deps -r THIS_FILE, or: uv pip sync --require-hashes THIS_FILE"]
     places = [path.parent.as_uri() for path in local.values()]
     places += [
-        f"{profile.indexes[package.index].rstrip('/')}/{package.name}/"
+        f"{profile.index_url(package.index).rstrip('/')}/{package.name}/"
         for package in plan.lock.packages
         if package.index is not None and package.file not in local
     ]

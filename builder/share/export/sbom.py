@@ -7,7 +7,7 @@ check them against the schema of that library.
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from importlib.metadata import version
 from typing import Any
@@ -60,14 +60,14 @@ def is_of(text: str, name: str) -> bool:
         return False
 
 
-def purl(package: Artefact, indexes: Mapping[str, str]) -> str:
-    """The package URL (https://github.com/package-url/purl-spec, type pypi) of one file; `indexes` are the profile's.
+def purl(package: Artefact, index_url: Callable[[str], str]) -> str:
+    """The package URL (https://github.com/package-url/purl-spec, type pypi) of one file; `index_url` is the profile's.
 
-    >>> purl(Artefact(name="torch", version="2.13.0+cpu", file="torch-2.13.0+cpu.tar.gz", size=0, sha256="0" * 64), {})
+    >>> purl(Artefact(name="torch", version="2.13.0+cpu", file="torch-2.13.0+cpu.tar.gz", size=0, sha256="0" * 64), str)
     'pkg:pypi/torch@2.13.0%2Bcpu?file_name=torch-2.13.0%2Bcpu.tar.gz'
     """
     found = f"pkg:pypi/{package.name}@{quote(package.version, safe='')}?file_name={quote(package.file, safe='')}"
-    return f"{found}&repository_url={quote(indexes[package.index], safe=':/')}" if package.index else found
+    return f"{found}&repository_url={quote(index_url(package.index), safe=':/')}" if package.index else found
 
 
 def _root(plan: Plan) -> dict[str, Any]:
@@ -95,13 +95,13 @@ def _component(plan: Plan, package: Artefact, licences: Mapping[str, Licence], s
     patches = [_patch(plan, patch) for patch in plan.lock.patches if patch.package == package.name]
     return {
         "type": "library",
-        "bom-ref": purl(package, plan.profile.indexes),
+        "bom-ref": purl(package, plan.profile.index_url),
         "name": package.name,
         "version": package.version,
         "scope": scope,
         "hashes": [{"alg": "SHA-256", "content": package.sha256}],
         **({"licenses": _licences(found)} if found else {}),
-        "purl": purl(package, plan.profile.indexes),
+        "purl": purl(package, plan.profile.index_url),
         **({"pedigree": {"patches": patches}} if patches else {}),
     }
 
@@ -138,7 +138,7 @@ def _patch(plan: Plan, patch: LockedPatch) -> dict[str, Any]:
 
 def _dependencies(plan: Plan) -> list[dict[str, Any]]:
     """Return which package requires which, from the lock; `profile` there is the root."""
-    refs = {package.name: purl(package, plan.profile.indexes) for package in plan.lock.packages}
+    refs = {package.name: purl(package, plan.profile.index_url) for package in plan.lock.packages}
     python = [_python(plan.lock.python)["bom-ref"]] if plan.lock.python else []
     needs: dict[str, list[str]] = {
         plan.store_name: python,

@@ -103,13 +103,11 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
     found: dict[str, str] = {}
     for name in sorted({file.profile for file in files}):
         profile = catalogue.profile(name)
-        packages = profile.packages
         found.update(
             (file.sha256, uv.python_url(file.version, file.file))
             for file in files
             if file.profile == name and file.is_python
         )
-        index = {package: uv.index_url(at, profile.indexes[at]) for package, at in packages.index.items()}
         of_it = [file for file in files if file.profile == name and not file.is_python]
         # Apart, because a build requirement may be another version of a package.
         for builds in (False, True):
@@ -117,12 +115,14 @@ def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:
             if not group:
                 continue
             sources = [file.name for file in group if file.is_source]
+            named = {file.name: file.index for file in group if file.index is not None}
+            index = {package: uv.index_url(at, profile.index_url(at)) for package, at in named.items()}
             universe = uv.Universe(
                 profile.target,
                 profile.python.version,
                 sources=sources,
                 builds=consent_to_build(name, catalogue) if sources else None,
-                index={} if builds else index,
+                index=index,
             )
             pins = [uv.Pin(file.name, file.version, ()) for file in group]
             with tempfile.TemporaryDirectory(prefix="drydock-where-") as work:

@@ -9,9 +9,11 @@ from urllib.parse import urlsplit, urlunsplit
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.author.importing.model import Imported
 from builder.errors import Where
 from builder.names import NAME_PATTERN
+from builder.profile import pytorch
+from builder.profile.target import Target
+from builder.project.requirements.model import Imported
 
 # PyTorch has an index for each of its builds, which end in such a word, and there these packages come from it.
 _BUILD = re.compile(r"/whl/(?:nightly/|test/)?(cpu|cu[0-9]+|rocm[0-9.]+|xpu)/?$")
@@ -96,6 +98,43 @@ def by_registry(found: Iterable[tuple[str, str, Where]], imported: Imported) -> 
             cleaned[url] = clean(url, imported, where)
         if (place := cleaned[url]) is not None:
             imported.index[str(canonicalize_name(package))] = add(place, imported)
+
+
+def for_target(imported: Imported, target: Target, where: Where) -> None:
+    """Leave to the target which build of PyTorch it is: PyTorch's own indexes, and builds in versions.
+
+    What is for another build is noted, with its place, or `where`. A mirror of the right index is kept.
+    """
+    build = pytorch.build(target)
+    here = (target.cuda and f"CUDA {target.cuda}") or f'"{target.accelerator}"'
+    why = f"the target decides which build of PyTorch it is, and this one is for {here}"
+    for package, name in list(imported.index.items()):
+        found = pytorch.build_at(imported.indexes[name])
+        if package not in pytorch.PACKAGES or found is None:
+            continue
+        if found != build or imported.indexes[name] == pytorch.url(pytorch.index(found)):
+            del imported.index[package]
+        if found != build:
+            # On a Mac the two are one.
+            nothing = build is None and found == "cpu"
+            at = _place(package, imported) or where
+            imported.leave(f"{package} from {imported.indexes[name]}", why, at, expected=nothing)
+        if name not in imported.index.values():
+            del imported.indexes[name]
+    for text in list(imported.requires):
+        wanted = Requirement(text)
+        builds = {pytorch.build_of(one.version) for one in wanted.specifier if one.operator == "=="} - {None, build}
+        if canonicalize_name(wanted.name) in pytorch.PACKAGES and builds:
+            plain = re.sub(rf"\+({'|'.join(map(re.escape, filter(None, builds)))})", "", text)
+            place = imported.places.pop(text, where)
+            imported.requires[imported.requires.index(text)] = plain
+            imported.places[plain] = place
+            imported.leave(text, f"{why}; {plain} is required", place)
+
+
+def _place(package: str, imported: Imported) -> Where | None:
+    found = (place for text, place in imported.places.items() if canonicalize_name(Requirement(text).name) == package)
+    return next(found, None)
 
 
 def _name_of(url: str) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,11 +22,17 @@ _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 @dataclass(frozen=True)
 class LeftOut:
-    """An item that a profile cannot hold, or whose value is not known here: what, why, and where it stands."""
+    """An item that a profile cannot hold, or whose value is not known here: what, why, and where it stands.
+
+    `package` is the name of a package that is required there, "" where it is not known which; None where nothing that
+    is required is lost. `expected` is what nobody misses, who has chosen from the file.
+    """
 
     what: str
     why: str
     where: Where
+    package: str | None = None
+    expected: bool = False
 
     def __str__(self) -> str:
         return _printable(f"{self.where}: {self.what}: {self.why}")
@@ -38,14 +44,18 @@ class Imported:
 
     `requires` are requirements (PEP 508), `constraints` what holds for a package only if something requires it,
     `python` a version such as "3.11", `env` variables as a profile writes them and `env_at` where they stand, `indexes`
-    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's.
+    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's. `places` says
+    where each of `requires` stands, `python_range` which Pythons the file allows, and `python_at` where.
     """
 
     name: str | None = None
     requires: list[str] = field(default_factory=list)
     constraints: list[tuple[Requirement, Where]] = field(default_factory=list)
     overrides: list[tuple[str, str]] = field(default_factory=list)
+    places: dict[str, Where] = field(default_factory=dict)
     python: str | None = None
+    python_range: str | None = None
+    python_at: Where | None = None
     env: dict[str, Any] = field(default_factory=dict)
     env_at: dict[str, Where] = field(default_factory=dict)
     indexes: dict[str, str] = field(default_factory=dict)
@@ -54,9 +64,12 @@ class Imported:
     options: list[dict[str, str]] = field(default_factory=list)
     left_out: list[LeftOut] = field(default_factory=list)
 
-    def leave(self, what: str, why: str, where: Where) -> None:
-        """Leave an item out. `what` may come from anywhere: it is shown without passwords and control characters."""
-        self.left_out.append(LeftOut(shown(what), why, where))
+    def leave(self, what: str, why: str, where: Where, *, package: str | None = None, expected: bool = False) -> None:
+        """Leave an item out; see LeftOut.
+
+        `what` may come from anywhere: it is shown without passwords and control characters.
+        """
+        self.left_out.append(LeftOut(shown(what), why, where, package, expected))
 
     def require(self, text: str, where: Where) -> None:
         """Add a requirement; one that names a place instead of a version is left out.
@@ -67,9 +80,11 @@ class Imported:
             raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
         parsed = requirement(text, where)
         if parsed is None:
-            self.leave(text, "a place, not a version: a lock names packages of an index only", where)
+            why = "a place, not a version: a lock names packages of an index only"
+            self.leave(text, why, where, package=name_in(text))
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
+            self.places[str(parsed)] = where
 
     def settle_constraints(self) -> None:
         """Constraints on what is required directly become requirements; the others are left out."""
@@ -78,6 +93,7 @@ class Imported:
             if canonicalize_name(constraint.name) in direct:
                 if str(constraint) not in self.requires:
                     self.requires.append(str(constraint))
+                    self.places[str(constraint)] = where
             else:
                 why = "a constraint on a package that is not required directly; require it, if it must hold"
                 self.leave(str(constraint), why, where)
@@ -110,6 +126,18 @@ def requirement(text: str, where: Where) -> Requirement | None:
     return parsed if parsed.url is None else None
 
 
+def name_in(place: str) -> str:
+    """The package that a requirement by URL or path names; "" where it names none.
+
+    >>> name_in("Anchor[x] @ https://host/a.whl"), name_in("git+https://host/x.git#egg=anchor"), name_in("./lib")
+    ('anchor', 'anchor', '')
+    """
+    found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@", place) or re.search(
+        r"[#&]egg=([A-Za-z0-9._-]+)", place
+    )
+    return str(canonicalize_name(found[1])) if found else ""
+
+
 def _is_place(line: str) -> bool:
     """Whether pip would take it for a path or a URL, and not for a name."""
     first = line.split(";", 1)[0].split("[", 1)[0].strip()
@@ -138,6 +166,18 @@ def pick_python(requires: str | None, imported: Imported, where: Where) -> str:
     if not fits:
         imported.leave(f"requires-python {requires}", f"no known Python fits; using {here}", where)
     return fits[0] if fits else here
+
+
+def decoded(content: bytes, where: Where) -> str:
+    """Return the text of a foreign file. Raises ProfileError where it is not text in UTF-8, with the line."""
+    try:
+        text = content.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        line = content[: error.start].count(b"\n") + 1
+        raise ProfileError("not text in UTF-8", where=replace(where, line=line)) from None
+    if "\0" in text:
+        raise ProfileError("not text: a NUL byte", where=replace(where, line=text[: text.index("\0")].count("\n") + 1))
+    return text
 
 
 def shown(text: str) -> str:

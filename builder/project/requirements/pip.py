@@ -8,12 +8,14 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator
+from dataclasses import replace
 
 from packaging.utils import canonicalize_name
 
-from builder.author.importing import indexes
-from builder.author.importing.model import Imported, requirement, shown
 from builder.errors import ProfileError, Where
+from builder.project.requirements import indexes
+from builder.project.requirements.model import Imported, name_in, requirement, shown
+from builder.project.requirements.pyproject import ALL, Wanted, read_pyproject
 
 Read = Callable[[str, Where], str]
 """The text of a file by its path, relative to the folder of the first one; the place is that of its mention."""
@@ -33,12 +35,14 @@ _REASONS = {
 _MEANT_ANYWAY = ("--require-hashes", "--prefer-binary", "--only-binary")
 
 
-def read_requirements(path: str, text: str, read: Read) -> Imported:
+def read_requirements(path: str, text: str, read: Read, wanted: Wanted = ALL) -> Imported:
     """Return the contents of the requirement file at `path`; `read` returns the files that it names.
+
+    `wanted` has the target and the Python, for projects that it names.
 
     Raises ProfileError for a line that is not a requirement, and for a path that leads out of the folder.
     """
-    reader = _Reader(read)
+    reader = _Reader(read, wanted=wanted)
     reader.file(path, text)
     indexes.use(reader.urls, reader.imported)
     reader.imported.settle_constraints()
@@ -54,8 +58,9 @@ def read_lines(lines: Iterator[tuple[int, str]], path: str, read: Read, imported
 
 
 class _Reader:
-    def __init__(self, read: Read, imported: Imported | None = None) -> None:
+    def __init__(self, read: Read, imported: Imported | None = None, wanted: Wanted = ALL) -> None:
         self._read = read
+        self._wanted = wanted
         self.imported = imported or Imported()
         self.urls: list[tuple[str, bool, Where]] = []
         self._seen: set[tuple[str, bool]] = set()
@@ -70,7 +75,7 @@ class _Reader:
             self.line(line, Where(path, number), constraint=constraint)
         if hashed:
             why = "a lock has hashes, a profile has none: drydock lock writes those of the files that it chooses"
-            self.imported.leave(f"the hashes of {len(hashed)} requirements", why, Where(path, hashed[0]))
+            self.imported.leave(f"the hashes of {len(hashed)} requirements", why, Where(path, hashed[0]), expected=True)
 
     def line(self, line: str, where: Where, *, constraint: bool) -> None:
         self._lines += 1
@@ -80,7 +85,7 @@ class _Reader:
             self._option(line, where, constraint)
             return
         if "${" in line:
-            self.imported.leave(line, "it depends on an environment variable", where)
+            self.imported.leave(line, "it depends on an environment variable", where, package=name_in(line))
             return
         if not line.isprintable():
             raise ProfileError(f"a line with characters that cannot be printed: {shown(line)}", where=where)
@@ -122,10 +127,13 @@ class _Reader:
     def _editable(self, name: str, where: Where) -> None:
         found = re.fullmatch(r"([^\[\]]+)(?:\[([A-Za-z0-9._, -]*)\])?", name)
         if found is None or "://" in name or re.match(r"[a-z]+\+", name):
-            self.imported.leave(f"-e {name}", "a project elsewhere: a lock names packages of an index only", where)
+            self.imported.leave(
+                f"-e {name}",
+                "a project elsewhere: a lock names packages of an index only",
+                where,
+                package=name_in(name),
+            )
             return
-        from builder.author.importing.pyproject import read_pyproject
-
         path = posixpath.join(inside(found[1], where), "pyproject.toml")
         path = posixpath.normpath(path)
         extras = [canonicalize_name(extra.strip()) for extra in (found[2] or "").split(",") if extra.strip()]
@@ -133,16 +141,20 @@ class _Reader:
         try:
             text = self._read(path, where)
         except ProfileError as error:
-            self.imported.leave(f"-e {name}", f"{why}; and its requirements are not known: {error.message}", where)
+            said = f"{why}; and its requirements are not known: {error.message}"
+            self.imported.leave(f"-e {name}", said, where, package="")
             return
-        self.imported.leave(f"-e {name}", f"{why}; its requirements are carried over", where)
-        project = read_pyproject(path, text, extras=extras)
+        self.imported.leave(f"-e {name}", f"{why}; its requirements are carried over", where, expected=True)
+        project = read_pyproject(path, text, replace(self._wanted, extras=extras))
         self.imported.requires += [one for one in project.requires if one not in self.imported.requires]
+        self.imported.places |= project.places
         self.imported.indexes |= project.indexes
         self.imported.index |= project.index
         self.imported.overrides += project.overrides
         self.imported.left_out += project.left_out
-        self.imported.python = self.imported.python or project.python
+        if self.imported.python is None:
+            self.imported.python, self.imported.python_range = project.python, project.python_range
+            self.imported.python_at = project.python_at
 
 
 def inside(name: str, where: Where) -> str:

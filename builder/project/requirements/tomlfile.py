@@ -30,8 +30,12 @@ def lines_of_names(text: str) -> dict[str, int]:
     return found
 
 
-def line_with(text: str, mentioned: str) -> int | None:
-    """The first line that has a text in it, as a whole word where it is one; None where none has."""
-    pattern = re.compile(rf"(?<![\w-]){re.escape(mentioned)}(?![\w-])") if mentioned else None
-    lines = text.split("\n")
-    return next((number for number, line in enumerate(lines, 1) if pattern and pattern.search(line)), None)
+def line_with(text: str, mentioned: str, after: int = 1) -> int | None:
+    """The first line, from the line `after` on, that has a text in it, as a whole word where it is one; None without.
+
+    A quote may stand in it as TOML writes it.
+    """
+    written = {mentioned, mentioned.replace('"', '\\"')} - {""}
+    patterns = [re.compile(rf"(?<![\w-]){re.escape(one)}(?![\w-])") for one in sorted(written)]
+    lines = enumerate(text.split("\n")[after - 1 :], after)
+    return next((number for number, line in lines if any(pattern.search(line) for pattern in patterns)), None)

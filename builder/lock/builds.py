@@ -1,0 +1,161 @@
+"""What the wheels of a lock are built for, against the target: a processor, or a release of CUDA. Pure."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass
+from itertools import islice
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from builder.embedded.words import plural
+from builder.errors import LockError
+from builder.lock.model import Artefact
+from builder.lock.why import paths
+from builder.profile import pytorch
+from builder.profile.model import Profile
+
+# Components whose version is that of the CUDA release; cuDNN, NCCL and the mathematical libraries count by themselves.
+_OF_THE_RELEASE = r"cuda-toolkit|nvidia-(?:cuda-runtime|cuda-nvrtc|cuda-cupti|nvtx|nvjitlink)(?:-cu[0-9]+)?"
+_NAMED = r"nvidia-.*-cu([0-9]+)|(?:jax|mlx|cupy)-cuda-?([0-9]+)x?(?:-.*)?"
+
+
+def cuda_of(package: Artefact) -> str | None:
+    """The CUDA release of a package; the major number alone where its name says no more.
+
+    >>> def of(name, version): return cuda_of(Artefact(name=name, version=version, file="f", size=0, sha256="0" * 64))
+    >>> of("torch", "2.6.0+cu124"), of("nvidia-cuda-runtime-cu12", "12.4.127"), of("nvidia-cudnn-cu12", "9.1.0.70")
+    ('12.4', '12.4', '12')
+    >>> of("jax-cuda13-plugin", "0.9"), of("mlx-cuda-12", "0.30"), of("cupy-cuda12x", "13.0"), of("nvidia-ml-py", "13")
+    ('13', '12', '12', None)
+    """
+    if local := re.search(r"\+cu([0-9]+)([0-9])(?:[.]|$)", package.version):
+        return f"{local[1]}.{local[2]}"
+    if re.fullmatch(_OF_THE_RELEASE, package.name):
+        return ".".join(package.version.split(".")[:2])
+    named = re.fullmatch(_NAMED, package.name)
+    return (named[1] or named[2]) if named else None
+
+
+@dataclass(frozen=True)
+class Contradiction:
+    """A package that is built for something else than the target is: `what` says for what."""
+
+    package: Artefact
+    what: str
+
+
+def contradictions(profile: Profile, packages: Sequence[Artefact]) -> list[Contradiction]:
+    """The packages whose wheels contradict the target of a profile; those of PyTorch first.
+
+    Within one major release of CUDA all go together (NVIDIA, "CUDA Compatibility", minor version compatibility).
+    """
+    target = profile.target
+    wanted = target.cuda.split(".")[0] if target.cuda is not None else None
+    has_cuda = any(cuda_of(package) is not None for package in packages)
+    found = []
+    for package in packages:
+        release, build = cuda_of(package), pytorch.build_of(package.version)
+        if release is not None and release.split(".")[0] != wanted:
+            found.append(Contradiction(package, f"CUDA {release}"))
+        elif build is not None and build.startswith(("rocm", "xpu")):
+            found.append(Contradiction(package, "a GPU that is not NVIDIA's"))
+        elif wanted is not None and build == "cpu" and package.name in pytorch.PACKAGES:
+            found.append(Contradiction(package, "processors"))
+        elif wanted is not None and _is_without_cuda(package, has_cuda=has_cuda):
+            found.append(Contradiction(package, "processors: it asks for none of CUDA's libraries"))
+    if (torch := _torch_of(found, packages)) is not None:
+        found.insert(0, torch)
+    return sorted(found, key=lambda one: one.package.name not in pytorch.PACKAGES)
+
+
+def _torch_of(found: Sequence[Contradiction], packages: Sequence[Artefact]) -> Contradiction | None:
+    """The torch that brings what contradicts the target, where its version does not say for what it is built."""
+    torch = next((one for one in packages if one.name == "torch" and Version(one.version).local is None), None)
+    above = {one.name: one.required_by for one in packages}
+    brought = [one for one in found if "torch" in _ancestors(one.package.name, above)]
+    if torch is None or not brought or any(one.package.name == "torch" for one in found):
+        return None
+    named = [one for one in brought if "." in one.what] or brought
+    return Contradiction(torch, named[0].what)
+
+
+def _ancestors(package: str, above: Mapping[str, Sequence[str]]) -> set[str]:
+    found: set[str] = set()
+    waiting = [package]
+    while waiting:
+        for parent in above.get(waiting.pop(), ()):
+            if parent not in found:
+                found.add(parent)
+                waiting.append(parent)
+    return found
+
+
+def _is_without_cuda(package: Artefact, *, has_cuda: bool) -> bool:
+    """Whether it is the default index's torch, of which one for CUDA requires CUDA's libraries since 2.0."""
+    is_default = package.name == "torch" and package.index is None and Version(package.version).local is None
+    return is_default and not has_cuda and Version(package.version) >= Version("2.0")
+
+
+def check(profile: Profile, packages: Sequence[Artefact]) -> None:
+    """Raise LockError where wheels contradict the target, with what to write into the profile."""
+    found = contradictions(profile, packages)
+    if found:
+        raise LockError(said(profile, found, packages), hint=_hint(profile, found[0].package, packages))
+
+
+def said(profile: Profile, found: Sequence[Contradiction], packages: Sequence[Artefact]) -> str:
+    """What contradicts the target, in words: the first package, and how much comes with it."""
+    first = found[0]
+    names = {one.package.name for one in found}
+    if profile.target.cuda is None:
+        names |= {one.name for one in packages if one.name.startswith("nvidia-") and one.name != "nvidia-ml-py"}
+    size = sum(one.size for one in packages if one.name in names) / 1e6
+    others = f" ({plural(len(names), 'such package')}, {size:,.0f} MB)" if len(names) > 1 else ""
+    return (
+        f"{first.package.name} {first.package.version} is for {first.what}, and {profile.name} {wants(profile)}{others}"
+    )
+
+
+def wants(profile: Profile) -> str:
+    """What a profile is for, in words."""
+    target = profile.target
+    return f"is for CUDA {target.cuda}" if target.cuda is not None else f'has accelerator = "{target.accelerator}"'
+
+
+def _hint(profile: Profile, package: Artefact, packages: Sequence[Artefact]) -> str:
+    build, cuda, release = pytorch.build(profile.target), profile.target.cuda, cuda_of(package)
+    root = _root(package.name, packages) or package.name
+    texts = {str(canonicalize_name(Requirement(one).name)): one for one in profile.packages.requires}
+    wanted = Requirement(texts[root]) if root in texts else None
+    if wanted is not None and root in pytorch.PACKAGES and "+" in str(wanted.specifier):
+        return f'the target decides the build: [packages] requires = ["{root}=={_public(wanted)}"]'
+    if build is not None and package.name in pytorch.packages(build):
+        return f'[packages] index = {{ {package.name} = "{pytorch.index(build)}" }}'
+    if wanted is not None and any("cuda" in extra for extra in wanted.extras):
+        extras = [one for one in sorted(wanted.extras) if "cuda" not in one]
+        extras += [f"cuda{cuda.split('.')[0]}"] if cuda is not None else []
+        wanted.extras = set(extras)
+        return f'[packages] requires = ["{wanted}"]'
+    if cuda is not None and release is not None:
+        more = release if "." in release else f"{release}.0"
+        return f'where the driver has it: [target] cuda = "{more}"; or require an older {root}'
+    if cuda is not None:
+        return f'require a {root} for CUDA; or [target] accelerator = "cpu", without cuda'
+    return (
+        f"{root} brings it; where that runs without, say why: [[packages.overrides]] "
+        f"requirement = \"{package.name}; python_version < '3'\""
+    )
+
+
+def _public(wanted: Requirement) -> str:
+    return next(Version(one.version).public for one in wanted.specifier if "+" in one.version)
+
+
+def _root(package: str, packages: Sequence[Artefact]) -> str | None:
+    """What the profile requires that leads to a package."""
+    parents: Mapping[str, Collection[str]] = {one.name: one.required_by for one in packages}
+    return next((path[0] for path in islice(paths(parents, package), 1)), None)

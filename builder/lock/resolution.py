@@ -1,0 +1,160 @@
+"""The packages of a profile, each with its one file: of PyTorch the build that the target is for."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from types import MappingProxyType
+
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+from packaging.version import Version
+
+from builder import uv
+from builder.errors import LockError, ToolError
+from builder.lock import builds
+from builder.lock.finder import Artefacts
+from builder.lock.model import Artefact
+from builder.profile import markers, pytorch
+from builder.profile.model import Profile
+
+
+@dataclass(frozen=True)
+class Resolution:
+    """One resolution; `preferred` versions are kept where they fit, except those in `upgrade`."""
+
+    files: Artefacts
+    profile: Profile
+    preferred: Mapping[str, Sequence[str]]
+    upgrade: Sequence[str]
+    step: Callable[[str], None]
+
+    def packages(self, caches: Iterable[str]) -> list[Artefact]:
+        """The closure of what the profile requires. Raises ToolError, LockError."""
+        here = markers.environment(self.profile.target, self.profile.python.series)
+        required = map(Requirement, self.profile.packages.requires)
+        wanted = {one.name for one in required if one.marker is None or one.marker.evaluate(here)}
+        direct = {str(canonicalize_name(name)) for name in wanted}
+        # What was locked before is likely to be required by others again: then one resolution is enough.
+        implied = self._implied(direct | self.preferred.keys())
+        try:
+            pins = self._pins(implied)
+            if any(not pin.required_by for pin in pins):
+                implied = self._implied(direct)
+                pins = self._pins(implied)
+            # What only others require is known now.
+            more = self._implied(pin.name for pin in pins)
+            if more.keys() - implied.keys():
+                implied |= more
+                pins = self._pins(implied)
+            return self._artefacts(pins)
+        except ToolError as error:
+            if not implied:
+                raise
+            return self._from_elsewhere(error, implied, caches)
+
+    def _implied(self, names: Iterable[str]) -> dict[str, str]:
+        """The index of PyTorch for those of the packages that have a build for the target, and no index by the profile.
+
+        One that is required by its build, ==2.8.0+cu128, comes from the index of that; one that goes with a torch whose
+        index the profile says, from there too.
+        """
+        build = pytorch.build(self.profile.target)
+        if build is None:
+            return {}
+        own = self.profile.packages.index
+        index = pytorch.index(build)
+        if "torch" in own and pytorch.build_at(self.profile.index_url(own["torch"])):
+            index = own["torch"]
+        found = {name: index for name in names if name in pytorch.packages(build) and name not in own}
+        for text in self.profile.packages.requires:
+            wanted = Requirement(text)
+            builds = [pytorch.build_of(spec.version) for spec in wanted.specifier if "+" in spec.version]
+            pinned = next((pytorch.index(one) for one in builds if one is not None), "")
+            if canonicalize_name(wanted.name) in found and pytorch.url(pinned) is not None:
+                found[canonicalize_name(wanted.name)] = pinned
+        if found and "torch" not in own:  # which all of them require
+            found.setdefault("torch", index)
+        return found
+
+    def _pins(
+        self, implied: Mapping[str, str], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    ) -> list[uv.Pin]:
+        """The versions. An index is for what is required directly, so that the rest of `implied` is required too.
+
+        `cached` are those that are taken from a cache: package to version and index.
+        """
+        packages = self.profile.packages
+        self.files.index = {**implied, **packages.index}
+        named = {canonicalize_name(Requirement(text).name) for text in packages.requires}
+        added = [name for name in implied if name not in named]
+        wanted = [f"{name}=={version}" for name, (version, _) in cached.items()]
+        pins = uv.resolve(
+            [*packages.requires, *added, *wanted],
+            self._universe(cached),
+            self.files.folder("packages"),
+            overrides=[override.requirement for override in packages.overrides],
+            preferred=self.preferred,
+            upgrade=self.upgrade,
+        )
+        return [_without_profile(pin) if pin.name in added else pin for pin in pins]
+
+    def _artefacts(
+        self, pins: Sequence[uv.Pin], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})
+    ) -> list[Artefact]:
+        return self.files.artefacts(pins, self._universe(cached), self.files.index)
+
+    def _universe(self, cached: Mapping[str, tuple[str, str]]) -> uv.Universe:
+        places = {**self.files.index_places(), **{package: place for package, (_, place) in cached.items()}}
+        return self.files.universe(sources=list(self.profile.packages.build), index=places)
+
+    def _from_elsewhere(self, error: ToolError, implied: Mapping[str, str], caches: Iterable[str]) -> list[Artefact]:
+        """The packages where PyTorch's index did not help: from a cache that is an index too, or the default index.
+
+        Raises LockError where the default index has another build, and says what to do.
+        """
+        self.files.index = {**implied, **self.profile.packages.index}
+        cached = self.files.in_caches(caches)
+        if implied.keys() <= cached.keys():
+            self.step("PyTorch from a cache")
+            cached = {name: cached[name] for name in implied}
+            return self._artefacts(self._pins(implied, cached), cached)
+        packages = self._artefacts(self._pins({}))
+        found = builds.contradictions(self.profile, packages)
+        if not found:
+            self.step("PyTorch from the default index, whose build is for the target")
+            return packages
+        index = next(iter(implied.values()))
+        said = builds.said(self.profile, found, packages)
+        if uv.is_out_of_reach(error.message):
+            raise LockError(
+                f"{said}. The index {index}, which has the build for that, was not reached: {uv.reason(error.message)}",
+                hint=self._what_to_fetch(packages, implied, index),
+            )
+        release = builds.cuda_of(found[0].package) or found[0].what.removeprefix("CUDA ")
+        newer = f'an older {found[0].package.name}; or, where the driver has it: [target] cuda = "{release}"'
+        raise LockError(
+            f"{said}; and of what the index {index} has nothing fits. {error.message}",
+            hint=error.hint or (newer if self.profile.target.cuda is not None else None),
+        )
+
+    def _what_to_fetch(self, packages: Sequence[Artefact], implied: Mapping[str, str], index: str) -> str:
+        series, machine = self.profile.python.series.replace(".", ""), self.profile.target.machine
+        build = pytorch.build_at(self.profile.index_url(index))
+        files = [
+            f"{one.name}-{Version(one.version).public}+{build}-cp{series}-cp{series}-manylinux_2_28_{machine}.whl"
+            for one in packages
+            if one.name in implied
+        ]
+        variable = f"DRYDOCK_INDEX_{re.sub('[^A-Z0-9]', '_', index.upper())}"
+        older = "; or require an older torch, whose build there is another" if build != "cpu" else ""
+        return (
+            f"fetch {', '.join(files)}, or another release +{build}, into a folder: UV_FIND_LINKS=FOLDER; "
+            f"or name a mirror of that index: {variable}=URL{older}"
+        )
+
+
+def _without_profile(pin: uv.Pin) -> uv.Pin:
+    """A pin of what only other packages require."""
+    return replace(pin, required_by=tuple(one for one in pin.required_by if one != "profile"))

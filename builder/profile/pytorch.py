@@ -1,0 +1,84 @@
+"""Which build of PyTorch is for a target: each has an index of its own, and says itself in its version.
+
+PyTorch publishes every release for processors and for a few releases of CUDA. A build is called cpu or cu128, is at the
+end of its index's address, and is the local part of a version: 2.8.0+cu128 (https://pytorch.org/get-started/locally).
+What the default index has is one of them, and another with each release.
+"""
+
+from __future__ import annotations
+
+import re
+
+from packaging.version import Version
+
+from builder.profile.target import Target
+
+_INDEXES = "https://download.pytorch.org/whl/"
+_NAME = re.compile(r"pytorch-(cpu|cu[0-9]{3})")
+_OF_ALL = ("torch", "torchvision", "torchaudio")
+_OF_CUDA = (*_OF_ALL, "xformers")  # facebookresearch/xformers, README, "Installing xFormers"
+PACKAGES = _OF_CUDA
+"""What has a build of its own for each of PyTorch. Triton has not: the default index has the one for all."""
+BUILD = re.compile(r"(?:cpu|cu[0-9]+|rocm[0-9.]+|xpu)(?:\.cxx11\.abi)?")
+"""A local version that says what a wheel was built for."""
+
+
+def build(target: Target) -> str | None:
+    """The build for a target; None for macOS, where there is one, on the default index.
+
+    >>> build(Target(platform="linux-x86_64", accelerator="cuda", cuda="12.8", glibc="2.28"))
+    'cu128'
+    """
+    if target.platform == "macos-arm64":
+        return None
+    return "cpu" if target.cuda is None else f"cu{target.cuda.replace('.', '')}"
+
+
+def packages(build: str) -> tuple[str, ...]:
+    """What comes from the index of a build."""
+    return _OF_ALL if build == "cpu" else _OF_CUDA
+
+
+def index(build: str) -> str:
+    """The logical name of the index of a build."""
+    return f"pytorch-{build}"
+
+
+def url(name: str) -> str | None:
+    """The address of the index of that logical name; None where it is not PyTorch's.
+
+    >>> url("pytorch-cu128"), url("team")
+    ('https://download.pytorch.org/whl/cu128', None)
+    """
+    found = _NAME.fullmatch(name)
+    return f"{_INDEXES}{found[1]}" if found else None
+
+
+def build_of(version: str) -> str | None:
+    """The build that a version says it is; None where it says none.
+
+    >>> build_of("2.8.0+cu128"), build_of("2.8.0"), build_of("1.0+ours.3")
+    ('cu128', None, None)
+    """
+    local = Version(version).local
+    return local if local is not None and BUILD.fullmatch(local) else None
+
+
+def build_at(url: str) -> str | None:
+    """The build whose releases an index has, by its address, which a mirror may have too; None for any other.
+
+    >>> build_at("https://mirror.example/pytorch/whl/cu128/"), build_at("https://mirror.example/simple")
+    ('cu128', None)
+    """
+    found = re.search(r"/whl/(cpu|cu[0-9]+|rocm[0-9.]+|xpu)/?$", url)
+    return found[1] if found else None
+
+
+def cuda(build: str) -> str | None:
+    """The CUDA release of a build; None for another.
+
+    >>> cuda("cu128"), cuda("cu130"), cuda("cpu")
+    ('12.8', '13.0', None)
+    """
+    found = re.fullmatch(r"cu([0-9]+)([0-9])", build)
+    return f"{found[1]}.{found[2]}" if found else None
