@@ -50,6 +50,12 @@ def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
     return entry.evaluation
 
 
+def identity(entry: Entry) -> str:
+    """The digest of all that decides what is rendered from a profile. Raises ProfileError or LockError."""
+    _ = entry.plan  # reads what it is made from
+    return _digest(json.dumps([_context(entry.name), _inputs(entry)], sort_keys=True))
+
+
 def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     from builder.project.carried import carried
     from builder.script.templates import rendered_run_script
@@ -57,7 +63,6 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     plan, content = entry.plan, entry.content
     text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
-    inputs = {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
     lock = entry.lock_path.absolute()
     record = {
         "store_name": plan.store_name,
@@ -65,7 +70,7 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "lock": str(lock),
         "sha256": _digest(text),
         "content": content,
-        "inputs": inputs,
+        "inputs": _inputs(entry),
     }
     try:
         write_atomically(script, text, executable=True)
@@ -99,6 +104,10 @@ _RECORD = {
     "content": (str, None),
     "inputs": {str: (str, None)},
 }
+
+
+def _inputs(entry: Entry) -> dict[str, str | None]:
+    return {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
 
 
 def _context(name: str) -> str:
