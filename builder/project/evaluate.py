@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.embedded import state
 from builder.errors import DrydockError
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
 
     `content` is the digest of what sources have a part in it with, for builder.project.sources.consent; None where none

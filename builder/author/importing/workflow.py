@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -178,9 +178,9 @@ def text_of(path: Path, *, by_hand: bool) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ProfileError("not text in UTF-8", where=replace(where, line=line)) from None
+        raise ProfileError("not text in UTF-8", where=where._replace(line=line)) from None
     if "\0" in text:
-        raise ProfileError("not text: a NUL byte", where=replace(where, line=text[: text.index("\0")].count("\n") + 1))
+        raise ProfileError("not text: a NUL byte", where=where._replace(line=text[: text.index("\0")].count("\n") + 1))
     return text
 
 
