@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
 import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -203,16 +204,31 @@ def swarm_env(drydock_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpatched_env(shared: Path) -> Path:
     """The very packages of `cpu`, without its patches."""
     from builder import uv
     from builder.project.catalogue import Catalogue
     from builder.project.install import install
 
-    folder = tmp_path_factory.mktemp("unpatched")
-    plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    install(plan, folder / "env", uv.create_venv(folder / "env", python_3_11()), None)
-    return folder / "env"
+    def make(folder: Path) -> None:
+        plan = Catalogue([ROOT / "profiles"]).plan("cpu")
+        install(plan, folder, uv.create_venv(folder, python_3_11()), None)
+
+    return once(shared / "unpatched", make)
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of a run's workers to ask for it lets `make` fill; it is for looking only.
+
+    A fixture that takes long would be made by each worker that has one of its tests.
+    """
+    made = folder.with_name(f"{folder.name}.made")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder
 
 
 def real_environment() -> dict[str, str]:
