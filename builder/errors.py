@@ -14,15 +14,14 @@ DrydockError            exit code 1
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from typing import NamedTuple
 
 EXIT_FAILED = 1
 EXIT_USAGE = 2
 EXIT_INTERRUPTED = 130
 
 
-@dataclass(frozen=True)
-class Where:
+class Where(NamedTuple):
     """A place in a file: what an editor needs to jump there."""
 
     file: str

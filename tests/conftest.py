@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import fcntl
+import gc
 import os
 import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -18,6 +20,9 @@ from tests.support import Index, Sandbox, python_3_11, warm
 from tests.support.base import FOLDER, read_base
 from tests.support.packages import installed
 
+# Python looks for garbage often while thousands of objects are made that stay: a sixth of the time to find the tests.
+gc.set_threshold(50_000)
+
 # Programs that run in the environments that the tests build.
 collect_ignore = ["programs"]
 
@@ -25,7 +30,7 @@ ROOT = Path(__file__).resolve().parent.parent
 
 # A busy machine is no bug; and what CI finds, the next run of CI finds again. Who develops tries a few examples at each
 # run, others each time; HYPOTHESIS_PROFILE=ci tries as many as CI.
-settings.register_profile("dev", deadline=None, max_examples=25)
+settings.register_profile("dev", deadline=None, max_examples=10)
 settings.register_profile("ci", deadline=None, derandomize=True)
 settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.environ.get("CI") else "dev"))
 
@@ -46,6 +51,12 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
         known = set(listed.read_text().splitlines())
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
         items[:] = [item for item in items if item.nodeid not in known]
+
+
+def pytest_collection_finish() -> None:
+    """Nothing that is there before the first test is garbage later."""
+    gc.collect()
+    gc.freeze()
 
 
 class _Passed:
@@ -193,16 +204,31 @@ def swarm_env(drydock_home: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def unpatched_env(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def unpatched_env(shared: Path) -> Path:
     """The very packages of `cpu`, without its patches."""
     from builder import uv
     from builder.project.catalogue import Catalogue
     from builder.project.install import install
 
-    folder = tmp_path_factory.mktemp("unpatched")
-    plan = Catalogue([ROOT / "profiles"]).plan("cpu")
-    install(plan, folder / "env", uv.create_venv(folder / "env", python_3_11()), None)
-    return folder / "env"
+    def make(folder: Path) -> None:
+        plan = Catalogue([ROOT / "profiles"]).plan("cpu")
+        install(plan, folder, uv.create_venv(folder, python_3_11()), None)
+
+    return once(shared / "unpatched", make)
+
+
+def once(folder: Path, make: Callable[[Path], None]) -> Path:
+    """Return a folder that the first of a run's workers to ask for it lets `make` fill; it is for looking only.
+
+    A fixture that takes long would be made by each worker that has one of its tests.
+    """
+    made = folder.with_name(f"{folder.name}.made")
+    with folder.with_name(f"{folder.name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        if not made.exists():
+            make(folder)
+            made.touch()
+    return folder
 
 
 def real_environment() -> dict[str, str]:

@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import os
 import signal
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from builder.consent import Consent
 from builder.embedded import state
@@ -25,8 +24,7 @@ _SH = "/bin/sh"
 _PROJECT = "DRYDOCK_PROJECT"  # templates/_project.sh.j2
 
 
-@dataclass(frozen=True)
-class Script:
+class Script(NamedTuple):
     """A generated script that may be run: it builds what others wrote, proves it, and starts their trainer."""
 
     path: Path

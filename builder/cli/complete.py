@@ -9,16 +9,19 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
+from typing import TYPE_CHECKING
 
 import click
-from click.shell_completion import CompletionItem
 
 from builder.errors import DrydockError
+
+if TYPE_CHECKING:
+    from click.shell_completion import CompletionItem
 
 # A name from a folder of somebody else: a shell puts it on the line as it is, and would run code in it.
 _PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
 
-_Complete = Callable[[click.Context, click.Parameter, str], list[CompletionItem]]
+_Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
 
 def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -> _Complete:
@@ -26,6 +29,8 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
 
     @wraps(words)
     def complete(context: click.Context, parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
+        from click.shell_completion import CompletionItem
+
         found: list[str] = []
         with suppress(OSError, DrydockError, ValueError, KeyError, TypeError):
             found = list(words(context, parameter))
@@ -114,4 +119,6 @@ def keys(_context: click.Context, _parameter: click.Parameter) -> list[str]:
 
 def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Files, as the shell itself completes them: for another program's arguments."""
+    from click.shell_completion import CompletionItem
+
     return [CompletionItem(incomplete, type="file")]

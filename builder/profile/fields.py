@@ -233,4 +233,4 @@ Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 class Model(BaseModel):
     """A table of a profile: unknown keys are errors, and nothing of it changes."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)

@@ -326,11 +326,8 @@ class ProfilePart(Model):
     target: Target | None = None
     """The machine; a part to extend has none."""
     python: Python | None = None
-    """The interpreter."""
     packages: Packages = Packages()
-    """What to install."""
     project: Project | None = None
-    """The project's own code: it is imported from where it is, and is in no key."""
     indexes: dict[Name, IndexURL] = {}
     """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}

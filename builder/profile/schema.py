@@ -9,9 +9,14 @@ library makes of a variable; `drydock profile check` says that. What does not fi
 
 from __future__ import annotations
 
+import ast
+import inspect
 import json
+import textwrap
+from itertools import pairwise
 from typing import Any
 
+from pydantic import BaseModel
 from pydantic.json_schema import GenerateJsonSchema, JsonSchemaValue
 from pydantic_core import core_schema
 
@@ -94,4 +99,22 @@ class _Draft7(GenerateJsonSchema):
         }
 
     def model_schema(self, schema: core_schema.ModelSchema) -> JsonSchemaValue:
-        return {key: value for key, value in super().model_schema(schema).items() if key != "title"}
+        found = {key: value for key, value in super().model_schema(schema).items() if key != "title"}
+        for key, description in _descriptions(schema["cls"]).items():
+            found["properties"][key]["description"] = description
+        return found
+
+
+def _descriptions(model: type[BaseModel]) -> dict[str, str]:
+    """What stands below each field of a model, by the key of the field.
+
+    pydantic does the same with `use_attribute_docstrings`, whenever a model is imported: 25 ms of each command.
+    """
+    below: dict[str, str] = {}
+    for one in reversed(model.__mro__[: model.__mro__.index(BaseModel)]):
+        tree = ast.parse(textwrap.dedent(inspect.getsource(one)))
+        for field, after in pairwise(ast.iter_child_nodes(tree.body[0])):
+            match field, after:
+                case ast.AnnAssign(target=ast.Name(id=name)), ast.Expr(value=ast.Constant(value=str(text))):
+                    below[name] = inspect.cleandoc(text)
+    return {field.alias or name: below[name] for name, field in model.model_fields.items() if name in below}

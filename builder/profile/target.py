@@ -42,7 +42,7 @@ class Match(BaseModel):
     every machine of the platform. A target without it is never picked by `auto`.
     """
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True)
+    model_config = ConfigDict(extra="forbid", frozen=True)
 
     chip: str | None = None
     """The name of the processor, for instance "Apple M4*"."""
@@ -53,7 +53,7 @@ class Match(BaseModel):
 class Target(BaseModel):
     """The hardware and operating system that an environment is for. They decide which wheels fit (PEP 425, PEP 600)."""
 
-    model_config = ConfigDict(extra="forbid", frozen=True, use_attribute_docstrings=True, json_schema_extra=_FITTING)
+    model_config = ConfigDict(extra="forbid", frozen=True, json_schema_extra=_FITTING)
 
     platform: Platform
     """Operating system and processor."""

@@ -10,7 +10,6 @@ from __future__ import annotations
 import posixpath
 import re
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -68,7 +67,7 @@ def check_not_required(name: str, profile: Profile, where: Callable[..., Where])
             raise ProfileError(
                 f"{text} is this project itself, and an index may have anything by that name",
                 hint='remove it, and write [project] path = "."; what its extras require goes into requires',
-                where=replace(where("packages", "requires", name), key="packages.requires"),
+                where=where("packages", "requires", name)._replace(key="packages.requires"),
             )
 
 

@@ -10,9 +10,8 @@ import hashlib
 import json
 import os
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from builder.embedded import state
 from builder.errors import DrydockError
@@ -24,8 +23,7 @@ if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
 
 
-@dataclass(frozen=True)
-class Evaluation:
+class Evaluation(NamedTuple):
     """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
 
     `content` is the digest of what sources have a part in it with, for builder.project.sources.consent; None where none
@@ -50,6 +48,12 @@ def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
     return entry.evaluation
 
 
+def identity(entry: Entry) -> str:
+    """The digest of all that decides what is rendered from a profile. Raises ProfileError or LockError."""
+    _ = entry.plan  # reads what it is made from
+    return _digest(json.dumps([_context(entry.name), _inputs(entry)], sort_keys=True))
+
+
 def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     from builder.project.carried import carried
     from builder.script.templates import rendered_run_script
@@ -57,7 +61,6 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     plan, content = entry.plan, entry.content
     text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
-    inputs = {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
     lock = entry.lock_path.absolute()
     record = {
         "store_name": plan.store_name,
@@ -65,7 +68,7 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "lock": str(lock),
         "sha256": _digest(text),
         "content": content,
-        "inputs": inputs,
+        "inputs": _inputs(entry),
     }
     try:
         write_atomically(script, text, executable=True)
@@ -99,6 +102,10 @@ _RECORD = {
     "content": (str, None),
     "inputs": {str: (str, None)},
 }
+
+
+def _inputs(entry: Entry) -> dict[str, str | None]:
+    return {str(path): _digest_bytes(found) for path, found in entry.seen.items()}
 
 
 def _context(name: str) -> str:

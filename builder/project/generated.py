@@ -2,19 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder.embedded import state
-from builder.errors import DriftError
+from builder.errors import DriftError, DrydockError
 from builder.files import check_ours, display, owns, write_atomically
 from builder.names import split
-from builder.project.carried import carried
+from builder.project.evaluate import identity
 from builder.resources import version
 from builder.script.machinery import canonical
-from builder.script.plan import Plan
-from builder.script.templates import made, rendered
+from builder.store.layout import home
+
+if TYPE_CHECKING:
+    from builder.project.catalogue import Entry
+    from builder.script.plan import Plan
 
 
 def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
@@ -24,6 +31,8 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
     made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
     the user's is in the way.
     """
+    from builder.script.templates import made, rendered
+
     # Made anew, and not as a store remembers it: who may write to that has no part in what is committed.
     files = rendered(plan, made(), standalone=standalone)
     for path in (folder / file for file in files):
@@ -42,6 +51,9 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
 
 def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> None:
     """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
+    from builder.project.carried import carried
+    from builder.script.templates import rendered
+
     files = rendered(plan, carried(), standalone=standalone)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
@@ -66,7 +78,39 @@ def rendered_by_another(name: str, folder: Path, plan: Plan) -> str | None:
     return found[1] if found and _made_for(name)(head) and found[1] != version() else None
 
 
-def _left_over(name: str, folder: Path, files: dict[str, str]) -> list[Path]:
+def check_again(entry: Entry, folder: Path) -> None:
+    """As `check`; what was right is not rendered again until it, or something that it is made from, has changed.
+
+    Raises DriftError, or ProfileError or LockError where there is no plan.
+    """
+    now = _now(entry, folder)
+    try:
+        note = home() / "cache" / "generated" / _digest([entry.name, str(folder.absolute())])
+    except DrydockError:  # there is no home
+        note = None
+    if now is not None and note is not None and state.read_text(note) == now:
+        return
+    check(entry.name, folder, entry.plan)
+    if now is not None and note is not None and home().is_dir():  # no store begins here
+        with suppress(OSError):  # it is rendered the next time
+            write_atomically(note, now)
+
+
+def _now(entry: Entry, folder: Path) -> str | None:
+    """The digest of what the files in `folder` are made from, and of their states; None where one has none."""
+    try:
+        found = [(path.name, path.stat()) for path in sorted(folder.iterdir())]
+    except OSError:  # a link to nothing
+        return None
+    states = [(name, one.st_mode, one.st_ino, one.st_size, one.st_mtime_ns, one.st_ctime_ns) for name, one in found]
+    return _digest([identity(entry), states])
+
+
+def _digest(data: object) -> str:
+    return hashlib.sha256(json.dumps(data).encode()).hexdigest()
+
+
+def _left_over(name: str, folder: Path, files: Mapping[str, str]) -> list[Path]:
     there = sorted(folder.iterdir()) if folder.is_dir() else []
     return [path for path in there if path.name not in files and owns(path, _made_for(name))]
 

@@ -11,8 +11,6 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Literal
 
-from jinja2 import FileSystemLoader
-
 from builder import secrets
 from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError, UsageError
@@ -22,9 +20,8 @@ from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
-from builder.resources import shipped
 from builder.run.supervise import runs
-from builder.script.quoting import environment as templates
+from builder.script.templates import templates
 
 Manager = Literal["systemd", "launchd"]
 
@@ -54,7 +51,7 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
 
     Raises DrydockError for a value that such a file cannot express.
     """
-    template = templates(FileSystemLoader(shipped("templates"))).get_template(f"service.{kind}.j2")
+    template = templates().get_template(f"service.{kind}.j2")
     try:
         return template.render(
             name=name,

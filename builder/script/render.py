@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
-from jinja2 import BaseLoader
+from jinja2 import Environment
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
 from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
@@ -15,7 +15,7 @@ from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
 from builder.script.parts import parts, portable
 from builder.script.plan import Plan
-from builder.script.quoting import environment, sh_quote
+from builder.script.quoting import sh_quote
 
 
 class Carried(NamedTuple):
@@ -29,14 +29,13 @@ class Carried(NamedTuple):
     patches: str
 
 
-def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
+def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
     With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
     where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
-    templates = environment(loader)
     values = _values(plan, carried)
     files = {
         profile.run_script: templates.get_template("run.sh.j2").render(values, script=profile.run_script),
@@ -52,14 +51,14 @@ def render(plan: Plan, loader: BaseLoader, carried: Carried, *, standalone: bool
     return files
 
 
-def render_run_script(plan: Plan, loader: BaseLoader, carried: Carried) -> str:
+def render_run_script(plan: Plan, templates: Environment, carried: Carried) -> str:
     """Only the run script."""
-    return environment(loader).get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
+    return templates.get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
 
 
-def render_bundle_head(plan: Plan, loader: BaseLoader, carried: Carried, bundle: object) -> str:
+def render_bundle_head(plan: Plan, templates: Environment, carried: Carried, bundle: object) -> str:
     """The script of a bundle (builder/share/bundle.py), which is the run script with another place to install from."""
-    template = environment(loader).get_template("bundle.sh.j2")
+    template = templates.get_template("bundle.sh.j2")
     return template.render(_values(plan, carried), script=f"{plan.profile.name}.run", bundle=bundle)
 
 

@@ -4,27 +4,34 @@ from __future__ import annotations
 
 from functools import cache
 
-from jinja2 import FileSystemLoader
+from jinja2 import Environment, FileSystemLoader
 
 from builder.resources import shipped, version
 from builder.script import machinery
 from builder.script.plan import Plan
+from builder.script.quoting import environment
 from builder.script.render import Carried, render, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text; `carried` is what they carry, where it is known."""
-    return render(plan, FileSystemLoader(shipped("templates")), carried or made(), standalone=standalone)
+    return render(plan, templates(), carried or made(), standalone=standalone)
 
 
 def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:
     """The run script of a plan."""
-    return render_run_script(plan, FileSystemLoader(shipped("templates")), carried or made())
+    return render_run_script(plan, templates(), carried or made())
 
 
 def rendered_bundle_head(plan: Plan, bundle: object) -> str:
     """The script that a bundle begins with; `bundle` is what templates/bundle.sh.j2 says of what follows."""
-    return render_bundle_head(plan, FileSystemLoader(shipped("templates")), made(), bundle)
+    return render_bundle_head(plan, templates(), made(), bundle)
+
+
+@cache
+def templates() -> Environment:
+    """The templates; each is compiled once, which takes longer than to render it."""
+    return environment(FileSystemLoader(shipped("templates")))
 
 
 @cache

@@ -15,9 +15,9 @@ import re
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.embedded import claim, state
 from builder.errors import DrydockError, UsageError
@@ -26,8 +26,7 @@ from builder.names import is_reference, of_stem, stem
 from builder.store.layout import Store
 
 
-@dataclass(frozen=True)
-class Generation:
+class Generation(NamedTuple):
     """One generation of the profile `name`; `store_name` is KEY-NAME, `created` the time it was made."""
 
     name: str

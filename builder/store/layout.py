@@ -5,10 +5,9 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder.embedded import state
 from builder.errors import UsageError
@@ -19,8 +18,7 @@ FORMAT = "1"
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-[^/]+")
 
 
-@dataclass(frozen=True)
-class Store:
+class Store(NamedTuple):
     """Everything below Drydock's own folder, `home`. An environment is named by its store name, KEY-NAME."""
 
     home: Path

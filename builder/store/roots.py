@@ -24,8 +24,8 @@ import stat
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from builder.embedded import claim, lifeline, state
 from builder.errors import DrydockError, ToolError
@@ -40,8 +40,7 @@ _held: dict[str, int] = {}
 """Store names that this process holds, and the descriptors of their FIFOs."""
 
 
-@dataclass(frozen=True)
-class Mark:
+class Mark(NamedTuple):
     """The root of a process: of which store path, and which process of which start of which machine.
 
     What an older Drydock made names no machine: `host` is empty then.

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder.profile.variables import FOLKLORE, KNOWN
-from tests.conftest import ROOT, real_environment
+from tests.conftest import ROOT, once, real_environment
 from tests.support import Sandbox, names_in, python_3_11
 
 
@@ -30,12 +30,14 @@ def cross(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
 
 
 @pytest.fixture(scope="module", params=["m4", "arm64", "m4-upstream"])
-def materialised(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+def materialised(request: pytest.FixtureRequest, shared: Path) -> tuple[str, Path]:
     """A built-in profile, materialised here for its own target."""
-    folder = tmp_path_factory.mktemp("cross") / request.param
-    done = cross(request.param, folder)
-    assert done.returncode == 0, done.stderr
-    return request.param, folder
+
+    def make(folder: Path) -> None:
+        done = cross(request.param, folder)
+        assert done.returncode == 0, done.stderr
+
+    return request.param, once(shared / f"cross-{request.param}", make)
 
 
 @pytest.mark.slow

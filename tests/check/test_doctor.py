@@ -930,6 +930,39 @@ def test_generated_files_that_drifted(locked: Sandbox, look: Look) -> None:
     assert found.mend == "drydock render small"
 
 
+def test_generated_files_that_were_right_once_may_drift_in_every_way(locked: Sandbox, look: Look) -> None:
+    known = locked.home / ".local/share/drydock/cache/generated"
+    known.parents[1].mkdir(parents=True)  # where no store begins, nothing is remembered
+    locked.drydock("render", "small").succeeded()
+    script, profile = locked.work / "generated/small/run_small.sh", locked.work / "profiles/small.toml"
+    text, size = script.read_text(), script.stat().st_size
+
+    def are(state: str) -> None:
+        assert look(locked, ill=state == "fail")["generated files"].state == state
+
+    are("ok")
+    are("ok")
+    (note,) = known.iterdir()
+    script.write_text(text.replace("set -eu", "set -ux"))
+    assert script.stat().st_size == size
+    are("fail")
+    script.write_text(text)
+    are("ok")
+    script.chmod(0o644)
+    are("fail")
+    script.chmod(0o755)
+    are("ok")
+    profile.write_text(profile.read_text().replace("a small o", "another o"))
+    are("fail")
+    locked.drydock("render", "small").succeeded()
+    are("ok")
+    note.write_text("damaged")
+    are("ok")
+    assert list(known.iterdir()) == [note]
+    script.with_name("old.sh").write_text(script.read_text())
+    are("fail")
+
+
 @pytest.mark.slow
 def test_damage_is_found_by_full(locked: Sandbox, look: Look) -> None:
     locked.environment["UV_CACHE_DIR"] = str(locked.root / "cache")

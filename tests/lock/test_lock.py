@@ -11,6 +11,7 @@ import pytest
 import tomli_w
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import ValidationError
 
 from builder.errors import LockError, Where
 from builder.lock.model import (
@@ -151,6 +152,19 @@ required-by = [
 def test_the_size_is_what_a_first_build_downloads() -> None:
     assert lock(artefact(size=3), artefact("b", size=4), build_requires=[artefact("c", size=100)]).size == 7
     assert lock(artefact(), artefact("b", "2")).versions() == {"anchor": "1.0", "b": "2"}
+
+
+def test_nothing_of_a_lock_changes_after_it_was_checked() -> None:
+    with pytest.raises(ValidationError, match="frozen"):
+        artefact().sha256 = "b" * 64  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("requirement", "package"),
+    [("Other_Thing>=2; python_version > '3'", "other-thing"), ("no requirement!", "no requirement!")],
+)
+def test_what_is_overridden_is_a_package_or_the_whole_text(requirement: str, package: str) -> None:
+    assert LockedOverride(requirement=requirement, reason="because").package == package
 
 
 def test_a_source_is_told_from_a_wheel() -> None:
@@ -326,6 +340,19 @@ def test_a_stale_lock_is_refused_with_the_mending_command() -> None:
     assert (error.hint, error.where) == ("drydock lock small", Where(PATH))
     with pytest.raises(LockError):
         check_fresh(fresh, changed(), {"a.patch": "other text"}, PATH)
+
+
+def test_line_ends_that_git_turned_are_named_and_only_where_they_are_the_whole_difference() -> None:
+    fresh = lock(digest=digest_of(changed(), "text\n"))
+    turned = {"a.patch": "text\r\n"}
+    with pytest.raises(LockError) as caught:
+        check_fresh(fresh, changed(), turned, PATH)
+    assert caught.value.message == "a.patch: its line ends are CRLF here, and LF where small was locked"
+    assert caught.value.hint is not None
+    assert "git checkout -- a.patch;" in caught.value.hint
+    with pytest.raises(LockError) as caught:
+        check_fresh(fresh, changed(python={"version": "3.12"}), turned, PATH)
+    assert caught.value.message.startswith("the lock is stale")
 
 
 # --- what changed --------------------------------------------------------------------------------------------------

@@ -10,7 +10,7 @@ import pytest
 from builder import uv
 from builder.embedded.installer import SEARCHES
 from builder.project.catalogue import Catalogue
-from tests.conftest import ROOT
+from tests.conftest import ROOT, once
 from tests.emulation.aarch64 import Machine, available, machine
 from tests.support import python_3_11
 
@@ -20,7 +20,7 @@ SCRIPT = ROOT / "generated/arm64/run_rl_swarm_arm64.sh"
 
 
 @pytest.fixture(scope="module")
-def bare(tmp_path_factory: pytest.TempPathFactory) -> Machine:
+def bare() -> Machine:
     """A bare aarch64 machine: python3 with venv, and no uv."""
     if reason := available():
         pytest.skip(reason)
@@ -28,12 +28,16 @@ def bare(tmp_path_factory: pytest.TempPathFactory) -> Machine:
 
 
 @pytest.fixture(scope="module")
-def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
+def work(bare: Machine, shared: Path) -> Path:
     """The machine's /work: a cache that the host's uv has filled with the wheels of the lock, and their bytecode.
 
     Both are what the machine would make itself, in 1 and 3 minutes more: bytecode is the same on every processor.
     """
-    folder = tmp_path_factory.mktemp("arm64")
+    return once(shared / "arm64", _fill)
+
+
+def _fill(folder: Path) -> None:
+    folder.mkdir()
     (folder / "script.sh").write_bytes(SCRIPT.read_bytes())
     profile = Catalogue([ROOT / "profiles"]).profile("arm64")
     lock = Catalogue([ROOT / "profiles"]).lock("arm64")
@@ -53,7 +57,6 @@ def work(bare: Machine, tmp_path_factory: pytest.TempPathFactory) -> Path:
         cwd=ROOT,
         check=True,
     )
-    return folder
 
 
 def run(bare: Machine, work: Path, *command: str) -> subprocess.CompletedProcess[str]:

@@ -191,9 +191,12 @@ def _main() -> None:
     assert plumbum.local.cwd == "/"
     for name in ("plumbum.machines.local", "plumbum.machines", "plumbum"):
         del sys.modules[name]
-    from builder.script.templates import made
+    from builder.script.templates import made, templates
 
-    made()  # or each call that renders in a new home would make it again
+    # Or each call that renders, in a new home, would make and compile them again.
+    made()
+    for name in templates().list_templates():
+        templates().get_template(name)
     gc.collect()
     gc.freeze()  # or each call would copy what a collection looks at
     arguments = _serve(Path(sys.argv[1]))

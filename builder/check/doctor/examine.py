@@ -19,6 +19,7 @@ from builder.lock.model import Lock
 from builder.machine import Machine
 from builder.names import stem
 from builder.profile.model import Profile
+from builder.project import generated
 from builder.project.catalogue import Catalogue, Entry
 from builder.script.plan import Plan
 from builder.store.layout import Store
@@ -47,9 +48,9 @@ def examine(
 ) -> Examination:
     """Check this `machine` against the profile `name`.
 
-    `ask_network` asks the indexes, `full` verifies the environment; nothing is written or changed but for the cache of
-    evaluations. `timeout` is for the programs that are asked, in seconds. Raises ProfileError where the profile itself
-    cannot be read.
+    `ask_network` asks the indexes, `full` verifies the environment; nothing is written or changed but for the
+    caches of evaluations and of checks of generated files. `timeout` is for the programs that are asked, in seconds.
+    Raises ProfileError where the profile itself cannot be read.
     """
     entry = catalogue.entry(name)
     profile = entry.profile
@@ -64,7 +65,7 @@ def examine(
     found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
     after = [
         files.lock(name, locked.lock, locked.problem),
-        _generated(name, locked),
+        _generated(entry, locked),
         *(_built(name, catalogue, locked, built, report, full=full) if here else ()),
         *_settings(entry, machine if here else None),
         _accelerate(catalogue, profile, locked.lock),
@@ -146,16 +147,14 @@ def _machine(
         yield resources.python(profile.python.version, profile.target, told.interpreter)
 
 
-def _generated(name: str, locked: _Locked) -> Diagnosis:
-    from builder.project import generated  # Jinja is imported while the programs are asked
-
-    folder, problem = Path("generated") / stem(name), None
+def _generated(entry: Entry, locked: _Locked) -> Diagnosis:
+    folder, problem = Path("generated") / stem(entry.name), None
     if folder.is_dir() and locked.plan is not None:
         try:
-            generated.check(name, folder, locked.plan)
+            generated.check_again(entry, folder)
         except DrydockError as error:
             problem = error
-    return files.generated(name, folder, there=folder.is_dir(), fresh=locked.plan is not None, problem=problem)
+    return files.generated(entry.name, folder, there=folder.is_dir(), fresh=locked.plan is not None, problem=problem)
 
 
 def _built(

@@ -160,7 +160,7 @@ class _Files:
 
     def _shown(self, where: Where) -> Where:
         file = where.file
-        return where if Path(file).is_absolute() else replace(where, file=display(self._folder / file))
+        return where if Path(file).is_absolute() else where._replace(file=display(self._folder / file))
 
 
 def _check_python(read: Imported, profile: Profile, asked: Asked) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Mapping
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 from packaging.requirements import InvalidRequirement, Requirement
@@ -174,9 +174,9 @@ def decoded(content: bytes, where: Where) -> str:
         text = content.decode("utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ProfileError("not text in UTF-8", where=replace(where, line=line)) from None
+        raise ProfileError("not text in UTF-8", where=where._replace(line=line)) from None
     if "\0" in text:
-        raise ProfileError("not text: a NUL byte", where=replace(where, line=text[: text.index("\0")].count("\n") + 1))
+        raise ProfileError("not text: a NUL byte", where=where._replace(line=text[: text.index("\0")].count("\n") + 1))
     return text
 
 
