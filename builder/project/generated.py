@@ -18,9 +18,8 @@ from builder.script.templates import made, rendered
 def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
     """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
-    With `standalone`, the tool for virtual environments works without the run script beside it. Files that Drydock
-    made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
-    the user's is in the way.
+    With `standalone`, the tools for existing installations are made whole. Files that Drydock made for this profile and
+    makes no longer are removed. Raises UsageError before anything is written where a file of the user's is in the way.
     """
     # Made anew, and not as a store remembers it: who may write to that has no part in what is committed.
     files = rendered(plan, made(), standalone=standalone)
