@@ -19,6 +19,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from builder.embedded import caller
 from builder.embedded.errors import StageError
 
 
@@ -28,7 +29,7 @@ def _build(
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
-    _remember_folder()
+    caller.remember_folder()
     try:
         folders.build_in(Path(env).parent.parent)
         tools = Tools(uv, Path(frame), Path(work), Path(mirror), Path(note), asked)
@@ -43,11 +44,6 @@ def _remedy(error: OSError) -> str:
     from builder.embedded import place
 
     return place.remedy(error)
-
-
-def _remember_folder() -> None:
-    """What the caller's settings name is relative to where the caller stands, and not to what is made."""
-    os.environ["DRYDOCK_FOLDER"] = os.getcwd()
 
 
 def _sweep(store: str, name: str) -> None:
@@ -67,7 +63,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
     from builder.embedded.into import Tools, into
 
     home, uv, work, mirror, script, again, ask = tools
-    _remember_folder()
+    caller.remember_folder()
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
     try:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from builder.embedded import caller
 from builder.embedded.config_files import is_true
 
 VARIABLE = "DRYDOCK_CACHE"
@@ -26,9 +27,7 @@ def places(environ: Mapping[str, str] = os.environ) -> list[str]:
     ['https://host/mirror', '/srv/mirror']
     """
     named = [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
-    # A build stands in what it makes, and remembers where its caller stood.
-    folder = environ.get("DRYDOCK_FOLDER", "")
-    return [word if "://" in word else os.path.join(folder, word) for word in named]
+    return [word if "://" in word else os.path.join(caller.folder_of(environ), word) for word in named]
 
 
 def shown(text: str) -> str:
