@@ -17,6 +17,8 @@ from collections.abc import Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
+from builder.script.phrases import PHRASES
+
 _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 
@@ -56,19 +58,26 @@ def digest() -> str:
 
 
 def encoded() -> str:
-    """`machinery`, compressed, as lines that a here-document can carry.
+    """`machinery`, compressed, as lines that a here-document can carry; templates/_machinery.sh.j2 reads them.
 
-    Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
+    The phrases come first, then the text with a byte of 128 and more for each. Other builds of zlib may compress it to
+    other bytes: `canonical` is for comparing scripts.
     """
-    text = base64.b85encode(zlib.compress(machinery(), 9)).decode("ascii")
-    return "".join(f"{text[at : at + _LINE]}\n" for at in range(0, len(text), _LINE))
+    text = machinery().decode("ascii")
+    for number, phrase in enumerate(PHRASES):
+        text = text.replace(phrase, chr(128 + number))
+    content = "\v".join(PHRASES) + "\f" + text
+    packed = base64.b85encode(zlib.compress(content.encode("latin-1"), 9)).decode("ascii")
+    return "".join(f"{packed[at : at + _LINE]}\n" for at in range(0, len(packed), _LINE))
 
 
 def decoded(lines: str) -> bytes:
     """What `encoded` has made to lines; nothing where they are something else."""
     try:
-        return zlib.decompress(base64.b85decode(lines.replace("\n", "")))
-    except (ValueError, zlib.error):
+        phrases, _, text = zlib.decompress(base64.b85decode(lines.replace("\n", ""))).partition(b"\f")
+        characters = [*map(chr, range(128)), *phrases.decode("ascii").split("\v")]
+        return "".join(map(characters.__getitem__, text)).encode("ascii")
+    except (ValueError, IndexError, zlib.error):
         return b""
 
 
