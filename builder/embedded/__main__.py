@@ -6,7 +6,7 @@ sweep STORE NAME                                delete what a dead build of ENV 
 verify ENV                                      every promise about a finished environment, checked
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
-pip INDEX OPTIONS                               pip of this Python, by hash: from INDEX, or "" for those of this machine
+pip MIRROR SCRIPT OPTIONS                       pip of this Python, by hash: from caches, or this machine's indexes
 list                                            the files of this folder
 """
 
@@ -74,13 +74,26 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
         guard.end()
 
 
-def _pip(index: str, *options: str) -> None:
-    from builder.embedded import network
+def _pip(mirror: str, script: str, *options: str) -> bool:
+    from builder.embedded import caches, installer, lifeline, network
 
-    environ = network.pip_environment(os.environ, index or None)
-    os.chdir("/")  # Python looks for pip where it is started, too
+    lifeline.leave_on_signals()
+    guard = lifeline.Guard(int(script))
     command = [sys.executable, "-E", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    os.execve(sys.executable, [*command, "--require-hashes", *options], environ)  # noqa: S606
+    command += ["--require-hashes", *options]
+    quickly = ["--retries", "1", "--timeout", "15"]
+    caller.remember_folder()
+    top = os.open("/", os.O_RDONLY)  # Python looks for pip where it is started, too
+    try:
+        for place in [*installer.places(Path(mirror), os.environ), None]:
+            index = caches.index_of(place) if place else None
+            index = f"file://{index}" if index and index.startswith("/") else index
+            environ = network.pip_environment(os.environ, index)
+            if lifeline.run([*command, *(quickly if index else [])], folder=top, env=environ) == 0:
+                return True
+        return False
+    finally:
+        guard.end()
 
 
 def _list() -> None:

@@ -21,7 +21,7 @@ LARGEST_INDEX = 1 << 26
 
 
 def places(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What DRYDOCK_CACHE names; as each_cache of templates/_uv.sh.j2.
+    """What DRYDOCK_CACHE names.
 
     >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
     ['https://host/mirror', '/srv/mirror']

@@ -3,13 +3,11 @@
 from __future__ import annotations
 
 import ast
-import base64
 import dataclasses
 import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -235,7 +233,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
-        content = zlib.decompress(base64.b85decode((unpacked / "machinery").read_bytes().replace(b"\n", b"")))
+        content = machinery.decoded((unpacked / "machinery").read_text())
         assert content == machinery.machinery(), shell
         assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
         written = json.loads((unpacked / "plan.json").read_text())
@@ -363,7 +361,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     allowed |= {"UV_NO_CONFIG", "UV_PYTHON_DOWNLOADS"}  # for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
-    assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own
+    assert {"_name", "_key", "_env", "_value", "_found", "_candidate", "_collector", "_line"} <= own
     assert all(re.fullmatch("_[a-z0-9_]+", name) for name in own)
     for name in sorted(own):
         assert refusal(env={name: "x"}) is not None, name
