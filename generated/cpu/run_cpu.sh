@@ -17,7 +17,7 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 5693ce4fc88dbcfd99cdfbea1ba4f0a132de401e4c22d2d4c09d3d0b60cdcc75
+# Drydock 0.1.0, machinery sha256 391597ec10edead671afe731dfe4a4a3f25a27923688af87734a88bcba30acdd
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -37,7 +37,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=5693ce4fc88dbcfd99cdfbea1ba4f0a132de401e4c22d2d4c09d3d0b60cdcc75  # of the Python below
+_machinery=391597ec10edead671afe731dfe4a4a3f25a27923688af87734a88bcba30acdd  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -46,15 +46,15 @@ say() { printf 'drydock: %s\n' "$1" >&2; }
 
 # die WHAT [HINT]
 die() {
-  lacks "$@"
+  report "$@"
   exit 1
 }
 
-# lacks WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
-lacks() {
+# report WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
+report() {
   say "error: $1"
   [ -z "${2-}" ] || say "  hint: $2"
-  _lacks=1
+  _wrong=1
 }
 
 wrong_use() {
@@ -184,28 +184,20 @@ _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTH
 # Names of what the caller has set, where the profile has a default only.
 _exported=' '
 
+# keeps NAME [set]: whether the caller has set it; noted.
+keeps() {
+  [ $# -eq 2 ] && _exported="$_exported$1 "
+}
+
+# shellcheck disable=SC2086,SC2155 # a list of names; what finds a value out does not fail
 set_environment() {
-  # shellcheck disable=SC2086 # a list of names
   unset $_leaks
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
-    _exported="${_exported}TOKENIZERS_PARALLELISM "
-  else
-    export TOKENIZERS_PARALLELISM='false'
-  fi
-  # shellcheck disable=SC2155 # it does not fail
-  if [ "${OMP_NUM_THREADS+set}" ]; then
-    _exported="${_exported}OMP_NUM_THREADS "
-  else
-    export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
-  fi
-  if [ "${OMP_WAIT_POLICY+set}" ]; then
-    _exported="${_exported}OMP_WAIT_POLICY "
-  else
-    export OMP_WAIT_POLICY='passive'
-  fi
+  keeps TOKENIZERS_PARALLELISM ${TOKENIZERS_PARALLELISM+set} || export TOKENIZERS_PARALLELISM='false'
+  keeps OMP_NUM_THREADS ${OMP_NUM_THREADS+set} || export OMP_NUM_THREADS="$(detected usable-cores 4 100 0 1)"
+  keeps OMP_WAIT_POLICY ${OMP_WAIT_POLICY+set} || export OMP_WAIT_POLICY='passive'
 }
 
 print_environment() {
@@ -214,20 +206,20 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
-  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4' ''
-  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false'
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'usable-cores, else 4'
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive'
 }
 
 is_exported() {
   case $_exported in *" $1 "*) ;; *) return 1 ;; esac
 }
 
-# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+# print_default NAME VALUE DEFAULT [FOLLOWS]: the variable, and whose value has won.
 print_default() {
   if is_exported "$1"; then
     printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
-  elif [ -n "$4" ] && is_exported "$4"; then
+  elif [ $# -eq 4 ] && is_exported "$4"; then
     printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
     [ -n "$2" ] || return 0
   else
@@ -287,8 +279,7 @@ case $_action$_mode$_ask in
 esac
 
 
-# Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
-# it is there. In a store that cannot be written to, nothing is collected either.
+# Roots for `drydock store gc`: this process, and the trainer that it becomes; and this script, while it exists.
 case $0 in /*) _self=$0 ;; *) _self=$PWD/$0 ;; esac
 hold() {
   _roots=$_drydock/gcroots
@@ -296,7 +287,7 @@ hold() {
     grouped mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
   know_machine
   hold_open "$_roots/running/$_key-$_name.$_here.$_boot.$$" || return 0
-  # Not for ever: a collector may have been killed, and one that lives looks at the roots again before it takes anything.
+  # Not for ever: one that lives looks at the roots again before it takes anything.
   for _pause in 1 1 1 1 1; do
     someone_collects 2>/dev/null || break
     sleep "$_pause"
@@ -310,7 +301,7 @@ hold() {
   grouped note_script 2>/dev/null || :
 }
 
-# The machine and its start, as roots are named by: a process id says nothing elsewhere, or after the next start.
+# The machine and its start: elsewhere, and after the next one, a process id says nothing.
 know_machine() {
   { read -r _here </proc/sys/kernel/hostname; } 2>/dev/null || _here=$(uname -n)
   { read -r _boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || _boot=0
@@ -318,8 +309,7 @@ know_machine() {
   case $_here in '' | *[!A-Za-z0-9_-]*) _here=unknown ;; esac
 }
 
-# A FIFO that this process, and what it becomes, holds open: so the kernel says whether it lives, whoever asks. Where
-# there are no FIFOs, a file.
+# A FIFO, held open: so the kernel says whether this process lives. Where there are no FIFOs, a file.
 hold_open() {
   [ -p "$1" ] || mkfifo -m 660 "$1" 2>/dev/null || :
   # In a subshell first: a redirection of exec that fails would end this one.
@@ -384,7 +374,7 @@ esac
 # --- 5. How it is built --------------------------------------------------------------------------------------------
 
 
-# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: fetched before, on PATH, or fetched now by hash.
 find_uv() {
   if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
@@ -412,17 +402,15 @@ uv_on_path() {
   printf '%s\n' "${_words%% *}"
 }
 
-# The wheel of uv is checked by pip against the hash from the lock.
+# pip checks its wheel against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
-  _uv=$_tool/bin/uv _fetched=1 _pip_python=
-  each_cache fetch_uv_from
-  [ "$_fetched" -eq 0 ] || ! fetch_uv_with '' || _fetched=0
+  _uv=$_tool/bin/uv _pip_python=
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  ! run_pip --target "$_new/uv" -r "$_new/uv.txt" || mv "$_new/uv" "$_tool" 2>/dev/null || :
   rm -rf "$_new"
   [ ! -f "$_tool/bin/uv" ] || [ -x "$_tool/bin/uv" ] ||
     die "programs cannot be started from $_drydock: it may be mounted with noexec" \
@@ -430,18 +418,9 @@ fetch_uv() {
   [ -x "$_tool/bin/uv" ]
 }
 
-# From a cache; false where that was enough.
-fetch_uv_from() {
-  _index=$1/simple/
-  case $1 in /*) _index=file://$_index ;; esac
-  ! fetch_uv_with "$_index" --retries 1 --timeout 15 || _fetched=0
-  [ "$_fetched" -ne 0 ]
-}
 
-
-# fetch_uv_with INDEX OPTIONS OF PIP: from the index, or "" for those of this machine; by the machinery, which knows
-# how those are reached, and has pip read no settings.
-fetch_uv_with() {
+# By the machinery, which knows the caches and indexes of this machine, and has pip read no settings.
+run_pip() {
   for _candidate in python3 "python$_python"; do
 
     # In /, as Python looks where it is started.
@@ -453,20 +432,14 @@ fetch_uv_with() {
     else
       continue
     fi
-    { trap - EXIT; _become='exec' machinery "$_pip_python" "$_work/machinery" pip "$@" --target "$_new/uv" \
-      -r "$_new/uv.txt" >&2; } &
-    _fetching=$!
-    # It must not go on alone when this script is killed.
-    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
-    _status=0
-    wait "$_fetching" || _status=$?
-    _fetching=
+    start "$_pip_python" pip "$_mirror" $$ "$@"
+    _started=
     [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
 
-# What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
+# What would change which packages are chosen; mirrors and caches stay.
 isolate_uv() {
   unset UV_BUILD_CONSTRAINT UV_COMPILE_BYTECODE UV_CONSTRAINT UV_EXCLUDE UV_EXCLUDE_NEWER UV_FORK_STRATEGY \
     UV_INDEX_STRATEGY UV_NO_BINARY UV_NO_BINARY_PACKAGE UV_NO_BUILD UV_NO_BUILD_ISOLATION \
@@ -475,43 +448,24 @@ isolate_uv() {
 
 }
 
-# each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
-each_cache() {
-  _call=$1 _number=0 _ifs=$IFS
-  shift
-  [ ! -f "$_mirror/SHA256SUMS" ] || "$_call" "$_mirror" "$@" || return 0
-  IFS=$IFS,
-  set -f
-  for _word in ${DRYDOCK_CACHE-}; do
-    set +f
-    IFS=$_ifs
-    [ -n "$_word" ] || continue  # ",,"
-    _number=$((_number + 1)) _place=${_word#file://}
-    case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
-    "$_call" "${_place%/}" "$@" || return 0
-  done
-  set +f
-  IFS=$_ifs
-}
-
 # Says all that this machine lacks, before anything is downloaded.
 check_machine() {
-  _lacks=0
+  _wrong=
   check_platform
-  [ "$_lacks" -eq 0 ] || exit 1
+  [ -z "$_wrong" ] || exit 1
 }
 
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
   if [ "$_system $_machine" != 'Linux x86_64' ]; then
-    lacks "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
+    report "cpu is for linux-x86_64, and this is $_system on $_machine" "drydock profile list shows the others"
     return 0
   fi
   _found=$(getconf GNU_LIBC_VERSION 2>/dev/null) || _found='another C library'
-  at_least "${_found#glibc }" 2.28 || lacks "cpu needs glibc 2.28 or newer, and this has $_found"
+  at_least "${_found#glibc }" 2.28 || report "cpu needs glibc 2.28 or newer, and this has $_found"
 }
 
-# In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
+# In MB, as some shells count with 32 bits. What is known already takes no room, so this is a note.
 check_room() {
   _place=$_store
   while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
@@ -536,7 +490,7 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work='' _builder='' _fetching='' _base=''
+  _work='' _started='' _base=''
   { read -r _host </proc/sys/kernel/hostname; } 2>/dev/null || _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
@@ -550,26 +504,25 @@ make_work() {
 }
 
 clean_up() {
-  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
-  stop_builder
+  stop
   [ -z "$_work" ] || rm -rf "$_work"
 }
 
-# What it starts must not outlive it, and it must not leave anything half-built.
-stop_builder() {
-  [ -n "$_builder" ] || return 0
-  { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
-  _builder=
+# What it starts must not outlive it, and must leave nothing half-built.
+stop() {
+  [ -n "$_started" ] || return 0
+  { kill "$_started" && wait "$_started"; } 2>/dev/null || :
+  _started=
   [ -z "$_base" ] || "$_base" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
-# Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
+# Beside its store path, and renamed at the end: what stands under its own name is complete.
 build() {
   check_machine
   check_room
   { [ -d "$_store" ] || grouped mkdir -p "$_store"; } && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
-  # By cat, as all that is written here: a shell's own printf does not say why it failed.
+  # By cat: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
 1
 DRYDOCK_END
@@ -578,12 +531,12 @@ DRYDOCK_END
   get_tools
   if is_known; then start_build "$_base" "$_note"; else _status=75; fi
   [ "$_status" -ne 75 ] || { make_frame && start_build "$_work/frame/bin/python" "$_work/frame"; }
-  [ "$_status" -eq 0 ] || stop_builder
+  [ "$_status" -eq 0 ] || stop
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
     exit 1
   }
-  _builder=
+  _started=
   clean_up
   trap - EXIT HUP INT PIPE TERM
 }
@@ -594,14 +547,14 @@ get_tools() {
   isolate_uv
 }
 
-# Whether the Python that uv found for this name is known, as $_base: the same was asked, and it is there. $_note has what
-# was asked, the Python, and the empty environment that uv made; a change of the Python itself is found later: 75.
+# Whether the Python that uv found is known, as $_base: $_note has what was asked, the Python, and what uv made of it. A
+# change of that Python is found later: 75.
 is_known() {
   _note=$_drydock/cache/frames/$_name-$_python
   _asked="$_uv_version ${UV_PYTHON_PREFERENCE-} ${UV_PYTHON_INSTALL_DIR-} ${UV_MANAGED_PYTHON-} ${UV_NO_MANAGED_PYTHON-}"
   _asked="$_asked ${VIRTUAL_ENV-} ${CONDA_PREFIX-} ${PYENV_VERSION-} $PATH"
   [ -z "${DRYDOCK_PYTHON-}" ] || _asked=
-  # A note of somebody else's, in a shared store, says nothing: what it names is run.
+  # Not somebody else's, in a shared store: what it names is run.
   # shellcheck disable=SC3067 # -O is in every sh that this runs under
   [ -n "$_asked" ] && [ -O "$_note" ] && { IFS= read -r _line && IFS= read -r _base; } <"$_note" || return 1
   [ "$_line" = "$_asked" ] && [ -x "$_base" ]
@@ -610,17 +563,21 @@ is_known() {
 # start_build PYTHON FRAME
 start_build() {
   _base=$1
-  start_builder "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
+  start_with_plan "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
 }
 
-# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
-start_builder() {
+start_with_plan() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
+  start "$@"
+}
+
+# start PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start() {
   _with=$1
   shift
   { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
-  _builder=$! _status=0
-  wait "$_builder" || _status=$?
+  _started=$! _status=0
+  wait "$_started" || _status=$?
 }
 
 # Brings $_venv, which is the user's, to what the plan says, or back.
@@ -640,17 +597,16 @@ change_venv() {
   _uv=
   [ "$_mode" != fix ] || get_tools
   { [ -t 0 ] && [ -t 2 ]; } || _ask=no
-  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+  start_with_plan "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
     "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
-  _builder=
+  _started=
   exit "$_status"
 }
 
-# An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
+# An empty virtual environment: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_release}" "$_work/frame"
-  # Quietly where there is one; else uv says what it fetches, or why it cannot. Where from, its configuration says,
-  # which nothing else can read here.
+  # Quietly where there is one; else uv says what it fetches, from where its configuration says.
   _said=$(UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>&1) && return 0
   case $_said in
     *nterpreter*) ;;
@@ -663,7 +619,7 @@ make_frame() {
       "uv says above why; where there is no such Python, install it, or name it: DRYDOCK_PYTHON=/path/to/python$_python"
 }
 
-# What our own fetches left that were killed. Another user's process cannot be asked whether it lives.
+# What killed fetches of ours left.
 remove_dead() {
   for _dead in "$_drydock/tools/.new-$_host-"*; do
     [ -d "$_dead" ] && [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
@@ -1605,17 +1561,22 @@ DRYDOCK_END
 # --- 7. The machinery ----------------------------------------------------------------------------------------------
 
 # What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
-# files one after the other, compressed by zlib, in base85. `sh run_cpu.sh --machinery FOLDER` writes it to a new FOLDER.
+# files one after the other, with a byte for each of 128 phrases, compressed by zlib, in base85. To read it, in a new FOLDER:
+#
+#   sh run_cpu.sh --machinery FOLDER
+#
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
   shift 2
   ${_become-} "$_with" -I -S -B -c 'import base64, hashlib, os, sys, zlib
-content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
-if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
+phrases, _, text = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))).partition(b"\f")
+characters = [*map(chr, range(128)), *phrases.decode().split("\v")]
+content, folder = "".join(map(characters.__getitem__, text)), sys.argv.pop(1)
+if hashlib.sha256(content.encode()).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-words = content.decode().split("\f")
-for path, text in zip(words[::2], words[1::2]):
+files = content.split("\f")
+for path, text in zip(files[::2], files[1::2]):
     path = folder + "/" + path
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
@@ -1623,441 +1584,397 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import run
 run()' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvxX?NS$wIKQ(tA7N7+lc^~qGZ=_6DF*bN}{XOWlO%2T$O5?K|>@c@tPtTg0!qK?BCvdJOc&|mE^7UY9$r{ocZjt&z^Uh-e!|onzk4B|6{zI--cJ~
-$#j%2+xhKPJ{sktb}A*p$?amkT!qW^EC}GAI0^oT6y8tM$!xOXR_t4CVt+DQ<;%q~hks2!X*yo7*2~;BoXuwQRkoVUXGK6oR`-j^>{>scX1Dq1a=n=5
-t&si%Z_ke3zv*3s-7t>QtG~aBT49t9p;lhd&zr2cnNF_g_w?_#8T}~!Hl3{UFZg#c#lL^YLP_vn?|T=QCugV7-Z+Y)4}o;Nm}aZ-e0dvYMYsqSOPEc(
-fO)KL=CkxuzARwGancGG?c%;z<+uF%HXGhdW_g?>0aOlWF#2#Z3pX<8-z>MCAcX%`%X|KT|G_#^pJ^Ing@iujpNIKk6`s(S-f}r#+6p`xE(>E0hSRJl
-!V|mRv0b(Vs>yIWVX;~UA&*xcWWf3~DGFHp4li{d-nGJZyFCa-`8Zr;%Oa1nS#g&yvDGQmD`469O}kjY64N_?k??N59N|ZL(LWgQ=Qs%`W2u-=i#+TP
-f)GZ$Ue3JXQ*Ef#;&%Ek&97JRYlVZ0x#gFgLBfsZGp?3|-EQ~=H-9>x<urDgSd8Ny&)2gN3=R8sH%aygmsz)`W@j4qg&J*Vi$y*gX<3;VeWFn;bJ&&p
-ShfSlB1PgLnykV*0JY)#b}^aeqwww~U*_TJCZ8-}!LF9sasrEXhcC@8O=iU^n@+J5Og28wuO=DnG8Bh%u{X*;;m`4SqCfFC(C;W1NAN7CLO;X7z@G{1
-=tu_=!nm?)Kn1N3mTHxK%)|AkouUK(hI|;zC^j;$Z4@Lm=wJ??r`h6(s6f$9&PZWAyUkX^8!ai1!>q`I^yu*Dhu$%4=rV81sN-c6|GAT<i~AwKH*~R|
-#QneS4_+i6+Wo(_;l~FU$MAo``6tMp!UW?*wz_flMA~f^>nmvP!%L_DXaoA-7k`BX+vgSd;zRqx=*4~kYq__`h99%*yx2z+1OKN+xtF`iYzDB6Z}2^r
-gJtD)!JY{cyY6rRLMN*g;=^uOz|8XzzK0_+Bhb~~0KL)-9tCH02ozgdj(1i{_T}XOYwK_<)M}~Q>~kz*XoVm1`z{=`WI)}>$m~h0ZaPe5m_KjJ^W}0j
-*N6EdmqJi`duchqi<8?HtQ3ANg4eyDVHsbg2L}g1dU$$v`9tp<UPQF)nG_2FqB9s29KUchDL!_><MUsR&yIdfe>i*FQ(XH7)~keM?{2b{pi#i6@)P$R
-mf&L%bL+4b%X~cfOmH@bp?6`5Z8$%xPh%|udjPA8U)$q!4A5MJ--HLWb^0><luf4LpF)@sVxQaj65%EqFY_G01ZKn4;?eScG#`G1p<s#YVGEBf9SIo6
-dX^`2s-y5lsOtf(-B0rAh-WyCHeQ!oX_z{^&F;f1{4>gN(N;H;LRM_DDgdbFBPf|c!F2&!vR=Sxz<P*8VScd0{&Wb9GVlc<9};L_xST9t@Gv{t%=T4&
-4QHdYn1Lc}9y-I?3J~VVo}w9`C@KT%J)F+rXxP?qNCG5nz|jEuDb|z9xQA|Q&<Onq_hH3hIijR}w}i8wuJX^TIQoy@>|af0`^C+N8O%7J4d){O-ENc>
-!^tGFW5s>HzlB@uW6aGkvcOjHC6<)C=Iny*8KgvVy>Pru0vrug4=gF%?YCF+>12p^>_-5A4OIXDThfm$Y&f>^`Ssx?0Tlkd$v)*!cZMTSFz|*syt$o^
-{3*A>gZY1c^;N<J?y|{hF&V}1b1^R_pVMNI-Ob81`uqbf@C}aR;Nc10-P{vNwph-um)R}cjD#x?;^4R-CggpFxmRb2AZXwdu3s#DH-XX2=K1G*82Jkb
-T>+Aas32CvlJoV7&c;SpWb1F;?Z?q%X=g~l6UlNcbHpg+k9K?c`{+44EYRsJf;582yLJiu%~U$4MQ92u#c?!?!rk!I!9j~rU=hy8_!tgvvSl`eyP=3+
-pW^7l`rsh{!-w^k`KwW63a_vsJl;5<!;7PnlPF1C;z<{PsG;_1z8>Dh4h0p<q+8)n*>s)L@5EbyCLrJ79JVm$>l_g0Y8mI;&W_H0r^SsVrDbqvF#g^l
-RLe_8_YTsI^rPK7J-c{!gu|d|bfpx6FcXa9a8eNIGaKfy|FMO*KXEQb!g$mU9=dckPZ>QLgrb-)jNsxSEJ~Awb2Nn3uGXstoZ1OXIKK{|Yty!<w5!B#
-^L^I}-~YsfP<niF9zC#J$N%;I?6TwZc0XS)!@sTJdiQPzST#HN>itw1ePf5`XRj~Z{>;Kn3UlU{c{bXc&!+c(d}^z2U!T0`xy{m5C$}CWlsVA&A;A6|
-HXi8U>Esqbb8i-YdGLp?BSSv{TSga0b+1=M+0(_3uiDvF;oLTGK#}a`LI^E*ytHWkc~Y#3m_G7ZE42kkiEs~>FbJzkYH&qd?fohqa_0X!10Xh&dIC`b
-OX<D7;@42PhCD3tA+%gPn<q$558w7G6n}d+P5vBTp8eQ6{m0?Ell0F&_I~-tMepdmclnR_@aU*_aq*9L=O;fMUiRd5l46l}hZh$=pPe7`kK=^N{FCob
-&(3>ChZnshNKa0Wdw)R^3yuT*PI-GLMapwvp3mVPaD?sgdO9UqoIfLI;&vLgbU4kk8PFB^?9*iFafF)yYjna-h#LcozUdk9w^V5Z;c<%`H<DCPqD_}$
-fmc|}BTeX-L$7i9d!#2lqB5nqB*C_3$B4y#;(jq}wO(e^c!&qG1;bd=B!Nk0o+iqRh^fK#tPO8@U~x3O!Hb3jI-lWMVN?pwmZ^?5)aEwaVBPIzX9wG%
-cL;+oxe9j#9BFkXFw;>!TTKAKp9g=%&3ZMNGUu^gPJs_>lW0V%tY?VzV6WgKNj>P-dPcwN8J6}eU%|?Lgbg5`s?fHC6iIPMXg#wvyjV{DPD6^J-4@Fi
-a8(!C1PSGjv-#aD1suC{zXyB;O_nYYItTqKD<;Eu7fV<sFrAN67}|0e>s;_h(!QA&E4n!lfke^;Tz|^~2w<uZ3Da9Y80Z(9fWi9hLe=Sf2t%EXfKEgC
-Q6EOxW}wGI08a?~+@D>nF@9(hd>bH&s1XKj{fdwQROoE9NAz(d5+EepvDrQiaaVdD;OgMWfo4WxkgmvXnDQWFcWYv7AxYXx0EE?qwkG;E5>5xnBxJj}
-ewSumF4=!Yy~!a@kyb1UJZrc_1qx7Y@eVbtTO`oNXSQV?wZ7d;gLHHPxZ)jqMM!hC`ytnZCDhy-QZ70JDmXt8d?0<rfJ~p9`{)iPM(^5OiHf%oy75d7
-Gav{GYAG?KlS58bNJwt#6#spPXR%6IIwR&bJh+Dek+>26z8WxCC(MT5l|+eLf#JfevYjY=&cFWBk^$dgaiTu>OZ)2UFNrD4k-Nrbww;Z(vyIyF4S;Es
-^DhxO{FvV_QR)|jwA><lkBfXdZiUVT65^Y7DsPZ*<zMEDa8xK!B23l>iUV$_=p%O^j7nE87$CCa=-uJv4|t@h@2vPJ-O_o%IV4Od!_87Y)9_x7I(-(9
-s)2vv!Iv<`<)_JzPI+w6W*l?vVtA9|2~ilscPuN2NZ^(v{Eca9*gqT`3(kvdf~Ses03YHArUtd7N0|tfg^E~0B<^}NXv^_EfC_#=xM*y9Zx5JeWP2mL
-Xy_*Mx-%W2;2Nut-1?Q@rF15}z8sWcm>_}r<NerW2{<;Qm(}_T_IsEY1tTLL1mG&rYd{-DskmX`Mu=~_P9tqp0R?@p743G=3IJxhqsed;doY-^f?@^t
-aMx+)xcAfP`!{ds3t&<A)4P**J$er$d2N-|<Tl4TUmUaofQRA7E>Wqipq9IITDUMjEl%*}Ex&QvZ627O!f3r3@BJQkaha1)GfF&-2d*tu<0h~UlftUz
-s3E2DtLG6ODhwUYXL#QL;bC`qu~_0B*9c3GvgtItLjBp>Y_T9QZdra>OT|2$cp2t!l*fp)b3?eu7@KNX+Dj`4dTaR<PK(iP%b_ElNkJhC2taT{)tA!%
-Fxg4(^a#0!mtO_xyOSRO4*&G0@a5NnYtQpB@~8wQ3Q0*l=Ea=`oCCe&OFnrtzMIu*p+orL^77pU?ByEIpen}f%NUzT+KZcIR^&{?jtKuvf!T{~Ii-TL
-8S}0v#e$6o$|`A_L5(A<fFd%e5pJ-lZ7bYRuOz}^48WtNpE7imu)0%`l{h5jUj5YZB;2<`Vt`xW9r8K$0+JDQxs*KWN82ZV)jsu#l9u^F+UE!AMIVIP
-uNz1U_)Qsej*3MYv`Yryvnli0nHR8;_8z6yVEFSzocQAtF|u5W2xn5inEV~F=H5%b6({+SNm;}&cNqyLx>Sh7oXG9-TS7-v+}tJf6yHu}F&6>akRX=u
-jkNWRVj1})Hy_gYRGqJsD;VHM(?OxCN_wIy(%N2^ZX|wR*UN#!GelAQzvmMvUC2tvpzT`trvjF3lB1y29*!R2><Q5*diD70zzdFR{4%B{>oC37R7sTR
-ZYJFsF%!|*1Q#y<OgcB@#90hUqZQFzeN`6%U$|@L-n0Dq8yApiG`CC<0RiZI3BUO!e08u5-%h@ZY!mWHFw`sA1i$7syt)V68`&Ajny}b(A_|+;4WNz<
-_Pvc9EsO;c88pr@g$Z4+SYRu=P32^Zy)x!t!R2~8DRM&!$+2b<@(6E)*=p|%Rbsv@ibOOj72A^n?%T<2HjP<V=`Q1+LbAb-qKOfXsT9~l9ntV+J^PrW
-yqbsux$CQo1BU<xoQ(lTgd3;3ElR^T+MBMh665L52oCjVu>gu;=2Ky-8w6drmJD{B4?pHBgB65u<cf;jPy<UVDQ`s-Ctr~W!q2AZ_9ecFOO52j`nz@7
-qb$EA#^7?fF15$fAw_9e*>0|q8Z>fKO$I4VIV`$6O<H@>zbK*NUaIgP(ObZbjNq1zxl;S$hxeE1`SH)^G8#g`W;E`ghbV%d>ZtjM+F_5Kkv0JVD;AJy
-5qlkPLps;nun<!L6#gO|5eLZo1iP((Z=FEbJ+O?|ylBfqE3h{nVwF~Kn*)`D2POKxcNxKRcAt*t(<w2=T*P6{OB_`_JMK+O&OJ^l3*Vo=i9DR9CNOkq
-DU}|Ce_Q7T;!c!u{FnS@v5gKNHDW+d@aWBrYhccq1(b}Z+3nRR3)2q42eOaCV?qZ)@0s4oqQDg+z5fY?v*#zL->2`+&we^N?wv=(BSn^?k6fXEFUUxN
-O9gzcQxeHjt66|%*VU!|yjujxPqaI$7i!Uzl?`PUQ6+Lb*ETZFmSx5n>v}jcIl^nKoKP;}%Y&CyWfDvBEc=GrA3QdDSITE_nb~UJpaDjz_6)rH9pxa{
-Fbw{IIWj0nLB8P-PX`JVop3yzXRE-0jgH|-`q&b%w^#G|l#R@q2F{XcN6zAq5`n|BARj}ESAMz7sm-7&rO>|Ge7I<Ft*n9e1%(k2_K3TSe*qm-&m3IJ
-UQK|9o!NY6+u7f@XA!tQ5&^Kf_^G0itBlk<&k>05Z<yTjo<Y*=BQ&&$-oqgF4zFSPqD~lzA`YgvyKB}%if<9B=p~Q9S<Uu2|BZ2c21|71ui}ZWX_23K
-k$Fe?#ByWVXq2vJz#2}L`4DK%l-r4;L-))^1{eY+^$}aqb!>N1uV9!moTe$yxu3#aIbUDjpy1;3Bu9H2Jhw>jL-85(iQIN95Xbxs5ZpQ-_oIbR5qHXv
-64)!eA_z~E){0oxl)uKiIxt5`hm;Fm8&sl=e`2ZI3RUJohbi_DrF>$F>VW=LCfDLL_h__<P_9~B_?(WQAmwpz%f2``2>;Y|k<*_5Hyt>)Y6?Iur(B6?
-p9*|4AM!3T{RfB?6_Nh!ByD+2xb0JP``WBmv%(TMSfcH*2hCOorDZ77{ZHT+1P3$g91B5eVAErlRY&YBnuz745syq!NG!tDJlv2$QEVg|R59tl?CiZ9
-Y|+kRg7%V(cC>LJVk)Dj{<4B@{*qBe#2+FxsR&TXzFMvc8)#WB1BC&tO~&`>E!@r7HA+8mMfkj%YW4c3WBIHbjuS3IN3^8%q*N!|Xp6+n`1Tk&pi4d*
-vdsu_cv?mwo)@B0&EQ?hfLn_wsnI+a{7rirIR?&^B~T+2ojmsHbVFve_X`~&if&MKlctp|=N=GKuH+#B{)lY9@$QU89>ie4-}Oo_FQ!9nqpE>{pb_Ui
->5?_~Dfjq}Y*x$1?Z|XN%S+@rzp@0nkzwf<kw(xdWd1>g6^5rswA+h(xL)R!elPy*9n*Y&U>qKo5Iv4SKAGNegoOKz?Cfuz_?dbb&AA9Q&Sm_GKG5Ms
-U5~|+yX5w%P)mikUHPlf0pEb-TEk*ZQzBddl<^%YT&$w8@2w5op#InsA@m-;R*A%RAh90m&fPX@7Dd08*GBtJrLbKgAUGE))V(dP4NZe8#ydgHz^_h6
-^ui@0aV5~+195R;mH)BSBiNdwfE^W|caKq*#7sapS`PUh{={+*+k$?HRPe{Wh|z~7y$tysyEB35I(K~iHSWxSTmeWU#7C#HkWX1c7BwNgq}B@kmt;|n
-vtl9`XT@I*27=~1zKvV5whgRkr@@t3DNAR{@P7rJY0eBaU?ANCKQ$Dtr7<4^<abiK1jG3Hz6`wB@_p%GxA<*~t`?*G)WgYEhm#`Z;l}#DY`8JsqgGTl
-ClKOk9Iez4OM2Es2!z1um}({7XhlZnP$}G4nuT5@TirC=GqNjv$F3#AjMT24!GnUHvka95U{?xebm(k!{F&lAovS%>HDwAdv^9IKJGJ5C*O57q>RNa)
-egmLLgHQ`Ck#l~&-wLGI{ouV2gAxZ;CJO*n((9>fh`}o3Xn%im!=l`hIS$*jknsqNL0WB#+A@w>h-E@mU&bmVV`CG*CA(25)!TUdmpJlSD2^m#yCSa>
-wI6kCZrW(*;MQ$VffAW4;%K)m=D~)@Vv(UQ7AzTT5LKs((4H((`Kjh~GykjT0ErkP`NU+n>N?_IziZFJv8tYRy&J1vrK@Kva7%tob(+_b_1H7@orf3c
-<qy4I(!=v!E6lEn`E<RadmYuFo;lg+nKf%fi%vMZ`+x%2Y$`~9I6Qy*rguS(mH|rR4*&Q2^IqCJJ$`p~a(bDfP_acHtbMRNpPe4PKR@q5q3_<Gyg9z8
-zCS+u`Si`%Vcn;b(~HZ)H*d_B^WHJMJ~@1I;dJr+(M8=z@Xp7!PJ2g}>E+4W-r4(0`Sj-G^vCq=*>O*w(eTkP^7iob@cZ6z`tFy@AI?tYC9D$7&ptL4
-dv|{J{W&a{ee?7A;X8Ta!s&M>r_L<oWqJMNwJZeIssB)^anU<GKl&jhV;%l*@kM!=lE7WkvJI^<Z~buhB8}f)^v=<a)mX?T!a$19_7>=E72vkmXiufr
-X#R`Wd&KuaoxqvPkWhGmMK_McYxuaut6oH9t5%X6BaVA_@-B@SOChesUKnp|xy$x?F#^6amVWiD#Q3d`?*`Vc%5xO8M?;NnEdr!X5#5v&$M&{(B@w;2
-QJ^|IeSPvh%HCc^Thd%)>nScnYz9IL>Wl%AA+52I1v8mwPjXp?ZjQ6?irz>05(s<F13)|p1MTA|k9)5V-@m!!wxa=zO$r6N_B<R_#5Hw|-^D+6I*lXX
-D3+Oibo;aY!2QIE<)&&pX6LJ8)akYP8XBduf58p6q~SC#hS>s$TLP~Ze&9_u;MUN1rRT}4ApT|#@5b_kE_z3ZG=Dg|xNMwQsR4!*s(<mz#bxhpdel3=
-l;OXODtpZC+<UGOj&65!5HaO|M{g4tNns~6$kM@pa37+NvHSJBcX@u&LyWe&yZMwYCn$KpBg(&M!P1s}hGlc^pKUAH(qzm@bDJoia@z!r*c|hQO`((A
-@4Osrc}Jod+_j(bJ>(New1b|y%$P;})`w#7A~HvbMUjX%&wD?e^nOlX_YN;%pDsjs<L+Ul$bel&ZD-bIe|I<48`j+p!YC+a-i1c-Pl{5iQMMcjcd%ts
-d7xna|AbiU(Wo@W2-HKHF;#RfJ8nrYSizivQk`)*xHI4;2z93DsRO_|FWRI0(+oK87JoiIxj6jpO)tgYKlRQpPVkETp?CBnBU>p&IP)DqzWeh0><sQn
-xb@P*BMb_GA1Bwd`7)0PmJJ3L&6|VTDrnCDk?GA~x0jKN@VP};s9Nk?hnulQzNYa`$0j{vbSa)x$LqDw`^)9|VW}O1pKh~-XW`yz#NddqY@=m-8#dwF
-@agy#@gga3cAK##Dsf1rO_Hf1?$hW7r8|@B6C+fhs>Tfa^87uZ+T$8TP0e{8lrE}@1FL@#c-C7}F>BI-GKyQJjN(=LX6>%&TUF`JrT{cp?Hh;af(!FQ
-!v67%P%6=IPe>J!7MJT(3pah<6A#rWaaI*CE?P}(9;p=>9m=)omnTEmH&>V6(3=xv4NQCfC`j(>PR!2h$(Z>u9ErD>gCFVrwi%a~!M(_V#Y3kCaXB^5
-DgdN%jtYYPzUX2@nMz|3!`GV@Tg*VZFN$oOcUc8&d_kGvLw22um%S0G^+fCLtLDf(V{(qzQ~(cX6=_Hj(=VB{qJ?-HxmtkyBChi|snLPcra%!~3F;1w
-`<K&t2~=W5ESBuIO0_B>4{f6jLhSNJW$!&{vlfnO9Qc04rJK0|;fsqm1n_*%0dg=e=%N%jD?wk!k$eUI@$FRG1k6%<hP|S6Ra438IWq;F^GRhL0UMSf
-ViFMAUw%;$cdF92z!S7-;S0ZX;S@JgN-WE4Hy51EZK<u}NNI`AGWB>cs6p#Rt>ms$Rjw|35t!PwUX$)d{HtvK<;`t2%dW{W#q$9euV=#*K(vtyO_%GG
-B7X#;40AO*>N2C3Dn)g=j{_1OTj}38BB<VWzWnkF#<3(1^nKHCRl8jVW|#bHzPp3Oaw+ix_fP8yw@>Q{m!9L_DC>~U$MG%=q4oIP(lX1G1mBuv1&Zl2
-S|)dYpBVM3HXR_gHF0QKa`Cl7Zr!#QII`cOm<s*I-w^Rjlc;|wrfoQQN3xCh2<PDP?C9)Gdimx;4rF5MumwY^l47IdYpcedOwCvr+M?#^@SmQY_5!$(
-DcsLAX9|F3@oUE;Em@OLyeZHS5Z{WJR>wA-XQNaGI2FT@f(weVDLDorCU<s--P0vTOd+S2!)Fj_!6NSm?NJ{dfH>-_`<K58L*T?<3_^n|6vXaUNQ2{P
-c3p(O>xTc=STGk;z+=F(oV@-e{mWMee@HKYPCUAdI9iIOnb@IJZtO{c6BfFPC-Ct2r6k(;Oihzds5i`j(aXAUrQQ#3P~9)W5C-E;P})#_T{9rutCU-i
-GUh<4+t9Z@b`vuhZr8+7aAN*E7)hnZN^f<u)o3EFi3#bRQ0a8V5jHwuDXt1001mL?nJn>vZv;VyPu~Q(Z2%`zqO|md$b~qvkx(3CbKn?-a*QITm!uxh
-d48}#c#mWj#;4JMQuaEuLBwvn1H|J)M`|CcocLwVzB_2j@h?QFLqVd63j(SAHx#$-e*Z_QSjdNSD0t*viP|zy?4G*}jSxvlj#z`yXsDAG%V>u4+uMv|
-`9=HdV#$G*5M54I7_5yMNf&v;yFH2sxrfU3U21y}G$4b=eFuGCn!qW}=oaY2#d;OXI8i0l;0765pGM>OD-okym&3rJ;6Kbt&Nq!pDx)KM9_az3?@g`d
-O1J)AXbprBhcJ1E^=cdu4`=tS@EB<SR`_Ou3eOsUL^Kxp+d7{OO}NiT)nv1$>B|72j3?I;x<vJ>MGBlLvMCcZ&Y{_3h_rOYq?{wmBrO=w19;W%!O_BP
-@l;>L%FoAR^aquXXRlwsIXUflTt3pSpC%j+s@}vM3v*n-J#>daj9ExwQS(^kS#9CH|1RJWmZPCo`oAvVk$eK2>Jr6q?{*@_Yc&d|w<qW4XZ{c|0$aYs
-4fCtKJMX>joudsZ$u9y|mVNU2<mm9SCz{24HQa}bk7(p#f0%j18eFF<6wYCx#m5PLCRxHhiJ;JUV}AjNW;HGL;M3I_EhXCU#;pS%ZR1kJX_oqaux^I6
--7h*^eFwz<K8AxV4ZhNB61+ZpbId^pHTDX>(YS&ad{Rr6_{>U@g*^)aB#`TTy&UQTJ0ihP*V9qx67?2i;@!2spx4amV?ZsjbHir0Nn}M093W#%f17O(
-DF_A|pvrVkMIrA`N70dnnUzUPs9EHI^P(DpmO~Frr(*P?EWNQhs|^&w6RL?5qAZHE%jAB2%QK|kCaYXL%nT2h80*$=;ZQGN<L|jK7J5|tP5Zm1zDjrD
-3bOA!sjBzIm4^;0-3e9TxZxpHfQO4{x2cG7d}(Wa<Bqpqzd|B#vl@+~Y-S}y1Ddp;i64!OedDX^fN~;sA#u0I%$WdytpqKk5^!}KiI@mV@O`HNQfnoP
-^rg<nLStNMgxCI`|6|bJl{l{EE%Y7t|N8BRVzAqhzyIj}b^p)*fxnV(u{aK|6>>-z4%(v{U4jgwhEk3Y(Lp3)w6ZLpY9ziO5Q~ZA5PftU4^1o_*j6>7
->C#htF~;GzIAoPSyc@-qu%Jfz9rkFY-orh5K>6Gtd=b{tt7uZ5p(`ajIH^2LBi}kRA^>*;Wj3O2|HEB-Z}6fU|GE3&?nUPx`-v<*R|$-pwWsH@x-fzp
-p&S{B;Zu6SKW!~@!TSxhxPinY2bzkwPt}mp2wg<7rV>jC7Kn~m%VQJpQS1cq7m!~}`J_OFGULR;2!JH=)kfb;nV2KQP$bJ?vDK%ApLl@A(@U4a$Hy|o
-TKBH?r;Z`X`VLA)I*xw<SvMFAkZ@m=T5yVEV*}<8<h~LtkCb4ayTa`?Vl;KdCqbNxJz~bfo|;i`wkK|4F{pZfy6`Wo74<g(<nl@S0t!vmd@1o~S1R43
-Hee|@(zmm}RD#vXFn>hb^hU%8zE1*HYK18LW|Ii$kJ0K<tWzc4CHtOU<pq$55-l2vvO`xNehpB_wG(aN=a%pR^RqkLhWPmtIUsHD^qiLXLJ-409EK4(
-d-SbyAt^cOTo&-;eZoJUfuE=_N~<6W5#&()_$y7*CNmf3N~Z>#U@dWA(5q3l*d1?GLL=6OUE~<@)nVE=o;(|kfTTUj(h{0<fV7P8-4PkcBg9~D$49_!
-Iln_}<^Y`05OZCORE1^_Sgzy@1FvMoJqcK~m<yi%7w(ewm{&yu6_La8W_OorQ-Mw$1V;=d7+;Hi4$yqS!aUU;M}1M-4#JK0xr3Xw!(KFo7{F$B;K$AY
-ZHM&)MCMGxSyTjqIwlW)(BPl|9VJ>hIfz(N4}>m0lv7ob?w8=-j;q2awU&HoTO3w3qG~x2B#8qf4?Q?$cu|oLPeU_q^|InV5%n}JB3GvgNJBbuT7~tD
-%<648d7!><Iq{O;P-Nf8Y*r)_WLyBe^>9MJF)c>6inbJ3Ksq6Gt{2rfLNBA7L(K!fftZTIDF|ypL8v(bDUp%BK@oJ~Zi|dq<evr<&45f)O|<Hj$fHt5
-2AYJwK@-<0{3NJlBAD1B0wjX4!M3}xV6}~^hlAUsB}!b(U}2h~9xGJ1gVlwkvC=p>IwkIWqT(Zib7+xpQ=t!_60Yxsve1@a0IVQ&X<>!0F$W)8xN0n1
-#_nWzHc!>qs4swIxQ2SrqNW^MKh=%vL<h!J&@p0ZI5=`}OViN$G+x@jh6AJ3>n0X@YYB*KhI;KiV*B<;#~Yc2SF1KVU1||+&2Wd!8ohY>BGI_~RT9~g
-FlTmmTV{H3-%QQF;SztSH65$zRUz>#6ew{H(gCiD6D~hi$%7pxob-D#S#dkFz34h%n@w$LLq25JkJ?%-)i&jF$4_gJr}@yx_7o_d*rFEq8zr`86!)$0
-K`N%S^t)zbcX>nuZL&y=UIXeIPQkfhTrIO>JD{jrprd3;poE=PtPS}qL5%sTH<l$bEei`cvht#9yPi>$SZ2hrz(lx533;lFA6_(+&Zq7Zp?@}5n<<4v
-(=itWVr_GSZiIK->Hqa`?|&cc{b8`v3U|^S<_FsA1$hc3NEn2Ez)n0~<>f<64OfD8wM{o1l9OygJ)au5k;O8ejJCu$-eN0`sXhuRN@z%Qox};H*DfQ^
-j;P`|l%kwL!z_4e_5FP&^dz7N43n*PG$!RZ@9yj*+s?+1{_1>+9^GD)64F30V8sS|+J3vi@wn2Goo{zgTC(NxcCE~U2uu@?5PP63EV6j#xMmatR?4{5
-(?5<~p}!Yw1;rXMG~ym;SB)26N#JEl_hWmL`-tE%!pghr4bjn6qQe_f{hd`BQ<3LHqUEGGuEj-h!{yLsf2-uNOTyR-S#gmkE)-S0=pIYLKE_1W?w?gH
-9GqT!t3A3<D4a4~DCD5<>Kiqx<In}h=bqY)jJn$P9b5U9h&Y9h#pRQLW;wZgR!Y_!29LG%Z-a_{*Msb<djKo)>ixWmQ`V-Z^wN}Sg)tj%lNTfx*(pLG
-Ynkj4<Cj$IB<py9N6f*TJH@r%9+^#|0rd|k%ru3fW{cV~AmSuh`dl5td5@CiU8F~c>38o>k9izNz=Ak$5~7jH6XG82AdzVBE>WscGjtucf*={Flv4fJ
-TfNTQM<pNJ63{BX;fU;4?dA$;Q+s~;yG@(q*uuFBX;#>p6v1L)7j`;kA~kkLX7L)SL2D`f2rKD&rNFKGq5)B6=>NS}bx+}5nvt1ox~)KDHo6Z@$oUxa
-!~smOWpy)w=60(Aj;N(R{+4}I3pHw5TV%_~x`WsWo_^(c-Z#v7pB`SG{M18>CKh$^$bC|tn+;qR)&tCfQ|OTY$ZA@+4e=7h9s~6#t?zCbiZK1@Hz6(6
-5%oQ3zP85FZIX=nr=>=VJ8<syW}Q);S&7xT^a(E-D-bv})Z{=cp4uiEC*G-}Y<UNT9E*NU(Z#q%?D*<vk3qv>rYfX5Bh{T{f1Sf7x)9GK#U(x*bDTjC
-Y9DHOW>U1kcQM;w)94ng8a3xNEaUJNjuKAMAO?Inm)2D7Krs!=hG<}-G6i^Xo}T@fRC85Yl;b1KiZDW~0Il`k<Lwx;%vNRgY8qAQK?17(^VEZzC@Z5>
-Ta|2_CPae+Df2O+uqMHTm>0{HAn`YvV#A5YzNM<gIvMSjvc+VTO<7k(FkTAf!EA!ux9Qv7<qv1ak$c=V$RtM>ce$N`YK^?>-C{Oo*LHOX4Ocy&ei<%I
-3Qa%Q%Gzn22xg2-^hA+_i>B<FXnX~Y{$F#=iiz?rZ;iPyOE+evNy9FeJt#DQt~d(_+(gbTDy(V40$MwBSQ=x0P7X-5x2TP(!Ct0KI7oVJAP7t=^|Yz#
-4qaGQM}XLMQHracpLDY+tT}JJQj`eJ@pKZQ#-0g2m$Yh~q>7fv)lm{cBf^HPJ5*ftHBGz{Nn*4kPolwg&CeR*i?sogYGr+UB?(>Vm*sni3gxe*SY_pH
-G0EOyF7MJ}Zp`gx;WHB|lG{{{dYM~{q;!mE^J=|sJ5I3qUwu-MplH^N4NMn=4bYGB*EC)h7^@Nn(P71Gt|Nhzq|+dF!@)kidxQqRf1?A<)~h*z_@uyP
-#mi&x90)Y>F_Rdh0cTmsUIS(CE`-(0I{HWl+@2(YuB>KKgKDflV!02>vO}t)s^ly>h4Xt9saZ*trt}I^F5MOxZot27Nf{N?P&M?aZkSxBX6?8JB4-*A
--LDS~nEefr0KJ)`Zb#g_h_x|N5+zhMw#=iVl|~_z#y{iBLT)!)DdL#f5J;50eGw`To}`?9%BTjm?I1>zxr%1J)D=lB=&V1|e2w1ORrLp~2;zCV#$YkO
-Vpw?+hSHwY5Wuv=V|}!0)s}#z@a`>O-3yeK;=rqVM?91e%L@XEM%3+LKA8$A;lL?~D!2Qm@MZpWDZ!LArIPVioeRAK)_kz2e*aZxV9}hX4EVpsD2}Zg
-SaRzK0omTJT2Z}6UBx<@eaD)9%s6#&J8f|zaF?iwGJ9vePwPDC95e1;8+-|Kk+??e>6^pz?}7LUO_Bv#iAT)DI)SUkD@T^F5ngOa2`AGKVj7#8i);Pm
-_<Id)K)YB)r4OM{UKqro#{IirYpEBlKaq<6Q+qYPor*Nw`k17}O}5O-u_Oj=vlT8s-c^q_uSZ@jvY1|f+BY30E|wReG0Ov3DyYK4@{+n?A8Kvxcre5b
-vFLzXVjjsG87_ZyC6HdEc?=xeY4zb_A)*@miH#0QIH9V1#G+b6ZBRYYc`1gw*!h%5OpmLM9gCo(mWi$1u8v*BzHF_(%T0iHd~z;9P*kPTi5w5Qf#*U^
-{`~!>E&n{aj?7(GzepC#YMu-zH=SG={CYyK4T61;d?phhvMk9oeBf0+#=IwAv|qkdfdEPa!pZ87nAg~G`7N^hkVNxj-BHHner5p~B>A!xY?o{!Pum-z
-6`rF2vj7}qJ%*k#121y(<=NXel>uqAm<MfCU8l2cK<mylh24iTT$hA>*abVXRgeKAMyELpmRGaGiEGv-SvGkjHRnSPa={TbnHayG&abj58yk{?O4MX5
-$3xPnft9mGA{DltyU8fiE$K50CrYp}vWq!Yt_hh)QE&FljhfW?^K;Xzg4agP<;m<IpKL!|j<2+1!%lM3a4kD)JH)YWOFVadY=MqdOMACC$MGpy0MH-_
-hxWhh3``iu%35F;j@Xf-*Gt$MAgI%T<;&51M481!yH2Q|CtRn_{TMtXN2Y8t^;f1~Gj(G;T%gGrQ5E6EdV#2EpR9fdoQaK4SU0S@X&!9?wQ_e7S(km&
-%A#NSAOu@oCqe^ggDOq6liRKLHD%M~C(!{(;}y@Vz;kFOS{|oy{J9WqBlF3Is52>V^G_$|m+ueXq`lLhxHa!9^mTkl&S)op!8Xud!irt3nz2NV(1+v!
-%AqaR-Z0-m;0XEqh7#JPuHbLn=Ydm?G6zWt>1se8*c)1l$_7~pI&@J_^9=O<tw+w*i<cLh+$)!Xp>5o^?epyJh@L6G?lQJ{D;V?P#ft7{$ea6jqSwr`
-?sC2fQ6TT$-uVQT$<<q0uV)+%O}p-jvm^(({8IQ}Sa|x&<>2WoJwHA>ee+BB4}Lm5JN*vhh3fOso3q|udPfMG%d3deN0^uf%lvvh%_wmfuo>-(^yK2a
-_dWJ8#upU5ppE~`=9uKSSW)PO#5l=QLPIJ<t}cc*c@e&3I}>T2cKAvYsOejTWi-5!rV`{dwF%eSUcUR;P4^0BAYk3^Npk_$Cp3Bu@W!d*%wS5H>bx;U
-Mt+I2h%9OJ8XiyQtJiov2!#ZXhsP8HdA_`F$kY6QW515mSN2q#_P0?3!_M_}!0#_#@BKaso&lK~XkZ)Fq}cW~!j^CME_*M$GRaO+b58cxD{Fiik)8n)
-rqpr6C=@LIi6F#JcIAGKKXvfa;rR)M;B)<4If!l`5M&|`GsFFL;P_3}B~bG?8j`BH;<d*@J?eOv71wCj1IJU&yEIC!xh)Pxrihw5bz~RxqIxMS24}lJ
-cesqKt$*Wld>e!CdEuaK;#(5|!gr}ucpYcUl6zuh1Ehf_k%zjw%PNyoC^qQFkklAmsx0MrT{H@y%VXn8GZ{a<w#hGASr*K;rEo8q`&`t|G3cqArNk*m
-k=P3iVe!M^tFOMkc>fmpVanOl^<dXzz3YB`KsP|9nR1QjfZs44e=w>8tJV!bu@!(CZdF#HBz^PK{$*h?gn6tg{H|p93Ku{<<42c5G{=BsZ|neyw}|a2
-><nsm#3?~1K;2b!3DodzKa89OO_*Asz&Moe9w4@B7KU(k(RJ5HV|k%NaliBRmu%gRPkKx$$+!V0*!XRL7Y_FRknN2Jo3FpzhIBI(`{dk<RV0`i`I$U+
-2qq1u#m_9fij%U~z(RLTo~p)VRCGg?Q!+KB7|KnWBg!zuk4}Q2kR12nP7`40gm>9;28-Vz;RoF&5*<K>x^)aGBp?pnd4CMA=NQ>zZq(Kxxd!37c9GHI
-?CnW;NsQwgk!5<+4fy@jkXJ>a+_negWd}eFl4JQ-!XagZPyim8=KE32HOvtE#A{drJ*={8-tgF_EUwQdE6KE4;mw4ILrKh0N&PM5OuAPoj(=*#jKpaE
-Jjwy%iaZ<~h9v73Zx1n|4Pi?wQg6wR-y1jXlv3)(0h8UF=eQe6?On$?o=s;>c2rK-K!8ILw7SnA+2Juh5P2rHrq?!Bfb0Iv+0XXej&eq&a{(HMN1%?;
-S#p_<M_mIz4;|}HgHVz7fjeLZ!FKC7KY6?aZ=G@ueE8)Jr5^t#w3(*;<SmxxvAr-8gTd(LMGmv!d>I~3Q^%O_ej!&<CebT19ZzQ2bV{>@S#q`^Z<an&
-f^#nOFx;E3CnFfb)IG8(oQ>My@E+K}XE1qB-qtG)r0e2*XowceU2PdACw8mj5S^v5n{3&=#>J+ukFB*?IJ$g))zQN_TZnK@veTM2(N!v#o9ObNsv^*A
-ec@<IYME4|oQgF}{Te`?qwGe`v=B$hK#Cjq_UP<>#cZB9e3E$ZfaJT3iHF<#*+Q^TQO?0|)a$mEu>+`IvBXhhV}Fk3q9wzCJEDvK<k##ah3`n?-4(sK
-zJwmIdw9R3^qfyuebmWnOw_sY#M(meB9sn06~OR=&LZIn!r!>;^Q-^Phc2_kIez>V6Np%8;0xofKf8~e4$2V+WYg*!gX{C}`K;jF#Fj-e#bnI5MM%-(
-qiM6DNfR5PsWo=x$L27C4~?8{AFzJ^VBn1&t27Osy!|`&nyK_;3i#QQLP<+$X5tp98xuzOsEmrkH5IWNc1WWuX&H{NuY056KFkiW;=|o1;|1x%M=9GV
-Z$nX%93s(7%Y~n~Dn%^UM(9MaBFQT{nXOEe06Ic0M~_z-J%%VWvn-oEF37csy&(mlgq^rS>KZr(hxtLu-E!<|uA&_oYeu$H5eckp>#f>T0il?ysbc*|
-RC0$UtpTFZ`qB%vN5u1Q22g2g9BuHMv1i1nbG1UO1+r+*m10fi<y2Z_(G|4tZeC12H-#g#F>o3rTujw#aZ9i_6o=iq$sM^%2Hb8#QBh^)BP~stY$sQ1
-i9jfvZ^~hVm-*cib^{iC$hK$ru*ilVVL-}G{IH%?qO2jWB)QmG5#C|U*QfhUqpD@&6$&=1U$|iu+P)(m+HW0KTeHJM--Wh-1Ca*Oi<4st^0&E)LX6gZ
-745<8eHFbx%?Uo}yM*7;;|qA)2I&v)Pk$^Wr@D&%`t7&jUi@LSdD;5IHi`e-X_<%Q&*6s`ji0{#79cNue|qu$-Mh2%%ib}HCa$7o&QYpylW1ha`QqMr
-#H=F}_L!n0)2mTF%`uZf={3*=&eQiNm*Eu<V$1t5axZ&=baP@zSV3-=B()$Z21!Hmn4PAkCYn`-RKNkbCtMRTBWU>U28RJ(|3qkp8lr=33d#?WmK6PL
-HE_9Tn9yWA4)^x3P$Ue8)FE9$T_txR6DRq%!_$rdrO|8w_uPlWn{0NS%Y^3~02;tdBwU2+NE8)rQWid#Zj)`~a6xgy9QOA1LQ!OA#FKdI;Y|d;mTJFv
-0qnixCd??h#!F>-CNqj)<fMCzc@tBT9FXkD6GfSBIy{nB16@-9kl#?|*Jmu4tP@V1!%D-2Oz_8<cL{h`H~B3r9JId;_r3`?&;zd-PvsT-q5~?BR1Y%E
-dwmt**`YDt(9tGPOc|c>4Yz>r6D?$vC-~rOA0vu}=~H@8S^)9q!HMu)dy~&(MG6Bi7$0Dzu)*{jhS@~Zl`btaYfC3=8$t`2Jg@83-GqgYTwCX45h5jX
-;xKD8vm~)ME>*ENtkWIzh7^P9$kwyTcmntYk6{Nx;p`wVXZwIbcW6gk*ClM!xYq;9P!8FV&ClE4Ar3z|Garcq6~U;QjOiKk!tgDY^iG+FiWt^-mK&E7
-?;LbYl2Ve=qVWhTWv-$RD@qGs6kpOq5>QMt1WoU@<_K*R|DZ4=6g?#XwXZ@6z*eAJu(jGp#_-COiPxR3okCm^ukvg0xq-!IPvd<)X=Hx$o24d|kJ{}>
-!?YEYR_4QpNVPcpd|;j%Iu`)DF>S+)vQJ1XtZ+PZlRNty?Q3Lbn&r#Rz$|&qse?W_e=(j*yf)h`^R_sY<{@QVQn)%$LSq}ok`%GY9t{Jr*uAvYh_C@0
-rPF-O*{xPFm+rq}J7n`zwT*m9Ie%)Ze(6>Hvc4*zEx#VRd+))0z!;btrs94Xs5=>P))b~o`U53N`hzW8)fxFOlZ3@w5zUx1Hhm$Bq7!Pqg8`!W{<+PT
-A59DpQ<$Un*hc^e#(U-!9f2zh368`5u!J9s?Yst&40GDyHn0SuOd18>0~xziGyP^_9^wkw*L^I-PA$B4ef)RO-+PIMVWl^H3JDA)WgW3kbtt9&<rE9W
-D6vf`^oYr<NwecgsautC7p)l{Hd`H@B5{hZDT&;9bN0GKk(OH^M={+%D)XYYj6X30BDZtSrSjC<Hs&oNDmYYfnV`d{15?6WMT()F=qgNc8N6HA1@;mE
-(tucCyu?8r=wjmp9zhB|LSU5<Ap>HTF(eTM*qF{|#$p8Vn;@PdyLY)+VpwPtdWZ5h;iLyi`P~b6m*DIIiEH`r5_Ft=Q@YBc&Pf>7_x32uH5_Qhw5(Vx
-=@n~;Ijy}H64l7jeHV-AJz-@M8V+w-p>r{psC@l`BP=)u8ijU4JVqow1vQ{mo$*4q4cU~F1P>n>W?)DNRP=&5Jcrn#7XRcGM>)C$Levt{BJ(tza+t(%
-G@z(?PTMu=1ewAM#Z}a2$LVt56{7dVZ=!IXXAC_Bwe56l<T#WG5oJ<B2Hs|I8-!^Z#f@gWxv+|jDINuH9o?o5xm?^##;Zp+#v^(Ovb{~BMq1AFTkg7&
-^o#p>(X|^&1vT`tzr`wwGn6O~M-2R2f>d}<Ce(<`h*5gb3I$GC1iahgMOe8K{>f}Sr;r_vWP&OuWbi=^^dlu+2AXUVDm_eMY`EqQ60<u4k`Cd@>T78b
-zLX5%9hu22+~7cn(jbzEY}^e4&|$LQrT;7J_ZH(7&t|qJPGxly4QeaXREheI23yJBhf9E6(=nk(YA<=>w3VNsz&OI|6Us!aIz>YbMVQy~45NZai)B8!
-#kFSZ2HGz+xLeGN6@Rickn^%yURwehCYy2EM|2V3F_nF4TK+1IT&r@cI3dso_c>-r+fk!v-XfBRS)Cr>QC=|eCK~i{mV96HkodLLeUv!znihXkYLO98
-J<k_ZH^hXSB6Qwi5R(aUt|0CZ?IXO7w=LyTEv1ZW7f~nG5pCPy1zcQL^U=LoajeY3K8k-z3Jqjy89ER@p}{ytP^}!3b`%h|kLUtP4d*ga%ti^b%22@F
-+3Se-Xlg{2SQK%WrYgATH;sGt1b{c|dyNLrI$;)g8<<}#=eN+3MF}@7%P7Hw-XXGlig_h3m+QkKCHO+HLRA-9TVCsgUR`->j5tlpSmaCDBBk}jAp=C1
-jmB{tvAdw~&@=Ve7Z4#MuNfg7EFKLcZ$k-D8!<1oml(9oj3JL-Q4^qG@7R@ffOV30&hYi?5)%5t^vhq~^*G7$$?5m4M`i2AU=$X03Frv7^Isx_&p%_1
-Fq0!l9{&vzd(Q7vlH2=|`TCY_v)N>f{FqT+z@F*L01lzIl(mVrR5CvsRa3>>!Fdw7{Plc3>JXrcCm6q{F#ELe1XNbpY)01g2Svq<n%8cDpJPp|V|7%K
-)&>?vlL{IOHF76qIs{Gu@rzYh*9PE_Kp_gE$ZZpCR@V=Q%d+)8=J&))n3hv%A-0_-PP>Xn*r?eQ79fiIFs=d0u~<4UW5FO4A`2_EPW0r1haR&gu%{wf
-AfuJ!6-Ks#zx+O`8Qg6)1fC~1y>UsNjh(%Qh&SgeQt>1TOJza&9L<{Ybw;cCa(ENTc<Hk{VqU<AY3s_EFxb>Ir)<Nu<8obB&BBF!0O;#wc3Y_;Yta@n
-MO+ZR!#uK#M#hkgODPhv=AE{XUUPWef=`5X1A=CC>OdVjMcIEB`Fi0#nEK!y(BR{teIwUB1|bg~*^Pj*@%Vd5(oo(^@+in=1-iU(7_P|dl%GwmZZ3SB
-V62h}W@gBag5vJOlHjGCk2X7<aEF{Oai&CF?Cfke__Wn<8vc<oVKr1-&Ux9F^Q$S)mUU~))VDJzP16dmw?aQ>%UlA>-=jcc4THHNxvDlyaou2R<XH|U
-KiCwtT6$pQH)9rz@j}Q~WX-<XQi;gOsLi);!ml)sdC)i)0hZ{G3K&|y-}!2QMyI#L?>W-;It(L(MLoAdMnnws4$Z9OkIVS@)B_QF^4TyFB2Oz#$D={a
-q;Q9@`VO`(d>-z!A(KUi%5hzrU3{L_n|IzGuE78lA+?5jm(@JP9O(9Nx@+>l!m1YJVQh@IKS_Z^+Ob^EVunB}h7M$VLrQRD@N}EvaGji;A}LBK61v`J
-V!~o<4~?wnYZfI<^9<L)uyfdb%@u&8Bcl+$UIr~eDJyjIT1A7tM5?U&B2y(^Ujs`;;%UFxhWzhl8?`wCax9}lK0+w$g8_y_;@_mzV4421&O*nz;JI5D
-v{DpTl0=PGBH8{?r%o}ui>(_VVr&M9U9|<h@_^|LPkAd((jPjF!RTVQj+Zv9O**Ys=rkb@(gK|!85Zelc{x;L#io^R^T|`EPcy5XGmMyE?y+7>48Jj8
-A7D7|;LL5P<`ziE9K{f@CHR(JMrNnlz@HW9F;LS8uvZ_U8H~X$&azGgia_2xIl=36F9hk~(NXVB@BHxcjB+JL(TBi9h=7YNU_S=>-A+@PSemv%`}zt7
-gYv@m?V`ZEblInDGUc3wiCb>C9%be4NdR5)`F@nL=>-0%b5D#@IT}2Q1l(D>XUsY48bXS;gWmIsBBw{PcZ|7@)d=>!sDmeWOb$%ZVpt}fR~z+v<&%a`
-hSHF3xQT{~b<|Oe3hN9H)O-IWla%Dshzo2!ywVTbAT%rP5l3F$_?BjgA@>=TJQ1mZ@4Z9LGvKoT2a`Nk&}Svwn2zc|&|eSerO(?rXj$u2=dDJMG-r@5
-wB?*`2`mE#fQu^W(?sOT`v-3aAy%jy3`iXl-yL28gLvG9b*#DXxO|(}uM8xx`UjYd&fis$gs*2dRq?K5tEf-)JOo^ZT#H1pu&FOfktpVs>=bT@Z$BCZ
-C60|yG)t{(pbUP0dWIPWE>13cT>>k9dwh0!`SUrv{O*^_-qG2yeAKa9pGTW<*_-4rTadtm^E7uEl2Je`Kg%`{#F}(zcu@In)Q!*;k=P0Gn-KF1e|a4>
-kb8629b()chA}M&W5A>B-uT9l!gYEp>AX-8t14mz+Whl`T}jperKO&?YL6B2Vle(IGPJB=j!h{|6fv|&x?qloW$QYQm)T}#{xM|E080yJ@cQuN&CVA6
-$g&kCqveBy&STScaYGAl=fbwc)O4HLV2X@hxZT#;l_CxFEZG(cgfRS&>+kgMvkgtZJG|(9@d~lu!OK@)eEHSa|M~krWLLw{`1)q@-yf&9v&G+*#izT^
-_kZWj_?X{|-yFM&O|Ds5Bg1a1U^<)4XA=zK#;kXn3vwoj>4<JBB=fW75_b31frw1WFRw*kIEKvnmiWY&tJ_o&BTmv5{x*DdFbMz3jX4&`u=#CV2H_>R
-4&ZkH)z#Fqa}ks;3(*(LWQ;Ble--YEGieh3F8t!<z>kk@g2*pX0vmtvDiIuJCr{SdRufE)52H2QQfiV9TY)L<3pwjW4#XW^14S1TiC`Yr2o_H*GOddV
-uBw<LIngARFgr@x;dodWIW38>+W4ix_tgk#HTWrRw6v)LFs3K<9SOJUh3{-)CVs$3!{sADzM~GC8==I_-19e?2;(VI{fd-M?eH83r<@cK*>yIVwWEif
-pjzRN`MvzQyk9i<fcPSmT7>~D7OPqS3*jmeaexEXkPcf^`r-)_$1;aKD=n7C0Xu3c-H~S2w^6&qRro{nfMThU@AVZPv=L-*$fgvP{i@jqM`9!Ml~`b?
-l~Jjl1N1e5rf#=R(iHCPAr|TK>^imxzaUvu6~m^${!W1Iejb*+9@aRHK0g3OBMN2{5iE|rrKEu&ZOr-;dg~B<f}s*xA*Z@;$;xwt7z`lyF(0ve=|idu
-3BS`6kD*wR$WF8)^ZB%3X}~Bz&xu<s2Mh(Z;kb%Rqirgg0%|04NR)>o-;bVM{D(a3u~7hNYCOitQDK^4A`duE{mrx0C!A{{lf~9}z1aVsP@9xvS^SD8
-fY&-NR`R%zwC05K8UCX&;zd{|%cKeGy^9q}(}e6I|7GvEKOiRhXL_Uk7~QJ?$>~x2T%50uL4|msyQ#F>UIVsG4+1dtfFYIp<p?AL_Fpxry4i~NF3&NI
-I!wamtbYP9QoVrx@P<<xiH32b#(f1*eXCr?G@D^4a(ZRSZlEuuB?C-}^^}^&=rVz|9A)V)!P=t>J)Mkmq-~o9hs~FcAHL#Haf}P<kpN*@Iv5!I6KmF=
-SRFu{OnKA!EG;J2GvER6<MleD9CN17_xK|A&yP|LGz=b=4o1zQZ?i=?UvVpp8*3!4r)LQ-xTpZDR?q@X-0{S7Hi$#=GAi&;gm`SiVs&Z3x*WAA@%)f!
-G0=8PAs0iD3$?i`AuJ!=Z;5XcIB_}T6^3F<<?Sut#@HSt$sCXD6S?}*AsgOcG(8RrD2yQK1@19@Es!iL4#^(vQ6!ta+ejkNIUy+V{odc!lYGTLXY;*L
-z9{%%KAYa}vG)%Vkx-$7(w{lE|0$2lUG;YjLkjhmIkb#<kBDc8>>3ShtPynrK&rmuTRcc^NZO{9)GldiZV!y68ArQtUyH#pvubQOadh_f?cwP$d29s{
-ZA8?Oo3s@~gfQ?0{eTyudg~~*fL91J_yYgJBQ9Hq_8T5>wD^R7TLDL0LGmHame*_CxPo1=bw`vtFrOtGmqv^oo3bM7)bT&$<{?#BSL8@4wJuuokQ0Cu
-6h8nx6J$uPW&2WQ5bxSCzNBE=1q;@g<2|s%vmH-MuQ8u4t^{b|FNXZB4Y4ADKJ2Yoa`u(5F}8DYuJ*4sUQ?`23s@Nm_X9)0Kida`y}UFt2FBoO4#)ol
-wGhko!u8O8`Ne?|JK@$}58Fk)N>?|_ytn~88^1g_NDmGU=$xWxguw-Sg!TR;8U&~{Ugr7V$(@8x)?^hADW={8W2tcP8^TRWuVTzk>a~WZRZEZM^N3nQ
-zz*k7nZmzfN`j$QIf6DRFky}H%;D_*=_WHA^6g(EmLL{HDHq})8VVNq5H`&;Oad?{e9=2RKl*`uJY&FIm7KboX89^NS(cOFkZx98kA5HV0r`isw>kbK
-!RKH=SGGE$o&#D$DMr~1l@-z*@`>-;24GFmyaF?<vNg=Ni{*TgFIV>*V~3_#P=uXwBmlg0(+QfFW7>e0B!ZWYgnSV~9k}%L?k0!R6gy#{o)@7Fc~8d+
-D>ETileY30Hf$2cD>Dgq>oNoQ$!z^>zZ*ACl!@rOv&TtuQM8XYC5A|IqVXw#;dBM-VpQouK9H<Y9xB1UFkTiK-DyBoH|i<2Md_&61>B1ODA7xoyz@mI
-2+!Lx+ir#xNFq+nUXJFhW!nh_736lLBqAKiWMri+oDX*(X3m~*1%<Y2VPI8jbI3fm8w9o)IMBU`VuP9iEar<iil|9wg1)Kott1zk-?}-UO~q2OXB3no
-@Y;ZDX6R}iXt$w0kZgIuuxEC-p+Uds(i_k3hF_-{(t~k91Zf#g{bfaoj0SPgMJZ*|=Ekr~3B2fhgbqb5M};gHKz~XI@yRCTr)alGq)f4vI81b3C)ofY
-xSkdPm@OvX4{BUor?5FEt&d_TUI!eJa5|Ni>~W<4fBr^UFNdgocQX|&lA$nSa|q;Iv_jP=5s8mTk&Ws~5-~WpOh@7h0JdH%^YMhTytkQf6`KItUX>Vi
-8hOF3)Ka@}p!I4PRL-FcyX~&FzLUKpG{F|;rS5>zHl3BuCi{!{E!DK3Gok{{ysD#+0G6<TTvlp|OtI7~7oq4lKzhz7%O~Q;RBFlI!48p?pW7gPYOg*c
-Gg04P;suJ9o^gMc5B5^ietGc|!Lcs?WZ>$tE3LwtDeI}6ncJ$3BQ8V0jPaH+(-2@xSvbjZ>OjLrm=|izUJZf42?21VtzZ}4FgORqHV1sgv;rLu-5la@
-N(_}*nxHNvr<)Q8FmXy3S6Ncuq6S-GDMF-m&SG=il21bo#Z6fQaOpR4L3*(nt2B5?iN?vxc>&35k<q4b?b2i^9wTFX%_m4|{&L2^P8hxXO7aGJsrx#i
-s$U-hr>z*H!T!WgMr$oIBuUl4s}<CQvdkoq<!Cap4hN`hM81qI7Eu61x{ffrn$y?&nvj;{!BM~PL3!Z=yYMY?$gsDhLRZtZ!!k)@$f@jX`KSseb+*$G
-MrQ38?A(Z?&tK;U_l_5TK6bAcmtHClx_>ZG{Op}(Jp67p9KD*=S6;3LaX4kFZZjWmBaTnv<ZLqrt4)3=*zy+68JdGiBvWI}&*^_kkPsOOrJU}7jrlCK
-;h*ckF=Ta#Oea4DMV3WpCI+UuK(hcdg5tVF%$eIw6;8P0+)k}gaOKXhH%2MVn|txXtGXV@iCu=n6&tA&O)=ozKrE;<m{j5gwb`$RRG%u{F+Ng;INE-g
-MNO0$foDl)YNhR{E2=W|#v=Y#xw-snHUI2Vl;X?Q!wx4dYi@MfEzt}Ijbi?l5%W{{)s_v4$mSe*22daCk}x4kHUt}J*|p=5%%Wn(W7g0y;z5n^Z@QsE
-&(=n1-rZdi($G(xuwt1&4)_vwS)9J`3KB&CNAbM7nNM@$89}>i^_m#!Mxtv@C$o<+6;2pG&~IdSiu+soD2%7G`dr>OdDckiYfAg6x)13wuJK7Qz9*{L
-w;YzAguC9igQAfB1+#Kn+XBz$26`|1<j4j-VK9V}pd8tOk@`B?7}uB`*u0&=cF%bu>fz{t5GKMhq8^Qd50Oa$-l|V(IdPIAio27Ux6DhozQH5O3GTUJ
-QmaEUqZZ|fjY!f1zv;fAhpmJmPBhkq`d(Rc<C++Fla-^jU$Rr?Y;J06)S>cW!bLVc@DW0oF8eWg<sP=<n7HNuzs?BbaK%0@ztSjUJySc31`~|(j@AiO
-SMy&VXWBOrP$S^UZT_IN^=-C50qY|s1^<i`cA8CYH7sl)t{6xfkg65_++_=+4*hp{HnIy7W3=Mm;oqpJI%P2qoj;90s0P=KH<5dL8Jnr#yWZ=wb4m)L
-h-;5y8tg?P<Yk?uFXCN)5(zHSrybrtQhw@hmOAPasWG_*w|SydE47P$z0$JGN1iA^ln9hj4jukOV4bBnZrexX09-GV?kE&mfiwk1l9tV|26)rmOW%kP
-$!^pLrg`}}_?#<=wjxRYt;{7FIKjiQ0QT(o(~MP_$tJv82^@#oq|EnLgL?xlMUC4;jOd6Jm-Io>mM4+Wlk!4BtJ|7hL|qw?qca+-k*ygJ48#d($9C8n
-L{BYR%XP3Q`tD=<l$=MT1ogHCV%D-t8f+ptj1^zm(l6kX-PUtQz8n<`y+Az5**|MFU!atL!j5yl)M1;{@1zhOvoabA@_l_PCcqJO6FFRjxN4(Cg<6sq
-Rk4FQoSQ+2&nKa)HuApImr+nQ1xu5_1IslAAI9J}BvQh_8#oUXJVbZdWW{!)bRqIVE+{!T393CielZ0{z}NZKWh7(-kvK^WJzG!dL-|^>SRB?M(ojZ-
-dyy1F1Ls%`W5O_9Wgqht-9qBhCYc0=HH~7`l&qj5jz>TXQi#tCL8VSzKvK<(R`U>h46#R>%hA;)bBJnrfL;9@I|>dLKr7=FgA3zZ`Sh9=)-?hNK&bqz
-!V`gzVQ!_^zXmF=mh+Ev(o+5v^VwJ{0}yD0;dDJ?ep$N5FGw`3XCzUl01i5NDbkYG-2l@p2(e+bvg>6IFjXI~C30=XB+3KsoUBySYCG#}2Wv!rY}$ve
-MjCh@&%p!nVgT5%e}p1n$?vlJ@HWq86n2hIAd0k{0dgej(4o}H*0flm-8@mU98PAA`2C;QIlhbf6nM${185wkhV67Y$2$pfjm5e2z>Evenl?cJHaBJe
-=8|ZjV)tvkqqoe5VatIYVm+03^UcS2jPZQJmBHgB>H)1`<@j5kg<4_5J7|cVtnjig3vJaI?-AK-dU)|;$+Zp1-WHO%^bhA(6HhnCc%2NDSa(C^+E*Ed
-HnK0cB1+>pIA^o~dK>89C>gkpZO*N9BZ@wbp2`+pYIO$p;B;ZkzsQ??@sw;D$0z5#qsz1NU#jUefbf`*IY$Je+Gl2Xvu$s-`v_rsX8+WW6jN#{5s@O*
-mIRU)DTO~N0Fn%Y8*VjBK#blZHv1HmfbGb&@!SJSH=zxS`DwCTt+S~sK1Be#M+LWJO^Sp!B`S!{CVU0fX_S|wSavEf0N$?pnX=_3iyw8uQzxZ5$^|e<
-S+;kZud>LsbPz5#o0UgQ<)a6iG;#+?J~LmchxCnDniVxYNkM7^`Z?w{G|blw51gXS$e>M>)}**~rt`%;u6%nqzAn$F2<^Af%R(t}^(ne<M(`dPuRFnn
-*7;8QDM@R{P4gtO&YBlLI@V}<{;tRko80St>rDm2mg^r<@$3{=E_B{X8Zv8~pe(%1=T{a&Jf4l82hwl6s60{%S|*dFO~ipyP%ir1ap`iWJ#0pUGf_du
-qcS35h^KBFhZSUCO_V-zV&1YDo{i_mpl)`YF`0n3pfyjbCnwi_V(FXf_R4Y6)%#9LHhbXIWS^^dvO`-7vg~y{!n=NyV@>ag)FgpiHMpeFG$@NocWfzh
-J3D7#U_E06;?UB3D|03(^gthBLgtSXs*SbEKI`IPG_iJ*afFdj_OLL5cYb~C{l>M9%vwY9Wxb`JJ&<W2LDRy$rbc8yX>s#gch&a1F`-1+4u`t3Rn-mO
-uZ>}#G2Yso!t$*bXx(ZunY$J~zD$Ez1J9VpiV9F~gdn-U!EqqwmcCn(5-DP5Eq5K7=DMs*mP1f?Rrw_hbC-gJm~b6h$mE}%!F9+9>&)Pm^E-5PmQa}R
-#Qc&G)o5-zQoX@fB!{@pK$Wl*4G3EI(rmWd`;t06@r;XUOsatOCsExd6n<*|a}&jm^oPp{M&I^*<!q+N5oH8M8=@z=%-I#>mirOZjmRdAUvMZ4OxGrm
-z1eaY%SeS8nnsYe;E7^ZU$&}>b99gXcflU5c}u42230Z!5r&szou%TFl|&LLqZ$->%z@8AS_*$~oF2Eb#YO$9El)WfQHPTypyvd|eyBB}BU3krf{UxN
-s}{CGP(!0?G{s}Yf#NfJ;AK5UG$*xMoWlW1)~^~4!>ls)ZB@D=I5W3vDI95JBGl86zX@NKN?Xw?MH8YRpL5_{xuTvL#l_GF-XUfzOw001LaOaLoPwd%
-y*qp3x3dl1fkYZ2nr<r=YI+yGJ7_jP@d|H|E=4`MC?+fkAikSG`k$R2M@}z{EWGq+%7`?;UCkxvL~8QH-?6!P5)HgV+9_tWys%QLrsr3TR~?P^;(jPG
-#w!QdRuO=514$*12X}lpMw7>T@fGTMs0y}b69Y=-q?$$>rBmt5Ck1h;&aV{Ex5a><wlJk|o>A>7GJ*s(m?%pR9E)v4D1p%48oDB=38g0D=W4t(e2ZL_
-4ZlhuL?s4?SI3R0mIRI*x(-_gL{0QdL;F>M(IUrg&&>OUX}b~`q@MFocd#c1!4vTb%3eN+9=V3s!Ov__$yBl9=fu)y-zXHp{ZqXn8$*+v0*8P0=ImTz
-k|@D#r9?{iI$<p;Ih%=~c4LBES_7Z(|G2BUDbwEQU5gov0NHfHN~hGv)`)L(g(PA;Zx*?run>v`vy}$Ka-6`dThfp*Gr-|_A{Z)Vp1_LKHhRHv)AWbZ
-jc`L&yo?^X9Sg@dEMzX`9iA*}K(u=e=)sz=S$;RY7g3riUMISGqTEzXsde_!a(S#Q_(l>^8gTm_LPum%i6M!aWpqj4i`P3GWlzPYCg;G0+S_`jVH<5%
-k-{InbW(WTsA!Z7=WgepSd5EvlN3uPMsVRwFNE&sWt((yiHTz92#swj-DrQ5f7)NI?xU)8QVl;zAqw;5EjmbAmoF<oyq*Jg`g7R7-#;CM)a0leJ#Ol$
-ISi#`ll3P~Dhw&{d}OZ8&YDg-zlyNE^T293h*XwKm5ibZ^lp6#9#|7GVK%2=*w}F)(jXhqQFo&L0#N#92W4#df=K4jqeH?dh(r>Oc77}(N6&9~jiO*o
-j|RBo>K>}0U975}GLm%H$n_$$@N|f6&oSj;eL$dTk|=;yX=<*7yRzV0si$F)N@t3>836F*G+PLR<7hv`C14Zm?v{o8&ZXOFv{8NF1c&u8NNKR#I#WT^
-IMPQRrBu_f5KY{!Pn5U~Z&m3?W}_R{9d0*h8-fr&#vk#{Z-4pi?QchWzy0C2Z-0BSLqX^`Z%<jaDcKbW$8)nUfFXYok)HPUBZ^x1eJebe|L0d<ne5-J
-ycMpUbt5WDM)Z(g<#6s|0s<H&w*kBzX(>;8KO=v43t(stG8xyhvYE{xtR{tjvHN%Rx42><O3|Rg02CQ8sWB-PqLfqx*7G=Og}y6t!uiM<@4>YdZw$D!
-LN&O;KU-Io4JT%7t%yl!BRLy2nK&n-7G*aSNHo|vr&V*prW5^}_>t4S+PvCmth-({AE8d@;qS&1#k%6f5<~ywyhpmp!jbS1R&3bfjuWk!e-;ejRJC&3
-?_jxm^b<Ke*V3voA8O4isJ)T&HHTo;rPoR*9OvG~Ja@GbF;u(RGQc8jN9gApv82nj_~MqGsJ^8&`X>+^SshTtfN0^W7hG9>;YF20q%C|jkHED!ncwD~
-D9heYnBq4HwwB+-Y#u@-NbOins4JtczXY8aoBx2>?8c?ufUen-*?I*jt{~zLKoDfn5;?wlBwOT*k<BUYvgyZIFTKRGnc%p{bv)VwRuC2i>ha>^p>f#_
-d^byz076L)*B9~2MvXCPHZ4ai#QWOE`0P>S51xBRWrAzTA-xaWJS7hu8xJ^XT*{^^SxfzxThgKbSmQ2=VMEcP62hjF@F-!Ezhy;$=H>R_B~e9(@ObiZ
-TbmGhJ;Nn`p3Nkp_OHKu+=B8s7LiXihD340kgTi9W|8dv`fo9SoX+PTpKEjfyyOmQ?O00k01$+_brviaCCkXCWPlL1-wY6Mf3zr@53`jG5m2dySAA~R
-Yd%Y1%;^wKkLYAG)WiW@$$_8@#~n^)iJx!+p5q%DQM-<BqYPz5D)h~!EIklq8XlpP6b&4Ek510@a=u;=$B$%qM=8Rs;>T9m<4H01fW4QESg?;DQ9Cit
-G2%HHWZ1r`IqD1B;Z7x71uI}jIS1I8qe6<!-Y8pKtT;4k0|CNn7^7-2ZiM6jNUd7p*=>_*kq84-y=1RK*oXb<m>ANIsv~OgfD_j#%v-HT7fTo`z2$Hq
-<W1*9+acm&IGtmV@Y1-IEM-oZtwVT}Dqn;-$%2d(2Kc!?(j62>^;0LzKLNg^xY4w006Da8lz`wSXEcC(APW+R#WKnJH~_f0PDv&j$U^fFS|wP3Zd)Rw
-2}46{h-!3W1+_*v)L|uINrnu~Y!la)a9ra|=){Pjj*@N1-ofinJB2tK-q}fv{>bCSxydp-!Cg@Biu7Vd)wunR;V#m?avb@uTCdm@3TkOTI}g<%&kQr|
-5-|jB2KaHhL%MEI-p?q8WGHO^oW4W2_syR<A~0Dqvxzm^WiNrb7t?3X6t8hUILgPsp-%WT1&<#mgJ>z=JsVy4sbmaz`&e7al``tp#0px=m@46WI5$(c
-bm8Qz=Gt&OE7Aq#EvA^<Fx{d)XC7LqQy6r|546dmO$Tpwp^n2A3_xA7_qr39y=MO>HnSXyN<Af(2j>DG8n->sJbM(8jPX_KhF`E6IT}rQdV`j+0I5T7
-X10RjFfjOnbJ(RK&RDQ;oXxQPflx`OS;{HJWg2iMHIA|aM&GI&iWR=JAJvOK51;(X@!^ZM%fC?XTeY>6w%BrKKO9Hx4Ts7V{(v7^dW3E0UY^W0cw`7}
-=t(*f6EeO;$I*et5%=yAA_0J!r%3ls3=xue0PMJjwC}Yv5Myk-foORCiRKm)^|f#yPF_fz8i=Zy7fgITQ(1&WJw`&cjV|HwMh9kWlscA8q(*J*73$kG
-%O;bg36U0~<T-16%}69Aa=@%KE^NA3udF2mwWgneqd{gv7Qnt$TR=P0eq~|<N9!%AD=B^-fUL<Zt}GenyORYbJ8?@4$70um$lS3As4+aDf{w-&i)dbF
-GC-+BKVSuDov{m##Wi=~cKOj$811vAQrV(~3|gAyB4j5;9O}M^jG3s=4xLn_z%kO5AZiI$Doj#%SQxcH5C$9DkXY>bEQTjC5>OpD2UW!~uSoBBkd#Wk
-k|1)<4)U$*?iO|{BIzp5L=paE$zHw=cJ-wk4??Xb0)-==YLPZw=t4JA`z3Ai4dElwK^y5m_x%q()Ge;Yc^9p$g3D+|C7OX<Fdj66Y(3`gSm=xmS~W`O
-Y(h-h-*dHVa_4OBTRUT0!J9V;C*Tvn|9{V~xHHsXu}$Q@xO#B)M6spYBJ)qs(!h$HT#hbA_O?Zh0|ur3UxY6y93C~do7z!PGss&2?brQ17LllV>i-WT
-BjE0c4~oRz=er|z*9SKklLWCze@d#NzfTqji-l%qQ44;d*c?Qz0n-GDb3`s<9cV*xHG&e`4%0`v47+@gU1Jvt+iBbNVUBAPi~waeVkabV%5nm8wGk(z
-VyMhKpJ`BKL}~y|X+~g0Qcj{{R-|;{>D1Xku2sGdc}0x<mX-IL1E#Vs8|F(UD9M&F?rWmqH;{!hW@IfDkuHa+swCKLc~q?Q4QESX{de6(>RQ{7?6r@l
-Pj6WOy|6Rrh>!_`cVJk*^y=#`CCMlPHPsN8|1O~6&H(dj!LRmBj^uIqQ2E=>ne58eI1zhrU<D7I+g>P0QwiHUS4KpFT|Eer%0OIF9B7nO3MK`d$|iWl
-oNITr%=5Y{myzt02^J5~=_Vn+;1x5CDT!^lp(v7kicr&Jw`HMO8_gYyxG#H*oFkBBbNPj5Uw+=AqAQ&hi7PHwF!g#*ki=NeNIW)TMr3spKD;l+hZMdU
-=P7@qkQ_CX6>-DB#$5xM#O73v(MAxlO9!R{;z_<fJAZq4X?2iM$I`;^mZbs0al`Zc4mD64&hqVsbD;ICO+W1$u<Go$(3ssl)J?i{2BYs%MJ+tg;I*=m
-D09}h1+J;2xAZ8Mp3cc{iYy>oRD^8^U>AYK7G;pmfz(AaU?Z)n9Ut$RzBlhV$OF75F*!5=SOfY|8~LJZ^0|j04?(FDHMrQ{aD7oX$T8&G)_y5PG-6G(
-v{Wi3GxopYyN0oeiyS3F2uenram^W03~d7#(!9KcWX{$ITCY=uAgwKEo=zjh#An0LI8ZY?TvSFg0<sdk$NIYP_6wbXx(qRRAgP4b8ZGCG*rb>i!J|dw
-JOFWg^yA#SjDst=!zw}udt>#5MXan7K9Ym*;N?f1;=wgT-;%9$d&6<&7n2d2y<kl@Zja-M#_1C3)27tM>7nUz&{5J7SB6s_O?}pCBei&*hGbZL(w~!g
-RXMWE|IGn^{PZ-A8F<Hu{@O0qSMf6H@1^a*3$nnA#5-B7cc_^f2~)>Gv!z}Pd(-cPdvr^;t&2r6XfMTV4f}dY364ALaN>EMpae|ghdb2;8P@TBCLa|L
-Sg`tpmSGB$dHVuJKf69Ti>WL!(qc0Fps7D`y{L}sMv=+)Q{hgjV|>J@#P!XaOfSluQh9r$T}2;e%t&52OC`KvE3y&Vuv(LUV3ny9({Tzt)M3|N3R72n
-49Dx~l$JXSZ|BHO{yEa9KsCweHSc`KF@dRUfaQaNKJ&3H@5+=$<l8{9%~|6+`-OEhzW<2TcS~L`cpW&h03KH`a0Q=8nCsBPJ>{-F34%}@@OS$Jp=Qk*
-8;>`Hx<{p&+*Lu5U1`A94nCkfaOgzkfU5(40U{K}jBs&7QFehA`#ZpgT>>I00iDFmq=$k6*?zkOpPYOS5is$hu}wdv(BRbNt4lK!bsCVoL8(ZMo46}b
-G_v;)2R$%!^onc-Q+oS5w0463@Fp`BkA%IWyDK(k#KEx5JpADKn!HKoHR(Gjxe^(_6!)`X%pc&N*_@2jI6DJ$%N^WO4EM11+NixH@v2(S$Tv{7Ih}vB
-29m~XrJ8NtA>9N{(2bO_opn<FVz=a>EVK)r8R3n8(-r@ZI_sOq{Dmo+mY6O&y|yde`os*JAqN#UWi_YJ55~a8kcC$F-JrKH$xSyE8>_0{&SU;TTimwQ
-GHbb5ffpQ+gBc8>2YkVuBRS!el9y7%){&5B*uLRZc*2c35vl5GM2wom(}{3CNyQoeGF6MsjhnbJzxB?wl#U~gD_J`6YLum^bwXRmL+_as!Al7yqz#z7
-#vIC<R@-s<V{@cZp+@1WMDD5eRI2ywaGO=r>~i-d3wDEO-}WvKj}I>oAEY!M^8%J_sJJWqBypr7mk1Bbt_mIU*HWu&bCylUsXA3<$9Ds+IjNo<6W487
-LP)2-{=_j&nY?a=rTd5HB|ej47%Ouj=GDJ)y~bLRO_j*y3!+MhvT~^|cO^gOIr4dhLDF)E`NKksjYvKUFT!nIX%x{?gi}{=G57ZfrRqsyq-f5y!b450
-f2!Ukbvy`L$v%t!0Fau^e?^G9|IduIoJ{d8lex+SyX8<J|4M_dUmF^=!Cb3krd4`;ieZ)w4=HS-#sY0QF-lt!_p!;iiw&7gRuz2IexDUAuh9r>WE-EZ
-m)SJ<p+`aW*mOF0ciww_@)ruSM?kt41?hS3-J8Rs-Z64S1cvS2o3pcbtxz6L&n}No&Yj2J>1FbikbIPEP%S*%_<Vj$J~onk#~MByZor8LsTKBnH#u2i
-H)W&xQE<*Q6Xyg46eOXbFc$Q&K8%x-SCfo0uk!0ma@$j9c-dS7hKL?Z==M-xxN4kL<CmntP|J==%~4h#N!&UqIX-a*d`)63BM#ZT(eW@{v1DBeg+^iN
-6&vq!sz}PFZlBB9TBsJKrEx3Kthr&wy+>wrk1onROv6N#4=;X9-~ZH{6;E~-frjjw*lO<x|0Ob9rEEGWF9#S=LFJgep|rs{4&65RbQp+YPhTJtBt{!2
-Y{aL+s|I_@HMf<$mAk%);+H12YDGl}cO9CaB=r+atA)L`Suxk50dWFM3U7d#J|D916?#Ff=D_ma%`k=n#_7AA7c06d#XOk+0&j^52%;FB@JH-==<Ohs
-?F>AJR-jhpX$MUoHrO@m;5E%^+5O2qy9zI6w`yUH*HB=Mb1e$Iv6NAwa}^Z3Uz>ES9uaif8kI4rOFH<}k#>wjV*lm-mjjJ_v#G8SeGp%03H!>yv0Ss$
-Cqt1d6!v{X<nEzJeXv^7x=HxyVf`s_7%Md{k&(*87v^d!k_Qv4O3o+FF-P|V>9Wktq6}A|4kXOjQ?#okO2x}&8hm{Hpj$d961~O#H@m`#<?dimj#Y=j
-Kx9TZ<0|62LSynkrj!b@K2Dz*5nC+*Q86TxWd{>D2DkjI;PWMd4{`nKWBD(M9B1q#b%IvXS~Ab2&y^U0#*1Yno^TRn8V?Bh`(WM->&1WxS;F<gX3YI_
-_#I!Jl9f6NOc+Wx5sLyRTX9z4F?c9Z(Q-YTv2Y-wz;Ml>;QF0c1CirN9k_u->cGzFg9iedyOGbJz6o=+k;a_Z0&q&m=U!M)@%ndBfFBuFJl7D9^GqD-
-x-D$KNT8*R<5Xg-kBJ_TLD8+`3J;_nn&@ua)+MW>KSUNWa25(evt(%Iq6he<zNNs{EtmIx6bCG%z#a8pA#A$>Da|Q^=Ya2cav(I&;DG@TfJR0^f+S_N
-e|)~6<Kx^>8fk$DY`vG@fo>(s*0^EXIXop9pU-U49cQNWu?;WE#=cfQi1ey&=PQ=RO<ta2HQ@&M6<J!HgbtfGj*gzSB0EL;yHIC$=uBr*)na!P!8?k6
-eS;WWW2n#wjD=%Ocw&R)WHK(iWHTVOmc|`yS;Pu1H078V*!pdG<D>{BxRp0}k{%4C@<0@ot(PnT9i2C9iLTg%MOCh?P0W%^$sR!YeKC`by1FK4Bw!2{
-cqH;T;9R$Q<S_9OA*x4k)fWJ?Ud27lvKwi%ZKsk%lSr@*$yxRQe?i$gTMJ_w0sodw8$@&(Y>c^we<VCR2R;xE9I8Qph#S>$E%-;cd9umGHb}@{TQn+;
-4!N8|f%6B>R^68@@=al9L^_1}ix0ENjl7^Ia0vX#N}O<wj$^-+5Cb(9H4z#-6^5h1z_BJlMSIbxynqiPFJkf!cxp^Lfo6)ZU8}hN^wlSb9w;(ZylAtl
-;2t;5)3=Kub&}B`Z9SE#b5V7wckY9r?CJ%u0ggW4o`{w<Sh=08z`D+-h;F>eGj3vTj#6@ADkpJ$H^J@Y^B+xA2eKyDyr}Pfx%}bmw7ZY%zrUJmFxv9%
-ZsI-EVC3QkNbZr7g}X5VlqU;PypQi%VXP5;9Gr$JJ3YCn*xEUP@6;Yx&KbM^#C<n%)UQRS12Z!X58_-CohDxwx+|@{Wj|Jr5I>B=z*EWFtM$RbI(B4i
-|K;QjGK+ar6R&Wqu{!W3GTaW#LA;nT!c;j}@J<`3iv1|4zcjTGS1qHygsMku7@ZSU*L224YYu<JmZt1of{ozKL19GqzJZ&f5~t8nftv24NExg(N7a<3
->eVoT7jXRF!yYuylpP0L#ulm7Q3Za`D+Sa*%!V5ceET+DaVy-7>r9G`H;)(Ra*#OAu4Ri}Hv6L<T!UUd=okaiVcT7cP}4k?6g4@@WgQH_#<zAY$e6Zl
-y7I_1NHFzuCA|*T7@>NWBBq?iGLzDQq$@#6Kd2}5H7tlGA8_bf^5Db;6E;l!kl}pToOn?FHe;Jg8wbS;TQ=aVDeA&&v-FAOAKmK@X+#Xw3I!?EuA48>
-%ZFG}>xmSTqN(l5Ky45;X*SZ~j`9TtkJ~j(4|IrK^>Ku*x^8#4F_d+b_(zkMo|9y|L0|kFqo$;;Nlo5tOpYp>({&R-cHOu#+*4OlrfMHu+m}^Wir?y^
-i*0hnnw*FaB#Xt_G%hnyzZ9(waS$)_-`0~Hk<_jP3DN~7=)={ePLl>7cEz1yvdMoCfipx`vLmQRy(~fE+ya_0L!jM>xrmUg9dK;LR0(?KMw1#Map0nM
-sSOj+M7fo*)kK3zB+BIQMy)wYp_QH(mTAl4bz$>mENH%#W~&tAn(C0GuY`kl%c*yqc*tO3F>#wA@>!~L)GX>Ju~(fG<me(JBc^oXa#Um}8)aEK#(!B%
-^?jdh{%D=HX@t_BQ1*6c?ngH5WzxM$<V*VkO@ngKXj&Xx1$XS6_;<q}wlZ3NYEk$&B$DYiEJ)V^Cs(tZ;yCd#zI7ALc*2<)_wcB+FcRg4?|*3Qp2C+f
-q9@c=IPUwjrA~?<O9`mh(<e_ghOwcWZ|9>mdrsI0!+cNTb<jq1f?Qy1gHOAWP)q(I^})%X;8H~BWF-1Ybh0(!sMB<D&#ZPDk@xL}Eob(=7;GQ%e30Fx
-c70<Cd1vekLR|x6_bwq_V;M}1TZ3Hj_EIi6w_?qXw!1a!-N*NX;N<k;^6<@@-uVU69(rZLpD$oB($lll6wo9k|M8pstI2G?xZ#u}<8bG<#fJ~Gop9$8
-q0tqkHYa<~e36`udBt&3Dg7?<cU}^R_D=ZW1FX%?<vh$rBWTma-en1nG1n57kleLqolxi|Zv6D{Z7=-Y@61cq`{G-td33C>5DhrlHd5T=z(?-w6~iSV
-N3QwJ?_LG4rK|9z&8Si@1nWFV38IP)R@Dvmq|zz7MJ~+OrQ~3sdLljem<Yt95IsmpG`h%`jWj(82u8*G>Z`B#mU)Pn^qO?cTWe`cBRvtM;Yvi1a0F<<
-DB_!4`A(5(F}BtwinhU{v9p{+COCC!j{F9V(?~U_mU`gv8t8U#rab9Ng1aBgzx?t`lnk-ztl9aH`yEZjW4Ms;29;|MR|QK`(36eltVOfHcGdgC)vlrK
-sOuU>p;Os6`kQX}%5zV1;^j0jIY!B*l0fu8qJ?(_S2Rpr8vzj4v0tEr^8K#SlPzV_E77EpUXB9Qd+CMb>r?Uzou0iud-LY(XRAnc)t%J7-rOZ6pjF)&
-ub@h;mV1cN+`$PD->9eT)GH)yZX3y>TUi8ag6`Ql_#HV@a+vy3Pi3(O?%8H*RlSx7@cogbanp?GSMA=?n&^=?KEAqdRNW|}o$d40+$>1dvsSk)`cY(1
-^~+W9rt%8ZS&BCxQ@a61p*(R@Lc8C+{4$dCfT!&_Sgn?T^!7L^sW@tiW0l!Xj(Ky3lpn9UB*tu<Ppvx`S8_88(wfz1tQm42gxb0eEG!6cK9Jn8+D7c;
-StJ{LGR+|(L0)613CC(jKC!_>qThtsbnDevXKIACXQzBG2g-Zg_ON7T=mmrGeRqQM-kY<d!^^|(-k`bORb(hCprUqmFbXSBB+>tjVG(Ir_x9*f#f0*F
-@F7a*fBPz+mbdul+Yb?uWIH>kDZzDqFv3yGMv7%m<Qo`%LE2lmmQs3(H&O;;c6rfaTh9(JTYf=YsR@Ty6a2%3yrGLdd7crpqi)>FP5w}zlEz3S)j%Tn
-UB@cB6<5YiTH<|agL5(HRGH3lxD;0q=+`St{b-9wYVvs%$Mk>`qaQFc-at;5g$?>r<&0b@==zcgb3OJ+u|c{^4q(uo3%f70aS~Hft6^v01q#vWIQ*|8
-Do0E%w?EI-_hb^j$zkaqbb^zlVFarTs)eJCA?jpflF=IVko+oqg|JG(sv>&&fZ@<!Jol3v&^;dD2o{4bGNEHx#{VL`Vojw}vU=2a>M9$P^k@eevYij~
-Ka9YOjXr$T&8j}lF|6eMD;{BG6MMTU_=WHO2mHjOoI8>_1TB)2Ux}WV4<~;=0tC(Y=_3Ez8VTxuUmo}-Yx;kOh5Um?@gnQ9rr{a-f80%Gv%INwa;Mh{
-Zw}AD@5%i|&IwPqKYxC>QjYonAo(hgv{&$3x2@mTZR?}_$7W9-aHK#+U;{Bv{}~~vIRYVT3fT&s*|*R(YBIbJ$eP9dgl}DQ948$-XB0;xg~{sP=9gmA
-Yay<TXB;bXT_M%o&D6_V$%zuBIBzj!#n8_z2r~8|{YqKXX<;l!^TPFnkx>oGj-*z$EnyZ}FISRi2aHICxL4aFu8X3uI@y;K{kytIthu8>?JZ%KCrio!
-;s-!|*niN3sUbx^o3kt9?Zy^VH^us>gB-xZhKcjy>^%^S)vIUps~l`i4B^>v85*=iu;dRArk|sJhQxFHzuvC2xs4;qen;$&fDth(GzCJSENf;Eq8+qE
-%Nog)R+5hm3ef=)AcYY~aBxW0(){mR`7*OAtGXHh?eX}7MRa%FS5_YH*#K25{btZ=^UI7ix4O#sm-|@2fMW<vggIr577V!|zFciId5eCn=~%b>OZRLB
-z5E@$yA9T5F2J(+iR2MDz^YoC^pMuDEn02ZwV~98VTr20y86Zh-Lk4bW2K1zJ3Z#DidMXF#2u^HTj&9El_jTljWwa&I6wkwz@!H7mE>pC;q6-_r*;F$
-6@`Rl*>Uh)BT1BZV0s54Q{w9;xFJZX_t7-`#-MOwwzeBi5s{HgH>pc@18Ya0`Y%G|8OTC`N*d8kTFC|Y7jNr+--vSP#8uLt<p1V>7zemPRs&#5MIX}g
-58i$g(pz}=p=-BE_nX-LZ`@-+A;LrVKYA2n3E@Lg3WwhD_6wSsV|LOI#bHYv=<YdLuIeeEnzt|o5kd~;PR6g394(|>yLFE_JcY^=7Z+8e5F7y}sI`)N
-rGO7D4&G>{%PQDLbZLQ~8T%_<4CfyTKZVFQg6%>CM`dz6=CX*#(VZzKl3q}LXeNHy+`%KZEkk!jh>5K({?~2Ybm4NgU?I?ab}{_5P3+54GI}d)5P>Q7
-!j@reh+@7o&^!#O>hHpo8RkU5Ad)#1s6jVmZ8<b7GKzuel0uLB{VxaM*IxYdKK+!DWQ;HXON1zZ<JP@aK&&=l<vSjAkSqb-<J1WtoVQ0R+!4`GB54D}
-EP!C>oj{}2Sg`v+>D^jyA^SjGNdCZ>3~uSr?c3bcb5qq^)aiEaWh*GE2MIQmnQ;LKjvxB_65j6nI+#w4EC?J`e2F^SLyDf?@OZFIo&_X#Y_d$A0&p%!
-dp?{RYfz|e$!0pqBA^2bz^^}V0>rQRvNF^)3q8<HX81<JE`T$To+=`I4a%oZ9=BlmPl1e=c2*M{8{E%8fGgQFn$wx@Dw6TvS4_ixEnqrIDMr6=`hK=R
-tR`Q7v{de?V@}Ix#L3i_YzJZJR2P8^mA+KNk4hpVSB#ZP0X2F1_{7EgaS9bH-xNhO>?XD9sd7zm-QSjqs$`;HEQnB^Ka=sNKDGm+6U<;|%85hG=gJy$
-2A(LSj=U~3I^0M~rECy72dP-CHLqjeLX0}5ToA7|PkTXVtgM>F7!yD|P55<;dF%7!L?BS-&wktI<o|6qk1kvgK-EO=e%sH!43{>Sk#M_5b0pMoTgL>7
-w#01;L7<tM2T58mVFkjmZtDbjz&;c5ghQ7~VVqsk^KzN4(B6$X`OSy!-JU-y&FgD*Trlo1^{9+VOKvpZjJQ@kSEVb>vC5!~@r?6Am!fmR#n6mh1x@gJ
-YX?#88v)tc^5AOQEm!fZ(@j@&zbc2Juz|<CUU)xFFGLaHb~v>f2C8vHOUZs(cL+B46cnUQcaZJJZq|8EXdgcnquGae5$>o?BM8X*#}!NVrl1q<fWW$l
--AA?^yQbp9VV|Oc!)I=d?oWpoC!-;6XniLlN3K1jtfm)0O2c1;(PrG@_-HWGH*=p}LlxIf5ob$Z+?eM5E=_yg5*AZ{V3ZtOp^3Zc&fuOp;rB8=#&<B8
-kOR&s)C7~tWK|b1dIw2jx|8O~9P#5Oxx4U;U8lK^0k1?mN~>{~rZ#)=XwcpTjC6NU1@K0@+!ixbFjTA6Dmsm`JD@TFruqfb!wf$s-aUkyN0)MPW>^HK
-%EdqrYuY5Qn{Z^OesRl+Vp-4(I{)17o0~f{iG;i4AG4E0afl(t<xdA=VHJO>L8SNU`Rs)~<F7~;qC#yDnRAA1^3cM|7EuHoarf_*XCFSJ&uP1%<n1U8
-n9|&#s=4xZ*Sy>ON^Vtn#;uI<qO1m<GCD>j=k?>h=r>E#eB{sf9O()7z`JiMjyY<hK;`!Zq}*8Pd?s3(j(Uj7^^vm~0ao5SPBtGkdp9XNTkSopPCQdt
-MvO{U1G~Ctqe$L-G969w1}oYo>c`k=_R@338{99;*_?1Nar?6;5o9yU$z${eHzXdrNb1lXoi0Jf#pf<<B`mH}ny=l7N?nc9fbCJ3`Cj4+HD|1eTuW$6
-anFPCt3C_3gj;uDT_EZYZ2h*Rcj}~?x@+9<#4Y)dzV5KD_I-`-6-CBLZ1lP+so)(kwWv$=7S~Rjcleab-IXTorlM?+3?eTsa^fmq{(J--VONgL_Po{p
-W>U1TK2v=4yYA`P`ET#KqA`94g`xYcK_%Ut-^e5>md)ed?%%tEo!^G1%gINC^pbw`ox7#GB=0`mExsuV@6KD<z50#%=Jzeo11qLl;;08z4Zk?<|83y;
-sVUOQd*=NoF1FN_@L|8;_&)DbnO84|Ng$`=LWmWVCxqv>b%`ZZM|ZrD%PVOQ3t{X_Pmnc-Mi3nkwpQb;S3l9CjV6s)vc7%E*ja}@rWFAFvF9xF#&f$f
-;c5@p3C0mr@)bk5*EA8cLNR2i3h+fHzO5<YReXj=8@#95rLr(n%gN<rS(fd^czR~#M7O73(M;?5FQ8C_*ke|BW+V!}0Zz}vpWnwWFf21g0)!h!F5+to
-%<DB6rdb9*NOWj#m`<5fxUZy2#!oNY($+g!A`nYrHF{pTN4IG!MEDEgTE2}q#h*d8q5jTQri}<=6J~q9Fq3CqWnb|Dn~}pUHV*|XVm&GP6aEm<L>3l~
-JnFq}J*@5y<PQ2v2p;rjAbI!#sMbl{{cgnv&F)?!UTZUnt+^Fn$l9vQ()`XX_d_^O+9j&alQk>Y36oc!r7lvmS@bf|?m`m~?MxzFt6#GYN!>2RzNu1!
-Hr4cKw)~C^b;6l#cMoflr|!!+qw>59k|EbrV_dRLBD0EmZ>*M+sYNf)MaZel@{4B>>FVba#mO}=kj?NPqM65U0w6)^nB%$WGo}9g+AjLXuMZF2>W{-;
-9=~8D=F0wD2M5huHy9LdbC>#tDmFX$XFKKy>NNM7j~+Ge_i|1`Liqbfc#z3~W;!`BE=2!MNX@QVHvAZmYu#aP<v99#z$%e}KHSbpXsvh9I{zI$d|xpE
-S8|7Dr4gKOD9XqC;h-@F@KH`^_gfBVy8;QkiVj(!tC9nkpz);aL!KL>q;My4CEh-`%R}iXe=BX6T<oP015aqmx~(K%V!x4=(59<dnMPq3kQqzitBVeM
-dyW^dA@aR>r|kRS0a2nM9<)^Vd;k~<*~>@1^nbJzVep7*GrI|p*4*bEv6}KP-2aMP9-?4?Sw+<XVpIXjnbyI?$<W#B+k)CE30N$VZh%JMP{n=D*ArS{
-yZ<nzdtjTRw<K*BtZANEZaTJJ6xjVKm0Z85ReS)@U&rpv02wmedSGI!<jtL+H*No#nbyj~gU8<&JnpFuq`}l|5UQz6%M=}HI6M_wm<p<Z90{Q(KW#Ii
-wCH3=#<cvSu1S4mWDCr7?rA4}8tF*TOv8Ltj&;H8pe*EGSWmI~u^u$g9j-1+K*tB3&#*zWr{QN$Lo~=Jfl0=7$&paHgyGXDNVb|mi9R@7PBd#BN8OV+
-S90kQDcVc{b+<`FaYJVUlg?HD*xY8~DMZ?MZp__%Bxy927jKJtaY>o_Xfn$6xY`yDdZpc%u9B@7>qJ&<qB+;NA1^dH`LX=r;ON<Rhi~2nV}RdJu@!*O
-05?S$GLOHn6?B#Lxit4{!H9eiU)bIH5l&ZhYT<niku$&Y5N&ioq?F9`i2;)Ve2Z9v<g%g#Rs4f2#HJ$MaG-=zy@jOfBJ8sh8aqWgtL?PTa^9s;eagk>
-2U4AMxP@}N*)rH!2=A!9-VdblN7(()a_p92(sh}(k2L_zR>3^yKF->xXp9-=UKCvId;N|FK)W;W(bXZ)lryEB-yh&-E%#OPS{fQ10k}4$t1nCf?+GcE
-8qJaE@p|C+N;yKQ*<p&n70tLoW<y)^^UU~+WWt7HdI(vQxi}a*%k&!PA^9srLH?2?_q2}jYRW{^M|3@^KJt{ckD6cF_?f*yHQJ?)>sOZdU2g!*ll*qO
-Edi%a65!6kM>ZFoTp;7!Fp5&fWCff!iF$ma{B#Mw=g5nsog|Aw(u>G(gt-)uNh-kb(=XTx-`9I@=%6TNh|AH&foir=dlHoCpH?;oJDJ8Q>#zpXW#_78
-6RB{@ASTmN%G7VBr1=eSap~qM#3tx{??aw*8(!}q9<7@#OxWqpj0qEO4&FEUCg%I4R@KRv+ZASQbU7JRIp!<rRp>OA1Mf|k7SgGw7S0Q-MI?(<M3KDs
-Vl{d4E~OIYntJ}=itxd+B+w~!V0`nAFD0u6y}0W?s>mjRp3~dZKTNQxrj(oNn(-&lZL+0|RTroWr<6m3>JyV{^7rARWBR5)=xB+TOs)dUvl~K^^n=rb
-><sRijT)~I=MsQi<aS+BR%EM#elX<4=RH0r@G*$%*&OMVZKVhlBC^g;S`-*VxCR6_(My0PLeL|iBtSBNJ~^Mws4?W>tf7XxU*7Kn1CMkpp2t_;I&tB?
-M0x}&-$eX4-s>~^j<mc5lMsqxM+DiV$>qQ+cEo1GTB{b%O%tamz&dhgV1SFzht^|bA7)8|$<t~Dc)n_7rAh{kuho%zhS9u6`b?ufiSIqV#@h2ef_eA)
-7ojUS8S~~3-YR@`gB;o1P@Ot~`rEUbFEFtF8=;O+Si+z!^hHk*!@8W2z0`em(-GQ$<~4sz2VB&NDo0pI6z)KqnIu*loicw&_-Gip;q-hqcQg3{W+a(t
-GQy%yq@bL3_zqosyU9;8^#u4dpno850B8pKW+|v@)a4>P(NY~1P?13(h`7rRNBT6V(tJ&C_9^DHD(6dVnB>m?kPdmy991Wf^W`#7$ULm-YrUWMtrWJ2
-iuPhScbAOmnwb3GM|<R1jucPsKOUi(C{zhOs2rXxIlii*Tz!Kbr(U<pgCsxr`lAX;I1mJ-r182BF#;5a?<(SsOSh9@K!SHZ2pd+Hh*aX`0YoW*k_u4k
-P>iB5TKDHHm+DI=7Fl<Hw-llnK_Q_BQn&a07ixOwGUZ(EL<H>}Tb|wSJ6^;mUz9<^y6w{wT+akzON63E#rOU?4e1w~3iqyDaV0aUe~9?vmoTqNEpEhi
-L?%d=<HCy~Y2cp;k{iT!)^#Q7E)o}tUBcV_f+>ynXm7x3t}}}zHa(GM6thPCnI$i|n3!Ey!Bpbjs~Y{|_xxJALbYbTzH!K(X_kkUyBw9)XfBTH9$BwK
-w!#1DZ0!fIz1za<RoFTTt981LTA2)(4t#<}lkGp_MHCi{ccdk;SP;HK_H-4HNgsl(Xp$7{&t)qX6iNBTqq8q89`?KE1xqK&x|Q0m__nT9PgxZaWlbCb
-tSP!i@|#+Hkt<BKL+atmH4HiFWzCC_C=BF0TxItSzawsu@WY9poVE3}2#X+K5ZTGCosiD;TdqE_r)O}CV%u_RaNSgm2rejwG>T#uD$SHnb;i<1+myG3
-=xR!@UE6(oe&E)79TnWyMUY)?HztO4%M(Db6D#{I>ag`b57;9o=Ce1c+|b}<`xhtX^?J=m%{}`6KAVSFi?eClqEBzY2?r}6SE<-YB4j%7INMqJ-fsKs
-nJANCU_(>5n^-*2K6Ju1eb6>9>w2(}f3BBUD(2W^Ga#qd^69gKqqhtv<7W!(B-Tv>HinH2%oOlQ@+V{nt2>E{>Y#{@E1{Z0TpE2hP(90D#xN*$Nmm=X
-^;Ww(U;9Gl9)Q$hm*r@Ksy}$DB^6=qN6&-sm_MkLE}#@B5$-@(4W+RUdd7a39W&4HSU-c@$e;jrq!-WEAlN84+3EYqRIZ<{?H`0{NuE043V4rR1oyYE
-G)Kz|NkMVQfcf5*D}k)~G@LAnjS}zNU6A>beKI%&YC4*2NLmM7VA@Kuh{_vu5BE?ci}9HKg%K%1cm46jj1WxUyTc$w-8EesuBfII<6WeeQ=w^zlrlkA
-qni(bhkzsnjpDE`{!LmME<ltqxQlb-bAYCbh$Cgx*hMLHgPh1++L%{!cM!}j+7HC!L}~yzj(!I-y}JiPlN41nfF@Ph=+(*aLYmI#o;iN{WIg2J2a`4A
-5*CV{sZO!(QA}H((R`Uzsk#Xn3i!MLJehinlNABGtMJ!+rd~CJYSyCo2{DxRqQS~ceo94=u%RFQaPaim<MQaoAHF?&t$hHsN+XH1V8nG-MfSv{izo&0
-U%EBo1JR3kXte@Pk{}8d{VCoh{_O%cS~u3TqFa;mOSfgW#L5q=al9nlM0q3!>(}J}OR!umgqM&r=KHamE&|muyIM{z+)lLLGqT&8&+g{@Yek>dX}%tx
-u0WL|zkk5$tauqlNC39?+#t1kC%wI*yPQe9<O5f|>14T_juGHtde`spcU5&F%u2YSXS6iJy><%?O+8ojp9ZV-C!%N>EaGi&vE1pj7z2YveDp9N4d%3U
-Q|hl@0Y0RBd+_}52w2+PDVRny%<MZNw@dUmYhue1bSmIpHE`WrRPd?FH{Tz;Qs5HgsNf@2>=H$<m=}OBL52~C3E${|MM{Rb_D4&7sYb!ovW)}bBRigX
-(A@B_ANYp3<>cyfebZsoS$nk<%nO7NMySl14-}P3Y#k8!7?4kM!N)03vlxVqcchFRE<|GQt^2rUpFlU`M(Y7<Ecaj2+?`28V#AO6gEOlwI@cRstpeOC
-V5Va4^u|S-g`PI*o~HhCA(gm)gvrOr<?NOkuHlbzlVGuOtLEHI_VMC$cqLn<Rv>sj1rfRi^sj?b8JVdyxjdb&M&n&pne38DZ&&TJbhgv|uH|db94>87
-y_?}C;BY32W>Pcyr}wid5&J<!GbT^k4+uHK92hn)W~9`#h)u{|v8OHTW!1|9p?S4TLOapukU@Kp%<6T)ImkN=y$NPwHc%jOm`0HwrTPnH;@$SO%HA7Z
-r>1&ZXH(uEWa4frz5{1u2sG9gQ|UJQhKnG0X=l&xta^|%EqUFhSzC*K&(8R@jZeio`nSjuC)H6W{UP$ClmxXO&smuRaF?KHJ>j&43zBTSLYB=m*%3ju
-;Q4lfRE^g+?=G*?V%@VALuVxbp?Ji>NhE{2iqK7m0jxzefJ~c$L90=U?<l$tSYqM|l$My%L1$3UQMT|}Zv~*239TS`e7hKj-t1wow}~-}0eA0O21_2N
-a=3tNc2N{t%-Gzmfm)lrEFj!1K*!;`zP*sO%`T6()aNIl+=e|FV6>g)eL$>_rvP{kVok8H@44l`B1ITnPEe6r<0IZvt@76yrq%Dbllc8j;6%7?oV5Te
-xnI@2r89<<T8)-vp~RNGJ?rWg=Mq>-?E=JAZ3US0#p;B7NaG_*{4tZN(w2tE9655ei}wbFxeLoJJw5;pDyZE`u>*vY&<*EtkB=Y9ln0u$4Wyf|%KVE@
-!>fOb%<sPXQv~;;!=K3&l`x1K<#*3s9KLZ=@$vTuM^6u*xWE4K^2gUl2X2v;PhK98z$?-%k$-vbh}J*dKoS1FAS1R$-n>uFI_^jNWb9_i8ch~i3Gm6y
-y=xSu%<bL{xsn41WJuBa`nWYbnXQ&293Zt@=x*m?A%H(2Pm<wBcRlJf@o7M5wsmmbLdWe8J)FXYc{krkcveM1L^4wmo-5JOI3$W_%?3g@u0Zf4#07~m
-acR6orHBJwktES|OcuO}lNwJkw8FdKA(H2)^c0n#7t%iX1cA#_10m3Qh%K9HbUtIlYLz@iy5H)zIZJ^!@z8YYT$W~Vy@Sl%<-+Pt@T?$~KWhI?&MvC7
-O%g{hE2e$DLk0Sj48=u{@U3tXBgETIQdt=^faXlPmigD`$pwPzEBeVrv`_@SMNy*hbtezjlAWfER*AVy1D{NDSFb?r5LF9H7?t7_$6NstmP?6U9$#E7
-Ker`Hx$;pyU#ti7J-5RhTPJSxRSYOC;e@U>mvUV<@>&mK6|TXQX`BmRBNHw4bj{`=>UpJ)%WW@f`&U<f+G0ODt5`}&XKt)150ziVWbl|z&L>=>>zyP!
-a4TV^f^QvKwd-gFpoRr~r};EEA~w4WuX(z=X)m*%yVxdof1;qerF0XdiAwfdFd0>F{`k-{I-q46(>x|;^7XC{Dz2N|axl?^u}QGs05iu4W4fE5YQLcc
-QGCen1971Iiz2{6%2rK}ed9U;KC}s7A+r#}Xh;n64%PdH#X%aNb-m)(JddPZl67=D*-ot`kMXM_c>mR`b`>Gqst?jbgf+xp2DSzM-3n3%Gr9}^j^-=r
-<JfsB*hJ1pWbKlmqGC4~5fa!r$SB94Aqi8dGP@&i;53M+h!8Q!0$&?*Q^7`waM4Ifzhpn~;A>Hp6mIyeHwP&)C=4t0T~Iu;U)W8S^Ulx+acT_;u&%US
-RvQ3{*3~Qck)sqvX^M8ze#TT(caE-S$I}7BX*-<_nFen=--d83lR{L_WKxj&6Z!h)W-YRCEDu%d-wb}cbStDIjnrh5Wpg}o^I`N&E5aeRv*~z;(bi?B
-cZ*+s%b7E<5o^iq9WI02ZcArniu<x<<$2b}SUOJHbA3i(K4{GQnY6^UDN^x;u{ZmAzhNOdrchtT2zbYv5H|+i9B$>q>J?&J;nrd(sq80UB_flu-|>8W
-x{Qw!-ZUCpLtAkkaST|1jo{7@H%ry%HkxbaaY9^6IdtEY&)&Q^dd`Zo+QF7xhh=x_jE;5^7&j+@bbk4MK3ko?2dH2XsM>s4PoBNzvXDUxSS}s7T`f4~
-yypIZ54HTz*)l9<e21r}6v6G85*FQ`%a_ktwe*YoYjc-`6)U96YQRrN-W(UTgz{TQfHGl$K>*g2#|Du(iU>0+ES$JQj#`unyu-)74F>a#$j@a4klc^N
-pz>rqoqdY(4=VFUGe!_0{TDJ}g+2`zs=zQktahi@#Rk<rR*bKoF+l$Td?FN>!6y=he8n6PLll9&MJtq%?u>kLD_EZzrbX!`j+_eDBxyOR_u+ufjE<Y8
-m#Q+l*MVHhFv--7HfLWn{;($Z!2>VtdPnlj)VD^_iw5f>IL@_;h_upj-$t?`D|6GK(A8ze!h<_jnK0|<FRPO7j@Qy`>|8HCS46jrz#Z8`*H_41AR_Fu
-ux-u>5N|OawewcBEG%MWvj{u!fLB0uGUnkR&GDzeksBvq4!Fu3ewrT*`vsl*(FF^o)MNr}e$%eN(7BSXs=sAspj#<$$MgB+On;o6UM{EWRlD=Cb?lHo
-Nd&4<<w_4Web~;2ap{Q?0y^C`E*61v?8VE+&w(aEE)=`1hVZhq6vR?MC0-mJyrJh0d%bQCY~_>?Oy+2I_weZDi^tD9P5<l7|Gx3RUcPeKzWMRhEAyUy
-izC!*wrpqb3oW7*J-z3;=iZ0${Bk_K#|~-tC`maPMZ3#zaXOhKR|h>ugIisf<Ez#Y)Cjpabx6dg?2cOUJG4iw9#}NkZqG_n@N?=Zw@<nqv)w}^E@i^8
-a^d~aw}#;4Tgu5b>e<V@uXa-RD4dYOW$EuOdRqJyc(iidKkVk7a@d}X&w)J6tDPx9+0SH+A;O1w$qDASM>A8?Jbf3U?*jNPpNA#c*1}Wmo#A5afhV)n
-#m#0Ft<ksDdx<V*D?uJ@-fPmlHwI(V0CPS^^$E^;SD!|{9jgVJ>>j~#`)M@+W4ZgA{wj*@)u)niP^C4`$DjQmOJcG_*)#;}1<PCO{cJ(^S7@2&<SV)q
-q0BpBix!1@$;-+8zM72qTQwmQX_70!J*0nb8kUJXpwuzD)gL(btt??z!)9r~>(kq=!R$^SoSo9nm!S%TU0iXp4(ZTojhKSlZCeLF96l+({onG{>z9uY
--@Hk&eBX7!xV%fyyu;o98(e>R|7N%S&8tV$?_YQC7Wm=%^6Ph_y9&-rmM+>_1k#iBqP<(J7ACT;R4zfs?TTDLI@#%{3U4tT9rN@Uh$%FkA!Zk$2nQsf
-DKcQ&Db-sX2mA^lqUtFHA|?r}sGiV}Zw59^+2j56dhzn`m&3>Fc4pcAq-@ZxQ#eYzbxh9Wjq4&L$dQLzwzqhb3F-C9iErtL?iB$knSR9ZONAOXqmX}&
-_Nip;d2PnxZ$c{=!@-L<d5z&M)(me_oQh1-A%Zd#F;&+|Bqirj6}(m^FIk0*&nl`7NhLKJo-Ep)kiAXh3zU{%wINw-9`j91^;m-17^T{_i%~sX1m#3*
-j7IwzuAy~xsgdJVUuqO|a=Kysbbm+)^<cg*2=UQt!`Hs9O;#UK+W|2kQRZA+CwBu{zDfWufzddth*kn5i6mp(h>F?wclL;>-6U?mCs^o>ME>IL_mk7S
-5bR%BNk&I0FA`IZbX1L>P<CpX!W1`~E);o`?4)NI?7H04!SY$u!9XDvToT>tn0u491a`%(rqW>v<z@#bI{#}%3L?S7hj7x1_UE)%_3O=S)n5PTVWA`_
-uVJF{NQfpiCj3u@6a_~u0`n64#hu+d<a)RvM32GJwEJWaZRV@bR{`$^2h}V-ajX4wH76NY9h7yRT2$j|XQ;+o6MJ}8UAYG0*lLr*m=zrZO`PfNwOZ!n
-c$A-Q6iSO?H2x^cI9Vb%hT73<`<5FtA5X_aX>Zh+HQi;R)kD+PUhLO&YxQ2QYKY%|v){%ytKRLZ{O-lU(>FYVzgI+Rlwwl=Er1H45;_<J<WIxPB~!4e
-BLC^LCoU`f`Sa7)uQK7qIU@xTvq^6I^4G>A8}~@+7dIimicEDnpUzH()23KHCbr`G31+~>aPgttoArA43$}l2d;j_se<4f{$E_cKDqlQ1dS3qU^2s5|
-zRebeV)GR~@-Plp2ITge%dPkD0dD29-rgQlB#DPT1qI`V-h&QI%9jf88?-=?I?Cm&JfF{2S8Z`|_ldrcM5z>EtOg$YR~^bEk4V}u_^UCJAG6uUy2Gl`
-$)9dwa*Aw8uMeLZ`;JyS?YtD-o&)s+dP%aPL1@Q*-4S;EtMMFxuo9@HySuvELQybLpmfm;_Mr=9Z)AQ^M&RhGK=c{pH4Q;z;TL?Q^2-|=?D)_GJNkmT
-nM%VE&D&7Tv{!nw`)=fm#yTO0_k%*+n^YJzn^>(}vCd(SEYRX<F;Y@54$>g=8{r?}6Y@1_rD~5*hHfoGHH5^~(tB9`WJ=GZsOp=<{Xc#Hq3X)}<dx*=
->l-`_W12bvFO2Q!LNr^Yy4Yb;lGO;hrotLW-X+GIRk0eXkb?pZ7M&P>W>*;m&+QCBD)DhmXhq{MayBO)jxTfp_~TX%Px`2PHM?rVzuBtpL;AgeY#eIt
-lZsAw>7~0wyq>*|egl<-9P3<6Lf0BoDe&S+i~zjj*xt1DkHmFBI5f+X$(Egf8OdvQ>grU8Z5UKcW;Uqt81xp(85$R7r&VmDf%C8O2GRc%z(VLm{nRnI
-ZzFdEMGLKBNtPHLQ*VE`K78=tHZ-ZSkM38x!|PHivc)ZFFg9K`vIjx-LS|2isGF;X{(7e`U9feo0KD+<IK_-c?qRen-ET7-Oxb9yMo`;X8asyKH0K_v
-sD~%h;D@vM3hqyzjo0hI^<pnUdLVAP0!!Q!nK^YE)7$R4N@iENALh;OU%7Ub{!(x1QEjg=H|E<7CdGAfjcj8n`e~$}h!9YlSV920W%yBU{ubb;MHW4E
-AUhm39q&v99|tN(Pa*$Cud5g)+gdO&M!2ckiPf(*%>*-_GG^SZ#@36A*`bVpp>n>sw<`l~>BCRM&k9uuNcg^WuoZtKe?a}LK1i8W8MU9i7i_+_vFy2n
-T#Tu|JURR+_&j9`j<nV^nA_>H>uJ&QbZC{QeM3;Dr-j*px;k{*+=eU4z_lyipFPp8V=XD`j)|(`fFTY39n473?J{D>Mo1A49pbJe5qd~2-ZkXnSp(K#
-kJc5n0gN=$H-fWyyUw{S?C9IiSL2_C^Tu{owOguX{xLftogWv`Zn>Xg-HUl>sG*$(aJ(Cg<K5WlGypLLK9(BtA?9RJG*U8%|JvT`fGc~opfxJ_3;H&4
-E}Hl5F?f{#wfp4z%{?Pkl`emB+@WAQR8L^WwKk9eha)Z+XqSYGG>2w3xuoDi3y%T(wP*`exs)ul1Pr;vd6L}{SWmWOB-SsO;Wi8C)bv$RAwRs4#QK7N
-77ZV&4y1b$gNOowzm1yQJR5@5+_jMbsHlDX7qQxD7x1M!hbA?scQ?pp)sLF_VKSYD*2uP8o30kOiW`x~Xc$s+>EK}w@5w^c->$n{yV>&$K-y$++XBFf
-@X}UOhQ+5jI|!83>H+Ohq%Qq1cr}&q5_2X@&B4$(<gmZ6TU1j^^0d(V^2FHm@c|$5o91^vs`{W2)kpZX1Cci;-jm>WB-2SoxdY){eV`dX=`Vl?Q~<NU
-ASJj-`ATnE6n$Nl9k?K?3H@qvH3sz87Eo#=Q;wHc=WgQmXws^t!DWF6RLy_Klxa^o_Z@rMxB>w9NZ4$-I&%fBOQL_`V{Xizz&yLrwiXViDf^c$2%WM#
-A1{YzXJiWd-0l_7w7N5CxP<!)1@Wg}DM&k2<Z4wi@BzF#_9PA=+PCoD`02bK53l~!Xktb}%y#`IqnHKE;`9T7Tt<>(4#O!k9~nA#Q7`caj9*VXdJ(Cb
-!05h<H^k-6NI6tD-Ed(#b5&)Q6|TcEzZ&SArRnNkqGetBzlK*KWv7XM0YRq45Lum;P}rah%Ky0Us<anP{`=hJdxL0Q`J*DNEUsW7!5iDoDzS);W^KD9
-WhF;KBY82wjVal3Dob1n*z+hTHgT%|s&1_0YjrX{A71jVs-X2n*tv+HM)nFBIw?qZzu=prcdBTkX@et}9~PQ6zuVw=f_pUg7Xj11`?a^%D$LdLY{bmM
-^2J&>4J7ZiD%fRGMRtGi7>%Qu1}fV}fWm;zXfNE~XKg;7S(lXIKL~vs^B+_ISNV<MK3ET{8jJBf-x!HaK!a<91j7?Mo{mr5?bKb@X;);PWqH(n!oeDE
-<Uw1`LXm$am%62+DU{mX>&~gnx!-|9W`{o=9=$DJA09kmO!wh@?rxUU=_3wf?KP}~Lu){EO32yG;__m66_Ch5Nr=seKj4zufk4Wy9(cdH&)sAZ2H3ra
-h0#OH$HM52%vP7aC7iH`HOBU#R$8YxL!;0aqv3K`7+btdz(Qz{;#qh+C=yMB2r~Ok&8zFi+nsoXO4`F0{>Av$C4@+e6GX8ooC6%VmXp&Di)Mdc>zk`r
-Z=lHO7?Zm|Qx#zd=?nEqFjSJ3p_qFjb4~Jc-mUIQ=3<1=^}i<Pm*M)foeO!rS^DYggU96Hz1QtE-aLDH1Q1zr_5S|w;Pn&o^XBrp?&Y(ix1DDA`S$Sj
-5BB%><k-zlFHcv)`6%!7V$5c06h5b~8_lL!H)q{4Cm%KO>39@Q200jHmzb@VCWItx9p+(1#Hz|z!IqIY8F&eZlwqIXq^Y%*s@cefDE1)iQoX{e9>N`m
-i_i+<UlP=iG4D-hszKuQNsKUP1h#0`&zyLlGh+WOMZ*TjKSqG2qM8(<uKqgLdOkkvcalS+hI5?tpEy0F$l%<BTAZ|cgjwYqEPiIvDS9b0oxxJB%GdBo
-(_CwtP(N<T?AqOH_#XCHLD14qMrzUL_sQ|jPqj&R|1xroa>qC&W6wmo)ZH$V-AX3GSN#^*?EhuK*}w)XS|7ne5$@#|I31z;t*p^7TyoQtlaYsr$I&f%
-FRXEg3Ih0v@=ZITbS@LlUIKRjoz#gFwaqUBn`<z&RQRLRO!Rpv%JUDC%TY)1$LaBLpU}1N*Ir*~3F#~N*S2~s>z?I3pW=`9<)hHpppjTC13Y9%ao48s
-{RX`U`2Q$ba>ON{jwXxK;XL^~4ba%I=djO2ay^W%IJ~iAh<WGcf7)Kc_xpM2jspU(m^$g>d=~bpsmvWx#ppajV9h1(%%%H-kr!kiq%83Up1>C~H*;r~
-6QHQi=2!2B{E|+c#A%V{(8x<=D&-ve8!k#5bP(4Mp5yNQuh??NQn`w1$frg&(##(8{$4K_ow%<)n3viGUCi=G$>G1fgiWW~WN$&xrb9v@D0-oX=2jcN
-Xf(4>FMaQvFa68K;+u}`PwEg?2cY(2WAKwDKEkC+QFW;9yW!E-O_me-YcqTP?8OV;K1wg+?)GGoEZ7TGr-HAUd(igXiKV9CEll<5-}#k789~wJcS+7A
-iioV(XpLcS1!r_0>yt68t?@hL%LOk9U`7#~7$Kqt3kTWb#~<mTH*oy?T3WSOy6JHNMU7jYdxRAzH<;1t>VBIO@kd7U!WxAy8Stg@8~{bQ-jjk^em#8P
-^8V_fat!F2<nt)_PDhFt_x8+vc13~l);;tXBAC8ICIgnQh^j}|XPhCwB<ziUt;VadWQe~h1>Sb~9fSRjVTIQh<B#MUdPV%H^62^h5Y~*Fu?Up0j}Lz;
-51u@+Pbk!(JpAR^+rk&xrByngP20z=pn)jPYy-)Kg1_{^#)Eq2Z%sJxzEZp<{drH*_mM~=*)SGYq|RcljozGJ@kD<yn|)Ya$tC*b$MO8kP1Fjsc^nv+
-u}9~4XTouUwTv2wLad*!pI3UW1I<jn2C;awIYcv01b8~AsMp}xB97lu^woJ%csM+7UAdC}Vz}*6kGj%BLHf@K)?!@FE=#UC>oEO`b~PpM({MwN4%g&#
-72JeS3**LzS$jwqgT4EIb1T<3=XM7-YA8m+6{#LCE`}r;?R30nkDz_))p2zqd#YR!mhSs@QKMsKhX@le6D+)9kJvXkc3)wqXuxAds#0_s<m7m{Z$5i+
-_|wskFJ9n{yS!yzxmxc7`w>X!jjQ>X=mW|#ml4&t(^zjl&pAs<jhv_u!T78$RsBTa!uW$uT~SCya6Y&pNKJ7LX>W)oOyALUroASHm1l9tD0e#R(G}&%
-C$c%IOxL}2=bP)z!(Xo^bG9Q@$|))tT8mY<w(>0|O6L_Gj1-4|>E0y@V>gF)@v!k<{|~wKj1&
+c-pMJ`+pnNwK)2_a{h?jIk(3%#vVJoPV3e!CNbbkuybrf%U7s#Woc}yku6svCAg}-9}BD-o3GtVNO5?X<eNipNNz3=o^2X43V}Khat_2Np9DuWM|4`}
+9w1+(O?O2(kh|8}dqyMKp}h}2#G2WA?f2U2wbx#gG*jv1DBHkdgKWcCI29S*&>bEzqy6czxVd34k)+h&4P(i~NX#;=4e4Zj1H<IeL<;_-M+VH~hJkb}
+9yOD?32)J;8Qq{XF=ay_YEq?1b2Nn&L`=)t5E%}S4gth=Gik*VqZ`coBjy;?G#HCR?a+o58y%8R8<-ilOtzsrF=}q0<ZxsddIf!fddE}4P~J+UlM#Rn
+k4D*s9pTXw)Q#ZD#EuPyF_?zonT7%2@i2h>FcHHdNq|x}gh$6!>|QFCqMnRyk0s%EdpH>j55VZ-F={qy-tP_&YZ--dF!nH(!QpI(B%o0kVJb03wQZnb
+C!$b+IjU|L4qF?dvE+u7s55M(piV0W+0a%rIUY?!wn4ebw(t;6I5jh1!py^<+HqlEb<AWkk%azG*}=qy^!5$dVqXf%bW$D^vQqHRj1O+m!((ISC=GA}
+q>Y+8+~wPlG{aG2U_517>IOZQGDj>`gG_TUc0Y_eo<;~5(8z{u<~aP0#b7pLmRKF^b}Af?ZwRM0BrJVHTYzCkk~)R6hv>3FgX9f663J~a4OS!>8%tp#
+rVX1WlpO=8^eEIiG6u`QHrxg^cPCP}VWJ!gRH#Es$&|GtmKs(!#9&B6W=aK=gS7|j+yK?3%=>Z56LD*U75lNd0dQ0lZ(>k-EFMF6f{nnO!w_~PV<}jt
+4gE<RWf*6}8n<8ypnM9R&A&5@k?@LP=wsu5_r!nG<r}-0OpgWv@JH1GfA@d17{*F0C4lhN#rT#8%*-Mc{qGn5&%nim6)^7U=<VvbbxWtMZ0@~xbI+zb
+joW&*Z0_t;W|u~w+@i6dmM$C!dT=580t_><BdTh%3r1p4Jy4oB@Tr%rO?lZhEw7{&$CgsmHa7c2YJBW5cJV<@TR3o6&*r<gboSY*VhsHF`WYhv*`_sP
+yfPe*4a^wvACH7*4C_ZQU*-+)V8v&C3>k{{S=XqjSADRwtBsv3e}R8S!q2Uk`0%qfM)e0za$VO$vp-7zN9?HjWN9M!Bv+cdW}5qEnr~J3g}fdfu=1*5
+oHq<DGz<IVs(Q-Wu~<52+4w7#>Y$}MfHP6cK4=A7Lx0wC2d%kas663yf^s2?i-(Qw!}TGa!hWbwaAR9Y({e9UhQ`|4*$s1hW`CxZR&A(ivQm&!QG9p2
+$P7aupkb&Lhdt6oFMles)psh+#40XObX?t4not8uEX8(&E%t9?fT>ZoV|dYISIk(F!89d-RG1dq0ZA|+A3*w5rfxO|VyD_L8z#ItYHr8J!NHjOh*M6_
+N?=fdcRBfPHY@=?YV*_}gVw`C;gzPTRCt@o-fXbi*qiK0Xe+ZTs|2*bCoq%>peYPjktnOQl`oFPm;ZgFJeFKZsr0BnY3x!pE}p;eo@hN)&6ylYMALDz
+@H15_QX%nPi)e}Mi}BxAQG6-z#Ng=2@^kDW{Y1i71IDI~O?Px|wwHA3yqZ+h@3tAn*!bgy(W0rrAGCz7)9%xQKhWXfKBy}4KPlQQ5Y-hmUz(7mbt^pp
+CGXn^`3hf>uRnmPX?gO7`}F&w*R_1ve9UT@QFva{W_PTNE~<Hc%;MC)QpFbaIfJm@AG4nsTTU&GvPt?W5J=ALuUg@htj$w;kX}NCW0o@^5=O%Jt5gj?
++YZEB3+3o-Zcoj;?61zrV)9bJzX=0R{5N(H2vBT<FIa)wI=^RMZ?v|y28@pGp8h*Jdu^q{!fb&ZWv3EX7FjfAZEIsLwYa0_u1@8%Ex;OJ5AGOV#(g)u
+l7gRE1XLGF6N5^IYS#x6iIl2kS>}S3T2>b{AfN_dQC7+M^XC+07Wm*cOI_ga^F}@xPRCQgcP;z2aQtd1nMjP-Si$x|fY1UtOwb37-RwK8bzZ&<hPQ`f
+arSKnqbZIgmTYBk$z)by#ALgf`YUFo5=(3-!rx?%voRo>rq(p2u<MvR<T4wNneiy2aY6rUs?9<jP$wG+kFx<2exfGK&6RUvVqz(at-NHh@DfX3jk5HZ
+!U5RHP1n>>WJ@U11ajW!ij+{!^WWNXHq4<FoB{_(f#}T>#=F4l5NlR|kdGHHMB<67>TeykVChREiS4G5SM%Deges|d*20wYil!r5F^$Wr^7mhB8CYqt
+hVL6yxH%e0L?3Hc!d4^}Q?Qi_*7!(#Wt$3RIF*GL#d)Ns?@tV9%kg5(oWP!cg<WD$WFQfbMHs+ZOwAnEPae-|9N^9SZ|mrvhktB1yxnA@dll|ZFE#cY
+Y+tvFyfyKUH{Im03p>KG)L1O4UKmSQvHJ~cEWBgX0}8^Q5YIsMt-fCE7#_C=6%ZbVfbCi=a%vhDg;+CC!Y81cZl`c<yhQ_6j`=%cSJ)-<elw!fEIHK4
+2NeRsLI9OWr<$fR?f|l4zDBmaDmu5IK;M@t?u(ecrAqXgv$x=O6o3l8KKkZpvch3M6;xFjRahgtzO|Jr6^kVX@sT|jPKG0?MN84Rs@#`uZ8g7nU;0M#
+`sfV6Tv<l+o9^h_)YYYE8Zi^<TSe1TiS%<Sa1#|e#_vIK>Q9>JAX{&JGth@DbPu@t^1JGB-f;4G13#|$d#XuJbR5L0+;JVq3le(x(L1|)`nGN==I!J9
+`ARNktyrm35mUuCeo~v;Q_kh*jY|e>7r@&hn^3NpL|&j}Sow&_2hypv8>)>}H*@{Aov3bfs-bDBaxJRG@4iP6b7ON?uTtOh&Hr?FPk(Vj83)mw{U{Bx
+w719EIkz7kA*t;~eO<jhxAhgPgFELU-%>c*d^A4(E%sG~@4BsPODB{@inH5A-vr3cY?&R6fSi+#$3|eWnn&4<t>3&^DNg|XbSJfRWzn=<`6ln|7)EXl
+Y4g*NXx<O9x~0OaR+MnBR`3;ZyN1j{+LY2FkhwU4WVk%>6=WB>?j;R~Bmk;mM^__DDa+5MjqZ-SI{iFZZ#1;;s{K88c6R@yV{4c3-8(z){YhWvrryr}
+pQs(1Hg)#({bXxz*F7EmoibT75M*mdU*Gq7dN+%Q%^Gs&uG_nNdOJ6D^mS?hqpN#!=l5*|R-c{>Wj1CR*dMh5>>azI52oXB;J#`_W9O##%tqqoDWIqz
+>1G0zHg+ZeTk}lez<VIqR6Z89Xj9W_<zr8VR<tRvQcVkFYsOBppF4ICEYitvT#X=3@Js2@5@<z_*@|f?Ie63I4K$1^Kn0$gv1aav-8`pQu*k?%u?TQe
+0Lx|?8glfGlfQ8e>j25CM)qHdz7-3{eUoktr&F<b;EA0ewdg4HvWw|aM0JzzB#D>rOpnq7NC^6<nfl1M3W9~jE(&^RRA$5JD~V+6$IBpA@8qkcv2ZMD
+Z@aW()JR*4m;&q>({L7x69Zu@7Ev29!I=Qn!5B5)ji{n2b*H8eC#+OuN>TW#{u>~AkO`xm^;cIy5W89e`V>z@%7;wL4(`>@u*toJRh{~n+pAZ+xl<0o
+dO!lnpMxvWX5>{0h})M7!JWJjiie8O0$=7pDQrX3s=9+zFKe2f{NGjO7RAXe&m%E`dax%lRRaOP$SU06W1z(0>e^774tZ_B7TAQGRKNu8KDvO;#GYBV
+y`3f4b`xs`_lTg;McUTxq+#nkU%H4dWhl1K#wVTf@|q6I@>VReoJd*(spaxOYX!w8xNi8f6&BoM0L6(tWw}24P=VP8LxPpia{E9#5$QNVZnsMp2f|lx
+z7a^xt(Zsji&FG~n{NcU;w6-spg^`Q;}*#(I%U9IMos+v>`rq$`B+=|MX9W+Z}S6M@on8WU>_(m_>~;p7HFyi?RrjC&L$rN?%ICfQ)O#M{~e0vych-{
+^KHJ9Lvvd3h~;62LrY{IvE)Sh7OTuAt;OxJh*?lw3|CbEw4O6ZOiptPZ+WiF00PpxR?I>DMaHafENVmN@K;rUDJoo4h3&&)=P(1{VAWy1@CBx`%$OO!
+x~6n<^T<mxuq~|_Up-jI%a~8f;q_FNtVUF~5vqgLdQnvJHg6QFWbq=XApcuASDiR^ZV#|j&?*_S|L9&D0d%wx1cFs4Sw7Sh_^>@1i=<Rs0j()urJ^hC
+RAO`IJ>7S2*+NOMAw=TVuC1MvvY4!cO2tM@1iPWNDe#;b+18HiqAB1?90c44fBvM&-c3aJ>Y{3a8A>`e*!+!|rTrkdx{9}!10WKRBQFtq0mZwPrkVpa
+c8w<@M=t|eV=yaYV@sB&>}&$T8EstruHTP6#viO9e(Mmu$YSaf*hrv0UxW%NMUqi=k?@ySDIlkP!d-e*Pcwnpb89#OnL7i3yIq~#n>y`{HwBEXU7h&E
+zWr^s@#fEZ%|VbZ{)BT?@@<XCOMKW2M;BqCpBPT1#@NL>`un%`rIyoHnF*_em!L*o()6+6WcX?>@>1aq)yn|Zaf%%WNf#z%QPp&}`auOjK$Za*mWjNS
+<r%6Hq+HmD(Dd87Xx#R?@ma^HwPUen_b!da$2rL&e8=*0xRt3w8`H%jZfjW)C5mU->{J+jMR|CDD)5JRnq6BpZ^dTcTEtd?a=ndjAj^nefYeYF#dYfi
+)p6_ANmX)QgjE2bKibV3wc=RJj3DO#9DLgTBTOSnM^6_SW#B%g2X$mceVU79(sECuC^IMC9G06V5ZI*yOW|#>&qbZ@&<||or&)75dzs$cqOE}O1B#;m
+vnpVn7iBZhExEYR+1OiRg*(ae96KsDvDYyg5{zY|`bT$T`Jr8bUQPsVLzoKopA6;+4G$p99M{+rd&+eX?u4`J++I65FYP<bU7sSTPe59M#=9x(JKq7V
+B+KrK-KylOi6Dv~T3_Ef=Y!2Mvh4yILWiK|Lf1Hl^6iyVEQ3`8;(0R*#jtlq+#DUc0)3pIbXap=Dxkr?AYl~<^{KMyXzH!zEtmz2Us1}re~Icb3#dzM
+1Vk-u-W$`m*-A?Nm#8*BE%X}~6P4%Equb1=!jX6Zq4ISUgbEPd!-J_smT~LJqE?pqm#8~5?K9(h%g@#9j;oQQM5V95sy&ADZY3hy%#=VssE6_q;}hE#
+ZSg{KHs%3IU9_p7-Vcwe2Mc|1TmU^9Hb;)ypL->Qc^YsY!ElN$iY5sFTLDlIn7p18Ng0;(5>X1q&44rm`;7wGQU#dacgNlRM(^hD^*S%Y278-!8#NaJ
+)h-Ur5iY%5%86EL=I#|X{cmO=;|{lND9d27W>K3lcB+A$O@YRy03k_JfFPOz2kZ+6ngWt)>}d*&m{$@}Te-cnUxAnKxG|WB#}hj+3*{$|`@3S3Xq_-@
+I?V3w-J%fUui8in4me~IwvB%x%kWM~+@>;FPVGpVBj&r>*pwO%j|@b^%xGhuYYxaHHZcSBfR-cK6?6+wMS8osZ#TB~_T1Bj_H^Rs3bH>1gfSHL3=myl
+CsG&qDzBBLHRln@3dCLpj$*4dqV<$Y@(IZoBzQwVbd-jKER=&+l)LAT>w;(A*t!ulZXu6@Xz-uq`X2ZMbPZ5gOv;0$on+IanQ3FlH-jhn$xxYQ2(xIC
++F&P@#j3Kwcw)I+ovt?Ka@}C?WQY$W67kS%UDK#4l`eY3uY8gC@^SgQ1YqT=Y)6IkouFK}LK~Z2VXA_~XYdaoRnbMej0-c>aH%2N*3v?V0P+F@fooB5
+t}P`FgqQ5Eln>$0kJ5`kEkF*H7@AS;wicT^hTc-znDQ%yH#UmSitKC|M`C+p(tAz#t3pE(^V-Faz`k}-l%8R%I7LM&6^=%Y^yt#7W+Y`s4Jx849Ul59
+G@B04bsNc$oGw}$XZTb!4&4kISCWbJ&@f7Y_s2|2UDbedMvjg`m9eAnN-Ufk)P_h9D<w1!tY6bYW!$)nzTwabq(P}_qi70k2}n|HO4aeNim=?36A@Wd
++BGr-NOr3><%&qoBLWk2<ZrIU&t>k%C0ozk(Avtr-OdQrzYUn)ie$&Ql#&>T{LW(zTM`kRBw!4e@SH@@0|0j=FRX;S;FKvCtcRSspViiy(7c}cnCe=t
+J3+#eN}NV4PE~B0t?Bj7(u7AmX)P?4O0W!>Y*i^ug083qH?}oz3}rbgNr2yOd7!Pnwo6N4>!|G-@)Uei_;Dv1JDG+pAks0BE87=888=2u%L)&f3f}|B
+CxC<=znPxRsOXo)Tp<~9-=&N;mJ#q-1&VrRKdQT5Eb^aV`f<IZ3|G8xk}^S<bF+zJM-w1;PvZ%kB2V7@ojiFQyEY|@PT`TEc+}~zsZ29R#d0UbuLeTE
+SaRhxRhtttC{nf0sv|<N8&%fX`pvMGI1y12=eAq%FsBwjHp${z@kLP+vPxI*mMI{T5yA-m`;Oqmj;ONFjHH+9>g@afS}FGP4&0V%b<bkOlm?YzbF_U?
+oc|FjXm9J$gh;`%km&E;dR6uL>$0v@85M_A4q8<^{DV1O`Vq(x>CsU$ZXk`Bf_Kuqorz$z+Zy*ZtN|BUL!gjFmewp#uj#_o_Ex03U8c$m%%m>!!7<dk
+Myw%8o%!jVFpNYz%1^tj2zrUeLSv^UZD#7}owx#t<W>9hwRqE%3U$a#6beN0{OP(R(7tk5(bTkL1Rh6KsUvJ~OwvEb>d77T0?%Y^i5<SNtv@n=N3u@l
+yWqx9?zH5H*d0o14bAyPl+z%BK>x4_k}`-pi6;L>{>0b>LYF71iv#4Uo-eIk%dIl2x{{bO?k*yh9IxUXr+1FjK`Z7YQq3DN%fLoenIKG#mzoKfbOxN?
+3E&H$hhW;rv?3rqP=+g8TrnBtvW!cM=~c_Zl<dV*n62Yij<U!pmcB}sK)DvaF4lC=sh|KsOW($*NBHb^ic384Wm#@swmjiZONNlBO?GTj$Sm|ys95ji
+=qU>m?alxVU)VZJ7h_|vb|C(jD=vZ$DlILUVbaN}7TWS8QqF=Xr7!JQm8Kb{Xn!stzD5aw8<i=1)&U)1$OW}Ra+7@3rhLX(9j%8xSUr9+Hl`|#I-Xpy
+3D8pfdWmbW%(-3FV`GMRQY%`)pNiHOBJuoWERt%MsvOoxM;JBsBcI2NKN+j2u`8iNfzM>*x0cr%d^-A!{yRGFH9C4bd3eA|#M1zZRv_1~9O&+G4<pV4
+X0=>uKBNSUJ34yr+S1wAXR86!BRc-e-MyVgXZPl<Jzd@X1}ZR3lu<pplJ7m;o9^!I?F67(@9x^Nxo>Uy=AQ3$Z|Uh+FRQD&ufJo<7B8o_b2B7&b!_SL
+HF5i<zV&*7gcR%Q?%dRG^mpCW*>iWl%-Yh`eW!6(&*o0|9S=upLGJ44?zp{kv$6Hw{yTcQWg^TBjj#H8EillpZtsQZs-}Few_~e(6Trr;UERJ>$i({j
+lgV--u*~`yYfAKWcJyw#!ytRK$mqMFewws^e@cDFT;3_veLJo*)VupSd+`9uJH*mJf;%wsmU@66viI<0B9XF{7NsP$S4wcUfgEaQ@LY<?bE({P<zrGp
+XSQ~2HDDV};ciDb*dp07KIrMO=(4F|F&8&gOb=E<{D1}(6+A@D`SvP}UYoBJ5H{<aMtw)DR!{eBUALpsvr);Gqb9jE*s53eA*eNXXb$8x)kFK7B)W$b
+ZH^w{A%L=`C|x`q#L72!-qvyVmVQx03E46?kefa<KV7Y1epLr0Q&r6S-wortEbW$37+T!wV4y9T;vEXP<!*z5guQ)OxCsjzrWN@;u+}pi-eHQ)6xI~3
+R=9E%#FS<vdA_dnb#B7Vd`C}Te|?wy@Q#4*ySJ~u^DbjkXKz1sVxuA^?2Bg4Dh(5-v?}FF)XoGv^$FI%-ITtaw)8GA2Y+5~XMb;3C+?fZ#>}&A>{&Kx
+@MjA?s+DaDWXq>rOnFu!*t3O7^u6lnD_XD(G!GcLGP)ewZZ?CApcIz=oK%8M_gSIq6n@}S+AO`D_jGlB&$z9#qaP-r4^0<xV(PPSu+_TC6Pd<FL()ud
+<b<rCvo@ZFe+K9m(Qq;fT5NW93@HEq4_ju<HaP%W1NVihAcRLf2;L=EVteE&g#)xV0s@q_hJnZUF#i{#=JrvL7@I`q=B_?;n>6tGp3dIBE~HF%bZ)v+
+Y$XXrJ7y~^q(8B@rw7OjPz<AEQ$Li$%-GPSCCJYPa);QtJ@eJ=fm7|(B)7yy#oMTdro0X4-+ov^kS8Q#A=^6=l`xuU#|7>Det&OAO#y-9Bfs|!Q+fRs
+beJq$yW?2hj$_x@ab&)+>|o<M`-nFhsQQvRVX47GAs|4j`hH6bm1Ud#y?4VN+g!UN3EUw}R|B3^g4WrkMee@RngD=y7G=9zijvPJAEU&zhCpBkFk{b#
+Y@G878K}Ro*KTc07y7iw^k>y1G%r|+BS(bP0!AXrO{rhxzW5lhAARaPh%H^n@Fk$A2oy}OWzq0gZ#v)BIsIPlOtyXxRu}Fn$VtnIBzgwPM^uN-6erFA
+!9a1kfX^sG%4{wU$lW(9JZQF~eQkndBoq||fa}z9Mw2itXzcK<_kOFi)3W`jx8HIm-ca$7Q%CRovzA(a*zU9bvB{l<omOtAPw>}-)GYXDX~M@Mr_iRU
+`dPfsg#=2inMiacsUbfVp(Xb9ZK0JRYBA%z5m|w0_2#&QnnJ*b5^eQ`l_tQm8WgDkAt{C+YS!L^@gWI;`4ka^Ar1l<{r!7Mr!}M+A_1*B$UYya<%7NC
+gA<}009~pAfL4<UJd65{<TR}z;y@N@GHxoHe75kcRp(>l&CL3z!tgtCDm=8vz2o7*^l0P{>|#8bHXff9774_o5)l;p=K*{{EoM;3RI+V1-gpD-6VhnN
+&4aoIYEK0@#5$xX-~f+S>$fpqvyEj^4IOYM4CoKK+Ba6Be7z0JsVOaR3-w+d3E%(6_HSsjZn405zF_e$IF=Hifzn0GiU)G^QUov?UUgXbO)zkLgr(^3
++0?Ve=m!NrAcMmIj%=E=!76CF(S@P#CGyPWSdfsbyQjOeY{oxf=cg8|zqR_@d2s+`jD|-ZQ_rKOhAqSs;iy5)#K~@JsplOwnJ;*o$=IzfSXyqunp3rP
+kFeISCGVh1hTFHu5>zCa8cv%kMoT3I<KZET{X;wZufqBW@LU02-F4f&#`kY({ie|eRDV;y!dso(7xO@uV%B-}3ut-$hQDwaPR$qB%8!Jj%i(t8>~rB2
+6$MIMwPJN*@YP>8OoM@-nC?uVlfo@7a?gqq`I75ET&_B!dZ#1#EV+4lHry-AXs;MB(buw#kyq-}@hln1XKUviM5;^xhPxDw=aC%$v%0|1*==&6uwec9
+LjLL)JXZ=A-gp(=v|%qllgEWy&B-Z3zj!gslJH$Y(aZv2t&eWJv}~cP3*#+!n&SXu$>d%D+T?9+EUuKR2l<ox3#zJdm8xn23G?4ZPDSmY(vr54==luz
+o{Xi&XHbA}2Q$+go@pLac;o(1xgLLN-Bsk_et;5bCjeC+OQ%$9g|G3L;Z;`{>GULgt;w||037YU(W)Cj?Jb6?9id9UMwW+N6U0Sp97tB4NZD3Mmd-65
+qvL!tus6OXW~HQu3-2?3lr~2rro3vi)_PIv^CvC?;5{Mob~!p28!~pYi@^8ZO`9Br>jWNqSo}@nH7nrL7Hkxj9&dhirp7iwqEKRR@E|7l+;$rXc%7bn
+gyesFEV?+e?s+K!J=u&$&xq*OOjYBq+A->Zntx~=ZQi*asPRAd!7H8riZUNGkHqjU*34QJ|E{jy-X5<9V@rdJIDtMu&{%Hk?8W0LlI8+_U9Ic3u1y{N
+on*f;Q;`-R7s!pQmPoit)%8d+g>pOsjBSfy9*S%&C>Ep9v}Fu7Kq_uEL&iXQG#WQ`Nb#3|Os`rA;j5Dx{mP<YDD2OW-E@<-hm$RMnZ@7fH8pCV^_hU9
+>Vu^Uo&%r3KTqMG7Y*a2@Xom`yhMOyR&Atj>t{4{DSumkDyu1FHgP$3x&CD4vOLoItQ(DZ50+>zxYxO;Rl3quzLYYp+FM@b7m@qE4Wy_z;W~xBU3Cg2
+E)77xkszby{V6q;T7+H+aYEyJoLc}f#}-rL<rnu`<YN?U6xpaDarfEPVZ4N@S`sQ(t5~2a@|LY4jSt5`WJOhGO&Nzx1c^fCtz4dL>PRPzS5>I(#e;4?
+K%hOz<#?!NoPp4+JGYln(k8(g1<K1soLiv*T=pMrPq;Uhg5Ul7klr{`y}|@V)!+|q0oA>+P5%BQ_=A@3{yjcvx6EMG{4$Vk&$P3jAK(kNqLg-4^~3#|
+E8g#%n%-HQ*k7L5A8cbU@7Gu}dwHi80y$o=j45#^QCua|I38D?isH#9KY;h9+zJnsye|JBc;61aIdomS`rY>Xc3ju?lNJs7e@L6HD)^-F<HR6Oc*?Sk
+KDvMlayOAJ3B?gY^U<{0bnnp-ck_-ERO66oaRZl&SA}`*9#+7^a*Rl=v4k$8t2*Eo`raH-pRz!VBUBa_0arD7BaoWXKJz;GVCjJ0$KuU4=F;z=i{wb*
+;RlF)C=>$TH|7;^Ax=U%_8zyQ*dWLdf>7U!&syjsSFr$>R6uz&YVZo#`zlrr-aoBq&WkI?n*eoID^BM5Yk;V478#EIwNDjj4e<Rn;Dyy=-6I@TDsBF3
+;Rt%Gic2JK>&AeI7l_q7Kg*8<&xSNU*q~(2W|acS91UfF6h3n=x`1zU1U*yAofWze@)EJdfTFwGWCmY$;vvk$nR2xcXZRcBPFmaSUJW<@8T2t#10KGf
+f$ejEi^~q))d*1T{I#9b=FSA17rioX^ZhVmK9q+loEHHba937mX`f}oBpt%Dp2>ZMeO9%~eHQePBvfCToVaSjrwR-W8pnCuXM+m9k3&jZ&1^yf-xq|x
+AuUU@C?<R#XePnnp-_lr_I=t=Y0#!zlCUq>u(JVxao&|OEG{e}BEeZgg12>eh2>$BXA5Vo+}Q#pfMkY)d&(-g7NR%cMF;FzW0IZmOxVO+9b7Wopp$i9
+5f8N9Mx;5D`}k7@fW!v1VtN!08|`PVrqq2%EHX-EX6KCT#SA(##3HfO%)gH;D_Ms@F+^~8qYWx!Ve4v?CAKdDzd0-1@}A1#ZL}+kCOdZtt(>uxf`b(e
+IXRegw^jwOdwf0*DOkP6zJ}KY;>${rok2DR6Ip2pW!p1iMzc!Jzj75?xjC^kurRKT3>%P-SpVm9I6>MwfMic;&dFtSXdJ1Fgh0nj<1$SgZbAjHT~29z
+j=M7;`;u|U4n74uMa&~*lhH4C2HFb+a?`F!uVyg?BFH9k(^z4V)vca{@ioSn?6az*N73@q{F~;H<>wR_4H}T2Dj+PHgkcV#W7zGQzEORmcS5EFcIXYC
+Q}b#No38Fxjq1i4@Lm^SD*hDQ`Ng)VoaV?|lB$qOu$7r{(4eXKQw8V^!q!6_QurCK0a<4~jO6q_KulRvQ!`DCAB+-QIHM9(gJ&?qD5#C@kQ=G*Ar35J
+79o(uz`mP&mY*p+1M_g;y;APk>dhi~XGxns<KEYktyiL=htHzvawn)kFk069a+QN>xSjA$x<6&|Pyrg$iq8UqdmA|;SZzb_2OZ7-rM3B+p$6VyH1LWJ
+iV>dP0vTcc>mW9+*MU!Ai#(e($aOqBgZ5fFB!=xTPqk*;Q!T`|$~@jEnR2Vp=B2n$Wa7ly;7fSbhs-OG0eD9~j?jj%|B34rgJyd}gO+W})LyHp=Af7H
+I@1KzP&4Qcn8Av(w`7*Yg`S368c;;a5)h2X?LC?okpm%71c5*tELUiqD}^ed^O>>T894K2JTMBCSL^q%Pxhm{pem>bp^u*`<~)+rE=iJGTm4S;Re9AM
+wSkH{gotYGmeTQvU8`=aRjs&SyW**nTOjfC%>49%dr1&jlBBio)DqdJvaDjU%o*u>CS10tkRl8nXXZi31CbYaI`pWBf6ze$6P>!X@j6dCXx3*hg*hJ>
+H{P^KS~tEh@CAh`uI}OJh4Dp$#emzvs4G$15Y}&(`+Sv66?Yxb$4Yd58mkPphKh+R=pWfwol@up%J{Oj-p+rzyR)yq4|H7P*1NkmLzSC=k5ylBrJ1i6
+SRXcnw5Kd7K_x00m2JXoqXDg0M^F4#K#+|Hcw<N->(>`GlS7q@g$_3QhwU@tiXpgTk_JTREEX-+EJLkzk=N5=dE~MVi}#;z0&Tgj2HC^tnbcf!&Pf%m
+i^gK^T)5xZbTesb`{LE8IG$NU>wWbK2i@NU@dsy%EVopFC<=(>AyBDq_xjIVQCjKl=<m9x6U~$$a*8HBuEi^55F_L=Su^6q5_D@1@(EQ%2JCGzITL3^
+4{DGbw8J3jLjXg1M_w%RI(7xv`L?GgdZsi`>4LZs$RNfWS3@~#+|nt22GNXYIJsj*nOmK8(XtZdf{=k`gPp5Hi~FGy{>27mZE`<QFEZr;QlH@qmW?ma
+&;79Xg8MOlzwE`U03Ry5JvyV!UkFDqm=Xv&7kZ7JJ2i}3;$m18uSpCdLa|`21A#_yF56tNGzon5Z=^=@ihVe$V7wI1sSF057(_&?5rpKigCks~3U%(}
+72D$(@_?euBEOHN!f{kGb9J73^Ddn*?&|Enqi3^%i+^A)=(13l%~jjosukWSYpRkN*e#-&88k@I$p{e^$tO<wr6P$}UjJODFudm|NWv;_6ayB!y@u-6
+7vpE#gSoju_v{NM6zG5>BnPkGiae^BanEk($kn&yFI8RFhyhY>L?vsf&LyvXqWw~p#<i+gwp#TL=W4xs18!7zy4|E2_XiA-;2z^jv8&m0HrJZytk>da
+Es)A87MCZw{)RkX3C+uG0*$d)Lvb6Qwfr;|^(&a_hiu~^V5uzk5IIlRa=Z#ZsXl}xm3bG)u8G%pYvCajLO@O-%5}EZTcapEq}Rudvvt~SNM0Hg*raS!
+)+s>BLm9Mj#A=_l7Sy3?*?=mpwA7Zz@ly??$cNLZ#7s11;SG?eq6MmWDJJe&&Ao)W7CWD<V?VMxk2k-n%t0MaonqndrdEqzbaNPs;0<V-1XiUR)^(Gj
+O}V5Ok}xvFObeo{E^eR)T#|;bb#)R%O%Dl(%ZhU~t;`{P9tPC~7f~?0)zX9%Bt1dQlNr&w`7-)7|FaoI>)JkC+u)f{y_up~G*m{IfEwIOW{)c1UR-ex
+&Tp1LyGZ~vL};T3U4b8%2p{?Y>=|S&P(?LK7*%EwukmPU)ut;PXS^#{c$a)+d03B_vADXb<>+e0D*HCuXx==xXVx?Eo#6*c6EyYyc|Q}pzAXf}^Re<@
+(QJ8U*0Y+n1u*rzaKfF~x;(79*XiXs{uxcrYtF<TkANY}nc9;Td7@G4)M=%b#hHq+rK9(Dpd+@tw>Z1TT-X+H^;Y56<oUjlLla(T#wE5P^ZT1`cYS{-
+NRmXeS{$S9D9#s>{V#Ck&6zj#RAMBK>cc|8u!h4+u2~bd?H7{wtBqf9DnUIX3;vreZb2<qjqZ^b5+3@9i4ObSk)&laUkFyBp<E?8CwhS+@OOkaei15O
+w&^fAFHEBBHQT^Uc)u(rCU+SL9NsW{O;EbkcOdgMjX1A=6eZ|NZ~+HbJ4qmrqgU9U@i;xV09aRvP6g}6cz<+A!HrSVG$P?eOo_(^%3hSTb*N~bEJ0!6
+mHj%qLEpF$MFfx!SS<A|29v{{wU`wiXRuSPFzi$ZeZcXqo~)kETrKso^N4gr=DlVlowQ;{|D;``MR_Hszvr$kRNd_Q_GUay&6Y3YCWmoVXIc}2AQswP
+MT6G_oUszCE&u}Z%Z1C9SP59ytLRk^g3M4nF%XW=e4t2M<!e?^EYkdI`YQ%OsaM6l5{5QRRjrUyw=vU<8&VTqDzC{{i~=%;+8bN-Imo$MCE0l^(#|W(
+?z6IvbaiPf=PDm7!pjbg7^}fb@W!@~>-_Dt8?u2wRD|5-8+=J1a=l|6km(9Jp1b~aHCxf$aDjED;-b6z1fIF)&K+ZD6<m%TWqlyD0Zz4$^*cn@=keY4
+ZI-Vt<e+kD%VMs$EMK)bUp0arh%zYVLeCoAvvpy7UrQ9UIzm8Q#P(cra}7e|ZxLw`H5!J+-A;3MPgigM-5pzu&hC4l1SCKen>*;}v+MhcleQK~@C7Zl
+N^B}ot%ii?;=BMl6DlvDR{aHU#Dct04T_dRIq^Fe43Q2~Gg|DM7%__eP{yTFA*2C5+%H|EQH+I?)?)cJyZWN{hIeejx2^c5;$_6w@ZP*}@-f`RKEOYH
+)%JzHxP-!tU0D=lVdAw}-#$emgw6wWtK$Ow&GQRAM(^gH?k)GSpD=jt?&-c2J>bRLrY$|4-|yT6GoKt#=>FjOB3l|t$HPe*7?R#+boKRi-mYF4#Atcv
+_4Ai7c#4%WMqYxg_q=@`2co(h3$*QxT22(78^Am7;(7k%=QZTNE?kjKJnxUQ(QG0AVIqjyIVdo+NZ0Vadi^*1W%UZmqUV+JBkKRfyA!F7&9S9ODv=x)
+ab)Tvvw2FGbSKFwUQ8PVfXeRfzpeQjO8F}mAOnzD1*7G->UU{Ek{j=aiL!A9a%NI!^PL%=IjYn${>QEQiyUjbD89n;A+R=1s<@yKkn<#OatOKM=Gpx~
+-0ceoh}Y4b7$Mfx`bE2S;ss)juFl{Vz+WlB;G-Z9wWp+HF_l%qo)D+M>zw_T>#n58Bcbv{^|%-(bTFL6Q(WxtM2&DG9X3$3ncx4h>Z*f6DHcAFv#)^O
+5A9wfy9hnNyVe)Q9e?3qBk%j~*OPS92jBpEm6pCcI<CLz=Dxe{>QltU`}Uf-71!|FZ*HZ%g1178?6Qc@iW^~#i;aUu1u>8N=co63lB0|W5N0CsuU`WA
+6&nNA0V#s|F4!nQ?hn2!i?X&*&Z}o`zXQ#y3mECo*K>`?%Vo7Tx*|VrwJX@CiOj)Z+s!wI*yO>&WnXxkCC_0L5Tv#Fo8jicQ0C?vvyAO-(Hj+hP|H#z
+EV)in43!H9+YSxAD5t<`IO~M=!;R)${Pix*9+$UfkGof98HH6HRDRXQc7&6okF}v7^tklgfOXDFi;D0K!#(*eHk5db9hDIhVG<R7z8#q?g$4pT2_4gB
+4<X*}FD=;DoJ$|#F2KCI=dugV#6lgGSh10@xY<%0-0Zlwxj*~0>R!$E$Ip?MnfdTa%ErrmbrEo6HU`r`2>4f1JrH2CN<DsP9rbx*q3+OkSI3quoUql^
+9Ju)X#_Yca@&cP}0oBMC>^)pYt)P2oCGs$|{}yHeFKTN}6rLlX+j_Qa>G>Y6{cmlT?NELERbw#PzEFz|MIp}Ocx=H}e(U6>{oICzN=!zZa-aXmzQbhT
+7rYYbvAN$8>*9C^6`G>^b&`#_+)2cN0oEi#2kt4?g)W_VJ|`Izfr5I7+Xt_V!Z;|nOQ~jPf6FA*4;i^3?u`rBqu+{JwcJ`3`&-FfHR7M5!}wI&W%4tD
+4gObFwe-CGuM&hWv@gi4cJYHc>htW}p1B%UJY%Jk$;8mIN#65{Xb6xEnzDv}Z?0{xt_`nN^zNgA&r?Bdwk`pu^s@bY)eP`FS`upd0wTex4JBNKhf@_R
+sdo5h4lRmT)cf0whr~<dDAWb{OM~gF>#9d6GOc24Vl-+{zhJfLHM$%Y2|(5Gmz_%t{LqY~iW8sv!UxbCkk<^<^>eSFaPpwy^}vJ4#E;F<t0{o@GO)-=
+Z61E8Ons3z>S5o|=Fv}!n%hgg47P@-NyuH(A|5l8a?>?6kdp`O917=?J4wyLYkjRJy;}7%z!4k)QNe_Hcd+QKvzJsVG2-_$cf$4*Cm<hw%M(P>v2*Mk
+=1r*r0vBuEm$#DAX2oI(!Qti08beVJ_@h`mWRVY{Kk%h1kFi&PbpdMtdBJ!{y<B=o*nBSI;Tf8GV%8uKQd50M^A!gnky6=1Q23!)!VD<u0Sqdc%V^g`
+&&)bu?E$~zek?)PZl$1>UfPPGfqibT7{FRT4&u$P@!^$WlO&xmaAbV{z>Kns(b&n@K$`qkm-ZXy`I3l;yc9v(+n2^M>$5x3qZq-OVkS{6o7dYIAzP3_
+ItkZ8jQX@T`7``Hz*b=050>&2DhH~vTrjMcpaMo;*XGVXJ2Rj#yzwxgG%I{SxeoLre3U6o8l}<Ob?}xA7<b&=eP{K?=z#KrTW(>^>V477#-?v(HTAn~
+P2P+4U3TAf*UY-*7MNw@?(V+3w{Gp}?eE-dLnBKS_5}7Lk{BBoPp8>=Hu4g~$EX=MF;K0Skcda!$J@L5*}w|uyiAb<<^fpTgO+W8Kyz6JdvtcAfoa)p
+Ehh$zA)sEg2}Gc^W%h0M@<B^0$}I6Sb<hefhdze3KN)1r&5*(rCnxgeMV@~M6r1bUfJ$NZ00qZ=lpUlP$-A585pO|^14+dY0t^+`D7cvFHq+eP3<H>7
+MkXaYM9ttk=3jRm2pxD4eHrcD8_Rf~AhnV<%Q6mxYCK@%)q@%ebX2YlA=&jI=rl~$*V@_XwO!oJr}4%C7xOy>YjDLJfqp`XENlJ_%bdp0d(`6fWk&c!
+al&dRZr&XOE^Lv&__A%#THp(ekuQU)Naf$bzc6rmaeD;P-2-%Bb~-zM#T;diTDaK@AjLVkpP$$BXe2q!CeIgkYwHwYsU5Kh+Q@dl<L-dd(yftN(eV1h
+^zI@SRIZ#ur7=DFNeu7_*0zmZVhuR?;TG5(4eTJ$h~2Y@JI{j>lF)C(?bX$zK2HMmL5d9_SFtp)G?r8k3U(z0YfXAI%!=hGRqTUkRr>RQa$kyW=SXFd
+$~Z?X+eb&#il!g2fC3(|KoVisPaVOJILNb$nE_H6<oY#OEN?N4%uZ5JxMhBzg->THUrSP`8%5WZ!Vzmqx$i!uP=TLT_$hi5muCdY;%0a|5GjnEa}0(J
+qAh56N5r=wX6x3kMBy`Rq5?YV2Lg!$IZ8*uFRDMtGK90_^G1t=^NrOof?Q`80Ja%%b1-ECVJDd2^&u_iK9MzdWBGI)$c-MzjV=h$%qj%BC^WN;Ik);b
+Uyg%Lj26;Bq<F!QBzD12w)_hlWi7eO>JVLZ>zWeX@rVS>GwjWgaB>^D3sEvTgo!7Z&~lC*3qa~H=so;R!Y`n+R|x5`fG_7T5s{v1p8rKb(Ci|c#D2@S
+;4eZL$`uC^#J{0n^Tv=}_Z~#&bs!eMu(8TA9dJ|SfK{TJscCdLa&OjC@1R%W6p&81Yud!Jb<Ms5<zaWbQ-hHvaawCiKo3s)a<5yH>-JC1JANvmj=ZQe
+KUkJamPM03KW*SPuncs@yYiR;T_$`5%&cE5sC0^O1S)Qwn*N0kV?AsoO_Q({gqB1ywKx?&DlAdBO9ZZ4;c*ML3vp_yPZAq3C)l}=R+n@gBx!tkcKyDV
+CTNI4!PLaMH#aL&B0MK3>OxPiA?qGkGb7e8`}?u@IBi!;eSkmjGQj7ZB?~<*(Y13gu)j%!C_JDG@(ZhO<C6%{2=%^9Z?6M=j_yTe$d?IkxEfR57i4^S
+Z5WL*M2@PW0->N$)3~4j4fVD8stfsYDHTPUGDZi6n##2W+t76sh0ud_Xo{0UpoHZzcr?u!rGnzJeetULK*?iV*6=5(HIpFN60K&<Tp%#_`X-)U2YDFN
+DKM#*N0$lY%uTo~=m9-n%Y<ehFpjBT@(1{3(3+rULI^3Hu&Y9$`la^i13~4Of`s)%m8fPO2sWH=2!W6~iI2w`sv*`utSn@{1S*Q;I%;QtTeg9m1iaFf
+g|uvWY-QBMyr7a-LNXiL*{y`Kf!x)UN@Z#J@CAXj`j&wuW5n^@xD{ZF#1oNiaw7~S!f{&}TZ)Zfl(rm>Y)%<VSSgVp$+9oS1(7AnPveQx!{P*xi+)Gn
+D?V?lU$PdK*YtmNazcy-CX8559Sr6}L2Ma_(bMp3KVOxIe9&L>K?}SS@<YHkGT|zS+Xr|PHHlXdMIC5zl67U9<^?;O#7_}r>Z;A^tPeKzKq5NM9>xhe
+-!z4>K7p*zXCHQv3%Fc6T?sf8xz+Y<TEf-ynwXsP{COuwv0cyYnUY-)nD(``<F8vOF`l8=c9Z&nnv=U=|0|nB=X*y?nb>j<zms<+^M!|tsE~*$=a}vI
+brbajf7+R#+vN{yg4BR&q<+YcSp0Bl@`1wPpaKa>s7Oc-ij4Z92B;3w1XTC{eJ}+UQmawzwOU;ZZ=crQk``)J|Gir~MJ$T0?%TQeN|5}FSB=7D-X9)W
+G1*1&drcLL?o0agFzhU5j-2}BKPWo3flq-?SWUZaWx5;s*=;M)$EqI~8cJZ~QJj|YDt>7QhoF9lW(};vb}LgqbRPM&Fn~@3sRjj;MO0so_D?NT{*oWI
+-HF58pmJCVl?MSDNSD9R=Q8^&vKc5~APf+e!<qzt$Ji~>#7wBc4?`$<Y7XU+y9`LDveW}WMXSpfDnDs|h?eAm6$O8uRNN}*<5!~4ll(As;ZsE}gF+Ja
+&yNL_ibB`Vl~f}6oWdrLVa3OwUacsrL0`Q1;&LMCRi!x-vR^DHW5K(5)D!(z*pu@b(k!SArx^M<>mN8yc-^vMa&^+h^g&0eGw!57Jg{egSKw|wCazR4
+eAtCoDgxEM11gA-6;vA6%)6(oe;--2X5?5*x<p%T;&XJ^e)%wLbqlY%U>9)nnbAx`8*9j6yK@Z<*$h5p(FaGa)+$;*rdKg4+d$kLvD|L&mQ}9myYY)p
+;U%o`ia8D>Dv<`&ZU9stw~QS;smf=VF!@xd))^wnYEYTayzC|+^SUXEACgjXzQpgao8~b7hSvw0Iptdvn#2VQw%rs$Yd91pjmO2QlE+{0lRqv!CgLJ^
+5YhsoW$;>M3@BKN1_i|sZNkvc2OILl{-%)xqagrjSoM5wokFz4HOZfI1?U!PeW?U}C<51B^rp%VQE{uobc`jNDuG~vUo3DxA1J=ycT#;))12W&)Al|q
+h@b59z9Zl)frfRJKW!iOZ56HpUOfpNf*)WV_{oJ(Q2C-hfqJ2YWV}&@TtzZjMt?F{MgRAaWtFO*dKy2;(D*cIZJ>@V3M-tX7*vZlkH#;IgU~%K`z`h~
+^J43-0z!!Tp|HM-8o{S8vf`I2fi00!DWC3d>ZHta0^=SKE$P!!)GyLo_fXz0?Hc`At?3B#o+i7tBzc++0^-R}3uXu=%XSQ#qwLB#OrjKp#;*UYrT~4v
+jb$2m1Ns7BHeSW3?ab%+c^Ct~<g=x-x1+zO*H#qezQ9G?>j655!YAD@b{PhD-v*#!6h`%tF$-_U($|I1u@G-FxImF~G+dvl1r+>%%33;D0yOa>fCr(F
+=#JPIM1<o?a|FM6Rqd~fBp%-V8KWn8->H~#Kk^7`bA!7O)!N;~z#dE4L455IHFXzX6z3H?qeRBipd`aa8lmuy?$;%W;%}V6(R!)Z%Ty&>_C`<C79*4J
+D~o2~mG^S^i6=xpYC7Y7wK6LLRkDm%u)1WvZod+II>c9V_%kO_Nrb^X&vu*wT`lu864yG8B40~26G|i#leG|c57oDJ^yB9h+hGKfj7S*0!s|W(!rfWY
+X0c9+!O%#zsbo9}{A`my%GU)E=1Y+w1VKJW2<gEj61#iwx=&wMe<${Ui^R=6-TmL|g|u7m?eE;wvsvVcrkn}yt18ri$nR6>B^ef?{d0a9{z(fJ|F9jK
+<B=Uv3|7RwZ=(R|69Ylru}Z|&eDOr&EGDNs5NY(Pex4NdS<uMv!=!@>eiFm|rbo3d5T`FO(LZGt6bY4tfYKyLRvg7DzFMG^qC5)DG$gh$V4s*b*Kk`$
+*OrE?_$VCU=_=lmil?pN_Rk%0paDg71Z9)>D5|OzHxE~3P5Qj6I8VK%1>d-}qp$OZ>usfV<MlV(c+<`Q_>FId2O`nIq2bsMx5Y<B$9|Nww(q!q{Kv}d
+Sv+MvT#Ckq{==rKb;$rDr;f(Zh4e6fd<b$?hdyB(wb6zjP9|X%u5WcF4{>}in4{?tkS<h&1o?>|gNNAH+4Zd<_Jel%#6$TZU_BH?N`9zVfN=#DA{95$
+s7C?JMCXI*L+D1M-ozT&e&E0Vz;1xuJGs9gZnPv%4Vmf<*JFGsx2MtNaA^XM-=b;Q^WuOEKLmT$0)&#Wv8;9syV?dqpftAAdEsFY{ZTIai|_PKXamY&
+9g@~KC`g^a$<g%vg~VT?S$`o>SExD4m2=Wt0_naPjZu_uG|e2Aw2Qv+h!;?h{G)=ZvtA(7i|)5!b*1K5mfvZP|B3gHkJX$Jy0K|~E#mfz&@|9pBu4Bo
+`VWanG-VJRL{EjV13D`W(Gzl<T3r;<#k=CuLu-T^S6w^IDi+zI)(m&ectH64%Pi@H>M{DrsT5}0+g)jvH8;O9+%8&f!$k2&a&B$#+3Gi)X=4mUq;J7j
+I4IF}nKdZnz8V01@I(G4{~!D#F2b5{F#z;U<MgS8KnaU4Sm+aE;WxQK!^1CAlb{tX3kM_bo6qP_uwco6{wpe4$v@QepXxt#*dJ^vr@qNC^?zve^O5)w
+ZHs4USrbh=O!N{{k60oXw5>lN!xr7tJe@%<{&8R{cz%QPk4D4-E=dYxWsJ<fk`iJ0ebJ2mN+HAjLZygfB;RO8Ff@hkX3rYd4$~Y{u@tYAs#8VDWs!;9
+M*xjipn%jp0TiDAGCa=lsXT$ym2$;+H9Buis3R}&?WDjr{((9W|HM3qivoG>lE5SRuEL7euP5Rj&Z_-~HA{vS>2$VW95t-i&}bM|$r(zAlTn-UZpTN}
+H|em*A8~3(Hgbd_=1K1xuGVL2=oR2!eYxxiRf_=FO@~d$@nX*Q4+R7wz$%WQ9sZH9f_JptPufy%(cFmVJ$R*~cJz(Hahm4saf^Sj$Z=pCeca0b&xbF9
+L!q}4egQW98i;tEGtDD2(C*9!GtJFEO2^C;{9bB~nqw9`9F31R)0yW?8}zmfBt)!&G<&7Fc?sZ`nvr`cZbw69NQ-QXkJ|)5ks>!jMec2+jW<CZ_3QY8
+^maih!Si>)wE~V2Z2VwR-*2h@xxR2f<9mRx9kL&{bm3~H<@V3*DKkhKBp0j9p{$ZSG=E5hf;j{^2W%1BT1HE~aDX3jSdQk2B(z2$PpPv1xkKc2%NN>T
+072#e*#lceFm37Cu-*c`p_V4|g=es{;^XQ-LC_f;qkE5y<IxRC8F?+Rspqb{I=VOaVN^pR79i0I+SU|MXxm`|Jz#VqG)BNX{=zF@8NR^}yr9c5yuc5<
+yn&BzGzGG=Kw(vo@zW!3StVL`V$d>$uFt+Z-d4`hdV(J0_Q!YZiCOd&TB+8!AX=7BXD|~F0RiVX=G>ehriRo;w-wYB**To8xz_R{>aRIQs1p>d>Ueit
+u(?_{I&?}S!sq*lF8{SQ=Tb5!2YE%G`yONT5$+89t*>ihWBC!_z5@wZDExGNGCh_mPHeoPmBi@MP(;6)GOjFH!ywYA8(UlPTi{OQB^zfDtAWvM$Dud?
+Ik;s0*i;>{g<>iE^4v8(_KtPe3W9*h)lZQkql+Zsaq%GlAU~1nxBC3y&4d~9ajQmPJj^Z<AI4|;uq=Mg96#9_5V5&27#D0m8J}TB#;q9m4+>nN1v-G5
+R=-g627aR`Dq`%M426IehdvXZ>3Ohp3}k~hf>B=po-%zLsT%BwP*%ih`Z-Wij2HS8e_KC>=MW1Pe!uf~82xkYw*ku&6uwB)7p&Ps#!j`ucjEOZjH*x@
+`XS@qA;qf_4b2pq0Te}TY9~4!OLBRjlmL+mtx}RmgmUs}jk_xJ@Vu(Q?ndu>EX5mvjG+Ir7MjJ+D_CmaFZkv90|C5)e+Ul^CXW@4Sw(yUT#+{_QFJ_{
+ggzBEJ9KI0Kr!Aq<}6rtb>z+{2;4T697~L;iUL5+ASB@_M1@mik7qFZy;2Spil38%?J;S{7JZc$0?^Ef@LG{!rAUSGRi2&>iWDP!M8#At<`nyg_Er(*
++zZSBKv)HI+D(GuvzQFy-dUOyt6ES=W&d0&VvTn27^8W}(ITtI#K|B*hRQhvaj!B8^r3F-6ftC<LXmM=49oW=gdM|i(48f@Q2)Z|LrG8ak4lGaA?}t1
+TOn@p{)`Ts<VghpYMGA<<?^L^uEiVOZ4ttiq)%wTFsfg0qEMQ(bzBlPC|oRWDBuULgB4w&EZLzN==sAzLE;4<9$wUz7nzZxC&Mc#V5KKjg8*?#J|Y`=
+wJ@aVsryq3UsI<hu9L`Mg-UaBor-F!kn;cqDdaxQ{Q;6RNW54T3{!*_C)k}+dz=aRZRl04X8u-ZKY(4+6gXxz1whQ9@7g`t6!@qquphr^*Ays`SH&BE
+Uk=@&FRt3git)JAzc}Xd{rrHFn_ew?9!Gxij{iN8ft~94X4jB;Pc3JY*slWO@+z;&2N=y#+^`lQ{A=z@W0dimX6i3LQ|xix*jSw$3_z8`FV3ySSdGi-
+@k$x>JK*yw53|QvG!~VoWjltK**RgV=Wmkk$if2&${4TnFQ+5Gnn5=Oe4}m($YJC6X5}|`X`;nm#mC$+WbbmV0sm=s1eyDbnDzsuYmUh`bo>y|pe<>h
+tS;CZqTL~JVJC@TL@P*uIA%$2heIrr7zBYVF*qmE#kVj?he7Zxi_i%Jy4rtWMrZ0L1rIL}SptWVE(4kb=m-NyGG2P4_*pPV?sWl2;G~V@^jK99E?~Yq
+DyrQ&&V;x@3^ZYH9sIm1Dx2E7F6p8#GPzqU51lLJb#a<`StWVPJ-`KOnZ0jR5d>7@wYCUnB3~mY;F(wL0p%KF5gnEquMG3*p(6+d(wf52vJoI%ZW&ZL
+a?|J1w|e$!I1b&xCQ9fGlsQZ0!n6EL0n^^gouw#XauTu>7aicZo6^SWY)lyWPs`5!3vROydA_s*#3+-__VW1Ac69DTKlJ#@HkGmfg>&?P%*`4f!3=HA
+9gl#)LmRxOlcp>5plnX4z9Tw1o|L8?!63cR8?{G@{KEG!4##Zuc(mjlmx^gvzt%wRL%o920INqwpbcjmLfK~dj3y7I>f^RR+V@h0%tP$lwF)>B_%d5<
+I$v{oE4<z_KnvR#id$Sc3r{CG>@N7pimMh*j?RwhTb7>FF@5Os%A(mcb&1irt&^)RF&TsKVTz1h-f^#&?l*bG{MMgqTdz7&@8a3#HSJjGQE9;PnXhQ@
+H8>8sOWg$%*Zy-6b;Y&9F@}7+MhIXbBS+%l*a!yxe!#RiSuwb^<M(8mSoipz4sr?atZSa(OC&ccw0(s4^e(x%4vRzl!+~2nZ|mvpv;mKrUvE}E6Xt>k
+OK+l}{81Z&&XR3IJPDyxJfqD3fIjOQh3>|2%^obBz*4*LPo8A&lOgsKwuhq3ezs{C4W}TLdjT*}Brk*7f{<P<p)!z6ib{JB<?;$YZG%8Aq*Qv?1rk$k
+`fVKw78&f(4_Ky>B_G@}8xD)ZYC!$HctocHI=sf=8AI3R;Aak!MTl7_?qKny{h~Y+^_+Qg@It=8bJhIQXhDBlr<;wlHHM)-@J2L{l>TD77F~xHP{f?3
+Q$8suIC=ghf58^t5`)5j&~a*=3xm(Ss=fdlcZALk6fCC{C&<$Stx|L>W4Xcxv<TIRSmS^*I<jIYEi_e$#pFx_IvhK<%swh)wttwN*%5{vg3%P6*Dd=Q
+ihPf;zF*LCm5&7uXbz+a8~5v0$?Xg}+9*@gfQ(44qI=Z}@KPfc-ewwjx~I~Rc%|BVDo`}&uz~`Xp9@>^R8q;kjz=A6^h+fe*1@ojg7CJ%FMSz<vHO9C
+)2xb`rRfQH=$b4s?T=cv@u)XDU!oK9qt;)WJ!c@9*k+E}hWJ(gpufrU4&8Y$M5syiQOhw-T}oqAn>_yuf7IdvmhO8%E711*v=JU!0?ZeFV2W$ad{}Xe
+N8P?+PambYWeao$x(wC5;5m-L{9p;3i%}Nd5gunF<|*>0ok2m1YGX00K(zYGG8#w|Q4EiX9%YHB{a1#0+72FMbXs(<P%~ETy&TpL!j(u3k(Z8*%jUwJ
+<{9a$0({@K-=nKXR+~rQvRq?#DPjAf!~{!?iwe8t4?5Baw5t<NI1^ZEmP*knW~nM6yNBEB3B`Eq+;^uuZU$n@0RsQgonLYETs?as`{4VStq+8+8t;36
+`jDA2@~SeHUIHqtXd(BE+1-q|6-#-#L+Xaf-~OTInfKOQX4~A=+qtQ~r}y64+ibtI6^z9FWG1U;vMpaW!-SC+LL+u*mvO?u%bf=NF)pQ`(qD3agTgYa
+kQE$p48W$=MH|@B<T1WImQ1C?aR#C;&iy!A1ms=MnF^zi8bTTy2}kji3!8gk*55c8#@i@pPTUPag5pHvXf)hBVy40vyM?&)DYp&GQr4CLIRvjDCYB0$
+{il{J6efc{%VW9C$?+(VD&dhiYHnX-k6KXAwDF38!xpuSjc@-@j|>jUW-aC>&}iw{r-Cs-C@>Em_!IuiL+X5u{Ddw5T{FT9pzlsJ7#82>fD`;nX*9<f
+=hb63@0_-J&lgW;wd(D-uF<G@zZ4|g{*gzBI8*xwM)N+h4d{tB1uY>te7`s`SOxsZVw0Ko@t|H&a$jP;==CqPIRSMHO_t=TI_u60VK1(cKx3cWIW_Gi
+ff!j7hTVgf2&k~`xgq!NUsMmFe|`|7cDDPkU5GpSB0d^Uv~a5i5)5L6`lX0{GI^r#3^EYlL`D441CJ(BeA`OYJ|R6{oE*G~YZ*~MljajM=FpJ*3*857
+nT8@&by-~B{*s??ScMyWmyNYz*P3NjDA|jelp@<@?-F^~?I{KD>uM@JhGyzA#yP3lxjZ2V7#Eqis`3i#qc5{9nG-;EcJV#*UGVCCAzvSoq7y7{*`Ojm
+1(c}F0GpT$19&Mpl6ULchn^Yea=owM$z1A!mfJUvIU!KMf1dvsW=C(q04JJ=3y4a$s2hicqV9q=wF}-7$=J|}|74i1uhXYtcYfvRFoRxFVG2;1qsLE`
+SB(=2&t$bv6%>o;GgD=@R#5gtWVAYjEvx+hYCiK8M*qWjFu<G-^Dj%lvuuGt&W_~KA)tZq*Vv7DGO&^7OISpwLx6X!lfjS(d4ZHm6(S%95N!&psG2Yx
+q?Z`UNQj!p5C+K2xabC!-9^Pv`$p+;LLtX+*tRcYGW!nOh-oN0j{w!Wa*7>|n2@`RuoysahwLJPEniOH9b^wfFc7VV`#s~r0+ALC$b_dbml}A&g?TE=
+fq@Q~uI2)y0gusvw_xa9w_x7Fo5IMhs<S5dq3gcr(+KFi=}V0t=9MV$PtUKhtxVs?#b-V5vj&WfNANa_f0<pdW4!7r>G(aEtG<gYFL$mu&v#gEIxlIG
+>y(|prX!=jP2tneVTPpr$aU5h@gRkOb6CnYrDGU9jmSSa9tEn7t0et<zN&jkW+%6F^6nOHPXr)*ShWBs1QJWNKxisht@NusRWWqW#4&Qo6<*nXFREH*
+#D&Ad8uwf&YP|`nM5%_Gy~)XpOQf7mIB|J}0r@1zCAFL`#3`=XmY!bn!~zz8Qs2RX>x1NrTygMYrGMCD$JqZuz0VNw=L2Z0LrU7l4hmwQo%M@?2Q4m!
+Tp}s)^D@EUkpd>$Rhn?{&k9tGm&yvFK$%eq{4+1X%S;N6mr`b%=XC!Hd7>mhcsU3Pm;?o`c)X3Bj*m+zRph#Y<a*M133?`;ivCt!XQ#&5qq2A;kseLi
+FZ)GWr>d_2(90mNyLX*31f7-Uz|3C+T9N0%+_{IRmPQiW(cUomXaTeiSqo#CNA-iMMt;jeLnwJ+7?hT%xxFQo8dvx=m@{HnYH?&G92W<TC?F3d*wOE@
+;CM@Sh+)BKyK)T+@`NZ#_b^qhKI+am#aP#7>r|bR=s#?PM@g{;U71Kuk+}{ym*~<4fLn|tIC8OuVfyyju51GepL_Ka!WBr+Fs1|)Qe490pvHjW(iBig
+Ux4+-O+GNrhEGMCrYa!To%Rc~_{kdJ9(bPRQ=|g)F}+81S2e+YXUi2!ItGeG{ZvV8UyT2rxShD4f7s3h8XHA!6VZw`Cd|x!G{{L8_KJl-573wTf)AkU
+zY9ggFDEFK0LzwN$6&KUht6iu{-d89#2>Zc>-T<r<m=Jquix?YyT0B>@y*3mNuTiix>kH0k5ZKDl=6j<ZLg}Y^VY;a-gJ`)2=W4ot*32J0VoR3fQg@z
+e*p>7>%eJIDevz59`M@{m{45&#Gox~55kUvs@@;;kK{jLy>Zx+GPn%tQHp_Tl5nU{c-6VWVWJ+8)Bt-kFm;^Fdxx{qYQYnO{7HVA(?xd?PQ+nk$vEvW
+3<%&|e?jJ;(G?g8@PdQJ@pP)XjBSkei@TZ(2R61e7G8p}zRrQ&eTgbGr&12(n)g47dCnuZhOfF2WP}~hZ33aHW(uqa#0dX^JPAI(*1WsYH4aG+E8L5~
+GrW?*m`Z30WdAuUd$TSYQZ({RAkW;xQ6cbX@{5rb3dV^UDEQ$Pn^N&xYpWvi``&`OSJcGZjfjrjKWS%~MpZ%sU24WFW+;_W4)l8gP@$3qDSZKC*4>2*
+JHqj80Dpo$6tg>9M&?;>uz9^CmH=nz7+|5}6VI%bh-n9f5S1YtZY7J($e&hF;6phXE2i?fs$J-H;3p5;YiFJ23#$bA;h-o*Thb+#!t^0c1_#N%{oxwg
+y_@VF)oWu|7imezVjs@d#iB@$jzLvb>nx!6%{SH=Y1bNJg%K8=LnAM7&ldYTYhBxGJdxP8_AsON>Xfjy`YurYJK7&e5Vw5hSod0$6dj;C+{wlg22p(t
+Gd@~`w4(+Fn2scttXVNUHGo^NDX<{UEI()pVD;`fB}Gp^W;xL?idj*Vt;6xXBACOZQ4kKST5%|uNRNT2klEYDj%5MmxHxlrFO&oDxgb7+#xiK8o-@#p
+BPw8%RIVUO7uoy#x3(}u;-y^-1*o4!Wr;K-_JR6_N|3^8#(#@pD5HBp50BacC&NcX^uYxVHF1JP7#axm%-6BpUfe~|z4#>^>A=L88=D9U0huIzY~<DV
+K@5dPiYzB*0YB2?`jSEh>S=Av+zzNmS0r$huy{Dm8Q}WAW9Nhv(KID)Av3%&0vmHTUP^=^h)Q{Na-dHBIey^>=)yA@SA4F1Zq$?00WgbIh+|fN^e*YC
+Q~}`wu)gqSgT)?aJD}Z%zeW9fjJo$#XQ&L(04i{D(>P&8MsDO~hRYBCrl!6AmL<&-O+K@ixHys>EGHHVdm#ge5z?W+`<bydoJ_f&kUJqx0``%uKjnVT
+3Vm=wv)<|ke9H^SUiwnp-+SNj?Fb+`KD-Bd@xJp*`%8T(j#2uJR6>1U)5DfAh9MwS=Y&;r8QA%m9jqEEk6F}v$;lC4PFSHp?q||+w&Dt$B=e&B=gs>w
+Kf`aOV6+LuJL8Bd70VNrtUknlsR?X6X1$j!hmY6>i5X*$q0L{GJAx2L3P&u7t>GitGGV)`gsJZXFBB^9Uqh4f+B%Qu#7VGtwtSj$-v=@{sOXu8kOe%%
+_j)ezM*xw^Zb|eHra4|wPY3sg^a}39NrQ{4GzBSPm>6;^C;&oe=*R7(9)YD3aL!Y5cAl~zRZIs}pDm|Hg(zSPDypNifSSRo(7@Hk1l!vy_~KJgf-J72
+$WQ^0p?zH)5({q-L7*Nx%)pO#q6uU##{_Nwdw^ch^DnvEe$Z_)1bRR4RrFwm$()4+t?(24m!&FwR!=zl#D_@z=9&|w-1NSwX*AeWty6j1XX*K+XX$Zr
+_)C78Q~8h4uA@}ti4%Gy+aiTvjKM-h<c)OTf*AEcDj6v4I&7bXF_`y(_LO^hADJUS<43RSeZlKPQ>~gzy?(A0zcNf45l6HSEpt^wEd2(}0)U)CrjS!Q
+nFraxC>+uES;gFMd`fp7LsWrgz845&_y~y<d--pI`4Gqr;Ugl-3igB|1J)w32yzY>3HrDdjz#$&HT?425wQa?zOhK9R&)3qD*rGsfQ4Xo-iJxdgXoIs
+^f4+4ZWQ)e_|=Rm(^HY*axBS%f5fOM<mAXE8x5!%fPrg-SK7aUiRAq_5fq<&#(<>a@(XMX6?+L&pm7zCLkz9(W6+HDS$tK)lMo<S64jrQsE+P)3uIyO
+P2Er7v0~@R;DetzLKxp<{*>c1Y4pXMijzlIIvo^0<EIwzL4*Yv2xc5)Dd>iQclSg$s=Mzgo(FubzKgz~HBE^4_!)x=`P?mhn&(KRi|oQu1x5!FXEI`t
+)&TYMsFe~g*vPEhuk;b%eDLL8Y7{`J4FqqJkMy1BV`&WBd?VdF$8`w4ES)CWDf%M@bA%^-*t{P^)=6)za8?4Juv%-9qRnIW$JH9<^B;?SqtLg7gLGX-
+d^UySV`23@SOKx0-!)C&b}sFfYf!;+@nzF07$n~!6o!V}jd%2aXX%$MH3+kSY|&Urh~GbopAl5Xj8Th1u~{_XZe?1?NsodY7Zrip{iDiF<IDVXb!bRr
+C2@Nk*xL{&_`-CChLiw(@~MqMS3nWGtD_&aOn8Uw0Z+T(X*c}hSC0@c+nDDwf+LX;9E3qwbSMkZ?i`>ND#=bBaT#Gm4(gw?VnSZvdGUc5cWj)rMM&ZF
+e;F+h7p%xB(2l4*RF~dL#!OKA-%5@b#A6N~#dl0a>_d6jV2QhLKqIKqcgRxGl0jh5JaYLtdh)!uD%Lx00;9grD@JWxuU3o(ZWSp2y|*sT<U)a(D#|Zs
+i6JhC2;*s_TZjR8Yo#raQv>eDSLc5xU8(Z=PkA0l6KX5x_5`#dWJHsRF%^S0fNYAJ25ZQRSeHK05mKF;Tc0OF{U>nSJZ<I*Ap+E$MH{@Hxd0n<EEYv`
+k8|2{psF58;+>u~m%!?ss4gt+S5Nb5177|0@gG29sVX-SYr6=zCqg7&+tX^+XST0?n>E;M=%MRoniXDgO+>SP$*KfsT`dUgjJ{E)=<*as3+YMmDF=)+
+w2`7Gw6POx@<icF@8W<93wY{hu@i5o(0MdcEvm7E-uLcfT|KIL0>uGo`o6~520wkU9Ro0Hvwl8aqF=kNf`7$Rcgm>?i8D3e4np$hCW>WCpv85#_ql2E
+>}n&^0Pt%lyNzK8U^W?MBZ-l>zKiicYa@X?TzcL1jhG~jKoDgB?(O}D={<y(YhQMswU9h5Dm*;5F94Fs>w!@DXUNSTrY~&nBQcS_SGq4-6>MwzD-I;z
+sFiGCGWJ<`sP}qN;PhqNn|Yd42Ui3Kv8Z0=2hofODBDgGCeV7H1q{=n2q^xE=9lqs{fz3~Y=o&mkUW3BRNXUx&&WgcUp1draQ}_G1X)NCWEfZW53Duu
+kMN%_V(n?J?5GA?KQB6=J`YsoyiRJ53Xc~Ct?|)_jJWQw3(t)tqEHgUuFFj&cKB&MJ&MPsKQj{B&{X!Hvm%ZN5Y1;kl;}z)_ct_(V|%1aFRzktw9%d9
+wa4z{IEU6wQC63Qflk3X&8`z~gEw+A6H!<r*v+-N%+q$pHHnFXE?;<%Y#Hw`^Pkb@R-q)K13Wzq)Z`iZ74Mh>T}RmYX>3Y%9@2%<<LN-2>O&v3Bn<f*
+^dt-pfS-prQGitXKm=C#bX8Wa5wO`V`>zv@jiGXG7ez$~RzmZ11bRYq-#vL6-LT}5TK#bj!lAWY6vaaTfuVPG_IGUV=<m1&HCcNeUcwWSdls$O(Kh;Q
+@j+KNyIvfQV^I4V#kB;~t|l~<Fm6${*yuL(<W1voBIn${bIRgq*7w=QeYU%mWq~F|>?()8^&yDazgGLZ%{0f5wjoBd)3&d2{WKnhy9`O(dlq58$Xyr(
+oV_3K)9|oZ>=UZnk*CgbvuJgJwb3N(ai7KHrS-iZ|3>qg4E7-|1@1?0y5Iec-oopKD7t2}BF`6>qn|G)2UE;_0Be81I9B5ii4pMWds!F9;^|~K9=M~k
+x04PywSf4VhOLNerp-#g=<VFPrDGGuW`)VnJGb=oY~}RS-P6ChtM~tI?fajjx~@Eb@7h1&&D%|QPliUq*fXPz>?KBVh%tBp+cVX4y%Mwp8cRsglZ+Xq
+tGcr^C0H7>#*57$qLkOEly_Vf!6X|yZoiJRjxY&cQj`rwU1Hii1*b9zP4K+PU)l3H=ic|FTf#|pt8Dc8zWeRnFXx_n&gYz?pSw3~v6Ils>moXNzZF->
+GEaK&&~Sq-a;bo4nq@J|W!vFDC=*M@?tuSb1_V1s(v=s_&@lSL%W#AF3**C!T#0dU$CSB*1!@FiOhAc0*0A7@n?S@%o0?x#3Nw^jege2KMxz_!SHLv-
+*S*KD2(R{s^mV&P|7hzbN{4wBl2gU&;^1xb9%$OTVYWuE*KB^kdH9i5b5ZGwKRDN`gp&8+U+W4ngVd-P4epO&vuVdkKCu->KAB`SzO)^#d3?7UV1zck
+|2Vjw4pZp;O;1MWCbVFqLv;4;-UYaZahW&+cNCjYNwfL$pAB`0L{MdkS*I!G#bsHgVGfqPw#?24<2M0{RA!X|Cd9m7hkiX8tBGrvpIDEG`^NCGc`A({
+n9o0?c@<H=9opz&&aP{=w&SJoN()fcH{vFt(U-G{^~V9Gs}AlbIPN_Ma{idIt!8vvV=p|(RG&+;Lm4SUgCirF50{V`M14RNY^xAL+fa%l7qE{4I$_;v
+KWrmWXPPhb0YC1X8-?UATRhI?k80;aPg{J9v8iR~aYzg=wG!_*Pzq{NbmWAK4A4q=!g(4J&~YvbrE`Wsvlf57X%?S8dfYB9WXmlRR97`;I##aE3hrxM
+Pw;U@GYG!>WL$2Jm9^MV@l{1>wDx&UU;n^>Y6|B4Xf8OZBx6$RmEdHs&yS4l*|PAbX(B|`kXoJCf5!T0`qIJ#G18D-`9+N}q|)|;rGKe@+QddsEf8$c
+JxIX6yX2*9{L@cEkNeb1u55q2wwggS+TG5ZQ>yco$o`~Ox@T5npoq7EUi!~QhnD00sTV}T&p(=>wG)SxOJ-#&zz&fP!m=sUF2O#`7#lW}D}sBCuQIt*
+UL?#E!;onTL?_LXZJvTuWb-#Nwrkh3p2_&nB=j@WxeC6gI0JUAc({s;F#xcnmkKL5&iMqm67$#dqFzKXboq-u0!Y!e$1=czpr1+~?$F4O>=D$=Nn1wT
+%&fwIgG;@};UI{FvYPi}{Y6yOad1-C?I4<^J9(Bg$)bMH`N`z!+aOo!a2F$vz4O&;wWt&GX?li49}G8+wYW6@^A_#)D}sps+;8TdQ8akb4<*gcx8=i{
+1<6s%<B`~;(|8*ap0}$SB=w?wKCiI%zO2a4;{%6KHO_l8u7zPkPb_@IVNX}79FmxE$AB@9p$)c<0q6iejXoy+l&OcgaPXaj|MTFBrVRm)h>WN-9<pp3
+FaFOu4Ou{otf4!zc9e02w!Syn;~Z!Dqm2y5R?rrp7fFFtD1xGYlLDsaQ{yEA^9J$Kd|JOLmcZN}&ZoX*j4v*N%BO6AAZ~b(#3N?H6U^n_?COZz;c!$K
+x=}X5OCHTWysOi^)8%kwWXD8zzh;Dtx(Vuw;0-@^4@_PIXN7$g0!zGDw-3=Zjl`&xiGSvitZV>U=CBo`QAze9Ca2R*^6h*%zV+(y{oXQNe!{C=z<J{&
+;5#*?ll<`F#oO)r@4$4j&-~xUapOJw`i~O}##E;f`r%^FS6wShD@TV`9uH{*18CG9;UIJ^K1g{-eUSrFzu@pxv*OUoXm5avE&Hsr1ALL%Wc8%B4h=#u
+p0R%BW&}o)O~`CQ!qDV#vjCwf+v#ziOA0%iFU#KCSBHZ^TA><Bzbs8uX{FiVEx+$PJS-9`7q6hGvzF}NLP$RGHZ~Wdo>$ysn1YUl<bcW{LK|~hZ$}=9
+l<CI*mqR5^r8&HKAC_T^#xQIU1Kc<i*D7RyyARqdt&tENB7=&v{$3}h);k#-3UvrIhV||f!8+v)Ju;Otr_nA;{Nb0$SY(%$?4_hK`yh%B_sg_j*jJWw
+B^4el$JuO0k?&7Z_3sN<VfOpVy9)qI5%7^t(^K!ksK0{9WX1>Y%`}WtF>7B~_~Me@><7ivE@8wK3=NPfkmcY$SGuU2Z#?IE;+;h!qk`}I2Bo}bu>*x3
+Fu7gFgZI0Do_fyhdXC!b`o4ck>DZ-9Y;10@5pQI0?i(#VI(87NKzpg79xb@qJqrr^F<izqs59o_gF%oH%B1H#hLHHcRTTHj2m(LrW#)M`42_LCLhG%0
+n<*R|#&can)nM};v|{7ve(`O%yq1mFf^!4TLihu!1>#QUvh(WpUaE>p*+uCDG=o&nyT}8YdyS@;3;D)Vl*BNi95bVbYfVh|_+etOHMqbyqOlH=qR<Xh
+HPs^I{2G`?BNXJ%r<s%=roqZa$o=BGVKZWPKmINp!oG`OvL9Z&WPE1q7IST?5rI5ld8XJP21S^$4*hqvx8X;&=Yqkj`QSxCgdBxwo!-*mTw^q{r0MP8
+P;QLwIVx^1);hbPd&i|L_2T|!wOPy>qDj$sEXVQy+M{d(;5fs3jyaCWs{iqYOy`O_v-!ofQ;p)WTui`3KV&d{Lv`+~r9IE87DN>lAUJbEmyg$-x>R0K
+`V3ODsdXDRZ&|Z`efK6fZ^8DX|L;Tqn++SC@SWIj{rkUKxovKxyOT|~`ix~?a<^{Xwai$yW#>h3z>66TiFGmz)*x93y{a!iq3np#%Z#mC8&t)R(UZ#=
+J;rOn0%fhLLp1mh(BYp*!3}F3>^8pqW%?<i5d4mc|8kF^06(;$P{!TaJ1}6ZSmACTx%`sKe9xCxrPyC%hnSE>tYTdgRb2Py6fAF{8jTK3dfak~CS)lR
+y9D!NgcLV1w9vE>FALeXus}ik&|P=kMafC3oG7Hj{t%%K*&|xIiX*Di*zWPh+b9KCa{v#=O_RPZ4l`uCuNrc)(!1g_=CG#3@G3g&0(!H0^=h9lqj8-$
+7tH-@-wd2jSlqB}`}BIw8|TQ`C{Zl^mL>C0Bc~aTE%62K=`vQaYWQm6oI{a%u~bFf6QwFDtLd@1D#K!z>89k&InSv(DQ>WJZRsaTx3~6-NAinZzEKa+
+s6+_5lXkf!N3hR(hRsl#Z`!q{>ox4-E-d6?g>9w05mA;dFV!;iBwpS(6n8W+p7)>nIV(Lmt9tusLygNxwOlG{43H^(DCy5kaoCmQ=T*S#C3;v_+SMq9
+#S!RkZ0XClP!EccI8LRBAsa%ac-)Ur>H5nacjpR0SSyu2D_w#66SUcG_K-^7$JX6VoruE&@xJg$xmh%UIcb@aSTQwhG6SInb(q6~A#^$6lQ1q_<Rp>s
+_>#`7gyc+0+BF`uDe(OschMMWA)GX>f=q4dUcd3aHCs3g?lx0XT_Uy1mI32UG|&7G){hp5w(%2KVfEa;)wKD)m2{6#3HbA$wwg?-mo1|kT)7Fc7aS+@
+&hd|2?+uHCLb}%Y@rjtjzAuKI+p%Y2PxLT^;HzIL!xw*Xt;=Ch-=y)~&+J+V=TZPI1l0b~f~D((zjeG73nkrTEiwf(RFDnM1g@AP+z`L_#Hhuwl8n9h
+x5}Sfoc=BT()sy}Z*c4-#9gA=lz!KXO$*(Hr!%KHJ2Bi1h$p72htCuLa^X1@V`ADb65G_QTBbcG<9pnN%f9giWAE|mahD|w#{+$@IZk)gn)tNB{KK33
+Y~L-A{1UF=tO{=!QHGWUvMgSNW4$jsxNNJ5|A2=_6-zG<d_z(N9Kt5fML-GBOHI>nrbCOWgy|*fO74*PmH^R9dZY_B_kME>2h43fa5QPBZX2bLIcR8z
+dgg-NbGv4ia97i+Oln1RrvxqJtx73F%9wLI-S31CJHTs$XR;qXy0f=;KqGNWqB}Yw{#Pg~d~akM#QBFQXR;wgQ(SYD`*UyhkM6Nv6Q8m!h~MHq&T54-
+abHA!K{1RXbjrkD(N#3&ga~>@Rd+T52gub%V8Jh{YfY+N@w60g-UVBmU}b$6TZG+h^&ZAB@tB_c8iQ0>w^RwHlovFG-CY1!^;{fVPASD}0F7RJCZ8&v
+t5wpl!#M=!&3srXz(AaohcI`VP`NJ{AIRT^y1r;s`?>Jqc1=kZt*M~7XR2%G&d0ILO<jwDm?Qm!vHMN&8lmnfk)waPra=C16gSUjjj`c-p~RTyyP;sD
+=RumXW!0O7;58iGzaQ-lo%&SN{X&pPfdfgJ_U2=yC?}v*Ln8(~DH$e6sH|wDfA91S@u<Jb*n7jRa<(J1zQlzFW!UfZTyS2o^b1MjW*2OQz)IN?CaWL|
+{<VPL2D*qmK&Yu6Lz!k)M=?%uzrArKZk-zq7>_r8rqiHpkPkE}?+iODN}%rOby>Pd_qG4gtNf7mnUI36WS3ZwpA<`eVgL7jP^An2z!G=5^59CCc=K^X
+#QM9gH6K)%yMQ=#K7E9Je`&OvXWjTC0=v;NxDnuiF^ZHcQ^^MAN<*M10*vGM1V)>2dcn0P#?6E2gXy%HPtT3c+yd!?U}9ph=Lu`@*VaJqE`_EGW5uf5
+INhBY1a|;OHRYrsQLwwG#1cH2RlFd*VJYO~0XNgxd1n@XJM_aUJkY1!07R%>$Vik#4r9;;L@(WFm{^>#4lvla4ee37vG+g~k9M})B*YM(m`h<U8;|u4
+k9y-3nxpUHz}G`u<bysWV63;w!UZLbX1-CFXBFs?E)?Xh!aZg1UAKzr&KJMy=IyeGOXl5xsl33cZ#_QKGr(87O4Z?uFJ-W6dk+NjA>1Ab>U(u>VA$_P
+7Fxy1(FI~Bn()^Lcuo(%K!ux0yvzWKowd&%@CSzA@C;E9hzr&t1seJ)7dl^iY3SB24~G#-&AXWc+4KTN_kf#~FY$}WLOb@vemJ#sd*F0KWmOqP9ggY&
+#ykKI()^-U)D==sEmSjs1P)(7srXKGFV^z|F(h<Jd=;Tu+;8~NdS0d2!Msak$&uNoQA0)4mR&qh#pBU=qj{9G<!}n>w|aLm(47+m@;+akcWe9`Xm-j#
+d<4yY`W@Hu`6s37-v!QBj*SP^*(7_pNoUVZgR2Emc7mHhG{eOy2#go#+&Fzxkn$5Z8Dux!p05=+tqY+V5z+j#4wGg<auq>-QFC79W0DnZKKfdAfgX+y
+k)b0ZGo?=eNOrtc^qa2%Yna>?mRf~kwm=J!nOP8{68xWjm-t;!8;>`IFEHL*?*J$2ZIe3Eb!2&pwnrDs;zgUry1nzFCZeX7r!@KOVnlU|DyamUSxCHj
+6{tmkQOA1o2Is=0ce)082DjyUWJPuwRw(qUateTy{9uDSXj<_c!0Gfj7&J>z=1x^roacC_jY{C+ci?y`Q(9(w`10t?F12Ud%pzwxLA4!~Y`#)3FFT=4
+wTx{e&l<X=e9+tTlEku`GE;XLH0;YyXq_q55-fvfiA&3<m^)+^QLky*%Ts;Jro<FvaQTGWv!@zre|8StGFar{!d}_U8oZUg@o~c(=dR{Wj}B<wiFwn=
+=a<pwe&l>(XdAJH^BfwxqFk|oJDeMZNFKyZ328mcuFH;LNrAIK>%|u%4f?lb>lu3~wdx=PZSi?K+t^NfR5GWJ(2W2=Gfv}2MQ27{j?EJ{=#ZJESDl6<
+9pW11v(ztokiOYs^T92MjmIjs@1R>AXXg5Yclog7oVh8x_%6bh=3zq`Kf*MPd;YKu_H}F!k!Z@{chuS2FQQ)u?G5%<oSt)tai6i?z&^9Zhw#~oZyW&{
+T~214Gcjq@9ki&5M<A5yKrgj7VV;Tufi&QYgHhE|O56@FlFu&3r0w%?3Yb&UxQZr3>O^BNqm-N=0{j6985`XMaTy597w5%}3{k?u!x1klRmw&iM7)=-
+Frve*SV_p<j8*xRv+>alQLJ;*y0_o9;IL^cJT`r6Yx<wJf^VdUpR7!`eT#0F*6~dHioZ=~+rHI9%*x|Xvwzs{Zlx2QGHu;`hkdVYLzEsa#kzE^vr()N
+TXm3b{`N#A)A={qxR0XrPs~5@;6;a7k%7?65Wa?vTxmRbC%Z5j5*say8)GtlC~nPMD9x#NB0k3!QagvJ%g&kJgbXr1{=9%f)mxF(&b3flOC`nN9}--;
+zhiBcu(tkavMrf1q^11Q?n0ogdQd<qC}B?8<GLT|1+OjQ>!%!Nu7A{VthWNNC+--#BG-v<m57DFpFwB+Tj_b%n|I5sUMaC?q2$&UHA-j#Q^#avC7M4T
+p!im<Pb$G8oqS7*R{eJoc^+IJo#R47z@#S3s8q7?XPQx+OjuB1vCO?p=QyN@YR#1FqDY(JO<Sy1yjch%)PTdLY7yfVnuMZ-%-ZfqJ>CqTBI_gYPGPe=
+wS^T3QLkorR;Kqhc3ewzz<3JLbh}xu%8TLCMr>se#U0*baWt_&ubOuyezZZK%+qs1KD~KWLL&T>^_xH~E4zmNCZxZUe&OA6Qw#ME+?`{i{R0uiL#BQq
+n)q-?=~^(Nbjg!237GA}kWaD(qe%+XFwS|giXPn*t)Tlhb+6eXkKKQF-}+$i<=7@!%$h)~>S~5`G>!gW8rt>`mbU#1I*hM;g>Fnqk(1c}x40Hiaj}M$
+@+***`-}0xEfD}MExuhM$Z8~T(z2!|8PZ1&iCHEc`6Wn$RNU3q1UK9uB5(#IKzviZm4;R1TLPv0sGGkDzFV(^A|&D&SS-g+q3<Z-AyhNjj~sd$?7u~&
+U?YdNZgOU{SXS{=uecmX?t<%j>bP%nI*n)QZ|A&>v(LIh?7@}l6*l!``IaR%US|+%=rsQ2Bh?PGF;jy3k1!l``?(VA3y$!{r?%eC1=sAFMtc~Syd%FW
+(OQ4Uvn~a1r_oK{C|-iV<HS2S`A{9Lcl^n`ll8>7Lo8BtcEjMd&c2<7)v43H=Dx4{coXMjQf!<02J;`v$3cu=32jpKP-vbuH`QsVB;rH@a7=VdPbstT
+cZl1Ckt*zI-wD)X#OAQYEUYM<UNw7dQvpgsjFcFUY>IpBiN$O=%%8flJhg9minw_cTb`=xSq?^rM(Ls}e2|PKoxRMsA3?wp$#qt*w^CqUd>RAxTHJLW
+_t!(s8JuNmJhKghD+lSh*?`UMq7|Yr*QeicoPl_Q`+p$kvB?miBhtHlCrY5N&Vy?<tovH`<}Gw-(M$VEaQcWX9~L|xhHkY}VO}o*`6^>^)|(>}E3XAt
+{8zwM#9b3yiDQ<4IFh>>&M@&&9TQ0H^E58%^Wc>zesKbl!NdNBweNhr*kV;%`t2+94?6(hMrtiM0Rz^wt|!8l)L&xUYwSgis!ZA+sUjPmC6473JEbmR
+D<jZ>_z7pcA)<D(bOvhYW4WxS2}Pet$;LQ$j(6BiOtQaEi$v*urgE|cZad62Lkse%3>3@w&a<*QHi#mm5w$yPlAcefh0fay{DS37%oH!-^e_gxV5_<s
+o7sQGxDz^~j%-{H6gdHSg@%l8&_%6RGVP-}5n%*CCQzKu*nKCUgy#We6Ak)H)zbIOXn~Ez8D4{?Tx2!GR^UC;D}JDI3pmch&ZzfLElG1UKVdUO;rWlu
+L@AmG9^S~MK(K)EjJpmL3$=xu*r&x8tZ4=>##buLc5^jI<|FSLp#<Kb8Ht1h`_30>x~mIrKIQ=6^8~rIb<Xfg86&&KUV6ji6~~1LBKMsS7IhJ@82PpB
+SnTIkTEpDr+mUC0YwQsqq9C6Kr?1%oZjCn~yCjyA$T6kFsEIPdt_1F5{loRh)VlH)npx{uH(V<+m$>H8!dl+*iws_LW&`|~Ltsga1x|{(Y#)yv1uh^)
+`2aUUrtTmg-7&#-N=_mR{1WItIsjCD>|8SrR4Fmj7Hk{q>zjGDt33p!OnaBuZihO_PXE3)omp|`s!oPf-a?p6*!)j}Y^;JZhVA}CBEvDNh$A*l30`V)
+phv|zsr%QY8JwQ>jcate0Lvnsj=b0UT>4s6=TTF+^19i0>NjxhNoN&8dBrxr3Vq&Zil-aw1U7X<OfNbx6GNo@LR|B7NC*fv85OGdNvdW5YFU^8jbF<L
+`|(%aDWAVYKSJow(Rgl^OL+&`F$Mp>_`;rn9YZ7i9}aSyRQhg-lzPt6>6oW4n3%oWfP1RKtXH^?PDAENGr7SwI8xw~L(yX{0ox`VzNh6Ect_o8z6+Y+
+rqhM>dt3=eZ6*GF1QwIq_-Nsy#|~~L7-}WhZ;miK*fT<>(?AUK5Vs<%xNI<ZTm3Ba$3SQ~J$<7yF*@<lX1eEW@70VlI*Px?n1^Li2RK;KG}H^gBJ>Xq
+(++?0a{sHMfS54FX`)$XP@F=;Df5RqS3wJ92dJ^65tY-L3o}saOnA{rL3iOy62n`u1Mz|pgvHhN2ukcNE}Pn05x+UAx$`O3M2riNVKRLT<Wo7;QO;K;
+xn#aJi(BuHT%t@dT_)_N8n|sI3e{Ahnp{ZvlE_Pcl9mGQfw5~Qt(Rh?MwkT2in|2oF2%(bNZ_mI(`P5yK1*sB%;Ya}+|1MT;@w(v*d!UnPKI$V4dP4$
+%~KrMI2y%BJk7|Xc-J89;t41b?RNmUn`FjWjW6_W9IUK}+*PSBnuSSBK$+$a?!=p?uC67^F}6&&C(2EWp^_ix_xV;%ib^Z~si4+rSPBOvw{t89J27sJ
+l92?nBK=6zR{10mA<QI$v19_IhddE2lliGA9`wyUaWPI7<uDC6r6Q#XH&UPx#;>OApu3VgIo0(^s2;~v-cDnZ=P57FI^#=QP^Nf0=`OLFPl4bgB6l%2
+#etvO+lhbcz`tE|)2bOuE~(rUyLlZyJ?SnLk&F77nUv<$f@gu~Byl283{9qqkWgQVc;BSnmUK@W{D;omn{I}Zvyclr_pe*CVM|S~`ko)q#zGXMuzsEQ
+D=KTY5#w;eQUM|wWprLDNxzj3q>h&RCbL$l;`ib`m)7jsEaUk^94@QHmfaH1ED`Y3uX-WAk7R06j$mG-%bp5B8LVzsch2ZzRiJ@rsOUSnY)vwO&Iq*b
+rT&4OH~TNJKQH20;+KX5Jv_&BIa_R*p=?BUpW~=|vxs>D!)T-h?d)cN^RavriBvsj)wqgD$VQ@QUK%ZPt5@XV%O@@l_6`n>?4kWJG%^~YzG-B_LzwD_
+gj$zsH#Ac;tsJ8P{BpzA5wCBs2z!!`%%jhwiqqieWf0DJ+#}iQ>G9dIkzeG72CdcVo<<x6ZM!e>l|jceSTAWHn2tHffIm3y3`28m?JYw!s3Dute4m4-
+DIw<P;5{Sa=<0<;{C1WdG0YwP<hbkrx~X99b~ze`$@&Lu3E(#ViH=zsQPcv$V|?)7n)}z?=WKZR!LN323MPpcYV18A782BiUBf<|8=cu@y)<GS;K;}r
+2&pW+{qjqWJVKPK5?wyX`}zlH`I!AXet!X%<?SzfYW@QAD?hpCAYgAqXI~w4=625Xk9K_$AR^&l|3CJ2wG+|Yyl2;F&l91y{4j!4@F1@W2uPo46yjZ{
+54YO4wRhO*(IJI(TOEd-$FShju<!0L6xX9n=n$GU&MLvUbJ2iPw}Z4*Zs$%R!mJJVjNAg;hb58R$&}dFdw+cwV`rQ#YaZy{;8`XI8#0&MAAM~Eg#W+P
+<GRHVc_yJ&ah-{S&qAATDUotEe|^nEK;=|iLE6MnIRK=bu>s9NEir6PScwMbFz%P`q=?{hvR(kt8oLeQt50(5G<vLG_oTm>EZtl2UnWau44h5DJ&HoI
+Q;`~-wP665ffAiEhyVkv%=4Kx%H4+S07*;+;`5%N?cf3guoM}!8pJrnB6ScabREVqF0SJG_Atqpxqmel=w8ejD(=~mPJ@gm8hUzt!<%d}%sc3gjS!W;
++}rDJ|8*~xGu6TF(CB1X1V$O$$fk<s-1dR7T<?m{R=`b-*GES)yFPN*;L5tLA{oWPu6&{ABfoIHtPGDu4g<w$+(xYppB9)V4|=nv44Fga*j|0fs>*Pk
+uN4#U1|pReC@IvqYUg-imQ~q=c8nz-62&jPg+a`K*j+blYU9Wf4NQB=+H=W~Zn4^c#w5{^kiHJSY$r|TjD#zr#mwf!__|(@QTQE9Nsb?ciz#vI0H+Sh
+r2_-513oG^CBJpoxH8>F$VNcoV(44^TF56{mchh;OHQCBt>T5xC&ukf>{qq1kIT^Z04Txqp~Z2MO=_QWU!<*RAG*7}eQ~2gL08{lM5e{p(@u}e>H^!g
+Z!<^Xc}5)-93T{=0(GRM`m|^LA2^Sjz}@$c422F>`F)V8xSl46)-+%hflw+8l)ML(*Ca*EyCq%Oc=L<2BWZcDc^OajaVQ;6@wIADIU=h0-<+R$UtsOs
+x@lo^UASIE?L=wZv2C|Tt#A|DCsYGi(6fCmQ;lhaWjOjwS?8)3&d_ik`CSxrDab(Zn&tQnQOt;>3m|xAZ#{@cFSi^x8@eC$%yVYS`P#bm-J1jFzOS#@
+aDVsO!1>0;hc|6lvp#UvZrsrAnMV#DKKKvx8N2B0qY4k^rp&VPC?01wmCJiB1V<5YT3#=R;z$*@UbizQI~b>LC`bO|;o|05aUNgioq~$kZ+@c(A0@ax
+2-5Xga1NxXs*iyPM-ZH2*XJ<)G`J{>R&k0V(>b}P`Bao&3j5UW{>UoXC-(EBNR2{|RvaDAs06#=UAo73&G;exdkLZ4o>lfw+;_QnRDdrM+~f27ZoG~1
+1#J;OML+GJjoZ#A0(2=422RDb#@kSX&IObnep3e7abau$Jx%n{(e4{p!`mqi`~wqZ=@(aNa+P?;RnyHuIq9#f`SGHO@*QO_qg&%eg0>__MrzLbj=&0f
+2Zu-ZSSMRwC##WQ2w^7aP&R;bd7?~?Hqv=Lpp30w%u5SoHtE0~hkjFxw5G*aQ+#nU*<a+dWxX|bP$pIIa!p^jSgSHtyw>Oz%I>-VPHk%{$_9Hp+xZ3p
+z)_B9sc_2@OhC#v5CC9Ytt);TsFi~6k7cAM)RtUddBJT+d8(<%HT<r`1V}arWl9z46>0+3pm_x-`ats+W%74Sc@BKtGLV<f47BWj0p4cElr3IzcT9<k
++}a}8nWl9Weljo&ZD=J=^d8?|TWY29;K<6t(Xhxog<q7g5PO}))Q#9;R1}idWJnzS!`|y`aPztuQcfTCY_A80BYeoo2pw|LFC32DtV*u<f@LnZDnnS(
+VD%=gqJ6%0EUDZBUMfUeHVio4qPZ0@mC(O@qbMZl7~)2;iWZ^1^P$BnEaQ&Z#f3D-f&*_=<!Z7VjUwC-_4pOGmGUfZ0edYBiDq450aHYlh_}}?iJ1M6
+B8}(sjR@KP^OlyBpL=4=5AK#|rQ*r#UI_q9<CbZ=ruS8VN40aa(2k4yZ|DH4C575rw2_4vxJ)|$KS=DgYK)q_S0Y`>eyIxvX#lKz$uDG<h8AVZ>U`h>
+bCCn59FqT%E5~6SQRLL#D!G0WWDqZHQJn&m!(FJT>qNt#ArFo1=}mgGvu^YH4G)0P4Zpm?CmXfC`~*U(Ts&-iI5IT0W2Z3%2T{7z+I5>y>I7RwaKD-=
+xRg8^D{xg+MepeIRMhNBF#D*p@c}TD956dxgG}qkkkhCyRYB7j*w(B&kH;dbaBRB;o({E9doW+Xk+t!*7X>Lh2@i*nNM(yRBPpf=^k{&QXHizVp%zio
+QCx#Qobj9PP1<8P&B7O=-B5H9x8d>26~o@Dk>haOqrS*-c+%9D`UpLzIyFndje3(i^mA;k!3KVfO3OeT^8bRH!RpmQvn&6P{($I9&&9vA5`AaI4=tNx
+Ce0yrri*{Q^<!T5nGQyTod|7n@$hs3l(M2iE647|47b&5$1YZ~G$}Hom2gdB3kt@!bvPBoPa^`5b#`R%NBWrKVmgxqa@0Xnq@$c6$=-{NThha4-}YUj
+12Ja*Lc-VQf2F&<ids_%6b3XBEono@^&9Vdz!UM&3Nyv#SZ4a48E=zX-@RsYw?}utbUV9?K;F&Dq2`8->+gF&d(qtd_nYN$<3m)#=7%4Od~MPXyS!~^
+Xw*uaC?*W4x38q`u6%4}SMR_|7NM?0MyEd)EvFuLdw+j;z7#}aE3wm*5t(V0Inef1+WinK%kHPPcywsh$xHc#FQ64nE7@u<BKOf)`i8IC{!?E?{%6;1
+{5KV~HT2g<=ZSLGr$<7p-#%>=J}I-Oz(c{W>bPq`lHDi;6;H+<=^z!{k&17~K4q8sl|+;*ZMW|mAz~Mf09Y_SIyCkYM=oTSSp}-S9IvPT!SL=JZvSKM
+j7N_U<qz*3>(5ybDBv&M$%l743yr4`NtCmliQf5i)_LP}4|Z`r&yFq75bt_<Auur?a8-u+v*Eo5XLcx~2u!Mn66oK2<Ep}dvL)i5K|Uhdb9HG#qAxlY
+bu_rd;zRY}1#J<@?c&x6PeS&@c%GK*ng_erI$!;J=b=p-@9W;YIfjVesyxL4_1?4MAG70kuF9{l?tSPh7=wG#ci8-czVe=}xjTS-$Hljo)?SIdSa|Kx
+Ov4*OOH&b+J&g$LLjySh3=QNmGR!Q|3P-wDm>cELr98x0X3o*h#D1QAYP@FvO6_DWtg6bN7zJDV#Yo1)mMz2!o$6x$6rNhAMRCt4!Rxi>2W^5Xi&wIo
+*iXMsgt4aaC-M~+^KVo5q@fBRKmGqZSzi3Hvce>l$Hz{N4@xr~{jp%bdA8Mgu^3P%WWuzkupcV~b0z+&(6i08La!AT?2mp73koKDjo9EcJJ#T(fXGQ|
+F;LGCT?)K4@daEkbVacMW#htce`TN0Ye?*5mFG^u3vp6en=ps<!ZlI6DdGHL<RO00lw(dS>LrhT^{|yNs8t^PKPLI=QVZrbD<tOFM98UqLPqndE$Dil
+Ea8V$N_e#^MMA#hFkZDkVjsYrjhHQja=B4^EA1@)1qQvj>H(e42r5~YVq^VDO<v0Pp@!y9jM1S*zZQh)?z?@%i0uSa=^M%2AQ4Dv&9TDzN1rwJvWb~E
+FoFUb_pD_rmO=2mxE`CMgYma;kg~8%KFlDsEz&PqIoroZM&4wFg^GKjcm?j?sVK)=vPKl-UtJL}7<M3YCLe^Wg4)yti!x)@a=niS>Tzy}Hz0)P`pr)L
+#y=$<7Nw<@?x}f4lSv*Y>Ti;@sklviO(eKf5=-Z6>(|`B+4~D9T#D{R9$WF0LuGlT{vA)>bM9Zamh!7#kKVuOA+`sdjbE#bFB{*%SbQf&5X9rRGsnIJ
+>IhNLGhk5OR55G?Zy<jfgj>A!q4xGwzM(qv*LTrid_QA8{D`xD-G&F82RE+mHnW}yP={I8x`}#$+WwY7MeknC49ie^M@La<jXK)fkG9)IbPpPM)OmF9
+<#IAO7kkY?mcLS2G*OECi8{#=nIkp9(6Un~T9M)9vJ_q}!yDzM?)&*}C>4jQlv-#mBMw6Xl^<VcMG6--i+N~fu-}D(wx$fE$|?fdLU5?g!B!UnM;nVA
+vda-CMTG5;(1c&*L(Ti$k>;HXm&9<(j!nlQnhVvh_MufY7JftsWqDC<(C@2uEeu>334<YgxbR#K=AY25NoYdlSQ0`h6Fk|~GW#c@2OJ2=9T;xEtMNnk
+&)s@<Sy?~Q#ij6kDQ1gX>NG^eVVC2URc(C96rPwk9=aT7vRLAB&o1sSg^1NsaIz6cF*gU)Qbd+3Il=!z1q0O_ErLT~xJQ1I9v&LDpsb)`az}~^bYzSC
+<0v&(MCZbF6D|RDKWa6f5;`J%fE~QHI+6*DU9NbU>F<iSt&gC+PH?r#FZ7-3stjCsiz_9@?i!Aqy;D>u99?}`EM=7qA^xe0*?9@Fu-P2#!K)BdXzy_W
+?|<Tbn=RQ7d5N|wK2xDT$)@Ud$62_8lHvl|P^$AHcG2?3{Ut4ck-093MZ+}&pl5dhK9KftwQQphTH{``)i$MT$^WuS^#rRS6O?2oYBA4mu(E7o4$5+S
+KSaDttg7T(AA*ok>f@>%IeHF(goVxU?K{>~d%K??K(eSJVEEM-Fx*g)x)|ua5Zo3UZW|Gd94@1#0*L-ptSk^B=&$9Yt_D*fUR?DVNy!ml&u%fP0e>vh
+%IGs0M3@kvN4X-$Yb6nNv0pnaoGXcN&aTDgOh?~R`Tdr=FSa^g?Eh|U_ap3dK2}=s|Gu%*RUm1Y8na3bAMrVd^rDG-xm)zW4_VaTL~BYf8oG8hulWSe
+0mRMX_JU;vmTCr1P4gL}kWvvSpk4?Kc9sBMH`lTx20PKg_h(}LTMBo*WzTT$BRwN2eHV>5rf&>w^VD0*q#tyHjoZe(zdQw#jO8h|$ylChTb=?;ad~Pn
+!@%XKI`zhb@0yNaaLy8+fKrnfUvMq9v2vw>T3~+yoHyKN)C$fN1Zh*&`(gy58t@TcjEx0>_Pel4A4@o_#gB_CwFXoZu@(#zL>bTdm&bHn$i|6?_L0OH
+8iv$+R{i2!XYsFZOuL@*2CXno3p-@=^|0^b48t1t;@_&&QCtMBm~A8^H}UK>>B?h>Mj)+!+DN=_K{`syg74`uo@9R$DjZDjE?Nx6>uh9!JL+v9kNyRB
+Yyjpt&t#RW2iM;_U7dE}42R!UHIfY)8kg20T_w3p=0Mitr$#{%%8SohT{n?!P@V80p*>J=t`55<8P2|s1lunjFuufaUq*?Bc9jSGu$jdsvyOiQ4tM6w
+4)+iDTK?j&)7e|2!#ikN+5;l#dy%uslNz*fJ+?mD@rIc1_knQ+R5j5gx1$8a@>~cPTRFbe>xI*^?n}Knhi=(DeSLFqdDd>*#UEb&r8VRRX45;<K03R7
+c+3&pjy=&)PAqFqu79wz_t)QS@O022(+-bA8coR=>@3?p(92BL(4MIE8+PLHJSUx&9cV}VAbapw!O3vok+o}Rg?5w2t+6p2SDkr(CVQ50_y+nyH15|I
+p0hYlz<-FUMYX{2m+G*g^rFI<PHLlrXL;4p4*2olF%4G*Hvq3dw;B5SsoapI7Y<gIK_`F?oCGgNiFL;1Xq`31Rs#RY+XqTJ6;FvHDH*cDJzkLV4RoXC
+H0AwKtysL5T|%s5)4DZgMUBDz4YrwEpJ?we1x_{Fm*dk)UM+@{;_U5a3yxIUwfzV?of`r$Bl=a}{<6pZiD-a)AY!$J)X$Z1RD_=YsWOaO3@5LTK^gz;
+FWco->R12Z792DVjkpbL7T421(`!ZTwz*dlEPpQwR=ISI^QJHCAO?L#c3xPn`;qPqTO49l*Rlmp&&UWdBDSBKqOX|dc@`d1szBVf!C%AB<(<H(N*Y%M
+iNZ7kGp%>heK|4z@3<SGmZoW9B<I*J)dgf>f6Kg^^{;97tN?u9N#`#2z@3nq69{D{lCzS@+97B5y2l05eRD)&fQfI%1xeC+pBP0TCcp%Xub;3+`w^X}
+v&)!{*WR9GOPkyjJ9VJtL}ZzBvb{}YW$qWI-NfO~Cq%-DCJzRk{TvIdNzJ2VB=>Jxb6>aDk#0|IUU&ZnuY<KVU+-SCX{~2Txir04w_!^V{o2yK>A~2~
+uRr{d{Sn9ON(klX?yN-|9D}OC$7%3Z+DQ;;2~b5xs8$g8hFXn7W22$^FI=EuN=V%O7;Tq3VJI>Z$_%F&yDz^aOHH)~bz7)DGt???*P)E$#HR|l5&Y9o
+AK|^#FlJ@lIG1q_Vb?ixoUw}vuxrRuw`h{z3SOuebsu0Z6827ZxPBG9;D^pV_)>8SOXMvGGf~YpvwiC>lRLwLTI!<aD^&mJ7&|5J-fC&EWhBDUU(u0L
+U-V2F{0~*gavx4(A}5ck6L)+m2lt3yGLTOk%6vhI6^Rm}iMn0>t}nTgKlEv9f8?yEf$rTk6JJ*tm?wMLrwm2~%TNvg`ZQSIY=ei4okTil28dT_d%+FV
+8%zGO@q$1^>7aO_`T||p9-GU-499yR)7g;?UV!mx!zfZJYZ=UTlO{*WJ)_hvq^cgArP2!P9lpOq-cx6p!z8LpnIb|VZ?wni@Gaa}x31QDoNJ-OUbbjW
+Z9@42cT?e}bZ9sG&Hz!!9YeC7iF^|utVY!GnMd>-`U4r;As<C4f%O`LuMUmA+P~fMhen2X{(@48Dm1jX9AldkQm?3OM%X8=QAMW?+S9A<;=6v4DL)qq
+i8AM3-Tt>BMc#Iy=P?@E{pe$wCvVyglYhUvsaM7Qs$VCp?@dY7@RY&r+Y|dkz1Jb2A~-eBA3{C*{ceQt!=lrpo1|=hQP=+a-3*iCAI3d~(8}6UWgl3#
+e!XAhGBTFfgCMFk_1lw{@x$T|<(1<T3!1C)Z(0vEz5wu+k&L0+CKgDHvBs&ixZ|KmYF^e84}?>F*Vw>-x*pHwdLPG6xg$Ti$=`dXw`Z_QtEwYdW!E5k
+T4iwtq%(i(&Tt$P#>d4H@RRvET=3M7yH^LW=Ao{uRYl)XXZ?@nb}6Bc-cVQAWIZz*CGbbnuKP@umX!G{FdzHoSnpUbvh#!YSz1zHmQKy!ckknGqIB?C
+`houp@Ey$}Yg8qn`w?f&+O_fw1)$UYck8xLVXh^;{ncL%4OkhfDU166`UC--ykxgU*+!&_DrB<daCs>LNPl3M*dA#_XZ0iourhjRWC*g8^+Q9CjSc@>
+u<`MkKAJli7YS4#5-PzIlXgFr7YZM!C+a#7$GwM%UUC7-aPv_LYJo0-7!5=3#8nONP?ZT4TD*D(|FRj5b0Bc8*Ez8{vS|Gjr&!2AEZES8Gny(HNwNfJ
+R9GX#<FVME9jpF^7S4g&kTh<@E+hC3hu&!mD#4Zd2kzLmCmW~S(O(cRpS;p>2soC7KItJ>`XOFksW-U1y*x#H#9SA@S=;@{hKJX$=Op4bni8*cF&zC0
+6&bz&Q!=M-R~K4bo{9xzRMLLb4PTrJqek5YbDci((+T3R8Fh#=;K?)%HM&N8`IBiJ<W>^Q!PCLHnyC^q52}n%BHHoX;VncHsQ2AZ4EJB4X^yI(<*XYq
+KGia8KD*_0Vf)L)?JqN{a1;}<g02gxfA@a@8tN2R
 DRYDOCK_END
 }
 
