@@ -38,7 +38,7 @@
 case ${ZSH_VERSION:+$(emulate)} in zsh) exec sh "$0" "$@" ;; esac
 set -eu
 
-# --- 1. What it is -------------------------------------------------------------------------------------------------
+# --- 1. What it is ---
 
 _name='cpu-swarm'
 _key='gqd4xpi508vlbrrizvqbdjd7nl16s9pj'  # of everything below that decides what is installed
@@ -121,7 +121,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
 USAGE
 }
 
-# --- 2. The trainer's environment ----------------------------------------------------------------------------------
+# --- 2. The trainer's environment ---
 
 
 # detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
@@ -312,7 +312,7 @@ print_notes() {
   :
 }
 
-# --- 3. The trainer ------------------------------------------------------------------------------------------------
+# --- 3. The trainer ---
 
 # check_folder FUNCTION: calls it where what the trainer needs is not here.
 check_folder() {
@@ -392,7 +392,7 @@ raise_files() {
   esac
 } 2>/dev/null
 
-# --- 4. The way in -------------------------------------------------------------------------------------------------
+# --- 4. The way in ---
 
 _action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
@@ -511,7 +511,7 @@ case $_action in
     ;;
 esac
 
-# --- 5. How it is built --------------------------------------------------------------------------------------------
+# --- 5. How it is built ---
 
 
 # Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: fetched before, on PATH, or fetched now by hash.
@@ -772,7 +772,7 @@ failed() {
   die "$1; nothing was left in the store" "${2-}"
 }
 
-# --- 6. The plan and its files -------------------------------------------------------------------------------------
+# --- 6. The plan and its files ---
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 # carry_plan FOLDER
@@ -1535,7 +1535,7 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
-# --- 7. The machinery ----------------------------------------------------------------------------------------------
+# --- 7. The machinery ---
 
 # What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
 # files one after the other, with a byte for each of 128 phrases, compressed by zlib, in base85. To read it, in a new FOLDER:
@@ -1955,7 +1955,7 @@ KGia8KD*_0Vf)L)?JqN{a1;}<g02gxfA@a@8tN2R
 DRYDOCK_END
 }
 
-# --- 8. Go ---------------------------------------------------------------------------------------------------------
+# --- 8. Go ---
 
 
 if [ "$_action" = machinery ]; then
