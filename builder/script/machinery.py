@@ -42,9 +42,9 @@ def machinery() -> bytes:
 # What is alike side by side: zlib looks back no further than 32 KB. Found by trying 20,000 orders, and 5 % smaller than
 # that of the alphabet; any order is right.
 _ALIKE = """
-words credentials web __init__ network certificates network_settings config_files caches errors state patches verify
-plan __main__ installer manifest into unpack installed stage programs wheels examine bytecode venv swap claim folders
-hashes workers lifeline
+__init__ web credentials network caller network_settings secrets state config_files certificates patches caches plan
+words manifest installer __main__ errors interpreter verify hashes into unpack installed overlap place claim programs
+stage bytecode wheels examine venv swap folders lifeline workers
 """
 
 

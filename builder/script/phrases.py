@@ -5,13 +5,12 @@ phrases are right, up to 128 of ASCII characters, also where builder/embedded/ h
 """
 
 _TEXT = """\
-return | if |patch|NamedTuple|for |path|promises|url| or |not |number|builder.embedded|", "|\ndef |parent|process|\
-changed|version|except |files|missing|change| else |None|ing|cache|from |python|source| and |wanted|one|row|\
-__future__ |place|join|sorted(|any(|partition|environ|variable|line|index|builder|plan|annotations|ch|content|top|\
-part|def |ode|len(|has|dir|table|last|inside|on|drydock|package|folder|before| = | in |error|list|info|uv|ent|\
-StageError|er|str|self|.append(|an|tr|new|promise|read_bytes(|.items()|prefix|value|re|com|key|copied|is |file|\
-install|at|os.|:\n  |first|in|env|for|):\n |work|descriptor|)\n |wheel|ap|found|import |FileNotFoundError|est|\
-.startswith(|if|.get(|no|frame|\n |text|tools|size|th|Error|, |.split(|name|\nclass |written|True|raise|system|site|\
-se"""
+ if |patch|NamedTuple| for |plan|path|name| or |len(|overlap|not |pip|drydock|read_bytes(|out|copied|promise|\
+changed|raise|missing|change|version|ing|cache|variable|source|wanted| except |files|content|:\n  |place|word|ch|\
+has|partition|builder.embedded|join|builder|sorted(|install|annotations|file|part|ent|.get(|ode|package|.append(|\
+inside|embedde|prefix| = |python|url| and |None|index| in |last|value|import |__future__ |line|os.|uv|True|key|\
+return |number|str|ist|self|written|row|return|: |an|dir|site|info|", "|.items()|environ|before|for|is |at|error|\
+one|if|on|, |size|folder|text|en|in|top|):\n |work|,\n|yield|re|\ndef |from |def |)\n |wheel|found| else |\
+descriptor|est|se|FileNotFoundError|StageError|.startswith(|om|no|\n |tr|er|th|new|\nclass |Error|.split|system"""
 
 PHRASES = _TEXT.split("|")
