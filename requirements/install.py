@@ -29,7 +29,7 @@ from pathlib import Path
 if __name__ == "__main__":  # the checkout in place of our folder: it has the one reader of the user's settings
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
-from builder.embedded import network, network_settings
+from builder.embedded import caller, network, network_settings
 
 _QUIET = 1.5  # seconds, after which a line of our own says that something still happens
 _WORK = ".venv-drydockw-"
@@ -80,7 +80,7 @@ class Place:
 def main() -> int:
     """The program: 0, or 1 with words that say why."""
     root, tools = Path(sys.argv[1]), sys.argv[2]
-    os.environ[network_settings.FOLDER] = str(Path.cwd())  # we shall stand in what we make
+    caller.remember_folder()  # we shall stand in what we make
     for number in (signal.SIGTERM, signal.SIGHUP):
         signal.signal(number, _end)
     try:

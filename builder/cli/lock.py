@@ -78,7 +78,7 @@ def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write (default: generated/NAME).")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file differs from its profile.")
-@click.option("--standalone", is_flag=True, help="Make the tool for virtual environments whole, to be copied alone.")
+@click.option("--standalone", is_flag=True, help="Make the tools for existing installations whole, to be copied alone.")
 def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool) -> None:
     """Write the generated files of profiles.
 

@@ -7,7 +7,7 @@ verify ENV                                      every promise about a finished e
 python FOLDER NAME                              see builder/embedded/pythons.py
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
-pip INDEX OPTIONS                               pip of this Python, by hash: from INDEX, or "" for those of this machine
+pip MIRROR SCRIPT OPTIONS                       pip of this Python, by hash: from caches, or this machine's indexes
 list                                            the files of this folder
 """
 
@@ -20,6 +20,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, NoReturn
 
+from builder.embedded import caller
 from builder.embedded.errors import StageError
 
 
@@ -29,7 +30,7 @@ def _build(
     from builder.embedded import folders
     from builder.embedded.stage import Tools, build
 
-    _remember_folder()
+    caller.remember_folder()
     try:
         folders.build_in(Path(env).parent.parent)
         tools = Tools(uv, Path(frame), Path(work), Path(mirror), Path(note), asked)
@@ -44,11 +45,6 @@ def _remedy(error: OSError) -> str:
     from builder.embedded import place
 
     return place.remedy(error)
-
-
-def _remember_folder() -> None:
-    """What the caller's settings name is relative to where the caller stands, and not to what is made."""
-    os.environ["DRYDOCK_FOLDER"] = os.getcwd()
 
 
 def _sweep(store: str, name: str) -> None:
@@ -68,7 +64,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
     from builder.embedded.into import Tools, into
 
     home, uv, work, mirror, script, again, ask = tools
-    _remember_folder()
+    caller.remember_folder()
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
     try:
@@ -79,13 +75,26 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
         guard.end()
 
 
-def _pip(index: str, *options: str) -> None:
-    from builder.embedded import network
+def _pip(mirror: str, script: str, *options: str) -> bool:
+    from builder.embedded import caches, installer, lifeline, network
 
-    environ = network.pip_environment(os.environ, index or None)
-    os.chdir("/")  # Python looks for pip where it is started, too
+    lifeline.leave_on_signals()
+    guard = lifeline.Guard(int(script))
     command = [sys.executable, "-E", "-m", "pip", "install", "--quiet", "--no-deps", "--only-binary", ":all:"]
-    os.execve(sys.executable, [*command, "--require-hashes", *options], environ)  # noqa: S606
+    command += ["--require-hashes", *options]
+    quickly = ["--retries", "1", "--timeout", "15"]
+    caller.remember_folder()
+    top = os.open("/", os.O_RDONLY)  # Python looks for pip where it is started, too
+    try:
+        for place in [*installer.places(Path(mirror), os.environ), None]:
+            index = caches.index_of(place) if place else None
+            index = f"file://{index}" if index and index.startswith("/") else index
+            environ = network.pip_environment(os.environ, index)
+            if lifeline.run([*command, *(quickly if index else [])], folder=top, env=environ) == 0:
+                return True
+        return False
+    finally:
+        guard.end()
 
 
 def _python(folder: str, name: str) -> None:

@@ -12,6 +12,7 @@ import sys
 from collections.abc import Mapping
 from pathlib import Path
 
+from builder.embedded import caller
 from builder.embedded.config_files import is_true
 
 VARIABLE = "DRYDOCK_CACHE"
@@ -20,15 +21,13 @@ LARGEST_INDEX = 1 << 26
 
 
 def places(environ: Mapping[str, str] = os.environ) -> list[str]:
-    """What DRYDOCK_CACHE names; as each_cache of templates/_uv.sh.j2.
+    """What DRYDOCK_CACHE names.
 
     >>> places({"DRYDOCK_CACHE": "https://host/mirror, /srv/mirror"})
     ['https://host/mirror', '/srv/mirror']
     """
     named = [word for word in re.split(r"[,\s]+", environ.get(VARIABLE, "")) if word]
-    # A build stands in what it makes, and remembers where its caller stood.
-    folder = environ.get("DRYDOCK_FOLDER", "")
-    return [word if "://" in word else os.path.join(folder, word) for word in named]
+    return [word if "://" in word else os.path.join(caller.folder_of(environ), word) for word in named]
 
 
 def shown(text: str) -> str:

@@ -1,22 +1,13 @@
-"""What a Python is that environments are built on: its release, its machine, and what it was compiled without."""
+"""What a Python is that environments are built on: its release, its machine, and what it was compiled without.
 
-from __future__ import annotations
+As a program, it prints that of the Python that runs it: 3.6 or newer, so that one which is too old can answer.
+"""
 
+import os
 from typing import List, NamedTuple, Optional, Tuple
 
 MODULES = ("_bz2", "_ctypes", "_hashlib", "_lzma", "_sqlite3", "_ssl", "zlib")
 """Modules that a Python lacks which was compiled where a library was missing; much imports them, or what needs them."""
-
-QUESTION = f"""\
-import platform as p
-print(p.python_version(), p.system(), p.machine())
-for name in {MODULES!r}:
-    try:
-        __import__(name)
-    except ImportError:
-        print(name)
-"""
-"""A program that says so of the Python that runs it."""
 
 
 class Interpreter(NamedTuple):
@@ -28,8 +19,13 @@ class Interpreter(NamedTuple):
     missing: Tuple[str, ...]
 
 
+def question(python: str) -> List[str]:
+    """The command that asks a Python, by the path of its program."""
+    return [python, "-I", "-S", "-B", os.path.abspath(__file__)]
+
+
 def parse(answer: str) -> Optional[Interpreter]:
-    """The answer to QUESTION; None where it is none.
+    """The answer to `question`; None where it is none.
 
     >>> parse("3.11.13 Linux x86_64\\n_lzma\\n")
     Interpreter(version='3.11.13', system='Linux', machine='x86_64', missing=('_lzma',))
@@ -56,3 +52,11 @@ def remedy(version: str) -> str:
         "it was compiled where their libraries were missing: install these (Debian: libbz2-dev libffi-dev liblzma-dev "
         f"libsqlite3-dev libssl-dev) and compile it again, or take uv's: uv python install {version}"
     )
+
+
+if __name__ == "__main__":
+    import platform  # here, because builds need none of it
+
+    print(platform.python_version(), platform.system(), platform.machine())
+    for module in missing():
+        print(module)

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any, Dict, Iterable, Iterator, List, Mapping, NamedTuple, Optional, Sequence, Set, Tuple
 from urllib.parse import quote, unquote, urlsplit
 
+from builder.embedded import caller
 from builder.embedded.config_files import is_true, pip_options, uv_tables
 
 # Of a uv.toml, as they are: key and the variable that says the same.
@@ -35,10 +36,6 @@ _SYSTEM_CERTIFICATES = (
     "etc/ssl/cert.pem",
     "var/lib/ca-certificates/ca-bundle.pem",
 )
-
-
-FOLDER = "DRYDOCK_FOLDER"
-"""The variable by which a build remembers where its caller stood: itself it stands in what it makes."""
 
 
 class Setting(NamedTuple):
@@ -105,8 +102,7 @@ def absolute(place: str, environ: Mapping[str, str], folder: str = "") -> str:
     url = without_name(place)
     if "://" in url or not url:
         return place
-    folder = folder or environ.get(FOLDER) or os.getcwd()
-    return place[: len(place) - len(url)] + os.path.join(folder, _expanded(url, environ))
+    return place[: len(place) - len(url)] + os.path.join(folder or caller.folder_of(environ), _expanded(url, environ))
 
 
 def without_name(index: str) -> str:

@@ -25,10 +25,16 @@ class Lack(NamedTuple):
     hint: str
 
 
-def lacks(folder: Path, prefix: str) -> Iterator[Lack]:
+def disk(folder: Path) -> str:
+    """A name of the disk that a folder is on, since this start of the machine; "" where the system names none."""
+    return f"{claim.boot()} {os.stat(folder).st_dev}" if claim.boot() else ""
+
+
+def lacks(folder: Path, prefix: str, *, faultless: bool = False) -> Iterator[Lack]:
     """What `folder`, which can be written, cannot do. Raises OSError where not even a folder can be made in it.
 
-    It is tried in a folder whose name begins with `prefix`, and which is swept with those of that name.
+    It is tried in a folder whose name begins with `prefix`, and which is swept with those of that name; not where the
+    disk is known to be `faultless`, for which only the room is looked at.
     """
     room = os.statvfs(folder)
     if room.f_files > 0 and room.f_favail < FEW:
@@ -36,6 +42,8 @@ def lacks(folder: Path, prefix: str) -> Iterator[Lack]:
         yield Lack(f"{room.f_favail} files more may be made on this disk: its inodes are used up", more)
         if not room.f_favail:
             return
+    if faultless:
+        return
     path, descriptor = claim.begin(folder, prefix)
     try:
         yield from _tried(path)

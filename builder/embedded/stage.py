@@ -68,16 +68,30 @@ def build(parts: Path, env: Path, tools: Tools, script: int) -> None:
     try:
         if not is_usable(env):
             claim.sweep(env.parent, PREFIX, script)
-            for lack in place.lacks(env.parent, f"{PREFIX}{written['key']}-"):
-                raise StageError(f"{env.parent} cannot have environments in it: {lack.what}", lack.hint)
+            found = faultless(env.parent, written, frame.faultless)
             size = f"{written['size']} to download at most"
             _say(f"building {written['name']}: {plural(len(written['plan']['packages']), 'package')}, {size}")
             _build(written, parts, env, tools, frame)
-            if not tools.frame.is_file():
-                venv.remember(tools.note, tools.asked, frame)
+            if not tools.frame.is_file() or found != frame.faultless:
+                venv.remember(tools.note, tools.asked, frame._replace(faultless=found))
     finally:
         mine.release()
         guard.end()
+
+
+def faultless(store: Path, written: Mapping[str, Any], known: Sequence[str]) -> list[str]:
+    """What lacks nothing: the disk of the store, this Python. What is `known` to be so is not looked at again.
+
+    Warns of what the Python lacks. Raises StageError where the disk lacks something.
+    """
+    disk, python = place.disk(store), sys.version
+    for lack in place.lacks(store, f"{PREFIX}{written['key']}-", faultless=disk in known):
+        raise StageError(f"{store} cannot have environments in it: {lack.what}", lack.hint)
+    missing = [] if python in known else interpreter.missing()
+    if missing:
+        remedy = interpreter.remedy(written["plan"]["python"])
+        _say(f"warning: this Python lacks {', '.join(missing)}: {remedy}")
+    return [name for name in (disk, "" if missing else python) if name]
 
 
 def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, frame: venv.Frame) -> None:
@@ -125,9 +139,6 @@ def _fill(
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
     check_release(plan)
     pythons.check_base(home, plan, venv.python_of(frame))
-    lacking = interpreter.missing()
-    if lacking:
-        _say(f"warning: this Python lacks {', '.join(lacking)}: {interpreter.remedy(plan['python'])}")
     own = venv.put(frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")

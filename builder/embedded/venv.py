@@ -1,7 +1,8 @@
 """The frame of an environment: what uv makes of an empty virtual environment, taken over into a folder of ours.
 
 uv is asked once per Python and name: looking for a Python takes longer than a build where it is a script that looks
-for one itself (pyenv's). What it made is remembered in one file: what was asked, the Python, and the frame as JSON.
+for one itself (pyenv's). What it made is remembered in one file: what was asked, the Python, and the frame as JSON,
+with what else need not be looked at again.
 """
 
 from __future__ import annotations
@@ -25,14 +26,17 @@ _NOT_TAKEN = (".lock",)
 
 
 class Frame(NamedTuple):
-    """Folders, and by relative path: files as mode and text, links as what they are to."""
+    """Folders, and by relative path: files as mode and text, links as what they are to. `faultless` names what was
+    looked at and lacks nothing: a build of Python, a disk since a start of the machine.
+    """
 
     folders: list[str]
     files: dict[str, list[Any]]
     links: dict[str, str]
+    faultless: list[str]
 
 
-_SHAPE = {"folders": [str], "files": {str: [(int, str)]}, "links": {str: str}}
+_SHAPE = {"folders": [str], "files": {str: [(int, str)]}, "links": {str: str}, "faultless": [str]}
 
 
 def take_over(venv: Path, top: int) -> dict[str, str]:
@@ -45,7 +49,7 @@ def take_over(venv: Path, top: int) -> dict[str, str]:
 
 def read(venv: Path) -> Frame:
     """What uv made in a folder. Raises StageError where it left something half-written."""
-    frame = Frame([], {}, {})
+    frame = Frame([], {}, {}, [])
     for folder, names, others in os.walk(venv):
         base = Path(os.path.relpath(folder, venv))
         for name in sorted([*names, *others]):

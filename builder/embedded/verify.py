@@ -88,7 +88,7 @@ def _python_finding(env: Path, plan: dict[str, Any]) -> Finding:
 
 def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> Finding:
     """`built` is the version of the Python that it was built on, which may have been replaced in its place."""
-    done = run([str(python), "-c", interpreter.QUESTION])
+    done = run(interpreter.question(str(python)))
     here = interpreter.parse(done.stdout)
     release, wanted = plan.get("interpreter"), (plan["python"], plan["target"]["system"], plan["target"]["machine"])
     words = "Python {} on {} {}".format(release or wanted[0], *wanted[1:])

@@ -289,7 +289,7 @@ class Generated(Model):
     run: FileName | None = None
     """The script that builds the environment and runs the trainer."""
     fix_patches: FileName | None = Field(default=None, alias="fix-patches")
-    """The program that patches an existing installation."""
+    """The program that patches an existing installation; written where it is named, and by `render --standalone`."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
     """The script that brings an existing virtual environment to the locked versions."""
 

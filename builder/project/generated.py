@@ -27,9 +27,8 @@ if TYPE_CHECKING:
 def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
     """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
-    With `standalone`, the tool for virtual environments works without the run script beside it. Files that Drydock
-    made for this profile and makes no longer are removed. Raises UsageError before anything is written where a file of
-    the user's is in the way.
+    With `standalone`, the tools for existing installations are made whole. Files that Drydock made for this profile and
+    makes no longer are removed. Raises UsageError before anything is written where a file of the user's is in the way.
     """
     from builder.script.templates import made, rendered
 

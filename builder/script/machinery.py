@@ -43,12 +43,12 @@ def machinery() -> bytes:
     return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
 
 
-# What is alike side by side: zlib looks back no further than 32 KB. Found by trying 20,000 orders, and 5 % smaller than
-# that of the alphabet; any order is right.
+# What is alike side by side: zlib looks back no further than 32 KB. 5 % smaller than in the order of the alphabet; any
+# order is right.
 _ALIKE = """
-words credentials web __init__ network certificates network_settings config_files caches errors state patches verify
-pythons plan __main__ installer manifest into unpack installed stage programs wheels examine bytecode venv swap claim
-folders hashes workers lifeline
+__init__ web credentials network pythons caller network_settings secrets state config_files certificates patches caches
+plan words manifest installer __main__ errors interpreter verify hashes into unpack installed overlap place claim
+programs stage bytecode wheels examine venv swap folders lifeline workers
 """
 
 
@@ -62,12 +62,12 @@ def digest() -> str:
 
 
 def encoded() -> str:
-    """`machinery`, compressed, as lines that a here-document can carry.
+    """`machinery`, compressed, as lines that a here-document can carry; templates/_machinery.sh.j2 reads them.
 
     Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
     """
-    text = base64.b85encode(zlib.compress(machinery(), 9)).decode("ascii")
-    return "".join(f"{text[at : at + _LINE]}\n" for at in range(0, len(text), _LINE))
+    packed = base64.b85encode(zlib.compress(machinery(), 9)).decode("ascii")
+    return "".join(f"{packed[at : at + _LINE]}\n" for at in range(0, len(packed), _LINE))
 
 
 def decoded(lines: str) -> bytes:

@@ -5,6 +5,7 @@ language: a value can never become code.
 from __future__ import annotations
 
 import hashlib
+import re
 from collections.abc import Sequence
 from typing import Any
 
@@ -30,6 +31,18 @@ def sh_word(value: str | Detect | Choice) -> str:
         return f'"$(chosen {value.detect} {value.at_least} {sh_quote(value.then)} {sh_quote(value.otherwise)})"'
     words = [value.detect, value.fallback, value.percent, value.minus, value.least]
     return f'"$(detected {" ".join(map(str, [*words, *([] if value.max is None else [value.max])]))})"'
+
+
+def or_else(name: str, default: str | Detect | Choice) -> str:
+    """What stands behind `_value=` for a variable, or for `default` where it is not set at all.
+
+    >>> or_else("A", "b/c.yaml"), or_else("A", "it is")
+    ('${A-b/c.yaml}', '\'it is\'; [ -z "${A+set}" ] || _value=$A')
+    """
+    if isinstance(default, str) and re.fullmatch(r"[\w./:,=+@%-]*", default, re.ASCII):
+        return f"${{{name}-{default}}}"
+    # Shells disagree on quotes within braces.
+    return f'{sh_word(default)}; [ -z "${{{name}+set}}" ] || _value=${name}'
 
 
 def comment(value: str | Detect | Choice) -> str:
@@ -154,6 +167,7 @@ def environment(loader: BaseLoader) -> Environment:
     )
     templates.filters |= {
         "sh": sh_word,
+        "or_else": or_else,
         "comment": comment,
         "delimiter": delimiter,
         "dotenv": dotenv_quote,

@@ -32,8 +32,9 @@ class Carried(NamedTuple):
 def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
     """All generated files of a plan: file name to text.
 
-    With `standalone`, the tool for virtual environments works without the run script beside it. Raises ProfileError
-    where a file of the profile's cannot travel in a script.
+    The program that patches an installation is one of them where the profile names it, as the run script's `--into`
+    patches too. With `standalone`, it always is, and the tool for virtual environments needs no run script beside it.
+    Raises ProfileError where a file of the profile's cannot travel in a script.
     """
     profile = plan.profile
     values = _values(plan, carried)
@@ -44,7 +45,7 @@ def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: 
             f"fix_dependencies{'_whole' if standalone else ''}.sh.j2"
         ).render(values, script=profile.fix_dependencies_script),
     }
-    if plan.lock.patches:
+    if plan.lock.patches and (standalone or profile.generated.fix_patches is not None):
         files[profile.fix_patches_script] = templates.get_template("fix_patches.py.j2").render(
             values, script=profile.fix_patches_script
         )

@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 0803b1527430acfe34c5b9bc2c0ea912b4a7ef08fb8cfc4ad2c610abba840aa0
+# Drydock 0.1.0, machinery sha256 a39cc986e20e5634cf4e9c390a9a673d20b0fe0b8f87df93d35013b5fe7066cb
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -38,7 +38,7 @@
 case ${ZSH_VERSION:+$(emulate)} in zsh) exec sh "$0" "$@" ;; esac
 set -eu
 
-# --- 1. What it is -------------------------------------------------------------------------------------------------
+# --- 1. What it is ---
 
 _name='m4-upstream'
 _key='5nyrj4y6mm3dly8b8d0an560jpl0jh7d'  # of everything below that decides what is installed
@@ -50,7 +50,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=0803b1527430acfe34c5b9bc2c0ea912b4a7ef08fb8cfc4ad2c610abba840aa0  # of the Python below
+_machinery=a39cc986e20e5634cf4e9c390a9a673d20b0fe0b8f87df93d35013b5fe7066cb  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -59,15 +59,15 @@ say() { printf 'drydock: %s\n' "$1" >&2; }
 
 # die WHAT [HINT]
 die() {
-  lacks "$@"
+  report "$@"
   exit 1
 }
 
-# lacks WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
-lacks() {
+# report WHAT [HINT]: as `die`, and goes on, so that all that is missing is said at once.
+report() {
   say "error: $1"
   [ -z "${2-}" ] || say "  hint: $2"
-  _lacks=1
+  _wrong=1
 }
 
 wrong_use() {
@@ -121,7 +121,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
 USAGE
 }
 
-# --- 2. The trainer's environment ----------------------------------------------------------------------------------
+# --- 2. The trainer's environment ---
 
 
 # detected WHAT FALLBACK PERCENT MINUS LEAST [MOST]: prints so much of what this machine has, as a whole number, or
@@ -172,38 +172,22 @@ _leaks='PYTHONPATH PYTHONHOME PYTHONUSERBASE PYTHONSTARTUP PYTHONPLATLIBDIR PYTH
 # Names of what the caller has set, where the profile has a default only.
 _exported=' '
 
+# keeps NAME [set]: whether the caller has set it; noted.
+keeps() {
+  [ $# -eq 2 ] && _exported="$_exported$1 "
+}
+
+# shellcheck disable=SC2086,SC2155 # a list of names; what finds a value out does not fail
 set_environment() {
-  # shellcheck disable=SC2086 # a list of names
   unset $_leaks
   export PYTHONNOUSERSITE=1
   export VIRTUAL_ENV="$_env"
   export PATH="$_env/bin:$PATH"
-  if [ "${TOKENIZERS_PARALLELISM+set}" ]; then
-    _exported="${_exported}TOKENIZERS_PARALLELISM "
-  else
-    export TOKENIZERS_PARALLELISM='false'
-  fi
-  # shellcheck disable=SC2155 # it does not fail
-  if [ "${OMP_NUM_THREADS+set}" ]; then
-    _exported="${_exported}OMP_NUM_THREADS "
-  else
-    export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
-  fi
-  if [ "${OMP_WAIT_POLICY+set}" ]; then
-    _exported="${_exported}OMP_WAIT_POLICY "
-  else
-    export OMP_WAIT_POLICY='passive'
-  fi
-  if [ "${HF_HUB_DOWNLOAD_TIMEOUT+set}" ]; then
-    _exported="${_exported}HF_HUB_DOWNLOAD_TIMEOUT "
-  else
-    export HF_HUB_DOWNLOAD_TIMEOUT='120'
-  fi
-  if [ "${PYTORCH_ENABLE_MPS_FALLBACK+set}" ]; then
-    _exported="${_exported}PYTORCH_ENABLE_MPS_FALLBACK "
-  else
-    export PYTORCH_ENABLE_MPS_FALLBACK='1'
-  fi
+  keeps TOKENIZERS_PARALLELISM ${TOKENIZERS_PARALLELISM+set} || export TOKENIZERS_PARALLELISM='false'
+  keeps OMP_NUM_THREADS ${OMP_NUM_THREADS+set} || export OMP_NUM_THREADS="$(detected performance-cores 4 100 0 1)"
+  keeps OMP_WAIT_POLICY ${OMP_WAIT_POLICY+set} || export OMP_WAIT_POLICY='passive'
+  keeps HF_HUB_DOWNLOAD_TIMEOUT ${HF_HUB_DOWNLOAD_TIMEOUT+set} || export HF_HUB_DOWNLOAD_TIMEOUT='120'
+  keeps PYTORCH_ENABLE_MPS_FALLBACK ${PYTORCH_ENABLE_MPS_FALLBACK+set} || export PYTORCH_ENABLE_MPS_FALLBACK='1'
 }
 
 print_environment() {
@@ -212,22 +196,22 @@ print_environment() {
   printf 'export VIRTUAL_ENV='; quote "$_env"
   # shellcheck disable=SC2016 # PATH as it is where this is read
   printf 'export PATH=%s:"$PATH"\n' "$(quote "$_env/bin")"
-  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false' ''
-  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4' ''
-  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive' ''
-  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120' ''
-  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1' ''
+  print_default TOKENIZERS_PARALLELISM "${TOKENIZERS_PARALLELISM-}" 'false'
+  print_default OMP_NUM_THREADS "${OMP_NUM_THREADS-}" 'performance-cores, else 4'
+  print_default OMP_WAIT_POLICY "${OMP_WAIT_POLICY-}" 'passive'
+  print_default HF_HUB_DOWNLOAD_TIMEOUT "${HF_HUB_DOWNLOAD_TIMEOUT-}" '120'
+  print_default PYTORCH_ENABLE_MPS_FALLBACK "${PYTORCH_ENABLE_MPS_FALLBACK-}" '1'
 }
 
 is_exported() {
   case $_exported in *" $1 "*) ;; *) return 1 ;; esac
 }
 
-# print_default NAME VALUE DEFAULT FOLLOWS: the variable, and whose value has won.
+# print_default NAME VALUE DEFAULT [FOLLOWS]: the variable, and whose value has won.
 print_default() {
   if is_exported "$1"; then
     printf '# %s: from your environment; the default of %s is %s\n' "$1" "$_name" "$3"
-  elif [ -n "$4" ] && is_exported "$4"; then
+  elif [ $# -eq 4 ] && is_exported "$4"; then
     printf '# %s: by %s from your environment; the default of %s is %s\n' "$1" "$4" "$_name" "$3"
     [ -n "$2" ] || return 0
   else
@@ -240,7 +224,7 @@ print_notes() {
   :
 }
 
-# --- 3. The trainer ------------------------------------------------------------------------------------------------
+# --- 3. The trainer ---
 
 # check_folder FUNCTION: calls it where what the trainer needs is not here.
 check_folder() {
@@ -251,27 +235,27 @@ check_folder() {
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
   check_folder die
-  _value='1'; [ -z "${GRADIENT_ACCUMULATION_STEPS+set}" ] || _value=$GRADIENT_ACCUMULATION_STEPS
+  _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
-  _value='gsm8k'; [ -z "${GAME+set}" ] || _value=$GAME
+  _value=${GAME-gsm8k}
   [ -z "$_value" ] || set -- '--game' "$_value" "$@"
-  _value='hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml'; [ -z "${CONFIG_PATH+set}" ] || _value=$CONFIG_PATH
+  _value=${CONFIG_PATH-hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml}
   [ -z "$_value" ] || set -- '--config' "$_value" "$@"
-  _value='/ip4/0.0.0.0/tcp/38331'; [ -z "${HOST_MULTI_ADDRS+set}" ] || _value=$HOST_MULTI_ADDRS
+  _value=${HOST_MULTI_ADDRS-/ip4/0.0.0.0/tcp/38331}
   [ -z "${ORG_ID-}" ] || _value=
   [ -z "$_value" ] || set -- '--host_maddr' "$_value" "$@"
-  _value='/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ'; [ -z "${PEER_MULTI_ADDRS+set}" ] || _value=$PEER_MULTI_ADDRS
+  _value=${PEER_MULTI_ADDRS-/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ}
   [ -z "${ORG_ID-}" ] || _value=
   [ -z "$_value" ] || set -- '--initial_peers' "$_value" "$@"
-  _value=''; [ -z "${PUB_MULTI_ADDRS+set}" ] || _value=$PUB_MULTI_ADDRS
+  _value=${PUB_MULTI_ADDRS-}
   [ -z "${ORG_ID-}" ] || _value=
   [ -z "$_value" ] || set -- '--public_maddr' "$_value" "$@"
-  _value='0x69C6e1D608ec64885E7b185d39b04B491a71768C'; [ -z "${SWARM_CONTRACT+set}" ] || _value=$SWARM_CONTRACT
+  _value=${SWARM_CONTRACT-0x69C6e1D608ec64885E7b185d39b04B491a71768C}
   [ -n "${ORG_ID-}" ] || _value=
   [ -z "$_value" ] || set -- '--contract_address' "$_value" "$@"
-  _value=''; [ -z "${ORG_ID+set}" ] || _value=$ORG_ID
+  _value=${ORG_ID-}
   [ -z "$_value" ] || set -- '--modal_org_id' "$_value" "$@"
-  _value='swarm.pem'; [ -z "${IDENTITY_PATH+set}" ] || _value=$IDENTITY_PATH
+  _value=${IDENTITY_PATH-swarm.pem}
   [ -z "$_value" ] || set -- '--identity_path' "$_value" "$@"
   case ${MEMORY-} in
     '') ;;
@@ -281,7 +265,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
-  # In the memory of the trainer only, where argparse asks for them: no list of processes and no log of arguments shows them.
+  # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then
     [ -n "${HF_TOKEN-}" ] || die "PUSH_TO_HUB is set, and HF_TOKEN is not" "export HF_TOKEN"
@@ -320,7 +304,7 @@ raise_files() {
   esac
 } 2>/dev/null
 
-# --- 4. The way in -------------------------------------------------------------------------------------------------
+# --- 4. The way in ---
 
 _action=run _venv='' _mode=fix _ask=yes
 while [ $# -gt 0 ]; do
@@ -347,8 +331,7 @@ case $_action$_mode$_ask in
 esac
 
 
-# Roots for `drydock store gc`: this process, which keeps its id when it becomes the trainer, and this script, as long as
-# it is there. In a store that cannot be written to, nothing is collected either.
+# Roots for `drydock store gc`: this process, and the trainer that it becomes; and this script, while it exists.
 case $0 in /*) _self=$0 ;; *) _self=$PWD/$0 ;; esac
 hold() {
   _roots=$_drydock/gcroots
@@ -356,7 +339,7 @@ hold() {
     grouped mkdir -p "$_roots/running" "$_roots/scripts" 2>/dev/null || return 0
   know_machine
   hold_open "$_roots/running/$_key-$_name.$_here.$_boot.$$" || return 0
-  # Not for ever: a collector may have been killed, and one that lives looks at the roots again before it takes anything.
+  # Not for ever: one that lives looks at the roots again before it takes anything.
   for _pause in 1 1 1 1 1; do
     someone_collects 2>/dev/null || break
     sleep "$_pause"
@@ -370,7 +353,7 @@ hold() {
   grouped note_script 2>/dev/null || :
 }
 
-# The machine and its start, as roots are named by: a process id says nothing elsewhere, or after the next start.
+# The machine and its start: elsewhere, and after the next one, a process id says nothing.
 know_machine() {
   { read -r _here </proc/sys/kernel/hostname; } 2>/dev/null || _here=$(uname -n)
   { read -r _boot </proc/sys/kernel/random/boot_id; } 2>/dev/null || _boot=0
@@ -378,8 +361,7 @@ know_machine() {
   case $_here in '' | *[!A-Za-z0-9_-]*) _here=unknown ;; esac
 }
 
-# A FIFO that this process, and what it becomes, holds open: so the kernel says whether it lives, whoever asks. Where
-# there are no FIFOs, a file.
+# A FIFO, held open: so the kernel says whether this process lives. Where there are no FIFOs, a file.
 hold_open() {
   [ -p "$1" ] || mkfifo -m 660 "$1" 2>/dev/null || :
   # In a subshell first: a redirection of exec that fails would end this one.
@@ -462,10 +444,10 @@ case $_action in
     ;;
 esac
 
-# --- 5. How it is built --------------------------------------------------------------------------------------------
+# --- 5. How it is built ---
 
 
-# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: the one on PATH, the one fetched before, or fetched now by hash.
+# Sets $_uv: DRYDOCK_UV, or the uv that the lock pins: fetched before, on PATH, or fetched now by hash.
 find_uv() {
   if have_uv || fetch_uv; then return 0; fi
   _found=$(uv_on_path)
@@ -493,30 +475,20 @@ uv_on_path() {
   printf '%s\n' "${_words%% *}"
 }
 
-# The wheel of uv is checked by pip against the hash from the lock.
+# pip checks its wheel against the hash from the lock.
 fetch_uv() {
   say "fetching uv $_uv_version"
   _tool=$_drydock/tools/uv-$_uv_version _new=$_drydock/tools/.new-$_host-$$
   mkdir -p "$_new" || return 1
   printf 'uv==%s --hash=sha256:%s\n' "$_uv_version" "$_uv_sha256" >"$_new/uv.txt"
-  _uv=$_tool/bin/uv _fetched=1 _pip_python=
-  each_cache fetch_uv_from
-  [ "$_fetched" -eq 0 ] || ! fetch_uv_with '' || _fetched=0
+  _uv=$_tool/bin/uv _pip_python=
   # Two builds may fetch at once; the first rename wins, and both are the same bytes.
-  [ "$_fetched" -ne 0 ] || mv "$_new/uv" "$_tool" 2>/dev/null || :
+  ! run_pip --target "$_new/uv" -r "$_new/uv.txt" || mv "$_new/uv" "$_tool" 2>/dev/null || :
   rm -rf "$_new"
   [ ! -f "$_tool/bin/uv" ] || [ -x "$_tool/bin/uv" ] ||
     die "programs cannot be started from $_drydock: it may be mounted with noexec" \
       "mount it without, or name a folder on another disk: DRYDOCK_HOME"
   [ -x "$_tool/bin/uv" ]
-}
-
-# From a cache; false where that was enough.
-fetch_uv_from() {
-  _index=$1/simple/
-  case $1 in /*) _index=file://$_index ;; esac
-  ! fetch_uv_with "$_index" --retries 1 --timeout 15 || _fetched=0
-  [ "$_fetched" -ne 0 ]
 }
 
 # Apple's python3 opens a dialog where the Command Line Tools are not there.
@@ -528,9 +500,8 @@ is_program() {
 }
 
 
-# fetch_uv_with INDEX OPTIONS OF PIP: from the index, or "" for those of this machine; by the machinery, which knows
-# how those are reached, and has pip read no settings.
-fetch_uv_with() {
+# By the machinery, which knows the caches and indexes of this machine, and has pip read no settings.
+run_pip() {
   for _candidate in python3 "python$_python"; do
     is_program "$_candidate" || continue
 
@@ -543,20 +514,14 @@ fetch_uv_with() {
     else
       continue
     fi
-    { trap - EXIT; _become='exec' machinery "$_pip_python" "$_work/machinery" pip "$@" --target "$_new/uv" \
-      -r "$_new/uv.txt" >&2; } &
-    _fetching=$!
-    # It must not go on alone when this script is killed.
-    { trap - EXIT; while kill -0 $$ && kill -0 "$_fetching"; do sleep 1; done; kill "$_fetching"; } >/dev/null 2>&1 &
-    _status=0
-    wait "$_fetching" || _status=$?
-    _fetching=
+    start "$_pip_python" pip "$_mirror" $$ "$@"
+    _started=
     [ "$_status" -ne 0 ] || return 0
   done
   return 1
 }
 
-# What would change which packages are chosen. Mirrors and caches stay: every byte is checked by hash.
+# What would change which packages are chosen; mirrors and caches stay.
 isolate_uv() {
   unset UV_BUILD_CONSTRAINT UV_COMPILE_BYTECODE UV_CONSTRAINT UV_EXCLUDE UV_EXCLUDE_NEWER UV_FORK_STRATEGY \
     UV_INDEX_STRATEGY UV_NO_BINARY UV_NO_BINARY_PACKAGE UV_NO_BUILD UV_NO_BUILD_ISOLATION \
@@ -565,50 +530,31 @@ isolate_uv() {
 
 }
 
-# each_cache COMMAND ARGUMENTS: calls COMMAND PLACE ARGUMENTS for each cache, with $_number, until one fails.
-each_cache() {
-  _call=$1 _number=0 _ifs=$IFS
-  shift
-  [ ! -f "$_mirror/SHA256SUMS" ] || "$_call" "$_mirror" "$@" || return 0
-  IFS=$IFS,
-  set -f
-  for _word in ${DRYDOCK_CACHE-}; do
-    set +f
-    IFS=$_ifs
-    [ -n "$_word" ] || continue  # ",,"
-    _number=$((_number + 1)) _place=${_word#file://}
-    case $_place in *://* | /*) ;; *) _place=$PWD/$_place ;; esac
-    "$_call" "${_place%/}" "$@" || return 0
-  done
-  set +f
-  IFS=$_ifs
-}
-
 # Says all that this machine lacks, before anything is downloaded.
 check_machine() {
-  _lacks=0
+  _wrong=
   check_platform
-  [ "$_action" != run ] || check_folder lacks
-  [ "$_lacks" -eq 0 ] || exit 1
+  [ "$_action" != run ] || check_folder report
+  [ -z "$_wrong" ] || exit 1
 }
 
 check_platform() {
   _system=$(uname -s) _machine=$(uname -m)
   if [ "$_system $_machine" != 'Darwin arm64' ]; then
     if [ "$_system" = Darwin ] && [ "$(sysctl -n sysctl.proc_translated 2>/dev/null)" = 1 ]; then
-      lacks "m4-upstream is for Apple silicon, which this Mac has, but this terminal runs under Rosetta" "arch -arm64 sh $0"
+      report "m4-upstream is for Apple silicon, which this Mac has, but this terminal runs under Rosetta" "arch -arm64 sh $0"
       return 0
     fi
-    lacks "m4-upstream is for macos-arm64, and this is $_system on $_machine" "drydock profile list shows the others"
+    report "m4-upstream is for macos-arm64, and this is $_system on $_machine" "drydock profile list shows the others"
     return 0
   fi
   _found=$(sw_vers -productVersion)
-  at_least "$_found" 14.0 || lacks "m4-upstream needs macOS 14.0 or newer, and this is macOS $_found"
+  at_least "$_found" 14.0 || report "m4-upstream needs macOS 14.0 or newer, and this is macOS $_found"
   _found=$(detected memory-gb 16 100 0 0)
   [ "$_found" -ge 16 ] || say "note: m4-upstream is meant for 16 GB of memory or more, and this machine has $_found"
 }
 
-# In MB, for some shells count with 32 bits only. What is known already takes no room, so this is a note.
+# In MB, as some shells count with 32 bits. What is known already takes no room, so this is a note.
 check_room() {
   _place=$_store
   while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
@@ -633,7 +579,7 @@ at_least() {
 
 # A folder of our own, for as long as this script runs.
 make_work() {
-  _work='' _builder='' _fetching='' _base=''
+  _work='' _started='' _base=''
   { read -r _host </proc/sys/kernel/hostname; } 2>/dev/null || _host=$(uname -n)
   trap clean_up EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
@@ -647,26 +593,25 @@ make_work() {
 }
 
 clean_up() {
-  [ -z "$_fetching" ] || kill "$_fetching" 2>/dev/null || :
-  stop_builder
+  stop
   [ -z "$_work" ] || rm -rf "$_work"
 }
 
-# What it starts must not outlive it, and it must not leave anything half-built.
-stop_builder() {
-  [ -n "$_builder" ] || return 0
-  { kill "$_builder" && wait "$_builder"; } 2>/dev/null || :
-  _builder=
+# What it starts must not outlive it, and must leave nothing half-built.
+stop() {
+  [ -n "$_started" ] || return 0
+  { kill "$_started" && wait "$_started"; } 2>/dev/null || :
+  _started=
   [ -z "$_base" ] || "$_base" -I -S -B "$_work/machinery" sweep "$_store" "$_key-$_name" || :
 }
 
-# Makes the environment beside its store path, and renames it at the end: what stands under its own name is complete.
+# Beside its store path, and renamed at the end: what stands under its own name is complete.
 build() {
   check_machine
   check_room
   { [ -d "$_store" ] || grouped mkdir -p "$_store"; } && [ -w "$_store" ] ||
     die "$_store cannot be written" "set DRYDOCK_HOME to a folder of your own"
-  # By cat, as all that is written here: a shell's own printf does not say why it failed.
+  # By cat: a shell's own printf does not say why it failed.
   [ -s "$_drydock/format" ] || cat >"$_drydock/format" <<'DRYDOCK_END' || die "$_drydock/format cannot be written"
 1
 DRYDOCK_END
@@ -675,12 +620,12 @@ DRYDOCK_END
   get_tools
   if is_known; then start_build "$_base" "$_note"; else _status=75; fi
   [ "$_status" -ne 75 ] || { make_frame && start_build "$_work/frame/bin/python" "$_work/frame"; }
-  [ "$_status" -eq 0 ] || stop_builder
+  [ "$_status" -eq 0 ] || stop
   [ "$_status" -eq 0 ] || is_usable || {
     [ "$_status" -eq 1 ] || say "error: what builds $_name was ended by a signal ($_status); nothing was left in the store"
     exit 1
   }
-  _builder=
+  _started=
   clean_up
   trap - EXIT HUP INT PIPE TERM
 }
@@ -691,14 +636,14 @@ get_tools() {
   isolate_uv
 }
 
-# Whether the Python that uv found for this name is known, as $_base: the same was asked, and it is there. $_note has what
-# was asked, the Python, and the empty environment that uv made; a change of the Python itself is found later: 75.
+# Whether the Python that uv found is known, as $_base: $_note has what was asked, the Python, and what uv made of it. A
+# change of that Python is found later: 75.
 is_known() {
   _note=$_drydock/cache/frames/$_name-$_python
   _asked="$_uv_version ${UV_PYTHON_PREFERENCE-} ${UV_PYTHON_INSTALL_DIR-} ${UV_MANAGED_PYTHON-} ${UV_NO_MANAGED_PYTHON-}"
   _asked="$_asked ${VIRTUAL_ENV-} ${CONDA_PREFIX-} ${PYENV_VERSION-} $PATH"
   [ -z "${DRYDOCK_PYTHON-}" ] || _asked=
-  # A note of somebody else's, in a shared store, says nothing: what it names is run.
+  # Not somebody else's, in a shared store: what it names is run.
   # shellcheck disable=SC3067 # -O is in every sh that this runs under
   [ -n "$_asked" ] && [ -O "$_note" ] && { IFS= read -r _line && IFS= read -r _base; } <"$_note" || return 1
   [ "$_line" = "$_asked" ] && [ -x "$_base" ]
@@ -707,17 +652,21 @@ is_known() {
 # start_build PYTHON FRAME
 start_build() {
   _base=$1
-  start_builder "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
+  start_with_plan "$1" build "$_work/plan" "$_env" "$_uv" "$2" "$_work" "$_mirror" $$ "$_note" "$_asked"
 }
 
-# start_builder PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
-start_builder() {
+start_with_plan() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
+  start "$@"
+}
+
+# start PYTHON COMMAND ARGUMENTS: sets $_status. In the background, so that a signal reaches this shell at once.
+start() {
   _with=$1
   shift
   { trap - EXIT; _become='exec' machinery "$_with" "$_work/machinery" "$@"; } &
-  _builder=$! _status=0
-  wait "$_builder" || _status=$?
+  _started=$! _status=0
+  wait "$_started" || _status=$?
 }
 
 # Brings $_venv, which is the user's, to what the plan says, or back.
@@ -737,17 +686,16 @@ change_venv() {
   _uv=
   [ "$_mode" != fix ] || get_tools
   { [ -t 0 ] && [ -t 2 ]; } || _ask=no
-  start_builder "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
+  start_with_plan "$_venv/bin/python" into "$_mode" "$_venv" "$_work/plan" "$_drydock" "$_uv" "$_work" "$_mirror" $$ \
     "sh $(quote "$0") --into $(quote "$_venv")" "$_ask"
-  _builder=
+  _started=
   exit "$_status"
 }
 
-# An empty virtual environment, in a folder of our own: the Python that we build with, and the frame of what is built.
+# An empty virtual environment: the Python that we build with, and the frame of what is built.
 make_frame() {
   set -- --quiet --no-project --relocatable --prompt "$_name" --python "${DRYDOCK_PYTHON:-$_release}" "$_work/frame"
-  # Quietly where there is one; else uv says what it fetches, or why it cannot. Where from, its configuration says,
-  # which nothing else can read here.
+  # Quietly where there is one; else uv says what it fetches, from where its configuration says.
   _said=$(UV_NO_CONFIG=1 UV_PYTHON_DOWNLOADS=never "$_uv" --project / venv "$@" 2>&1) && return 0
   case $_said in
     *nterpreter*) ;;
@@ -772,7 +720,7 @@ check_cache() {
   esac
 }
 
-# What our own fetches left that were killed. Another user's process cannot be asked whether it lives.
+# What killed fetches of ours left.
 remove_dead() {
   for _dead in "$_drydock/tools/.new-$_host-"*; do
     [ -d "$_dead" ] && [ -n "$(find "$_dead" -prune -type d -user "$(id -u)" 2>/dev/null)" ] || continue
@@ -784,7 +732,7 @@ failed() {
   die "$1; nothing was left in the store" "${2-}"
 }
 
-# --- 6. The plan and its files -------------------------------------------------------------------------------------
+# --- 6. The plan and its files ---
 
 # The plan says what is installed, by sha256; its key names the environment. The rest is what it names.
 # carry_plan FOLDER
@@ -1059,10 +1007,13 @@ if __name__ == "__main__":
 DRYDOCK_END
 }
 
-# --- 7. The machinery ----------------------------------------------------------------------------------------------
+# --- 7. The machinery ---
 
 # What needs more than a shell: the Python in builder/embedded/ of Drydock 0.1.0, without comments and types, its
-# files one after the other, compressed by zlib, in base85. `sh run_rl_swarm_mac_upstream.sh --machinery FOLDER` writes it to a new FOLDER.
+# files one after the other, compressed by zlib, in base85. To read it, in a new FOLDER:
+#
+#   sh run_rl_swarm_mac_upstream.sh --machinery FOLDER
+#
 # machinery PYTHON FOLDER COMMAND ARGUMENTS: writes it to FOLDER, and runs a command of it; $_become may be `exec`.
 machinery() {
   _with=$1 _folder=$2
@@ -1071,8 +1022,8 @@ machinery() {
 content, folder = zlib.decompress(base64.b85decode(sys.stdin.read().replace("\n", ""))), sys.argv.pop(1)
 if hashlib.sha256(content).hexdigest() != sys.argv.pop(1):
     sys.exit("drydock: error: this script was edited: its machinery is not what it says. Render it again.")
-words = content.decode().split("\f")
-for path, text in zip(words[::2], words[1::2]):
+files = content.decode().split("\f")
+for path, text in zip(files[::2], files[1::2]):
     path = folder + "/" + path
     os.makedirs(os.path.dirname(path), exist_ok=True)
     with open(path, "w", encoding="utf-8") as file:
@@ -1080,461 +1031,473 @@ for path, text in zip(words[::2], words[1::2]):
 sys.path.insert(0, folder)
 from builder.embedded.__main__ import run
 run()' "$_folder" "$_machinery" "$@" <<'DRYDOCK_END'
-c-qvxYj@k$wJ7=><NOE|`?dmPh?1ShZrQSlBGHL%Y{^@a)8^1DE<}P7Yl>tE(z43%{PsJa>j8jzr0pH!W{g+_u-<E~x#oLj*=;_aW?5@~|G!3y*==~W
-8c&ABqE*~p6~kdMY-Lg+9N*4oi)FZ2O@jdbiId=eN#Xr08&AheZpFUUCichEWwDqq3i#LblVzjTa<wRI!})YNTjtC0Y+43XWO+XyPp|d!X?|M_FIV$P
-k%sgqczbsI{!RBH?1XWYUH$V_l!j3@fLcXKKX3B#W-`8_-;;md=Jccd$7H-LzTn^G1podM3njt-yzgFIo}8URd!s0dJ_OS7e3CCmv&C(gm*G5^FJLzD
-9OkjSnN71##iE1}$4MH_TjhPZEN=PtZ9cdePm4H70;n8LVf5j68m?u~zgcYBK?wgX7x(-F|ATd;KC>*w3JHBEJ`aldGCZL#-Nj<IuoZYTTo%S03?_M5
-h9`EtW4mk#RFmPh!*aO@LLRR?$bj`}T$Zr-ZC>ggyi3DYtJM#N#VDNTi?WFGX?a&Hu+<6FD`DCAO{<*464N_?k??M|7~)5I(L3n#=Qs(+BdJ(S$|CIb
-gAhi%T1>s+Q*Ee~ayz}3=GQCuwZy^2-15tIKjB7;DOXFvPAB|=n?IdR3mUsjEXHw<W~=EChK7B+n<RUL%dFeeurpisg&J+;^La5HYFU{WeWFn;3fPtV
-ShfSlB1PgL8ZW~;0JXvFc0QgI!|?8=SQO#%rWh|^!LAnhVhoFRhcC@8ji==@pG>e6Og26)uEsg+G8Bh%u{SI};m^@%tUvKM(C;W1Mer=ALO;X7z@G{1
-=uig|!npElKm}<COSQ~D7UAmCPT7WkLp}^<6l<B+CJK@UbTEU@lYIU}RG?_5V5Bgb-sa1}jh2+hL0%R?c6503L-!aqbWyZq)bS#UziDUL{C)uN4PERf
-aqn;Y{TIoHR_|{u`0)Y8G5EjW{1aqPV1n^HU*0%-BJH-y)fF`N;U!c6v;lqai@(8w?ehwJ@uBr$_+r0=wcMNMgOB-jQSKv(f&Zyd?&WSgodRs*8+^~@
-U|D%xuxEnAjyoKH(D8DK_^=a}F!N%F@8O6{33T;0K(91|N5NSg0>xCz@y<%gp1ka1Z5@t<S}k>(e~x7gY51|Y@4!Jz`qYh#%$~IRro&VQ#q+kjSS+S9
-eV9FRDFltTmzD#(IKE9`rSNMRyzc%5mhn|~aBvW0ho@(kKXlLGMMTS<OR*3jI)_2Q@e7CJ@?$$ZKL7dn?C8hrhqJd`#kFr>y(&od?j~Of8U>6hKXKn-
-2|kuFw+>seC`RMY1ZOiCdIzT1g7dTdG}1D#2e7*MwKd8{0L^9i=kS2GPG9Dq^6@16QwTFc>~lL?AlyWwMNt5lz-+i$JY3ulXM>M06fAK)Nb%Uxk$`cm
-rbR-hItpKex*pKl{kWJ6d4{8C?RB}4hN;8b{64(GKf?kSZFw^;WyQwJ5`bzpgpxTFT$QjTt2vwotcOSx<_AmcPlwPb178sGA%O-4i}4%=53{4qY+V)C
-a5gH787RW$p);&40bvg9DVhR`qB5}FgUJkzhHV{(BtX&v91WnKVLhpgd+4?XjnI#9A66WeBT8C#3po4PviQ7=qyPHN{?&N8U*3F}!i<aQU^WEM?L>Jw
-7>^@6R^0ddTe!tO#@q}e3v3l%VoAAc&MxSlK}w|13&-0ez|lbUz>>n<etR{Wj0bqfegptmQw0F91^w8-hGQ$AUmso)K;hq;{8IsSr#J!y18<mvo7>sY
-pK=-=%>MhUuM#eBmyeh8@i2y;^I19moR#zZZd$F;;~#K=uW=j)4^Qy!=AKBh`C@jx$Zz3hBwT?I2ge05A@4KHy*^6>K?9#~{bK36F^pz9D?S&4$X`I{
-3XnuZ1+gNQoUN90HrBc#8-MF=KMuzWJ3|7VNS0$!AV#TvwA;(yhtJtzflg-;q!C2kjZ5HfrqVenp((5s$I&zjcf(f)2Pvb#GMtU@F&y0Fi+ligLm9z7
-#nFe=!9nqd534VWSHs8@USdOdym3H>7e^;2QIfdClP&;JL#^d(HMof#3M!UKr{PceWL41b#9M)FK)%K~Y+%mU1t8AlA}+X{9i9D7%8ewIWx$h+D_LfA
-H|l9-WZ$9vY2oH)X8&6Ft5x3RbE=V87|?4H>r$!kH_`%MCwS4qaljWPt{03H&&Py*P|s;-o~f0j1`kd@uXDI%T_Tbv*rvOJ_nt0JB!1~ft9yEO@$Lwl
-pnd2_DLjKr@s7fANwnK^P{jVn6fdvDx!DP2Q#&}ZY&y#rzne8Q1C3xRbPdpM0U{VcYgen~mP?@>RxYik8%dkCMWtP(-nU=aY54vprsT5Ylk@0-<vRYK
-_h*;Ribwae)gt`I3g{E>dV^K7gRft(wb5_w@ciuch1;K5xN&Ka)}qLVd$Z}}{*O;>_3i7EH(j?`x~t{dW{fxkCMAT!JA;h}LVhy7g|oFc4Zl42!`G1^
-0D-Tho3FmtOJYqr2EOyF(zz}H!yw<lg%Da0KWNe7^SE4=F@0oYQE3aXDjhy9VNY9)R^p1d+WXPt2S=ZtKvls~datkeH56{3Z_8o;Etk(`YO>SAx7`}c
-(%Q|EZ{o|dAG@c&9KJirzWK5H^Dh_Oqx0_NFY)2gQTO8Fmv`qUKOJ6n<#m!_k#~m|7k@cBKjt6D3G*o@-=ChHcaIJ)x=E0ooE~@oiZmh|2l}1y_KwSp
-=fF&>!~Wn1Tcg!vLd*nzM$p9VG<@}7Qsh%0jEd=}@xo(i*8$dOho2C+2loD<XS{%<N((5bTND`}O-RTVZ}$?>aLgl3=$J#VarJwoCq1GvmANFrreViO
-M)1V_V%~7I$S3gt4`d3%SkWYb%V(x6D$0n-+10cKZ+T#GG`PW=k|a`};a+4^3eQ$55Ur`rO}NIooAu5PwnOg_248X&?g&`w`b=P^!(zG|1Aspd{>q!x
-ay((yX|<RDBika`j#gPs5$nNT!ABC?(67~$em8Smt!c4@mHh}CKulq&Z3!(!H!7`XzJeEv@jq!uF|?bqfCN`{o{#Y!{y3f8O*6o;3-^1#SI~Ij0-<xz
-ukvy{h<CAs<zlnhD1)Ib2C>cse<ZD&S-GT}0})6hUBLCXD1m~f3XyQ_&4Yn{u?ZNg-!4?0%my&j=@1A_6oB<$lr08&JOuEBz|Z~J#TwxUCN>NZMbrp`
-wthv(05W<y+#>=%5)l@19@uP;hPW%e_i=S_<UsTzH7jIJ#)FLAt%<RPBxx-G5SC-wn&{g|ST&^ckeuQA9h!NyWbYOACWkyjVz(^utl<)sC;_&`+tjdb
-kw6=t+0;C0eY=+i>F5M-#oJYata(4=da#tHdqc`aXFvt#Cz2bauNaW&lXD;4!NllYiz`v_7D6|k$w3YTK}jtohIDessTvK;O`YPu@9-?vNn>Zk+=d7D
-Fd&kb;@?+&2J3|72zM1(C|6*(Fsp1Q3ZILwzqDk)cUYXL5B}1+`ua=aY6}z(U^AQcTHDz~E%^q(G%Wa+$V`4L?iVPw3_@CNQ69u)F&U+ybAg2Trj^MX
-BwYEI`64VKio^($wSeM)8!Gz99SEn@(F+E+ggAP4c=-b!Y3e&KKT5ZBUT_Wx6UuP2RL?ZLm!nRf1*96_pM(et7~|s8ctEE-wrDesxpq0YDe#0SjNv;L
-c0?pGOcMUaG&SrW4vr=NWj@B!#A|>LaRgI?TGFFTgvvriEFmfbJsPy-_#Qw7zaU&}ZF_GIxPIi@BfMznCiA*89iikMtB~ORmEWawCcVDwS7DeSf%@b9
-*kutuHlml+>I(LIP?RMjBOe6dD$r{{8%D9d;X#LpZ#zySE!1HJJ+Bq*wx0$7Go9ghu#7zzOwyoS!adw^+Bxq2bo&0y8~OrR)cy4C<XxBE14-UkWjVer
-u+A3;X#nsr_}C#TH4PfsW2c1+^V8x4Z{G47r`_U#=_!m>%hBHNaTgZ_NoAwNQ`z9!QZ;S@>o6&-dYT4Os<?U{;i1yp!EB264G<o7m*?{Z?s0>(_b8uC
-@+(vTzRl-zl0#Poz>QSQ(}|Zs0Y`a+NV_nEi;Qtw4NH4z1wn7APvNADZc~SjcqRpfEFb{E4OL%E0>ES^-P0rF9$tPGWbaP8{5$;9pTd`43$8scM#!TQ
-lqe)6&6pQ=8gLHuQY`r7(fDqb%efBWhs(=%7qFKrJcFv)voB+8B5BQU7I|4P5j!OOHvwiZw&j!x&Zo?~q8JV~9w@7%Wd=2humZ~XphmdHrZ#D~rd~+~
-#~6S|O+RJmC?a;JA}eu7+R5gr<4L$rLt=o_@DBMLdjZJ^I$TN~^`q^RziOX)MM=y2Ano%5^`Z|#?Kcf11%6Y;T%cxD2JMmo_-x92cIE|aq`gO}H5mSE
-9w+|zL=G;OBEp%}FUS8xthx7+Z^dyjU{V$_%w0}`i4GMaIW2Pg{FcxW6*qSYJ;k@<Y0O1{HYA88d?RiBS+R_KlA8}{e5%e@$`uUoqv@bjT`N6N6=`j+
-LpKt?Z|dd1;TfW+_4nCWN|&+{GHAON{;7av8y6@kwuhrjID1Sqie5ebI`D$y8o!LG$tFziHC2&?x|>ONM$ANXKE{PBK9kZAIdPVw(r86=*Id<wz!&bC
-x%Vu8{<90nG@4tch=2fezJ!1NbNK3D6TTgP7uhD{lVGS<vI&08O?Y(=xHqyhk~Lwu?^rZW%Nsx)YwUXyIcg*eBr<56V+IqtUb4hlcALt{7JFsP!Gg>6
-c3c*Q6p~}jB;*m^2-D@>8>+;7SrmzAR4TT{CET~;+k6tUvejM2KZRsOB1ID;98)p2hdQFc&1(9wK!H0E2Xfcf7Y7aj3^*SFjtJLIcN-MvueCQ_VI{`1
-zaTg?qs0;^hN(}5EpHHX;aW1-aW?o^EDcr=!jUT~c0(01t)#paQJj25A_za5rdyZzCayG65bN*OX$|w@mKcM}#j4UCONSJtVP(6yN@~!^O*I*$H07}9
-?lfubNr9w<ihHTTe?)HqGctr*I_65Piyz)!X6MI$IhWB83O1v02R%R${6t61N7N2`<cxG15U^$hsTMIf@;0P>y$MUPbwJ@S(h+fhyic&327K!Ty6%Bx
-yk=!f9@4<xc!*Wf;I;rN2M<d0efKhg=lnh!%_b9KjJb%zoL4xiW_H}0mYjQ>R35%Re-n8)O>KDS(o!lt2>-DvO2nNg<@g`@&0-rJKC1M9p5W1&8`r>`
-GYcpgPx9NVVIF2}f)8XLg~x;rgx)i~lSzatMtc7f3TMwxPQTCIouB=5a@;+Sh)0SnMIX6B0bh`j0hbE+T&E<Gr*yjj&919U{du<tlAmZe*DTbcDJvVw
-ETT%}c&;sEoGr_YGuHKRWO9VpSUI6w#Fqyz>&hgS<XQF&w?BAn_O6uA;4-t-zC{L%R1GqC_uI-ruw@(k19N0hkb-=}A)XEtDB9s@GRv2N0~>9_lk~79
-U~jKxvk6<tZ5udCrX4wpLrMe=&w_jmEnfBIqM$Z|x|BluYVqNs#kH~q+7}c?MA#$lF8&2{P(O2UDSI^m9(Ja)olSdx-=0O_`bY%8`tGNSMy_&F^E^i&
-!oOj1i+cu1vyafwI(iR-*gL$2<%`;3B#Jng-tMkh4=KJusG^rV0%tW_=lnOu@fj@9k-v&3I;KT_=0)Zm<rB+|<-=jNngVM$UK9hMIWul2jt<>38yR2-
-nAAsXMc1+2Nxgz$%5a({Jm+2pcjat#eS?CF&*K6OhVa}X!4Ji!&?j=+u|OR2GeB_bfZUH3K1JLqLrP$;@QNTjQCTZuSu_3`@9Mx@l{io?cx_OL7XFE)
-ZW^l0gAP;dAxing6x9L!t4yxNY3|Wz5usc+8SyzCK|#vn;Ff)Ha1j2f<07X&0d6{QZq*EcTu!+X(>@jWW;WnmWcm*fDJmlU+ezB;m~h*t7$<16Ud<Xy
-;9!ZC#~y4qo2V>9mF|B6#~?VES?5>?QUjYFyR155XVF9~FO7I)ib7%;E@$DIETUo~*`SI^?`3=MWq*T)Dq}SGWVEA=3lUQrJ@uEDbn{oNLL&YUsZB_L
-O7`VqMc6>gav3NLXl*>Y&u-yv&aYAWi7UeA-BfGVKOM_w-Ef?689JgRttX}0;aXcHZpOFA&;ecY*^q5Uh{Mw|4Dq}Wm1+j>N(S6oL`e;2h2U@6)5x*V
-t}TID(dgu{SEn1Y1HPZ@5K(l4s+%mUZ8`UVm~tr(3Ghc`ypDHgEb<@*1OBd8dUY`!Y8zDz3<O(o-jgm_bDwgL@5t!3dfbjo7qq-Yp7Se9pc@&Mei3N|
-okHdxR9InnibT7;C<d!VQS0~OKi)CT_Xoz|aRt%i2;`IL9Y;vG-^kAX;fbHAhvAHiP~%+2pXdV}UNrSsKDkS7p9-ZayzR(eg%0=zEY}JaYmyP+0-%iV
-Na11?jXiH|;0E=_o(Q4$@U==LwgZXHP<QUO(Xc4`y}CBqcP54H3IV}6SE250d2MJKR59KOY6gCFGNczS8Hp=__8y3f6RZ4>r5?f73<d0{_`G|Jx+G=-
-y3umT_wXl{d)OBAOQeE7?nR6~Ea_#)@7SFQOxL;No3C+a2IR{?8X-P9wS|1j60)cX=_R#R=)EM9c$^gz!8j}aa?lqv=kaaalC^DMMLP|y%1T)}Q-=R5
-=uC5Fr~w1%9{8!Hb0dxU7$Cos(iIrS*Y{Q6#g^|Y2Rr4rDP1i_`KgDKtq#X!#>0*EebsPdwnwd~Y)&A=(>PkGA(r&4i4X{Z)iKp7ywQ@Z=Alx!wloX9
-NH)4@xMyS-`;L8M205u+J%a}YJ!cte3&6f0%;?bBX!|q8cRE*d<{HYBT4-bTTz6{C$FD7OBGt9<V*Ca`kp`g_S|aECe7_M$vHQV$AqFK5tc>RXs-)Lb
--xh;aM$!KM`i4ch6>}W6X(8hg7=yIh618O<rHExhRbR#`Bx7R}z$Lp;DAikd{1-U#X(*mBWV<4-6SW_8Y;Ia;=-}2x3*E(d9!I+^v2Qj+7K;phv0%ku
-gQz-Pgw}YT$xk(>oBCfx2S~&a$tT8xWycZ!`dxb#j&=2{>z-NvDqTHWfm?CRYSO$`tjC_I?>xN7E`R9$oE@Hb(=fj(XOq>E?sZgydgf%OXV$C{Ejr=s
-?gI*7v#B8a;qd(Jo9+d9iUuf+JN)18&%0Uo^!VM`$?0W=LdBFmSo>gkK07^ne}3MDLf^eVd2@VGe}8=Tm(w?AhfSYOPA@JG-@Gwj&b!C(`sDD<h113N
-M;A>a!8;$@I_(}^W|t>#yJzn&<<py!(;u_9XUAQAM#D$H$lJry!|%Jt*}I=Fe>gjpm#|7SKl`|?*t_$y@6Tbu?3=%wAHI_(E}VULa_Y=NURKvnUduvY
-o#qd<8W-Ke^P?X!GS=Y_7hhDDDGA&qt=iBU^VSb{FS7XkMfV)-SdE2jA`GMmZEu0zRsn9xMtdr~M)P01-Xp#bngq^VhJ?a%EV_0qUc<*NUiBiXTD6ko
-7;)UYlXqFfSPF41_QH5$!(Fyk^C9q+vGl8FCB|<(eAl;jRi3A-JsN6sYY`xAis+`KIJURJD~agEwF1@I>Fbm4QTFyS+K}cVUrlfsVlxn0P-hH?3~7yx
-ESSkedy=a%baR}ASM)y0mq6Ha9suG=7-$bidE9+{`2Ni$w;lCiY*HxDwddieB5qsP_+1=)CzCh=j$)DPN4G!Q58O|zSl(8R$LxG{j5@tGUqhpG_Aj{M
-R2t5Ta*)q~xFzsP@dIzN0k<uU*LogLOX6?#@NTS5=%RasNb`rYi_5JOt2DrnLiI0xzPRkZ&5pX~moog9QEiXeAAQd?!qM%H4kD%;@aU}rBPnc$23a~7
-5bi^Cl6JqIcQ4ORx`@$sch{ft#TW$-ctrUZEm)S?XIM7p{@J9#h9+Z9n%hM6l-nj~#O9c9*%Ug-z4pughIb^I!d?5R*h4;nL_6qe%#2yoOFxwT7m+zi
-EQ&<DdEWi$r2Cibb@%WR_US^DH|`$RiuBp%)pllW_IGzPy<y$$AdG@y=3QtM|70ko8s>|ka0eSUl?Mvu|4)du8I4L~j6glK8B;~)vg4NYf)&guDAgI4
-gF6Fmf>39Mo;m=mv$8cTK23r1PWkik$;IJ!Z@L-&{;7L@ae`Ou58b058QDrH!kO;?^4*u`XJ>Fv!mXDb9${1q{5Zaz&K5;Puxv1}Xx<#uRzrIRh)iz=
-yS<EDgwHL)LN#LNCftlI@->ZjIyUJUqf7CmK3=bd?q4s@4=e2${B)boJq!1AD+Wh|WgD&H+i)Ac4WEv05igPgXLmc+L?sT%v`I2m#yuKczj9}CePV=4
-RMnVaU!K1QRD0ZjsHr*61=K}VabWc?0?&GDDrQYmD5JPl$|zo?Z`SUbzSWi9Yzjbw)xL3vF1Rp1B<vsG2$d3B?g^<P(&B2Jdf{!K_r%3EN}N^2i;GrM
-n@4IzMu&23`sK+G_RZDhH}vKNSp(CaKMIojx)ZbWdNO8y3`gQE=HN$qzuAt<tKeQ1z~Z4(gSecUXB7ZaIY$M-eqVI4p-g3K5yRJ;7E@**-4|s(DmttJ
-Hol<D@FBa-#jD<k)Ow<I_f>P`o-sK`Y$|{Uw2m~Si0PM1TG2whg<LH_ei=7;oHXdbX;YvGt^{?5#{G*)vji%!A{I;bTcui^kcYO>1|fENqpJ6wwAlzp
-4Gw(2;?m7sf$+t}8v=N~=KwjF7j#hyoK>K&?MS`?|M<4+Z31R#Ji}g5x~i#U{hXPC&iSOWj(`oz5HSe|?XN$ph&xm1Ti^-WwD5&rx^#*gDJ7O=wwnu1
-XSUSFaip|FXO((9=r^GCvQctZsVY~Oy$DS0Mz2YCBmP}B|MKQGpXS%(nBw^Wj8@aZ5+K^hg(iztMxjdrQHHsi9d((}OO?V>-Nyk5kFE4?6cJQ!+FyS8
-1>;zf2l~EgxT>8F1G7v1ZNIyN#BwR|1NTq*gxe>5!lmc<H_AF>vr)WDLr5RLTT-)3N${;%R-l+Zqh)gE_lZ%jYSRH?TN6kpm5VP8xpmuK;K+W<aw7B_
-e?!DCO``s#oV4KJ9mzK0Bb<ZFv!k;&+2xxHIgp91!xjvgN{Wq+ucaD$GBsmiXiCk~;Xge)?FMioQ@o-{!4v?^;@6HxTCyggcvGMuAifnbt&VLn%ZHf^
-a3Y2yB^MN9Q*sPMOz!LuyQfQ#n^I0M$NwPGf<@jB+M_-^0CCh;_b-1H2Ed8I7=#8_D2UyykOoJS{JIQ(*9rfRv0yGIfX9GmIeGna_Sdft{*YY&op^K^
-akv*tGkNhb#wAWz=qjGT!{e8dXyY?6O+KOCAO}V-@4%IMKe$14zX(GZjN3tFL-}>XfN-xeZb8bJ1F3F9-}=~1%w)J-6Gy=bTJ&Hjm<B7o<;_OJp|~a{
-q<cc8(-lY9Xor=+Fn9nsLX2m!#0P#W2s(WFI?!zcIGGTor7uJ-#G#pl;ux6&$0(G8EHS+#^?=Uvqa|WklrcKoElfl#dmY*+XgA&g;_;y)wGUNJ05)ge
-9W>?m7oyamB+<kLfz<vR3cPo}|D#ka<-<7?JaVr@Z5b$b&s~N_h$JM3+`(`<)Je)Rn!)V$Hs@f3(f+DjaO5aNm*XWyn`1`OMc(jkk3w4Rp|X9K+U^Hi
-kip}=gT60K;1p+c3v}XqwTxw)sFK>^1{qqPM&tM^A+KDQ!@!~7KTIpmH(QldMo08K(gR4}n?}u*ZvDN`8VDl}Ve$^^H8>(3PVdw37-;`Ad^1LcXM;Z?
-8jJj6RZIsaUg@K1vgy<GWq?pd<7)|BqWaY`1I`rLlrb9T(CjhBTef6U&XHx377XYCyz2MhXyLYasxM;YXQL7NgUZLV*RS84oOV4fA8FT5V-9H5Y~qfE
-IWXcLx<eqwETyohd93oRvGCsCOL&Ck*itL|zc1jCd;*;65{7c`b}Ytg4GO2XC+Fv9{tz*QT(Q6n^Q*i&@4oJyqYWy_F9KJVee(L`=<u>Dn#E!{*oTXc
-XykH#kbA@$T&GJE&S9bX$1#2;S;9VvpwM_@e-4OdIVtzx)71(sC0g*ttpguz<5I+Fmim6MZjQCxFFIU(2gLtA#<Q#pzSe9Kygqw#%uy3H_6onzz=#)o
-QY)7D%u14lJqrOO676iY80Z5#BEe7B(^2RW^%i5|-L=1<*Uai;L@=>)!)7;0WJL`eAY(*-x7#365DYdzmFb*{Lf)T_q9cuyE0dO3xyS(*Wj%&2haQ+r
-#OOs?dSi9g7$}4%)DR~`SrloP$^GV*r%1nzmxXwk86Ge()~(;dp`OFW-*aOu^r-op_I6EumF~h7WZ!vGRqu-{5AD~w6RN;*!$Yb74;RsH6A|V3($?n2
-9dEy0jYQyPH5y0N%u0v`G-*K-KN=bP#@E*Y<wWd4;%<+bGXVfw30g=c;A%S(F%gvD`}P({ZImq1mnI(zjd7(RYJ1=OSHHC@foRQJ=sWKH?b{D!f441v
-f9d^g|C|59U&*&v9EX>N91@0u_NYdeAj7Dklp{oR5Q!MAD$A!Di7yDmVj?+2A05X-6AK5nRSn6y@DyK+aX2mxS>+GzhOs3qsF7ZqJzA;vaE~5PKGzRl
-gpKqnnw010O34mRDi71pz0QmXz#T!E4GG-)aM#-Fzv#r@bUxg@X#cXG$l`OAz_?j^dM>LABe)UDk&zfaWf%O@)-o5o-%!d8Bpx}it%&<nkBN=YMI>t`
-v4miO=!m5rn}CmECy2j*{9?){11gjmCl*EkB$2N+`ew?+93h4xS&r+iJ}vyj12mpqx)eS>mMJ#6cdb6P4N2B>P%_eS{0qpse!q`|`@GVEQyd%XGlwAe
-m0)?K1bf^SZm$uesVhDS;#}+zGZyyLjDoX0aTAL{)%(+he_^etzcC<}Ptq4qXtL%D381@F=^nKKOTnSao&BW}tWJjcBig1nB1Z6i60lMlqVStdBA`D;
-s|&GCm4Kb>dwNxrKqgAKYbeSNT|M~KM<Lfvw1%G>!UxRH?r<C8=TGE-w87JJTH*^q4F7N#M(FI(x6Xy6<fL<1z?1h0|9A#|qQa=Gf+$3gL-pgYY@0Tj
-xj0ukHQ)qmi35XPjk3k=cv=gM*cf(^gW%VPY2$eEY%~Ir_9#nBXwm`FD#CY1WFU_agS{Oe0lUTQ4zZa7a7IJSbum&Enmu5-iZcwnk`?zPVD(}yc=}(s
-OWI>z6%ABG4$JG^U8+q5+D#A~F_d6@E&AC<^8pL<RC^TlL~Yv-*V^X}ZrToe(HLR?o7sUMJAJer))Nq!GYw}^5eVv-Jp4g}g93DvXyxP}Vo5y^y7*8|
-RY|&Ef`8kt3ZK+k@}*^QSlx&!bs|U-2Sy%xaLn+cA|IYD&A8R8iu**=)3k_OohBd+>BwmnR#P&oxAE|S`oiVJOMXqEi6gUFkxY<r0r1v?G5yB89{Dob
-P+$S+gwVNORHF#Jj0%pG5BvsVDhj6{tOZ5U<_M%jM*0Rt(22V(GGdW`8c;L?GEp_rs#hY9N*Nhwg0Y38(FA@H)G`rFY!LwxL0Es&SzEB$MD@eLZPF4Y
-E@rSWO<|iAD%`>9Lef}ioE)7JcRo?^k-<5%NVuuc2T%#u_d;1{%P#;{kh-+6!q=FCk1bqnEnLO!WOz2q)YzyefMmFaX3(Oh99uutjq61F##YcVV%c(V
-<lt7Oq4jCJw0~O;j8<=&Sm>=KAhIdywfBha+an!sWENhn+U#_xMYJ`;9X4z9;^~V-<MLNYWKY7J+1*Xe^x~eGnt#J3{!kk_R@19e;#nwA;vA#{TootY
-f2@)RJ4`s~_hho-c4m9gb-*^awWSUDklj3LYqiwal*=7ItwEmVLnGT$pm<`7THJ4x*qUM7v%&|dn9<VjnvLD%5%smnGBJ7$sBbt0=Z0~$%#Q7VqHckX
-iYb8-c3QD9<gWxV=BwUVmdLa$Ea1qhi>~c@Mp0s!5yt`(;T~lasxy9g(NI33rcZ?a*<fv|6cSCxTo8!0%?-L1-f^e*x5K^veX#e3{!SY1WIN0cv{rNS
-6iSdV2>pPac)Y61hnO0!1np{*tvMto*@SvNHE<(~Wjq;eiE+HeRvN*cqJ)M-*GZgEdhIgu?1(CkLmA2$G|YmhR^Q)eLQevUz%bcrM`Kcsiq6hXvT3jV
-=&#PF=+W&(DIpC616HiDr_Hx(9FHq4+4*({r6n6KZ`aB!h`==Q2(bss!Xk@zj%!9iV5N*(GyUV(75aO@R#2=FLnH3KcD425s|dVI>0WGaavu>qMp$`w
-y&*a}N_2QbYQD27V=9Y+NVI|!$Bnos-f}s#*xxF7?2<6{LRMVli3>$lFS^Hyu#Yj3wfkpP3kRnc-)fI86bh$G7YaEjy!u*=>Ns?P@wumVBcraieaBY5
-B_dAYV{!Q;pjkogp0$z<hrwfQ{oA0X-}NB->K?#~ym~(`<BYZG8ND>6(lBP@ZSsQTB0FUWWG$0jV*HYcon#Xa@Q68>bEmlW+e5QSG@#xAg_)*M)ND~(
-1w@=AOP}jQIPX%nzl-eXF#GQP=`oMv2v`v3O+qwMbwb>u9V8MB-X%&k8iuaJRuCiul}fH6d#g8@`>5oDTLN0eHyn}uYTR5QZ5q!{Z+F`!Iks@_LYft}
-CPlDV*oB>rnMi}(ky*U0)S$JLeuR~Dy;9)TeX#{m=IH;uS9ee0UbZ7M*>qch$ZT{U8k6%eCb|QdV9V<51e)8e1~{UYdiY!RQ7zP{X>E}$BbyFlJ9zq)
-<9XjO=Y4v3dGb>iEt*)=#UuAgd2TjvSy&G+OU?mA{v*pt={Cem5PJ;NqqM%eWhlb*r@swpsg9`UN%OTemTr?|%s(v+THL;Kw{O=OHJO!IolB4KqOk&j
-Q$tPm#p0=DvWeoII?NY$P{^_9*BoPvYs8MPiT3DkIm}drRA;2Rv+S>P*hClNnWVVHhhvV@4?^ujEzeAf7Wgh^8*Cb#!m3eoUc)jDZ{a9o77e1$mvd!J
-<qj0nuzY|9CMr{a7w6g8k4Zh*rbRhE(yR$1#0t<_|2^K0G0RMAvscroN)HlH{a>dZ+)Q6N<qE5%6Ez_k97vgs5QS|MOo(~0TnQ3?V_R%E@z}RiwOA*k
--BLauFY^iOstCp_p*)yPkoz`!+r9kZ>^O3dy9Sx$=;AK7(^svLcfDK8#_Zaz4q?kx52#;;3zI_A54N&)S|@@TBNIJQB;ledyCxc6L8JdST(e@Lyvti-
-F3ie}S!>d;%T*5w4WKK|0s=RYbBhXVx@7^aojELxu|FpVq{ds+M%7?1(``6Ndfh@0m{yu;Q`H^1u&j;%vFoA~*F8V!W>Z*m-g>1dlbz$~Btnfn6MQa7
-8=a)eROIR?384{TL)INCuKSuMUWp_z+L0&GV7umL1M$V$07<p7y1kNwF7(UtJw%1_*GjCi>b96<Z!wp5X)!nE_OtMr2^Gn0Do4F2EJji~Mznd2-nVTh
-*!-_PsYp<4*NpW|7laMakMh?vUKJRt5(d#>&1|kMfs~}vAa=vSKD~Q{2ETu!1I<^<8G-n?#AU_HqyHQTH1aW%7-I|0vXZ?ml)bwURx|79BOP#ik_fuC
-nn?qyvHpnFJ}Ao$sgCNBv*;Ag?@^>?C3Tw8D@@6NQ!?Cue_N6=Drlf;=u^`$xlY5{aScSyG$OiR9~v<G8zKREGeg~uxOow4W27WXsA_DPM@1`Jg;W~<
-j4unh-EgIdV`f7jQTFyksN8>&a{4Kw>f5%17)|DCn)OOoB(<Qk{z&r;dS_SFAFv{b=jj@Q#r%q4<w+Pyds0IH(-M#M(W-S@0+zzNw}5poP+E!uuj(D~
-P(my(2q+p+w+6*{BA|o=ry#1_?w`V!#n+VtQ`VG9#$R_X^bXkegGKdwuiAZ!<~(J<|1m~!Y~8?;TSo}U_ICA(>OJZz*3s-c*7Re>sgv7ji5r2tMB6B{
-ch>u~$&=18<Nme5moOKJYs8+tIXwR!h@a3TS)i48#7wLmxN5v=WC<JL#fFq{G7TZ7v8lPZ)?bgm*U$#Ei*;1`5DMjmK^$t_zk7|AdeQ0=srWy&mb2T5
-NYky4NmkzEi=rA!qVG0a<MQKO^=R{Y<kcdJ>D8xw(_!Lbc@Y}3Jb<NwDm<(%sT=m8(dLc^L);LH4!9-ek-U-N^4C`a=|!4H-?5!mA3hc$s==Sw=%9oX
-s>(+!szuZW)f1gpVz`T)Pld$vxa!!k2ud26*v9Q@+g0qz*801=4e*Xn&Ls$ns#MyM<3ZQ=T&T&Pzqf76KM$`XbJsO5lEt!`Cj-h&##aWvp3rN9U>_u(
-$pnZjOL7e#cvXxr@5vXfmoHTyfYN|)y!<2PHFjKn%ltkh(L7mqRB^eVSwIF!zHBAiCELi;_C`p<a};2ffP<{Z&{JmMMQ*-4d;6v~AdMFDppB~QbhZg-
--I=Da`%s1Jim(s6U`MtZGGN5$G>5_R8g@8w&Dtc(CXb}ye8@pAIie;L<JXhfRX$;3Lvm1wwi(OukThyw?QD@qg{|jqa>{f|`pnXa5^Rj@VosH7LMBqw
-n>}-*CQbhQ+%&7;wNZ0<GCRm8+YguHEA7~@liW01%g)9QajcsP&)pnbpl#LC-Yw2?d@2?IG)Tgsy)WB+6UMQ&78r&jcI4>I61FW6)ZT*StI>T#nZ-pr
-PN<(JT&K?c7(66Lrff3JSEgVybz?l7qsbXj72(Bdj;Lv$tbY5PiH%TLCv3WD9&G}(a(5D0mwnT!qF?zS1Y1)lLIY@nDowSM+imtWWz*#+(E-WUE1p+@
-=dhh<d7Q@a=R&lN%qJh9&ZN4{Kb@RkzCV1Ebx(id*1WIK*YP1aqn-Q}+dz8>D|WSN#tJz?ACd<shn84-!+iUJBjoQHN@$n5g1>Q(2Tnc893&~Es{wgn
-Z)h!Q8)PNu&_y%N)7SgA897@oUS4c+uUrI%wsGIK&hxt?dZzrki`eF^V9bXXE4rT{Z|>iTUNg_S%lRfmfxLTr7h_Z=*KcXPo^d!d?WQZvk{smnOW}iI
-;ps1zgQv6X{P^tj&ClU4{B(MD`W?m#)#sx(XWhScj}SH&R}rO;Ffk1l#r0~EQ{paQGg=qf$;Em1d+cL`FDQCJ3;&tUFv)MZq|ghAagwKmhE#}LT?}vX
-B7DhqCel9b@RcS|)3*rAXm}+}CCF)N6Rx$reD|}P?v>0yz`Ea)<^rxyX!IK3jZ?>&!BjHUd1H!<{1RsoS<>h=Jf6;$ukm^i3JD$$k0}Q7Y;nIOPxAwg
-{W?xx*;8}c-$Yv&cCN1jet-FT@Apyg49HwV1DmKJ#kQ{zwtTyH*?ZxYNp^~wbF#l)TI0)z^bD9VrHLCxp<wwh1R;L1EBAB!se_*m&rdJ}pX=w!L39Iw
-AQO3*8SbwG$8WMJftttBkW|eTuRRv(QOCoqxJJ9~JDzghrBQLsO*t5uB5Ll`kzLS>`lYNGobCSH;WDze{*BM^Z4AQag@d+<Z%qUU-=$LFb(AkE?uoSx
-kOsDiJk;G?R+*eau|YqEq{iq{Whuw&qEP@{9vfGh@#yKbO@7hZvS79?g?q`|=c0a&K~LQ*Bu+Vs#9m+siysbOef9Ol`?tssQ_h}_2fHTgUFYiqx&d;{
-lxsu>{D$%PgHat=wQc~4tpL<;tF{Ui>6@SSFAvKB%wt*OcO}DDI0xz(Ke`m6IR+$qV+T;YMQl%DyWhAYP6;{z>aMCwpoVw*VdN}m!qfr<#-V)o0I?mj
-Fod(qj=Me@%L^Tfd+o2kWb1Z((qmFf#tk^Z#%}|>aIp7>d~eiWfBoeqq?@VSC+A+QBEi(i&*ZT~Fy3-n{LI43IH`&aEOa;IsoI*1if*WCN~Ucoh6<DB
-h%yZEqmy7LB*%TY(*zjW;a$F%!s53{_(8XcL<f+eZX81j35bJt-XFv38AkS)8MSptu0go29b~jPdwWt{665$rWSJgy1AhN9<ke9qx9tIW)d5h0<XHZd
-a7Yy)lz>Mj#eURq4Ku_(@fwyu56k?TH$1i}i<|SwN;0i9ycrX5D2X|0slTP1N%tzn@lV5;kr*wWM>$|zk%xoBkYxSh?IA|AA#7<y>Z$zry>a8tD5Y*3
-Fxky{jys{$-gTVg*>u)qN9BYK1UM8ytMd$!9UkKYk!NCSdTnC`xbEMa{l%W!VZo?$CP3rx2-Gn;OD?j}uwww|p<~_NB2=V(;0~BUu-!V&PaZG9Tc?}@
-AAWg5smK2u+Dy}a@)pbU*j|{4!C-W=vVhrez6_72X<|%xzmO}blIXRWj>gk`GNIYREIHedH%p%>!8uoX81Bv2lMxJI>K@q?&PMHUcn@sgGnl+5Z|fBY
-(sgk@G(?N#uC@%56T3BWh|bd3O}6ab*2Si;kFB*?IJ$g))zQN_TZnK@veTM2(NQXxo9OVLx+2hQed%aQ8ktn2oXQnU{Te`?qwGe`v=B$hK*}5V_UP<>
-#cZB9e3E$ZfaJT3iHE!WvxQ)xqMU=_sMl>RV+YW@Vu_>1#{L}5MJmI9JEDXC6xZw}h3`n?-4VUGzJwmIdw9Q~^qfyueKg5xOw_s2*xEwyB2*4L6~OR=
-&LZIn!r!>;v#Y-s1D9Fi96$bw2}CS4@P%>LpWeq#2i1rJvT4nY!S(siVp?);V#^|#VlrmjBBbc?(X_dxNfR4kTWjpfkIi8O9~wE^K4AUcLEjraR@pXq
-^7e1rYo^wdDd1;I3MDP2nTcDZX-pX5qc$oI*Hp%C*ddLsq-8k5zV3~N`!GAiiVt_6j2EO2AC+vQybWbVa)?ATEf;>`suZzY8=(`yiX^Y-c)B!E0_X_2
-96erT^cbSh%(86uxFFXi_J$OI5_aMSscYaE9OefpcgwM>xr%mVtQpx(MI^AYt+#4V1%zUuri#rYQOO;av<8Sq>q{@x9ud#K89=S6QMATy#-0(Q&NT|L
-=E$NwSBf>BRa0qIMOV<myIDE@ye%A|je)a8!o^g*7PkcZmg2BmH-#g2$${J5QdCr##ZXIACfo7VN+J*n=bLfZ;6-t_fZc!vAF%BiKFssMM;MT@6F;n`
-wJ2-ID@iVPR)n`1^Y!R{)2M3sXo-T&`WJ2(g|_dAhxS{?)z<9r(08dV;6S8-?Be8@g8Z$oq7b8XUqyRxdtXH_P;-J0`Yz$O^!NfEH$nEp`_msQ$*HcQ
-zkT~{xEFsIu3x5q*d*~c?bJLZ--I7tZ2k1@w*YzB`_qf}@7|rAUv`gCG;tLz3XW2Zn?xfU%;xvbBW4|;u*Vb~nO+TxNr9ORDzAYqaGt(DxeTv>5L?`b
-k$c$_q?;2%!U}S`B&h{SF-RIx#OyRRG107Yqyi4eJ>i;&89~E$H#iLV`X@p&)DRtPQ&4`0w506i%f8D+!-U48QMk8<g(6`%qz>s4nku;qnK;S69iDas
-D2-+dxaU3`+~m{iLMA-p0MGztBH<!jN1~{3ow4x2ben7<hYO0g%wcbDFBC;~PCSXX9^ORoYo+#!7r@?2Zo-_RYrIsZXFR0{Mozldm^U#a$pOiZJW-VC
-rp+UH)z>uz0Qn7NetpJ*$vWZGIjl5X$OM0!d6$59c~jiN!a@6+aPQCI8hYS0<EgxYUvxkPlA1wg`(9r~cy?&aH*~ZK6f=fre8Vl^`$P*F<q1AG+sBAv
-%k(KdC@p~a^Wa4IuDvOyvLdB{7mN?ERM=qp4a01r=}L!|nYE>3whf_$OrF>E@@~w+N3N}NvIvoqIdPaZnpu+A8<(os8`kL#dP9mqb!4mQcr*rlg2%9p
-p>TE(nDc$WpgXi9uImyuYTWAqWhjU2$mVCQ?+}NdoSBcrfr?;MO~&+$d13hG3wo!_Lrn~8Jj;#CiFXd#CP^ttY0-Ful`>b+hb5&2Fp4kfAqgm^8G@#F
-TXTdqihocV5{jM@fZA7~1Yj%CE!bM^BV%~w%EX&a*G?%eiC4w7_}su^v#0SspENSR`OQL;%15nMq+!}hN-Oi>L!??9em*eITRIm2yD@FUjPg%NEG%(6
-bdx*#9PMjlXPV{9cHb;{!>NNlIe#&pOT0E)Ec3QFl;$C2TvE6`P(ovC#*!4V$sP>@vDm$|wiRImHp(W&h_hQQV=mo$#dgT%scswjl5+kuRQ=Mc`ek!f
-LR)@4bobta`+zYpH%!I-GEjFs<g6)7m-PBdlJxo;xT<sVUnU8Qxgxe>(%AHcEQ(HO`yC7r#rMx`zW8WjfSAG@wZ}dJKrr4jujmL|VMuTs_J;-hU~K0#
-h-8@44!40N5M|OR_#VjFrJCtC6Y~&P$iD7jDRye%wd>)({odY7Gz_b}=}|~vC@JfReX2t#^)IJbC`O5GN})$gW=)zMPfFdYjJs&V@UYqX@Dzztd`(H@
-&YQE>A&Rux0y&E522z<9jb;3a84$UhaW0jo-nKDs5mCXRlFI}gMje<D<|;D`?L=2$hRfjH!Y;5^0FVa60^<b^>OdD8C-4YT@DT#5j0hPJvy35$D8R;K
-HZ>L_h~EV9l=;2O%@V^xqtH8)w+ScRPpa=;z`F!z7f4*ohnJx3<eSn}7IjX-u)eoPS+3zgGp1$5VnwgmK+I|Fy^yFzj_y03PwojTlhAN*lZMX4T%q#y
-3y!el7-$sQ4e=O}_!QKDR&~k?-7;iTK@vQCWSD^=AyCl^=I|V1i(34XR~+T&76?&GNQ=zVbjo28$6=qM<~eOQs1sxgFBDf%pKYhhzE_Ce6TgYVd7d%!
-6g0NewvppdCPb7;1sQmo#cdF#*(z={+s%blY)tVec<bmkb;#xNW;|Lxx-lNnOOWkt5;c-K(@))XCFvLU^P*!nlnQF-Wq*rR6lW+=9*!9Jxdf^3o=m6_
-nGvJ(APoghSp>YB@**r<3IBLHno-COM>0W`6EgUq26~YaFMUlm36&luG1gpj2Z`C8K1qjgW%ac*2wy6O@Q%!68m@65L}?I7L^ke*0cbPX@6!J@_Ircz
-il<Xs6Q{DgiTaI|X{tnhNBxcD@53d)uIZT2Bej=2aoWnyP+%P4^$BGnR-K@sh9b=CS&mV`qxqs3-{M-cbp!1e8{Exj<&r;H8pwHBFRv{D4U<nf?IXGf
-@R+JTHL1UfL)WU@DozMA!hMbz(sI-&nzxALVOFOHc$626yovffoF(7aJS2W?bsrUuyrIS4R9a*N)Xeh*^$juMrU;$48N_5loGXYsMEeM@<4vkus-={1
-?IP-=KB7%4ynu`AYBsz#D~^>}*hleCNuhykEkg(5Co~wx2&%PX(uxA&_7Pnmso`8kirFY(Ruu}kJ9`}wA5D#@5{n}4(o_W({buW)Jptg&`d*^}v`&}>
--UjC9i`gx-WKqHm%Q7l3p?8QZpJHCg%jNp8ND00WtWed3*3@gA(5owNjS;758H;==Tcos}IAnkbv(Y$?BX*Y*9(t-C`vM|l<TWLvgT<r1<ZY-RY9r>w
-_7a1(nK9(?D{2B1>>azR4zNk`&KbUbT|z=%n11>5yDleLJ~{n9eN?t?3`Sv57l4lFPUMU-<-bQ7Uwp=7VJ2CSJpKnn_nhddBEa`W^vx~Z=F{;A88f5D
-fX&mF0h~r}O&c?Asfd0$tmllmgM%dk`s>+j*d~Y-moR=$@%9M<2)eA+*^I2?4~mKzeXrdDKiQg?$?B*gtqr`4W*0Q3YUEeS1PL4mVjSy0uMNOyfkG5b
-k=rIBt*IZ5n`P^LEbfV^FfC`&LTo!voOTtVuywO3EI<_ZU|f9^Xt9`H#)8o(L?~8ioe0YZPd}zlV3$QQMMiVUD-3Z3fBAjHvM5QqM6jf$q7><{HgYa$
-hfe4Sr<pWN^EMv<8&#OnT$wA_b=0Wy=Ez1W@kIHnENzbiWK#;zXgOO9ZX%gEeRk*0TM;q2UK<m}ubLE;z_@W-t~adNg0Kfi<9d<b)~d*=w#4!gmzJ+Z
-kJ6)&@tMF)5uw|5n6YQ30S&kXpLl8vFq_qBIyBHJsuMaWDiDT-2^!u3jb|R(H$p*RT=U?O-3TbbkH42BVCBsuCxv`kq8A-U_KM6-`3dTp=E4UP#wy8W
-riPL!DU?4f3DN<@aJ|zGcgT+uXG#Ri&dz3yPaBQU;U7*DsY503oa%isyP5#G+O)<@&^v?D%&+izBP4mgC?r<>J<2#%FqkV6)oQ~ODh{?rp5>VHgUx!Y
-rTa!CG-6pBFNAzWZttrNm57Yk+kE?T_?4zc54O%lfF=5)0*2P_wZH149qTQzkd6Sq30DcN(#!ynT@nMmLxw9w<?>QKK|=JSd^Ws^i0CTQ@yHr8Dcm8f
-zJsj`>xesTC~r~Aa;VttUPDjo%{y-o*I)pOkN`wg&T<xFT6KFk-8Fe&VU1#C8|rSeqif2v1YZ@XB|(cX{*&r)cJB!Qy1T^;Xf=syCv=tpO7UrAWZ!)I
-IGQbLsu5*zQRh5S_l5&V4Fe_b`Eduu+pmC+X|-_U8jc6`*mO4JgLg1)Sx7dD1~<2}VYqi5u3p>$Ce%3-3osiwa|X2YyWfS2+i-93NI7Qo#^}+AYQp@Q
-GnQ^$2m`moR+iyvipUOq$wpyiae&|4`D3`l@Iv#V1G`z{gg1W-*ElbO`5wNnv1JlHiimBon#PQys2F-J?hPobmbuAW6#VVv>=gMQ%FEI5J`?93V|!@X
-KU=Z<a#G|tKO;lH?i+{%<X0T1#1q5MOY|*VM*W_IM{W8dQzZeDMl*{fyu*4E^1tg%)Z(z)v5X3tS7GZ8`WT0cf0HVW6-kRGvoMF4<ZfN$lc9{9#JIE)
-32ci@odU&|8#gM+$P5y@YRLu61Ex1T<&8W^e;cOrVz-W$tFA?g)HHOOkOygju&fM=j0AW&R87kEyl(T!Q>RZeYn(HTm|*U)UQFP~5!_F3jPBq}&^cIc
-fL$q2_61vlZ|P-ZcB*wdF3T~aooXX+P(MO582Dd2w4DkR_I~^11XB^^5M+l(N8LBw^TW$CO3)ca9|9AW1W2ENooDEGE6ZeJS(b+O^%b7)>9B0w&Pz;&
-n19O06Hb(wxa9_`VP5^71kfd)??-9hcHo~n_ry4rqyD2vz@4>w#+<XRam#2s=sm9}iWf-XgQys*5$t`@1W)dm9GIfTu#zEOZB!~(PZ~lQir_loIvUJZ
-QCsg^SZ8>k-g_^Z=^#g1TwwFzm44U+p;>W{d}cE+V^1oniO6S5#hpZq;(PCq^9=Ybz`-PUDRh(y*QTQ;5cJmrdg<|Y_ET#T?Yz~HrREG0$+MUd9f4)w
-0B}*gBDS$X^8UfwLC9Gu2Ln=X*msAQM?Z9rJFt!o6cLwi@%mMP1Xlk5Ga&lAD(aWj)aJ+Dl@uw>`Nao-%aB8s&?z?GN+tZstd<hRjVtemK%s2K5$Xe|
-b&bx#?@!M#t;NO3Ww%3M#cz+#PA~s*4llp^`LcU-b}S!t?AFoNrup_JImqWEW#i=F9foAoO32Tu;SCXG9U2}~z8iKT^nWFWQ=E0gCdgl2NB8L7+)alV
-_lIFj3&I%iXuCJQvEFe#Eh~yv)c&hof&y*vdCdMxD}d5U&l@!Y40$ma|CKqKb1_e^ya<Z3Qj%nuBVrl<w&U8k-kE(2nRmp}!aKe`JbAOTLFdJMiNqEk
-B=lIEtjZf&csmz1V5g>A)CSY+^uq17(U@5Y$Y1MNH+!xpzLt=9ApaimX;nBWf_b2bw^U#^HYrW6f2noIanfGP`b0tY_VD!NHAmeuvbz?R79c3{iSeP=
-l+4T7+@`hNmq7b+w&9z}KTOJPelG8CF{wwqRWS$UoS3`Zb|h*9*1y<{OX3=e$)Kqp^_`${oL5?DAjU~%mKu4T_6SbE?d(&*#&cBHvG-lG4%4nU&<yj&
-VEi0e3BDrwvg*1l)#Rsy3h(mCM=GRov&371$|x6)qqgCOXu-T-2I4h`SerR^bS^^<Yg@52JeYm;)mIY6NP^LCEejw1is9+`v>wd9{PN2ra5~|#)FOqU
-y>p>p6t&i7oj0vDCpDgrhcS_VWa9@_*!?fMBYdhp=b{{Oy&cIzYPh<c$C3}RE%%G?>8v3xH>s%5(4Tp_?7U0~NHUBtt@wo9B?-mEGM`a-KOIzpz{nS#
-s`n{1YeAlb9D<ANPR;BsgsCI7teLEq6_qIvSV)n0+>#Ea0bHm+uidxlB0WmU%d<-_FwtU`&F{&TJj+NFLpgO&PPV=7<Dkb$do>QTP253)>g`H$<z1c%
-i<Bi`aQx0>c@>m_a;XU=;K-IUnrkaBvpJfdiivC!`;VD^MDAi4T~E+rZxD({wjT=G+b5EW8UBc+9ueC!a)Z978%vU}fNS#vGeVxB>ji~}=rj(}#?7e3
-zH^T_VCD%YzvWh4ng~#0y%+}r*xzbiOPrf<yzoopD2{5J)VpF{ErMTX>2~@?5@HG1x^U{(tbxzr2cf1vb-YEXsB@Ci(42fqUTqHk8XoE0W+VRX+!?p&
-bSCLsqIIopS8BOneZPk3KxQFwM#`6+wm^NTL_VnE?B{MMT^jpd?wN?~4%XY6L|nQQ*$~>hI7lUNk&0Yglu?(*Eb`4tI6}I{G|&yU>zr9OAGo2#x`s84
-)LOLpRz$-D{?OD03KT?BANk3KydpW$F_Cw}3VPvL?^UORn4b9d1}YE{#Is01R6%3pQ<ozA&$*>#-yL3bzj%eD*TKtIUwrx1*Z=+dKjc?~;pqBi{P&NO
-+v)rti}KUm=lg#$H3oB)kR2SQVtmc|VHtKyZDR82Y&ypH(X66talu&cCPbd74#*b^pz&WF2;fjikd(e~_{!BS>62ovZnM-4IX`sx+wj#vKl~dv<~TnB
-3(&%45S;_pfddQ-%W~qG*bCz?3(*s&NDOQie--XZ9GfKkUHHYzzMq=M<gZ#FNX1{gN`#ZOlPAYeYlLbj3gf}-5egVdXr7ZWpzL4{Ll|&7g2hv3Fzelp
-t16xlP9VDl%#QK}I?mn3M1+*)OjkFD-7)qdns)&=TG~{VJ4+Sy9jVis?SA+okPt+8s)`|;`eB<r9Z<(_q&+ve*a1<JtR>mIwZijaN^S~E7O#^|;DPuH
-Y4~GtFTXDD=Ud#*eN}6ttr9F2TX_L5s>qnN>k>_FgZ8F)!X&1JqsFN$mZvFmEaY@YwyVgt8n$s2B^|cgv~AUo`L<TH5lsJc)Z^-YHSB|<*_HW97-BRC
-Q|-S4^bHE>PNzvD9q#QR7U}Tp+O~-5hc-<ice3mjhLvT{!?M?dhL|<akA1fl1+#TJ7RRtQWc)?yyVWNQ6hK@AMrljK+c5(wuRI5*#Mspziy=q0c?zc=
-Ze_)<4J&>*n@vj57zXIHeT(H58Mom?sZ!RIN@jo>iEKs-9ACvq!M(6i0BLGG#>r7(nqeXjI8Xh}v(+b@Ya)}y)_A>yN=MWt<=FaX$rC`~4lh>nxG_b;
-3FkBXN8>+;uue`9Onm@RhnhtZzES8T@3=ppPX1SVqx~4(tD@QIQC#euua7~61i+HxCqeDp25g%i1hfN3VA`t&KkRep9AI_^cSGYqcvlqjm?mLmGfx0U
-su%Dd-f(Io(FoGixNnly+$xtb&E}W|iC$UZE6^9xk^!c~25FeZ=&g;l96QZjg0)8%8tBjhC7jy^hs{@xAHGuMJsy{4BtV#!4hH5Oz?#h`RtL}`FT!j#
-&C2ohG@sB7a=pqay|pRyJ-&$j^P`jl4TFcJgHeyn+k75ZBBiBaytPK+2AQeg1s4@y)f!r$i910+oDJe^AdCt;6d}Q4V6i&1U>y#ans_0QXfe=jL?IWm
-APKd(E79{G-ERr488{&U<rPMO&gAVa;KtY<q*U^l1G1nfLjeo3P-@5#$weJN_CrAU6rX`)S#mb0Xpe$u?%hTb{Mw0rkMH;Xu^Jak{yClP4U2in53}jy
-evbnW5D^I#+Q=-<xcyH>T<xm2Yt#}@e^Efom~xePhRCi_--bDKZB%OV+2#WwGGB9Cfw2r&zWdIJzvm$VGE{MeRSr8wl`>*Kv&`I1m?$8QcA+!zrDTNw
-+k_vTy#)sRn1WFR5ld^@a#N>4L<k9A&<}VaCV*|lM(|3E7uq^^c!gk!FYqsx7*iYY2Oe+&_=JDcfa6Od#S-U>>lMOE$$_U72$Uf)pC$LO=EoSBvcfX!
-lpb<wmnv+==BUWEE}FEE%d->|uV+1m<Tk5ids3z!@7giGq|`zsYjj0;Yw2}6o>Xs6pA@f!qvS7!;%*EmDPaxmMO_JPBtbH5=OR`1Z&O}VtWFD98wvLV
-L%~0r2SZ!FG&2TX<Z1>O=LF4P7OS}%kLu+Y2S(qCTYo)hmBlh!-Ykmp22Mcy^57slI5;5GfI2w_7wi$%`;(ZiK&{cDDE>*#^L&`c%XmN$#K#ypl0$tG
-I#d!FGaOK_4P>;MvoD@UM;n@XFoVjJ>;e<84YbM;v`Jyu8(akrr}s~H5a0mU{~k#QaXm^b5!<p&msJd4(@evpd4<9k-NW;vA1I<t49Jr3`(C+3LB%!U
-+tswpN5$S%Q7-q$2Oka-rXJ{?cTbO`-us_W6nOZ3_c#;Xvt*V&YktoUnQaEzJR|}^*SOb1977SdI9^wegqHZ+C(1)Z`J4lGM`27gkPqA6w#hiKXB&Wh
-Lc8?UVj^w?-_94ad9hgDbCgnAwvu9$R%59l?U14FjS{b=9F9~w5-Lpijchi`?rsV=p|KN4_jxg{k%e~RSmY*YMbc7M$p)Uqh|jFgfnQCz)!eYwBSQ{T
-%;#+FX4*9hnVmgEt=SIRso;f=L8hH}=1M0yUBS8-%VD8{NO3L?wQ$K8aTwi}G$n<bHv-$DguWa^%Zs5d`5zX%^JN?e>z<lzH^U;f^XfihvV|Q2tES=#
-D#)}+Nkn3j3)Tva=u6ZWM^Vp~oPvX=n3}?RZL#RUO{1|LI8ggX*%izH=CgSmMbsoTLEqGUQPQ){JY|uosDa|-enqW60<R5OZHBJ?RdySiQ*l%m40~o(
-6b<@Chu(OR3;1=GBUu}lL|0eg)L&K<ENK`#U6jNVYfEF;rG&0`K0=3LV@8E67(jnYZ}G_{Ew-3ykv@~6)pDYpo=$QLgy4Ew1Yow9yyvNL2|j_%IU;+-
-P`nN}B4OBSE!pErA=3SgvVP)G>+WVE8YM%u#O4slxlqLt^JSu5LNdQ1*n@M+<S?!P+yL`MF&cj+D>A0PjpeVlSEs3+MqY3$jYK;fXuWRwwR0%LZn>+i
-?_}=?O|Yt^(j71irnAb~WVMptQbP+mBP!s`t3C=z0RRigWu>NwMk~#75sEJg<Sgt{#HMJO)RMh}9U=pDw?X>UT7E{JsJXwyOSL0C<Nhoj?4_ao>f$GY
-V_i1Tz|~_{T8+h24q6#Zw^f^oNrnIi#NjVBh%!?vPP)-1(6BkWgaWizLtt=10E~4S?7|!2c!>KC_=-sb9S_|c60(OK40LG%Uvt70-K463i8H#mstSjc
-8cf4VjC~v4g8djPUf~T?Jmp=(rC-Yh=|#7%)AbdLFq(iYAlck7+7#h~G+Bvg&lq1bvXjkfHRpOej9z{v6rPv-ydA17;X~lG5vv{8pZLjWEj2?D6CPfz
-pdlGRE~x;9<DqrgM$<Xu_1HlR<yfS$3G=HNeZ6l;3P3*a%?lq?7e25HpOQ<vy(Ja8wp}|cS~Y%a$|6^fs$f!QI}KrE){eo>&FS#`b$)Q~c=2Z=_j+;Z
-rRt!22YtoQ-f70e@8%QLt68Is$<-hsdzh+Q&qkYwBRo1;uZ@4+Hcx(Rc?0JRz277kgmHuB1gaHCh>W0BPIn;o8;08O&voGV?YTszli^RzHUyZOQgtMO
-QZ5}L=FIJ;dNX5^(Cm>~yEE*KQAw2TUcB(CsRs%JCd1*1Td5OG(&pVjVoRZzR3fgnI5Giga8+VtqD&a#X!BtjZKKSR2J1JgG(eSCT}WW8Gk;Z}fPb$6
-0|#Zu@MZe2r@qVX8`XR&3hrNJ#j0khu++LFOo);x#2Q+5jnd)Ku}L>;=vbtq;u{U-1bQ|$&&}@cf{=!OYKJug3kqQ-iEA9I7|~~N9)!D_*`zQo<+Qt2
-J&VCYB|iZf-BIC$@dN$#tY;ZtIIGX)eGgB~CABKar$tma(qr7<f?YBEbvZ1_$|#nj&2EX-aMYSec)<#w_i8W$*}x|ZhENi^SgK_soHP?tU<WpDr@z^A
--iVevdLRg-u#Bh<<nXOz89`=OPiZ-E(#lJm2s3Y)mu~%*P!3Ldgf){|ZIT%QsG(Jd8oXKSH^<P8qXnv6xHWcbh$22-HkrAZ+8VdDdYEvLO%Hs85T>gE
-AiQ!9o1=_ftA<}^OLDkmm;PUATe6y}Ims4FlIo5&32B$Jf61Z1k=m+9+xWJ4P=fn5pQF(B5zB~wMY21|$G2+7T#Dy8k_MzPhCg@t+-P<G6Cq*P&XzG+
-`JV_3qo_J#F%F$Sjp44|gIjMR_x3WTU%_|X*JtOHR#6ex9!G`Si$uuFs#jmcyZR&&T%=FiynUp@)!!_2)F;x$at&_tM5k717b7D{%Q7E%q7b_xP)0d)
-_=~_gOL5$`kH|2ySti|9D6|4;3N0%wn_;1Y`^~-djR=vPpp0Oem!F*mTuHPQN&0VPE>Yh}zk~&_XD58XNOiL8kG7G}+o+++{oovEfID@3fMY~Qtbe5s
-yegX{5_(czNOCG$)5}RBBXaamBlQ?F1A>7#LBZLnP{WX`dsej$7DY>EY@gDbij<()WJ0WSc1aOWB!@9ZtQsr^e6m}5?#MB@W@s3Q6)}gSU=!$!JU6&s
->aayt1c7)>piUjFkm<g@6@Rvfx``YvLV{hPVTig#mUXd%hU_wfkkAK&u3E_ZQeQ^txh>qZgl=1`$Sxc>XA&u4=t7(a3Lc`ne7t1ySGo}SAeRrgTEKJ>
-@O8dTIo%mSBu-j*&tz5lP`=hI76*ol)EXUeFZogdu*Is|55sJke=IWeagHmSWKzI4G>TO-a_Mu7y7N*TzzHgK>H?B#HMN|D*kg!2($d+0a9)xhd4OI0
-96JgQ7eH&{6}u7RAM^B@7S=U}BS5J9tiuz5kYR46*uMuVuNJe9bkZ{Z74z9xDFYB_j+SgSWqw(@$1g}UtfnMUrx18Lc`1@g>u!o37KGS9#QF820GMia
-35i_OH?_XUj`{bt)ppj|4%UeL*g_Hg<~4PhIx1}mKq#jD2t~k>-{tq=ZIMqYa5tSm6lpmF<Xk?XL#dO=Y`H`yP@-fxAm<G6`@gVrd>8d7bggx6)kwBm
-w$tSt?<7qS7U$A^GcG)9+61|Zt*hajDx!g!`LYcLwP8LCTMqOP>#4+>Z#KeXjOP=s3?4604`|dY$KUcS)C$`VLPH!e05AKh&{iW$JR+OT4ljPJ#A!gX
-H$^g+{^1PO61Ksy!6$nw*4<FK7W!Ic&I_)H(m3|ejOIXZ1N|E%eK$&jb1U75qL1@Wu%TMbkA|$+67}nOG#}yd$$9ta^6dQQdO|`VJjP@q62Yj%<#@em
-tvCA!VS8r(G$_h0&QeKEq}q}|GRtQ0Cj&r|VQ|CgmI;XMUc}a`f)cPDxi+4AK<Os5uD74Yi{&bxxZ+a;uzOT+OWxT?cvGT+=xoAQV4a3VMT%vo0t4Xf
-YMv<@ptAT;Cp;-Wk4urkp<DpdJm-72#WIgvO9$a{^J#U&R6csJNh5cV^qsSX286m1gSN7vCn-pcKtIRah6YNW;(=4N85y*R(wYpn&U8M%$CYmlM%UH(
-l%f6R_(U7$0e0Za3Em?ULP9X1jU*xcRD(#NzU?Hkkw-3mbS&KT{9RE@A&MsE8=)!~rmmYyEli2TCBR4o$(G!NCnyWA^7*xe5NAf?u7dO%FDj3e!amDn
-X%lha6xNtNw_Up2X%Cyx@U~RY2@etxF~n21jl&8uuqH|$Iax#4w9iJwW>7af&X`QVThN*()svHJKe6=9jp4$XrZkj<l-%w})R4csIbsCbT9ARV6W*xf
-=ZTrj?$FSNs7V63dU$@LX;2oG?%1}~q^cbYhbA{xAPz0fw=(DA#c)c)8C=F6$5b0@RRb`Iqtw{iV#W~$e%!;t2;Rl@wf7s>Ix=ew%~$o7e*Sf)fdowp
-_nH}z0rCehOn24xyfL9f*$#)gvQ;&vlwTVY>0rd_83i_9&C!UK!xdogLdU|#muWC-;2HB+Q32|W5G424I1a?z(swFJWh3@EbJt<pTo<*;auT18D!+tb
-?obFg6P-{C^%R9n;X34$-)3-&*&W91kz@k!#Qc&G)u?qcsovl#l0#gluS!@7ehRI-c|4+43xl+vska}rfySf?Sbq}rZ9?Iv_CGUmz)63&7-Rk--{sF3
-F2Vl8=$B|i^hD1;yMo+uFM_%e*`)Ccc6Y~w*8<t=4JQJKRG6WO*l7!%C}#C#tExE1SU>+M*rPR1Wx8$*Sz{1kcsbTtDn3!y=PIhP!4)(5A#Tx5Ws8e?
-bz7cl_|-P2n?nZ>3S`!3LPw@<4h0w2WmhS-LQq4a+G>i&hy%rE_Q1<}ifB%1rJMy1N;a<=4#TW6_H9+VA~-X*YbBvWWO97bkpCRMtdzE*Rf-NtX%c3@
-yK+T6HHwR&5xhgpSeTaOmxNSXO*jRUQ+apx+HYqQx&w(c$qwCCEY$Qae0R`ne&QA0AYF=jbWu!L5<px~f%HE+KaQMU7+H7;rj-%d0(T9Upc9zZ6Mx6%
-;z=~t0%@n1)$*d~s+yi(F<x~v+VlHCl(ZW!4_ie5%8i?wJRTnZ;gGZ*@5NWB=V<E$x{**Ls%f-&4wTM(Qq0=={3<C?QU(OIg{dS&h#F6k5hSR=L{)m=
-SZpIg35536IBY>f<Y*B;*TX~OTjZ)LQ92}`oL9#UAe{t`9J&cx21HHtDnt8KaiAl|ZqLm7g=xDM=B}CZP_MQp$NU!Y3CdnRi5|Iu*TK(hQOQ)X<F3Wh
-XWu9k!Tr;g___crr@-N#y*WFV0DDSsTPcy!y-tiakFwUtYhHl6OKad0{y*+&uB)^+ItgPASU@)Iu+}N{u`%KsT_MT2#hXQLEi8m$!ECJou^cBb>r^yk
-%nWd>$q0r@x%;ppwT;ev+%)~6gpJ&g6)&S>aofW24GWpeS(_)z8W8PXqtmhGYg*h*?nRVliZ_X_o+vj}Q)->Pv|Jr43%-$rlm^_s2hb7OR8pwptuneK
-@WtzGj+(6EQ<JrAP3>(w)3CL+t4QIGUP4~HZd5c%hI1ITY^cG}BuTBwvQj$J3!yuD*&<zBVnP=?LSqWd#X-6DhsCG;<?_BEHdg~bNfFtL#Vz`IS~oH)
-K)jv-cKRml-S40FLuzu^i5@rg)GYAQvdNnoCpCtYcs?@MW}j0hA$m>N-hN=U97HP1rAkK81bVl=#7b`n{4kwSIw9=16lsu+U#~mSd;utZvx71=d_g30
-=+Plz6htBkM>{_a*b}Aj8b!gFU>b18)jd>0yI55{<s|8Dkn2Tg;pq_Do@2_x`hY+a%~Gtq%G6v5cWuEpQcq)iR?ZZ2GXUU=Nj?__$I*U>OTaqV-K`4w
-olCd9)kgJ!6C5_DT%f^n>r4ev<47NQlu|>(LNrN~C66d^8{VkWk<3QdtUKJS(KZAjeuO{bo!|ca+uPp`_kR1sZ{Pm*VuwTOQRdUCY*X^n5sv3(UjRe?
-A|gHQ?MD=~@OzAE_upTAh2Cn5Y&7h!@>aNZH@F{*$g`^g&K<{l!l?4p2Jm*Ir9AEa1^K&M07G+-$+(u4&1?=~H7Wdyz1Zu&#T5%tie_U0pvZwqjY+8x
-QCPOjI#5Sx=zCOCE<frSg+74j)&^YCPz|o|&&E|{!-*MLD`HaGNY?wIMtBV!Wj7Q^G+h)Yrgjof5&fI^xu?9^yxM52yIO8PLhaDQ-&;=<>x$<Kj9^so
-9_c0vN5V%~v0=&`Ct9=kEEvG4YUQ@y!E$%$CvteMrB!V{)S6XLdn4&-7WTTEu$53a4#QhBg*OKFQ0-=FfJNGl(04duNtbK!#Vxy$8T~c-7Z99;azs2u
-v~b-Et}4IqLL@r@OnC&Z#mVfp@I+bmeu9^A5^OBLiSgkygeupL)r7h>>gG$(2^jwi%w{*P^agazp3K%ONI|j@cL0JQi<Zdo)g##=UyM$$OTF|G&t`&y
-d^YiD4_HB16sX6GkB26-GVr}!ngkF^a=4y|U%Viso752t@xJyju~iiLgXi8+nc!M-Nbh|&)8j+O#sf|om$K<f)>1#_mUQSp*0_se*if{ngs=(uJWAMP
-z+4ibdD#(pNmS7xJf3{ScIy_CoN42EHj{|jzy9)Z3(DtML_XCR62%PzvaYI`MY4+nd%^xk>>wwz*~jOa-ajuno*F$?lH>s(p^Ba5%Vott@+legg!?xG
-L?QqU%VvXoX`>I+s^N`a*!7xCGZ=F=Kno-~;0!!*KsR$Bn8WdklUd>?oPg*5hPKqM|JyJ}k&()N^9c(PM5l%)DI<LYM-rq1biJ6Z=EV3THQrXjaHD84
-tvWs_0`IdEvyl$=@FNAxEilg$*=5+isX6Kk+u=?n5(evGhXscVnxS5bt=}l^wu$)?wSW#`ZH&>l7;i%I1Ef|h4eho`wMdeI8ecM7Atc1^bxad!NA(e<
-JmAFj4f9s((Zv$}N-sMc2sza`v4c4L^kjyKZz|(%3ggYAR52sWNfu<JFu>2var>Y+YN6U;@d?l-<wBud1IXblLn*sz5gI^tkmU))X_+kOoYcnLsw5f>
-WTANoX$2Ob+f+m~VQ6R$(U7jKyw=Ew+N>+Ah?1e1P2#!~jv9Olo$xc%QL<^<t9bQkrxc&VJ3EQtA9=huH(7=!cnu0(kzTCC8n@rE-$fEwjwAn7BNn?t
-K_dxh=b@_Pso|+zT86;Q06$K5K(`Kx{WTL5oE|oV&fX#1`&Q7L<${cw+0vTLvlqbQiv=|0`ZnP{IM_$uAyW7>1&<#mgJ`i|vAyt9aT@UUv9?kzRn)8L
-<g}KtSi<*S_-!fTM&PFDmd(k>(O8{Q`#A2P+YH-u@Mag97;V7-)FnHyJIRI`_J3?sbhE_N(`9*ZF7Tnbh!Ra$PVv<kUuA9-2CJB((Nw3`PmLi+6M8eV
-6%@DOfEuO7kfvBDWi~*oYY7x@B0BQIQ9@oGptoe)j1y8I<9nT&!s5^Zfg0IrvjAnz;&|dgseWzhRKb~u+j}#Xran+;!54-J5v~xecIK*(eI5q;mE*$~
-UgihteWOO6(iWQxajpUmH7tw?KctE@Z0KX2%qDnb2yW<3I)r1g`b3Y_zGma`ZZ9G_fQ_JhQBLp@614!dx@e*2wIosXGraR?cs>r{787;ya9~_sNSy{4
-ZkQKLd^J@eh(wJ>3b}>8=<!+yW{jiSmOrINZO|9$+ccYMZ2m}FjFRW9@in8Zj0h03(zvkMe6_SD7}T162388W99aPSR*ewtOnbG7^&NG4NlJW<e+VF}
-X*?Io3v#M*Szt0yx8!#$21R&%IHm{<7B5uLQT1XG4O35+FSW1>ta)v+vf;6~b~fBDKYE&~eKwJ*n$nOZ&31td8E6q}yf3n9NirZEs&ORHOu(wrB_#R~
-R~${^e^?kbeGtwb+mMV##WaQ|vQALtI|rr3GOtMCd5}~}zLJP|&JOZD@9q|MYh>X*R>ixxAPfI>HNi`!K-wa500m;?Z_=R}6|MA53)@7{WWgZ$2AH%p
-6g?kP&e$bpZj)+dNT1xqJ%i@@k}pIXVpHgCNFS9S;|2RiZ|p7M%ZDC3b`MTEEOQEaP?==q(qhMFnlTN=U7nJ*VkU_bjgo~2`U|75l&kfyY~PB6xQyoM
-rDJKqgJ;MGwE3QD+p`#()it{Qd`wL6Ka1p{%h@iEt>7&Z$$;P!oc6!ZuDCN)6td~*zIfDd^+fLmw?*bpp{2f+?ztRujN*fo8i)IW`hO9=q)3L;+-_z^
-Ma>}Z2DEkO_gF*%9%`5c7#SVqwz&F8zAnBgV|RTJ8ZfaadroAek^AR(jwi3wjE?FkAr!H5ZE0LOxw1I$nK8nA!eP^FyOL^2A<(rcq9CufUH?dOZGsV?
-e247oCBAP?{IeEfz)bAHnWr`lswhtF>?t)NtVqU*H_eJvu6La}+aada+n-m&n8{hSiaCvy)H`;9Y+*)Gf)kB$f-JJJ)=O0qy%=Pw`C;$yVY$>doMDm8
-44TLW*Qkj^+&w&fN>c#nh3$S@WO*1P1tT(MS6_cQq`N*wpr#rUS)l`$PP>oUn&DULra<<idZ_&E4<vPoZ}b$gqYPH?E-%{)#louGZO#Q5k^Ec_f+W7E
-X8lSv@rFq(uCgCqF^9-lE{dXwz+j9lnZ`B^$)G3%1~KIsr-Gt}BEEvDCMqFsFfO=U6KGXh#y#0%<jjExoyjje`||S^^@-WEOkAymf~nVgf&|rSO5(>M
-GkVLL@Zo(iuDbBe_^A0Cg~Yd^BRNAA&=NotvelYn8xutAIfE%gd6KWs&fgwhT2*h<wv<1-^-_bu^Xv{4eUi$}jhaF0DZx0Z`O#hFiq3umjoIBp6|hTH
-G5W4l)WUs@JDh1wFB=)ewMg}r9;N@28M&vCp=nA**i-{{aR4jJIyapIY2~KCrdx{!e7t9F#=PfP8t`6o^a0j@e$*AA6g?;3zBB}-#ni54f6etptD_l&
-=(e?ADuJU|;V&&!O394<ulR1u*u)c2)8=`$vT?&1QVeb5MAE#xB*xCx2wHE_I3Z^tXr4|ZWl&)I+Bi^aMoxT)kS`!BF_NrH5pTcH8K^Q6yAqQ6XszL5
-Hjnv;Tcx~3<U9bOA^offE}P^^MzKm_b3U1|`ocKYi3-=uv5xTaqfYVQnxSvVq`i{nkDV&r@JNosA1BvnPO{S&4yl@KuQr_OXrkny;L5}2DWV4DC;d5|
-)pbyd;y)Z$$xmkFSlhRqAiJ${brmn7-d@(~zaT@$NSwgcNQ#<ikl?i)G+XJ#Fmt_jxJS2i%X+dT{nkRP1F^4{D91_K?APNt_@IPQqrp4X1sOJRx+aG$
-5LmGKgqC3n<5}whMnAniIg6<*iVegv`$3Ni;_*@I*+JER;-vMfb&QV~7`nN6lNU%?aVl?bw5#aDl-cGhXQ_k}P9qx#536l+!>qH=VxdnFp4#j|P0;|$
-kKt%Fnb30Q;q450=WiknzQl*mnW0)V5Yb^QjcOZU`JkZ3Tzl$WnbL@S>q~}eYvX9Yunx?3)3Ig+l4ucL2ae=}#})Kl!7>u&I`nW)WeJ|VL?{mUyLp1p
-xM7WrV<AG_qf%q;s-ytAG+;NSAp#-#syX25z+Zp}g)t*s+)$J~&Be?S@L`95NJ>B_F^eQZL4j;0Ux80fSd9pnc+uD<D^qB2>hjg4`K;Poki0>uNR6BD
-Hc&LO_YlXHFm&{iOfxfj`#Ur$ga7a*Glr#vy`#G;Kf^1hWu^I=EL-Na&DQ#Gx>ioIN*&x%`2Dc)+GxBb@v2%)$purkIh%d7cBsZW$XCH=MjW-VVK_l=
-UB-6S7yOIeiX*ttE_h~yH~vjW+-#bRoE~$_rl4hFA?ozns&(rVGjN6+R9L?n)b(UHwRTK~EVQ--Tl7Ncwm@IkHB+{_d(>lYSR357<swgAtiTJ7$iWN-
-(F4BV&XJsOO36zpV(Um`Ic(o%W~B*l)j3I3SL0;VP@c|-bI>c!__wLD6dP@##0{;kcdn&${2ZU2UW8VoDm!ixQ9F*1&!h-mO3Ws00J9cSw;VB@R@?Ed
-WUH@Ap{=5336Rw25Z3HM<2I`n@YU`sjsgbJzU^Kf9v@yFK1gXi=4>t7Q1c4;Ny2qSE)gD9Jwn>#7N^GV<}921WKF8zw(o7-a8f;UF|M0hLP)2-`oy7Q
-nY>QJ%KanqYj#Z)`(v34F|YoW>ot}}HnAp`FNrE4%F3m>+?D)T6v*e<%-(W``NKksm`FYfFT!nIX|UExAX!&%G4uBbbqGmfq-f5y!b4508?fFbO*{x2
-BR`A(0Fau_enlj~|IcjV#+Y7bzCaQtHF?gAshnh+(m-YZPRqGp8;W*|U0lT;uJZU43pg8&Q}{)Vy_z~PVN;2-xy_1>4aZGp9DLM%pB0>NtF_(GHa=M`
-@=5SRmx36wsXC>|Ir%FEH6&==i-PRD`|i!*QTG^GBZ9|P_s!YayEK%C)3eLtlXK^>dwQ8XB?Kbns8mxLHy)xN1CfnV-?3s7hZ}IdN@|7U4451^v76~r
-{Z=^Do{1}ik_r-4P}mUq*c>*?NykdYuvf)(j@LBWd{MG^&4~S29>9kJ@zvwn8b2@%K3jDRiylh+{!qT(amCS$JK*~gV@Gj_?6r=E35*3RRVWk<i?P^Q
-f-{Wb_?_o!b{wijX@J~HG;40y%?i&mx<{ArE~e6=%7+&}X77L6o=j187lDQh$k;sc2>&H|T*YlVDKC#3kweuO$)U8tsWII)_;eVEV$W)z7bGSgoA%&S
-=~aV0<(iw?-pZxFjr5l$HfpX$d72&KpG5X!OpS)Uwpc@#(ttQ`D(PiW<>x~dzCy3F<qUY=yD7%3z_^IFvvNsyrkH~hK;U&z13{Fh6aI)@kH{T_vYo!?
-Kn!H7Jnf*x#~Qn4(*w=UTXi>c&#uCY*{w!c<24jm;}o3&Z!B(<XlNznO3)@9^HKzzmPWx$nsQY>b);?M0NQ)G|7Bkz4Xx`dL?6WWT*B;fFf!M^_sLM?
-N{4-49JzZaG9s+jq-hd<R$+fi95zgCYGkA`@wvI$%H+Ykypm&!^90g8K}s!ivnc0Ps>2R*_!M1if#UJ1bqXI}KggL5iezxH|IMy&V%a<xlw-_dFc8^m
-PPvNs3elK6kf~%4ZH|j*M#RQiKvWC}W!b?5j%71HEBJhg;6v=c`n3LABJ~-ARGpv|xmN6;>2ob+qwyLViszw3^~M82{#BT##CnZj0-SI)w~3a&3BTj3
-Q<9lSfeHKRCcaVNWOLaXJO&RXhFYwqQ<f4$6o_wo=)GS1RbK>pQs*}v6+dt=fc^sk<lRVfP~U_VTT5e3EC)Cx6yrd6QHiqPq5wY<uXqXy`7B|2QIRg@
-_$-?tgvVtlIuT(Yq(uPV@&Y*2c}v6wBEgn2j_;4L4kt1~=0ca5D}0c8XhOYqTbG2M{>)fJ!O22+uxOU&ViowNF2KMRE*AHGunjDvXCmso!Xx1dv^4b(
-9v>zR$j{RNkq14EtEJ=6Q}+d(I_GNBfEYxV>vaYXbeUPU$c?7YQAEi(U}|$CIWwh?EqGBi#<ucBBy)W`Y_SC2=8P*=7j7J8k;OGh_^^57kLuZWvhS+D
-3r$v<&UDswEqGh+1;<c8-yq`GP&YIJV-MO8McN=onT!iB`4lL$h4I>3l(B*fO*!TTw(fP_I4O_}ZsiRgzz5^qJP_<=<K?tKfAlqb3Mf)yQI~706SE{#
-k~~m0X-qhz9?1zB85n~H9*I2mInA*iIm}N*`0WuC_XPm0S8-2sE=L*^-Kiu&KN74%a+*Crdr-E?R>Rm<z`s?~2ob#oYhy0r9|_M+f)9iPhiXtD;!5=|
-41NjMPd2&O1PQs-i$=!LL03~<aGJ;Ivh$Kf#u@C4NS9Fm@nIUd0W$Oi4uGv$im$ZMk?dFUmY~L?A&`cr0&z4TIMyVnX+O3qKj4GNo0w_@Rvfc~pqV3V
-*D~%sef0^V`-)5zFWMwHxW`-P>D$$iI?CvvHlE7Wx!>CLtNKAucJ&I_00)V1PeiH>)-H7`@NV+?q8o4gj0>Ebqs(cTaZ4f;m>dN1`Hv>}2HD<g`dUsS
-+}X$V-(Su&W^k1#Fkv|wFmibVl={%g$-XsEmnT9}ypQkFFxEg!4o<_&s-E0cZ1tS@glau4=ZxL6;+`Ae>(`>wzL}XuadEDR_BLN6x+|@{W-nHc9Y5Me
--&5(^tM$RbI(BGmKjx%&GK+cB5LR;In32bZNrE|uvpEI=tHyNRX#rKS9|g^qrZ(cLb=22W^^jXe=LA1Cow3oI!&b4SD*NJKBY1OAwAZ~q!%a~OC+VnA
-P4`ixeA$YFpGs5BYMj7}3;&<tDz?y+Z3kRN7O6E+1%7NY1=K*yj<*^J_iR|{G~A7wOp=Z7lNXM(pE%CQRf}LY8>AjwgJ3@B7^>6Z_Faoo(>#_GH9LxP
-9Sp$6yLK(e7`JNr^2jwvF!gjLzYf+Iv3iy!rksYHlhT1?l|f2BXeRYFdW+_WaOhj|u*C%v?oIu~;e6QCg;4%BXPZnLuEvWl*XQIm>SAq^DT?JF-Rlo&
-R1DP$1t}x4o7U1xTUk*Hitv+y-tEdjZLB+KHqzk^i#f*l+ci!1b%-7HL4~e5Zg;pblpL1$M;WE&GIwM1_^Dt`NnMkM^yZkuRyL>O=IQLX;eWWNj%2pg
-K03B9tL_xP;zt+Tr1UkZD<8<|i?i9f%tZZCP(j2&yv+YtjSEClyAsPu7nq<ASC=|Xw!|1v+$koX{09*@Lv$^Pg+@G(B}klGKogq?v^$|O5t6k74uP2|
-LC@T1(m*8kUDPhMVIrE(xHh(ipj|4ttvS6aOUccu6kL6stnU?D$Vf=h!HwFKRN`noF$UL$W&0v5kj~JEF3Xo02C>zNNnZ&^Y8Tw$xDt`s#C+^FLqxb#
-=MZVsPhu}jDafH@hDJu}1YxO3V%Ey|w2ha#I1Kon`TWtk=F<qJKj9DT(A<w~V9X3aomG(b1t$B|2;sCixC-vrIm`2!KWt>Q{FG9xKqR&4PAy5%1Lt2;
-+2T0yO22ip3V9-)h9Ce@Wnm<w5mOP+*geIn;p>7BWa$KHpe=RsL0Ni2Wv)Jvs{yMG^?f@VuGoLWhLh&o7B7_+A|>P{V;gDQ4SQShT4|0%{{+V-LP|qX
-j-q3;i9McW^Lu94vxq#N*KEJD_eFp6kpG43F172MbjUkn<q+x`80&k9-y6$d8k{SHP_S2f#i1B$wzb`jS??ac?*}KR7ng@`-gM6|kb=>R5B_`si;<n4
-Wu|~;r1`Jk>|c$i`{fPipBaTazb!v}nC^r-mk5on9Cv$W4^0lrskfIL6qj->GneRP{AlfjA3ng^>|D;md^m(QO`v6#0~w<+VJyjMY}yWm`r^j_-`=jZ
-xve9)en;g;U{To>E(Jm$Eh`Div_ngjtQAEnqHH-up-><JQiwo;3xJjt8vi}hr@Lo*=FSB`d!4N<i@5jB`_<ErbB^|3AJqT$H~)~0&h*q|PvIS5M!TIo
-WHSFaa<|d#?fLl(n<J<E_HVm2H>8XDPN2`ptJ1nF<w>#+x?Z)&UaI2?LuBWCj(>$G)rL~#Iz>t(XGSxjPz;$1b`_2EC<KA{_19nXDYHr>jj}XOwpj_)
->tJNluzD2|KizC0$oRW0c@G$30#dtcG?ulsKxu}xhMJD-5WVO_SIP)#8VAUIpu@qmh*Fdw`FEy|A3rAj65H*nLm;`_;rQah9Y}P7%CSeiLSF;g<}L~u
-Ln|m>jX|-dJ@R0+0eZm6<#_aO_v*V*keoq9s<<k73!mx}DGmx9Z`EI@ruL0Y5DTUtvjgPLw-is;X9qAb<H0BhR)UC2O5SclCUtcD{P^(j_<gYAT3ajf
-*ONQ3KnA;^k4-A2YS~3hz7~cJpwdX%&09kQk&#d)mpUOh!beUPaY3d@Mm3O>lqyeX%<h)K&K!h*I4Vjq_t}VXH;gU%M3=meG}duLa&HMY!x!7wSsklu
-EjKLsQZ!ll?kdG}MIYq+)hjmBFaX|~J+}Pc_I*SqBn%ha>?q7@F>{;VHbc-#xTu78`Qc<_qt7Jyajy#tYGr$}L1~=G(nzAuGUjrgxhrRFu7EHXWOA-x
-@+{}kG^Cn{1b|-<gamm^@E*oxNM5nGMxpQI%4*YPd_)yT?|yEg8C1mej*p3tV+8pZM-bKC9vmJ&-G8_L{UP}Zo;AEg<)o+w4+wJCNhFPbZMsfGw{CCa
-rz#uecjrT+!2chqnp>XIKmYlm0g>#%1G2YJKd;2GY6Vzej)(r}sy~Mf*d0rK{A%9GH-yX<K?Aq$jU}8uz}?n^9%cYnJj@Ud_Tql7*v4qNl#_fFI7}rv
-Oc}g|-fLZDw3?;5!`A#r@?hc(Z7R!I=9XgBiE+AAcZeZ^?&a4-vxy(nF#O?K#skRQXp~{Bn;syb1IL#%nA34&Oh9B$!q8lCcJ4mZ%%SW=uJvv&!Zy+7
-nES6$xYJH9r$4tfj;E4)leyBb48;?MILuY?^)NOaNGErmdDt77)GZ`7E2}=OtmwxJ0=;wf`7$24?Vc8J!*vD@GLd81Qt+^T#`aG0WqGMT$R+lU@r?&`
-A$#xv|0lR*%5?Qo_r1DVcv=#JEOBY6qkk9_dc$Y`ifA?Y&ekNiL5t?(_j~b|qleF@Zd*P_iuT~_Tr+y=c5B|OPDcN@CF%NJzWw{xUs`|I!T-<j)nDnJ
-FY3eKq&}dKl+WYq>rqwii1610hx>0|9LQmYc!|wD;qQ-7%Rm%ve(u(U@XY<K!*+VA!*)u_Aclr?gTmN>iyrT0J#mzOPt&Rzbdrsa><`a(xq8SH_>=B0
-GD}TAU)xvo)Oz@I!^g}ePks;M#h1V=#!lcOY58D1whdd2)#s0sh_RF@GUam~V(_8pYt{;Rmy^@dw`3+G_)h=82IokvdTDHHP?y)NXI!Eruko%bl76Cl
-c7Ns+VFvfT+(~Q<M5VT8Zj{F}u)oBZx2r=MJ#r3w1K6=%Z{ZeBQX?nxK$DEA5pen<pu-jTyHPrCvSqY8amnXcYL{V<h=n;qGyn|rTE_*%#>`q#I0I0e
-UuLYv)m6s7+{c3d9HXWp@+xBoVH6N?4{M^y8}w^M$GW3Hx@SGk>F?;>P2f#)F`xC%B%Ht%S9RQ^l(e>TQE|gm4h=VKRaE`ko9|2<Fzfv@hMx#<)WaOB
-oW&bQ+_4G=h8{5YT5`YFs2AFe116)!aB56ppInz(ynTxp)vO`80;8~CI|}Y_B$o0HOz%KpOHA#AfCQ0s7fr)&3<@V^1HNIC5rMhyCUu`Z%bL-r{)<p~
-#@0~mlv;GHR$2-E#oM~yH=-O`ah3EZxzza|#;2~ARR`Eo(TBABg9G81lo%cn>CSD^-8y#vrF$&ENO<V}Lyuy3BYY?t;?O(Zm_ajh#C{*5MQn&q-Xka2
-m7Nb%4Hu>$qT0dP%8+`Jqea<kHXbp1tB|<j7Nc4fLP)>_wT5@EA@I@8!NJXRSqW~5ZZL3NV;9J)!R%Avrx3YYu#t!mvP_PrToy5Sx--QD_Y3e4&BU+j
-TX@9gYACV@va->}f7*>@8(wU476Q#@SA$=h#JfEqJGvqn5t?NuY#G*|D7HL<7Q~pg{$fm-VNL{CB$-oz6n0J4mOaISwHV|uDfG14{i+v!?ZiKK>8Fe&
-!<GT-BE%z{HXbzsNV$o0-||3+WESvFtWE&oyghj0mWYND+#4`{flWj21g)*YDBcYk@WyI$*(d5kaxunaa7%}-;^x|(o2us4PFHm=TS05xOW>-^j0@Ow
-{Lo*X@OIDF!E|b5PT)Z2Yt-2uQuKVu<H2Tr7LeSr$ufBgAUY>i`e0&AL!r8Tw%JJ*0kBXImi>7XFqX}irJ=4^=z(Z7!!#3i0i1#KR7n6zz@q{fCX>f4
-SpHL30;HYg1g8u|3R6*_K9+21^~uzC6@Xhyc4EI4Fdd~7qii_;IGrPEl&?QpD)-bWr)4<kWNJ&cy)bmDm_UX~T&saleWIaP*q2fP6?ywe$@#}oiq$LM
-6h$=bCbcT9a!qmF-;|1~WTIcpPq%k^{F#hD^|2ioonQveQ%)ReK3CS*HW*M>eAVT3p>gU)QtHbFp>vRm)mrm9_ASJyW6A~bYW=jgU@UNa3CjVq*b)bC
-wumaX4_RRoT%AMDiG**_i4C8(@7NgdRFS<UJFCLfQ*cT_!r#<)Q||_YrW~~@)R~g5+YbEP`NR8y04aNDthLz9zDv}ZLD)t(0}JG=)6HTyOYKprg2QK4
-LoYBu1&C*pj~uwX?2uV?K;Hu_c)3u-{wXYRxZB0q4B@^|yYR|cB9%Ph5<HMMxz+$hgDxWEKip+@%EZOT!)q<bAK})`s2MT^I2~HU_|3#&DO{B@L{l)E
-ar8ZMX%h8Z{q^9yMQBLV$?X*|#P{DkKjE*4CDmoP?Y58kn0PIU;CTPT@#}-&R$n@yWJZdM7r&12vHgnUL^Qba*>5~y>VLB<t&P4dbh7`pmwg!&BrYSa
-TD%`8Tfqh%K@?*R%>_cgGc^ylR)K^T1lKAt1>7uqOnVjtTq=cOwrMNiGF_parIE7Dhwj~umrKp-JM|bcerVO8tVv6jns4T6RF+|-D~$-tn5^;c?k_kB
-&I=D=Gj=5~(YuZPySZ-!V{bztv1zw41@BKcGBLX7od<>WJi!0lyJ7nai>rW<5Nighbx6mS{j^Hptg*x?K)X(8+>4_m@_`IK{4u8P2;pAbQLS3IjP9M5
-Tu9c%jBy79Zd+`Za>Uy;6$@f}gar^jb8B>OGPpV$4p?~Ty6b4<Q%6=JdI6wB{8bpu;XOn(@+HK%gB4-+UkiWkiyP6r-==A=Tf%$-=$k&rMrq=9x-+<^
-?xJ}eAB|g>OvnNIGHSwT{UNK3P8DI3${i!E`e;B$#x)Zi5Nt~AAx-U;9x#Zxy~0`d09BxQ^}yvepQ3`HT8&20s$Dz)Qxpg!u9$sm@Fj7pBiKwjc*%=s
-9{7OgJr#^;lf0`V4u$%~Eh`E|Lo-O$bibF&2Q-O<8tU)UvqVXcA%>zw2V-uP?5eG&_Zqn1FIL7;n3NBN8vioqj1W?wW^y|XGy?A54JAW-MxWDmL&=*_
-8t_p%0akP6?XLc?{<UZ@@Qhm-<waRhOazm7#iRthe%u$`dfzl3`Lj+zdcr;Me$z^0fZ8Ze!LD!=81uN#L~GMh*KASMa5h7*N_dZDCy;iQDF<ey&ZFuo
-r1u7~=2~mV?Nt*+^5&E2Xp%QrsXbN);#R$ro-5wd<+?we5ezOgE%qdWyh}NGi0<J3$72^s9lE2F!om2~J*2IKuf~+-TX&*TSK~BbLojB(zg>lzGr~-+
-CA6i81ivl|M08j`d|e>wh;JPxrFW{Nnktpa;LI)gkiP1$F86(f(<2483bethD(NLRqNUPUh7D9aHt+B$mAfrX+D=8;AQ?pNljJ?wKYo7%eSBMv&E~Ap
-{BB${Z@v&b!iV<x#pQ1w+G3sg0Oh><tubNkt>4HOKwJt=JKO)!?rr@xICpY3BJxS{|Iohq;*xy${IK}0C>jx+j@`YwwbfVDAl^U;+z=00s73k3Y4_iI
-3UG};Meh>(|Di;pu0-(26^G|~XXd;qCrko49p}QUqIW5t-_{qMKwaJOM!x2xsV{^OH9bLA92!A%K-6i4mu&S!k2ab#;LtkNrs@UbZON=6Aer}+klt&>
-?o3dl!DoqKM3rgEFq+m)z`O9NS*8+vkqJ+&OLQck;n4=~3C*c2%+&t)dc5fOoAc4+!pezmPrsp=*7jdOc@MG2tnkc86nq1mTu2~|4;o@rb_&4>H;!Du
-<_3`WD<F)s1gVhd$X?XnKY`iEqWb~CuL|BThW^`seemx1`0)7Xg)H<iJ2QuRR|)Biziqhmt#+11Sf<2Wb-Z4lF6UMz@%PJ>>^*UcKZCkQ;}*)iJrQCr
-JZ|{@O&+$TZOVslM~?G`{ZWWBxIf|76s-&4^vQE*=uXC#sz4Q^zl1JEe+J5!zW^gYsk`6&_}tpwsl`ioDlu~RVjo&rby?}p-R^M!CuqCk)d{*{LvXU`
-%@?VQ6m9kpnP?B8Sco<{5!N+6L5HMj(_<fVse#>ij0$9XXC-tR;X@kOG?5^pr5j_Ig<Nx9={#|Rq{>azV7F|akV#cNw{92Xi3LN^Rm`c(`i-X`+398y
-6wWm;2=Z_wq^Zkq0=`M=p;uF+-%P3R-`ZW{>Dz<-clzVt=ck7Z3|~4gs?h0~dW%`@(B?Mv4OMJ<_CL*-vaD6#sekiLeYcbI78HK>`?(7;W0w9R=ef!F
-%(xH!GZB8<YSr{(JgRhsyO#&~?}5xk2KsO_2f>w|fvbG?SQvQ2e1OTFo|RZ|yrXbG?}LZN7}!~n7~F3W7_37aLFmz;FYI|D01!Z@lzqT+W0(}~M8L$;
-54r^?LFI2{F%(6EG@|GEt6A5U<V$2+(h}OWH7nC7>;f`lDH?v>Vz=+n9R34*kKgKdeH4)>^$=d(*Ek)(s0#PgFRX<4#WEJc8?wn{OTc?{pSQ$gf`8#Y
-TIBK&g$GQks-_TwDzFx{4kloZ4sYKU)K)nOV+nZ;(h3_i_Bdb9uZQ#E(}?b+O%CIfv~7?$dZNq8$a+xW_@Gp>nNzFy1fjo9-J2dVWcG(Z3|Y#XJ3(*$
-{xuUn_7C=-{!s9^r#hJ$Gettkr!s>(RHAY5%#dL!s6uooY|8u;>W-G`h)CwO<j<~2T_uPNM4IktD}Ea3Y|u<Y#Md9`g4se@$i1*$qSa&FtD!qwU6>D(
-4?Le?jb=~H&z_oSv{6E<CQ}_tj-=WJoF0tAW}_LD=%>SFNwd~*)IEuFC3ilN>dh2TSGzPOKXfLLF<tdf&Fw0lLS!A_#ys3Zl3HD9Iya~nmz1fGCZk+W
-%WdK4ciN5VYTJmRlVsH<ntTla^ir1-K>M%vk6u1MIC&S06MjF%Rsen#++1bIJROKu&{fvwQs1k@HuKTEVR!3Buz%61h4&t<u}m6c5FhD)AbzabXfjwZ
-l{G#w*i=A+66=)QcC?_9Z=ePGRp2a+m{R7+kaQJbM|MJEr$}eDoz__j&NRGNsX_ffs)HW4FnA_xf_fnQo77(K16KPZWTWiSK)Yp_bZur4WsO9=fnCi2
-E*O=OF$+D4P!@czKk#^p4|*PEAw-;WrnK|>1N@@lzN+6zL!%=A_pWsHg-PJOpv7{eIWk*k2b6;;Wid57OcA)D8W-qnjC+2b8Go@1en8AtBWp4j5NBtZ
--XlFjNQt*h?@&#-M74}ZV+L9yVh>Ywmgfuqrv8-;q}%D0!``Zh)@6A=^aj~H!+N{j5QzLF0W)di$mXJx8)&>6MsNj~tROWYQID^rpRW<~5P6U_lVlM#
-MG-lTF|`XaNd*{w`WN;J=<3BebWoHs1n6nwz<gb*JqgP6Pa_M)kWAy0@?E29vvbvw8<i-o5S(opuBtav(nJUJ$#nA+o+b3Yj~~f}46F_giPp^qCiQe@
-#)OGC2OpQPjOoXzRaG+PW`$XsVNM3+Tr%lZ=rorD?@62%(yC@U&kL+YB#V?pk-Yd~Re|y@Wj5!UdOGux@WHbru)DQj4D^mTeby~{ao2xTl1&0zu($Dl
-8e>yU8GzMQ<WFG#Wy>9_E>IUvDTfBtC+7I&@54u@^i8+d(h{$k>j{={H-seV2PX{K8Qe1qA5r4*COpb0<f2bmk?jx)#*i1E_xPN!3?Z&(bEH$YkwVdk
-$T~Y~P*5BJoDl9zCqbME(a*q?0o4im<Z?Qt#!z&F#vE^dwc7=xCh1r_t+>8*;=-;(c?D+iMEp42=`swLw7dZm6^dfV2-&2`1;Q(K#D>ILs|L?a6R<1@
-TXJV$q?^!()`MgZW>N#r)o28?&vIp@N(S7s(UN<HQQaO*7tbk!R4p3cdpfn1=X<0v_4*efO*tF!<_{V@e6>W5Y_BL!9aigEdPl%n42J$2A+S-D)1WQ%
-MNbgSzL=8z)_t{X33*BVjz6XYF6u;;BP=!&cc9Ho606Nn`G+KqJdE66aygy3nS2GamP|AmVbLd2KwdL^hc3R~<foZ>2B0dC(2#cmGy`3;6jU|pauM2k
-sg4S$$RN<vJY)wbeHv70zNX7P3O+B(`4Sf@x${4yL!L2Z-WlY4xeOFC56k*mALDT^g>9muy&BBiC1bJzoa6VguzAuog{S;~kIqgMsstm}A6zUrwz8yL
-J;9Dsty|?mk{^8iQ3WL&8iG>NMBD`TW&-4J6>-O<+sQB>Au<QFF}K%<Qsm_UXgR@@3(O5rjG{1F_m?b}>PsgU*-#(16r%WG-cTW;)qLDfpPxdPDd)1f
-XZv*+%Cp;j%ZvEr8`G=VkRA22SFAk|ifW~}o4XX-Lu@MCyG7)*FZB=6p8OK_S*gWRY)53nbUDtwD3S*KngH2eY^YsTqV6Jbq1Yw7;V{_Zc#rl5tZ?Hi
-9V4yOC@9j5f>)`3wd5ri6SE5|s#4s0WhaFAJ-?Q&P_3D-ZyfGxn&mMjuZMkW#FwBI53yOI{NexUZ0!cr&HLhQmN<h7t981ITA2)(4txSjmF+*{)f5(t
-ckCsxSfKtw_H-4HNgo0&Ii>{uWwv5Lk(6INI{U)n;Wz+ZuymrVTB+TVukA|plvNQ?)<ikNnxZ=-UsmdiTw$smQjc4%VaQ1@YhHvzVW0@(D!Xs^9Wfk*
-A5Q$_tgW*~SOfu#%ua6YgmkXobM=XRIs<4H+m=&<>$+-0xM4B2SrkiAYNmXuGnPKuq`VD8S5tcB+V0x(1GnD0sNk+Hg6wizn)vk%PXGZ?E$z3c!^ZnO
-@Xwr>&)%(aLxb1vU!9oO>D0fe@6dnu*gV8qoORn4eYylQB}a^*O2t|#Gt+^m+0N4UcH3u9Ntp~i8!E%y#Nvtep%b?0gQj^|)q}PCbG^h;F{dV*9y!_e
-U%cEuddIj@ex}e)V%;=gV_4h3Oab3W{)7r+btiFAEfmpmC6sfBOQY|4s%P2B7zV{I>1so_-g0;6YhTFR1EON=LLF^T)dx?xq#~^S=y?zx^9Pl(kMspb
-h&vEgLuu^ej<FwR$ISE0R?i?eGAMu@`^6JC2sVmRc>Zxbk?W^x`zK*;lc!F&0`RLB!Ts$k&C#;cQa~&+VAjdStzg%E9*h^niHmpcF39xlJ{g=8H66`1
-B&~uiF>NJTMCA>-hkF>J`Dn!c%ZS{dyZ-2EN>Iih-C>ZzZ=0?SS5#Aq@h;NKsjxmpN|~Um(anc|gTT3jMsXM#|0XRB7a+<Q+{GF7AYjx*^tCc-?4lI9
-K~Cg0ZOpebcMwdknvccgL}~yzj;dUdR&Z#zdoVOfQAGoKnvzSxBMq6Vm*SN)ond}GV5i|VPu4>ohcsD3E@7cCy6U9s9{IB$XGcc!Wmcu?CS)k!^MWW<
->Mc%I1Q5T%U-Ov&+6<~$i{dB5nELY?D>L~i6-B~^e)M|(#mlGtqaR;?fACiO0BV(568XUd4z7yq8B7;Z0`RzYYs7<46!Fk%1)L;7j7<7dyi5GsIc~IW
-tZ79z#+TP_%WjC3A6DadNw|sfjU24sl0P!x^ED9eLf)JoM{c?ZOw;scF}`v;(O$>MZYN*d&H2}oKCM-MJ37Aw^OpR6jn!$SISY0pKWy*0L27o+Iy*&s
-F_rku$F6#l@nSI<A>hRHuHWGws_I0D+Hgb9XlaDX@g5o)K*3e(WBv?Cy+08_&w!F|f{Eu&r}+r@OX8!40jV*wwwqG__BFeLzuSLxa0F2O_5{R58us>_
-xH1zx&Wc#K1ep$)cQsr$=Ot{q{>cyfZxpl$IV$i_8MjE0Yi0%Di;!UiV8k~%fD)5o4g}&pMna8(w~HnYgkRY4%%f+Ahuy$>&MhZbpSxv?;iv7@Qo`>M
-(ip+BYd%m^x_sUM=h#DYGBT&;f{#<gb}<N@Zb=ziT!`RqSpRd)KEZIujn;!zSt`-GxjU1H#D*VrC}(bMbgnnNS_QaOz)Zy6>5Ypv3q5VrJx%@PLMrRb
-jLFBz<?NOkuArlHlVE=9R?VfG?4$Yl;6}Detw8X63L<m``ezHJGAdhRe0@H-9genHWwK2sy=}G6(%DY;yN0hlQ$jU80eFU_gu|;Sx=PLHpFd6~#1je?
-&4@f{KOqDTb6`-vnvzn}qO~D=1);Yjx@9j5gbG#?lWj$#Lk8_$GOJew3nA|`6eyU9*+7BBVH!n#l<F^(iND*^DtmW&oto-tolUvh%ftbdd<QPb5NNC~
-rqWIJ4HrT1+RmQeS@j@kS}x3Wv$m23gPrj!8=s1G^ly>nVXI<d`$Jr8DW`Hbp0hFs;4VSYgTky07bMwuujt&G0d@~0VbEo1UIdTa3Q{#*FF#!0rNz2u
-4TjB2kb?1ugQZ9YcNL+V4kOu%Y5<wm1&mswCO=TLA#eo66(}t+C8f{MAE0brdYge~W<o1S9^Wj+p)-Bb>8vB*W903JmJpZ6sXv&*HM=N^4Q6ca)<CVz
-UKS937hogtUDsa7nr4^BTk3N%8Hzm_sMM|cF1Qv(6Ck|@u_jp9cieJdks=H(Cn!m+@e%KtoB8Vuar1NTB!0gP<S2Kwiv}QN_sY7r5;;53x;8ASEw=2<
-Nt`!0mq2=K7a*=`x8O^d-=2{VX?$dfKW0)@+R_l2BS)@w@lLNWcVW4u#|NN61h!i#c7Sjay5T(S@bN>L@<5Zefpqg_nScIyaPv=*`Q2B4ir{{9@Sa>z
-35>kffBy3D;KWVEr$6i;y*PO0{`&jzk8h9m-6HKjJ3b<TSEO6w67=2?jsI~2MMNBeirN@@^FBH2xF1c1gR0hKk(B_SEFayWsHJSP-VM2w0|#VC(fazd
-F*uvvE=V{)YPZnc&c#B2LQ+jegJ0bBs8z?O0j}NF!F3BAw}W8}VwSl1M#8fy5+b&#lJH!L*2W=GL~AziLvjUzCm}9Kl!;5@Eh<GEfQuxFu46psO`Ozt
-ik}zW1rL!t<*jGD1<#oF!Dk3uo+Au_-veyfRHMr&8&=CKO49vSzs*?+<cf!-ROhlZgS#zc?k*QrcY<dHk%m(HmpQwrLY_%nzpR+%-4+$-Q!)%6J;Jv_
-agLC4J4t0_&;Xh<=}zWfmnWB73zU)j$wf3!1ieL3qVaVn57v^Mri@gJxlIF~OmkPS!0{4Q3riT4;uNP`0TPz`5=%Y0x><Z_N|<x$qkO(t59WJr2jRTA
-(N{5`Z<%LwwYik5x{=p<5UX$vrcC2p_!^mLsV6Ho4^hu6k7RCpS=qn3^3xXk*;&SRN;-3GO?jyNDkg)+Y<xN98r^Lr*@0vYGj&OE9MG!WMJoU`Ea*GU
-r^XSn*=2ag)7?#bnf=_wHo5x~1ywDjWsoLH*>k~URKfY<L(k}dmTgS)7+=WO+de9}YIe)PL=(m)!F~e_A193IZi1@)h89HeA-@k)g7Pnl00}EwH9hu?
-YY7<AI>3j_LJXrJG0a<3?<I?aG(f9*#jklDNxLMgc(<~hTFD~iS4Hstt61$SLbz2Qq=yLmh`$W9EBw0=q>iFyh`2OgNgoH_Q^6+mp1I~ULYxznRO|+`
-LIOK`8RZx>Bw;F*W_JV(o(2&W5gIO8;45QpN?0usP8%ud7wiWfd@ah7!jjK=bC4o~!jRlQ1Y<n=g)Ot>mxfP_Q)^Iwb){{y+5j-ru3o{99Hl5~RJ4<J
-Gp3@db96OLrVbcR+sSmme3+a0HiToD6ry@2lY-Qr$al--N>uS!9xB(r9{hIcR!B!0smaER`e^9p!|=OCgh6g+)9Ds7Eyzyq7Qg(KGpA=G){@&hTn5|i
-hR(_qhi1dd^Q@1teVnxC`i#PS(3p=?X^Cr7q~Z%>Z}#<W&0>5^puUU|`A*kCcJ#bC+{%aLE5xS4t;KXw*-y|;L?&gw<JstZ5g#SIY1B4`+TuLo7_a~v
-!JQ#)ma5UM)mP5rgu$9}XrJ_7o*W*%V#QhIV9Tz<vO9G~OFIeFyJPR>?oQO%^!D;2Kn{z*+33r9_VO*4g$!b{0_nibYQZt*754{xsO5*wmSHjDJ2*e5
-2yV}kGH<`{AHQPN($DU%^<5HHtgx@E0Y4pib6li+!XEBu;|NeDD=A@EN5Iu_M3`A&;lv$q)S^t_Ek5>bFqm&del9bh<z6HP_0L9=>E|f_pfa!3V+0Y>
-e+m3FoxDJirYbPb53Ah)yu3!Wj}_zVXAIDP0N@A(W&n;vAzv~F#281QZqf>6q&p*@+zS_|f^t=Qi6f`NHAz}d>U}t%Gqvlw>7}ZS_FZ6^Gb~b7qs`eD
-wLh%Mef-!<yWWv}JqNZ?^rFG~2##~jB4V$#B-oLx$jaPwD0Fq1vG8D%WlG#C9^A5|yXCbsYdhDA&n3|<BXCFd(A5>P7l;UpEo_@J0_dBMhRwWHEeq3F
-+AP9O+~XBco{V{TN^|@vkmcG5m_xoYho9z0!+u5QessY?DHWMOn_sspFm$e@E9-BW73}xZCSIIhFD9#1yR(sX?2tc61gcQwN)Oh3*v_X>-;<;Sw7gAR
-ECS!);qlW~K$9RBitR>CIGGv>swtonhX?y7^!!Pu)9#S_MV}I$L@0cRPhS}nzLWnx@xPAWxNJ{;eDlVl^ts>S2sNE9n%Vn8gZPEdAGz*%^l3D^9!(yx
-L)s%s(jO0_-DNO8ACHr(gPx<ot**`SRjbIU8Vw2fJpU9CtGlC?{0{Y~Z3WDIfAs1BMuYG6ur!Azzo4$`pZp+Be3S)8&V`o;KNoI;ZFUg2OJ$}X9DQ%N
-kiMsaTpzqV&bxNs1FwzU8+dSYG-2!&pK@QHjV=M4&6@*L3A0<u3cH1m3X=oR@1|yAr+NAwM%M=HU_L(kWQq$<wRZ;dk;l!<Ql8iAWw1%#R_|20nBEF-
-YW-22mWi=1n+BNUJgQId?YsFr^zFEvqsi_O485Ok$HOKYed({FXy1J9GmNXW=GEwnA7n{PhAW$fP{3fQYkZu}>ADN06djaBn*y47<806xaxZ!Hx!*VA
-A%CkDXX00LCAf$5&yu|9bt)TBJ0`;W17d;|J?vsxFFbhld($<Tz3+o>RNDD6RDs)%D^A8F9XhQM7|)h&m)n1R@T~v+fA`<KJ$`y{a*{$3e`tfLeVdSl
-2iyPKyZdT)x!wHk%{SEV-?kqX_~H8U+YiHsiY-irG1`d)LX_30oqMd7DV(fJl}o^V+agAg3U@LrqhU;jr#wA+VmVD`h}lIbAOZ<!iuBmjO7#{$1HVFu
-;C@1Ji%9}2*~=Q&*|Q!<RUaH3KR-S^Jbv$|*WvNO&j(LeZRE21N!eszAo%NK>lk0i8`nihV7EQVAtHv1H<^%LZ>ac|e&}8ifS&0`jMh}B9W+7+;NYNA
-)}8`uB<?A+f-xMth?CbC-eSe@CdH|QH5nj=LlIhaokT))9)!Uwaq@y#$oQh936WG%qrus{Nl)7JpC)lfP+CF-haj?k%yZW*D@bDrYGe3ti5H_f#0V&g
-m?Vv|G~8ON>QW*0t9sSw^W=2H`04(TaBsreVF2!<*X*kvG1%tXWYrgy9T4LeWzNM_VmgrVL2%ogFK}B@@-y-L#8c)|B^hHW8fo9(*(0WMleqt$V39f!
-@r=9QPfqhfu!dzN8I`8INGw0nQ59}Q*{Nv?Q`m31f8;^Flb&U)?*6(Cmd~ON2I{fEnCMo=G`+MXu;*?$l@3cNH#<1d`Cl<o5DA_<flptwKc~g28*pZ;
-_UcNHA|)|=H50@~LNsYT;jSv2E;wot$CsEp9&A4#PsKG6eT=Q9-6wl!JzsskIe4!*NdEZ5t@iWV8OgZn&#d#*f*_YWLlxwj*rU1X$~B0{R{0#ptY{e|
-<4kX_R7xkuqx@{5P+Anj(J!LAlO=*<s2RPsZ@EFU(PT7`_C}3a(Oo9EJv42l9$-bcmel~NwfOytfK6Pvs=c)O&ky%sobU+#UJ<F*7ZU_n4O9q~NW&l?
-e;!;fm_bhU{x4oWb6M%n_b=YQ$wVXPY#PKXC%Ns(Uu%zS+#{)9+=KvuI@RfNGCdni>S8Dv+luQam;qOV`KM-Q+Ue{TY%bUK{@d65g%DMoHh%o6fB5p~
-RsZ$zvjdWS>kW$B<{N+HkQ}ZI$n7_mTj$AR+{&k&ogHR)5{G<>A;t~81C^PSFBRZ7Xn_KI^cU0q<!pL;(-e<*pXe`=D3v0Nk-<X+tN)qg5lI^ct~Cb!
-W8&*r)mXMs`O{4-RFUcF?ZFFU4$^9;otL8Nb6lSwHAz-92+i0HJi^L<Gnyf8R^qyJcUSLRC<?}kt1gPfE>x%Nyv#595th2@8+`_OO+ye__yr%S{Bmhy
-BcGVqNMA5FQ&~i!c^j&k_DW~E>qfq)trCKGKPc22N`+CgiB-xKtNi=OU@eXrL**pnm=3bm5nK{JA=i{fs`dzF=+-h&yGdLvy@%ybru0mTs=iL#|KkS`
-s;;zEUZ<|E!NDOhX4w<0!`S>ToYZA%jV-o3S%sl%DvWpJjAE=`B_pE>If0~=uK{8!n%-mpKR2@*sl>-Mp%sn4$Tyu_KK`N$z#q4Ac+yAho9Rsx?$B1#
-AJXsiWaCilpj33sOE29e;`QuR`fI2&<XGoo5@zR^d4U&CVl&_!$M&YJe<ZF8Afj2G%**Zs%t&6dQ&*=#Z1SLDGP6N#&0xb&%G0<wJFQ}q4t#}`_K5zY
-co)Kk>Zgu@i5t2jC|YPG!?T3+n0oue^~vMM_hEUJeRQwX9bT7Gk}dAZnz8n>kv#~q7czTFMBQBW3#j%H(*;}QIlv1Kk5h<g<Q_)LGK1H{!ITZ|ss**3
-W#MDwPIK;&ih6K132r;<ui*alS$n+>+%onOqzB@<E3kxFkyTW;F}>}ss$_PR`(a-1EtYFn-(TuYJ<9Dh*2#RkK?J!<u90ml1xt<e6A@r)9ZLwfxQtfH
-&EEhkwa9|4_GE{{rsI9D;1WRv=_%yj=yestWLpa&$p~guJF)!Lx|v|+Q^xAM(b#%%F*}qIj#SQd_kLx-i+%8U@I{d=fgs<t{<z}4<PWI#>avtsl~McI
-*}>*}AIqLQ$i?>h^Rt7WA`Yf<!I9RQ26HoAb~US8S&<mlxOv(&glKwNm>sCCL$}FoxTFkRx$^zl6YV<IlCtWUC@T&a0pXuPqy*hA1B|RiAn`~e?n)AY
-jpV{(LoS|VU=>tpRZ(lOOEY~Vu$=enocp4bzWZ`B`e`t$ZDv)wr&{Lk(=*cfaS_di`zhAFn6`!*+NuHeyT-8JwXIeSh*Y3&so*MN3Ks=0C4=~{&7Bsg
-zHjHWMkRj%>qgE+{m~=Fx)NM>pM0;rW2CCS%b)ywC^iq(6I61o4P?N<kP8MlCc!AppqWiBDY($WV*r26n}TdEB@2rIBQ$ZIWVZw~lr0&F^$RBG&Eh}R
-eN|M*4{s!~zTlrl%}2Ha7@x!-Vocy~qbAoc1|Vg3ZDhPEY9IeaEPC1neCf`CPxY$Z4YFBvqh@{@PbQ%?vMpDptAx4YM&uzK2Gm?Sc$k8GJQwx1>n_)B
-c2ooIHd)*@z`G)Nwc81!=+m6-1;%Z4nD(Gk*M1nhno4MuITL2`U?d&#@1NT(s;(t@R_i@^Vr=^OfDid~^Sc{Wy;qCsBlO^bhny4dNUS`P=_I4v0SK=y
-(+s!tS0D;1-dP}=5}2iYrPnQruCB@!JeJjjelxxq0V!+)<Ta8hM~j<FH*q^OX;stUvOvJ9=D%giv?rbWjy-K$0l<eOD7Rdlxq{Y%(LeDaI%ZE`n&4<#
-3kTDL-BITRX4$_SEe01CWD5Jz>=e+nx-)68fcp!@{HI?jraM*S=C;o`3GnXNk+6km-@<$2r}J?%xcNt|ju{Ct+x44_VisSE)At0S8A(n#YNwz1$gt6i
-dWk<^xO>{si%8W3Li%mIAu4(X)}gxTh6~e~t16SSa2-zhRZr(EO;`64Eo;+%H5v;kTXp;k#4;_0xb3ur!p3k={-<46rJZQ<?{b&#^rCg;kBYFexPpbm
-dTctY#3DMJHtmv>l^h9;<i!Lxrew=0EpaJe$AhNW#Hs$Pys?t6)!FEBaLv1_V%!&D=OR8E*(+q|q#)h>f^UxAsiKXh2~J{uSZLb(ZiC|q-qhS*gk%5V
-*UnC(FjvcqAu}1v7c0>>ki63<L7hnz+5N#oIu55A*K8jFIRiSQop67jHu-pFT~dZFA@p%fmr%lI<u`^ZVKoYCEXMPEW8gNy7_JZ!46W>FGCFs+Q+Hjb
-U6Fa6<x%??$99~^gQlE?BL9r9bxTK6D7CxST~e7dzXONN4t_c~de?t@u>Xu9;0LpryIE4F4>{_!Q?n8dtpU*~A!j#>`&WaT09+0RLu^L;0hiPad{ch)
-z**LP?k0;6#_l{Rj2>D(7D9Stc6;qx!U>C5V{9L4rFDukk_vq>94rQfvBk>-EQB>Fo`t8qBGEL6AhTE3yxMNO-HAsarX76YUyOcTK!~)kLKMovIlzHy
-F+Tq^uXp#fzPWmJdJ43TF?k5^RS|}ezEGb8!#rsTjkzZ>*Ca3J-RquYE=Cw#|7(1C9j;HCd7M|9rC+?=e@gz~JMB*G<mHPaV9t_f_zwsBZ$Zw^<+a_*
-m&DE<e!e?+``Z5gf&9SP>E*@kU^dJ<y%@8Z8ig<E>sq~T*3Ct`pOcU3_;fT3CxaXevP(>F7bfB)Y#rudM#L)1SizQ&I2m{eh?HTU;iRdxma5r6h$vJc
->{6Y=svg1}hl|h(;$ITfkTLH~7pg(x^+^OWXau%s*Uy}Ik27NbEd|d8Cjdr(rlOh@qOSfn*Lpra?01qwt%Bp6^`AIBq{!ghgj$?6Is|d$8!Uci(kXf=
-Go8UwuFBW&Nz+^_n@~M&$?V$RsrerE&_dACkB4f}=l99+&QG;T5C1xJjdI60C1cM-y42k-lkHL_!B_nr+3fvw&e^~QD_S3cP7$i+L!6G#{g&2f7%sVK
-%E`z>#N+4|y%*NFLj^GWOzEkeP&$(dXD@+UKw4_WiJIn@LD@ABTq^ugYUTyK7UlV;@%6B!aOL#)v`b)I_-m)DEQa(I{A(MXhIP;Ko=@>dd-73eY|u!|
-7XeK&q<Cmk_<n=l19X9uEIHzmPlx0A`CyiOo(5>F*>l)uBDo&MR~+8hF~q!c^FK{5;rso(?~Vh)x|lfW<8m7Isfo-TQpM;zLLAOD@63Jo2Lm<8K1f;O
-4LpIbrf%j=ug3sgpU!SR4)`UVI*HRF&7q-}%2diZ^*3CU*lPg>0JO;M-LKhl#!|V8YRIQTHqy)<cmAVVFgkNzeKIe#3)-0Fk&?rIdkvdTxyjywpiPH_
-Ldf;PCe5uj^wMZ%p<eplIbZshi^VrB+n>}St_}eC$Hw3%OMHY&m7?lU-M7P|Z|f{4bXR8f>gC~~Zy%+Xad&$%Nfzvds#C$&%spuO?!;14tQTg6_3!*j
-p^Ttt^SdPH5(Q9}Y_!I(cME59AM2AbtgY}n<jVyw2|!E{`WOMI1`7w-<43>HLvP@C|5jQxU%2UU1x1Zpo;w6BC^wkl?agkJ6Y)nz^THa1uNWVu^c;9b
-xZab3S$;iv?DGEliBb~in&k5+_)bTP7x(tUeRe}}^wvG}6e5_uLnb|zuZY=4*Jqp|za*%Rf8364N0K4_rWAPF=68$@Jc1QoUyObs-_RSPTa`zz{)?b#
-+>Aw_jD39YQ-A;2Gy8->9r_19zkFBtLff=TXVXdZ)D_ed#hGm&xlr(zJ~p{m?fk6?d)`-y*Q7u1Y5IO6(nvOp#TBWum}{dq=Qljj52w>lw>NT$KK^Ai
-yKob=goGXk24?KhIhvYqoM0`Z2BHw_=IiH`o~tl6ldr);9&HZM%o72g4l3$3c(#b+w-kMInG_xl&wE#{Pk%8wcVCaXzDJJqpAibis6V~#bIn<Y>0dO<
-DS4lU8+vrOCa0^wEQDGZH$KeT1G*UO?Ebr3xxP8~JGfCpF%sUA>hbDoK%&uB%X{_+IJjONZ_i{;l`F!+ecvo9bj<7!VFG4?g;(qmdnU*B8|)M{c&tcO
-idK!B9IyAxXU`6PI{NYO5O3V&E&IyVdJj;M08X#n%tpjE(7$jQQH@)*)#me@v!v9>i3$<w&+WCUpD4N*f6%Eb3aJSF2R8(%Db6A74bg<@JG#y^SH!UL
-EDjmvPG>#3qCELTHYb(ox_9n;bG>=+>&<w^cBE1{MJYpTu?p8#zQsi8yuyQl<?t`vyF_8^=I}Ni*8b)H0OQ9=fd
+c-qvxX?NS^xhVP_>--25`*aJCDN1&R)3Q|(MWSQf$db1tXE-#A1CgM_ZHi<G(z43%{Pz2d?|?x=+TOKpR+dEo?>s#7kfyiUc$%i|`ThSGEoQgj)oMH$
+=8JZIdzBA|`LLZziEw;7pDmW*Vl@o{_$N++{~?8U({wx?FS!-_R-5oXSHIrnSElzg9j%tDMQ*#xrqkInTaIVbB9K?JBA~*9*>stIUQWhWTDVxv=Zn0M
+@5}r7czUhh4ztN5yPD*!@NG8753TStyUmA}tNA473aiBg8f(w9MUiVYcvs9P<7Eqft)}!ls9&i;zF3Y&<3YB}3#~3=Y^t%yhxv3l&L*b9kNN$A2A8dt
+H?zg~A2jz?c$F37K`Z<?o!w2-Rgo_mnw;j#yV>GnTI9<mv}4*`<k_$l7B^IVF$vxsTpo8%54+)h`0}eDeRtgD-{D{X8ovBG7)-LF2+#8obT#ZQ7PCcs
+c0qrWP7n_BQK*|57x`q=f{6}cX>XvHd{JPTkj8hjT+Vd}Z!Rz2UBF(h3it|x92U@_eHmjDNqc^?$Z+{b)MPlGhLdrzjBU9j%qLJF%BEqC1B#$E*!X-A
+Cv7vRQG^x3f@*|oY--aA*VOAKO0WtHyUnAfpE7h9k~bAuiGyizmoMt4zR2g3`xXrI7LUnYwjA8h0#LIuf_*L}kNVN}$zQck`J772{2=Y~1NEX0gV}1j
+)JFV)w8A|dGaR&hA%mvzEpoVOQ)<JM`RvSVJGIl`4q^DSd7Sv;YY!%~BFDGb2A(siUyT2e!>D#%QZw^$KFD#Zy*_S#2BR6m6BfefoAD%<w^*8s<9F(a
+p5oi_H0C0$kWXxa=S152CfwtbA)l}n_zK{I8>42!D;VHM(?QV&SddSLF+EWgX>Dgeoa9q^U)Rf?UBRm;YXA3aETs!s2^q9q3;$NYvW;O&+{@AZJjmyG
+-J#raabL3zyx_RTFJo#FisV!))ce`;n@Ym0;Cn*Nxtlq-$p;^4H^W6X#)Zp2&nE!v^I=Ri5+3d8Y?=p6RoxT#!d<g~R^R>njeC%3G`F(?&+RB$J72<Y
+z6oFLZNj(X?<3oUd=d!tN;bi-xe2fC0rp0AMzSUV4xsY5fDRXVxV!<-vBtg`5>yU}3>xQ{!i27uH#Ak*Z7L^Q?3FPWYYwXhy$^NU<XX3{^JN?zB1V`l
+cTT8Ml!UWI7)3k`t=JwH!+bEl%_cGI-*o6L<6i+LE@Lgq-*NoVdbV6HVh?mggPYa#V?K;p;cLJ$d<N?l2QC2&I2!?s2-i+`n{YM?*V>z|a3Wwa{TYu#
+Jy<MqKz>8U1#-xjH+XabEg9%I8+^={1}bpBQc<DX>=O)WKQwP?9;Wbed`q8A)9p)q6PFr+=_P)h_AtwDXH%$pxmcCjLomHqDoDf1c5{`~pplzuGDvA^
+1bYgX29cLLO<McA@$$wHDlSrm|DaC0xLGZSfTd%u)V_H0{xUs3`uSW&Lm=3U#vSw^n-21cj+(Ei9rnl>Y11LN0a$@YX)wE`!LPjy>0EC@+<I(%22c~}
+h&X_MTETWJV5}49x(E66(|AGaJ1g4q&<ZTZL#WaUZgZe=@S;RNbT1=#&hFFEY%-bMnIbrRfrd(q#qa~BDUk1{Y_iI`3gY}}$-T!(W#RktlgNW<BRJth
+LY#oKWQ@@6-&c8ouoJ$d|0Tb%OG6akom~Sx!J{`A*PJ<L7Em&tWVcttEKECeJ`(8RBU5?MfzW%Vcibo%R(mvF0NoS4|0(^k`|J7f=@03<^Ru6hkGkhD
+iG5hHVs!=g5)e)iF*M{!$yy1tO0xp4f2>n#apNWOk|#%B61%Q0_2*#`BtK#3u_Z>`258C=0GudFlHMNP>v=ZD3Nq_942dgXRhqG`hiny2gy0%=NmLrn
+_{+VQ?nDV<V#`nq-`G<fJT`lxrsHj_ofueVw%YOqc=lkV9k_LiKzF~R97GS^w(t|ok&l8DWDJLJI?zMW2}hGz2G90vbPP|@!<PCmtl4bRr~B13aA*yt
+hQks#<d719!?PeCLyK2_xyY%_09I~6fY;n9?W@g~ixwA(v<rYF01j|p03^f__K3TSe*qj+?;IdyuO^&_t?6uQ)7jm%cM-Tgn9Krz5#rz*CIq+|urQO^
+puNDSF>OfnU6k}*!75*6i=4+StXLeoUA3s8mb5d^mN)tvCbzifBWd;#8d^v1VGuh9*RXt1Cya)R`yqf`nBMlbSq~|`!Ba&qc?8aCw$J%*jN>y<Vqg9$
+oY*%l@-r_o?<n6`ZY&!P)72DM!|@^?0L__lJ8^X2-r2|;hJZ<ZgjR%(?M^BRhAG2sn(&-^Dd5W4>iQ-H=<#`+7ct*kB>18D6#7JNJC+m2{0tD>Iw1F>
+J)beJybLLUy+Ra0aH6zU#ImORHQv^NB@W;M$_3E|m1yIiSn9Sy#B{UOa-S|!>;X#o#1z#Y{i{r_g=y~9XcM7afo>&EM?jGBIJjkB?Cphr-FJc0Uja7l
+IaoD?LoT;miD{n-Jedu67n%M8KzfreavwWMTOJc``)q|?vtG>#OW;6>w#Oc{9PF7qv<zjs{|Ov}z+h&bV<AY*+4R_DhI!tiAr$JEMm#b_Pht@+XW=?4
+2IFyTBpXyQ>AmdiyzB#t2F4PuhJYPyT!@&;=&8S~Ak44ibj~Xn@rOv39f_<l0PPh)11-yCpfG^7@#sFi1>Brn=THe(gzvkl=HNO9UmwY5-Ef?65jvtJ
+ttX{A;aXcHZU%Z77vm`qus{r&0bTOlkZr~jhqq-I;(Z}1)ePR147jz3k{Zr(f#0;J*q_RADoX%OvUo-&kG(qG;N$Xsu0ur8%@ojXnpU=)dq7CJl!pZP
+qdCwEOT?YA$b<M8@OMS&<;8TU?KynsL(mBGo`hr#KII<Y;dzS7*X_`BLCZ_zIlr<5x{+b&7m-HLEoA;dg%yUUNVMCFe6U*Nm3}Y&?H$v6-!Kf1OMo6n
+AfHU{I6{K`Mt1ghVM(npsy&=>5o(;v_!E7g!;88eizj!<?Ngza3UBx2ubvM01}xVK7Hg6c;Q~h)-{Eg0FQna`w>E%5{jn!P=sk>9iNtnJV*RN*ciX60
+6#ZUa8|^!l!ghs#;GC;a_qMn;G)*g<=63>`fnS{r>4i&1;!2EGlL^A&q-EbrJvv)66tM4O&Bv%qVkV#)Er)y$e`2|ZZ9%_8D){4Gpgy*3NiRcw$L>sE
+x(<%7N8`>6vTN8{6iUd|sVwAEmXJkFNG~C8gd5#^*(Yff%!-L%oE3lB>kF9k_%?1yIWL(w53bBgSvpgO|2ybRb7!albJD%zC#bca#(eA`zmw9XGmNkA
+%ZC?RzAs(u7Qbx~YT=z7kIdzybx6lW%EOKIeaq*#r?VYuMP+kxLS(W+n;EGgmSlNRfubEg!NBU6Y9-!id6RRcaBXQ8dXa2&({Rt0H`y|LcMm%;4F}m2
+dF9C60zG=pGE^2I2oa|;qeFM2<Ifb|>0Hg7t0_}xp^e#d-KjNSzmCiaC11*m@f$dbG>G<incu?k5IN`P`;D9wyC1w4xQak^IA>)%hoee*J!;B@Hlt{F
+cYVX6T-r-2AR<*93=#x525Gg8WM~GIQPe^x6GAO+NQGon9%0FL6iW3rUjGG-8~_xy&upf?rc;8i+khhF478*0g;%#d0ZL>%kE882u%Isb5s{%U7IcVm
+J;Y`a+T(dDKWQ{HF7K=80ErkP`NVjz+;_yke%JEAV%4g8*3nTuPfd%0%<<#_&Fb{;tJyMdJx9gbq}`O=B@&WORik)|NI#ZF)k?1dSE^J)pSzMHD`uLF
+aM2fo*ppC}4rCe3U<H&%;CSl?(=n0}zg<QSFx2TV|IA7?6dixUQ{xJsxj(yDBa$$e&MGy+uui|y1sK7HoymCmv55M7myig;W_vWmZRx$QBEeRe!5+>4
+z~S<yJjmGHniyM1lCo%rZ(hdmS?cfe9jgj~=mhgEOj|_8^OdC`w4LG|4_wM=;~Ud5k6PdECBb)QM|lE5Blu#~`u(UENOKJUNYtu1Dk`d4x|{}mvYn9_
+oZhv$5*2Ub>Bc(={2&lH)Dpv0`07eXD{=sC>J<Ndhj&q4m%xpO>AZ6f0|H8<g#&}F5cEhW7Dj42#))zTJ{M+{?L^^o{`Hrp`RIEr9wOM}FYT+Zzs#pd
+J)t}io7r^M+Ri3w%QrYo!<>H!&nE))dYzO?*{$ltsww1``2tAldXe2Cl}C`QO`?Q25?OV`d$%vuSgiBz;PMTL7zqXyAEjF>>?ZYKS@J5x;8TU5jAZl0
+r}2PpdHfu4s0!x!o53zPIK~Y{Ha3dO6d&RUrbbjC^(YgevdEM}39e|a25mXMXW>7ci^jHhc5Y$!a8QV73jE=9XF5X7GFBno$1A@}=}dZk*)N}AItkRD
+ST?Yjz*XlNU5cwK(<9(17=*j)J4*T?!rOhPkv1Ag1wF47?Y2+4vHjs#m~e9jlU7hHhvVtK)6P-%r_=W*C-ep7p3bLt$M3rIK3^<qtEjB>i@jDrf;*-G
+T0yPVfYZW-`RR}#?!4vqko1)_FujG*YB}2ZQ$+GIBD9pi0z{Gv^+(mX3DxX~Iv*OZ5+H)}pKT*%44;}wkP-p%Orqo9BE5Xm{WU!}?*i((DrS?_l0*k+
+Y2{HQr)TN$=~4HWkkINR2likWxD3X;LHg$4{Ow8i;sSMQ0V@0s{`dRyZrVLPdUtkwdYPi$vPB;b4-VgS)1%{aeLg!qe1Cr4g+kxIKR!9SsJ=fs`}y?b
+?4a(`@#)3o!O4mFa^5|H*T)AZ7fu&H9A4Co1jP#2)@k?fGQB*0+dX@KDW6V`Pk&6`o*i}d`Rwq=Qjxa@rw2cDkJ5L)UcNaym6xzeG(Y>;RP5dP*$?Ni
+VD`<==LhfPi3_LSAD=q2keB84lh?8kSf~C&rN%|~;Qa7SO7NaPTzpYprX+Bel+?`a!R&Sp2OwTx6*?2?hr1VP{QjbQetPh>``f#Ni;JJn&W{q2Q44Ii
+1$3`E;uh0=svrm4J43t?G0Rz})8;aycb;R>HJ-{&Xz4|!r}!B#isCefWkXV!2uFw2CFL~UbpS<a#EcNKbJz<LS{v@Ny_yd*pthu6y(=+(>*2e;Ma^bB
+I1qa^a0ou#N}D3)FH#)a+aT9VBB`|=s<YGA$3LKY?`5<hWRR^UxD2rw2rZ~H2IRMBjSWr1k|=wV%W8Uaokbk&eUvYOXaINs2vuRAJsjmx_w~X1lS^(p
+>ciNiP@rqi!%<tGrmpcjf6FG5I09;Wk?BXbKidzmz-+tLRE@{%e0BH&ug%xcDBb-FZnz~4r+G2R=J_zD<JH0syvgRcH8fu7c|0vhgt~*IOL;;U-9rSL
+Z_X|*8z)w3fKLk5zxegyvimkY?4DoB@LxuiJudDGxDY$8ov&_pv=^~(0<YdWFv>_cbP6mT2nfh;G0qG3>v{L`{J4t{ZF_tDDO-$Dw}Drbf6;=aE&B}1
+=HQ=AE7;Iv%uREfDBp711dZ5S^M*~Ko80TX>~DBSqAB3oPx%gVA*4M5xF)jSsMq>X^j}2gDlu7%aPz$T({cCb^mX^(687mr$WV6=D@AA@+|CTUu-@KI
+6~nsQK@bHs+1t=4{z*|0Hp~`75kPJTsLsdp^#4zQwH}O0V+=q&uo+WD2ib8;ieLqD3P^Rv<-pE>n;_5$SNo(3hjmr}nfGbBnoL^!`RMrK;QNzqiobvA
+o?jdziha{P{E>mJlp>h<4o<%N^8D-!@FZZp^x*Ik>fy)n^>nrXUI5Rsfxtq0JD{xs_RJwNy&35CGI9Yvw+IVW3!Up=Gq%WR8gV){>B%#scv2m&*FyJ~
+%kzU$I|e@8W^+$S(rSd@2(WCUWq2Dl!Q1fZ@D|}BiIcXQp(fgiklLJ-Uq#%b(e+C>lj{=;P@px48TRG*djPdZHGrC$OM(Va6$jSDL(a2eO@*w$K*a{O
+N*RT#^v$yF^sQ=F$JT~4SnV5!=pGjqxr&6DF+!<C1D=p7qL41vsTOYfyfd01e}a~nc2yB^(Q0b*NUg}|ke#Jpo|<CUpf10mlVfBJOnd$)NVV)v%+Bk{
+kohqfiCD~mkMw@i49m;My~u&ZL%A3Un@09ob&OQb5p&TqBQ{jqG!`+c1Jh!Q8A$g<k&W_wwlY)6mN0xM+T!9fmc_Jz`ozCH@I>qGs&R^Y$K)QdH6mWn
+D$tN3reE@!K_NpMxmq~+MO-JetdTI$ra%!~3F;2zLyJkhk}I)V9830FyPYZ_4{f8FW9;%qq%giE+cl~$ZPuP6M}((G?sp*F%+)zxT%6E>XFLbM!Mq?u
+Dd((o`Z|tsE%2{zr`je!mfAb)6(v+nC9C($6m;$<m34G@ScZs60BFDbs#^3^6?}oG%hSRae(Ay~ZWN(dmf3DDIGx#2RwcL&EYVq}9{2h+V7;hS4wkA4
+>avKy)P}CB(xN$OOrNQ$`tM>kEqfQ@)pT47-@#+Od`L^kmNp2H$QH_ojxLtjH4EGuir;3_@d!;#rGhwMq_a^&1#~Pka;=kt^B=k_iArg1ug^{Zzag@f
+^@#!$t{lJaUR>f^?XHcbSy55s*(ByUwL-ns%h{Z80=^A*>9yfd;ai(^xiMRJ@pEy1i}Xe87z*3jqii3_ZLD1|w;c%?z{(&rP=jgZLm3aAmId{rT3agD
+_HMPPh;)`L#FRY(P<}i6l&1uKsV??6p73qPw;gB2V;G?*YG_cTWkHxmHSjAE==z1!QVbcO48Z!kZ1Rx`b$rhdD${XH2^24k3tBLJWY02c8RZb_DpIru
+H@CB4Q?XXKH~Z?VuV`_Kb~Zq1ZgW}q@Jo93qfi8UvoF8=5@}7-374f74U1q-!6<64%{p(|>lxX&&d0+z*#Kccnr%etWTOz>5py`0p|8%qh>OYcl<*{U
+ibt?LT;0y&b%bjK(1-VuFe%w5;9npK@GtXh)8+ol79EllG2K4-S>SR*iS}r+D%gVyMm8$$r-PW^!#~qmoah&xs`sg7)?!u|{7<Z<nY}$>fxMJ8lhq>J
+VNXiOJt=eqL}glgT&O^=gM^se06OC?uO~-MaM~Z>GN<YMevl1r0OpYjl*oG|>YM96e)JeGtM*A7kU{mfsShC1cq)B9r1#@|G7Mt`ovgSNkb(A66JqPr
+<&5Uq&H(Ssit%SLAEJfEt9LUK+J+E5K|NHF!81!17@Y0UhsY8?SPeQ8u(wO5qg19B6*t+dufC4@glo7#UvbGkeW-<WdWV0hC$b;F!SN_6gJkmoDo{4S
+a<4c*<_Q5GY1O5z03=q6VT;LTH)?{S%NyuUtcBp$n%jjtf<2?j5s-QxWxv-r(%zQ4bX)!27M{_q{zk}80DpjEZ;O9=4Sf5FfGr(Fj6%qXC+FUzR%mWM
+dDxhXzlKM8w}F`vlH<;}O{X(HdFY5zZrh+5Jg6{Y;R|pyNK{15NEz8_3v7nR<LU=xnEl)hC8QzSse@%#wRKaI2uo?uq(NQA4p2#4pdyHi<l#JKUcSB(
+SsitqLb%M>lG=6dEV=M3Z)mZuVNG#a@`?3OEn!7~I`W~ejXMDDgPUx6oe!ZM`G`bJ>=nt7j)^=BE8vA^y;GhJ@ifSQ)EF%R`H0pa&r}(vKOLMOqeKg7
+qNDR)k5F^PK!k}Rpc}A{Maqz#*3!B+_DuagyFCJk8r%&9rg0Tqxhf0eN=r>6Y?9-&(x@9Xs>$cg_!eo}I)$k!#qS@Zh5Zm42h;mjcmymbT+T5X9@IqI
+Kr`sSuYdr6Uyp>|Q0?sWNoraXaf7zLDd5IzIvQW|%`w)6MY>#|<N&3@GxCZ7Ot$)zE}6@4#O$P?jUz&?J3xRUFXU-uNy;=EjZoVyAJ1ODJ~=+^dIBh9
+t3Hj9&gC+7f+&OA&>46#%h)!;Y9Os%x3=&Og4P{avW8me|8oJ4<PqysC&!V=WaoA)t{XMF(6`6u=V$&9=Zky<R}?nYuk!A^`?`CM9#|w=3tTnJ@$2Km
+gUhZcz2S)O7R6*2S>6J!uO~cf4;D+58)KpQ$1#2;G1o3hN6~b7cb?zwE+@qfe7ahpop2l8xOL#8ZCr{t%~IbF*3GcC`$dPV?|?7eg)>|pe5F}6RJ!0h
+Tk<w#Sq6ELvJ{Gc7qiu3pbu==1V7zq9%P(nV<})en~rN^Os`qiv<c(2_;O&go5Z3$G4dPH-)27>GUQ_?E1Axz7@hjlQNYyU%ifbox59S2jZ$H_*ybDI
+dVWvlQ<I69>nQhWY*1>A9eF}EwvK3ELOK#|mt~ptEl<(S1G!6HEhB_Tj0e|uaCPUfz4zQ0OWi6lReIZ|zN#01IJWORvA*}k70CB1-3kBdgqi?QjI@26
+0)Yn%JMXVA?yqm$iD=OyeCr}!ZdQqeG9@dl0<-$Es%+m=T?Z6YvYWKKJ!Z~y0N4}8o>V$q9Y-XqR0_QBG@R60(KdalGoh0fP;t4sLbc_$|Iu%6M{FKv
+-a_AT?{D9IDEiwS`TJY%Z@b_A2mVUF!{Ru+R>)?pY<R3D1#~iu9@H?5`{Gc5^3{?uiHUq)5{<=#L`6SzCkhD`4!oychr_Q>Ge9ok14?@P;fv7Y=wv9+
+uFy$U(xgSskr@UBVS{A-z_awmO~=?FX3YBit@q)sz0-fOAAh_5;qFD}x7|dRn5zUPV34OywJKLS9TFUbK@~ow7yQ%KGRWF*sKpH=9%^qY;yzhrZ?CVU
+^@7DpsaQS30twISiKpRFJYMh@kXuaYq>EgPEm^t==Y^sUVU!V>n4>aKP`X60XuPxei3ez67U)v=P*<i{8>nFQsbfg6o&$K1ZsT7-#`XJ95*Dr0f>RtD
+!;1u~CRj;eIZ}Q-?h3cpNNd&fl6X)TM#KzjJ#Dr?=6Yd;Tbw9n(HT&GV*nwaq%WYhjL?mFqooRwsSQ{P779B1OC?0MFrFiDrZ*yW^Sx`aQY%Cq3tQem
+e+)bq;%6ny4qJI%<pq#@B2Iy#Y?s@EUw!Chv=y!4=Z0=Qb46R+hD59)q%Upo^qiI$><eRu!!WuHk5+Zij*^BBN`NQt6aMjRKSfhkS_RR&p}xtt6m6O|
+SyMTPn;LM;O5?x)QKQqdJKi#|3?@bJr>svSo-|47hY2TBkOR*~ZMC&WSz3aj&LJ&>b$3MO<Pl)7IPj5Ux0u}_G;<D|F+||HXj6~YHCV3X)(x*@#d$7q
+?fHaa?(y`$aF?{lyeeu^O+E+f?QN<}1v+&nIO0=+o&fZ-k3w*J=Bf55>WOtgKU`~{TexXk><?~GJ~p!jKeqbl1*bP4GItv8q5=?P`#tzUgM$Kem1yPU
+B4SCs5W4tKPBoUgUjlzSuB8ZRPvuM7!mz5X9`ifaw1ea4z%@feMfTne&A8Re_8}_Jp+)5CEDqs@bmX)OtEo!VL|THfA*hHHfQZq|W<@eVh6TV&561Kx
+`nt`Q(S|}~Nhbu(6;X{MbiF{c0*oFN5~QNQV8TGOP=L>38X^{byEW*<-4+?Kxc!);Xa<xh!HH6QI=QBd43s2J(P#oc>C`f*OUw@)BsyXJ&HmaRt4&nB
+9NZ=?QQ|@dd#15*HS+NWs|!hErEyYC+WAD?<qgcCMZ!&mK7dNNz8A_uTYdp&1!+ioRv3*r@YtTK#=>RjPWFwnRBhUNa*zyfP=B<jDaWK#O)zw#R`%)G
+N;O;@xwxfiXnh(l?O(%%(du;*3%#`jKsH75i5+6@cF2?<G7GQ9lXkk)BAPVf4x2T4@$^NaarvtxawK8F?C!SA^x~eGnvdZUf2cJbtA$@7k=gW6;vA#{
+ToqTis`3RpOt|UyWEtglW_!_fz&4xO(uVw#T|a7T99P?v%L6~HL7wJABiqqK@x&IjxZfzTHN&`PMGR6grKR6C8@tUT>T8pQ2C||0hEs4bjBCu`n5Zb|
+meWzPSW&`GD|*bXim4fUhz+<gV3KLsvw$NjFS@qt+1`l(P#nvd2zQX5tYQ2R(cmGh{Y2oO?INd2A<=XUf<UNkFz8x%$F1Jq4tD<c-p-%<Tdi;_-C};A
+y_%EHJE=lK-?b30S9$pmQUglRt~TkKod?PE*z*ntj4TcqWE&_x7#3O~3xexP{){2fb>h)TuU&SXL#l}XU5e5Kb>Q`!Q_*&c;=8glG7OWA!_<3jl<#kC
+C7aIL_fvH~MUQST$^vO17<z4uJ#D^Q<9J+|$kumTC==OmdAn9-LF7ymj}UuDSy*K8Gk2|Z=vY}LaUK2Rn6LVK!NzuMsD{1*eeJ3d@s-3{rgSg1nA`^h
+j}cZLt~W%-z7ieYkm_+(X-q|)PepH+1of~eZa@xgjvSCYh9rzxniVy9LP0*t@~te=V@PD(OIU64d5p$~5+%r^3x&cd(}h9~s-jtKH#rEGi5^Am((xyq
+qV3y}Oo<><_*h&%3C){R;F3zon#<s^wmvqH$WN|ap>wjY?%`OG<MrodoU-j~N-s^RRv5F70LAm*B3nfWWG$0j;t7(9Ic^;f@QBr+gHv2LfuY$X8c=VK
+9OA`-1P!;#2N5U9GUn<K&b$BhzI$<bkscnT-@iXS;&B`T3*x*XqmRmjxJNrkBpN&<N;PVRuEW+NNIt2K8r;X~b*9uR`QVm-R`IQ}WWQ=RS4f-M`_tQQ
++9b#1(p^Zi!q!?777M$u(=ijNG3hjm*GLUogZxKWN!R%au<nZnK$&4Aqn)Z36!+2$%w*GT1tPQ2OKnVHbl~y>5D)|YW&+LaR(;c{r5^s4eIze<q#nl-
+5vEXc;M$AW37(E}JSQ*ayiX4<kALc>mnRplErw6Zx5UoTVPU<4Ns=>hQ(8_6&!~fzAodujM`?X`%TR>rPrnIhsV1oBiTbrQmTuSBFxF^f`wnhz)(lyb
+G1R8B(9LRAdIT3?^n;shj4`Cxp`<U)2<RBHM7&Bkb(k&gppfG@A~B={))4S0k<q?*zOsr`g%o6@ptJ0+bJ;{uLbGFQC7<|^85a4RK%n#?DmXUqkndtB
+#}@c4ST$<SYgoqNEgb64co2OtWA)cma3DoRF*cks40v&l7Mmi$CX;E#$rj}JK(iu@VC*aNd0IQhZoO5Ry?jYZJ%~xrKTkaj$bcoh%1LA7*!npKMuUwx
+CuKH55Y{A^5G!^;2@*-JDax_Lp0ZT67{SA*K{g*RvkB{}=!}<w(lMJL_%?mpy?k?a6uH-3<B)J11ee?CtJcUv?-sH#ySA-EXh8J<`enE<DKz6?V}7S~
+BAC%o@`)k|7fjhT(MVxxDO!VOCCK46Z;e5iC5%~V(y+^AM;%QCAwDT`ZXySZ3TxW1fYzM>md3a_ke^#E7Pax=*qONr21&0C1c7O#o;Fq8p?j9q-z0WD
+;o_=;F<~}6YtCD*6q2y6L!AgUc1#%Mq*d#SSF}W~j*<{DV0OLk;;Kt?;+04eqaAq?4YqB5)(~H;4UnKvD>Tic&{Oow@;yX_^4C&SukyC=T=5ogd6yP*
+v&TFOo*Cx`Zc{nxMQ$OI(lMgVt9A13IBAo9_f18DqFFQ6H(d}kKzH5W(|B26tV$RJhZPgJj)Vl2PJ`G@Z1D8%@ih4T8y#r2TF&T*j|*H@L>~R;oIoQV
+Ga-B$V3w8aHBk2MLRihLqmOis+ml4lmDNmYK#g^KE%!n3z({pem7GPVaDNXYwL-1ZlwRRCXDmD0C8*ez;C4X`RYRZZhRJnm){bi+aHbIvetl@b?AD3|
+C|afKbz|1XNJ*4X)hLONidGthR2s>bk%eG4Tq)w1+1y8zy*&{s_n)Mke#)r&w(THB!?=oOz0?&+E$FU4(tM5H*;VxitO(+Hx+Y&Szv8p<BnYKFsUd)A
+iO2eA)v7H4OW|ECU?cb`EyXDW6h}N1y3Y%Qhep%wK|Y?yQNn>!Isk6>ui?x5>yk%_HKmgAR}H|u3)XzGsDAHNr*FZWrwsVN#`KM?8(4Dd2m#ruu3Ax@
+lwHL-`R!<+MB_Wm?X=m*!i$>NM47#_PR=zZ>>OP9nU?E|JV;SET@I=gx3|;e+xYVA$L{HG2k(y4Z-4Cm`rAeK5NMI#;)BD(?#0D#@6L~Z0zOw>Cun_b
+!Y=WTqlC=>kAFBlJMSJITy&GbM({G)3ib&=A4i%)+4q@7Saxl82@rNSn&cT}AgKB^2aaQN@VH}hpfQr1jpdOhYC{;8zZ>-t!}-!&l3EvAay9+^4z~4P
+2iRzE@fJ7}@$3mrs<)Q>_>-|0OeqUl9IzaaQ^W0tQhVF6wPYEsNhrlJZi&{KWY@yOpQYzVXQwB>hQIOC>DlS`7_v;C4^PgzzjP1bG2Rmi`b48$N`=>F
+Cnsk=+Y~0lycjITa|}8_U6AJ^50*MctDHqT8t(HzlbT4K4~68EUfAV#pS>F4cWk?LwCwn$eUTntoOgeSdFzU0ia{48C4;=7Y>nT9HaVXk@0z?gX&$y0
+jPiE{H-!SH!)!Rju<OgoA@nIZCHYm7u_y1>i}0nLw@kY-)6sYej4RC+eNibuyEjWIt=&kRNO?>UEOT!@K&CT<(avR4IDwyoBOchmr=OUoZ|fBY25|$-
+lD{bo&|PgACg;L%cD3#R*iELXQxA=cO<x~dYqM~a3*mQNJ)E;W5zb9^TGJ->)%Tp6*ylf0jAOQ5;snuj<z+Q0WwC;(U&E2-s3DOvE%rsEffP6J?a|r&
+j@dkM_~Zt~1CsADCh^T|{A^FKxPv$s!=dABEkkhDuUO*HOXQbLzC~o9-;!aBr^|i(C%<NOJia5+YF`L2eF;5a_war}8I7FlVQ)n%JVzx#0m$Rwc*Hy^
+1jl1bbn_yVE;|(%X3NZ3B)mcR8<%}{_22ox^()}8=>CeyiCC(IwXqAG-p5V{Wz$yKwED&Xef}e#7M#va8+3}vm~o3xdWesv&4wn85pGj!Y%_|@p+g9b
+oQZ6#-`neZqsJ;ugD11njzu$-o=gEhz<el~e9TPTB6VXzQ}W8F*!!o5T`v}O*3mK?F--SH?aIv#F)iiplQFmP&qpZ$Ja0qcpGL}LM9YPrxGF_p(njb;
+ursz-6fTZ2N2M#|I=>()qsI_4;#$vddtKs4g-V<+0(RmC9WrmS!jX_;zF2C<<BPN-BQ|4(hzshr-YVlh9U~*oGO_xRNc;{eX(e68vx;7*;0y1+89=2e
+3<?6@jNlAi6{A`=U&o#E_r?b%!qahhO^N!XuqZ-*(x4x4G3f-Z31B(+p$$T6qaHf(lqp)lz8^C2m!lsv`W|tBRWZy%;ul^RTz(UwtXJa#goeSN$UOK{
+dpWzEh$W8Nh@dk4CR^m?aEE=j*@}iR-sX=jf4IC_<T<(ev}-y{TnUjFoUksDEeh1|puD7RWWrj19Ucr_dsaJgORQh<M#iBF$}54gW|~LeL8tf!-J~QY
+hBym}eLq@9Kvnt3IFgH~mzrmGQ_5s2J_052w5O4a9dCl9RsmMKT^+lMJ=t1+mzxgW(eb&&=~Q#9PLx<9qP`d9i$c!znzsD&@H#Sbvie1`w2NkohH{hf
+l_3+3>9wI<9~8Zl`v6&`XBrmcDj#9??=RXfU#c<@X|`~@{7VQ2%85!<WcL&^qae%h2JTBCKM&F&jGj){JY@!6{=&<%w<nbWX+YBl{o5R!`Fa!3y0bje
+?nC)pmkb543ywHZ0R{{ho#rs<Ld^~*u1k#M65)~5+z+|P1?QDwLH_k*c9l)oQHdPYqb5fi9+E~^s@yHc#AHhgs4|sK;=;+5XB>257MhsEK@^yE$4KLn
+x{!0+G}9B>s1dxeDv58lAJNq}_+zIqa^!Zs!fHFjv2IHGx_T*5$C|Wyf*=kxTe2ReK@tq@ec9=oWJZ;>z<3w2V}nz#oo_fnodzgh4nQkZ2^ZaWqR~D9
+ojUk2c*q8Y<SO+jQ=r+&_-c_Y?spI7=&nLkMR>8ABWT(sk3mXg&o8Wzh=*w&Z30>FJIOD{F)GStBl00JVyH?dLIY@nYKdVdw;k701XSTkbU@OG;&~N#
+4$VZ%<1~&x7ou%sKG^{6t;*Z{)A9M``-79Td-@Z%=6!{}jt(d&#qlrL2HIL%lMQR4SRzO0L-GLS&=yZom~TID41{`y656J&;BVaHfm4q%2T6V5T2DQ&
+H?$U&4YJlZ&_zAX(^vdk51egk9$su>+82SLZQQr*^X%@Bo+*paBDSJWhI}LpK`=JGF5yJ4nP=g0#)N3h<6`f8jE1OHEUoAnheOk@Lvfbmu;R_%E$w4z
+s4xCp<kzc7hRjvHz|N0DXJmFwl2gN*pzxG48*=+r#^=7pvs@O3Y7;KoT`T+9DVTwPb-yR8CqSRj=ryyNfQ`&xzCrGE6TTgPA63Q_*}#rtims)k(Q9}-
+oh@G@dJqZ;9uJNv6X0xd-yr?*MVNlVY8j_*C<f<;^JHs2;!V_`?Bn`6;P;oWcm5Ow&p4TDXkZi7BogzjNv(dzL-t;hL9)9*t6TEjTw2Gih-{QFZFn6w
+?1s#FE;metCDE-D>Pg<*X48!1dzzt;%a2x5*sR&a#8R3pRw>yv1d?jl&6}$Ur_>M_RvX1<fm-~E@y$qRp3awFe!)PTGQs(o-Ozws!n$}t0-D2?2aZ{O
+{6OgK))NA6x1JF1+sO_n>wwT_TWnb$4XfQU%ajD)nPrV{v(Kog+5b~wl2>cf0f)nsLAFB0J>0r&FK|G8QA{LsJ%7V{AWb67DkklVi<3jyMtppCes+0w
+cy@vo(_$E(*gBjaKGn2`CWCTY^Py9^Czb@ZsCn{t0EpTR#2OXm5E{%@{NC|MOKe(%pdG!^$f|H`Vmav8kaJ6AfT${$Ow8j6M-X*+AZLe!l2yEGx#Gg}
+$oJEFI{C*R9RLYIEZyd>!T>-Uj6rPn^c2MIR!D=a=={(9@c(LtcBl_9<frcW@#|mHU%uM=b9!-ketd`)f_t)dLL|DhkQndqm&EG!8pkgs)y$Y5pHOd*
+p>T9RRoiiu$MP{YxLP-qU)Kx>_bTNUq>QgE{Jadl^P!vZ-Nbe^FQd>0WUBNa`YGr6mB@y`UZOv|b8=Wxiz$5pMFCw{MNve!GOkM4g}|DUG#^2i#Sbb$
+Bx~tOQS#T4l2s%4zy-AM9(4)Gi>PYLMgkXi){1D*C~fMT2Lz(oeRsf=lbsKljDkW0UC@!*Rc`7>saVK|b0~P|qD143fT3;jfr%{S+3Cl~cM~U5v{+C(
+nBCrHEL@CsSH)uYYCPQ~a5-Myn-D6#V^6e`(Z6UyzD;fSg9c#mc;-DGtkNKXQ=Gx=Y_*)Pma&WzHAW3d1Vft<(4@_bD4v^_urF|u7krpXat<Cu9oaEQ
+<Cf=A9OGFzKVLb<B((4jBLX)Co3s&+{xuQT;iBHyppYCTxS^;BpKQ#@;TWm7tChr#l$A^wAusYfI4OAwge_Yd;=?=}e1riN636MyYFde$hq9Rt>TUuN
+U3OUg*drygM#{@ZOC&|BU$|i;v)_^Rk>5JUIH$NxH_&&XE#N?;f%M||h{7|juc8oB09-{oa89nG7f7ApgT71nEj_+~$4!vFd4Kw2$vEpO`rCKkg*)+w
+;reCk&zmIvw$m~X$+zK$7mc63!z97!`_qf}@7|rAUv`g>hP#3j%k&>^5{+yyo8LQ+7^j>F3Zgsc)i9srm>#9{8X%bS^uzIG2$vjyN*K8scRJ}tZAB69
+$jO#M-x209S!r!Jd4w<-;_W?hM!6=70?~y6;{d~euYV;zjT)jmZwkr}fKc?Ymo59Q)D9*z9*x4C9W11Yl%)=Fe|44Ig%k~KHK24B(rm-q>|TQR%7kZ3
+S`{sIL?wkIktx6vQbeEFben7<#}p}Un8VJ_PAH<sj0}Uk_3$QwUrV)Lym%36PW6mpsk~HTU_7OGRj|7)30fcXCUWF|Y?K8l_zR)G>88UYdDYi7g#+>j
+^a#Ft#)8Q@;nbO6YlVFNa6jenE^mM;3fIv7CfxZZTtg4MW;~Twm=|~@@!JW9)E$}Ty}pX@?$DTT=xWnZO!++H8*TyLCtAp$8hmiJj{!x)^if~J3n1QG
+I1!CLK9v<I%z43R5KEK!n~W$hKq}G+`?Sm~-x{+tpB6HCUf0XJ@qo2AtR9v*S%64k{5hx|%`8c*+MBA>hFa%H>qe@vngY@Xc!JlkgM{7|9_DNpAm|qD
+i0i0^jhbKz05ViAV?_evS^Im0;m2p@BT0TFd#)<^^p1H!7v~Flr-+@=-@coNSK<g52P5wuh!mbY<)$p|XA1Bt`miL1+lVSm#%+_z+QZgtJ4y_DVeA;_
+DS=b_DwJ@01@iFLM*~TatH${Da=W$)aX`Jwuf@X(7MuObcloA~@Zb-NjR^Xqc01Cbd<EsI`tTuA4^e*JGtZ5|^>Zd+wQZPD_6doFC60$MxwFsFuF_02
+%a@(LS@N1&2YsR?B0DZ2+HAA6u!W&C4=Ll?qf`e<U~J7$lHzmOt6@$ob}y|p0&IXr=_DU<%DiRFrF*Z~>fAh4wb?HzH%Lv@FTJW?)>kF4<<~>!{vE&v
+41u{}D(;toy5k`yZ(+Km*H@CH*9W!)NFi*P1f&K<G(*zZ^o0zMPN*3N!--=2bDJ$bnusr^Fvn=Jk8mIu?wMC~1+I|T#$kV0zz>FYUV})6Iqh&8SOP&N
+je_w&#^N-l-%Nx{Tp|0qho$<Gl^xfvhyV6_J1;5Mi2tTXVV<F+tRwcRd_DCqw^%4flTx8r+H}1%JD!v}(HZC9n&Dxy)!``+r)aA9(QMStK2fCQ7RW77
+H;~G_s4e49%p8&18A~ajifv=wBBFvrC70=Rn5Z2oL9QajKwg9jQ(OiQ3%iHCbO32UY_+|>LG9^c;{+Z73O+#S&`$yeWU+=EI|&{pv#F8sBYYFUQ)Kt9
+Nf|LLGz!I`yiGXieo}t-0^TJ!yFj9tKD-1SCyAY|@<NagpY<KsYD^>-38W>I)%mjj7%``{cS52XIb!pCKDj5TOhUK8O)GQ|bBW5=FF3-2Bi>OUKZIjM
+;!_9<TGc5pblZ?kISCQ)k<Sba2@e&$U=GhAwy4Fwdd1P0-5x^Butkf^({##VX4qk$VkA0k*Vy#S6kaH-qCPuLmwm4gy(fMXE#!H|&{I&`PRGUxL}@%x
+CM96tZ5Fpdkfzb**K9WzR@-fgKEhi^*wi7Hi<|Li`RK-YL@%9eZ<DBzmNWg9yRKw{%Kg09w;M_YH43-C#cB_0C{Z4csAOG&RCrG&)QHT8QF_n{<(#tq
+cDu!kuyoDr$J5b_0<<`i396isE}R<ZMM}K%HG?fwdYHsmb4|?_M7FK4vie#YgfAu2B}Zm54c9mjqBMvkB9WzG064#wNB>vY?+uFZrc+xJr?R|>`n8p5
+s**KkBS}GV39xIrCiF<{B~P5T@-v*Ej(L3onI_kg0?g}KHlf6Oi+p^GYt1@R+Amg-&S%AvKUo^cd08#5EddRaO*xk=8g)sIostz~%U{KzYX@X?%ycxu
+U5*gbc6=FBBS7*nt4Rhp$_qyJpZy-rlJPYUiC<d>gc3(y)8ZdWEiwSA=lO!_hM3@D1kO8r#AHG&h35`2BZk+plOxMe%D8qBby6MCrX5}Y;<}m*@6C#1
+Wft~Pv|I8jK(>}o2f`;b@xgexm21+D0^;@&Tp+38AR~orq>3t^0`AVDBjTf}5%naY_{ua@fkl64+_NVfc(cCOXtJUcW?hCk^O6M0f`l8EWt7f@;t*Lr
+g}kEiauo(rf)Rohs=BAO<+V=W)s?r#2-CET1-_JmR$5OSGC+jcXs5*S*$bO}P6jr(k$65+0y<bc>Ps$;5}-C>UTiNhV4E339>0Pn0Kwk1D?8%UXSsU5
+;QjaIdHPo;TMFtDZBZJfC=jy}<8RAW_+JN3x)lwUv+pF|^30scP2cs`U#PSGBI>n16#W-b%d-vB@vwb9UM8&RSY&ZSj)OD3s9N7WkWqu<g}S3+LoJ*A
+<T;s7g0Ozo%PGOEMnht)TP>ZRa7ArZM%kj2yri<u#=EHA-9b}c$zoE<7;MmEl}rk04YI`Pq-hiYu45B|Uy}(wr8Zdu*DlLlZjLpYckx14voBf(?nXEb
+$|Cau)r@Zr0Ek|^e|r&$Q{TRKL@^lv9Q9$b|MebOe`V9+E+?I^x()Cfw&8kE^Ts^2Ib*DqRMxSw3MH?7PXQfeA-ir?Y~6>8`ym1A)ntMnUF%Te-}ugC
+o$Mh2YkLYi{n{OIO0Wx~B(u>ah)u%O$XQT<d1Sm`lfvr4R79B8HJ%y1uS*;sX9B`|E&@}=nvM@XT>rhDKW96m{`%`LHzFI}rPMzp1?61d6rcXFOE7M@
+EiU^a@m_tG0eiY1b`Y+yZc`hMoC`;4F%U_9DwYk%cjgh%-HadGDaB?^Q^Zx6)(g<Q9EJ`c$i);EpTz=%SR{9t<{otdu!+$E+PnP)=v$QM&rG<hkWvcZ
+y6&Tqb+Lq9UnJ!vF$pusBvY@tIe!22$*Y1;ZreNL<-{RnA6*H9TLuUPz>!J58`bH;F){74@G+{L(aFUPl<@D<XQ$sETy(#9g;;m*<*P5g{Oarf^`}2)
+SA*f``eyv!A1Ald`QI1Cr@PPh|6t+B$NXM)h|cwJe9f{*8FpKVX`pqdV+=DwB>~1!!B}%5BT`1fCR;4B`}ozKka=_hTJ(iI6;`)724s)9x(#ML<TN7T
+AH!FB{qS$xnB%$#hq;Z*Ak-7rf%^fFU^($*^CCfzh3JV(BigXWUxnKOwvzBa!!KU;eajFN=5&EnWBkRdM6i{eJh^pR{Ae;+8~<Z3K{X-{paioe0yzwI
+jrqg?i5V@j^-afB6%~qOvkYYJlEO+muGxmRjOZ*<KKFVkYY0mX&xIQ;ZT6^k#6l$V4$4Fg3<Imh1mj>f*L(={FF*-Wkw9CPfw;+pfuLBbOJbDU;W=;s
+IWbS!bvB;1qlbZGEBrCPmtU6v;_98OY7Df>Ob#rTG1Af`z%*dB%JOZnJjp_7v5btN#9Hf)xN?f8@YsLYmnxdFx|tcKa$DH6$YdnLafwNzjo`fV?BG`3
+ubO>utbt^{;&FzYWGoDhbLeSR>7~uXvTt7rGmOLB*+D3>&$H{;BK!hVw$wmaisJP|5X&6HY5_NMFk4N@)nPT|1Zj8&5Ddb8v7B->werb0qVypVnOuKH
+8kQw5MdVJC+T4U|th-rnZE-k<6>d6mEu0XBI;x$?Z8jZ`P)G8+Ott^D=z)3V6koO;wtb=_WVk;8d@TVV4RttBjZ`Aqxn)CcF!z&Z6F5z}Bz&9*(O{|}
+34!DWNEF{TvxXwn()fCq9!PGDwMxXCRyoF;)=!<Vg1$(zBvhc2>srJCY!Z5RGn<I#k;ovNQ-L-d61xRM&&O0a;p{{78xv<1_qX&>^9|Y6=kgwKFpSxX
+q8E}V!CtqRM-jD!l8f-cEQ^4Dq*KR~!qtx@EOoCi_%dP)a+KxRzQ15_VT*vYMeSXmHSmdS;1dQzlo^!c)U1D?c)D7ow*{LA7k|fjBQPX-KsPT09fC2o
+sv*2X$<&|Ha^l2x<8OA}GOv;~aC!Dl=$JJlgAT>NXi>OJlg8fWw0F|ivl3U@b7b!|5f;YFy5#kywwlwFFB2}Z>4C2ho@uiXF0QvPA42wH7iauFOntCq
+y~OXt+^eY~>jpes-q9-jRgJ_m)5IHL*<c2h$+Z_lRSvYuA+$+OXH5yxA2VFF&=sY7{~BoTLT$#}O`w{i@tHAjaJt~4dvJdEhLd$iJ3EzJOPYS`DmU4;
+lE7yF=6dgcO5Yxw9{kWflKkKrga54leN7Va;Gp;jZRr~KdK1ky$^mDb+@$F6vQ#tJb4+*&(5q|&%hK5ng~jO&{S2s-qgQNXOKF&C*{a!&(T)xC9j6H5
+DMY0tiqwt-mWzcwT*CD3CI=MY2LF4WR1a@~V*_SW=_VqAEF4xFWn3n?Q(Y8FKXH<uS!(UZBsU)5TRWVf3GIduwxC$e5!7-Xd9N#27Y@h2T*&8y_<DJ$
+2#7515;s=IOBUOr(B~`%_k_dZ?YiKdFXBL`*Ou9KGps<8zG$XARHm`8p9-?>OpXfdwwA<f*5ZL<`6kZ2)E6ZyQ?v~D`y>u+p(C!<crf+sIt@1;4m7SJ
+Us5xG`D`9zI^`ZEHKA{+`jbG`vs*X6n5kGwEQT6-JiJy&XNIo23A+vTj>qK%!=BmPhX(y(pWb*@Km0n)BnvW*w|q|hWkudf<2c!T)L!N`ZVbDm)%HF@
+hiresh3qlFB-x_h;hRnNSmLFIoH|XU;IINcon*ra!S%ENz-%#Do>1drxP{F*A*2;T@jBp$#96!2lD)1Z6!tgD@-R{R?q(w9>)GOZbqhRY5t~aO_X2JM
+5q+ec_((tzQN@0lw}pGl;YG*|W@l%<$VX$!DA*=PmmNbpYJ2bw`xv7GCh;0>BQLm>*>rNh!<P0W{D5=VL5~?lH~q>zlwr5s)z){icaHmAsk`aSc2>HZ
+Y^~zARMUdahzdCKs*XaG9<YF1R%(iLpwuiEp#XV6>r5%548q4$YRTTg4iUNTHb|e^%g-out?w`K0t-mbxIc>rd#P!^y!eU0Sh<T>G&bkzF_fklOfZ{u
+UXvGXw^bW=LWY3Z3E^ar(A)a;Nhn<#n7Qs~*oY)T0b0}$7?==b#m82#4R8232RI~nA{5gKbUcJP#N3q<jF_bf>e9cs;imx-i%)Oqs<o&=$w6(`(VB))
+3!RchMMa>`|IyN~1wnf9{Hl;1gVU~x8<I_`>#Hmv*-SFn6lZQ}vLwS7hc(GvfvB{SouU&)FTWBB&r1`5AMo;TKX{xr64D3uCw?+mYndU5>n*QVP^13H
+MENls53RYw9SYDe{sELlx$^20NiD<dYDQo0Yt$fQKT^N&L3!Z=yYMYC2eDXEPgfJ#q0gumkyoPaC|^~9q|SC4!pN*0A3Ilz_55{yaPN5WXCoKAxb#wa
+(7nCB!e{R`<K=gwrzvVyOMO8NV(!XR-Fh}+Aq>2=`2n<S)MN#NEpJe&H<6@!xwT~DaB-!R5Seg}a=Q^`ctodvuLDsfI=H+j#WT|U-g21gl#_5~1jOwV
+F=w!wijFBAI<-?KTk3I!#TccO0xsf(S9Lv*3B3%5D>hOm8j{AtKrBcxkW{=C+icZCN(|NF7z-^!9Bn>KqbACXj%P{xVdhC<ysD5OO>Y4qr|I)#1lNO_
+IFtV#Bb!D+09#sPag38rhD;>ITz$gGvrJthP79SsV`Tt`#=*#W0O^89v9~grVWZ^t+DLvcF;Ym23k5Q(Hf}m<;8JeM(Uz+pI+cg}6q8K?${*3S2;<f8
+A2KqaASC<TMT}FV!ZgoB9t1+sZ(%&;31^(hl(98lH8z1Dotu<nBd#S+0}%)>Sz-lXcKsh!J+aX0FUBJd1!@e;*@(1Q&K9{EL9}l$P^>H8dNdNj@9Qna
+{TSYh#Xu$cfcN#WvmuIjy<luy<2E4fY<GD+k7)oBk)ZRW<3#lW{==I^Z6q3jjvD9i5-PQ>Z<WiKW;0YU&?{>xmEFhEk~s*8joUkm(RUbYIaY()bWR>!
+q{(=cqvc7{;IR491;SSx<&JN2{WT`_9UW?nTZ%Owx^p^=HhH$CvuRq4ucyEP<Hze&MhUh}p&#%??B4)YO4DF?a5^OQ5=7Zp$>yRJ#*H-+H~M(#X1kXe
+t5z;HP2Vv)akh!`k?>{qF1e7luw?tRZ2KH`De+?C(_$bZQ+G_v!&F{;WwRdLe#Yr7LsVdte_7?0WsUy%-Eo3gAl;dN&IhX{r>cr}$Wm|THj?OiPIygX
+;{i42Oa2KQ^e~?n{7}oi_ibM#o>{nMyEsr3z6?H2?n5o9N#r;H*3OQTpAMLY{)1R!Hg|G0M7xm}yv;=`4qMjScC-L2KJ<@~WAeo&R;&_HNnt$~WXzO&
+Dpf0u)M9B(Z<s9QkGO0iTXYPZjA;{nBKE-8q$#(I!8Kjt+YVf$YMKYn9FxUr8uzwM)R661H^Yp^#0@lA3}BIojM&#j!Ar6y;Zoh``K6%m58fZ*ApDp#
+jj);vTeGG-n*{VP@0(a~c_@JRa>suA#u128rIaL_X=>;S3^N-?+t8Vqlrp=>_UVUbZ{HrA9#LS7fC*<{U76Bq1rebmd_h0p1>+5T!@uB_$jUl8cX);1
+318q}EHS1w;14|D1n>#}wgT2oBUNhoGR{PyH(aS>^I5W9Yjow2DJ#sPPU#^Bd#M7P&LR)jDD>w}v@ZHlko&b16c21Y2js%5WqVSlA8*?+zNDm91)mr`
+dV5x}Xvfo1n#b1>R^%W2#V7}BO%jo+LPfqIu}ZlP#LUumF89!<gLqA`I!iyQk{J3HuJO<2LF34mX2w6}_g6ExDaX?#6j{w(^Y52ma7=o<!MOF;15`z%
+%NyX`Zr}#QFZcG+y}dnx`xJ4Fjtlk(>-~v6(y`WPk>~#)M}9^MV~iq%@h4G+EykjR29*s$Ej;yF!zwW+@<c|7)pE`$>(aC(_%hvFj8nQyQ_`{lWsnyI
+6mIFBaaui$rbPNEQ(DTAQy!|`q&WVm)d9om&S6<u3tY0XX$m;h3R!*o_U!2Wi6}SItAD&gG?fm};+Ak&Dn^p@d-9K43UQDYf1dy!`vw0l2*v&b3nj89
+$9701b)}e2iAques`0}u;30tN`ZO*I5@u0VR%ud5A6!=wp<ozAhCOa7L@T;KCiF|e-*>*Z$)1g+tO1#Q8y+WSD|gpvR_xwgi|oLpFlArSJq<IF7?1dh
+qR(9tstvW+odUpy`Sq&b@;qYklqVW~f{GBf`l6H`MiwisODnFy&Sax0zAXb$Jf3tc;K)h9>xMA(ehB}j;Mf9CWQ$$<o<OZFB#_cDyhGy;<l4q)`HsQQ
+fM^Qu@TJ*#A#1P{YD13lt1+51LUA~!K*N2)pQF)Of8z0^-zc_(XE~+%84fD`Wcwi*h_MkQJCtSiF$ZpBtLUI~luwcw#aiaIL2JT?V2kA(DKdAUm{*<!
+{io6#hH5jP_&#{A<W|I*-y6vP6<cn)n=XCu$2!2qc>DL6>G>e!^4E9W^zcph@W<oRAD(Ur;y@`Cxc-amLh{cT?a;8)^7wCvkj9bfN^#QsNNDvfS<@(M
+@L;Ub@GN<2S{pJ@BcYKgW(lUEWM81>^=vlmkYk_#0)CIT)0ZMN7=d{va*s-c1mx<djFlV!TMdtD{5UA#3j2Mta<<O5ux!pnME8(vMfU6aVH@<4#TT?>
+T27^f*mj;c?J7)T4?j~_4pH2LarH575Jy9ku^>|@v4={nlmGsMPL|NO02VdAESoN}+Xp|eR#p9|ro{V|M=tQh44vdR<iSugO#vsSw4zHE@EbEn@`7`&
+Y@~su(88jmb|wJ0oGk`7QN3W^C@458LS;;7$T`W$hoE*`Zkiag1%T-nv+G56Td7iGzscUmo<lv2O!%69Ut=3JpBZ~+YQTV7@QJs^9A>jRb(aQ30u$ng
+&`N=rm7vBrJ*=}$kAg>bBd{trvzHXdiZ_#@cLVi<Xb2-l!?W2bKf-3+T=-(bSSfH8_N)%$#a2Jr;F7Q=a=q0F$?TkFN_5TE)@F@Q8&yR4m(!%bc6G^Z
+I1X2n{I;lDWA<rq2Bo2^;q^u$A0SVdVE}~u9=%FYS$0KUH`=foe95z1bAGU4yR~%RMBW*3NF!bd`HDd`zS>ZU$V3-2-@XaI68&BjG|oj1OY|2#7+SyA
+`KpgjUbhsf!-<nt2dg^4192u?TG9G;sN;IGD~RLvVM9RlJqe3W$MYUHlX}P-gdr(Mzl<D`wN8uhwBEe?_HYe8KoR=cW5m4WER4{d&RkA+O&(a-#1k9U
+fbNdU#tHs2s_->NYANI42{?3jiy1kEuq6l6S>{kmvJVFK_1MP=AV^Ksf-JR@GWUtPH-Q#fCQgOCS8teJ=jE&Z2G}^<xSH!hJ=Wa~`QTlQTaHCEiUv18
+_l7&?;p)X5Kti1}MOv7RoH+y7`Op6h7q{Wg;*oM3Ph*U^127sRu?RJH(JX{Hw-mjj2v<`Cc9>*g6qXjJ6Rx-ZqLL??7hTxR8YjH@OSr~)8OZlAzQ&fx
+(L^E{p;*He2N*t?;1=`BxWUAH?T4P^fY@Jb2PHbQ6^DnK<QdM(glHjuyee^k;UJvTh&P3wmzZp0iEd@g+SGlKDU!lo`RYjWovk+^|GVBqZA3&FT3FDi
+kYSUk8OTX*%WswoQJlU-UFu7Rh~#cvpp#+<GK!K#E0Mr<$kf*~vW=UjZ)66EUA2`x49y#!@<yJdzYWuOv0JCTa1ukbDNbc8befO{X@UJ2d01o)!^@#j
+C^=`b+kEoW>C?<==R9V6@#SN^@Y=k<#raDpJU^ZP<px=P)YHP2;9GhbnVo7Y*I&~JT+ok&E3b7cB%7LhX(uNTiYSI4Jvcn<o^;O-F3-+M{1$x(OrAa<
+c>?C5>32I-4n0j-QO>Wg@Lo@cMf-MMph0o=DI1d=f1D(4xxs3fmA@webSdV$kI}rHz`u3wjd3bReed%3oQsZfuK}vVomsng%(?3-zM}1*_q?JcdBxZS
+R{8{I?~A(g<c`TXQ?wY?Z<bdZV|JEr8lEzAVMTMh!F&~U6xYH!!-ERSh}j^;8ZNN;@Jc^yg3zqEM>cy|R$A<QgeMvLbRF;Ly?4oZ25XhsQ49f$9uTfg
+M|DTgUk~V|$J^O&*$e{CTQTdjcaTV(#f<0&ECUySiz;epVt?d)2`l&qL&#Vv2Ln<kiFXH=hi|$^`>>8Rln|G1^ZJz!398WGsFij#F(Q7eqT9|t16$FM
+7=f%`@eFV-LF+PE$_HpQgYM?x39IG=WOp1ix}?@MT_L|eJ$rxAJ-;}<?C#UC;<ra<r<XsU!^`h~z3d*I9mz)>yS1sX`3by94zf8(*Ep+zILf2dm;5XT
+1z~+84G${c4fjd)ON{0|N5c~}pufD1l-kAIb(a|ThtHT6gfZaNb}_yQj_eD&y*QQ_T-6tHk0MmMP;#&poYGRy8;!9Z@?tRjLt_-><&_6PF;<HtSmugY
+hTm0>t+!?$L*^N=wD63t4~|c^HW<+(TOyIg7bz+k1ba!ksp&Sg!L&MiR6E_)iBegF_&ibS6=3MEzbwbg;Fw9C!@L!mm!nf?DD9j4vk6SWQg`ckTWv*5
+8~2e-;X$C~Df+pkS6_cAK^mI6(tZ*RA95A#M^5PMT3yuac`HNi)3t_%ikZi^`Gd}iZ-E<wy?Vqj@t<*GoMhu$Cn=T4@(_%YHm|tL=EmIW-yzawi4$*h
+@$V39tLu2mV3v4!P4%HvP@`wO>z8Q)eFWckU!R>*XfzeX?QrnWok)b)Yz^g$vR9u(kd5{r9o|0Tg!MNYwdfP^Wn4oQk21AVyBI)ETJ|-N6p3AYC(-3H
+{7p<<*kQ?S`;a2-)w^GI^b}g(ONu})Et_E>gMM=_edFyVU~YUcdHFfZgX?r@z3=?DGMA`t9V@5+_Uwp1Mv+lsQC2$1(16ARnJ-)f;ELee@G>#FN3)3)
+ec)BuB$1d-%L|DiXKT9F);c1`L|~+t&kP6#;^dBC;z+YqD4HqP!J-%>6Wgb}h2juXZ_6kquiIoBN945$JyQ-(6Y$M$>%Aies}fcwkkE}RPGi%plnl4H
+U+S<;hJ67NETh2<W}1S6OlRK;UXG}n$RVmlS%*kc$-AQJVWW{9%^*yYF#uO>6s}TV#vY|9D}hA#1Of(&W=pzz6yX-<ffzKp%f?F%c0>;Pe36mt5EG<I
+3PUHe7LTEtteF8slK5I`6QD@?P!|rfSR6kz(wN~0dy&mTsv}mjt1wJam75~37MC{3<aVxU6sx90nrP-TT#!N-Svr+Ebvcr1ioBe$@)&!xX|7%4AvP(~
+Y>K1t=h*S(bq{D|ykg2}MBz`bY0tWb`h^oJKda}7j*t=lNwI&;sk~auKGID~`B%($W2FH}0<=aN0aKN(rtBIb-QyP|8dlRmE<0%^FGX6?dYhPoLR0Ob
+@vDhfpIt9<I8*h3kt5fhT*9g1&dEwOt+unycCbbx!Dj!+|1UL9G2DX(0yD#5!~XFU0eO0t-G{fp4N!gux`F7u<qQx{rkK5pA2S6=Dwash5);dDn`a2$
+|B0PrT-2lBgqBFxScMJS>GEVWaFH5u>Ao2k-ZgE4GTE%l>Zp<is}iirDzi3h*MThudWrQ`BIcWo@EYU&1eC$!CF%h~ILY<5>;bjHhW*eGOFlY5)hbRU
+WRJKZrUw^4mgG%H_ELIN`iG;;iulQixJGu)?50fR+DO8u&I_)H5?RiI6U~9%CQGcoD{XSH(vA4EbDAQy9j_!>B*XHGJ#u3<>7(QG?&0Ox`LE@4(v&B6
+OxAm7kh9AIi1ntu-t6KD+cEp6!d=WZu0%wNR9g~A*vJ(Aq;QaA7~F8HVFF@KAF)e_fCOwu(8hBwC}BdIf9BJ8v0P;n*HaJ=*geK_kf4&0#L6Kmi0&qQ
+4R5nyUUJy7Q-J~ScGb_6JwsUSsS}<^dUx8*T_7c9(_yxAn=iA-mHJB5oorejF_n)VY|`k_B{1h~p$e@VQAHIsJxM`o1o}DRHZ-386fc~D&B%aFWMWg?
+I@9_59#_6S7+sg=Q-t<g=q2dp)#fx>8J+jYh{6OCT8WtSQ&xgm`$3kVUi|17AM5?QBHajSLw&yxJ%%kes9{CiD)JSSs5stNu^V;h7){vAafd1kA!-OC
+WJUUo7nMg!*#Ts-w23%yihfU@J1$-Bw1>@T6m%-+h&dx7hIs0>aach<tclV`PI4*Mu-n85eALa3GbEGaEnv-yGA1|Ie&SFbor;~lio~R3bJ)n5;Jo#c
+FEn}~cLPUFv+t)9)6C~cP12F8W^pmTR?4Chj&(EMZZx7OX0R~!{SGb7Sea~wNi8&-0W$tLrrKDmtVoium}6@uA4h1ovV(>3c<0yG-fvv%$gDLqUv|;=
+gDW!)Bw$*&*VKp%kUxN7x~sP1jR_;%+2K%EwyNsJ{Mwjr4HFy8DF4N3j{XhSK-CFm<I6OdHSprrSWyAGNaK-2UzX7fA-D9+-ZC5kytEEYb6r#>%emh6
+)q_SD=6zCO8|w-!)Kd^L1$4;qe9hn%vpdv3NX{8}Vt&bpYSeLryv*S%l0#gluki-RcnezhqL8=S6oDK=k9+PVG$xHT;7_8uO{hTE{%0m#1i8vD#+c^L
+5AbROX~VJ32TKf>^Tar>b_KcRUIcX`5=!$6)=xvbshsTfhV#WlD$Gz<B-(-}hJEv6y=jaH)LHzy&K|9KOQxID8C)A)j;#R{o-9SZUj{YSI3%SXl6%{!
+T(us5z<jL3SxM0|lN7SG(V{4-lS9G9RoPVwTcJ}!qiT#g#ef6FXBCTd5zR@h7AH%ElJ%>G!!WCieOps95u6$9TFUzqnN*N8<Zr^4rP5ZkO4couO=kwY
+D_7K8qp%nnK^$Vn!n7>EB%s=^gDIH9(8Jklznx9!4kXfCY=o^?sOcemchDSZ#Vfo)x)ei3NT5VZ0!YANApOtIk0PfR1{RvaMQ<7}ef_zsL4uB9ohSZ|
+4dO}E3WlO(GOOiT0cu1Fe#LOr3EnWjA4oF4$_2Jn<UqN0f63!nR30{|^LQ^tp`I<BKx>YsK?&wHY?)1mqjctzZ0@S_D`n1V@j=kAFQvRWQSB`<f&`5X
+QkEV#!3hzd1VVeOJ~^ndd=>F?)w~toB3EVe98s<wQH*<aTm#r7aOBW+&@v!uqE{N)@3Lc!oDfxJ-Y-ns6?J_*=b?_~PqtYW@d?UaK8bCA4X=Zr+4Y&J
+V#iIIrO$r+Gd%8}8ten%u$%&ie|B<qE`|b1a9b&n(!GwZxsuX?2x?bRe`#acg#X7~&2^dfM#DEu6%N3r6IME<J~l>tqbnq-8F{nF<B)|=ESRk{AVCu8
+nC+J|WXue(%}fMCr4+ANk=jQ8U~ZcJP+nhd$cmRST1Us8;~N$-7qbpemNg*Sy=vK6^EJ)yCifyrGsWvfS5K6is`_1LFD;kH%7SksA*BJgZ;2Q#rkag1
+x+L($>m9cGRPm`v?x|79-6%+FZC8Q9U%b5Sh;CFgN=9+FvrjC>#kol?bCZm#aHbbRcl5GNy12xcUOGZ!lVT^1c8B?=-R1H=ss`ez;U~$WJYU?R>$o*x
+umZ&E89=9R!`}VwX+NYUhx^gvQO!&WC2rZI*N&44LrOd!#WvtD5E25VR@mNoV6_}TD$AuxM$rU%SYK?tYr_0bXOwjgJ1#^TWbN;DC+ZP^(l_XzM=ywE
+4m~;~jDkoc;TY12MdTP22415m7;YJ2xT|}phL$?2ddf)BT_e|vFqoM`Y<n?SAJzv1n$C-?+DcP%CES$--$*^RRVv*n=4Rl4FDBVs7#v6YAr4mSV0*hP
+<ady6r!gGc12;IVcNw9<a_dY5QR7G-d6ZI3!$LH1yFO9kHoQ@#Bbnr_S$DWuqiqPD_!0hyxBmF+A8-FS-1+01Kfe9r#THqHa)Ru#Y*W&h5{&0&UjRe?
+A|gHQ?MD=~@cUM{H~U{-eT9LU7wKrY&&pfj+F3WEqGZazb(O=ti|G)cRXnu;yd7yNPrE-Oe|HPV&|GASBge{SHixj96#m75Wvag=xCeq1^(NE2N~BbX
+Qc@Mz7%5RJ^n<35cRBTpLLUHhYja#$p$34*KO0w-4L4?F1Ll#^MtyqKQZ00p-B2LWtb#dtd^!0EiT+Le6op=GUTus^w^}w|p-$+*@5UR&y5ji)^VQ_M
+N4m+vk?<8(XxQS86Rnwl76{-}wQ}3<VY!X}zvqNfnGdyQ71Z8Hm|w1q;9w;bPArF{G52L%v@F$bwkk=uFt&i^x^p6Qam$VqR%wm?2>?e{2UIa2TDThU
+xh%i%Og#~33m?rRa4k+|x49?EviJ#J#!0ZT{HA0#b85#LEwD1`dL-x=zW)ZZ*^W!S0bR2rv-Jv+u`j|701#x+5;<Y1Nwz3iC&`@RE}MLe73n3O%>=u#
+)$wQ#SV342sMm|HhdSh%^W7{>f)h$|xSoh#)|woGX47)SLcFg%bj*z+fAHKpDid5w4(Yw`CIo)y+IWYP#-(h!lC{*2!IBRB#~OE03>%6Tl@K;>t49f&
+M9E7!XkHRsUJ_Mw2#+TpvE8c0Bzp?|GuEWd7L?Dih<vIsB#IjbWL;G;i{xmY9Ps_$Vh1^y%|1Ri70~mX`_<^N<m3+r303SYUoJ`pl23^MAl$zhAQAy+
+ST-AEOPgq;n(z}aes0%mHces7=>RQ|=z{a%i37sSfj|x?0JO{!Kj8$tP|uht!VUF2%ur;cvfpgNLIjO{1ve=reFNu>qYHGsn62i-_#-vmQNnPeV6s(?
+@v8v5&++<=bg+jXQAsh%(NC4^GHl<}9QB3maHkTai1o0;oMXhzP%p*SZ&&&C*oNbZ+CYb}HpXaNOyF#Cl%!TI4eho`wMdeI8ecM7At1z&q?sntj;bSS
+@qiOI46?Uck1m$*SBmU#AQV5^2}edW#$Yl-2fos{l{#gHn2khulqzO~Imv>I^bGKGeU>&Tj#{Wrn12GWNj_b)YjASdOR~jLi3toKJIL|`;<ON4GBH9p
+#b8wujRvyNJcL&1EI_v{4a*i9nnN_CYb&ocGNKOa3QMA7Xl9eR(X;EahdQ2S)KRkOSX7MRVI;ivot?z+FFanHn=Hc<0%QwZkzTCC8n@rE-$fEwt|R|d
+BNn?tK`jYr=b@_Pso|+zT856BIs7<XCr_$)vYOaV={r34z7;fk>yS}1TUxVu_5yf(v4CFMC{FYb=C$cNL<--g;PLBZ04??_wikXV5p%qKsI62>8T6_<
+yw)-nOZXn{%>-~S+??f18*XPsI-eEe&*U!$(<NuRN;rtb#ISNApEnt{>EO*S)G^uu0jNvP*Wfr!*6hF72TsWF1|_DRF3UUTaz50jlHKt%<SE0e)J-^I
+6>~J2^7Q&GV+c|Q-pp(T#BDftOrc40DeX^@4$$ga^4FR$$-HnBP>2WUEg3iCWY0($uTxW499p2GMz-24K$){Ro_J8IUzs{pa3<pRUJs?I4-{H3!Z7~#
+dZN|NTotm<gJ8dNeE6d6GEUU{MvXkBEjAh24M$OX&531&G2w@n0u7t!mM60b9vOlg51TIGn5;fAID22c3O(#aL<g`D<oD|2=^;@IoK_bs^t_h(Vg-&k
+kA~;N5N<J1ClBY0%L}PfbB1f?1ruLQO<=QqLm{^@?LxfPff?hdj^$6OQJde0`Zmq7ttP2pq{S$C&Kh4c*h+~2F)NJ=o6c8DYl1Q3FunX4SSjRkWC843
+HA1vA?Nuh$chv0#De*ZZF&tS9L$Xj_5W$97U@}m*<aaCvMTkBeQ-m6e7b@teda;NgN49*aWEf%1Yn_!1kHxjK;dc4463bSk3*LLQq-hq&kbxGl#=9b`
+W->-QRO3jXnSfO#BqaI}R~${^e^?kbeGtwb+Yrypd>X?OStqFSogLG$%qvoO?j@y?uOwKhvxAK1-QB`&jV#=Us)&novhcTg$8cD1eN#Q8Z6XIyAV&Ts
+`&6T(mA+|Xn|L%?Fi5@u1Y4=jANJ{;v&778Qmqu}lbg6_z#LkZU^Q)sO`)5BJ}N)P3(nWNu~@>F4?TG89-MSoWR%~dG|3Xu;zX=8V;YRRJOypVOaed{
+B?}MqHwIxXuGYh{eJc{;G8$)yuBAO5Hko}Bp6b}U7@O5Ky8diTOz=PQ<RRp2m&aD{7Kvm)@Ck1Ff6uPCGgK6^>FKU`)Nu7gaf90;^QX{K-%9sfjyXp0
+L5ms(d_n!c2wzf=S!!-OwWFeDkaq*xdjC&YL}Jlu%sUtvUFD9r`iS2#W6IcFA3O~hAcZ|AQqsu%V?4*3S7>Akb(9c_*g;#Gf>BTw=lC;5m`}KD8Z9Vg
+I~hHJu1(P{0Tt7(e<is#oe`jXhbH=`S_CS#K?s<NJvj5!ra=|OshvHASb!BtIe>^+krH~>sk0qotBn15MU0u8RjZiWs3Jz2I8Y|Y7G@N<KhcCf$RZnS
+y_QO%7lTwaKb)<0SS<AoM~YxGgF3RoHEJRecMor$(iCv?!cM<a<CHD#)p)3>hH>FepaMplLLcm#9NCZZrSi9*<GYoOo+5UX!3rMovb|8+w-Ro15M)I1
+bG-;LJBbU7bxtF{w}H`A_QNaY5E;uwp4Sl=43Q^Ho_PnI@FuxmFPSM%NjlCANl;~~iAu<uKBj77G=Wy7Mck7;M$R0F(3$+gyDvX)QJ<Jji^SDR=rQ$r
+PmrKmO-cMXWJYg!6F$5z##I--86P!&qmcMEbR<a|fK9#zqL8iD9NU;6V$T^2g~F43eRlr#;L@skqmHHg;VnyBM4|!DvpZDu5ftlq!31bMB{_IGzMHFD
+(b;dHF}r)H0(Pk?2H&NMTDY$v;bkLHw6E!^U5iw2=~4PWnUQ-M8Jf1J2%BoaE)HO2S?8v6Ag$b#(laQCz{h*$X3Tre?G5iq8v#uK)PR1}6`>G4Cu3h4
+g3@AY*Rs3j`l8j5YslEvektWhV}-x8R4OGi_P^r0hOvn!BDQFhQze4YKg9x}ZAw&{mlur5*%|@sbs8t+ECkHcZKSkBY+oA(YR!m?%3wy0tfT|8E=9ck
+LT8}LNbE{T>Z7%Wi`hKpD{htY7LfA*gogBk1iEaJD;dQqLU4Lx^@VY)6BVwR(|RHDqfYVSnxSvVq`kd{F#*b%kB4ksgf-nvV2;Bd=dCJGMU9bziv2ih
+QC^ZLsn7gH)8#bAq>Qf&r#u=oqHoS4K75`cYEXRApW|6o2erumHEN({<qn>?I&1rmlTW%`tghlk)Z0nh{TF2D7>N_O8c9(zH4?mz17=IT7-p{533muf
+x2-2j(r+)sIuQGMNdbgA?APNt_@IPQ6LmP%1sK+Gx+WG65LmGK1eRe6<5~LxMnAniK8vX=iVegv`$3Ni;_*@IxgSNE4ywwFQ^)v-k%sD<7t~-Z>AAec
+XjjpPDYMO2&Qb{{+=^_@N37Q5hFN8y#X|q?W;V$?>_JV5FN=@iXf>J8a%bV~40-2oBaN8Dm(Q7@S~L*RVJwX*8({gMpvPQ$%a6aqjmWpYMB1`8j`j=d
+z<f6yYgQmJjo@|QNIrO6LEjZDBVn#X4|i0S;K@sb;())KCkTye*4Q`};;DO7YRp{~lq;GBY~2k4ih+f`YR++W&R>84g&`v#ZYav0=3?du@Nl0Fk(7W=
+Virk+0s`4gzH~l0@D>7K;zi@6Em4m&I+<ISQI``&sTRl^kc!l}32y^MBa4SPwuGUhmt>lm(%b(;qcZppF_|$eCFmX9U9rt5C0AlC-z4Yxny^gfHR+S$
+MA(;6aX%fz`~m)%&d3&!G=mr)l{>hl%qU?k+Ni~nh^kgoa>0~sPG=vj9jdVosz!5nNH;kr=&j4p&iaCXv0ZWm7up5yjPS;P*cUgOIwPmY+_F1p@hKLf
+POt4sw>~igcgO*SO|iZy!iKS9GGw8(EojgSnZS<giYZ&wJ?b$xtPO74a*?%MsK5)3z`+a#!2`bF&XJsOO36zpV(ai`Q2T~c;R!eDoTRF&aWZNsPv^w3
+^b}_N%T!r5E~pb)re$!hrF0zGUCE$~SEDRDt`ku^j*!o!2wqCeCT+mPbnTJol2+UCtz@gOQlUmsvjj-0bqK3>p>dm43;1&PB}V}RXy0}(4~`Bl4<4j6
+9&@&qZK!yK{3PMJB9{mc%N`*ea*I>rcXO9bf}A>4aL4zyuDPk6xfs`NSwcvszxu>kl9{}2g(dtW@@sZY75ihE3o)-g%Jmv+MFv+%`GTktqO4r1%U#Kj
+d5(NuVSu#YFn?HR5fjNr;YGNuE6u!C%9-p6E@u87p$;KQj1<j5D?HT1x&bRLspCOJGXFddL|Kf{^p>s6C8aMvqMSWQ4-YV^DXm;vBo4q2#NT$(bbimm
+m2@|Wdw<*Qzeql`dw*-gj}Itm`JWnVb%MFaR3f1Y5^h)6iw`eRw$`%z#@`%t^P&A=_`=6H<Z~Sf=H*`QFb(vglsXy^46lpYS+J5^hl3)r<<f)t@E)im
+O_I&O(T0?pA=QFi9V@EFa?F%V$)3FId-<o$^tIG&_Boa@w8D@1{XW1xrfzj)Hdj@3(^=pDtStvPGMxoaOmp^}$d1A5?$5A{uTaz<qz9*Gmv6chCt5s2
+L^^`z-4Zhm`HYSUpZn(QZC8UEo}gV`W11e$rKg#BuoZQlx5o?Mg4nXnW<Win4@_ZXK3Ej#$zlG91x#*H&*heaXUAoW8lYQ9z(2_gk91kgV6{j;iamWA
+X-%c;XSeMU+uDZTgnPof@Jot@9R4+gMP&MySf~io^NGTns>MPsOMsZ`0p|Y|gR1#rHAT$;26zC{TDJgNyC3J1AulSdi`S**@1PEEvwJjJ!Z16yPZVvO
+Hwhz=jHdug+0$rMz$sXv^9-lSa8$@n+n(G9PqeO?%hQOs`!OR#V_+l<0#AvLJ<1-3_Cg!Oz6P_tTBAOz;&fVrMvSK^C(Q6t(ErCDcCW_M-QwoM)bnS{
+iotjsc|tV}#KO%m+`?8lV#tHJyuHn{<T$i=HJgkFAxSR7m^~H{hqLPfWiy9%Umsl3LBqc{*(apZD73pC4{w;v>v&TZA0A<QFq9!m;?M*DjkwZco{8+y
+sbMpItZ^KB4^NQ88;l}j<!jC72u-SIJ<Pp2OX5)U+@jwjX2(Oea5_V0oycE6=n7qns3659WS4EaGizOujlXs5&}3#vhbKxrS!wB`-Cq7ae9jKb>2wxB
+8X@w#ZVCL&v@|=#jzdZ_j;2w#9lqMzlc-wc5(<wfFIi-RCFUnWm16W^wYQi5`NQhV{M9frg~?bSuRRXv;NtN3Sd!wZHLxxKiv^dn)qol62ZDq6sau;4
+Ije<X&LxMNEuH<A5XMPq8JKD{W^j6&)pnvuBGE=K398}bGgpj_by;p9h7|ljIA1Jc&~Si|3`QNIAJj92edA|pC8-q_cyXAVjF7p8OhI0f_MUJ!iiqe(
+yL)<e@$Rr=4Rp8^$uUTYTlI%BA4$fRcv-4d;er!Or?ZsdzF9*XvBSs;akl^v407f!>ybq#EFrTxOr=fRqSCJMG;O3ETH*Vjn5e{vdeH;Rb@X5F&o152
+BN%xu{QC+>B@gW(<7Wn6MZA^KH+Fb__WHu@&n(=yFhC0#63VCkm#4P+_Vw{e*KL+?xS(@}h$tJwn6wx~r4z0u<6F2}JJayXy+42Lh9gt0a(S=Sd#RlK
+Rd6l4hjJk!-;kohtFgHP0gF;w099GhBsnAWwpC~-u86C>8$Et;jOOBTYKx-!JFl<!H59HPwV5dS{iOD2FkMa_b~*xX?4bbe6~&IC3fC(}=_QA_X{b%Q
+OE2;`jp_vM6U7}z`NmEZ9G)B;zoi$n0`LY7CPyaMCW&(oPPzvd`2Op?y*4lar)McPMX8Yum^wN9vE=}*UoXtl**j?V;{CgK&UbufP|lROO(N(<6u=Y`
+yRcxpAA#G-C%X&S(b?@TR!PUhI>O8o5u4PAlbnPCHVD82M@_i{j1ujd#%^P>r}0vG0?OpIAX%m15o88*9NMEw3o(DdrAsf~NZz=Gsx+LB-CvUMw=mu#
+<0tI1T;TM32hDts9g)VM;nqAro|FI(8jR@Xx-00pyn1n)X$Og#H|lAo=23?95Q8}xk8%{tD3@R?x16J1ZquwVEv@0dFnAJD?qoTGC)m-$*ZClO{DW<!
+$}^Z5>tKcc5t0bIDn~5k<}{>}85N^rGsjcOQKAWv?}lb-fRu=exf_yZ{BFe*IsC?7Nz$I*5n<z|k~jM<l~J|k)<I}Kqx?ZPvjXj5;Nyw_bkatoAjSlE
+t)h-xND6~9<g%)whj-Wmyu?47z-R3=7%sO)(Qbb}cZ1;`o_B#!k%#UthbPE?eEsE@CWe673kw6>`xD*Ogck8`ys;MmZeYe<!cI^SQUxKQ=J1SS=w!9Z
+v|SaEgMp!PzR*Qb_jBKg?zi3mbUb+5Jxag-HGOw}cG$hRD2vxVv?;j2PH%7L&)LpD`s*)VZFb^s-~AOg=bQG6gdSkQzxgnHk%*iP?JW?3Nu=Qw=~ecg
+amzR!U1e}>)CH5w%TmgT21Zl;5k)H_T6i+-@fo75QZ>iOfj($hO%?DQ^(g=-ja$sn&7HzX!xMA}C{?i6-Q1h!$6G!<dwq6ta`tmI{_<nAhV;!&(EDYO
+g9)+di<?8B)B>6KsIuHWS8jc!t*9(MRKpA7gULTEp&)&6xf@8o(zK!9*yEh9Ic<js#r)5-y~zXHTk1|3Ma;lti92&ooQq8trp6}A*cDb%mX;bGm4$p-
+OO3g&fTF~}ClvGqb#_=64Z4Ydd3?|71WdYTB#*=^Se6*Nmr>)N_+FS!oLX!5+cXwG>w~dWtH~1~SdkNQ3VblWD*}aKY>C5#d!Jc7eV6C+2j}D(CN?gB
+Co`zSq%|9BG>BFY6%z|4Mo2amJ2PhJd9_B`WFt`_%zD@2p++F_e3)Q58dnIzM1=%Rs6}p)BQlT=v<3nqoCy+9Zf6(@?zR|+E#V9<C#O-x-SDtcM8x)*
+hzZ?`jk2Se3kc|{$F&pz!-vE;Qj3a;EEfasRil*z2ZDV}a4TtqkO}E<_Ma41XuM2Q$^ax0-tDpA%sJ^}r$dT8zQ$b6J4HJ$&3j^;@iv$@WS?x^@R?Ue
+c*y=N)z<V(+Hu#OOpiipIHp82ef>4N?7PUR+^xE?*Wf8Ljr*9x$3D^&vp!aDimVGSO_2^(3nbEGHT#8w`Y~`F@9W0J?@Sy%IB1iYMu3pfq?h2m$8+nt
+ve_+gR$F#N{oq9%XqTJq5777kj|ln;v@5Y=`LgAjdzrG;Lf?{f34S@Tk*gUmaD`COMs{@~$>JQ<7^9Dl+L~H_G${rzfU~qF3zh;{ak;Qk7ltl&x-6C)
+IdA>-my7xuhH*MuzDC2IZY4FioNjq!S&gXHG=vR9G6o^uXZNd2$m}+6s|`2#R1!8U#@Ex939hpTH=(^(y?!Q+g@1cpb_^LL3maHN?<`4|h%37w8qT^7
+iCN=k$6~$2FFIY7s+3{7E%`(UFNm5Klj+BQ9^gAvm)tH`cntU`cb~pt>I8T#OYQ9pes7U<t9?6z$)I_#sjNIe`7>HrQT=biFT!oRgcrv@oN^~-V;#g(
+UfQ}Ha@O0mT5^D(zhpM7Jx9@-AceHoeq}%tuSVroS~k<Yjx;vcb*7#elFEDBhh|o*^kE?{9c!UIYWow~!zo@y<o@E-3`)*@wet$tFE{!C*(Z%YfFEj%
+Aw+-pJRxmO%%{i09hCwcc>#@l`{>}j3&`Z)^5FXu6pmiGO5?4qE!0tNg&(5-8H+eP+}WW=O@boNdmo~N{@>kVqnIsui+{fR5J6)hH1}c3g2@M?bhK>H
+L-zK%f#DN?K(qLip5nEX!MHPC;KSClBPEt!Y$(d6Dtl|($xRRiik_T2&(O?9JR{)unCp9^?|aoX9lw{A7nQM7OqE?}gTspJR67;mA~wk=BKPZ+oB~4H
+q7c(LeqP2gJ>bOX2WH`>4dl!(*q}Rh{D$VLBu<nGb3H4!k&*dE_RyVsc3)`YL?BVCKp=UZ+d3U<i0@j7V%%IdZj-tC*5XXNIZ@*tb~KRuH*{9{s1{{D
+bZzn~%2`H3EH3J?&nEYGB@dQl{7yDjOOF>A^>aiyiFqNr$Gr&2Ny95yz3N+am5te7w1tRe>jV9dSQs09_^O*#eVXxo$-_#l?#pJ3c2n?+wF+sl#g}sK
+Na_GI$4mYFDzs-LJO2MHY#$K#`2qme5``T~kC<qFa@;hR>c29$U!zx7>$&NRt48{j2!2lq(x=i#Z5QzWs$h%(5b$;kSOSCJ7I3-pVN;+#j%{mn9{8yJ
+J}ZB6V?e;6ZG5s?WRu`cm+~xgG~M9cdH414FQnaM0elps=iPTF2Zv+=tD4M{volXod31d4Ja$hnlc!{99xXDPn%Pa+?5AnwxS8)*j)B7sFg+*Q?L#Y^
+3W+pqI9m<MVN>YBiWALbQ{SPchEz2~p3}$r%${hbz~9*f=qkU?#5{tTR`_v^)?|sJ{Q{cw6YTVqC}7|Y<K*F7!Q?Ld$=KD5A{(myV}8HY-|SRk*GCO*
+4m2_uF#57_&J{LZ<YQ8bh0h(ZNk68y#7Pz5TF1ja5DOL)P_{hwwB>lt^nqeeIL}VD5t0K?EmAAHmDn1R8g?SS%Z%<ZYYlLhOUfb9KDhWXeg6|?BVA==
+IB!<^hyS;?Z*6YtIJW(cx<3Lzm7~2W5F%;WITzP(O0j5Ju`KCIik({!3I!6Ngd-3@@Q|#c@!#+C>c{l#2MF59NmVRj@7eS0nd#~2UW*=NGP)!*z_?>S
+1(?YYGNjj|+Nj*yDG{-u^Hk%Gnvw@weSIE0J4~XC{Do{G>f4!oV2Ie<IhKf-s0b}29dUX@fc2Y2a~yh_=&s0p<(f`hP$3ve76V1gcu6!U6d&_C^JEJ5
+X!P$567G?9Q-9qfu&5g<no*0IL!L@Sq<TN6bR4Z0t7QN|;alcvD|7+tTp}OWv_!2$M)+heB&#&hwfk(Vw@i8*<dwR;k|1>Sa7cB8<WMZB#OlVe5|gR5
+6!Hxcl<E3|J14N8IXtbIN0W7W<0(U6i;y>ST6Ub4{KF8l=<G_9yX9P|d+ZZ6kJYFQ&q1a;b&!Nls|#6Mv!5iP5fd^n<I1#AyAC;yr@(>?op0(P3Km9;
+xUqNSgRC5D1rI%hhs4z4wpWJhX9^g`5Mx0$&`c~{!W@aNtBlDCjpEEbWl6t8AD;2(G0UVjmI0Djq1B5bCBZpR+`C3V(m#FhaG>?QDNi##qB05?_EBYc
+_paT3q1Y!Oi8pSF1uu#Pn7PB0n^iSJ%CMq*lbE(vG2Nu5((t9}E$jX6yJB7|`pB5tptrYc^<RyindH<)kz6S{8n4YM$*xukYf6^Bi#?o2H$1!46ZaIE
+O27-9^CyB;k2;m^U(n65Hf7phs}UdWg3MiFKZ=#{1|0sa;`5Ni2jQp6sq$}OiZ(!0ZD4fHDB$qob%`_FQ0vEHFJ|g`C<ZY3ji+OWS{_!|d2_o&G$0nG
+zc&BIdeKH;Y#T;9A7ryceZp|9C3yr&hp><o7Lm}L?R?H_R|`bY_0-S(?%6;BPvo0F^)&odR-#%xDp^tKdt01tBs0e)7G?=Jwj>r(Sibxcps}C4B?(i7
+oQ*pClB`Gq2hFj;*cmwu*fFsJ5oE`wxoTs;Vf52Dyi?AXVGzdE=agNI5~&cj`e!7AK7tv0DV^{Z>j^7bAoj3PONOhmdRh+^^DiOhP9aeSG@No&2?;--
+g2Y3n9;MXwC1}tRU5yzUTZ)$*+As^~yD^}g4h<>ru0a3Rv9AcsR>Q5h5`0}1(oNYL0Z9Vp$z&zzC{)36y5`)JVUN1H5Ib9wKB1LXxeZYR0{~5GFY;mL
+WNwU?m(e`vyDOt<SgkV^7c@EJ4tCZ>Ur#Ux(onu9iQh|bxQE?v*RYWn0-_s+hSpVpW1Ew$o<rZm(iC<}`e#a<*Da->$q7};5U#i;@{{<6oYoRv^MZ2A
+n(}23+T_DyXb<#xQ$k<eN5b-!(>DlGI}Ym%xer!=a~YUc_-_#lOMGM+H--<EPKm_s#}mTIp$0Tae7X`!G=6K|9E`EGYvkZj5(o|lI>ZKzOh+!K*)tBy
+X77|S0)}B^B%GK4FJK~!zKc2oFT){mBjh;d)%Bp@(RGM>ql3Jly5@}%+(j+gMZBM3HBEe13D+_V*Cy*9-usZ~fi9-HE-D<*(GiVtZ97vSHQ<jJ=*TX?
+*l`<5x4bv*6=e@3K^gGfo}UqI&9JnKMudYZkbmg%(>v^#oZXH<?_1lC@i>B&$X@>+i-7^yvWC9A{C{tLc=5dVfcpQzW+5@trCr!~*eX_J_Aqzm^IB%s
+#2}~ZK0RwUGiBa%Yg(&tlhF}yMn_1k(cm)A7>_^edq&sayPOWJWojsQ+eEhxd>(sc1nBH%3eld@s|^wir?|E5t*iqcWWc~^7>%9zzJf=5=Wv5FJC)$-
+PD$NLmlyXsL92MsYE*BUnu))m(JNfF>D1JYt%!x267gAc*G>dY%HZpi3GEzo)7(1#HtZB7{&0WytHrlkdJqx|iey!d+tE<?Ku^{6Z&u@Lbjq$1m#es_
+RcQq&8LbLxLvUtm5n=n$(YM_^%BnDE4eUPQpC9CoeWnNj%Q%rJ!6U#%mppg8_7I|$J?>lM9j03W7_Bw-1<+SZ*P8pcLGe*K6xB&9YpA6Ow3wySNDN8M
+aXhT)H>y>Ay&goRjv`~9x{^_c$#F@Efx`TdC!lw|z8*0MXXGbL=!6IC(4m|<5xgSC80`0dGOZPUu2*zFkd0RFw%0ti?l4!tfe}+OSdNdRqLJKKvTbQ~
+$CD+IIv-iqgF<`*it72|Xkf@7xQ3BTYT4mOnI~hkTEgI9DYZ}B*;zYh6it*p9V5C$>3P0KE~&@=SQ))omh&rSBAHt|dp_Av-XR&A3w!#c;~Jj1*3@=0
+v|q4D(;CFx{IBhFLW|UqkaubaL;9$9**IE5Dy3_uV0`jFw1Bfj7YR+Zqm`p8PaSzkVOD8(T<9dpS^x*o4^^S((`a6yBo6%2E?<X+Ovag<yKiS{ReO7h
+<wTE^oULFT8Mu7}+h=RJaL8Z2R}irRaq5Ajt2@3a5o3WAMv*eZ(Pl^ix7si%D`y7{SvwqdJRCumQ=bi#aQU1$aZ!$QmXd_b9XK|lr1zgF+L&+j;L|l)
+B8e7GshId><YLMju`}g-5Ub{2GNLRW0Ln)NbqV3bgS>zbhR&g0@O6i09uZp83xz7-Ux2rOs*OE$jcc<o|F^TTgbvL=(3XDPa?xFhiKl|~sa5D0;jpwg
+=g$ae=j{Ru<l3=vVMs?CtU(If#`=UBIa4K9px2}JeZ3fO8L(SPJ1nFkY$_dEl;|wUA9`=+Dwy&j{+c7k+>d0BMQJQo&EyKN;UFys_|#$_c?N7d{&KL}
+2e>Vxi+t0dBzb1AR!!{#gIi`_hAflHRG?`a2$T+TfkB48>}tL{>+e22A2gmmfBojsvuEe85U8vhU-;+C&>0lxY6+l`w%#_(tET}o^;PrU7wflh%6UW5
+=nbdg=SV^dFp`U_=3_N!Pw|>DI)c^&G`S%3Yd$5;Ct=}Jinq?a=G(WSZ|=QWG)Loc$Ws<88Oo`l1j@k@p4an;S%Azbs;~LyKifmT!l$P$d&2XM5*=1{
+2Ym2;5>BJX$Lq@#7DxW_+drQ*!jNv7r;V242vnQWx_k9Wy44N6>Zx4S#ubOi%Y2cPI>J*Ns8!x(NJ;d}L=tlKX1!w1sKky!p%-5<Ue11%G|AGTs#a>K
+W`mJM!`oFz{S4AV*N`_y@*bX(#GHH6YV8`gGULYM1-cN~fvzG3BbF$0mH2`CK!*bsKrL#{M)8xy!-o&azQh-0^_&-6?s$526*eT=L1o*^CEOQWhBpaE
+09rx$D(JYsOCt<9&&Y5|SQ|`0^lh(smarnYP@I~hl3l5(J&}O#(ed8=g=%Wwh=BMY8Ica);%&(Rdnitkd~b$ZI7A8JzSLrZ`0ZVyS>v^-zuZLrx^q{B
+T;Yv@(U-nz`$=pe>Q(oH?jo>Tef?-34h7<<)Cm=#b>)IwlbmUwP*Tx&!qE}&VmB%QDGa`3ZrR9fY8+eiiB9=a5Hdcut7kWS>7_QCV|A|G7GYZ3T_q6z
+Btcc^UCm+|2f(h60V1THLjHXk2*e@e-0Z~bbh8SJ-tmov-VWz$!SlD_WGc%~r1^2L6FvC8_EbW-@kd4ciK_c)mfXEkTU9`mg^E~Q7sgwi2MY{)V#V0n
+LhPb<z>-(&9+B(2icr`Jk6TlP?&Ne!+f!IN8-^>h3OdtlPr$_QbE-8TT8rNL4>-o|^@S}EM3Wvf99?agrqPi_voGgs&=eJ%IoXa2cTT44ksqwt$`4jK
+BV?u1kfVnJT~LII%qFBdVnCuM4M&mf97lgvvY^|FQX8+1!6b*mi1X?lTZZ-J?!k>$&4d2qekN>=!iC*!_Jx}X!Emw!wG)P-wl9y*{hrc@38cu=$g3dA
+*{I6C*q|G`B9F>VG2Vi!!yO|$W<>(XgfopFYAtpO=@%B7kYfb)#Ion0*}aEYBc9Gr8hcArTAZ}dG~Q71B1RaFghE;$T$q&tF5AU`!`vvRv3rJ<YaKgB
+UV1aVF6(LUNje{vmAvQI(iM6jv-+lvaIRT)$eoXe9{HZXiD&$hlMnw-rL`N6{dYa^m%M~TeGJDLlJ2CHg#punFYJqz{kL=cCN^PAIn9Q4)`-~?0hS1T
+pFbJ!Y=Chnt(Yj2q0-fpr$BhB6i_l@$)9H5Ozk#ehBHJB?6nG*Q2-p~Yxq3i^W6<T-+3_T#4HdBQ!9YFVsQ;)PRdQF_2k0f6v$N$Y4{!aG{qlh-GMNA
+ant>TO0*#_+}a66S-<1#6Sb&9qtbn6yP3`?9vOdxqsQ_yoPuwuMhcu#f`qJ?>jjibheUZudHaIA%ca-O?XKTHaF)AC3hwG8sGM%QNS}V_4j@*X(t3+J
+9K6m$0UJ%j2~AEiG!5zR<`;yIdeZ!+c}oB7;bFHjroXgoQPLd(4d@O`s+8Xz(H}doU)fpu-Y@&;1r>%t13vX@x5%-2qJ0=NMoN&mmvueZsD3V8gkt(G
+n*klDhfkh9dj5v(w<alIEw)`_#lB6qHn5_AZzTWF%7m9REvk(ogrT&MLs}Z8Gm_F%B`IxlxF&g{gDMr9)@c4YD|dHw?Q=tXo?kjHh4uD2OBSg5ji+2v
+9_N1YJSvaX8<o0044*xE_2j%Q9T@umR2%z{|0v9EKV}v-R4+kcWKaMz#tVj7RBZH^boqXY!yz4bgW@gT^zt+)SFk*p3ZBhI*B9eax0Is~HX;)hGGIUR
+%~s-x6{Z^R2!I-dA@&(AD)c*&HhfweZxGu`x`^r<7n685Mr6#*(M34k0Tz~EUBh9IY^m?VW>B>MyRMD4N>@s|*;*Cuyv6Ozp;R{9&ATo>bkPT=FTsr@
+%Q^q17=JE6h(#UXZ;TsGqLF0OIEplOgY3wl<=ZmWX7*4RRUO*W@1SOC-bZj?mQ*xGw3g|Z^k980O=mk}6+u&BK2#e*3UerYXympEY7`!&yiHW!VnySu
+l!J6fh5|PhxW=L0;?MFJSe;9gB}&H+s+)_fUdW~1TA=;-DHTP^h9>&y(UYg&4WIwxr@x)Q(mr6~KQ>uxDd;HPAcrb4ZW0|t$q$Zr*H#%Pb4Ys_TCG6P
+B*-O9f6Bd%y<Ou(8^)SubZh!<9+vEuT>ZgOIh_(gP`;6k^;^1!0fc*-Hea%ozMrfFU?|M8<z{*vR-&E*m(N~*4kzbdOIYLW=Bvr&7OsEt`zOp!r_Ff?
+Q~BY0FAP$4a&dA>;O27i^sr6n{hJN30+8g!-nA9}zM4+NQxqrk3M-9VpZ*~lj{>2~<zhCQT;hw)=;Bf{`Yvpn9FqHb@~<tK*zXiB{b>HV{fA?w|HrL7
+M%|)uzat_dV!D_^u#si+j1b9(2Nxe?c1lc5Og~IKDvhV&0NS%*>-Tlo`g9}Q2k1{2lmR?BNSh%E9*Di_7ZR(2xr+VCVU%LkkVB05LZ=xsB^93jBHy&d
+r@4PcPraLeHzsBjQgVKtZa!yrNy%}wqDdG<8#{>lYwJ(%XDvS+$>?Osd594`r>}WcHNW$IDJ}WRg${`iJSCIVYEWb}j6O3BACFS-lxf5hbQqw514{U_
+>NdP#n2$H*PGXNhRO)yYMtQm-CzISb?G7NaGrn{<2y?8mo_rQSB}n=5a_x?`&zPB%HHtzN0M66bW$$<9x7jCwRK0>3G((2bEN=7~xCWHPy?9JZ?BUv?
+7J*kB^94fXG-F>5on`!s@Q?9_I7Hb^C20v2&QQ$#EHNS(ntVXN)^zOTlXg#PVk~_AdwX|q2tR2>RB7`QDPIVHQ%4u_Oz;k~;^zW?S!j-MSflE1mw)xK
+sO;@i_Wp`i+3A(Oiug0UaHJip%v$IH51Z=nash{C{wd1br%ZA~hL^?iEm4eF1D`7$HUs`lVoVHq8S@I<07BnqL~Vih9%u<?Xc~TFQ21l^;&nC*0TLPp
+p&oL0NtPtF6e$#IZj9NDyb4*JfAO+z>qY_0H7Q4b(yf90aDg?0eGtbebtqu}H!+H6N;jEOLbrJn7U^yitN$)M<_I2sNGNoK2A+`GBcZs7#NIKFCX&nv
+JAaESK}+m|58lpOWe;S%i;p4*F4OsEI3rUs$&tV0M_KCu_~RaQ<R3zJ(yLYC#f5-+?_0YjG>*#{<>I=GE(;Q7c=9Pi{0hfG1$FR4ZX!fJ*X$`qW?`3O
+G!3`Hp5iE7g>IfC5%6~cq`qdXKjOn{b?~1~YsV`5nw3D8j0oqhM@tgy$Y0<5wt03EmkjS!C=Pv&Bc2ZgX6U2LAQPII$yC(9Z^@b$@I?DY*3>W3pHgVQ
++x>D7f1Rd3&*-O&Bqk{{9LED$zx6=mDhZkodcsgy8p$`vBH1=}{9$+7kWf@Zp>#~oQFxaRgpRP%GqxMuU|Rcq<~~ptQk<b)Ef7SRgEOlVRflFq5N4)Z
+!F6R&Fs(X?i&q)^Fd|LR+n&|Ib!y^M#PpVP)Y)%R^nAzT!M?t%ASJAfSJM^8JBCWE$)9F4bN*qmx@!C4EbOw4d%qp`n@M;QGSSFbiGnW<b<IR?8i!KY
+P2`5doYLYdfIW~I7Wk$Ojp(c=o6uB(vk){c6`n9*`A@lXlXjLr=p!Tc7YmxHT)Ig%jpl4&T}3+n`;xP$%>{^~l;T2sF5fTK0OCp5GR2#_&)*I@adMbw
+OSXeJbPCvp3}r_(_yN18s4So+Zv&s9hM5Ow(yTmBhTVOwKI>IY3EiJbMO8D=6zl%+>41~T_){PIfl&d2vvv-XqwF|L97&aR4o-NY-0t!^SLiRNDGg<T
+P#L6Rwbne3t%Wm#6^`oF?PBjKxZ(XCrvs#T>}J_vlc;w2kQp|^(K+^<X!uk({Yk!&{V3Gdu@UaxU#?4b{%&1&LEM*q(>yD>IIkxVZNq&`3rOzc_bdk{
+JAZgx0KRiL{)X1C7-@PkFHZTScdSd)qnSloG7#1|#jAz5(bpn!I>%5dOLV(xHVm{z%3IGKDVC3HxPm_py1H5zjeD5za-c|^)LG*Qr;CdfkeVFp?haqc
+6E0y#Rh?eGhkre|lj$HrL4@6AtI;Z5`;QkBK0a*7DR~<tYK2T^i%;Y?Jt9whQukWzMwx$>@&}+9a><C1w)xZOvK{{UxR`Az!uG29=;imXIn{KH43ER|
+v7T<GAHzbClGa*mZE1%RiIg}GBZHFP$uWsPg8h|~{l)^*{Ij2F9rSIk!v0&Y@?|uTgpAUAV;<JRQgA?6K)hHa)UJw}$5ZRDjnwVtaG#n&gV5`t&|Oq;
+sT9&iPXRp3Wrjjec23K73B$Y7;te>xzR|D&7mQLFJW$n=o#tC{G%D+`(v?nyWnQOrb+-c!yIxC}pc}jL#rMHMp4>OgZhokenE7RlwZ-y6CSbIB=0RZt
+UWX}LyT-8tOQ?X;5E~Bdd`#PxPg<vNHdy0ig2+Zt8hdG|bagbdVW4>B(_=nxN3|RAFxu;v{K#(uj^GZk+0M(QZ1H|hrHWXO0NG+PaD3xxla+^VIF2TP
+H54jEFGAP1`LEnr4)36<HIzjfGs3OEt`CP++=S%*n8d!|7c@*M(>ukLK}ph+t?>xLgdDIgqb3YN=GoT|*j0ERsoX}|&B=(i3?Wh=B+ABp679BbFaX}U
+#$I>N*fH;g+|~;QN3&|RT6w#1b&po1u=tZ38E$gdqtAud8bZpajh8|R)?G8+tp`RCAJ(gzCW6taU&6E^JPI^}bj|R4x4TC|#8&#@-xn7ps`D_!Ftq4k
+ti6$4t@ZR?qnGVq<)Q`2_>e2AL&ZMB9`SI{mL(!51Iz`)Ec|<*W{6~zoR%B<JWIaG;Xt|GXs*26HSagS5(@^NaVwL&C@Tt##zv94e8~I>DZ1kIC9{I^
+Vw-~WM0jAqllVokGgKRO`~Y2j3hZN<Xl>f+-YBLT&IT?+(WNmcq$j&Z0mHi1=23SP(sP5LTn|zQ5){dcPen(=2Mb2+sYVgD)nzsAE9UM#A1+qJp9o8f
+---AVIOL?7x(fp0u}icLUD3(l-~w#!(^A4mV=%CW9hJJ;@k~MT?Q|7u&fuU`ErE|DYw)*afv|2LjH?qwqj7!Il=M!WR#Rs(fx}1qzHYNF_kB&|6QSD(
+zS+Ji=^>Zb{<t@pJL@eb9-ntiO649)la7n3Y}5>r7%B>(8ov1Dd6B&^`|C8%mY)eD?QQ4s>fLW|l`HlwjPv2Q0z-6;extZQfm$cJ!_MI7x6x(LvjNLR
+n*ZC*@^kp)?Wg<sU-R6YX-cbCx3T|-8r2&Zfm;$LCorw_qTl_mK?i4u3`$^(i~FB2B2iZsxEAx|w3lAxL?Mvfam`Ajouyd5eLyM^b%*VZ0#3<N&pj#5
+Ep7+dvuQ-t0njrwp>p+to-8y))Da(9S2QoUkSiuOI$8Wh!Yq>j9KSNbj0P?TnBPfgr9UH0jCb$B&<Y))uu|9Z#V|yQkdpZY-Y8`AYML@<P+4!6BxxN>
+0pmT?9yh})Mj|(UELjs2Ie-}m$-OO}II2)vN~{2$6hP=BrB~#h&|k+^MMbejNB2d;N3U^h^f;k@K7anE4lzANQ-Ac+`I{Fnp1pYf#JhFNBr9#|=6LLa
+?&6_uf5c>-hIWWuo(|_;C$aOTV*FGJclrfK0B{YM-@J{007gX;HKH(a)B}nKu3dxHgXrEkYl_BgQ26Nio5Ji$%ama_CDF53i<GB_uQ(!2XEHB@R;-$(
+Q&%#+sS<)Axf!BgTrc~nY)3GVXQjI52{jY5?G+fF+`Q%gu2+}Cw5DUC8;f&#Z`Jqlds!r8&4Mr_7k{aX<6e_BBnHTw78W{D)-_03hoo-N<3LlXfnRu>
+3FP?nE`;8qK_pW*MGlU+R)wZI=We9qrmDwlWuHVxMvaq*{-PBW(L8@s5zL*JEZ3mR@DUTw11pZ7269+rE}`p8__zEXV(M$iYhk~rb9~*5$ftza2-A>|
+#l?Ty<mXiF=4tbrZ<=Q(Ro;S=Uq?WAzmvNlMcRD*uqMEBvHrJ`rgZdH)5dsG>k4-#X06}DLV^tR;b9Jfdp!g9`R=hY@N%`dm`$$h<3tJb!+h}27{}xx
+8bkOk3WIluBQI>)^w|~tMic-7xR<ieSvJOn!h;G}@brUi0Y*^yd&#v{LxVIzT?vOT+16Ib7yOzM;u=<M&B`?jtAI!>L1L|Ad<8fFagIM4b`45EjC#PB
+8fvgUm?^N!g+JH`@o_zf4sY;=%!Yun0Lpqu-WHDu{)O{sUX_O!JaDC|W(v7b1;V-3!J%f*=51|3ZQERxJk^kIfm`GY4R-1WD~s_UlaY{=C&qG-Z#xo?
+Vu$Jy^E!Pci#fH5cM$rkAKna*VGE$^G32h4H+O=b{OvUv{qHx2=a0VoA?I-~+GHBD#o_}yj>13^-JuE=m;b5=wGlxWvy-7bg}I}xHX_n_K_#<*)7(vH
+QkQrvM;lfdcx=PdcKS52*`S#_cL_Vu33G(9kbCaEMC-?T&_H(}nkL53ScVOfo`y+JLoC`Tq1_Ns$CM+jb_1seXRtX)f(rKOcv#Y`bsTj~lIRkOPhqXz
+iGaG=6@j^8X9ABtRKM>|SE&fm?Ep9Ceh;5C<W7FHIiOx#Qbm3AGs?AJZVN+T(P~Ub+g6I7Dzmm=$yXE*)4GBJI{fL;^QYgRzkU-hCu}{%QZNIc#|-!R
+Xk}aNby~qtS<9u_s|7eVNT0a6brbCGWY@xbgKSTc-T9TlzS9N~-V^)Fh;Ax}n+1|MfLcJp#%O3d?Px(I-#|~Vq3F5HB*`U4r274+eU$=@m7*xsUaX6V
+W)a87Vf+YEeH=)2(Bl?H&xAvu&m;nw+G{>w4OX2x+tqA6x|$3xzJ4eu#w73zbIP}kJ%F4N#&`IO1EScYfmX{XbeJe=k!ZHCsx^}UYc(0w##CFc-!oA4
+djrE-i?CCiDXsjrfnT*ks-{FxuahkR=dR-Hi$Y*t&~kI6IZ|`lM6^tVxNfMm*-=E`hU#3PD}k=6<;?kuRe*@;*_RnYWlmNRg?cG7Mqa)-EwO_}ti?<Y
+Q9h=q0$(o@jq2s7+-is4<gfCjCm1~)l<7dlXjtMDmFa!oE@b%vwoFpm%9Xn)`2c4Q-m<yq!U;584HL{V2rGEvlu8|re5;}dSyuQg0jSFpr!kJTLncK9
+hM)e4y#l&=aE=|6d>M&LwQ*#{D%YMAW%{R8iO5zEV~XvjJ~|uFV4dU&ty3whibC%NmV-r(_&cf;TNk?f7E`iBM+o}j;wfBB=zWVHsR|j`9~_d*n**-Y
+iz_n(CS4pXE@2n%4Kvw->U7M*3iEe{RXQl=Qt`bio$hd8p2WpM+J#F+=&u!5gr>0Oi7rx7MXJ>oZwi!mxv8kbJd!Ago>ZZHu#`aifacl8WuQ6Y4B575
+>aHa!=_c%%LZ>9V<Nq*S#yI44XMGvw;nc8xU^beEWprZ3fBN~E&rkN8NgTs-4PdA?vGHu>n>#jLpf3ESY#LM_fZ?d;h@_8+`jn<SXlsdc#BT9Tco;&`
+^rI7otPJ6q$B^S4*e#s|N}q&W3@IzRJA{ET=EeIxk`tgg)b+|7X_svk@hD?(HwDEJ${~SIo)lmwV_bI<?%iy@TP&zC6y2a)%*S7zbqCDgUXDa2b>VE_
+L7A{Urs_xkw98n$(sE{vLs9G)A&WG*K$u}i?vU7O)neInQ0xM;D`y4{ij95fJxF@ECUv+ctyYBmFIQHo<PiQ_Z8>Kg0A!M$drlgA_xHqNYW5c)9i-TQ
+TKp;c@dl}O$dT_W%A&(&J-&_MRS6O5qp_tCPEe&fh}J?YdIpm3&4TW4L#ka{cqf}ToOl-zcDNG@@$78)M+f@M<YT=vR7zLj*N!7Mn!Q`Bf+SxvJ)|HC
+@d#_2`+V{#i|NqCcN2b+)C-{1g2d6GK*Xt_rqPf~OJ*2XM-^0L5E(}AvjdbqjixlK>8?kl++{sq;zA{N4bIOyD^e_%*#-1`ISk|?hh=-MFooU0SX<9?
+{T~a~{tw1xJIvcdqOHT?u$~~YPprSNQZ|?dH^|ywzT!*9H;;Zie-6y%&J4U5>QMDPQLz;am3zFX3Ng=!rf$HeYF&<cj_j>2r{U`#9=+5cIh3P;Zsj;R
+jg(sD2$w@K#eg|0B#oB?IwmQH*+);ksEX+}D6TX;KC<!CU|i$FZX`42J|c6|&5r-yALJ=au(*N4wJyO5*1RxblsP*R!Z06<=7PjU_+U{?`bSd65f>uy
+AO0Rxvo8P&1KrGmCOxlR)8VL*%QGt=da=ngy6AK}0QiO2gYnHo?=~gZXQ6kqY9>{?ZT!k#szFrwbHQ<u8t&mn3UaXChB@{wOpQs<%9a9~p%sW0xCp1j
+x3#4^t~N^L=-}3LemUEYC&%nZe@v?7v7Qq^;~e&fmerp5Niw5<tw79YHy`ry(c|2w_lp^k)&Z_>0xDs+VnGH*&FclZqWGv`WUq+Gp3$*<+K0<pElbW(
+GCFjyDoXV}rxoN~bV-TF72YWEaTKG(p09SR3O}%(R@ts~RW$X+uky>YL4`j`=?r^C3aQfqT%|L<qZCk}xtE^bS@o!$dSbTQq_!55oiBxJ8()O@p?~vA
+QlL6opg%+mR3!N9rZOusfMYv(u?ep#OkuM43bQwJdV4l+X73t}+Yw<2uXk_fH^pMZvlfSMr<lq&c*IUSgvS&rLa0{^t1O|Q$drs3RG512y(O<V#IuV@
+s#s!?lDGnk8)XZ(@<AXD6<7RpLw?v@`^n<#lat%npfYM>P~{vuqcEqB*0>@JC-?&-whBRtT3Z<{4>zy~Ux0L756+djRUU7t&o4mxjC0LJ3!{4m;O}tM
+UBf=DN>DuMordYaszw}K{-A_lly37zBg&~OSVX_)PU82wh}3`6xM~5~q*umaEK&0k$6(7dEMmz%oKf_EeF+Slegfi{vjuqfdV4{48R?cK_X35g(vk)b
+5!rIJi%$o+!$lMSm2?Ai$TWT_#R?F2!Z4iu6W)F(QyyqSo}=ij@(E%6X|(*eoDf2)|A?CZ{QMWX5(yKb)fj&N^x66AAd27p@aXxI^T*+@zrXm$tLKlx
+Bpp6}@thQ4(Rzv4%1-I6{|*C1sPKZ$(Hh$^lZ-~;N5)}^^{9q~7>gvk2RA56*~9HRtds*g21wERy5AaIEVdg`4)ArD=wanzB|t+X!vXnYI83#hNDAmA
+U8b!Lp<8IX9gWjq+QM~HqC6|8Tta<PQl3j*!`LM9WX?viGOj?hXyZ6VnS^i544bEpp!lSKdpBM4B2H!kqmj3F(Na;(zi9M}AidE(_ymQ^2y5VgJi?Mq
+HF~#T1e`LZhjhQkI^`@S^vB>4)W})P;N}RKhr@-((ZjQx80@J1yDE%q4ZRira+xvN%@Gx7UvfA&JwjUH+lA}17gCuSG=OeTx)J&7vT%XCc}YLHh!%>V
+w<t>NwqfVNT=HVdh$)b58u)^khk8ZAfuvfP!l)E~(dP<~vOE-@-pTcH^EnfD+ft(Hd@&zfdTs~B8;8+XHDKsz5OlVMFZXpL&-JKQ;V4X*rn&GjvVd4R
++p~Cx8>5n%RV^=j`&VavvBf5x<ru?4XWm*<9x9u~1jn|TzMFE5ZjK7sf$;~D3NCT@1l%Mu05!}ho#xYE&&<kcc*Eiz#9pMIyV!po{zO4_Q)w5qiBk4l
+Fahjh|1lRR+Ms0_(>$hElKR-ZW9y__HYO4n{|VL`#F7PNOji?B?KiX_@l*JH!3~suo=0dBS*q!=HLfi|dA9`~R7}J;8sbZPMD^aWI!FVwuUBl&^GNzB
+Sw{j>*{QXZCN?Xg6}o1&s|pcjebgS37(7mC8hDF;x1!d;Y~{iVqxs7BsS`LA>|DSTB69hl1h?v9C&a;UP+=T{g(QknNxBn&s-iPXo}jXjpGK|kM=53~
+i5I3okPY8QMjw%~rm*9^-fg7FAa{(*_d#FG93i_(CN@WI!(Z#=w7=5nu-O1`NTFWwJ`<&A^kTA-b}L|m>-N$8oNYQ_*llNv5tFkWhI1dcWip8Bo=iqk
++mUZ}yS?aEsXkP$e>2`6(W#KOG%}M-H_gd7$iw)rtpp3pOH==d5&vYR50hVh%bqjvo>PU>JLqFNot8>vF&^r`%Cpp`F=j#A3w=iJCTPt2g|sBJDKYWI
+v3Kiwx8Y+=W-wo-k>UN@LPrJ$Z{hXB@)6=t<<`d*s_rLIH=>jB{nu)8xk<MYUNjm9hkSA#sV`CtU*OJ=Yk0NjHky0oxIm{$IdonRpT2(f{6{vN)eg3-
+I;^`>XSB7GzymprgzB63tHt)+dj#9(kwDDKdi?YimxT;c&^+nD!)n34&o$=<B-HX_XUnj-@f}@Wk|(jDb*?+V3}5`nrlo&|zi#i6IAethSmRHNBk#70
+TC((mJrNl+vxKFT04SxNNp6P49e2dub0WY;yzP6ZBx^*qEHkh|FHwVr7n9lIQ<8r)nKzngBn#QU1O|zAUZ5FK6*%6E&F%mIy2Z4Q8DsTxVB~)w&<+Jw
+1lox~zH}Xs#@YcwSSwVa-8uc_PVs3q{D0C*?7<U{Nz!sM@5ASXc?NG2FEwR!1TYnborq>!H`<(i-uT0o+=mZM+ci?L+X-2np%)F-M<7wj@`Os!GqNVS
+A{%pyL!q<FjfH_8l=&I!NEyqT?vYt(ZtYxCpG&G+g~FZOhwiVCKR_fg!ExDKQK0yGGR~@R)hgivN{dBYi3dCb%EDL;li;>L1ys0I0IMP}-R7tH(Xe0B
+zMmYhP)bcEu;w@Y42+#C-<9pRTHSvKfPcLWx86KE{QlXaC$Cv=IG7&RX6UmQ=l?wat}ztd17Y=QmK79;2yO6bG~Y0UnQr(`o<0s)>Ca!Dyn0zdNmZrH
+5U`o#)|0>Xpb<wBD)h^6ItPL`)#=@AaWR@TMMIkUifa;_wXa9(5827$<m4>pbF#MgFJEyAK}zVi{_*qh+0*Ag4u5*__`F3n)fUBSvave3iHv$Ca{Ddh
+cJlSZ@Gq5fddd((auZKPQrPxRFju5}sQ|x03zXe)xLFL}1!ZfQMXpl*=uh%dx4=QVkKs9zkyg<-7d+3)B+gaJDZ@cU)ilvLU!6a3dZ1Rj*m=cpZVq)8
+S3${&1|duDf0JPCmy;Eo`h?s=GP7$r+P{ZW4eXT_q>D9^Z!P)7FbU?>g~l?lrH<FM<!W*@{Z-ve`NEEF`yQ|lI=$R^f}F1%L5>y7%~TkRL~dg>i@kEP
+I13{W>N4Z2j?v2!nt}BoS2L&{+2a>^qFT7;jeUlFI;o09W~`uC?94%GI{E7%3E8CF$*;(+txL;D6{fUWA`UKCyd-k%7~Y*!{g$;ue`Uy<<aRvyC|aW+
+6~OSAC9nNkuDaqT*=DMDg7GFIg?STa`}Eu`pvYxxha*-wy^<c93ay>2P)_YFoi6k+7EwakcUqLh#j+ye<S>P?Da-&|6PnTZi!P<f*7GNw0H*m0G5{s&
+EEmfR_n>}@kKdmTWZ}?bfmC$LQ?Iy6r1RPK@>{SQWMAiE3edu7=s!=Mg0jFXj_*xh|3qUKkNlKQ9;s7p!i%noLaOUfF%{CFhfKgRDCTBboENK9m%}BY
+;_lFYG~iC)I8Ah%pYk|tLCHibojApp$JN_5*P!d)1!h#%(O#)LO!+S97I%bgxJ3^tpgNewS#>7!yF}8>WrIMyaabp8oymYF9v&BC9Fcn*Ee}oIj2ly>
+SC<W93IoTXBW~ZL;}#g-)vPAnf5`4rw;p?DRslDO*~Ja9s>h3yMvg<ej46uuzDickavSE`&BRsh8p=IRQjc<b-La&)-9RGTr`O0bR*cqh-BO6yX<`Z?
+FpI-wxcLVJ>*STuJ_A|du;`f46}Av6NOvK7!^^J>lW#4M43jt??Zk4b+a$rsQ^j%bps_V|v2rLAGU2K_yStTv>uciM(a;KnFn9e$oY*aGgZf2nl@+rx
+X+K*ze7<*q0ty?sz;ONZ@%hgQ2vE6TBD^wuJQ~dMQ~HsHzVCw-E5nJ!Iqsfz9U_<R7H$RV=+GT<8kSZ6z?pA*PqOM5a@sB1MA>j)grs+}95`dagh>AE
+*Yq7-=euwb`ID|n?rc+d^6Jrd<jZy1IcdCp`s6uqF2di#AI=}W0<;^K*9kA561H3X`R4r9PyY80|9Gjv8BeyO)wmiL&z*VnME{Obqr*oWtw?}3Z2pub
+eK}oDVERMSiD)e92P<Tj;rO%IZk(MkQZT!R74)=ae%h#rMkUu(iZ#*UC*U_~t)*(-e3clOD61h6-)1MdmmB`xkp6~RLHtX*4l)LY!|Y0@|GTh_PgWFu
+hDLx&H}o@q+~bUl-i#?sgC@))K%%JnVA9p!R<)iju|A#T(5OL3<IM}cOj0C+AW{yf#YO9c9FwiVTu-&^DyOgO3}W^bS(3DtYi$$i$E_e;LBF;hHiuBC
+SktkZWB9!bWAECyXp`=LF(&4!FPik3gJ--`CdZ{rHjAx;2t6>H-WO}m1_x+ygcgT40eX5y@-xTAU7DkDxR$F0?N5_+Br}k443l0Vl%zw2^7}%;t=>;Y
+D-k%ynA<#pe{4JbD09CYPp)&E*4QHYno&jOqWOH7QVgnOM34Jja-qgwr(MNBpj0%wgY30bS@A}LLZY4|ijCF7Bo!26fZ`YT{TJ46(A5DpK%W&fp+eH}
+H0XJ&LUO4kZJip{y>HE7gI5@;<-0J2PI%&^(9^uIV~Ba>=6@o*vaRRCupN+x(rmIBzFWj~Y9_KncZn)TBpRW6urd$BAM9Qu>mX%`H?%`_t`|Xa7xO7-
+(-*7d`w_pST}O^V)Lg0|$&jpkVFT>&KUrT}e}obTZ8&cLRH<|J6(4(moq=T3X5?eH2c}CPW==DEc=Er$&Yg8dQu0t;gj65gOYMRVq}<DQOgo1{UT(6f
+f7*09?`0J2Em&0CY6nh*X672hK}NON)D#oBheVpT@6SG{06)>oAr=M`mUIi3DkasSx*x|!-!@rK=<dzz$EVMpS^MaF8TYUzlV-tDe<})Av+y9Z?!;76
+4?V_}v3E98D5DS4*(|eFl5^P)h3igbTN)Hmo@-G;>u!xW_M4{!9D~Vcd<*_wRZq#7GWkdkO*{SNmGT~Kf_PlRA3RLYQwj(XEpohFo@M+ICvrD_%-sDY
+d-au`!wdC3Wk#%j^6Tq|A@8rgRyYWqle`~AjD+{2^=PwMg*vyJt?>3LBwLdAgNI4zLj}`!$Yj9!6_NDl{7f_Cm*imeukB<zkqq%SeSx<fe#a4=6PQr+
+#pGj<Z7Qj)kAD2W<WLwScKGtui|_p7^Ph*09zXU^2;6jd{?Dgxax1h$vvjqXW&KdlfLF$(fn@*Uly;*$sEq`2RFG=u<~eEmJ&Er(qK%|`O+3b_6mxA9
+rr;$D`m@F2!*(f%1us5MR#!n#OI+rXXT34O?;z#v1alcR5c0Whb^VN*ZeL_nAvI9UlEopBJW=3jqoQ7eSyI4<r0C_lLg8`qymRG-^cTlf4|S^>TD*@X
+Bj2UTa4{cp&Dn9&US#Djd7Xy;OtQHac2{wZiM4QdFp%1FIvAXu{a2W|)||U-+^C_PrMDDNb{&r7W7w9}EGr@1dUV`g$eJoggiT1F>2g$1BE*{IKx5+Z
+oHL=}wj4Vzu~IZ(Zj`Fz?FQXY&3i7{<MW@N|Kr&+ya|W5%2%P*Jp}k5<h`+6O(wriE{9hkBdRfRtn9OWRNZt*jff7(`)Y3Iiu2K-B^X(eb&Qce5}!?+
+5TvHqhqN~?*(9#-=s1(b3jS@ho)~g`+{j`^RlBopT}ht2BfFi-b={k=zlGjB|8+TCar{rIoV=8wNn~Q);8RTUo#8)oH~{{oa~EIhkPIK=VTC0`V0G_i
+2)Q1u*6*XmqXH@;MZ|dXc{%xcwAvpcr#6|p8chDaxCo;wMP#k;Qyc|TlvHYHy8)D`2BS<hj@k_XO#v;m1{#+ULlu0uhy9$k_31p@uE`=N`3p7_a?YC%
+9x#NJz=+xBz2>Rg0m7;_A$J}M!9(=~1WRj!ktJPN4|X_vufS|qxRS*6btG$DX9A=pB@1XCAKgU@?={&{;Y-HHnu7UY%v4763pwPLSE!1f!r~kGI3CZ`
+m?BC!aM)Ofl$U9fn^z-nfQ2@);f31Ae-UWAb^-5KYMU^tME`U!sGr-FS#^_UVp>{jbo$kOXP;qK>SyGUg+^2(H;in72IJL~`QFEJTocksf_WmXxJ!hC
+eBBCSEP_&+TrXCi!(fG(Aimz~?TkU&!0H|eo>X<$Qx;WUhM~yg%b756B&Ijq_}A%KN=h;krJg*oHAoWh4u6|`cay3QQc6@|ql&aw{PC&iTKG(bjB*G5
+n4WfckN%=bzCUI{G<;**&#NkZ+ob3=%q&`E5UsFgmW-Jdn>nAamYBnK0zPtOdb@T=2Tv-h<uL4;Y{aanvl-d!TYF-WIBrc~R+?m4i*6P(K1Zzy*>o86
+#L?9inW#QzCwX2vx0F&Tgcwz1xg9bb0#4AUj>6N{ExdP{Q8<Aw|3x&+qcNi$o<xr4R4L;F7=J$y>Q8*q=ir=SMIuLjCe9?BfYH@xMb8t*67ZiL;|(#N
+F@6r!O&46+N2sc7`QSSA`PD#Wmc*4UD$9S7)nchZSNO8s#J@1UX)%1F<ZN;uszLepyP-;_iSVDv{y#|Om2DMqW^o0DxcFeH5<Psp$o!O48>GJ?qEm(5
+3+$cZQoyNUqxg@D-Y(^Zm7-uSChtabUR4!REsrY~!KcbvAwwqx>FSqSaZ3wL1_~U0n458`a<z%3dNtBtwBG)Da@xw>Me@~{iE|{yUXTrZenN<8x<GSO
+vs5vMPCMNUarKam7aG3o9|0f(>TslQr2&j;auqsX?Bf)jZ@D7V=v7N@9lP?zA@fo7d-2vMJfLeIy?9J7?O5KZ8pc0Vqa?T!6YLy8F>GM<T$|}5JnB5=
+5RTXKK$(A|6;g6WQ|N2E#>w2pmt=PS^ZD~P!&m2z9=8#)I9jbnpW)*!M2RO2ui?-f5DyaM9He-7Jz8dVLIq$x79&m|rqsN~C>oLnVG(|k(|WroXSSVN
+OZdY)y*l#`wbCl$446VG#-q*1(~gP&<^s~2N@0Icw5A*Vw&v9d;~jQ9f@D5H3VSj6bps{RqX$L)ZJ1*>)5{O*X1AyHt*Y0_K$(j$CdBy@W+W>^_+B`H
+5~2fte&U{J{ICBHzS_s4
 DRYDOCK_END
 }
 
-# --- 8. Go ---------------------------------------------------------------------------------------------------------
+# --- 8. Go ---
 
 
 if [ "$_action" = machinery ]; then

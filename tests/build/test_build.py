@@ -425,6 +425,7 @@ def test_uv_is_asked_once_for_a_python(locked: Sandbox) -> None:
         (rb"version_info = 3\.11\.\d+", b"version_info = 3.11.99"),  # it was replaced where it is
         (rb"(?s)\{.*", b"{"),  # a full disk
         (rb"(?s)\n/[^\n]*\n", b"\n/nowhere/python\n"),  # it is gone
+        (rb', "faultless": .*', b"}"),  # an older Drydock wrote it
     ],
 )
 def test_where_the_known_python_does_not_fit_uv_is_asked_again(locked: Sandbox, what: bytes, now: bytes) -> None:

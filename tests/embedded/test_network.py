@@ -14,7 +14,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.embedded import network
+from builder.embedded import caches, installer, network
 from builder.embedded.network_settings import read
 from builder.embedded.web import RefusedError, open_url
 from tests.support import Index, Result, Sandbox, Web, make_wheel
@@ -634,3 +634,29 @@ def test_a_pip_in_the_callers_folder_is_not_run(desk: Sandbox, tmp_path: Path) -
     done = desk.run(["sh", str(desk.script("small"))], env={**environment, "UV_DEFAULT_INDEX": desk.index.url})
     assert done.succeeded().stdout == "trained with 1.0\n"
     assert "not this one" not in done.stderr
+
+
+# --- caches ----------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("text", "places"),
+    [
+        ("/srv/a", ["/srv/a"]),
+        ("/srv/b c", ["/srv/b", "/here/c"]),
+        ("/srv/a,/srv/b", ["/srv/a", "/srv/b"]),
+        ("/a  ,\n https://host/m/,file:///srv/m", ["/a", "https://host/m", "/srv/m"]),
+        ("rel/x ./y", ["/here/rel/x", "/here/y"]),
+        (",", []),
+        ("", []),
+        ("s3://b/*", ["s3://b/*"]),
+    ],
+)
+@pytest.mark.parametrize("mirror", [False, True])
+def test_which_caches_are_asked(tmp_path: Path, text: str, places: list[str], mirror: bool) -> None:
+    if mirror:
+        (tmp_path / "SHA256SUMS").touch()
+        places = [str(tmp_path), *places]
+    environ = {"DRYDOCK_CACHE": text, "DRYDOCK_FOLDER": "/here"}
+    found = [caches.index_of(place) for place in installer.places(tmp_path, environ)]
+    assert found == [f"{place}/simple/" for place in places]

@@ -14,7 +14,7 @@ from typing import Any
 
 import pytest
 
-from builder.embedded import installed
+from builder.embedded import installed, interpreter, stage
 from builder.embedded import plan as plans
 from builder.embedded.__main__ import main
 from builder.embedded.errors import StageError
@@ -250,3 +250,27 @@ def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Pa
     assert done.returncode == 1
     assert "error: accelerate is not installed" in done.stderr
     assert "Traceback" not in done.stderr
+
+
+# --- what a build looks at once -------------------------------------------------------------------------------------
+
+
+def test_a_disk_and_a_python_are_looked_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    written = {"key": "k", "plan": {"python": "3.11"}}
+
+    def found(known: Sequence[str]) -> tuple[list[str], bool]:
+        """What lacks nothing, and whether the disk was tried."""
+        os.utime(tmp_path, ns=(0, 0))
+        return stage.faultless(tmp_path, written, known), tmp_path.stat().st_mtime_ns != 0
+
+    both, tried = found([])
+    assert tried
+    assert sys.version in both
+    assert found(both) == (both, len(both) == 1)  # where the system names no start, a disk is tried each time
+    monkeypatch.setattr(interpreter, "MODULES", ("no_such_module",))
+    assert found(both)[0] == both
+    assert capsys.readouterr().err == ""
+    assert found([name for name in both if name != sys.version])[0] == both[: len(both) - 1]
+    assert "warning: this Python lacks no_such_module" in capsys.readouterr().err

@@ -43,6 +43,9 @@ versions = ">=1,<2"
 file = "patches/total.patch"
 proof = "proofs/total.py"
 why = "total() counted one too many"
+
+[generated]
+fix-patches = "fix_mended_patches.py"
 """
 
 

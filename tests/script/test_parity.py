@@ -10,7 +10,7 @@ import re
 import shlex
 import subprocess
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cache
 from pathlib import Path
 
@@ -18,7 +18,7 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder.embedded import caches, claim, folders, manifest
+from builder.embedded import claim, folders, manifest
 from builder.errors import UsageError
 from builder.machine.fit import is_older
 from builder.script.quoting import sh_quote
@@ -249,36 +249,3 @@ def test_how_a_word_is_quoted(words: list[str]) -> None:
     said = answers(f'{function("quote")}for word do quote "$word"; done\n', *words)
     assert said == "".join(f"{sh_quote(word)}\n" for word in words)
     assert shlex.split(said) == words
-
-
-CACHES = [
-    "/srv/a",
-    "/srv/b c",
-    "/srv/a,/srv/b",
-    "/a  ,\n https://host/m/,file:///srv/m",
-    "rel/x ./y",
-    ",",
-    "",
-    "s3://b/*",
-]
-
-
-@pytest.mark.parametrize("text", CACHES)
-@pytest.mark.parametrize("mirror", [False, True])
-def test_which_caches_are_asked(tmp_path: Path, text: str, mirror: bool) -> None:
-    from builder.embedded import installer
-
-    own = tmp_path / "mirror"
-    own.mkdir()
-    if mirror:
-        (own / "SHA256SUMS").touch()
-    code = f"_mirror={sh_quote(str(own))}\ntell() {{ printf '%s\\n' \"$1/simple/\"; }}\n"
-    said = answers(f"{code}{function('each_cache')}each_cache tell\n", DRYDOCK_CACHE=text)
-    environ: Mapping[str, str] = {"DRYDOCK_CACHE": text}
-    assert [_index(one) for one in said.splitlines()] == [
-        caches.index_of(place) for place in installer.places(own, environ)
-    ]
-
-
-def _index(place: str) -> str:
-    return place if "://" in place else os.path.normpath(place) + "/"

@@ -3,12 +3,11 @@
 from __future__ import annotations
 
 import ast
-import base64
+import dataclasses
 import json
 import os
 import re
 import shutil
-import zlib
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -24,7 +23,7 @@ from builder.embedded.patches import parse_patch
 from builder.errors import ProfileError
 from builder.isolation import LEAKS
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
-from builder.profile.model import Profile
+from builder.profile.model import Generated, Profile
 from builder.script import machinery
 from builder.script.parts import parts, plan_json
 from builder.script.plan import Plan, make_plan
@@ -234,7 +233,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         unpacked = desk.env / ".drydock"
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
-        content = zlib.decompress(base64.b85decode((unpacked / "machinery").read_bytes().replace(b"\n", b"")))
+        content = machinery.decoded((unpacked / "machinery").read_text())
         assert content == machinery.machinery(), shell
         assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
         written = json.loads((unpacked / "plan.json").read_text())
@@ -362,7 +361,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     allowed |= {"UV_NO_CONFIG", "UV_PYTHON_DOWNLOADS"}  # for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs
-    assert {"_name", "_key", "_env", "_value", "_found", "_index", "_collector", "_line"} <= own
+    assert {"_name", "_key", "_env", "_value", "_found", "_candidate", "_collector", "_line"} <= own
     assert all(re.fullmatch("_[a-z0-9_]+", name) for name in own)
     for name in sorted(own):
         assert refusal(env={name: "x"}) is not None, name
@@ -507,7 +506,7 @@ def test_quoting_by_example() -> None:
 @given(ASCII, st.sampled_from(["'''\n", '"""\n', "\\\n", "{{ }} {% x %}\n"]))
 def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None:
     text = before + odd + PATCH
-    tool = rendered(make(texts={"patches/a.patch": text}))["fix_small_patches.py"]
+    tool = rendered(make(texts={"patches/a.patch": text}), standalone=True)["fix_small_patches.py"]
     names: dict[str, Any] = {"__name__": "read"}
     exec(compile(tool, "fix_small_patches.py", "exec"), names)
     assert names["TEXTS"] == {"patches/a.patch": text}
@@ -517,11 +516,14 @@ def test_the_patch_tool_has_the_text_of_any_patch(before: str, odd: str) -> None
     ]
 
 
-def test_without_patches_there_is_no_patch_tool() -> None:
+def test_the_patch_tool_is_there_where_something_is_patched_and_it_is_asked_for() -> None:
     plan = make()
     bare = Plan(plan.profile, plan.lock.model_copy(update={"patches": []}), plan.content, plan.index, plan.texts)
     assert set(rendered(bare)) == {"run_small.sh", "small.env", "fix_small_dependencies.sh"}
-    assert set(rendered(plan)) == {*rendered(bare), "fix_small_patches.py"}
+    assert set(rendered(plan)) == set(rendered(bare)) == set(rendered(bare, standalone=True))
+    assert set(rendered(plan, standalone=True)) == {*rendered(bare), "fix_small_patches.py"}
+    named = plan.profile.model_copy(update={"generated": Generated.model_validate({"fix-patches": "fix_it.py"})})
+    assert set(rendered(dataclasses.replace(plan, profile=named))) == {*rendered(bare), "fix_it.py"}
 
 
 def test_all_shells_that_ci_installs_are_here() -> None:

@@ -125,6 +125,7 @@ def test_another_file_of_the_same_name_is_not_installed(fleet: Sandbox) -> None:
 def test_what_cannot_be_carried_is_said(fleet: Sandbox) -> None:
     done = fleet.drydock("export", "fleet", "--format", "requirements").succeeded()
     assert "warning: not carried: a.patch: anchor comes without this patch (fix_fleet_patches.py" in done.stderr
+    assert "of drydock render --standalone applies it" in done.stderr
     assert "OMP_NUM_THREADS" in done.stderr
     assert "not carried" not in done.stdout
 

@@ -57,7 +57,7 @@ def told(python: str | None, *, env: Path | None = None, mac: bool, network: boo
     default = uv.default_index()
     commands: dict[str, Sequence[str]] = {"tools": _TOOLS} if mac else {}
     if env is not None:
-        commands["itself"] = _question(env / "bin" / "python")
+        commands["itself"] = interpreter.question(str(env / "bin" / "python"))
     with suppress(ToolError, OSError):  # there is no uv: then nobody answers
         if python is not None:
             commands |= uv.questions(named or python)
@@ -77,7 +77,7 @@ def told(python: str | None, *, env: Path | None = None, mac: bool, network: boo
     else:
         found = _interpreter(done.get("python"), said("version") if "version" in done else named or python, named)
         if found is not None and found.path is not None:
-            (answer,) = process.run_all([_question(found.path)], timeout=timeout, env=env_of_programs)
+            (answer,) = process.run_all([interpreter.question(str(found.path))], timeout=timeout, env=env_of_programs)
             found = _answered(found, answer.stdout if answer is not None else None)
     return Told(
         interpreter=found,
@@ -119,10 +119,6 @@ def interpreter_of(env: Path) -> Interpreter:
     path = (env / "bin" / "python").resolve()
     built = version[1] if version else None
     return Interpreter(path, "which the environment was built on", built, _head(path), built=built)
-
-
-def _question(python: Path) -> list[str]:
-    return [str(python), "-I", "-S", "-B", "-c", interpreter.QUESTION]
 
 
 def _answered(found: Interpreter, answer: str | None) -> Interpreter:

@@ -60,7 +60,7 @@ def _not_installed(plan: Plan) -> list[str]:
     profile, lock = plan.profile, plan.lock
     notes = [
         f"{patch.file}: {patch.package} comes without this patch"
-        + (f" ({profile.fix_patches_script} of drydock render applies it)" if lock.patches else "")
+        + (f" ({profile.fix_patches_script} of drydock render --standalone applies it)" if lock.patches else "")
         for patch in lock.patches
     ]
     if profile.env:
