@@ -34,7 +34,7 @@ def sh_word(value: str | Detect | Choice) -> str:
 
 
 def or_else(name: str, default: str | Detect | Choice) -> str:
-    """What stands behind `_value=` for a variable, or for `default` where it is not set at all.
+    r"""What stands behind `_value=` for a variable, or for `default` where it is not set at all.
 
     >>> or_else("A", "b/c.yaml"), or_else("A", "it is")
     ('${A-b/c.yaml}', '\'it is\'; [ -z "${A+set}" ] || _value=$A')
