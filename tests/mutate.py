@@ -87,15 +87,18 @@ exclude-operators = {json.dumps(left_out())}
         ["cosmic-ray", "exec", str(config), str(session)],
         ["cr-report", "--surviving-only", "--show-diff", str(session)],
     ):
-        _run([_beside(step[0]), *step[1:]], copy)
+        _run([*_tool(step[0]), *step[1:]], copy)
 
 
-def _beside(program: str) -> str:
-    return str(Path(sys.executable).with_name(program))
+def _tool(program: str) -> list[str]:
+    """The start of a command of cosmic-ray's, in an environment of its own: something that it needs has no wheel, and
+    ./drydockw builds nothing.
+    """
+    return [find_uv_bin(), "tool", "run", "--quiet", "--from", "cosmic-ray==8.7.0", program]
 
 
 def _printed(program: str, *arguments: str) -> str:
-    return subprocess.run([_beside(program), *arguments], check=True, capture_output=True, text=True).stdout
+    return subprocess.run([*_tool(program), *arguments], check=True, capture_output=True, text=True).stdout
 
 
 def _run(command: Sequence[str], folder: Path) -> None:
