@@ -281,9 +281,11 @@ def test_dry_run_says_what_would_be_built_and_builds_nothing(locked: Sandbox) ->
 
 
 def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_path: Path) -> None:
+    # A cache of its own: what another test damages goes out of the one that they share.
+    cache = {"UV_CACHE_DIR": str(tmp_path / "cache")}
+    built.drydock("build", "small", env={"DRYDOCK_HOME": str(tmp_path / "first"), **cache}).succeeded()
     before = list(built.index.requests)
-    home = {"DRYDOCK_HOME": str(tmp_path / "second")}
-    built.drydock("--offline", "build", "small", env=home).succeeded()
+    built.drydock("--offline", "build", "small", env={"DRYDOCK_HOME": str(tmp_path / "second"), **cache}).succeeded()
     assert built.index.requests == before
     missing = built.drydock(
         "--offline",

@@ -84,8 +84,8 @@ def standalone() -> Standalone:
 
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
-    """As upstream's: without bytecode, and of nobody."""
-    if "__pycache__" in member.name:
+    """As upstream's: without bytecode and links that lead out of it (Debian's sitecustomize), and of nobody."""
+    if "__pycache__" in member.name or (member.issym() and member.linkname.startswith("/")):
         return None
     member.uid = member.gid = 0
     return member
