@@ -30,30 +30,41 @@ _LEXEMES = re.compile(
 
 
 def machinery_files() -> dict[str, str]:
-    """All files of the folder: relative path to text, each compact."""
-    files = {
-        f"builder/embedded/{path.name}": compact(path.read_text("utf-8")) for path in sorted(_modules(), key=_order)
-    }
-    return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **files}
+    """All files of the folder: relative path to text, each compact, and each after those that it imports.
+
+    So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
+    order of the alphabet.
+    """
+    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules()}
+    order: dict[str, str] = {}
+    begun: set[str] = set()
+
+    def add(name: str) -> None:
+        if name in texts and name not in begun:
+            begun.add(name)
+            for imported in _imports(texts[name]):
+                add(imported)
+            order[f"builder/embedded/{name}.py"] = texts[name]
+
+    for name in texts:
+        add(name)
+    return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **order}
+
+
+def _imports(text: str) -> list[str]:
+    """The modules of builder/embedded/ that a compact module imports.
+
+    >>> _imports("from builder.embedded import state\\ndef f():\\n from builder.embedded.errors import StageError\\n")
+    ['errors', 'state']
+    """
+    found = re.findall(r"^ *from builder\.embedded(?:\.(\w+) import .*| import (.*))$", text, re.MULTILINE)
+    return sorted({name for module, names in found for name in re.findall(r"\w+", module or names)})
 
 
 @cache
 def machinery() -> bytes:
     """All of them in one: path, form feed, text, form feed, and so on."""
     return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
-
-
-# What is alike side by side: zlib looks back no further than 32 KB. 5 % smaller than in the order of the alphabet; any
-# order is right.
-_ALIKE = """
-__init__ web credentials network pythons caller network_settings secrets state config_files certificates patches caches
-plan words manifest installer __main__ errors interpreter verify hashes into unpack installed overlap place claim
-programs stage bytecode wheels examine venv swap folders lifeline workers
-"""
-
-
-def _order(path: Path) -> tuple[int, str]:
-    return (_ALIKE.split().index(path.stem) if path.stem in _ALIKE.split() else -1, path.name)
 
 
 def digest() -> str:
