@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 from pathlib import Path
-from urllib.parse import urlsplit
 
 from builder.embedded.caches import places
 from builder.project import config
@@ -27,4 +26,4 @@ def _from_here(place: str, said: config.Config) -> str:
 
 def is_read_by_scripts(place: str) -> bool:
     """Whether a generated script can read a cache by itself; others are for `drydock pull`."""
-    return (urlsplit(place).scheme if "://" in place else "") in _READ_BY_SCRIPTS
+    return (place.partition("://")[0].lower() if "://" in place else "") in _READ_BY_SCRIPTS

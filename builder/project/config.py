@@ -81,7 +81,11 @@ def _caches(document: Document, value: Any) -> tuple[str, ...]:
     for word in places:
         if any(char.isspace() or char == "," for char in word):
             raise document.error(f'"{word}" has white space or a comma in it', key, hint="write %20")
-        if "://" in word and "@" in urlsplit(word).netloc and urlsplit(word).password is not None:
+        try:
+            parts = urlsplit(word if "://" in word else "")
+        except ValueError as error:
+            raise document.error(f'"{word}" is not a URL: {error}', key) from None
+        if parts.password is not None:
             hint = "keep it out of files: DRYDOCK_CACHE"
             raise document.error("a password is in the URL of a cache", key, hint=hint)
     return tuple(places)

@@ -32,6 +32,7 @@ def test_what_is_damaged_is_an_error_in_words_or_none_and_takes_no_time(name: st
     ("name", "data"),
     [
         ("format", b"\xff"),
+        ("drydock.toml", b'[caches]\nplaces = ["s3://[a/b"]\n'),
         ("gcroots", b"x.99999999999999999999"),
         *((name, b"[" * 100_000) for name in ("manifest", "evaluation", "profile", "lock", "wheel", "note", "plan")),
         ("state.json", b'{"phase": 1}'),

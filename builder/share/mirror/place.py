@@ -59,6 +59,10 @@ class Place(Protocol):
 def open_place(text: str) -> Place:
     """The place that a folder's path or a URL names. Raises UsageError where it is not a place that can be reached."""
     scheme = text.partition("://")[0].lower() if "://" in text else ""
+    try:
+        urlsplit(text if scheme else "")
+    except ValueError as error:
+        raise UsageError(f"{text} is not a URL: {error}") from None
     if scheme in ("http", "https"):
         return WebPlace(text)
     if scheme in ("", "file"):
