@@ -90,9 +90,13 @@ def _write_note(name: str, folder: int | None = None) -> int:
         user = str(os.getuid())
     who = {"host": os.uname().nodename, "boot": boot(), "pid": os.getpid(), "user": user}
     descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
-    with open(descriptor, "w", encoding="utf-8") as file:
-        json.dump(who, file)
-        return os.fstat(descriptor).st_ino
+    try:
+        with open(descriptor, "w", encoding="utf-8") as file:
+            json.dump(who, file)
+            return os.fstat(descriptor).st_ino
+    except BaseException:  # a full disk: nobody is to wait for what says nothing
+        os.unlink(name, dir_fd=folder)
+        raise
 
 
 def read_note(folder: int) -> dict[str, Any]:
