@@ -8,8 +8,10 @@ from __future__ import annotations
 import ast
 import base64
 import hashlib
+import io
 import itertools
 import re
+import tokenize
 import zlib
 from collections.abc import Iterator, Sequence
 from functools import cache
@@ -19,14 +21,6 @@ _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 
 _LINE = 115
-
-# What decides where a line begins and what is a comment; tokenize of the standard library takes twenty times as long.
-# Good for Python until 3.11, where a text within an f-string has other quotes: what scripts carry is for 3.9.
-_LEXEMES = re.compile(
-    r"""(?P<text>\"{3}(?:\\.|[^\\])*?\"{3}|'{3}(?:\\.|[^\\])*?'{3}|"(?:\\.|[^"\\\n])*"|'(?:\\.|[^'\\\n])*')"""
-    r"|(?P<comment>\#[^\n]*)|(?P<open>[(\[{])|(?P<close>[)\]}])|(?P<joined>\\\n)|(?P<end>\n)",
-    re.DOTALL,
-)
 
 
 def machinery_files() -> dict[str, str]:
@@ -119,10 +113,9 @@ def without_comments(source: str) -> str:
             first, last = one.lineno - 1, one.end_lineno or one.lineno
             alone = len(body) == 1 and not isinstance(node, ast.Module)
             lines[first:last] = [f"{' ' * one.col_offset}pass" if alone else "", *[""] * (last - first - 1)]
-    for found in _LEXEMES.finditer(source):
-        if found.lastgroup == "comment":
-            row, begin = source.count("\n", 0, found.start()), source.rfind("\n", 0, found.start()) + 1
-            lines[row] = lines[row][: found.start() - begin]
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT and lines[token.start[0] - 1]:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
     return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())
 
 
@@ -156,46 +149,33 @@ def _without_types(source: str) -> str:
     return _cut(source, [(line, column, node.end_lineno or 0, node.end_col_offset or 0) for line, column, node in cuts])
 
 
-_IMPORT = re.compile(r"^from (?!__future__ )(\S+) import (?:\(([^()]*)\)|([^()\n]*))\n", re.MULTILINE)
-
-
 def _without_unused_imports(source: str) -> str:
-    texts = [found.span() for found in _LEXEMES.finditer(source) if found.lastgroup == "text"]
-
-    def used(found: re.Match[str]) -> str:
-        names = (found[2] or found[3]).replace(",", " ").split()
-        kept = [name for name in names if len(re.findall(rf"\b{name}\b", source)) > 1]
-        in_a_text = any(begin < found.start() < end for begin, end in texts)
-        if in_a_text or "as" in names or len(kept) == len(names):
-            return found[0]
-        return f"from {found[1]} import {', '.join(kept)}\n" if kept else ""
-
-    return _IMPORT.sub(used, source)
+    lines = source.splitlines()
+    cuts: list[int] = []
+    for node in ast.parse(source).body:
+        if isinstance(node, ast.ImportFrom) and node.module != "__future__":
+            kept = [one.name for one in node.names if len(re.findall(rf"\b{one.name}\b", source)) > 1]
+            if any(one.asname for one in node.names) or len(kept) == len(node.names):
+                continue
+            lines[node.lineno - 1] = f"from {node.module} import {', '.join(kept)}" if kept else ""
+            cuts += range(node.lineno, node.end_lineno or 0)
+    return "".join(f"{line}\n" for number, line in enumerate(lines) if number not in cuts and line)
 
 
 def _with_small_indents(source: str) -> str:
-    row, level = 0, 0
-    begins, texts = {0}, set[int]()
-    for found in _LEXEMES.finditer(source):
-        ends = found[0].count("\n")
-        if found.lastgroup == "text":
-            texts.update(range(row + 1, row + ends + 1))  # a text of several lines is as it is
-        level += (found.lastgroup == "open") - (found.lastgroup == "close")
-        row += ends
-        if found.lastgroup == "end" and not level:
-            begins.add(row)
-    widths, lines = [0], source.splitlines(keepends=True)
-    for number, line in enumerate(lines):
-        if number in texts:
-            continue
-        plain = line.lstrip(" ")
-        if number in begins:
-            while len(line) - len(plain) < widths[-1]:
-                widths.pop()
-            if len(line) - len(plain) > widths[-1]:
-                widths.append(len(line) - len(plain))
-        lines[number] = " " * (len(widths) - 1 if number in begins else 0) + plain
-    return "".join(lines)
+    depth, begun = 0, False
+    depths: dict[int, int] = {}
+    texts: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type in (tokenize.INDENT, tokenize.DEDENT):
+            depth += 1 if token.type == tokenize.INDENT else -1
+        elif token.type == tokenize.NEWLINE:
+            begun = False
+        elif not begun and token.type not in (tokenize.NL, tokenize.ENDMARKER):
+            depths[token.start[0]], begun = depth, True
+        texts.update(range(token.start[0] + 1, token.end[0] + 1))  # a text of several lines is as it is
+    lines = enumerate(source.splitlines(keepends=True), 1)
+    return "".join(line if row in texts else " " * depths.get(row, 0) + line.lstrip(" ") for row, line in lines)
 
 
 def _cut(source: str, places: Sequence[tuple[int, int, int, int]]) -> str:
