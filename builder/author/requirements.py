@@ -41,6 +41,11 @@ def listed(text: str, place: tuple[str, str]) -> list[str]:
     return [one for one in found if isinstance(one, str)]
 
 
+def names(text: str, place: tuple[str, str]) -> set[str]:
+    """The packages that are required at a place."""
+    return {_key(line)[0] for line in listed(text, place)}
+
+
 def with_requirements(text: str, place: tuple[str, str], wanted: Sequence[Requirement]) -> str:
     """The text with the requirements at a place; one of the same package and marker is replaced.
 

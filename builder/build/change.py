@@ -14,7 +14,7 @@ from builder.author import requirements
 from builder.build.build import build
 from builder.errors import DrydockError, LockError, UsageError
 from builder.files import display
-from builder.lock.model import Change, dump
+from builder.lock.model import Change, Lock, dump
 from builder.names import stem
 from builder.project import generated, undo
 from builder.project.catalogue import Catalogue
@@ -80,7 +80,7 @@ def remove(
     gone = {canonicalize_name(name) for name in names}
     for path, place in places:
         text = new.get(path, _read(path))
-        there = {canonicalize_name(Requirement(line).name) for line in requirements.listed(text, place)} & gone
+        there = requirements.names(text, place) & gone
         if there:
             new[path] = requirements.without_packages(text, place, sorted(there))
             found |= there
@@ -124,12 +124,13 @@ def _apply(
     new = catalogue.with_files({path: text.encode() for path, text in edits.items()})
     affected = list(names) if names is not None else _affected(new, edits)
     files: dict[Path, str | None] = dict(edits)
-    locks = {}
+    locks: dict[str, list[Change]] = {}
+    made: dict[str, Lock] = {}
     for name in affected:
         entry = new.entry(name)
         here = {canonicalize_name(one) for one in upgrade} & {*entry.lock.versions(), "uv"} if upgrade else set()
-        done = relock(name, new, report, upgrade=sorted(here), upgrade_all=upgrade_all, dry_run=True)
-        locks[name] = done.changes
+        done = relock(name, new, report, made=made, upgrade=sorted(here), upgrade_all=upgrade_all, dry_run=True)
+        locks[name], made[name] = done.changes, done.lock
         if done.new:
             files[entry.lock_path.absolute()] = dump(done.lock)
     before = {path: undo.text_of(path) for path in files}
@@ -141,8 +142,9 @@ def _apply(
         for name in affected:
             folder = Path("generated") / stem(name)
             if folder.is_dir():
-                before |= {path: undo.text_of(path) for path in sorted(folder.absolute().iterdir()) if path.is_file()}
-                generated.generate(name, folder, written.plan(name))
+                before |= {path: undo.text_of(path) for path in generated.ours(name, folder.absolute())}
+                for path in generated.generate(name, folder.absolute(), written.plan(name)):
+                    before.setdefault(path, None)
             if builds and (here_now := generations.current(name)) is not None:
                 build(name, written, report)
                 after = generations.current(name)
@@ -197,7 +199,7 @@ def _place(catalogue: Catalogue, to: str | None) -> Place:
 
 def _places(catalogue: Catalogue) -> list[Place]:
     """Every place of the project's own where requirements stand, or could."""
-    own = [folder.absolute() for folder in own_profile_folders()]
+    own = _own_folders()
     found: list[Place] = []
     for name in profile_names(own_profile_folders()):
         entry = catalogue.entry(name)
@@ -210,9 +212,12 @@ def _places(catalogue: Catalogue) -> list[Place]:
     return found
 
 
+def _own_folders() -> list[Path]:
+    return [folder.absolute() for folder in own_profile_folders()]
+
+
 def _own(path: Path) -> Path:
-    own = [folder.absolute() for folder in own_profile_folders()]
-    if path.absolute().parent not in own:
+    if path.absolute().parent not in _own_folders():
         raise UsageError(
             f"{display(path)} is not a profile of this project", hint="extend it in a profile of your own: drydock init"
         )
@@ -227,11 +232,7 @@ def _read(path: Path) -> str:
 
 
 def _not_required(name: str, places: Sequence[Place], catalogue: Catalogue) -> UsageError:
-    there = {
-        canonicalize_name(Requirement(line).name)
-        for path, place in places
-        for line in requirements.listed(_read(path), place)
-    }
+    there = {one for path, place in places for one in requirements.names(_read(path), place)}
     for profile in _buildable(catalogue):
         try:
             package = next((one for one in catalogue.lock(profile).packages if one.name == name), None)

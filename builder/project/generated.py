@@ -109,9 +109,14 @@ def _digest(data: object) -> str:
     return hashlib.sha256(json.dumps(data).encode()).hexdigest()
 
 
-def _left_over(name: str, folder: Path, files: Mapping[str, str]) -> list[Path]:
+def ours(name: str, folder: Path) -> list[Path]:
+    """The files in a folder that Drydock made for the profile `name`."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in there if path.name not in files and owns(path, _made_for(name))]
+    return [path for path in there if owns(path, _made_for(name))]
+
+
+def _left_over(name: str, folder: Path, files: Mapping[str, str]) -> list[Path]:
+    return [path for path in ours(name, folder) if path.name not in files]
 
 
 def _has(path: Path, text: str) -> bool:

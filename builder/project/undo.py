@@ -7,8 +7,8 @@ undo/SHA256/N.json      of the project in the folder whose path has that sha256,
 
 from __future__ import annotations
 
-import hashlib
 import json
+import os
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from builder.embedded import state
+from builder.embedded.hashes import sha256
 from builder.errors import DrydockError, UsageError
 from builder.files import display, read_regular, write_atomically
 from builder.store import generations
@@ -110,11 +111,11 @@ def undo() -> Change:
 
 
 def _sha256(text: str | None) -> str | None:
-    return None if text is None else hashlib.sha256(text.encode()).hexdigest()
+    return None if text is None else sha256(text.encode())
 
 
 def _folder() -> Path:
-    return home() / "undo" / hashlib.sha256(str(Path.cwd()).encode(errors="surrogateescape")).hexdigest()
+    return home() / "undo" / sha256(os.fsencode(Path.cwd()))
 
 
 def _numbers() -> list[int]:

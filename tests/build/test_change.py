@@ -165,3 +165,15 @@ def test_without_a_project_there_is_nothing_to_add_to(sandbox: Sandbox) -> None:
     folder: Path = sandbox.work / "elsewhere"
     folder.mkdir()
     sandbox.drydock("add", "six", cwd=folder).failed(2, "no profile of a project here", "drydock init")
+
+
+def test_files_of_the_users_among_the_generated_ones_are_left_alone(desk: Sandbox) -> None:
+    folder = desk.work / "generated/box"
+    (folder / "picture.png").write_bytes(b"\x89PNG\xff\xfe")
+    script = next(folder.glob("run_*.sh"))
+    script.unlink()
+    before = files(desk)
+    desk.drydock("add", "rope", "--no-build").succeeded()
+    assert script.is_file()
+    desk.drydock("undo").succeeded()
+    assert files(desk) == before
