@@ -14,7 +14,7 @@ import os
 import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -104,6 +104,11 @@ def read_note(folder: int) -> dict[str, Any]:
     return read_json(NOTE, dict, folder=folder) or {}
 
 
+def _is_of_this_start(note: Mapping[str, Any] | None) -> bool:
+    """Whether a note names this machine, and its last start."""
+    return note is not None and (note.get("host"), note.get("boot")) == (os.uname().nodename, boot())
+
+
 # How stages were named before they had a note: .stage-KEY-HOST-PID.
 _NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
 
@@ -129,7 +134,7 @@ def is_dead(path: Path, ours: int = 0) -> bool:
         note = read_note(folder)
         if taken and not note and (path / ".drydock" / "manifest.json").exists():
             return True  # all but its name was there when its builder died
-        if taken and note and note.get("boot") == boot() and note.get("host") == os.uname().nodename:
+        if taken and _is_of_this_start(note):
             return True
         try:
             last = os.stat(NOTE, dir_fd=folder, follow_symlinks=False).st_mtime
@@ -172,8 +177,7 @@ def forget(store: Path, name: str) -> None:
     try:
         if lock(descriptor) and os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
             note = store / f"{CLAIM}{name}"
-            who = read_json(note, {"host": str, "boot": str}) or {}
-            if (who.get("host"), who.get("boot")) == (os.uname().nodename, boot()):
+            if _is_of_this_start(read_json(note, dict)):
                 os.unlink(note)
             os.unlink(path)
     except OSError:
@@ -236,19 +240,20 @@ class Claim:
             else:
                 lifeline.touch(self._note)
                 return
-            who = read_json(self._note, {"host": str, "boot": str}) or {}
-            ours = locked and (who.get("host"), who.get("boot")) == (os.uname().nodename, boot())
+            who = read_json(self._note, {"host": str}) or {}
             last = self._signed()
             if last != sign:
                 sign, since = last, time.monotonic()
-            if ours or time.monotonic() - since > 3 * lifeline.SIGN:
-                try:
-                    os.unlink(self._note)
-                except OSError:
-                    return
+            if not (locked and _is_of_this_start(who)) and time.monotonic() - since <= 3 * lifeline.SIGN:
+                self._say(who.get("host", ""))
+                time.sleep(0.2)
                 continue
-            self._say(who.get("host", ""))
-            time.sleep(0.2)
+            try:
+                os.unlink(self._note)
+            except FileNotFoundError:  # somebody who waited too was faster
+                continue
+            except OSError:
+                return
 
     def _signed(self) -> int:
         try:
