@@ -9,7 +9,7 @@ import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
 from functools import wraps
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -54,18 +54,21 @@ def profiles(_context: click.Context, parameter: click.Parameter) -> list[str]:
     return sorted([*names, "auto"]) if parameter.default == "auto" else names
 
 
-@_fitting
-def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
-    """The packages in the lock of the profile that was named."""
+def _first(file: str) -> dict[str, Any]:
+    """The data of the first file of that name where profiles are; nothing where there is none."""
     import tomllib
 
     from builder.project.discovery import profile_folders
 
-    paths = (folder / f"{context.params['name']}.lock.toml" for folder in profile_folders())
-    for path in paths:
-        if path.is_file():
-            return [package["name"] for package in tomllib.loads(path.read_text(encoding="utf-8"))["packages"]]
-    return []
+    paths = (folder / file for folder in profile_folders())
+    found = next((path for path in paths if path.is_file()), None)
+    return tomllib.loads(found.read_text(encoding="utf-8")) if found is not None else {}
+
+
+@_fitting
+def packages(context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The packages in the lock of the profile that was named."""
+    return [package["name"] for package in _first(f"{context.params['name']}.lock.toml").get("packages", ())]
 
 
 DASHED = "drydock.dashed"
@@ -81,15 +84,7 @@ def commands(context: click.Context, parameter: click.Parameter, incomplete: str
 @_fitting
 def _commands(context: click.Context, _parameter: click.Parameter) -> list[str]:
     """The commands in the file of the profile that was named, and train, the trainer."""
-    import tomllib
-
-    from builder.project.discovery import profile_folders
-
-    paths = (folder / f"{context.params['name']}.toml" for folder in profile_folders())
-    for path in paths:
-        if path.is_file():
-            return ["train", *tomllib.loads(path.read_text(encoding="utf-8")).get("commands", {})]
-    return ["train"]
+    return ["train", *_first(f"{context.params['name']}.toml").get("commands", {})]
 
 
 @_fitting

@@ -275,7 +275,10 @@ def _told_package(change: Change) -> str:
 
 
 def _version(package: Mapping[str, Any] | None) -> str:
-    return "" if package is None else package["version"] + _bracketed(size(package["size"])).replace("  ", " ")
+    if package is None:
+        return ""
+    much = size(package["size"])
+    return f"{package['version']} ({much})" if much else str(package["version"])
 
 
 def _tags(file: str) -> str:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from pathlib import Path
+from typing import Any
 from urllib.parse import unquote
 
 from builder import uv
@@ -18,11 +19,8 @@ def find(profile: Profile, folder: Path) -> Artefact:
 
     Raises LockError where uv knows none, ToolError where it cannot be fetched or is not what uv's list says.
     """
-    version = profile.python.version
-    for row in uv.known_pythons(version):
-        if (row["os"], row["arch"], row["libc"], row["variant"]) == (*system_of(profile.target), "default"):
-            break
-    else:
+    version, row = profile.python.version, newest(profile)
+    if row is None:
         raise _unknown(profile)
     file = unquote(str(row["url"]).rpartition("/")[2])
     named = FILE.fullmatch(file)
@@ -38,10 +36,17 @@ def find(profile: Profile, folder: Path) -> Artefact:
     return found
 
 
+def newest(profile: Profile) -> dict[str, Any] | None:
+    """The row of uv's list for the newest Python that a profile wants, for its target; None where there is none."""
+    wanted = (*system_of(profile.target), "default")
+    rows = uv.known_pythons(profile.python.version)
+    return next((row for row in rows if (row["os"], row["arch"], row["libc"], row["variant"]) == wanted), None)
+
+
 def _unknown(profile: Profile) -> LockError:
     series, platform = profile.python.series, profile.target.platform
-    newest = next((str(row["version"]) for row in uv.known_pythons(series)), None)
-    known = f'the newest that it knows: version = "{newest}"' if newest else f"it knows none of {series}"
+    other = next((str(row["version"]) for row in uv.known_pythons(series)), None)
+    known = f'the newest that it knows: version = "{other}"' if other else f"it knows none of {series}"
     return LockError(
         f"[python] standalone: uv {uv.version()} knows no Python {profile.python.version} of {INDEX} for {platform}",
         hint=f"{known}; UV_PYTHON_DOWNLOADS_JSON_URL names another list",

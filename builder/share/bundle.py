@@ -23,13 +23,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any
 
-from builder import process, uv
+from builder import process
 from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import display
 from builder.lock.model import Artefact
-from builder.lock.standalone import system_of
+from builder.lock.python import newest
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.script.plan import Plan
@@ -222,14 +222,14 @@ def _release_in(archive: tarfile.TarFile, names: Collection[str], version: str) 
 
 def _python_url(plan: Plan) -> str:
     """Return the URL of uv's Python for the target. Raises DrydockError."""
-    target = plan.profile.target
-    for row in uv.known_pythons(plan.profile.python.version):
-        if (row["os"], row["arch"], row["libc"], row["variant"]) == (*system_of(target), "default"):
-            url = str(row["url"])
-            if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
-                return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])
-            return url
-    raise DrydockError(f"uv knows no Python {plan.profile.python.version} for {target.platform}")
+    profile = plan.profile
+    row = newest(profile)
+    if row is None:
+        raise DrydockError(f"uv knows no Python {profile.python.version} for {profile.target.platform}")
+    url = str(row["url"])
+    if mirror := read(os.environ).first("UV_PYTHON_INSTALL_MIRROR"):
+        return "/".join([mirror.rstrip("/"), *url.split("/")[-2:]])
+    return url
 
 
 def _write(plan: Plan, contents: Path, new: Path) -> int:

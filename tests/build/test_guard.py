@@ -28,6 +28,7 @@ from tests.support.alive import Mark
 from tests.support.base import OUTSIDERS
 from tests.support.belongings import DEEDS, SITE, Belongings
 from tests.support.homes import PROGRAM, Frozen, Home, furnish, is_at, require, script_of
+from tests.support.machines import CONTAINER
 from tests.support.steps import why_not
 from tests.support.storms import (
     GROUP,
@@ -223,9 +224,6 @@ def test_two_users_who_build_one_key_at_once_both_succeed(members: Members) -> N
         assert {path.stat().st_gid for path in members.store().iterdir()} == {GROUP}
         members.check_sound()
         remove_store(members.store())
-
-
-CONTAINER = ["unshare", "--pid", "--fork", "--mount-proc"]
 
 
 @needs_steps

@@ -19,12 +19,8 @@ def tmpfs(folder: Path, size: str, *more: str) -> Iterator[Path]:
     """
     folder.mkdir(parents=True, exist_ok=True)
     done = _mount("-t", "tmpfs", "-o", ",".join([f"size={size}", *more]), "drydock-test", str(folder))
-    if done.returncode:
-        pytest.skip(f"no tmpfs can be mounted here: {done.stderr.strip()}")
-    try:
+    with _mounted(done, "tmpfs", folder):
         yield folder
-    finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 @contextmanager
@@ -36,12 +32,19 @@ def overlay(folder: Path, lower: Path) -> Iterator[Path]:
             (upper / name).mkdir()
         options = f"lowerdir={lower},upperdir={upper}/files,workdir={upper}/work,redirect_dir=off"
         done = _mount("-t", "overlay", "-o", options, "drydock-test", str(folder))
-        if done.returncode:
-            pytest.skip(f"no overlay can be mounted here: {done.stderr.strip()}")
-        try:
+        with _mounted(done, "overlay", folder):
             yield folder
-        finally:
-            subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@contextmanager
+def _mounted(done: subprocess.CompletedProcess[str], what: str, folder: Path) -> Iterator[None]:
+    """What is mounted at `folder`, until the end; skips the test where it could not be."""
+    if done.returncode:
+        pytest.skip(f"no {what} can be mounted here: {done.stderr.strip()}")
+    try:
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
 
 
 def remount(folder: Path, options: str) -> None:
@@ -69,10 +72,8 @@ def folding(folder: Path) -> Iterator[Path]:
     subprocess.run(["mkntfs", "-q", "-F", str(image)], check=True, capture_output=True)
     folder.mkdir(parents=True, exist_ok=True)
     done = subprocess.run([program, image, folder, "-o", "ignore_case,permissions"], capture_output=True, text=True)
-    if done.returncode:
-        pytest.skip(f"no NTFS can be mounted here: {done.stderr.strip()}")
     try:
-        yield folder
+        with _mounted(done, "NTFS", folder):
+            yield folder
     finally:
-        subprocess.run(["umount", "--lazy", str(folder)], check=True)
         image.unlink()
