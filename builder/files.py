@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import errno
 import os
+import re
 import stat
 import sys
+import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
@@ -128,6 +130,19 @@ def beside(path: Path) -> Path:
     By a process id it would not be one, where several machines or containers share a store.
     """
     return path.with_name(f".{path.name}.{int.from_bytes(os.urandom(6))}")
+
+
+def is_beside(path: Path) -> bool:
+    """Whether a path has a name as `beside` makes them: a file before it gets its own."""
+    return re.fullmatch(r"\..+\.[0-9]+", path.name) is not None
+
+
+def is_being_written(path: Path) -> bool:
+    """Whether somebody may be at work on such a file: one whose writer was killed is a minute old at some time."""
+    try:
+        return is_beside(path) and time.time() - path.lstat().st_mtime < 60
+    except OSError:  # it has its own name now
+        return True
 
 
 def owns(path: Path, made: Callable[[str], bool]) -> bool:

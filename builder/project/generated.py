@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 
 from builder.embedded import state
 from builder.errors import DriftError, DrydockError
-from builder.files import check_ours, display, owns, write_atomically
+from builder.files import check_ours, display, is_being_written, owns, write_atomically
 from builder.names import split
 from builder.project.evaluate import identity
 from builder.resources import version
@@ -112,7 +112,7 @@ def _digest(data: object) -> str:
 def ours(name: str, folder: Path) -> list[Path]:
     """The files in a folder that Drydock made for the profile `name`."""
     there = sorted(folder.iterdir()) if folder.is_dir() else []
-    return [path for path in there if owns(path, _made_for(name))]
+    return [path for path in there if not is_being_written(path) and owns(path, _made_for(name))]
 
 
 def _left_over(name: str, folder: Path, files: Mapping[str, str]) -> list[Path]:

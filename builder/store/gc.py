@@ -18,7 +18,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.folders import remove_path, take_away
 from builder.embedded.wheels import identity
 from builder.embedded.words import plural
-from builder.files import make_folder, owner
+from builder.files import is_beside, make_folder, owner
 from builder.store import generations, roots
 from builder.store.layout import Store
 from builder.store.usage import Links
@@ -243,7 +243,7 @@ def _leftovers(store: Store, taken: list[Garbage], kept: list[Kept]) -> None:
     begun = [*(store.home / "cache").rglob(".*"), *store.roots.glob(".*"), *store.profiles.glob(".*")]
     begun += (store.home / "wheels").glob("*/.*")
     found = [(path, "no environment links this bytecode") for path in compiled]
-    found += [(path, "its writer was killed") for path in begun if re.fullmatch(r"\..+\.[0-9]+", path.name)]
+    found += [(path, "its writer was killed") for path in begun if is_beside(path)]
     found += [(path, "its writer was killed") for path in generations.unfinished()]
     for path, why in found:
         try:

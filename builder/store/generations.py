@@ -21,7 +21,7 @@ from typing import NamedTuple
 
 from builder.embedded import claim, state
 from builder.errors import DrydockError, UsageError
-from builder.files import link_atomically, make_folder, share, write_atomically
+from builder.files import is_being_written, is_beside, link_atomically, make_folder, share, write_atomically
 from builder.names import is_reference, of_stem, stem
 from builder.store.layout import Store
 
@@ -270,8 +270,8 @@ def _locked() -> Iterator[None]:
         claim.lock(lock, wait=True)
         for left in _folder().glob(".*"):
             # Of a dead process; one of another machine that writes now does not take a minute.
-            with suppress(OSError):
-                if re.fullmatch(r"\..+\.[0-9]+", left.name) and time.time() - left.lstat().st_mtime > 60:
+            if is_beside(left) and not is_being_written(left):
+                with suppress(OSError):
                     left.unlink()
         yield
     finally:

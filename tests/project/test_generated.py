@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import stat
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -40,6 +43,30 @@ def test_rendering_again_touches_nothing(locked: Sandbox, rendered: Path) -> Non
     assert (again.stdout, again.stderr) == ("", "small: 0 files changed in generated/small\n")
     assert snapshot(rendered) == before
     locked.drydock("render", "small", "--check").succeeded()
+
+
+def test_what_another_render_is_writing_is_left_alone(locked: Sandbox, rendered: Path) -> None:
+    text = (rendered / "run_small.sh").read_text()
+    now, dead = rendered / ".run_small.sh.7", rendered / ".run_small.sh.8"
+    for path in (now, dead):
+        path.write_text(text)
+    os.utime(dead, (0, 0))
+    locked.drydock("render", "small", "--check").failed(1, dead.name)
+    locked.drydock("render", "small").succeeded()
+    assert (now.exists(), dead.exists()) == (True, False)
+    locked.drydock("render", "small", "--check").succeeded()
+
+
+@pytest.mark.slow
+def test_renders_at_once_all_succeed(locked: Sandbox) -> None:
+    env = dict(locked.environment)
+    for _ in range(5):
+        for path in (locked.work / "generated/small").glob("*"):
+            path.unlink()
+        command = [sys.executable, "-m", "builder", "render", "small"]
+        started = [subprocess.Popen(command, env=env, cwd=locked.work, stderr=subprocess.PIPE) for _ in range(4)]
+        told = [(one.communicate(timeout=60)[1], one.returncode) for one in started]
+        assert [code for _, code in told] == [0] * 4, told
 
 
 def test_a_file_of_the_users_is_never_overwritten(locked: Sandbox) -> None:
