@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -197,19 +197,26 @@ def find_links() -> list[Path]:
     return installer.folders_of_wheels(os.environ)
 
 
+Said = Mapping[str, Mapping[str, Sequence[str]]]
+"""Package to version to what that requires: metadata that somebody has read."""
+
+
 @dataclass(frozen=True)
 class Universe:
     """What a resolution may choose from.
 
     `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
-    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever
-    time. `index` maps a package to an index URL or folder of wheels that it alone comes from.
+    have to be built. Those in `said` are taken as source distributions too, and nothing of them is run: it says what
+    each version requires, under "" what the other versions do. `exclude_newer` and its per-package exceptions are
+    RFC 3339 times; "false" for a package: whatever time. `index` maps a package to an index URL or folder of wheels
+    that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
     builds: Builds = None
+    said: Said = field(default_factory=dict)
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
@@ -263,10 +270,12 @@ def resolve(
     overrides: Sequence[str] = (),
     preferred: Mapping[str, Sequence[str]] | None = None,
     upgrade: Iterable[str] = (),
+    unusable: Callable[[str], None] | None = None,
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
-    Of several for a package, the first that fits.
+    Of several for a package, the first that fits. `unusable` hears the name of each package that had no version to use
+    in a range where one was looked for, also where it fails.
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
@@ -279,7 +288,7 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
-    _compile(requirements, universe, folder, arguments)
+    _compile(requirements, universe, folder, arguments, unusable)
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
@@ -463,7 +472,13 @@ def forget(packages: Iterable[str]) -> None:
         raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
 
 
-def _compile(requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]) -> None:
+def _compile(
+    requirements: Sequence[str],
+    universe: Universe,
+    folder: Path,
+    arguments: Sequence[str],
+    unusable: Callable[[str], None] | None = None,
+) -> None:
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
     }
@@ -484,6 +499,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         "pip",
         "compile",
         "--no-config",
+        *_settings(universe, folder),
         *_DEFAULTS,
         "--quiet",
         "--no-header",
@@ -496,11 +512,56 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():
         command += ["--exclude-newer-package", f"{package}={day}"]
-    for package in universe.sources if universe.builds is not None else ():
+    for package in (*(universe.sources if universe.builds is not None else ()), *universe.said):
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    _checked([*command, *arguments], universe.target, builds=universe.builds)
+    log = {} if unusable is None else {"RUST_LOG": "uv_resolver=debug"}
+    env = environment({**universe.target.uv_environment(), **log}, builds=universe.builds)
+    done = process.run([*command, *arguments], env=env)
+    if unusable is not None:
+        for name in _unusable(done.stderr):
+            unusable(name)
+    if done.code:
+        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
+        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+
+
+def _settings(universe: Universe, folder: Path) -> list[str]:
+    """The option that names a file with what is said of source distributions: uv takes it from no other place."""
+    if not universe.said:
+        return []
+    rows = [
+        {"name": name, "requires-dist": list(requires), **({"version": version} if version else {})}
+        for name, versions in universe.said.items()
+        for version, requires in versions.items()
+    ]
+    path = folder / "uv.toml"
+    path.write_text(tomli_w.dumps({"dependency-metadata": rows}))
+    return ["--config-file", str(path)]
+
+
+_LOGGED = re.compile(r"(DEBUG|INFO|TRACE|WARN) ")
+_SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \(")
+_SELECTING = re.compile(r"DEBUG Selecting: ([A-Za-z0-9._-]+)")
+
+
+def _unusable(log: str) -> list[str]:
+    """The packages that uv has looked for a version of, and selected none: it says so in its log alone.
+
+    >>> _unusable("DEBUG Searching for a compatible version of chess (*)\\nDEBUG Tried 1 versions")
+    ['chess']
+    """
+    found: dict[str, None] = {}
+    open_ = None
+    for line in log.splitlines():
+        if searching := _SEARCHING.match(line):
+            if open_ is not None:
+                found[open_] = None
+            open_ = searching[1]
+        elif _SELECTING.match(line):
+            open_ = None
+    return list(found) if open_ is None else list({**found, open_: None})
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -37,6 +37,8 @@ def resolve(
     upgrade: Sequence[str] = (),
     caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+    wants_builds: bool = False,
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
@@ -45,9 +47,9 @@ def resolve(
 
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
-    the packages in `upgrade`.
-    Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
-    does not fit the locked packages.
+    the packages in `upgrade`. `warn` hears of newer versions that have no wheel; with `wants_builds` they are an error.
+    Raises UnbuiltError where sources would have to be built that the profile does not allow, LockError where no set of
+    packages fits, or what fits is built for something else; PatchError where a patch does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     kept = previous.versions() if previous else {}
@@ -60,7 +62,7 @@ def resolve(
         locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
-            packages = Resolution(locker.files, profile, pinned, names, step).packages(caches)
+            packages = Resolution(locker.files, profile, pinned, names, step, warn, wants_builds).packages(caches)
             check_builds(profile, packages)
             build_requires = locker.build_requirements()
             tool = previous.uv if previous and "uv" not in names else locker.tool()
