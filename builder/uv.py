@@ -206,16 +206,17 @@ class Universe:
     """What a resolution may choose from.
 
     `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
-    have to be built. Those in `said` are taken as source distributions too, and nothing of them is run: it says what
-    each version requires, under "" what the other versions do. `exclude_newer` and its per-package exceptions are
-    RFC 3339 times; "false" for a package: whatever time. `index` maps a package to an index URL or folder of wheels
-    that it alone comes from.
+    have to be built, with what `tools` has for each beside what it declares. Those in `said` are taken as source
+    distributions too, and nothing of them is run: it says what each version requires, under "" what the other versions
+    do. `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever time. `index`
+    maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
     builds: Builds = None
+    tools: Mapping[str, Sequence[str]] = field(default_factory=dict)
     said: Said = field(default_factory=dict)
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
@@ -383,20 +384,44 @@ def create_venv(folder: Path, python: str) -> str:
         return str((frame / "bin" / "python").readlink())
 
 
-def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) -> Path:
-    """Build the wheel of a source distribution into the folder `out`, without a network.
+def build_wheel(
+    source: Path, constraints: Path, out: Path, consent: Consent, *, python: str | None = None, complete: bool = False
+) -> Path:
+    """Build the wheel of a source distribution, or of a folder, into the folder `out`, without a network.
 
-    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
+    Its build requirements are those of the file `constraints`, by hash, from the folder of `constraints` or one below
+    it that is called links. With `complete` all of them are installed, whatever it declares. `python` is the one to
+    build with. Raises ToolError.
     """
-    command = [executable(), "build", "--no-config", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
-    command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
-    if constraints.stat().st_size:
-        command += ["--build-constraints", str(constraints), "--require-hashes"]
-    done = process.run(command, env=_without_passwords(consent))
+    links = next(folder for folder in (constraints.parent / "links", constraints.parent) if folder.is_dir())
+    common = ["--no-config", "--quiet", "--no-index", "--find-links", str(links)]
+    command = [executable(), "build", *common, "--wheel", "--no-create-gitignore", "--out-dir", str(out), str(source)]
+    env = _without_passwords(consent)
+    if complete:
+        frame = constraints.parent / f"tools-{out.name}"
+        _built_in(frame, constraints, common, env, python)
+        command += ["--no-build-isolation", "--python", str(frame / "bin/python")]
+        env["PATH"] = f"{frame / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
+    else:
+        command += ["--python", python] if python else []
+        command += ["--build-constraints", str(constraints), "--require-hashes"] if constraints.stat().st_size else []
+    done = process.run(command, env=env)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
     return found[0]
+
+
+def _built_in(
+    frame: Path, constraints: Path, common: Sequence[str], env: Mapping[str, str], python: str | None
+) -> None:
+    """A virtual environment with all that builds something. Raises ToolError."""
+    which = ["--python", python] if python else []
+    made = process.run([executable(), "venv", "--no-config", "--no-project", "--quiet", *which, str(frame)], env=env)
+    install = [executable(), "pip", "install", *common, "--python", str(frame / "bin/python"), "--no-deps"]
+    done = made if made.code else process.run([*install, "--require-hashes", "-r", str(constraints)], env=env)
+    if done.code:
+        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}")
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:
@@ -529,15 +554,20 @@ def _compile(
 
 def _settings(universe: Universe, folder: Path) -> list[str]:
     """The option that names a file with what is said of source distributions: uv takes it from no other place."""
-    if not universe.said:
-        return []
+    tools = universe.tools if universe.builds is not None else {}
     rows = [
         {"name": name, "requires-dist": list(requires), **({"version": version} if version else {})}
         for name, versions in universe.said.items()
         for version, requires in versions.items()
     ]
     path = folder / "uv.toml"
-    path.write_text(tomli_w.dumps({"dependency-metadata": rows}))
+    tables = {
+        "dependency-metadata": rows,
+        "extra-build-dependencies": {name: list(some) for name, some in tools.items()},
+    }
+    if not any(tables.values()):
+        return []
+    path.write_text(tomli_w.dumps({name: table for name, table in tables.items() if table}))
     return ["--config-file", str(path)]
 
 

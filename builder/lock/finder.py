@@ -73,6 +73,7 @@ class Artefacts:
             self._profile.python.version,
             sources=sources,
             builds=self._builds if sources else None,
+            tools={name: packages.build[name] for name in sources if name in packages.build},
             said=said or {},
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
             exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -64,7 +65,8 @@ def resolve(
             step(f"resolving {profile.name} for {profile.target.platform}")
             packages = Resolution(locker.files, profile, pinned, names, step, warn, wants_builds).packages(caches)
             check_builds(profile, packages)
-            build_requires = locker.build_requirements()
+            packages = locker.with_tools(packages)
+            build_requires = locker.build_requirements(packages)
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
@@ -119,12 +121,31 @@ class _Locker:
         self.files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
 
-    def build_requirements(self) -> list[Artefact]:
+    def with_tools(self, packages: Sequence[Artefact]) -> list[Artefact]:
+        """The packages; of a source with what the profile names for its build and it does not declare itself.
+
+        Raises LockError, ToolError.
+        """
+        sources = [one for one in packages if not one.is_wheel]
+        read = self.files.sdists([uv.Pin(one.name, one.version, ()) for one in sources]) if sources else {}
+        made = {}
+        for one in sources:
+            declared = {canonicalize_name(Requirement(text).name) for text in read[one.name].build_requires}
+            named = {canonicalize_name(Requirement(text).name) for text in self._profile.packages.build[one.name]}
+            made[one.name] = one.model_copy(update={"build": sorted(named - declared)})
+        return [made.get(one.name, one) for one in packages]
+
+    def build_requirements(self, packages: Sequence[Artefact]) -> list[Artefact]:
+        """What builds the sources; where it is among the packages too, in that version if it fits."""
         wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
         if not wanted:
             return []
-        universe = self.files.universe()
-        return self.files.artefacts(uv.resolve(wanted, universe, self.files.folder("build")), universe, {})
+        names = {canonicalize_name(Requirement(text).name) for text in wanted}
+        places = {name: place for name, place in self.files.index_places().items() if name in names}
+        universe = self.files.universe(index=places)
+        kept = {one.name: [one.version] for one in packages}
+        pins = uv.resolve(wanted, universe, self.files.folder("build"), preferred=kept)
+        return self.files.artefacts(pins, universe, {name: self.files.index[name] for name in places})
 
     def tool(self) -> Artefact:
         universe = uv.Universe(self._profile.target, self._profile.python.version)

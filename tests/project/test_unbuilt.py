@@ -161,3 +161,25 @@ def test_requirements_are_read_from_what_setuptools_leaves() -> None:
         'uvloop ; extra == "fast" and (sys_platform == "linux")',
     )
     assert found.undeclared == ("numpy", "torch")
+
+
+def test_what_builds_a_package_is_installed_even_where_it_does_not_declare_it(
+    sandbox: Sandbox, setuptools: Path, tmp_path: Path
+) -> None:
+    shutil.copy(setuptools, sandbox.wheels)
+    setup = "import anchor\nfrom setuptools import setup\nsetup(name='glow', version='1.0', py_modules=['glow'])\n"
+    make_sdist(sandbox.wheels, "glow", "1.0", {"setup.py": setup})
+    make_wheel(sandbox.wheels, "anchor", "2.0")
+    require(sandbox, "glow", "anchor<2", more='[packages.build]\nglow = ["setuptools", "anchor"]\n')
+    sandbox.drydock("lock", "small").succeeded()
+    found = tomllib.loads((sandbox.work / "profiles/small.lock.toml").read_text())
+    assert [package.get("build") for package in found["packages"]] == [None, ["anchor"]]
+    # The same version as the one that it is used with.
+    assert [(tool["name"], tool["version"]) for tool in found["build-requires"]] == [
+        ("anchor", "1.0"),
+        ("setuptools", "80.9.0"),
+    ]
+    env = Path(sandbox.drydock("build", "small").succeeded().stdout.strip())
+    assert (env / "lib/python3.11/site-packages/glow.py").is_file()
+    pushed = sandbox.drydock("push", "small", str(tmp_path / "mirror")).succeeded()
+    assert list((tmp_path / "mirror").rglob("glow-1.0-*.whl")), pushed.stderr
