@@ -15,6 +15,7 @@ from builder.consent import Builds
 from builder.errors import LockError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Lock
+from builder.lock.placed import by_version
 from builder.lock.resolution import Resolution
 from builder.profile.model import Profile
 
@@ -68,7 +69,8 @@ def _loose(requirement: str) -> str:
 def _versions(profile: Profile, work: Path, builds: Builds) -> dict[str, str]:
     """The newest of every package that a profile allows."""
     work.mkdir()
-    found = Resolution(Artefacts(profile, work, builds), profile, {}, (), lambda _: None).packages(())
+    plain = by_version(profile, {})  # a place has no newer versions to look at
+    found = Resolution(Artefacts(plain, work, builds), plain, {}, (), lambda _: None).packages(())
     return {package.name: package.version for package in found}
 
 
