@@ -29,8 +29,9 @@ def add(requirements: tuple[str, ...], to: str | None, no_build: bool, yes: bool
     """Add packages to a project.
 
     PACKAGE is a requirement as pip takes it: six, 'six>=1.16'. It is added to the file that requires-from names, such
-    as pyproject.toml, else to the profile that all profiles of the project are made of; then the locks, the generated scripts and the environments that were built are brought up to
-    date. Nothing is changed where one of that fails. To take it back: drydock undo.
+    as pyproject.toml, else to the profile that all profiles of the project are made of; then the locks, the generated
+    scripts and the environments that were built are brought up to date. Nothing is changed where one of that fails. To
+    take it back: drydock undo.
     """
     from builder.build import change
 
