@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -197,19 +197,27 @@ def find_links() -> list[Path]:
     return installer.folders_of_wheels(os.environ)
 
 
+Said = Mapping[str, Mapping[str, Sequence[str]]]
+"""Package to version to what that requires: metadata that somebody has read."""
+
+
 @dataclass(frozen=True)
 class Universe:
     """What a resolution may choose from.
 
     `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
-    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever
-    time. `index` maps a package to an index URL or folder of wheels that it alone comes from.
+    have to be built, with what `tools` has for each beside what it declares. Those in `said` are taken as source
+    distributions too, and nothing of them is run: it says what each version requires, under "" what the other versions
+    do. `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever time. `index`
+    maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
     builds: Builds = None
+    tools: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    said: Said = field(default_factory=dict)
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
@@ -263,10 +271,12 @@ def resolve(
     overrides: Sequence[str] = (),
     preferred: Mapping[str, Sequence[str]] | None = None,
     upgrade: Iterable[str] = (),
+    unusable: Callable[[str], None] | None = None,
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
-    Of several for a package, the first that fits.
+    Of several for a package, the first that fits. `unusable` hears the name of each package that had no version to use
+    in a range where one was looked for, also where it fails.
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
@@ -279,7 +289,7 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
-    _compile(requirements, universe, folder, arguments)
+    _compile(requirements, universe, folder, arguments, unusable)
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
@@ -374,20 +384,44 @@ def create_venv(folder: Path, python: str) -> str:
         return str((frame / "bin" / "python").readlink())
 
 
-def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) -> Path:
-    """Build the wheel of a source distribution into the folder `out`, without a network.
+def build_wheel(
+    source: Path, constraints: Path, out: Path, consent: Consent, *, python: str | None = None, complete: bool = False
+) -> Path:
+    """Build the wheel of a source distribution, or of a folder, into the folder `out`, without a network.
 
-    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
+    Its build requirements are those of the file `constraints`, by hash, from the folder of `constraints` or one below
+    it that is called links. With `complete` all of them are installed, whatever it declares. `python` is the one to
+    build with. Raises ToolError.
     """
-    command = [executable(), "build", "--no-config", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
-    command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
-    if constraints.stat().st_size:
-        command += ["--build-constraints", str(constraints), "--require-hashes"]
-    done = process.run(command, env=_without_passwords(consent))
+    links = next(folder for folder in (constraints.parent / "links", constraints.parent) if folder.is_dir())
+    common = ["--no-config", "--quiet", "--no-index", "--find-links", str(links)]
+    command = [executable(), "build", *common, "--wheel", "--no-create-gitignore", "--out-dir", str(out), str(source)]
+    env = _without_passwords(consent)
+    if complete:
+        frame = constraints.parent / f"tools-{out.name}"
+        _built_in(frame, constraints, common, env, python)
+        command += ["--no-build-isolation", "--python", str(frame / "bin/python")]
+        env["PATH"] = f"{frame / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
+    else:
+        command += ["--python", python] if python else []
+        command += ["--build-constraints", str(constraints), "--require-hashes"] if constraints.stat().st_size else []
+    done = process.run(command, env=env)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
         raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
     return found[0]
+
+
+def _built_in(
+    frame: Path, constraints: Path, common: Sequence[str], env: Mapping[str, str], python: str | None
+) -> None:
+    """A virtual environment with all that builds something. Raises ToolError."""
+    which = ["--python", python] if python else []
+    made = process.run([executable(), "venv", "--no-config", "--no-project", "--quiet", *which, str(frame)], env=env)
+    install = [executable(), "pip", "install", *common, "--python", str(frame / "bin/python"), "--no-deps"]
+    done = made if made.code else process.run([*install, "--require-hashes", "-r", str(constraints)], env=env)
+    if done.code:
+        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}")
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:
@@ -463,7 +497,13 @@ def forget(packages: Iterable[str]) -> None:
         raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
 
 
-def _compile(requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]) -> None:
+def _compile(
+    requirements: Sequence[str],
+    universe: Universe,
+    folder: Path,
+    arguments: Sequence[str],
+    unusable: Callable[[str], None] | None = None,
+) -> None:
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
     }
@@ -484,6 +524,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         "pip",
         "compile",
         "--no-config",
+        *_settings(universe, folder),
         *_DEFAULTS,
         "--quiet",
         "--no-header",
@@ -496,11 +537,61 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():
         command += ["--exclude-newer-package", f"{package}={day}"]
-    for package in universe.sources if universe.builds is not None else ():
+    for package in (*(universe.sources if universe.builds is not None else ()), *universe.said):
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    _checked([*command, *arguments], universe.target, builds=universe.builds)
+    log = {} if unusable is None else {"RUST_LOG": "uv_resolver=debug"}
+    env = environment({**universe.target.uv_environment(), **log}, builds=universe.builds)
+    done = process.run([*command, *arguments], env=env)
+    if unusable is not None:
+        for name in _unusable(done.stderr):
+            unusable(name)
+    if done.code:
+        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
+        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+
+
+def _settings(universe: Universe, folder: Path) -> list[str]:
+    """The option that names a file with what is said of source distributions: uv takes it from no other place."""
+    tools = universe.tools if universe.builds is not None else {}
+    rows = [
+        {"name": name, "requires-dist": list(requires), **({"version": version} if version else {})}
+        for name, versions in universe.said.items()
+        for version, requires in versions.items()
+    ]
+    path = folder / "uv.toml"
+    tables = {
+        "dependency-metadata": rows,
+        "extra-build-dependencies": {name: list(some) for name, some in tools.items()},
+    }
+    if not any(tables.values()):
+        return []
+    path.write_text(tomli_w.dumps({name: table for name, table in tables.items() if table}))
+    return ["--config-file", str(path)]
+
+
+_LOGGED = re.compile(r"(DEBUG|INFO|TRACE|WARN) ")
+_SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \(")
+_SELECTING = re.compile(r"DEBUG Selecting: ([A-Za-z0-9._-]+)")
+
+
+def _unusable(log: str) -> list[str]:
+    """The packages that uv has looked for a version of, and selected none: it says so in its log alone.
+
+    >>> _unusable("DEBUG Searching for a compatible version of chess (*)\\nDEBUG Tried 1 versions")
+    ['chess']
+    """
+    found: dict[str, None] = {}
+    open_ = None
+    for line in log.splitlines():
+        if searching := _SEARCHING.match(line):
+            if open_ is not None:
+                found[open_] = None
+            open_ = searching[1]
+        elif _SELECTING.match(line):
+            open_ = None
+    return list(found) if open_ is None else list({**found, open_: None})
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -5,9 +5,10 @@ Pure: text in, text out.
 
 from __future__ import annotations
 
+import json
 import re
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import PurePath
 from typing import Any, NamedTuple
 
@@ -100,6 +101,30 @@ def without_packages(text: str, place: Place, names: Sequence[str]) -> str:
     """The text without the requirements on packages at a place, whatever their markers. Raises ProfileError."""
     gone = {canonicalize_name(name) for name in names}
     return _edited(text, place, [line for line in listed(text, place) if _key(line)[0] not in gone])
+
+
+def with_builds(text: str, wanted: Mapping[str, Sequence[str]]) -> str:
+    """The text of a profile with more in [packages.build]: package to what builds it.
+
+    Raises ProfileError where the text cannot be changed without changing something else.
+    """
+    data = loads(text)
+    data.setdefault("packages", {}).setdefault("build", {}).update({name: list(some) for name, some in wanted.items()})
+    try:
+        document = tomlkit.parse(text)
+        packages: Any = document.setdefault("packages", tomlkit.table(is_super_table=True))
+        builds: Any = packages.setdefault("build", tomlkit.table())
+        for name, some in wanted.items():
+            builds[name] = list(some)
+        new = tomlkit.dumps(document)
+        if loads(new) == data:
+            return new
+    except (TOMLKitError, KeyError, TypeError, ValueError, AttributeError, tomllib.TOMLDecodeError):
+        pass
+    raise ProfileError(
+        "[packages.build] is written in a way that cannot be changed here; write there: "
+        + "; ".join(f"{name} = {json.dumps(list(some))}" for name, some in wanted.items())
+    )
 
 
 def _key(line: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,6 +22,7 @@ from builder.profile.model import Profile, RequiresRead
 from builder.profile.toml_lines import loads
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+NAME = r"^[a-z0-9][a-z0-9-]*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*$"
 
 
@@ -32,13 +33,15 @@ class _Model(BaseModel):
 class Artefact(_Model):
     """One file to install: a wheel, or a source distribution that the profile allows to build. `size` in bytes."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=NAME)
     version: str = Field(pattern=r"^[A-Za-z0-9.+!_-]+$")
     file: str = Field(pattern=FILE_NAME)
     size: int = Field(ge=0)
     sha256: str = Sha256
     index: str | None = None
     required_by: list[str] = Field(default=[], alias="required-by")
+    build: list[Annotated[str, Field(pattern=NAME)]] = []
+    """Of a source: what is installed to build it beside what it declares, by name; `build-requires` has the files."""
 
     @property
     def is_wheel(self) -> bool:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -37,6 +38,8 @@ def resolve(
     upgrade: Sequence[str] = (),
     caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+    wants_builds: bool = False,
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
@@ -45,9 +48,9 @@ def resolve(
 
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
-    the packages in `upgrade`.
-    Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
-    does not fit the locked packages.
+    the packages in `upgrade`. `warn` hears of newer versions that have no wheel; with `wants_builds` they are an error.
+    Raises UnbuiltError where sources would have to be built that the profile does not allow, LockError where no set of
+    packages fits, or what fits is built for something else; PatchError where a patch does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     kept = previous.versions() if previous else {}
@@ -60,9 +63,10 @@ def resolve(
         locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
-            packages = Resolution(locker.files, profile, pinned, names, step).packages(caches)
+            packages = Resolution(locker.files, profile, pinned, names, step, warn, wants_builds).packages(caches)
             check_builds(profile, packages)
-            build_requires = locker.build_requirements()
+            packages = locker.with_tools(packages)
+            build_requires = locker.build_requirements(packages)
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
@@ -117,12 +121,31 @@ class _Locker:
         self.files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
 
-    def build_requirements(self) -> list[Artefact]:
+    def with_tools(self, packages: Sequence[Artefact]) -> list[Artefact]:
+        """The packages; of a source with what the profile names for its build and it does not declare itself.
+
+        Raises LockError, ToolError.
+        """
+        sources = [one for one in packages if not one.is_wheel]
+        read = self.files.sdists([uv.Pin(one.name, one.version, ()) for one in sources]) if sources else {}
+        made = {}
+        for one in sources:
+            declared = {canonicalize_name(Requirement(text).name) for text in read[one.name].build_requires}
+            named = {canonicalize_name(Requirement(text).name) for text in self._profile.packages.build[one.name]}
+            made[one.name] = one.model_copy(update={"build": sorted(named - declared)})
+        return [made.get(one.name, one) for one in packages]
+
+    def build_requirements(self, packages: Sequence[Artefact]) -> list[Artefact]:
+        """What builds the sources; where it is among the packages too, in that version if it fits."""
         wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
         if not wanted:
             return []
-        universe = self.files.universe()
-        return self.files.artefacts(uv.resolve(wanted, universe, self.files.folder("build")), universe, {})
+        names = {canonicalize_name(Requirement(text).name) for text in wanted}
+        places = {name: place for name, place in self.files.index_places().items() if name in names}
+        universe = self.files.universe(index=places)
+        kept = {one.name: [one.version] for one in packages}
+        pins = uv.resolve(wanted, universe, self.files.folder("build"), preferred=kept)
+        return self.files.artefacts(pins, universe, {name: self.files.index[name] for name in places})
 
     def tool(self) -> Artefact:
         universe = uv.Universe(self._profile.target, self._profile.python.version)

@@ -102,7 +102,7 @@ class Packages(Model):
     overrides: list[Override] = []
     """Contradictions upstream, and how they are broken."""
     build: dict[PackageName, list[RequirementText]] = {}
-    """Packages that may be source distributions, with their build requirements; everything else must be a wheel."""
+    """Packages that may be source distributions, with what is installed to build each; all else must be a wheel."""
     exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
     """The package universe as of the end of that day, UTC; `false` takes an inherited day away."""
     exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")

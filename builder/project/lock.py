@@ -41,13 +41,15 @@ def relock(
     upgrade: Sequence[str] = (),
     upgrade_all: bool = False,
     dry_run: bool = False,
+    wants_builds: bool = False,
     made: Mapping[str, Lock] = MappingProxyType({}),
 ) -> Relocked:
     """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
 
     A lock that is fresh is left alone, to the byte. Versions are those of the profiles that read the same file, where
-    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. Raises
-    ProfileError, LockError, PatchError.
+    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. With
+    `wants_builds` what was passed over for want of a wheel is an error, however small. Raises ProfileError, LockError,
+    UnbuiltError, PatchError.
     """
     entry = catalogue.entry(name)
     entry.check_lockable()
@@ -74,6 +76,8 @@ def relock(
                 upgrade=upgrade,
                 caches=known_caches(),
                 step=report.detail,
+                warn=report.warn,
+                wants_builds=wants_builds,
             )
             _check_files(profile, lock)
         except (LockError, PatchError) as error:

@@ -27,6 +27,8 @@ class LockedFile:
     index: str | None = None
     builds: bool = False
     """Whether it is a build requirement."""
+    is_told: bool = False
+    """Whether it is a source that does not declare all that builds it."""
 
     @property
     def is_source(self) -> bool:
@@ -64,6 +66,7 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
                 profile=name,
                 index=row.get("index"),
                 builds=row in lock.get("build-requires", ()),
+                is_told="build" in row,
             )
             found.setdefault(one.path, one)
     return sorted(found.values())

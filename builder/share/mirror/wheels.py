@@ -52,7 +52,7 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, consent: Con
         constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
         with report.busy(f"building {file.file}"):
             wheels = [
-                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent)
+                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent, complete=file.is_told)
                 for out in ("first", "second")
             ]
         if not wheels[0].name.endswith("-none-any.whl"):
