@@ -55,5 +55,6 @@ def profile_text(
         **({"indexes": imported.indexes} if imported.indexes and requires_from is None else {}),
         **({"env": imported.env} if imported.env else {}),
         "trainer": trainer,
+        **({"commands": imported.commands} if imported.commands else {}),
     }
     return tomli_w.dumps(data)

@@ -44,8 +44,9 @@ class Imported:
 
     `requires` are requirements (PEP 508), `constraints` what holds for a package only if something requires it,
     `python` a version such as "3.11", `env` variables as a profile writes them and `env_at` where they stand, `indexes`
-    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's. `places` says
-    where each of `requires` stands, `python_range` which Pythons the file allows, and `python_at` where.
+    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's, `commands`
+    other programs by name. `places` says where each of `requires` stands, `python_range` which Pythons the file allows,
+    and `python_at` where.
     """
 
     name: str | None = None
@@ -62,6 +63,7 @@ class Imported:
     index: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     options: list[dict[str, str]] = field(default_factory=list)
+    commands: dict[str, list[str]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
 
     def leave(self, what: str, why: str, where: Where, *, package: str | None = None, expected: bool = False) -> None:
