@@ -36,9 +36,9 @@ _IGNORED = frozenset(
     """.split()  # noqa: SIM905
 )
 # Whose first argument is a file, whatever its name.
-_OF_FILES = frozenset(
-    ("cp", "mv", "rm", "ln", "wget", "curl", "tar", "unzip", "zip", "chmod", "chown", "git", "scp", "rsync", "aws")
-    + ("gsutil", "docker", "make", "touch")
+_OF_FILES = (
+    *("cp", "mv", "rm", "ln", "wget", "curl", "tar", "unzip", "zip", "chmod", "chown", "git", "scp", "rsync", "aws"),
+    *("gsutil", "docker", "make", "touch"),
 )
 _TRAINS = re.compile(r"train|finetun|fine[-_]tun|(^|[-_./])(sft|grpo|dpo|ppo|rlhf|lora)([-_.]|$)", re.IGNORECASE)
 _OTHERWISE = re.compile(
@@ -318,7 +318,7 @@ def _is_setup(program: str, texts: list[str | None]) -> bool:
 
 def _trains(program: str, texts: list[str | None]) -> bool:
     """Whether a program of the environment is a trainer, by its name or its first argument."""
-    if program in _IGNORED | _OF_FILES or not re.fullmatch(r"[A-Za-z][\w.-]*", program) or program.endswith(".sh"):
+    if program in (*_IGNORED, *_OF_FILES) or not re.fullmatch(r"[A-Za-z][\w.-]*", program) or program.endswith(".sh"):
         return False
     if re.search(r"(^|[-_])(pre)?train(er|ing)?($|[-_])", program):
         return True
