@@ -52,6 +52,11 @@ profiles:
 patch-releases *arguments:
     ./drydockw python profiles/recipes/releases.py "$@"
 
+# Make the table of conda's names from a clone of prefix-dev/parselmouth: builder/author/importing/conda_names.txt
+[group('profiles')]
+conda-names checkout:
+    PYTHONPATH=. ./drydockw python profiles/recipes/conda_names.py "$@"
+
 # Run the fast tests: of everything, or of one wing with its doctests, for instance `just test profile -k schema`
 [group('develop')]
 test wing="" *arguments:

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.locks import read_pylock, read_uv_lock
+from builder.author.importing.readers import Folder, Options
 from builder.author.importing.shell import read_script
 from builder.author.importing.target import choose
 from builder.author.importing.variables import settle
 from builder.author.importing.venv import read_venv
-from builder.author.importing.workflow import Folder, Options, check, import_profile, slug
+from builder.author.importing.workflow import check, import_profile, slug
 from builder.author.importing.write import profile_text
 from builder.errors import DrydockError, ProfileError, Where
 from builder.machine import Gpu, Machine
@@ -424,7 +425,8 @@ def test_a_script_says_what_it_requires() -> None:
     [
         ("[project", "not TOML"),
         ("a = " + "[" * 9000, "nested too deeply"),
-        ("[tool.poetry]\n", "poetry export"),
+        ("[tool.ruff]\n", "there is no [project] in it"),
+        ("[project]\ndynamic = ['dependencies']\n", "uv pip compile pyproject.toml"),
         ("[project]\ndependencies = 'torch'\n", "not a list of requirements"),
         ("[project]\ndependencies = ['to rch']\n", "is not a requirement"),
         ("[project]\n[dependency-groups]\na = [{include-group = 'a'}]\n", "includes itself"),
@@ -693,7 +695,7 @@ def test_a_pylock_gives_what_its_markers_say() -> None:
     found = read_pylock("pylock.toml", PYLOCK, CPU)
     assert found.requires == ["a==1"]
     assert left(found) == [
-        "pylock.toml:17: c: comes from elsewhere than an index: a lock names packages of an index only"
+        "pylock.toml:16: c: comes from elsewhere than an index: a lock names packages of an index only"
     ]
     assert read_pylock("pylock.toml", PYLOCK, CPU, extras=["Extra"]).requires == ["a==1", "b==1"]
     with pytest.raises(ProfileError):
@@ -725,11 +727,17 @@ def test_a_conda_environment_gives_its_pip_part_and_what_has_the_same_name() -> 
     found = read_environment("environment.yml", ENVIRONMENT, lambda *_: "six\n")
     assert found.name == "My_Env"
     assert found.python == "3.10"
-    assert found.requires == ["numpy==1.26.*", "scipy<2,>=1.10", "pandas==2.2.0", "anchor==1.0", "six"]
+    assert found.requires == [
+        "torch==2.1.*",
+        "numpy==1.26.*",
+        "scipy<2,>=1.10",
+        "pandas==2.2.0",
+        "anchor==1.0",
+        "six",
+    ]
     assert found.env == {"OMP_NUM_THREADS": "4"}
     told = left(found)
-    assert "environment.yml:5: pytorch::pytorch=2.1: a package of conda; on PyPI it is torch" in told
-    assert any(text.startswith("environment.yml:9: libfoo: a package of conda") for text in told)
+    assert any(text.startswith("environment.yml:9: libfoo: no Python packages") for text in told)
 
 
 @pytest.mark.parametrize(
@@ -858,10 +866,8 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         "run.sh:4: PYTORCH_MPS_HIGH_WATERMARK_RATIO: 0.0 lifts PyTorch's limit",
         "run.sh:5: PYTORCH_MPS_ALLOCATOR_POLICY: nothing reads it",
         "run.sh:6: OMP_NUM_THREADS: its value is only known when the script runs",
-        "run.sh:7: HF_TOKEN: a secret",
-        "run.sh:13: PATH: ",
-        "run.sh:13: BASH_ENV: this variable belongs to the shell",
-        "run.sh:14: HTTPS_PROXY: a secret",
+        "run.sh:7: HF_TOKEN, HTTPS_PROXY (line 14): a secret",
+        "run.sh:13: PATH, BASH_ENV: this variable belongs to the shell",
         "run.sh:16: ONLY_SOMETIMES: it is set under a condition only",
         "--token from HF_TOKEN: a secret",
     ):

@@ -35,6 +35,10 @@ def profile_text(
         packages["index"] = dict(sorted(imported.index.items()))
     if imported.overrides and requires_from is None:
         packages["overrides"] = [{"requirement": text, "reason": why} for text, why in imported.overrides]
+    if imported.exclude_newer is not None and requires_from is None:
+        packages["exclude-newer"] = imported.exclude_newer
+    if imported.exclude_newer_package and requires_from is None:
+        packages["exclude-newer-package"] = dict(sorted(imported.exclude_newer_package.items()))
     trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
     if not imported.command:
         trainer |= {
