@@ -118,6 +118,11 @@ docs command="build" *options:
 bench *arguments:
     ./drydockw python benchmarks/run.py "$@"
 
+# Import and lock each project of a folder, checkouts or files, beside `uv pip compile` of the same file: a table
+[group('develop')]
+bench-projects folder *arguments:
+    ./drydockw python benchmarks/projects.py "$@"
+
 # Kill builds, let users race and delete files of stages: what is changed outside of the store?
 [group('develop')]
 storm *options:

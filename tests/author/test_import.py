@@ -867,7 +867,8 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         "run.sh:5: PYTORCH_MPS_ALLOCATOR_POLICY: nothing reads it",
         "run.sh:6: OMP_NUM_THREADS: its value is only known when the script runs",
         "run.sh:7: HF_TOKEN, HTTPS_PROXY (line 14): a secret",
-        "run.sh:13: PATH, BASH_ENV: this variable belongs to the shell",
+        "run.sh:13: PATH, an argument of pip install (line 20): its value is only known",
+        "run.sh:13: BASH_ENV: this variable belongs to the shell",
         "run.sh:16: ONLY_SOMETIMES: it is set under a condition only",
         "--token from HF_TOKEN: a secret",
     ):
@@ -1028,3 +1029,8 @@ def test_help_needs_no_reader() -> None:
     code = f"import sys, builder.cli.author; print([m for m in sys.modules if m.split('.')[0] in {readers}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_range_of_torch_is_no_build(sandbox: Sandbox) -> None:
+    imported(sandbox, "environment.yml", "dependencies:\n- pytorch=2.5\n", "--name", "mine").succeeded()
+    assert made(sandbox, "mine")["packages"]["requires"] == ["torch==2.5.*"]
