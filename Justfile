@@ -52,6 +52,11 @@ profiles:
 patch-releases *arguments:
     ./drydockw python profiles/recipes/releases.py "$@"
 
+# Make the table of conda's names from a clone of prefix-dev/parselmouth: builder/author/importing/conda_names.txt
+[group('profiles')]
+conda-names checkout:
+    PYTHONPATH=. ./drydockw python profiles/recipes/conda_names.py "$@"
+
 # Run the fast tests: of everything, or of one wing with its doctests, for instance `just test profile -k schema`
 [group('develop')]
 test wing="" *arguments:
@@ -112,6 +117,11 @@ docs command="build" *options:
 [group('develop')]
 bench *arguments:
     ./drydockw python benchmarks/run.py "$@"
+
+# Import and lock each project of a folder, checkouts or files, beside `uv pip compile` of the same file: a table
+[group('develop')]
+bench-projects folder *arguments:
+    ./drydockw python benchmarks/projects.py "$@"
 
 # Kill builds, let users race and delete files of stages: what is changed outside of the store?
 [group('develop')]

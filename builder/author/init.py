@@ -15,8 +15,9 @@ import tomli_w
 from builder.author import gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.own import command_of, own_code
+from builder.author.importing.readers import read, text_of
 from builder.author.importing.target import Chosen, with_cuda_of
-from builder.author.importing.workflow import named, notes, read, text_of
+from builder.author.importing.workflow import named, notes
 from builder.author.importing.write import profile_text
 from builder.author.kinds import extra_for, here, match_for, sensible, target_for
 from builder.errors import LockError, UsageError, Where

@@ -42,19 +42,21 @@ def import_(
 ) -> None:
     """Make a profile from requirements, a lock or an environment.
 
-    Reads requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml of conda, a virtual environment, a
-    Python script with a block of requirements, or a shell script that starts a trainer. Lists each item that a profile
-    cannot hold. Runs nothing, overwrites nothing.
+    Reads requirements.txt, pyproject.toml (Poetry's too), setup.cfg, setup.py, uv.lock, poetry.lock, pylock.toml,
+    environment.yml of conda, pixi.toml, a Dockerfile, a virtual environment, a Python script with a block of
+    requirements, or a shell script that starts a trainer. Lists what a profile cannot hold, with its line. Runs
+    nothing, overwrites nothing.
     """
     from builder.author.importing import Options, import_profile
+    from builder.author.importing.losses import short
     from builder.files import display
     from builder.machine import detect
 
     report = reporter()
     options = Options(name, output, platform, accelerator, extras, groups)
     made = import_profile(source, options, detect())
-    for one in made.left_out:
-        report.warn(f"not carried over: {one}")
+    for line in short(made.left_out):
+        report.warn(f"not carried over: {line}")
     for note in made.notes:
         report.warn(note)
     report.step(f"next: drydock lock {made.name}")
@@ -78,6 +80,7 @@ def init(name: str | None, kinds: str | None, no_lock: bool) -> None:
     for pre-commit is added to .pre-commit-config.yaml, or printed, and what is generated is marked in .gitattributes.
     Nothing is overwritten.
     """
+    from builder.author.importing.losses import short
     from builder.author.init import HOOKS_FILE, start_project
     from builder.author.kinds import kinds_in
     from builder.files import display
@@ -85,8 +88,8 @@ def init(name: str | None, kinds: str | None, no_lock: bool) -> None:
 
     report = reporter()
     made = start_project(name, detect(), report, lock=not no_lock, kinds=kinds_in(kinds) if kinds is not None else ())
-    for one in made.left_out:
-        report.warn(f"not carried over: {one}")
+    for line in short(made.left_out):
+        report.warn(f"not carried over: {line}")
     for note in made.notes:
         report.warn(note)
     if made.hook is not None:

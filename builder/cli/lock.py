@@ -222,10 +222,11 @@ def tree(name: str, package: str | None, depth: int | None, as_json: bool) -> No
 
 def _outdated(name: str) -> list[Outdated]:
     from builder.lock.outdated import outdated as of
+    from builder.project.lock import known_caches
     from builder.project.sources import consent
 
     entry = catalogue().entry(name)
-    return of(entry.profile, entry.lock, consent.for_builds(entry))
+    return of(entry.profile, entry.lock, consent.for_builds(entry), caches=known_caches(), step=reporter().detail)
 
 
 @click.command()

@@ -57,10 +57,10 @@ def url(name: str) -> str | None:
 def build_of(version: str) -> str | None:
     """The build that a version says it is; None where it says none.
 
-    >>> build_of("2.8.0+cu128"), build_of("2.8.0"), build_of("1.0+ours.3")
-    ('cu128', None, None)
+    >>> build_of("2.8.0+cu128"), build_of("2.8.0"), build_of("1.0+ours.3"), build_of("2.8.*")
+    ('cu128', None, None, None)
     """
-    local = Version(version).local
+    local = Version(version.removesuffix(".*")).local
     return local if local is not None and BUILD.fullmatch(local) else None
 
 

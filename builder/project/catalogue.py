@@ -221,10 +221,13 @@ class Entry:
         profile = resolved.profile
         if not profile.packages.requires_from:
             return Found(profile)
-        return with_requirements(profile, self._asked(resolved), self._own_names(profile), self._content)
+        return with_requirements(profile, self.asked(resolved), self._own_names(profile), self._content)
 
-    def _asked(self, resolved: Resolved) -> list[Asked]:
-        """The entries of `requires-from` of all files of a profile, each with the project that its file is in."""
+    def asked(self, resolved: Resolved) -> list[Asked]:
+        """The entries of `requires-from` of all files of a profile, each with the project that its file is in.
+
+        Raises ProfileError.
+        """
         from builder.project.requirements.files import Asked
 
         asked = []

@@ -78,7 +78,7 @@ def relock(
                 previous=kept,
                 beside=list(beside.values()),
                 upgrade=upgrade,
-                caches=_caches(),
+                caches=known_caches(),
                 step=report.detail,
                 warn=report.warn,
                 wants_builds=wants_builds,
@@ -120,7 +120,7 @@ def words(lock: Lock) -> str:
     return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
 
 
-def _caches() -> list[str]:
+def known_caches() -> list[str]:
     """The mirror of this machine, which `drydock pull` fills, and the caches of the project."""
     return [str(Store.here().home / "cache" / "mirror"), *cache_places()]
 

@@ -16,11 +16,12 @@ from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.locks import read_pylock, read_uv_lock
+from builder.author.importing.readers import Folder, Options
 from builder.author.importing.shell import read_script
 from builder.author.importing.target import choose
 from builder.author.importing.variables import settle
 from builder.author.importing.venv import read_venv
-from builder.author.importing.workflow import Folder, Options, check, import_profile, slug
+from builder.author.importing.workflow import check, import_profile, slug
 from builder.author.importing.write import profile_text
 from builder.errors import DrydockError, ProfileError, Where
 from builder.machine import Gpu, Machine
@@ -166,13 +167,13 @@ def test_what_is_nothing_to_import_is_refused(
         ("requirements.txt", "torch==2.6.0+cu118\n", "11.8"),
         ("environment.yml", "dependencies:\n- pytorch\n- pytorch-cuda=12.1\n- pip:\n  - anchor\n", "12.1"),
         ("requirements.txt", "torch\nnvidia-cuda-runtime-cu12==12.6.77\n", "12.6"),
-        ("requirements.txt", "torch\n", "12.4"),
+        ("requirements.txt", "torch\n", "13.0"),
     ],
 )
 def test_the_cuda_is_what_the_file_says(sandbox: Sandbox, file: str, text: str, cuda: str) -> None:
     done = imported(sandbox, file, text, "--name", "mine", "--platform", "linux-x86_64", "--accelerator", "cuda")
     assert made(sandbox, "mine")["target"]["cuda"] == cuda
-    assert ("is a guess" in done.succeeded().stderr) == (cuda == "12.4")
+    assert ("is a guess" in done.succeeded().stderr) == (cuda == "13.0")
 
 
 def test_the_target_decides_which_build_of_pytorch_it_is(sandbox: Sandbox) -> None:
@@ -424,7 +425,8 @@ def test_a_script_says_what_it_requires() -> None:
     [
         ("[project", "not TOML"),
         ("a = " + "[" * 9000, "nested too deeply"),
-        ("[tool.poetry]\n", "poetry export"),
+        ("[tool.ruff]\n", "there is no [project] in it"),
+        ("[project]\ndynamic = ['dependencies']\n", "uv pip compile pyproject.toml"),
         ("[project]\ndependencies = 'torch'\n", "not a list of requirements"),
         ("[project]\ndependencies = ['to rch']\n", "is not a requirement"),
         ("[project]\n[dependency-groups]\na = [{include-group = 'a'}]\n", "includes itself"),
@@ -693,7 +695,7 @@ def test_a_pylock_gives_what_its_markers_say() -> None:
     found = read_pylock("pylock.toml", PYLOCK, CPU)
     assert found.requires == ["a==1"]
     assert left(found) == [
-        "pylock.toml:17: c: comes from elsewhere than an index: a lock names packages of an index only"
+        "pylock.toml:16: c: comes from elsewhere than an index: a lock names packages of an index only"
     ]
     assert read_pylock("pylock.toml", PYLOCK, CPU, extras=["Extra"]).requires == ["a==1", "b==1"]
     with pytest.raises(ProfileError):
@@ -725,11 +727,17 @@ def test_a_conda_environment_gives_its_pip_part_and_what_has_the_same_name() -> 
     found = read_environment("environment.yml", ENVIRONMENT, lambda *_: "six\n")
     assert found.name == "My_Env"
     assert found.python == "3.10"
-    assert found.requires == ["numpy==1.26.*", "scipy<2,>=1.10", "pandas==2.2.0", "anchor==1.0", "six"]
+    assert found.requires == [
+        "torch==2.1.*",
+        "numpy==1.26.*",
+        "scipy<2,>=1.10",
+        "pandas==2.2.0",
+        "anchor==1.0",
+        "six",
+    ]
     assert found.env == {"OMP_NUM_THREADS": "4"}
     told = left(found)
-    assert "environment.yml:5: pytorch::pytorch=2.1: a package of conda; on PyPI it is torch" in told
-    assert any(text.startswith("environment.yml:9: libfoo: a package of conda") for text in told)
+    assert any(text.startswith("environment.yml:9: libfoo: no Python packages") for text in told)
 
 
 @pytest.mark.parametrize(
@@ -845,6 +853,7 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         "SEED": "1",
     }
     assert profile["packages"]["requires"] == ["anchor==1.0", "six>=1", "numpy"]
+    assert profile["commands"] == {"other": ["python", "other.py"]}
     assert profile["trainer"] == {
         "command": ["python", "-m", "own.train", "--name", "a b"],
         "options": [
@@ -857,12 +866,10 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         "run.sh:4: PYTORCH_MPS_HIGH_WATERMARK_RATIO: 0.0 lifts PyTorch's limit",
         "run.sh:5: PYTORCH_MPS_ALLOCATOR_POLICY: nothing reads it",
         "run.sh:6: OMP_NUM_THREADS: its value is only known when the script runs",
-        "run.sh:7: HF_TOKEN: a secret",
-        "run.sh:13: PATH: ",
+        "run.sh:7: HF_TOKEN, HTTPS_PROXY (line 14): a secret",
+        "run.sh:13: PATH, an argument of pip install (line 20): its value is only known",
         "run.sh:13: BASH_ENV: this variable belongs to the shell",
-        "run.sh:14: HTTPS_PROXY: a secret",
-        "lines 15, 16, 17, 21: only variables",
-        "run.sh:26: a second command: a profile has one trainer: that of line 24",
+        "run.sh:16: ONLY_SOMETIMES: it is set under a condition only",
         "--token from HF_TOKEN: a secret",
     ):
         assert words in done.stderr, words
@@ -882,12 +889,49 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         ("accelerate launch train.py 2>&1 | tee log", ["accelerate", "launch", "train.py"]),
         ("nohup python3.11 -u train.py > log 2> log2 &", ["python", "-u", "train.py"]),
         ("env A=1 /opt/v/bin/python train.py; echo done", ["python", "train.py"]),
-        ("f() { python train.py; }", []),
+        ("f() { python train.py; }", ["python", "train.py"]),
+        (
+            "python get_data.py\nif x; then srun -n 4 --gpus=1 torchrun -m own.train; fi",
+            ["torchrun", "-m", "own.train"],
+        ),
+        ("python get_data.py\nlantern-cli train a.yaml --x 1", ["lantern-cli", "train", "a.yaml", "--x", "1"]),
+        ("python a.py\nuv run --extra gpu python scripts/train.py", ["python", "scripts/train.py"]),
+        ("python train.py --conf $(pick) --name x", ["python", "train.py", "--name", "x"]),
+        ("python train.py $1 --conf=$(pick) --name x", ["python", "train.py", "--name", "x"]),
+        ("for d in 1 2; do python train.py --depth $d --name x; done", ["python", "train.py", "--name", "x"]),
+        ("A=(--x 'a b'\n --y)\npython train.py ${A[@]}", ["python", "train.py", "--x", "a b", "--y"]),
+        ("A='--x 1'\npython train.py $A \"$A\"", ["python", "train.py", "--x", "1", "--x 1"]),
+        ("torchrun --nproc=${N:-8} --rdzv $H train.py --x", ["torchrun", "--nproc=8", "train.py", "--x"]),
+        ("N=${N:-8}; torchrun --nproc=$N train.py", ["torchrun", "--nproc=8", "train.py"]),
+        ("python $WHAT --x 1", []),
+        ("train.sh", []),
+        ("mkdir -p train; cp train x; wget train", []),
         ("python -c 'import os'", []),
     ],
 )
 def test_the_trainer_is_found_among_what_starts_it(line: str, command: list[str]) -> None:
     assert read_script("run.sh", f"{line}\n", no_file).command == command
+
+
+def test_what_is_lost_of_a_command_has_its_name_and_its_own_line() -> None:
+    text = "export A\npython data.py\nA=1\npython -m own.train \\\n  --conf $(pick) \\\n  --name x\napt-get install x\n"
+    found = read_script("run.sh", text, no_file)
+    assert found.command == ["python", "-m", "own.train", "--name", "x"]
+    assert found.commands == {"data": ["python", "data.py"]}
+    assert found.env == {"A": "1"}
+    assert left(found) == [
+        "run.sh:5: --conf $(pick): its value is only known when the script runs: write it into [trainer]",
+        "run.sh:7: apt-get (line 7): only variables, pip install and what is started are carried over",
+    ]
+
+
+def test_a_variable_that_is_set_where_it_has_no_value_has_a_default() -> None:
+    for condition in ('[ -z "$RUN" ]', "[[ -z ${RUN:-} ]]"):
+        text = f"if {condition}; then\n  RUN=dummy\nfi\npython train.py --run=$RUN\n"
+        found = read_script("run.sh", text, no_file)
+        assert found.options == [{"flag": "--run", "from": "RUN", "default": "dummy"}]
+        other = read_script("run.sh", text.replace("fi\n", "else\n  RUN=x\nfi\n"), no_file)
+        assert other.options == []
 
 
 @pytest.mark.parametrize(
@@ -981,6 +1025,12 @@ def test_a_profile_that_would_not_load_is_not_written(tmp_path: Path) -> None:
 
 
 def test_help_needs_no_reader() -> None:
-    code = "import sys, builder.cli.author; print([m for m in sys.modules if m.split('.')[0] in ('yaml', 'packaging')])"
+    readers = ("yaml", "packaging", "tree_sitter")
+    code = f"import sys, builder.cli.author; print([m for m in sys.modules if m.split('.')[0] in {readers}])"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout == "[]\n"
+
+
+def test_a_range_of_torch_is_no_build(sandbox: Sandbox) -> None:
+    imported(sandbox, "environment.yml", "dependencies:\n- pytorch=2.5\n", "--name", "mine").succeeded()
+    assert made(sandbox, "mine")["packages"]["requires"] == ["torch==2.5.*"]

@@ -81,9 +81,9 @@ def archive(kind: str) -> Callable[[bytes, Path], None]:
 
 def imported(name: str) -> Callable[[bytes, Path], None]:
     def read(data: bytes, folder: Path) -> None:
+        from builder.author.importing.readers import Options
+        from builder.author.importing.readers import read as read_import
         from builder.author.importing.target import choose
-        from builder.author.importing.workflow import Options
-        from builder.author.importing.workflow import read as read_import
         from builder.machine.model import Machine
 
         (folder / name).write_bytes(data)

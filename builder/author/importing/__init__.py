@@ -5,6 +5,7 @@ out; those of requirements are in builder/project/requirements. `write` makes th
 `workflow` does the rest.
 """
 
-from builder.author.importing.workflow import Options, import_profile
+from builder.author.importing.readers import Options
+from builder.author.importing.workflow import import_profile
 
 __all__ = ["Options", "import_profile"]

@@ -1,4 +1,4 @@
-"""conda's `environment.yml`: its pip part, and those of its packages that PyPI has under the same name.
+"""conda's `environment.yml`: its pip part, and what its Python packages are called on PyPI.
 
 Read as nodes, of which no object is ever made: a tag of YAML does nothing here.
 """
@@ -11,30 +11,22 @@ from collections.abc import Iterator
 import yaml
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
+from builder.author.importing.conda_names import on_pypi
 from builder.errors import ProfileError, Where
 from builder.project.requirements.model import Imported, pick_python, shown
 from builder.project.requirements.pip import Read, read_lines
 
-# The same project under the same name on conda-forge and on PyPI. Of any other, the name says nothing: what conda calls
-# `pytorch` is PyPI's `torch`, and PyPI's `pytorch` is something else.
-_SAME = frozenset(
-    """
-    accelerate aiohttp attrs click datasets einops evaluate fastapi filelock fsspec gymnasium h5py httpx huggingface_hub
-    hydra-core ipython jinja2 jupyter jupyterlab lightgbm matplotlib networkx nltk notebook numba numpy omegaconf optuna
-    packaging pandas peft pillow polars protobuf psutil pyarrow pydantic pytest pytorch-lightning pyyaml regex requests
-    rich safetensors scikit-learn scipy seaborn sentencepiece setuptools spacy sympy tensorboard tokenizers torchaudio
-    torchmetrics torchvision tqdm transformers trl typer typing_extensions uvicorn wandb wheel xgboost
-    """.split()  # noqa: SIM905
+_WITH_WHEELS = ("pytorch-cuda", "cudatoolkit", "cudnn", "nccl", "pytorch-mutex", "cuda-version", "cuda-toolkit", "cuda")
+# Channels whose packages are called as on conda-forge.
+_CHANNELS = (
+    *("conda-forge", "defaults", "main", "pkgs/main", "anaconda", "pytorch", "pytorch-nightly", "nvidia", "xformers"),
+    *("huggingface", "fastai", "fvcore", "iopath", "pytorch3d", "pyg", "dglteam", "bioconda", "intel", "rapidsai"),
 )
-_OTHERWISE = {
-    "pytorch": "on PyPI it is torch",
-    "pytorch-cuda": "torch's wheels bring CUDA with them",
-    "cudatoolkit": "torch's wheels bring CUDA with them",
-    "opencv": "on PyPI it is opencv-python",
-    "tensorflow-gpu": "on PyPI it is tensorflow",
-}
+_INSTALLERS = ("pip", "uv", "setuptools", "wheel")
+_BUILD = "its build was taken out: wheels have none of conda's"
+_NO_PACKAGE = "no Python packages: wheels bring the libraries that they need, and the machine the programs"
 _LONGEST = 200
-_SPEC = re.compile(r"(?:[\w./-]+::)?([A-Za-z0-9][\w.-]*)\s*(?:([<>=!~ ].*))?")
+_SPEC = re.compile(r"(?:([\w./:-]+)::)?([A-Za-z0-9_][\w.-]*)\s*(?:([<>=!~ ].*))?")
 
 
 def read_environment(path: str, text: str, read: Read) -> Imported:
@@ -118,22 +110,28 @@ def _dependency(item: yaml.Node, path: str, imported: Imported) -> Iterator[tupl
     found = _SPEC.fullmatch(text) if len(text) <= _LONGEST else None
     if found is None:
         raise ProfileError(f"not a package of conda: {shown(text)}", where=where)
-    name, version = found[1].lower(), (found[2] or "").strip()
+    package(found[2], (found[3] or "").strip(), found[1], imported, where)
+
+
+def package(name: str, version: str, channel: str | None, imported: Imported, where: Where) -> None:
+    """Add a package of conda by its name on PyPI, with a version as conda writes it, "" for any."""
+    version = "" if version == "*" else version
+    text = f"{name}{version if version[:1] in ('', '<', '>', '=', '!', '~') else f' {version}'}"
+    pypi = on_pypi(name)
     if name == "python":
         imported.python = _python(version, imported, where)
-    elif name in _OTHERWISE:
-        imported.leave(text, f"a package of conda; {_OTHERWISE[name]}", where)
-    elif name not in _SAME:
-        if name != "pip":
-            imported.leave(
-                text, "a package of conda, which PyPI may have under this name, another, or not at all", where
-            )
-    else:
+    elif name in _WITH_WHEELS:
+        imported.leave(text, "torch's wheels bring CUDA with them", where, expected=True)
+    elif channel is not None and channel.rpartition(".org/")[2].partition("/linux")[0] not in _CHANNELS:
+        imported.leave(text, f"of the channel {shown(channel)}: PyPI may have something else by that name", where)
+    elif pypi is None:
+        imported.leave(text, _NO_PACKAGE, where)
+    elif pypi not in _INSTALLERS:
         range_ = _specifier(version, text, imported, where)
         if range_ is None:
             imported.leave(text, "a range of versions that only conda has", where)
         else:
-            imported.require(f"{name}{range_}", where)
+            imported.require(f"{pypi}{range_}", where)
 
 
 def _python(version: str, imported: Imported, where: Where) -> str:
@@ -143,14 +141,17 @@ def _python(version: str, imported: Imported, where: Where) -> str:
 def _specifier(version: str, text: str, imported: Imported, where: Where) -> str | None:
     """Return a version range of conda as one of PEP 440; None where there is no such range.
 
-    >>> [_specifier(text, "", Imported(), Where("")) for text in ("=1.2", "==1.2.3", "1.2", ">=1,<2", "=1.2=py311_0")]
-    ['==1.2.*', '==1.2.3', '==1.2', '>=1,<2', '==1.2']
+    >>> texts = ("=1.2", "==1.2.3", "1.2", ">=1,<2", "=1.2=py311_0", "=1.*=py*")
+    >>> [_specifier(text, "", Imported(), Where("")) for text in texts]
+    ['==1.2.*', '==1.2.3', '==1.2', '>=1,<2', '==1.2', '==1.*']
     """
     build = re.fullmatch(r"=?=?\s*([\w.!+*]+)(?:=|\s+)[^\s=<>!]+", version)
-    if build is not None and not build[1].endswith("*"):
-        imported.leave(text, "its build was taken out: wheels have none of conda's", where)
-        found = f"=={build[1]}"
-    elif re.fullmatch(r"=\s*[\w.!+]+", version):
+    if build is not None:
+        imported.leave(text, _BUILD, where, expected=True)
+        version = build[1] if build[1].endswith("*") else f"=={build[1]}"
+    if version in ("", "*"):
+        return ""
+    if re.fullmatch(r"=\s*[\w.!+]+", version):
         found = f"=={version[1:].strip()}.*"
     elif re.fullmatch(r"=?\s*[\w.!+]+\*", version):
         found = f"=={version.lstrip('= ').removesuffix('*').removesuffix('.')}.*"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -14,15 +15,25 @@ from builder.profile import markers
 from builder.profile.target import Target
 from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, rows, shown, table
-from builder.project.requirements.tomlfile import line_with, lines_of_names, parsed
+from builder.project.requirements.poetry import version_range
+from builder.project.requirements.tomlfile import Places, parsed
 
 _ELSEWHERE = "comes from elsewhere than an index: a lock names packages of an index only"
 
 
 def read_pylock(
-    path: str, text: str, target: Target, *, extras: Sequence[str] = (), groups: Sequence[str] = ()
+    path: str,
+    text: str,
+    target: Target,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    python: str | None = None,
 ) -> Imported:
-    """Return the packages of a `pylock.toml` (PEP 751). Raises ProfileError where it is not one for `target`."""
+    """Return the packages of a `pylock.toml` (PEP 751), for the Python that is wanted where it allows that.
+
+    Raises ProfileError where it is not one for `target`.
+    """
     data = parsed(path, text)
     try:
         lock = Pylock.from_dict(data)
@@ -30,7 +41,8 @@ def read_pylock(
         raise ProfileError(f"not a pylock.toml (PEP 751): {shown(str(error))}", where=Where(path)) from None
     imported = Imported()
     spec = str(lock.requires_python) if lock.requires_python is not None else None
-    imported.python = pick_python(spec, imported, Where(path, line_with(text, "requires-python")))
+    at = Places(path, text, tables_only=True).where
+    imported.python = pick_python(spec, imported, Places(path, text).where("requires-python"), python)
     here = {
         **markers.environment(target, imported.python),
         "extras": {str(canonicalize_name(extra)) for extra in extras},
@@ -40,9 +52,9 @@ def read_pylock(
         raise ProfileError(
             f"it is not for {target.platform}", hint="name another target: --platform", where=Where(path)
         )
-    sources, lines = [], lines_of_names(text)
-    for package in lock.packages:
-        where = Where(path, lines.get(package.name))
+    sources = []
+    for number, package in enumerate(lock.packages):
+        where = at("packages", number)
         if package.marker is not None and not _holds(package.marker, here, where):
             continue
         if package.is_direct or package.version is None:
@@ -63,13 +75,20 @@ def _holds(marker: Marker, here: Mapping[str, Any], where: Where) -> bool:
 
 
 def read_uv_lock(
-    path: str, text: str, target: Target, *, extras: Sequence[str] = (), groups: Sequence[str] = ()
+    path: str,
+    text: str,
+    target: Target,
+    *,
+    extras: Sequence[str] = (),
+    groups: Sequence[str] = (),
+    python: str | None = None,
 ) -> Imported:
-    """Return the packages of a `uv.lock` that its project needs on `target`, with `extras` and dependency `groups`.
+    """Return the packages of a `uv.lock` that its project needs on `target`, with `extras` and dependency `groups`, for
+    the Python that is wanted where it allows that.
 
     Raises ProfileError where it is not one, and for an extra or group that the project does not have.
     """
-    return _UvLock(path, text, target).read(extras, groups)
+    return _UvLock(path, text, target).read(extras, groups, python)
 
 
 class _UvLock:
@@ -80,20 +99,25 @@ class _UvLock:
         self._by_name: dict[str, list[Mapping[str, Any]]] = {}
         for row in self._packages:
             self._by_name.setdefault(row["name"], []).append(row)
-        self._lines = lines_of_names(text)
+        self._number = {id(row): number for number, row in enumerate(rows(self._data.get("package")))}
+        self._at = Places(path, text, tables_only=True).where
         self._imported = Imported()
         self._sources: list[tuple[str, str, Where]] = []
         self._done: set[tuple[int, str]] = set()
 
-    def read(self, extras: Sequence[str], groups: Sequence[str]) -> Imported:
+    def read(self, extras: Sequence[str], groups: Sequence[str], python: str | None) -> Imported:
         if self._data.get("version") != 1 or not self._packages:
             raise ProfileError("not a uv.lock that this Drydock can read", where=Where(self._path))
         spec = self._data.get("requires-python")
         imported = self._imported
-        where = Where(self._path, line_with(self._text, "requires-python"))
-        imported.python = pick_python(spec if isinstance(spec, str) else None, imported, where)
-        self._environment = markers.environment(self._target, imported.python)
+        where = Places(self._path, self._text[: self._text.find("[[")]).where("requires-python")
+        imported.python = pick_python(spec if isinstance(spec, str) else None, imported, where, python)
         root = self._root()
+        self._environment = {
+            **markers.environment(self._target, imported.python),
+            "extras": _chosen(root["name"], extras, groups),
+            "dependency_groups": set[str](),
+        }
         imported.name = root["name"]
         self._done.add((id(root), ""))
         self._all(rows(root.get("dependencies")))
@@ -106,12 +130,15 @@ class _UvLock:
                         f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                     )
                 self._all(rows(there[name]))
-            for name in there:
-                if name not in map(canonicalize_name, wanted):
-                    imported.leave(f"the {kind} {name}", f"only by option: --{kind} {name}", Where(self._path))
+            if others := [name for name in there if name not in map(canonicalize_name, wanted)]:
+                what = f"the {kind}{'s' if others[1:] else ''} {', '.join(others)}"
+                imported.leave(what, f"only by option: --{kind} NAME", self._where(root), expected=True)
         indexes.by_registry(self._sources, imported)
         imported.requires.sort()
         return imported
+
+    def _where(self, row: Mapping[str, Any]) -> Where:
+        return self._at("package", self._number[id(row)])
 
     def _root(self) -> Mapping[str, Any]:
         """The project itself."""
@@ -131,7 +158,8 @@ class _UvLock:
         while waiting:
             wanted = waiting.pop()
             name = wanted.get("name")
-            where = Where(self._path, self._lines.get(str(name)))
+            named = self._by_name.get(str(name), [])
+            where = self._where(named[0]) if named else Where(self._path)
             if not isinstance(name, str) or not self._applies(wanted.get("marker"), where):
                 continue
             package = self._package(wanted, where)
@@ -145,7 +173,7 @@ class _UvLock:
                         table(package.get("optional-dependencies")).get(extra) if extra else package.get("dependencies")
                     )
                     waiting += rows(more)
-            self._take(package, where)
+            self._take(package, self._where(package))
 
     def _take(self, package: Mapping[str, Any], where: Where) -> None:
         source = table(package.get("source"))
@@ -181,6 +209,73 @@ class _UvLock:
         if not isinstance(marker, str):
             return True
         try:
-            return Marker(marker).evaluate(self._environment)
+            return Marker(_for_lists(marker)).evaluate(self._environment, context="lock_file")
         except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
             raise ProfileError("an invalid marker (PEP 508)", where=where) from None
+
+
+def _chosen(project: str, extras: Sequence[str], groups: Sequence[str]) -> set[str]:
+    """The names that uv gives to extras and groups that exclude each other (uv, `UniversalMarker`).
+
+    >>> sorted(_chosen("forge", ["old"], ["dev"]))
+    ['extra-5-forge-old', 'group-5-forge-dev', 'project-5-forge']
+    """
+    own = f"{len(project)}-{project}"
+    named = [(kind, one) for kind, names in (("extra", extras), ("group", groups)) for one in names]
+    return {f"project-{own}", *(f"{kind}-{own}-{canonicalize_name(one)}" for kind, one in named)}
+
+
+def _for_lists(marker: str) -> str:
+    """A marker of uv on one extra as one on all that are chosen, of which there may be several (PEP 751).
+
+    >>> _for_lists("sys_platform == 'linux' or extra != 'extra-5-forge-old'")
+    "sys_platform == 'linux' or 'extra-5-forge-old' not in extras"
+    """
+    marker = re.sub(r"""\bextra\s*==\s*('[^']*'|"[^"]*")""", r"\1 in extras", marker)
+    return re.sub(r"""\bextra\s*!=\s*('[^']*'|"[^"]*")""", r"\1 not in extras", marker)
+
+
+def read_poetry_lock(
+    path: str, text: str, target: Target, *, groups: Sequence[str] = (), python: str | None = None
+) -> Imported:
+    """Return the packages of a `poetry.lock` of Poetry 2 for a target, those of the group main and of `groups`.
+
+    Raises ProfileError where it is not one: an older one does not say which group needs what.
+    """
+    data, at = parsed(path, text), Places(path, text, tables_only=True).where
+    packages = rows(data.get("package"))
+    if "metadata" not in data or not all(isinstance(one.get("groups"), list) for one in packages):
+        raise ProfileError(
+            "not a lock of Poetry 2.1 or newer, which says which group needs a package",
+            hint="make it new: poetry lock; or import pyproject.toml",
+            where=Where(path),
+        )
+    imported = Imported()
+    spec = table(data["metadata"]).get("python-versions")
+    range_ = version_range(spec) if isinstance(spec, str) else None
+    imported.python = pick_python(range_, imported, Where(path), python)
+    here = {**markers.environment(target, imported.python), "extras": set[str](), "dependency_groups": set[str]()}
+    wanted, sources = {"main", *map(canonicalize_name, groups)}, []
+    for number, row in enumerate(packages):
+        where, name, version = at("package", number), row.get("name"), row.get("version")
+        if row.get("optional") is True or not wanted & {*row["groups"]} or not isinstance(name, str):
+            continue
+        marker, source = row.get("markers"), table(row.get("source"))
+        texts = [marker] if isinstance(marker, str) else [table(marker).get(group) for group in sorted(wanted)]
+        if not any(not isinstance(one, str) or _holds(_marker(one, where), here, where) for one in texts):
+            continue
+        if source and source.get("type") != "legacy":
+            imported.leave(name, _ELSEWHERE, where, package=str(canonicalize_name(name)))
+            continue
+        imported.require(f"{name}=={version}", where)
+        if isinstance(url := source.get("url"), str):
+            sources.append((name, url, where))
+    indexes.by_registry([("", "", Where(path))] * len(packages) + sources, imported)
+    return imported
+
+
+def _marker(text: str, where: Where) -> Marker:
+    try:
+        return Marker(text)
+    except (ValueError, RecursionError):
+        raise ProfileError("an invalid marker (PEP 508)", where=where) from None

@@ -11,10 +11,11 @@ from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
 from builder.author.importing.own import command_of, own_code
+from builder.author.importing.readers import Options, read, text_of
 from builder.author.importing.target import Chosen, choose, with_cuda_of
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
-from builder.errors import ProfileError, UsageError, Where
+from builder.errors import UsageError, Where
 from builder.files import display, write_new
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
@@ -24,26 +25,7 @@ from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
 from builder.project.requirements.indexes import for_target
-from builder.project.requirements.model import Imported, LeftOut, decoded, shown
-
-_LARGEST = 16 << 20
-_LARGEST_BY_HAND = 1 << 20
-_KNOWN = (
-    "requirements.txt, pyproject.toml, uv.lock, pylock.toml, environment.yml, a virtual environment, a shell script, "
-    "a Python script with a block of requirements"
-)
-
-
-@dataclass(frozen=True)
-class Options:
-    """The options of the user: a name, a place, a target other than this machine, extras and dependency groups."""
-
-    name: str | None = None
-    output: Path | None = None
-    platform: str | None = None
-    accelerator: str | None = None
-    extras: Sequence[str] = ()
-    groups: Sequence[str] = ()
+from builder.project.requirements.model import Imported, LeftOut, shown
 
 
 @dataclass(frozen=True)
@@ -86,45 +68,6 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     return Made(name, path, imported.left_out, [*said, own_project.note] if own_project.note else said)
 
 
-def read(source: Path, chosen: Chosen, options: Options) -> Imported:
-    """Return the contents of `source`, read as the kind of file that its name says. Raises ProfileError."""
-    if source.is_dir():
-        _refuse_choice(options, source)
-        from builder.author.importing.venv import read_venv
-
-        return read_venv(source)
-    text = text_of(source, by_hand=source.suffix not in (".toml", ".lock"))
-    name, folder = source.name, Folder(source.absolute().parent)
-    if name == "pyproject.toml":
-        from builder.project.requirements.pyproject import Wanted, read_pyproject
-
-        return read_pyproject(name, text, Wanted(options.extras, options.groups, chosen.target))
-    if name == "uv.lock" or re.fullmatch(r"pylock(\..+)?\.toml", name):
-        from builder.author.importing.locks import read_pylock, read_uv_lock
-
-        reader = read_uv_lock if name == "uv.lock" else read_pylock
-        return reader(name, text, chosen.target, extras=options.extras, groups=options.groups)
-    _refuse_choice(options, source)
-    if source.suffix in (".yml", ".yaml"):
-        from builder.author.importing.conda import read_environment
-
-        return read_environment(name, text, folder.text)
-    if source.suffix in (".sh", ".bash", ".zsh") or re.match(r"#!.*\b(ba|da|z|k)?sh\b", text):
-        from builder.author.importing.shell import read_script
-
-        return read_script(name, text, folder.text)
-    if source.suffix in (".txt", ".in"):
-        from builder.project.requirements.pip import read_requirements
-        from builder.project.requirements.pyproject import Wanted
-
-        return read_requirements(name, text, folder.text, Wanted(target=chosen.target))
-    if source.suffix == ".py":
-        from builder.project.requirements.pyproject import Wanted, read_inline
-
-        return read_inline(name, text, Wanted(target=chosen.target))
-    raise ProfileError("unknown kind of file", hint=f"known: {_KNOWN}", where=Where(display(source)))
-
-
 def check(name: str, text: str, path: Path) -> None:
     """Raise ProfileError where `text` is not a valid profile."""
     own = read_part(name, Source(display(path), text))
@@ -150,41 +93,6 @@ def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
     if not imported.requires:
         found.append(f"no package is required: [packages] of {display(path)} is empty")
     return found
-
-
-class Folder:
-    """Files of one folder and those below it, and no others, whatever a link says."""
-
-    def __init__(self, root: Path) -> None:
-        self._root = root
-
-    def text(self, path: str, mentioned: Where) -> str:
-        """The text of a file. Raises ProfileError, with the place where it is mentioned."""
-        file = self._root / path
-        if not file.resolve().is_relative_to(self._root.resolve()):
-            raise ProfileError(
-                f"{shown(path)} leads out of the folder", hint="copy that file into the folder", where=mentioned
-            )
-        try:
-            return text_of(file, by_hand=True)
-        except ProfileError as error:
-            raise ProfileError(f"{shown(path)}: {error.message}", hint=error.hint, where=mentioned) from None
-
-
-def text_of(path: Path, *, by_hand: bool) -> str:
-    """Return the text of a foreign file. Raises ProfileError where it is not text, or too large."""
-    where = Where(display(path))
-    largest = _LARGEST_BY_HAND if by_hand else _LARGEST
-    try:
-        if path.exists() and not path.is_file():  # a device or a pipe never ends
-            raise ProfileError("not a file", where=where)
-        with path.open("rb") as file:
-            content = file.read(largest + 1)
-    except OSError as error:
-        raise ProfileError(f"cannot be read: {error.strerror}", where=where) from None
-    if len(content) > largest:
-        raise ProfileError(f"larger than {largest >> 20} MiB: not a file of this kind", where=where)
-    return decoded(content, where)
 
 
 def named(options: Options, proposed: str) -> tuple[str, Path]:
@@ -213,10 +121,3 @@ def slug(text: str) -> str:
     """
     plain = canonicalize_name(re.sub(r"[^A-Za-z0-9]+", "-", text)).strip("-")[:60].strip("-")
     return re.sub(r"-([0-9]+)-link$", r"-\1", plain) or "imported"
-
-
-def _refuse_choice(options: Options, source: Path) -> None:
-    if options.extras or options.groups:
-        raise UsageError(
-            f"--extra and --group are for projects and their locks, and {source.name} is neither", hint="remove them"
-        )

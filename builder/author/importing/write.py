@@ -35,6 +35,10 @@ def profile_text(
         packages["index"] = dict(sorted(imported.index.items()))
     if imported.overrides and requires_from is None:
         packages["overrides"] = [{"requirement": text, "reason": why} for text, why in imported.overrides]
+    if imported.exclude_newer is not None and requires_from is None:
+        packages["exclude-newer"] = imported.exclude_newer
+    if imported.exclude_newer_package and requires_from is None:
+        packages["exclude-newer-package"] = dict(sorted(imported.exclude_newer_package.items()))
     trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
     if not imported.command:
         trainer |= {
@@ -55,5 +59,6 @@ def profile_text(
         **({"indexes": imported.indexes} if imported.indexes and requires_from is None else {}),
         **({"env": imported.env} if imported.env else {}),
         "trainer": trainer,
+        **({"commands": imported.commands} if imported.commands else {}),
     }
     return tomli_w.dumps(data)

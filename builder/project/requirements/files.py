@@ -114,7 +114,7 @@ class _Files:
         file, entry = self._asked.entry.file, self._asked.entry
         text = self.text(file, None)
         if Path(file).name == PYPROJECT:
-            return read_pyproject(file, text, self._wanted)
+            return read_pyproject(file, text, self._wanted, self.text)
         if entry.extras or entry.groups:
             raise ProfileError(
                 f"{file} has neither extras nor groups", hint="those are of a pyproject.toml", where=None
@@ -151,7 +151,7 @@ class _Files:
             found.requires.remove(text)
             where = found.places.pop(text)
             wanted = replace(self._wanted, extras=sorted(parsed.extras))
-            project = read_pyproject(PYPROJECT, self.text(PYPROJECT, where), wanted)
+            project = read_pyproject(PYPROJECT, self.text(PYPROJECT, where), wanted, self.text)
             found.requires += project.requires
             found.places |= project.places
             found.index, found.indexes = {**project.index, **found.index}, {**project.indexes, **found.indexes}

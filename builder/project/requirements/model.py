@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import re
-import sys
+from codecs import BOM_UTF16_BE, BOM_UTF16_LE
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Literal
 
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
@@ -14,7 +14,8 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 
-_PYTHONS = tuple(f"3.{minor}" for minor in range(15, 8, -1))
+# The oldest for which all of today's packages for training have wheels, then the newer ones, and the old ones last.
+_PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.10", "3.9")
 _MOST = 5000
 _LONGEST = 2000
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
@@ -44,8 +45,9 @@ class Imported:
 
     `requires` are requirements (PEP 508), `constraints` what holds for a package only if something requires it,
     `python` a version such as "3.11", `env` variables as a profile writes them and `env_at` where they stand, `indexes`
-    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's. `places` says
-    where each of `requires` stands, `python_range` which Pythons the file allows, and `python_at` where.
+    logical name to URL, and `index` package to logical name. `command` and `options` are the trainer's, `commands`
+    other programs by name. `places` says where each of `requires` stands, `python_range` which Pythons the file allows,
+    and `python_at` where.
     """
 
     name: str | None = None
@@ -62,6 +64,9 @@ class Imported:
     index: dict[str, str] = field(default_factory=dict)
     command: list[str] = field(default_factory=list)
     options: list[dict[str, str]] = field(default_factory=list)
+    commands: dict[str, list[str]] = field(default_factory=dict)
+    exclude_newer: str | None = None
+    exclude_newer_package: dict[str, str | Literal[False]] = field(default_factory=dict)
     left_out: list[LeftOut] = field(default_factory=list)
 
     def leave(self, what: str, why: str, where: Where, *, package: str | None = None, expected: bool = False) -> None:
@@ -85,6 +90,19 @@ class Imported:
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
             self.places[str(parsed)] = where
+
+    def add(self, other: Imported) -> None:
+        """Add what another file requires, and what it says of that; what is said here counts."""
+        self.requires += [one for one in other.requires if one not in self.requires]
+        self.places |= other.places
+        self.constraints += other.constraints
+        self.overrides += other.overrides
+        self.index, self.indexes = {**other.index, **self.index}, {**other.indexes, **self.indexes}
+        self.exclude_newer = self.exclude_newer or other.exclude_newer
+        self.exclude_newer_package = {**other.exclude_newer_package, **self.exclude_newer_package}
+        self.left_out += other.left_out
+        if self.python is None:
+            self.python, self.python_range, self.python_at = other.python, other.python_range, other.python_at
 
     def settle_constraints(self) -> None:
         """Constraints on what is required directly become requirements; the others are left out."""
@@ -149,34 +167,42 @@ def _is_place(line: str) -> bool:
     )
 
 
-def pick_python(requires: str | None, imported: Imported, where: Where) -> str:
-    """The Python for a range of versions: that of this Drydock where it fits, else the newest that does.
+def pick_python(requires: str | None, imported: Imported, where: Where, preferred: str | None = None) -> str:
+    """The Python for a range of versions: the `preferred` one where it fits, else the oldest of today's that does.
 
-    >>> pick_python("<3.11", Imported(), Where("pyproject.toml"))
-    '3.10'
+    >>> pick_python("<3.11", Imported(), Where("a")), pick_python(">=3.9", Imported(), Where("a"))
+    ('3.10', '3.11')
+    >>> pick_python(">=3.10", Imported(), Where("a"), "3.12"), pick_python(">=3.12", Imported(), Where("a"), "3.10")
+    ('3.12', '3.12')
     """
-    here = f"{sys.version_info.major}.{sys.version_info.minor}"
+    pythons = (preferred, *_PYTHONS) if preferred else _PYTHONS
     try:
         allowed = SpecifierSet(requires or "")
         # A minor release fits where one of its patch releases does: ">3.11.4" allows 3.11.
-        fits = [one for one in (here, *_PYTHONS) if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
+        fits = [one for one in pythons if any(allowed.contains(f"{one}.{patch}") for patch in range(30))]
     except ValueError:  # InvalidSpecifier, and a number of thousands of digits
-        imported.leave(f"requires-python {requires}", f"not a range of versions; using {here}", where)
-        return here
+        imported.leave(f"requires-python {requires}", f"not a range of versions; using {pythons[0]}", where)
+        return pythons[0]
     if not fits:
-        imported.leave(f"requires-python {requires}", f"no known Python fits; using {here}", where)
-    return fits[0] if fits else here
+        imported.leave(f"requires-python {requires}", f"no known Python fits; using {pythons[0]}", where)
+    return fits[0] if fits else pythons[0]
 
 
 def decoded(content: bytes, where: Where) -> str:
-    """Return the text of a foreign file. Raises ProfileError where it is not text in UTF-8, with the line."""
+    """Return the text of a foreign file, in UTF-8, or in UTF-16 that begins with its mark, as PowerShell writes it.
+
+    Raises ProfileError where it is neither, with the line.
+    """
+    marked = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
+    hint = f"save it as UTF-8, for instance: iconv -f UTF-16 -t UTF-8 {where.file} > new, and import that"
     try:
-        text = content.decode("utf-8-sig")
+        text = content.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:
         line = content[: error.start].count(b"\n") + 1
-        raise ProfileError("not text in UTF-8", where=where._replace(line=line)) from None
+        raise ProfileError("not text in UTF-8", hint=hint, where=where._replace(line=line)) from None
     if "\0" in text:
-        raise ProfileError("not text: a NUL byte", where=where._replace(line=text[: text.index("\0")].count("\n") + 1))
+        line = text[: text.index("\0")].count("\n") + 1
+        raise ProfileError("not text: a NUL byte", hint=hint, where=where._replace(line=line))
     return text
 
 

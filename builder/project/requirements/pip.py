@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import posixpath
 import re
+import shlex
 from collections.abc import Callable, Iterator
 from dataclasses import replace
 
@@ -22,8 +23,12 @@ Read = Callable[[str, Where], str]
 
 _MOST_FILES = 50
 _MOST_LINES = 20_000
-_OPTION = re.compile(r"(--[a-z][a-z-]*)(?:\s*=|\s|$)(.*)|(-[a-zA-Z])(.*)")
+_OPTION = re.compile(r"(--[a-z][a-z-]*)(?:=(.*))?|(-[a-zA-Z])=?(.*)", re.DOTALL)
 _LONG = {"-r": "--requirement", "-c": "--constraint", "-i": "--index-url", "-e": "--editable", "-f": "--find-links"}
+_WITH_VALUE = (
+    *("--requirement", "--constraint", "--index-url", "--extra-index-url", "--editable", "--find-links"),
+    *("--no-binary", "--only-binary", "--trusted-host", "--use-feature", "--hash", "--pypi-url"),
+)
 # Of one requirement, after it.
 _PER_REQUIREMENT = re.compile(r"\s--(?:hash|config-settings?|global-option|install-option)\b.*$")
 _REASONS = {
@@ -102,11 +107,23 @@ class _Reader:
             self.imported.constraints.append((parsed, where))
 
     def _option(self, line: str, where: Where, constraint: bool) -> None:
-        found = _OPTION.fullmatch(line)
-        if found is None:
-            raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where)
-        option = found[1] or _LONG.get(found[3], found[3])
-        value = (found[2] or found[4] or "").strip().strip("\"'")
+        """Read a line of options: pip takes several on one."""
+        try:
+            words = shlex.split(line)
+        except ValueError:
+            raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where) from None
+        while words:
+            word = words.pop(0)
+            found = _OPTION.fullmatch(word)
+            if found is None:
+                raise ProfileError(f"{shown(line)} is not a line of a requirement file", where=where)
+            option = found[1] or _LONG.get(found[3], found[3])
+            value = found[2] if found[1] else found[4] or None
+            if value is None and option in _WITH_VALUE:
+                value = words.pop(0) if words else ""
+            self._one(option, value or "", where, constraint)
+
+    def _one(self, option: str, value: str, where: Where, constraint: bool) -> None:
         if option in ("--requirement", "--constraint"):
             self._nested(value, where, constraint or option == "--constraint")
         elif option in ("--index-url", "--extra-index-url"):
@@ -114,7 +131,8 @@ class _Reader:
         elif option == "--editable":
             self._editable(value, where)
         elif option not in _MEANT_ANYWAY:
-            self.imported.leave(line, _REASONS.get(option, "an option of pip that a profile does not have"), where)
+            written = f"{option} {value}".strip()
+            self.imported.leave(written, _REASONS.get(option, "an option of pip that a profile does not have"), where)
 
     def _nested(self, name: str, where: Where, constraint: bool) -> None:
         path = inside(name, where)
@@ -134,27 +152,43 @@ class _Reader:
                 package=name_in(name),
             )
             return
-        path = posixpath.join(inside(found[1], where), "pyproject.toml")
-        path = posixpath.normpath(path)
         extras = [canonicalize_name(extra.strip()) for extra in (found[2] or "").split(",") if extra.strip()]
         why = "the project itself is not installed: start the trainer in its folder"
         try:
-            text = self._read(path, where)
+            path, text = self._project(found[1], where)
         except ProfileError as error:
             said = f"{why}; and its requirements are not known: {error.message}"
             self.imported.leave(f"-e {name}", said, where, package="")
             return
         self.imported.leave(f"-e {name}", f"{why}; its requirements are carried over", where, expected=True)
-        project = read_pyproject(path, text, replace(self._wanted, extras=extras))
-        self.imported.requires += [one for one in project.requires if one not in self.imported.requires]
-        self.imported.places |= project.places
-        self.imported.indexes |= project.indexes
-        self.imported.index |= project.index
-        self.imported.overrides += project.overrides
-        self.imported.left_out += project.left_out
-        if self.imported.python is None:
-            self.imported.python, self.imported.python_range = project.python, project.python_range
-            self.imported.python_at = project.python_at
+        self.imported.add(read_project(path, text, replace(self._wanted, extras=extras), self._read))
+
+    def _project(self, folder: str, where: Where) -> tuple[str, str]:
+        """The path and text of a project's file: pip takes its folder as one from where it is started.
+
+        So the folder of all files is tried first, and that of this one after it.
+        """
+        from builder.project.requirements.setuptools import CONFIG, SCRIPT
+
+        missing = None
+        for one in dict.fromkeys((inside(folder, where._replace(file="")), inside(folder, where))):
+            for name in ("pyproject.toml", CONFIG, SCRIPT):
+                path = posixpath.normpath(posixpath.join(one, name))
+                try:
+                    return path, self._read(path, where)
+                except ProfileError as error:
+                    missing = missing or error
+        raise missing or AssertionError
+
+
+def read_project(path: str, text: str, wanted: Wanted, read: Read) -> Imported:
+    """Return what a project requires, by the name of its file: pyproject.toml, setup.cfg or setup.py."""
+    from builder.project.requirements.setuptools import CONFIG, SCRIPT, read_setup_cfg, read_setup_py
+
+    name = posixpath.basename(path)
+    if name in (CONFIG, SCRIPT):
+        return (read_setup_cfg if name == CONFIG else read_setup_py)(path, text, wanted, read)
+    return read_pyproject(path, text, wanted, read)
 
 
 def inside(name: str, where: Where) -> str:

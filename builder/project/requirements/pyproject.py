@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, date, datetime, timedelta
+from typing import TYPE_CHECKING, Any, Literal
 
 from packaging.markers import Marker
 from packaging.requirements import Requirement
@@ -15,16 +17,34 @@ from packaging.utils import canonicalize_name
 from builder.errors import ProfileError, Where
 from builder.profile import markers
 from builder.profile.target import Target
-from builder.profile.toml_lines import line_of
 from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
-from builder.project.requirements.tomlfile import line_with, parsed
+from builder.project.requirements.tomlfile import Places, parsed
+
+if TYPE_CHECKING:
+    from builder.project.requirements.pip import Read
 
 PYPROJECT = "pyproject.toml"
 _DEPENDENCIES = ("project", "dependencies")
 _EXTRAS = ("project", "optional-dependencies")
 _GROUPS = ("dependency-groups",)
 _MOST = 1000  # extras, each with its condition
+_ELSEWHERE = "it is set where the lock is made, not in a profile"
+_LOST_OF_UV = {
+    "build-constraint-dependencies": "a profile says by name what builds a package: [packages.build]",
+    "dependency-metadata": "a lock has what the wheels say: for a contradiction, [[packages.overrides]]",
+    "extra-build-dependencies": "a profile says by name what builds a package: [packages.build]",
+    "find-links": f"{_ELSEWHERE}: export UV_FIND_LINKS there",
+    "index-strategy": "a package comes from one index: [packages] index names it",
+    "no-build-isolation-package": "a profile says by name what builds a package: [packages.build]",
+    "no-index": f"{_ELSEWHERE}: export PIP_NO_INDEX=1 there",
+    "prerelease": "a pre-release is locked where a requirement names one: >=2.0rc1",
+    "resolution": "a lock has the newest versions that fit",
+}
+"""Settings that change what is locked; those that do not are none of a profile's, and not mentioned."""
+
+_Item = tuple[str, Where]
+"""A requirement and where it stands."""
 
 
 @dataclass(frozen=True)
@@ -44,12 +64,15 @@ ALL = Wanted()
 """What a project requires in any case."""
 
 
-def read_pyproject(path: str, text: str, wanted: Wanted = ALL) -> Imported:
+def read_pyproject(path: str, text: str, wanted: Wanted = ALL, read: Read | None = None) -> Imported:
     """Return the requirements of the project in `text`, as far as they are `wanted`.
 
-    Raises ProfileError where it is not TOML or not a project, and for an extra or group that it does not have.
+    `read` returns the requirement files that its build backend is told to read.
+
+    Raises ProfileError where it is not TOML or not a project, for an extra or group that it does not have, and where
+    only its build backend knows what it requires.
     """
-    return _Reader(path, text, parsed(path, text), wanted).read()
+    return _Reader(path, text, parsed(path, text), wanted, read).read()
 
 
 def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
@@ -57,7 +80,7 @@ def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
 
     Raises ProfileError where it has none, or more than one, and where that is not TOML.
     """
-    found = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    found = [match for match in BLOCK.finditer(text) if match["type"] == "script"]
     if len(found) != 1:
         raise ProfileError(
             "more than one block of requirements" if found else "there is no block of requirements in it (PEP 723)",
@@ -67,9 +90,10 @@ def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
     block, before = found[0], text[: found[0].start("content")].count("\n")
     # As many lines above as there are, so that an error names the right one.
     lines = [line[2:] if line.startswith("# ") else line[1:] for line in block["content"].splitlines()]
-    data = parsed(path, "\n" * before + "\n".join(lines))
+    inner = "\n" * before + "\n".join(lines)
+    data = parsed(path, inner)
     own = {key: data[key] for key in ("dependencies", "requires-python") if key in data}
-    return _Reader(path, text, {"project": own, "tool": data.get("tool")}, wanted).read()
+    return _Inline(path, inner, {"project": own, "tool": data.get("tool")}, wanted).read()
 
 
 def extras_of(text: str) -> list[str]:
@@ -81,104 +105,170 @@ def extras_of(text: str) -> list[str]:
 
 
 # The reference implementation's, of PEP 723.
-_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""A block in a script, with what it is for and its lines."""
 
 
 class _Reader:
-    def __init__(self, path: str, text: str, data: Mapping[str, Any], wanted: Wanted) -> None:
-        self._path, self._text, self._data = path, text, data
-        self._wanted = wanted
+    def __init__(self, path: str, text: str, data: Mapping[str, Any], wanted: Wanted, read: Read | None = None) -> None:
+        self._path, self._data = path, data
+        self._at = Places(path, text).where
+        self._wanted, self._read = wanted, read
         self._extras = {str(canonicalize_name(one)) for one in wanted.extras}
         self._groups = {str(canonicalize_name(one)) for one in wanted.groups}
         self._imported = Imported()
-        self._name = ""
-        self._optional: dict[str, Any] = {}
+        self._name, self._python = "", ""
+        self._optional: dict[str, list[_Item]] = {}
 
     def read(self) -> Imported:
         project = table(self._data.get("project"))
+        tool = table(self._data.get("tool"))
         if "project" not in self._data:
-            poetry = "poetry" in table(self._data.get("tool"))
+            if "poetry" in tool:
+                return self._of_poetry(table(tool["poetry"]))
+            if (found := self._of_setuptools()) is not None:
+                return found
             raise ProfileError(
                 "there is no [project] in it",
-                hint="Poetry has a format of its own: poetry export -o requirements.txt, and import that"
-                if poetry
-                else "name a requirements.txt, or write [project] (PEP 621)",
+                hint="name a requirements.txt, or write [project] (PEP 621)",
                 where=Where(self._path),
             )
         imported = self._imported
         name = project.get("name")
         imported.name = name if isinstance(name, str) else None
         self._name = str(canonicalize_name(imported.name or ""))
+        optional = table(project.get("optional-dependencies"))
         self._optional = {
-            str(canonicalize_name(str(key))): value
-            for key, value in table(project.get("optional-dependencies")).items()
+            str(canonicalize_name(str(key))): self._items(value, *_EXTRAS, str(key)) for key, value in optional.items()
         }
         spec = project.get("requires-python")
         if isinstance(spec, str):
-            imported.python_range, imported.python_at = spec, self._where("requires-python")
-            imported.python = pick_python(spec, imported, imported.python_at)
-        for key in project.get("dynamic", ()) if isinstance(project.get("dynamic"), list) else ():
-            if key in ("dependencies", "optional-dependencies"):
-                lost = "" if key == "dependencies" or self._extras else None
-                why = "dynamic: only the project's build backend knows them"
-                if files := self._dynamic_files(key):
-                    why = f"dynamic: setuptools reads them from {', '.join(map(shown, files))}; name that file instead"
-                imported.leave(key, why, self._where("dynamic"), package=lost)
-        self._list(project.get("dependencies"), "dependencies", _DEPENDENCIES)
+            imported.python_range, imported.python_at = spec, self._at("project", "requires-python")
+        where = self._at("project", "requires-python")
+        self._python = pick_python(imported.python_range, imported, where, self._wanted.python)
+        imported.python = None if imported.python_range is None else self._python
+        self._dynamic(project.get("dynamic"))
+        self._list(self._items(project.get("dependencies"), *_DEPENDENCIES))
         self._chosen("extra", self._extras, self._optional)
         grouped = table(self._data.get("dependency-groups"))
         named = {str(canonicalize_name(str(key))): self._group(str(key), grouped) for key in grouped}
         self._chosen("group", self._groups, named)
-        self._uv(table(table(self._data.get("tool")).get("uv")))
+        self._uv(table(tool.get("uv")))
         imported.settle_constraints()
         return imported
 
-    def _dynamic_files(self, key: str) -> list[str]:
-        """The requirement files that setuptools is told to read for a key."""
-        dynamic = table(table(table(self._data.get("tool")).get("setuptools")).get("dynamic"))
-        files = table(dynamic.get(key)).get("file")
-        return [one for one in (files if isinstance(files, list) else [files]) if isinstance(one, str)]
+    def _of_poetry(self, tool: Mapping[str, Any]) -> Imported:
+        from builder.project.requirements.poetry import read_poetry
 
-    def _chosen(self, kind: str, chosen: Collection[str], there: Mapping[str, Any]) -> None:
+        extras, groups, python = self._extras, self._groups, self._wanted.python
+        read_poetry(tool, self._at, self._imported, extras=extras, groups=groups, python=python)
+        return self._imported
+
+    def _of_setuptools(self) -> Imported | None:
+        """What a setup.cfg or setup.py beside it requires; None where there is neither, or nothing of it there."""
+        from builder.project.requirements.setuptools import CONFIG, SCRIPT, read_setup_cfg, read_setup_py
+
+        if self._read is None:
+            return None
+        where = Where(self._path)
+        for name, reader in ((CONFIG, read_setup_cfg), (SCRIPT, read_setup_py)):
+            path = posixpath.join(posixpath.dirname(self._path), name)
+            try:
+                text = self._read(path, where)
+            except ProfileError:
+                continue
+            if name == SCRIPT or "install_requires" in text:
+                return reader(path, text, self._wanted, self._read)
+        return None
+
+    def _dynamic(self, keys: Any) -> None:
+        """Add what the backend reads from files that it is told; what only it knows is left out.
+
+        Raises ProfileError where that is all that the project requires.
+        """
+        dynamic = [key for key in keys if isinstance(key, str)] if isinstance(keys, list) else []
+        for key in ("dependencies", "optional-dependencies"):
+            if key not in dynamic:
+                continue
+            where = self._at("project", "dynamic")
+            files = self._files_of(key)
+            if not files and key == "dependencies":
+                if (found := self._of_setuptools()) is not None:
+                    self._imported.add(found)
+                    continue
+                raise ProfileError(
+                    "its dependencies are dynamic: only its build backend knows them",
+                    hint="the backend can say them: uv pip compile pyproject.toml --no-deps -o requirements.txt, "
+                    "and import that",
+                    where=where,
+                )
+            if not files:
+                lost = "" if self._extras else None
+                self._imported.leave(key, "dynamic: only the project's build backend knows them", where, package=lost)
+            for extra, names in files.items():
+                if extra:
+                    self._optional[str(canonicalize_name(extra))] = []
+                if not extra or canonicalize_name(extra) in self._extras:
+                    for name in names:
+                        self._file(name, where)
+
+    def _file(self, name: str, where: Where) -> None:
+        """Add what a requirement file beside the project requires."""
+        if self._read is None:
+            why = f"dynamic: the backend reads them from {shown(name)}; name that file instead"
+            self._imported.leave("dependencies", why, where, package="")
+            return
+        from builder.project.requirements.pip import inside, read_requirements  # which reads projects too
+
+        path = inside(name, where)
+        self._imported.add(read_requirements(path, self._read(path, where), self._read, self._wanted))
+
+    def _files_of(self, key: str) -> dict[str, list[str]]:
+        """The requirement files that setuptools or Hatch are told to read for a key, by extra, "" for none."""
+        tool = table(self._data.get("tool"))
+        stated = table(table(table(tool.get("setuptools")).get("dynamic")).get(key))
+        hook = table(table(table(table(tool.get("hatch")).get("metadata")).get("hooks")).get("requirements_txt"))
+        if key == "dependencies":
+            named = {"": stated.get("file") or hook.get("files") or hook.get("filename")}
+        else:
+            named = {str(extra): table(value).get("file") for extra, value in stated.items()}
+            named |= {str(extra): value for extra, value in table(hook.get("optional-dependencies")).items()}
+        lists = {extra: value if isinstance(value, list) else [value] for extra, value in named.items()}
+        found = {extra: [one for one in value if isinstance(one, str)] for extra, value in lists.items()}
+        return {extra: value for extra, value in found.items() if value}
+
+    def _chosen(self, kind: str, chosen: Collection[str], there: Mapping[str, list[_Item]]) -> None:
         for name in sorted(chosen):
             if name not in there:
                 known = ", ".join(sorted(there)) or "none"
                 raise ProfileError(
                     f'there is no {kind} "{name}" in it', hint=f"there: {shown(known)}", where=Where(self._path)
                 )
-            under = _EXTRAS if kind == "extra" else _GROUPS
-            self._list(there[name], name, under, (name,) if kind == "extra" else ())
-        for name in there:
-            if name not in chosen:
-                why = f"only by option: --{kind} {name}"
-                self._imported.leave(f"the {kind} {name}", why, self._where(name), expected=True)
+            self._list(there[name], (name,) if kind == "extra" else ())
+        if others := [name for name in there if name not in chosen]:
+            named = f"the {kind}{'s' if others[1:] else ''} {', '.join(others)}"
+            at = self._at(*(_EXTRAS if kind == "extra" else _GROUPS))
+            self._imported.leave(named, f"only by option: --{kind} NAME", at, expected=True)
 
-    def _list(self, value: Any, key: str, under: tuple[str, ...], above: tuple[str, ...] = ()) -> None:
-        for text in self._texts(value, key):
-            for one, where in self._expanded(text, None, set(), under, above):
+    def _list(self, items: Sequence[_Item], above: tuple[str, ...] = ()) -> None:
+        for item in items:
+            for one, where in self._expanded(item, None, set(), above):
                 self._imported.require(one, where)
 
-    def _texts(self, value: Any, key: str) -> list[str]:
+    def _items(self, value: Any, *keys: str) -> list[_Item]:
         if value is not None and (not isinstance(value, list) or not all(isinstance(one, str) for one in value)):
-            raise ProfileError(f"{shown(key)} is not a list of requirements", where=self._where(key))
-        return value or []
+            raise ProfileError(f"{shown(keys[-1])} is not a list of requirements", where=self._at(*keys))
+        return [(text, self._at(*keys, number)) for number, text in enumerate(value or [])]
 
     def _expanded(
-        self,
-        text: str,
-        condition: Marker | None,
-        seen: set[tuple[str, str]],
-        under: tuple[str, ...],
-        above: tuple[str, ...],
-    ) -> Iterator[tuple[str, Where]]:
-        """A requirement, of a list `under` a key, with its place.
-
-        One by the project's own name is what its extras require, as `all = ["me[fast]"]` means.
+        self, item: _Item, condition: Marker | None, seen: set[tuple[str, str]], above: tuple[str, ...]
+    ) -> Iterator[_Item]:
+        """A requirement with its place. One by the project's own name is what its extras require: `all = ["me[fast]"]`.
 
         Extras may name each other in a circle, as pip and uv allow: `above` are those that led here, whose requirements
         hold on fewer conditions anyway. `seen` are all, with their conditions.
         """
-        where = self._where(text, *under)
+        text, where = item
         parsed = requirement(text, where)
         if parsed is None:
             yield text, where
@@ -195,68 +285,111 @@ class _Reader:
                 raise ProfileError("more extras of extras than a project has", where=where)
             if extra not in self._optional:
                 self._imported.leave(text, f"there is no extra {shown(extra)} in this project", where)
-            for one in self._texts(self._optional.get(extra), extra):
-                yield from self._expanded(one, parsed.marker, seen, _EXTRAS, (*above, extra))
+            for one in self._optional.get(extra, ()):
+                yield from self._expanded(one, parsed.marker, seen, (*above, extra))
 
-    def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[str]:
+    def _group(self, name: str, grouped: Mapping[str, Any], above: tuple[str, ...] = ()) -> list[_Item]:
         """The requirements of a group with those that it includes (PEP 735)."""
         if name in above:
-            raise ProfileError(f"the group {shown(name)} includes itself", where=self._where(name))
-        found: list[str] = []
+            raise ProfileError(f"the group {shown(name)} includes itself", where=self._at(*_GROUPS, name))
+        found: list[_Item] = []
         by_name = {canonicalize_name(str(key)): str(key) for key in grouped}
         items = grouped[name]
-        for item in items if isinstance(items, list) else ():
+        for number, item in enumerate(items if isinstance(items, list) else ()):
+            where = self._at(*_GROUPS, name, number)
             if isinstance(item, str):
-                found.append(item)
+                found.append((item, where))
             elif isinstance(other := table(item).get("include-group"), str):
                 if canonicalize_name(other) not in by_name:
                     raise ProfileError(
-                        f"the group {shown(name)} includes {shown(other)}, which does not exist",
-                        where=self._where(name),
+                        f"the group {shown(name)} includes {shown(other)}, which does not exist", where=where
                     )
                 found += self._group(by_name[canonicalize_name(other)], grouped, (*above, name))
         return found
 
     def _uv(self, tool: Mapping[str, Any]) -> None:
-        for text in _texts(tool.get("override-dependencies")):
-            where = self._where(text)
+        """Add what uv is told of packages; what a profile does not have of it is left out."""
+        for text, where in self._uv_texts(tool, "override-dependencies"):
             if (parsed := requirement(text, where)) is not None:
                 self._imported.overrides.append((str(parsed), f"override-dependencies in {self._path}"))
-        for text in _texts(tool.get("constraint-dependencies")):
-            where = self._where(text)
+        for text, where in self._uv_texts(tool, "constraint-dependencies"):
             if (parsed := requirement(text, where)) is not None:
                 self._imported.constraints.append((parsed, where))
-        urls = {}
-        for row in rows(tool.get("index")):
-            name, url = row.get("name"), row.get("url")
-            if isinstance(url, str) and isinstance(name, str):
-                urls[name] = url
-            if isinstance(url, str) and (row.get("default") or not isinstance(name, str)):
-                indexes.use([(url, bool(row.get("default")), self._where(url))], self._imported)
+        urls = self._indexes(tool)
         for name, value in table(tool.get("sources")).items():
-            self._source(canonicalize_name(str(name)), rows(value) or [table(value)], urls)
+            self._source(str(name), rows(value) or [table(value)], urls)
+        self._days(tool)
+        for key in tool:
+            if key in _LOST_OF_UV:
+                self._imported.leave(f"[tool.uv] {key}", _LOST_OF_UV[key], self._at("tool", "uv", str(key)))
 
-    def _source(self, package: str, sources: list[Mapping[str, Any]], urls: Mapping[str, str]) -> None:
+    def _indexes(self, tool: Mapping[str, Any]) -> dict[str, tuple[str, Where]]:
+        """Add the indexes that are asked for every package; returns those with names."""
+        sources = table(tool.get("sources")).values()
+        used = [one.get("index") for value in sources for one in rows(value) or [table(value)]]
+        urls: dict[str, tuple[str, Where]] = {}
+        asked = [(url, False, where) for url, where in self._uv_texts(tool, "extra-index-url")]
+        if isinstance(url := tool.get("index-url"), str):
+            asked.append((url, True, self._at("tool", "uv", "index-url")))
+        for number, row in enumerate(rows(tool.get("index"))):
+            name, url, where = row.get("name"), row.get("url"), self._at("tool", "uv", "index", number, "url")
+            if not isinstance(url, str):
+                continue
+            if isinstance(name, str):
+                urls[name] = (url, where)
+            if row.get("default") or (not row.get("explicit") and name not in used):
+                asked.append((url, bool(row.get("default")), where))
+        indexes.use(asked, self._imported)
+        return urls
+
+    def _days(self, tool: Mapping[str, Any]) -> None:
+        """Add the days until which files count, as a profile has them; one that moves is left out."""
+        why = "a profile names a day that stays: [packages] exclude-newer"
+        if "exclude-newer" in tool:
+            day = _day(tool["exclude-newer"])
+            if day is None:
+                at = self._at("tool", "uv", "exclude-newer")
+                self._imported.leave(f"[tool.uv] exclude-newer = {tool['exclude-newer']!r}", why, at)
+            self._imported.exclude_newer = day or None
+        for name, value in table(tool.get("exclude-newer-package")).items():
+            day = _day(value)
+            if day is None:
+                at = self._at("tool", "uv", "exclude-newer-package", str(name))
+                self._imported.leave(f"the day of {name}, {value!r}", why, at)
+            else:
+                self._imported.exclude_newer_package[str(canonicalize_name(str(name)))] = day
+
+    def _uv_texts(self, tool: Mapping[str, Any], key: str) -> Iterator[_Item]:
+        value = tool.get(key)
+        for number, text in enumerate(value if isinstance(value, list) else ()):
+            if isinstance(text, str):
+                yield text, self._at("tool", "uv", key, number)
+
+    def _source(self, name: str, sources: list[Mapping[str, Any]], urls: Mapping[str, tuple[str, Where]]) -> None:
         """Add the index that uv takes a package from; a package that is not on an index is left out."""
-        imported, where = self._imported, self._where(package, "tool", "uv", "sources")
-        applies = [one for one in sources if self._applies(one)]
-        named = [urls[one["index"]] for one in applies if isinstance(one.get("index"), str) and one["index"] in urls]
+        imported, package = self._imported, canonicalize_name(name)
+        placed = [(one, self._at("tool", "uv", "sources", name, number)) for number, one in enumerate(sources)]
+        applies = [(one, where) for one, where in placed if self._applies(one, where)]
+        if not applies:
+            return
+        source, where = applies[0]
+        index = source.get("index")
         if len(applies) > 1:
             imported.leave(
                 f"the sources of {package}", "one per marker; a profile is for one target: name its index", where
             )
-        elif named:
-            url = indexes.clean(named[0], imported, self._where(named[0]))
+        elif isinstance(index, str) and index in urls:
+            url = indexes.clean(*urls[index][:1], imported, urls[index][1])
             if url is not None:
-                imported.index[package] = indexes.add(url, imported, name=applies[0]["index"])
-        elif applies:
+                imported.index[package] = indexes.add(url, imported, name=index)
+        else:
             kept = [one for one in imported.requires if canonicalize_name(Requirement(one).name) != package]
             if len(kept) < len(imported.requires):
                 imported.requires[:] = kept
                 why = "comes from elsewhere than an index ([tool.uv.sources])"
                 imported.leave(package, why, where, package=package)
 
-    def _applies(self, source: Mapping[str, Any]) -> bool:
+    def _applies(self, source: Mapping[str, Any], where: Where) -> bool:
         """Whether a source is for what is wanted: by its extra, its group, and its marker (uv, "Dependency sources").
 
         Where the target is not known, every marker holds.
@@ -264,18 +397,42 @@ class _Reader:
         for key, chosen in (("extra", self._extras), ("group", self._groups)):
             if isinstance(name := source.get(key), str) and canonicalize_name(name) not in chosen:
                 return False
-        marker, python = source.get("marker"), self._wanted.python or self._imported.python
-        if not isinstance(marker, str) or self._wanted.target is None or python is None:
+        marker = source.get("marker")
+        if not isinstance(marker, str) or self._wanted.target is None:
             return True
         try:
-            return Marker(marker).evaluate(markers.environment(self._wanted.target, python))
+            return Marker(marker).evaluate(markers.environment(self._wanted.target, self._python))
         except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
-            raise ProfileError("an invalid marker (PEP 508)", where=self._where(marker)) from None
+            raise ProfileError("an invalid marker (PEP 508)", where=where) from None
 
-    def _where(self, mentioned: str, *under: str) -> Where:
-        """The first line that has a text, below the key that it stands `under`."""
-        after = (line_of(self._text, under) if under else None) or 1
-        return Where(self._path, line_with(self._text, mentioned, after) or line_with(self._text, mentioned))
+
+class _Inline(_Reader):
+    """Of a script: its keys stand at the top."""
+
+    def __init__(self, path: str, text: str, data: Mapping[str, Any], wanted: Wanted) -> None:
+        super().__init__(path, text, data, wanted)
+        places = Places(path, text)
+        self._at = lambda *keys: places.where(*(keys[1:] if keys[0] == "project" else keys))
+
+
+def _day(value: Any) -> str | Literal[False] | None:
+    """The last day that a time of uv allows, UTC; False where every day is, None where that moves or is none.
+
+    >>> _day("2025-07-01"), _day("2025-07-01T00:00:00Z"), _day("7 days"), _day(False)
+    ('2025-07-01', '2025-06-30', None, False)
+    """
+    if value is False:
+        return False
+    text = value.isoformat() if isinstance(value, date) else str(value)
+    try:
+        if re.fullmatch(r"\d{4}-\d{2}-\d{2}", text):
+            return date.fromisoformat(text).isoformat()
+        moment = datetime.fromisoformat(text)
+        if moment.tzinfo is None:
+            return None
+        return (moment.astimezone(UTC) - timedelta(microseconds=1)).date().isoformat()
+    except (ValueError, OverflowError):
+        return None
 
 
 def _both(one: Marker | None, other: Marker | None) -> Marker | None:
@@ -287,7 +444,3 @@ def _both(one: Marker | None, other: Marker | None) -> Marker | None:
     if one is None or other is None or str(one) == str(other):
         return one or other
     return Marker(f"({one}) and ({other})")
-
-
-def _texts(value: Any) -> Iterator[str]:
-    yield from (one for one in value if isinstance(one, str)) if isinstance(value, list) else ()
