@@ -16,6 +16,7 @@ from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
+    AdvisoryName,
     CommandName,
     Day,
     ExtraName,
@@ -310,6 +311,13 @@ class Bench(Model):
     """How it tells what it has come to: a regular expression with a group for a number above zero; the last counts."""
 
 
+class Audit(Model):
+    """Known vulnerabilities, as `drydock audit` sees them. Nothing of this is in the key, in a lock or in a script."""
+
+    acknowledge: dict[AdvisoryName, Annotated[Text, Field(min_length=1)]] = {}
+    """Advisories that are accepted, each by one of its names (GHSA-…, CVE-…, PYSEC-…), with the reason."""
+
+
 class ProfilePart(Model):
     """One profile file as written; every table is optional here."""
 
@@ -346,6 +354,8 @@ class ProfilePart(Model):
     """How `drydock run NAME --supervise` looks after the trainer."""
     bench: Bench | None = None
     """What `drydock bench` runs."""
+    audit: Audit = Audit()
+    """Which known vulnerabilities are accepted."""
 
 
 class Profile(ProfilePart):
