@@ -385,43 +385,63 @@ def create_venv(folder: Path, python: str) -> str:
 
 
 def build_wheel(
-    source: Path, constraints: Path, out: Path, consent: Consent, *, python: str | None = None, complete: bool = False
+    source: Path,
+    constraints: Path,
+    out: Path,
+    consent: Consent,
+    *,
+    python: str | None = None,
+    complete: bool = False,
+    indexes: Sequence[str] | None = None,
+    version: str | None = None,
 ) -> Path:
     """Build the wheel of a source distribution, or of a folder, into the folder `out`, without a network.
 
-    Its build requirements are those of the file `constraints`, by hash, from the folder of `constraints` or one below
-    it that is called links. With `complete` all of them are installed, whatever it declares. `python` is the one to
-    build with. Raises ToolError.
+    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`; where `indexes`
+    are given, from the index and these, before it is built. With `complete` all of them are installed, whatever it
+    declares. `python` is the one to build with, and `version` what is said to those who ask a repository for one.
+    Raises ToolError.
     """
-    links = next(folder for folder in (constraints.parent / "links", constraints.parent) if folder.is_dir())
-    common = ["--no-config", "--quiet", "--no-index", "--find-links", str(links)]
-    command = [executable(), "build", *common, "--wheel", "--no-create-gitignore", "--out-dir", str(out), str(source)]
+    near = ["--no-index", "--find-links", str(source.parent)]
+    # Not quietly: then it does not say what a build has said.
+    command = [executable(), "build", "--no-config", *near, "--wheel", "--no-create-gitignore", "--out-dir", str(out)]
     env = _without_passwords(consent)
+    for name in _VERSIONS if version else ():
+        env[name] = str(version)
     if complete:
         frame = constraints.parent / f"tools-{out.name}"
-        _built_in(frame, constraints, common, env, python)
+        _make_tools(frame, constraints, near if indexes is None else _WHEELS, python, indexes or ())
         command += ["--no-build-isolation", "--python", str(frame / "bin/python")]
         env["PATH"] = f"{frame / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
     else:
         command += ["--python", python] if python else []
         command += ["--build-constraints", str(constraints), "--require-hashes"] if constraints.stat().st_size else []
-    done = process.run(command, env=env)
+    done = process.run([*command, str(source)], env=env)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
-        raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
+        said = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+        raise ToolError(f"{source.name} cannot be built; the last that was said:\n{said}")
     return found[0]
 
 
-def _built_in(
-    frame: Path, constraints: Path, common: Sequence[str], env: Mapping[str, str], python: str | None
-) -> None:
-    """A virtual environment with all that builds something. Raises ToolError."""
+_LAST_LINES = 20
+# What setuptools-scm, hatch-vcs, pdm and poetry-dynamic-versioning ask before a repository that is not there.
+_VERSIONS = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS")
+_WHEELS = ("--only-binary", ":all:", *installer.SEARCHES)
+
+
+def _make_tools(frame: Path, wanted: Path, options: Sequence[str], python: str | None, indexes: Sequence[str]) -> None:
+    """A virtual environment with all that builds something: wheels, of which nothing is run. Raises ToolError."""
+    env = environment()
+    if indexes:
+        env["UV_INDEX"] = " ".join([*env.get("UV_INDEX", "").split(), *indexes])
     which = ["--python", python] if python else []
     made = process.run([executable(), "venv", "--no-config", "--no-project", "--quiet", *which, str(frame)], env=env)
-    install = [executable(), "pip", "install", *common, "--python", str(frame / "bin/python"), "--no-deps"]
-    done = made if made.code else process.run([*install, "--require-hashes", "-r", str(constraints)], env=env)
+    install = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps", *options]
+    install += ["--python", str(frame / "bin/python"), "--require-hashes", "-r", str(wanted)]
+    done = process.run(install, env=env) if made.code == 0 and wanted.stat().st_size else made
     if done.code:
-        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}")
+        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}", hint=hint(done.stderr))
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:

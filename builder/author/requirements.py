@@ -19,6 +19,7 @@ from tomlkit.exceptions import TOMLKitError
 
 from builder.errors import ProfileError, UsageError
 from builder.profile.model import RequiresFrom
+from builder.profile.places import named, place_of
 from builder.profile.toml_lines import loads
 from builder.project.requirements.pyproject import BLOCK, PYPROJECT
 
@@ -61,12 +62,11 @@ def places_of(entry: RequiresFrom, text: str) -> list[Place]:
 def parsed(text: str) -> Requirement:
     """A requirement as a user types it. Raises UsageError."""
     try:
-        found = Requirement(text)
-    except InvalidRequirement as error:
+        found = Requirement(named(text))
+        place_of(found)
+    except ValueError as error:
         hint = "write it as pip takes it, for instance: 'six>=1.16'"
         raise UsageError(f"{text} is not a requirement (PEP 508): {str(error).splitlines()[0]}", hint=hint) from None
-    if found.url is not None:
-        raise UsageError(f"{text}: a requirement by URL cannot be locked", hint="name a version")
     return found
 
 

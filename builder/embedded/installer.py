@@ -147,13 +147,20 @@ def install(
     python: str,
     work: Path,
     places: Sequence[str],
+    mirror: Path,
     environ: Mapping[str, str],
 ) -> None:
-    """Have uv bring some `packages` of a plan: first what the caches at `places` have, the rest from the indexes.
+    """Have uv bring some `packages` of a plan: first what was built here, beside the cache `mirror`, and
+    what the caches at `places` have, the rest from the indexes.
 
     Raises StageError where it cannot bring them.
     """
     left = list(packages)
+    near, links = built_here(packages, mirror)
+    if near.packages:
+        if ask([*arguments(written, near, python, work), *links], environment(near, environ)):
+            raise StageError("wheels that were built here could not be installed", "uv says above why")
+        left = [package for package in left if package not in near.packages]
     for place in places:
         found = _in_cache(written["plan"], left, place, environ)
         if not found:
@@ -175,6 +182,17 @@ def install(
             of = written["index"].get(request.packages[0]["name"]) if request.url else None
             some = f"the packages of the index {of}" if of else "the packages"
             raise StageError(f"{some} could not be installed", "uv says above why")
+
+
+def built_here(packages: Iterable[dict[str, Any]], mirror: Path) -> tuple[Request, list[str]]:
+    """Those packages that were built of what is at a place (builder/project/direct.py), and uv's options for them.
+
+    They are kept beside the cache `mirror`.
+    """
+    built = mirror.with_name("built")
+    found = [package for package in packages if (built / package["sha256"] / package["file"]).is_file()]
+    links = [word for package in found for word in ("--find-links", str(built / package["sha256"]))]
+    return Request(found, ""), ["--no-index", *links]
 
 
 def _in_cache(

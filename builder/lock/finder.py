@@ -39,7 +39,7 @@ def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -
         asked.index = {package.name: package.index for package in packages if package.index is not None}
         sources = [package.name for package in packages if not package.is_wheel]
         universe = asked.universe(sources=sources, index=asked.index_places())
-        pins = [uv.Pin(package.name, package.version, ()) for package in packages]
+        pins = [uv.Pin(package.name, package.version, ()) for package in packages if package.origin is None]
         try:
             found = uv.candidates(pins, universe, asked.folder("files"))
         except ToolError as error:
@@ -60,6 +60,8 @@ class Artefacts:
         self._profile = profile
         self._work = work
         self.index: dict[str, str] = dict(profile.packages.index)
+        self.placed: dict[str, str] = {}
+        """The folders of the packages whose requirements name a place: each has one wheel, of this very moment."""
         self._newer: dict[str, list[str]] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.series))}
 
@@ -85,7 +87,7 @@ class Artefacts:
         packages = self._profile.packages
         by_index = packages.exclude_newer_index
         of_index = {name: by_index[index] for name, index in self.index.items() if index in by_index}
-        return {**of_index, **packages.exclude_newer_package}
+        return {**of_index, **packages.exclude_newer_package, **dict.fromkeys(self.placed, False)}
 
     def index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
@@ -97,7 +99,7 @@ class Artefacts:
                 places[package] = str(self._only(fitting))
             else:
                 places[package] = str(fitting[0].parent if fitting else self.index_place(index))
-        return places
+        return {**places, **self.placed}
 
     def in_caches(self, places: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Package to the newest version in a cache, and the index that the cache is: as far as one has it."""
@@ -248,6 +250,8 @@ class Artefacts:
         Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked, LockError
         for a package that is locked as source: to look at one, it would have to be built, which may do anything.
         """
+        if package.origin is not None:
+            raise LockError(f"{package.name} is locked from a place, which has no versions to look at")
         if not package.is_wheel:
             raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
         if package.name not in self._newer:
@@ -299,7 +303,8 @@ class Artefacts:
             str(file),
             *(["--only-binary", ":all:"] if package.is_wheel else []),
         ]
-        local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
+        ours = [Path(self.placed[package.name])] if package.name in self.placed else []
+        local = next((folder for folder in (*ours, *uv.find_links()) if (folder / package.file).is_file()), None)
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
         return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]

@@ -30,6 +30,17 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Origin(_Model):
+    """What a wheel was made of that no index has: the sha256 of a file, or of the content of a folder, and the commit.
+
+    `place` is a digest of where that was, to know it again: the lock names no host, the profile does.
+    """
+
+    sha256: str = Sha256
+    commit: str | None = Field(default=None, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+    place: str = Sha256
+
+
 class Artefact(_Model):
     """One file to install: a wheel, or a source distribution that the profile allows to build. `size` in bytes."""
 
@@ -40,6 +51,8 @@ class Artefact(_Model):
     sha256: str = Sha256
     index: str | None = None
     required_by: list[str] = Field(default=[], alias="required-by")
+    origin: Origin | None = None
+    """Of a wheel that no index has: what it was made of."""
     build: list[Annotated[str, Field(pattern=NAME)]] = []
     """Of a source: what is installed to build it beside what it declares, by name; `build-requires` has the files."""
 

@@ -16,6 +16,7 @@ from builder.consent import Builds
 from builder.errors import LockError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Lock
+from builder.lock.placed import by_version
 from builder.lock.resolution import Resolution
 from builder.profile import pytorch
 from builder.profile.model import Profile
@@ -105,7 +106,8 @@ class _Question:
 
     def _resolved(self, profile: Profile) -> dict[str, str]:
         work = Path(tempfile.mkdtemp(dir=self.work))
-        resolution = Resolution(Artefacts(profile, work, self.builds), profile, {}, (), self.step)
+        plain = by_version(profile, {})  # a place has no newer versions to look at
+        resolution = Resolution(Artefacts(plain, work, self.builds), plain, {}, (), self.step)
         return {package.name: package.version for package in resolution.packages(self.caches)}
 
 

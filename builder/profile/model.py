@@ -26,6 +26,7 @@ from builder.profile.fields import (
     Model,
     Name,
     PackageName,
+    PlacedRequirement,
     ProfileName,
     ProjectFile,
     ProjectPath,
@@ -94,8 +95,10 @@ class RequiresRead(RequiresFrom):
 class Packages(Model):
     """What to install."""
 
-    requires: list[RequirementText] = []
-    """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name."""
+    requires: list[PlacedRequirement] = []
+    """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name. One may
+    name a place: `name @ git+https://…@tag`, `name @ https://…/x.whl`, `name @ ./folder`, `./dist/x.whl`.
+    """
     requires_from: Annotated[list[RequiresFrom], ONE_OR_MORE] = Field(default=[], alias="requires-from")
     """Files of the project that say what it requires, read anew each time; of a package that `requires` names too, what
     stands there counts. A table, or a list of tables.

@@ -304,6 +304,10 @@ class Entry:
 
         with self._locked_elsewhere():
             check_fresh(self.lock, self.profile, self.texts, display(self.lock_path))
+            if any(package.origin is not None for package in self.lock.packages):
+                from builder.project import direct
+
+                direct.check_fresh(self, self.lock)
 
     def check_lockable(self) -> None:
         """Raises LockError where it is of a source that is pinned: its lock came with it."""

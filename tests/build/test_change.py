@@ -83,7 +83,7 @@ def test_a_package_is_removed_wherever_it_stands(desk: Sandbox) -> None:
         (["add", "roppe"], ["roppe", "did you mean"]),
         (["add", "anchor>=9"], ["anchor"]),
         (["add", "six=="], ["six== is not a requirement", "'six>=1.16'"]),
-        (["add", "six @ https://a.example/six.whl"], ["by URL cannot be locked"]),
+        (["add", "six @ ftp://a.example/six.whl"], ["ftp:// is not a place"]),
         (["add", "rope", "--to", "cpu"], ["cpu.toml is not a profile of this project"]),
         (["add", "rope", "--to", "boxx"], ["did you mean"]),
         (["remove", "anchr"], ["no profile of this project requires anchr", "did you mean anchor?"]),

@@ -27,6 +27,8 @@ class LockedFile:
     index: str | None = None
     builds: bool = False
     """Whether it is a build requirement."""
+    is_placed: bool = False
+    """Whether it was made of what is at a place, and no index has it."""
     is_told: bool = False
     """Whether it is a source that does not declare all that builds it."""
 
@@ -66,6 +68,7 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
                 profile=name,
                 index=row.get("index"),
                 builds=row in lock.get("build-requires", ()),
+                is_placed="origin" in row,
                 is_told="build" in row,
             )
             found.setdefault(one.path, one)
