@@ -58,6 +58,15 @@ def read_script(path: str, text: str, read: Read) -> Imported:
     return _Reader(path, read).read(text)
 
 
+def may_train(name: str) -> bool:
+    """Whether the name of a script or module says that it trains, and no more.
+
+    >>> may_train("scripts.base_train"), may_train("finetune.py"), may_train("scripts.tok_train"), may_train("a.py")
+    (True, True, False, False)
+    """
+    return _TRAINS.search(name) is not None and _OTHERWISE.search(name) is None
+
+
 class _Reader:
     def __init__(self, path: str, read: Read) -> None:
         self._path, self._read = path, read
@@ -240,9 +249,8 @@ class _Reader:
             start.script = program if first is None else f"{program} {first}"
         if not start.add(words, self._variables):
             return False
-        trains = _TRAINS.search(start.script) is not None
         otherwise = _OTHERWISE.search(start.script) is not None
-        start.score = 2 * (program in _STARTERS) + 2 * (trains and not otherwise) - otherwise - command.depends
+        start.score = 2 * (program in _STARTERS) + 2 * may_train(start.script) - otherwise - command.depends
         self._starts.append(start)
         return True
 
