@@ -900,6 +900,8 @@ def test_a_run_script_gives_variables_packages_and_the_trainer(sandbox: Sandbox)
         ("python train.py $1 --conf=$(pick) --name x", ["python", "train.py", "--name", "x"]),
         ("for d in 1 2; do python train.py --depth $d --name x; done", ["python", "train.py", "--name", "x"]),
         ("A=(--x 'a b'\n --y)\npython train.py ${A[@]}", ["python", "train.py", "--x", "a b", "--y"]),
+        ('A=(--x)\nA+=(--y)\nA=("${A[@]}" --z)\npython train.py ${A[@]}', ["python", "train.py", "--x", "--y", "--z"]),
+        ("A=(${B[@]})\nB=(${A[@]})\npython train.py ${B[@]} --x", ["python", "train.py", "--x"]),
         ("A='--x 1'\npython train.py $A \"$A\"", ["python", "train.py", "--x", "1", "--x 1"]),
         ("torchrun --nproc=${N:-8} --rdzv $H train.py --x", ["torchrun", "--nproc=8", "train.py", "--x"]),
         ("N=${N:-8}; torchrun --nproc=$N train.py", ["torchrun", "--nproc=8", "train.py"]),

@@ -7,6 +7,7 @@ else the first one. The others become commands beside it.
 from __future__ import annotations
 
 import re
+import shlex
 
 from packaging.utils import canonicalize_name
 
@@ -122,7 +123,10 @@ class _Reader:
         variables = self._variables
         if isinstance(word, list):
             if not command.depends:
-                variables.lists[name] = word
+                before = variables.lists.get(name, [])
+                own = [one.variable is not None and one.variable.name == name for one in word]
+                parts = [before if is_own else [one] for one, is_own in zip(word, own, strict=True)]
+                variables.lists[name] = [one for part in parts for one in part]
             return
         expansion, value = word.variable, word.value(variables.known)
         default = value if command.depends and command.unset == name else None
@@ -230,16 +234,18 @@ class _Reader:
                 self._imported.leave("an argument of pip install", ONLY_RUNNING, where)
                 waiting = ""
             elif waiting:
-                found.append(f"{waiting} {text}")
+                found.append(f"{waiting} {shlex.quote(text)}")
                 waiting = ""
             elif text in _PIP_WITH_VALUE:
                 waiting = text
             elif text.startswith("-"):
-                if "=" in text:
-                    found.append(text)
+                option, equals, value = text.partition("=")
+                if equals:
+                    found.append(f"{option}={shlex.quote(value)}")
             elif canonicalize_name(text) not in ("pip", "setuptools", "wheel"):
                 found.append(text)
-        read_lines(((where.line or 0, line) for line in found), self._path, self._read, self._imported)
+        lines = ((where.line or 0, line) for line in found)
+        read_lines(lines, self._path, self._read, self._imported, started_anywhere=True)
 
     def _started(self, program: str, words: list[Word], start: Start, command: Command) -> bool:
         """Add a command that starts something; returns whether it is known what that is."""
