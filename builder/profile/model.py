@@ -292,6 +292,9 @@ class Generated(Model):
     """The program that patches an existing installation; written where it is named, and by `render --standalone`."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
     """The script that brings an existing virtual environment to the locked versions."""
+    committed: bool = True
+    """Whether `drydock render` without names writes them; those of a profile that is only run by its name need not be
+    kept, as `drydock run` renders what it runs."""
 
 
 class Bench(Model):

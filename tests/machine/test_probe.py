@@ -409,7 +409,7 @@ H100 = Machine(
         (linux_target(match={}), True, "for any linux-x86_64"),
         (linux_target(match={"chip": "Intel*"}), True, 'the chip is "Intel*"'),
         (linux_target(match={"chip": "AMD*"}), False, 'for a chip "AMD*"'),
-        (linux_target(match={"gpu": "*H100*"}, cuda="12.8"), True, 'a GPU is "*H100*"'),
+        (linux_target(match={"gpu": "*H100*"}, cuda="12.8"), True, "a GPU is NVIDIA H100"),
         (linux_target(match={"gpu": "*A100*"}), False, 'for an NVIDIA GPU "*A100*"'),
         (linux_target(match={"gpu": "*"}, cuda="13.0"), False, "for CUDA 13.0, and the driver supports 12.4"),
         (linux_target(match={}, glibc="2.39"), False, "for glibc 2.39 or newer, and this is 2.35"),
@@ -451,7 +451,7 @@ def test_a_profile_of_the_project_is_picked_before_one_that_is_built_in(sandbox:
     path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
     told = sandbox.drydock("profile", "detect", env={"PATH": path}).succeeded().stdout
     assert "auto: small (for any linux-x86_64)" in told
-    assert 'not cuda: a GPU is "*", which is built in' in told
+    assert "not cuda12: a GPU is NVIDIA H100 80GB HBM3, which is built in" in told
 
 
 def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -459,5 +459,7 @@ def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, 
         pytest.skip("the built-in profile for GPUs is for x86_64")
     path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
     told = sandbox.drydock("profile", "detect", env={"PATH": path}).succeeded().stdout
-    assert 'auto: cuda (a GPU is "*")' in told
+    assert "auto: cuda12 (a GPU is NVIDIA H100 80GB HBM3)" in told
+    assert "not cuda13: for CUDA 13.0, and the driver supports 12.4" in told
+    assert "not cuda: its trainer needs hivemind_exp/gsm8k/train_single_gpu.py, which is not in this folder" in told
     assert "not cpu: for any linux-x86_64, which is less particular" in told

@@ -41,8 +41,9 @@ def run(shell: str, script: Path, *arguments: str, home: Path, cwd: Path) -> sub
 def test_every_profile_that_can_be_built_has_its_files() -> None:
     catalogue = Catalogue([ROOT / "profiles"])
     buildable = {name for name in catalogue.names() if catalogue.target(name) is not None}
-    assert {path.name for path in GENERATED.iterdir()} == buildable
-    assert buildable >= {"m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm"}
+    committed = {name for name in buildable if catalogue.profile(name).generated.committed}
+    assert {path.name for path in GENERATED.iterdir()} == committed
+    assert committed >= {"m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm"}
     assert sorted(path.name for path in (GENERATED / "m4").iterdir()) == [
         "fix_mac_accelerate.py",
         "fix_mac_dependencies.sh",
