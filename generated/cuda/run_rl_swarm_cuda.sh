@@ -33,7 +33,7 @@
 #   types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0
 #   uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 a15f85d88c42d4442de94304dcbdccfa81a92814267c302065665eacf36a89f8
+# Drydock 0.1.0, machinery sha256 2beb9fa71c5365c9fb9501a28aa756c5e14b4f8fecafc8d9cb470362d86f698b
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -53,7 +53,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=a15f85d88c42d4442de94304dcbdccfa81a92814267c302065665eacf36a89f8  # of the Python below
+_machinery=2beb9fa71c5365c9fb9501a28aa756c5e14b4f8fecafc8d9cb470362d86f698b  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -272,8 +272,65 @@ check_folder() {
     "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
 }
 
+
+# ask_nvidia [ARGUMENTS]: what nvidia-smi prints, or "failed". A broken driver never answers: it is given ten seconds.
+ask_nvidia() {
+  sleep 10 >/dev/null 2>&1 9>&- &
+  _timer=$!
+  {
+    _smi=
+    trap 'kill "$_smi"' TERM
+    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" 2>/dev/null 9>&- &
+    _smi=$!
+    wait "$_smi" || printf 'failed\n'
+    kill "$_timer"
+  } 2>/dev/null &
+  _asked=$!
+  { wait "$_timer" || :; kill "$_asked" && wait "$_asked" || :; } 2>/dev/null
+}
+
+# check_gpu FUNCTION: calls it with what is wrong with the driver or the GPUs: the trainer would fail in its first step, or
+# go on on the processor.
+check_gpu() {
+  [ -z "${DRYDOCK_ANY_GPU-}" ] && [ -z "${_gpu_checked-}" ] || return 0
+  _gpu_checked=1
+  _anyway='drydock profile detect shows which profile fits; DRYDOCK_ANY_GPU=1 goes on all the same'
+  command -v nvidia-smi >/dev/null || [ -x /usr/lib/wsl/lib/nvidia-smi ] || {
+    "$1" "$_name needs a GPU of NVIDIA, and there is no nvidia-smi here" "its driver brings it; $_anyway"
+    return 0
+  }
+  _found=$(ask_nvidia)
+  case $_found in
+    *CUDA*Version:\ *) ;;
+    *failed | '')
+      "$1" "nvidia-smi fails, or does not answer" \
+        "run it, and read what it says; after an update of the driver, restart the machine; $_anyway"
+      return 0
+      ;;
+  esac
+  _found=${_found#*CUDA*Version: }
+  _found=${_found%%[!0-9.]*}
+  case $_found in
+    [0-9]*.[0-9]*)
+      [ "${_found%%.*}" -ge 12 ] ||
+        "$1" "cuda is for CUDA 12.4, and the driver supports $_found" "install a newer driver; $_anyway"
+      ;;
+  esac
+  _runs='' _other=''
+  _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
+  for _capability in $_found; do
+    case $_capability in
+      5.[0-24-9]|6.[013-9]|7.[013-9]|8.[0-689]|9.*) _runs=1 ;;
+      [0-9].[0-9] | [0-9][0-9].[0-9]) _other=$_capability ;;
+    esac
+  done
+  [ -n "$_runs" ] || [ -z "$_other" ] ||
+    "$1" 'torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0, and this GPU has '"$_other" "$_anyway"
+}
+
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
+  check_gpu die
   check_folder die
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
@@ -565,8 +622,14 @@ isolate_uv() {
 check_machine() {
   _wrong=
   check_platform
+  # Also where it is only built, as on a machine without a GPU for one that has one: then it is a note.
+  case $_action in run) [ -n "$_wrong" ] || check_gpu report ;; build) check_gpu note_lack ;; esac
   [ "$_action" != run ] || check_folder report
   [ -z "$_wrong" ] || exit 1
+}
+
+note_lack() {
+  say "note: $1"
 }
 
 check_platform() {
@@ -1869,156 +1932,170 @@ t0p8Fc@RvDL+$`S64}hrtetFSZQBHn+Cn(os6;?z&i$aZUW8k^&BsNP2wvtUCI(MX-7vepjUM};wP54n
 yIddyLNz4g5*-w!pjiB`sD5qeRKXdD+j=vVrZ!+$!Z6G&vpH;1h!Q6R`;#cxAM78#@QjD3^|cDc0!z=CqywbX!|TXNSKLyfk;8MoKs_rDMr?yNccJST
 yVE8tNJ}?>8p95ozEmyaDIlk#9QQTrE?F3OkmR~2MV=RPR(iLvgb)l&!h3_`@<Qq~;BdpZVBj{^x04LKgYJv*opubSl;L&7=v0Bylg(dmz_!%9BT|UQ
 T<lSEe92@hB>}|DG)`<vcOh!oL(ued3+*nKI%)Q;29LHQ9n=OkbOKR}*YgtNy93Iapft<a2ADPzj5^JR^n#jgR(#Cv(^za$SX3iRZwd=dY3TmH-oCZD
-ZDZN?JL~=k98_fskSWS`lKWt`lJa(x#3zoGvVAH$MYC`zk+OI!iP{8ZN0;G$ztgL`XL^7EMaRkhkXQsT?^jRv>eW=2&7lO5^=x7Z&4=hcn*8ak5$W`D
-ZHJZ>oQf1^yx14FD;z??qG2L>qE^%~Y9Ev<E|XD5EZJXYkJNdnO~%~#^06S|%n0&1Z%2#6&9d&Yv8&QqJeyq`9&wKmtaOqNl*?OT@04QTCW_0E%+h?B
-raWnC7Nw8N>XDC%bT?hhw@sv~NItnJMt++ci-}n?Ld`ojeNvRnmmFno6HW=5$U82(t&PrVLzf>K**LT~e4K<Oah0*%Q)4JdV@3VoHB?;D-+2q`bFxv5
-NS1yq`J0#?%TEt(p@vaNom0cG77O3IeM1Xu!-jMm&M}$2(4E>&QtIDvOn}WbF%;N=`nrm%P$^%$A*}9Xr5*_dHpd%5cKcPR6|!lQRtFDY4Kq3v-*fQ|
-;ghnk{X?^%$x=-e+Ej$bKM91@7zT4}DPke8-k#o7vUTsY*jRAdAz*{gH(rvQ8gs-+zEkg*%iL%k)^gmbeTItLQUYI?o0(`Ee`=33j&}>zpkt(IS2xD(
-+M3q=YHVOaLIX8EkgG!}K;z&&#bYPVD9f`-Y~+HYo06ZVwVE?cUP^2*Zqn->*tTi)sZ2rClf&^a`;?Fvz2>5dhrhQi_(zLnJCu@&4Pp*RH(N~DA5WAW
-1IPP@C7b=aJsrI`cX%OVwVcgT0tWBMmr-<z2u}=b7cS*Ye$E*Qk#US-kz;~j1$8l!F{Yb2xtPdb9JB*}UajU=v+BAojsKbtR~40Bl0bEP4fW%cFM3YG
-*gh^Qt$<KnA+zy7k?`&1NCr7OS;7g02uxB2kN<TqXY*%1)JA@H^75xAulqgExHAlrzk3>?%iV8^Br;TQ01ID0e<pcaV*dbb{l;Zxg5C_VNqVV@x9>(m
-{di2)*TASBAeRlQfvD@9VCio0A0*Zj|JP>UCv>Z{;jdueM-@~SQ=I4Fn$zQi$UO)Zr)_xC;O0l$G^fT_(&G57x{oL77D8P}OAWC?kyt}z1ZBcCliKCe
-65W&;8t+ElVrRh3LbiFVM#U_+>J&Y}-iz-H&3u`%jBmheJ#oA}1}j=Y&(Qj4s_AlZQ+O_x;36v<Iafer$Tqklr5U9prHPuPb&ZvAkUV!YB>^qcg3koY
-5<IsJq=d0N_009cWJR2+McyZk>M$pzbjzQl?XS_QPO~;?dKa*M>}Z5y$A#PF<gx(dhX(ofnqwnQS>2Vp9fo(g+v~8Y75Ui(Kr!^c-^h~3*ONMrcoHa2
-Cr?q@&3bQ-O}OMCeRQNED;KoMQ!U}S@kt~U4Z8R<x5j2?NHLh4o@qu;on*<z|5vkr-MX=v{dE}XF00$WosYf|-xIN5``g2OZg<)1G<;3#PzX)7KVTx`
-laN?Ide4Ml<;V})Xr#k73Q%l7v{^gN=l~_R|AnSix7M3a&nPTt1N=>3Yj-@keXb4t4hNydek0B|`Fzb+cZClEg$}4?OZ943COEKy-iM1z3#|jJ$basg
-gMz+>>AQTWwo&Wbezp($fq!5v2vVzYX=v#YR2Zv~;88v6V54?PQPKATj-FU6MeD_BDQI{~66%EjPVG)&#w=9oVChDAz9dhIGB&zxkMZP1cPIw=fKt1J
-)n}{9JFV&FLp>-8BTefT17MWSM>An{n;eDAE+{PVa<SP7E6Enp`onB?ld_Peml>OZbd~Wh_punDW3vqoqQ(&WP&PjF9h$sDzjk!2J3>SByL${Rf1r1F
-v9B2Wi5gBe*#`pqOg>ERygRzfk?`u&rK_ByY}U%^hturrayB8$V|IIEq3a_yp;80Hn5tJPYw_@QR>dui4Pw;#HuxSek?Tp^h<wzHv+LT(41G8o9LHhm
-iyo4zWX5_|+Kc!;GA1n*@4)nqi1+C>iz}D_gsExxjX~kW;`HRLk&<s#xk+8|ZK8-i^<NZ`zjo<`w_cg#qs1@Y*8RQ_<<O6-q(2dPQGYaoe0Gunpj7ms
-`0~h=4K6!PM;`d)xW{rcv;I5r{VF){*xq4%$&l1&bEYj-F5B~5?qP>-uH&m1YjZ^G4O0*x@9Volb$XJcRr3}3A%e*t4&)!wfs0y%F1rOLsJ}A|d#drA
-Exj3vz8Hi!2r~Vf_dP-c!Y_ca%|xJG`YF_Bc5u0(n;b`67WqpZX1UyqIGi<ZJ~R_Q&-U?%?eJjVA)R?X!2bsMW&rxbnuS2~8AYGJn%vOD4p%8sr#}o^
-##06e@TS3Q+FV!IsOEvDl$p43>Ag(mRN$()Cu`ooBQj$jwom#~3LOoHpO3?@NAb_c^ixKX^(N5&8x}+#d?0eTc5;H(#1g1pB?=NiIB&1L-51f2KQ=~2
-Xzl2osEdRcsZv3J2N)DOj3(c%FX?6Ps0)d|m%U9g!gE@qQfjIiqY@c_ylh29mgB~K+03}09OH)`jEJ{Kz7D2SBR?Wm5nZFs_K>3I8y*h|+&Sgy)=@xL
-Yr&|A!WD$Tsyz$Ut(*|I^jQRrshD{Ec@vDh=F8SlcP#V}hSdb(T?eIzR0n4uQ*3ltK15?7lZRsC;7^TM%I$0?7_lt`3IZpYDzPMI)5|UwzN=t4n$;~j
-V_lsz9i<dYX?(G$Ve^W@xAHoyN1T@J(T%As*^Z-Ft^oQXLuJ+VJpSZusKijM0y^@Rpt{_!rtXKo3C@$v)T#zcHN|y*Ar)20M8BxXlY~E$@uxnv1EUkn
-*b_p;KB;Wj-^8LP`g?g@D#X-CN|kI7ItQs(tu?P>-$IN!rd$xO?w|H!Lzw`pXIKuH#ZwzWd8b9xxqSozm#OVJ<=iml(NUPxzGGvHi$V(|JL?jlr{IE|
-R{ownZd%HXIX7xms52$KZ#(dF=acsZvE(wd{Vv91-zAt}K3cM5U@gfy-K-H=YL8MCosw7$W37?3F`Inkz!eS}Fz|!}w1KSL!-AI!1*r%IbdtmSpCt}=
-yEvslk6^YC#*&f)U&#|L!6ONX?u<4P&}W1CAj^Bqp@B#25Eb~gSF_7YcL}+fEjjMU;)DB(TEhlpa>8n{r&9i4<U=k6@u_A%P0sr6pZAN)+be(=p8WjX
-EB<O;Bf|r?ebjRT)|Cy)Rf0xJ=&8mDB{NbC^87kB(EAm~iH3-lfX{yC36uTJt~6m*(8>P$QSxO_khqMvYVm&D*b0{S+gi!e1kHtyJKU&wxV4H+T1-e?
-VhX^a9O`=$1Y9bG?feLOgEC#A4>v~2HXj}#4o%E5NUxQ}UZiRvSM0J1HCnRKd=porwhSv>X+&5y3dOs-zu>5K5KwkAb}ehhy2}B%bqC_U5wOFKLSkXJ
-F+~qGH!_VkFLxdkHueak+Pj<j3yXL`i-c%n7)|NevY&PdoIRE}#nR`5#-m-Lm2)QU>liy2SX8*9`n_-&J&MhqAr}LTOJy?ltDUz?IpXb_iUqNw?8<F(
-{xi2mk2tC=3lBr$mp8Of@VcTG;6cY<rO_OIgsA2NG+{-U{nz3zd~q|H_XjlXeQ<DkOrIQOCh?%TGq|VjqIn%3jr*8P$N~E@YQk`#kkwA7ion@Z$4Eb$
-P3XuFLQ9b0JfNxF*8>I?pDUbod!E~I&*fGxP{B~GJTLpb^F2V-fnd90`2XZiNO)+v;RO0Xf+U-F>Y-QO)ngTmX_H)MFk(@^xMg*ev1SUgru)6w?9n6=
-Z2EsLPFqCXZipqe?G~yQdJl$e;!V(t6^xzmtDu91Y4|$M89~IMW^y|XI41Y+j*=lhqt9u(q2xuBh7A8_PJq>1dArLVWM7H~1JAgXQC^f)h#eK9qImtd
-FNRrVnveWhryxDy9%y%zilahp6e#srKvKrt)Mui#p(HnR<_{*71ZOh^tPPevy!?CikPk8&m7`1N(RCHldxLmKT5HGcRe>UT^GS3x$s4TH_OW&Q8rmtG
-D{4cYUsquGVBnKIi6HM%P97tmwsXn(K_qqPj!p^(;Zq>6=>x=>ol7{}>}z+TQdb)mD$IO;y9zbu*xjj?fXwE~(1>+s0s7)wH)AHNinv?-0^yh>K<d!-
-_%5heI;EN}mC5APE%}hX>#%P3eH(a&s+44IVG6cwRnkjtgo~GE?V{qbd52G_+yiOSK~t0sl7SuKud~OSUUl-zi$*Bxy!d8b7VQ83h6n(De=`v4%o`}@
--EVPWIvni(PQJC`qC0wc@P7v5{of~NPR^!1rXtDz&EV$FC3*AVLHSKt<`JIP?q0**_A6=-Z=eK5NL6x7&wQfM@PCg7xI=I#y<F>=|2vdO)RhC8v{xGU
-Oz5K1rkpSd<aDeB*r|6Zp5F$E4Vr0pyb--LY3fVy$ZVb<TMmsNI&9+(>YnJ)M$=>$@&Z>vy<m7i8P@1Y^<(6u-I+L$laE59%q`ZX68TCGh(kw{U?_19
-;32LxK7F*oALDBY^n#gM&9CPaOQxP(o?AK5?ddl((+2(vDDNTmm=&HF3684gvKz>rpm0Hs=RqK&aN}s+7nJ7w9?XsQir5LQIkr3g0|>sJyn@*XVdy=-
-`tgg`{lK>V`rBtO{m<toCqIXGPkuUneRA^r<i+=;j|Tlt7g_62AF4+TyGVdXCtUi3PUq#fmQKeNef;$G$;)5q*yppG!_Tu`o-XHBCh_;nt?=PE#b1FP
-R)Ap}IBfPMu#fBgn-HO`ZHjLIW}%_k#{Eo?dx1ebUKau?PJ{S#Cu2)hz^dvm!K>=efLSFCZL98n^W$^t;88DLx)c&1tlJ&o&s(c5E1hCb9)o?|u6V)F
-b!`YvHodu%x=7Jx50Qz+fpepcPK0$uFzb+XZF<b}EH$tjk5PdfJlYy9qrr!7x%qVI26vS>*Hmm6PZKELaZ{BrDA^|=8dQC8yP9A2Qfyf4I}+A!JO#;4
-w-oX#t^r5=naa#P$J7-jK+h-LWW4BQf^SKbdM^nVlgTyCi_j2YN<2XqWB=K$25lZt-%!OCr~h5VJ`?@yQTF%0XOADIaE~<!0iOUC?B?E(KWXXxn|U})
-s6N7;ozI9J%F}ZQ*$dNW{<&-&og5tf?U=$2E{+BVN8{%%tQ*bf0`t1Mtr@Zz2!8tr0pQkH2XhC9T?`bmCh%fcl1qwbt-UarR`lQ_fQ~;LzdTlU(z5sS
-%j55!{gd<_1I*TgyjQ(E{`vWnr;$()pZl>)0D(buB(E2X%etW?xqUA<Mi7rFkddI3`uEiw8=m|k@C*O#YCzTPF&7|m0pJ8X7Fw%bc0w$>AhDQTaRm$_
-=xD&B5g`{Z(~O{`JL30jPB@*tok)lj<~Ua(XR`0g)E`{VCQh(gT)PwVt=n-qw&HTWTFpE`H;quCPT9c!zxUQox*hP>qrG>tyS?$|AUt3)g-yPVuUslj
-Ah6lgP1`94Fym>0J4CYp*164Bf~(BdS|7m2m4XkHa18W9zYc_g&eh-iCL9z3nF`z*sleQ86EQ4@dGA_5nPDb!XZQ*Py#wY;rg+1*ljRi973t~k=|Lf*
-OOpobCI%cnrT-TotQLsBHY!Mkg1GSOv`{|a2()PP;ML)0ln)~bUO(YFjuJ>u_m!?xKVn4**<<1nr$-c&cD2Z+uBR^-lPQI;xmwh#96sjt<jxH=1`0~m
-=F}K^-6_Ir>RTFpqNCR>Y>z_O`(VAKkA-!J-H@}2my)l1Vom8dW+6~XY7XFfP8~!uJMIFOl4O1exhQACZVCLiB^ou@7R}^{JsRWCcQg@*N@IptRzw{{
-6NMl(;&~dz3IUDGFkyb<_BXHJ8J0dKia@kQBoRhE;eX_t+9e>X*YYg~Pn7)K5cAa8v=(=6!YLkcT%_wzjimMfnQoLd1##_+rl96nX>KA=6$b1m+DGjM
-6g)Bpu)>Kukh3x8KUS`d!RzC4ws5M5(&aL;UrXpNZD~%EFCUL2tVGVF06dXB3yux7fUe6@cvsgb&U|B$tE~te1&>~yo7##AgX!edUrF2pcb)F8#ZvFl
-qr)%8THkehnK3~myY=H7?MvVTOBiK0ifuC_ayN2!3UM?mdzmGbrX_coYJ^hTYEiaHLa#0)4N_AjW%qJRy*-4V+`jF_gf1msY*1uTtugFEbT$fXmA5#0
-t-_BOQ7d;H@J#WPrikB#9xg*r5W>yHcOgdk5CPCNClS*x>eRX*p_@Z(K!KF55wm}|Id_KhC{)H?wfMJApD$?o&^fD-LGXg3ArCdYu3?K>;}xyrCeKqA
-c%I6@aHI|Fgn!^Qhls%U3?g@3tJW08lS_<ak0zharvXk5Bzbmw0~;GQrEju-uv{b|i1S_u)pJ?&nv;`({H^)elUOJKyTzM`YtHTUwYYuVOUV0pEWu|b
-&3_!J?}h9{opMyPqf&amIjto#69vYb7bmp)MuA{t3sAlhK9VG!iw0He2#q7rHX7W-YGvTJG08mMsmDX*Cgbw1kPtK6-xAdXb1fe|ra9=nP)cz^F(ydT
-vCPcA7!6mldRh;i=AUDl8-YanhHp74gt#9NLBb_duTpsvYJ)0bg@%@T1VNKdE0A>2r6Fe05-u;RsjJ|H%Gx^do9~$&S6H?Zw?$;{!}LV#Jk<@`1MDcI
-cy>&4)@?uLdmt3TPgC>6^8P<j?PY#=#Sb^e&KC{}U+MLD>4V^~xu)O_HpW(4Pn!Q2*9)5QTFtWy>+Xax7atj{7qxwPr-x0?k347$Jm0tO0&T+Yf<15C
-*5po0_`6(BXTQ-O*f2_R6ZifPTod&e0av$|THNdWV@SSzLJ5;KG}!ZyNX!={r2$Oj!0j{c+Z1}-d&j%~H=WzXxZGQN<V(CHJ_-yYW4P)4o~?Iwn&0$F
-kd{l_593A53XMWXuG|tlj`$=%(AybB0jtm3?hfM+ieSyZFVdZ1(MPa|j|f;7>`5%9kv^3cfLm*BxK_nz_uj{h9_wbR`=Xk0_xEXxJKGsEBiQH^WM>Z8
-;OIaZw$H|`Q<>Bf6GUINq2KI^=xc_pQ<M`XPtTsHA?6=(VsdswyMLbFz7N+CcB0kSU->w=aA;H<=g+^s{^8`s(INH!;c6kFD_W<p$9^StWVV<ai(7Kz
-5<^l@$mzaM&-xiFbQr6sds^P$5pRUXvHVxE&X{1c7-2)DvM)S+<413&W8X5RsW!*Nu!~I+XJugA85PR8h^&?6V@yPBIWvpp_GsN&S;HjKiU;aDvk?%K
-@qY$5Q21L3i1U}CLupZm?+x}S8eB&dH_gPlSg3tUbvhljGoc*=PdNZ~5$XGq17t`hbaDWfaPYM|DFnFIOB$rKc)VAC(PlWfBwcPRG~Ayo#&^h+Lo;2@
-!={#!3j9pvqgW<tPl%&BZM35R=OEAUodLF`hE1xv@D5T!6VCvMKr?1j(jIRj2$&s!>6b!ZfKI6uRABotDB;t$28uD<{htsWNF@DUTGUr^epG6oAa!28
-1xGTIap1b7@MyO_<OwYGS635e)nTRHt-Cnq2M5=S1CB~U_d4(o2uZf56t~Ent@bG|we~XPG^yVeljYmnD;`^OnTy<Wy(-xqQN?IqDoVoR{Dy@|WSeVs
-r?VTP6WRA!dry-ih2FZNj%;x>Fr*Nyp(K-94)~GiJK5UdYYBye|5E$J+?};^CP77cq+>)@lq1fT{uD!8eZ>FxGLAx7P>5P)=zBZ+dbXmx-DethRGth>
-!wb`z&TfYEOTCLdh`ae;xAPfoQXEq+bTDQg^)4$%J6Pg%?-XK|zzD%Jx}i=;5(nrhAW9!kmLYg0;fK-!(!QbzA#rTCc1g{im2&TH)Q#maK_=%E+ptu9
-dyBTXL1H233uUVeeq^jI?`4?>9dcyu=wy#i@U|9L5AzLMN<>*8g+;(kX_(?R8F4FnharOu7z>{bgm6i2aM5KrFy%uFqsYR!H#EkQz_hLxpP}a&7no|y
-t<En4xjJen<;ndZRL#C*iYVi_63qe)$ig3w%Z3Y_ha=m%GhS`YFE&zJ{?!LGq3K=qVR3uO3Q(#i(C|#+YPhqsHxo4Od81>v&YoOib_XvnJ}wNq1k>ze
-NGB`oK?=QRdBOufBOzBHQ9=5?T1;;*TaK|Da>zQUd4Qa*(G>4s)5UOCcPXaZpNgrO$SIVjA$IogtQDi-!RO=6c8_q3F7h3KAw>i7$TOK$CBtB-54@|T
-x<g525{^*8=THW@K?zMMhnnxk_xFgNk9*Hvyn6lQ`SatKuMmP(4nFtK=Q%KemHz+|Y5u0?W9syvrasU1KC9m#B+hG^jaG5$eolA_@JKGsvu{<U&4HOe
-z)jCdO$ep!CVkDf#A`ypYRrbgUiRjV>zlpT3kqoL^7I@UtOr^(JUsweBI+Y9j58;AV)nPc`G;)6r>7=+BIpY<+U@Killp=j77q^Uvn4i1PWkoU9{1dk
-uChnHT!082s<h!&d6KNUu2&UnY;{~=i0qu#E6AlxsDL@%QL4O8krK(7(M%{C0Jlhw5|D29h@?@LhRG=@p?V#RY#LUtV*LU3<vrlxo9uwNH8yeN)T$ri
-YiKCoaJ@hmB0Knt8wUzAA_3bBOA+;f4hK`8#8G}9F24BUix7<P9$$jNbbfyB4kS83<=CTMp|25~WZm+9L%zx)Xl-ei^V361v1&a4j>rYTGN^{QHeF$5
-)ud)1klgWB{e^03-^c{9boeqmBuK7XB$b3DW4jrwa3BqWy;Q+{@^%|0SRcGN`R?TT^OIkK+0+_0k-whYDNLk~H=Rz^w~H7N-G;rieb5*JhiUVpPgpUD
-<h0cZ%}}Muf=rW)YM@b4Q+Wd3nN2Y41|cBkwUo?#HeyW;V~ak~CGTm~bli~Ko1V?^#YSyb$Ld;34U4`MO;)<QTCAMW2PwDUj?FX-fHxnzF9TA@zUSRa
-!$-Ml(h^6rBcjgL(rtPNYl3JF1UxMSoqjkuHq8f;{J7WM^Kx5zl5l=bB-O$N9etLtPg{DVj#-;3Aj}1soOWvjvb$cX&8eLSPZ&mGQN<W#B|sS^^RNIc
-dByOEQs2py)uu}!Za++JJ`Ql(fw6U8ZAZxdL5j>5$G?zVML__2)pyUHAHQ-3)YBiHy!ih3Tld$0p8VI#7f+tMzuclBn5L-A=*rC33HtND-Ofz&P1w`&
-Dg0@nQK>8XQ7~<UfdlA-*ZH2W`IF7z8bv8C!JAN9IY7@-NzwXxluu5b&_oy?q+SxYtPHtQR}etb$sGL*pN24rwhpdaDE{|k8k3zgWccU^cbP<y5g=3r
-J?*7N-e`Drfk3c~rf^V$a0R^dQo;R!GI43V!K{o0IV6#-MT?);%#;XPXa%VFcaZ&q_?Civv0@kEwD!RVsJ^`@3<t3ZBonI9+r?Z${WOII>3)Co5Lgdc
-ifgu~uM(SMD}(huGVf>mdeI>L3Z9ju8>9AbZ0jQl)f<$h)Vf&jQ-MAu)Ai6Jd@GhbxTe`jDl3Bq(AXl^GXI7=xnLH)p`Tntjw0wSiW0stcPd~l*=fp*
-c9`2V@QrESlc)*pYGDbZQk-JM6`<RGC41=X>SlFUh&xp4qjbJl59WJr2l2tU(O2iL%5Jc_+FZ(Q-N<V_#CgXNM4869z)imn5bF4_Ol%%<46C{%wY_ZZ
-UtRgl7W>)R=74B)=DjuLq4KMk=yDOejY-V*8`<G5ftd=F0zf9~Xa%5#C4Hy)^w@JIxeV7l-QBd8+0R{Ule<4rP}fr0gz)CA?73hHe2Mc%V^F{~R<<$C
-V}34QA9(MjuGuXI6HOSK1p5uZ*Od=@0pdC*l2Z%H-X}YsQvPK-*akh018nHcV~b;GVj+gn5MQT#s`rK^bQ+*-z2etAkEC6aUE*c3Q#*wvzbf?XCCgxP
-wW|o>R(+5jBG?Xp8Nwa&?>tByO7jkRQ}dPdv6CJZY+Uprh=U|x#|*PbjBjfQv|x{Rf3BOU)SBH9foN0lS4OOPh@Ba^bH|h|u}^oT;v+|0%83@3SM;?d
-g$<we<{(7|rLpBcfMIlv=bNOC$B50GS|Q4ov}M3nPS91ldW};d5gI#bxD*+!P{%pCT^pnWhSQcD6QK49mn!nSe6d)4N1rvl8pE-?-h?xms3H7`yxwfK
-vX92{P`mynh$v}C=}04!_k1N@FyG`6SE-#%qkU#%mYv=$e)%nD&e-TYQjyt+v{h$i(_ekZ%1dmvhyx%*W<z5x7Sa;eCQICG#@_7f!=Cj8zJy0*%-l1&
-&$V~#>Bp>m*uFySD%@J`2bKLqTPHFpJ6<ejXRG)q;Z38rGbIP-QAU`K;9h#Ep-f1hpkAfDZ0kI37-}eo!K>=otLHC%EGT*RV9Tz<vO9G~UpomJ=6Qf>
-tS**|+qV~)IF$LgJzCbc&t7s_$RH*)mJZyl7OWxfxIf^-7=q6R7z~RU-^tk-dC+(^^?LA2b@C%C;r{9Vy1z@piWMWHnu(etZ)00^!7z3<?=Y!(i|aBX
-xD-FJ_6iFp?t}wK$pqf#V_(CFHzTJd=CXz*>_Q+*{sEQJYeZ)wbB)kc!tnvYwOtjM4}cZ6AZR4Hb{ds+PxLfdGM_+%fC9UNsNr=t7Xm^&q{F9q*ZMye
-J}s$PlwM-)zi>^GmJ@_@*xNa<ovJbhLTC@gPEd<>jkXUsoN%TmU-aF)+8-|d=NDgiX;%jHugA>lSWrb<L!qn7jD^?pwl%+9>fW}byYIC$_jaxqpIf3^
-Lg0=}H`^;@FAx!DOV~D-WFM(#(;|&(OVT;DHjA(mkIOP0Wid@-WsW~3yt;P+rT~fN@YDQg*sti^k1kj!r6UtY)Y%mnI#<%Q^|!9~=I3`Gr@>v+DW-$h
-zy5set~kd}e|+}h``tq!Mf3*ZvGeEf7tDT}z++j79{A^{$4uId-{6lB8US^m4=LPZ)Tf3R<o5JtxghC4NC3W@BZ5|oD{-<CB7nDx#dMgRE*6(^((`j#
-YdizgHCv{i@e+wDh0hWut;k(b<zKB;?!Arre0ukTr(#KJA?mBXI;6#pMO0pJR|;Ng=bSg7EU9uhSWZYs&MV{%<#VnihawbSntWAIfuD8wSSC?1a`hV1
-T~R!vxh`}IW%zqDcY1a&a@#vYyUgLgG`}Vkj5^an*&#o~Cr0z(Bc@Sv@g4J3CvQqLvrIJe%H4@w!~E9@cVsBC_nv6EFq9I4gTso%v3dxMy;>~KF7o>V
-G?mE)kN|u+L*%?<y$qBg3_&(>OXKZwa@9&Az3PDo1Tdltb^<odYk~$vJQ}*^Ojt81$2Ifej;qE`X5TxhMMKtm*g*p;8pG3h1eB~G3s1x|g>d4%dq$&Y
-Ly^f?!V`=K)0MbdPOfY6dvTf4Z$DCWu?nM-Y6~w+S6Az;=s6QM)FlKanoZYx!)%YqFD?bmxVN`i(=YGS8!t`<Us|*PT|_hpcB+rn*5@n5NthH;KrDpE
-0}ya_=gtM7|4wm#)Qo8hLO3@5Ez6vLgdk7)b)X(T&zXuB9U*UtX86kuzQ}!mZ~yM=?91TT(A5^1EcsVDF*N;X_~n=!#I6=T&~f)(rGi${?`0T+cojhh
-mrq_)>RHpI6epGne!Zwy^DDq%`O48~PUPd`8$}~zT^=-07LaMm@+k(oZ4ULjl@_hH?J0Ny<!<M?B$(}Lk>%uy=ND(o+bG?!8fmF>>n4XB;H(*2ca)+Z
-upZcQPEa7-<pTCf+(y+i+6RcYe$naErwqz=WR={q_*1i<Q2b~Q)Y9XP5=UkFoPX|(N5e;t$D6@mKm(Up9w;%jHsnRLFs^3I7n1`%lO4RwZXbMbJE69j
-)bataj&9u$Y;k#&9W3wp&NKO(El8gz&O6;5;pZ(vZ`A=7O)Noi=M1y;-d9S<fp%fRZr0S`%~#o)+U0k??dLW8kf7{is}Z>cSOSrM-MYh^E-~1*n6iTg
-Sd3}*Q#Y&J{eki!LIlDSP;=oH*}u=fkrWy+AArtIR#Xt$onh6fH_}8{ZJAfg9e3*TxXJkc#sO1mg)la#7g*x=<?lyB;VNMBm?1@KjGY#1H=W8!*()O3
-<en(qa7fdYH=+z0v~yocDoR~Kxx#qDP2R{aDR0B_U18Hi*G;xfuzE<ckROsm85~Ec541Z(fmysj01BIZxoh*$vSgd*%nG);uM}^kId|uhILl%FuQsG7
-y>7-;^dmJeTsX~4S~NB`LAgn+%g{L4q1aucdh+z?@$=)CPhOvR5VjKjk;ub1>;iues!E-FE0FWaV^R&0oosM*!$`09lQ{y@0ze+VJG-4un(s@4Y`#zC
-9X7m*?TRsp^KrEJM`odu6VMsiBTcLA8Z&EMz3VX?c+Nda#zvZB*n+{Sg1CFB`DE*4<`g<3gsS1*c3WU;rO_-S%{j$cJiEEghkDk!es(`l`sfi~HXZ@C
-<vQ5Ec&smol3aT{5}O;r?pA6&cV*gu87tLq`bEwy;I%*@LP*=5-MR(0_64P;VB8<Blo1c-SY{(8et62qnpuNeyt@?=mcIVT^Tw$VPYe-b@tv!X_W*zL
-`sokH-yXSsOh`ify#!TiP7>Gq58YI2j4IcZ%J;5n`}?!s+_j=iYB|J(R?Ni143V$QsPS*M@``(e9Xy(0F!fs7BD=Nc<wkN>o(_Kg;^e<x9lw0_?Dg>x
-rWHT^_T<IuUtYS0|M>Ow@zaxU<)zl$1SHU^528k%O>UrFb4%;yb|n#gNg=GkeWBqx$^|@-vp*iH=MsOI9_1936BkXT=4Be_xO<1hmUzt}HqB~IEn*rU
-o@4r<s{<`<d*To1N_$h3yd5BG6G{ocDSQWnGL$Qm7H%74Ub}U(v{CX#&2$-e2Je40LvwML4@~P5C)JV$%P)~|;fJ<X$eh-Di+35{8R=`eGk*8v+4DVj
-*n+2Rn8`xQV_qk13ps*H)&u0hvN|5vVpFPASBb@+0)<V{&2|K>|H<7rTz&q!NcBxNTG3bam2{2pzkSgm{v~Q#CE@_H!e61hom?-j=Vz14inkKnSGhQ}
-3n%^J{G+&G|8e}?2{>Q9vgv?LBnSB}tgV))l`bD?(pKC(I0fhVOq<rom*^!VXK9a#a&M#OWWNh`LpY;N-s}b1$XN6?L!E_`NuQ<{A^k3=lC!TCT|zJJ
-q-=4DpMm%vBBEFtVcr9Me?tY;Z#<Q@<YQyWrw^!PbHzW;J<SP+g8;Ocphp*zSb;_q7uQB!F9;37^ul<-y|O8D3DG7Gc$+aPHQF188RZ&T4^iFSeT7^_
-Hrc_~QZp6+Ku1BHAzNuP4Sh<%q&d#P-A2&pZVM`ydYk#6J%<E%2KM374iRz-UoMkq#{@VHC*@KDd9lifJ&7t<Q{M+x#{o^=1W6WxOYzy0qnO+Xj$)9a
-gFr=?x@dWoOS?iPN*{A{el;KkV!<~1nnlhIn3IOba)&gK8^N`9{T|$b06EQ97}7b|(s&`)0lwWL$80!gc$}FLK6ryD8x~V<%ak(I70h=QK3L_ML`aA4
-g*qUFD6Lh17&ivV8(kBb4g+VX0mIjFS<6GLO@F#8!e+GqsF}eL8l7)rouc6*<B53A=fAaBG?fUWSzk9@k7&xOx_9@KVXljhE6q^(vpt`Lu1y&U__IG}
-R-P^w@37J;{;LQS9fB8gtL)re9ID%EW`CCA=?w`Dx8$cNu_?9j@=0HE_n~0L7*oFs(S|2)moqn~(qy-O5DleG&K?BV@H=|j^mC|e(sfQi9+8V)%JZVZ
-lX>MNUiic_GH<eqICti?x+9BGALQZniUc-X)Yw5|F$Is~A09bAi$-)z89@|3fg(r_r@eQe;-VShugAV#wAM5W06W%AlS{)&li-O^gUyB!Ym~F6hSXI_
-Cm+HZVSTzILuj8#dT^)Cfh_+Z0wb3{k1@4+^6JNiPKCr?&^zOQ%upjL7UO9$q8xAB(wP6oT+l?|S(yi%khG5MHJ9HwdE3dqc{#Qk6>}=#JQ6M?W#n%W
-P0^=pV6*PA_ead}u%YKC$NxNjYPmAuCM>jR#2I%;Gwi^R-&O{>3-Y?I+&`6@NKy^XxZlwLw9+jbc<!m*p7N1n<6{>nPC~V`Ofq-7UfoVEBN_rX!S3MN
-K-a809Gl7`$7|EQg`<L*XK_=Am6icw$(AxFc-lKgBG~3`K1?SESF_b5x0=nIc@QSo%^KtTd~24$X&nJC!Ly(^WWg9EN=g$lDC#&OUdV%ovb)4oG<3dj
-4iZN(;+pNLv+ynq%sEqtOjZJRo?yP`Ufm-*VbJ<WIZZ<k=?9<XK}-1R$FT|YB<t@K`hOvLy_(##reQze*z2ODQWPBmX${I?87~4Zz3;9w)7fwG_v^bG
-e%$H^QMG$TBFS&usa#V;pjat-+6^LAoa7#UJ+yMU$&a$(0EcV-(5Uj5^_-g?GIu>FoVF?-VVq=*!-`C@5hW90J&ZW-WHP;FTce=V9EFKl{+TIBUorc?
-)wi;Dw5omNO9=O*Un-jD#I~-fL%T!34p2)OQ^XNW5nd}~g92j8F<ZZ!lgLm6IDh+Qe%u7?n6^C=?9<57d@2vcXM{A3?l68gM`}vdG?uXJj1SZ}krO!M
-fIg<_J$w5$`kVSX_kHcMPZQke!ND?+Y}0akt-Q*B?gy@#w$~1#I=Ojis)M3JQnmlYsmV2kydm74QoF$+zw6vPj#$8TtkWojB*Vb3gQ|d-%4td-uBjfh
-b4%I%j7>RtUN(u8y4t#IHC9OrS*;MF(SdkT5d@yuP`8k4cO0rSu~bgOaF;fKw^7v;CVn@)C2@$;j0L2?0HxT!#LbfdDO3r{nc&1U@hVLt+QS5TZYkg8
-;bT^0;%I1ndg`JGbVrQ&uWpx@8dtD;!Il#GRpa>~=TYv`iYF!>unm^LqB67Bo06ZYG9xeB+?a)6B>I`%fPb9b$zM-a3~4fZut%HzHFHmyt2lgG(o;b1
-a%}O|{Y3pin_Eo)KvejHp+h!t+hcAEL~7`XC{Una=o|W~5h%!l1Xr|mSIj^GlQq>UolmYC2dU4(f|vdj)to16av74SahL8js)p}nDm%cXL~-U%SFy}#
-Kk}(c7C%(^>+DhE>!4Z%g2PE7*BP<YaY9`+x)-}l=nV07`B|7X=pi=ML26GKJsy|QnZ1tl*<`jNBHZy8ArM|T@NK1`;9W-_Z%8gB_ZjvJGa>+4B(E2l
-(DRy7#Bq}01%9Q8>qBzhrF?G!cq~$X7yjTW73l$*7QSjlNH^te<41$G8|PVW{3q=K4oPG}S!`Q*KZEmj*jRM;;v+P|iy2->@ozJcjs$3?a^_CBvUd9#
-Y>a)L2*NX|Y>kS_N&5kMMMA{XYqSSJJC2jBC$hKNOnV7*r>LLX5KekZx2nMI4YoBg{zhpm$g}JjJ#=cf>_M6sHLCW9u$pl0_xCz!_XD4I%Ost?c}Pd@
-j>{GG3F%(m3w}Lu*J+XA2KrgnKI65o15Nk$9T+$_Szfps{>k%`mtqW8fjel4RPHtQ)JU>cD`{kmehmO4A2<Kk_U5`NdlR^8l|dLBX01X|#>T5}w1@Dx
-FM~zhBuXe&%(gP1m2-MmVVWH^EM$Bc5GPz$)sefwAtCanSYVtr{-Fsg83pw+M;r9>_=1(p^<v14WebQFua;!Cd|l5zT;7Q)&3~R!UG1nhRTHzeUUF{M
-l@;G4LP`d<Y*4-tu+oHsOX%oA&=%Hs4jI{~>eCHr3aC%k$Zr#tQ4~*5HifUedn-p03#w57zsPrLs<b)6FzWeHYty_;DO(4y#g!gjXq3jmVJ<(M&fXuc
-R(A<+x5RxCsOj1Aiu{p+nLa2G-!9zl^i4LpJA5(Dkmd9!zfYa$PjAf`2Lac<bs@!_4?#=r5P(Nq%aY3W;g;Sq8>w`c8X3hB7@hipXHL+^UoXH1PX*Va
-4GI`@9f|Y-pz_Tg>DcH2MCL4#L$bV=iza+>S9_9@yzd^9DtJyoyC~GGOGaoEH9bwB=}zeNLQDrS2lRHf2Y|Dj^-xExrdbVltHU>v&PN}*m$lhiKg5ZM
-LfbTz{N~Ud61xrWw!3TDv$R`;uxR(Z6okx4KH8DyS(p!EifEJZMvaclvca~)4fEW&8GlZH6nmfj`q|ZI(}T}``0S_8UhM(>$fUwe-Dcpe&}<*L3;BZ_
-cG|0Vq-s$Y(1(lv_2ri#v^0#ja%&ei+zw|)%fSFErO+!`XKUKnj>Oo^aEM?@vHa@ozZnMs{epT-xk)i`m(&7Ag&eWIs@ZR|vs=FNvH>AHD4|7~@V-aH
-{A)j5G_Vl|Gul{Fwp%ghfvg`!8)e%LfzpGqn`qB8q6za2U*1*nizWFoh>q+b)Q&$0T957}G|Zy?yK_actvJaRCpQva!nzwOcbuk7GI)8t?LS<1ALCED
-;YE=Po9#hv9UNGEUj_{%u4Qz7&sYNyG!$V+ExQR2kjk8r*1FmElST5*DQG7%bVUp%LQEMPjT(LQ2^$<!QDL9*)H~wXy<jXrQ-2Y`8EMm&do<U;B2E@p
-vzWWqpHD<LQ1&+AzA5bRCUvn8fwEQW^dV@#-M<rESJ5bq*}Bl$=)*Qm;JpmOdgzsHqTo&Hj<y8_5w<{GUc5XSRE*oSNp6Nh4>uC^%bJILh>C6cMlHnS
-IwI%OJdZ2SrIRtiA~~e=u_cw-wrrxwiF)ZZUBz0I<4;K=|FOkg48vZcB_l*&`Hv)F9u*cce0UqFC3lG$I^>S05drcPVzR2PCiCm6`Z(0&+p{!gaytgH
-6X3{EO+FI3XrkKoY&2Usyd+>GpI91tgz1_48HZj*&}E27J5ipdzvB4u-u<2>F?`gMR{6NkN_SwnNBHE%_ilRgfkc<+*qsa%2b4A47I8{b6Y;S|q{I(u
-t^O_Nv;3kKm(pa)jeG59j_E{*Gx?4^y+xp;n}Wmuzu$3o#{=MUcD{<DCg`Pwqc+>Ee~atjr<7Jn;AU|uG$ktOMR<GP+`uI(C|wY+B+5XP04eg{9i|h~
-^@KZ^m30!9I}i(3F?B#XSN_IlJGt{{VGov{KqXB%`H4_^gJBxbxQ}^qZzpM7oUY1I_KgKZkJQPMrh0lA13rUEO(p<Jxoyq)@I1sKHLDiaRXu;}?yj)2
-B6d0)Gv%Z2=|K^%0Hv5iWw>%$CDxh6M)=8TEsQ>$Daz6W^J%PXyO;${5-)5t-(1GcF#YT?H1fADa*2#0h&~vL?<6d4U@U0{lCN&ug}&MO`wIw~_YXga
-{_1`R_SE;i+z&yPK7Djd{H^$&L7K&5=ohc@j-Xc>jVX$M<$f%#FYgXcUC%6`z!<s&L&7?1S;RGw6MV~Mu$&z*1U?U)<34q7&fZ;;^@+b+E$7T^{fLX8
-izAT+(vvTdclW6gfuZ1qlBAl4;0d5IX#ZOAxZ-JKf|#+nnRWJvFbl;aE>8FfYD>za^zoTk_oY@@O>_=x!|;%ditY((6Zs`vcj>Pd#~^Fb=oMuZLak}o
-EjMtL4ZRgA&aqg3Q@cf1Ag=vF2gBC}Wje7i5r9iO1>QN4dps*_8=#M^>j$^hm~^RguNK#5zgf?SVVC~T<L3FU%n<;0aue9|!hkoBsDgM}RbH-md$~9*
-@_l9!4SGSw!ahCu>8B?zzI}zOQLcf1S<>qFavVqW0Drg#Vh|YWSww0W*3}QS?Ho*aK@aF(`eKee+&}IIHGqE6zocuSR*_U1qT2yO>{oa$-U9yhX!ywB
-qc{TB)g+)!v`Jl;RT2;+i6{btL#w7G$8*YVEg$~JGQw9sqGI*ik$f{QLKHoCKYK7dPrZi$b`|Q=SDB}bgq{}oQ}pp7`Lva`R5_BWh@rrXSm~?1xzKaP
-VmXNWl#;Xguvrr>$5n;?>8OczlW*~lv%AxUTPe@TS$%oS?8Exi=MTMiB1|P`WIe1_7t2|F;Z{KL=;6ca;lqd6_oobhlbF=5zu$|axl47voX!5<46)F0
-D9l#{B`AqrrGhQRU32Id)N4@A5r$og|MC9;2k+bG
+jU(CeJ7RxCPj6`0O@q+G_T0Ph&~r61?a{R?IwaljOh5=MNPrT?cyQ35Brc5qzLh64tFpSQLCCV_gDs*T)%D1#%F4$%RF~a-A(8cHVhPKK*gfj_>1+{c
+&2nv0%SxPze9&aEuWmNjgak#yFnXd^)G_KGlp`*KQAa4*UuO?Bd8i4-Tzm47M8ug9<bB?b7SqkL?XtG2(q25BE)9;jj}aWHkoFYITf^Szjh+(}S0cHk
+`7ljol4usC=VkSgj~eN2x|mO!cxy!Z$=hP!m${+1n6)6(ymiqhL&<E-EOWcCOOPNRIPLZ}I;#v^erRNE(_;EKp(SyZvE5T)D9B<({opNBT+v^63G4D}
+g9=QRek}Q!7#_=u2e(jZ6jJ+CKg`9#_iop~0$bXUmd!Z^vlqBi+er%jJB$Iaxh4hzJ3wEL;wp?3FWvxFx1v%H1Ol7+Mo`@GDAWqYG(oFF2C&kM_9gdR
+azl8hENuUfG}KY52|}Abq5LNSuo}Z)wk?fV2&lIgw<B4)51MSOI2}OP;LDAtB)<(AahmVMC+0FXT8p<FXKG)d#%(EpFWk)xw2eQtM{3)<4c4G-r0!QY
+&h5&&*8Oa(#e{?gDnF2`Ln(pAA$y9)PLfg9mm~3!OB~&V@-(g2oMG}(YJ*9W-gbbtO|wsR3WA>O5Bu4tP-1lIlPVtm&OY*w2FiB$N{SoAY>-Y`4DF8x
+%8moay9Onj^SV78y(D*dC1bOmPE!g7ugLR=og#`SMr;=j<qUq#1qqOG9K|Br1cen;#X!cGPUe(iB7ZSy2mV}aW{c@)S(PS#&C^vyUoT0ax>>^fIN^hy
+(=hgri)t$XRM(K%c%Vr6_Ie}-IXhj#DTN>=DMQBpwv)5_Gw*97zde8P!{b-ojz`?-2hHDIjiSrlZ(<VZYc_xlUqF8*aa!X10B!xw6=q0p`dB2rR>jMA
+?L~cfNZ!|gs2@TuYfuAG*E_}1o#NjM*AxHOMBk_AR%yfUfxwR{s4k{)p7*!>K6Z%Q2ccrO4R>nT{Ain&RC`KV9N*RS@kHGM)rGXw04o%UIaEfWOgLsz
+yZpNZH)V##r;#_%8E~?YWgfFpV-{R>ijKtIOYRIwzKATxH{iDJINl$F8LdIju=?m*llAJl@K`J%MOGGau7K!}&ESfZWt3hi4QrCtH8#dU^E}LzglLgQ
+_)PFDA#>Y=lyEFhHFdo(-Vmm0k$1_W+Rw=--N+|t=4&*nQ?E@L-UX;12RflRap7h?o)-xDp+UY`GB@Ic&0V=$VR)6hS%yWe$S>a_D2D#`fjoJ9JgM>s
+CxOaz`V_sp+a4XU3zssaPft~4<qz%hR7+SkJ_&@P1{Z(n=GgQSZ}i3&ms-#hr&+S||K;>wH*RdEzh4Y>o7e5%jz?eP_XHPgcR$VN{*=8|$Je9^A0c7;
+6)rN~2?+(H^Hcy<PW`YA20Cnm5Q>cuZMIHxbbx}}|3qTdZuREfGol5p1%FepwcDQDI@b*S4jZA3{RYoB<$TRHw}mHxLI+f`q<XU}0~}aI@BQ1k4Xs01
+k$>DL2L*c#!*_YAwn5|BZgvd+fxloq2vVzIX<+F=Dva4k;ZYr%V55FXG0}HI96g~{iq(tXCDQPeCe#T8PR&kY#4J?mWbH<Iwx&#qGIqM{=Xmm}I}C%o
+L8)KD+OyT<owjuIrXCE1k)?Hy12B5evzf5DO}0Wt7Zj9uIoKQ&E6E<x>iu+jo$`>Try09}be8ci_pmsiW48@9qS_F9DjQFIhbAA;uPq(xw$Q+ScZZ|p
+SM=^7{uSdtQOC(Hdr!eW<M-oRpN{TIq<D4e(oN1Ro0X#aVK=*+PsikW%x<o2==y+NsMG*)rs`43dOW<JRpXY1CSug)HuxSe%=M&hL^*0E*>!7lhAxr~
+&SIMSqJ!5}Gh@3etwnqu8IqNXS75qF!25KX#Su&bgsExxjX~j;CF#j~Bc<GI<b-;}r->qZ)IU)~`P!vd-a2Ixj~2gpS@-KkR6;kdlKuqqqW-9ne71rC
+;H&6E$>otF8&Y=ai9E>5ahK&}X7hLA^HoUTvAx6gl0KQyW(-@ZShiQWoWt(FUdBf;w&sZ18$=L6-pkuUZF*9oHS-nueUQoD@5w)80~fOh9d-){s6R9G
+J8JQquDu(Ip6CT01QGxGd5<Cjkr%+R%><xbdJ*a}I=CFsO^E~k7UfIb&vH2#F`YF|J|u~sXUDk2et4kokj*^r;eWk+*8}`v#Y&)gjM(QF<7*P^aFil*
+`h&1!JmCNVUNm@4o8t;Q)qJ2S6((t1dM*>03RpFF6wM2G1ZM1M`=meRql13`^I`b)F#h?7e#%I)-30c3gM#SE2cm>)rzdzzECto8MnMV)m+h^$$D$hY
+!^X)7s~z1FbCCcejZ_if0S1H)N0aZjmvpk9sS63em$OYWis!UWrIe@|rxH1UylzFGEQhu8vXQu89OH{V7!h|*eH~1vMtMYRB3h!(c9Wv(J01@r?woLS
+tBBCmdN3-2a0MW+TF*jtM^1@b`yztHR9w7%zX?uW^JHVFTPAv-VKqd&+h7!t>R=CKh>aG{hgd8`c!(PZe=1`sx3l@efPEn_5ID_LfhD<^PBvfpu7c-i
+S~cK|b#{_C%2zC;@!M4epI1cR%JZ-q@Vo4fu8Fo3JB+wo5$KBo6;;>c_*1r_0z)-E&{DRL>T<*CwjX{bBv01gRx?<tDX#kqsi<lu`b0&UB>b3+KlQO4
+7!@$%PY8^CQrWP+iAPWD_j0?`5L2TmjbwpP8Klo@t$7~%7Gl&PazVYiTkMAhG67!CFdZPp6U(4{&?IVIJ_3Nt#P*zGZW#CIAPBYZ*x2Kup#@T$O$pFl
+a79Tgf6gA&J>|xo8?`FbnO?nXIq<Uc$?Jl6av9nF5a+S)5(t=QOO^txCt1bKI+3OJ_^L*yBxb`<Yh-=QrX1OD1%n0%JYfT^MOGeR!pnhzOawjJ$&vlf
+8izYwToBPCkSzqUq-5eNxx!!Ykpu*HMhgkxvjKgO<sHV*z$H$I3V7R_>3r@EA=lG2^Ny_EyT7P4>_Da@tOj~2l@CNdlu{6$YWBnUvg`hNx0>H95XA8K
+$8TTqQ?m*Mp19?sno(d~S%X}q&`6=4s_jrBk>Zf&+p&Y*&p3Xm54Hq6_6rM4_D4I@1X)3a{g>0^&0rvL1##8l^|-batnc=<lBWrl3(q@Tt9dxJiceZx
+NNs8gf<u|=dlwX3`U?B`L3)F4x{p5C87<p9cnThx7-f)dD~i2n)dH^A<`t^7WT)jOjz&!#R=U!tu<R6yS9gEFQSTr^+0EEBycyfJ1mwmUi2Fu@9S&3y
+3%iVI^iX{vQ@(jQ^WbAcA7NDabW?v|kt}G@5G{w%gtjgFXq&>>VU1HfeNJgSJ%p{C3vo}!v4a6cg*&R-35U_s*zFlgF@bTZLWX{}^KvO$yq#0AB6gZB
++%o4Mb93~RS#4Q)=o7xYfrUcW72N<1I{qq+<?tg^HBZol8DZ968-L+HHzm10A+h)5;B=WDInB(=z52@FuDXNfGTs`GAxtO%>oRJ>;X<LPgLV}OXHRV-
+-E2ChEkgh;0fzG#iFQ{v7<haZ*z1lww&Rg2ty-aip;~!fb~{%`2vtV}+k(UY$F~B)L*j-V=shWt?B1#R-gs9HRWYVTa+|@4Mg8KY)oI3-Dd?K+_ilGY
+LL{;2|Gm0s0Cl?|7H-=;P%U&H2-}34pa&~BJCRpG8x6zowd^wz5r>+|=`_SKxqlDT4DlE}PRk9wUPSMZ<Nwkruv#iFciCszmtw)dHEv~878Mn^qvEJ2
+o<Hu1el{}ANBL}1ke+ZCv^z?Tqe5*oQ0kEcNttw0Ux?O*Ub&tzelVFNxR?pT+TiKK%|B-kcq6l{9Bnp_wxf`q8zei@dOL0w1wP4(Pokqq-(aJ*=hp2i
+wNuzv)Q3D<j)3sNflqcPg1$>7`4|E9olD7|MOufh=wxsZJOv6i{R}*_Goi!HzIHn*b+tjEg5>+tRj4_0cc)qcFq?&e5o<33@WnSyV#b>hVYm7T!ki?C
+)S=_?Z7{L4YBg;plktU{^5Olq&AQq5&A>BMr6hL?L$K|uk{)uSxOi#SAtoMMc6gM&dm>FbsjIR<Gq6Mab@pi28J++1yhdf67k`<R1?T_2CIEn6UiZX1
+^BTr^_ghk!?)Q#=q1;+Y(H%TE`9Hnk@h{^`r)Sd|Ga}9Zb?^Gtz4H3~XXRhYGLPbU?dsL<>_4Ig^#(>@P^wa5dgfmm^#60%!x@69^m46d{_ij%QCIdz
+Xcx+RCUDVdS56QD*&Qnh?9{Uq%eRTd2F$eE-UwcrEcK;iWY%|(J)1^Q9rj@dwF`Q*(A3d|yuy_*FBlw94r}zF`f=o>U7483$+OTXa*Iu=M7h!flF(5H
+7)qQ2c!(?Ir;ir+GdwLsFObyHY&jz?nQA(}vU;Lh)2~U=dj1I*@1gdX8J-vkX4P}W^<+)Za6#ttpdh1g;;5e&6z2Snm>caC@e^8iY&-u00KOi-gxd%-
+^d4XR?D?y1KwE$H&C?hD=d<(kAH%)JKb*ZfKYw=q{JYY#LI13itg)&0H6w;oB!Ht64t)Zr^Wqx|r{g|-_T<(1i+|9z&wDr1&$C^g4(C=U@#o9E;luG8
+zent_1{gL2ht0YK^l?3ZQ$%QEnc@?GnP_OXNk5awy?`Jd&kG4EP6zSnO2(e55UZ-cBwkg2hL}~d&^GGs7eC&&P9ApRsY{dqVcs4X{=B#9GSi8B@(k$f
+cE(E#UE6}-bkplwsf&EttRW(3Oq?4nbfT<l1hWoF+oH!f&r$=s@E8-w$-}*D88tk7i_ND~H>9h?rKY%HJWQZG$4ynhpk$u}HmK_D&1N?5q|mT9cO=Z;
+SOm#Ww-)d#t^u?DOhj_8Ai9DC=<%fMh!>qq;#(45y%U6s!Q^WDMQ8|ON<2Up$NqC#4cgqJzM+b(F8*1>ITPLNVfN=gXOAAF;vOqf0zM&FupN6t{-mk*
+Z^q#;RDBeCb~Pn*C=bseU@r`x`P-s(v|?~{_s0~rU~$wiIBGu+LEWgc3(Ts~O~oOb0pPa_3II39T97-Kb}>N68sf#aSLVcLt-UawjOfBg1Umlh?8TX)
+la`$yUz~mW^zUT%=s{Xf^3LeR*^kd2KZ%rrc;An80w@e>BYCx2&8wP`<mR2kF#>o@0~sl_QvY7eu;9rr3Vz|gT@9$Z9mWDgDF`^hiiOr{mYo30u1GEB
+R9p!Lk?3fIM}r|3H`9oqWIN*f>`u6tz8MQe3S*orkTdyrMf7{~>DVb&tEJm9-?$Z*xfR#5&1UKWx@m+8P0B|6|2yyPq|*UEJvjP#dV4h7orDVvrm)NR
+;gw5;DF|#jabi1R0y7p9oFVETV4K@)BXO14R_lZCafRRmBpe5Np<jCfLFejkep4J2h)gBi8gBu)*S^GIIgESPAZ3P|$nD`90QB}4FPZp;Z^r8hLRX}x
+zoQF<j4lZc%uO6{_=Nsn0I*s@{IyX*E0l-}KTiwA1CD|gZ5cc}yhM2#N#Obk)^YTL^mJF@O7$T&l#o9r9&x%vq_mq=HgP>YUyUb3VY66On;bdj)%ey8
+GzJPr)w*c(z3mkAntGQ;pWx_q2|FSxdr#I&_E>m_I1M=)@l^7aPs}MD$1D()q+|fcbLt?H?6?b9OA`4Ia8WLV(-Qb^3p8qCTeOf<&S;FO???~`N@EHx
+D}oLpL7|Wu$vh2X1wtb;OptG!{$|zB2BnXIBEYtYR|HW{@E`f4Hb=<nQl4e<L@D15F^kTwF}ZU?r+CV|NXt--r1b!W?i4izymrP?P%&4U69lS4j}t|^
+s9lf9BjW&8Byk6DHpcwN%(Wc6o|m%`rwW!XSCD;LsJpbKISF4r90;vM&Y%D+$Q}j9QZ1nCvQ)gQYZMp0vyrO}29AP9FV9VF#f8Cea+<Fs>4AreyKAx3
+d+_l77elS@wmHohAd=Jiv5$6z_`m{2*@a@Cghc5^?o1(xW@RU{pwcwu=BY*~w5@*1Hc8;s1*Ac0s-Wy%Z>jcE_{r(p9!%&^;?)L?EUJ{lF0iu^u~pu{
+=(PqvLPQ<8<A6tsr+13@Ug+U6kb+R$TznSdC?5g<TJkI6`bC`@2PAZJs0|>H(luiA4<~b%*pEVG>`{w<tN46D;zRqaGK1g-vmy7DUe};SZE=g{aUJI=
+3ph_@KseF{wuXP;Hd934c@83XU8~*{jwct6V;@aEnN31CIU>okn``*kuqgc{`zz~3LP4B&0#(nv=+uRi1Nj^B*by!i1iQtHh-=Qxaw%zFcLMT08VdQW
+yz_@s&ApJ7s8x@OR#bZ5FHT!2%&@?C_u`mV--rlCmH@>Y;Vnt{T$EI;g&IfLHfq?!>Sf@&F~~gbX~x6I3FG><5Q-V@Z(%iotmT78B!fN+rIaKT<ANj`
+%hark(QqZJr}a=V{~Tg&6cXthKINzq;(kB{35QHQO6B!X8&nZ9G_=%55Y*wc0!SAf8e$|Z!Sb?}x)HKa*;*%g^BuF|3d&aEw20z8O;3c*GrDGffE|St
+&W>r$wwcF#M+k-B(^M>2KL01Gy~u|*{BUEeyf7*JNRP*BPlChlnu0snI9qK!N&YdeZ%N{{nwM{Fx)a7+a%3=H)c56+9(El+@_;e$c;C7TGy%U0&b)C;
+liMwk@3NdsKhPgoFiJ`j_xTT86U`U_R=3w$-0l2hK)(HpLX*`uvFG6>abJ}54#GrE+&bf)O+}CU?0EP8dUCrsmpfY@`4Ufwj|zs7G2C^2$+ib4&F?xT
+K+A>q!(<V&L8H)-EBBDc5uOA9dRti(F#Ejk?tV<62-N($nC=XUKFA_Ig0L?5lUPk7dn!!;H`m;7ZHmF+y$^{V>SC(vqPlU9k7<ls+ZiJxSau5XGl$sV
+XhZ2Y_r|@VOlFBO*jFv}o1GC|EwHhR@{7scvm<7R*+=Y{TpYpfU*$LN!f}L?X!Z72o(C5RjT*=K<3C>g?fm)aed_=Fo0U*kG<IPh`;}Oc*<)@zZpnp9
+97(|-r|Ujl>t<}w;aEjo)AAaQc#Rsz;$O);V}Q+KfCZJl{no=be)MuW^et1EYO_uB+t4JjR|dqLL7|w7C|XfIh6KcxGqPB2x7NLtHAo^2K2YD8H9}C1
+|1*IDg+G-5IDaiRlm>M8QSXS@;96MRv=EzOq5dhg>9o|&P&)>kas=2#pzmuY$dE#4=RjP-$=7bDkifN0(jldv$9>Hgt<%9J;c^?)aKEt{-=b6YjksKe
+MJ=TjcuD20SOm2rz)`I}+Cd2Cpv>@t18hsBO&YbuJIEL6@eBwNsB<<Y{qcrDz^niazZCica7qnQf&JT{(5LSuiZR&zpTG_zntms(>MJ-uDs@aDbzZ*(
+MlyqO;JBpW(Qbao6?p0wi!r0>uu<>E9h~!%ljZ7!SxM+z2mAp6$@Y-qHZo_gf68mEoeU+7tDlSU`pwOP$JQL?qV!yEN_JaRF*ufrlJYpaW@Qq^=33p!
+^qSyAj(yQS)8te`Z{4R(?dND<$RJq3NG7%H@g=c$vbV$65(WqVr1pt9J8S2RgNgD~$B4Wrr(7)kDUP`6l>hPHI1S%|LDV8c-`UyA>4wU7k16e_T<MvH
+7p66>-3;xQdKYUDck{n)W>Z?Em{TuwFr<%qmyM$>DDk>>3NTARgkXuTnG=%00lEu_(Z_>jNW7BZL+J<7xuOXracGxzd7CpU<=kDX8|z~dnVb{1VX5}^
+25fN+#6qGk6s<Dkk+HSBlVv{WkeRuooju;cn^s)i%y;Z55o3XTEDGF|hH2a;N8HNVVZb0mjD;@-O1Qjk;-bs2VakIxj3NvBUf(!N0@Au3eEJ?|T*6di
+Y<0dFz|~Ph`JS8)Le=a|hKMqWE0Gi^Aqzh|ENdxnJ{;NBo#WNEd}AlI<zHQdCe*X5-mh-vYyhQtA{w4STn%=X_GSXcJ+E~P*V%(hOmC6p#oL8JmtdHE
+4C#1-HAqA6S)cHMpOKO)AyGm5UaTfJ^G0GUQx4e#H6I|Sb2NoJSWhuLG+m0}_9x<MCU6RcX^4|OJZi<DfAaZow?88sql<ETKuA$S9=Rq`RdN^%^?^^d
+)O0AROd=5~<Q&Q%*C3(k&Ayhq^Zh-b>%-2|=PzG9e)jC_#Y<4o%EssZ`8-EV;K)A!jWmDV@tisxn5nO_qkGkBP~yBIX|#q@_jAl5z$3Z3%Dz#PHWM?y
+N1C3~nn0!Pgudca;*ug@m9wFDl)ZlK`sV1>iU^HenI1!f?LeDarUycn2>OUW#)VUOV)n;B`itzsr>mxT0_Y18?N;_sNcENy7Eey9%QY59e)H=;KI*t3
+-DD3txdbA#n9}-t^-1#Tx?a^-V{79ILu6%Mk05gqs1S2}pjLU8Atll?BS|Q00dA2UB}BU2p^`>L8YHKrhU#rFvS?Vlip>W&miq_~-(@F+t+9)lQ%Bvv
+uc1`H;dp^AL~+O$HwhGGL_%ycJVn$8Ivfmr60`h1Sbg!u7lDlMj$DG?WOjAsHYD0XW!s}(p{GGkvTbC)p<G1~w7#_Y?Bc$KShX1dr<4L<5mW=OO&hJO
+y3|YvBzL?uf1#S%HzFVw4qv20NOIjI83`pB`_15m185NZr5fBPclX5v>xJj%-=05vcK%avn_A~4%GaGc6%*<CrqgeA?IZ@HTfdX`4;n{cKka_>FOC>Q
+a?<F8I#p@%L#9c_G*J6e-FO1rnO$(~1|=ZIwUokrG2%@PV~ak~Deqy`blmW|cRicoi=EnRj@7xA8Wz1NmaKGlHBdRD2U2OlEsJRw0Pj9_PliY#d!JV;
+rH^veq$!SOM?jsMwOjN~wiKe-li+Cq==8(M+%)e=^W$E3*UNqFNrv<DOHwTy(9vfJ|FnfiYLVL12ZAh!aN4C2k=@lseNN3XSYS93iz>!ZRuU+qU>-IA
+OKx#^M5*`W$ZFq9Mclq0Uw>S{ZA*-;duo4#?5~8#e17&5=~YAm*cpBM^x4@<w?RGm+vDfooqgl}`tS4qdGY-5GxwL9G!&*OCNnxR^KpXy{HI%)N!|oK
+EuSEt78aFiL_Z3KjWFQ=D)1`r`IaBq-QVI<8kgW*sEra}=NZYT_4XhiUpS?SVtnxSny_VM$Q8PR0wkTz(arE^ph>iKaNR=u-{VOPc2d*fqb=MO5-}q{
+sS0-5xiW9mvbq2uSVkfo%phC=uf2?r{y>Gecf7-_j1@V&B1?;YepWG3B4D94K*isK?jO{*RLB<_cA-vdAH0X@+pEGz5F0}?p&Gqe&4lWwt}ICR`>lt9
+^-!dwW_$Q5@i{gM*dC+sZg#8(4YIG`T1mDsYX8o*KGIOVLs`CB729L_pnsF$dgv0K6;B>g)2xun%%A}@zR0b}U!R2wZsBYC$)Cva3A&3<3Er676)=~q
+m@=XrWSa)QCgvSsO=wmNQy7)vHwIh*I_-~S4V^BoH@AhPLp2^smy7vep67ND9*i4(P3{`m1y*O9dvjkm@>~x*@7RK<(6|(&=~p3yI^HZ3i-&B(YA#7F
+FMIn}XMVlKUOJl?5Vg*{v!*;$eijp4F1Xtm#O%0M9L^GuR75Et$YdMM0MxLg=d_#-XU-(2;g-eSiM>cacd>ol{fQ5?O{HC+H*XZrA12~U>_5sufz()8
+#<Yytl{|govzOYWTQ(*V82bv=8w6jEJnaR5>zqnXEhsymoP0{<mrb$_x*QX1=*eSGVrXI_hS88*r(>%3jx}@|pnbjK=RA+3osw<pWwKLSl_ftbbnhk4
+U~;yr3gKpb&>o_&9ey&<9rN!zXdMdk4t-P0mG|Q$J^HXo(ThSH<ONR5Fq6dOwg#dFyS4j$-H1{{x+4J5y5X;kQ1if@8KrZ_kS%decVyzDL|rP0CYU$$
+H8q7D@AYOQMFFMp<$eao=oZ&^NgIz*oB3@GQMRBhJ@#?}uF}<On4(0et)$^lWUN9h`{;gakPaAjTS`oT*(V&TDD(39YV$2UR?lh-+wyi7_GE&F@H_H$
+x7&+88tX&N`Wq5avX0W0MlSE!MzUc3l1EsjR+<LKjL0l2y_@{<TlSoxv3aDJ*$A{%rLvx{eqiN=n=Qfs2+V9~%-fZ;#I?x+H=D6H>w3RqbAji`sEm<&
+26v_Q4n6#s)eoCTh(ncIi~XRwpIGZeC*{P8_4INRZza5FbPk5(;4;c6rX!@6&Xvl9><OAx+R66Ham`UfCG=j7p1yqc{QH7lZy#(~by#<&&gg0<!NNQX
+p&FaF>($Mhx0xiAdEOrV);CXI@V8Jv3~DSLcvvmiLf&$Iz=LrJK09DAEM|PimzR`5<I&Ws-cO_R@7W0VclX!bT@q%jI2qMVR3CZEZPgZraj<)bLCqUj
+ml43F<cT$BSlDsLOdur!e9YUv(umiY(-N|*w1jOD$WnfYO6k<t*~ncZFqKGr0J*lS0^<R&!4?3Gq}NWOZ{5M3CR64UfDrJ(b`mw*ZpT6Z#Y37t&8OD?
+I{LJvWl?&GvH!v`Nm@=Jr2Wpp#CB@R=n0@b3_HOr+BVvra5#}nPr2xaWwk$8{ppJ@ytXR?`uoSs>R3=k8$+S9%Z!D$^ENHNZRXylrhDwIG<SBcSDzcI
+TSDQETsQkGWDgJ#W=mK$*W@3mrjsHa)s}>FYAhCEB_5V#nq@H!V`a8K1-!ab08;^pX7khXXxJCD??(qLe5Iujj;OOUFm$fG*R<c#CNrOco$A+{ajTn)
+>-CCutIoGC9{+Im)A@_<+1u@kWs<1H961C39Dg9M_m3~mzjF_&!`l>zw9gKbT{yhThfq^^wOiia4IcJ~9b|gLr1YmR%FdXMIfJ73kL);`WuJin;Gbo7
+FMIgV9iYD~v-{b9GGHA9laClP{=0J_FMla7Kk_es?q2@W{+Hj(=yk!|BQ>v|<@b6Iud?rEf6ZMP0AqC}JUTx9{DByNs7n-1MqwrB8ZLaezHtS*C3(Er
+kb!?qk<YoinlphBdxlAsAmWKjcfFr6F-*R=CejJK(xZ)vPHjDR5q^hv;~8j@$bFn&-b}{+QTkDPWTzh);LBv0rFt1w66h)JTJ1%=H<`Yh(H;dpM5?6|
+jRmD|;IljIH$193x>P4rCd=IbaJ5Dwjinzcat<fsRs;UPP{F1$hz5lS6!|^EBVJ}VZil{CeU%7>zgO|FfX6XFN;NWEsfXPs>2u6L?(52p{LszF9nN)i
+npNdAuW?t}eyUxdWJRMl>+ytl;%@xTMeQ9f-PL(=110@K_Fvg8t`%~zSN-dTO#V)@zF8C`o{vh5_j__ad6*$C4gt|T+`hN2K%}>E6MF7j03ldR7b7<~
+NM4YF(7QB_?ttxj%XM#YZ_>LrDbb7OU3!l{$^JMpRHtuWj<3fTvpEqwm2DqcUD5xkqWF%RWd;3kh0>p>y1YA`$8E(VXekvF*U11aEL1L+MRlZELXi`T
+g_|_f$!IbDFmk=ITKhWIzeDq)<vU#!GMXQWexc9SZn>eop1O@?S``n<9@;10m(PcY4T!*I1*Osz_Mu0jWiC)vu+F#@x3<c-D?I`UCB<a%q2nuliscz|
+Z}A~D@njAD1IdzWw?Cw~r=$7re!scCDest=u82ElW;EAau@(9X#|h~(`q(8cO1^rhT0JP}QWrZ}-KFt*J-#i*gs!JQF8CSh#u<m1FSt_`O7%k@HQ-r?
+`DmwJ@j)ty;o`StRCyk8m?=q=l`xV)LXM+`(H@aU<E)<v!>ZM*jkFuGqFuN}gpj1q)l)oQNQm2vYZBtF)PDAsH;e0Al9=VSmzb`HT&4{jf<uoQ$?5vd
+sldP8(r-|%FWl~ikZ-zB#v4MBzrkJ?34qQ!e1(5h1zGCi#g2l$H<XR#VJhYD?p4uG+b(KfN$&{DYa?X-M^nhCDK#l8WZ1LgV_MUjGB%$rW;m8gO?XgY
+m8uvEWV;i2L+s)RFNkPGYZSFg3K3y-(s+k7p)d#&*Tc)wuMu2Ug=Pd$>bA`b5yMNO7+8AxBsu^eU&Kq`U_ku>mL};q*YAC|PabEtAlvCmDFR^6KM)?w
+g%2$T{CL>$n0d0ehAJBshV@ucnM9rK(}F5GZJ)+-H}HDv(Cwe1qI=BC2+|>z!hXj8LD-D)yScrdGNJ<kVUifr)bcP7WL#UjK8k?HU%y_$itV~hd}F4Y
+I~*`g)b$dnyq>*zE6iWg0eLrcg_<RD?UUSg4;Rd)fM~$fj<8@(9^%y+UsMGMOG?}S{B^p3d%_*X1OC6Wp9IyZS}{Bn0rD{%wEKaig6HGsT|~LASIak)
+PSdl>BBgcEcdwixzb>;spJoqw4<0&6LA|6JV#Nstm(VRj<m7(o-SB+bvd#6eim(o|dB1XPcSA(kDNX?HRjNZHDp!^pIyZrQ?B}T<(Atd<W91hb#;vfq
+!R{${T_a;D{`+P_Q~^PV%n>i78m(`ZNGlQuapaBYz5L{o+*NW&6X1wOS>#M-xHDRi$W6$A8CZ{300^Q9OMWR{D)bqON%4XUYd)o}RDyj|d)4?jVEF6u
+Hwi5sTR$p*;>qr*72Oe~aK*MBS{-kyY+EasiB>2cT1~}y6w?J4q<6(sh5syp<cz(B?#9cHFoS$mVU?%cT+?Ga#P&n7QdGxo^PFAXe%vX1Ri!`&U;X39
+v(b~kojv*f>GSUnXC;mVC4wCkB#qw&S8)1a3?wlHVC0{l&SiWU?%=Nh8bmgLUhFuri#pf<b_P2LgY$hm1G9C5!(hA-fW9}Y)uf+YtX6Ze!1HyQ$}A2F
+nI^lGL2rmEg~t-1rqQ0GJE+zw_b4D;om^pSp>PfAtF8jY#DE|4y#ON;&||K+Y^0c^zQa>1yhorCbh!2<kEDbme7rQ}ssjP|XW?NHqGI6cHI&^i)P=mm
+oR(fMovz)PQSCv>T;aeKnJp<hML}+`Y{?J7s?c)S^joXBV7mCK6Uq^qStgpf7+<=zY3iTWHJVd|J*q(iTA-|Vz{t#QEv<@*GyWL=UN&$7?bfqJqXN<w
+KCGY8b;w<vNJ3^wrmhrxfcB9NlAeNrF%KRn>s|ys3{OhbDHa}4#laxN$==L8tk8d1xFQD~%DV2{K|bBF#NNVU40X%fMmOv6vZ51(E0liwk)l&!7?o68
+{7z-De>?)=j=F?WbEcE+Q9nCkD9O3x1|A*lw)D#*WW`g8QyFdSJ-PLqIJlGkqDu9#M$Y<5@heQRASoeZHa{TKt$K@Gx(ghBwP0E}KyJ>zWpeV5K$)yh
+2O^&<HcN0v$Xz1s`ErLRa;4D<_rA`)3@`z0Z4qI~zf!@__XqtihXl8>fafCsUnEx;bz3A+B>HhmtmdNuK#3=n;#AZLx(M@;Z##W<wm@=e-yW8<IT2!p
+ZxoG?1rSi>6nd$0W=Oc}K6tvrz81~5{cngt+pU3fN?P5lU}6Z9vw_`_?pWn5Ze4H*-U3<6oT+x20`s$YX0o~uJ96HTW2)kesc1wfW9dDk454c%D!F9w
+qh>zg^MfN0H4S$P!<^}L{&_SU^dCMN?s~l*4P0V+;ESobAvdClLG~)Vk7ShW<VAM#*?YGVYMUv@Eu?>=TX&QMxL#x@>pPzFxVY}vLTdv<VYGLIms=d}
+s*q$%n7eW3^t0{JR|;>5c45Nqw$$L=SJ{@@<yXG_yDU&WYKJ8Y$N8@tw*}ML8|xMWVA24~@!LM?q^g=0_9R5j1;|kMF0>#zhsWr8DxK{1r`&N)Qcm5G
+Cg%3omMehJF5~|jI3uYQNMTVgaIPK8-w*qO{Kvtj24c82cKTVn=!~3hydmle?upV3hcsPL7|Rfka^)*YpHhG&t}w1}lXvn<zPDqotg!Dy&RdT3V*`g2
+AwQ&qGQcoVA82=oMX`7eI!9Z4d1&*|vSgcQjIq7B>nlFy@yhK>0zCuy-|Q&rND#CGAdMfXo<Wwa7t#QQwJ(&r#JmiRlNE}=4>&{jPHnTV@K{|@QL@v9
+(3(<6rnhxH>JHUwXQE)eZGbln|BH-(#s_Zv*NUL6k8v%Bu|kBvPnk}%F4+!Dms?_=<-!QR%}1&MRfz336NtB>cBPJPwr8~e8QnAlt+qXVY%8V~BS@MK
+h*`*BDiT{NEq?)RgY%ElrvtfOw=hNJik64x+~9h+vB$66$@-hq{9&F@6!>{z@U5GfPEWH3?kHJXURWaO`yLnN_;~ukY29V==q`9o5|i8)%Vgk@@s`Sf
+!DFd4Ni+~wYy(*tLoF|NQo4dd^7ZHE|MT+f#mlF!&ZyPhjIVxk{`}QXFWkky{^Qlzlk;!nrq<oC-)Yr*Q6n$M*RUVCUB->@Da!~&AIYC=wmHouQaxwz
+7gW!^{C;wp-_N^z4pSZ&<{XN<w@=Xg%V}f=be~L_0cm_<TOipBUB@0^8uWld%c-~i@pr}g2aJF=W1q%^X51NUEUh>X6l+tU^&)#KnPp@><7{+(2%$lO
+9K1bR{haZUik_Au)whqIK09)I5kSHFnXL7B3?i&;A@j5p-9s6y%Ho3kY$|TYRbus<<Xxt?O)gjS`ScQR_r@2OTIdf>A$RrpDE^bj%iF^Zkag-4F~W2e
+;hU08yJ8soU2Ktx`Un`m-@_s~Uapq2%kg}~O9_s1{5iA>&ePS^M-h?y_3Ybo5R7<R%n8Tio#cm5gjiM((#_KhAyCcv4KDMkHmz1J`MjlMX^;HkIO0In
+n*Ab)0zyz^%4W!+TEVib_f-n1kS>WArIpPmQnIfWozdRj%C`l9Z3>n-XiyT?ida%`#nm*6ZtbeHB_Eowae9EhY)-&exyRIG?m^_S(gyx^9NU)&PjP9~
+*@99Jn9Bw?xL0;%E_~o}ftMNcrrnpdMi!1pS9f0_SCL(I^0m~AW1JA$L7gE>Y5g5~)GcO0s&~7S)MvK@70mO*<U<~?5TJI)z)ypkw}+gC8Jl9X)fysJ
+sjSg#QDNAM5khz01qy*432y?C8BE3#35250<VH^ymkVtKK}&5wm`S@rCFJzZdGe&m6&xU5v6kPGQ=?qWZj(luK)`X@z5`G_GHPZUalVuG!xOm*xx$S&
+wHg|LPiivC2QLt1Ej-r;&dN6wcf@xV9@yl-ge7sOM1Re8R}_JaK`=O<wKhmT!Z%T9KM+)y%<D?dGLTAbx`?DI$(t22XgLyJso-}OfeU~P9`*HV_Mt)9
+ps0)W`Z{qvC6QHY=;3b$Sr<Shl2G}xDNlk8uJCvK*l#117wgr}m}w*as|a|IlAPpb+0{)o9o;OMYDhj$cSvctAy6DH(>Goo=}PH6D8N-Av%odn2ZW8r
+Z`M;MQ)y<EJUZzJx&o)GW5I9fZPU-8vPqm4$tZ~MU{Y!RHByF!(|7^E#%W;VO$6{ds}%c6BFGVnP;E$ILmC950jwq<4fxd~$9vI$wke~C;wM7Zlf!Ax
+9q&0p0)_*Adg$v#b4`mt7QtO7=>#aDKU8yi6qW3G2y|A`&W8vF%ulyv2*(g<4{p~vk?9{)V3hLP(Q}L*zx=)}s2u-eIMiks#ehn@c2i^afr*EREn;LY
+@QaAq1kOc%?euM@|K{b;gkRWQ3Hy-%_bUBc1J#%wW&e}KV!E52)#s=@J3ssT*%M3508A>u=q7;j`y^o}e*E^rmA|D3wvqd1<OE5o!3B3)8h}>1X#<!T
+HEUBjvTc0q1jSCMj)-yQPS=~8@jSx3a{_jYJbF52-D2BR&~l!e?k=+8jhw|zAqo`EMoPAn38>Og3>eM(PL)_KC*u=}WX!GMFK5s_r>ECyjOX*cMFxa4
+>O2PZ)1+5PXi0o2jsB-8t`W*#9^kOtA!bBF=ReMj<U~kbZ%>tldtqR%7_V}?kx<Yv<URN19$5*4)knTl_k&Qh(bL?=9J%>BG_1lh|1Mx27e)~Z{i};%
+H#3ns#+VS<5D>f*9LGgSg6_KG%w+mO{(g0P&6gV;A(rULYAR7&6dj39<(h)-aHFZZZV;*Br1$XczSYZ3c~lICTyFV6V{B!LEpB=!-1VRksHlE~agsR>
+CoAbj^qMH^VZ?bQ6Y-X1&CO1s{N*rGhUL{;Of^@J#0q8~c@oM!*_VoXDqPdn)MDKkFK-Lr7#mCdDJ=EgDr6bxA#zL&C;KD{6a~(ozL|_Ak>g6s9u7{d
+TpL}QcjdkS6p*FSZN><ZJ;hsfUjpmSctCCUImIrV(8DC&(>HITzp1Zt-`B4AG@7bz9IOM$GA*aqkvAF8`M_1v_S#8QCyLw;)xoF2tLh$!-zFRcO1*b$
+O63NJK)!O1Qed-tW1B`Hh>RxJH<${D7K=pk{+8-NE4O@`bDIE?Q%CJ>YwNnvSVhQZvqGRg2g<)X*gcHCE+I>|9V&8_RBpX`?^?gh<4DzDs?k(MaCW%6
+qz>^rL-FC09M{1NoSgK?ph|gz2?7QQC#^N2IZWV!lJ8U4tP&(<f@)&{B&wna*t(oxKDt@YmBhY%!ty8t@_3Xy$lbdF`-2PYqNL13k!&A*uEvbKY!WdP
+5<<|;>;nA#^j7|Qyy1u+vj+Rr#@|Qw6egLux|3<?dX{5{u&yTxK2%?7LVUmoe{f`teYpwGvd4|p_o#>Xpd@V9>{SEcT?Y-WXxgqA?hqbbs#Ut2To(>9
+pM?o8{VAq7j}Gh#Bvs=!-D^}0-^=vv5KSb8Grzl5vTjO0@~%oT38?bd*~8k?!L*712d9ZFGlE3t7j@R?TI>p;J;c}LM}cvqi&#{9sWoNrXjn#j_BJkO
+m)VMla>q{u*7dOA+e*X0yNw>+kzPtz4GcnJQ~=6FT&^<Vf-zqalpglJ`<W(r_DQ)*0X>A+s>u9Z_>HI3KnP%h@=+@a1XGZ3zSL`C23_U`tjA8^@QMhO
+4gD(brVH91RTZ7RcngifsSF8$fT<W-U5Ud|J@cTjt7iLZ(EnW)1R*t0Y5)ydNrTP=_qnBoG1h}%9mmer5#3vTrkzCaqnMwY5sq|~PE~<Q3eeudBNe@4
+V<0)PMC{P1)v^O^Vo<BvuL@<%jf>m2`!ip5!zG<Qc}Pbd9=0mx6SBR$lc4OxS*O9g61Yy-`i$GY4kYgHT0+E}usnAs{PSn$FT@$H3U{y)sorb+sgY)_
+Ued@J{R;7Yyxsg?+nd|E?oF{zn+(ceKWlsx-`IKcjrI^OYfuMulNh1cFxx1AX3oX!2x4|x^N{gjKoFl?RR`__7eX<Jc$$mGKP0eHP%tkuwY`_)w`^pt
+R()<PdqDK_>PcqL*K+!Pek-Ol|9HxDb)el;UCi2gDY;%(Hhhx`DFxVX17Dot4h{Es!bTSuLfPWk=fFQTpYD*H<oaZb@^)bwMdbCeD17B3RG79pm_`v7
+ML-=B#b^~e3s1&TndW8657L7#uJqA&#%LVSS@Qdn>AU-z&20i&C2^iaQ1NuVAn=RerVj?hH!HU~{UsaR-hV#KP~_w^zssEHcW*5j8v)n8aUjK+4-A>N
+V0#rDlcce|zo)m%LMq**PDb$rM!UX*`zE-`mMf5t(T6Ls289r89f|Y?p!&@b+1Tg;ROT$wL$bV+izS?Ls1y-1@4Cxm3Z4-|^u|ps_Zmf`sOxDAOLxMq
+7YGE!9nd-0AAn3YO-Zgd&04q{9ln$IJk{-;6hYSeA(=76qgpren@zV*P^!Gz9&TmN(pdvS+0^k`5DF*#=s->(f!T}sh)lsdbviPnBl`|_465!V{)+x6
+j_&>A-s0Zm<lf)z{c!K)5rPAm!KQB83?PYGEM*{nmcviG_?b*CiZ}FN^&ek;>49$8c`K)O!F*~#*0F$p@KOqvuSNEvh3!<F%^VI9JSmpUtNAy_LBPJC
+X+Vn30;fU_V(HQJ!}Rio&%9m92h|HDtVm;C_lN~<>%~P`beTDKXI<HD#$1JTO*n0o+DW6aEL}ZeY%6^xliSR1NAim``7)@EoIukgy9b73`xNSD(fZvw
+qu5uRgeI302~S~N4Hc+d-%P?qd%NvlU3aH*svGS=X)S=ud|n3U0FGs}e^1#05iAs8MJ?OW_VAY3C9QX}>xD(i&fOy$hJ%jaGKB>p<l)r%=o1z=#y!S5
+<#ApGMQp{f0CoFC6wXMCw#8A1B2HF|X-t&j_b0-(D?26vSE$I$+Z1z}u6247G_lXW5H@sC`x-+-qqWh4O-%Yb>1uS-E1Rq|yVMzNPZUI00(E-v^r+$f
+@3SU3356YQAm*1X4|yLI+jWguh{tt68I^e+SDwF4&IB9DAzvR_1mk_vCK686OONTQ*5W&Umo)kxd)&n_>@`|)LIg^=NE7B!VI{+JsY)%mOVrUJXFR2!
+%Tp1PqtRkKTaHE_7d83jG95FyKL)Zjz>z65KQeTYkDv5-(UBz_9%kCS5TVYjl-*2uE}09cOVf6W$P{;0g3fsezef709(FLFV9uHt9_mP|2;YyMUMseq
+1-j&&8_zrO<_(Ds(Q&pF@bsu?IxS+CrY7QHw6l~S)LQ*p_GkG;EiR?WR2ui%k4zv;5ohuor!R{_NhbyFvhwb{(gQbu`SfZNQS|AdrAHe;wDj-EtoxL&
+5r*P)a;rIa=8KB381CLB8#rVIqYKzEqXNVTkYbuSK%DSiM~G_JSO*upWw9B>`S9sd`59mA_|``Y`(XJoOwv@67lhI~4ATLP$B>gdJ4s1c+bT!J*Cr5M
+(i}t*_4G7G_zZ*^cx~>@eRIxp!4hQgbhKKIs@WTNc7>ny&CPf{LEfS~^c`I&;u)ZL=BNx;POHQ=v)BngzNiE~w)Ks&G|aKJnQbStM3cl58_hR|aWhOm
+`WPDdTPL}oxJX1FoW*=9xA2(g3^G&~nkecH^!3g^UO~~kd-#DWUv&esaM$;8H!%8s`sf(4=lGmKmc=vJ7Z-U8!?IHUMr6zG$7(shJ-Ki_vxWhq?_TIr
+th0WL02Fcx-vXTB35USvp>y1$?#|`UbMij%lbiL7X_OxFC+Ofv2=#R3OO)NdYed0N$U;f-nnCeIpfWJ#8|2Ti7#YTFb~m%lenycWFg)VmgrDG1pfXBN
+2F$iE^~&l?SMWCU?~_x}U14h?-$Z6B{nY@pXDb@rqM`z?w{kqYfg4$#=TPx3zoveRHrD6kLI=aw2H$jQVS?>hI|bP}QT8|+Y->Rud*=^Mt1-fF>sl?D
+!G5ux5}gbEpU2IEE1NBV0mS+-K)D2O;H44N)6vN56>sLNiy}W}+KONo<XG4z=Rf@L`1v<4aWu*~x4SQzR=1O5JE9Bt!(9-EKwtMFGQ+T~zOQX}muPvS
+3-m8NF+&;dANPYAK)>i;vb6xGk(hct-#KE4{S40~TfpBQ^dFk|D5iT}j6>9kHmU8fN(zF!B8I?_uBh))UN#lCl?VT@j^e8y(r5MAfjl!T0%bdrgMBbO
+i{66}b`|Q=Rh_4dl%7WLr`Y2~^JyAwsdA)MQ3AhLvC>C-bD-yn#d;9;DZS3_!+K5lJFY79PfJa-n|zDEpWa@q+)Q~&x!mg;rn=FmK7Zh|6X7bk1k~l`
+?Rr|hbu*xN_~60l!Gi}__a_|w=7!2*A(wcI;8Fh{5O_Tp8NE;v`iLUOVH?zA5JdsutDXP#{{i)&YuE
 DRYDOCK_END
 }
 

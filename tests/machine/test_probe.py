@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder import process
-from builder.machine import Gpu, Machine, detect, fit, linux, macos, nvidia
+from builder.machine import Gpu, Machine, OtherGpu, detect, fit, linux, macos, nvidia, others
 from builder.profile.target import Target
 from tests.conftest import ROOT
 from tests.support import Sandbox
@@ -295,6 +295,37 @@ def test_the_gpus_that_nvidia_smi_lists(capture: str, gpus: tuple[Gpu, ...]) -> 
 def test_driver_and_cuda(capture: str, driver: str, cuda: str | None) -> None:
     text = captured(f"{capture}.summary")
     assert (nvidia.parse_driver(text), nvidia.parse_cuda(text)) == (driver, cuda)
+
+
+@pytest.mark.parametrize(
+    ("capture", "command", "gpu"),
+    [
+        ("mi300x.rocminfo", others.ROCMINFO, OtherGpu("rocm", "AMD Instinct MI300X", "gfx942")),
+        ("strix-halo.rocminfo", others.ROCMINFO, OtherGpu("rocm", "Radeon 8060S Graphics", "gfx1151")),
+        ("arc-a770m.clinfo", others.CLINFO, OtherGpu("xpu", "Intel(R) Arc(TM) A770M Graphics")),
+        ("arc-a770.xpu-smi", others.XPU_SMI, OtherGpu("xpu", "Intel(R) Arc(TM) A770 Graphics")),
+    ],
+)
+def test_gpus_of_other_makers(capture: str, command: tuple[str, ...], gpu: OtherGpu, tmp_path: Path) -> None:
+    assert others.found({command: captured(capture)}, tmp_path) == (gpu,)
+
+
+def test_amds_gpus_are_known_to_the_kernel_too(tmp_path: Path) -> None:
+    put(tmp_path, "sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 96\ngfx_target_version 0\n")
+    put(tmp_path, "sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 1216\ngfx_target_version 90402\n")
+    assert others.found({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12.1\n12.1\n", "[N/A]\n", 'Field "compute_cap" is not a valid field to query.\n']
+)
+def test_what_is_no_capability_is_none(text: str) -> None:
+    assert nvidia.with_capabilities((Gpu("Orin (nvgpu)", None),), text) == (Gpu("Orin (nvgpu)", None),)
+
+
+def test_capabilities_come_in_the_order_of_the_gpus() -> None:
+    found = nvidia.with_capabilities((Gpu("NVIDIA GB10", None),), captured("gb10.capabilities"))
+    assert found == (Gpu("NVIDIA GB10", None, "12.1"),)
 
 
 # --- All at once ---------------------------------------------------------------------------------------------------

@@ -12,6 +12,7 @@ from builder.lock.model import Artefact
 from builder.machine import Machine
 from builder.machine.fit import numbers
 from builder.machine.model import counted
+from builder.profile.architectures import Kernels
 from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
@@ -150,6 +151,37 @@ def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | Non
     if numbers(machine.cuda) < numbers(newest):
         found += "; enough, as is any of the same major release"
     return Diagnosis("CUDA", "ok", found, wanted)
+
+
+def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosis | None:
+    """Whether the locked torch has kernels for the GPUs here; None where the profile is for no CUDA."""
+    if target.accelerator != "cuda":
+        return None
+    known = [gpu for gpu in machine.gpus or () if gpu.capability is not None]
+    if built is None or not known:
+        what = "which GPUs the locked torch has kernels for" if built is None else "the compute capability of a GPU"
+        return Diagnosis("kernels", "skipped", f"{what} is not known; drydock verify tries one")
+    good = [gpu for gpu in known if built.run_on(gpu.capability or "")]
+    found = ", ".join(counted(f"{gpu.name} has compute capability {gpu.capability}" for gpu in known))
+    wanted = f"one of {built.words}, by {built.build}"
+    if len(good) == len(known):
+        return Diagnosis("kernels", "ok", found, wanted)
+    if good:
+        mend = f"CUDA_VISIBLE_DEVICES={','.join(str(known.index(gpu)) for gpu in good)} leaves the others alone"
+        return Diagnosis("kernels", "warn", found, wanted, mend)
+    mend = "`drydock profile detect` shows the profile for this GPU; or require another torch, for another CUDA"
+    return Diagnosis("kernels", "fail", found, wanted, mend)
+
+
+def unused(target: Target, machine: Machine) -> Diagnosis | None:
+    """A GPU beside a profile that computes on the processor; None where there is none."""
+    if target.accelerator != "cpu":
+        return None
+    found = counted([gpu.name for gpu in machine.gpus or ()] + [str(gpu) for gpu in machine.others])
+    if not found:
+        return None
+    mend = "`drydock profile detect` says which profile uses it, or why none does"
+    return Diagnosis("GPU", "warn", f"{', '.join(found)}: goes unused, the profile computes on the processor", "", mend)
 
 
 def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) -> Diagnosis | None:
