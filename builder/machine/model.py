@@ -40,9 +40,9 @@ class Machine:
 
     `system` and `machine` are what `uname` says. `performance_cores` and `efficiency_cores` count physical cores of the
     machine; `usable_cores` counts the processors that this process may use at once, by its affinity and by the quota
-    of its control groups. `memory_limit` is what the control groups allow, None for no limit. `gpus` is None where
-    nvidia-smi is there and fails; `cuda` is the newest CUDA that the driver supports. `others` are GPUs of AMD, and of
-    Intel.
+    of its control groups. `memory_limit` is what the control groups allow, None for no limit. `wired_limit` is what the
+    GPU of a Mac may hold, where somebody has set that. `gpus` is None where nvidia-smi is there and fails; `cuda` is the
+    newest CUDA that the driver supports. `others` are GPUs of AMD, and of Intel.
     """
 
     system: str
@@ -58,6 +58,7 @@ class Machine:
     memory: int | None = None
     memory_limit: int | None = None
     memory_free: int | None = None
+    wired_limit: int | None = None
     disk_free: int | None = None
     gpus: tuple[Gpu, ...] | None = ()
     driver: str | None = None

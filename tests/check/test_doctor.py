@@ -268,6 +268,16 @@ def test_a_gpu_that_goes_unused_is_a_warning() -> None:
     assert state(hardware.unused(profile.target, amd), "AMD Instinct MI300X (gfx942): goes unused") == "warn"
 
 
+def test_a_mac_whose_gpu_may_hold_nearly_all_memory_is_warned() -> None:
+    said = "iogpu.wired_limit_mb: {}\n"
+    for limit, expected in (("0", None), ("16384", "ok"), ("23552", "warn")):
+        outputs = dict.fromkeys(macos.COMMANDS, "") | {macos.SYSCTL: captured("m4.sysctl") + said.format(limit)}
+        machine = replace(mac(), **macos.facts("arm64", outputs))
+        found = hardware.wired(machine)
+        assert (None if found is None else state(found, f"iogpu.wired_limit_mb = {limit}")) == expected
+    assert hardware.wired(linux()) is None
+
+
 def test_command_line_tools_matter_where_something_is_built_from_source() -> None:
     _, locked = shipped("m4")
     assert state(hardware.compiler(locked.packages, "/Library/Developer/CommandLineTools", mac()), "varint") == "ok"

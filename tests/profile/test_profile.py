@@ -746,3 +746,8 @@ def test_rl_swarm_has_its_packages_its_trainer_and_the_options_of_its_launcher(n
 
 def test_cpu_has_a_trainer_of_its_own() -> None:
     assert BUILT_IN.profile("cpu").trainer.file == "trainers/tiny_lm.py"
+
+
+def test_mlx_on_a_mac_is_guarded() -> None:
+    assert BUILT_IN.profile("mlx").memory_guard is not None
+    assert BUILT_IN.profile("mac").memory_guard is None

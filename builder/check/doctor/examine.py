@@ -134,6 +134,7 @@ def _machine(
     yield hardware.kernels(profile.target, kernels_of(profile.target, packages), machine)
     yield hardware.unused(profile.target, machine)
     yield hardware.compiler(packages, told.tools, machine)
+    yield hardware.wired(machine)
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)

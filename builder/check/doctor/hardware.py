@@ -25,6 +25,8 @@ _IMPORTS = 324 * 2**20
 _IMPORTED = {"torch", "transformers", "accelerate"}
 # gensyn-ai/rl-swarm issues 59 and 369: Macs of 16 GB whose trainer, without PyTorch's limit, took all memory.
 _SMALL_MAC = 16 * 2**30
+# What macOS itself leaves at the least where it decides: a quarter of 16 GB (Metal, recommendedMaxWorkingSetSize).
+_LEFT = 4 * 2**30
 
 
 def is_here(target: Target, machine: Machine) -> bool:
@@ -230,6 +232,19 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
         mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, mend)
     return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
+
+
+def wired(machine: Machine) -> Diagnosis | None:
+    """On a Mac, how much its GPU may hold, where somebody has set that; None where macOS decides, and elsewhere."""
+    if machine.wired_limit is None or machine.memory is None:
+        return None
+    left = machine.memory - machine.wired_limit
+    found = f"iogpu.wired_limit_mb = {machine.wired_limit >> 20}, of {gib(machine.memory)}"
+    if left >= _LEFT:
+        return Diagnosis("GPU memory", "ok", found)
+    mend = f"sudo sysctl iogpu.wired_limit_mb={max(0, machine.memory - _LEFT) >> 20}; 0 leaves it to macOS"
+    wanted = f"{gib(_LEFT)} left for macOS, which else panics or freezes (ml-explore/mlx issue 3186)"
+    return Diagnosis("GPU memory", "warn", found, wanted, mend)
 
 
 def _detected(profile: Profile) -> list[Detect]:
