@@ -296,6 +296,9 @@ class Generated(Model):
     """The program that patches an existing installation; written where it is named, and by `render --standalone`."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
     """The script that brings an existing virtual environment to the locked versions."""
+    committed: bool = True
+    """Whether `drydock render` without names writes them; those of a profile that is only run by its name need not be
+    kept, as `drydock run` renders what it runs."""
 
 
 class Bench(Model):
@@ -413,7 +416,15 @@ class Profile(ProfilePart):
     @property
     def memory_guard(self) -> MemoryGuard | None:
         """The guard of a supervised run."""
-        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited else None)
+        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited or self.uses_mlx else None)
+
+    @property
+    def uses_mlx(self) -> bool:
+        """Whether it trains with MLX on a Mac. By default that stops at half as much again as Metal recommends (mlx,
+        set_memory_limit): more than such a Mac has, and macOS then panics (ml-explore/mlx issue 3186).
+        """
+        mlx = any(re.match(r"mlx(?![A-Za-z0-9])", text.strip().lower()) for text in self.packages.requires)
+        return mlx and self.target.accelerator == "mps"
 
     @property
     def unlimited(self) -> str | None:
