@@ -149,7 +149,8 @@ def _compiled(
 ) -> tuple[dict[str, str] | None, float | None, str]:
     """What `uv pip compile` of the same file has, for how long, else why not; of other formats what they require."""
     python = str(data["python"]["version"])
-    command = ["uv", "pip", "compile", "-q", "--no-header", "--no-annotate", "--no-sources", "--python-version", python]
+    uv = str(Path(sys.executable).parent / "uv")
+    command = [uv, "pip", "compile", "-q", "--no-header", "--no-annotate", "--no-sources", "--python-version", python]
     command += ["--python-platform", _UV_PLATFORMS[chosen.platform]]
     requires = data["packages"].get("requires", [])
     assert isinstance(requires, list)

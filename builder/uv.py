@@ -510,6 +510,32 @@ def finds_python(version: str) -> bool:
     return process.run(questions(version)["python"], env=environment()).code == 0
 
 
+def audit(packages: Sequence[tuple[str, str]], python: str, folder: Path, service: str | None) -> list[dict[str, Any]]:
+    """What `uv audit` finds for packages, each by name and version; rows of its "vulnerabilities".
+
+    `service` is where OSV's API is, instead of its own place. `folder` is an empty one. Raises ToolError where it could
+    not be asked.
+    """
+    registry = {
+        "registry": default_index() or parse_default_index(process.run(question_of_default_index()).stdout) or ""
+    }
+    rows = [{"name": name, "version": version, "source": registry} for name, version in packages]
+    project = {"name": "profile", "version": "0", "requires-python": f"=={python}.*"}
+    (folder / "pyproject.toml").write_text(tomli_w.dumps({"project": project}))
+    own = {"name": "profile", "version": "0", "source": {"virtual": "."}, "dependencies": rows}
+    lock = {"version": 1, "requires-python": project["requires-python"], "package": [*rows, own]}
+    (folder / "uv.lock").write_text(tomli_w.dumps(lock))
+    command = [executable(), "audit", "--no-config", "--preview-features", "audit-command,json-output", "--frozen"]
+    command += ["--output-format", "json", "--directory", str(folder)]
+    command += ["--service-url", service] if service else []
+    done = process.run(command, env=environment({"NO_COLOR": "1"}))
+    try:
+        found = json.loads(done.stdout)["vulnerabilities"]
+    except (ValueError, KeyError, TypeError):
+        raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr)) from None
+    return [row for row in found if isinstance(row, dict)]
+
+
 def forget(packages: Iterable[str]) -> None:
     """Delete what uv's cache has of some packages (`uv cache clean`). Raises ToolError."""
     done = process.run([executable(), "cache", "clean", "--no-config", "--quiet", *sorted(packages)], env=environment())

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from builder.author.importing import Options
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import read, text_of
 from builder.author.importing.target import Chosen, with_cuda_of
-from builder.author.importing.workflow import named, notes
+from builder.author.importing.workflow import named, notes, set_trainer
 from builder.author.importing.write import profile_text
 from builder.author.kinds import extra_for, here, match_for, sensible, target_for
 from builder.errors import LockError, UsageError, Where
@@ -35,8 +36,11 @@ from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
 ATTRIBUTES_FILE = Path(".gitattributes")
-_SOURCES = ("requirements.txt", "pyproject.toml")
-_TRAINERS = ("train.py", "main.py", "run.py")
+_SOURCES = (
+    *("requirements.txt", "pyproject.toml", "setup.cfg", "setup.py", "environment.yml", "environment.yaml"),
+    "pixi.toml",
+)
+_READ_ANEW = ("requirements.txt", "pyproject.toml")
 
 
 @dataclass(frozen=True)
@@ -68,13 +72,11 @@ def start_project(
     chosen = {kind: target_for(kind, machine) for kind in kinds}
     imported = read(source, chosen[kinds[0]], Options()) if source is not None else Imported()
     chosen = {kind: with_cuda_of(one, imported, text) for kind, one in chosen.items()}
-    if not imported.command:
-        found = next((one for one in _TRAINERS if Path(one).is_file()), None)
-        imported.command = ["python", found] if found else []
     name, path = named(Options(name=name), imported.name or Path.cwd().name)
     own = own_code(source, path, imported)
     if own.code is not None and not imported.command:
         imported.command = command_of(own.code, Path.cwd())
+    trainer = set_trainer(imported, source or Path(PYPROJECT), chosen[kinds[0]])
     begun = _Begun(name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path)
     texts = begun.texts()
     folders = {one: Path("generated") / one for one in begun.built()}
@@ -100,7 +102,7 @@ def start_project(
             made += _add_attributes()
             # The last step: what it changes of the user's is never to be undone.
             added, hook = _add_hook()
-    said = begun.notes() + ([own.note] if own.note else [])
+    said = begun.notes() + [note for note in (own.note, trainer) if note]
     # What a file says that a lock cannot have, the lock has said.
     left_out = [one for one in imported.left_out if not begun.refers or (not one.expected and not lock)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
@@ -131,7 +133,11 @@ class _Begun:
     @cached_property
     def refers(self) -> bool:
         """Whether its profiles read the project's own file; not where that says what a lock cannot have."""
-        if self.source is None or self.path.absolute().parent.parent != Path.cwd():
+        if (
+            self.source is None
+            or self.source.name not in _READ_ANEW
+            or self.path.absolute().parent.parent != Path.cwd()
+        ):
             return False
         extras = {extra for extra in self.extras.values() if extra is not None}
         chosen = next(iter(self.chosen.values()))
@@ -210,8 +216,10 @@ def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporte
 
 
 def _is_project(path: Path) -> bool:
-    """Return whether the file has requirements: a pyproject.toml may only configure tools."""
-    return path.name != "pyproject.toml" or "[project]" in path.read_text(encoding="utf-8", errors="replace")
+    """Return whether the file has requirements: a pyproject.toml may only configure tools, and so may a setup.cfg."""
+    text = path.read_text(encoding="utf-8", errors="replace")
+    wanted = {PYPROJECT: r"^\[(project|tool\.poetry)\]", "setup.cfg": r"^install_requires\b"}
+    return path.name not in wanted or re.search(wanted[path.name], text, re.MULTILINE) is not None
 
 
 def _add_attributes() -> list[Path]:

@@ -16,6 +16,7 @@ from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
+    AdvisoryName,
     CommandName,
     Day,
     ExtraName,
@@ -299,6 +300,9 @@ class Generated(Model):
     """The program that patches an existing installation; written where it is named, and by `render --standalone`."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
     """The script that brings an existing virtual environment to the locked versions."""
+    committed: bool = True
+    """Whether `drydock render` without names writes them; those of a profile that is only run by its name need not be
+    kept, as `drydock run` renders what it runs."""
 
 
 class Bench(Model):
@@ -315,6 +319,13 @@ class Bench(Model):
     """How the trainer's output tells of a step: a regular expression with a group for its number."""
     outcome: StepPattern = r"\b[Ll]oss\W{1,3}([0-9.]+(?:[eE][-+]?[0-9]+)?)"
     """How it tells what it has come to: a regular expression with a group for a number above zero; the last counts."""
+
+
+class Audit(Model):
+    """Known vulnerabilities, as `drydock audit` sees them. Nothing of this is in the key, in a lock or in a script."""
+
+    acknowledge: dict[AdvisoryName, Annotated[Text, Field(min_length=1)]] = {}
+    """Advisories that are accepted, each by one of its names (GHSA-…, CVE-…, PYSEC-…), with the reason."""
 
 
 class ProfilePart(Model):
@@ -353,6 +364,8 @@ class ProfilePart(Model):
     """How `drydock run NAME --supervise` looks after the trainer."""
     bench: Bench | None = None
     """What `drydock bench` runs."""
+    audit: Audit = Audit()
+    """Which known vulnerabilities are accepted."""
 
 
 class Profile(ProfilePart):
@@ -407,7 +420,15 @@ class Profile(ProfilePart):
     @property
     def memory_guard(self) -> MemoryGuard | None:
         """The guard of a supervised run."""
-        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited else None)
+        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited or self.uses_mlx else None)
+
+    @property
+    def uses_mlx(self) -> bool:
+        """Whether it trains with MLX on a Mac. By default that stops at half as much again as Metal recommends (mlx,
+        set_memory_limit): more than such a Mac has, and macOS then panics (ml-explore/mlx issue 3186).
+        """
+        mlx = any(re.match(r"mlx(?![A-Za-z0-9])", text.strip().lower()) for text in self.packages.requires)
+        return mlx and self.target.accelerator == "mps"
 
     @property
     def unlimited(self) -> str | None:

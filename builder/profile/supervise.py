@@ -65,7 +65,7 @@ class Supervise(Model):
     sample_every: Annotated[float, Field(ge=0.5, le=3600, strict=True)] = Field(default=5.0, alias="sample-every")
     """How often what it uses is written down."""
     memory_guard: MemoryGuard | None = Field(default=None, alias="memory-guard")
-    """There where it is given, and where a setting acknowledges mps-unlimited-memory."""
+    """There where it is given, where a setting acknowledges mps-unlimited-memory, and where MLX trains on a Mac."""
     log_size: Annotated[float, Field(gt=0, le=10**5, strict=True)] = Field(default=10.0, alias="log-size")
     """MB of one log file."""
     log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)

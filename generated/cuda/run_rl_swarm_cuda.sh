@@ -33,7 +33,7 @@
 #   types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0
 #   uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 9aa9524ecde8a18e39f0814336d6b55cfef2a7afa172768294e7431f914fea34
+# Drydock 0.1.0, machinery sha256 de3447c4d17844864608fe7560b9ee0b3a9b46c220c4c8d5d384bc0ee6f6427d
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -53,7 +53,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=9aa9524ecde8a18e39f0814336d6b55cfef2a7afa172768294e7431f914fea34  # of the Python below
+_machinery=de3447c4d17844864608fe7560b9ee0b3a9b46c220c4c8d5d384bc0ee6f6427d  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -272,8 +272,65 @@ check_folder() {
     "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
 }
 
+
+# ask_nvidia [ARGUMENTS]: what nvidia-smi prints, or "failed". A broken driver never answers: it is given ten seconds.
+ask_nvidia() {
+  sleep 10 >/dev/null 2>&1 9>&- &
+  _timer=$!
+  {
+    _smi=
+    trap 'kill "$_smi"' TERM
+    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" 2>/dev/null 9>&- &
+    _smi=$!
+    wait "$_smi" || printf 'failed\n'
+    kill "$_timer"
+  } 2>/dev/null &
+  _asked=$!
+  { wait "$_timer" || :; kill "$_asked" && wait "$_asked" || :; } 2>/dev/null
+}
+
+# check_gpu FUNCTION: calls it with what is wrong with the driver or the GPUs: the trainer would fail in its first step, or
+# go on on the processor.
+check_gpu() {
+  [ -z "${DRYDOCK_ANY_GPU-}" ] && [ -z "${_gpu_checked-}" ] || return 0
+  _gpu_checked=1
+  _anyway='drydock profile detect shows which profile fits; DRYDOCK_ANY_GPU=1 goes on all the same'
+  command -v nvidia-smi >/dev/null || [ -x /usr/lib/wsl/lib/nvidia-smi ] || {
+    "$1" "$_name needs a GPU of NVIDIA, and there is no nvidia-smi here" "its driver brings it; $_anyway"
+    return 0
+  }
+  _found=$(ask_nvidia)
+  case $_found in
+    *CUDA*Version:\ *) ;;
+    *failed | '')
+      "$1" "nvidia-smi fails, or does not answer" \
+        "run it, and read what it says; after an update of the driver, restart the machine; $_anyway"
+      return 0
+      ;;
+  esac
+  _found=${_found#*CUDA*Version: }
+  _found=${_found%%[!0-9.]*}
+  case $_found in
+    [0-9]*.[0-9]*)
+      [ "${_found%%.*}" -ge 12 ] ||
+        "$1" "cuda is for CUDA 12.4, and the driver supports $_found" "install a newer driver; $_anyway"
+      ;;
+  esac
+  _runs='' _other=''
+  _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
+  for _capability in $_found; do
+    case $_capability in
+      5.[0-24-9]|6.[013-9]|7.[013-9]|8.[0-689]|9.*) _runs=1 ;;
+      [0-9].[0-9] | [0-9][0-9].[0-9]) _other=$_capability ;;
+    esac
+  done
+  [ -n "$_runs" ] || [ -z "$_other" ] ||
+    "$1" 'torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0, and this GPU has '"$_other" "$_anyway"
+}
+
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
+  check_gpu die
   check_folder die
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
@@ -565,8 +622,14 @@ isolate_uv() {
 check_machine() {
   _wrong=
   check_platform
+  # Also where it is only built, as on a machine without a GPU for one that has one: then it is a note.
+  case $_action in run) [ -n "$_wrong" ] || check_gpu report ;; build) check_gpu note_lack ;; esac
   [ "$_action" != run ] || check_folder report
   [ -z "$_wrong" ] || exit 1
+}
+
+note_lack() {
+  say "note: $1"
 }
 
 check_platform() {
@@ -1868,161 +1931,176 @@ FuH$@wnrj>YI%$X^Doj1)wq`%fUH&JWqtyU-w{gLP<Cmp%8PzSgk;2XMxHnzt+eF8ZUrWIcOaw0PjnKb
 enrIVaxq)Y>Bi-bgUvFqwch@<+%Rg`stHL(9t0EPkUPMSL^g9YYbRS-+ctrtwh#_CDiKhbb3bUU7vYv}^KsE6f|t38iNO<8H_WbYqsKmIE!cQCKPjop
 I7utt2UIOGZS59!n1RU5d$aZ6WRV;?HCi7^Zp>#BV_CS-ws3=Wp&Bm|cY!gPZ1#c!a_DXJg@NM02-n>(2Z<Cn`;=D=Fo)I+X*H^5hzuY<JzvZ|<!t(F
 yf9f;qK-|h#|&hmxeKidE}Y|OmUD84Hg=zA`|jixr<xN-Qo+erN+Oqy)_QVBTjs#YBP}^Iy>v>{5U@HMuo^A5#lrQ*4r25l++Q4<OhZsjHXYbx)2%>P
-2e+lPV$D`@`8{h@vmN=b$Yjn81&t;LwOn;jSrc8jSM-E#2KjNg*4&Rt3>gh-{Bp#5UkA=-K(dBLi9`dWQ}9mKW-qOS1^ok)|Nr&&t<7y4%eLQH_ebEM
-DqDa|QMQxZ2eXxwx1%IJajcZ>Q`sq+g-eN)#bZg-CMY|)4FCI`Ufn&@0}LoSPWFeyB7k|ndit@}cq|^SVKw#cUrv6b1#nRc$JbBq6zx%O`!&D<0JqS8
-<&#J$OwFykn9c$v+2}ryNvXUa1=gCyX=DdLk>fv?HY~|ysE8Z9UsV{PMx7Wbwr)0WtZ1`ka(nZwl`U?=R+L)JkOSi@DZU1*|M3RE<;nwXL|w+&;80-!
-yW(?Q+%A`t1Ev~n<AM%KQcxlBS4iJ#Iue+M*wWLxG|F(zk^{qAnf+xG5G4kJ{iAlUKUhC{5IGN_^o<I|l9%2yp#uc<@Fq8O#eLm0X72ZFNqSapjQ9q1
-S7B(J-LVMg(9(@uit&J5Uz(or0OT~v@mRBNw}nxZlbCxdI`ax<rMDjogkaAT-upQ&4<t=u4ky~>8XmB|4H@`=!WWCRR?KxN=Qk9mQ_U2=0)M^Fwy*9T
-x#sBI#dhlBx4dmt5I}rSQ^!`Yg{Wr_a?{s+^1EDVr-i2q9vxabYBg+ZfT$(vc}4i{ZpwO4npF`1rhNyKPBTF-sBE(mW429W(WS6xB1?C{LW72m>asZ$
-5?PNXme72N-lK`1&Ki-<DAzW%toW%&fhLN5al67HBq$n&(G#_zj#2xdTyYtUIzq|*I(wwSLv1kT#+Q%9BhHK<pYwLKm~NJJmyKPO&f?kZ+Te(LAHhl|
-=|Hi()$N^94BSL<Ig(kLFVmDKP0gb8ysX~yQ9a#F7xQfssVb6BE{c)g=Eh=T){Ic|&P|^bCG#b-%x%IcK@)k$Ww*7_S#99*Ln9l97SqQGEs3j)?VcJ#
-K^iOS2d|;xivG@9Sf7)PYA{*)vE*-Jcq~6XxP?likUFP^VJ#NEcl!nw*wTh{9L_PAy}+H?PEzRKaSVXXH8Bv_0s6X%t57LkyaBB4M5P`H1UB=HAiMo4
-)C$?OL90Uqu+oeUCH7omL-?dDZ2!<~XrfdTgf<nS{3ijh8pB|YE%jIksJEwgm2BNREjAXMb|7r<`Nm6<Q)7-e$#?1la~T`0!&;6zwa-xfwiLh@=4J-k
-#-G|FjpN-qYtS*$w5uEAc5O}Tel<3HLP7(TAIR0A6i4F_J;h@u!6?hKN^IofM>nN7O=~r0n7owOV8W!=J)mvV>QkA5peKjpVfHDM7`^7Aiif|qjr^m9
-vK>lEaf6rx(#;k_`{RMKW5@BnLCNO0ZVyK<!5v=6SS@F>lz_oI@@2$M5&09tw+okY20!PF1jsn{Vv%El+zRSqBx6iBa|$t$znHWGe_pNTSF`H6E=~NJ
-r>lxeFG--fy@vX6$`?H+VQe24l~w?#t}e6jK#}n6<w$mNcCv&M3PDU#hKT=lFK6>-KGa5jck=S5C$IZGkGL}olD~Tzd6&E2#3VA*XaMWJfc{M4w8ZfN
-+WL*l%#hv;u}ONVins4ZLj8D5*4KcjA6zaQPy<odJHgW3;y(!26aUvn-zV=@X~SQEz>g}ZET(>*higuc6C(Fcs5ouIn+7&N+NL=*zLFNlZ#8^8QMW*K
-AuTn)3PoZKm60nGu9?&>pO)aJ%+UBS@)kM+ZWgl5V>PPJf~!u^6W@D@ouQd8Q<nW3@LEqCZ;!!>R;OoZeKgf{xwt7j7E1_`m5rP$ATngzxgw<*r6i?c
-P13r?$~Z`#yP1;UEz)wI36>>9ZX1^p_T{N(t`{aN!c;BtK50~kIVq)E@g(hdjaGG<wMoOf0QF->BNPWN+%6}V1zdh;kZ-S<8*$3&uH5Y~yvyBQhfS@>
-&o1B;L;w4YEO~rAsq+XYf%0_n6s6s)_x9L?OA*pXM=G*%L7P0)5}q5M1VYh(i$8N~Y<7kegURWcX7toamTdfgHT&1C8=Ki*=R@6Pb^EvD(Kq-#!3Epj
-PV>1vWUtfkHLXJ-G}-=uiHuJ|LILSL6M&T?KWw9s4%;ZWV#7t7wbSe!py2ku(6s8-dh_WS(SkOdzscF!9ZznbYrB4jgV6eZgXf!KzUHgD!jnLu18Uh)
-z1o!l4y>T};o{P|*1@gFf9`{Wf+lg)dfCtRVKDFytjR#C;l7b{;;D!LCCJr5MiFQ*PXou7N&{dI`eCeFa-{0nP#m>jiZZ_!JnjkKQuJe-mgvP(GE*;5
-J+-@&v9(a`gQc4f^CiVxl(BhkI~$Z2@}WZHqf9LrR`adO@w85ykN==jjC8VFOodT8&wIj(IXN^Lhfwh3<qEWuS0&q0>kqTpP0E&<UXW}s()Gx{+{a?7
-jtx9GvKm9|NpCz!9-6#Ezjk!2J8T0_-aRInKhV3oSYnK&MNKT5>;t(4O+HNSeBipvkv!X}OIJDban_3ehjZ`jayB6wWp;aGo!m!kY^4T>*;OxH);8iT
-vg+Y9Hom1c3c~k*;kYNkB#LG;VX<o?UGx!_a2ylb7d<3b8ICoyv}^IrWlZ`k-mB>yLG;tT7ne10C8nm~HwJ|hOL&yGTS~rJ<tBB-_l_d^)PGS#k=>;i
-^Lk|xxfZ|p0Py=pltVwRlKuooqyA{nfp)?Mpj7msME%I+4#7RmkRL?wxW{sbvyndWO)P}^*xq5y%8(Rpa|Sq7)Z6o1Zfu8duH#D^>wQE(4pR{B;MaGB
-YX2lhs}L;mL(tA24&)!wmWu*~uEhl=sJ~qdd#W3qExo~tz8D0?1eyNLn<4oQB7%Uupb2Wb^i!zMIO1}dH#v^DEQ+i;%yPLyG4VC-NHh~a&-U?%E%w0a
-A?<oT!2bsMW&ohXn#D!)8S&I#O>Ssnhf5bJ-XDf7<0-om@TS3Q+FWed{N`O!DKiQ9(i@!2seo#8Pu9GFN3h49;7|Hf3LOoHpO3?@NAb_c^ixKXH7u|c
-7`#MJQxJt_JK@3WY{~sz<pUB`IB&1#-4`K}KQ`t_==bQID3%05sZv3J2N+;G?03Fhv(n4nQ5O=@FUO^1<oRjMPpPSD%ui%0@=_QTS&kbwYcu158jT-%
-w?(`?@^vts8butjGU*z1wuclw-|%=4#pjf(TSwHd*49xI*ejreRnHcxTRG`%>9YvBRWSzp^Cp;s&6lmA?pWx7u+>oZu7mnSs)I9-!8kf>B%<4p$wMqU
-_*1z}xt;9<Bet4Al`t+n1SMzF%Ptqbt6*cA)h*y-U7a)?r4$Q(e6gru9gB!wc^%dxPRo|-#?+Q<#}Vr*T!N9I;_rIIe~L>~2&q;99eE4=E;p>HCE{;F
-m}N7yD$G(%aot}?MO8A<FKUW8;m>6JsgLcz=mayChrsP8l@0rw*#1P*FRx2=Mm3UBB^!j!K`K^j&Fk2=5TlMM7sRXkr~TM~E5JS)mIG$-)N(EFw1_&l
-j{x;DwLPck9LA733X|G*Y;2oRCj`mP1`p^dxS;Tszh{q|Hg#k8jan7zOiAzC4*cBt<b6SGzKnsti<#MX2_~55RhA5_%~_|LH8)G`QL6f}Bv!*%Yh<m_
-CLcL)1+4~HJ>dXt_+ai~!OMk$lnDbm$$=BV5{J88oDwA@Ffat$q-2ULdBP=lp92C$qm2YW+W<+(@*bmY;1P#T1!V5k?DEoGLT+YDW++*FaDP#2*wjqn
-S}mMa${*N$$fY3U)$FIqS>OHhesOtw1$T!hKY#a%zna&`@W5>!^_*Pr$_6+qIZ+BpRpW$`87ZcFejS_g{fgs6L+~o#v)_5bWPh_OO)waAvj2XRd>Pao
-E+ej5ydO8Vg5~{IS+Yq%bKx0^8#NENR<T}-v8hW;fg354f^UL=OQo<!0O)a0rYrQ}#z@)b!y_=(#CU}CTJi2hsumc=F8fiVB^%8*aW!hou+o)Agk|$l
-yu14gj@l97^lrwkW%pQjg(|o1K-@Rt7O|s{SlDe${fwF$nKIMMod<=Dy)RPj15^ElMdGDJLbPm0Q#!Wnr(FVPk0nmA2|A(iXct~{&cuBkdl?4274E2h
-FI+~CVgqT&#kkO=G8y~T&fBFN@petcg4j`Z<+eHhnOmbr%zw+m!;p~Z4S*Elv*-m7)A3hnG>0D{s(C6WtO&FJT2BpM+>GY^0Zn^PBTkR$lcUTe9yE6b
-_taf9uj8X}ACn0=U|&W}*s&;NwbQ90j_;{sq@T?ubYuwhC17(N(A4hh0R!9670$Xnj{>>pa;q1pV5nA}m;K)P9-P|Y>vqL~0+Ty|>!Im}6X*j8l57a7
-hhBMCk5w?HO>&*V+(rH3meo<lnkmSd?)PT1N0Ugr*#C2J+Jf|ULo6(~TR>gtJ+Qb5VL>leFpDArgAN)7?CUsZ#CHxgliO+Vcyj;lC>i22`kb~KN?t^1
-Nd1211X#_Lx4Y~?_N8br@Qhm-<waQqmZ{i(ir0_(VwhE?`N*Gj3epqqfp$l!9#^Q1x>P+DcPbN@>NC;WP?DQDBMp;Eg0q>z0S-1ny!?CikPkA;-_fP>
-=(-B&y+PtA$L27<y(&;7Z$62RCV7LE+Mb2CuOv|6Tv2QD{JH`b2)jtxlL+!I<>b8y)XFY7KZv9b-O)+mAjk{kmihpUv~wZO&AxUgDs{ENtHR9px2sTd
-X8BIF1h6+(25_u93jiJ8x*0QBRfO{D7YMVLz^8|<$9F-+(kaz+sZ1uPZpnxAU59nM@7peFs7guZ76xnERwcdUMjrIitX)(*Ht+B$m3tsfI%tZrK{BvI
-{B`zt)2mK?dC?%f&Wms6Wx+@RZwM;j_csHv&b)zg-u;$fr^CVi?-YeA!Mvk~2mfa<-v51a=HzVJV=9vT-wbZ<T#`2*9+cmdWgdC{+TCl|+kQn2;tiC*
-AYY{r_RJ?54gdFefI9?}?&Vs~{NJHOqOKg!q`gvxGy#@Qn{vV=kkhdi7f`)R@%%PE+W@3?#~T4rlcv6u*v;k%vgObSqQf?nq3($uZ8S|BA}??y)C&eN
-lpP>F{C@0XX?G^3eDZuXit%EDFOjeGfP{WDp@<Uq03PC6ne3wt{uo~iB@AY2HNTz{>r6enJhyV9+tY7orVacTP~JoAF)KVV63oBnvKz>rppJ#i{6X$W
-;l|OtFDM}TJ>EImD`F?K=Gbng2ta{7c?Gi(2<tr(`|*p{{ea8<`rBtO{m<toCqIXGPkuUneRA^r<i+=;=Z$`+i>!614>fj%gDHTx6E1xMyz}x~3%uis
-K7RW8<mIn)?DN^pMD?tfr^~sON&NkCtD|w8;;-;BR#(Kfi?P|4fK#sbZ}J^&ZBu*$FbfUMHi2s5;}@{T<8>kK$7y#z-O1Qe6}(#Ymw2}7&*0rk8roLf
-{pQE#*1@A*ymW~?AgtRR9i_KcT~<1=R2~DT-L81?w(HsuoNRh?Cv}mc%^o5XjVX4cjZTDh^>x-E>Du%d5n5_sHy)z`Ie4^{SEGTPZ&Cbo>4w0TIM)=5
-j0Y5y@3^T7EtKq&z#COx+^*)Ay%cU1N12568&5&9(=7!ii)+CAKvS8y=a{;J8R(Ixo7fn=O#E9CrQQqI#jtaY^CC0^J|!N?i=zZM00(UzP~T9+7N`GR
-#L*S~>{0gjzh{phraUBT5&}NKt*{%VL;j?t_isk*Fr<FurFK3e94QavA+RtEwE5@adUT?7^tXE-cA$1N&^j7Fcfsdq@(|4H>b7R*&Hx462U&nyV;vYD
-Owbs>W(`GSSCUI&zSdrtOe=cu5iXHG9KSqP9MiJ*^ULG!p8b>b9s|tQgS=P0JpTFllc$kT5TE<8OaOsFbtJDBi_5y9B)NSr9*=-1Q<q0_!qmU7=GgG$
-7dgN1->wE!-5#R`A{RKEV8=phH6BkOXcr_FbI`6hgNPqB9I3&ji<fEaP|_Xodp0MW&fZRhOoh?V74n(vyE63$m$QiztQObq#C+>^TxMZh&R46Mhw`Qo
-Dl~i>kpl0%wUcfK{Pk$>-Ry2}yg3LD7<OTkZ$mbh3X>DqZ0e@%l&Q{mn&1x6EP!=x^OZPcW^1hv9L*K158!d^=!JeA2w0t~zxhpmP@p^&$84km#;;Ap
-ZaIvQ*P?HRnaG{tD?s@U7+IN^iEk&%DO^{ir@yBMg^Vsu8mODt;qWQ_zW}tg1OsTJf>bCT7k-@<iX0p{E!sSIb@&<O2`7O7D5%I$0_o|#0-NebtSBLS
-Og!TBi0Erqi)`w8`f@Ru64}kwqF&{QMz1G#ZlEzxP^vbk#?b3dLBy$VY4i!WUbnD4BE9#tzNC+Zb%+C&vx=9JuY6)n={RPA(j+wpa6P9EqM03c0ZU0T
-KLm!9GvNRR{@X&58s8Sp<cMP*W0E|Y2n4z@1M3xm4ADd(ml}yt4PyoBBQs2x-?;tF>vsmvk0B+%%ZMa`y(dVKd{euG%j&g!%QTCUzZ+tnI-Azw&JFS6
-5i=-VhiW9X2gr1z_$pw)Gn#^$S=HP`pehVFq_mIP4Txqkc3?%gcYtwYb^xqg%hu}|JX?OM;PY}B*{_A<OIw=L<jcn+A)v?^K7c2($IG##4CuNn<?rem
-#hGuc=W2_qqu|lYb5mO}VKDHVMm9+x;jYu&wOHysdUW{3SnIoPFEfUcWB>r1qkW-Bu+UO=qu4e>qQE3~r;w1evX@!-X<BlZsYWOWt`=pRBtYx}=O8sz
-_;xS1)Z5Aa<o0bZCUhzBVuN}X)yj4kc-)8rD{rCsT7@5Br&jJd;4$SXO%cBfJzNI*5b~Rg??UY5Lr_82oJ35&s8j2Lgl-PC0a#MHMvN2U=G+<1qfi-p
-)#BeeeZHXSL+7k=h~NeDCJ&W}*WgO6@ru@Q6A>y4h)`v~Led6yx_{s`lS$xvb|QCOtJW0uCl@wk?@d0PPlG!-Jjt`$8`#*eDSeaugXJP2E6#g?)aSD3
-H76%K^0($=Pgqmn>=th#t~s~Y*AgIhFLdwYvCz~?n*TV`*bCW-I_0QnN2T<Bb6QJghA+mO7bmp)MwBtK1t>BJA4$UeqV#JWBs#*&(Lga)D+9lc;pp*B
-BOWR@8JBm3kkN2|3;zk`T0VMAbI?bjloEtuOpv5wnVEet8m?sZv>rOmKgTpT0*Uku-*Qw4aX%n}giEGgrShh$4XTJ08d~Z-2%5lK0nUpq4Ke1Hpnh3R
-U4?j6*49aceb4N;g2$D(Eh2kQ=o8`iR5xr7u%nPd<T1@zw<DhKaiI_-o0=z<kN=5kFZ07Iez-AqzA$}!rPt%7r^{h;O~D;(jIFkwH2*QK7c}Fwnr9a_
-+zDeYF)~;$YWwm*51XDJc>o@GWN_UD+R)$yN8Y%t$(@#nce$R<expCIVU!e5?&BZ0CK@pURBtb}xYzl|z=8XOLZ~$~zULv4m@i6712>Tax6in5Q{Lk~
-j^6#h83r%L<=)zRzQjx7qnu%63^%>sv-Qs5^_yM^cynP0G4aN%&?t1|$}Kc=gggN#-%h>-tUhnMJB-N|fv<lbC!WFE2d%_MP}>E25{qf1Po)Lm)|wlx
-RWaJV_c5c#x|!;}sAk;#eH!D=cE%VAmdAqZ%)vJ}I#7n~vvKQGCbh%_Jgt@_&aQ~QX4pDKIbrhj?1>s;{t+i8XGZ}2=lSjXa2?@rTYdeNXUs)Fqxy0F
-{Oju<PF@@xQvV;W7D95-I)%OOS7JwIi@CA5B{wcHBn5?>?)&ttpRq!ReHC?2%NvN}4H6xTlqKtop*V{XHdHG6!UH{i^maP-EmJ^ib4(1oa3^tA25g>D
-q3DdrTJb=}1lg7|23c;8)~%H_m?JIbP~Vvi>QMIoGmZm=zm))De<?bY7RdPCV2^m?I{4l+6B}Zo_9@lrbkxp}Kn6r}IM_w-@JpuBkWA?0fM3GF*Y2bc
-$F*M4Af?6Qy~c|+iQ|&Mx-Am9KUs|LkST{|x}1kiEhQEBnaW48Ow^u0Om*65N5P$gLdth`uq~Bfsp|4~kP@2y3~&)>vO6X1@rG-_>;MeZ6#4?dOD+0=
-?Z==Ht#752F)06^z#}A*elIQRD~vxXwNEZ}UcLpIGQ)P@x}@&WZhgoTSn98?CXBzsO1)cman278t``T)UqbgfAQcFlwg(@#o;h3XQ(kKAWyon#zbhuo
-x3^b3w&pSyh39%zvOA)R(Y{oagva>}3zNt;*XmAZHv~Mg@3Z!iCP(Ue>xw$E#nHf!La>ICOlmpcN22d!Ylp8T6b}AN?Gt->*4~)}9p#Y@5}8qsIA8ix
-EOGS_|I-)K%2BdptvDe|Lr-d<rSBbs>)DD*be}12sXQ5&{wPc%J9{5OF?Bk&Chq-z-OgvUcQGkn=yyy?>U7qbcEHT*mMX|D0VskedPB>Q#1qiNL3BYL
-ZA09c1Yk-FNQaOnWXG}H@g+3}T*`I4Q8yOT#9=una>P>A@Gacq2DXJbWhmTb2rpwLdN0eoFCtTWM+bg<u(y@Fdd6?qfFe2sDJ=5ml!mE0Cp+TGmSWH(
-gX@LQ2C}&%H}2A9I7j6}>s^tB<8WwfC;_Tn??XcmR4(4DF*rNF4Cw5rp_C`rhEO&8k};-CJWDhSl+lGh9+!>CIPaxw>&|X$Ykskj+VZbHJQkWkS05I)
-m#i11dcsMbQD6=DmiA@>2R?6f4A<FXPR#BQ{Kcn;0i9r+ehlekg`G(~@>$IA{-BZUE1pt8D8E`vZ!cT%vdmdz<JP?2oUYLnaA7m@aMvg*#_OMo1)4A`
-6ulvi0r6lKqv65l<IVO!af~kV9RN5*8GYoL%&L;TW2g^&1g1twNo5l8Q6Usj2DyPLO(}<(@5cA{h@Ovo&tANG{p9)c<Cm|%VJqjM`{(l<u7Z{S0D@}%
-rsqj{deB~<XM3O3Z@{VZnr5Tbr@EgLo&r3Qi}UPT)pRqn^9MxlIbjN1+-}m>e0jVk$5<tO80=+l-nhQmd%Yk=WS6Ih)?oF}su2JJPbR`n;=(v{@><OP
-_Ba2KE&KG;WKRfxVMe>1J!Dc}P#ojIL4CHw=Ey0({@df88`4$wsF#a>LWhQJxK+#~W3TH~bwReOuP{V*&g;$OQYKVzMcz@^yidOpiJ#F-C>wrnk$NRK
-z}+LMMp+twr=;NORWq__SapjH6WEvc@EYG_2L!pXiK$nsejw;jF5z(NKo=rAgpr%L3Ns?X<rxMf>H{4PMns8ef*&rv_~MJeW_VAC!C*Q+KX(TbouG2;
-QLoU~U^iK}g5r>`!Vp>$+vWW9&|<XOz<?u)46qQaff%QYmsTxp#xs&T-fG2AP3;?*AQn$wW{0rsx<yh6rx}~mV4MS%5X`9R^Cxe&xeDup7boAHJb!-j
-OR%O|n<w(ulRM=q=?SaTsrq&igA#7oOPdXieQ=nzO8SHqqfky;ozUbuO%`ODWHbhilA1adz|m}iy*CH}F)*fN?z0giYZzPfi7t7Mwx;8T<lZ7}hA*~t
-vzAuZT54GIr6{=4-PMBij6O(33wLa$VF0{U*?k!ti0pgbt(1StRg;!DnjIm1u9j}oJ6MzF=0JR^1>w^VCzIQJAjyw=-90b2wI}K2&xxd3xVNLv5@u_Q
-n$$6CQw4;%Ad}N>jd1v`S89rC=fM+(9ki%o?0hBuGm7zH{j%g0drg%3POhvrUCI&n!{p}U{BS#5Z{1hh9cTX_#^#ITUr4SZ7QtTi-LvP%uiOFk^oJ)e
-zCZrf{q>(G|Ml|4ljrU)w`j<FQ#5IGW#;Py{rTT+XQufkplbOPVYX1T)D`_G7)`=>3Fw5^`JS)&lg;58MX9@jx2(2ufcmGBqV@GCpPV|OiClk>dP(54
-GUSSAL4K1?=ICemH1I6iI=F5j0`bW-#z1Mv@X-<OGKr`aAXEkQ?WIz8G=jZ=D_BNTIH*Cm0$zHl5EVh0xHR65R>p!HlE~Jg#m{R7Pz0{D`mOkPko|-B
-mhuE+eJ{jm?Sl`{h<i~OabpumCRC%hi@9(GHH8J~et-0k4<E9Wh;5H*C8o$$2J3xf-p}^+qCxr<JR^utw0~n;A4#a*&Mc+Y#d@C#^eGv|haTZuG4LT`
-%}!ET88m>#M7fsvH{{6$Yw->J<RWquL2pr%z>v990c*)lQwF-j+@^tVO!J=5F0`wKC5%dOiV;_UZu^z&p|h)-)m<S`Qmv2D`C>ho@3|cW6XQl-W4<c8
-!Rl&rDYtbauk}C_k0XdOjdMZtejPlk<HItsdB`!W>XOv<vbBG8<u_aGXJ;E4qS2Z6)|7|JuVTX61^F9eo9#EU!(9S170wIrJy}O905vS>JI$xZ0X4~G
-xaR5ZroGI5?qZwV{fUCQmeMBhqqnl>f{8g3=Z}(DAYxXwG0kIsE?*z`pr)?bEe8`#7@Gw94ScdI&zk`}J13G;3(DRn$D~sJWt**o9>)wFdh^&4FPd10
-VKgKJYM<)8VF{fEXj`xNHP0hymt>cCne5a~VacxwJ$uPum|X2DLbz2Qq=(3xhrbMb$^1JHQitNiL*CSUC4C&bM+KY6y~y)H5^%hRStKUpH83^UqurnD
-W-7I2cZ4h2RQ#0@m>$SCqbTnf$t4c;j#PXUze_pM0`rQ#wxqD(v)&w}$e=VP-UqOkuJL@6)bSXxnNzFhvc+;4u<;Wpmabmo6sJOCCk>Y(qZR5nN4IN(
-bii=hQoI7xKH*YD0huortMBNuX0T&8me-qbCKF<WKatm)%~nv-SRQKE->{I9c9f1ZvV_l95*+hQ9zmGe*)-Z`pk~?W-Qt(ua^{SU&Lc(bMp&*oE1O~L
-J62xE-6Cj!K<$RcTr8v|u1yxt*^Ir}*M~hDB7BKJ%NWpSbYH~p*rSqJ`LKP3*j2c-kPs^SiMCE;QjW)1&dyfxQNo)>Z)c<q&ZCT6Jwnv!rE;N=K0$*`
-d)d}`+%VKo4ue<Kvscew{8&)(?!lH_hh=x_jJ|dfG|cnh!LhnnE^gmmWD;lQiGQ@LZ=b#7vXDWHbu1mYTP;{a-f@4xhp}fq8(=UjW_%}SXB1fDLDuWR
-FV)G9tc3fg`|JKL2`g5NjA|xoj=Uwu>hjLm*}TJ8=Pd}#2=`LL$J#3_oVXKapppr^&&R&<kT<E<5_4I34Z9qZCI8^8(reJWk-0|DD-jO?c5YV%h6!MW
-EpQu2uAN3@-9x`7OXd^s5l~<^3maZ{LnMGQBF(?%Bkung|5{SBD80mxfZ>`XEho>?VQ*(<JXK{31m_-#ouC%&8g0*5oQScf5cS=H-5)Og=NDgiX;%jH
-uXm-@v7m~!hC)}D84IuHZEJqJ)V*y<ci(Gi?(JMJKDR`-guoq{Znjs*ULYbUm#}Rv$v#rgrbXJ>Es65f+AP9OJTA*LO=B9}${c@+gLUr&O!+CA!%y?0
-VZWktKe}L{l#Wc;(ax^G(7BSXt-p1>H$T7oI1TQiP5~gi{`Kc$cf~n=`s1?~-|x<)6rmnSAkUuzYcTt5f<R`)f8d{=PP()k?7<(wIe^!JJ|w=#s80=E
-$nELPazWC8U;}(N2L)FPLUFPZe1Nx$#dMgRE*6(^((`j#YdixqVq2!42_A_mh0hWuttg67<zKB;?t_r}e0ujo03(=*sIU4OrxwQ>QF$SXDFm;bbKY=e
-NtMGKIw2j!v`~<g&$*HuicolI@>M|v;n(3~nMB3N)oV<5MG2VZy3j3@z2cj>)3bXWx_yka%N$`%^K0^g(HJ`@JLHFi%4j}(#58IyA!WYm6l95JmWgIw
-xjV6InEzUxAlXCN2UWBp8%km3V78H%!iRjcSBvG@MSdS|Q<-c43BZ>#Q12z{Wn3A;5M(2_G~O;JSFI${tKJcT9E|9Ko$#jSH9><SfezhsCajrMJe&D&
-$5rDev+teMq9N-&?4SWGjlI@+1Qf#{3r{3qh1|z`_l!o*a+%3kB0!7>)0MbdPOfVThjE$GZ$DCWu?nM-Y6~w+S63Uv=%Exg)FtFhG@GvXhS?rtVqA(h
-<KEt8O}~7oZ@f6!`O<m|&_zU9v{QYowmx4ePQqA`;>1G!cyI)q-MMoC-hZdKKWfIb1%c0vf6FrGAA$QxzYd7R=Q$(vq9f!jp$~t#!56t_2>0*4&b|!s
-4qa`L$&!EN3Em|AX!zxr;>NBPo+-I|uTnuP84fdyop{xQ4w0a|s5IcFi8M~&75sWpujW^9hvh3rqd8INk8c!>kd1^;{w#Q=Dfp)t=(fe#?^as0-nOUU
-36#5?>yq4TSBosC2tB_zTR}+aj#UDt&aIo`bl_*rzI8__R012AE$0L=@h%szSK>CR0n?sg-iAx3PoFX<+mTgr%i>SXdP4D|Js?hxH;N~f>2v<MHy#Zi
-Jsxicg8>a(VtJs%)Y_02(ZaZzF^o(O_nGYAWp?}EgWCzU&7_tO4(sUF4Y@5Yud;*XJ>PkNpR)z&6D6jnyCeL(1tV7-+@c9QDDIqLw%+?naXQd0EZEJO
-8oc=`TT{FI&bR%%MtBmGeQY(NumFoI@~>NWnA0T&`xYa4&;W}u&3@`;mAgMsK7^A%{sh!qL`(MX3wtDmMhp|6vy&AS<n7LG)u}hqL|APZZp$5a8VR|{
-`2Qv@Q)&fv8`KNn@%!@kqoF_;uzAd2B{jxQi?y3h<)rKtVQ_L!lx{er=?W)N1`XP|uOt<vk)m8-JmDs9<d>AUVfn7GX`<^U+a_2&Bw5H0$)ODKq|^u6
-9iqT2UVxXvW?$~we6%dt<~f6ft?nzuTWQYSxg;@knE$H{=}E7fbc=qZ1_mOhnMn)X#wI8?iFFwoCp#2}YgA93K0SVZ{PM}`6YqqrIDjPbupf4TzXw&N
-vA-2C`{XgH2FXq~xVm9aulJKVm~G)e9=<!folctXOXJympUgXK1RL8GV-n}%Xz`ECLZ=|0GqOjTR@*gZ*187WV>s}fdz6fgG{>+718N0ye5v_l>tyB>
-IwLUHaBsUUu(i@?mXYS1=oim!Zu6m@wXUDt50pN7#FvdnaNBYn>|Z?A7lc%<Jsye84Gz4OTF+gXmPccy`c1#cxdpryh&hC`?b)qcaBE*sY6`~v;Yu0t
-aE@g*V&aFVe5{!@xFzUYUBc4WA9>z572=5@Vl2LM74m`MPhLO$;rQDl*N+KFh`$%ErRF4Yz5mcnwZ^D&O{shzs<yvB`^{Y|%A}S<B5TD=Jj_6dWk!vE
-vz1rEBkbVO41=lH+7>z5Juf$syTW(y^A{)o_3HTLt7or|k1(zH>9;2@UjOpaJ^aV7uaBRed@C=t?uMs8t3HStc{aI$cFirVo7<HT{gOghIe($yI?Ba)
-Am?~IRL>>;Fg?nNtP>YaMeJpC=(u}_1fqD&%$sI4rxr1d56?0E(A9yKwmtC&bfvv1O5P5TwP9GoZ({X;P=<14(jshw%xkx9mNrV>sF^O~&fxv8X4hQY
-<pTiw#7VWJ!SYKaT==1_6^y6#-r`-xcSibJ?u_3(dG>tI9kzgP8)mYQ@)+((+d}c7lJx+2u&j;;w%C*^)m38gr?|qVP-r_??|*VP4p*PQj_SS%QY-qZ
-zGAVF|8HM(h<}ONR`EFixbRmfZztD_>-pK_vf`}-_f;+q?ZQdFIR7Zf*nb><cLFF_uWUMC6Ujlo3z)0LZ>7se8p{=T4^F{(KGUW(@+H&>$ywSXzu2@J
-NOiK`#dkxXq)px&1=`41^fp7Cg_KF3rWbkoT}~xuUoE<XUffC95-UFg9{@x|u{6TG2UP!t3aa0DDs9Qf#*$ATP|4<sf1Z2v6K08kYcaVVT})yH8X;d?
-8+pATZxBWu#tZJ1O_>XGn>^rc#-vmdIA$N^8rcX@-Q9hKTtzn7!PinV765=!L7gF6X)_IdN*vQne{i=EZ*;c>6^zKuFwq`b0`LR-2y}-Cxdld-v9)7d
-oJNpxsr+87GU7<03f9#30qk)=lQ)5#1<olxdvX+$8^KWwQgjfg2vZlWsB&pns6^?hNat4rQXm#=v#(j?>~M2Z)+~2O!*e5q)~??JQV>o~^A(144iGh7
-$aQevZeeCN0yMmznGrsCgD4voQ*X<ZGBgy-cNRWa<(UwtBlbcA5CVB?6<mxPgXE2_iA;w9O4K;R*K%3Q0|lo)-POZpwSZGIJ4YyK-^K<-BSyyK^PJCr
-Yk_MjK1Q>?Zn_@PlvQ=_?kU4uml#)?q4H;YJ_(AOA`<Xtf6lBtT`t~XrB(b_5s*8?U(Bttb9Zs5Zm$^>T8gJPBsAPooT5-xYUAaTzU1y1V#OF!zY8S9
-lef#6n^S2FTtA2g=_cn00&Msly>0qAR5lqpCr%zwh+Zo4q5+?I<s@Fj#ItAKWEDa2%xeut7Nb5e#p@LbY`Ca#fW~49c*j3Ha(otz=$JBsD1O3=AUT}&
--hqmXW`w^U`+Ct@(=6cFv2L1N8djPFPJ|k4HtexRIeWxNU6pk5f$a$E(;XRt22Ij~J9Q3Z`3Dggx%_!Rs@0QMKQ?qKB=!RJ8UJJ88d0&BNRtuec;lAF
-{5OV(CS1?TJm7?+b>yhI{Km=KPX5iyvDK)UQwishKrAUxe+z$#K4k-&4UfH_NXNSkJwG}A=kZeup@}eIK~p0rxkH*^2Y&pv0?S=c)OF?lsoX@8YH-H=
-js~EWZrLDmPxbbcj~p8xyFhUgs-<O;x!d*Xc5)fP5V#3;htLMPX5Hb~RCqaFo9-<F70f(~n?hi<>>!qGDMN*)qho~FHh1%3IytzSttPqEZ03xEFu88l
-7~khxvkXD&;K2mWg8Ctgk5QteG$4a|9Y??md5BPUmzau%&KJ(yaYP;0Y)_qqcVS@88A4>T5@+WL=6mkdJ+c!9t&fz`H1v>u@L3+Tgs*-a8~!I*f2Yv@
-3-;^P<fb(Z`@xUBE?O!@(IJr5pbVDrBKW2E-F0R<`%V6SeRso;TOA>)cCSbz`Hef3YYJkDm3mLRL8OY4+{3SjRxUUBQ8vtbxaJRyDv!a?x#=Nu*MkCe
-tMU=XN!B>5$Rrz4G7;9pi1SV+(_6MR;;LqHCI<g!q$GXCqySdm%F)rP_K`0k+>?H(XnH5Mbxj@G9dhgdw3IPL9KjUfwL+FF5L1pp{N<cPh9bcE+c(4J
-Cftr`+cO-XMwaGNc_=X>q-k`A@w+)vQ>v!1gk@)ZpvH-uoHGvSW18Nxw{N4rsjqY2*Dm`sz>OXpECb0lEw|Uos|@IV;HqhR?I5a?o0q0KC@LgX`%j#j
-LQ^Oj!tE)w8yt$e&VAsBb-0do8ijyl829U-Dj)!Jnv#cWst4`dQg%OMQ%;_jO(3PNwk}(ZRV+hRD+H1{;4!KPfd@R)E#%rAhZ;;Ql~Z=^((-y6RZU@N
-z3DB9L!4$TP73Ux6vvmic`_h{D!FndpfU}OrD;Tan1I?X<-0sQl|?3jhBl_BE{Xtm#6JJk?ebFT2D=w*DU7g6^M{;Axl1dNn0UZ8SaKGXnZ4eW{7jV@
-dD(`{EW}5mpV<xg$Jw3y^<>2^O=b`F-ll)e+*9N#W>rf@3g}&qE#A7HXgp|hs|gMe75-q?A)B}zF}KA<YUqI|P@wqGH}q8_K#&Cqu4wD77=Z#NYpPW`
-pIkQ%QlEtdFa0U1IS<(6G9*#sF5PQX4d2UDc5s&x#hE`{#WJV;$fqh<{7~huvqz1ugK8BX98MCs&IqNB6Y8qbz1U?!XNa%M&w{K$53#8ZQhUni@wkl6
->~);aCbJb0;f}uu{CMHOx0Qy1cO8AaA-R;oXE-j*hyY}fyk2C2+G|RYz)5y5@GDJ1ACmJf6?+q$$0GH2;SZitJv{)^!dI=x(@k;P_|c#p#(9>T_({8f
-LlT)#*0-&^AJ}=j+gNn>;v+Qj7c;n!65nPBki^kU<;<P@%G&K~pfUD&A_&f;qBW{lPC5?ID-t3AU!y$;+Hst0J(0cDX4*@5cZ&MC?ZQb<=~fj$zk#+U
-#@{H7b@D8GMh~6ZEqjnAMvbcdAzw`d_xpRDwEKb2yJeD2-#nxvclXN`^$F=--i!Zw;;z%e$PK8ptbN97Uk94*?>l_p++=y-Zulq9PhN^KTm|l+B~rQ9
-*i$3PTCJp!G5R$e82PyQzqU8mP1&2AyH**5!C}@a6lH9@`bK*QkNYxM)J>v<V#RDL16nz!cNM1DQNu#UmjMaFbyXd?8ypfMZ=wj}tnm*`Sji};mzjjn
-&*KYLGS`bCH<m3RTD)44+46Ng`*3+Dsx<$3N_DlP-c(J@+Iq>kSyxtklL#pp*s=lnMvj$+B`%?(3tTR&@f@;eqpD9gq$!|2StGwqSVj@eplk|X`S4aI
-7z?UVIDS#=)Kp<}1Yy+Uqt>Q*nL@S>V2dlgd!bPphk&{Ka5{T`xLVyMqTLerNq9}qmRA&y6wLHNf%taecBgN$(cR&TafU3XNBMo~M1Oi~&Nv9T_N@yk
-?tI`fxdShcgq9_h?ZYj-Wj0djE;TZWB``Ym#h*EWDu2BIOgt4_i#90unCnQS4*->K_DIJ@4<IsUksOlcy<9Zmle^l3l;nN)m{h@Y;_@N}T9=HxQPlJ_
-fu=j5*9%k+Vh-r-Y!3jGIqRX0T1~SW?pB9yB%LQEx)-(CT0bO+h!}60N`7<b4hh|cciY{y>{&W2LQu4OUJ63yBp>Yv^DM{*F+{Y<c%w!~M%iH7;f8VU
-+>Ae`KZ?E2e*Ns~v+2QSKYaGnXRr3){m7ugP2Fa|t<Y>AxC{A%9Cq5Pccg035YUH<|MlgUfpHqfTe-DM7;Z<fqs3r=l~Ul9Y_K(LY)4{jW_O5SNwKKw
-?Z4R%0{R7wm~xY1;x4HLj0!m@z^d7Av$I>i^RfXUJSd?>n()3yc>QZXU6k*LIgU2gl<ii`dBE_8(MHj>1Alrjb`$KG5}h#K@a0`4zgUtlgXqW+LTy??
-z<P8qp<x#7-<>OpZN*8nIJuGV64u>NvEwvl62Z&sZU5oA`xt-H4KE@zY_<ovbzoreeHk#2xR%lRJ!1_-&`^XOwd@8!Kq_-eTI*)tPZr5LCoWG$=!y_b
-1eh`e8a4Xp6E--8qQXAqp?4&(d%?Z{P5njW&PbcK+@rY$*5hPxHH)!p{rN<217&X$?wf)RZ&DWv5hz==P9K8Cx%+p5>na+hF<KW|8-3V@3A`6USP#9j
-4HUdd-O;vqL4++(mlrRO1{C8qZIYXz(8G;H{j%mEAEIKLzEKPDxQ;0JG|%J8bLnJEu$~-J`q+X>ZCf_c<V3ynnyz9k%JHY9k^k7@E{0(*(UK7&p!`RY
-Fpmlg8J_h<YRO%qh7P&oDI-9h@|diutI7Pjsy@zZ^6gpLXL7p_WT%58lbw8|>!KmM?OBprI=qBOl20t<1z~vRe#VT<;9`b|v=iiM`YWcD_u=;}iQ%K3
-w93;#E8Ky_9^sQ4-@EC}2NGSP<8U%S98lJDTf`|%O~l7aREZzdTK!wjXZb}fE~Uwo8~57JO!Y(_XYw6KdW%3wHwB>vzdvwx#{=MUcD{;O6ZF!;WX^W$
--x50bDWz4y=PW^mrbGq32ygG38@OZzr3(m4q6|a{kOKeRVLBmQPq2eoSto4W0a&<-p###n@;5%)$({EW_RjJXsH7<;KM_iAFibl%?qi<Z+eylc(^Waj
-zOjJlkp@}PR8KEsxX)lxlL>%QZd-Gno`+DRX4T@ls^@Rr-4%9LP^u#^Q$G5h9u)BkP>4BHhAXF4Vx3uRgrA(&g6PwkqAU%WPh(}<#Vp<=@xn&)&1KvS
-)6d?AM*h}CF3c$6(FbGkov`Hw#F8eze0Ae4^v%xSUqH~jfA|6PSN8)4RNwb<Kaeba`sf&1uK1oon#E)27q9XTE-YnZifFOikHz)n-NC8rnI#k$LziGk
-zRp?}VNK-ZzU4Al&JNfGJ`bJaK6P)--d&RQiN9Pe=ZtLqh>M_$BY_6elP{5X_o)#%Lm>(!2{jMF6OPJ&{cF*5#nZ@eo3Xi>b@m{hh2jwxC;SAoCFN0i
-ekRs^sZ~}Jox|ENJS3x{d&1g8eu>as`m2R8$XYadMOg&~Hl^Ki16Nt<tx$2MX#Gv?7F|SK`-KjMuMNs{Vqt=SOFIS8IZ=2#D{LE1A6wTCZmTiqQs-VR
-q0fG^o)N+>{h!Cp<6W5}0O90@@AJYqZy-?x@wBSET=DjDaa!d2j3gTLg6s?X^yH_Xp1k<>6|P3P@&U7?)$ipvj_3jYa1X>FFx0b%)G(~8A8Ol~V|YOi
-=wJF`jy&8y?gur1e$l_AYoS(=R2oR{;6v<JcrMWb{`F}1$oNMw1J~6gc%5jIx-P3EAV?BX1crcCO-q62l-*iB{EubiU;T)R)o(}g&A15UdWe4Z&hR|-
-9tO9oP@lfaJY^*Gw46UhA1{(mTWL#`BdLlI3cQGwzS^4$Jy$H2gSbyAIhzlgHQ{nxRp_6NnrJuq7XLWAJ6*Vy@{EGjm$!^QtY3Zp&_^f2RB}ev!)kT0
-oYfa@1r(1SKCB)-e29I2%I<GMRqguwy#$)OROidt?ElR`k&Z)QzA7j|N$@HaY$@)VL&u<AgK{Pwb}9bH{|EK{+|B
+2e+lPV$D`@`8{h@vmN=b$Yjn81&t;LwOn;jSrc8jSM-E#2KjNg*4&Rt3>gh-{Bp#5UkA=-K(dBLi9`dWQ}9mKW-qOS1^ok)|Nr&&t<7y5$(G*{`y+aK
+L&I(wgdVo%-i3#rtC4Asu4U07>4s+lLSR7xlrYAFg9asWVf^>4JegUQ)m;rjmOUSA5&fvHM^;r<KF%2qCBik#rq12d$uG13E=u9}dht%t9(DE~11tb=
+1N~PXiHyS3+^UV~EKrgS?gE*V%KK4Zt6BVxtN{4r@VBK6OL7@1;s&o*BaBe3PK*>=)tfg|wAnJby!qD361QV7N~Lbdo{5!|SOd2Icn9Em<AFA!F5_ab
+sjz}Q;(cAhF4t57M2(hlK?fx*sF3_Cyx(X#UN8-@Ur(>n_=aniY#83l><^oOC@~Q1AGL!0%KFiTD0m28->Fh8W$8H+Hb77h?{Y&|+|@;6>V8kxWM}2Z
+NNiAh75XOF9g}bdE8W1oG3;^ZOFc3kfSkrS9$VJ!vM`8B5_ivt_Pl~w>FvV;A=vSR_g=>3g1nQE;Y7P!!vog0Ap`GG`eL!win%W3^7;~Vs)gcL;IH?^
+b~U^s*AjiW*g<{#hL^1o6cFFj)UhM@LNu}mrRnW1#a(W+)528+j}9#zG#WNEK-7};ydivdC$b)tW>W-!Y2U$Q(@f9{D%-5&nC-Jzv>7bw$kJ`F(4e8C
+y6o-?iL6HxOISX{?or22XNyQ{mTQw*R^n9TgC>i8b+f@HBq$n&(G#_zj#2-h9B~<pIzq|*I(w+eLrpN|+LMnYBF>B;@AG!Fm~NJBm$g-u_TuSuX>i1S
+jNnLxw5M3!8um_a^qio$63H#ihiNL4M6)P8FRPDy)JS*J#eCYtTO-m>-WCJD%nilGtOcRwt&2VxN@i<jncIb3f&}@%X}7o0S!LkzLnCXO7SqQGEs3j)
+?VbulK^80O2XCR`ivGe&SeIWLRA937W696N@K|0vxP?liklLsEVJ;TFce@4_*wTiyY|b&5y}+H?PEzRKVGMxHH8Bv_0s49rS7D@h@dmKE6_t7*5ZKH&
+g5r)xp;joS30fU8fR$#nFS+NE8^SwfVf%-qp^j2b5Zd$!<v$64)ffh|ZE3_pK)t=V9m&#t&}3u9=>Wn8Uv4}l`EAIE(|jjBF_*E?TD;{rQ~LrnZc71t
+;cjN2ZTzV{Qrq5bum)`-b-%iCZdcZ|?q_2yCL}aa`GH&=N(nR$*;71rl8myx9Ep!y;^-!nr)j<B43n2q8%&z?wga?nntiHM5cFh!*v~$N5~EX}RPpe4
+_K|-yP`1NYQrsYBgLKkjXn#CVb{sg~H7MDf*X`lxCAq^Z8JqQVno=-$MV?3O6j3}eV!LoCXYg|_NPvvvC>Gf!D6F6=1~SHUGN%+1`HM+A@aJMPTTDmG
+sx<j)o~|nTdPxe^%@XFv2_N*FhOvKKR9gX{x`xcg14YWW*CRQ|+36BaDFiV|88ZI2ot)jDd0!j(?fHuz9>3~#JmOA2X#VbM6kYCq6O%|^vjJ@Q0{SzF
+(-P+gXzO>bFhhFN$0F&qDqg;8FY3cX^1cQ{{Sb0lgBpms-YJ&u6#rhhp7_5e`aVUsN*jI;1b$RObuo?eyuao5u|woO2o<|+xKqRCN87Zd+Edcv_^zgp
+C+ZfcE~KRfSfNPFp)v|(!ZDND<=-W^DKj)ajl6-*fRlwR^O%hqv*4;zbR_m(a%V{LMPxa?0k?I>@%|XhXbpOX)koi&tXJ2C$6^U7va*nK1w@Bz23Mpk
+qx4E?Sd+A_u`v#s=V7iSM2j@SXM$%5ncF6$gkyQCsq2ODhA>r&yh|3<eojW|Mm|Y1U!zf-dTrA1E<pV_&<Vwf3peZWyg<kg4f4&Bxe+I9?#kT?!>ioQ
+GAwFEe)$$bG4#I=<jLdXNtH)92~?)jr|8|?_UMRRxRfD%da5cbe`uGdTEepNNgxz8xcEyq$EKHfqc^^|)PkNk&61t}FQ@;yabq+6{bH!wyl($?Jo*~H
+C%9m{`)NM+r|h*lz9v=p2npM-aFOv&NGKqkrvk8Y>W6JG&|w>dP;7)~vvr!I0~Fl;Claf6t2ghS5iMvf_?v>Q-S*_xxn}5h*a&UxH+a4&=WDjPEj$Sn
+I-rsz)tg-z;J_++@88aCXdS|e{Np}3C|D8)jho%<7!Ct}!MY5j8txf+Pa+kOpai`-=qLgW=4s&gP-y_{K|hRnOMz4!n~I|zOflwnLc~4cTZ(;*-z9qS
+l+M%%R8P(BWNa-|`(*9pVYa56i!yf4?Pr7XN<K`8yp^d3!&<)8IG(nN^Y$N1ijhrrkE<|x&-0$JVNNzp#vv3uc{u_d6jjN-)aw0odY$s6rY9sjjC4No
+FZZyxs$&NawyfF^d(s<El7}WA(622W>o(iKlXr(p=2!IYA)XlHX;Bx;E_+X5LF4!1Tc5b@N~Fkk>e5Zle4Lfy|6$*|oKMH(qs(ruZIJtbovqXWal7iF
+%lbyVM^+=8h9<VuW<mHKFdX-!m_*rZCM|Yrw2Lm%63${m`=W!_Rfl5>Ev;I7av736i`QzpM-csV?!{qELW!wq_>Do~mnA*Q`z@v1Y~+M`#OID8delEr
+M48>CSMxe$61f(?cmwe3MpQyKu9E%)N2C6z(Sf$Y2H>mcL&^G)!yS@)>M1|S;BlAb3}-Wa;*(fN^|8IfmX$sk+-3}Ls;IYDxt!SUzh1_NHn#hSf*eE;
+;o!^LLal#NqBRH>`F+sN-|xvkWGxp13LT3J2&g|@^gC)BovyvZik|2N#sm@n`pJ-D2a!R*QP2dnU3wAfGLE<$=1qwM{uX6c-OqA4Lox9+&PXJQpJ&Io
+#2$O#^pJHu@8N&FeAfd|V#VsBd5n1K7vpOZ>~QEJ!~27<WIW+e0$wzDPMd=byWf0BDitOPUwVQQnF^>jcNEPFcm#Xw3I3!%<)eds|MOw^^)UYVh<?gQ
+vV{en0)v<6X$qp$Y^OYUn=OUktA0SL3YYEeyvL$M^25d*3Hu)16T^}~D2-GR-~k5M4#%DEx2$xspQ#H8>6i0TGK&1P?x&Qf8ut^qio6y^pDc&9leLk!
+U`FGMK5P+pPkkLsr$!k^Y)o3B&UTZc>pLC~qWGL}b*qT_)%rRr0(%8?u-e%|bw^HnTl*q{ZB?AXe!mIsVDn^Ss9Pp_AZ#_1z1v_uk?LR%WH62vABosD
+M0kir2Y)KJDYvuv!hpRdFeMC24?)Srbh7!%cNKh0)2ab{th1BEQNCiqkKe8;c*i25SDuH}fZt`$bxpLT*kQ!_ijZIwsQ9}c@t^V%6+)`<ftIp`ewQ0o
+w-WI)A<eS>wi?V*O>x~{NJUjM(I+a(IpN1-{Hc%az^H&3&qLt$lgftmO?-c1>6hE32BR8HX(S7T${>AKYt8f6w-BQakqhe8-C{p9;0o}MhUow)o>;Es
+gC<ey@)4k3Cbs7kox?a%2SKQP$Hu-H4MLFOZ1RBaf-6dI`E&ND?o&68->6lg&h+YC%Ym1jPhJ<q=gS!Qhq#%2mq5Tgud)<iea<Rw*4-?%$5%CuB{3U@
+S|jU?Hs#2MD`+*q>IoZYEe7)l6J8D!WK8JMP7a&^);Qeh;({n4fq@~|CM8p3$rb*Bk2xS<G+Iaiv<;AiEblPd1}<^xR6yq5Oy_fV2)UlFnW1F$-u*?b
+VOKMyYc+6IseEAfp_GD<SF<0+mtFVIyVd+=fpCY%KYsg?pPE%D@Wd@2)r>;$${IK;1yKq~Rc(h7i4@m8-;Q1Re#Y@jeef#av0qqVvOn6HCKwDV?7y5Q
+Zw7ORD~PKWugA5eV12h&mV8pMTzH1!TFt|$RlL{YY-&?e5Jt+R;JcvU(pNYl0Q5Ncru*oFozb$*gQsAuiSY>Ow&LB3RxL1$ZT_QLOLkgr;%L;=VWlgL
+3d`=Jcy;#&9Q7k2=-rH6!|$<eOI2>1fw*rZEaE^Vv9QaS#u?QYGG(ThGY>vC^sz{lPfYa(7Ri?u4bie4O=#P)kG3hC9o9I-C+L*M(?fX8xe)hs9Ay~r
+R=A_Oop2aEjUA++6ca+1DrD$qJ1>{A#oIX*D`KbF!Yy<DF*ip~ng5oRhdv?E8vrTfXVDEHrsJ>DSPnlzRr6F%m=R|EwUHYBb5oN06B2t*BTkp;k<-k)
++^eq)?y5UzF5|877{Y`Sur8w}99R^JI%rps!1vTP(#@u0+A;+C60kX+k!W{ygMn{ofxYg?qd*?H(yA3I7^;=$Ww&#6grIiBx-B?SV0<fZJtS_}f!>oM
+$&R3^?~QlWP!(fZB)1vdUDPjbTAgNWnS!qAe(!ciBt#O${@<&M2BfzeVqwAE1L{KefyGS-3wp4ETND`>w9znNU&}rtv2&=IoK8c;ll%8T%@B{#<Fwq+
+>qYbqncpv+0;{F+a+iIUeJK_UT;o<oWl>RqWh#!J;`!sA=w~C-e3Z{N1?dTQLA#^Wh%3}aL#iH0IF(6E^@V6{=#}dkBMp;Df{U3T01iGu-28L)fHyMB
+-_d6CXgdn&xk2(Mhh{UsSrqsrFFuKmCVhjA+Mb2Ct0YiiUr}%KY&ilJ2!}}7oe26amE@xd)XOd<e->#Sx}uZ8L68?HEcG)m($0i9H~ZS{sMOU4uL_dy
+PgkMl%<`RT31Dv)25_vs2ml@5IEfi=MuhU}CkV5bAf|_o$G5@6(yG<8nM}qPZpw%E+cxWF-#0_lP?eJ0EezJSuS$BzjUwo!S%;W-Y}w&a`tFG|>7=g8
+2F<_@@z>d-U1xOu)AJhXbzb~sRu+sD@S30ketF#!@62l$=iP5fcDmm?{)Mt|C7E~d;N<`GhR45*FP)xEYs`o=|JS|iTldQA_n(!2Da$;H{I#oBzq9{{
+8q^yYfkD1XDeRelY0&@AVGm~rCf&=mp83DSh(ul4BcWX=Lz)0fr(HQg2xNDxBm`8?QY_ylW*dOiZhIpjYO>UqlDk>oLH2AKL3P-NGSn{U(Lz(lA@T}W
+!n|M*LpcD_!|%s2mUd-g$|uiPqZltX`4Z(y4@l}q9f~M%4&WiKl*v9?;Lq^1P{Ke`N3-ROSZAu~{L1QyZcV=?N$dG1V7!OgV`g|_B$$8C71xtBK?4h!
+`Gdld!il4PUQj^vJEC*6SHw?f-LdUV5r6`F{1R>>5Y~Gn_Os`&x&fE{)i+OH_@B?t&wmW}9{+Im>iqoK`Sb5e&l~--PO`?P-q+k2PNo3jPB`=l@Xm{G
+Ebxx|^x2bF=P&+2+dl8zOjOTyc{-e1oy4Cn_XZlrZ~Pun#u|#)3^6wA5^&1({7tc=jb(~Y0A`}0*(Om<V*CQucsws8{5T!%rz;tIszOw&{*uU6{TZTL
+$wJ$xyI=fx-#U5NiKi}+2ZVWhV4(Egs>@6#mdZ2WwA&dk(ROVMg40c}Z>28sX|slipfSa6w9tvNuCdNKByEcxBSK3J?80MAASVy^@@mwO^DT;>PTi2$
+5|^4{k@0|n@*Fo+p@out5_qGkw>O*FypzJs;w+Oee`66OKiyhjvbYA!4>S?Uy@KcpW}ru&u47|#GKp_VeDzMaE{2_}?H8dTh$-<<UYsSs2{>qTkNSox
+wz~Ld5ocF)vxnKA|C~K~kcyD3ND26au)=nf4*8R&-oF{K!;tz>l-kvlaHKqthrq%x(B^N8>(PqV(cK??*n-+oL+hyhJOrPk&O<P(MmH4)cLpfnF31Ah
+9BaY&V1mW~Hftyv+g_Oy^R@QEcrv039}yDyx3d>#iep-KetdEE?bE-L-J=I-J;^(x7iT{{d;BC)3gUe~)(N06sEy>+YBjHFMv|L%67dL#G7Wj8AWZ#x
+F~fo<zbN>H|8_N?>UJ145TzjC1S=L=tNC~WLAxTgn3HxT7)0Wz5l9U#UEEA#hm!4x@3TAMV)|w*WGak?u8_~<-xbmC&8K6hSgn?B$9&^fTxMZh&o-N>
+hw`QoDl~l?nF8;;x06l>{Pf`H=jrXyaCZ_eFzmuE--m226{aAt>BNccgsIM0OmK#%e}HXnvyB8~W?QWf0?iey58!be=!Jgm30R%0zxhpZP@p`Oz-+t)
+j9>c_hvhIrUW2|FZX&mbZvf@nV`ODwCcYW3CkS1Up8k$56f(LbG%z=Dz~K}6e*tJ~Ne0kH1+7pbF8n+#6gfBwTC`>G?C=uh2`7O7D5%KM3)0hF1vb@(
+*ib_Ln0UnL64BRgR@ub$^n5j*5ZTRQRc&%)qgUfwH_#X;7**?{(f77f5OL~V8hrw;*Cp(TNbfzZFWF<^9pZ%LY{XN^S3WVPbR4rlX_Arw9M7qPNV4ND
+U@b}HLtsd`5Kds=zbz!GiEYtBPC556Cdnf~Akd8|Sg#0Vhy;Z~Y9vQBj1{Pl%rHT|ar&E8KN~zhhLiv=BVG~gJwb}(liD01t4n#7X%?k?H^eMDyT;_s
+4e{bBGbk-XHImi?6uMJ<6)@l#OF_k~YEBTS3O!CK?V@%)qM3{XSds1>VBDA;05jLJ^?C-+Mw}}6yj(%{X(9R2mgXdU`EVcv6gk5OupoQ9981c8uFF#K
+uC7sB_|8VIHn=(p9=$v_wG|fz1J7w@lOz%zD(<euQt!dT`(F&TzT4(BV<<@m0Kh)l6^aB4EoB#qeG(ESCb=_(q@<Od%)(F8l$)m-p&+>WDcd9gVi!0E
+sj0%Zd%dOFPxdFLZ+kGILy1=#G_t5tw!6UNMif|i1I^bO{0KXB<c<R#Q=Z-_;(MWo%RnDOadYumh@*T6Drm{Ci0c=1Y8;Tz&7n2`OG?*>aYCHTU1C29
+m9a-H{;lHk1&I&sv&tcY8_b*BS0Y}6E49Tfn#XlSs4O5tl>rM$8`v8Df!j<bf#*4h+;y#bQ#hVn*pPiR`D8W;;pB)U&u*^aW5c5Km+Y^s7YSK$-U*~W
+^P*E1P7dU6$YV!XQxNPHFCwlvH_N3Yh}{X@`)DXMwerp%PBr&JR-#rtDq2zLeZM$ur7*)6<K2s6T74tR7+C@onS{3_VSZ8iwH6W`;pM2I7^|0o@5XTS
+xThHpBPWdO+d{}_xW9$}1hSS79+3?CER<4`P>c(bY%Ei=E=I$Zte)0G#r$)Kxlu@@Z}^m>N{IUb6(k%o^(d9sLv2t+%+SzMA3;zD-U@JDbZCe%w*>Xe
+TIxo~S7mFRWY~AiiYs_riPIvA_k=zXj?d_t{Q-6qQiwdJIooE&^Bo}+f@D*%VEO!?sP-Zs-tfbXvGT(7@gqGRuRUE3yK4&WVB>7H^(6VnxV|Nc*J@tA
+wdqb6bIFmxd{N(*PkPvO{Ky0Fz$1g}D$s-mFF5nYElqB>M83;%GW|e*V8JLUq1@*`a7{F01gPF#YjL;pkAVaCFAAYn-^8AWm&AQh(mMzfIdSWZdo~q4
+?(^u~|LbY+;#}@*edJ3#B|a(`M#ga0`6b&PoL;}{lz=xEh7gl)%m$4@N3PsMGe^i1fbwnSTfpq|zPtM|*&^`u@8ZNWc>AE0_y}sd;7?*TjqIs30o+`3
+!?h^}hxa}tdZ>%3u8Zo%JwB!}Zf$3bp<sC|$j=;NgQE?l-`pGbiZYoc#^7nSByn~|bhW_7F3K+^ch8QPA!Z-3V{&l>(0`TRybH$>PPf(DUwOt{Bs6Lq
+=a2t*^|$lqr}wG<?{8K@a?#j@ee73aMP`q=@wg=yE^#CUgPgAWbgi4QL5E`%bxq4_h~qU99gCDD^NgW5ivbo?`u1B7^!U-s>Cm@K0j<q8(Qm_@#9kS&
+c?N}|Goon40~r!zTh16{x!qd#R@PvSG?+tuXV$1gIsVTC4ix@W0*L*!*iafE<43(C;*D$Jd(%Q}iiP^8)TYx?J3|5)5X})_7s11?nMy+np`8P92`68>
+ok9ZFI!T9=ejfKVU$jmfmju>rkjVYUYJ7`M**D^H6&AIWR^TO-w_*|0jzCPc`e+9soP$!z4-T*`m0)Sq7VjWmsK+xPM4-;@l=R0Nt^u<GFi=zI3ji-Q
+=m++1gF>{vmr}-{{C@(EkZAgyw5qQ#{;1S3h17Zd7HG;0+kxYfhDW>kAy?q3Uo6Iqzr#ko8+UNdPfnJr6Xq|Wa~+Th1Wwz7kK4$cz5Xe$wRSR;G_HOw
+#_KmX3m#i@n2XYLy(!skQN`d`DoV=Z?3$HH6q{>xC(~;J9y#_!`%IHl4ZU@rI<=ppfgyun1tXc%vd5Ri-pSq$UrQJq{FB-z_VBE|GY&S&QynC7qnvWN
+^rv{@s#E@_E3TE(<d?PLge(m^sfCula}1W#4Smr)ro5$crDyu1FpX^OeJI7$=~$Y$_y2V>o6_3Fq<o>@A(YhVY%^_vnb##%kX-^$1Pgl2%8<kp(9J<?
+K^|>G!k7eLN<WZJAx-FxL%ZV3+njJI$MIU-SWT0F<($Y7OEtqcaF1))77~=9aF-#yjE(4>Ec3C5Ozj<Q`0>WxH16sizheiA*bwAnQ9P$KOv5=j5LcEI
+gC-e5FMKi3&E<6yE?tIwR35a^6<OF0`^JY7pxX63)b~K;61^IOv-8b>&W;+&_vF|Rs%CF8#+1otiKIXoUHIW)S<8&`QOdUN9LBcg8#}2j|LP)Qp`LX0
+eswcvyC~HYLGp|OYrwa(HxoGUd97o(&K`4OdW+;Q-bD=P1mpB$NXHwjOd65TYKD&ojdWj$lnP4uVl}y$H}Ykfv&iPH`M5cqqbcCRdgkGwSyYVIKM@Z!
+VOA)5L!1NR!7K*-lh22{{fXijU6k7caEdbe$Tg9wlA~j&4}1ouW=Tn968TXf6;TGchAB;N_O;xd@9zO!A9kKTfBEY1vu9^7UV_6`_Cxp2=Q%<JNB#jQ
+s`=}VC*|qDdVQ50-K$=MQ|A>)qqV2HpJNsQ9?8{J_KjM)nc4Y0viF=a1ukwU^c5c-mlPPQqz}EL?DcEcH%G5l#E9(5^w1h?9@^9rKoH49*h%~`E}Wtk
+vp@dPUu4fdT{XoM!e5YRx3Y&qs<)KKcydx*uCX}sn_vI&QO6DGCVSY)B|f3W!q(rbW|Fhl^{R#-Thmt<A}jNHGMS4&g;3-JmCd{CE0OvcNkUnRdyC8~
+Apq_UO*Jag06ZlXS8tk;MZ=m~Y?{Ea+(*>-E;}K}ja^K=I_d_34&@RKrw()>ibEQ?$*V9U5<;HgK%zd-;b26Rm?rqa>WeSF2yBLTq!{!jv#Tq&A<+&h
++aC1_Jq>n~Z6hfT<thxJb+OH77xyhjt4$0zrOW^e!5WBh+IVTz(`F(gx#O)>4As=W5dpDy`XU{|vg;<vNI1>dod)L|u!P`7)tEoIyDwB&FFZg0_Waqi
+^Phq@)%rY9zV6(qP)Sc%oqnrpCow4D`kl1f(D(=YX|JSzal|N;lSU`hxlWTGGEFiTgW8wsHWk3p?1H~HC;>4rrWEdr5hrUHTl9%ed5^ZH<A&G0N7@Wu
+?CWMLt<JU7u;@)OaHYGe0qYq(kjfTrSxmzKc(1a1G6WFW`@C8y|CFmHO>s0kLi*gS-J*B0rO3^m#8eByryouxw|P&RANRVuUhZp8GRmJ{l4{}Hjy_Ac
+tu1O&i`1q*5M)7w(=Lq&_^vkUifWd@0>c4XR51>|lK2_L_^@$Va*LxTO1&pXR{LHm5cmD~`s3noTS9N$Q~LvFe<jA|^Ru5wuOb$~&gk2x&(2=D4eH6?
+9zXx?>>Kyjf1m%)i|3D@xxd_`q3BJqq|uR?j}!FgKi$eq@+P2a`2=aUFtk)7`cW{NgozSRfmeCYxBSTN{uZCoa0TyKZIl4>&qzM4w+H$7!YNG@`h&OE
+1WqeMu80;CH|cbaZiYt#&!Vk^>lPvqA5UTol$s77ZQ-tvh*|+kRWRSqmAa#r>;+uGG7{ln2H^^L?PY|l2r9(A<Nau5tjOUNSz7e-vx)%}fh(<XEB+pI
+|De95BEi_+3w2ui;5{tjUKK{(*ch4#)#%M?CR{;vWkI^%Z#@*lhax3o+oM{EE3#3*_85hCvtvDIkbMQ$2;vj%-`Unj8mjj*%U7#ndrTknZ!(GxUBa{C
+;6uim6;hcQG=RoMxfS{Avv9#%d`&<36FELXckwBKA#=L|=8_dt2D*c6)4<onyd$&=&1zu^qf-3FfGa?!{gJGp)5Z1Xwva5T#zX0HF(1tH+zx_?aigy}
+Un9G~>TGjw?(0UL>wzd9TM!i*mxAp5DnwStn`L70kZoAaC8_0QZ~yAdueaDsXA>Ht)|q$Kl!waCV#3=6`5R-K9oLG(Spt%Z;045<Y@-=~8kY2&meb*c
+n&dRxvba037wP9Nwy(QC@u9Y<v<v*`jpF&k#GHx!M@cM@F)PcMmNC1Mr%!xRQ=4?l#zX>RU%`5VnCy|~%>bUAQ^~0XW#^M~QmOp1$<{%aV}=erdF;s-
+O-#fv8j=EaO!eNehE4;tuUGt>=aIBivQ52Ac517#<Y$HMz2q=V&URHH+^i4ULln)!PX@kZ{+$P{LviAvZ)&;new@2UA2ykLQRIWX!1)?xl9-g&z|>&3
+cE7J1QEEtcgezJ%{FM=y9>_PNEbkb}B~JB@Onj8TOC`|+^M<~rrm*9^-fW~OpfoPt&)_fJ;`%OW<1uP8zpatW7R#l_&QG9Nx_S*$oC>v-G#rYIRj6ej
+-ER%j0mE)f`3f-mghLf2WIkVQzNN?N$&O)L-tNMlOo$PFN8avsdqGKKeW+P~!$L~dQQFeT6F%EWa?D@y2*T7#)8Lqanq{STlV5(zo-;Hyj})~VVY#YQ
+*3;Mzth|uBMbH3&+6|3)yONf;Hd#DpGxla(?{{p9@EnPjF`&=ju8iNIM<uiRVe<%asB&u|AyoGhYn|w%oR6`dUT)&8gcps@!AKokMj3^AgsjuKa-ont
+L6c28*<LxWIclhc-pkR`m(QMmU(oCAgDtBL>+aMUUF{@Tm}en^WAk>sx_R?9lRPs|{G;Fc=IIOm77B>5j->++s|8!gTh0%7FpkV;2MmVAjPLmJk`ik?
+$a>ZLX>|TQ8{z)${<^zM!i*Isqq>ReBX7yE+M+WKcJDCOc>@A7!o8IAvE~d5JMNens6>E|dD~YW@;dceLY9@+uq`lI$`8RRof^FxxoZTy68R8d=XO<K
+m;g4|0=JR$+DY`SJLuPB%6tMo0zTNz!iL-J5DB1+Nb|4xjQd~5zm~KtN-r@aU^pg8%PF$7-#M5WPfZy;!MTTFCzwUsM%yzMCvxm5Mg6d3_Xn##ees3Y
+c4a_+|4>>T3#w>iD0Ft2vG8`@rscQI+}qT2kG+-V&d&Afb3=7YDBO|jW`Bk30V0BO3Crf1{3F$LQlx|3k|<A&#UiZ4!?H}%G^Ww5%=V`^Sa%9wDo)XC
+ep((4`-1lU=zxW<v=qXDc6J7a&XxC?_FLLy=2OsH{dzNQb#rmOUeRvV`S!)*AI^R{fAKwgyIrx&GPRf^mEfP_59Ia!@x}Rf?m=~Un<9}7+CdHs2VMEd
+YKppc%iFub!~U>?1aO#?{`5uJ8PhRmP!#`>9cQ!bGw=fZv&`;g4<EV%^p|CJKl@L{v4ddp5o5-GcP`}RFXiP&{^ifz%YWMc@|zjGE>L`==Jm7uUhm;m
+_TB8Sxhn%0t*(Se$H$*P5Caf(iK5IX+5}z0g%8&^u0XdWk2f1K@UJN#I(JudW<X-kFsTy6M{(({_cP{;$rsneMS)j(v{BKit>-Sn@9=Is1J4q<kMql$
+$=E+iKWdNc^dkd&nJlwZFGE%WJ;hzCy@>ZF(|0r4qd=%gwREDfpsWsjc8C3jM^#6c>V(Q<xf=kk)@Y<5_9F$<;T+v+z#kYY22}>ppb&u~zeg~|%k0MO
+(D$mZ5)tzEDjpUPK?bC$M&c{=u=^x^jw#H2UAd7Tx*55{xvoyLs+{IE?n>KFwF{KPX!K@1p72iGjo-Pby~CxuI!|t(q<_f%E4#(DLN4~If8CJD-)Yu2
+i-N@SQHk+>PtGTgKE%Z#PMU|?_tq7d_%?1r&wUFZ1dHin<OT;h4N?$#m&VZ@uw8Gt?k(<3diN$JdeOW~@9`(uA4i7j^zF;>_4r~oC*G&B?IWuz`ae|^
+-*L07pdYSK`V&=`cc=5Xt(XKYrDEbb8K8xQ%H^`Cjx<Xsa$>P?lV&;@Eyf>4t~XX|U&s1)XkN5@r>jCn^CQtO^x4`iH?-GNx3NsC;z8L%`{eub`4F)I
+5!kGtRJy`G^hmVK1*!_x8MorrRvCAtN7$jHm@GbYe8o?(JY()HKBOj|tigXES#s_6hZOg8H2>Z2H`h1i9TU?Pap%m8=9(+ELSNxHA$>+4yQD?QSMOA-
+2L)Z~VkfJ+G+wXAx5b!1_w>gFKSSL(<LL7Rcd8<+e(0kHJnJwY?bItiNF^~`{I-lL&m#^qC5f^UMlwi%a?~)|Bl2jR^)q2uwR*LYc0*RQ3%7_6a`(A<
+3iAsIahq{XLfn<w&))K8aeYe?v%K~a)AdNqw4p<A=usm%UB5XM__tg74a)U}+uaZeP8Z5}Ln!h$*y|zz(0PZi@Q<n>OI^I!Q7rg|lC(T}r5xV9D*9>L
+MeQr;9btKGgv|eF3K=z}CS`>Tdv<(GYkE`0=Cj2N$5N>Y4=Suu6+?t<cOq|yT^!*B5v^#AqE<;EBCJjt?~o=G24UiQcv<>2g3GGVjBrccws|39cuC9y
+OV6rA2jJt2cnKT~s9!+dBpv7az3=wP<Lnk3JY6Y8aP9dA!h^Z+p@oJY4?7-8PZrluWuwBd9xE!7sIz@qP(`Qh(|GO%UT+<`{ZmwQ4}}>aJ;YMj&-gzG
+n^Ar@x7Sk!dLVpE5@VWL9{qugYirj>5gz&L*GpKjUAKvE%ye^y1E$BDu0|@aXK&sLA((VP-VI%$W{F(;B)8qe1+yt28ZfmZESRc?=(ffeRRJE8()K@p
+oi5;>P)hND|L^Q40eh-ej2cBaeT)+Aejusf`S^JkQLgLN@(pF#^sKT-*&g)WE2qe>%k0mm*@NDLhfY#ZFR6xDae~1mbc^sixnFuWJYTkKbA7BLtix>H
+uUy;R5K+>K6M%b_>d=VFmF0%cP2eQ^c`CrPb|b`C`GtnzENsfKd&*tc$XJU1zS$6iKoBBx#0wcn>zgIAjRaX7c_Vr+Ke;4#l^oIpPohy4Inx;hjTR(w
+6Ecnl*5eg$gJ{B%Uy7FseTHIEyx_u`PpK=FK;qP1H9ig){<{240+Gkoj|!l8vU_Spcf?6tv8{(z$D1nK)(U3+6^e&eQ*j=}bioDbT`^VRKTFs-W3QpR
+@$w_g*k4sx<tb&?^w<uu{gA8_SF+nYXIHl$cM4xsDJ;TQ|M>B2^yF`6PriTp{JX<xjUz#c&<F)!<F|nuoPHPsU`%lt`RAvTAs+@u_-pV7kqw|1J5KDP
+4mLQR!4AThec#SNjoqL&7;gl(@6Bp8>1P+K)m$v_e4VB;i-RJm$u4C;9imF%u|%k8wCCs!s<p~JI7n9~SJ+x8T!Z?mtN1Z74hVfOpo;`hnJX?EDJH4!
+@YD+L5!M79u6@ZPDWM1-FHO1XKmaUScvys}7`S>3W%mnpA@49}tJh1XYj-AEd+ah-IN(NROUh1B>>Dgw@<Sjjv>Z15)@m+LFTUyoeuQS0iDoXwmu_vE
+`loe`=FDLacF;f^DC-?CGP7GttD@qJKgPe84V*x`^=#3ofb@kA>!)-ba#tsElUb6fD+M;7eWZh=r_f={g9pmG7eSBClM;1`g-29zFbHuDI8zcUB48G-
+$U%pau{(EgQg<vfxR4t|-SW24&3e47=tSWPrQd#}=u{X+CDj(cQ&~tL4@|hDE}_(%>12D<&yE;jaxS@nM@PFY{qn$B@s#3JMjLxiZapUs?xeq{QhltE
+v%XUN3NtTAO30Ya56E<@-XfRo0*7BMm=+GOqw{Z>octp&DeKdL-{*?W65J7Tm$-bs+~J8_*|oyGud^=$dO%xSL|F2#JYBlHKj?osBovkfJRboMBe}w;
++ad`r(T`JNH6IPQN<66)zM{_CMNp7@+v&5j1(Hkq_OPVQiGVbGqiBRIu7E11&`Xs{L&9D6q1GMtwP?QWe?tt~ZVjAM(&}af6GNDs4M>l4$10t1>w-(D
+7sy)XOtsS##-D{blhu9Lk@JQeQx$$pMI!<qOYa$F2wg)_$t8;)HS-Cd9~^<dX}D8#=1i~i&!gd>|M1ap*X#9Y;1bgVUrfynxe-kavRC1KB%@>}FS47@
+-n*4h+e|@jA^jWOx}zk(^&&f2-|?J>%XP;VS{oQ4qrD@%+~ROog(PEw;*C3}pKXu6Qq)Vd3lny?r3UZ5%C^)lzw+(hWdZh4J1kk0&VSvwEtt;UShpA#
+lLlCh-}X@_Rn@exCn0Jsu!p*Lfe6t#JO<rU>14M*<&JZba_WvWF}KIITyceV8UNp)97(Of6^nX-itSkbe%Kd4Kn^xF$iua<)6d#PXXJF_4KZ49Pn2#r
+r0ELIScZ6%D_=?al;SRNg>i+Oypvz@y&Y?1g?%S--g2ZL8#ts0`5`5g0iB8ZK)XXMip6uVJlf*RLz|D5CEGk>=<Us2U-2=IS8iVtL>kEdW=By+0<0Zy
+YWzs`4B%|NkOo$)eWBbX=4EJ{tWXSoz!|!CYMXsU&FYGZlASh$)|5gry{+p}cc@-F69wyS1H57QUt|O{K5*l|R$y&?jB7cJ6(R(F%5<W2$#!76+!FgN
+7e=sdK2i-}Lu|j9K)e;qD|K|UJ)`~4pr;{dwe9I+TQRj5LDF<U%t8iJk=Rmc`3q<poPU%)9mw^%g()gmv^+fL2G^sIJ$~g**591w5A%egz|RY@Z{5sv
+dYV0ON6Fgq!V*c}_qZs>$I}l^>n@W=cY$$|nB=}#CIh{Uw^Rmb9?Q5%qJg+#8_3GgYI(Vn(iJO`uRlNkpO<GZUOs(wMy>8<eD$02=dXTx;V%C5AFs}y
+oPQ%XweE%#PpjUG8hJUshW*IxGH!%VSw<-ONd9EA&1o)?>N$hIpnC4*_mk87e%|GCn9{>A6;a&1eM0PCP9rm*`((-tNaGXR0?A(JI`#n5pvM_nPQCSy
+zbn>1U<9-o`!psr<IZ4XX~lV<SepXd7uj3MEF<d~XQT5&2n`ZI;qB4t=Zue3^t2qQzJ2`k*^%3efEC`)WUbF*Y+-E+nWv@b9?D=<78mSiQ*k@4606@N
+?=nSsa=Dt%r<ZuUH@>*kLVs`yxvS4d(V{$F-X3m%tTUpB5vHra-;`|H6~ox?VvAHTNTB=u9u~>*a<!aYj^`s@N^qRx&!Js#p02Jwil5}KXWyQKcf{Lb
+PB<R#BtL{X#FB-OZk{F%fojfgaG6iFX|;06=Pe~md*m0#5eEj>>=#KC5Z)qFHbV~83YJ~HuTn^bbV<A@t!zG#l6|%4jP~|czAeCPQ;^R=gOadT#FBzS
+uBKUZYgeT$`Ot)o(*yKna{|7~J=7*s5+aY4Ht@IO*uF$Ci%X-<7L<Cx6gRlRy|OEFp$V4@yv&$4?Y^uvvT#JYy88;bitMtJucc-j<Al%->I_**>+jH`
+ZZQ+Cz1y9nKD#BTVEQNKB=R_hz`8pIsv6Y1J)A8}<P?Lj))28uC6i{03d2^65W4#=FbniZcoRU)AUK{#AQXKjH+s6bTxcT*T51ErOxhJHA*XlFlP68C
+-~jQ8wfvTx8l`A<n>5k{0*=%69q{XsQ8U|!^PRLGp2$_m6>h|-)zAQZQj<|Wc!4Nu;kiC=R=%OQBfhinz$OP&EQvcM`fIkkq6lORg2DN$wL$U`zKKHn
+fw#hBURQFKfmCYKMI=>8-mH*8%aQoX5WlksTmWS7V6a!S4-F;<1!Jt&*NN*XiL6>f4}UYrx&SJXgvy^yc@oHQg}>v+ejBO0Sg(G@OdIiEMSzKv<RmxC
+u5PO7=w`_bMDlsMLrTL9f#PtPzVY%%S4!_e0j>&}1+L*fAZ#>#vz|JcN)xW+(Md<p6*yfT3w}#)n|=<JP2#jjMnQxJlS=ciaWyQQ#tQ&8P6HcnBHY(m
+rPx;zL5@&_YC{Se(jXWOU^M}kz^@)T-irpbO&LWLKM}H?98P=gc+U|MFdXpHLtihNYgz=d2<|#bCqN1Pp_<d9sANx1ptF*8K148Je!49~sE0^<aJ$Zl
+O#h$)qm<u{wPW=7<@aqt<@g_?q&CAS22|p;n;NqZ%tu5d5+iegUqs9%a4zy|r*Av`H!p`K{KD=^*pCFyS6Sg2V8`?*`=2Zp)7`ACK1b!*`Ptvko>;yH
+U{VQmH{q7wCkZ?8<F^;Z{4GVWjod#YCrDBaF1Xv$0JPFg8^FY<S)0m{ZR2AnD0V`1M2s_cy58K3=Mm<e6R=z4(bF;O7Tcy`ne*Iqcaaru<ScFqF{5xc
+QnIDYOO=LVz-Zogs>EtJ8J|!jV{Q$9IfL#wJ-t?AJfH6^G9aW;=P{_CCcR2ROX5pu^gm5;jZpsb0EgucF(Vo}|8XWNC!X?pd#Wtl3j=e-c$MRggo2JC
+@3}Yk$VwQjKJuNqAB3Wfp5{L0$j#rOAsd$YcLDRb5RFjiUtJ8lnTgaf#)Qa*fZ(0rI4(jGbk`kcCesh{_p94$zTD^tu|!W+Q;FiD=ty)b*Ay&>8%@=9
+gGd!8y@zl2tzK@*qhdJZa?1}IV=FUnannQLt_OuzMfD?$lgx2ASxGmd*F;$lBhD+Ch_@_jZgvV2Fo%&cEU(^T2D*AARxta>lThx-zEspx;hMIl7VFM<
+d0PO-*jVaMVX604AxlgTkz>X<*(Xt;C~*Gt%^WR>99LTQaByPf+UU}}EB6JUfGmw}Ge(H)Dc-945?FV}18Td^DR$w69wzagzIhY<O?{pFzIMf@(NuNg
+U>!)7X*s=)yvcyh2d<j7*G{53QRIH84n7rLRrg5zHsK&p>b+Z2DmOR;@|Am(0-N0%+cXM6WHh<H!BjwOStOG8w^R>Wx#ioO+XRrDI%;oQTi1=oDsVoV
+6#^qV!2i|3?$Pyi30b=BP?4*oa_iN5*ZN%^N2&%>jixGs%ER3yb%@^?iVvUUxDICE<fKOiRmvMo@G?j^X{`~>VFE>ze4oN*l{YaHR2vH*Q58kN*5w5A
+(an0U-1hAgmPa9Q%A@2#?%oyHA6#G;C1oaxWc%oIHD=^xlb@lG5Q1)I7vS%wxANEH4M+T#HQ1*%{yws&Fv(2eolHyDvm85wbv;q=q54u2;sZwbgClF~
+%T0KeJ#MVNM?J&`C1JZ}uNnaFI%sf3({{yhhw$i9t<vS>x^R&BEKGRmPchATbYNE?sT#NGUZZOGUZ!t{Xd*G3`Q5dWbyND0cU6i>K$XAF9@d@?rd0$u
+I89`k5hOalsIx}bVpj<5A-*m@3XCIN#G=|utto>?!!p{lw{bbU%vMB{JANXNv4;)cRvHH0ZS?St^islVU=R|c0#GjEa+L{1jQNV7^sx8c&os%iPs&{i
+=pn>bMdt6qZ#<<2LI4w#k6KY6n1Y1!rCt*==rT88J$3?zS45y}=vR3+i_re4s_5*+TWAzcWk?7FOvSM6N*tEznFobkHQQH%{_nCN2&sWm18C4n8gwSO
+&n;Vwu^t5LICi#<=-%ox?IeO9#r)iiaHOkrstOEKfc6%8spuUW1IdXcVuwzxmK|slgId*oRVZU_T-?6hpZT&IF6s2iLpt*CuvIaiknQE21Z5}AIt@aW
+K!L*6XWaI6AaQ@!5+de=<+(fIpFcZ)A<l4BxPz5Q^<LvojWlcZl19$xSBUT9?dJd5-rUx8Z;E}|WKahCS>vPl#?G5>w1;q6gF2|2#0bTP*+v00b1rU2
+5VO;ohl~#cg81aBI&der5Q;&3)Lb<FA%T^Gf_a%4@4XzqWg~O7>T_e+1EQZ-PcnPHmecq1TQQ~i$5W=O1MQ~jV%FA6$@RLj;hR)QDZqXk_~I0IXeh}O
+Ho8C@$`;Q)2mYz~bcf_5*C$()w+quK;<T4V;VU1Z!fe*TG>W(=0_vD3Myt?ScruR4G%r(rkRE(-rH{TdM&p3alHZ?9-`(GAZWGWdiSs0ail^%ZfnNkS
+eJ~)tS-I8eFWKPs{_|mmA}6Q$UFJl;duz$q2)Oo*11ZjYAkMr639R6lB#rI;J-uZXQt2*rGKwcK+Vv&eH$h>xT!E8}K3s`4D1>0^NTfFa)o+f-#zq&Q
+GG~z<lI5LTEa8+xrHGh$*Ig!4@QjF~H*RXV*C-lAT~A|Jx)XN2z$+;3fX>1G0A#XhN^-qv*23NB@SVKp8F25U2(sP}$&4X-)w+@2Y`T4dQsve5a4UP3
+&KeNPrjFNwP&nyF2XYDt%wEh#WD4G?(~%(^*>|{OP<1EqSM*15bnhSc7WXD6_x^V8hkGxN5FE%1Hg(%(07=whDFgYl9Ddrx&tz&*yrBoH|M>Dt4|K!M
+TRF80=2Hu@js^UKmr}5NEwUFaY^UOE=5UDMNwE}P&A&Mg0`>(>15$JrI2Cg6O^>D@rk6K-=Iu&8s9q>xMH=(EN91r@FD^>1%Y?c+>&kXB<|?FX!fB(_
+P8yA6S?md8TUj-k+-80|l3%RJmqB&p1e%7coFSdtr%*qO*6-FC#lGSsG`XBecna%ks6gfVW)d#i+im~qx;vdy-DnR=YXMy5^D;OGa4e(!d&(AwV4(;r
+YT1sqhqufwX}z0WFDz1a?jG4N9CQSiDJ%#f52w~gpRm9&?lIOWkMk-hVk?dXsM{~1a7J3REsjDIak5%WW1<wlKM}TF*)b8gLPciYrkK-ot<#&JiGBWs
+u%V0E*BBZat&JXRV$$D9SEHL=*<_{JrOs%3q9DQ&sMCw5M-BIXpEb!zDC}?pF~4ki$or_+u4~LfJgx)EsLb=Y^89sjCfG<0`TEcz81I`lk#M43dQ4Zf
+7T@u^q|yJ_<1UV2uhEhdB2dajnlO(FD;b_*RcgsyqK*zZ<0<`Io{E?pjTYnCay0t5sL3~%>6pp=F_5hRj?Aq2k)exx{G`W=jx6EuFw^FR2zBPFR7OfS
+F5m*{(zKl-GR2*hpmQF=uaSPLhaJo(n6oB^hdR<K!uO-6*NUxYfi8LH#`8|Rc|)Q@bewGkJUuF!PK(&3sfl<P?JVU7wO0R@{aJodi%V%TmBzjHBl8MV
+#F;$D>C2)}(n*24th_s~^uP^ZKE2vR6n%PV>CpxdE&Y2k>ptacgrPW{+-lC9`Jy5$hP!vk1`b)l=mK`kr~oknq?l$75GTCX5uzG4*1-jDS!_meK76`V
+e#RF&zV*?<K3IMXlQfm&1)=l~!*oF7G34aVPEr!qw#rfQwFyL*GzXDHJw1&PJ_Df!UYmP!-<<PYumo8=9j%t5YWBvRUEybab2DB~khdrgeMc9Hcm^n*
+IV!`I(<-seEOx?=FDikLZGEFG4RdU5X4}au(IoN2M)S>K+ziu?K88mA)=4fXE)vlPXEC43Ej%VVgACP$CW^WPeZBLKS5P$X9)6(8SKUB3-1WWO4UE2@
+K01a2IzDHRW$_I5#YNsiysXr}5eKvTv0Bb=PcB@~tYN_DyBGQt>#W}*0EL{ww*Y5&!XfZ^=p6T`yL0*ToV-u`<Yql%8l{K)2|73uLOosi5@omV8c{G5
+vQUz|W>7p4s0@tx1}AhZMute6-OX&XpHbuo439WC;U{<$sEpE+0kiE(y|Vh!6}%1o`{Yz~SJ;}!H<8&&e>DK@*@{NDsHi~qtsKv8;6|3`IaIvMuc_an
+jrIAs(82Jv!8e^+m|%O>PC<4~ls(P{+gi}a-uZ*mYK-vPx>ieOuwSgFMCU^P=W+Ak%4Q2-0I_}yP%gn6cxeRnbTsmM#hdx+qR5Y#wj$UCITrTG`42xl
+e*Vo%9F20$?e2@F)$Qcij_3mZa2LcO(AT|)%rI=L?`zxLC0d^70{u%*%ut5=$NiuN&@cLzY%RcPB&J?ZgN_(tKf`m$7Vx(R{f8z#is_yg;}CVCO=>%=
+l7b+wh#@efE9$$HmrccO<-tF!qxkBF^jUp&AkPeoz~qkPU>^+6qW2(#U4{B|Rp%)qrKb`6DfW2Le40jEsvK!ml)&#*tn|^|9O$`Xu^z;IO0To~uwE1X
+j;jj&(^3=dCg0-kr?(d?H&dQcF8BI|sc!VC&mZ{gM7T;W0d=`~yPj5W-3%xmK6o&C@ZbT~{RxM^xuLRH$R*w)c+~#~1YQqDMlY0vKBCBR*ar0&L{UKa
+YUh9bf9Tw7zW
 DRYDOCK_END
 }
 

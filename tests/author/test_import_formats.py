@@ -278,9 +278,21 @@ def test_a_setup_py_is_read_and_never_run(tmp_path: Path, monkeypatch: pytest.Mo
     assert not (tmp_path / "pwned").exists()
 
 
+def test_a_setup_py_may_take_its_requirements_from_a_table_of_a_list() -> None:
+    text = (
+        "import re\n_deps = [\n  'numpy>=1',\n  'hf-hub[x]>=2',\n  'six',\n]\n"
+        "deps = {b: a for a, b in (re.findall(r'x', one)[0] for one in _deps)}\n"
+        "setup(install_requires=[deps['hf_hub'], deps['six']])\n"
+    )
+    found = read_setup_py("setup.py", text, Wanted(), files())
+    assert found.requires == ["hf-hub[x]>=2", "six"]
+    assert found.places["six"] == Where("setup.py", 5)
+
+
 @pytest.mark.parametrize(
     ("text", "words"),
     [
+        ("with open(here / 'r.txt') as f:\n  a = [one for one in f]\nsetup(install_requires=a)\n", None),
         ("def f():\n  return open('r.txt').read().split()\nsetup(install_requires=f())\n", None),
         ("setup(install_requires=[line for line in open('r.txt')])\n", None),
         ("setup(install_requires=f())\n", "worked out"),
@@ -452,6 +464,9 @@ def test_a_dockerfile_is_read_as_the_script_that_it_is() -> None:
     assert found.requires == ["six==1.17.0", "idna"]
     assert found.env == {"OMP_NUM_THREADS": "4", "A": "b", "OLD": "some words"}
     assert found.command == ["python", "train.py", "--name", "a b"]
+    lost = read_dockerfile("docker/Dockerfile", "RUN pip install -r gone.txt -r a.txt x\n", files(a_txt="idna\n"))
+    assert lost.requires == ["idna", "x"]
+    assert [(one.what, one.package) for one in lost.left_out] == [("-r gone.txt", "")]
     told = left(found)
     assert told[0].startswith("Dockerfile:11: apt-get (line 11)") or told[0].startswith("Dockerfile:7: apt-get")
     assert any(text.startswith("Dockerfile:1: FROM pytorch/pytorch:2.5.1") for text in told)

@@ -89,7 +89,7 @@ def test_a_project_file_gives_name_and_requirements(folder: Sandbox) -> None:
     assert done.stdout.splitlines() == ["profiles/own.toml", ".gitattributes", ".pre-commit-config.yaml"]
     assert made(folder, "own")["packages"] == {"requires-from": {"file": "pyproject.toml"}}
     assert made(folder, "own")["trainer"]["needs"] == "train.py"
-    assert "the command of the trainer is not known" in done.stderr
+    assert "no trainer was found" in done.stderr
     assert folder.index.requests == []
 
 
@@ -443,3 +443,60 @@ def test_this_repository_says_it_of_its_own_files() -> None:
     for path, _, value in zip(words[::3], words[1::3], words[2::3], strict=False):
         told.setdefault(path, []).append(value)
     assert told == asked
+
+
+def test_the_trainer_is_what_the_repository_has(sandbox: Sandbox) -> None:
+    """What its scripts start, of those the one for this machine; else a script that says it trains; else it is said."""
+    work = sandbox.work
+    (work / "requirements.txt").write_text("anchor\n")
+    (work / "own").mkdir()
+    (work / "runs").mkdir()
+    for name in ("base_train", "base_eval", "data"):
+        (work / f"own/{name}.py").write_text("if __name__ == '__main__': pass\n")
+    gpu = "python -m own.data -n 8\ntorchrun --nproc_per_node=8 -m own.base_train -- --depth=24 --run=${RUN:-dummy}\n"
+    (work / "runs/speedrun.sh").write_text(f"{gpu}torchrun --nproc_per_node=8 -m own.base_eval\n")
+    (work / "runs/runcpu.sh").write_text("python -m own.base_train --depth=4\npython -m own.gone\n")
+    (work / "runs/other.sh").write_text("python -m gone.train\n")
+    done = sandbox.drydock("init", "--no-lock", "--for", "cuda", "--name", "fast").succeeded()
+    fast = tomllib.loads((work / "profiles/fast.toml").read_text())
+    assert fast["trainer"]["command"] == ["torchrun", "--nproc_per_node=8", "-m", "own.base_train", "--", "--depth=24"]
+    assert fast["trainer"]["options"] == [{"flag": "--run", "from": "RUN", "default": "dummy"}]
+    assert sorted(fast["commands"]) == ["base-eval", "data"]
+    assert "the trainer is what runs/speedrun.sh starts" in done.stderr
+    assert "others: runs/runcpu.sh" in done.stderr
+    sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "slow").succeeded()
+    slow = tomllib.loads((work / "profiles/slow.toml").read_text())
+    assert slow["trainer"] == {"command": ["python", "-m", "own.base_train", "--depth=4"]}
+    assert "commands" not in slow
+    for path in (work / "runs").iterdir():
+        path.unlink()
+    sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "plain").succeeded()
+    plain = tomllib.loads((work / "profiles/plain.toml").read_text())
+    assert "needs" in plain["trainer"], "own has no __init__.py, and so is no package"
+    (work / "own/__init__.py").touch()
+    sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "module").succeeded()
+    module = tomllib.loads((work / "profiles/module.toml").read_text())
+    assert module["trainer"] == {"command": ["python", "-m", "own.base_train"]}
+    (work / "own/lora_train.py").write_text("if __name__ == '__main__': pass\n")
+    done = sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "many").succeeded()
+    assert "several scripts may be the trainer: own/base_train.py, own/lora_train.py" in done.stderr
+    assert "says python train.py, a file that does not exist" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("name", "text"),
+    [
+        ("setup.py", "from setuptools import setup\nsetup(name='forge', install_requires=['anchor'])\n"),
+        ("setup.cfg", "[options]\ninstall_requires = anchor\n"),
+        ("environment.yml", "dependencies:\n- pip:\n  - anchor\n"),
+        ("pyproject.toml", "[tool.poetry]\nname = 'forge'\n[tool.poetry.dependencies]\nanchor = '*'\n"),
+    ],
+)
+def test_a_project_may_say_otherwise_what_it_requires(sandbox: Sandbox, name: str, text: str) -> None:
+    (sandbox.work / name).write_text(text)
+    (sandbox.work / "train.py").write_text("print('trained')\n")
+    sandbox.drydock("init", "--name", "mine").succeeded()
+    made = tomllib.loads((sandbox.work / "profiles/mine.toml").read_text())
+    wanted = {"requires-from": {"file": name}} if name == "pyproject.toml" else {"requires": ["anchor"]}
+    assert made["packages"] == wanted
+    assert 'name = "anchor"' in (sandbox.work / "profiles/mine.lock.toml").read_text()

@@ -164,7 +164,7 @@ _READERS: dict[str, Callable[[_Asked], Imported]] = {
     r"pylock(\..+)?\.toml": _pylock,
     r"pixi\.toml": _pixi,
     r".+\.ya?ml": _conda,
-    r"(?i:dockerfile|containerfile)(\..+)?|.+\.(?i:dockerfile)": _dockerfile,
+    r"(?i:dockerfile|containerfile)([.-].+)?|.+\.(?i:dockerfile)": _dockerfile,
     r".+\.(sh|bash|zsh|sbatch|slurm)": _script,
     r".+\.(txt|in)": _requirements,
     r".+\.py": _inline,

@@ -7,6 +7,7 @@ else the first one. The others become commands beside it.
 from __future__ import annotations
 
 import re
+import shlex
 
 from packaging.utils import canonicalize_name
 
@@ -56,6 +57,15 @@ def read_script(path: str, text: str, read: Read) -> Imported:
     script that is too long.
     """
     return _Reader(path, read).read(text)
+
+
+def may_train(name: str) -> bool:
+    """Whether the name of a script or module says that it trains, and no more.
+
+    >>> may_train("scripts.base_train"), may_train("finetune.py"), may_train("scripts.tok_train"), may_train("a.py")
+    (True, True, False, False)
+    """
+    return _TRAINS.search(name) is not None and _OTHERWISE.search(name) is None
 
 
 class _Reader:
@@ -113,7 +123,10 @@ class _Reader:
         variables = self._variables
         if isinstance(word, list):
             if not command.depends:
-                variables.lists[name] = word
+                before = variables.lists.get(name, [])
+                own = [one.variable is not None and one.variable.name == name for one in word]
+                parts = [before if is_own else [one] for one, is_own in zip(word, own, strict=True)]
+                variables.lists[name] = [one for part in parts for one in part]
             return
         expansion, value = word.variable, word.value(variables.known)
         default = value if command.depends and command.unset == name else None
@@ -221,16 +234,18 @@ class _Reader:
                 self._imported.leave("an argument of pip install", ONLY_RUNNING, where)
                 waiting = ""
             elif waiting:
-                found.append(f"{waiting} {text}")
+                found.append(f"{waiting} {shlex.quote(text)}")
                 waiting = ""
             elif text in _PIP_WITH_VALUE:
                 waiting = text
             elif text.startswith("-"):
-                if "=" in text:
-                    found.append(text)
+                option, equals, value = text.partition("=")
+                if equals:
+                    found.append(f"{option}={shlex.quote(value)}")
             elif canonicalize_name(text) not in ("pip", "setuptools", "wheel"):
                 found.append(text)
-        read_lines(((where.line or 0, line) for line in found), self._path, self._read, self._imported)
+        lines = ((where.line or 0, line) for line in found)
+        read_lines(lines, self._path, self._read, self._imported, started_anywhere=True)
 
     def _started(self, program: str, words: list[Word], start: Start, command: Command) -> bool:
         """Add a command that starts something; returns whether it is known what that is."""
@@ -240,9 +255,8 @@ class _Reader:
             start.script = program if first is None else f"{program} {first}"
         if not start.add(words, self._variables):
             return False
-        trains = _TRAINS.search(start.script) is not None
         otherwise = _OTHERWISE.search(start.script) is not None
-        start.score = 2 * (program in _STARTERS) + 2 * (trains and not otherwise) - otherwise - command.depends
+        start.score = 2 * (program in _STARTERS) + 2 * may_train(start.script) - otherwise - command.depends
         self._starts.append(start)
         return True
 

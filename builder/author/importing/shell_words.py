@@ -53,7 +53,9 @@ class Word:
             return None
         whole = self.variable
         if whole is not None and whole.name in lists:
-            found = [word.values(known, lists) for word in lists[whole.name]]
+            # A list may name itself, or one that names it.
+            others = {name: words for name, words in lists.items() if name != whole.name}
+            found = [word.values(known, others) for word in lists[whole.name]]
             return None if None in found else [text for texts in found for text in texts or ()]
         text, split = "", whole is not None and not whole.quoted and known.get(whole.name) == ""
         for piece in self.pieces:
@@ -187,7 +189,8 @@ def _assignment(node: Node, source: bytes) -> tuple[str, Word | list[Word]] | No
         return _text(name, source), Word("", line, [""], opaque=not plain)
     if value.type == "array":
         words = [_word(child, source) for child in value.children if child.is_named and child.type != "comment"]
-        return _text(name, source), words if plain else [Word(_text(value, source), 0, opaque=True)]
+        before = Word(_text(name, source), node.start_point[0] + 1, [Expansion(_text(name, source))])
+        return _text(name, source), words if plain else [before, *words]
     word = _word(value, source)
     word.opaque |= not plain
     return _text(name, source), word

@@ -13,6 +13,7 @@ from packaging.utils import canonicalize_name
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import Options, read, text_of
 from builder.author.importing.target import Chosen, choose, with_cuda_of
+from builder.author.importing.trainer import find
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import UsageError, Where
@@ -54,6 +55,7 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     own_project = own_code(source, path, imported)
     if own_project.code is not None and not imported.command:
         imported.command = command_of(own_project.code, path.absolute().parent.parent)
+    found = set_trainer(imported, source, chosen)
     settle(imported, chosen.target, Where(source.name))
     for option in imported.options:  # a default that a variable has anyway
         setting = imported.env.get(option["from"])
@@ -64,8 +66,21 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
     )
     check(name, text, path)
     write_new(path, text)
-    said = notes(imported, chosen, path)
+    said = [*notes(imported, chosen, path), *([found] if found is not None else [])]
     return Made(name, path, imported.left_out, [*said, own_project.note] if own_project.note else said)
+
+
+def set_trainer(imported: Imported, source: Path, chosen: Chosen) -> str | None:
+    """Set the trainer of the repository that `source` is at the top of, if nothing else says it; returns a note on it.
+
+    Only where one stands in it: its paths are relative to that folder.
+    """
+    if imported.command or source.is_dir() or source.absolute().parent != Path.cwd():
+        return None
+    trainer = find(Path.cwd(), chosen.target.accelerator)
+    imported.command, imported.options = trainer.command, trainer.options
+    imported.commands = {**trainer.commands, **imported.commands}
+    return trainer.note
 
 
 def check(name: str, text: str, path: Path) -> None:
@@ -79,7 +94,10 @@ def notes(imported: Imported, chosen: Chosen, path: Path) -> list[str]:
     """Return notes on what to look at in the profile."""
     found = list(chosen.guessed)
     if not imported.command:
-        found.append(f"the command of the trainer is not known: [trainer] of {display(path)} says python train.py")
+        found.append(
+            f"no trainer was found: [trainer] of {display(path)} says python train.py, a file that does not exist; "
+            "set the command there"
+        )
     found += [
         f"{one} is not on the default index, and its own is not known: name it in [indexes] and "
         f'[packages] index = {{ {canonicalize_name(one.name)} = "..." }}'

@@ -9,6 +9,7 @@ import posixpath
 import re
 import shlex
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import replace
 
 from packaging.utils import canonicalize_name
@@ -54,9 +55,15 @@ def read_requirements(path: str, text: str, read: Read, wanted: Wanted = ALL) ->
     return reader.imported
 
 
-def read_lines(lines: Iterator[tuple[int, str]], path: str, read: Read, imported: Imported) -> None:
-    """Add single lines, (number, text), as they stand in another format; the same rules."""
+def read_lines(
+    lines: Iterator[tuple[int, str]], path: str, read: Read, imported: Imported, *, started_anywhere: bool = False
+) -> None:
+    """Add single lines, (number, text), as they stand in another format; the same rules.
+
+    With `started_anywhere` nobody knows from which folder a file is named: one that is not found is left out.
+    """
     reader = _Reader(read, imported)
+    reader.started_anywhere = started_anywhere
     for number, line in lines:
         reader.line(line, Where(path, number), constraint=False)
     indexes.use(reader.urls, imported)
@@ -70,6 +77,7 @@ class _Reader:
         self.urls: list[tuple[str, bool, Where]] = []
         self._seen: set[tuple[str, bool]] = set()
         self._lines = 0
+        self.started_anywhere = False
 
     def file(self, path: str, text: str, *, constraint: bool = False) -> None:
         hashed: list[int] = []
@@ -135,12 +143,31 @@ class _Reader:
             self.imported.leave(written, _REASONS.get(option, "an option of pip that a profile does not have"), where)
 
     def _nested(self, name: str, where: Where, constraint: bool) -> None:
+        if self.started_anywhere:
+            self._named_anywhere(name, where, constraint)
+            return
         path = inside(name, where)
         if (path, constraint) in self._seen:
             return
         if len(self._seen) >= _MOST_FILES:
             raise ProfileError(f"more than {_MOST_FILES} files that name each other", where=where)
         self.file(path, self._read(path, where), constraint=constraint)
+
+    def _named_anywhere(self, name: str, where: Where, constraint: bool) -> None:
+        """Add a file that is named from the folder of all files, or of this one; one in neither is left out."""
+        text = path = ""
+        for at in (where._replace(file=""), where):
+            with suppress(ProfileError):
+                path = inside(name, at)
+                text = self._read(path, where)
+                break
+        else:
+            why = "not found in the project: import it by itself"
+            self.imported.leave(f"-{'c' if constraint else 'r'} {name}", why, where, package="")
+            return
+        self.started_anywhere = False
+        self.file(path, text, constraint=constraint)
+        self.started_anywhere = True
 
     def _editable(self, name: str, where: Where) -> None:
         found = re.fullmatch(r"([^\[\]]+)(?:\[([A-Za-z0-9._, -]*)\])?", name)

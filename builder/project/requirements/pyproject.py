@@ -198,8 +198,7 @@ class _Reader:
                     continue
                 raise ProfileError(
                     "its dependencies are dynamic: only its build backend knows them",
-                    hint="the backend can say them: uv pip compile pyproject.toml --no-deps -o requirements.txt, "
-                    "and import that",
+                    hint="the backend can say them: uv pip compile pyproject.toml -o requirements.txt, and import that",
                     where=where,
                 )
             if not files:

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from builder.project.requirements.pyproject import Wanted
 
 CONFIG, SCRIPT = "setup.cfg", "setup.py"
-_BY_ITSELF = "the project can say it: uv pip compile --no-deps {file} -o requirements.txt, which runs it; import that"
+_BY_ITSELF = "the project can say it: uv pip compile {file} -o requirements.txt, which runs it; import that"
 _MOST_STEPS = 10_000
 
 _Lines = list[tuple[str, Where]]
@@ -43,7 +43,8 @@ def read_setup_cfg(path: str, text: str, wanted: Wanted, read: Read) -> Imported
     extras = {str(canonicalize_name(key)): _config_items(value, places[key]) for key, value in section.items()}
     required = parser.get("options", "install_requires", fallback=None)
     if required is None and not extras:
-        raise ProfileError("it says nothing of requirements", hint=_hint(path), where=Where(path))
+        hint = "name the file that does: pyproject.toml, setup.py, requirements.txt"
+        raise ProfileError("it says nothing of requirements", hint=hint, where=Where(path))
     items = _config_items(required or "", Where(path, lines.get(("options", "install_requires"))))
     for line, where in [*items, *_chosen(extras, wanted, imported, Where(path))]:
         if (found := re.fullmatch(r"file:\s*(.+)", line)) is None:
@@ -81,10 +82,13 @@ def read_setup_py(path: str, text: str, wanted: Wanted, read: Read) -> Imported:
     if found is None:
         where = Where(path, required.lineno if required is not None else None)
         file = values.file_of(required)
-        if file is None:
-            raise ProfileError("what it requires is worked out when it runs", hint=_hint(path), where=where)
-        imported.leave("install_requires", f"setup.py reads it from {shown(file)}, whose lines were taken", where)
-        _add_file(file, where, wanted, read, imported)
+        try:
+            _add_file(file or "", where, wanted, read, imported)
+        except ProfileError as error:
+            if file is not None and error.where is not None and error.where.file != path:
+                raise
+            raise ProfileError("what it requires is worked out when it runs", hint=_hint(path), where=where) from None
+        imported.leave("install_requires", f"setup.py reads it from {shown(file or '')}, whose lines were taken", where)
     for line, where in [*(found or ()), *_chosen(extras, wanted, imported, Where(path))]:
         imported.require(line, where)
     return imported
@@ -146,6 +150,13 @@ def _changed(node: ast.AST) -> str | None:
     return _named(node.func.value) if changes else None
 
 
+def _path(node: ast.expr) -> str:
+    """The path in a text, or in texts that are joined by /; "" where there is none."""
+    if isinstance(node, ast.BinOp):
+        return "/".join(text for text in (_path(node.left), _path(node.right)) if text)
+    return node.value if isinstance(node, ast.Constant) and isinstance(node.value, str) else ""
+
+
 class _Values:
     """The values that stand in a module as text, those of its names too."""
 
@@ -154,6 +165,8 @@ class _Values:
         self._names: dict[str, ast.expr] = {}
         self._functions = {node.name: node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)}
         changed = set[str]()
+        opened = [item for node in ast.walk(tree) if isinstance(node, ast.With) for item in node.items]
+        self._opened = {_named(one.optional_vars): one.context_expr for one in opened if one.optional_vars is not None}
         for node in ast.walk(tree):
             if isinstance(node, ast.Assign):
                 for target in (one for one in node.targets if isinstance(one, ast.Name)):
@@ -182,6 +195,8 @@ class _Values:
         if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add):
             left, right = self.texts(node.left), self.texts(node.right)
             return None if left is None or right is None else left + right
+        if isinstance(node, ast.Call) and _named(node.func) in ("list", "tuple", "sorted") and len(node.args) == 1:
+            return self.texts(node.args[0])
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return [(line.strip(), Where(self._path, node.lineno)) for line in node.value.split("\n") if line.strip()]
         return None
@@ -201,15 +216,37 @@ class _Values:
         if node is None:
             return None
         calls = [one for one in ast.walk(node) if isinstance(one, ast.Call)]
-        called = [self._functions[name] for one in calls if (name := _named(one.func)) in self._functions]
-        every = (one for part in (node, *called) for one in ast.walk(part) if isinstance(one, ast.Constant))
-        texts = {one.value for one in every if isinstance(one.value, str)}
+        called: list[ast.AST] = [
+            self._functions[name] for one in calls if (name := _named(one.func)) in self._functions
+        ]
+        named = [_named(one) for one in ast.walk(node) if isinstance(one, ast.Name)]
+        called += [self._opened[name] for name in named if name in self._opened]
+        every = [one for part in (node, *called) for one in ast.walk(part)]
+        divided = [one for one in every if isinstance(one, ast.BinOp) and isinstance(one.op, ast.Div)]
+        inner = {part for one in divided for part in (one.left, one.right)}
+        texts = {_path(one) for one in every if isinstance(one, ast.Constant | ast.BinOp) and one not in inner}
         files = {one for one in texts if re.fullmatch(r"[\w./-]+\.(txt|in)", one)}
         return files.pop() if len(files) == 1 else None
 
     def _one(self, node: ast.expr) -> _Lines | None:
+        if isinstance(node, ast.Subscript):
+            return self._by_name(node)
         text = self.text(node)
         return None if text is None else [(text, Where(self._path, node.lineno))]
+
+    def _by_name(self, node: ast.Subscript) -> _Lines | None:
+        """The requirement of a list for `table["name"]`, where the table is made of that list, as Hugging Face does."""
+        table, name = self._followed(node.value), self.text(node.slice)
+        if not isinstance(table, ast.DictComp) or name is None:
+            return None
+        lists = (self.texts(one) for one in ast.walk(table) if isinstance(one, ast.Name))
+        lines = next((found for found in lists if found), [])
+        wanted = canonicalize_name(name)
+        fits = (
+            one for one in lines if canonicalize_name(re.split(r"[^A-Za-z0-9._-]", one[0], maxsplit=1)[0]) == wanted
+        )
+        found = next(fits, None)
+        return None if found is None else [found]
 
     def _followed(self, node: ast.expr | None) -> ast.expr | None:
         """What a name stands for, however many there are on the way."""

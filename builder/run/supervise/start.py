@@ -84,6 +84,9 @@ def _guard(entry: Entry) -> Guard | None:
         advice = (
             f'set {profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6", or make batches smaller'
         )
+    elif profile.uses_mlx:
+        where = entry.resolved.where("packages", "requires")
+        advice = "have the trainer call mx.set_memory_limit and mx.set_cache_limit, or make batches smaller"
     else:
         where = entry.resolved.where("supervise", "memory-guard", "resident")
         advice = "make batches smaller, or give it more memory"
