@@ -121,11 +121,15 @@ class Packages(Model):
 
 
 class Project(Model):
-    """The project's own code: it is imported from where it is, and is in no key."""
+    """The project's own code: it is imported from where it is, and is in no key; or it is built, and is in it."""
 
     path: ProjectPath
     """Its folder, relative to the one that has profiles/; "." is that itself. Where its packages are, what it is called
     and what it starts (console scripts, entry points) stands in its pyproject.toml.
+    """
+    mode: Literal["tree", "wheel"] = "tree"
+    """"tree": the code is imported from the working tree. "wheel": it is built into a wheel, which is locked by content
+    and installed as any other; a change of it makes the lock stale.
     """
 
 
