@@ -113,7 +113,7 @@ def test_a_script_is_small_beside_its_lock() -> None:
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
     assert own <= 88_000  # wanted are 54,810
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 850_000  # wanted were 884,089, half of what it was
+    assert total <= 860_000  # wanted were 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:
