@@ -20,6 +20,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -41,11 +42,15 @@ _UV_PLATFORMS = {
 _MACOS = "14.0"  # as drydock import has it
 _COMPILED = ("pyproject.toml", ".txt", ".in")
 _LONGEST = 600  # seconds
+_LOCKED = {(True, False): "yes", (True, True): "with builds", (False, False): "NO"}
 
 
 @dataclass
 class Row:
-    """What became of a file; times in seconds, sizes in bytes. `same` says how the set differs from uv's."""
+    """What became of a file; times in seconds, sizes in bytes. `same` says how the set differs from uv's.
+
+    `built`: only with `--allow-builds`.
+    """
 
     file: str
     imported: bool = False
@@ -55,6 +60,7 @@ class Row:
     size: int = 0
     seconds: float = 0.0
     uv_seconds: float | None = None
+    built: bool = False
     same: str = ""
     reason: str = ""
 
@@ -112,7 +118,7 @@ def _is_project(file: Path) -> bool:
 
 
 def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -> Row:
-    row = Row(f"{source.parent.name}/{source.name}")
+    row = Row(str(source.relative_to(chosen.folder.absolute())))
     profiles = work / "profiles"
     profiles.mkdir(exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
@@ -126,10 +132,14 @@ def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -
         row.reason = _error(done.stderr)
         return row
     lock = made.with_suffix(".lock.toml")
-    done, row.seconds = _run([*drydock(), "lock", name], work, env)
+    command = [*drydock(), "lock", name]
+    done, row.seconds = _run(command, work, env)
+    if done.returncode != 0 and _can_allow_builds():  # what uv does unasked
+        again, row.seconds = _run([*command, "--allow-builds"], work, env)
+        row.built, done = again.returncode == 0, again
     if done.returncode == 0 and chosen.warm:
         lock.unlink()
-        done, row.seconds = _run([*drydock(), "lock", name], work, env)
+        done, row.seconds = _run(command, work, env)
     row.locked = done.returncode == 0
     data = tomllib.loads(made.read_text())
     theirs, row.uv_seconds, why = _compiled(source, data, chosen, env)
@@ -142,6 +152,11 @@ def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -
     ours = {package.name: package.version for package in found.packages}
     row.same = why if theirs is None else _difference(ours, theirs)
     return row
+
+
+@cache
+def _can_allow_builds() -> bool:
+    return "--allow-builds" in subprocess.run([*drydock(), "lock", "--help"], capture_output=True, text=True).stdout
 
 
 def _compiled(
@@ -200,7 +215,7 @@ def _error(text: str) -> str:
 def _line(row: Row) -> str:
     ratio = f"{row.seconds / row.uv_seconds:.1f}" if row.locked and row.uv_seconds else ""
     uv = f"{row.uv_seconds:.1f}" if row.uv_seconds else ""
-    cells = [row.file, "yes" if row.imported else "NO", row.losses, "yes" if row.locked else "NO", row.packages or ""]
+    cells = [row.file, "yes" if row.imported else "NO", row.losses, _LOCKED[row.locked, row.built], row.packages or ""]
     cells += [f"{row.size / 1e6:,.0f}" if row.size else "", f"{row.seconds:.1f}" if row.seconds else "", uv, ratio]
     return "| " + " | ".join(map(str, [*cells, row.same + (f" ({row.reason})" if row.reason else "")])) + " |"
 

@@ -464,6 +464,9 @@ def test_a_dockerfile_is_read_as_the_script_that_it_is() -> None:
     assert found.requires == ["six==1.17.0", "idna"]
     assert found.env == {"OMP_NUM_THREADS": "4", "A": "b", "OLD": "some words"}
     assert found.command == ["python", "train.py", "--name", "a b"]
+    own = '[project]\nname = "x"\ndependencies = ["six"]\noptional-dependencies.gpu = ["anchor"]\n'
+    project = read_dockerfile("docker/Dockerfile", "RUN pip install '.[gpu]'\n", files(pyproject_toml=own))
+    assert project.requires == ["six", "anchor"]
     lost = read_dockerfile("docker/Dockerfile", "RUN pip install -r gone.txt -r a.txt x\n", files(a_txt="idna\n"))
     assert lost.requires == ["idna", "x"]
     assert [(one.what, one.package) for one in lost.left_out] == [("-r gone.txt", "")]
@@ -478,9 +481,10 @@ def test_a_dockerfile_is_read_as_the_script_that_it_is() -> None:
 def test_what_is_lost_is_one_short_list() -> None:
     where = Where("a.txt", 3)
     many = [LeftOut(f"lib{n}", "no package", where._replace(line=n)) for n in range(1, 30)]
+    many += [LeftOut("lib2", "no package", where._replace(line=n)) for n in (50, 60, 70)]
     found = short([LeftOut("x", "by option", where, expected=True), *many, LeftOut("t", "a place", where, package="t")])
     assert found[0] == "a.txt:3: t: a place"
-    assert found[1].startswith("a.txt:1: lib1, lib2 (line 2), ")
+    assert found[1].startswith("a.txt:1: lib1, lib2 (lines 2, 50, 60 and more), lib3 (line 3), ")
     assert found[1].endswith(" and 23 more: no package")
     assert found[2:] == ["a.txt:3: x: by option"]
 
