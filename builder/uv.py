@@ -11,7 +11,7 @@ import re
 import shutil
 import tempfile
 import tomllib
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -197,19 +197,27 @@ def find_links() -> list[Path]:
     return installer.folders_of_wheels(os.environ)
 
 
+Said = Mapping[str, Mapping[str, Sequence[str]]]
+"""Package to version to what that requires: metadata that somebody has read."""
+
+
 @dataclass(frozen=True)
 class Universe:
     """What a resolution may choose from.
 
     `sources` are packages that are taken as source distributions, for which `builds` is needed, as their metadata may
-    have to be built; `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever
-    time. `index` maps a package to an index URL or folder of wheels that it alone comes from.
+    have to be built, with what `tools` has for each beside what it declares. Those in `said` are taken as source
+    distributions too, and nothing of them is run: it says what each version requires, under "" what the other versions
+    do. `exclude_newer` and its per-package exceptions are RFC 3339 times; "false" for a package: whatever time. `index`
+    maps a package to an index URL or folder of wheels that it alone comes from.
     """
 
     target: Platform
     python: str
     sources: Sequence[str] = ()
     builds: Builds = None
+    tools: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    said: Said = field(default_factory=dict)
     exclude_newer: str | None = None
     exclude_newer_package: Mapping[str, str] = field(default_factory=dict)
     index: Mapping[str, str] = field(default_factory=dict)
@@ -263,10 +271,12 @@ def resolve(
     overrides: Sequence[str] = (),
     preferred: Mapping[str, Sequence[str]] | None = None,
     upgrade: Iterable[str] = (),
+    unusable: Callable[[str], None] | None = None,
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
-    Of several for a package, the first that fits.
+    Of several for a package, the first that fits. `unusable` hears the name of each package that had no version to use
+    in a range where one was looked for, also where it fails.
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
@@ -279,7 +289,7 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
-    _compile(requirements, universe, folder, arguments)
+    _compile(requirements, universe, folder, arguments, unusable)
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
@@ -374,20 +384,64 @@ def create_venv(folder: Path, python: str) -> str:
         return str((frame / "bin" / "python").readlink())
 
 
-def build_wheel(source: Path, constraints: Path, out: Path, consent: Consent) -> Path:
-    """Build the wheel of a source distribution into the folder `out`, without a network.
+def build_wheel(
+    source: Path,
+    constraints: Path,
+    out: Path,
+    consent: Consent,
+    *,
+    python: str | None = None,
+    complete: bool = False,
+    indexes: Sequence[str] | None = None,
+    version: str | None = None,
+) -> Path:
+    """Build the wheel of a source distribution, or of a folder, into the folder `out`, without a network.
 
-    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`. Raises ToolError.
+    Its build requirements are those of the file `constraints`, by hash, from the folder of `source`; where `indexes`
+    are given, from the index and these, before it is built. With `complete` all of them are installed, whatever it
+    declares. `python` is the one to build with, and `version` what is said to those who ask a repository for one.
+    Raises ToolError.
     """
-    command = [executable(), "build", "--no-config", "--quiet", "--wheel", "--no-index", "--no-create-gitignore"]
-    command += ["--find-links", str(source.parent), "--out-dir", str(out), str(source)]
-    if constraints.stat().st_size:
-        command += ["--build-constraints", str(constraints), "--require-hashes"]
-    done = process.run(command, env=_without_passwords(consent))
+    near = ["--no-index", "--find-links", str(source.parent)]
+    # Not quietly: then it does not say what a build has said.
+    command = [executable(), "build", "--no-config", *near, "--wheel", "--no-create-gitignore", "--out-dir", str(out)]
+    env = _without_passwords(consent)
+    for name in _VERSIONS if version else ():
+        env[name] = str(version)
+    if complete:
+        frame = constraints.parent / f"tools-{out.name}"
+        _make_tools(frame, constraints, near if indexes is None else _WHEELS, python, indexes or ())
+        command += ["--no-build-isolation", "--python", str(frame / "bin/python")]
+        env["PATH"] = f"{frame / 'bin'}{os.pathsep}{env.get('PATH', os.defpath)}"
+    else:
+        command += ["--python", python] if python else []
+        command += ["--build-constraints", str(constraints), "--require-hashes"] if constraints.stat().st_size else []
+    done = process.run([*command, str(source)], env=env)
     found = sorted(out.glob("*.whl"))
     if done.code or len(found) != 1:
-        raise ToolError(f"{source.name} cannot be built: {_said(done.stderr)}")
+        said = "\n".join(done.stderr.strip().splitlines()[-_LAST_LINES:])
+        raise ToolError(f"{source.name} cannot be built; the last that was said:\n{said}")
     return found[0]
+
+
+_LAST_LINES = 20
+# What setuptools-scm, hatch-vcs, pdm and poetry-dynamic-versioning ask before a repository that is not there.
+_VERSIONS = ("SETUPTOOLS_SCM_PRETEND_VERSION", "PDM_BUILD_SCM_VERSION", "POETRY_DYNAMIC_VERSIONING_BYPASS")
+_WHEELS = ("--only-binary", ":all:", *installer.SEARCHES)
+
+
+def _make_tools(frame: Path, wanted: Path, options: Sequence[str], python: str | None, indexes: Sequence[str]) -> None:
+    """A virtual environment with all that builds something: wheels, of which nothing is run. Raises ToolError."""
+    env = environment()
+    if indexes:
+        env["UV_INDEX"] = " ".join([*env.get("UV_INDEX", "").split(), *indexes])
+    which = ["--python", python] if python else []
+    made = process.run([executable(), "venv", "--no-config", "--no-project", "--quiet", *which, str(frame)], env=env)
+    install = [executable(), "pip", "install", "--no-config", "--quiet", "--no-deps", *options]
+    install += ["--python", str(frame / "bin/python"), "--require-hashes", "-r", str(wanted)]
+    done = process.run(install, env=env) if made.code == 0 and wanted.stat().st_size else made
+    if done.code:
+        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}", hint=hint(done.stderr))
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:
@@ -456,6 +510,32 @@ def finds_python(version: str) -> bool:
     return process.run(questions(version)["python"], env=environment()).code == 0
 
 
+def audit(packages: Sequence[tuple[str, str]], python: str, folder: Path, service: str | None) -> list[dict[str, Any]]:
+    """What `uv audit` finds for packages, each by name and version; rows of its "vulnerabilities".
+
+    `service` is where OSV's API is, instead of its own place. `folder` is an empty one. Raises ToolError where it could
+    not be asked.
+    """
+    registry = {
+        "registry": default_index() or parse_default_index(process.run(question_of_default_index()).stdout) or ""
+    }
+    rows = [{"name": name, "version": version, "source": registry} for name, version in packages]
+    project = {"name": "profile", "version": "0", "requires-python": f"=={python}.*"}
+    (folder / "pyproject.toml").write_text(tomli_w.dumps({"project": project}))
+    own = {"name": "profile", "version": "0", "source": {"virtual": "."}, "dependencies": rows}
+    lock = {"version": 1, "requires-python": project["requires-python"], "package": [*rows, own]}
+    (folder / "uv.lock").write_text(tomli_w.dumps(lock))
+    command = [executable(), "audit", "--no-config", "--preview-features", "audit-command,json-output", "--frozen"]
+    command += ["--output-format", "json", "--directory", str(folder)]
+    command += ["--service-url", service] if service else []
+    done = process.run(command, env=environment({"NO_COLOR": "1"}))
+    try:
+        found = json.loads(done.stdout)["vulnerabilities"]
+    except (ValueError, KeyError, TypeError):
+        raise ToolError(f"uv says: {_said(done.stderr)}", hint=hint(done.stderr)) from None
+    return [row for row in found if isinstance(row, dict)]
+
+
 def forget(packages: Iterable[str]) -> None:
     """Delete what uv's cache has of some packages (`uv cache clean`). Raises ToolError."""
     done = process.run([executable(), "cache", "clean", "--no-config", "--quiet", *sorted(packages)], env=environment())
@@ -463,7 +543,13 @@ def forget(packages: Iterable[str]) -> None:
         raise ToolError(f"uv's cache cannot be cleaned: {_said(done.stderr)}")
 
 
-def _compile(requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]) -> None:
+def _compile(
+    requirements: Sequence[str],
+    universe: Universe,
+    folder: Path,
+    arguments: Sequence[str],
+    unusable: Callable[[str], None] | None = None,
+) -> None:
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
     }
@@ -484,6 +570,7 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         "pip",
         "compile",
         "--no-config",
+        *_settings(universe, folder),
         *_DEFAULTS,
         "--quiet",
         "--no-header",
@@ -496,11 +583,61 @@ def _compile(requirements: Sequence[str], universe: Universe, folder: Path, argu
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():
         command += ["--exclude-newer-package", f"{package}={day}"]
-    for package in universe.sources if universe.builds is not None else ():
+    for package in (*(universe.sources if universe.builds is not None else ()), *universe.said):
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    _checked([*command, *arguments], universe.target, builds=universe.builds)
+    log = {} if unusable is None else {"RUST_LOG": "uv_resolver=debug"}
+    env = environment({**universe.target.uv_environment(), **log}, builds=universe.builds)
+    done = process.run([*command, *arguments], env=env)
+    if unusable is not None:
+        for name in _unusable(done.stderr):
+            unusable(name)
+    if done.code:
+        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
+        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+
+
+def _settings(universe: Universe, folder: Path) -> list[str]:
+    """The option that names a file with what is said of source distributions: uv takes it from no other place."""
+    tools = universe.tools if universe.builds is not None else {}
+    rows = [
+        {"name": name, "requires-dist": list(requires), **({"version": version} if version else {})}
+        for name, versions in universe.said.items()
+        for version, requires in versions.items()
+    ]
+    path = folder / "uv.toml"
+    tables = {
+        "dependency-metadata": rows,
+        "extra-build-dependencies": {name: list(some) for name, some in tools.items()},
+    }
+    if not any(tables.values()):
+        return []
+    path.write_text(tomli_w.dumps({name: table for name, table in tables.items() if table}))
+    return ["--config-file", str(path)]
+
+
+_LOGGED = re.compile(r"(DEBUG|INFO|TRACE|WARN) ")
+_SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \(")
+_SELECTING = re.compile(r"DEBUG Selecting: ([A-Za-z0-9._-]+)")
+
+
+def _unusable(log: str) -> list[str]:
+    """The packages that uv has looked for a version of, and selected none: it says so in its log alone.
+
+    >>> _unusable("DEBUG Searching for a compatible version of chess (*)\\nDEBUG Tried 1 versions")
+    ['chess']
+    """
+    found: dict[str, None] = {}
+    open_ = None
+    for line in log.splitlines():
+        if searching := _SEARCHING.match(line):
+            if open_ is not None:
+                found[open_] = None
+            open_ = searching[1]
+        elif _SELECTING.match(line):
+            open_ = None
+    return list(found) if open_ is None else list({**found, open_: None})
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

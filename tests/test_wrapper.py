@@ -218,6 +218,7 @@ def test_relative_folders_are_those_of_the_caller(checkout: Path, base: Base, tm
     assert "Drydock itself cannot be installed" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_log_is_never_silent_and_a_failure_changes_nothing(checkout: Path, base: Base, tmp_path: Path) -> None:
     """An index that answers nothing for seconds."""
     old = checkout / ".venv"
@@ -286,6 +287,7 @@ def test_a_uv_that_is_there_finds_the_python(checkout: Path, base: Base, tmp_pat
     assert (checkout / ".venv/bin/python").resolve().is_relative_to(pythons)
 
 
+@pytest.mark.slow
 def test_what_was_installed_is_what_is_pinned(checkout: Path, base: Base) -> None:
     """Without a uv: the pip that `python -m venv` would install fetches it. Scripts start, and activate is right."""
     done = call(checkout, base, "drydock", "--version")

@@ -39,12 +39,25 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     else:
         _say_how_much(name, evaluation.lock, store, report)
         _pull_from_afar(name, catalogue, report)
+        provide(name, catalogue, report)
         build_script(name, script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     if before is not None and before.number != made.number:
         report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
     return path
+
+
+def provide(name: str, catalogue: Catalogue, report: Reporter) -> None:
+    """Make the wheels that no index has, of what is at their places, where no cache has them. Raises LockError."""
+    lock = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
+    if any("origin" in package for package in lock["packages"]):
+        from builder.project import direct
+        from builder.project.caches import cache_places, is_read_by_scripts
+
+        entry = catalogue.entry(name)
+        near = [str(Store.here().home / "cache" / "mirror"), *filter(is_read_by_scripts, cache_places())]
+        direct.provide(entry, consent.check(name, evaluate(name, catalogue).content), near, report.step)
 
 
 _MUCH = 1e9  # bytes

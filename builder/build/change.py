@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,7 +13,7 @@ from packaging.utils import canonicalize_name
 
 from builder.author import requirements
 from builder.build.build import build
-from builder.errors import DrydockError, LockError, UsageError
+from builder.errors import DrydockError, LockError, ProfileError, UsageError, Where
 from builder.files import display
 from builder.lock.model import Change, Lock, dump
 from builder.names import stem
@@ -23,14 +24,15 @@ from builder.project.lock import relock
 from builder.report import Reporter
 from builder.store import generations
 
-Place = tuple[Path, tuple[str, str]]
-"""A file, and the table and key in it where requirements stand."""
+Place = tuple[Path, requirements.Place]
+"""A file, and where in it requirements stand."""
 
 
 @dataclass(frozen=True)
 class Done:
-    """What was changed: in the locks, by profile, and in which `files`; `undoable` says whether `undo` can take it
-    back.
+    """What was changed: in the locks, by profile, and in which `files`, those that say what is required first.
+
+    `undoable` says whether `undo` can take it back.
     """
 
     locks: Mapping[str, list[Change]]
@@ -59,7 +61,8 @@ def add(wanted: Sequence[str], to: str | None, catalogue: Catalogue, report: Rep
     """
     asked = [requirements.parsed(text) for text in wanted]
     path, place = _place(catalogue, to)
-    new = {path: requirements.with_requirements(_read(path), place, asked)}
+    with _named(path):
+        new = {path: requirements.with_requirements(_read(path), place, asked)}
     try:
         return _apply(f"add {' '.join(wanted)}", new, catalogue, report, builds=builds)
     except LockError as error:
@@ -82,7 +85,8 @@ def remove(
         text = new.get(path, _read(path))
         there = requirements.names(text, place) & gone
         if there:
-            new[path] = requirements.without_packages(text, place, sorted(there))
+            with _named(path):
+                new[path] = requirements.without_packages(text, place, sorted(there))
             found |= there
     if missing := sorted(gone - found):
         raise _not_required(missing[0], places, catalogue)
@@ -157,7 +161,7 @@ def _apply(
         raise
     changed = {path: text for path, text in before.items() if undo.text_of(path) != text}
     undoable = bool(changed) and undo.remember(undo.Change(command, changed, moved))
-    return Done(locks, sorted(changed), undoable)
+    return Done(locks, sorted(changed, key=lambda path: (path not in edits, path)), undoable)
 
 
 def _affected(catalogue: Catalogue, edits: Mapping[Path, str]) -> list[str]:
@@ -182,15 +186,16 @@ def _place(catalogue: Catalogue, to: str | None) -> Place:
     """
     if to is not None:
         return _own(catalogue.path(to)), requirements.PROFILE
-    places = _places(catalogue)
-    if not places:
+    every = [_places_of(catalogue, name) for name in _buildable(catalogue)]
+    if not every:
         raise UsageError("there is no profile of a project here", hint="drydock init, or name one: --to NAME")
-    names = _buildable(catalogue)
-    shared = [place for place in dict.fromkeys(places) if all(place[0] in catalogue.entry(name).seen for name in names)]
+    shared = [place for place in every[0] if all(place in places for places in every)]
+    # A file of the project that says what is required comes before the profile that names the file.
+    files = [place for place in shared if place[1] != requirements.PROFILE]
     with_some = [place for place in shared if requirements.listed(_read(place[0]), place[1])]
-    chosen = with_some if len(with_some) == 1 else shared if len(shared) == 1 else []
+    chosen = files[:1] or next((some for some in (shared, with_some) if len(some) == 1), [])
     if not chosen:
-        known = ", ".join(sorted({path.stem for path, _ in places}))
+        known = ", ".join(sorted({path.stem for places in every for path, _ in places}))
         raise UsageError(
             "several profiles could get it, and none is part of all", hint=f"name one: --to NAME, of {known}"
         )
@@ -199,17 +204,22 @@ def _place(catalogue: Catalogue, to: str | None) -> Place:
 
 def _places(catalogue: Catalogue) -> list[Place]:
     """Every place of the project's own where requirements stand, or could."""
-    own = _own_folders()
+    return [place for name in profile_names(own_profile_folders()) for place in _places_of(catalogue, name)]
+
+
+def _places_of(catalogue: Catalogue, name: str) -> list[Place]:
+    """Those of one profile: files of the project that it names, then its own and those of what it extends."""
+    own, entry = _own_folders(), catalogue.entry(name)
+    resolved = entry.resolved
     found: list[Place] = []
-    for name in profile_names(own_profile_folders()):
-        entry = catalogue.entry(name)
-        _ = entry.resolved
-        found += [
-            (path, requirements.PROFILE)
-            for path, content in entry.seen.items()
-            if content is not None and path.parent in own and path.suffix == ".toml" and "." not in path.stem
-        ]
-    return found
+    for asked in entry.asked(resolved) if catalogue.target(name) is not None else ():
+        path = (asked.folder / asked.entry.file).absolute()
+        found += [(path, place) for place in requirements.places_of(asked.entry, _read(path))]
+    return found + [
+        (path, requirements.PROFILE)
+        for path, content in entry.seen.items()
+        if content is not None and path.parent in own and path.suffix == ".toml" and "." not in path.stem
+    ]
 
 
 def _own_folders() -> list[Path]:
@@ -229,6 +239,16 @@ def _read(path: Path) -> str:
     if text is None:
         raise UsageError(f"there is no {display(path)}")
     return text
+
+
+@contextmanager
+def _named(path: Path) -> Iterator[None]:
+    """Says of an error in which file it is."""
+    try:
+        yield
+    except ProfileError as error:
+        error.where = Where(display(path))
+        raise
 
 
 def _not_required(name: str, places: Sequence[Place], catalogue: Catalogue) -> UsageError:

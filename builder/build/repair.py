@@ -19,7 +19,7 @@ from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
 from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
-from builder.errors import DrydockError, UsageError
+from builder.errors import BuildError, DrydockError, UsageError
 from builder.files import exchange, owner, remove_tree
 from builder.project.sources import consent
 from builder.store import generations, roots
@@ -155,12 +155,18 @@ def _rebuild(env: Path, report: Reporter) -> None:
             hint="they repair it: drydock store verify --repair",
         )
     report.step(f"building {env.name} again")
-    with built_beside(env.name, _script_of(env.name), report, share_bytecode=True) as new:
-        problems = examine([new])[0].problems
-        if problems:
-            found = "; ".join(str(problem) for problem in problems[:5])
-            raise DrydockError(f"{env.name} is still damaged after a new build: {found}")
-        _swap(new, env)
+    script = _script_of(env.name)
+    try:
+        with built_beside(env.name, script, report, share_bytecode=True) as new:
+            problems = examine([new])[0].problems
+            if problems:
+                found = "; ".join(str(problem) for problem in problems[:5])
+                raise DrydockError(f"{env.name} is still damaged after a new build: {found}")
+            _swap(new, env)
+    except BuildError:
+        if script.path.exists():
+            raise
+        _rebuild(env, report)  # somebody deleted that generation meanwhile: another script has the key, or none
 
 
 def _swap(new: Path, env: Path) -> None:

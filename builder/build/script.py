@@ -100,12 +100,21 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
         ours = layout.home() / "cache" / "mirror"
         if (ours / "SHA256SUMS").is_file() and not set(" ,\t\n") & set(str(ours)):
             environment[VARIABLE] = " ".join([str(ours), *near])
+        _share_built(home)
     with report.busy(f"building {name}"):
         code = process.stream(script.command("--build-only"), line, env=environment)
     if code:
         report.failed()
         hint = uv.hint("\n".join(details)) or "; ".join(hints) or None
         raise BuildError("; ".join(errors) or _ended(name, code), exit_code=code, hint=hint)
+
+
+def _share_built(home: Path) -> None:
+    """Have the store `home` find the wheels that were built here of what is at a place."""
+    built = layout.home() / "cache" / "built"
+    if built.is_dir() and not (home / "cache" / "built").exists():
+        (home / "cache").mkdir(parents=True, exist_ok=True)
+        (home / "cache" / "built").symlink_to(built)
 
 
 def _ended(name: str, code: int) -> str:

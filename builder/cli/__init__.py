@@ -38,6 +38,7 @@ _SECTIONS = {
         "why": "lock",
         "tree": "lock",
         "outdated": "lock",
+        "audit": "audit",
         "add": "packages",
         "remove": "packages",
         "update": "packages",

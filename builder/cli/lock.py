@@ -22,19 +22,42 @@ if TYPE_CHECKING:
     from builder.project.lock import Relocked
 
 
-@click.command()
+class _Lock(click.Command):
+    """`--allow-builds` takes a value after = only: what stands after it is the name of a profile."""
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        return super().parse_args(ctx, [f"{one}={_EVERY}" if one == "--allow-builds" else one for one in args])
+
+
+_EVERY = ":all:"
+
+
+@click.command(cls=_Lock)
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Use the newest PKG that fits. Repeatable.")
 @click.option("-U", "--upgrade-all", is_flag=True, help="Use the newest of every package that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; print the changes.")
+@click.option(
+    "--allow-builds",
+    metavar="[PKG,...]",
+    help="Write into [packages.build] what has no wheel and has to be built; with =PKG,... only these.",
+)
 @yes_option
 def lock(
-    names: tuple[str, ...], upgrade: tuple[str, ...], upgrade_all: bool, check: bool, dry_run: bool, yes: bool
+    names: tuple[str, ...],
+    upgrade: tuple[str, ...],
+    upgrade_all: bool,
+    check: bool,
+    dry_run: bool,
+    allow_builds: str | None,
+    yes: bool,
 ) -> None:
     """Lock profiles for their targets, from any host.
 
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
+    Packages without a wheel are refused, all at once; --allow-builds allows to build their sources. To take that back:
+    drydock undo.
     """
     from builder.project.alike import alike, differences, locks_of, oldest_first
     from builder.project.lock import relock
@@ -48,15 +71,31 @@ def lock(
     again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
     families: dict[tuple[str, ...], None] = {}
     for name in names_or_all(names):
-        made[name] = _locked(name, partial(again, made=made), yes=yes)
+        one = _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run)
+        made[name] = _locked(name, one, yes=yes)
         families[tuple(sorted([name, *alike(name, catalogue())]))] = None
     for family in families:
         oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
         for count, name in enumerate(oldest[1:], 1):
             before = {one: made[one] for one in oldest[:count]}
-            made[name] = _locked(name, partial(again, made=before), yes=yes)
+            made[name] = _locked(name, partial(again, name, made=before), yes=yes)
         for line in differences(locks_of(list(family), catalogue(), made)):
             report.step(line)
+
+
+def _allowing(
+    name: str, again: Callable[..., Relocked], allowed: str | None, *, dry_run: bool
+) -> Callable[..., Relocked]:
+    """The same as `again`, which allows the builds that --allow-builds says."""
+    if allowed is None:
+        return partial(again, name)
+    from packaging.utils import canonicalize_name
+
+    from builder.author.builds import lock_with_builds
+
+    packages = None if allowed == _EVERY else {str(canonicalize_name(one)) for one in allowed.split(",") if one}
+    asked = partial(again, name, dry_run=True, wants_builds=True)
+    return lambda found: lock_with_builds(name, found, reporter(), asked, packages, dry_run=dry_run)
 
 
 def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
@@ -64,7 +103,7 @@ def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
     from builder.project.lock import words
 
     report = reporter()
-    done = agreed(lambda: again(name, catalogue()), yes=yes)
+    done = agreed(lambda: again(catalogue()), yes=yes)
     for change in done.changes:
         click.echo(f"{name}: {change}")
     for override in done.lock.overrides if done.new else ():
@@ -183,10 +222,11 @@ def tree(name: str, package: str | None, depth: int | None, as_json: bool) -> No
 
 def _outdated(name: str) -> list[Outdated]:
     from builder.lock.outdated import outdated as of
+    from builder.project.lock import known_caches
     from builder.project.sources import consent
 
     entry = catalogue().entry(name)
-    return of(entry.profile, entry.lock, consent.for_builds(entry))
+    return of(entry.profile, entry.lock, consent.for_builds(entry), caches=known_caches(), step=reporter().detail)
 
 
 @click.command()

@@ -28,9 +28,10 @@ _no_build_option = click.option("--no-build", is_flag=True, help="Build nothing;
 def add(requirements: tuple[str, ...], to: str | None, no_build: bool, yes: bool) -> None:
     """Add packages to a project.
 
-    PACKAGE is a requirement as pip takes it: six, 'six>=1.16'. It is added to the profile that all profiles of the
-    project are made of; then the locks, the generated scripts and the environments that were built are brought up to
-    date. Nothing is changed where one of that fails. To take it back: drydock undo.
+    PACKAGE is a requirement as pip takes it: six, 'six>=1.16'. It is added to the file that requires-from names, such
+    as pyproject.toml, else to the profile that all profiles of the project are made of; then the locks, the generated
+    scripts and the environments that were built are brought up to date. Nothing is changed where one of that fails. To
+    take it back: drydock undo.
     """
     from builder.build import change
 
@@ -45,7 +46,8 @@ def add(requirements: tuple[str, ...], to: str | None, no_build: bool, yes: bool
 def remove(packages: tuple[str, ...], to: str | None, no_build: bool, yes: bool) -> None:
     """Remove packages from a project.
 
-    Takes their requirements out of its profiles, then does as drydock add does.
+    Takes their requirements out of its profiles and of the files that requires-from names, then does as drydock add
+    does.
     """
     from builder.build import change
 

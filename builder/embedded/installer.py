@@ -7,6 +7,7 @@ what would have to be uninstalled is not there.
 
 from __future__ import annotations
 
+import json
 import sys
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -35,6 +36,8 @@ class Request(NamedTuple):
 
     packages: list[dict[str, Any]]
     url: str
+    others: tuple[str, ...] = ()
+    """Where to look too: what builds a package may come from another index."""
 
     @property
     def builds(self) -> bool:
@@ -78,8 +81,10 @@ def requests(
             near += some
         else:
             far += _apart(some, index_url(name, written["indexes"][name], environ))
-    yield from _apart(near, "")
-    yield from far
+    names = {one["name"] for one in written["plan"]["build-requires"]} & written["index"].keys()
+    tools = [index_url(name, written["indexes"][name], environ) for name in {written["index"][one] for one in names}]
+    for request in (*_apart(near, ""), *far):
+        yield request._replace(others=tuple(sorted(tools))) if request.builds else request
 
 
 def _apart(packages: Sequence[dict[str, Any]], url: str) -> Iterator[Request]:
@@ -105,9 +110,20 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
         options += ["--no-binary", package["name"]]
     if request.builds:
         options += ["--require-build-hashes"]
+    if request.builds:
+        options += _tools(request, work / "uv.toml")
     if request.builds and plan["build-requires"]:
         options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
     return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
+
+
+def _tools(request: Request, path: Path) -> list[str]:
+    """The option that has uv install what builds a package beside what that declares: only a file can say it."""
+    rows = [f"{json.dumps(one['name'])} = {json.dumps(one['build'])}\n" for one in request.packages if one.get("build")]
+    if not rows:
+        return []
+    path.write_text("".join(["[extra-build-dependencies]\n", *rows]), encoding="utf-8")
+    return ["--config-file", str(path)]
 
 
 def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
@@ -118,6 +134,8 @@ def environment(request: Request, environ: Mapping[str, str]) -> dict[str, str]:
     from builder.embedded import network
 
     found = network.environment(environ, request.url or None)
+    if request.others:
+        found["UV_INDEX"] = " ".join([*found.get("UV_INDEX", "").split(), *request.others])
     return cleaned(found) if request.builds else found
 
 
@@ -129,13 +147,20 @@ def install(
     python: str,
     work: Path,
     places: Sequence[str],
+    mirror: Path,
     environ: Mapping[str, str],
 ) -> None:
-    """Have uv bring some `packages` of a plan: first what the caches at `places` have, the rest from the indexes.
+    """Have uv bring some `packages` of a plan: first what was built here, beside the cache `mirror`, and
+    what the caches at `places` have, the rest from the indexes.
 
     Raises StageError where it cannot bring them.
     """
     left = list(packages)
+    near, links = built_here(packages, mirror)
+    if near.packages:
+        if ask([*arguments(written, near, python, work), *links], environment(near, environ)):
+            raise StageError("wheels that were built here could not be installed", "uv says above why")
+        left = [package for package in left if package not in near.packages]
     for place in places:
         found = _in_cache(written["plan"], left, place, environ)
         if not found:
@@ -157,6 +182,17 @@ def install(
             of = written["index"].get(request.packages[0]["name"]) if request.url else None
             some = f"the packages of the index {of}" if of else "the packages"
             raise StageError(f"{some} could not be installed", "uv says above why")
+
+
+def built_here(packages: Iterable[dict[str, Any]], mirror: Path) -> tuple[Request, list[str]]:
+    """Those packages that were built of what is at a place (builder/project/direct.py), and uv's options for them.
+
+    They are kept beside the cache `mirror`.
+    """
+    built = mirror.with_name("built")
+    found = [package for package in packages if (built / package["sha256"] / package["file"]).is_file()]
+    links = [word for package in found for word in ("--find-links", str(built / package["sha256"]))]
+    return Request(found, ""), ["--no-index", *links]
 
 
 def _in_cache(

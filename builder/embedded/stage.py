@@ -254,7 +254,9 @@ def linked(
             return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
 
         places = installer.places(tools.mirror, environ)
-        installer.install(written, packages, ask, python=python, work=tools.work, places=places, environ=environ)
+        installer.install(
+            written, packages, ask, python=python, work=tools.work, places=places, mirror=tools.mirror, environ=environ
+        )
 
     def forget(names: Sequence[str]) -> None:
         from builder.embedded import network

@@ -50,7 +50,8 @@ def identity(package: Mapping[str, Any], builds: Sequence[Mapping[str, Any]]) ->
     """What stands for a package as it is once installed: its sha256; of source, with those of what builds it."""
     if package["file"].endswith(".whl"):
         return str(package["sha256"])
-    return sha256(" ".join([package["sha256"], *(one["sha256"] for one in builds)]).encode())
+    parts = [package["sha256"], *(one["sha256"] for one in builds), *package.get("build", ())]
+    return sha256(" ".join(parts).encode())
 
 
 def wheels_of(

@@ -5,7 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
-from datetime import date, timedelta
+from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
 
@@ -15,6 +15,7 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from builder import uv
 from builder.consent import Builds
+from builder.download import download
 from builder.embedded import caches
 from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
@@ -22,6 +23,8 @@ from builder.embedded.web import open_url
 from builder.errors import LockError, ToolError
 from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
+from builder.lock.sdist import Sdist
+from builder.lock.sdist import read as read_sdist
 from builder.profile import pytorch
 from builder.profile.model import Profile
 
@@ -36,7 +39,7 @@ def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -
         asked.index = {package.name: package.index for package in packages if package.index is not None}
         sources = [package.name for package in packages if not package.is_wheel]
         universe = asked.universe(sources=sources, index=asked.index_places())
-        pins = [uv.Pin(package.name, package.version, ()) for package in packages]
+        pins = [uv.Pin(package.name, package.version, ()) for package in packages if package.origin is None]
         try:
             found = uv.candidates(pins, universe, asked.folder("files"))
         except ToolError as error:
@@ -57,10 +60,14 @@ class Artefacts:
         self._profile = profile
         self._work = work
         self.index: dict[str, str] = dict(profile.packages.index)
+        self.placed: dict[str, str] = {}
+        """The folders of the packages whose requirements name a place: each has one wheel, of this very moment."""
         self._newer: dict[str, list[str]] = {}
         self._tags = {tag: place for place, tag in enumerate(profile.target.wheel_tags(profile.python.series))}
 
-    def universe(self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None) -> uv.Universe:
+    def universe(
+        self, *, sources: Sequence[str] = (), index: Mapping[str, str] | None = None, said: uv.Said | None = None
+    ) -> uv.Universe:
         """The packages to choose from for the profile, as of the day that it names."""
         packages = self._profile.packages
         return uv.Universe(
@@ -68,6 +75,8 @@ class Artefacts:
             self._profile.python.version,
             sources=sources,
             builds=self._builds if sources else None,
+            tools={name: packages.build[name] for name in sources if name in packages.build},
+            said=said or {},
             exclude_newer=_end_of(packages.exclude_newer) if packages.exclude_newer else None,
             exclude_newer_package={name: _end_of(day) if day else "false" for name, day in self._days().items()},
             index=index or {},
@@ -78,7 +87,7 @@ class Artefacts:
         packages = self._profile.packages
         by_index = packages.exclude_newer_index
         of_index = {name: by_index[index] for name, index in self.index.items() if index in by_index}
-        return {**of_index, **packages.exclude_newer_package}
+        return {**of_index, **packages.exclude_newer_package, **dict.fromkeys(self.placed, False)}
 
     def index_places(self) -> dict[str, str]:
         """Where each package with an index of its own is looked for: a folder of wheels that has it, or its URL."""
@@ -90,7 +99,7 @@ class Artefacts:
                 places[package] = str(self._only(fitting))
             else:
                 places[package] = str(fitting[0].parent if fitting else self.index_place(index))
-        return places
+        return {**places, **self.placed}
 
     def in_caches(self, places: Iterable[str]) -> dict[str, tuple[str, str]]:
         """Package to the newest version in a cache, and the index that the cache is: as far as one has it."""
@@ -177,6 +186,61 @@ class Artefacts:
         tags: frozenset[Tag] = parse_wheel_filename(file)[3]
         return min((self._tags[tag] for tag in tags if tag in self._tags), default=None)
 
+    # --- sources that nobody may build yet ---
+
+    def sdists(self, pins: Sequence[uv.Pin]) -> dict[str, Sdist]:
+        """The source distributions of pinned packages, by name, read and not run. Raises ToolError, LockError."""
+        found = self._source_files(pins)
+        return {pin.name: self._read(found[pin.name]) for pin in pins}
+
+    def has_source(self, name: str) -> bool:
+        """Whether there is a source distribution of a package, of any version."""
+        try:
+            return bool(uv.resolve([name], self._source_universe([name]), self.folder("source")))
+        except ToolError:
+            return False
+
+    def has_wheel(self, pin: uv.Pin) -> bool:
+        """Whether there is a wheel for the target."""
+        try:
+            files = uv.candidates([pin], self.universe(index=self.index_places()), self.folder("files"))[pin.name]
+        except ToolError:
+            return False
+        return any(file.is_wheel and self._place(file.file) is not None for file in files)
+
+    def uploaded(self, pins: Sequence[uv.Pin], *, sources: bool) -> dict[str, datetime | None]:
+        """When the files of pinned packages came, by name, as far as their indexes say it. Raises ToolError."""
+        if not pins:
+            return {}
+        universe = self.universe(index=self.index_places())
+        files = self._source_files(pins) if sources else uv.candidates(pins, universe, self.folder("files"))
+        days = {name: [file.uploaded for file in some if file.uploaded is not None] for name, some in files.items()}
+        return {name: min(some, default=None) for name, some in days.items()}
+
+    def _source_files(self, pins: Sequence[uv.Pin]) -> dict[str, list[uv.Candidate]]:
+        universe = self._source_universe([pin.name for pin in pins])
+        return uv.candidates(pins, universe, self.folder("files"))
+
+    def _source_universe(self, names: Sequence[str]) -> uv.Universe:
+        return self.universe(index=self.index_places(), said={name: {"": ()} for name in names})
+
+    def _read(self, files: Sequence[uv.Candidate]) -> Sdist:
+        """What one of several places of a source distribution has, once it is what its index says."""
+        file = the_one(files[0].file, [file for file in files if not file.is_wheel])
+        if file.path is not None:
+            return read_sdist(file.path)
+        target = self.folder("sdist") / file.file
+        try:
+            found = download(file.url, target, size=file.size or 0)
+        except OSError as error:
+            raise LockError(f"{file.file} has no wheel, and its source cannot be fetched: {error}") from None
+        if file.sha256 is not None and found.hashes["sha256"] != file.sha256:
+            raise LockError(f"{file.file} is not what its index says: its sha256 is {found.hashes['sha256']}")
+        try:
+            return read_sdist(target)
+        finally:
+            target.unlink()
+
     def folder(self, name: str) -> Path:
         return Path(tempfile.mkdtemp(prefix=f"{name}-", dir=self._work))
 
@@ -186,6 +250,8 @@ class Artefacts:
         Whatever day the profile names; without prereleases. Raises ToolError where the index cannot be asked, LockError
         for a package that is locked as source: to look at one, it would have to be built, which may do anything.
         """
+        if package.origin is not None:
+            raise LockError(f"{package.name} is locked from a place, which has no versions to look at")
         if not package.is_wheel:
             raise LockError(f"{package.name} is locked as source, and newer sources are not built to look at them")
         if package.name not in self._newer:
@@ -237,7 +303,8 @@ class Artefacts:
             str(file),
             *(["--only-binary", ":all:"] if package.is_wheel else []),
         ]
-        local = next((folder for folder in uv.find_links() if (folder / package.file).is_file()), None)
+        ours = [Path(self.placed[package.name])] if package.name in self.placed else []
+        local = next((folder for folder in (*ours, *uv.find_links()) if (folder / package.file).is_file()), None)
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
         return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]

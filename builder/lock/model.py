@@ -10,7 +10,7 @@ import hashlib
 import json
 import tomllib
 from collections.abc import Iterator, Mapping
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 import tomli_w
 from packaging.requirements import InvalidRequirement, Requirement
@@ -22,6 +22,7 @@ from builder.profile.model import Profile, RequiresRead
 from builder.profile.toml_lines import loads
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
+NAME = r"^[a-z0-9][a-z0-9-]*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*$"
 
 
@@ -29,16 +30,31 @@ class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
 
+class Origin(_Model):
+    """What a wheel was made of that no index has: the sha256 of a file, or of the content of a folder, and the commit.
+
+    `place` is a digest of where that was, to know it again: the lock names no host, the profile does.
+    """
+
+    sha256: str = Sha256
+    commit: str | None = Field(default=None, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+    place: str = Sha256
+
+
 class Artefact(_Model):
     """One file to install: a wheel, or a source distribution that the profile allows to build. `size` in bytes."""
 
-    name: str = Field(pattern=r"^[a-z0-9][a-z0-9-]*$")
+    name: str = Field(pattern=NAME)
     version: str = Field(pattern=r"^[A-Za-z0-9.+!_-]+$")
     file: str = Field(pattern=FILE_NAME)
     size: int = Field(ge=0)
     sha256: str = Sha256
     index: str | None = None
     required_by: list[str] = Field(default=[], alias="required-by")
+    origin: Origin | None = None
+    """Of a wheel that no index has: what it was made of."""
+    build: list[Annotated[str, Field(pattern=NAME)]] = []
+    """Of a source: what is installed to build it beside what it declares, by name; `build-requires` has the files."""
 
     @property
     def is_wheel(self) -> bool:

@@ -3,19 +3,22 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
+from packaging.utils import canonicalize_name
 
 from builder.consent import Builds
 from builder.errors import LockError, ToolError
 from builder.lock.finder import Artefacts
 from builder.lock.model import Lock
+from builder.lock.placed import by_version
 from builder.lock.resolution import Resolution
+from builder.profile import pytorch
 from builder.profile.model import Profile
 
 
@@ -35,8 +38,14 @@ class Outdated:
         return asdict(self)
 
 
-def outdated(profile: Profile, lock: Lock, builds: Builds) -> list[Outdated]:
-    """The packages of `lock` that are not the newest, by name. Raises LockError."""
+def outdated(
+    profile: Profile, lock: Lock, builds: Builds, *, caches: Iterable[str] = (), step: Callable[[str], None]
+) -> list[Outdated]:
+    """The packages of `lock` that are not the newest, by name; PyTorch's as for a lock, which `caches` are for.
+
+    Raises LockError.
+    """
+    places = list(caches)
     loose = profile.packages.model_copy(
         update={
             "requires": [_loose(text) for text in profile.packages.requires],
@@ -47,9 +56,10 @@ def outdated(profile: Profile, lock: Lock, builds: Builds) -> list[Outdated]:
         }
     )
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        question = _Question(lock, Path(work), builds, places, step)
         try:
-            update = _versions(profile, Path(work) / "update", builds)
-            latest = _versions(profile.model_copy(update={"packages": loose}), Path(work) / "latest", builds)
+            update = question.versions(profile)
+            latest = question.versions(profile.model_copy(update={"packages": loose}))
         except ToolError as error:
             raise LockError(f'"{profile.name}" cannot be resolved. {error.message}', hint=error.hint) from None
     found = [
@@ -65,11 +75,40 @@ def _loose(requirement: str) -> str:
     return str(parsed)
 
 
-def _versions(profile: Profile, work: Path, builds: Builds) -> dict[str, str]:
-    """The newest of every package that a profile allows."""
-    work.mkdir()
-    found = Resolution(Artefacts(profile, work, builds), profile, {}, (), lambda _: None).packages(())
-    return {package.name: package.version for package in found}
+@dataclass(frozen=True)
+class _Question:
+    """What is newest, asked in a folder for `work`."""
+
+    lock: Lock
+    work: Path
+    builds: Builds
+    caches: Sequence[str]
+    step: Callable[[str], None]
+
+    def versions(self, profile: Profile) -> dict[str, str]:
+        """The newest of every package that a profile allows.
+
+        Where no index at hand has a newer PyTorch for the target, its packages are taken as they are locked.
+        """
+        try:
+            return self._resolved(profile)
+        except LockError:
+            locked = {name: version for name, version in self.lock.versions().items() if name in pytorch.PACKAGES}
+            if not locked:
+                raise
+            self.step(f"{', '.join(locked)}: as locked, as no index at hand has newer ones for the target")
+            others = [
+                text for text in profile.packages.requires if canonicalize_name(Requirement(text).name) not in locked
+            ]
+            pins = [f"{name}=={version}" for name, version in locked.items()]
+            packages = profile.packages.model_copy(update={"requires": [*others, *pins]})
+            return self._resolved(profile.model_copy(update={"packages": packages}))
+
+    def _resolved(self, profile: Profile) -> dict[str, str]:
+        work = Path(tempfile.mkdtemp(dir=self.work))
+        plain = by_version(profile, {})  # a place has no newer versions to look at
+        resolution = Resolution(Artefacts(plain, work, self.builds), plain, {}, (), self.step)
+        return {package.name: package.version for package in resolution.packages(self.caches)}
 
 
 def table(rows: Sequence[Outdated]) -> Iterator[str]:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from types import MappingProxyType
 
 from packaging.requirements import Requirement
@@ -12,15 +12,17 @@ from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from builder import uv
+from builder.embedded.words import plural
 from builder.errors import LockError, ToolError
 from builder.lock import builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
+from builder.lock.unbuilt import PassedOver, Search, Unbuilt, UnbuiltError
 from builder.profile import markers, pytorch
 from builder.profile.model import Profile
 
 
-@dataclass(frozen=True)
+@dataclass
 class Resolution:
     """One resolution; `preferred` versions are kept where they fit, except those in `upgrade`."""
 
@@ -29,6 +31,13 @@ class Resolution:
     preferred: Mapping[str, Sequence[str]]
     upgrade: Sequence[str]
     step: Callable[[str], None]
+    warn: Callable[[str], None] | None = None
+    """Hears of newer versions that have no wheel; None asks for none."""
+    wants_builds: bool = False
+    """Whether somebody will allow what is passed over for want of a wheel: then it is an error, however small."""
+    _unusable: list[str] = field(default_factory=list)
+    _search: Search | None = None
+    """Looks for what builds of sources would bring to the last resolution."""
 
     def packages(self, caches: Iterable[str]) -> list[Artefact]:
         """The closure of what the profile requires. Raises ToolError, LockError."""
@@ -48,6 +57,7 @@ class Resolution:
             if more.keys() - implied.keys():
                 implied |= more
                 pins = self._pins(implied)
+            self._check_passed_over(pins)
             return self._artefacts(pins)
         except ToolError as error:
             if not implied:
@@ -83,31 +93,92 @@ class Resolution:
     ) -> list[uv.Pin]:
         """The versions. An index is for what is required directly, so that the rest of `implied` is required too.
 
-        `cached` are those that are taken from a cache: package to version and index.
+        `cached` are those that are taken from a cache: package to version and index. Raises ToolError, and UnbuiltError
+        where all that is missing is that sources may be built.
         """
         packages = self.profile.packages
         self.files.index = {**implied, **packages.index}
         named = {canonicalize_name(Requirement(text).name) for text in packages.requires}
         added = [name for name in implied if name not in named]
-        wanted = [f"{name}=={version}" for name, (version, _) in cached.items()]
-        pins = uv.resolve(
-            [*packages.requires, *added, *wanted],
-            self._universe(cached),
+
+        def ask(said: uv.Said, unusable: Callable[[str], None]) -> list[uv.Pin]:
+            more = [*added, *(f"{name}=={version}" for name, (version, _) in cached.items())]
+            pins = self._resolved(more, cached, said, unusable)
+            return [_without_profile(pin) if pin.name in added else pin for pin in pins]
+
+        self._unusable.clear()
+        self._search = Search(ask, self.files, frozenset(packages.build))
+        try:
+            return ask({}, self._unusable.append)
+        except ToolError as error:
+            self._check_unbuilt(self._search, error)
+            raise
+
+    def _resolved(
+        self,
+        more: Sequence[str],
+        cached: Mapping[str, tuple[str, str]],
+        said: uv.Said,
+        unusable: Callable[[str], None],
+    ) -> list[uv.Pin]:
+        packages = self.profile.packages
+        return uv.resolve(
+            [*packages.requires, *more],
+            self._universe(cached, said),
             self.files.folder("packages"),
             overrides=[override.requirement for override in packages.overrides],
             preferred=self.preferred,
             upgrade=self.upgrade,
+            unusable=unusable,
         )
-        return [_without_profile(pin) if pin.name in added else pin for pin in pins]
 
     def _artefacts(
         self, pins: Sequence[uv.Pin], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})
     ) -> list[Artefact]:
         return self.files.artefacts(pins, self._universe(cached), self.files.index)
 
-    def _universe(self, cached: Mapping[str, tuple[str, str]]) -> uv.Universe:
+    def _universe(self, cached: Mapping[str, tuple[str, str]], said: uv.Said = MappingProxyType({})) -> uv.Universe:
         places = {**self.files.index_places(), **{package: place for package, (_, place) in cached.items()}}
-        return self.files.universe(sources=list(self.profile.packages.build), index=places)
+        return self.files.universe(sources=list(self.profile.packages.build), index=places, said=said)
+
+    def _check_unbuilt(self, search: Search, error: ToolError) -> None:
+        """Raise UnbuiltError with all that has no wheel, where nothing else is wrong; where it cannot be found out,
+        `error` is right.
+        """
+        unusable = self._unusable
+        if not unusable:
+            return
+        self.step(f"no wheel of {', '.join(dict.fromkeys(unusable))}: looking at sources, without running them")
+        try:
+            missing = search.missing(unusable)
+        except ToolError:
+            return
+        if missing:
+            target = f"{self.profile.target.platform} and Python {self.profile.python.version}"
+            rows = "".join(f"\n  {one}" for one in missing)
+            raise UnbuiltError(
+                f"{plural(len(missing), 'package')} without a wheel for {target}, "
+                f"and [packages.build] does not allow to build the source:{rows}",
+                missing,
+                hint=_how_to_allow(self.profile.name, missing),
+            ) from error
+
+    def _check_passed_over(self, pins: Sequence[uv.Pin]) -> None:
+        """Say which newer versions were not taken for want of a wheel. Raises UnbuiltError where one is far newer."""
+        if not self._unusable or self._search is None or self.warn is None:
+            return
+        names = ", ".join(dict.fromkeys(self._unusable))
+        try:
+            found = self._search.passed_over(self._unusable, pins)
+        except (ToolError, LockError) as error:
+            self.warn(f"whether newer versions were passed over is not known, of {names}: {error.message}")
+            return
+        refused = [one for one in found if one.far or self.wants_builds]
+        for one in found if not refused else ():
+            lines = "; ".join(source.line for source in one.sources)
+            self.warn(f"{one}; to have it built: [packages.build] {lines}")
+        if refused:
+            raise _too_far(self.profile.name, found, refused)
 
     def _from_elsewhere(self, error: ToolError, implied: Mapping[str, str], caches: Iterable[str]) -> list[Artefact]:
         """The packages where PyTorch's index did not help: from a cache that is an index too, or the default index.
@@ -153,6 +224,24 @@ class Resolution:
             f"fetch {', '.join(files)}, or another release +{build}, into a folder: UV_FIND_LINKS=FOLDER; "
             f"or name a mirror of that index: {variable}=URL{older}"
         )
+
+
+def _how_to_allow(name: str, sources: Sequence[Unbuilt]) -> str:
+    some = f"; or only some: --allow-builds={sources[0].name}" if len(sources) > 1 else ""
+    return f"where that may be built on this machine and on others: drydock lock {name} --allow-builds{some}"
+
+
+def _too_far(name: str, found: Sequence[PassedOver], refused: Sequence[PassedOver]) -> UnbuiltError:
+    """The error for what is passed over."""
+    rows = "".join(f"\n  {one}" for one in refused)
+    sources = list({source.name: source for one in found for source in one.sources}.values())
+    lines = "".join(f"\n  {one}" for one in sources)
+    meant = ", ".join(f'"{one.name}=={one.locked}"' for one in refused)
+    return UnbuiltError(
+        f"old versions would be locked:{rows}\nto have the newer ones, [packages.build] would allow to build:{lines}",
+        sources,
+        hint=f"{_how_to_allow(name, sources)}; where the old one is meant, require it: {meant}",
+    )
 
 
 def _without_profile(pin: uv.Pin) -> uv.Pin:

@@ -6,6 +6,7 @@ import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
 
+from packaging.requirements import Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 from packaging.version import Version
@@ -21,6 +22,7 @@ from builder.lock import python as pythons
 from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
+from builder.lock.placed import Fetched, Keep, build_texts, built, by_version, with_origins
 from builder.lock.resolution import Resolution
 from builder.lock.standalone import PYTHON, fits
 from builder.profile import pytorch
@@ -37,6 +39,10 @@ def resolve(
     upgrade: Sequence[str] = (),
     caches: Iterable[str] = (),
     step: Callable[[str], None] = lambda _: None,
+    warn: Callable[[str], None] = lambda _: None,
+    wants_builds: bool = False,
+    fetched: Sequence[Fetched] = (),
+    keep: Keep = lambda _wheel, _fetched: None,
 ) -> Lock:
     """Resolve `profile` for its target, from any host.
 
@@ -45,9 +51,10 @@ def resolve(
 
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
-    the packages in `upgrade`.
-    Raises LockError where no set of packages fits, or what fits is built for something else; PatchError where a patch
-    does not fit the locked packages.
+    the packages in `upgrade`. `warn` hears of newer versions that have no wheel; with `wants_builds` they are an error.
+    `fetched` is what is at the places that requirements name, and `keep` gets the wheels of these.
+    Raises UnbuiltError where sources would have to be built that the profile does not allow, LockError where no set of
+    packages fits, or what fits is built for something else; PatchError where a patch does not fit the locked packages.
     """
     names = [canonicalize_name(package) for package in upgrade]
     kept = previous.versions() if previous else {}
@@ -60,15 +67,21 @@ def resolve(
         locker = _Locker(profile, Path(work), builds)
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
-            packages = Resolution(locker.files, profile, pinned, names, step).packages(caches)
+            placed = locker.build_requirements(fetched, previous) if fetched else []
+            wheels = locker.wheels(fetched, placed, step)
+            resolution = Resolution(locker.files, by_version(profile, wheels), pinned, names, step, warn, wants_builds)
+            packages = with_origins(resolution.packages(caches), fetched, wheels)
             check_builds(profile, packages)
-            build_requires = locker.build_requirements()
+            packages = locker.with_tools(packages)
+            build_requires = placed if fetched else locker.build_requirements(fetched, None, packages)
             tool = previous.uv if previous and "uv" not in names else locker.tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
         except ToolError as error:
             raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
+        for one in fetched:
+            keep(wheels[one.name], one)
     return Lock(
         schema_=1,
         profile=profile.name,
@@ -114,15 +127,52 @@ class _Locker:
 
     def __init__(self, profile: Profile, work: Path, builds: Builds) -> None:
         self._profile = profile
+        self._builds = builds
         self.files = Artefacts(profile, work, builds)
         self._patched_by: dict[str, str] = {}
 
-    def build_requirements(self) -> list[Artefact]:
-        wanted = sorted({text for texts in self._profile.packages.build.values() for text in texts})
+    def with_tools(self, packages: Sequence[Artefact]) -> list[Artefact]:
+        """The packages; of a source with what the profile names for its build and it does not declare itself.
+
+        Raises LockError, ToolError.
+        """
+        sources = [one for one in packages if not one.is_wheel]
+        read = self.files.sdists([uv.Pin(one.name, one.version, ()) for one in sources]) if sources else {}
+        made = {}
+        for one in sources:
+            declared = {canonicalize_name(Requirement(text).name) for text in read[one.name].build_requires}
+            named = {canonicalize_name(Requirement(text).name) for text in self._profile.packages.build[one.name]}
+            made[one.name] = one.model_copy(update={"build": sorted(named - declared)})
+        return [made.get(one.name, one) for one in packages]
+
+    def build_requirements(
+        self, fetched: Sequence[Fetched], previous: Lock | None, packages: Sequence[Artefact] = ()
+    ) -> list[Artefact]:
+        """What builds the sources; of what is among the `packages` too that version, or that of before, if it fits."""
+        wanted = build_texts(self._profile, fetched)
         if not wanted:
             return []
-        universe = self.files.universe()
-        return self.files.artefacts(uv.resolve(wanted, universe, self.files.folder("build")), universe, {})
+        names = {canonicalize_name(Requirement(text).name) for text in wanted}
+        places = {name: place for name, place in self.files.index_places().items() if name in names}
+        universe = self.files.universe(index=places)
+        kept = {one.name: [one.version] for one in (*(previous.build_requires if previous else ()), *packages)}
+        pins = uv.resolve(wanted, universe, self.files.folder("build"), preferred=kept)
+        return self.files.artefacts(pins, universe, {name: self.files.index[name] for name in places})
+
+    def wheels(
+        self, fetched: Sequence[Fetched], tools: Sequence[Artefact], step: Callable[[str], None]
+    ) -> dict[str, Path]:
+        """The wheels of what was `fetched`, by package, where the resolution looks for them. Raises LockError."""
+        made: dict[str, Path] = {}
+        for one in fetched:
+            if one.wheel is None:
+                step(f"building {one.name} from its place")
+            if self._builds is None:
+                raise ValueError("nobody has agreed to a build")
+            folder = self.files.folder("placed") / one.name
+            made[one.name] = built(one, tools, self.files, self._profile, self._builds, folder)
+        self.files.placed = {name: str(wheel.parent) for name, wheel in made.items()}
+        return made
 
     def tool(self) -> Artefact:
         universe = uv.Universe(self._profile.target, self._profile.python.version)

@@ -25,6 +25,7 @@ from pydantic_core import core_schema
 from builder.embedded.secrets import is_secret
 from builder.isolation import LEAKS
 from builder.names import FORMS, NAME_PATTERN, REFERENCE_PATTERN, is_reference
+from builder.profile.places import named, place_of
 
 _FILE = r"[A-Za-z0-9_][A-Za-z0-9_.-]{0,127}"
 _FILE_NAME = f"^{_FILE}$"
@@ -73,13 +74,23 @@ def _reference(value: str) -> str:
 
 
 def _requirement(value: str) -> str:
+    parsed = _parsed(value)
+    if parsed.url is not None:
+        raise ValueError("a requirement by URL cannot be locked here; name a version")
+    return value
+
+
+def _requirement_or_place(value: str) -> str:
+    value = named(value)
+    place_of(_parsed(value))
+    return value
+
+
+def _parsed(value: str) -> Requirement:
     try:
-        parsed = Requirement(value)
+        return Requirement(value)
     except InvalidRequirement as error:
         raise ValueError(f"not a requirement (PEP 508): {error}") from None
-    if parsed.url is not None:
-        raise ValueError("a requirement by URL cannot be locked; name a version")
-    return value
 
 
 def _specifier(value: str) -> str:
@@ -204,12 +215,14 @@ Text = Annotated[str, AfterValidator(_no_nul)]
 Name = Annotated[str, Field(pattern=NAME_PATTERN)]
 Reference = Annotated[str, AfterValidator(_reference), Field(json_schema_extra={"pattern": REFERENCE_PATTERN})]
 ProfileName = Annotated[Name, AfterValidator(_no_generation)]
+AdvisoryName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*(-[A-Za-z0-9]+)+$")]
 CommandName = Annotated[Name, AfterValidator(_no_trainer)]
 FileName = Annotated[str, Field(pattern=_FILE_NAME)]
 Variable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_readable)]
 SayableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_sayable)]
 SettableVariable = Annotated[str, Field(pattern=_VARIABLE), AfterValidator(_settable)]
 RequirementText = Annotated[str, AfterValidator(_requirement)]
+PlacedRequirement = Annotated[str, AfterValidator(_requirement_or_place)]
 Specifier = Annotated[str, AfterValidator(_specifier)]
 RelativePath = Annotated[str, AfterValidator(_plain_path), _in_schema(_PLAIN_PATH)]
 ProjectFile = Annotated[str, AfterValidator(_project_file), _in_schema(_PLAIN_PATH)]

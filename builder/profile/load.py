@@ -177,10 +177,11 @@ def _origin(name: str, scope: str) -> str:
     return f"{scope}:{name}" if scope else name
 
 
-def _line_in(message: str, text: str) -> int:
-    """The line that tomllib's message names; it ends with "(at line 3, column 5)" or "(at end of document)"."""
-    found = re.search(r"\(at line (\d+)", message)
-    return int(found[1]) if found else text.rstrip("\n").count("\n") + 1
+def _line_in(message: str, text: str) -> int | None:
+    """The line in a message of tomllib: it ends with "(at line 3, column 5)", "(at end of document)", or neither."""
+    if found := re.search(r"\(at line (\d+)", message):
+        return int(found[1])
+    return text.rstrip("\n").count("\n") + 1 if "(at end of document)" in message else None
 
 
 def _flatten_tree(part: Part, read: Read, above: tuple[str, ...], parts: dict[str, Part]) -> Flat:

@@ -12,6 +12,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError
 from builder.profile.explain import quoted
+from builder.profile.places import named
 from builder.profile.source import Source
 
 
@@ -91,7 +92,7 @@ def flatten(data: Mapping[str, Any], origin: str, source: Source) -> Flat:
     def walk(path: Key, value: Any) -> None:
         if path == _REQUIRES:
             for text in value:
-                key = (*path, canonicalize_name(Requirement(text).name))
+                key = (*path, canonicalize_name(Requirement(named(text)).name))
                 flat[key] = Piece((*(flat[key].value if key in flat else ()), text), origin, source)
         elif path == _REQUIRES_FROM:
             flat[path] = Piece(value if isinstance(value, list) else [value], origin, source)

@@ -16,6 +16,7 @@ from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
+    AdvisoryName,
     CommandName,
     Day,
     ExtraName,
@@ -25,6 +26,7 @@ from builder.profile.fields import (
     Model,
     Name,
     PackageName,
+    PlacedRequirement,
     ProfileName,
     ProjectFile,
     ProjectPath,
@@ -93,8 +95,10 @@ class RequiresRead(RequiresFrom):
 class Packages(Model):
     """What to install."""
 
-    requires: list[RequirementText] = []
-    """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name."""
+    requires: list[PlacedRequirement] = []
+    """Requirements as PEP 508 writes them; those of the profiles in `extends` are merged by package name. One may
+    name a place: `name @ git+https://…@tag`, `name @ https://…/x.whl`, `name @ ./folder`, `./dist/x.whl`.
+    """
     requires_from: Annotated[list[RequiresFrom], ONE_OR_MORE] = Field(default=[], alias="requires-from")
     """Files of the project that say what it requires, read anew each time; of a package that `requires` names too, what
     stands there counts. A table, or a list of tables.
@@ -102,7 +106,7 @@ class Packages(Model):
     overrides: list[Override] = []
     """Contradictions upstream, and how they are broken."""
     build: dict[PackageName, list[RequirementText]] = {}
-    """Packages that may be source distributions, with their build requirements; everything else must be a wheel."""
+    """Packages that may be source distributions, with what is installed to build each; all else must be a wheel."""
     exclude_newer: Day | None = Field(default=None, alias="exclude-newer")
     """The package universe as of the end of that day, UTC; `false` takes an inherited day away."""
     exclude_newer_package: dict[PackageName, Day] = Field(default={}, alias="exclude-newer-package")
@@ -310,6 +314,13 @@ class Bench(Model):
     """How it tells what it has come to: a regular expression with a group for a number above zero; the last counts."""
 
 
+class Audit(Model):
+    """Known vulnerabilities, as `drydock audit` sees them. Nothing of this is in the key, in a lock or in a script."""
+
+    acknowledge: dict[AdvisoryName, Annotated[Text, Field(min_length=1)]] = {}
+    """Advisories that are accepted, each by one of its names (GHSA-…, CVE-…, PYSEC-…), with the reason."""
+
+
 class ProfilePart(Model):
     """One profile file as written; every table is optional here."""
 
@@ -346,6 +357,8 @@ class ProfilePart(Model):
     """How `drydock run NAME --supervise` looks after the trainer."""
     bench: Bench | None = None
     """What `drydock bench` runs."""
+    audit: Audit = Audit()
+    """Which known vulnerabilities are accepted."""
 
 
 class Profile(ProfilePart):

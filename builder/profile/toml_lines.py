@@ -19,7 +19,9 @@ _ASSIGNMENT = re.compile(
 def loads(text: str) -> dict[str, Any]:
     """The data of a TOML text. Raises tomllib.TOMLDecodeError, also for what is too deep or too long for Python."""
     if text.startswith("\ufeff"):
-        raise tomllib.TOMLDecodeError("it begins with a byte order mark (BOM): save it as UTF-8 without one")
+        raise tomllib.TOMLDecodeError(
+            "it begins with a byte order mark (BOM): save it as UTF-8 without one (at line 1, column 1)"
+        )
     try:
         return tomllib.loads(text)
     except RecursionError:

@@ -221,10 +221,13 @@ class Entry:
         profile = resolved.profile
         if not profile.packages.requires_from:
             return Found(profile)
-        return with_requirements(profile, self._asked(resolved), self._own_names(profile), self._content)
+        return with_requirements(profile, self.asked(resolved), self._own_names(profile), self._content)
 
-    def _asked(self, resolved: Resolved) -> list[Asked]:
-        """The entries of `requires-from` of all files of a profile, each with the project that its file is in."""
+    def asked(self, resolved: Resolved) -> list[Asked]:
+        """The entries of `requires-from` of all files of a profile, each with the project that its file is in.
+
+        Raises ProfileError.
+        """
         from builder.project.requirements.files import Asked
 
         asked = []
@@ -301,6 +304,10 @@ class Entry:
 
         with self._locked_elsewhere():
             check_fresh(self.lock, self.profile, self.texts, display(self.lock_path))
+            if any(package.origin is not None for package in self.lock.packages):
+                from builder.project import direct
+
+                direct.check_fresh(self, self.lock)
 
     def check_lockable(self) -> None:
         """Raises LockError where it is of a source that is pinned: its lock came with it."""

@@ -72,12 +72,22 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
     }
     try:
         write_atomically(script, text, executable=True)
-        write_atomically(memory, json.dumps(record, indent=1))
+        if not _changes_unseen(entry):
+            write_atomically(memory, json.dumps(record, indent=1))
     except OSError as error:
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
     return Evaluation(plan.store_name, script, lock, content)
+
+
+def _changes_unseen(entry: Entry) -> bool:
+    """Whether a folder of the project is among what is installed: it is looked at anew each time."""
+    if all(package.origin is None for package in entry.lock.packages):
+        return False
+    from builder.project import direct
+
+    return direct.has_folders(entry)
 
 
 def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:

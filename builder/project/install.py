@@ -19,6 +19,7 @@ from builder.embedded.installed import site_packages
 from builder.embedded.programs import make_relocatable
 from builder.script.parts import plan_json
 from builder.script.plan import Plan
+from builder.store.layout import home
 
 
 def install(plan: Plan, folder: Path, python: str, builds: Builds) -> None:
@@ -30,6 +31,11 @@ def install(plan: Plan, folder: Path, python: str, builds: Builds) -> None:
     target, version = plan.profile.target, plan.profile.python.version
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         for packages in _in_order(written["plan"]):
+            near, links = installer.built_here(packages, home() / "cache" / "mirror")
+            if near.packages:
+                arguments = installer.arguments(written, near, python, Path(work))
+                uv.install([*arguments, *links], folder, target, version, builds=None)
+            packages = [package for package in packages if package not in near.packages]
             for request in installer.requests(written, packages, os.environ):
                 arguments = installer.arguments(written, request, python, Path(work))
                 allowed = builds if request.builds else None

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from types import MappingProxyType
 
 from builder import uv
@@ -15,6 +17,7 @@ from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
+from builder.project import direct
 from builder.project.alike import alike, locks_of
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
@@ -41,13 +44,15 @@ def relock(
     upgrade: Sequence[str] = (),
     upgrade_all: bool = False,
     dry_run: bool = False,
+    wants_builds: bool = False,
     made: Mapping[str, Lock] = MappingProxyType({}),
 ) -> Relocked:
     """Lock the profile `name` again where it changed since, or where an upgrade is asked for.
 
     A lock that is fresh is left alone, to the byte. Versions are those of the profiles that read the same file, where
-    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. Raises
-    ProfileError, LockError, PatchError.
+    they fit and there are none yet; `made` has the locks of this command, which are newer than what was read. With
+    `wants_builds` what was passed over for want of a wheel is an error, however small. Raises ProfileError, LockError,
+    UnbuiltError, PatchError.
     """
     entry = catalogue.entry(name)
     entry.check_lockable()
@@ -55,16 +60,17 @@ def relock(
     previous = _previous(entry)
     _ = entry.code  # before an index is asked for a package by the project's own name
     builds = consent.for_builds(entry)  # a source distribution runs its own code where it is resolved
-    if previous and not (upgrade or upgrade_all) and previous.digest == digest(profile, texts):
+    if previous and not (upgrade or upgrade_all) and _is_fresh(entry, previous):
         return Relocked(previous, [], new=False, written=False)
     for one in entry.left_out:
         report.warn(f"not carried over: {one}")
     kept = None if upgrade_all else previous
     others = alike(name, catalogue)
     beside = locks_of([one for one in others if one in made or not upgrade_all], catalogue, made)
-    with report.busy(f"locking {name}"):
+    with report.busy(f"locking {name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
         try:
             _check_release(profile)
+            fetched = direct.fetch(entry, kept, upgrade, Path(work), report.detail)
             lock = resolve(
                 profile,
                 texts,
@@ -72,8 +78,12 @@ def relock(
                 previous=kept,
                 beside=list(beside.values()),
                 upgrade=upgrade,
-                caches=_caches(),
+                caches=known_caches(),
                 step=report.detail,
+                warn=report.warn,
+                wants_builds=wants_builds,
+                fetched=fetched,
+                keep=direct.keep,
             )
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
@@ -95,12 +105,22 @@ def relock(
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
 
 
+def _is_fresh(entry: Entry, lock: Lock) -> bool:
+    if lock.digest != digest(entry.profile, entry.texts):
+        return False
+    try:
+        direct.check_fresh(entry, lock)
+    except LockError:
+        return False
+    return True
+
+
 def words(lock: Lock) -> str:
     """How much a lock is: "46 packages, 3,058 MB"."""
     return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
 
 
-def _caches() -> list[str]:
+def known_caches() -> list[str]:
     """The mirror of this machine, which `drydock pull` fills, and the caches of the project."""
     return [str(Store.here().home / "cache" / "mirror"), *cache_places()]
 

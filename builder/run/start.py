@@ -34,7 +34,13 @@ def run(
         _check_command(name, command, catalogue)
     environment, _ = secrets.environment(arguments)
     words = () if command == "train" else (command,)
-    process.replace(current_script(name, catalogue, report).command(*words, "--", *arguments), environment)
+    script = current_script(name, catalogue, report)
+    if words and not _knows(script, command):
+        raise UsageError(
+            f"{name} has {command} now, and had no such command when its current generation was built",
+            hint=f"drydock build {name}",
+        )
+    process.replace(script.command(*words, "--", *arguments), environment)
 
 
 def _check_command(name: str, command: str, catalogue: Catalogue) -> None:
@@ -48,6 +54,11 @@ def _check_command(name: str, command: str, catalogue: Catalogue) -> None:
     near = difflib.get_close_matches(command, known, 1)
     hint = f"did you mean {near[0]}? {after}" if near else f"it has {', '.join(known)}; {after}"
     raise UsageError(f"{name} has no command {command}", hint=hint)
+
+
+def _knows(script: Script, command: str) -> bool:
+    """Whether a script, which may be of an older generation, has a command; its help has a line for each."""
+    return f"\n  {command}: " in (state.read_text(script.path, state.LARGE, follow=True) or "")
 
 
 def shell(name: str, catalogue: Catalogue, report: Reporter, command: Sequence[str] = ()) -> NoReturn:

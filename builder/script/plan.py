@@ -104,4 +104,5 @@ def _check_overlap(profile: Profile, lock: Lock) -> None:
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:
-    return package.model_dump(include={"name", "version", "file", "sha256"})
+    named = package.model_dump(include={"name", "version", "file", "sha256"})
+    return {**named, "build": package.build} if package.build else named

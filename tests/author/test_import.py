@@ -167,13 +167,13 @@ def test_what_is_nothing_to_import_is_refused(
         ("requirements.txt", "torch==2.6.0+cu118\n", "11.8"),
         ("environment.yml", "dependencies:\n- pytorch\n- pytorch-cuda=12.1\n- pip:\n  - anchor\n", "12.1"),
         ("requirements.txt", "torch\nnvidia-cuda-runtime-cu12==12.6.77\n", "12.6"),
-        ("requirements.txt", "torch\n", "12.4"),
+        ("requirements.txt", "torch\n", "13.0"),
     ],
 )
 def test_the_cuda_is_what_the_file_says(sandbox: Sandbox, file: str, text: str, cuda: str) -> None:
     done = imported(sandbox, file, text, "--name", "mine", "--platform", "linux-x86_64", "--accelerator", "cuda")
     assert made(sandbox, "mine")["target"]["cuda"] == cuda
-    assert ("is a guess" in done.succeeded().stderr) == (cuda == "12.4")
+    assert ("is a guess" in done.succeeded().stderr) == (cuda == "13.0")
 
 
 def test_the_target_decides_which_build_of_pytorch_it_is(sandbox: Sandbox) -> None:

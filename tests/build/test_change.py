@@ -83,7 +83,7 @@ def test_a_package_is_removed_wherever_it_stands(desk: Sandbox) -> None:
         (["add", "roppe"], ["roppe", "did you mean"]),
         (["add", "anchor>=9"], ["anchor"]),
         (["add", "six=="], ["six== is not a requirement", "'six>=1.16'"]),
-        (["add", "six @ https://a.example/six.whl"], ["by URL cannot be locked"]),
+        (["add", "six @ ftp://a.example/six.whl"], ["ftp:// is not a place"]),
         (["add", "rope", "--to", "cpu"], ["cpu.toml is not a profile of this project"]),
         (["add", "rope", "--to", "boxx"], ["did you mean"]),
         (["remove", "anchr"], ["no profile of this project requires anchr", "did you mean anchor?"]),
@@ -176,4 +176,89 @@ def test_files_of_the_users_among_the_generated_ones_are_left_alone(desk: Sandbo
     desk.drydock("add", "rope", "--no-build").succeeded()
     assert script.is_file()
     desk.drydock("undo").succeeded()
+    assert files(desk) == before
+
+
+PROJECT = """\
+[project]
+name = "lantern"
+version = "1.0"
+dependencies = [
+  "anchor",  # ours
+]
+
+[project.optional-dependencies]
+Fast = ["knot"]
+"""
+SCRIPT = """\
+#!/usr/bin/env python3
+# /// script
+# requires-python = ">=3.11"
+# dependencies = ["anchor"]
+# ///
+print("go")
+"""
+LINES = "# what we need\nanchor  # ours\n-r more.txt\n"
+
+
+@pytest.mark.parametrize(
+    ("file", "entry", "text", "added"),
+    [
+        (
+            "pyproject.toml",
+            '{ file = "pyproject.toml", extras = ["fast"] }',
+            PROJECT,
+            PROJECT.replace("# ours\n", '# ours\n  "rope>=1",\n'),
+        ),
+        ("train.py", '{ file = "train.py" }', SCRIPT, SCRIPT.replace('["anchor"]', '["anchor", "rope>=1"]')),
+        ("needs.txt", '{ file = "needs.txt" }', LINES, LINES + "rope>=1\n"),
+    ],
+    ids=["pyproject", "script", "lines"],
+)
+def test_it_is_written_where_the_project_says_what_it_requires(
+    desk: Sandbox, file: str, entry: str, text: str, added: str
+) -> None:
+    (desk.work / file).write_text(text)
+    (desk.work / "more.txt").write_text("knot\n")
+    part = desk.work / "profiles/needs.toml"
+    part.write_text(f'schema = 1\nname = "needs"\n[packages]\nrequires-from = [{entry}]\n')
+    desk.drydock("lock").succeeded()
+    desk.drydock("render").succeeded()
+    before, profile = files(desk), part.read_text()
+    done = desk.drydock("add", "rope>=1").succeeded()
+    assert f"changed: {file}" in done.stderr or f", {file}" in done.stderr
+    assert (desk.work / file).read_text() == added
+    assert part.read_text() == profile
+    desk.drydock("lock", "--check").succeeded()
+    desk.drydock("render", "--check").succeeded()
+    desk.drydock("add", "rope==1.0").succeeded()
+    assert (desk.work / file).read_text() == added.replace("rope>=1", "rope==1.0")
+    desk.drydock("remove", "rope").succeeded()
+    assert (desk.work / file).read_text() == text
+    if file == "pyproject.toml":
+        desk.drydock("remove", "knot").succeeded()
+        assert (desk.work / file).read_text() == text.replace('"knot"', "")
+        desk.drydock("undo").succeeded()
+    for _ in range(3):
+        desk.drydock("undo").succeeded()
+    assert files(desk) == before
+
+
+@pytest.mark.parametrize(
+    ("file", "text", "told"),
+    [
+        ("pyproject.toml", '[project]\nname = "l"\nversion = "1"\ndependencies = "anchor"\n', "pyproject.toml"),
+        ("needs.txt", f"anchor --hash=sha256:{'0' * 64}\n", "has options or hashes of its own"),
+    ],
+)
+def test_a_file_that_cannot_be_changed_stays(desk: Sandbox, file: str, text: str, told: str) -> None:
+    (desk.work / file).write_text(text)
+    part = desk.work / "profiles/needs.toml"
+    part.write_text(f'schema = 1\nname = "needs"\n[packages]\nrequires-from = [{{ file = "{file}" }}]\n')
+    desk.drydock("lock")
+    before = files(desk)
+    done = desk.drydock("add", "anchor==1.0")
+    assert done.code in (1, 2)
+    assert told in done.stderr
+    assert "Traceback" not in done.stderr
     assert files(desk) == before

@@ -87,6 +87,7 @@ def test_what_is_no_release(sandbox: Sandbox, version: str) -> None:
     sandbox.drydock("lock", "small").failed(1, "python.version")
 
 
+@pytest.mark.slow
 def test_another_release_in_its_place_is_said(sandbox: Sandbox, tmp_path: Path) -> None:
     """As Homebrew and the systems' packages do it: the same path is another release after an upgrade."""
     base = copy_python(find_python(), tmp_path / "python")

@@ -233,6 +233,28 @@ def test_there_is_an_environment_at_every_step_of_a_repair(desk: Sandbox) -> Non
     assert (env / "bin/pip").is_file()
 
 
+@pytest.mark.slow
+def test_a_generation_that_is_deleted_during_a_repair_takes_only_its_script(desk: Sandbox) -> None:
+    if (reason := why_not()) is not None:
+        pytest.skip(reason)
+    env = env_of(desk)
+    desk.run(["sh", str(desk.script("small")), "--build-only"]).succeeded()
+    remove("bin/pip")(env)
+    script = desk.store.parent / "profiles/small-1-run.sh"
+    assert script.exists()
+
+    def decide(_watched: Watched, step: Step) -> int:
+        if ".stage-" in str(step):
+            script.unlink(missing_ok=True)
+        return GO
+
+    command = [sys.executable, "-m", "builder", "store", "verify", "--repair"]
+    code, _, stderr = Watched(command, desk.store.parent, decide, env=desk.environment, cwd=desk.work).ended(120)
+    assert not script.exists()
+    assert code == 0, stderr
+    assert (env / "bin/pip").is_file()
+
+
 # --- a Python that is gone -----------------------------------------------------------------------------------------
 
 

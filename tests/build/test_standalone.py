@@ -105,6 +105,7 @@ def test_it_is_locked_fetched_checked_and_built_on(desk: Sandbox, web: Web, arch
     assert f"ok   python: {archive.file}" in desk.drydock("verify", "small").succeeded().stdout
 
 
+@pytest.mark.slow
 def test_the_key_names_its_bytes(desk: Sandbox, web: Web, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     first = desk.drydock("build", "small").succeeded().stdout.strip()
@@ -165,6 +166,7 @@ def test_what_cannot_be_locked(desk: Sandbox, web: Web, archive: Standalone) -> 
     assert not lock.exists()
 
 
+@pytest.mark.slow
 def test_a_mirror_a_cache_and_a_bundle_bring_it(desk: Sandbox, web: Web, archive: Standalone, tmp_path: Path) -> None:
     program = {f"uv-{version('uv')}.data/scripts/uv": f'#!/bin/sh\nexec {desk.environment["DRYDOCK_UV"]} "$@"\n'}
     make_wheel(desk.wheels, "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=program)
@@ -194,6 +196,7 @@ def test_a_mirror_a_cache_and_a_bundle_bring_it(desk: Sandbox, web: Web, archive
     assert python_of(env).is_relative_to(tmp_path / "pulled/pythons" / archive.sha256)
 
 
+@pytest.mark.slow
 def test_a_mirror_of_upstreams_kind(desk: Sandbox, web: Web, archive: Standalone, tmp_path: Path) -> None:
     """UV_PYTHON_INSTALL_MIRROR and python-install-mirror, by which uv finds all of its own list."""
     desk.drydock("lock", "small").succeeded()
@@ -209,6 +212,7 @@ def test_a_mirror_of_upstreams_kind(desk: Sandbox, web: Web, archive: Standalone
     assert {path.partition("/cpython")[0] for path in fetched(web)} == {f"/{DAY}"}
 
 
+@pytest.mark.slow
 def test_a_python_that_was_changed_is_found(desk: Sandbox, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     desk.drydock("build", "small").succeeded()
@@ -225,6 +229,7 @@ def test_a_python_that_was_changed_is_found(desk: Sandbox, archive: Standalone) 
     assert "lib/python3.11/sitecustomize.py was added" in verified.stdout
 
 
+@pytest.mark.slow
 def test_it_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     env = Path(desk.drydock("build", "small").succeeded().stdout.strip())
@@ -240,6 +245,7 @@ def test_it_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox, archive: S
     desk.drydock("build", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_two_builds_at_once_and_one_that_was_killed(desk: Sandbox, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     twin = desk.work / "profiles/twin.toml"
@@ -278,6 +284,7 @@ def test_doctor_and_the_bill_say_it(desk: Sandbox, archive: Standalone) -> None:
     assert python["hashes"] == [{"alg": "SHA-256", "content": archive.sha256}]
 
 
+@pytest.mark.slow
 def test_another_python_is_not_taken_for_it(desk: Sandbox) -> None:
     desk.drydock("lock", "small").succeeded()
     built = desk.drydock("build", "small", env={"DRYDOCK_PYTHON": python_3_11()}).succeeded()

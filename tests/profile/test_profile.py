@@ -409,7 +409,7 @@ def test_a_typo_in_a_value_gets_the_nearest_allowed_one() -> None:
 @pytest.mark.parametrize(
     ("text", "key", "message"),
     [
-        ('[packages]\nrequires = ["a @ https://example.org/a.whl"]', "packages.requires.0", "a requirement by URL"),
+        ('[packages]\nrequires = ["a @ ftp://example.org/a.whl"]', "packages.requires.0", "ftp:// is not a place"),
         ('[packages]\nrequires = ["a", "-r other.txt"]', "packages.requires.1", "not a requirement (PEP 508)"),
         ('[packages]\nrequires = ["a==1\\n--index-url x"]', "packages.requires.0", "not a requirement (PEP 508)"),
         ('[[packages.overrides]]\nrequirement = "a<"\nreason = "x"', "packages.overrides.0.requirement", "not a req"),

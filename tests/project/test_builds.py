@@ -260,3 +260,14 @@ def test_a_lock_made_before_stays_as_it_is(desk: Sandbox, cpu_index: Index) -> N
     desk.drydock("lock", "small", env=at(cpu_index)).succeeded()
     assert versions(desk)["torch"] == "2.13.0+cpu"  # kept
     assert before != (desk.work / "profiles/small.lock.toml").read_bytes()
+
+
+def test_where_the_index_is_out_of_reach_the_rest_is_still_asked_for(desk: Sandbox) -> None:
+    """The default index's newest torch is for another CUDA: torch is taken as it is locked."""
+    profile(desk, CUDA.format("12.8"), "torch>=2.5,<2.15")
+    desk.drydock("lock", "small", env=at()).succeeded()
+    assert versions(desk)["torch"] == "2.9.0"
+    make_wheel(desk.wheels, "anchor", "7.0")
+    done = desk.drydock("outdated", "small", env=at()).succeeded()
+    assert [line.split() for line in done.stdout.splitlines()[1:]] == [["anchor", "1.0", "7.0", "7.0"]]
+    assert "torch: as locked, as no index at hand has newer ones for the target" in done.stderr

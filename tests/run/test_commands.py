@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from tests.support import SHELLS, Sandbox
+from tests.support import SHELLS, Sandbox, make_wheel
 
 COMMANDS = """\
 [commands]
@@ -47,6 +47,20 @@ def test_what_is_no_command_is_refused_before_anything_is_built(
 ) -> None:
     desk.drydock("run", "small", *arguments).failed(2, *words)
     assert desk.environments() == []
+
+
+def test_a_command_that_came_after_the_current_generation_is_said_to_need_a_build(desk: Sandbox) -> None:
+    make_wheel(desk.wheels, "spare", "1.0")
+    path = desk.profile("small", tail="")
+    desk.drydock("lock", "small").succeeded()
+    desk.drydock("build", "small").succeeded()
+    path.write_text(path.read_text().replace('"anchor"', '"anchor", "spare"') + COMMANDS)
+    desk.drydock("lock", "small").succeeded()
+    done = desk.drydock("run", "small", "eval")
+    done.failed(2, "small has eval now, and had no such command when its current generation was built")
+    assert "hint: drydock build small" in done.stderr
+    desk.drydock("build", "small").succeeded()
+    assert desk.drydock("run", "small", "eval").succeeded().stdout.startswith("evaluated 1.0")
 
 
 def test_the_script_runs_its_commands_under_every_shell(desk: Sandbox) -> None:

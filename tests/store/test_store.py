@@ -132,6 +132,7 @@ def test_a_process_number_that_was_given_to_somebody_else_is_no_root(desk: Sandb
     assert desk.environments() == []
 
 
+@pytest.mark.slow
 def test_a_collection_that_died_while_it_chose_blocks_nobody(desk: Sandbox) -> None:
     gone = subprocess.Popen(["true"])
     gone.wait()

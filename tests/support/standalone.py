@@ -1,6 +1,7 @@
 """An archive of a Python as python-build-standalone lays one out, and a list of downloads that has it, as uv's own.
 
-It is a copy of a Python of this machine that is made once for all tests of a run.
+It is a copy of a Python of this machine that is made once for all tests of a run: small, as each store of a test
+unpacks, compiles and hashes it anew.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ import fcntl
 import hashlib
 import json
 import os
+import shutil
 import subprocess
 import tarfile
 from dataclasses import dataclass
@@ -17,6 +19,12 @@ from pathlib import Path
 from tests.support.base import FOLDER, copy_python, find_python
 
 DAY = "20251007"
+
+# What nothing of a build needs.
+_LEFT_OUT = {
+    "asyncio", "curses", "dbm", "distutils", "ensurepip", "include", "lib2to3", "pydoc_data", "tkinter", "unittest",
+    "wsgiref", "xmlrpc",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -75,6 +83,9 @@ def standalone() -> Standalone:
             for name in ("python", "python3"):
                 (base.prefix / "bin" / name).unlink(missing_ok=True)
                 (base.prefix / "bin" / name).symlink_to("python3.11")
+            if strip := shutil.which("strip"):
+                for library in (path for path in base.prefix.rglob("*.so*") if not path.is_symlink()):
+                    subprocess.run([strip, library], check=False, stderr=subprocess.DEVNULL)
             with tarfile.open(path, "w:gz", compresslevel=1) as archive:
                 archive.add(base.prefix, "python", filter=_plain)
             digest = hashlib.sha256(path.read_bytes()).hexdigest()
@@ -85,7 +96,12 @@ def standalone() -> Standalone:
 
 def _plain(member: tarfile.TarInfo) -> tarfile.TarInfo | None:
     """As upstream's: without bytecode and links that lead out of it (Debian's sitecustomize), and of nobody."""
-    if "__pycache__" in member.name or (member.issym() and member.linkname.startswith("/")):
+    parts = Path(member.name).parts
+    if (
+        "__pycache__" in parts
+        or _LEFT_OUT & {*parts[1:2], *parts[3:4]}
+        or (member.issym() and member.linkname.startswith("/"))
+    ):
         return None
     member.uid = member.gid = 0
     return member

@@ -16,7 +16,7 @@ from builder.project.requirements.model import Imported
 
 _OLDEST_GLIBC = "2.28"  # what the wheels of PyTorch 2.6 and newer are built for
 _OLDEST_MACOS = "14.0"
-_CUDA = "12.4"
+_CUDA = "13.0"  # of the builds of PyTorch that the default index has in 2026
 
 
 @dataclass(frozen=True)

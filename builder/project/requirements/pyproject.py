@@ -80,7 +80,7 @@ def read_inline(path: str, text: str, wanted: Wanted = ALL) -> Imported:
 
     Raises ProfileError where it has none, or more than one, and where that is not TOML.
     """
-    found = [match for match in _BLOCK.finditer(text) if match["type"] == "script"]
+    found = [match for match in BLOCK.finditer(text) if match["type"] == "script"]
     if len(found) != 1:
         raise ProfileError(
             "more than one block of requirements" if found else "there is no block of requirements in it (PEP 723)",
@@ -105,7 +105,8 @@ def extras_of(text: str) -> list[str]:
 
 
 # The reference implementation's, of PEP 723.
-_BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+BLOCK = re.compile(r"(?m)^# /// (?P<type>[a-zA-Z0-9-]+)$\s(?P<content>(^#(| .*)$\s)+)^# ///$")
+"""A block in a script, with what it is for and its lines."""
 
 
 class _Reader:

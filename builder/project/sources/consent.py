@@ -55,7 +55,10 @@ def for_builds(entry: Entry) -> Builds:
 
     Raises ConsentError.
     """
-    return check(entry.name, entry.content) if entry.profile.packages.build else None
+    packages = entry.profile.packages
+    # A place has a source, as a rule.
+    runs = packages.build or any(" @ " in text for text in packages.requires)
+    return check(entry.name, entry.content) if runs else None
 
 
 def of_environment(store_name: str) -> Consent:

@@ -14,7 +14,7 @@ from builder.project.sources.tree import MAX_BYTES
 _SECONDS = 300.0
 
 
-def download(url: str, file: Path) -> None:
+def download(url: str, file: Path, *, limit: int = MAX_BYTES) -> None:
     """Write what is at `url` to `file`. Raises SourceError where it cannot be had, or is too much."""
 
     def may_follow(new: str) -> bool:
@@ -23,7 +23,7 @@ def download(url: str, file: Path) -> None:
         return local or urlsplit(new).scheme == "https"
 
     try:
-        web.download(url, file, limit=MAX_BYTES, seconds=_SECONDS, may_follow=may_follow)
+        web.download(url, file, limit=limit, seconds=_SECONDS if limit == MAX_BYTES else None, may_follow=may_follow)
     except OSError as error:
         file.unlink(missing_ok=True)
         raise SourceError(f"{shown_url(url)} cannot be fetched: {error}") from None

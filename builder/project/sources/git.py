@@ -11,6 +11,7 @@ from pathlib import Path
 from builder import process
 from builder.errors import SourceError, ToolError
 from builder.project.sources.declared import is_scp
+from builder.project.sources.tree import MAX_BYTES
 from builder.project.sources.unpack import untar
 
 # Which repository it is follows from the arguments, not from a hook of git's that we may be run by.
@@ -65,8 +66,11 @@ def resolve(place: str, rev: str | None) -> Ref:
     raise SourceError(f'the repository has no tag and no branch "{rev}"', hint=hint)
 
 
-def fetch(place: str, ref: Ref, commit: str, work: Path, leave_out: Callable[[str], None]) -> Path:
+def fetch(
+    place: str, ref: Ref, commit: str, work: Path, leave_out: Callable[[str], None], *, most: int = MAX_BYTES
+) -> Path:
     """The files of `commit`, which `ref` is or was, in a new folder in `work`; `leave_out` is told of links in it.
+    They have `most` bytes at most.
 
     Raises SourceError where the repository does not have it any more, and ToolError.
     """
@@ -96,7 +100,7 @@ def fetch(place: str, ref: Ref, commit: str, work: Path, leave_out: Callable[[st
     _git([*here, "archive", "--format=tar", f"--output={packed}", commit], place, quiet)
     files.mkdir()
     with packed.open("rb") as stream:
-        untar(stream, files, leave_out=leave_out)
+        untar(stream, files, leave_out=leave_out, most=most)
     return files
 
 

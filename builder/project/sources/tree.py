@@ -24,8 +24,9 @@ class Tree:
     Who made the archive chose the names: each is checked before it becomes a path.
     """
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, most: int = MAX_BYTES) -> None:
         self._root = root
+        self._most = most
         self._bytes = 0
         self._files: set[str] = set()
         self._folders: set[str] = set()
@@ -40,8 +41,8 @@ class Tree:
         with path.open("xb") as file:
             while piece := content.read(_PIECE):
                 self._bytes += len(piece)
-                if self._bytes > MAX_BYTES:
-                    raise SourceError(f"more than {MAX_BYTES // 2**20} MB, unpacked", hint=_SMALL)
+                if self._bytes > self._most:
+                    raise SourceError(f"more than {self._most // 2**20} MB, unpacked", hint=_SMALL)
                 file.write(piece)
 
     def _checked(self, name: str) -> list[str]:

@@ -19,8 +19,7 @@ from builder.errors import SourceError
 from builder.project.sources.tree import MAX_BYTES, MAX_FILES, Tree
 
 _MEMORY = 2**27  # of an xz decoder; `xz -9` asks for half of it
-# What a tar may come to while it is read: files padded to blocks, and their headers.
-_MAX_STREAM = MAX_BYTES + MAX_FILES * 2048
+_HEADERS = MAX_FILES * 2048  # what a tar may have beside the files: padding to blocks, and their headers
 _BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, lzma.LZMAError, EOFError, gzip.BadGzipFile)
 
 
@@ -46,14 +45,16 @@ def unpack(archive: Path, kind: str, root: Path) -> None:
         raise SourceError(f"it cannot be unpacked: {error}") from None
 
 
-def untar(stream: BinaryIO, root: Path, *, leave_out: Callable[[str], None] | None = None) -> None:
+def untar(
+    stream: BinaryIO, root: Path, *, leave_out: Callable[[str], None] | None = None, most: int = MAX_BYTES
+) -> None:
     """Unpack a tar from a stream; `leave_out` is told the names of links, which are refused where it is None.
 
     Raises SourceError, and what tarfile does for a stream that is no tar.
     """
-    tree = Tree(root)
+    tree = Tree(root, most)
     # A stream is read once, from front to back: what is not wanted of a bomb is counted too.
-    with tarfile.open(fileobj=_Counted(stream), mode="r|") as tar:
+    with tarfile.open(fileobj=_Counted(stream, most), mode="r|") as tar:
         for number, member in enumerate(tar):
             if number > 2 * MAX_FILES:
                 raise SourceError(f"more than {MAX_FILES} files")
@@ -100,15 +101,16 @@ def _unzip(archive: Path, tree: Tree) -> None:
 class _Counted(io.RawIOBase):
     """A stream that ends with a SourceError where it is too long: a bomb is small only while it is packed."""
 
-    def __init__(self, stream: BinaryIO) -> None:
+    def __init__(self, stream: BinaryIO, most: int) -> None:
         self._stream = stream
+        self._most = most
         self._read = 0
 
     def read(self, size: int = -1) -> bytes:
         data = self._stream.read(size)
         self._read += len(data)
-        if self._read > _MAX_STREAM:
-            raise SourceError(f"more than {MAX_BYTES // 2**20} MB, unpacked")
+        if self._read > self._most + _HEADERS:
+            raise SourceError(f"more than {self._most // 2**20} MB, unpacked")
         return data
 
 

@@ -15,6 +15,7 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
+from builder.project.direct import kept
 from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
@@ -50,7 +51,7 @@ class Gatherer:
                 self._caches.append((place, set(place.sizes())))
             except (OSError, DrydockError) as error:
                 self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
-        rest = [file for file in files if not any(self._nearby(file))]
+        rest = [file for file in files if not file.is_placed and not any(self._nearby(file))]
         if rest:
             with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
                 self._urls.update(_urls(rest, self._catalogue))
@@ -77,11 +78,15 @@ class Gatherer:
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
+        if file.is_placed and (wheel := kept(file.file, file.sha256)) is not None:
+            yield str(wheel.parent)
         yield from (str(folder) for folder in self._folders if (folder / file.file).is_file())
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
         """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
+        if file.is_placed and (wheel := kept(file.file, file.sha256)) is not None:
+            yield str(wheel.parent), partial(copy_hashed, wheel)
         for folder in self._folders:
             if (folder / file.file).is_file():
                 yield str(folder), partial(copy_hashed, folder / file.file)
@@ -89,7 +94,7 @@ class Gatherer:
             if file.path in has:
                 yield place.shown, partial(place.fetch, file.path, size=file.size)
         with self._asking:
-            if file.sha256 not in self._urls:
+            if file.sha256 not in self._urls and not file.is_placed:
                 self._urls.update(_urls([file], self._catalogue))
         url = self._urls.get(file.sha256)
         if url and not is_far(url):

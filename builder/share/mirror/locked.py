@@ -27,6 +27,10 @@ class LockedFile:
     index: str | None = None
     builds: bool = False
     """Whether it is a build requirement."""
+    is_placed: bool = False
+    """Whether it was made of what is at a place, and no index has it."""
+    is_told: bool = False
+    """Whether it is a source that does not declare all that builds it."""
 
     @property
     def is_source(self) -> bool:
@@ -64,6 +68,8 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
                 profile=name,
                 index=row.get("index"),
                 builds=row in lock.get("build-requires", ()),
+                is_placed="origin" in row,
+                is_told="build" in row,
             )
             found.setdefault(one.path, one)
     return sorted(found.values())

@@ -11,6 +11,7 @@ from pathlib import Path
 
 from builder.consent import Consent
 from builder.errors import DrydockError
+from builder.lock.placed import normalise
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages
@@ -19,8 +20,6 @@ from builder.share.mirror.place import Place, hash_of
 
 NO_WHEEL = ".no-wheel"
 """The note beside a source distribution without a usable wheel; it says why, and stops further tries."""
-
-_EPOCH = (1980, 1, 1, 0, 0, 0)  # the first day that a zip knows
 
 
 def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> list[LockedFile]:
@@ -52,7 +51,7 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, consent: Con
         constraints.write_text("".join(f"{one.name}=={one.version} --hash=sha256:{one.sha256}\n" for one in builds))
         with report.busy(f"building {file.file}"):
             wheels = [
-                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent)
+                uv.build_wheel(folder / "links" / file.file, constraints, folder / out, consent, complete=file.is_told)
                 for out in ("first", "second")
             ]
         if not wheels[0].name.endswith("-none-any.whl"):
@@ -75,16 +74,3 @@ def put_built(file: LockedFile, place: Place, catalogue: Catalogue, consent: Con
 def _left_out(file: LockedFile, why: str, place: Place, report: Reporter) -> None:
     report.step(f"{file.file} builds to a wheel {why}: the mirror has only its source")
     place.write(file.path + NO_WHEEL, f"It builds to a wheel {why}.\n".encode())
-
-
-def normalise(wheel: Path, target: Path) -> None:
-    """Write a wheel anew without what depends on the host: order, times, permissions, and the version of zlib."""
-    with zipfile.ZipFile(wheel) as old, zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as new:
-        # The dist-info folder last, as the specification of wheels recommends.
-        for entry in sorted(old.infolist(), key=lambda entry: (".dist-info/" in entry.filename, entry.filename)):
-            if entry.is_dir():
-                continue
-            copy = zipfile.ZipInfo(entry.filename, _EPOCH)
-            copy.create_system = 3  # Unix
-            copy.external_attr = (0o755 if entry.external_attr >> 16 & 0o100 else 0o644) << 16
-            new.writestr(copy, old.read(entry))

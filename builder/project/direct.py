@@ -1,0 +1,357 @@
+"""What requirements name by a place: fetched, known by its content, and kept as a wheel.
+
+cache/built/SHA256/FILE         a wheel, made of what was at a place, or fetched from there
+cache/built/SHA256/built.json   what builds it: {"build-requires": [TEXT, ...]}
+
+A place is where a git repository, a file or a folder is. The lock names the wheel by its sha256, and what it is made of
+by content, so that a machine that does not have the wheel makes it again, and compares.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from packaging.requirements import Requirement
+from packaging.version import InvalidVersion, Version
+
+from builder import process
+from builder.consent import Consent
+from builder.embedded import caches, state
+from builder.embedded.hashes import sha256
+from builder.errors import DrydockError, LockError, SourceError, ToolError
+from builder.files import make_folder, write_atomically
+from builder.lock import placed, sdist
+from builder.lock.model import Artefact, Lock, Origin
+from builder.lock.placed import Fetched
+from builder.profile.places import Place, place_of
+from builder.project.sources import git
+from builder.project.sources.download import download
+from builder.project.sources.tree import content_hash
+from builder.store.layout import home
+
+if TYPE_CHECKING:
+    from builder.profile.model import Profile
+    from builder.project.catalogue import Entry
+
+_MOST = 1 << 30  # bytes of a source, unpacked
+_FILES = 100_000
+_LEFT_OUT = {".git", "__pycache__", ".venv", "venv", "build", "dist", "node_modules", ".tox", ".nox", ".drydock"}
+_NOTE = {"build-requires": [str]}
+
+
+def fetch(
+    entry: Entry, previous: Lock | None, upgrade: Sequence[str], work: Path, step: Callable[[str], None]
+) -> list[Fetched]:
+    """What the requirements of a profile name by a place, in the folder `work`.
+
+    What the `previous` lock has of the same place stays, except packages in `upgrade`. Raises LockError.
+    """
+    found = []
+    for name, requirement in placed.placed(entry.profile).items():
+        place = _place(requirement)
+        known = _known(previous, name, place) if name not in upgrade else None
+        if known is not None and place.path is None and (kept := _kept(known)) is not None:
+            found.append(Fetched(name, _origin_of(known), kept, build_requires=_note(known)))
+            continue
+        folder = work / name
+        folder.mkdir()
+        origin = known.origin if known is not None and place.path is None else None
+        found.append(_fetched(name, place, entry.project_folder, folder, origin, step))
+    return found
+
+
+def keep(wheel: Path, one: Fetched) -> None:
+    """Keep a wheel for the builds to come. Raises LockError."""
+    folder = _folder(sha256(wheel.read_bytes()))
+    try:
+        make_folder(folder)
+        write_atomically(folder / "built.json", json.dumps({"build-requires": list(one.build_requires)}))
+        _copy(wheel, folder / wheel.name)
+    except OSError as error:
+        raise LockError(f"{folder} cannot be written: {error.strerror}", hint="DRYDOCK_HOME names another") from None
+
+
+def kept(package: str, digest: str) -> Path | None:
+    """The wheel of that name that is kept here, by its sha256."""
+    found = _folder(digest) / package
+    return found if found.is_file() and sha256(found.read_bytes()) == digest else None
+
+
+def check_fresh(entry: Entry, lock: Lock) -> None:
+    """Raise LockError where a file or folder of this machine is not what was locked."""
+    requirements = placed.placed(entry.profile)
+    for package in lock.packages:
+        requirement = requirements.get(package.name)
+        place = _place(requirement) if requirement is not None else None
+        if package.origin is None or place is None or place.path is None:
+            continue
+        path = _path(place, entry.project_folder)
+        if path.exists() and content_of(path) != package.origin.sha256:
+            raise LockError(
+                f"the lock is stale: {place.path}, which {package.name} is made of, has changed since it was made",
+                hint=f"drydock lock {entry.name}",
+            )
+
+
+def has_folders(entry: Entry) -> bool:
+    """Whether a requirement names a folder or a file here: what is in it changes without any file of the profile."""
+    return any(_place(one).path is not None for one in placed.placed(entry.profile).values())
+
+
+def provide(entry: Entry, consent: Consent, places: Sequence[str], step: Callable[[str], None]) -> None:
+    """Make the wheels of places that no cache has, and keep them. Raises LockError where they are not those locked."""
+    lock, profile = entry.lock, entry.profile
+    missing = [one for one in lock.packages if one.origin is not None and _kept(one) is None and not _unpacked(one)]
+    if not missing:
+        return
+    there = {digest for place in places for digest in caches.known(place)}
+    requirements = placed.placed(profile)
+    for package in missing:
+        if package.sha256 not in there and package.name in requirements:
+            with tempfile.TemporaryDirectory(prefix="drydock-place-") as work:
+                _provide(package, _place(requirements[package.name]), entry, consent, Path(work), step)
+
+
+def _provide(
+    package: Artefact, place: Place, entry: Entry, consent: Consent, work: Path, step: Callable[[str], None]
+) -> None:
+    (work / "fetched").mkdir()
+    one = _fetched(package.name, place, entry.project_folder, work / "fetched", _origin_of(package), step)
+    wheel = one.wheel
+    if wheel is None:
+        step(f"building {package.name} from {place}")
+        raw = placed.build(
+            one, entry.lock.build_requires, entry.profile, consent, work / "build", _indexes(entry.profile)
+        )
+        wheel = work / raw.name
+        placed.normalise(raw, wheel)
+    if sha256(wheel.read_bytes()) != package.sha256:
+        raise LockError(
+            f"{package.file}, built here of the same source, is not the file that was locked: its build depends on the "
+            "machine",
+            hint="get it from where it was locked: drydock push there, and drydock pull here; or lock it again",
+        )
+    keep(wheel, one)
+
+
+def _indexes(profile: Profile) -> dict[str, str]:
+    from builder import uv
+
+    return {name: uv.index_url(index, profile.index_url(index)) for name, index in profile.packages.index.items()}
+
+
+# --- fetching ------------------------------------------------------------------------------------------------------
+
+
+def _fetched(
+    name: str, place: Place, top: Path, work: Path, pinned: Origin | None, step: Callable[[str], None]
+) -> Fetched:
+    """What is at a place; with `pinned` only what was locked. Raises LockError."""
+    try:
+        if place.git is not None:
+            return _from_git(name, place, work, pinned, step)
+        return _from_file(name, place, top, work, pinned, step)
+    except (SourceError, ToolError, OSError) as error:
+        said = error.message if isinstance(error, DrydockError) else f"{error.filename}: {error.strerror}"
+        hint = error.hint if isinstance(error, DrydockError) else None
+        raise LockError(f"{name} @ {place}: {said}", hint=hint) from None
+
+
+def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: Callable[[str], None]) -> Fetched:
+    where = str(place.git)
+    if not where.startswith("file://"):
+        _online()
+    step(f"fetching {name}: {place}")
+    ref = git.resolve(where, place.rev)
+    if pinned is not None and ref.kind == "tag" and ref.commit != pinned.commit:
+        raise SourceError(
+            f"the tag {place.rev} was moved: locked is commit {pinned.commit}, and there is {ref.commit}",
+            hint=f"if that is meant: drydock lock --upgrade {name}",
+        )
+    commit = pinned.commit if pinned is not None and pinned.commit else ref.commit
+    root = git.fetch(where, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"), most=_MOST)
+    content = content_hash(root)
+    _compare(content, pinned, name)
+    version = _version(place.rev if ref.kind == "tag" else None, commit)
+    return _source(
+        name, root / (place.subfolder or "."), Origin(sha256=content, commit=commit, place=_digest(place)), version
+    )
+
+
+def _from_file(
+    name: str, place: Place, top: Path, work: Path, pinned: Origin | None, step: Callable[[str], None]
+) -> Fetched:
+    if place.url is not None:
+        _online()
+        step(f"fetching {name}: {place}")
+        path = work / place.file
+        download(place.url, path, limit=_LARGEST_FILE)
+    else:
+        path = _path(place, top)
+        if path.is_dir():
+            return _from_folder(name, place, path, work)
+        if not path.is_file():
+            raise SourceError(f"{path} is not there")
+        if not path.name.endswith((".whl", ".tar.gz", ".zip")):
+            raise SourceError(f"{path} is neither a folder, nor a .whl, .tar.gz or .zip")
+    content = sha256(path.read_bytes())
+    if place.sha256 is not None and content != place.sha256:
+        raise SourceError(f"its sha256 is {content}, and the requirement says {place.sha256}")
+    _compare(content, pinned, name)
+    origin = Origin(sha256=content, place=_digest(place))
+    if path.name.endswith(".whl"):
+        return Fetched(name, origin, path)
+    found = sdist.read(path)
+    copy = work / "source" / path.name
+    copy.parent.mkdir()
+    shutil.copyfile(path, copy)
+    return Fetched(name, origin, None, copy, (*found.build_requires, *found.undeclared))
+
+
+_LARGEST_FILE = 1 << 33
+
+
+def _from_folder(name: str, place: Place, path: Path, work: Path) -> Fetched:
+    root = work / "source"
+    for relative in _files_of(path):
+        target = root / relative
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copyfile(path / relative, target)
+    if not root.is_dir():
+        raise SourceError(f"{path} is empty")
+    origin = Origin(sha256=content_hash(root), place=_digest(place))
+    return _source(name, root / (place.subfolder or "."), origin, None)
+
+
+def _source(name: str, root: Path, origin: Origin, version: str | None) -> Fetched:
+    """A source in a folder, with what builds it."""
+    if not ((root / "pyproject.toml").is_file() or (root / "setup.py").is_file()):
+        raise SourceError("it has neither pyproject.toml nor setup.py, so that nothing can be built of it")
+    texts = {
+        one: (root / one).read_text(encoding="utf-8", errors="replace")
+        for one in ("pyproject.toml", "setup.py")
+        if (root / one).is_file()
+    }
+    found = sdist.of([f"x/{path.relative_to(root).as_posix()}" for path in root.rglob("*") if path.is_file()], texts)
+    return Fetched(name, origin, None, root, (*found.build_requires, *found.undeclared), version)
+
+
+def content_of(path: Path) -> str:
+    """The content of a file or a folder here, as locks have it. Raises LockError."""
+    try:
+        if path.is_file():
+            return sha256(path.read_bytes())
+        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(_files_of(path)))
+        return sha256(rows.encode())
+    except OSError as error:
+        raise LockError(f"{error.filename}: {error.strerror}") from None
+
+
+def _files_of(folder: Path) -> list[str]:
+    """The files of a folder that count: those that git knows or would add, else all but what tools leave there."""
+    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
+    environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
+    try:
+        done = process.run(command, env=environment)
+        listed = done.stdout.split("\0") if done.code == 0 else None
+    except ToolError:
+        listed = None
+    names = listed if listed is not None else _walked(folder)
+    found = []
+    for name in names:
+        parts = name.split("/")
+        ours = _LEFT_OUT.intersection(parts[:-1]) or any(part.endswith(".egg-info") for part in parts)
+        path = folder / name
+        if name and not ours and path.is_file() and not path.is_symlink():
+            found.append(name)
+        if len(found) > _FILES:
+            raise LockError(f"{folder} has more than {_FILES} files", hint="what does not belong to it: .gitignore")
+    return found
+
+
+def _walked(folder: Path) -> Iterator[str]:
+    for top, folders, files in os.walk(folder):
+        folders[:] = [one for one in folders if one not in _LEFT_OUT]
+        yield from (Path(top, one).relative_to(folder).as_posix() for one in files)
+
+
+def _compare(content: str, pinned: Origin | None, name: str) -> None:
+    if pinned is not None and content != pinned.sha256:
+        raise SourceError(
+            f"it has changed: locked is content {pinned.sha256[:12]}, and there is {content[:12]}",
+            hint=f"if that is meant: drydock lock --upgrade {name}",
+        )
+
+
+def _version(rev: str | None, commit: str) -> str:
+    """What a package is told that asks its repository for its version."""
+    try:
+        return str(Version(rev.removeprefix("v"))) if rev else f"0.0.0+g{commit[:12]}"
+    except InvalidVersion:
+        return f"0.0.0+g{commit[:12]}"
+
+
+def _online() -> None:
+    if os.environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false"):
+        raise SourceError("it is not here yet, and --offline forbids to fetch it")
+
+
+# --- what is here --------------------------------------------------------------------------------------------------
+
+
+def _place(requirement: Requirement) -> Place:
+    found = place_of(requirement)
+    if found is None:
+        raise ValueError(f"{requirement} names no place")
+    return found
+
+
+def _path(place: Place, top: Path) -> Path:
+    return top / str(place.path)
+
+
+def _digest(place: Place) -> str:
+    return sha256(repr(place).encode())
+
+
+def _known(lock: Lock | None, name: str, place: Place) -> Artefact | None:
+    """What a lock has of the same place."""
+    for package in lock.packages if lock is not None else ():
+        if package.name == name and package.origin is not None and package.origin.place == _digest(place):
+            return package
+    return None
+
+
+def _origin_of(package: Artefact) -> Origin:
+    if package.origin is None:
+        raise ValueError(f"{package.name} is from an index")
+    return package.origin
+
+
+def _kept(package: Artefact) -> Path | None:
+    return kept(package.file, package.sha256)
+
+
+def _note(package: Artefact) -> tuple[str, ...]:
+    note = state.read_json(_folder(package.sha256) / "built.json", _NOTE)
+    return tuple(note["build-requires"]) if note is not None else ()
+
+
+def _unpacked(package: Artefact) -> bool:
+    return any((home() / "wheels").glob(f"*/{package.sha256}"))
+
+
+def _folder(digest: str) -> Path:
+    return home() / "cache" / "built" / digest
+
+
+def _copy(source: Path, target: Path) -> None:
+    new = target.with_name(f".{target.name}.{os.getpid()}")
+    shutil.copyfile(source, new)
+    new.replace(target)

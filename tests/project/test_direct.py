@@ -1,0 +1,221 @@
+"""Requirements that name a place (git, URL, wheel, folder): locked by content, built once, the same wheel elsewhere."""
+
+from __future__ import annotations
+
+import shutil
+import subprocess
+import sys
+import tomllib
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from tests.support import Sandbox, Web, make_sdist, make_wheel
+
+PROJECT = """\
+[build-system]
+requires = ["setuptools>=61"]
+build-backend = "setuptools.build_meta"
+[project]
+name = "rope"
+version = "{version}"
+dependencies = ["anchor"]
+[project.scripts]
+rope = "rope:main"
+"""
+
+
+@pytest.fixture(scope="session")
+def setuptools(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The real wheel of setuptools, downloaded once."""
+    folder = tmp_path_factory.mktemp("setuptools")
+    done = subprocess.run(
+        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "setuptools==80.9.0"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if done.returncode:
+        pytest.skip(f"setuptools cannot be downloaded: {done.stderr.strip().splitlines()[-1]}")
+    return next(folder.iterdir())
+
+
+@pytest.fixture
+def desk(sandbox: Sandbox, setuptools: Path) -> Sandbox:
+    """A desk whose index has setuptools."""
+    shutil.copy(setuptools, sandbox.wheels)
+    return sandbox
+
+
+def source(folder: Path, version: str = "1.0", text: str = "x = 1\n") -> Path:
+    """The folder of a package."""
+    (folder / "src/rope").mkdir(parents=True, exist_ok=True)
+    (folder / "pyproject.toml").write_text(PROJECT.format(version=version))
+    (folder / "src/rope/__init__.py").write_text(f"{text}def main(): print(x)\n")
+    return folder
+
+
+def git(folder: Path, *words: str) -> str:
+    """What git says."""
+    who = ["-c", "user.name=me", "-c", "user.email=me@example.org", "-c", "init.defaultBranch=main"]
+    return subprocess.run(["git", "-C", str(folder), *who, *words], check=True, capture_output=True, text=True).stdout
+
+
+def repository(folder: Path) -> Path:
+    """A repository with the package, at the tag v1.0."""
+    source(folder)
+    git(folder, "init", "--quiet")
+    commit(folder, "v1.0")
+    return folder
+
+
+def commit(folder: Path, tag: str) -> None:
+    git(folder, "add", "--all")
+    git(folder, "commit", "--quiet", "--message", tag)
+    git(folder, "tag", "--force", tag)
+
+
+def require(desk: Sandbox, *requirements: str) -> Path:
+    """The minimal profile with other requirements."""
+    path = desk.profile("small")
+    path.write_text(path.read_text().replace('requires = ["anchor"]', f"requires = {list(requirements)!r}"))
+    return path
+
+
+def locked(desk: Sandbox, name: str = "rope") -> dict[str, Any]:
+    """A package of the lock."""
+    rows = tomllib.loads((desk.work / "profiles/small.lock.toml").read_text())["packages"]
+    return next(row for row in rows if row["name"] == name)
+
+
+def elsewhere(desk: Sandbox) -> dict[str, str]:
+    """The environment of a machine that has built nothing yet."""
+    return {"DRYDOCK_HOME": str(desk.root / "elsewhere")}
+
+
+def imported(desk: Sandbox, env: str) -> str:
+    """What the package says in an environment."""
+    return desk.run([f"{env.strip()}/bin/rope"]).succeeded().stdout
+
+
+def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_elsewhere(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    require(desk, f"rope @ git+file://{place}@v1.0")
+    desk.drydock("lock", "small").succeeded()
+    row = locked(desk)
+    assert row["file"] == "rope-1.0-py3-none-any.whl"
+    assert row["origin"]["commit"] == git(place, "rev-parse", "HEAD").strip()
+    assert str(place) not in (desk.work / "profiles/small.lock.toml").read_text()
+    assert locked(desk, "anchor")["required-by"] == ["rope"]
+    assert imported(desk, desk.drydock("build", "small").succeeded().stdout) == "1\n"
+    # Later commits, and a moved branch, change nothing.
+    source(place, text="x = 2\n")
+    commit(place, "v2.0")
+    desk.drydock("lock", "small", "--check").succeeded()
+    there = desk.drydock("build", "small", env=elsewhere(desk)).succeeded()
+    assert "building rope from" in there.stderr
+    assert imported(desk, there.stdout) == "1\n"
+    # It goes to mirrors as any wheel does, and a machine with that mirror asks for no repository.
+    mirror = desk.root / "mirror"
+    desk.drydock("push", "small", str(mirror)).succeeded()
+    shutil.rmtree(place)
+    env = {"DRYDOCK_HOME": str(desk.root / "third"), "DRYDOCK_CACHE": str(mirror)}
+    assert imported(desk, desk.drydock("build", "small", env=env).succeeded().stdout) == "1\n"
+
+
+def test_a_tag_that_was_moved_and_a_repository_that_is_gone_are_said(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    require(desk, f"rope @ git+file://{place}@v1.0")
+    desk.drydock("lock", "small").succeeded()
+    before = (desk.work / "profiles/small.lock.toml").read_bytes()
+    source(place, "1.1")
+    commit(place, "v1.0")
+    desk.drydock("build", "small", env=elsewhere(desk)).failed(
+        1, "the tag v1.0 was moved", "drydock lock --upgrade rope"
+    )
+    require(desk, f"rope @ git+file://{place}@v1.0", "anchor")
+    desk.drydock("lock", "small").succeeded()  # what is there stays
+    assert locked(desk)["version"] == "1.0"
+    desk.drydock("lock", "small", "--upgrade", "rope").succeeded()
+    assert locked(desk)["version"] == "1.1"
+    (desk.work / "profiles/small.lock.toml").write_bytes(before)
+    shutil.rmtree(place)
+    require(desk, f"rope @ git+file://{place}@v3.0")
+    desk.drydock("lock", "small").failed(1, "git cannot fetch", "profiles/small.toml")
+    assert (desk.work / "profiles/small.lock.toml").read_bytes() == before
+
+
+def test_a_url_is_locked_by_sha256_and_other_bytes_are_refused(desk: Sandbox) -> None:
+    folder = desk.root / "web"
+    wheel = make_wheel(folder, "knot", "1.0")
+    make_sdist(folder, "twine", "2.0")
+    with Web(folder) as web:
+        require(desk, f"knot @ {web.url}/{wheel.name}", f"twine @ {web.url}/twine-2.0.tar.gz", "anchor")
+        desk.drydock("lock", "small").succeeded()
+        assert locked(desk, "twine")["file"] == "twine-2.0-py3-none-any.whl"
+        assert str(web.port) not in (desk.work / "profiles/small.lock.toml").read_text()
+        desk.drydock("build", "small").succeeded()
+        desk.drydock("build", "small", env=elsewhere(desk)).succeeded()
+        make_wheel(folder, "knot", "1.0", files={"knot.py": "other = 1\n"})
+        third = {"DRYDOCK_HOME": str(desk.root / "third")}
+        desk.drydock("build", "small", env=third).failed(1, "knot @", "it has changed: locked is content")
+        require(desk, f"knot @ {web.url}/{wheel.name}#sha256={'0' * 64}")
+        desk.drydock("lock", "small").failed(1, "the requirement says 0000")
+    desk.drydock("lock", "small").failed(1, "knot @", "cannot be fetched")
+
+
+def test_a_folder_and_a_wheel_of_the_project_are_followed_by_content(desk: Sandbox) -> None:
+    source(desk.work / "libs/rope")
+    (desk.work / "libs/rope/.git").mkdir()
+    wheel = make_wheel(desk.work / "dist", "knot", "1.0")
+    require(desk, "rope @ ./libs/rope", f"./dist/{wheel.name}")
+    desk.drydock("lock", "small").succeeded()
+    assert imported(desk, desk.drydock("build", "small").succeeded().stdout) == "1\n"
+    (desk.work / "libs/rope/src/rope/more.py").write_text("y = 1\n")
+    stale = "./libs/rope, which rope is made of, has changed"
+    desk.drydock("lock", "small", "--check").failed(1, stale, "drydock lock small")
+    desk.drydock("build", "small").failed(1, stale)
+    desk.drydock("lock", "small").succeeded()
+    desk.drydock("build", "small").succeeded()
+    make_wheel(desk.work / "dist", "knot", "1.0", files={"knot.py": "other = 1\n"})
+    said = desk.drydock("run", "small").succeeded().stderr
+    assert f"./dist/{wheel.name}, which knot is made of, has changed" in said
+    assert "this is generation 2" in said
+
+
+def test_a_source_that_cannot_be_built_leaves_the_lock_as_it_was(desk: Sandbox) -> None:
+    folder = source(desk.work / "rope")
+    require(desk, "rope @ ./rope")
+    desk.drydock("lock", "small").succeeded()
+    before = (desk.work / "profiles/small.lock.toml").read_bytes()
+    (folder / "setup.py").write_text("raise SystemExit('no compiler here')\n")
+    desk.drydock("lock", "small").failed(1, "rope, from its place", "no compiler here")
+    (folder / "setup.py").unlink()
+    (folder / "pyproject.toml").unlink()
+    desk.drydock("lock", "small").failed(1, "neither pyproject.toml nor setup.py")
+    require(desk, "rope @ ./gone")
+    desk.drydock("lock", "small").failed(1, "is not there")
+    make_wheel(desk.work / "dist", "knot", "1.0")
+    require(desk, "rope @ ./dist/knot-1.0-py3-none-any.whl")
+    desk.drydock("lock", "small").failed(1, "rope is required, and at its place is knot")
+    assert (desk.work / "profiles/small.lock.toml").read_bytes() == before
+
+
+@pytest.mark.parametrize(
+    ("requirement", "words"),
+    [
+        ("rope @ git+https://me:secret@host/rope@v1", "a user name or password has no place"),
+        ("rope @ http://host/rope.whl", "neither encrypted"),
+        ("rope @ git+ext::sh@v1", "not a place"),
+        ("rope @ git+https://host/rope@--upload-pack=x", "not a tag"),
+        ("rope @ https://host/rope", "must end with .whl"),
+        ("rope @ https://host/rope.whl#sha256=12", "sha256 must have 64"),
+        ("rope @ git+https://host/rope@v1#subdirectory=../..", "plain path"),
+        ("./dist", "what is the package called"),
+    ],
+)
+def test_what_is_no_place_is_refused(sandbox: Sandbox, requirement: str, words: str) -> None:
+    require(sandbox, requirement)
+    said = sandbox.drydock("lock", "small").failed(1, words, "profiles/small.toml")
+    assert "secret" not in said.stderr
