@@ -76,7 +76,7 @@ def test_a_place_is_where_the_parser_saw_it() -> None:
     found = read_pyproject("pyproject.toml", PLACED, Wanted(["gpu"], target=CPU))
     assert found.places["torch>=2"].line == 6
     assert found.places["torch"].line == 10
-    assert [one.where.line for one in found.left_out if one.package == "six"] == [18]
+    assert found.places["six @ git+https://one.example/six"].line == 18
     quoted = 'a."b.c" = 1\n["d e"]\nf = """\n[x]\nf = 2\n"""\ng.h = { i = [1,\n2] }\n'
     places = Places("a.toml", quoted)
     assert [places.where(*keys).line for keys in (("a", "b.c"), ("d e", "f"), ("d e", "g", "h", "i", 1))] == [1, 3, 8]
@@ -323,7 +323,7 @@ python = "^3.12"
 numpy = "^1.26"
 torch = { version = "~2.5", source = "whl", extras = ["opt"] }
 six = { version = "*", optional = true }
-mast = { git = "https://one.example/mast" }
+mast = { git = "https://one.example/mast", tag = "v1" }
 sail = [{ version = "1.*", platform = "linux" }, { version = "^2", python = ">=3.13" }]
 rope = "^1 || ^3"
 [tool.poetry.group.dev.dependencies]
@@ -344,13 +344,14 @@ def test_a_project_of_poetry_is_read() -> None:
         "numpy<2,>=1.26",
         "torch[opt]<2.6,>=2.5",
         "six",
+        "mast @ git+https://one.example/mast@v1",
         'sail==1.*; sys_platform == "linux"',
         'sail<3,>=2; python_version >= "3.13"',
         "idna<4,>=3",
     ]
     assert found.index == {"torch": "whl"}
     assert found.indexes == {"whl": "https://one.example/whl/cu128"}
-    assert [(one.package, one.where.line) for one in found.left_out] == [("mast", 8), ("rope", 10)]
+    assert [(one.package, one.where.line) for one in found.left_out] == [("rope", 10)]
     assert read_pyproject("pyproject.toml", POETRY).requires[-1].startswith("sail<3")
     with pytest.raises(ProfileError, match='no extra "gpu"'):
         read_pyproject("pyproject.toml", POETRY, Wanted(["gpu"]))
@@ -428,12 +429,11 @@ A = "1"
 def test_a_workspace_of_pixi_is_read_for_its_target() -> None:
     found = read_pixi("pixi.toml", PIXI, CPU)
     assert (found.name, found.python, found.env) == ("forge", "3.12", {"A": "1"})
-    assert found.requires == ["torch>=2.5", "six", "anchor[x]==1.0"]
+    assert found.requires == ["torch>=2.5", "six", "anchor[x]==1.0", "mast @ git+https://one.example/mast"]
     assert "mlx>=0.2" in read_pixi("pixi.toml", PIXI, MAC).requires
     assert [(one.what, one.where.line) for one in found.left_out] == [
         ("ffmpeg", 6),
         ("forge", 10),
-        ("mast", 11),
         ("the feature test", 14),
     ]
     with pytest.raises(ProfileError, match="not a pixi"):

@@ -186,7 +186,7 @@ def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> 
         (
             "pyproject.toml",
             "[project]\ndependencies = ['anchor @ git+https://me:tok3n@host.example/anchor']\n",
-            ["pyproject.toml:2", "a place, not a version", 'requires = ["anchor==..."]'],
+            ["pyproject.toml:2", "a place", 'requires = ["anchor==..."]'],
         ),
         (
             "pyproject.toml",

@@ -13,6 +13,7 @@ from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
+from builder.profile.places import place_of
 
 # The oldest for which all of today's packages for training have wheels, then the newer ones, and the old ones last.
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.10", "3.9")
@@ -84,8 +85,10 @@ class Imported:
         if len(self.requires) >= _MOST:
             raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
         parsed = requirement(text, where)
+        if parsed is None and (placed := _placed(text)) is not None:
+            parsed = placed
         if parsed is None:
-            why = "a place, not a version: a lock names packages of an index only"
+            why = "a place that a profile elsewhere cannot name"
             self.leave(text, why, where, package=name_in(text))
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
@@ -142,6 +145,23 @@ def requirement(text: str, where: Where) -> Requirement | None:
             where=where,
         ) from None
     return parsed if parsed.url is None else None
+
+
+def _placed(text: str) -> Requirement | None:
+    """A requirement on a repository or a file on the web, as a profile may have it; None for another place.
+
+    >>> str(_placed("git+https://host/anchor.git@v1#egg=anchor"))
+    'anchor @ git+https://host/anchor.git@v1'
+    """
+    plain, _, marker = text.partition(" ;")
+    if " @ " not in plain and (name := name_in(plain)):
+        plain = f"{name} @ {re.sub('[#&]egg=[^&]*', '', plain.strip())}"
+    try:
+        parsed = Requirement(f"{plain} ;{marker}" if marker else plain)
+        place = place_of(parsed)
+    except ValueError:
+        return None
+    return parsed if place is not None and place.path is None else None
 
 
 def name_in(place: str) -> str:
@@ -224,6 +244,24 @@ def shown(text: str) -> str:
 def _printable(text: str) -> str:
     """Return text without what could steer a terminal."""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def placed_at(source: Mapping[str, Any]) -> str | None:
+    """The place in a table of uv, Poetry or pixi, as a requirement has it; None where that is a folder or an index.
+
+    >>> placed_at({"git": "https://host/x", "tag": "v1", "subdirectory": "lib"}), placed_at({"path": "../x"})
+    ('git+https://host/x@v1#subdirectory=lib', None)
+    """
+    texts = {key: value for key, value in source.items() if isinstance(value, str)}
+    if "git" in texts:
+        revision = next((texts[key] for key in ("rev", "tag", "branch") if key in texts), None)
+        url = re.sub(r"^git@([^:/]+):", r"ssh://git@\1/", texts["git"].removeprefix("git+"))
+        place = f"git+{url}{f'@{revision}' if revision else ''}"
+    elif "url" in texts:
+        place = texts["url"]
+    else:
+        return None
+    return f"{place}#subdirectory={texts['subdirectory']}" if "subdirectory" in texts else place
 
 
 def table(value: Any) -> Mapping[str, Any]:
