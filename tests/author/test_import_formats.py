@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.dockerfile import read_dockerfile
@@ -14,14 +16,18 @@ from builder.author.importing.losses import short
 from builder.author.importing.pixi import read_pixi
 from builder.author.importing.readers import Options, python_of, read
 from builder.author.importing.target import choose
+from builder.author.importing.variables import settle
+from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, Where
 from builder.machine import Machine
+from builder.profile.source import Source
 from builder.project.requirements.model import Imported, LeftOut
 from builder.project.requirements.pip import Read, read_requirements
 from builder.project.requirements.pyproject import Wanted, read_pyproject
 from builder.project.requirements.setuptools import read_setup_cfg, read_setup_py
 from builder.project.requirements.tomlfile import Places
 from tests.support import Sandbox
+from tests.support.profiles import load
 
 CHOSEN = choose(Machine(system="Linux", machine="x86_64", glibc="2.36"), None, None)
 CPU = CHOSEN.target
@@ -299,6 +305,7 @@ def test_a_setup_py_may_take_its_requirements_from_a_table_of_a_list() -> None:
         ("a = ['six']\na.append('idna')\nsetup(install_requires=a)\n", "worked out"),
         ("a = ['six']\na += f()\nsetup(install_requires=a)\n", "worked out"),
         ("a = a\nb = c\nc = b\nsetup(install_requires=c)\n", "worked out"),
+        ("a = [*a]\nsetup(install_requires=a)\n", "worked out"),
         ("print('x')\n", "does not call setup"),
         ("setup(\n", "not Python"),
     ],
@@ -503,3 +510,58 @@ def test_the_table_of_conda_says_where_it_comes_from() -> None:
     for words in ("prefix-dev/parselmouth", "at its commit ", "BSD 3-Clause License", "prefix.dev GmbH"):
         assert words in head
     assert subprocess.run(["grep", "-c", "://", FILE], capture_output=True, text=True).stdout == "0\n"
+
+
+# --- any text ------------------------------------------------------------------------------------------------------
+
+_PARTS = st.sampled_from(
+    [
+        *(
+            "setup(install_requires=",
+            "a",
+            "a = [*a]",
+            "[",
+            "]",
+            "'six'",
+            "+",
+            "open('r.txt')",
+            "deps['six']",
+            "\n",
+            " ",
+            "=",
+        ),
+        *("[options]\ninstall_requires =\n  ", "file: r.txt", "[options.extras_require]\n", "x", ";", "\0", "\x1b"),
+        *("[tool.poetry.dependencies]\n", "python = '^3.12'\n", "six = '^", "1" * 5000, "'\n", "b = { git = 'x' }\n"),
+        *("[workspace]\n", "[dependencies]\n", "c = '*'\n", "[pypi-dependencies]\n", "d = { version = '>=1' }\n"),
+        *(
+            "FROM ",
+            "RUN ",
+            "CMD ",
+            '["python", "a.py\\n"]',
+            "ENV ",
+            "A=b",
+            "ENV A b\n",
+            "\\\n",
+            "pip install six",
+            "--x=y",
+        ),
+        *("[[package]]\nname = 'a'\n", "groups = ['main']\n", "version = '1'\n", "markers = 'x'\n", "[metadata]\n"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["setup.py", "setup.cfg", "pyproject.toml", "pixi.toml", "Dockerfile", "poetry.lock", "environment.yml"]
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(_PARTS, max_size=12))
+def test_any_text_gives_a_good_profile_or_words(tmp_path: Path, name: str, parts: list[str]) -> None:
+    (tmp_path / name).write_text("".join(parts))
+    try:
+        found = imported_from(tmp_path, name)
+    except ProfileError:
+        return
+    settle(found, CPU, Where(name))
+    assert all(line.isprintable() for line in short(found.left_out))
+    written = profile_text("mine", "", found, CHOSEN.table)
+    load("mine", lambda _: Source("mine.toml", written))

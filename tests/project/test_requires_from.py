@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from builder.project.catalogue import Catalogue
 from tests.support import Index, Sandbox, make_wheel
 
 PYPROJECT = """\
@@ -112,6 +113,20 @@ def test_what_the_profile_says_of_a_package_counts(desk: Sandbox) -> None:
     profile(desk, '{ file = "pyproject.toml" }', more='requires = ["Anchor==0.9"]')
     desk.drydock("lock", "small").succeeded()
     assert {row["name"]: row["version"] for row in read(desk)["packages"]} == {"anchor": "0.9", "quick": "1.0"}
+
+
+def test_the_day_of_the_project_is_that_of_the_profile(desk: Sandbox) -> None:
+    """What uv is told; a day of the profile itself counts more."""
+    uv = "[tool.uv]\nexclude-newer = '2025-01-02'\nexclude-newer-package = { anchor = '2025-02-03', six = false }\n"
+    (desk.work / "pyproject.toml").write_text(f"[project]\ndependencies = ['anchor']\n{uv}")
+    profile(desk, '{ file = "pyproject.toml" }')
+    found = Catalogue([desk.work / "profiles"]).profile("small").packages
+    assert (found.exclude_newer, found.exclude_newer_package) == (
+        "2025-01-02",
+        {"anchor": "2025-02-03", "six": False},
+    )
+    profile(desk, '{ file = "pyproject.toml" }', more='exclude-newer = "2024-12-31"\n')
+    assert Catalogue([desk.work / "profiles"]).profile("small").packages.exclude_newer == "2024-12-31"
 
 
 def test_parts_and_profiles_add_to_each_other(desk: Sandbox) -> None:

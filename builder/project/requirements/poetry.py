@@ -142,7 +142,7 @@ def version_range(text: str) -> str | None:
     for part in re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!~^])", text.strip()):
         if part == "*":
             continue
-        found = re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)([A-Za-z0-9.+-]*)", part)
+        found = re.fullmatch(r"([\^~])\s*(\d{1,9}(?:\.\d{1,9})*)([A-Za-z0-9.+-]*)", part)
         if found and not part.startswith("~="):
             parts.append(f">={found[2]}{found[3]},<{_next(found[1], [int(one) for one in found[2].split('.')])}")
         elif re.fullmatch(r"=?\s*\d[\w.+*-]*", part):
