@@ -88,7 +88,7 @@ class Imported:
         if parsed is None and (placed := _placed(text)) is not None:
             parsed = placed
         if parsed is None:
-            why = "a place, not a version, and not one that a profile can name from elsewhere"
+            why = "a place that a profile elsewhere cannot name"
             self.leave(text, why, where, package=name_in(text))
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
@@ -244,6 +244,24 @@ def shown(text: str) -> str:
 def _printable(text: str) -> str:
     """Return text without what could steer a terminal."""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def placed_at(source: Mapping[str, Any]) -> str | None:
+    """The place in a table of uv, Poetry or pixi, as a requirement has it; None where that is a folder or an index.
+
+    >>> placed_at({"git": "https://host/x", "tag": "v1", "subdirectory": "lib"}), placed_at({"path": "../x"})
+    ('git+https://host/x@v1#subdirectory=lib', None)
+    """
+    texts = {key: value for key, value in source.items() if isinstance(value, str)}
+    if "git" in texts:
+        revision = next((texts[key] for key in ("rev", "tag", "branch") if key in texts), None)
+        url = re.sub(r"^git@([^:/]+):", r"ssh://git@\1/", texts["git"].removeprefix("git+"))
+        place = f"git+{url}{f'@{revision}' if revision else ''}"
+    elif "url" in texts:
+        place = texts["url"]
+    else:
+        return None
+    return f"{place}#subdirectory={texts['subdirectory']}" if "subdirectory" in texts else place
 
 
 def table(value: Any) -> Mapping[str, Any]:
