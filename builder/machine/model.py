@@ -41,8 +41,8 @@ class Machine:
     `system` and `machine` are what `uname` says. `performance_cores` and `efficiency_cores` count physical cores of the
     machine; `usable_cores` counts the processors that this process may use at once, by its affinity and by the quota
     of its control groups. `memory_limit` is what the control groups allow, None for no limit. `wired_limit` is what the
-    GPU of a Mac may hold, where somebody has set that. `gpus` is None where nvidia-smi is there and fails; `cuda` is the
-    newest CUDA that the driver supports. `others` are GPUs of AMD, and of Intel.
+    GPU of a Mac may hold, where somebody has set that. `gpus` is None where nvidia-smi is there and fails; `cuda` is
+    the newest CUDA that the driver supports. `others` are GPUs of AMD, and of Intel.
     """
 
     system: str
