@@ -25,7 +25,9 @@ from builder.cli.common import reporter
     help="The target (default: this machine's).",
 )
 @click.option(
-    "--accelerator", type=click.Choice(["mps", "cuda", "cpu"]), help="Its accelerator (default: this machine's)."
+    "--accelerator",
+    type=click.Choice(["mps", "cuda", "rocm", "xpu", "cpu"]),
+    help="Its accelerator (default: this machine's).",
 )
 @click.option("--extra", "extras", multiple=True, metavar="NAME", help="Include an extra of the project. Repeatable.")
 @click.option(

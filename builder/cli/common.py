@@ -79,8 +79,10 @@ class _Profile(_Parameter):
 
         here = command()
         picked = pick(here.machine, here.catalogue)
-        here.report.step(f"auto: {picked} ({here.machine})")
-        return picked
+        here.report.step(f"auto: {picked.name} ({here.machine}; {picked.why})")
+        if picked.unused:
+            here.report.warn(picked.unused)
+        return picked.name
 
 
 PROFILE = _Profile()

@@ -121,7 +121,8 @@ def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
 def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool) -> None:
     """Write the generated files of profiles.
 
-    Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project.
+    Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project but those
+    with [generated] committed = false.
     """
     from builder.files import display
     from builder.names import stem
@@ -131,7 +132,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
     if out is not None and len(names) != 1:
         raise UsageError("--out goes with exactly one profile", hint="drydock render NAME --out DIR")
     report = reporter()
-    for name in names_or_all(names):
+    for name in names or [name for name in names_or_all(()) if catalogue().profile(name).generated.committed]:
         folder = out or Path("generated") / stem(name)
         if check:
             generated.check(name, folder, catalogue().plan(name), standalone=standalone)

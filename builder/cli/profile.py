@@ -120,7 +120,7 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 def profile_detect(as_json: bool) -> None:
     """Show this machine, and which profile `auto` picks."""
     from builder.machine import detect
-    from builder.project.auto import choices
+    from builder.project.auto import choices, unused
     from builder.project.discovery import own_profile_folders, profile_names
     from builder.store.layout import home
 
@@ -140,6 +140,8 @@ def profile_detect(as_json: bool) -> None:
     for line in machine.lines():
         click.echo(line)
     click.echo(f"auto: {picked} ({fits[picked].why})" if picked else "auto: no profile fits")
+    if picked and (left := unused(picked, machine, catalogue(), fits)):
+        click.echo(f"unused: {left}")
     own = profile_names(own_profile_folders())
     for name, fit in fits.items():
         if name != picked:

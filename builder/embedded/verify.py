@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.embedded import interpreter, pythons
+from builder.embedded import accelerator, interpreter, pythons
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -39,8 +39,7 @@ def verify(env: Path) -> list[Finding]:
     if "python-build" in plan:
         findings.append(_python_finding(env, plan))
     findings.append(_machine_finding(python, plan, manifest.get("interpreter")))
-    if any(package["name"] == "torch" for package in plan["packages"]):
-        findings.append(_accelerator_finding(python, plan))
+    findings += _accelerator_findings(python, plan)
     return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
 
 
@@ -104,22 +103,14 @@ def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> F
     return Finding("machine", True, found)
 
 
-_ACCELERATOR = """\
-import torch
-print(torch.__version__, int(torch.backends.mps.is_available()), int(torch.cuda.is_available()))
-"""
-
-
-def _accelerator_finding(python: Path, plan: dict[str, Any]) -> Finding:
-    wanted = plan["target"]["accelerator"]
-    done = run([str(python), "-c", _ACCELERATOR])
-    words = done.stdout.split()
-    if done.returncode or len(words) != 3:
-        return Finding("accelerator", False, f"torch does not import: {_last_line(done)}")
-    has = {"cpu": True, "mps": words[1] == "1", "cuda": words[2] == "1"}
-    available = ", ".join(name for name, there in has.items() if there)
-    found = f"torch {words[0]} can use {available}"
-    return Finding("accelerator", has[wanted], found if has[wanted] else f"{found}; the profile wants {wanted}")
+def _accelerator_findings(python: Path, plan: dict[str, Any]) -> list[Finding]:
+    """A finding for each framework that is locked, or that there is none."""
+    wanted, locked = plan["target"]["accelerator"], {package["name"] for package in plan["packages"]}
+    found = [framework for framework in accelerator.FRAMEWORKS if framework in locked]
+    if not found:
+        words = f"no {', '.join(accelerator.FRAMEWORKS)} is locked, so nothing was computed on {wanted}"
+        return [Finding("accelerator", True, words)]
+    return [Finding("accelerator", *accelerator.compute(one, wanted, str(python), run)) for one in found]
 
 
 def program_finding(python: Path, program: Path) -> Finding:

@@ -15,8 +15,9 @@ from builder.embedded.words import plural
 from builder.errors import LockError
 from builder.lock.model import Artefact
 from builder.lock.why import paths
-from builder.profile import pytorch
+from builder.profile import architectures, pytorch
 from builder.profile.model import Profile
+from builder.profile.target import Target
 
 # Components whose version is that of the CUDA release; cuDNN, NCCL and the mathematical libraries count by themselves.
 _OF_THE_RELEASE = r"cuda-toolkit|nvidia-(?:cuda-runtime|cuda-nvrtc|cuda-cupti|nvtx|nvjitlink)(?:-cu[0-9]+)?"
@@ -40,6 +41,16 @@ def cuda_of(package: Artefact) -> str | None:
     return (named[1] or named[2]) if named else None
 
 
+def kernels_of(target: Target, packages: Sequence[Artefact]) -> architectures.Kernels | None:
+    """Which GPUs the locked torch has kernels for; None where it is not known, or there is none for CUDA."""
+    torch = next((one for one in packages if one.name == "torch"), None)
+    releases = [release for one in packages if (release := cuda_of(one)) is not None and "." in release]
+    if torch is None or not releases:
+        return None
+    own = cuda_of(torch) or next((cuda_of(one) for one in packages if one.name.startswith("nvidia-cuda-runtime")), None)
+    return architectures.kernels(torch.version, own, target.machine) if own is not None else None
+
+
 @dataclass(frozen=True)
 class Contradiction:
     """A package that is built for something else than the target is: `what` says for what."""
@@ -61,8 +72,11 @@ def contradictions(profile: Profile, packages: Sequence[Artefact]) -> list[Contr
         release, build = cuda_of(package), pytorch.build_of(package.version)
         if release is not None and release.split(".")[0] != wanted:
             found.append(Contradiction(package, f"CUDA {release}"))
-        elif build is not None and build.startswith(("rocm", "xpu")):
-            found.append(Contradiction(package, "a GPU that is not NVIDIA's"))
+        elif build is not None and build.startswith(("rocm", "xpu")) and not build.startswith(target.accelerator):
+            found.append(Contradiction(package, "a GPU of AMD" if build.startswith("rocm") else "a GPU of Intel"))
+        elif target.accelerator in ("rocm", "xpu") and package.name == "torch":
+            if build is None or not build.startswith(target.accelerator):
+                found.append(Contradiction(package, "processors" if build == "cpu" else "another accelerator"))
         elif wanted is not None and build == "cpu" and package.name in pytorch.PACKAGES:
             found.append(Contradiction(package, "processors"))
         elif wanted is not None and _is_without_cuda(package, has_cuda=has_cuda):

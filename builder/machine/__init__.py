@@ -2,6 +2,6 @@
 
 from builder.machine.detect import detect
 from builder.machine.fit import Fit, fit
-from builder.machine.model import Gpu, Machine
+from builder.machine.model import Gpu, Machine, OtherGpu
 
-__all__ = ["Fit", "Gpu", "Machine", "detect", "fit"]
+__all__ = ["Fit", "Gpu", "Machine", "OtherGpu", "detect", "fit"]

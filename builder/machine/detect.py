@@ -8,11 +8,11 @@ from dataclasses import replace
 from pathlib import Path
 
 from builder import process
-from builder.machine import linux, macos, nvidia
+from builder.machine import linux, macos, nvidia, others
 from builder.machine.model import Machine
 
-# Where macOS has sysctl and WSL nvidia-smi: cron looks into neither.
-ALSO_ON_PATH = ("/usr/sbin", "/usr/lib/wsl/lib")
+# Where macOS has sysctl, WSL nvidia-smi and AMD rocminfo: cron looks into none.
+ALSO_ON_PATH = ("/usr/sbin", "/usr/lib/wsl/lib", "/opt/rocm/bin")
 # A GPU that sleeps takes a second or two to answer; a broken driver never does.
 TIMEOUT = 10.0
 
@@ -25,6 +25,7 @@ def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
     path = os.pathsep.join([os.environ.get("PATH", os.defpath), *ALSO_ON_PATH])
     if shutil.which("nvidia-smi", path=path):
         commands += nvidia.COMMANDS
+    commands += [command for command in others.COMMANDS if not darwin and shutil.which(command[0], path=path)]
     # Translated messages would not be understood.
     done = process.run_all(commands, timeout=timeout, env={**os.environ, "PATH": path, "LC_ALL": "C"})
     ended = dict(zip(commands, done, strict=True))
@@ -35,12 +36,17 @@ def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
         system=name.sysname,
         machine=name.machine,
         disk_free=None if disk is None else _disk_free(disk),
-        gpus=None if failed else nvidia.parse_gpus(printed.get(nvidia.GPUS, "")),
+        gpus=None
+        if failed
+        else nvidia.with_capabilities(
+            nvidia.parse_gpus(printed.get(nvidia.GPUS, "")), printed.get(nvidia.CAPABILITIES, "")
+        ),
         driver=nvidia.parse_driver(printed.get(nvidia.SUMMARY, "")),
         cuda=nvidia.parse_cuda(printed.get(nvidia.SUMMARY, "")),
     )
     if darwin:
         return replace(machine, **macos.facts(name.machine, printed))
+    machine = replace(machine, others=others.found(printed))
     machine = replace(machine, **linux.facts(), glibc=linux.glibc(), wsl=linux.is_wsl(name.release))
     if machine.usable_cores is None:  # a kernel that is not quite Linux (gVisor) has no such files
         machine = replace(machine, usable_cores=len(os.sched_getaffinity(0)))

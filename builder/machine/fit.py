@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from builder.machine.model import Machine
+    from builder.profile.architectures import Kernels
     from builder.profile.target import Target
 
 
@@ -20,8 +21,8 @@ class Fit:
     why: str
 
 
-def fit(target: Target, machine: Machine) -> Fit:
-    """How well a target fits a machine."""
+def fit(target: Target, machine: Machine, kernels: Kernels | None = None) -> Fit:
+    """How well a target fits a machine; `kernels` are those that are locked for it, None where not known."""
     match = target.match
     if match is None:
         return Fit(None, "only by its name: it has no [target.match]")
@@ -37,11 +38,41 @@ def fit(target: Target, machine: Machine) -> Fit:
         score += _weight(match.chip)
         reasons.append(f'the chip is "{match.chip}"')
     if match.gpu is not None:
-        if not any(fnmatchcase(gpu.name, match.gpu) for gpu in machine.gpus or ()):
-            return Fit(None, f'for an NVIDIA GPU "{match.gpu}"')
+        lacking, found = _gpu(target, machine, match.gpu, kernels)
+        if lacking:
+            return Fit(None, lacking)
         score += _weight(match.gpu)
-        reasons.append(f'a GPU is "{match.gpu}"')
+        reasons.append(found)
     return Fit(score, " and ".join(reasons) or f"for any {target.platform}")
+
+
+_WANTED = {"cuda": "an NVIDIA GPU", "rocm": "a GPU of AMD", "xpu": "a GPU of Intel"}
+
+
+def _gpu(target: Target, machine: Machine, pattern: str, kernels: Kernels | None) -> tuple[str, str]:
+    """What is wrong with the GPUs, else "", and the words for the one that is meant. Any one will do: a trainer takes
+    one, and CUDA_VISIBLE_DEVICES says which.
+    """
+    wanted = f'for {_WANTED.get(target.accelerator, "an NVIDIA GPU")} "{pattern}"'
+    if target.accelerator in ("rocm", "xpu"):
+        other = [gpu for gpu in machine.others if gpu.accelerator == target.accelerator]
+        named = next((gpu for gpu in other if fnmatchcase(gpu.name, pattern)), None)
+        return ("", f"a GPU is {named}") if named else (wanted, "")
+    if machine.gpus is None:
+        return f"{wanted}, and nvidia-smi fails here", ""
+    gpus = [gpu for gpu in machine.gpus if fnmatchcase(gpu.name, pattern)]
+    good = [gpu for gpu in gpus if kernels is None or gpu.capability is None or kernels.run_on(gpu.capability)]
+    if good:
+        known = f" ({good[0].capability})" if good[0].capability else ""
+        return "", f"a GPU is {good[0].name}{known}"
+    if not gpus or kernels is None:
+        return wanted, ""
+    return no_kernels(kernels, gpus[0].name, gpus[0].capability or ""), ""
+
+
+def no_kernels(kernels: Kernels, gpu: str, capability: str) -> str:
+    """That a build does not run on a GPU, in words."""
+    return f"{kernels.build} has kernels for compute capability {kernels.words}, and {gpu} has {capability}"
 
 
 def _lacking(target: Target, machine: Machine) -> str | None:

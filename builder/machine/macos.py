@@ -6,7 +6,7 @@ import re
 from collections.abc import Mapping, Sequence
 from typing import TypedDict
 
-SYSCTL = ("sysctl", "hw", "machdep.cpu.brand_string")
+SYSCTL = ("sysctl", "hw", "machdep.cpu.brand_string", "iogpu.wired_limit_mb")
 SW_VERS = ("sw_vers",)
 MEMORY_PRESSURE = ("memory_pressure", "-Q")
 VM_STAT = ("vm_stat",)
@@ -25,6 +25,7 @@ class Facts(TypedDict):
     usable_cores: int | None
     memory: int | None
     memory_free: int | None
+    wired_limit: int | None
 
 
 def facts(machine: str, outputs: Mapping[Sequence[str], str]) -> Facts:
@@ -42,6 +43,8 @@ def facts(machine: str, outputs: Mapping[Sequence[str], str]) -> Facts:
         "efficiency_cores": efficiency,
         "usable_cores": _number(values, "hw.activecpu"),
         "memory": memory,
+        # 0 where macOS decides; before macOS 14 it had another name.
+        "wired_limit": (_number(values, "iogpu.wired_limit_mb") or 0) << 20 or None,
         "memory_free": parse_vm_stat(outputs[VM_STAT]) if free is None or memory is None else memory * free // 100,
     }
 

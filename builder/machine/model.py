@@ -15,10 +15,23 @@ PLATFORMS = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU; `memory` in bytes, None where it has none of its own (Jetson)."""
+    """An NVIDIA GPU; `memory` in bytes, None where it has none of its own (Jetson); `capability` as in "12.0"."""
 
     name: str
     memory: int | None
+    capability: str | None = None
+
+
+@dataclass(frozen=True)
+class OtherGpu:
+    """A GPU that is not NVIDIA's: what it takes is "rocm" or "xpu"; `architecture` is AMD's name, such as gfx942."""
+
+    accelerator: str
+    name: str
+    architecture: str = ""
+
+    def __str__(self) -> str:
+        return f"{self.name} ({self.architecture})" if self.architecture not in ("", self.name) else self.name
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -27,8 +40,9 @@ class Machine:
 
     `system` and `machine` are what `uname` says. `performance_cores` and `efficiency_cores` count physical cores of the
     machine; `usable_cores` counts the processors that this process may use at once, by its affinity and by the quota
-    of its control groups. `memory_limit` is what the control groups allow, None for no limit. `gpus` is None where
-    nvidia-smi is there and fails; `cuda` is the newest CUDA that the driver supports.
+    of its control groups. `memory_limit` is what the control groups allow, None for no limit. `wired_limit` is what the
+    GPU of a Mac may hold, where somebody has set that. `gpus` is None where nvidia-smi is there and fails; `cuda` is
+    the newest CUDA that the driver supports. `others` are GPUs of AMD, and of Intel.
     """
 
     system: str
@@ -44,10 +58,12 @@ class Machine:
     memory: int | None = None
     memory_limit: int | None = None
     memory_free: int | None = None
+    wired_limit: int | None = None
     disk_free: int | None = None
     gpus: tuple[Gpu, ...] | None = ()
     driver: str | None = None
     cuda: str | None = None
+    others: tuple[OtherGpu, ...] = ()
 
     @property
     def platform(self) -> str | None:
@@ -77,7 +93,8 @@ class Machine:
         system += ["translated by Rosetta" if self.rosetta else ""]
         memory = [_gib(self.memory), f"limited to {_gib(self.memory_limit)}" if self.memory_limit else ""]
         memory += [f"{_gib(self.memory_free)} free" if self.memory_free is not None else ""]
-        gpus = counted(f"{gpu.name} ({_gib(gpu.memory)})" for gpu in self.gpus or ())
+        gpus = counted(_gpu(gpu) for gpu in self.gpus or ())
+        gpus += counted(map(str, self.others))
         gpus += [f"driver {self.driver}" if self.driver else "", f"CUDA {self.cuda} at most" if self.cuda else ""]
         cores = [_count(self.performance_cores, "performance"), _count(self.efficiency_cores, "efficiency")]
         detected = [f"{name} {'unknown' if count is None else count}" for name, count in self.detected.items()]
@@ -92,8 +109,14 @@ class Machine:
         ]
 
     def __str__(self) -> str:
-        told = [f"{self.system} {self.machine}", self.chip, *counted(gpu.name for gpu in self.gpus or ())]
+        gpus = [gpu.name for gpu in self.gpus or ()] + [gpu.name for gpu in self.others]
+        told = [f"{self.system} {self.machine}", self.chip, *counted(gpus)]
         return ", ".join(word for word in told if word)
+
+
+def _gpu(gpu: Gpu) -> str:
+    capability = f", compute capability {gpu.capability}" if gpu.capability else ""
+    return f"{gpu.name} ({_gib(gpu.memory)}{capability})"
 
 
 def _gib(size: int | None) -> str:

@@ -4,22 +4,38 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
+from dataclasses import replace
 
 from builder.machine.model import Gpu
 
 GPUS = ("nvidia-smi", "--query-gpu=name,memory.total", "--format=csv,noheader")
+# By itself: drivers before 510 or so do not know it, and answer a question that has it with that alone.
+CAPABILITIES = ("nvidia-smi", "--query-gpu=compute_cap", "--format=csv,noheader")
 SUMMARY = ("nvidia-smi",)
-COMMANDS: Sequence[Sequence[str]] = (GPUS, SUMMARY)
+COMMANDS: Sequence[Sequence[str]] = (GPUS, CAPABILITIES, SUMMARY)
 
 
 def parse_gpus(text: str) -> tuple[Gpu, ...]:
     """The GPUs that GPUS prints, one a line; a message ("No devices were found") is none.
 
     >>> parse_gpus("NVIDIA A100-SXM4-80GB, 81920 MiB\\n")
-    (Gpu(name='NVIDIA A100-SXM4-80GB', memory=85899345920),)
+    (Gpu(name='NVIDIA A100-SXM4-80GB', memory=85899345920, capability=None),)
     """
     rows = re.findall(r"^(\S.*), +(?:(\d+) MiB|\[.*\])$", text, re.MULTILINE)
     return tuple(Gpu(name, int(memory) * 2**20 if memory else None) for name, memory in rows)
+
+
+def with_capabilities(gpus: tuple[Gpu, ...], text: str) -> tuple[Gpu, ...]:
+    """The GPUs with what CAPABILITIES prints of them, in the same order; as they are where it is of others.
+
+    >>> with_capabilities((Gpu("NVIDIA GB10", None),), "12.1\\n")
+    (Gpu(name='NVIDIA GB10', memory=None, capability='12.1'),)
+    """
+    lines = text.splitlines()
+    if len(lines) != len(gpus):
+        return gpus
+    found = [line.strip() if re.fullmatch(r"[0-9]{1,2}\.[0-9]\s*", line) else None for line in lines]
+    return tuple(replace(gpu, capability=one) for gpu, one in zip(gpus, found, strict=True))
 
 
 def parse_driver(text: str) -> str | None:

@@ -121,11 +121,15 @@ class Packages(Model):
 
 
 class Project(Model):
-    """The project's own code: it is imported from where it is, and is in no key."""
+    """The project's own code: it is imported from where it is, and is in no key; or it is built, and is in it."""
 
     path: ProjectPath
     """Its folder, relative to the one that has profiles/; "." is that itself. Where its packages are, what it is called
     and what it starts (console scripts, entry points) stands in its pyproject.toml.
+    """
+    mode: Literal["tree", "wheel"] = "tree"
+    """"tree": the code is imported from the working tree. "wheel": it is built into a wheel, which is locked by content
+    and installed as any other; a change of it makes the lock stale.
     """
 
 
@@ -296,6 +300,9 @@ class Generated(Model):
     """The program that patches an existing installation; written where it is named, and by `render --standalone`."""
     fix_dependencies: FileName | None = Field(default=None, alias="fix-dependencies")
     """The script that brings an existing virtual environment to the locked versions."""
+    committed: bool = True
+    """Whether `drydock render` without names writes them; those of a profile that is only run by its name need not be
+    kept, as `drydock run` renders what it runs."""
 
 
 class Bench(Model):
@@ -413,7 +420,15 @@ class Profile(ProfilePart):
     @property
     def memory_guard(self) -> MemoryGuard | None:
         """The guard of a supervised run."""
-        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited else None)
+        return self.supervise.memory_guard or (MemoryGuard() if self.unlimited or self.uses_mlx else None)
+
+    @property
+    def uses_mlx(self) -> bool:
+        """Whether it trains with MLX on a Mac. By default that stops at half as much again as Metal recommends (mlx,
+        set_memory_limit): more than such a Mac has, and macOS then panics (ml-explore/mlx issue 3186).
+        """
+        mlx = any(re.match(r"mlx(?![A-Za-z0-9])", text.strip().lower()) for text in self.packages.requires)
+        return mlx and self.target.accelerator == "mps"
 
     @property
     def unlimited(self) -> str | None:

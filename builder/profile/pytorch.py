@@ -14,7 +14,7 @@ from packaging.version import Version
 from builder.profile.target import Target
 
 _INDEXES = "https://download.pytorch.org/whl/"
-_NAME = re.compile(r"pytorch-(cpu|cu[0-9]{3})")
+_NAME = re.compile(r"pytorch-(cpu|cu[0-9]{3}|rocm[0-9]\.[0-9]|xpu)")
 _OF_ALL = ("torch", "torchvision", "torchaudio")
 _OF_CUDA = (*_OF_ALL, "xformers")  # facebookresearch/xformers, README, "Installing xFormers"
 PACKAGES = _OF_CUDA
@@ -28,14 +28,21 @@ def build(target: Target) -> str | None:
 
     >>> build(Target(platform="linux-x86_64", accelerator="cuda", cuda="12.8", glibc="2.28"))
     'cu128'
+    >>> build(Target(platform="linux-x86_64", accelerator="rocm", rocm="7.1", glibc="2.28"))
+    'rocm7.1'
     """
     if target.platform == "macos-arm64":
         return None
+    if target.accelerator in ("rocm", "xpu"):
+        return f"rocm{target.rocm}" if target.rocm is not None else "xpu"
     return "cpu" if target.cuda is None else f"cu{target.cuda.replace('.', '')}"
 
 
 def packages(build: str) -> tuple[str, ...]:
     """What comes from the index of a build."""
+    if build.startswith(("rocm", "xpu")):
+        # Of Triton they have builds of their own: pytorch-triton-rocm, from 2.10 on triton-rocm, and those for xpu.
+        return (*_OF_ALL, "pytorch-triton-rocm", "triton-rocm", "pytorch-triton-xpu", "triton-xpu")
     return _OF_ALL if build == "cpu" else _OF_CUDA
 
 

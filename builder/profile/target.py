@@ -12,7 +12,7 @@ from packaging import tags
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 Platform = Literal["macos-arm64", "linux-arm64", "linux-x86_64"]
-Accelerator = Literal["mps", "cuda", "cpu"]
+Accelerator = Literal["mps", "cuda", "rocm", "xpu", "cpu"]
 
 _MACHINE = {"macos-arm64": "arm64", "linux-arm64": "aarch64", "linux-x86_64": "x86_64"}
 _VERSION = r"^[0-9]+\.[0-9]+$"
@@ -25,14 +25,19 @@ _FITTING: dict[str, Any] = {
     "if": {"properties": {"platform": {"const": "macos-arm64"}}},
     "then": {
         "required": ["min-os"],
-        "properties": {"accelerator": {"enum": ["mps", "cpu"]}, "glibc": False, "cuda": False},
+        "properties": {"accelerator": {"enum": ["mps", "cpu"]}, "glibc": False, "cuda": False, "rocm": False},
     },
     "else": {
         "required": ["glibc"],
-        "properties": {"accelerator": {"enum": ["cuda", "cpu"]}, "min-os": False},
-        "if": {"properties": {"accelerator": {"const": "cuda"}}},
-        "then": {"required": ["cuda"]},
-        "else": {"properties": {"cuda": False}},
+        "properties": {"accelerator": {"enum": ["cuda", "rocm", "xpu", "cpu"]}, "min-os": False},
+        "allOf": [
+            {
+                "if": {"properties": {"accelerator": {"const": name}}},
+                "then": {"required": [name]},
+                "else": {"properties": {name: False}},
+            }
+            for name in ("cuda", "rocm")
+        ],
     },
 }
 
@@ -47,7 +52,7 @@ class Match(BaseModel):
     chip: str | None = None
     """The name of the processor, for instance "Apple M4*"."""
     gpu: str | None = None
-    """The name of a GPU, as nvidia-smi says it."""
+    """The name of a GPU, as nvidia-smi says it, for rocm as rocminfo, for xpu as xpu-smi."""
 
 
 class Target(BaseModel):
@@ -65,6 +70,8 @@ class Target(BaseModel):
     """The oldest GNU C library that it must run on, for instance "2.28"."""
     cuda: str | None = Field(default=None, pattern=_VERSION)
     """The CUDA release that its wheels are built for."""
+    rocm: str | None = Field(default=None, pattern=_VERSION)
+    """The ROCm release that its wheels are built for."""
     memory_gb: int | None = Field(default=None, alias="memory-gb", ge=1, le=4096)
     """The memory in GB that its trainer is meant for; with less, its script says so, and goes on."""
     match: Match | None = None
@@ -77,12 +84,16 @@ class Target(BaseModel):
             raise ValueError('a macOS target needs min-os, for instance min-os = "14.0"')
         if not macos and self.glibc is None:
             raise ValueError('a Linux target needs glibc, for instance glibc = "2.28"')
-        if macos and (self.glibc or self.accelerator == "cuda"):
+        if macos and (self.glibc or self.accelerator not in ("mps", "cpu")):
             raise ValueError("a macOS target has no glibc and no CUDA")
         if not macos and (self.min_os or self.accelerator == "mps"):
             raise ValueError("a Linux target has no min-os and no MPS")
         if (self.cuda is not None) != (self.accelerator == "cuda"):
             raise ValueError('cuda = "..." goes with accelerator = "cuda", and only with it')
+        if (self.rocm is not None) != (self.accelerator == "rocm"):
+            raise ValueError('rocm = "..." goes with accelerator = "rocm", and only with it')
+        if self.accelerator in ("rocm", "xpu") and self.platform != "linux-x86_64":
+            raise ValueError(f"PyTorch has no build for {self.accelerator} on {self.platform}")
         return self
 
     @property

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -212,6 +212,17 @@ class Entry:
 
     @cached_property
     def _required(self) -> Found:
+        found = self._plain
+        own = found.profile.project
+        if own is None or own.mode == "tree":
+            return found
+        from builder.project.code import required
+
+        return replace(found, profile=required(found.profile, self._own_names(found.profile), self.resolved.where))
+
+    @cached_property
+    def _plain(self) -> Found:
+        """The profile without the project itself, where that is installed as a wheel."""
         return self.with_requirements(self.resolved)
 
     def with_requirements(self, resolved: Resolved) -> Found:
@@ -338,8 +349,8 @@ class Entry:
             )
         folder = self.project_folder
         for name in self.own_names:
-            code.check_not_required(name, self.profile, self._where_required)
-        if own is None:
+            code.check_not_required(name, self._plain.profile, self._where_required)
+        if own is None or own.mode == "wheel":
             return None
         marker = f"{self.path.parent.name}/{self.path.name}"
         try:

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import posixpath
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
@@ -71,9 +71,25 @@ def check_not_required(name: str, profile: Profile, where: Callable[..., Where])
             )
 
 
+def required(profile: Profile, names: Sequence[str], where: Callable[..., Where]) -> Profile:
+    """The profile of a project that is installed as a wheel: with the requirement on itself. Raises ProfileError.
+
+    `names` are those of the project.
+    """
+    if profile.project is None or not names:
+        raise ProfileError(
+            "the project has no name to build a wheel by",
+            hint='name it in pyproject.toml: [project] name, or import it from the working tree: mode = "tree"',
+            where=where("project"),
+        )
+    itself = f"{names[-1]} @ ./{profile.project.path}"
+    packages = profile.packages.model_copy(update={"requires": [*profile.packages.requires, itself]})
+    return profile.model_copy(update={"packages": packages})
+
+
 def check_not_locked(name: str, lock: Lock, where: Where) -> None:
     """Raise ProfileError where a package that is locked has the `name` of the project itself."""
-    found = next((package for package in lock.packages if package.name == name), None)
+    found = next((package for package in lock.packages if package.name == name and package.origin is None), None)
     if found is not None:
         by = ", ".join(found.required_by)
         raise ProfileError(

@@ -13,7 +13,7 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -62,7 +62,7 @@ def fetch(
         folder = work / name
         folder.mkdir()
         origin = known.origin if known is not None and place.path is None else None
-        found.append(_fetched(name, place, entry.project_folder, folder, origin, step))
+        found.append(_fetched(name, place, entry, folder, origin, step))
     return found
 
 
@@ -92,7 +92,7 @@ def check_fresh(entry: Entry, lock: Lock) -> None:
         if package.origin is None or place is None or place.path is None:
             continue
         path = _path(place, entry.project_folder)
-        if path.exists() and content_of(path) != package.origin.sha256:
+        if path.exists() and content_of(path, _not_its(entry, path)) != package.origin.sha256:
             raise LockError(
                 f"the lock is stale: {place.path}, which {package.name} is made of, has changed since it was made",
                 hint=f"drydock lock {entry.name}",
@@ -122,7 +122,7 @@ def _provide(
     package: Artefact, place: Place, entry: Entry, consent: Consent, work: Path, step: Callable[[str], None]
 ) -> None:
     (work / "fetched").mkdir()
-    one = _fetched(package.name, place, entry.project_folder, work / "fetched", _origin_of(package), step)
+    one = _fetched(package.name, place, entry, work / "fetched", _origin_of(package), step)
     wheel = one.wheel
     if wheel is None:
         step(f"building {package.name} from {place}")
@@ -150,13 +150,13 @@ def _indexes(profile: Profile) -> dict[str, str]:
 
 
 def _fetched(
-    name: str, place: Place, top: Path, work: Path, pinned: Origin | None, step: Callable[[str], None]
+    name: str, place: Place, entry: Entry, work: Path, pinned: Origin | None, step: Callable[[str], None]
 ) -> Fetched:
     """What is at a place; with `pinned` only what was locked. Raises LockError."""
     try:
         if place.git is not None:
             return _from_git(name, place, work, pinned, step)
-        return _from_file(name, place, top, work, pinned, step)
+        return _from_file(name, place, entry, work, pinned, step)
     except (SourceError, ToolError, OSError) as error:
         said = error.message if isinstance(error, DrydockError) else f"{error.filename}: {error.strerror}"
         hint = error.hint if isinstance(error, DrydockError) else None
@@ -185,7 +185,7 @@ def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: 
 
 
 def _from_file(
-    name: str, place: Place, top: Path, work: Path, pinned: Origin | None, step: Callable[[str], None]
+    name: str, place: Place, entry: Entry, work: Path, pinned: Origin | None, step: Callable[[str], None]
 ) -> Fetched:
     if place.url is not None:
         _online()
@@ -193,9 +193,9 @@ def _from_file(
         path = work / place.file
         download(place.url, path, limit=_LARGEST_FILE)
     else:
-        path = _path(place, top)
+        path = _path(place, entry.project_folder)
         if path.is_dir():
-            return _from_folder(name, place, path, work)
+            return _from_folder(name, place, path, work, _not_its(entry, path))
         if not path.is_file():
             raise SourceError(f"{path} is not there")
         if not path.name.endswith((".whl", ".tar.gz", ".zip")):
@@ -217,16 +217,16 @@ def _from_file(
 _LARGEST_FILE = 1 << 33
 
 
-def _from_folder(name: str, place: Place, path: Path, work: Path) -> Fetched:
+def _from_folder(name: str, place: Place, path: Path, work: Path, not_its: Collection[str]) -> Fetched:
     root = work / "source"
-    for relative in _files_of(path):
+    for relative in _files_of(path, not_its):
         target = root / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path / relative, target)
     if not root.is_dir():
         raise SourceError(f"{path} is empty")
     origin = Origin(sha256=content_hash(root), place=_digest(place))
-    return _source(name, root / (place.subfolder or "."), origin, None)
+    return _source(name, root / (place.subfolder or "."), origin, _version_here(path))
 
 
 def _source(name: str, root: Path, origin: Origin, version: str | None) -> Fetched:
@@ -242,19 +242,29 @@ def _source(name: str, root: Path, origin: Origin, version: str | None) -> Fetch
     return Fetched(name, origin, None, root, (*found.build_requires, *found.undeclared), version)
 
 
-def content_of(path: Path) -> str:
+def content_of(path: Path, not_its: Collection[str] = ()) -> str:
     """The content of a file or a folder here, as locks have it. Raises LockError."""
     try:
         if path.is_file():
             return sha256(path.read_bytes())
-        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(_files_of(path)))
+        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(_files_of(path, not_its)))
         return sha256(rows.encode())
     except OSError as error:
         raise LockError(f"{error.filename}: {error.strerror}") from None
 
 
-def _files_of(folder: Path) -> list[str]:
-    """The files of a folder that count: those that git knows or would add, else all but what tools leave there."""
+def _not_its(entry: Entry, path: Path) -> Collection[str]:
+    """What is Drydock's in the folder of the project: it changes with each lock."""
+    if path.resolve() != entry.project_folder.resolve():
+        return ()
+    return (entry.path.parent.name, "generated", "drydock.toml", "drydock.lock.toml")
+
+
+def _files_of(folder: Path, not_its: Collection[str]) -> list[str]:
+    """The files of a folder that count: those that git knows or would add, else all but what tools leave there.
+
+    What is called as in `not_its`, right below it, does not count.
+    """
     command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
     try:
@@ -266,7 +276,7 @@ def _files_of(folder: Path) -> list[str]:
     found = []
     for name in names:
         parts = name.split("/")
-        ours = _LEFT_OUT.intersection(parts[:-1]) or any(part.endswith(".egg-info") for part in parts)
+        ours = parts[0] in not_its or _LEFT_OUT.intersection(parts[:-1]) or ".egg-info/" in name
         path = folder / name
         if name and not ours and path.is_file() and not path.is_symlink():
             found.append(name)
@@ -295,6 +305,18 @@ def _version(rev: str | None, commit: str) -> str:
         return str(Version(rev.removeprefix("v"))) if rev else f"0.0.0+g{commit[:12]}"
     except InvalidVersion:
         return f"0.0.0+g{commit[:12]}"
+
+
+def _version_here(folder: Path) -> str | None:
+    """The same for a folder that git knows; None where it does not."""
+    environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
+    ask = ["git", "-C", str(folder)]
+    try:
+        commit = process.run([*ask, "rev-parse", "HEAD"], env=environment)
+        tag = process.run([*ask, "describe", "--tags", "--exact-match"], env=environment)
+    except ToolError:
+        return None
+    return _version(tag.stdout.strip() or None, commit.stdout.strip()) if commit.code == 0 else None
 
 
 def _online() -> None:

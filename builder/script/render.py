@@ -9,6 +9,7 @@ from urllib.parse import quote
 from jinja2 import Environment
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
+from builder.lock.builds import kernels_of
 from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
 from builder.lock.standalone import key_of, system_of
 from builder.profile.detect import Choice, Detect
@@ -77,6 +78,9 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "memory_gb": target.memory_gb,
         "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
         "glibc": target.glibc,
+        "accelerator": target.accelerator,
+        "cuda": target.cuda,
+        "kernels": kernels_of(target, plan.lock.packages),
         "python": profile.python.series,
         "release": profile.python.release,
         "archive": _archive(plan),

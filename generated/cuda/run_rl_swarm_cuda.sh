@@ -33,7 +33,7 @@
 #   types-requests 2.32.4.20250611  typing-extensions 4.14.0  typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0
 #   uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 9aa9524ecde8a18e39f0814336d6b55cfef2a7afa172768294e7431f914fea34
+# Drydock 0.1.0, machinery sha256 2ec45ba1998481fb1e573399df3cc5c0e54407dab183ac28cc856385cf8e836d
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -53,7 +53,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=9aa9524ecde8a18e39f0814336d6b55cfef2a7afa172768294e7431f914fea34  # of the Python below
+_machinery=2ec45ba1998481fb1e573399df3cc5c0e54407dab183ac28cc856385cf8e836d  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -272,8 +272,65 @@ check_folder() {
     "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
 }
 
+
+# ask_nvidia [ARGUMENTS]: what nvidia-smi prints, or "failed". A broken driver never answers: it is given ten seconds.
+ask_nvidia() {
+  sleep 10 >/dev/null 2>&1 9>&- &
+  _timer=$!
+  {
+    _smi=
+    trap 'kill "$_smi"' TERM
+    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" 2>/dev/null 9>&- &
+    _smi=$!
+    wait "$_smi" || printf 'failed\n'
+    kill "$_timer"
+  } 2>/dev/null &
+  _asked=$!
+  { wait "$_timer" || :; kill "$_asked" && wait "$_asked" || :; } 2>/dev/null
+}
+
+# check_gpu FUNCTION: calls it with what is wrong with the driver or the GPUs: the trainer would fail in its first step, or
+# go on on the processor.
+check_gpu() {
+  [ -z "${DRYDOCK_ANY_GPU-}" ] && [ -z "${_gpu_checked-}" ] || return 0
+  _gpu_checked=1
+  _anyway='drydock profile detect shows which profile fits; DRYDOCK_ANY_GPU=1 goes on all the same'
+  command -v nvidia-smi >/dev/null || [ -x /usr/lib/wsl/lib/nvidia-smi ] || {
+    "$1" "$_name needs a GPU of NVIDIA, and there is no nvidia-smi here" "its driver brings it; $_anyway"
+    return 0
+  }
+  _found=$(ask_nvidia)
+  case $_found in
+    *CUDA*Version:\ *) ;;
+    *failed | '')
+      "$1" "nvidia-smi fails, or does not answer" \
+        "run it, and read what it says; after an update of the driver, restart the machine; $_anyway"
+      return 0
+      ;;
+  esac
+  _found=${_found#*CUDA*Version: }
+  _found=${_found%%[!0-9.]*}
+  case $_found in
+    [0-9]*.[0-9]*)
+      [ "${_found%%.*}" -ge 12 ] ||
+        "$1" "cuda is for CUDA 12.4, and the driver supports $_found" "install a newer driver; $_anyway"
+      ;;
+  esac
+  _runs='' _other=''
+  _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
+  for _capability in $_found; do
+    case $_capability in
+      5.[0-24-9]|6.[013-9]|7.[013-9]|8.[0-689]|9.*) _runs=1 ;;
+      [0-9].[0-9] | [0-9][0-9].[0-9]) _other=$_capability ;;
+    esac
+  done
+  [ -n "$_runs" ] || [ -z "$_other" ] ||
+    "$1" 'torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0, and this GPU has '"$_other" "$_anyway"
+}
+
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
+  check_gpu die
   check_folder die
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
@@ -565,8 +622,14 @@ isolate_uv() {
 check_machine() {
   _wrong=
   check_platform
+  # Also where it is only built, as on a machine without a GPU for one that has one: then it is a note.
+  case $_action in run) [ -n "$_wrong" ] || check_gpu report ;; build) check_gpu note_lack ;; esac
   [ "$_action" != run ] || check_folder report
   [ -z "$_wrong" ] || exit 1
+}
+
+note_lack() {
+  say "note: $1"
 }
 
 check_platform() {
@@ -1868,161 +1931,176 @@ FuH$@wnrj>YI%$X^Doj1)wq`%fUH&JWqtyU-w{gLP<Cmp%8PzSgk;2XMxHnzt+eF8ZUrWIcOaw0PjnKb
 enrIVaxq)Y>Bi-bgUvFqwch@<+%Rg`stHL(9t0EPkUPMSL^g9YYbRS-+ctrtwh#_CDiKhbb3bUU7vYv}^KsE6f|t38iNO<8H_WbYqsKmIE!cQCKPjop
 I7utt2UIOGZS59!n1RU5d$aZ6WRV;?HCi7^Zp>#BV_CS-ws3=Wp&Bm|cY!gPZ1#c!a_DXJg@NM02-n>(2Z<Cn`;=D=Fo)I+X*H^5hzuY<JzvZ|<!t(F
 yf9f;qK-|h#|&hmxeKidE}Y|OmUD84Hg=zA`|jixr<xN-Qo+erN+Oqy)_QVBTjs#YBP}^Iy>v>{5U@HMuo^A5#lrQ*4r25l++Q4<OhZsjHXYbx)2%>P
-2e+lPV$D`@`8{h@vmN=b$Yjn81&t;LwOn;jSrc8jSM-E#2KjNg*4&Rt3>gh-{Bp#5UkA=-K(dBLi9`dWQ}9mKW-qOS1^ok)|Nr&&t<7y4%eLQH_ebEM
-DqDa|QMQxZ2eXxwx1%IJajcZ>Q`sq+g-eN)#bZg-CMY|)4FCI`Ufn&@0}LoSPWFeyB7k|ndit@}cq|^SVKw#cUrv6b1#nRc$JbBq6zx%O`!&D<0JqS8
-<&#J$OwFykn9c$v+2}ryNvXUa1=gCyX=DdLk>fv?HY~|ysE8Z9UsV{PMx7Wbwr)0WtZ1`ka(nZwl`U?=R+L)JkOSi@DZU1*|M3RE<;nwXL|w+&;80-!
-yW(?Q+%A`t1Ev~n<AM%KQcxlBS4iJ#Iue+M*wWLxG|F(zk^{qAnf+xG5G4kJ{iAlUKUhC{5IGN_^o<I|l9%2yp#uc<@Fq8O#eLm0X72ZFNqSapjQ9q1
-S7B(J-LVMg(9(@uit&J5Uz(or0OT~v@mRBNw}nxZlbCxdI`ax<rMDjogkaAT-upQ&4<t=u4ky~>8XmB|4H@`=!WWCRR?KxN=Qk9mQ_U2=0)M^Fwy*9T
-x#sBI#dhlBx4dmt5I}rSQ^!`Yg{Wr_a?{s+^1EDVr-i2q9vxabYBg+ZfT$(vc}4i{ZpwO4npF`1rhNyKPBTF-sBE(mW429W(WS6xB1?C{LW72m>asZ$
-5?PNXme72N-lK`1&Ki-<DAzW%toW%&fhLN5al67HBq$n&(G#_zj#2xdTyYtUIzq|*I(wwSLv1kT#+Q%9BhHK<pYwLKm~NJJmyKPO&f?kZ+Te(LAHhl|
-=|Hi()$N^94BSL<Ig(kLFVmDKP0gb8ysX~yQ9a#F7xQfssVb6BE{c)g=Eh=T){Ic|&P|^bCG#b-%x%IcK@)k$Ww*7_S#99*Ln9l97SqQGEs3j)?VcJ#
-K^iOS2d|;xivG@9Sf7)PYA{*)vE*-Jcq~6XxP?likUFP^VJ#NEcl!nw*wTh{9L_PAy}+H?PEzRKaSVXXH8Bv_0s6X%t57LkyaBB4M5P`H1UB=HAiMo4
-)C$?OL90Uqu+oeUCH7omL-?dDZ2!<~XrfdTgf<nS{3ijh8pB|YE%jIksJEwgm2BNREjAXMb|7r<`Nm6<Q)7-e$#?1la~T`0!&;6zwa-xfwiLh@=4J-k
-#-G|FjpN-qYtS*$w5uEAc5O}Tel<3HLP7(TAIR0A6i4F_J;h@u!6?hKN^IofM>nN7O=~r0n7owOV8W!=J)mvV>QkA5peKjpVfHDM7`^7Aiif|qjr^m9
-vK>lEaf6rx(#;k_`{RMKW5@BnLCNO0ZVyK<!5v=6SS@F>lz_oI@@2$M5&09tw+okY20!PF1jsn{Vv%El+zRSqBx6iBa|$t$znHWGe_pNTSF`H6E=~NJ
-r>lxeFG--fy@vX6$`?H+VQe24l~w?#t}e6jK#}n6<w$mNcCv&M3PDU#hKT=lFK6>-KGa5jck=S5C$IZGkGL}olD~Tzd6&E2#3VA*XaMWJfc{M4w8ZfN
-+WL*l%#hv;u}ONVins4ZLj8D5*4KcjA6zaQPy<odJHgW3;y(!26aUvn-zV=@X~SQEz>g}ZET(>*higuc6C(Fcs5ouIn+7&N+NL=*zLFNlZ#8^8QMW*K
-AuTn)3PoZKm60nGu9?&>pO)aJ%+UBS@)kM+ZWgl5V>PPJf~!u^6W@D@ouQd8Q<nW3@LEqCZ;!!>R;OoZeKgf{xwt7j7E1_`m5rP$ATngzxgw<*r6i?c
-P13r?$~Z`#yP1;UEz)wI36>>9ZX1^p_T{N(t`{aN!c;BtK50~kIVq)E@g(hdjaGG<wMoOf0QF->BNPWN+%6}V1zdh;kZ-S<8*$3&uH5Y~yvyBQhfS@>
-&o1B;L;w4YEO~rAsq+XYf%0_n6s6s)_x9L?OA*pXM=G*%L7P0)5}q5M1VYh(i$8N~Y<7kegURWcX7toamTdfgHT&1C8=Ki*=R@6Pb^EvD(Kq-#!3Epj
-PV>1vWUtfkHLXJ-G}-=uiHuJ|LILSL6M&T?KWw9s4%;ZWV#7t7wbSe!py2ku(6s8-dh_WS(SkOdzscF!9ZznbYrB4jgV6eZgXf!KzUHgD!jnLu18Uh)
-z1o!l4y>T};o{P|*1@gFf9`{Wf+lg)dfCtRVKDFytjR#C;l7b{;;D!LCCJr5MiFQ*PXou7N&{dI`eCeFa-{0nP#m>jiZZ_!JnjkKQuJe-mgvP(GE*;5
-J+-@&v9(a`gQc4f^CiVxl(BhkI~$Z2@}WZHqf9LrR`adO@w85ykN==jjC8VFOodT8&wIj(IXN^Lhfwh3<qEWuS0&q0>kqTpP0E&<UXW}s()Gx{+{a?7
-jtx9GvKm9|NpCz!9-6#Ezjk!2J8T0_-aRInKhV3oSYnK&MNKT5>;t(4O+HNSeBipvkv!X}OIJDban_3ehjZ`jayB6wWp;aGo!m!kY^4T>*;OxH);8iT
-vg+Y9Hom1c3c~k*;kYNkB#LG;VX<o?UGx!_a2ylb7d<3b8ICoyv}^IrWlZ`k-mB>yLG;tT7ne10C8nm~HwJ|hOL&yGTS~rJ<tBB-_l_d^)PGS#k=>;i
-^Lk|xxfZ|p0Py=pltVwRlKuooqyA{nfp)?Mpj7msME%I+4#7RmkRL?wxW{sbvyndWO)P}^*xq5y%8(Rpa|Sq7)Z6o1Zfu8duH#D^>wQE(4pR{B;MaGB
-YX2lhs}L;mL(tA24&)!wmWu*~uEhl=sJ~qdd#W3qExo~tz8D0?1eyNLn<4oQB7%Uupb2Wb^i!zMIO1}dH#v^DEQ+i;%yPLyG4VC-NHh~a&-U?%E%w0a
-A?<oT!2bsMW&ohXn#D!)8S&I#O>Ssnhf5bJ-XDf7<0-om@TS3Q+FWed{N`O!DKiQ9(i@!2seo#8Pu9GFN3h49;7|Hf3LOoHpO3?@NAb_c^ixKXH7u|c
-7`#MJQxJt_JK@3WY{~sz<pUB`IB&1#-4`K}KQ`t_==bQID3%05sZv3J2N+;G?03Fhv(n4nQ5O=@FUO^1<oRjMPpPSD%ui%0@=_QTS&kbwYcu158jT-%
-w?(`?@^vts8butjGU*z1wuclw-|%=4#pjf(TSwHd*49xI*ejreRnHcxTRG`%>9YvBRWSzp^Cp;s&6lmA?pWx7u+>oZu7mnSs)I9-!8kf>B%<4p$wMqU
-_*1z}xt;9<Bet4Al`t+n1SMzF%Ptqbt6*cA)h*y-U7a)?r4$Q(e6gru9gB!wc^%dxPRo|-#?+Q<#}Vr*T!N9I;_rIIe~L>~2&q;99eE4=E;p>HCE{;F
-m}N7yD$G(%aot}?MO8A<FKUW8;m>6JsgLcz=mayChrsP8l@0rw*#1P*FRx2=Mm3UBB^!j!K`K^j&Fk2=5TlMM7sRXkr~TM~E5JS)mIG$-)N(EFw1_&l
-j{x;DwLPck9LA733X|G*Y;2oRCj`mP1`p^dxS;Tszh{q|Hg#k8jan7zOiAzC4*cBt<b6SGzKnsti<#MX2_~55RhA5_%~_|LH8)G`QL6f}Bv!*%Yh<m_
-CLcL)1+4~HJ>dXt_+ai~!OMk$lnDbm$$=BV5{J88oDwA@Ffat$q-2ULdBP=lp92C$qm2YW+W<+(@*bmY;1P#T1!V5k?DEoGLT+YDW++*FaDP#2*wjqn
-S}mMa${*N$$fY3U)$FIqS>OHhesOtw1$T!hKY#a%zna&`@W5>!^_*Pr$_6+qIZ+BpRpW$`87ZcFejS_g{fgs6L+~o#v)_5bWPh_OO)waAvj2XRd>Pao
-E+ej5ydO8Vg5~{IS+Yq%bKx0^8#NENR<T}-v8hW;fg354f^UL=OQo<!0O)a0rYrQ}#z@)b!y_=(#CU}CTJi2hsumc=F8fiVB^%8*aW!hou+o)Agk|$l
-yu14gj@l97^lrwkW%pQjg(|o1K-@Rt7O|s{SlDe${fwF$nKIMMod<=Dy)RPj15^ElMdGDJLbPm0Q#!Wnr(FVPk0nmA2|A(iXct~{&cuBkdl?4274E2h
-FI+~CVgqT&#kkO=G8y~T&fBFN@petcg4j`Z<+eHhnOmbr%zw+m!;p~Z4S*Elv*-m7)A3hnG>0D{s(C6WtO&FJT2BpM+>GY^0Zn^PBTkR$lcUTe9yE6b
-_taf9uj8X}ACn0=U|&W}*s&;NwbQ90j_;{sq@T?ubYuwhC17(N(A4hh0R!9670$Xnj{>>pa;q1pV5nA}m;K)P9-P|Y>vqL~0+Ty|>!Im}6X*j8l57a7
-hhBMCk5w?HO>&*V+(rH3meo<lnkmSd?)PT1N0Ugr*#C2J+Jf|ULo6(~TR>gtJ+Qb5VL>leFpDArgAN)7?CUsZ#CHxgliO+Vcyj;lC>i22`kb~KN?t^1
-Nd1211X#_Lx4Y~?_N8br@Qhm-<waQqmZ{i(ir0_(VwhE?`N*Gj3epqqfp$l!9#^Q1x>P+DcPbN@>NC;WP?DQDBMp;Eg0q>z0S-1ny!?CikPkA;-_fP>
-=(-B&y+PtA$L27<y(&;7Z$62RCV7LE+Mb2CuOv|6Tv2QD{JH`b2)jtxlL+!I<>b8y)XFY7KZv9b-O)+mAjk{kmihpUv~wZO&AxUgDs{ENtHR9px2sTd
-X8BIF1h6+(25_u93jiJ8x*0QBRfO{D7YMVLz^8|<$9F-+(kaz+sZ1uPZpnxAU59nM@7peFs7guZ76xnERwcdUMjrIitX)(*Ht+B$m3tsfI%tZrK{BvI
-{B`zt)2mK?dC?%f&Wms6Wx+@RZwM;j_csHv&b)zg-u;$fr^CVi?-YeA!Mvk~2mfa<-v51a=HzVJV=9vT-wbZ<T#`2*9+cmdWgdC{+TCl|+kQn2;tiC*
-AYY{r_RJ?54gdFefI9?}?&Vs~{NJHOqOKg!q`gvxGy#@Qn{vV=kkhdi7f`)R@%%PE+W@3?#~T4rlcv6u*v;k%vgObSqQf?nq3($uZ8S|BA}??y)C&eN
-lpP>F{C@0XX?G^3eDZuXit%EDFOjeGfP{WDp@<Uq03PC6ne3wt{uo~iB@AY2HNTz{>r6enJhyV9+tY7orVacTP~JoAF)KVV63oBnvKz>rppJ#i{6X$W
-;l|OtFDM}TJ>EImD`F?K=Gbng2ta{7c?Gi(2<tr(`|*p{{ea8<`rBtO{m<toCqIXGPkuUneRA^r<i+=;=Z$`+i>!614>fj%gDHTx6E1xMyz}x~3%uis
-K7RW8<mIn)?DN^pMD?tfr^~sON&NkCtD|w8;;-;BR#(Kfi?P|4fK#sbZ}J^&ZBu*$FbfUMHi2s5;}@{T<8>kK$7y#z-O1Qe6}(#Ymw2}7&*0rk8roLf
-{pQE#*1@A*ymW~?AgtRR9i_KcT~<1=R2~DT-L81?w(HsuoNRh?Cv}mc%^o5XjVX4cjZTDh^>x-E>Du%d5n5_sHy)z`Ie4^{SEGTPZ&Cbo>4w0TIM)=5
-j0Y5y@3^T7EtKq&z#COx+^*)Ay%cU1N12568&5&9(=7!ii)+CAKvS8y=a{;J8R(Ixo7fn=O#E9CrQQqI#jtaY^CC0^J|!N?i=zZM00(UzP~T9+7N`GR
-#L*S~>{0gjzh{phraUBT5&}NKt*{%VL;j?t_isk*Fr<FurFK3e94QavA+RtEwE5@adUT?7^tXE-cA$1N&^j7Fcfsdq@(|4H>b7R*&Hx462U&nyV;vYD
-Owbs>W(`GSSCUI&zSdrtOe=cu5iXHG9KSqP9MiJ*^ULG!p8b>b9s|tQgS=P0JpTFllc$kT5TE<8OaOsFbtJDBi_5y9B)NSr9*=-1Q<q0_!qmU7=GgG$
-7dgN1->wE!-5#R`A{RKEV8=phH6BkOXcr_FbI`6hgNPqB9I3&ji<fEaP|_Xodp0MW&fZRhOoh?V74n(vyE63$m$QiztQObq#C+>^TxMZh&R46Mhw`Qo
-Dl~i>kpl0%wUcfK{Pk$>-Ry2}yg3LD7<OTkZ$mbh3X>DqZ0e@%l&Q{mn&1x6EP!=x^OZPcW^1hv9L*K158!d^=!JeA2w0t~zxhpmP@p^&$84km#;;Ap
-ZaIvQ*P?HRnaG{tD?s@U7+IN^iEk&%DO^{ir@yBMg^Vsu8mODt;qWQ_zW}tg1OsTJf>bCT7k-@<iX0p{E!sSIb@&<O2`7O7D5%I$0_o|#0-NebtSBLS
-Og!TBi0Erqi)`w8`f@Ru64}kwqF&{QMz1G#ZlEzxP^vbk#?b3dLBy$VY4i!WUbnD4BE9#tzNC+Zb%+C&vx=9JuY6)n={RPA(j+wpa6P9EqM03c0ZU0T
-KLm!9GvNRR{@X&58s8Sp<cMP*W0E|Y2n4z@1M3xm4ADd(ml}yt4PyoBBQs2x-?;tF>vsmvk0B+%%ZMa`y(dVKd{euG%j&g!%QTCUzZ+tnI-Azw&JFS6
-5i=-VhiW9X2gr1z_$pw)Gn#^$S=HP`pehVFq_mIP4Txqkc3?%gcYtwYb^xqg%hu}|JX?OM;PY}B*{_A<OIw=L<jcn+A)v?^K7c2($IG##4CuNn<?rem
-#hGuc=W2_qqu|lYb5mO}VKDHVMm9+x;jYu&wOHysdUW{3SnIoPFEfUcWB>r1qkW-Bu+UO=qu4e>qQE3~r;w1evX@!-X<BlZsYWOWt`=pRBtYx}=O8sz
-_;xS1)Z5Aa<o0bZCUhzBVuN}X)yj4kc-)8rD{rCsT7@5Br&jJd;4$SXO%cBfJzNI*5b~Rg??UY5Lr_82oJ35&s8j2Lgl-PC0a#MHMvN2U=G+<1qfi-p
-)#BeeeZHXSL+7k=h~NeDCJ&W}*WgO6@ru@Q6A>y4h)`v~Led6yx_{s`lS$xvb|QCOtJW0uCl@wk?@d0PPlG!-Jjt`$8`#*eDSeaugXJP2E6#g?)aSD3
-H76%K^0($=Pgqmn>=th#t~s~Y*AgIhFLdwYvCz~?n*TV`*bCW-I_0QnN2T<Bb6QJghA+mO7bmp)MwBtK1t>BJA4$UeqV#JWBs#*&(Lga)D+9lc;pp*B
-BOWR@8JBm3kkN2|3;zk`T0VMAbI?bjloEtuOpv5wnVEet8m?sZv>rOmKgTpT0*Uku-*Qw4aX%n}giEGgrShh$4XTJ08d~Z-2%5lK0nUpq4Ke1Hpnh3R
-U4?j6*49aceb4N;g2$D(Eh2kQ=o8`iR5xr7u%nPd<T1@zw<DhKaiI_-o0=z<kN=5kFZ07Iez-AqzA$}!rPt%7r^{h;O~D;(jIFkwH2*QK7c}Fwnr9a_
-+zDeYF)~;$YWwm*51XDJc>o@GWN_UD+R)$yN8Y%t$(@#nce$R<expCIVU!e5?&BZ0CK@pURBtb}xYzl|z=8XOLZ~$~zULv4m@i6712>Tax6in5Q{Lk~
-j^6#h83r%L<=)zRzQjx7qnu%63^%>sv-Qs5^_yM^cynP0G4aN%&?t1|$}Kc=gggN#-%h>-tUhnMJB-N|fv<lbC!WFE2d%_MP}>E25{qf1Po)Lm)|wlx
-RWaJV_c5c#x|!;}sAk;#eH!D=cE%VAmdAqZ%)vJ}I#7n~vvKQGCbh%_Jgt@_&aQ~QX4pDKIbrhj?1>s;{t+i8XGZ}2=lSjXa2?@rTYdeNXUs)Fqxy0F
-{Oju<PF@@xQvV;W7D95-I)%OOS7JwIi@CA5B{wcHBn5?>?)&ttpRq!ReHC?2%NvN}4H6xTlqKtop*V{XHdHG6!UH{i^maP-EmJ^ib4(1oa3^tA25g>D
-q3DdrTJb=}1lg7|23c;8)~%H_m?JIbP~Vvi>QMIoGmZm=zm))De<?bY7RdPCV2^m?I{4l+6B}Zo_9@lrbkxp}Kn6r}IM_w-@JpuBkWA?0fM3GF*Y2bc
-$F*M4Af?6Qy~c|+iQ|&Mx-Am9KUs|LkST{|x}1kiEhQEBnaW48Ow^u0Om*65N5P$gLdth`uq~Bfsp|4~kP@2y3~&)>vO6X1@rG-_>;MeZ6#4?dOD+0=
-?Z==Ht#752F)06^z#}A*elIQRD~vxXwNEZ}UcLpIGQ)P@x}@&WZhgoTSn98?CXBzsO1)cman278t``T)UqbgfAQcFlwg(@#o;h3XQ(kKAWyon#zbhuo
-x3^b3w&pSyh39%zvOA)R(Y{oagva>}3zNt;*XmAZHv~Mg@3Z!iCP(Ue>xw$E#nHf!La>ICOlmpcN22d!Ylp8T6b}AN?Gt->*4~)}9p#Y@5}8qsIA8ix
-EOGS_|I-)K%2BdptvDe|Lr-d<rSBbs>)DD*be}12sXQ5&{wPc%J9{5OF?Bk&Chq-z-OgvUcQGkn=yyy?>U7qbcEHT*mMX|D0VskedPB>Q#1qiNL3BYL
-ZA09c1Yk-FNQaOnWXG}H@g+3}T*`I4Q8yOT#9=una>P>A@Gacq2DXJbWhmTb2rpwLdN0eoFCtTWM+bg<u(y@Fdd6?qfFe2sDJ=5ml!mE0Cp+TGmSWH(
-gX@LQ2C}&%H}2A9I7j6}>s^tB<8WwfC;_Tn??XcmR4(4DF*rNF4Cw5rp_C`rhEO&8k};-CJWDhSl+lGh9+!>CIPaxw>&|X$Ykskj+VZbHJQkWkS05I)
-m#i11dcsMbQD6=DmiA@>2R?6f4A<FXPR#BQ{Kcn;0i9r+ehlekg`G(~@>$IA{-BZUE1pt8D8E`vZ!cT%vdmdz<JP?2oUYLnaA7m@aMvg*#_OMo1)4A`
-6ulvi0r6lKqv65l<IVO!af~kV9RN5*8GYoL%&L;TW2g^&1g1twNo5l8Q6Usj2DyPLO(}<(@5cA{h@Ovo&tANG{p9)c<Cm|%VJqjM`{(l<u7Z{S0D@}%
-rsqj{deB~<XM3O3Z@{VZnr5Tbr@EgLo&r3Qi}UPT)pRqn^9MxlIbjN1+-}m>e0jVk$5<tO80=+l-nhQmd%Yk=WS6Ih)?oF}su2JJPbR`n;=(v{@><OP
-_Ba2KE&KG;WKRfxVMe>1J!Dc}P#ojIL4CHw=Ey0({@df88`4$wsF#a>LWhQJxK+#~W3TH~bwReOuP{V*&g;$OQYKVzMcz@^yidOpiJ#F-C>wrnk$NRK
-z}+LMMp+twr=;NORWq__SapjH6WEvc@EYG_2L!pXiK$nsejw;jF5z(NKo=rAgpr%L3Ns?X<rxMf>H{4PMns8ef*&rv_~MJeW_VAC!C*Q+KX(TbouG2;
-QLoU~U^iK}g5r>`!Vp>$+vWW9&|<XOz<?u)46qQaff%QYmsTxp#xs&T-fG2AP3;?*AQn$wW{0rsx<yh6rx}~mV4MS%5X`9R^Cxe&xeDup7boAHJb!-j
-OR%O|n<w(ulRM=q=?SaTsrq&igA#7oOPdXieQ=nzO8SHqqfky;ozUbuO%`ODWHbhilA1adz|m}iy*CH}F)*fN?z0giYZzPfi7t7Mwx;8T<lZ7}hA*~t
-vzAuZT54GIr6{=4-PMBij6O(33wLa$VF0{U*?k!ti0pgbt(1StRg;!DnjIm1u9j}oJ6MzF=0JR^1>w^VCzIQJAjyw=-90b2wI}K2&xxd3xVNLv5@u_Q
-n$$6CQw4;%Ad}N>jd1v`S89rC=fM+(9ki%o?0hBuGm7zH{j%g0drg%3POhvrUCI&n!{p}U{BS#5Z{1hh9cTX_#^#ITUr4SZ7QtTi-LvP%uiOFk^oJ)e
-zCZrf{q>(G|Ml|4ljrU)w`j<FQ#5IGW#;Py{rTT+XQufkplbOPVYX1T)D`_G7)`=>3Fw5^`JS)&lg;58MX9@jx2(2ufcmGBqV@GCpPV|OiClk>dP(54
-GUSSAL4K1?=ICemH1I6iI=F5j0`bW-#z1Mv@X-<OGKr`aAXEkQ?WIz8G=jZ=D_BNTIH*Cm0$zHl5EVh0xHR65R>p!HlE~Jg#m{R7Pz0{D`mOkPko|-B
-mhuE+eJ{jm?Sl`{h<i~OabpumCRC%hi@9(GHH8J~et-0k4<E9Wh;5H*C8o$$2J3xf-p}^+qCxr<JR^utw0~n;A4#a*&Mc+Y#d@C#^eGv|haTZuG4LT`
-%}!ET88m>#M7fsvH{{6$Yw->J<RWquL2pr%z>v990c*)lQwF-j+@^tVO!J=5F0`wKC5%dOiV;_UZu^z&p|h)-)m<S`Qmv2D`C>ho@3|cW6XQl-W4<c8
-!Rl&rDYtbauk}C_k0XdOjdMZtejPlk<HItsdB`!W>XOv<vbBG8<u_aGXJ;E4qS2Z6)|7|JuVTX61^F9eo9#EU!(9S170wIrJy}O905vS>JI$xZ0X4~G
-xaR5ZroGI5?qZwV{fUCQmeMBhqqnl>f{8g3=Z}(DAYxXwG0kIsE?*z`pr)?bEe8`#7@Gw94ScdI&zk`}J13G;3(DRn$D~sJWt**o9>)wFdh^&4FPd10
-VKgKJYM<)8VF{fEXj`xNHP0hymt>cCne5a~VacxwJ$uPum|X2DLbz2Qq=(3xhrbMb$^1JHQitNiL*CSUC4C&bM+KY6y~y)H5^%hRStKUpH83^UqurnD
-W-7I2cZ4h2RQ#0@m>$SCqbTnf$t4c;j#PXUze_pM0`rQ#wxqD(v)&w}$e=VP-UqOkuJL@6)bSXxnNzFhvc+;4u<;Wpmabmo6sJOCCk>Y(qZR5nN4IN(
-bii=hQoI7xKH*YD0huortMBNuX0T&8me-qbCKF<WKatm)%~nv-SRQKE->{I9c9f1ZvV_l95*+hQ9zmGe*)-Z`pk~?W-Qt(ua^{SU&Lc(bMp&*oE1O~L
-J62xE-6Cj!K<$RcTr8v|u1yxt*^Ir}*M~hDB7BKJ%NWpSbYH~p*rSqJ`LKP3*j2c-kPs^SiMCE;QjW)1&dyfxQNo)>Z)c<q&ZCT6Jwnv!rE;N=K0$*`
-d)d}`+%VKo4ue<Kvscew{8&)(?!lH_hh=x_jJ|dfG|cnh!LhnnE^gmmWD;lQiGQ@LZ=b#7vXDWHbu1mYTP;{a-f@4xhp}fq8(=UjW_%}SXB1fDLDuWR
-FV)G9tc3fg`|JKL2`g5NjA|xoj=Uwu>hjLm*}TJ8=Pd}#2=`LL$J#3_oVXKapppr^&&R&<kT<E<5_4I34Z9qZCI8^8(reJWk-0|DD-jO?c5YV%h6!MW
-EpQu2uAN3@-9x`7OXd^s5l~<^3maZ{LnMGQBF(?%Bkung|5{SBD80mxfZ>`XEho>?VQ*(<JXK{31m_-#ouC%&8g0*5oQScf5cS=H-5)Og=NDgiX;%jH
-uXm-@v7m~!hC)}D84IuHZEJqJ)V*y<ci(Gi?(JMJKDR`-guoq{Znjs*ULYbUm#}Rv$v#rgrbXJ>Es65f+AP9OJTA*LO=B9}${c@+gLUr&O!+CA!%y?0
-VZWktKe}L{l#Wc;(ax^G(7BSXt-p1>H$T7oI1TQiP5~gi{`Kc$cf~n=`s1?~-|x<)6rmnSAkUuzYcTt5f<R`)f8d{=PP()k?7<(wIe^!JJ|w=#s80=E
-$nELPazWC8U;}(N2L)FPLUFPZe1Nx$#dMgRE*6(^((`j#YdixqVq2!42_A_mh0hWuttg67<zKB;?t_r}e0ujo03(=*sIU4OrxwQ>QF$SXDFm;bbKY=e
-NtMGKIw2j!v`~<g&$*HuicolI@>M|v;n(3~nMB3N)oV<5MG2VZy3j3@z2cj>)3bXWx_yka%N$`%^K0^g(HJ`@JLHFi%4j}(#58IyA!WYm6l95JmWgIw
-xjV6InEzUxAlXCN2UWBp8%km3V78H%!iRjcSBvG@MSdS|Q<-c43BZ>#Q12z{Wn3A;5M(2_G~O;JSFI${tKJcT9E|9Ko$#jSH9><SfezhsCajrMJe&D&
-$5rDev+teMq9N-&?4SWGjlI@+1Qf#{3r{3qh1|z`_l!o*a+%3kB0!7>)0MbdPOfVThjE$GZ$DCWu?nM-Y6~w+S63Uv=%Exg)FtFhG@GvXhS?rtVqA(h
-<KEt8O}~7oZ@f6!`O<m|&_zU9v{QYowmx4ePQqA`;>1G!cyI)q-MMoC-hZdKKWfIb1%c0vf6FrGAA$QxzYd7R=Q$(vq9f!jp$~t#!56t_2>0*4&b|!s
-4qa`L$&!EN3Em|AX!zxr;>NBPo+-I|uTnuP84fdyop{xQ4w0a|s5IcFi8M~&75sWpujW^9hvh3rqd8INk8c!>kd1^;{w#Q=Dfp)t=(fe#?^as0-nOUU
-36#5?>yq4TSBosC2tB_zTR}+aj#UDt&aIo`bl_*rzI8__R012AE$0L=@h%szSK>CR0n?sg-iAx3PoFX<+mTgr%i>SXdP4D|Js?hxH;N~f>2v<MHy#Zi
-Jsxicg8>a(VtJs%)Y_02(ZaZzF^o(O_nGYAWp?}EgWCzU&7_tO4(sUF4Y@5Yud;*XJ>PkNpR)z&6D6jnyCeL(1tV7-+@c9QDDIqLw%+?naXQd0EZEJO
-8oc=`TT{FI&bR%%MtBmGeQY(NumFoI@~>NWnA0T&`xYa4&;W}u&3@`;mAgMsK7^A%{sh!qL`(MX3wtDmMhp|6vy&AS<n7LG)u}hqL|APZZp$5a8VR|{
-`2Qv@Q)&fv8`KNn@%!@kqoF_;uzAd2B{jxQi?y3h<)rKtVQ_L!lx{er=?W)N1`XP|uOt<vk)m8-JmDs9<d>AUVfn7GX`<^U+a_2&Bw5H0$)ODKq|^u6
-9iqT2UVxXvW?$~we6%dt<~f6ft?nzuTWQYSxg;@knE$H{=}E7fbc=qZ1_mOhnMn)X#wI8?iFFwoCp#2}YgA93K0SVZ{PM}`6YqqrIDjPbupf4TzXw&N
-vA-2C`{XgH2FXq~xVm9aulJKVm~G)e9=<!folctXOXJympUgXK1RL8GV-n}%Xz`ECLZ=|0GqOjTR@*gZ*187WV>s}fdz6fgG{>+718N0ye5v_l>tyB>
-IwLUHaBsUUu(i@?mXYS1=oim!Zu6m@wXUDt50pN7#FvdnaNBYn>|Z?A7lc%<Jsye84Gz4OTF+gXmPccy`c1#cxdpryh&hC`?b)qcaBE*sY6`~v;Yu0t
-aE@g*V&aFVe5{!@xFzUYUBc4WA9>z572=5@Vl2LM74m`MPhLO$;rQDl*N+KFh`$%ErRF4Yz5mcnwZ^D&O{shzs<yvB`^{Y|%A}S<B5TD=Jj_6dWk!vE
-vz1rEBkbVO41=lH+7>z5Juf$syTW(y^A{)o_3HTLt7or|k1(zH>9;2@UjOpaJ^aV7uaBRed@C=t?uMs8t3HStc{aI$cFirVo7<HT{gOghIe($yI?Ba)
-Am?~IRL>>;Fg?nNtP>YaMeJpC=(u}_1fqD&%$sI4rxr1d56?0E(A9yKwmtC&bfvv1O5P5TwP9GoZ({X;P=<14(jshw%xkx9mNrV>sF^O~&fxv8X4hQY
-<pTiw#7VWJ!SYKaT==1_6^y6#-r`-xcSibJ?u_3(dG>tI9kzgP8)mYQ@)+((+d}c7lJx+2u&j;;w%C*^)m38gr?|qVP-r_??|*VP4p*PQj_SS%QY-qZ
-zGAVF|8HM(h<}ONR`EFixbRmfZztD_>-pK_vf`}-_f;+q?ZQdFIR7Zf*nb><cLFF_uWUMC6Ujlo3z)0LZ>7se8p{=T4^F{(KGUW(@+H&>$ywSXzu2@J
-NOiK`#dkxXq)px&1=`41^fp7Cg_KF3rWbkoT}~xuUoE<XUffC95-UFg9{@x|u{6TG2UP!t3aa0DDs9Qf#*$ATP|4<sf1Z2v6K08kYcaVVT})yH8X;d?
-8+pATZxBWu#tZJ1O_>XGn>^rc#-vmdIA$N^8rcX@-Q9hKTtzn7!PinV765=!L7gF6X)_IdN*vQne{i=EZ*;c>6^zKuFwq`b0`LR-2y}-Cxdld-v9)7d
-oJNpxsr+87GU7<03f9#30qk)=lQ)5#1<olxdvX+$8^KWwQgjfg2vZlWsB&pns6^?hNat4rQXm#=v#(j?>~M2Z)+~2O!*e5q)~??JQV>o~^A(144iGh7
-$aQevZeeCN0yMmznGrsCgD4voQ*X<ZGBgy-cNRWa<(UwtBlbcA5CVB?6<mxPgXE2_iA;w9O4K;R*K%3Q0|lo)-POZpwSZGIJ4YyK-^K<-BSyyK^PJCr
-Yk_MjK1Q>?Zn_@PlvQ=_?kU4uml#)?q4H;YJ_(AOA`<Xtf6lBtT`t~XrB(b_5s*8?U(Bttb9Zs5Zm$^>T8gJPBsAPooT5-xYUAaTzU1y1V#OF!zY8S9
-lef#6n^S2FTtA2g=_cn00&Msly>0qAR5lqpCr%zwh+Zo4q5+?I<s@Fj#ItAKWEDa2%xeut7Nb5e#p@LbY`Ca#fW~49c*j3Ha(otz=$JBsD1O3=AUT}&
--hqmXW`w^U`+Ct@(=6cFv2L1N8djPFPJ|k4HtexRIeWxNU6pk5f$a$E(;XRt22Ij~J9Q3Z`3Dggx%_!Rs@0QMKQ?qKB=!RJ8UJJ88d0&BNRtuec;lAF
-{5OV(CS1?TJm7?+b>yhI{Km=KPX5iyvDK)UQwishKrAUxe+z$#K4k-&4UfH_NXNSkJwG}A=kZeup@}eIK~p0rxkH*^2Y&pv0?S=c)OF?lsoX@8YH-H=
-js~EWZrLDmPxbbcj~p8xyFhUgs-<O;x!d*Xc5)fP5V#3;htLMPX5Hb~RCqaFo9-<F70f(~n?hi<>>!qGDMN*)qho~FHh1%3IytzSttPqEZ03xEFu88l
-7~khxvkXD&;K2mWg8Ctgk5QteG$4a|9Y??md5BPUmzau%&KJ(yaYP;0Y)_qqcVS@88A4>T5@+WL=6mkdJ+c!9t&fz`H1v>u@L3+Tgs*-a8~!I*f2Yv@
-3-;^P<fb(Z`@xUBE?O!@(IJr5pbVDrBKW2E-F0R<`%V6SeRso;TOA>)cCSbz`Hef3YYJkDm3mLRL8OY4+{3SjRxUUBQ8vtbxaJRyDv!a?x#=Nu*MkCe
-tMU=XN!B>5$Rrz4G7;9pi1SV+(_6MR;;LqHCI<g!q$GXCqySdm%F)rP_K`0k+>?H(XnH5Mbxj@G9dhgdw3IPL9KjUfwL+FF5L1pp{N<cPh9bcE+c(4J
-Cftr`+cO-XMwaGNc_=X>q-k`A@w+)vQ>v!1gk@)ZpvH-uoHGvSW18Nxw{N4rsjqY2*Dm`sz>OXpECb0lEw|Uos|@IV;HqhR?I5a?o0q0KC@LgX`%j#j
-LQ^Oj!tE)w8yt$e&VAsBb-0do8ijyl829U-Dj)!Jnv#cWst4`dQg%OMQ%;_jO(3PNwk}(ZRV+hRD+H1{;4!KPfd@R)E#%rAhZ;;Ql~Z=^((-y6RZU@N
-z3DB9L!4$TP73Ux6vvmic`_h{D!FndpfU}OrD;Tan1I?X<-0sQl|?3jhBl_BE{Xtm#6JJk?ebFT2D=w*DU7g6^M{;Axl1dNn0UZ8SaKGXnZ4eW{7jV@
-dD(`{EW}5mpV<xg$Jw3y^<>2^O=b`F-ll)e+*9N#W>rf@3g}&qE#A7HXgp|hs|gMe75-q?A)B}zF}KA<YUqI|P@wqGH}q8_K#&Cqu4wD77=Z#NYpPW`
-pIkQ%QlEtdFa0U1IS<(6G9*#sF5PQX4d2UDc5s&x#hE`{#WJV;$fqh<{7~huvqz1ugK8BX98MCs&IqNB6Y8qbz1U?!XNa%M&w{K$53#8ZQhUni@wkl6
->~);aCbJb0;f}uu{CMHOx0Qy1cO8AaA-R;oXE-j*hyY}fyk2C2+G|RYz)5y5@GDJ1ACmJf6?+q$$0GH2;SZitJv{)^!dI=x(@k;P_|c#p#(9>T_({8f
-LlT)#*0-&^AJ}=j+gNn>;v+Qj7c;n!65nPBki^kU<;<P@%G&K~pfUD&A_&f;qBW{lPC5?ID-t3AU!y$;+Hst0J(0cDX4*@5cZ&MC?ZQb<=~fj$zk#+U
-#@{H7b@D8GMh~6ZEqjnAMvbcdAzw`d_xpRDwEKb2yJeD2-#nxvclXN`^$F=--i!Zw;;z%e$PK8ptbN97Uk94*?>l_p++=y-Zulq9PhN^KTm|l+B~rQ9
-*i$3PTCJp!G5R$e82PyQzqU8mP1&2AyH**5!C}@a6lH9@`bK*QkNYxM)J>v<V#RDL16nz!cNM1DQNu#UmjMaFbyXd?8ypfMZ=wj}tnm*`Sji};mzjjn
-&*KYLGS`bCH<m3RTD)44+46Ng`*3+Dsx<$3N_DlP-c(J@+Iq>kSyxtklL#pp*s=lnMvj$+B`%?(3tTR&@f@;eqpD9gq$!|2StGwqSVj@eplk|X`S4aI
-7z?UVIDS#=)Kp<}1Yy+Uqt>Q*nL@S>V2dlgd!bPphk&{Ka5{T`xLVyMqTLerNq9}qmRA&y6wLHNf%taecBgN$(cR&TafU3XNBMo~M1Oi~&Nv9T_N@yk
-?tI`fxdShcgq9_h?ZYj-Wj0djE;TZWB``Ym#h*EWDu2BIOgt4_i#90unCnQS4*->K_DIJ@4<IsUksOlcy<9Zmle^l3l;nN)m{h@Y;_@N}T9=HxQPlJ_
-fu=j5*9%k+Vh-r-Y!3jGIqRX0T1~SW?pB9yB%LQEx)-(CT0bO+h!}60N`7<b4hh|cciY{y>{&W2LQu4OUJ63yBp>Yv^DM{*F+{Y<c%w!~M%iH7;f8VU
-+>Ae`KZ?E2e*Ns~v+2QSKYaGnXRr3){m7ugP2Fa|t<Y>AxC{A%9Cq5Pccg035YUH<|MlgUfpHqfTe-DM7;Z<fqs3r=l~Ul9Y_K(LY)4{jW_O5SNwKKw
-?Z4R%0{R7wm~xY1;x4HLj0!m@z^d7Av$I>i^RfXUJSd?>n()3yc>QZXU6k*LIgU2gl<ii`dBE_8(MHj>1Alrjb`$KG5}h#K@a0`4zgUtlgXqW+LTy??
-z<P8qp<x#7-<>OpZN*8nIJuGV64u>NvEwvl62Z&sZU5oA`xt-H4KE@zY_<ovbzoreeHk#2xR%lRJ!1_-&`^XOwd@8!Kq_-eTI*)tPZr5LCoWG$=!y_b
-1eh`e8a4Xp6E--8qQXAqp?4&(d%?Z{P5njW&PbcK+@rY$*5hPxHH)!p{rN<217&X$?wf)RZ&DWv5hz==P9K8Cx%+p5>na+hF<KW|8-3V@3A`6USP#9j
-4HUdd-O;vqL4++(mlrRO1{C8qZIYXz(8G;H{j%mEAEIKLzEKPDxQ;0JG|%J8bLnJEu$~-J`q+X>ZCf_c<V3ynnyz9k%JHY9k^k7@E{0(*(UK7&p!`RY
-Fpmlg8J_h<YRO%qh7P&oDI-9h@|diutI7Pjsy@zZ^6gpLXL7p_WT%58lbw8|>!KmM?OBprI=qBOl20t<1z~vRe#VT<;9`b|v=iiM`YWcD_u=;}iQ%K3
-w93;#E8Ky_9^sQ4-@EC}2NGSP<8U%S98lJDTf`|%O~l7aREZzdTK!wjXZb}fE~Uwo8~57JO!Y(_XYw6KdW%3wHwB>vzdvwx#{=MUcD{;O6ZF!;WX^W$
--x50bDWz4y=PW^mrbGq32ygG38@OZzr3(m4q6|a{kOKeRVLBmQPq2eoSto4W0a&<-p###n@;5%)$({EW_RjJXsH7<;KM_iAFibl%?qi<Z+eylc(^Waj
-zOjJlkp@}PR8KEsxX)lxlL>%QZd-Gno`+DRX4T@ls^@Rr-4%9LP^u#^Q$G5h9u)BkP>4BHhAXF4Vx3uRgrA(&g6PwkqAU%WPh(}<#Vp<=@xn&)&1KvS
-)6d?AM*h}CF3c$6(FbGkov`Hw#F8eze0Ae4^v%xSUqH~jfA|6PSN8)4RNwb<Kaeba`sf&1uK1oon#E)27q9XTE-YnZifFOikHz)n-NC8rnI#k$LziGk
-zRp?}VNK-ZzU4Al&JNfGJ`bJaK6P)--d&RQiN9Pe=ZtLqh>M_$BY_6elP{5X_o)#%Lm>(!2{jMF6OPJ&{cF*5#nZ@eo3Xi>b@m{hh2jwxC;SAoCFN0i
-ekRs^sZ~}Jox|ENJS3x{d&1g8eu>as`m2R8$XYadMOg&~Hl^Ki16Nt<tx$2MX#Gv?7F|SK`-KjMuMNs{Vqt=SOFIS8IZ=2#D{LE1A6wTCZmTiqQs-VR
-q0fG^o)N+>{h!Cp<6W5}0O90@@AJYqZy-?x@wBSET=DjDaa!d2j3gTLg6s?X^yH_Xp1k<>6|P3P@&U7?)$ipvj_3jYa1X>FFx0b%)G(~8A8Ol~V|YOi
-=wJF`jy&8y?gur1e$l_AYoS(=R2oR{;6v<JcrMWb{`F}1$oNMw1J~6gc%5jIx-P3EAV?BX1crcCO-q62l-*iB{EubiU;T)R)o(}g&A15UdWe4Z&hR|-
-9tO9oP@lfaJY^*Gw46UhA1{(mTWL#`BdLlI3cQGwzS^4$Jy$H2gSbyAIhzlgHQ{nxRp_6NnrJuq7XLWAJ6*Vy@{EGjm$!^QtY3Zp&_^f2RB}ev!)kT0
-oYfa@1r(1SKCB)-e29I2%I<GMRqguwy#$)OROidt?ElR`k&Z)QzA7j|N$@HaY$@)VL&u<AgK{Pwb}9bH{|EK{+|B
+2e+lPV$D`@`8{h@vmN=b$Yjn81&t;LwOn;jSrc8jSM-E#2KjNg*4&Rt3>gh-{Bp#5UkA=-K(dBLi9`dWQ}9mKW-qOS1^ok)|Nr&&t<7y5$(G*{`y+aK
+L&I(wgdVo%-i3#rtC4Asu4U07>4s+lLSR7xlrYAFg9asWVf^>4JegUQ)m;rjmOUSA5&fvHM^;r<KF%2qCBik#rq12d$uG13E=u9}dht%t9(DE~11tb=
+1N~PXiHyS3+^UV~EKrgS?gE*V%KK4Zt6BVxtN{4r@VBK6OL7@1;s&o*BaBe3PK*>=)tfg|wAnJby!qD361QV7N~Lbdo{5!|SOd2Icn9Em<AFA!F5_ab
+sjz}Q;(cAhF4t57M2(hlK?fx*sF3_Cyx(X#UN8-@Ur(>n_=aniY#83l><^oOC@~Q1AGL!0%KFiTD0m28->Fh8W$8H+Hb77h?{Y&|+|@;6>V8kxWM}2Z
+NNiAh75XOF9g}bdE8W1oG3;^ZOFc3kfSkrS9$VJ!vM`8B5_ivt_Pl~w>FvV;A=vSR_g=>3g1nQE;Y7P!!vog0Ap`GG`eL!win%W3^7;~Vs)gcL;IH?^
+b~U^s*AjiW*g<{#hL^1o6cFFj)UhM@LNu}mrRnW1#a(W+)528+j}9#zG#WNEK-7};ydivdC$b)tW>W-!Y2U$Q(@f9{D%-5&nC-Jzv>7bw$kJ`F(4e8C
+y6o-?iL6HxOISX{?or22XNyQ{mTQw*R^n9TgC>i8b+f@HBq$n&(G#_zj#2-h9B~<pIzq|*I(w+eLrpN|+LMnYBF>B;@AG!Fm~NJBm$g-u_TuSuX>i1S
+jNnLxw5M3!8um_a^qio$63H#ihiNL4M6)P8FRPDy)JS*J#eCYtTO-m>-WCJD%nilGtOcRwt&2VxN@i<jncIb3f&}@%X}7o0S!LkzLnCXO7SqQGEs3j)
+?VbulK^80O2XCR`ivGe&SeIWLRA937W696N@K|0vxP?liklLsEVJ;TFce@4_*wTiyY|b&5y}+H?PEzRKVGMxHH8Bv_0s49rS7D@h@dmKE6_t7*5ZKH&
+g5r)xp;joS30fU8fR$#nFS+NE8^SwfVf%-qp^j2b5Zd$!<v$64)ffh|ZE3_pK)t=V9m&#t&}3u9=>Wn8Uv4}l`EAIE(|jjBF_*E?TD;{rQ~LrnZc71t
+;cjN2ZTzV{Qrq5bum)`-b-%iCZdcZ|?q_2yCL}aa`GH&=N(nR$*;71rl8myx9Ep!y;^-!nr)j<B43n2q8%&z?wga?nntiHM5cFh!*v~$N5~EX}RPpe4
+_K|-yP`1NYQrsYBgLKkjXn#CVb{sg~H7MDf*X`lxCAq^Z8JqQVno=-$MV?3O6j3}eV!LoCXYg|_NPvvvC>Gf!D6F6=1~SHUGN%+1`HM+A@aJMPTTDmG
+sx<j)o~|nTdPxe^%@XFv2_N*FhOvKKR9gX{x`xcg14YWW*CRQ|+36BaDFiV|88ZI2ot)jDd0!j(?fHuz9>3~#JmOA2X#VbM6kYCq6O%|^vjJ@Q0{SzF
+(-P+gXzO>bFhhFN$0F&qDqg;8FY3cX^1cQ{{Sb0lgBpms-YJ&u6#rhhp7_5e`aVUsN*jI;1b$RObuo?eyuao5u|woO2o<|+xKqRCN87Zd+Edcv_^zgp
+C+ZfcE~KRfSfNPFp)v|(!ZDND<=-W^DKj)ajl6-*fRlwR^O%hqv*4;zbR_m(a%V{LMPxa?0k?I>@%|XhXbpOX)koi&tXJ2C$6^U7va*nK1w@Bz23Mpk
+qx4E?Sd+A_u`v#s=V7iSM2j@SXM$%5ncF6$gkyQCsq2ODhA>r&yh|3<eojW|Mm|Y1U!zf-dTrA1E<pV_&<Vwf3peZWyg<kg4f4&Bxe+I9?#kT?!>ioQ
+GAwFEe)$$bG4#I=<jLdXNtH)92~?)jr|8|?_UMRRxRfD%da5cbe`uGdTEepNNgxz8xcEyq$EKHfqc^^|)PkNk&61t}FQ@;yabq+6{bH!wyl($?Jo*~H
+C%9m{`)NM+r|h*lz9v=p2npM-aFOv&NGKqkrvk8Y>W6JG&|w>dP;7)~vvr!I0~Fl;Claf6t2ghS5iMvf_?v>Q-S*_xxn}5h*a&UxH+a4&=WDjPEj$Sn
+I-rsz)tg-z;J_++@88aCXdS|e{Np}3C|D8)jho%<7!Ct}!MY5j8txf+Pa+kOpai`-=qLgW=4s&gP-y_{K|hRnOMz4!n~I|zOflwnLc~4cTZ(;*-z9qS
+l+M%%R8P(BWNa-|`(*9pVYa56i!yf4?Pr7XN<K`8yp^d3!&<)8IG(nN^Y$N1ijhrrkE<|x&-0$JVNNzp#vv3uc{u_d6jjN-)aw0odY$s6rY9sjjC4No
+FZZyxs$&NawyfF^d(s<El7}WA(622W>o(iKlXr(p=2!IYA)XlHX;Bx;E_+X5LF4!1Tc5b@N~Fkk>e5Zle4Lfy|6$*|oKMH(qs(ruZIJtbovqXWal7iF
+%lbyVM^+=8h9<VuW<mHKFdX-!m_*rZCM|Yrw2Lm%63${m`=W!_Rfl5>Ev;I7av736i`QzpM-csV?!{qELW!wq_>Do~mnA*Q`z@v1Y~+M`#OID8delEr
+M48>CSMxe$61f(?cmwe3MpQyKu9E%)N2C6z(Sf$Y2H>mcL&^G)!yS@)>M1|S;BlAb3}-Wa;*(fN^|8IfmX$sk+-3}Ls;IYDxt!SUzh1_NHn#hSf*eE;
+;o!^LLal#NqBRH>`F+sN-|xvkWGxp13LT3J2&g|@^gC)BovyvZik|2N#sm@n`pJ-D2a!R*QP2dnU3wAfGLE<$=1qwM{uX6c-OqA4Lox9+&PXJQpJ&Io
+#2$O#^pJHu@8N&FeAfd|V#VsBd5n1K7vpOZ>~QEJ!~27<WIW+e0$wzDPMd=byWf0BDitOPUwVQQnF^>jcNEPFcm#Xw3I3!%<)eds|MOw^^)UYVh<?gQ
+vV{en0)v<6X$qp$Y^OYUn=OUktA0SL3YYEeyvL$M^25d*3Hu)16T^}~D2-GR-~k5M4#%DEx2$xspQ#H8>6i0TGK&1P?x&Qf8ut^qio6y^pDc&9leLk!
+U`FGMK5P+pPkkLsr$!k^Y)o3B&UTZc>pLC~qWGL}b*qT_)%rRr0(%8?u-e%|bw^HnTl*q{ZB?AXe!mIsVDn^Ss9Pp_AZ#_1z1v_uk?LR%WH62vABosD
+M0kir2Y)KJDYvuv!hpRdFeMC24?)Srbh7!%cNKh0)2ab{th1BEQNCiqkKe8;c*i25SDuH}fZt`$bxpLT*kQ!_ijZIwsQ9}c@t^V%6+)`<ftIp`ewQ0o
+w-WI)A<eS>wi?V*O>x~{NJUjM(I+a(IpN1-{Hc%az^H&3&qLt$lgftmO?-c1>6hE32BR8HX(S7T${>AKYt8f6w-BQakqhe8-C{p9;0o}MhUow)o>;Es
+gC<ey@)4k3Cbs7kox?a%2SKQP$Hu-H4MLFOZ1RBaf-6dI`E&ND?o&68->6lg&h+YC%Ym1jPhJ<q=gS!Qhq#%2mq5Tgud)<iea<Rw*4-?%$5%CuB{3U@
+S|jU?Hs#2MD`+*q>IoZYEe7)l6J8D!WK8JMP7a&^);Qeh;({n4fq@~|CM8p3$rb*Bk2xS<G+Iaiv<;AiEblPd1}<^xR6yq5Oy_fV2)UlFnW1F$-u*?b
+VOKMyYc+6IseEAfp_GD<SF<0+mtFVIyVd+=fpCY%KYsg?pPE%D@Wd@2)r>;$${IK;1yKq~Rc(h7i4@m8-;Q1Re#Y@jeef#av0qqVvOn6HCKwDV?7y5Q
+Zw7ORD~PKWugA5eV12h&mV8pMTzH1!TFt|$RlL{YY-&?e5Jt+R;JcvU(pNYl0Q5Ncru*oFozb$*gQsAuiSY>Ow&LB3RxL1$ZT_QLOLkgr;%L;=VWlgL
+3d`=Jcy;#&9Q7k2=-rH6!|$<eOI2>1fw*rZEaE^Vv9QaS#u?QYGG(ThGY>vC^sz{lPfYa(7Ri?u4bie4O=#P)kG3hC9o9I-C+L*M(?fX8xe)hs9Ay~r
+R=A_Oop2aEjUA++6ca+1DrD$qJ1>{A#oIX*D`KbF!Yy<DF*ip~ng5oRhdv?E8vrTfXVDEHrsJ>DSPnlzRr6F%m=R|EwUHYBb5oN06B2t*BTkp;k<-k)
++^eq)?y5UzF5|877{Y`Sur8w}99R^JI%rps!1vTP(#@u0+A;+C60kX+k!W{ygMn{ofxYg?qd*?H(yA3I7^;=$Ww&#6grIiBx-B?SV0<fZJtS_}f!>oM
+$&R3^?~QlWP!(fZB)1vdUDPjbTAgNWnS!qAe(!ciBt#O${@<&M2BfzeVqwAE1L{KefyGS-3wp4ETND`>w9znNU&}rtv2&=IoK8c;ll%8T%@B{#<Fwq+
+>qYbqncpv+0;{F+a+iIUeJK_UT;o<oWl>RqWh#!J;`!sA=w~C-e3Z{N1?dTQLA#^Wh%3}aL#iH0IF(6E^@V6{=#}dkBMp;Df{U3T01iGu-28L)fHyMB
+-_d6CXgdn&xk2(Mhh{UsSrqsrFFuKmCVhjA+Mb2Ct0YiiUr}%KY&ilJ2!}}7oe26amE@xd)XOd<e->#Sx}uZ8L68?HEcG)m($0i9H~ZS{sMOU4uL_dy
+PgkMl%<`RT31Dv)25_vs2ml@5IEfi=MuhU}CkV5bAf|_o$G5@6(yG<8nM}qPZpw%E+cxWF-#0_lP?eJ0EezJSuS$BzjUwo!S%;W-Y}w&a`tFG|>7=g8
+2F<_@@z>d-U1xOu)AJhXbzb~sRu+sD@S30ketF#!@62l$=iP5fcDmm?{)Mt|C7E~d;N<`GhR45*FP)xEYs`o=|JS|iTldQA_n(!2Da$;H{I#oBzq9{{
+8q^yYfkD1XDeRelY0&@AVGm~rCf&=mp83DSh(ul4BcWX=Lz)0fr(HQg2xNDxBm`8?QY_ylW*dOiZhIpjYO>UqlDk>oLH2AKL3P-NGSn{U(Lz(lA@T}W
+!n|M*LpcD_!|%s2mUd-g$|uiPqZltX`4Z(y4@l}q9f~M%4&WiKl*v9?;Lq^1P{Ke`N3-ROSZAu~{L1QyZcV=?N$dG1V7!OgV`g|_B$$8C71xtBK?4h!
+`Gdld!il4PUQj^vJEC*6SHw?f-LdUV5r6`F{1R>>5Y~Gn_Os`&x&fE{)i+OH_@B?t&wmW}9{+Im>iqoK`Sb5e&l~--PO`?P-q+k2PNo3jPB`=l@Xm{G
+Ebxx|^x2bF=P&+2+dl8zOjOTyc{-e1oy4Cn_XZlrZ~Pun#u|#)3^6wA5^&1({7tc=jb(~Y0A`}0*(Om<V*CQucsws8{5T!%rz;tIszOw&{*uU6{TZTL
+$wJ$xyI=fx-#U5NiKi}+2ZVWhV4(Egs>@6#mdZ2WwA&dk(ROVMg40c}Z>28sX|slipfSa6w9tvNuCdNKByEcxBSK3J?80MAASVy^@@mwO^DT;>PTi2$
+5|^4{k@0|n@*Fo+p@out5_qGkw>O*FypzJs;w+Oee`66OKiyhjvbYA!4>S?Uy@KcpW}ru&u47|#GKp_VeDzMaE{2_}?H8dTh$-<<UYsSs2{>qTkNSox
+wz~Ld5ocF)vxnKA|C~K~kcyD3ND26au)=nf4*8R&-oF{K!;tz>l-kvlaHKqthrq%x(B^N8>(PqV(cK??*n-+oL+hyhJOrPk&O<P(MmH4)cLpfnF31Ah
+9BaY&V1mW~Hftyv+g_Oy^R@QEcrv039}yDyx3d>#iep-KetdEE?bE-L-J=I-J;^(x7iT{{d;BC)3gUe~)(N06sEy>+YBjHFMv|L%67dL#G7Wj8AWZ#x
+F~fo<zbN>H|8_N?>UJ145TzjC1S=L=tNC~WLAxTgn3HxT7)0Wz5l9U#UEEA#hm!4x@3TAMV)|w*WGak?u8_~<-xbmC&8K6hSgn?B$9&^fTxMZh&o-N>
+hw`QoDl~l?nF8;;x06l>{Pf`H=jrXyaCZ_eFzmuE--m226{aAt>BNccgsIM0OmK#%e}HXnvyB8~W?QWf0?iey58!be=!Jgm30R%0zxhpZP@p`Oz-+t)
+j9>c_hvhIrUW2|FZX&mbZvf@nV`ODwCcYW3CkS1Up8k$56f(LbG%z=Dz~K}6e*tJ~Ne0kH1+7pbF8n+#6gfBwTC`>G?C=uh2`7O7D5%KM3)0hF1vb@(
+*ib_Ln0UnL64BRgR@ub$^n5j*5ZTRQRc&%)qgUfwH_#X;7**?{(f77f5OL~V8hrw;*Cp(TNbfzZFWF<^9pZ%LY{XN^S3WVPbR4rlX_Arw9M7qPNV4ND
+U@b}HLtsd`5Kds=zbz!GiEYtBPC556Cdnf~Akd8|Sg#0Vhy;Z~Y9vQBj1{Pl%rHT|ar&E8KN~zhhLiv=BVG~gJwb}(liD01t4n#7X%?k?H^eMDyT;_s
+4e{bBGbk-XHImi?6uMJ<6)@l#OF_k~YEBTS3O!CK?V@%)qM3{XSds1>VBDA;05jLJ^?C-+Mw}}6yj(%{X(9R2mgXdU`EVcv6gk5OupoQ9981c8uFF#K
+uC7sB_|8VIHn=(p9=$v_wG|fz1J7w@lOz%zD(<euQt!dT`(F&TzT4(BV<<@m0Kh)l6^aB4EoB#qeG(ESCb=_(q@<Od%)(F8l$)m-p&+>WDcd9gVi!0E
+sj0%Zd%dOFPxdFLZ+kGILy1=#G_t5tw!6UNMif|i1I^bO{0KXB<c<R#Q=Z-_;(MWo%RnDOadYumh@*T6Drm{Ci0c=1Y8;Tz&7n2`OG?*>aYCHTU1C29
+m9a-H{;lHk1&I&sv&tcY8_b*BS0Y}6E49Tfn#XlSs4O5tl>rM$8`v8Df!j<bf#*4h+;y#bQ#hVn*pPiR`D8W;;pB)U&u*^aW5c5Km+Y^s7YSK$-U*~W
+^P*E1P7dU6$YV!XQxNPHFCwlvH_N3Yh}{X@`)DXMwerp%PBr&JR-#rtDq2zLeZM$ur7*)6<K2s6T74tR7+C@onS{3_VSZ8iwH6W`;pM2I7^|0o@5XTS
+xThHpBPWdO+d{}_xW9$}1hSS79+3?CER<4`P>c(bY%Ei=E=I$Zte)0G#r$)Kxlu@@Z}^m>N{IUb6(k%o^(d9sLv2t+%+SzMA3;zD-U@JDbZCe%w*>Xe
+TIxo~S7mFRWY~AiiYs_riPIvA_k=zXj?d_t{Q-6qQiwdJIooE&^Bo}+f@D*%VEO!?sP-Zs-tfbXvGT(7@gqGRuRUE3yK4&WVB>7H^(6VnxV|Nc*J@tA
+wdqb6bIFmxd{N(*PkPvO{Ky0Fz$1g}D$s-mFF5nYElqB>M83;%GW|e*V8JLUq1@*`a7{F01gPF#YjL;pkAVaCFAAYn-^8AWm&AQh(mMzfIdSWZdo~q4
+?(^u~|LbY+;#}@*edJ3#B|a(`M#ga0`6b&PoL;}{lz=xEh7gl)%m$4@N3PsMGe^i1fbwnSTfpq|zPtM|*&^`u@8ZNWc>AE0_y}sd;7?*TjqIs30o+`3
+!?h^}hxa}tdZ>%3u8Zo%JwB!}Zf$3bp<sC|$j=;NgQE?l-`pGbiZYoc#^7nSByn~|bhW_7F3K+^ch8QPA!Z-3V{&l>(0`TRybH$>PPf(DUwOt{Bs6Lq
+=a2t*^|$lqr}wG<?{8K@a?#j@ee73aMP`q=@wg=yE^#CUgPgAWbgi4QL5E`%bxq4_h~qU99gCDD^NgW5ivbo?`u1B7^!U-s>Cm@K0j<q8(Qm_@#9kS&
+c?N}|Goon40~r!zTh16{x!qd#R@PvSG?+tuXV$1gIsVTC4ix@W0*L*!*iafE<43(C;*D$Jd(%Q}iiP^8)TYx?J3|5)5X})_7s11?nMy+np`8P92`68>
+ok9ZFI!T9=ejfKVU$jmfmju>rkjVYUYJ7`M**D^H6&AIWR^TO-w_*|0jzCPc`e+9soP$!z4-T*`m0)Sq7VjWmsK+xPM4-;@l=R0Nt^u<GFi=zI3ji-Q
+=m++1gF>{vmr}-{{C@(EkZAgyw5qQ#{;1S3h17Zd7HG;0+kxYfhDW>kAy?q3Uo6Iqzr#ko8+UNdPfnJr6Xq|Wa~+Th1Wwz7kK4$cz5Xe$wRSR;G_HOw
+#_KmX3m#i@n2XYLy(!skQN`d`DoV=Z?3$HH6q{>xC(~;J9y#_!`%IHl4ZU@rI<=ppfgyun1tXc%vd5Ri-pSq$UrQJq{FB-z_VBE|GY&S&QynC7qnvWN
+^rv{@s#E@_E3TE(<d?PLge(m^sfCula}1W#4Smr)ro5$crDyu1FpX^OeJI7$=~$Y$_y2V>o6_3Fq<o>@A(YhVY%^_vnb##%kX-^$1Pgl2%8<kp(9J<?
+K^|>G!k7eLN<WZJAx-FxL%ZV3+njJI$MIU-SWT0F<($Y7OEtqcaF1))77~=9aF-#yjE(4>Ec3C5Ozj<Q`0>WxH16sizheiA*bwAnQ9P$KOv5=j5LcEI
+gC-e5FMKi3&E<6yE?tIwR35a^6<OF0`^JY7pxX63)b~K;61^IOv-8b>&W;+&_vF|Rs%CF8#+1otiKIXoUHIW)S<8&`QOdUN9LBcg8#}2j|LP)Qp`LX0
+eswcvyC~HYLGp|OYrwa(HxoGUd97o(&K`4OdW+;Q-bD=P1mpB$NXHwjOd65TYKD&ojdWj$lnP4uVl}y$H}Ykfv&iPH`M5cqqbcCRdgkGwSyYVIKM@Z!
+VOA)5L!1NR!7K*-lh22{{fXijU6k7caEdbe$Tg9wlA~j&4}1ouW=Tn968TXf6;TGchAB;N_O;xd@9zO!A9kKTfBEY1vu9^7UV_6`_Cxp2=Q%<JNB#jQ
+s`=}VC*|qDdVQ50-K$=MQ|A>)qqV2HpJNsQ9?8{J_KjM)nc4Y0viF=a1ukwU^c5c-mlPPQqz}EL?DcEcH%G5l#E9(5^w1h?9@^9rKoH49*h%~`E}Wtk
+vp@dPUu4fdT{XoM!e5YRx3Y&qs<)KKcydx*uCX}sn_vI&QO6DGCVSY)B|f3W!q(rbW|Fhl^{R#-Thmt<A}jNHGMS4&g;3-JmCd{CE0OvcNkUnRdyC8~
+Apq_UO*Jag06ZlXS8tk;MZ=m~Y?{Ea+(*>-E;}K}ja^K=I_d_34&@RKrw()>ibEQ?$*V9U5<;HgK%zd-;b26Rm?rqa>WeSF2yBLTq!{!jv#Tq&A<+&h
++aC1_Jq>n~Z6hfT<thxJb+OH77xyhjt4$0zrOW^e!5WBh+IVTz(`F(gx#O)>4As=W5dpDy`XU{|vg;<vNI1>dod)L|u!P`7)tEoIyDwB&FFZg0_Waqi
+^Phq@)%rY9zV6(qP)Sc%oqnrpCow4D`kl1f(D(=YX|JSzal|N;lSU`hxlWTGGEFiTgW8wsHWk3p?1H~HC;>4rrWEdr5hrUHTl9%ed5^ZH<A&G0N7@Wu
+?CWMLt<JU7u;@)OaHYGe0qYq(kjfTrSxmzKc(1a1G6WFW`@C8y|CFmHO>s0kLi*gS-J*B0rO3^m#8eByryouxw|P&RANRVuUhZp8GRmJ{l4{}Hjy_Ac
+tu1O&i`1q*5M)7w(=Lq&_^vkUifWd@0>c4XR51>|lK2_L_^@$Va*LxTO1&pXR{LHm5cmD~`s3noTS9N$Q~LvFe<jA|^Ru5wuOb$~&gk2x&(2=D4eH6?
+9zXx?>>Kyjf1m%)i|3D@xxd_`q3BJqq|uR?j}!FgKi$eq@+P2a`2=aUFtk)7`cW{NgozSRfmeCYxBSTN{uZCoa0TyKZIl4>&qzM4w+H$7!YNG@`h&OE
+1WqeMu80;CH|cbaZiYt#&!Vk^>lPvqA5UTol$s77ZQ-tvh*|+kRWRSqmAa#r>;+uGG7{ln2H^^L?PY|l2r9(A<Nau5tjOUNSz7e-vx)%}fh(<XEB+pI
+|De95BEi_+3w2ui;5{tjUKK{(*ch4#)#%M?CR{;vWkI^%Z#@*lhax3o+oM{EE3#3*_85hCvtvDIkbMQ$2;vj%-`Unj8mjj*%U7#ndrTknZ!(GxUBa{C
+;6uim6;hcQG=RoMxfS{Avv9#%d`&<36FELXckwBKA#=L|=8_dt2D*c6)4<onyd$&=&1zu^qf-3FfGa?!{gJGp)5Z1Xwva5T#zX0HF(1tH+zx_?aigy}
+Un9G~>TGjw?(0UL>wzd9TM!i*mxAp5DnwStn`L70kZoAaC8_0QZ~yAdueaDsXA>Ht)|q$Kl!waCV#3=6`5R-K9oLG(Spt%Z;045<Y@-=~8kY2&meb*c
+n&dRxvba037wP9Nwy(QC@u9Y<v<v*`jpF&k#GHx!M@cM@F)PcMmNC1Mr%!xRQ=4?l#zX>RU%`5VnCy|~%>bUAQ^~0XW#^M~QmOp1$<{%aV}=erdF;s-
+O-#fv8j=EaO!eNehE4;tuUGt>=aIBivQ52Ac517#<Y$HMz2q=V&URHH+^i4ULln)!PX@kZ{+$P{LviAvZ)&;new@2UA2ykLQRIWX!1)?xl9-g&z|>&3
+cE7J1QEEtcgezJ%{FM=y9>_PNEbkb}B~JB@Onj8TOC`|+^M<~rrm*9^-fW~OpfoPt&)_fJ;`%OW<1uP8zpatW7R#l_&QG9Nx_S*$oC>v-G#rYIRj6ej
+-ER%j0mE)f`3f-mghLf2WIkVQzNN?N$&O)L-tNMlOo$PFN8avsdqGKKeW+P~!$L~dQQFeT6F%EWa?D@y2*T7#)8Lqanq{STlV5(zo-;Hyj})~VVY#YQ
+*3;Mzth|uBMbH3&+6|3)yONf;Hd#DpGxla(?{{p9@EnPjF`&=ju8iNIM<uiRVe<%asB&u|AyoGhYn|w%oR6`dUT)&8gcps@!AKokMj3^AgsjuKa-ont
+L6c28*<LxWIclhc-pkR`m(QMmU(oCAgDtBL>+aMUUF{@Tm}en^WAk>sx_R?9lRPs|{G;Fc=IIOm77B>5j->++s|8!gTh0%7FpkV;2MmVAjPLmJk`ik?
+$a>ZLX>|TQ8{z)${<^zM!i*Isqq>ReBX7yE+M+WKcJDCOc>@A7!o8IAvE~d5JMNens6>E|dD~YW@;dceLY9@+uq`lI$`8RRof^FxxoZTy68R8d=XO<K
+m;g4|0=JR$+DY`SJLuPB%6tMo0zTNz!iL-J5DB1+Nb|4xjQd~5zm~KtN-r@aU^pg8%PF$7-#M5WPfZy;!MTTFCzwUsM%yzMCvxm5Mg6d3_Xn##ees3Y
+c4a_+|4>>T3#w>iD0Ft2vG8`@rscQI+}qT2kG+-V&d&Afb3=7YDBO|jW`Bk30V0BO3Crf1{3F$LQlx|3k|<A&#UiZ4!?H}%G^Ww5%=V`^Sa%9wDo)XC
+ep((4`-1lU=zxW<v=qXDc6J7a&XxC?_FLLy=2OsH{dzNQb#rmOUeRvV`S!)*AI^R{fAKwgyIrx&GPRf^mEfP_59Ia!@x}Rf?m=~Un<9}7+UXz(hNG^0
+Xf=ghyY=ne;9-B*K?XQ%N`LyI?2PH0GboDx$d0pF_8Eu){#j=CvWE}d3Hr-2yPy3h1KB|``HV5+zdIN5@|W`RBmeT}?&Ux2fBDUfUKcDr()0RRey{iN
+D*JBs*W8r>kXBd1qvPYxACw(70a2$Y&Wz$s&^286aDC%Sbc^zMvmq1znnI#;cQt1YB=!xHGC_<Km+pE$W5$?#aZPL#c%?^M6`k99?jk%7@5VDQEs+B`
+zr2}@{iF1w_Q*~@GQgL~HcRy~bS2PK+_l<^cyBU&H=|t&l!{bKCmajP>%eDs*l~DRb$F>xs7#i-5#VZ#MjB*4Qb--n(ya#kfuW*MWsnUD5-9R}1XR4t
+ZrmPyulgzxBY&^raRC)%z?y2LzETgnPtxa@#N5}F8~LG|kwcv8>U68h>0aZmwEa}OKv|4NZ`R`p@5SBtor~H#T)M0C<OXW`hwQ(yTU;yTVz2tw4H^BN
+Zhf;TNIoBx81MJwe)9N3TpS{$dANOVU4e^l<EHf7w*W%0m@Y<caFEp?1)+Co9NiJy^_J`2;@+fpZ&IQc&Aap-f08|NWU5Zzz8qhVFJ^OMek$8Ovbv)G
+Q$_I|H_ZzA;R>ZcQFVEDI*;3mNzhU%X0DR~T3M)EE{p0&vxH(N77I6NrjyZP{9)vJW3~2mtbd2*May@(Dr7W268%D-t=)1%dp&hq%d{#Uls&XhzAv8-
+F&hwp%?fIzE9^s$M9W;Ds_;VN7Twx1<F51wK9qEm#fOfs`6*UtOuog3)XbAr_zxsZuHpWi;+~Ec0QdXN^-X!l%ydQEIW?on=8CP*SvXNhr_skQX;t#o
+JJsqzN0++T+3GHh*X!|ZF(%wS{c*w1P(RK%0DZx|svxT$`lta<J4{GB_lgfvNsJf2EyKzai6c!(q^yXM5E7;wHH>zNJQ`^IOc+<KUTvt|kQMFHEi#1k
+eXgD&{j!L-4Y?*F?n>=vZ+Wx0z9o@aUVD-0dNgL*)FC<as1cp6-<}Hm+b#VT<vPRdZ-@q`3uU||6!{zMc98_=%)?jsM^%uuE?({^9(+TIS{}ht4)9(b
+{j?3E_LcOWu)H=>=6^J$jG9stvqHu_J3gjWy(wh#*<yyHsnmo=6_%-rVM4Y$5jeyzj_`uWR<ue{tE3Q-Rws^kh!YBfG;uw=F#Q_I6>Vrn;H7Toybw9O
+B>I7+r&gj<@bN{w3JwO;F<@|#o^u`FcU$Fgb_*h&u9PC+_WT1e!d&>!;=_-JosI|8lLa<Z+Nd$C&5GJ2N^PIkRMBkvG@`qKS6+v14;4k-17b#a53wBf
+GyV_aW;Ec<?e&!59tb6q1eqq6$ABOc+uC(fgi8MU^%Ayh*Kgt>GyUA*u<7xptMSU~*_*dQ3nm?qcSBdGaU$0~$!+&=!E6wSMog^<3nuI#(yj4DRe;T;
+v;)9jrwh0z#8N!s|2z9hAfKugV@DBMA7e$kA4n~DK7QUstm}HUd_%c5J*zNM&If(>%4zfKGW+vs_MrFRp%WF<OR6EZoM3hd-6AYc?w8&T&zCJbT_5WR
+>oJ@6E7x{6M3lPX1mIq!dNg8lWx=7-6PU?<o(epz-3u{ReyL$l3!6CXo^sbUK9-`uZ#Kju5QNAa^g<re`euooBf%F(_K4ogPcF%6B}X+um1vYjE_KF2
+qa}%)g^Z?w6?p~pAeyn{o#MqppP|SUFSxMjQvypRz&N#6ji&?Vzb=21pyaXpqXH<Nte;xZ9WfJEZ1JJ>@uteQwSt+2g`%R>V4O#hU2sHthfG!Y&k};p
+*lX!-y!;3=0$3H+c}m<hJ+?!HKO`%~nC!OC+12gGoyAvG3X$;DKYlzLJ^9<&lkcBC|L$;d<48~<OhSR#_-#N3rys_E8B=sd{`u*Y$cKRv{u&fQ<OJx&
+juX46gAJNzu!b;l-?uXmWH$&7#v4KJd$U?i`q{;5H5WTPU#F?e;-GkHvP&6ghp19`ED>-T?K!%IYOQh)5z^Jk6}A=%+MvGbDvC^u214Hp7$X5%=8DTk
+qDksIJhj4mgg8M5Y+v$7N+`m|OH;185de-B9u^@g2CiO1+5JLY$VbdM>-Ey<+MVgv9>L5N4$zU=l5$iO0SC*L{16}uEr$)jwVDgyi?2FCAfcIMqM3{F
+rCXb({%KvKIe*wg9yD+V%6bQk%<R_Es;D^QmGSRo11HdKJzF#?AbsJ3`zdLMoYsj9WtL>>N&ydOAL$_JDU2BN;DNI4MbKmPq(q$};t^XMj6$3V&cwuu
+3z&r~a@3)e?9Ls`)E&zYE)>U5x4eaPvmP%iI#akp>9-##Iv9pgNwvlAR2CS>!xQePODI8SI@uoevm?ftoJ)q_(a~;8zdU?aJf%3H(MI5tbI*x`JM1s2
+R3B^ntgjTm!u$)87&2xH1oGXgx5%iw!1-4TriB9>>HJ$JC;te1%KCI*`MF}t1b2koB}ShwcX%RKj;(O->+H*bA<)(q5tjTbPns_85BgsY35#U`|3^T@
+NUkvIyhuV!^y9=>%}N8h5>F}xv8c0m5g;VrcKYmWffUoeJuPW-A~+4-C>kM)E}+UO^in0%kf7In*mZ|}Et+rp-w>m=TLb5my1H4x$PgxH1K1<ou}W&(
+y5JJ_1#*`;U+px7^k>1&WOW~Q<h&v0R0SbZ(TE_((tAc30@zSga>?RH&3wY=2S;FW8txRMIn(R>^JqBeKYTRY^?E%TxWx3p7gKXXZbTD<OjdXwDJj{>
+i|ppJ_iiQBHdCluNCHQ<?kE*-y~s}1cRc4obKS9p)&|DOXzvIww>aEYA=Q`wdE?IMXWOH%6#EkG!i3#zslmIivMsgCuYCJ=SwMc&4oeoR^Itb^3#PL-
+)-6WIqyd)Ww|&$}RW&W_Nr;*Y1fuR;P(pMLkD>QeI@$S88RVR*oVp`T%<Zu)S9GCW#{V~1M^Y;=#-d&zWIL9>ANB<nkV8%l{%~#V^s{!+89Ci}L%bH;
+6QvstX}Ur*mLV$T%2$#;rRYmsVO-%R@8p+!Z^v3$Vc&^dxE$}t1`a7gen<&rz-XdA(C!eMV(}bYkGA;o(B`9M$u`dzfO~V-SA68-mD`sDmj?2`*-`9~
+z-tGz8b4A!13OzUq=6V~UnqBpc^MifD-=T@aGvg++Gby|v$~?9WTy?GHKmYDZ|i#09je#P#KL;p0B;!n7g+&~C){|k6<%8(<5~`5g$UuFGM#8$vK^Q%
+x5Pfng%P-$k5>ca5ZiAi5O0O_N*&#7&uITM^l1oPZF~CIR!l8MkTe|-vyj15B*s)){sQI(XCb9e2Xeh`VT#HXEf3GR!Sz^Vk6*cy^*5*a!#trV@bg0N
+TQ@VEo@Ni+QL?tYutd`LJvz$q@$`e!y36FzUBH|qGPy67$v`sWEtLVF$MSBHXdt@ShO;ujT3+s?bVZEh>(9^s=jGXpmrq}vQLDQdU;XC%`KzB^xQl=N
+$E&j^=ikUpt-GPd)2jEPMqZAuVLx)aj2q!omJy0Ul0VsObDB%Mdd?6qsGfWI{p2*ipLh8jrX(>;NECN(pK$w^)5r|yKAAED()h%-K(ZIQjy=FM=+TCj
+Q*Zs_?~3&gNC9oeK8*~`xHH&TT5&cg)~3MuMfO%Q%gB1hIqCcm0)zxsczd+^IpZT0JuOG7Zy!H>cI5UVAcprdS?lu{VOZNj=4mOqhcZ}|#RdD>RP>Ik
+#OgQ6zDyCHT(0Kx=_TIojV~^>&>x&a?&|YV<S37qw}%@b>%1spgy|~$H>I3*#W41}*di4Y5*UBKhedL{TrFpp<N1h}5*+9Fb7&Xbr>m=vVk!CS*|+Cl
+AMv)B6OPI|$q(TVv6LaCo2ThRpqld=T;@}4TCH4idrQgE9{I)5#DT{(`$f_PguTd=&A>yof@N3ls}xcpT@o)!E}KuJWM3^hqrJVAZwoxz6clvOpd`2z
+5v3rKt7#V9+Er;wJ~YAO^Z<R?oPe)#54g$1gve&44gBpmwl5Lb;?k(I1tlOb(G6~Juk6ZP$in3UFEi#%yDw{vEGUt#?!H2<BD?J5YpEH>IU%}(IzyJy
+`aATfTg-%U?{+5%&~6DTm;{QMi9DJi5butGtp+u34|5CCImJ+{HC(JxDW%z>!r&Dn1n|BK`~p1^-UM7TXpScm3`L*Gjh-$p7upDdmf8R^lXitl$myN4
+<w=t(I83}^Ex#qRMv0o;CXHl)fabJ)2NZkc)yy{HekbjRCvp`sh8wYJHB11X+GLauULeX^kggA(m2W8ei0>>su*m@!OX5!H{+jcySOOVCVQ^M!ZIFDN
+Z=%qCV6QOw*Oi=QAeGv55lK~&H!I}Pay-8B#P2K)7hoAYB<$7fLxayjAsOrSb>ezTBCFQW!`}?DF0e`@q4H-_o&-2tLGbvo-$p7g)~lZ}(?<MP5x^oP
+Maj*wtD9;%x>+(0k$j%+kkW8N&^TPCZ@fIxmC}1qfU81gfor&r2^)>ytfx+<(zGjibkY%w1x{MWg5T2Hrk_J)lV~lHR}i7Xq>}w>j13E?@dAd8lflND
+2>o?dDFT+nks}nL+K|GAWC+FtSWUnv@T*6T_o4x9Q$`WRPXw+fhtr-r-gATm3<v!5(ASIRnihdvg1b)A31~upsOBUoD%q11=&Yoj4-pKQpKi+#0wU5L
++^%yX(?6)dDCM`~?if9O`F&exIsV63sm(Bo0hM^|rpD|8vl0=N#K>IW7ZJA!w2S=O>Dx~K&C8()zp%R!_9H>{Rc^Qj<S{+U{wIsbbT@aa&s2GKe)jjX
+CziDV$W#L0P3YzKNy1M2`0d3qe@iiJBlpk936fNU3+}cw0IhV>24FF2)~0e~+xXZCik(m$5#!9At~WR1d4zoD1nd^s^mNR+#kQ%4<~%puUF60aIg6V@
+{3x80lx!)pQ>6hJFq-$BDzREl#wQfZm|MeN&d_^KPp{P&&*yuK3^-}jc?|8RsjrgOlK4^@15guPBdotXfMU5r%!r20f1K&ciLJceo+=CX!oXZHYUOw%
+!JuQvd+yCWvJwWXk9?=@2cc-Ar@4<ga`Sg+D2HYKUBEmpbR!h|R~N%>W+HWrF(I-cAb2M@j*E~A-F3&A$@GK#{p$9bFE=_uEYXwIRHC>jJ`$bEH3b*q
+MiX}3AX3Fi@8R2htCySds2C2q-139Q*vkA{-1Jbm>p@{xQT+(xBy${2R?>~=HBr{Xi1SJ&;w{UXo1MZ3%z>l~&a1bWhprxp70f>JB$RuyFBSEKxTdYC
+#kw<I-WEVJHkSHRSn9o1$kNk8<d`>3_DK{d3Y<TEGgC_<)0LJz9GqCWHo7$L%6)+;AWNg$j1eSzinr>%1lFDLfZFbJid{INhe^DrZ{9?IQ(x!4uU+wJ
+OjX@DSO=12T28McZ!)0sfvcwNwUek$6ucj*gHMH5)jblwO=t*|fbZ6n$_)-dedQjjz~=bIHjP4X8BNA-FclDI7K!BjE!BfoZuvInHvuZAj@{eV)^($?
+3ZKtrg}{pr3IKJmdyIWuLY8hjRQxKb+<NuiwSJe!k*dK|qX~;3^l*1c9pZO};=?C7u0t9)Iq8u>m9hsD><ki4T5Cjem_QUI->0xyWlzim+s493R7DXG
+b~(*_bhDl-!+raN<xvRC@+f(byLScr2N&2yN%@H)**^YUjTw2_WN9cQgrJ+*1^D~vt^D<P!x2Ab4fY9+zmM!GSTYlNCzI3lEXNLET~8E(sJ_&M_<#}q
+;K&;LaucLwj~lD+u@CV<N!za3s|G;54jNq1v|TaiAw0TNt8_WJE*xY&3lm=YQ%rLnBiI#4s>W@)*Qgr4m+9Lfnn(<1es`^8-IRXhU6o=IQ01?)hqb4J
+X%ztuP7_&X1dPrv>a5YV*cC#1h_B0!0_I2;v8eV^Ys%o!u#EQXZCuVSvlS8Lj-LpW>|w*Vm4<<L8$G-uy_66e7>dNG0F;loTxCKOW4<C-J?wq=GflGX
+lX91WdkC>rk@>su8&9c$5I_dyqgE6MrcmL0sn<jfy37q^kDb8b6%i;K`c>Y|CA2@PDmr`d78-?987cySR56^p5{IRF=0Ras&Gyv@0J<y)LT#V~0UETD
+hMo!TbITcHtOvn5j-9O|y0`jFJBi>&F+VpW9O){Zsshgx0KSD}DtgDpKyqS<*r8LaWe3{CpjNeC70Q?!7q@TsXTI!)OFDh>kd8b&Y*oxBWP5ohLD`A3
+PJ@;u5TUU38Ml2MNZjAGgors|dG1d5=g-bxh%;Oj?qDTSz1R3tBh6a9q>(fF72^ANyZOJiH@9`&n_{0f8I-|(*7zvCvGe8|?IB#&pbqLLF+#Cnwow4h
+oQvBL#O$=@A>+e<;6Ayk4%`VYgklgYH5ZM4NMNO)U|we4doRat*~nb2`rKIdfavGdlgys4<@EjhR!nLB@s#Q6K)b2Bn6>p%a=or>_$C!n3b5Y>$~eUx
+8e;N<jV{oKvc<E{fq!Z~-61*2^~o0H?ZPyQnC)dz_{vA9FsF4ejUq0J;5sIX)GDMFo|2<7&C8S}qz7MI>7(zA(KukV<o74jclS4&+XTQ$;yj6<;^}%p
+5E#Kt9}I|ZR&I6rOE$Q@|9qIC$jNDbmpRez-dZv?0<L}IK#DUT=reCY1uJMKNn?9|Pj8upRJu!@jN%E5c6|x=O%RzaS70Wi4_9Ih3L)4!66p;<^_wHI
+vC##n%vq#|WO*kSOE~3FDK2K-b(hH$JR|z(jhkBTHHt=2*V7o5?u1=0unUSipmVT40GVu>lw5C`wQx5&d?)XD9^5;Lf~@yLGGmBjwQl4$n{J-~Re7~N
++{&J%vj&8?spGXE6i)ilfy_bzwimM!nSyufbYx&h_8smRTHQ(f75z~h-TTMA#l6YNy}#Z2;oi$51P3yYP2IK`pc1uM%0d1tho5%wGnrZxb?CwBKfe6Z
+!`-m+R!;4L{M3T4V`2Z`r4&S8i|<7X+o?F4IUFK*QY_I|^KXuWfPF#JfE1wxPK6w-)1&E!>E#WddApJisuxOFk;c645k=hAi;Gh1GOg~;y0YDjxeDo;
+aM~!rlSX4%E_*`SR&GtExS8LM<QHr5Wl$YCfu`XqXJF^{Db&xR^}BUOv9CA@P%bADp2E5sDqOj~nFNjYcH6(Y?oQ`aH`;^JT40y?ybR_69Ls3`p0WiZ
+SSZ4ZTDD{E;VrXETJL7p3yYMUyGJ$*3LSxF3Kv4i!>RSrCoFJ`evEa>qrD22*otET>h_B$oRJo7i=+@moU9hpm@dWdPlRw+c1#4W5R#d<Ddsd?>+~jQ
+VxNB@gy^F7H3o=AYoiC7$n<xT*65~JHo0kbsWaN1D2T8G>h$92QA7XVXH9Yv3On3D%r9FW@;)lI>l(8VkL!RkD)T(9Jb#^>2{w{LzCN@##`~sCB%G+1
+9@AB=#drKJY4kt#xQk=hYqaEq2*h%cCd{M4N`@y|m0EI_sG~#9cuGQ-ry?dtqs4f(9F0CMYVyrxI%aZz3}kD7BlBy1WauIvKk4zJBTG0u%(QtSLY)~a
+m6y_u3mAdAG;ODdOmSx==$wbJY^0y+VF&XG=B$a~p^mhQQ2yxYwIb|UxJ%x-@w^jn-jL`J9cNnsRga3M(;{|hY9by+J4^XNt<}F}f0kd=;!>JSrE#zQ
+$n3%taVF1k`m!jLbW-3hEAP%LJ#Yh<Pp>u+QJ)@Kdb9yVOaGqCx=;BUAt_ELx0-WjzNk2h;qG0sfkRd>x_~1yDnN_?DZZHl#0l?pgsz5-b#TF3E}K!D
+51%fTpYg?xZ+*0|50)RpBuyoGK`6b$Fdfi%3^}>8laz|Jt#VX+Z359H%|RqlPfufn&p@bw+2-EdH|IPfECCl!N2}$in!RynSNK`q+>F-~<SoiW-_eC4
+o&kz#j>>T5v`TC<i=FV}i%LLbTi+;4!yj9l*>*BZG)X+M(R_0lH^cO!kD-yjb&?B;i$wInS<I($3zCV>AVYPbiK6a6U+?_m6%@_8hacGTRX5NMcYQB+
+1F!F=kB(u2j?WonSv-S%agn#sFDn6X#Ki1=td{fJlMB}~YZx&4?u9<ZI_tLxKq05_EkGKca0q-JI>$Zg?p*#nC+`zKxmnMcOz9zif)0*^Q%_gEMA_}T
+MidN%ER-a>85B<hDg$Z0!3-UXk)hLOcQf1UXB7DX!y^t(_z5-zDx>t2z-;?cudKdw1#d(DJ~<WL6}BewO=PyxUkzA$wxZE3Dk_kEE7P+ZxRGUh4i)e6
+YwEXX<9<FabTE8v@J*){CODt9Q;?k#WskGLwifiUcmCkC8sq%7uGNwm>=)}Pk-E_TdE7k2ve^O{LaZOdluPgiUK&9?9gVzR@n*idDDq<_uLyQQj)i@4
+{=*NCpMUcbN28o`yZfSPbvrq>Bf5Y;+y!w6^mQ*HGYs46``UJQiIyk2K>yMcGnC=}aX+X5^o#x_TMM8XiLcj_p(BRa&+uHb1^n$n|DlPGV$$cuI7FRj
+liCieq#(#EVh9ZBiux|)Wm9omdGHVGD8Bk3eO8|x$TPzt@VO&7*ayS2=sgHwSD`*#)p^QD>1hOiialO5pQh24Do0usCGdL{D}A&#2YRkptOs$Q((CL#
+tk;CU<EldcwA4hq$+!6X>FveJ&6KB<%e}r~!W(_+^9MdV5w4O;pj~d>uBX*oHv@`?4<3vjJa~Y0f5PE!Zm29Ea*4MHBK7|Ph1Y|T(F-M^k0^2+wn04x
+Q4|oq+WBAqA6k}d`v
 DRYDOCK_END
 }
 

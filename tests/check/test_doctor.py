@@ -32,9 +32,9 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.embedded.wheels import case_clash
 from builder.errors import LockError, UsageError, Where
-from builder.lock.builds import cuda_of
+from builder.lock.builds import cuda_of, kernels_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
-from builder.machine import Machine, detect, macos, nvidia
+from builder.machine import Gpu, Machine, OtherGpu, detect, macos, nvidia
 from builder.machine.fit import numbers
 from builder.profile.model import Profile
 from builder.profile.target import Target
@@ -243,6 +243,39 @@ def test_a_gpu_that_the_profile_does_not_name() -> None:
     )
     assert state(hardware.gpu(target, linux("one-a100")), "A100", "*H100*") == "warn"
     assert state(hardware.gpu(target, linux("eight-h100")), "8 x NVIDIA H100") == "ok"
+
+
+def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
+    profile, locked = shipped("cuda")
+    built = kernels_of(profile.target, locked.packages)
+    b200, a100 = Gpu("NVIDIA B200", None, "10.0"), Gpu("NVIDIA A100", None, "8.0")
+
+    def said(*gpus: Gpu, words: str = "") -> str:
+        return state(hardware.kernels(profile.target, built, replace(linux(), gpus=gpus)), words)
+
+    assert said(b200, words="NVIDIA B200 has compute capability 10.0; wanted: one of 5.0, 6.0") == "fail"
+    assert said(a100) == "ok"
+    assert said(b200, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
+    assert said(Gpu("Old", None), words="is not known") == "skipped"
+    assert state(hardware.kernels(profile.target, None, linux()), "is not known") == "skipped"
+
+
+def test_a_gpu_that_goes_unused_is_a_warning() -> None:
+    profile, _ = shipped("cpu")
+    assert hardware.unused(profile.target, linux()) is None
+    assert state(hardware.unused(profile.target, linux("one-a100")), "NVIDIA A100-SXM4-80GB: goes unused") == "warn"
+    amd = replace(linux(), others=(OtherGpu("rocm", "AMD Instinct MI300X", "gfx942"),))
+    assert state(hardware.unused(profile.target, amd), "AMD Instinct MI300X (gfx942): goes unused") == "warn"
+
+
+def test_a_mac_whose_gpu_may_hold_nearly_all_memory_is_warned() -> None:
+    said = "iogpu.wired_limit_mb: {}\n"
+    for limit, expected in (("0", None), ("16384", "ok"), ("23552", "warn")):
+        outputs = dict.fromkeys(macos.COMMANDS, "") | {macos.SYSCTL: captured("m4.sysctl") + said.format(limit)}
+        machine = replace(mac(), **macos.facts("arm64", outputs))
+        found = hardware.wired(machine)
+        assert (None if found is None else state(found, f"iogpu.wired_limit_mb = {limit}")) == expected
+    assert hardware.wired(linux()) is None
 
 
 def test_command_line_tools_matter_where_something_is_built_from_source() -> None:

@@ -456,7 +456,9 @@ def test_verify_has_a_line_for_every_promise(built: Sandbox) -> None:
         ("ok  ", "packages"),
         ("ok  ", "files"),
         ("ok  ", "machine"),
+        ("ok  ", "accelerator"),
     ]
+    assert "ok   accelerator: no torch, mlx, jax is locked, so nothing was computed on cpu\n" in verified.stdout
 
 
 def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from builder import process
-from builder.machine import Gpu, Machine, detect, fit, linux, macos, nvidia
+from builder.machine import Gpu, Machine, OtherGpu, detect, fit, linux, macos, nvidia, others
 from builder.profile.target import Target
 from tests.conftest import ROOT
 from tests.support import Sandbox
@@ -297,6 +297,37 @@ def test_driver_and_cuda(capture: str, driver: str, cuda: str | None) -> None:
     assert (nvidia.parse_driver(text), nvidia.parse_cuda(text)) == (driver, cuda)
 
 
+@pytest.mark.parametrize(
+    ("capture", "command", "gpu"),
+    [
+        ("mi300x.rocminfo", others.ROCMINFO, OtherGpu("rocm", "AMD Instinct MI300X", "gfx942")),
+        ("strix-halo.rocminfo", others.ROCMINFO, OtherGpu("rocm", "Radeon 8060S Graphics", "gfx1151")),
+        ("arc-a770m.clinfo", others.CLINFO, OtherGpu("xpu", "Intel(R) Arc(TM) A770M Graphics")),
+        ("arc-a770.xpu-smi", others.XPU_SMI, OtherGpu("xpu", "Intel(R) Arc(TM) A770 Graphics")),
+    ],
+)
+def test_gpus_of_other_makers(capture: str, command: tuple[str, ...], gpu: OtherGpu, tmp_path: Path) -> None:
+    assert others.found({command: captured(capture)}, tmp_path) == (gpu,)
+
+
+def test_amds_gpus_are_known_to_the_kernel_too(tmp_path: Path) -> None:
+    put(tmp_path, "sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 96\ngfx_target_version 0\n")
+    put(tmp_path, "sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 1216\ngfx_target_version 90402\n")
+    assert others.found({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
+
+
+@pytest.mark.parametrize(
+    "text", ["", "12.1\n12.1\n", "[N/A]\n", 'Field "compute_cap" is not a valid field to query.\n']
+)
+def test_what_is_no_capability_is_none(text: str) -> None:
+    assert nvidia.with_capabilities((Gpu("Orin (nvgpu)", None),), text) == (Gpu("Orin (nvgpu)", None),)
+
+
+def test_capabilities_come_in_the_order_of_the_gpus() -> None:
+    found = nvidia.with_capabilities((Gpu("NVIDIA GB10", None),), captured("gb10.capabilities"))
+    assert found == (Gpu("NVIDIA GB10", None, "12.1"),)
+
+
 # --- All at once ---------------------------------------------------------------------------------------------------
 
 
@@ -409,7 +440,7 @@ H100 = Machine(
         (linux_target(match={}), True, "for any linux-x86_64"),
         (linux_target(match={"chip": "Intel*"}), True, 'the chip is "Intel*"'),
         (linux_target(match={"chip": "AMD*"}), False, 'for a chip "AMD*"'),
-        (linux_target(match={"gpu": "*H100*"}, cuda="12.8"), True, 'a GPU is "*H100*"'),
+        (linux_target(match={"gpu": "*H100*"}, cuda="12.8"), True, "a GPU is NVIDIA H100"),
         (linux_target(match={"gpu": "*A100*"}), False, 'for an NVIDIA GPU "*A100*"'),
         (linux_target(match={"gpu": "*"}, cuda="13.0"), False, "for CUDA 13.0, and the driver supports 12.4"),
         (linux_target(match={}, glibc="2.39"), False, "for glibc 2.39 or newer, and this is 2.35"),
@@ -451,7 +482,7 @@ def test_a_profile_of_the_project_is_picked_before_one_that_is_built_in(sandbox:
     path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
     told = sandbox.drydock("profile", "detect", env={"PATH": path}).succeeded().stdout
     assert "auto: small (for any linux-x86_64)" in told
-    assert 'not cuda: a GPU is "*", which is built in' in told
+    assert "not cuda12: a GPU is NVIDIA H100 80GB HBM3, which is built in" in told
 
 
 def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, tmp_path: Path) -> None:
@@ -459,5 +490,7 @@ def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, 
         pytest.skip("the built-in profile for GPUs is for x86_64")
     path = nvidia_smi(tmp_path / "bin", printing("eight-h100.gpus", "h100.summary"))
     told = sandbox.drydock("profile", "detect", env={"PATH": path}).succeeded().stdout
-    assert 'auto: cuda (a GPU is "*")' in told
+    assert "auto: cuda12 (a GPU is NVIDIA H100 80GB HBM3)" in told
+    assert "not cuda13: for CUDA 13.0, and the driver supports 12.4" in told
+    assert "not cuda: its trainer needs hivemind_exp/gsm8k/train_single_gpu.py, which is not in this folder" in told
     assert "not cpu: for any linux-x86_64, which is less particular" in told

@@ -383,7 +383,7 @@ def test_an_unknown_or_missing_key_is_named_with_the_nearest(
             "target.platform",
             ["'macos-arm64', 'linux-arm64' or 'linux-x86_64'", '"linux-x86"'],
         ),
-        ('"cpu"', '"gpu"', 5, "target.accelerator", ["'mps', 'cuda' or 'cpu'", '(found "gpu")']),
+        ('"cpu"', '"gpu"', 5, "target.accelerator", ["'mps', 'cuda', 'rocm', 'xpu' or 'cpu'", '(found "gpu")']),
         ('"2.17"', '"3.1"', 6, "target.glibc", ["2\\.", '(found "3.1")']),
         ('"3.11"', '"3"', 8, "python.version", ['(found "3")']),
         ('"3.11"', "3.11", 8, "python.version", ["valid string", "(found 3.11)"]),
@@ -647,6 +647,7 @@ def test_text_survives_loading(env: dict[str, str], command: list[str], descript
 
 BUILT_IN = Catalogue([ROOT / "profiles"])
 BUILDABLE = ["arm64", "cpu", "cpu-swarm", "cuda", "m4", "m4-upstream"]
+STARTERS = ["cpu-arm64", "cuda12", "cuda13", "cuda13-arm64", "mac", "mlx"]
 RL_SWARM = {"colorlog", "datasets", "hf-transfer", "hivemind", "peft", "tensorboard", "trl", "wandb", "web3"}
 OPTIONS = {
     "--identity_path", "--host_maddr", "--initial_peers", "--public_maddr", "--config", "--game", "--modal_org_id",
@@ -662,8 +663,8 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "low-memory", "rl-swarm"]
-    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE])
+    parts = ["accelerate-patched", "base", "low-memory", "rl-swarm", "starter"]
+    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *STARTERS])
     for name in parts:
         assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message
 
@@ -745,3 +746,8 @@ def test_rl_swarm_has_its_packages_its_trainer_and_the_options_of_its_launcher(n
 
 def test_cpu_has_a_trainer_of_its_own() -> None:
     assert BUILT_IN.profile("cpu").trainer.file == "trainers/tiny_lm.py"
+
+
+def test_mlx_on_a_mac_is_guarded() -> None:
+    assert BUILT_IN.profile("mlx").memory_guard is not None
+    assert BUILT_IN.profile("mac").memory_guard is None

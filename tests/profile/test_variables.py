@@ -563,3 +563,17 @@ def test_the_names_are_in_what_reads_them_and_folklore_in_nothing(swarm_env: Pat
     # Rust puts its texts together without a space; the test of tokenizers sets this one.
     elsewhere = {"RAYON_NUM_THREADS", *(name for name in KNOWN if KNOWN[name].on or KNOWN[name].reader == "Python")}
     assert set(KNOWN) - elsewhere - words == set()
+
+
+@pytest.mark.slow
+def test_mlx_has_its_variables_and_none_of_the_folklore(tmp_path: Path) -> None:
+    """By the text of its library for Linux; those of Metal are in that for macOS alone."""
+    from uv import find_uv_bin
+
+    target = tmp_path / "mlx"
+    subprocess.run([find_uv_bin(), "pip", "install", "-q", "--target", str(target), "mlx[cpu]==0.32.4"], check=True)
+    text = b"".join(path.read_bytes() for path in target.rglob("*.so"))
+    for name, variable in KNOWN.items():
+        if variable.reader == "MLX" and not variable.on and "TF32" not in name and "PER_BUFFER" not in name:
+            assert name.encode() in text
+    assert not [name for name in FOLKLORE if name.encode() in text]

@@ -202,6 +202,37 @@ def test_a_source_that_cannot_be_built_leaves_the_lock_as_it_was(desk: Sandbox) 
     assert (desk.work / "profiles/small.lock.toml").read_bytes() == before
 
 
+def test_the_project_itself_is_built_into_the_key(desk: Sandbox) -> None:
+    source(desk.work)
+    path = require(desk, "anchor")
+    path.write_text(path.read_text() + '[project]\npath = "."\nmode = "wheel"\n')
+    desk.drydock("lock", "small").succeeded()
+    assert locked(desk)["required-by"] == ["profile"]
+    desk.drydock("render", "small").succeeded()  # what Drydock writes is not of the project's content
+    first = desk.drydock("build", "small").succeeded().stdout
+    assert imported(desk, first) == "1\n"
+    assert (Path(first.strip()) / "lib/python3.11/site-packages/rope/__init__.py").is_file()
+    source(desk.work, text="x = 2\n")
+    desk.drydock("build", "small").failed(1, "which rope is made of, has changed", "drydock lock small")
+    desk.drydock("lock", "small").succeeded()
+    second = desk.drydock("build", "small").succeeded().stdout
+    assert second != first
+    assert imported(desk, second) == "2\n"
+    (desk.work / "pyproject.toml").unlink()
+    desk.drydock("lock", "small").failed(1, "no name to build a wheel by", "profiles/small.toml")
+
+
+def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    (desk.work / "requirements.txt").write_text(f"git+file://{place}@v1.0#egg=rope\n")
+    path = require(desk)
+    path.write_text(path.read_text().replace("[trainer]", 'requires-from = { file = "requirements.txt" }\n[trainer]'))
+    desk.drydock("lock", "small").succeeded()
+    assert locked(desk)["origin"]["commit"]
+    (desk.work / "requirements.txt").write_text("rope @ ./elsewhere\n")
+    desk.drydock("lock", "small").failed(1, "rope @ ./elsewhere: a place", "requirements.txt:1")
+
+
 @pytest.mark.parametrize(
     ("requirement", "words"),
     [

@@ -41,8 +41,9 @@ def run(shell: str, script: Path, *arguments: str, home: Path, cwd: Path) -> sub
 def test_every_profile_that_can_be_built_has_its_files() -> None:
     catalogue = Catalogue([ROOT / "profiles"])
     buildable = {name for name in catalogue.names() if catalogue.target(name) is not None}
-    assert {path.name for path in GENERATED.iterdir()} == buildable
-    assert buildable >= {"m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm"}
+    committed = {name for name in buildable if catalogue.profile(name).generated.committed}
+    assert {path.name for path in GENERATED.iterdir()} == committed
+    assert committed >= {"m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm"}
     assert sorted(path.name for path in (GENERATED / "m4").iterdir()) == [
         "fix_mac_accelerate.py",
         "fix_mac_dependencies.sh",
@@ -110,9 +111,9 @@ def test_a_script_is_small_beside_its_lock() -> None:
     carried = re.findall(r"^  cat >\"\$1\"/.*?<<'(\w+)'.*?\n(.*?)^\1\n", script, re.DOTALL | re.MULTILINE)
     table = re.findall(r"^#   (?:\S+ \d\S*  )+\S+ \d\S*\n", script, re.MULTILINE)
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
-    assert own <= 86_500  # wanted are 54,810
+    assert own <= 88_000  # wanted are 54,810
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 842_000  # wanted were 884,089, half of what it was
+    assert total <= 860_000  # wanted were 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:

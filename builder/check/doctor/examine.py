@@ -15,6 +15,7 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
 from builder.files import read_regular
+from builder.lock.builds import kernels_of
 from builder.lock.model import Lock
 from builder.machine import Machine
 from builder.names import stem
@@ -130,7 +131,10 @@ def _machine(
     yield hardware.gpu(profile.target, machine)
     yield hardware.system(profile, wheels.system_need(packages), machine)
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
+    yield hardware.kernels(profile.target, kernels_of(profile.target, packages), machine)
+    yield hardware.unused(profile.target, machine)
     yield hardware.compiler(packages, told.tools, machine)
+    yield hardware.wired(machine)
     yield hardware.memory(profile, packages, machine)
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)

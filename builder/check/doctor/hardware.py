@@ -12,6 +12,7 @@ from builder.lock.model import Artefact
 from builder.machine import Machine
 from builder.machine.fit import numbers
 from builder.machine.model import counted
+from builder.profile.architectures import Kernels
 from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
@@ -24,6 +25,8 @@ _IMPORTS = 324 * 2**20
 _IMPORTED = {"torch", "transformers", "accelerate"}
 # gensyn-ai/rl-swarm issues 59 and 369: Macs of 16 GB whose trainer, without PyTorch's limit, took all memory.
 _SMALL_MAC = 16 * 2**30
+# What macOS itself leaves at the least where it decides: a quarter of 16 GB (Metal, recommendedMaxWorkingSetSize).
+_LEFT = 4 * 2**30
 
 
 def is_here(target: Target, machine: Machine) -> bool:
@@ -152,6 +155,37 @@ def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | Non
     return Diagnosis("CUDA", "ok", found, wanted)
 
 
+def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosis | None:
+    """Whether the locked torch has kernels for the GPUs here; None where the profile is for no CUDA."""
+    if target.accelerator != "cuda":
+        return None
+    known = [gpu for gpu in machine.gpus or () if gpu.capability is not None]
+    if built is None or not known:
+        what = "which GPUs the locked torch has kernels for" if built is None else "the compute capability of a GPU"
+        return Diagnosis("kernels", "skipped", f"{what} is not known; drydock verify tries one")
+    good = [gpu for gpu in known if built.run_on(gpu.capability or "")]
+    found = ", ".join(counted(f"{gpu.name} has compute capability {gpu.capability}" for gpu in known))
+    wanted = f"one of {built.words}, by {built.build}"
+    if len(good) == len(known):
+        return Diagnosis("kernels", "ok", found, wanted)
+    if good:
+        mend = f"CUDA_VISIBLE_DEVICES={','.join(str(known.index(gpu)) for gpu in good)} leaves the others alone"
+        return Diagnosis("kernels", "warn", found, wanted, mend)
+    mend = "`drydock profile detect` shows the profile for this GPU; or require another torch, for another CUDA"
+    return Diagnosis("kernels", "fail", found, wanted, mend)
+
+
+def unused(target: Target, machine: Machine) -> Diagnosis | None:
+    """A GPU beside a profile that computes on the processor; None where there is none."""
+    if target.accelerator != "cpu":
+        return None
+    found = counted([gpu.name for gpu in machine.gpus or ()] + [str(gpu) for gpu in machine.others])
+    if not found:
+        return None
+    mend = "`drydock profile detect` says which profile uses it, or why none does"
+    return Diagnosis("GPU", "warn", f"{', '.join(found)}: goes unused, the profile computes on the processor", "", mend)
+
+
 def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) -> Diagnosis | None:
     """On a Mac, the command line tools, where something locked is built from source; None where they do not matter.
 
@@ -198,6 +232,19 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
         mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, mend)
     return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
+
+
+def wired(machine: Machine) -> Diagnosis | None:
+    """On a Mac, how much its GPU may hold, where somebody has set that; None where macOS decides, and elsewhere."""
+    if machine.wired_limit is None or machine.memory is None:
+        return None
+    left = machine.memory - machine.wired_limit
+    found = f"iogpu.wired_limit_mb = {machine.wired_limit >> 20}, of {gib(machine.memory)}"
+    if left >= _LEFT:
+        return Diagnosis("GPU memory", "ok", found)
+    mend = f"sudo sysctl iogpu.wired_limit_mb={max(0, machine.memory - _LEFT) >> 20}; 0 leaves it to macOS"
+    wanted = f"{gib(_LEFT)} left for macOS, which else panics or freezes (ml-explore/mlx issue 3186)"
+    return Diagnosis("GPU memory", "warn", found, wanted, mend)
 
 
 def _detected(profile: Profile) -> list[Detect]:

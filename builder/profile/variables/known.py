@@ -100,6 +100,8 @@ _allocator = partial(
     source='PyTorch documentation, "MPS Environment Variables"; pytorch aten/src/ATen/mps/MPSAllocator.mm',
     when="first use of MPS",
 )
+# Each is in libmlx of mlx 0.32.4 for macOS.
+_mlx = partial(Variable, reader="MLX", source="mlx mlx/utils.h, mlx/utils.cpp (env::get_var, atoi)", when="first use")
 _profiler = partial(_mps, source="pytorch aten/src/ATen/mps/MPSProfiler.mm", when="first use of MPS")
 # GNU's libgomp is in torch's wheels for Linux, LLVM's libomp in those for macOS.
 _openmp = partial(
@@ -196,6 +198,14 @@ _TABLE = (
         source="pytorch aten/src/ATen/native/mps/operations/LinearAlgebra.mm",
         when="first matmul",
     ),
+    # MLX
+    _mlx("MLX_DISABLE_COMPILE", PRESENT, source="mlx mlx/compile.cpp", when="import mlx.core"),
+    _mlx("MLX_BFS_MAX_WIDTH", STRTOL, "20", low=1),
+    _mlx("MLX_ENABLE_TF32", STRTOL, "1"),
+    _mlx("MLX_MAX_OPS_PER_BUFFER", STRTOL, low=1),
+    _mlx("MLX_MAX_MB_PER_BUFFER", STRTOL, low=1),
+    _mlx("MLX_METAL_FAST_SYNCH", STRTOL, "0", on=_MAC),
+    _mlx("MLX_RESIDENCY_SET_MAX_PCT", STRTOL, "5", low=0, high=100, on=_MAC),
     # Threads
     _openmp("OMP_NUM_THREADS", THREADS, reader="OpenMP, PyTorch", source=_THREADING, low=1),
     Variable(
@@ -428,6 +438,10 @@ KNOWN: Mapping[str, Variable] = {variable.name: variable for variable in _TABLE}
 """What is read, by name."""
 
 _CAP = "PYTORCH_MPS_HIGH_WATERMARK_RATIO and PYTORCH_MPS_LOW_WATERMARK_RATIO limit the memory"
+_MLX = (
+    "the program sets it: mx.set_memory_limit, mx.set_cache_limit, mx.set_wired_limit; macOS has a limit of its own, "
+    "sysctl iogpu.wired_limit_mb"
+)
 _DEVICE = "the program chooses the device; PYTORCH_ENABLE_MPS_FALLBACK lets missing operators run on the CPU"
 
 FOLKLORE: Mapping[str, str] = {
@@ -436,6 +450,9 @@ FOLKLORE: Mapping[str, str] = {
     "PYTORCH_MPS_MEMORY_LIMIT": _CAP,
     "MPS_DEVICE_MEMORY_LIMIT": _CAP,
     "MPS_MEMORY_LIMIT": _CAP,
+    "MLX_MEMORY_LIMIT": _MLX,
+    "MLX_CACHE_LIMIT": _MLX,
+    "MLX_WIRED_LIMIT": _MLX,
     "PYTORCH_ENABLE_MPS": _DEVICE,
     "PYTORCH_MPS_ENABLED": _DEVICE,
     "PYTORCH_USE_MPS": _DEVICE,
@@ -445,4 +462,5 @@ FOLKLORE: Mapping[str, str] = {
     "TORCH_NUM_THREADS": "it is called OMP_NUM_THREADS",
 }
 """Copied from recipe to recipe, and read by nothing: none is in any file of the wheels of torch 2.5.1 for macOS and
-torch 2.13.0 for Linux, transformers 4.52.4, accelerate 1.1.1, tokenizers 0.21.2. With what to do instead."""
+torch 2.13.0 for Linux, mlx 0.32.4 for both, transformers 4.52.4, accelerate 1.1.1, tokenizers 0.21.2. With what to do
+instead."""

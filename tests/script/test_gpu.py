@@ -1,0 +1,108 @@
+"""What a script says of a driver and of GPUs that its wheels do not run on, before it downloads them."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from pathlib import Path
+
+import pytest
+
+from builder.project.catalogue import Catalogue
+from tests.conftest import ROOT
+from tests.support import SHELLS
+from tests.support.scripts import Desk
+
+NEEDED = "hivemind_exp/gsm8k/train_single_gpu.py"
+
+
+def nvidia_smi(folder: Path, cuda: str, *capabilities: str) -> None:
+    """An nvidia-smi with the head of a real one, for a driver that supports that CUDA."""
+    head = (ROOT / "tests/captured/h100.summary").read_text().replace("12.4", cuda)
+    (folder / "summary").write_text(head)
+    (folder / "capabilities").write_text("".join(f"{one}\n" for one in capabilities))
+    put(folder, f'case $* in *compute_cap*) cat "{folder}/capabilities" ;; *) cat "{folder}/summary" ;; esac')
+
+
+def put(folder: Path, code: str) -> None:
+    (folder / "nvidia-smi").write_text(f"#!/bin/sh\n{code}\n")
+    (folder / "nvidia-smi").chmod(0o755)
+
+
+@pytest.fixture
+def desk(tmp_path: Path) -> Desk:
+    """The script of cuda in a checkout, its environment built, and a folder on the PATH for an nvidia-smi."""
+    (tmp_path / NEEDED).parent.mkdir(parents=True)
+    (tmp_path / NEEDED).touch()
+    script = ROOT / "generated/cuda/run_rl_swarm_cuda.sh"
+    plan = Catalogue([ROOT / "profiles"]).plan("cuda")
+    return Desk(tmp_path, script.read_text(), script.name, plan.store_name).built()
+
+
+def start(desk: Desk, shell: str = "dash", **env: str) -> tuple[int, str]:
+    done = desk.run(shell, PATH=f"{desk.folder / 'smi'}:/usr/bin:/bin", **env)
+    return done.returncode, done.stderr.decode()
+
+
+@pytest.fixture
+def smi(desk: Desk) -> Path:
+    (desk.folder / "smi").mkdir()
+    return desk.folder / "smi"
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_gpu_that_the_wheels_have_kernels_for_trains(desk: Desk, smi: Path, shell: str) -> None:
+    nvidia_smi(smi, "12.4", "8.6")
+    assert start(desk, shell)[0] == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, shell: str) -> None:
+    nvidia_smi(smi, "12.8", "12.0")
+    code, said = start(desk, shell)
+    assert code == 1
+    assert "error: torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0" in said
+    assert "and this GPU has 12.0" in said
+    assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
+
+
+def test_one_of_two_unlike_gpus_is_enough(desk: Desk, smi: Path) -> None:
+    nvidia_smi(smi, "12.8", "12.0", "8.6")
+    assert start(desk)[0] == 0
+
+
+def test_a_driver_that_is_too_old_is_refused(desk: Desk, smi: Path) -> None:
+    nvidia_smi(smi, "11.4", "8.0")
+    code, said = start(desk)
+    assert (code, "error: cuda is for CUDA 12.4, and the driver supports 11.4" in said) == (1, True), said
+
+
+def test_an_old_driver_that_does_not_know_the_question_is_not_refused_for_it(desk: Desk, smi: Path) -> None:
+    nvidia_smi(smi, "12.4", 'Field "compute_cap" is not a valid field to query.')
+    assert start(desk)[0] == 0
+
+
+@pytest.mark.parametrize(
+    "code", ["exit 9", "echo 'Failed to initialize NVML: Driver/library version mismatch'; exit 18"]
+)
+def test_a_driver_that_fails_is_said(desk: Desk, smi: Path, code: str) -> None:
+    put(smi, code)
+    assert start(desk) == (1, start(desk)[1])
+    assert "error: nvidia-smi fails, or does not answer" in start(desk)[1]
+
+
+@pytest.mark.slow
+def test_a_driver_that_hangs_is_given_ten_seconds(desk: Desk, smi: Path) -> None:
+    put(smi, "exec sleep 60")
+    began = time.monotonic()
+    code, said = start(desk)
+    assert (code, "does not answer" in said) == (1, True), said
+    assert time.monotonic() - began < 30
+
+
+def test_without_a_driver_nothing_is_downloaded_for_a_run(desk: Desk) -> None:
+    shutil.rmtree(desk.folder / "home", ignore_errors=True)
+    code, said = start(desk)
+    assert code == 1
+    assert "error: cuda needs a GPU of NVIDIA, and there is no nvidia-smi here" in said
+    assert "building" not in said
