@@ -19,6 +19,7 @@ from builder.profile.places import place_of
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.10", "3.9")
 _MOST = 5000
 _LONGEST = 2000
+_NAMED = re.compile(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -89,6 +90,8 @@ class Imported:
             parsed = placed
         if parsed is None:
             why = "a place that a profile elsewhere cannot name"
+            if "://" in text and not name_in(text):
+                why = "a place without the name of its package: write NAME @ PLACE"
             self.leave(text, why, where, package=name_in(text))
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
@@ -152,9 +155,11 @@ def _placed(text: str) -> Requirement | None:
 
     >>> str(_placed("git+https://host/anchor.git@v1#egg=anchor"))
     'anchor @ git+https://host/anchor.git@v1'
+    >>> str(_placed("anchor@git+https://host/anchor@v1"))
+    'anchor @ git+https://host/anchor@v1'
     """
     plain, _, marker = text.partition(" ;")
-    if " @ " not in plain and (name := name_in(plain)):
+    if not _NAMED.match(plain) and (name := name_in(plain)):
         plain = f"{name} @ {re.sub('[#&]egg=[^&]*', '', plain.strip())}"
     try:
         parsed = Requirement(f"{plain} ;{marker}" if marker else plain)
@@ -170,9 +175,7 @@ def name_in(place: str) -> str:
     >>> name_in("Anchor[x] @ https://host/a.whl"), name_in("git+https://host/x.git#egg=anchor"), name_in("./lib")
     ('anchor', 'anchor', '')
     """
-    found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@", place) or re.search(
-        r"[#&]egg=([A-Za-z0-9._-]+)", place
-    )
+    found = _NAMED.match(place) or re.search(r"[#&]egg=([A-Za-z0-9._-]+)", place)
     return str(canonicalize_name(found[1])) if found else ""
 
 
