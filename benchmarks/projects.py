@@ -1,6 +1,6 @@
 """`just bench-projects FOLDER`: import and lock each project there, beside `uv pip compile` of the same file.
 
-python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--warm] [--json FILE]
+python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--warm] [--longest S] [--json FILE]
 
 FOLDER has checkouts, or files that say what is required. Nothing in it is changed. Nothing of a project is run by
 Drydock; uv builds what has no wheel, as it always does, which runs code of packages. Both ask the indexes of UV_*: what
@@ -13,6 +13,7 @@ import argparse
 import json
 import os
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -20,6 +21,7 @@ import time
 import tomllib
 from collections.abc import Iterator
 from dataclasses import asdict, dataclass
+from functools import cache
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -40,12 +42,24 @@ _UV_PLATFORMS = {
 }
 _MACOS = "14.0"  # as drydock import has it
 _COMPILED = ("pyproject.toml", ".txt", ".in")
-_LONGEST = 600  # seconds
+_LOCKED = {(True, False): "yes", (True, True): "with builds", (False, False): "NO"}
+
+
+@dataclass(frozen=True)
+class Done:
+    """How a command ended."""
+
+    returncode: int
+    stdout: str
+    stderr: str
 
 
 @dataclass
 class Row:
-    """What became of a file; times in seconds, sizes in bytes. `same` says how the set differs from uv's."""
+    """What became of a file; times in seconds, sizes in bytes. `same` says how the set differs from uv's.
+
+    `built`: only with `--allow-builds`.
+    """
 
     file: str
     imported: bool = False
@@ -55,6 +69,7 @@ class Row:
     size: int = 0
     seconds: float = 0.0
     uv_seconds: float | None = None
+    built: bool = False
     same: str = ""
     reason: str = ""
 
@@ -66,6 +81,7 @@ def main() -> None:
     parser.add_argument("--accelerator", choices=["mps", "cuda", "cpu"])
     parser.add_argument("--only", default="", help="files whose path has this")
     parser.add_argument("--warm", action="store_true", help="lock twice, and take the second time")
+    parser.add_argument("--longest", type=int, default=300, help="seconds for one lock")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     chosen = parser.parse_args()
     rows = []
@@ -112,24 +128,28 @@ def _is_project(file: Path) -> bool:
 
 
 def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -> Row:
-    row = Row(f"{source.parent.name}/{source.name}")
+    row = Row(str(source.relative_to(chosen.folder.absolute())))
     profiles = work / "profiles"
     profiles.mkdir(exist_ok=True)
     env = {name: value for name, value in os.environ.items() if not name.startswith("PIP_")}
     env |= {"DRYDOCK_PROFILES": str(profiles), "PIP_CONFIG_FILE": os.devnull, "MACOSX_DEPLOYMENT_TARGET": _MACOS}
     target = ["--platform", chosen.platform, *(["--accelerator", chosen.accelerator] if chosen.accelerator else [])]
     made = profiles / f"{name}.toml"
-    done, _ = _run([*drydock(), "import", source.name, *target, "-o", str(made)], source.parent, env)
+    done, _ = _run([*drydock(), "import", source.name, *target, "-o", str(made)], source.parent, env, chosen.longest)
     row.losses = done.stderr.count("not carried over: ")
     row.imported = done.returncode == 0
     if not row.imported:
         row.reason = _error(done.stderr)
         return row
     lock = made.with_suffix(".lock.toml")
-    done, row.seconds = _run([*drydock(), "lock", name], work, env)
+    command = [*drydock(), "lock", name]
+    done, row.seconds = _run(command, work, env, chosen.longest)
+    if done.returncode != 0 and _can_allow_builds():  # what uv does unasked
+        again, row.seconds = _run([*command, "--allow-builds"], work, env, chosen.longest)
+        row.built, done = again.returncode == 0, again
     if done.returncode == 0 and chosen.warm:
         lock.unlink()
-        done, row.seconds = _run([*drydock(), "lock", name], work, env)
+        done, row.seconds = _run(command, work, env, chosen.longest)
     row.locked = done.returncode == 0
     data = tomllib.loads(made.read_text())
     theirs, row.uv_seconds, why = _compiled(source, data, chosen, env)
@@ -142,6 +162,11 @@ def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -
     ours = {package.name: package.version for package in found.packages}
     row.same = why if theirs is None else _difference(ours, theirs)
     return row
+
+
+@cache
+def _can_allow_builds() -> bool:
+    return "--allow-builds" in subprocess.run([*drydock(), "lock", "--help"], capture_output=True, text=True).stdout
 
 
 def _compiled(
@@ -158,9 +183,9 @@ def _compiled(
         file.write("\n".join(requires))
         file.flush()
         path = source.name if source.name.endswith(_COMPILED) else file.name
-        done, seconds = _run([*command, path], source.parent, env)
+        done, seconds = _run([*command, path], source.parent, env, chosen.longest)
         if done.returncode != 0 and path == source.name:  # a place out of reach, an index of the file's own
-            done, seconds = _run([*command, file.name], source.parent, env)
+            done, seconds = _run([*command, file.name], source.parent, env, chosen.longest)
     if done.returncode != 0:
         return None, None, f"uv: {_error(done.stderr)}"
     lines = [line.split(";")[0].strip() for line in done.stdout.splitlines()]
@@ -180,15 +205,17 @@ def _difference(ours: dict[str, str], theirs: dict[str, str]) -> str:
     return f"{shown}{f' and {len(names) - 8} more' if names[8:] else ''}" or "same"
 
 
-def _run(command: list[str], folder: Path, env: dict[str, str]) -> tuple[subprocess.CompletedProcess[str], float]:
+def _run(command: list[str], folder: Path, env: dict[str, str], longest: int) -> tuple[Done, float]:
+    """What a command wrote, and its seconds; it ends with all that it started after `longest`."""
     begun = time.monotonic()
-    try:
-        done = subprocess.run(
-            command, cwd=folder, env=env, capture_output=True, text=True, timeout=_LONGEST, check=False
-        )
-    except subprocess.TimeoutExpired:
-        done = subprocess.CompletedProcess(command, 124, "", f"error: more than {_LONGEST} s")
-    return done, time.monotonic() - begun
+    kind = {"stdout": subprocess.PIPE, "stderr": subprocess.PIPE, "start_new_session": True, "text": True}
+    with subprocess.Popen(command, cwd=folder, env=env, **kind) as process:  # type: ignore[call-overload]
+        try:
+            out, error = process.communicate(timeout=longest)
+        except subprocess.TimeoutExpired:
+            os.killpg(process.pid, signal.SIGKILL)
+            out, error = "", f"error: more than {longest} s"
+    return Done(process.returncode, out, error), time.monotonic() - begun
 
 
 def _error(text: str) -> str:
@@ -200,7 +227,7 @@ def _error(text: str) -> str:
 def _line(row: Row) -> str:
     ratio = f"{row.seconds / row.uv_seconds:.1f}" if row.locked and row.uv_seconds else ""
     uv = f"{row.uv_seconds:.1f}" if row.uv_seconds else ""
-    cells = [row.file, "yes" if row.imported else "NO", row.losses, "yes" if row.locked else "NO", row.packages or ""]
+    cells = [row.file, "yes" if row.imported else "NO", row.losses, _LOCKED[row.locked, row.built], row.packages or ""]
     cells += [f"{row.size / 1e6:,.0f}" if row.size else "", f"{row.seconds:.1f}" if row.seconds else "", uv, ratio]
     return "| " + " | ".join(map(str, [*cells, row.same + (f" ({row.reason})" if row.reason else "")])) + " |"
 

@@ -18,8 +18,9 @@ from builder.author.importing import Options
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import read, text_of
 from builder.author.importing.target import Chosen, with_cuda_of
-from builder.author.importing.workflow import named, notes, set_trainer
-from builder.author.importing.write import profile_text
+from builder.author.importing.trainer import Trainer, find
+from builder.author.importing.workflow import named, notes, use
+from builder.author.importing.write import profile_text, trainer_tables
 from builder.author.kinds import extra_for, here, match_for, sensible, target_for
 from builder.errors import LockError, UsageError, Where
 from builder.files import display, write_atomically, write_new
@@ -76,8 +77,12 @@ def start_project(
     own = own_code(source, path, imported)
     if own.code is not None and not imported.command:
         imported.command = command_of(own.code, Path.cwd())
-    trainer = set_trainer(imported, source or Path(PYPROJECT), chosen[kinds[0]])
-    begun = _Begun(name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path)
+    trainers = {} if imported.command else {kind: find(Path.cwd(), chosen[kind].target.accelerator) for kind in kinds}
+    if trainers:
+        use(trainers[kinds[0]], imported)
+    begun = _Begun(
+        name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path, trainers
+    )
     texts = begun.texts()
     folders = {one: Path("generated") / one for one in begun.built()}
     locks = [path.with_name(f"{one}.lock.toml") for one in folders]
@@ -102,7 +107,9 @@ def start_project(
             made += _add_attributes()
             # The last step: what it changes of the user's is never to be undone.
             added, hook = _add_hook()
-    said = begun.notes() + [note for note in (own.note, trainer) if note]
+    said = begun.notes() + [
+        note for note in dict.fromkeys([own.note, *(one.note for one in trainers.values())]) if note
+    ]
     # What a file says that a lock cannot have, the lock has said.
     left_out = [one for one in imported.left_out if not begun.refers or (not one.expected and not lock)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
@@ -119,7 +126,8 @@ def _check_free(paths: Iterable[Path]) -> None:
 class _Begun:
     """What is known of a project before anything is written.
 
-    `extras` has the extra for each kind of machine, None where there is none, `code` the path of its own code.
+    `extras` has the extra for each kind of machine, None where there is none, `code` the path of its own code, and
+    `trainers` what was found for each kind, where the project does not say it.
     """
 
     name: str
@@ -129,6 +137,7 @@ class _Begun:
     chosen: Mapping[str, Chosen]
     extras: Mapping[str, str | None]
     code: str | None
+    trainers: Mapping[str, Trainer]
 
     @cached_property
     def refers(self) -> bool:
@@ -143,6 +152,11 @@ class _Begun:
         chosen = next(iter(self.chosen.values()))
         every = [self.imported, *(read(self.source, chosen, Options(extras=[extra])) for extra in extras)]
         return not any(one.package is not None for found in every for one in found.left_out)
+
+    @property
+    def differ(self) -> bool:
+        """Whether kinds of machines have trainers of their own."""
+        return len({str((one.command, one.options, one.commands)) for one in self.trainers.values()}) > 1
 
     def built(self) -> list[str]:
         """The names of the profiles with a target, in the order of the kinds."""
@@ -163,6 +177,7 @@ class _Begun:
             extends=() if self.source is not None else ("base",),
             project=self.code,
             requires_from=self._entry(None if several else self.extras[kind]) if self.refers else None,
+            with_trainer=not self.differ,
         )
         return {
             self.name: whole,
@@ -179,8 +194,14 @@ class _Begun:
             "extends": [self.name],
             "target": {**self.chosen[kind].table, "match": match_for(kind)},
             **({"packages": {"requires-from": self._entry(extra)}} if extra is not None else {}),
+            **(trainer_tables(f"{self.name}-{kind}", self._own_trainer(kind)) if self.differ else {}),
         }
         return tomli_w.dumps(data)
+
+    def _own_trainer(self, kind: str) -> Imported:
+        trainer = Imported()
+        use(self.trainers[kind], trainer)
+        return trainer
 
     def notes(self) -> list[str]:
         """What to look at in the profiles."""

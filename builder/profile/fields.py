@@ -200,6 +200,12 @@ def _pattern(value: str) -> str:
     return value
 
 
+def _within(value: str) -> str:
+    if ".." in value.split("/"):
+        raise ValueError('".." leads out of the working directory')
+    return value
+
+
 def _with_group(value: str) -> str:
     if not re.compile(value).groups:
         raise ValueError("no group for the number of the step; write for instance step ([0-9]+)")
@@ -230,6 +236,7 @@ ONE_OR_MORE = _OneOrMore()
 ExtraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_PATH)]
 FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
+CheckpointPattern = Annotated[FilePattern, AfterValidator(_within)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
 Day = Annotated[

@@ -6,7 +6,17 @@ from typing import Annotated
 
 from pydantic import Field
 
-from builder.profile.fields import COUNT, Model, Name, Pattern, Seconds, Share
+from builder.profile.fields import (
+    COUNT,
+    CheckpointPattern,
+    Model,
+    Name,
+    Pattern,
+    RelativePath,
+    Seconds,
+    Share,
+    Text,
+)
 
 
 class RestartCase(Model):
@@ -40,6 +50,19 @@ class MemoryGuard(Model):
     """When swap has grown by this."""
 
 
+class Resume(Model):
+    """How a trainer goes on from where it was: at each start it gets `flag` and its newest whole checkpoint."""
+
+    flag: Text = Field(pattern=r"^--?[A-Za-z0-9][A-Za-z0-9_-]*$")
+    """The argument before the checkpoint's path, for instance "--resume_from_checkpoint"."""
+    newest: CheckpointPattern
+    """Where checkpoints are, relative to the working directory, for instance "out/checkpoint-*"; the newest has the
+    greatest last number in its name."""
+    has: list[RelativePath] = []
+    """What a whole one has, beside files that are not cut off: for transformers ["trainer_state.json"], which it writes
+    last."""
+
+
 class Supervise(Model):
     """How `drydock run NAME --supervise` looks after the trainer; times in seconds.
 
@@ -66,6 +89,8 @@ class Supervise(Model):
     """How often what it uses is written down."""
     memory_guard: MemoryGuard | None = Field(default=None, alias="memory-guard")
     """There where it is given, where a setting acknowledges mps-unlimited-memory, and where MLX trains on a Mac."""
+    resume: Resume | None = None
+    """Where its checkpoints are, so that a start goes on from the newest; one that is half-written is passed over."""
     log_size: Annotated[float, Field(gt=0, le=10**5, strict=True)] = Field(default=10.0, alias="log-size")
     """MB of one log file."""
     log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)

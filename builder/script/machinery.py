@@ -108,15 +108,19 @@ def without_comments(source: str) -> str:
     'def f():\\n    return "# no comment"\\n'
     """
     lines = source.splitlines()
+    texts: set[int] = set()
+    for token in tokenize.generate_tokens(io.StringIO(source).readline):
+        if token.type == tokenize.COMMENT:
+            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
+        texts.update(range(token.start[0] - 1, token.end[0] - 1))  # whose line goes on in the next: as it is
     for node, body in _bodies(ast.parse(source)):
         for one in filter(_is_text, body):
             first, last = one.lineno - 1, one.end_lineno or one.lineno
             alone = len(body) == 1 and not isinstance(node, ast.Module)
             lines[first:last] = [f"{' ' * one.col_offset}pass" if alone else "", *[""] * (last - first - 1)]
-    for token in tokenize.generate_tokens(io.StringIO(source).readline):
-        if token.type == tokenize.COMMENT and lines[token.start[0] - 1]:
-            lines[token.start[0] - 1] = lines[token.start[0] - 1][: token.start[1]]
-    return "".join(f"{line.rstrip()}\n" for line in lines if line.strip())
+            texts.difference_update(range(first, last))
+    kept = (line if row in texts else line.rstrip() for row, line in enumerate(lines) if line.strip() or row in texts)
+    return "".join(f"{line}\n" for line in kept)
 
 
 def compact(source: str) -> str:
@@ -150,16 +154,16 @@ def _without_types(source: str) -> str:
 
 
 def _without_unused_imports(source: str) -> str:
-    lines = source.splitlines()
+    lines: list[str | None] = list(source.splitlines())
     cuts: list[int] = []
     for node in ast.parse(source).body:
         if isinstance(node, ast.ImportFrom) and node.module != "__future__":
             kept = [one.name for one in node.names if len(re.findall(rf"\b{one.name}\b", source)) > 1]
             if any(one.asname for one in node.names) or len(kept) == len(node.names):
                 continue
-            lines[node.lineno - 1] = f"from {node.module} import {', '.join(kept)}" if kept else ""
+            lines[node.lineno - 1] = f"from {node.module} import {', '.join(kept)}" if kept else None
             cuts += range(node.lineno, node.end_lineno or 0)
-    return "".join(f"{line}\n" for number, line in enumerate(lines) if number not in cuts and line)
+    return "".join(f"{line}\n" for number, line in enumerate(lines) if number not in cuts and line is not None)
 
 
 def _with_small_indents(source: str) -> str:

@@ -6,6 +6,8 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from builder.author.importing.conda import read_environment
 from builder.author.importing.dockerfile import read_dockerfile
@@ -14,14 +16,18 @@ from builder.author.importing.losses import short
 from builder.author.importing.pixi import read_pixi
 from builder.author.importing.readers import Options, python_of, read
 from builder.author.importing.target import choose
+from builder.author.importing.variables import settle
+from builder.author.importing.write import profile_text
 from builder.errors import ProfileError, Where
 from builder.machine import Machine
+from builder.profile.source import Source
 from builder.project.requirements.model import Imported, LeftOut
 from builder.project.requirements.pip import Read, read_requirements
 from builder.project.requirements.pyproject import Wanted, read_pyproject
 from builder.project.requirements.setuptools import read_setup_cfg, read_setup_py
 from builder.project.requirements.tomlfile import Places
 from tests.support import Sandbox
+from tests.support.profiles import load
 
 CHOSEN = choose(Machine(system="Linux", machine="x86_64", glibc="2.36"), None, None)
 CPU = CHOSEN.target
@@ -76,7 +82,7 @@ def test_a_place_is_where_the_parser_saw_it() -> None:
     found = read_pyproject("pyproject.toml", PLACED, Wanted(["gpu"], target=CPU))
     assert found.places["torch>=2"].line == 6
     assert found.places["torch"].line == 10
-    assert [one.where.line for one in found.left_out if one.package == "six"] == [18]
+    assert found.places["six @ git+https://one.example/six"].line == 18
     quoted = 'a."b.c" = 1\n["d e"]\nf = """\n[x]\nf = 2\n"""\ng.h = { i = [1,\n2] }\n'
     places = Places("a.toml", quoted)
     assert [places.where(*keys).line for keys in (("a", "b.c"), ("d e", "f"), ("d e", "g", "h", "i", 1))] == [1, 3, 8]
@@ -299,6 +305,7 @@ def test_a_setup_py_may_take_its_requirements_from_a_table_of_a_list() -> None:
         ("a = ['six']\na.append('idna')\nsetup(install_requires=a)\n", "worked out"),
         ("a = ['six']\na += f()\nsetup(install_requires=a)\n", "worked out"),
         ("a = a\nb = c\nc = b\nsetup(install_requires=c)\n", "worked out"),
+        ("a = [*a]\nsetup(install_requires=a)\n", "worked out"),
         ("print('x')\n", "does not call setup"),
         ("setup(\n", "not Python"),
     ],
@@ -323,7 +330,7 @@ python = "^3.12"
 numpy = "^1.26"
 torch = { version = "~2.5", source = "whl", extras = ["opt"] }
 six = { version = "*", optional = true }
-mast = { git = "https://one.example/mast" }
+mast = { git = "https://one.example/mast", tag = "v1" }
 sail = [{ version = "1.*", platform = "linux" }, { version = "^2", python = ">=3.13" }]
 rope = "^1 || ^3"
 [tool.poetry.group.dev.dependencies]
@@ -344,13 +351,14 @@ def test_a_project_of_poetry_is_read() -> None:
         "numpy<2,>=1.26",
         "torch[opt]<2.6,>=2.5",
         "six",
+        "mast @ git+https://one.example/mast@v1",
         'sail==1.*; sys_platform == "linux"',
         'sail<3,>=2; python_version >= "3.13"',
         "idna<4,>=3",
     ]
     assert found.index == {"torch": "whl"}
     assert found.indexes == {"whl": "https://one.example/whl/cu128"}
-    assert [(one.package, one.where.line) for one in found.left_out] == [("mast", 8), ("rope", 10)]
+    assert [(one.package, one.where.line) for one in found.left_out] == [("rope", 10)]
     assert read_pyproject("pyproject.toml", POETRY).requires[-1].startswith("sail<3")
     with pytest.raises(ProfileError, match='no extra "gpu"'):
         read_pyproject("pyproject.toml", POETRY, Wanted(["gpu"]))
@@ -428,12 +436,11 @@ A = "1"
 def test_a_workspace_of_pixi_is_read_for_its_target() -> None:
     found = read_pixi("pixi.toml", PIXI, CPU)
     assert (found.name, found.python, found.env) == ("forge", "3.12", {"A": "1"})
-    assert found.requires == ["torch>=2.5", "six", "anchor[x]==1.0"]
+    assert found.requires == ["torch>=2.5", "six", "anchor[x]==1.0", "mast @ git+https://one.example/mast"]
     assert "mlx>=0.2" in read_pixi("pixi.toml", PIXI, MAC).requires
     assert [(one.what, one.where.line) for one in found.left_out] == [
         ("ffmpeg", 6),
         ("forge", 10),
-        ("mast", 11),
         ("the feature test", 14),
     ]
     with pytest.raises(ProfileError, match="not a pixi"):
@@ -464,6 +471,9 @@ def test_a_dockerfile_is_read_as_the_script_that_it_is() -> None:
     assert found.requires == ["six==1.17.0", "idna"]
     assert found.env == {"OMP_NUM_THREADS": "4", "A": "b", "OLD": "some words"}
     assert found.command == ["python", "train.py", "--name", "a b"]
+    own = '[project]\nname = "x"\ndependencies = ["six"]\noptional-dependencies.gpu = ["anchor"]\n'
+    project = read_dockerfile("docker/Dockerfile", "RUN pip install '.[gpu]'\n", files(pyproject_toml=own))
+    assert project.requires == ["six", "anchor"]
     lost = read_dockerfile("docker/Dockerfile", "RUN pip install -r gone.txt -r a.txt x\n", files(a_txt="idna\n"))
     assert lost.requires == ["idna", "x"]
     assert [(one.what, one.package) for one in lost.left_out] == [("-r gone.txt", "")]
@@ -478,9 +488,10 @@ def test_a_dockerfile_is_read_as_the_script_that_it_is() -> None:
 def test_what_is_lost_is_one_short_list() -> None:
     where = Where("a.txt", 3)
     many = [LeftOut(f"lib{n}", "no package", where._replace(line=n)) for n in range(1, 30)]
+    many += [LeftOut("lib2", "no package", where._replace(line=n)) for n in (50, 60, 70)]
     found = short([LeftOut("x", "by option", where, expected=True), *many, LeftOut("t", "a place", where, package="t")])
     assert found[0] == "a.txt:3: t: a place"
-    assert found[1].startswith("a.txt:1: lib1, lib2 (line 2), ")
+    assert found[1].startswith("a.txt:1: lib1, lib2 (lines 2, 50, 60 and more), lib3 (line 3), ")
     assert found[1].endswith(" and 23 more: no package")
     assert found[2:] == ["a.txt:3: x: by option"]
 
@@ -499,3 +510,58 @@ def test_the_table_of_conda_says_where_it_comes_from() -> None:
     for words in ("prefix-dev/parselmouth", "at its commit ", "BSD 3-Clause License", "prefix.dev GmbH"):
         assert words in head
     assert subprocess.run(["grep", "-c", "://", FILE], capture_output=True, text=True).stdout == "0\n"
+
+
+# --- any text ------------------------------------------------------------------------------------------------------
+
+_PARTS = st.sampled_from(
+    [
+        *(
+            "setup(install_requires=",
+            "a",
+            "a = [*a]",
+            "[",
+            "]",
+            "'six'",
+            "+",
+            "open('r.txt')",
+            "deps['six']",
+            "\n",
+            " ",
+            "=",
+        ),
+        *("[options]\ninstall_requires =\n  ", "file: r.txt", "[options.extras_require]\n", "x", ";", "\0", "\x1b"),
+        *("[tool.poetry.dependencies]\n", "python = '^3.12'\n", "six = '^", "1" * 5000, "'\n", "b = { git = 'x' }\n"),
+        *("[workspace]\n", "[dependencies]\n", "c = '*'\n", "[pypi-dependencies]\n", "d = { version = '>=1' }\n"),
+        *(
+            "FROM ",
+            "RUN ",
+            "CMD ",
+            '["python", "a.py\\n"]',
+            "ENV ",
+            "A=b",
+            "ENV A b\n",
+            "\\\n",
+            "pip install six",
+            "--x=y",
+        ),
+        *("[[package]]\nname = 'a'\n", "groups = ['main']\n", "version = '1'\n", "markers = 'x'\n", "[metadata]\n"),
+    ]
+)
+
+
+@pytest.mark.parametrize(
+    "name", ["setup.py", "setup.cfg", "pyproject.toml", "pixi.toml", "Dockerfile", "poetry.lock", "environment.yml"]
+)
+@settings(max_examples=60, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(parts=st.lists(_PARTS, max_size=12))
+def test_any_text_gives_a_good_profile_or_words(tmp_path: Path, name: str, parts: list[str]) -> None:
+    (tmp_path / name).write_text("".join(parts))
+    try:
+        found = imported_from(tmp_path, name)
+    except ProfileError:
+        return
+    settle(found, CPU, Where(name))
+    assert all(line.isprintable() for line in short(found.left_out))
+    written = profile_text("mine", "", found, CHOSEN.table)
+    load("mine", lambda _: Source("mine.toml", written))

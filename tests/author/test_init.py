@@ -468,6 +468,10 @@ def test_the_trainer_is_what_the_repository_has(sandbox: Sandbox) -> None:
     slow = tomllib.loads((work / "profiles/slow.toml").read_text())
     assert slow["trainer"] == {"command": ["python", "-m", "own.base_train", "--depth=4"]}
     assert "commands" not in slow
+    sandbox.drydock("init", "--no-lock", "--for", "cuda,cpu", "--name", "both").succeeded()
+    both = {end: tomllib.loads((work / f"profiles/both{end}.toml").read_text()) for end in ("", "-cuda", "-cpu")}
+    assert "trainer" not in both[""]
+    assert (both["-cuda"]["trainer"], both["-cpu"]["trainer"]) == (fast["trainer"], slow["trainer"])
     for path in (work / "runs").iterdir():
         path.unlink()
     sandbox.drydock("init", "--no-lock", "--for", "cpu", "--name", "plain").succeeded()

@@ -246,8 +246,8 @@ _KEY = plan.key_of(_PLAN)
 _PATCH = b"--- a/x/y.py\n+++ b/x/y.py\n@@ -1,2 +1,2 @@\n-a = 1\n+a = 2\n b = 2\n"
 
 
-def _import(name: str) -> Target:
-    return Target(imported(name), [(Path(__file__).parent / "seeds" / name).read_bytes()])
+def _import(name: str, seed: str | None = None) -> Target:
+    return Target(imported(name), [(Path(__file__).parent / "seeds" / (seed or name)).read_bytes()])
 
 
 TARGETS = {
@@ -274,6 +274,11 @@ TARGETS = {
     "pyproject": _import("pyproject.toml"),
     "pylock": _import("pylock.toml"),
     "uv.lock": _import("uv.lock"),
+    "setup.py": _import("setup.py", "setup.txt"),
+    "setup.cfg": _import("setup.cfg"),
+    "pixi": _import("pixi.toml"),
+    "poetry.lock": _import("poetry.lock"),
+    "Dockerfile": _import("Dockerfile"),
     "manifest": Target(sealed, [_json(manifest.sealed({"key": _KEY, "name": "small", "plan": _PLAN}))]),
     "plan": Target(parts, [_json({"key": _KEY, "name": "small", "plan": _PLAN})]),
     "wheel": Target(

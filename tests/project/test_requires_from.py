@@ -8,6 +8,7 @@ from typing import Any
 
 import pytest
 
+from builder.project.catalogue import Catalogue
 from tests.support import Index, Sandbox, make_wheel
 
 PYPROJECT = """\
@@ -114,6 +115,20 @@ def test_what_the_profile_says_of_a_package_counts(desk: Sandbox) -> None:
     assert {row["name"]: row["version"] for row in read(desk)["packages"]} == {"anchor": "0.9", "quick": "1.0"}
 
 
+def test_the_day_of_the_project_is_that_of_the_profile(desk: Sandbox) -> None:
+    """What uv is told; a day of the profile itself counts more."""
+    uv = "[tool.uv]\nexclude-newer = '2025-01-02'\nexclude-newer-package = { anchor = '2025-02-03', six = false }\n"
+    (desk.work / "pyproject.toml").write_text(f"[project]\ndependencies = ['anchor']\n{uv}")
+    profile(desk, '{ file = "pyproject.toml" }')
+    found = Catalogue([desk.work / "profiles"]).profile("small").packages
+    assert (found.exclude_newer, found.exclude_newer_package) == (
+        "2025-01-02",
+        {"anchor": "2025-02-03", "six": False},
+    )
+    profile(desk, '{ file = "pyproject.toml" }', more='exclude-newer = "2024-12-31"\n')
+    assert Catalogue([desk.work / "profiles"]).profile("small").packages.exclude_newer == "2024-12-31"
+
+
 def test_parts_and_profiles_add_to_each_other(desk: Sandbox) -> None:
     desk.file("needs.toml", 'schema = 1\nname = "needs"\n[packages]\nrequires-from = { file = "pyproject.toml" }\n')
     path = profile(desk, '{ file = "pyproject.toml", extras = ["slow"] }')
@@ -186,7 +201,7 @@ def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> 
         (
             "pyproject.toml",
             "[project]\ndependencies = ['anchor @ git+https://me:tok3n@host.example/anchor']\n",
-            ["pyproject.toml:2", "a place, not a version", 'requires = ["anchor==..."]'],
+            ["pyproject.toml:2", "a place", 'requires = ["anchor==..."]'],
         ),
         (
             "pyproject.toml",

@@ -26,6 +26,7 @@ from builder.run.supervise import stop
 from builder.run.supervise.journal import RotatingFile, Tail
 from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
+from builder.run.supervise.resume import Resume, is_whole
 from builder.run.supervise.runs import Request
 from builder.run.supervise.start import _guard
 from builder.script.quoting import systemd_path, systemd_word
@@ -218,6 +219,81 @@ def test_a_killed_trainer_is_back_within_its_backoff_and_a_second(desk: Sandbox)
         killed = time.monotonic()
         until(lambda: state(desk)["trainer"] != first and state(desk)["phase"] == "running")
         assert time.monotonic() - killed < 1.05
+
+
+SAVES = """
+import os, pathlib, signal, sys
+step = int(pathlib.Path(sys.argv[2], 'state.json').read_text()) if sys.argv[1:2] == ['--resume'] else 0
+print('from', step, *sys.argv[1:], flush=True)
+while step < 6:
+    step += 1
+    folder = pathlib.Path(f'out/checkpoint-{step}'); folder.mkdir(parents=True)
+    (folder / 'model.pt').write_bytes(b'PK cut off' if step == 4 else b'whole')
+    if step == 4: os.kill(os.getpid(), signal.SIGKILL)
+    (folder / 'state.json').write_text(str(step))
+"""
+RESUME = 'resume = { flag = "--resume", newest = "out/checkpoint-*", has = ["state.json"] }\n'
+
+
+def test_a_killed_trainer_goes_on_from_its_newest_whole_checkpoint(desk: Sandbox) -> None:
+    shutil.rmtree(desk.work / "out", ignore_errors=True)
+    trainer(
+        desk,
+        SAVES.replace("folder.mkdir(parents=True)", "folder.mkdir(parents=True, exist_ok=True)").replace(
+            "if step == 4: os", "if step == 4 and len(sys.argv) == 1: os"
+        ),
+        RESUME,
+    )
+    done = desk.drydock("run", "small", "--supervise")
+    assert done.code == 0, done.stderr
+    assert done.stdout.splitlines() == ["from 0", "from 3 --resume out/checkpoint-3"]
+    assert "out/checkpoint-4 is not whole, and is passed over" in done.stderr
+    assert "going on from out/checkpoint-3" in done.stderr
+    own = desk.drydock("run", "small", "--supervise", "--", "--resume", "out/checkpoint-2").succeeded()
+    assert own.stdout.splitlines() == ["from 2 --resume out/checkpoint-2"], "what the caller gives wins"
+    shutil.rmtree(desk.work / "out")
+
+
+def test_the_newest_is_that_of_the_greatest_step(tmp_path: Path) -> None:
+    for step in (9, 10, 100):
+        (tmp_path / f"checkpoint-{step}").mkdir()
+        (tmp_path / f"checkpoint-{step}/model").touch()
+    resume = Resume("--resume", "checkpoint-*")
+    assert resume.arguments([], tmp_path) == (["--resume", "checkpoint-100"], [])
+    assert resume.arguments(["--resume=x"], tmp_path) == ([], [])
+    assert Resume("--resume", "none-*").arguments([], tmp_path) == ([], [])
+
+
+def safetensors(data: bytes) -> bytes:
+    head = json.dumps({"a": {"dtype": "U8", "shape": [4], "data_offsets": [0, 4]}}).encode()
+    return len(head).to_bytes(8, "little") + head + data
+
+
+@pytest.mark.parametrize(
+    ("name", "content", "whole"),
+    [
+        ("model.safetensors", safetensors(b"abcd"), True),
+        ("model.safetensors", safetensors(b"abc"), False),
+        ("model.safetensors", safetensors(b"abcd")[:30], False),
+        ("model.safetensors", b"", False),
+        ("model.safetensors", b"\xff" * 40, False),
+        ("trainer_state.json", b'{"step": 1}', True),
+        ("trainer_state.json", b'{"step": ', False),
+        ("optimizer.pt", b"PK\x03\x04 and no end", False),
+        ("optimizer.pt", b"", False),
+        ("optimizer.pt", b"\x80\x02 a pickle of old", True),
+    ],
+)
+def test_a_checkpoint_that_is_cut_off_is_not_whole(tmp_path: Path, name: str, content: bytes, *, whole: bool) -> None:
+    (tmp_path / name).write_bytes(content)
+    assert is_whole(tmp_path) == whole
+    assert is_whole(tmp_path / name) == whole
+    assert not is_whole(tmp_path, ["what is not there"])
+
+
+def test_a_checkpoint_is_looked_for_in_the_working_directory_only(desk: Sandbox) -> None:
+    trainer(desk, "pass", 'resume = { flag = "--resume", newest = "out/../../*" }\n')
+    desk.drydock("profile", "check", "small").failed(1, "leads out of the working directory")
 
 
 @pytest.mark.slow

@@ -22,6 +22,7 @@ import g
 TEXT = """
 from typing import List
     # kept
+
   as it is"""  # gone
 RAW = r"\\" + 'it\\'s #' + "#" '"' # gone "
 EMPTY = '' """#"""
@@ -55,7 +56,7 @@ def test_what_runs_is_the_same(source: str) -> None:
 def test_what_is_tricky_comes_to_this() -> None:
     assert compact(TRICKY).startswith(
         "from __future__ import annotations\nfrom a import b, c\nfrom d import e as f\nimport g\n"
-        'TEXT = """\nfrom typing import List\n    # kept\n  as it is"""\n'
+        'TEXT = """\nfrom typing import List\n    # kept\n\n  as it is"""\n'
     )
     assert (
         "\ndef h(one, *two,\nthree = {}):\n two = 1\n if one: \\\nreturn f\n else:\n  for i in [1,\n2]:\n   pass\n"

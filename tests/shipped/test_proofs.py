@@ -16,6 +16,7 @@ PROOFS = ROOT / "profiles" / "proofs"
 EMPTY = PROOFS / "accelerate_empty_dataloader.py"
 UNWRAP = PROOFS / "accelerate_unwrap_model.py"
 TRAIN = PROOFS / "train_tiny_model.py"
+RESUME = PROOFS / "resume_training.py"
 
 UNBOUND = "UnboundLocalError: cannot access local variable 'current_batch'"
 UNEXPECTED = "TypeError: Accelerator.unwrap_model() got an unexpected keyword argument 'keep_torch_compile'"
@@ -163,3 +164,25 @@ def test_a_loader_without_an_accelerator_warns_too(cpu_env: Path) -> None:
     )
     assert (done.returncode, done.stdout) == (0, "[] {}\n"), done.stderr
     assert done.stderr.count("No batch came") == 1
+
+
+def test_a_killed_training_resumes_with_the_pins_of_cpu(cpu_env: Path) -> None:
+    """The starters have this as a check; with torch 2.5.1 no checkpoint can be loaded at all (CVE-2025-32434)."""
+    done = subprocess.run([cpu_env / "bin/python", "-I", RESUME], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout.startswith(
+        "ok: killed in step 5, resumed at 4, and step, losses, weights and optimizer are the sa"
+    )
+
+
+def test_a_resume_that_loses_the_optimizer_is_found(cpu_env: Path, tmp_path: Path) -> None:
+    forgetful = tmp_path / "resume_training.py"
+    kept = "trainer.train(resume_from_checkpoint"
+    lost = "trainer._load_optimizer_and_scheduler = lambda *_: None\n    trainer.train(resume_from_checkpoint"
+    assert kept in RESUME.read_text()
+    forgetful.write_text(RESUME.read_text().replace(kept, lost))
+    done = subprocess.run([cpu_env / "bin/python", "-I", forgetful], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    assert (
+        "after a resume at step 4 these are not those of an undisturbed run: losses, weights, optimizer" in done.stderr
+    )

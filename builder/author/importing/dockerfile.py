@@ -21,11 +21,11 @@ def read_dockerfile(path: str, text: str, read: Read) -> Imported:
     lines = [""] * (text.count("\n") + 1)
     bases = []
     for number, instruction, value in _instructions(text):
-        if instruction == "FROM":
-            bases.append((number, value.split()[-1 if " as " not in value.lower() else 0]))
+        if instruction == "FROM" and (words := [word for word in value.split() if not word.startswith("--")]):
+            bases.append((number, words[0]))
         elif (command := _as_shell(instruction, value)) is not None:
-            for offset, line in enumerate(command.split("\n")):
-                lines[number - 1 + offset] = line
+            for place, line in enumerate(command.split("\n"), number - 1):
+                lines[min(place, len(lines) - 1)] = line
     imported = read_script(path, "\n".join(lines), read)
     image = bases[-1] if bases else None
     if image is not None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping, Sequence
 from typing import Any
+from urllib.parse import unquote
 
 from packaging.markers import Marker
 from packaging.pylock import Pylock, PylockUnsupportedVersionError, PylockValidationError
@@ -182,6 +183,8 @@ class _UvLock:
             return  # by an extra of its own
         if {"virtual", "editable"} & source.keys():
             self._imported.leave(package["name"], "a project of this workspace is not installed", where)
+        elif (place := _place(source)) is not None:
+            self._imported.require(f"{package['name']} @ {place}", where)
         elif not isinstance(registry, str) or "://" not in registry or not isinstance(version, str):
             self._imported.leave(package["name"], _ELSEWHERE, where)
         elif f"{package['name']}=={version}" not in self._imported.requires:
@@ -212,6 +215,20 @@ class _UvLock:
             return Marker(_for_lists(marker)).evaluate(self._environment, context="lock_file")
         except (ValueError, RecursionError):  # InvalidMarker, UndefinedComparison, and digits without end
             raise ProfileError("an invalid marker (PEP 508)", where=where) from None
+
+
+def _place(source: Mapping[str, Any]) -> str | None:
+    """The place that uv's lock has for a package, at its commit; None for an index or a folder.
+
+    >>> _place({"git": "https://host/x?subdirectory=lib&rev=v1#c0ffee"})
+    'git+https://host/x@c0ffee#subdirectory=lib'
+    """
+    if isinstance(url := source.get("git"), str):
+        address, _, commit = url.partition("#")
+        address, _, query = address.partition("?")
+        subfolder = re.search(r"(?:^|&)subdirectory=([^&]+)", query)
+        return f"git+{address}@{commit}{f'#subdirectory={unquote(subfolder[1])}' if subfolder else ''}"
+    return source["url"] if isinstance(source.get("url"), str) else None
 
 
 def _chosen(project: str, extras: Sequence[str], groups: Sequence[str]) -> set[str]:

@@ -27,12 +27,20 @@ def short(left_out: Sequence[LeftOut]) -> list[str]:
 
 
 def _line(found: Sequence[LeftOut]) -> str:
-    first, *others = found
-    if not others:
-        return str(first)
-    named = [first.what] + [
-        f"{one.what} (line {one.where.line})" if one.where.line not in (None, first.where.line) else one.what
-        for one in others[: _NAMED - 1]
+    first = found[0]
+    lines: dict[str, list[int]] = {}
+    for one in found:
+        lines.setdefault(one.what, []).append(one.where.line or 0)
+    named = [
+        _named(what, [line for line in numbers if line != (first.where.line or 0)]) for what, numbers in lines.items()
     ]
-    more = f" and {len(found) - _NAMED} more" if len(found) > _NAMED else ""
-    return str(LeftOut(", ".join(named) + more, first.why, first.where))
+    more = f" and {len(named) - _NAMED} more" if len(named) > _NAMED else ""
+    return str(LeftOut(", ".join(named[:_NAMED]) + more, first.why, first.where))
+
+
+def _named(what: str, lines: Sequence[int]) -> str:
+    """An item with the lines where it stands, but for that of the whole list."""
+    if not lines:
+        return what
+    numbers = ", ".join(map(str, lines[:3])) + (" and more" if lines[3:] else "")
+    return f"{what} ({'line' if len(lines) == 1 else 'lines'} {numbers})"

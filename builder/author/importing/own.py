@@ -60,7 +60,10 @@ def own_code(source: Path | None, profile: Path, imported: Imported) -> Own:
 def command_of(code: Code, folder: Path) -> list[str]:
     """The command of a trainer that a project's own code is likely to have; empty where nothing says so."""
     programs = sorted(code.entry_points.get("console_scripts", {}))
-    trainers = [name for name in programs if re.search(r"(^|[-_])train", name)] or programs
+    for fitting in (r"(^|[-_])train$", r"(^|[-_])train", r""):
+        trainers = [name for name in programs if re.search(fitting, name)]
+        if trainers:
+            break
     if len(trainers) == 1:
         return trainers
     module = Path(code.marker).name

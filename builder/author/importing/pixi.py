@@ -8,7 +8,7 @@ from typing import Any
 from builder.author.importing.conda import package
 from builder.errors import ProfileError, Where
 from builder.profile.target import Target
-from builder.project.requirements.model import Imported, shown, table
+from builder.project.requirements.model import Imported, placed_at, shown, table
 from builder.project.requirements.tomlfile import Places, parsed
 
 _PLATFORMS = {
@@ -64,6 +64,9 @@ def _pypi(name: str, value: Any, where: Where, imported: Imported) -> None:
     wanted = {"version": value} if isinstance(value, str) else table(value)
     extras = wanted.get("extras")
     named = f"{name}[{','.join(map(str, extras))}]" if isinstance(extras, list) and extras else name
+    if (url := placed_at(wanted)) is not None:
+        imported.require(f"{named} @ {url}", where)
+        return
     if place := next((key for key in _PLACES if key in wanted), None):
         own = place == "path" and wanted[place] in (".", "./")
         why = "the project itself" if own else f"comes from a {place}, not from an index"

@@ -242,6 +242,8 @@ class _Reader:
                 option, equals, value = text.partition("=")
                 if equals:
                     found.append(f"{option}={shlex.quote(value)}")
+            elif re.match(r"\.{1,2}(/|\[|$)", text):  # a project, installed or in place
+                found.append(f"-e {shlex.quote(text)}")
             elif canonicalize_name(text) not in ("pip", "setuptools", "wheel"):
                 found.append(text)
         lines = ((where.line or 0, line) for line in found)

@@ -13,7 +13,7 @@ from packaging.utils import canonicalize_name
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import Options, read, text_of
 from builder.author.importing.target import Chosen, choose, with_cuda_of
-from builder.author.importing.trainer import find
+from builder.author.importing.trainer import Trainer, find
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
 from builder.errors import UsageError, Where
@@ -78,9 +78,14 @@ def set_trainer(imported: Imported, source: Path, chosen: Chosen) -> str | None:
     if imported.command or source.is_dir() or source.absolute().parent != Path.cwd():
         return None
     trainer = find(Path.cwd(), chosen.target.accelerator)
+    use(trainer, imported)
+    return trainer.note
+
+
+def use(trainer: Trainer, imported: Imported) -> None:
+    """Take a trainer for that of a profile, and the commands beside it."""
     imported.command, imported.options = trainer.command, trainer.options
     imported.commands = {**trainer.commands, **imported.commands}
-    return trainer.note
 
 
 def check(name: str, text: str, path: Path) -> None:

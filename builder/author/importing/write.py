@@ -22,11 +22,12 @@ def profile_text(
     extends: Sequence[str] = (),
     project: str | None = None,
     requires_from: Mapping[str, Any] | None = None,
+    with_trainer: bool = True,
 ) -> str:
     """Return the TOML of a profile, with the path of the `project` whose code it imports; without a target, of a part.
 
     With `requires_from`, its requirements are those of that file. Without a trainer of its own it starts `train.py`,
-    which must exist.
+    which must exist; a part need not have one, `with_trainer`.
     """
     packages: dict[str, Any] = {"requires": imported.requires}
     if requires_from is not None:
@@ -39,14 +40,6 @@ def profile_text(
         packages["exclude-newer"] = imported.exclude_newer
     if imported.exclude_newer_package and requires_from is None:
         packages["exclude-newer-package"] = dict(sorted(imported.exclude_newer_package.items()))
-    trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
-    if not imported.command:
-        trainer |= {
-            "needs": PLACEHOLDER,
-            "needs-hint": f"set [trainer] command in profiles/{name}.toml",
-        }
-    if imported.options:
-        trainer["options"] = imported.options
     data: dict[str, Any] = {
         "schema": 1,
         "name": name,
@@ -58,7 +51,19 @@ def profile_text(
         "packages": packages,
         **({"indexes": imported.indexes} if imported.indexes and requires_from is None else {}),
         **({"env": imported.env} if imported.env else {}),
-        "trainer": trainer,
-        **({"commands": imported.commands} if imported.commands else {}),
+        **(trainer_tables(name, imported) if with_trainer else {}),
     }
     return tomli_w.dumps(data)
+
+
+def trainer_tables(name: str, imported: Imported) -> dict[str, Any]:
+    """The tables of a profile with what it starts: `train.py`, which must exist, where that is not known."""
+    trainer: dict[str, Any] = {"command": imported.command or ["python", PLACEHOLDER]}
+    if not imported.command:
+        trainer |= {
+            "needs": PLACEHOLDER,
+            "needs-hint": f"set [trainer] command in profiles/{name}.toml",
+        }
+    if imported.options:
+        trainer["options"] = imported.options
+    return {"trainer": trainer, **({"commands": imported.commands} if imported.commands else {})}

@@ -57,6 +57,7 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
     entries, overrides = [], list(packages.overrides)
     index: dict[str, str] = {}
     indexes: dict[str, str] = {}
+    day, days = packages.exclude_newer, dict(packages.exclude_newer_package)
     for one in asked:
         read = _Files(one, profile, own, content).read()
         indexes_for_target(read, profile.target, one.where)
@@ -76,6 +77,8 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
         ]
         index |= read.index
         indexes |= read.indexes
+        day = read.exclude_newer if day is None else day
+        days = {**read.exclude_newer_package, **days}
     index = {package: name for package, name in index.items() if package not in decided} | packages.index
     combined = packages.model_copy(
         update={
@@ -83,6 +86,8 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
             "requires_from": entries,
             "overrides": list({one.requirement: one for one in overrides}.values()),
             "index": index,
+            "exclude_newer": day,
+            "exclude_newer_package": days,
         }
     )
     used = {name: url for name, url in indexes.items() if name in index.values()}

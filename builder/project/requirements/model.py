@@ -19,6 +19,7 @@ from builder.profile.places import place_of
 _PYTHONS = ("3.11", "3.12", "3.13", "3.14", "3.15", "3.10", "3.9")
 _MOST = 5000
 _LONGEST = 2000
+_NAMED = re.compile(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@")
 _ARCHIVES = (".whl", ".zip", ".tar.gz", ".tgz", ".tar.bz2", ".tar.xz")
 
 
@@ -88,7 +89,9 @@ class Imported:
         if parsed is None and (placed := _placed(text)) is not None:
             parsed = placed
         if parsed is None:
-            why = "a place, not a version, and not one that a profile can name from elsewhere"
+            why = "a place that a profile elsewhere cannot name"
+            if "://" in text and not name_in(text):
+                why = "a place without the name of its package: write NAME @ PLACE"
             self.leave(text, why, where, package=name_in(text))
         elif str(parsed) not in self.requires:
             self.requires.append(str(parsed))
@@ -152,9 +155,11 @@ def _placed(text: str) -> Requirement | None:
 
     >>> str(_placed("git+https://host/anchor.git@v1#egg=anchor"))
     'anchor @ git+https://host/anchor.git@v1'
+    >>> str(_placed("anchor@git+https://host/anchor@v1"))
+    'anchor @ git+https://host/anchor@v1'
     """
     plain, _, marker = text.partition(" ;")
-    if " @ " not in plain and (name := name_in(plain)):
+    if not _NAMED.match(plain) and (name := name_in(plain)):
         plain = f"{name} @ {re.sub('[#&]egg=[^&]*', '', plain.strip())}"
     try:
         parsed = Requirement(f"{plain} ;{marker}" if marker else plain)
@@ -170,9 +175,7 @@ def name_in(place: str) -> str:
     >>> name_in("Anchor[x] @ https://host/a.whl"), name_in("git+https://host/x.git#egg=anchor"), name_in("./lib")
     ('anchor', 'anchor', '')
     """
-    found = re.match(r"\s*([A-Za-z0-9._-]+)\s*(?:\[[^\]]*\])?\s*@", place) or re.search(
-        r"[#&]egg=([A-Za-z0-9._-]+)", place
-    )
+    found = _NAMED.match(place) or re.search(r"[#&]egg=([A-Za-z0-9._-]+)", place)
     return str(canonicalize_name(found[1])) if found else ""
 
 
@@ -244,6 +247,24 @@ def shown(text: str) -> str:
 def _printable(text: str) -> str:
     """Return text without what could steer a terminal."""
     return text if text.isprintable() else ascii(text)[1:-1]
+
+
+def placed_at(source: Mapping[str, Any]) -> str | None:
+    """The place in a table of uv, Poetry or pixi, as a requirement has it; None where that is a folder or an index.
+
+    >>> placed_at({"git": "https://host/x", "tag": "v1", "subdirectory": "lib"}), placed_at({"path": "../x"})
+    ('git+https://host/x@v1#subdirectory=lib', None)
+    """
+    texts = {key: value for key, value in source.items() if isinstance(value, str)}
+    if "git" in texts:
+        revision = next((texts[key] for key in ("rev", "tag", "branch") if key in texts), None)
+        url = re.sub(r"^git@([^:/]+):", r"ssh://git@\1/", texts["git"].removeprefix("git+"))
+        place = f"git+{url}{f'@{revision}' if revision else ''}"
+    elif "url" in texts:
+        place = texts["url"]
+    else:
+        return None
+    return f"{place}#subdirectory={texts['subdirectory']}" if "subdirectory" in texts else place
 
 
 def table(value: Any) -> Mapping[str, Any]:

@@ -11,7 +11,7 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, pick_python, rows, shown, table
+from builder.project.requirements.model import Imported, pick_python, placed_at, rows, shown, table
 
 _TABLE = ("tool", "poetry")
 At = Callable[..., Where]
@@ -78,7 +78,12 @@ def _add(package: str, value: Any, at: At, keys: tuple[str, ...], imported: Impo
     for wanted in rows(value) or [table(value)]:
         if wanted.get("optional") is True and canonicalize_name(package) not in chosen:
             continue
-        if place := next((key for key in ("git", "url", "path", "file") if key in wanted), None):
+        extras = f"[{','.join(_list(wanted.get('extras')))}]" if _list(wanted.get("extras")) else ""
+        condition = " and ".join(_conditions(wanted))
+        if (url := placed_at(wanted)) is not None:
+            imported.require(f"{package}{extras} @ {url}{f' ; {condition}' if condition else ''}", where)
+            continue
+        if place := next((key for key in ("path", "file") if key in wanted), None):
             imported.leave(
                 package, f"comes from a {place}, not from an index", where, package=str(canonicalize_name(package))
             )
@@ -89,8 +94,6 @@ def _add(package: str, value: Any, at: At, keys: tuple[str, ...], imported: Impo
             why = "not a range that PEP 440 has"
             imported.leave(f"{package} {version}", why, where, package=str(canonicalize_name(package)))
             continue
-        extras = f"[{','.join(_list(wanted.get('extras')))}]" if _list(wanted.get("extras")) else ""
-        condition = " and ".join(_conditions(wanted))
         imported.require(f"{package}{extras}{found}{f'; {condition}' if condition else ''}", where)
         if isinstance(source := wanted.get("source"), str):
             imported.index[str(canonicalize_name(package))] = source
@@ -139,7 +142,7 @@ def version_range(text: str) -> str | None:
     for part in re.split(r"\s*,\s*|(?<=[\w*])\s+(?=[<>=!~^])", text.strip()):
         if part == "*":
             continue
-        found = re.fullmatch(r"([\^~])\s*(\d+(?:\.\d+)*)([A-Za-z0-9.+-]*)", part)
+        found = re.fullmatch(r"([\^~])\s*(\d{1,9}(?:\.\d{1,9})*)([A-Za-z0-9.+-]*)", part)
         if found and not part.startswith("~="):
             parts.append(f">={found[2]}{found[3]},<{_next(found[1], [int(one) for one in found[2].split('.')])}")
         elif re.fullmatch(r"=?\s*\d[\w.+*-]*", part):

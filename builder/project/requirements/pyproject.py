@@ -18,7 +18,7 @@ from builder.errors import ProfileError, Where
 from builder.profile import markers
 from builder.profile.target import Target
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, pick_python, requirement, rows, shown, table
+from builder.project.requirements.model import Imported, pick_python, placed_at, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import Places, parsed
 
 if TYPE_CHECKING:
@@ -382,11 +382,22 @@ class _Reader:
             if url is not None:
                 imported.index[package] = indexes.add(url, imported, name=index)
         else:
-            kept = [one for one in imported.requires if canonicalize_name(Requirement(one).name) != package]
-            if len(kept) < len(imported.requires):
-                imported.requires[:] = kept
+            self._place(package, source, where)
+
+    def _place(self, package: str, source: Mapping[str, Any], where: Where) -> None:
+        """Require a package from the place that uv takes it from; without one that a profile can name, leave it out."""
+        imported = self._imported
+        wanted = [one for one in map(Requirement, imported.requires) if canonicalize_name(one.name) == package]
+        place = placed_at(source)
+        for one in wanted:
+            imported.requires.remove(str(one))
+            if place is None:
                 why = "comes from elsewhere than an index ([tool.uv.sources])"
                 imported.leave(package, why, where, package=package)
+                continue
+            extras = f"[{','.join(sorted(one.extras))}]" if one.extras else ""
+            condition = f" ; {one.marker}" if one.marker else ""
+            imported.require(f"{package}{extras} @ {place}{condition}", where)
 
     def _applies(self, source: Mapping[str, Any], where: Where) -> bool:
         """Whether a source is for what is wanted: by its extra, its group, and its marker (uv, "Dependency sources").

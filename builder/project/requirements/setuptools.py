@@ -72,7 +72,13 @@ def read_setup_py(path: str, text: str, wanted: Wanted, read: Read) -> Imported:
     if not calls:
         raise ProfileError("it does not call setup()", hint=_hint(path), where=Where(path))
     arguments = {one.arg: one.value for one in calls[-1].keywords if one.arg is not None}
-    values = _Values(path, tree)
+    try:
+        return _of_setup(path, _Values(path, tree), arguments, wanted, read)
+    except RecursionError:  # a list that has itself in it
+        raise ProfileError("what it requires is worked out when it runs", hint=_hint(path), where=Where(path)) from None
+
+
+def _of_setup(path: str, values: _Values, arguments: Mapping[str, ast.expr], wanted: Wanted, read: Read) -> Imported:
     imported = Imported()
     imported.name = values.text(arguments.get("name"))
     _set_python(values.text(arguments.get("python_requires")), imported, wanted, Where(path))

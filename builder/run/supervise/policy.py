@@ -7,6 +7,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
+from builder.run.supervise.resume import Resume
+
 _LONGEST_LINE = 2000  # a pattern looks no further: a line may be a megabyte of progress bar
 
 
@@ -60,7 +62,7 @@ class Policy:
     The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
     that anew. There are at most `budget` restarts in any `window`. A trainer that is to end is killed after `grace`.
     What it uses is written down `sample_every` so often. A log has `log_size` bytes, and `log_files` older ones are
-    kept. `guard` is of the memory of this machine.
+    kept. `guard` is of the memory of this machine. `resume` says where checkpoints are.
     """
 
     cases: tuple[Case, ...] = ()
@@ -74,13 +76,15 @@ class Policy:
     log_size: int = 10**7
     log_files: int = 5
     guard: Guard | None = None
+    resume: Resume | None = None
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:
         """The policy that `dataclasses.asdict` made plain data of."""
         cases = (Case(one["name"], tuple(one["codes"]), tuple(one["patterns"])) for one in data["cases"])
         guard = None if data["guard"] is None else Guard(**data["guard"])
-        return cls(**{**data, "cases": tuple(cases), "guard": guard})
+        resume = None if data["resume"] is None else Resume(**{**data["resume"], "has": tuple(data["resume"]["has"])})
+        return cls(**{**data, "cases": tuple(cases), "guard": guard, "resume": resume})
 
 
 @dataclass(frozen=True)

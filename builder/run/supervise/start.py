@@ -49,6 +49,7 @@ def supervise(
 def policy_of(entry: Entry) -> Policy:
     """All that a profile says of supervision, for this machine."""
     from builder.run.supervise.policy import Case, Policy
+    from builder.run.supervise.resume import Resume
 
     said = entry.profile.supervise
     return Policy(
@@ -63,6 +64,7 @@ def policy_of(entry: Entry) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
+        resume=Resume(said.resume.flag, said.resume.newest, tuple(said.resume.has)) if said.resume else None,
     )
 
 

@@ -123,7 +123,7 @@ class Supervisor:
         """Start the trainer and watch it until it, or its successor in the background, has ended."""
         self._forget()
         try:
-            child = self._child = process.start(self._request["command"], env=self._environment)
+            child = self._child = process.start(self._command(), env=self._environment)
         except ToolError as error:
             self._say(error.message)
             return 127
@@ -145,6 +145,19 @@ class Supervisor:
         self._keep_begun()
         self._let_go(child.pid)
         return self._status
+
+    def _command(self) -> list[str]:
+        """The command of a start: with the newest whole checkpoint, where the profile says where those are."""
+        command, resume = list(self._request["command"]), self._policy.resume
+        if resume is None:
+            return command
+        given = command[command.index("--") + 1 :] if "--" in command else []
+        more, passed_over = resume.arguments(given, Path.cwd())
+        for path in passed_over:
+            self._say(f"{path} is not whole, and is passed over")
+        if more:
+            self._say(f"going on from {more[-1]}")
+        return [*command, *more]
 
     def _forget(self) -> None:
         """Reset to the state before the first start: a signal must not go to a process id of the last one."""

@@ -1,0 +1,80 @@
+"""The newest whole checkpoint of a trainer, to go on from: one that a kill left half-written is passed over."""
+
+from __future__ import annotations
+
+import json
+import re
+import zipfile
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+
+@dataclass(frozen=True)
+class Resume:
+    """The argument `flag` with the newest of the paths that match `newest`, relative to the working directory; a whole
+    one is a file, or a folder that has all of `has`.
+    """
+
+    flag: str
+    newest: str
+    has: tuple[str, ...] = ()
+
+    def arguments(self, given: Sequence[str], folder: Path) -> tuple[list[str], list[Path]]:
+        """What to add to the arguments that are `given`, and the newer checkpoints that are not whole."""
+        if any(word == self.flag or word.startswith(f"{self.flag}=") for word in given):
+            return [], []
+        passed_over: list[Path] = []
+        for path in sorted(folder.glob(self.newest), key=_age, reverse=True):
+            if is_whole(path, self.has):
+                return [self.flag, str(path.relative_to(folder))], passed_over
+            passed_over.append(path.relative_to(folder))
+        return [], passed_over
+
+
+def _age(path: Path) -> tuple[int, float]:
+    """The last number of the name, as steps are counted; the time where there is none."""
+    numbers = re.findall(r"[0-9]+", path.name)
+    try:
+        changed = path.stat().st_mtime
+    except OSError:
+        changed = 0.0
+    return int(numbers[-1]) if numbers else -1, changed
+
+
+def is_whole(path: Path, has: Sequence[str] = ()) -> bool:
+    """Whether a checkpoint is all there, as far as its files say themselves: they are not empty, those of safetensors
+    are as long as their heads say, those of torch.save have their end, and those of JSON can be read.
+    """
+    try:
+        if path.is_dir():
+            files = [file for file in path.rglob("*") if file.is_file()]
+            return bool(files) and all((path / name).exists() for name in has) and all(map(_is_whole_file, files))
+        return _is_whole_file(path)
+    except OSError:
+        return False
+
+
+def _is_whole_file(path: Path) -> bool:
+    size = path.stat().st_size
+    if path.suffix == ".safetensors":
+        with path.open("rb") as file:
+            length = int.from_bytes(file.read(8), "little")
+            if not 2 <= length <= size - 8:
+                return False
+            try:
+                head = json.loads(file.read(length))
+                ends = [one["data_offsets"][1] for name, one in head.items() if name != "__metadata__"]
+            except (ValueError, TypeError, KeyError, IndexError, AttributeError):
+                return False
+        return size == 8 + length + max(ends, default=0)
+    if path.suffix in (".pt", ".pth", ".bin", ".ckpt"):
+        with path.open("rb") as file:
+            # Before 1.6, and by Python's pickle, it is no archive, and has no end that could be looked for.
+            return size > 0 and (file.read(2) != b"PK" or zipfile.is_zipfile(file))
+    if path.suffix == ".json":
+        try:
+            json.loads(path.read_bytes())
+        except ValueError:
+            return False
+    return size > 0 or path.suffix not in (".json", ".npz", ".npy")
