@@ -219,9 +219,9 @@ def _run(command: list[str], folder: Path, env: dict[str, str], longest: int) ->
 
 
 def _error(text: str) -> str:
-    """The first error in a text, on one line, with its place and its hint."""
-    found = re.search(r"^error: (.*(?:\n\s+.*){0,4})", text, re.MULTILINE)
-    return re.sub(r"\s+", " ", found[1] if found else text[-200:]).replace("|", "/")[:400]
+    """The last error in a text, on one line, with its place and its hint."""
+    found = re.findall(r"^error: (.*(?:\n\s+.*){0,4})", text, re.MULTILINE)
+    return re.sub(r"\s+", " ", found[-1] if found else text[-200:]).replace("|", "/")[:400]
 
 
 def _line(row: Row) -> str:
