@@ -62,6 +62,7 @@ _SECTIONS = {
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
+        "audit": "audit",
         "generation": "generation",
         "store": "store",
         "service": "service",

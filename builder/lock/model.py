@@ -137,8 +137,9 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
 
 
 def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
-    # What came later counts where it is used, so that older locks stay fresh; an order of files resolves nothing.
-    decisive = {name: value for name, value in packages.items() if name != "overlap"}
+    # What came later counts where it is used, so that older locks stay fresh; an order of files resolves nothing,
+    # nor does what is known of a vulnerability.
+    decisive = {name: value for name, value in packages.items() if name not in ("overlap", "acknowledge")}
     # What the files of requires-from say is among `requires`.
     return {name: value for name, value in decisive.items() if value or name not in _LATER}
 

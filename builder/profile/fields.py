@@ -223,6 +223,7 @@ ONE_OR_MORE = _OneOrMore()
 ExtraName = Annotated[str, Field(pattern=r"^[A-Za-z0-9]([A-Za-z0-9._-]*[A-Za-z0-9])?$")]
 ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_PATH)]
 FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
+AdvisoryName = Annotated[str, Field(pattern=r"^[A-Z][A-Za-z0-9]*-[A-Za-z0-9-]+$")]
 CheckpointPattern = Annotated[FilePattern, AfterValidator(_within)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]

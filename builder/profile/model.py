@@ -16,6 +16,7 @@ from builder.profile import pytorch
 from builder.profile.detect import Choice, Detect, Value
 from builder.profile.fields import (
     ONE_OR_MORE,
+    AdvisoryName,
     CommandName,
     Day,
     ExtraName,
@@ -111,6 +112,8 @@ class Packages(Model):
     """Another day, or `false`, for the packages that come from one of `[indexes]`."""
     index: dict[PackageName, Name] = {}
     """Which of `[indexes]` a package comes from; the others come from the default index."""
+    acknowledge: dict[AdvisoryName, Annotated[Text, Field(min_length=1)]] = {}
+    """Advisories that `drydock audit` finds, by an id or an alias, and why they do not matter here."""
     overlap: dict[FilePattern, PackageName] = {}
     """Whose file counts where several packages bring one with different content: paths in site-packages, `*` stands for
     anything, to the package. Without, a build stops there."""

@@ -24,6 +24,7 @@ from tests.support import Sandbox
 DRYDOCK = [sys.executable, "-m", "builder"]
 COMMANDS = [
     "add",
+    "audit",
     "bench",
     "build",
     "bundle",
