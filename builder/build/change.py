@@ -16,6 +16,7 @@ from builder.build.build import build
 from builder.errors import DrydockError, LockError, ProfileError, UsageError, Where
 from builder.files import display
 from builder.lock.model import Change, Lock, dump
+from builder.lock.unbuilt import UnbuiltError
 from builder.names import stem
 from builder.project import generated, undo
 from builder.project.catalogue import Catalogue
@@ -65,6 +66,9 @@ def add(wanted: Sequence[str], to: str | None, catalogue: Catalogue, report: Rep
         new = {path: requirements.with_requirements(_read(path), place, asked)}
     try:
         return _apply(f"add {' '.join(wanted)}", new, catalogue, report, builds=builds)
+    except UnbuiltError as error:
+        error.hint = "where that may be built, write these lines into [packages.build] of the profile, and add it again"
+        raise
     except LockError as error:
         error.hint = _nearest(asked, error.message, catalogue) or error.hint
         raise

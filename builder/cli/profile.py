@@ -135,7 +135,8 @@ def profile_detect(as_json: bool) -> None:
 
         profiles = {name: {"fits": fit.score is not None, "why": fit.why} for name, fit in fits.items()}
         found = {**asdict(machine), "platform": machine.platform, "detected": machine.detected}
-        echo_json({**found, "auto": picked, "profiles": profiles})
+        left = unused(picked, machine, catalogue(), fits) if picked else ""
+        echo_json({**found, "auto": picked, "unused": left, "profiles": profiles})
         return
     for line in machine.lines():
         click.echo(line)

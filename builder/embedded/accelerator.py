@@ -9,16 +9,14 @@ from collections.abc import Callable
 FRAMEWORKS = ("torch", "mlx", "jax")
 
 # Each function returns product and gradient as lists, and what computed them; it exits with a message where there is no
-# such device. The numbers have few bits, so that no mode of a GPU rounds much.
+# such device. The numbers have few bits, so that no mode of a GPU rounds much. No empty lines: a script carries none.
 _PROGRAM = """\
 import json, sys
-
 framework, wanted = sys.argv[1:]
 n = range(64)
 a = [[((7 * i + 3 * j) % 11 - 5) / 8 for j in n] for i in n]
 b = [[((5 * i + 2 * j) % 13 - 6) / 8 for j in n] for i in n]
 gib = lambda size: "%.1f GiB" % (size / 2**30)
-
 def torch():
     import torch
     xpu = getattr(torch, "xpu", None)
@@ -39,7 +37,6 @@ def torch():
     elif device == "xpu":
         said += ", %s, %s" % (xpu.get_device_name(), gib(xpu.get_device_properties(0).total_memory))
     return product.tolist(), x.grad.tolist(), said
-
 def mlx():
     import mlx.core as mx
     said = "mlx " + mx.__version__
@@ -50,7 +47,6 @@ def mlx():
     gradient = mx.grad(lambda x: mx.square(x @ y).sum() / 2)(x)
     memory = mx.device_info().get("max_recommended_working_set_size")
     return (x @ y).tolist(), gradient.tolist(), said + (", %s for its work" % gib(memory) if memory else "")
-
 def jax():
     import jax
     import jax.numpy as np
@@ -63,11 +59,9 @@ def jax():
     limit = (device.memory_stats() or {}).get("bytes_limit")
     said += ", %s" % device.device_kind + (", %s for its work" % gib(limit) if limit else "")
     return (x @ y).tolist(), gradient.tolist(), said
-
 def times(a, b):
     columns = list(zip(*b))
     return [[sum(map(lambda x, y: x * y, row, column)) for column in columns] for row in a]
-
 try:
     product, gradient, said = {"torch": torch, "mlx": mlx, "jax": jax}[framework]()
 except Exception as error:

@@ -30,7 +30,7 @@ def of_copy(path: Path, wanted: Sequence[tuple[str, str]]) -> list[Advisory]:
     records = 0
     try:
         for name, content in _contents(path):
-            if b"affected" not in content:
+            if b"affected" not in content or b"PyPI" not in content:
                 continue
             records += 1
             # Most are about other packages; YAML takes its time.
@@ -41,7 +41,8 @@ def of_copy(path: Path, wanted: Sequence[tuple[str, str]]) -> list[Advisory]:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not records:
         raise UsageError(
-            f"{path} has no advisories in the form of OSV", hint="a folder or a .zip of .json or .yaml files"
+            f"{path} has no advisories on packages of PyPI in the form of OSV",
+            hint="a folder or a .zip of .json or .yaml files",
         )
     return found
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -27,6 +28,8 @@ from builder.lock.sdist import Sdist
 from builder.lock.sdist import read as read_sdist
 from builder.profile import pytorch
 from builder.profile.model import Profile
+
+_AT_ONCE = 4
 
 
 def candidates(profile: Profile, packages: Sequence[Artefact], builds: Builds) -> dict[str, uv.Candidate]:
@@ -193,12 +196,17 @@ class Artefacts:
         found = self._source_files(pins)
         return {pin.name: self._read(found[pin.name]) for pin in pins}
 
-    def has_source(self, name: str) -> bool:
-        """Whether there is a source distribution of a package, of any version."""
+    def newest_sources(self, names: Sequence[str]) -> dict[str, str]:
+        """The newest version of packages of which there is a source distribution; of those without one, none."""
         try:
-            return bool(uv.resolve([name], self._source_universe([name]), self.folder("source")))
+            pins = uv.resolve(names, self._source_universe(names), self.folder("source")) if names else []
         except ToolError:
-            return False
+            if len(names) == 1:
+                return {}
+            with ThreadPoolExecutor(_AT_ONCE) as pool:
+                each = list(pool.map(lambda name: self.newest_sources([name]), names))
+            return {name: version for found in each for name, version in found.items()}
+        return {pin.name: pin.version for pin in pins}
 
     def has_wheel(self, pin: uv.Pin) -> bool:
         """Whether there is a wheel for the target."""

@@ -34,8 +34,8 @@ class Files(Protocol):
     def sdists(self, pins: Sequence[uv.Pin]) -> dict[str, Sdist]:
         """The source distributions of pinned packages, by name. Raises ToolError, LockError."""
 
-    def has_source(self, name: str) -> bool:
-        """Whether there is a source distribution of a package, of any version."""
+    def newest_sources(self, names: Sequence[str]) -> dict[str, str]:
+        """The newest version of packages of which there is a source distribution; of those without one, none."""
 
     def has_wheel(self, pin: uv.Pin) -> bool:
         """Whether there is a wheel for the target."""
@@ -131,7 +131,12 @@ class Search:
         for _ in range(_ROUNDS):
             added = [name for name in new if name not in said and name not in settled]
             settled |= set(added)
-            said |= {name: {"": ()} for name in added if self.files.has_source(name)}
+            for name, newest in self.files.newest_sources(added).items():
+                # Where the newest has a wheel, or is for another Python, no source would bring a newer one.
+                if name not in before or Version(newest) > Version(before[name]):
+                    said[name] = {"": ()}
+            if before and not said:
+                return [], set()
             heard: list[str] = []
             try:
                 pins = self.ask(said, heard.append)

@@ -41,7 +41,8 @@ def build(target: Target) -> str | None:
 def packages(build: str) -> tuple[str, ...]:
     """What comes from the index of a build."""
     if build.startswith(("rocm", "xpu")):
-        # Of Triton they have builds of their own: pytorch-triton-rocm, from 2.10 on triton-rocm, and those for xpu.
+        # Of Triton they have builds of their own: pytorch-triton-rocm, from 2.10 on triton-rocm, and those for xpu. As
+        # the default index has none, a profile requires them by name.
         return (*_OF_ALL, "pytorch-triton-rocm", "triton-rocm", "pytorch-triton-xpu", "triton-xpu")
     return _OF_ALL if build == "cpu" else _OF_CUDA
 

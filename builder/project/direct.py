@@ -178,6 +178,8 @@ def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: 
     root = git.fetch(where, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"), most=_MOST)
     content = content_hash(root)
     _compare(content, pinned, name)
+    if (root / ".gitmodules").is_file():
+        step(f"the submodules of {name} are not fetched: where its build needs them, name a wheel or a .tar.gz")
     version = _version(place.rev if ref.kind == "tag" else None, commit)
     return _source(
         name, root / (place.subfolder or "."), Origin(sha256=content, commit=commit, place=_digest(place)), version
@@ -193,6 +195,11 @@ def _from_file(
         path = work / place.file
         download(place.url, path, limit=_LARGEST_FILE)
     else:
+        if entry.sources:
+            raise SourceError(
+                "a profile that has a part of a source may name repositories and URLs, and no path of this machine",
+                hint="a source is read everywhere: push what it needs into a repository",
+            )
         path = _path(place, entry.project_folder)
         if path.is_dir():
             return _from_folder(name, place, path, work, _not_its(entry, path))

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder.profile.model import Profile, Trainer
+from builder.profile.model import Packages, Profile, Trainer
 from builder.project.catalogue import Catalogue
 from builder.script.quoting import comment
 
@@ -40,8 +40,13 @@ class Review:
             yield f"  env      {name}={comment(value)}" if value is not None else f"  env      {name} is unset"
         for name, url in profile.indexes.items():
             yield f"  index    {name}: {comment(url)}"
-        if profile.packages.build:
-            yield f"  builds   {', '.join(sorted(profile.packages.build))} from source"
+        yield from _built(profile.packages)
+
+
+def _built(packages: Packages) -> Iterator[str]:
+    if packages.build:
+        yield f"  builds   {', '.join(sorted(packages.build))} from source"
+    yield from (f"  builds   {comment(text)}" for text in packages.requires if " @ " in text)
 
 
 def _of_trainer(trainer: Trainer) -> Iterator[str]:

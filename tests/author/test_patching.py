@@ -28,7 +28,7 @@ from builder.errors import ProfileError, ToolError
 from tests.conftest import desk as make_desk
 from tests.conftest import real_environment
 from tests.support import Result, Sandbox, make_wheel
-from tests.support.steps import GO, NEVER, Step, Watched, why_not
+from tests.support.steps import GO, NEVER, Step, Watched, some, why_not
 
 BROKEN = "def depth(waves):\n    return sum(waves) / len(waves)\n"
 MENDED = "def depth(waves):\n    return sum(waves) / len(waves) if waves else 0\n"
@@ -526,7 +526,7 @@ def test_a_commit_that_is_killed_at_any_step_is_ended_by_the_next(desk: Sandbox)
     clean = shutil.copytree(desk.work, desk.root / "clean")
     steps = killed(desk, folder, lambda _: False)
     assert len(steps) > 12
-    for at in steps:
+    for at in some(steps):
         shutil.rmtree(desk.work)
         shutil.copytree(clean, desk.work)
         killed(desk, folder, lambda step, at=at: str(step) == at)  # type: ignore[misc]

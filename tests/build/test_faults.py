@@ -1,7 +1,8 @@
 """Faults at every step of a build: power cuts, dead processes, failing writes, full disks; and races.
 
-A step is a change to DRYDOCK_HOME that some process of a build makes: see tests/support/steps.py. Each is met once, in
-a home of its own, and then the next build has to succeed and leave what a build without a fault leaves.
+A step is a change to DRYDOCK_HOME that some process of a build makes: see tests/support/steps.py. Each is met once (in
+CI every second one), in a home of its own, and then the next build has to succeed and leave what one without a fault
+leaves.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ import pytest
 from tests.support import Result, Sandbox
 from tests.support.homes import PLACES, PROGRAM, Frozen, Home, furnish, is_at, once, script_of
 from tests.support.mounts import remount, tmpfs
-from tests.support.steps import GO, NEVER, Step, Watched, why_not
+from tests.support.steps import GO, NEVER, Step, Watched, some, why_not
 from tests.support.storms import remove_store
 
 # Seconds each: all of them are in `just test-all`.
@@ -64,7 +65,7 @@ def sweep(desk: Sandbox, command: list[str], steps: Iterable[str], meet: Fault) 
         return None
 
     with ThreadPoolExecutor(os.cpu_count()) as pool:
-        problems = [problem for problem in pool.map(one, enumerate(steps)) if problem]
+        problems = [problem for problem in pool.map(one, enumerate(some(steps))) if problem]
     assert not problems, f"{len(problems)} steps\n" + "\n".join(problems)
 
 
@@ -76,9 +77,9 @@ def sweep_power_cuts(desk: Sandbox, command: list[str], steps: Iterable[str]) ->
     clean = Home(desk, command, "clean")
     clean.build().succeeded()
     files = clean.files()
-    wanted, cores = list(steps), os.cpu_count() or 1
+    wanted, cores = some(steps), os.cpu_count() or 1
 
-    def some(number: int) -> list[str]:
+    def share(number: int) -> list[str]:
         home = Home(desk, command, f"cut-{number}")
         problems = []
         copies = before_each(home, wanted[number::cores])
@@ -94,7 +95,7 @@ def sweep_power_cuts(desk: Sandbox, command: list[str], steps: Iterable[str]) ->
         return problems
 
     with ThreadPoolExecutor(cores) as pool:
-        problems = [problem for found in pool.map(some, range(cores)) for problem in found]
+        problems = [problem for found in pool.map(share, range(cores)) for problem in found]
     assert not problems, f"{len(problems)} steps\n" + "\n".join(problems)
 
 

@@ -69,7 +69,7 @@ flag = "-f"
     ("path", "line"),
     [
         (["schema"], "schema = 1"),
-        (["extends", 1], "extends = ["),
+        (["extends", 1], '    "rl-swarm",'),
         (["target"], "[target]"),
         (["target", "match", "chip"], "match = {"),
         (["target", "gone"], "[target]"),

@@ -104,6 +104,28 @@ def test_cuda_gets_the_build_for_its_release(desk: Sandbox, cuda_index: Index) -
     assert packages(desk)["torch"]["index"] == "pytorch-cu128"
 
 
+@pytest.mark.parametrize(
+    ("accelerator", "build", "triton"),
+    [("rocm", "rocm7.1", "triton-rocm"), ("xpu", "xpu", "triton-xpu")],
+)
+def test_gpus_of_amd_and_intel_get_their_builds(
+    desk: Sandbox, tmp_path: Path, accelerator: str, build: str, triton: str
+) -> None:
+    release = f'\nrocm = "{build.removeprefix("rocm")}"' if accelerator == "rocm" else ""
+    target = f'platform = "linux-x86_64"\naccelerator = "{accelerator}"{release}\nglibc = "2.28"'
+    make_wheel(tmp_path / build, "torch", f"2.11.0+{build}", requires=[f"{triton}==3.6"], tag=TAG)
+    make_wheel(tmp_path / build, triton, "3.6", tag=TAG)
+    profile(desk, target, "torch>=2.5", triton)
+    variable = f"DRYDOCK_INDEX_PYTORCH_{build.upper().replace('.', '_')}"
+    with Index(tmp_path / build) as index:
+        desk.drydock("lock", "small", env={variable: index.url}).succeeded()
+    assert versions(desk) == {"anchor": "1.0", "torch": f"2.11.0+{build}", triton: "3.6"}
+    assert {row["index"] for name, row in packages(desk).items() if name != "anchor"} == {f"pytorch-{build}"}
+    profile(desk, target, "torch>=2.5")
+    refused = desk.drydock("lock", "small", env={variable: "http://127.0.0.1:9/whl"}).failed(1)
+    assert f'and small has accelerator = "{accelerator}"' in refused.stderr
+
+
 def test_what_goes_with_torch_comes_from_where_the_profile_has_it_from(desk: Sandbox, cpu_index: Index) -> None:
     more = 'index = { torch = "mirror" }\n[indexes]\nmirror = "https://host.example/whl/cpu"'
     profile(desk, CPU, "torchvision", "torch", more=more)

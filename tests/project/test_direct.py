@@ -233,6 +233,19 @@ def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:
     desk.drydock("lock", "small").failed(1, "rope @ ./elsewhere: a place", "requirements.txt:1")
 
 
+def test_nothing_of_a_source_s_profile_is_fetched_or_built_before_it_is_agreed_to(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    team = desk.root / "team"
+    team.mkdir()
+    (desk.work / "drydock.toml").write_text(f'[sources.team]\npath = "{team}"\n')
+    shutil.move(require(desk, f"rope @ git+file://{place}@v1.0"), team / "small.toml")
+    said = desk.drydock("lock", "team:small").failed(1, "nobody has agreed", f"builds   rope @ git+file://{place}@v1.0")
+    assert "fetching" not in said.stderr
+    desk.drydock("lock", "team:small", "--yes").succeeded()
+    shutil.move(require(desk, "rope @ file:///etc"), team / "small.toml")
+    desk.drydock("lock", "team:small", "--yes").failed(1, "no path of this machine")
+
+
 @pytest.mark.parametrize(
     ("requirement", "words"),
     [

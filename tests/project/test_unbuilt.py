@@ -72,6 +72,15 @@ def test_all_that_has_no_wheel_is_said_at_once_and_nothing_of_it_is_run(sandbox:
     assert not (sandbox.work / "profiles/small.lock.toml").exists()
 
 
+def test_what_is_added_and_has_no_wheel_is_said_and_nothing_is_changed(sandbox: Sandbox) -> None:
+    path = require(sandbox, "anchor")
+    sandbox.drydock("lock", "small").succeeded()
+    before = path.read_text()
+    sdist(sandbox, "rope", "1.0")
+    sandbox.drydock("add", "rope").failed(1, 'rope 1.0: rope = ["setuptools"]', "and add it again")
+    assert path.read_text() == before
+
+
 def test_builds_that_are_allowed_are_written_into_the_profile_and_taken_back(
     sandbox: Sandbox, setuptools: Path
 ) -> None:

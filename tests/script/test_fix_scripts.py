@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import ROOT
 from tests.support import SHELLS, Result, Sandbox, make_wheel
 from tests.support.belongings import DEEDS, SITE, Belongings
-from tests.support.steps import GO, NEVER, Step, Watched, alike, why_not
+from tests.support.steps import GO, NEVER, Step, Watched, alike, some, why_not
 
 BROKEN = 'def total(numbers):\n    return sum(numbers) + 1\n\n\nversion = "1.0"\n'
 MENDED = BROKEN.replace(" + 1", "")
@@ -640,7 +640,7 @@ def test_a_kill_at_any_step_can_be_taken_back_and_done_again(wide: Sandbox) -> N
     after = without_bytecode({path: what for path, what in tree(venv).items() if ".drydock-before" not in path})
     into(wide, "--revert").succeeded()
     assert tree(venv) == before
-    for number, step in enumerate(steps):
+    for number, step in enumerate(some(steps)):
         running = watched(wide, venv, first_time(step, cut))
         running.ended()
         if number % 2:
@@ -670,7 +670,7 @@ def test_a_kill_while_it_is_taken_back_loses_nothing(wide: Sandbox) -> None:
 
     into(wide).succeeded()
     assert revert(note).ended()[0] == 0
-    for step in dict.fromkeys(seen):
+    for step in some(dict.fromkeys(seen)):
         into(wide).succeeded()
         revert(first_time(step, cut)).ended()
         into(wide, "--revert").succeeded()

@@ -16,9 +16,11 @@ import signal
 import socket
 import subprocess
 import threading
-from collections.abc import Callable, Mapping, Sequence
+import zlib
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 from tests.support import seccomp
@@ -79,6 +81,22 @@ class Step:
     def __str__(self) -> str:
         """The step, with what differs from one run to the next left out."""
         return f"{self.program}: {self.call} {' -> '.join(alike(path) for path in self.paths)}"
+
+
+def some(steps: Iterable[str]) -> list[str]:
+    """Every step; where DRYDOCK_TESTS_STEPS is a number N, every Nth: the commit decides which, so that all get a turn.
+
+    CI sets it, as each step costs a build.
+    """
+    each = int(os.environ.get("DRYDOCK_TESTS_STEPS", "1"))
+    found = list(steps)
+    return found[zlib.crc32(_commit().encode()) % each :: each]
+
+
+@cache
+def _commit() -> str:
+    head = ["git", "-C", str(Path(__file__).parent), "rev-parse", "HEAD"]
+    return subprocess.run(head, capture_output=True, text=True, check=False).stdout
 
 
 def alike(path: str) -> str:

@@ -38,6 +38,12 @@ def find_places(entry: Entry, wheels: Path | None) -> Mapping[str, Place]:
     """
     packages = list(entry.plan.lock.packages)
     found = {file: Place(path=path) for file, path in in_folder(wheels, packages).items()}
+    for package in packages:
+        if package.origin is not None and package.file not in found:
+            raise LockError(
+                f"{package.file} was built here of what is at a place, and no index has it",
+                hint=f"push it: drydock push {entry.name} MIRROR; then a folder that has it: --wheels DIR",
+            )
     rest = [package for package in packages if package.file not in found]
     said = candidates(entry.profile, rest, consent.for_builds(entry)) if rest else {}
     return found | {package.file: _said(package, said.get(package.sha256)) for package in rest}
