@@ -167,6 +167,8 @@ def test_what_is_nothing_to_import_is_refused(
         ("requirements.txt", "torch==2.6.0+cu118\n", "11.8"),
         ("environment.yml", "dependencies:\n- pytorch\n- pytorch-cuda=12.1\n- pip:\n  - anchor\n", "12.1"),
         ("requirements.txt", "torch\nnvidia-cuda-runtime-cu12==12.6.77\n", "12.6"),
+        ("requirements.txt", "torch==2.6.0\n", "12.4"),
+        ("requirements.txt", "torch>=2,<2.9\n", "12.8"),
         ("requirements.txt", "torch\n", "13.0"),
     ],
 )

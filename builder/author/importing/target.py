@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from pydantic import ValidationError
 
 from builder.errors import UsageError
@@ -17,6 +20,8 @@ from builder.project.requirements.model import Imported
 _OLDEST_GLIBC = "2.28"  # what the wheels of PyTorch 2.6 and newer are built for
 _OLDEST_MACOS = "14.0"
 _CUDA = "13.0"  # of the builds of PyTorch that the default index has in 2026
+# The CUDA of PyTorch's builds on the default index, from 2.MINOR on: nvidia-cuda-runtime in their metadata.
+_OF_TORCH = {15: "13.2", 11: "13.0", 8: "12.8", 7: "12.6", 5: "12.4", 1: "12.1"}
 
 
 @dataclass(frozen=True)
@@ -64,7 +69,7 @@ def with_cuda_of(chosen: Chosen, imported: Imported, text: str) -> Chosen:
         return chosen
     builds = [pytorch.build_at(imported.indexes[name]) for name in imported.index.values()]
     said = [release for build in builds if build is not None and (release := pytorch.cuda(build))]
-    said = said or _cuda_in("\n".join(imported.requires)) or _cuda_in(text)
+    said = said or _cuda_in("\n".join(imported.requires)) or _cuda_in(text) or _cuda_of_torch(imported.requires)
     if not said:
         return chosen
     table = {**chosen.table, "cuda": max(said, key=_numbers)}
@@ -81,6 +86,20 @@ def _cuda_in(text: str) -> list[str]:
     named = r"\b(?:pytorch-cuda|cuda-version|cudatoolkit|cuda-toolkit|nvidia-cuda-runtime(?:-cu[0-9]+)?)"
     releases = re.findall(rf"{named}\s*=+\s*([0-9]+\.[0-9]+)", text)
     return [*(release for build in builds if (release := pytorch.cuda(build))), *releases]
+
+
+def _cuda_of_torch(requires: Sequence[str]) -> list[str]:
+    """The CUDA of the newest torch that requirements allow; none where they allow today's.
+
+    >>> _cuda_of_torch(["torch==2.6.0"]), _cuda_of_torch(["torch>=2,<2.8"]), _cuda_of_torch(["torch>=2.5", "six<1"])
+    (['12.4'], ['12.6'], [])
+    """
+    wanted = [one.specifier for one in map(Requirement, requires) if canonicalize_name(one.name) == "torch"]
+    newest = next(iter(_OF_TORCH))
+    for minor in range(newest, 0, -1):
+        if wanted and all(any(one.contains(f"2.{minor}.{patch}") for patch in range(5)) for one in wanted):
+            return [] if minor == newest else [next(cuda for first, cuda in _OF_TORCH.items() if minor >= first)]
+    return []
 
 
 def _numbers(version: str) -> tuple[int, ...]:
