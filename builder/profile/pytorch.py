@@ -14,7 +14,7 @@ from packaging.version import Version
 from builder.profile.target import Target
 
 _INDEXES = "https://download.pytorch.org/whl/"
-_NAME = re.compile(r"pytorch-(cpu|cu[0-9]{3}|rocm[0-9]\.[0-9]|xpu)")
+_NAME = re.compile(r"pytorch-(cpu|cu[0-9]{3}|rocm[0-9]{2}|xpu)")
 _OF_ALL = ("torch", "torchvision", "torchaudio")
 _OF_CUDA = (*_OF_ALL, "xformers")  # facebookresearch/xformers, README, "Installing xFormers"
 PACKAGES = _OF_CUDA
@@ -48,8 +48,12 @@ def packages(build: str) -> tuple[str, ...]:
 
 
 def index(build: str) -> str:
-    """The logical name of the index of a build."""
-    return f"pytorch-{build}"
+    """The logical name of the index of a build, which has no dot, as DRYDOCK_INDEX_NAME has none.
+
+    >>> index("cu128"), index("rocm7.1")
+    ('pytorch-cu128', 'pytorch-rocm71')
+    """
+    return f"pytorch-{build.replace('.', '')}"
 
 
 def url(name: str) -> str | None:
@@ -57,9 +61,11 @@ def url(name: str) -> str | None:
 
     >>> url("pytorch-cu128"), url("team")
     ('https://download.pytorch.org/whl/cu128', None)
+    >>> url("pytorch-rocm71")
+    'https://download.pytorch.org/whl/rocm7.1'
     """
     found = _NAME.fullmatch(name)
-    return f"{_INDEXES}{found[1]}" if found else None
+    return _INDEXES + re.sub("rocm([0-9])", r"rocm\1.", found[1]) if found else None
 
 
 def build_of(version: str) -> str | None:

@@ -85,7 +85,7 @@ def unused(name: str, machine: Machine, catalogue: Catalogue, fits: dict[str, Fi
         if other is not None and other.platform == machine.platform and other.accelerator in kinds
     ]
     reasons += [
-        f'no profile has accelerator = "{kind}", whose wheels are on the index pytorch-{kind}'
+        f'no profile has accelerator = "{kind}", whose wheels PyTorch has on an index of its own'
         for kind in sorted(kinds)
         if not any(other is not None and other.accelerator == kind for other in others.values())
     ]

@@ -116,11 +116,13 @@ def test_gpus_of_amd_and_intel_get_their_builds(
     make_wheel(tmp_path / build, "torch", f"2.11.0+{build}", requires=[f"{triton}==3.6"], tag=TAG)
     make_wheel(tmp_path / build, triton, "3.6", tag=TAG)
     profile(desk, target, "torch>=2.5", triton)
-    variable = f"DRYDOCK_INDEX_PYTORCH_{build.upper().replace('.', '_')}"
+    variable = f"DRYDOCK_INDEX_PYTORCH_{build.upper().replace('.', '')}"
     with Index(tmp_path / build) as index:
         desk.drydock("lock", "small", env={variable: index.url}).succeeded()
     assert versions(desk) == {"anchor": "1.0", "torch": f"2.11.0+{build}", triton: "3.6"}
-    assert {row["index"] for name, row in packages(desk).items() if name != "anchor"} == {f"pytorch-{build}"}
+    assert {row["index"] for name, row in packages(desk).items() if name != "anchor"} == {
+        f"pytorch-{build.replace('.', '')}"
+    }
     profile(desk, target, "torch>=2.5")
     refused = desk.drydock("lock", "small", env={variable: "http://127.0.0.1:9/whl"}).failed(1)
     assert f'and small has accelerator = "{accelerator}"' in refused.stderr
