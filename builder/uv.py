@@ -275,8 +275,8 @@ def resolve(
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
-    Of several for a package, the first that fits. `unusable` hears the name of each package that had no version to use
-    in a range where one was looked for, also where it fails.
+    Of several for a package, the first that fits. `unusable` hears, as a requirement, of each package without a version
+    that can be used in a range where one was looked for, also where it fails.
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
@@ -591,8 +591,8 @@ def _compile(
     env = environment({**universe.target.uv_environment(), **log}, builds=universe.builds)
     done = process.run([*command, *arguments], env=env)
     if unusable is not None:
-        for name in _unusable(done.stderr):
-            unusable(name)
+        for requirement in _unusable(done.stderr):
+            unusable(requirement)
     if done.code:
         said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
         raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
@@ -618,26 +618,33 @@ def _settings(universe: Universe, folder: Path) -> list[str]:
 
 
 _LOGGED = re.compile(r"(DEBUG|INFO|TRACE|WARN) ")
-_SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \(")
+_SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \((.*)\)$")
 _SELECTING = re.compile(r"DEBUG Selecting: ([A-Za-z0-9._-]+)")
 
 
 def _unusable(log: str) -> list[str]:
     """The packages that uv has looked for a version of, and selected none: it says so in its log alone.
 
+    Each with the first range that it looked in, where that is one.
+
     >>> _unusable("DEBUG Searching for a compatible version of chess (*)\\nDEBUG Tried 1 versions")
     ['chess']
+    >>> _unusable("DEBUG Searching for a compatible version of chess (>=4.9.dev0, <4.10.dev0)\\n")
+    ['chess>=4.9.dev0,<4.10.dev0']
     """
-    found: dict[str, None] = {}
-    open_ = None
+    found: dict[str, str] = {}
+    open_: tuple[str, str] | None = None
     for line in log.splitlines():
         if searching := _SEARCHING.match(line):
             if open_ is not None:
-                found[open_] = None
-            open_ = searching[1]
+                found.setdefault(*open_)
+            open_ = searching[1], searching[2]
         elif _SELECTING.match(line):
             open_ = None
-    return list(found) if open_ is None else list({**found, open_: None})
+    if open_ is not None:
+        found.setdefault(*open_)
+    whole = re.compile(r"[<>=!][^|]*")
+    return [f"{name}{said.replace(' ', '')}" if whole.fullmatch(said) else name for name, said in found.items()]
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

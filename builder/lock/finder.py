@@ -196,15 +196,16 @@ class Artefacts:
         found = self._source_files(pins)
         return {pin.name: self._read(found[pin.name]) for pin in pins}
 
-    def newest_sources(self, names: Sequence[str]) -> dict[str, str]:
-        """The newest version of packages of which there is a source distribution; of those without one, none."""
+    def newest_sources(self, requirements: Sequence[str]) -> dict[str, str]:
+        """The newest version that fits of packages of which there is a source distribution; of those without, none."""
+        names = [canonicalize_name(Requirement(text).name) for text in requirements]
         try:
-            pins = uv.resolve(names, self._source_universe(names), self.folder("source")) if names else []
+            pins = uv.resolve(requirements, self._source_universe(names), self.folder("source")) if names else []
         except ToolError:
             if len(names) == 1:
                 return {}
             with ThreadPoolExecutor(_AT_ONCE) as pool:
-                each = list(pool.map(lambda name: self.newest_sources([name]), names))
+                each = list(pool.map(lambda text: self.newest_sources([text]), requirements))
             return {name: version for found in each for name, version in found.items()}
         return {pin.name: pin.version for pin in pins}
 

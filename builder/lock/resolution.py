@@ -148,7 +148,7 @@ class Resolution:
         unusable = self._unusable
         if not unusable:
             return
-        self.step(f"no wheel of {', '.join(dict.fromkeys(unusable))}: looking at sources, without running them")
+        self.step(f"no wheel of {_names(unusable)}: looking at sources, without running them")
         try:
             missing = search.missing(unusable)
         except ToolError:
@@ -167,11 +167,12 @@ class Resolution:
         """Say which newer versions were not taken for want of a wheel. Raises UnbuiltError where one is far newer."""
         if not self._unusable or self._search is None or self.warn is None:
             return
-        names = ", ".join(dict.fromkeys(self._unusable))
         try:
             found = self._search.passed_over(self._unusable, pins)
         except (ToolError, LockError) as error:
-            self.warn(f"whether newer versions were passed over is not known, of {names}: {error.message}")
+            self.warn(
+                f"whether newer versions were passed over is not known, of {_names(self._unusable)}: {error.message}"
+            )
             return
         refused = [one for one in found if one.far or self.wants_builds]
         for one in found if not refused else ():
@@ -224,6 +225,10 @@ class Resolution:
             f"fetch {', '.join(files)}, or another release +{build}, into a folder: UV_FIND_LINKS=FOLDER; "
             f"or name a mirror of that index: {variable}=URL{older}"
         )
+
+
+def _names(requirements: Sequence[str]) -> str:
+    return ", ".join(dict.fromkeys(Requirement(text).name for text in requirements))
 
 
 def _how_to_allow(name: str, sources: Sequence[Unbuilt]) -> str:

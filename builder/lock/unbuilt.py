@@ -11,6 +11,8 @@ from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from typing import Protocol
 
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from builder import uv
@@ -34,7 +36,7 @@ class Files(Protocol):
     def sdists(self, pins: Sequence[uv.Pin]) -> dict[str, Sdist]:
         """The source distributions of pinned packages, by name. Raises ToolError, LockError."""
 
-    def newest_sources(self, names: Sequence[str]) -> dict[str, str]:
+    def newest_sources(self, requirements: Sequence[str]) -> dict[str, str]:
         """The newest version of packages of which there is a source distribution; of those without one, none."""
 
     def has_wheel(self, pin: uv.Pin) -> bool:
@@ -115,10 +117,11 @@ class Search:
         before = {pin.name: pin.version for pin in chosen}
         pins, wanted = self._resolved(unusable, before)
         sources = self._unbuilt(pins, wanted)
+        above = {one.name: _above(one.name, {pin.name: pin.required_by for pin in pins}) for one in sources}
         found = []
         for pin in pins if sources else ():
             old = before.get(pin.name)
-            below = tuple(one for one in sources if pin.name == one.name or pin.name in one.way)
+            below = tuple(one for one in sources if pin.name == one.name or pin.name in above[one.name])
             if old is not None and below and Version(pin.version) > Version(old):
                 found.append(PassedOver(pin.name, old, pin.version, below))
         return self._measured(found) if found else []
@@ -127,13 +130,13 @@ class Search:
         """The pins with sources, and the packages that are sources among them; nothing where none fit."""
         settled = set(self.allowed)
         said: dict[str, dict[str, Sequence[str]]] = {}
-        new = list(unusable)
+        new = _by_name(unusable)
         for _ in range(_ROUNDS):
-            added = [name for name in new if name not in said and name not in settled]
-            settled |= set(added)
-            for name, newest in self.files.newest_sources(added).items():
-                # Where the newest has a wheel, or is for another Python, no source would bring a newer one.
-                if name not in before or Version(newest) > Version(before[name]):
+            added = {name: text for name, text in new.items() if name not in said and name not in settled}
+            settled |= added.keys()
+            for name, newest in self.files.newest_sources(list(added.values())).items():
+                # Where the newest has a wheel, or is for another Python, no source would bring another one.
+                if name not in before or Version(newest) != Version(before[name]):
                     said[name] = {"": ()}
             if before and not said:
                 return [], set()
@@ -141,9 +144,9 @@ class Search:
             try:
                 pins = self.ask(said, heard.append)
             except ToolError:
-                if not any(name not in settled for name in heard):
+                new = _by_name(heard)
+                if not new.keys() - settled:
                     return [], set()
-                new = heard
                 continue
             mine = [pin for pin in pins if pin.name in said]
             wheels = [pin.name for pin in mine if self._has_wheel(pin, before)]
@@ -155,7 +158,7 @@ class Search:
                 self._read[name, version] = sdist
                 said[name][version] = sdist.requires
                 said[name][""] = sdist.requires  # the best guess for other versions
-            new = [name for name in heard if name not in settled]
+            new = {name: text for name, text in _by_name(heard).items() if name not in settled}
             if not (wheels or unread or new):
                 return pins, {pin.name for pin in mine}
         return [], set()
@@ -185,6 +188,25 @@ class Search:
             PassedOver(one.name, one.locked, one.newer, one.sources, _far(one, before[one.name], after[one.name]))
             for one in found
         ]
+
+
+def _by_name(requirements: Sequence[str]) -> dict[str, str]:
+    """The first requirement of each package."""
+    found: dict[str, str] = {}
+    for text in requirements:
+        found.setdefault(canonicalize_name(Requirement(text).name), text)
+    return found
+
+
+def _above(name: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
+    """All that requires a package, and what requires that."""
+    found: set[str] = set()
+    waiting = [name]
+    while waiting:
+        more = set(parents.get(waiting.pop(), ())) - found
+        found |= more
+        waiting += more
+    return found
 
 
 def _way(name: str, parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:

@@ -125,6 +125,17 @@ def test_a_large_step_back_is_an_error_unless_it_is_meant(sandbox: Sandbox, setu
     assert lock(sandbox) == {"hydra": "hydra-1.3-py3-none-any.whl", "antler": "antler-4.9.tar.gz"}
 
 
+def test_a_step_back_for_an_older_version_of_what_is_locked_at_its_newest(sandbox: Sandbox) -> None:
+    """As hydra-core 1.3 requires antlr4-python3-runtime 4.9, which has no wheel; the 4.13 that others take has one."""
+    make_wheel(sandbox.wheels, "hydra", "0.9")
+    make_wheel(sandbox.wheels, "hydra", "1.3", requires=["antler==4.*"])
+    make_wheel(sandbox.wheels, "antler", "5.0")
+    sdist(sandbox, "antler", "4.9")
+    require(sandbox, "hydra", "antler")
+    words = "hydra 0.9 (another major version) instead of 1.3, which requires antler 4.9, which has no wheel"
+    sandbox.drydock("lock", "small").failed(1, words)
+
+
 @pytest.mark.parametrize(("day", "far"), [("2020-06-01", ""), ("2021-06-01", " (517 days older)")])
 def test_a_small_step_back_is_said(sandbox: Sandbox, day: str, far: str) -> None:
     make_wheel(sandbox.wheels, "chess", "1.10")
