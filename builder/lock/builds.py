@@ -62,15 +62,22 @@ class Contradiction:
 def contradictions(profile: Profile, packages: Sequence[Artefact]) -> list[Contradiction]:
     """The packages whose wheels contradict the target of a profile; those of PyTorch first.
 
-    Within one major release of CUDA all go together (NVIDIA, "CUDA Compatibility", minor version compatibility).
+    Within one major release of CUDA all go together (NVIDIA, "CUDA Compatibility", minor version compatibility), and a
+    driver for a newer one runs libraries of an older one (the same, backward compatibility): of these only what a
+    framework brings contradicts the target, as it is a build of that.
     """
     target = profile.target
     wanted = target.cuda.split(".")[0] if target.cuda is not None else None
     has_cuda = any(cuda_of(package) is not None for package in packages)
+    above = {one.name: one.required_by for one in packages}
     found = []
     for package in packages:
         release, build = cuda_of(package), pytorch.build_of(package.version)
-        if release is not None and release.split(".")[0] != wanted:
+        if (
+            release is not None
+            and release.split(".")[0] != wanted
+            and not _runs_anyway(package, release, wanted, above)
+        ):
             found.append(Contradiction(package, f"CUDA {release}"))
         elif build is not None and build.startswith(("rocm", "xpu")) and not build.startswith(target.accelerator):
             found.append(Contradiction(package, "a GPU of AMD" if build.startswith("rocm") else "a GPU of Intel"))
@@ -84,6 +91,13 @@ def contradictions(profile: Profile, packages: Sequence[Artefact]) -> list[Contr
     if (torch := _torch_of(found, packages)) is not None:
         found.insert(0, torch)
     return sorted(found, key=lambda one: one.package.name not in pytorch.PACKAGES)
+
+
+def _runs_anyway(package: Artefact, release: str, wanted: str | None, above: Mapping[str, Sequence[str]]) -> bool:
+    """Whether it is a library of an older CUDA than `wanted`, for something else than a framework."""
+    if wanted is None or int(release.split(".")[0]) > int(wanted) or not package.name.startswith("nvidia-"):
+        return False
+    return not _ancestors(package.name, above) & {*pytorch.PACKAGES, "jax", "jaxlib", "mlx"}
 
 
 def _torch_of(found: Sequence[Contradiction], packages: Sequence[Artefact]) -> Contradiction | None:

@@ -295,3 +295,16 @@ def test_where_the_index_is_out_of_reach_the_rest_is_still_asked_for(desk: Sandb
     done = desk.drydock("outdated", "small", env=at()).succeeded()
     assert [line.split() for line in done.stdout.splitlines()[1:]] == [["anchor", "1.0", "7.0", "7.0"]]
     assert "torch: as locked, as no index at hand has newer ones for the target" in done.stderr
+
+
+def test_a_library_of_an_older_cuda_that_no_framework_brings_is_no_contradiction(desk: Sandbox) -> None:
+    """As a cutlass brings nvidia-cutlass-dsl-libs-cu12; torch's own have to be for the target."""
+    make_wheel(desk.wheels, "cutter", "1.0", requires=["nvidia-cutter-libs-cu12"])
+    make_wheel(desk.wheels, "nvidia-cutter-libs-cu12", "4.2")
+    profile(desk, CUDA.format("13.0"), "torch", "cutter")
+    desk.drydock("lock", "small", env=at()).succeeded()
+    assert versions(desk)["nvidia-cutter-libs-cu12"] == "4.2"
+    profile(desk, CUDA.format("13.0"), "torch<2.15", "cutter")
+    desk.drydock("lock", "small", env=at()).failed(1, "torch 2.9.0 is for CUDA 12.8, and small is for CUDA 13.0")
+    profile(desk, CUDA.format("11.8"), "cutter")
+    desk.drydock("lock", "small", env=at()).failed(1, "nvidia-cutter-libs-cu12 4.2 is for CUDA 12")
