@@ -60,11 +60,23 @@ def test_what_only_a_mac_reads_is_read_there_and_folklore_nowhere(materialised: 
     words = names_in(folder / "lib/python3.11/site-packages")
     assert not words & set(FOLKLORE)
     # Apple's Accelerate is no package.
-    macs = {name for name, variable in KNOWN.items() if "macos-arm64" in variable.on} - {"VECLIB_MAXIMUM_THREADS"}
+    macs = {name for name, variable in KNOWN.items() if "macos-arm64" in variable.on and variable.reader != "MLX"}
+    macs.remove("VECLIB_MAXIMUM_THREADS")
     if name == "arm64":
         assert "PYTORCH_MPS_HIGH_WATERMARK_RATIO" not in words
     else:
         assert macs - words == set()
+
+
+@pytest.mark.slow
+def test_what_mlx_reads_on_a_mac_is_read_there(tmp_path: Path) -> None:
+    assert cross("mlx", tmp_path / "mlx").returncode == 0
+    natives = [path for path in (tmp_path / "mlx").rglob("*") if path.suffix in (".so", ".dylib")]
+    text = b"".join(path.read_bytes() for path in natives)
+    macs = [name for name, variable in KNOWN.items() if "macos-arm64" in variable.on and variable.reader == "MLX"]
+    assert macs
+    assert [name for name in macs if name.encode() not in text] == []
+    assert [name for name in FOLKLORE if name.encode() in text] == []
 
 
 @pytest.mark.slow

@@ -561,7 +561,8 @@ def test_the_names_are_in_what_reads_them_and_folklore_in_nothing(swarm_env: Pat
     words = names_in(swarm_env / "lib/python3.11/site-packages")
     assert not words & set(FOLKLORE)
     # Rust puts its texts together without a space; the test of tokenizers sets this one.
-    elsewhere = {"RAYON_NUM_THREADS", *(name for name in KNOWN if KNOWN[name].on or KNOWN[name].reader == "Python")}
+    others = ("Python", "MLX")
+    elsewhere = {"RAYON_NUM_THREADS", *(name for name in KNOWN if KNOWN[name].on or KNOWN[name].reader in others)}
     assert set(KNOWN) - elsewhere - words == set()
 
 
