@@ -14,6 +14,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -33,7 +34,7 @@ from builder.profile.places import Place, place_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
-from builder.store.layout import home
+from builder.store.layout import Store, home
 
 if TYPE_CHECKING:
     from builder.profile.model import Profile
@@ -78,8 +79,10 @@ def keep(wheel: Path, one: Fetched) -> None:
 
 
 def kept(package: str, digest: str) -> Path | None:
-    """The wheel of that name that is kept here, by its sha256."""
+    """The wheel of that name that is kept here, by its sha256; no collection takes it for a day from now."""
     found = _folder(digest) / package
+    with suppress(OSError):
+        os.utime(found.parent)
     return found if found.is_file() and sha256(found.read_bytes()) == digest else None
 
 
@@ -377,7 +380,7 @@ def _unpacked(package: Artefact) -> bool:
 
 
 def _folder(digest: str) -> Path:
-    return home() / "cache" / "built" / digest
+    return Store.here().built / digest
 
 
 def _copy(source: Path, target: Path) -> None:
