@@ -320,7 +320,19 @@ TARGETS = {
     "lock of a run": Target(run("lock"), [b"7\n"]),
     "evaluation": Target(
         evaluation,
-        [_json({"store_name": "a", "script": "b", "sha256": "c", "lock": "d", "content": None, "inputs": {"e": "f"}})],
+        [
+            _json(
+                {
+                    "store_name": "a",
+                    "script": "b",
+                    "sha256": "c",
+                    "lock": "d",
+                    "content": None,
+                    "inputs": {"e": "f"},
+                    "folders": [],
+                }
+            )
+        ],
     ),
     "patch mark": Target(
         patching,

@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.support import Sandbox, Web, make_sdist, make_wheel
 
 PROJECT = """\
@@ -312,6 +313,56 @@ def age(path: Path, seconds: float) -> None:
     """Let a path be that old."""
     long_ago = time.time() - seconds
     os.utime(path, (long_ago, long_ago))
+
+
+REMEMBERED = """
+import sys
+from builder.project.catalogue import Catalogue
+from builder.project.evaluate import evaluate
+evaluate("small", Catalogue())
+print("remembered" if "pydantic" not in sys.modules else "evaluated")
+"""
+
+
+def remembered(desk: Sandbox) -> bool:
+    """Whether the profile is remembered, and not evaluated; what it was evaluated to is remembered then."""
+    done = desk.run([sys.executable, "-c", REMEMBERED], env={"PYTHONPATH": str(ROOT)}).succeeded()
+    return done.stdout == "remembered\n"
+
+
+def test_a_profile_with_a_folder_is_remembered_until_a_file_of_it_changes(desk: Sandbox) -> None:
+    source(desk.work)
+    git(desk.work, "init", "--quiet")
+    (desk.work / ".gitignore").write_text("outputs\n")
+    path = require(desk, "anchor")
+    path.write_text(path.read_text() + '[project]\npath = "."\nmode = "wheel"\n')
+    module = desk.work / "src/rope/__init__.py"
+    age(module, -1000)
+    desk.drydock("lock", "small").succeeded()
+    assert not remembered(desk)
+    assert not remembered(desk), "what was changed a moment ago may be changed again within the same tick"
+    age(module, 1000)
+    time.sleep(2.1)
+    assert not remembered(desk)
+    assert remembered(desk)
+    (desk.work / "outputs").mkdir()
+    (desk.work / "outputs/model.bin").write_text("x")
+    assert remembered(desk), "git ignores it"
+    before = module.stat()
+    module.write_text(module.read_text().replace("x = 1", "x = 2"))
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+    changed = "which rope is made of, has changed"
+    desk.drydock("build", "small").failed(1, changed)
+    module.write_text(module.read_text().replace("x = 2", "x = 1"))
+    time.sleep(2.1)
+    assert not remembered(desk)
+    assert remembered(desk)
+    (desk.work / "src/rope/more.py").write_text("")
+    desk.drydock("build", "small").failed(1, changed)
+    (desk.work / "src/rope/more.py").unlink()
+    assert remembered(desk)
+    (desk.work / ".gitignore").write_text("outputs\nsrc\n")
+    desk.drydock("build", "small").failed(1, changed)
 
 
 def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:
