@@ -7,10 +7,7 @@ from __future__ import annotations
 
 import ast
 import re
-import tarfile
 import tomllib
-import zipfile
-import zlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -20,12 +17,17 @@ from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
+from builder.archives import ArchiveError, Limits, members
 from builder.errors import LockError
 
 _LARGEST = 1 << 20  # of a file that is read
-_MOST = 200_000  # files that are looked at
+_CODE = 1 << 18  # of one that is parsed
+_LINE = 1 << 13  # of one of its lines: tomllib takes the square of the parts of a key
+_TEXTS = 20  # files that are read
+_REQUIRES = 2000  # packages that it may require
+_NAMES = 1 << 24  # characters of all names
+_LIMITS = Limits(members=100_000, unpacked=1 << 29)
 _READ = re.compile(r"[^/]+/(pyproject\.toml|setup\.py|PKG-INFO|([^/]+/)?[^/]+\.egg-info/requires\.txt)")
-_BROKEN = (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError, OSError, UnicodeError, NotImplementedError)
 DEFAULT = ("setuptools",)
 """What builds a project whose pyproject.toml does not say it (PEP 517)."""
 
@@ -60,35 +62,29 @@ class Sdist:
 
 
 def read(path: Path) -> Sdist:
-    """What is said in an archive. Raises LockError where it is none, or broken."""
+    """What is said in an archive. Raises LockError where it is none, broken, or too much."""
     names: list[str] = []
     texts: dict[str, str] = {}
+    long = 0
     try:
-        for name, content in _files(path):
-            names.append(name)
-            if content is not None:
-                texts[name.partition("/")[2]] = content.decode("utf-8", "replace")
-            if len(names) > _MOST:
-                raise LockError(f"{path.name} has more than {_MOST} files in it")
-    except _BROKEN as error:
-        raise LockError(f"{path.name} is not a whole source distribution: {error}") from None
+        for member in members(path, path.name, _LIMITS):
+            if member.content is None:
+                continue
+            long += len(member.name)
+            if long > _NAMES:
+                raise LockError(f"{path.name}: its names are too long")
+            names.append(member.name)
+            if _READ.fullmatch(member.name) and member.size <= _LARGEST:
+                # Not more of it than that, whatever it says of its size.
+                texts[member.name.partition("/")[2]] = member.content.read(_LARGEST).decode("utf-8", "replace")
+            if len(texts) > _TEXTS:
+                raise LockError(f"{path.name} has more than {_TEXTS} files that say what it is")
+    except (ArchiveError, OSError) as error:
+        said = error.message if isinstance(error, ArchiveError) else error.strerror
+        raise LockError(f"{path.name} cannot be read: {said}") from None
+    if not names:
+        raise LockError(f"{path.name} has no files in it")
     return of(names, texts)
-
-
-def _files(path: Path) -> Iterator[tuple[str, bytes | None]]:
-    """Every file of an archive, with the content of those that say something."""
-    if path.name.endswith(".zip"):
-        with zipfile.ZipFile(path) as archive:
-            for entry in archive.infolist():
-                wanted = _READ.fullmatch(entry.filename) and entry.file_size <= _LARGEST
-                yield entry.filename, archive.read(entry) if wanted else None
-        return
-    with tarfile.open(path, "r|*") as tar:
-        for member in tar:
-            if member.isreg():
-                wanted = _READ.fullmatch(member.name) and member.size <= _LARGEST
-                content = tar.extractfile(member) if wanted else None
-                yield member.name, content.read() if content is not None else None
 
 
 def of(names: list[str], texts: Mapping[str, str]) -> Sdist:
@@ -108,9 +104,14 @@ def of(names: list[str], texts: Mapping[str, str]) -> Sdist:
 
 def _toml(text: str) -> Mapping[str, Any]:
     try:
-        return tomllib.loads(text)
-    except tomllib.TOMLDecodeError:
+        return {} if _is_long(text) else tomllib.loads(text)
+    except (tomllib.TOMLDecodeError, RecursionError):
         return {}
+
+
+def _is_long(text: str) -> bool:
+    """Whether a text is nothing that a person wrote, so that a parser may take for ever."""
+    return len(text) > _CODE or any(len(line) > _LINE for line in text.splitlines())
 
 
 def _declared(project: Mapping[str, Any]) -> tuple[str, ...] | None:
@@ -119,14 +120,14 @@ def _declared(project: Mapping[str, Any]) -> tuple[str, ...] | None:
     wanted = table.get("requires") if isinstance(table, dict) else None
     if not isinstance(wanted, list):
         return None
-    return tuple(text for text in wanted if isinstance(text, str) and _name(text))
+    return tuple(text for text in wanted[:_REQUIRES] if isinstance(text, str) and _name(text))
 
 
 def _name(text: str) -> str:
     """The package of a requirement; "" where it is none, or one by URL, which an index does not have."""
     try:
-        found = Requirement(text)
-    except InvalidRequirement:
+        found = Requirement(text[:_LINE])
+    except (InvalidRequirement, RecursionError):
         return ""
     return "" if found.url else str(canonicalize_name(found.name))
 
@@ -134,8 +135,8 @@ def _name(text: str) -> str:
 def _imported(setup: str) -> list[str]:
     """Packages that a setup.py cannot begin without."""
     try:
-        body = ast.parse(setup).body
-    except (SyntaxError, ValueError, RecursionError):
+        body = [] if _is_long(setup) else ast.parse(setup).body
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
         return []
     modules: list[str] = []
     for one in body:
@@ -167,6 +168,8 @@ def _requires(project: Mapping[str, Any], texts: Mapping[str, str]) -> tuple[str
         own = project.get("project")
         static = own.get("dependencies", []) if isinstance(own, dict) else []
         found = list(_of_egg(egg)) if egg is not None else static if isinstance(static, list) else []
+    if len(found) > _REQUIRES:
+        return ()  # a build says it
     return tuple(text for text in found if isinstance(text, str) and _name(text))
 
 

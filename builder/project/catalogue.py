@@ -171,6 +171,8 @@ class Entry:
         self.sources: set[str] = set()
         self.evaluation: Evaluation | None = None
         """What it came to, once it was evaluated: builder.project.evaluate."""
+        self.folders: list[list[str]] = []
+        """The states of the folders and files of this machine that it requires: builder.project.direct."""
         self._catalogue = catalogue
         self._files = files
 
@@ -318,6 +320,7 @@ class Entry:
             if any(package.origin is not None for package in self.lock.packages):
                 from builder.project import direct
 
+                self.folders = direct.states(self)
                 direct.check_fresh(self, self.lock)
 
     def check_lockable(self) -> None:

@@ -13,7 +13,8 @@ import json
 import os
 import shutil
 import tempfile
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,18 +31,18 @@ from builder.lock import placed, sdist
 from builder.lock.model import Artefact, Lock, Origin
 from builder.lock.placed import Fetched
 from builder.profile.places import Place, place_of
+from builder.project import folders
+from builder.project.folders import GIT_PLACES, files_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
-from builder.store.layout import home
+from builder.store.layout import Store, home
 
 if TYPE_CHECKING:
     from builder.profile.model import Profile
     from builder.project.catalogue import Entry
 
 _MOST = 1 << 30  # bytes of a source, unpacked
-_FILES = 100_000
-_LEFT_OUT = {".git", "__pycache__", ".venv", "venv", "build", "dist", "node_modules", ".tox", ".nox", ".drydock"}
 _NOTE = {"build-requires": [str]}
 
 
@@ -78,8 +79,10 @@ def keep(wheel: Path, one: Fetched) -> None:
 
 
 def kept(package: str, digest: str) -> Path | None:
-    """The wheel of that name that is kept here, by its sha256."""
+    """The wheel of that name that is kept here, by its sha256; no collection takes it for a day from now."""
     found = _folder(digest) / package
+    with suppress(OSError):
+        os.utime(found.parent)
     return found if found.is_file() and sha256(found.read_bytes()) == digest else None
 
 
@@ -99,9 +102,21 @@ def check_fresh(entry: Entry, lock: Lock) -> None:
             )
 
 
-def has_folders(entry: Entry) -> bool:
-    """Whether a requirement names a folder or a file here: what is in it changes without any file of the profile."""
-    return any(_place(one).path is not None for one in placed.placed(entry.profile).values())
+def states(entry: Entry) -> list[list[str]]:
+    """What requirements name of this machine, as it is: rows of a path, its state, and what is not its.
+
+    Raises LockError. Asked before `check_fresh` reads it, so that what is changed in between is another state later.
+    """
+    found = []
+    for place in map(_place, placed.placed(entry.profile).values()):
+        if place.path is not None:
+            path = _path(place, entry.project_folder).absolute()
+            not_its = _not_its(entry, path)
+            try:
+                found.append([str(path), folders.state(path, not_its), *not_its])
+            except OSError as error:
+                raise LockError(f"{error.filename}: {error.strerror}") from None
+    return found
 
 
 def provide(entry: Entry, consent: Consent, places: Sequence[str], step: Callable[[str], None]) -> None:
@@ -226,7 +241,7 @@ _LARGEST_FILE = 1 << 33
 
 def _from_folder(name: str, place: Place, path: Path, work: Path, not_its: Collection[str]) -> Fetched:
     root = work / "source"
-    for relative in _files_of(path, not_its):
+    for relative in files_of(path, not_its):
         target = root / relative
         target.parent.mkdir(parents=True, exist_ok=True)
         shutil.copyfile(path / relative, target)
@@ -254,7 +269,7 @@ def content_of(path: Path, not_its: Collection[str] = ()) -> str:
     try:
         if path.is_file():
             return sha256(path.read_bytes())
-        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(_files_of(path, not_its)))
+        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(files_of(path, not_its)))
         return sha256(rows.encode())
     except OSError as error:
         raise LockError(f"{error.filename}: {error.strerror}") from None
@@ -265,37 +280,6 @@ def _not_its(entry: Entry, path: Path) -> Collection[str]:
     if path.resolve() != entry.project_folder.resolve():
         return ()
     return (entry.path.parent.name, "generated", "drydock.toml", "drydock.lock.toml")
-
-
-def _files_of(folder: Path, not_its: Collection[str]) -> list[str]:
-    """The files of a folder that count: those that git knows or would add, else all but what tools leave there.
-
-    What is called as in `not_its`, right below it, does not count.
-    """
-    command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
-    try:
-        done = process.run(command, env=environment)
-        listed = done.stdout.split("\0") if done.code == 0 else None
-    except ToolError:
-        listed = None
-    names = listed if listed is not None else _walked(folder)
-    found = []
-    for name in names:
-        parts = name.split("/")
-        ours = parts[0] in not_its or _LEFT_OUT.intersection(parts[:-1]) or ".egg-info/" in name
-        path = folder / name
-        if name and not ours and path.is_file() and not path.is_symlink():
-            found.append(name)
-        if len(found) > _FILES:
-            raise LockError(f"{folder} has more than {_FILES} files", hint="what does not belong to it: .gitignore")
-    return found
-
-
-def _walked(folder: Path) -> Iterator[str]:
-    for top, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if one not in _LEFT_OUT]
-        yield from (Path(top, one).relative_to(folder).as_posix() for one in files)
 
 
 def _compare(content: str, pinned: Origin | None, name: str) -> None:
@@ -316,7 +300,7 @@ def _version(rev: str | None, commit: str) -> str:
 
 def _version_here(folder: Path) -> str | None:
     """The same for a folder that git knows; None where it does not."""
-    environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
+    environment = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
     ask = ["git", "-C", str(folder)]
     try:
         commit = process.run([*ask, "rev-parse", "HEAD"], env=environment)
@@ -377,7 +361,7 @@ def _unpacked(package: Artefact) -> bool:
 
 
 def _folder(digest: str) -> Path:
-    return home() / "cache" / "built" / digest
+    return Store.here().built / digest
 
 
 def _copy(source: Path, target: Path) -> None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
@@ -69,25 +69,17 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "sha256": _digest(text),
         "content": content,
         "inputs": _inputs(entry),
+        "folders": entry.folders,
     }
     try:
         write_atomically(script, text, executable=True)
-        if not _changes_unseen(entry):
+        if all(was for _, was, *_ in entry.folders):
             write_atomically(memory, json.dumps(record, indent=1))
     except OSError as error:
         raise DrydockError(
             f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
         ) from None
     return Evaluation(plan.store_name, script, lock, content)
-
-
-def _changes_unseen(entry: Entry) -> bool:
-    """Whether a folder of the project is among what is installed: it is looked at anew each time."""
-    if all(package.origin is None for package in entry.lock.packages):
-        return False
-    from builder.project import direct
-
-    return direct.has_folders(entry)
 
 
 def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
@@ -101,7 +93,15 @@ def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
         return None
     if _digest_bytes(state.read_bytes(record["script"], state.LARGE, follow=True)) != record["sha256"]:
         return None
+    if record["folders"] and not _are_same(record["folders"]):
+        return None
     return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
+
+
+def _are_same(folders: Sequence[Sequence[str]]) -> bool:
+    from builder.project.folders import are_same  # most profiles need none
+
+    return are_same(folders)
 
 
 _RECORD = {
@@ -111,6 +111,7 @@ _RECORD = {
     "lock": str,
     "content": (str, None),
     "inputs": {str: (str, None)},
+    "folders": [[str]],
 }
 
 

@@ -104,6 +104,8 @@ def _kept(path: Path, error: OSError) -> Kept:
     return Kept(path, owner(path), error.strerror or str(error))
 
 
+_DAY = 86400.0  # seconds that a wheel built of a place stays for the lock that names it to be built
+
 _DESKTOP = re.compile(r"\.DS_Store|\._.*|Thumbs\.db|desktop\.ini|\.directory|\.nfs.*")
 """What file managers and NFS put into every folder: not worth a word."""
 
@@ -147,6 +149,7 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
     if max_size is None:
         yield from _wheels(store, gone, max_age)
         yield from _pythons(store, gone, max_age)
+        yield from _built(store, gone, max_age)
 
 
 def _changed(path: Path) -> float:
@@ -201,6 +204,19 @@ def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tu
     for path in there:
         if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, 3600):
             yield path, "no environment is built on this Python"
+
+
+def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
+    """The wheels of places that no environment has, but those that are `gone`; a new lock may be about to be built."""
+    there = [path for path in sorted(store.built.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
+    needed: set[str] = set()
+    for name in store.names() if there else ():
+        if name not in gone:
+            with suppress(StageError, KeyError, TypeError):
+                needed |= {one["sha256"] for one in store.manifest(name)["plan"]["packages"]}
+    for path in there:
+        if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, _DAY):
+            yield path, "no environment has this wheel, which was built here"
 
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:

@@ -50,6 +50,11 @@ class Store(NamedTuple):
         return self.home / "pythons"
 
     @property
+    def built(self) -> Path:
+        """The folder of the wheels that were made of what requirements name by a place, each by its sha256."""
+        return self.home / "cache" / "built"
+
+    @property
     def bytecode(self) -> Path:
         """The folder of shared bytecode."""
         return self.home / "bytecode"

@@ -78,7 +78,7 @@ def usage() -> Total:
         whole.add([store.path(name)])
         rows.append(Usage(name, len(alone.seen), apparent, alone.freed()))
     shared = Links().add([store.bytecode])
-    whole.add([store.bytecode, store.wheels, store.pythons])
+    whole.add([store.bytecode, store.wheels, store.pythons, store.built])
     real = sum(size for _, _, size in whole.seen.values())
     return Total(rows, shared, sum(row.apparent for row in rows), real)
 

@@ -10,7 +10,7 @@ import json
 import os
 import tarfile
 import zipfile
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -75,6 +75,16 @@ def archive(kind: str) -> Callable[[bytes, Path], None]:
         (folder / "packed").write_bytes(data)
         (folder / "files").mkdir()
         unpack(folder / "packed", kind, folder / "files")
+
+    return read
+
+
+def sdist(kind: str) -> Callable[[bytes, Path], None]:
+    def read(data: bytes, folder: Path) -> None:
+        from builder.lock.sdist import read
+
+        (folder / kind).write_bytes(data)
+        read(folder / kind)
 
     return read
 
@@ -203,21 +213,31 @@ def sums(data: bytes, folder: Path) -> None:
     parse_sums(_text(data))
 
 
-def _tar(mode: str) -> bytes:
+_SOURCE = {"one/profiles/a.toml": "hello" * 20, "one/profiles/deep/b.txt": "there"}
+_SDIST = {
+    "x-1/PKG-INFO": "Metadata-Version: 2.1\nName: x\nVersion: 1\nRequires-Dist: a>=1 ; extra == 'b'\n",
+    "x-1/pyproject.toml": '[build-system]\nrequires = ["setuptools>=61", "torch"]\n',
+    "x-1/setup.py": "import torch\nfrom setuptools import setup\nsetup()\n",
+    "x-1/x.egg-info/requires.txt": "a\n[b:python_version > '3']\nc\n",
+    "x-1/csrc/a.cu": "",
+}
+
+
+def _tar(mode: str, files: Mapping[str, str] = _SOURCE) -> bytes:
     packed = io.BytesIO()
     with tarfile.open(fileobj=packed, mode=mode) as tar:  # type: ignore[call-overload]
-        for name in ("one/profiles/a.toml", "one/profiles/deep/b.txt"):
+        for name, text in files.items():
             info = tarfile.TarInfo(name)
-            info.size = 5
-            tar.addfile(info, io.BytesIO(b"hello"))
+            info.size = len(text)
+            tar.addfile(info, io.BytesIO(text.encode()))
     return packed.getvalue()
 
 
-def _zip() -> bytes:
+def _zip(files: Mapping[str, str] = _SOURCE) -> bytes:
     packed = io.BytesIO()
     with zipfile.ZipFile(packed, "w", zipfile.ZIP_DEFLATED) as file:
-        file.writestr("one/profiles/a.toml", "hello" * 20)
-        file.writestr("one/profiles/b.txt", "there")
+        for name, text in files.items():
+            file.writestr(name, text)
     return packed.getvalue()
 
 
@@ -268,6 +288,8 @@ TARGETS = {
     "archive.tar.gz": Target(archive("x.tar.gz"), [_tar("w:gz")]),
     "archive.tar.xz": Target(archive("x.tar.xz"), [_tar("w:xz")]),
     "archive.zip": Target(archive("x.zip"), [_zip()]),
+    "sdist.tar.gz": Target(sdist("x-1.tar.gz"), [_tar("w:gz", _SDIST)]),
+    "sdist.zip": Target(sdist("x-1.zip"), [_zip(_SDIST)]),
     "requirements": _import("requirements.txt"),
     "conda": _import("environment.yml"),
     "shell": _import("run.sh"),
@@ -298,7 +320,19 @@ TARGETS = {
     "lock of a run": Target(run("lock"), [b"7\n"]),
     "evaluation": Target(
         evaluation,
-        [_json({"store_name": "a", "script": "b", "sha256": "c", "lock": "d", "content": None, "inputs": {"e": "f"}})],
+        [
+            _json(
+                {
+                    "store_name": "a",
+                    "script": "b",
+                    "sha256": "c",
+                    "lock": "d",
+                    "content": None,
+                    "inputs": {"e": "f"},
+                    "folders": [],
+                }
+            )
+        ],
     ),
     "patch mark": Target(
         patching,

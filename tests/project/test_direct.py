@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import json
+import os
 import shutil
 import subprocess
 import sys
+import time
 import tomllib
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from tests.conftest import ROOT
 from tests.support import Sandbox, Web, make_sdist, make_wheel
 
 PROJECT = """\
@@ -220,6 +224,145 @@ def test_the_project_itself_is_built_into_the_key(desk: Sandbox) -> None:
     assert imported(desk, second) == "2\n"
     (desk.work / "pyproject.toml").unlink()
     desk.drydock("lock", "small").failed(1, "no name to build a wheel by", "profiles/small.toml")
+
+
+def test_a_built_wheel_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox) -> None:
+    source(desk.work / "rope")
+    require(desk, "rope @ ./rope")
+    desk.drydock("lock", "small").succeeded()
+    first = built(desk) / locked(desk)["sha256"]
+    desk.drydock("build", "small").succeeded()
+    source(desk.work / "rope", "2.0")
+    desk.drydock("lock", "small").succeeded()
+    second = built(desk) / locked(desk)["sha256"]
+    before = really(desk)
+    (second / "more").write_bytes(bytes(4_000_000))
+    assert really(desk) - before >= 4_000_000
+    age(first, 90_000)
+    age(second, 80_000)
+    desk.drydock("store", "gc").succeeded()
+    assert first.is_dir(), "an environment has it"
+    assert second.is_dir(), "its lock is about to be built"
+    age(second, 90_000)
+    said = desk.drydock("store", "gc", "--dry-run").succeeded().stdout
+    assert f"{second.name}: no environment has this wheel, which was built here" in said
+    assert second.is_dir()
+    desk.drydock("build", "small").succeeded()
+    desk.drydock("generation", "delete", "small", "old").succeeded()
+    age(second, 90_000)
+    desk.drydock("store", "gc").succeeded()
+    assert not first.exists()
+    assert second.is_dir()
+    shutil.rmtree(second)
+    age(built(desk), 90_000)
+    desk.drydock("build", "small").succeeded()
+
+
+def test_a_built_wheel_is_pulled_where_its_place_and_every_copy_are_gone(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    require(desk, f"rope @ git+file://{place}@v1.0")
+    desk.drydock("lock", "small").succeeded()
+    desk.drydock("build", "small").succeeded()
+    mirror = desk.root / "mirror"
+    desk.drydock("push", "small", str(mirror)).succeeded()
+    shutil.rmtree(place)
+    third = {"DRYDOCK_HOME": str(desk.root / "third"), "UV_CACHE_DIR": str(desk.root / "third-uv")}
+    desk.drydock("pull", "small", str(mirror), env=third).succeeded()
+    shutil.move(mirror, desk.root / "away")
+    there = desk.drydock("build", "small", env={**third, "UV_OFFLINE": "1"}).succeeded()
+    assert "building rope" not in there.stderr
+    assert imported(desk, there.stdout) == "1\n"
+
+
+PATCH = """\
+--- a/rope/__init__.py
++++ b/rope/__init__.py
+@@ -1,2 +1,2 @@
+-x = 1
++x = 7
+ def main(): print(x)
+"""
+
+
+def test_a_package_of_a_place_may_be_patched(desk: Sandbox) -> None:
+    place = repository(desk.root / "remote")
+    path = require(desk, f"rope @ git+file://{place}@v1.0")
+    (desk.work / "profiles/patches").mkdir(exist_ok=True)
+    (desk.work / "profiles/proofs").mkdir(exist_ok=True)
+    (desk.work / "profiles/patches/rope.patch").write_text(PATCH)
+    (desk.work / "profiles/proofs/seven.py").write_text("import rope\nassert rope.x == 7\n")
+    path.write_text(
+        path.read_text() + '[[patches]]\npackage = "rope"\nversions = "==1.0"\nfile = "patches/rope.patch"\n'
+        'proof = "proofs/seven.py"\nwhy = "seven"\n'
+    )
+    desk.drydock("lock", "small").succeeded()
+    assert imported(desk, desk.drydock("build", "small").succeeded().stdout) == "7\n"
+    assert imported(desk, desk.drydock("build", "small", env=elsewhere(desk)).succeeded().stdout) == "7\n"
+    desk.drydock("verify", "small").succeeded()
+
+
+def built(desk: Sandbox) -> Path:
+    return desk.store.parent / "cache/built"
+
+
+def really(desk: Sandbox) -> int:
+    return int(json.loads(desk.drydock("store", "du", "--json").succeeded().stdout)["real"])
+
+
+def age(path: Path, seconds: float) -> None:
+    """Let a path be that old."""
+    long_ago = time.time() - seconds
+    os.utime(path, (long_ago, long_ago))
+
+
+REMEMBERED = """
+import sys
+from builder.project.catalogue import Catalogue
+from builder.project.evaluate import evaluate
+evaluate("small", Catalogue())
+print("remembered" if "pydantic" not in sys.modules else "evaluated")
+"""
+
+
+def remembered(desk: Sandbox) -> bool:
+    """Whether the profile is remembered, and not evaluated; what it was evaluated to is remembered then."""
+    done = desk.run([sys.executable, "-c", REMEMBERED], env={"PYTHONPATH": str(ROOT)}).succeeded()
+    return done.stdout == "remembered\n"
+
+
+def test_a_profile_with_a_folder_is_remembered_until_a_file_of_it_changes(desk: Sandbox) -> None:
+    source(desk.work)
+    git(desk.work, "init", "--quiet")
+    (desk.work / ".gitignore").write_text("outputs\n")
+    path = require(desk, "anchor")
+    path.write_text(path.read_text() + '[project]\npath = "."\nmode = "wheel"\n')
+    module = desk.work / "src/rope/__init__.py"
+    age(module, -1000)
+    desk.drydock("lock", "small").succeeded()
+    assert not remembered(desk)
+    assert not remembered(desk), "what was changed a moment ago may be changed again within the same tick"
+    age(module, 1000)
+    time.sleep(2.1)
+    assert not remembered(desk)
+    assert remembered(desk)
+    (desk.work / "outputs").mkdir()
+    (desk.work / "outputs/model.bin").write_text("x")
+    assert remembered(desk), "git ignores it"
+    before = module.stat()
+    module.write_text(module.read_text().replace("x = 1", "x = 2"))
+    os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
+    changed = "which rope is made of, has changed"
+    desk.drydock("build", "small").failed(1, changed)
+    module.write_text(module.read_text().replace("x = 2", "x = 1"))
+    time.sleep(2.1)
+    assert not remembered(desk)
+    assert remembered(desk)
+    (desk.work / "src/rope/more.py").write_text("")
+    desk.drydock("build", "small").failed(1, changed)
+    (desk.work / "src/rope/more.py").unlink()
+    assert remembered(desk)
+    (desk.work / ".gitignore").write_text("outputs\nsrc\n")
+    desk.drydock("build", "small").failed(1, changed)
 
 
 def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:

@@ -10,15 +10,11 @@ from pathlib import Path
 
 from builder import process
 from builder.errors import SourceError, ToolError
+from builder.project.folders import GIT_PLACES
 from builder.project.sources.declared import is_scp
 from builder.project.sources.tree import MAX_BYTES
 from builder.project.sources.unpack import untar
 
-# Which repository it is follows from the arguments, not from a hook of git's that we may be run by.
-PLACES = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
-)
 _TIME = 300.0  # seconds for one call
 _BLOCKS = 2**19  # of 512 bytes: no file that git writes, a pack for one, grows beyond 256 MB
 _LIMITED = ["/bin/sh", "-c", f'ulimit -f {_BLOCKS} 2>/dev/null; exec "$@"', "sh"]
@@ -122,7 +118,7 @@ def _has(here: Sequence[str], commit: str, environment: Mapping[str, str]) -> bo
 
 
 def _environment(place: str) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in PLACES}
+    environment = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
     if "GIT_SSH_COMMAND" not in environment and not process.run(["git", "config", "core.sshCommand"]).stdout:
         environment["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o ConnectTimeout=30"
     if place.startswith(("https://", "ssh://")) or is_scp(place):
