@@ -11,6 +11,8 @@ from uv import find_uv_bin
 
 from builder.embedded import accelerator
 from builder.embedded.verify import run
+from builder.profile import pytorch
+from builder.uv import find_links
 from tests.conftest import once
 from tests.support.sandbox import python_3_11
 
@@ -19,12 +21,14 @@ REQUIREMENTS = {"torch": "torch==2.13.0+cpu", "mlx": "mlx[cpu]==0.32.4", "jax": 
 
 @pytest.fixture(scope="session")
 def frameworks(shared: Path) -> Path:
-    """An environment with all of them."""
+    """An environment with all of them; PyTorch's build from a folder of wheels, or from its own index."""
+    folders = [word for folder in find_links() for word in ("--find-links", str(folder))]
+    places = folders or ["--index", str(pytorch.url("pytorch-cpu")), "--index-strategy", "unsafe-best-match"]
 
     def make(folder: Path) -> None:
-        for words in (["venv", str(folder), "--python", python_3_11()], ["pip", "install", "--python", str(folder)]):
-            more = ["--find-links", "/opt/wheels", *REQUIREMENTS.values()] if words[0] == "pip" else []
-            subprocess.run([find_uv_bin(), *words, *more], check=True, capture_output=True)
+        install = ["pip", "install", "--python", str(folder), *places, *REQUIREMENTS.values()]
+        for words in (["venv", str(folder), "--python", python_3_11()], install):
+            subprocess.run([find_uv_bin(), *words], check=True, capture_output=True)
 
     return once(shared / "frameworks", make)
 
