@@ -29,9 +29,6 @@ glibc = "2.28"
 [packages]
 requires = ["torch==2.13.0+cpu"]
 index = { torch = "pytorch-cpu" }
-
-[indexes]
-pytorch-cpu = "https://download.pytorch.org/whl/cpu"
 """
 
 
