@@ -19,6 +19,7 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlparse
 
 import tomli_w
+from packaging.specifiers import InvalidSpecifier, SpecifierSet
 from packaging.version import Version
 
 from builder import process
@@ -643,8 +644,20 @@ def _unusable(log: str) -> list[str]:
             open_ = None
     if open_ is not None:
         found.setdefault(*open_)
-    whole = re.compile(r"[<>=!][^|]*")
-    return [f"{name}{said.replace(' ', '')}" if whole.fullmatch(said) else name for name, said in found.items()]
+    return [_requirement(name, said.replace(" ", "")) for name, said in found.items()]
+
+
+def _requirement(name: str, said: str) -> str:
+    """A requirement on a range as uv's log writes it; on any version, where that is not one of PEP 440.
+
+    >>> _requirement("a", ">=1,<2"), _requirement("a", ">=1.0,<1.0+"), _requirement("a", "<1|>1")
+    ('a>=1,<2', 'a', 'a')
+    """
+    try:
+        _ = SpecifierSet(said)
+    except InvalidSpecifier:
+        return name
+    return f"{name}{said}"
 
 
 def _apart(arguments: Sequence[str]) -> tuple[str | None, list[str]]:

@@ -359,8 +359,8 @@ def test_a_name_that_differs_from_the_files_is_an_error() -> None:
             "packages.zzz",
             4,
             'unknown key "zzz"',
-            "known here: acknowledge, build, exclude-newer, exclude-newer-index, exclude-newer-package, index, "
-            "overlap, overrides, requires",
+            "known here: build, exclude-newer, exclude-newer-index, exclude-newer-package, index, overlap, overrides, "
+            "requires",
         ),
     ],
 )
