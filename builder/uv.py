@@ -273,11 +273,13 @@ def resolve(
     preferred: Mapping[str, Sequence[str]] | None = None,
     upgrade: Iterable[str] = (),
     unusable: Callable[[str], None] | None = None,
+    impatient: bool = False,
 ) -> list[Pin]:
     """The closure of `requirements`; `preferred` versions are kept where they fit, except those in `upgrade`.
 
     Of several for a package, the first that fits. `unusable` hears, as a requirement, of each package without a version
-    that can be used in a range where one was looked for, also where it fails.
+    that can be used in a range where one was looked for, also where it fails. Where it is `impatient`, an index that
+    does not answer is not asked again.
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
@@ -290,7 +292,7 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
-    _compile(requirements, universe, folder, arguments, unusable)
+    _compile(requirements, universe, folder, arguments, unusable, impatient=impatient)
     return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
 
 
@@ -550,6 +552,8 @@ def _compile(
     folder: Path,
     arguments: Sequence[str],
     unusable: Callable[[str], None] | None = None,
+    *,
+    impatient: bool = False,
 ) -> None:
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
@@ -589,7 +593,8 @@ def _compile(
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
     log = {} if unusable is None else {"RUST_LOG": "uv_resolver=debug"}
-    env = environment({**universe.target.uv_environment(), **log}, builds=universe.builds)
+    once = {"UV_HTTP_RETRIES": "0"} if impatient else {}
+    env = environment({**universe.target.uv_environment(), **log, **once}, builds=universe.builds)
     done = process.run([*command, *arguments], env=env)
     if unusable is not None:
         for requirement in _unusable(done.stderr):

@@ -6,6 +6,7 @@ import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from types import MappingProxyType
+from urllib.parse import urlparse
 
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
@@ -20,6 +21,9 @@ from builder.lock.model import Artefact
 from builder.lock.unbuilt import PassedOver, Search, Unbuilt, UnbuiltError
 from builder.profile import markers, pytorch
 from builder.profile.model import Profile
+
+_OUT_OF_REACH: set[str] = set()
+"""Hosts of indexes that did not answer in this process: uv's patience with one, some 5 s, is not for each lock."""
 
 
 @dataclass
@@ -62,6 +66,8 @@ class Resolution:
         except ToolError as error:
             if not implied:
                 raise
+            if uv.is_out_of_reach(error.message):
+                _OUT_OF_REACH.update(self._hosts())
             return self._from_elsewhere(error, implied, caches)
 
     def _implied(self, names: Iterable[str]) -> dict[str, str]:
@@ -130,7 +136,12 @@ class Resolution:
             preferred=self.preferred,
             upgrade=self.upgrade,
             unusable=unusable,
+            impatient=not _OUT_OF_REACH.isdisjoint(self._hosts()),
         )
+
+    def _hosts(self) -> set[str]:
+        """Where the packages come from that have an index of their own."""
+        return {urlparse(place).netloc for place in self.files.index_places().values()} - {""}
 
     def _artefacts(
         self, pins: Sequence[uv.Pin], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})

@@ -308,3 +308,17 @@ def test_a_library_of_an_older_cuda_that_no_framework_brings_is_no_contradiction
     desk.drydock("lock", "small", env=at()).failed(1, "torch 2.9.0 is for CUDA 12.8, and small is for CUDA 13.0")
     profile(desk, CUDA.format("11.8"), "cutter")
     desk.drydock("lock", "small", env=at()).failed(1, "nvidia-cutter-libs-cu12 4.2 is for CUDA 12")
+
+
+def test_an_index_that_does_not_answer_is_waited_for_once(desk: Sandbox) -> None:
+    """uv tries again for seconds; the second profile of one command does not."""
+    profile(desk, CUDA.format("12.8"), "torch<2.15", name="first")
+    profile(desk, CUDA.format("12.8"), "torch<2.15", name="second")
+    asked = desk.root / "asked"
+    uv = desk.root / "uv"
+    uv.write_text(f'#!/bin/sh\necho "$UV_HTTP_RETRIES $*" >>{asked}\nexec {desk.environment["DRYDOCK_UV"]} "$@"\n')
+    uv.chmod(0o755)
+    desk.drydock("lock", env={**at(), "DRYDOCK_UV": str(uv), "UV_HTTP_RETRIES": "1"}).succeeded()
+    lines = [line.split()[0] for line in asked.read_text().splitlines() if " pip compile " in line]
+    assert lines[0] == "1"
+    assert "0" in lines
