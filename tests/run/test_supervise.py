@@ -699,8 +699,14 @@ def test_a_thousand_crashes_in_a_row_leak_nothing(desk: Sandbox) -> None:
     roots = desk.store.parent / "gcroots/running"
     files = {one.name for one in roots.iterdir()} if roots.is_dir() else set()
 
+    def is_zombie(one: psutil.Process) -> bool:
+        try:
+            return bool(one.status() == psutil.STATUS_ZOMBIE)
+        except psutil.NoSuchProcess:  # it ended after it was listed
+            return False
+
     def used(process: psutil.Process) -> tuple[int, int, int]:
-        zombies = [one for one in process.children(recursive=True) if one.status() == psutil.STATUS_ZOMBIE]
+        zombies = [one for one in process.children(recursive=True) if is_zombie(one)]
         return process.num_fds(), process.memory_info().rss, len(zombies)
 
     with supervised(desk) as running:
