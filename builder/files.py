@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import hashlib
 import os
 import re
 import stat
@@ -143,6 +144,12 @@ def is_being_written(path: Path) -> bool:
         return is_beside(path) and time.time() - path.lstat().st_mtime < 60
     except OSError:  # it has its own name now
         return True
+
+
+def hash_of(path: Path) -> str:
+    """The sha256 of a file, which may be larger than the memory. Raises OSError."""
+    with path.open("rb") as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def owns(path: Path, made: Callable[[str], bool]) -> bool:

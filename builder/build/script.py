@@ -111,7 +111,7 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
 
 def _share_built(home: Path) -> None:
     """Have the store `home` find the wheels that were built here of what is at a place."""
-    built = layout.home() / "cache" / "built"
+    built = layout.Store.here().built
     if built.is_dir() and not (home / "cache" / "built").exists():
         (home / "cache").mkdir(parents=True, exist_ok=True)
         (home / "cache" / "built").symlink_to(built)

@@ -13,9 +13,9 @@ from packaging.utils import InvalidWheelFilename, canonicalize_name, parse_wheel
 
 from builder import uv
 from builder.consent import Consent
-from builder.embedded.hashes import sha256
 from builder.embedded.plan import pinned
 from builder.errors import LockError, ToolError
+from builder.files import hash_of
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Origin
 from builder.profile import markers
@@ -161,7 +161,7 @@ def with_origins(
     made = []
     for package in packages:
         if package.name in origins:
-            if package.sha256 != sha256(wheels[package.name].read_bytes()):
+            if package.sha256 != hash_of(wheels[package.name]):
                 raise LockError(f"{package.name} was taken from somewhere else than its place")
             package = package.model_copy(update={"origin": origins[package.name], "index": None})
         made.append(package)

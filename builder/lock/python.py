@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-import hashlib
 from pathlib import Path
 from typing import Any
 from urllib.parse import unquote
 
 from builder import uv
 from builder.errors import LockError
+from builder.files import hash_of
 from builder.lock.model import Artefact
 from builder.lock.standalone import FILE, INDEX, PYTHON, fits, system_of
 from builder.profile.model import Profile
@@ -27,10 +27,8 @@ def find(profile: Profile, folder: Path) -> Artefact:
     if named is None:
         raise LockError(f"{file!a} is not an archive of python-build-standalone that can be locked")
     archive = uv.fetch_python(str(row["key"]), folder)
-    with archive.open("rb") as content:
-        sha256 = hashlib.file_digest(content, "sha256").hexdigest()
     size = archive.stat().st_size
-    found = Artefact(name=PYTHON, version=named[1], file=file, size=size, sha256=sha256, index=INDEX)
+    found = Artefact(name=PYTHON, version=named[1], file=file, size=size, sha256=hash_of(archive), index=INDEX)
     if not fits(found, profile):
         raise LockError(f"{file} is not Python {version} for {profile.target.platform}")
     return found

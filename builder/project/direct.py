@@ -26,7 +26,7 @@ from builder.consent import Consent
 from builder.embedded import caches, state
 from builder.embedded.hashes import sha256
 from builder.errors import DrydockError, LockError, SourceError, ToolError
-from builder.files import make_folder, write_atomically
+from builder.files import beside, hash_of, make_folder, write_atomically
 from builder.lock import placed, sdist
 from builder.lock.model import Artefact, Lock, Origin
 from builder.lock.placed import Fetched
@@ -69,7 +69,7 @@ def fetch(
 
 def keep(wheel: Path, one: Fetched) -> None:
     """Keep a wheel for the builds to come. Raises LockError."""
-    folder = _folder(sha256(wheel.read_bytes()))
+    folder = _folder(hash_of(wheel))
     try:
         make_folder(folder)
         write_atomically(folder / "built.json", json.dumps({"build-requires": list(one.build_requires)}))
@@ -83,7 +83,7 @@ def kept(package: str, digest: str) -> Path | None:
     found = _folder(digest) / package
     with suppress(OSError):
         os.utime(found.parent)
-    return found if found.is_file() and sha256(found.read_bytes()) == digest else None
+    return found if found.is_file() and hash_of(found) == digest else None
 
 
 def check_fresh(entry: Entry, lock: Lock) -> None:
@@ -146,7 +146,7 @@ def _provide(
         )
         wheel = work / raw.name
         placed.normalise(raw, wheel)
-    if sha256(wheel.read_bytes()) != package.sha256:
+    if hash_of(wheel) != package.sha256:
         raise LockError(
             f"{package.file}, built here of the same source, is not the file that was locked: its build depends on the "
             "machine",
@@ -222,7 +222,7 @@ def _from_file(
             raise SourceError(f"{path} is not there")
         if not path.name.endswith((".whl", ".tar.gz", ".zip")):
             raise SourceError(f"{path} is neither a folder, nor a .whl, .tar.gz or .zip")
-    content = sha256(path.read_bytes())
+    content = hash_of(path)
     if place.sha256 is not None and content != place.sha256:
         raise SourceError(f"its sha256 is {content}, and the requirement says {place.sha256}")
     _compare(content, pinned, name)
@@ -267,10 +267,7 @@ def _source(name: str, root: Path, origin: Origin, version: str | None) -> Fetch
 def content_of(path: Path, not_its: Collection[str] = ()) -> str:
     """The content of a file or a folder here, as locks have it. Raises LockError."""
     try:
-        if path.is_file():
-            return sha256(path.read_bytes())
-        rows = "".join(f"{sha256((path / one).read_bytes())}  {one}\n" for one in sorted(files_of(path, not_its)))
-        return sha256(rows.encode())
+        return hash_of(path) if path.is_file() else content_hash(path, files_of(path, not_its))
     except OSError as error:
         raise LockError(f"{error.filename}: {error.strerror}") from None
 
@@ -365,6 +362,9 @@ def _folder(digest: str) -> Path:
 
 
 def _copy(source: Path, target: Path) -> None:
-    new = target.with_name(f".{target.name}.{os.getpid()}")
-    shutil.copyfile(source, new)
-    new.replace(target)
+    new = beside(target)
+    try:
+        shutil.copyfile(source, new)
+        new.replace(target)
+    finally:
+        new.unlink(missing_ok=True)

@@ -27,7 +27,7 @@ from builder import process
 from builder.download import download
 from builder.embedded.network_settings import read, shown_url
 from builder.errors import DrydockError, ToolError, UsageError
-from builder.files import display
+from builder.files import display, hash_of
 from builder.lock.model import Artefact
 from builder.lock.python import newest
 from builder.project.catalogue import Catalogue
@@ -36,7 +36,7 @@ from builder.script.plan import Plan
 from builder.script.templates import rendered_bundle_head
 from builder.share.mirror.fetch import Gatherer
 from builder.share.mirror.locked import locked_files
-from builder.share.mirror.place import LocalPlace, copy_hashed, hash_of
+from builder.share.mirror.place import LocalPlace, copy_hashed
 from builder.share.mirror.transfer import bring
 
 UV = "uv.gz"

@@ -6,11 +6,12 @@ import hashlib
 import os
 import stat
 import unicodedata
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
 from builder.errors import SourceError
+from builder.files import hash_of
 
 MAX_FILES = 10_000
 MAX_BYTES = 64 * 2**20
@@ -89,15 +90,16 @@ def files_in(root: Path) -> Iterator[tuple[str, Path]]:
                 raise SourceError(f"{entry.path} is not a regular file", hint="replace the link by the file")
 
 
-def content_hash(root: Path) -> str:
+def content_hash(root: Path, files: Iterable[str] | None = None) -> str:
     """The sha256 of `sha256, two spaces, name, newline` of every file below `root`, sorted by name.
 
     Modes and times do not count. `(cd ROOT && find . -type f | LC_ALL=C sort | sed 's|^./||' | xargs -d '\\n'
-    sha256sum | sha256sum)` says the same. Raises SourceError, and OSError where a file cannot be read.
+    sha256sum | sha256sum)` says the same. Where `files` are named, only they count. Raises SourceError, and OSError
+    where a file cannot be read.
     """
     whole = hashlib.sha256()
-    for name, path in sorted(files_in(root)):
-        whole.update(f"{hashlib.sha256(path.read_bytes()).hexdigest()}  {name}\n".encode())
+    for name in sorted(files if files is not None else (name for name, _ in files_in(root))):
+        whole.update(f"{hash_of(root / name)}  {name}\n".encode())
     return whole.hexdigest()
 
 

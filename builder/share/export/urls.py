@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
@@ -10,6 +9,7 @@ from pathlib import Path
 from urllib.parse import urlsplit, urlunsplit
 
 from builder.errors import LockError, UsageError
+from builder.files import hash_of
 from builder.lock.finder import candidates
 from builder.lock.model import Artefact
 from builder.project.catalogue import Entry
@@ -57,13 +57,10 @@ def in_folder(folder: Path | None, packages: Sequence[Artefact]) -> dict[str, Pa
         raise UsageError(f"{folder} is not a folder")
     found = {package.file: path for package in packages if (path := folder.absolute() / package.file).is_file()}
     for package in packages:
-        if package.file in found:
-            with found[package.file].open("rb") as content:
-                digest = hashlib.file_digest(content, "sha256").hexdigest()
-            if digest != package.sha256:
-                raise UsageError(
-                    f"{found[package.file]} is not the file that is locked: its sha256 differs", hint="remove it"
-                )
+        if package.file in found and hash_of(found[package.file]) != package.sha256:
+            raise UsageError(
+                f"{found[package.file]} is not the file that is locked: its sha256 differs", hint="remove it"
+            )
     return found
 
 

@@ -22,7 +22,7 @@ from builder.download import download
 from builder.embedded.caches import LARGEST_INDEX, shown
 from builder.embedded.web import open_url
 from builder.errors import DrydockError, ToolError, UsageError
-from builder.files import make_folder
+from builder.files import hash_of, make_folder
 from builder.share.mirror.pages import SUMS, parse_sums
 
 # What puts whole files under their name in one step; elsewhere a file gets its name by a rename.
@@ -275,12 +275,6 @@ def copy_hashed(source: Path, target: Path) -> str:
             digest.update(block)
             other.write(block)
     return digest.hexdigest()
-
-
-def hash_of(path: Path) -> str:
-    """The sha256 of a file."""
-    with path.open("rb") as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
 
 
 def _lives(number: str) -> bool:

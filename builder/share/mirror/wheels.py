@@ -11,12 +11,13 @@ from pathlib import Path
 
 from builder.consent import Consent
 from builder.errors import DrydockError
+from builder.files import hash_of
 from builder.lock.placed import normalise
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter
 from builder.share.mirror import pages
 from builder.share.mirror.locked import LockedFile, locked_files
-from builder.share.mirror.place import Place, hash_of
+from builder.share.mirror.place import Place
 
 NO_WHEEL = ".no-wheel"
 """The note beside a source distribution without a usable wheel; it says why, and stops further tries."""
