@@ -14,7 +14,7 @@ from packaging.version import Version
 from builder.embedded.words import plural
 from builder.errors import LockError
 from builder.lock.model import Artefact
-from builder.lock.why import paths
+from builder.lock.why import ancestors, paths
 from builder.profile import architectures, pytorch
 from builder.profile.model import Profile
 from builder.profile.target import Target
@@ -97,29 +97,18 @@ def _runs_anyway(package: Artefact, release: str, wanted: str | None, above: Map
     """Whether it is a library of an older CUDA than `wanted`, for something else than a framework."""
     if wanted is None or int(release.split(".")[0]) > int(wanted) or not package.name.startswith("nvidia-"):
         return False
-    return not _ancestors(package.name, above) & {*pytorch.PACKAGES, "jax", "jaxlib", "mlx"}
+    return not ancestors(package.name, above) & {*pytorch.PACKAGES, "jax", "jaxlib", "mlx"}
 
 
 def _torch_of(found: Sequence[Contradiction], packages: Sequence[Artefact]) -> Contradiction | None:
     """The torch that brings what contradicts the target, where its version does not say for what it is built."""
     torch = next((one for one in packages if one.name == "torch" and Version(one.version).local is None), None)
     above = {one.name: one.required_by for one in packages}
-    brought = [one for one in found if "torch" in _ancestors(one.package.name, above)]
+    brought = [one for one in found if "torch" in ancestors(one.package.name, above)]
     if torch is None or not brought or any(one.package.name == "torch" for one in found):
         return None
     named = [one for one in brought if "." in one.what] or brought
     return Contradiction(torch, named[0].what)
-
-
-def _ancestors(package: str, above: Mapping[str, Sequence[str]]) -> set[str]:
-    found: set[str] = set()
-    waiting = [package]
-    while waiting:
-        for parent in above.get(waiting.pop(), ()):
-            if parent not in found:
-                found.add(parent)
-                waiting.append(parent)
-    return found
 
 
 def _is_without_cuda(package: Artefact, *, has_cuda: bool) -> bool:

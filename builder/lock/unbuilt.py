@@ -18,6 +18,7 @@ from packaging.version import Version
 from builder import uv
 from builder.errors import LockError, ToolError
 from builder.lock.sdist import DEFAULT, Sdist
+from builder.lock.why import ancestors, paths
 
 _ROUNDS = 16
 YEAR = timedelta(days=365)
@@ -117,7 +118,8 @@ class Search:
         before = {pin.name: pin.version for pin in chosen}
         pins, wanted = self._resolved(unusable, before)
         sources = self._unbuilt(pins, wanted)
-        above = {one.name: _above(one.name, {pin.name: pin.required_by for pin in pins}) for one in sources}
+        parents = {pin.name: pin.required_by for pin in pins}
+        above = {one.name: ancestors(one.name, parents) for one in sources}
         found = []
         for pin in pins if sources else ():
             old = before.get(pin.name)
@@ -198,30 +200,9 @@ def _by_name(requirements: Sequence[str]) -> dict[str, str]:
     return found
 
 
-def _above(name: str, parents: Mapping[str, Sequence[str]]) -> set[str]:
-    """All that requires a package, and what requires that."""
-    found: set[str] = set()
-    waiting = [name]
-    while waiting:
-        more = set(parents.get(waiting.pop(), ())) - found
-        found |= more
-        waiting += more
-    return found
-
-
 def _way(name: str, parents: Mapping[str, Sequence[str]]) -> tuple[str, ...]:
     """The shortest way from the profile down to a package, without these two."""
-    ways: list[tuple[str, ...]] = [(name,)]
-    seen = {name}
-    for way in ways:
-        above = parents.get(way[0], ())
-        if "profile" in above:
-            return way[:-1]
-        for one in above:
-            if one not in seen:
-                seen.add(one)
-                ways.append((one, *way))
-    return ()
+    return next(paths(parents, name), (name,))[:-1]
 
 
 def _far(one: PassedOver, before: datetime | None, after: datetime | None) -> str | None:

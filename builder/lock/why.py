@@ -100,6 +100,17 @@ def why(name: str, lock: Lock, package: str, *, limit: int = LIMIT) -> Why:
     raise UsageError(f'{name} has no package "{package}"', hint=hint)
 
 
+def ancestors(package: str, parents: Parents) -> set[str]:
+    """All that requires a package, and what requires that, the profile too."""
+    found: set[str] = set()
+    waiting = [package]
+    while waiting:
+        more = set(parents.get(waiting.pop(), ())) - found
+        found |= more
+        waiting += more
+    return found
+
+
 def paths(parents: Parents, package: str) -> Iterator[tuple[str, ...]]:
     """All paths without a circle from the profile's requirements to `package`: shortest first, then by name.
 
