@@ -7,10 +7,11 @@ import re
 import secrets
 import stat
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from builder import process
 from builder.embedded import claim
@@ -172,17 +173,22 @@ def _dead(store: Store) -> Iterator[tuple[Path, str]]:
         yield from ((path, "its build was killed") for path in claim.dead(folder, prefix))
 
 
+def _manifests(store: Store, gone: set[str]) -> Iterator[Mapping[str, Any]]:
+    """Those that can be read, of the environments but those that are `gone`."""
+    for name in store.names():
+        if name not in gone:
+            with suppress(StageError):
+                yield store.manifest(name)
+
+
 def _wheels(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
     """The unpacked wheels that no environment has, but those that are `gone`; a new one may be about to be linked."""
     notes = list(store.wheels.glob("*/*.json"))
     if not notes:
         return
     needed: set[tuple[str, str]] = set()
-    for name in store.names():
-        if name in gone:
-            continue
-        with suppress(StageError, KeyError, TypeError):
-            manifest = store.manifest(name)
+    for manifest in _manifests(store, gone):
+        with suppress(KeyError, TypeError):
             plan = manifest["plan"]
             needed |= {(manifest["cache-tag"], identity(one, plan["build-requires"])) for one in plan["packages"]}
     for note in sorted(notes):
@@ -195,11 +201,11 @@ def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tu
     """The Pythons that no environment is built on, but those that are `gone`; a new one may be about to be."""
     there = [path for path in sorted(store.pythons.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
     needed: set[str] = set()
+    for manifest in _manifests(store, gone) if there else ():
+        with suppress(KeyError, TypeError):
+            needed.add(manifest["plan"]["python-build"]["sha256"])
     for name in store.names() if there else ():
-        if name not in gone:
-            with suppress(StageError, KeyError, TypeError):
-                needed.add(store.manifest(name)["plan"]["python-build"]["sha256"])
-            # Also of one whose manifest cannot be read.
+        if name not in gone:  # also of one whose manifest cannot be read
             needed.update(os.path.realpath(store.path(name) / "bin" / "python").split("/"))
     for path in there:
         if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, 3600):
@@ -210,10 +216,9 @@ def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tupl
     """The wheels of places that no environment has, but those that are `gone`; a new lock may be about to be built."""
     there = [path for path in sorted(store.built.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
     needed: set[str] = set()
-    for name in store.names() if there else ():
-        if name not in gone:
-            with suppress(StageError, KeyError, TypeError):
-                needed |= {one["sha256"] for one in store.manifest(name)["plan"]["packages"]}
+    for manifest in _manifests(store, gone) if there else ():
+        with suppress(KeyError, TypeError):
+            needed |= {one["sha256"] for one in manifest["plan"]["packages"]}
     for path in there:
         if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, _DAY):
             yield path, "no environment has this wheel, which was built here"
