@@ -5,7 +5,6 @@ from __future__ import annotations
 import difflib
 import shutil
 import subprocess
-import sys
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -319,21 +318,6 @@ def test_the_universe_ends_with_the_day_that_the_profile_names(sandbox: Sandbox)
     )
     sandbox.drydock("lock", "but").succeeded()
     assert versions(sandbox, "but") == {"anchor": "3.0"}
-
-
-@pytest.fixture(scope="session")
-def setuptools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real wheel of setuptools, downloaded once."""
-    folder = tmp_path_factory.mktemp("setuptools")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "setuptools==80.9.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"setuptools cannot be downloaded: {done.stderr.strip().splitlines()[-1]}")
-    return next(folder.iterdir())
 
 
 @pytest.mark.slow

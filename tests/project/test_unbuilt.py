@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import subprocess
-import sys
 import tomllib
 from pathlib import Path
 
@@ -14,21 +12,6 @@ from builder.lock.sdist import of
 from tests.support import Sandbox, make_sdist, make_wheel
 
 MODERN = '[build-system]\nrequires = ["setuptools>=61", "{}"]\nbuild-backend = "setuptools.build_meta"\n'
-
-
-@pytest.fixture(scope="session")
-def setuptools(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The real wheel of setuptools, downloaded once."""
-    folder = tmp_path_factory.mktemp("setuptools")
-    done = subprocess.run(
-        [sys.executable, "-m", "pip", "download", "--quiet", "--no-deps", "--dest", str(folder), "setuptools==80.9.0"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    if done.returncode:
-        pytest.skip(f"setuptools cannot be downloaded: {done.stderr.strip().splitlines()[-1]}")
-    return next(folder.iterdir())
 
 
 def require(desk: Sandbox, *requirements: str, more: str = "") -> Path:
