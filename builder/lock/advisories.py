@@ -11,12 +11,14 @@ from typing import Any
 
 import yaml
 
+from builder.archives import ArchiveError, Limits, members
 from builder.errors import UsageError
 from builder.files import read_regular
 from builder.lock.audit import Advisory, matching
 
 _SUFFIXES = (".json", ".yaml", ".yml")
-_LARGEST = 8 << 20
+_LARGEST = 8 << 20  # bytes of a record
+_LIMITS = Limits(members=1_000_000, unpacked=1 << 34)
 _LOADER = getattr(yaml, "CSafeLoader", yaml.SafeLoader)  # where PyYAML has it: twenty times as fast
 
 
@@ -37,7 +39,7 @@ def of_copy(path: Path, wanted: Sequence[tuple[str, str]]) -> list[Advisory]:
             plain = content.lower().replace(b"_", b"-").replace(b".", b"-")
             if any(one in plain for one in names):
                 found += matching(_record(name, content), wanted)
-    except (OSError, zipfile.BadZipFile, NotImplementedError) as error:
+    except (OSError, ArchiveError) as error:
         raise UsageError(f"{path} cannot be read: {error}") from None
     if not records:
         raise UsageError(
@@ -58,10 +60,12 @@ def _contents(path: Path) -> Iterator[tuple[str, bytes]]:
     if not zipfile.is_zipfile(path):
         yield path.name, read_regular(path, _LARGEST)
         return
-    with zipfile.ZipFile(path) as archive:
-        for one in archive.infolist():
-            if one.filename.endswith(_SUFFIXES) and one.file_size <= _LARGEST:
-                yield one.filename, archive.read(one)
+    for one in members(path, ".zip", _LIMITS):
+        if one.content is not None and one.name.endswith(_SUFFIXES):
+            content = one.content.read(_LARGEST + 1)
+            if len(content) > _LARGEST:
+                raise UsageError(f"{path} cannot be read: {one.name} is larger than any advisory")
+            yield one.name, content
 
 
 def _record(name: str, content: bytes) -> dict[str, Any]:

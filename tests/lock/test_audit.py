@@ -177,3 +177,11 @@ def test_ranges(events: list[dict[str, str]], version: str, affected: bool) -> N
 )
 def test_a_record_of_another_form_says_nothing(affected: object) -> None:
     assert list(matching(record(affected=affected), [("anchor", "1.0")])) == []
+
+
+def test_a_record_that_is_too_large_is_not_passed_over(locked: Sandbox) -> None:
+    place = locked.work / "all.zip"
+    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
+        archive.writestr("a.json", json.dumps(record(details="x" * (9 << 20))))
+    done = locked.drydock("audit", "small", "--data", str(place))
+    done.failed(2, "all.zip cannot be read: a.json is larger than any advisory")
