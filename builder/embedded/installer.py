@@ -109,9 +109,7 @@ def arguments(written: Mapping[str, Any], request: Request, python: str, work: P
     for package in request.packages if request.builds else ():
         options += ["--no-binary", package["name"]]
     if request.builds:
-        options += ["--require-build-hashes"]
-    if request.builds:
-        options += _tools(request, work / "uv.toml")
+        options += ["--require-build-hashes", *_tools(request, work / "uv.toml")]
     if request.builds and plan["build-requires"]:
         options += ["--build-constraints", str(_requirements(work / "build-requirements.txt", plan["build-requires"]))]
     return [*options, "-r", str(_requirements(work / "requirements.txt", request.packages))]
