@@ -299,6 +299,9 @@ check_gpu() {
     "$1" "$_name needs a GPU of NVIDIA, and there is no nvidia-smi here" "its driver brings it; $_anyway"
     return 0
   }
+  case ${CUDA_VISIBLE_DEVICES-0} in
+    '' | -* | N*) "$1" "CUDA_VISIBLE_DEVICES hides every GPU: the trainer would compute on the processor" "unset it; $_anyway" ;;
+  esac
   _found=$(ask_nvidia)
   case $_found in
     *CUDA*Version:\ *) ;;

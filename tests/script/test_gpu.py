@@ -66,6 +66,15 @@ def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, sh
     assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
 
 
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_gpus_that_are_hidden_are_said_before_the_processor_trains(desk: Desk, smi: Path, visible: str) -> None:
+    nvidia_smi(smi, "12.4", "8.6")
+    code, said = start(desk, CUDA_VISIBLE_DEVICES=visible)
+    assert (code, "error: CUDA_VISIBLE_DEVICES hides every GPU" in said) == (1, True), said
+    assert start(desk, CUDA_VISIBLE_DEVICES=visible, DRYDOCK_ANY_GPU="1")[0] == 0
+    assert start(desk, CUDA_VISIBLE_DEVICES="0")[0] == 0
+
+
 def test_one_of_two_unlike_gpus_is_enough(desk: Desk, smi: Path) -> None:
     nvidia_smi(smi, "12.8", "12.0", "8.6")
     assert start(desk)[0] == 0

@@ -132,6 +132,8 @@ def _machine(
     yield hardware.system(profile, wheels.system_need(packages), machine)
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
     yield hardware.kernels(profile.target, kernels_of(profile.target, packages), machine)
+    yield hardware.gpu_memory(profile.target, machine)
+    yield hardware.hidden(profile.target, told.visible_gpus)
     yield hardware.unused(profile.target, machine)
     yield hardware.compiler(packages, told.tools, machine)
     yield hardware.wired(machine)

@@ -36,9 +36,10 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Told:
-    """Answers of programs; None where there was no answer.
+    """Answers of programs and of the environment; None where there was no answer.
 
-    `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
+    `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode,
+    `visible_gpus` is CUDA_VISIBLE_DEVICES.
     `interpreter` is that of an environment that is built, else what a build takes.
     """
 
@@ -46,6 +47,7 @@ class Told:
     cache: Path | None = None
     default_index: str | None = None
     tools: str | None = None
+    visible_gpus: str | None = None
 
 
 def told(python: str | None, *, env: Path | None = None, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
@@ -84,6 +86,7 @@ def told(python: str | None, *, env: Path | None = None, mac: bool, network: boo
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
         default_index=default or uv.parse_default_index(said("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
 
