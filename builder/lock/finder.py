@@ -153,7 +153,8 @@ class Artefacts:
 
         Raises LockError where a package has none for the target, ToolError.
         """
-        files = uv.candidates(pins, universe, self.folder("files"))
+        known = {pin.name: pin.files for pin in pins}
+        files = known if all(known.values()) else uv.candidates(pins, universe, self.folder("files"))
         best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
         for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
