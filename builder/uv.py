@@ -9,6 +9,7 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
@@ -125,6 +126,21 @@ def reason(stderr: str) -> str:
 def is_out_of_reach(said: str) -> bool:
     """Whether it says that an index was not reached, or does not have a package at all."""
     return re.search(rf"{_UNASKED}|Failed to fetch|Request failed|HTTP status", said) is not None
+
+
+def answers(url: str) -> bool:
+    """Whether something takes a connection where an index is, within a second and a half; of a proxy nothing is asked.
+
+    One that does not is not worth uv's four tries, each of which may take ten seconds.
+    """
+    found, parts = read(os.environ), urlparse(url)
+    if parts.hostname is None or found.first("https-proxy") or found.first("http-proxy"):
+        return True
+    try:
+        with socket.create_connection((parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)), 1.5):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def parse_default_index(text: str) -> str | None:
@@ -611,7 +627,7 @@ def _compile(
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
     log = {} if heard is None else {"RUST_LOG": "uv_resolver=debug"}
-    once = {"UV_HTTP_RETRIES": "0"} if impatient else {}
+    once = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "3"} if impatient else {}
     env = environment({**universe.target.uv_environment(), **log, **once}, builds=universe.builds)
     done = process.run([*command, *arguments], env=env)
     if heard is not None:
