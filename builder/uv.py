@@ -302,9 +302,7 @@ def resolve(
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
     output = folder / "pylock.toml"
-    kept = [
-        {"name": name, "version": version} for name, versions in (preferred or {}).items() for version in versions
-    ]
+    kept = [{"name": name, "version": version} for name, versions in (preferred or {}).items() for version in versions]
     if kept:
         output.write_text(tomli_w.dumps({"lock-version": "1.0", "created-by": "drydock", "packages": kept}))
     arguments = [*_PYLOCK, "--output-file", str(output)]
