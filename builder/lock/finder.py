@@ -98,7 +98,7 @@ class Artefacts:
         wheels = [wheel for folder in uv.find_links() for wheel in folder.glob("*.whl")]
         for package, index in self.index.items():
             fitting = [wheel for wheel in wheels if self._fits(package, wheel.name)]
-            if fitting and self._build(package):
+            if fitting and self._build(package) and self._has_others(package, fitting):
                 places[package] = str(self._only(fitting))
             else:
                 places[package] = str(fitting[0].parent if fitting else self.index_place(index))
@@ -116,8 +116,16 @@ class Artefacts:
                     found[package] = (str(max(fitting)), f"{root.rstrip('/')}/simple")
         return found
 
+    def _has_others(self, package: str, fitting: Sequence[Path]) -> bool:
+        """Whether the first folder of wheels that fit lacks some of these, or has other wheels of the package."""
+        there = {wheel for wheel in fitting[0].parent.glob("*.whl") if _name_of(wheel.name) == package}
+        return there != set(fitting)
+
     def _only(self, wheels: Sequence[Path]) -> Path:
-        """A folder with these wheels and no others: beside them may be those of another build, of a newer version."""
+        """A folder with these wheels and no others: beside them may be those of another build, of a newer version.
+
+        uv remembers nothing of it for the next time, and reads each wheel whole.
+        """
         folder = self.folder("wheels")
         for wheel in wheels:
             if not (folder / wheel.name).is_symlink():
@@ -153,7 +161,8 @@ class Artefacts:
 
         Raises LockError where a package has none for the target, ToolError.
         """
-        files = uv.candidates(pins, universe, self.folder("files"))
+        known = {pin.name: pin.files for pin in pins}
+        files = known if all(known.values()) else uv.candidates(pins, universe, self.folder("files"))
         best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
         for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
@@ -317,6 +326,13 @@ class Artefacts:
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
         return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]
+
+
+def _name_of(file: str) -> str | None:
+    try:
+        return str(parse_wheel_filename(file)[0])
+    except InvalidWheelFilename:
+        return None
 
 
 def _files_of(cache: str) -> list[str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlparse
 
@@ -23,7 +24,12 @@ from builder.profile import markers, pytorch
 from builder.profile.model import Profile
 
 _OUT_OF_REACH: set[str] = set()
-"""Hosts of indexes that did not answer in this process: uv's patience with one, some 5 s, is not for each lock."""
+"""Indexes that did not answer in this process: uv's patience with one, some 7 s, is not for each lock."""
+
+
+@cache
+def _answers(host: str, scheme: str) -> bool:
+    return uv.answers(f"{scheme}://{host}")
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Resolution:
             if not implied:
                 raise
             if uv.is_out_of_reach(error.message):
-                _OUT_OF_REACH.update(self._hosts())
+                _OUT_OF_REACH.update(host for host, _ in self._hosts())
             return self._from_elsewhere(error, implied, caches)
 
     def _implied(self, names: Iterable[str]) -> dict[str, str]:
@@ -136,12 +142,13 @@ class Resolution:
             preferred=self.preferred,
             upgrade=self.upgrade,
             unusable=unusable,
-            impatient=not _OUT_OF_REACH.isdisjoint(self._hosts()),
+            impatient=any(host in _OUT_OF_REACH or not _answers(host, scheme) for host, scheme in self._hosts()),
         )
 
-    def _hosts(self) -> set[str]:
-        """Where the packages come from that have an index of their own."""
-        return {urlparse(place).netloc for place in self.files.index_places().values()} - {""}
+    def _hosts(self) -> set[tuple[str, str]]:
+        """Where the packages come from that have an index of their own: hosts, with ports, and schemes."""
+        found = {urlparse(place) for place in self.files.index_places().values()}
+        return {(one.netloc, one.scheme) for one in found if one.netloc}
 
     def _artefacts(
         self, pins: Sequence[uv.Pin], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -63,8 +64,10 @@ def resolve(
     pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
-    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ThreadPoolExecutor(1) as aside:
         locker = _Locker(profile, Path(work), builds)
+        kept_uv = previous.uv if previous and "uv" not in names else None
+        tool = aside.submit(lambda: kept_uv or locker.tool())  # waits for an index, as the resolution does
         try:
             step(f"resolving {profile.name} for {profile.target.platform}")
             placed = locker.build_requirements(fetched, previous) if fetched else []
@@ -74,7 +77,7 @@ def resolve(
             check_builds(profile, packages)
             packages = locker.with_tools(packages)
             build_requires = placed if fetched else locker.build_requirements(fetched, None, packages)
-            tool = previous.uv if previous and "uv" not in names else locker.tool()
+            own_uv = tool.result()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
@@ -86,7 +89,7 @@ def resolve(
         schema_=1,
         profile=profile.name,
         digest=digest(profile, texts),
-        uv=tool,
+        uv=own_uv,
         python=python,
         requires_from=requires_read(profile),
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
