@@ -68,6 +68,11 @@ test wing="" *arguments:
 test-all *arguments:
     HYPOTHESIS_PROFILE=ci {{ pytest }} -n 3 --dist worksteal -m "" "$@"
 
+# Build, train, and kill and resume a starter on an emulated aarch64 machine (qemu-user-static, Linux 6.7): ten minutes
+[group('develop')]
+emulate-arm64 profile="cpu-arm64":
+    ./drydockw python -m tests.emulation.starter "$@"
+
 # Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
 [group('develop')]
 coverage *arguments:
