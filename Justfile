@@ -73,6 +73,11 @@ test-all *arguments:
 test-gpu python *arguments:
     shift; DRYDOCK_TESTS_TORCH={{ quote(python) }} {{ pytest }} -m gpu -n 0 -s tests/gpu "$@"
 
+# Build, train, and kill and resume a starter on an emulated aarch64 machine (qemu-user-static, Linux 6.7): ten minutes
+[group('develop')]
+emulate-arm64 profile="cpu-arm64":
+    ./drydockw python -m tests.emulation.starter "$@"
+
 # Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
 [group('develop')]
 coverage *arguments:

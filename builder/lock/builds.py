@@ -41,14 +41,19 @@ def cuda_of(package: Artefact) -> str | None:
     return (named[1] or named[2]) if named else None
 
 
-def kernels_of(target: Target, packages: Sequence[Artefact]) -> architectures.Kernels | None:
-    """Which GPUs the locked torch has kernels for; None where it is not known, or there is none for CUDA."""
+def kernels_of(
+    target: Target, packages: Sequence[Artefact], recorded: Sequence[str] = ()
+) -> architectures.Kernels | None:
+    """Which GPUs the locked torch has kernels for; None where there is no torch for CUDA.
+
+    `recorded` is what was read in it when it was installed (builder.embedded.architectures), nothing where it is not.
+    """
     torch = next((one for one in packages if one.name == "torch"), None)
     releases = [release for one in packages if (release := cuda_of(one)) is not None and "." in release]
     if torch is None or not releases:
         return None
     own = cuda_of(torch) or next((cuda_of(one) for one in packages if one.name.startswith("nvidia-cuda-runtime")), None)
-    return architectures.kernels(torch.version, own, target.machine) if own is not None else None
+    return architectures.kernels(torch.version, own, target.machine, recorded) if own is not None else None
 
 
 @dataclass(frozen=True)

@@ -36,6 +36,7 @@ from builder.lock.builds import cuda_of, kernels_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.machine import Gpu, Machine, OtherGpu, detect, macos, nvidia
 from builder.machine.fit import numbers
+from builder.profile.architectures import kernels
 from builder.profile.model import Profile
 from builder.profile.target import Target
 from builder.profile.variables import Finding
@@ -276,7 +277,9 @@ def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     assert said(a100) == "ok"
     assert said(b200, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
     assert said(Gpu("Old", None), words="is not known") == "skipped"
-    assert state(hardware.kernels(profile.target, None, linux()), "is not known") == "skipped"
+    assert state(hardware.kernels(profile.target, None, linux()), "no torch for CUDA is locked") == "skipped"
+    unknown = kernels("2.99.0", "13.2", "x86_64")
+    assert state(hardware.kernels(profile.target, unknown, linux()), "torch 2.99.0 for CUDA 13.2", "build") == "warn"
 
 
 def test_a_gpu_that_goes_unused_is_a_warning() -> None:

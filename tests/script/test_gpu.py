@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.embedded import architectures
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.support import SHELLS
@@ -21,7 +22,10 @@ def nvidia_smi(folder: Path, cuda: str, *capabilities: str) -> None:
     head = (ROOT / "tests/captured/h100.summary").read_text().replace("12.4", cuda)
     (folder / "summary").write_text(head)
     (folder / "capabilities").write_text("".join(f"{one}\n" for one in capabilities))
-    put(folder, f'case $* in *compute_cap*) cat "{folder}/capabilities" ;; *) cat "{folder}/summary" ;; esac')
+    (folder / "gpus").write_text("".join("NVIDIA RTX A6000, 49140 MiB\n" for _ in capabilities))
+    answers = {"*compute_cap*": "capabilities", "*memory.total*": "gpus", "*": "summary"}
+    cases = " ".join(f'{question}) cat "{folder}/{file}" ;;' for question, file in answers.items())
+    put(folder, f"case $* in {cases} esac")
 
 
 def put(folder: Path, code: str) -> None:
@@ -73,6 +77,19 @@ def test_gpus_that_are_hidden_are_said_before_the_processor_trains(desk: Desk, s
     assert (code, "error: CUDA_VISIBLE_DEVICES hides every GPU" in said) == (1, True), said
     assert start(desk, CUDA_VISIBLE_DEVICES=visible, DRYDOCK_ANY_GPU="1")[0] == 0
     assert start(desk, CUDA_VISIBLE_DEVICES="0")[0] == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_torch_said_when_it_was_installed_decides(desk: Desk, smi: Path, shell: str) -> None:
+    record = desk.env / ".drydock/architectures"
+    record.write_text(architectures.record(("sm_90a", "sm_100", "compute_100")))
+    for capability, expected in (("8.6", 1), ("9.1", 1), ("9.0", 0), ("12.1", 0)):
+        nvidia_smi(smi, "12.8", capability)
+        code, said = start(desk, shell)
+        assert (code, "kernels for compute capability 9.0a, 10.0, and newer by PTX" in said) == (
+            expected,
+            expected == 1,
+        )
 
 
 def test_one_of_two_unlike_gpus_is_enough(desk: Desk, smi: Path) -> None:

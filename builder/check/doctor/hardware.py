@@ -160,9 +160,13 @@ def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosi
     if target.accelerator != "cuda":
         return None
     known = [gpu for gpu in machine.gpus or () if gpu.capability is not None]
-    if built is None or not known:
-        what = "which GPUs the locked torch has kernels for" if built is None else "the compute capability of a GPU"
-        return Diagnosis("kernels", "skipped", f"{what} is not known; drydock verify tries one")
+    if built is None:
+        return Diagnosis("kernels", "skipped", "no torch for CUDA is locked")
+    if not built.known:
+        found = f"which GPUs {built.build} has kernels for is not known, as it is newer than this Drydock"
+        return Diagnosis("kernels", "warn", found, "", "a build records it; then drydock verify computes on the GPU")
+    if not known:
+        return Diagnosis("kernels", "skipped", "the compute capability of a GPU is not known; drydock verify tries one")
     good = [gpu for gpu in known if built.run_on(gpu.capability or "")]
     found = ", ".join(counted(f"{gpu.name} has compute capability {gpu.capability}" for gpu in known))
     wanted = f"one of {built.words}, by {built.build}"
