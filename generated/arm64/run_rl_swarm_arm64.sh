@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 d66dc0e1e6fa90df18803ed1fd1eef4df2ee1b8a4479704ec576af42ff1c264d
+# Drydock 0.1.0, machinery sha256 fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -50,7 +50,7 @@ _uv_sha256='ecb6028d79dc96fbeafffe5c8af62a7099487ebc05a701e76714eebcffd06375'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=d66dc0e1e6fa90df18803ed1fd1eef4df2ee1b8a4479704ec576af42ff1c264d  # of the Python below
+_machinery=fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -476,6 +476,7 @@ case $_action in
     check_format
     hold
     if [ "$_action" != verify ] && is_usable; then
+
       go "$@"
     fi
     ;;
@@ -2017,11 +2018,12 @@ eCwlyeX#r(CTS|k3qt7~hUtLDW5~&!ounkJZIz?qYZHhrX$~TZdU_fod<H@dyf*jdzB%W)U<tB#I$AA9
 r&VH`S?q)#UsM7g+xkXX8s^yA%(jzRqDkV3jpm!fxEZD&eGHBKt&?0(TqL3o&SE~5TX;-#1{tagO%!zp`g-Rdub^n&J^VnGueyP7xa)hl8yI~*eRK>5
 bbQVr%i<aAi;KL4cv-1`BMxTwW3`;$o?N(|S;K(QcQ5oQ)>*$r017#UZvoEmghSx-&^hi=cjxlwIeDM>$<2DkG)fQo6LfGSgnGL2CCYB!HKJfBWT7N^
 &7gQ9P#GBW4NmA-j0}-ByPMf&KcmPG7#?wO!cXuhP#L8s17_QodS&&cD|j3F_sOZ~uCO(cZz8jm{%Qc)vlWeQQBi^JTREQHz>O@=bEtTiUsJzD8|(9N
-p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8w0Al?Zpj?7C@X`qC>1gEjiZ}DsMUfvfZAGvPaxCnV^B;bA{QR4j
-I2z@g+uavUtJ}%39nl5+;Vy_nps#xonPJ#g-`BRgOSC-E1^Snsn4t{!kNZIlpkMSa*;;_pNKCz+1|2cPeun3gE#Pkt`VUQf6w^H~#v$rNo78q#B?UoV
-5kp`|SJZbYFPn<n%7cGcNAcAU>9hLmK%N;Efyo`o!9EzCMejify9)K`s?JkJN>3yBQ|$4g`818TR5{YBD1qOrSm~p^InZ;(Vm*lalwN1|VZA2&9ak0l
-r==#^O}@q7Pj4?)Zl*k?T<-M^Q{CuOpFi-~iEx!%0_t+}c0H}$x*1SBeDGlO;K2i|`x6d-b3<jZkW0Kp@TmU}2)rJQj9w@SeMFJtunp=lh@yb-)z1I=
-|MmW2Dg
+p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8wj<O<NV05DDS0zRDP<_YFQZE0FNt#w>uyTFm0t<H<V!P?Hy`NC;
+LhDcG@%81~8Bm4gk&88XH1J;giWx!6_k$z9ce%R0Eu>6Ut86d3T^T;FJ61`CaqGu0@e)FVLPt0xj7DC&doy2M6!|fehXm^^M<hQv|KW$n&%b$z18UA0
+_I=TJyPX_L0bRf!?t-{w`l=C-F^oMXeU(6Wi8cwkK>yMcGnC=}p(4>8D3jsTJ2|z9F3`VZ1OtF3Q7C(UdIWd-r8k!}4u5;le`o^Nn1_2Y4&gxB$~G$k
+X>Rh0SZG5YslH1I^Hkhc9{j^P3VeS^pVemv^31R}4t1ogZJ(vUYr=yN4;SjwRb{k{w9!UXt~g3WC2d;MsdA+560(BVebY7<V`<@v#R@9-DZS2q-Fi*<
+JFY79PfJa-n|zDEpWa@qoNzy-B>VLZa}eoMpFi+vqwrx}0)uq(c0H}$x=B+!eDGlO;K2iI$P<oBbVFr9s!O~@xV8Te(8wMoj$SAU7Dgfcpr7dZl)|&{
+)z1I={|wme5&
 DRYDOCK_END
 }
 
