@@ -24,6 +24,7 @@ from packaging.version import InvalidVersion, Version
 from builder import process
 from builder.consent import Consent
 from builder.embedded import caches, state
+from builder.embedded.git import PLACES
 from builder.embedded.hashes import sha256
 from builder.errors import DrydockError, LockError, SourceError, ToolError
 from builder.files import beside, hash_of, make_folder, write_atomically
@@ -32,7 +33,7 @@ from builder.lock.model import Artefact, Lock, Origin
 from builder.lock.placed import Fetched
 from builder.profile.places import Place, place_of
 from builder.project import folders
-from builder.project.folders import GIT_PLACES, files_of
+from builder.project.folders import files_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
@@ -297,7 +298,7 @@ def _version(rev: str | None, commit: str) -> str:
 
 def _version_here(folder: Path) -> str | None:
     """The same for a folder that git knows; None where it does not."""
-    environment = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
+    environment = {key: value for key, value in os.environ.items() if key not in PLACES}
     ask = ["git", "-C", str(folder)]
     try:
         commit = process.run([*ask, "rev-parse", "HEAD"], env=environment)

@@ -21,15 +21,17 @@ _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 
 _LINE = 115
+_SOURCES = ("git", "source")  # what only scripts need that bring the trainer's own code
 
 
-def machinery_files() -> dict[str, str]:
-    """All files of the folder: relative path to text, each compact, and each after those that it imports.
+def machinery_files(*, whole: bool = True) -> dict[str, str]:
+    """All files of the folder, or without `whole` those that every script has: relative path to text, each compact, and
+    each after those that it imports.
 
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules()}
+    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if whole or path.stem not in _SOURCES}
     order: dict[str, str] = {}
     begun: set[str] = set()
 
@@ -56,22 +58,23 @@ def _imports(text: str) -> list[str]:
 
 
 @cache
-def machinery() -> bytes:
+def machinery(*, whole: bool = True) -> bytes:
     """All of them in one: path, form feed, text, form feed, and so on."""
-    return "".join(f"{path}\f{text}\f" for path, text in machinery_files().items()).encode("ascii")
+    files = machinery_files(whole=whole)
+    return "".join(f"{path}\f{text}\f" for path, text in files.items()).encode("ascii")
 
 
-def digest() -> str:
+def digest(*, whole: bool = True) -> str:
     """The sha256 of `machinery`, which names it."""
-    return hashlib.sha256(machinery()).hexdigest()
+    return hashlib.sha256(machinery(whole=whole)).hexdigest()
 
 
-def encoded() -> str:
+def encoded(*, whole: bool = True) -> str:
     """`machinery`, compressed, as lines that a here-document can carry; templates/_machinery.sh.j2 reads them.
 
     Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
     """
-    packed = base64.b85encode(zlib.compress(machinery(), 9)).decode("ascii")
+    packed = base64.b85encode(zlib.compress(machinery(whole=whole), 9)).decode("ascii")
     return "".join(f"{packed[at : at + _LINE]}\n" for at in range(0, len(packed), _LINE))
 
 

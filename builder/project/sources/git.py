@@ -2,30 +2,16 @@
 
 from __future__ import annotations
 
-import os
 import re
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from builder import process
+from builder.embedded import git
+from builder.embedded.errors import StageError
 from builder.errors import SourceError, ToolError
-from builder.project.folders import GIT_PLACES
-from builder.project.sources.declared import is_scp
 from builder.project.sources.tree import MAX_BYTES
 from builder.project.sources.unpack import untar
-
-_TIME = 300.0  # seconds for one call
-_BLOCKS = 2**19  # of 512 bytes: no file that git writes, a pack for one, grows beyond 256 MB
-_LIMITED = ["/bin/sh", "-c", f'ulimit -f {_BLOCKS} 2>/dev/null; exec "$@"', "sh"]
-_GIT = [
-    *("git", "--no-pager"),
-    *("-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "core.symlinks=false"),
-    *("-c", "protocol.ext.allow=never", "-c", "transfer.fsckObjects=true", "-c", "fetch.recurseSubmodules=false"),
-    *("-c", "http.lowSpeedLimit=1000", "-c", "http.lowSpeedTime=30", "-c", "gc.auto=0", "-c", "maintenance.auto=false"),
-]
-# The files as they are in the commit, whatever .gitattributes says: no filter, no LFS, no line ends of this system.
-_ATTRIBUTES = "* -text !eol -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
 
 
 @dataclass(frozen=True)
@@ -49,7 +35,11 @@ def resolve(place: str, rev: str | None) -> Ref:
         return Ref("commit", rev, rev)
     named = {"HEAD": "HEAD"} if rev is None else {"tag": f"refs/tags/{rev}", "branch": f"refs/heads/{rev}"}
     peeled = [f"{name}^{{}}" for name in named.values()]
-    said = _git(["ls-remote", "--quiet", "--", place, *named.values(), *peeled], place, _environment(place))
+    try:
+        asked = ["ls-remote", "--quiet", "--", place, *named.values(), *peeled]
+        said = git.call(asked, place, git.environment_for(place))
+    except StageError as error:
+        raise ToolError(str(error), hint=error.hint or None) from None
     rows = (line.partition("\t") for line in said.splitlines())
     found = {name: commit for commit, _, name in rows}
     for kind, name in named.items():
@@ -70,86 +60,15 @@ def fetch(
 
     Raises SourceError where the repository does not have it any more, and ToolError.
     """
-    bare = work / "git"
-    here = ["--git-dir", str(bare)]
-    environment = _environment(place)
-    algorithm = "sha256" if len(commit) == 64 else "sha1"
-    _git(["init", "--quiet", "--bare", "--template=", f"--object-format={algorithm}", str(bare)], place, environment)
-    problem: ToolError | None = None
-    for wanted in _attempts(ref, commit):
-        options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--force"]
-        try:
-            _git([*here, "fetch", *options, *wanted[:-1], "--", place, wanted[-1]], place, environment)
-            problem = None
-        except ToolError as error:
-            problem = error
-        if _has(here, commit, environment):
-            break
-    else:
-        raise problem or SourceError(f"the repository does not have commit {commit} any more: {ref}")
-    (bare / "info").mkdir(exist_ok=True)
-    (bare / "info" / "attributes").write_text(_ATTRIBUTES)
-    packed, files = work / "files.tar", work / "files"
-    # From here on it is about files: no setting of the user's belongs to that.
-    alone = {"HOME": str(work), "GIT_CONFIG_NOSYSTEM": "1", "GIT_CONFIG_GLOBAL": os.devnull, "GIT_ATTR_NOSYSTEM": "1"}
-    quiet = {key: value for key, value in environment.items() if not key.startswith(("GIT_CONFIG", "XDG_"))} | alone
-    _git([*here, "archive", "--format=tar", f"--output={packed}", commit], place, quiet)
+    name = "" if ref.kind == "commit" else ref.name
+    try:
+        packed = git.tar_of(place, commit, work, name, is_current=bool(name) and ref.commit == commit)
+    except git.GoneError as error:
+        raise SourceError(f"{error}: {ref}") from None
+    except StageError as error:
+        raise ToolError(str(error), hint=error.hint or None) from None
+    files = work / "files"
     files.mkdir()
     with packed.open("rb") as stream:
         untar(stream, files, leave_out=leave_out, most=most)
     return files
-
-
-def _attempts(ref: Ref, commit: str) -> list[Sequence[str]]:
-    """Options and refspec of one `git fetch` after the other, until one has brought the commit.
-
-    A server may know nothing of shallow clones (the dumb HTTP protocol), or give out no commit but by a name.
-    """
-    to = "refs/drydock/pin"
-    named = f"+{ref.name}:{to}"
-    if ref.kind != "commit" and ref.commit == commit:
-        return [["--depth=1", named], [named]]
-    every = ["+refs/*:refs/drydock/*"] if ref.kind == "commit" else [named]
-    return [["--depth=1", f"+{commit}:{to}"], every]
-
-
-def _has(here: Sequence[str], commit: str, environment: Mapping[str, str]) -> bool:
-    return process.run([*_GIT, *here, "cat-file", "-e", f"{commit}^{{commit}}"], env=environment).code == 0
-
-
-def _environment(place: str) -> dict[str, str]:
-    environment = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
-    if "GIT_SSH_COMMAND" not in environment and not process.run(["git", "config", "core.sshCommand"]).stdout:
-        environment["GIT_SSH_COMMAND"] = "ssh -o BatchMode=yes -o ConnectTimeout=30"
-    if place.startswith(("https://", "ssh://")) or is_scp(place):
-        allowed = "https:ssh"  # a user's own insteadOf may make one of the other
-    else:
-        allowed = place.partition("://")[0] if "://" in place else "file"
-    return environment | {
-        "GIT_ALLOW_PROTOCOL": allowed,
-        "GIT_TERMINAL_PROMPT": "0",
-        "GIT_OPTIONAL_LOCKS": "0",
-        "GIT_NO_LAZY_FETCH": "1",
-        "GIT_NO_REPLACE_OBJECTS": "1",
-        "GIT_LFS_SKIP_SMUDGE": "1",
-        "LC_ALL": "C",
-    }
-
-
-def _git(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -> str:
-    try:
-        done = process.run([*_LIMITED, *_GIT, *arguments], env=environment, timeout=_TIME)
-    except ToolError as error:
-        raise ToolError(error.message.replace("/bin/sh", "git"), hint=f"git fetches {place}") from None
-    if done.code == 127:
-        raise ToolError("git is not there", hint="install it: a source in a repository is fetched with git")
-    if done.code:
-        raise ToolError(f"git cannot fetch {place}: {_reason(done.stderr)}")
-    return done.stdout
-
-
-def _reason(said: str) -> str:
-    """What git says went wrong, without secrets."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()] or ["it does not say why"]
-    telling = [line for line in lines if line.startswith(("fatal:", "error:", "ssh:")) or "denied" in line] or lines
-    return re.sub(r"://[^/@\s]+@", "://", "; ".join(dict.fromkeys(telling[:3])))[:500]
