@@ -26,7 +26,9 @@ def on_files(files: Files, config: Any) -> Files:
 def _commands() -> Iterator[str]:
     yield "# Command line\n"
     yield "stdout is data, stderr is talk. Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted; a trainer's own"
-    yield "passes through. `NO_COLOR` is honoured.\n"
+    yield "passes through. `NO_COLOR`, `FORCE_COLOR` and `--color` are honoured. `-v` prints the programs that are run,"
+    yield "`-vv` also what they say. A command that fails after it ran a program leaves a log, whose place is said, in"
+    yield "`~/.local/state/drydock/log` (or `XDG_STATE_HOME`), without secrets; the newest twenty are kept.\n"
     yield from _command(click.Context(cli, info_name="drydock"), 2)
 
 

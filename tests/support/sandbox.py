@@ -54,6 +54,7 @@ class Result:
         """This result, if its status is `code` and its stderr has each of `words`, and no traceback."""
         assert self.code == code, f"exit status {self.code}, not {code}\n{self.stdout}\n{self.stderr}"
         assert "Traceback" not in self.stderr, self.stderr
+        assert "this is a bug in Drydock" not in self.stderr, self.stderr
         for word in words:
             assert word in self.stderr, f"{word!r} is not in:\n{self.stderr}"
         return self
