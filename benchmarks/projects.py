@@ -1,6 +1,7 @@
 """`just bench-projects FOLDER`: import and lock each project there, beside `uv pip compile` of the same file.
 
-python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--rounds N] [--longest S] [--json FILE]
+python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--rounds N] [--longest S]
+    [--json FILE]
 
 FOLDER has checkouts, or files that say what is required. Nothing in it is changed. Nothing of a project is run by
 Drydock; uv builds what has no wheel, as it always does, which runs code of packages. Both ask the indexes of UV_*: what

@@ -302,7 +302,15 @@ def resolve(
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
     output = folder / "pylock.toml"
-    kept = [{"name": name, "version": version} for name, versions in (preferred or {}).items() for version in versions]
+    # A version is preferred with the index that it comes from alone.
+    places = {
+        name: place if "://" in place else Path(place).absolute().as_uri() for name, place in universe.index.items()
+    }
+    kept = [
+        {"name": name, "version": version, **({"index": places[name]} if name in places else {})}
+        for name, versions in (preferred or {}).items()
+        for version in versions
+    ]
     if kept:
         output.write_text(tomli_w.dumps({"lock-version": "1.0", "created-by": "drydock", "packages": kept}))
     arguments = [*_PYLOCK, "--output-file", str(output)]
