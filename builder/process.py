@@ -10,8 +10,8 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
@@ -142,6 +142,31 @@ def _begin(command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes] | Non
         return None
     _watch(program, "+")
     return program
+
+
+@contextmanager
+def beside(command: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Callable[[], Done]]:
+    """Run a program beside us; what it hands out waits for its end, as `run` does.
+
+    Where nobody waits for it, because we stop, it is killed. Raises ToolError where it cannot be started.
+    """
+    program = _begin(command, env)
+    if program is None:
+        raise ToolError(f"{command[0]} cannot be run")
+
+    def ended() -> Done:
+        stdout, stderr = program.communicate()
+        return Done(program.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+
+    try:
+        yield ended
+    finally:
+        if program.returncode is None:
+            _send(program, signal.SIGKILL)
+            program.wait()
+            for stream in filter(None, (program.stdout, program.stderr)):
+                stream.close()
+        _watch(program, "-")
 
 
 def has_living_maker(name: str) -> bool:

@@ -12,7 +12,8 @@ import shutil
 import socket
 import tempfile
 import tomllib
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -302,7 +303,15 @@ def resolve(
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
     output = folder / "pylock.toml"
-    kept = [{"name": name, "version": version} for name, versions in (preferred or {}).items() for version in versions]
+    # A version is preferred with the index that it comes from alone.
+    places = {
+        name: place if "://" in place else Path(place).absolute().as_uri() for name, place in universe.index.items()
+    }
+    kept = [
+        {"name": name, "version": version, **({"index": places[name]} if name in places else {})}
+        for name, versions in (preferred or {}).items()
+        for version in versions
+    ]
     if kept:
         output.write_text(tomli_w.dumps({"lock-version": "1.0", "created-by": "drydock", "packages": kept}))
     arguments = [*_PYLOCK, "--output-file", str(output)]
@@ -333,12 +342,27 @@ def resolve(
 
 def candidates(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[Candidate]]:
     """The files of each pinned package, by its name. Raises ToolError."""
+    with candidates_beside(pins, universe, folder) as found:
+        return found()
+
+
+@contextmanager
+def candidates_beside(
+    pins: Sequence[Pin], universe: Universe, folder: Path
+) -> Iterator[Callable[[], dict[str, list[Candidate]]]]:
+    """The same, asked for while we do something else: what it hands out waits for the answer. Raises ToolError."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
     # A version comes from the first index that has it, which is where it was resolved.
     arguments = ["--no-deps", *_PYLOCK, "--output-file", str(output), *installer.SEARCHES]
-    _compile(requirements, universe, folder, arguments)
-    return {row["name"]: list(_files(row)) for row in tomllib.loads(output.read_text())["packages"]}
+    command, env = _question(requirements, universe, folder, arguments)
+    with process.beside(command, env=env) as ended:
+
+        def found() -> dict[str, list[Candidate]]:
+            _check(ended())
+            return {row["name"]: list(_files(row)) for row in tomllib.loads(output.read_text())["packages"]}
+
+        yield found
 
 
 def newer(package: str, version: str, universe: Universe, folder: Path) -> list[str]:
@@ -587,6 +611,26 @@ def _compile(
     impatient: bool = False,
 ) -> None:
     """Run `uv pip compile`; `heard` gets the log of its resolver, also where it fails. Raises ToolError."""
+    command, env = _question(requirements, universe, folder, arguments)
+    log = {} if heard is None else {"RUST_LOG": "uv_resolver=debug"}
+    once = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "3"} if impatient else {}
+    done = process.run(command, env={**env, **log, **once})
+    if heard is not None:
+        heard(done.stderr)
+    _check(done)
+
+
+def _check(done: process.Done) -> None:
+    """Raise ToolError where `uv pip compile` has failed."""
+    if done.code:
+        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
+        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+
+
+def _question(
+    requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The command `uv pip compile`, and its environment."""
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
     }
@@ -624,15 +668,8 @@ def _compile(
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    log = {} if heard is None else {"RUST_LOG": "uv_resolver=debug"}
-    once = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "3"} if impatient else {}
-    env = environment({**universe.target.uv_environment(), **log, **once}, builds=universe.builds)
-    done = process.run([*command, *arguments], env=env)
-    if heard is not None:
-        heard(done.stderr)
-    if done.code:
-        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
-        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+    env = environment(universe.target.uv_environment(), builds=universe.builds)
+    return [*command, *arguments], env
 
 
 def _settings(universe: Universe, folder: Path) -> list[str]:

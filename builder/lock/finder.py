@@ -159,7 +159,8 @@ class Artefacts:
     def artefacts(self, pins: Sequence[uv.Pin], universe: uv.Universe, index: Mapping[str, str]) -> list[Artefact]:
         """The one file to install of each pinned package; `index` maps packages to the names of their indexes.
 
-        Raises LockError where a package has none for the target, ToolError.
+        Of pins with all their files, nothing is asked. Raises LockError where a package has none for the target, and
+        ToolError.
         """
         known = {pin.name: pin.files for pin in pins}
         files = known if all(known.values()) else uv.candidates(pins, universe, self.folder("files"))

@@ -215,19 +215,24 @@ class Resolution:
         if not found:
             self.step("PyTorch from the default index, whose build is for the target")
             return packages
-        index = next(iter(implied.values()))
+        index, torch = next(iter(implied.values())), found[0]
         said = builds.said(self.profile, found, packages)
+        cuda = self.profile.target.cuda is not None
         if uv.is_out_of_reach(error.message):
-            raise LockError(
-                f"{said}. The index {index}, which has the build for that, was not reached: {uv.reason(error.message)}",
-                hint=self._what_to_fetch(packages, implied, index),
-            )
-        release = builds.cuda_of(found[0].package) or found[0].what.removeprefix("CUDA ")
-        newer = f'an older {found[0].package.name}; or, where the driver has it: [target] cuda = "{release}"'
-        raise LockError(
-            f"{said}; and of what the index {index} has nothing fits. {error.message}",
-            hint=error.hint or (newer if self.profile.target.cuda is not None else None),
-        )
+            why = f"was not reached: {uv.reason(error.message)}"
+            said = f"{said}. The index {index}, which has the build for that, {why}"
+            hint = self._what_to_fetch(packages, implied, index)
+            more = "; or require an older torch, whose build there is another" if cuda else ""
+        else:
+            said = f"{said}; and of what the index {index} has nothing fits. {error.message}"
+            hint, more = error.hint or f"require another {torch.package.name}", ""
+            release = builds.cuda_of(torch.package) or torch.what.removeprefix("CUDA ")
+            if cuda and error.hint is None:
+                hint = f'an older {torch.package.name}; or, where the driver has it: [target] cuda = "{release}"'
+        if (older := builds.older(self.profile, torch)) is not None:
+            as_it_is = f"a newer driver runs {torch.package.name} {torch.package.version} as it is"
+            raise builds.CudaError(said, older, hint=f'{as_it_is}: [target] cuda = "{older}"; or {hint}')
+        raise LockError(said, hint=f"{hint}{more}")
 
     def _what_to_fetch(self, packages: Sequence[Artefact], implied: Mapping[str, str], index: str) -> str:
         series, machine = self.profile.python.series.replace(".", ""), self.profile.target.machine
@@ -238,10 +243,9 @@ class Resolution:
             if one.name in implied
         ]
         variable = f"DRYDOCK_INDEX_{re.sub('[^A-Z0-9]', '_', index.upper())}"
-        older = "; or require an older torch, whose build there is another" if build != "cpu" else ""
         return (
             f"fetch {', '.join(files)}, or another release +{build}, into a folder: UV_FIND_LINKS=FOLDER; "
-            f"or name a mirror of that index: {variable}=URL{older}"
+            f"or name a mirror of that index: {variable}=URL"
         )
 
 

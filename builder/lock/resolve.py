@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -64,11 +65,11 @@ def resolve(
     pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
-    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ThreadPoolExecutor(1) as aside:
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ExitStack() as beside_it:
         locker = _Locker(profile, Path(work), builds)
-        kept_uv = previous.uv if previous and "uv" not in names else None
-        tool = aside.submit(lambda: kept_uv or locker.tool())  # waits for an index, as the resolution does
         try:
+            kept_uv = previous.uv if previous and "uv" not in names else None
+            tool = beside_it.enter_context(locker.tool()) if kept_uv is None else lambda: kept_uv
             step(f"resolving {profile.name} for {profile.target.platform}")
             placed = locker.build_requirements(fetched, previous) if fetched else []
             wheels = locker.wheels(fetched, placed, step)
@@ -77,7 +78,7 @@ def resolve(
             check_builds(profile, packages)
             packages = locker.with_tools(packages)
             build_requires = placed if fetched else locker.build_requirements(fetched, None, packages)
-            own_uv = tool.result()
+            own_uv = tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
@@ -177,10 +178,13 @@ class _Locker:
         self.files.placed = {name: str(wheel.parent) for name, wheel in made.items()}
         return made
 
-    def tool(self) -> Artefact:
+    @contextmanager
+    def tool(self) -> Iterator[Callable[[], Artefact]]:
+        """The wheel of uv, asked for beside the resolution: both wait for an index. Raises ToolError."""
         universe = uv.Universe(self._profile.target, self._profile.python.version)
-        pins = [uv.Pin("uv", uv.version(), ())]
-        return self.files.artefacts(pins, universe, {})[0]
+        pin = uv.Pin("uv", uv.version(), ())
+        with uv.candidates_beside([pin], universe, self.files.folder("files")) as found:
+            yield lambda: self.files.artefacts([replace(pin, files=tuple(found()["uv"]))], universe, {})[0]
 
     def python(self, kept: Artefact | None, step: Callable[[str], None]) -> Artefact | None:
         """The Python that the profile wants by its bytes: the one that is `kept`, where it still fits."""
