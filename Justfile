@@ -78,6 +78,12 @@ test-gpu python *arguments:
 emulate-arm64 profile="cpu-arm64":
     ./drydockw python -m tests.emulation.starter "$@"
 
+# Materialise cuda13-arm64 in a new folder, of 3 GB of wheels, and print what its torch was built for; CI locks it only
+[group('develop')]
+cross-cuda13 folder:
+    {{ drydock }} build cuda13-arm64 --cross "$1"
+    cat "$1/.drydock/architectures"
+
 # Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
 [group('develop')]
 coverage *arguments:

@@ -272,6 +272,16 @@ def test_kernels_of_windows() -> None:
     [
         ("one-a100", (Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20),)),
         ("eight-h100", (Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20),) * 8),
+        ("rtx-3060", (Gpu("NVIDIA GeForce RTX 3060", 12288 * 2**20),)),
+        ("two-4090", (Gpu("NVIDIA GeForce RTX 4090", 24564 * 2**20),) * 2),
+        ("rtx-5090", (Gpu("NVIDIA GeForce RTX 5090", 32607 * 2**20),)),
+        ("gh200", (Gpu("NVIDIA GH200 480GB", 97871 * 2**20),)),
+        ("gb10", (Gpu("NVIDIA GB10", None),)),
+        ("thor", (Gpu("NVIDIA Thor", None),)),
+        (
+            "unlike",
+            (Gpu("NVIDIA GeForce RTX 4060 Ti", 16380 * 2**20), Gpu("NVIDIA GeForce RTX 2060", 6144 * 2**20)),
+        ),
         ("no-devices", ()),
         ("no-driver", ()),
         ("mismatch", ()),
@@ -280,6 +290,12 @@ def test_kernels_of_windows() -> None:
 )
 def test_the_gpus_that_nvidia_smi_lists(capture: str, gpus: tuple[Gpu, ...]) -> None:
     assert nvidia.parse_gpus(captured(f"{capture}.gpus")) == gpus
+
+
+def test_the_gpus_of_a_cloud_have_a_name_and_a_memory_each() -> None:
+    lines = captured("cloud-cards.gpus").splitlines()
+    gpus = nvidia.parse_gpus(captured("cloud-cards.gpus"))
+    assert [f"{gpu.name}, {(gpu.memory or 0) >> 20} MiB" for gpu in gpus] == lines
 
 
 @pytest.mark.parametrize(

@@ -663,7 +663,7 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "low-memory", "rl-swarm", "starter"]
+    parts = ["accelerate-patched", "base", "low-memory", "old-torch", "rl-swarm", "starter"]
     assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *STARTERS])
     for name in parts:
         assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message

@@ -258,6 +258,7 @@ def test_no_performance_cores_at_all_is_not_believed(tmp_path: Path) -> None:
     ("code", "count"),
     [
         (f'cat "{ROOT}/tests/captured/two-quadro.list"', 2),
+        (f'cat "{ROOT}/tests/captured/mig.list"', 1),
         ('printf "GPU 0: a\\n  MIG 1g.5gb Device 0: b\\n"', 1),
         (f'cat "{ROOT}/tests/captured/no-devices.gpus"', 0),
         (f'cat "{ROOT}/tests/captured/no-driver.gpus"; exit 9', UNKNOWN),
