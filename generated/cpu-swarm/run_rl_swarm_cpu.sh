@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 eda268edfba1397d642a56c1f1884e464415363b57c66e9085247779d14bda99
+# Drydock 0.1.0, machinery sha256 32439a7d75c41e999f942830c5ff46201f50be542c9aded0c2ae9ad3b1842263
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -50,7 +50,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=eda268edfba1397d642a56c1f1884e464415363b57c66e9085247779d14bda99  # of the Python below
+_machinery=32439a7d75c41e999f942830c5ff46201f50be542c9aded0c2ae9ad3b1842263  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -314,10 +314,66 @@ print_notes() {
 
 # --- 3. The trainer ---
 
-# check_folder FUNCTION: calls it where what the trainer needs is not here.
+# The trainer's own code: the working tree here, where it is one, else a copy of what the lock names, made here once.
+_copy=$PWD/rl-swarm-2f779450a49b
+
+is_tree() {
+  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ]
+}
+
+is_copied() {
+  { read -r _found <"$_copy/.drydock-source"; } 2>/dev/null && [ "$_found" = 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 ]
+}
+
+# Else what makes the copy is to be defined first, below.
+has_code() {
+  [ "$_action" != run ] || is_tree || is_copied
+}
+
+# check_folder FUNCTION: calls it where this is a working tree of another release.
 check_folder() {
-  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
-    "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
+  is_tree || [ ! -e 'run_rl_swarm.sh' ] ||
+    "$1" "$PWD has "'run_rl_swarm.sh'", but not "'hivemind_exp/gsm8k/train_single_gpu.py'": it is not "'rl-swarm v0.4.4' \
+      'run this in another folder, where it brings its own copy, or check out rl-swarm v0.4.4 here'
+}
+
+# bring_source PYTHON [FOLDER]: into the store, and into FOLDER; sets $_status.
+bring_source() {
+  start "$1" trainer "$_drydock" "$_mirror" $$ "${2-}" rl-swarm-2f779450a49b.source.zip 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 'https://github.com/gensyn-ai/rl-swarm' 2f779450a49bcd3458fb6a382314691548a42297
+  [ "$_status" -ne 0 ] || _started=
+}
+
+# Before the packages, which are much more.
+bring_source_first() {
+  case $_action in
+    run) has_code || { bring_source "$1" "$_copy" && [ "$_status" -eq 0 ]; } || exit 1 ;;
+    *)
+      bring_source "$1" 2>"$_work/said"
+      _said=$(sed -n 's/^drydock: error: //p' "$_work/said")
+      [ -z "$_said" ] || say "note: $_said; only where it is run outside of a working tree is it needed"
+      ;;
+  esac
+}
+
+enter_source() {
+  if is_tree; then
+    _at=
+    [ ! -e .git ] || _at=$(git rev-parse HEAD 2>/dev/null) || _at=
+    case $_at in '' | 2f779450a49bcd3458fb6a382314691548a42297) _at= ;; *) _at=", at commit $_at, which is not "'rl-swarm v0.4.4' ;; esac
+    say "the trainer's code: the working tree $PWD$_at"
+    return 0
+  fi
+  if ! is_copied; then
+    make_work
+    bring_source "$_env/bin/python" "$_copy"
+    [ "$_status" -eq 0 ] || exit 1
+    clean_up
+    trap - EXIT HUP INT PIPE TERM
+  fi
+  say "the trainer's code: "'rl-swarm v0.4.4 (2f779450a49b)'", in $_copy"
+  [ -z "$(find "$_copy" -name '*.py' -newer "$_copy/.drydock-source" 2>/dev/null)" ] ||
+    say "note: since that copy was made, files of its code were changed or added"
+  cd "$_copy"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
@@ -326,6 +382,7 @@ start_trainer() {
     [ ! -e "$_gpu" ] || say "note: there is a GPU here ($_gpu), and $_name trains on the processor; drydock profile detect says more"
   done
   check_folder die
+  enter_source
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value=${GAME-gsm8k}
@@ -529,7 +586,7 @@ case $_action in
   *)
     check_format
     hold
-    if [ "$_action" != verify ] && is_usable; then
+    if [ "$_action" != verify ] && is_usable && has_code; then
 
       go "$@"
     fi
@@ -734,6 +791,7 @@ start_build() {
 
 start_with_plan() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
+  [ "$2" != build ] || bring_source_first "$1"
   start "$@"
 }
 
@@ -1907,192 +1965,229 @@ z4r=iNSW6}o9zOa8}`DD81H^}6U>r}8%4^&VcUE^<EXP-0BvjEp=E0a|4FBKkHsF(vYfbLDc)7<tj{R9
 ZBqjl7X&$7(ny(#%cb6&)nPEgu(28?Dj-8Nu_e;fYp#u&d}0fdM8Amy?AB{CRK9s?IPwjq$x!Nk!(tiaQ_X*m`oAEXM!7W7*9V9FQ#hbrz1=%{)8B_*
 |9SlW<Y?~@e!-?eOIA_Lp#*LM4n=<l%8d9X=|iHCiI{`&uizmTXQqw0Rxyt?6<KfJQB!LZNkeX#YY;fbu{5op2T^toJXj<y)bmA-Tc4Mli?qlYn?j9K
 QJW&m?E_2;#t+J9hAr<^5ed8_TvJ_oJet)8vohF;W+{vtMVd%F6t-Fw?tl%>M`<@GJx+dOuH`B|5LBg-jk73mKd_G4*zlNdHt5oQ-W^wK=FW8vZb-py
-IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(rKo#*u9K9cO+-b<L<*MS&0{dFcl??MKU$t!G*ENb2YA1L4#I
-NsvN|0B95-iiYvuC*wv$W@IfO<z@P`MWB$C`w|(;y|(p{!0XM{Qfis4cd0=CW*15ZdW5thRMG^BCaJ6p8bD+5T+96H^W=i@`HH@B5h;qGUs04q?733`
-YspSi8VZ@)H1L&a?&=k`vZz{E!l)F#G2jZ2@}Q7CbUeLU-tempiJJ4pdNAp^9TYY1Mqhb)3cJDTYIARH>qcJd082$*;0U5j<6M}rtHPsvxn=W^V_3B>
-P20=X{?(OVZLy!7gW9~Tbmpx!<)QMcm?*iyFoYVdcPrW9E`gZ}UkKcy*3k+;4RcDT`E;07q;VOpdAhr4FSDP!*uL&QqM){=wDC8JdiGo}1)1Ue@o4U3
-=#p(r^O&4V>OEu!fw^UN%fUnw#=e662L9>A$&KzNsM@b+K?J$X6>Gj>wBL*<|2+2_yl&O>*f*}52$Zg6JB9<9+kK1kvjbTE8W&<14dH>=rFw5zLZ<=R
-)+>I^^GMny*(P2#c517z6r#;NpkB*rR}sRk`XD_-&Ow~glWe8@Jq=O^ds~RSsrkzLZf{<k7Sfw2_^e!-??LXA7iuKXUK8l`^27LO_vgBqO10U|Hq91X
-?mP;aC4F5hjCC61UorgJA1P3L$<V4nZ&;TUHhk8bgA^I$#$tRQ=GQfzZyHrbMr`J{)r;GrQ})=FN;s5MuVKtM$zpzGC+#<onYW#zTQxj>z;N19>;?zA
--U;b49LwuXIFkwW#h=LQ&BkXHU@zOE1nTuq0u&}GTj@w6!}???fkI!!WJY#24R)EaQ+9f{_~pBtIYSEqU-9OKlefn#qTd-D^g-G#%r#VAkg#wRnMi!s
-XXF8f#=M<NOI(}2s<MrWn|0XN8Icffpft6>A1eX78d-qfiBgu4*8SJ1+)gEapdugEuMl??ZjGaem;FRrCo(C=rYy#%%lIhaO~dXJ_5i6L7Mw>6t1gO9
--x;D$P)glkr)r$X)nIs+L+@4b?A7xZ-)GQgwhp%JIxM?WXT(5!lhQ<`FXpR@w~55u>Dl4S`sUe7E(;k*KZxU?bl}};!3y`5`vVfjQ3`C&!LXR|6~a5+
-x80MUisSED2?wgXTPqV*tk^8o>Qo(hb6m7Kd)(Ptgq(Wrj^T=;*d*VA!7x`NP7JbcR#-T3M@$4D6L^=8eT(Sf8__(M8Ec^3NqeM(7V7)b5qM)o?<MOG
-GLhI2ayF(aunRLQZ0TnzYjGBpRbMf_etFQ#8K7_oMLFYov-^}#(Nu&utsx4`yEPdP6_=lF+j5U9rRSlqP=j=5<P#R}_+KlUun=d26A}HIG>g(p#%khi
-A8a~dFDlkx-Zs5dmC@rvUPw~?L}(jr&OW#H7}cNx_YjKHpI%zM_mh`Lhp+X^(LbL&CoSw}pM2t_T^Z0n-!oUof+|`Y3SC`hEWDn#uK8_K_tqudU9Y9N
-wR64rToc_I1n$Umv%Nz00%0~PdqxQ+$XV9xJ0}U_cWRqO*olX^xWH8>qpX$sZl}kelfT}N?=k_K+#b#0r}@#aPwCu`E?6j~B@_1Bvnw!kuDn;*-<mj$
-->$|jS0`7CIh|IWr!NnGIQr@M<@annN0bOjSJO*GCj5K!fsE)szC8ZcB~<&l$r6#V9mE5%50`h;CMRyUy}buqAcEncQu^$ZyfdO}&LGP^Pj-_@azA<O
-{{A~p?j;W&x(oEDdGa9n8|J{jF){gyG2zdh6M6YldHIol`LTQXv+XZmOilu=9aG|^_j(V{lW!+qr!EgBZFrD8+TDG;FA5+8&d5fqXdLtm4?bM2T!wB-
-9xa!o;9rn`b?TnF-h(j=sYsM?M|FDYp7&vbpf0{D-50#lql1cWZ9Vr8c8B+)$t4Ucv|S+-N0ZW*N|KEhGC;|snWcJF*<0MR%8PjKZ2W#gXOvJetW!5N
-rW7QCVmCN%cvL+MjjIzXlMpUDSF0%0W4}-)7>-vi2V8)lAp#N6O%3um$kKZy2|dZmozVBnFB%-~@0C0(Ab+75$@b)05HR&H0d%_J5P6gPx^g2wbQ3a%
-b6uTeRXWLQ)Rnd$XcsKTKd+ozR~8qG(HWn_-T0l8$~&C9tMl0kLi&f~Ka(3g%j99N{CPzxe<xY5rWsAoM>)p(nv74LaEG%CkyoL&&KKixprA98U^<=_
-M8Qs8?~;)x+i@3c*ITZ8vwLT~duKU%(Y#CVagl6~BSm%d&!?lS(aFT!;cl|Lt&sUS{Yw=^Ic}9@^u=XLA5nFA7nqx-tylytxnkkEIY1i=<;!_d9ch)2
-gT!>|7R{KL*gh1lH|7gp$7(sWE?Uaz>LjD}(a<kcY~?36v{z$yu#C%WKkuP^Qoa-)JWwzNmU9S|F0&6knp)-oRR#Nu+i@$qjC;}}>KhVFrXM<nNQt&*
-ti9=nriCYaFfo+Vj^i&WE_Jm2-S>;DResCDbXnZGGNZNTvMte9xK2o)QDLXFDf#LhX!RhVOI_?@b&p1i#pos*k&}#mIpH+ajT3fepK_-P6-Dx)j~ei*
-!+Nw!FZ&>s#BlN3GOE0e*lU$$l$~KT2MOtu8b)VC8jZ6S6NXi*R~czHWLf*<mMH`r1FoI~U+_uf4&%xUaZf5=d$ZN_>V{^_?8?uWuIHtq1055GlA4**
-^@mf2zeI^32bAjzce=r`oF3%yfsmyaIP0Pbpz98$@Ru^nh3G77cH~;Vq?oUsle(O6m+R%-i=w~pxTuuUd?L)Q%p~()>XVF`Qki9$412P>OM7~Kj$KZs
-AVJ8aCOoLnN|g+kvfjvigDYf#7i4Nhdla=wGLgyZX5%fh37O@L(@gd7bLqECTo#2UZd~ZtJjs;_>2fulm6pV7_axo|2LtMt>FCOLoa^_#J12LOn=aAa
-btM<!Cgd;hHs;KSmbq^<?5M!4n`@}D5n))46_H8A**<NkBGdM1JU0U`w+`L;DI)q2{t(`wMZJh;VL##jFxiaoyS%v);QHLHE}F))v^)}qhp@Lg>^B4@
-OB_piM{HxJn>*}(O;lv!_`H~0ycNiK=>TSM<E~J(M5=v~+V0_uSrrfsnCcM-c?dAlAKVS3%s|$bN6d*RogUyfAyec5|KG_^0(@1@89{3{PuzBN;%;#x
-py)c0c=VzRr&+KBFX!`~6&5LYgvvd4g8U*Uyx{%b{zErYP%o*5XmNtVC3Fi{_1t~aUqkx5<(Oj}X_jG@*K^l)H$)Tz<0im8Pn2-2Fp+X^A}H(8J7yDc
-E7lx@7%RWgFtmq_Kqij8+&kKmJNark&g>1!T=7Cc(_%G4@RGn5BMe1<OZQI6TqTz@!PcndMaFbSgrg0K%!G_7g8g_73?*8ypbx`Vp=rn`#ZO#l^Oen^
-;Z<Yffa0&qWdfI-j($`?IIh;dq8q|iELqn>yW^@%)|HHzi-X*&RaKluK3y<DdQ(i9`C<u2XyhgI`FR*&#z8B?E>97_rpGo26~N4D!hEzKNbV{gT%@+5
-F?JIMW&Gjzn}0k%;#+rd^2;MSUyD=PK;X<&2xS*OU;Z)$y+l#|?0SFvm_L^|lYgN^iof?PRH=f(Cnvp<!6Vc{zD!4_t~<y2P2irmngjPt=#*%>{=6EO
-*tG;%DcC;DWPFAws8{&+>$K}lA8uvC<){E$SW)D|Kuwgf!?^`4=O>j3rxTcQy7!ghBlm0sJhukH5@@@G=fwU{C*?!`>Cvzop^+2kMXuBz4AevN>SN9x
-7Bk4~ij>u0ztx+m474@96a`O<qEN-U>W7};c_qH~HYL0uaLEvxLCHF)gwy(<B{p)nooqtT<tK{~QABd|kRN%CW_PJbbN<cvWHNFy$0c|3bkE5j^zr<B
-q918`;xj=GyYDhf^=CIx=_6Zdq#{0E7l^~;W0S1j@3_slA*Np1wV}{nGAqluiu*(1u6`3IztY{#16{JXr?^U9$Q1Y*$&LgY{}Zo==#i|7OzE*X`UHH*
-X3(V!{;^44r?5Z2$K`T6?CT%we|a~w(-3an@&emhCH3>em){<B84VL{dwTr*8xF^j{z+q6_69a~@MlK4Xzvp5!<*=FCqNWlDcdQN4e)oNJk471_FTG6
-V4Df%Kbizy@(@=*(J~VeBFfQV0HkA(PbCOqwXknxZivq--pXR5QvS6%{6L6Ai7bEERyj~7ieqT<4Go^i3o@_9m#&JBj+m^Ycn;1PE=b-2)e!a(l8HyW
-xNeE5v^A|-OnJN2Xpv9|r&S+&F)`^ZAX}5~=S^=d7_bBZyHPwB_X-=6ZZ`#a;VoM;fKOj+I^ucEi2W3n#%APJM46AUA+^T}`N)~ldo01s<XazRm>Pnl
-&rFz!nJIlcQ!oY8x3OuuAi<zN49>7MMXXFU_SJz3%6brSEVb}kw7+}%)WZ%yE{ahGQmMf%%J4pf%*Y``#o3P@1VgqAibizX{=}`o<s5Cb;9(3rPRQ*(
-23t`{IR4IJ((raBI7{KImgr{L_8#Cyh%|$gqa#!1m*Na#8KVU-E=XXgoT8RiD%tVD)-`K@UE%>7gmbk{JxzEe$dM3B@@?3}0;)41KOTHEusVomR3{&U
-f5TlzsG0)YuWt83lKs2;z{3wqsD=Un_```CXIBy_$7JP09QF%;?Y`pK#<dKGocKo~Pg9ssYNzX3-u|c&3%%!_8l91fHnkB?IP5eBl%e$UHNVP_9Z(z^
-GMrjj4sTtzWl4Lfdh?Qly4h6n79bm`vp}g>ufz)M7xFc0);jz%`>|;Fn@`0G{!AqgOHSRfZ0A{&gniwj6IQkt_4KVY2Z7yrBhi7AIVa~gA14GhUnF1u
->&K(w$#+LjzJK=O+wPrF{v(}&#qn2M%0EU-9Df)Ams=?g`0JlQSlo!>|65@DvF!CBT`!^z4z~(pGFM_^ut8L=*`)rFi!?E`_rcR4cSC+on;B0B1t6DO
-p@9>ODurYXQHf3b=L4;km!O?=BYK#ig`{IsXqXswwTbFOGYD9$=bSf=?xu2B3lrWWltZ$^`kV{NAq$1)CSSeg@<!ql%OuJMu3ke?l!m&HBe76{R&ocO
-)@=}99`f5|4wTNxjBpVYGL{)QqeETuVK1Rd&E<;es}2$tYG&ThOu1qD)T%+@v&~<DYFKx9wF3&Xx;3{l%Fc4Q>U+t+P3VioXj-d)^o5TACz%=)K6O+q
-p2^ge0$A5R(qX1IfvTE>cbw~f3VKl6rm0THCS<hWJHY5;c*g_jC*g_c2T1hj@a$oCP&0p|ykTeJ;{o*~X3e~JqggISvy$`)E>rsMM~V!HmP)PO7O&K_
-NV*=+e?whDLe%(dz0*&2n3zF@$DN(cn!b6w>3B&oh>i`@CM}bSSWSJbL6*K!{0iTE<f=MiOEoZ7%C|sqIf0#2Gp3D$hDN^2;^Z$LWXM-z=;<rZ*@Dd-
-A-@tc-KQI*NIgZb|Lx1<(|}vo))tv8=@&XN^!-8q(;?x1PT?eH$cCGC81-;#gf;BPU`&dHBJ58VII)6=0tN;C+4HE015Kql5rm^}6pfHYv@=qs2Tsz+
-$ZcTncPlMgZ`<Dx-zOrgBDkdG9M<TtIBQ^%%^mAWpxZWF!dt`@K<{V`(D)V|Tz2<iM@&;<(e&!Ort3%ZnPFJCkyYcC#YxS2;@hBJdb*zMO`h}D9irlW
-G~D!hJsP-%<$)5L)`t8LEsQA>dY-3H5F~pqlhyrey{nbIrn}UJ;Aa-oWN&dxI?pn5I;T6HU^BLNgrB!iyOjaniWqF-&T;pyoiCIu0`0<r-K?p>n=g_z
-waf2(+fP}*Ojhh_)~@3X9@w||;zI*0_nycE1UrT`no)CsdfUAXzLre3F;;!IhS1GA>ZV_$iK(^lrHW{~N%&ubuPe2pyQWajkx67%K7;O?$*va-H|E5M
-eq5~GbPD3}1=TEiB6q_fO;=8XJXlK3eI=<VMf~Lo;|Vu;Bj2RF4NGO2eJAqs<)AROg-aIlMRLdkE->|hc86+eslD=oF{#|C`Dj^Vn-%%|wo-g}+_^iK
-#CU`Gzub`RM);@#LaHCBp5bY!W>TYAu`l2v-`+Ucp%`|Lv7v62Hv5X#+!YZeIoJ+3-wpDY%2Bt7UK?X@^JZi|F#I?27cuVA#?@K*s5BYZau^Flh!K?K
-MEjEMz~+2&oU@!6segS?lbYaGm~yiKBi(d$vpu8z&nC!V)oe?>Yb&PC1(<0%AZ8<jSAn?Qh!H?=9!2BUcsr2iRcC}KUy<^V&JC`|zdn5JZr0x%qz}^u
-L4niv#DBixk#KO3?7OREWqT0@WmmpO<lNmIe{fQF-gtEv0AUGV?TZtOYLL6ZsU?8Is+LNp20~D6%p-$(r(|<M?uuE)&tDw><JHm2SI=G_QLDQNKmF$T
-#p|D5x`$u?>-Eu-<8S0gt-J4=Q1xEa$kWjk^hfTLaU*=dbA$p_<RhzX4pK1@qzpTX>baM%&koWDX_xO|2OOWpOS{s&#u{%AwkD4e8lTv0gj`Ep$KJt<
-B;raJM-gMpKTm;9*X9?Z;e!cxhFA+3G6;K<is<Z`Luwh>&ltFj69rqY+s1e1?-IUJQEItTJw1H(e8-(dpxAOU2=Dc2Ov$5dAx|dBx`#Yilx3z;Q*7Ss
-S2F)YAbOhELr>?Im*Z2s-5Z^pYNkIpf!x*SqZmdHXE%3OKr)x88ax$Iwd^Wi7U2?gMKSiL=pvPd0J!phhDLHUo6jbvqsxM~5?trFxUPENw42MDX+6I_
-dU_1HPOppE<It_W^e%*(mSdA-^JczHi01r;IuS|JD*2LowB#In6LH8XE=+U`43l3arktZ6ZQcxaTgg~X^}fzRb~<v?ix5aI&m?DGExMz<y^*p75`3JM
-<I8hzqwI=Jm>%{jl0~=jRN6vUKObRC38-Xq13pi^Lka>J6F?r(0seLr>zByBGBe_AMp5d_42vJQS2j8BX5j&EGv-ZuE^Cb}5U%d-zCx}dn`G}xsTqgE
-APRswL$=cDJCu|RS(Lx))s3KJxh)8x)y({45cGkvz6(5Wh<RJ6PMH%qrvIp5F$;M^SJcsL;VNL5e;)|>dNg?(D2T{SUe2Br#iT|~7n2Je1VKuzfoCg2
-wy%WT-WgJjB)N=ZiA$F9Tg;uxl<p2`M3e^v;q`maz5#q;vJ^jUl74t0ms>3972r6Je_@0V-XQWyB&UzDlrq%9<~xgd*i$t&0uxSw(bTmjVZ20!KB^3o
-4+d?>v>)gm4M<lhcNxq|ZMsZJ6_S^8b_6>SW=+GtZn6734axcBLyZ7YX#lGAb<_2LrmSj1@BU_(>jLFVGgLm-=aZ0ODeyWc`(tM1$zuKvE3M#9Ss*A7
-91FL~&R6BQSk0KYSBj@!NN89QeyT9eYvUzJS90$`04_6G1+L-VRiGGMEXHn5HCz1C=%ypaRYo?$hTqcLrk_J)8zDU<_&kCRZ9;^rP#jL3#0%(eMhqD(
-BgT<Qsi@21J_E1ya!CRkjJymSH$MXf-)|l{K8pr)Oc_BGUlHBhIGpz0am~*3P#kdTp|2OMHO&H^K)2nb8{qK$rJ8*-DQC~>r>l}qJ~+E$eYzt<7<);2
-aHr0mEdL+^BbPsp?6Np~^?h6XG5%qGj=IPFfO5QYOJnkZX?)3*rZ5lqMTGakzahPH@;1DxhsIOio=P~6gh@up)N5`Ml$7mH7PeQs-0pzd`{eoY(Lax#
-Seiq?7Yk_=F=joW8Mf!gZ!3S+TMBk6+@HctB&h~x+-+$9TIrSz5Jgq3P5H>N@v#dOCt>icbhqo}YIGT)t-A?!1IRVHX5HY}R2D5>o9<TtsF`^dH-!jA
-8MvacrA+7CjM|6MeBeZh`Rr`8M?r6?Rs4xRjFZzVHAeb$YnA~_n>vr-<P{%Dun!taYQ~*cG^7Y$J`Kpp?h;eb(D}lzZouAodVW!DPnm?@jLR!CC5)Eh
-pEbgKPrbTFcEX_bk#eebkPr)i@D#UxhXG4P*WU@$<HFBLQDW6;*iB4OhfyX(It0Xd1jBI_@Upt@I&(JuAfI2~T=C;tM~Ei+Y(AEN9}1*n&oR`L#At0S
-29YXGau5I9w{p43kFw$Dyfr5@%2p<<=B9_tT@MN!smezfCt2e#vXX2>uZgf8Mx1vtnclLkS(j&Bx#1@!Zm$OI1htQ(gm6##rL5{ITh}$UXm>`l8^l)F
-(6<9<>b+J-qd-ZT#FS&AbvY-Ip$KsP_RZ|04RA=b?HQLXBTMtC+!ri6(lolm7}1mmc&lnlVA&Z7RCk|}@4_A>rs+MtxQISeU#GsWUG~j99(r)F3?$pM
-++GW>GNAi`tETO>y{Jy)VH>K0qQa|c9*N&3$UH)6o0C`laz%L1X$UqkKv1zxBNOm`0}B;Y1w=AUQ}V%@>OniVl+7?0z*DXA#k93`QERMHwy|14^a@Hl
-rv`S<>!w@C%pHdcax9fw%&%SRH)$Ny7*sWiY6B8U_bZ7*{LWBp_%x5JxOZ-z^hlvf5Hk&ofZ`%wX+(XPz^p9gQ-mcy1uhH#P%YMAnPq|1g|Wzr)j|-j
-^DPUON5S_X=R8Q=yMhpl2W+Aw5F44<K2TYe8EIZ;2F%2TpqtnY`1|pVd^%jR$B)^AJqpgBGxwCB2hGhJ5zO>1#|B~DPt>!uy43{#fC3-H>(#tmj|AId
-#_D^3d=x0yUKM@S08C3kg3Ic<D@MkLMVD&ToKLD72dU3$(Pg5V^Sm@JLlQM^ntP3^;d`0N4&FqfIP<4#Df_1MBcH0|lYlCJnLMnd4ysi+I5<gUmJk^i
-zo@H5_hOd`oguz1KMLYMJ;bKkYuZx=kA``4X0PLXHi@l>2zQ)9l$z0jZz~N2?>b7nA-R-b{TQ#(hyVmzGn*$uPHIXKKv%ZD`;{h;Y>o4-2@^2*Rz>RX
-%pW|tIzoUxg0EVUBbd@t@uOZHUiLIKxUO~qhgW1mS=X=pcK+J!URBZEi;vLAoyx>9NhFELIuO9w4@>3DJGoue+gBl->+(bpIz1(&Ghqx3t0<VyEl;V@
-9t7<;PPUH7-fA=LG&nzs`nm4mNKffjRSCinV&mu?>jTLc1fqv-+ATYfCI*$N{U%q&)R?$^yYKtFYbNRDn}>Ad-Q8A2eL}jI_u`b@aM!6(fd=wT);{BB
-Uk94*?^|5N++=y-ZurN~k6(&0Tm|l+B~rQ9*i$3PTCJp!G5R(9`}nx|AKRPjs_ad^Ps;?tU_Yr9iZV7{eWN{u$LiEU-6TpVR?OBipp|oSQ(&4MR4inC
-84z$_SJlD8VIEvD+>4Sm{?LS#jDmXEt?h9?%;UGLWG?4@ZY*0sw0N~7v*l|xzP`K>Rhm!Uq`JDJ-c(J@+Iq>kT31$llL#pp*s?)IMSh3y)@#+#<(*i)
--e<=@RiAEvW8wN_jr=xY8IdEM=Bt~+7v4h!{bR6q;TJ_gsb?DdDnyE&2C_8GOO%<i2U}e3z3+_DH~@L356;H#A1s$Q4WX9}_enSvj~7$INepKCpg_Es
-yWQ!lWN`D~#V|pZX9wwR>O_BfYtA?bxc0RRDein!+w{f_frq?oRJQlG^p@F3rMuL~D3-wJ)E9T(2J-CL9BkNBa4FiL;DW6q(R=`?d_%GJcmR<(iR6$Z
-?WCd!C%6rb$4a~IF{y&xDx(wb<i@>5-Y9B%8bQ<Dpw|nG_F@j`+}R!g&=W<ksy5APxN9B0k@wUe=XP>hYyFVOn004&x2ohfhi;!(H+Z+byOup^jv5fM
-;EtDqkU7amcVx4bAi9_d*JQj=qa&mLv+Z!h{9A6upVNnI=ia~WP4AuU-TUs|5BFZ}aKtpYQ>(hofTyq75?Iy!6n5I_J5seMH0}QU^G`qZn5b;Lm0P=w
--L8YMT5Nb&DTVgMf<V*8b|A)Pc83U-6iY5$|IB_6&@X5hkOFzasE{J+witgHpRV}M+ZE^_eUL+oG~#`aXvx=px{z={Bh<%K+E`PzTQTPW*#|}&#ph6O
-ti%|*iH@nGe8&hMy1Xgm8%y$e5FI&yre-Q<_Mi48)K8-QyLCmet+<iJN^T^)gmpJmPAh%0ky*&=ZNGNi-3-4~YY%d3;pXA{GU(}WEu-^$%o>QGp$I!_
--VV%;x6CPNt(#pxStRe&C0R0aP{gbtgn1_LKJKI6vB62CKJ8PU5<~!}=j;nm)n7#Jj0T^AYhXQ2=F@S^sp-!rf<eza#sgPKu+7`#bJ|?%=0ni<KL1KI
-LRqCWW)VVbql9((vRj!=_0Y@f1g4v&JK7d6h_D6f^5W%Dp@`e2O>#37dbok8Um}c&P1mS}cw7e*QJJQ3<+*e+CRk4nDSc?kZniC(XmX-ndQDfc7UlR;
-(#U^oaTmj|muSfd5y;FVNtj24g$y^*AkJtlxl7d0A$L3_K2IA#cEBe8Q7)5i&CceXJ7RWyjB8`(DF_T775n@9o#ODt@$2sx=|)5((c04fCQd_VlhSpY
-`bd9w{KJuY_dTaEY7H=^?Iy$&Q!c7K4hT@hu>)78llk1O(G9}+t8^bu8t2QBO&aN(5J2G3chq*b>l#g}5I2;iC3;xQU2nnUO(nfQF9V!C)avtT@0=%F
-@@29wI(B{tY}(}SiR(nfM6<M#5}2^;NO&#tjMlJ_UYvFbIEtx_uH0oE7%~flmgx|9U;}ij>zAlVjbTKA)6oqn>p(R&mxv1<Br?TKX7e)<wVnKbmaIs6
-oC+P4sGOp_jTa%)i)x=)7>XL@@PUrT_`>ifbJqv)$)Fb$?$RRcge|-dA@??>R6|Q+a&wt@RSO3VGBpAl7*fxs{$>_k=tkw~WRga-wrYvwY*^Dpxw6Tu
-vn>)a8obF;Z!9jyllkT3R8VCyKC(%k<+Gb45SPn`r-!dG(dh5n(R(`g5Z<EGBdTTq8S+gQAy#B7^5r8yA(Dv+CZ;H_M%T0I8zJg(P4(E{-ayvxpQoba
-Dh(S9G(4(Wc5Sb>5@hr`Z|UMsP;US_nv=Ae#vSO2BH0=V;h4udORSl-_Q)n4I+o~t3j-@o;Jc{&7=~Bai9cq9Wp+j+R>*`7g~l$32Qx@QaGoNOBui&$
-vYR~G-xs$M=tSICI$Rc`(<Q}d13dN3YJY$HA8%Hlj31q)J~2)!TJ}_-!&gt9JxgOoCG7yl6k5(#rwsG7#X6S9(Y7s<oMR4Ln=2CMj<$YB)FyeQ8)zj{
-PnN|gdEe@4R;nG`=K?1)8%^P2>cj-RVc2h!<SIa${Y7%%lg%wIy&{&>Uv$XCOk3SRHYJd(O$5}DBZ7f99IMUHZJ|8&IK#<X03UisFOFaR_@v+QwgFBB
->?{aM^$UUj5$f99ATI?-8fsWEn-{$ATUuJN;gGhCjt7jE+Xzm_tXpk9Ec!|1Fl#!gH0zL5^7X2gR@tGO{NuliCx=hIJ0h2|bW3-A^MC(w{My>y$n`4u
-dF4c<=-4BDl&^gK;H}lZwZNChPhZ*ce8){nziE*cZf`!jy!qm;x&A;5k2YJJ;c}ewj!0?+a>^zvVn10i9QNKU`DFh;KC}KfeDc-DTE+J&lBt}vtRLY-
-Rb(wumM~uwHj7GLZdb+PTM8kQuC|&C#V=BCKS*z1IQs1l(iTFu%;OV&>=HMK+6uV&ankn1X>)keZ$q{`r5n`ZW21!F(nHC!j%Z8Z%t?A81cM^V@?BTL
-W897aVW~^QIffJX_zc>}JE3kSt+1FEJ|yWiD?O2@BdsEFj8ZR@@yODTvA~A(Zi=$*hwN1`umM<(C~GpzKp{p=L}IivmoL;>{Vb|5`9>|yrOA{V_nP45
-QE-Q(W27L_-I7wCyDYyQ!sU*-mdo+E;(_swqxOLwU49}h%ND`n_moydr;jaBd9R|gY3tm;H8t2bacPY*5PRG8czl(i0s-mt4$}$mb@-21_~GrU(Hh7+
-hMsE9mDBiaM>jq&&&Q>X;Qc{4`H7Hw-@NA7p<T?ATRZ7;ay}*vLR;l1`^o~MM+)~rQ@wc^3*0cpG#v1p-L~em8a*PC92fIhQBE%0l?pD67pu|Y3=kob
-=v#V_#VbHrW>FcgoK}g=)3Lv+oGDKHY<(m5Y>oAmZ5OjRZpRB7%{O*0GfY2vcXj!!i(IhvC3psYnQQ>F*GqH;`GjPO$uhahs-3?(hfeqQ;l~{wW6FxM
-Mc4N-smhns&Oc&wB$OJEM3G9LjQB?|<xh=)U#i0<{-0Nq@iJ9sfV1&c$zMop*>hLn(E_%@zI&lhVTD>2VU?v6DFKqHJ&ra_L+7}p?w8Ydmvj;2lynP6
-?hm;Lve6K4Fg^JcdAFY$QQQFnzD?Lc%xWp<n8f_+JDzb}#KPdGQ3#CB*|U?~V+i#218n@TQQ#}stpOAo0649H?O!^_J-PpY{P)}w)<yA;0Fj|jHJV{I
-Skq6GmDGv&TzHQ3+`tva1et}3GeqwPbrJH@1Wq2i0Z1Uz!SJ;aY<Y6u;C^PxZ;GwgPJuKP0X4C2L`6E=x_)37s$pHX1P(I@kKe4vqstCsW%Gfrl$YiR
-V4t)s-e7d0YN>(-b60uCu2RnbmPOhu%wXsG$PJdY0tZrT?<dqd)B2O?YjOH^0<K3%a<U-jA-vbVV@8C({opg(JDp$MWRj<fRkoMisSNkBTXsn%*Xehf
-07id|XcAPqySSX6Wa%zbx(7!HzJxqE{^5ti7vH>sEhuF$tG>v)-A)RjfF9t3dmtWAeU%8v?##|feVu{s5giirfc{d73G#4%C`)t)@??_RPD*W}2lSWh
-&7epa5nRgRVnwSE`+wMaQ;C@NKM(p3O^gVF7&xt1skD`C20N16<P~v-2#_uME@4wqc56xamqip~`jCp%v;#>q%yvT^2_VS_1PelW2t5h)>8daqD|u=G
-aN?6BB5B=mg(^qluGeVbOQU(y7&W<Kv4F~b3cCSZD62I|#HO&OKP@%UZt^YuetdH>cas}L8;jM|(%eNKKHm2TEpQh*1vA|8?P6TMb&Do@xW7+^5*)~9
-90KHq%2J2sc#9MvzksmPbNA2-+X*31Y7>VlE#Bq$l&-BG$;{wp!&S%QG<3vY#sD<LnWvrN`LnNI9=`k+r2#7B1B&5u|KW?Qv|c$!N{}Bc#y#-{$QCE*
-oBgbu7K8o0{}|pMjLwH&Wnc9Z_g^{vRp5Pc`)j_NXI~w>+0Ti!^~K>2N0kiI%)XfMn>qh=e~<;e`ugbGmxr{MWS@4E$D|bfteZTdzn{zBzjc$(^9|89
-{MYfzSDxPWvHMwwQ|IRebEkTrdXb2|BbeYIY9BeF#<kdk?|0GLJ^H7Hg3ruGWqE)khfkgyy?Rx=JUaXaZ&QrPSSGo(QKO4{<ULCGERxE`jWua#&2%>5
-OiUIdh?R447CRf$j8t%&EYQa=b{5Ufhr&fJutjjjcH4c7101@Cokw|&H5gVbNrCquka|&fS%)^M(r;<02j!<eqp`re>YcAHFQ?>$BD4W{-q5%#S`D#X
-a>rw7MQJu~X5lAywz*AZR#ws=5yFP+FQ>ZUIDsSn6|hM{WlB|<j{Z#@FrCa`Zi95ebY)^)XX-NYQ}FMp!)h<h<IuLkl~{_6KC?OJ6;pjwU(~g!A(l^Q
->YczEGXWSLr|BOgmBHb-ncRZ^6ZkXJ<PF>?Ak}~{CFSGe;YL1vG8Au$srsG?YSKAB89W?f%PpsA@G}lDD1%*QMBB{<DUR^*wd>83o8-sW|72%1>bEE-
-*_fJ2&4chQgaFM`qk)JCqXAzS-m73(rlEnqH4i`1;S<G!VJCaI&rx8FGYLKCvZZdL*EaCAM%N(cdU%a_V`q0q_XbYQn}gtI6|nv5FX~9qS`BFwaI@|w
-f7{>m_S4`^qot>VM{bA5Hs9NAjzusNI9?~(pN&(CE!sRU>QIq<*`YW^cXI^I0+NDw3+s))J|d@<@b&R9H~G4Gh{-Xs=q{m#^qb4N;{zh2iKMcl=G2_U
-mmv%D^e=eI*s9?%8nQ|Ln(!Ifs(24?P`D*ml0Jb1EBxk0jZ1f*#6=dve>S<8u((X)VrDabKwJP)h@6Z>lr{f+08l=Fsma86$Re{m)M<g#Fi{G&4N~Z@
-1N=NRvn3s@cVufm-&wn~6im5?4=&e@pVovcn0%Q$QZ#CQg$@ruI|bN50Orh4YQ7mZvFxci{G-Ves%D1UA-pPd0uh4OV$3cN{M`wD&ySxRzCQf=IZ0S2
-)(2u|XNR;&JIR~$|72p_N%r>eRfF2)`~I6W$NwJ)`^k<xr9c1qCUu#)&fC#Ljl5n7NojsMf~rb!sKp(}JF%wN0N%RlduG-G-!j4MMGRC$>-Djouhj>e
-oRPlScOlrfd=Re0(MvQ;9*1ey!Qk`A&n$SbQEXdV@Gji?EQJ-NQAQO+@kVMS3fe_HSk)F+tGfuQoJXz%BWS7;;rgg%l|D(Nh~JB1%_t=e3RG4fmRW``
-)G&M?N_z|-NAgpKw(j&>E*dyhWbu39pqH9)&kZDs*%fE!?tRUCK+6`nCVgd9VtuqW$NOuZS>hJDVKNPsv^9E3Zk)you(FUaWa<j50JA(-MYB~^k*qyV
-mgfmn4wFbm@_40f{5AO|IGxY}CUY|gxgcnZvxIx*?qIVtN?Bj(J54Wpg06Ijq@tZS_&+%ZQ>NROy6@GvJNpVIRPo#($}{hZvFW)qDdP@_qZZG(Fevm(
-aB^aYK)3<|&Fin^>-72OlFrto={9}+cI<Zf-{*Z9Zq(aADxbLBnm4Og<DXZqr^kODUM2O|DXb$E_s%~AoAM)oCM80}*bvEzbv>EQT20{Fxfh$?VW4AQ
-$Z9dVY)|=a9NIdc6>eCHQ$lp>JUxE-!yzd#9(5!<-+k6$8w_;VoM3Uf3@DF72!BJdCy4LsPc*G6&aVvG>oF%4!4l35{Ul`Skthj3@_J@}qNkl?HPe6#
-16#?+heY1z1hWtaj}9os@yI*ovuB?Tg}#1!8R6?Npo=8;EN>le{2SDMq`Q*qf$+fk%1bp|8hKB6<Du#8l8bz}gh_mJ>WM92&+EzFB!*gEw`8R0SW*L#
-ifF<UR5yD(C}4^3*rog~g|zBA=`q8foA`9J`FMtUcX9wOs;!nVifZg9ErC>9fWIkzt<Nl6-dX~zkxKZ4N4W0Vj5#<=j<StztemH<%hvb8Erq78UV%1@
-g)qJjZX4cz5@1gX(@f4m#r&NQWn!0Kw%}`vQrgZL2BmpHGF5`ENB-s#^9M2Wcw-U;8&!tbTa`6Zjse5((622W>kbX+p4{_EM-$#ewfu(OWtesYci-gS
-5%m5Z=03S5F$S=J>ai6;>34xX;lmMdbpd2HReyE$mAN(#umA+ik3M<!8Wma@W&=N2)e9}WxMTUoEj?h=faHS{(GnVdQx0`ute394mmj}A3jBl62X*ke
-bXbQ)VA{0+5a+ty39!6Z({F%gA_PJwhn5g-AE9aZjzQs<h376rNs4G)xJg|wXjK*^^(nH5qBr-vyq(CCQp2VA8y^6E--vSP##Pd<u3y8Ku*YNDZS|K!
-spvym{@O*vg1xL!J>s0$xW`nI<$rXKOnI76VxU9scsL-MnPY1LJ5L{QJof`90@fjf)Em{PWeKYdSVRlR=8_}7xe%PH2aHN2;6%9ZX!P>@y38;^wQJ>s
-lYSP18&WXMlckv(c9bg?vIYR+X|{-ZbUIqR%l#Cha7_lo{bh2MnH&dP79rEPGevYhG!Z#d%*4mZE*`Ot84l_xbd30?mu`CCQ7KtmG|8r;4^TK<QYfZm
-2%W@!*fKcg>WnuHUem_>$ogM@g{I6fCp0rZr-BOomaMJ6ng_jiSyR7Ae@dZ)e*f_>e0vyweMDbnB(X>{8cw5LAEXatUPY+FPIxGAXQtGy|5QF8QN?P$
-3ztxYNKRbQhvT=LcQc6{C{z&O0fv|PYQfYQy>*k6umN~XCwWI*NTGaeX;0{;YA^UrQ`Ow>=~C~dFe)-1nh?Os91a0~{Lo*s@auuEgXz>Lo)CROM5eCJ
-_K>3I8?ky_yJg7LCD(42-XTOy79e*d1x88OjiXBg)f1{)IO%QSv+yk4-22^d-i+N7Fv;1JwV`fV=m9{dA%ZgO0yqPiRh@MVXha1C=dDgmELi@?MQA(g
-FAR_o#kap521qZ-rjuOGeOJ+K;O)4K;Iu-KC4-}LDMl@E`gUFdESWD#S}OO{fZrYV!s75#Te2O7p;HwGGE_h&kBUt2iW)mnE1)HB9sp^Wwms@eb@gj_
-Th&`lO>y0yNkvsM(G*boaxxiz>SH@FI>8Xk>xSga$C7bmAXPT(Z%|Xe&BS3ve$HijmPS%4WP{K-NX2Tcc^&%}V$?C^f_QcNv>zIlY{aaD<$zgi0kQ73
-h+4M~Sz(vBWQU$pnsrw=eavE<I^VIf`b6`o0oszCRd(trNKQ$~-;+mG{K#^QsqHnPaRC~<ecN{6=g#lm7Z8fl4d4<~zv_~YddGJOCRnbUi)0{SMY4tP
-bfdRr%IO+Isl%QIdDT|KFhn+outt-Q9Jm6=jCiDQfW~+$>m4k3xloWYp+_e<2%p9Hy-DCz1~PLYsV877vK{dgE@7kSz2uyP7<sygfbE)5S0-%JPnfqX
-;L$F}mzVAmay4EcQy|lzHOYv?J;G+G1sHqOWaN@j$Z_(+=(J1V%k#?>;VPdehd(}j#i<DW$7Q(ZwvTeMoV<4%MI4pvQCw;#l*~xM0pOowTmZk~_$9!v
-a<X4}!X$sSD^19>b+WrOO+N;8hs#L3&!hdgvK25Q0QyN(s1_CwVKwFC7uH<Rho+i`TWirpYWHEAm;xNJ0}kg80xp#T>_eDhxJ*~*{>DhzCLx)JtATj*
-^I922xpyS~kn!VVV7rEvY&747t5IEsm9DG?KvZ^jf5G8^qXTH(tjwQR#hrE2IFO;Vb_e3VAqni@&O%~lw=o5Ot!`vup3yrG3KMHSWy>3>y|9p<O^^_+
-`SgsAEt|AW;Owx($q|4ZCo~?cS*0n&^+wXsC;lvQsjcvdPO^31bUWcPdNA<FAljRpOGwg~$uM9xVY`$g-ma-w5IZ2(hmg#z(Sys;^yF;B!b9I(M~lLV
-{I~%W;L*kp;A+ID+-MFzLR9las8|tZ|22JB_~OPi@Aqih>y}W`V@h(6n3sFiok1K<;-hhwF}x`U?8~SLCY8zRPNxc=BaO#MHyMxU$dH&%3S95pr>Wi5
-1BTS~*%W8pjt_s_ak-WAlu23^9z-<ncFuQbS7M;JDIz$_(Tzqvx#@-z=$ZscMx`qQ&Q&>7!I(D5bpjMR>KC`H4ieT(LDqENH=7-rM6Ay*{%d|x!?JKg
-3`L9g2e;~Y)$7ymLi6;_U#u7-j9?Aupvm$;@>V-%3YHB~Gr66T0_FtM%>BKiWQb&xoVFW!J&WD}&WaOYHCNv5lKaW0qQSs3Ze^4gWi|AGlh&M)$@+0A
-;8g9KkNjDuAU)w8Xm{lJM&52zn{IO9HuKrRBXzS4hIF5a)`niWnsA6csU$cXFafd|8bAI$+22&LU0QV>ZC4?^H;CPLXeke;Og_k)PeVtOyunIsIb#N{
-7xt^?if5;o735{P$e?MlClO=7yPUj>mZFqM&i5m!Lw9siIAB$99Ljy#O89Dw5L<VmQdgUBe$0G-y9zZIAnt~i(3T<+{B2nv!hhvv%xGCqc(Y$1!tzax
-r0elbP_eX1HEk-B(a9X)6Y_rBVO{Tg7^ubM!Tpb_<YaDPcd%_$(o1g7;#7I^^4nEBHt&#>%H5MD?NvqDAQ{*p{xW&A=@iF5y{I`;e>KT7rqFmp92&pA
->4|mb4V3flySjz<c7G+W0dYPcN4(x}_t(*>le1}$DM<2v)4RHHue`awpMRC-sfSFg?q2=Q_A6=-Z=eJwO(|S%693Ym|F>a8x8Mm%{(mTus4I;hVL()9
-Hsyp#Ag5y~)L?p-;`wb^SqO;%WJM*7xAf#{Ry{$s92!A%U>fXMgi+{b4C52FPV{J_v4DlDzlnvhpk5HDJMzt-k`3-m68X2-oe63*csH?k@`F_SQ=v&X
-U+Dp1*kv?EfgPa#)$aj`0`yz<M%my!P#@ruX{HvF*<@K1pklOgqTAE2Xr}diir^(|R(Qim<a`4JHzD=}*^x_zyjsk!f=Q)zUr;2F$WO+)$p}}1^orOC
-tvR+GB8lup#o;TMjVS&j^AIFQFJ5;8Aj#`*p1t&6pC2Fp7=Ana;pp}8@$=&s-};C!ot+JbdcR{h8ziPPT>7>%N+G%iXZHb}E~1yG%ej?F0yU5DR5VWR
-_ziTrQa@oPb(5^%HIu6tQCT<=EhbmRZsWQV+J>-ds>*Eubm;w?f?{ji6yE^MLPN79M1kivn>akkM!YVTy!u@2+&-xkI%UA;WIHReAjc_JA+Ze6H?Eie
-I;9#GGqz}DwYvMwkI${Whn;xog1pABTY;-toEC9S&j`satm&;)mzDn1?H)$}D6uP^;VN4<gaQGOTnj1M>>)DI?nAK<ZFC~6(~ZRrN!zCPDK<T+f!%nF
-3S{r$R@{dQWQ<4<(b5fpgmJD-@M%IK5<I-oR5_%Z`^1otzg;aSmlg$ES24e3)^9uoa}yO6s3(|plU)vJ>Pl>?Mo86s`8?8YL#aQ#w7bTWmq&-M^~=#e
-pFHm-j1o{eFG54$Q<7dw9hW2WDdB)wv>5@jRI&NVzy0FpRNdrZ^7p?ZV65&}$o?xI=T}Hx%b$I6J1zFdxDEbZkHId7zUzVbr;uA;&gbv$<Z8%Xx5OCs
-_RhrChB>5L^^s=}qJl|-sy_4N5nQO=ppE!iJ;pV_vf|_Z8=MeX)`RmCd$x5%)6>zqbUW$-)!_zo;fMnK7g1SiQa9DlM#KZ65k;d*zNl*;Kbgxz(9mP-
-<rj<j>I(O{$enD{=<!6QsydIuqAoq<%Yc4_JNDQ~$^|eyLfOa;Wl=s{s08+MM8K_ZlE$|zoHx=pEXN|(;PPYh<Q@ME?Ky!XJ7eX-AW`u<tJkQ@73NH&
-=Wlnuvz?{db=lX?*zqp0dv`1NWs7X5=$dSf8lCm^pqDw&c1s~`o=Z;J<vv|UAivId)acBkaU+?R^lRQLj7cI`{pLE0afoo+@KDKcKI%wEa}~Okx!{WJ
-D#k<z0~P(sI*{=A8++fV*8@M0%Vxvna8!85goR&^7UTohx6$;XuIvYV<<<M0QXp8bLnF?<;QCVAq#HU_Vuns2X6SbOO-C`0OM|OQ!ymz^`sK)fm6<g3
-Q0Er!K;;LVd7=dCbc^ZcCqFee;8F4x15``VaQ;a1zSU!yA|2FY8D<4mbs}Kb`zEs|^w1zr^J?nczMT9<i@O37YDPP7nBMWOtx(ik!;35pEj@SZ=5j<v
-!eTksjC-T9032$Tb931MREzAn)hX1v|4QW}$I9wEvIC&VyLg9+ru!0Xssz;-5tK#qT;_*5k#anyx^VM;RbYf_Y-^}ZwRyv?XZLK{-h69=TQcA~*)%}{
-UI6nHJ(b6Nvz~vbVAN%tjk*35#$$q#yBsjpXd4#|{}ppA0lf?F*P4zOOhatx&AT+pASMbvFqCR6^FeHIRSztCAGd@3#`@8NNXv-Qt3KfxzeWyitc#WS
-XjRP0rV%U$+?Y-0mMU0qKP<utglafFi+@8Ex*0xtEJQcxrtG#bh;kC&qk_&nR4?8`ILBOd4Q7tZ19_)m4mY%GV*@Sds8TP$3%74%Yps}PyzK|lf%(jE
-7)aSZ+pdp8&>YkJWBT}lx2*yKi0^6Y*y3un48F>9#vJ3Hy95ln)J_Xem03EpbWm&9(0~P$U}j`|H8*7i@`-j3)of5eoOCdu<rwih6P8#tf{R1kwn)gf
-K**|3ktlMTs8hKvmORzl#;XyP5>Hv>N99P%R+bI0?m{K^Kmb)(jL`yB&+BBS`D%$nNJy?M$51Zb0TqWj%H!eC2PV(2+3iA%p&WKjX&!;aZa=T2ln~~9
-GlG21+tFe-0HduByJ~Qb@uZAwkQSRXwjT8|P+aC)9jL^tjJ*}_Sf45GVhPK$j#GY{8+O%a%K*N&Zu%A9RXrtQ(vPjnZfm2H()i<qMph23E67dFKBy(@
-GRRCxG5Z?%$`$>Ux3Dh1HlVb_U?bu*GUU80!}Q=5@&au>r}|+nX1;elfg|8ANX?gTJDfxJgcqVtf;rIrGz?a2D6*MPT*3xYe%<?T+Z?^m_b|jx#dhZT
-{GD2j2Ppr3@({pG$Zod?wL&&(RQ?+!5yP_jdunt_UyL*YUd|_FX8VU`1L=$DclxOMVk)Ams2?x_j+P=3n`0~1B+*Em+!Q`g?GB5L1*h9R!a~0BlH|9I
-x2)h{Y*nA*PVF;PU(i2TgD$$YW+l3{A&GDs8pyQ4Kq1XV=N{nwKT7=^VGUNq2Fp|n-Xa8_t4!ghUeX`-MVHrGEiTK^`M5aw>=Qv)qDhT6Bu?@mrI>a1
-9`VWd-j3<|QC(E=@OMNl9W&XI{?b*7UWg8_P>SlV?a$_bOhJmI3xU8j#^q8i5urx>JcNv??nlwby^yh7jK@s^hV`$DCwd%|L&|PY9&tvg;KBrxp*N@X
-*qv=4V_XJ{hOuVEmJCBRrPDMj9X=ha8Ptzwe9<#*XwBoI(hBg2)Wtp?sO`}tmhiL_Lb;@o9Pt+T`_g`p{M}Ox^%9>vjqzf)Jfk?x(4SlUEY-ZBt>3uJ
-;^;6dRq^&+c~KJ&6-H48QjKF(oTI4g$?^Geel7ka{GVDL+$f&9o@F96Z3C<(Ghof?7C~Qc_%`F8!=OUXHGZ$z!o;U9s$js6IJj-i?*|_NG#RID_ysB;
-?@}otp^{T2m9#kiRr!q?>c-Iw$gzfzlr^lOyymZpb_KSw`v-Ptya!PoUWslNvdv>P0%M&+?y`<jR3j)7Ghe1G$BN=-J#oANn|Z)A#xrLQ8N3C<I4|*t
-!$mf7u7JppbsJxkW|UsZ11W~DYpjeDL)u*+D#$j|BQh#?<Peh%D^>zx1*nCP=xjB;Dl-P*FNt?>v?PAmEbRhhIVGiZl|?r1aC6z$76z(2cmgz8p~$!A
-<7`lWjMeF*z$*SkY>L|rMiJVC8y<Jxpe_(w5H`ln;j8b9fBd(b6rX>}t`n~hzds^(DtGXb7B20o67?xD6jYR`TYN(+m=8dc=r9*l9rYm)Z<(BmSKl4}
-sG+|oN5gmP(Z3r1xyTU&jAE)`z`l?;3K+Uvx?*JviZ9+r$_3yy2kI_GVF$@2!zk)Q05P+i%6&8duN40W#!DNhD4Uq@LmKu&%?sj{%L`D$0V0PHax@nt
-&YOkC!LF3C%Y}$$$;zgheS~D~L`xK{q2N|$oUrF3OxYC3A#7oCqM-Tkgb3mbRyklU-v#?T9Ue+=sgMFT3*F#k-`C5udCR&AV5;)#v?&D`X?yT1`ln~H
-PRo^BV;62|jNO5IHBNI|fk*@!NPf*IJYAH^TJ3Z)JH1?;jrTY@Xpgk%d!FFiT{-BCOMUH`rd~)t8dc#bJ1>&&qT&=>znx!>`+!C8{5<5VhdD4xrgKuZ
-SS$o&&yb9yJYyymncfn*pn@tKaoes&gWYI!=ya>j>TRxg$h+!j7sO4YD-F{q0<zMht--tX;K1U5TOvDq*Q&kwXxQLor(NQQ|2*CMGFfv*#I|fIE&L2L
-0rF6Fj)D4ZRS(!?2-g=xnA>J;@b%E1KXsGe-BbAL*V=fm)OLjs&<y>h<Jvomc=%ermhjncaH^X6%Sz%QrEa8>n&%^YZK+_t1niuZIlwSFli35oKZjW5
-iN{E@pBV-q;R;fKy{-~ir)&I7z_it3H{eC2JSyT49<cyYlZ50ZgiI3wg;Ss8H{{C;lnznpR!gkvWG&I8ffrF=`8z?=G&nAiSamlKqW$@2`}>UpZ-$)_
-@a`u@>f>=LMkRbQ@;tx8jP;y^M)-rU-6ZS6xix^Ys8DVo{LC(oU#ZVe+zb(4TcE=cBsPg8V=>ivAxI}E1;n_^E<}wmxcovDillPP@9wVIh|H-6(BDP}
-@>A|4{+*2Y;^4XNoTo699DwyTLO86>7&qyd6rgkqxBx06ZP`8iKke~NI@=|qy-hSA918FR+~Hj68tn+Tk<`~KiqR;`)d>K)qa#ZcE|sbROO^cI<jB=7
-emJ!Jed3iDAAkm#%WkFE0m4a0%$@su{7|Mm&;+DSF{l6Q{{f`*di?
+IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(sl3wvDX&yPo?;aCuLUNk>-fq+hG9+I17B&1n+n#_o3aC_22d
+E!*1Ik}FDaysG~9i+N`T7?70hWZU~ZZ7h-?00M)-U_RclUmpp)-fS(cmf3QX8uV|rp=6+2C@VrG5l}>=vNC7_jm2{*^w(wLg7Nu^F1d*mP0&*`B@ugW
+SHN1bWJ*&Zv`rIVA#>NSz{;X-VF{yC{6?QUK+1zcc<AWzYJS77HWX^E7wf^4=kK7Xc{lr-r>C$CR#%&Q^R{8+wGOaUj0LtJsx+>JGj>(-C|}&dJY*YI
+?MoATxpjPX<yXJhQ)j<MmzBZ1v!^^&eic(nZe$ojkCvO2>Ts3-rNS2ir>JGL0?@;p%4t0<&MMNl43|vqj_if{d5G=n?k5^rx0F`?L{YDv8>S#L>^~mO
+oeW*V#<Y&{sg&MAbr6`>P`7MML@@Rh@EiE27e_bBP0+R9@C6a%GIy-`gt7i)MD^#nXYk6Z>9+s4b|O%^Hrp{A$Q<`APEUHU{53AbFdLEwW|R88VhNol
+=(bVuYo2G)F3EM`W#gc(6_!G@xd+r+v)WaJaH~E@50P^am-I=tQoc@u)WO~sB5!KF^1kEEv*SWW6Ahn~b8{W!PI;l01lnr?y<UD0Z|#0xH>6afZnkNz
+!R5}QkXh2#t%b2pgZwLoU;B^(#pevI8uW&BNnyo%z1c`nL2fL@4`6;>;{K{pWn{!=ep|h`Ejnd~ZK;GqN&Onc87EoHuW-_CLo)Mq`{=D29zS8&Z7Ftx
+16}WhbQ!kg<tpsSg!<xl<mGDRs|v7}>!Jke{Z9fECMjEKOC!VjcrJlL-^Iy{EH(8vIb)}AdbjxHTK1fQ1%a=4bHmBoV;0eK1_ynZt{3JSIxk3A*osUf
+z8f?00K><ePvuM8H+@&lHY#q`fv+<nA>2TTw2(hm0(LdB0M99<EF-P^%S$<(O8h`YKCB-h?kn6HM-eakiMCE;QjSfTjgIH>R>Dlf@(H_v)He&RBZgHM
+#it(((I;q1-C(C`q~mHZysM#eP&_|)@#?1x`pmVHEnJ6XcN&Zsh;Lk)sPx%%adw_a%$@EXzOARv-*8)~K*m8F2W0^7*9%s-uQ@-UU>v2u_8d%$nO{kG
+r+nMp`K8$ZiIs3jb$4fH!ip7}rCOb;GjFzwway;*wicnLjyq$xrYJVae?fncs}Uy#SvM;z?6^Zt1Rw;w$=kj~^za|iOv{Wlu--{~s0l69_oXH9#){rc
+)*n<Nu_5GaOkH3XW>(nJV`^)5617!dF}{C!(90R1a0o>?<9f6El%%4m2yxm&G?=$*G9EfEkL|bR9#=~DL*JnW>CVU}EZ*_IRy1KD&Il(W`ZZ}5Wt5E7
+#M?gDbi!U#tiimCyi}FZ;Z0tWq<TVFH``o&ZtXFuK?Uw16sNzuv3l<(Z}xT%^<wYuPhOA~_RG&d_tLIR=pXNyt8+metxbilE;AQi&s*30u2c8cCEZQ0
+rMYu(z4%-c-5Lb$$aHgihwK5uFe<x82`0!%*6cec1><*W%p!2&K`t(ERbrI2Qs;KM{W<yT{pdaf*yQ$THb1S8ru~xk{pf&&R@PL)etUKWhQXEh>iSy~
+r}61(+;VYrHJj3I)q3`3_vPL%`)__?<2j;4NV>YbKxD!{habp@{`$@S53Zov&rOwxjBOzvh<&)cqc%BlJNEV-aDfPhhf3+o&-2!hjye4-`zqN?#>s=^
+vHSbaJozly*>MNxFY@GJ@-=ASpCC*=VvPBB>quVyLSBC4Uw-Uf{_^&h&&Ed~tsSStOF!%EoF+evzfWBqoV4L#@@RAO@wO;{5I7@@R?#@<9&UWNTDS@w
+OCHYWq~M>Ce|75ay3vC%45dhva9eeH?Cy7Af}kP3D%}NM>Ci?+r?!r}3A@Al;rIfE6=GKi#nGa4Q7N+0M*3)(G_%yNYW5a)uks?^I~lzn(;g+M7?!Cc
+jY|p=L9;9DH$1BzhQ{>?ok<9nox4>O>akyFCK!%aF8kbopdkVg(UAsu9AxQdB?&#r!tKzXmESZt+<#W`v>^ElQ6$@wYeB#?!UWLinnUDG?)%Cg`JtVV
+Ih_0IB&*U%Uc<J0drya8Hu`np<hrsrn+;ERCvL~@997=o+FhSd77)@uB!5kAa4(aao$}WOsr;Q}y|~PXJRjwl?`twX`Gh-MU5LC2qjfqPjY0}KLj;$j
+%Yss{lh?ac<df~V1GXD2H@w+rC!Nnua*U#Rm)_$h*&auV>gLDC!>i%Z*qz~SvV2`5(^LAFI*NAOD$D4?RZ2h6b$J(<o90`w2-eh!h3ja57z@?Qbx|K_
+m5_tP<)vFRBg(|~p>U%yo%udi+o5%_rk%DD8Lf|oaiL}_kKEK=joijEDzojpgYT2}rTO520uq={Aym4`K6Hq*%nj-a_>AMY6)xlMbSU)=2_}~xS|*Va
+v1hEk%MVQpPk1n8C?}5N4=Jv6wEo@o+0`PyV_~`~?p&GCT65Kw7%LnnWX!0sV`56adp+$Q1a#?(U99fba5fv>WJ7Y2(TgK4L&G>`XZA}TR7pjVeCVPF
+yy~zX?b6FWNGCB}{I<+0uOs$aC5o~XMl?uBpY&n0N2Jj_YcpY5wR@GBc2kzECvG7j;23cCB=~}NBDWb=D8${VTy`dl%c~orn8}r=n6}SLMH@N@hl(1?
+Y5UD7!(U2?ARCk$3%9$$v7Bz?@rID4XV~i^0?>7bR`{aKa!GU+m>s#6&nf1s<D@Pp+~s<B_oC>(w_Q|PY2FbgSBA*^MV-j#Qz}%J$+Rb%o5a)WG<Gq*
+L=uEddcu<mtyIZyDa)168(bj^ydb0%@hJK#sYHm?QR5xdgvxTpX{LU7TKW{iWl?DC=7qM+qg*o~T`VpqrA^|sc@(q2exJtWa(Lwj&W(H5?US3yO`Fo)
+wWSuxO~@DUHs;C)Hgn%_&{Bb0nQQ2>5n))46_H8A*)B0uk!ia$pR2x?TL*6c6cK$7e+ci;qF%&Q*iHC<5StNx=QmdZT%WtuMPy7%%OhcU2z#r;eoIiY
+lw&DxiEYdbbBq12DHWMGKF`Ky=K?t|1Hc*FcqmjYk?NSFc6hjARs}>8rg{WI9s-Q?2X_J~GbC%vqs)nDoo?WnBva%G|KG_k0(@0Y89{3@O&mKqa;LZ<
+P;{M0JbcxL(=4(C&!^Ll6&5LYgxWoIg8VEeyx{H5_Ku?z^h>%STAZM83B$r&J#|<5G?dTRY;%kw%`(jVdg{L2O%cVwI0E?0CrY?hm`FJ{5tQ}t9cL49
+E7oj;m@Cg{7}~=|AXARL+&kKmJNaTh%Ipcs9PvUx(`+$8@RGn5BMe2KrCY~ju98EVU~AOsB4auu!VyCvGa+M&fFDnRp+pN7>BGP(v<&&Ac*2D?U$Z$h
+ylQM5Q2e#IP2jTA){hQIj;p2b=!&ovOV;%ecU+XovQjbU;vn~GRTZa^PZvy(-V{@2zFEQ%8hQzRdKzY!anQ=Z<tYN#jMxgH0-&rW%ts4?<c{LOMe0^G
+#&*J>j4$_}{`_K(Pu<1QzaG*4S{xGtfiqJfDZB9d;$N3YFHw}gy3rp!=HDgu<bP2i#ov1#x>P~olbv3Z!6Vc{E-r`1Za7DJC2&vN&Az)Q>6D0Ee_f19
+a4kVr3bqeJjL#7Tb%1}rPut$~;Z`<Wjtanq6-7P>sfjXnIJbc1e5XQiO2CZMy{#!ea-WTWX{#SBfp$okCbkDklso>{qd_}DBd44fxu*VLpdOM}A9MAv
+m_cS&q^t(}t)5I}qOIwrD3~mYLKW+(A9{}amH67bl<<PUB~xrBC2OS;PV0k~*vR2H*_fcqk7h$k5y{a*e&#ir-IXHE`P0$Sc<3m{6?b&H<>U|gd3rk5
+pG2PcO_0OxTBuYXJ3^(OY^9No_;_6)4wH{fvUtDYm~lf)y?ob-LVL-qEc+_X4~0AWjh*~TXFCsc$>N^kDtRGO;A^Bh5^Ve<UJubNSrwV4$L8o0<V!Y_
+E^Y9`CVid4{`@;Gm$$>d{?7iF_d`1k;pS^zU|Xw{ezE)JhrKqVVdC4K?Z0@+;W#orX`Gh5AsajLXGXec?-K9Bo9K2cKonkSwo^_vz}J%UG+T?e=gO@@
+wwYl5BO>sUhqwZYmYEVEq8$weKsg5a)C57S7WQA6o5bf8Z)LGjY5ui3{6L6Ai7bC$s~o5k#W6Jbh6YdM8JSn(Ls!K|M@-gHJO|ed7bI_iY6$xX#l$0C
+T(`tjy0)xZOqtzkv`A=#%c_sPn3$9b$kyb?dDU481}s6qt`yJ3y~4(%yG=n}c*~Xy;L{bGj(8q3Vn2nYu^D+SqRdCwkk-cv`N)~ldo01s<i9>pm>Pm)
+%uJYxp_Hzr6p(=WHa3w93iP{!;0#++#0sgguMSjD)`N&+sU^R~`giXpJ#YYWQH&~(PW3m@hW8=lj2x1vID73uFob1LG@@hsW48k5Q+%rh4`bkQLT>jl
+*osQR@pl%JhS{0mEQP&VqML>7J;aF+W%?;cN2Z)#iYts|j5UC9K>|bP6t%R{$(9ecu2}=@5)arQT&s2JX~HW(jf7Z|--b;rpgLpn<H1h@tAlt(b@DOz
+H#~HNswu$z>UJ+lvj6Qd@bJSDs-XY?eskiFvnz>|W3uug4*P|_beFida$kl`PW&TLr)f-5YNyLu-F~YP3%$=hH9R2|ZE7Q)u-R!1XhYM>*Ze9!c0#df
+$aHFFIlOhbu1eyi>di|I>V~Q0Yk+K|&jO`ly%H<1U#QotS?lo6*^foT-@GeU@MkJ@*yPkLo9#S{im<O+w8IK}QBU8>=OC~<Z%lOHWX|#F&BqCW%?HWD
+f4tr+p8UA?<frGaerVqt<v-FXSR8-FrTl%w#L<T#aJe<b0bl+B35y$1{67V@AIn~E((xi1;BcxiCUZ?pjBF5<V>YRO<RDEM+PlcpA!kFrPt1(TK>^6+
+RA}G?qfVh%LsVi@{`0=}%1h8rx)D80&_dF-DQTD(cC{(hhgJ}<SWmfbY~4-muofn~M<|D6hxIiVQbQIR&rQ90%w<O63kwlteb=vnC`v<L$dOo5fmUiq
+I<31PzC7f&s~jku;|bv+C}b>W;EXnPt%tpYDm|AYrtdnEu+V4b4WB6|OkY|xD7?4%BTx<NF0T$iVOF=+Rz}s?9IpCa(su-XHXB~nIv``=Bfv?fMhc%g
+Di%{R4W$6qt)J;Y=}n-jrr<qk-IJgPwQVAG+BPAh1>XTiAHzEyNIwa8L_a{HM~kV4-9ZigNPC0U*vA9vPRyEl??yA94JRe(6I`Wq?PrP%h&Gj4{ad_J
+(<145JpUC92?<f7ljTM?+2F(sDm-p%td?};@uuS?#UMI1Oq;Y!Dq=N_u?AWCPVp;z@{yzJkS*1~SSine;&KE#sa8ykgQiBVWpVO_2O09+82I#+r)<II
+fsm(^neK}fN~AtTuYdM!@<qU{TlXzOEa^8&82Wy{`^A9pKQG}VXOay!aTxV*YlJoI#$Zf}gd*9WEO2545d|3(__5EUCJr=}&xs%${YTLZSwuS{WqRNw
+jf}hv?EQYNMeFVMH^ldel2s90(tHYQbXc4<Fv;eD^+}-DF<io1#1TNxXbsT#79Cu;`=BMJDY0mJ^<C5Pqj}FTS-4SEBg^8VW<Bv~P!BzApX^QU^W_Gm
+;(at&bvhlIxQ69{7Ms?FJct&?B`5SeO`#x2w%#O*2iJO5D?3eRsTIM`%r29y*&XG4mYL%zo$&;las5Dex`o=U4DeQz!6qIYckbHwMw3P0yRcwaOZwo|
+H_4K|%X7ZlcUizpR_toluHy|J;9Gp~p$V3APh<ju9m5*U=yQR3+rA6FmQ1!WR(-pM(9JsPrYG`=skQK>ifFq^_+NvsE4`w#rlg)DlgOt0M!IiKc0Fr2
+F(*d!<7O?>DJYLGQq5u{ayK3F>6+6Z50;Ws-$`mp5r4VExWk{kk}GL%#Zp;j---NuIVg;6;ZlWMNDX<w1*S33;ZRL2eXqP=Oe**Ke0*8sH!Je_U9I@=
+xKp<;iSY*XKVOmUM)FYwgj7FM9h0Y}T1hR%ihThG`Sl+s9ExH07#r$NX|t<%&214;lHTor^X(visT_5O=(REiH*ZGf4Z~lNzld>{Hm=T^k4lSiF9)$e
+gcw0tPQ;h&05;c~W1r>9Nd4=Bn$!fh0Le`PjC9k{&5n$YKbs(fRdZeGP1`YbE&!$JgcwE!uL5zq5hH-$Jc`Dx@pK^ftIh~fy&~nIoSR&af4zI?PS#I*
+=}y`pC~*0X_|I275_-L4+Z`n<>_svtyY@XI=jP_<gOj@R#-qCc2ut{CSDaW>gWL{IEddl(wNy$P2tl<mj|}RalFbFRD`pwrf3^Sf!QPvL=ZAar)$N4u
+KHYzH_{$r2^ZS1s?mgLmDi5{qer!V5JJClT53is<a=VP1;U3cn1**tTR@?MaF%hH;JBsePm#<HH>BF?m=dd2fXYtam46m`q+l{TsV}#}>b{iqr5;w5-
+@FIzFrHiA8G3KA9K&M;h7oy>V2@i%?3mGy9yh%lLcFiHRjPNrCF5^PMmh0H~#`ImnM=B~UN2+JL&tGh~y$C6`oD9OeK8;iI=(mt3lT_V79W2Unrc%>v
+-t1R0{aqk>nzDx;PcJS;$9TIlJUZ4&Upj%@_2;89jP6cu?yrF4T%v05R7BOXt@*MDm#8g@u|Gr?sc8s+EB{AmB!`pfWPCilD43PtILFPk)%#|>xx6{8
+=l6Th_K~jB>tePzbZaZUPr^-`W0Pd_=6stF&G`*=B9c$5)JyKsQgiH0#383RFwr(JNPd%;a*lqqbu-v)rDECDyGn)ZbmYj35J)agq-NhOI-{N6NZSGl
+KFZ3`#i_SZw#6n)H#-%{qFuQw-$F+}A7M-dsAY2kK25zt3IZ7uKpxQsem;!#OJrY}7;!eED0R*Ziw8U^s~l&uaD&;5dDHI8+9L~utK8jp$aQ3uY<(*|
+<8T;60nlIwE3LjmMahsw^}A7B2}+h@K?tqp%ufbEA1Lda!1IQfcT1{M&WRkS|EORwOY(-csH54!RlqR+J|yJp5b-voAR;$;*?UqnlNvc)OfIw$1Sz!!
+o~;?OeJAAf&X8&($z>c%T(XqE#@wly(%mMFi1L6SynK(eZvbBy&&5xhq#s_$<t>)<3UHjqzc9iFGl;wr$?0P(r46;P`N85m?5P?XfeEL;XzE&%FkT`<
+A5|vF2ZJ_L+70O*4M<lhXBkkXe!7sP3d!>+JAxfaW=)fS-D3CoG$g0v548k{ng*cSUq`MzB3adj-v7-&>jLFV6e>UK^d!l!6nLGB{XSHAG@HJ|N-OwR
+77`Q)j)hxgr;Bn_EGC?|SDL3MBs44tKUFf$>&Huxw$$E%09<CW3fzZ#SAk-9HXAvbYPR^N(Md;)tBh<0hQDUC%{Yh7HbQzz@OcCs+Jp#KNpX1TBwj#&
+Gh)ba9%UREmx{V9?lbUOFXtq%!N|+Nanlo|;QQp6<GrX)+msPRaf#^W#_6=@j%#+NhvI-s4}8C9t!WkT1iI@a-2jL057q3WNj3Yde!41Y=Yz95)~DMt
+Bx5g04{q1llI0&nVAS&aCA%zk4}Mw~e~f=PKS$l;zE3q?xur4wz-fHRm8LK^_(g>G!M`EBa`HC3st3kX-|kA-k0g_fCR4AuNl;O?KUvsb@p8KdYVVU5
+`+I-idt%cZ0=`(1Mp4GBheTmpe*SLFpLI^bPKEnZI6{(caK-I4AAqlP%La&|s@A4@WZU@I1&W<8cvia8^?WhBh|ty@f!zRdjgDD2*fuqb7OzeB6aZ?5
+&f-s@grW>w(fFmD&bb-253~8ui4xPv$#9E;-cqah6Mq;dr&oH6^69Nr1~6?JJcg53d?dj>XlSV!cV5wuB7FHYASb&+OhHrU8^5|i_Rizev+DPhNqA;l
+UO7|3a4!B?L(qHb)jh%qgVsmdsoFt8EC9k&-1;2^EEQdUM^KMTeol%KtCC?mF+m+hnGop^5a$sL$63J3YP;ji$>@XpKD@c&+qHoZP4vlhBmqAZNXMRI
+=qZWO`mvZq>Nv?g{J3l7a#J5w!_j$5E@+gkoUocdJyh;SP|}gAe1v(DH4Y;y$wu^=2<u_SnUe{53tO`;&$@EMBTn324cZB6A1Mjpp7cvu)m65xYg(h-
+8BT5xTVX@rdeGE+t&m26k~9gD<3#JSPohE*;QZ;EvyV2wArad%E?Y*H=3TifSazgobel1vDSLRUYD-|*83j~#pOWvw78NG)9-W;<ziF&fKi01L<~$y{
+aj*;|Y+6pQg;yES`M`D4j@nk#C-Sfj-9b~~RW*;qZxdu5p|nlOtA4&9Jm@q8n;0OdSf`N*c)x*#3aSE1GEF4;a7q0j&Mj>-3<mI2tNCKqee10Dv6`}t
+)e53l(6n=EVE1|5l!Z*(cBml7(z)66+I{^hje{D4szy<5kVMiwC2@$~8Hf#^=(vh|=jfzE3RQxbX~+mDF7lO+s816zD@*$nVaa!a3j+XDi#1qgS;*?b
+SY*XwCWzPhEen=s!H*!<+)v%Rf)I-vY@#F(8=-6;sI1D2G_Pj{%*2JDomd9^)96Ni?atZb$M9f}g7e4Fo+jwQ=jM$FW_p%mgRt@w^=z%On&2N$;D>m<
+nwRU5V7HjDx*i}O4GOkbMPJoNrllakWp&*ZBjdxOOTB8YCsoEl>a$vOnW*M`UK&>+i5fS}qek8EqfBiFZz55g`Q5b?zA59#yDIr4pv&JTJC)KwwF(CZ
+Cy7iFO2)-6>Z(y*>?)x>#P{X3ApX-$Fx5^IPw77z<k6nJjO$q?wj(0kaS2gsMjO8EG!(qcsPKy9QiAnkyh<Yi5Nyq4nn-d|(~1DPvi04sG=XGmq`M|e
+z~EaIslPM7@#N|Vf%Fl4)QTLzG(8pH>eS(7k5hx|Y8P;LMF`5ee&u)Puf5%?Dmr`d78<!znK&kiBoSE$0yz6&shoK)x2yX1Rg%uNnGhtMo+hO;VGIqc
+D45S}o>HSd2-<P%Y%P(!)n?jiaDEi^bKS#{?$W8M5`-a%jiYz04<us{h#tC$Tecug^ebKaBv;1Nn7I9SKk#+eOw!FK4;je&yRC})gmf?O#VNbttW!$`
+8j^3a_8E_TABf!FuW=D`#PZ6W@b_QrzY$}&3fw_Uq;jvZr$&;sT1g{g^dbEFc)R((b~Kk&*_(Wy<_UzsZc=L$ZLGZdMn?#@)v1GqNt95mn5|VnE9dB@
+0GahF7BW5z2sp6oYJX>t2UiUDqEwAPM6gm(P%pc+J?aKJK4&F!IqmYtvIRt&S4%Qmz9ysViyKj;`QlBgt9$BA)x@k{FEv;D%8G9iA*BM_Hd0ZM-yyv9
+*6Qf;R;*s{vg4nsPglUPaAUGWeXFpH$dOL#Ri^Nb_fWz380=m6MNv@diN?N4B1NADvNWHUXlBX|Y;n2wzB5YW0OXlIJQ=-zIG^7%gkCnBC*f2)nq3l3
+VldMO1>)J%ai{N+{>{Tzg9KHc^wPW3iGKIinz0dZ?`sEAocXA?>5ZEL4|&<BZ13JOT85FzaH)||EP>IkFYdk#$+IU@WW%P0OVI`e7i^u0<_$pQ8;Z5Z
+4T#K1B!?tvD-}&R!EI<fR@!#ANfqo?8SQXKH|{m^Mp4t#5Ss1=y<W&@FXn*Oz3l-2JyG<k>Ze%^cWuB|@}BzR+?|}(T0bN*X4%@@tSb4<rrV{g8_aF*
+uVqh~qXr~daLY?UsGQ`ZduFqhAi6jcuBmvXMn^{fXWQY5^KUtdKcyep#%KTd?DDgdt<Qe^?B!<%8yqo>+^JRFX28?eY6-0BK?*zV<vUWfC^YT%^s6tv
+@R+D<yp>bCjoq$;uv%<*SScm#iv@uu#?}*KGrL0sONvb{UH{E~5YR7Z7?1*a!l;lU>b4kt7#%P8%-a^|Aia@8i!@}uM`_8Io?J*cpc(3dlvdW1?N-cb
+K=y&rM)5h+8!Iu!Zc4}0(tO7VAG)|H<ccNvJcy1QKvOf7bM~M0OQ@Sf{Cn++Vq0-z7ArZC@Df&Ts5!0l&Bn|^UT^!o8}4TKt=jjXwl%qV_`HntbU2pL
+{ykz1M9@$Kj+(CrX2)A*m$cT+wkH;;J9S0ooH;1UtRM;VOyGSyM*jwblSqByQ$8h#08UTY7oe)Yh};<sJ_Yx{dYnuzM{!O~zdsQSdfqY~xRM0hyiGo*
+&Ao2k1dZ?WZ<IzTtF*>hgz&Xd!Fu|#J2RW=rkB?fn68@6Xt#Jl1Qw{vi<d_wMci%LBuAmp!}Ue|5@AfN+D0wJ^V+9~$~28T&#jX&!FqB?>jRtY=C)-M
+5hwbk$8;5I(T?9Gjr_+JcQFimiI$8IA(?q33G=M5kl_do;*9o^heQn>a>mod=V>Fz4zkIAl*^=Bvy*A-o|s)9<J#DIh6IL>itX*~R<ZkP|L{jfx)Bjc
+w6?_G#A)bcT)JUXAL$?WU+$@Q-wT?fwE@P&ZbD2k)uP(tfB;1~cHqi%G@ZINx<WXAHQk4k#`&;hi$*#p1Q2-i9ktzUx{oGRh?~mNCVH4n-Dtt&O)b4Y
+Ed!iA)aujA&M6aH@@=v$I(EJZY}({6i5o=3M6<M#5}2@XB)pdSjMlJ_o*lOdIEqsnUAe<LFl1&3Ez>FRzy=spH!e|=8pDVNFNZgztV61?sYG1xB#|j@
+Jei(|sO{wclVm~C<E5md5|vX_xA7w6^rAXu7KWmha=53nF*-B(lX>Wa_+-!v3U_Fc?1XFbI)vKSWlA+^X-sXd60d6Epg~TJzy^lYXH$PWi4Jtb@_0N>
+qqMeaiR5Zn(?zwi$*gr-Bw{pq<GG$#T#ZN5i}A6b%4ED{lRV3NH%TC_mJiQ%4?$@3_k8%C_C18RD0xKP3?M`PlSPOX*@}Gm2vCS*VuFb&%B$h^r20mP
+dR$UJwr~GH*6*LDqU0(~HW+AlRJH8Bz5bO*Mz3^B2Y-Tk1JKcwq}4PYK-Uz>)+h+aJl0ua%`A09R`JxaMDM>aWW@>jE-DYh^h$Q(kC|bi&M1i$DxpoG
+aR}nc43ZF>r${8p(n*?ZCXcqa#jON75qC+O%WQZ&rx<O3r@mcmZ;$@`cJcY>(MjqHW4EGZPaWDlc=G&t8fR3}0bop_`E+s2Fi*Ew$MQJZb`6np%z^vn
+ip060U%w%0le{tvw32Bg%i@^4Z*?_msvVr?LQZBjn!?4@i3xbaWWUiQR{`4WPf`Q#Y;JMs5wWE4qD>~wwABvDrUa6;DFJolh+yCiM`|;4ER^RSdpLOu
+;74cg)&9ZjC*78}4R9%7XF*V^9|-(IsB3eByc8g5=);Q1v|zq()6$9!hqP_9Jz%yRBRC$hZnb%{=q8oTtZApxszXt!*Q;9A$`0-1=f4$CcAxyXM=oXQ
+EyMNn|NOjvXl-xgdX@aTaH3MQ?U6ppcfP*y)_T9T!8iNQ4s3gV;KrqATBL>BnocfmzPWF$FDb*LtrmN@Z0F1oNv%Lm*<?lRCJTnc-kKzzZ~ysA>yN`b
+Uwy7se6J#z%3jO*5iV3k))Hk2=ZgZfsMO`SDi+^d5;Ey(tI1IOB8~RL^zMbDSND*%5V~b<AMtHhxIxrD8_z!)#>mID+%897j88`w>*0ddhX1gv{DWJy
+d~P=<dzjD4vi17K?i0q^ZEa@h56=&=HXLWCpA@=T9KPAx(;LrUJ>B~|5{K#?PPMLAPxfEF+<#@O*#G{&_MRLDA5OQ8XhXX%4)@-?+CAK>7J9ySps&B$
+eYtn=+I3NH9Q?TZ;>G?iQ6GMIv-|9j@8qOUef|7Z0=N6q@}aEChgTG2UmQMvNkK!8x3@d)2=e_4#~SF{A8l^#{JB-Qx?oCl{S&#(`{<o+=-N1Sasa=$
+N*;X+ef?x{aq&$;(nON}$6wP8@(jhRjwDjGj9s~*pUKyw%9IjVbk3*KcO|K+dcG>(D3>@bFQ=2SV=BE<qTk9>ksC{SXzO?4(tLV6y>KgS-f<%D^tuPn
+$WQ}gusBjWEsx*rAN_N5JTH6m*}^n(I+`DoDfoCXD@O;5BgS)WYVLeKzaqQ9!PRJV@`47dx8qKFp{l6B;rMdYdu*Pb9e0L{`Lt(l5rFO7Z9<MW@iX7(
+z?~lt58pih{^vswZ@QUmk;t9=X*9iXb2PqiB1^J0CcMdHYxIE@#@6_3Li|rJ%f(UY9!mO(EhjIGwp2uaE6}P=x<n@03v4kIWICQB<d^`&=W|Nxg%D6k
+J4ZvXFT}Sz<jMDN2z^Hc?#7nmX<`7S(xic~F0(y*RX9OS-~?OA@ZxOh4i@Lc`4kvYokh4?a1Q+Pb2*&4B0H}2V~V!yr{jqd;;)PGNPbcW_!oW0#c)3A
+5uv;5DJWr!eWrU$-}Wl%dOML}F?|l%odeT3#cnnm(Q#l-nLE5EDNY;Qdos$=-xW-Nz~>0?IIwkUCRPCuAf1a&0NL1SfKMFTKkx0}D;{Wt-KAp(D>w_K
+55N*OyAfyDl&q~&=vGUaEHhAU@jAX)`U_bML_o3{{39Ixwy<Wl&Ly?%77gSvpa{J@%=5Czz=piWD9Bm55D+K2TLi@Is!084%M<rt-3%nPak~RH%9O`F
+Nm2~czV`8WINy@PTe>yE5bFs4&r*M_(&j#qTP5wKXza)dGVfZT)8G#;J#fcqtRlC3;9Zx?;R>=sG4;8!<5Kivs19^xd<HjsB4>{gX!~@LV)yU3WuDR+
+W71uw&@@4TM9~@Va=*L1diMN>!U@y=I5^yUNr}LA()igAFZRFRec_%s@x<|SV&_tT`cZjx)k;8S)aJX<jSaeYmnP=kjAb?G-W81fEkkFhYkz<GL*dS1
++LBuQ@TqyLLWjfI@%i}u$P+ECei|C#3LH_t<S`^(z_T8v98Khrn~J3MZf0xUD)+m66q=C-Tp88Wvn<1D>RDJg_z@z>?yIM%7P2k+2riI%8k|>nYc0>8
+Fs#5jvfcsXFt_@(W(Q!{<$1C-O};0~)JrEn_ih{qbT^(%ClkkMX)ko6OWR>UWQ}K)_Rg~V5U#YYHu{yrVT+vDkFUajCfMjf<MNU#o`&TX9*b%?_`RS~
+Bn@}NM;GE1qyf0Bvx(+R>8Zu?90_Kx-|QdmKiPlLla|_e<|MtB&tL7npvNy?ANEqW&EvuT>%-^!^Z+7Nxc_Ruc(ME6|0tgA9X|OH7!Z2<%^v1igvNvL
+?8UQ#;^3#}uZx41KR^9}fg@Tko>0Gf=@VGml{C#Ka8z$)6!qMLQ4qr6ksy*uyJ2WLaT-m^<OFD9By5?TEvSjIk$Na@5^=<w9z}%s9uwp3uSygHhnMa=
+`l>nb@Qj0HJcKUMjz(&a=al+Ge4S}8wHvg130snC%FZ}0SK3??#6+!$N(wJ0jOa^VIECZ*1Ru<wm=o(Ltm>jPj<i0b(mjTu8OX$k(cqdaI{_->HN0$E
+{Y{ef2@^)^AGBM919CDx2CArUqTQm<h)K`X@pSKRuYP{<0#9hw+UlRb-ot(OSxxsHsT7mZby2#Tj$#;+q;<RQ@Ajc4?cahNwPKwgaRyfY#i{J|AlVt7
+oMhU&tMN%VT~~-v%Mhzykc%3n{S|hF(^TlZ`CegYdmpaGGd6Lp`HGV<Ghl*SBT^%?7OL%@t&(y?@na>nA1cf=St?=0UuLxW41UbeFad_ex(@kacsF*-
+G#&>}IZ$P149hOXPiE7rO7W1+u+ku}YbONIMOJg&(lK6JKwYV@a*!LTTk(ZdXROE&iAL8rL!vahq>>8N%i-nlhIH&Cq0UDa7h^c__nSQ*n|v#?^mORB
+N*7^1pj+LhWRptWIcz*)gjjkReL!_V8{=wR9Az_Nx&8ln_}91P;K5(18rk$b6eTUu4oy5jrKP|9?&Cq8=l$*%+rogA!RW}*o~90MfWW4M!^yZLUlr~c
+GNe^H>+kI@91ESyX#oI#VmP+1RU#Bcw{|rfzaP#6aydhH6F1!`lVi6qs6yA9^U=i>S+K}SY(6_?hg{+Ulf+395O6L=uD2B7X`uqsrqoN!(mz!ZRh}>A
+<BKMkoZ*bRrI-I2U*Ym&KymJEG#)biO%)gCjE>&wC9n?KhDA70>Pdxeb0?j~?}MGw2!wNRxcl;T1V+QtkhTDQkIXGQ$zT4GJo>s-JbV7;;IMeQ`wvna
+?ELxb?RK(*|F-!*%~<sd4tf<MH&Sm%rYf|pKr_TN<Ts1u!Tx;(e}<u>FvghU^e~(=cU!zqWqvsl+g-r=f;bnM>dt?Uubxqu0M{Xz;{8LCx(@f>>^;Sc
+ZjV!^&dU+9+?m8M(9LAp;NfugoI(r7<!p4u@iJ{9`JUuNB$f>an}EJSadLcKaHTuI1v{Q2gn=6a6Xy?n(31{yC^M<Jlk%f)6PcSe&ZOST6hdv5I-B2q
+n>^ZHB`?2EHJU>EWKv0Rz3wJ*shVM=@0G3!q+6hgJiOF#EW)vmf^iy2YiXXjuO7`DD=X;SON0a)tfWV!iUB_IpUL)gXM0<7#eDhs=Q&Z~&X=f(GQHrW
+43Ju?wyoa*m)}f4<c?+(QJ^S!?4~CUf<#H62iFD3<dI_i;!MssjP4h|+Y#hee+?Fb89^N;5(SneT53pNz*I}JZd8$&Ul;Jslqy1QdUayPeeI^=+^WeI
+@#TsPSJ5%BlR<es8ePS;6P%G7JH%hA)8tjfD`D*mB4(+7nCKy*0r5E>CpTGfJiUUqfmQw}=p;L#ar%x)V2unrTV^~*ZF6oGf4+kJH$viae1gDO8Y91?
+k5p#}A}E>-PP609+ni`e%F0Yd(pZx-1(Yh*|AJi?<0;bsZqR_*oAi{hE=);$sT&6^a6g}ESxHikc)ay=*lj%=sblkzm{3nycl2->)zt4k8mub!!Zp2t
+<RCLIs5T$<Md<OTewn!DE$MpX_g;7jFJ>21*!^L5W^QA~^54e8jofvJ0feZS4?dvxGWUO*lj8P-*|k*;?|r$w4erkA2iuA66|x;1Nj$<-lEOlia2xW~
+4Sn|X=%1OsI7d9UY9y*9B?}RCx=-qDj57uy=?)sl%#;A9<C$~IN{}~{DxuZ94_Ap%mBjx<_X9OBLrimI4{#jf`$IrM-08<sKdA+fa38^PJ)BLDagcQ9
+?7g)V>MYL#b*}sgs-z=SL}!8&@=bC!B`J&`7bF00Y{6)PH$f9yh}Mh<QkhZ2AynY!zZLt>p1pYfYEON9Rk0@hxn;)IL890%fv=}qG(&e{n33#^<CSc+
+th*GTOD8}xyjUq=rDUBabpuT02Vs11mISm`t>&&DMm}e@y@^6@^Cjbr8<q|+i;TcxG_sW_6Y5wKQf^4|j=T;{X`~wZEk}MR=b6mN6Ou@5V~h|m4(UHW
+|89fOz-3gbCu!N5sw;&(^ziUc4Qr+;8mFm~jf1)37%V&NQGVfT9|y^vhN7v)dZb1uy{6*Aql-K{OczxSO-}+EF~#ms)Fc9TXoX712A#GLAE)^^gNFxh
+Z*48EC_S$KLMRwzNQqr&>8nM_t}<6J2B=3098oxY&-Is%E0D9Ox%qUeIgqbzGWpiFcilc2pE;2Y`a>h4NJcxAI4ISh+=9O}gbzU!t&1!7d0EID`$hFo
+AbrFJ5Td{#pRfQ7`5z}!ve<C?^nm@~qg3dG4+&wjK;Wp`#97`|ZzRc}Zs39LCClkPCw;)qg^JN*5qf1u<4q&|a1<vyY~IrRtB9xNVz*={6dAoqhIeO*
+oiCdtc9C)?a1X^Wk<&LO@74YxDc}-+8wb(I{^d9U)5~g|4{B0eE#{e!Muo=il;rSQU6kVt6l<&PTK7qDk&H?<dht{exoNaj@a)!j5?|D9SXe^!=9~GI
+Mobv^yX)Z%JV-qT6ji8^q%m)U%Yqvja18fe+Om9A%nWP#6MGT{027(eCeRX@K(7UKf(+N!y49_+(UH)vHa%r?n0QZMH8~Xdp%?*bINuK$(<goVHr0R`
+zTS?m86RdQKtVu-#Xp@?kzx25qol6G6ZP@xJSoQvErAdh$J)2I2Y(u_6bS6X4O<Du&dKPlZPK;zJ7VzF6>*w>`Qub^XUENG)t{E=`1m$e*;>UH2mVv>
+tR=y7!1klCLF5Kd;ZP5l>^tA41u_CA=;#E&srO34oUF}~eC83V4><-Fg<A4e#D<{iD7dD~9<G^Dp?u-CH=HO4z97zXLwpOdhZLue_(=Lh6vlVvav{PR
+ev9HmuIP(%`DCh%M@`bG5*151P8=tpyhLF<WcjB^evP4b7o$^656KRw8ZHhAFp}>+&enAA)*_2uUgdm6)m8ac+JFQY)+(Q0Z3VJ&A^4yJA@TJ+$O-SY
+_>Ta-0Q^wFdr^6uiLkj=F5{~m-gun$V9o>>5Y^-fA@@*i%}~;tpp!cX$vcH6>u}iJ5hz|jbW5{85veyXW63^G5Vt+1+1u8fH;y@G>!gC|q$tN{PG$hY
+-PvL|J3+=MDf9!~$l?{Cf+ad*)r)Pv4O#d@aWQTu+1fYq+^E<pE88w+!SRe2Ha_2I5Y05b_UNVZTNk<LzXVGeFnx@NVC5$a20;X6Dj>OiyE^#l19s>1
+tC_^B{n~z%+j<WEJ!VHTYal~i6yZ%?LOAemT^hU>=}yhta55$LJn@txFZQh?H!?FoM|9l_U9vuETMyU=Z#Hrj%tl*mb1@Eb1GqCCzq`0ev?K*(q4pi|
+X=D>L?tFo|*Y6q;3@!417!+E&tr%@<f3v1<jmgMpT^Z<)(UK?!`UgP1K$(L}?_!#Ve9Si9!oPH?dXpvYaA+bwL{2gKRg=sZzl0vO67Q@;q8-yn$4y*e
+Tpo;ehcmW+P#cFQ6Lt&?d1W%44Bs2H*&mRTD35aw@wDV(p@R|}0xR0KSlfE*`T<UWm!@yu0VF4zXV#<PMGOD(yvZpd+5$wp&teXvD^;5nU(NdpJa(D#
+arBN=+APh0b$uj<<tVY9o`S`|sQoABFj1@cB5eA>d+S-IXjZwO-GHIkiPabNVOEvQ9c<ET3mOtmqtXIqqoVNQ-Py(TC`&g9y^}TPEY@>Sig@N702?6X
+<c3`lc-yTMQUTq-4|hWlvAQY}5Dp20RdtmF-7VTB=m!0z5@Xci{tz^bD2TeAq})yVD!M~|34w$@l}-%7=ZQVUl>4UQ|KK0H(~dz6h7FR-iZMgKa~*^O
+G|T*oz~h7@UivO&E2Qd{Qt(f+DC@uuHLGR&Qf80^w<@H}^C==ks}atpp+9YvN8_-++Hp)!s*I*HK9y1Dp!4h*@wXZ9!UV%`$6^_k#}tv|>=ab#Ng`3^
+OZu~>Cpt|2i+>v398Dd0Kc@_bv&GfioW^$^Z~L5G01!JSOub@$J{y(iZrNn+a7&@{c}raXm|UnuH{S0hJE41vLgW55BG$nhwmZAi3pwTFEfCM>j-Vu>
+=n<8$anWkSF&4{rK02n8Yx!|!Sw{_5Cc;S&l#G`|TzT3mUOfN)&F&j=jNm-M4++)X{f`S-Yn^h6l5nb+jXHu4lg*COx7%5HS@gHJ{ycclAD#}r%f9O-
+?*H=gH%a)G+o$<vo_*JQyPZ3dMxarp!ZfolX8dN(f88HcL9ZU}{qSa&xJmX!J9$iDvR}57NA&kA`TKP{`6^$vikG|pwGZX+42Tww-Q#U$a?{fSAL&t>
+t+o|%iDbsrF>-Rv%xEav80`-IQ`0)Ok?XH4dnmH|<jLN_LGfm9_o-EW2Bb<sEx{0XNHb2ZtWwG%iQl1IG62_e@?Oa#hw+r)!^G)L0I>;PQes)euuX2Q
+yeMT8V0ccbgWop}55oyEjWwt_BTcSi%1FOxxGcn(bm>#Rlxrp|WH)9s7oe-o>EhzzlAOPJ-*e}ahL6jl)es|9Z20VoQJK}-NqBTc@i4PVSt)};P-4|z
+PL<&}kt2SJM0&%cu^WmT>dNKtpELlM;|Ty5AYV)t@V4QA@`bwjg!fc$*h%vk?3`SCOF?bPY|VKEyd~-{`r7m%2Hv%Q>0!YdD?xfxF4OHLmC0e{XKsCX
++_?cRfRsuzU7}Q<vJA`5$Agvp`g|bxI+uz@CVBKu`A&Za5in_anFi#^kQl4K$$qz+SwF=VKDu_Jd32M!KKwhwm(jRIH3?&CYBdk?cP<`ajik}712SVa
+fR4nx3Q!|7HSjv+=|?&IB6A`*+0HiOf;UnUM$T1B!$z;IfWC>LLCtl*W%I_y=7#bHF3rqAEF=Y7<@AX{>#XgDd=xS%K1jaaUUjz9fUl&jr~OBc!-LIt
+Hk;9D4FSjN#2ZhWNXuAI8<Gd}d54he-Qn?i0_-=kWKske)*D|wBABCa`FN0<dL12tIEFUgSLh)<b5*xIM1Dj_Dm!XT%~gCGsxWu|gu85R4Y%<jtK>fu
+-XqtBVuv>*Qp~+Zzo<I%%*`6N?tY2c0@HsoJ{z;RO!H!>84rLIixMIyqYzcik9$bdiu9U77&|O7%S|N<l#U!%sDwW4<MF^yOWI#<2x~swSh}(VufK&K
+uGW<&Ysxg6e49LyWSa5{Z5~MW7ZTATh1vwI=Bq)I^REJ=e6suRO?ls>j+9sd0e2j*80B=Fjo1Lm*G}+zvHxWEaQFKcBw-y{RGf{C4N@p=ByZFI$RyrB
++1kRTra6)8?YC);{~m6zAh;oS>Ca!^rmiwKcpJK@5e_2d)|(y=p{)||E(K`vu!boZz&Q*>lG(n%RVG>7;h<Ade0?kyV)e!<=ipXGvk8a?J}rY}RuO#U
+JWkvZ4ZUF3S>&;RX+~)0>(V&@=&ftOz^ROQs&ih4NRvcq9AM?EqBGR`E`lo8!NB4AsjTiXc`l4EZ{@wnt&d95q(E!+VV-5Upbx_j_hmeR!4cQ?ou1{Q
+gi~D>zgKnEm67X9UJKWprQHWwIo#4vYtkL4Vh}26?*^<0ekU5L$c~rlFDc&|y(A}2g9}$#NSHDON7R(#Osk^YswzpAK69ebGFewe4`yW~pTWA8=}Pie
+=c@oiL<^VzNXX5hgrF_(Iqsf2gH6(?WPPb`G`;LSNz)CIiZ<TjKXN6bN^f84epKV(>}q<s3YHH!w|H=#6*=anoQY1{CYa{Jq|lQ9d&LlO0EhD~)?a<~
+m6WqRX*x|`pN|}u|M&3tDwrW_(iT5)+?tuy!RXh88|l#>m%*4ujD7MdfPa5n#6@#a!7MgrL^5Puk0+D0R&bh5Zy1Ejt88Y-9KFWjmJT7Ik;QCyvA*QH
+QTW#Bq;S(xP;_zGdba=O<t`~P9<?N4i~Ft9*6-`I^(o*f<oz8$_#22xK|@7|tSXTroW|W}A=aG6a9Zvrp;Dilm{JN~PwXSQ+e#J_h2S-bjM<$95lr)&
+kQoI7P>Q>#hiYZ4H=7*e`urlwxW*~Iq`1Iaa0*<u|MhDR>8#{NAl$I%snQKsM&4sTRo3;k39e&MbtO;rD8?qej_@Y2)$+O}J57s?0i5JPq#`1CxU4h(
+l@wMQ55ezJ7=*5q4vasABYfK0Ji={#I5{N)x~;}A!nyAzYoN8OIdlvV?Gk}B?AflC3uK?F0P5yCj%`~p!-dOMwo=B*b=tn%`d&Dt5b5d>h{N@L#1Pic
+y<Gb0&W|?EVvQAOF}XqxU0#oT<qGo;G4yzQ62VVbrq~;nHS#^fC*NaS*9@%NG-P;kN<Utf5`Ec(bNmUTJK#*jT<<y;kD&LLg83@B20p?yB10L&i!!(j
+%Y=h^+Q>)b0cvq{IldST$!R@VTzzMb&3!BYN$*O(R88T9R!+QxM^^Ph3ojm6K5@$k7&Rcd;b@|5;@iQ0&V3zk^T__ycIWc_L&xF4=tbblT6kRsti>WQ
+aV-E~xS@9fEc5D?II)rVN6vU9gxg2>G+bj+_+`$=V{r3Dv@RS`7o5g0i;DUZq4SKENT9`IGE_&{dJ3S;SG)muz7f^Xj=Q9nZd}7f;PGI)YZ27YD#j2v
+DKbP|+LGD=rjk<5^!cotV4qmI+tiZYbpOyT)1DTTtQcW*e1bTl%#k&Lou(4N^3aKZ^`vr&PiWM#5>2HZhEk(-I?PfIxp^q*>TurCAnfUNnSnsPe`>cC
+OrC0RLx~P=uwlqZ7lDOJ`>Ep?z>6Yk5%uWhaP}_uBt!uIoF4sO<EzZn*ypwg4an^&qVpj_<Vrz_kCRQ@VjVLeOCvYS75M~F{&R?nrr7210~8Jy1kNuN
+LMO2uSO%kTpD@$lHEqm~tpD{#XsQe}p_O@>3M%wFs<tj`GL)#A#zn?c8tr$xj|bsuC%$~tMQk|3dC?-xXgZC0y`Mf5x{C75JK>?gnVCwv@l*MLL=~&~
+E?hwoBDruyAC6}^b2ACRDO3>P2?p-y0)t0qlO`!)g>+)A<Q)wmfxEM<J)x7TJ>WNysyW}&q25bj)MP#|pzswM4v_DB(;u_&wCDR^1~o#M$5^;3sn2$k
+qWdecdR@C^$lWEdPnO;}%z0MMMS)QgW*vf+HF;a;ZsDZ2nXe*OFC8BJcGz!5?vATuKC&fiQ@v)PhaiOpO#Q$Gum{pzyg~QrBPw~(&Xq8+VELy;7w~u1
+U+AME%6M`<2uU8LnpSc#^+QFcf%8!rC0GniVm7oDqn0>6pSq(s1*77iq^<Hu_4(aFCoB$6+EVQxOr5GQP@$&i^C(M%vZH9awFcJIEg|3hVfyXSNUFDA
+!`rIfYWfs6{F!uAB@-<HweP@0oMVjb#3+Fwy+h7uD!k(`Ry=h!@HeQb&ogmZk;l1^XK5s*LKuY7AT_JK=5_495VH=F3*yz?WG~=E$an}8<FFh+#WqFa
+{T9($_8}|m0*CA{aw6eV<McC&Gne{-mDMMjPfgh&)mdey?t<i&l>8-mRLv+{jzHR86B;+5={)XY2cCBRZN7lm(RN5TME$ES`Dk?fkbuB)WiC>I08I-E
+VREClh2(UNq18c0VZUpuVGwd%1fY9Uk8HTS>=>asY@n4Gnhh-YjV81fF@CQk)NKg`4X>OP+m84Sx8TD#$T<mFQ|KVVAS%eiHD;TBA_xf{&xSx@+#%#@
+G()AxRfexgh9vG$#9uAt1l121bJUVi5{l&I@R(3p-cK(U6v1+u?7n_>z@-p*LKu)EC#=pX^sSPo!sqp>?NCCIk{N~{$C+aMisP36%f!WgV}eQk)2_4*
+#x_@CcV(I$26e|wK=~^CxWWoJM-0YERH(BU>Wnh9{EIag^rNZg;nZ5RQQG~uO-up)A_pC<f`Ch{AR8`BG2EtWbbDo_Y*UcT!_|N)db|`(k4V*mNDtzx
+q&jW*l9krma5SpRurid@7>EjY_XiwCtLZ`WW@Y}oD()<s=79{QwKEWp4M||Vdkcw~Wn-ESyvoSLJmW#}s4=nTQ?<-U?SX~-Y=VSn&8H`{ZP}vh1kM&q
+oQw(IazbNo$tq34aiYNwl8)Z-dyy+`g-;BU?fa_T3Ww2N-{*?b(d1e}k;X~}A&Vc_rEKwbO~ry(k6a%@F@tx5dtG-NEea>{;{;G3iVhFl(6{+lZZwA<
+A*!`BaST?3;lE}K3*X#`=zfdHURgp(x2Z@kF)w$joIxB;;;nHL#Dp5am(ddiY|yIiwX5(x(zuPZ6N+#5APtntr1gMEyR91xsq3>#>~$L+5P!qfR!-5u
+(5;l9rcXDBD{;W*C9u2*E=_`;9Jyf!x+X!A^OTk$^I<tq!I+rjGC^Ka8W*>$dI@W$AZxno)oO!?i1qo!e@%~S*^S&3L($?r!mT=9_4;E0v_!D59;`TP
+Bt_?*c(Cd<`wRzy!cZnGA}0mR5y;H_y{BY|VpN>i4ZWU4?;!J*6JWJgW_QVh<O|VY;2wWvR2Nk>@F|F`IVF?z<4VA(+J8RkXPttKgu9``k>iTI-KaP1
+<c!?2dymx3HW<=<CE6Q$g+OLhRm0U#$8t79<KbVD?Nv3~*IJ#&x}%Vu8^rEwd`!y4Wril1`7{hP$s4THmOZBLMq#_UuV{$Dcv6s;<t&4y#qLCqcc~`t
+qNQ=#QuBjI>QIhO3J0tT4n=uDtb~uoNV?#5R2piN;02WLPgkMmIfoTAd<n4>k>KyD0y$q67Zh+`P{IqpKsaS2LOAGnd=peGYo(fXDwE;S6af^9pRi`L
+u8%zo)ME1B@kdvH-OTP_w{=MmxgDFiP(JHEDjr*RC`#>a$tP`9McE)3*eU)td9-R3`@g)ZIa7Z(&a<l<ik^GhIX*r6?QKV_GjE}sch~9`-r4+(yavSi
+fE@8UgU#QD$8+E*W(7(9Z#!2v?v=OK5AyHwJk3oQd&IrEt=o^NLA>!%>2SG8{7e1r*8`vLxM$qg)BhhzBpOQNM;LPKtbxt(L?F9k$wH$)OEG<05NyIw
+L3n&g^DQGOa1&++xn<J`q64xW7@{WEY)3Jiv34z?M~ud%uvPs{EQ|&9f`Qs#7$BdCEQ$PEEN6lm4c<*2)j-Bm!TA#lxWQ8^`FSM~4Pf|c=K!AKvXnhM
+V(>n7E42kmEhr~LQDo)l;?&BCj;CJ{rFDFX;3aHUc*9KOd;+{U?Fdg0j?6Fz3|;F_9M$uJ=7x&=WUQME>}R=-ir5LQId*;0JhB%Ry9Y2EQT#{dlTz)y
+I&6m&RfkWXzwwtZ_V-_hXS*-=4)^z8?7#ZK$Al?$Hf-wH^nh#~!aBpDFN*F=e&Z{jp9ax2*t-FaDSCN2oLia1fIgAIsn<;0@f#R)IcsxDqjr)Nyk>G0
+BPt7rKSPg-?Z$P5XLi+8mD@<!q~~vni><LKJ^`48hR>D|1%Y#eiNmK|ir2-QSD)*h<CBF?N#ip%vz--HkmHo=kXVN3iu>g+FR6#cge_WGt?!=s@xHaS
+(~6fa<xvakRuY)aj*GabCzRVWtm#|3E-RgIj`n~!V^_Qa&a7bw4EMslkfsd}5kh+a#X`jBL|6xEl$nxsOz#UYJ?VjEJVphwwR0=<LnVorND$G|jSzNB
+txX9vnQ()o%Ae}d8Jot$pt&;&v5D@{Rm^Xh^&695Zla<B4Amt^%faQ4NLQj$HA1T9%ja{iH?;c88_PAGyxH45)Qi2pKY7tk7$~5!UxW{VPf5T^1hQHa
+2qIxi>Ec(2MMe<bZt^Q+|CNvPD<rSwFF)5SxVwD<^vtJWJg@T@3|Ve?=lWe72uB}=mw+%A+>Gh;-Mw55+3OZCc=z>+XZch8;441z>_OyCSmU#C&1arG
+f(z9ftZB}BjB9{p#mD^<oDf;ogYy%6wzWjl)6%}QTj~PU;ty!U5d{!1qO#PYj?_<vmqR`>lLb;U>S!!Knae}a&|~oOv)OcUh4WnGPPS_Fc%oKSoyTEO
+Xo16>=po#(3EQy%j7Ml2)uAn_hZ~i^UXBR3Gr_R&EerdNj19}Ns5Q9!*gBcxpWu6r;K<I|(_xUP_?^{z)aDLzB{K4NJKx#CQti6%^%HiyODykRn+|!6
+Y^V8_*&H=I>FP!=G_dZJLfSl6oV3ebI*veoo%oC+m^UP+J0AtFu%p@Z9XY3nF_58%aN1zC2wQ^6v?T-0U1(Qm!8O}fn28VuD*BbB<e-XD;u!V1<j5lT
+(&5QUa0n3<-ZEj~9=O$b)rq=NbGy457Vil&4zRA*;UiAINjxs83`47mI@SuPW9^nd>5zLXw-UhbX!@fB+kQFnUvW1xBh<RXJ5UCS+-^6hwT;N>7UbrM
+pFTI_C}9?ZJjbHpd`)z})?=9>9n@nPW(8JtB4F41CbK8BM1q;s)Vg~)c}9z~!Wfcm#DN2O$6TAkZCba77m*tPeAuK`w{9+mWF#!+Q?0l&EDI#a&T{@-
+HUQNkd+u}!weG*t`N*-d`i^h_G<hHIP|<V~<|!xd<qBlui|AbFL!C%D9#dVonO_x{p-P|H+?(p>;XVyxv+Jz?+TfOqgw8&-l}Ya$;hW~II^1A1WL%9o
+{uIVzf{If@M!fFWxM=uE3d#h)3-8xH9WR&<v8^|AX|%Cw>4qU3NNH2CuAH1an}R+*j)Q$-|L8`fWkl;$pKy&|BZoHD#Y%j%DrSXg1j_+`jQF0c?}Ekm
+!y+6*sD{(C_&3D6m-y&Onu5A+%Cd!iRMSAw^4%1pdod63u*fW@8yc4z@=gN{H+<L123pWorCxw%j&Ed3?U)-<uCFV3vb9omk&(82wQV1VpfzeZ;r+(=
+jM-KJ0mP5AhmG}~##4qJ<Hv1E6+PEM3wOEeZS$r5+J_BnGO*FyL##QH71Sr<AgbA*fH)aoLd!AYHwQSjyb)X+;%<wCTo(vg^(hiXZY}cBZI;{@V?WQm
+ZM+&$De;sVR2D~Ct^@5^QfFBu_fP;;Sd7sIRnI#H?kP4Q0jo7SU&iop15<IRqdIm5J}`ND&2ATB4CSzMD)R^loVN2yNeN-zHZ#ckyqzs}12Ee9z*U2D
+jQXI7L0W9mU_I((!1mpHI8cdM8N3zmSf42#VhPK$j#Hk^4ch9n6+ENXGyRJ1s_qiTx#zBBck4$drSZoJA6eP7t{^ux`=FMr%OEo)#q4Y3D|hraW?^l9
+txshK!A8VoWXgG22J+x9<OSNiPj$mu%>3x8PZ`5skeV;QZF3I86JCf03FbieXb`N{P-LSgKJNv;?)|rIjo#;b5MrldJM(n<POZj$wErO40WcG)+blw_
+P>mXuzosH$SXO^ejZW!`k%lrh4Ck^_W_Emt8c1JE&*`V?i>V2p4hBZR;antQvu(wiB;=~TDSV*XJr<h+!{6l*7V3?cB)@IEWd#r8R`of~)V@OX1^t~h
+=%QO|R-#)Qk_flq1J6e4piRdeETe#C{!!{@^%QIp8w{q%vPI1y_*`WQM|w$j&=p-?XED1dho__B=*!OqVTp*Ev#7B5TaUA-JV;Xat8+f0<41K-#nays
+wX_Z2BwRfxr#ai8*}Ot4s=Kz2%?9bHC2*F0#>nMri3mO7`ypgZbw4~}M#!M_?M(uP^{<NwJr2qtW%u>);$6lSrGg6+OorZ^)?s(HzRYnMEE>j|5nD2X
+Ev8g5jar9K$6^BY;|U-1j2l|>yr{GSd?IzRk0<K(Xc7|xyKIF}F8N4~cq1f3K4zueAo(L>28ViyPoBnjv0I)|oMsr$Tl_55yrEyea+Sr=VOFYQ_FZ{V
+3l9`VQ6^H2V^y4^Xz0oD`C@u4{v`arS{~di9=nkp&!{f_23SodfSXko;Zt0g`ytJP#P2m*n0WU^7Yz6j2e&Qx{oo^jPsVN=o<IfUT`DCcRBEb}k}r;*
+!Xnb#w}AFv)-aN?hBcJe{8jN?A>G-7o}C)+K~#rVqLYQNd8|gjtaHd+1}5l(B0>2=vXZtdqz2*X7dgYNXdmO5b2cWt1;aQm@w_1|1$RJX$hwWMNi#~X
+h`<^3HCD!nA?-d86=a*~EM1@6mUA_B^4=;&tUzK26gpX4UX>Z+@RuVu3d1>NmCe#NaF$b2N(XGb#r$;ZYpTj*a)W{D9-aVARw(lA`8XTY?_+iPD6on@
+5S!v|gHePw;iku(H)sgN76iuF+CBKG`1x;+D8BlFT_+BAf7&B=D!1{H7A|e867?A+DX1n0UGE!O!F&Lk1X2pWE9<BaklfsBQBB3ckGrom^cU@D_-;M=
+SK~itIf8)EOf?MHHxfqyLzhcOtc-E-#rsIp0XXJ>^px*4tHPDSDC$i>F|(Y?V?=y?x#Iu(gNRRgCWccU_U9?(es*k1>w<XY>H^qsfXHEl9IXX~^Jby3
+zbS2OawDQyva+dGAAwmr(GpE-D7e)bC+zviIh9J~-RiD^&xa>O5MQv$0dx5-*ym~U5H9Z_1#A_{;Dqn%VcNW9T?Ig@{5mnE03>ZUentNj{zIvv7jBK6
+xur338}8L8&20xF5v(uuHKXvf(JE`T)A8i^VsSFs;^?3)(xz{z&X|rIw8y2s_nbIb@_sa`!c%r$B;Uo5n`}zyc&{Z3*~z$k2M1Hoz%aR-lCs5OA)tDO
+WF+MoCsPsfme2(iRN;ub?r7BCjAn;+w<=ZN=8A{9tB!U-+%&q<Kt>Uem2Pbf-mSf!MFNKqC8TN3TD3PH4H~@cbV&U4pQc;iCQGge=_^C0B}D@fKpwiz
+F;Jh@^?*%=aD739xr=IpuZNC2=kXP1owXld&9h2>X}k8$A|??TAZxMr8=R`9@v@S5C>e6rqcqbad~K;=zXUAJ3Joxf&Uo@r5YQo33G?N=3Ykd)B<X?_
+V6QF0juR*Fn1E@k&2pA9s-q$f;T8)ZHAzVG<x-`IfWoOy@>}xd1xkmgbgL~^b+W-_DuNgJsBCi$j!Ps~-Oqz)drFB`n<m~&J0svdNQ~6S^HdB=_+;dH
+eh-SRr13>BA#69vx^Qj{pe!ns8wfwc<?)op{3uNoQyJ)R1c^-|$w*9fUI<bGrGOZB*oCMOCYN8RLXlLq`OVEG8<DwmANt#9Lw?4C#LvlyFAko|)@ceu
+328tp2!~aQaYV;y0ZO-k3!pL*%kJR6w8JOqY?F-kwospND3B@O9{W<;Xh--PNqxPb7>%-A908y^+OkC9Qt2wNRLSp6wp<<Jok4CgjEGlWya5_yF3U>6
+0m4q`rnA4z+YeRB6HP$c6m$B&{vU(k4zd
 DRYDOCK_END
 }
 
