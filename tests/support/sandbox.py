@@ -118,7 +118,7 @@ class Sandbox:
     ) -> Result:
         """Run `drydock ARGUMENTS` in `work` or `cwd`, in a process that has imported it (tests/support/warm.py)."""
         environment = {**self.environment, **(env or {})}
-        if warm.is_possible(environment):
+        if warm.is_possible(arguments, environment):
             return _result(*warm.run(arguments, environment, cwd or self.work, timeout))
         return self.run([sys.executable, "-m", "builder", *arguments], env=env, cwd=cwd, timeout=timeout)
 
