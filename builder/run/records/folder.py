@@ -18,6 +18,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from builder.embedded import claim, state
@@ -77,18 +78,23 @@ _PARTS = {
     "losses": {str: _LOSS},
     "used": {"resident": int, "cores": float},
 }
-_ROWS = {"version": frozenset({"1"}), "rows": {str: object}}
-_ROW_AGE = 3600.0  # seconds that an object without a record stays: that of one which is being written
+_SHORTENED = 16  # characters of the name of a text, in the index
+_OBJECT_AGE = 3600.0  # seconds that an object without a record stays: that of one which is being written
 
 
 class Head(NamedTuple):
-    """What a list says of a record, in plain JSON types; `problem` says why nothing else is known of it."""
+    """What a list says of a record, in plain JSON types.
+
+    `losses` are the last ones, `process` is that of a run that has not ended, `objects` are the beginnings of the names
+    of the texts that it needs. `problem` says why nothing else is known of it.
+    """
 
     id: str
     name: str = ""
     started: str = ""
     command: str = ""
     end: dict[str, Any] | None = None
+    losses: Mapping[str, float] = MappingProxyType({})
     tags: Sequence[str] = ()
     note: str = ""
     process: dict[str, Any] | None = None
@@ -254,67 +260,80 @@ def _locked() -> Iterator[None]:
 
 def heads() -> list[Head]:
     """All records, oldest first. Those whose process has ended unseen are completed."""
-    known = state.read_json(place() / "index.json", _ROWS, state.LARGE) or {"rows": {}}
+    known = _indexed()
     rows: dict[str, list[Any]] = {}
     changed = False
-    for name, path, modified, size in _files():
-        row = known["rows"].get(name)
-        if not _is_row(row) or row[:2] != [modified, size]:
-            row, changed = [modified, size, _head_of(path)._asdict()], True
+    for name, modified, size in _files(known):
+        row = known.get(name)
+        if row is None or row[0] != modified or row[1] != size:
+            row, changed = [modified, size, *_head_of(place() / f"{name}.json")], True
         rows[name] = row
-    if changed or len(rows) != len(known["rows"]):
+    if changed or len(rows) != len(known):
+        text = json.dumps(rows, separators=(",", ":")).encode()
         with suppress(OSError):  # it is a help only
-            _replace(place() / "index.json", json.dumps({"version": "1", "rows": rows}).encode())
+            _replace(place() / "index.json", _sum(text) + text)
     found = []
     for row in rows.values():
-        head = Head(**row[2])
-        if head.end is None and head.process is not None and life.has_ended(head.process):
+        head = Head(*row[2:])
+        if head.process is not None and life.has_ended(head.process):
             head = _settled(head)
         found.append(head)
-    return sorted(found, key=lambda one: (one.id[:15], one.started, one.id))
+    found.sort(key=lambda one: (one.id[:15], one.started, one.id))
+    return found
 
 
-def _is_row(row: object) -> bool:
-    """Whether something is a row of the index; `_asdict` made its head, and nothing else may be in it."""
-    if not isinstance(row, list) or len(row) != 3 or not isinstance(row[2], dict) or set(row[2]) != set(Head._fields):
-        return False
-    texts = dict.fromkeys(("id", "name", "started", "command", "note", "problem"), str)
-    return state.fits(row[2], {**texts, "end": (_END, None), "tags": [str], "objects": [str], "process": (dict, None)})
+def _indexed() -> dict[str, list[Any]]:
+    """The rows of the index as we wrote them, by its checksum; none where it was damaged."""
+    content = state.read_bytes(place() / "index.json", state.LARGE) or b""
+    begins = content[: len(_sum(b""))]
+    text = content[len(begins) :]
+    rows: dict[str, list[Any]] = json.loads(text) if begins == _sum(text) else {}
+    return rows
 
 
-def _files() -> Iterator[tuple[str, Path, int, int]]:
-    """Id, path, time of change and size of each record."""
-    folder = place()
+def _sum(text: bytes) -> bytes:
+    """What stands before the rows; another layout of them gets another word."""
+    return hashlib.sha256(b"rows 1" + text).hexdigest().encode() + b"\n"
+
+
+def _files(known: Mapping[str, object]) -> Iterator[tuple[str, int, int]]:
+    """Id, time of change and size of each record; `known` are ids."""
     try:
-        entries = os.scandir(folder)
+        entries = os.scandir(place())
     except (FileNotFoundError, NotADirectoryError):
         return
     with entries:
         for entry in entries:
-            name = entry.name.removesuffix(".json")
-            if name == entry.name or _ID.fullmatch(name) is None:
+            name = entry.name[:-5]
+            if name not in known and not (entry.name.endswith(".json") and _ID.fullmatch(name)):
                 continue
-            with suppress(OSError):  # it is deleted now
+            try:
                 found = entry.stat(follow_symlinks=False)
-                yield name, folder / entry.name, found.st_mtime_ns, found.st_size
+            except OSError:  # it is deleted now
+                continue
+            yield name, found.st_mtime_ns, found.st_size
 
 
 def _head_of(path: Path) -> Head:
     record, problem = _read(path)
     if record is None:
         return Head(path.stem, problem=problem)
+    objects = [name[:_SHORTENED] for name in objects_of(record)]
     if problem:
-        return Head(path.stem, record["name"], record["started"], objects=objects_of(record), problem=problem)
+        return Head(path.stem, record["name"], record["started"], objects=objects, problem=problem)
+    end = record["end"]
+    losses = (end or {}).get("losses") or {}
     return Head(
         record["id"],
         record["name"],
         record["started"],
         record["command"],
-        record["end"],
+        None if end is None else {name: end[name] for name in _END},
+        {name: one["last"] for name, one in losses.items() if one["last"] is not None},
         record["tags"],
         record["note"],
-        record["process"],
-        objects_of(record),
+        record["process"] if end is None else None,
+        objects,
     )
 
 
@@ -337,8 +356,8 @@ def _settled(head: Head) -> Head:
         record["end"] = record["end"] or end
 
     with suppress(OSError, DrydockError):  # a store that cannot be written to: it is the same when asked again
-        return head._replace(end=change(path_of(head.id), close)["end"])
-    return head._replace(end=end)
+        end = change(path_of(head.id), close)["end"]
+    return head._replace(end=end, process=None)
 
 
 def find(word: str, known: list[Head] | None = None) -> Head:
@@ -365,7 +384,7 @@ def delete(chosen: list[Head]) -> int:
     needed = {name for one in heads() for name in one.objects}
     objects = place() / "objects"
     for path in [*objects.iterdir()] if objects.is_dir() else []:
-        is_old = _DIGEST.fullmatch(path.name) and path.name not in needed and _age(path) > _ROW_AGE
+        is_old = _DIGEST.fullmatch(path.name) and path.name[:_SHORTENED] not in needed and _age(path) > _OBJECT_AGE
         if is_old or (is_beside(path) and not is_being_written(path)):
             with suppress(OSError):
                 path.unlink()

@@ -34,10 +34,7 @@ def _state(head: Head) -> str:
 
 
 def _loss(head: Head) -> str:
-    for name, one in ((head.end or {}).get("losses") or {}).items():
-        if one["last"] is not None:
-            return f"{name} {one['last']:g}"
-    return ""
+    return next((f"{name} {last:g}" for name, last in head.losses.items()), "")
 
 
 def _marks(head: Head) -> str:
