@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -132,6 +135,25 @@ def test_the_list_has_the_users_profiles_beside_the_built_in_ones(built: Sandbox
     assert {"base", "rl-swarm", "m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm", "small"} <= set(rows)
     assert "to extend" in rows["base"]
     assert re.fullmatch(r"small +linux-x86_64, cpu +a small one", rows["small"])
+
+
+def test_the_list_fits_a_terminal(built: Sandbox) -> None:
+    ours, theirs = pty.openpty()
+    for columns in (60, 80, 120):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {**built.environment, "TERM": "xterm", "NO_COLOR": "1"}
+        command = [*DRYDOCK, "profile", "list"]
+        done = subprocess.run(command, env=env, cwd=built.work, stdout=theirs, stderr=subprocess.PIPE, check=True)
+        lines = os.read(ours, 65536).decode().splitlines()
+        assert lines[0].split()[:2] == ["PROFILE", "FOR"]
+        assert next(line for line in lines[1:] if line[0] != " ").split()[0] == "small", "one's own comes first"
+        assert max(map(len, lines)) < columns
+        assert lines.index(next(line for line in lines if line.startswith("base "))) > lines.index(
+            next(line for line in lines if line.startswith("mlx "))
+        ), "what is only to extend comes last"
+        assert b"drydock profile detect says which one is for this machine" in done.stderr
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_the_list_is_also_json(built: Sandbox) -> None:
