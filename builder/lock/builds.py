@@ -185,7 +185,7 @@ def _hint(profile: Profile, package: Artefact, packages: Sequence[Artefact]) -> 
     instead = f"; or require {_FOR_PROCESSORS[root]} instead" if root in _FOR_PROCESSORS else ""
     return (
         f"{root} brings it; where that runs without, leave it out and say why: [[packages.overrides]] "
-        f"requirement = \"{package.name}; python_version < '3'\", reason = \"…\"{instead}"
+        f'requirement = "{package.name}; python_version < \'3\'", reason = "…"{instead}'
     )
 
 
