@@ -190,11 +190,14 @@ def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: 
             hint=f"if that is meant: drydock lock --upgrade {name}",
         )
     commit = pinned.commit if pinned is not None and pinned.commit else ref.commit
-    root = git.fetch(where, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"), most=_MOST)
+
+    def leave_out(path: str) -> None:
+        step(f"left out, for it is a link: {path!a}")
+
+    root = git.fetch(where, ref, commit, work, leave_out, most=_MOST)
+    git.add_submodules(where, commit, work, root, leave_out, most=_MOST)
     content = content_hash(root)
     _compare(content, pinned, name)
-    if (root / ".gitmodules").is_file():
-        step(f"the submodules of {name} are not fetched: where its build needs them, name a wheel or a .tar.gz")
     version = _version(place.rev if ref.kind == "tag" else None, commit)
     return _source(
         name, root / (place.subfolder or "."), Origin(sha256=content, commit=commit, place=_digest(place)), version

@@ -89,7 +89,19 @@ def imported(desk: Sandbox, env: str) -> str:
 
 
 def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_elsewhere(desk: Sandbox) -> None:
-    place = repository(desk.root / "remote")
+    place, chain, link = repository(desk.root / "remote"), desk.root / "chain", desk.root / "link"
+    for folder, text, below in ((link, "x = 1\n", None), (chain, "from .link import x\n", "link")):
+        folder.mkdir()
+        git(folder, "init", "--quiet")
+        (folder / "__init__.py").write_text(text)
+        if below:
+            git(folder, "-c", "protocol.file.allow=always", "submodule", "add", f"../{below}")
+        commit(folder, "v1.0")
+    git(place, "-c", "protocol.file.allow=always", "submodule", "add", f"file://{chain}", "src/rope/chain")
+    source(place, text="from .chain import x\n")
+    commit(place, "v1.0")
+    (link / "__init__.py").write_text("x = 3\n")  # later than what the repository names
+    commit(link, "v2.0")
     require(desk, f"rope @ git+file://{place}@v1.0")
     desk.drydock("lock", "small").succeeded()
     row = locked(desk)
