@@ -36,6 +36,7 @@ from builder.project.folders import GIT_PLACES, files_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
+from builder.store import roots
 from builder.store.layout import Store, home
 
 if TYPE_CHECKING:
@@ -67,9 +68,13 @@ def fetch(
     return found
 
 
-def keep(wheel: Path, one: Fetched) -> None:
-    """Keep a wheel for the builds to come. Raises LockError."""
-    folder = _folder(hash_of(wheel))
+def keep(wheel: Path, one: Fetched, lock: Path) -> None:
+    """Keep a wheel for the builds to come, as long as the file `lock` names it: another build of the same source may
+    be other bytes. Raises LockError.
+    """
+    digest = hash_of(wheel)
+    folder = _folder(digest)
+    roots.mark_source(digest, lock.absolute())
     try:
         make_folder(folder)
         write_atomically(folder / "built.json", json.dumps({"build-requires": list(one.build_requires)}))
@@ -152,7 +157,7 @@ def _provide(
             "machine",
             hint="get it from where it was locked: drydock push there, and drydock pull here; or lock it again",
         )
-    keep(wheel, one)
+    keep(wheel, one, entry.lock_path)
 
 
 def _indexes(profile: Profile) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -83,7 +84,7 @@ def relock(
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
-                keep=direct.keep,
+                keep=partial(direct.keep, lock=path),
             )
             _check_files(profile, lock)
         except (LockError, PatchError) as error:

@@ -213,15 +213,15 @@ def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tu
 
 
 def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
-    """The wheels of places that no environment has, but those that are `gone`; a new lock may be about to be built."""
+    """The wheels of places that no environment has, but those that are `gone`, and no lock; a new one may come."""
     there = [path for path in sorted(store.built.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
-    needed: set[str] = set()
+    needed = roots.sources() if there else set()
     for manifest in _manifests(store, gone) if there else ():
         with suppress(KeyError, TypeError):
             needed |= {one["sha256"] for one in manifest["plan"]["packages"]}
     for path in there:
         if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, _DAY):
-            yield path, "no environment has this wheel, which was built here"
+            yield path, "no environment and no lock has this wheel, which was built here"
 
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:

@@ -241,9 +241,17 @@ def test_a_built_wheel_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox)
     assert first.is_dir(), "an environment has it"
     assert second.is_dir(), "its lock is about to be built"
     age(second, 90_000)
+    desk.drydock("store", "gc").succeeded()
+    assert second.is_dir(), "a lock has it, and another build may be other bytes"
+    lock = desk.work / "profiles/small.lock.toml"
+    text = lock.read_text()
+    lock.write_text(text.replace(second.name, first.name))
+    for root in (desk.store.parent / "gcroots/sources").iterdir():
+        age(root, 90_000 * 30)
     said = desk.drydock("store", "gc", "--dry-run").succeeded().stdout
-    assert f"{second.name}: no environment has this wheel, which was built here" in said
+    assert f"{second.name}: no environment and no lock has this wheel, which was built here" in said
     assert second.is_dir()
+    lock.write_text(text)
     desk.drydock("build", "small").succeeded()
     desk.drydock("generation", "delete", "small", "old").succeeded()
     age(second, 90_000)

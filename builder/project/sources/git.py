@@ -214,7 +214,9 @@ def _git(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -
     if done.code == 127:
         raise ToolError("git is not there", hint="install it: a source in a repository is fetched with git")
     if done.code:
-        raise ToolError(f"git cannot fetch {place}: {_reason(done.stderr)}")
+        asked = re.search(r"terminal prompts disabled|Authentication failed|Permission denied", done.stderr)
+        hint = "it is fetched as by your own git, which may not ask: a credential helper has the password, or ssh a key"
+        raise ToolError(f"git cannot fetch {place}: {_reason(done.stderr)}", hint=hint if asked else None)
     return done.stdout
 
 
