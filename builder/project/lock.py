@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -85,7 +86,7 @@ def relock(
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
-                keep=direct.keep,
+                keep=partial(direct.keep, lock=path),
             )
             lock = lock.model_copy(update={"trainer": trainer})
             _check_files(profile, lock)

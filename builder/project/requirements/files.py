@@ -17,6 +17,7 @@ from builder.project.requirements.indexes import for_target as indexes_for_targe
 from builder.project.requirements.model import Imported, LeftOut, decoded, shown
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import PYPROJECT, Wanted, read_inline, read_pyproject
+from builder.project.requirements.workspace import Local
 
 _LARGEST = 1 << 20
 
@@ -95,13 +96,30 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
     return found
 
 
+def paths_of(folder: Path) -> Local:
+    """Finds files and folders of a project by a pattern, and none that a link leads out of it to."""
+    top = folder.resolve()
+
+    def local(pattern: str) -> list[str]:
+        try:
+            found = [one for one in folder.glob(pattern) if one.resolve().is_relative_to(top)]
+        except (ValueError, NotImplementedError, OSError):  # a pattern that is none, or an absolute one
+            return []
+        return sorted(one.relative_to(folder).as_posix() for one in found)
+
+    return local
+
+
 class _Files:
     """The files of one project, for one entry of `requires-from`."""
 
     def __init__(self, asked: Asked, profile: Profile, own: Sequence[str], content: Content) -> None:
         self._asked, self._folder = asked, asked.folder
         self._own, self._content = own, content
-        self._wanted = Wanted(asked.entry.extras, asked.entry.groups, profile.target, profile.python.series)
+        entry = asked.entry
+        self._wanted = Wanted(
+            entry.extras, entry.groups, profile.target, profile.python.series, local=paths_of(asked.folder)
+        )
 
     def read(self) -> Imported:
         """What the file requires, with places as they are from the working directory."""
