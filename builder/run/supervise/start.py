@@ -9,6 +9,7 @@ from builder import secrets
 from builder.errors import BuildError
 from builder.run.start import current_script
 from builder.store import generations, roots
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
@@ -38,7 +39,7 @@ def supervise(
         name=name,
         command=script.command("--", *arguments),
         root=str(roots.mark(here.store_name)),
-        policy=policy_of(entry),
+        policy=policy_of(entry, built=_built(here.store_name)),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
@@ -46,8 +47,16 @@ def supervise(
     runs.supervise(lock, request, environment)
 
 
-def policy_of(entry: Entry) -> Policy:
-    """All that a profile says of supervision, for this machine."""
+def _built(store_name: str) -> float:
+    """When an environment was built, in seconds since 1970; 0 where it is gone."""
+    try:
+        return (Store.here().path(store_name) / ".drydock/manifest.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def policy_of(entry: Entry, built: float = 0.0) -> Policy:
+    """All that a profile says of supervision, for this machine; `built` is when its environment was."""
     from builder.run.supervise.policy import Case, Policy
     from builder.run.supervise.resume import Resume
 
@@ -64,7 +73,7 @@ def policy_of(entry: Entry) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=Resume(said.resume.flag, said.resume.newest, tuple(said.resume.has)) if said.resume else None,
+        resume=Resume(said.resume.flag, said.resume.newest, tuple(said.resume.has), built) if said.resume else None,
     )
 
 
