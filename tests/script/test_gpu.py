@@ -117,9 +117,15 @@ def test_a_driver_that_fails_is_said(desk: Desk, smi: Path, code: str) -> None:
     assert "error: nvidia-smi fails, or does not answer" in start(desk)[1]
 
 
+def test_an_answer_of_another_form_is_said_to_be_unknown(desk: Desk, smi: Path) -> None:
+    put(smi, """echo '{"gpus": [{"name": "X", "cc": 8.6}]}'""")
+    code, said = start(desk)
+    assert (code, "note: nvidia-smi answers in a form that is not known" in said) == (0, True), said
+
+
 @pytest.mark.slow
 def test_a_driver_that_hangs_is_given_ten_seconds(desk: Desk, smi: Path) -> None:
-    put(smi, "exec sleep 60")
+    put(smi, "trap '' TERM\nwhile :; do sleep 1; done")
     began = time.monotonic()
     code, said = start(desk)
     assert (code, "does not answer" in said) == (1, True), said
