@@ -8,7 +8,7 @@ python FOLDER NAME                              see builder/embedded/pythons.py
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
 pip MIRROR SCRIPT OPTIONS                       pip of this Python, by hash: from caches, or this machine's indexes
-source HOME MIRROR SCRIPT FOLDER FILE SHA256 PLACE COMMIT
+trainer HOME MIRROR SCRIPT FOLDER FILE SHA256 PLACE COMMIT
                                                 see builder/embedded/source.py; FOLDER, if not "", becomes a copy
 list                                            the files of this folder
 """
@@ -105,7 +105,7 @@ def _python(folder: str, name: str) -> None:
     seal(Path(folder), name)
 
 
-def _source(home: str, mirror: str, script: str, folder: str, *wanted: str) -> None:
+def _trainer(home: str, mirror: str, script: str, folder: str, *wanted: str) -> None:
     from builder.embedded import folders, lifeline, source
 
     lifeline.leave_on_signals()
@@ -132,7 +132,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "python": _python,
     "into": _into,
     "pip": _pip,
-    "source": _source,
+    "trainer": _trainer,
     "list": _list,
 }
 

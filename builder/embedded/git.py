@@ -21,6 +21,9 @@ PLACES = (
 )
 """Variables that lead git to another repository than its arguments name, as in a hook of git's that we are run by."""
 
+PIN = "refs/drydock/pin"
+"""The name that a commit gets here."""
+
 _TIME = 300.0  # seconds for one call
 _BLOCKS = 2**19  # of 512 bytes: no file that git writes, a pack for one, grows beyond 256 MB
 _GIT = [
@@ -33,10 +36,12 @@ _GIT = [
 _ATTRIBUTES = "* -text !eol -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
 
 
-def tar_of(place: str, commit: str, work: Path, name: str = "", *, is_current: bool = False) -> Path:
+def tar_of(place: str, commit: str, work: Path, attempts: Sequence[Sequence[str]] = ()) -> Path:
     """The files of `commit` in the repository at `place`, as a tar in the folder `work`.
 
-    `name` is a ref that has it or had it, and `is_current` says that it is the one there. Raises StageError.
+    `attempts` are options and refspec of one `git fetch` after the other, until one has brought it; without, it is
+    asked for by itself, then all there is: a server may know nothing of shallow clones (the dumb HTTP protocol), or
+    has commits by names only. Raises StageError.
     """
     bare = work / "git"
     here = ["--git-dir", str(bare)]
@@ -45,7 +50,7 @@ def tar_of(place: str, commit: str, work: Path, name: str = "", *, is_current: b
     call(["init", "--quiet", "--bare", "--template=", f"--object-format={algorithm}", str(bare)], place, environment)
     gone = GoneError(f"the repository does not have commit {commit} any more")
     problem: StageError = gone
-    for wanted in _attempts(commit, name, is_current):
+    for wanted in attempts or [["--depth=1", f"+{commit}:{PIN}"], ["+refs/*:refs/drydock/*"]]:
         options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--force"]
         try:
             call([*here, "fetch", *options, *wanted[:-1], "--", place, wanted[-1]], place, environment)
@@ -65,18 +70,6 @@ def tar_of(place: str, commit: str, work: Path, name: str = "", *, is_current: b
     quiet.update(alone)
     call([*here, "archive", "--format=tar", f"--output={packed}", commit], place, quiet)
     return packed
-
-
-def _attempts(commit: str, name: str, is_current: bool) -> list[list[str]]:
-    """Options and refspec of one `git fetch` after the other, until one has brought the commit.
-
-    A server may know nothing of shallow clones (the dumb HTTP protocol), or give out no commit but by a name.
-    """
-    to = "refs/drydock/pin"
-    named = f"+{name}:{to}"
-    if is_current:
-        return [["--depth=1", named], [named]]
-    return [["--depth=1", f"+{commit}:{to}"], [named if name else "+refs/*:refs/drydock/*"]]
 
 
 def environment_for(place: str) -> dict[str, str]:

@@ -92,10 +92,8 @@ def _copied(place: str, wanted: Wanted, target: Path) -> bool:
         if place.startswith(("http://", "https://")):
             from builder.embedded.web import open_url
 
-            with (
-                open_url(f"{place.rstrip('/')}/{path}", limit=LARGEST, seconds=600) as answer,
-                open(target, "wb") as to,
-            ):
+            url = f"{place.rstrip('/')}/{path}"
+            with open_url(url, limit=LARGEST, seconds=600) as answer, open(target, "wb") as to:
                 shutil.copyfileobj(answer, to)
         else:
             shutil.copyfile(Path(place[len("file://") :] if place.startswith("file://") else place) / path, target)

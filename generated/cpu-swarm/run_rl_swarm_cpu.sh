@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b
+# Drydock 0.1.0, machinery sha256 c3d0a2fb7194b91babae86d8478f5522d5fae51ab6e08b61f35c3cc65de6f68b
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -50,7 +50,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b  # of the Python below
+_machinery=c3d0a2fb7194b91babae86d8478f5522d5fae51ab6e08b61f35c3cc65de6f68b  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -314,10 +314,66 @@ print_notes() {
 
 # --- 3. The trainer ---
 
-# check_folder FUNCTION: calls it where what the trainer needs is not here.
+# The trainer's own code: the working tree here, where it is one, else a copy of what the lock names, made here once.
+_copy=$PWD/rl-swarm-2f779450a49b
+
+is_tree() {
+  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ]
+}
+
+is_copied() {
+  { read -r _found <"$_copy/.drydock-source"; } 2>/dev/null && [ "$_found" = 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 ]
+}
+
+# Else what makes the copy is to be defined first, below.
+has_code() {
+  [ "$_action" != run ] || is_tree || is_copied
+}
+
+# check_folder FUNCTION: calls it where this is a working tree of another release.
 check_folder() {
-  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
-    "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
+  is_tree || [ ! -e 'run_rl_swarm.sh' ] ||
+    "$1" "$PWD has "'run_rl_swarm.sh'", but not "'hivemind_exp/gsm8k/train_single_gpu.py'": it is not "'rl-swarm v0.4.4' \
+      'run this in another folder, where it brings its own copy, or check out rl-swarm v0.4.4 here'
+}
+
+# bring_source PYTHON [FOLDER]: into the store, and into FOLDER; sets $_status.
+bring_source() {
+  start "$1" trainer "$_drydock" "$_mirror" $$ "${2-}" rl-swarm-2f779450a49b.source.zip 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 'https://github.com/gensyn-ai/rl-swarm' 2f779450a49bcd3458fb6a382314691548a42297
+  [ "$_status" -ne 0 ] || _started=
+}
+
+# Before the packages, which are much more.
+bring_source_first() {
+  case $_action in
+    run) has_code || { bring_source "$1" "$_copy" && [ "$_status" -eq 0 ]; } || exit 1 ;;
+    *)
+      bring_source "$1" 2>"$_work/said"
+      _said=$(sed -n 's/^drydock: error: //p' "$_work/said")
+      [ -z "$_said" ] || say "note: $_said; only where it is run outside of a working tree is it needed"
+      ;;
+  esac
+}
+
+enter_source() {
+  if is_tree; then
+    _at=
+    [ ! -e .git ] || _at=$(git rev-parse HEAD 2>/dev/null) || _at=
+    case $_at in '' | 2f779450a49bcd3458fb6a382314691548a42297) _at= ;; *) _at=", at commit $_at, which is not "'rl-swarm v0.4.4' ;; esac
+    say "the trainer's code: the working tree $PWD$_at"
+    return 0
+  fi
+  if ! is_copied; then
+    make_work
+    bring_source "$_env/bin/python" "$_copy"
+    [ "$_status" -eq 0 ] || exit 1
+    clean_up
+    trap - EXIT HUP INT PIPE TERM
+  fi
+  say "the trainer's code: "'rl-swarm v0.4.4 (2f779450a49b)'", in $_copy"
+  [ -z "$(find "$_copy" -name '*.py' -newer "$_copy/.drydock-source" 2>/dev/null)" ] ||
+    say "note: since that copy was made, files of its code were changed or added"
+  cd "$_copy"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
@@ -356,6 +412,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then
@@ -529,7 +586,7 @@ case $_action in
   *)
     check_format
     hold
-    if [ "$_action" != verify ] && is_usable; then
+    if [ "$_action" != verify ] && is_usable && has_code; then
 
       go "$@"
     fi
@@ -734,6 +791,7 @@ start_build() {
 
 start_with_plan() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
+  [ "$2" != build ] || bring_source_first "$1"
   start "$@"
 }
 
@@ -1907,177 +1965,214 @@ bOd=N>s$R<Q)P2TM$hmhefE+5ixLKU|5i7%`nZfX$nKaM^mRv4*;I1_*hRrF_QGI;Xe8y_o-`5Y)fA7S
 <zlv)(~Zj=2b*PJYrXwzxnb0>RTGkoJP0PnA$NcuiEQR*)=svvwrv7OZ6O?PR3f1A$^D?UUW8k^&Eld-1TS+F(*aLV-7vepjUM};wP54n{G_BV<0P$o
 A5gW(w6$B@VFn^I@6FbOlSO>!)M$MuxiQNo#<FmuZQ%y%LN#8b(*?$4ve^p`h|t^U3j@XBAY6CD95_<k>{DJfz#LjPq}8aJAu@pH>G@*zDQDAX<Auq(
 5_N21J!T*i&0T0!aN!)KS<cBF+Sq-f?Yom(oN7)SNd+fgDT!P*TC3!aw#<Q(M_O`bdg+v?Avo%6z-qMI77N!KJBZPLaDQ=ZG7UjB*>qr&O}7GF9o&}E
-iZxrs<@c;r&35F!!jm~O6f~L~)N<89WleP9UeOb}8RW;|T5~@pF=RBT@yikKeH}Q<fMgAg9Ek=<r{JBe&0bmu3;G8pe>nXAdi&PqHjZS=?}+^oJ-wk}
-Hw{7$+jH;2L(kR7v`5#n=#X^7GXWv6AOT7k<H13LlDIJb`&ORJtjg-H1|iFy54MPYRM#V`Dk~r7NQ7&cO`W@^lV4~7T$IA`_2QkPJ?iW~23P>#2Kui&
-5*dZ5xm6p}S)e2v+yyczmG`5-R<rmWSpo3L;crVDmgF*2#0_4rMi`-5ofs*$syA<_XtQN<dGoE6C2q%FluF%@JrgS_u?B4a@eaWC#sh6cUB<;=Q(*;r
-#QVC0U9PDFh#D>9f(}YrP$BtOc)!tfykHt)zn)&D@eS83*)Y79*&j9mQDPw2KWYX0mGz?wQScDHzEh=G%F=TtY=EF1-sOg_xT}lC)cu~W$<E4+k=UU2
-D)ddTJ0{@_R=R<EW7y-+mwIG806C3uJhrUcWnmDNB<`LO?Rf>W(%XjxLa^fr@4bx61$ieS!-;meh6k)~Lk8ZX^u=PU6?0w6<@F`#R13wgz+dl+?P_>O
-t|j_#v4i^f4KG_GC?LM4sbfd*g=l0CO4Hk2io4usr-iEu9vxabXf$kSfT$(wc|-W_PGmhO&87$d)4qerrkS7@RJK{kG23UcXfs&Uk)_*Up+Q4Ob=ln)
-5?PNXmau$?-J_15&K8l@EY~Krti-9v2Td0H>SlvYNKiBkqbF)b9i#q1IpQ)Hb%c`rb@ot`hnir_wI?4*M4TBx-skOTG2JZNE^DhQ?ZwmS(%^{u7{QSW
-X-~1dHSC?<=s7`gC6Zg357Sg8iDprHUREFZsFCibi}|#Pw??F&ye$TPnH!3WSqnnVTNiyYl+4!5GPeu61PSti({690v&z8bhep;mEvAnXS`t?o+dUPA
-f-F|l58gt>75#;mur9wgsK8|D$C96k;jz4Ua0``2A+=BS!(1$U?{*C=u%!)Y*_>lAdx1N(outse!x#XYYhoa<1N8MMuEI$1;tgPRD=PIsAh4Nl1jQYX
-Lak6t6SO*H04vRCUvkeSH-vY}!uAhILmj1>AhhWd%6}37t1%2_+tP@IfO>mzJCddQpvlIH(*cAHzT9|9^4pLRr}<8NVlHE&wRp>MruGGD+?E3P!rjb3
-+xSy^q_(}=U=7+v>V9?O+^(!^-Ot8aOh{;;@&ma#loDthvZr|LBpGFWIT9ba#L-PCPt$tM8742KHkdT&Z3k%EH2YMiAn3{du%CSjB}S({sp8@9>?8kZ
-plpY)q_{!M2I-{5(EfO!>^N||Yf!Q|uiL}XOLB)-GB)e!G^Jqhiad|lDWZ5{#CG9O&fw=<kN_FSQ7p1eP*_1#3}lSyWKJn2@)whK;LpWowwR8VRcZ3q
-JY7}v^^z2-n<dPT6F%rU4P*bfsI~$?bq$$~2a1$$uSar_v(qJ<QV3#_GGzR3J2|^Q^S(Cn+w&JcJbu;fc*LE4(EQ!iD7xJJCMJ=-W&_yp1@vbUrzOr0
-(AMu<VTSakk44gJRlI!HUet$&<b4f@`XS`91~m|My;CgRDgM21J@J1{^nHqMl{Wky2>hsm>S7w_d4J3AV~5Cn5Gr=taHodNkG5$^wWp-T@m)<HPt+|?
-T}Vp}utJfTLuC}ogkvVP%fCx-Q)Xy<8hHbq0VfMt<}n*JX2Dgb=t%6n<j#=fi^y_(18(b%<NYz1(His&tB<}lS+A}OkHr#FWMv`e3WyHb46aC7M(LH(
-uqJ6;V`CgN&%<0vh!$yt&jimBGPg}g3CHqOQ`ZaQ4PmMld6z7z{hW-_jeL@3zDA=u_1dK2U4Z&=pc9G{7jD+$d4Z508swWLb0bdJ+?Bf(hF7_pWmwdT
-{PHb=V(5P#$dkv%lPZsJ5~xh4Ptm)(?a>jta4AFj^i)+={?IN@wS;BklRzkHaPgOJj!iG|MsIv^sRcc8nk75`UrzsZ<HlzC`^8YVdENf)c=R=XPjJC@
-_tSjtPuXjAd`+tG5fZjv;UeRmkWfH6PX%D*)DPQWpu;u@q1Xt~X6rOZ2PnAxPb60DR&U-tBU;c}@HYipyY0!XbIs82uo2qWZ}5Cm&ev>nTX+&EbU-Cb
-syDkbz=2it-oKsO&^m+_`Nw^7P_QHp8aKPyF&qZ|f^`{4HQY1uo<u4lK?!<w&`|^$%+tW}q0#`@gMJwEmIA3dHWf!bm}1QDgot~>w-oyrzf1JuDV?bk
-sGgeL$=F(`_Q~4G!)#4C7iH|8+s_8&m3){Gc`H*7hP8aFaXf7k=j}h36eFAL9#>)Xp65Mb!<=lIj6*1R@^S<^D5{cusnz@G^g88BO;1R680mcEU+!UX
-RmTn<Y+1D-_M|tSBo9qKpkG@$)@`<dC+`lI%&+L(Lp(9Y)1oexUG|>Bg2wO1w?1**l}M58)TNu8`8X@Z|HHm_IiHTnN15GR+aUJ=J6ov%;&#<Tm-UT!
-kE}*G4NYvR&4TbfU^wncF^RI-Oj_*LXct|iC7i{C_C*J;s}9E&T3WUE<T50C7O&NGk0AQ#+>67Sgc4KJ@Ee1|FH3rq_ghN2*~kg?h|e8G^r(NLh%&oN
-ujX~iByuf&@dn`6ji`ifTqXSpjz;}aqXTV)4Zv5?hm!RphdU(q)Kh+t!Q(E=8O~<<#3!+k>SKF{Eh~L8xXl>gR8eoQayhZxf4z(kZEW`u1v!Wy!oiof
-g<AilL~9T%^828jzu%L8$XYH26gn0c5Kw=*=y%jMI$e8*6+O`lj0qzC^^+mR4kCkqqo4_DyYwQ|WgKxi%$pJi{4L6?x}W88hGODtoRLTpKhKVFi9Pnf
-=^^WS-oyWT`K||`#ER8L^BD2eFUHp-*x}GchW7_y$#}w{1iWbQoHhp=cE9<MR4PmozVrkqG8Is5?kJiU@Cf$U6Z}bk%0~zN{^!H+>tX!!5&e{rWD5&C
-1qLtC(-cIh*-m-zHd_k6SN(ug6)xM`d5=Yj<cEzr681g1Cx#_~P#UQszyl1h9gaKSZ&~SNKT{VH(l6(wWEA;n-A^e|HSQ;J6?rX;K3NWHCu<{d!HmWi
-eb^%Ip87hNPK`2-*qF3Lo$V$?*LOS~MDaP{>Q)i;tMzqM1ojH(V70S_>W-ZDw)RB?+p0K&{eBbN!RE=vP`6C<K-g+1d$+-SBGthj$Y2~TJ`%BQi0}}L
-4*pbbQ*LMTg#mj_U`iO49)gmK>16Yj?<)A1rd0#@SZ61RqkP4JAHQ8y@Qy`9uRIT{0l&+h>zZgwvBQY<6(PYWQ1N#?;y>jjDuh(y11)6>{Vq4GZYAPp
-LYig$Z8eysn&P^@kcz5iqEA$mbHb0w_){O-fl&c7o`=BgCzTEBoB003(l5754MsJZ(nuBvl|lNf)|%(BZy`n<A{W%FyTyKJz!l&h4buTqJh5EM2Th{Z
-<s(47Ol;37I)`zj4uVkoj*WdY8iXLl+2jG;1y_{b^5^VP-KTCGzfr3~o$1xPmIE(4pS&)J&zCXq4{<a5E`fk~US%o3`kYnVth-rikFRPROJX(*wMNz(
-ZOV}iSI}yJ)e|<*S`6k9CcGRd$e7Thog6p;tZ}&0#RXA90s}*^O-iQ7k}LcLA9Fy!Xta<3Xd562S>9o^4P4^XsesJAna=0#5OO_TGegPhz59z=!>(pZ
-*J|LbQu)B{Ln#FzuVz1tFT3uacdPl$0^tsifBg0(KQ*gR;E7v4su_jgl{Iiy3ZfK}s@e`E5-F~Gz8$;r{fy(6`ruW-W52M#WPh|XO)wZ#*nc@q-VEjr
-R}fb%UXN=_!TN5mEcv8hx$q3dwVH=ht9Y-)+0>?{AdHkr!FNHyrLS;A0O)b>P503UJELWr2T#FR6XOxmZN<A6ty*9h+x$nhmh80L#L=j!!%9~g6_(vc
-@#^jmIO<14(7PGChTmh`ma5!1199I-Sj2%!VquptjWen*WXeo0XC8cP=wp#8pP1?oERruR8lq)8n$WgoA8k`OJFIbvPtYlir-$&Gb0O~OILa{Kt#C(m
-JK->T8aqfsDJFz2RmjlKc3v)Ji??$sR>V%Tg<IzQV{VR~GXE_r4}C(SHvm$|&!QVZOvhiPu^fJcs^+PjFeA+RYa=!M=cXk0CnWZsMw~9wBd3{pxmRBq
-+*NnbT*h1DF@y;vU|mK{IIt)bb<nONf$ynpq?=90v}FkNC17(tBhl{a1_R&F0(;$&M}a(YrBy3bFjOng%WmiD2tn<Lbz5+v!1z|+dPv-`1HC6jk{v-+
--y83$p(@6-NNzK@yQp8>v^ve$G6h}J{od`4NQfkg{l8Zi4M=Y{#KMBR2h@e`1B;sw7W7~Rw<t0&Xrp1kzLtGPV&_mZIh}@xC-?7xnjs#e$7#8t*Nf;K
-GQVFs1y)Pt<u3ay`%)|zxW=uF%A%qI%Tydc#q-BK(a%Pv`6!=l3epqqf_6u#5m%^<hEzS0a4M6S>I>1@&@0z7Mj9rQ1Q#<w033XRxcTSo0dHiMzoX6O
-(RLKlbA#kj4$WqMvncRMUVIWAP5K5KwLJ@OS4p74zM|gd*>VId5Dt;DI}!9<D#=F^sFz(z{w&fubVVnFgCH+ZSn6kBq@4+IZuYg?QK_p9UKJ$YpRPj9
-ndLjx62RUp4B%LM5db>AaS}7$j0ok`PY`A=K}-)Fk8gvCrB$nGGntGp+>{URw{6zVzHf%8p(-W0TNtcuUzPNb8%5Advko!w*s{Z;^xYF_(n(#F4Vr-+
-;;*wuyUytRr{^`&>%92OtSlHQ;59)7{PMad-kH}h&b!}|>~z0({0n8_N;2=@!O8#W4Uc~rUphUT)|e4#{;zx2x9*kK?>{U5QkHoX`D<6NerNv?HK;c*
-0)u>&QrI*9(xCsJ!ye8MOuCnAJ@bEu5sA98M?$+$hBN_|PP=k~5XkOWNeHN(rC7dA%r*e2-S$R6)MTkIC3myFgY4Nfg6gmjWvE@yqlKo9L*x~%gn7Xr
-hH?O;hu@E5EbYp~luw?oMloJ&@+HcZ9+1?JIuudj9Kb_dDU*G)z@Oo1p@e~?j%LdlvCdS}`IXfZ-I{()lGgK2z<3X}$IS4=NHG7NE3PMNf(8~c^9O|^
-g%d~pyr6*ScSPrCuZW+}x?|g!A^-*U_$Ay%AguRD>}StkbptN@t8bpZ@IRlOpZ^%{J^tbB)%p3e^XK1{o;Uhuon(zoy|1}5oJ;}4op9(A;GGxWSl}J^
->9Z%V&R_h4wte2anW&!a@^m=2I*C7D?hQ1K-}pVEj5QRo8DebKCE%3n`I}-#8_N`*0L(-~vrVF!#P|iQ@pxWH_;EViPggSbRE4Nk{UwpD`ZGkgl7+TW
-cfa`YzIF1j6Hi?t4+!)2z(DD}RhOAgER|=#X}2?8qV3ui1gD!`-%4HN(`F43L1T*DXrU8jU1ObfNZJ-XMue6c*oDWKKu#X+<<+Pm=UWs%ow^~hB`!6^
-BI5xC<vDJuLJKAPB=AO6Z*MlUc_)RN#aSj{{>CCme!8{5WN{6cA7~<ydj-)I%s`JkUB|}gWD?(!`0AZ-T?{){+b=>x5L4ozyf{mM6L8Sx9`y}XY<2O^
-BF?VpW)HJJ|2cc~AQd55krMC;VTJ7|9r7nly?--ehavT&D7C98;YfKP4}pbYpv~VF*P|7!qq{%)um!cFhSpL0c?dp7orhpnjczIq?hH`CU62L1Io5*l
-!32!~Y}QaTw!JbZ=4<VR@nl37J|ZOYZ)Y#g6vwpe{P^PR+oyjgyGIYwdXjfWFV22^_V`Jp6vX>}tP?<CP#ejs)oNbVj3hVjB;pYeWg7BGL74jYVul4z
-eo^oX|Ltl()$K59AWA{N305q$R`c-$f_6n}F(>UxFo?uaBaj+gy11Ff4kg<W-)DEi#q`Zs$W#~&T_K;zzbm5On@`71v05$Nj`_x|xXi-1o^3W$59LiG
-RA~A(G6mjwZzr7&`02sX&(qtZ;qD|{VAzFSz7N@4DojCO(}@$?2~(Z1nBWXi{{Y+EW*Z5}%(hw|1ez;YAHd@{&<p+A6R<j0fAgE-pg?&lf!TNq7{B%<
-4$EPLyas(U+(d2<-vG+D$H>aWOnft5PY}8yJ^dYBC}ea=Xkc#QfWs&B{{qm~k_@1Y3R<B=T=;ofC~|NVv}nuV+2JM16HWpFP*9Ph7o?}V3T&zmv7v<g
-G4Y7gC8Dq0tg?yg>G^6rA+nprs@mkpMz6-VZlEzxFsjx?qwj5}AmY@!H2MTwuS?hwk=}b+U$V!-JH!dg*@&l-uY6)o={RPA(j+AVIG$4nkz~hRz*>^X
-hrp0>A)LU#e_KdW6WgMNoO14COp-@}K%g5_uwD_!5D5x})JTqM7%Na8nPGx_<McPHel~c13@HI#M!X`}dx8|nC$%|3R+sWD(=1B)ZircQc8$rM8{)-N
-W>8v&Y9y@(D0HXzDqz4fmV$~|)tn$u6?&Xf+C}YpL^Bx&up-?%z_>9x0A{Xb>-7wtjW|{CdAWk@(?as4EzL>z^5H-TC~}4mU_thHIhK?GU6-ZeU0tKN
-@STlZZE$rIJbHO<YAY@b2A<Q*CP^ebRNP&QrQU;w_rDlweYeeN#!!+B0Dyh8D-;P9TFNdI`y?bvOmb%mNl7a^nT4OGDK}3wLP2o#Q?^M0#4d0SQd5O*
-_j*gUpX^Ug-}YcahZ3(gXk<~PY<GdjjVQ442AZ!m_z`yM$Q=hfraZk<#P>oEmw`Tn;^yMB5J&kCRM3)N5!Wy3)Hooan?r2?mXxj$<AgYwyTpDJDr1jY
-{9DE63lbmNXO%+)H<&lMuSC2CS89t}G>_|uP+35PDgzdhHn27P1Gkw>0?%_0x$9c>rf@vDup#?s^2uxx!pRXyp50u-$A(4eFWFyNFA}oiyc0-$=0&G2
-oE*sCkjIX&rXbiYUPN4TZk9_)5W5q)_t8*jYUQ0joNDfctVFGPRJ5Yf`+jlSN@0dC#=95CwE9MrF|q_GG6`=<!u+E2Yb_)?!pl)ZF;*`F-;LquaZfWI
-Mot*lw}p_=aDNN`31lrFJR%wNStz9>p%@n=*;uA#U5th+Sv{?XiuvadbEA+*-|#6%l@Rv>Do8kF>QO4MhuWZun4zJiK7ybQycOWQ=+F>jZVBp_wbYG}
-ugcas$*}L36<6@M5~oEJ?+JY(9G}rO`vdGKq!4*bbGFTl=Q~0u1j(ji!SeY(QSC)Oyy1r%W95bE<41ZtUVFM6cGnc#!N%EY>q+vDaeYe?uhqPKYtx-D
-=8_|W`J%orpY*Wn_>l+Tfky_{RiFtCUU24(TbkT%iF}vkWcq>rz=BayLb=a>;F@U02vEJf*5YpG9|H&OUlc;EzKJ~#FNyo2q<0V|a^lt*_iQS9+~?7|
-|JT#t#kt(s`pB1fN_<o>jEv!~^GmipIK6(?DFJUT3?U}pm<<|*j$FBiW{!|20Oi}tw}9E_eRua`vPIzQ-^Gb%@b*C~@e$N^!Joux8rf560=T*6hHFy{
-4)1+P^iUU5T^H4jdwfh|+}h3<L&5S`ke@lk21gr8zqvQ=6=gC@jKR}tN#g8`=xTwDU6fx;?w%bnL(D#6$K>J&p#Lhrc^8f&oNlYPzw(T^NNChJ&L98r
->Tl=IPw!Lz-`}i+<f5?)``E9<ip(B!<8ezaT;fOy202~#=~_2qgAT_k>YA3<5XWmIIu<EQ<{3kA76UA(^zFAE=<%bM)1hyf0$Q7GqThx)iM=vl^9%|_
-XGGD82Qnncwwy7@a=W$et*pTuX)uTS&a6>~a{QkO94P#$1Q7dcv7t0T#*cbO#2eSb_oju|6btoFsZFP)c7_BpAetk<E`o<&GnIxELOTcI5>CE$JB0+U
-b&?J#{XFh#zG$5|E(xsLAd&lx)%X^jvTwxYDlBR#t-wnvZ^a_09f6o?_0bMOI0vPa9~@v?D#6mIE#5)CP>*Loh(Mj)Dd~?lTmxnWV4$YZ7XV&r&=2h2
-28C#SFQtq@`TqnSA<^_ZX;oig{86c63aRt@Ezp!1wgbl{4Ucy7L$1J6zgUbJe}|2FH}2q^pPVdLC(K_$=Q<!22%NSDAGeV?d;L>hYwctxX<YqWjMr~&
-7Cg4*Fc+ogdQ-C7qKd(>RFss**)=PZC^pyXPNvrcJaX)d_L(N98hYzKb!tCH149PE3Pv)iWsfh3y_3BizLqdJ_$Reb?BQ8^XB=#lr#eXFMmgnj=}+;*
-Rj2$<S6nNn$uDcg30WF;QVT78=NK%f8~UPqOnFP?O3(C1VH(-m`%sFh)3G#h@Biy&Hl?+TN%=y*Lnx`!*=E`TGp|dkAiD&h2p063l_7~Ipqqo(f;`%W
-gfR)glzt$cLYmMWhjzu6w>jZbj^nkuv6?0U%Q=xFmTHD?;2zhoEhH#I;VwgZ85_|%S>|IAnc6$r@Z*iWY24L4e#Z_Ju_4IEqIgben1*w5Ag(Ma22C=A
-Uif05o6GAaT)GVVs61$+E3&X1_KgoEK(*_6sPBQwC3-amXXl#%ogFol@5!+tRL$OGj46}P5=ntFy70rpvX&X=qm*skIgD+~H+E86{?$dqLOto~{px1U
-c2TM)g5((m)_`wmZzgcy^IFGnojvBn^cKlqyo(sn3C8Kikd8N4nKUAw)eIjG8tJ|gDHW9R#cFahZ{*7|XOYcY^Ko-JM^nIs^~}RVv#1!ae<B`e!mLpA
-hBybrgINsvC!Y^@`xC`6x+u2?;1p%_k!vDVB}d0lANUMR&61MJB=Vy|DxwT>4O5!l>}$C@-`@keKI}Yw{_@r1XV1=Fyab1>?1%23&vS$dj{E~qRP)yz
-Ps-DQ_4+D1x>vmhr_L*qMr%)XKgTQrJd&%c>>IUoGqdx1WbZj;3S8Vy=qo-vE-5fpNgsMg+3VM?Z;oEAh!NS9>7g~)JhZ7LfFP2Iu#@;>TsTE7W`F#n
-zsR0_x@w9igufusZe<UJRBtJd@#LhsTw`(MH^2VlqmCQWP4=*pOMF6$g{{9=%_L{9>s1Xwwx+KzL{{eYWHJ|l3ZcjcDw}uNS0eQ@l7zAr_ZFE~LIB(y
-nrc*}0eDI(uHG~wi-t9~*ffD-xsRyvU3Nl{8@rf#b<_<69m*vfP95k%6o)i&lUHFzB!oP}fkb_v!@-CsF-`D;)fZoU5!ejxNHOS5W>;5kL!up2wms?<
-dK&B|+eT6x%2gOb>tdVFF78{5R+|`bN|^x`f;AB1wDHoar_Dr0a>rY%7^<m#BLZUa^hG*^W!FuTk#L%^I}Oe`U<tvEsxg0ZcVDQmUU+`~?fJ83=RXB+
-s`YuIeBHTIp^~1kI{jAHPGV5P^*d>|q45v)(_Tsc;)qcwCyh?1bDbtXWSV3w2DLBMZ7P7H*#&=ZPy%9LOex$KBTm*Zw&)X`@*ZtX#|^K0kF*)S*w@Wg
-TAgdDVbPmn;7WH_1J*NoAeAlLvY3Ve@Lpy2WC$R#_j$Ea{wY^Yn&N17g!H*tyG8G0OOcyBiK!NZPd}VYZu6crKkjvRz1-KHWRyR@B-O&X9etK?TU*qm
-7O72rAjpCUr(GHm@Lg@x71b<*1%?B(sA3#^CGj(g@nPe#<Q7LwlzLB&toFTBAnyC|^~c5GwuIigr}hWV{z{C^=Vw2WUPUZ|ozb^XpPjvQ8`P7(J%0Y(
-**EU5|33ep7tbF*bAP!>L(!XJNuwh(A1CO~f4Y^K<V`@;@(I#xVQ8sF^rK)j2@@rt0<ZF(Z~2kk{VhJF;R@cf+9(0$pOJi8Zx8bEg;Sa+^apRR37l4j
-ToElOZqn%--3*Tgo<&;+*DXXKKAyxFC^a2E+QMBS5w!x8s$jmID|JUL*$cRWWhBDE48j%g+RF%85mbnK$NSOBSdqgkvb5;uXB7h|0#{n&R{TBa{y}|9
-MS`)t7wWY3!FyQ5y()~nu`x6gs?nR(Ot^yT%7S#i-+Cy94@FAGwnw!RS7f7r?J)}PX2*KaAo~ig5yU6jzq756G*s_rmakUD_Lx5C-((aYx`b!N!H0}B
-E2J_rXaJ3iax3!JXW@dk_?mw5Cvtp(?&4DdL*{k`%q1(P40H$Crh%`Cc}Hj$n$^M-My2?T0at)d`y*LHr;F>&Z6R4wjfc|ZVm_GXxg7)(<3?X|zD9O|
-)!F9W+}Djf*8@>Jwje4rE(O{9Rfw#PH_OE0A=|K;OH#|r-u~5@UvIIO&L%WOtuybeDG!yO#e}yD@;AmdJFXRnvjij+!3&5z*+w$}H7w~lEvLf?HOXnX
-WpQ_6FVfFlY+rYO;zMmyX&3m>8^!a7i8&MdkCIp*V^)?iEn{{iPoMatrZ(x8jfn)tzJm1zG1()}n*lsKr;<|(%FZX}q*D21ldXd;#|#~M^4OCvnwW@T
-G$aM;nCiV_4V?yPU$6K%&m(E4WSe@K?9^6e$<GSid&yy#ob9SYxLF^xhbWqdpA3A-{5ua?hvLLT-_&yD{Wy1zK5R1gqR0n%f%7%YBrz$kfvLf6?S5Z3
-qSTP?2v@Xj_$wnYJ&<okS>7>{OPuN*nfNGwmr9}u<_&#KO<~7-z1c`nKxtgOpTS?c#r0j%#$(iGep@4#EtX4<ou5FlboCmhI2CFuX*d)at5C~6y5Ab4
-1BTs}@)cnA35P05$b7!qd`pkjlO4mhyxoO8nGhrVj=bIN_JWee`cSj}hJ}=@qqL=wCw#V%<e0zY5rnCgrok}-HOorxCcpfaJ!fca9w}-!!g5uqtf#Rb
-Sa~6Li=Y7lwHq4qb|o!wZL)aIX6((n-tX8H;W-j5V?dw5T^YYak4k3s!{!m<Q03M_La6R1);iHiIUi#^z1+lG2`?I*gONJ8j4}%K2wA6d<w7BQf+m}G
-vb}O#bJS1?y_ch>FP}aCzM$9J2U}Jh*4?Qyy4p#wFwa5+$L8&Nb@S$JCV6I__(#9>&C?hBEff%A9ZLruRtvU}x11mFU>upx4j2rJ8Q<~cB_-B)koBtf
-)9CzrHp2bg{dISjgc&PNMs*X_N8XZSwMAzf?A~Fl^9BTFgnKFJW6c>BcHA*DP>BE^^R}-%<aO$`ge)tsVOwCblplgsIyHJXa@PoYCGsJ_&h4teFad0^
-1#TnhwUg*uchIlNl=%dF1bncag$=jcAre3tk>+3X8TY@Ae=TWQlwM*;z;H~GmQ!SDzjH7%o|-axf^!eUPB4qMjkaejPUP5Aiuz&6?hjUf`r-?(?aF}u
-{-Lxw7F5y3Q0VM3W8v+*P0Meaxwon59(yazot^8|=Z5N*P`D%4&Hf7614IPn5|+(1`A4ehq(}$5B~hLli$z$8hh>?jX-uPAne9(;u<jJVRGgyO{Ion8
-_66<x(E$rzX(@yQ?d%K;oh$D(?YFea%%`BY`t@eq>gM8ly`tT!^X-erKb-w^{^EP~cDrJkWoj`;D#1U;AIR(d<BRj}+=J@yHbo*Ew1XTN4!ZJ@)f9E@
-mbZ6<hy7s(3E(g({ppLcGp1wCpeX($JI-d=XW#|+XPMp09zJvj=r7Cce)gY?V+X<HBgTyX?p(;rU&_mm{L7!am;bc?<u@~WU7+|#&Fg3Rz23vC?7P`t
-b5{m1T3rc`j*mZoAO;}n5=EI&v<bR~3m>j;T!C&$9&a{e;9pZfbndR^%z(t6VNxZCkK)o@?`O;xlP|7`ivq9oXrrQ2ThCpD-{IYO2A(ByALo}hld*r4
-e$*b>=|=|mGFfJ+UWTj$dWySNdlBzVrtfC7M}bh0YUxB{L0KL6><;@4kE)I?)d`i!ayI~6t<gwB>_-Zy!#TRufIl!)45|#GK_LP~eve>^m)VWmq3=~+
-B_ibSRXi*pf(%Ggjl@^#VfRV;98;M4x^g2wbTe{?b6uTgRXNRT+?BSUY8NPn(df;3JmH<V8^3c=dxuMRb)MWnN&k@jS9XhQg<R}a|GFWQztgO576pmt
-qY~r&o}5n}eTa)goHP%&@2x8^@on6Mp8FO+2o}@D$PEs18l)ifE{&r*V7uOO-CNw7^zKbc^rCr}-s4ZQKaLF5>D!m%>+!{GPP|WL+ecPc^na=-zT;+D
-K|frf^e3t=?@s4&TQLb*O2x!=GC&IpmCI#O9ch+O<iuj(Ce3s*T8ux8TyLz_zK-?p(7b5*PFIDD=0~Dm=(Dw3ZfLKkZey8N#e=ek_R06<^C4mbBCuIO
-sdR;X=#gld3se=XGj7GLtupRPkFY~YF<E@*_==xmdB)sZd`L|^S%d#TvgF$B4=L{HX#Tt3Z?133J0_+p;?9{F%{5nSg}%aZLi&t8c1eqpuimLv4+^@}
-#ZFdtX}n&KZ;LU3?&*&Ueulbn#?j{s?o>rs{m@4Zc-CP)+NoE3kV;~>_-z?go<|&JN)lxyjAW1i<)~q_N955s>u18SYV~R(?S`yq7j6+D<nD9z6y_Ha
-;x^-&gt#lUpS|VH;`){(W_j%;rt6WIX+wwL(4$6jx_)yi@Nc*D8<gt{x4R({oGz5{hEU{hu-8Qbpz{u2;U85&mb!Scqge0_C24u|N;$lHRrJ%gi`rMx
-JHqnX2$}!U6f$Z`P09)x_U!nW*7T-~&1Z`lj-^r)9#mMRDuxKz?nK@YyEwuNB3jWJMXi!TL|C0P-XTpW48p|q@Urx41eaBz8R3??ZSz9J@RFDZmY!9K
-4#3A3@e()~P``k@NjlE;d*AJo$Js47c)C)G;M(&Kga>osLkkT*9(FvGo-D4R%0`7@JyujEQD^(Kpo&i0r}5kkyxux=`=_Yr9ttx;dWfa4pYeYXHlzG*
-Zm*{d^g#HSB*rwgJo*C}*Ve9&B0Tcfua~f5yKWQTnCa#Y2TYGQU5!*;&)&QhLNMuoyc@bg%@VoxNp8D`3uaS5G+=5+STI!&(QS<{sscPFrR{(II$gj$
-p_JkQ|KHh90`^p`7&VG;`WPkJ{XkN|^YQa8qFmRj<r~Vf=~-owvOVa#S5A>%m)W0Bvj@Eg51pi-UQ!LQ;sk?B=oaC3a=-L$c)o1e=K5GgScloXU%9rs
-A)=%eCjj><)u9oUE6WX?o4`r-^HhLo?M8^P@(T^aS=f|e_msP?k+Bs2eX}73fgnWYh!--D);CLJ8ws*F@<#MtesW3fDmkPHo<yT8a;7s18ZAiVCS)89
-tj8<h2GN8izZ5SO`V7USc)^7=pHf#UfyAl3YJ40p{B`-81R{^E9~D6HWcSpH?ue7PVp|WbjyF}dtrg7tD-;i{rs6z`>4FQ=yJD)sf0nRw#$H2r<K;(~
-vA?RY%2Ud&>9HMR`yp8=u4K1)&aQ4h?i9YNQdoqq{_*44=*i#Co_zoG`FDrY8b^W>p%Dte#%}{RIQ=jNz?kAP^3P8vLp}_S@YmoEA{#(2cAVHn9c*ws
-gB^r1`@Wrl8oNPlFy07m-<#EH($6kdtGQU<`8rKy76(OAlU>SyIz*MiV~J4HXwT6dRBM%caFDJ}uCTRGxCZrASMg(F91!|mKo<$1GFMzSQcP0c;i(ng
-BdiHJT>FwoQbG|vUYc^%fdE*v@URF`F>v)7%I+8HLf&D{R<D;%*X~TT_Sj{vaKMesmXw{M*f&_V<cC05XgO^9t<_whUVPOF{0Pk~6U|(VFWuTS^-t>>
-&6&d<?4W@-P}VzOWM;RPRz<}be~f=G8#sY>>)E1F0qF}L)=%j=<gQNSCbJ|{R|;%E`$z{#Pocw@2M?5WFM=MOCnf3>3y-McU=ZRQaHb?yM8GUuk%JB;
-V|VW0r0!T|a3ME_y5()7oAr2E(TTzpO27R`(Wx+uN~$e>r?QYh9++@PT|%ij)5-RzpB*v6<XmzCkB)X*`sIPM;wi<cj5hY3+<HzN+(~~?rTSPSXMLsk
-6=q(Ll#nr-ACT!*y+tnF1rEPjFfANlN9W%%Ir&FmQr4#fzt0t$CAcHxE^+yMxx*8=vTKEVUuRzi^nkXuh_K{edAf9Yf6)JONGL1|cs>FiMskHww?z_M
-q93QkYCalpm3UGqd_|qNi=ZI+w$o>43nZ8J?O{oq69H-XM$rgaTme;1p_eL^hJ?HBL#;dPYtek$|ArW}-5NNjq}9y|CWbIM8;~C9j#WD2)&-YPFOap&
-nQEsgj6Vx=Cae3fBj*h{rYiiHibe!JmfkbU5W0q<l1mmpYUUF@KR5z^({QKg%$Z*2pGU(%|KX$IuGj0)z$K;!zL=UDawD1;WUs>eNJhy{USv0)y>~02
-wwZ$5Li#tlbw^2n>qU05zT-I$m+Ou#v^Fq8Mtetixy9kG3Q5KU#T$1{KieLCrKp!^7bfg(OAX$Am2IhAe&yT0%L449c383~o&UOVTQHryv2HOgCJnG0
-zwM(=s;X&WPeRmOU=MZg0uiEfcnrFy(#dXr${pt<<<uQ%Vs4LZx#9}#GXB3oIg(m|D;D(v72C1={je{9fE;XUkcVqyr=PWp&dBM;8)CHJo+#aLNYfRZ
-u?+DjSH6<;DaBpl3gZelc_+W*dpp+33j0pvyyZwgHgHH0@<U1}13DA+fp&*j6pQCzd9=lshc+KAOSXB&(A%54zT#sZuiU;Qh%}J@&5oju1Xw%Z)cBF=
-8Nk_kAq}ip`$D-(%*)U?S)myGfHQRO)HeHyn$;B*B|B{htto|MdRy0{?ohpUCJNTu26)5pzsLw^eBj1^t-#v)7}s(bD?|wVl<7q4lI_5Bxh3{lE{tH^
-e54w{hS+{Hfp{yJSL*0ydq(@8K~F=_YTMJtwqj~Af~4tyn1u|cBC(~?@)yuHIR7YpI*{vi3sY3CXnA<f4X#Had;H3stiL(UALa=~fu9#*-@2LU^fY_m
-j*_+Ig(Z@{?{QI%kEb7;)?Fr#?gHZ^G0A<gOa^)xZ>bE>JeF~jL<4cfHjtH})$(#Dr7Kn>Uw?l7KQGT-ynOoVj9T5z`06+3&tLuY!d?99KVF?ZIsZm(
-YTXSfo>sjVHS%(N4f~PXW!wm#vW!slk^ISKo6}q()pG`aLG|3r?<c4E{k+TPFr|lKDx$c1`-IrPoJM9q_sNtQkj5vr1(Lncb?gDAL60-EoO<gYe^;!3
-zzAqF_GwIL#+|{&(u(syu{H&^FS56iSw_|~&PL~l5E>+a!rP<O&lw-7=xI4pef#+7vm>_`0V}+p$y%Ss*uvTtGEYm<J(R(!EH2p3rs8&7C04&l-erpN
-<Z?BiPcQLyZ+vm7h5q0aa#x>^qD6VUygl3iS!YBMBTQF;zbV<YD~7S(#TKbxkU;nQJuH&r<!U**9M4C*l;AkWpF_LgJY8LV6hFyd&%Qke?})d>oNzqe
-Nqz`(h$Ral-8@Yk0@a+~;4+_T(`x0C&s$2C_Q)@eBMuC%*)NhPAiPDUY=#`F6)d}YU!{-=>5_O+TG@OeCHrd88SU+@d|QCorXZh#1|?ywh$RJuTurm+
-)~-rh@}UVErw8cE<^+6|d#FvOBt#x7ZQyUmv3-eP7MDhyEhzPXDQ<9sdu3PVLK7|*c$qP8+I?ATWZ{T(b@vr=71?DcUrWt6#tESv)ETmr*59E=-C`zO
-d$&7DeRfMw!SqkeN#t=1fpvEbR5hr1dpKK|$SDS4ts!ESN+!(~6^5-CA$0d$U>4|+@FswoL2x{gKq&f5ZuE3<xzI)swA2QKnY1fZLQe0TCr_GO!2#kG
-YxylXHA>O!Hff{@1RSUBJK)zNqh_`d=R0XXJdvxAE8K`vtDyn-q$Z<$@B&fR!gGD#tb9XpM|@}DflUsmSQ2+i^w(^6MG?pt1cUQgYlGw?d=rKC18;@N
-ysqRd1F6)ei%6=HyjdZGmLu_%A%15OxB$rD!C<du9~w*!3dUHkuM^i(5?Qr|9{y&Kbpcc&36(#a@+6Sq3V+9s{Wem0v0nX*nKt6TiU1QS$w_XOUENgE
-(an+>h~)Ehhm?jJ0>$AnedFbku9V(`0$dd`3tYo}K-g&fW<7N>l_p%tqmz!HD{#6x7W|gpHvJqbo5X36jDiRcCY9!2<7!wqjTZoHoCY@DM7XcBO0lmb
-f*hd;)rJ%{q(Lwmz-j_6fnPmxycZ2<n=*<hej;Q&Ih^*~@tz|jU^w8XhrV7k*R%*^5!`i>PJj~nLp7&IQOTa3KxZZGe28Gc{B&D}P!Eyz;C7u8nf^fq
-Mk&7?YscvE%kSHQ%JDx&No|Hv45-9wH#KG-n2(4^Bu3@}zlfMk;9TU_PTzL=Z(a^f_=Vk-upbGYud>25z>eur_CHxHrn^~NeU8er^RvI7J+XWZz@!rB
-Zo)0UPZD<G$8Rr+`CE!$8@Yc*PLQM;TyVFg0cfS0Hh_syvo@6@+s4OEQ0#>2h!|(?biKJ5&m+t`Ct$b8qo-rmEw)X?GUvJJ?jkGR$XVPJVn*R?q-0B(
-mnsd#fYH3~REgDcGCrY5#@rhIat7UVdU~zKcs}1-WI#xx&SOwNO?s7tmc*CR=zp5x8ln8<0S?O@Vn#G{{^LwkPCVuH_EcH87Y62v@hZm~2?ZTP-g9s6
-k(Dr5edIfJKL|w|J<Wa0k(<9mLpCh)?*is=AsV63zq%N9GZU#}j0uqq0l_=Laa@EX=&n1?Or{^??^n0ie7VsPVu_xtrV_<P(UIs>t|?d$H=3&J29YXG
-dJo_3TfN+rN5yc+<(3~b##UzD;--hfT@MPcit0xgCz<1LvXX8@uZglAMx0kN5pP-6-0T!4U=AZ?SYExw40QEKtYG$$C!ySveW|FY!ZmG8E!Lg!^0oku
-v9Z*j!cy<8LY9~wBFBtzvQMHwQQ-XPn>kt%Ij*$q;o!u|wb7+{SMCcy0a+T|W{eQoQ@mC8C9v*{2h?_-Q|!VCJxt;~ee)*zoBBHUeeH@*qp9k~!8(vE
-({g$pd6NO14_q~Eubo77qR9PF9egUhs_v2aZNfpI)O)w4RBmtx<SX|m1va}kwrLcC$Y^qXgQ<YnvPdNFZ>b)%a?7_lw+SFQb=2OrwyqnERp5L!D+ES#
-fd8w5-J|R460&sLp(0mF<<_hBuJyY-j#Le%8ckIMm4~}a>JYy(6dyjxaUIOS$w`k4s+2dF;AN0-(pn>$!vu;b`96isDsN&Ys5TZrqAH4jt;-4Kqnq_y
-x$WC0ERRCqlt;;f+`TKXKe)gyO3F+W$@bCbYRt&XCO<<VAq3sbF2LVUZ{@GY8;<xfYp_pk{C#9kVUn4`JDHZQXE}BV>w2Q#L-nO5#0QM<2S?V}mz(e`
-d)!!kk9vp?O2T%{UNr#Tb<p67rtOO14&l+ITBXa$b>SfMS(xzBpJJNx=)kT(QZ;VVy++mWy-eQ@(L`c6^Sf&$>!$Q0@2V7&fGU5TJ*+()OsfcRaGJ<6
-BS>_9QD=>=#jX(ALwsF+6c|Ukh()!RT2ls(hGn#8Z{u=ynXQN@cl<;kV-Fj?tuze0+vwpP>7|6#z#t?>1)yBS<th`381ofD>0$4?pJ|e3pOm{4&_jr=
-ip<}I-*`$5ga9TeAGM-DFa-(cOT8v$&}DAGdh7%auZTd|(691t7NPx7Rnggtx6mk@%8(EUn2KTBl{hTbGY<;8YPPQi{oiFl5K;rB2GF3DH0VrlpIf#V
-V?7AgaqMgz(Y@7Y+DQaIiut)2;Ye5MR23Me0PQXGQqem$29gs?#15TWEj!RA2DPgFs!+z<xVU}0Kl5cbT+->2hjirOVXI<3A=}G43Cd2KbsB^$fdYlC
-&$#XDK;r(cB}B{#%X4?aKYw=qLY(2Ma0e@q>b=IF8fn(*C5@cXuMpqI+s*&Ay}7OH-W2<^$)F7Ov&Kj9jh#2&Xb<7C26a$3i4lqovyB31=3Ly4AZDjE
-4;dc@1o6pLb>L2LAryo7sJUqTLjo%W1@kg9-g`NI%SPsE)#t{t2Sh)wo@DlXEvN72w_-~3kEcvm2ii^5#jLHDlIwM4!#AmrQh@z7@Wm<a&`^>mY;=J*
-lr5fp4*XN|=?=+Bu1~foZx^Of#Az>!!dE^*h1slwX%ul$1k^E6j8>tu@MIj7X<nxMAU*ivN*{e^jK%?-CBHwJzPrEK+$Nw^66Z+-6;Ia-0>21u`d~nO
-vvRA`U$VjN{pZ6BMNUrhyUdAx_tuiJ5peAr2U48*K%99C5?H}8NgCVxdwR<(q|#mLWE4+ewChW_Z-T;XxdJB{eYg^9Pzb@+kw|X<s^1)ujg2lqWzHf!
-B+EOwSi&iXN)a*huDeX8;29A|Z`{;!uTeCLx}L_cbSLb3fmcx60iA>W0mx+2l;nETtcAPL;X8THGvMAy5oEm|k{Ltvs&ym3*>w8^rOK=A;a2u6oi!ko
-O&zZVp>WcV4&)RPn7x>f$P~O&rz1l;vhQ%mpz2QIujr5B=-xl>E$&TD?)~lF5BFXkAvlm3Z0fen0FtQ1QU>y8IsCMXpUKpscta0X|MBIQ9_WUhw{mJ1
-%%>J)9SiseFQs7lT4XO;*iOaS%;6BhlVT~pntyW~1ndi%2BhdLa4O{Bn;uO+OfPTv%-fZGP`yyXiZteRkI3P+UR;!1mkD)u)|KsM%vDI&gwsZ;oirND
-ve*;Gwz6t6xy}4`B)?dbFN5mH2{a8?IYT<PPoaJmt>3LPihadNXmUA`@D$e7P=U(z%_Lm3x7+^Jb$2?ay3rn#)&jW9=VfpX;8;fc_mnLV!9o#M)Uq9I
-4{w=W(t0<$URb2;+&!{kIOqs2Q&<o}9!{-~K4F1l++(a$9_Lk1#8w;&P`6)1;f%CsTO5Tb;$*d$#zZN8e<EzVvST7}g^J9)O);nGTBkQb6Z`xNVM7<S
-uQ4<<S{pss#H7EIu0}V#vdK!bOP$g7L_vflP^TA9j~ed(K5LSbP}t!HVt(23koQrsUDud}cw7gRQJLp)<@xL6Ot6t0^7WxbFy1$9BH={6^q8({ExzM-
-Nu&R<$6Xx5UZW)^M4*(5G+`bURx&)rs??IZL>(P+##8#aJQXoH8ZE}N<!JPAQIl^j(=n6#V<1}t9GO}3BSRPY_(_i!9a+NRVW!Os5$eoUsf?6vT)+j?
-rD;1wWQsd0LFYV#UnBig4?CDoFlS8+4|SwfgzraBuN7O*0$uXXjpv<s^M*u+=s4R7czRScofff6Qxowp+F8mEYOVe)`?LI_7MIdwDvf*XN9Gl#h%<SP
-)0ah|q>}=7S$TI}>46)-e0sHsDEjo!(xVL^TKe~7)_uy?2t#o?xz(II^F>8i40rF64IHw9(FN?7Q2}BENHNVEAWnF%BSbZ9tb+^Qve=B`eE4*!{ERPl
-eCwlyeX#r(CTS|k3qt7~hUtLDW5~&!ounkJZIz?qYZHhrX$~TZdU_fod<H@dyf*jdzB%W)U<tB#I$AA9)$ENsyTZ@<=4QN}Aa79~`i?FX@eEKrb5w>a
-r&VH`S?q)#UsM7g+xkXX8s^yA%(jzRqDkV3jpm!fxEZD&eGHBKt&?0(TqL3o&SE~5TX;-#1{tagO%!zp`g-Rdub^n&J^VnGueyP7xa)hl8yI~*eRK>5
-bbQVr%i<aAi;KL4cv-1`BMxTwW3`;$o?N(|S;K(QcQ5oQ)>*$r017#UZvoEmghSx-&^hi=cjxlwIeDM>$<2DkG)fQo6LfGSgnGL2CCYB!HKJfBWT7N^
-&7gQ9P#GBW4NmA-j0}-ByPMf&KcmPG7#?wO!cXuhP#L8s17_QodS&&cD|j3F_sOZ~uCO(cZz8jm{%Qc)vlWeQQBi^JTREQHz>O@=bEtTiUsJzD8|(9N
-p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8wj<O<NV05DDS0zRDP<_YFQZE0FNt#w>uyTFm0t<H<V!P?Hy`NC;
-LhDcG@%81~8Bm4gk&88XH1J;giWx!6_k$z9ce%R0Eu>6Ut86d3T^T;FJ61`CaqGu0@e)FVLPt0xj7DC&doy2M6!|fehXm^^M<hQv|KW$n&%b$z18UA0
-_I=TJyPX_L0bRf!?t-{w`l=C-F^oMXeU(6Wi8cwkK>yMcGnC=}p(4>8D3jsTJ2|z9F3`VZ1OtF3Q7C(UdIWd-r8k!}4u5;le`o^Nn1_2Y4&gxB$~G$k
-X>Rh0SZG5YslH1I^Hkhc9{j^P3VeS^pVemv^31R}4t1ogZJ(vUYr=yN4;SjwRb{k{w9!UXt~g3WC2d;MsdA+560(BVebY7<V`<@v#R@9-DZS2q-Fi*<
-JFY79PfJa-n|zDEpWa@qoNzy-B>VLZa}eoMpFi+vqwrx}0)uq(c0H}$x=B+!eDGlO;K2iI$P<oBbVFr9s!O~@xV8Te(8wMoj$SAU7Dgfcpr7dZl)|&{
-)z1I={|wme5&
+iZxrs<@c;r&35F!!jm~O6f~L~)N<89WleP9UeOb}8RW;|T5~@pF=RBT@yikKeH}Q<fMgAg9Ek=<r{JBe&0bmu3;G8pe>nXAdi&PyHgY7(?>ze>vUArh
+rcBY2>oGm7Vs)!*+2tu)^0C!ZT}yMglt@WzQ>2<n+Sai6-xqNs0tn=TlIt<&beF|^07xJJ1mbb8M7W08)VO;(`Gpq1MO8SyUc9Slj~d&L0Tuwbg#Ig!
+L`Gry+`NwIEKrj5?gE*V#`{rVt6BVxtN^I8|NGL0RdN|B;s&o*1B_6iO^g(q7eBABXtP=6^5(x*mbeXjQF3)dwoR<0#2T>u$2$NQOAoXWbr~0fO@$Tg
+0q^S)cDbMuAZoOX3pyxiK~2fO!uzF9#|!2|Z0*&nH0p4lB^!qKGW)|OAW94b`)93Szp{OFAqpNs?Hg5!r7S&X!UhQH;Z17jid(v9jNR|?g6ypPF%lb8
+--M0{cE==~z)IJ1Z}i(7`cjOH2Oy_0j>ndDyDapglEmFJpgph2tn~I_fe>tX!h0{{azWmykl~8&avvVBz6}|8o6;AXYi*e8QZBC}L8n?Meg*z|Uu;Xm
+J5nvthl|~-k1u)I8bAT@Jxv`ufG<QNdr+F*Zc*IjQadeNRq*KWrM=RJ^$ifUWIZnl-`$C<2c=my1HiQJV6tge&<iTttmK$&vsly_EQ-j|b+FK&p`*5J
+9tnx8M-!{Ce2Cqnh@Z|Dk=iWRGPSJ4sYrz;i+#RYViOV+4a4Y(R#C^Oe^8FN3`QNHWPg_&X!1}QjJfdSV~L0}Bgp%_9WADtW!q(8Ri(XnJf0aGaUUZ%
+P$6wAmbZqz(;ICkD6T|uOY>ox$|TWjW}cVTM?Pw#yXj&+ZQ`u~=_gmso?qtr;$qf<(DK?vpA03F1+&a;!Y)CAe9vjO^`n#Az~zUJENog#A1AaVt}(WI
+atsAotf(Kng^C;c3ol_Ueyx{-$<mJ{KNG`adGX*cR2qe<eX0}YV$=6-%fJF#+K`&fIR>*AxKrCn3jN!U0kF9x1_C=kUk~CY3=}Wk09MzcQuhP`oB2ji
+-0mQ>3dNK`t3w8`(u{T__gr#Ac&BXI{vl~7qEr)vHdUegCjqb;!(g^8jaUe%w`aElS-S5v*;sM92VsLRH=dIGHe|$Uz9XNQ%h+f&-g2C&eSsRcr2xKg
+H#5*S{?r~RZ0|N$gSL^PU)?yjbL(37v#}5p5<XD*fm|Ch2{aDbQ#^K(jIuZ%h>u+2=th*MX}#tQlUJoSm^A5i18Cbc`&6eO=*dpMll&G+j7D)%#lzp&
+M*dMk*$%Z-af6r*(n*V<{qaEAao~8%pk#Aiw}+#b<PNW7EEnT(m4d-5@-$+nh~kM6+l50pgP(Ij0%ROVvB)+-VFh`!Cu2+}b4oFhznHWGe_k&q*W<w~
+&rJTBr>lx;&q$$K&0u~U@j=gN7~981wG{xWYshRoP^5f&J(7c*oi5>&LJ*T=A>)7DNZI|FcJw2koxFK<c-m@s#GOvi{N2?ky4?LHCXtS21K98d^k*eb
+OPn8|U%zpM8Pb~$7D=yF@$y}GQ6KJ;_cb8uhmgwx)IikrPO)^S_>aQ%#Q!g&?^ATEe8V4sz>g-VE~aswkJkJ?c8Jsmp<=fUcM912_%<!6@RWRUd{@)Q
+E7}&QF62uMutKw94rNg&6ONhmUH)Byn=(V=)5uHc3^-ZHGLPA)F$=Ca&4$F@OYRIwzKATxH{iDJINl$F8LdIju=?m*qs9ED>9JTsimWW;+yK!b%fS^@
+mQi{oGptG4*4P*a&GUY)Bt(mp!e@eK37Oj_q=aL6^0DiM;gT>_n`w(Is-2XK(xrToa=u2XImOmg!@B_W<DO0^PFz?mhSMfOerS+aGv-DdvAHXCD-5r4
+t65mon(6r!f@0`DpU9KP$CEsba1y9Yr%%zloAu5PyKpH(y4zKil`Gn$RbRrg@tZ&>3UKk~ZjO!5@kV=icCH0IahfGN|KE=PwQ^%K{^Me(>%4CN<9PH1
+eot`0wzkuJZco{(b$pHTPzed!uW*s^PDm&qjTZv2()GjE>*=udLMS#uwAnh%(E$o>{}YK-z15p{&xjVZ5d2NS)^2-p>s&eXJ8XnD_8UCkl=C%N-Zni6
+6gnW6CDof<8Q{PwdLOT*Hna|5MgDQ0926{xz0%EAvI~cSzhGSk(hT>EyeE;0NKk@a9ds0d2J<v<e5f=4_Mjieyrn>@hE2s$52hIN8zJJJ@GZqY#_tln
+c$Lo72vkqy?qqB&G<$F1<YBU)oQo`W&uwRe@=88Th`g1l2g6#v)i_>l6X)$em=q(M>=svH^q%KEVZ)qknv6pzc=B=tx>r;s`%?3d<MB<EFSU9?vcpK{
+BmZ&_i>o?z@L<a-46!G@@g#Zp<a_jMO~<;;Ht^)#;gb0ky?Y-|jPbOni)E91q_Cjj$KkC{Tz4f>WIJ`~GG#u_T=D;~@10M_L-J83s~a2S-eYGgeSo-K
+_0VN~Bi<vc5l(#*TWYf)d=D6ods0lIY&Me?yEfWI3uy^QF`<34f!9@sV+$><T6}WplRb;qYPv@d{dDfdVNF7b>C^BVgTgOMdX)EDO1a6v3H5-_9nI)b
+|3ov&?9RNJ*T^c7Yw?RW0KaZTCA8uu=}&Mp>W=~)Xf132YDFJP){h+Skla&D`9TJcyDVooo9Ppu#6qf%?H#tPbjaW~VSrOby}d}~#P;ajEIzcc-A5GU
+Ac6=7pWQaq`X?n?gJ3g#1lsvWZTW|+<zhggV{sD#>Q5J)hT2BQ3-7R^C)$BALBzj!GNjl+WDsx^G(l}=UW8hVBQA$|Q(}+nqRgsCNh)V3CcefQi6rrh
+WEYp%V-K7jvaY9X{HL96+5k$-SzR=b5l{W~@P-6C9J<Kxz8{v1Cmc$^iw4hWbFg9en-58)!X)8KPjDhr0oCS?qIm(2V2?e)pY*3x+Us<_=!ahi@z2Nf
+Q$~_4EbtT<yhKk^5T#~2<-yx*Dg0jb15#DEY;Wh?6(y1%HttB+_voG&mIOj+po#zwFu-;=?tHstrIEa+E+nL1&Pz!s^3%GXszlYepU73@wJ@qO>laSe
+M&g1QjW7DJMcnQBHkeM0GLG1oG((&1CPmjbJRU^xIpXH#5%sI}b>sy03g}?9vxVjkoc6ZxMFiWbID`Fu6Wqb($<k2QO!Pq5YAAcx!F(dk!5+w995p@?
+v2BR(5Q`4}RBluL&hiUA_L{(y(9b*sB^T33rgPs_@G*_^67aFkP7+6{#eyGS&2xCiBBEEGhk1|RWzTg%w58a7#QKVmU=*nMyB_hM@)8w7s#HNu*+Rd|
+A6B#y@iQUKviP<d%&I=cb$?SDs+x&DkyFkIKPKZ(eQXCt1<ZIJ0=J(uHmq;r`x8sQ+|D!@)o4lsSs+vfsakC{&tw0E7<GtTP_OP5`@R8JfPXYh2T1YA
+axLF$64fpr0qSLBdrr|gj3c!dgxYs(?3>Xb1S!rY59ls9r}UO@lgCA$x^etQUlrO+uimvBc-i^Q>w@@v83X@5Zf4&l5HQcHECpDfvx=K_H%seLtH!ZZ
+%!a<U$a<qqIkMpjS`Dyz!UkH1!Q8=wmjeYE6WX+s11Eqr4tKgZBT7hMU<kHJ#uQm{g=_FJ2Ly~p3kiU>0g{lU4My9*B~G0R$lS~Ebm|TvH{%5}l*~W6
+zvye&)lBJHC7e|%AJ}~;rAf%E$*bXc%l-3VK3!cS+~M%`v$y=zBu9aJZu!V36oQu(z*#AXQb?)_JCsPIxbFFO?8^5uj$i74R{@Xx!UB{0+0Hb<U{GQI
+rCWJ3m^)lS+_ZQ-E-VF$yS=jHlY-^KGZYtE9!{;|y%uLvotlC$QYHo81O=CB;fMgx<DgDg>HfxO+2+A67;9oYLb|PZ_o7t`3}c=DsPH8lEw|!mRMugo
+D~$@v?xT2h_XiyHBO>VCj9tm^v93#1E}en6ZzL?@o=RfVE@K*JR9wiEnO@F3sI2c}k#e7y>JKcEFD)9PWjh+twq+l!Q#c!}af(mSDUIFx@S1ZW?&&zn
+FyO6lN3|N^FxrhBq@ffOLRVEt-_LelE@g|ib1GKEy2-U$=KN!Bj&_;<mX(JNA<-KEDdcC-4IrlDugq8uKSNdXR8E)?X8pC18os(Q$^9OQy{8eU%k)S$
+F)z1^D}%f04w|!gYutq}p#-eUXbA@vg`)1Yt4QE`)i%;f#zWdN1o{%NIS)y+Te`u(H*}4?ZpWiQ?zqzOIT{$6m8My%aj}D-cEq|}bE3fTR^WO_+^_?E
+Bt?=PL3zg;@AAGX#<WPT6S%vmU);3nCTy94uIYYnHajFl62<->^Rp79w;N(%!QBGtLid5iO$ZBmu!36@85p$DFkoNJJ|nSnXqlW&L&TH&_nw*|9;3%;
+xuMsa(K}>*KX(eOmdeXr@-X>IEEu@PUm2A}MFp0rIDU%fk9(q%49w@Fe6}e_Pq+)(9hpX4p*0#(^;p8GOk%1pL|a3z+)Nm0m`oB}%m@K+@CoAPx5++l
+WR}09&gM~f6w-5p<Wcs`X1=;^qDo$TDmt3<4K`|f7T%VUK!trpz0H%^09YU#B4u|X=(|*sk0wwryOjJe(mHfSCxe3^FHl(OLom`#gg7_(&h4nw)dsH$
+lJ8Gfq2<i-UG*h^y}34kWA#M<=y>HMX1E*>%B!Cs%wB?+9y%W11`|uIR#Rs(8J@W*AKtIqtjm304pBo>GIF;tSlhNH=^;0YpqJ0OkBP^Y9Ui56_vDlI
+imGhT4D1kpmptAy1}8rq7f7$u=3ggSlaT`65mdl0@7m&>c?aXX`z^^%kJ`JxP!_Hv^Y-@l{=MDb{bhLW^lVyV2Bi7FYv0_uSKfVmnEf@&(kSxRu3nwS
+_9JRgZ(sxl`6{KbC;p{g=P&&>&JawxmufrH{|O@!b!D4`_F5Uz1X#M-l@o+OcE?;oK=mxe@@-<a0Z8q(Hv*z2OMND}o5dYu%cc=jhixcB^@1KPG({XD
+uW(hE7Yt%32S9rG{W!+bu1rk%<oRk8<HaUlqFm_#N&P575mlT6c!+alvX2({BRnmXFp$*2WHuqznS4CGuzI3f({D)9+WrX`@1gdX8D23G%)jS~Ys;FT
+frZTcLE%W@#8EsiC?NVB(K*^H;wQB3*m|Z2K!F{;h1&>(^&W}+==ii1aM@3vzIfw*zC1a39qt{zIyyZ$d3kdDJoCKK?{$)uHua9?&TujX5O>0%Pk?vc
+Jhi|(uIi&FrzdZIrfr}1ZYHW{yF4Avtxn?4ms<mk<2U|@C}RypEQc7IbqP4-dj6)^(b6)-Cjc|i@YyC&O=A24)_6QGB>cEK+)r0B_Ed$aR{bTBt@<-W
+w~~dn)ONr4@xHZp(1@olkq3l%d(S}WtxcDiPArv2z-hNLUZU;l76hl8-rP!Cq-wK<h@dgWZnV&evaYetIwW<A9wS0a3+%#UOdxv)TX{7K$oUq<Pp583
+Y>7*)Vv+HHg7O@HszM7@_DSH4%CA<-$+S_0o5fisVgAM<NPfD7z+`a?m>*~)l6wKs70f`7JYB@bXe1KfQc>%ja9s>LSJ*GYhajfJLwRwQ04Lz!o7>bk
+)Uf&4KbvuOMJqW-zWp|Nyk8X|nUfOm8^Q|fQ99&LntK1kh#iL1kD}Br#)Ko~fjk5jhJiMJUtEt`w2s#H=))S+jsjXo;pctuIf^_4lYFqsIk+=G0k=RF
+;O1Bj#s?EL2C!K}(OCD&l$fuz7lxw&UHFWU$RCd094U@z)_DEq=-G>ZklmvVY28a3gEvR7UmiY*l!AEQk97hl3~D1eozJIv!AP?DAQ6v%DASNf3c}RC
+uP0dW<QE0M@ZYWl)Z7N62BH)MoM6Sm*J?hVK+w)fE#{<M2?mikY6Mb)OBXk*u|vsr#P`{qa5lai3YiL{p)2Gw`FBP1+tcyTDOU5D+c7WQipwmFi^+01
+_E6q5LQPHIMy9|A@9m`10YBZ_c|X40>2LPJ1%_SNq}!0qrNI;gHXb>#9Wm7ziwVvU#R}NwHd#tQX0q1yAkbXF`T!osfnMm>wt&^S_M6`n2L;Mg3CzY@
+!1%Q<aaax`<dx`~;U;o>_!3aQZAMlmX5!UwF+%8y^z?JO(3H_7p@F%H0}h|if17}|mSh0^sGt=}#D$-yO+^llf);HVJUhHZdBRB`017H{^n&zsOMy-G
+AvTndKPDb=x<vG~%Xu<#Jw2TdM?`jWJ<pdZveEP5ts7_z6pX4x(dc;FDTp}rE{#3`*Xt6tL!|ef)|c$D@D6dpax&nl<Qrcxr*s^XKxtAX12~>j2a#mQ
+UBFtB$cMm?av_|+z<*mvQWM*vg>*UhF(%0)K_JkLF<7q%WQYWXLTV&OHH;OgkIXPZzH$1S<nIlhA45ujml3ZB_MRX`@=0xqkky$y%QTBpz8hi|olR+S
+r-pd3%M41h(2Pp!0SetHz6u!djHMuFRy8LG)Py#tl(x{iHqlJR0jx;(4lr)a4uF|!*?K*LXDLn<d|s{~`?QdJ>6fM?d}+TY1QaR52e2S}yc|o)fUZlb
+;$7WGap4;qxmx1tX!7W#scEgaFc^4FGn*ul@V?^izF6AbJ9zYEU)#GbPcw#+WB>r{qb;FGu+UO=q1YxNQDTxiQ%Fi$)<`V;G)=i_)ki1@u2y9~Nr2b|
+&OutL@a<l2$+wgJ$?4l3Oz2SJ)dr0$%9ZUd@VF5LR$4;ywFW=JP93=8fX9@lcbf6N(8F1v523iZ_$<UxJ_Hps<5$G>i#C-GNa*I!8h|BLw}^2<oXnkL
+KMIYpM=k!X;`1em5ACzcA%Yvso7_<%UV|&O#x0u1MMS71AVOsU3rRn)Hv9v(nM?xDa}c@fTJ@%IJh`wT`)KmfWE8^55lNn`Zs23XqV(6~d)AADtT=51
+QlDwFQ4~%N<S)r%Ls(M~>=rK~?sHbNnIwqa3Elg+FEq9C&Y!xPdm$@PtsWJvsPw*HoYqp9;fwL^#UZV}5oL@l0g6n*TaqxpDE(RuiH`7c6i|%S%fNSI
+IC|XEjE8{}#>H(@$Y{8~h5rPymi8W#4EijTOp;KH3zBRsW3w(s!&TWlZHJ2a7Z7u!kVxO~DMytM_X8?OIArQkDlLZEpoy5F;Y)o4K@oT>z<JT3A;#Pi
+)GuqP8z5hmt#y)N-!Ln#;Bi%)7E!z>^oekM1~=>vu%l3g$YVZdUCwyEBZNYbY;qPXpZ^oJUgX0Ye)waoyfA(IK##`@PnW~)nkIL!akkoalKf*_uSnvx
+ndetF-3enZIWm|p>ihCZ51WP`c>o@GWN=*t%Fy6V&b)C;liMwk?=l;WKhYmpFfvLg_xTUp63rL^s<+o#-0k#p;K2QhLa5a-vFG6>abINg4#GtC+&bf)
+t%@G^dGzkT#WZ+vE;rUb@+F=UpA`%vW4LMjlC1BYUcYH%fHxP05R-4r292hUT(*T~j*uq+<y*_QfZ6ALcaLJSMd0h-#ffL|_CYK08Ps;cpTue!*;8o(
+xVh$rYuW7GzxN^0eO*j-T~s&j?k<gS?RUl)3YN!${LCRXINDG;<-KvMD3e)Y2%c6;5@%;bOA9RRqWogz?%5DC#N;z}OfHT9`Y+Pehj1L>bX&dsjc3e7
+LZilUzW(|2hm+&(BkKQ0%ejzTly+es`&F?bv&Y<c+$t9?aU=zUoUZ$Ht(CArhhr6WO-l=i;{_5Oi<BkvjG;K2JuIkH_mu~F{Oskl@4rj|t<5&ksl%Pb
+UKy}?dQC-VMA3=|(kIBalrhLsyR~j@tic>9F^BrjEKrAX{GSONX!=tLAodqxLn(ob@3eP_H?D^7O$)Ip7V4i;n@&yZ3<+dFG)I741P{MpDh(-wb`HcP
+?0x5U3JF|mR63-zdfeB1(IRnNC9rOZMDBN1<7;%vjuDrOu&7mO1zu8lD;7a*2*gyakG2=WIVh$4-T}6m5-bhs;vJ-hVmt#v1d8lVmHv3cHDFc%25Jg@
+0pO(){lNBZP>9yIQpy;V|KGqPB$|GsTGdw=e>7^BLh8JJ3p8bh?Z9zK!=v5&kSp-iUtbRye}|2FD|c{C_x5J<J?1Z=a~+Th1Wwz7kK4$ct^O&mwKfuz
+G|b;Ohl|VAHIJ=1%th(B-jwXNsAg|h8cNFJ<c5_=6q{;uN8=j;9@+Ip`%IIrhTgiWy0$tR7%~XvFp^0t+k8pvo$T%Kt%SkBKdF6U56{{=!(gNA>L8ID
+rOV~gpW=zjyZlc}Tr1tmnziACEDbxUg_gc^3})jc)#x5m-cq^JHvQ2wA6eV`P>QM3u{3e-|7$fF)7r(Pe4*bVl+@{LGp&J{*CkbuT>?-93wpuIP>Cm?
+n}gVbJlckYF$utwR#2TnTA@4k?TRmNbHb$@#|v#^HBADRQzA#q)C^z3JuYBdNKl5tU54~BHljC@#K$5swRg1P#~XXuxT|~oh8-wkLy*d%cux5+4d>)Q
+Tv<{Knq&yQ@Wntkm)A|WbQbnedC*2zBw;)37#~W2YS;5n#{-p1^lA*w&Nl-(J6b69$+00c&E8~;DU;6<Nr5uD@WcJAkQwKrlx^ENjBU*~Hqu)D)k4HV
+G3n~#d^KgeD76zo@{9s&z_+wFD{$b`LdS5MJ?6yt7Rg_{ix|)e#_7k94wqP&G$NnX3?B~~>An&v6_oPp`DisQ<;yZ>k<DB4adSFHtAGoOnTPkyqGG)M
+k$9j9vqI4u;v5hUX3^{HebL`+PZY=KqTDusQ<Tw1u8CA-934Y_;4?5aOG+A3kslRO5oM4In9}rSN6X##{_fHBe&faQ+tb6BFOS~51&6Kdhwh&*QiKW)
+`~y%_({~L|%F}@L`XbqRkiP?`&M8TwwWqqDLlyxZ$@xX{R4v`i?EDegdrp}G7q=7ooDYvP3XE0KhxShL?w#wKozponBD*p@v<91pmW2cmL^2U}5?98B
+Q`BPe=Rf<4?AfQQrg%d53li;C_E1QEMR|;Sd-?eSizC1J-Jc&f+>kDlgGMUx2{jhB&Q>*(oV~7BH3Zq3zQPb$nb(uaR0Jx7BHvTlyvx24sh^P~WQDl5
+$h;B);O@{=qaqE!Q>EhSO*67+SaXX_6WEpeh#KD{djz?$iK$lytw7MBT*Behfi6UGNFz6S6=p<2$TJ*B)CW2ojEEA`1n<wk{PN4dW_U-6L3=d0xNsX1
+?Vz&lQLoU`U^iKplHyRV!Vp>)+jMgF$YQkG#DFek23QEzK#WtzORJtX6B)@JZ>?fzruK~ph{e+v=@6D(H%SJ<X~ym}IOl*R1UIV2{K?&Ip~8CM_~hBi
+%a<oV1#hbLd7^yXxvN4YJz;hATP-_@K?&DsRJ#q0f3Q>SmGmzT7=?0F>VzWKX=O#`lZ?fnP*c&S0yvsY@b?BKAO^;i!hJE~WDR4BKG7-f(bja_@VfU%
+o8gOn-E5`RxmGnSdQ%Ks)!kKs^^6{<$`-C!Ov3<pud;hG1Q6N#yjm&$lxrqUaeQ`!^toKPMQ?9Sk(+IasTPD!Kb%Z%^N}<^?sa!P+x9(`QU3grGz;f;
+^jU@5+M*`aNNrUGK^8<f?b3*V?|iAQsB#%BFdU#o4ddV|iJwu74;z;yw>WAd(|dAcweM90;(i?7d|n)GP3WzAYJ1@9uf*6qKKhCDDq<0A44%DsdGyw8
+P)~k1Jbr%k)cy4zCx3r)eE8D+<t7b9Z;B<2j?8?Vpg;fVR%Vhn0aZ&!NVA2ZB_Gg_CZkE1C;=6CmG^Ybk8B>TQI&=(c+YC71ekvYQnlXhrNc9)G*Rde
+-d+$mtqi#$T2S1i(>YoR9t}K;whgXZh(LTeiZM_MI()Q+yFwyr1t?X)d^=U@jzY2*a0RnSgo7D`8{oB<0kR^f5ciJvqh+xohgW22(ds8T11JJlTH{vy
+J?Q>HeXEKDV|y>uY3+lLu!wtA7<pquXeQL6%lSmOf{Mz5bidzvD25M3O2)QFwGvlksett^3U4L5de9*I3a$~vC%%7Uzdq7Xy`NcX&7138s?fj5C_Z!v
+&x(T&8EaNZWoFO-8W-hS<gdfR1#j^U{p2cAR6%!9mB5g>T>*2+iYWu#LAGh&3u4|7+J$nnFon@5ext_?pws?9*3j|w&GNP>SyH8ks>{WEFwgUM5KN34
+ea-nA*acQ+n|pIxH}YH$MDf^ysL;3+Wbfx8vO3-@D;5vghSgkBwY+TYU!D2IFZR+|hK49~=AA9&q4Kks@ODA|#@J@Nh2n6QfTSXL0kJ3RXa=B#89k@v
+G&rHAavH8#+@08q^m7;6*WI6}sBS840zZ1Gc&?b3GqL|Di3KudWf{{lCKvMbo=<A3lWy6VNMP(MSZ@%MJ@C94z_W8IIekIa_{}+~RDM=w>!8aqLx-L`
+w&aUeOvEr6k^;3$?cT74P6M>9SNxpkk+f5?PQ9$`)LLc9&kEgp$zfPI+f{{dvp#4KQ8W)f8TgX<cN(+~#fgW$spZQ1aqb>fY%=$v$On0W^EJ#QF)6Qs
+sljgTeqT4DRFdupSF~vO%OWs6kZ(p=-Z7F(oa!B!_$YsuN}>to4Si)zVZ(d9*+@}9W?Z}v;V)g|`liyxW7KATTO*e(mP?zRpFpv6?dn%?Dil`Ia40fX
+p_+YkyERA$47)AmE5Pg%4po$pc|2b}qsNNLj$vC~Z^E8Th!K8AUT-#AK}lnMsN8<TLQ2+A+S14qK3Pg~%wN+8!qiGrZ<m3ZWu<qMUw+G;(>FGcDrz^v
+a#g7;rm^3%@j~tvK?4M8H+;<1T)xD8lf`p3V{g{=PQ#`MPmyRD1N!vt%J}VjR5Gg{mX8qkRc<XLgzA1`trMM;^D!3V^JTo1@S@SUH&O?ekwu{%A?tLi
+TqtBu&}7p_vQ>@?jv6YV{dVx;?aSjIoAi49V9Tn*x;u47OFIb`=1GX)SY9pWtIMlI^2|K(kJk0{#T%{*1;kj#(t-DD1zX5#&JTDnj?8BV42H#w@9_Mb
+5^FrjdfxtNaPlJ?;r`+Ny1Prlj1?!Nx`~P-Z^^OhqBHL8-eIis5(H+1dnxH-<rx-s+#xeii2(2Nwy!+oMe4N*Syo=dy1-;9KLo2Z3iNK|t`YP~<U@d+
++ckk<0@z>++(y!CM^RmO(67mq`3?98sIZ=e4Y%td5<nSI&A;X|?tdNsTBT)CdWj(c!!b#|oFYp*je9fWsVSo^IQKB@1hZ(}XnV%uiX3}NQNLfZ`~Ljv
+FTeEKt_<iOA4;oZK@BYph0ZQB7T(TVw*1zad&`>cuD8<M*|}bQE~#!63U}nX+1?;~fQX=6!m_y_|42R_HLHW&Dp8(Fi$z$8`&m{^(^!peWwt-X!Malb
+tKt;R=BMS+uwT=@A04nzOHCmhXlG|&=v;ZPY`>*VW;zDF)vq_>=Bu-t#hiAl#<Mqvua15?dGjNCyIrx&GIc#gD#1U8pUCU|`pwC6_n<nwO_9h3Z6F7R
+gRXpJHAP*!<?Tc7pwn+40URc!ufNP1LptX4n$3Spc9Ti+5WE2Y%#sJm!GSwKf0ZSVlD{yH9R!n)7!&@xaV9T+B`-hrFMr`){(Ae%mlJwjp!i75>m=!e
+_Q6H+eDZzj$^b^IE8+3(?ic%F0HQ8Ylo>^vpli7B>1O2$bW8GZxg-Psf&!vbcQs`OB=!uGDnWb{=k9tZVZNC3`i8hD@JgFDDmt~b-9`8vJ`5+|St9pw
+dcGPB{iF1w@W@6h>7iz_%u>4ySqbzMcdhUu-W!cSOlXe+p(3@?iN-Z$b)eb}_8T5m9bIY@8k3}M0JvF$fri)*6i|nAbn_lp&{qtq1foG90?qUR!4%Ju
+mD`~o<lj_8$Un$=SU?0BkfutBuhhe?N~(@2%zaz=BR{nga))zUoo1Cg&1=|_Z|`asD2LJDaxon7PTY#$IV-%wrMotdR#4JEC4Wn9ajhvA+xfp%Wb${K
+_3FAw;`unkcz-14lSd!o;t(gz!|i+P0!(~MH=(Eg3m^p7<LiMN9ON`eLFio?M|Z$>z2&;M`C!z3Fv`%2=3RP^t7Ly18LF#qpAT<_XOk)MK4o>4%rEG_
+)KJvpW?7SdxI*bqG+o{uPvdXJB&aDB6W7TAEi6<nmql%)SwfK$*Vk^+j7Nj(;irM?jrqd2u~-kyi<){`Dr7W2D*A=0E!=WLdoy+$%Q$cDXKj3+)GyVC
+hz*Fqat@`^751r3qGc{nQ?Sms6}Pa;xGQbK4kg9p`cuO<yo==-bMN|7)x?uE_)jED?z{aV#XTL(fA{<HW|iGBF<lXN&dg}8xngtl6^;|qXH?laElR$5
+U2Pr|bZLv7tnSiqu^8SqhXlH(KhF3W>c$C2pI>vQD#Gfg4qCvo4)f7Yz2+xrB!-LMmQm$-#9^i+QC7l81_@A(K8*H=G#Y2ECJd`KuQ1YX$eQ)SEh2>6
+eQut@{6a$9W?YaEcct*NJzHJh+>*r1ZoI^_JQ6c)=nx!w)JRUtZ%$48+sga~<@&<yZiob@3t7A&G}BA$b&&w*yhAPgBX5$WE?(>?7JNxbS{}Vp4)0zS
+{cYPtp_b|$VRmDL%>O708GTAY%9=9l$?h(#>17$4POc|7mP$)_P+^tI86sr85qU%G;s7s*XhmxjeU%g<!s?{)4rxMR5GHPim!)4LxU33I2)ER2n`a`1
+=fpfP^Q=mA0Ny=|m%v_+`UT`o(s8ceJ8qxcO>V)#(~?pI*PeeMJeUjbTWI)Uzu}?uWN{5mHYyD3v7$1GI@_TIRdm`8jpwH4_13=IKSf3NP?!<YLo9`z
+g#Qm=Gs^Gs_GZjL4}_0NVoX!Zqd$;wZQ=ST!Xtn8ZU!s1>o)O?nQm@y!1Qq0(n#gS<nl@g!K4GyR_F>fOQhN-sqG#vm`wrEfT<nfnyGq-Zfkg!H^F0)
++5YF+=>qNvr4$eN|4x1qu%~>^s8NK|$0*V62a*bohsP~Mxi03jOUkloTV;{5J*eIbr^qj|<lAnt-`+oPl7e<gGsKD$3@)Ktgx|^i(!1gLtY(|*U=?8<
+X8CdMzTFKGC9OCCc#x|Oji_8%Zs^<uPO|r70j9MZA;!utGz@29Q-<AB?z%?CQvCO7Nelu(h|Cc$WFRe8Gh`bHvN-Za^j^AmPVOo>qzRrxsVs7)GYT3l
+NaQAD91X0;bKnNigeAWeFBSR>#iV$_g*Bg2S8{>GDZFZY95DQ~xK09*$JUPqpm?%-YC|`~Nu0B-hgQc`o~#Q6Gye+3L#wGcjbggsg7mJKyy>eY?3|(3
+(A{|X5oYYKJgoARvTJ&5gV=sZRuxyW+dL;1x1V<kpXXIrgr`5hJ{mmv;poYaFOHwzpVl}Mln9Mb05*OfxWVzKApph{myv(|b~5Dq!4du%{6S;`=*5N;
+yQqT=j%TogFlOJg38=A4)CR+);Pze4=c7(?HlI($0?*fJDzi8!lA7#N2Gk*H6dtPxHI4Qh-9fcgsRsvX>EsGq3x#V?U$qoJCdL7w`U1L00F}AmvXNp^
+RS!?C@E&1J(BaybJdhHaq4La>s}2OfqJ@V=h?+guuD<Mkp)KSc=4|z1>2&SRL~D;-<_ZVg$Ye&@DT;lAWlMetgoT#Frr$!#1?t5&oxqRqnOVhWUJuXR
++BEi0>l)3O!yfFQggB5DJ78dDx0aSi#TkE$e=q4dfp+WJb*TZ;7e1_?(sjsPU6Gs2l1yDGumSZW9VER99mYI(Pg(aO=+SwqM4e*c5mg)vLYxE6l*Eb%
+n1m~G(4l1P#vPp04a*EJ<i=39ylr&37|wD!QMf|sw;w4w6^2o%`WC-aSx6ucOt_&gq12r5XuZ=(b{JuDD!G9>JDWBA^1xZ~l;TuI8+%V~Jtq$Cq<@`P
+^|40I`bP09%)B5eAwxDlAk!_sLN47I4!>G3EgWD+=if3p`A1+<)~5r%&jp($xFh5)aru0;!4s*nYlVB?C0_;ffVyuHVM)L7bm{Vbuk%%(P*|?v`3QIz
+l`D+8Eh@n!I&n&@=A!{ui6@o9R}^`>2nv#KJAHO?jpWjfJuK<xL_iw;qiBRIu7E11&`Xs{L&9CRq1N56wrIX>e?tt~ZVjAL(&};!6GNDsB}k9zj#WD2
++69+TFOap&nQGlCj6Vx=CaZhDA?FP_rYiiHibe!JR=sCrA#@EzRW4clsF_cwzPAJZrv66JnG?OvKX>}Q&cWmUrrmDSz*S5S)L1n)<VG|x$X<o_k&Ke;
+y-8LNKf0ArznOyELi#tlbwf#ji|b@>amRBWF4rAfXl-DGjQWo7a*M-V9+Hd+iZ||@PO{$lMo};EU6`<&HGS~rn`BMj<yXG#yDY#y3Wp_&()q8I+k)xr
+jdhE0F=>G1_-!9`Qk9RJ_9R4~3+$oRT_8eq4v#_iR65!1Pr2iqq+E4JJ~6e&wp4M2HVOaNpd3l7z!i&jfr@Qc{yyjkARq^u8sy=^*lD$P(HS`1cu9;F
++!L7_4*7HiXUsx8%7t$vRi(H~++bYcPu|Ecsc*wtS<}7~Id3`Aj}07Bg#3^avVhJ+eW2YT7RBZ<SRQTh*?m7BUsn0e6NcVi-c^f_dAxA@k|5GR{+Any
+Iuc;*fK%f~s%-#gi-nZ1V(kmrrea=(kCPRO!4Eh?_fBoIqo`ReQBjg^NoY+eB-87n9(9N6wJ}k!-ZsD+hW|xIK;r{9{%Zx+*2lP&{a7JF;HOL{T9<4G
+R+pP$pXI^`*3Cz%0c?ovHzSC*f_YUP-E7Zj|1;=m2wJUsde=5gEk=+u9T2mS!Bix+R9gN5+6LzzRi6&zdeOoZl`C2vo^yliQOFKY-O2iCH$6xz6a{`>
+h<%G@rfxUccSp&>^1>2H^?O{D-QDpgr*&tQM|Xj7l9=R<SSAC#jJH$<XdcVBNuq(cVjIZH&}wP6k<t|_lCK}1{Qd3Go3}4ckLasg315ABa(w#J8+Y;h
+pHGjToII7A+IB;Vr%i81A9+5!f&IwsGH!&sEF%<sB!9BmrkhHnddlE0Xr6od<EWcHN?UvmQ+gPtB8t1WLx}yeabyN`RaTh+X?$W^AlVCD$KJy<=y8T-
+V{iTAdd2z&jDR|0pT>kH+!<^v%{dPgYg1tRB6};DWn?|$Y;=AIp+N#Dyxy6=PxwehPs@?&+2M<qJ8mxmR(L0owLXoph4ov=JS|1HQ3k8BxL~WTiraCG
+nEx($msOM}=kw`we2%x<!?SZO^p#V{U3)%@7Ughudw&CDkr73VFf9fCrexEW7{>k(Tcm<P0^RSAut*MP^V#HlI34g(g5w-lhwp;(bbj$!{3PEWJv#yK
+h_}V;aXj8$dLQNxOBO=9c{OneRC9iV%Y31qRw$Qz-cquBkNn~|;=tgV{33}0!dqm@X2_vJ!LqA&R0^q(7Ks<7l}$%dvTqih(XMW#ZUJT+gM1Del!Ub+
+mJ}3n1<j&WxGLY0_D$G0JwP>^6Yxdqp*ES45P7V$fnN<{`x3z{&Wt+Sq|^hZxWNtXl}(lkO}Jd(WyZW|_hoI7g(K3{-8aZJWRvWDCoSU`CxmuTXUI}o
+e1{%&i<xlk-EJiH*)2g$rhj5iB9CJTth-&HszJ@$!r8(^PB92;0TC-xGHJG`Fl@yDp}QXfvp}1Kw*sgc1ji!@graIvqo<3@g*JkqrIsMf<hw#6<n+#Y
+@}$W%IY2yTEx#tGMk$)zCXF<KfaA3O0Q`Dn)J&G*d?)RPCvqNgg-da21vCJk)MS(oULdkUc&-nel{yr6#CH}RSf+rAC2^-jf6aDR6oG_6FgTyJFi1Ya
+x1!Ka;H@y3*SVZ!AeH**B9f{kFXzah<w$&Gh~HQQE&wukFxZR9rxKHcf-x4`>%_H7BCFQW`@b1vT>zCxLgml0JPBmD!r$>@zmHU&E#~hr(+2!kGr&Yj
+a*~^67pr_cSk0J$NUEnhq%^Du6o<?7A1{xzr1Ulv;Jhibz<sz62pbG97h@+=)r2c)bkY%Y1x{DTf?w0yrk_J&D{)#RqaebAsY>%Na5Y>zjTZoHoCY>r
+M!2t&T(Petf*hd;`H~biq(Lwmz<dNQfnPmxychLon=*<hej;SOayad|<0D5%z;M7%_kFu)u4xg-BDm`$T>(ny57nF=MJ0QB0-cq#^C5x(^V4k^LOn#<
+gWGlXWcmjc7^VDvtQ~{Hw?EbemE%8*l3EU<=uwF`ZfZ<EF&`0;NDRycei1R7z`00ooWAY!-!$u+@C&;uVLuW)UuA_WfgRJM?0>RYOn0-k`W%&)CrAG{
+dSdw+fJr6L-Gp2Ih$L*!kKa}l^DByA8@PW4PLQM-TyU%A1Mrn@+5jd-&DvCsY#X0DL9r96BVw4i)Ae#SoJN>;PQY%FM^DGBTWp((WzKWc-9=Wsk+b+y
+h#7^mkt)BGd8w+Q7%-ZToGLM&jfQ&^$(UNhU&^3+PERki7|*9$iwp>9)Oif*r%A7p&{9!THTs{XxJD>{X@J9WhnN8kov)mU%894E_&s?N?uCK5V7$uV
+QbIw8koVM^dt@aHRv)RS=m()_qZg@<Idb#2Z^(va{++=*E<_^~`d1XgR$?M`j4>gyAs~1sIF6ek3A*KuGo$e*`TO+thA)>oLM+jv`B<X3C^{0I$}I&8
+;!;y}-5^rKN$=s?9jlj{@~9XNxm@#u#@NctTm0#vaMy#vtD^c5#!2QloUEi9(QBfthY{zMOvGE3H8(qj37Er38J1UXF#}yO5-XT}<Vh&^WM66)Q{l?C
+rW)(caCX}Sj<K=ScVVgbRv}AF50PWWIN2vrpeS(u^vxVC6*;c7?BU?V%C*s@c~|ZTKml1A-DZps*)HBH`Vv@o#sg}*Pbqd`j~*uR9$#KYe^XzlzOP;J
+)o7}^aj*^~%e0(c2i{~r=L6SF+iQDKn<#QWGzV3MSJgcdzfCv@lzQ*hl-vytfqbPNrNCzQ#x{+nATpX<-(V^rwk#6KM{8;at=v*K=QaT(r-<5H_pOW4
+$0~3>n-u~hI>7(c!S2!ZbqSfd?NE`cq;ZS+NB8xcG>%jarW#FE1eJ%oOX?86(-$8;$#D_Pz{yFQ462kjSi#F6;iQF+C=U}TqNIKbn^oS#L{M!kfJEMG
+25enUFdwWIQ{}d=pRha%fm0qO_fq$+!2aL@yC^9$Q6$?(pQ|w=&C2`?O$i}rC3XS+aeOO(9WFWI$E?9VwegRUJ%veT3h&CabUn+lLs-`n1s^IdH6cD=
+fIm30#=cyJXW8P$>Uh*cR457C1$$Kwc-KLLYnE+S40i~RF14z<oKzPMGM|MBFa0T|IgbwP3M5tIwz}7-8NQdP?hs8RhBLpr=CW=|Kk}|hF$rk$cgaEF
+>0nw#fP>RSW(h%}^NTubbS-v;&>rI3@>*aV=^_@@cGa5Fd)&{WJ$oIOvq@}2M7iT90vUVQ@NJ`E;9W-#Z%8jCtOf=lF)9G%BF^TCP{f#81f_?)?|!C9
+o_(d<RRKMO*s93<-SitzrhyQ^1m&Yv6bPmu;e4rG#tb@74Oowzz~L1UC>#2f-OVDjJ*p}?d+`<;g;N<40s&JoY`YSNrF!PQ!mi5SSAhO+u^<Skfl>o#
+&`LGvOmLrDwishQ2-b1zYz@)9)o0qM2!0gvb2-A1uF|P0FiZj3Tj-^tcWewKCzgmEx@xs-K%3|ln)a(g8B^op_TT-`mtAs6SD!qjBkv!!D&`Ziy?l_M
+?25BaiI62wps@8Bw|yH(+&|QWh&f?7b|?IkmnUz;8LkR<uo9`>Yy7E^X02Y*$QgZ#_&(ll{-5p5by4@G*r#OzWw4W!Dn%U|Z@$qU!etHWpl%W)6dPts
+1<=enyB$Exx&;pz9|i>R$u+g-PH-U<gZQYqX#7J0D+LAfGBe(LIlf{eb3X6z$Fc`Rt5;7ld%kAlkJDQ*rTNFJOjq}`o2rXhzg|i%wv`Rvq(Vvowr=2y
+Q{17UB(Jd11>#V)cy>7OPtB(rBqzB(S);s7m_`w&y(|jf_y`qdvks<F#6=NM$4D_+h0em0apdOn66FVJ!xxwN=sROH4(KfDqtW=oqvi6p0$QcwJc*#<
+@#31mFM^vs7!WV#Zgu)=(z|_h+)q&CsGHtpPV~FCmW+*nTVFbm;>-u)%v+Ga3XVyovAwgUx6DE+-K9=O@dQS@zJ&W$P?*i;;3T7pbFl`65NsWZ>J32k
+n;o*T(FLf?Nu-A)X(JU&IOR|&B4*lhm&p`7A>!zzn_BKQibhe_(-4;K3cFt56%=<s<KF%NWU^^Wa`Drwg}c<@8+p$&;ND3QWW67f8AJ4{MI*o2bUOs4
+%B$`Dt?Ws4)__npHM|yt!bv~6C#R6W?8SUUrr?b_9U0P*eTN$cRd*79L4P!N9{l{^`oU=L!4D5!J$So=;6P@uDcUvzNTL=?8ORS)_-U`-lc`1VhW6+G
+_SIJ&=!TuQa%vaMry67(3-|{wrC|A5WG`CSy5el+aERbZu@qnBzc~&9_61D?QgjwL6;kj`55}Ly=PN$*wj>`^FJ!PH4SC%oa=5h@7bVwaLfwsZWxE-3
+5z;l`v{7m&jmEMp_JpymteQ-2Grb+iFV^I<pgM8_P03Zxkk0i}sFOtNckPT~UvVWgxtvIN3hQd9K;`;oC0w+(+kWr5yE>=3^gSr825_0r%itWqv5fZb
+F<T&lg(9q|Sv}ew-ZHzS^=`Jjut?dddt}LQ&=FjwupopyoI)S{h6RpskFid9oL4~+n{zBc(S8wyGt#1MaTKD6llk>HCQ9-96JgtB4HJPYRAlCDiaD)r
+b@e7_VxNB@Z0Kg8Him}A*G3PPG3oE5tI<s_E3?vUs?KOzq9DQ&sMCw5M*;VLn>EQvDC}@OF~6*N$UA7*re(}RJgz;;s7%wi@mxDO6Ko`h)ZVuU#@nV%
+B%ElM9@AB=MLm9(H2NQV+{H2MHCl2)1WLI`6XsE2CBsv!N-Mcb)X^blJf)vYt0E>ZC(F;yt@goo+v66Me(`f-5;@%Mxf=&wOw4kFGku;nUcWqias({3
+#%?ox{^FE;z_fnQpA=6%IDK<;q!(TsKRx;fAgc8WlX~c{Cnv97ogCXDPQL$-qbH}qv7BZtt?2OO>Cv0x!_%YULobfr>gz<&_4c)EqF#9W!y!=vMQwQg
+=J44mU&%<xd;Q`#K`hWk{zzF}Zz%I;aQfmEMKXS|zu(?(48DJP@&q_?k9T(u{=G49Wx>AT+9w2Q-f?)bvtm$^J$HbS7dOe{?{J8it)|m&655cH^#A-V
+-63~1UUeej2}y5U*DvJjQDjO`Np35izt3s^?E0d7rToN2e(g@I%lV>vLECcSuDI25xoOKM!mauFeA*^fayQ@SAG>hZh7ve2)QQqXe*XUC?4RTFW!_yn
+jV3&DF?L%#VOOmd`S|VXOjzhDs=Hb)Z|Jb{_QoByUQ%au5BB%>Ls8KKr%uo7eqrujp0|gq<-BVyT@NWeX+~Qo-}9CB8-v5s(>E`^|NAL~H{DJ4KzIMA
+@qFsWXfkyts$_3M<o3zl_!CWxy~*W_6h!@*ug-FJQ-G58mhOzWrw74zvsB0w7Qj5GGa&RM_f<^X>U0XHU|rvU2$^wB&xTlD5p?&62jAyt^_&p63wus^
+5UUJ5P0OP7<9F?^fm`&rW@1yAUe29LcXdr4%a%i*RmaVO$MWkh#Y*cQIdHX~QwVr3oy=4am7CT5Ne$q?=sTwFbkZe3cfaS5ggp-A=&pU;o2co+R~u9I
+dLDtW=n%_1L3$JG_>wT9ynFj<_+c!aN|plpcLTcwk_JQ0E(|b=`7K#Zv=Qh4kl~Lyc;s}ptL_25;-MDUS-a(60}n>}5KF>tCt4YH1s{A4g)f)EG9Be6
+uUj{B|3fAN36RVNe+vk#dzdqOR{~<bM;&=SMrf~k33*(08QF&C7-e2a6G9qXXYZhoB2wSma>w1M8-b+MZ+GOfo9A&&;P9F2SK4?!T<%>+2;1HmU93I)
+Uu*qqlUBEhe7%&Lfy&Mn<Kg=T<TM27NDCSXgo~yRTz;9H;c(g;%sneZ{1p8$RIgs{UcxZ2=h3Va8Jn@0rB)^>Q~;-oEQqUU%A&hYe>iz{lp?m9LdM=_
+es?>5_Tu^A_~h-+Z%>b25#;1S8sB^V^5px&m+p>J^xS$*%eg#2?I^tJG(CtJ)%kvWYcqk|Pm>5_`m&e_<Q|Njz@ahJw0}H(K5!=itx3%g_|&XXki+5P
+{A%)H?1h$QKXr|)3Y_M%=02pgfJZ$HIjYDa+qn=(R4;3t;_A1(7pl{t+%tN7U|og@QCL}c`vX*x!{eu^K4fe3VWklDG+5MmYt65oaIRCGSRY{FFqe9z
+YWrBQ^Q&ZU?oO6&p1+!p#@$=D0=f%N=ChewX=yKXy-V9+Bd|k9qe^>c-gyN7zAKIX%HTz!$eQz;(4h%7ddRrE<Q`AMbPKn+7GsP@p`fR5-A6yfRiRk{
+oIW3onaWdx^*K_^UcWgxJ$Z8SvMV*UaL;LauU;G<zNFi)UY~YTx6R|m$?MY>Cv*cURk(h9GI)9Te}5i4J34*x0}|8p@|z=!vnY*k!@ZZ!-VWaW_~P~8
+?W?~(ea_izjh9cTUETBv%zrAH<`a}<E$T(}jG`AraJVN(WYSLPnsyA>OqhYd$pSQ3ptY}%9t!40asvZ#i4xysVch<zgjR9P`@!RXtB!`g<On`NT;R=K
+(?=#t0-2Hk4BAWW22G6AV}@sdz5J4s1*FcJ$V#eB_yF*-J2X+l$u%%=D}L@eh(9r-rGo&t$D>=lWReXPyYC*|P@P@rWBc%%j+-HW@ik2UjovQl`jn`u
+<@Z|+N=^hNo~@$Qpm?oW*Oc+}=s%DD{_-X6(5$t^zj%Fw>+Z9vt~*f~%*G!Fxx45jhVvvFC0ffEXl83y6IsfNyhnJREU5T{Rt7d3#iS{EkOVWXw(e#!
+3Z~G4FzPe3)UU{IMga4&T;Vho8gIT=7PO;JH<JaQyKBB;G~or9Fd&2;ca35@mzyLXQ&4M;?S~#_naowN3Un|5l^o%clCK(aL#;o<cf<RMo2GF;c*$u~
+t_)y`{o|mAj~@@fxrGXOUOOcKtjHyQlJ;@!1M1(w%mE5tr{JJf4^d<tL8UbwT0G5ua*FQtdU!s(r5GF1P?zKBlz9hx)$Z6Thi@~z7`j!ZgV;mJt!`7Y
+Nu}-_HW@Q)6}^l$pg7-wwBN4InhRQTd;j(5Z}0N{!@p56vgvtzoR~;n+S}`V(a*B1*ZFE+7GPaqwC89~Q!g6`fa%~cnt%+J8wM=SLSy~4!xiz7FKGfG
+DQ-BiuNA_kuU&thkxo1LFkFsX8ia{OxI?SyPM(~*i9rRr)?AIJH)JOy&((5q&QSui3d|CxNkGAwj$Lah?A+p)q*Wk)yrlnHLsWjXT27`_xx2#!HA{c~
+_v8jYKPOZ7-buPc&dDt%>t52)+cUD)n8H|v8;HG?3v`=1*))Eigx<>R+_$HPuU<zPvOElF<K^L-=SOeJtaOlk`)%_0FT@f1=I!a=>EX|0I5_zCzwEb?
+1N?8F|Cfo`?k61d3R$Y)`{1Ngu3NKTY0;3sSuGDhe>X6)4j0Nh!`$4A&b}`$aT#Au4{<->??&*Q40ZeePHu=;$y309lf>U7t?TsU&Cyf5==M1EG+&Q_
+ry7Ew**4SE3QvcN7ZmS2$rs~G4&oykzT2*#@6wVDtA9udq~KjXFSw`M04q3OBCd)n!y?Wf_^>MtXcGpu__+DjcZrNmjfa~;-r<oB@qcR_&F{WT9`A3G
+SKp@^;-zge6b4+by9m^7(~b1K(p15j2r`j{m)dTLaLdPl!DGm3Y3{kN9urI4fX=-nNbqh75H}T!jL1JH`}2c+fkXheOh!_8@HI+uqr@j=AZJmrE&UF}
+Av6Wq;%q@-P72+@zC-a^k|ZgY5#2!M3e8`f$r&8R{l)LL1y0KU#u9=NK^Z1Ij<jsbD7Yf)n@BC`x=}&OPzsl^6cJcZG_nHMwV4XO#a0DLdQrHFf{np4
+SVwPDj<xGM1cj?7m$Iw)g|qSHWLE!zr)FZOmDnMo4)N&1v)kt2e10<_4qt2hQ6wDpjNw=^nT4g1v9R(ck5S8<o5jgEpyZ`Mk%3PTY#pX_0WG`$6{}bL
+TKFIL=U+N8@}%ZWLMhM6NJZLM75_MlDwe@1VxE*C)2xy!Wt}t!v)b563Gk@ww6OYlOn((gIpXow)8<&3aHNj2QY7Z{f^A2S)=^2l&g1^3a4r0%Hz<}t
+grNSYFG`O;^(((t<(Bku?Dt-TF02+)df5HLF&13Mg7v?hM?0CP%%#VCL=?T(bpLNL{CZawyO!$V-LLoevAPduZc>n3$zCDb!I=a}%>{lOs)XB+Z*J+c
+=V$+H>WfPxnW#mg_#{UYpwT@tZ=;{l2}!44*=ObntaLnbZdyq?ph_jIn)g{%;#6-5de{9x)9j(9Ik88^F0K1R<fm;p%5gd6lUhJ7^kH=$hl?5EXd#M@
+DNxrUo%vOe&W%4o<#dFK<V?~RzY!*J$^(<A;EBzUWvLdFy3(=`%^6Xon#K@^_@%%9=iubovzIT9k2LT=4QtY#EhAQ!r)j?g4rn)NhVI0$Al(_qE7@w<
+b}8sPPJw33gIr?WS2=<t1}CRK9KCrP`WI(O<olOO?)Yxxb7srCDC9E#WDrENq(jXjC$Kn;Y$3V`wXF*&GopD1*lf9jD%&kbei-Lj%qSX!L~Lh*xKz$F
+I=}ks4nY)3uM|(xvNaWFN`qO<R-Eotnln`)f>n*I?92@ZhT3kAknBJD;Oq_%(8W@X`AC(dt}+FyWa?Lp4$DPxg{C_JB8>tHDU=)0gfv4Xj*L!Q2-<ax
+6?7U=?)mcG-s*;c*!>s6z$jfx%Y{CDv&yf~jvF`w6o%}{;gcVZIHuUOmyRpYv#7e|e6DEwH@8js)|QVa8BH#o$_D$PQBj0IPBji9FqBIO;(+oYFh^x|
+<vuT47UJTeK-!26Af%>1KVbzJ`ae#l<gsC*j*yV%L+9v(4-H|LX=dFf&iXF+3h4xp`IkONm(zVt+JK!41*65H^vaILn@0NStU#Y!xuyA6g-Th-EiXic
+vQ&!_fk?BcN{4r6ii5AKH1>vNLq|7JBnk%a_~eufaEZT+gJ|Ucaw`GL%jVrIigX_4=aUJ}FN2%avMHibkg+>8IlNX@<ro&Xw%CBe9mpr6Crc(#lLb_w
+V&^wP_*{6@ZCIE><?5@~E6cJgm>eI6x1A&y(ubIn8r~kSZ3tN)l15rF+<R%muB+l^sA-RMhqB!GtV$Wss!U25KyL+fiVT<6*p>-dR%ipMv*7;-TPh+O
+80*I~VmGSre>{u!yLYKZ@$v8d=r<>=E+l&yP*wO(JJobmzQ@o_bs$GRiG~N|ob%m;-rY@|{-1`PfP3n?4IJD;dt!Z)u8!Xk7^G~78w@CXWia?WQ{3fw
+HH6-FLtDKmZHuX_*6_vINc4EKArZX*9HCfd0G6t9s0Yma+)1EY11YKwKt<ybBIdWYO;(edr`o)tDc=YO=HsD;d=)K2Fm))^sy$ruLWSoCZhOOtf^w>2
+@NLkmQqhz=grIHuL_Cb|%;bkCYxr9XAM%U7IFnDN(zw_700SwO=a|hx@(W19xXZF%qxn_F15d{nOI@-UDn%R&&;TR-?(=+2_pUAS=w-!~FTQ)1Y(N7H
+bCu7pwg8#AP<+q;0R!vYOPugtga45%R3Ne_q8JK~=~1dn<!5}c!&?s?8Qhu3P^OZ+AY>jtq8i_B7jklEC;6bzqz)X?9f9HrM3)qjo<zNR8bjNKP=mhH
+y}519dFL20*pCPE*&v@>I-LQq8<(r$Vgwj_dFVM^XvQ-@6-zY6nipGs8?u-z!?Rr2#B1NkGGk&Z%xpWE1zaee*!X;7K{Uhk+CwVI-#W>~{v`l!zz*Rg
+EvrAFGbnGlsS1+Yw~L*xF<^HNzq(1h*{|h$xuxge-(z$H?iaKfQQ8Sb3E{xMcWshTr8%W&!`Ym|^CVJkKAYa|ow=S_AfK({Ug(hbQR{lhF?hmmyT?8k
+6Cl?|IMez2>20D<IwgqX@D3!VkzLTZ@)gRi-!&p^EPxUlXe_&}7;9^9w`6aP#mHD)8GVFPxF-YzggjIjbMVuLm}cI*#RmWd>Cl%h)NZoI6;3YYn;<%%
+ze<`JCsop|M&g5&NVQ`bX}f_Nn2-l!-D&Y_>f`WY!hwMS?7FFg;ah_`dwmKL<$mrW$e%(iv{OPrV8PlJTU)ozA0#iugzvR$wGc)4#d<uPHt=5_H#tQ_
+TY#wd&3J{;nX1)Ftmb_c9y?9>IC{q{t=49+bbaOu3wQ-!ec}`>4n}Q11&4`Q#XrKXAG}w;WQt{#+t~@gF74QSQSN3n$=tC_dTW7A1QKr|3LU_0G#GgG
+?s7UmYo@ydDa4j@R_hs|QX=!-B4H_I#+8mJysbtGt$;4z4|hS*^gF5&P;w+^(05b>-6h&3=mPyqPfSpT`-k#X#X!{YBIPd9SJ4&vm(n6ZsXUyRm?w@9
+)73YX_y>R6opubA8GMlZtT;3DJL~ewU|Hr@Bxg4;3+TH<p+d#2<-tEKA}G`Ys#c%v$us?C2&)2*hsUiIt427VhW4~nAI&0#v~(Pk)Olm+j8A3MIM_V9
+M*XeM!ZXP*+^|?j<vyj?B}BT=60XNJh5o5&iFT9!;vdJiXLBdsFNk(!vAS8B)A+#``<_Sus0Qa?rCwew#`%?-HcfZ99qjM#XAKGcV{xGxU4MTN$`tn&
+F`57On3fLD8%i%^L=>hZuTW9+h)RH6sI~FG{y$e3fX4
 DRYDOCK_END
 }
 

@@ -17,7 +17,7 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b
+# Drydock 0.1.0, machinery sha256 b9729263d09ba45a4d4f808520c141f30b30062513cf6035c35a5ac24c72811a
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -37,7 +37,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=fcbc15fee17c7d63c71f2cbfb588f474f71e5d837ee03ad706e3dc8006d9ea3b  # of the Python below
+_machinery=b9729263d09ba45a4d4f808520c141f30b30062513cf6035c35a5ac24c72811a  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -2095,12 +2095,12 @@ eCwlyeX#r(CTS|k3qt7~hUtLDW5~&!ounkJZIz?qYZHhrX$~TZdU_fod<H@dyf*jdzB%W)U<tB#I$AA9
 r&VH`S?q)#UsM7g+xkXX8s^yA%(jzRqDkV3jpm!fxEZD&eGHBKt&?0(TqL3o&SE~5TX;-#1{tagO%!zp`g-Rdub^n&J^VnGueyP7xa)hl8yI~*eRK>5
 bbQVr%i<aAi;KL4cv-1`BMxTwW3`;$o?N(|S;K(QcQ5oQ)>*$r017#UZvoEmghSx-&^hi=cjxlwIeDM>$<2DkG)fQo6LfGSgnGL2CCYB!HKJfBWT7N^
 &7gQ9P#GBW4NmA-j0}-ByPMf&KcmPG7#?wO!cXuhP#L8s17_QodS&&cD|j3F_sOZ~uCO(cZz8jm{%Qc)vlWeQQBi^JTREQHz>O@=bEtTiUsJzD8|(9N
-p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8wj<O<NV05DDS0zRDP<_YFQZE0FNt#w>uyTFm0t<H<V!P?Hy`NC;
-LhDcG@%81~8Bm4gk&88XH1J;giWx!6_k$z9ce%R0Eu>6Ut86d3T^T;FJ61`CaqGu0@e)FVLPt0xj7DC&doy2M6!|fehXm^^M<hQv|KW$n&%b$z18UA0
-_I=TJyPX_L0bRf!?t-{w`l=C-F^oMXeU(6Wi8cwkK>yMcGnC=}p(4>8D3jsTJ2|z9F3`VZ1OtF3Q7C(UdIWd-r8k!}4u5;le`o^Nn1_2Y4&gxB$~G$k
-X>Rh0SZG5YslH1I^Hkhc9{j^P3VeS^pVemv^31R}4t1ogZJ(vUYr=yN4;SjwRb{k{w9!UXt~g3WC2d;MsdA+560(BVebY7<V`<@v#R@9-DZS2q-Fi*<
-JFY79PfJa-n|zDEpWa@qoNzy-B>VLZa}eoMpFi+vqwrx}0)uq(c0H}$x=B+!eDGlO;K2iI$P<oBbVFr9s!O~@xV8Te(8wMoj$SAU7Dgfcpr7dZl)|&{
-)z1I={|wme5&
+p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8gar@!Y$w<7y=uFkmN{;HG3Xh$p?1{T$mZr5CEL|VD!or`1;BNYC
+?<dr|(E8JXe0}+L23TQv<YG-O4ZPRBWJcKX{ou*(U9PTg3n^3eD%;I&TZYr?j%AW@-1;$2yu{F;&=F1vqmftd-pp4QMSjfeA;CP$A<0k9fB50?^KV|_
+gqm}TeP0ybZYPIUKo{_byC8m<zN!Rd4P%!{Uq#SeqFsV6(7*J=3}v`~$Uw<*L>J^wcad5}SLk1|g8@U6Sd=|QJ>t9l>YGa@hrd1OKQysxOvSwzhln6;
+XPY5`ls9=rjI<$@RNtkXc`9xz5B^~t#lAnJ&+4-Sd1hD~hdNT?wog>xW#K^xi3|1Vsy<pq3TY!SS9~R+l{O9PR5{Xk30%ReziG3JF}85UVjY$HlwN1o
+ZoMY_9ak0lr==#^O}@q7Pj4?)PQ0H|p8fiUX^8Zx&mZ{AQMj=#0YkcZyPj5W-LxqlK6o&C@ZbUV<Ozo+x}mZ-)g|5{=-U4WbYu?{M=z9w45O%iP*L=V
+N)cN4YUh9be|NX;J^
 DRYDOCK_END
 }
 

@@ -224,7 +224,7 @@ def test_any_driver_of_the_same_major_release_will_do(driver: str | None, expect
     profile, locked = shipped("cuda")
     need = wheels.cuda_need(locked.packages)
     assert need is not None
-    assert (need.version, need.package) == ("12.4", "nvidia-cuda-cupti-cu12")
+    assert (need.version, need.package) == ("12.8", "nvidia-cuda-cupti-cu12")
     machine = replace(linux("one-a100"), driver="535.54", cuda=driver)
     assert state(hardware.cuda(profile.target, need, machine), driver or "does not report") == expected
 
@@ -248,14 +248,14 @@ def test_a_gpu_that_the_profile_does_not_name() -> None:
 def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     profile, locked = shipped("cuda")
     built = kernels_of(profile.target, locked.packages)
-    b200, a100 = Gpu("NVIDIA B200", None, "10.0"), Gpu("NVIDIA A100", None, "8.0")
+    old, a100 = Gpu("NVIDIA GeForce GTX 1080", None, "6.1"), Gpu("NVIDIA A100", None, "8.0")
 
     def said(*gpus: Gpu, words: str = "") -> str:
         return state(hardware.kernels(profile.target, built, replace(linux(), gpus=gpus)), words)
 
-    assert said(b200, words="NVIDIA B200 has compute capability 10.0; wanted: one of 5.0, 6.0") == "fail"
+    assert said(old, words="NVIDIA GeForce GTX 1080 has compute capability 6.1; wanted: one of 7.0, 7.5") == "fail"
     assert said(a100) == "ok"
-    assert said(b200, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
+    assert said(old, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
     assert said(Gpu("Old", None), words="is not known") == "skipped"
     assert state(hardware.kernels(profile.target, None, linux()), "is not known") == "skipped"
 
@@ -446,9 +446,9 @@ def test_a_clock_behind_what_was_made(ahead: timedelta, expected: str) -> None:
 
 
 def test_a_clock_behind_the_day_that_the_profile_names() -> None:
-    profile, _ = shipped("m4-upstream")  # hivemind as of 2026-01-03
-    assert state(resources.clock(profile, {}, datetime(2026, 1, 2, tzinfo=UTC)), "2026-01-03") == "warn"
-    assert state(resources.clock(profile, {}, datetime(2026, 1, 3, tzinfo=UTC))) == "ok"
+    profile, _ = shipped("m4-upstream")  # torch as of 2026-02-01
+    assert state(resources.clock(profile, {}, datetime(2026, 1, 31, tzinfo=UTC)), "2026-02-01") == "warn"
+    assert state(resources.clock(profile, {}, datetime(2026, 2, 1, tzinfo=UTC))) == "ok"
     assert state(resources.clock(profile, {}, datetime(1970, 1, 1, tzinfo=UTC))) == "warn"
 
 

@@ -6,12 +6,16 @@ import shutil
 import signal
 import subprocess
 import time
+import zipfile
 from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from builder.project import trainer
+from builder.project.catalogue import Catalogue
+from tests.conftest import ROOT
 from tests.project.test_direct import age, commit, git
 from tests.support import Result, Sandbox, Web, make_wheel
 
@@ -230,3 +234,23 @@ def test_it_travels_with_mirrors_and_bundles_and_a_collection_keeps_it(desk: Des
     age(kept, 2 * 86_400)
     assert "no script names this code of a trainer" in sandbox.drydock("store", "gc").succeeded().stdout
     assert not kept.exists()
+
+
+def test_the_real_repository_has_what_the_built_in_profiles_are_locked_to(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    catalogue = Catalogue([ROOT / "profiles"])
+    named, locked = catalogue.profile("m4").trainer.source, catalogue.lock("m4").trainer
+    assert named is not None
+    assert locked is not None
+    others = [catalogue.lock(name).trainer for name in ("m4-upstream", "arm64", "cuda", "cpu-swarm")]
+    assert others == [locked] * 4
+    try:
+        asked = subprocess.run(["git", "ls-remote", named.git, named.rev], capture_output=True, text=True, timeout=15)
+    except subprocess.TimeoutExpired:
+        pytest.skip(f"{named.git} does not answer")
+    if asked.returncode:
+        pytest.skip(f"{named.git} is out of reach: {asked.stderr.strip()}")
+    monkeypatch.setenv("DRYDOCK_HOME", str(tmp_path))
+    with zipfile.ZipFile(trainer.bring(catalogue.profile("m4"), locked)) as archive:
+        assert catalogue.profile("m4").trainer.needs in archive.namelist()

@@ -60,9 +60,10 @@ def fetch(
 
     Raises SourceError where the repository does not have it any more, and ToolError.
     """
-    name = "" if ref.kind == "commit" else ref.name
+    named, pinned = f"+{ref.name}:{git.PIN}", ["--depth=1", f"+{commit}:{git.PIN}"]
+    attempts = [["--depth=1", named], [named]] if ref.commit == commit else [pinned, [named]]
     try:
-        packed = git.tar_of(place, commit, work, name, is_current=bool(name) and ref.commit == commit)
+        packed = git.tar_of(place, commit, work, attempts if ref.kind != "commit" else ())
     except git.GoneError as error:
         raise SourceError(f"{error}: {ref}") from None
     except StageError as error:
