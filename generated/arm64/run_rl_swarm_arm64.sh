@@ -365,7 +365,6 @@ start_trainer() {
     [ ! -e "$_gpu" ] || say "note: there is a GPU here ($_gpu), and $_name trains on the processor; drydock profile detect says more"
   done
   check_folder die
-  enter_source
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value=${GAME-gsm8k}
@@ -396,6 +395,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then

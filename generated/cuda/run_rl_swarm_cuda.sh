@@ -424,7 +424,6 @@ check_kernels() {
 start_trainer() {
   check_gpu die
   check_folder die
-  enter_source
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value=${GAME-gsm8k}
@@ -455,6 +454,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then

@@ -291,7 +291,6 @@ enter_source() {
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
   check_folder die
-  enter_source
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value=${GAME-gsm8k}
@@ -322,6 +321,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then
