@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -12,9 +12,10 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.files import display
-from builder.profile.model import Override, Profile, RequiresFrom, RequiresRead
+from builder.profile.model import Override, Profile, RequiresRead
+from builder.project.requirements.found import Asked, Found
 from builder.project.requirements.indexes import for_target as indexes_for_target
-from builder.project.requirements.model import Imported, LeftOut, decoded, shown
+from builder.project.requirements.model import Imported, decoded, shown
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import PYPROJECT, Wanted, read_inline, read_pyproject
 from builder.project.requirements.workspace import Local
@@ -23,24 +24,6 @@ _LARGEST = 1 << 20
 
 Content = Callable[[Path], bytes | None]
 """What a file has; None where there is none. Raises ProfileError."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An entry of `requires-from`, the `folder` of the project that its file is in, and where it stands."""
-
-    entry: RequiresFrom
-    folder: Path
-    where: Where
-
-
-@dataclass
-class Found:
-    """The whole `profile`, where packages are required that it does not name itself, and what it cannot hold."""
-
-    profile: Profile
-    places: dict[str, Where] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[str], content: Content) -> Found:
