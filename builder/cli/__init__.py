@@ -69,6 +69,7 @@ _SECTIONS = {
         "service": "service",
     },
     "This program": {
+        "help": "help",
         "self": "self",
         "report": "self",
     },

@@ -22,6 +22,8 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
+from builder.cli.help import INTERNAL, VARIABLES
+from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.wheels import make_wheel
 
@@ -38,6 +40,7 @@ COMMANDS = [
     "env",
     "export",
     "generation",
+    "help",
     "import",
     "init",
     "kernel",
@@ -577,3 +580,23 @@ def test_a_report_has_what_is_asked_for_and_nothing_private(sandbox: Sandbox, tm
     for private in ("hf_abcdefgh", "hunter22", str(sandbox.home), os.uname().nodename):
         assert private not in told, private
     sandbox.drydock("report", "small", "--out", str(tmp_path / "report.md"), env=env).failed(2)
+
+
+def test_help_has_topics_and_the_help_of_commands(sandbox: Sandbox) -> None:
+    assert sandbox.drydock("help", "store", "gc").stdout == sandbox.drydock("store", "gc", "--help").stdout
+    whole = sandbox.drydock("help").succeeded().stdout
+    assert whole.endswith("\nTopics of drydock help: variables, exit-status, files.\n")
+    assert "DRYDOCK_HOME" in sandbox.drydock("help", "variables").succeeded().stdout
+    assert re.search(r"^130 +interrupted", sandbox.drydock("help", "exit-status").succeeded().stdout, re.MULTILINE)
+    sandbox.drydock("help", "stor").failed(2, 'no command and no topic "stor"', "topics: variables, exit-status")
+
+
+def test_the_topic_of_variables_has_all_that_the_program_and_its_scripts_read() -> None:
+    texts = [
+        path.read_text()
+        for folder in ("builder", "templates")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".j2")
+    ]
+    read = set(re.findall(r"\bDRYDOCK_[A-Z][A-Z_]*[A-Z]\b", "\n".join(texts)))
+    assert read == VARIABLES.keys() | INTERNAL
