@@ -15,7 +15,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, Where
 from builder.files import display, write_atomically
-from builder.lock.model import Change, Lock, changes, digest, dump
+from builder.lock.model import Change, Lock, NewerLockError, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
 from builder.project import direct
@@ -165,8 +165,13 @@ def unpacked(profile: Profile, lock: Lock) -> list[wheels.Wheel]:
 
 
 def _previous(entry: Entry) -> Lock | None:
-    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted."""
+    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted.
+
+    Raises NewerLockError.
+    """
     try:
         return entry.lock
+    except NewerLockError:
+        raise
     except LockError:
         return None
