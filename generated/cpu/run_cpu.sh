@@ -17,7 +17,7 @@
 #   sympy 1.14.0  tokenizers 0.21.2  torch 2.13.0+cpu  tqdm 4.67.1  transformers 4.52.4  typing-extensions 4.14.0
 #   urllib3 2.5.0
 #
-# Drydock 0.1.0, machinery sha256 b9729263d09ba45a4d4f808520c141f30b30062513cf6035c35a5ac24c72811a
+# Drydock 0.1.0, machinery sha256 222a8482aec71ac4610b02437455b3c82665626da3407b219c9d8baf33d1efd7
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -37,7 +37,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=b9729263d09ba45a4d4f808520c141f30b30062513cf6035c35a5ac24c72811a  # of the Python below
+_machinery=222a8482aec71ac4610b02437455b3c82665626da3407b219c9d8baf33d1efd7  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -2096,11 +2096,11 @@ r&VH`S?q)#UsM7g+xkXX8s^yA%(jzRqDkV3jpm!fxEZD&eGHBKt&?0(TqL3o&SE~5TX;-#1{tagO%!zp
 bbQVr%i<aAi;KL4cv-1`BMxTwW3`;$o?N(|S;K(QcQ5oQ)>*$r017#UZvoEmghSx-&^hi=cjxlwIeDM>$<2DkG)fQo6LfGSgnGL2CCYB!HKJfBWT7N^
 &7gQ9P#GBW4NmA-j0}-ByPMf&KcmPG7#?wO!cXuhP#L8s17_QodS&&cD|j3F_sOZ~uCO(cZz8jm{%Qc)vlWeQQBi^JTREQHz>O@=bEtTiUsJzD8|(9N
 p@ZRTgKs*uFv0e$or3I~D0`d@wzZ&-z4HgB)fnNob*+}nV82*TiOz-o&*SF7mCY8gar@!Y$w<7y=uFkmN{;HG3Xh$p?1{T$mZr5CEL|VD!or`1;BNYC
-?<dr|(E8JXe0}+L23TQv<YG-O4ZPRBWJcKX{ou*(U9PTg3n^3eD%;I&TZYr?j%AW@-1;$2yu{F;&=F1vqmftd-pp4QMSjfeA;CP$A<0k9fB50?^KV|_
-gqm}TeP0ybZYPIUKo{_byC8m<zN!Rd4P%!{Uq#SeqFsV6(7*J=3}v`~$Uw<*L>J^wcad5}SLk1|g8@U6Sd=|QJ>t9l>YGa@hrd1OKQysxOvSwzhln6;
-XPY5`ls9=rjI<$@RNtkXc`9xz5B^~t#lAnJ&+4-Sd1hD~hdNT?wog>xW#K^xi3|1Vsy<pq3TY!SS9~R+l{O9PR5{Xk30%ReziG3JF}85UVjY$HlwN1o
-ZoMY_9ak0lr==#^O}@q7Pj4?)PQ0H|p8fiUX^8Zx&mZ{AQMj=#0YkcZyPj5W-LxqlK6o&C@ZbUV<Ozo+x}mZ-)g|5{=-U4WbYu?{M=z9w45O%iP*L=V
-N)cN4YUh9be|NX;J^
+?<dr|(E8JXe0}+L23TQv<YG-O4ZOE+$^87mgF5jB!Ot4V`F?Ql_byl0w}pI4)h*lmZnuUn?2grw;obT%e7uC#pwJNx52KOS`rgb}7e#)|q$0s;%aO`Y
+&VTsf@$+w9;^3Nd=6zrE;BF^}vOpK`hr1x|n!aiZWF%uxN?#?@U82o{F3`X9#0+J)f5>jh;zbwaPj``8MOWxwGLHdTlgO1lb3MYo{i2*pf``97=sz?e
+ZOqWU7>7V1ZD*T(fpj`~MQpbr!&Kj;RC+3ID-Zr*9fia{q|fTJ19@gx9EUnmKDW<bV1aoMBIQDTx~is@k)GO!*A*9vD6367J5`PpVZvPST5;MMV{9;7
+u~>EGKBd>$<6Ex@f5%mY{%NU+c9U=M_tV>pl@sr$lzzXyVRj;Y>hlLap%mV&OQ4f(-ma(BTQ_ZrhYuc%9z1w}t$M-{i*Beae07Pp2+{Wc0W{g;$I%NV
+0mdlUA2b&|xl-U3zS{X;{~t>}^z;
 DRYDOCK_END
 }
 

@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 c3d0a2fb7194b91babae86d8478f5522d5fae51ab6e08b61f35c3cc65de6f68b
+# Drydock 0.1.0, machinery sha256 822e537a841a23990c181dba8c94e2111663526179fb4e96414e3a7da64ccfd2
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -50,7 +50,7 @@ _uv_sha256='66c512266d633bef48384a1f53003f41f2a8e7b36fe6e7fbfd3e0fd52d96fa63'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=c3d0a2fb7194b91babae86d8478f5522d5fae51ab6e08b61f35c3cc65de6f68b  # of the Python below
+_machinery=822e537a841a23990c181dba8c94e2111663526179fb4e96414e3a7da64ccfd2  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -1675,54 +1675,55 @@ F<T&lg(9q|Sv}ew-ZHzS^=`Jjut?dddt}LQ&=FjwupopyoI)S{h6RpskFid9oL4~+n{zBc(S8wyGt#1M
 b@e7_VxNB@Z0Kg8Him}A*G3PPG3oE5tI<s_E3?vUs?KOzq9DQ&sMCw5M*;VLn>EQvDC}@OF~6*N$UA7*re(}RJgz;;s7%wi@mxDO6Ko`h)ZVuU#@nV%
 B%ElM9@AB=MLm9(H2NQV+{H2MHCl2)1WLI`6XsE2CBsv!N-Mcb)X^blJf)vYt0E>ZC(F;yt@goo+v66Me(`f-5;@%Mxf=&wOw4kFGku;nUcWqias({3
 #%?ox{^FE;z_fnQpA=6%IDK<;q!(TsKRx;fAgc8WlX~c{Cnv97ogCXDPQL$-qbH}qv7BZtt?2OO>Cv0x!_%YULobfr>gz<&_4c)EqF#9W!y!=vMQwQg
-=J44mU&%<xd;Q`#K`hWk{zzF}Zz%I;aQfmEMKXS|zu(?(48DJP@&q_?k9T(u{=G49Wx>AT+9w2Q-f?)bvtm$^J$HbS7dOe{?{J8it)|m&655cH^#A-V
--63~1UUeej2}y5U*DvJjQDjO`Np35izt3s^?E0d7rToN2e(g@I%lV>vLECcSuDI25xoOKM!mauFeA*^fayQ@SAG>hZh7ve2)QQqXe*XUC?4RTFW!_yn
-jV3&DF?L%#VOOmd`S|VXOjzhDs=Hb)Z|Jb{_QoByUQ%au5BB%>Ls8KKr%uo7eqrujp0|gq<-BVyT@NWeX+~Qo-}9CB8-v5s(>E`^|NAL~H{DJ4KzIMA
-@qFsWXfkyts$_3M<o3zl_!CWxy~*W_6h!@*ug-FJQ-G58mhOzWrw74zvsB0w7Qj5GGa&RM_f<^X>U0XHU|rvU2$^wB&xTlD5p?&62jAyt^_&p63wus^
-5UUJ5P0OP7<9F?^fm`&rW@1yAUe29LcXdr4%a%i*RmaVO$MWkh#Y*cQIdHX~QwVr3oy=4am7CT5Ne$q?=sTwFbkZe3cfaS5ggp-A=&pU;o2co+R~u9I
-dLDtW=n%_1L3$JG_>wT9ynFj<_+c!aN|plpcLTcwk_JQ0E(|b=`7K#Zv=Qh4kl~Lyc;s}ptL_25;-MDUS-a(60}n>}5KF>tCt4YH1s{A4g)f)EG9Be6
-uUj{B|3fAN36RVNe+vk#dzdqOR{~<bM;&=SMrf~k33*(08QF&C7-e2a6G9qXXYZhoB2wSma>w1M8-b+MZ+GOfo9A&&;P9F2SK4?!T<%>+2;1HmU93I)
-Uu*qqlUBEhe7%&Lfy&Mn<Kg=T<TM27NDCSXgo~yRTz;9H;c(g;%sneZ{1p8$RIgs{UcxZ2=h3Va8Jn@0rB)^>Q~;-oEQqUU%A&hYe>iz{lp?m9LdM=_
-es?>5_Tu^A_~h-+Z%>b25#;1S8sB^V^5px&m+p>J^xS$*%eg#2?I^tJG(CtJ)%kvWYcqk|Pm>5_`m&e_<Q|Njz@ahJw0}H(K5!=itx3%g_|&XXki+5P
-{A%)H?1h$QKXr|)3Y_M%=02pgfJZ$HIjYDa+qn=(R4;3t;_A1(7pl{t+%tN7U|og@QCL}c`vX*x!{eu^K4fe3VWklDG+5MmYt65oaIRCGSRY{FFqe9z
-YWrBQ^Q&ZU?oO6&p1+!p#@$=D0=f%N=ChewX=yKXy-V9+Bd|k9qe^>c-gyN7zAKIX%HTz!$eQz;(4h%7ddRrE<Q`AMbPKn+7GsP@p`fR5-A6yfRiRk{
-oIW3onaWdx^*K_^UcWgxJ$Z8SvMV*UaL;LauU;G<zNFi)UY~YTx6R|m$?MY>Cv*cURk(h9GI)9Te}5i4J34*x0}|8p@|z=!vnY*k!@ZZ!-VWaW_~P~8
-?W?~(ea_izjh9cTUETBv%zrAH<`a}<E$T(}jG`AraJVN(WYSLPnsyA>OqhYd$pSQ3ptY}%9t!40asvZ#i4xysVch<zgjR9P`@!RXtB!`g<On`NT;R=K
-(?=#t0-2Hk4BAWW22G6AV}@sdz5J4s1*FcJ$V#eB_yF*-J2X+l$u%%=D}L@eh(9r-rGo&t$D>=lWReXPyYC*|P@P@rWBc%%j+-HW@ik2UjovQl`jn`u
-<@Z|+N=^hNo~@$Qpm?oW*Oc+}=s%DD{_-X6(5$t^zj%Fw>+Z9vt~*f~%*G!Fxx45jhVvvFC0ffEXl83y6IsfNyhnJREU5T{Rt7d3#iS{EkOVWXw(e#!
-3Z~G4FzPe3)UU{IMga4&T;Vho8gIT=7PO;JH<JaQyKBB;G~or9Fd&2;ca35@mzyLXQ&4M;?S~#_naowN3Un|5l^o%clCK(aL#;o<cf<RMo2GF;c*$u~
-t_)y`{o|mAj~@@fxrGXOUOOcKtjHyQlJ;@!1M1(w%mE5tr{JJf4^d<tL8UbwT0G5ua*FQtdU!s(r5GF1P?zKBlz9hx)$Z6Thi@~z7`j!ZgV;mJt!`7Y
-Nu}-_HW@Q)6}^l$pg7-wwBN4InhRQTd;j(5Z}0N{!@p56vgvtzoR~;n+S}`V(a*B1*ZFE+7GPaqwC89~Q!g6`fa%~cnt%+J8wM=SLSy~4!xiz7FKGfG
-DQ-BiuNA_kuU&thkxo1LFkFsX8ia{OxI?SyPM(~*i9rRr)?AIJH)JOy&((5q&QSui3d|CxNkGAwj$Lah?A+p)q*Wk)yrlnHLsWjXT27`_xx2#!HA{c~
-_v8jYKPOZ7-buPc&dDt%>t52)+cUD)n8H|v8;HG?3v`=1*))Eigx<>R+_$HPuU<zPvOElF<K^L-=SOeJtaOlk`)%_0FT@f1=I!a=>EX|0I5_zCzwEb?
-1N?8F|Cfo`?k61d3R$Y)`{1Ngu3NKTY0;3sSuGDhe>X6)4j0Nh!`$4A&b}`$aT#Au4{<->??&*Q40ZeePHu=;$y309lf>U7t?TsU&Cyf5==M1EG+&Q_
-ry7Ew**4SE3QvcN7ZmS2$rs~G4&oykzT2*#@6wVDtA9udq~KjXFSw`M04q3OBCd)n!y?Wf_^>MtXcGpu__+DjcZrNmjfa~;-r<oB@qcR_&F{WT9`A3G
-SKp@^;-zge6b4+by9m^7(~b1K(p15j2r`j{m)dTLaLdPl!DGm3Y3{kN9urI4fX=-nNbqh75H}T!jL1JH`}2c+fkXheOh!_8@HI+uqr@j=AZJmrE&UF}
-Av6Wq;%q@-P72+@zC-a^k|ZgY5#2!M3e8`f$r&8R{l)LL1y0KU#u9=NK^Z1Ij<jsbD7Yf)n@BC`x=}&OPzsl^6cJcZG_nHMwV4XO#a0DLdQrHFf{np4
-SVwPDj<xGM1cj?7m$Iw)g|qSHWLE!zr)FZOmDnMo4)N&1v)kt2e10<_4qt2hQ6wDpjNw=^nT4g1v9R(ck5S8<o5jgEpyZ`Mk%3PTY#pX_0WG`$6{}bL
-TKFIL=U+N8@}%ZWLMhM6NJZLM75_MlDwe@1VxE*C)2xy!Wt}t!v)b563Gk@ww6OYlOn((gIpXow)8<&3aHNj2QY7Z{f^A2S)=^2l&g1^3a4r0%Hz<}t
-grNSYFG`O;^(((t<(Bku?Dt-TF02+)df5HLF&13Mg7v?hM?0CP%%#VCL=?T(bpLNL{CZawyO!$V-LLoevAPduZc>n3$zCDb!I=a}%>{lOs)XB+Z*J+c
-=V$+H>WfPxnW#mg_#{UYpwT@tZ=;{l2}!44*=ObntaLnbZdyq?ph_jIn)g{%;#6-5de{9x)9j(9Ik88^F0K1R<fm;p%5gd6lUhJ7^kH=$hl?5EXd#M@
-DNxrUo%vOe&W%4o<#dFK<V?~RzY!*J$^(<A;EBzUWvLdFy3(=`%^6Xon#K@^_@%%9=iubovzIT9k2LT=4QtY#EhAQ!r)j?g4rn)NhVI0$Al(_qE7@w<
-b}8sPPJw33gIr?WS2=<t1}CRK9KCrP`WI(O<olOO?)Yxxb7srCDC9E#WDrENq(jXjC$Kn;Y$3V`wXF*&GopD1*lf9jD%&kbei-Lj%qSX!L~Lh*xKz$F
-I=}ks4nY)3uM|(xvNaWFN`qO<R-Eotnln`)f>n*I?92@ZhT3kAknBJD;Oq_%(8W@X`AC(dt}+FyWa?Lp4$DPxg{C_JB8>tHDU=)0gfv4Xj*L!Q2-<ax
-6?7U=?)mcG-s*;c*!>s6z$jfx%Y{CDv&yf~jvF`w6o%}{;gcVZIHuUOmyRpYv#7e|e6DEwH@8js)|QVa8BH#o$_D$PQBj0IPBji9FqBIO;(+oYFh^x|
-<vuT47UJTeK-!26Af%>1KVbzJ`ae#l<gsC*j*yV%L+9v(4-H|LX=dFf&iXF+3h4xp`IkONm(zVt+JK!41*65H^vaILn@0NStU#Y!xuyA6g-Th-EiXic
-vQ&!_fk?BcN{4r6ii5AKH1>vNLq|7JBnk%a_~eufaEZT+gJ|Ucaw`GL%jVrIigX_4=aUJ}FN2%avMHibkg+>8IlNX@<ro&Xw%CBe9mpr6Crc(#lLb_w
-V&^wP_*{6@ZCIE><?5@~E6cJgm>eI6x1A&y(ubIn8r~kSZ3tN)l15rF+<R%muB+l^sA-RMhqB!GtV$Wss!U25KyL+fiVT<6*p>-dR%ipMv*7;-TPh+O
-80*I~VmGSre>{u!yLYKZ@$v8d=r<>=E+l&yP*wO(JJobmzQ@o_bs$GRiG~N|ob%m;-rY@|{-1`PfP3n?4IJD;dt!Z)u8!Xk7^G~78w@CXWia?WQ{3fw
-HH6-FLtDKmZHuX_*6_vINc4EKArZX*9HCfd0G6t9s0Yma+)1EY11YKwKt<ybBIdWYO;(edr`o)tDc=YO=HsD;d=)K2Fm))^sy$ruLWSoCZhOOtf^w>2
-@NLkmQqhz=grIHuL_Cb|%;bkCYxr9XAM%U7IFnDN(zw_700SwO=a|hx@(W19xXZF%qxn_F15d{nOI@-UDn%R&&;TR-?(=+2_pUAS=w-!~FTQ)1Y(N7H
-bCu7pwg8#AP<+q;0R!vYOPugtga45%R3Ne_q8JK~=~1dn<!5}c!&?s?8Qhu3P^OZ+AY>jtq8i_B7jklEC;6bzqz)X?9f9HrM3)qjo<zNR8bjNKP=mhH
-y}519dFL20*pCPE*&v@>I-LQq8<(r$Vgwj_dFVM^XvQ-@6-zY6nipGs8?u-z!?Rr2#B1NkGGk&Z%xpWE1zaee*!X;7K{Uhk+CwVI-#W>~{v`l!zz*Rg
-EvrAFGbnGlsS1+Yw~L*xF<^HNzq(1h*{|h$xuxge-(z$H?iaKfQQ8Sb3E{xMcWshTr8%W&!`Ym|^CVJkKAYa|ow=S_AfK({Ug(hbQR{lhF?hmmyT?8k
-6Cl?|IMez2>20D<IwgqX@D3!VkzLTZ@)gRi-!&p^EPxUlXe_&}7;9^9w`6aP#mHD)8GVFPxF-YzggjIjbMVuLm}cI*#RmWd>Cl%h)NZoI6;3YYn;<%%
-ze<`JCsop|M&g5&NVQ`bX}f_Nn2-l!-D&Y_>f`WY!hwMS?7FFg;ah_`dwmKL<$mrW$e%(iv{OPrV8PlJTU)ozA0#iugzvR$wGc)4#d<uPHt=5_H#tQ_
-TY#wd&3J{;nX1)Ftmb_c9y?9>IC{q{t=49+bbaOu3wQ-!ec}`>4n}Q11&4`Q#XrKXAG}w;WQt{#+t~@gF74QSQSN3n$=tC_dTW7A1QKr|3LU_0G#GgG
-?s7UmYo@ydDa4j@R_hs|QX=!-B4H_I#+8mJysbtGt$;4z4|hS*^gF5&P;w+^(05b>-6h&3=mPyqPfSpT`-k#X#X!{YBIPd9SJ4&vm(n6ZsXUyRm?w@9
-)73YX_y>R6opubA8GMlZtT;3DJL~ewU|Hr@Bxg4;3+TH<p+d#2<-tEKA}G`Ys#c%v$us?C2&)2*hsUiIt427VhW4~nAI&0#v~(Pk)Olm+j8A3MIM_V9
-M*XeM!ZXP*+^|?j<vyj?B}BT=60XNJh5o5&iFT9!;vdJiXLBdsFNk(!vAS8B)A+#``<_Sus0Qa?rCwew#`%?-HcfZ99qjM#XAKGcV{xGxU4MTN$`tn&
-F`57On3fLD8%i%^L=>hZuTW9+h)RH6sI~FG{y$e3fX4
+=J44mU&%<xd;Q`#K`hWk{zzF}Zz%KU_2KD@qvIzO%=pFretW+$`2OX|6F|v5-rYU;_r|~#2NQ>DqHv^n-{Hm1ig8Ky+!;n*+$4{`!#QHMnohq-XirYk
+|MRzWhdkDJ)k%ftB)xIHzmN_<ktv}ix!rjFKBq0T>x=T0@)H;NwL7#f=Zo$I?aYO{;#te(rY)a1x8~>bX`6`2-ISky?80LkO5og3Cruam`TLWze~!<W
+d3WiQn()ZQ*zNKJU$t7~<F~6bA)>3O?rOQbq4Uby8+YD%NuAX_*x%m|MMV#sI#sXxg}Hlq-X5-&^RBscJ){h!8SS2Y&sW-S3=U6E-@N$#@28O8bT`=p
+<Ncq;^Qjx7$<!UHlD!G>+b4VDPc%37CYLkP5%p)jI?LTn!Aja&x?|#=o(12{QsGlrkV~Y2b0Bmi_gPHd>hubyWL@8Y3>m;PV{*gOFO@W$9L|PVcM*;E
+h(*FDZ}psLxC?tus}OSyJx%MSb?|rXuYp?)n`jQvEKD!wPS?A-rY>NUqEENuw!)S9^_OD4b&njl+RrIAyq8X9DxON(>i(n#@L%+CQ+I6XlK8vdbI8XY
+M|gDCzV1!bbRn{hxqLmrKv<24ex9(tiH>|p;8EW1eKq_rmYyaP0{y#z!2;QYA(<DJ83hBEbSK&&bX3S9NF6+K%G_1=0AKM?3+$}jI<bLkBYlXqVz(15
+8M^`;K8Gfl%V3#~a#PwZsJZ_kQ-s7y=7_%qXx2T<q`fOaH{YX<JRc+GSKWs^F1rkQ!!wUkGNcJ1Kd!TP&_@xe?`^r`Zd8tdmrmvNi#qU*Y<KfKt_fg1
+vjIzE&xgys3kh=D8>6qatN&}Qe{Irg@gQ$7WpALev&DG$o~xkcZ9F7EOShco^Qn`It9icsg=o=9QpU5<FZ0=K3{;`Wwr|vFxz@lG2!TQVGUS$KCftmf
+oEve%9LzlvMEn%}F;q`t?q0$Ov$xYMOc|TbnHg8+KhzGV|15|fY09%=o&Iq0>L^7#Ifbdc&-{*h{OrZ^!STu4pWmJyy&{;)gEYSP{N>5_hcDe7r(C)X
+g!T`4fZ9=b)oGWIV5;-|_||40xt}Ka$c#=g`^Y^QJDx*hsA>Or`h4I{A6k=|KJckoqaflmwv!KIKObmep{|hyhf|Bz+=sNxup9*;LKRtLuNTsa>J_t7
+Tv)gFLUjt3dq$5etUoac3o9sZe}Ecvc>FZghir{LlogXF4OV>K%k!%zoL^NpQ4X*snM=J=wSDXb`Bkzvcc)pmguI%M#@$=DxVj5Zc)HN$>w1^=-$r1h
+jz*O>>%8*_F$JzP`YVIyilTYWZ$gJA&@3S1@{)Tz4bv^$=30yc0EL1Q!*w715ch~?B5=xnG-fJK4b~w^8GQZb<n-jp$;+<P)WSWdUA}s8eE5=Xzj}Sz
+O`TqW8z-+%U!2el=y2is@yX!j;s5=4@a*XH$qz_|)5~v;FwUZ=z76+YK6^WO`{Rq(gSW5#{`5I#&^2B@p>}oCConmxXqrz@X1Ayp)f<am5W(S|AdyKs
+p=;VPNHpOT0-FnPWXgBHbq_Ea3WCa!WWj)7a+v6{fZne-Ic7-^{=wsas}9e;<d8yvfM6v<^I0ZKLcNlR5Zc47Vn7txW5$bs0soS-7o^UbP*18&2nz7B
+JH^o#kgsCkHkjP?9)D{_>k1))k4Lw9$z(q&m>~M2@!9>`s7V6#A&B@*r{a)i`5GRIMsJtSBa~08mG)Z=%Ao{vpIsGN4GJrpbxj#hkN)%c?=N5C4o!4h
+{EOE|xb8l->bjGz!EF3-kh_ac$T*#|QDWbW@o=^d0CBpk$jOE0$<T{GXfa{yR?O|9=Uou^YU^$$qhPTu$f`a=yTgjydxV28D_oFKX}<YlSp|<i-Aop2
+AgK8cqi-mW?^+7(TyAvOv1`%eEUmeUT!FbJ0H`CfQ&MX~8mo1^_^x<AakD$_3okuwO6vilvVR;*_VMEZ<F`;DPkpC5fWW!r`qF-`eL!7Nm{R}@>=b;-
+>dcA^IjFS8nT)5|rB8v#{$!93Zz&vzbmrxFI%SH)UbW}A$~WCiFNSWt=^#uJva7qB>}{z#FHXjcuthJU4JgicAZ^pDv*v<U>fV1n`rEs_|L|{AjO>*j
+$|vT$m-hBLU-Yvq>vg``mvvj09_=~W3e_P9u3|dMj3(f%<%R(^w9r_8?QliZ=}Vdf$ln`I>}!Px?`zkeXQT>GJ`9)Rmd1->dG63UyOSs9Zfa10t~FQV
+=?$4Q$;q}{oO3_}tpu~gDIm~`reoJyijcQZD`^!TAusm7)@GJpt(KE%Rhsc|LCw;i|2?_E&(BFJzIQ(Hkkf~YdBvAxA@Jn!HC8*;{03qg<^r8gK(?3P
+C-=BAk@)TD;j7nCGA|E9+IV^R=K0ZEGJhQ;-+r4s{tMCBzIl5(czXCV**6aU{V)5i<N*KM=l^A5Vf+b4&q6{is7W|Kmh09;U0O8cZ`S4mCgBb2!NY}8
+<S>mm1Ih1;_g==AGg;gZxaJWjC_~-;zmpr{fbwiLpil8PNm)BRd2{p>FS>nBo#NMHK);4~ZMGpbwZhZk;su3fPx8h1lH(1DG4Qr4K*6+R!$A?U7b(t|
+j~VXiHgFZrmk0sl%CLy@2R`gd1KI@FE$(=}^<5%kQ{#-M=zKWOL#X0fNAtVylE?d-<kk17Mx$w)4BG;i>n;Ld+;k&-uQXL4F@j8F;ia})BHZ#ZV4NGW
+u9|!9tH(rWH=yG(2@)K!f*DQ)BYE@B$^QIcU(g#sgOiaI9(;|G+$iw@8z5g)Y)iibArnmj;W%4RM3$nAu$z+|tX4H6OTATpJslIhfaDvR*Er%czK#2f
+%WMlGmj8{V1tWzrOoSgP?UWR8Mb<-+X3~zMf|O(xUT-NP5V>e@2(D{06+euP6q2{2h#Liyg(cyR-ljBh*QbbUS7$UOi17<&<IBmc{sqr2#eO$2YeXI5
+0g`98&B6KnW<oT?)=Z^fKJ47XDQ7YZOD4m4<xL&Ca10m2&Vcf-0?P+JL6DV=nTzOYKyfd()Wd%*T$cOuFP)ruf_5g<lxJngB6Y2bOC81<%SIKkXv)}W
+hRl^RXqp3GZ5*fst5o)0SROq;fy$;F9eHnRb6ik3s>c~N62E%EHmOJJsH9%!aeq^|7Jkzk6qg~=P;WvIt;kywlq;-q&-ys_n=`^NR*NY;?Ec|+5w2sw
+3gXVAoy^n!(qlfli{5Lx|F;-QzALMt7mn`N`}<h_hch=jNWf$>k^SOK0>0(~r4C)g?btWB^x5;Xe>U~SB@$-T(ouYpBO}o09$Dnk&*+4t)359^^8}Vc
+9yvF^B(+hc686{oEH81|x&-j+hM|xF(BqugBm0;(h9Pq8ww(94obqulpfLIn!H>hmj4;6v5y*6|Ymv_UDoE$XAF^^fWkqr(shHmgD>~)0NrdynX8W>K
+3*ugBebC|61%fA!s9a5B=|fP~-~V%P^6c5m7sp2$O`(=MY1o#bt4lt$p9HVEn>|B!wpfssjf0qM%4{4JNFk?cGmt|r0sN~RkspJT(;trBybT?VQzt+S
+N+oxEfAWd6<=rcCnSU~}qgmvkkkNiAZZKPju14+HC#F+OyV(fs9gw=^9;^Hiu^7O?zye4yFC=_B6GY!~Hr4snUv~(IQM##k2$$WfIENa{)wbfKw$f~>
+3WTg`WM%JeIQ-R)Lxk7=(TAXSfb%Z4am-YzBz2W3BqtNxVz^jPifcFB2|#cZHc0{Nh?%6hE75XvP(x_4Yph`K$hm+o@9nK_2yWhgAxxUmrL>Uf(>JU9
+3hlUo`$56ho*X{;;fN!rU3=-I0~L*`Th8aoDR6V!ly7bMsF~5^(rJ6JP8uynX!2AkA(}?HgisaeCj#bF)@bhYvgKMXo+qS@*cw6t4pbP{opE%)p_Y6^
+Oh*#Z?tFkC83&*{>@u0I+um7K1}h^S9y0&Z=cs$S14<jPr=ei9SoCGt>v%g!Kb;jwqANE$|Eds13x(%}C|8zHQsOLW7FDVL?l^Mrb(ON;u$=GcCW^Pg
+;2ocw9?^Y&8E4qY<K|WZmY2=DSrpGb%+Dti9DN2it7TI}qab5<>UemqtmHBHZ*8#wYdlbFMo*S3swUT|L^#iH1g~az)a_uHLgnhK*DK2<EXX4thqs+1
+Sm%eBlN!VyuWg9RASy~)G2DA;!>+61*r;ibbcb^J_}oz$(5ie<89;A9bSe&)*VvZtSypueb+w=z2`4OKHyF{#^L{s~P>wuT_`7$h#wzmf{pdHR<}M^h
+8-QH+PdnA5T)xKuRdrBKK2?YZ<(#wngv8!Wo&KMOo@RXNx(!U@LhfR{p{|bK5&ooX!y61JLT51eJS*Pic{Nbrb{k#26>f`_t=4A7Ial;}vmtTIfK{Q0
+ZNRdsKI82N=S~9M8c4B&fMXhu;M>{SHd#$-o@(=ormQNQet?G>@>R49!AhcpviAJV3l*Lpxa|#R4ayvgA;v)>OGQ(P6hhPK6Y(&<Gm{?@b%4JmC|!Qh
+7iaRxR2ughA8jDT@*Hz^NEQW27<XCrYc#*gsORbUVyR0O1Hy=J0vceX-+i8|>fW_QZo;g%^2K-Wk_~8pVXpGY))pW$7m5!WAdqLBdx;a?Yw$mkYYW^N
+#Z5!uF$qj{sr-yDc6jR{GJ}s4dDv8v7lh2CWK^U0?LtoO>?9xhn$$sHx-(Hcf#{L~?~|xkPh)7i5NeQ=x;MAYIqz3<i>=cN=CeUQxpX=Mz(p=s!^H?-
+{qoRry3mYgfGU<~Ol+CdZO9_e49{}mOs{<dTB4p~3NzbIW`R(OCpJFc7#Ynlz4pLS^0!WMv5X0f9S~AD70v2T=nTrvZmNRh_U&TlYe3tb!>=9|Zy9X)
+UT*2Z`1cqc0W}6WNR(VdaY?WM>|L8wTWL-ybaFPQSVIZ>o6n}VduOg^7RcJ`xEDI)xYW8HazLSQ`0la0#zgz|5kPhRetMhelTHcZpuz(Q&}9ELu6%{E
+>vxR^0SwT~1^~=%E5;z(+bx-7V=*#@S;ko5MD+>59U<EmW*+>6>65KlYWU&<fI^YzOBZTLS>p<)(DF^tInZAv&5Tn==~g50;Zda8v5d6czzs~qgfaKD
+_%(HpcroGN#sKNv)WPtrL7lxmMZ9u9cah3K5gOVlA*iunhl}m7Tjvi_v|?KO+O=BfF#KXY9!?whFOQp?BBCuo)ca<^TOu=6tChgh`zkzkn(}e<j#*l*
+&0y*J%oP?O5<oP?DOh}y+I|X06SIncguO<1Z`+djg*&mrID}IR2A??BlW?&UP;J_=RioVdYN@$n_4Gyrn*}BQNfbJO!)Y+^THob#e%4HP2~UYl?X2xH
+Jg0;RzD2fH%5*aw(Suu!6v_f!z#r~{U=(yzQ=rUHh7ahdWV%bVdC&#=m!6oQ4EGNu>x$i|<0Z{qq_3hY^e^Rvf=_xlG4W;`mZpnxDiIa_wmSqF95;A1
+`C0LP=y%p7)xi|auSmjjpjFU!i9d#lTg!ugT0}Uo2UM*-+mmPd%@C{w5)%*FE5?p+Yz^&cshXNadTQyECb$8{02&|GsBtibc8ykCoq}jGfw*C@>dJje
+uS@iIp(R|8YYP2S(-Q3_|HVI!Z_nmVyk8LK%wl!3G>7zqFZMl)0w5jELCL+mT8#56H*K2k%sbfM-_IHnX2{|~HM;)(Abc_IEuwM%?=h_?o-~zS$cQCP
+8E&Du=*gAP%1~?LfBk=q2-G?
 DRYDOCK_END
 }
 
