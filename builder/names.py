@@ -46,3 +46,7 @@ def stem(name: str) -> str:
 def of_stem(text: str) -> str:
     """The name whose `stem` that is."""
     return text.replace(".", ":")
+
+
+SOURCE_END = ".source.zip"
+"""How the names of archives of a trainer's own code end."""

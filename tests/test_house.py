@@ -6,7 +6,7 @@ from tests.conftest import ROOT
 
 # What is no wing of the package: the files of this repository as they stand, here and on other machines, and what is
 # fed to readers of every wing.
-BESIDES = {"shipped", "emulation", "fuzz", "programs", "support"}
+BESIDES = {"shipped", "emulation", "gpu", "fuzz", "programs", "support"}
 
 
 def test_each_folder_of_tests_is_that_of_a_wing() -> None:

@@ -20,7 +20,8 @@ from builder.embedded.stage import put_in_place
 from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import BuildError, DrydockError, UsageError
-from builder.files import exchange, owner, remove_tree
+from builder.files import exchange, hash_of, owner, remove_tree
+from builder.names import SOURCE_END
 from builder.project.sources import consent
 from builder.store import generations, roots
 from builder.store.layout import Store
@@ -85,6 +86,7 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
         problems = [Problem(str(path.relative_to(store.home)), "is not whole") for path in damaged]
         if problems:
             yield Outcome("bytecode", len(problems), 0, problems, mended=repair)
+        yield from _trainers(store, repair=repair)
     for env in envs:
         roots.hold(env.name)
     try:
@@ -98,6 +100,15 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
     finally:
         for env in envs:
             roots.release(env.name)
+
+
+def _trainers(store: Store, *, repair: bool) -> Iterator[Outcome]:
+    """Trainers' own code whose content was changed; with `repair` it is removed, and fetched when it is needed."""
+    for path in sorted(store.built.glob(f"*/*{SOURCE_END}")):
+        if hash_of(path) != path.parent.name:
+            if repair:
+                path.unlink(missing_ok=True)
+            yield Outcome(path.name, 1, 0, [Problem(str(path), "was changed")], mended=repair)
 
 
 def _chosen(store: Store, keys: Sequence[str]) -> list[Path]:

@@ -8,6 +8,8 @@ python FOLDER NAME                              see builder/embedded/pythons.py
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
 pip MIRROR SCRIPT OPTIONS                       pip of this Python, by hash: from caches, or this machine's indexes
+trainer HOME MIRROR SCRIPT FOLDER FILE SHA256 PLACE COMMIT
+                                                see builder/embedded/source.py; FOLDER, if not "", becomes a copy
 list                                            the files of this folder
 """
 
@@ -103,6 +105,21 @@ def _python(folder: str, name: str) -> None:
     seal(Path(folder), name)
 
 
+def _trainer(home: str, mirror: str, script: str, folder: str, *wanted: str) -> None:
+    from builder.embedded import folders, lifeline, source
+
+    lifeline.leave_on_signals()
+    folders.build_in(Path(home))
+    guard = lifeline.Guard(int(script))
+    try:
+        named = source.Wanted(*wanted)
+        archive = source.bring(named, Path(home), Path(mirror))
+        if folder:
+            source.copy(archive, Path(folder), named.sha256)
+    finally:
+        guard.end()
+
+
 def _list() -> None:
     for path in sorted(Path(__file__).parent.glob("*.py")):
         print(path)
@@ -115,6 +132,7 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "python": _python,
     "into": _into,
     "pip": _pip,
+    "trainer": _trainer,
     "list": _list,
 }
 

@@ -18,6 +18,7 @@ from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
 from builder.errors import LockError, Where
+from builder.names import SOURCE_END
 from builder.profile.model import Profile, RequiresRead
 from builder.profile.toml_lines import loads
 
@@ -60,6 +61,24 @@ class Artefact(_Model):
     def is_wheel(self) -> bool:
         """Whether the file is a wheel."""
         return self.file.endswith(".whl")
+
+
+class LockedSource(_Model):
+    """The trainer's own code: the archive that its commit makes (builder/embedded/source.py).
+
+    `place` is a digest of where that was, as an Origin has it.
+    """
+
+    file: str = Field(pattern=FILE_NAME)
+    size: int = Field(ge=0)
+    sha256: str = Sha256
+    commit: str = Field(pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+    place: str = Sha256
+
+    @property
+    def folder(self) -> str:
+        """The name of the folder of a copy."""
+        return self.file.removesuffix(SOURCE_END)
 
 
 class PatchedFile(_Model):
@@ -120,6 +139,8 @@ class Lock(_Model):
     uv: Artefact
     python: Artefact | None = None
     """The archive of the Python, where the profile wants one of python-build-standalone."""
+    trainer: LockedSource | None = None
+    """The trainer's own code, where the profile names its source."""
     requires_from: list[LockedRequires] = Field(default=[], alias="requires-from")
     overrides: list[LockedOverride] = []
     patches: list[LockedPatch] = []
@@ -143,6 +164,7 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
         "python": profile.python.version,
         # Only where it is so, so that older locks stay fresh.
         **({"standalone": True} if profile.python.standalone else {}),
+        **({"trainer": repr(source.place)} if (source := profile.trainer.source) else {}),
         "packages": _decisive(profile.packages.model_dump()),
         "patches": [
             {**patch.model_dump(include={"package", "versions", "file"}), "text": files[patch.file]}
@@ -267,6 +289,9 @@ def changes(before: Lock | None, after: Lock) -> list[Change]:
     old = _by_name(before) if before else {}
     new = _by_name(after)
     found = []
+    commits = [one.trainer.commit[:12] if one and one.trainer else None for one in (before, after)]
+    if commits[0] != commits[1]:
+        found.append(Change(name="trainer.source", before=commits[0], after=commits[1]))
     for name in sorted(old.keys() | new.keys()):
         one, two = old.get(name), new.get(name)
         if one is not None and two is not None and one.sha256 == two.sha256:

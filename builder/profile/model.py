@@ -9,6 +9,7 @@ from __future__ import annotations
 import re
 from typing import Annotated, Any, Literal
 
+from packaging.requirements import Requirement
 from pydantic import ConfigDict, Field, model_validator
 
 from builder.embedded.secrets import is_secret
@@ -40,6 +41,7 @@ from builder.profile.fields import (
     Text,
     Variable,
 )
+from builder.profile.places import Place, place_of
 from builder.profile.supervise import MemoryGuard, Supervise
 from builder.profile.target import Target
 from builder.profile.variables import Acknowledgeable
@@ -247,6 +249,45 @@ class Mode(Model):
     """How it trains differently; shown to the user at its start."""
 
 
+class TrainerSource(Model):
+    """The trainer's own code, pinned: a commit of a git repository, of which the lock has commit and content.
+
+    Where what the trainer `needs` is in the working directory, that is a working tree, and it is used; elsewhere the
+    trainer runs in a copy of the source, which is made there.
+    """
+
+    git: Text
+    """The repository: https://…, ssh://… or file:///…"""
+    rev: Text
+    """A tag, a branch or a commit of it."""
+    folder: RelativePath | None = None
+    """The folder in it that the trainer runs in; else its top."""
+    known_by: RelativePath | None = Field(default=None, alias="known-by")
+    """A path that a working tree has of whatever release: where it is and what the trainer `needs` is not, it is one of
+    another release than this."""
+
+    @model_validator(mode="after")
+    def _a_place(self) -> TrainerSource:
+        _ = self.place
+        return self
+
+    @property
+    def place(self) -> Place:
+        """The place, as requirements name one."""
+        found = place_of(Requirement(f"trainer @ git+{self.git}@{self.rev}"))
+        if found is None or found.git != self.git:
+            raise ValueError("must be https://…, ssh://… or file:///…, and rev a tag, a branch or a commit")
+        return found
+
+    @property
+    def name(self) -> str:
+        """What the repository is called, as a part of file names."""
+        return (
+            re.sub(r"[^A-Za-z0-9_.-]|^\W+", "", self.git.rstrip("/").rpartition("/")[2].removesuffix(".git"))
+            or "trainer"
+        )
+
+
 class TrainerPart(Model):
     """What is run: `command`, or `file`, a Python program that the script carries with it.
 
@@ -265,6 +306,8 @@ class TrainerPart(Model):
     """Arguments from the caller's environment."""
     modes: dict[SayableVariable, dict[Name, Mode]] = {}
     """Other ways to train: a variable, a value of it, and what that means. Unset or empty, it means nothing."""
+    source: TrainerSource | None = None
+    """Where its own code is, for a working directory that does not have what it needs."""
     needs: Text | None = None
     """A path that must exist in the working directory."""
     needs_hint: Text | None = Field(default=None, alias="needs-hint")

@@ -23,7 +23,8 @@ def carried(*, remember: bool = False) -> Carried:
     record = memory and state.read_json(memory, dict.fromkeys(Carried._fields, str))
     if record:
         known = Carried(**{name: record[name] for name in Carried._fields})
-        if hashlib.sha256(decoded(known.machinery)).hexdigest() == known.sha256:
+        pairs = ((known.machinery, known.sha256), (known.whole, known.whole_sha256))
+        if all(hashlib.sha256(decoded(lines)).hexdigest() == digest for lines, digest in pairs):
             return known
     new = made()
     if remember and memory:

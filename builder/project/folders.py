@@ -12,13 +12,9 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 
 from builder import process
+from builder.embedded import git
 from builder.errors import LockError, ToolError
 
-# Which repository it is follows from the arguments, not from a hook of git's that we may be run by.
-GIT_PLACES = (
-    *("GIT_DIR", "GIT_WORK_TREE", "GIT_INDEX_FILE", "GIT_PREFIX", "GIT_COMMON_DIR", "GIT_OBJECT_DIRECTORY"),
-    *("GIT_ALTERNATE_OBJECT_DIRECTORIES", "GIT_NAMESPACE", "GIT_SHALLOW_FILE", "GIT_GRAFT_FILE"),
-)
 _FILES = 100_000
 _LEFT_OUT = {".git", "__pycache__", ".venv", "venv", "build", "dist", "node_modules", ".tox", ".nox", ".drydock"}
 _RECENT = 2.0  # seconds; a file system's clock may be that coarse (FAT), as git's "racily clean" files
@@ -53,7 +49,7 @@ def files_of(folder: Path, not_its: Collection[str]) -> list[str]:
     What is called as in `not_its`, right below it, does not count. Raises LockError.
     """
     command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
-    environment = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
+    environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
     try:
         done = process.run(command, env=environment)
         listed = done.stdout.split("\0") if done.code == 0 else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -22,6 +23,7 @@ from builder.project.alike import alike, locks_of
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
+from builder.project.trainer import UPGRADE, lock_source
 from builder.report import Reporter
 from builder.store.layout import Store
 
@@ -70,6 +72,7 @@ def relock(
     with report.busy(f"locking {name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
         try:
             _check_release(profile)
+            trainer = lock_source(entry, None if UPGRADE in upgrade else kept, report.detail)
             fetched = direct.fetch(entry, kept, upgrade, Path(work), report.detail)
             lock = resolve(
                 profile,
@@ -77,14 +80,15 @@ def relock(
                 builds,
                 previous=kept,
                 beside=list(beside.values()),
-                upgrade=upgrade,
+                upgrade=[one for one in upgrade if one != UPGRADE or trainer is None],
                 caches=known_caches(),
                 step=report.detail,
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
-                keep=direct.keep,
+                keep=partial(direct.keep, lock=path),
             )
+            lock = lock.model_copy(update={"trainer": trainer})
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))

@@ -8,6 +8,7 @@ import tomllib
 from pathlib import Path
 
 from builder import process
+from builder.embedded import git
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError, LockError, ToolError, UsageError, Where
 from builder.files import display, is_there, read_regular
@@ -16,7 +17,6 @@ from builder.lock.model import Lock, check_fresh, parse
 from builder.names import is_reference, split
 from builder.profile.toml_lines import loads
 from builder.project.catalogue import Catalogue, Entry
-from builder.project.folders import GIT_PLACES
 from builder.report import Reporter
 from builder.store import generations
 from builder.store.layout import Store
@@ -94,7 +94,7 @@ def _revision(word: str, revision: str, entry: Entry) -> Side:
     if not revision or revision.startswith("-"):
         raise UsageError(f'"{revision}" is not a revision of git', hint="write it as HEAD~1:cpu")
     path = entry.lock_path.resolve()
-    environ = {key: value for key, value in os.environ.items() if key not in GIT_PLACES}
+    environ = {key: value for key, value in os.environ.items() if key not in git.PLACES}
     # An older git knows no GIT_NO_LAZY_FETCH; without a transport it fetches nothing either.
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
     # ./ is the folder of the profile, wherever the root of the repository is (gitrevisions(7)).

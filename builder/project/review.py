@@ -53,6 +53,8 @@ def _of_trainer(trainer: Trainer) -> Iterator[str]:
     """What is run as the trainer, and with what arguments."""
     words = trainer.command if trainer.command is not None else ["python", trainer.file or ""]
     yield f"  trainer  {comment(' '.join(map(str, [*words, *trainer.arguments])))}"
+    if trainer.source is not None:
+        yield f"  code     {comment(str(trainer.source.place))}"
     for option in trainer.options:
         yield f"  option   {comment(option.flag)} from {option.source}"
     for variable, modes in trainer.modes.items():

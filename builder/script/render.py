@@ -20,12 +20,15 @@ from builder.script.quoting import sh_quote
 
 
 class Carried(NamedTuple):
-    """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines, its `sha256`, the `version` of
-    Drydock that it is of, and what `patches` a file, as a part of one file.
+    """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines and its `sha256`, the same as a
+    `whole`, with what brings a trainer's own code, the `version` of Drydock that it is of, and what `patches` a file,
+    as a part of one file.
     """
 
     machinery: str
     sha256: str
+    whole: str
+    whole_sha256: str
     version: str
     patches: str
 
@@ -100,8 +103,9 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "trainer_file": trainer.file,
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
-        "machinery": carried.machinery,
-        "machinery_sha256": carried.sha256,
+        "source": _source(plan),
+        "machinery": carried.whole if plan.lock.trainer else carried.machinery,
+        "machinery_sha256": carried.whole_sha256 if plan.lock.trainer else carried.sha256,
         "version": carried.version,
         "parts": [{"path": path, "text": portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
@@ -109,6 +113,21 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "patching_code": carried.patches,
         "patches": [_released(plan, patch) for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
+    }
+
+
+def _source(plan: Plan) -> dict[str, Any] | None:
+    """The trainer's own code, as the lock has it; None where the profile names no source."""
+    named, locked = plan.profile.trainer.source, plan.lock.trainer
+    if named is None or locked is None:
+        return None
+    return {
+        **locked.model_dump(include={"file", "sha256", "commit"}),
+        "name": f"{named.name} {named.rev}" if named.rev != locked.commit else named.name,
+        "place": named.git,
+        "copied_to": locked.folder,
+        "folder": f"/{named.folder}" if named.folder else "",
+        "known_by": named.known_by,
     }
 
 

@@ -38,4 +38,5 @@ def templates() -> Environment:
 def made() -> Carried:
     """What every script carries, made from builder/embedded/."""
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
-    return Carried(machinery.encoded(), machinery.digest(), version(), patches)
+    small, whole = ((machinery.encoded(whole=one), machinery.digest(whole=one)) for one in (False, True))
+    return Carried(*small, *whole, version(), patches)

@@ -14,12 +14,13 @@ from pathlib import Path
 from typing import Any
 
 from builder import process
-from builder.embedded import claim
+from builder.embedded import claim, state
 from builder.embedded.errors import StageError
 from builder.embedded.folders import remove_path, take_away
 from builder.embedded.wheels import identity
 from builder.embedded.words import plural
 from builder.files import is_beside, make_folder, owner
+from builder.names import SOURCE_END
 from builder.store import generations, roots
 from builder.store.layout import Store
 from builder.store.usage import Links
@@ -168,7 +169,8 @@ def _dead(store: Store) -> Iterator[tuple[Path, str]]:
         ours = named is not None and named[1] == os.uname().nodename
         if (ours and not process.has_living_maker(path.name)) or time.time() - _changed(path) > roots.LEASE:
             yield path, "its download was killed"
-    places = [(store.environments, ".stage-"), *((one, ".new-") for one in store.wheels.glob("*"))]
+    kept = [*store.wheels.glob("*"), *store.built.glob("*")]
+    places = [(store.environments, ".stage-"), *((one, ".new-") for one in kept)]
     for folder, prefix in places:
         yield from ((path, "its build was killed") for path in claim.dead(folder, prefix))
 
@@ -213,15 +215,32 @@ def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tu
 
 
 def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
-    """The wheels of places that no environment has, but those that are `gone`; a new lock may be about to be built."""
+    """The wheels of places that no environment has, but those that are `gone`, and no lock; and trainers' own code
+    that no script names. A new lock may be about to be built.
+    """
     there = [path for path in sorted(store.built.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
-    needed: set[str] = set()
+    needed = roots.sources() if there else set()
     for manifest in _manifests(store, gone) if there else ():
         with suppress(KeyError, TypeError):
             needed |= {one["sha256"] for one in manifest["plan"]["packages"]}
-    for path in there:
-        if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, _DAY):
-            yield path, "no environment has this wheel, which was built here"
+    old = [path for path in there if path.name not in needed and time.time() - _changed(path) > max(max_age or 0, _DAY)]
+    named = _named_by_scripts() if old else set()
+    for path in old:
+        is_code = any(path.glob(f"*{SOURCE_END}"))
+        if not (is_code and path.name in named):
+            what = (
+                "no script names this code of a trainer"
+                if is_code
+                else "no environment and no lock has this wheel, which was built here"
+            )
+            yield path, what
+
+
+def _named_by_scripts() -> set[str]:
+    """Each sha256 that stands in a script of a generation, or in one that was run and is still there."""
+    scripts = [*(one.script for one in generations.every()), *(path for _, path in roots.scripts())]
+    texts = (state.read_text(path, state.LARGE, follow=True) or "" for path in scripts)
+    return {digest for text in texts for digest in re.findall(r"\b[0-9a-f]{64}\b", text)}
 
 
 def _sources(max_age: float | None) -> Iterator[tuple[Path, str]]:

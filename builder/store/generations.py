@@ -57,6 +57,11 @@ def of_store_name(store_name: str) -> list[Generation]:
     return [one for one in _all() if one.store_name == store_name]
 
 
+def every() -> list[Generation]:
+    """The generations of all profiles."""
+    return list(_all())
+
+
 def current(name: str) -> Generation | None:
     """The generation that `drydock run NAME` uses; None where the profile was never built."""
     number = _current_number(name)

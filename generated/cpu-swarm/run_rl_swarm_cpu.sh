@@ -30,7 +30,7 @@
 #   urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0  websockets 15.0.1  werkzeug 3.1.3
 #   xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 67161f454c3af8813fe4dcd409a38cd70e6b8c3c6e86ecbd9811f58e840598d9
+# Drydock 0.1.0, machinery sha256 d4e3d598268db5f4b282172b90f5d7014e4f78b616102e83573aa66d34d4a55c
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -50,7 +50,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=67161f454c3af8813fe4dcd409a38cd70e6b8c3c6e86ecbd9811f58e840598d9  # of the Python below
+_machinery=d4e3d598268db5f4b282172b90f5d7014e4f78b616102e83573aa66d34d4a55c  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -314,10 +314,66 @@ print_notes() {
 
 # --- 3. The trainer ---
 
-# check_folder FUNCTION: calls it where what the trainer needs is not here.
+# The trainer's own code: the working tree here, where it is one, else a copy of what the lock names, made here once.
+_copy=$PWD/rl-swarm-2f779450a49b
+
+is_tree() {
+  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ]
+}
+
+is_copied() {
+  { read -r _found <"$_copy/.drydock-source"; } 2>/dev/null && [ "$_found" = 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 ]
+}
+
+# Else what makes the copy is to be defined first, below.
+has_code() {
+  [ "$_action" != run ] || is_tree || is_copied
+}
+
+# check_folder FUNCTION: calls it where this is a working tree of another release.
 check_folder() {
-  [ -e 'hivemind_exp/gsm8k/train_single_gpu.py' ] ||
-    "$1" "there is no "'hivemind_exp/gsm8k/train_single_gpu.py'" in $PWD" 'run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm'
+  is_tree || [ ! -e 'run_rl_swarm.sh' ] ||
+    "$1" "$PWD has "'run_rl_swarm.sh'", but not "'hivemind_exp/gsm8k/train_single_gpu.py'": it is not "'rl-swarm v0.4.4' \
+      'run this in another folder, where it brings its own copy, or check out rl-swarm v0.4.4 here'
+}
+
+# bring_source PYTHON [FOLDER]: into the store, and into FOLDER; sets $_status.
+bring_source() {
+  start "$1" trainer "$_drydock" "$_mirror" $$ "${2-}" rl-swarm-2f779450a49b.source.zip 5e22d719d50b772a0f0f3625d6c79eeed95374cafa091e342978da7aea73ce97 'https://github.com/gensyn-ai/rl-swarm' 2f779450a49bcd3458fb6a382314691548a42297
+  [ "$_status" -ne 0 ] || _started=
+}
+
+# Before the packages, which are much more.
+bring_source_first() {
+  case $_action in
+    run) has_code || { bring_source "$1" "$_copy" && [ "$_status" -eq 0 ]; } || exit 1 ;;
+    *)
+      bring_source "$1" 2>"$_work/said"
+      _said=$(sed -n 's/^drydock: error: //p' "$_work/said")
+      [ -z "$_said" ] || say "note: $_said; only where it is run outside of a working tree is it needed"
+      ;;
+  esac
+}
+
+enter_source() {
+  if is_tree; then
+    _at=
+    [ ! -e .git ] || _at=$(git rev-parse HEAD 2>/dev/null) || _at=
+    case $_at in '' | 2f779450a49bcd3458fb6a382314691548a42297) _at= ;; *) _at=", at commit $_at, which is not "'rl-swarm v0.4.4' ;; esac
+    say "the trainer's code: the working tree $PWD$_at"
+    return 0
+  fi
+  if ! is_copied; then
+    make_work
+    bring_source "$_env/bin/python" "$_copy"
+    [ "$_status" -eq 0 ] || exit 1
+    clean_up
+    trap - EXIT HUP INT PIPE TERM
+  fi
+  say "the trainer's code: "'rl-swarm v0.4.4 (2f779450a49b)'", in $_copy"
+  [ -z "$(find "$_copy" -name '*.py' -newer "$_copy/.drydock-source" 2>/dev/null)" ] ||
+    say "note: since that copy was made, files of its code were changed or added"
+  cd "$_copy"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
@@ -356,6 +412,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then
@@ -529,7 +586,8 @@ case $_action in
   *)
     check_format
     hold
-    if [ "$_action" != verify ] && is_usable; then
+    if [ "$_action" != verify ] && is_usable && has_code; then
+
       go "$@"
     fi
     ;;
@@ -733,6 +791,7 @@ start_build() {
 
 start_with_plan() {
   carry_plan "$_work/plan" || failed "$_work cannot be written"
+  [ "$2" != build ] || bring_source_first "$1"
   start "$@"
 }
 
@@ -1906,191 +1965,229 @@ z4r=iNSW6}o9zOa8}`DD81H^}6U>r}8%4^&VcUE^<EXP-0BvjEp=E0a|4FBKkHsF(vYfbLDc)7<tj{R9
 ZBqjl7X&$7(ny(#%cb6&)nPEgu(28?Dj-8Nu_e;fYp#u&d}0fdM8Amy?AB{CRK9s?IPwjq$x!Nk!(tiaQ_X*m`oAEXM!7W7*9V9FQ#hbrz1=%{)8B_*
 |9SlW<Y?~@e!-?eOIA_Lp#*LM4n=<l%8d9X=|iHCiI{`&uizmTXQqw0Rxyt?6<KfJQB!LZNkeX#YY;fbu{5op2T^toJXj<y)bmA-Tc4Mli?qlYn?j9K
 QJW&m?E_2;#t+J9hAr<^5ed8_TvJ_oJet)8vohF;W+{vtMVd%F6t-Fw?tl%>M`<@GJx+dOuH`B|5LBg-jk73mKd_G4*zlNdHt5oQ-W^wK=FW8vZb-py
-IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ{OP8#*t+C9cO<;b?vHIMS&0{`OyP6?V)AL)>sz3l6u^IAe<VI
-1Szx#fJOnLXc+%}Gj2p=M%DwQ{MbHi5mlA%jLeLT#|_*2h~f2WYpJ!&*1J@p&)J2LfnFi4FqK3=5s}Kupb0b@&$ZBBpNR{~=PP>TDpFKIUs08K?733`
-Ysr!+O@+`lO?-vSUAw|o7Bve?7>(i_18x8b4+_~s$J49j4QFjg)LbssgGtZ*Ag_5h`x>XGup6wdHkWhTF!EXlSSrQ>M-UYnm%<UdDshxAw`?AA46F2|
-X?xi^zPj?OJ@(W&sL^F*FmG)sPnBQA6p|YehR~w*ZlyTfB|xdLg}^Op9jySgFsF1{PKTq4G%mw6le;5(p?)4>o8A3HMQuxI<8Ku8;<;jSGQ;`f(cDSV
-CEJ*mF*%pidngVJa|?CL!9)aOvtYl0eR^?nqq_;3_A7c2K`wK{nr|5GHzO)P&;16kTQ$A*o$Dq7rE8-d!+^}~zQy_30W^P&3o*=w#DUqRc5j$NrwQ6N
-Dt^uLOxh*c#$GlKYAdr8yv;qJUdw7%7Q(Iiz&%99L7dVD*-H624O|CXTL{0Y<w}0HH!n^L8BJ7tRxZtR;5#KlEeN!i1bVsrFh1J-xo$|QM%}E_Y{BKu
-BbQl{*R{e}r-A<!#jpKHj^ay(Rt<8)I;XJVv)&w}C?Gc)<NHv*uJL};C^9l^Gv`(-Zi`OYV_hoYP*S^wal}bx^D8@Pzaf};+c~;b!s90lr!Dzzu%qjp
-kS@cqyxxQ}nNVN+iM-xyd{F`Rvdv4N-u@&&VUn<wjx<uNPnO~+^i>?p$Wqf_mm_w{PVW}KJj<Cgv>@;mYi<~Md(0yG&fuUA(spL9q49!*g`>!L;=3^;
-3ovx%?Ob}|`t(&b+NhXWhkcz931J3Gq=opg;;^fp1^7-OWf^JRKThR#D*gi%{;+<9xGQsO3`IQeC(=6MN!d4LF+N?!M+t8lcAu~ZNd2(jGGbVD5q$c=
-5P5=z)D3#7MmnxK!@ClCuZm}{p1=4$gFLf!vSrs{-kk;`2I8BP#w&d>UtPRS#OF@W4qw+d&t7s}C_u(R3<qTZ@74+yxVPLNkTCXAV0{jz#muh+ywiQ#
-z4@s){+@+!2z7UBW5S9Rouz7>sxxnni&kTgJ8O$jQqSEnTvg<o<a;m}=BmVrLDtO*3n%V~0|5vD@A9#45j}h-nrWG_2HK6ZM;g#VZC^S9Z>;FOr2Ro5
-;u}K7#?%BhVP=6XeWtn=XHi}C7315N2f3U93I|h^Gp;wAPe~}63KOR-M1^^`#^a&k^4az+_qbAe9{L6~aCe43VfK#ywX6v<afUe&)~`vjD5GSwCSLc!
-suQ-NVhQGL<fWpF9v|`&B-Il_+iY|3xz)$01Qoc45S;$>(#pM`ygWL5tq({4eDa*6u%CVMiRX4@LjQcrT%8MQXl*KVb(y*Fa^AY+w@utz=X7_yl;+mK
-_3U$vb!%X_Bh}6J2H6XQ*{JLpC72**S+nh&B#iUaHjA(m4|6ers}iHEmHKX{$DiZB-jDA>fK6tP=J3<<XxgWA?nf6a)Y4K2+wIvE7zS7J)#bOwPvf_X
-am&@o)nZPkRp;r;!yk@*I)3>*E6?F2LfqB#5}pbF9(^Ds`j0P<zjX;!e{PC|XKV-lKy1V14YkRL+ih>}0T&2oc!-of`y}s-=$bRgvd@#<WRl!Z9=pH)
-&Xaq|!-wty{b`;&Nd5*I_%{fXuNV{l-8qrWpGxLOKJ#Oj`LperFD54;tR08MOYij_o+sZ<zD`{k9JJv<@@RMW@xBOv;5Z{2t)g+zJG}UCwQ>czEqSzD
-l7N3f_SLC->qZaCFr*?@!X4G=se9jt3WA3Cs&o&?(xZclZf!mH5_*UCqsb){E3{p~6-SfOLnX;ZD;c0>lFU-Os?l5AyGlmnI~%{B&>1D67}lvHjVU>a
-pxO=28=h4UL*v?n#w3Kx&dn+cwb(B-5)At*mjkXq&=7%$=tzSs4zl!KNlZ_&awqh?@{0z8`+Fr%3xdB8MY2A*<^)V5OaPs(I(XjXzOCHJ58Z^+;oMfo
-S(T3S8g-@b2Ra0c@y{#A*OkS^VsyqQaW~F$Qpv-myEdP#z@&dj{xiA3yG&m8%AZ#x@^_r|YMK#wKFTrQ*Q9*%0e85#;CU5B>wGaDhY)mz2&Us{K_S@5
->Rk%*!FJpQ+l`hR-t694@7`ICQ8aleA6LoxI1*Ghe?A>ujZP-+4tJB~ZI#T=>0fFn>T#<qqX$<g{Y29xFEBSvU$F>UO2xu;G(Z~*mCI#O8)=o0fy8v`
-7R{I<v3)4qXv`PBjn#T+U9{BGRU)JH(J(GlZRL}j+N-fUSjJ_xpZCx|sb8uO7APQr<s3|<E9^s$NXxvSreL3OJ8or{ac_DQ`i2;j>4%O9q(s{@*533(
-)54QIm?D(Zj^i&WE_Jm2-SfrOD!*l6x*~2}nbBHv#g-T=Tqk7AsIpVqlzj6Jw0U6Ar7d=`x>uvcVsw*@$Vf&XPB;w><Ajabr#z?<iX!>YM+<n>VLjTV
-mwk{%V!AlD%qp)Vwpt~MvJ^%%NJyX5F*+mCXr8s2Fs<6W%1pZ{%i4)sNC-Fv+&po<;FHK5#uW;2Zz_+y*=l-qLliT+@)XncajED)2jNgsLpfc4IA!=t
-Ara(&a%166HyD=Fi#$FMvh)IHT|@x7?obOqlvyr;&cbF#rsYfW`RX~Y%Q1JkUfw+``umQHN-fPN!tBZrnSZDg8Fi&XWtmKSvb#%rdY#5DCsPDL$fPAa
-sgO#Q441Or2))4+vOoqQt!R&;UP&QBtd1IQp(YfTGfp$L!_(4lAzWsKCT?En*gVNK64K>rIxB4uuicY)3mgn+T&ANdKX7i``|h0FO>Vjr?yf7PNNhrW
-fVD9fKD3ehM#GLW+`74jCL0!p`B-6@gq`ivhAKR5pXPHj@O<mgou9&@AK?$-9a_|jm<sy|{|90-%<uB%N`UKgx4MXoX=!;R3=d&%W!P^BN|s_Q<sH$D
-nPKj*{WXOm6T|1l<l?PB&dUIB1UDWE6-%T#CaE1BE|^6D(S)fSfsls)BmKeMK*|ik+VUuJB5J1>_$I*=dBXp9@{<5xm2*bWn#~ip9i6ya+z2STjwK$w
-=)!0gQG%EAdCxM7<UB(4o;yZ<krQ6<esBMwqZG7Dnjuo0AaDu8!c9GQPx>{a&s&Z;#*t<oW_dk#eRoqtJ}`~|?)g9o*9sFU_a=g}9=+peB5uW+gAjA&
-HyVcaupY=1V=woHwq#DeT8=Y&gECjV;Lx;K&EUKwu*Gmg(QoPADXFXEk|x+1wX#T=&WLcdA(5JpF-5Q+&w-&t3l`zSuvKUpvPtoT3u(Sab7;tFbQ}=;
-b-7O9veVIz21tynwQuN#uoX*|_0aCPDwB1kV2;H>=G7`HP9vKxs35&6rp$b`gd;Ta9Qyn`%rN7im0_1B4`4H58@LL9vYId-EeMjkiU$*^t!Rwhgh3g9
-IR54z&yV=lU7Y;#h|bsIlr|6;GZhlD3%@UanIgPIQU2^kfBcw#mpGGup+t(m_bfE2g2E>!y#|AatA#vFN2hK$$ND62Pu$Fbdne(Ph+KbOjZ5rWf~*vD
-ABGs8!3*jY{{1@bdew(p*)TaO02fvi`7neg%GluC0+#ce3c)D>GfwxuhWN;RGy<lrLC^%+Az_->A1YBk^uHbryAc{W#k|Nh^alg=5Wo7Ei-*PxJi8)g
-HRx~kW-1eHRWC)sWKk3<SXcSbGrX_(*WM<C7X&VuVlydOClz;E@3h294!4s{2)g`aF`^KW>^<aXUcK2}Dw3RkGd`J&9Oby=j!yR+|3N>`&nNnm$P>Q_
-a@ai!mFj0lsPvPyG|~|7uM5Osvav~4?|0m0+~89${o0UgFR7K~T*dvNa96*H<6r4+=YcMn-BVm8&twXGjTA?WjsL{!A$ldNBGd5L?0tfG$!5}}4*u9A
-uT$8c-(zyQ9rpDPw!gd^+G%h%Z^^*AR!RN*@a4BhT}H!1-<}>n|AyUhWPH*%EPF#VcErz&WYOLv-n%!^>rQ|uywYf=9BhD}CFE(=inr&|Z9=q}p#CEw
-@SKO30*aKG0wJOvbp}8>2Km$gK`a*bz06JE^NO{y=%_UQS{;5Mc%np_KWwY)s1x}yG}(p*OXLNqSK~`p#YRU|){#F4mkbjmuYqcC`v}RzB3?|lL{-|F
-RyC%)-Kw`psD#t1jlHOtlnO}K<i~l_TMGs(LBMVl&&6e7Wzy}cAkVyIYX<P?i%v%@j~TI_+|pQ$+=?jk5jv!HUm@=~Q+kUfsF{541BIy~NXE>#nHWmx
-TS@^5sBL2txgf!yKMcmOH9@S98r$kX1Z6FV*q2)3TeRoBo%FB+kcnbcfHZ2bi#ogwAxGqpK*iaQ9t1<S4Dv>F+y2C@z~vl$wcue4JWj~%-UnMzN!b6+
-V$$$-COAvstQPNP+4dgbMu;?nl)WQUjxWUp#ymy~U|it9&^Sdctu(UZovmxy0K3EkHVBt$je45!N>CypmgL*8i3L<=LUug(X<&8W&!|Q|2LFbKj!-oP
-xL?igB}n$~9s>_QEUp>~0N@WN?wnmoBpj2K4|dou{Iz?;yN&A^4mq)pM46^C38|f~Yi0YRMl|$3_SEQ%M6{{(c*0?)C7=!sFJH5({MZS_p&`?$jb-=N
-bz70Nm#Q@{8K|30C2s+;kv0pIinU6tz<!}zvu3TqKSw_n34imcSizsElwpHYcWkutEK0(*ZqW%V+lyNIR=NYn?z}P3f#W$R=Qkh61U6qJU;pdJqvFYT
-M^C<g_Tt;_ol*WHnS#afS6s?JhD{uQ7y*}CLmcqqpAfLP5yk(v!1iO=>r1*`L<1ad6-H&Qfr$|fqH@h9@sC`jDMEW6aXRE~$nR-0V{%Xca=8^6IKik<
-NY>z$*cAVKpsn&8wBv3>4ilu1bZkl(CWc*Y3iY7{1T5BbE*nR8Q#~w&3Hb=+ko2&=<U&fwLgl$BSFgFek@&<yMA^W#Ybb)!&=xWzmQbLT(h*MUHi$0|
-`Rxh^O6O!oxCjav%Mm!ELtV>ZE1^ou<%;Q>jvy@5&Ag$Ta>MkgRf582o4*3pu<r8e02F3*YiVUvoQ>hC`I3Pn=!?Z@T5Eueh4%m_o*E&1>Zn*u$uyJ#
-Sl2$&fzq2mRZYS>(z+)>4{F;)>U3;^M+>$Cj6Q}u9!Nh4Z$v&otVf5bhs{9^{YZVo&cyoz>PgI!d2dFuT#RNV$rD_m^z3Jf6o@vITD>n`sA-XOJ)ZxD
-hJ=`?@!5K(pX_j824x<1b~bBz@_5tnl41}Y>!wXoCS|dj##o&!eWN%F-+bh%I$}*VFjmU9Kyf*No>U8_jf18}o@H_Jg9jP%%^3RdmFKL%=7Er}6q)YR
-4N{~&M6dt$W%6mjt!wLx5KH=n5{Bj<^gkUE{^t}%awgbt(+;B+ZjG>p{TPf%kx(T1lLbz!Afh0G0)O^#)Wm?M(wzvx(RYew$RgSqF4F@isb}Oiu=l&w
-7Ol7KImGsff>jY*(sB-MbXc4<Fv;eD^+BN9HeAA6#1%mAXbsT#79Cu6_hCm=Q=-xI;=88nNAsCsqHv?A#x0AJn)SrDLA~^JeXuuq&yPD4iuciQ)9dwU
-;u@9*YHV5?@*!FnQx52Po<cy7?7d7@_pkM?R`#0iQX7JwSxl3?#VzT4l$p~x-SGsQv3(#s-9qeE26!uqU=t6HyLat;p}`{1FD%&2nmWAsB3V<v{LZ)i
-lm*OWMXzS{I$q&{eTy$XG{JK3iBv$)V_2mbbr-0&-P_=6No5;j)pu(M-7KSS`XXISt%fgEMB7cm{~CN<X%*cyCG;GrM0Vvj!hLhF>qWzjIWepsS8F$&
-g5vlh)GS6KchezV*O&%*(3G6}Mp9LZ_{$B(8}9N(o}|7Fb7h&$6WRH)QyA;Qr3iVD67qlxOk<$Kp^{qauVgSPl{<AGJ!|Z<BA?$@i+7JZcjuBQZ$SUc
-4e4$q9#ud{^)uBoaayW{)IzM-47kX*cTRRFhTUUqs9U+szT!1^g+)mYwgb+01OKIb)Ge&n#wgsp8kr9a|3vm8#$4K%I%_;CO~$Pp#tadB1Z6qVzGMfm
-x!fG*EEh)NU+>hUD!3I$ZWdsqo33tlWOV#l1sSxOZK-!{!_>F{l%^A6HZoWhh}n%O0R-n!ByNqj19@LHMu^H4E)VJ4<a+$;!`JR+{mnu8Fl}HIIDJp-
-=PMQo2M5W%yGmBJ7m1+k>i3A8ySw8Lj_b}FukHdMEbgm)F=9~(ayJ;Y1W;I&QYmS`1=adIGN^Y-Iv13#m}UI_#qmF09ld<@?DY}#x|{IZZ;oHQ{^_NA
-`SrhEA3Zt#Mm}oW{n&)2_o7aoj;<g-a;J=&;RB`-a#WF@EVemFMMaP@>?oS&GGCt^qz}?A-@^{rKZ}=kWq6G?-X3gC79%u2vDpZjmbihvgB3{>D_sml
-j57Z`1v*`uU5L65COjCTEo8_b>`ls|vuO^AWn@2N;4)4Wbh&OD-<iKl_)0~o<x2JR@Y(YncNQVUmg7NquTSHUJlYqsWRjwLD1%v9j#O%@&718?=6?u8
-PgC^J)A{A)_!PN&qmxrD^asa~yY_rkgwey<&D{l%97|Lco{Feib~RoW;SzO4F!ra&A~g&FaOM9DiR5TDpG{6jmj!PnxXy8PUA4YxSC==3_5Awi=`q4}
-dRfdKyKe2JcL}&@V{8&{-W+cetU2dUBO>WqrCc(PmXc#@B6c~&g^7-VVe+f^l(YAvEt|n^D+SA`-d8GQqa#ONgg|n6CMEl3(H-sWjnplW;Nz?uU!Hp%
-Wmj~<^s-msEV`Aq(igh=c@JYsKsB2i@OkPDQsBs#0P=_q@VBE_zC`+!nPF!$@>1u>u=v2EvdM8b3om$^F*)tItSz!YxVpRh2Dyf8lD#jbW$X?EF8~@0
-*-EQ<C@CqjsC+l78$ro(TM%5UIr5W1&<D!;F7Uj;=4}ae$}y4S@E;W{W(nTV6>&6cxC$ud--m#FJtE$Q5JY4qFK17RYEr|ei^_!#g21KLz_T?%wr_;o
--WgJjIJt~{iA(14ThyHzDcv2?@F))m!t3`4`v&lZ$x`gJiTmM&TyD{%SAgR@{)J&ac!S6*o}AvtQtD6*n;$HW!=9?L5twiajHaeF3F9R)^igG!yfbJ+
-q5Tl<(SUT7a+d*BYS)D%l}TRC*%0hRB5RuX>lVAuhaowie5eIL)Gz?m_BwJsAd*#S=-qP$S{Eo^qEPu+rzZ)9rNHZ)?2n<!lg0cUR$9TovJjv^a4g&^
-J71OKVm0Hyy;41WA*NwP_^A?cUOO*Ix>9-%3~-srDsUb5rUJ$2Vlj3!)vWPPqnnN>R~gw18-B}Zn{f_}ZG`j`=ko|Uv<VTe65?>`I9@=1Gh)bS8ATkK
-l#046<}<KbFPFryLCMR&aq}~T;QP%p$7j)ijw!>4;t}4>jnirG9oKA355WPa9{P6CTGJw633S^{x&aQ~U#i(glS=kc{d85*$p>S1tWS4jNW@;^9^9$3
-C(A#uz$oR93wBu?zWTn+{}}&pe2%)s{eVima!X_Kfy4NcDNSKsa7MWI!M-8Aa{M-|s)xo>-=0c1k0g?e22-z@Nl;SOKUvsbv2wcuYVVWh$4CD>dSb&I
-0=`&+Mp4A92Sj0ee*U(`&w5MFPKEnZI6{(UaKYV{4xpEA*#J>g#oAPk92+0IKyeZV%Sv~<Uam%$5!$*Vup2<G(KYJ^$EHTn;<f3%0zl2sS=<#0D9XSU
-jXmXX&dsQOn9T={m6*@YMtkJ+mRiA|*uywJz0zW&Pq!8sz_e-b7*1aCkp%mop{8csc|}8t@a5Bhoa`<!1x=l={OShLJ5SFqs{JXG@XeUKa-@XOQtY!v
-p!d{^dt@gJQXi?Oss{<a0B}!n>vtHiRCN8FKs+w-Imt_`N`~FUICU6dLL@_gpGQy}X8|v(>#j3r;}7!t_01K(t__4pqR-}IarhxeI<_1`ONouv&SDa&
-;l%gw=f363O?gxdd*`h=p%J!nz-sP#DBO*pgd<h{2=gRs97<N=jVPNi>tV)uClm6PZOxiI>&gwEIB<K_X(xz%Bqf-8k}qXdQ`x$#sYSXon%%&+!n(d4
-KvM6eLh1!d+$2bj1Fg$Bi2{Xz^S5t~KH30>MBAP**)qH|pUQo~vLi{OJB;B?d4OD1T>|sYNT9O&lx!FFC^3=u_~Ih^O=F$<v3A8b$MMjEgLxp?rseip
-c##3!4_q_tsO?2<A`9El98?vus(K{OO^|tn(l#fn`sIr7pwr-NVt}AxnMNky{RS2)hzcmkG?C<kHMN6wZmFALFo368jTh6_*F~+f8nTVW3L;m~uyd+l
-_i^2H3z@m&P(hBRaf|u2>-{E;of?CvMp11LMACgFc8K!~MTbvxT*bX}bkZY%DnZONL<AHQ`AR41(}c*%Qa^cE@>}4-007lu4VGCJqPj2^S+QCO;&r}d
-!SXEl5#*8wsmm(}v3S8MN&>MF%Jz=RD$GdpdSt*%ObEJ(-GILz-^j1SC0qQMJ=mk*{5iCz0eaBgyb-}n?{cgV*8M~+TdP}5un#EkL#$p+=DH`?7ByDi
-1LUJZ!S<@is|JX)6gar7F1uo6d}ws3Rn6t3x^a;Btma)NqB$Rz#uZ4c#!d66Q8WA~Q{BOuNCap8bS-7ylyT%!m248w<S&zlmDEAB3IhkniOdoT#>E+R
-)#zUA3ZXN^x8+Ac{HK@LRC`T(%HYv3kIw9MT+Sx34H4#!Q;1MAI`D0yA>ds{i8sWT609HNRT>t6U~6XcM1qr=S_IIQweNnV2_#!1-8EqX2HUDg{GIuO
-Cs#uVgpc5>R%8gK;i>pluMRJJni^bJyMRL$At-D5mERt}cDq$obob&TG%}|$eoW#?BD@Y5aJIuzKJ!jySM~l?g3fiB5G0(Q2BkA@3=OL&sLySjQX@SG
-(s7(@9pSxIXWD5neiZR@-NKRH(yglEgdu^Aqde9Ik}(KG4&Ag{cEC*xDoy)Mri`gkar=JX_hr{q(#<yy8OXbvt%~@BWH0Z<D7)dVQws$ef^V|)8J~R{
-h}_?|n20%IdEsvO$Ip*niZWao?jR*nzSrneBhFg2q>(cEHSGKNxcMJDn(Hd>O}0<V1k7MRsa1+PHeP(ABZSv#)Iq}}LMRr@)(W7Nb8=IF%nm9VGQJE5
-IIwH#;NdV2rWh`x6pcSbuu@PEFT1rp?gu)4%R=UI-sjG;21Kh@O)_h~X5;J28xf`X<V~WhJIYN}#jL%TlB;cH!8fsxQh==+p{U625Y~FFGP=AIi`V;X
-_^0C24R9>nn5<FWCM+W|q|<VBQ~1JLs9<~y_AczA$SL(qeP1Pzq7MUEn(ieUnX(66T<)#!jL<j$d8QA}#_u02mp2Wrmkswx7!{8fQ^H9MYWg5RyqLS)
->8oUL^WeoWL6K(%>22afe|l@lI0(4)wF@ckeAL?X#!Z2TylfP<_qU9e*+^x$RLLls!06N$bKi#G*|RyKVN=DWNP~h2w$4QJ0igU1`P$<JSmq?+Lz1+U
-iX@!iHq;+0?Yh?_3U;fEPPmgBmyN7ZRP{81q`N_`7b4n=I-qlBeE>jD6uqk2H7nt+4fsa#sXfl^!D+4bLp)>Fo!#B4kl!4-eTurlyY1bj>`AlNfCLNf
-crFNq6MuBaXtv@+7e~T11#eX8$msv9JKS*mEl2U^^dsB3_pf`?duMz1zPtCsy;nQzF^$-%RoQ01)7N4Ntm=LWJ?-=ziCPqzc7Oi)r=NOER94=~t=;-=
-*Fjh<HaxVH686P{K-0!{Aj)PohX|S!8(g~no9!SVUr;w71@eSaA%)j%G5#<<UGbf_E6_puB8L=d#QPqFC0~1TA?AQ)s1H)wSXH)LG3No<2TB{o=TK{`
-#3;Kd98*W*9m9R-@}`g{=H&ChI<f;zO;yg(f7+K&KZ*A5))mFN;>IXeawFj-th=Gcw9=f7k%he6_G>rX&G1{b{-Cs$*gSk+MtC}0%jo<bvjieYD8i1K
-w*#{ympLV^cC+h=MaoWHk|jqDiXtmWz&zu4ACJ-R*x<xdpY|yq5<~!}=WGj5m0v{Wj0T^ATVO3t=F@Q;Q`4VM1cRP;j0LU)!8W<c=Crxh&4-||eg2ig
-2xXPpIEoN@8zroVFS|9esUCWHJ%H(^>5jI=3L<QQy1aOKR6@jUlO{O|g&b}m;+F_xV$(HZA)eO(c~qup+<2~?lnK_7Luwz|U^m;AO+=h%mtNDAtwlZl
-lr;PwYurUK>^WLeLWE%E5hu*E!c2xEG_W(;N*)qbbjTe~1D~gjAUlXA|4}BBZq3f-ojYQ7eT->i=P3dhJ}UP2_dCVmi{sbdG185&NFueR{Y{L9&L*WB
-Hnoxd?)ZlzweEXPbJXf!OxsQHDW+0XdK?g-D8>#<nNH?&w?;Q`=dXtQaNIawmTb~U<^%@<kG`Y2yIt355{0;_EN!5N#oUb+RNhq6`|~ou*+Z;8pZ3m~
-*pe@keUY*AOJLI`e^1;X!Y7)!m6X7QWk*7`%ty3_hV<gJOTbYa+UUw%)`20jfNPmffd@9gpt^C1s#G6FR5%^okgyJ+#^&O2!IMO)xXEmOCakvO|Id;Y
-agS38M<pVssBB|J$l*nG%q$E=E#&Zl&c^t{#82j-5A2gcFDTrlMWPe7#B~Uzw?#@dVQEZht`IM3VW&Y3jlc?q)JIc)Gm9>Cqw;hzNu#i~s)^)cSkgtM
-vdXNp%@Z-2yvb5;EUv_p`Q_wPP-QYcvWcJNvzs^&SIUQ{hp$0s^!M%PJ)L`SZ&C7yni)Wbe3ylZ72b+$`3O*mcw&NyDaxzS^{kpBcs;JE9sAom$nyR3
-RD@imi3S4+kBXLE-|M|ZFnXn1y7&{+8-R}H#I2_B0J^G(w?;x3=CRBYYi6w@vWcgTIeOp25EUoHyQq8&(<{-5KW2u7I-?*~D1;7$#vzC&GjKvMo+6ec
-OJ`}an>^az7qb$`MBF1CE{oCWl6<rQp896Bzd!zuH>*#^kIqt`7^f92duq_(t0&K%rEx?h9RS7@TFzIe4D+-_JC?`Zwk<@?J_oMP6^?U9d%q)Mle{tv
-w32Bg%i@%*Z*?_ms2$wrLQG~>n!?1?u?fgwqTgtcs{n2G7b$^HHn+I+idfQk(IFE@+Uka2Qv%7_6o5K1L@@A%W7QeDEtKaTXE<34;79N1#qp~jpY%Ik
-H^8ZYodrgzej)H5A+F60@=}1Lp^g=^dBOX>4NEIJ9Fn%t@qpQK8^P(AWvk7HML($=W=$uR79EmGxn9)L$~$zEfBbjx<nYONM`Ti#ZW*p`{_j7IUt8T9
-nO-G7uN<os9eX5?@{O+_ytUT1R`~Mx=_^~GAGk^BH!YIF?agPGH(%Vf)E_9qqb(L^xE$xaBa&EwjIv3K*iTjrhrKsTKH2||&#XNTpM3SXR`$J$WGZJZ
-%SSj-6<JG!B^)mbn?<E8x2t0DEhQk6uC^Kv#TjX|AEdW09DTY2w*}WN^ZJBeyTlEwwgPT`9JhUO+U%b6+mJ0!=?1m<ST7;g^icAwBhnHWbCR40&Y<wJ
-eAgBC7`G#US?bbsj$s5oK7%y!PN<tnD=g-PcS(B9LQf>>NUw+;qtpwHcx1zmF~f%Rjzn4ZL;9*1*Z@(EsAy8mKp;k4L}K(amj~*t{uWV~JW-Ex=`xkZ
-qb9g{<lG_Y7%50(w<MJ3A<J)vaJi$b<#K$kcwoHasD7YFm!C+=vW2nuJ+&3l>0@iuxL48Hw3Rk+O%3`@Tw0?7MBjEj9$#f>KtMXZ134jIhyRF%AJ(qw
-t%1U0=&9yXIgKxNbmJZKykF`F)*n=oCxqPF<~92c?Sf8j9i+?2`IsaKZH=SiD+`ETDclE<dh;?CxMA{XIAEIHw&t`MJqjc_F6OhMoLsmo6-*j0R-?rk
-AVMV3xAY>5SAa&DMPs;e+9Xy_$M&vrra1PqHAn8FHP%<QUCd&*9WQKj-{`%}H2vt!)#bM?a>3RY=NZ^#vI5LrFEJQo6Ot(=%j7Dn4*u>OGTqy!A9r}n
-DGSOLT|desDqm7R|A^TUS86~KMIwDt;vYekKQ#(|X%4ISe_l<-%T$d4&c;_IKM>op=dQw|1$2ddm!VH?g<2P3m8Ik<fgn?R>}{Hc!Es65m(zEbbP?o~
-bPGr654j4`(NNrAdh;pDZa+05zXLdY8@Gcvs->V~QsiGh@Qmvs8U{~B!7)B(%T6|rA<)|o(D6e@fk#BQ22f}K;Is_3&vcG^a{mF@@3}WDi{g&}k)dC;
-FvF~{rcYFqw29)mFpc!w#1%#bnT3WkMDGVR5%OdLBahtxB#`N3_|^!vJehCsICIEv@~ziF0XG!^HL-0(g*)52exMktVO_U44l@Xk->k=@%MN2@^MS7+
-FU=9aVO{#2CTPnaBY=M8D=seQCt147!Nh|Kp4s0g$3OgV_~M&a&_bjPqtq8ptJ_I&9MKE>a4*F6rmtraX*}61rmuZ>uV{Os7xb4>Oi+gV;~uC3^hAG2
-tqCOl5utJ{E><+z*k-~CPsK6Ue;)K78dn6^%5z##hG>`C^g_fSNEXq#2V@Y<OAts@+*%U;Wf8eDKBQ_j?Lg8Dv)#}}!r}3Lrvii>JRCxMy2|s!vV@wS
-m6*N==To<jpvDnb<uA^7Xw;$^-5ED5=7V@lA)bb%UbQ8Oh_2W4r==x2Ouon8k8e)qZlxfe!(w%{G*_O7kM}(g2&|G$5rAy@b}=sBx)qQ;+}|g8Jof!F
-_B3%*Wg}GP$VK<<Ul143hlrsJ+v5(P)}~OMi_^E0<@l6tM;{pgz){0h$HM`1#4N+$0K|o-o#OekuU{U%{1>GG_}~L_6?6aLL6%jooFgSL_7~%xD4ny#
-N&03#E2qU^fA2qr_Xnf%;aAyL{lxuOPJa~?ncRNOck}G4gE#v*1qXd`_`^}9z%;WNGtQawU-t(^P}bK+-@ZJgjU)TCn>;4j+h^V65&ivK{{F3-e4cM8
-I>3J&zkKDRh(30oB|hi;yx<U>-gH|SFK=%oaC<sN?(B3u_89M7jCPOyse!F?0G+ZtK$62JPmW%_DqbEPeuLcP$}kopx2jMKagU4?2?j(`S@)zSL7*XL
-<2A!ENdy>iPBuwrW1>jKP{~4+5{76Z>U=06uLT_kHotCfkKty+@UV>{(^!N2-eTc<MYXhxhRfPbNt1p{Pd)ZKjTy}a=&E<Vy1bl{t%IP`=XpctvS>BL
->aQIS*%YPOyqSeh?jUoU%B-xUK_Ymk)-$KN;W*|q{t9#+iI_=EnU4NV12CP;pw$5%%2BaIiOUhPNFDC;sa<3*&0`O$!qr%cDmb$x=M{}`)Lyi;sUtRQ
-&D7f(H5LNQHBQq%NGg-V?isnom?w;3j>a}{vw&0sf-aPwkB1xi^~q3__ER-+5^$b#elvJD#Fkr5(_qdT&^89U9C&Lt8>BeG$JcH&Pi~SQU;mSBqG;Tr
-l4N6Qsx=Qhp5V?mlSV_lAIt_!E_knk{*tB!X1zT9NQYnKc7&bm;XXSXHBu5r&J|0;M%gwn>BZ2X<hmD!$+5G$qk99V=FLH1nhL0x^^5B3Tbm)B0zA|G
-<Zt_%-hLX4HnjG1@W}1(*yek?%_i@Lfa7(d<Jm}BtT<)5s3Q_GPfhM{?t%g|e<VeGC#*Mqd_=Yr;qmb>H|07y1aXWkh)8H5eRD;3yx(0!NXk2ENzFxk
-8HzA(|AMy+;Tc||Bb(%}37?Uz^4*Ywy!yD2^b4_;!Z$Z-T)X=vmYA6Sv&qGT*=3p+L(TXA^K+ySJ{gIqX#RWv>^ER`31K{BmRVjZSs*nuVFICo6#8|5
-&qG5k>0rGhTl4wO+NC9*y*>PJrEWY~6MS9rW%5Wtk2wn+9zYNZ=yt$mnW5HvGi(axrdrpJ#^|p~vu{U=s-V_KKv9b^Yu5SMF@DdFpB%nE{Q5a@SSME1
-zO%DKLW`Z`P5OT_Q6eOJdw5jeX?fm%ljivU0|~ORBX8-?f4)gwVQ%nt^iU(?N&@VepN=3AQMhBV`tY`rDK>z&uK7LyXo06ppkd)^QxUFwtbt|q#U^J!
-X;zU3HH!E36nAZLy2xX1;5z1b9+@)*Ln(5hYV#3=^_Y#6L}@f|2b@JCX$AR)!tJQ4@~O357*#GK*EkmFs>WOO&a=vW5=#;1i(Hy0B~1z>BOjJoh6m~x
-eo*9eOdvaqQ-QYa^exX#Bzu63j?U~sFD>Jd8;G;4tIpEyeJy-I%NC_3eGT5jVo&XkHw!$o@j>W@$<dCauTdtsaT;T@%0j}Fsl}z@m@=)30HrDqS$jAp
-AC68#WkfuZhsA6Qlag<OZ38V}(rO~^6BupL$-8&%4mL}pl=Y>))0ElAfl7CXE82O3|C0?W6}o+?`%#UDv#*#n6$1f^tmQTSo1ROPGQ5r012N5oNue*n
-mWJ)lU~vY}sK1g)&F7y>I@^+_+w}F@vD@W;pOIg<QE$USeByR%-mG4Ye_pwf9{+i;h%{oS5W-ii2>%cW#E-x;6h{c7sv>2{^<*|{)wFI8@z<P(@pOG9
-tHtQDJ>|P`=<9q|xM?X)2{^3t^!Viuha|*!)DbUm_gklJFwkjpjK%3PfC&!4{0&8HEhd&f5m{AiEEyZtLmMhkB6R5eBoyia4+*F6dS*Y-+fK5Ysa?N8
-M`VCKiV^1+v*2!x0Vu`3#oK?g0h#r<y?%Qc!MHGPh$Q#H#5!KbG^l-~yOJA$@WPs8OEX*=$tU5-A=d4ZC3d)ki5qR|<0n9E)RVnQ^ntu?Nf*$u*!jX0
-5y2B8G%MB>7em6OrJR>MCv~0lIFOtpd^*~^*?fIC+0PTrR)q^W&-IfQf1NG((&Q%9=U`7>C=W=Bij}?xQtsM<*#}9EvW;%6T&8Wy)_mcXLZqu#pbfj+
-kFSGufH%_vrjVimlMPBSf9E}B*s_!r#oD8kwsS_?XkL(v$gk^>pIl=8A=v+3XF)zKl_~bhOLfR%T<SZFYs<j8Lqmoq_hE}8f;Y|+zhQJ44cwrrH<=Lx
-xxYtKPp*lL0s5R821SVNU4R^Tt9M*ofXqzIUtN7=uFV510Ktr-Up`2RGOdi}fKOKRLJKb*SiW(~2pBOSnR-Og?@Sm?_NZV;k*>R!AHO~dVeTLg>L9xe
-Sch3)+O>c~=7!!eu)J5(Hy{8J(4FH$OE9;O&^0_`QaH1OQwz>`!de%Os0+qM%A%w`MHWSZ&3*XSPGqpBUOD{42Y}x<q7u4sll0MzYj_BIJht6dvn<q#
-F{I_MLqx%rm$it3I43slHPvLp47yjQK20dDwqbNU>I_ll*s8$J(+BJ}{J^n*b)*_KdNg8Lf&>HP%>ul+l*l<30*CZ~!EXcu2lpLylAT|d83<H|R!%q>
-XHmEz1xFLI(aeS&4M_@K132VFEg~MBju!87PeSAs$e63YOs+Ch;(+TS02Ftoh|GrwkqZSSK2CP=ie=2OgH9o1#6P`s(?ht9lG#O*Y&!Y?fx{(v{7He3
-N$iI$gI#;hc+=oDZPbq}|MgdBDhxECg?X9^BJ^8|wq{WtTiq2+<09iJl@9v-$HVaSFn)YQk1~^3q!~@84f>uw5W0%MYaR1Y;Lc2`-S{bgK&*<Dd>1aE
-Fp-?NA`izmi4rd+>V+}_Ji#z#UM)C6LvP*0C2W9E(n;RY5R%6jh`}u#y0n`MeiNyh`#oLiJr_n*=0oFYR-xhGN5(JxH49%4d>hQ5Ms8~u3yPQN+H4Og
-dcP5^*R@-Q++4CCX6_wK)MSAef+WBw2_kTGX%JyTa|_44EqoC^7&MQ5H=H+P_XYvWY|7eHw=DF4)6(Fm7j^-hfgHS>Wen&<1#IQ55+)Wb|KuvPpY;p_
-6hv;+Z-)UnN{Z<umvcW<bQ^d(E+f>YP-V#&++2$hOPs!)m%!xZi;~vLBQ@Z>!(Lb%p0uUdVVF7<VW2?8{qf+tgyN?r`n3vL%H|1>j%nYckyMMahTJON
-YU+v`{!ALGoQbA@*q4*Z{L>iQiBSTB&#0S{Gw-s*4rtWau)je}{WcTp6#1MBd6tG#DrAFD8l-Bq)x3^<4>9W?xxilCPWD3+j2W&GVL5<`E$-6Y7E$Z=
-5kkX9fI}M1+f`0KvltG|53H;{k$kEjuoP#7oq7tAwP5o1<WUu-upEQ5y(BcQKz)R7+YUVK{O)}L9uM7sVL<JxF8OG5{E&daa@|~{0P$XtEriL9atq1n
-8bhtap868iR>Lqj&<5{0Q;r<Cg8K`%mvDf_upa9jEO@z4kT9V~CpqE@i}HJuoGj>`u!ew!SI&lYNBo9s*eFOW87ILNn=T><s?6XX6V~Y`93Csco-W6i
-m+lgBHC~`l0HB~Z$%xoJf&i)cv3hV`l#-EWYx2YBv`ZMj^UD>%_ns$*KR$iMsR(4o6}acNk8(mm*Yk?=s|O3IolruN;%?5LWA}5v;y4pfJ~`R1Ofbn`
-?MjoF%}VSpP1DC9?r;T(k#n>kSGEFnJjXbR2-Tv`!F!{e{KAq8`q9+#aBD5PNbP=XV^aWEb--TZfx)F(0I>&E4A<!@-QO54+ax6QaMj<7KCd-!C6A7{
-xiL(6jGxxflZ}?!a5bv)uricYJNwG+?k_m(*Kz>Ko8|fQD!a38ng>#p*6u(&HpGD)+?h$t>^7ztqt%T})H8bLL1m)Nr($^{wHFq$vk4rcRiB>Gv1OCC
-F`OOdIN8yx<Cw;SHH$PgDtlv`b}q!Fw#=uE&&~tY?S#wd!N3Dh=xA~&AxUE)!vGD0?NW|-yQX4B?0`%kLNd2T4=zX3ld};s4}EtXEegl-;|5S5Tr)l(
-Bp`m}MsoNOteTIvi4|e?Uo(b<uWn3qzei-RTS7^%Dak=%GWV)GgBYB|N8>I-MN<jbm(dasl_}~@rwX4VjmJng8IS155Z6NTkM7(j((dX3L*n{uinDIV
-d)e){(#m<tu|O6ct1|C)&Ua{6Vmz`b90kkKjXKyka>EI9O^hUipOpblsT?X}Oq=970oWOhi(6I)2}`EHYr5ynW`~G~<@v>b%};8O32urZXwk{A!HT?G
-pT0{pp?Cgb#ZXk_Jx>QsmWNnkwR5Im-ViO5+bIcPPC#bv?;SZqB%|cC-B9){$^$qL$G~c-yxk@DlTSs0fp^@?s4OaK=y46LIwh0!<5Iw=+IJu2vrIuo
-!oASp$niwhZq%A?a^W`f*})?<vki)LUx>DbvRqBrlbb{mTnqxvu^Jj5|DNn`st_WrGLN>aklq_a?>n@S^`;!-jyIo%fhK-~h1zn)4BRN}SI-q61YuT?
-mE|IXq{W^@3^ndb@+Mjeh9M>2kGKxq(MjNdRl)8K_h~EPt1&z|-HA#=ZM?=o`TlklS}u6c4LzYPML77|ihv{e%2CW{S&$d4Umy}pnmS3><C`F2Y2|9#
-L?)vXx8y_qw!^wU_E1oZ%7e!rP02~!!scMxnxvQ9o`pm5F|uzL@z}CMQmS`Py0lkiWdmnmr})d{(WX-z|Ma3}O#Rg)&p1-U8w%C%>zkfvXWl?K@1E5x
-ytn%+Sq+Hs0U6@;hP%IxP92|3drU!`|C`>`jmz@p`hNaZo~Is}uey8nJKL|QfxUqcm?Whzxk-GcLH}>V2-V-m!TA3nM53WIc7(xkzgd+Nh(J!qQX)|4
-U5e@32LB+3f5gNoX})D7SF`E~vgObStOG||o<&f2j$#-Fua(fFjmF~Qsr)8p#)5c35Y@;wgK9SLCP`%9Vs|Ep(O})g*2xc29ZyBT;BsXIB#<kE{)u-x
-{jYuxNE8R&1__i6-s8amm6s^Bn9L^2qCmty%O|=${fa29=TihLVY9*;W+LYsAVT0_PmmqCWMrkq{3@taYWD>NoQUjXteK2J^2?}*p3tge+mU!kUsN2v
-g4&4uKQfPWarEMKH{f2p{^r?B|M>j)_{Z?=@Q0(<$H&i)UwrG`zmz%~4)uP=ga#1T!Eou@9=HhJH8{Hu=yVaeJYCK$PZA=)NH~N>;*N7*&^5vkD5;xd
-1+ST0*@()*;cn<vvD>(=BsxG?HC5p@a3J*lO}>}4ZHjLIW}%_m;-bK`%_<I$<q)rnC9gi$I=4@1q?R(kK(d|{MUdf?YmjJ$=!x6qAE(s9V#XS+tk!nF
-`SH26_plQ$UBpQ7>sC-v7N<qr(lY`K3u}67(`BVUb-TwAa4_tOXH>-24Z-oIS2xlYsoLxzLTL9PSco<{Vb<x!VyC2S)B6;gp0vPjJVpev_i!t`Kn0mZ
-IEZNJ21mlU)FzZJiB%CSywO!Tq?^aY#JYaFT23x4*s`u-&SlnbOoF-biV6`9IJhI591`jB7w;iev*q)Et_`*R^wRDcPhK7!zSf7Me?EEMP1qT|a$bav
-z@{X<mNs%Ad5kOfxkqC|4V$0*+b@1j)lD8IfB!oi#_D#3Y`^kxc7<fM{MjeBM_>LJv%%kMG1z4fYdsMElo-mF^ZC0wnHsXyEd{1}d*}GcCO}2EY9r4U
-L<PsDsoKnwMR1{VgSPm}YB8=3mK7WK-(ZBuydI37*s`r7lAeyXrQ1;xs1A3a3qusZjEKlmlR8pA8&S9k^(Y!$@<m<!#YtTroQ57_FTYsKS68^tMdoCi
-MvEt^RmFMi7Io<(iwx)^%(2IgQ!W4%5$Z;9sEf+sO2x64Jpyh;Ei|@e;k=QtVLle629qCKChz!X=+6lZ*%^`*3W<u{S-nMFZZH=jBY(T`ogFNduFJlD
-#)fx^-Md>c7F&2b1#x6`)ab0Q2fffh+bxBpc`i9gm-}=b0slJVS)((L=8bq>lCOEIFpfpQ;x{)~40nUuhDYRu@li(xnw!wA(1NSBt562P4OHYS>k#Y3
--`M*`ydJ{PxMDV34||1oj9d8iXhAk`ed|px;>v!2@m;;&DFx~CI&|Xf3vMs<O@^UU#sBXF{Qqvp-*gmOw>0pbH2o23r(cfzR|8;%5$fDx9jIaGW*(2<
-8r_22Jn>U^1MDGhF#t~#3FnVQ_pKJo9HpHtmZ4T)Q70UBy=^jELJtkVF|Vf1?aRq;w74s9+{S1J4&)v0+KPC*)xF3@JEiw--CT}HNmwlBT5xYv7C_z1
-a_%lGfNGvSw;F|7^IvIvWLR0vBRc@9yo+_HNV+c(w3844qc~U*oeO=a5h?p)stGsmR|RIM7Ss!^sdjJJ^+6<?wm09~V3rJ&NLEb{gBLI(MNZ|R#jNEY
-8W;^37h|qJg|V2R<gNse8sfaOg#U^|`2Zve`D<NA2GbE+d-E=hIw;@)9~c_ZD)UZk5~E&&xqaLY_8Z$rFCr-;YOmUatN$7qw6QE!{G(McE1O2p9B^kg
-om-k<G32laCt#{!^epxbRfJ&J=rI%BAe*w=!XPS1Y>x^$^U%C_58)DXl{FX|mlu+!frcCUwXu#CbX2Jo;Dy^avb8qM2UhI|Y<m={CNfgDFShIb5VXWJ
-|Clkp;BBh_1L8-T2DZ3bErYG{oT07wbC>WZmpW+Stp+d-Jss3KHZ))XB?164jF%%>K^CGNL?s*K5GMnS;P!$2&LkMAD#67dZks1$n<He^rbq<2O%Xb|
-EjC7{*Ns;_D#f3&8itcSEn9;*Ah;_;at{Phh1nRbQ02UiXPU2;ID{mYk_}~(i*-Q7ppMFTIP{Lm^J_M{5M?O4ol}}e2$r^=S5k@#^S+ruKIiRhu^E7o
-)`wj+7{~b7f2@!eoiw%{wK7on-&+l+M6Hay6?v@96c4eu<ypfizs(K1YO`f<#alQ1itVbN5^-#at;=p}r<2my<AhFD4y`NjP0co_CCf5MO-Vlc>iNnI
-{gt<{E@vB1+F{TUaT=L&UY3D8xQDzzo6o6!Sc{n-T^}b9@E0WJ%eNiQVR%A@Xpo=|bf1PnYYjm*hpiU3ft0g*`)ymIxA`6h->F#7JfFW)t?>Z$-%lO_
-m<h%07NJ!rMwQBcqa>nOR(ntNPU(x1MliDZq|EI25H*mzn7-3bl^0VLT}AzX5^%H>j@TSqu_TFR;^e0Aj%s&UY|J>_ZV?vBjh7_nHrBF&hp|<Bjytt4
-P;Ei~U<ta&)|!RrR)-|aZRj9Jrv=z$E;9FkBL7k1XSEb;VjFBgRD{QY^SSaAj`WiLurIQ_-fD4Kj?Tx$$!DJk!V(cRa)_VgK}tUBE+2(0@4X$<^`p9|
-;_2^*SUL`vO7ctBD9R8WUZED1UE9y*fJ_m4M;8KtYmCdKY9d05_<e90Q`wJ#Tze*CxfqX|7z}G)7ZZByltaR9MAqSgQo)4@DnqYM>#;f8K<2m%8V#e(
-h&34|qLGqmR6A@sRx^kn&-kKe%+Q+WMY$E=6RC-PJW<=dNo-urPH^RtPO`^a2osm~1LyDFs;igS<f)Gro8=k7X@>FKVrQx94ekBL6&8DkS+0t=?@C5Z
-JX9D(nMhTRRdJ4@p(n%V%lWm~lkk74d2q9M>PD91b!i`<HJJg@RJRCvyy4r7e-DKUy;uLeW(^aczG#90KVs*$HRlgD0_ZYM+wcV<Aa7DBE}>FVC6)9z
-{;FYg8rsI*3@EXNk(4#8p}c0VihhNlSoaU?)OZV`I=m9yEM%L<Y6O%wyWC|Rjf4!RNKn3zEc=S$vz|C!fz9Ej)W<XDP$kF(#W*kVC{&1S<lF$^A?rH6
-Cdnve$wTY~-_}?dCyKPYKva-!rbjW4+>t{8TUf9X5GxSD28qsA)2lLLtoM?_+l`hKhBQmN!17H=C|wO!ns>OnY-<Yz)g3GWnzT@4+w*Zcs6R&Q^ig0H
-e<C);?Fyp^ZNg2DyKm4Ch%N{lW9RVI_r*W{+Y!a*pR(!1>%;Gl$ehX@yd;H7yDCI|N<jD(A?g;}&<f@Q&?Gt>a;T2_5aK(Tl8RT~9sa1Uzo<vuckAB2
->i@aO;RK9os&2r(lGqCvvRt}iWsJQp)<+6C?=}Y-E(QBWEJcP<)RzDnW<Hh2Xn^oV{2u}<T1Q3M#3T%%39_eUfxXf&?ExZ(5puK?B+i?e#=)-CvCEZ+
-WXbZTT6_eU>{v@wt*+o!W}L9)BUIVs$RR<g<U~RDVF?k~7p!u?T)qqXc{)5ailRaa*dla;lYL(=(<YZS6#%JncG{GnTtN%%!LR6_K3H;EuG|{Ca7$zC
-4&1A8n%f3MEZ9KGYewPeqE?n_r<2*~<?3v_$KFAEBu(ElVd&54j7xp%IU2gemS_}(r)<1Pwu_2WaQ$|EIqm}%!H0n%TRqUgD4EVl*kZ8|P&`92lJJZJ
-b_jWk>w+?>FvM-U8Vz=%*`d>|O4Zv;@lbZv&@Ql>MphcgC<3z5qpiWZ^+22Kb&5)w_O4aS`DoZ+Wv4^pr~f?N`!ZQ`K@`;2G+M#{5CP<&>Ffjb+nOG*
-$>6Rph%mQNZLsywkw10B@9rsl^=s|C7izmo2xx}>(sAvLMLc{hUrYGxH#k*I<7GMVkWx2NNzL>KTU)BwF9A!lLIVt=GnqXQuye3gKE4%6_A?V`Mncjk
-z+PA5B&Tb9CSclXwHt)rqcSS&5MD6@Qsac=CWJy00fkeW<Tqr?3zQBK=~ip3%4BUkLjy0ODDroLrfD!-BDU&o7DW5=&-V8lC*DjuBjDXn4A;l=RE$d4
-WaN2%2a5Hf?+o(?X1j^kg>h>DWl^TwK=_$m9$#t9PaK7atu4^u2ojrElCh}jJQJh@N)9pZvI|xtOfF}rLXlLC`Q6<$E0H<%0P@@DKz_=D#NSDYF9x3L
-&Up$&$pM0kMhJ&hig8585dbI#eF0QP+Om82f7;`lbhb-Mdz)xLI1~s9aEEiLYosIGM-pGJ$Va0rS0@1Ij*cu5xKx@7ELF05lOtD$_~Fooi4&{5_y9D>
-Ty`tP4iHX43J|%^#}5_C6HP$c<a7GJ{vVi!@CE
+IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(sl3wvDX&yPo?;aCuLUNk>-fq+hG9+I17B&1n+n#_o3aC_22d
+E!*1Ik}FDaysG~9i+N`T7?70hWZU~ZZ7h-?00M)-U_RclUmpp)-fS(cmf3QX8uV|rp=6+2C@VrG5l}>=vNC7_jm2{*^w(wLg7Nu^F1d*mP0&*`B@ugW
+SHN1bWJ*&Zv`rIVA#>NSz{;X-VF{yC{6?QUK+1zcc<AWzYJS77HWX^E7wf^4=kK7Xc{lr-r>C$CR#%&Q^R{8+wGOaUj0LtJsx+>JGj>(-C|}&dJY*YI
+?MoATxpjPX<yXJhQ)j<MmzBZ1v!^^&eic(nZe$ojkCvO2>Ts3-rNS2ir>JGL0?@;p%4t0<&MMNl43|vqj_if{d5G=n?k5^rx0F`?L{YDv8>S#L>^~mO
+oeW*V#<Y&{sg&MAbr6`>P`7MML@@Rh@EiE27e_bBP0+R9@C6a%GIy-`gt7i)MD^#nXYk6Z>9+s4b|O%^Hrp{A$Q<`APEUHU{53AbFdLEwW|R88VhNol
+=(bVuYo2G)F3EM`W#gc(6_!G@xd+r+v)WaJaH~E@50P^am-I=tQoc@u)WO~sB5!KF^1kEEv*SWW6Ahn~b8{W!PI;l01lnr?y<UD0Z|#0xH>6afZnkNz
+!R5}QkXh2#t%b2pgZwLoU;B^(#pevI8uW&BNnyo%z1c`nL2fL@4`6;>;{K{pWn{!=ep|h`Ejnd~ZK;GqN&Onc87EoHuW-_CLo)Mq`{=D29zS8&Z7Ftx
+16}WhbQ!kg<tpsSg!<xl<mGDRs|v7}>!Jke{Z9fECMjEKOC!VjcrJlL-^Iy{EH(8vIb)}AdbjxHTK1fQ1%a=4bHmBoV;0eK1_ynZt{3JSIxk3A*osUf
+z8f?00K><ePvuM8H+@&lHY#q`fv+<nA>2TTw2(hm0(LdB0M99<EF-P^%S$<(O8h`YKCB-h?kn6HM-eakiMCE;QjSfTjgIH>R>Dlf@(H_v)He&RBZgHM
+#it(((I;q1-C(C`q~mHZysM#eP&_|)@#?1x`pmVHEnJ6XcN&Zsh;Lk)sPx%%adw_a%$@EXzOARv-*8)~K*m8F2W0^7*9%s-uQ@-UU>v2u_8d%$nO{kG
+r+nMp`K8$ZiIs3jb$4fH!ip7}rCOb;GjFzwway;*wicnLjyq$xrYJVae?fncs}Uy#SvM;z?6^Zt1Rw;w$=kj~^za|iOv{Wlu--{~s0l69_oXH9#){rc
+)*n<Nu_5GaOkH3XW>(nJV`^)5617!dF}{C!(90R1a0o>?<9f6El%%4m2yxm&G?=$*G9EfEkL|bR9#=~DL*JnW>CVU}EZ*_IRy1KD&Il(W`ZZ}5Wt5E7
+#M?gDbi!U#tiimCyi}FZ;Z0tWq<TVFH``o&ZtXFuK?Uw16sNzuv3l<(Z}xT%^<wYuPhOA~_RG&d_tLIR=pXNyt8+metxbilE;AQi&s*30u2c8cCEZQ0
+rMYu(z4%-c-5Lb$$aHgihwK5uFe<x82`0!%*6cec1><*W%p!2&K`t(ERbrI2Qs;KM{W<yT{pdaf*yQ$THb1S8ru~xk{pf&&R@PL)etUKWhQXEh>iSy~
+r}61(+;VYrHJj3I)q3`3_vPL%`)__?<2j;4NV>YbKxD!{habp@{`$@S53Zov&rOwxjBOzvh<&)cqc%BlJNEV-aDfPhhf3+o&-2!hjye4-`zqN?#>s=^
+vHSbaJozly*>MNxFY@GJ@-=ASpCC*=VvPBB>quVyLSBC4Uw-Uf{_^&h&&Ed~tsSStOF!%EoF+evzfWBqoV4L#@@RAO@wO;{5I7@@R?#@<9&UWNTDS@w
+OCHYWq~M>Ce|75ay3vC%45dhva9eeH?Cy7Af}kP3D%}NM>Ci?+r?!r}3A@Al;rIfE6=GKi#nGa4Q7N+0M*3)(G_%yNYW5a)uks?^I~lzn(;g+M7?!Cc
+jY|p=L9;9DH$1BzhQ{>?ok<9nox4>O>akyFCK!%aF8kbopdkVg(UAsu9AxQdB?&#r!tKzXmESZt+<#W`v>^ElQ6$@wYeB#?!UWLinnUDG?)%Cg`JtVV
+Ih_0IB&*U%Uc<J0drya8Hu`np<hrsrn+;ERCvL~@997=o+FhSd77)@uB!5kAa4(aao$}WOsr;Q}y|~PXJRjwl?`twX`Gh-MU5LC2qjfqPjY0}KLj;$j
+%Yss{lh?ac<df~V1GXD2H@w+rC!Nnua*U#Rm)_$h*&auV>gLDC!>i%Z*qz~SvV2`5(^LAFI*NAOD$D4?RZ2h6b$J(<o90`w2-eh!h3ja57z@?Qbx|K_
+m5_tP<)vFRBg(|~p>U%yo%udi+o5%_rk%DD8Lf|oaiL}_kKEK=joijEDzojpgYT2}rTO520uq={Aym4`K6Hq*%nj-a_>AMY6)xlMbSU)=2_}~xS|*Va
+v1hEk%MVQpPk1n8C?}5N4=Jv6wEo@o+0`PyV_~`~?p&GCT65Kw7%LnnWX!0sV`56adp+$Q1a#?(U99fba5fv>WJ7Y2(TgK4L&G>`XZA}TR7pjVeCVPF
+yy~zX?b6FWNGCB}{I<+0uOs$aC5o~XMl?uBpY&n0N2Jj_YcpY5wR@GBc2kzECvG7j;23cCB=~}NBDWb=D8${VTy`dl%c~orn8}r=n6}SLMH@N@hl(1?
+Y5UD7!(U2?ARCk$3%9$$v7Bz?@rID4XV~i^0?>7bR`{aKa!GU+m>s#6&nf1s<D@Pp+~s<B_oC>(w_Q|PY2FbgSBA*^MV-j#Qz}%J$+Rb%o5a)WG<Gq*
+L=uEddcu<mtyIZyDa)168(bj^ydb0%@hJK#sYHm?QR5xdgvxTpX{LU7TKW{iWl?DC=7qM+qg*o~T`VpqrA^|sc@(q2exJtWa(Lwj&W(H5?US3yO`Fo)
+wWSuxO~@DUHs;C)Hgn%_&{Bb0nQQ2>5n))46_H8A*)B0uk!ia$pR2x?TL*6c6cK$7e+ci;qF%&Q*iHC<5StNx=QmdZT%WtuMPy7%%OhcU2z#r;eoIiY
+lw&DxiEYdbbBq12DHWMGKF`Ky=K?t|1Hc*FcqmjYk?NSFc6hjARs}>8rg{WI9s-Q?2X_J~GbC%vqs)nDoo?WnBva%G|KG_k0(@0Y89{3@O&mKqa;LZ<
+P;{M0JbcxL(=4(C&!^Ll6&5LYgxWoIg8VEeyx{H5_Ku?z^h>%STAZM83B$r&J#|<5G?dTRY;%kw%`(jVdg{L2O%cVwI0E?0CrY?hm`FJ{5tQ}t9cL49
+E7oj;m@Cg{7}~=|AXARL+&kKmJNaTh%Ipcs9PvUx(`+$8@RGn5BMe2KrCY~ju98EVU~AOsB4auu!VyCvGa+M&fFDnRp+pN7>BGP(v<&&Ac*2D?U$Z$h
+ylQM5Q2e#IP2jTA){hQIj;p2b=!&ovOV;%ecU+XovQjbU;vn~GRTZa^PZvy(-V{@2zFEQ%8hQzRdKzY!anQ=Z<tYN#jMxgH0-&rW%ts4?<c{LOMe0^G
+#&*J>j4$_}{`_K(Pu<1QzaG*4S{xGtfiqJfDZB9d;$N3YFHw}gy3rp!=HDgu<bP2i#ov1#x>P~olbv3Z!6Vc{E-r`1Za7DJC2&vN&Az)Q>6D0Ee_f19
+a4kVr3bqeJjL#7Tb%1}rPut$~;Z`<Wjtanq6-7P>sfjXnIJbc1e5XQiO2CZMy{#!ea-WTWX{#SBfp$okCbkDklso>{qd_}DBd44fxu*VLpdOM}A9MAv
+m_cS&q^t(}t)5I}qOIwrD3~mYLKW+(A9{}amH67bl<<PUB~xrBC2OS;PV0k~*vR2H*_fcqk7h$k5y{a*e&#ir-IXHE`P0$Sc<3m{6?b&H<>U|gd3rk5
+pG2PcO_0OxTBuYXJ3^(OY^9No_;_6)4wH{fvUtDYm~lf)y?ob-LVL-qEc+_X4~0AWjh*~TXFCsc$>N^kDtRGO;A^Bh5^Ve<UJubNSrwV4$L8o0<V!Y_
+E^Y9`CVid4{`@;Gm$$>d{?7iF_d`1k;pS^zU|Xw{ezE)JhrKqVVdC4K?Z0@+;W#orX`Gh5AsajLXGXec?-K9Bo9K2cKonkSwo^_vz}J%UG+T?e=gO@@
+wwYl5BO>sUhqwZYmYEVEq8$weKsg5a)C57S7WQA6o5bf8Z)LGjY5ui3{6L6Ai7bC$s~o5k#W6Jbh6YdM8JSn(Ls!K|M@-gHJO|ed7bI_iY6$xX#l$0C
+T(`tjy0)xZOqtzkv`A=#%c_sPn3$9b$kyb?dDU481}s6qt`yJ3y~4(%yG=n}c*~Xy;L{bGj(8q3Vn2nYu^D+SqRdCwkk-cv`N)~ldo01s<i9>pm>Pm)
+%uJYxp_Hzr6p(=WHa3w93iP{!;0#++#0sgguMSjD)`N&+sU^R~`giXpJ#YYWQH&~(PW3m@hW8=lj2x1vID73uFob1LG@@hsW48k5Q+%rh4`bkQLT>jl
+*osQR@pl%JhS{0mEQP&VqML>7J;aF+W%?;cN2Z)#iYts|j5UC9K>|bP6t%R{$(9ecu2}=@5)arQT&s2JX~HW(jf7Z|--b;rpgLpn<H1h@tAlt(b@DOz
+H#~HNswu$z>UJ+lvj6Qd@bJSDs-XY?eskiFvnz>|W3uug4*P|_beFida$kl`PW&TLr)f-5YNyLu-F~YP3%$=hH9R2|ZE7Q)u-R!1XhYM>*Ze9!c0#df
+$aHFFIlOhbu1eyi>di|I>V~Q0Yk+K|&jO`ly%H<1U#QotS?lo6*^foT-@GeU@MkJ@*yPkLo9#S{im<O+w8IK}QBU8>=OC~<Z%lOHWX|#F&BqCW%?HWD
+f4tr+p8UA?<frGaerVqt<v-FXSR8-FrTl%w#L<T#aJe<b0bl+B35y$1{67V@AIn~E((xi1;BcxiCUZ?pjBF5<V>YRO<RDEM+PlcpA!kFrPt1(TK>^6+
+RA}G?qfVh%LsVi@{`0=}%1h8rx)D80&_dF-DQTD(cC{(hhgJ}<SWmfbY~4-muofn~M<|D6hxIiVQbQIR&rQ90%w<O63kwlteb=vnC`v<L$dOo5fmUiq
+I<31PzC7f&s~jku;|bv+C}b>W;EXnPt%tpYDm|AYrtdnEu+V4b4WB6|OkY|xD7?4%BTx<NF0T$iVOF=+Rz}s?9IpCa(su-XHXB~nIv``=Bfv?fMhc%g
+Di%{R4W$6qt)J;Y=}n-jrr<qk-IJgPwQVAG+BPAh1>XTiAHzEyNIwa8L_a{HM~kV4-9ZigNPC0U*vA9vPRyEl??yA94JRe(6I`Wq?PrP%h&Gj4{ad_J
+(<145JpUC92?<f7ljTM?+2F(sDm-p%td?};@uuS?#UMI1Oq;Y!Dq=N_u?AWCPVp;z@{yzJkS*1~SSine;&KE#sa8ykgQiBVWpVO_2O09+82I#+r)<II
+fsm(^neK}fN~AtTuYdM!@<qU{TlXzOEa^8&82Wy{`^A9pKQG}VXOay!aTxV*YlJoI#$Zf}gd*9WEO2545d|3(__5EUCJr=}&xs%${YTLZSwuS{WqRNw
+jf}hv?EQYNMeFVMH^ldel2s90(tHYQbXc4<Fv;eD^+}-DF<io1#1TNxXbsT#79Cu;`=BMJDY0mJ^<C5Pqj}FTS-4SEBg^8VW<Bv~P!BzApX^QU^W_Gm
+;(at&bvhlIxQ69{7Ms?FJct&?B`5SeO`#x2w%#O*2iJO5D?3eRsTIM`%r29y*&XG4mYL%zo$&;las5Dex`o=U4DeQz!6qIYckbHwMw3P0yRcwaOZwo|
+H_4K|%X7ZlcUizpR_toluHy|J;9Gp~p$V3APh<ju9m5*U=yQR3+rA6FmQ1!WR(-pM(9JsPrYG`=skQK>ifFq^_+NvsE4`w#rlg)DlgOt0M!IiKc0Fr2
+F(*d!<7O?>DJYLGQq5u{ayK3F>6+6Z50;Ws-$`mp5r4VExWk{kk}GL%#Zp;j---NuIVg;6;ZlWMNDX<w1*S33;ZRL2eXqP=Oe**Ke0*8sH!Je_U9I@=
+xKp<;iSY*XKVOmUM)FYwgj7FM9h0Y}T1hR%ihThG`Sl+s9ExH07#r$NX|t<%&214;lHTor^X(visT_5O=(REiH*ZGf4Z~lNzld>{Hm=T^k4lSiF9)$e
+gcw0tPQ;h&05;c~W1r>9Nd4=Bn$!fh0Le`PjC9k{&5n$YKbs(fRdZeGP1`YbE&!$JgcwE!uL5zq5hH-$Jc`Dx@pK^ftIh~fy=nv|^RGyJc*jk&$HLw{
+bf@g6y>usS5E{6AM||lk-U+>4vh9wQ6;>nJlwDsuI_Ku*=!28M^TuPmfC)<|YgZgvRGZum4lV&8Ry9^iCJ0Bh@sAAfos#_pwJUxZ-+#6L^TFPmgXf2P
+^wsTz?>^msb@<C0ck}yy9PT~Ye<}~P?|y7T*E`Wi9uKdeOL9Aoo9!Oc3k9vnPgdddQZW~#3_*(SxtFg`dg;To&1bS6$7=C1uMDrT%-c<_$$Nz6Cw3tr
+HxoCo_wXo*@}`T^h%xM+ra-D&=Odz_gb5FZSPmIJ2z*M#b#~Js6^-yV1~KD8!LI9A`o{EK!pAErEyt^8yU$;2xP1xfwwye|d_RrT^XRvbSCdrTK^-jC
+a@JDQY~Ji+GW}iPdYUqc9#1bWM#p%&Gdw!hN?$tR-1X<9vW@OeZtky)<h-J4{8V(+vaPwZ2&1SiO0qvhFR3XBfHD6^XeWo0>12F7yeOEJ;AqFqwbc`6
+z3IF;#pm~X&-RhJ)9YonIE-s6y-)H@n{Sik^yb`~5Yzb$btsZgtJF)b(o%EmS;XO|I6TpoFi3ur_;QYfv~@G^ZKYz_;k!zO?11FRi_l0ePNZhvEjq8A
+-$>g64?fDu(Z#8^SGL7IOgB3fDWhGvE8jxLKp$;P1*m0n8a_?Ea|(hQ6TlzQW_~`5bxmYznHbSFqlk6R5{m~sDytmlv~YvjjCs@U(b^*mimTk+cgS^Q
+m27=0J>$?AL<G=a2rI3=Lq*A`MfJN;T?t~AV?hYB<}6SKO&^Hso51#l$ahQHQ_hbZrvj<qGD{+dwy37r+Eu_v|2`z=>k#oaq$47idD(kXG?N;cUCb}E
+5d?{~2BfXovVAAyB+u|_B-LdcS6s5hzsB^bS<~Gnjp*`#CcJ!)6mS4y7|+FLo1`CJ$mK0o^$Lib$HFke2Q!Gg64mMBEu{^$w)w&0ob0I@9)S<1AZhAm
+lQ4E7!yr{A$p?luRN4)x9}QqvDd!qcrGC1QqzcUQDLaK7NtR8Mi{0Y*`IIE5;}5lDh?)|h+FwVmJtA4vjNbpvK<fhQOB5<U>+~dvu@r=zi~T-Sc{H28
+!%8doR~C{L2&RQwWv7dBR4gW(#8;Z9CnPj12uoG6&+Erak+#&{fdE`)vI^XXd$)mNcs3h3nrgQGr_rfL46TfE28O?8w9Pn&&Njk(N+5a!Bie)xS4nqx
+=_FpjfHQi?a2{nJ8JCK{EUq;0U@zw+u)*NVAac_aq~rVKnd7~vPur9cL~)5o=f>%@=Z<T3tcMbTOAma%Xsu}#@Cv%?RNVlL?+@7QuSqrg41c;RY3GCE
+JJzS$G9-I1Ne^z<*^=cSL}1kN`z5|Cb`O497mJL4I9EsA`@T;#Ub&?){=g}H$*ra^H~2+_`oY&By>jw4Jgf)CYv1ll*pDQuj3!pExlB+|wnbS8U-5Xm
+2ZHaD7yEmE-+N+H9s<f(5=c?@tcOHlTYmm-&82ltflr0|Q#eABZg9ozH6MVlbjt?lqN?JidSu)9*aeE6FnC$I)Af8Yyoiw39f92devOV<H`q2cqZY4C
+_Y`1ihR)(oq2!_rV$t}eoZ7h=!4I?f(1{Y$$;ohw0^m}s1Qg#GC#P3>jPmKNRR&;f8a#%USF9w#L1<{H8G~Mtks_@5G@vNELrg(a=NrGeK_<`R)3fUL
+lu3AI++R6s!f-CWT0_u#>Qz6&34;bm+Ns(^f=URXDsKG_0<Ma#zayy1C08d!j8)07otOX*qfCf&2#EOzM&vADXSLmN=4A9iejnak@$K3`h*tV!I+EZY
+3aVo-GW3+hX#H4BB6XbP9)8@la=EFGs^LhzB^NY`S598dpB^fABPgj!RX)Nz$r^{jm1HA&O@#F@<IKr~yoIe<_h((X;SncsuLkf0wU3m9a8LTBtm-yf
+*EOxt?hGe4h_kR^a6M@4y;evgLP?qg$#K$k*(Xt<2yp)N&6!9Wppl5}8TTzCOY^SW6<j;gG`h_gk(E8XRkbUy?2H1c$4|+RVT%eAd5_M{qTe*usUK@s
+eREC^-8fhV5;iTT*TSm|=zQS1X-91<>Jxd}hVG!L@T!_h;<pJtj}Y6Y<Y7Nw5H@rg0#6JmRIJm;1jye&L<Lm=C7dRbe7K~35a*V*84?57s@2>v>%MhX
+`&doi#%cx8D`*NjHMaX4Z^}X@ZaY-KW9i&%dhNb`mBs;%K~<v&H%KVyo{~7k?+nDAPjp<xz;krcA%!Zz%`{{O6nFW`N7SbYS(c@Jiniptz=#1Ds>K~F
+vn*tIVO+9eF%$Ib{FVjFv*1UNYwoA+T|tY*4K`O2pp8(r4_a1bMw-{N1ZLt+&`vA^{%Le0zjo*B{bP8rN5uJKXit;%;B)gvG&4QRv2j@WiF&zKSxxX2
+DDXo(V9m?*sIXg1T3rv8j|K(jtD>*!BkNL-;Ig{zic#`m-KAbN*OMyaAoW=-(o9ryK1YqKkVK7}=24?=_)(^|gJ+Q_&iw9L3g47*<Xx5g6VT;vlbuTG
+pjw5qgOfxi2_@#@7j@MrFLssC9^(7*TG0RLCYWlciKp}*4f1HuUdHvT65A0G?zn^~HKPsRb{Y!aWmI@Yaw$RlF?OX90SLloGEF2=scA*PUD*=vSDL`H
+HPT%ZK49>(iqzkk-*|F$ia;s}K59iyVVbInZ*}TWv&X5yc(n^Sydnf;-N5p@bJ^bRVHKUdcnghOt4vIjM3soF0|A_UvQ*BzmkU<?`zi_O+Dr(NT2B+y
+nUIEtRTNC=HfO2P9t7<;cD9zt-fA;#H8?_w`nm4yNO$Q}RSC$DB*)P^)*q7b2t*Iv#4THpCi<1GeUe*aYRujKyC3+vYv$?ZlZOoC{asi^eL}jI_u`=4
+aMr1%1r3QfS^JE~z7It1@7K7CIbwO`PWbyT_TPvxTm|l+B~rQ9*i$3PTCJp!G5Qd`e!SiMUpt!1s_adEQ1b-BU^l5XiZ)hWeWN3U+v?y!!z4;5R?OBa
+pp|oUQ-I8R6$=?31_UVBb+x}U$b(ykdr_*!A0k+(D5#g++8%WS9iOw3xtw<SW7z_t&8sDuEnkz-^~H^-(tPnI)zv-qrfOo=ua}yuePzWriI7r(Z5wH+
+$OjRgduw%cc`H`0ci9P0)u$_9TDUP;qP|sFM&wkd^(s^N#(S$^d<+gRe55Eq^+e-fC8?rM30a!YOEgPm2e!D}d*T_TaRBv9AD)cfKb+5R8p1Fe&XaI3
+9?dQZGclOyg97nv>bTQ)N&n{It3iS)PkQNH>O{YLYt7gQxc9XKDb9S<+w{gwfrr0rRJM0-87;#|Ww_MHD3-uz*B95{hD6$vDKcYI!=-40f;+a(MDqrq
+@(sn^;|4_LB$7jtw3Uh`oS-)}HY;tr+oTG1tBiKIqZ{`cd84T5X$VbsgI+IWw-<9j>)!SN0H7$6RrS-XhPyW4D|t`-aqdo3Ypov=C9`a8ZdR52X4CCb
+1`g)7_t&x~%@G8WIJo7dAXHBB(LFQUN<dwl71va}Qlleh0$|(WigR%}ia(_v*~Vx8`0VntldaEw{Osjt2OAtcjXbJV-Dben*J=s4>Ol%S?d3aCwJ1#O
+_VlYSzVP^{Y`m3IyN%<n1F~A2cvvYV1&jrRCdSqiV>7!$1WSrdG+qDAeh|<vXh@KPdcvrXA_BJ<eHa}t_{`fD7$LopLyI(IzDFs_m!4cmIG`Eof|OR)
+l<ii`X+Zgb(MGX4)Eg@?#%@Z@)Y9C?2qn6>DddVJ`8<e@986O)m2)Pb^-HLmMEra0ieg)FV@4}Ek?;~$Zm9XK^v%XBLtbzDy&LXkD6ZP~ptd!6dicDI
+RCPF((f&PR4MfmT1df`o2WiJ!W|y?q&9)~NsXKK==A1<+%CaEI^GpzaJVyTpgOjLz;!{37h=5N|*%zRyzlhu!4ORvBz<QiaFGq2HO}{@8BzoR5-nfzw
++q_Nwr_H@?-UN*w^ly|>D66!_8HMn*QNemDvpch#>ZX_1lbNoX&S<xIK?D}4%ZrysC0*QY+9XGz(8Kjb{Sx6#tlCB`#Piyx=*l#WJI}3?F~NFrNb3We
+_~y1{6A>r+rN?v?YtfG1C5`;Y7I!fWdx@5e5FxR7Bnk7Zu#n*h4dRUUl7~bM9dgFgB<N`);0`j&f0WClTeFjC>z?>sALH8CdWK|%kBaT>?N+h-YX9&@
+M!gXcNwl`a-^6L?WL&yoQy=Lc_h0U*ci#(|qqV`t#BM@-G1a2l<A4T5`F7ySbTpm1HM&A*e>L@olg9b5WQ#^RCj=9CBp$WhZMu&pRfwC)(k6YFP2Fh0
+<V`KTKP>~aJ=E&c%g!kiTk>tPEjo6-37p#GFNqsO#7DEVk`l16a3s8z`RvxPke(g42}Fw199_A?I`Cv>2s6_u@E`{mR5vbBlN!&61}}#<q^v{Qv8hB~
+@FbBbZakTuh^X!4|C3}v(&MG1rV^D?RJZXW<W!?NW)_m7mVUUWvoSg|xs-Y6gZN~S3<`H>kxYeaay*3E*JVvLDQZk@t`e_m;Q&HTlfVXs)Mr+IJBbc-
+!}54MPNNjJYKi1(SkpzdvdOG<TU25+dE>dBSX_-q(~I%3Ak1XEWs^M1dpAiSu9gqab`L>l^!I%Dp7uS2x+r->-3)+3{*y(B71@e>`3PKyWMYDhDaxzi
+^`!bnh=5#DKeliGK-TY{rlRC3O=cKqcvQ9QzP<jHNKCJEO9y{~eFNyxl%&-(9zfR=$<`<c$2`_qV$CddL{{<Cu|)5`Fl5LHxi2aY!}Lm~;*XhOq0T6w
+6)K@kp>YV}$qbSZoTo@6$<j%hY$lJkx5cdlIuUnCo6Br?Jg0bV0I9xRY;TYL{C4sA=+Q~)3uCvUWltU2J$Ul`c^YR|(g9$6q4{)i%#csFSjX}>@^%f8
+bIgJJ=8D9*p<lltYLmP&478GIB+KHMyl-_iYuX*0=R$sFHk!i4)QJgr!(_tIgjWIP>`zhy?`&>y=@GG{@uE#8&brkOiKhgfwJ8~O<cMIP4o7M;bS#wT
+9(y=>3*bj*@74an>nGiow+(P9;AlZmsvijaL#S(WgTfTxY3Rd>$+Td;Z&TEY4TrRCv^`+993wa$v2L|_v*;$3&8%ss(yBvIsn@Go*2)g;<mbN?Pj;XD
+xJNE!=`F+c^#A<4e`sxQ<a(9-x^SXWwC#~T%6GoL@z#33w!t_1&kk&Re&EKXXIi9%+nP=;Zoav1tuHCtqpcQuxNPUl5lO8;PT6Ed>?R9_#@?DFpKt&9
+OY4urJ70aSReZ0an#x|w`VlTvMcEQ%3FnRiv#8YNxGEOkT#_^CYOBdm{34C^!}RWjqgVHkwh+2yZXfY&SGYmcJ{!+J8q&zewcIX8UyM&j7we&e)`tJE
+to(ypwR~<jCwrLB%ChzP#qJZv-ED1V=?~8ju{IoMr=JwYSscFE+tVA*Up?LXJCca%9ZtKhS5Nj|zTAIhtJwekzxJLS1|Lqhjc7x=FAn$KyxKk7s}_2`
+cc8Do+I_iq@Y;1zZyfx%`{Kp^FHs+Uc(eQLkniNAPksITRRXvB)AFIL%7<4Ja9<oge@Q_@kGHow?g;Yz3&$Gh+aGOi?)<q`xVm6Ubo~>#&HLz`Zs^)L
+b#ef|xJn*<3w`}$adGiYLefN%{>NX_4e|`dtBxd6wTxZ4p`Xduqso+$S#-{)(|0AQs(QXE-zb+jEib2&v12N|Q=;F>Q;{1>d1&i*;?jJ2JiTx$ZQgMr
+@ASF{&&W^%<FPnWIxUai?H~PfbUZJ6^Vz~QayptHlPUOkF)K$0izCK%ZEEg(KEEQnz`@mMbn=1*tGDA$dZDVQz~T6E)O&26o*j3Fi}|!?ZV{O6+-*XR
+H}Nyy=)j#H4-elw|NiGg5O2DfY>~*F{Ao13aC0=ia3V{xH74xIWNY++7RJ{2Y(o4`FU!SI=^jcdi!CQFjJ8xne=9JnPP#-^+6!zk6l6M{Bm9`a#OHHL
+@P!aiNIOSEurI{7Jmksu&<K4;1n$O`<7r|5rP8E<ur9MbdsR3=O`ru^$?)QA>JAp?#Q78?QJqD&TW}8i@^d+yx*|KS^<#>*?5E?265_9m@koAB2ly9#
+$Hj0y>Jg#4>nSK<i+!ehOW*b?>UukoVKIFUnVtjFImK=^8_{uKPFXy>Cn-)F+<P+0(ccwJfWYbqP&u%5YF1VO6Cj<7P5{~1X@E~0+duE^;42<zh25oN
+2P-%Wr4PUoHoFmL*pv*eQ|MMpnJhC<Zt*(4S^5iE3`9V(8vG+1{<g4Yw$3HZ>=q5=F<=S3Jk0a5$smWk#wf^Hx)9JOx?2Rw?W#!qXv-7#VBHKPwQ;)x
+LdulKJxN#$)4ulccsSpZ!&|yF!Vv2S|Ibo?t<vT`ky|D0rD*KP2{P|mpwr+FFFkO_X{;i*eBfP|%i#*LLNWDuv*S|qW2g>vWqbxVd?II$5or5#kz)7n
+xMiNw8e`I3rqDD&fke?6?{dGpy?XZihr$Wd|2R0@dr3*bcGCFS4=?t=-+kepIPt{sb7JRGfcjB+b=68hX4K}p(Txqdcb6vS-i&26=-w5K{VhXhsB3?J
+`a|K)V%m~g{P3xHt3rpv+41@K{m2t7t$rFB;R+m4zvM9_Ucj>+rW{S=k(-L7_-<xv-75FHeH5CJ2V5D|)UzzZDeGBSIQS7F$?mJCsTQ&=`UozNdK#Qp
+cxx@spD?VzI<npY<1n}SwPpuk*yVY$HBG)J%hXFJKlg4N2Xr@{OeYh^X=yKXqf6UiKxd6-mG;iE`w*_Qt~UCW!(oe@*pIKmfF{`JLF4k0E1rhs79NXg
+IQYGwQX~*}!$%k56{G>Uth0&cOzEk`@*D|fuixw+?myXo(UX?ic;+O%m(O4AzM#i1Umx~Tx6R|h{_Df%`}6=JRk;6Zzj(3x-~T9{?HxY(5f~79`^_Ha
+S%k)e@a)C2gW}+)=dX){mp?!Kfq^4hFP>1pdg&8b+LbiTCva46Wfb+?gHaH|;gKMcNxNZaI&n%(%IXA|VkB>woh_(|vXOcyZW3|CoGL|x_#PAE?XOA{
+1BaLHJo>6R@bHX-WjvfN(T+xHkLQ#IM0}lTFSQ%AdkI^TYRb+yE?3%I6U0QViAoADCyee(UO0v0_yi@)pO_QtD6HzDG>)`ByV5;|p&7`;htc4gEIR=z
+<Tbo(TK!Fu^$8zF>mRgRgadLiJ_f?5Z=&6z(1=OT)bVuhZ?ArS@d8h1)!OQxzuv=r_gPK%9jO$P(RER}n~q`_lB9LJ?(g=YChgyX9JOMdA8`g&{>5qS
+^&r_9o}6UbyQ}d@I9*qWQOgjkUyzF$r2rOoh0|2%y!l>XXnP;7#xpi?t@(<RF*9I-UL#T?vlgoDo~@E{MDb%KwjV0YG+8QP#b0K$`V553&@cgp#kvmp
+VR$!o%QPMbPdQL!XAIFU#ZP9_t4i^Z+OX0fuWKg+&_z~r-O@2$TR>f@uyT+msax@dRA;Qn5Q#?DI76Z|yQGo|)yv`K@P>5kB%#hn7Z+nV@%NiOADetD
+v-EW6xJnmcKA>COreu>!-8pPLVzgL#8GS%?K^x<0TpVRHV!8eQdHC12<>0|zsT$ezJS-(G(GE>K0H&qC{qEyIp6C7U7u&*smBHx9(VnIbZGgk3gTu+V
+BwrQo7_y~RI_vN4E*uM;%xM7te_}YcuT>%xMYnb}8^0gU1ByArcoR3>D3fEiFsMS;oAc4d6<M&zNo+nlW`|tj0+Yl^5)g1MMy|IM;b~z5)21{`%+fzq
+5mlZq=HrVdn4IB^x}}%@8eie^V?c54Z8RP-{7n@X=Zuct>Lsua+J;3qQR+#BZgVG{#_xlj(+GrfaJc*Obp%Gk(~!0RgO4mOJIP=El05plRXltC=HRe+
+y891O9PIr0>+N>3ga5YqKh0kC3l4e}BRA4;NY*N}tw1xxG~_pn<-z`a1%HO2qcFys<5V%6KX+TaPi1~N65CzC`hqwYnd;7ekFTClm;l!yS>ydflDZD}
+-|Ribi*Aoor_Rd}GTxaaG0@Fq+Th`E_MAcs$K`Bv#_=+3BKe-=M<kXF2b+MtL2+_?UT~#5zy&*=BZPq)0~6;De9)5)bSO)yxRdguZxflDHO{2o$`nFv
+mO7i?ew#enUL`NTPc@oC`()BeaJ}v(@~WC)r0<ok3Zz@0i9Ed2aV)~IkAg89No#4Ixvw7094jm6+)IQ68?2;CrHTPQ@}J4}bZ2{8^TvGn`R6%N;m((+
+iL$=nqzu4Xs<y4)0hixQK;({Q6j7jvdF-Yq4uV8Upa<6l$?B0}{o+i{n2hchzuOTMSAPu_f*C;_CK3gfC0c4oWx!NRvTjt7m|qw0&Xg)bo_cj+#(nLk
+V&1CB7V+hZ3|G-Hu#-V~JsMrbwG*6?8#}~bs?+3E#VcX$3nFHzf0*bYq5<*wA160iaXh_(w}DmuC;%lpp>ZmYNnni(L0e`#M{RR%7Jt5i{5L`pb9{n8
+S{ft2q>@x;2qGw&4Nke^&D)%GN6N}fMbcQ4GX<0?*8hTC7vm|@0B+EL+MD#0ur5qVe5o4;EpR`dby-PLj(EKFbl7b@9I0dTk(f|VS$Fhs8P(M9J{qhl
+_rf*3fkYuQFQ_&j^+o9Mr+%5Z<}K-Z<o8~92`^?BRM`DtcV=#5#`53B!;Rc^hyjGCm=8Xn_cHf?n-k>rgxR%K4)1-ry$$ZpsR-MN?iI2f97#OFR1(BO
+lyDpJ)eU|2^yr_NzBorbw`wG+B_$&fb-GXLZHzMpA?Xep$IO%fr{kG(%Sw<plq#Xsybo82QI*91ME3(VFhfjpWDjs0;`>8DLEP!bQa`B$z;GYIay^_)
+kbRJJ=j^?;6zVL`19h(a396(cR77Wj6!J}SHYF*HAQvP6Z*0M6f;T}ETZq<-2vV6*#35AR=f4&E&z`+_{%TKsd{wa~{kdhv)<L4!FM+S8TQoy=VwjQa
+jN_GTwXC}opi3t}GrU+SVWni9Cv^i%<p*JWah3$MR;}i)A4WcBw!Mi$Zu2E$j~kW_F^i1AVl=XqC==>f6H;zS^Nt)3O(~@s`YlI(DCe2X$P<!CY-5ZN
+Fb?TIKL2imkilhCswZjLnyM>>J@oMKPYr9PDH^A#lZ}J9;utJD>`|`aYaa*6o`#~S#(JbiDAlH7#G{KmJ4_c<4oy!2GBL&OP}C#>cW8x5$OfIZ5Fe+x
+IfI7>Zf|WZt|(Qm|3WAjWk`u#Xz8m($*wY2Fb1ec3LH^5e9!fljw_I}sJZ!cs`-$wZZi4Sws+k=8J{_k4f;bPqDXc-l{hHvpWK4KG=vX96s?OZ_jy^!
+9Q#G}P#}H81`wjaA)l}S4EY}?Q?l4_D)oT<;G<ONgbxW}vq0de+r(MkRc|E8rf%SY?j_6VJ|}&^&V`E6V-b2~N8?Q+{csc~K5X97{Hutk<zlyFD-;>M
+Nrrc4ik&Z;BzBQ<CvXqNFp<+YChyh$At~Sze;WtU$o}Ox0n^KBoeyeKTrK9AkVb{Z?v&*4T3wXmY!qv&?OOLqagmHlHhS??lDcWMRq*WAcoJXKZCF@B
+_2!%Tl}1b$_`B=j4LnFa1{77Ok)$zigUf;&8E_2uUfQyJRm==)`V)H+1^^S8&?e9lnLw`vbb<`m*SgiMveA*yuQokpbC`HfU^O`u`JosAYB=8y8Pg|y
+`!>~p8NS|*t{ER@CO|<zg~dOeRFPr$8Kb1G!xQ!K>O3jO3@w2W7suMSw+DY3t`rFD!VOyq#?Fc9t!>h^@jGJh)fI7?i}~YJac9TPXw{#V^!WHTRoPm_
+7YF`R@vJ4mbHMhautDSrP~lJynCv^>rUfzrCg|t{!KwF3$egUrn0)3Dst-8^7KK{!Rm6s%>L|FT%pR_pQK5X{wl|z82)-cBc|&{)v4<3=kN8OXL=?t%
+=5isz8h(r7L$2tHbNOVdjYmyVsuC4TIZh%cp}a(4JY@N&NPdl>cNe2mO%=%ws2VN~2{4lHKF-#3@75xVUS8#VMb%aLR@#6B7}hGEUu^}lav}Jj10f0a
+J;({~wfK(!z5x7C!Fy48oRzS-RxabK9o~4H_F&Eg7!cLu2_g4TZOu^9o1l|B2gy5yChKt6-4Q5WKy*tpK@q7pFJs9>PY|~~rrF!poHvd+X6vMa>7*#f
+XHI4S!rj?oI6Fc1C@J&<-N@n<pn@ejW7UgozYSUVLvb-~C)wIJ^4zG{Dl6MAX2J1{7dAfMXb{abz4qv(@>>_V=)VL@88Cf}hhXI=3<g02Whx-KeY-mN
+>H~J?^sAY~tNq%3l-qg^{yk<#GHW1PT@>L>UP3tVZ(SO^7wJyT+i)@^_dM~GBQN%?BR4WLKu2`l3th54YFiK32X8iV70gCkY;!RVas#+C9lyJ{Nwg#d
+Wuf*R@o8ieH12$Xy4UX-5ezNze;5>6yR8^)Yk#w*Z;i>wXk8iTkI|ASANmJCzCf9SOYdTuhuq9I-on3hs(O<p?r>-#KSX{p`c;$67{7!bwG!{FM4}zj
+NXJcFVO$=Jc89aKe^48TClhuI40&ZToebX_wAmk!lPHgK5An3*VxfZ)90DuawpiPG>-qssfS0Ck-vJ~)n`hRe;YADo^1R6@BH98(yw73|qbpUL6<^K!
+3Osh1@^SQzRoX1gfOUN&hvg`-o}Plmz^MHv=P*&L_#$lj!F%gjrf62VpWT3=*ooB_^<h?(%pGjfYYQ5ZPovTTW}~9;;@#QB^e9U=3B8jw=PcH9P>Oiw
+9RM33<wS>F5qR6J6jA}*zz=sr5V5){5)cjvgH?5v1l=v#CFlnIr4nP*;r<Xbj3|h@o}}DO`YO6Ze+hwvK9x=k!RLuR#FYD{;{V_uyVH(A4TcSp%Zf2W
+zjGag12oJ0iooN9gkJhCWiF)ZmQwIfvncDp4mGP~`%-3*1-B}s&+{oFM5__br=dS>l}F>SzuIw3P^yfkGd`73=b-cK8S%Fn@WKScaK~a9mB$p3<m?nw
+=}96{=1cmsrYAZ~{)>Ma-5gCFc|WIYhqJ}i+?>XD9&h`cT>ua}CQQ9zem)zO=Wf|#?r=+?^La~L|Cn5;MK|8>B~zh$i$df6H6qr*8@4;U(+fG}=PeM=
+=#HQyqUaHouyN69!!Z`icRo6%lWX~LXIV!LS0=(q5R{CUL|l2=DqcMQ{>|<ia*W`d!4C=5-TjXXS!<ngijr`un2kDu50lM~(zn}Ld0F(gxBfhM&>x--
+zRSMrChq_8@;6ETmfNTKW}bc5d%K-Gl189WrNT6`FJ}B^&VSt>R6(yE?)~s)m$*sxMLT&+VX|MglSlOTEBX6%JNYVKwThR!|FsY0@C=9+kKN;KW^&Wh
+0w3v7o2|ALa*1Tg)iH8%&CF;h+ZgQ*{ZrFAwvqR*EPE)j`{c>q!9nq6Z}+KHeg>pUK`p@$cSti%uB=kZB8lIjTrvRHbMjuvB%kq=;KRh}O#rb8UQ%LN
+#IQ|nt-L5@6JU5wsDs}(4iCc#GL1E;IU`N3V#-LrXt*rInRMw>zLaYwEMzxkG#8+&&gtUf;*y-ddEayAlZKDWqSX*1Rc!c7i&2@?+evtIMe#7RNm(g_
+LQrDWUrv?bIFTcMibQ(Dqp=%`8|upC@SijQm*WWl7$9Fv7Vx&=fbxa9`GogWZ`eum80?%}drLuW$!yJe1-vEdFZ$Z_AqL*Hf9YYt8Y@AnR4&u)C6&ox
+<!5evc-*-GE`XF)GhL!opE3^1&&Pw6{Q7(#_&S%0MkaamPWeuM2N5u7d6@>}$&eVUzsY{Ln^`}_7CyRmqj_|bygvLp!<W&xMKuXyYHBqP@^>yCV2z~F
+tphS+Hh_-Ayb4ewG&S%#<>^N`{33HAIN8oN<AOI*5=PEdOT$L5t$@CXp+U`cz-9Bs#^#3d1}@FaK`bN%T;=qMLhG#UhI|w<DLzQP-d=UK(}1s}t*8A*
+j>Ch^cQ%{RX$=9#>%<#Rn@G!8P#Y2n^LdAm>)qk;dIIb>vSd;O7}gtKJ|dW-aQS$Un|d7`f;fgY-&g1%J#$sJJVbs(NGdyOP0dw&8>%pO|Af12ZVk8b
+A*<v+6W$}&hGK^|BvQ=1M!%>!^UTc}x9)z4*#gslGCmu#xJ>h6s2LA{6pIofC!-Km&5wIX*^2a<LKr(NGRsXR3zUu=SEz(O?c?#lP)pihZU}2W-B`M^
+1h2n^AFkGwCu_<&n|zx*l4P3l3T+-p_7{@UB8A!nt>&vilk=|vq<pgb?@f8%q>hwW0ReX$uo&fZoQ>E3$=6Qsd$Ipy_i*?77bIaFSyY^jjSW&LZ6t5g
+|HvfXKiS&CrKUNN>+QE`j{hERupqc0cj?bx-=?lIH+UPmsSyq$<<^@X5239R@Gb>t^00;}7{ECUMUv&dz*Qz0-Ql29QG9(Y7Gm|rD(B!<MzaZs2R<!>
+WL6P;<UCH?5e>ay*IDGTfN4f(=j+lr0O+l2z`&`Dc&c+=he(q|X&hkXtD-a1`YwVh*TKNy`l+n$F?lYGFK^|&$gPh`(xgCZ^<kc6xS$Wi5BFs}fx!{i
+_MM*PqJ&dj7Qa_@)|HX#OI{1toTc3dS~=X(P;1g1sA3Q*Y3~NC2!1CTs>qI)>MtqZ8oeYZPJ;_qSxA^N1xM8M<4mif+^Q-`mOgW$&@x$9MGt0WB%jT?
+mg!1zSm&z%LqrRh07%Hqp@g6<@Hy_DJA+NqsAPSqZ#2E^JxS9Il8QFo;y-dFqe^dI>V8z?;p}R9xeAsKIk$Llo)tOfrksgR+$Naj!lclX0DHv{aR7(&
+F4kXt^_7&fJ!v{kU!RX0m;d+h_$rtoYtj}!aon1j)xqf3g&XP7AD6+HMvQ&(Du91~T*O6lQNb)WW<)Y%U5_V|wN`MNPHz~5%d2c=$Q-@K;g${|p^?RG
+c(K0ZyHWVo>7;PeQc!ep*?PAB=H)IaF&?!fVT=2%)7J0nwDl?ADdhbfK=>PoNkKzJh^#7+BAmwEXCc;{#&BBhCZSTFo0w7xUr+2Ky4y+?6NTV4iHzBu
+1rbd1n~)g=15k>)sE2B0tT&q+<NEv}%DBcUzNEOoTW|_ow*U2O59zGrMj+g<=&8~TS4Q4rKULQCwh69dP<16w^(e+By^ioEvDNarB|A-vjRBnGL8Kxg
+c(|-H|CJP08V|wmQW%7;lMakOg(H00+C0K-eK<KK1G=roFv7X-CTpOzt2uNG5bY9yH0;@~mJ4K`ssQTdI*x5yF~fz+R<=^c%5~bl-1=TPr4Z@r5s1U}
+eZ&yf&%Ipw>ducg&SH%fXfe4$4qaZ4eB}!B4>9z3dlJD<SEkq-mNoJ{!zbTkT-OY&+cac&a!Nm5mJ)s0gme4}qdVYC#9Z$>7muL#mxB2!xduMMH6lY9
+!;3Pw49kRrdfLcG<N<1NbUD5l4asReSzLW*j?H~607>skzf?`(g;q|yghy8OLJKb*SUz#f2pBaWx#4J{ZQ|R(f6jd!Z}Z6h)pqCd{X@s$!RSTc%363`
+2CT&*FmWvaV7Q@o0xa|DmN>DI_(#roC4}2Y_%vK&Qut-g$768wMYJv)Q5T%XFpG-%5~1^qmPnw*V=`1n*m??}%~!kuc)k(U(2l#Lmu_6cMd0yZyK52D
+&??3dI4LqjUD}e`0;ZBu&h+`Ln_!<<x!cr|-gN)aEz_PBl&lzGbbNw1qRf#sft{uj!1B<Efc2zuice_NvJy?D9)?n*bvn#a4!L<K>FRLa(ID*Ub(w)c
+y?<)A6-=ILa6^d>Z?Iv=NEd;HO8cqf7{H4nY7zD5<#6^c_asCB{+u5DU*oIH)Y#{?2o1>XDWdZsLgY$8iI0;_++rOwAWI`R%N6+qQT}s?i>BD+@B<VM
+7X;2P6+$Pm9asjVaGx;K;5BW`kF5XoM`)@HG@+GwnhGlPJF2!WYciCmn#M)OQyT4eyN?IqYA3#Y)J1GK!+Fsn&1gD}dcB`M6uOG?%sb(sz?qp!yYW-`
+fJ7Cm`7T^R5hA&8MIVl5Idd}!z$sJ^;0Xrq=mLXBXOku=VTE*Jt>hgIA%VNItv#WWsy*O0k*Yc0)1lr=Vbo+kFre@i8V-=}eA6GZ@U-XqU<Nfpn8#SS
+Dyh$QlcM`8v3gy*WyswnuuqoWIm~%h&P9Py5@sEOl{I-==x*Vpx0$aZS1%nN{dU-IM(&QQWInPbYg4^up@$%a22B0H1+WLwUA#f}=_4w6(ax1Hv0(Y9
+Mi=mR)?etOBFcDjJ_t!3rJ7c9G4(@5r-AcP86{W@O=32*6{D6oKA*ayI0d8PprozxNcH*MK_@H@Puf!LAWWUAFi@eU=<_H`gtDV(y0r$@)GZ<3{9*d-
+(MYPdU&Gs~-fH?3H~g7&R3#HF0k!YIM4V%c?Zha7A-zM+XezwpFjhQuHt;v7sn0WUS&_%NkY{Nmr9v2l(jYafz2<f7zYwzyk_+P1-DEG|M96pu6yvZQ
+K*csi;{6uUTJ|9;>;i}EFmfW{Q{(hAi!+z{ftA%KnomvHA=O!Br|yE}mX!P@c~s3PT#i86UK1KOpy@pBVh5gf{%yX1*wJ=KH$?rbF8OG5{E&daa%C=3
+fdEYl3t@7jw}s?%jiJ>+M`6Eft6>mwT?C+eQ;%%8yzCgEI&7eo7@7?%_>CsC7BPOWB-CvQ1r4v972A&Z4!7XLILJ8(SySjB!XPTh!!>4`ej*479?ynA
+Vca3)YBWQo$W?}~NroiuQN&*@<pk9a7<1H;Q4)&e<?xtLS>8`C78Jp9n(V%QcEF_&c|sVFBPXoRDfF$9r^4s;s_jrhk&+pPAIF(u{EFk30L#S1eq(}3
+{?o3s4#qZDVs~Yl9tL&COhEZ6{J6pjI7bY|NmQt_80w5NwET-T7xbg4=i$^^v{BmqxJ^s}{vrn*t%86{tsomNOflT1Yjk^Mq-;}=%)`}yDtf#WO^-;`
+f=CbItE4(@_>z^@+i*0h%dj$()fk8hclQSzMyu&T^JZoKyejT2o92NGrL{8<j}1v+y?YCZnPp>|4!p|9#606c@u)Ge=2NxINbP}z{A_}RXw9c5v~Ag<
+>jcggOPq`e-*Q4@Z^<f6!f~R(50Z}F@q3XgZG}$^lI{Dd-3o`%Uf<`6($VBvLXpNw1|f?d*rjaoc1^{CSdUyELNSAPgL_?f94!hb^5X<hAc_tT+|alA
+S8g<iA0eu>G;s`8gyFwt3=7}fi0FQc$X;1ONw=v;FEKB7s+>U_PU5X`6U2lXz?abz1#Hl&?zOA%KGL|2v=fSN_aF_F%B1yxNV}~Y45{n0OYC(U9uR-S
+)mBc?!O*Rgpr%hZh%0fx=OwVb2rf;6pB%Yi2f8LflJk_7A@gB5P{Ej(<T62CQW_Vxta=G+rXXv&>(y$5h=}$1#eYqYYT1q46hqPCJ;JRzUiJE80klN0
+upX>9Ya~VIo_Mh8HTw()g2GTHEFvcb%n``U{k^ATh+<Tn*bTj&MeiW<mJ?vLR%Um}gX9a*VBj8qWmFecHSj5jtvMx=_2WvwsoH-&>SvvTjD)+P!;#~P
+yxpib?c|KyvwM%!%{Ca)eI?o(dWAq{R8_;(P{(pML*wCJlI>MB+t*s1$GW4Co*TsOYkW+~#bt&jnfWvfG|3yR)RsM_??z#}y02)6!FW=Tm*p&jrp4|=
+kawvj@1mt~+EVj_Na|3IP6`LC3JyhiK&*t1#z?y0c2pW_li&rE?@w2u=Q)QJG<*rM6p`TXsscG*78ew7Ur@pezd$%;BtkgoczhF7ENi8jbt;qL(G&p`
+il4A%v#yUl4Af%s;PFRSfZfdQV7GNi54jzixllgqJ}MqtcPL8jZpkNYRYln#8Q3ZQHhHva75l%usyS1CH_o%G8;YKL+c`cx`|WK<tTS(+oOjpi7T($X
+jl2fL`G6epI)lyMhR1W@DP{#p{%<>1H|~|U*AMdV@;uE=7<<IMx~<!fs6o8(QR#5GN&HLw?$-mK@3?2&*VF$WN+cRe<3|{B?5u&!@kAiIW646JKT9!v
+TM%r*P(gTnN%JiuDR2{J2f1a_2%-bB9T=h}*K9{IoUwK-p+}6yrm$80O)QKB^@4%gU>G2ui7biyTP$aS8V%k}9@Rj`Q^ENY3%J2kEBSdP5e;DYYUco+
+;<A)IJYw)Zbt|<6N-ZcSLs4Yq=;GAMiH@gV5v6r}iQpw{R(Qiq<a`3WIPC~e5RS|+2Mk^7PaM_rg64*b{A8?~4D4sQj*8d`tvPmm(mb*k6}ty88&Uj6
+=95zGy*g}%6jg^$pTF^!FZTCehiAJl_YU{>U+lm7!N-ItbvA73*z|yG9l|=pp)ZQ=On&1lpPvTNHQ2iWjwyP1I-FaX#DG4L!Kv3w-0>S2bUABtN~3m?
+6})D06(cGOhd)D)itWaAg=covRF&IE*`()hii@qWDLw(1g@(_T5CwsAgNehZU5eMmoL8Ugo#T^*Pf6o5HnW`-RgmM9>yTK6=!*O0FE6Qw#e^+dS*`D$
+`SHHBwbP21F6B`R>sAt&&5nz>rze!#Gpy-byDlr8aE|tXIAd450?w>q2n_eay^y924-rCp0L4PY=tNitYLuChbxiLIFg@vkWjsa&vbA$7^g|_ym`D)O
+(v1*yOs!1`HJNaOq{^S_(HWb@#Gtt|3bBdq(N)ZEne`i!U~ZzK0u0q9N6W$GkVsdeQ#C@W=F8`EuQ#;%%Nxrzp1j%HJ=BZ6zdw1=P8cYlvR{M`flo=m
+N(8c669^(<OX=cQh($&a-fr?MWdD_q^D88;<u5<iE4aIT0`$zMVLY$%7z|l%c<1_E90*4rhL?aa7u<~L^xeH&4cY4!FnIU%if8##{opG;^6Ww6PFUl!
+am{C*Jc0|=8?0&0dyH#<WyQz+6PyrP)`RmCd$zSi)6>$vv|H)|)#49m!x04#Fru>5qK?#0hL=M=GLr>TGwNt8Kbgxz(9mP>^0V1=afS0-<W9C~^mw9H
+Rh`FSQD}j~o#-Llu?gF;0E|ay8`YsLs)rkuz+R3BxHG}9@huDcjf@S;v8Xk;{Mb5~<DcMrj^N17+0$W=sQ8`Ld(`F*b0sqJcRSzN!BXwI@bwdRyh|+a
+UYibijclj+mf0LNJn8C2FEp_3ltS7(SDduVT{@0Hex3M?BbYZNr#l}7udt)p^c^{;h%u0%h;Z6qwFp~+%Csc|&0T0$Xu&nxR+xzp1}gfMrR1QBQsNl(
+y5z_r_tN3XN^l4f72Yyo;U2ivc-4uzQggez8W!&fGY+t>*Wn{hzDYbTsSHD_iaOQ`sAKJxKk1NrE4LEB?`Zm?1lxW&@?UW`Gb7Zx!#hw0irj8DsI`sA
+=@#VXiJv|<<S1blgFMHg;e1VWzt&@!A|2FY8D<4mbs}Kb`zEs|v_yiL)zrFsIeA8lv%(mXZNz~CdB<Fv!);o(hZm6>0DRb_R<~|0hGZlx=2NY>Gb{@v
+$j);9Ts8pJB75$13bpRP()q}-vigp205o|Y?@-Zn6Xq!=@8t?)<BRBA=tG@IIUZA8xS3xSn4wCa+T5G!=ixpLW3%h5|JvY|jD*fUwUtTl9O0YhtvcLb
+G-O<jIsO#JV}goPLPosq*tlr;NeapYzzgr!J{>QZ53#K`b7{1(YUzd{97t(Xv96q)Jez_(K8}NZV*ltyq-8|wRiAK;Un7S$*2PMEv?^wWX#~pwe~kE^
+tnY%w_roF_L#T$+v-mf}yO;RrNt%MXZpyNSepJ&y(em9CqkAzA@vz7&ryClV8}d#A4L5w($_84{R;6BmXO3@VOYN8&Qm(Hnd9t-qb&-*_eYI^LhoCiT
+IN|-q_>9?B0RhC1w1<uLp2ky#9plGsN)<iVK?`@e>uvL;{o02OY%;LX+(WE6k`>e^;vlNopny0TU_#3=;x`94w!9Hs9O7<^gj^R0S@kIrMQ$zf(QTI8
+7h^xqy=}Z2Q7Q418dMfXTCM}_SyE?NCHGJORalJC235~H2JR^~Apxs3I$y@{aRXCvsG~Y|20k!(dd+SZVhrW5b1L%)37od`N=XS}-ZnGH`@Eekb^|cl
+`oL9#bBy|+i9uRy(qKL6Wx)2`dpJ;uSsA<)?^vHH9%2d0vyM}q%?;Y>vlTp})-(Nz@2c(+#<}ONWq0dGC#CVn2_IS6w5}jGHT$5Jtji!XCB^J(<STdd
+H)dgNeyvYs2f;?fWn{{ESqAdpFXRQ<yiaw*TFm_Ds!tiiUyzzFzio34!xLVJ1_|as_h=BT)=*@lCqC~5zwZ6FZH?aNdk|u$VmtG6`cAFJeYF1|*#R&U
+s@p6=uTYH|mA|GUVpvvxPmNCLijjsgHVo&oQ)YI2h#E*=OwZ}3>WirfpAH5_z~NjZVzX_<nk3|^zA1d5+C3JV0>j_s5f<u=mn6S!yk!Ls<5u-K&eXm_
+^#%Q%HRz&SYgVFL8<GgO;RDY`>Yz=>9W0}OX8uv?XY~|p5*rMr$g)MvA^2Qn3P*ZLchD7GUS~18D2Jz`;^@oI1!0MZnzN{|_gjy%s60qg_p5V0qT@$(
+QN`2W61B7q-y~c;D5p8wpxL}aE2_J;kIe?@s3mZge#Xe<YKaIv;`<?FOm#mzVn)cI^zBUohV`$D2|W(VA!YaV@Zw#@6{Ug;6HJEQoYrA?w!X}987vyc
+nh{$vf-R<0GL2e?Psd^c_2UU2^o$!?^Sr3E0(>HMv5zO}_Gl6l1G{X6P%imMj(8&^Lq2Au-5~iRV+MzMiBF!!c(GfaQJiKN&s+Q~)x4o!zjBqu(P37q
+V)k8mQ40?gMo}hGjbl}uqiE>K@%dtUE&e3@zgiyLEFQa&9nYvP{RUV~CV-n&7U5G|nEN5kgT(JOTbOwFMHdYC5eK&|`TgJ{fKSG58=gP~<XtKyBvfju
+l#(xwpTZ*2+_!-CU)C^^vW7L3*ZfuST_N4sgPxrl??F_DSE7@Juz9RTz^rq~T?QuTgCarsLb8&!E2IYD=@&V}t!N+PnR7NKyamHJFY&w~Ed_T#WXQUW
+uSqjXuZX}I^)*(;i6QMi5EW#b=`3BJ+?I1ScJkgTMyx<$2oyS5TwawK<M5XwHwwc!WtGj+HgJ|xQc4GGyv6)<>uajYWO9Rn>K>i|O;#xK?fEzx)bC?;
+`Y5o9KM<SZZi7*THsPknoi}I*#1;g`*xEh#srdPCjwrtRf?X#LcYoR=cPh8>k`^v)s}l7YB`K&T2wm?RTETn(ngmh`zbosg50Kp4Yf(+b!H>JIHS`zl
+X!veD`d8yWXE}m^(M&ZA*f$bK0YjHdN34u-@x}W{(*Zc<fb^8_HLJpv!YJxZKryqN%40-)eYxWQ`-6y2c_xNa9`@%c<$iW-O6!7n<>~_1aDd2RgdD8}
+h4W^ivA-#8Y;q%_S+cUJRv&>`JJAwNYbdzY87J)d$T^it<=yJ8fzO90L=a!F$^movF4*U3^AIlYAq8v|%HV|W>tWiwWnBe8s{A@Jr2r&tH-1I`6#hf0
+q8DzBow=nkavSc|D9vpLA`z@F^);jLw9zVSwbSwB_+oJ~+T!S-Ez+iMsm_>=9JI%!zW1CsSn_@}s=`xtUL@bekeh5u>3FXt3)#uId<O?p(7-UcoRYG|
+Vj-Y<hGZn=87ET_@|MsA6;$DfyY6Vz-;8F5cDE{3-{y*kx~q<MLEJRD(m+NLkd<z24c@K2o<#zO5GAB(&sw!N9}OD3>~u){^q;0%-zH102<a<BrzJ%L
+5kMZg&M{D**7bl*hH!mBgt?1qgRh5<Jm>KhXPvblU(K^he`&k+&LSoe86a!1_Zyt5rtz|pcqkci)}u7jBYbVCVZQ_{%?b@LjLvxSP!P}|RtfXvyb75~
+0wn2z6kx9{!j2Os@R)#UtIcwjGOD8@4&fFHAT>!y^W{>diGaeXPx4#x<poNIsC26>R&}z$Wh#Of`KWAj4US7BR^88oXnRVDR+}c?OgkgsJxGky$MaMS
+OZa5ud43Oyt)%fqFClC<$+~cE4WKM4lp6>?!{zam#{4Kv6;m1La0H1>BFRWhbzTTk0;PZ$ci4rf5hj;ks6vrcw)xG?B^!~sbRYWLXhVL+gT&9th%XMF
+%hqWMLkVd>D+q^Gig858X#q;NfD52963g!3zqG?A>1>mX_O?);a43)|;2!%@+h|Al8%ce=pcsv^TpR(QJKC~D;Zo@;uvE$KO}1Pe;+;WmGK`2<Uc3Ps
+WG>4}!2!Zf=%%y3&D#%E$`egM+7xs8zy2R^E)cf
 DRYDOCK_END
 }
 

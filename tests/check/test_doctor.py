@@ -225,7 +225,7 @@ def test_any_driver_of_the_same_major_release_will_do(driver: str | None, expect
     profile, locked = shipped("cuda")
     need = wheels.cuda_need(locked.packages)
     assert need is not None
-    assert (need.version, need.package) == ("12.4", "nvidia-cuda-cupti-cu12")
+    assert (need.version, need.package) == ("12.8", "nvidia-cuda-cupti-cu12")
     machine = replace(linux("one-a100"), driver="535.54", cuda=driver)
     assert state(hardware.cuda(profile.target, need, machine), driver or "does not report") == expected
 
@@ -246,17 +246,36 @@ def test_a_gpu_that_the_profile_does_not_name() -> None:
     assert state(hardware.gpu(target, linux("eight-h100")), "8 x NVIDIA H100") == "ok"
 
 
+def test_the_memory_of_a_gpu_that_others_use_is_said() -> None:
+    target = shipped("cuda")[0].target
+    gpu = Gpu("NVIDIA H100 80GB HBM3", 80 * GIB)
+    for used, wanted in ((None, None), (GIB, "ok"), (79 * GIB, "warn")):
+        found = hardware.gpu_memory(target, replace(linux(), gpus=(replace(gpu, in_use=used),)))
+        assert (found.state if found is not None else None) == wanted
+    both = replace(linux(), gpus=(replace(gpu, in_use=0), replace(gpu, in_use=79 * GIB)))
+    assert state(hardware.gpu_memory(target, both), "80.0 GiB (0.0 GiB in use), 80.0 GiB (79.0 GiB in use)") == "warn"
+    assert hardware.gpu_memory(shipped("cpu")[0].target, both) is None
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_gpus_that_are_hidden_from_the_trainer_are_said(visible: str) -> None:
+    target = shipped("cuda")[0].target
+    assert state(hardware.hidden(target, visible), f'CUDA_VISIBLE_DEVICES is "{visible}"') == "fail"
+    assert hardware.hidden(shipped("cpu")[0].target, visible) is None
+    assert [hardware.hidden(target, one) for one in (None, "0", "1,0", "GPU-8932f937", "MIG-c7384736")] == [None] * 5
+
+
 def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     profile, locked = shipped("cuda")
     built = kernels_of(profile.target, locked.packages)
-    b200, a100 = Gpu("NVIDIA B200", None, "10.0"), Gpu("NVIDIA A100", None, "8.0")
+    old, a100 = Gpu("NVIDIA GeForce GTX 1080", None, "6.1"), Gpu("NVIDIA A100", None, "8.0")
 
     def said(*gpus: Gpu, words: str = "") -> str:
         return state(hardware.kernels(profile.target, built, replace(linux(), gpus=gpus)), words)
 
-    assert said(b200, words="NVIDIA B200 has compute capability 10.0; wanted: one of 5.0, 6.0") == "fail"
+    assert said(old, words="NVIDIA GeForce GTX 1080 has compute capability 6.1; wanted: one of 7.0, 7.5") == "fail"
     assert said(a100) == "ok"
-    assert said(b200, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
+    assert said(old, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
     assert said(Gpu("Old", None), words="is not known") == "skipped"
     assert state(hardware.kernels(profile.target, None, linux()), "no torch for CUDA is locked") == "skipped"
     unknown = kernels("2.99.0", "13.2", "x86_64")
@@ -449,9 +468,9 @@ def test_a_clock_behind_what_was_made(ahead: timedelta, expected: str) -> None:
 
 
 def test_a_clock_behind_the_day_that_the_profile_names() -> None:
-    profile, _ = shipped("m4-upstream")  # hivemind as of 2026-01-03
-    assert state(resources.clock(profile, {}, datetime(2026, 1, 2, tzinfo=UTC)), "2026-01-03") == "warn"
-    assert state(resources.clock(profile, {}, datetime(2026, 1, 3, tzinfo=UTC))) == "ok"
+    profile, _ = shipped("m4-upstream")  # torch as of 2026-02-01
+    assert state(resources.clock(profile, {}, datetime(2026, 1, 31, tzinfo=UTC)), "2026-02-01") == "warn"
+    assert state(resources.clock(profile, {}, datetime(2026, 2, 1, tzinfo=UTC))) == "ok"
     assert state(resources.clock(profile, {}, datetime(1970, 1, 1, tzinfo=UTC))) == "warn"
 
 

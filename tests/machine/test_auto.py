@@ -50,11 +50,22 @@ def test_every_machine_gets_a_profile_that_runs_there(name: str, tmp_path: Path)
         (mac("Apple M2"), "m4-upstream"),
         (linux("aarch64"), "arm64"),
         (nvidia("NVIDIA A100", "8.0", "550.54.15", "12.4"), "cuda"),
-        (nvidia("NVIDIA GeForce RTX 5090", "12.0"), "cuda13"),
+        (nvidia("NVIDIA GeForce RTX 5090", "12.0"), "cuda"),
     ],
 )
 def test_in_a_checkout_auto_is_the_profile_for_it_where_that_runs(machine: Machine, name: str, checkout: Path) -> None:
     assert pick(machine, BUILT_IN, checkout).name == name
+
+
+@pytest.mark.parametrize(
+    ("machine", "name"), [(mac("Apple M4"), "mac-swarm-0-7"), (nvidia("NVIDIA A100", "8.0"), "cuda-swarm-0-7")]
+)
+def test_in_a_checkout_of_the_newest_rl_swarm_it_is_the_profile_for_that(
+    machine: Machine, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "code_gen_exp/runner").mkdir(parents=True)
+    (tmp_path / "code_gen_exp/runner/swarm_launcher.py").touch()
+    assert pick(machine, BUILT_IN, tmp_path).name == name
 
 
 def test_in_a_checkout_a_profile_for_processors_says_which_would_use_the_gpu(checkout: Path) -> None:
@@ -96,11 +107,11 @@ def test_of_two_unlike_gpus_one_that_runs_is_enough(tmp_path: Path) -> None:
 
 
 def test_kernels_that_do_not_run_are_said_with_what_they_are_for(checkout: Path) -> None:
-    found = choices(nvidia("NVIDIA B200", "10.0"), BUILT_IN, checkout)["cuda"]
+    found = choices(nvidia("NVIDIA GeForce GTX 1080", "6.1"), BUILT_IN, checkout)["cuda"]
     assert found.score is None
     assert found.why == (
-        "torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0, 7.5, 8.0, 8.6, 9.0, "
-        "and NVIDIA B200 has 10.0"
+        "torch 2.10.0 for CUDA 12.8 has kernels for compute capability 7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0, "
+        "and NVIDIA GeForce GTX 1080 has 6.1"
     )
 
 

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,7 @@ def test_the_gpus_of_a_cloud_have_a_name_and_a_memory_each() -> None:
     ("capture", "driver", "cuda"),
     [
         ("h100", "550.54.15", "12.4"),
+        ("h100-580", "580.159.04", "13.0"),
         ("b200-610", "610.43.02", "13.3"),
         ("wsl2", "551.61", "12.4"),
         ("wsl2-error", "546.80", None),
@@ -330,6 +332,12 @@ def test_amds_gpus_are_known_to_the_kernel_too(tmp_path: Path) -> None:
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 96\ngfx_target_version 0\n")
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 1216\ngfx_target_version 90402\n")
     assert others.found({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
+
+
+@pytest.mark.parametrize(("capture", "used"), [("h100", 0), ("h100-580", 0), ("b200-610", None), ("jetson-orin", None)])
+def test_memory_in_use_is_that_of_the_same_gpu(capture: str, used: int | None) -> None:
+    gpu = Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20)
+    assert nvidia.with_memory_in_use((gpu,), captured(f"{capture}.summary")) == (replace(gpu, in_use=used),)
 
 
 @pytest.mark.parametrize(

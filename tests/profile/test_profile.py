@@ -647,6 +647,7 @@ def test_text_survives_loading(env: dict[str, str], command: list[str], descript
 
 BUILT_IN = Catalogue([ROOT / "profiles"])
 BUILDABLE = ["arm64", "cpu", "cpu-swarm", "cuda", "m4", "m4-upstream"]
+NEWEST_SWARM = ["cuda-swarm-0-7", "mac-swarm-0-7"]
 STARTERS = ["cpu-arm64", "cuda12", "cuda13", "cuda13-arm64", "mac", "mlx"]
 RL_SWARM = {"colorlog", "datasets", "hf-transfer", "hivemind", "peft", "tensorboard", "trl", "wandb", "web3"}
 OPTIONS = {
@@ -663,8 +664,17 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "low-memory", "old-torch", "rl-swarm", "starter"]
-    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *STARTERS])
+    parts = [
+        "accelerate-patched",
+        "base",
+        "low-memory",
+        "old-torch",
+        "resumable",
+        "rl-swarm",
+        "rl-swarm-0-7",
+        "starter",
+    ]
+    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *NEWEST_SWARM, *STARTERS])
     for name in parts:
         assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message
 
@@ -682,9 +692,9 @@ def test_a_built_in_profile_loads_and_says_what_it_is_for(name: str) -> None:
     ("name", "platform", "accelerator", "torch"),
     [
         ("m4", "macos-arm64", "mps", "torch==2.5.1"),
-        ("m4-upstream", "macos-arm64", "mps", "torch==2.5.1"),
-        ("arm64", "linux-arm64", "cpu", "torch==2.5.1"),
-        ("cuda", "linux-x86_64", "cuda", "torch==2.5.1"),
+        ("m4-upstream", "macos-arm64", "mps", "torch==2.10.0"),
+        ("arm64", "linux-arm64", "cpu", "torch==2.10.0"),
+        ("cuda", "linux-x86_64", "cuda", "torch==2.10.0"),
         ("cpu", "linux-x86_64", "cpu", "torch==2.13.0+cpu"),
         ("cpu-swarm", "linux-x86_64", "cpu", "torch==2.13.0+cpu"),
     ],
@@ -697,10 +707,10 @@ def test_each_target_has_its_torch(name: str, platform: str, accelerator: str, t
         assert profile.packages.index == {"torch": "pytorch-cpu"}
         assert profile.indexes == {"pytorch-cpu": "https://download.pytorch.org/whl/cpu"}
     if accelerator == "cuda":
-        assert profile.target.cuda == "12.4"
+        assert profile.target.cuda == "12.8"
 
 
-@pytest.mark.parametrize("name", [name for name in BUILDABLE if name != "m4-upstream"])
+@pytest.mark.parametrize("name", ["cpu", "cpu-swarm", "m4"])
 def test_accelerate_1_1_1_comes_with_both_patches(name: str) -> None:
     profile = BUILT_IN.profile(name)
     assert requirements(profile)["accelerate"] == "accelerate==1.1.1"
@@ -710,8 +720,9 @@ def test_accelerate_1_1_1_comes_with_both_patches(name: str) -> None:
     ]
 
 
-def test_m4_upstream_has_a_repaired_accelerate_and_no_patch() -> None:
-    profile = BUILT_IN.profile("m4-upstream")
+@pytest.mark.parametrize("name", ["arm64", "cuda", "m4-upstream"])
+def test_beside_the_recipe_there_is_a_repaired_accelerate_and_no_patch(name: str) -> None:
+    profile = BUILT_IN.profile(name)
     assert requirements(profile)["accelerate"] == "accelerate>=1.9"
     assert profile.patches == []
 

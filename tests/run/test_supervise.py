@@ -266,6 +266,11 @@ def test_the_newest_is_that_of_the_greatest_step(tmp_path: Path) -> None:
     assert resume.arguments([], tmp_path) == (["--resume", "checkpoint-100"], [])
     assert resume.arguments(["--resume=x"], tmp_path) == ([], [])
     assert Resume("--resume", "none-*").arguments([], tmp_path) == ([], [])
+    # As a trainer that is run in a copy of its source has them, and one in its working tree.
+    of_copy = Resume("--resume", "model", copy="checkpoint-9", needs="checkpoint-10/none")
+    assert of_copy.arguments([], tmp_path) == (["--resume", "model"], [])
+    in_tree = Resume("--resume", "model", copy="checkpoint-9", needs="checkpoint-10/model")
+    assert in_tree.arguments([], tmp_path) == ([], [])
 
 
 def safetensors(data: bytes) -> bytes:

@@ -62,12 +62,21 @@ def test_a_gpu_that_the_wheels_have_kernels_for_trains(desk: Desk, smi: Path, sh
 
 @pytest.mark.parametrize("shell", SHELLS)
 def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, shell: str) -> None:
-    nvidia_smi(smi, "12.8", "12.0")
+    nvidia_smi(smi, "12.8", "6.1")
     code, said = start(desk, shell)
     assert code == 1
-    assert "error: torch 2.5.1 for CUDA 12.4 has kernels for compute capability 5.0, 6.0, 7.0" in said
-    assert "and this GPU has 12.0" in said
+    assert "error: torch 2.10.0 for CUDA 12.8 has kernels for compute capability 7.0, 7.5, 8.0" in said
+    assert "and this GPU has 6.1" in said
     assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_gpus_that_are_hidden_are_said_before_the_processor_trains(desk: Desk, smi: Path, visible: str) -> None:
+    nvidia_smi(smi, "12.4", "8.6")
+    code, said = start(desk, CUDA_VISIBLE_DEVICES=visible)
+    assert (code, "error: CUDA_VISIBLE_DEVICES hides every GPU" in said) == (1, True), said
+    assert start(desk, CUDA_VISIBLE_DEVICES=visible, DRYDOCK_ANY_GPU="1")[0] == 0
+    assert start(desk, CUDA_VISIBLE_DEVICES="0")[0] == 0
 
 
 @pytest.mark.parametrize("shell", SHELLS)
@@ -84,14 +93,14 @@ def test_what_torch_said_when_it_was_installed_decides(desk: Desk, smi: Path, sh
 
 
 def test_one_of_two_unlike_gpus_is_enough(desk: Desk, smi: Path) -> None:
-    nvidia_smi(smi, "12.8", "12.0", "8.6")
+    nvidia_smi(smi, "12.8", "6.1", "8.6")
     assert start(desk)[0] == 0
 
 
 def test_a_driver_that_is_too_old_is_refused(desk: Desk, smi: Path) -> None:
     nvidia_smi(smi, "11.4", "8.0")
     code, said = start(desk)
-    assert (code, "error: cuda is for CUDA 12.4, and the driver supports 11.4" in said) == (1, True), said
+    assert (code, "error: cuda is for CUDA 12.8, and the driver supports 11.4" in said) == (1, True), said
 
 
 def test_an_old_driver_that_does_not_know_the_question_is_not_refused_for_it(desk: Desk, smi: Path) -> None:

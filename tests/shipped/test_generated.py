@@ -22,7 +22,7 @@ SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 # POSIX utilities, and those that macOS adds and only its scripts call. No GNU option is used with any (see below).
 ALLOWED = """
     cat chmod cmp command cp cut date df dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed
-    sleep sort test touch tr trap true umask uname unset sw_vers sysctl xcode-select nvidia-smi uv
+    sleep sort test touch tr trap true umask uname unset sw_vers sysctl xcode-select nvidia-smi uv git
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue
@@ -99,10 +99,14 @@ def test_the_head_of_a_script_says_what_is_in_it(script: Path) -> None:
     words = re.findall(r"^#   (?!sh )(\S+ \d\S*(?:  \S+ \d\S*)*)$", head, re.MULTILINE)
     assert max(map(len, words)) + len("#   ") <= 120
     listed = [tuple(word.split(" ")) for line in words for word in line.split("  ")]
-    packages = Catalogue([ROOT / "profiles"]).lock(script.parent.name).packages
+    lock = Catalogue([ROOT / "profiles"]).lock(script.parent.name)
+    packages = lock.packages
     assert listed == [(package.name, package.version) for package in packages]
     assert f"# {len(packages)} packages, by sha256, for " in head
-    assert f"# Drydock {version('drydock-env')}, machinery sha256 {machinery.digest()}\n" in head
+    assert (
+        f"# Drydock {version('drydock-env')}, machinery sha256 {machinery.digest(whole=lock.trainer is not None)}\n"
+        in head
+    )
 
 
 def test_a_script_is_small_beside_its_lock() -> None:
@@ -111,9 +115,10 @@ def test_a_script_is_small_beside_its_lock() -> None:
     carried = re.findall(r"^  cat >\"\$1\"/.*?<<'(\w+)'.*?\n(.*?)^\1\n", script, re.DOTALL | re.MULTILINE)
     table = re.findall(r"^#   (?:\S+ \d\S*  )+\S+ \d\S*\n", script, re.MULTILINE)
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
-    assert own <= 88_000  # wanted are 54,810
+    # Wanted are 54,810. 6,600 bring the trainer's own code: a script without [trainer.source] has none of these.
+    assert own <= 94_500
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 860_000  # wanted were 884,089, half of what it was
+    assert total <= 875_000  # wanted were 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:
@@ -207,11 +212,12 @@ def test_the_lifted_memory_limit_is_said_at_every_start(swarm: Desk) -> None:
     )
 
 
-def test_outside_of_a_checkout_the_mac_script_says_where_to_go(swarm: Desk) -> None:
+def test_in_a_checkout_of_another_release_the_mac_script_says_where_to_go(swarm: Desk) -> None:
     (swarm.folder / "hivemind_exp/gsm8k/train_single_gpu.py").unlink()
+    (swarm.folder / "run_rl_swarm.sh").touch()
     done = swarm.run("dash")
     assert done.returncode == 1
-    assert b"git clone --branch v0.4.4" in done.stderr
+    assert b"it is not rl-swarm v0.4.4\ndrydock:   hint: run this in another folder" in done.stderr
 
 
 def test_no_committed_file_names_the_host_of_a_registry() -> None:

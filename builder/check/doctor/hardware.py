@@ -179,6 +179,30 @@ def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosi
     return Diagnosis("kernels", "fail", found, wanted, mend)
 
 
+def gpu_memory(target: Target, machine: Machine) -> Diagnosis | None:
+    """Whether the memory of the GPUs is free; None where the profile is for none of NVIDIA, or it is not known."""
+    known = [(gpu.name, gpu.memory, gpu.in_use) for gpu in machine.gpus or () if gpu.in_use is not None and gpu.memory]
+    if target.accelerator != "cuda" or not known:
+        return None
+    found = ", ".join(counted(f"{gib(whole)} ({gib(used)} in use)" for _, whole, used in known))
+    if all(used <= whole / 2 for _, whole, used in known):
+        return Diagnosis("GPU memory", "ok", found)
+    mend = "nvidia-smi lists the processes that use it; CUDA_VISIBLE_DEVICES chooses among GPUs"
+    return Diagnosis("GPU memory", "warn", found, "", mend)
+
+
+def hidden(target: Target, visible: str | None) -> Diagnosis | None:
+    """Whether CUDA_VISIBLE_DEVICES, as it is set, hides every GPU from the trainer; None where it does not.
+
+    CUDA takes the list up to the first one that there is not ("CUDA C++ Programming Guide", "CUDA Environment
+    Variables").
+    """
+    if target.accelerator != "cuda" or visible is None or not (visible.strip() == "" or visible.startswith(("-", "N"))):
+        return None
+    mend = "unset it, or name a GPU: CUDA_VISIBLE_DEVICES=0"
+    return Diagnosis("visible GPUs", "fail", f'CUDA_VISIBLE_DEVICES is "{visible}", which hides every GPU', "", mend)
+
+
 def unused(target: Target, machine: Machine) -> Diagnosis | None:
     """A GPU beside a profile that computes on the processor; None where there is none."""
     if target.accelerator != "cpu":

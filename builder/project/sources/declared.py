@@ -7,6 +7,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from builder.embedded.git import is_scp
 from builder.names import NAME_PATTERN
 from builder.project.document import Document
 
@@ -30,11 +31,6 @@ def is_loopback(url: str) -> bool:
         return ip_address(host).is_loopback
     except ValueError:
         return False
-
-
-def is_scp(place: str) -> bool:
-    """Whether git reads a place as `user@host:path`, and not as a path (git-fetch(1), GIT URLS)."""
-    return "://" not in place and ":" in place.partition("/")[0]
 
 
 def _place(value: str) -> str:

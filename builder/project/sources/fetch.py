@@ -110,8 +110,8 @@ def _content(project: Project, name: str, work: Path, step: Step, pin: Pin | Non
 
 
 def _from_git(project: Project, name: str, work: Path, step: Step, pin: Pin | None) -> tuple[Path, dict[str, str]]:
+    from builder.embedded.git import is_scp
     from builder.project.sources import git
-    from builder.project.sources.declared import is_scp
 
     declared = project.source(name)
     place = str(declared.git)

@@ -12,13 +12,18 @@ from pathlib import Path
 
 @dataclass(frozen=True)
 class Resume:
-    """The argument `flag` with the newest of the paths that match `newest`, relative to the working directory; a whole
-    one is a file, or a folder that has all of `has`. `built` is when the environment was built, in seconds since 1970.
+    """The argument `flag` with the newest of the paths that match `newest`, relative to the folder of the trainer.
+
+    A whole one is a file, or a folder that has all of `has`. That folder is the working directory, or `copy` in
+    it, where that does not have what the trainer `needs` (templates/_source.sh.j2, enter_source). `built` is when the
+    environment was built, in seconds since 1970.
     """
 
     flag: str
     newest: str
     has: tuple[str, ...] = ()
+    copy: str = ""
+    needs: str = ""
     built: float = 0.0
 
     def is_foreign(self, path: Path) -> bool:
@@ -33,6 +38,8 @@ class Resume:
         """What to add to the arguments that are `given`, and the newer checkpoints that are not whole."""
         if any(word == self.flag or word.startswith(f"{self.flag}=") for word in given):
             return [], []
+        if self.copy and not (self.needs and (folder / self.needs).exists()):
+            folder /= self.copy
         passed_over: list[Path] = []
         for path in sorted(folder.glob(self.newest), key=_age, reverse=True):
             if is_whole(path, self.has):

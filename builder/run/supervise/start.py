@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
     from builder.run.supervise.policy import Guard, Policy
+    from builder.run.supervise.resume import Resume
 
 
 def supervise(
@@ -58,7 +59,6 @@ def _built(store_name: str) -> float:
 def policy_of(entry: Entry, built: float = 0.0) -> Policy:
     """All that a profile says of supervision, for this machine; `built` is when its environment was."""
     from builder.run.supervise.policy import Case, Policy
-    from builder.run.supervise.resume import Resume
 
     said = entry.profile.supervise
     return Policy(
@@ -73,8 +73,21 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=Resume(said.resume.flag, said.resume.newest, tuple(said.resume.has), built) if said.resume else None,
+        resume=_resume(entry, built),
     )
+
+
+def _resume(entry: Entry, built: float) -> Resume | None:
+    """Where checkpoints are, and how the trainer goes on from one; None where the profile does not say."""
+    from builder.run.supervise.resume import Resume
+
+    said, trainer = entry.profile.supervise.resume, entry.profile.trainer
+    if said is None:
+        return None
+    copy = ""
+    if trainer.source is not None and (locked := entry.lock.trainer) is not None:
+        copy = "/".join(filter(None, (locked.folder, trainer.source.folder)))
+    return Resume(said.flag, said.newest, tuple(said.has), copy, trainer.needs or "", built)
 
 
 def _guard(entry: Entry) -> Guard | None:

@@ -96,9 +96,21 @@ class Gatherer:
         with self._asking:
             if file.sha256 not in self._urls and not file.is_placed:
                 self._urls.update(_urls([file], self._catalogue))
+        if file.is_trainer:
+            yield "its repository", partial(self._from_repository, file)
         url = self._urls.get(file.sha256)
         if url and not is_far(url):
             yield _host(url), partial(_bring, url, size=file.size)
+
+    def _from_repository(self, file: LockedFile, target: Path) -> str:
+        """Make the archive of a trainer's own code. Raises DrydockError, also where nobody agreed to its profile."""
+        from builder.project import trainer
+
+        consent_to_build(file.profile, self._catalogue)
+        entry = self._catalogue.entry(file.profile)
+        if entry.lock.trainer is None:
+            raise DrydockError(f"{file.profile} has no trainer.source any more")
+        return copy_hashed(trainer.bring(entry.profile, entry.lock.trainer), target)
 
 
 def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:

@@ -11,7 +11,7 @@ from builder.consent import Consent
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
-from builder.share.mirror.pages import is_python, path_of
+from builder.share.mirror.pages import is_apart, is_python, path_of
 
 
 @dataclass(frozen=True, order=True)
@@ -35,12 +35,17 @@ class LockedFile:
     @property
     def is_source(self) -> bool:
         """Whether it is a source distribution that is built here or there."""
-        return not self.builds and not self.file.endswith(".whl") and not self.is_python
+        return not (self.builds or self.file.endswith(".whl") or is_apart(self.file))
 
     @property
     def is_python(self) -> bool:
         """Whether it is an archive of a Python, which no index has."""
         return is_python(self.file)
+
+    @property
+    def is_trainer(self) -> bool:
+        """Whether it is the archive of a trainer's own code."""
+        return is_apart(self.file) and not self.is_python
 
     @property
     def path(self) -> str:
@@ -58,7 +63,8 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
         # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
         lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
         pythons = [lock["python"]] if "python" in lock else []
-        for row in (lock["uv"], *pythons, *lock.get("build-requires", ()), *lock["packages"]):
+        trainers = [_of_trainer(lock["trainer"])] if "trainer" in lock else []
+        for row in (lock["uv"], *pythons, *trainers, *lock.get("build-requires", ()), *lock["packages"]):
             one = LockedFile(
                 file=row["file"],
                 sha256=row["sha256"],
@@ -73,6 +79,11 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
             )
             found.setdefault(one.path, one)
     return sorted(found.values())
+
+
+def _of_trainer(row: dict[str, Any]) -> dict[str, Any]:
+    """The row of a trainer's own code as that of a package made of a place."""
+    return {**row, "name": "trainer.source", "version": row["commit"][:12], "origin": row["place"]}
 
 
 def consent_to_build(name: str, catalogue: Catalogue) -> Consent:

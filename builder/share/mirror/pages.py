@@ -9,6 +9,8 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
+from builder.names import SOURCE_END
+
 SUMS = "SHA256SUMS"
 ROOT = "simple/index.html"
 METADATA = ".metadata"
@@ -63,6 +65,15 @@ def is_python(file: str) -> bool:
     True
     """
     return re.fullmatch(r"cpython-[0-9.]+\+[0-9]+-.*-install_only(_stripped)?\.tar\.gz", file) is not None
+
+
+def is_apart(file: str) -> bool:
+    """Whether a file is one that no project of an index has: a Python, or a trainer's own code.
+
+    >>> is_apart("rl-swarm-2f779450a49b.source.zip"), is_apart("six-1.17.0.tar.gz")
+    (True, False)
+    """
+    return is_python(file) or file.endswith(SOURCE_END)
 
 
 def stored(sizes: Mapping[str, int | None]) -> list[Stored]:

@@ -210,9 +210,9 @@ def write_index(place: Place, there: Mapping[str, int | None] | None = None) -> 
         now = {(file.sha256, file.file) for file in files}
         if now == known:
             return wrote
-        changed = {pages.project_of(file) for _, file in now ^ known if not pages.is_python(file)}
+        changed = {pages.project_of(file) for _, file in now ^ known if not pages.is_apart(file)}
         projects: dict[str, list[pages.Stored]] = {project: [] for project in changed}
-        for file in (file for file in files if not pages.is_python(file.file)):
+        for file in (file for file in files if not pages.is_apart(file.file)):
             projects.setdefault(file.project, []).append(file)
         texts = {path: text for name in changed for path, text in pages.project_pages(name, projects[name]).items()}
         with ThreadPoolExecutor(AT_ONCE) as pool:

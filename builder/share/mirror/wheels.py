@@ -28,7 +28,7 @@ def unbuilt(files: Sequence[LockedFile], there: Mapping[str, int | None]) -> lis
     built = {
         (file.project, file.file.split("-")[1]) for file in pages.stored(there) if file.file.endswith("-none-any.whl")
     }
-    sources = (file for file in files if not file.builds and not file.file.endswith(".whl"))
+    sources = (file for file in files if file.is_source)
     return [file for file in sources if (file.name, file.version) not in built and file.path + NO_WHEEL not in there]
 
 
