@@ -194,6 +194,20 @@ def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Po
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
 
 
+def detach(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+    """Start a program that is nobody's child: in a session of its own, it reads and says nothing, and nobody waits.
+
+    What we become neither has it as a child nor shares a pipe with it. Raises ToolError where it cannot be started.
+    """
+    from subprocess import DEVNULL, Popen
+
+    aside = ["/bin/sh", "-c", '"$@" &', "sh", *command]
+    try:
+        Popen(aside, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True).wait()
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+
+
 def _start(command: Sequence[str], env: Mapping[str, str] | None, **pipes: Any) -> Any:
     """Start a program in a process group of its own, with `env`, or ours, as its whole environment."""
     from subprocess import DEVNULL

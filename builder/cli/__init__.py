@@ -64,6 +64,7 @@ _SECTIONS = {
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
+        "runs": "runs",
         "generation": "generation",
         "store": "store",
         "service": "service",

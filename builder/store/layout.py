@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.embedded import state
+from builder.embedded.folders import is_shared
 from builder.errors import UsageError
 
 FORMAT = "1"
@@ -68,6 +69,12 @@ class Store(NamedTuple):
     def roots(self) -> Path:
         """The folder of the garbage collection roots."""
         return self.home / "gcroots"
+
+    @property
+    def runs(self) -> Path:
+        """The folder of the user's runs: in a store of a group, each member has one of their own."""
+        base = self.home / "runs"
+        return base / str(os.getuid()) if is_shared(base) else base
 
     def path(self, store_name: str) -> Path:
         """The folder of an environment, built or not."""

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import secrets
 from builder.errors import BuildError
-from builder.run.start import current_script
+from builder.run.start import current_script, record_run
 from builder.store import generations, roots
 from builder.store.layout import Store
 
@@ -36,6 +36,7 @@ def supervise(
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
     roots.hold(here.store_name)  # between two starts, when no trainer does
+    record = record_run(name, "train", arguments, script, catalogue, environment, names, supervised=True)
     request = runs.Request(
         name=name,
         command=script.command("--", *arguments),
@@ -44,6 +45,7 @@ def supervise(
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
+        record="" if record is None else str(record),
     )
     runs.supervise(lock, request, environment)
 
