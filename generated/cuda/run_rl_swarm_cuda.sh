@@ -34,7 +34,7 @@
 #   typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0
 #   websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 d4e3d598268db5f4b282172b90f5d7014e4f78b616102e83573aa66d34d4a55c
+# Drydock 0.1.0, machinery sha256 c18eca64f3a4282f0e83b00157224f70014d8ad2c1f7cd3c3a69e5e0aa4d0443
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -54,7 +54,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=d4e3d598268db5f4b282172b90f5d7014e4f78b616102e83573aa66d34d4a55c  # of the Python below
+_machinery=c18eca64f3a4282f0e83b00157224f70014d8ad2c1f7cd3c3a69e5e0aa4d0443  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -393,31 +393,44 @@ check_driver() {
   _driver=asked
 }
 
+
+# runs_on NAME MAJOR MINOR: whether code for an architecture runs on a GPU; as run_on of builder/profile/architectures.py.
+runs_on() {
+  _arch=${1#*_}
+  _arch=${_arch%[af]}
+  _major=${_arch%?} _minor=${_arch#"${_arch%?}"}
+  case $1 in
+    *a) [ "$2.$3" = "$_major.$_minor" ]; return ;;
+    compute_*[0-9]) [ "$2" -gt "$_major" ] || { [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ]; }; return ;;
+  esac
+  [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ] || return 1
+  # A Tegra is by itself.
+  [ "$3" -eq "$_minor" ] || case " $2.$3 $_major.$_minor " in *' 5.3 '* | *' 6.2 '* | *' 7.2 '* | *' 8.7 '*) return 1 ;; esac
+}
+
 # check_kernels FUNCTION: calls it where torch has kernels for no GPU here: by its own list of architectures, which was read
 # in it when it was installed (builder/embedded/architectures.py), else by what is known of its release.
 check_kernels() {
-  _patterns='7.[013-9] 8.[0-689] 9.* 10.* 12.*' _kernels='7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0' _runs='' _other=''
-  if [ -f "$_env/.drydock/architectures" ]; then
-    { read -r _line && read -r _patterns && read -r _kernels; } <"$_env/.drydock/architectures" || _patterns=
-  fi
-  [ "$_patterns" != "${_compared-no}" ] || return 0
-  _compared=$_patterns
-  if [ -z "$_patterns" ]; then
+  _kernels='sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120' _runs='' _other=''
+  [ ! -f "$_env/.drydock/architectures" ] || read -r _kernels <"$_env/.drydock/architectures" || _kernels=
+  [ "$_kernels" != "${_compared-no}" ] || return 0
+  _compared=$_kernels
+  if [ -z "$_kernels" ]; then
     say 'note: it is not known which GPUs torch 2.10.0 for CUDA 12.8 has kernels for; drydock verify computes on the one here'
     return 0
   fi
   _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
   for _capability in $_found; do
-    _left="$_patterns "
+    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) ;; *) continue ;; esac
+    _left="$_kernels "
     while [ -n "$_left" ]; do
-      # shellcheck disable=SC2254 # it is a pattern
-      case $_capability in ${_left%% *}) _runs=1 ;; esac
+      ! runs_on "${_left%% *}" "${_capability%.*}" "${_capability#*.}" || _runs=1
       _left=${_left#* }
     done
-    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) [ -n "$_runs" ] || _other=$_capability ;; esac
+    [ -n "$_runs" ] || _other=$_capability
   done
   [ -n "$_runs" ] || [ -z "$_other" ] ||
-    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for compute capability '"$_kernels, and this GPU has $_other" "$_anyway"
+    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for '"$_kernels, and this GPU has compute capability $_other" "$_anyway"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
@@ -1632,254 +1645,246 @@ GS*HJO^N+)c80B1+NPwH5WcdNQpzgHRm69f`c%tFO4Dq6LwBgnJ>p2HfO8jg9@);g+0OV`(dQ+i4>@*e
 Wb_)AW6L4PDT>G#L|Q^+Nu4ixD&z_!y61M(p{Q8j5T`o<<|<hhGtwMLlox8kCjn}9&PNhS-+|B~#5DYfwrnv^2pgo+$;f5Uah@p<-elfPl^er7>uqEB
 rY3bMAmidTW>_-cSV)mD8oWRpbYnA#4JhF&Gg?zPd@V`wmaDOQ+7CtZFA2>ZhD7Fur5t5K@D?0d5F=-L!3B`8ljvv+rD=!Sk<!Nw9+-|>m9MKnp~3a2
 GOk&=qtV<kJ<lhzo0tfn_$UPq#g(v9O~I-VyeL&bx-kw}Y?eamaCa4O8YuvV3^(!@?v7&BVDrWx{{g#y<C{P|P;KZMz|y|Olwqi%a)tU1rtzG?8=e|s
-0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KL_#BPBsS)Hei5+>STx86qz)UYvmAw~bEVx*VZ6_=1%K2GizuywdureA^j2TFY#dTV*n6bmElf6kMZ9C%O6>isi
-m16g+;T?CtyI^aJY%98kgmK6zk56G=5DD0Uo{`g0{uzG|wSzqoL`>Zf1*j+TID{__%LSjA8a_Y}zl0s<RcsUMgVoh}&Z#8UG6~i(UTaX+WSepFia-(c
-73<;x!f(ebv8!GU!JSE(;O}QoKgzq=*+dmTP+7xu@O#*>Q#?=>$U1-yu1#b_)U8RZ)@s-i-1;M+`Mq8C#z<jhB+3)I34WMHu7R|Y54MG4(y_^dG{MM&
-7@?~g9n`a?wvh<wRw$@NA>0^*(1tH&9`oq<3?sdu&noVdc<}hyCyXBINuWgC1~kGo-Z;*#7g@-+Azgb;Sk7tKtsm_7qOu#`&-!7xJEElkYb<~bJlAv!
-qsDNLKJFPDux3zs^~uUoMCr`u{|I&8lf(S}$#46|uYOG5{dV^D_^5{#=U3aynS@fQu@J4mHF5Kg6A5<xWNp42TK|gv-nibFi1Ntv#RK>H@{f|!p&6O)
-WUA<bSWwokgXuI2#G(#;+o;%}dN(}uLhD+-;NH$!H!t5A57{3xnOD9mJ9R`dw(v=0L@Kh9lhpDi`vuJRgbWy;b)K=`_oE{VsB^3;q&D=<@iH-u@fE2f
-gki@>&=Mecau5rEZd6Xv`-Uvf+I$qL6esE*0d?>7=M_sN|1&bk28Ounpv%}2wI;5>U@9NQf~bL{eJmY*lET=^>v&*8leNOFxXF`U!wGwMlMIFZO_^9*
-Ry7~-StBhV!~8MlQ;Ih_X4-D>y7s_VuFD+?a5a$7nlcycIaj?yzyBDNoJfxiwp;V^^&&nyCQ5amUJ+A*W;un4sOU4cTA{<7Q|=uJwu7=BQ4=^RVSmUQ
-%D!-YopHz-)<~{CVRZBMbk>G$jf+bZN-0(zQ~cP*v=Wa@I@j;Ja5G#n8X@7mZTS(n-pkcBudO4AR>E_N9vqISc(5fMMdq=XGc!qGBkk@epW}_^mH|D~
-F7`~`oav{Y+Z-+oYBNjH@JTN_{7RIyd{tw5N!k)qQs=~#{B?FRt6=TvBH<lSkKuA+S8l4ue_C=c)N5>6J03{BAC5*!mfPjSYcS21*di2T6=+Z2be#E!
-ok4D#ePW7n(up+j?Ehm`<Vd@=s5f@r2`O>XS>YR0QviP{;fa`}@&#&#{~%pwM6akwS~~wNnS#VQ986A5NoYbkcoUOJ8{j}3sq*<OVJ8i|<Itt}QX9Sf
-N3rM<Dt&8qmk&k!ya0X{=A}$8R2PEBG=mjGTWy3{NGiuS01}KrB68eS4}AY%uWP3Dj9>HZk0?N-F^qAK-l4PUMXm#rwi31q5RyU%BU)ZbKpsgaC}4;;
-m+G|e+>R5qLJGd(<IgBs9g~ro-uzDGp)QC!I9%}rE5jRPF68Tf$VcRW`B0=DN_!$U*si%BDTfYYMyD=8sJ#mp9wv38D4PgS`_759Ox8c{?Nf9AIsV6<
-+A3(c#;r_@xH2(w0l;oU%s9=bNW|fZj2$m8X|^QFq(Qcs&8Q^%5#E<hR+lN4G=LQoHjagSv7{_9C}MKO#JQGiil<YLVDiW?IVM&O-S%&5@KV@bPQ)4v
-oGNjxHEd0jsBfay6q4a|<VReVcP0pNX!3t*mTEELilsAk3%$gIj5O9w+7U{KdWSW;3U_Vhdw}nU!NJk#+1}w{{{($KV?7Vy&zI<Qd32nb0>r3BAA*1T
-V*9+9ZkJa9souxovp<y|K1`p5&(07VU1cylW{d*7lCyERuWEWWl*21Gx^p*Hlj2#3#%^k7*?AUz_yBYB>}(chqfwZJUH}#XHFf397P*~uLt)Ao_|e`^
-{qWC!HZR#M0pB{{G5UkWXbiDr%9mF;2&wIMd9fhk$Th$H^NRp8bcMS?B*qmRG<e;6*-X5thFRrE>5-@UvP<ORd^M4&1|tn?A&o>iD1nXKB^Ba|zOTKV
-*;ikEwJ~my3xe&AO-(egrYuw4;IVw}A5iVE1{L#0c*-1;LBba|A5yCrO^?tZS9^m@E+8M?)ZT5$cZ$Hg#(XAG<YnX~dSXH+Qku2NM=K6686t3$m`&JR
-i3OkwY$My5<QTfTq-WHoB-#+qcA$5OjdB!)h2eJ5IT6k`JdouSO(gkiG1X`}9x4)CjZ)@bH(~%=H&7Xw_z~H}REICtt^_{H+3<q`+BXVh=GM`P)x;C;
-D%q%;IyZs=7B)@>qAeRZt}r83%4QF8wMZA06d0PWlxN%p{R)rA>B;`_(cy35@BFlXaMFKuc6?%9938(tK0G}B#ojEt_rC;R8G*{JsJ+W%lxwQha%qA_
-32nSWb?!>L%{R2BVk$wlYm;Ep-gs6$enZZX90f$BrK*Ys*X(X>@4hWh(beoOl&MC58!&R=Y}c0NL>5(#Ub}8o-Q3PQ%je(wv(i`hTGO)VN70uxPnU%#
-z4r=iNSW6}o9zOa8}`DD81H^}6U>r}8%4^&VcUE^<EXP-0BvjEp=E0a|4FBKkHsF(vYfbLDc)7<tj{R9<L2?0nv47z1P^u(=1Oh~UYfIpEBtOyH$|vm
-ZBqjl7X&$7(ny(#%cb6&)nPEgu(28?Dj-8Nu_e;fYp#u&d}0fdM8Amy?AB{CRK9s?IPwjq$x!Nk!(tiaQ_X*m`oAEXM!7W7*9V9FQ#hbrz1=%{)8B_*
-|9SlW<Y?~@e!-?eOIA_Lp#*LM4n=<l%8d9X=|iHCiI{`&uizmTXQqw0Rxyt?6<KfJQB!LZNkeX#YY;fbu{5op2T^toJXj<y)bmA-Tc4Mli?qlYn?j9K
-QJW&m?E_2;#t+J9hAr<^5ed8_TvJ_oJet)8vohF;W+{vtMVd%F6t-Fw?tl%>M`<@GJx+dOuH`B|5LBg-jk73mKd_G4*zlNdHt5oQ-W^wK=FW8vZb-py
-IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(sl3wvDX&yPo?;aCuLUNk>-fq+hG9+I17B&1n+n#_o3aC_22d
-E!*1Ik}FDaysG~9i+N`T7?70hWZU~ZZ7h-?00M)-U_RclUmpp)-fS(cmf3QX8uV|rp=6+2C@VrG5l}>=vNC7_jm2{*^w(wLg7Nu^F1d*mP0&*`B@ugW
-SHN1bWJ*&Zv`rIVA#>NSz{;X-VF{yC{6?QUK+1zcc<AWzYJS77HWX^E7wf^4=kK7Xc{lr-r>C$CR#%&Q^R{8+wGOaUj0LtJsx+>JGj>(-C|}&dJY*YI
-?MoATxpjPX<yXJhQ)j<MmzBZ1v!^^&eic(nZe$ojkCvO2>Ts3-rNS2ir>JGL0?@;p%4t0<&MMNl43|vqj_if{d5G=n?k5^rx0F`?L{YDv8>S#L>^~mO
-oeW*V#<Y&{sg&MAbr6`>P`7MML@@Rh@EiE27e_bBP0+R9@C6a%GIy-`gt7i)MD^#nXYk6Z>9+s4b|O%^Hrp{A$Q<`APEUHU{53AbFdLEwW|R88VhNol
-=(bVuYo2G)F3EM`W#gc(6_!G@xd+r+v)WaJaH~E@50P^am-I=tQoc@u)WO~sB5!KF^1kEEv*SWW6Ahn~b8{W!PI;l01lnr?y<UD0Z|#0xH>6afZnkNz
-!R5}QkXh2#t%b2pgZwLoU;B^(#pevI8uW&BNnyo%z1c`nL2fL@4`6;>;{K{pWn{!=ep|h`Ejnd~ZK;GqN&Onc87EoHuW-_CLo)Mq`{=D29zS8&Z7Ftx
-16}WhbQ!kg<tpsSg!<xl<mGDRs|v7}>!Jke{Z9fECMjEKOC!VjcrJlL-^Iy{EH(8vIb)}AdbjxHTK1fQ1%a=4bHmBoV;0eK1_ynZt{3JSIxk3A*osUf
-z8f?00K><ePvuM8H+@&lHY#q`fv+<nA>2TTw2(hm0(LdB0M99<EF-P^%S$<(O8h`YKCB-h?kn6HM-eakiMCE;QjSfTjgIH>R>Dlf@(H_v)He&RBZgHM
-#it(((I;q1-C(C`q~mHZysM#eP&_|)@#?1x`pmVHEnJ6XcN&Zsh;Lk)sPx%%adw_a%$@EXzOARv-*8)~K*m8F2W0^7*9%s-uQ@-UU>v2u_8d%$nO{kG
-r+nMp`K8$ZiIs3jb$4fH!ip7}rCOb;GjFzwway;*wicnLjyq$xrYJVae?fncs}Uy#SvM;z?6^Zt1Rw;w$=kj~^za|iOv{Wlu--{~s0l69_oXH9#){rc
-)*n<Nu_5GaOkH3XW>(nJV`^)5617!dF}{C!(90R1a0o>?<9f6El%%4m2yxm&G?=$*G9EfEkL|bR9#=~DL*JnW>CVU}EZ*_IRy1KD&Il(W`ZZ}5Wt5E7
-#M?gDbi!U#tiimCyi}FZ;Z0tWq<TVFH``o&ZtXFuK?Uw16sNzuv3l<(Z}xT%^<wYuPhOA~_RG&d_tLIR=pXNyt8+metxbilE;AQi&s*30u2c8cCEZQ0
-rMYu(z4%-c-5Lb$$aHgihwK5uFe<x82`0!%*6cec1><*W%p!2&K`t(ERbrI2Qs;KM{W<yT{pdaf*yQ$THb1S8ru~xk{pf&&R@PL)etUKWhQXEh>iSy~
-r}61(+;VYrHJj3I)q3`3_vPL%`)__?<2j;4NV>YbKxD!{habp@{`$@S53Zov&rOwxjBOzvh<&)cqc%BlJNEV-aDfPhhf3+o&-2!hjye4-`zqN?#>s=^
-vHSbaJozly*>MNxFY@GJ@-=ASpCC*=VvPBB>quVyLSBC4Uw-Uf{_^&h&&Ed~tsSStOF!%EoF+evzfWBqoV4L#@@RAO@wO;{5I7@@R?#@<9&UWNTDS@w
-OCHYWq~M>Ce|75ay3vC%45dhva9eeH?Cy7Af}kP3D%}NM>Ci?+r?!r}3A@Al;rIfE6=GKi#nGa4Q7N+0M*3)(G_%yNYW5a)uks?^I~lzn(;g+M7?!Cc
-jY|p=L9;9DH$1BzhQ{>?ok<9nox4>O>akyFCK!%aF8kbopdkVg(UAsu9AxQdB?&#r!tKzXmESZt+<#W`v>^ElQ6$@wYeB#?!UWLinnUDG?)%Cg`JtVV
-Ih_0IB&*U%Uc<J0drya8Hu`np<hrsrn+;ERCvL~@997=o+FhSd77)@uB!5kAa4(aao$}WOsr;Q}y|~PXJRjwl?`twX`Gh-MU5LC2qjfqPjY0}KLj;$j
-%Yss{lh?ac<df~V1GXD2H@w+rC!Nnua*U#Rm)_$h*&auV>gLDC!>i%Z*qz~SvV2`5(^LAFI*NAOD$D4?RZ2h6b$J(<o90`w2-eh!h3ja57z@?Qbx|K_
-m5_tP<)vFRBg(|~p>U%yo%udi+o5%_rk%DD8Lf|oaiL}_kKEK=joijEDzojpgYT2}rTO520uq={Aym4`K6Hq*%nj-a_>AMY6)xlMbSU)=2_}~xS|*Va
-v1hEk%MVQpPk1n8C?}5N4=Jv6wEo@o+0`PyV_~`~?p&GCT65Kw7%LnnWX!0sV`56adp+$Q1a#?(U99fba5fv>WJ7Y2(TgK4L&G>`XZA}TR7pjVeCVPF
-yy~zX?b6FWNGCB}{I<+0uOs$aC5o~XMl?uBpY&n0N2Jj_YcpY5wR@GBc2kzECvG7j;23cCB=~}NBDWb=D8${VTy`dl%c~orn8}r=n6}SLMH@N@hl(1?
-Y5UD7!(U2?ARCk$3%9$$v7Bz?@rID4XV~i^0?>7bR`{aKa!GU+m>s#6&nf1s<D@Pp+~s<B_oC>(w_Q|PY2FbgSBA*^MV-j#Qz}%J$+Rb%o5a)WG<Gq*
-L=uEddcu<mtyIZyDa)168(bj^ydb0%@hJK#sYHm?QR5xdgvxTpX{LU7TKW{iWl?DC=7qM+qg*o~T`VpqrA^|sc@(q2exJtWa(Lwj&W(H5?US3yO`Fo)
-wWSuxO~@DUHs;C)Hgn%_&{Bb0nQQ2>5n))46_H8A*)B0uk!ia$pR2x?TL*6c6cK$7e+ci;qF%&Q*iHC<5StNx=QmdZT%WtuMPy7%%OhcU2z#r;eoIiY
-lw&DxiEYdbbBq12DHWMGKF`Ky=K?t|1Hc*FcqmjYk?NSFc6hjARs}>8rg{WI9s-Q?2X_J~GbC%vqs)nDoo?WnBva%G|KG_k0(@0Y89{3@O&mKqa;LZ<
-P;{M0JbcxL(=4(C&!^Ll6&5LYgxWoIg8VEeyx{H5_Ku?z^h>%STAZM83B$r&J#|<5G?dTRY;%kw%`(jVdg{L2O%cVwI0E?0CrY?hm`FJ{5tQ}t9cL49
-E7oj;m@Cg{7}~=|AXARL+&kKmJNaTh%Ipcs9PvUx(`+$8@RGn5BMe2KrCY~ju98EVU~AOsB4auu!VyCvGa+M&fFDnRp+pN7>BGP(v<&&Ac*2D?U$Z$h
-ylQM5Q2e#IP2jTA){hQIj;p2b=!&ovOV;%ecU+XovQjbU;vn~GRTZa^PZvy(-V{@2zFEQ%8hQzRdKzY!anQ=Z<tYN#jMxgH0-&rW%ts4?<c{LOMe0^G
-#&*J>j4$_}{`_K(Pu<1QzaG*4S{xGtfiqJfDZB9d;$N3YFHw}gy3rp!=HDgu<bP2i#ov1#x>P~olbv3Z!6Vc{E-r`1Za7DJC2&vN&Az)Q>6D0Ee_f19
-a4kVr3bqeJjL#7Tb%1}rPut$~;Z`<Wjtanq6-7P>sfjXnIJbc1e5XQiO2CZMy{#!ea-WTWX{#SBfp$okCbkDklso>{qd_}DBd44fxu*VLpdOM}A9MAv
-m_cS&q^t(}t)5I}qOIwrD3~mYLKW+(A9{}amH67bl<<PUB~xrBC2OS;PV0k~*vR2H*_fcqk7h$k5y{a*e&#ir-IXHE`P0$Sc<3m{6?b&H<>U|gd3rk5
-pG2PcO_0OxTBuYXJ3^(OY^9No_;_6)4wH{fvUtDYm~lf)y?ob-LVL-qEc+_X4~0AWjh*~TXFCsc$>N^kDtRGO;A^Bh5^Ve<UJubNSrwV4$L8o0<V!Y_
-E^Y9`CVid4{`@;Gm$$>d{?7iF_d`1k;pS^zU|Xw{ezE)JhrKqVVdC4K?Z0@+;W#orX`Gh5AsajLXGXec?-K9Bo9K2cKonkSwo^_vz}J%UG+T?e=gO@@
-wwYl5BO>sUhqwZYmYEVEq8$weKsg5a)C57S7WQA6o5bf8Z)LGjY5ui3{6L6Ai7bC$s~o5k#W6Jbh6YdM8JSn(Ls!K|M@-gHJO|ed7bI_iY6$xX#l$0C
-T(`tjy0)xZOqtzkv`A=#%c_sPn3$9b$kyb?dDU481}s6qt`yJ3y~4(%yG=n}c*~Xy;L{bGj(8q3Vn2nYu^D+SqRdCwkk-cv`N)~ldo01s<i9>pm>Pm)
-%uJYxp_Hzr6p(=WHa3w93iP{!;0#++#0sgguMSjD)`N&+sU^R~`giXpJ#YYWQH&~(PW3m@hW8=lj2x1vID73uFob1LG@@hsW48k5Q+%rh4`bkQLT>jl
-*osQR@pl%JhS{0mEQP&VqML>7J;aF+W%?;cN2Z)#iYts|j5UC9K>|bP6t%R{$(9ecu2}=@5)arQT&s2JX~HW(jf7Z|--b;rpgLpn<H1h@tAlt(b@DOz
-H#~HNswu$z>UJ+lvj6Qd@bJSDs-XY?eskiFvnz>|W3uug4*P|_beFida$kl`PW&TLr)f-5YNyLu-F~YP3%$=hH9R2|ZE7Q)u-R!1XhYM>*Ze9!c0#df
-$aHFFIlOhbu1eyi>di|I>V~Q0Yk+K|&jO`ly%H<1U#QotS?lo6*^foT-@GeU@MkJ@*yPkLo9#S{im<O+w8IK}QBU8>=OC~<Z%lOHWX|#F&BqCW%?HWD
-f4tr+p8UA?<frGaerVqt<v-FXSR8-FrTl%w#L<T#aJe<b0bl+B35y$1{67V@AIn~E((xi1;BcxiCUZ?pjBF5<V>YRO<RDEM+PlcpA!kFrPt1(TK>^6+
-RA}G?qfVh%LsVi@{`0=}%1h8rx)D80&_dF-DQTD(cC{(hhgJ}<SWmfbY~4-muofn~M<|D6hxIiVQbQIR&rQ90%w<O63kwlteb=vnC`v<L$dOo5fmUiq
-I<31PzC7f&s~jku;|bv+C}b>W;EXnPt%tpYDm|AYrtdnEu+V4b4WB6|OkY|xD7?4%BTx<NF0T$iVOF=+Rz}s?9IpCa(su-XHXB~nIv``=Bfv?fMhc%g
-Di%{R4W$6qt)J;Y=}n-jrr<qk-IJgPwQVAG+BPAh1>XTiAHzEyNIwa8L_a{HM~kV4-9ZigNPC0U*vA9vPRyEl??yA94JRe(6I`Wq?PrP%h&Gj4{ad_J
-(<145JpUC92?<f7ljTM?+2F(sDm-p%td?};@uuS?#UMI1Oq;Y!Dq=N_u?AWCPVp;z@{yzJkS*1~SSine;&KE#sa8ykgQiBVWpVO_2O09+82I#+r)<II
-fsm(^neK}fN~AtTuYdM!@<qU{TlXzOEa^8&82Wy{`^A9pKQG}VXOay!aTxV*YlJoI#$Zf}gd*9WEO2545d|3(__5EUCJr=}&xs%${YTLZSwuS{WqRNw
-jf}hv?EQYNMeFVMH^ldel2s90(tHYQbXc4<Fv;eD^+}-DF<io1#1TNxXbsT#79Cu;`=BMJDY0mJ^<C5Pqj}FTS-4SEBg^8VW<Bv~P!BzApX^QU^W_Gm
-;(at&bvhlIxQ69{7Ms?FJct&?B`5SeO`#x2w%#O*2iJO5D?3eRsTIM`%r29y*&XG4mYL%zo$&;las5Dex`o=U4DeQz!6qIYckbHwMw3P0yRcwaOZwo|
-H_4K|%X7ZlcUizpR_toluHy|J;9Gp~p$V3APh<ju9m5*U=yQR3+rA6FmQ1!WR(-pM(9JsPrYG`=skQK>ifFq^_+NvsE4`w#rlg)DlgOt0M!IiKc0Fr2
-F(*d!<7O?>DJYLGQq5u{ayK3F>6+6Z50;Ws-$`mp5r4VExWk{kk}GL%#Zp;j---NuIVg;6;ZlWMNDX<w1*S33;ZRL2eXqP=Oe**Ke0*8sH!Je_U9I@=
-xKp<;iSY*XKVOmUM)FYwgj7FM9h0Y}T1hR%ihThG`Sl+s9ExH07#r$NX|t<%&214;lHTor^X(visT_5O=(REiH*ZGf4Z~lNzld>{Hm=T^k4lSiF9)$e
-gcw0tPQ;h&05;c~W1r>9Nd4=Bn$!fh0Le`PjC9k{&5n$YKbs(fRdZeGP1`YbE&!$JgcwE!uL5zq5hH-$Jc`Dx@pK^ftIh~fy=nv|^RGyJc*jk&$HLw{
-bf@g6y>usS5E{6AM||lk-U+>4vh9wQ6;>nJlwDsuI_Ku*=!28M^TuPmfC)<|YgZgvRGZum4lV&8Ry9^iCJ0Bh@sAAfos#_pwJUxZ-+#6L^TFPmgXf2P
-^wsTz?>^msb@<C0ck}yy9PT~Ye<}~P?|y7T*E`Wi9uKdeOL9Aoo9!Oc3k9vnPgdddQZW~#3_*(SxtFg`dg;To&1bS6$7=C1uMDrT%-c<_$$Nz6Cw3tr
-HxoCo_wXo*@}`T^h%xM+ra-D&=Odz_gb5FZSPmIJ2z*M#b#~Js6^-yV1~KD8!LI9A`o{EK!pAErEyt^8yU$;2xP1xfwwye|d_RrT^XRvbSCdrTK^-jC
-a@JDQY~Ji+GW}iPdYUqc9#1bWM#p%&Gdw!hN?$tR-1X<9vW@OeZtky)<h-J4{8V(+vaPwZ2&1SiO0qvhFR3XBfHD6^XeWo0>12F7yeOEJ;AqFqwbc`6
-z3IF;#pm~X&-RhJ)9YonIE-s6y-)H@n{Sik^yb`~5Yzb$btsZgtJF)b(o%EmS;XO|I6TpoFi3ur_;QYfv~@G^ZKYz_;k!zO?11FRi_l0ePNZhvEjq8A
--$>g64?fDu(Z#8^SGL7IOgB3fDWhGvE8jxLKp$;P1*m0n8a_?Ea|(hQ6TlzQW_~`5bxmYznHbSFqlk6R5{m~sDytmlv~YvjjCs@U(b^*mimTk+cgS^Q
-m27=0J>$?AL<G=a2rI3=Lq*A`MfJN;T?t~AV?hYB<}6SKO&^Hso51#l$ahQHQ_hbZrvj<qGD{+dwy37r+Eu_v|2`z=>k#oaq$47idD(kXG?N;cUCb}E
-5d?{~2BfXovVAAyB+u|_B-LdcS6s5hzsB^bS<~Gnjp*`#CcJ!)6mS4y7|+FLo1`CJ$mK0o^$Lib$HFke2Q!Gg64mMBEu{^$w)w&0ob0I@9)S<1AZhAm
-lQ4E7!yr{A$p?luRN4)x9}QqvDd!qcrGC1QqzcUQDLaK7NtR8Mi{0Y*`IIE5;}5lDh?)|h+FwVmJtA4vjNbpvK<fhQOB5<U>+~dvu@r=zi~T-Sc{H28
-!%8doR~C{L2&RQwWv7dBR4gW(#8;Z9CnPj12uoG6&+Erak+#&{fdE`)vI^XXd$)mNcs3h3nrgQGr_rfL46TfE28O?8w9Pn&&Njk(N+5a!Bie)xS4nqx
-=_FpjfHQi?a2{nJ8JCK{EUq;0U@zw+u)*NVAac_aq~rVKnd7~vPur9cL~)5o=f>%@=Z<T3tcMbTOAma%Xsu}#@Cv%?RNVlL?+@7QuSqrg41c;RY3GCE
-JJzS$G9-I1Ne^z<*^=cSL}1kN`z5|Cb`O497mJL4I9EsA`@T;#Ub&?){=g}H$*ra^H~2+_`oY&By>jw4Jgf)CYv1ll*pDQuj3!pExlB+|wnbS8U-5Xm
-2ZHaD7yEmE-+N+H9s<f(5=c?@tcOHlTYmm-&82ltflr0|Q#eABZg9ozH6MVlbjt?lqN?JidSu)9*aeE6FnC$I)Af8Yyoiw39f92devOV<H`q2cqZY4C
-_Y`1ihR)(oq2!_rV$t}eoZ7h=!4I?f(1{Y$$;ohw0^m}s1Qg#GC#P3>jPmKNRR&;f8a#%USF9w#L1<{H8G~Mtks_@5G@vNELrg(a=NrGeK_<`R)3fUL
-lu3AI++R6s!f-CWT0_u#>Qz6&34;bm+Ns(^f=URXDsKG_0<Ma#zayy1C08d!j8)07otOX*qfCf&2#EOzM&vADXSLmN=4A9iejnak@$K3`h*tV!I+EZY
-3aVo-GW3+hX#H4BB6XbP9)8@la=EFGs^LhzB^NY`S598dpB^fABPgj!RX)Nz$r^{jm1HA&O@#F@<IKr~yoIe<_h((X;SncsuLkf0wU3m9a8LTBtm-yf
-*EOxt?hGe4h_kR^a6M@4y;evgLP?qg$#K$k*(Xt<2yp)N&6!9Wppl5}8TTzCOY^SW6<j;gG`h_gk(E8XRkbUy?2H1c$4|+RVT%eAd5_M{qTe*usUK@s
-eREC^-8fhV5;iTT*TSm|=zQS1X-91<>Jxd}hVG!L@T!_h;<pJtj}Y6Y<Y7Nw5H@rg0#6JmRIJm;1jye&L<Lm=C7dRbe7K~35a*V*84?57s@2>v>%MhX
-`&doi#%cx8D`*NjHMaX4Z^}X@ZaY-KW9i&%dhNb`mBs;%K~<v&H%KVyo{~7k?+nDAPjp<xz;krcA%!Zz%`{{O6nFW`N7SbYS(c@Jiniptz=#1Ds>K~F
-vn*tIVO+9eF%$Ib{FVjFv*1UNYwoA+T|tY*4K`O2pp8(r4_a1bMw-{N1ZLt+&`vA^{%Le0zjo*B{bP8rN5uJKXit;%;B)gvG&4QRv2j@WiF&zKSxxX2
-DDXo(V9m?*sIXg1T3rv8j|K(jtD>*!BkNL-;Ig{zic#`m-KAbN*OMyaAoW=-(o9ryK1YqKkVK7}=24?=_)(^|gJ+Q_&iw9L3g47*<Xx5g6VT;vlbuTG
-pjw5qgOfxi2_@#@7j@MrFLssC9^(7*TG0RLCYWlciKp}*4f1HuUdHvT65A0G?zn^~HKPsRb{Y!aWmI@Yaw$RlF?OX90SLloGEF2=scA*PUD*=vSDL`H
-HPT%ZK49>(iqzkk-*|F$ia;s}K59iyVVbInZ*}TWv&X5yc(n^Sydnf;-N5p@bJ^bRVHKUdcnghOt4vIjM3soF0|A_UvQ*BzmkU<?`zi_O+Dr(NT2B+y
-nUIEtRTNC=HfO2P9t7<;cD9zt-fA;#H8?_w`nm4yNO$Q}RSC$DB*)P^)*q7b2t*Iv#4THpCi<1GeUe*aYRujKyC3+vYv$?ZlZOoC{asi^eL}jI_u`=4
-aMr1%1r3QfS^JE~z7It1@7K7CIbwO`PWbyT_TPvxTm|l+B~rQ9*i$3PTCJp!G5Qd`e!SiMUpt!1s_adEQ1b-BU^l5XiZ)hWeWN3U+v?y!!z4;5R?OBa
-pp|oUQ-I8R6$=?31_UVBb+x}U$b(ykdr_*!A0k+(D5#g++8%WS9iOw3xtw<SW7z_t&8sDuEnkz-^~H^-(tPnI)zv-qrfOo=ua}yuePzWriI7r(Z5wH+
-$OjRgduw%cc`H`0ci9P0)u$_9TDUP;qP|sFM&wkd^(s^N#(S$^d<+gRe55Eq^+e-fC8?rM30a!YOEgPm2e!D}d*T_TaRBv9AD)cfKb+5R8p1Fe&XaI3
-9?dQZGclOyg97nv>bTQ)N&n{It3iS)PkQNH>O{YLYt7gQxc9XKDb9S<+w{gwfrr0rRJM0-87;#|Ww_MHD3-uz*B95{hD6$vDKcYI!=-40f;+a(MDqrq
-@(sn^;|4_LB$7jtw3Uh`oS-)}HY;tr+oTG1tBiKIqZ{`cd84T5X$VbsgI+IWw-<9j>)!SN0H7$6RrS-XhPyW4D|t`-aqdo3Ypov=C9`a8ZdR52X4CCb
-1`g)7_t&x~%@G8WIJo7dAXHBB(LFQUN<dwl71va}Qlleh0$|(WigR%}ia(_v*~Vx8`0VntldaEw{Osjt2OAtcjXbJV-Dben*J=s4>Ol%S?d3aCwJ1#O
-_VlYSzVP^{Y`m3IyN%<n1F~A2cvvYV1&jrRCdSqiV>7!$1WSrdG+qDAeh|<vXh@KPdcvrXA_BJ<eHa}t_{`fD7$LopLyI(IzDFs_m!4cmIG`Eof|OR)
-l<ii`X+Zgb(MGX4)Eg@?#%@Z@)Y9C?2qn6>DddVJ`8<e@986O)m2)Pb^-HLmMEra0ieg)FV@4}Ek?;~$Zm9XK^v%XBLtbzDy&LXkD6ZP~ptd!6dicDI
-RCPF((f&PR4MfmT1df`o2WiJ!W|y?q&9)~NsXKK==A1<+%CaEI^GpzaJVyTpgOjLz;!{37h=5N|*%zRyzlhu!4ORvBz<QiaFGq2HO}{@8BzoR5-nfzw
-+q_Nwr_H@?-UN*w^ly|>D66!_8HMn*QNemDvpch#>ZX_1lbNoX&S<xIK?D}4%ZrysC0*QY+9XGz(8Kjb{Sx6#tlCB`#Piyx=*l#WJI}3?F~NFrNb3We
-_~y1{6A>r+rN?v?YtfG1C5`;Y7I!fWdx@5e5FxR7Bnk7Zu#n*h4dRUUl7~bM9dgFgB<N`);0`j&f0WClTeFjC>z?>sALH8CdWK|%kBaT>?N+h-YX9&@
-M!gXcNwl`a-^6L?WL&yoQy=Lc_h0U*ci#(|qqV`t#BM@-G1a2l<A4T5`F7ySbTpm1HM&A*e>L@olg9b5WQ#^RCj=9CBp$WhZMu&pRfwC)(k6YFP2Fh0
-<V`KTKP>~aJ=E&c%g!kiTk>tPEjo6-37p#GFNqsO#7DEVk`l16a3s8z`RvxPke(g42}Fw199_A?I`Cv>2s6_u@E`{mR5vbBlN!&61}}#<q^v{Qv8hB~
-@FbBbZakTuh^X!4|C3}v(&MG1rV^D?RJZXW<W!?NW)_m7mVUUWvoSg|xs-Y6gZN~S3<`H>kxYeaay*3E*JVvLDQZk@t`e_m;Q&HTlfVXs)Mr+IJBbc-
-!}54MPNNjJYKi1(SkpzdvdOG<TU25+dE>dBSX_-q(~I%3Ak1XEWs^M1dpAiSu9gqab`L>l^!I%Dp7uS2x+r->-3)+3{*y(B71@e>`3PKyWMYDhDaxzi
-^`!bnh=5#DKeliGK-TY{rlRC3O=cKqcvQ9QzP<jHNKCJEO9y{~eFNyxl%&-(9zfR=$<`<c$2`_qV$CddL{{<Cu|)5`Fl5LHxi2aY!}Lm~;*XhOq0T6w
-6)K@kp>YV}$qbSZoTo@6$<j%hY$lJkx5cdlIuUnCo6Br?Jg0bV0I9xRY;TYL{C4sA=+Q~)3uCvUWltU2J$Ul`c^YR|(g9$6q4{)i%#csFSjX}>@^%f8
-bIgJJ=8D9*p<lltYLmP&478GIB+KHMyl-_iYuX*0=R$sFHk!i4)QJgr!(_tIgjWIP>`zhy?`&>y=@GG{@uE#8&brkOiKhgfwJ8~O<cMIP4o7M;bS#wT
-9(y=>3*bj*@74an>nGiow+(P9;AlZmsvijaL#S(WgTfTxY3Rd>$+Td;Z&TEY4TrRCv^`+993wa$v2L|_v*;$3&8%ss(yBvIsn@Go*2)g;<mbN?Pj;XD
-xJNE!=`F+c^#A<4e`sxQ<a(9-x^SXWwC#~T%6GoL@z#33w!t_1&kk&Re&EKXXIi9%+nP=;Zoav1tuHCtqpcQuxNPUl5lO8;PT6Ed>?R9_#@?DFpKt&9
-OY4urJ70aSReZ0an#x|w`VlTvMcEQ%3FnRiv#8YNxGEOkT#_^CYOBdm{34C^!}RWjqgVHkwh+2yZXfY&SGYmcJ{!+J8q&zewcIX8UyM&j7we&e)`tJE
-to(ypwR~<jCwrLB%ChzP#qJZv-ED1V=?~8ju{IoMr=JwYSscFE+tVA*Up?LXJCca%9ZtKhS5Nj|zTAIhtJwekzxJLS1|Lqhjc7x=FAn$KyxKk7s}_2`
-cc8Do+I_iq@Y;1zZyfx%`{Kp^FHs+Uc(eQLkniNAPksITRRXvB)AFIL%7<4Ja9<oge@Q_@kGHow?g;Yz3&$Gh+aGOi?)<q`xVm6Ubo~>#&HLz`Zs^)L
-b#ef|xJn*<3w`}$adGiYLefN%{>NX_4e|`dtBxd6wTxZ4p`Xduqso+$S#-{)(|0AQs(QXE-zb+jEib2&v12N|Q=;F>Q;{1>d1&i*;?jJ2JiTx$ZQgMr
-@ASF{&&W^%<FPnWIxUai?H~PfbUZJ6^Vz~QayptHlPUOkF)K$0izCK%ZEEg(KEEQnz`@mMbn=1*tGDA$dZDVQz~T6E)O&26o*j3Fi}|!?ZV{O6+-*XR
-H}Nyy=)j#H4-elw|NiGg5O2DfY>~*F{Ao13aC0=ia3V{xH74xIWNY++7RJ{2Y(o4`FU!SI=^jcdi!CQFjJ8xne=9JnPP#-^+6!zk6l6M{Bm9`a#OHHL
-@P!aiNIOSEurI{7Jmksu&<K4;1n$O`<7r|5rP8E<ur9MbdsR3=O`ru^$?)QA>JAp?#Q78?QJqD&TW}8i@^d+yx*|KS^<#>*?5E?265_9m@koAB2ly9#
-$Hj0y>Jg#4>nSK<i+!ehOW*b?>UukoVKIFUnVtjFImK=^8_{uKPFXy>Cn-)F+<P+0(ccwJfWYbqP&u%5YF1VO6Cj<7P5{~1X@E~0+duE^;42<zh25oN
-2P-%Wr4PUoHoFmL*pv*eQ|MMpnJhC<Zt*(4S^5iE3`9V(8vG+1{<g4Yw$3HZ>=q5=F<=S3Jk0a5$smWk#wf^Hx)9JOx?2Rw?W#!qXv-7#VBHKPwQ;)x
-LdulKJxN#$)4ulccsSpZ!&|yF!Vv2S|Ibo?t<vT`ky|D0rD*KP2{P|mpwr+FFFkO_X{;i*eBfP|%i#*LLNWDuv*S|qW2g>vWqbxVd?II$5or5#kz)7n
-xMiNw8e`I3rqDD&fke?6?{dGpy?XZihr$Wd|2R0@dr3*bcGCFS4=?t=-+kepIPt{sb7JRGfcjB+b=68hX4K}p(Txqdcb6vS-i&26=-w5K{VhXhsB3?J
-`a|K)V%m~g{P3xHt3rpv+41@K{m2t7t$rFB;R+m4zvM9_Ucj>+rW{S=k(-L7_-<xv-75FHeH5CJ2V5D|)UzzZDeGBSIQS7F$?mJCsTQ&=`UozNdK#Qp
-cxx@spD?VzI<npY<1n}SwPpuk*yVY$HBG)J%hXFJKlg4N2Xr@{OeYh^X=yKXqf6UiKxd6-mG;iE`w*_Qt~UCW!(oe@*pIKmfF{`JLF4k0E1rhs79NXg
-IQYGwQX~*}!$%k56{G>Uth0&cOzEk`@*D|fuixw+?myXo(UX?ic;+O%m(O4AzM#i1Umx~Tx6R|h{_Df%`}6=JRk;6Zzj(3x-~T9{?HxY(5f~79`^_Ha
-S%k)e@a)C2gW}+)=dX){mp?!Kfq^4hFP>1pdg&8b+LbiTCva46Wfb+?gHaH|;gKMcNxNZaI&n%(%IXA|VkB>woh_(|vXOcyZW3|CoGL|x_#PAE?XOA{
-1BaLHJo>6R@bHX-WjvfN(T+xHkLQ#IM0}lTFSQ%AdkI^TYRb+yE?3%I6U0QViAoADCyee(UO0v0_yi@)pO_QtD6HzDG>)`ByV5;|p&7`;htc4gEIR=z
-<Tbo(TK!Fu^$8zF>mRgRgadLiJ_f?5Z=&6z(1=OT)bVuhZ?ArS@d8h1)!OQxzuv=r_gPK%9jO$P(RER}n~q`_lB9LJ?(g=YChgyX9JOMdA8`g&{>5qS
-^&r_9o}6UbyQ}d@I9*qWQOgjkUyzF$r2rOoh0|2%y!l>XXnP;7#xpi?t@(<RF*9I-UL#T?vlgoDo~@E{MDb%KwjV0YG+8QP#b0K$`V553&@cgp#kvmp
-VR$!o%QPMbPdQL!XAIFU#ZP9_t4i^Z+OX0fuWKg+&_z~r-O@2$TR>f@uyT+msax@dRA;Qn5Q#?DI76Z|yQGo|)yv`K@P>5kB%#hn7Z+nV@%NiOADetD
-v-EW6xJnmcKA>COreu>!-8pPLVzgL#8GS%?K^x<0TpVRHV!8eQdHC12<>0|zsT$ezJS-(G(GE>K0H&qC{qEyIp6C7U7u&*smBHx9(VnIbZGgk3gTu+V
-BwrQo7_y~RI_vN4E*uM;%xM7te_}YcuT>%xMYnb}8^0gU1ByArcoR3>D3fEiFsMS;oAc4d6<M&zNo+nlW`|tj0+Yl^5)g1MMy|IM;b~z5)21{`%+fzq
-5mlZq=HrVdn4IB^x}}%@8eie^V?c54Z8RP-{7n@X=Zuct>Lsua+J;3qQR+#BZgVG{#_xlj(+GrfaJc*Obp%Gk(~!0RgO4mOJIP=El05plRXltC=HRe+
-y891O9PIr0>+N>3ga5YqKh0kC3l4e}BRA4;NY*N}tw1xxG~_pn<-z`a1%HO2qcFys<5V%6KX+TaPi1~N65CzC`hqwYnd;7ekFTClm;l!yS>ydflDZD}
--|Ribi*Aoor_Rd}GTxaaG0@Fq+Th`E_MAcs$K`Bv#_=+3BKe-=M<kXF2b+MtL2+_?UT~#5zy&*=BZPq)0~6;De9)5)bSO)yxRdguZxflDHO{2o$`nFv
-mO7i?ew#enUL`NTPc@oC`()BeaJ}v(@~WC)r0<ok3Zz@0i9Ed2aV)~IkAg89No#4Ixvw7094jm6+)IQ68?2;CrHTPQ@}J4}bZ2{8^TvGn`R6%N;m((+
-iL$=nqzu4Xs<y4)0hixQK;({Q6j7jvdF-Yq4uV8Upa<6l$?B0}{o+i{n2hchzuOTMSAPu_f*C;_CK3gfC0c4oWx!NRvTjt7m|qw0&Xg)bo_cj+#(nLk
-V&1CB7V+hZ3|G-Hu#-V~JsMrbwG*6?8#}~bs?+3E#VcX$3nFHzf0*bYq5<*wA160iaXh_(w}DmuC;%lpp>ZmYNnni(L0e`#M{RR%7Jt5i{5L`pb9{n8
-S{ft2q>@x;2qGw&4Nke^&D)%GN6N}fMbcQ4GX<0?*8hTC7vm|@0B+EL+MD#0ur5qVe5o4;EpR`dby-PLj(EKFbl7b@9I0dTk(f|VS$Fhs8P(M9J{qhl
-_rf*3fkYuQFQ_&j^+o9Mr+%5Z<}K-Z<o8~92`^?BRM`DtcV=#5#`53B!;Rc^hyjGCm=8Xn_cHf?n-k>rgxR%K4)1-ry$$ZpsR-MN?iI2f97#OFR1(BO
-lyDpJ)eU|2^yr_NzBorbw`wG+B_$&fb-GXLZHzMpA?Xep$IO%fr{kG(%Sw<plq#Xsybo82QI*91ME3(VFhfjpWDjs0;`>8DLEP!bQa`B$z;GYIay^_)
-kbRJJ=j^?;6zVL`19h(a396(cR77Wj6!J}SHYF*HAQvP6Z*0M6f;T}ETZq<-2vV6*#35AR=f4&E&z`+_{%TKsd{wa~{kdhv)<L4!FM+S8TQoy=VwjQa
-jN_GTwXC}opi3t}GrU+SVWni9Cv^i%<p*JWah3$MR;}i)A4WcBw!Mi$Zu2E$j~kW_F^i1AVl=XqC==>f6H;zS^Nt)3O(~@s`YlI(DCe2X$P<!CY-5ZN
-Fb?TIKL2imkilhCswZjLnyM>>J@oMKPYr9PDH^A#lZ}J9;utJD>`|`aYaa*6o`#~S#(JbiDAlH7#G{KmJ4_c<4oy!2GBL&OP}C#>cW8x5$OfIZ5Fe+x
-IfI7>Zf|WZt|(Qm|3WAjWk`u#Xz8m($*wY2Fb1ec3LH^5e9!fljw_I}sJZ!cs`-$wZZi4Sws+k=8J{_k4f;bPqDXc-l{hHvpWK4KG=vX96s?OZ_jy^!
-9Q#G}P#}H81`wjaA)l}S4EY}?Q?l4_D)oT<;G<ONgbxW}vq0de+r(MkRc|E8rf%SY?j_6VJ|}&^&V`E6V-b2~N8?Q+{csc~K5X97{Hutk<zlyFD-;>M
-Nrrc4ik&Z;BzBQ<CvXqNFp<+YChyh$At~Sze;WtU$o}Ox0n^KBoeyeKTrK9AkVb{Z?v&*4T3wXmY!qv&?OOLqagmHlHhS??lDcWMRq*WAcoJXKZCF@B
-_2!%Tl}1b$_`B=j4LnFa1{77Ok)$zigUf;&8E_2uUfQyJRm==)`V)H+1^^S8&?e9lnLw`vbb<`m*SgiMveA*yuQokpbC`HfU^O`u`JosAYB=8y8Pg|y
-`!>~p8NS|*t{ER@CO|<zg~dOeRFPr$8Kb1G!xQ!K>O3jO3@w2W7suMSw+DY3t`rFD!VOyq#?Fc9t!>h^@jGJh)fI7?i}~YJac9TPXw{#V^!WHTRoPm_
-7YF`R@vJ4mbHMhautDSrP~lJynCv^>rUfzrCg|t{!KwF3$egUrn0)3Dst-8^7KK{!Rm6s%>L|FT%pR_pQK5X{wl|z82)-cBc|&{)v4<3=kN8OXL=?t%
-=5isz8h(r7L$2tHbNOVdjYmyVsuC4TIZh%cp}a(4JY@N&NPdl>cNe2mO%=%ws2VN~2{4lHKF-#3@75xVUS8#VMb%aLR@#6B7}hGEUu^}lav}Jj10f0a
-J;({~wfK(!z5x7C!Fy48oRzS-RxabK9o~4H_F&Eg7!cLu2_g4TZOu^9o1l|B2gy5yChKt6-4Q5WKy*tpK@q7pFJs9>PY|~~rrF!poHvd+X6vMa>7*#f
-XHI4S!rj?oI6Fc1C@J&<-N@n<pn@ejW7UgozYSUVLvb-~C)wIJ^4zG{Dl6MAX2J1{7dAfMXb{abz4qv(@>>_V=)VL@88Cf}hhXI=3<g02Whx-KeY-mN
->H~J?^sAY~tNq%3l-qg^{yk<#GHW1PT@>L>UP3tVZ(SO^7wJyT+i)@^_dM~GBQN%?BR4WLKu2`l3th54YFiK32X8iV70gCkY;!RVas#+C9lyJ{Nwg#d
-Wuf*R@o8ieH12$Xy4UX-5ezNze;5>6yR8^)Yk#w*Z;i>wXk8iTkI|ASANmJCzCf9SOYdTuhuq9I-on3hs(O<p?r>-#KSX{p`c;$67{7!bwG!{FM4}zj
-NXJcFVO$=Jc89aKe^48TClhuI40&ZToebX_wAmk!lPHgK5An3*VxfZ)90DuawpiPG>-qssfS0Ck-vJ~)n`hRe;YADo^1R6@BH98(yw73|qbpUL6<^K!
-3Osh1@^SQzRoX1gfOUN&hvg`-o}Plmz^MHv=P*&L_#$lj!F%gjrf62VpWT3=*ooB_^<h?(%pGjfYYQ5ZPovTTW}~9;;@#QB^e9U=3B8jw=PcH9P>Oiw
-9RM33<wS>F5qR6J6jA}*zz=sr5V5){5)cjvgH?5v1l=v#CFlnIr4nP*;r<Xbj3|h@o}}DO`YO6Ze+hwvK9x=k!RLuR#FYD{;{V_uyVH(A4TcSp%Zf2W
-zjGag12oJ0iooN9gkJhCWiF)ZmQwIfvncDp4mGP~`%-3*1-B}s&+{oFM5__br=dS>l}F>SzuIw3P^yfkGd`73=b-cK8S%Fn@WKScaK~a9mB$p3<m?nw
-=}96{=1cmsrYAZ~{)>Ma-5gCFc|WIYhqJ}i+?>XD9&h`cT>ua}CQQ9zem)zO=Wf|#?r=+?^La~L|Cn5;MK|8>B~zh$i$df6H6qr*8@4;U(+fG}=PeM=
-=#HQyqUaHouyN69!!Z`icRo6%lWX~LXIV!LS0=(q5R{CUL|l2=DqcMQ{>|<ia*W`d!4C=5-TjXXS!<ngijr`un2kDu50lM~(zn}Ld0F(gxBfhM&>x--
-zRSMrChq_8@;6ETmfNTKW}bc5d%K-Gl189WrNT6`FJ}B^&VSt>R6(yE?)~s)m$*sxMLT&+VX|MglSlOTEBX6%JNYVKwThR!|FsY0@C=9+kKN;KW^&Wh
-0w3v7o2|ALa*1Tg)iH8%&CF;h+ZgQ*{ZrFAwvqR*EPE)j`{c>q!9nq6Z}+KHeg>pUK`p@$cSti%uB=kZB8lIjTrvRHbMjuvB%kq=;KRh}O#rb8UQ%LN
-#IQ|nt-L5@6JU5wsDs}(4iCc#GL1E;IU`N3V#-LrXt*rInRMw>zLaYwEMzxkG#8+&&gtUf;*y-ddEayAlZKDWqSX*1Rc!c7i&2@?+evtIMe#7RNm(g_
-LQrDWUrv?bIFTcMibQ(Dqp=%`8|upC@SijQm*WWl7$9Fv7Vx&=fbxa9`GogWZ`eum80?%}drLuW$!yJe1-vEdFZ$Z_AqL*Hf9YYt8Y@AnR4&u)C6&ox
-<!5evc-*-GE`XF)GhL!opE3^1&&Pw6{Q7(#_&S%0MkaamPWeuM2N5u7d6@>}$&eVUzsY{Ln^`}_7CyRmqj_|bygvLp!<W&xMKuXyYHBqP@^>yCV2z~F
-tphS+Hh_-Ayb4ewG&S%#<>^N`{33HAIN8oN<AOI*5=PEdOT$L5t$@CXp+U`cz-9Bs#^#3d1}@FaK`bN%T;=qMLhG#UhI|w<DLzQP-d=UK(}1s}t*8A*
-j>Ch^cQ%{RX$=9#>%<#Rn@G!8P#Y2n^LdAm>)qk;dIIb>vSd;O7}gtKJ|dW-aQS$Un|d7`f;fgY-&g1%J#$sJJVbs(NGdyOP0dw&8>%pO|Af12ZVk8b
-A*<v+6W$}&hGK^|BvQ=1M!%>!^UTc}x9)z4*#gslGCmu#xJ>h6s2LA{6pIofC!-Km&5wIX*^2a<LKr(NGRsXR3zUu=SEz(O?c?#lP)pihZU}2W-B`M^
-1h2n^AFkGwCu_<&n|zx*l4P3l3T+-p_7{@UB8A!nt>&vilk=|vq<pgb?@f8%q>hwW0ReX$uo&fZoQ>E3$=6Qsd$Ipy_i*?77bIaFSyY^jjSW&LZ6t5g
-|HvfXKiS&CrKUNN>+QE`j{hERupqc0cj?bx-=?lIH+UPmsSyq$<<^@X5239R@Gb>t^00;}7{ECUMUv&dz*Qz0-Ql29QG9(Y7Gm|rD(B!<MzaZs2R<!>
-WL6P;<UCH?5e>ay*IDGTfN4f(=j+lr0O+l2z`&`Dc&c+=he(q|X&hkXtD-a1`YwVh*TKNy`l+n$F?lYGFK^|&$gPh`(xgCZ^<kc6xS$Wi5BFs}fx!{i
-_MM*PqJ&dj7Qa_@)|HX#OI{1toTc3dS~=X(P;1g1sA3Q*Y3~NC2!1CTs>qI)>MtqZ8oeYZPJ;_qSxA^N1xM8M<4mif+^Q-`mOgW$&@x$9MGt0WB%jT?
-mg!1zSm&z%LqrRh07%Hqp@g6<@Hy_DJA+NqsAPSqZ#2E^JxS9Il8QFo;y-dFqe^dI>V8z?;p}R9xeAsKIk$Llo)tOfrksgR+$Naj!lclX0DHv{aR7(&
-F4kXt^_7&fJ!v{kU!RX0m;d+h_$rtoYtj}!aon1j)xqf3g&XP7AD6+HMvQ&(Du91~T*O6lQNb)WW<)Y%U5_V|wN`MNPHz~5%d2c=$Q-@K;g${|p^?RG
-c(K0ZyHWVo>7;PeQc!ep*?PAB=H)IaF&?!fVT=2%)7J0nwDl?ADdhbfK=>PoNkKzJh^#7+BAmwEXCc;{#&BBhCZSTFo0w7xUr+2Ky4y+?6NTV4iHzBu
-1rbd1n~)g=15k>)sE2B0tT&q+<NEv}%DBcUzNEOoTW|_ow*U2O59zGrMj+g<=&8~TS4Q4rKULQCwh69dP<16w^(e+By^ioEvDNarB|A-vjRBnGL8Kxg
-c(|-H|CJP08V|wmQW%7;lMakOg(H00+C0K-eK<KK1G=roFv7X-CTpOzt2uNG5bY9yH0;@~mJ4K`ssQTdI*x5yF~fz+R<=^c%5~bl-1=TPr4Z@r5s1U}
-eZ&yf&%Ipw>ducg&SH%fXfe4$4qaZ4eB}!B4>9z3dlJD<SEkq-mNoJ{!zbTkT-OY&+cac&a!Nm5mJ)s0gme4}qdVYC#9Z$>7muL#mxB2!xduMMH6lY9
-!;3Pw49kRrdfLcG<N<1NbUD5l4asReSzLW*j?H~607>skzf?`(g;q|yghy8OLJKb*SUz#f2pBaWx#4J{ZQ|R(f6jd!Z}Z6h)pqCd{X@s$!RSTc%363`
-2CT&*FmWvaV7Q@o0xa|DmN>DI_(#roC4}2Y_%vK&Qut-g$768wMYJv)Q5T%XFpG-%5~1^qmPnw*V=`1n*m??}%~!kuc)k(U(2l#Lmu_6cMd0yZyK52D
-&??3dI4LqjUD}e`0;ZBu&h+`Ln_!<<x!cr|-gN)aEz_PBl&lzGbbNw1qRf#sft{uj!1B<Efc2zuice_NvJy?D9)?n*bvn#a4!L<K>FRLa(ID*Ub(w)c
-y?<)A6-=ILa6^d>Z?Iv=NEd;HO8cqf7{H4nY7zD5<#6^c_asCB{+u5DU*oIH)Y#{?2o1>XDWdZsLgY$8iI0;_++rOwAWI`R%N6+qQT}s?i>BD+@B<VM
-7X;2P6+$Pm9asjVaGx;K;5BW`kF5XoM`)@HG@+GwnhGlPJF2!WYciCmn#M)OQyT4eyN?IqYA3#Y)J1GK!+Fsn&1gD}dcB`M6uOG?%sb(sz?qp!yYW-`
-fJ7Cm`7T^R5hA&8MIVl5Idd}!z$sJ^;0Xrq=mLXBXOku=VTE*Jt>hgIA%VNItv#WWsy*O0k*Yc0)1lr=Vbo+kFre@i8V-=}eA6GZ@U-XqU<Nfpn8#SS
-Dyh$QlcM`8v3gy*WyswnuuqoWIm~%h&P9Py5@sEOl{I-==x*Vpx0$aZS1%nN{dU-IM(&QQWInPbYg4^up@$%a22B0H1+WLwUA#f}=_4w6(ax1Hv0(Y9
-Mi=mR)?etOBFcDjJ_t!3rJ7c9G4(@5r-AcP86{W@O=32*6{D6oKA*ayI0d8PprozxNcH*MK_@H@Puf!LAWWUAFi@eU=<_H`gtDV(y0r$@)GZ<3{9*d-
-(MYPdU&Gs~-fH?3H~g7&R3#HF0k!YIM4V%c?Zha7A-zM+XezwpFjhQuHt;v7sn0WUS&_%NkY{Nmr9v2l(jYafz2<f7zYwzyk_+P1-DEG|M96pu6yvZQ
-K*csi;{6uUTJ|9;>;i}EFmfW{Q{(hAi!+z{ftA%KnomvHA=O!Br|yE}mX!P@c~s3PT#i86UK1KOpy@pBVh5gf{%yX1*wJ=KH$?rbF8OG5{E&daa%C=3
-fdEYl3t@7jw}s?%jiJ>+M`6Eft6>mwT?C+eQ;%%8yzCgEI&7eo7@7?%_>CsC7BPOWB-CvQ1r4v972A&Z4!7XLILJ8(SySjB!XPTh!!>4`ej*479?ynA
-Vca3)YBWQo$W?}~NroiuQN&*@<pk9a7<1H;Q4)&e<?xtLS>8`C78Jp9n(V%QcEF_&c|sVFBPXoRDfF$9r^4s;s_jrhk&+pPAIF(u{EFk30L#S1eq(}3
-{?o3s4#qZDVs~Yl9tL&COhEZ6{J6pjI7bY|NmQt_80w5NwET-T7xbg4=i$^^v{BmqxJ^s}{vrn*t%86{tsomNOflT1Yjk^Mq-;}=%)`}yDtf#WO^-;`
-f=CbItE4(@_>z^@+i*0h%dj$()fk8hclQSzMyu&T^JZoKyejT2o92NGrL{8<j}1v+y?YCZnPp>|4!p|9#606c@u)Ge=2NxINbP}z{A_}RXw9c5v~Ag<
->jcggOPq`e-*Q4@Z^<f6!f~R(50Z}F@q3XgZG}$^lI{Dd-3o`%Uf<`6($VBvLXpNw1|f?d*rjaoc1^{CSdUyELNSAPgL_?f94!hb^5X<hAc_tT+|alA
-S8g<iA0eu>G;s`8gyFwt3=7}fi0FQc$X;1ONw=v;FEKB7s+>U_PU5X`6U2lXz?abz1#Hl&?zOA%KGL|2v=fSN_aF_F%B1yxNV}~Y45{n0OYC(U9uR-S
-)mBc?!O*Rgpr%hZh%0fx=OwVb2rf;6pB%Yi2f8LflJk_7A@gB5P{Ej(<T62CQW_Vxta=G+rXXv&>(y$5h=}$1#eYqYYT1q46hqPCJ;JRzUiJE80klN0
-upX>9Ya~VIo_Mh8HTw()g2GTHEFvcb%n``U{k^ATh+<Tn*bTj&MeiW<mJ?vLR%Um}gX9a*VBj8qWmFecHSj5jtvMx=_2WvwsoH-&>SvvTjD)+P!;#~P
-yxpib?c|KyvwM%!%{Ca)eI?o(dWAq{R8_;(P{(pML*wCJlI>MB+t*s1$GW4Co*TsOYkW+~#bt&jnfWvfG|3yR)RsM_??z#}y02)6!FW=Tm*p&jrp4|=
-kawvj@1mt~+EVj_Na|3IP6`LC3JyhiK&*t1#z?y0c2pW_li&rE?@w2u=Q)QJG<*rM6p`TXsscG*78ew7Ur@pezd$%;BtkgoczhF7ENi8jbt;qL(G&p`
-il4A%v#yUl4Af%s;PFRSfZfdQV7GNi54jzixllgqJ}MqtcPL8jZpkNYRYln#8Q3ZQHhHva75l%usyS1CH_o%G8;YKL+c`cx`|WK<tTS(+oOjpi7T($X
-jl2fL`G6epI)lyMhR1W@DP{#p{%<>1H|~|U*AMdV@;uE=7<<IMx~<!fs6o8(QR#5GN&HLw?$-mK@3?2&*VF$WN+cRe<3|{B?5u&!@kAiIW646JKT9!v
-TM%r*P(gTnN%JiuDR2{J2f1a_2%-bB9T=h}*K9{IoUwK-p+}6yrm$80O)QKB^@4%gU>G2ui7biyTP$aS8V%k}9@Rj`Q^ENY3%J2kEBSdP5e;DYYUco+
-;<A)IJYw)Zbt|<6N-ZcSLs4Yq=;GAMiH@gV5v6r}iQpw{R(Qiq<a`3WIPC~e5RS|+2Mk^7PaM_rg64*b{A8?~4D4sQj*8d`tvPmm(mb*k6}ty88&Uj6
-=95zGy*g}%6jg^$pTF^!FZTCehiAJl_YU{>U+lm7!N-ItbvA73*z|yG9l|=pp)ZQ=On&1lpPvTNHQ2iWjwyP1I-FaX#DG4L!Kv3w-0>S2bUABtN~3m?
-6})D06(cGOhd)D)itWaAg=covRF&IE*`()hii@qWDLw(1g@(_T5CwsAgNehZU5eMmoL8Ugo#T^*Pf6o5HnW`-RgmM9>yTK6=!*O0FE6Qw#e^+dS*`D$
-`SHHBwbP21F6B`R>sAt&&5nz>rze!#Gpy-byDlr8aE|tXIAd450?w>q2n_eay^y924-rCp0L4PY=tNitYLuChbxiLIFg@vkWjsa&vbA$7^g|_ym`D)O
-(v1*yOs!1`HJNaOq{^S_(HWb@#Gtt|3bBdq(N)ZEne`i!U~ZzK0u0q9N6W$GkVsdeQ#C@W=F8`EuQ#;%%Nxrzp1j%HJ=BZ6zdw1=P8cYlvR{M`flo=m
-N(8c669^(<OX=cQh($&a-fr?MWdD_q^D88;<u5<iE4aIT0`$zMVLY$%7z|l%c<1_E90*4rhL?aa7u<~L^xeH&4cY4!FnIU%if8##{opG;^6Ww6PFUl!
-am{C*Jc0|=8?0&0dyH#<WyQz+6PyrP)`RmCd$zSi)6>$vv|H)|)#49m!x04#Fru>5qK?#0hL=M=GLr>TGwNt8Kbgxz(9mP>^0V1=afS0-<W9C~^mw9H
-Rh`FSQD}j~o#-Llu?gF;0E|ay8`YsLs)rkuz+R3BxHG}9@huDcjf@S;v8Xk;{Mb5~<DcMrj^N17+0$W=sQ8`Ld(`F*b0sqJcRSzN!BXwI@bwdRyh|+a
-UYibijclj+mf0LNJn8C2FEp_3ltS7(SDduVT{@0Hex3M?BbYZNr#l}7udt)p^c^{;h%u0%h;Z6qwFp~+%Csc|&0T0$Xu&nxR+xzp1}gfMrR1QBQsNl(
-y5z_r_tN3XN^l4f72Yyo;U2ivc-4uzQggez8W!&fGY+t>*Wn{hzDYbTsSHD_iaOQ`sAKJxKk1NrE4LEB?`Zm?1lxW&@?UW`Gb7Zx!#hw0irj8DsI`sA
-=@#VXiJv|<<S1blgFMHg;e1VWzt&@!A|2FY8D<4mbs}Kb`zEs|v_yiL)zrFsIeA8lv%(mXZNz~CdB<Fv!);o(hZm6>0DRb_R<~|0hGZlx=2NY>Gb{@v
-$j);9Ts8pJB75$13bpRP()q}-vigp205o|Y?@-Zn6Xq!=@8t?)<BRBA=tG@IIUZA8xS3xSn4wCa+T5G!=ixpLW3%h5|JvY|jD*fUwUtTl9O0YhtvcLb
-G-O<jIsO#JV}goPLPosq*tlr;NeapYzzgr!J{>QZ53#K`b7{1(YUzd{97t(Xv96q)Jez_(K8}NZV*ltyq-8|wRiAK;Un7S$*2PMEv?^wWX#~pwe~kE^
-tnY%w_roF_L#T$+v-mf}yO;RrNt%MXZpyNSepJ&y(em9CqkAzA@vz7&ryClV8}d#A4L5w($_84{R;6BmXO3@VOYN8&Qm(Hnd9t-qb&-*_eYI^LhoCiT
-IN|-q_>9?B0RhC1w1<uLp2ky#9plGsN)<iVK?`@e>uvL;{o02OY%;LX+(WE6k`>e^;vlNopny0TU_#3=;x`94w!9Hs9O7<^gj^R0S@kIrMQ$zf(QTI8
-7h^xqy=}Z2Q7Q418dMfXTCM}_SyE?NCHGJORalJC235~H2JR^~Apxs3I$y@{aRXCvsG~Y|20k!(dd+SZVhrW5b1L%)37od`N=XS}-ZnGH`@Eekb^|cl
-`oL9#bBy|+i9uRy(qKL6Wx)2`dpJ;uSsA<)?^vHH9%2d0vyM}q%?;Y>vlTp})-(Nz@2c(+#<}ONWq0dGC#CVn2_IS6w5}jGHT$5Jtji!XCB^J(<STdd
-H)dgNeyvYs2f;?fWn{{ESqAdpFXRQ<yiaw*TFm_Ds!tiiUyzzFzio34!xLVJ1_|as_h=BT)=*@lCqC~5zwZ6FZH?aNdk|u$VmtG6`cAFJeYF1|*#R&U
-s@p6=uTYH|mA|GUVpvvxPmNCLijjsgHVo&oQ)YI2h#E*=OwZ}3>WirfpAH5_z~NjZVzX_<nk3|^zA1d5+C3JV0>j_s5f<u=mn6S!yk!Ls<5u-K&eXm_
-^#%Q%HRz&SYgVFL8<GgO;RDY`>Yz=>9W0}OX8uv?XY~|p5*rMr$g)MvA^2Qn3P*ZLchD7GUS~18D2Jz`;^@oI1!0MZnzN{|_gjy%s60qg_p5V0qT@$(
-QN`2W61B7q-y~c;D5p8wpxL}aE2_J;kIe?@s3mZge#Xe<YKaIv;`<?FOm#mzVn)cI^zBUohV`$D2|W(VA!YaV@Zw#@6{Ug;6HJEQoYrA?w!X}987vyc
-nh{$vf-R<0GL2e?Psd^c_2UU2^o$!?^Sr3E0(>HMv5zO}_Gl6l1G{X6P%imMj(8&^Lq2Au-5~iRV+MzMiBF!!c(GfaQJiKN&s+Q~)x4o!zjBqu(P37q
-V)k8mQ40?gMo}hGjbl}uqiE>K@%dtUE&e3@zgiyLEFQa&9nYvP{RUV~CV-n&7U5G|nEN5kgT(JOTbOwFMHdYC5eK&|`TgJ{fKSG58=gP~<XtKyBvfju
-l#(xwpTZ*2+_!-CU)C^^vW7L3*ZfuST_N4sgPxrl??F_DSE7@Juz9RTz^rq~T?QuTgCarsLb8&!E2IYD=@&V}t!N+PnR7NKyamHJFY&w~Ed_T#WXQUW
-uSqjXuZX}I^)*(;i6QMi5EW#b=`3BJ+?I1ScJkgTMyx<$2oyS5TwawK<M5XwHwwc!WtGj+HgJ|xQc4GGyv6)<>uajYWO9Rn>K>i|O;#xK?fEzx)bC?;
-`Y5o9KM<SZZi7*THsPknoi}I*#1;g`*xEh#srdPCjwrtRf?X#LcYoR=cPh8>k`^v)s}l7YB`K&T2wm?RTETn(ngmh`zbosg50Kp4Yf(+b!H>JIHS`zl
-X!veD`d8yWXE}m^(M&ZA*f$bK0YjHdN34u-@x}W{(*Zc<fb^8_HLJpv!YJxZKryqN%40-)eYxWQ`-6y2c_xNa9`@%c<$iW-O6!7n<>~_1aDd2RgdD8}
-h4W^ivA-#8Y;q%_S+cUJRv&>`JJAwNYbdzY87J)d$T^it<=yJ8fzO90L=a!F$^movF4*U3^AIlYAq8v|%HV|W>tWiwWnBe8s{A@Jr2r&tH-1I`6#hf0
-q8DzBow=nkavSc|D9vpLA`z@F^);jLw9zVSwbSwB_+oJ~+T!S-Ez+iMsm_>=9JI%!zW1CsSn_@}s=`xtUL@bekeh5u>3FXt3)#uId<O?p(7-UcoRYG|
-Vj-Y<hGZn=87ET_@|MsA6;$DfyY6Vz-;8F5cDE{3-{y*kx~q<MLEJRD(m+NLkd<z24c@K2o<#zO5GAB(&sw!N9}OD3>~u){^q;0%-zH102<a<BrzJ%L
-5kMZg&M{D**7bl*hH!mBgt?1qgRh5<Jm>KhXPvblU(K^he`&k+&LSoe86a!1_Zyt5rtz|pcqkci)}u7jBYbVCVZQ_{%?b@LjLvxSP!P}|RtfXvyb75~
-0wn2z6kx9{!j2Os@R)#UtIcwjGOD8@4&fFHAT>!y^W{>diGaeXPx4#x<poNIsC26>R&}z$Wh#Of`KWAj4US7BR^88oXnRVDR+}c?OgkgsJxGky$MaMS
-OZa5ud43Oyt)%fqFClC<$+~cE4WKM4lp6>?!{zam#{4Kv6;m1La0H1>BFRWhbzTTk0;PZ$ci4rf5hj;ks6vrcw)xG?B^!~sbRYWLXhVL+gT&9th%XMF
-%hqWMLkVd>D+q^Gig858X#q;NfD52963g!3zqG?A>1>mX_O?);a43)|;2!%@+h|Al8%ce=pcsv^TpR(QJKC~D;Zo@;uvE$KO}1Pe;+;WmGK`2<Uc3Ps
-WG>4}!2!Zf=%%y3&D#%E$`egM+7xs8zy2R^E)cf
+0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KLY|7i}VPq3K@=UqNm`#D1UZg5}FUnYOu^8J<R@RmCv&MeEC6pn>r`LLGx@A`6rUi-_9jyM?n^jV;BjR1*{=8QU
+cE8@;@&CIEwzkNaqHAat$C&aM6L$WP2p#AOIUVJn@duGN*aShu<P6uGdLoZQ_~P(b@R`Zq0~GK}*kWGAHt{-GUA^U;N@5<9U>)P824zip87Gkl6hY^(
+F0L5-cH9uV>c$Y<nJfwZ2KE%9ynUTrQ*r#1HCzY3hYef917(4%1L)w|ghE7RngnO9#wo$QJ^~`&+hzBQ6jnyUI-y@6pq6V9t@MJ8-<Vcxav4o9)F6iB
+s)hsg%%^SWLAnMCYGDUAMjf>AikYcAIzGeDF6g9++a(@6e)b8Yhf4aDirWZAxW*gD+4VvR`9`B_&+E!L{<`&({9aUc1NvFVD|bh<6kzSlw~^+Wu3gmn
+?a}8ug9Ba+Dz83S;fY9_`TQTD?tAi(-#__n|M=C9>AT;~-X0(I(8T;|dpVQXDK(y<6}UES{`n!%t)HyEms9FrQP>+_8xukvxx9Gb-dFxnaym34^Sw$H
+T@VY(+WjvbUxAp=p)(s58&ofYhh8jQ%Lv@tS?ky3d*30yV<z*;_g$xsNQxFdiHr<IW^s~B-lV&L`JRx);<L^(cJzL9C;|0`RSndJ-Z^e1rZK(~b)+ur
+7)e$F1Wyh+^U-h0$#UP2)>)g6A{E<2-y@*zz3;qY5#)bH=-9vkcO7&YTcXy)6&OtAqgW6%kUWp2!$4BpT6rB0Y%H=?xD_|Ku50{Y4{ws8@VhA!Ys;JF
+BR*@S1>}%F=6p)=M#t3J4Q|#R_{#mbLjkS^5=&F&f?egRm*)2$gOUX4vC(yFZoOWJXU8U~?!+r{Nzg2qFcB36##SqIxN%ChBhhtGxFc!;Cnf9;c|++I
+uCFtWQNt?8)h7&R-k#3d(5-QCiBc#9$76~g+aOlrf=TE4eK%}|4MwXYyr?Zd0-Jley5_ZYM9)e*PEmZr5fu-%q@&0@7IS7M32da@9p!Vp;@mQzhuX!S
+Nt84F)N`A|g+cXYNh&?*Wrtshc9!pEOfN}2VoK_qxT3z!PG&W#JzXTc^yx8N&g9BX_4rRqE`oZEEo;XEN$|trN6A#Xe0U9}`4U@%VyyG*>6?x-AF(sY
+jk8ZoF-|&>CZ7F&tco0I*B150&O0F`PC9FNgKEy-FC`uklT^Mj?eHI@>x}3Xok&aPza>+UIERBt!YLU{Na=2ZFlhrEc_URmpGE4Vfp;9b6klqid;cgF
+<w2!y&HnMB$eS0y&%(Tv>4hpk@R(+>Vp*$=FbhfLSmiI#7bFD7UG>2C5B9n$TF>}3U-yW{LmI=N_UH~en_lEPFlj4cGXNnebTFc+l|<l?{DA_7cyp;v
+3(xI1VJf8HD?a{=X4SC~sVU0uR37SrxP!wL*RL|XLFPif{)c=-4ww%`>Y=nJVuS6P`;n67FlKb>5`-GKaN%K6w}P^n|FrL%Im@K^<K8|s*`MQZ?CGh3
+hI`w}#E9<_GZz5tHpCRue2PRIkH{GA@{(ptqD&f9o7s#?b|2w=>11`8a>@Hwv03Bb#}`XV3xgsiS4^CH$ff`~^^hfxjEiG})6n()wni(3?d621!APkR
+$XesnG>Q5qOidvvO-Fu+WqD_!4u>Y;r>3PAtF2f%Q#Z*=OpHil&ZHfo45)Wlv#W5|X1)jbei$4aou2I-9`;Yrxii-D5dM6LUY1A4sVP8=YV;xaw=cHO
+i|KZG6_Bod96tL~`QgL#S@`S>vC-B3!ehoLz$-Z$hx@9RXUjOeW1~xUV<suCglOHShLxRX;fD_}H_y&yVKy3tS?EPvAy89S-fWSdSvM4>jDa8R{nQWt
+{Acr$?GW&-10KUYSd7M)N~U~ym4lGlZkHDeB92`1+dsbuFeO*G8$@DFu|Z|my_e0zt7({34vijpsxP}lF3wjomumFUuolBew1E=I$X!w)uITLA+nIg!
+)mIw>6}ceT(Ad;Oi)u<M)eRoY=l%iJ4y#NtQG}<=F)1T_aq}UyiqZ544RW<N$m9a@;nnQjmVBp>%WF(v5=CALUZN)^RwCt9n|!q50FxmCN151!%@yZ=
+U0@r^&Sb;T)g?WnHYMSOc(wz*JZzMsC=Lv_i{6NEzTtr^r)VPCUW=)Q$MH~+;A&Vh_kIy0*1D0&$fl3TCgwJLv34c!QO=eg6v4hxAT!sDPH-lkcvs0r
+-PE}e46v|qG7xRqqH%>Ouu`^jkh?^>nWRY2bca0SF6dWyJWfyckB<(23xDUQ{ezSKtFz-1^Wy0E_3`21@h|o&*}d>3_{s=Wu0iePC8JzZt(Hp@G%RT2
+ovCv<+HJm)H5F5ds$H7|o9D(e<MA7EhU6$9DlJu2G`MDWYkS#kd5W&4bD`8U0^ER+8)mz<G$*pCdi2_Lqw3~5-dR5XqMwz%y4RYPML&wZta-XDMCrX(
+U_*|)CfaNlz+9;pZismIyPHv#eA*~94i4KU_!&o?<pOA1`wmT6JNQpJ#fvL;ahB!86-)7QT4#Mm*&H{I$JAWp*C2SXKQLEvbMDfdHQd>EgSzcO1#6oc
+u(%+|>5@iDO<XSZs;mx!5r(bPC^G?Bo{900=2~-&(&Q7Hj3oL^Bw)8*lV$SFQ{#_sutkPa_gfOnAfIaQd({60*)&R?k-k1S?4QB`_3G{3(VPB0{QA%1
+_a{ethwuwF4VtcsVh$y66JaR&J5XlCH^~<gjZBCf40r_(v3M_SOs<Moj8tU3eMe2LP3R1{R<1$dpvKa)ejY^GIq+bS_)O0iIc|MkaxT&$?`w)JPDO1_
+EVmCZEf_E;qZzimS4AZ7j&RLw>G5b*8_ddJCw!$aZWLM~@le=mRk#B-8Xx7^pnN#_jk%VqI6Y96O8U*B#QnfJYGbrxzS$^C_qlUit(iO5Ik+JOyWy<K
+NhTxCg#DKIx~a}A$n?7@ml-5?0cQFm(nvS@ybs`Ri-5PnEjOJfy-QF7hvQ$nqxTqIb8RiH{(rrFYkM2VvF3L?`y(c^$A>c%2$Aw72^`p=CCb(@C2B=F
+P7Z`K3z8s-hy)l6Ac}_Z-?!_ns_yEU0ZA$LK2Ks1Gd+E+uCA`jTV=M~qz3($Z73P&5z2~CNdy!Tsq73|Kx6S-3jKANxL|y~rk~tIiYDkSnvxJbcPd~n
+Su&-i5Zb1NuaLRxS72pPx3GoLDgL6*9U$dFAv|<+bv?i3Pa6s~*NgpN%JVoVOx~@&Cgv$DgVo*UzPxK1d9MQ<6?1_jh$@Y1;S^n!#L1U;Fb_F~Rr}J!
+UhbS<-TBoKd+O}h=&~}I_x6;R%I{*z!Htwc=+SbsQXTFRpj7xm;1;!vb^v;qQ#q}t#c4zux8ah>-I2XeKTom!-2I7$)@`Mgzfshy=Y}b&4CjxBZzn^S
+uraM;d?uy0P#py3HPkH!6A_I41pEdL>BaG_auamzSBxOSSmus3-!RtSjHv!R_Y7WHH9hu&YbS!8YttLUW6W{i;_S2s%U|P0467lDUpA@VE0)k{f$o|W
+zvp=+?Ur08UN%nZT45=KmwN=gHM?C!2)FBl^bk1*aY>(5E9Kv5kUH4gLgY=YSH5?=d3I9BY@*@Qa&CSHxl=x<WqtOVK(Ch{#7Db7*9|GvsGDt?Yk;`(
+C`Oj_b!%~}(;)wf;n%*T$nZI1sRq4aT~b)_S#J(fRFE5s@gtaDmw3KvR2dnunZH)IZ3{=)VOuHzPg1`Iaf(S6^DCUR+mO9{-8p)vhQ}`$PFo7r;K<eo
+L0g7ndASN_GQqs~6M4B>`KkiW<+`wddjFGveM!nzI?~9nKAuZt(6@2+B1=vEO-|7%oZfAI`7LM8z@ola+_&M??Lms@J)?m>PS*=_4V@S0D;z~8^xn-G
+d4ORs7gHID8`HPd^rGTd9r!v!5W?@1NDB#LB|=w23GkkB$TGCL|9K_1QwbQT$cObS#6yK!<0#@~Khf5SOv=G1v(d>sK1!HrSUzD7kosZ4b;LO8qWJWa
+A^HT(p&RT}jdWa%es?u=4vQCu`>%e?pwC>p*ur&KcBjdRk@v=>2}7Sv7v~p=1lj4?;oExl;tjWj3S=I{aZo1kVZC65`<nX$3dUgxY|p{6nDvzmcgnZj
+lb?%&A6W^9+;;bNChS<TS*q2ky7K0@SnKTZU~3U->bN_GYl?!A{0RDkT#Yy}s=C=>;lv#>^1l%9CLjA2!ov@unU)z`V7*uNP%~Jl?@LSYj1{hztUstk
+f<ef;n7V*-Ocb{Cn%bJ3Ms3x1jPG9_^l}Cn970jfK;G;=CAnuRLY(#x4d(5djE9cPYdf~w14-$5=sVOP-5L3W#XJ756-`)(Gs208eodN1nI&U2@wN{(
+ov;@bYcTI4FI8o9_>h;ZsGbnktu|MmTYHRZPyuuZ#p%y)tls<So4ws5{jvA=r~9OZ{pyP^ytFF|`ult4>RM1oYfGWK%dCah^VT)L>(sq<Nq5t0Y3`j|
+FFw~qw+4YbGTq$WA$x%^jLM!-0s?ZHHT%v<!T6gRvk07ckc$gkl^A8O)VZA=e@^~-KY9oOHn}~T!%yp@Wxt|xKe}L{l{J;H-=5upVRGfWy8hM#W_-FD
+w_F@w&!%)*wVuD(eYyAZ!J8l1c#g0TlCG{U5t;DM;RiCJzkYM@y(_5pb5kWkVOt0QVjnK=s7+4Xj=jAHJ|Lpsp;G$li@Y_YYfeAQ{+Mhg<K$8Dx%>B@
+dGcAZv*Rw%U*^f<<WHc1e}XXiiZSNDTgUS8m-6uw|MBPU<FD@i_<VdE^4M_>y!5lq&RO#P_`B5A!C4v}Cr>svKi?Jw5F%xS(JK4~J;Q?!*9%vnW68t$
+oD}>s@~=+aQ#X4shM^RR67Hx@Pu%k^Ob|51*QNV`Pdao^(XFlH9>VVMemK5_VTITgVsEr4{iqaKX(N5KOqyBhS2bOWdsg`n-<^)$kLiq(+zZRpk;WAT
+iJ;jP&Kq7;k2~Y~gw7-c#LnF+3ia48H1!JyD3^V1K;RDnf#^tsJPxw-vyz0KWZ_Qe&&sbG9PU3Wd0CL{g(#Bk$+f6onqflZbj>01Cii{iL4If_WDe)P
+I?1YZlGm^;WAEt{%trrOIJvGY&S%3@K8f4$H^-H4xOUg)(*=a|56NGXTRh9;VW<4pf>i!avR+(eM4nG_toIEWpL~WLt}cXHh1oirjYc8ooFRg%(N#e?
+*U9T$D)QNN+y&dsmYd$}v(wIJr#WWPd`sVPlWdP8MRoJ*li~I7c<k<Qw^_cfk?9%zmpY1e+%C)LhpUwSMAzk8fNYwvViT;X6&u&l05KM-m+PWF(k>wf
+iK{EOX-1TK?L*;aV><JFthPh@Vof`3B{JF{4f8_HR$jTKy&k!PWmIO{c?aW@_NDpYfdUekPa#yg%06_6w9EtQ3iyoUxD_tro^&YJ4GAV!A6h1J60v9O
+y{ivR8&7yJr6ebg<1Z<$bhQ87@AK<Le$U2qRouHXqrK*;EiqTPPRN{5V<*IveD`|VJqYO17rR;Aqv32eyv>H>B%?o$xeQI?n4Q_Lcv2<zMDn4F9`LTi
+ezaRJ`yidfa`D%)s=SZbYn3R<QW()7L3`4`=!{6Cb=GFWvTFA#EA5snTTk3VLI5t{?n&?kpG593u26`3Qu*1LEUvC^iDD+#o?_ZQ5fvTiARH=cD5vcY
+rwsp64g@)%++4WR4UXmXAde4(EIr3r7ZHH&JG8<-$}E@6W`Ws}Yx$gFzB*3oa>8A%mv=9U{(HworIqFrVRCJV%>Sqp84aaEWtl8{vbjk-y-s77<11u6
+$fPH{sL)E4jE}Nh3BAD;vcLyIS`m+;QAs62td1J*p(a$8GcYst!_(5I5H5>CW4A7JY#!&D`si|TH7RY@uFd0^1@`+iFIU5BKXGo}yY8IaOm5qh->xmS
+NHRkH0dHfjd|*@c4F@e1xRtqvE*lYs<yaA!M4assLlv2}OY6Dnd%1Ps&QB51_wWw^99o!*m<qcI{~yF=gx~q?wIJ2!Zg&wG)7J9P7ap_T>agDub}S`T
+%3ER^Gt=B+|7*%UCXUau@%e>d%*zCD$~K+~RZFBgC#jttu9#H;(SoTSfuM$f8~wrEK*|i++43k=B3h>hcqiEtdBOj8^0Odal~abynoJYNj*i_eZV1?1
+ClU`|wc#|2w7~P}v}1)u3Lc?$&zvAX%LyQOyR*IHC<XnJZip5qC|ts{a97XVFMS)z=WC8R299PKW_~kuV|PnLF))q*KJ%FoZWI?%?oEVUJ$%RML)?xv
+2O-wVGaAP7uo1|VR4@0Aw&YH}n2$1hgECjV5YRMROc1;zIK>D<(Rb<A37M<pk|tmpwYtcd&Jb|KkjPBPAR^$$Q-CJXhDE+GunH|hJ}I7Xq0QIy4Go_f
+8wV7BZEh1l>~!>_1CrEg={ve2FvXH}J;WUsWwNYP%*i*%y;@bpY2?!d6QnoAl$mdqfP;o!LZ6<66=vYGGH`i{05&tWLZ|>Js|n=Mq8_=ccyN)r6MnIs
+Fbd<#gJ(bO@A0j>IR51cov+0SF%UR26_TS1e_#G`g?ti4`7by7qtE&85@+%+R7e5$UW6`HVE5#t*X-{IwU8fI!xJ~1BmE`#PTbADdnWmlh+O}*7?t2!
+0;LpeABGrTAPVXb|NSm)d((&8*>E{3fDcv_`5@#X%GlxDB9!x!3c)D>GcfnI=Jd#Y`T?e`ey{}EDPfw}9w<@n_`jYE+7bLXCAr8o*9Rl>ki7aiR}YIB
+WOjwdYOvqx%~TfJnqG>6$)YG!v99`|7kFNYuf0zRFOXZZ#AZ>lRx07NK4^)J9FCKX39I~gHl&=896jV$UZdGvDbk!j8y$~_j&fXaN2gm({-8h4&c^yD
+kthBpjA8d%s8nA&LZv_1N+TWd@w$K*CLfz*@qWWG<A#`e8P|$Jd&#UU=PK?Gg}eHVo%~97JCAJ1;+_I2c_CBqYNR?6Z2T+U578sp6`AJ4=I9e7NH&Wu
+ZScz`eVyX`{5vj}cjLVN#{QQNgEtM~=4(D+TdS1b-+lA_UYp@BF}CLi`_DKWN9HGu^RPFhUq`~sNEhv0;(d4%J#Ga|!fQ=$%Gm|@x8yj@)&lIga;uPD
+CYb+-2)yJWu7ILtrp$+EM}q-Sj!``|BM_^F{U~#j>Ad2tEH)}lxK@WB2$3j}<qvF?19hS}h9=+8;E6mV^J;wQs`%)L$vTSX;F{rr<SkGQVIQHGc*KkA
+mY7P{mQ{->vs;Z835{@B^|2QdlTrcMn*2PkI!gh4CCt~A;<>m_*qC&`DaZ?N*^&W#x?<B2&trz@r?50OBd<l2`3M`*`dA?!Ia7L%C77A~=mUkRAxP%T
+gqavh=~_ww38-&l6S<&3zdH!dur)=jkQ)2yKm}zzh&Yy75?ZYP_I}a>2Ot;4r~>I!e-mwZA3{#SA(@G@*B%5zSO!HSI<`M{J8(Y5SS?x@BaIVOyN|(E
+R1%KAvzRo@&ID&EoYfNDENt&FZiFb)PdPd=<%CjPVJu^;L5K?y7&@mgrIk*$e6V%R8eq40zy{%3ty51EUI}U>#FG3jFk%7K8IvCm{xq;Uh-XwMAA^6x
+Q%5kGg4C~W_mUO+-<|`HH!PtV3IN~_Cmx*LNu(T;oey!?Z~UeEiDxS}G8}T^ABj3mW0FHVUDoRMM~ztMeX^<HDXC~v8}Wq0PHR9LnoqvwSNX9EibF$|
+Q#;Gyt;=;)5-(M6UUE=3OeJ3fWFvhRC>86KSb_aQy=Ko^hks6YEE@jiQ?Y_SQ>nvdqi)&s=2=vPechrHR@jSr`c{U6!0x;;vw@R2$7i=6Cj>TMB#-{_
+daro;!`{;$U%dLh{a{%CNT*<d`xS`tw-FOZABF(p)|>|X^LNNl+z8wMDLDPu_WF>n7tsWVTZJ*1YbIi(f2druN&O=iX-di7MPd%Q8}f5vW=sx>I4-wB
+11A`D3dI_t5}Oj9_qA7Ef_Bo4=wX5ul8#NuyTmxFO}Ra^f&jjH#&zT9Zfb|MFyT8wIV3x*uep#Kve0;L>eXv5GZJ4|h$!p3ehoxX8u~(x#FG27Qakcz
+-3RgIF}_{pfaM%d2p2&yVmakzbf{}R>?Ks`xm+=Q*O7IFhM6}EQ*M~Pv}#cJZ1Y#38rEH2oq)pZZmq41s<TO3^}D3+2>N_BysC9T=E6sSlT3}AJ#|zp
+revB*0jyiU(t*;OP*hF92hzGHL62hFMCx>GLPiU|1B^a~Z#;5-5}t^DfJBcLQxCg?8v2p;2CcD=2h@|8HS^w$W<DEEO428|O6j*>DKa41+-dc(c%`O=
+&h-HPE1D7#qDH67jc&5RnHW@f+}Kzx>6ZtXj<*zp=-4oA(lV)t)ilQ%Wa&G_pYY8`uBt<}R0CtBya0;JG3=yTF)<EW8u=}olYe-SA>WOG&sTZI7Hpmf
+c}uD2zFeV1>T~k?ci$vm2Hd)JV-aFWzgEJ~@B7^^2ZaB51t&R^UAT$EsE1o4tYJ3>V^Sm(N%v%d6Dx=)NSVN|ed086ps5Tef^hVMq7|};c1Ftdz)2bz
+c^A6-!&-~>+udJ??-OOGBDkda6xQglIcs2&%@gahKCffAgtv$*fZov>u<$J$xN!GDOH5N@(e&!Ort3%ZnPJjyqpC)h#YN42;@hBJdfGm_n>^>A8<czZ
+$zav#bZFrkwg*~l+8gpB+89@y!SgJIf*{#?lPn(H=v}SsG~K0E1V1yoO15VAl=Eq2PNsCn6Kuxy6XEF=YPT}LTT#lIcyipmYvXIp4uNrD!>*Pz;MLd3
+lE&pZ-`%GyU?wYeHEY-L1`qHpzWC4r%e^Nu0l|)8jb=1lpx(CcgRdo%Z46G|u0e9Mj=JfM3^BD9zElxyR|)^u;Ok1S=&mWb=Ex+nDSsosH)pq=HQbmJ
+Bl>Z(mgy9fxEHx)F%!944jH;8G020Z<ji-Hno`7H?l7M4kXQ0c+FP+ymf3G2KVJ?CV_UdXAwQ&sJm3P;9O!hYrk2Jl9~hI$gNBchHI7-K&hKl*hsT|{
+b4iRh40gUE+l?fk3J9rwr8*`tOSO_(P8ItBF7oRKCmf1l_ZS=MUTL$dc+G7QQIg)>2=nbAf2kaGkLa~B1~+d;<^#k3B7YI%E^S<$H35|t<6aJ8fe0~z
+vYm)8*$Hf}H^({4m67__2Q{e)ZUK^;1Q_Y2tDBt}oqsk#2CL?}(wnwp>RbRy(*-e%3|<A|b|Xdr!Fd#oTjT9Oo>!d_qI%T`Oy*ya`0$NeXpe=xd*p7}
+&wA-j+8{J=`HuL~SG*H?y=2>6D=Vx<(kHvVcy!Lq&Cv%Zf#;3acmWfZP}Z(Ew5T?@9UNQ&K&)!4luQtgYU3Xn;5#Mz3u;&VGJgK*;HSgAH-|5d_Gr}Y
+gr7b;cy;vi8~5<Le;n;SJ$NQBweNmzLf1RdAWw$Z&?UJO$E|jc>4kz;<WE-N^inYwqzpld?zxX|PJ8L&w9R+29>;3&Hm^*tvCP{;uE~3Z)+cr$AvY5@
+u@CSli4vuY(}*$bpQS*mTjwL9p@a!fhFA_6J_vkD#dUVmAr+1AHU=@{Lcy-<So+5FUBcHZDlONm=esZVH{7{|{8~;PVZNWn`FM0J<kciqcTfk5wVbBZ
+G@Cd3m`r~YxSpoep(oSJ%h3tG?hKDlw9=POICuT|sPv+{liP<YBRP?%8b1|XwQOs$EW#*ii<0bj(MxJd0$|Ml9@@#_WI7q23@;02CAivgb8Yp+S#LUT
+&guEx-tz<G>hyY<Ee_+_N*|JK(<ay?IlVdACd739LLG`^Xq9@&Ra$C}J&QQ}6qhGD5(dey5?{`dkhX3HzO7U&Cwy0_kR6a5c@Y}P<*C%{yG8f4i(6@1
+;K4^(Il4Ua_R6-{hv{LbB4xBIPh~804fN5*RDfDGx8bwYJEtJ1F#-G$9p)FqSl2|hmWdH<Gm2Q}w6J)=v$D!@PYVy2&6qFk8Ld6Cpt#E2eTQ5}R>{^k
+(lZW?K|}yehOpA=H&m32T2#NA)s-M-ITnO4Yfk%Q(DZ@0z6oq^h<tbCIpu`NaVn4sF0&+ZXp3r^tz89-^zTD9z77#@Ue7;7F7tBsq-Z8JGP{^x=pYCZ
+YYj+S(_{Ni$W5N%)kvz#IIg&4iGPjhQ`4loLmJWL0Zn-M9y#9t#4w(V&o)UvyphX0tm+jIIgf>5gb!vAc_pgT$6HDpYHjnA#YxyxH9P_zPC?St%_d>&
+M211CERqilZK$*xay=Tru2Swbph_LOkfaLC^C>%p9ZOnGlYHIc`1zD1XX6jG?1!2XpxR$Yu00}I)r>y;%RuV_>q`_Wf7a<qGGQqQI~V(HsPcF=eTSV^
+@LyR-Rv?%bZkL@c%2BbHaMoUFp5Bnquplf|NjI;9mm+Pcy#oQb%w!k1fqS=sVt76qIhty={-@EcM+~iuat4OKX12{dht4*_drBaB1S8sn4p+%<c;zHs
+z<@J)$Z#HI9~qa5z$~sb@L(_JB(TBY%OG;oQ{><K<dx&Is87d~5k&D5k<N|FY4063>{t&a0+$~6e$igjD&Q4#->td<8sA^A*<X`t_9^{zSJKG`$9L>c
+cVtMqUXmW%sk0^9KZwAn<+sapS?nJExGokM|KVI6b?^H=)p+f;#`pv0@FlmJ!aU#)5$XqDhxFRX+wia+7_WVMD&ahmtTLKOz2-7OMcEc*A$-N-?EwhB
+PxlY@{=WCr<~RhDu_Tb9>{*YA!nXYS-I+`4f&!lk_fO#nNxH!mx7Q2+qjcK_=%T9Prh4Sq_}C4KlQ4K$y4&@9F}#eB*Byb~0)CCIS+_VgHKP{qP4^aH
+YKG3@p-?ta2C--yDd%!-M)1RGK6awSbaFb}q5!zmDgnhe#>wfG9;1AEXO#h1n<kH;<rOPQa1a_=YQ~^fWTXgdJ`E_!?h;eb()q@(Z;`t5<m|jUo-zsV
+jQcBRO&HF_S8E7*Prd3#IAPELNjp`WNKgqORK@MzLBLhf{dWvixg_VLh_Naewi6TJVU!7x4goPA!HAp%?5wuC&YX@u$lph|*ZjCP5u%koosJ~<hl1+Z
+iwr#_F<J+UMWl|C+{3TCRxUU7Q8gT?x8#CG@ygk%dFY{XH-nOkROKVAlk9OATuC;f&qP=cE6$uu$XnQ&b$`~K8(wkN_G$o6Q2R(p2=}C4%BpU&bzRdM
+?apv=i#Q7#2G@hu-fM+4B9x>_kQ`@Omva&oiU8+t-<*210UC+eo^jtYvNWH{UBR^@O`|)E5n0*8S5><L%g!jEdi<397`CV|k@x8QJo=mFI`wnys&CHe
+p$7-cK*FZw_F8zA0o@N=H|?x#MSUV~+t3{}6+Tr{N&Gdz=MiGtlsxR`3&Ms@L*R)4g^G0=nE?44h^U|{pbXPQl8=|v58~X?HbY_nTeX@yX5Cn4wZUro
+HdZT$UO`jPsj=PXcvBWKamS$o9!uwD(;GMXRT>94233tB+#sQ(drRUFe=`t!KGAU%1JBV(hZL#=H`9<EP~7D!gQzbP(ke^)6m7{*fe`~RREs-UW?9Ja
+!nkC`VkYR<`5haUSHaI9*W6Ftw}KXn2W+k+KpUZKAGEB>j5M!j3CzTupq*F-{Nw0W{@R_h_mAPh9uepFp*>C3gW=|lXl8nsW8<*$6ZLYfvYOy4P~Z>o
+fHfc2qr&bmX>~nVJ{lC9uZq5^kE}~Ug3Ic<D@MtOb(eb8Tu-WugVblWNHbB*`5ZN_LJ~D@n`e!>;b)oJ4xUA#IP<4#DST7rkxy0fPe7NyNp>owgK8Dd
+4o(u8B$SwoKh#~Lyx3JjXNd31YeD~~hhVCmCZ5uNGRUJddl}cWN^D0&xZ@I{)Qk>%+i56xmr>yr$)yDG$Jmud1Rw~T$uyBfrKS}DcV$bw-)RER)<}0v
+_<+IBDpG%E{@}^gDFUe^_^K5-g=wlPe$=T$&7PzN<JE59@QDzVbpy-q&t-eJhgEd<;v+P2tuir95>+Cy4g_%a$x=D<K`vPJ@l_JgwV4nkwVo!ZGa(HP
+yC|5_ZO&4oJqX%yoNO(Tz13#gYH)-U^>f|Zk)G16suGYPNsgm$tUn~<5r`hTiCeZHP4p{W`y{u<)R?>dxF7ktYv$?Zn}<x~!(CWKeL}jI_u`=4aM!7&
+1r3QfS^JFFz7It1@7K7CIbwO`ZukfL2XDj}t^#+^5~<v4?5UAttya>=7<~j^KR#~$ubs_hRrV%7sCfcmu$$BxMH?%xzR?-NV|DPLX%ZzAD`smI(9Su&
+EkI_yiiM0X0|FH6y4v3v<iRb&eJEAqA0k+(D5#g+-X3)W9bd4Lxtw-+uxtU*=GBtSmaoa^=JHllX})-q>gs`dQ#CQ`=%warUs>@@BBWGc+eTU{@<D{>
+-dY`9-ip=hU3LOg_2~+j7H&?KsBaav5joXqy~-56_TDO(AA`dSA1Mk@J=Hi^Nvh~mLY8KDiDs$nz!sN#PduYE4xpat<I~am$MgAZLl|bmeG(4FquCW<
+CI&NoP#~U99e4UR>EAwnHAqn9X)nD`o#;<*tr-Ua_r7)^#hs6Oo8G!5@bH(7%J%LZvt<~mOqUuN#S$2u`r`WAkVtznMP_VjxD;(raL3k_Xg&Z`zM;5#
+Jb=iYL~=-ywo=iA6ZD40W~FWSm{h@Tm(dA#eCs|VZxl5>4Wa37(CdZl_F@ibJ=h)q02D>Cst(O+xN8%>lJC?X=l(>s*7_k)GRxNHW>v{=4&5$g;9ze1
+a4mb%96=z7gIit-LggeMJutJa1k}Y@aZSZ5H9B%80Ja^jI2V_r_%r$=+xYAspIv=+y7k!)pS}F-aD$_#kw>+v+YH$HS}g%rJxXDxy?RHg7KN$Zp8oO6
+FFigg8*k;-ZsWM?fUFiL9#%?80b>E7iLv#>*v#$_!IEMVP1pZsKM3d-G$cqtJz-Qx5rJEbK8#KleCKTojF3Lap+y=p-=h@eOHVE&9MB4NK}suY%62>E
+ETH_rXrovi>W!5cV>hK{YH99cgc4oe7V?WF`8<e@986O)m2)Pb^;@W$MEra0j$&JJV@4~vk?<B)Zm9XK^vlL9LtbzDoty4vD6ZOgP}`b3J$zqAsybZD
+==>hB1|n!E0!Pi)gS6u-b4pt4X4?~s)SbE_bIu|ZWm%Bqc_s)yo}+(*!AaCU@hP7kM8Kz~><duUUqtSV2CIU5U_DNzSED$;razwu5<PDjZ(K=;ZN4V|
+)8<|`AA-gY`d3ORlvP^ej6xV~RIr}P?A|P=dg$f#WTva8JK7yy5P=2i_TuePNf&pQHpx*a^l*JqzeIQwtF}=K@w)aYx-w1U&U5QzOt79D()z$AzPW4L
+M8t`H=`~%&TD0R&NhANU#a#@;UZN!<L`ZBNNy5A;EMz!BgE*tT<S9`@hurZr33}QHxP#2{ALTOX_UvTZdLVw+$GA4Oo+FvzlVW>&yH)JIIym})QEx;<
+60I%qH*p#|9hYv})JOV<gO_{i-M3F`v^Ln7*iDEprdm{c9MGUB-ws@vj;B+%M^^~#ucrQR(l}q1Y|%*PgkS=X#G|&mO*d##g}9|GZPJI?)Xf%5-qh0j
+vob*2L#;l&>YOpLCEq05qGRWWz^P6ClDJ7kd^AfdDFF)$N5W^B&u$G1>G?^UK%_X$(Y3p*15aj#Ff&~O4|0G>b@LK6squ_x@M?HV$~vSSn@aQrFA|yJ
+#*^u(h}us6KTQ@SJzhy_Dp5H_bsH~2PBp4?W+5qR>4$r|8l!WQOPQxWh))K|pm3KK$yB%|$3v)nUDi~SqQ=zbD)Fio4j|+-32b0UeP;EyljuS>EKkPc
+G)i%+mPoFKHC<FIo6K5wMI}ayH=gT_#npH`y&Rti!c4|THp#Pmc9R6+YWeVd_XvbW|6UB=)47LG7bTCVn*ngh4_Sm*k*&y=kHCdUCML+3qP!m7OsZdm
+2*@S%WBcv_vVQ+86(v_`GQ&W_qpD>$_WCH1m|p3YF8&1j2GFA^Nvml*fvzc%tx*t;d91U<o>}UQtm36(iQbPeWXK7*FDfs?@=B)Sk6B@%&M2W3DxpK6
+aSGza43ZF>r${8p(n*?ZCQr7v#jON75%-f0m)Y=SPVw3RQhmGF-X8t=?c$5klhf1}#%V>{o;tL9`1Hk#G|sN16TtXF^XcM*A)oHBj^%OW?HVHIm;*QF
+ip060qu&s<NnV)-+Q~GNWpP5@x4N4(?GEm9AwM%4P2pnd!~}d{GT~^#s{nKM2dRNiHn+L-idfQo(IFFO-D-!#Qv%Q0l#DuZL@-c?BefYi7RqanGn~8y
+@JDCw)xqKGr`?vf4R9&oXhBe_UkLn5sB3eB!W7_XXkf);S}@<YDQd-rL)tbv9<W-D5uA)zx7vJIbd$<q)^t*7)uE`=>s2jlWrue1)8C4xyH9`EBbT!D
+j_G>#e||bRvbHyJy-NPIaH3Ll?2$gocfNk`)_T9T!8Zrb4{dvX;>M+CTBL>BnocfnzkX<~FDcujtrlmv9OujtNv%Lm*<?lRCJTnf-kKy|Z2$Qy>yN`H
+Uwy4re6OOK%2~_$5iV3k*%D<5=Z*risMO`SDmLF-k~8UUtI1IOA<g#V^!|;bzaAiMA#}?;KIX@+aD%9QKAwLxq>+znxm%9D9G{IY*Fy)b4gX<T`Fpo(
+`QC1B_AsB7W$X3+?o-CyZEa@h_b-mHHymfDKPil}IC`_Urw?Addbam>BoWmooOWG*Jw15&^5B)N;^4dg+IxBwd^p`Pq7CitAML$)wR^NzE%ajVP(OdQ
+`*QE_wd<ljIQ(IEfB)d;s1M)2*?oS*Pjb?yzJBp4f!qCA`B--4<7*1IFOFWkq@bbCx3@d)3i92)V+}O+C!3o)e{L17E|?Ns|3q%{K6+;xx;M_89Kav0
+k|*ClUq4w~UVfdBG?AqL@z->NJVWuRBZ*WkW7lr#XEJ(JnNl)~&c$^4t|V1e&sXIe<q~J*)pRm;Or>{5^jmo=a$_kkZT(JMnom!rmu{!cJ5J=C-t^!Z
+8ERlW7Dq~F<;lB)<A07$=4Ed_TbM@9M)MOg1)nTt<>+v6%-F6?&0Wmr*JKwsydI5C_i3_vJMN|zs)`C6jju+%&&}KOlg@B4pZ3fn0<)dFL&)(ae&-t<
+xclSL(VG|F{d5H4O*fM*61kH<jHZ`vjmDQwWJ$Khggu#TjXu!E*czWti2v!&a&cU`my*h2%gGC)Efvw<3e2jLE|Hb?5=RULnU3cOKPE8o`J57bAp{iC
+&hZfJ3-K+FdGS3oLf;XAd$8qrnixQ-G-)8L%WTj7Dx9Du(1NXGczHf`7mEwxd<v4N&LZ3`I0t_9g<MWuksa6i2}N7>)A2+J@n4JaNdBY_@Lx2J%i(;~
+BSLq-r=Wx__L=T2ecP+3>+M9Q#q>F3dJatI45!&_MAv~iW%2Nyq_}Nx@5v}f|E^#H1Xf3Y%7Lv@v$6`90O?$G0m#Nq6MX8}{zY#Gqj;nhc9)JFtl%t^
+J_1YF>_(hnQ!=<tp<69wvCKrd&FlDP>3_&(AOe!z;9ueLw}m~kbs=eHw`d|y088lQVP2O_207$CMnTTfg@8WM-6BwKS4HY)Ti&=A>sBDC&D%W?Ql>nf
+Ny1{7_O*{E!}*q6-qNiRrdVhAf0p{!DsAo)xmD6xipGweAoH#TIt~8t(gSy$#x8Q(2i|qLT&^H16jPr!J1#|k4Ap_IjPKxvPvq<|0&SmeQk?!Bx6M=9
+V@$fs6q+U|kSIFiUG7h}SI=L3UpQg<ABRVKFDWV5P8z@ae*fUR-F^4Qi6@Sq6FZjz)Q`%it5yOsqc-1-Zf(%L`)OkC&0JQ4?p?vy-!gQDy7u>H-xuyK
+rY)((4@1pc6*?TwPA<mpN1kYD_tVq}SKx^HCC?%80$%m7<Y*#~+*BmRcQae-R=MBZv(St@;L50`o@E(MS<k}4;SUf=c3(Y9wUBMmM{t4E)8M?qM{9ZU
+lwk$dk@XH3hk4YmH9G*qE-#X;Y4ROerd~Svxp(V0pnLFiI+-|5OJ|{*T{;c}I%~YDbas~A$8e=}wb5TW9Ja`b{p31KXo7<tG%g>x;%V4!;kBrSgWn4(
+MFMd*ee^@Tf;0e^bvDtODLu7Vo+H8R^_zpEgQo}kJ!z?pcTUoK`Qp{?KD~bV`ly$>V;(OKULU<UpcfFS!t+-L#s2Pp|D$-mcl7iJU_j{OH+xuT5gHG}
+yZz^f#o>=HUKfWie|q*k14p#>pHjbi=~GzRl{C!|II6cYi+b<DEC}K7Oc2SW-7qzsIHe|KbplK=lDEvx7t}=ANIeuci8x|Tl_ElXkBRZ_PbG?h!%KIb
+{INOk@SKBXJe)4kjz(&a=adFSe4XhmwFk8O2uG4?%Fa11SK3??#6+!$N(vt*jP6TbIECZ*1SQNv%!zdrR&`MtM_Qj<=>gNw3}oWNXz-gXI{_->HN0$E
+{Y{ef2_Hu5AGBM919Cb(0m7(nqTQm<h)K`X@oevJuYTI!#~a$Uw)z*Z_wd{etLeETm0~iwDN6UyQ4B+pwC>jZ-96Q${acWuR;=?Q&cMpQIIX>2Bs;^?
+(@cAJJw6S$>k2Vy8DjMda#5ocz{0L@n+lyb;}wRs_u+axV-we!QJjvM0Tc8Zks6t`P;K{om6RijA1iVEP+_LYQVA;_nbGPq5Hdr<1Q-_UI^?I}-Pmo@
+cpg0EK$V>_M7tC}olUPR#Y1YtN`t(woe)4jvYP9b&hgp;>Pm&3gFH#yiZ7%(V?~BYG`hwa5~bNCl~kx+4ljqdq+=%ubw0Yh9K(sf-|YF=<Xf4gXG6zT
+x(M?D-RdzVhg9nBVdD{_#nQ*<1F8$!7+2%sIGYj6?f=i?zrHO8kN!&4$f4(9DQSy#XyE}cE&c6xKOf|I-tT_7Eeu#0jLsaLY3k4hIBdE&oQ_NKRpE{y
+TUw>F{@L!rvCzq!HURJ^hGY9#B|=ejYuB^!`{6vGm@|wwanp@5IdL0<Ds;WM7+qeI1&f@-=Cc!a$R#c?Nt`4B0q1h$dP@<W7B(<#O2fn~{ZkcD<;7w?
+zHEZY8P2F%`tz6ZHGX~!D9(e8#zTg`sp8_C)74wO1lB>@um~qgJ*m(g?xfTBZLo71fp89wc3-}Zz-V|G(iULwk;P>v`O9CDCx2=c&tJSbJSv{;{(}?;
+JAeMuc01X@|F-#mn!W00T=XhNZlvLmtW{`Rfo6zl$lolM2mALm{27Lh!WeIkQ^j!p+->nbmG$LFZ1)4!7sR>9Qg{A)eEpol1h@{#8t-3{)OB?5X73q3
+bZ4A8bzY5-@y;ZPfo>+#29Jib7Zh4JE@z{2j+bc@$@e5bBC%{Z*aY+qij(8}f-BttF4)N&Aq?CYm^cscQBOM1p)951PRg&oNn~x-IFouSQwX(L>S})T
+P4Z-WmAw2e)o2RslSwPV^}2`1t7@i^#w%SFNVh-}dHAT~ScGFA1!Fdn*3!IlqaMv1D=X;UON0a)tfWe%iUB_IpUL)gXM0=o#(ed~7dcVk&R3|3vcBM^
+48U5dwyooU%Wozia>p}@C{V;acGD9FL82tkgX@B1^+>UQaVKX?M)wzg+YuC3{~Ig>D}p*qBnm7`wAGNxfT@;b-KZilzb@dNDOH3#_3Ffo=h{uhyj7De
+;>#5ouA*aLCxh~4G`fy!CpaTFcZk1Kr^)MzSHjv4M9fnEFwsLq6XNqfPHwZ}WO@y61FQT|07`a3<5V7#z#18Xw#;~q+UDLY{(J@bZ-gY~7=l1r8Y91?
+l2m61A}Cr7PPyaF+njVq%F0Sb(pZx-1(Yh*|AJi?<0aDoZqR_*oAj2jE=);$sT(IPa6g}QSxHi^czpD9*lj&rsblkzm{8AHcl3A})zt4k8LTSL!f*Nl
+i9%*xP;I{Ii_qh5{jzY)N7Bv6pS|!BUd%43u=|JInYoP_%YPe>H*(h@1`wiRKKOvX%iRCloFKO+%&x6+c<-z2ZE$x^Mc7XCtdQg2SmF_;k{}kMggcP0
+Z)w=m<9}xQ;T-YYs*$Lcl#E2w={~8qG0&KUq&sMwGgAVbj#tiYD?#2+s)SbaAzUR!RTBRbJrC5t3^C1-J-~5@?+*b5ajzds{iYTG!+iwH&2TnB_CeB}
+v-j3gsI$BX)VcCEsFJQw5uFKA$k)mFl%z0%T#x{~u?3?E-ULl-A=)z{NM%M5hfsl^{#G13f4=|X)t>tJs$xz0bH|FUgG8|-fv>0AG(&e|n33#^>y;d}
+th*GTOD8}xyjUq=rDUBabpuT0hhctkmjtv{t>&(uM!sjZy@^5|^H0VeH!K}u78!xXXk;r<Ce*Peq}-6^JvknlQc5-STdw?2&NG>jCnS;B#uy=B9MXSs
+@$Cj7gUhT`Z_;u!Rd)(|=;7rb8um<6G)_||8z*zcF<5rmqg=x`J`R#S4MkIp{YZ^as!hd+M;Cc@m@cXun%)FtVv60Ns7VCw&<>T54Z3Y1K2CFU1`iKB
+-r8DRQ>t7)LMRwzN{L-)>FY(wt}@p!2B=3098oxY&-ItCE0D9Ox%qUe`H-(~GZ|~!yKbM3&z;By{h<+2B)gqT9F+D?9>HH4!iOM=*2R^Fd@N*+^P+kw
+kUru72vOjWPgnqk{EwR{S!_6!dcc10Q7Ux9hlH?MAaK+j;w<l~H<DyiH}F6YlI8TAlRn_&LdEE@2)%Nm@u87^IF1t^HXmvJQ^eD9u{*LAij3YQ!@E1h
+&R0zmyGXecxQAkz$mtu4_v+w?6mW@ujEiVw|8ksw>1DOf2Q?|K7xPR=qe5f%N^<zDF3NE>inY~tt^1_7NJb?ay?81~-89-Ncy?<%i7)C7ENr2A^UeH9
+BPI;|-Ocb89;6-viYnAd(wMiwWx>r1IEMQ!ZCSo5W`;HWi9HDefQc+<6KIJnpw|LAL5AyV-RV}@=t$^yo8GcHOuQ$snjDJ!Sd0KQobShs>65;Fn`*!e
+|K5&%Gd|2rfP#Pui~n>|MTX&bjFP$zPt?b&^P-$Ev;;z29Bbd+9{gdrQXsHPH*F;tJ13^Mwn^8<Z-~KHSHx*9=8sdwou4$LRexI2<CD8oWos2*9QaSg
+vz7$U0o#wl29YN~g+skyvhRGGHpmE=prca+r#>hlbFwyL^0`N-KH?Zy6l%$+hz&v2QE*L}y<9V+LixfSZ@5tqd_kP^hWHj@4=GL`@sTt{6vjAn`60p@
+{uafD{Gt)(GGwZaXH8P75*151P9i6vyhLF<W%;K_evP4bm!mUH70C{$8ZHhAFp}>+&ertc)*_2uUgdm6)m8aU+JFQY_A1|BZ3VJ(A^4yJAqn;a$O+%I
+_#Xj$0r;VU_oDJRD`9i3T*g;By!ANk!JG*&Agaj|Lhhm3nxUjOK_~Z4l6MMC*5R<bD^R?F=#gfEB2sVO#*&GiAZ~k1vv=(|Zya;X)=34^Nl}i^oy-7)
+yYt0xc8cs#Qs{enki|Pd1xs|ssu$b-7_#t(;$qxRvbA62xlyrIcDCKjg5w!)Yz*IM5X~~Z_UNVZw{CLLe+iZ{VEPyj!OBmV41x&CR6ug)c6IXA2khSE
+S2KxM`?dWnxAh+UTda;`)<CwpD8ie(gmB^Cx-xh#(w&;O;bcngdEzNYUhG@PZf0hHj_A4%x@3LSwjQw$-fZM5n2omB=3*S=25@IOd3Sl6Xh{mnLhU=^
+)5s=hJoyrJuRk>+7+U22FetS4STWkx{$@?z8k3RHx-!roqa{&3^bdf1fied_y^Cocax>d_3;)rX>P?n-!l8-$68XjGubO1W_$BnJm3U_*6785qI&R?#
+<MLp%JDk1!gW5PenXqGE$SafSV))*m&HjL#M0uWjh^HkN3!RkU5LnT+#oE?8_YZIayfl6H2_X5|JhL7RFI)I8ubbQ=q9Z`W`z+=#x>L1T@zs2&z+<;5
+Uq|oRrOna|Sl35#SdJ3w=`C0cjM{&44imMCFT$oDe7Bxuie{Dj*$o(qomhQQpJr9b+`}flwxA*TG%77%HYy4)-ko1gkF#`>&^uXk&SE_WrHE(VA+P~b
+PITB6fw$dCAr;UA{NWx5B34&L0>U9-u&S<-pnF881U;aCsl*s{xPJ&5MifL{Pg3q7jf$Sozl1<SL!}!-@OfenG3CCg_&@m9?zUr4gJFZ@vSQ58ajt`K
+fM%IL5qO-C&`ZCi%!O3lQVRZI7G)jSp=PygU&;)!;8un7c|JviXf?w9H1wyf@@O3PSG$f0N|n)c#<w!+9CV&NBmOo6UYKAQ?pQ3N@|+@)oSlLyJxL_W
+d`bVT>4{F0AMuZ)+vBMt?-!KqaJIOfo7?!#=i5GK7XZXg2ve_^U(813h1)inyWCRfeBKh*KPDGy(araJ$yDgRqR_ZsM#MV!z;<_c`XHzLyanPJ-4&EX
+6uqJnHZEFixW;1p&POM7b1gsaE;}2w1U1QcM#L4Stz!ShcW-vzkTV4534TmS?(YBiA^WRSPEit$6thuBFk!OUar$;UE3b<F_ST;VkNU&2!MEAB-NgOB
+y!urVzUB69zL{s=_TFyi;$SsBE6|WfORm^w3BLmkcSuJ}PMw;rRy$rvReM+bnMuDZ$$h7Ur6nF<xyEydahF^>J=8!0vV#Oef3mC3ZTZjyPL;&+QU0dc
+h?R}}+b#J1!PDKN-S74(&g$4kz;A49knp&XyiNZjli0pwYYRUW(p-LTzfE)e@9_o`z=k}ffByP5b(JNqI*rmH%p=O9Gd&qXGS!U40><DWj8d4JE}#^W
+jJ5@SWs<!W#<+@*`?0u3)d#Db16eq7Jw!Kp2xdW17c9g)2I;P+1<xatk$_)9$foO{n*r+5HNc-#M!eD(!#R=~39=a)y=o+8t?#lIxDEyh)uFOzXE3de
+-%jPbXa`YAS`<jAALdzxA2cxh;YP*_7@Tfw-|1a00=LSo{9V;CM`o@s7}l;iOS_M>a+sh|YtkL)B>>k?@A9K)J*OI$z)lwG8zEzjK9bYLV8B#15|&JX
+kTlgO)2axvRe@;fvm^;ElO|PUUW<t1GgsEKT4+MwRe&6z4NSqtWYQ?1dX`Xm_ssF$Ng9=`Z}p9)kG<DOx<S{ojkow8nT@H^ySKWZ)p$C)no6b;w@-#F
+ABevqC!CbC&WMSGX)Y`Zy$KK(3<m=s81GK?$3Om2%GsVYot!rpBgeh}J?x!IeDInSg-;!~W@dHhZp?0`N55aTLYgtQzgNJ0en0QZ=Awd6XjF!zw7MBj
+CTlg`w47cE2=^8_%#bB=jdKlB-ugxsGk0xVTk_o~jMZJ@+_DrDNmRC;AG~?FOTx>OmVmRnzjfLAeO<ObIX8zKe*<Xj2BJPtw@@OhidQJ7Z1oujHGd%-
+l)6c%)aN0j^no`M`-+~nlEp;f_Ds@3HeJD6d43yE&@lm}xQ2LGHpX?aK-f1Imr-^VPUj)TC6txZ-LbB(UwcU^1~&uYfkjG_Zn!e?9s8v4y{=86xr3_P
+SgO9{tiJ0AZxX#M?_1Kzv}}5Nk&1}m;hx6)SJG9e?<0RpE|0oTI#Bc!j_~Pd^JsSU>16n2bXyf)glXGN*1%}qkpg-Nr&;!5Q!NEDO;o`1e6HiRt(c)f
+<tSSzW92$+U+(<Q`-=35bT#;bL-V|MF!s-b%=dLi2kTS0M&q-XTq9o|???XS3iBVL)bY9_f|{%>u~#B%lpCjxe!#r0nOJvd$n@ltY83g#BZ4=WhMzFI
+oUq#@K5sJTggd@Zc%IxK7V-vBAdJ@$B~@=D_kahZ!<7UHld1cQ>u-%&wT}%Tsodx<O``3ER!*{jS3x3U786e_dq&F)n41}y+%%~s@$FzMccbHD9+^Jc
+NkQ%rZD#Z$aAhrgE)&*b5tz6Zf?eIzI{}t?bxRD^B>s`%y@YW41Vh7bEDC?j*!u<}S48W=5p}^Si?XPwFA+M=$VdcGI3}fZgrlQinf!|n0M9p~8rpG}
+^rxHG@FVbeu-&z{RkVsZL`<|yQJ0RSwggV6lpl3I>n1oSR_-yiqz~PH=#gnp3km{um>r)ChA4An)m>+)IIBK(B49m%jA9W55>(G=^(K%St%E_9vU}}g
+Nlk<Mjs{#!Z^{e=>U~kVt)Sji<r+$K_<%K8>j%Q(k-T}%>A{Iw#D(H&ID40S5+bl(PKEl*_&PH+_PH&J{C8)Hq?aQ?<Vrz_pC_AmgywKrTShJwE3*Gl
+u2YDMrr6c+Lq_JbO9JAR3MtpflkLDV7;*EInFjA^qiUQi$bjOn&{P>{LM!t$6}(RFsoI*SeadrJHO-66r!?B{c0V74Upw*7CtbvWF?0uQ(u|hV_>K3|
+$3j<8PFW{B6u2`}X*Yi=ACRcRb@QqfuAm5!T$pQE_z)L*moqmLXWK#r0bXEWj4d#EbT?^|5>`kZ(n{XZ6cUgt>(vvwsoD#E6RDc}JzeU(6h=+v0|NkC
+q2U1U$`AcD3vYYA4`xy$G+E4rtCIR`4=H-S5>4BU+lJg-0`_9*okN;t<y;gPCE?Q`Fi8`&gzgqjdYkzwa<$0u?6<>tGjdN{CG(LjSzGEg8$CEAHsI$5
+E`T$Tp5hC7PJ^iAK)F!D#D?WR)sv9NS^uDqiU{5OVh|EKNj0tHa_XmwZUYw_3_55TwS?|Yq{ik}j9TL4Vp<|qE?<<iRi3Fne>>=e&EZK~svU%-Qxyg(
+)O0)^QGp`r6*;fgz?!-xyo(2>V~=K1E&B~$t9q+xC~o>Q>8MI3TA~D!iis}69NUFa0t1wD&XLo6;xH~ObvE#~0#7nAPs!_C$g?z(QXvdNX^@)LUh_Wo
+BgCqM<brs0KiLZq0kRtbu`p~0P_a#i^sr5|mVL+$yTm0s%$!L0)HwZ_#aYVy#LDgy&8Nb1OLbP+siz>BAd|l&Ppa7i%MnQ1YeM4&6uSF9cHn8}-{uR5
+6KRLk0@T0imXBt~PYDPtSLPxW2&km65GFVJT1Za!7+M{46ymeC8wLT_I)K`mdgQ>Bbi6>L3<qe%Uv>i<exoTen<Wl+yI{BWB@{Hgb5`t@&ri4o@3KjT
+NFb!sMT7&Uk#l3rp4f>*L;Bct3IKPPkn7P5l_D<*Mw1Ll+#~P)8oad6nTuL70-R1>4o@fo`~CECLEfro$?ogthg=F?riAx2a>DAI+}tae)INtt?SvAF
+6cl)V9izhg9mgL5f`N<u$^?`Ar`>5C%x$j3?#eX14C;=V0Ps}!afKBy9z5nrRH(BU)`Za5e__o9{n6C(aBD5vDDD2ZOH2XQ5<3{Lf`Ch{AoCqeG2EtW
+bbDo_Y*UbIWL4*Bdc71)k4V*mKFis|<FsZCBUx#^4OgSO3@cMv^>?grcYnd*$n+jGZ&v2dtK!bGX&nfir*;S8xgiOx_h2D0vusRLe^wcpm}fiy4mCDl
+K1|gzBefS6@)ryeqK)x8rDMw$T_<q1SmI>-*On6+drMYn5@rKUevowZi9d^6X)AnUl5F2s?N+#q_WC|Agw7_{5{fidG6)%az%J#8w|goU#Cpk<V{^Wk
+iEYQTuDgyFg%kO411R7zj~8z0+x%B<G>0D{s<jj(9y`MDUo(e=Z*D|%zeQxPETN>wRHT=fk2_V)a7{RTvq^k3ZgK`^ssVf%J<;Gyt?EIi3ZEm5$4EP&
+ST-M!NwDRuM?~6fJzz*(pIzas+wkDG8?Lr;iVlWur35Q^wn1EpgFCK(+d<GM;^^$i4JXhI36h+XtPEL>%7F^T#3Yvqa*)xyxNX%-SThA#)BRqpHi(E=
+pI`jf^thJEz%4NpE#CXfs^e9!KNj#R1P1BFiZet}B+jV^rd)H*aL@+~Wx^tIQotO8%-p{ZlnhafiW9q`&$H+oWZ7^6tk%lxE_sxEDH;qs<55O+QB?z<
+ZqS-jGTA?_1RSXR@KHbO6l5mc1D%c>zX(`_dectM$rY>jL|tlvA>CJ^y`fJipj=foTn%+BXEQWj{w3L7RWp06)p@MD3hBK;?7jnYm@lr7<XxCg!$gz3
+!Afm8WBP6uwyWogx)Y8k#dJm<u+X&FlZZ2byP8x|_c2*g^P@=WP>xOt2kZ)VJAFi~gs;W`Sav5WO|=1Y2j%<QRp_~-VQv@+u@sTu@2dj%?u$zbt}6)K
++HVj}4+VEkx*p#K70X(wW}V7pcszx(q{d3FIjrk*4+FKBJb3=m72q_wL+qX|=_R*gvlPj&9-`v0b%&zV?v@N`t18L{$-pl0H_4M#t2p@iRmCeS&AuJy
++4U`X%D?TLoSpyrwj<V=w@}Wz-|7z5+5DBf2E_S*JheK5&0mKnb6_WB1xfyIJJ+}FleagI@^5qX+-l%n-PYY#)F9sY2sF6dB>tm*_fG?#+puTc*3$nU
+N+g=f4iW7YEvCWKUlStli9k-rl7&Wpmty+1fR_|6jZnCf)>~#$LQBmFa>t<&L<b-n8=@xfc}Fpvoo+3mM~ud%t5f|=EQ|&9f(fhTkbj?bB#Hc6EN6lm
+4c<*Yf>GvEfp`-eT+2%<x%dQh9*{e=dqAS;+4&5Q7`#u@hGe-!sRiLL7e!W%F3+r-=y>`yQCi2Bfbt$<kJ;f3E0OaJ@bau9JV7`zhcq%woxgEZ?+cm-
+BJz{5ZZfc+<vJ^3C$#3+^$BvwUR3NJ!fZr-pP5fUvG?kz9nw)8J$v!S|J*+~cpcvDzT7)HIM_dU^}YB1R_bgx)N$wm#WI9&giBu($&viZzdRN_JZW)u
+0|-m>@^m@3GKm3rAcIq{nYiOGFzIsF=JW;aBrAB&<SIr~HVzL%uZr!)eT8>+*Ho3;NY9}6Z;FAbu_?X*n2m;EgBNK?KASjviiLPz%z5{@-Z?&5c=&mr
+ossRVsDd1)T!+LmM8CLS{^u3-u$Zt#E35V0Ge17Jwsu<a)}@>&Vc$x!lG#ZS_w<zVc!fQEXV+z?6Q;o)qRZ`$*WmIs41q(txfjy3;UPk3kDyqH7@Y{~
+K!`9)vX1F}38p7Ku#Cs3K(==74D+lc3=s(;+PYCRy{WY+c@`6HkW_i79*L=GP7HD@BMzDz$hwR9E3<!N5+pm_OfVV(<ir(w#>3^1NLM0J6oaAW%jff~
+HnjTl8_PAGzS-M7(jR+&f4bjJI4H1kUW9?brzGGa0Y#+=@Q83Ebn`2m5~BrfH~AH^|H{Yt6_VHTS6}EaxVwEqnE9vSIj-{<42br8a{VR_grg6`E5MaX
+jO=v!?m@1G>~#ysn}>SEv;3)k@D(3<_8@XMtnvA{<}*(o!G-D#)->lm#-+8YkNYP$A+oFo=O^}TYl)_(rG06))CH==18Bn$1>xSJvecrE)K7<3L%uST
+1ya%THExg0<uH>YdFSWg<>#~M;u`n4$enD}=<!6YsyYw2U)%zR7Sc<&V-t>3fsozMHmXBgR1Y^QK|CB0aBng}<69Qa8<`uHV^M2x`LT5}$3Mk*j^W78
+nNnepsQ8`Ld(`F*b0sqK_dDO&$x`jQ@by!6yh|+aUYq)Gjclj671<m$Jnia1FEp_3mO|P*SDduVUAm4yew}!9ajY8>(OiszSJ?4v`i`7a#2Co11GsJY
+M7eN2YRN=%7upqCaLu+gq%`sBQ_-(1CEr8@e{a<5k`II2ONXZ`!5l&aSj&Wfd5|{aRVV7oZpf~?cu)8+fN;ABgE;*<@fc(>4XrA|NGl+Wv|IkBqZw~Y
+lU0+JKT4+Qw<G^6?q+6&TK9Md%0!Xd?FO~B5jow0+&uBqa04DWvl!$w6b<KVqWiTT%M|IL9?LK*u&Q%TMZIq_dqNLP-eKNNt^2o=XSBF0j3L=Z95|47
+%(XQU@txsC<OTpAHmTL^o68{?35)quEA9--0?9D5oQKN>pju?ly-uOl{Z~34IaXG`5e|SRAL1P<nr^~3<3xR2fgF4hoeO=a6KTFmjSDyPs{$)j=~J6~
+Qym_j(=;}_&ic^?w`3%5^l2<iD#r-REN|7Jg`z3rYRvVgFdh?BoRTl$bH~O-!%tFBCSV=-zBY7xU<P7aZ|2fyW7X0FLpYGqrs7&SIe9h(eS91T`^5gy
+gGkGW)~i0@8ox#kZLEuxT;r;k6{Zm^2RxWn>z*!HEFWybF@$P3J&S)sHE}O|^aPT)uA8!Kp&!*WP-I-U#OPkkLp%f`%jt&3<$-+DK*J5=TG>DgI;zwQ
+@Z9l@Y^fb{Q_A&qL(2K-#AL9Swtcm2ABUhdruoOr@j0`t0s@GiX%7+SJ&mUfF~YCglooQXlNO$G*V|^K{o23=Hu1-3?%`A%$qK>)aS+vPP(YkaFh#~2
+@tXr2TiysR4smxyLaqyhtojs*BDWU#=nhNni?N^Q-Zoy1sFZk04JwNxE!PF;FR8Pvl6x$H)GWqmgR18p1LF*bkO0#eoiE4hyNRhd)KMKf19iM`zu4_U
+jG>HDMP;5KS;KZ-DfvW#`OOOQId4~s-2jZXK5*6G9HTyHVvrV_G+2*%8E97CdmX66tPI|YZ>-N0PqBpMS;r~Q<_2x`*)r+A*E0Qz@2Z{>#<}OdZFlFO
+lhXL(gh5sgt!v0l%|56l>oUkp`G;QOBVW0rzcLGJ^Jjf3I|w!+E+b3M+cJ;`kB~QL^EuTGdolB~t3G9%VusXw`CW%|n4a)KG)XWAx>ti>wT2=aJ@FXV
+{JHnvwl#X6??H&2itWtP={vO=_tE~NWCtJ&sBW_ey+So=RQ?kc5yP_jdunt_SBx~0x|&bQ%+3!{1L=$DJ^iWrVrs%ezrzSPoQp(kj;&aeguIlug%4DF
+z-Chr*!w)fLcQ^p<gbmlEF<dNtv<({+E=K)pue#OU36>BN_1;O65%!s@O-2W+H~E)HVVk4AEka)Pr)X!p=(0;TGSkZ&sC;yq?dFDUD4%r7PHH8cs44I
+zxqM|B#5XPF`d2NdW@L<C`sL4or@7&KdPH5UjCM-rET~oVdy|P&6$PF;T2j@-L-vf4oF8WfwS~8Mk!TGMCcJe4<Tc!`_bIfUdW(StxW=k^{<NwJr2qt
+W%teS@?FLiF)T!4OorZ^)?s(HzN~Q>EE>j|5nD2XEv8g5jar9K$6^BY<0)VCj2l|>x~Q~*bVTZ6A1~D1(Ih4YcG(J{Trx<Gcq7yzzGkJ}Ao&9wn?t?C
+Cr@L%*e%Z}PBYBs9e$Q--q6vnTxD@|n3bxSeOErz!UKg&l7&>`nB7CQXe@GkzMS5OKMDU|Ee~!LPu$FoXH=Jt0alX<pyiZBcsOhGJU}{2{9dz#iBDg2
+!F$%E65O`r?}Lv3hK$oTynzbHyHrX@sMJ&`B_odC!Xnb#w}9+hdia}a1V%)~HGfr%D?sNw>e;379z+)YCZI$Mo5yYhq$-EpWnh9nC=!$}Br7R80t`4W
+zsMPGNBbDhoHH-rD;UOki{}jx)Z77)A?r52Ce0{)A_8aB*H{@RhO~!3RFG|^vvhrON6z)w$$P69u>v5_D0I5Gx-K)u+$~3L7KU@mAeW_WU@E4hln!Xo
+i}~5spQtL6wFL&M2Y3QBS)s_c=i_Wpzm3)DqrfVDM{J7w4Mq{#gj*hW-=HZFTM!syYxnTS;-|kkqWI&N>^gC@`{N$DQ@Mkev~X!#m8j1Nkhq!*Y`t%2
+1@i%D5=bBTuB@XzKyq`RMKu+NKkUBN&|kEp;k)(dUyc8q<p=^sGu1F)-$)z<3|%f=u`<TM74IX3{&ma&si@v7g0g_ihlhY&WI2`Ri1_+)#sBXQB0lAr
+7;br`Bozjm(z+mCxw-%>7$9;OAxCRL;k;RB>~BgNo7{+KmaJ^5)knaUZAxlgj(jM%)fp%3`N;VbO6A?^u7Tmh6C#K&*yY1h&KaQgc{)6V%X>%xTZJ+>
+;rn`-HeXp+0gx(xPE09)M%sg4!OevKP+G`^+hgZ$YmD51dp$~X+kr>~>q~vjC_HVn%3AGoJUO{soQ}3QI%tcu>07EZrYi@XaXyi6!ASxI<GVR`E;}!h
+?_$V9GNsgeH<EGWbX>lJgDGfWm|RUs*<!H}P(3H$Bjp(brwe&Y=z<EWaKv4AHR^9ht3#(-m8$P@#Y5dyN4p?y8eM51qX@`KkG2Ny)?Uw|enN;6(zJK2
++LuoT4PJISC4TwO(yecjC0B%0RiV=Y$4mr}hpuxB)TeblV3Q$SUl3vLquSu>p)=1p`@~si?cl39)#zV3uD!E}NjicYA~^dEPF2%<SxG#U4EbqMn&}a~
+w$!lS0+wcl1{g+XJb5f=rx2@z`7(xbW&r;sHGl%_wME!*;sjo=-cFX)W;r7X)lm_L@Q4MFnk1yT@u<>7K;hIU`7QbK0;NM#y44n|I@#bd6~T*qRA!k5
+$0ZW09_B%`J*A{-O$%?9oe}UJB}VGwbt;A>d@}Mpe*nc+Qud*j5Vo6ST{yP}P!<)+4TPWJ@_0*gew<Q168PEz9j=``0k-c*Om$ueQUaxb7<bu)s1X*I
+Kd3^HRF3)0%_SR=xpW`;+vq@k&XdIN$%rowp3Bx*3PTBLKr0A`Rf?fx<$wUDeBA|58Hr_g@V~UfH|cDXjP|w=@(}|S_yOlq+h|94jHJF^P>e=dE{*{~
+8XZ}paH({aSQ`A^<jB=2-WlWuO<cV4;sekib6Hjj4iHX4x19ZLK7OduD9d!~fBiqkJ7#D
 DRYDOCK_END
 }
 
