@@ -34,7 +34,7 @@
 #   typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0
 #   websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 58a4f3625748414c1b0e2e1e804a2016f8102d3ec2a304de1f942469f4d294e8
+# Drydock 0.1.0, machinery sha256 9c96e978bea63bcac0adfd6c4b6726446b22d703bd1a58de6a5c64a46884e95c
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -54,7 +54,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=58a4f3625748414c1b0e2e1e804a2016f8102d3ec2a304de1f942469f4d294e8  # of the Python below
+_machinery=9c96e978bea63bcac0adfd6c4b6726446b22d703bd1a58de6a5c64a46884e95c  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -393,31 +393,44 @@ check_driver() {
   _driver=asked
 }
 
+
+# runs_on NAME MAJOR MINOR: whether code for an architecture runs on a GPU; as run_on of builder/profile/architectures.py.
+runs_on() {
+  _arch=${1#*_}
+  _arch=${_arch%[af]}
+  _major=${_arch%?} _minor=${_arch#"${_arch%?}"}
+  case $1 in
+    *a) [ "$2.$3" = "$_major.$_minor" ]; return ;;
+    compute_*[0-9]) [ "$2" -gt "$_major" ] || { [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ]; }; return ;;
+  esac
+  [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ] || return 1
+  # A Tegra is by itself.
+  [ "$3" -eq "$_minor" ] || case " $2.$3 $_major.$_minor " in *' 5.3 '* | *' 6.2 '* | *' 7.2 '* | *' 8.7 '*) return 1 ;; esac
+}
+
 # check_kernels FUNCTION: calls it where torch has kernels for no GPU here: by its own list of architectures, which was read
 # in it when it was installed (builder/embedded/architectures.py), else by what is known of its release.
 check_kernels() {
-  _patterns='7.[013-9] 8.[0-689] 9.* 10.* 12.*' _kernels='7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0' _runs='' _other=''
-  if [ -f "$_env/.drydock/architectures" ]; then
-    { read -r _line && read -r _patterns && read -r _kernels; } <"$_env/.drydock/architectures" || _patterns=
-  fi
-  [ "$_patterns" != "${_compared-no}" ] || return 0
-  _compared=$_patterns
-  if [ -z "$_patterns" ]; then
+  _kernels='sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120' _runs='' _other=''
+  [ ! -f "$_env/.drydock/architectures" ] || read -r _kernels <"$_env/.drydock/architectures" || _kernels=
+  [ "$_kernels" != "${_compared-no}" ] || return 0
+  _compared=$_kernels
+  if [ -z "$_kernels" ]; then
     say 'note: it is not known which GPUs torch 2.10.0 for CUDA 12.8 has kernels for; drydock verify computes on the one here'
     return 0
   fi
   _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
   for _capability in $_found; do
-    _left="$_patterns "
+    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) ;; *) continue ;; esac
+    _left="$_kernels "
     while [ -n "$_left" ]; do
-      # shellcheck disable=SC2254 # it is a pattern
-      case $_capability in ${_left%% *}) _runs=1 ;; esac
+      ! runs_on "${_left%% *}" "${_capability%.*}" "${_capability#*.}" || _runs=1
       _left=${_left#* }
     done
-    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) [ -n "$_runs" ] || _other=$_capability ;; esac
+    [ -n "$_runs" ] || _other=$_capability
   done
   [ -n "$_runs" ] || [ -z "$_other" ] ||
-    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for compute capability '"$_kernels, and this GPU has $_other" "$_anyway"
+    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for '"$_kernels, and this GPU has compute capability $_other" "$_anyway"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
@@ -1632,255 +1645,247 @@ GS*HJO^N+)c80B1+NPwH5WcdNQpzgHRm69f`c%tFO4Dq6LwBgnJ>p2HfO8jg9@);g+0OV`(dQ+i4>@*e
 Wb_)AW6L4PDT>G#L|Q^+Nu4ixD&z_!y61M(p{Q8j5T`o<<|<hhGtwMLlox8kCjn}9&PNhS-+|B~#5DYfwrnv^2pgo+$;f5Uah@p<-elfPl^er7>uqEB
 rY3bMAmidTW>_-cSV)mD8oWRpbYnA#4JhF&Gg?zPd@V`wmaDOQ+7CtZFA2>ZhD7Fur5t5K@D?0d5F=-L!3B`8ljvv+rD=!Sk<!Nw9+-|>m9MKnp~3a2
 GOk&=qtV<kJ<lhzo0tfn_$UPq#g(v9O~I-VyeL&bx-kw}Y?eamaCa4O8YuvV3^(!@?v7&BVDrWx{{g#y<C{P|P;KZMz|y|Olwqi%a)tU1rtzG?8=e|s
-0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KL_#BPBsS)Hei5+>STx86qz)UYvmAw~bEVx*VZ6_=1%K2GizuywdureA^j2TFY#dTV*n6bmElf6kMZ9C%O6>isi
-m16g+;T?CtyI^aJY%98kgmK6zk56G=5DD0Uo{`g0{uzG|wSzqoL`>Zf1*j+TID{__%LSjA8a_Y}zl0s<RcsUMgVoh}&Z#8UG6~i(UTaX+WSepFia-(c
-73<;x!f(ebv8!GU!JSE(;O}QoKgzq=*+dmTP+7xu@O#*>Q#?=>$U1-yu1#b_)U8RZ)@s-i-1;M+`Mq8C#z<jhB+3)I34WMHu7R|Y54MG4(y_^dG{MM&
-7@?~g9n`a?wvh<wRw$@NA>0^*(1tH&9`oq<3?sdu&noVdc<}hyCyXBINuWgC1~kGo-Z;*#7g@-+Azgb;Sk7tKtsm_7qOu#`&-!7xJEElkYb<~bJlAv!
-qsDNLKJFPDux3zs^~uUoMCr`u{|I&8lf(S}$#46|uYOG5{dV^D_^5{#=U3aynS@fQu@J4mHF5Kg6A5<xWNp42TK|gv-nibFi1Ntv#RK>H@{f|!p&6O)
-WUA<bSWwokgXuI2#G(#;+o;%}dN(}uLhD+-;NH$!H!t5A57{3xnOD9mJ9R`dw(v=0L@Kh9lhpDi`vuJRgbWy;b)K=`_oE{VsB^3;q&D=<@iH-u@fE2f
-gki@>&=Mecau5rEZd6Xv`-Uvf+I$qL6esE*0d?>7=M_sN|1&bk28Ounpv%}2wI;5>U@9NQf~bL{eJmY*lET=^>v&*8leNOFxXF`U!wGwMlMIFZO_^9*
-Ry7~-StBhV!~8MlQ;Ih_X4-D>y7s_VuFD+?a5a$7nlcycIaj?yzyBDNoJfxiwp;V^^&&nyCQ5amUJ+A*W;un4sOU4cTA{<7Q|=uJwu7=BQ4=^RVSmUQ
-%D!-YopHz-)<~{CVRZBMbk>G$jf+bZN-0(zQ~cP*v=Wa@I@j;Ja5G#n8X@7mZTS(n-pkcBudO4AR>E_N9vqISc(5fMMdq=XGc!qGBkk@epW}_^mH|D~
-F7`~`oav{Y+Z-+oYBNjH@JTN_{7RIyd{tw5N!k)qQs=~#{B?FRt6=TvBH<lSkKuA+S8l4ue_C=c)N5>6J03{BAC5*!mfPjSYcS21*di2T6=+Z2be#E!
-ok4D#ePW7n(up+j?Ehm`<Vd@=s5f@r2`O>XS>YR0QviP{;fa`}@&#&#{~%pwM6akwS~~wNnS#VQ986A5NoYbkcoUOJ8{j}3sq*<OVJ8i|<Itt}QX9Sf
-N3rM<Dt&8qmk&k!ya0X{=A}$8R2PEBG=mjGTWy3{NGiuS01}KrB68eS4}AY%uWP3Dj9>HZk0?N-F^qAK-l4PUMXm#rwi31q5RyU%BU)ZbKpsgaC}4;;
-m+G|e+>R5qLJGd(<IgBs9g~ro-uzDGp)QC!I9%}rE5jRPF68Tf$VcRW`B0=DN_!$U*si%BDTfYYMyD=8sJ#mp9wv38D4PgS`_759Ox8c{?Nf9AIsV6<
-+A3(c#;r_@xH2(w0l;oU%s9=bNW|fZj2$m8X|^QFq(Qcs&8Q^%5#E<hR+lN4G=LQoHjagSv7{_9C}MKO#JQGiil<YLVDiW?IVM&O-S%&5@KV@bPQ)4v
-oGNjxHEd0jsBfay6q4a|<VReVcP0pNX!3t*mTEELilsAk3%$gIj5O9w+7U{KdWSW;3U_Vhdw}nU!NJk#+1}w{{{($KV?7Vy&zI<Qd32nb0>r3BAA*1T
-V*9+9ZkJa9souxovp<y|K1`p5&(07VU1cylW{d*7lCyERuWEWWl*21Gx^p*Hlj2#3#%^k7*?AUz_yBYB>}(chqfwZJUH}#XHFf397P*~uLt)Ao_|e`^
-{qWC!HZR#M0pB{{G5UkWXbiDr%9mF;2&wIMd9fhk$Th$H^NRp8bcMS?B*qmRG<e;6*-X5thFRrE>5-@UvP<ORd^M4&1|tn?A&o>iD1nXKB^Ba|zOTKV
-*;ikEwJ~my3xe&AO-(egrYuw4;IVw}A5iVE1{L#0c*-1;LBba|A5yCrO^?tZS9^m@E+8M?)ZT5$cZ$Hg#(XAG<YnX~dSXH+Qku2NM=K6686t3$m`&JR
-i3OkwY$My5<QTfTq-WHoB-#+qcA$5OjdB!)h2eJ5IT6k`JdouSO(gkiG1X`}9x4)CjZ)@bH(~%=H&7Xw_z~H}REICtt^_{H+3<q`+BXVh=GM`P)x;C;
-D%q%;IyZs=7B)@>qAeRZt}r83%4QF8wMZA06d0PWlxN%p{R)rA>B;`_(cy35@BFlXaMFKuc6?%9938(tK0G}B#ojEt_rC;R8G*{JsJ+W%lxwQha%qA_
-32nSWb?!>L%{R2BVk$wlYm;Ep-gs6$enZZX90f$BrK*Ys*X(X>@4hWh(beoOl&MC58!&R=Y}c0NL>5(#Ub}8o-Q3PQ%je(wv(i`hTGO)VN70uxPnU%#
-z4r=iNSW6}o9zOa8}`DD81H^}6U>r}8%4^&VcUE^<EXP-0BvjEp=E0a|4FBKkHsF(vYfbLDc)7<tj{R9<L2?0nv47z1P^u(=1Oh~UYfIpEBtOyH$|vm
-ZBqjl7X&$7(ny(#%cb6&)nPEgu(28?Dj-8Nu_e;fYp#u&d}0fdM8Amy?AB{CRK9s?IPwjq$x!Nk!(tiaQ_X*m`oAEXM!7W7*9V9FQ#hbrz1=%{)8B_*
-|9SlW<Y?~@e!-?eOIA_Lp#*LM4n=<l%8d9X=|iHCiI{`&uizmTXQqw0Rxyt?6<KfJQB!LZNkeX#YY;fbu{5op2T^toJXj<y)bmA-Tc4Mli?qlYn?j9K
-QJW&m?E_2;#t+J9hAr<^5ed8_TvJ_oJet)8vohF;W+{vtMVd%F6t-Fw?tl%>M`<@GJx+dOuH`B|5LBg-jk73mKd_G4*zlNdHt5oQ-W^wK=FW8vZb-py
-IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(sl3wvDX&yPo?;aCuLUNk>-fq+hG9+I17B&1n+n#_o3aC_22d
-E!*1Ik}FDaysG~9i+N`T7?70hWZU~ZZ7h-?00M)-U_RclUmpp)-fS(cmf3QX8uV|rp=6+2C@VrG5l}>=vNC7_jm2{*^w(wLg7Nu^F1d*mP0&*`B@ugW
-SHN1bWJ*&Zv`rIVA#>NSz{;X-VF{yC{6?QUK+1zcc<AWzYJS77HWX^E7wf^4=kK7Xc{lr-r>C$CR#%&Q^R{8+wGOaUj0LtJsx+>JGj>(-C|}&dJY*YI
-?MoATxpjPX<yXJhQ)j<MmzBZ1v!^^&eic(nZe$ojkCvO2>Ts3-rNS2ir>JGL0?@;p%4t0<&MMNl43|vqj_if{d5G=n?k5^rx0F`?L{YDv8>S#L>^~mO
-oeW*V#<Y&{sg&MAbr6`>P`7MML@@Rh@EiE27e_bBP0+R9@C6a%GIy-`gt7i)MD^#nXYk6Z>9+s4b|O%^Hrp{A$Q<`APEUHU{53AbFdLEwW|R88VhNol
-=(bVuYo2G)F3EM`W#gc(6_!G@xd+r+v)WaJaH~E@50P^am-I=tQoc@u)WO~sB5!KF^1kEEv*SWW6Ahn~b8{W!PI;l01lnr?y<UD0Z|#0xH>6afZnkNz
-!R5}QkXh2#t%b2pgZwLoU;B^(#pevI8uW&BNnyo%z1c`nL2fL@4`6;>;{K{pWn{!=ep|h`Ejnd~ZK;GqN&Onc87EoHuW-_CLo)Mq`{=D29zS8&Z7Ftx
-16}WhbQ!kg<tpsSg!<xl<mGDRs|v7}>!Jke{Z9fECMjEKOC!VjcrJlL-^Iy{EH(8vIb)}AdbjxHTK1fQ1%a=4bHmBoV;0eK1_ynZt{3JSIxk3A*osUf
-z8f?00K><ePvuM8H+@&lHY#q`fv+<nA>2TTw2(hm0(LdB0M99<EF-P^%S$<(O8h`YKCB-h?kn6HM-eakiMCE;QjSfTjgIH>R>Dlf@(H_v)He&RBZgHM
-#it(((I;q1-C(C`q~mHZysM#eP&_|)@#?1x`pmVHEnJ6XcN&Zsh;Lk)sPx%%adw_a%$@EXzOARv-*8)~K*m8F2W0^7*9%s-uQ@-UU>v2u_8d%$nO{kG
-r+nMp`K8$ZiIs3jb$4fH!ip7}rCOb;GjFzwway;*wicnLjyq$xrYJVae?fncs}Uy#SvM;z?6^Zt1Rw;w$=kj~^za|iOv{Wlu--{~s0l69_oXH9#){rc
-)*n<Nu_5GaOkH3XW>(nJV`^)5617!dF}{C!(90R1a0o>?<9f6El%%4m2yxm&G?=$*G9EfEkL|bR9#=~DL*JnW>CVU}EZ*_IRy1KD&Il(W`ZZ}5Wt5E7
-#M?gDbi!U#tiimCyi}FZ;Z0tWq<TVFH``o&ZtXFuK?Uw16sNzuv3l<(Z}xT%^<wYuPhOA~_RG&d_tLIR=pXNyt8+metxbilE;AQi&s*30u2c8cCEZQ0
-rMYu(z4%-c-5Lb$$aHgihwK5uFe<x82`0!%*6cec1><*W%p!2&K`t(ERbrI2Qs;KM{W<yT{pdaf*yQ$THb1S8ru~xk{pf&&R@PL)etUKWhQXEh>iSy~
-r}61(+;VYrHJj3I)q3`3_vPL%`)__?<2j;4NV>YbKxD!{habp@{`$@S53Zov&rOwxjBOzvh<&)cqc%BlJNEV-aDfPhhf3+o&-2!hjye4-`zqN?#>s=^
-vHSbaJozly*>MNxFY@GJ@-=ASpCC*=VvPBB>quVyLSBC4Uw-Uf{_^&h&&Ed~tsSStOF!%EoF+evzfWBqoV4L#@@RAO@wO;{5I7@@R?#@<9&UWNTDS@w
-OCHYWq~M>Ce|75ay3vC%45dhva9eeH?Cy7Af}kP3D%}NM>Ci?+r?!r}3A@Al;rIfE6=GKi#nGa4Q7N+0M*3)(G_%yNYW5a)uks?^I~lzn(;g+M7?!Cc
-jY|p=L9;9DH$1BzhQ{>?ok<9nox4>O>akyFCK!%aF8kbopdkVg(UAsu9AxQdB?&#r!tKzXmESZt+<#W`v>^ElQ6$@wYeB#?!UWLinnUDG?)%Cg`JtVV
-Ih_0IB&*U%Uc<J0drya8Hu`np<hrsrn+;ERCvL~@997=o+FhSd77)@uB!5kAa4(aao$}WOsr;Q}y|~PXJRjwl?`twX`Gh-MU5LC2qjfqPjY0}KLj;$j
-%Yss{lh?ac<df~V1GXD2H@w+rC!Nnua*U#Rm)_$h*&auV>gLDC!>i%Z*qz~SvV2`5(^LAFI*NAOD$D4?RZ2h6b$J(<o90`w2-eh!h3ja57z@?Qbx|K_
-m5_tP<)vFRBg(|~p>U%yo%udi+o5%_rk%DD8Lf|oaiL}_kKEK=joijEDzojpgYT2}rTO520uq={Aym4`K6Hq*%nj-a_>AMY6)xlMbSU)=2_}~xS|*Va
-v1hEk%MVQpPk1n8C?}5N4=Jv6wEo@o+0`PyV_~`~?p&GCT65Kw7%LnnWX!0sV`56adp+$Q1a#?(U99fba5fv>WJ7Y2(TgK4L&G>`XZA}TR7pjVeCVPF
-yy~zX?b6FWNGCB}{I<+0uOs$aC5o~XMl?uBpY&n0N2Jj_YcpY5wR@GBc2kzECvG7j;23cCB=~}NBDWb=D8${VTy`dl%c~orn8}r=n6}SLMH@N@hl(1?
-Y5UD7!(U2?ARCk$3%9$$v7Bz?@rID4XV~i^0?>7bR`{aKa!GU+m>s#6&nf1s<D@Pp+~s<B_oC>(w_Q|PY2FbgSBA*^MV-j#Qz}%J$+Rb%o5a)WG<Gq*
-L=uEddcu<mtyIZyDa)168(bj^ydb0%@hJK#sYHm?QR5xdgvxTpX{LU7TKW{iWl?DC=7qM+qg*o~T`VpqrA^|sc@(q2exJtWa(Lwj&W(H5?US3yO`Fo)
-wWSuxO~@DUHs;C)Hgn%_&{Bb0nQQ2>5n))46_H8A*)B0uk!ia$pR2x?TL*6c6cK$7e+ci;qF%&Q*iHC<5StNx=QmdZT%WtuMPy7%%OhcU2z#r;eoIiY
-lw&DxiEYdbbBq12DHWMGKF`Ky=K?t|1Hc*FcqmjYk?NSFc6hjARs}>8rg{WI9s-Q?2X_J~GbC%vqs)nDoo?WnBva%G|KG_k0(@0Y89{3@O&mKqa;LZ<
-P;{M0JbcxL(=4(C&!^Ll6&5LYgxWoIg8VEeyx{H5_Ku?z^h>%STAZM83B$r&J#|<5G?dTRY;%kw%`(jVdg{L2O%cVwI0E?0CrY?hm`FJ{5tQ}t9cL49
-E7oj;m@Cg{7}~=|AXARL+&kKmJNaTh%Ipcs9PvUx(`+$8@RGn5BMe2KrCY~ju98EVU~AOsB4auu!VyCvGa+M&fFDnRp+pN7>BGP(v<&&Ac*2D?U$Z$h
-ylQM5Q2e#IP2jTA){hQIj;p2b=!&ovOV;%ecU+XovQjbU;vn~GRTZa^PZvy(-V{@2zFEQ%8hQzRdKzY!anQ=Z<tYN#jMxgH0-&rW%ts4?<c{LOMe0^G
-#&*J>j4$_}{`_K(Pu<1QzaG*4S{xGtfiqJfDZB9d;$N3YFHw}gy3rp!=HDgu<bP2i#ov1#x>P~olbv3Z!6Vc{E-r`1Za7DJC2&vN&Az)Q>6D0Ee_f19
-a4kVr3bqeJjL#7Tb%1}rPut$~;Z`<Wjtanq6-7P>sfjXnIJbc1e5XQiO2CZMy{#!ea-WTWX{#SBfp$okCbkDklso>{qd_}DBd44fxu*VLpdOM}A9MAv
-m_cS&q^t(}t)5I}qOIwrD3~mYLKW+(A9{}amH67bl<<PUB~xrBC2OS;PV0k~*vR2H*_fcqk7h$k5y{a*e&#ir-IXHE`P0$Sc<3m{6?b&H<>U|gd3rk5
-pG2PcO_0OxTBuYXJ3^(OY^9No_;_6)4wH{fvUtDYm~lf)y?ob-LVL-qEc+_X4~0AWjh*~TXFCsc$>N^kDtRGO;A^Bh5^Ve<UJubNSrwV4$L8o0<V!Y_
-E^Y9`CVid4{`@;Gm$$>d{?7iF_d`1k;pS^zU|Xw{ezE)JhrKqVVdC4K?Z0@+;W#orX`Gh5AsajLXGXec?-K9Bo9K2cKonkSwo^_vz}J%UG+T?e=gO@@
-wwYl5BO>sUhqwZYmYEVEq8$weKsg5a)C57S7WQA6o5bf8Z)LGjY5ui3{6L6Ai7bC$s~o5k#W6Jbh6YdM8JSn(Ls!K|M@-gHJO|ed7bI_iY6$xX#l$0C
-T(`tjy0)xZOqtzkv`A=#%c_sPn3$9b$kyb?dDU481}s6qt`yJ3y~4(%yG=n}c*~Xy;L{bGj(8q3Vn2nYu^D+SqRdCwkk-cv`N)~ldo01s<i9>pm>Pm)
-%uJYxp_Hzr6p(=WHa3w93iP{!;0#++#0sgguMSjD)`N&+sU^R~`giXpJ#YYWQH&~(PW3m@hW8=lj2x1vID73uFob1LG@@hsW48k5Q+%rh4`bkQLT>jl
-*osQR@pl%JhS{0mEQP&VqML>7J;aF+W%?;cN2Z)#iYts|j5UC9K>|bP6t%R{$(9ecu2}=@5)arQT&s2JX~HW(jf7Z|--b;rpgLpn<H1h@tAlt(b@DOz
-H#~HNswu$z>UJ+lvj6Qd@bJSDs-XY?eskiFvnz>|W3uug4*P|_beFida$kl`PW&TLr)f-5YNyLu-F~YP3%$=hH9R2|ZE7Q)u-R!1XhYM>*Ze9!c0#df
-$aHFFIlOhbu1eyi>di|I>V~Q0Yk+K|&jO`ly%H<1U#QotS?lo6*^foT-@GeU@MkJ@*yPkLo9#S{im<O+w8IK}QBU8>=OC~<Z%lOHWX|#F&BqCW%?HWD
-f4tr+p8UA?<frGaerVqt<v-FXSR8-FrTl%w#L<T#aJe<b0bl+B35y$1{67V@AIn~E((xi1;BcxiCUZ?pjBF5<V>YRO<RDEM+PlcpA!kFrPt1(TK>^6+
-RA}G?qfVh%LsVi@{`0=}%1h8rx)D80&_dF-DQTD(cC{(hhgJ}<SWmfbY~4-muofn~M<|D6hxIiVQbQIR&rQ90%w<O63kwlteb=vnC`v<L$dOo5fmUiq
-I<31PzC7f&s~jku;|bv+C}b>W;EXnPt%tpYDm|AYrtdnEu+V4b4WB6|OkY|xD7?4%BTx<NF0T$iVOF=+Rz}s?9IpCa(su-XHXB~nIv``=Bfv?fMhc%g
-Di%{R4W$6qt)J;Y=}n-jrr<qk-IJgPwQVAG+BPAh1>XTiAHzEyNIwa8L_a{HM~kV4-9ZigNPC0U*vA9vPRyEl??yA94JRe(6I`Wq?PrP%h&Gj4{ad_J
-(<145JpUC92?<f7ljTM?+2F(sDm-p%td?};@uuS?#UMI1Oq;Y!Dq=N_u?AWCPVp;z@{yzJkS*1~SSine;&KE#sa8ykgQiBVWpVO_2O09+82I#+r)<II
-fsm(^neK}fN~AtTuYdM!@<qU{TlXzOEa^8&82Wy{`^A9pKQG}VXOay!aTxV*YlJoI#$Zf}gd*9WEO2545d|3(__5EUCJr=}&xs%${YTLZSwuS{WqRNw
-jf}hv?EQYNMeFVMH^ldel2s90(tHYQbXc4<Fv;eD^+}-DF<io1#1TNxXbsT#79Cu;`=BMJDY0mJ^<C5Pqj}FTS-4SEBg^8VW<Bv~P!BzApX^QU^W_Gm
-;(at&bvhlIxQ69{7Ms?FJct&?B`5SeO`#x2w%#O*2iJO5D?3eRsTIM`%r29y*&XG4mYL%zo$&;las5Dex`o=U4DeQz!6qIYckbHwMw3P0yRcwaOZwo|
-H_4K|%X7ZlcUizpR_toluHy|J;9Gp~p$V3APh<ju9m5*U=yQR3+rA6FmQ1!WR(-pM(9JsPrYG`=skQK>ifFq^_+NvsE4`w#rlg)DlgOt0M!IiKc0Fr2
-F(*d!<7O?>DJYLGQq5u{ayK3F>6+6Z50;Ws-$`mp5r4VExWk{kk}GL%#Zp;j---NuIVg;6;ZlWMNDX<w1*S33;ZRL2eXqP=Oe**Ke0*8sH!Je_U9I@=
-xKp<;iSY*XKVOmUM)FYwgj7FM9h0Y}T1hR%ihThG`Sl+s9ExH07#r$NX|t<%&214;lHTor^X(visT_5O=(REiH*ZGf4Z~lNzld>{Hm=T^k4lSiF9)$e
-gcw0tPQ;h&05;c~W1r>9Nd4=Bn$!fh0Le`PjC9k{&5n$YKbs(fRdZeGP1`YbE&!$JgcwE!uL5zq5hH-$Jc`Dx@pK^ftIh~fy=nv|^RGyJc*jk&$HLw{
-bf@g6y>usS5E{6AM||lk-U+>4vh9wQ6;>nJlwDsuI_Ku*=!28M^TuPmfC)<|YgZgvRGZum4lV&8Ry9^iCJ0Bh@sAAfos#_pwJUxZ-+#6L^TFPmgXf2P
-^wsTz?>^msb@<C0ck}yy9PT~Ye<}~P?|y7T*E`Wi9uKdeOL9Aoo9!Oc3k9vnPgdddQZW~#3_*(SxtFg`dg;To&1bS6$7=C1uMDrT%-c<_$$Nz6Cw3tr
-HxoCo_wXo*@}`T^h%xM+ra-D&=Odz_gb5FZSPmIJ2z*M#b#~Js6^-yV1~KD8!LI9A`o{EK!pAErEyt^8yU$;2xP1xfwwye|d_RrT^XRvbSCdrTK^-jC
-a@JDQY~Ji+GW}iPdYUqc9#1bWM#p%&Gdw!hN?$tR-1X<9vW@OeZtky)<h-J4{8V(+vaPwZ2&1SiO0qvhFR3XBfHD6^XeWo0>12F7yeOEJ;AqFqwbc`6
-z3IF;#pm~X&-RhJ)9YonIE-s6y-)H@n{Sik^yb`~5Yzb$btsZgtJF)b(o%EmS;XO|I6TpoFi3ur_;QYfv~@G^ZKYz_;k!zO?11FRi_l0ePNZhvEjq8A
--$>g64?fDu(Z#8^SGL7IOgB3fDWhGvE8jxLKp$;P1*m0n8a_?Ea|(hQ6TlzQW_~`5bxmYznHbSFqlk6R5{m~sDytmlv~YvjjCs@U(b^*mimTk+cgS^Q
-m27=0J>$?AL<G=a2rI3=Lq*A`MfJN;T?t~AV?hYB<}6SKO&^Hso51#l$ahQHQ_hbZrvj<qGD{+dwy37r+Eu_v|2`z=>k#oaq$47idD(kXG?N;cUCb}E
-5d?{~2BfXovVAAyB+u|_B-LdcS6s5hzsB^bS<~Gnjp*`#CcJ!)6mS4y7|+FLo1`CJ$mK0o^$Lib$HFke2Q!Gg64mMBEu{^$w)w&0ob0I@9)S<1AZhAm
-lQ4E7!yr{A$p?luRN4)x9}QqvDd!qcrGC1QqzcUQDLaK7NtR8Mi{0Y*`IIE5;}5lDh?)|h+FwVmJtA4vjNbpvK<fhQOB5<U>+~dvu@r=zi~T-Sc{H28
-!%8doR~C{L2&RQwWv7dBR4gW(#8;Z9CnPj12uoG6&+Erak+#&{fdE`)vI^XXd$)mNcs3h3nrgQGr_rfL46TfE28O?8w9Pn&&Njk(N+5a!Bie)xS4nqx
-=_FpjfHQi?a2{nJ8JCK{EUq;0U@zw+u)*NVAac_aq~rVKnd7~vPur9cL~)5o=f>%@=Z<T3tcMbTOAma%Xsu}#@Cv%?RNVlL?+@7QuSqrg41c;RY3GCE
-JJzS$G9-I1Ne^z<*^=cSL}1kN`z5|Cb`O497mJL4I9EsA`@T;#Ub&?){=g}H$*ra^H~2+_`oY&By>jw4Jgf)CYv1ll*pDQuj3!pExlB+|wnbS8U-5Xm
-2ZHaD7yEmE-+N+H9s<f(5=c?@tcOHlTYmm-&82ltflr0|Q#eABZg9ozH6MVlbjt?lqN?JidSu)9*aeE6FnC$I)Af8Yyoiw39f92devOV<H`q2cqZY4C
-_Y`1ihR)(oq2!_rV$t}eoZ7h=!4I?f(1{Y$$;ohw0^m}s1Qg#GC#P3>jPmKNRR&;f8a#%USF9w#L1<{H8G~Mtks_@5G@vNELrg(a=NrGeK_<`R)3fUL
-lu3AI++R6s!f-CWT0_u#>Qz6&34;bm+Ns(^f=URXDsKG_0<Ma#zayy1C08d!j8)07otOX*qfCf&2#EOzM&vADXSLmN=4A9iejnak@$K3`h*tV!I+EZY
-3aVo-GW3+hX#H4BB6XbP9)8@la=EFGs^LhzB^NY`S598dpB^fABPgj!RX)Nz$r^{jm1HA&O@#F@<IKr~yoIe<_h((X;SncsuLkf0wU3m9a8LTBtm-yf
-*EOxt?hGe4h_kR^a6M@4y;evgLP?qg$#K$k*(Xt<2yp)N&6!9Wppl5}8TTzCOY^SW6<j;gG`h_gk(E8XRkbUy?2H1c$4|+RVT%eAd5_M{qTe*usUK@s
-eREC^-8fhV5;iTT*TSm|=zQS1X-91<>Jxd}hVG!L@T!_h;<pJtj}Y6Y<Y7Nw5H@rg0#6JmRIJm;1jye&L<Lm=C7dRbe7K~35a*V*84?57s@2>v>%MhX
-`&doi#%cx8D`*NjHMaX4Z^}X@ZaY-KW9i&%dhNb`mBs;%K~<v&H%KVyo{~7k?+nDAPjp<xz;krcA%!Zz%`{{O6nFW`N7SbYS(c@Jiniptz=#1Ds>K~F
-vn*tIVO+9eF%$Ib{FVjFv*1UNYwoA+T|tY*4K`O2pp8(r4_a1bMw-{N1ZLt+&`vA^{%Le0zjo*B{bP8rN5uJKXit;%;B)gvG&4QRv2j@WiF&zKSxxX2
-DDXo(V9m?*sIXg1T3rv8j|K(jtD>*!BkNL-;Ig{zic#`m-KAbN*OMyaAoW=-(o9ryK1YqKkVK7}=24?=_)(^|gJ+Q_&iw9L3g47*<Xx5g6VT;vlbuTG
-pjw5qgOfxi2_@#@7j@MrFLssC9^(7*TG0RLCYWlciKp}*4f1HuUdHvT65A0G?zn^~HKPsRb{Y!aWmI@Yaw$RlF?OX90SLloGEF2=scA*PUD*=vSDL`H
-HPT%ZK49>(iqzkk-*|F$ia;s}K59iyVVbInZ*}TWv&X5yc(n^Sydnf;-N5p@bJ^bRVHKUdcnghOt4vIjM3soF0|A_UvQ*BzmkU<?`zi_O+Dr(NT2B+y
-nUIEtRTNC=HfO2P9t7<;cD9zt-fA;#H8?_w`nm4yNO$Q}RSC$DB*)P^)*q7b2t*Iv#4THpCi<1GeUe*aYRujKyC3+vYv$?ZlZOoC{asi^eL}jI_u`=4
-aMr1%1r3QfS^JE~z7It1@7K7CIbwO`PWbyT_TPvxTm|l+B~rQ9*i$3PTCJp!G5Qd`e!SiMUpt!1s_adEQ1b-BU^l5XiZ)hWeWN3U+v?y!!z4;5R?OBa
-pp|oUQ-I8R6$=?31_UVBb+x}U$b(ykdr_*!A0k+(D5#g++8%WS9iOw3xtw<SW7z_t&8sDuEnkz-^~H^-(tPnI)zv-qrfOo=ua}yuePzWriI7r(Z5wH+
-$OjRgduw%cc`H`0ci9P0)u$_9TDUP;qP|sFM&wkd^(s^N#(S$^d<+gRe55Eq^+e-fC8?rM30a!YOEgPm2e!D}d*T_TaRBv9AD)cfKb+5R8p1Fe&XaI3
-9?dQZGclOyg97nv>bTQ)N&n{It3iS)PkQNH>O{YLYt7gQxc9XKDb9S<+w{gwfrr0rRJM0-87;#|Ww_MHD3-uz*B95{hD6$vDKcYI!=-40f;+a(MDqrq
-@(sn^;|4_LB$7jtw3Uh`oS-)}HY;tr+oTG1tBiKIqZ{`cd84T5X$VbsgI+IWw-<9j>)!SN0H7$6RrS-XhPyW4D|t`-aqdo3Ypov=C9`a8ZdR52X4CCb
-1`g)7_t&x~%@G8WIJo7dAXHBB(LFQUN<dwl71va}Qlleh0$|(WigR%}ia(_v*~Vx8`0VntldaEw{Osjt2OAtcjXbJV-Dben*J=s4>Ol%S?d3aCwJ1#O
-_VlYSzVP^{Y`m3IyN%<n1F~A2cvvYV1&jrRCdSqiV>7!$1WSrdG+qDAeh|<vXh@KPdcvrXA_BJ<eHa}t_{`fD7$LopLyI(IzDFs_m!4cmIG`Eof|OR)
-l<ii`X+Zgb(MGX4)Eg@?#%@Z@)Y9C?2qn6>DddVJ`8<e@986O)m2)Pb^-HLmMEra0ieg)FV@4}Ek?;~$Zm9XK^v%XBLtbzDy&LXkD6ZP~ptd!6dicDI
-RCPF((f&PR4MfmT1df`o2WiJ!W|y?q&9)~NsXKK==A1<+%CaEI^GpzaJVyTpgOjLz;!{37h=5N|*%zRyzlhu!4ORvBz<QiaFGq2HO}{@8BzoR5-nfzw
-+q_Nwr_H@?-UN*w^ly|>D66!_8HMn*QNemDvpch#>ZX_1lbNoX&S<xIK?D}4%ZrysC0*QY+9XGz(8Kjb{Sx6#tlCB`#Piyx=*l#WJI}3?F~NFrNb3We
-_~y1{6A>r+rN?v?YtfG1C5`;Y7I!fWdx@5e5FxR7Bnk7Zu#n*h4dRUUl7~bM9dgFgB<N`);0`j&f0WClTeFjC>z?>sALH8CdWK|%kBaT>?N+h-YX9&@
-M!gXcNwl`a-^6L?WL&yoQy=Lc_h0U*ci#(|qqV`t#BM@-G1a2l<A4T5`F7ySbTpm1HM&A*e>L@olg9b5WQ#^RCj=9CBp$WhZMu&pRfwC)(k6YFP2Fh0
-<V`KTKP>~aJ=E&c%g!kiTk>tPEjo6-37p#GFNqsO#7DEVk`l16a3s8z`RvxPke(g42}Fw199_A?I`Cv>2s6_u@E`{mR5vbBlN!&61}}#<q^v{Qv8hB~
-@FbBbZakTuh^X!4|C3}v(&MG1rV^D?RJZXW<W!?NW)_m7mVUUWvoSg|xs-Y6gZN~S3<`H>kxYeaay*3E*JVvLDQZk@t`e_m;Q&HTlfVXs)Mr+IJBbc-
-!}54MPNNjJYKi1(SkpzdvdOG<TU25+dE>dBSX_-q(~I%3Ak1XEWs^M1dpAiSu9gqab`L>l^!I%Dp7uS2x+r->-3)+3{*y(B71@e>`3PKyWMYDhDaxzi
-^`!bnh=5#DKeliGK-TY{rlRC3O=cKqcvQ9QzP<jHNKCJEO9y{~eFNyxl%&-(9zfR=$<`<c$2`_qV$CddL{{<Cu|)5`Fl5LHxi2aY!}Lm~;*XhOq0T6w
-6)K@kp>YV}$qbSZoTo@6$<j%hY$lJkx5cdlIuUnCo6Br?Jg0bV0I9xRY;TYL{C4sA=+Q~)3uCvUWltU2J$Ul`c^YR|(g9$6q4{)i%#csFSjX}>@^%f8
-bIgJJ=8D9*p<lltYLmP&478GIB+KHMyl-_iYuX*0=R$sFHk!i4)QJgr!(_tIgjWIP>`zhy?`&>y=@GG{@uE#8&brkOiKhgfwJ8~O<cMIP4o7M;bS#wT
-9(y=>3*bj*@74an>nGiow+(P9;AlZmsvijaL#S(WgTfTxY3Rd>$+Td;Z&TEY4TrRCv^`+993wa$v2L|_v*;$3&8%ss(yBvIsn@Go*2)g;<mbN?Pj;XD
-xJNE!=`F+c^#A<4e`sxQ<a(9-x^SXWwC#~T%6GoL@z#33w!t_1&kk&Re&EKXXIi9%+nP=;Zoav1tuHCtqpcQuxNPUl5lO8;PT6Ed>?R9_#@?DFpKt&9
-OY4urJ70aSReZ0an#x|w`VlTvMcEQ%3FnRiv#8YNxGEOkT#_^CYOBdm{34C^!}RWjqgVHkwh+2yZXfY&SGYmcJ{!+J8q&zewcIX8UyM&j7we&e)`tJE
-to(ypwR~<jCwrLB%ChzP#qJZv-ED1V=?~8ju{IoMr=JwYSscFE+tVA*Up?LXJCca%9ZtKhS5Nj|zTAIhtJwekzxJLS1|Lqhjc7x=FAn$KyxKk7s}_2`
-cc8Do+I_iq@Y;1zZyfx%`{Kp^FHs+Uc(eQLkniNAPksITRRXvB)AFIL%7<4JaQ}Mu@cG`WClojIcze6!P9fjFaNL1D|Iy~=&YxR_s}9yg*F_QCyqn(X
-hAxj&CkpV3tK`wQP}xrw7Z=|oBv2&jfBZGwAm>oL>Zl@B<JgrO{h15^s!S=LMdy4veOHpUs^_cnjdF?8@^U&EJHFC8B@(VY716PjhqitvG0msP(+juQ
-<{c;XPOp1#jtn(0B#Wb_)AIP;{?R{2$Mdo`pDj!yr=$5XS%Z%kvvPE>IAVC$rsmG)^D8n999)e?CogEQdOPm07pjU19F8wXy~pP1*>PvMm`{7=7U9{>
--9F^l6F>8f4%`v)@bJy^?|(i7{id7A7D?U7pGMOQH%H?OC$%J7V}hSdwniUlZETItCd2~uvRoXM?xAF}*m5GnXiKH^w}Q0l1WfWiYT+aeb)@?&gdh{3
-_<T-Dz7PgVsR2gh@k&=pX;9K14Z+tC`0|iR!eb`%9cj25TaMX@Wt2*jYQp-`_Uu*RBsjqwY$d~sv#C3AoD)k_^hEU{;l9Fa@XOET)ar`txYmy;46~n(
-CrX~bF2*DINgd!{^l=x%`KU+a@2;nyk1ckl?k#=WtElVkM8?YWIi!FN+~^eB+-yYWggK@6@Ghn}hH&r6T1S6ZunhvlBVg#j2&(B?1!aJgF*++`e5V0E
-ar?n}ZwFuTKr8Gn9iLdiizs~nUa{GYSjMKLcAY}$TFPXZfpSaQG1Ssu$Pyv4k~QKV;Z(SVm9%v(`DeFiAdi7p=mlk-mrX`L<dsL!&(eheOVQmTv~E{L
->PK6ixCf0h;HeW1Ak_i917ymS$301D4CB9c_INnolH*;vHNsfyQ2)<Tf34DH@*u}c+HKL;krQ>^aTCPeMng(D=Gb{Ty>N7KJ}u|Jos3zS7)?%on@%Pp
-<b8<TXpH7s?zON4f)BpG4Z5Y336H*94s?)DimA`l9hagXLv`9K<8!}ZOgVe0K*Ol(9}-8$@s*U8FRzMa3hfq@RumEPF84d?t7p%DD4YQQkAuU#mz0QX
-Cyk%|@M8b_-52hO6N%ggLi>jlpng<dU9}QWFtzz^bYlbk-KB~1H?va>^mhegAJ5Pk>e}C*{!qB{pSGk{Mto}Cs*pI%?fCu3uLoi*G&I6+IEsJCV@Pa<
-=_n8pn#d#97)dMM%rU!F#(MiGG@~83GHM-Q`Dw+_co0wyeuNmb`|4?`g=~vHY7C1f4GuHBmzU>H7|LMXLfHXNGPnA*W(U{{%JXDvntV^zu$N9|@7*}&
->TW#Y<wBdU8(rFe10rlZtF&2{-G^}Bb+ys298O~7IDdQ<1~h?W0UDQ=T=6t4xA0ih(ZSaSl_F`m8$P-aPb3ZcWj#?eXG%{kmLW+PeEnwsaR15vi=MR9
-#xo~fzI^^__XRzE`TDSzI=KQ5_Fo@9-=_zV;llk_`^Agh|NckuZ13>NkHDSK+i&(T&myQEgl8|F9TW#YJ%3#sy!`p;4-8h(dhvw%)k~kiy04^ZK7k{N
-E2F4qEsTN?4vz$pOxg`Y(}~k~QYI-tBO_tV>})|zl(+5yMnXaSCgPbnWs4jpdQ71At4=H$67Rb6=&R;P$TN=K@%X+(SQ<J$o>N{DalWQK+zJNnC2WPN
-x;x`QVQF(sR28)*Ix@VRFx)V?1r=_CA#7v*)|~iCVRb2`@$B{Ko-iJ*j~?IF8oU)B?SpGFKm|mT*Kh`E^*8A}LNGSk=%C#qxRR6cF@R7#S7^5=f@9J%
-bv)hs+pC{nyucG$=(hUjulI1@eQeWxM_t8abX}D0rXw;&PHEk)qP%?qNJ+UMf3jFLNz8<Glxbua*7I&>cyf|y@2<utK?zWyRV_oi!-72NC{wX;xIm-Q
-ee=b_1@}H&jc06&Tk{=8-T(<A(1<JUo~?A+v1?Irrq)tPF8(@WfMCpKMzINqG1kk;55>E&Tix+kc<O=HJ!3R^DSk4WUR8>RER2-~dFeaZfiAL|mzj?9
-+5+nJg*AngPTh*zruvOVHd8dZ#%~j)*?X3>z5ZlS4sXaDKr-`uba638yg|R&NwdifG)qs1j^A_<kp$Y+-A(qk)SVZ{BL=pmm(d4Q7ZgXX#>G)KBTn7_
-pND^aTMi!lm8y}w(j#cnGVRdB0}EUF+wVRe<ayrjez7flTUn2e9BqZ_dk5rhI?9}kOLD8>jv=vIrL+Ft?!qzG$($AepfZMI`&uQKQq+J~v+?`kJOHjU
-;yCfyjWRiQOM@zOy*VFUT#>Pj{MqKSWA+^;PB2NF00Oz_V&r;D!KfDDFm1{h#mxRwb!O%HVm`iTLi8EVs9SpZukjTwKL)?&-uCSwBlT1ve9lNipbib|
-P<UAK6aAx9=wt%Yz5G5fKaH3@2Zy^aUq`q(JPm0Ji2X=7vy=SgFUg~?Tg9{IZw?NNr@Q|k{l?Cpzus;qJNR##|I<WUzu@RuvBx80h$PrT+lq-pOhbON
-G#^a$S8%-;ItpWGJkDyvseZS`QC8-cgT~zj3`GdZk*V(d_xS1=MKo|7lHlGyBw_7v|IOZ0yy*5h^*_BFAvvGPX9FElrVSnrXU{1La$L?vXB^toCX(+-
-Do0}3@C6D$Ar#Wb#|&4x0|>L@IifANF)(rdzz03)K!*~lisvgo`ZkfdS>yNW4PqfGXsNUL?YGIJ?N##f`&0uzv`;1j2G{FuA_c4&M*3dqs-VvWn#jXT
-9mgUZ`zRP*lC-PlnfvO|%(1e9j>|+yFc(W!SE?8|DgT*lPj|MrHO0-BpMRbc74CeAnkYdH4%oofrE1&y9q>-h1n=%>M!^pX?#CX5?8|6HGt$&s@t5hu
-J&?pCDb_WP_zWxQesP^00iyNSU@e#_)M0{YU>u_*h-?f@%_JR16^R9T0S8m5f}`H8A2#l5Hx;&5t<DIMS8%(E%7XnQ%IneSDz2RnncSEngjD@LuPTle
-YhMr%OkLbWtq~1~PhmN^$%^CY6&xn4no2P=*^iF1kxT;1WE9;p)42=Ba8c|O<bo3Nu;UXX_oY#Dd4~mgq>dd#aWpNQKFFKuIf0Orl_`tFwI;_9C~K@Q
-3A<s&bEm=RAO^La=>cP1$d&koH;!Ilk3NI6(xx08d2i~l3w}7N$EGkb2cNP|>fth~so#AxSXJ(YYkC7oPi9_{ZB`+OROGb@GK0-~*7eA5&hU6%%r2;~
-`@^o;+{TOr#Epj=x$6*vAyF|ONI~yq?*BF?`|Sxg^u*Eoa(f%>pVKO~6WvT?zc`ZEim4>Kg{<Lr?5i94?CH@zGktN6*mTu&R7*;BCF*paH1Zf{3_{W!
-G>(}m0anN}=hl~?h$vM;|9T(x5+g*3FO6;(YAlBw=g1yFKeRCn0c&xmPfq<f7r@VbG|u&KHbEvuQunhb+ES>qJP*{l@`tRFPFWG13F^r=$=Q^|G=h(i
-V8XEl)(M^wP5eQpR~ZB^9uc`Rqv=EZ!_R*!_Mbg_@%+`EIxef`PC9nW)UCsLv7ZD7R=0YF?rbq5DH{hd*_2s1D(Ia~)Mm`IQetJv<$zQcu>T)~fySv5
-cwx1gyM8?RMB4V|6}ioq45)6HJOnb@FU1UID^YILiEU!K#B`Vq(cY2CqA77!!-t5*00ssoK=St_;@cP_(2ao$j?cf_ApCO~rs^SFcCYFhVn0MY{8Phf
-YKl2(>SW{St~k=n&O?+@`PxT&vOlHh#<5bV5lSekNciX?PZtwPm3PyVfWJ%;N)#K4@FZHh5|}~<HADew2GZcig4<hLiz`Y9?7t8yO&L;RBwG4vQL;nO
-70eIncLR4D4pMaerIQXsG-_@>ood$StD8)|we20$PsV3X+Jkn|NHLPbPlXanZYa0l6%P4Ca8v6N&3#@Ly2nmZJx@p<u{DHPcZe`7JLBkpLoL~eIAMH1
-xbU$!q#S_kuvs8H)@|=BDyz?x<cv2UNcR%=bO)3^U{6EE=&{Jlve)r;l72Xf(>peAcK%gF4Rf(uax#i|-z5IK<H*jJO~Sqi!V@^bVwlLa9h3KJ|By1t
-CH^+fu#v^haRR27)jChxq_|qlGa-!%jom5Z;kCMu$2m9FR@=2sqT&b|m2C7?s-&*dn6lu%u2D0-sN2D?gzC*V^DB)DF(7}}!yEX?dZa6=P~&A|-UhD>
-H!|QD?!B~S`KlN;*7PU#mkcm1GNDb-EHZ&!f#^gWuCH~g^Jt^Hq+e}%K<8lio`8pP!1Y71EY#4<A2M=L`u1(AVL^Po9bGdD&P?EtfPIU9I;rB{@H57O
-U5A?Lqw;xDju}7$fjo}2Z*LF&G+Zg%*@YXn5{w-vgb@IoYvXrB8m#N^G~@KgY4OgEn=!dREw%IUZCbXqIx~hhpyF9eLIi<eNWqcFhM@9{*B>B4piK*8
-1mx4v32Zy}N;{pb%?o|zakvjT(ieqV@>Rr!pd~4|rp%tdnNgv9;kGxNH3+03&g?^c3lWxtMt~?#`a~4Qcjj^-UI+Ls@t<-<U!2P)Q*AtIk~o&ASjus#
-JPBAP3gaQmKSlCu3^2SHooYf%cC*!>cu0VeeD`sts(ZH<nF;eM=PRlX*|*XLB*3s%`DAM=kd+I;2OS8hzVAU!c(28O1l9%+j|x$Y%H!ON&9!nFU+wV5
-qtOQ&DIkxiCQk^t2c&BT%-#f@+&M_z^)*?CHt)_v@dBb-n(vB8y?Gf!+67S)#1y@G+nV!sHOFk7R4|<s<@n6W48ZX_TMTC>$dM(5exMs!yaH6PL}y~n
-q;5kN<WU@{+ex<ejXXD6xXQ}5i&@Z0<AsgSH%dk`O|LyhtNhkQE}Ahxj0PAXqdr*q34=jENSO*qZr`pBzB;tsIsIy3@tVQ5ALX_ljDL^Wk^CXZ$rr`3
-lV1`v09%&^)keBgbDf+_$=6Wa{>WE<>&T7F3;-Ej_d=Hpm)h0?b|{>UTm`ey7Mp8~x8DE`RLAcwZW1j?p=YRlM;tWSevLa{pzig%Mg+EtEGGtQ*KR9D
-A=}@qsbpg^GKyJ-Gh|FC%KH8Rz&23x;1a4&)@Jz()HbTbzjUgKlqK$P046^~7B%`+lgt>Ug&wsM?;b^>9n(n1O<Z9-CXBj=bJTxO^N1%Cc5V#Wb26O_
--y5{qACSi@k8=-E!{ni%gA$w?D|)zC4}0tS0UCmrrf=T?BnzEq)}!G?3;*)G$tfb*0z|yeD%KKNsoJbKp59mBvCEW?qj#**W@!ej>mxZV$HMjW6fCw$
-?LWDriCV=MVXG0|yNzW&b|=>HsfH<I@*i)DDwc0{1At^F)@sy8Uo|y%a8Iv9Xvn;cN(&gAio#2MXBX3>EZrpNQdYIIw9gSa;v#qeV1$&jJa$D6Znshh
-3v>fN+zo*P>#C$cAS{g3)m6%Lw`lXA8}ye-j8TXCL%2AiH|lyyb2sU$=nnlQ_!at8I!FY6Gj>Z;rksjLg@5c0K?X7zR!uG|)(`#8b@&xfMe{3y4HUAO
->ARG+k*Zrt!9UHSlnXo5td{LdnL!quwU9f|=f@CbM>w{I{<Kw0jbk2br!;}+G78Z6utuGODzs;$;%2lD6A8o}i$zx+Q-sm8n^C1FiG<iM>Cc*;=rH*&
-{%Le`G<D?toKii`7FTm~NZ)z9?Gu&(J?)qP1&jIlY*e1RWs|uxFX0B{Epansa-kO8c)yo4jqWXq3;frJI12CM?nqBB<dmGaKrp8}nUdt9CszUnMym~{
-TP)xC=$H<)<;NXy9W`8;@GgOmGJY3v<!P&U@%;NYyKl(Vf)ge`BuIPrKQ3ggb;>D9!cAi~>IgVaHakk+ZfE6X(cj+s^WZ^$cslql`>va~|I5qYB=cQv
-pXQr+_FeDocJ4?TQC5`-)6Bk@@tZmSb$?I=y?VI!!<${=CfOH`LsE?Jm+j;c{ryV*e%(&K%2%!8<?es&LuWh#oX2DLc$=Br^t8Z7ddO<4goU^wDS~y3
-oVYVHipw@eyF>rfl#y*DJuJ%}itIjlvUhM$yxH4*YIULkrc)qWFvJ~Fn3GSfl(I1Dcj%l9y7!#?VKPbPJSFTjaibG7aKhG<cpWi`lM5{`O4$S$n-p5&
-_l?8DSc*(z4cgC0!K;8e(k~h=i|-~~`jju_nh6NnjTy}a=&EzNxVX3^FLd7b+_9zM<FaTq#4sHjKFwrQX7zRw9$it)&umgw%AgQ*TlJSyWjIa}iJu~i
-;P7bdhT?|0ayk4b4Z!7i0`v)p9g_w8cQ~4Up^ii0Jyj=m(mY0bCpY3!AZs#Pb6!ENiTaDaHhqY}w(VbfOti*IkSCVQbbCo<a#$ytTdyE@oPbjy<rGbq
-DAlKQ%kuN_U?smk9|*Y6r9!bu62Vix)89dGPg-840d_NF1?z9JH}7WFPqBrMuH9%J-6XFM|IXNLG;UE%!kC&`&4XB;i%(f2X>{vo)R+xGLou%c&I(Np
-{8)MVQ4YVz$_P%jv(2FBjg*9ubJfzY(Q7L}k78(0a~*Bkys@#lp}c`hGjkBbNdf0OeWJKRYr7#Ig*1{6lCQT{o$WM$OKIzA|B>VHVDp{LW@uhR!0|fq
-Hq|E5GKSTLEXsTgBG`U+ro5g2_>K&m6y=8X#+Q!><0)J|9^|H8M~5Jep-pxcdPvV))h(YNAR;7{9kr(BD!vU>n7e<%UADr8+xU=G@}CLsk!$17!y6I=
-=U$^<RGoR|W{q2Szr>n>=|35tjagi#c`?+C2Y|^%36Yagh^pqtJ>;uJZc!nO9Tu78rji9pN1iTJLZ9~Wcwnd{?JqZkHJ@%QU0KR4u!SG4)|Dq~O1YbS
-n>><CqVfuD9>{bUGV&sS+yt%Wt3i`Hv7*C#vP1DrdEbndlvM(ee;kw<CA6H4*e=P}PVjrN|77=Y_xl$lVI5gWppA_U(lc!&Z`1$C1neN$+QOygc#-Sv
-w`q?59&WH8xFL7x&tKoBt}-`x8@j0x2qYyIoE{IM#1iB(MW^zZjwu+xIqXM0<dVz^TxF8Z9v(dveb~nWK~`_9at`2SD4ziL;B!()S{VU{&f}~l(a;NU
-pM_lufNli!zAl#qQ0}@037yJ_?>i^8h!jke!ve;?Dl|o{?;@yj9gLc;pUPSwljOsA2Up&U`~ayWO$wA*ALdzx3;Hnpa9_p~7+ia8-|1N{x;a&G@q1PG
-Um3Z+B=vC3S=xP|mBWt>wI<zx>I<Q%_Kw90UwEQ1lkBpo4wmw*(MxjTG@y8ug@h?nWJt}u&a^5zud0${>C;9EEtAnz)MHjg@~OOQX}%<ZcfJZ3OtgRr
-eTBRqN(kD59pvu0GuR}JO4gV9M$^mQ^)%fesc7RZ{v($&s`U1y?ngBq&aURxs{k31&x=PUT9Hd{%4zt-n}TUBObR^-m|u*K2V^|&wEfjrUr9OJlcv-3
-_4&wg`F{_LumYH}CTH^#$E}%J9gKcmxRD<Hap{|B#MpPQf_C`F#c(ti6~Ja=T_pR~^>{K_YaFNP^!7sd$jWAhwApJsbm<Th8d=PS7wb#D8-;J3P6{_I
-1%)}6t!MjhUha|-<55ep)wtg}ZT-GZTc1LxLek>_guj7U8Z`KX$f^>1!a3}H3T92{3@_(y5-RnHnJJ(0^~64+yRBp~QT$<(#hJZa5EC`O329+40P0ri
-acUXp&SnO=KEH_4&2fG+DJ~Emod1{2g8kY<IxD#m2sbQrtaQVbk@wi2m36&sLW~_$ea}-pim|1yBfLpWxV&xwg2FZe&Tt`85fMCm+?oGM{w|HA;CCs2
-Lf1(LHle~1K5cCt-nTxSoR0$CRvQ_C{CATzxZ>3WLI#C*iO?K&g;#?HQg2nzgmWFowyl`4(q$`KDP!e2ZC`GEFPu_{boB_txB)%}3G3%xo_=+oNE@NC
-#yGT?Tp@uluSdReh53irf4rHAu(vBy?Cs4Of}i1&?=h}x2G(sFGCVouUN1|D=WGIb{)EvTa2jT=cb(@)(ECfle3e`SsNov1rVL<4>1&2%!r?$|BxCaE
-yg0fXUyO$2<(@3AzB9+>J{ExFwxwUHrtm^5XPv?$t9qe@7Y{6-xMc*48j!qmG|M>g?ci4DzK*wfq&{oAbNT+E<M3egB5-9bye<RQViB0Q7LYjH&^rN^
-d38&C+erK)AH5R7?IU~|t}!Y6GAAQ4NdrW*E*w!8oWn7Tiuw|v^9&V9h|OcNUq`@#iXP5aya9N=5!KL+yQG(HT*F1+@nE}a;p5OM#t?ulGDKb4lG=jm
-l2XF>`K+5@pIEuu)RNwG|IjVdo)(mpAYpWTc08iYku`yxrV{b;(20QcjCu;rXw<S2hoz2(Qls@n%u<fgc__L1aNg0d?&)=zfk3_6YPV(Vpki=Ci4JeD
-VaP}qfrU!@spA*`$|7nJ_2}hr_Ad7%MA-{CH~hcGSDC4?&utOnk=s*5=R<_Zm4Xr<C!4s%I%eRtM&6ezauuTF?+_PFvCH8HC>$;*Gl5hHoy2xv84N*w
-!c2qLv@t)j{?{L&sWQ-nR_19csL=1I+Iq6dP@-xY7a31!wBPMM9)zo%`0`N~(dG<fMvF9~=``x~e)>@8%Ab~a*=!a#GgE0dekvc3sA4tWg)1mRBp0se
-!|^O<ZYB{sg$e>Z!2n%dVDRW{(j+CUkV~zVyrUr`WP7%?Cv;M^2mB^dHRpRe)O#t6n#>0V5x+vi0q>q~`ePQJ_Iw}Aphoce7z<Y=_1SJxbblpQuWPpq
-xx0jP%F;UrPS47@C@@Mw>qGdnX08j}Eu8c=^Ht>Pyu+j44*Si>-Eo!7N48{bs@E*^5WCQjP@v)sL3i;6-KUSJB!xRy!o-5*pBi+)-&ud5kBTVW%lRN=
-xRh#I$;H$U6`cmoM`e^<GBk<V&{m9E;`n^(j^Y%?ii482$|Ke1cL$xYI6P@fwSzEqs=`2pnxD|aJrUfGLJ8LzSW~wIk@JV?w?`wXPJj(>t9q;HQ{3=p
-(ovO6v;@??0~5oJF}4$<1cuxeIb*c&j>ACt)Y-t_pr$_0#AQVu=R%&Pk(3Hy5K4p8toEAMvHwEMI!G>vS9g=Wpd=yPBOsi^asU<E{E+usL~GfHtgs6l
-vct%Uginpr&n!;c>IYU<pJ+ZcUx`#_m7Tf^lDAUwm*i13opLz>X?sm*+<@jXxr-fm+WEKn0)kE3A=eW1ue#);(eXn90?U=TNCkqjEi8n|joucL(=~=x
-2OY&cudRkbNc0g<{!Kly;qtO$c<!))Rzhnwu;4eE@L$CEy^;vHB@{Hga#n0R;yc`ekM1DnB&3X?g9yX2APL!+ZTg8|E_j3-f|+rLkgL%Ql_F6az9t!x
-xJQA2wR{^?KQP=;OGX(ul9$6{!g+Z=y;x9S%W1Ov`q=@OLO=@PT#lTuI;V)ZN|Fwr)U38c2}Md;9DW?9$?+?WUjo<@7yFF~Cizdh(mEL1T#4P4X?hsc
-9Wy}(tnlLsE8qk<7$;Go&SK0pN>B4I)?Cn!rk;mWYtcq&_v1D(1wfD-i?j*?F13PGz%a#do37FAm65VdK{5|l<E-fMQZzjxRSO(Hh_908wc$%vT5rSA
-s4m0GP*y`DD%{;4a2Wrl2hE$6`SYr{vuv6NGL+WNKs+`if%Wb!BxaV4X)g3CBNOwCN9Uu)#F|glG9$GI7V@(R5~4Mqp3t^si>?zmTP$%hAb!gUjlCtS
-Gzl4s20utTddKfYuCx_CF-W%Wt9C0KMtgmqC`(6^YY9afD;b0ohG3Vn#oIL%3t~NTeF()2f)4I=-Ep)ioXC$8K!M;oJa9wb=3lwd9DanT*3zswSP_Q*
-nlUVVb0ebrEh2km2_@a8BE7`C+^KQ~aX5*$#!V0tY5-qGPZZ%ntGd^&!uv?$HquTg?A@a}P#%}o10wCVZZM>-&n~goZTM^e8?Lr;iVlWur3A8lx<Oot
-<3KNg4n_cM5)<Xf4Li^^36h+owG3$=%Yh2U#3YvqlCsjcxMkH#SThA#(_ODt8$?8`&oBOKdQ?m8<fa&k7Vju-)$yv=9}BW3Vu<x%#VIo>X!ist-D)Om
-*k?FC6oxWk5jiPfjzDJa?>!|$6r<wAZs_$adIxF8oB*q}GP_G2BwvUI1NZnVqq?Z7fzQ8e%_*6zA6EiS)&BEQKkF1^B-{-hjvQCy?MA(6CuiiI-Fu{N
-w!x6@E79K2D}+j;sv53_I+n8;8V~=HY_F=R&erNY)*XfP+#q&e<6}}TE;BUA%%@?XN#0<kw(K!|HwxR;eMKV=#*>1)EN2-sEp{h@yh}BC7cC9nmYN?#
-QipPMQaE5$aD>VOVkLYuM#c%ZqtZ~D>^7i$f4T}i&pE81;Y*06hy;IE6-aoqxS%-vg0g-11;Y6<5!pe<<C~yjSu547Q<)5priiOhScNs4b$#q%pcaz{
-k3YHs5NUP?yRA!l$nDs)jq+LdQSsQiLs4pXOFn6<D#`}Qz)tbE$)i=P*#G5K&6)bUah_e>P*C05&hhElZ*Mzdop}r8yt`Jn@XqFM<TW792jqy?8EpPG
-Je~ugF)K*&f7`jbaj(3+evp5c=V@-D+avDPZQXuE4dRUtR)@<?;$P}_zaIEx&pqS5p8o$(BGFJ9Kf;h;XbrrMCj!|WOBNdaS&He~qHz<n3Zmvqnr|6N
-L7^}^$Ss>j5FL=w!4NgMW;=@EbiHc{Jz_LAf3NCqVqq+(7YqUi!v*;?Y)RzbVmTAkXz*_GU<Wdunt&j&I2=5+lAKtw@BrAab`IbvE=$?NBL?sD)>2!b
-)PnL(6h&5!E>5kS=y>`SQCi2B2wuWwg*VJZ&L_Z&(~j^2;mC}Bz+kxk#8EvjXkx6$PsX~*z<!qNsED1=nq${z3?zF|v3mfs5ygLGJ|oxOtHXB4&vp3p
-`5S-vVt@a2c((g;?{I(r#r~@wd`y^9XTzqBO%EvAA=)z>`l6uE<Tt+Z$$1c6gS{JYo1&Me!?~473^)`SoO;c~9lwD=m$NqKb8079!D}X0F`}|?_%rmV
-*lt``cxG2kRk@9PReJuWaM>E0;uC;bX!vXiQ4st$m^ggSsd!z?dG)#8IX+qVWIR4yHQQNH1vyT+4vA%muDD<R@{)R3OxU88)%xz4AMaaRJFR%>QWCka
-ZY6u$?6`<~dP0d!!<xRe>$1`b{%8+CG<L-+4$T^dz$h@>3u)T$5FxY&P%K1@PK0%UNtr2G$Mn7c(~}-p#$!|<TRXQRLR2!Si3AZX-3WNc)Y_CylnFOT
-s{E-Q&ar7s3`RWT8k^`IUB&#CS-&v}<|ZmCpi^CPv>aRxiF748RU@QozI;CMd_$|hys=#4$(z01L%rDh`;!;#gz*C^`$hN=_>=^2MF6ffp(YaKlrDY+
-?PE;h?IyoM_Fwrpze4g_{_=CZg1g%%AkusqYV<mf!H~&^cdp;XfpGL;cnMH+fzy~y-`&gAkiBk!j(1<Lc$Poa55D3f&mKhXgf%`J*L>#5Be+n#!J6j0
-$G8SqR(#w)!3mLNJvcwHXIo1&JuU4^yQMBrE&hNu98rJ_BPvTR>PY=$csb-FGg%-twU37Qles(u4Lt@gKbuV#S2)i_?qsV*k0)wX)p;Big%&v6i5|io
-n=l{?pnHV2Q61W%dbm*u?B$4nJF_br-?FgZ$k?zPi&}%rkFAqA{t3S42#)NWIvxgzir-niM{VvfS0W>SxAUDHEY+?HUq4~TyTtPDwYi|z$ab1+n$1ze
-ldf*`LIdkgDWuJF#Ywx|rQ-<X*NM+=f_Xz)zVlJ=3Okxj-;r~Q7y}uh2&WBJi?AiAOj|P0+=X_97F@G!MV|;^prT({N;0e{H;+-TOZqQzFCCt&1fCF4
-;Vlyu?vY-NSDmOUHL<;`Vey`z<bVTv9X{gZo5bUn$}qI5U}UWTM%HfmlMcDJaw`E7kETD$F7B5j{}p#LGeWI9yaQ#R$nAE6THA=6Zb5FI_~~;)<`ZTy
-Nb)Qi&eufuYdw}J(m_3zVOC&OCjxf8Z!&vAOC*?CO|83^lV`LzD~uu8MjSYhcg(dp+@^JVcoDe)z=ut0b?fG0NJhe9KGljl!?Hkj@GR%gWdl$xvgb~x
-Q0x9HosS$VtM3R0K$G|J4i!x|L7{TyVy-|ozKG6+KGcbn<1y8RoB36N8LITD&Aq999`4gHHoMOHuMKX=$Y$+xY?<8F5$tK+s-qA_L&nvZ<4<8cCa5?i
-oy6;ojf;k#q@YZ2z3_hR)A54&5Zih)mqr__mTnlrfs{5C0?WzCvnlA~<2cwS_K$8vT1K>9^$FMbHF9WUU97}Mt72A|Mz9?4$B6IA`Yu@5KP<vAglafF
-i+@ABdx?*pBsi$+rYu|NM>P!;XWvaRx)<{hkCx1Gx}kBoA@4NMaKm@4Y@h{gRq6$J=J-ao)Q-6!<@&mkBwQ<17a3{WSKIb+2wJ0t6W(u(&zNl$5J3D$
-do)?^X*^{#GJf2qJlS&{v~ZWZ-Zo#_uYK6SCLSBjJ@T3(SpkD04x*Y33W$>dCbS$Qesh3h%NxPPA?~(F$aR5`Ri7eJ<klh|-Db&sG4}J^+s3OAl@d>>
-L1l5I<vP%wC3Tinat{Sig~b?cQ1!fHz@cIj5)50T^JNSlH!u~4I;vx5-~*GV*X(v7#!wDBr!tR_5^6iIl#~$WZ8L+s&)eBzHvprp4_q}k$EXjQ7^KA}
-4c4Px25jHGhXa+EmBCx_j`f-1A(pT_>p11v+@P&KTfsAGJ=3rFuIesfoO|wCcDH_XQW}4p@R5~G>k4vHvkz*?x(qT?Qp~<azH&!@V;0ut*ZNd;5Nt$T
-My8yXWgrj!LSCTF`&2iq#mtYc`jj#J1*!S++cxJgJmH0CkYEmUj|RbN4MjG3;uB@?>)wCc*64k{2O)MUwlhzs@6>ACNBa+w9RM?-y3Hc=3e~7l`D-d7
-hGq5l)aaD17-=ZQ!*DJ;WoE~RsDbpw^qhXGzL=WuiDX~|9L_}|HrrOLNkTsEo5BaG-D9ySUi@7iVWHl5NzNoQr1zE;Jd9h_=QvaQ3e^|%ch;bbZmn5~
-Zf!^++=dT48>xdf9e1#d0?7GCsh`zTut{t%m?Fy-HHYAHl_?zQCEY<+ba|b{?4lf=j*6o%KNo~0B5F>%!rpH^PP_6TN!_o``G}4m)kPIge@oQTHhhzC
-^`M;Q{Do%o3azN_+CDZLq@$L=S^60RnyV!u^oZ|=kTKQ$@Q4{9gA&&_2^iMDE++IiD2J5Y*Tai<8CR4FE=({PdUINb-P!sw$7Qf+7;8ps$q2TXQpq%G
-9X=h43Dl1#e9$v)XwCDY(hBg2)WtrYsN17SObqO@6+*e>BRS%YkPP{lm3D*Vk3<?A>LosT8so)oc}8)XVLWf~vsCkje*MZ-7DtC!sfyWm<wY$#P#8s-
-NHvaCagL&)C&%ZD>9zQi@c(LgaI<*qMs_@-y7U`hHJJc~R#}A4d|~c~><<#Z*KA?p-4|Uj;71(Xw&eGNj{rUyyKQ&^6_9tSl#o!VsZvV5IDQI?NORvp
-5`eOXk(4#8p}gj=ith@E(jN5e)OZh~I=m8{EQHNtH3EH|L+&y#K_3(e$`_KAJYOMW2v5Jr8E!@U7|)#3H{mT9#(9b74cRKV10qA#ZG26dQF=uL&Zw`k
-GENL>_kpM&+e~Na`sB8ptFe>!Rxx4)@<pJ~$>Q>=%ov`(9Jx^#&M8lAmbL-EoRU&HVB;<3r(0iBRVMWt3{>~<1Zc8Ck#En(*`R(OtJ6n;Rs4b26n7hp
-BD4uNJ?^|gLm;*wFviyI!B54{e{)3f)fenKak%@_9=TJwjhD1=X<L=3&nS06HRb4f-_Q!?1JERpr1)J~M}2_g=3a|xDh__!eXXItXh*|$>(Rd&|2fMM
-1dL{?VZgqTI0_iLTsmT943{t7N17$TF$W~Pe6PtCt`tU5Zvvs2<y0Oc;_J&5|KA@(e9AL1obs?gPbr(UV^dle#4E~YPOCdW<S;^x)`G%$v(VVzlr}cG
-5z#DJ*;K2KFs_|wiKaCa-0F-I_I%`2OQrH|b=Sb>!xJKiFIeS(xqKJw^R#&gm-mnYwhCo%!uRzsZQio30w7g>otRR<m$n<fqJIkiq2$vGx5m!g(ipi7
-_iB{pwgZs})|dL4QFz*Dm9^UGcyfHPI2mnmbkG)Q)3;P-Oh*pd<5J&yPDL!~KpIuyDLXHc?_x+<Hl+l=*OHv<WL&<3gDGfWm|RXt*<!H}P(4F3lJbmm
-tO$8a=z<EWaKv4AH0p0gvqQUEm8x%Z#Y5dyN4p?y8eM51qX@`Kx3&iF)?UvdfkTKA(zIu-+MACC4PJISB!2o&)2(llC0B%em!Z>=xq%2E4_)UNs88#9
-z$Qbuz97QfMYX}#Lr0!71B<iH+K;a$W~INhU3+H{lb;Nbwb=U&PF2%*SxG#UR7NVLnI7S5OAY%aU};upfMImTlZS$U4zWs@FQ;3`Ol}~_BBTI&Z4q{y
-IDy9mOj~W1lb2B)6>$i+SOBR>LYirpDoq3wPJNQ!k}oe%Iz**gZLzA84K7m=yvRo-p=)qlBC+az9z@$y%FNm{@n+f?0q;R#q&}XfVpzf_BhT}DP;4dd
-FM0`KyGhoCb87%)QK8&G_!%ybr!?kAX{wmYK!+npY!XREVyg2(kP;{b#JIyQM2#@H{6ZCqq_WL#ZZ6q~%%%I#-$onqGae*<PDXrj@LaY|Qy5A}16n~i
-tWu04I!+5vx&>SSm62F>2mhrVK1pYrWVE-1`h-J)Oab@Um)b@<!rw^h>jlMVl;z?G0Nv4+B?^~HSAnHUes8kn>JaY?a+7#Oyz=4=&>(YJRtgRfc0xCu
-{cYZUs8XJ20@9|K)BpAV0MmVBDg
+0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KLY|7i}VPq3K@=UqNm`#D1UZg5}FUnYOu^8J<R@RmCv&MeEC6pn>r`LLGx@A`6rUi-_9jyM?n^jV;BjR1*{=8QU
+cE8@;@&CIEwzkNaqHAat$C&aM6L$WP2p#AOIUVJn@duGN*aShu<P6uGdLoZQ_~P(b@R`Zq0~GK}*kWGAHt{-GUA^U;N@5<9U>)P824zip87Gkl6hY^(
+F0L5-cH9uV>c$Y<nJfwZ2KE%9ynUTrQ*r#1HCzY3hYef917(4%1L)w|ghE7RngnO9#wo$QJ^~`&+hzBQ6jnyUI-y@6pq6V9t@MJ8-<Vcxav4o9)F6iB
+s)hsg%%^SWLAnMCYGDUAMjf>AikYcAIzGeDF6g9++a(@6e)b8Yhf4aDirWZAxW*gD+4VvR`9`B_&+E!L{<`&({9aUc1NvFVD|bh<6kzSlw~^+Wu3gmn
+?a}8ug9Ba+Dz83S;fY9_`TQTD?tAi(-#__n|M=C9>AT;~-X0(I(8T;|dpVQXDK(y<6}UES{`n!%t)HyEms9FrQP>+_8xukvxx9Gb-dFxnaym34^Sw$H
+T@VY(+WjvbUxAp=p)(s58&ofYhh8jQ%Lv@tS?ky3d*30yV<z*;_g$xsNQxFdiHr<IW^s~B-lV&L`JRx);<L^(cJzL9C;|0`RSndJ-Z^e1rZK(~b)+ur
+7)e$F1Wyh+^U-h0$#UP2)>)g6A{E<2-y@*zz3;qY5#)bH=-9vkcO7&YTcXy)6&OtAqgW6%kUWp2!$4BpT6rB0Y%H=?xD_|Ku50{Y4{ws8@VhA!Ys;JF
+BR*@S1>}%F=6p)=M#t3J4Q|#R_{#mbLjkS^5=&F&f?egRm*)2$gOUX4vC(yFZoOWJXU8U~?!+r{Nzg2qFcB36##SqIxN%ChBhhtGxFc!;Cnf9;c|++I
+uCFtWQNt?8)h7&R-k#3d(5-QCiBc#9$76~g+aOlrf=TE4eK%}|4MwXYyr?Zd0-Jley5_ZYM9)e*PEmZr5fu-%q@&0@7IS7M32da@9p!Vp;@mQzhuX!S
+Nt84F)N`A|g+cXYNh&?*Wrtshc9!pEOfN}2VoK_qxT3z!PG&W#JzXTc^yx8N&g9BX_4rRqE`oZEEo;XEN$|trN6A#Xe0U9}`4U@%VyyG*>6?x-AF(sY
+jk8ZoF-|&>CZ7F&tco0I*B150&O0F`PC9FNgKEy-FC`uklT^Mj?eHI@>x}3Xok&aPza>+UIERBt!YLU{Na=2ZFlhrEc_URmpGE4Vfp;9b6klqid;cgF
+<w2!y&HnMB$eS0y&%(Tv>4hpk@R(+>Vp*$=FbhfLSmiI#7bFD7UG>2C5B9n$TF>}3U-yW{LmI=N_UH~en_lEPFlj4cGXNnebTFc+l|<l?{DA_7cyp;v
+3(xI1VJf8HD?a{=X4SC~sVU0uR37SrxP!wL*RL|XLFPif{)c=-4ww%`>Y=nJVuS6P`;n67FlKb>5`-GKaN%K6w}P^n|FrL%Im@K^<K8|s*`MQZ?CGh3
+hI`w}#E9<_GZz5tHpCRue2PRIkH{GA@{(ptqD&f9o7s#?b|2w=>11`8a>@Hwv03Bb#}`XV3xgsiS4^CH$ff`~^^hfxjEiG})6n()wni(3?d621!APkR
+$XesnG>Q5qOidvvO-Fu+WqD_!4u>Y;r>3PAtF2f%Q#Z*=OpHil&ZHfo45)Wlv#W5|X1)jbei$4aou2I-9`;Yrxii-D5dM6LUY1A4sVP8=YV;xaw=cHO
+i|KZG6_Bod96tL~`QgL#S@`S>vC-B3!ehoLz$-Z$hx@9RXUjOeW1~xUV<suCglOHShLxRX;fD_}H_y&yVKy3tS?EPvAy89S-fWSdSvM4>jDa8R{nQWt
+{Acr$?GW&-10KUYSd7M)N~U~ym4lGlZkHDeB92`1+dsbuFeO*G8$@DFu|Z|my_e0zt7({34vijpsxP}lF3wjomumFUuolBew1E=I$X!w)uITLA+nIg!
+)mIw>6}ceT(Ad;Oi)u<M)eRoY=l%iJ4y#NtQG}<=F)1T_aq}UyiqZ544RW<N$m9a@;nnQjmVBp>%WF(v5=CALUZN)^RwCt9n|!q50FxmCN151!%@yZ=
+U0@r^&Sb;T)g?WnHYMSOc(wz*JZzMsC=Lv_i{6NEzTtr^r)VPCUW=)Q$MH~+;A&Vh_kIy0*1D0&$fl3TCgwJLv34c!QO=eg6v4hxAT!sDPH-lkcvs0r
+-PE}e46v|qG7xRqqH%>Ouu`^jkh?^>nWRY2bca0SF6dWyJWfyckB<(23xDUQ{ezSKtFz-1^Wy0E_3`21@h|o&*}d>3_{s=Wu0iePC8JzZt(Hp@G%RT2
+ovCv<+HJm)H5F5ds$H7|o9D(e<MA7EhU6$9DlJu2G`MDWYkS#kd5W&4bD`8U0^ER+8)mz<G$*pCdi2_Lqw3~5-dR5XqMwz%y4RYPML&wZta-XDMCrX(
+U_*|)CfaNlz+9;pZismIyPHv#eA*~94i4KU_!&o?<pOA1`wmT6JNQpJ#fvL;ahB!86-)7QT4#Mm*&H{I$JAWp*C2SXKQLEvbMDfdHQd>EgSzcO1#6oc
+u(%+|>5@iDO<XSZs;mx!5r(bPC^G?Bo{900=2~-&(&Q7Hj3oL^Bw)8*lV$SFQ{#_sutkPa_gfOnAfIaQd({60*)&R?k-k1S?4QB`_3G{3(VPB0{QA%1
+_a{ethwuwF4VtcsVh$y66JaR&J5XlCH^~<gjZBCf40r_(v3M_SOs<Moj8tU3eMe2LP3R1{R<1$dpvKa)ejY^GIq+bS_)O0iIc|MkaxT&$?`w)JPDO1_
+EVmCZEf_E;qZzimS4AZ7j&RLw>G5b*8_ddJCw!$aZWLM~@le=mRk#B-8Xx7^pnN#_jk%VqI6Y96O8U*B#QnfJYGbrxzS$^C_qlUit(iO5Ik+JOyWy<K
+NhTxCg#DKIx~a}A$n?7@ml-5?0cQFm(nvS@ybs`Ri-5PnEjOJfy-QF7hvQ$nqxTqIb8RiH{(rrF{aYJHvhMGC?jJEb_vA2xg$&Ne?kcNfiH#GVVB>4Z
+X7|WCa|H;{8YEUD852eS`|WzGs=In-1lXJ0=Shs_t3Ru&tLx*fGFxs^h5pMnlnitW?}|`K1QZdetPGk!WAR)H{dJkRV0^x&ORgeC74#HUNr;}?6|j~p
+nbK4UZPUb8$lSFnu(GIGSi)!&f6?a#kn*4q9y+?Zp5OAP4KFp9i}hgM=YCL_yqkSZ%u`qftE<g@dDk%VS_e8R#sXUq6&jbqDY`0&lP~XJ9<mLq_N9rv
++&R9w@~b`e)Y-4mWo0n$Z7ENcU&WMz8!3g*qUC0#IGiOwsqlrsDQX$50JJct_q3cArx9sfhD#=QNA^PfJjC{M_Y)PZTS_Z`qNo?o6;o6h_8$-5PKGXF
+V_L@eOy1r?aS)i-P`7MML@@Rf@EbU!7st2CP0+Mo(SrzMnH$!8!dQPYqVn_HGk9gyblZ2Xod|ZWO>Yd3F~@z2v(p|de~k+<%!VX>*`#)_SVE@>x@%PY
+n&+9cOLCof**K_cg{2T)?h*9XtacS4+^P@KL*yL9Z~ClSDPN~S>R@jRkvFwm`QGv7*-0UziHc9lxw#H<r+iS$`s_7<UN1k0w|2j;8&axKH`_GV0CDG0
+j4bKv*5X#DLH-rPuYE|7;d91P4SK`6q_E<>-fW~OAU77{M=-xGaevjQGBRQ_f30rY7LKyRwp0S1q;?JB6q79GS2$_6A$$3{ee_NZkDoB?wiK+vk*yDc
+whY_yauxPuf_d>f@^ZEEMFpJ8bzuSZ_9p@Rl9a8qrIBHMJeSCzZ{zGmmYVvToT5`Wy<7ZpEql(uqP|z$x8c?8L5k=(qk%q7*9&tEjTh)EY(*yY-i;Y~
+fT1%NQ|XE8)3??1qT*K__&P%n!tawv3khQ-LRUix@SJkUGPJtCypq$Y1PoN<!}<~8p~9_k6!Eg3XzN5K<zSTA=wu#mCCoG|pRgN9eY4;)VjOi*eEPu<
+eS+rD4R)$VI<7{)yAnEw#f!uJS3hRZXRe)W;W{k4(_qBNd*jlCq0gp^^NU1+>~!z&bv=9WhU-EBG7jQ6C<FMgR<Oc-&G`W@#$gF;&%v~q`IQWJ%D3H}
+pNoSZSqX>ScK0?WtXQ#Gs@17F^JcqP>+JDhYY|H7xHE>Uih_}R5Bh^#jW{u?x>;di#~m{AzYy>yZ~GR)!*`;YmKj`Ny;t^7GgzqaOH1&K6|R@8KPW_k
+LCCw9nt**w6t?u3>YANKb=6mlZ(kntat0Y3LQ&2@-t0alxo0XuoVE}Z=Ixq{hla~z+qc{UN$Gy*8`L1(8To|8JO0;-CM?7m;Y38gCe5OZlChe2+XtIY
+*o%ranD>#Fsxmsf$xBvLPYCN~n~Tq_Jw`RC06K)?^yfEL@BQ@6-tLiJ?EU@eK51dU`r->O?aGAy{+_uy7u3+&ROsq5bK&*8b<OWOb#GnL-Sk?Tdk5Ex
+&o$AlLEw%|H+MJ49v}>(vU`+(fShK{zH{<o{7sEn1Wr82#RaZPjIvhh+)lSYCx5*kJ%j+8+#b#5r{&SKU(voF9k5W#nnKub&#u5Qxbj_He`^9WK3$Dl
+E{?BfQ`)Us&)@96-23_9&5vw6M_33+S67#aO!(*U0~yg@zd88cy{PtcQzSxRTL=JRA1?2xO-|g7y}buMAfn%)Qu^wPyfvg_PCv{3m~1BF<Wcgu`}@y4
+`7GJlaR=xx^W<^zC(yt@L705R81wJev3&fceEh_J{JH!1tGhowA0LN2cANt*{j9TdmV7_{E_G#amWId4lg-V~w?zSjNEu<Y3co@3aO1=E!WHOP@^C&U
+1^<lvt5bK^jUJ3)c#A{{w^gSn?tT|02pZz+(p}(_4sBF)YU{Y0usggTjxS+YA$En>8-0~7DzB`xl0IrC%`CO6ny$s&t9*#>PDk&@v`0zqg=OkU<BEbr
+Q0)r)4bQ5_opEhKV-f;l=Vld!dh8dP`h^3O%RW~i@P~jvbfiHZ2U+@ANkUJua69y8<<|`k_n(zKEy(sl6v_7FTGTI%Fd=ff>JWL8`?hi?KeQ7vhjUw<
+WK}xJYuJ{)_jCwmqkk=&Tvrz7v*9W4#O?T-<H|Q&x@+_40z&$S<gdvs?qzbbQ~ql~Dt{+gFRn5o&nG$N`-Y59KEn<d7ecMVXr0YQqmXmX5W&^xs-T?f
+<n=BE`RqFGfbB-h4R7|@Y3H-k9HVHyrSG^(w#Sj8y7}?R@OpSWc4xTTEMHg2^o;(chN2#~$}+leh0;$nUA_g#rs*pd!J1OBa2*X0W1(`nENUaI5^|8Z
+x^jzVM5)(46mB%8GvCH)J+v;?)YDcXqxI1+E>vyhk(=7<k=s~CWwxDn&_AhPst+D0Ac6T5LZvJ0Lx)Jq+@Pj_&p3`-;WF+{hjQJJU~=`LWilrbd&b(k
+`p~rSga=bfa^g7tkmBBs*1x+xzh30`EKFC#y(=?XYp&Q5V};{{j2TsSLQKgwucys}fG%yZi`Cs4&St~gY)DQrdU4F}&@hhKnf;0fRdP=xAG&A(uR5$p
+yY#XT(nw4fe=W1h>xjKpiJ~lp5e*WwCv}YWh%}mKttL#XHm@?%ZpyOt#4RKQ-~w)*1Yht@<Tm39g}6JF%g$tRb$v?|Gr9H@)Aos|XhR3#(5r@W+J1A&
+@RxER$Oh%c!tHKwET<cJydh-iIrh4U0Ce4<7QQI6Tr!&lW=F2&bBg)uIH}7Ccex(ky(s$cZ5NeVns<cBwIMQpQ71C$N`=ZYnf7FJlX!Za#xBQK$a;`T
+OL$VDl`0t@Ww{c1gDYf#4}`QL9!0&9LWEcyHQqx_C@g1SW@?A0rB5MT7KO%cUTE7q&NcPX<>G2m+N@oh$1w}+_i0?NhSz@J+_-n$KDn9Pwkf||TS}2+
+gnR*SV=jDPQ}qo8Efu(xxrQbi5r*Yh5t&4s?Gi&3nYK&wx$1klb>Q|-5z+VXhX4*O%tcIv-Gu)Ku^HiaetRuQ^|@PJM8>qVJoJUfthYMsw}c%_NtN=J
+*v8B-x7h!ha*v7Q^K5*6AsF*A0GzUoheFj7sg6l%hldMhRX{Xhsz)HGA>c-Ta3_#5Lw2@2N|lJ(=?0!j_C%iW|DF6SNLS^QA+sja#Id7ecZwSVHrI*7
+!&hxM%_1%Ed^+t|VUdDIsNORt$j@>D2;S~&?>I_9yQCSS#R&?RFf82EGk2v=!~6M~ZH|GXS%#V4OkLmI6j2O}BY@9*W`rBXg_Ls>VOI~|arzLqV$DW~
+x$=yLu{>-9G9}f^y`wF;lP~6@%$}gk5ibNZ%@z{`F9}XD!cg>Cx^+V4DmkPHm`1HEGNv;G95Ey^6EcVh`0*5=Nwi>*FAS_g-yxqAPq@(LYx;(UPmPTO
+ioZ732_Sab`q2PMYPIwYT@jdK$+{lmj*Bu`Rto0i8{}TCs^T>A>4FK;n_|k$S4+S_LocCE&%z8d@L3tSJVgMT5nCZt0F>1P@@P?y+)+HZNZkp)*iIOQ
+@#Vp@pZ53o)Lk6^@`U!+;)ECooS6#A(S_fazg!`oL{a|BjsEC!{#{~E{)Jvrz`YltNfp>V+37X=J3=kw;%a!}hI6D>g73u5?7MrCKZ(foUyD%*t|d@P
+!S-Q@@dcuw4)O1IY1^AV+{%W_Q2~6gqR0m!7g5Fz=N6%y?^Fm*37CPow>76n?$Zx2ZS{jC&<+XH#P&dma>xIAGH6He<CNqg*IXZr%tP|(=UhB2W{}wx
+8mqy6t0z;LXlr^Y3MPx9P{q3HhhE@*CBF7PCA>gx$rPJO$y%v|)B2z#HgY&lHYTj{<JpjMLUQzwpLvaDcW;sA{MqPuJam-fUUzi5<>U|gd3H9|pG2Pc
+O&G)OTBuYXJ3^(OY^9Ng_;_7F43m#dvUtDYm~lf)z4U8Ep}k~QmVFiHhr%8G#!h~vvz<q_WN}Y{l)R8Bcr{WS2{!%_uZQTCtcpzYVRQ5e5+s{Rmpb@i
+lfF)Ie*PVo%e!%2e`Ej4hryeMaPu`Eu&q_z-rs%m{a%~lFVVN>2m8-B97o0{jq|WKq+dtE%t#mQUE+Os6WwkFOu}nTZ_3#P_*!zDW@`cV+<U8#UM86T
+hzPvoA+CU;Wv0xBs7HeV@E)UjYDOSd3;SN?CewMvTUl&WnsBWSKM*2OBFi7xDhKLBaSTnqp}`Y*M&{M{&{gr#5tDTk&%q_b1<6~W8p1xpYvK_vu3KU%
+UHh(DOqtzkv`DCg-&G%bF)=9>kgds&^QyBH&{x8IT`8W6`-F{2_nU&e@RltZz^5xV9q~M7h<*x7V>9wvM46AUA+3)U@{u#8_gI3N$@e}`m>Pm)%uJYx
+p_Hzr6p(=WHa3w9Ug&oR!5Oxuh!s*}Umd8RtOpUtQcFUM_21r4df))$q8Jq*jp}cr4(~(ADL5oEarWASU<k{gXhg^M$8H7Ar|7Fi3uB~lf@=3M*osQR
+@pl%JhS{0mEQP&VqML>7J;sR;@AOlSj!ZeB6c-rF7;6yXf&_-fDNJdlku4u=U9$$*B_6OrxK!)Z(}Y)o5(%*+zYC05Ky}9C$Ag~+RtNEn>f~eaZ+Pek
+MpKab)$LxgV*lG?;PHkfR6_v({N}`+vnz>|W3uug4*P|_beFiday`Q)C;pKr(^Muow9{p+Y`@irh2AHd8lIAhHnkB?*zB|f)S>z0Ykrj<JE7P#WIDC6
+9NxNIS0wRL_2wl9b;DHhH9$7fW`R<%UWpahFO+N6tabS3bjPCMZ{8Iv_%oF<Y&PnaO>dq>uduIMw8IK}QBU7WcM#Z}H)b|)GUxd0_Tz-W=7Z$XKVI(@
+Pk-2Z`s0gN-?twO>mTV9EO5U9QT{e!;^@N=K-`+sfG>ZC48@JG{hxx<k7chn>39(ha5z;MleuOhM*4@!F`Lvsa*(E!>|G@0kh3A*CuYXvporsgDl~9{
+QKRr$LsVi@!t=hi%1h8rx)D80&_dF-DS4L|XSFG}hZYdPSI@X?Y~4-uuofnKM<|D6hxH{FQbHCg&rP{{%w<O6Ult<D`mS9AQIv+ZkR!3={;ZUa{8{%w
+e0hv-S2$of#}mRuP>fhkxfyNhS`K>&Ra!1bOy6{5U7>E~4c(Lzrhi*CD7?4%BTx<NF0T$iVOF=6Rz}6yq^<g0(su-XJ{w-u8X#lgBfv?fM$Vo(Di%{R
+4W$6qt)J;Y=}joA=EVonx+g)8V%tROv~5C03%&!4K89~Ra()u-h<<=Xj}}u8yMr3~k@^O$v5yDTotQQA-i>BH8%|2nC%8iC+Rqdj5N+<XdSAR!(?aKZ
+0RI&Y2?<f7)8$4t+2BkJDm-p%td?};0jA?6#UMI1Oq;Y!Dq=N_u?AWCM)4<n@{yzJkS*1~SSc@n;&Kc-sTNF(gQiBVWpVO_2O09s82EgZXKcadfsm(^
+itfu5-bj5;UjOWy<ja6tx2`WjEa}%u82Wv``{jV}Kd;~<XR-@7aTxV*YlJoI#$Zf}gd*vlEO2545d|p|__0r%CJr=}?nDrdzEd<q7SYZ~nI1SvBO~uZ
+cYj!I(R#c43-NuT>{JAoG@rs69TsN|OtN`keb(o7443d0aRksaS_2log##DvK4^()N-UaQeb;pSXx=kS+HDlo$g=oVv!3`gsE3}m&+aDo`ErAD?>-r<
+I-L$pT*LA}jZJGq9z+Y{iZghgrBDzgTW^xZqZ>V|m7S)u)QaF|W>?A9?4I|0TA7n6o$&;las5Dex`o=U4DeQzvL+rJckbHwTC+o-Us$lKC3Sf9b+V*>
+dCqtDE(@5+ie1gxb-cj?e2Wi0G{JK2iA+GSV_2gZbr-0&?fc+s$z&UY)3<Ao+^nN+dLms+t%WaDMB7!u{~CN<X%(F{CD$C8L^kC&@_Tc3>siBzIWeLi
+S8JJ0L5X{jTNWdcyXlawYZ8MzSW3=(BdIDy{N)DY4tIGaS5n`KrLxR^6Z!daP#D|7r3kr@67qlxOk<$Kp_*FiuY6!kDi7*Dde+!yg*v~l79SpW=Jq8q
+-Z0qtiflKMfGQxQ`kCsO#4Oc9YB^Qx2RO*D@0@TbhTUUqsC%W&uHrSfMMOz@cO%TVgZ!m()IFlt${5_d8JRZ>e?|Tx#$DRDI%@(deT`c=hy^0V2+DFI
+zGMfmx!fH4EEh)VUmw(@Cb$JiZW3Umn~rXFWOV%51R1QF>)zh94O8a=P?}DNVPx<s5VspK0tn8dXxti42Xepaj1ZNpMqo1kio}O++(dgU?A;@G%6`^M
+chUx-f#2_lFMY*3q1Q{c-LbO5Y9xKKYl}zc+}s>}a1walc#Ib?VF_jJibIQPliR_;B>=>##!ATq;ixwLkpaF_vcI5o#V_OguMU1X+<SBQ;%JY0-A?%K
+vx8ShKfiG|zx&70-qV9;@=)9E$0jtr6Ls=rcnw{W+i~1%_n2NNXhnXq3a6Kfxgcc-QZ&zfd~@1MAE#|Tll3@Oi<fz2c#UP=ZgNfDBQ!s;3kkWIxPg6u
+M@f_@U7SXYVgD=zQr$Wq5e+3wcre6r$nZhnQ!1{rn+~aHgtsw>8NU?lx{jr9Oy4DZyrQ?|c=deu#r}rdmyln}$s^47(>NcG_JzEfr05RHV6m3dl$vVu
+W*?L3ZvxlTlsfcedU-iI!PlMP@rf4t(h29TJs*``ba!(5aAhPX5>?};qN|o|O_oI%MQu@%{VsY*O-TTZ`QJl3Ih;%<<CEcK!K?&FJFc#+o;d4G=gm1i
+zuS9$fLxtkFSEsATwCcwvTfP~n<S?<C)<RW&R?iQk#wz6F1boe$+2e<ho9o`L|eij`Bmb}ITF&A&A_*nf@O#ADiyK=k|QrdBe^`4l6|x2ymoObbqhTB
+C@V*oXWm}f7W**W>{O(TcIB@0g^qzf+L&ITn$2nWEcMPQ2x?3Ke?*)4#W2=2k*#H7MB9ua);TRK9`LBFa-7q`4Q4auOS?yFi!3Ova(CY#*N|1R^^LTQ
+Lt_vTK!YKywE7LbN=7Xz-;L@@5VIT$LYOtDeKKhJKwRGhwl_q+JMx@zLgY9VNClT!5;?R*HO<zp0!I4xAsb(Zh&Qk2A0n4|*?Uq{lNy;_%rCSN1c|i<
+q^;?(eIw)~&+uv_)ny!4T(ZQ!#`LLa(%mMF=<<LjynK(GZvbK#&&6k(q#s_$<sDY_3W%J?!Z5-IGl;wr)#>9cr4F^W`N85O?5P?afe)u3Y3gQ^Fm@ut
+AXO&G2ZlBj+6}oL4PaL(=NeF@c3ntP1?Ksbox+YKt)@x7ZgKp4N|Lkjhg$YSO$ktKuOrtUk*sP)AO2;ab%FII3YDLAdXh|73c}8>{Wes2Je$75N-OwR
+7LpYRriEK&XNz)FEGC?_SE{EcBs44tOI6a%Yv<*awv^t109<CW3S7s%+dwfqpN$+%HCzAF=+q;IRz^7k!(TJnW}HJ~8{s`A5IuqsZ9<2u<Tt!>5-(uD
+89ih;kFt-9OGRK7R~mS*mva)>VDM!Sx#=nL?|t&j@m|!YZORCuxJ0CL<8<0{#|=ByLy5p|4}805t!WYP3cBx9-2jd657_LlNhSM~e!41Y=Y!)r)~DMt
+Bwa5_4{q1llI0&nV3hLPWx6bO4}V-2i;RCbS4Z9ZzE34yyQMMyz&U)$t)?(H_(O#H!Pg<ZcJekntOv$x-|kA-k0h&%W>T-YOwg-ri?R^D;_>zX1mCCo
+2YY|tdunqW0?JqtNKy8z$3$UUe*W&vrFB7pPlfwaI6{(UaKY_09Y8PLvH`lNs<^2f*)~3Qfnp~NUY723JzoqjBjj~QV7Gu@qhr=BwoT2b#cR_&1(=$l
+v$!jiO_V__8hgsQoSPB+Fq@B^C^4O!4!0-(F11QP@r`kEdZop9KfSZa0IW@e$I$YMl_WR_4K+1m&?_=hgf*WA6lHgaDQN0^<=3}J-Fb3$UhPkrglES6
+m9r)c=i;k11ihzT^&^}xXn>@is!b%Qgb=FY*6$$Ts_6PVhN@hWb5g`ul?>a73Ggt=gh+>gn2%sY&H{E;+Z|_4M<3+((d{+gt__4}rBA0L3I3s=I`$$%
+OG%8@&SDa&;UxF)<F1v<O?gxdN9ry4MWcA-Y}MTLP`DdG$wjL25#~wOI1H{N8_{PXtcMwAPA23nY|Xkq>&gv}IBR<~fG4PZ<V^_oq+iOaZnJe=(;Ds0
+aB_<{3mXR4gVx?_g)}0Rq)Ct*XIYnh5(SC?=TG09db9x=iP)ZT-!if^@5)`lwIfZV+l&!e*~3>=y8_G3ctQ2}DfuyM(aS{Mqx19VH;r}b$J!O&oYO-$
+4wiw0P0Q)E@G1j3AGl`PQQL~zMBcWcIjAaps-}|oYl6=s#I`AU*v}V)4V{L-69Wnr>ohU}@;4AsK~+E*rimmUFR2~GxutG~!~nKxHFwOqzRqf$)%0zw
+RuH{{rl3<}yU+2aEM(%gLj^pR#?7WTuJ@}n4sZ;r8b!E4LP__O#3BA>AohHs<0=N8qmvFPR0(dTAv>VB%U3#4pC+VLmij5$lJ5c|24JWbcd*Q|kl}@K
+$%@5H(69457A((#A3-j;pSo`aEfzP}TuFd7LfJlOS(O=SUe6Mki910%u?+af(XIU2owN6k;lUme=l7vKP1b|%=8b4(dX{73u<{f2a;>tO;44tzhj_r6
+kLyukcbK%g9xNXf3eHzWU)4v}r69p&b=?)C<iom4t!geORmMT;vs$E?sOEf*8do5R8n?}(M$Pb}Omzp(B2k?A-L(|HDdWhyD)}d%$=@V9mA8Xx70wP$
+5}72Fn2SHuRinJv6+(N6Z_8^z|EHT^s+}gD(tk3@qdj{Wm$OQ2LqxdaH$<r!ZTPm)Q1C9Jmscd062u>4R~iw3AZ#YnL=u&nS_IscE%AP(2|QaP-8JC@
+20yDv{hj%ZCs(Hkq>|vHR^$|>sjB!^rw%oHk{XOxyMV(dLQvKXEWbaO?cE+$(b<c)(8#sQ#574%iO4z-z}Y8D<;(}UVAcCqNkG?TLXgyYnxM{vG&HQD
+U`n?+OO5s*XveX$wM6z-n`x`T5mMC8b#F(yOQ)(zK!zkaj=r(}kc>wldgvx@*@86DuQctG+!|A3?)LqD<jby^r<+e6GLR2<VHNcW>0aK8gLcDNr<N8p
+B;sW4Gamak5V^l!<1Xfi<&`_(AM78z5o5Rt+(ApEa<8$cMv}E!Nh4$Q5q$l4yZOI%G?!J`oBW{W353CJQmYhoti1Y0M+mpo!GnfLlu)dgtrb8k=lHe&
+ne{3bGCm9lP_S!ie`k;fw+#286pcSbuu@P^FT1rp>IOQ#U?p=o?Q&<?0;1KcC7CT>lhMuPt*Fxc>rJYw2kK4L#H_uSlB;cH#W#tNQh==+X{pEu5uST%
+b#!?vR<C#22~gFiD_~l<F<GL#Rai#kRHx-CQ~26@t6+Q#4ljJ9C_wd8<6tGJqE87~n(if<rLqHCT<$&bjM6xOdZv$0NADlc=eG@Em<{JiI2ey+SA>}u
+%=AHlcs_O9>D#1#`}ox$L6N7u^geZ>-@UbDYy{l;+JO{jK5A`x>!!fNUp6Y+yLXJ1VWcu#YGf2kV6^Lt>u*CM?a36Gv8m!xv_ZigTW6wq15o*f;_h(+
+B6AYSAxYXwMH5cY8ycIHw%u(~1-n&7JKXWD`;5F%)buojrn^C}7qZ)nIiU4mdjJ4X6v?XEHLKyS4fsmFQ-7TM6V+PlheXLNTbr9zCBNBpyOe>0x$VQX
+>`8M3fg}!Yc_|2mlYI2R%(fCx7iYya1+UcT$e94xcDUkPT#n+;=ts8k**`wJ`s{S;vmZWt`PtzHM^7V<YE`!xu=TZA0<L<L!cKejj#MoQQ@cI=<CkB0
+d{j2x%BkJPan}J^ElxbFl#&9*0zwmG>xr?M-64V{#U`4r|7Jf3=od63NI^YeR7eqlTZ}%8P8NLTZ3~Q$-pHXv8ZzIb6y-}#E+ib#40S<DD{IPjE9NYq
+{J?0VSRLw(l^A0;rDker?qh@!UEUUQ#gcp;L`M#$shP?-6VUo4)J-D(y>>;ht++9xm7GX;2`e|${8sv9W0oPWxBboycQX`Mtv@JjO`aY;FC$eQj%Boe
+k5~f{G!%iO=IcS)@s-&nt#z~QiABmz-79m>A{1p=kmPwL2tOX9e}lnE)IRYkpB_ZOr>E=-P}N^V?u-Vjf?HrcPNr9*IKQUfp9m5?Zy9e~Nr-K}CjZms
+RyS{g#t-^eN-308YU7MT=xy|3J(bzLSx$A+%j?NZS50TMJG>wQ3)JPs%cGJm?k;VTqfqGK`l5b`@FrGmqZZ<M?NfARn#PUi+R2z;JvpTIflYjK*RqL-
+6YbJtx{9@^$M2Fx{$q=~7>2z>OGb#0*gTSic~)4+aD)bNMq9~4qJ|DR<7pD~v=MLzndLvqWzwzL$+Y!A{H~92ZEQV9GQ%gu_V#wG*nM?y^aG>bh=?Rw
+TjFoxG;}&H-LR>T^bZFw_td*@pXO+7uraZl5MNBCsP;IZK~cUPxH272r*4g|5ZYf&{o$l>J}lW+Bb^h12|N;y+U_=8r%4s!rn0n2A7)cGS}=K2P4Caj
+0BsMo`t+)E#>AF<lWdEQoo@oCHu+291`+YmEUlyjEG!%epJhI~H7um(Cv5_e;xtFs?ywF#nHj>&bP7Dk0S48LOH`%CGor$);Vmiakalb;(HA^PWQrS4
+rl%rmJNf@KS&;O2C8?=I<rI}|ya+kfsE(P1q^PAI?&)ld&P^_59{M0Y86<<k9a<z);hG!|q4afGQ%#B*Q<^Kpt6DgKkkcfvfg$yo)!$B{1KqGZ8IRK_
+#jRQ*xfs@TQK@V)Yuy!<7){=It|t~(;_>uyd?E-l8E@Gn&+^_)5{N71!}HxE5E}ix7`~@{51}qf9#Jy`;E?aK2(cntkuM*C3z1ArkTFGhJ-nGzzX%bK
+OKQjV-5q58{#hzYuF_<Nfrdv_%dYSBULrBQ(k&hQ3HA-3M^lnk(|7<~RU}*EML6cM&Jt^8sUxzAr;a6h-@}k0C*;1UJPgw-nTkJVhJ`w#gjOhoHigC^
+h$k~hLU5iUkt9neX|kC-+1?hn66i$SC2cOV;mMrhwE?91cCo!Z`t#ex7o#Vqsec)}6)k&e(C*>W7cbH{yOIt7;|tBFixY-?y2Cn_$C0;dh@4{%T%Riv
+=Z5xvL)0dDWf*8B(@2)Z33=b@YSy$nIM0Rr%xpA;i>VV6@P)~QqY1A9%-J8L1m4-);?g5xN#jMEOq_MA9THCoJZn=j>c|nnKpl?MX6RTb&pq~V@)p34
+&fcqo!`Dx{EpHp(w}7JsL8*Qq@DHJ`%?%1ufTy936_aVfeBY+16&ns|+h}{hY&k}7GGg6o^JdXaDw|o;PNhYMSEXF9YFR5gw3DCyRy^H(`okW%l%;nJ
+*R%ig)4`Foy^-rx@~?#xm7;Br^ijU?^^LdI`n46lIe30(>+=IQE<MvCE!@_0a(VmpLrZ;0*&c1N*u!NzXO2i}1#-$JD`GcUFf{hoB>7_d&tF-89Nzir
+bFJcg71dPsTGo&7OI4IDQI>G-C@_mkS&pk>@y#VUldiU!48<SPXg^NxUpRX80BH-MTjusL-*zuIh}!4l`A0(<`M8$5<><@t+30dTbkN%HAC{HBcdM4q
+?dD_;^I2K8UhnTdW!&A?W|n^c;s|TQad!GiVVuR$o4q}~@#599y}u)gsNUhU>w5L{;N{DMSGI_Q@BVA==~3|EblZqlw7Y+__vY2^(O&hX7kh{L`K#TR
+dxx)G6ZOX754-#O2R}z``2NlA^CP~KlRowJi&qKU?$64{vML{6Q^5V}-J=(Kubxue(C6FR9d`=(Zr^bS>i(0>&7D8D3RfJgiLQwvx_LLfvkhGyXHFF0
+4_C>PZ=kZDEG{p<PDr3g(*O8tx<SsN_|#EFs>ZQvH~KRf02G;0K8w!9bo#C&ZB@?~<tybk&dRIlWbF7#?~F*e@>E2}QXbm!oy0Vso=h*@Vw-oI)H}WD
+!8tONz>qACn$F6TcL&G+9G%R|-h8$&m7I;{Cu9viS<K4O;o_L#U7M=An9r}tG;nx58lCRbVD)y~VJ{RFy>K+X8udOmPtQ*}!^M2sGq(uOcJB5e$Da6^
+uXNy!kVi*vUVQh{5$HGFOtwhsPW~{OUb;CNUplEJ*%}l4WU@8-Kx<=bd_Ex-sF&s9xO5LCo5hwB8Ae+wrN0%VRVQGQ_fZQcX{aMzw-AC%fa3ExCHX=a
+D5VA%k;f}tDWyS4e>?<VL*UC}CJB$3(08QaZfrSbCzerqn^Y6lm$qlG3Mat{=3pxsUY<|giQ|G;qM|3N7YVl&UV~qKA*WXN%8sl3gu*cU>3E{#`LD%z
+BtNME{EIqwIh>DrME>r23i{Y$XX@V4*S(6G-cDq!Oq)Xr=)jH6u+7azbWWI4dJpeniem`3o~(8BcLm!ZKs*A54ve6hu2oP5NExHELdJI*;8V9BT=aI(
+i$_{ucj@@V3SLC%Bk+pNZp1P+CAI4mO4m{*%M6rT(vG2){z8@rk(I0w{|KkTEv%%i3&}sbMFV*Pyh1N1^So>_`XR48ihh<R1Xzmh7NK>!B2quv^29x8
+oB>arZ~&<e;5{Hy=6&3gl*TarYhzD_^DQ~vrCTG6wGQ?FEcMqaZ6*(LyrkV0l^r`#=N(r;>}@oplw*#am(xo}7Z=lV{_E+Og^AJR^w;TRGD6;m$c@Hm
+uH{|}OCb2*``e&fTAA?Z%jG}^`J|ZoT;1_o^kb+_du4p?H;gG~FBNDQb^Sx)=s3QT((>h1u}q=eg3^j2Lf++mM}77D#rK61;Qw)WwD*z{k?o}Mv+ws0
+zT4e*Pn<~PHW1oB<OOO+<<nIw0R>Z???$&a(BEB}IDa!c)j)suV(jA?8beL{`?K#0cmC6w)XIpi=B)~e)7*~VkNkQd#zI3Q42Prmmpq2VW|)ow5uu7a
+a*dI+;>{ehTV<?wk3uurfqO@-11vwS7#a@(%Ha<XgLYp%OZ6pNqmLTH;z@(U4DaRT#Z!hdShrAiz?00aey!R8_JZ;v*_tNbku~h4li7Q>j=8!UPkFh}
+=Ich6_TPXA8_z0j)@AoG+;?4R^ecyx7&*?LT!#ToAX$LM<s<ic8kSplEb8dsYlA|OwA>9JU5F==2K}<0D4H{+rxweQBn-ZOb8vL<^kBayHMQ}~NtZ8Q
+yxQHT$1h(W^-?ES;K9M`qZbGC05V*-|LUOF-~I1@6wmjLp8f#b3BCPh5A!U7>S1`c|NO8x{PD%>;_&59&%S4{iq`&9YF96P3hTa-rs)Dl5?4l1&srD-
+AsikFBAK)shNcsz@uW;rfJR2bnA!P)swnT=1B`@%_)Ww!bIKMuO!SyQA6A@LG$h`2=gA+NBO%W@ddK7Y5@BiR_;^lvNyPb@_HZj0xR0<Es_O2X1BIo|
+HBnVmo9M{!al&xJ<Q7!84Ti9dxvx3#mBQ*$O5@q<(>-B4S|2^Wtu=TnKH3M@WPl2YCa>WP)aq~2d4ynWw9-MlMQ|mj;}Za(dalrJQ3S`NXUcfC_qSI+
+?eF6WEp%J_i`RR&?>gIb-%(dF8Qm16yXlCGkyBcCt0?cD08&ye$e%1$O%gL<9c3EXh4sAK8J?bI+PdrUX;1=GXjR{#-C;qVbd;%BI9#AnX};;PaKXI~
+*W(%6;@0%T$QvL*1R8O{-Sd@BJ9aI4ovF1{l8bw13=oXj%qTViF~)j1`Js3>cB?xc3r{`Jx@U|gFR!1@rq`9%Ll(wLg}n5g>_8V;&C5*3dF>18^@TNs
+luq4>+ot-BMK)7Zy2fu4Z?pF-X?y+2pd8+kIe=v5`RMX;jCg~7vy*0%8)%lE4IRJfA|eU2tGk=*ZK*pijz<h^OCO^RC@v_DT#1Y0Y(|{A|38oa`nDWA
+`YRP9d!<Lvq-ENni3b+8w71{=e30jPzx(C3@NH#1I&!oXs_z|;yXh!%Ixfkrh8u>&Zk5LRd%FwATqko{1c1sIj_qfaU`kN~UeCtwhw}iq&WPj0XE(~^
+#4Qaf(6#1bba_q2Hu7hi&raBPm^i^CaRLbBqRWwMEd`@mgu}EcV-z#{Pt}=~7mNA$vI)^=IHP9i<uBuFTz(9G&x7sTLq_VULin7MhCm$})}ipQ<R|(^
+DbUFTq<i^oV161gdk&9wU%rlTb9frk77+W9aAqg@%U_Zwe`*!aU%WXyDxU5BgY+9afBw^UJK4d1+x(v<+WHws&x$=B8ABw&7V1_^9AX;so2B_+s=tQo
+#n4e0L*sE)8&37REsnA>zZ^8~E?_7^NRCW(=fB6-&ncpT%a8>3{vio#M+a~Ap5a5c&#C|E)d<P?Og<avkTR|CXgGU8QIO+uHah3fo;HzuPf|G&%Z4vd
+01BayK0ao+w>y9^JDDTef-3_P=MFyVNdr2RP*pr%`O!Ct%*`6VS8ostQ9(<c&2PR*o@}p@m*1rt_@Qkw88En9cM~aK%`j4brKy5G7ic06A9WmyaO|UC
+cuCT(nrE)pqnTr61s#`(kYFyBtgcira8mv=*`DrfZ)=L1ufF&qCo0_e3MEm38XT~JtxLtWwIA?K&IIr7ct*hw3hu`qh3v~{MKjXWTk)6a#66J2Bq`Q4
+j`$2K>3(sU9RZ^C*I+G}DU@M?X<!_qC5UVcOwA-6M+J!mc>xDgDT1Tktsge-YcmzLSFO$nkymiLipqlhB+8r7=sGT)5SiSVB7{`^KCdf|6>C2b5lmg&
+M6D4Gh)-cTxy_1`=`|cCteQ$OG}(`ivyn^!%VZSYGSj&W$8b^X6y$;u^01=|lKaxAxxB-IJW|IFqBxosP9Nk=^_)OR-jykf#I+{J5GZS`FA2M0#&f5^
+=pY8Qo#_E%UC5RAg*T2~V2?h7w9=*=9eHo+unT@Ts>h}<F$bTqPU`V8DyiRnGFVmag=_i(Nl#{8l5JKYh*adY2{MDtd)Cd!Z_e;|Ud%4(W%q|&v$>8L
+3y2$!H*(h?21BCPd>{pVm%0Djob0zJ+|Uz8@2l-?uzyag*iLjak^SOWVk@SS>=v?y+p({2soT@ze`fmO9I@%D>8QRb*_Ei#ebUHdoG}PVchERy<_)ky
+o;kO^1Vu!t68hJNu$LGiN_=T_!%$;6<Tyw60Q#YgVF*}@dwp{1$GHH0?xS&ThO-GWDU!OMJ<*mzo#jQK&Xqr8m2}FA=uA*gzD~}kB&HF3gai|gEwE1T
+jA-HyI=#vuc=3qHl^IPR;vatcTXFFG`TmPnd+NBXnmcLO9aFas=f!pj4y<nV4BgpcMp8BoVzMc-a#YYeov6*2X{E%<lFI?9EMWgX3<Hf*C-A~*C3pRJ
+@`<$V%`0-7FBwqXFnI`Mv|oxD%od{Ds1w`7bcyLO8=}1@lSNbFtcH$=#sCHeCP4D{B;wl`BhZb33r;S+-5~sP8K&wXTz0SO8e%_0Jp4n$YHEr(YHDQT
+=&m@@%+5oUQTfJ4d$K>J=*F>9sS-*ksz~@~B2O0+N|krhlYqZW5lR#ritr>_yAqf}2Q@?iY6jBa$Aa5iTZ?N-2<&?Zm8J|SF%o_IdQq}N&^62t>URTo
+8xB%*?WL0rL^P^yKAmdT=j+={`r7sm>Zjv#C+$HyX`~p*;ip0gB{!5?@Ct`~BDkq_iRK|63*BQUsh%gKjo2DOtUE*)mYs2Qz@e6GM4T`_AYAxZ98wNI
+cGxTs9_zMu7M0cKN^-^<5Tpl*d%6Qk8?dLLV6<4|W!dX^J4rtr$LSrLH#`3+qK5gkJ909Lc;6)cyW_~tS53mc2*MLM!D5)mwH=f9>fnen$tC_a&ajci
+&2a*zm(@B?+oZT&%rha43XR<><KeTqkjFVU))w2fPNL!n8ok-*t5iu{r!i&0e_f+y{HtyU!xE}j-^{NxF2sQR-3)KxC+m@}s6dUEjd>fqGTg|3W4Q0q
+mgTEr*jUq^*k3Zhw8(@uL9@sNdIh2rak#wJozA0;?vj4B=>eUC;d=re$^qAp#j;RCGk?s;Md{nOsfGpd^>%d4C^$2LLjv|K{^_KOf5Xoh3w9l9s*lR&
+NjYHv4FvKy*1o+x_``6eaA%ip*h(;Vpb$m?aITKu5NWWk!_$n@AE(7TKWWC~{<PH2CwFPt*6Pd{-hf`uS`s1%1VajrL^cGKXT1IZ5dv*mAR{23j!t3Q
+c~IKvWNlvPbC1J)#F4&usU^K4HUuq6!6jw({LPFC?-y=+!&!qs8sf}8#J3P(NoWL!0;MkEW%M(b3-LO@Z;AhuE9!ABU8d4_)Fg2%QL((osq!RXnJA2h
+EdLbAuQ9;za&)E%G1<*lgW@3pM)KXqnW`RKTVy88tDLW>I%MBT8;}6QTIG|iEkIT-1RpdYr22jUIpMn&{}EUlKs+i$F$#}!FE*FT@AzVew;qi?*hm3+
+L?wAb$UPukGhp^6=;Yo(@~*GRI<$FrCW;pj-O_wlMC#4U7}73?njog=%e&T`x2rj3>!gC|q$tPdPG$g(-}z!VJ4KExdFgw)k;N-O1xqw0)=cU)WI-Oq
+k-D8^Yrn{IqlK%iY`d5Rtu$WP=)O@hnrV9NF<RxfE^^U~31T$B2pRRk%1;;!0z%4EKyv$bb@0`p?cV8E3yaqbw*4r#^<ey4%#P#_K~BCXj-C9HpaIyr
+GN?AvoSN(8WJ<n<;`T?r`di0tWM%-!=(-QOWVqD29<f8=Y~%`<jkefaW4!$aaG*MQcX^xWn-qG6(s#r`lkL~I^Cik&ziUKbyU224uy*aXVidCd&6-L!
+CL^PmWjI5|grcnP9{_9vH4iSK`ebdE&p>UXO8iG>sz_Pl4hLZJLu65-Up2{$QCjFxEAj48B-$~Jblk)h#$&>$dpJk^2Q`m)GGXV&kUb~U$?&Z~o&5oM
+yz)5r5H(C58agP!sj;Gmi}kQ~t{<Qwcxn3X9YC_sd1gHtUbgTr&zqbgqAftg`>bLuk(H{|isR`+1s=Oh`8aydDs7f#z`8z?!*VQKPfx*Oo7DD`JDR9f
+{3~oV!gqJE%+KA4b$q5_%9#Amw?!4pH@g8qvJ-1H>Z7lkntQmXS0XfI-bSGX3{FMirM~ma>2a2B5_Bo6+F9D?h#YYdJOnU8%2^(}A_uoyDTD>OfgkRM
+z=3sDQXmi(M(XM+Wx89mdC(2|OK*%(hWkUfIHEV|dP;LQsaJG|{u2BOb(Ibh!QYJC(v&Hu;!)uryF-wHOommH-xceJ_H!M61ys@eiC_bTY-ai`rER3*
+mh$2sW>Lz89jaE}?aMoZEI4Z+cc9OYA<B+$Yz^&ctC$+cJl0NW0?}m@pz&di8V6Nq&q&41XdfmLh#MA*t~{m)qh~jxN=p(6v0u`kH7(I$@;&}>bbCB?
+<o$wDJ<b-_b8|@F`Fz_aECYJl2>}Wg^NZQ2yl~4Vb7x+{4ai&KX2|41HM;SBFKHUxR}>fc%ZNA%@8j-BPaouzoVY+Rr#qRF<f1260tQB{4X0Zy-}&f-
+4z%UR9dT!)mOw@sUyHcFv{mfC`0mZ_8*;DUB*~8n#@_vp3t3;Ca*8+MnlT%71P~{i9j9-%v+}CwZ*Tp1@TfmL8+@C6+fCg6<<+l}?Jl=Z^UXZ_w)b{B
+7niN+S%Hc?RCL9%OW-A_xI?OA@-Ed}z1r|fp5D8H?@aDt$!t6&ATjYN%Qa?2%);bG>TwntU@asP{F9xBZp(*euZj|LSCUuFMy!M6Yd7Kh2Tym8cE8)F
+2(x1w{=c!YK{Dk=@;3dCOadE|tu0(Cp1WLczfE)e_jrQ|U_<WGpTE9MU15nUPUDjZ@QIQLO;3gpST!B9AW?YyrW9tW3+Rd@oo|7wOj6gvdRLKsKNj?<
+dSjJyunvdqhtN)sKP?dQ0tA`I2<7#h=y?RO62Mys)^#0jH4tsO2KAKQ5kEHuu#SXD!mEa&uNsD0YrCukE`t$LwW}=g89;C22~_zmT0!(CO$r3p5A!U;
+1$7KRT+es{gBy=+J3Y%q4p(uOzpJ|X$jJ2tz}r=4Y4?#94x2SfO}Ya;8{kyxorn~w=v3n)*gZp?DWtE_N3y#Z0G!G~!jvfrl;&AwS{3=WDiAGwiYTFF
+Qm~3BY~g@>+Rj=^56x!03U~{&fGN_NEFC2@(t;D<?m6B&NuxLGOMRp1WAA2?ZqTW1<1PLp^D-5B_fq$x8V_ez^XODS3&_6ZQ3zJ#zLRpw9kHA+&4o#!
+CjsAsv2cKb;~ljA_{TrWd$uJ_JLk>C$Z_v~4|u2&9K9w#<5S12nOPmWgR~pz(eIb4kw%Q|^c7^I-_KvO`BedDG@3-xW!;P?leLO)noh49gg=aIW=N5_
+#v2Fuetjj2nLACcee>NY^wpj1+_V%F(p0vdAG~?FOTx>OmLSu+-#TsmzD`@8+@(W;!vPd|1JNp|qbZS9#m|)U)%tXcn!FJnP2D6E>XR^1?!=pkeMEO#
+$zq~dgC=7mTeRT+JiiSP@E8DfA@P`W3~FOhz;7-tqtr5-%S2w6a9z&z$11>n?ICF%+z5ml7A8)b;ogz&*ms4`b!|e28&v(wQuR(}tzJiXlc;NX-6G&Q
+<gfSYHzIiWvoZgbTpj8)$={N*q^^?=^go3oeA?PPlwW-~8G9PdR(%)&`gW5w7@~LNzh1%(m)+h}d4V(=734sl=(%kRW?WR+%2vu)xlG%ZJHPWTBz+=X
+4d>t(LGN#j_46RBe%=4UdSk9p1T7}lNEXQJk+0m#{6lm-UZq4ho0Tc{x@8Tw<Gk4q7}qre>oyG;o}BWmBH4OG@CMNF6GoS_m7A>ZO;(<8#`oFYlN$tO
+-XN}o!Ahcx@@*tu@JM_(k|0|&HGgsat+BTDu>d5G9sSY_;$CRw3=?=1Br;|(@xZdLwTyr{nUN(<Gl~-54kmQhJKpAz=A@kz<TcS|MlS+a*23p9U@aDb
+iEAP1)(yQAV3}99#EwnkAKBwe2)9qrHC$s-_+w5yU;u(ev@RS`7o4vti(d6_gvK*06rnSYNmm_#2q{u1U-1Uu`9@SiJ8qI*x^WE`fyaaGu05@yR*WHn
+vt@|7v?aAAf;*+;u=80r!9KBax2Yz*>HeWxrapa9;J?G@_)IuNnIo(2I!nd7^|2EH>)CS@h$)bu`dq7%fs|<d4ziT}aUV-w9-MbHgll?JW*|`SqS9>{
+ou??*@J5F>*f3<2(*+9^nXBiV8=a^{JS(n-vv;{CAwnwVJg~ovuQO9(pX(xY1GlG0ZapGIE)<mbd9sOHs1Ap<W#nnGBC{YRdWE=XUb`B8$jHieNhrip
+ASGIPvK?3k!;PLY)8I92RE?7b*;V`znhFC=XknhFf-}lJMO&-2&-d<%rg4$+luG;E?&pJWwG&@H=_0a>K}%?nW;C6~(Y&8N7P^WO>N??}z?qrecH^h=
+0f{PHHqTn&UKAmcU*-}PK4^xX<;=~*JGW3lfF~FLYYPk>olTmggcb6pw32r;goI+tdi8`(s`h~2M5^X|PltLhg;ACHz@Xn&XgFZo@=brt!qc8_gBjEa
+N*80{iljE%O^WWXMALTTmLWHnP|a9+=OC$BITr;+Nyt11b<!*~p}B>V-e$gtTn%+R`t7jajNBbp$b4kqtWEWrg&zDA8^D7rmJhm%FX%pXqLKjSLJ1QK
+mVc^)A@{TXK_3MXwEM*%WV4cDTFK?q4;7sTE;zh&&@yTXU7g4a&b1h|#L309M4n(iC~2)cQhok*&<TsfleQE)2vesj3>2ujh&;3dh4w3KV6B2RWlO*q
+cTD>pjieg<8@^WcR#R8p@MqFcl}z-F5@<0dUJYYxCq@YjIMzAGWAl!~pt#i7z~2ho$;3P*k8>f<(nv~$FbJhVs#aUg>)7`YvksCA;?@0RFNg?8?F6{S
+upB_eHW$>x7SUSvAuH?>hwLzNBH>fz^fQZ7wE2OR)hC)y#U_{Htg=&gL9$FHe@UKHQzw=qkha%^#uX@T`F-rb)6T!m7Z6y|4tW)*ebpr&jgB7@5Lm9v
+MG6o^O<^HSZuGT~oUSp{I_N0AX>BzO0;qRD^fl$khAX*<0mT_M(25)F1{VBAQ>-^j9PV_%-tJ2%Xn5tU*ju0Pa1Gv*lMIo7ho^%GhhQV&$e10p6N#_%
+(eM;f?hYZ>qZtZCQWo?k8Irh1PX9G*ZJ#h0rDTM*oxB{LP)zsx>E(i)SkIE(*Uu06EjXVNrq##^t8?;xuK;rU1SYi|N+?nw@cD5JiSJh&e*|C$e(hH#
+nB+h0O6y>3b0v27PSeAn?wAP@P=y~?SOJ6KW1K{VI*ajD2#Wp})?Cn!rk00OYthEr?#EqX3P7LO?|2miT&e|W|6q#YI$fpPD<fr_7s*Ce^{J-EOVRX*
+R4vfEoH{+u>DJJbm6qFZG^)$6GL%&}$O?D&2ON%d??LlsW&XS>?kt<;fnb7aXCNLMlE8Wo77{bd#x(C~m63^g#v}1iWdi{vbHy?vwFee*BMcIv4GKJ^
+ZOgv8PT*{@#L3{dEhjYgmaNhw6bKspAnE8GzZbc;t?-FKvTa|rTj4O;>-(e_I+|Qcc%`wBK}c5wb}3uDT~o0j)=RD&oAa-kXnEZ0y5ne3IFTPGfC7&6
+c;JS<&A)P^Is6Dwt)&S0SP_Q*nlUVVbt9ttEh2km2_@a8S9*#0xKrf}*Mv1Vo5Wk=Ca15a62O<y5{>56q8_xX@IKPGjkFUAaq|(JgxTJDM5Nu;4TjY9
+*%kJ>4Uhc0;Yur~XkchoN`RVY8^o13=Hm)TAOyA|{?CrwumjzYAjt{Y%8=rz9H?MSOmdkZ0UM2rTUNb<HB*o^-Suj<K}5v*{Nlf+$F(#LZi=C3@lIh@
+9j|)*v7l%nUPupCoF0n;bWVZDsb<24eTHK}U?>w7k&^=E7-Z)DK2S2mYxFv?8~QwpzCnr+C%|f{%<hs$$(N$Rz&-9|R2CIA@VOSPIVF?z<KBP+mG3^v
+XPttKgu9``k>iS>N~ksM<eXfwdQa4)CK%FvA=(=Hgd)&YRl~(l!*Vu5<KbVD?Nv3c$y%Mqx}%Vu8^rEAFq`?}3K{N&`7{hP$s4THmOZBLMq#_Uuc(*d
+cv4Jf<QNN0i`|Jh{kbbiC3PRFB_%(Kqz>iiq;SBhU~kk%#7g*R40LI?qtZ|tBzsW4KV5~EOAhLWo)AkB3I4t!0B*myq?o&ckiGo^;oMm8;-us8ZBVhS
+m1@?hOoqo(_)uyH<(kd9KK3wBi^+q>A58&Zq}#;qX_6jtJ2pj=bn7819$R*JmFnG+E^Sps*&rF%DgGvTvT79vKfkJYWu@7-<2<{*B?tPqos+ZkU*C4b
+I`bCFd3UYuV4clh$!kEI56DxiGuZrfcrphXQ&y1V|F&~|>pppV^C<r|SI?~m?$vGGeMAl7jSozN%T3}x>UaM%@QEFJ#%(SA|Di;pq3jURUeRQlWCCkK
+={*t1?pU(W=+9D2-xhh3!l)4;SJHgTNJ_-1*+K5uG=k^=^kzfU<W%n{hEwycCG?2V*j#<8zlnvhpk6T1whRs6Q?4YDe~aZzP@}=S$p<#dcq-U%Vq<Q3
+Y9$e&AnpUir*;lVG&eo(;Sq!PIqHxpm?*U%jOn7t%F*SSl@lFLza~oS_&1=uhuC9Qc*9KOd;+{Y>j+N}j?9sc41DKL9M$uJCc%jOWUQME>}R=-ir5LQ
+Id*+^AhH(~yN56vk>6+Lvv2IZI%<bp97oSyyz!U&2M4div)z|_M+XP{2d}>O{@+TS4VyYPJs@U=$c}L6ivm27U-`-d@xzlAdpDr9L@!T=b1Rb=AP6!z
+^_q!0{sMz8XKl{i&`z>~*G#TrL}lS{H}t63Zd_M*W>-yBxsBWudj6)+m>Qen6M$K0=r(wfM(VSP!{?WX*TtMypKG1tlZ6M~_o*q_&Wa+)amqDFEJJj~
+?edpb)WTxI7Okw-cF+8H-`d(~#Y>kG#)Ne%nObHiMcmR;N@5n)^qozYl}=Cxdk8wWD_&#H*DwT*_~uqf)rN-%p*@0PA!2kQtOGd0OvyT?_a&H~w7@bR
+qXOC5xik8+k}X9fh-m3XLH4H9rp#eXxIt3ou6pRErZF*iu#9175<u%J=C929jY*K~bTff&2uKuH>=_T2Ln2*?L{VslnlGPEGTTt=&u=W(c=~2<_ed}H
+{{D2oop7vRWxog=flo;QQUbV26G9TfOX%WPfF8yl+-~wKWdD_q^D88;<*&ZbE4aITLiG8kAw;h87!0WWymS2~4uqo*!z%!wO6cr#`tCulhU|3<B%FtO
+#k2gWe()6^dG;W3C#>=LxaKoY9>Im`4c1iWJ;tTBs*n38I3cpE2j?gDY-@?8r=@Lax6}oy#T{tF5d~4;qO#Oi9jTuVuZDbNCJUs(_-i;Hnag1&N9NMc
+!OPEQ)5SH;bCEmQs?p<#YE^X}fWo*2jyR-;aK|RRrvj0@p>7n1x~LqkRDyUoBH-RkipIAr>^CwtEXShM;PPY3WR8D|{v5-Rozuj^AW`u<tGB4l4dy~*
+<nMRBvxBADb>Zu$?0A=0-n};O;~Lpc6HBr=YIxe!jb3PA-6@5%dG2-6E_dlT0{L~~k<2k~NWpV43SMEyv*|l>P7z}uqY>b=;j;w8`KToW%}r=mXu(z6
+)=1ODt4~G0vXsOZ5e~mmuS=>AaxWd8t^|q*5nwG70_IWOj8~ngE4v}J@Zvqe#sKr}CUoNT>%?P~$uP94z$2{yJkoCYla8kQElo;Mn*J!0s9%o!SKQ6a
+2(|9<4wQi+x7!V>Z6k8J1-W_Rr|t%nb7nC}=qMV_*F^VgJ(elbK|PjXR$x`<oL=?5$?OR|FiDqrHMQ<vPM*=?tT2XT8*$)3-Z9tKEX;R?7m*tPeAuK^
+w{9+nWF#!+Q!ThNEDK};&2sK88-Qw&J@-0=TK8XReB@YJ{YE$ds(grdsA#$g_KdR>asjgOMRYFop-!avDm5<L%&!W}P^C?6ZcVj&xKG2_>^kdv8{CqS
+xzgv;FnKH^h_k#^M;wZVjEgbHpTc-d(Cd_73ZFYRE*gH4f-=GI!1uMT;{($XTYEE?Mjfk`ZWzLWlr|Oa!pX_ADd^+lIM^q)k8VU-M$}&Q3D@{Fa%f{+
+tRz}j#jG%mU^(E<tXlUp!9x6C5so2L!|7T48>(50;iD&D#&zA4WefeNq=91Ux+zBUVjkj=5m`<*G%h#fn+6(g=-0{yTF_RdUV!J0Z)8htm>W_quPX^b
+wNQ1Dk-B}cZ6AlAC2Ba~!^ZfW*;WAo#E-N`j`N<zQ$`-)$8E}qIoCl8ce&|p)6;&fV*{IHWHk3ED~@CZ_<=ZxYBne!P6n7F<Bj;u0gf$i1Q&<6yCNai
+1wvMRibRoHi+psOCAY=c&vS1ZuSQf#Jf#Me#gUfl0`!;ESXRkBmOyG2W3)om^Ns<1hD}KD>Wt2p<MrLZR2=H4jGcixUbriEyAWe2gICczPmum$JFmR?
+M1uLv4Dvp2XN%ncjJ7^-)!-bXK4@Z)7MnC!k9rwsO5%GRsKl%c-imLm&lC@_gymVsDbMBxZS~nQxz5)z{fh6Z?h?ki=e}ikXQz|W_~V35RyM6`$W6^Y
+s3q$%$V~Z%Ug9HPxuL%@3v2UdeR_8gY()HyOgS&hKpxyfUZBnUR5z@}%#W`6lyTx3QuF0^ZO&nM!UxeH!5ruw4T9AgifpvRgJSdN-hbPc=zYEiA$BUZ
+Gf$`Q)N0&E{g09zfH0uA%_6i4#i&vFPxOiymet==qf@$Kq>;Scyi;a&e25xIUrf*Gr|OHT3J)3&Bj9i@60zB~VoefqZ{8L@Q0)PWO|fC`^9T#&#!GT0
+S)jbPECcP_tv<(@+83z4pue#OU36>BN_1;O65%#<@O-2W+H~B(G75mEAEka)Pr)X!p=(0;T2vi^&sC;yq?dFDUD4%r7PHH8cs44IzxqM|B#5XPVx7I;
+dJM7tC`sL~&c%q1AJs(_Pk&3)(l&gPFm#}t=3GT)^9r@7?%F;!8>FL_z*+hkgO{o$BD9F_hmbMV{b=HCFJw@X+9m<R`q#yT9tY)+vioLu`7Yyv7#1Qi
+CPQyd>##dpU*@<B77b&~h%Fhx7E>yjMzzDIV=;mH@stmG#tp4`UQ}8^f+KaYk0<KxXc7|xyKIF}F6kskyb)><AG6YKko*Cf&7of6lczCW?3QN~ry0ic
+4nIpZZ)opVuCO>d%t}?vzAGQ<%L9c>l8IE~m|a7)Xe@GkzMS5OKMDV@mIpVBCvIfNGb&5_0ISIah;zy!Jj%7XACR6Uey`cW#Jew=;5}<n32s~R_rXU1
+UB+%3o<IfUT`DCcR7$G6B|VOx!Xnb#wgC8Bdia}a1V%)~HGfs~D?sNw>e;FB9z+)YCV)o^o5yMd(kh4CWnh9nC=!$}Br7>R0y;QPzsMPGMf(`foKrR6
+D;UOkiRTT-)Z74(A?r52Ce0{)A_8aB)>s)QhO~!3RFG|^vvh58Th8^^$$P69u>#o8c<FR;bzNo*#aoWtC=BP6lP*i!fLcsRDIGwh7xS~NKT%O8%?k`v
+5AXzNvO<w>&&S!IejBUPM}bxRj@T6U8;l~f2{%3Nyg@@CwjeOZ*6!ht#ZP~8MDfQj*>&P*_s2bQr*a!FY2nhgDp8*kPH{E8*m~d43g!dQB#@BsU0Fwc
+faK;ri%KdEf7pGkp}(j{!*}b^zZ(BJ%Mk>OYN}ztzLGc!7`j|KVr2}CE8a(n2<(^xl3Tr3U}eFa4>y6v$Z{%=5%KlqivRBqB0lAr7*2VmWH$zz(y}04
+QSMS&-2ozp5puK?yqq@+jr~ojW0NZp&61T(wfG3nvQ62w%aIQSw>sm5Js&x(LaDr4-8ImCctQm61*?2`%Bcj@K2Mv6aCr|YV2e-&CwyNI)8;GdDgaXD
+&xt7oEJ?fZE4Z2PA4)X2aBJ+`Esc@eaIZ&cZW|DZV0|gC8HJ~fT3M@|jwdIVi__5-M+a?@HhoKV#&qPMJ<ewoE;#L=Kz}#q>1F3d@?8w+Nv4#{??w`l
+oQ}(Pa4-c843n!VDO)TS0*dF9exy8OJar*&30+V@6^^*;jz;~>Xm)6Kt5Wq{u6QWB>S!0lO`|IfWE25e>DJcZ-P-F})K3UeLYnrhRr~VEpux*dhs00+
+S-SO2vgCr0+bT3#P@0JV^3ZgSf%>$j2W&Eg>kA^xeN-EKJ#^$b3!pgbtnGX?2^;;T?b<twm|P@CErPw@;8Zn@mzBiBn<3*Z-e!7)uPs&Vmw=^Np#g@`
+8BZPy+9|{;VZIEloS8fTk}*I5_Sz!sIB^1xS8pfFYPFoGgvzLhL%78PNKF#bta?;vBA{^Ull+!^d4bX)D&1<0Rh?{bnTp^=J}Ti%gX0p3RS)wZ+MZGt
+wx)?U)6NKZj}jyG@jMm75<VGuo<D$MD>?qqN(kFcvM!uk11O6M<p#pfaCtnXF+WZzO$mH$fezPBo&ei-B&Iqq1Sx@1K#V)=LevP8%O6ysNGjX>=H`-(
+$ozI6`rBwje$Io$&&h}{4xY=_Sqei5X+SFohgFK9#OQzkrYztEP#KA3cko}@;gfW>Nk)775;7bE75D-BQrl=pxR0d1UQmoiSuTzNK^kpYqHw7+l~@}5
+-ek+wA>J9}24q~k^5PB9Aahw(3Jwr<LN}fLZQg#U&?s+p>wo<};q|%O
 DRYDOCK_END
 }
 

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 from builder import process
 from builder.check.doctor import facts, files, hardware, network, resources, wheels
 from builder.check.doctor.diagnosis import Diagnosis
-from builder.embedded.architectures import recorded
 from builder.errors import DrydockError
 from builder.files import read_regular
 from builder.lock.builds import kernels_of
@@ -132,8 +131,8 @@ def _machine(
     yield hardware.gpu(profile.target, machine)
     yield hardware.system(profile, wheels.system_need(packages), machine)
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
-    known = recorded(env) if env is not None else ()
-    yield hardware.kernels(profile.target, kernels_of(profile.target, packages, known), machine)
+    recorded = Store.here().architectures(env.name) if env is not None else ()
+    yield hardware.kernels(profile.target, kernels_of(profile.target, packages, recorded), machine)
     yield hardware.gpu_memory(profile.target, machine)
     yield hardware.hidden(profile.target, told.visible_gpus)
     yield hardware.unused(profile.target, machine)
