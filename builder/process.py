@@ -150,13 +150,15 @@ def beside(command: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Callab
 
     Where nobody waits for it, because we stop, it is killed. Raises ToolError where it cannot be started.
     """
+    began = time.monotonic()
     program = _begin(command, env)
     if program is None:
         raise ToolError(f"{command[0]} cannot be run")
 
     def ended() -> Done:
-        stdout, stderr = program.communicate()
-        return Done(program.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+        stdout, stderr = (text.decode(errors="replace") for text in program.communicate())
+        log.ran(command, program.returncode, began, stderr)
+        return Done(program.returncode, stdout, stderr)
 
     try:
         yield ended

@@ -614,7 +614,8 @@ def _compile(
     command, env = _question(requirements, universe, folder, arguments)
     log = {} if heard is None else {"RUST_LOG": "uv_resolver=debug"}
     once = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "3"} if impatient else {}
-    done = process.run(command, env={**env, **log, **once})
+    with process.beside(command, env={**env, **log, **once}) as ended:
+        done = ended()
     if heard is not None:
         heard(done.stderr)
     _check(done)

@@ -270,7 +270,7 @@ def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporte
 def _is_project(path: Path) -> bool:
     """Return whether the file has requirements: a pyproject.toml may only configure tools, and so may a setup.cfg."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    wanted = {PYPROJECT: r"^\[(project|tool\.poetry)\]", "setup.cfg": r"^install_requires\b"}
+    wanted = {PYPROJECT: r"^\[\s*(project|tool\.poetry)\b", "setup.cfg": r"^install_requires\b"}
     return path.name not in wanted or re.search(wanted[path.name], text, re.MULTILINE) is not None
 
 

@@ -78,9 +78,9 @@ def _materialise(plan: Plan, staged: Path, agreed: Consent, report: Reporter) ->
     report.step(f"[3/4] {plural(len(plan.lock.patches), 'patch')}, manifest")
     site = site_packages(staged)
     check_distributions(site, dict(plan.content))
-    built_for = architectures.of_torch(site) if target.accelerator == "cuda" else ()
+    built_for = architectures.of_torch(site) if target.accelerator == "cuda" else ""
     if built_for:
-        (staged / architectures.RECORD).write_text(architectures.record(built_for), encoding="utf-8")
+        (staged / architectures.RECORD).write_text(f"{built_for}\n", encoding="utf-8")
     apply_patches(staged, parts, dict(plan.content))
     for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
         _remove(Path(text))

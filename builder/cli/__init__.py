@@ -70,6 +70,7 @@ _SECTIONS = {
         "service": "service",
     },
     "This program": {
+        "help": "help",
         "self": "self",
         "report": "self",
     },

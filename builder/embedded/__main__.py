@@ -113,7 +113,8 @@ def _trainer(home: str, mirror: str, script: str, folder: str, *wanted: str) -> 
     guard = lifeline.Guard(int(script))
     try:
         named = source.Wanted(*wanted)
-        archive = source.bring(named, Path(home), Path(mirror))
+        # A build that only may need it later does not wait long.
+        archive = source.bring(named, Path(home), Path(mirror), 300 if folder else 30)
         if folder:
             source.copy(archive, Path(folder), named.sha256)
     finally:

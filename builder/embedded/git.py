@@ -24,7 +24,9 @@ PLACES = (
 PIN = "refs/drydock/pin"
 """The name that a commit gets here."""
 
-_TIME = 300.0  # seconds for one call
+PATIENCE = 300.0
+"""Seconds for one call."""
+
 _BLOCKS = 2**19  # of 512 bytes: no file that git writes, a pack for one, grows beyond 256 MB
 _GIT = [
     *("/bin/sh", "-c", f'ulimit -f {_BLOCKS} 2>/dev/null; exec "$@"', "sh", "git", "--no-pager"),
@@ -36,7 +38,9 @@ _GIT = [
 _ATTRIBUTES = "* -text !eol -filter -ident -export-ignore -export-subst -working-tree-encoding\n"
 
 
-def tar_of(place: str, commit: str, work: Path, attempts: Sequence[Sequence[str]] = ()) -> Path:
+def tar_of(
+    place: str, commit: str, work: Path, attempts: Sequence[Sequence[str]] = (), seconds: float = PATIENCE
+) -> Path:
     """The files of `commit` in the repository at `place`, as a tar in the folder `work`.
 
     `attempts` are options and refspec of one `git fetch` after the other, until one has brought it; without, it is
@@ -53,12 +57,14 @@ def tar_of(place: str, commit: str, work: Path, attempts: Sequence[Sequence[str]
     for wanted in attempts or [["--depth=1", f"+{commit}:{PIN}"], ["+refs/*:refs/drydock/*"]]:
         options = ["--quiet", "--no-tags", "--no-recurse-submodules", "--no-write-fetch-head", "--force"]
         try:
-            call([*here, "fetch", *options, *wanted[:-1], "--", place, wanted[-1]], place, environment)
+            call([*here, "fetch", *options, *wanted[:-1], "--", place, wanted[-1]], place, environment, seconds)
             problem = gone
         except StageError as error:
             problem = error
         if _run([*here, "cat-file", "-e", f"{commit}^{{commit}}"], place, environment)[0] == 0:
             break
+        if re.search("resolve host|did not end|onnect", str(problem)):  # no other way leads there
+            raise problem
     else:
         raise problem
     (bare / "info").mkdir(exist_ok=True)
@@ -98,9 +104,9 @@ def is_scp(place: str) -> bool:
     return "://" not in place and ":" in place.partition("/")[0]
 
 
-def call(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -> str:
-    """What git says. Raises StageError where it fails, is not there, or does not end."""
-    code, said, errors = _run(arguments, place, environment)
+def call(arguments: Sequence[str], place: str, environment: Mapping[str, str], seconds: float = PATIENCE) -> str:
+    """What git says. Raises StageError where it fails, is not there, or does not end in these `seconds`."""
+    code, said, errors = _run(arguments, place, environment, seconds)
     if code == 127:
         raise StageError("git is not there", "install it: a source in a repository is fetched with git")
     if code:
@@ -108,7 +114,9 @@ def call(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -
     return said
 
 
-def _run(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -> tuple[int, str, str]:
+def _run(
+    arguments: Sequence[str], place: str, environment: Mapping[str, str], seconds: float = PATIENCE
+) -> tuple[int, str, str]:
     import subprocess  # here, because most of what asks for PLACES runs nothing
 
     try:
@@ -124,9 +132,9 @@ def _run(arguments: Sequence[str], place: str, environment: Mapping[str, str]) -
         raise StageError(f"git cannot be run: {error.strerror or error}") from None
     lifeline.add(process.pid)
     try:
-        said, errors = process.communicate(timeout=_TIME)
+        said, errors = process.communicate(timeout=seconds)
     except subprocess.TimeoutExpired:
-        raise StageError(f"git did not end within {_TIME:g} seconds", f"git fetches {place}") from None
+        raise StageError(f"git did not end within {seconds:g} seconds", f"git fetches {place}") from None
     finally:
         if process.returncode is None:
             lifeline.kill(process.pid)

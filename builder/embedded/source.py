@@ -55,8 +55,8 @@ def pack(tar: Path, target: Path) -> None:
                 new.writestr(entry, content.read())
 
 
-def bring(wanted: Wanted, home: Path, mirror: Path) -> Path:
-    """The archive, in the store: as it is there, else from a cache, else made of its commit.
+def bring(wanted: Wanted, home: Path, mirror: Path, seconds: float = git.PATIENCE) -> Path:
+    """The archive, in the store: as it is there, else from a cache, else made of its commit, which may take `seconds`.
 
     Raises StageError where no place has it, or its place has something else; OSError.
     """
@@ -70,7 +70,7 @@ def bring(wanted: Wanted, home: Path, mirror: Path) -> Path:
     try:
         found = work / wanted.file
         if not any(_copied(place, wanted, found) for place in installer.places(mirror, os.environ)):
-            _made(wanted, work, found)
+            _made(wanted, work, found, seconds)
         os.chmod(found, folders.mode_of(0o444))
         os.replace(found, target)
     finally:
@@ -106,12 +106,12 @@ def _copied(place: str, wanted: Wanted, target: Path) -> bool:
     return False
 
 
-def _made(wanted: Wanted, work: Path, target: Path) -> None:
+def _made(wanted: Wanted, work: Path, target: Path, seconds: float) -> None:
     if is_true(os.environ.get("UV_OFFLINE", "")) and not wanted.place.startswith("file://"):
         raise StageError(f"{wanted.file}, the trainer's code, is not here, and no network is to be used", _OTHERS)
     _say(f"fetching the trainer's code: {wanted.place}, commit {wanted.commit[:12]}")
     try:
-        pack(git.tar_of(wanted.place, wanted.commit, work), target)
+        pack(git.tar_of(wanted.place, wanted.commit, work, seconds=seconds), target)
     except StageError as error:
         raise StageError(f"the trainer's code: {error}", f"{error.hint or 'is it in reach?'}; {_OTHERS}") from None
     found = _hash_of(target)

@@ -163,12 +163,12 @@ def _fill(
     check_distributions(HERE, plan)
     uncompiled = _patch(plan, parts, home / "bytecode")
     own.update({f"{inside}/{path}": promise for path, promise in _records(plan).items()})
-    built_for = architectures.of_torch(HERE) if plan["target"]["accelerator"] == "cuda" else ()
+    built_for = architectures.of_torch(HERE) if plan["target"]["accelerator"] == "cuda" else ""
     os.fchdir(top)
     os.close(site)
     own.update(_answer_installers(top))
     if built_for:
-        own.update(_write(architectures.RECORD, architectures.record(built_for), top))
+        own.update(_write(architectures.RECORD, f"{built_for}\n", top))
     _check(own)
     changed = {f"{inside}/{file['path']}" for patch in plan["patches"] for file in patch["files"]}
     manifest = {

@@ -187,10 +187,15 @@ def _hint(profile: Profile, package: Artefact, packages: Sequence[Artefact]) -> 
         return f'where the driver has it: [target] cuda = "{more}"; or require an older {root}'
     if cuda is not None:
         return f'require a {root} for CUDA; or [target] accelerator = "cpu", without cuda'
+    instead = f"; or require {_FOR_PROCESSORS[root]} instead" if root in _FOR_PROCESSORS else ""
     return (
-        f"{root} brings it; where that runs without, say why: [[packages.overrides]] "
-        f"requirement = \"{package.name}; python_version < '3'\""
+        f"{root} brings it; where that runs without, leave it out and say why: [[packages.overrides]] "
+        f'requirement = "{package.name}; python_version < \'3\'", reason = "…"{instead}'
     )
+
+
+# The same package without what only GPUs need, by its own documentation.
+_FOR_PROCESSORS = {"xgboost": "xgboost-cpu"}
 
 
 def _public(wanted: Requirement) -> str:

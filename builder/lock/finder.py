@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
 from builder.embedded.web import open_url
 from builder.errors import LockError, ToolError
+from builder.lock import systems
 from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
 from builder.lock.sdist import Sdist
@@ -226,6 +228,22 @@ class Artefacts:
         except ToolError:
             return False
         return any(file.is_wheel and self._place(file.file) is not None for file in files)
+
+    def newer_systems(self, pins: Sequence[uv.Pin]) -> dict[str, str]:
+        """The line of [target] with which a package has a wheel, by name; those are left out that never have one."""
+        target = systems.newest(self._profile.target)
+        universe = replace(self.universe(index=self.index_places()), target=target)
+
+        def line(pin: uv.Pin) -> str | None:
+            try:
+                files = uv.candidates([pin], universe, self.folder("files"))[pin.name]
+            except ToolError:
+                return None
+            return systems.line(self._profile.target, self._profile.python.series, [one.file for one in files])
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(line, pins))
+        return {pin.name: text for pin, text in zip(pins, found, strict=True) if text is not None}
 
     def uploaded(self, pins: Sequence[uv.Pin], *, sources: bool) -> dict[str, datetime | None]:
         """When the files of pinned packages came, by name, as far as their indexes say it. Raises ToolError."""

@@ -209,10 +209,14 @@ class Resolution:
         if implied.keys() <= cached.keys():
             self.step("PyTorch from a cache")
             cached = {name: cached[name] for name in implied}
-            return self._artefacts(self._pins(implied, cached), cached)
-        packages = self._artefacts(self._pins({}))
+            pins = self._pins(implied, cached)
+            self._check_passed_over(pins)
+            return self._artefacts(pins, cached)
+        pins = self._pins({})
+        packages = self._artefacts(pins)
         found = builds.contradictions(self.profile, packages)
         if not found:
+            self._check_passed_over(pins)
             self.step("PyTorch from the default index, whose build is for the target")
             return packages
         index, torch = next(iter(implied.values())), found[0]

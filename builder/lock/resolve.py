@@ -21,6 +21,7 @@ from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, revers
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock import python as pythons
+from builder.lock import systems
 from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
@@ -83,7 +84,8 @@ def resolve(
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
         except ToolError as error:
-            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
+            hint = systems.of_uv(profile.target, error.message) or error.hint
+            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=hint) from None
         for one in fetched:
             keep(wheels[one.name], one)
     return Lock(

@@ -31,7 +31,7 @@ def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
     ended = dict(zip(commands, done, strict=True))
     printed = {command: one.stdout if one is not None else "" for command, one in ended.items()}
     listing = ended.get(nvidia.GPUS)
-    failed = nvidia.GPUS in ended and (listing is None or listing.code != 0)
+    failed = nvidia.GPUS in ended and (listing is None or listing.code != 0 or not nvidia.is_listing(listing.stdout))
     summary = printed.get(nvidia.SUMMARY, "")
     gpus = nvidia.with_capabilities(
         nvidia.parse_gpus(printed.get(nvidia.GPUS, "")), printed.get(nvidia.CAPABILITIES, "")

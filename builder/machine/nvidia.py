@@ -25,6 +25,15 @@ def parse_gpus(text: str) -> tuple[Gpu, ...]:
     return tuple(Gpu(name, int(memory) * 2**20 if memory else None) for name, memory in rows)
 
 
+def is_listing(text: str) -> bool:
+    """Whether a text is an answer to GPUS: GPUs, or that there are none; not one of another form.
+
+    >>> is_listing("NVIDIA GB10, [N/A]\\n"), is_listing("No devices were found\\n"), is_listing('{"gpus": []}\\n')
+    (True, True, False)
+    """
+    return "No devices" in text or bool(parse_gpus(text))
+
+
 def with_capabilities(gpus: tuple[Gpu, ...], text: str) -> tuple[Gpu, ...]:
     """The GPUs with what CAPABILITIES prints of them, in the same order; as they are where it is of others.
 

@@ -97,7 +97,6 @@ def _kernels(name: str, catalogue: Catalogue, machine: Machine) -> Kernels | Non
 
     Not asked for where there is no GPU that they could be for.
     """
-    from builder.embedded.architectures import recorded
     from builder.errors import DrydockError
     from builder.lock.builds import kernels_of
     from builder.store.layout import Store
@@ -106,7 +105,7 @@ def _kernels(name: str, catalogue: Catalogue, machine: Machine) -> Kernels | Non
     if not machine.gpus or target is None or target.platform != machine.platform:
         return None
     try:
-        env = Store.here().path(catalogue.plan(name).store_name)
-        return kernels_of(target, catalogue.lock(name).packages, recorded(env))
+        recorded = Store.here().architectures(catalogue.plan(name).store_name)
+        return kernels_of(target, catalogue.lock(name).packages, recorded)
     except DrydockError:  # it has no lock, or a broken one: a build says so
         return None

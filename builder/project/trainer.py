@@ -54,7 +54,7 @@ def _locked(
     step(f"fetching the trainer's code: {named.place}")
     ref = git.resolve(named.git, named.rev)
     # As a source of profiles is: what it is called, how much it is, and no links.
-    git.fetch(
+    root = git.fetch(
         named.git,
         ref,
         ref.commit,
@@ -62,6 +62,9 @@ def _locked(
         lambda path: step(f"left out, for it is a link: {path!a}"),
         most=source.LARGEST,
     )
+    modules = root / ".gitmodules"
+    if modules.is_file() and modules.stat().st_size:
+        step("its submodules are not fetched: what they have is not in the copy that the trainer runs in")
     archive = work / f"{named.name}-{ref.commit[:12]}{SOURCE_END}"
     source.pack(work / "files.tar", archive)
     _check_needs(named, profile, archive)

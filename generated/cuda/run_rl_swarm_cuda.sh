@@ -34,7 +34,7 @@
 #   typing-inspection 0.4.1  tzdata 2025.2  urllib3 2.5.0  uvloop 0.21.0  varint 1.0.2  wandb 0.20.1  web3 7.12.0
 #   websockets 15.0.1  werkzeug 3.1.3  xxhash 3.5.0  yarl 1.20.1
 #
-# Drydock 0.1.0, machinery sha256 32439a7d75c41e999f942830c5ff46201f50be542c9aded0c2ae9ad3b1842263
+# Drydock 0.1.0, machinery sha256 9c96e978bea63bcac0adfd6c4b6726446b22d703bd1a58de6a5c64a46884e95c
 #
 # How to read it: 1. what it is  2. the trainer's environment  3. the trainer  4. the way in  5. how it is built
 #                 6. the plan and its files  7. the machinery  8. go
@@ -54,7 +54,7 @@ _uv_sha256='d7f459fe4fd247d830351c75686d3996ace3c6f3f728eb0e85a30b7ada0cef19'
 _drydock=${DRYDOCK_HOME:-${XDG_DATA_HOME:-${HOME:?set HOME or DRYDOCK_HOME}/.local/share}/drydock}
 case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
 _mirror=$_drydock/cache/mirror  # what `drydock pull` brought
-_machinery=32439a7d75c41e999f942830c5ff46201f50be542c9aded0c2ae9ad3b1842263  # of the Python below
+_machinery=9c96e978bea63bcac0adfd6c4b6726446b22d703bd1a58de6a5c64a46884e95c  # of the Python below
 _store=$_drydock/store
 _env=$_store/$_key-$_name
 
@@ -330,20 +330,26 @@ enter_source() {
 }
 
 
-# ask_nvidia [ARGUMENTS]: what nvidia-smi prints, or "failed". A broken driver never answers: it is given ten seconds.
+# ask_nvidia [ARGUMENTS]: what nvidia-smi prints, or "failed". A broken driver never answers, and then no signal ends
+# nvidia-smi: it is given ten seconds, and a file, as whoever reads a pipe of its would wait for it.
 ask_nvidia() {
+  _answer=${TMPDIR:-/tmp}/drydock-smi-$$
+  (umask 077 && mkdir "$_answer") 2>/dev/null || { printf 'unasked\n'; return 0; }
   sleep 10 >/dev/null 2>&1 9>&- &
   _timer=$!
   {
     _smi=
-    trap 'kill "$_smi"' TERM
-    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" 2>/dev/null 9>&- &
+    trap 'kill -9 "$_smi"' TERM
+    PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" >"$_answer/said" 9>&- &
     _smi=$!
-    wait "$_smi" || printf 'failed\n'
+    wait "$_smi" && : >"$_answer/done"
     kill "$_timer"
-  } 2>/dev/null &
+  } >/dev/null 2>&1 &
   _asked=$!
   { wait "$_timer" || :; kill "$_asked" && wait "$_asked" || :; } 2>/dev/null
+  cat "$_answer/said" 2>/dev/null
+  [ -f "$_answer/done" ] || printf 'failed\n'
+  rm -rf "$_answer"
 }
 
 # check_gpu FUNCTION: calls it with what is wrong with the driver or the GPUs: the trainer would fail in its first step, or
@@ -367,12 +373,14 @@ check_driver() {
   esac
   _found=$(ask_nvidia)
   case $_found in
-    *CUDA*Version:\ *) ;;
+    *CUDA*Version:\ * | unasked) ;;
     *failed | '')
       "$1" "nvidia-smi fails, or does not answer" \
         "run it, and read what it says; after an update of the driver, restart the machine; $_anyway"
       return 0
       ;;
+    *Driver\ Version:\ *) ;;
+    *) say "note: nvidia-smi answers in a form that is not known, so driver and GPU are not compared; drydock verify computes" ;;
   esac
   _found=${_found#*CUDA*Version: }
   _found=${_found%%[!0-9.]*}
@@ -385,38 +393,50 @@ check_driver() {
   _driver=asked
 }
 
+
+# runs_on NAME MAJOR MINOR: whether code for an architecture runs on a GPU; as run_on of builder/profile/architectures.py.
+runs_on() {
+  _arch=${1#*_}
+  _arch=${_arch%[af]}
+  _major=${_arch%?} _minor=${_arch#"${_arch%?}"}
+  case $1 in
+    *a) [ "$2.$3" = "$_major.$_minor" ]; return ;;
+    compute_*[0-9]) [ "$2" -gt "$_major" ] || { [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ]; }; return ;;
+  esac
+  [ "$2" -eq "$_major" ] && [ "$3" -ge "$_minor" ] || return 1
+  # A Tegra is by itself.
+  [ "$3" -eq "$_minor" ] || case " $2.$3 $_major.$_minor " in *' 5.3 '* | *' 6.2 '* | *' 7.2 '* | *' 8.7 '*) return 1 ;; esac
+}
+
 # check_kernels FUNCTION: calls it where torch has kernels for no GPU here: by its own list of architectures, which was read
 # in it when it was installed (builder/embedded/architectures.py), else by what is known of its release.
 check_kernels() {
-  _patterns='7.[013-9] 8.[0-689] 9.* 10.* 12.*' _kernels='7.0, 7.5, 8.0, 8.6, 9.0, 10.0, 12.0' _runs='' _other=''
-  if [ -f "$_env/.drydock/architectures" ]; then
-    { read -r _line && read -r _patterns && read -r _kernels; } <"$_env/.drydock/architectures" || _patterns=
-  fi
-  [ "$_patterns" != "${_compared-no}" ] || return 0
-  _compared=$_patterns
-  if [ -z "$_patterns" ]; then
+  _kernels='sm_70 sm_75 sm_80 sm_86 sm_90 sm_100 sm_120' _runs='' _other=''
+  [ ! -f "$_env/.drydock/architectures" ] || read -r _kernels <"$_env/.drydock/architectures" || _kernels=
+  [ "$_kernels" != "${_compared-no}" ] || return 0
+  _compared=$_kernels
+  if [ -z "$_kernels" ]; then
     say 'note: it is not known which GPUs torch 2.10.0 for CUDA 12.8 has kernels for; drydock verify computes on the one here'
     return 0
   fi
   _found=$(ask_nvidia --query-gpu=compute_cap --format=csv,noheader)
   for _capability in $_found; do
-    _left="$_patterns "
+    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) ;; *) continue ;; esac
+    _left="$_kernels "
     while [ -n "$_left" ]; do
-      # shellcheck disable=SC2254 # it is a pattern
-      case $_capability in ${_left%% *}) _runs=1 ;; esac
+      ! runs_on "${_left%% *}" "${_capability%.*}" "${_capability#*.}" || _runs=1
       _left=${_left#* }
     done
-    case $_capability in [0-9].[0-9] | [0-9][0-9].[0-9]) [ -n "$_runs" ] || _other=$_capability ;; esac
+    [ -n "$_runs" ] || _other=$_capability
   done
   [ -n "$_runs" ] || [ -z "$_other" ] ||
-    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for compute capability '"$_kernels, and this GPU has $_other" "$_anyway"
+    "$1" 'torch 2.10.0 for CUDA 12.8 has kernels for '"$_kernels, and this GPU has compute capability $_other" "$_anyway"
 }
 
 # Puts the arguments together from the last to the first, then becomes the trainer.
 start_trainer() {
   check_gpu die
   check_folder die
-  enter_source
   _value=${GRADIENT_ACCUMULATION_STEPS-1}
   [ -z "$_value" ] || set -- '--gradient_accumulation_steps' "$_value" "$@"
   _value=${GAME-gsm8k}
@@ -447,6 +467,7 @@ start_trainer() {
       ;;
     *) die "MEMORY=$MEMORY is not known" 'known: low' ;;
   esac
+  enter_source
   # Known to argparse only: no list of processes and no log of arguments shows them.
   _hidden=
   if [ -n "${PUSH_TO_HUB-}" ]; then
@@ -1624,254 +1645,247 @@ GS*HJO^N+)c80B1+NPwH5WcdNQpzgHRm69f`c%tFO4Dq6LwBgnJ>p2HfO8jg9@);g+0OV`(dQ+i4>@*e
 Wb_)AW6L4PDT>G#L|Q^+Nu4ixD&z_!y61M(p{Q8j5T`o<<|<hhGtwMLlox8kCjn}9&PNhS-+|B~#5DYfwrnv^2pgo+$;f5Uah@p<-elfPl^er7>uqEB
 rY3bMAmidTW>_-cSV)mD8oWRpbYnA#4JhF&Gg?zPd@V`wmaDOQ+7CtZFA2>ZhD7Fur5t5K@D?0d5F=-L!3B`8ljvv+rD=!Sk<!Nw9+-|>m9MKnp~3a2
 GOk&=qtV<kJ<lhzo0tfn_$UPq#g(v9O~I-VyeL&bx-kw}Y?eamaCa4O8YuvV3^(!@?v7&BVDrWx{{g#y<C{P|P;KZMz|y|Olwqi%a)tU1rtzG?8=e|s
-0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KL_#BPBsS)Hei5+>STx86qz)UYvmAw~bEVx*VZ6_=1%K2GizuywdureA^j2TFY#dTV*n6bmElf6kMZ9C%O6>isi
-m16g+;T?CtyI^aJY%98kgmK6zk56G=5DD0Uo{`g0{uzG|wSzqoL`>Zf1*j+TID{__%LSjA8a_Y}zl0s<RcsUMgVoh}&Z#8UG6~i(UTaX+WSepFia-(c
-73<;x!f(ebv8!GU!JSE(;O}QoKgzq=*+dmTP+7xu@O#*>Q#?=>$U1-yu1#b_)U8RZ)@s-i-1;M+`Mq8C#z<jhB+3)I34WMHu7R|Y54MG4(y_^dG{MM&
-7@?~g9n`a?wvh<wRw$@NA>0^*(1tH&9`oq<3?sdu&noVdc<}hyCyXBINuWgC1~kGo-Z;*#7g@-+Azgb;Sk7tKtsm_7qOu#`&-!7xJEElkYb<~bJlAv!
-qsDNLKJFPDux3zs^~uUoMCr`u{|I&8lf(S}$#46|uYOG5{dV^D_^5{#=U3aynS@fQu@J4mHF5Kg6A5<xWNp42TK|gv-nibFi1Ntv#RK>H@{f|!p&6O)
-WUA<bSWwokgXuI2#G(#;+o;%}dN(}uLhD+-;NH$!H!t5A57{3xnOD9mJ9R`dw(v=0L@Kh9lhpDi`vuJRgbWy;b)K=`_oE{VsB^3;q&D=<@iH-u@fE2f
-gki@>&=Mecau5rEZd6Xv`-Uvf+I$qL6esE*0d?>7=M_sN|1&bk28Ounpv%}2wI;5>U@9NQf~bL{eJmY*lET=^>v&*8leNOFxXF`U!wGwMlMIFZO_^9*
-Ry7~-StBhV!~8MlQ;Ih_X4-D>y7s_VuFD+?a5a$7nlcycIaj?yzyBDNoJfxiwp;V^^&&nyCQ5amUJ+A*W;un4sOU4cTA{<7Q|=uJwu7=BQ4=^RVSmUQ
-%D!-YopHz-)<~{CVRZBMbk>G$jf+bZN-0(zQ~cP*v=Wa@I@j;Ja5G#n8X@7mZTS(n-pkcBudO4AR>E_N9vqISc(5fMMdq=XGc!qGBkk@epW}_^mH|D~
-F7`~`oav{Y+Z-+oYBNjH@JTN_{7RIyd{tw5N!k)qQs=~#{B?FRt6=TvBH<lSkKuA+S8l4ue_C=c)N5>6J03{BAC5*!mfPjSYcS21*di2T6=+Z2be#E!
-ok4D#ePW7n(up+j?Ehm`<Vd@=s5f@r2`O>XS>YR0QviP{;fa`}@&#&#{~%pwM6akwS~~wNnS#VQ986A5NoYbkcoUOJ8{j}3sq*<OVJ8i|<Itt}QX9Sf
-N3rM<Dt&8qmk&k!ya0X{=A}$8R2PEBG=mjGTWy3{NGiuS01}KrB68eS4}AY%uWP3Dj9>HZk0?N-F^qAK-l4PUMXm#rwi31q5RyU%BU)ZbKpsgaC}4;;
-m+G|e+>R5qLJGd(<IgBs9g~ro-uzDGp)QC!I9%}rE5jRPF68Tf$VcRW`B0=DN_!$U*si%BDTfYYMyD=8sJ#mp9wv38D4PgS`_759Ox8c{?Nf9AIsV6<
-+A3(c#;r_@xH2(w0l;oU%s9=bNW|fZj2$m8X|^QFq(Qcs&8Q^%5#E<hR+lN4G=LQoHjagSv7{_9C}MKO#JQGiil<YLVDiW?IVM&O-S%&5@KV@bPQ)4v
-oGNjxHEd0jsBfay6q4a|<VReVcP0pNX!3t*mTEELilsAk3%$gIj5O9w+7U{KdWSW;3U_Vhdw}nU!NJk#+1}w{{{($KV?7Vy&zI<Qd32nb0>r3BAA*1T
-V*9+9ZkJa9souxovp<y|K1`p5&(07VU1cylW{d*7lCyERuWEWWl*21Gx^p*Hlj2#3#%^k7*?AUz_yBYB>}(chqfwZJUH}#XHFf397P*~uLt)Ao_|e`^
-{qWC!HZR#M0pB{{G5UkWXbiDr%9mF;2&wIMd9fhk$Th$H^NRp8bcMS?B*qmRG<e;6*-X5thFRrE>5-@UvP<ORd^M4&1|tn?A&o>iD1nXKB^Ba|zOTKV
-*;ikEwJ~my3xe&AO-(egrYuw4;IVw}A5iVE1{L#0c*-1;LBba|A5yCrO^?tZS9^m@E+8M?)ZT5$cZ$Hg#(XAG<YnX~dSXH+Qku2NM=K6686t3$m`&JR
-i3OkwY$My5<QTfTq-WHoB-#+qcA$5OjdB!)h2eJ5IT6k`JdouSO(gkiG1X`}9x4)CjZ)@bH(~%=H&7Xw_z~H}REICtt^_{H+3<q`+BXVh=GM`P)x;C;
-D%q%;IyZs=7B)@>qAeRZt}r83%4QF8wMZA06d0PWlxN%p{R)rA>B;`_(cy35@BFlXaMFKuc6?%9938(tK0G}B#ojEt_rC;R8G*{JsJ+W%lxwQha%qA_
-32nSWb?!>L%{R2BVk$wlYm;Ep-gs6$enZZX90f$BrK*Ys*X(X>@4hWh(beoOl&MC58!&R=Y}c0NL>5(#Ub}8o-Q3PQ%je(wv(i`hTGO)VN70uxPnU%#
-z4r=iNSW6}o9zOa8}`DD81H^}6U>r}8%4^&VcUE^<EXP-0BvjEp=E0a|4FBKkHsF(vYfbLDc)7<tj{R9<L2?0nv47z1P^u(=1Oh~UYfIpEBtOyH$|vm
-ZBqjl7X&$7(ny(#%cb6&)nPEgu(28?Dj-8Nu_e;fYp#u&d}0fdM8Amy?AB{CRK9s?IPwjq$x!Nk!(tiaQ_X*m`oAEXM!7W7*9V9FQ#hbrz1=%{)8B_*
-|9SlW<Y?~@e!-?eOIA_Lp#*LM4n=<l%8d9X=|iHCiI{`&uizmTXQqw0Rxyt?6<KfJQB!LZNkeX#YY;fbu{5op2T^toJXj<y)bmA-Tc4Mli?qlYn?j9K
-QJW&m?E_2;#t+J9hAr<^5ed8_TvJ_oJet)8vohF;W+{vtMVd%F6t-Fw?tl%>M`<@GJx+dOuH`B|5LBg-jk73mKd_G4*zlNdHt5oQ-W^wK=FW8vZb-py
-IBW8m$%r#yHzvMrsxu2R{cZ+k2FYE3nf{10(hWxM1Gw8F;H_}W&F)F>64b!q_}BkmZ(sl3wvDX&yPo?;aCuLUNk>-fq+hG9+I17B&1n+n#_o3aC_22d
-E!*1Ik}FDaysG~9i+N`T7?70hWZU~ZZ7h-?00M)-U_RclUmpp)-fS(cmf3QX8uV|rp=6+2C@VrG5l}>=vNC7_jm2{*^w(wLg7Nu^F1d*mP0&*`B@ugW
-SHN1bWJ*&Zv`rIVA#>NSz{;X-VF{yC{6?QUK+1zcc<AWzYJS77HWX^E7wf^4=kK7Xc{lr-r>C$CR#%&Q^R{8+wGOaUj0LtJsx+>JGj>(-C|}&dJY*YI
-?MoATxpjPX<yXJhQ)j<MmzBZ1v!^^&eic(nZe$ojkCvO2>Ts3-rNS2ir>JGL0?@;p%4t0<&MMNl43|vqj_if{d5G=n?k5^rx0F`?L{YDv8>S#L>^~mO
-oeW*V#<Y&{sg&MAbr6`>P`7MML@@Rh@EiE27e_bBP0+R9@C6a%GIy-`gt7i)MD^#nXYk6Z>9+s4b|O%^Hrp{A$Q<`APEUHU{53AbFdLEwW|R88VhNol
-=(bVuYo2G)F3EM`W#gc(6_!G@xd+r+v)WaJaH~E@50P^am-I=tQoc@u)WO~sB5!KF^1kEEv*SWW6Ahn~b8{W!PI;l01lnr?y<UD0Z|#0xH>6afZnkNz
-!R5}QkXh2#t%b2pgZwLoU;B^(#pevI8uW&BNnyo%z1c`nL2fL@4`6;>;{K{pWn{!=ep|h`Ejnd~ZK;GqN&Onc87EoHuW-_CLo)Mq`{=D29zS8&Z7Ftx
-16}WhbQ!kg<tpsSg!<xl<mGDRs|v7}>!Jke{Z9fECMjEKOC!VjcrJlL-^Iy{EH(8vIb)}AdbjxHTK1fQ1%a=4bHmBoV;0eK1_ynZt{3JSIxk3A*osUf
-z8f?00K><ePvuM8H+@&lHY#q`fv+<nA>2TTw2(hm0(LdB0M99<EF-P^%S$<(O8h`YKCB-h?kn6HM-eakiMCE;QjSfTjgIH>R>Dlf@(H_v)He&RBZgHM
-#it(((I;q1-C(C`q~mHZysM#eP&_|)@#?1x`pmVHEnJ6XcN&Zsh;Lk)sPx%%adw_a%$@EXzOARv-*8)~K*m8F2W0^7*9%s-uQ@-UU>v2u_8d%$nO{kG
-r+nMp`K8$ZiIs3jb$4fH!ip7}rCOb;GjFzwway;*wicnLjyq$xrYJVae?fncs}Uy#SvM;z?6^Zt1Rw;w$=kj~^za|iOv{Wlu--{~s0l69_oXH9#){rc
-)*n<Nu_5GaOkH3XW>(nJV`^)5617!dF}{C!(90R1a0o>?<9f6El%%4m2yxm&G?=$*G9EfEkL|bR9#=~DL*JnW>CVU}EZ*_IRy1KD&Il(W`ZZ}5Wt5E7
-#M?gDbi!U#tiimCyi}FZ;Z0tWq<TVFH``o&ZtXFuK?Uw16sNzuv3l<(Z}xT%^<wYuPhOA~_RG&d_tLIR=pXNyt8+metxbilE;AQi&s*30u2c8cCEZQ0
-rMYu(z4%-c-5Lb$$aHgihwK5uFe<x82`0!%*6cec1><*W%p!2&K`t(ERbrI2Qs;KM{W<yT{pdaf*yQ$THb1S8ru~xk{pf&&R@PL)etUKWhQXEh>iSy~
-r}61(+;VYrHJj3I)q3`3_vPL%`)__?<2j;4NV>YbKxD!{habp@{`$@S53Zov&rOwxjBOzvh<&)cqc%BlJNEV-aDfPhhf3+o&-2!hjye4-`zqN?#>s=^
-vHSbaJozly*>MNxFY@GJ@-=ASpCC*=VvPBB>quVyLSBC4Uw-Uf{_^&h&&Ed~tsSStOF!%EoF+evzfWBqoV4L#@@RAO@wO;{5I7@@R?#@<9&UWNTDS@w
-OCHYWq~M>Ce|75ay3vC%45dhva9eeH?Cy7Af}kP3D%}NM>Ci?+r?!r}3A@Al;rIfE6=GKi#nGa4Q7N+0M*3)(G_%yNYW5a)uks?^I~lzn(;g+M7?!Cc
-jY|p=L9;9DH$1BzhQ{>?ok<9nox4>O>akyFCK!%aF8kbopdkVg(UAsu9AxQdB?&#r!tKzXmESZt+<#W`v>^ElQ6$@wYeB#?!UWLinnUDG?)%Cg`JtVV
-Ih_0IB&*U%Uc<J0drya8Hu`np<hrsrn+;ERCvL~@997=o+FhSd77)@uB!5kAa4(aao$}WOsr;Q}y|~PXJRjwl?`twX`Gh-MU5LC2qjfqPjY0}KLj;$j
-%Yss{lh?ac<df~V1GXD2H@w+rC!Nnua*U#Rm)_$h*&auV>gLDC!>i%Z*qz~SvV2`5(^LAFI*NAOD$D4?RZ2h6b$J(<o90`w2-eh!h3ja57z@?Qbx|K_
-m5_tP<)vFRBg(|~p>U%yo%udi+o5%_rk%DD8Lf|oaiL}_kKEK=joijEDzojpgYT2}rTO520uq={Aym4`K6Hq*%nj-a_>AMY6)xlMbSU)=2_}~xS|*Va
-v1hEk%MVQpPk1n8C?}5N4=Jv6wEo@o+0`PyV_~`~?p&GCT65Kw7%LnnWX!0sV`56adp+$Q1a#?(U99fba5fv>WJ7Y2(TgK4L&G>`XZA}TR7pjVeCVPF
-yy~zX?b6FWNGCB}{I<+0uOs$aC5o~XMl?uBpY&n0N2Jj_YcpY5wR@GBc2kzECvG7j;23cCB=~}NBDWb=D8${VTy`dl%c~orn8}r=n6}SLMH@N@hl(1?
-Y5UD7!(U2?ARCk$3%9$$v7Bz?@rID4XV~i^0?>7bR`{aKa!GU+m>s#6&nf1s<D@Pp+~s<B_oC>(w_Q|PY2FbgSBA*^MV-j#Qz}%J$+Rb%o5a)WG<Gq*
-L=uEddcu<mtyIZyDa)168(bj^ydb0%@hJK#sYHm?QR5xdgvxTpX{LU7TKW{iWl?DC=7qM+qg*o~T`VpqrA^|sc@(q2exJtWa(Lwj&W(H5?US3yO`Fo)
-wWSuxO~@DUHs;C)Hgn%_&{Bb0nQQ2>5n))46_H8A*)B0uk!ia$pR2x?TL*6c6cK$7e+ci;qF%&Q*iHC<5StNx=QmdZT%WtuMPy7%%OhcU2z#r;eoIiY
-lw&DxiEYdbbBq12DHWMGKF`Ky=K?t|1Hc*FcqmjYk?NSFc6hjARs}>8rg{WI9s-Q?2X_J~GbC%vqs)nDoo?WnBva%G|KG_k0(@0Y89{3@O&mKqa;LZ<
-P;{M0JbcxL(=4(C&!^Ll6&5LYgxWoIg8VEeyx{H5_Ku?z^h>%STAZM83B$r&J#|<5G?dTRY;%kw%`(jVdg{L2O%cVwI0E?0CrY?hm`FJ{5tQ}t9cL49
-E7oj;m@Cg{7}~=|AXARL+&kKmJNaTh%Ipcs9PvUx(`+$8@RGn5BMe2KrCY~ju98EVU~AOsB4auu!VyCvGa+M&fFDnRp+pN7>BGP(v<&&Ac*2D?U$Z$h
-ylQM5Q2e#IP2jTA){hQIj;p2b=!&ovOV;%ecU+XovQjbU;vn~GRTZa^PZvy(-V{@2zFEQ%8hQzRdKzY!anQ=Z<tYN#jMxgH0-&rW%ts4?<c{LOMe0^G
-#&*J>j4$_}{`_K(Pu<1QzaG*4S{xGtfiqJfDZB9d;$N3YFHw}gy3rp!=HDgu<bP2i#ov1#x>P~olbv3Z!6Vc{E-r`1Za7DJC2&vN&Az)Q>6D0Ee_f19
-a4kVr3bqeJjL#7Tb%1}rPut$~;Z`<Wjtanq6-7P>sfjXnIJbc1e5XQiO2CZMy{#!ea-WTWX{#SBfp$okCbkDklso>{qd_}DBd44fxu*VLpdOM}A9MAv
-m_cS&q^t(}t)5I}qOIwrD3~mYLKW+(A9{}amH67bl<<PUB~xrBC2OS;PV0k~*vR2H*_fcqk7h$k5y{a*e&#ir-IXHE`P0$Sc<3m{6?b&H<>U|gd3rk5
-pG2PcO_0OxTBuYXJ3^(OY^9No_;_6)4wH{fvUtDYm~lf)y?ob-LVL-qEc+_X4~0AWjh*~TXFCsc$>N^kDtRGO;A^Bh5^Ve<UJubNSrwV4$L8o0<V!Y_
-E^Y9`CVid4{`@;Gm$$>d{?7iF_d`1k;pS^zU|Xw{ezE)JhrKqVVdC4K?Z0@+;W#orX`Gh5AsajLXGXec?-K9Bo9K2cKonkSwo^_vz}J%UG+T?e=gO@@
-wwYl5BO>sUhqwZYmYEVEq8$weKsg5a)C57S7WQA6o5bf8Z)LGjY5ui3{6L6Ai7bC$s~o5k#W6Jbh6YdM8JSn(Ls!K|M@-gHJO|ed7bI_iY6$xX#l$0C
-T(`tjy0)xZOqtzkv`A=#%c_sPn3$9b$kyb?dDU481}s6qt`yJ3y~4(%yG=n}c*~Xy;L{bGj(8q3Vn2nYu^D+SqRdCwkk-cv`N)~ldo01s<i9>pm>Pm)
-%uJYxp_Hzr6p(=WHa3w93iP{!;0#++#0sgguMSjD)`N&+sU^R~`giXpJ#YYWQH&~(PW3m@hW8=lj2x1vID73uFob1LG@@hsW48k5Q+%rh4`bkQLT>jl
-*osQR@pl%JhS{0mEQP&VqML>7J;aF+W%?;cN2Z)#iYts|j5UC9K>|bP6t%R{$(9ecu2}=@5)arQT&s2JX~HW(jf7Z|--b;rpgLpn<H1h@tAlt(b@DOz
-H#~HNswu$z>UJ+lvj6Qd@bJSDs-XY?eskiFvnz>|W3uug4*P|_beFida$kl`PW&TLr)f-5YNyLu-F~YP3%$=hH9R2|ZE7Q)u-R!1XhYM>*Ze9!c0#df
-$aHFFIlOhbu1eyi>di|I>V~Q0Yk+K|&jO`ly%H<1U#QotS?lo6*^foT-@GeU@MkJ@*yPkLo9#S{im<O+w8IK}QBU8>=OC~<Z%lOHWX|#F&BqCW%?HWD
-f4tr+p8UA?<frGaerVqt<v-FXSR8-FrTl%w#L<T#aJe<b0bl+B35y$1{67V@AIn~E((xi1;BcxiCUZ?pjBF5<V>YRO<RDEM+PlcpA!kFrPt1(TK>^6+
-RA}G?qfVh%LsVi@{`0=}%1h8rx)D80&_dF-DQTD(cC{(hhgJ}<SWmfbY~4-muofn~M<|D6hxIiVQbQIR&rQ90%w<O63kwlteb=vnC`v<L$dOo5fmUiq
-I<31PzC7f&s~jku;|bv+C}b>W;EXnPt%tpYDm|AYrtdnEu+V4b4WB6|OkY|xD7?4%BTx<NF0T$iVOF=+Rz}s?9IpCa(su-XHXB~nIv``=Bfv?fMhc%g
-Di%{R4W$6qt)J;Y=}n-jrr<qk-IJgPwQVAG+BPAh1>XTiAHzEyNIwa8L_a{HM~kV4-9ZigNPC0U*vA9vPRyEl??yA94JRe(6I`Wq?PrP%h&Gj4{ad_J
-(<145JpUC92?<f7ljTM?+2F(sDm-p%td?};@uuS?#UMI1Oq;Y!Dq=N_u?AWCPVp;z@{yzJkS*1~SSine;&KE#sa8ykgQiBVWpVO_2O09+82I#+r)<II
-fsm(^neK}fN~AtTuYdM!@<qU{TlXzOEa^8&82Wy{`^A9pKQG}VXOay!aTxV*YlJoI#$Zf}gd*9WEO2545d|3(__5EUCJr=}&xs%${YTLZSwuS{WqRNw
-jf}hv?EQYNMeFVMH^ldel2s90(tHYQbXc4<Fv;eD^+}-DF<io1#1TNxXbsT#79Cu;`=BMJDY0mJ^<C5Pqj}FTS-4SEBg^8VW<Bv~P!BzApX^QU^W_Gm
-;(at&bvhlIxQ69{7Ms?FJct&?B`5SeO`#x2w%#O*2iJO5D?3eRsTIM`%r29y*&XG4mYL%zo$&;las5Dex`o=U4DeQz!6qIYckbHwMw3P0yRcwaOZwo|
-H_4K|%X7ZlcUizpR_toluHy|J;9Gp~p$V3APh<ju9m5*U=yQR3+rA6FmQ1!WR(-pM(9JsPrYG`=skQK>ifFq^_+NvsE4`w#rlg)DlgOt0M!IiKc0Fr2
-F(*d!<7O?>DJYLGQq5u{ayK3F>6+6Z50;Ws-$`mp5r4VExWk{kk}GL%#Zp;j---NuIVg;6;ZlWMNDX<w1*S33;ZRL2eXqP=Oe**Ke0*8sH!Je_U9I@=
-xKp<;iSY*XKVOmUM)FYwgj7FM9h0Y}T1hR%ihThG`Sl+s9ExH07#r$NX|t<%&214;lHTor^X(visT_5O=(REiH*ZGf4Z~lNzld>{Hm=T^k4lSiF9)$e
-gcw0tPQ;h&05;c~W1r>9Nd4=Bn$!fh0Le`PjC9k{&5n$YKbs(fRdZeGP1`YbE&!$JgcwE!uL5zq5hH-$Jc`Dx@pK^ftIh~fy&~nIoSR&af4zI?PS#I*
-=}y`pC~*0X_|I275_-L4+Z`n<>_svtyY@XI=jP_<gOj@R#-qCc2ut{CSDaW>gWL{IEddl(wNy$P2tl<mj|}RalFbFRD`pwrf3^Sf!QPvL=ZAar)$N4u
-KHYzH_{$r2^ZS1s?mgLmDi5{qer!V5JJClT53is<a=VP1;U3cn1**tTR@?MaF%hH;JBsePm#<HH>BF?m=dd2fXYtam46m`q+l{TsV}#}>b{iqr5;w5-
-@FIzFrHiA8G3KA9K&M;h7oy>V2@i%?3mGy9yh%lLcFiHRjPNrCF5^PMmh0H~#`ImnM=B~UN2+JL&tGh~y$C6`oD9OeK8;iI=(mt3lT_V79W2Unrc%>v
--t1R0{aqk>nzDx;PcJS;$9TIlJUZ4&Upj%@_2;89jP6cu?yrF4T%v05R7BOXt@*MDm#8g@u|Gr?sc8s+EB{AmB!`pfWPCilD43PtILFPk)%#|>xx6{8
-=l6Th_K~jB>tePzbZaZUPr^-`W0Pd_=6stF&G`*=B9c$5)JyKsQgiH0#383RFwr(JNPd%;a*lqqbu-v)rDECDyGn)ZbmYj35J)agq-NhOI-{N6NZSGl
-KFZ3`#i_SZw#6n)H#-%{qFuQw-$F+}A7M-dsAY2kK25zt3IZ7uKpxQsem;!#OJrY}7;!eED0R*Ziw8U^s~l&uaD&;5dDHI8+9L~utK8jp$aQ3uY<(*|
-<8T;60nlIwE3LjmMahsw^}A7B2}+h@K?tqp%ufbEA1Lda!1IQfcT1{M&WRkS|EORwOY(-csH54!RlqR+J|yJp5b-voAR;$;*?UqnlNvc)OfIw$1Sz!!
-o~;?OeJAAf&X8&($z>c%T(XqE#@wly(%mMFi1L6SynK(eZvbBy&&5xhq#s_$<t>)<3UHjqzc9iFGl;wr$?0P(r46;P`N85m?5P?XfeEL;XzE&%FkT`<
-A5|vF2ZJ_L+70O*4M<lhXBkkXe!7sP3d!>+JAxfaW=)fS-D3CoG$g0v548k{ng*cSUq`MzB3adj-v7-&>jLFV6e>UK^d!l!6nLGB{XSHAG@HJ|N-OwR
-77`Q)j)hxgr;Bn_EGC?|SDL3MBs44tKUFf$>&Huxw$$E%09<CW3fzZ#SAk-9HXAvbYPR^N(Md;)tBh<0hQDUC%{Yh7HbQzz@OcCs+Jp#KNpX1TBwj#&
-Gh)ba9%UREmx{V9?lbUOFXtq%!N|+Nanlo|;QQp6<GrX)+msPRaf#^W#_6=@j%#+NhvI-s4}8C9t!WkT1iI@a-2jL057q3WNj3Yde!41Y=Yz95)~DMt
-Bx5g04{q1llI0&nVAS&aCA%zk4}Mw~e~f=PKS$l;zE3q?xur4wz-fHRm8LK^_(g>G!M`EBa`HC3st3kX-|kA-k0g_fCR4AuNl;O?KUvsb@p8KdYVVU5
-`+I-idt%cZ0=`(1Mp4GBheTmpe*SLFpLI^bPKEnZI6{(caK-I4AAqlP%La&|s@A4@WZU@I1&W<8cvia8^?WhBh|ty@f!zRdjgDD2*fuqb7OzeB6aZ?5
-&f-s@grW>w(fFmD&bb-253~8ui4xPv$#9E;-cqah6Mq;dr&oH6^69Nr1~6?JJcg53d?dj>XlSV!cV5wuB7FHYASb&+OhHrU8^5|i_Rizev+DPhNqA;l
-UO7|3a4!B?L(qHb)jh%qgVsmdsoFt8EC9k&-1;2^EEQdUM^KMTeol%KtCC?mF+m+hnGop^5a$sL$63J3YP;ji$>@XpKD@c&+qHoZP4vlhBmqAZNXMRI
-=qZWO`mvZq>Nv?g{J3l7a#J5w!_j$5E@+gkoUocdJyh;SP|}gAe1v(DH4Y;y$wu^=2<u_SnUe{53tO`;&$@EMBTn324cZB6A1Mjpp7cvu)m65xYg(h-
-8BT5xTVX@rdeGE+t&m26k~9gD<3#JSPohE*;QZ;EvyV2wArad%E?Y*H=3TifSazgobel1vDSLRUYD-|*83j~#pOWvw78NG)9-W;<ziF&fKi01L<~$y{
-aj*;|Y+6pQg;yES`M`D4j@nk#C-Sfj-9b~~RW*;qZxdu5p|nlOtA4&9Jm@q8n;0OdSf`N*c)x*#3aSE1GEF4;a7q0j&Mj>-3<mI2tNCKqee10Dv6`}t
-)e53l(6n=EVE1|5l!Z*(cBml7(z)66+I{^hje{D4szy<5kVMiwC2@$~8Hf#^=(vh|=jfzE3RQxbX~+mDF7lO+s816zD@*$nVaa!a3j+XDi#1qgS;*?b
-SY*XwCWzPhEen=s!H*!<+)v%Rf)I-vY@#F(8=-6;sI1D2G_Pj{%*2JDomd9^)96Ni?atZb$M9f}g7e4Fo+jwQ=jM$FW_p%mgRt@w^=z%On&2N$;D>m<
-nwRU5V7HjDx*i}O4GOkbMPJoNrllakWp&*ZBjdxOOTB8YCsoEl>a$vOnW*M`UK&>+i5fS}qek8EqfBiFZz55g`Q5b?zA59#yDIr4pv&JTJC)KwwF(CZ
-Cy7iFO2)-6>Z(y*>?)x>#P{X3ApX-$Fx5^IPw77z<k6nJjO$q?wj(0kaS2gsMjO8EG!(qcsPKy9QiAnkyh<Yi5Nyq4nn-d|(~1DPvi04sG=XGmq`M|e
-z~EaIslPM7@#N|Vf%Fl4)QTLzG(8pH>eS(7k5hx|Y8P;LMF`5ee&u)Puf5%?Dmr`d78<!znK&kiBoSE$0yz6&shoK)x2yX1Rg%uNnGhtMo+hO;VGIqc
-D45S}o>HSd2-<P%Y%P(!)n?jiaDEi^bKS#{?$W8M5`-a%jiYz04<us{h#tC$Tecug^ebKaBv;1Nn7I9SKk#+eOw!FK4;je&yRC})gmf?O#VNbttW!$`
-8j^3a_8E_TABf!FuW=D`#PZ6W@b_QrzY$}&3fw_Uq;jvZr$&;sT1g{g^dbEFc)R((b~Kk&*_(Wy<_UzsZc=L$ZLGZdMn?#@)v1GqNt95mn5|VnE9dB@
-0GahF7BW5z2sp6oYJX>t2UiUDqEwAPM6gm(P%pc+J?aKJK4&F!IqmYtvIRt&S4%Qmz9ysViyKj;`QlBgt9$BA)x@k{FEv;D%8G9iA*BM_Hd0ZM-yyv9
-*6Qf;R;*s{vg4nsPglUPaAUGWeXFpH$dOL#Ri^Nb_fWz380=m6MNv@diN?N4B1NADvNWHUXlBX|Y;n2wzB5YW0OXlIJQ=-zIG^7%gkCnBC*f2)nq3l3
-VldMO1>)J%ai{N+{>{Tzg9KHc^wPW3iGKIinz0dZ?`sEAocXA?>5ZEL4|&<BZ13JOT85FzaH)||EP>IkFYdk#$+IU@WW%P0OVI`e7i^u0<_$pQ8;Z5Z
-4T#K1B!?tvD-}&R!EI<fR@!#ANfqo?8SQXKH|{m^Mp4t#5Ss1=y<W&@FXn*Oz3l-2JyG<k>Ze%^cWuB|@}BzR+?|}(T0bN*X4%@@tSb4<rrV{g8_aF*
-uVqh~qXr~daLY?UsGQ`ZduFqhAi6jcuBmvXMn^{fXWQY5^KUtdKcyep#%KTd?DDgdt<Qe^?B!<%8yqo>+^JRFX28?eY6-0BK?*zV<vUWfC^YT%^s6tv
-@R+D<yp>bCjoq$;uv%<*SScm#iv@uu#?}*KGrL0sONvb{UH{E~5YR7Z7?1*a!l;lU>b4kt7#%P8%-a^|Aia@8i!@}uM`_8Io?J*cpc(3dlvdW1?N-cb
-K=y&rM)5h+8!Iu!Zc4}0(tO7VAG)|H<ccNvJcy1QKvOf7bM~M0OQ@Sf{Cn++Vq0-z7ArZC@Df&Ts5!0l&Bn|^UT^!o8}4TKt=jjXwl%qV_`HntbU2pL
-{ykz1M9@$Kj+(CrX2)A*m$cT+wkH;;J9S0ooH;1UtRM;VOyGSyM*jwblSqByQ$8h#08UTY7oe)Yh};<sJ_Yx{dYnuzM{!O~zdsQSdfqY~xRM0hyiGo*
-&Ao2k1dZ?WZ<IzTtF*>hgz&Xd!Fu|#J2RW=rkB?fn68@6Xt#Jl1Qw{vi<d_wMci%LBuAmp!}Ue|5@AfN+D0wJ^V+9~$~28T&#jX&!FqB?>jRtY=C)-M
-5hwbk$8;5I(T?9Gjr_+JcQFimiI$8IA(?q33G=M5kl_do;*9o^heQn>a>mod=V>Fz4zkIAl*^=Bvy*A-o|s)9<J#DIh6IL>itX*~R<ZkP|L{jfx)Bjc
-w6?_G#A)bcT)JUXAL$?WU+$@Q-wT?fwE@P&ZbD2k)uP(tfB;1~cHqi%G@ZINx<WXAHQk4k#`&;hi$*#p1Q2-i9ktzUx{oGRh?~mNCVH4n-Dtt&O)b4Y
-Ed!iA)aujA&M6aH@@=v$I(EJZY}({6i5o=3M6<M#5}2@XB)pdSjMlJ_o*lOdIEqsnUAe<LFl1&3Ez>FRzy=spH!e|=8pDVNFNZgztV61?sYG1xB#|j@
-Jei(|sO{wclVm~C<E5md5|vX_xA7w6^rAXu7KWmha=53nF*-B(lX>Wa_+-!v3U_Fc?1XFbI)vKSWlA+^X-sXd60d6Epg~TJzy^lYXH$PWi4Jtb@_0N>
-qqMeaiR5Zn(?zwi$*gr-Bw{pq<GG$#T#ZN5i}A6b%4ED{lRV3NH%TC_mJiQ%4?$@3_k8%C_C18RD0xKP3?M`PlSPOX*@}Gm2vCS*VuFb&%B$h^r20mP
-dR$UJwr~GH*6*LDqU0(~HW+AlRJH8Bz5bO*Mz3^B2Y-Tk1JKcwq}4PYK-Uz>)+h+aJl0ua%`A09R`JxaMDM>aWW@>jE-DYh^h$Q(kC|bi&M1i$DxpoG
-aR}nc43ZF>r${8p(n*?ZCXcqa#jON75qC+O%WQZ&rx<O3r@mcmZ;$@`cJcY>(MjqHW4EGZPaWDlc=G&t8fR3}0bop_`E+s2Fi*Ew$MQJZb`6np%z^vn
-ip060U%w%0le{tvw32Bg%i@^4Z*?_msvVr?LQZBjn!?4@i3xbaWWUiQR{`4WPf`Q#Y;JMs5wWE4qD>~wwABvDrUa6;DFJolh+yCiM`|;4ER^RSdpLOu
-;74cg)&9ZjC*78}4R9%7XF*V^9|-(IsB3eByc8g5=);Q1v|zq()6$9!hqP_9Jz%yRBRC$hZnb%{=q8oTtZApxszXt!*Q;9A$`0-1=f4$CcAxyXM=oXQ
-EyMNn|NOjvXl-xgdX@aTaH3MQ?U6ppcfP*y)_T9T!8iNQ4s3gV;KrqATBL>BnocfmzPWF$FDb*LtrmN@Z0F1oNv%Lm*<?lRCJTnc-kKzzZ~ysA>yN`b
-Uwy7se6J#z%3jO*5iV3k))Hk2=ZgZfsMO`SDi+^d5;Ey(tI1IOB8~RL^zMbDSND*%5V~b<AMtHhxIxrD8_z!)#>mID+%897j88`w>*0ddhX1gv{DWJy
-d~P=<dzjD4vi17K?i0q^ZEa@h56=&=HXLWCpA@=T9KPAx(;LrUJ>B~|5{K#?PPMLAPxfEF+<#@O*#G{&_MRLDA5OQ8XhXX%4)@-?+CAK>7J9ySps&B$
-eYtn=+I3NH9Q?TZ;>G?iQ6GMIv-|9j@8qOUef|7Z0=N6q@}aEChgTG2UmQMvNkK!8x3@d)2=e_4#~SF{A8l^#{JB-Qx?oCl{S&#(`{<o+=-N1Sasa=$
-N*;X+ef?x{aq&$;(nON}$6wP8@(jhRjwDjGj9s~*pUKyw%9IjVbk3*KcO|K+dcG>(D3>@bFQ=2SV=BE<qTk9>ksC{SXzO?4(tLV6y>KgS-f<%D^tuPn
-$WQ}gusBjWEsx*rAN_N5JTH6m*}^n(I+`DoDfoCXD@O;5BgS)WYVLeKzaqQ9!PRJV@`47dx8qKFp{l6B;rMdYdu*Pb9e0L{`Lt(l5rFO7Z9<MW@iX7(
-z?~lt58pih{^vswZ@QUmk;t9=X*9iXb2PqiB1^J0CcMdHYxIE@#@6_3Li|rJ%f(UY9!mO(EhjIGwp2uaE6}P=x<n@03v4kIWICQB<d^`&=W|Nxg%D6k
-J4ZvXFT}Sz<jMDN2z^Hc?#7nmX<`7S(xic~F0(y*RX9OS-~?OA@ZxOh4i@Lc`4kvYokh4?a1Q+Pb2*&4B0H}2V~V!yr{jqd;;)PGNPbcW_!oW0#c)3A
-5uv;5DJWr!eWrU$-}Wl%dOML}F?|l%odeT3#cnnm(Q#l-nLE5EDNY;Qdos$=-xW-Nz~>0?IIwkUCRPCuAf1a&0NL1SfKMFTKkx0}D;{Wt-KAp(D>w_K
-55N*OyAfyDl&q~&=vGUaEHhAU@jAX)`U_bML_o3{{39Ixwy<Wl&Ly?%77gSvpa{J@%=5Czz=piWD9Bm55D+K2TLi@Is!084%M<rt-3%nPak~RH%9O`F
-Nm2~czV`8WINy@PTe>yE5bFs4&r*M_(&j#qTP5wKXza)dGVfZT)8G#;J#fcqtRlC3;9Zx?;R>=sG4;8!<5Kivs19^xd<HjsB4>{gX!~@LV)yU3WuDR+
-W71uw&@@4TM9~@Va=*L1diMN>!U@y=I5^yUNr}LA()igAFZRFRec_%s@x<|SV&_tT`cZjx)k;8S)aJX<jSaeYmnP=kjAb?G-W81fEkkFhYkz<GL*dS1
-+LBuQ@TqyLLWjfI@%i}u$P+ECei|C#3LH_t<S`^(z_T8v98Khrn~J3MZf0xUD)+m66q=C-Tp88Wvn<1D>RDJg_z@z>?yIM%7P2k+2riI%8k|>nYc0>8
-Fs#5jvfcsXFt_@(W(Q!{<$1C-O};0~)JrEn_ih{qbT^(%ClkkMX)ko6OWR>UWQ}K)_Rg~V5U#YYHu{yrVT+vDkFUajCfMjf<MNU#o`&TX9*b%?_`RS~
-Bn@}NM;GE1qyf0Bvx(+R>8Zu?90_Kx-|QdmKiPlLla|_e<|MtB&tL7npvNy?ANEqW&EvuT>%-^!^Z+7Nxc_Ruc(ME6|0tgA9X|OH7!Z2<%^v1igvNvL
-?8UQ#;^3#}uZx41KR^9}fg@Tko>0Gf=@VGml{C#Ka8z$)6!qMLQ4qr6ksy*uyJ2WLaT-m^<OFD9By5?TEvSjIk$Na@5^=<w9z}%s9uwp3uSygHhnMa=
-`l>nb@Qj0HJcKUMjz(&a=al+Ge4S}8wHvg130snC%FZ}0SK3??#6+!$N(wJ0jOa^VIECZ*1Ru<wm=o(Ltm>jPj<i0b(mjTu8OX$k(cqdaI{_->HN0$E
-{Y{ef2@^)^AGBM919CDx2CArUqTQm<h)K`X@pSKRuYP{<0#9hw+UlRb-ot(OSxxsHsT7mZby2#Tj$#;+q;<RQ@Ajc4?cahNwPKwgaRyfY#i{J|AlVt7
-oMhU&tMN%VT~~-v%Mhzykc%3n{S|hF(^TlZ`CegYdmpaGGd6Lp`HGV<Ghl*SBT^%?7OL%@t&(y?@na>nA1cf=St?=0UuLxW41UbeFad_ex(@kacsF*-
-G#&>}IZ$P149hOXPiE7rO7W1+u+ku}YbONIMOJg&(lK6JKwYV@a*!LTTk(ZdXROE&iAL8rL!vahq>>8N%i-nlhIH&Cq0UDa7h^c__nSQ*n|v#?^mORB
-N*7^1pj+LhWRptWIcz*)gjjkReL!_V8{=wR9Az_Nx&8ln_}91P;K5(18rk$b6eTUu4oy5jrKP|9?&Cq8=l$*%+rogA!RW}*o~90MfWW4M!^yZLUlr~c
-GNe^H>+kI@91ESyX#oI#VmP+1RU#Bcw{|rfzaP#6aydhH6F1!`lVi6qs6yA9^U=i>S+K}SY(6_?hg{+Ulf+395O6L=uD2B7X`uqsrqoN!(mz!ZRh}>A
-<BKMkoZ*bRrI-I2U*Ym&KymJEG#)biO%)gCjE>&wC9n?KhDA70>Pdxeb0?j~?}MGw2!wNRxcl;T1V+QtkhTDQkIXGQ$zT4GJo>s-JbV7;;IMeQ`wvna
-?ELxb?RK(*|F-!*%~<sd4tf<MH&Sm%rYf|pKr_TN<Ts1u!Tx;(e}<u>FvghU^e~(=cU!zqWqvsl+g-r=f;bnM>dt?Uubxqu0M{Xz;{8LCx(@f>>^;Sc
-ZjV!^&dU+9+?m8M(9LAp;NfugoI(r7<!p4u@iJ{9`JUuNB$f>an}EJSadLcKaHTuI1v{Q2gn=6a6Xy?n(31{yC^M<Jlk%f)6PcSe&ZOST6hdv5I-B2q
-n>^ZHB`?2EHJU>EWKv0Rz3wJ*shVM=@0G3!q+6hgJiOF#EW)vmf^iy2YiXXjuO7`DD=X;SON0a)tfWV!iUB_IpUL)gXM0<7#eDhs=Q&Z~&X=f(GQHrW
-43Ju?wyoa*m)}f4<c?+(QJ^S!?4~CUf<#H62iFD3<dI_i;!MssjP4h|+Y#hee+?Fb89^N;5(SneT53pNz*I}JZd8$&Ul;Jslqy1QdUayPeeI^=+^WeI
-@#TsPSJ5%BlR<es8ePS;6P%G7JH%hA)8tjfD`D*mB4(+7nCKy*0r5E>CpTGfJiUUqfmQw}=p;L#ar%x)V2unrTV^~*ZF6oGf4+kJH$viae1gDO8Y91?
-k5p#}A}E>-PP609+ni`e%F0Yd(pZx-1(Yh*|AJi?<0;bsZqR_*oAi{hE=);$sT&6^a6g}ESxHikc)ay=*lj%=sblkzm{3nycl2->)zt4k8mub!!Zp2t
-<RCLIs5T$<Md<OTewn!DE$MpX_g;7jFJ>21*!^L5W^QA~^54e8jofvJ0feZS4?dvxGWUO*lj8P-*|k*;?|r$w4erkA2iuA66|x;1Nj$<-lEOlia2xW~
-4Sn|X=%1OsI7d9UY9y*9B?}RCx=-qDj57uy=?)sl%#;A9<C$~IN{}~{DxuZ94_Ap%mBjx<_X9OBLrimI4{#jf`$IrM-08<sKdA+fa38^PJ)BLDagcQ9
-?7g)V>MYL#b*}sgs-z=SL}!8&@=bC!B`J&`7bF00Y{6)PH$f9yh}Mh<QkhZ2AynY!zZLt>p1pYfYEON9Rk0@hxn;)IL890%fv=}qG(&e{n33#^<CSc+
-th*GTOD8}xyjUq=rDUBabpuT02Vs11mISm`t>&&DMm}e@y@^6@^Cjbr8<q|+i;TcxG_sW_6Y5wKQf^4|j=T;{X`~wZEk}MR=b6mN6Ou@5V~h|m4(UHW
-|89fOz-3gbCu!N5sw;&(^ziUc4Qr+;8mFm~jf1)37%V&NQGVfT9|y^vhN7v)dZb1uy{6*Aql-K{OczxSO-}+EF~#ms)Fc9TXoX712A#GLAE)^^gNFxh
-Z*48EC_S$KLMRwzNQqr&>8nM_t}<6J2B=3098oxY&-Is%E0D9Ox%qUeIgqbzGWpiFcilc2pE;2Y`a>h4NJcxAI4ISh+=9O}gbzU!t&1!7d0EID`$hFo
-AbrFJ5Td{#pRfQ7`5z}!ve<C?^nm@~qg3dG4+&wjK;Wp`#97`|ZzRc}Zs39LCClkPCw;)qg^JN*5qf1u<4q&|a1<vyY~IrRtB9xNVz*={6dAoqhIeO*
-oiCdtc9C)?a1X^Wk<&LO@74YxDc}-+8wb(I{^d9U)5~g|4{B0eE#{e!Muo=il;rSQU6kVt6l<&PTK7qDk&H?<dht{exoNaj@a)!j5?|D9SXe^!=9~GI
-Mobv^yX)Z%JV-qT6ji8^q%m)U%Yqvja18fe+Om9A%nWP#6MGT{027(eCeRX@K(7UKf(+N!y49_+(UH)vHa%r?n0QZMH8~Xdp%?*bINuK$(<goVHr0R`
-zTS?m86RdQKtVu-#Xp@?kzx25qol6G6ZP@xJSoQvErAdh$J)2I2Y(u_6bS6X4O<Du&dKPlZPK;zJ7VzF6>*w>`Qub^XUENG)t{E=`1m$e*;>UH2mVv>
-tR=y7!1klCLF5Kd;ZP5l>^tA41u_CA=;#E&srO34oUF}~eC83V4><-Fg<A4e#D<{iD7dD~9<G^Dp?u-CH=HO4z97zXLwpOdhZLue_(=Lh6vlVvav{PR
-ev9HmuIP(%`DCh%M@`bG5*151P8=tpyhLF<WcjB^evP4b7o$^656KRw8ZHhAFp}>+&enAA)*_2uUgdm6)m8ac+JFQY)+(Q0Z3VJ&A^4yJA@TJ+$O-SY
-_>Ta-0Q^wFdr^6uiLkj=F5{~m-gun$V9o>>5Y^-fA@@*i%}~;tpp!cX$vcH6>u}iJ5hz|jbW5{85veyXW63^G5Vt+1+1u8fH;y@G>!gC|q$tN{PG$hY
--PvL|J3+=MDf9!~$l?{Cf+ad*)r)Pv4O#d@aWQTu+1fYq+^E<pE88w+!SRe2Ha_2I5Y05b_UNVZTNk<LzXVGeFnx@NVC5$a20;X6Dj>OiyE^#l19s>1
-tC_^B{n~z%+j<WEJ!VHTYal~i6yZ%?LOAemT^hU>=}yhta55$LJn@txFZQh?H!?FoM|9l_U9vuETMyU=Z#Hrj%tl*mb1@Eb1GqCCzq`0ev?K*(q4pi|
-X=D>L?tFo|*Y6q;3@!417!+E&tr%@<f3v1<jmgMpT^Z<)(UK?!`UgP1K$(L}?_!#Ve9Si9!oPH?dXpvYaA+bwL{2gKRg=sZzl0vO67Q@;q8-yn$4y*e
-Tpo;ehcmW+P#cFQ6Lt&?d1W%44Bs2H*&mRTD35aw@wDV(p@R|}0xR0KSlfE*`T<UWm!@yu0VF4zXV#<PMGOD(yvZpd+5$wp&teXvD^;5nU(NdpJa(D#
-arBN=+APh0b$uj<<tVY9o`S`|sQoABFj1@cB5eA>d+S-IXjZwO-GHIkiPabNVOEvQ9c<ET3mOtmqtXIqqoVNQ-Py(TC`&g9y^}TPEY@>Sig@N702?6X
-<c3`lc-yTMQUTq-4|hWlvAQY}5Dp20RdtmF-7VTB=m!0z5@Xci{tz^bD2TeAq})yVD!M~|34w$@l}-%7=ZQVUl>4UQ|KK0H(~dz6h7FR-iZMgKa~*^O
-G|T*oz~h7@UivO&E2Qd{Qt(f+DC@uuHLGR&Qf80^w<@H}^C==ks}atpp+9YvN8_-++Hp)!s*I*HK9y1Dp!4h*@wXZ9!UV%`$6^_k#}tv|>=ab#Ng`3^
-OZu~>Cpt|2i+>v398Dd0Kc@_bv&GfioW^$^Z~L5G01!JSOub@$J{y(iZrNn+a7&@{c}raXm|UnuH{S0hJE41vLgW55BG$nhwmZAi3pwTFEfCM>j-Vu>
-=n<8$anWkSF&4{rK02n8Yx!|!Sw{_5Cc;S&l#G`|TzT3mUOfN)&F&j=jNm-M4++)X{f`S-Yn^h6l5nb+jXHu4lg*COx7%5HS@gHJ{ycclAD#}r%f9O-
-?*H=gH%a)G+o$<vo_*JQyPZ3dMxarp!ZfolX8dN(f88HcL9ZU}{qSa&xJmX!J9$iDvR}57NA&kA`TKP{`6^$vikG|pwGZX+42Tww-Q#U$a?{fSAL&t>
-t+o|%iDbsrF>-Rv%xEav80`-IQ`0)Ok?XH4dnmH|<jLN_LGfm9_o-EW2Bb<sEx{0XNHb2ZtWwG%iQl1IG62_e@?Oa#hw+r)!^G)L0I>;PQes)euuX2Q
-yeMT8V0ccbgWop}55oyEjWwt_BTcSi%1FOxxGcn(bm>#Rlxrp|WH)9s7oe-o>EhzzlAOPJ-*e}ahL6jl)es|9Z20VoQJK}-NqBTc@i4PVSt)};P-4|z
-PL<&}kt2SJM0&%cu^WmT>dNKtpELlM;|Ty5AYV)t@V4QA@`bwjg!fc$*h%vk?3`SCOF?bPY|VKEyd~-{`r7m%2Hv%Q>0!YdD?xfxF4OHLmC0e{XKsCX
-+_?cRfRsuzU7}Q<vJA`5$Agvp`g|bxI+uz@CVBKu`A&Za5in_anFi#^kQl4K$$qz+SwF=VKDu_Jd32M!KKwhwm(jRIH3?&CYBdk?cP<`ajik}712SVa
-fR4nx3Q!|7HSjv+=|?&IB6A`*+0HiOf;UnUM$T1B!$z;IfWC>LLCtl*W%I_y=7#bHF3rqAEF=Y7<@AX{>#XgDd=xS%K1jaaUUjz9fUl&jr~OBc!-LIt
-Hk;9D4FSjN#2ZhWNXuAI8<Gd}d54he-Qn?i0_-=kWKske)*D|wBABCa`FN0<dL12tIEFUgSLh)<b5*xIM1Dj_Dm!XT%~gCGsxWu|gu85R4Y%<jtK>fu
--XqtBVuv>*Qp~+Zzo<I%%*`6N?tY2c0@HsoJ{z;RO!H!>84rLIixMIyqYzcik9$bdiu9U77&|O7%S|N<l#U!%sDwW4<MF^yOWI#<2x~swSh}(VufK&K
-uGW<&Ysxg6e49LyWSa5{Z5~MW7ZTATh1vwI=Bq)I^REJ=e6suRO?ls>j+9sd0e2j*80B=Fjo1Lm*G}+zvHxWEaQFKcBw-y{RGf{C4N@p=ByZFI$RyrB
-+1kRTra6)8?YC);{~m6zAh;oS>Ca!^rmiwKcpJK@5e_2d)|(y=p{)||E(K`vu!boZz&Q*>lG(n%RVG>7;h<Ade0?kyV)e!<=ipXGvk8a?J}rY}RuO#U
-JWkvZ4ZUF3S>&;RX+~)0>(V&@=&ftOz^ROQs&ih4NRvcq9AM?EqBGR`E`lo8!NB4AsjTiXc`l4EZ{@wnt&d95q(E!+VV-5Upbx_j_hmeR!4cQ?ou1{Q
-gi~D>zgKnEm67X9UJKWprQHWwIo#4vYtkL4Vh}26?*^<0ekU5L$c~rlFDc&|y(A}2g9}$#NSHDON7R(#Osk^YswzpAK69ebGFewe4`yW~pTWA8=}Pie
-=c@oiL<^VzNXX5hgrF_(Iqsf2gH6(?WPPb`G`;LSNz)CIiZ<TjKXN6bN^f84epKV(>}q<s3YHH!w|H=#6*=anoQY1{CYa{Jq|lQ9d&LlO0EhD~)?a<~
-m6WqRX*x|`pN|}u|M&3tDwrW_(iT5)+?tuy!RXh88|l#>m%*4ujD7MdfPa5n#6@#a!7MgrL^5Puk0+D0R&bh5Zy1Ejt88Y-9KFWjmJT7Ik;QCyvA*QH
-QTW#Bq;S(xP;_zGdba=O<t`~P9<?N4i~Ft9*6-`I^(o*f<oz8$_#22xK|@7|tSXTroW|W}A=aG6a9Zvrp;Dilm{JN~PwXSQ+e#J_h2S-bjM<$95lr)&
-kQoI7P>Q>#hiYZ4H=7*e`urlwxW*~Iq`1Iaa0*<u|MhDR>8#{NAl$I%snQKsM&4sTRo3;k39e&MbtO;rD8?qej_@Y2)$+O}J57s?0i5JPq#`1CxU4h(
-l@wMQ55ezJ7=*5q4vasABYfK0Ji={#I5{N)x~;}A!nyAzYoN8OIdlvV?Gk}B?AflC3uK?F0P5yCj%`~p!-dOMwo=B*b=tn%`d&Dt5b5d>h{N@L#1Pic
-y<Gb0&W|?EVvQAOF}XqxU0#oT<qGo;G4yzQ62VVbrq~;nHS#^fC*NaS*9@%NG-P;kN<Utf5`Ec(bNmUTJK#*jT<<y;kD&LLg83@B20p?yB10L&i!!(j
-%Y=h^+Q>)b0cvq{IldST$!R@VTzzMb&3!BYN$*O(R88T9R!+QxM^^Ph3ojm6K5@$k7&Rcd;b@|5;@iQ0&V3zk^T__ycIWc_L&xF4=tbblT6kRsti>WQ
-aV-E~xS@9fEc5D?II)rVN6vU9gxg2>G+bj+_+`$=V{r3Dv@RS`7o5g0i;DUZq4SKENT9`IGE_&{dJ3S;SG)muz7f^Xj=Q9nZd}7f;PGI)YZ27YD#j2v
-DKbP|+LGD=rjk<5^!cotV4qmI+tiZYbpOyT)1DTTtQcW*e1bTl%#k&Lou(4N^3aKZ^`vr&PiWM#5>2HZhEk(-I?PfIxp^q*>TurCAnfUNnSnsPe`>cC
-OrC0RLx~P=uwlqZ7lDOJ`>Ep?z>6Yk5%uWhaP}_uBt!uIoF4sO<EzZn*ypwg4an^&qVpj_<Vrz_kCRQ@VjVLeOCvYS75M~F{&R?nrr7210~8Jy1kNuN
-LMO2uSO%kTpD@$lHEqm~tpD{#XsQe}p_O@>3M%wFs<tj`GL)#A#zn?c8tr$xj|bsuC%$~tMQk|3dC?-xXgZC0y`Mf5x{C75JK>?gnVCwv@l*MLL=~&~
-E?hwoBDruyAC6}^b2ACRDO3>P2?p-y0)t0qlO`!)g>+)A<Q)wmfxEM<J)x7TJ>WNysyW}&q25bj)MP#|pzswM4v_DB(;u_&wCDR^1~o#M$5^;3sn2$k
-qWdecdR@C^$lWEdPnO;}%z0MMMS)QgW*vf+HF;a;ZsDZ2nXe*OFC8BJcGz!5?vATuKC&fiQ@v)PhaiOpO#Q$Gum{pzyg~QrBPw~(&Xq8+VELy;7w~u1
-U+AME%6M`<2uU8LnpSc#^+QFcf%8!rC0GniVm7oDqn0>6pSq(s1*77iq^<Hu_4(aFCoB$6+EVQxOr5GQP@$&i^C(M%vZH9awFcJIEg|3hVfyXSNUFDA
-!`rIfYWfs6{F!uAB@-<HweP@0oMVjb#3+Fwy+h7uD!k(`Ry=h!@HeQb&ogmZk;l1^XK5s*LKuY7AT_JK=5_495VH=F3*yz?WG~=E$an}8<FFh+#WqFa
-{T9($_8}|m0*CA{aw6eV<McC&Gne{-mDMMjPfgh&)mdey?t<i&l>8-mRLv+{jzHR86B;+5={)XY2cCBRZN7lm(RN5TME$ES`Dk?fkbuB)WiC>I08I-E
-VREClh2(UNq18c0VZUpuVGwd%1fY9Uk8HTS>=>asY@n4Gnhh-YjV81fF@CQk)NKg`4X>OP+m84Sx8TD#$T<mFQ|KVVAS%eiHD;TBA_xf{&xSx@+#%#@
-G()AxRfexgh9vG$#9uAt1l121bJUVi5{l&I@R(3p-cK(U6v1+u?7n_>z@-p*LKu)EC#=pX^sSPo!sqp>?NCCIk{N~{$C+aMisP36%f!WgV}eQk)2_4*
-#x_@CcV(I$26e|wK=~^CxWWoJM-0YERH(BU>Wnh9{EIag^rNZg;nZ5RQQG~uO-up)A_pC<f`Ch{AR8`BG2EtWbbDo_Y*UcT!_|N)db|`(k4V*mNDtzx
-q&jW*l9krma5SpRurid@7>EjY_XiwCtLZ`WW@Y}oD()<s=79{QwKEWp4M||Vdkcw~Wn-ESyvoSLJmW#}s4=nTQ?<-U?SX~-Y=VSn&8H`{ZP}vh1kM&q
-oQw(IazbNo$tq34aiYNwl8)Z-dyy+`g-;BU?fa_T3Ww2N-{*?b(d1e}k;X~}A&Vc_rEKwbO~ry(k6a%@F@tx5dtG-NEea>{;{;G3iVhFl(6{+lZZwA<
-A*!`BaST?3;lE}K3*X#`=zfdHURgp(x2Z@kF)w$joIxB;;;nHL#Dp5am(ddiY|yIiwX5(x(zuPZ6N+#5APtntr1gMEyR91xsq3>#>~$L+5P!qfR!-5u
-(5;l9rcXDBD{;W*C9u2*E=_`;9Jyf!x+X!A^OTk$^I<tq!I+rjGC^Ka8W*>$dI@W$AZxno)oO!?i1qo!e@%~S*^S&3L($?r!mT=9_4;E0v_!D59;`TP
-Bt_?*c(Cd<`wRzy!cZnGA}0mR5y;H_y{BY|VpN>i4ZWU4?;!J*6JWJgW_QVh<O|VY;2wWvR2Nk>@F|F`IVF?z<4VA(+J8RkXPttKgu9``k>iTI-KaP1
-<c!?2dymx3HW<=<CE6Q$g+OLhRm0U#$8t79<KbVD?Nv3~*IJ#&x}%Vu8^rEwd`!y4Wril1`7{hP$s4THmOZBLMq#_UuV{$Dcv6s;<t&4y#qLCqcc~`t
-qNQ=#QuBjI>QIhO3J0tT4n=uDtb~uoNV?#5R2piN;02WLPgkMmIfoTAd<n4>k>KyD0y$q67Zh+`P{IqpKsaS2LOAGnd=peGYo(fXDwE;S6af^9pRi`L
-u8%zo)ME1B@kdvH-OTP_w{=MmxgDFiP(JHEDjr*RC`#>a$tP`9McE)3*eU)td9-R3`@g)ZIa7Z(&a<l<ik^GhIX*r6?QKV_GjE}sch~9`-r4+(yavSi
-fE@8UgU#QD$8+E*W(7(9Z#!2v?v=OK5AyHwJk3oQd&IrEt=o^NLA>!%>2SG8{7e1r*8`vLxM$qg)BhhzBpOQNM;LPKtbxt(L?F9k$wH$)OEG<05NyIw
-L3n&g^DQGOa1&++xn<J`q64xW7@{WEY)3Jiv34z?M~ud%uvPs{EQ|&9f`Qs#7$BdCEQ$PEEN6lm4c<*2)j-Bm!TA#lxWQ8^`FSM~4Pf|c=K!AKvXnhM
-V(>n7E42kmEhr~LQDo)l;?&BCj;CJ{rFDFX;3aHUc*9KOd;+{U?Fdg0j?6Fz3|;F_9M$uJ=7x&=WUQME>}R=-ir5LQId*;0JhB%Ry9Y2EQT#{dlTz)y
-I&6m&RfkWXzwwtZ_V-_hXS*-=4)^z8?7#ZK$Al?$Hf-wH^nh#~!aBpDFN*F=e&Z{jp9ax2*t-FaDSCN2oLia1fIgAIsn<;0@f#R)IcsxDqjr)Nyk>G0
-BPt7rKSPg-?Z$P5XLi+8mD@<!q~~vni><LKJ^`48hR>D|1%Y#eiNmK|ir2-QSD)*h<CBF?N#ip%vz--HkmHo=kXVN3iu>g+FR6#cge_WGt?!=s@xHaS
-(~6fa<xvakRuY)aj*GabCzRVWtm#|3E-RgIj`n~!V^_Qa&a7bw4EMslkfsd}5kh+a#X`jBL|6xEl$nxsOz#UYJ?VjEJVphwwR0=<LnVorND$G|jSzNB
-txX9vnQ()o%Ae}d8Jot$pt&;&v5D@{Rm^Xh^&695Zla<B4Amt^%faQ4NLQj$HA1T9%ja{iH?;c88_PAGyxH45)Qi2pKY7tk7$~5!UxW{VPf5T^1hQHa
-2qIxi>Ec(2MMe<bZt^Q+|CNvPD<rSwFF)5SxVwD<^vtJWJg@T@3|Ve?=lWe72uB}=mw+%A+>Gh;-Mw55+3OZCc=z>+XZch8;441z>_OyCSmU#C&1arG
-f(z9ftZB}BjB9{p#mD^<oDf;ogYy%6wzWjl)6%}QTj~PU;ty!U5d{!1qO#PYj?_<vmqR`>lLb;U>S!!Knae}a&|~oOv)OcUh4WnGPPS_Fc%oKSoyTEO
-Xo16>=po#(3EQy%j7Ml2)uAn_hZ~i^UXBR3Gr_R&EerdNj19}Ns5Q9!*gBcxpWu6r;K<I|(_xUP_?^{z)aDLzB{K4NJKx#CQti6%^%HiyODykRn+|!6
-Y^V8_*&H=I>FP!=G_dZJLfSl6oV3ebI*veoo%oC+m^UP+J0AtFu%p@Z9XY3nF_58%aN1zC2wQ^6v?T-0U1(Qm!8O}fn28VuD*BbB<e-XD;u!V1<j5lT
-(&5QUa0n3<-ZEj~9=O$b)rq=NbGy457Vil&4zRA*;UiAINjxs83`47mI@SuPW9^nd>5zLXw-UhbX!@fB+kQFnUvW1xBh<RXJ5UCS+-^6hwT;N>7UbrM
-pFTI_C}9?ZJjbHpd`)z})?=9>9n@nPW(8JtB4F41CbK8BM1q;s)Vg~)c}9z~!Wfcm#DN2O$6TAkZCba77m*tPeAuK`w{9+mWF#!+Q?0l&EDI#a&T{@-
-HUQNkd+u}!weG*t`N*-d`i^h_G<hHIP|<V~<|!xd<qBlui|AbFL!C%D9#dVonO_x{p-P|H+?(p>;XVyxv+Jz?+TfOqgw8&-l}Ya$;hW~II^1A1WL%9o
-{uIVzf{If@M!fFWxM=uE3d#h)3-8xH9WR&<v8^|AX|%Cw>4qU3NNH2CuAH1an}R+*j)Q$-|L8`fWkl;$pKy&|BZoHD#Y%j%DrSXg1j_+`jQF0c?}Ekm
-!y+6*sD{(C_&3D6m-y&Onu5A+%Cd!iRMSAw^4%1pdod63u*fW@8yc4z@=gN{H+<L123pWorCxw%j&Ed3?U)-<uCFV3vb9omk&(82wQV1VpfzeZ;r+(=
-jM-KJ0mP5AhmG}~##4qJ<Hv1E6+PEM3wOEeZS$r5+J_BnGO*FyL##QH71Sr<AgbA*fH)aoLd!AYHwQSjyb)X+;%<wCTo(vg^(hiXZY}cBZI;{@V?WQm
-ZM+&$De;sVR2D~Ct^@5^QfFBu_fP;;Sd7sIRnI#H?kP4Q0jo7SU&iop15<IRqdIm5J}`ND&2ATB4CSzMD)R^loVN2yNeN-zHZ#ckyqzs}12Ee9z*U2D
-jQXI7L0W9mU_I((!1mpHI8cdM8N3zmSf42#VhPK$j#Hk^4ch9n6+ENXGyRJ1s_qiTx#zBBck4$drSZoJA6eP7t{^ux`=FMr%OEo)#q4Y3D|hraW?^l9
-txshK!A8VoWXgG22J+x9<OSNiPj$mu%>3x8PZ`5skeV;QZF3I86JCf03FbieXb`N{P-LSgKJNv;?)|rIjo#;b5MrldJM(n<POZj$wErO40WcG)+blw_
-P>mXuzosH$SXO^ejZW!`k%lrh4Ck^_W_Emt8c1JE&*`V?i>V2p4hBZR;antQvu(wiB;=~TDSV*XJr<h+!{6l*7V3?cB)@IEWd#r8R`of~)V@OX1^t~h
-=%QO|R-#)Qk_flq1J6e4piRdeETe#C{!!{@^%QIp8w{q%vPI1y_*`WQM|w$j&=p-?XED1dho__B=*!OqVTp*Ev#7B5TaUA-JV;Xat8+f0<41K-#nays
-wX_Z2BwRfxr#ai8*}Ot4s=Kz2%?9bHC2*F0#>nMri3mO7`ypgZbw4~}M#!M_?M(uP^{<NwJr2qtW%u>);$6lSrGg6+OorZ^)?s(HzRYnMEE>j|5nD2X
-Ev8g5jar9K$6^BY;|U-1j2l|>yr{GSd?IzRk0<K(Xc7|xyKIF}F8N4~cq1f3K4zueAo(L>28ViyPoBnjv0I)|oMsr$Tl_55yrEyea+Sr=VOFYQ_FZ{V
-3l9`VQ6^H2V^y4^Xz0oD`C@u4{v`arS{~di9=nkp&!{f_23SodfSXko;Zt0g`ytJP#P2m*n0WU^7Yz6j2e&Qx{oo^jPsVN=o<IfUT`DCcRBEb}k}r;*
-!Xnb#w}AFv)-aN?hBcJe{8jN?A>G-7o}C)+K~#rVqLYQNd8|gjtaHd+1}5l(B0>2=vXZtdqz2*X7dgYNXdmO5b2cWt1;aQm@w_1|1$RJX$hwWMNi#~X
-h`<^3HCD!nA?-d86=a*~EM1@6mUA_B^4=;&tUzK26gpX4UX>Z+@RuVu3d1>NmCe#NaF$b2N(XGb#r$;ZYpTj*a)W{D9-aVARw(lA`8XTY?_+iPD6on@
-5S!v|gHePw;iku(H)sgN76iuF+CBKG`1x;+D8BlFT_+BAf7&B=D!1{H7A|e867?A+DX1n0UGE!O!F&Lk1X2pWE9<BaklfsBQBB3ckGrom^cU@D_-;M=
-SK~itIf8)EOf?MHHxfqyLzhcOtc-E-#rsIp0XXJ>^px*4tHPDSDC$i>F|(Y?V?=y?x#Iu(gNRRgCWccU_U9?(es*k1>w<XY>H^qsfXHEl9IXX~^Jby3
-zbS2OawDQyva+dGAAwmr(GpE-D7e)bC+zviIh9J~-RiD^&xa>O5MQv$0dx5-*ym~U5H9Z_1#A_{;Dqn%VcNW9T?Ig@{5mnE03>ZUentNj{zIvv7jBK6
-xur338}8L8&20xF5v(uuHKXvf(JE`T)A8i^VsSFs;^?3)(xz{z&X|rIw8y2s_nbIb@_sa`!c%r$B;Uo5n`}zyc&{Z3*~z$k2M1Hoz%aR-lCs5OA)tDO
-WF+MoCsPsfme2(iRN;ub?r7BCjAn;+w<=ZN=8A{9tB!U-+%&q<Kt>Uem2Pbf-mSf!MFNKqC8TN3TD3PH4H~@cbV&U4pQc;iCQGge=_^C0B}D@fKpwiz
-F;Jh@^?*%=aD739xr=IpuZNC2=kXP1owXld&9h2>X}k8$A|??TAZxMr8=R`9@v@S5C>e6rqcqbad~K;=zXUAJ3Joxf&Uo@r5YQo33G?N=3Ykd)B<X?_
-V6QF0juR*Fn1E@k&2pA9s-q$f;T8)ZHAzVG<x-`IfWoOy@>}xd1xkmgbgL~^b+W-_DuNgJsBCi$j!Ps~-Oqz)drFB`n<m~&J0svdNQ~6S^HdB=_+;dH
-eh-SRr13>BA#69vx^Qj{pe!ns8wfwc<?)op{3uNoQyJ)R1c^-|$w*9fUI<bGrGOZB*oCMOCYN8RLXlLq`OVEG8<DwmANt#9Lw?4C#LvlyFAko|)@ceu
-328tp2!~aQaYV;y0ZO-k3!pL*%kJR6w8JOqY?F-kwospND3B@O9{W<;Xh--PNqxPb7>%-A908y^+OkC9Qt2wNRLSp6wp<<Jok4CgjEGlWya5_yF3U>6
-0m4q`rnA4z+YeRB6HP$c6m$B&{vU(k4zd
+0%&KjZ7H7C7_DQ1d5>m`i0qZ4i`6KLY|7i}VPq3K@=UqNm`#D1UZg5}FUnYOu^8J<R@RmCv&MeEC6pn>r`LLGx@A`6rUi-_9jyM?n^jV;BjR1*{=8QU
+cE8@;@&CIEwzkNaqHAat$C&aM6L$WP2p#AOIUVJn@duGN*aShu<P6uGdLoZQ_~P(b@R`Zq0~GK}*kWGAHt{-GUA^U;N@5<9U>)P824zip87Gkl6hY^(
+F0L5-cH9uV>c$Y<nJfwZ2KE%9ynUTrQ*r#1HCzY3hYef917(4%1L)w|ghE7RngnO9#wo$QJ^~`&+hzBQ6jnyUI-y@6pq6V9t@MJ8-<Vcxav4o9)F6iB
+s)hsg%%^SWLAnMCYGDUAMjf>AikYcAIzGeDF6g9++a(@6e)b8Yhf4aDirWZAxW*gD+4VvR`9`B_&+E!L{<`&({9aUc1NvFVD|bh<6kzSlw~^+Wu3gmn
+?a}8ug9Ba+Dz83S;fY9_`TQTD?tAi(-#__n|M=C9>AT;~-X0(I(8T;|dpVQXDK(y<6}UES{`n!%t)HyEms9FrQP>+_8xukvxx9Gb-dFxnaym34^Sw$H
+T@VY(+WjvbUxAp=p)(s58&ofYhh8jQ%Lv@tS?ky3d*30yV<z*;_g$xsNQxFdiHr<IW^s~B-lV&L`JRx);<L^(cJzL9C;|0`RSndJ-Z^e1rZK(~b)+ur
+7)e$F1Wyh+^U-h0$#UP2)>)g6A{E<2-y@*zz3;qY5#)bH=-9vkcO7&YTcXy)6&OtAqgW6%kUWp2!$4BpT6rB0Y%H=?xD_|Ku50{Y4{ws8@VhA!Ys;JF
+BR*@S1>}%F=6p)=M#t3J4Q|#R_{#mbLjkS^5=&F&f?egRm*)2$gOUX4vC(yFZoOWJXU8U~?!+r{Nzg2qFcB36##SqIxN%ChBhhtGxFc!;Cnf9;c|++I
+uCFtWQNt?8)h7&R-k#3d(5-QCiBc#9$76~g+aOlrf=TE4eK%}|4MwXYyr?Zd0-Jley5_ZYM9)e*PEmZr5fu-%q@&0@7IS7M32da@9p!Vp;@mQzhuX!S
+Nt84F)N`A|g+cXYNh&?*Wrtshc9!pEOfN}2VoK_qxT3z!PG&W#JzXTc^yx8N&g9BX_4rRqE`oZEEo;XEN$|trN6A#Xe0U9}`4U@%VyyG*>6?x-AF(sY
+jk8ZoF-|&>CZ7F&tco0I*B150&O0F`PC9FNgKEy-FC`uklT^Mj?eHI@>x}3Xok&aPza>+UIERBt!YLU{Na=2ZFlhrEc_URmpGE4Vfp;9b6klqid;cgF
+<w2!y&HnMB$eS0y&%(Tv>4hpk@R(+>Vp*$=FbhfLSmiI#7bFD7UG>2C5B9n$TF>}3U-yW{LmI=N_UH~en_lEPFlj4cGXNnebTFc+l|<l?{DA_7cyp;v
+3(xI1VJf8HD?a{=X4SC~sVU0uR37SrxP!wL*RL|XLFPif{)c=-4ww%`>Y=nJVuS6P`;n67FlKb>5`-GKaN%K6w}P^n|FrL%Im@K^<K8|s*`MQZ?CGh3
+hI`w}#E9<_GZz5tHpCRue2PRIkH{GA@{(ptqD&f9o7s#?b|2w=>11`8a>@Hwv03Bb#}`XV3xgsiS4^CH$ff`~^^hfxjEiG})6n()wni(3?d621!APkR
+$XesnG>Q5qOidvvO-Fu+WqD_!4u>Y;r>3PAtF2f%Q#Z*=OpHil&ZHfo45)Wlv#W5|X1)jbei$4aou2I-9`;Yrxii-D5dM6LUY1A4sVP8=YV;xaw=cHO
+i|KZG6_Bod96tL~`QgL#S@`S>vC-B3!ehoLz$-Z$hx@9RXUjOeW1~xUV<suCglOHShLxRX;fD_}H_y&yVKy3tS?EPvAy89S-fWSdSvM4>jDa8R{nQWt
+{Acr$?GW&-10KUYSd7M)N~U~ym4lGlZkHDeB92`1+dsbuFeO*G8$@DFu|Z|my_e0zt7({34vijpsxP}lF3wjomumFUuolBew1E=I$X!w)uITLA+nIg!
+)mIw>6}ceT(Ad;Oi)u<M)eRoY=l%iJ4y#NtQG}<=F)1T_aq}UyiqZ544RW<N$m9a@;nnQjmVBp>%WF(v5=CALUZN)^RwCt9n|!q50FxmCN151!%@yZ=
+U0@r^&Sb;T)g?WnHYMSOc(wz*JZzMsC=Lv_i{6NEzTtr^r)VPCUW=)Q$MH~+;A&Vh_kIy0*1D0&$fl3TCgwJLv34c!QO=eg6v4hxAT!sDPH-lkcvs0r
+-PE}e46v|qG7xRqqH%>Ouu`^jkh?^>nWRY2bca0SF6dWyJWfyckB<(23xDUQ{ezSKtFz-1^Wy0E_3`21@h|o&*}d>3_{s=Wu0iePC8JzZt(Hp@G%RT2
+ovCv<+HJm)H5F5ds$H7|o9D(e<MA7EhU6$9DlJu2G`MDWYkS#kd5W&4bD`8U0^ER+8)mz<G$*pCdi2_Lqw3~5-dR5XqMwz%y4RYPML&wZta-XDMCrX(
+U_*|)CfaNlz+9;pZismIyPHv#eA*~94i4KU_!&o?<pOA1`wmT6JNQpJ#fvL;ahB!86-)7QT4#Mm*&H{I$JAWp*C2SXKQLEvbMDfdHQd>EgSzcO1#6oc
+u(%+|>5@iDO<XSZs;mx!5r(bPC^G?Bo{900=2~-&(&Q7Hj3oL^Bw)8*lV$SFQ{#_sutkPa_gfOnAfIaQd({60*)&R?k-k1S?4QB`_3G{3(VPB0{QA%1
+_a{ethwuwF4VtcsVh$y66JaR&J5XlCH^~<gjZBCf40r_(v3M_SOs<Moj8tU3eMe2LP3R1{R<1$dpvKa)ejY^GIq+bS_)O0iIc|MkaxT&$?`w)JPDO1_
+EVmCZEf_E;qZzimS4AZ7j&RLw>G5b*8_ddJCw!$aZWLM~@le=mRk#B-8Xx7^pnN#_jk%VqI6Y96O8U*B#QnfJYGbrxzS$^C_qlUit(iO5Ik+JOyWy<K
+NhTxCg#DKIx~a}A$n?7@ml-5?0cQFm(nvS@ybs`Ri-5PnEjOJfy-QF7hvQ$nqxTqIb8RiH{(rrF{aYJHvhMGC?jJEb_vA2xg$&Ne?kcNfiH#GVVB>4Z
+X7|WCa|H;{8YEUD852eS`|WzGs=In-1lXJ0=Shs_t3Ru&tLx*fGFxs^h5pMnlnitW?}|`K1QZdetPGk!WAR)H{dJkRV0^x&ORgeC74#HUNr;}?6|j~p
+nbK4UZPUb8$lSFnu(GIGSi)!&f6?a#kn*4q9y+?Zp5OAP4KFp9i}hgM=YCL_yqkSZ%u`qftE<g@dDk%VS_e8R#sXUq6&jbqDY`0&lP~XJ9<mLq_N9rv
++&R9w@~b`e)Y-4mWo0n$Z7ENcU&WMz8!3g*qUC0#IGiOwsqlrsDQX$50JJct_q3cArx9sfhD#=QNA^PfJjC{M_Y)PZTS_Z`qNo?o6;o6h_8$-5PKGXF
+V_L@eOy1r?aS)i-P`7MML@@Rf@EbU!7st2CP0+Mo(SrzMnH$!8!dQPYqVn_HGk9gyblZ2Xod|ZWO>Yd3F~@z2v(p|de~k+<%!VX>*`#)_SVE@>x@%PY
+n&+9cOLCof**K_cg{2T)?h*9XtacS4+^P@KL*yL9Z~ClSDPN~S>R@jRkvFwm`QGv7*-0UziHc9lxw#H<r+iS$`s_7<UN1k0w|2j;8&axKH`_GV0CDG0
+j4bKv*5X#DLH-rPuYE|7;d91P4SK`6q_E<>-fW~OAU77{M=-xGaevjQGBRQ_f30rY7LKyRwp0S1q;?JB6q79GS2$_6A$$3{ee_NZkDoB?wiK+vk*yDc
+whY_yauxPuf_d>f@^ZEEMFpJ8bzuSZ_9p@Rl9a8qrIBHMJeSCzZ{zGmmYVvToT5`Wy<7ZpEql(uqP|z$x8c?8L5k=(qk%q7*9&tEjTh)EY(*yY-i;Y~
+fT1%NQ|XE8)3??1qT*K__&P%n!tawv3khQ-LRUix@SJkUGPJtCypq$Y1PoN<!}<~8p~9_k6!Eg3XzN5K<zSTA=wu#mCCoG|pRgN9eY4;)VjOi*eEPu<
+eS+rD4R)$VI<7{)yAnEw#f!uJS3hRZXRe)W;W{k4(_qBNd*jlCq0gp^^NU1+>~!z&bv=9WhU-EBG7jQ6C<FMgR<Oc-&G`W@#$gF;&%v~q`IQWJ%D3H}
+pNoSZSqX>ScK0?WtXQ#Gs@17F^JcqP>+JDhYY|H7xHE>Uih_}R5Bh^#jW{u?x>;di#~m{AzYy>yZ~GR)!*`;YmKj`Ny;t^7GgzqaOH1&K6|R@8KPW_k
+LCCw9nt**w6t?u3>YANKb=6mlZ(kntat0Y3LQ&2@-t0alxo0XuoVE}Z=Ixq{hla~z+qc{UN$Gy*8`L1(8To|8JO0;-CM?7m;Y38gCe5OZlChe2+XtIY
+*o%ranD>#Fsxmsf$xBvLPYCN~n~Tq_Jw`RC06K)?^yfEL@BQ@6-tLiJ?EU@eK51dU`r->O?aGAy{+_uy7u3+&ROsq5bK&*8b<OWOb#GnL-Sk?Tdk5Ex
+&o$AlLEw%|H+MJ49v}>(vU`+(fShK{zH{<o{7sEn1Wr82#RaZPjIvhh+)lSYCx5*kJ%j+8+#b#5r{&SKU(voF9k5W#nnKub&#u5Qxbj_He`^9WK3$Dl
+E{?BfQ`)Us&)@96-23_9&5vw6M_33+S67#aO!(*U0~yg@zd88cy{PtcQzSxRTL=JRA1?2xO-|g7y}buMAfn%)Qu^wPyfvg_PCv{3m~1BF<Wcgu`}@y4
+`7GJlaR=xx^W<^zC(yt@L705R81wJev3&fceEh_J{JH!1tGhowA0LN2cANt*{j9TdmV7_{E_G#amWId4lg-V~w?zSjNEu<Y3co@3aO1=E!WHOP@^C&U
+1^<lvt5bK^jUJ3)c#A{{w^gSn?tT|02pZz+(p}(_4sBF)YU{Y0usggTjxS+YA$En>8-0~7DzB`xl0IrC%`CO6ny$s&t9*#>PDk&@v`0zqg=OkU<BEbr
+Q0)r)4bQ5_opEhKV-f;l=Vld!dh8dP`h^3O%RW~i@P~jvbfiHZ2U+@ANkUJua69y8<<|`k_n(zKEy(sl6v_7FTGTI%Fd=ff>JWL8`?hi?KeQ7vhjUw<
+WK}xJYuJ{)_jCwmqkk=&Tvrz7v*9W4#O?T-<H|Q&x@+_40z&$S<gdvs?qzbbQ~ql~Dt{+gFRn5o&nG$N`-Y59KEn<d7ecMVXr0YQqmXmX5W&^xs-T?f
+<n=BE`RqFGfbB-h4R7|@Y3H-k9HVHyrSG^(w#Sj8y7}?R@OpSWc4xTTEMHg2^o;(chN2#~$}+leh0;$nUA_g#rs*pd!J1OBa2*X0W1(`nENUaI5^|8Z
+x^jzVM5)(46mB%8GvCH)J+v;?)YDcXqxI1+E>vyhk(=7<k=s~CWwxDn&_AhPst+D0Ac6T5LZvJ0Lx)Jq+@Pj_&p3`-;WF+{hjQJJU~=`LWilrbd&b(k
+`p~rSga=bfa^g7tkmBBs*1x+xzh30`EKFC#y(=?XYp&Q5V};{{j2TsSLQKgwucys}fG%yZi`Cs4&St~gY)DQrdU4F}&@hhKnf;0fRdP=xAG&A(uR5$p
+yY#XT(nw4fe=W1h>xjKpiJ~lp5e*WwCv}YWh%}mKttL#XHm@?%ZpyOt#4RKQ-~w)*1Yht@<Tm39g}6JF%g$tRb$v?|Gr9H@)Aos|XhR3#(5r@W+J1A&
+@RxER$Oh%c!tHKwET<cJydh-iIrh4U0Ce4<7QQI6Tr!&lW=F2&bBg)uIH}7Ccex(ky(s$cZ5NeVns<cBwIMQpQ71C$N`=ZYnf7FJlX!Za#xBQK$a;`T
+OL$VDl`0t@Ww{c1gDYf#4}`QL9!0&9LWEcyHQqx_C@g1SW@?A0rB5MT7KO%cUTE7q&NcPX<>G2m+N@oh$1w}+_i0?NhSz@J+_-n$KDn9Pwkf||TS}2+
+gnR*SV=jDPQ}qo8Efu(xxrQbi5r*Yh5t&4s?Gi&3nYK&wx$1klb>Q|-5z+VXhX4*O%tcIv-Gu)Ku^HiaetRuQ^|@PJM8>qVJoJUfthYMsw}c%_NtN=J
+*v8B-x7h!ha*v7Q^K5*6AsF*A0GzUoheFj7sg6l%hldMhRX{Xhsz)HGA>c-Ta3_#5Lw2@2N|lJ(=?0!j_C%iW|DF6SNLS^QA+sja#Id7ecZwSVHrI*7
+!&hxM%_1%Ed^+t|VUdDIsNORt$j@>D2;S~&?>I_9yQCSS#R&?RFf82EGk2v=!~6M~ZH|GXS%#V4OkLmI6j2O}BY@9*W`rBXg_Ls>VOI~|arzLqV$DW~
+x$=yLu{>-9G9}f^y`wF;lP~6@%$}gk5ibNZ%@z{`F9}XD!cg>Cx^+V4DmkPHm`1HEGNv;G95Ey^6EcVh`0*5=Nwi>*FAS_g-yxqAPq@(LYx;(UPmPTO
+ioZ732_Sab`q2PMYPIwYT@jdK$+{lmj*Bu`Rto0i8{}TCs^T>A>4FK;n_|k$S4+S_LocCE&%z8d@L3tSJVgMT5nCZt0F>1P@@P?y+)+HZNZkp)*iIOQ
+@#Vp@pZ53o)Lk6^@`U!+;)ECooS6#A(S_fazg!`oL{a|BjsEC!{#{~E{)Jvrz`YltNfp>V+37X=J3=kw;%a!}hI6D>g73u5?7MrCKZ(foUyD%*t|d@P
+!S-Q@@dcuw4)O1IY1^AV+{%W_Q2~6gqR0m!7g5Fz=N6%y?^Fm*37CPow>76n?$Zx2ZS{jC&<+XH#P&dma>xIAGH6He<CNqg*IXZr%tP|(=UhB2W{}wx
+8mqy6t0z;LXlr^Y3MPx9P{q3HhhE@*CBF7PCA>gx$rPJO$y%v|)B2z#HgY&lHYTj{<JpjMLUQzwpLvaDcW;sA{MqPuJam-fUUzi5<>U|gd3H9|pG2Pc
+O&G)OTBuYXJ3^(OY^9Ng_;_7F43m#dvUtDYm~lf)z4U8Ep}k~QmVFiHhr%8G#!h~vvz<q_WN}Y{l)R8Bcr{WS2{!%_uZQTCtcpzYVRQ5e5+s{Rmpb@i
+lfF)Ie*PVo%e!%2e`Ej4hryeMaPu`Eu&q_z-rs%m{a%~lFVVN>2m8-B97o0{jq|WKq+dtE%t#mQUE+Os6WwkFOu}nTZ_3#P_*!zDW@`cV+<U8#UM86T
+hzPvoA+CU;Wv0xBs7HeV@E)UjYDOSd3;SN?CewMvTUl&WnsBWSKM*2OBFi7xDhKLBaSTnqp}`Y*M&{M{&{gr#5tDTk&%q_b1<6~W8p1xpYvK_vu3KU%
+UHh(DOqtzkv`DCg-&G%bF)=9>kgds&^QyBH&{x8IT`8W6`-F{2_nU&e@RltZz^5xV9q~M7h<*x7V>9wvM46AUA+3)U@{u#8_gI3N$@e}`m>Pm)%uJYx
+p_Hzr6p(=WHa3w9Ug&oR!5Oxuh!s*}Umd8RtOpUtQcFUM_21r4df))$q8Jq*jp}cr4(~(ADL5oEarWASU<k{gXhg^M$8H7Ar|7Fi3uB~lf@=3M*osQR
+@pl%JhS{0mEQP&VqML>7J;sR;@AOlSj!ZeB6c-rF7;6yXf&_-fDNJdlku4u=U9$$*B_6OrxK!)Z(}Y)o5(%*+zYC05Ky}9C$Ag~+RtNEn>f~eaZ+Pek
+MpKab)$LxgV*lG?;PHkfR6_v({N}`+vnz>|W3uug4*P|_beFiday`Q)C;pKr(^Muow9{p+Y`@irh2AHd8lIAhHnkB?*zB|f)S>z0Ykrj<JE7P#WIDC6
+9NxNIS0wRL_2wl9b;DHhH9$7fW`R<%UWpahFO+N6tabS3bjPCMZ{8Iv_%oF<Y&PnaO>dq>uduIMw8IK}QBU7WcM#Z}H)b|)GUxd0_Tz-W=7Z$XKVI(@
+Pk-2Z`s0gN-?twO>mTV9EO5U9QT{e!;^@N=K-`+sfG>ZC48@JG{hxx<k7chn>39(ha5z;MleuOhM*4@!F`Lvsa*(E!>|G@0kh3A*CuYXvporsgDl~9{
+QKRr$LsVi@!t=hi%1h8rx)D80&_dF-DS4L|XSFG}hZYdPSI@X?Y~4-uuofnKM<|D6hxH{FQbHCg&rP{{%w<O6Ult<D`mS9AQIv+ZkR!3={;ZUa{8{%w
+e0hv-S2$of#}mRuP>fhkxfyNhS`K>&Ra!1bOy6{5U7>E~4c(Lzrhi*CD7?4%BTx<NF0T$iVOF=6Rz}6yq^<g0(su-XJ{w-u8X#lgBfv?fM$Vo(Di%{R
+4W$6qt)J;Y=}joA=EVonx+g)8V%tROv~5C03%&!4K89~Ra()u-h<<=Xj}}u8yMr3~k@^O$v5yDTotQQA-i>BH8%|2nC%8iC+Rqdj5N+<XdSAR!(?aKZ
+0RI&Y2?<f7)8$4t+2BkJDm-p%td?};0jA?6#UMI1Oq;Y!Dq=N_u?AWCM)4<n@{yzJkS*1~SSc@n;&Kc-sTNF(gQiBVWpVO_2O09s82EgZXKcadfsm(^
+itfu5-bj5;UjOWy<ja6tx2`WjEa}%u82Wv``{jV}Kd;~<XR-@7aTxV*YlJoI#$Zf}gd*vlEO2545d|p|__0r%CJr=}?nDrdzEd<q7SYZ~nI1SvBO~uZ
+cYj!I(R#c43-NuT>{JAoG@rs69TsN|OtN`keb(o7443d0aRksaS_2log##DvK4^()N-UaQeb;pSXx=kS+HDlo$g=oVv!3`gsE3}m&+aDo`ErAD?>-r<
+I-L$pT*LA}jZJGq9z+Y{iZghgrBDzgTW^xZqZ>V|m7S)u)QaF|W>?A9?4I|0TA7n6o$&;las5Dex`o=U4DeQzvL+rJckbHwTC+o-Us$lKC3Sf9b+V*>
+dCqtDE(@5+ie1gxb-cj?e2Wi0G{JK2iA+GSV_2gZbr-0&?fc+s$z&UY)3<Ao+^nN+dLms+t%WaDMB7!u{~CN<X%(F{CD$C8L^kC&@_Tc3>siBzIWeLi
+S8JJ0L5X{jTNWdcyXlawYZ8MzSW3=(BdIDy{N)DY4tIGaS5n`KrLxR^6Z!daP#D|7r3kr@67qlxOk<$Kp_*FiuY6!kDi7*Dde+!yg*v~l79SpW=Jq8q
+-Z0qtiflKMfGQxQ`kCsO#4Oc9YB^Qx2RO*D@0@TbhTUUqsC%W&uHrSfMMOz@cO%TVgZ!m()IFlt${5_d8JRZ>e?|Tx#$DRDI%@(deT`c=hy^0V2+DFI
+zGMfmx!fH4EEh)VUmw(@Cb$JiZW3Umn~rXFWOV%51R1QF>)zh94O8a=P?}DNVPx<s5VspK0tn8dXxti42Xepaj1ZNpMqo1kio}O++(dgU?A;@G%6`^M
+chUx-f#2_lFMY*3q1Q{c-LbO5Y9xKKYl}zc+}s>}a1walc#Ib?VF_jJibIQPliR_;B>=>##!ATq;ixwLkpaF_vcI5o#V_OguMU1X+<SBQ;%JY0-A?%K
+vx8ShKfiG|zx&70-qV9;@=)9E$0jtr6Ls=rcnw{W+i~1%_n2NNXhnXq3a6Kfxgcc-QZ&zfd~@1MAE#|Tll3@Oi<fz2c#UP=ZgNfDBQ!s;3kkWIxPg6u
+M@f_@U7SXYVgD=zQr$Wq5e+3wcre6r$nZhnQ!1{rn+~aHgtsw>8NU?lx{jr9Oy4DZyrQ?|c=deu#r}rdmyln}$s^47(>NcG_JzEfr05RHV6m3dl$vVu
+W*?L3ZvxlTlsfcedU-iI!PlMP@rf4t(h29TJs*``ba!(5aAhPX5>?};qN|o|O_oI%MQu@%{VsY*O-TTZ`QJl3Ih;%<<CEcK!K?&FJFc#+o;d4G=gm1i
+zuS9$fLxtkFSEsATwCcwvTfP~n<S?<C)<RW&R?iQk#wz6F1boe$+2e<ho9o`L|eij`Bmb}ITF&A&A_*nf@O#ADiyK=k|QrdBe^`4l6|x2ymoObbqhTB
+C@V*oXWm}f7W**W>{O(TcIB@0g^qzf+L&ITn$2nWEcMPQ2x?3Ke?*)4#W2=2k*#H7MB9ua);TRK9`LBFa-7q`4Q4auOS?yFi!3Ova(CY#*N|1R^^LTQ
+Lt_vTK!YKywE7LbN=7Xz-;L@@5VIT$LYOtDeKKhJKwRGhwl_q+JMx@zLgY9VNClT!5;?R*HO<zp0!I4xAsb(Zh&Qk2A0n4|*?Uq{lNy;_%rCSN1c|i<
+q^;?(eIw)~&+uv_)ny!4T(ZQ!#`LLa(%mMF=<<LjynK(GZvbK#&&6k(q#s_$<sDY_3W%J?!Z5-IGl;wr)#>9cr4F^W`N85O?5P?afe)u3Y3gQ^Fm@ut
+AXO&G2ZlBj+6}oL4PaL(=NeF@c3ntP1?Ksbox+YKt)@x7ZgKp4N|Lkjhg$YSO$ktKuOrtUk*sP)AO2;ab%FII3YDLAdXh|73c}8>{Wes2Je$75N-OwR
+7LpYRriEK&XNz)FEGC?_SE{EcBs44tOI6a%Yv<*awv^t109<CW3S7s%+dwfqpN$+%HCzAF=+q;IRz^7k!(TJnW}HJ~8{s`A5IuqsZ9<2u<Tt!>5-(uD
+89ih;kFt-9OGRK7R~mS*mva)>VDM!Sx#=nL?|t&j@m|!YZORCuxJ0CL<8<0{#|=ByLy5p|4}805t!WYP3cBx9-2jd657_LlNhSM~e!41Y=Y!)r)~DMt
+Bwa5_4{q1llI0&nV3hLPWx6bO4}V-2i;RCbS4Z9ZzE34yyQMMyz&U)$t)?(H_(O#H!Pg<ZcJekntOv$x-|kA-k0h&%W>T-YOwg-ri?R^D;_>zX1mCCo
+2YY|tdunqW0?JqtNKy8z$3$UUe*W&vrFB7pPlfwaI6{(UaKY_09Y8PLvH`lNs<^2f*)~3Qfnp~NUY723JzoqjBjj~QV7Gu@qhr=BwoT2b#cR_&1(=$l
+v$!jiO_V__8hgsQoSPB+Fq@B^C^4O!4!0-(F11QP@r`kEdZop9KfSZa0IW@e$I$YMl_WR_4K+1m&?_=hgf*WA6lHgaDQN0^<=3}J-Fb3$UhPkrglES6
+m9r)c=i;k11ihzT^&^}xXn>@is!b%Qgb=FY*6$$Ts_6PVhN@hWb5g`ul?>a73Ggt=gh+>gn2%sY&H{E;+Z|_4M<3+((d{+gt__4}rBA0L3I3s=I`$$%
+OG%8@&SDa&;UxF)<F1v<O?gxdN9ry4MWcA-Y}MTLP`DdG$wjL25#~wOI1H{N8_{PXtcMwAPA23nY|Xkq>&gv}IBR<~fG4PZ<V^_oq+iOaZnJe=(;Ds0
+aB_<{3mXR4gVx?_g)}0Rq)Ct*XIYnh5(SC?=TG09db9x=iP)ZT-!if^@5)`lwIfZV+l&!e*~3>=y8_G3ctQ2}DfuyM(aS{Mqx19VH;r}b$J!O&oYO-$
+4wiw0P0Q)E@G1j3AGl`PQQL~zMBcWcIjAaps-}|oYl6=s#I`AU*v}V)4V{L-69Wnr>ohU}@;4AsK~+E*rimmUFR2~GxutG~!~nKxHFwOqzRqf$)%0zw
+RuH{{rl3<}yU+2aEM(%gLj^pR#?7WTuJ@}n4sZ;r8b!E4LP__O#3BA>AohHs<0=N8qmvFPR0(dTAv>VB%U3#4pC+VLmij5$lJ5c|24JWbcd*Q|kl}@K
+$%@5H(69457A((#A3-j;pSo`aEfzP}TuFd7LfJlOS(O=SUe6Mki910%u?+af(XIU2owN6k;lUme=l7vKP1b|%=8b4(dX{73u<{f2a;>tO;44tzhj_r6
+kLyukcbK%g9xNXf3eHzWU)4v}r69p&b=?)C<iom4t!geORmMT;vs$E?sOEf*8do5R8n?}(M$Pb}Omzp(B2k?A-L(|HDdWhyD)}d%$=@V9mA8Xx70wP$
+5}72Fn2SHuRinJv6+(N6Z_8^z|EHT^s+}gD(tk3@qdj{Wm$OQ2LqxdaH$<r!ZTPm)Q1C9Jmscd062u>4R~iw3AZ#YnL=u&nS_IscE%AP(2|QaP-8JC@
+20yDv{hj%ZCs(Hkq>|vHR^$|>sjB!^rw%oHk{XOxyMV(dLQvKXEWbaO?cE+$(b<c)(8#sQ#574%iO4z-z}Y8D<;(}UVAcCqNkG?TLXgyYnxM{vG&HQD
+U`n?+OO5s*XveX$wM6z-n`x`T5mMC8b#F(yOQ)(zK!zkaj=r(}kc>wldgvx@*@86DuQctG+!|A3?)LqD<jby^r<+e6GLR2<VHNcW>0aK8gLcDNr<N8p
+B;sW4Gamak5V^l!<1Xfi<&`_(AM78z5o5Rt+(ApEa<8$cMv}E!Nh4$Q5q$l4yZOI%G?!J`oBW{W353CJQmYhoti1Y0M+mpo!GnfLlu)dgtrb8k=lHe&
+ne{3bGCm9lP_S!ie`k;fw+#286pcSbuu@P^FT1rp>IOQ#U?p=o?Q&<?0;1KcC7CT>lhMuPt*Fxc>rJYw2kK4L#H_uSlB;cH#W#tNQh==+X{pEu5uST%
+b#!?vR<C#22~gFiD_~l<F<GL#Rai#kRHx-CQ~26@t6+Q#4ljJ9C_wd8<6tGJqE87~n(if<rLqHCT<$&bjM6xOdZv$0NADlc=eG@Em<{JiI2ey+SA>}u
+%=AHlcs_O9>D#1#`}ox$L6N7u^geZ>-@UbDYy{l;+JO{jK5A`x>!!fNUp6Y+yLXJ1VWcu#YGf2kV6^Lt>u*CM?a36Gv8m!xv_ZigTW6wq15o*f;_h(+
+B6AYSAxYXwMH5cY8ycIHw%u(~1-n&7JKXWD`;5F%)buojrn^C}7qZ)nIiU4mdjJ4X6v?XEHLKyS4fsmFQ-7TM6V+PlheXLNTbr9zCBNBpyOe>0x$VQX
+>`8M3fg}!Yc_|2mlYI2R%(fCx7iYya1+UcT$e94xcDUkPT#n+;=ts8k**`wJ`s{S;vmZWt`PtzHM^7V<YE`!xu=TZA0<L<L!cKejj#MoQQ@cI=<CkB0
+d{j2x%BkJPan}J^ElxbFl#&9*0zwmG>xr?M-64V{#U`4r|7Jf3=od63NI^YeR7eqlTZ}%8P8NLTZ3~Q$-pHXv8ZzIb6y-}#E+ib#40S<DD{IPjE9NYq
+{J?0VSRLw(l^A0;rDker?qh@!UEUUQ#gcp;L`M#$shP?-6VUo4)J-D(y>>;ht++9xm7GX;2`e|${8sv9W0oPWxBboycQX`Mtv@JjO`aY;FC$eQj%Boe
+k5~f{G!%iO=IcS)@s-&nt#z~QiABmz-79m>A{1p=kmPwL2tOX9e}lnE)IRYkpB_ZOr>E=-P}N^V?u-Vjf?HrcPNr9*IKQUfp9m5?Zy9e~Nr-K}CjZms
+RyS{g#t-^eN-308YU7MT=xy|3J(bzLSx$A+%j?NZS50TMJG>wQ3)JPs%cGJm?k;VTqfqGK`l5b`@FrGmqZZ<M?NfARn#PUi+R2z;JvpTIflYjK*RqL-
+6YbJtx{9@^$M2Fx{$q=~7>2z>OGb#0*gTSic~)4+aD)bNMq9~4qJ|DR<7pD~v=MLzndLvqWzwzL$+Y!A{H~92ZEQV9GQ%gu_V#wG*nM?y^aG>bh=?Rw
+TjFoxG;}&H-LR>T^bZFw_td*@pXO+7uraZl5MNBCsP;IZK~cUPxH272r*4g|5ZYf&{o$l>J}lW+Bb^h12|N;y+U_=8r%4s!rn0n2A7)cGS}=K2P4Caj
+0BsMo`t+)E#>AF<lWdEQoo@oCHu+291`+YmEUlyjEG!%epJhI~H7um(Cv5_e;xtFs?ywF#nHj>&bP7Dk0S48LOH`%CGor$);Vmiakalb;(HA^PWQrS4
+rl%rmJNf@KS&;O2C8?=I<rI}|ya+kfsE(P1q^PAI?&)ld&P^_59{M0Y86<<k9a<z);hG!|q4afGQ%#B*Q<^Kpt6DgKkkcfvfg$yo)!$B{1KqGZ8IRK_
+#jRQ*xfs@TQK@V)Yuy!<7){=It|t~(;_>uyd?E-l8E@Gn&+^_)5{N71!}HxE5E}ix7`~@{51}qf9#Jy`;E?aK2(cntkuM*C3z1ArkTFGhJ-nGzzX%bK
+OKQjV-5q58{#hzYuF_<Nfrdv_%dYSBULrBQ(k&hQ3HA-3M^lnk(|7<~RU}*EML6cM&Jt^8sUxzAr;a6h-@}k0C*;1UJPgw-nTkJVhJ`w#gjOhoHigC^
+h$k~hLU5iUkt9neX|kC-+1?hn66i$SC2cOV;mMrhwE?91cCo!Z`t#ex7o#Vqsec)}6)k&e(C*>W7cbH{yOIt7;|tBFixY-?y2Cn_$C0;dh@4{%T%Riv
+=Z5xvL)0dDWf*8B(@2)Z33=b@YSy$nIM0Rr%xpA;i>VV6@P)~QqY1A9%-J8L1m4-);?g5xN#jMEOq_MA9THCoJZn=j>c|nnKpl?MX6RTb&pq~V@)p34
+&fcqo!`Dx{EpHp(w}7JsL8*Qq@DHJ`%?%1ufTy936_aVfeBY+16&ns|+h}{hY&k}7GGg6o^JdXaDw|o;PNhYMSEXF9YFR5gw3DCyRy^H(`okW%l%;nJ
+*R%ig)4`Foy^-rx@~?#xm7;Br^ijU?^^LdI`n46lIe30(>+=IQE<MvCE!@_0a(VmpLrZ;0*&c1N*u!NzXO2i}1#-$JD`GcUFf{hoB>7_d&tF-89Nzir
+bFJcg71dPsTGo&7OI4IDQI>G-C@_mkS&pk>@y#VUldiU!48<SPXg^NxUpRX80BH-MTjusL-*zuIh}!4l`A0(<`M8$5<><@t+30dTbkN%HAC{HBcdM4q
+?dD_;^I2K8UhnTdW!&A?W|n^c;s|TQad!GiVVuR$o4q}~@#599y}u)gsNUhU>w5L{;N{DMSGI_Q@BVA==~3|EblZqlw7Y+__vY2^(O&hX7kh{L`K#TR
+dxx)G6ZOX754-#O2R}z``2NlA^CP~KlRowJi&qKU?$64{vML{6Q^5V}-J=(Kubxue(C6FR9d`=(Zr^bS>i(0>&7D8D3RfJgiLQwvx_LLfvkhGyXHFF0
+4_C>PZ=kZDEG{p<PDr3g(*O8tx<SsN_|#EFs>ZQvH~KRf02G;0K8w!9bo#C&ZB@?~<tybk&dRIlWbF7#?~F*e@>E2}QXbm!oy0Vso=h*@Vw-oI)H}WD
+!8tONz>qACn$F6TcL&G+9G%R|-h8$&m7I;{Cu9viS<K4O;o_L#U7M=An9r}tG;nx58lCRbVD)y~VJ{RFy>K+X8udOmPtQ*}!^M2sGq(uOcJB5e$Da6^
+uXNy!kVi*vUVQh{5$HGFOtwhsPW~{OUb;CNUplEJ*%}l4WU@8-Kx<=bd_Ex-sF&s9xO5LCo5hwB8Ae+wrN0%VRVQGQ_fZQcX{aMzw-AC%fa3ExCHX=a
+D5VA%k;f}tDWyS4e>?<VL*UC}CJB$3(08QaZfrSbCzerqn^Y6lm$qlG3Mat{=3pxsUY<|giQ|G;qM|3N7YVl&UV~qKA*WXN%8sl3gu*cU>3E{#`LD%z
+BtNME{EIqwIh>DrME>r23i{Y$XX@V4*S(6G-cDq!Oq)Xr=)jH6u+7azbWWI4dJpeniem`3o~(8BcLm!ZKs*A54ve6hu2oP5NExHELdJI*;8V9BT=aI(
+i$_{ucj@@V3SLC%Bk+pNZp1P+CAI4mO4m{*%M6rT(vG2){z8@rk(I0w{|KkTEv%%i3&}sbMFV*Pyh1N1^So>_`XR48ihh<R1Xzmh7NK>!B2quv^29x8
+oB>arZ~&<e;5{Hy=6&3gl*TarYhzD_^DQ~vrCTG6wGQ?FEcMqaZ6*(LyrkV0l^r`#=N(r;>}@oplw*#am(xo}7Z=lV{_E+Og^AJR^w;TRGD6;m$c@Hm
+uH{|}OCb2*``e&fTAA?Z%jG}^`J|ZoT;1_o^kb+_du4p?H;gG~FBNDQb^Sx)=s3QT((>h1u}q=eg3^j2Lf++mM}77D#rK61;Qw)WwD*z{k?o}Mv+ws0
+zT4e*Pn<~PHW1oB<OOO+<<nIw0R>Z???$&a(BEB}IDa!c)j)suV(jA?8beL{`?K#0cmC6w)XIpi=B)~e)7*~VkNkQd#zI3Q42Prmmpq2VW|)ow5uu7a
+a*dI+;>{ehTV<?wk3uurfqO@-11vwS7#a@(%Ha<XgLYp%OZ6pNqmLTH;z@(U4DaRT#Z!hdShrAiz?00aey!R8_JZ;v*_tNbku~h4li7Q>j=8!UPkFh}
+=Ich6_TPXA8_z0j)@AoG+;?4R^ecyx7&*?LT!#ToAX$LM<s<ic8kSplEb8dsYlA|OwA>9JU5F==2K}<0D4H{+rxweQBn-ZOb8vL<^kBayHMQ}~NtZ8Q
+yxQHT$1h(W^-?ES;K9M`qZbGC05V*-|LUOF-~I1@6wmjLp8f#b3BCPh5A!U7>S1`c|NO8x{PD%>;_&59&%S4{iq`&9YF96P3hTa-rs)Dl5?4l1&srD-
+AsikFBAK)shNcsz@uW;rfJR2bnA!P)swnT=1B`@%_)Ww!bIKMuO!SyQA6A@LG$h`2=gA+NBO%W@ddK7Y5@BiR_;^lvNyPb@_HZj0xR0<Es_O2X1BIo|
+HBnVmo9M{!al&xJ<Q7!84Ti9dxvx3#mBQ*$O5@q<(>-B4S|2^Wtu=TnKH3M@WPl2YCa>WP)aq~2d4ynWw9-MlMQ|mj;}Za(dalrJQ3S`NXUcfC_qSI+
+?eF6WEp%J_i`RR&?>gIb-%(dF8Qm16yXlCGkyBcCt0?cD08&ye$e%1$O%gL<9c3EXh4sAK8J?bI+PdrUX;1=GXjR{#-C;qVbd;%BI9#AnX};;PaKXI~
+*W(%6;@0%T$QvL*1R8O{-Sd@BJ9aI4ovF1{l8bw13=oXj%qTViF~)j1`Js3>cB?xc3r{`Jx@U|gFR!1@rq`9%Ll(wLg}n5g>_8V;&C5*3dF>18^@TNs
+luq4>+ot-BMK)7Zy2fu4Z?pF-X?y+2pd8+kIe=v5`RMX;jCg~7vy*0%8)%lE4IRJfA|eU2tGk=*ZK*pijz<h^OCO^RC@v_DT#1Y0Y(|{A|38oa`nDWA
+`YRP9d!<Lvq-ENni3b+8w71{=e30jPzx(C3@NH#1I&!oXs_z|;yXh!%Ixfkrh8u>&Zk5LRd%FwATqko{1c1sIj_qfaU`kN~UeCtwhw}iq&WPj0XE(~^
+#4Qaf(6#1bba_q2Hu7hi&raBPm^i^CaRLbBqRWwMEd`@mgu}EcV-z#{Pt}=~7mNA$vI)^=IHP9i<uBuFTz(9G&x7sTLq_VULin7MhCm$})}ipQ<R|(^
+DbUFTq<i^oV161gdk&9wU%rlTb9frk77+W9aAqg@%U_Zwe`*!aU%WXyDxU5BgY+9afBw^UJK4d1+x(v<+WHws&x$=B8ABw&7V1_^9AX;so2B_+s=tQo
+#n4e0L*sE)8&37REsnA>zZ^8~E?_7^NRCW(=fB6-&ncpT%a8>3{vio#M+a~Ap5a5c&#C|E)d<P?Og<avkTR|CXgGU8QIO+uHah3fo;HzuPf|G&%Z4vd
+01BayK0ao+w>y9^JDDTef-3_P=MFyVNdr2RP*pr%`O!Ct%*`6VS8ostQ9(<c&2PR*o@}p@m*1rt_@Qkw88En9cM~aK%`j4brKy5G7ic06A9WmyaO|UC
+cuCT(nrE)pqnTr61s#`(kYFyBtgcira8mv=*`DrfZ)=L1ufF&qCo0_e3MEm38XT~JtxLtWwIA?K&IIr7ct*hw3hu`qh3v~{MKjXWTk)6a#66J2Bq`Q4
+j`$2K>3(sU9RZ^C*I+G}DU@M?X<!_qC5UVcOwA-6M+J!mc>xDgDT1Tktsge-YcmzLSFO$nkymiLipqlhB+8r7=sGT)5SiSVB7{`^KCdf|6>C2b5lmg&
+M6D4Gh)-cTxy_1`=`|cCteQ$OG}(`ivyn^!%VZSYGSj&W$8b^X6y$;u^01=|lKaxAxxB-IJW|IFqBxosP9Nk=^_)OR-jykf#I+{J5GZS`FA2M0#&f5^
+=pY8Qo#_E%UC5RAg*T2~V2?h7w9=*=9eHo+unT@Ts>h}<F$bTqPU`V8DyiRnGFVmag=_i(Nl#{8l5JKYh*adY2{MDtd)Cd!Z_e;|Ud%4(W%q|&v$>8L
+3y2$!H*(h?21BCPd>{pVm%0Djob0zJ+|Uz8@2l-?uzyag*iLjak^SOWVk@SS>=v?y+p({2soT@ze`fmO9I@%D>8QRb*_Ei#ebUHdoG}PVchERy<_)ky
+o;kO^1Vu!t68hJNu$LGiN_=T_!%$;6<Tyw60Q#YgVF*}@dwp{1$GHH0?xS&ThO-GWDU!OMJ<*mzo#jQK&Xqr8m2}FA=uA*gzD~}kB&HF3gai|gEwE1T
+jA-HyI=#vuc=3qHl^IPR;vatcTXFFG`TmPnd+NBXnmcLO9aFas=f!pj4y<nV4BgpcMp8BoVzMc-a#YYeov6*2X{E%<lFI?9EMWgX3<Hf*C-A~*C3pRJ
+@`<$V%`0-7FBwqXFnI`Mv|oxD%od{Ds1w`7bcyLO8=}1@lSNbFtcH$=#sCHeCP4D{B;wl`BhZb33r;S+-5~sP8K&wXTz0SO8e%_0Jp4n$YHEr(YHDQT
+=&m@@%+5oUQTfJ4d$K>J=*F>9sS-*ksz~@~B2O0+N|krhlYqZW5lR#ritr>_yAqf}2Q@?iY6jBa$Aa5iTZ?N-2<&?Zm8J|SF%o_IdQq}N&^62t>URTo
+8xB%*?WL0rL^P^yKAmdT=j+={`r7sm>Zjv#C+$HyX`~p*;ip0gB{!5?@Ct`~BDkq_iRK|63*BQUsh%gKjo2DOtUE*)mYs2Qz@e6GM4T`_AYAxZ98wNI
+cGxTs9_zMu7M0cKN^-^<5Tpl*d%6Qk8?dLLV6<4|W!dX^J4rtr$LSrLH#`3+qK5gkJ909Lc;6)cyW_~tS53mc2*MLM!D5)mwH=f9>fnen$tC_a&ajci
+&2a*zm(@B?+oZT&%rha43XR<><KeTqkjFVU))w2fPNL!n8ok-*t5iu{r!i&0e_f+y{HtyU!xE}j-^{NxF2sQR-3)KxC+m@}s6dUEjd>fqGTg|3W4Q0q
+mgTEr*jUq^*k3Zhw8(@uL9@sNdIh2rak#wJozA0;?vj4B=>eUC;d=re$^qAp#j;RCGk?s;Md{nOsfGpd^>%d4C^$2LLjv|K{^_KOf5Xoh3w9l9s*lR&
+NjYHv4FvKy*1o+x_``6eaA%ip*h(;Vpb$m?aITKu5NWWk!_$n@AE(7TKWWC~{<PH2CwFPt*6Pd{-hf`uS`s1%1VajrL^cGKXT1IZ5dv*mAR{23j!t3Q
+c~IKvWNlvPbC1J)#F4&usU^K4HUuq6!6jw({LPFC?-y=+!&!qs8sf}8#J3P(NoWL!0;MkEW%M(b3-LO@Z;AhuE9!ABU8d4_)Fg2%QL((osq!RXnJA2h
+EdLbAuQ9;za&)E%G1<*lgW@3pM)KXqnW`RKTVy88tDLW>I%MBT8;}6QTIG|iEkIT-1RpdYr22jUIpMn&{}EUlKs+i$F$#}!FE*FT@AzVew;qi?*hm3+
+L?wAb$UPukGhp^6=;Yo(@~*GRI<$FrCW;pj-O_wlMC#4U7}73?njog=%e&T`x2rj3>!gC|q$tPdPG$g(-}z!VJ4KExdFgw)k;N-O1xqw0)=cU)WI-Oq
+k-D8^Yrn{IqlK%iY`d5Rtu$WP=)O@hnrV9NF<RxfE^^U~31T$B2pRRk%1;;!0z%4EKyv$bb@0`p?cV8E3yaqbw*4r#^<ey4%#P#_K~BCXj-C9HpaIyr
+GN?AvoSN(8WJ<n<;`T?r`di0tWM%-!=(-QOWVqD29<f8=Y~%`<jkefaW4!$aaG*MQcX^xWn-qG6(s#r`lkL~I^Cik&ziUKbyU224uy*aXVidCd&6-L!
+CL^PmWjI5|grcnP9{_9vH4iSK`ebdE&p>UXO8iG>sz_Pl4hLZJLu65-Up2{$QCjFxEAj48B-$~Jblk)h#$&>$dpJk^2Q`m)GGXV&kUb~U$?&Z~o&5oM
+yz)5r5H(C58agP!sj;Gmi}kQ~t{<Qwcxn3X9YC_sd1gHtUbgTr&zqbgqAftg`>bLuk(H{|isR`+1s=Oh`8aydDs7f#z`8z?!*VQKPfx*Oo7DD`JDR9f
+{3~oV!gqJE%+KA4b$q5_%9#Amw?!4pH@g8qvJ-1H>Z7lkntQmXS0XfI-bSGX3{FMirM~ma>2a2B5_Bo6+F9D?h#YYdJOnU8%2^(}A_uoyDTD>OfgkRM
+z=3sDQXmi(M(XM+Wx89mdC(2|OK*%(hWkUfIHEV|dP;LQsaJG|{u2BOb(Ibh!QYJC(v&Hu;!)uryF-wHOommH-xceJ_H!M61ys@eiC_bTY-ai`rER3*
+mh$2sW>Lz89jaE}?aMoZEI4Z+cc9OYA<B+$Yz^&ctC$+cJl0NW0?}m@pz&di8V6Nq&q&41XdfmLh#MA*t~{m)qh~jxN=p(6v0u`kH7(I$@;&}>bbCB?
+<o$wDJ<b-_b8|@F`Fz_aECYJl2>}Wg^NZQ2yl~4Vb7x+{4ai&KX2|41HM;SBFKHUxR}>fc%ZNA%@8j-BPaouzoVY+Rr#qRF<f1260tQB{4X0Zy-}&f-
+4z%UR9dT!)mOw@sUyHcFv{mfC`0mZ_8*;DUB*~8n#@_vp3t3;Ca*8+MnlT%71P~{i9j9-%v+}CwZ*Tp1@TfmL8+@C6+fCg6<<+l}?Jl=Z^UXZ_w)b{B
+7niN+S%Hc?RCL9%OW-A_xI?OA@-Ed}z1r|fp5D8H?@aDt$!t6&ATjYN%Qa?2%);bG>TwntU@asP{F9xBZp(*euZj|LSCUuFMy!M6Yd7Kh2Tym8cE8)F
+2(x1w{=c!YK{Dk=@;3dCOadE|tu0(Cp1WLczfE)e_jrQ|U_<WGpTE9MU15nUPUDjZ@QIQLO;3gpST!B9AW?YyrW9tW3+Rd@oo|7wOj6gvdRLKsKNj?<
+dSjJyunvdqhtN)sKP?dQ0tA`I2<7#h=y?RO62Mys)^#0jH4tsO2KAKQ5kEHuu#SXD!mEa&uNsD0YrCukE`t$LwW}=g89;C22~_zmT0!(CO$r3p5A!U;
+1$7KRT+es{gBy=+J3Y%q4p(uOzpJ|X$jJ2tz}r=4Y4?#94x2SfO}Ya;8{kyxorn~w=v3n)*gZp?DWtE_N3y#Z0G!G~!jvfrl;&AwS{3=WDiAGwiYTFF
+Qm~3BY~g@>+Rj=^56x!03U~{&fGN_NEFC2@(t;D<?m6B&NuxLGOMRp1WAA2?ZqTW1<1PLp^D-5B_fq$x8V_ez^XODS3&_6ZQ3zJ#zLRpw9kHA+&4o#!
+CjsAsv2cKb;~ljA_{TrWd$uJ_JLk>C$Z_v~4|u2&9K9w#<5S12nOPmWgR~pz(eIb4kw%Q|^c7^I-_KvO`BedDG@3-xW!;P?leLO)noh49gg=aIW=N5_
+#v2Fuetjj2nLACcee>NY^wpj1+_V%F(p0vdAG~?FOTx>OmLSu+-#TsmzD`@8+@(W;!vPd|1JNp|qbZS9#m|)U)%tXcn!FJnP2D6E>XR^1?!=pkeMEO#
+$zq~dgC=7mTeRT+JiiSP@E8DfA@P`W3~FOhz;7-tqtr5-%S2w6a9z&z$11>n?ICF%+z5ml7A8)b;ogz&*ms4`b!|e28&v(wQuR(}tzJiXlc;NX-6G&Q
+<gfSYHzIiWvoZgbTpj8)$={N*q^^?=^go3oeA?PPlwW-~8G9PdR(%)&`gW5w7@~LNzh1%(m)+h}d4V(=734sl=(%kRW?WR+%2vu)xlG%ZJHPWTBz+=X
+4d>t(LGN#j_46RBe%=4UdSk9p1T7}lNEXQJk+0m#{6lm-UZq4ho0Tc{x@8Tw<Gk4q7}qre>oyG;o}BWmBH4OG@CMNF6GoS_m7A>ZO;(<8#`oFYlN$tO
+-XN}o!Ahcx@@*tu@JM_(k|0|&HGgsat+BTDu>d5G9sSY_;$CRw3=?=1Br;|(@xZdLwTyr{nUN(<Gl~-54kmQhJKpAz=A@kz<TcS|MlS+a*23p9U@aDb
+iEAP1)(yQAV3}99#EwnkAKBwe2)9qrHC$s-_+w5yU;u(ev@RS`7o4vti(d6_gvK*06rnSYNmm_#2q{u1U-1Uu`9@SiJ8qI*x^WE`fyaaGu05@yR*WHn
+vt@|7v?aAAf;*+;u=80r!9KBax2Yz*>HeWxrapa9;J?G@_)IuNnIo(2I!nd7^|2EH>)CS@h$)bu`dq7%fs|<d4ziT}aUV-w9-MbHgll?JW*|`SqS9>{
+ou??*@J5F>*f3<2(*+9^nXBiV8=a^{JS(n-vv;{CAwnwVJg~ovuQO9(pX(xY1GlG0ZapGIE)<mbd9sOHs1Ap<W#nnGBC{YRdWE=XUb`B8$jHieNhrip
+ASGIPvK?3k!;PLY)8I92RE?7b*;V`znhFC=XknhFf-}lJMO&-2&-d<%rg4$+luG;E?&pJWwG&@H=_0a>K}%?nW;C6~(Y&8N7P^WO>N??}z?qrecH^h=
+0f{PHHqTn&UKAmcU*-}PK4^xX<;=~*JGW3lfF~FLYYPk>olTmggcb6pw32r;goI+tdi8`(s`h~2M5^X|PltLhg;ACHz@Xn&XgFZo@=brt!qc8_gBjEa
+N*80{iljE%O^WWXMALTTmLWHnP|a9+=OC$BITr;+Nyt11b<!*~p}B>V-e$gtTn%+R`t7jajNBbp$b4kqtWEWrg&zDA8^D7rmJhm%FX%pXqLKjSLJ1QK
+mVc^)A@{TXK_3MXwEM*%WV4cDTFK?q4;7sTE;zh&&@yTXU7g4a&b1h|#L309M4n(iC~2)cQhok*&<TsfleQE)2vesj3>2ujh&;3dh4w3KV6B2RWlO*q
+cTD>pjieg<8@^WcR#R8p@MqFcl}z-F5@<0dUJYYxCq@YjIMzAGWAl!~pt#i7z~2ho$;3P*k8>f<(nv~$FbJhVs#aUg>)7`YvksCA;?@0RFNg?8?F6{S
+upB_eHW$>x7SUSvAuH?>hwLzNBH>fz^fQZ7wE2OR)hC)y#U_{Htg=&gL9$FHe@UKHQzw=qkha%^#uX@T`F-rb)6T!m7Z6y|4tW)*ebpr&jgB7@5Lm9v
+MG6o^O<^HSZuGT~oUSp{I_N0AX>BzO0;qRD^fl$khAX*<0mT_M(25)F1{VBAQ>-^j9PV_%-tJ2%Xn5tU*ju0Pa1Gv*lMIo7ho^%GhhQV&$e10p6N#_%
+(eM;f?hYZ>qZtZCQWo?k8Irh1PX9G*ZJ#h0rDTM*oxB{LP)zsx>E(i)SkIE(*Uu06EjXVNrq##^t8?;xuK;rU1SYi|N+?nw@cD5JiSJh&e*|C$e(hH#
+nB+h0O6y>3b0v27PSeAn?wAP@P=y~?SOJ6KW1K{VI*ajD2#Wp})?Cn!rk00OYthEr?#EqX3P7LO?|2miT&e|W|6q#YI$fpPD<fr_7s*Ce^{J-EOVRX*
+R4vfEoH{+u>DJJbm6qFZG^)$6GL%&}$O?D&2ON%d??LlsW&XS>?kt<;fnb7aXCNLMlE8Wo77{bd#x(C~m63^g#v}1iWdi{vbHy?vwFee*BMcIv4GKJ^
+ZOgv8PT*{@#L3{dEhjYgmaNhw6bKspAnE8GzZbc;t?-FKvTa|rTj4O;>-(e_I+|Qcc%`wBK}c5wb}3uDT~o0j)=RD&oAa-kXnEZ0y5ne3IFTPGfC7&6
+c;JS<&A)P^Is6Dwt)&S0SP_Q*nlUVVbt9ttEh2km2_@a8S9*#0xKrf}*Mv1Vo5Wk=Ca15a62O<y5{>56q8_xX@IKPGjkFUAaq|(JgxTJDM5Nu;4TjY9
+*%kJ>4Uhc0;Yur~XkchoN`RVY8^o13=Hm)TAOyA|{?CrwumjzYAjt{Y%8=rz9H?MSOmdkZ0UM2rTUNb<HB*o^-Suj<K}5v*{Nlf+$F(#LZi=C3@lIh@
+9j|)*v7l%nUPupCoF0n;bWVZDsb<24eTHK}U?>w7k&^=E7-Z)DK2S2mYxFv?8~QwpzCnr+C%|f{%<hs$$(N$Rz&-9|R2CIA@VOSPIVF?z<KBP+mG3^v
+XPttKgu9``k>iS>N~ksM<eXfwdQa4)CK%FvA=(=Hgd)&YRl~(l!*Vu5<KbVD?Nv3c$y%Mqx}%Vu8^rEAFq`?}3K{N&`7{hP$s4THmOZBLMq#_Uuc(*d
+cv4Jf<QNN0i`|Jh{kbbiC3PRFB_%(Kqz>iiq;SBhU~kk%#7g*R40LI?qtZ|tBzsW4KV5~EOAhLWo)AkB3I4t!0B*myq?o&ckiGo^;oMm8;-us8ZBVhS
+m1@?hOoqo(_)uyH<(kd9KK3wBi^+q>A58&Zq}#;qX_6jtJ2pj=bn7819$R*JmFnG+E^Sps*&rF%DgGvTvT79vKfkJYWu@7-<2<{*B?tPqos+ZkU*C4b
+I`bCFd3UYuV4clh$!kEI56DxiGuZrfcrphXQ&y1V|F&~|>pppV^C<r|SI?~m?$vGGeMAl7jSozN%T3}x>UaM%@QEFJ#%(SA|Di;pq3jURUeRQlWCCkK
+={*t1?pU(W=+9D2-xhh3!l)4;SJHgTNJ_-1*+K5uG=k^=^kzfU<W%n{hEwycCG?2V*j#<8zlnvhpk6T1whRs6Q?4YDe~aZzP@}=S$p<#dcq-U%Vq<Q3
+Y9$e&AnpUir*;lVG&eo(;Sq!PIqHxpm?*U%jOn7t%F*SSl@lFLza~oS_&1=uhuC9Qc*9KOd;+{Y>j+N}j?9sc41DKL9M$uJCc%jOWUQME>}R=-ir5LQ
+Id*+^AhH(~yN56vk>6+Lvv2IZI%<bp97oSyyz!U&2M4div)z|_M+XP{2d}>O{@+TS4VyYPJs@U=$c}L6ivm27U-`-d@xzlAdpDr9L@!T=b1Rb=AP6!z
+^_q!0{sMz8XKl{i&`z>~*G#TrL}lS{H}t63Zd_M*W>-yBxsBWudj6)+m>Qen6M$K0=r(wfM(VSP!{?WX*TtMypKG1tlZ6M~_o*q_&Wa+)amqDFEJJj~
+?edpb)WTxI7Okw-cF+8H-`d(~#Y>kG#)Ne%nObHiMcmR;N@5n)^qozYl}=Cxdk8wWD_&#H*DwT*_~uqf)rN-%p*@0PA!2kQtOGd0OvyT?_a&H~w7@bR
+qXOC5xik8+k}X9fh-m3XLH4H9rp#eXxIt3ou6pRErZF*iu#9175<u%J=C929jY*K~bTff&2uKuH>=_T2Ln2*?L{VslnlGPEGTTt=&u=W(c=~2<_ed}H
+{{D2oop7vRWxog=flo;QQUbV26G9TfOX%WPfF8yl+-~wKWdD_q^D88;<*&ZbE4aITLiG8kAw;h87!0WWymS2~4uqo*!z%!wO6cr#`tCulhU|3<B%FtO
+#k2gWe()6^dG;W3C#>=LxaKoY9>Im`4c1iWJ;tTBs*n38I3cpE2j?gDY-@?8r=@Lax6}oy#T{tF5d~4;qO#Oi9jTuVuZDbNCJUs(_-i;Hnag1&N9NMc
+!OPEQ)5SH;bCEmQs?p<#YE^X}fWo*2jyR-;aK|RRrvj0@p>7n1x~LqkRDyUoBH-RkipIAr>^CwtEXShM;PPY3WR8D|{v5-Rozuj^AW`u<tGB4l4dy~*
+<nMRBvxBADb>Zu$?0A=0-n};O;~Lpc6HBr=YIxe!jb3PA-6@5%dG2-6E_dlT0{L~~k<2k~NWpV43SMEyv*|l>P7z}uqY>b=;j;w8`KToW%}r=mXu(z6
+)=1ODt4~G0vXsOZ5e~mmuS=>AaxWd8t^|q*5nwG70_IWOj8~ngE4v}J@Zvqe#sKr}CUoNT>%?P~$uP94z$2{yJkoCYla8kQElo;Mn*J!0s9%o!SKQ6a
+2(|9<4wQi+x7!V>Z6k8J1-W_Rr|t%nb7nC}=qMV_*F^VgJ(elbK|PjXR$x`<oL=?5$?OR|FiDqrHMQ<vPM*=?tT2XT8*$)3-Z9tKEX;R?7m*tPeAuK^
+w{9+nWF#!+Q!ThNEDK};&2sK88-Qw&J@-0=TK8XReB@YJ{YE$ds(grdsA#$g_KdR>asjgOMRYFop-!avDm5<L%&!W}P^C?6ZcVj&xKG2_>^kdv8{CqS
+xzgv;FnKH^h_k#^M;wZVjEgbHpTc-d(Cd_73ZFYRE*gH4f-=GI!1uMT;{($XTYEE?Mjfk`ZWzLWlr|Oa!pX_ADd^+lIM^q)k8VU-M$}&Q3D@{Fa%f{+
+tRz}j#jG%mU^(E<tXlUp!9x6C5so2L!|7T48>(50;iD&D#&zA4WefeNq=91Ux+zBUVjkj=5m`<*G%h#fn+6(g=-0{yTF_RdUV!J0Z)8htm>W_quPX^b
+wNQ1Dk-B}cZ6AlAC2Ba~!^ZfW*;WAo#E-N`j`N<zQ$`-)$8E}qIoCl8ce&|p)6;&fV*{IHWHk3ED~@CZ_<=ZxYBne!P6n7F<Bj;u0gf$i1Q&<6yCNai
+1wvMRibRoHi+psOCAY=c&vS1ZuSQf#Jf#Me#gUfl0`!;ESXRkBmOyG2W3)om^Ns<1hD}KD>Wt2p<MrLZR2=H4jGcixUbriEyAWe2gICczPmum$JFmR?
+M1uLv4Dvp2XN%ncjJ7^-)!-bXK4@Z)7MnC!k9rwsO5%GRsKl%c-imLm&lC@_gymVsDbMBxZS~nQxz5)z{fh6Z?h?ki=e}ikXQz|W_~V35RyM6`$W6^Y
+s3q$%$V~Z%Ug9HPxuL%@3v2UdeR_8gY()HyOgS&hKpxyfUZBnUR5z@}%#W`6lyTx3QuF0^ZO&nM!UxeH!5ruw4T9AgifpvRgJSdN-hbPc=zYEiA$BUZ
+Gf$`Q)N0&E{g09zfH0uA%_6i4#i&vFPxOiymet==qf@$Kq>;Scyi;a&e25xIUrf*Gr|OHT3J)3&Bj9i@60zB~VoefqZ{8L@Q0)PWO|fC`^9T#&#!GT0
+S)jbPECcP_tv<(@+83z4pue#OU36>BN_1;O65%#<@O-2W+H~B(G75mEAEka)Pr)X!p=(0;T2vi^&sC;yq?dFDUD4%r7PHH8cs44IzxqM|B#5XPVx7I;
+dJM7tC`sL~&c%q1AJs(_Pk&3)(l&gPFm#}t=3GT)^9r@7?%F;!8>FL_z*+hkgO{o$BD9F_hmbMV{b=HCFJw@X+9m<R`q#yT9tY)+vioLu`7Yyv7#1Qi
+CPQyd>##dpU*@<B77b&~h%Fhx7E>yjMzzDIV=;mH@stmG#tp4`UQ}8^f+KaYk0<KxXc7|xyKIF}F6kskyb)><AG6YKko*Cf&7of6lczCW?3QN~ry0ic
+4nIpZZ)opVuCO>d%t}?vzAGQ<%L9c>l8IE~m|a7)Xe@GkzMS5OKMDV@mIpVBCvIfNGb&5_0ISIah;zy!Jj%7XACR6Uey`cW#Jew=;5}<n32s~R_rXU1
+UB+%3o<IfUT`DCcR7$G6B|VOx!Xnb#wgC8Bdia}a1V%)~HGfs~D?sNw>e;FB9z+)YCV)o^o5yMd(kh4CWnh9nC=!$}Br7>R0y;QPzsMPGMf(`foKrR6
+D;UOkiRTT-)Z74(A?r52Ce0{)A_8aB)>s)QhO~!3RFG|^vvh58Th8^^$$P69u>#o8c<FR;bzNo*#aoWtC=BP6lP*i!fLcsRDIGwh7xS~NKT%O8%?k`v
+5AXzNvO<w>&&S!IejBUPM}bxRj@T6U8;l~f2{%3Nyg@@CwjeOZ*6!ht#ZP~8MDfQj*>&P*_s2bQr*a!FY2nhgDp8*kPH{E8*m~d43g!dQB#@BsU0Fwc
+faK;ri%KdEf7pGkp}(j{!*}b^zZ(BJ%Mk>OYN}ztzLGc!7`j|KVr2}CE8a(n2<(^xl3Tr3U}eFa4>y6v$Z{%=5%KlqivRBqB0lAr7*2VmWH$zz(y}04
+QSMS&-2ozp5puK?yqq@+jr~ojW0NZp&61T(wfG3nvQ62w%aIQSw>sm5Js&x(LaDr4-8ImCctQm61*?2`%Bcj@K2Mv6aCr|YV2e-&CwyNI)8;GdDgaXD
+&xt7oEJ?fZE4Z2PA4)X2aBJ+`Esc@eaIZ&cZW|DZV0|gC8HJ~fT3M@|jwdIVi__5-M+a?@HhoKV#&qPMJ<ewoE;#L=Kz}#q>1F3d@?8w+Nv4#{??w`l
+oQ}(Pa4-c843n!VDO)TS0*dF9exy8OJar*&30+V@6^^*;jz;~>Xm)6Kt5Wq{u6QWB>S!0lO`|IfWE25e>DJcZ-P-F})K3UeLYnrhRr~VEpux*dhs00+
+S-SO2vgCr0+bT3#P@0JV^3ZgSf%>$j2W&Eg>kA^xeN-EKJ#^$b3!pgbtnGX?2^;;T?b<twm|P@CErPw@;8Zn@mzBiBn<3*Z-e!7)uPs&Vmw=^Np#g@`
+8BZPy+9|{;VZIEloS8fTk}*I5_Sz!sIB^1xS8pfFYPFoGgvzLhL%78PNKF#bta?;vBA{^Ull+!^d4bX)D&1<0Rh?{bnTp^=J}Ti%gX0p3RS)wZ+MZGt
+wx)?U)6NKZj}jyG@jMm75<VGuo<D$MD>?qqN(kFcvM!uk11O6M<p#pfaCtnXF+WZzO$mH$fezPBo&ei-B&Iqq1Sx@1K#V)=LevP8%O6ysNGjX>=H`-(
+$ozI6`rBwje$Io$&&h}{4xY=_Sqei5X+SFohgFK9#OQzkrYztEP#KA3cko}@;gfW>Nk)775;7bE75D-BQrl=pxR0d1UQmoiSuTzNK^kpYqHw7+l~@}5
+-ek+wA>J9}24q~k^5PB9Aahw(3Jwr<LN}fLZQg#U&?s+p>wo<};q|%O
 DRYDOCK_END
 }
 

@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -19,6 +23,8 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
+from builder.cli.help import INTERNAL, VARIABLES
+from tests.conftest import ROOT
 from tests.support import Sandbox
 from tests.support.wheels import make_wheel
 
@@ -35,6 +41,7 @@ COMMANDS = [
     "env",
     "export",
     "generation",
+    "help",
     "import",
     "init",
     "kernel",
@@ -133,6 +140,31 @@ def test_the_list_has_the_users_profiles_beside_the_built_in_ones(built: Sandbox
     assert {"base", "rl-swarm", "m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm", "small"} <= set(rows)
     assert "to extend" in rows["base"]
     assert re.fullmatch(r"small +linux-x86_64, cpu +a small one", rows["small"])
+
+
+def test_the_list_fits_a_terminal(built: Sandbox) -> None:
+    ours, theirs = pty.openpty()
+    for columns in (60, 80, 120):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {**built.environment, "TERM": "xterm", "NO_COLOR": "1"}
+        command = [*DRYDOCK, "profile", "list"]
+        with subprocess.Popen(command, env=env, cwd=built.work, stdout=theirs, stderr=subprocess.PIPE) as process:
+            seen = b""
+            while process.poll() is None or select.select([ours], [], [], 0)[0]:
+                if select.select([ours], [], [], 0.05)[0]:  # which holds a few kilobytes
+                    seen += os.read(ours, 65536)
+            assert process.stderr is not None
+            said = process.stderr.read()
+        lines = seen.decode().splitlines()
+        assert lines[0].split()[:2] == ["PROFILE", "FOR"]
+        assert next(line for line in lines[1:] if line[0] != " ").split()[0] == "small", "one's own comes first"
+        assert max(map(len, lines)) < columns
+        assert lines.index(next(line for line in lines if line.startswith("base "))) > lines.index(
+            next(line for line in lines if line.startswith("mlx "))
+        ), "what is only to extend comes last"
+        assert b"drydock profile detect says which one is for this machine" in said
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_the_list_is_also_json(built: Sandbox) -> None:
@@ -556,3 +588,23 @@ def test_a_report_has_what_is_asked_for_and_nothing_private(sandbox: Sandbox, tm
     for private in ("hf_abcdefgh", "hunter22", str(sandbox.home), os.uname().nodename):
         assert private not in told, private
     sandbox.drydock("report", "small", "--out", str(tmp_path / "report.md"), env=env).failed(2)
+
+
+def test_help_has_topics_and_the_help_of_commands(sandbox: Sandbox) -> None:
+    assert sandbox.drydock("help", "store", "gc").stdout == sandbox.drydock("store", "gc", "--help").stdout
+    whole = sandbox.drydock("help").succeeded().stdout
+    assert whole.endswith("\nTopics of drydock help: variables, exit-status, files.\n")
+    assert "DRYDOCK_HOME" in sandbox.drydock("help", "variables").succeeded().stdout
+    assert re.search(r"^130 +interrupted", sandbox.drydock("help", "exit-status").succeeded().stdout, re.MULTILINE)
+    sandbox.drydock("help", "stor").failed(2, 'no command and no topic "stor"', "topics: variables, exit-status")
+
+
+def test_the_topic_of_variables_has_all_that_the_program_and_its_scripts_read() -> None:
+    texts = [
+        path.read_text()
+        for folder in ("builder", "templates")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".j2")
+    ]
+    read = set(re.findall(r"\bDRYDOCK_[A-Z][A-Z_]*[A-Z]\b", "\n".join(texts)))
+    assert read == VARIABLES.keys() | INTERNAL

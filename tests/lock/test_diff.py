@@ -166,8 +166,10 @@ def test_what_one_side_does_not_know_is_null_and_not_a_difference() -> None:
 
 BUILT_IN = """\
 m4 -> m4-upstream
-packages: 2 changed, 108 -> 108, 248.2 MB -> 248.2 MB
+packages: 4 changed, 108 -> 108, 248.2 MB -> 263.9 MB
   ~ accelerate 1.1.1 -> 1.9.0  (333.2 kB -> 367.1 kB)
+  ~ sympy 1.13.1 -> 1.14.0  (6.2 MB -> 6.3 MB)
+  ~ torch 2.5.1 -> 2.10.0  (63.9 MB -> 79.4 MB)
   ~ trl 0.18.2 -> 0.19.0  (366.4 kB -> 375.8 kB)
 patches: 2 removed
   - patches/accelerate-empty-dataloader.patch (accelerate)

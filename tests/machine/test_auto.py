@@ -57,6 +57,17 @@ def test_in_a_checkout_auto_is_the_profile_for_it_where_that_runs(machine: Machi
     assert pick(machine, BUILT_IN, checkout).name == name
 
 
+@pytest.mark.parametrize(
+    ("machine", "name"), [(mac("Apple M4"), "mac-swarm-0-7"), (nvidia("NVIDIA A100", "8.0"), "cuda-swarm-0-7")]
+)
+def test_in_a_checkout_of_the_newest_rl_swarm_it_is_the_profile_for_that(
+    machine: Machine, name: str, tmp_path: Path
+) -> None:
+    (tmp_path / "code_gen_exp/runner").mkdir(parents=True)
+    (tmp_path / "code_gen_exp/runner/swarm_launcher.py").touch()
+    assert pick(machine, BUILT_IN, tmp_path).name == name
+
+
 def test_in_a_checkout_a_profile_for_processors_says_which_would_use_the_gpu(checkout: Path) -> None:
     picked = pick(MACHINES["DGX Spark GB10"], BUILT_IN, checkout)
     assert (picked.name, picked.unused) == ("arm64", "NVIDIA GB10 goes unused: cuda13-arm64 uses it")

@@ -401,12 +401,12 @@ def test_an_nvidia_smi_that_fails_or_hangs_leaves_the_gpus_unknown(
 
 
 @pytest.mark.parametrize("code", ["head -c 200000 /dev/urandom", "yes garbage | head -n 100000", ":"])
-def test_an_nvidia_smi_that_prints_garbage_has_no_gpus(
+def test_an_nvidia_smi_that_prints_garbage_says_nothing_of_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path / "bin", code))
     machine = detect()
-    assert (machine.gpus, machine.cuda) == ((), None)
+    assert (machine.gpus, machine.cuda) == (None, None)
 
 
 @pytest.mark.slow

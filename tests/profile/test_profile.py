@@ -647,6 +647,7 @@ def test_text_survives_loading(env: dict[str, str], command: list[str], descript
 
 BUILT_IN = Catalogue([ROOT / "profiles"])
 BUILDABLE = ["arm64", "cpu", "cpu-swarm", "cuda", "m4", "m4-upstream"]
+NEWEST_SWARM = ["cuda-swarm-0-7", "mac-swarm-0-7"]
 STARTERS = ["cpu-arm64", "cuda12", "cuda13", "cuda13-arm64", "mac", "mlx"]
 RL_SWARM = {"colorlog", "datasets", "hf-transfer", "hivemind", "peft", "tensorboard", "trl", "wandb", "web3"}
 OPTIONS = {
@@ -663,8 +664,17 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "low-memory", "old-torch", "resumable", "rl-swarm", "starter"]
-    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *STARTERS])
+    parts = [
+        "accelerate-patched",
+        "base",
+        "low-memory",
+        "old-torch",
+        "resumable",
+        "rl-swarm",
+        "rl-swarm-0-7",
+        "starter",
+    ]
+    assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *NEWEST_SWARM, *STARTERS])
     for name in parts:
         assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message
 

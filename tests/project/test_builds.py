@@ -11,7 +11,7 @@ from typing import Any
 import pytest
 
 from builder.lock.model import dump, parse
-from tests.support import Index, Sandbox, make_wheel
+from tests.support import Index, Sandbox, make_sdist, make_wheel
 
 CPU = 'platform = "linux-x86_64"\naccelerator = "cpu"\nglibc = "2.28"'
 CUDA = 'platform = "linux-x86_64"\naccelerator = "cuda"\ncuda = "{}"\nglibc = "2.28"'
@@ -291,6 +291,12 @@ def test_where_the_index_is_out_of_reach_the_rest_is_still_asked_for(desk: Sandb
     profile(desk, CUDA.format("12.8"), "torch>=2.5,<2.15")
     desk.drydock("lock", "small", env=at()).succeeded()
     assert versions(desk)["torch"] == "2.9.0"
+    make_wheel(desk.wheels, "chess", "1.0")
+    make_sdist(desk.wheels, "chess", "2.0", {"setup.py": "from setuptools import setup\nsetup()\n"})
+    profile(desk, CUDA.format("12.8"), "torch>=2.5,<2.15", "chess")
+    words = "chess 1.0 (another major version) instead of 2.0"  # a step back is said there too
+    desk.drydock("lock", "small", env=at()).failed(1, words)
+    profile(desk, CUDA.format("12.8"), "torch>=2.5,<2.15")
     make_wheel(desk.wheels, "anchor", "7.0")
     done = desk.drydock("outdated", "small", env=at()).succeeded()
     assert [line.split() for line in done.stdout.splitlines()[1:]] == [["anchor", "1.0", "7.0", "7.0"]]

@@ -236,6 +236,34 @@ def test_it_travels_with_mirrors_and_bundles_and_a_collection_keeps_it(desk: Des
     assert not kept.exists()
 
 
+def test_nothing_of_it_is_fetched_before_the_profile_is_agreed_to(desk: Desk) -> None:
+    team = desk.sandbox.root / "team"
+    team.mkdir()
+    (desk.sandbox.work / "drydock.toml").write_text(f'[sources.team]\npath = "{team}"\n')
+    shutil.move(desk.sandbox.work / "profiles/small.toml", team)
+    desk.web.requests.clear()
+    desk.sandbox.drydock("lock", "team:small").failed(1, "nobody has agreed", f"code     {desk.web.url}/files/walk.git")
+    assert not [path for path in desk.web.requests if path.startswith("/files/")]
+    desk.sandbox.drydock("lock", "team:small", "--yes").succeeded()
+    assert [path for path in desk.web.requests if path.startswith("/files/")]
+
+
+def test_what_is_no_source_is_refused(desk: Desk) -> None:
+    path = desk.sandbox.work / "profiles/small.toml"
+    right = path.read_text()
+    for old, new, words in (
+        ("http://127", "http://me:secret@127", "a user name or password has no place"),
+        ("http://127.0.0.1", "http://host", "neither encrypted"),
+        ('rev = "v1.0"', 'rev = "--upload-pack=x"', "not a tag"),
+        ('rev = "v1.0"', 'rev = "v9"', 'no tag and no branch "v9"'),
+        ("/files/walk.git", "/files/walk.git@v1", "not a tag, a branch or a commit"),
+        ('needs = "walk/train.py"', 'needs = "walk/none.py"', "does not have walk/none.py, which the trainer needs"),
+    ):
+        path.write_text(right.replace(old, new))
+        said = desk.sandbox.drydock("lock", "small", "--upgrade", "trainer").failed(1, words, "profiles/small.toml")
+        assert "secret" not in said.stderr
+
+
 def test_the_real_repository_has_what_the_built_in_profiles_are_locked_to(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -192,6 +192,7 @@ COMMANDS = {
     "xcode-select": {"-p"},
     "nvidia-smi": {"-L"},
     "uv": {"--version"},
+    "git": set(),  # where there is .git
 }
 # POSIX.1-2017, "Shell Command Language", and the utilities that shells have inside of them; zsh alone has `emulate`.
 OF_SHELLS = set(
@@ -331,7 +332,7 @@ def test_the_trainer_of_m4_gets_the_arguments_of_rl_swarms_launcher(
     for shell in SHELLS:
         told = m4.train(shell, "--steps", "5", **env)
         assert told.arguments == [*MODULE, *arguments, "--steps", "5"], shell
-        assert told.stderr == NOTE, shell
+        assert told.stderr == f"drydock: the trainer's code: the working tree {m4.folder}\n{NOTE}", shell
 
 
 def test_with_little_memory_it_trains_differently_and_says_how(m4: Desk) -> None:
@@ -370,15 +371,17 @@ def test_a_token_is_passed_on_where_that_is_asked_for_and_no_list_of_processes_s
         assert b"PUSH_TO_HUB is set, and HF_TOKEN is not\ndrydock:   hint: export HF_TOKEN" in done.stderr
 
 
-def test_outside_of_an_rl_swarm_checkout_the_script_says_where_to_go(m4: Desk) -> None:
+def test_in_an_rl_swarm_checkout_of_another_release_the_script_says_where_to_go(m4: Desk) -> None:
     (m4.folder / "hivemind_exp/gsm8k/train_single_gpu.py").unlink()
+    (m4.folder / "run_rl_swarm.sh").touch()
     for shell in SHELLS:
         done = m4.run(shell)
         assert (done.returncode, done.stdout) == (1, b"")
         assert done.stderr.decode() == (
-            f"drydock: error: there is no hivemind_exp/gsm8k/train_single_gpu.py in {m4.folder}\n"
-            "drydock:   hint: run this in the folder of an rl-swarm checkout (v0.5.0 removed this trainer): "
-            "git clone --branch v0.4.4 --depth 1 https://github.com/gensyn-ai/rl-swarm\n"
+            f"drydock: error: {m4.folder} has run_rl_swarm.sh, but not hivemind_exp/gsm8k/train_single_gpu.py: "
+            "it is not rl-swarm v0.4.4\n"
+            "drydock:   hint: run this in another folder, where it brings its own copy, or check out rl-swarm v0.4.4 "
+            "here\n"
         )
 
 
@@ -445,6 +448,7 @@ def test_a_macs_terminal_under_rosetta_is_told_the_way_out(tmp_path: Path) -> No
 
 def test_all_that_is_missing_is_said_at_once_before_anything_is_downloaded(tmp_path: Path) -> None:
     one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
+    (one.folder / "run_rl_swarm.sh").touch()
     path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 13.7.2", sysctl="echo 8589934592")
     for shell in SHELLS:
         done = one.run(shell, PATH=path)
@@ -452,7 +456,7 @@ def test_all_that_is_missing_is_said_at_once_before_anything_is_downloaded(tmp_p
         old, memory, folder, _ = done.stderr.decode().splitlines()
         assert old.endswith("error: m4 needs macOS 14.0 or newer, and this is macOS 13.7.2"), shell
         assert memory.endswith("note: m4 is meant for 16 GB of memory or more, and this machine has 8"), shell
-        assert "error: there is no hivemind_exp/" in folder, shell
+        assert "run_rl_swarm.sh, but not hivemind_exp/" in folder, shell
         assert not one.store.exists()
 
 

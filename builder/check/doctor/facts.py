@@ -26,7 +26,6 @@ from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.model import Artefact, Lock
 from builder.profile import pytorch
 from builder.profile.model import Profile
-from builder.project.lock import unpacked
 from builder.store import generations, layout
 
 _TOOLS = ("xcode-select", "-p")
@@ -197,6 +196,8 @@ def folds_case(folder: Path | None) -> bool:
 
 def case_clash(profile: Profile, lock: Lock) -> StageError | None:
     """Which locked files differ in case alone, as far as they were unpacked before; None where none do."""
+    from builder.project.lock import unpacked
+
     try:
         found = wheels.owned(unpacked(profile, lock), profile.packages.overlap)
     except (wheels.ChangedError, StageError):  # of which a build says more

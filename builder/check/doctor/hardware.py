@@ -17,7 +17,7 @@ from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
 
-_NO_ANSWER = "fails, or does not answer"
+_NO_ANSWER = "fails, or does not answer in a known form"
 
 # What `import torch, transformers, accelerate; from transformers import Trainer` holds, the least that a trainer with
 # them can: measured, torch 2.13.0+cpu, transformers 4.52.4, accelerate 1.1.1, Linux x86_64. Training takes more.

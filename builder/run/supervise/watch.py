@@ -159,7 +159,9 @@ class Supervisor:
         for path in passed_over:
             self._say(f"{path} is not whole, and is passed over")
         if more:
-            self._say(f"going on from {more[-1]}")
+            foreign = resume.is_foreign(Path(more[-1]))
+            older = ", which is older than this environment: one of another key may have written it" if foreign else ""
+            self._say(f"going on from {more[-1]}{older}")
         return [*command, *more]
 
     def _forget(self) -> None:
