@@ -13,7 +13,6 @@ from typing import Any
 from builder import log, process, secrets
 from builder.embedded import state
 from builder.errors import DrydockError
-from builder.resources import version
 from builder.run.records import folder, life
 
 VARIABLE = "DRYDOCK_RECORDS"
@@ -49,7 +48,6 @@ def begin(
             "id": folder.new_id(now),
             "name": name,
             "started": folder.timestamp(now),
-            "drydock": version(),
             "command": command,
             "arguments": secrets.redacted_arguments(arguments, environment, names),
             "folder": str(Path.cwd()),

@@ -19,6 +19,7 @@ from builder.embedded import state
 from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError
 from builder.process import run_all
+from builder.resources import version
 from builder.run.records import code, folder
 from builder.store.layout import Store
 
@@ -30,7 +31,7 @@ _ASKED = {"asked": {"at": float, "print": [str], "code": str}, "store-name": str
 def gather(path: Path) -> None:
     """Complete the record at `path`, in the environment of its run. Raises nothing that stops more than a part."""
     os.nice(5)
-    record = state.read_json(path, _ASKED)
+    record = state.read_json(path, _ASKED, state.LARGE)
     if record is None:
         return
     asked, hidden = record["asked"], {one: os.environ.get(one, "") for one in record["secrets"]}
@@ -38,6 +39,7 @@ def gather(path: Path) -> None:
     found: dict[str, Any] = {"code": code.code_of(Path(asked["code"]), asked["at"], hidden)}
     found["environment"] = _environment(asked["print"], record["store-name"], hidden)
     found["machine"] = _machine()
+    found["drydock"] = version()
 
     def complete(record: folder.Record) -> None:
         record.pop("asked", None)
