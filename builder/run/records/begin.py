@@ -33,11 +33,13 @@ def begin(
     environment: Mapping[str, str],
     names: Sequence[str],
     supervised: bool = False,
+    of: str = "",
 ) -> Path | None:
     """Record a run that this process becomes: the path of the record, None where there is none.
 
     `script` is what runs the script, `lock` the one it was made of, where that is known; `names` are the secrets of
-    the trainer's `environment`. Nothing is raised: what cannot be recorded is in the log of this command.
+    the trainer's `environment`, `of` is the run that this one repeats. Nothing is raised: what cannot be recorded is in
+    the log of this command.
     """
     if environment.get(VARIABLE) == "0":
         return None
@@ -55,6 +57,7 @@ def begin(
             "store-name": store_name,
             "generation": generation,
             "supervised": supervised,
+            **({"of": of} if of else {}),
             "process": life.of(os.getpid()),
             "script": _kept(script_path),
             "lock": _kept(lock),
