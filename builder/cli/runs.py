@@ -38,7 +38,7 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
     found = found[-count:] if count else found
     if as_json:
-        echo_json([{**one._asdict(), "losses": dict(one.losses), "state": one.state} for one in found])
+        echo_json([{**one._asdict(), "state": one.state} for one in found])
     elif found:
         click.echo("\n".join(words.table(found)))
 

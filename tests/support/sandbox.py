@@ -87,6 +87,8 @@ class Sandbox:
             "UV_PYTHON_DOWNLOADS": "never",
             "DRYDOCK_UV": uv,
             "DRYDOCK_PYTHON": python,
+            # A process more for each run; tests/run/test_records.py has them.
+            "DRYDOCK_RECORDS": "0",
             # `just coverage`: its settings for the processes below.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")},
         }

@@ -18,7 +18,6 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any, NamedTuple
 
 from builder.embedded import claim, state
@@ -53,12 +52,11 @@ _SHAPE = {
 _FILES = [{"path": str}]
 _LOSS = {"count": int, "not-finite": int, **dict.fromkeys(("first", "last", "lowest"), (float, None))}
 _NAMED = [{"name": str}]
-# Of what comes later, or is not known of every run.
+# What comes later, or is not known of every run.
 _PARTS = {
-    "arguments": [str],
-    "script": ({"object": str}, None),
-    "lock": ({"object": str}, None),
-    "environment": ({"set": {str: str}}, None),
+    "script": {"object": str},
+    "lock": {"object": str},
+    "environment": {"set": {str: str}},
     "machine": {
         **dict.fromkeys(("host", "os", "chip"), str),
         "memory": (int, None),
@@ -94,7 +92,7 @@ class Head(NamedTuple):
     started: str = ""
     command: str = ""
     end: dict[str, Any] | None = None
-    losses: Mapping[str, float] = MappingProxyType({})
+    losses: dict[str, float] | None = None
     tags: Sequence[str] = ()
     note: str = ""
     process: dict[str, Any] | None = None
@@ -222,7 +220,7 @@ def _read(path: Path) -> tuple[Record | None, str]:
         return record, "newer" if record["schema"] > SCHEMA else "damaged"
     parts = (record, record.get("code"), record.get("end"))
     whole = state.fits(record, shape) and all(
-        state.fits(part[name], _PARTS[name])
+        state.fits(part[name], (_PARTS[name], None))
         for part in parts
         if isinstance(part, dict)
         for name in part.keys() & _PARTS

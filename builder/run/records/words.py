@@ -34,7 +34,7 @@ def _state(head: Head) -> str:
 
 
 def _loss(head: Head) -> str:
-    return next((f"{name} {last:g}" for name, last in head.losses.items()), "")
+    return next((f"{name} {last:g}" for name, last in (head.losses or {}).items()), "")
 
 
 def _marks(head: Head) -> str:
