@@ -32,7 +32,10 @@ def runs() -> None:
 @click.option("--last", "count", type=click.IntRange(min=1), metavar="N", help="Only the last N.")
 @json_option
 def runs_list(name: str | None, tag: str | None, count: int | None, as_json: bool) -> None:
-    """List runs, the newest last: id, profile, state, time taken, last loss, tags, note."""
+    """List runs, the newest last.
+
+    With id, profile, state, time taken, last loss, tags and note.
+    """
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
@@ -97,7 +100,10 @@ def runs_tag(run: str, tags: tuple[str, ...], remove: bool) -> None:
 @click.argument("run", shell_complete=complete.runs)
 @click.argument("text")
 def runs_note(run: str, text: str) -> None:
-    """Give a run a note, instead of the one that it has; an empty one removes it."""
+    """Give a run a note.
+
+    It replaces the one that the run has; an empty one removes it.
+    """
 
     def edit(record: Record) -> None:
         record["note"] = text
@@ -127,7 +133,10 @@ def runs_delete(which: tuple[str, ...]) -> None:
 @click.argument("run", shell_complete=complete.runs)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def runs_export(run: str, folder: Path) -> None:
-    """Write a run into a new folder DIR: record, lock, script and difference of the code."""
+    """Write a run into a new folder DIR.
+
+    With its record, lock, script and the difference of its code.
+    """
     from builder.run.records.export import export
 
     for path in export(run, folder):

@@ -559,14 +559,14 @@ def test_colour_is_for_who_wants_it(built: Sandbox) -> None:
 
 def test_self_version_asks_the_index_for_a_newer_one(sandbox: Sandbox) -> None:
     here = version("drydock-env")
-    assert sandbox.drydock("runs", "self", "version").succeeded().stdout == f"drydock-env {here}\n"
+    assert sandbox.drydock("self", "version").succeeded().stdout == f"drydock-env {here}\n"
     make_wheel(sandbox.wheels, "drydock-env", here)
-    assert "the index has no newer one" in sandbox.drydock("runs", "self", "version", "--check").succeeded().stderr
+    assert "the index has no newer one" in sandbox.drydock("self", "version", "--check").succeeded().stderr
     make_wheel(sandbox.wheels, "drydock-env", "99.1")
-    failed = sandbox.drydock("runs", "self", "version", "--check").failed(1, "there is 99.1; to upgrade: ")
+    failed = sandbox.drydock("self", "version", "--check").failed(1, "there is 99.1; to upgrade: ")
     assert failed.stdout == f"drydock-env {here}\n"
     nobody = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
-    sandbox.drydock("runs", "self", "version", "--check", env=nobody).failed(1, "error: ")
+    sandbox.drydock("self", "version", "--check", env=nobody).failed(1, "error: ")
 
 
 def test_a_report_has_what_is_asked_for_and_nothing_private(sandbox: Sandbox, tmp_path: Path) -> None:
