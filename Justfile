@@ -68,6 +68,22 @@ test wing="" *arguments:
 test-all *arguments:
     HYPOTHESIS_PROFILE=ci {{ pytest }} -n 3 --dist worksteal -m "" "$@"
 
+# Try everything that needs a GPU of NVIDIA, on this machine's, with the torch that the Python `python` has
+[group('develop')]
+test-gpu python *arguments:
+    shift; DRYDOCK_TESTS_TORCH={{ quote(python) }} {{ pytest }} -m gpu -n 0 -s tests/gpu "$@"
+
+# Build, train, and kill and resume a starter on an emulated aarch64 machine (qemu-user-static, Linux 6.7): ten minutes
+[group('develop')]
+emulate-arm64 profile="cpu-arm64":
+    ./drydockw python -m tests.emulation.starter "$@"
+
+# Materialise cuda13-arm64 in a new folder, of 3 GB of wheels, and print what its torch was built for; CI locks it only
+[group('develop')]
+cross-cuda13 folder:
+    {{ drydock }} build cuda13-arm64 --cross "$1"
+    cat "$1/.drydock/architectures"
+
 # Measure which lines and branches the fast tests reach, in the processes of the program too: a table, and htmlcov/
 [group('develop')]
 coverage *arguments:

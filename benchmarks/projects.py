@@ -1,6 +1,7 @@
 """`just bench-projects FOLDER`: import and lock each project there, beside `uv pip compile` of the same file.
 
-python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--warm] [--longest S] [--json FILE]
+python benchmarks/projects.py FOLDER [--platform P] [--accelerator A] [--only TEXT] [--rounds N] [--longest S]
+    [--json FILE]
 
 FOLDER has checkouts, or files that say what is required. Nothing in it is changed. Nothing of a project is run by
 Drydock; uv builds what has no wheel, as it always does, which runs code of packages. Both ask the indexes of UV_*: what
@@ -23,6 +24,7 @@ from collections.abc import Iterator
 from dataclasses import asdict, dataclass
 from functools import cache
 from pathlib import Path
+from statistics import median
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 
@@ -80,7 +82,7 @@ def main() -> None:
     parser.add_argument("--platform", default="macos-arm64", choices=sorted(_UV_PLATFORMS))
     parser.add_argument("--accelerator", choices=["mps", "cuda", "cpu"])
     parser.add_argument("--only", default="", help="files whose path has this")
-    parser.add_argument("--warm", action="store_true", help="lock twice, and take the second time")
+    parser.add_argument("--rounds", type=int, default=0, help="both again so often, in turn, and take the medians")
     parser.add_argument("--longest", type=int, default=300, help="seconds for one lock")
     parser.add_argument("--json", type=Path, help="write the rows there too")
     chosen = parser.parse_args()
@@ -147,12 +149,16 @@ def _measured(source: Path, name: str, work: Path, chosen: argparse.Namespace) -
     if done.returncode != 0 and _can_allow_builds():  # what uv does unasked
         again, row.seconds = _run([*command, "--allow-builds"], work, env, chosen.longest)
         row.built, done = again.returncode == 0, again
-    if done.returncode == 0 and chosen.warm:
-        lock.unlink()
-        done, row.seconds = _run(command, work, env, chosen.longest)
     row.locked = done.returncode == 0
     data = tomllib.loads(made.read_text())
     theirs, row.uv_seconds, why = _compiled(source, data, chosen, env)
+    if row.locked and theirs is not None and chosen.rounds:
+        ours_took, uv_took = [], []
+        for _ in range(chosen.rounds):
+            lock.unlink()
+            ours_took.append(_run(command, work, env, chosen.longest)[1])
+            uv_took.append(_compiled(source, data, chosen, env)[1] or 0.0)
+        row.seconds, row.uv_seconds = median(ours_took), median(uv_took)
     if not row.locked:
         row.reason = _error(done.stderr)
         row.same = "uv too" if theirs is None else "uv has it"

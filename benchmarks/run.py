@@ -26,6 +26,7 @@ BENCHMARKS = {
     "doctor": program.doctor,
     "build": store.new_environment,
     "import": store.first_import,
+    "first-step": store.first_step,
     "verify": store.verify,
     "disk": store.ten_profiles,
     "many": store.many_environments,

@@ -9,12 +9,14 @@ import errno
 import os
 import signal
 import sys
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from contextlib import suppress
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from functools import cache
 from typing import TYPE_CHECKING, Any, NoReturn, cast
 
+from builder import log
 from builder.errors import ToolError
 
 if TYPE_CHECKING:
@@ -51,6 +53,7 @@ def run(
     from subprocess import PIPE, TimeoutExpired
 
     process: Any = None
+    began = time.monotonic()
     try:
         stand = {} if folder is None else {"preexec_fn": lambda: os.fchdir(folder)}
         process = _start(command, env, stdout=PIPE, stderr=PIPE, cwd=cwd, **stand)
@@ -62,13 +65,16 @@ def run(
         if process is not None:
             _send(process, signal.SIGKILL)
             process.wait()
+        log.ran(command, None, began)
         if isinstance(error, TimeoutExpired):
             raise ToolError(f"{command[0]} did not end within {timeout:g} seconds") from None
         raise
     finally:
         if process is not None:
             _watch(process, "-")
-    return Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    done = Done(process.returncode, stdout.decode(errors="replace"), stderr.decode(errors="replace"))
+    log.ran(command, done.code, began, done.stderr)
+    return done
 
 
 def call(command: Sequence[str]) -> int:
@@ -78,10 +84,13 @@ def call(command: Sequence[str]) -> int:
     """
     from subprocess import Popen
 
+    began = time.monotonic()
     try:
-        return Popen(command, stdout=sys.stderr.fileno()).wait()
+        code = Popen(command, stdout=sys.stderr.fileno()).wait()
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+    log.ran(command, code, began)
+    return code
 
 
 def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[str, str]) -> list[Done | None]:
@@ -92,10 +101,10 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
     if not commands:
         return []
     # Without plumbum, whose import takes longer than the probes that come here.
-    import time
     from subprocess import TimeoutExpired
 
-    deadline = time.monotonic() + timeout
+    began = time.monotonic()
+    deadline = began + timeout
     running: list[Popen[bytes] | None] = []
     done: list[Done | None] = []
     try:
@@ -118,6 +127,8 @@ def run_all(commands: Sequence[Sequence[str]], *, timeout: float, env: Mapping[s
                 for stream in filter(None, (one.stdout, one.stderr)):
                     stream.close()
             _watch(one, "-")
+    for command, ended in zip(commands, done, strict=True):
+        log.ran(command, ended.code if ended else None, began, ended.stderr if ended else "")
     return done
 
 
@@ -131,6 +142,33 @@ def _begin(command: Sequence[str], env: Mapping[str, str]) -> Popen[bytes] | Non
         return None
     _watch(program, "+")
     return program
+
+
+@contextmanager
+def beside(command: Sequence[str], *, env: Mapping[str, str]) -> Iterator[Callable[[], Done]]:
+    """Run a program beside us; what it hands out waits for its end, as `run` does.
+
+    Where nobody waits for it, because we stop, it is killed. Raises ToolError where it cannot be started.
+    """
+    began = time.monotonic()
+    program = _begin(command, env)
+    if program is None:
+        raise ToolError(f"{command[0]} cannot be run")
+
+    def ended() -> Done:
+        stdout, stderr = (text.decode(errors="replace") for text in program.communicate())
+        log.ran(command, program.returncode, began, stderr)
+        return Done(program.returncode, stdout, stderr)
+
+    try:
+        yield ended
+    finally:
+        if program.returncode is None:
+            _send(program, signal.SIGKILL)
+            program.wait()
+            for stream in filter(None, (program.stdout, program.stderr)):
+                stream.close()
+        _watch(program, "-")
 
 
 def has_living_maker(name: str) -> bool:
@@ -154,6 +192,20 @@ def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Po
 
     try:
         return Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, bufsize=0, start_new_session=True)
+    except OSError as error:
+        raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+
+
+def detach(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> None:
+    """Start a program that is nobody's child: in a session of its own, it reads and says nothing, and nobody waits.
+
+    What we become neither has it as a child nor shares a pipe with it. Raises ToolError where it cannot be started.
+    """
+    from subprocess import DEVNULL, Popen
+
+    aside = ["/bin/sh", "-c", '"$@" &', "sh", *command]
+    try:
+        Popen(aside, env=env, stdin=DEVNULL, stdout=DEVNULL, stderr=DEVNULL, start_new_session=True).wait()
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
 
@@ -224,6 +276,7 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
     """
     process: Any = None
     received: list[int] = []
+    began = time.monotonic()
 
     def forward(number: int, _frame: object) -> None:
         received.append(number)
@@ -243,6 +296,7 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
         for raw in cast("Iterable[bytes]", process.stderr):
             line(raw.decode(errors="replace").rstrip("\n"))
         code: int = process.wait()
+        log.ran(command, code, began)
     except BaseException:
         # Nobody listens any more (a closed terminal): what is half-done must not go on alone.
         if process is not None:

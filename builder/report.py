@@ -6,12 +6,13 @@ A workflow reports; which reporter listens is decided once, by the CLI: rich on 
 from __future__ import annotations
 
 import os
+import re
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager
 from typing import Protocol, TextIO
 
-from builder import secrets
+from builder import log, secrets
 from builder.errors import DrydockError
 
 
@@ -24,6 +25,27 @@ def said(text: str) -> str:
     if not text.isprintable():
         text = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
     return secrets.redacted(text)
+
+
+# What a line begins with, and how a terminal shows it (ECMA-48, SGR); the word itself says the same without colour.
+_STYLES = {"error:": "1;31", "FAIL": "1;31", "warning:": "33", "warn": "33", "ok": "32", "hint:": "36", "fix:": "36"}
+_BEGINNING = re.compile(rf"^( *)({'|'.join(_STYLES)})(?= )", re.MULTILINE)
+
+
+def is_coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
+    """Whether to colour what goes to a stream: not with NO_COLOR (no-color.org), else with FORCE_COLOR
+    (force-color.org), else on a terminal that can.
+    """
+    if environ.get("NO_COLOR"):
+        return False
+    return bool(environ.get("FORCE_COLOR")) or (stream.isatty() and environ.get("TERM") != "dumb")
+
+
+def painted(text: str, stream: TextIO) -> str:
+    """A text whose lines begin with a word such as "error:", coloured where the stream is to be."""
+    if not is_coloured(stream):
+        return text
+    return _BEGINNING.sub(lambda found: f"{found[1]}\x1b[{_STYLES[found[2]]}m{found[2]}\x1b[0m", text)
 
 
 class Reporter(Protocol):
@@ -54,11 +76,13 @@ class PlainReporter:
         self._held: list[str] = []
 
     def step(self, text: str) -> None:
+        log.add(text)
         self._held.clear()
         if not self._quiet:
             self._write(text)
 
     def detail(self, text: str) -> None:
+        log.add(f"  {text}")
         if self._quiet:
             self._held.append(text)
         else:
@@ -69,6 +93,7 @@ class PlainReporter:
             self._write(f"  {text}")
 
     def warn(self, text: str) -> None:
+        log.add(f"warning: {text}")
         self._write(f"warning: {text}")
 
     @contextmanager
@@ -80,7 +105,7 @@ class PlainReporter:
         return self._said(text)
 
     def _write(self, text: str) -> None:
-        print(said(text), file=self._stream, flush=True)
+        print(painted(said(text), self._stream), file=self._stream, flush=True)
 
 
 class RichReporter:
@@ -94,11 +119,13 @@ class RichReporter:
         self._held: list[str] = []
 
     def step(self, text: str) -> None:
+        log.add(text)
         self._held.clear()
         if not self._quiet:
             self._console.print(said(text), markup=False, soft_wrap=True)
 
     def detail(self, text: str) -> None:
+        log.add(f"  {text}")
         if self._quiet:
             self._held.append(text)
         else:
@@ -109,6 +136,7 @@ class RichReporter:
             self._console.print(f"  {said(text)}", style="dim", markup=False, soft_wrap=True)
 
     def warn(self, text: str) -> None:
+        log.add(f"warning: {text}")
         self._console.print("[yellow]warning:[/] ", end="")
         self._console.print(said(text), markup=False, soft_wrap=True)
 
@@ -116,6 +144,7 @@ class RichReporter:
     def _spinning(self, text: str) -> Iterator[None]:
         from rich.markup import escape
 
+        log.add(text)
         with self._console.status(escape(said(text))):
             yield
 

@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 
 from builder.embedded.secrets import is_secret
@@ -41,19 +41,40 @@ def forms(value: str) -> set[str]:
     }
 
 
-def redacted(text: str, environ: Mapping[str, str] = os.environ) -> str:
+def redacted(text: str, environ: Mapping[str, str] = os.environ, names: Collection[str] = ()) -> str:
     """A text without the values of secrets in `environ`, and without what a URL has before its host.
+
+    A secret is a variable of such a name, or one of `names`.
 
     >>> redacted("GET https://me:hunter2@host/x of hf_abcdefgh", {"HF_TOKEN": "hf_abcdefgh"})
     'GET https://***@host/x of [HF_TOKEN]'
     """
     for name, value in environ.items():
-        if len(value) >= SHORTEST and is_secret(name):
+        if len(value) >= SHORTEST and (name in names or is_secret(name)):
             for form in sorted(forms(value), key=len, reverse=True):
                 text = text.replace(form, f"[{name}]")
     # A user of ssh alone is no secret, as in ssh://git@host.
     text = re.sub(r"(https?://)[^\s/?#@\"']+@", r"\1***@", text)
     return re.sub(r"(://[^\s/?#@:\"']*):[^\s/?#@\"']*@", r"\1:***@", text)
+
+
+def redacted_arguments(arguments: Sequence[str], environ: Mapping[str, str], names: Collection[str]) -> list[str]:
+    """Arguments as `redacted` makes them, also without the value of an option that is called as a secret is.
+
+    >>> redacted_arguments(["--hf-token", "x", "--api_key=y", "--lr=1"], {}, ())
+    ['--hf-token', '***', '--api_key=***', '--lr=1']
+    """
+    found, follows = [], False
+    for one in arguments:
+        option, equals, _ = one.partition("=")
+        is_option = option.startswith("-")
+        of_secret = is_option and is_secret(option.lstrip("-").replace("-", "_"))
+        if follows and not is_option:
+            found.append("***")
+        else:
+            found.append(f"{option}=***" if of_secret and equals else redacted(one, environ, names))
+        follows = of_secret and not equals
+    return found
 
 
 def path(environ: Mapping[str, str] = os.environ) -> Path | None:

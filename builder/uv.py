@@ -9,9 +9,11 @@ import json
 import os
 import re
 import shutil
+import socket
 import tempfile
 import tomllib
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from pathlib import Path
@@ -19,7 +21,9 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlparse
 
 import tomli_w
+from packaging.requirements import Requirement
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
+from packaging.utils import canonicalize_name
 from packaging.version import Version
 
 from builder import process
@@ -55,8 +59,7 @@ _HINTS = (
     (r"are incompatible", "change one of them, or override it and say why: [[packages.overrides]]"),
 )
 _UNASKED = "Network connectivity is disabled|was not found|error sending request"
-# How `uv pip compile` speaks of the files that it was given.
-_FILES = {"profile": "profile", "--override": "override"}
+_PYLOCK = ("--format", "pylock.toml")  # PEP 751
 
 
 class Platform(Protocol):
@@ -124,6 +127,21 @@ def reason(stderr: str) -> str:
 def is_out_of_reach(said: str) -> bool:
     """Whether it says that an index was not reached, or does not have a package at all."""
     return re.search(rf"{_UNASKED}|Failed to fetch|Request failed|HTTP status", said) is not None
+
+
+def answers(url: str) -> bool:
+    """Whether something takes a connection where an index is, within three seconds; of a proxy nothing is asked.
+
+    One that does not is not worth uv's four tries, each of which may take ten seconds.
+    """
+    found, parts = read(os.environ), urlparse(url)
+    if parts.hostname is None or found.first("https-proxy") or found.first("http-proxy"):
+        return True
+    try:
+        with socket.create_connection((parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)), 3):
+            return True
+    except (OSError, ValueError):
+        return False
 
 
 def parse_default_index(text: str) -> str | None:
@@ -225,15 +243,6 @@ class Universe:
 
 
 @dataclass(frozen=True)
-class Pin:
-    """One resolved package, and who requires it."""
-
-    name: str
-    version: str
-    required_by: tuple[str, ...]
-
-
-@dataclass(frozen=True)
 class Candidate:
     """A file of a package as an index or a folder offers it, under one of maybe several URLs.
 
@@ -264,6 +273,16 @@ class Candidate:
         return Path(unquote(parts.path)) if parts.scheme == "file" else None
 
 
+@dataclass(frozen=True)
+class Pin:
+    """One resolved package, and who requires it; its `files`, where whoever resolved it knows all of them."""
+
+    name: str
+    version: str
+    required_by: tuple[str, ...]
+    files: tuple[Candidate, ...] = ()
+
+
 def resolve(
     requirements: Sequence[str],
     universe: Universe,
@@ -283,31 +302,67 @@ def resolve(
 
     `folder` is an empty one to work in. Raises ToolError with uv's own explanation.
     """
-    pins = folder / "pins.txt"
-    kept = [f"{name}=={version}\n" for name, versions in (preferred or {}).items() for version in versions]
-    pins.write_text("".join(kept))
-    arguments = ["--annotation-style", "line", "--output-file", str(pins)]
+    output = folder / "pylock.toml"
+    # A version is preferred with the index that it comes from alone.
+    places = {
+        name: place if "://" in place else Path(place).absolute().as_uri() for name, place in universe.index.items()
+    }
+    kept = [
+        {"name": name, "version": version, **({"index": places[name]} if name in places else {})}
+        for name, versions in (preferred or {}).items()
+        for version in versions
+    ]
+    if kept:
+        output.write_text(tomli_w.dumps({"lock-version": "1.0", "created-by": "drydock", "packages": kept}))
+    arguments = [*_PYLOCK, "--output-file", str(output)]
     for package in upgrade:
         arguments += ["--upgrade-package", package]
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
-    _compile(requirements, universe, folder, arguments, unusable, impatient=impatient)
-    return sorted((_pin(line) for line in pins.read_text().splitlines() if line), key=lambda pin: pin.name)
+    log = ""
+
+    def heard(said: str) -> None:
+        nonlocal log
+        log = said
+        for requirement in _unusable(said) if unusable else ():
+            unusable(requirement)  # type: ignore[misc]
+
+    _compile(requirements, universe, folder, arguments, heard, impatient=impatient)
+    rows = tomllib.loads(output.read_text()).get("packages", [])
+    names = {canonicalize_name(Requirement(text).name) for text in overrides}
+    above = _parents(log, {row["name"]: row["version"] for row in rows}, names)
+    # Of several indexes, each may have other files under the names of one version.
+    whole = not read(os.environ).all("extra-index")
+    return [
+        Pin(row["name"], row["version"], above[row["name"]], _files(row) if whole else ())
+        for row in sorted(rows, key=lambda row: str(row["name"]))
+    ]
 
 
 def candidates(pins: Sequence[Pin], universe: Universe, folder: Path) -> dict[str, list[Candidate]]:
     """The files of each pinned package, by its name. Raises ToolError."""
+    with candidates_beside(pins, universe, folder) as found:
+        return found()
+
+
+@contextmanager
+def candidates_beside(
+    pins: Sequence[Pin], universe: Universe, folder: Path
+) -> Iterator[Callable[[], dict[str, list[Candidate]]]]:
+    """The same, asked for while we do something else: what it hands out waits for the answer. Raises ToolError."""
     output = folder / "pylock.toml"
     requirements = [f"{pin.name}=={pin.version}" for pin in pins]
     # A version comes from the first index that has it, which is where it was resolved.
-    arguments = ["--no-deps", "--format", "pylock.toml", "--output-file", str(output), *installer.SEARCHES]
-    _compile(requirements, universe, folder, arguments)
-    found: dict[str, list[Candidate]] = {}
-    for package in tomllib.loads(output.read_text())["packages"]:
-        files = [*package.get("wheels", ()), *([package["sdist"]] if "sdist" in package else [])]
-        found[package["name"]] = [_candidate(file) for file in files]
-    return found
+    arguments = ["--no-deps", *_PYLOCK, "--output-file", str(output), *installer.SEARCHES]
+    command, env = _question(requirements, universe, folder, arguments)
+    with process.beside(command, env=env) as ended:
+
+        def found() -> dict[str, list[Candidate]]:
+            _check(ended())
+            return {row["name"]: list(_files(row)) for row in tomllib.loads(output.read_text())["packages"]}
+
+        yield found
 
 
 def newer(package: str, version: str, universe: Universe, folder: Path) -> list[str]:
@@ -551,10 +606,32 @@ def _compile(
     universe: Universe,
     folder: Path,
     arguments: Sequence[str],
-    unusable: Callable[[str], None] | None = None,
+    heard: Callable[[str], None] | None = None,
     *,
     impatient: bool = False,
 ) -> None:
+    """Run `uv pip compile`; `heard` gets the log of its resolver, also where it fails. Raises ToolError."""
+    command, env = _question(requirements, universe, folder, arguments)
+    log = {} if heard is None else {"RUST_LOG": "uv_resolver=debug"}
+    once = {"UV_HTTP_RETRIES": "0", "UV_HTTP_CONNECT_TIMEOUT": "3"} if impatient else {}
+    with process.beside(command, env={**env, **log, **once}) as ended:
+        done = ended()
+    if heard is not None:
+        heard(done.stderr)
+    _check(done)
+
+
+def _check(done: process.Done) -> None:
+    """Raise ToolError where `uv pip compile` has failed."""
+    if done.code:
+        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
+        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+
+
+def _question(
+    requirements: Sequence[str], universe: Universe, folder: Path, arguments: Sequence[str]
+) -> tuple[list[str], dict[str, str]]:
+    """The command `uv pip compile`, and its environment."""
     project: dict[str, Any] = {
         "project": {"name": "profile", "version": "0", "dependencies": list(requirements)},
     }
@@ -592,16 +669,8 @@ def _compile(
         command += ["--no-binary", package]
     if "--index-strategy" not in arguments:
         command += ["--index-strategy", read(os.environ).first("index-strategy") or "first-index"]
-    log = {} if unusable is None else {"RUST_LOG": "uv_resolver=debug"}
-    once = {"UV_HTTP_RETRIES": "0"} if impatient else {}
-    env = environment({**universe.target.uv_environment(), **log, **once}, builds=universe.builds)
-    done = process.run([*command, *arguments], env=env)
-    if unusable is not None:
-        for requirement in _unusable(done.stderr):
-            unusable(requirement)
-    if done.code:
-        said = "".join(line for line in done.stderr.splitlines(keepends=True) if not _LOGGED.match(line))
-        raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
+    env = environment(universe.target.uv_environment(), builds=universe.builds)
+    return [*command, *arguments], env
 
 
 def _settings(universe: Universe, folder: Path) -> list[str]:
@@ -652,6 +721,26 @@ def _unusable(log: str) -> list[str]:
     return [_requirement(name, said.replace(" ", "")) for name, said in found.items()]
 
 
+_ADDING = re.compile(r"DEBUG Adding (?:direct|transitive) dependency(?: for (\S+)==(\S+))?: ([A-Za-z0-9._-]+)")
+
+
+def _parents(log: str, versions: Mapping[str, str], overridden: Collection[str]) -> dict[str, tuple[str, ...]]:
+    """Who requires each of the pinned packages, sorted: packages, "profile" and "override", by the resolver's log.
+
+    >>> log = "DEBUG Adding direct dependency: a*\\nDEBUG Adding transitive dependency for a==1: b>=1\\n"
+    >>> _parents(log + "DEBUG Adding transitive dependency for a==2: c*", {"a": "1", "b": "3"}, {"b"})
+    {'a': ('profile',), 'b': ('a', 'override')}
+    """
+    found: dict[str, set[str]] = {name: {"override"} if name in overridden else set() for name in versions}
+    for line in log.splitlines():
+        if (adding := _ADDING.match(line)) and (name := adding[3]) in found:
+            parent = adding[1] or "profile"
+            # What was tried and dropped again is in the log too; an extra requires its own package.
+            if parent == "profile" or (parent != name and versions.get(parent) == adding[2]):
+                found[name].add(parent)
+    return {name: tuple(sorted(parents)) for name, parents in found.items()}
+
+
 def _requirement(name: str, said: str) -> str:
     """A requirement on a range as uv's log writes it; on any version, where that is not one of PEP 440.
 
@@ -689,12 +778,9 @@ def _said(stderr: str) -> str:
     return re.sub(r"^error: ", "", stderr.strip()) or "nothing"
 
 
-def _pin(line: str) -> Pin:
-    pinned, _, via = line.partition("#")
-    name, _, version = pinned.strip().partition("==")
-    # "# via accelerate, profile (pyproject.toml), --override overrides.txt"; the files are ours and temporary
-    parents = [parent.strip() for parent in via.strip().removeprefix("via").split(",") if parent.strip()]
-    return Pin(name, version, tuple(_FILES.get(parent.split(" ")[0], parent) for parent in parents))
+def _files(row: Mapping[str, Any]) -> tuple[Candidate, ...]:
+    """The files of a package as PEP 751 lists them."""
+    return tuple(map(_candidate, [*row.get("wheels", ()), *([row["sdist"]] if "sdist" in row else [])]))
 
 
 def _candidate(row: Mapping[str, Any]) -> Candidate:

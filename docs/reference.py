@@ -9,6 +9,7 @@ import click
 from mkdocs.structure.files import File, Files
 
 from builder.cli import cli
+from builder.cli.help import STATUSES, VARIABLES
 from builder.profile import schema
 from builder.profile.variables import KNOWN
 
@@ -25,8 +26,11 @@ def on_files(files: Files, config: Any) -> Files:
 
 def _commands() -> Iterator[str]:
     yield "# Command line\n"
-    yield "stdout is data, stderr is talk. Exit status: 0 done, 1 failed, 2 wrong use, 130 interrupted; a trainer's own"
-    yield "passes through. `NO_COLOR` is honoured.\n"
+    yield "stdout is data, stderr is talk.\n\n| exit status | what it means |\n| --- | --- |"
+    yield from (f"| {status} | {what} |" for status, what in STATUSES.items())
+    yield "\n`NO_COLOR`, `FORCE_COLOR` and `--color` are honoured. `-v` prints the programs that are run,"
+    yield "`-vv` also what they say. A command that fails after it ran a program leaves a log, whose place is said, in"
+    yield "`~/.local/state/drydock/log` (or `XDG_STATE_HOME`), without secrets; the newest twenty are kept.\n"
     yield from _command(click.Context(cli, info_name="drydock"), 2)
 
 
@@ -103,6 +107,11 @@ def _plain(text: str) -> str:
 
 def _variables() -> Iterator[str]:
     yield "# Environment variables\n"
+    yield "## Of Drydock\n\n| variable | what it is |\n| --- | --- |"
+    for name, what in VARIABLES.items():
+        yield f"| `{name}` | {what} |"
+    yield "\nWhat uv and pip read counts too: see [Work in a company's network](../how-to/company-network.md).\n"
+    yield "## Of libraries\n"
     yield "What libraries read, and profiles are checked against as they are loaded.\n"
     yield "| variable | read by | when | allowed | default |\n| --- | --- | --- | --- | --- |"
     for one in KNOWN.values():

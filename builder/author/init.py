@@ -24,8 +24,11 @@ from builder.author.importing.write import profile_text, trainer_tables
 from builder.author.kinds import extra_for, here, match_for, sensible, target_for
 from builder.errors import LockError, UsageError, Where
 from builder.files import display, write_atomically, write_new
+from builder.lock.builds import CudaError
 from builder.lock.model import Lock
+from builder.lock.unbuilt import UnbuiltError
 from builder.machine import Machine
+from builder.profile.target import Target
 from builder.project import generated
 from builder.project.alike import differences, oldest_first
 from builder.project.catalogue import Catalogue
@@ -83,10 +86,34 @@ def start_project(
     begun = _Begun(
         name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path, trainers
     )
+    try:
+        return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
+    except CudaError as error:
+        older = {kind: _of_cuda(one, error.release) for kind, one in chosen.items()}
+        if older == chosen:
+            raise
+        report.step(f'[target] cuda = "{error.release}" instead of a guess: {error.message.partition(". ")[0]}')
+        begun = replace(begun, chosen=older)
+        return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
+
+
+def _of_cuda(chosen: Chosen, release: str) -> Chosen:
+    """The same target, for a `release` of CUDA where it has only guessed one."""
+    if not chosen.guessed:
+        return chosen
+    table = {**chosen.table, "cuda": release}
+    return Chosen(table, Target.model_validate(table), ())
+
+
+def _written(
+    begun: _Begun, machine: Machine, report: Reporter, note_of_code: str | None, *, lock: bool, alone: bool
+) -> Started:
+    """Write a project and lock it; an error leaves nothing, and with `alone` says how to begin with one machine."""
+    kinds = list(begun.chosen)
     texts = begun.texts()
     folders = {one: Path("generated") / one for one in begun.built()}
-    locks = [path.with_name(f"{one}.lock.toml") for one in folders]
-    files = {path.with_name(f"{one}.toml"): text for one, text in texts.items()}
+    locks = [begun.path.with_name(f"{one}.lock.toml") for one in folders]
+    files = {begun.path.with_name(f"{one}.toml"): text for one, text in texts.items()}
     _check_free([*files, *locks, *folders.values()])
     made = [*files]
     with _all_or_nothing([*files, *locks, *folders.values(), ATTRIBUTES_FILE, HOOKS_FILE]):
@@ -98,8 +125,12 @@ def start_project(
         if lock:
             try:
                 made += _lock_all(folders, catalogue, report)
+            except UnbuiltError as error:
+                names = " ".join(folders)
+                error.hint = f"first the same with --no-lock, then: drydock lock {names} --allow-builds"
+                raise
             except LockError as error:
-                if not asked and len(kinds) > 1:
+                if alone and len(kinds) > 1:
                     less = f"to begin with this machine alone: drydock init --for {kinds[0]}"
                     error.hint = f"{error.hint}; {less}" if error.hint else less
                 raise
@@ -108,10 +139,10 @@ def start_project(
             # The last step: what it changes of the user's is never to be undone.
             added, hook = _add_hook()
     said = begun.notes() + [
-        note for note in dict.fromkeys([own.note, *(one.note for one in trainers.values())]) if note
+        note for note in dict.fromkeys([note_of_code, *(one.note for one in begun.trainers.values())]) if note
     ]
     # What a file says that a lock cannot have, the lock has said.
-    left_out = [one for one in imported.left_out if not begun.refers or (not one.expected and not lock)]
+    left_out = [one for one in begun.imported.left_out if not begun.refers or (not one.expected and not lock)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
     return Started(first, [*made, HOOKS_FILE] if added else made, left_out, said, hook)
 
@@ -239,7 +270,7 @@ def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporte
 def _is_project(path: Path) -> bool:
     """Return whether the file has requirements: a pyproject.toml may only configure tools, and so may a setup.cfg."""
     text = path.read_text(encoding="utf-8", errors="replace")
-    wanted = {PYPROJECT: r"^\[(project|tool\.poetry)\]", "setup.cfg": r"^install_requires\b"}
+    wanted = {PYPROJECT: r"^\[\s*(project|tool\.poetry)\b", "setup.cfg": r"^install_requires\b"}
     return path.name not in wanted or re.search(wanted[path.name], text, re.MULTILINE) is not None
 
 

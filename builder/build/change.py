@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -61,6 +61,13 @@ def add(wanted: Sequence[str], to: str | None, catalogue: Catalogue, report: Rep
     Raises UsageError, ProfileError, LockError, BuildError; then nothing is changed.
     """
     asked = [requirements.parsed(text) for text in wanted]
+    names = [canonicalize_name(one.name) for one in asked]
+    own = _own_names(catalogue)
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{name} is named twice", hint=f'say it once: "{name}>=1,<2"')
+        if name in own:
+            raise UsageError(f"{name} is this project itself", hint="an extra of it: requires-from, in the profile")
     path, place = _place(catalogue, to)
     with _named(path):
         new = {path: requirements.with_requirements(_read(path), place, asked)}
@@ -176,6 +183,14 @@ def _affected(catalogue: Catalogue, edits: Mapping[Path, str]) -> list[str]:
         _ = entry.profile
         if any(path in entry.seen for path in edits):
             found.append(name)
+    return found
+
+
+def _own_names(catalogue: Catalogue) -> set[str]:
+    found: set[str] = set()
+    for name in _buildable(catalogue):
+        with suppress(DrydockError):  # which is for those to say that need this profile
+            found.update(catalogue.entry(name).own_names)
     return found
 
 

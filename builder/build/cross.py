@@ -13,6 +13,7 @@ from pathlib import Path
 
 from builder import uv
 from builder.consent import Consent
+from builder.embedded import architectures
 from builder.embedded.errors import StageError
 from builder.embedded.examine import check_records
 from builder.embedded.installed import check_distributions, site_packages
@@ -77,6 +78,9 @@ def _materialise(plan: Plan, staged: Path, agreed: Consent, report: Reporter) ->
     report.step(f"[3/4] {plural(len(plan.lock.patches), 'patch')}, manifest")
     site = site_packages(staged)
     check_distributions(site, dict(plan.content))
+    built_for = architectures.of_torch(site) if target.accelerator == "cuda" else ""
+    if built_for:
+        (staged / architectures.RECORD).write_text(f"{built_for}\n", encoding="utf-8")
     apply_patches(staged, parts, dict(plan.content))
     for text in scaffold | {str(staged / name) for name in _OF_THE_HOST}:
         _remove(Path(text))

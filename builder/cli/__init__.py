@@ -19,8 +19,9 @@ from typing import NoReturn
 
 import click
 
-from builder.cli.common import Command
-from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, DrydockError
+from builder import log
+from builder.cli.common import Command, show
+from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
 
 # Heading of the help -> command -> the file here that has it.
 _SECTIONS = {
@@ -63,15 +64,53 @@ _SECTIONS = {
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",
+        "runs": "runs",
         "generation": "generation",
         "store": "store",
         "service": "service",
+    },
+    "This program": {
+        "help": "help",
+        "self": "self",
+        "report": "self",
     },
 }
 _FILES = {name: file for section in _SECTIONS.values() for name, file in section.items()}
 
 
+# What people of other tools type.
+_MEANT = {
+    "install": "build",
+    "sync": "build",
+    "train": "run",
+    "exec": "shell",
+    "ls": "profile list",
+    "list": "profile list",
+    "upgrade": "update",
+    "rm": "remove",
+    "clean": "store gc",
+    "rollback": "generation rollback",
+    "freeze": "lock",
+    "compile": "lock",
+    "check": "doctor",
+    "info": "doctor",
+    "version": "self version",
+}
+
+
 class _Commands(click.Group):
+    def resolve_command(
+        self, ctx: click.Context, args: list[str]
+    ) -> tuple[str | None, click.Command | None, list[str]]:
+        name = args[0]
+        if name in _FILES or name.startswith("-"):
+            return super().resolve_command(ctx, args)
+        from difflib import get_close_matches
+
+        near = [_MEANT[name]] if name in _MEANT else get_close_matches(name, _FILES, 1)
+        meant = f'did you mean "drydock {near[0]}"? ' if near else ""
+        raise UsageError(f'no command "{name}"', hint=f"{meant}drydock --help lists them")
+
     def list_commands(self, ctx: click.Context) -> list[str]:  # noqa: ARG002
         return list(_FILES)
 
@@ -93,9 +132,11 @@ class _Commands(click.Group):
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(package_name="drydock-env", prog_name="drydock")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
+@click.option("-v", "--verbose", count=True, help="Print the programs that are run; -vv also what they say.")
+@click.option("--color", type=click.Choice(["auto", "always", "never"]), help="Colour the output (default: auto).")
 @click.option("--offline", is_flag=True, help="Use caches and folders of wheels only, no network.")
 @click.pass_context
-def cli(context: click.Context, quiet: bool, offline: bool) -> None:
+def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, offline: bool) -> None:
     """Reproducible Python training environments for named hardware.
 
     A profile (TOML) and its lock are rendered into one shell script, which builds the environment in a
@@ -107,6 +148,11 @@ def cli(context: click.Context, quiet: bool, offline: bool) -> None:
     drydock profile list    list the profiles
     """
     context.obj = Command(quiet=quiet)
+    if color in ("always", "never"):
+        os.environ.pop("NO_COLOR", None)
+        os.environ["FORCE_COLOR" if color == "always" else "NO_COLOR"] = "1"
+    if verbose:
+        log.listen(lambda text: show(text, err=True), verbose)
     if offline:
         os.environ["UV_OFFLINE"] = "1"
 
@@ -120,12 +166,13 @@ def main() -> NoReturn:
         code = cli.main(prog_name="drydock", standalone_mode=False)
         sys.exit(code if isinstance(code, int) else 0)
     except DrydockError as error:
-        from builder.report import explain
-
-        click.echo(explain(error), err=True)
+        _explain(error)
+        sys.exit(error.exit_code)
+    except click.exceptions.NoArgsIsHelpError as error:
+        error.show()
         sys.exit(error.exit_code)
     except click.ClickException as error:
-        error.show()
+        _explain(_ours(error))
         sys.exit(error.exit_code)
     except (click.Abort, KeyboardInterrupt):
         click.echo("interrupted", err=True)
@@ -134,12 +181,48 @@ def main() -> NoReturn:
         # A reader of our stdout that has gone (`drydock profile list | head`) is click's business; this is the rest.
         if error.filename is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        from builder.report import said
+        _explain(DrydockError(f"{error.filename or 'stdout'}: {error.strerror}"))
+        sys.exit(EXIT_FAILED)
+    except Exception as error:  # a bug: whoever meets it needs no traceback to go on
+        import traceback
 
-        click.echo(said(f"error: {error.filename or 'stdout'}: {error.strerror}"), err=True)
+        _explain(
+            DrydockError(
+                f"{type(error).__name__}: {error}",
+                hint="this is a bug in Drydock: drydock report collects what it takes to find it",
+            ),
+            traceback.format_exc(),
+        )
         sys.exit(EXIT_FAILED)
     finally:
         gc.freeze()  # or Python looks through all that is left on its way out, twice: 8 ms
+
+
+def _explain(error: DrydockError, trace: str = "") -> None:
+    """Say what went wrong, and where the log is, where one was worth keeping."""
+    from builder.report import explain, said
+
+    words = explain(error)
+    # What fails before anything was run says all that there is in its message.
+    if trace or (log.has_run() and error.exit_code != EXIT_USAGE):
+        import shlex
+        from importlib import metadata
+
+        head = [
+            f"Drydock {metadata.version('drydock-env')}, Python {sys.version.split()[0]}, {' '.join(os.uname()[::2])}"
+        ]
+        head += [f"command: {shlex.join(['drydock', *sys.argv[1:]])}", f"folder: {os.environ.get('PWD', '')}"]
+        path = log.write(head, [*words.splitlines(), *trace.splitlines()], said)
+        words += f"\n  log: {path}" if path is not None else ""
+    show(words, err=True)
+
+
+def _ours(error: click.ClickException) -> DrydockError:
+    """An error of the command line, in the words of all others."""
+    message = error.format_message().rstrip(".")
+    context = error.ctx if isinstance(error, click.UsageError) else None
+    hint = f"{context.command_path} --help" if context is not None else None
+    return UsageError(message[:1].lower() + message[1:], hint=hint)
 
 
 def _stop(number: int, _frame: object) -> NoReturn:

@@ -88,6 +88,14 @@ class _Profile(_Parameter):
 PROFILE = _Profile()
 
 
+def show(text: str, *, err: bool = False) -> None:
+    """Print text for people, coloured where that is wanted: on stdout, or on stderr."""
+    from builder.report import painted
+
+    # Painted or not, it is as it should be: click would look at the terminal alone.
+    click.echo(painted(text, sys.stderr if err else sys.stdout), err=err, color=True)
+
+
 def echo_json(data: Any) -> None:
     """Print `data` as JSON on stdout."""
     import json

@@ -96,6 +96,14 @@ def numbers(context: click.Context, _parameter: click.Parameter) -> list[str]:
 
 
 @_fitting
+def runs(_context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The ids of runs, the newest first."""
+    from builder.run.records import folder
+
+    return [one.id for one in reversed(folder.heads())]
+
+
+@_fitting
 def variables(_context: click.Context, _parameter: click.Parameter) -> Iterable[str]:
     """The environment variables that are known."""
     from builder.profile.variables import KNOWN

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import click
 
-from builder.cli.common import PROFILE, catalogue, command, echo_json, json_option, reporter
+from builder.cli.common import PROFILE, catalogue, command, echo_json, json_option, reporter, show
 from builder.errors import EXIT_FAILED
 
 
@@ -31,6 +31,6 @@ def doctor(context: click.Context, name: str, network: bool, full: bool, as_json
     else:
         for one in found.diagnoses:
             for line in one.lines():
-                click.echo(line)
+                show(line)
     if failed:
         context.exit(EXIT_FAILED)

@@ -155,15 +155,21 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 @json_option
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
 def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
-    """Compare two profiles, locks or generations.
+    """Compare two profiles, locks, generations or runs.
 
-    Prints different packages, patches and overrides; of two profiles also target, variables and trainer. Each of A and
-    B is a profile (m4), a generation (m4@2), the path of a lock, or a lock in git (HEAD~1:m4).
+    Prints different packages, patches and overrides; of two profiles also target, variables and trainer; of two runs
+    also settings, code, arguments, machine and end. Each of A and B is a profile (m4), a generation (m4@2), the path of
+    a lock, a lock in git (HEAD~1:m4), or a run (as drydock runs list has it).
     """
     from builder.lock.diff import compare
     from builder.project.refs import side
 
     report = reporter()
+    if _are_runs(before, after):
+        if markdown:
+            raise UsageError("--markdown is not for runs", hint="leave it out, or use --json")
+        _diff_runs(before, after, as_json=as_json)
+        return
     found = compare(side(before, catalogue(), report), side(after, catalogue(), report))
     if as_json:
         echo_json(found.as_json())
@@ -172,6 +178,30 @@ def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
         click.echo(line)
     if found.unknown:
         report.step(f"not known for both, so not compared: {', '.join(found.unknown)}")
+
+
+def _are_runs(*words: str) -> bool:
+    """Whether two words name runs; what is the name of a profile, or a file, is that."""
+    from builder.run.records.folder import looks_like_one
+
+    return all(looks_like_one(word) for word in words) and not any(
+        word in catalogue().names() or Path(word).is_file() for word in words
+    )
+
+
+def _diff_runs(before: str, after: str, *, as_json: bool) -> None:
+    from builder.run.records import folder
+    from builder.run.records.compare import compare_runs
+
+    known = folder.heads()
+    one, other = (folder.read(folder.find(word, known).id) for word in (before, after))
+    found = compare_runs(one, other)
+    if as_json:
+        echo_json(found.as_json())
+        return
+    click.echo("\n".join(found.lines()))
+    if found.unknown:
+        reporter().step(f"not known for both, so not compared: {', '.join(found.unknown)}")
 
 
 @click.command()

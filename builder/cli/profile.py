@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sys
 from contextlib import suppress
 from pathlib import Path
 
@@ -20,19 +21,21 @@ def profile() -> None:
 @profile.command("list")
 @json_option
 def profile_list(as_json: bool) -> None:
-    """List all profiles with their targets."""
+    """List all profiles with their targets.
+
+    The project's own come first, then those of sources, then the built-in ones, and parts to extend last.
+    """
+    from builder.cli.tables import show_table
     from builder.project.listing import summaries
 
     rows = summaries(catalogue(), reporter().warn)
     if as_json:
         echo_json([{**vars(row), "file": str(row.file)} for row in rows])
         return
-    width = max(len(row.name) for row in rows)
-    lines = []
-    for row in rows:
-        target = f"{row.platform}, {row.accelerator}" if row.platform else "to extend"
-        lines.append(f"{row.name:<{width}}  {target:<19}  {row.description}")
-    click.echo("\n".join(lines))
+    targets = {row.name: f"{row.platform}, {row.accelerator}" if row.platform else "to extend" for row in rows}
+    show_table(("PROFILE", "FOR", "WHAT IT IS"), [(row.name, targets[row.name], row.description) for row in rows])
+    if sys.stdout.isatty():
+        reporter().step("drydock profile detect says which one is for this machine, and why")
 
 
 @profile.command("show")

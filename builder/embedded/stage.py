@@ -18,7 +18,18 @@ from collections.abc import Collection, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders, interpreter, lifeline, place, pythons, venv, wheels
+from builder.embedded import (
+    architectures,
+    bytecode,
+    claim,
+    folders,
+    interpreter,
+    lifeline,
+    place,
+    pythons,
+    venv,
+    wheels,
+)
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash, sha256
 from builder.embedded.installed import check_distributions, distributions, site_packages
@@ -152,9 +163,12 @@ def _fill(
     check_distributions(HERE, plan)
     uncompiled = _patch(plan, parts, home / "bytecode")
     own.update({f"{inside}/{path}": promise for path, promise in _records(plan).items()})
+    built_for = architectures.of_torch(HERE) if plan["target"]["accelerator"] == "cuda" else ""
     os.fchdir(top)
     os.close(site)
     own.update(_answer_installers(top))
+    if built_for:
+        own.update(_write(architectures.RECORD, f"{built_for}\n", top))
     _check(own)
     changed = {f"{inside}/{file['path']}" for patch in plan["patches"] for file in patch["files"]}
     manifest = {
@@ -316,11 +330,16 @@ def _answer_installers(top: int) -> dict[str, str]:
     promises = {}
     for path in (f"bin/{name}" for name in INSTALLERS):
         if not os.path.lexists(path):
-            with open(folders.create(top, path), "w", encoding="utf-8") as file:
-                file.write(_NO_INSTALLER)
-                os.fchmod(file.fileno(), 0o555)
-            promises[path] = record_hash(_NO_INSTALLER.encode())
+            promises.update(_write(path, _NO_INSTALLER, top, mode=0o555))
     return promises
+
+
+def _write(path: str, text: str, top: int, mode: int = 0o444) -> dict[str, str]:
+    """Write a file below the open folder `top` that no wheel brings; returns what it promises."""
+    with open(folders.create(top, path), "w", encoding="utf-8") as file:
+        file.write(text)
+        os.fchmod(file.fileno(), mode)
+    return {path: record_hash(text.encode())}
 
 
 def _protect(paths: Sequence[str], closed: Collection[str], top: int) -> None:

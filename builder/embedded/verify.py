@@ -115,7 +115,8 @@ def _accelerator_findings(python: Path, plan: dict[str, Any]) -> list[Finding]:
 
 def program_finding(python: Path, program: Path) -> Finding:
     """What a proof says: the last line of its output, on a Python."""
-    done = run([str(python), str(program)], DRYDOCK_PATCHED="1")
+    # Isolated: in its folder, a proof that is named as a package would be imported instead of that.
+    done = run([str(python), "-I", "-B", str(program)], DRYDOCK_PATCHED="1")
     return Finding(program.name, done.returncode == 0, _last_line(done))
 
 

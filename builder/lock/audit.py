@@ -19,7 +19,10 @@ from builder.profile.model import Profile
 
 @dataclass(frozen=True)
 class Advisory:
-    """A known vulnerability of a package: its `id` and other names, and the versions that it is fixed in."""
+    """A known vulnerability of a package: its `id` and other names, and the versions that it is fixed in.
+
+    `doubt` says why it could not be judged whether it is of this version, "" where it is.
+    """
 
     package: str
     version: str
@@ -27,6 +30,7 @@ class Advisory:
     aliases: tuple[str, ...]
     summary: str
     fixed: tuple[str, ...]
+    doubt: str = ""
 
     @property
     def names(self) -> set[str]:
@@ -36,6 +40,8 @@ class Advisory:
     def __str__(self) -> str:
         fixed = f"fixed in {', '.join(self.fixed)}" if self.fixed else "not fixed yet"
         cve = next((one for one in self.aliases if one.startswith("CVE-")), None)
+        if self.doubt:
+            fixed = f"could not be judged, as {self.doubt}"
         return f"{self.package} {self.version}: {self.id}{f' ({cve})' if cve else ''}, {fixed}: {self.summary}"
 
 
@@ -107,7 +113,8 @@ def _merged(advisories: Iterable[Advisory]) -> list[Advisory]:
         aliases = sorted((one.names | other.names) - {other.id})
         fixed = tuple(sorted({*one.fixed, *other.fixed}, key=_sortable))
         summary = other.summary or one.summary
-        merged[same] = Advisory(other.package, other.version, other.id, tuple(aliases), summary, fixed)
+        doubt = one.doubt and other.doubt  # what one database says plainly is known
+        merged[same] = Advisory(other.package, other.version, other.id, tuple(aliases), summary, fixed, doubt)
     return merged
 
 
@@ -125,20 +132,22 @@ def _sortable(text: str) -> tuple[bool, Version]:
 def matching(record: Mapping[str, Any], wanted: Sequence[tuple[str, str]]) -> Iterator[Advisory]:
     """What a record of OSV says of packages: name and version of each that it is about.
 
-    A record that is withdrawn, or not of this form, says nothing. (OSV schema, "affected[].versions" and "ranges".)
+    A record that is withdrawn, or of no package, says nothing; one whose versions cannot be compared is in doubt. (OSV
+    schema, "affected[].versions" and "ranges".)
     """
     if not isinstance(record.get("id"), str) or record.get("withdrawn"):
         return
     for name, version in wanted:
         rows = [one for one in _rows(record.get("affected")) if _is_of(one, name)]
-        if any(_affects(one, version) for one in rows):
+        verdicts = [_verdict(one, version) for one in rows]
+        if not all(verdict is None for verdict in verdicts):
+            doubt = "" if "" in verdicts else next(verdict for verdict in verdicts if verdict)
             aliases = tuple(str(one) for one in record.get("aliases") or ())
             text = str(record.get("summary") or record.get("details") or "").strip()
-            fixed = {_text(event.get("fixed")) for one in rows for each in _ranges(one) for event in _events(each)} - {
-                ""
-            }
+            events = (event for one in rows for each in _ranges(one) for event in _events(each))
+            fixed = {_text(event.get("fixed")) for event in events} - {""}
             later = sorted((one for one in fixed if _sortable(one) > _sortable(version)), key=_sortable)
-            yield Advisory(name, version, record["id"], aliases, text.partition("\n")[0], tuple(later))
+            yield Advisory(name, version, record["id"], aliases, text.partition("\n")[0], tuple(later), doubt)
 
 
 def _rows(value: Any) -> list[Mapping[str, Any]]:
@@ -157,18 +166,25 @@ def _is_of(affected: Mapping[str, Any], name: str) -> bool:
 
 
 def _ranges(affected: Mapping[str, Any]) -> list[Mapping[str, Any]]:
-    return [one for one in _rows(affected.get("ranges")) if one.get("type") == "ECOSYSTEM"]
+    """The ranges of versions; those of commits are of the source code, and stand beside these or a list."""
+    return [one for one in _rows(affected.get("ranges")) if one.get("type") != "GIT"]
 
 
 def _events(versions: Mapping[str, Any]) -> list[Mapping[str, Any]]:
     return _rows(versions.get("events"))
 
 
-def _affects(affected: Mapping[str, Any], version: str) -> bool:
+def _verdict(affected: Mapping[str, Any], version: str) -> str | None:
+    """None where a version is not affected, "" where it is, else why that cannot be judged."""
     listed = affected.get("versions")
-    if isinstance(listed, list) and any(_is_version(one, version) for one in listed):
-        return True
-    return any(_is_within(_events(one), version) for one in _ranges(affected))
+    listed = listed if isinstance(listed, list) else []
+    if any(_is_version(one, version) for one in listed):
+        return ""
+    ranges = _ranges(affected)
+    if not listed and not ranges:
+        return "it names no versions"
+    verdicts = [_within(_events(one), version) for one in ranges]
+    return "" if "" in verdicts else next((verdict for verdict in verdicts if verdict), None)
 
 
 def _is_version(text: Any, version: str) -> bool:
@@ -178,20 +194,23 @@ def _is_version(text: Any, version: str) -> bool:
         return False
 
 
-def _is_within(events: Sequence[Mapping[str, Any]], version: str) -> bool:
-    """Whether a version is in a range, whose events are gone through in their order."""
+def _within(events: Sequence[Mapping[str, Any]], version: str) -> str | None:
+    """As `_verdict`, for one range, whose events are gone through in their order."""
     steps: list[tuple[Version, int, bool]] = []
     for event in events:
         for key, order, begins in (("introduced", 1, True), ("fixed", 0, False), ("last_affected", 2, False)):
             if not (text := _text(event.get(key))):
                 continue
             try:
-                steps.append((Version(text), order, begins))
+                # "0" is before all versions (OSV schema, "affected[].ranges[].events").
+                steps.append((Version("0.dev0" if text == "0" and begins else text), order, begins))
             except InvalidVersion:
-                return False
+                return f'"{text}" is no version of PEP 440'
+    if not any(begins for _, _, begins in steps):
+        return "a range of it has no beginning"
     here, affected = Version(version), False
     for bound, order, begins in sorted(steps):
         if bound > here or (bound == here and order == 2):
             break
         affected = begins
-    return affected
+    return "" if affected else None

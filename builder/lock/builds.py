@@ -32,23 +32,48 @@ def cuda_of(package: Artefact) -> str | None:
     ('12.4', '12.4', '12')
     >>> of("jax-cuda13-plugin", "0.9"), of("mlx-cuda-12", "0.30"), of("cupy-cuda12x", "13.0"), of("nvidia-ml-py", "13")
     ('13', '12', '12', None)
+    >>> of("cupy-cuda111", "12.3.0")
+    '11.1'
     """
     if local := re.search(r"\+cu([0-9]+)([0-9])(?:[.]|$)", package.version):
         return f"{local[1]}.{local[2]}"
     if re.fullmatch(_OF_THE_RELEASE, package.name):
         return ".".join(package.version.split(".")[:2])
+    if exact := re.fullmatch(r"cupy-cuda([0-9]+)([0-9])", package.name):
+        return f"{exact[1]}.{exact[2]}"
     named = re.fullmatch(_NAMED, package.name)
     return (named[1] or named[2]) if named else None
 
 
-def kernels_of(target: Target, packages: Sequence[Artefact]) -> architectures.Kernels | None:
-    """Which GPUs the locked torch has kernels for; None where it is not known, or there is none for CUDA."""
+def kernels_of(
+    target: Target, packages: Sequence[Artefact], recorded: Sequence[str] = ()
+) -> architectures.Kernels | None:
+    """Which GPUs the locked torch has kernels for; None where there is no torch for CUDA.
+
+    `recorded` is what was read in it when it was installed (builder.embedded.architectures), nothing where it is not.
+    """
     torch = next((one for one in packages if one.name == "torch"), None)
     releases = [release for one in packages if (release := cuda_of(one)) is not None and "." in release]
     if torch is None or not releases:
         return None
     own = cuda_of(torch) or next((cuda_of(one) for one in packages if one.name.startswith("nvidia-cuda-runtime")), None)
-    return architectures.kernels(torch.version, own, target.machine) if own is not None else None
+    return architectures.kernels(torch.version, own, target.machine, recorded) if own is not None else None
+
+
+class CudaError(LockError):
+    """What can be locked is for another CUDA than the target is: for the older `release`, which its driver runs too."""
+
+    def __init__(self, message: str, release: str, *, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.release = release
+
+
+def older(profile: Profile, contradiction: Contradiction) -> str | None:
+    """The CUDA that a package is for, where it is one older than that of the target; None where it is not."""
+    cuda, release = profile.target.cuda, contradiction.what.removeprefix("CUDA ")
+    if cuda is None or re.fullmatch(r"[0-9]+\.[0-9]+", release) is None:
+        return None
+    return release if Version(release) < Version(cuda) else None
 
 
 @dataclass(frozen=True)
@@ -162,10 +187,15 @@ def _hint(profile: Profile, package: Artefact, packages: Sequence[Artefact]) -> 
         return f'where the driver has it: [target] cuda = "{more}"; or require an older {root}'
     if cuda is not None:
         return f'require a {root} for CUDA; or [target] accelerator = "cpu", without cuda'
+    instead = f"; or require {_FOR_PROCESSORS[root]} instead" if root in _FOR_PROCESSORS else ""
     return (
-        f"{root} brings it; where that runs without, say why: [[packages.overrides]] "
-        f"requirement = \"{package.name}; python_version < '3'\""
+        f"{root} brings it; where that runs without, leave it out and say why: [[packages.overrides]] "
+        f'requirement = "{package.name}; python_version < \'3\'", reason = "…"{instead}'
     )
+
+
+# The same package without what only GPUs need, by its own documentation.
+_FOR_PROCESSORS = {"xgboost": "xgboost-cpu"}
 
 
 def _public(wanted: Requirement) -> str:

@@ -6,6 +6,7 @@ import shutil
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from datetime import date, datetime, timedelta
 from pathlib import Path
 from typing import Literal
@@ -22,6 +23,7 @@ from builder.embedded.installer import SEARCHES
 from builder.embedded.plan import pinned
 from builder.embedded.web import open_url
 from builder.errors import LockError, ToolError
+from builder.lock import systems
 from builder.lock.identify import identified, the_one
 from builder.lock.model import Artefact
 from builder.lock.sdist import Sdist
@@ -98,7 +100,7 @@ class Artefacts:
         wheels = [wheel for folder in uv.find_links() for wheel in folder.glob("*.whl")]
         for package, index in self.index.items():
             fitting = [wheel for wheel in wheels if self._fits(package, wheel.name)]
-            if fitting and self._build(package):
+            if fitting and self._build(package) and self._has_others(package, fitting):
                 places[package] = str(self._only(fitting))
             else:
                 places[package] = str(fitting[0].parent if fitting else self.index_place(index))
@@ -116,8 +118,16 @@ class Artefacts:
                     found[package] = (str(max(fitting)), f"{root.rstrip('/')}/simple")
         return found
 
+    def _has_others(self, package: str, fitting: Sequence[Path]) -> bool:
+        """Whether the first folder of wheels that fit lacks some of these, or has other wheels of the package."""
+        there = {wheel for wheel in fitting[0].parent.glob("*.whl") if _name_of(wheel.name) == package}
+        return there != set(fitting)
+
     def _only(self, wheels: Sequence[Path]) -> Path:
-        """A folder with these wheels and no others: beside them may be those of another build, of a newer version."""
+        """A folder with these wheels and no others: beside them may be those of another build, of a newer version.
+
+        uv remembers nothing of it for the next time, and reads each wheel whole.
+        """
         folder = self.folder("wheels")
         for wheel in wheels:
             if not (folder / wheel.name).is_symlink():
@@ -151,9 +161,11 @@ class Artefacts:
     def artefacts(self, pins: Sequence[uv.Pin], universe: uv.Universe, index: Mapping[str, str]) -> list[Artefact]:
         """The one file to install of each pinned package; `index` maps packages to the names of their indexes.
 
-        Raises LockError where a package has none for the target, ToolError.
+        Of pins with all their files, nothing is asked. Raises LockError where a package has none for the target, and
+        ToolError.
         """
-        files = uv.candidates(pins, universe, self.folder("files"))
+        known = {pin.name: pin.files for pin in pins}
+        files = known if all(known.values()) else uv.candidates(pins, universe, self.folder("files"))
         best = [self._best(pin, files[pin.name], pin.name in universe.sources) for pin in pins]
         chosen = []
         for pin, file in zip(pins, identified(best, self.folder("hashed")), strict=True):
@@ -216,6 +228,22 @@ class Artefacts:
         except ToolError:
             return False
         return any(file.is_wheel and self._place(file.file) is not None for file in files)
+
+    def newer_systems(self, pins: Sequence[uv.Pin]) -> dict[str, str]:
+        """The line of [target] with which a package has a wheel, by name; those are left out that never have one."""
+        target = systems.newest(self._profile.target)
+        universe = replace(self.universe(index=self.index_places()), target=target)
+
+        def line(pin: uv.Pin) -> str | None:
+            try:
+                files = uv.candidates([pin], universe, self.folder("files"))[pin.name]
+            except ToolError:
+                return None
+            return systems.line(self._profile.target, self._profile.python.series, [one.file for one in files])
+
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            found = list(pool.map(line, pins))
+        return {pin.name: text for pin, text in zip(pins, found, strict=True) if text is not None}
 
     def uploaded(self, pins: Sequence[uv.Pin], *, sources: bool) -> dict[str, datetime | None]:
         """When the files of pinned packages came, by name, as far as their indexes say it. Raises ToolError."""
@@ -317,6 +345,13 @@ class Artefacts:
         if local is not None:
             return [*arguments, "--no-index", "--find-links", str(local)]
         return [*arguments, *(["--default-index", self.index_place(package.index)] if package.index else [])]
+
+
+def _name_of(file: str) -> str | None:
+    try:
+        return str(parse_wheel_filename(file)[0])
+    except InvalidWheelFilename:
+        return None
 
 
 def _files_of(cache: str) -> list[str]:

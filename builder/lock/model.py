@@ -27,6 +27,13 @@ NAME = r"^[a-z0-9][a-z0-9-]*$"
 FILE_NAME = r"^[A-Za-z0-9_][A-Za-z0-9_.+!-]*$"
 
 
+_SCHEMA = 1
+
+
+class NewerLockError(LockError):
+    """A lock that a newer Drydock has made: not to be replaced by an older one."""
+
+
 class _Model(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True, populate_by_name=True)
 
@@ -204,10 +211,20 @@ def parse(text: str, path: str, name: str) -> Lock:
     hint = f"make it again: drydock lock {name}"
     try:
         data = loads(text)
+        schema = data.get("schema")
+        if isinstance(schema, int) and schema > _SCHEMA:
+            raise NewerLockError(
+                f"a newer Drydock has made this lock: its schema is {schema}, and this one reads {_SCHEMA}",
+                hint="update Drydock; in a team, agree on one: required-version in drydock.toml",
+                where=Where(path),
+            )
         checksum = data.pop("checksum", None)
         lock = Lock.model_validate(data)
     except (tomllib.TOMLDecodeError, ValidationError) as error:
-        reason = error.errors()[0]["msg"] if isinstance(error, ValidationError) else str(error)
+        reason = str(error)
+        if isinstance(error, ValidationError):
+            first = error.errors()[0]
+            reason = f"{'.'.join(map(str, first['loc']))}: {first['msg']}"
         raise LockError(
             f"this is not a lock that this Drydock can read: {reason}", hint=hint, where=Where(path)
         ) from None

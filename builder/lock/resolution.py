@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from functools import cache
 from types import MappingProxyType
 from urllib.parse import urlparse
 
@@ -23,7 +24,12 @@ from builder.profile import markers, pytorch
 from builder.profile.model import Profile
 
 _OUT_OF_REACH: set[str] = set()
-"""Hosts of indexes that did not answer in this process: uv's patience with one, some 5 s, is not for each lock."""
+"""Indexes that did not answer in this process: uv's patience with one, some 7 s, is not for each lock."""
+
+
+@cache
+def _answers(host: str, scheme: str) -> bool:
+    return uv.answers(f"{scheme}://{host}")
 
 
 @dataclass
@@ -67,7 +73,7 @@ class Resolution:
             if not implied:
                 raise
             if uv.is_out_of_reach(error.message):
-                _OUT_OF_REACH.update(self._hosts())
+                _OUT_OF_REACH.update(host for host, _ in self._hosts())
             return self._from_elsewhere(error, implied, caches)
 
     def _implied(self, names: Iterable[str]) -> dict[str, str]:
@@ -136,12 +142,13 @@ class Resolution:
             preferred=self.preferred,
             upgrade=self.upgrade,
             unusable=unusable,
-            impatient=not _OUT_OF_REACH.isdisjoint(self._hosts()),
+            impatient=any(host in _OUT_OF_REACH or not _answers(host, scheme) for host, scheme in self._hosts()),
         )
 
-    def _hosts(self) -> set[str]:
-        """Where the packages come from that have an index of their own."""
-        return {urlparse(place).netloc for place in self.files.index_places().values()} - {""}
+    def _hosts(self) -> set[tuple[str, str]]:
+        """Where the packages come from that have an index of their own: hosts, with ports, and schemes."""
+        found = {urlparse(place) for place in self.files.index_places().values()}
+        return {(one.netloc, one.scheme) for one in found if one.netloc}
 
     def _artefacts(
         self, pins: Sequence[uv.Pin], cached: Mapping[str, tuple[str, str]] = MappingProxyType({})
@@ -202,25 +209,34 @@ class Resolution:
         if implied.keys() <= cached.keys():
             self.step("PyTorch from a cache")
             cached = {name: cached[name] for name in implied}
-            return self._artefacts(self._pins(implied, cached), cached)
-        packages = self._artefacts(self._pins({}))
+            pins = self._pins(implied, cached)
+            self._check_passed_over(pins)
+            return self._artefacts(pins, cached)
+        pins = self._pins({})
+        packages = self._artefacts(pins)
         found = builds.contradictions(self.profile, packages)
         if not found:
+            self._check_passed_over(pins)
             self.step("PyTorch from the default index, whose build is for the target")
             return packages
-        index = next(iter(implied.values()))
+        index, torch = next(iter(implied.values())), found[0]
         said = builds.said(self.profile, found, packages)
+        cuda = self.profile.target.cuda is not None
         if uv.is_out_of_reach(error.message):
-            raise LockError(
-                f"{said}. The index {index}, which has the build for that, was not reached: {uv.reason(error.message)}",
-                hint=self._what_to_fetch(packages, implied, index),
-            )
-        release = builds.cuda_of(found[0].package) or found[0].what.removeprefix("CUDA ")
-        newer = f'an older {found[0].package.name}; or, where the driver has it: [target] cuda = "{release}"'
-        raise LockError(
-            f"{said}; and of what the index {index} has nothing fits. {error.message}",
-            hint=error.hint or (newer if self.profile.target.cuda is not None else None),
-        )
+            why = f"was not reached: {uv.reason(error.message)}"
+            said = f"{said}. The index {index}, which has the build for that, {why}"
+            hint = self._what_to_fetch(packages, implied, index)
+            more = "; or require an older torch, whose build there is another" if cuda else ""
+        else:
+            said = f"{said}; and of what the index {index} has nothing fits. {error.message}"
+            hint, more = error.hint or f"require another {torch.package.name}", ""
+            release = builds.cuda_of(torch.package) or torch.what.removeprefix("CUDA ")
+            if cuda and error.hint is None:
+                hint = f'an older {torch.package.name}; or, where the driver has it: [target] cuda = "{release}"'
+        if (older := builds.older(self.profile, torch)) is not None:
+            as_it_is = f"a newer driver runs {torch.package.name} {torch.package.version} as it is"
+            raise builds.CudaError(said, older, hint=f'{as_it_is}: [target] cuda = "{older}"; or {hint}')
+        raise LockError(said, hint=f"{hint}{more}")
 
     def _what_to_fetch(self, packages: Sequence[Artefact], implied: Mapping[str, str], index: str) -> str:
         series, machine = self.profile.python.series.replace(".", ""), self.profile.target.machine
@@ -231,10 +247,9 @@ class Resolution:
             if one.name in implied
         ]
         variable = f"DRYDOCK_INDEX_{re.sub('[^A-Z0-9]', '_', index.upper())}"
-        older = "; or require an older torch, whose build there is another" if build != "cpu" else ""
         return (
             f"fetch {', '.join(files)}, or another release +{build}, into a folder: UV_FIND_LINKS=FOLDER; "
-            f"or name a mirror of that index: {variable}=URL{older}"
+            f"or name a mirror of that index: {variable}=URL"
         )
 
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -19,6 +21,7 @@ from builder.embedded.patches import FilePatch, apply_hunks, parse_patch, revers
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, ToolError
 from builder.lock import python as pythons
+from builder.lock import systems
 from builder.lock.builds import check as check_builds
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, PatchedFile, digest, requires_read
@@ -63,9 +66,11 @@ def resolve(
     pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
         raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
-    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ExitStack() as beside_it:
         locker = _Locker(profile, Path(work), builds)
         try:
+            kept_uv = previous.uv if previous and "uv" not in names else None
+            tool = beside_it.enter_context(locker.tool()) if kept_uv is None else lambda: kept_uv
             step(f"resolving {profile.name} for {profile.target.platform}")
             placed = locker.build_requirements(fetched, previous) if fetched else []
             wheels = locker.wheels(fetched, placed, step)
@@ -74,19 +79,20 @@ def resolve(
             check_builds(profile, packages)
             packages = locker.with_tools(packages)
             build_requires = placed if fetched else locker.build_requirements(fetched, None, packages)
-            tool = previous.uv if previous and "uv" not in names else locker.tool()
+            own_uv = tool()
             python = locker.python(previous.python if previous and PYTHON not in names else None, step)
             step(f"checking {plural(len(profile.patches), 'patch')}") if profile.patches else None
             patches = [locker.patch(patch, texts[patch.file], packages) for patch in profile.patches]
         except ToolError as error:
-            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=error.hint) from None
+            hint = systems.of_uv(profile.target, error.message) or error.hint
+            raise LockError(f'"{profile.name}" cannot be locked. {error.message}', hint=hint) from None
         for one in fetched:
             keep(wheels[one.name], one)
     return Lock(
         schema_=1,
         profile=profile.name,
         digest=digest(profile, texts),
-        uv=tool,
+        uv=own_uv,
         python=python,
         requires_from=requires_read(profile),
         overrides=[LockedOverride(**override.model_dump()) for override in profile.packages.overrides],
@@ -174,10 +180,13 @@ class _Locker:
         self.files.placed = {name: str(wheel.parent) for name, wheel in made.items()}
         return made
 
-    def tool(self) -> Artefact:
+    @contextmanager
+    def tool(self) -> Iterator[Callable[[], Artefact]]:
+        """The wheel of uv, asked for beside the resolution: both wait for an index. Raises ToolError."""
         universe = uv.Universe(self._profile.target, self._profile.python.version)
-        pins = [uv.Pin("uv", uv.version(), ())]
-        return self.files.artefacts(pins, universe, {})[0]
+        pin = uv.Pin("uv", uv.version(), ())
+        with uv.candidates_beside([pin], universe, self.files.folder("files")) as found:
+            yield lambda: self.files.artefacts([replace(pin, files=tuple(found()["uv"]))], universe, {})[0]
 
     def python(self, kept: Artefact | None, step: Callable[[str], None]) -> Artefact | None:
         """The Python that the profile wants by its bytes: the one that is `kept`, where it still fits."""

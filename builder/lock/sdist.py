@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from packaging.metadata import parse_email
 from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 
@@ -161,6 +160,8 @@ def _needs(built_by: set[str], names: list[str], setup: str) -> Iterator[str]:
 
 def _requires(project: Mapping[str, Any], texts: Mapping[str, str]) -> tuple[str, ...]:
     """What it requires, where that stands somewhere; a build may know better."""
+    from packaging.metadata import parse_email  # here, as most locks read no source
+
     metadata, _ = parse_email(texts.get("PKG-INFO", ""))
     found = metadata.get("requires_dist", [])
     if not found:

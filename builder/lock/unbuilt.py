@@ -43,18 +43,25 @@ class Files(Protocol):
     def has_wheel(self, pin: uv.Pin) -> bool:
         """Whether there is a wheel for the target."""
 
+    def newer_systems(self, pins: Sequence[uv.Pin]) -> dict[str, str]:
+        """The line of [target] with which a package has a wheel, by name."""
+
     def uploaded(self, pins: Sequence[uv.Pin], *, sources: bool) -> dict[str, datetime | None]:
         """When the files of pinned packages came, by name, as far as their indexes say it. Raises ToolError."""
 
 
 @dataclass(frozen=True)
 class Unbuilt:
-    """A package that has no wheel: its source, and the packages on the way to it from the profile."""
+    """A package that has no wheel: its source, and the packages on the way to it from the profile.
+
+    `system` is the line of [target] with which it has one: a newer glibc or macOS.
+    """
 
     name: str
     version: str
     sdist: Sdist
     way: tuple[str, ...]
+    system: str | None = None
 
     @property
     def requires(self) -> list[str]:
@@ -70,7 +77,8 @@ class Unbuilt:
     def __str__(self) -> str:
         by = f" (for {' > '.join(self.way)})" if self.way else ""
         needs = f"  # it needs {', '.join(self.sdist.needs)}" if self.sdist.needs else ""
-        return f"{self.name} {self.version}{by}: {self.line}{needs}"
+        newer = f"; or its wheel for a newer system: {self.system}" if self.system else ""
+        return f"{self.name} {self.version}{by}: {self.line}{needs}{newer}"
 
 
 @dataclass(frozen=True)
@@ -172,10 +180,13 @@ class Search:
 
     def _unbuilt(self, pins: Sequence[uv.Pin], wanted: set[str]) -> list[Unbuilt]:
         parents = {pin.name: pin.required_by for pin in pins}
+        sources = [pin for pin in pins if pin.name in wanted]
+        newer = self.files.newer_systems(sources) if sources else {}
         return [
-            Unbuilt(pin.name, pin.version, self._read[pin.name, pin.version], _way(pin.name, parents))
-            for pin in pins
-            if pin.name in wanted
+            Unbuilt(
+                pin.name, pin.version, self._read[pin.name, pin.version], _way(pin.name, parents), newer.get(pin.name)
+            )
+            for pin in sources
         ]
 
     def _measured(self, found: Sequence[PassedOver]) -> list[PassedOver]:

@@ -31,18 +31,18 @@ def detect(timeout: float = TIMEOUT, *, disk: Path | None = None) -> Machine:
     ended = dict(zip(commands, done, strict=True))
     printed = {command: one.stdout if one is not None else "" for command, one in ended.items()}
     listing = ended.get(nvidia.GPUS)
-    failed = nvidia.GPUS in ended and (listing is None or listing.code != 0)
+    failed = nvidia.GPUS in ended and (listing is None or listing.code != 0 or not nvidia.is_listing(listing.stdout))
+    summary = printed.get(nvidia.SUMMARY, "")
+    gpus = nvidia.with_capabilities(
+        nvidia.parse_gpus(printed.get(nvidia.GPUS, "")), printed.get(nvidia.CAPABILITIES, "")
+    )
     machine = Machine(
         system=name.sysname,
         machine=name.machine,
         disk_free=None if disk is None else _disk_free(disk),
-        gpus=None
-        if failed
-        else nvidia.with_capabilities(
-            nvidia.parse_gpus(printed.get(nvidia.GPUS, "")), printed.get(nvidia.CAPABILITIES, "")
-        ),
-        driver=nvidia.parse_driver(printed.get(nvidia.SUMMARY, "")),
-        cuda=nvidia.parse_cuda(printed.get(nvidia.SUMMARY, "")),
+        gpus=None if failed else nvidia.with_memory_in_use(gpus, summary),
+        driver=nvidia.parse_driver(summary),
+        cuda=nvidia.parse_cuda(summary),
     )
     if darwin:
         return replace(machine, **macos.facts(name.machine, printed))

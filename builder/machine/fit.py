@@ -8,7 +8,7 @@ from fnmatch import fnmatchcase
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from builder.machine.model import Machine
+    from builder.machine.model import Gpu, Machine
     from builder.profile.architectures import Kernels
     from builder.profile.target import Target
 
@@ -61,13 +61,19 @@ def _gpu(target: Target, machine: Machine, pattern: str, kernels: Kernels | None
     if machine.gpus is None:
         return f"{wanted}, and nvidia-smi fails here", ""
     gpus = [gpu for gpu in machine.gpus if fnmatchcase(gpu.name, pattern)]
-    good = [gpu for gpu in gpus if kernels is None or gpu.capability is None or kernels.run_on(gpu.capability)]
-    if good:
-        known = f" ({good[0].capability})" if good[0].capability else ""
-        return "", f"a GPU is {good[0].name}{known}"
-    if not gpus or kernels is None:
+    if not gpus:
         return wanted, ""
+    if kernels is None or not kernels.known:
+        doubt = f", though it is not known which GPUs {kernels.build} has kernels for" if kernels is not None else ""
+        return "", f"a GPU is {_named(gpus[0])}{doubt}"
+    good = [gpu for gpu in gpus if gpu.capability is None or kernels.run_on(gpu.capability)]
+    if good:
+        return "", f"a GPU is {_named(good[0])}"
     return no_kernels(kernels, gpus[0].name, gpus[0].capability or ""), ""
+
+
+def _named(gpu: Gpu) -> str:
+    return f"{gpu.name} ({gpu.capability})" if gpu.capability else gpu.name
 
 
 def no_kernels(kernels: Kernels, gpu: str, capability: str) -> str:

@@ -15,11 +15,15 @@ PLATFORMS = {
 
 @dataclass(frozen=True)
 class Gpu:
-    """An NVIDIA GPU; `memory` in bytes, None where it has none of its own (Jetson); `capability` as in "12.0"."""
+    """An NVIDIA GPU; `memory` in bytes, None where it has none of its own (Jetson); `capability` as in "12.0".
+
+    `in_use` is how much of its memory is taken, in bytes.
+    """
 
     name: str
     memory: int | None
     capability: str | None = None
+    in_use: int | None = None
 
 
 @dataclass(frozen=True)

@@ -93,14 +93,19 @@ def unused(name: str, machine: Machine, catalogue: Catalogue, fits: dict[str, Fi
 
 
 def _kernels(name: str, catalogue: Catalogue, machine: Machine) -> Kernels | None:
-    """The kernels that are locked for a profile; not asked for where there is no GPU that they could be for."""
+    """The kernels that are locked for a profile, as recorded in its environment where that is built.
+
+    Not asked for where there is no GPU that they could be for.
+    """
     from builder.errors import DrydockError
     from builder.lock.builds import kernels_of
+    from builder.store.layout import Store
 
     target = catalogue.target(name)
     if not machine.gpus or target is None or target.platform != machine.platform:
         return None
     try:
-        return kernels_of(target, catalogue.lock(name).packages)
+        recorded = Store.here().architectures(catalogue.plan(name).store_name)
+        return kernels_of(target, catalogue.lock(name).packages, recorded)
     except DrydockError:  # it has no lock, or a broken one: a build says so
         return None

@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from builder.profile.target import Target
     from builder.project.config import Config
     from builder.project.evaluate import Evaluation
-    from builder.project.requirements.files import Asked, Found
+    from builder.project.requirements.found import Asked, Found
     from builder.project.requirements.model import LeftOut
     from builder.project.sources.pins import Project
     from builder.script.code import Code
@@ -229,11 +229,13 @@ class Entry:
 
     def with_requirements(self, resolved: Resolved) -> Found:
         """A profile with what the files of its `requires-from` require, as it is or would be. Raises ProfileError."""
-        from builder.project.requirements.files import Found, with_requirements
+        from builder.project.requirements.found import Found
 
         profile = resolved.profile
         if not profile.packages.requires_from:
             return Found(profile)
+        from builder.project.requirements.files import with_requirements
+
         return with_requirements(profile, self.asked(resolved), self._own_names(profile), self._content)
 
     def asked(self, resolved: Resolved) -> list[Asked]:
@@ -241,7 +243,7 @@ class Entry:
 
         Raises ProfileError.
         """
-        from builder.project.requirements.files import Asked
+        from builder.project.requirements.found import Asked
 
         asked = []
         for part in resolved.parts:

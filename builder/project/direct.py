@@ -37,6 +37,7 @@ from builder.project.folders import files_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
+from builder.store import roots
 from builder.store.layout import Store, home
 
 if TYPE_CHECKING:
@@ -68,9 +69,13 @@ def fetch(
     return found
 
 
-def keep(wheel: Path, one: Fetched) -> None:
-    """Keep a wheel for the builds to come. Raises LockError."""
-    folder = _folder(hash_of(wheel))
+def keep(wheel: Path, one: Fetched, lock: Path) -> None:
+    """Keep a wheel for the builds to come, as long as the file `lock` names it: another build of the same source may
+    be other bytes. Raises LockError.
+    """
+    digest = hash_of(wheel)
+    folder = _folder(digest)
+    roots.mark_source(digest, lock.absolute())
     try:
         make_folder(folder)
         write_atomically(folder / "built.json", json.dumps({"build-requires": list(one.build_requires)}))
@@ -153,7 +158,7 @@ def _provide(
             "machine",
             hint="get it from where it was locked: drydock push there, and drydock pull here; or lock it again",
         )
-    keep(wheel, one)
+    keep(wheel, one, entry.lock_path)
 
 
 def _indexes(profile: Profile) -> dict[str, str]:
@@ -191,11 +196,14 @@ def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: 
             hint=f"if that is meant: drydock lock --upgrade {name}",
         )
     commit = pinned.commit if pinned is not None and pinned.commit else ref.commit
-    root = git.fetch(where, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"), most=_MOST)
+
+    def leave_out(path: str) -> None:
+        step(f"left out, for it is a link: {path!a}")
+
+    root = git.fetch(where, ref, commit, work, leave_out, most=_MOST)
+    git.add_submodules(where, commit, work, root, leave_out, most=_MOST)
     content = content_hash(root)
     _compare(content, pinned, name)
-    if (root / ".gitmodules").is_file():
-        step(f"the submodules of {name} are not fetched: where its build needs them, name a wheel or a .tar.gz")
     version = _version(place.rev if ref.kind == "tag" else None, commit)
     return _source(
         name, root / (place.subfolder or "."), Origin(sha256=content, commit=commit, place=_digest(place)), version

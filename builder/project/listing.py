@@ -17,6 +17,7 @@ from builder.files import display, read_regular, write_atomically
 from builder.profile.toml_lines import loads
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import names_in
+from builder.resources import shipped
 from builder.store.layout import home
 
 _FORMAT = 1
@@ -34,20 +35,28 @@ class Summary:
 
 
 def summaries(catalogue: Catalogue, warn: Callable[[str], None]) -> list[Summary]:
-    """All profiles: the user's and the built-in ones by name, then those of each source.
+    """All profiles: the project's own, those of each source, the built-in ones; of each the parts last, else by name.
 
     Raises ProfileError. What is wrong with a source, or with a profile in one, is told to `warn`; it is left out then.
     """
     rows: dict[str, Summary] = {}
     for folder in reversed(catalogue.folders):
         rows |= {row.name: row for row in _of_folder(folder, "", None)}
-    found = [rows[name] for name in sorted(rows)]
+    own: list[Summary] = []
+    ours: list[Summary] = []
+    for row in sorted(rows.values(), key=_parts_last):
+        (ours if row.file.parent == shipped("profiles") else own).append(row)
+    found = own
     for source in catalogue.project.declared:
         try:
-            found += sorted(_of_folder(catalogue.source_folder(source), f"{source}:", warn), key=lambda row: row.name)
+            found += sorted(_of_folder(catalogue.source_folder(source), f"{source}:", warn), key=_parts_last)
         except DrydockError as error:
             warn(f"{error.message}{f' ({error.hint})' if error.hint else ''}")
-    return found
+    return found + ours
+
+
+def _parts_last(row: Summary) -> tuple[bool, str]:
+    return row.platform is None, row.name
 
 
 def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) -> Iterator[Summary]:

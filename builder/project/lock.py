@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -14,7 +15,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.words import plural
 from builder.errors import LockError, PatchError, Where
 from builder.files import display, write_atomically
-from builder.lock.model import Change, Lock, changes, digest, dump
+from builder.lock.model import Change, Lock, NewerLockError, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
 from builder.project import direct
@@ -85,7 +86,7 @@ def relock(
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
-                keep=direct.keep,
+                keep=partial(direct.keep, lock=path),
             )
             lock = lock.model_copy(update={"trainer": trainer})
             _check_files(profile, lock)
@@ -164,8 +165,13 @@ def unpacked(profile: Profile, lock: Lock) -> list[wheels.Wheel]:
 
 
 def _previous(entry: Entry) -> Lock | None:
-    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted."""
+    """The lock that is there; one that is edited or broken is replaced, its versions are not to be trusted.
+
+    Raises NewerLockError.
+    """
     try:
         return entry.lock
+    except NewerLockError:
+        raise
     except LockError:
         return None

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -32,7 +32,7 @@ def run(
     """
     if command != "train":
         _check_command(name, command, catalogue)
-    environment, _ = secrets.environment(arguments)
+    environment, names = secrets.environment(arguments)
     words = () if command == "train" else (command,)
     script = current_script(name, catalogue, report)
     if words and not _knows(script, command):
@@ -40,7 +40,46 @@ def run(
             f"{name} has {command} now, and had no such command when its current generation was built",
             hint=f"drydock build {name}",
         )
+    record_run(name, command, arguments, script, catalogue, environment, names)
     process.replace(script.command(*words, "--", *arguments), environment)
+
+
+def record_run(
+    name: str,
+    command: str,
+    arguments: Sequence[str],
+    script: Script,
+    catalogue: Catalogue,
+    environment: Mapping[str, str],
+    names: Sequence[str],
+    *,
+    supervised: bool = False,
+) -> Path | None:
+    """Record a run of the current generation of `name`, which this process becomes; the path of the record, if any."""
+    from builder.run.records.begin import begin
+
+    here = generations.current(name)
+    if here is None:
+        return None
+    try:
+        evaluation = evaluate(name, catalogue)
+        lock = evaluation.lock if evaluation.store_name == here.store_name else None
+    except DrydockError:  # an older generation runs as it was built
+        lock = None
+    return begin(
+        name,
+        command,
+        arguments,
+        store_name=here.store_name,
+        generation=here.number,
+        script=script.command("--print-env"),
+        script_path=script.path,
+        lock=lock,
+        project=script.project,
+        environment=environment,
+        names=names,
+        supervised=supervised,
+    )
 
 
 def _check_command(name: str, command: str, catalogue: Catalogue) -> None:

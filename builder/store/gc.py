@@ -215,11 +215,11 @@ def _pythons(store: Store, gone: set[str], max_age: float | None) -> Iterator[tu
 
 
 def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tuple[Path, str]]:
-    """The wheels of places that no environment has, but those that are `gone`, and trainers' own code that no script
-    names; a new lock may be about to be built.
+    """The wheels of places that no environment has, but those that are `gone`, and no lock; and trainers' own code
+    that no script names. A new lock may be about to be built.
     """
     there = [path for path in sorted(store.built.glob("*")) if re.fullmatch(r"[0-9a-f]{64}", path.name)]
-    needed: set[str] = set()
+    needed = roots.sources() if there else set()
     for manifest in _manifests(store, gone) if there else ():
         with suppress(KeyError, TypeError):
             needed |= {one["sha256"] for one in manifest["plan"]["packages"]}
@@ -231,7 +231,7 @@ def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tupl
             what = (
                 "no script names this code of a trainer"
                 if is_code
-                else "no environment has this wheel, which was built here"
+                else "no environment and no lock has this wheel, which was built here"
             )
             yield path, what
 

@@ -10,6 +10,8 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.embedded import state
+from builder.embedded.architectures import RECORD
+from builder.embedded.folders import is_shared
 from builder.errors import UsageError
 
 FORMAT = "1"
@@ -69,9 +71,24 @@ class Store(NamedTuple):
         """The folder of the garbage collection roots."""
         return self.home / "gcroots"
 
+    @property
+    def runs(self) -> Path:
+        """The folder of the user's runs: in a store of a group, each member has one of their own."""
+        base = self.home / "runs"
+        return base / str(os.getuid()) if is_shared(base) else base
+
     def path(self, store_name: str) -> Path:
         """The folder of an environment, built or not."""
         return self.environments / store_name
+
+    def architectures(self, store_name: str) -> tuple[str, ...]:
+        """What its build wrote down that the torch of an environment was built for; none where it did not."""
+        try:
+            with (self.path(store_name) / RECORD).open(encoding="ascii") as file:
+                names = tuple(file.readline().split())
+        except (OSError, ValueError):
+            return ()
+        return names if all(re.fullmatch("(sm|compute)_[0-9]{2,}[af]?", name) for name in names) else ()
 
     def names(self) -> list[str]:
         """The store names of the environments that are there, and the names of those that somebody renamed.

@@ -288,11 +288,16 @@ def test_a_setup_py_may_take_its_requirements_from_a_table_of_a_list() -> None:
     text = (
         "import re\n_deps = [\n  'numpy>=1',\n  'hf-hub[x]>=2',\n  'six',\n]\n"
         "deps = {b: a for a, b in (re.findall(r'x', one)[0] for one in _deps)}\n"
-        "setup(install_requires=[deps['hf_hub'], deps['six']])\n"
+        "def some(*names):\n  return [deps[one] for one in names]\n"
+        "extras = {}\nextras['quick'] = some('numpy')\nextras['all'] = extras['quick'] + ['rich']\n"
+        "if numpy:\n  extras['odd'] = ['odd']\n"
+        "setup(install_requires=[deps['hf_hub'], deps['six']], extras_require=extras)\n"
     )
-    found = read_setup_py("setup.py", text, Wanted(), files())
-    assert found.requires == ["hf-hub[x]>=2", "six"]
+    found = read_setup_py("setup.py", text, Wanted(["all"]), files())
+    assert found.requires == ["hf-hub[x]>=2", "six", "numpy>=1", "rich"]
     assert found.places["six"] == Where("setup.py", 5)
+    with pytest.raises(ProfileError, match='no extra "odd"'):
+        read_setup_py("setup.py", text, Wanted(["odd"]), files())
 
 
 @pytest.mark.parametrize(

@@ -259,6 +259,15 @@ def test_requirements_that_are_none_make_nothing(
     assert there(folder) == before
 
 
+def test_a_pyproject_that_is_not_toml_is_not_passed_over(folder: Sandbox, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(folder.work)
+    (folder.work / "pyproject.toml").write_text("[project\nname = 'mine'\n")
+    before = there(folder)
+    with pytest.raises(ProfileError, match="not TOML"):
+        start_project("mine", LINUX, PlainReporter(io.StringIO()))
+    assert there(folder) == before
+
+
 def test_a_failure_leaves_nothing(folder: Sandbox) -> None:
     (folder.work / "requirements.txt").write_text("nowhere-to-be-found\n")
     before = there(folder)

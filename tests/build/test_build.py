@@ -107,13 +107,13 @@ def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sand
     )
     sandbox.file("patches/mend.patch", "".join(lines))
     sandbox.file(
-        "proofs/mend.py",
+        "proofs/anchor.py",
         "import anchor, pathlib\nassert 'five' in (pathlib.Path(anchor.__file__).parent / 'lines.txt').read_text()\n",
     )
     sandbox.profile(
         "small",
         tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/mend.patch"\n'
-        'proof = "proofs/mend.py"\nwhy = "line 5 is wrong"\n',
+        'proof = "proofs/anchor.py"\nwhy = "line 5 is wrong"\n',
     )
     sandbox.drydock("lock", "small").succeeded()
     env = build(sandbox, **cold(sandbox))
@@ -130,7 +130,7 @@ def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sand
     assert [patch["files"] for patch in manifest["plan"]["patches"]] == [[pinned]]
     verified = sandbox.drydock("verify", "small").succeeded().stdout
     assert "ok   patches/mend.patch: applied to anchor/lines.txt" in verified
-    assert "ok   mend.py" in verified
+    assert "ok   anchor.py" in verified
 
 
 # --- locks ---------------------------------------------------------------------------------------------------------

@@ -65,6 +65,9 @@ def test_a_package_is_added_to_all_that_share_a_part_and_taken_back(desk: Sandbo
     assert "box: back from generation 2 to 1" in undone.stderr
     assert files(desk) == before
     desk.drydock("undo").failed(2, "nothing is remembered")
+    desk.drydock("add", "rope<2", "Rope").failed(2, "rope is named twice")
+    (desk.work / "pyproject.toml").write_text('[project]\nname = "rope"\nversion = "1"\n')
+    desk.drydock("add", "rope").failed(2, "rope is this project itself")
 
 
 def test_a_package_is_removed_wherever_it_stands(desk: Sandbox) -> None:

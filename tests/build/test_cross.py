@@ -29,7 +29,7 @@ def cross(name: str, folder: Path) -> subprocess.CompletedProcess[str]:
     )
 
 
-@pytest.fixture(scope="module", params=["m4", "arm64", "m4-upstream"])
+@pytest.fixture(scope="module", params=["m4", "arm64", "mac"])
 def materialised(request: pytest.FixtureRequest, shared: Path) -> tuple[str, Path]:
     """A built-in profile, materialised here for its own target."""
 
@@ -83,7 +83,7 @@ def test_what_mlx_reads_on_a_mac_is_read_there(tmp_path: Path) -> None:
 def test_native_code_is_the_targets(materialised: tuple[str, Path]) -> None:
     name, folder = materialised
     natives = [path for path in folder.rglob("*") if path.suffix in (".so", ".dylib") and path.is_file()]
-    assert len(natives) > 100
+    assert len(natives) > 30
     for path in natives:
         with path.open("rb") as file:
             head = file.read(20)

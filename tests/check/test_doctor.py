@@ -36,6 +36,7 @@ from builder.lock.builds import cuda_of, kernels_of
 from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
 from builder.machine import Gpu, Machine, OtherGpu, detect, macos, nvidia
 from builder.machine.fit import numbers
+from builder.profile.architectures import kernels
 from builder.profile.model import Profile
 from builder.profile.target import Target
 from builder.profile.variables import Finding
@@ -245,6 +246,25 @@ def test_a_gpu_that_the_profile_does_not_name() -> None:
     assert state(hardware.gpu(target, linux("eight-h100")), "8 x NVIDIA H100") == "ok"
 
 
+def test_the_memory_of_a_gpu_that_others_use_is_said() -> None:
+    target = shipped("cuda")[0].target
+    gpu = Gpu("NVIDIA H100 80GB HBM3", 80 * GIB)
+    for used, wanted in ((None, None), (GIB, "ok"), (79 * GIB, "warn")):
+        found = hardware.gpu_memory(target, replace(linux(), gpus=(replace(gpu, in_use=used),)))
+        assert (found.state if found is not None else None) == wanted
+    both = replace(linux(), gpus=(replace(gpu, in_use=0), replace(gpu, in_use=79 * GIB)))
+    assert state(hardware.gpu_memory(target, both), "80.0 GiB (0.0 GiB in use), 80.0 GiB (79.0 GiB in use)") == "warn"
+    assert hardware.gpu_memory(shipped("cpu")[0].target, both) is None
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles"])
+def test_gpus_that_are_hidden_from_the_trainer_are_said(visible: str) -> None:
+    target = shipped("cuda")[0].target
+    assert state(hardware.hidden(target, visible), f'CUDA_VISIBLE_DEVICES is "{visible}"') == "fail"
+    assert hardware.hidden(shipped("cpu")[0].target, visible) is None
+    assert [hardware.hidden(target, one) for one in (None, "0", "1,0", "GPU-8932f937", "MIG-c7384736")] == [None] * 5
+
+
 def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     profile, locked = shipped("cuda")
     built = kernels_of(profile.target, locked.packages)
@@ -257,7 +277,9 @@ def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     assert said(a100) == "ok"
     assert said(old, a100, words="CUDA_VISIBLE_DEVICES=1") == "warn"
     assert said(Gpu("Old", None), words="is not known") == "skipped"
-    assert state(hardware.kernels(profile.target, None, linux()), "is not known") == "skipped"
+    assert state(hardware.kernels(profile.target, None, linux()), "no torch for CUDA is locked") == "skipped"
+    unknown = kernels("2.99.0", "13.2", "x86_64")
+    assert state(hardware.kernels(profile.target, unknown, linux()), "torch 2.99.0 for CUDA 13.2", "build") == "warn"
 
 
 def test_a_gpu_that_goes_unused_is_a_warning() -> None:

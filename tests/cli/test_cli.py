@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
 import pty
 import re
+import select
 import shutil
 import signal
+import struct
 import subprocess
 import sys
+import termios
 import tomllib
 from importlib.metadata import version
 from pathlib import Path
@@ -19,7 +23,10 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
+from builder.cli.help import INTERNAL, VARIABLES
+from tests.conftest import ROOT
 from tests.support import Sandbox
+from tests.support.wheels import make_wheel
 
 DRYDOCK = [sys.executable, "-m", "builder"]
 COMMANDS = [
@@ -34,6 +41,7 @@ COMMANDS = [
     "env",
     "export",
     "generation",
+    "help",
     "import",
     "init",
     "kernel",
@@ -46,7 +54,10 @@ COMMANDS = [
     "push",
     "remove",
     "render",
+    "report",
     "run",
+    "runs",
+    "self",
     "service",
     "shell",
     "sources",
@@ -129,6 +140,31 @@ def test_the_list_has_the_users_profiles_beside_the_built_in_ones(built: Sandbox
     assert {"base", "rl-swarm", "m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm", "small"} <= set(rows)
     assert "to extend" in rows["base"]
     assert re.fullmatch(r"small +linux-x86_64, cpu +a small one", rows["small"])
+
+
+def test_the_list_fits_a_terminal(built: Sandbox) -> None:
+    ours, theirs = pty.openpty()
+    for columns in (60, 80, 120):
+        fcntl.ioctl(theirs, termios.TIOCSWINSZ, struct.pack("HHHH", 24, columns, 0, 0))
+        env = {**built.environment, "TERM": "xterm", "NO_COLOR": "1"}
+        command = [*DRYDOCK, "profile", "list"]
+        with subprocess.Popen(command, env=env, cwd=built.work, stdout=theirs, stderr=subprocess.PIPE) as process:
+            seen = b""
+            while process.poll() is None or select.select([ours], [], [], 0)[0]:
+                if select.select([ours], [], [], 0.05)[0]:  # which holds a few kilobytes
+                    seen += os.read(ours, 65536)
+            assert process.stderr is not None
+            said = process.stderr.read()
+        lines = seen.decode().splitlines()
+        assert lines[0].split()[:2] == ["PROFILE", "FOR"]
+        assert next(line for line in lines[1:] if line[0] != " ").split()[0] == "small", "one's own comes first"
+        assert max(map(len, lines)) < columns
+        assert lines.index(next(line for line in lines if line.startswith("base "))) > lines.index(
+            next(line for line in lines if line.startswith("mlx "))
+        ), "what is only to extend comes last"
+        assert b"drydock profile detect says which one is for this machine" in said
+    os.close(ours)
+    os.close(theirs)
 
 
 def test_the_list_is_also_json(built: Sandbox) -> None:
@@ -484,3 +520,91 @@ def test_a_message_shows_no_secret_in_any_form_and_steers_no_terminal(sandbox: S
         assert form not in done.stderr
     done = sandbox.drydock("build", "x\x1b[2J\u202e").failed(1, "x\\x1b[2J\\u202e")
     assert "\x1b" not in done.stderr
+
+
+# --- What people type, and colours ---------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("typed", "meant"), [("biuld", "build"), ("sync", "build"), ("train", "run"), ("ls", "profile list")]
+)
+def test_a_command_that_there_is_not_names_the_one_that_was_meant(sandbox: Sandbox, typed: str, meant: str) -> None:
+    failed = sandbox.drydock(typed).failed(2, f'error: no command "{typed}"\n')
+    assert f'hint: did you mean "drydock {meant}"? drydock --help lists them' in failed.stderr
+
+
+def test_all_errors_have_one_form(sandbox: Sandbox) -> None:
+    told = sandbox.drydock("build", "cpu", "--dryrun").failed(2).stderr
+    assert told == "error: no such option '--dryrun'. Did you mean '--dry-run'?\n  hint: drydock build --help\n"
+    told = sandbox.drydock("store", "gcc").failed(2).stderr
+    assert told == "error: no such command 'gcc'. Did you mean 'gc'?\n  hint: drydock store --help\n"
+    assert sandbox.drydock("diff", "m4").failed(2).stderr.startswith("error: missing argument")
+
+
+def test_colour_is_for_who_wants_it(built: Sandbox) -> None:
+    plain = built.drydock("doctor", "small").stdout
+    assert "\x1b" not in plain
+    for option, env in ((["--color", "always"], {}), ([], {"FORCE_COLOR": "1"})):
+        coloured = built.drydock(*option, "doctor", "small", env=env).stdout
+        assert "\x1b[32mok\x1b[0m   platform: " in coloured
+    for option, env in ((["--color", "never"], {"FORCE_COLOR": "1"}), ([], {"FORCE_COLOR": "1", "NO_COLOR": "1"})):
+        assert "\x1b" not in built.drydock(*option, "doctor", "small", env=env).stdout
+    failed = built.drydock("--color", "always", "run", "smal").failed(1)
+    assert "\x1b[1;31merror:\x1b[0m no profile" in failed.stderr
+    assert "\x1b[36mhint:\x1b[0m did you mean" in failed.stderr
+
+
+# --- About this program --------------------------------------------------------------------------------------------
+
+
+def test_self_version_asks_the_index_for_a_newer_one(sandbox: Sandbox) -> None:
+    here = version("drydock-env")
+    assert sandbox.drydock("runs", "self", "version").succeeded().stdout == f"drydock-env {here}\n"
+    make_wheel(sandbox.wheels, "drydock-env", here)
+    assert "the index has no newer one" in sandbox.drydock("runs", "self", "version", "--check").succeeded().stderr
+    make_wheel(sandbox.wheels, "drydock-env", "99.1")
+    failed = sandbox.drydock("runs", "self", "version", "--check").failed(1, "there is 99.1; to upgrade: ")
+    assert failed.stdout == f"drydock-env {here}\n"
+    nobody = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}
+    sandbox.drydock("runs", "self", "version", "--check", env=nobody).failed(1, "error: ")
+
+
+def test_a_report_has_what_is_asked_for_and_nothing_private(sandbox: Sandbox, tmp_path: Path) -> None:
+    sandbox.profile("small")
+    env = {"HF_TOKEN": "hf_abcdefgh", "UV_INDEX_OURS_PASSWORD": "hunter22", "XDG_STATE_HOME": str(tmp_path)}
+    sandbox.drydock("lock", "small", env={**env, "UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple"}).failed(1)
+    text = sandbox.drydock("report", "small", "--out", str(tmp_path / "report.md"), env=env).succeeded()
+    assert text.stdout == ""
+    told = (tmp_path / "report.md").read_text()
+    for words in (
+        f"drydock-env {version('drydock-env')}",
+        "\nuv 0.",
+        "## Machine",
+        "FAIL lock: ",
+        "DRYDOCK_UV=",
+    ):
+        assert words in told, words
+    assert "command: drydock lock small" in told, "the log of the last failure"
+    for private in ("hf_abcdefgh", "hunter22", str(sandbox.home), os.uname().nodename):
+        assert private not in told, private
+    sandbox.drydock("report", "small", "--out", str(tmp_path / "report.md"), env=env).failed(2)
+
+
+def test_help_has_topics_and_the_help_of_commands(sandbox: Sandbox) -> None:
+    assert sandbox.drydock("help", "store", "gc").stdout == sandbox.drydock("store", "gc", "--help").stdout
+    whole = sandbox.drydock("help").succeeded().stdout
+    assert whole.endswith("\nTopics of drydock help: variables, exit-status, files.\n")
+    assert "DRYDOCK_HOME" in sandbox.drydock("help", "variables").succeeded().stdout
+    assert re.search(r"^130 +interrupted", sandbox.drydock("help", "exit-status").succeeded().stdout, re.MULTILINE)
+    sandbox.drydock("help", "stor").failed(2, 'no command and no topic "stor"', "topics: variables, exit-status")
+
+
+def test_the_topic_of_variables_has_all_that_the_program_and_its_scripts_read() -> None:
+    texts = [
+        path.read_text()
+        for folder in ("builder", "templates")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in (".py", ".j2")
+    ]
+    read = set(re.findall(r"\bDRYDOCK_[A-Z][A-Z_]*[A-Z]\b", "\n".join(texts)))
+    assert read == VARIABLES.keys() | INTERNAL

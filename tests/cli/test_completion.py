@@ -37,7 +37,7 @@ def completed(desk: Sandbox, *words: str, **env: str) -> list[str]:
         (["build", "sm"], ["small"]),
         (["build", "au"], ["auto"]),
         (["run", "cp"], ["cpu", "cpu-arm64", "cpu-swarm"]),
-        (["run", "--supervise", "cu"], ["cuda", "cuda12", "cuda13", "cuda13-arm64"]),
+        (["run", "--supervise", "cu"], ["cuda", "cuda-swarm-0-7", "cuda12", "cuda13", "cuda13-arm64"]),
         (["shell", "--scratch", "sm"], ["small"]),
         (["profile", "show", "au"], []),
         (["lock", "cpu", "cp"], ["cpu-arm64", "cpu-swarm"]),

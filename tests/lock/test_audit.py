@@ -1,156 +1,19 @@
-"""`drydock audit`: by uv, of a server that speaks OSV's API, and in copies of its data."""
+"""What an advisory in OSV's form says of a version."""
 
 from __future__ import annotations
 
-import json
-import zipfile
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from pathlib import Path
-from threading import Thread
 from typing import Any
 
 import pytest
 
-from builder.lock.audit import matching
-from tests.support import Sandbox
+from builder.lock.audit import Advisory, _merged, matching
 
 
-def record(name: str = "GHSA-aaaa-bbbb-cccc", **others: Any) -> dict[str, Any]:
-    """A record of OSV about anchor before 2.0."""
-    events = [{"introduced": "0"}, {"fixed": "2.0"}]
-    package = {"ecosystem": "PyPI", "name": "Anchor"}
-    return {
-        "id": name,
-        "modified": "2026-01-01T00:00:00Z",
-        "published": "2025-01-01T00:00:00Z",
-        "aliases": ["CVE-2026-1"],
-        "summary": "the chain breaks",
-        "affected": [{"package": package, "ranges": [{"type": "ECOSYSTEM", "events": events}]}],
-        **others,
-    }
-
-
-class Service:
-    """OSV's API, version 1, on loopback: it knows one record, of anchor."""
-
-    def __init__(self) -> None:
-        self.asked: list[dict[str, Any]] = []
-        self.status = 200
-        service = self
-
-        class Handler(BaseHTTPRequestHandler):
-            def do_POST(self) -> None:
-                asked = json.loads(self.rfile.read(int(self.headers["content-length"])))["queries"]
-                service.asked += asked
-                rows = [{"vulns": [{"id": record()["id"], "modified": record()["modified"]}]}, {}]
-                self._answer({"results": [rows[one["package"]["name"] != "anchor"] for one in asked]})
-
-            def do_GET(self) -> None:
-                self._answer(record())
-
-            def _answer(self, data: dict[str, Any]) -> None:
-                content = json.dumps(data).encode()
-                self.send_response(service.status)
-                self.send_header("content-type", "application/json")
-                self.send_header("content-length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
-
-            def log_message(self, *_: Any) -> None:
-                pass
-
-        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.url = f"http://127.0.0.1:{self._server.server_port}/"
-        Thread(target=self._server.serve_forever, daemon=True).start()
-
-    def close(self) -> None:
-        self._server.shutdown()
-        self._server.server_close()
-
-
-@pytest.fixture
-def service() -> Iterator[Service]:
-    one = Service()
-    yield one
-    one.close()
-
-
-def test_uv_asks_for_all_that_is_locked(locked: Sandbox, service: Service) -> None:
-    done = locked.drydock("audit", "small", "--service", service.url)
-    done.failed(1, "1 known vulnerability in small", "[audit.acknowledge] in small.toml")
-    assert done.stdout == ("FAIL anchor 1.0: GHSA-aaaa-bbbb-cccc (CVE-2026-1), fixed in 2.0: the chain breaks\n")
-    assert {one["package"]["name"] for one in service.asked} == {"anchor", "uv"}
-    found = json.loads(locked.drydock("audit", "small", "--json", "--service", service.url).stdout)["small"]
-    assert [one["id"] for one in found["found"]] == ["GHSA-aaaa-bbbb-cccc"]
-
-
-def test_what_is_acknowledged_has_a_reason_and_changes_no_lock(locked: Sandbox, service: Service) -> None:
-    path = locked.work / "profiles/small.toml"
-    path.write_text(path.read_text() + '\n[audit.acknowledge]\nCVE-2026-1 = "no chain here"\nCVE-2020-9 = "gone"\n')
-    locked.drydock("lock", "--check", "small").succeeded()
-    done = locked.drydock("audit", "small", "--service", service.url).succeeded()
-    assert done.stdout.startswith("ok   anchor 1.0: GHSA-aaaa-bbbb-cccc")
-    assert done.stdout.endswith("(acknowledged: no chain here)\n")
-    assert "[audit.acknowledge] CVE-2020-9 is of no package of the lock any more: remove it" in done.stderr
-    path.write_text(path.read_text().replace('"no chain here"', '""'))
-    locked.drydock("audit", "small", "--service", service.url).failed(1, "small.toml", "audit.acknowledge")
-
-
-def test_where_nobody_answers_nothing_is_known(locked: Sandbox, service: Service) -> None:
-    words = ("nothing is known of the packages of small, as OSV was not reached", "--data PATH")
-    locked.drydock("audit", "small", "--service", "http://127.0.0.1:9/", env={"UV_HTTP_RETRIES": "0"}).failed(1, *words)
-    service.status = 500
-    locked.drydock("audit", "small", "--service", service.url, env={"UV_HTTP_RETRIES": "0"}).failed(1, *words)
-    locked.drydock("--offline", "audit", "small", "--service", service.url).failed(1, *words)
-
-
-YAML = """\
-id: PYSEC-2026-1
-details: |
-  The chain breaks.
-  Badly.
-affected:
-- package: {ecosystem: PyPI, name: anchor}
-  versions: ["0.9", "1.0"]
-aliases: [CVE-2026-1]
-"""
-
-
-@pytest.mark.parametrize("kind", ["folder", "zip", "yaml"])
-def test_a_copy_of_the_data_needs_no_network(locked: Sandbox, kind: str) -> None:
-    """A folder, an archive as OSV offers one, and records of the Python Packaging Advisory Database."""
-    place = locked.work / "osv"
-    place.mkdir()
-    other = record("GHSA-2", affected=[{"package": {"ecosystem": "npm", "name": "anchor"}, "versions": ["1.0"]}])
-    if kind == "yaml":
-        (place / "PYSEC-2026-1.yaml").write_text(YAML)
-    for name, one in (("a", record()), ("b", other), ("c", record("GHSA-3", withdrawn="2026-01-01T00:00:00Z"))):
-        (place / f"{name}.json").write_text(json.dumps(one))
-    if kind == "zip":
-        with zipfile.ZipFile(locked.work / "all.zip", "w") as archive:
-            for path in place.iterdir():
-                archive.write(path, path.name)
-        place = locked.work / "all.zip"
-    done = locked.drydock("--offline", "audit", "small", "--data", str(place))
-    done.failed(1, "1 known vulnerability in small")
-    assert done.stdout.startswith("FAIL anchor 1.0: ")
-    assert done.stdout.count("\n") == 1, "one name of it is that of the other: it is one"
-
-
-@pytest.mark.parametrize(
-    ("name", "content"),
-    [("x.json", b'{"affected": ["anchor"'), ("x.yaml", b"affected: [anchor"), ("x.json", b"{}"), ("x.zip", b"PK\5\6")],
-)
-def test_what_is_no_copy_of_the_data_is_an_error(locked: Sandbox, name: str, content: bytes) -> None:
-    path: Path = locked.work / "osv" / name
-    path.parent.mkdir()
-    path.write_bytes(content)
-    for place in (path, path.parent):
-        done = locked.drydock("audit", "small", "--data", str(place))
-        assert done.code == 2
-        assert "Traceback" not in done.stderr
-        assert done.stderr.startswith("asking for vulnerabilities of small\nerror: ")
+def verdict(version: str, **said: Any) -> str | None:
+    """The doubt of what a record finds in anchor, "" for none; None where it finds nothing."""
+    affected = {"package": {"ecosystem": "PyPI", "name": "anchor"}, **said}
+    found = list(matching({"id": "A", "affected": [affected]}, [("anchor", version)]))
+    return found[0].doubt if found else None
 
 
 @pytest.mark.parametrize(
@@ -164,24 +27,45 @@ def test_what_is_no_copy_of_the_data_is_an_error(locked: Sandbox, name: str, con
         ([{"introduced": "1.0"}, {"fixed": "1.5"}, {"introduced": "2.0"}], "1.7", False),
         ([{"introduced": "2.0"}, {"introduced": "1.0"}, {"fixed": "1.5"}], "2.1", True),
         ([{"introduced": "1!0"}], "9.0", False),
-        ([{"introduced": "no version"}], "9.0", False),
+        ([{"introduced": "0"}, {"fixed": "1.0"}], "0.dev1", True),
     ],
 )
 def test_ranges(events: list[dict[str, str]], version: str, affected: bool) -> None:
-    one = {"package": {"ecosystem": "PyPI", "name": "anchor"}, "ranges": [{"type": "ECOSYSTEM", "events": events}]}
-    assert bool(list(matching(record(affected=[one]), [("anchor", version)]))) == affected
+    assert verdict(version, ranges=[{"type": "ECOSYSTEM", "events": events}]) == ("" if affected else None)
+
+
+@pytest.mark.parametrize(
+    ("said", "doubt"),
+    [
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"introduced": "no version"}]}]}, '"no version" is no version'),
+        ({"ranges": [{"type": "SEMVER", "events": [{"introduced": "0"}, {"fixed": "2.x"}]}]}, '"2.x" is no version'),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": [{"fixed": "2.0"}]}]}, "has no beginning"),
+        ({"ranges": [{"type": "ECOSYSTEM", "events": "all"}], "versions": ["0.9"]}, "has no beginning"),
+        ({"ranges": [{"type": "GIT", "events": [{"introduced": "0"}]}]}, "names no versions"),
+        ({}, "names no versions"),
+    ],
+)
+def test_what_cannot_be_judged_is_said(said: dict[str, Any], doubt: str) -> None:
+    assert doubt in (verdict("1.0", **said) or "")
+
+
+def test_a_list_of_versions_is_enough_beside_commits() -> None:
+    commits = {"type": "GIT", "events": [{"introduced": "0"}]}
+    assert verdict("1.0", ranges=[commits], versions=["0.9"]) is None
+    assert verdict("0.9", ranges=[commits], versions=["0.9"]) == ""
+
+
+def test_what_one_database_knows_is_not_in_doubt_for_another() -> None:
+    plain, doubtful = (
+        Advisory("anchor", "1.0", name, ("CVE-1",), "", (), doubt) for name, doubt in (("A", ""), ("B", "?"))
+    )
+    for both in ((plain, doubtful), (doubtful, plain)):
+        (one,) = _merged(both)
+        assert one.doubt == ""
 
 
 @pytest.mark.parametrize(
     "affected", [None, [None], [{"package": None}], [{"package": {"ecosystem": "PyPI", "name": 3}}]]
 )
 def test_a_record_of_another_form_says_nothing(affected: object) -> None:
-    assert list(matching(record(affected=affected), [("anchor", "1.0")])) == []
-
-
-def test_a_record_that_is_too_large_is_not_passed_over(locked: Sandbox) -> None:
-    place = locked.work / "all.zip"
-    with zipfile.ZipFile(place, "w", zipfile.ZIP_DEFLATED) as archive:
-        archive.writestr("a.json", json.dumps(record(details="x" * (9 << 20))))
-    done = locked.drydock("audit", "small", "--data", str(place))
-    done.failed(2, "all.zip cannot be read: a.json is larger than any advisory")
+    assert list(matching({"id": "A", "affected": affected}, [("anchor", "1.0")])) == []

@@ -19,6 +19,7 @@ from builder.lock.model import (
     Lock,
     LockedOverride,
     LockedPatch,
+    NewerLockError,
     PatchedFile,
     changes,
     check_fresh,
@@ -228,7 +229,7 @@ def test_comments_and_spaces_are_no_edit() -> None:
     ("edit", "reason"),
     [
         (lambda text: text[:-3], "Unterminated string"),
-        (lambda text: text.replace("schema = 1", "schema = 2"), "should be 1"),
+        (lambda text: text.replace("schema = 1", "schema = 0"), "schema: Input should be 1"),
         (lambda text: text.replace('sha256 = "a', 'sha256 = "A'), "should match pattern"),
         (lambda text: text.replace("size = 10", "size = -1"), "greater than or equal to 0"),
         (lambda text: text.replace('file = "', 'file = "../'), "should match pattern"),
@@ -243,6 +244,13 @@ def test_what_is_no_lock_is_refused_with_the_mending_command(edit: Callable[[str
     assert error.message.startswith("this is not a lock that this Drydock can read: ")
     assert reason in error.message
     assert (error.hint, error.where) == ("make it again: drydock lock small", Where(PATH))
+
+
+def test_the_lock_of_a_newer_drydock_is_not_to_be_made_again() -> None:
+    error = refused(dump(lock()).replace("schema = 1", "schema = 2\nfuture = true"))
+    assert isinstance(error, NewerLockError)
+    assert error.message == "a newer Drydock has made this lock: its schema is 2, and this one reads 1"
+    assert "drydock lock" not in str(error.hint)
 
 
 def test_the_lock_of_another_profile_is_refused() -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -271,6 +272,16 @@ def test_kernels_of_windows() -> None:
     [
         ("one-a100", (Gpu("NVIDIA A100-SXM4-80GB", 81920 * 2**20),)),
         ("eight-h100", (Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20),) * 8),
+        ("rtx-3060", (Gpu("NVIDIA GeForce RTX 3060", 12288 * 2**20),)),
+        ("two-4090", (Gpu("NVIDIA GeForce RTX 4090", 24564 * 2**20),) * 2),
+        ("rtx-5090", (Gpu("NVIDIA GeForce RTX 5090", 32607 * 2**20),)),
+        ("gh200", (Gpu("NVIDIA GH200 480GB", 97871 * 2**20),)),
+        ("gb10", (Gpu("NVIDIA GB10", None),)),
+        ("thor", (Gpu("NVIDIA Thor", None),)),
+        (
+            "unlike",
+            (Gpu("NVIDIA GeForce RTX 4060 Ti", 16380 * 2**20), Gpu("NVIDIA GeForce RTX 2060", 6144 * 2**20)),
+        ),
         ("no-devices", ()),
         ("no-driver", ()),
         ("mismatch", ()),
@@ -281,10 +292,17 @@ def test_the_gpus_that_nvidia_smi_lists(capture: str, gpus: tuple[Gpu, ...]) -> 
     assert nvidia.parse_gpus(captured(f"{capture}.gpus")) == gpus
 
 
+def test_the_gpus_of_a_cloud_have_a_name_and_a_memory_each() -> None:
+    lines = captured("cloud-cards.gpus").splitlines()
+    gpus = nvidia.parse_gpus(captured("cloud-cards.gpus"))
+    assert [f"{gpu.name}, {(gpu.memory or 0) >> 20} MiB" for gpu in gpus] == lines
+
+
 @pytest.mark.parametrize(
     ("capture", "driver", "cuda"),
     [
         ("h100", "550.54.15", "12.4"),
+        ("h100-580", "580.159.04", "13.0"),
         ("b200-610", "610.43.02", "13.3"),
         ("wsl2", "551.61", "12.4"),
         ("wsl2-error", "546.80", None),
@@ -314,6 +332,12 @@ def test_amds_gpus_are_known_to_the_kernel_too(tmp_path: Path) -> None:
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/0/properties", "cpu_cores_count 96\ngfx_target_version 0\n")
     put(tmp_path, "sys/class/kfd/kfd/topology/nodes/1/properties", "simd_count 1216\ngfx_target_version 90402\n")
     assert others.found({}, tmp_path) == (OtherGpu("rocm", "AMD gfx942", "gfx942"),)
+
+
+@pytest.mark.parametrize(("capture", "used"), [("h100", 0), ("h100-580", 0), ("b200-610", None), ("jetson-orin", None)])
+def test_memory_in_use_is_that_of_the_same_gpu(capture: str, used: int | None) -> None:
+    gpu = Gpu("NVIDIA H100 80GB HBM3", 81559 * 2**20)
+    assert nvidia.with_memory_in_use((gpu,), captured(f"{capture}.summary")) == (replace(gpu, in_use=used),)
 
 
 @pytest.mark.parametrize(
@@ -377,12 +401,12 @@ def test_an_nvidia_smi_that_fails_or_hangs_leaves_the_gpus_unknown(
 
 
 @pytest.mark.parametrize("code", ["head -c 200000 /dev/urandom", "yes garbage | head -n 100000", ":"])
-def test_an_nvidia_smi_that_prints_garbage_has_no_gpus(
+def test_an_nvidia_smi_that_prints_garbage_says_nothing_of_gpus(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
 ) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path / "bin", code))
     machine = detect()
-    assert (machine.gpus, machine.cuda) == ((), None)
+    assert (machine.gpus, machine.cuda) == (None, None)
 
 
 @pytest.mark.slow

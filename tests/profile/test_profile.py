@@ -664,7 +664,16 @@ def requirements(profile: Profile) -> dict[str, str]:
 
 
 def test_the_profiles_are_those_that_were_asked_for() -> None:
-    parts = ["accelerate-patched", "base", "low-memory", "resumable", "rl-swarm", "rl-swarm-0-7", "starter"]
+    parts = [
+        "accelerate-patched",
+        "base",
+        "low-memory",
+        "old-torch",
+        "resumable",
+        "rl-swarm",
+        "rl-swarm-0-7",
+        "starter",
+    ]
     assert BUILT_IN.names() == sorted([*parts, *BUILDABLE, *NEWEST_SWARM, *STARTERS])
     for name in parts:
         assert "is a part to extend" in refused(partial(BUILT_IN.profile, name)).message

@@ -89,7 +89,19 @@ def imported(desk: Sandbox, env: str) -> str:
 
 
 def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_elsewhere(desk: Sandbox) -> None:
-    place = repository(desk.root / "remote")
+    place, chain, link = repository(desk.root / "remote"), desk.root / "chain", desk.root / "link"
+    for folder, text, below in ((link, "x = 1\n", None), (chain, "from .link import x\n", "link")):
+        folder.mkdir()
+        git(folder, "init", "--quiet")
+        (folder / "__init__.py").write_text(text)
+        if below:
+            git(folder, "-c", "protocol.file.allow=always", "submodule", "add", f"../{below}")
+        commit(folder, "v1.0")
+    git(place, "-c", "protocol.file.allow=always", "submodule", "add", f"file://{chain}", "src/rope/chain")
+    source(place, text="from .chain import x\n")
+    commit(place, "v1.0")
+    (link / "__init__.py").write_text("x = 3\n")  # later than what the repository names
+    commit(link, "v2.0")
     require(desk, f"rope @ git+file://{place}@v1.0")
     desk.drydock("lock", "small").succeeded()
     row = locked(desk)
@@ -229,9 +241,17 @@ def test_a_built_wheel_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox)
     assert first.is_dir(), "an environment has it"
     assert second.is_dir(), "its lock is about to be built"
     age(second, 90_000)
+    desk.drydock("store", "gc").succeeded()
+    assert second.is_dir(), "a lock has it, and another build may be other bytes"
+    lock = desk.work / "profiles/small.lock.toml"
+    text = lock.read_text()
+    lock.write_text(text.replace(second.name, first.name))
+    for root in (desk.store.parent / "gcroots/sources").iterdir():
+        age(root, 90_000 * 30)
     said = desk.drydock("store", "gc", "--dry-run").succeeded().stdout
-    assert f"{second.name}: no environment has this wheel, which was built here" in said
+    assert f"{second.name}: no environment and no lock has this wheel, which was built here" in said
     assert second.is_dir()
+    lock.write_text(text)
     desk.drydock("build", "small").succeeded()
     desk.drydock("generation", "delete", "small", "old").succeeded()
     age(second, 90_000)

@@ -7,8 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from packaging.requirements import Requirement
 
 from builder.project.catalogue import Catalogue
+from builder.project.requirements.files import paths_of
+from builder.project.requirements.model import Imported
+from builder.project.requirements.pyproject import Wanted, read_pyproject
 from tests.support import Index, Sandbox, make_wheel
 
 PYPROJECT = """\
@@ -153,6 +157,38 @@ def test_an_index_of_the_project_is_that_of_the_profile(desk: Sandbox, tmp_path:
     profile(desk, '{ file = "pyproject.toml" }')
     desk.drydock("lock", "small", "--upgrade-all").succeeded()
     assert all("index" not in row for row in read(desk)["packages"])
+
+
+def test_a_package_of_the_project_itself_comes_from_its_folder(tmp_path: Path) -> None:
+    """A path, a member of the workspace, and what these have from there themselves: no index is asked for the names."""
+
+    def project(folder: str, name: str, requires: str, uv: str) -> str:
+        path = tmp_path / folder / "pyproject.toml"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(f'[project]\nname = "{name}"\nversion = "1"\ndependencies = [{requires}]\n[tool.uv{uv}')
+        return path.read_text()
+
+    project("libs/deep", "Deep_Core", "'anchor'", "]")
+    project("libs/old", "hull", "", "]")
+    project("libs/mid", "mid", "'deep-core', 'top'", ".sources]\ndeep-core = { workspace = true }\n")
+    project("elsewhere", "hull", "'mid[x] >= 1'", ".sources]\nmid = { path = '../libs/mid' }\n")
+    uv = '.workspace]\nmembers = ["libs/*", "elsewhere"]\nexclude = ["libs/o*"]\n[tool.uv.sources]\n'
+    text = project(".", "top", "'hull'", f"{uv}hull = {{ workspace = true }}\n")
+    wanted = Wanted(local=paths_of(tmp_path))
+
+    def read(path: str, _where: object) -> str:
+        return (tmp_path / path).read_text()
+
+    def places(read: Imported) -> dict[str, str | None]:
+        return {one.name: one.url for one in map(Requirement, read.requires)}
+
+    found = read_pyproject("pyproject.toml", text, wanted, read)
+    assert places(found) == {"hull": "./elsewhere", "mid": "./libs/mid", "deep-core": "./libs/deep"}
+    inner = read_pyproject("libs/mid/pyproject.toml", read("libs/mid/pyproject.toml", None), wanted, read)
+    assert places(inner) == {"top": None, "deep-core": "./libs/deep"}
+    (tmp_path / "libs/deep").rename(tmp_path / "gone")
+    lost = read_pyproject("libs/mid/pyproject.toml", read("libs/mid/pyproject.toml", None), wanted, read)
+    assert (lost.requires, [one.package for one in lost.left_out]) == (["top"], ["deep-core"])
 
 
 def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> None:

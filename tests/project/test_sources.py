@@ -142,10 +142,10 @@ def test_profiles_of_sources_are_listed_behind_the_users(sandbox: Sandbox, team:
     assert 'warning: the source "team" is not pinned yet (drydock sources lock)' in before.stderr
     sandbox.drydock("sources", "lock").succeeded()
     listed = [line.split()[0] for line in sandbox.drydock("profile", "list").succeeded().stdout.splitlines()]
-    assert listed[-2:] == ["team:extra", "team:small"]
-    assert "mine" in listed
+    assert listed[:3] == ["mine", "team:small", "team:extra"]
+    assert "cpu" in listed[3:]
     rows = json.loads(sandbox.drydock("profile", "list", "--json").succeeded().stdout)
-    assert rows[-1] == {
+    assert rows[1] == {
         "name": "team:small",
         "description": "a small one",
         "platform": "linux-x86_64",
@@ -174,7 +174,7 @@ def test_a_source_may_have_its_profiles_in_its_root(inside: Sandbox, shared: dic
     project(inside, flat='path = "../flat"')
     warnings: list[str] = []
     listed = [row.name for row in summaries(Catalogue(), warnings.append)]
-    assert listed[-2:] == ["flat:extra", "flat:small"]
+    assert listed[:2] == ["flat:small", "flat:extra"]
     assert warnings == []
     assert Catalogue().plan("flat:small").store_name.endswith("-small")
 

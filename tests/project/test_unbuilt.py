@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import os
 import shutil
+import sys
 import tomllib
 from pathlib import Path
 
@@ -42,12 +44,16 @@ def test_all_that_has_no_wheel_is_said_at_once_and_nothing_of_it_is_run(sandbox:
     sdist(sandbox, "knot", "1.0", files={"pyproject.toml": MODERN.format("cython<4"), "knot/fast.pyx": ""})
     sdist(sandbox, "crab", "1.0", files={"pyproject.toml": '[build-system]\nrequires = ["maturin>=1"]\n'})
     sdist(sandbox, "glow", "1.0", files={"setup.py": "import torch\nfrom setuptools import setup\nsetup()\n"})
+    tag, system = f"manylinux_2_39_{os.uname().machine}", 'glibc = "2.39"'
+    if sys.platform == "darwin":
+        tag, system = "macosx_99_0_arm64", 'min-os = "99.0"'
+    make_wheel(sandbox.wheels, "crab", "1.0", tag=f"py3-none-{tag}")
     require(sandbox, "anchor", "rope", "crab", "glow")
     said = sandbox.drydock("lock", "small").failed(1, "4 packages without a wheel", "drydock lock small --allow-builds")
     for line in (
         'rope 1.0: rope = ["setuptools"]\n',
         'knot 1.0 (for rope): knot = ["setuptools>=61", "cython<4"]  # it needs a compiler',
-        'crab 1.0: crab = ["maturin>=1"]  # it needs Rust',
+        f'crab 1.0: crab = ["maturin>=1"]  # it needs Rust; or its wheel for a newer system: [target] {system}',
         'glow 1.0: glow = ["setuptools", "torch"]  # it needs CUDA, for a GPU',
     ):
         assert line in said.stderr

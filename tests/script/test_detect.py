@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 import sys
+import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -258,6 +259,7 @@ def test_no_performance_cores_at_all_is_not_believed(tmp_path: Path) -> None:
     ("code", "count"),
     [
         (f'cat "{ROOT}/tests/captured/two-quadro.list"', 2),
+        (f'cat "{ROOT}/tests/captured/mig.list"', 1),
         ('printf "GPU 0: a\\n  MIG 1g.5gb Device 0: b\\n"', 1),
         (f'cat "{ROOT}/tests/captured/no-devices.gpus"', 0),
         (f'cat "{ROOT}/tests/captured/no-driver.gpus"; exit 9', UNKNOWN),
@@ -269,6 +271,16 @@ def test_gpus_are_those_that_nvidia_smi_lists(tmp_path: Path, code: str, count: 
     path = program(tmp_path / "bin", "nvidia-smi", f'#!/bin/sh\n[ "$*" = -L ] || exit 64\n{code}\n')
     for shell in SHELLS:
         assert told(script, shell, PATH=path) == [str(count)], shell
+
+
+@pytest.mark.slow
+def test_a_driver_that_hangs_leaves_the_fallback(tmp_path: Path) -> None:
+    script = tmp_path / "detect.sh"
+    script.write_text(functions() + f"detected gpu-count {UNKNOWN} 100 0 0\n")
+    path = program(tmp_path / "bin", "nvidia-smi", "#!/bin/sh\ntrap '' TERM\nwhile :; do sleep 1; done\n")
+    began = time.monotonic()
+    assert told(script, "dash", PATH=path) == [str(UNKNOWN)]
+    assert time.monotonic() - began < 30
 
 
 @linux_only

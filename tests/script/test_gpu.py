@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import shutil
+import subprocess
 import time
 from pathlib import Path
 
 import pytest
 
+from builder.profile.architectures import Kernels
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.support import SHELLS
@@ -21,7 +24,10 @@ def nvidia_smi(folder: Path, cuda: str, *capabilities: str) -> None:
     head = (ROOT / "tests/captured/h100.summary").read_text().replace("12.4", cuda)
     (folder / "summary").write_text(head)
     (folder / "capabilities").write_text("".join(f"{one}\n" for one in capabilities))
-    put(folder, f'case $* in *compute_cap*) cat "{folder}/capabilities" ;; *) cat "{folder}/summary" ;; esac')
+    (folder / "gpus").write_text("".join("NVIDIA RTX A6000, 49140 MiB\n" for _ in capabilities))
+    answers = {"*compute_cap*": "capabilities", "*memory.total*": "gpus", "*": "summary"}
+    cases = " ".join(f'{question}) cat "{folder}/{file}" ;;' for question, file in answers.items())
+    put(folder, f"case $* in {cases} esac")
 
 
 def put(folder: Path, code: str) -> None:
@@ -61,9 +67,52 @@ def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, sh
     nvidia_smi(smi, "12.8", "6.1")
     code, said = start(desk, shell)
     assert code == 1
-    assert "error: torch 2.10.0 for CUDA 12.8 has kernels for compute capability 7.0, 7.5, 8.0" in said
-    assert "and this GPU has 6.1" in said
+    assert "error: torch 2.10.0 for CUDA 12.8 has kernels for sm_70 sm_75 sm_80" in said
+    assert "and this GPU has compute capability 6.1" in said
     assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
+
+
+@pytest.mark.parametrize("visible", ["", "-1"])
+def test_gpus_that_are_hidden_are_said_before_the_processor_trains(desk: Desk, smi: Path, visible: str) -> None:
+    nvidia_smi(smi, "12.4", "8.6")
+    code, said = start(desk, CUDA_VISIBLE_DEVICES=visible)
+    assert (code, "error: CUDA_VISIBLE_DEVICES hides every GPU" in said) == (1, True), said
+    assert start(desk, CUDA_VISIBLE_DEVICES=visible, DRYDOCK_ANY_GPU="1")[0] == 0
+    assert start(desk, CUDA_VISIBLE_DEVICES="0")[0] == 0
+
+
+@pytest.mark.parametrize("shell", SHELLS)
+def test_what_torch_said_when_it_was_installed_decides(desk: Desk, smi: Path, shell: str) -> None:
+    record = desk.env / ".drydock/architectures"
+    record.write_text("sm_90a sm_100 compute_100\n")
+    for capability, expected in (("8.6", 1), ("9.1", 1), ("9.0", 0), ("12.1", 0)):
+        nvidia_smi(smi, "12.8", capability)
+        code, said = start(desk, shell)
+        assert (code, "has kernels for sm_90a sm_100 compute_100, and this GPU" in said) == (
+            expected,
+            expected == 1,
+        )
+
+
+def test_the_script_and_the_program_know_the_same_rules(desk: Desk) -> None:
+    names = [
+        f"{kind}_{number}{of}"
+        for kind in ("sm", "compute")
+        for number in (72, 75, 80, 86, 87, 90, 100, 120, 150)
+        for of in "af"
+    ]
+    names += [name[:-1] for name in names[::2]]
+    capabilities = [f"{major}.{minor}" for major in (5, 7, 8, 9, 10, 12, 15, 20) for minor in (0, 2, 3, 5, 6, 7, 9)]
+    function = re.search(r"^runs_on\(\) \{.*?^\}$", desk.script.read_text(), re.DOTALL | re.MULTILINE)
+    assert function is not None
+    asked = [(name, one) for name in names for one in capabilities]
+    lines = [f"! runs_on {name} {one.replace('.', ' ')} || echo {name} {one}" for name, one in asked]
+    done = subprocess.run(
+        ["sh", "-e"], input="\n".join([function[0], *lines]), capture_output=True, text=True, check=True
+    )
+    expected = [f"{name} {one}" for name, one in asked if Kernels("", (name,)).run_on(one)]
+    assert done.stdout.splitlines() == expected
+    assert 0 < len(expected) < len(asked)
 
 
 def test_one_of_two_unlike_gpus_is_enough(desk: Desk, smi: Path) -> None:
@@ -91,9 +140,15 @@ def test_a_driver_that_fails_is_said(desk: Desk, smi: Path, code: str) -> None:
     assert "error: nvidia-smi fails, or does not answer" in start(desk)[1]
 
 
+def test_an_answer_of_another_form_is_said_to_be_unknown(desk: Desk, smi: Path) -> None:
+    put(smi, """echo '{"gpus": [{"name": "X", "cc": 8.6}]}'""")
+    code, said = start(desk)
+    assert (code, "note: nvidia-smi answers in a form that is not known" in said) == (0, True), said
+
+
 @pytest.mark.slow
 def test_a_driver_that_hangs_is_given_ten_seconds(desk: Desk, smi: Path) -> None:
-    put(smi, "exec sleep 60")
+    put(smi, "trap '' TERM\nwhile :; do sleep 1; done")
     began = time.monotonic()
     code, said = start(desk)
     assert (code, "does not answer" in said) == (1, True), said

@@ -7,12 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from builder import uv
-from builder.embedded.installer import SEARCHES
-from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT, once
 from tests.emulation.aarch64 import Machine, available, machine
-from tests.support import python_3_11
+from tests.emulation.filled import fill
 
 pytestmark = pytest.mark.emulation
 
@@ -29,34 +26,8 @@ def bare() -> Machine:
 
 @pytest.fixture(scope="module")
 def work(bare: Machine, shared: Path) -> Path:
-    """The machine's /work: a cache that the host's uv has filled with the wheels of the lock, and their bytecode.
-
-    Both are what the machine would make itself, in 1 and 3 minutes more: bytecode is the same on every processor.
-    """
-    return once(shared / "arm64", _fill)
-
-
-def _fill(folder: Path) -> None:
-    folder.mkdir()
-    (folder / "script.sh").write_bytes(SCRIPT.read_bytes())
-    profile = Catalogue([ROOT / "profiles"]).profile("arm64")
-    lock = Catalogue([ROOT / "profiles"]).lock("arm64")
-    wheels = [package for package in lock.packages if package.is_wheel]
-    (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
-    arguments = [*SEARCHES, "--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
-    (folder / "thrown-away").mkdir()
-    arguments += ["-r", str(folder / "wheels.txt")]
-    uv.install(arguments, folder / "thrown-away", profile.target, profile.python.version, builds=None)
-    program = (
-        "import sys; from pathlib import Path; sys.path.append('tests/support'); "
-        "from compiled import link_bytecode; "
-        "link_bytecode(*map(Path, sys.argv[1:]))"
-    )
-    subprocess.run(
-        [python_3_11(), "-c", program, str(folder / "thrown-away"), str(folder / "drydock/bytecode")],
-        cwd=ROOT,
-        check=True,
-    )
+    """The machine's /work: a cache that the host's uv has filled with the wheels of the lock, and their bytecode."""
+    return once(shared / "arm64", lambda folder: fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8")))
 
 
 def run(bare: Machine, work: Path, *command: str) -> subprocess.CompletedProcess[str]:

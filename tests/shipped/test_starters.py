@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -47,6 +48,20 @@ def test_no_starter_has_a_torch_that_cannot_resume() -> None:
     for name in STARTERS:
         torch = BUILT_IN.lock(name).versions().get("torch")
         assert torch is None or tuple(map(int, torch.split(".")[:2])) >= (2, 10)
+
+
+@pytest.mark.slow
+def test_for_machines_that_are_not_here_their_index_has_what_is_locked(tmp_path: Path) -> None:
+    """Locked anew of the metadata of all wheels, as if there were no lock: for Macs, and for CUDA 13."""
+    names = ["mac", "mlx", "cuda13-arm64"]
+    shutil.copytree(ROOT / "profiles", tmp_path / "profiles")
+    for name in names:
+        (tmp_path / f"profiles/{name}.lock.toml").unlink()
+    env = {**os.environ, "DRYDOCK_PROFILES": str(tmp_path / "profiles")}
+    done = subprocess.run([sys.executable, "-m", "builder", "lock", *names], env=env, capture_output=True, text=True)
+    assert done.returncode == 0, done.stderr
+    for name in names:
+        assert (tmp_path / f"profiles/{name}.lock.toml").read_text() == BUILT_IN.lock_path(name).read_text()
 
 
 @pytest.mark.slow

@@ -28,7 +28,8 @@ _LEFT_OUT = ("test", "tests", "idlelib", "turtledemo", "site-packages", "dist-pa
 _ASK = """\
 import json, sys, sysconfig
 paths = sysconfig.get_paths()
-print(json.dumps([sys.base_prefix, paths["stdlib"], sysconfig.get_config_var("INCLUDEPY") or ""]))
+headers = sysconfig.get_config_var("INCLUDEPY") or ""
+print(json.dumps([sys.base_prefix, paths["stdlib"], headers, "python%d.%d" % sys.version_info[:2]]))
 """
 
 _ASK_COPY = "import site, sys; print(sys.prefix, site.getsitepackages()[0], sep='\\n')"
@@ -47,7 +48,7 @@ class Base:
 
     @property
     def python(self) -> str:
-        return str(self.prefix / "bin/python3.11")
+        return str(next((self.prefix / "bin").glob("python3.*")))
 
     @property
     def site(self) -> Path:
@@ -97,10 +98,10 @@ def changes(folder: Path, before: Snapshot) -> list[str]:
 
 
 def copy_python(python: str, prefix: Path) -> Base:
-    """Copy the standard library and the program of a Python 3.11 to `prefix`, and install `OUTSIDERS` there."""
+    """Copy the standard library and the program of a Python to `prefix`, and install `OUTSIDERS` there."""
     asked = subprocess.run([python, "-I", "-c", _ASK], capture_output=True, text=True, check=True)
-    base, stdlib, headers = json.loads(asked.stdout)
-    program = Path(base, "bin/python3.11").resolve()
+    base, stdlib, headers, name = json.loads(asked.stdout)
+    program = Path(base, "bin", name).resolve()
     shutil.copytree(
         stdlib,
         prefix / Path(stdlib).relative_to(base),
@@ -108,10 +109,10 @@ def copy_python(python: str, prefix: Path) -> Base:
         ignore=shutil.ignore_patterns(*_LEFT_OUT, "*.a", "*.opt-?.pyc"),
     )
     if headers and Path(headers).is_dir():
-        shutil.copytree(headers, prefix / "include/python3.11", symlinks=True)
+        shutil.copytree(headers, prefix / "include" / name, symlinks=True)
     for library in Path(base, "lib").glob("libpython3*.so*"):
         shutil.copy2(library, prefix / "lib" / library.name, follow_symlinks=False)
-    copied = prefix / "bin/python3.11"
+    copied = prefix / "bin" / name
     copied.parent.mkdir(parents=True)
     # The folder that the program looks for its library in is the copy's own, so that any user can run it.
     old = f"\0{base}/lib\0".encode()

@@ -18,7 +18,7 @@ def names_in(site: Path) -> set[str]:
             "-rhaowF",
             "--exclude-dir=__pycache__",
             "-f-",
-            *packages,
+            *(name for name in packages if (site / name).is_dir()),
             *(path.name for path in site.glob("numpy.*")),
         ],
         input="\n".join((*KNOWN, *FOLKLORE)),

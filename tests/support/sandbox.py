@@ -54,6 +54,7 @@ class Result:
         """This result, if its status is `code` and its stderr has each of `words`, and no traceback."""
         assert self.code == code, f"exit status {self.code}, not {code}\n{self.stdout}\n{self.stderr}"
         assert "Traceback" not in self.stderr, self.stderr
+        assert "this is a bug in Drydock" not in self.stderr, self.stderr
         for word in words:
             assert word in self.stderr, f"{word!r} is not in:\n{self.stderr}"
         return self
@@ -63,10 +64,10 @@ class Sandbox:
     """A user's desk in a temporary folder.
 
     `work` is the working directory with `profiles/`, `home` the home, `store` the store. `index` serves the wheels in
-    `wheels`, which has `anchor` 1.0 from the start.
+    `wheels`, which has `anchor` 1.0 from the start. `python` is what it builds on, by default a Python 3.11.
     """
 
-    def __init__(self, root: Path, index: Index, uv: str, cache: Path) -> None:
+    def __init__(self, root: Path, index: Index, uv: str, cache: Path, python: str = "") -> None:
         self.root = root
         self.index = index
         self.wheels = index.folder
@@ -75,16 +76,19 @@ class Sandbox:
         self.store = self.home / ".local/share/drydock/store"
         for folder in (self.work / "profiles", self.home):
             folder.mkdir(parents=True)
+        python = python or python_3_11()
         self.environment = {
             "HOME": str(self.home),
-            "PATH": f"{Path(python_3_11()).parent}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
+            "PATH": f"{Path(python).parent}:{Path(sys.executable).parent}:/usr/local/bin:/usr/bin:/bin",
             "LANG": "C.UTF-8",
             "UV_DEFAULT_INDEX": index.url,
             "UV_CACHE_DIR": str(cache),
             "UV_HTTP_RETRIES": "0",
             "UV_PYTHON_DOWNLOADS": "never",
             "DRYDOCK_UV": uv,
-            "DRYDOCK_PYTHON": python_3_11(),
+            "DRYDOCK_PYTHON": python,
+            # A process more for each run; tests/run/test_records.py has them.
+            "DRYDOCK_RECORDS": "0",
             # `just coverage`: its settings for the processes below.
             **{name: value for name, value in os.environ.items() if name.startswith("COVERAGE_PROCESS_")},
         }
@@ -116,7 +120,7 @@ class Sandbox:
     ) -> Result:
         """Run `drydock ARGUMENTS` in `work` or `cwd`, in a process that has imported it (tests/support/warm.py)."""
         environment = {**self.environment, **(env or {})}
-        if warm.is_possible(environment):
+        if warm.is_possible(arguments, environment):
             return _result(*warm.run(arguments, environment, cwd or self.work, timeout))
         return self.run([sys.executable, "-m", "builder", *arguments], env=env, cwd=cwd, timeout=timeout)
 

@@ -3,7 +3,8 @@
 Importing takes most of the time of most calls of the program, and a test makes many. What a call does is what it does
 when it is started anew: it is a process of its own, with its own environment, folder, files, signals and exit status. A
 test that is about the start itself, or about who inherits what, starts the program anew (`Sandbox.start` and
-`Sandbox.run`), and with `DRYDOCK_TESTS_COLD` in the environment all do.
+`Sandbox.run`). With `DRYDOCK_TESTS_COLD=first` in the environment so does the first call of each command in each
+process of tests, and with `DRYDOCK_TESTS_COLD=all` each call.
 
 This file is the client; run as a program it is the process that forks.
 """
@@ -34,10 +35,17 @@ _ENVIRONMENT = {"LANG": "C.UTF-8", "PATH": "/usr/local/bin:/usr/bin:/bin"}
 _LIMIT = 2**20
 
 
-def is_possible(environment: Mapping[str, str]) -> bool:
+_started: set[str] = set()
+
+
+def is_possible(arguments: Sequence[str], environment: Mapping[str, str]) -> bool:
     """Whether a call with this environment may be forked from a process that was started with another one."""
     early = {name: value for name, value in environment.items() if name.startswith(_AT_THE_START)}
-    return early == {"LANG": _ENVIRONMENT["LANG"]} and COLD not in os.environ
+    cold, command = os.environ.get(COLD, ""), next(iter(arguments), "")
+    if early != {"LANG": _ENVIRONMENT["LANG"]} or cold == "all" or (cold == "first" and command not in _started):
+        _started.add(command)
+        return False
+    return True
 
 
 def run(

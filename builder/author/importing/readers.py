@@ -10,6 +10,7 @@ from pathlib import Path
 from builder.author.importing.target import Chosen
 from builder.errors import ProfileError, UsageError, Where
 from builder.files import display
+from builder.project.requirements.files import paths_of
 from builder.project.requirements.model import Imported, decoded, shown
 from builder.project.requirements.pyproject import Wanted
 
@@ -60,7 +61,10 @@ def read(source: Path, chosen: Chosen, options: Options) -> Imported:
     root = folder_of(source)
     path = source.absolute().relative_to(root).as_posix()
     python = python_of(source.absolute().parent) or python_of(root)
-    wanted = Wanted(options.extras, options.groups, chosen.target, python)
+    # A profile has paths from the folder of its project, which is where one stands, unless it is written elsewhere.
+    here = options.output is None or options.output.absolute().parent.parent == Path.cwd()
+    local = paths_of(root) if here and root == Path.cwd() else None
+    wanted = Wanted(options.extras, options.groups, chosen.target, python, local=local)
     found = reader(_Asked(path, text, Folder(root), wanted, chosen))
     found.python = found.python or python
     return found

@@ -81,8 +81,11 @@ def _cuda_in(text: str) -> list[str]:
 
     >>> _cuda_in("pytorch-cuda=12.4"), _cuda_in("torch==2.8.0+cu128"), _cuda_in("nvidia-cuda-runtime-cu12==12.4.127")
     (['12.4'], ['12.8'], ['12.4'])
+    >>> _cuda_in("cupy-cuda111"), _cuda_in("cupy-cuda12x")
+    (['11.1'], [])
     """
     builds = re.findall(r"(?:\+|/whl/(?:nightly/|test/)?)(cu[0-9]{3})\b", text)
+    builds += [f"cu{digits}" for digits in re.findall(r"\bcupy-cuda([0-9]{2,3})\b", text)]
     named = r"\b(?:pytorch-cuda|cuda-version|cudatoolkit|cuda-toolkit|nvidia-cuda-runtime(?:-cu[0-9]+)?)"
     releases = re.findall(rf"{named}\s*=+\s*([0-9]+\.[0-9]+)", text)
     return [*(release for build in builds if (release := pytorch.cuda(build))), *releases]

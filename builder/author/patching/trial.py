@@ -69,7 +69,7 @@ class Trial:
         environment |= {"PYTHONNOUSERSITE": "1", "PYTHONDONTWRITEBYTECODE": ""}
         # As the verification of an environment does: a proof of ours may ask for more than upstream's repair.
         environment |= {"DRYDOCK_PATCHED": "1"} if patches else {}
-        command = [str(self._python), str(self._parts / proof)]
+        command = [str(self._python), "-I", str(self._parts / proof)]
         try:
             done = process.run(command, env=environment, cwd=self._folder, timeout=_LONGEST)
         except ToolError as error:

@@ -26,7 +26,6 @@ from builder.errors import DrydockError, ToolError, UsageError
 from builder.lock.model import Artefact, Lock
 from builder.profile import pytorch
 from builder.profile.model import Profile
-from builder.project.lock import unpacked
 from builder.store import generations, layout
 
 _TOOLS = ("xcode-select", "-p")
@@ -36,9 +35,10 @@ TIMEOUT = 10.0
 
 @dataclass(frozen=True)
 class Told:
-    """Answers of programs; None where there was no answer.
+    """Answers of programs and of the environment; None where there was no answer.
 
-    `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode.
+    `cache` is uv's, `default_index` is the one that it has where nobody names another, `tools` are those of Xcode,
+    `visible_gpus` is CUDA_VISIBLE_DEVICES.
     `interpreter` is that of an environment that is built, else what a build takes.
     """
 
@@ -46,6 +46,7 @@ class Told:
     cache: Path | None = None
     default_index: str | None = None
     tools: str | None = None
+    visible_gpus: str | None = None
 
 
 def told(python: str | None, *, env: Path | None = None, mac: bool, network: bool, timeout: float = TIMEOUT) -> Told:
@@ -84,6 +85,7 @@ def told(python: str | None, *, env: Path | None = None, mac: bool, network: boo
         cache=Path(cache) if cache and Path(cache).is_absolute() else None,
         default_index=default or uv.parse_default_index(said("default index") or ""),
         tools=None if tools is None else tools.stdout.strip() if tools.code == 0 else "",
+        visible_gpus=os.environ.get("CUDA_VISIBLE_DEVICES"),
     )
 
 
@@ -194,6 +196,8 @@ def folds_case(folder: Path | None) -> bool:
 
 def case_clash(profile: Profile, lock: Lock) -> StageError | None:
     """Which locked files differ in case alone, as far as they were unpacked before; None where none do."""
+    from builder.project.lock import unpacked
+
     try:
         found = wheels.owned(unpacked(profile, lock), profile.packages.overlap)
     except (wheels.ChangedError, StageError):  # of which a build says more

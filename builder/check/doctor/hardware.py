@@ -17,7 +17,7 @@ from builder.profile.detect import Detect
 from builder.profile.model import Profile
 from builder.profile.target import Target
 
-_NO_ANSWER = "fails, or does not answer"
+_NO_ANSWER = "fails, or does not answer in a known form"
 
 # What `import torch, transformers, accelerate; from transformers import Trainer` holds, the least that a trainer with
 # them can: measured, torch 2.13.0+cpu, transformers 4.52.4, accelerate 1.1.1, Linux x86_64. Training takes more.
@@ -160,9 +160,13 @@ def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosi
     if target.accelerator != "cuda":
         return None
     known = [gpu for gpu in machine.gpus or () if gpu.capability is not None]
-    if built is None or not known:
-        what = "which GPUs the locked torch has kernels for" if built is None else "the compute capability of a GPU"
-        return Diagnosis("kernels", "skipped", f"{what} is not known; drydock verify tries one")
+    if built is None:
+        return Diagnosis("kernels", "skipped", "no torch for CUDA is locked")
+    if not built.known:
+        found = f"which GPUs {built.build} has kernels for is not known, as it is newer than this Drydock"
+        return Diagnosis("kernels", "warn", found, "", "a build records it; then drydock verify computes on the GPU")
+    if not known:
+        return Diagnosis("kernels", "skipped", "the compute capability of a GPU is not known; drydock verify tries one")
     good = [gpu for gpu in known if built.run_on(gpu.capability or "")]
     found = ", ".join(counted(f"{gpu.name} has compute capability {gpu.capability}" for gpu in known))
     wanted = f"one of {built.words}, by {built.build}"
@@ -173,6 +177,30 @@ def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosi
         return Diagnosis("kernels", "warn", found, wanted, mend)
     mend = "`drydock profile detect` shows the profile for this GPU; or require another torch, for another CUDA"
     return Diagnosis("kernels", "fail", found, wanted, mend)
+
+
+def gpu_memory(target: Target, machine: Machine) -> Diagnosis | None:
+    """Whether the memory of the GPUs is free; None where the profile is for none of NVIDIA, or it is not known."""
+    known = [(gpu.name, gpu.memory, gpu.in_use) for gpu in machine.gpus or () if gpu.in_use is not None and gpu.memory]
+    if target.accelerator != "cuda" or not known:
+        return None
+    found = ", ".join(counted(f"{gib(whole)} ({gib(used)} in use)" for _, whole, used in known))
+    if all(used <= whole / 2 for _, whole, used in known):
+        return Diagnosis("GPU memory", "ok", found)
+    mend = "nvidia-smi lists the processes that use it; CUDA_VISIBLE_DEVICES chooses among GPUs"
+    return Diagnosis("GPU memory", "warn", found, "", mend)
+
+
+def hidden(target: Target, visible: str | None) -> Diagnosis | None:
+    """Whether CUDA_VISIBLE_DEVICES, as it is set, hides every GPU from the trainer; None where it does not.
+
+    CUDA takes the list up to the first one that there is not ("CUDA C++ Programming Guide", "CUDA Environment
+    Variables").
+    """
+    if target.accelerator != "cuda" or visible is None or not (visible.strip() == "" or visible.startswith(("-", "N"))):
+        return None
+    mend = "unset it, or name a GPU: CUDA_VISIBLE_DEVICES=0"
+    return Diagnosis("visible GPUs", "fail", f'CUDA_VISIBLE_DEVICES is "{visible}", which hides every GPU', "", mend)
 
 
 def unused(target: Target, machine: Machine) -> Diagnosis | None:

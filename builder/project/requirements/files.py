@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Container, Iterator, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import replace
 from pathlib import Path
 
 from packaging.requirements import Requirement
@@ -12,34 +12,18 @@ from packaging.utils import canonicalize_name
 
 from builder.errors import ProfileError, Where
 from builder.files import display
-from builder.profile.model import Override, Profile, RequiresFrom, RequiresRead
+from builder.profile.model import Override, Profile, RequiresRead
+from builder.project.requirements.found import Asked, Found
 from builder.project.requirements.indexes import for_target as indexes_for_target
-from builder.project.requirements.model import Imported, LeftOut, decoded, shown
+from builder.project.requirements.model import Imported, decoded, shown
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import PYPROJECT, Wanted, read_inline, read_pyproject
+from builder.project.requirements.workspace import Local
 
 _LARGEST = 1 << 20
 
 Content = Callable[[Path], bytes | None]
 """What a file has; None where there is none. Raises ProfileError."""
-
-
-@dataclass(frozen=True)
-class Asked:
-    """An entry of `requires-from`, the `folder` of the project that its file is in, and where it stands."""
-
-    entry: RequiresFrom
-    folder: Path
-    where: Where
-
-
-@dataclass
-class Found:
-    """The whole `profile`, where packages are required that it does not name itself, and what it cannot hold."""
-
-    profile: Profile
-    places: dict[str, Where] = field(default_factory=dict)
-    left_out: list[LeftOut] = field(default_factory=list)
 
 
 def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[str], content: Content) -> Found:
@@ -95,13 +79,30 @@ def with_requirements(profile: Profile, asked: Sequence[Asked], own: Sequence[st
     return found
 
 
+def paths_of(folder: Path) -> Local:
+    """Finds files and folders of a project by a pattern, and none that a link leads out of it to."""
+    top = folder.resolve()
+
+    def local(pattern: str) -> list[str]:
+        try:
+            found = [one for one in folder.glob(pattern) if one.resolve().is_relative_to(top)]
+        except (ValueError, NotImplementedError, OSError):  # a pattern that is none, or an absolute one
+            return []
+        return sorted(one.relative_to(folder).as_posix() for one in found)
+
+    return local
+
+
 class _Files:
     """The files of one project, for one entry of `requires-from`."""
 
     def __init__(self, asked: Asked, profile: Profile, own: Sequence[str], content: Content) -> None:
         self._asked, self._folder = asked, asked.folder
         self._own, self._content = own, content
-        self._wanted = Wanted(asked.entry.extras, asked.entry.groups, profile.target, profile.python.series)
+        entry = asked.entry
+        self._wanted = Wanted(
+            entry.extras, entry.groups, profile.target, profile.python.series, local=paths_of(asked.folder)
+        )
 
     def read(self) -> Imported:
         """What the file requires, with places as they are from the working directory."""

@@ -97,6 +97,13 @@ class Imported:
             self.requires.append(str(parsed))
             self.places[str(parsed)] = where
 
+    def require_folder(self, text: str, where: Where) -> None:
+        """Add a requirement on a place, which may be a folder of the project."""
+        parsed = str(Requirement(text))
+        if parsed not in self.requires:
+            self.requires.append(parsed)
+            self.places[parsed] = where
+
     def add(self, other: Imported) -> None:
         """Add what another file requires, and what it says of that; what is said here counts."""
         self.requires += [one for one in other.requires if one not in self.requires]

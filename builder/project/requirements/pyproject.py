@@ -6,7 +6,7 @@ import posixpath
 import re
 from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, date, datetime, timedelta
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -20,6 +20,7 @@ from builder.profile.target import Target
 from builder.project.requirements import indexes
 from builder.project.requirements.model import Imported, pick_python, placed_at, requirement, rows, shown, table
 from builder.project.requirements.tomlfile import Places, parsed
+from builder.project.requirements.workspace import Local, at_path, member, root
 
 if TYPE_CHECKING:
     from builder.project.requirements.pip import Read
@@ -52,12 +53,15 @@ class Wanted:
     """What is wanted of a project: some of its extras and dependency groups, for a target and a Python such as "3.11".
 
     Where the target is not known, what depends on it is left out; without a Python it is the one that the file allows.
+    `local` finds what is in the project, where its folders can be named, and `above` are those that are being read.
     """
 
     extras: Sequence[str] = ()
     groups: Sequence[str] = ()
     target: Target | None = None
     python: str | None = None
+    local: Local | None = None
+    above: frozenset[str] = frozenset()
 
 
 ALL = Wanted()
@@ -315,7 +319,7 @@ class _Reader:
             if (parsed := requirement(text, where)) is not None:
                 self._imported.constraints.append((parsed, where))
         urls = self._indexes(tool)
-        for name, value in table(tool.get("sources")).items():
+        for name, value in {**self._inherited(tool), **table(tool.get("sources"))}.items():
             self._source(str(name), rows(value) or [table(value)], urls)
         self._days(tool)
         for key in tool:
@@ -384,11 +388,21 @@ class _Reader:
         else:
             self._place(package, source, where)
 
+    def _inherited(self, tool: Mapping[str, Any]) -> Mapping[str, Any]:
+        """What the root of its workspace says of packages that are members, for a project that is one itself."""
+        local, read = self._wanted.local, self._read
+        if local is None or read is None or "workspace" in tool or not posixpath.dirname(self._path):
+            return {}
+        above = root(self._path, local, read)
+        sources = table(above[1].get("sources")) if above is not None else {}
+        return {name: value for name, value in sources.items() if table(value).get("workspace") is True}
+
     def _place(self, package: str, source: Mapping[str, Any], where: Where) -> None:
         """Require a package from the place that uv takes it from; without one that a profile can name, leave it out."""
         imported = self._imported
         wanted = [one for one in map(Requirement, imported.requires) if canonicalize_name(one.name) == package]
-        place = placed_at(source)
+        folder = self._folder(package, source)
+        place = f"./{folder}" if folder is not None else placed_at(source)
         for one in wanted:
             imported.requires.remove(str(one))
             if place is None:
@@ -397,7 +411,44 @@ class _Reader:
                 continue
             extras = f"[{','.join(sorted(one.extras))}]" if one.extras else ""
             condition = f" ; {one.marker}" if one.marker else ""
-            imported.require(f"{package}{extras} @ {place}{condition}", where)
+            text = f"{package}{extras} @ {place}{condition}"
+            if folder is None:
+                imported.require(text, where)
+            else:
+                imported.require_folder(text, where)
+                self._places_of(folder, sorted(one.extras), where)
+
+    def _folder(self, package: str, source: Mapping[str, Any]) -> str | None:
+        """The folder of the project, or the file in it, that a package comes from; None where it is elsewhere."""
+        local, read, path = self._wanted.local, self._read, source.get("path")
+        if local is None or read is None:
+            return None
+        if isinstance(path, str):
+            return at_path(self._path, path)
+        if source.get("workspace") is not True or (above := root(self._path, local, read)) is None:
+            return None
+        return member(package, *above, local, read)
+
+    def _places_of(self, folder: str, extras: Sequence[str], where: Where) -> None:
+        """Require what a folder requires by a place itself: an index has something else under that name."""
+        path, wanted, imported = f"{folder}/{PYPROJECT}", self._wanted, self._imported
+        if wanted.local is None or self._read is None or path in wanted.above or not wanted.local(path):
+            return
+        text = self._read(path, where)
+        project = parsed(path, text).get("project")
+        if project is None:
+            return
+        there = {canonicalize_name(one) for one in table(table(project).get("optional-dependencies"))}
+        extras = [one for one in extras if canonicalize_name(one) in there]  # what it lacks, uv says
+        found = read_pyproject(
+            path, text, replace(wanted, extras=extras, groups=(), above=wanted.above | {path}), self._read
+        )
+        known = {canonicalize_name(Requirement(one).name) for one in imported.requires} | {self._name}
+        for one in found.requires:
+            requirement = Requirement(one)
+            if requirement.url is not None and canonicalize_name(requirement.name) not in known:
+                imported.require_folder(one, where)
+        imported.left_out += [one for one in found.left_out if one.package and one.package != self._name]
 
     def _applies(self, source: Mapping[str, Any], where: Where) -> bool:
         """Whether a source is for what is wanted: by its extra, its group, and its marker (uv, "Dependency sources").

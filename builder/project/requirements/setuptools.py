@@ -146,6 +146,18 @@ def _named(node: ast.expr) -> str:
     return node.id if isinstance(node, ast.Name) else node.attr if isinstance(node, ast.Attribute) else ""
 
 
+def _assigned(tree: ast.Module) -> dict[str, dict[str, ast.expr | None]]:
+    """What is assigned to the items of tables, by name: `table["a"] = …`; None where it is not one line at the top."""
+    found: dict[str, dict[str, ast.expr | None]] = {}
+    for node in ast.walk(tree):
+        for target in node.targets if isinstance(node, ast.Assign) else ():
+            if isinstance(target, ast.Subscript) and isinstance(target.slice, ast.Constant):
+                items, key = found.setdefault(_named(target.value), {}), str(target.slice.value)
+                once = key not in items and node in tree.body
+                items[key] = node.value if once and isinstance(node, ast.Assign) else None
+    return found
+
+
 def _changed(node: ast.AST) -> str | None:
     """The name whose list a statement changes."""
     if isinstance(node, ast.AugAssign):
@@ -182,6 +194,7 @@ class _Values:
                 changed.add(name)
         for name in changed:
             self._names.pop(name, None)
+        self._items = {name: items for name, items in _assigned(tree).items() if name not in changed}
 
     def text(self, node: ast.expr | None) -> str | None:
         node = self._followed(node)
@@ -203,18 +216,43 @@ class _Values:
             return None if left is None or right is None else left + right
         if isinstance(node, ast.Call) and _named(node.func) in ("list", "tuple", "sorted") and len(node.args) == 1:
             return self.texts(node.args[0])
+        if isinstance(node, ast.Call):
+            return self._of_helper(node)
+        if isinstance(node, ast.Subscript) and isinstance(node.value, ast.Name):
+            return self.texts(self._entries(node.value).get(self.text(node.slice) or ""))
         if isinstance(node, ast.Constant) and isinstance(node.value, str):
             return [(line.strip(), Where(self._path, node.lineno)) for line in node.value.split("\n") if line.strip()]
         return None
 
+    def _of_helper(self, call: ast.Call) -> _Lines | None:
+        """Of `helper("a", "b")` where that is `def helper(*names): return [table[name] for name in names]`."""
+        function = self._functions.get(_named(call.func))
+        last = function.body[-1] if function is not None else None
+        made = last.value if isinstance(last, ast.Return) else None
+        if function is None or function.args.vararg is None or not isinstance(made, ast.ListComp):
+            return None
+        loop, table = made.generators[0], made.elt
+        if len(made.generators) > 1 or loop.ifs or _named(loop.iter) != function.args.vararg.arg:
+            return None
+        if not isinstance(table, ast.Subscript) or _named(table.slice) != _named(loop.target):
+            return None
+        found = [self._by_name(ast.Subscript(table.value, argument, ast.Load())) for argument in call.args]
+        return None if None in found else [line for lines in found for line in lines or ()]
+
     def table(self, node: ast.expr | None) -> dict[str, _Lines]:
         """The lists of a table that are known, by name."""
-        node = self._followed(node)
         found = {}
-        for key, value in zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ():
-            if (name := self.text(key)) is not None and (lines := self.texts(value)) is not None:
+        for name, value in self._entries(node).items():
+            if value is not None and (lines := self.texts(value)) is not None:
                 found[str(canonicalize_name(name))] = lines
         return found
+
+    def _entries(self, node: ast.expr | None) -> dict[str, ast.expr | None]:
+        """What stands in a table, and what is assigned to its items later."""
+        items = self._items.get(node.id, {}) if isinstance(node, ast.Name) else {}
+        node = self._followed(node)
+        pairs = zip(node.keys, node.values, strict=True) if isinstance(node, ast.Dict) else ()
+        return {**{name: value for key, value in pairs if (name := self.text(key)) is not None}, **items}
 
     def file_of(self, node: ast.expr | None) -> str | None:
         """The one requirement file that an expression, or a function that it calls, names; None for none or several."""

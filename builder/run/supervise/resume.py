@@ -15,7 +15,8 @@ class Resume:
     """The argument `flag` with the newest of the paths that match `newest`, relative to the folder of the trainer.
 
     A whole one is a file, or a folder that has all of `has`. That folder is the working directory, or `copy` in
-    it, where that does not have what the trainer `needs` (templates/_source.sh.j2, enter_source).
+    it, where that does not have what the trainer `needs` (templates/_source.sh.j2, enter_source). `built` is when the
+    environment was built, in seconds since 1970.
     """
 
     flag: str
@@ -23,6 +24,15 @@ class Resume:
     has: tuple[str, ...] = ()
     copy: str = ""
     needs: str = ""
+    built: float = 0.0
+
+    def is_foreign(self, path: Path) -> bool:
+        """Whether a checkpoint was there before the environment: one of another key wrote it, or it was copied."""
+        files = [path, *path.rglob("*")]
+        try:
+            return max(file.stat().st_mtime for file in files) < self.built
+        except OSError:
+            return False
 
     def arguments(self, given: Sequence[str], folder: Path) -> tuple[list[str], list[Path]]:
         """What to add to the arguments that are `given`, and the newer checkpoints that are not whole."""

@@ -23,14 +23,13 @@ from typing import Any, BinaryIO, NoReturn
 
 from builder import process
 from builder.embedded import claim as kernel
-from builder.embedded.folders import is_shared
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
 from builder.run.supervise.awake import keep_awake
 from builder.run.supervise.journal import MARK, mark_of, older, read_state, write_state
 from builder.run.supervise.policy import Policy
-from builder.store.layout import home
+from builder.store.layout import Store
 
 _STATE = os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
 """How a file of a run is opened: what stands in its place must not hang us."""
@@ -42,7 +41,7 @@ class Request:
 
     `command` is the trainer's; `root` the path of its gc root, to which its process id is added; `policy` all that the
     profile says of its supervision. `secrets` are names of variables. With `gpus` NVIDIA's are sampled; with `quiet`
-    the trainer's output goes to the log alone.
+    the trainer's output goes to the log alone. `record` is the path of the record of the run, if it has one.
     """
 
     name: str
@@ -52,14 +51,12 @@ class Request:
     gpus: bool = False
     secrets: Sequence[str] = ()
     quiet: bool = False
+    record: str = ""
 
 
 def folder(name: str) -> Path:
     """Where the runs of the profile `name` are."""
-    base = home() / "runs"
-    if is_shared(base):  # each member of a group has runs of its own
-        base /= str(os.getuid())
-    return base / stem(name)
+    return Store.here().runs / stem(name)
 
 
 def claim(name: str) -> int:

@@ -7,8 +7,9 @@ from typing import TYPE_CHECKING, NoReturn
 
 from builder import secrets
 from builder.errors import BuildError
-from builder.run.start import current_script
+from builder.run.start import current_script, record_run
 from builder.store import generations, roots
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
@@ -35,20 +36,30 @@ def supervise(
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
     roots.hold(here.store_name)  # between two starts, when no trainer does
+    record = record_run(name, "train", arguments, script, catalogue, environment, names, supervised=True)
     request = runs.Request(
         name=name,
         command=script.command("--", *arguments),
         root=str(roots.mark(here.store_name)),
-        policy=policy_of(entry),
+        policy=policy_of(entry, built=_built(here.store_name)),
         gpus=profile.target.accelerator == "cuda",
         secrets=names,
         quiet=quiet,
+        record="" if record is None else str(record),
     )
     runs.supervise(lock, request, environment)
 
 
-def policy_of(entry: Entry) -> Policy:
-    """All that a profile says of supervision, for this machine."""
+def _built(store_name: str) -> float:
+    """When an environment was built, in seconds since 1970; 0 where it is gone."""
+    try:
+        return (Store.here().path(store_name) / ".drydock/manifest.json").stat().st_mtime
+    except OSError:
+        return 0.0
+
+
+def policy_of(entry: Entry, built: float = 0.0) -> Policy:
+    """All that a profile says of supervision, for this machine; `built` is when its environment was."""
     from builder.run.supervise.policy import Case, Policy
 
     said = entry.profile.supervise
@@ -64,11 +75,11 @@ def policy_of(entry: Entry) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=_resume(entry),
+        resume=_resume(entry, built),
     )
 
 
-def _resume(entry: Entry) -> Resume | None:
+def _resume(entry: Entry, built: float) -> Resume | None:
     """Where checkpoints are, and how the trainer goes on from one; None where the profile does not say."""
     from builder.run.supervise.resume import Resume
 
@@ -78,7 +89,7 @@ def _resume(entry: Entry) -> Resume | None:
     copy = ""
     if trainer.source is not None and (locked := entry.lock.trainer) is not None:
         copy = "/".join(filter(None, (locked.folder, trainer.source.folder)))
-    return Resume(said.flag, said.newest, tuple(said.has), copy, trainer.needs or "")
+    return Resume(said.flag, said.newest, tuple(said.has), copy, trainer.needs or "", built)
 
 
 def _guard(entry: Entry) -> Guard | None:

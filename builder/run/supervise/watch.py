@@ -22,6 +22,8 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
+from builder.run.records.begin import finish
+from builder.run.records.summary import Summary
 from builder.run.supervise import stop
 from builder.run.supervise.gpu import Gpus
 from builder.run.supervise.journal import MARK, RotatingFile, Tail, mark_of, read_state, write_state
@@ -53,6 +55,7 @@ class Supervisor:
         self._log = RotatingFile(folder / "log", self._policy.log_size, self._policy.log_files, self._complain)
         self._samples = RotatingFile(folder / "samples.jsonl", self._policy.log_size, 1, self._complain)
         self._tail = Tail()
+        self._summary = Summary()
         self._tree = Tree()
         self._pipes: list[Pipe] = []
         self._child: Popen[bytes] | None = None
@@ -156,7 +159,9 @@ class Supervisor:
         for path in passed_over:
             self._say(f"{path} is not whole, and is passed over")
         if more:
-            self._say(f"going on from {more[-1]}")
+            foreign = resume.is_foreign(Path(more[-1]))
+            older = ", which is older than this environment: one of another key may have written it" if foreign else ""
+            self._say(f"going on from {more[-1]}{older}")
         return [*command, *more]
 
     def _forget(self) -> None:
@@ -204,6 +209,8 @@ class Supervisor:
         if self._gpus is not None:
             self._gpus.close()
         self._enter("ended", last_exit=code, why=how)
+        record = Path(self._request["record"]) if self._request.get("record") else None
+        finish(record, exit=code, why=how, restarts=self._state["restarts"], **self._summary.data())
         self._let_go(os.getpid())
         self._log.close()
         self._samples.close()
@@ -303,6 +310,7 @@ class Supervisor:
                 self._sample_at = now + self._policy.sample_every
                 self._renew()
                 gpus = {"gpus": self._gpus.now()} if self._gpus else {}
+                self._summary.sample(sample, gpus.get("gpus", []))
                 self._samples.write(json.dumps({**asdict(sample), **gpus}).encode() + b"\n")
             if self._policy.guard is not None:
                 self._protect(self._policy.guard, sample)
@@ -365,6 +373,7 @@ class Supervisor:
         if lines:
             self._log.write(lines)
             self._tail.add(lines)
+            self._summary.read(lines)
 
     def _keep_begun(self) -> None:
         """Log partial lines, too: "connecting ..." must be visible."""

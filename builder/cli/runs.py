@@ -1,0 +1,140 @@
+"""`drydock runs`."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from builder.cli import complete
+from builder.cli.common import echo_json, json_option, reporter
+from builder.embedded.words import plural
+from builder.errors import UsageError
+
+if TYPE_CHECKING:
+    from builder.run.records.folder import Record
+
+
+@click.group()
+def runs() -> None:
+    """List, show and keep what is recorded of runs.
+
+    RUN is the id of a run, its last part or the beginning of that, or `last`.
+    """
+
+
+@runs.command("list")
+@click.argument("name", required=False, shell_complete=complete.profiles)
+@click.option("--tag", metavar="TAG", help="Only those with this tag.")
+@click.option("--last", "count", type=click.IntRange(min=1), metavar="N", help="Only the last N.")
+@json_option
+def runs_list(name: str | None, tag: str | None, count: int | None, as_json: bool) -> None:
+    """List runs, the newest last: id, profile, state, time taken, last loss, tags, note."""
+    from builder.run.records import folder, words
+
+    found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
+    found = found[-count:] if count else found
+    if as_json:
+        echo_json([{**one._asdict(), "state": one.state} for one in found])
+    elif found:
+        click.echo("\n".join(words.table(found)))
+
+
+@runs.command("show")
+@click.argument("run", shell_complete=complete.runs)
+@click.option("--code", is_flag=True, help="Print the difference of the code, as a patch, instead.")
+@json_option
+def runs_show(run: str, code: bool, as_json: bool) -> None:
+    """Show one run: command, code, machine, settings, losses, end."""
+    from builder.run.records import folder, words
+
+    if code and as_json:
+        raise UsageError("--code and --json do not go together", hint="use one of them")
+    head = folder.find(run)
+    record = folder.read(head.id)
+    if as_json:
+        echo_json(record)
+        return
+    if code:
+        sys.stdout.buffer.write(_difference(record))
+        return
+    click.echo("\n".join(words.told(record, head)))
+
+
+def _difference(record: Record) -> bytes:
+    from builder.run.records.folder import kept
+
+    code = record.get("code") or {}
+    difference = code.get("difference") or {}
+    content = kept(difference.get("object", ""))
+    if content is None:
+        unknown = code.get("why") or ("not known" if "commit" not in code else "it was as committed")
+        raise UsageError(f"run {record['id']} has no difference of its code: {difference.get('why') or unknown}")
+    return content
+
+
+@runs.command("tag")
+@click.argument("run", shell_complete=complete.runs)
+@click.argument("tags", nargs=-1, required=True, metavar="TAG...")
+@click.option("--remove", is_flag=True, help="Remove these tags.")
+def runs_tag(run: str, tags: tuple[str, ...], remove: bool) -> None:
+    """Add tags to a run."""
+    for tag in tags:
+        if not tag.isprintable() or len(tag) > 64 or not tag.strip() or set(tag) & set(" []"):
+            raise UsageError(f"{tag!r} cannot be a tag", hint="a tag is one word of at most 64 characters")
+
+    def edit(record: Record) -> None:
+        own = [tag for tag in record["tags"] if tag not in tags]
+        record["tags"] = own if remove else sorted({*own, *tags})
+
+    _change(run, edit)
+
+
+@runs.command("note")
+@click.argument("run", shell_complete=complete.runs)
+@click.argument("text")
+def runs_note(run: str, text: str) -> None:
+    """Give a run a note, instead of the one that it has; an empty one removes it."""
+
+    def edit(record: Record) -> None:
+        record["note"] = text
+
+    _change(run, edit)
+
+
+@runs.command("delete")
+@click.argument("which", nargs=-1, required=True, metavar="RUN...", shell_complete=complete.runs)
+def runs_delete(which: tuple[str, ...]) -> None:
+    """Delete records of runs, and what no other record needs.
+
+    Logs, checkpoints and environments stay. One that is running is not deleted.
+    """
+    from builder.run.records import folder
+
+    known = folder.heads()
+    chosen = [folder.find(word, known) for word in which]
+    for one in chosen:
+        if one.state == "running":
+            raise UsageError(f"{one.id} is running", hint="a run can be deleted once it has ended")
+    count = folder.delete(chosen)
+    reporter().step(f"{plural(count, 'run')} deleted")
+
+
+@runs.command("export")
+@click.argument("run", shell_complete=complete.runs)
+@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
+def runs_export(run: str, folder: Path) -> None:
+    """Write a run into a new folder DIR: record, lock, script and difference of the code."""
+    from builder.run.records.export import export
+
+    for path in export(run, folder):
+        click.echo(path)
+
+
+def _change(run: str, edit: Callable[[Record], None]) -> None:
+    from builder.run.records import folder
+
+    folder.change(folder.path_of(folder.find(run).id), edit)

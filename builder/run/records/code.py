@@ -1,0 +1,257 @@
+"""The code of a run, as git knows it: commit, branch, what differs, what is untracked.
+
+Nothing of the repository's own runs, nothing is fetched, and nothing in it is written. A large working tree is never
+read whole: there are limits to what is listed, hashed and kept, and what they left out is said.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+import stat
+import tempfile
+from collections.abc import Iterable, Mapping, Sequence
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from builder import process
+from builder.embedded import git
+from builder.embedded.secrets import is_secret
+from builder.run.records import folder
+from builder.run.supervise.redact import Redactor
+
+_FILES = 1000
+"""How many files are listed, of those that differ and of those that git does not know, each."""
+
+_HASHED = 64 << 20
+"""Bytes that are read to hash files."""
+
+_KEPT = 1 << 20
+"""Bytes of a difference that is kept."""
+
+_TIME = 20.0
+"""Seconds for git, each time that it is asked."""
+
+_GIT = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
+# A file of a name like these may hold a secret that no variable has: neither its hash nor its content is kept.
+_PRIVATE = re.compile(
+    r"(\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|id_[a-z0-9]+|.*\.(pem|key|p12|pfx|kdbx)|.*(secret|credential|passw).*)",
+    re.IGNORECASE,
+)
+_IS_PRIVATE = "its name is that of a secret"
+_UNDER_WAY = {
+    "rebase-merge": "rebase",
+    "rebase-apply": "rebase",
+    "MERGE_HEAD": "merge",
+    "CHERRY_PICK_HEAD": "cherry-pick",
+    "REVERT_HEAD": "revert",
+    "BISECT_LOG": "bisect",
+}
+
+
+def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, Any]:
+    """The code in the repository around the folder `where`, for a run that began at `since`; `hidden` are secrets.
+
+    `why` says what is not known. `digest` is over paths and content of all that differs from the commit, None where
+    some of it was not hashed; `difference` has the object that `git apply` takes, where it is small.
+    """
+    environ = _environment(where)
+    if isinstance(environ, str):
+        return {"why": environ}
+    top, git_folder, objects = (Path(where, line) for line in environ.pop("ASKED").split("\n")[:3])
+    status = [*_GIT, "-C", str(top), "status", "--porcelain=v2", "-z", "--branch", "--no-renames"]
+    others = [*_GIT, "-C", str(top), "ls-files", "--others", "--exclude-standard", "-z"]
+    known, unknown = process.run_all(
+        [[*status, "--untracked-files=no", "--ignore-submodules=none"], _cut(others)], timeout=_TIME, env=environ
+    )
+    if known is None or known.code:
+        return {"folder": str(top), "why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
+    found, changed = parse(known.stdout)
+    names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
+    reader = _Reader(top, since)
+    found["changed"] = [reader.file(path, how) for path, how in changed[:_FILES]]
+    found["untracked"] = [reader.file(path) for path in names[:_FILES]]
+    found["left-out"] = max(0, len(changed) - _FILES) + max(0, len(names) - _FILES)
+    if unknown is None:
+        found["why"] = f"files that git does not know were not found within {_TIME:g} s"
+    untracked = [one for one in found["untracked"] if not one.get("late")]
+    found["differs"] = bool(found["changed"] or untracked or found["left-out"])
+    found["digest"] = None if found["left-out"] or unknown is None else _digest([*found["changed"], *untracked])
+    under_way = [what for name, what in _UNDER_WAY.items() if (git_folder / name).exists()]
+    if under_way:
+        found["under-way"] = under_way[0]
+    if found["differs"] and found["commit"]:
+        found["difference"] = _difference(
+            top, (git_folder / "index", objects), found["changed"], untracked, environ, hidden
+        )
+    return {"folder": str(top), **found}
+
+
+def _environment(where: Path) -> dict[str, str] | str:
+    """The environment for git there; or why there is none, in words.
+
+    `ASKED` in it has lines: the root, the folder of git, and that of its objects.
+    """
+    environ = {key: value for key, value in os.environ.items() if key not in git.PLACES and not is_secret(key)}
+    environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
+    ask = ["rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-path", "objects"]
+    filters = ["config", "--local", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$"]
+    here, own = process.run_all(
+        [[*_GIT, "-C", str(where), *words] for words in (ask, filters)], timeout=_TIME, env=environ
+    )
+    if here is None:
+        return "git is not there"
+    if here.code or here.stdout.count("\n") != 3:
+        return _said(here.stderr)
+    # What the repository itself would have run on a file that is looked at; the user's own settings stay (git-lfs).
+    keys = sorted(set((own.stdout if own is not None else "").split("\0")) - {""})
+    settings = [(key, "") for key in keys] + [(f"{key.rpartition('.')[0]}.required", "false") for key in keys]
+    there = environ.get("GIT_CONFIG_COUNT", "")
+    first = int(there) if there.isdecimal() else 0
+    for number, (key, value) in enumerate(settings, first):
+        environ |= {f"GIT_CONFIG_KEY_{number}": key, f"GIT_CONFIG_VALUE_{number}": value}
+    return {**environ, "GIT_CONFIG_COUNT": str(first + len(settings)), "ASKED": here.stdout}
+
+
+def _cut(command: Sequence[str]) -> list[str]:
+    """A command of whose output the first 4 MB are read."""
+    return ["/bin/sh", "-c", '"$@" | head -c 4000000', "sh", *command]
+
+
+def _said(words: str) -> str:
+    lines = words.strip().splitlines() or ["git does not say why"]
+    return "it is in no repository of git" if "not a git repository" in words else lines[0].removeprefix("fatal: ")
+
+
+def parse(status: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
+    """What `git status --porcelain=v2 -z --branch` says: commit and branch, and each path with how it differs.
+
+    >>> parse("# branch.oid 1f\\0# branch.head main\\0001 .M N... 100644 100644 100644 aa aa a b.py\\0")
+    ({'commit': '1f', 'branch': 'main'}, [('a b.py', '.M')])
+    >>> parse("# branch.oid (initial)\\0# branch.head (detached)\\0u UU N... 1 1 1 1 aa aa aa x\\0")
+    ({'commit': None, 'branch': None}, [('x', 'UU')])
+    """
+    found: dict[str, Any] = {"commit": None, "branch": None}
+    changed = []
+    for entry in status.split("\0"):
+        kind, _, rest = entry.partition(" ")
+        if kind == "#":
+            key, _, value = rest.partition(" ")
+            if key == "branch.oid" and value != "(initial)":
+                found["commit"] = value
+            elif key == "branch.head" and value != "(detached)":
+                found["branch"] = value
+        elif kind in ("1", "u"):
+            fields = rest.split(" ", 7 if kind == "1" else 9)
+            submodule = fields[1] if fields[1].startswith("S") else ""
+            changed.append((fields[-1], " ".join(filter(None, (fields[0], submodule)))))
+    return found, changed
+
+
+class _Reader:
+    """Hashes files of a working tree, as long as there is room for that."""
+
+    def __init__(self, top: Path, since: float) -> None:
+        self._top = top
+        self._since = since
+        self._left = _HASHED
+
+    def file(self, path: str, how: str = "") -> dict[str, Any]:
+        """What is known of a file: its size and sha256, or `why` not; `late` where it changed after the start."""
+        row: dict[str, Any] = {"path": path, **({"how": how} if how else {})}
+        full = self._top / path
+        try:
+            state = full.lstat()
+        except (OSError, ValueError):
+            return row if "D" in how else {**row, "why": "it cannot be read"}
+        if max(state.st_ctime, state.st_mtime) > self._since:
+            row["late"] = True
+        if _PRIVATE.fullmatch(full.name):
+            return {**row, "why": _IS_PRIVATE}
+        if stat.S_ISLNK(state.st_mode):
+            return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}
+        if stat.S_ISDIR(state.st_mode):
+            return row  # a submodule: its commit is in the difference
+        row["size"] = state.st_size
+        if not stat.S_ISREG(state.st_mode):
+            return {**row, "why": "it is no regular file"}
+        if state.st_size > self._left:
+            return {**row, "why": "it is too large to be hashed"}
+        self._left -= state.st_size
+        found = self._hashed(full, state.st_size) or self._hashed(full, state.st_size)
+        return {**row, "sha256": found} if found else {**row, "why": "it changed while it was read"}
+
+    def _hashed(self, path: Path, limit: int) -> str | None:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+        except OSError:
+            return None
+        with os.fdopen(descriptor, "rb") as file:
+            before = os.fstat(file.fileno())
+            digest, left = hashlib.sha256(), limit
+            try:
+                while left > 0 and (piece := file.read(min(left, 1 << 20))):
+                    digest.update(piece)
+                    left -= len(piece)
+            except OSError:
+                return None
+            after = os.fstat(file.fileno())
+        same = (before.st_size, before.st_mtime_ns) == (after.st_size, after.st_mtime_ns) == (limit, after.st_mtime_ns)
+        return digest.hexdigest() if same else None
+
+
+def _digest(files: Iterable[Mapping[str, Any]]) -> str | None:
+    """The digest of what differs; None where something was not hashed. Of what may be a secret it has the name only."""
+    rows = []
+    for one in files:
+        if one.get("why", _IS_PRIVATE) != _IS_PRIVATE:
+            return None
+        rows.append([one["path"], one.get("sha256"), one.get("how", "")])
+    return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
+
+
+def _difference(
+    top: Path,
+    places: tuple[Path, Path],
+    changed: Sequence[Mapping[str, Any]],
+    untracked: Sequence[Mapping[str, Any]],
+    environ: Mapping[str, str],
+    hidden: Mapping[str, str],
+) -> dict[str, Any]:
+    """Keep what differs as a text that `git apply` takes, untracked files too; or say `why` it is not kept.
+
+    `places` are the repository's index and its objects. `complete` is false where files were left out, `redacted`
+    true where a secret was in it.
+    """
+    wanted = [one for one in (*changed, *untracked) if "why" not in one]
+    if sum(one.get("size", 0) for one in wanted) > _KEPT:
+        return {"why": f"it is larger than {_KEPT >> 20} MiB"}
+    new = [one["path"] for one in untracked if "why" not in one]
+    with tempfile.TemporaryDirectory(prefix="drydock-") as work:
+        # In an index of its own, in which the untracked files are noted; nothing is written to the repository.
+        index, names, out = Path(work, "index"), Path(work, "names"), Path(work, "difference")
+        own = {**environ, "GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": work}
+        own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(places[1])
+        with suppress(OSError):
+            index.write_bytes(places[0].read_bytes())
+        names.write_bytes(b"\0".join(os.fsencode(name) for name in new))
+        asked = [*_GIT, "-C", str(top)]
+        add = [*asked, "add", "--intent-to-add", f"--pathspec-from-file={names}", "--pathspec-file-nul"]
+        show = ["diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-relative"]
+        limited = ["/bin/sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *asked, *show, "--irreversible-delete"]
+        steps = [add] if new else []
+        steps.append([*limited, f"--output={out}", "HEAD", "--", *(one["path"] for one in wanted)])
+        for step in steps:
+            (done,) = process.run_all([step], timeout=_TIME, env=own)
+            if done is None or done.code:
+                return {"why": _said(done.stderr) if done else "git did not end in time"}
+        if out.stat().st_size > 2 * _KEPT:
+            return {"why": f"it is larger than {2 * _KEPT >> 20} MiB"}
+        content = out.read_bytes()
+    redactor = Redactor(hidden)
+    shown = redactor.feed(content) + redactor.rest()
+    whole = len(wanted) == len(changed) + len(untracked)
+    return {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}

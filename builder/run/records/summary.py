@@ -1,0 +1,76 @@
+"""Sums up a supervised run as it goes: the losses that its trainer prints, and what it used of the machine."""
+
+from __future__ import annotations
+
+import re
+from typing import Any
+
+from builder.run.supervise.sample import Sample
+
+# loss=1.5, 'loss': 1.5, "train_loss": nan, loss 1.5
+_LOSS = re.compile(
+    rb"\b([A-Za-z_]{0,20}loss)[\"']?(?:\s*[:=]\s*|\s+)[\"']?(-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|nan|-?inf)\b", re.I
+)
+_CURVES = 8  # names of losses
+
+
+class Summary:
+    """What a record says of a run in a few numbers; sizes in bytes."""
+
+    def __init__(self) -> None:
+        self._losses: dict[str, dict[str, Any]] = {}
+        self._samples = 0
+        self._resident = self._processes = 0
+        self._cores = 0.0
+        self._gpus: dict[int, dict[str, Any]] = {}
+
+    def read(self, lines: bytes) -> None:
+        """Take what the trainer has printed, in whole lines."""
+        if b"loss" not in lines and b"Loss" not in lines:
+            return
+        for found in _LOSS.finditer(lines):
+            name = found[1].decode().lower()
+            if name not in self._losses and len(self._losses) == _CURVES:
+                continue
+            self._add(name, float(found[2]))
+
+    def _add(self, name: str, value: float) -> None:
+        curve = self._losses.setdefault(
+            name, {"count": 0, "not-finite": 0, "first": None, "last": None, "lowest": None}
+        )
+        curve["count"] += 1
+        if not float("-inf") < value < float("inf"):
+            curve["not-finite"] += 1
+            return
+        curve["first"] = value if curve["first"] is None else curve["first"]
+        curve["lowest"] = value if curve["lowest"] is None else min(curve["lowest"], value)
+        curve["last"] = value
+
+    def sample(self, sample: Sample, gpus: list[dict[str, Any]]) -> None:
+        """Take a sample of what it uses."""
+        self._samples += 1
+        self._cores += sample.cores
+        self._resident = max(self._resident, sample.resident)
+        self._processes = max(self._processes, sample.processes)
+        for gpu in gpus:
+            one = self._gpus.setdefault(gpu["index"], {"count": 0, "busy": 0.0, "memory": 0})
+            one["count"] += 1
+            one["busy"] += gpu["busy"] or 0.0
+            one["memory"] = max(one["memory"], gpu["memory"] or 0)
+
+    def data(self) -> dict[str, Any]:
+        """The summary in plain JSON types."""
+        found: dict[str, Any] = {"losses": self._losses}
+        if self._samples:
+            found["used"] = {
+                "samples": self._samples,
+                "cores": round(self._cores / self._samples, 2),
+                "resident": self._resident,
+                "processes": self._processes,
+            }
+        if self._gpus:
+            found["gpus"] = {
+                str(index): {"busy": round(one["busy"] / one["count"], 3), "memory": one["memory"]}
+                for index, one in sorted(self._gpus.items())
+            }
+        return found

@@ -1,0 +1,147 @@
+"""Runs for people: a line each for a list, and all that matters of one."""
+
+from __future__ import annotations
+
+import json
+import shlex
+from collections.abc import Iterator, Sequence
+from datetime import datetime
+from typing import Any
+
+from builder.run.records.folder import Head, Record
+
+
+def table(found: Sequence[Head]) -> list[str]:
+    """A line per run: id, profile, how it is, how long it took, its last loss, tags and note."""
+    rows = [
+        (one.id, _plain(_name(one)), _state(one), _lasted(one.started, one.end), _loss(one), _marks(one))
+        for one in found
+    ]
+    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
+    lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows)
+    return [line.rstrip() for line in lines]
+
+
+def _name(head: Head) -> str:
+    return head.name if head.command in ("train", "") else f"{head.name} {head.command}"
+
+
+def _state(head: Head) -> str:
+    if head.state != "ended" or head.end is None:
+        return head.state
+    code = head.end["exit"]
+    return "ended" if code is None else "done" if code == 0 else f"failed ({code})"
+
+
+def _loss(head: Head) -> str:
+    return next((f"{name} {last:g}" for name, last in (head.losses or {}).items()), "")
+
+
+def _marks(head: Head) -> str:
+    return " ".join(filter(None, [*(f"[{_plain(tag)}]" for tag in head.tags), _plain(head.note.partition("\n")[0])]))
+
+
+def _plain(text: str) -> str:
+    return text if text.isprintable() else json.dumps(text)
+
+
+def _lasted(started: str, end: dict[str, Any] | None) -> str:
+    if end is None or not end["time"]:
+        return ""
+    try:
+        seconds = (datetime.fromisoformat(end["time"]) - datetime.fromisoformat(started)).total_seconds()
+    except (ValueError, TypeError):
+        return ""
+    return span(seconds) if seconds >= 0 else "the clock was set back"
+
+
+def span(seconds: float) -> str:
+    """A time in words.
+
+    >>> span(4.2), span(400), span(4000), span(100_000)
+    ('4.2 s', '6 min', '1 h 6 min', '27 h 46 min')
+    """
+    if seconds < 120:
+        return f"{seconds:.1f} s"
+    whole = int(seconds)
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
+def told(record: Record, head: Head) -> Iterator[str]:
+    """All that matters of a run, for people."""
+    end = record["end"] or head.end
+    words = shlex.join(["drydock", "run", record["name"], *_words(record)])
+    yield f"{record['id']}  {_plain(words)}"
+    yield from _field("state", f"{_state(head)}: {end['why']}" if end else _state(head))
+    yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
+    yield from _field("in", record.get("folder"))
+    yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
+    yield from _field("Drydock", record.get("drydock"))
+    yield from _code(record.get("code"))
+    yield from _machine(record.get("machine"))
+    yield from _settings(record.get("environment"))
+    yield from _end(end)
+    yield from _field("tags", " ".join(record["tags"]))
+    yield from _field("note", record["note"])
+
+
+def _words(record: Record) -> list[str]:
+    command = [] if record["command"] == "train" else [record["command"]]
+    supervised = ["--supervise"] if record.get("supervised") else []
+    return [*command, *supervised, *(["--", *record["arguments"]] if record["arguments"] else [])]
+
+
+def _after(text: str) -> str:
+    return f", {text}" if text else ""
+
+
+def _field(name: str, value: Any) -> Iterator[str]:
+    if value:
+        yield f"  {name + ':':13}{_plain(str(value))}"
+
+
+def _code(code: Any) -> Iterator[str]:
+    if not isinstance(code, dict):
+        return
+    if code.get("commit"):
+        branch = code.get("branch") or "no branch"
+        state = f", in the middle of a {code['under-way']}" if code.get("under-way") else ""
+        yield from _field("code", f"{code['commit']} ({branch}{state}), {_differs(code)}")
+    if code.get("why"):
+        yield from _field("code", f"not known: {code['why']}")
+
+
+def _differs(code: dict[str, Any]) -> str:
+    if not code.get("differs"):
+        return "as committed"
+    untracked = [one for one in code["untracked"] if not one.get("late")]
+    counts = [f"{len(code['changed'])} changed", f"{len(untracked)} untracked"]
+    kept = code.get("difference") or {}
+    how = "kept" if kept.get("object") and kept.get("complete") and not kept.get("redacted") else "kept in part"
+    return f"{', '.join(counts)} ({how if kept.get('object') else 'not kept: ' + str(kept.get('why', 'no commit'))})"
+
+
+def _machine(machine: Any) -> Iterator[str]:
+    if isinstance(machine, dict):
+        gpus = [one["name"] for one in [*(machine["gpus"] or ()), *machine["others"]]]
+        memory = f"{machine['memory'] / 2**30:.0f} GB" if machine["memory"] else ""
+        facts = (machine["host"], machine["os"], machine["chip"], memory, *gpus)
+        yield from _field("machine", ", ".join(filter(None, facts)))
+
+
+def _settings(found: Any) -> Iterator[str]:
+    if isinstance(found, dict):
+        paths = ("PATH", "VIRTUAL_ENV", "PYTHONNOUSERSITE")
+        words = [f"{name}={shlex.quote(value)}" for name, value in found["set"].items() if name not in paths]
+        yield from _field("settings", " ".join(words))
+
+
+def _end(end: dict[str, Any] | None) -> Iterator[str]:
+    for name, one in ((end or {}).get("losses") or {}).items():
+        if one["last"] is not None:
+            words = f"{one['first']:g} -> {one['last']:g}, lowest {one['lowest']:g}, {one['count']} printed"
+            yield from _field(name, words + (f", {one['not-finite']} not finite" if one["not-finite"] else ""))
+    if used := (end or {}).get("used"):
+        yield from _field("used", f"{used['resident'] / 1e6:.0f} MB at most, {used['cores']:g} cores on average")
+    if end and end.get("restarts"):
+        yield from _field("restarts", end["restarts"])

@@ -1,0 +1,1 @@
+"""Runs on a GPU of NVIDIA, where there is one."""

@@ -1,0 +1,393 @@
+"""Records of runs: what is in one, what it costs nobody, and what is made of one that somebody damaged."""
+
+from __future__ import annotations
+
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from builder.errors import DrydockError, UsageError
+from builder.run.records import code, folder, life
+from builder.run.records.begin import begin, finish
+from builder.run.records.compare import compare_runs
+from builder.run.records.summary import Summary
+from builder.run.records.words import table
+from tests.support import Sandbox
+from tests.support.mounts import tmpfs
+
+RECORDED = {"DRYDOCK_RECORDS": "1", "HF_TOKEN": "hf_abcdefgh"}
+
+
+@pytest.fixture
+def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setenv("DRYDOCK_HOME", str(tmp_path / "home"))
+    return tmp_path / "home"
+
+
+@pytest.fixture
+def repository(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, home: Path) -> Path:
+    """A repository with one commit of `train.py`; the test stands in it."""
+    place = tmp_path / "code"
+    place.mkdir()
+    monkeypatch.chdir(place)
+    monkeypatch.setenv("HOME", str(tmp_path))
+    git("init", "--quiet", "--initial-branch=main")
+    (place / "train.py").write_text("lr = 1\n")
+    commit("first")
+    assert not home.exists()
+    return place
+
+
+def git(*words: str, check: bool = True) -> str:
+    own = ["-c", "user.name=a", "-c", "user.email=a@b", "-c", "protocol.file.allow=always"]
+    return subprocess.run(["git", *own, *words], check=check, capture_output=True, text=True).stdout
+
+
+def commit(message: str) -> str:
+    git("add", ".")
+    git("commit", "--quiet", "-m", message)
+    return git("rev-parse", "HEAD").strip()
+
+
+def found(where: Path = Path(), secrets: dict[str, str] | None = None) -> dict[str, Any]:
+    return code.code_of(where.absolute(), time.time() + 1, secrets or {})
+
+
+def record(**more: Any) -> folder.Record:
+    """A whole record of a run that has ended, written."""
+    now = more.pop("now", time.time())
+    made: folder.Record = {
+        "schema": 1,
+        "id": folder.new_id(now),
+        "name": "m4",
+        "started": folder.timestamp(now),
+        "command": "train",
+        "arguments": [],
+        "store-name": "k-m4",
+        "tags": [],
+        "note": "",
+        "process": life.of(os.getpid()),
+        "end": {"time": folder.timestamp(now), "exit": 0, "why": "done"},
+        **more,
+    }
+    folder.put(folder.path_of(made["id"]), made)
+    return made
+
+
+def until(happened: Callable[[], object], seconds: float = 20) -> None:
+    end = time.monotonic() + seconds
+    while not happened():
+        assert time.monotonic() < end, "it did not happen"
+        time.sleep(0.05)
+
+
+# --- a run, as a user sees it --------------------------------------------------------------------------------------
+
+
+@pytest.fixture
+def desk(built: Sandbox) -> Iterator[Sandbox]:
+    """The built desk, in a repository of git."""
+    kept = built.store.parent / "runs/.records"
+    subprocess.run(["rm", "-rf", str(kept)], check=True)
+    built.trainer("print('loss=2.5'); print({'loss': 0.25})")
+    for words in (["init", "-q"], ["add", "profiles"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"]):
+        built.run(["git", *words]).succeeded()
+    yield built
+    subprocess.run(["rm", "-rf", str(kept), str(built.work / ".git"), str(built.work / "new.py")], check=True)
+
+
+def rows(desk: Sandbox) -> list[dict[str, Any]]:
+    listed: list[dict[str, Any]] = json.loads(desk.drydock("runs", "list", "--json").succeeded().stdout)
+    return listed
+
+
+def shown(desk: Sandbox, identity: str) -> dict[str, Any]:
+    one: dict[str, Any] = json.loads(desk.drydock("runs", "show", identity, "--json").succeeded().stdout)
+    return one
+
+
+def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(desk: Sandbox) -> None:
+    assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
+    (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
+    desk.drydock("run", "small", "--supervise", "--", "--lr", "2", env=RECORDED).succeeded()
+    until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 2)
+    first, second = (shown(desk, one["id"]) for one in rows(desk))
+    assert first["arguments"] == ["--lr", "1", "--api-key=***"]
+    assert first["end"]["exit"] is None, "its end was not seen"
+    assert second["end"]["exit"] == 0
+    assert second["end"]["losses"]["loss"] == {"count": 2, "not-finite": 0, "first": 2.5, "last": 0.25, "lowest": 0.25}
+    assert first["environment"]["set"]["PYTHONNOUSERSITE"] == "1"
+    assert first["machine"]["detected"]["usable-cores"]
+    assert not first["code"]["differs"]
+    assert second["code"]["untracked"][0]["path"] == "new.py"
+    told = desk.drydock("diff", first["id"], second["id"][-8:]).succeeded().stdout
+    assert re.search(r"code:\n  \+ new.py", told)
+    assert "--lr 1 '--api-key=***' -> --lr 2" in told
+    assert "packages" not in told
+
+    desk.drydock("runs", "tag", "last", "good").succeeded()
+    desk.drydock("runs", "note", second["id"], "a note").succeeded()
+    listed = desk.drydock("runs", "list", "--tag", "good").succeeded().stdout
+    assert listed.split()[:3] == [second["id"], "small", "done"]
+    assert "loss 0.25  [good] a note" in listed
+    assert "+token = '[HF_TOKEN]'" in desk.drydock("runs", "show", "last", "--code").succeeded().stdout
+    assert "1 untracked (kept in part)" in desk.drydock("runs", "show", "last").succeeded().stdout
+    out = desk.root / "exported"
+    desk.drydock("runs", "export", "last", str(out)).succeeded()
+    assert (out / "lock.toml").read_text() == (desk.work / "profiles/small.lock.toml").read_text()
+    assert sorted(path.name for path in out.iterdir()) == ["difference.patch", "lock.toml", "record.json", "run.sh"]
+    desk.drydock("runs", "export", "last", str(out)).failed(2, "already exists")
+    kept = desk.store.parent / "runs"
+    assert not subprocess.run(["grep", "-rlE", "hf_abcdefgh|hush", str(kept)], capture_output=True, check=False).stdout
+
+    desk.drydock("store", "gc").succeeded()
+    assert len(rows(desk)) == 2, "a collection deletes no record"
+    desk.drydock("runs", "delete", first["id"], "last").succeeded()
+    assert not rows(desk)
+    desk.drydock("runs", "show", "last").failed(2, "there is no run last")
+
+
+def test_a_run_does_not_fail_for_its_record(desk: Sandbox) -> None:
+    runs = desk.store.parent / "runs"
+    runs.mkdir(exist_ok=True)
+    (runs / ".records").write_text("in the way")
+    try:
+        assert "loss" in desk.drydock("run", "small", env=RECORDED).succeeded().stdout
+        assert not rows(desk)
+    finally:
+        (runs / ".records").unlink()
+
+
+# --- its code ------------------------------------------------------------------------------------------------------
+
+
+def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path: Path) -> None:
+    (repository / "train.py").write_text("lr = 2\n")
+    (repository / "name with\nline").write_bytes(b"\x00\xff binary")
+    (repository / ".gitignore").write_text("ignored\n")
+    (repository / "ignored").write_text("x")
+    (repository / ".env").write_text("PASSWORD=1")
+    before = sorted((path, path.stat().st_mtime_ns) for path in (repository / ".git").rglob("*"))
+    one = found()
+    assert sorted((path, path.stat().st_mtime_ns) for path in (repository / ".git").rglob("*")) == before
+    assert (one["branch"], one["commit"]) == ("main", git("rev-parse", "HEAD").strip())
+    assert {row["path"] for row in one["untracked"]} == {"name with\nline", ".gitignore", ".env"}
+    assert "sha256" not in next(row for row in one["untracked"] if row["path"] == ".env")
+    patch = folder.kept(one["difference"]["object"])
+    assert patch is not None
+    assert b"PASSWORD" not in patch
+    git("clone", "--quiet", str(repository), str(tmp_path / "clone"))
+    subprocess.run(["git", "apply", "-"], input=patch, cwd=tmp_path / "clone", check=True)
+    for name in ("train.py", "name with\nline"):
+        assert (tmp_path / "clone" / name).read_bytes() == (repository / name).read_bytes()
+    assert found()["digest"] == one["digest"]
+    (repository / "train.py").write_text("lr = 3\n")
+    assert found()["digest"] != one["digest"]
+
+
+def test_where_git_is_in_the_middle_of_something_it_is_said(repository: Path) -> None:
+    first = git("rev-parse", "HEAD").strip()
+    (repository / "train.py").write_text("lr = 2\n")
+    commit("second")
+    git("checkout", "--quiet", "-b", "other", first)
+    (repository / "train.py").write_text("lr = 3\n")
+    third = commit("third")
+    git("rebase", "main", check=False)
+    one = found()
+    assert (one["under-way"], one["branch"]) == ("rebase", None)
+    assert one["changed"][0]["how"] == "UU"
+    git("rebase", "--abort")
+    git("checkout", "--quiet", "--detach")
+    assert {name: found()[name] for name in ("commit", "branch", "differs")} == {
+        "commit": third,
+        "branch": None,
+        "differs": False,
+    }
+
+
+def test_a_submodule_is_a_part_of_the_code(repository: Path, tmp_path: Path) -> None:
+    git("clone", "--quiet", str(repository), str(tmp_path / "lib"))
+    git("submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
+    commit("with a library")
+    assert not found()["differs"]
+    (repository / "lib/train.py").write_text("lr = 4\n")
+    assert found()["changed"][0]["how"] == ".M S.M."
+
+
+def test_what_is_too_large_is_named_and_not_read(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    with (repository / "huge").open("wb") as file:
+        file.truncate(2 << 30)
+    began = time.monotonic()
+    one = found()
+    assert time.monotonic() - began < 10
+    assert one["untracked"] == [{"path": "huge", "size": 2 << 30, "why": "it is too large to be hashed"}]
+    assert one["digest"] is None
+    monkeypatch.setattr(code, "_FILES", 2)
+    for number in range(3):
+        (repository / f"file{number}").touch()
+    assert (len(found()["untracked"]), found()["left-out"]) == (2, 2)
+
+
+def test_a_file_that_changes_while_it_is_hashed_has_no_hash(repository: Path) -> None:
+    path = repository / "train.py"
+    path.write_bytes(b"x" * (32 << 20))
+    writes = f"while True: open({str(path)!r}, 'r+b').write(b'y')"
+    with subprocess.Popen([sys.executable, "-c", writes]) as writer:
+        time.sleep(0.2)
+        one = found()
+        writer.kill()
+    assert one["changed"][0]["why"] == "it changed while it was read"
+
+
+def test_nothing_of_a_repository_runs(repository: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
+    program.chmod(0o755)
+    (repository / ".gitattributes").write_text("* filter=bad diff=bad\n")
+    commit("attributes")
+    for key in ("filter.bad.clean", "filter.bad.process", "core.fsmonitor", "diff.external", "diff.bad.textconv"):
+        git("config", key, str(program))
+    git("config", "filter.bad.required", "true")
+    (repository / "train.py").write_text("lr = 5\n")
+    one = found()
+    assert one["difference"]["object"]
+    assert not ran.exists()
+
+
+def test_without_git_it_says_why(tmp_path: Path, repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert found(tmp_path)["why"] == "it is in no repository of git"
+    git("checkout", "--quiet", "--orphan", "empty")
+    assert found()["commit"] is None
+    (repository / ".git/HEAD").write_text("nothing")
+    assert found()["why"]
+    monkeypatch.setenv("PATH", str(tmp_path / "nowhere"))
+    assert found()["why"] == "git is not there"
+
+
+# --- their folder --------------------------------------------------------------------------------------------------
+
+
+def test_a_record_that_cannot_be_used_is_listed_and_left_alone(home: Path) -> None:
+    newer, edited, half, whole = record(schema=2), record(tags="none"), record(), record(machine=None)
+    folder.path_of(half["id"]).write_text(json.dumps(half)[:100])
+    os.mkfifo(folder.path_of("20200101-000000-00000000"))
+    assert {one.id: one.state for one in folder.heads()} == {
+        newer["id"]: "newer",
+        edited["id"]: "damaged",
+        half["id"]: "damaged",
+        whole["id"]: "ended",
+        "20200101-000000-00000000": "damaged",
+    }
+    for one, words in ((newer, "a newer Drydock"), (edited, "is damaged"), (half, "is damaged")):
+        with pytest.raises(DrydockError, match=words):
+            folder.change(folder.path_of(one["id"]), lambda found: found.clear())
+    assert json.loads(folder.path_of(newer["id"]).read_text()) == newer
+    assert folder.delete(folder.heads()) == 5
+    assert not folder.heads()
+
+
+def test_no_path_is_made_of_what_is_no_id(home: Path) -> None:
+    for word in ("../../x", "20261126-131528-3f2a9c1e/../x", ""):
+        with pytest.raises(UsageError):
+            folder.path_of(word)
+    assert folder.kept("../" * 10 + "etc/passwd") is None
+    assert not home.exists()
+
+
+def test_an_index_is_made_anew_where_it_does_not_fit(home: Path) -> None:
+    one = record()
+    before = folder.heads()
+    index = folder.place() / "index.json"
+    index.write_bytes(index.read_bytes().replace(b"m4", b"m5"))
+    assert folder.heads() == before
+    folder.change(folder.path_of(one["id"]), lambda found: found.update(note="seen"))
+    assert folder.heads()[0].note == "seen"
+
+
+def test_those_who_change_a_record_at_once_lose_nothing(home: Path) -> None:
+    path = folder.path_of(record()["id"])
+
+    def tag(number: int) -> None:
+        folder.change(path, lambda found: found["tags"].append(str(number)))
+
+    with ThreadPoolExecutor(8) as pool:
+        list(pool.map(tag, range(40)))
+    assert len(folder.read(path.stem)["tags"]) == 40
+
+
+def test_a_text_stays_as_long_as_a_record_names_it(home: Path) -> None:
+    names = [folder.keep(text) for text in (b"one", b"both")]
+    first = record(lock={"object": names[0]}, script={"object": names[1]})
+    record(lock={"object": names[1]})
+    for path in (folder.place() / "objects").iterdir():
+        os.utime(path, (1, 1))
+    folder.delete([folder.find(first["id"])])
+    assert [folder.kept(name) for name in names] == [None, b"both"]
+
+
+def test_a_run_whose_process_is_gone_has_ended(home: Path) -> None:
+    with subprocess.Popen(["sleep", "60"]) as process:
+        alive = life.of(process.pid)
+        one = record(end=None, process=alive)
+        assert folder.find("last").state == "running"
+        assert life.has_ended({**alive, "ticks": "1"}), "its number is another's"
+        assert life.has_ended({**alive, "boot": "before"})
+        assert not life.has_ended({**alive, "host": "elsewhere"})
+        process.kill()
+        until(lambda: life.has_ended(alive))  # though nobody has waited for it
+    assert folder.find("last").state == "ended"
+    assert folder.read(one["id"])["end"]["why"] == "its end was not seen"
+
+
+def test_a_clock_that_was_set_back_is_said(home: Path) -> None:
+    one = record(now=2_000_000_000.0, end=None)
+    finish(folder.path_of(one["id"]), exit=0, why="done")
+    assert "the clock was set back" in table(folder.heads())[0]
+
+
+def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
+    runs = compare_runs(record(), record(arguments=["--lr", "2"]))
+    assert runs.unknown == ["environment", "settings", "code", "machine"]
+    assert [*runs.lines()][1:] == ["arguments:", "  ~ arguments  -> --lr 2"]
+
+
+def test_a_full_disk_costs_the_record_only(home: Path, tmp_path: Path) -> None:
+    script = tmp_path / "script"
+    script.write_bytes(b"#" * 100_000)
+    with tmpfs(home, "16k"):
+        made = begin(
+            "m4",
+            "train",
+            [],
+            store_name="k-m4",
+            generation=1,
+            script=[],
+            script_path=script,
+            lock=None,
+            project=None,
+            environment=os.environ,
+            names=[],
+        )
+        assert made is None
+        assert [path.name for path in (folder.place() / "objects").iterdir()] == []
+
+
+def test_losses_are_found_as_trainers_print_them() -> None:
+    summary = Summary()
+    summary.read(b"{'loss': '1.5', 'grad_norm': 3}\nstep 3 train_loss=0.5 lossless=7\n{'eval_loss': nan}\nLoss: 1e-2\n")
+    losses = summary.data()["losses"]
+    assert {name: (one["last"], one["not-finite"]) for name, one in losses.items()} == {
+        "loss": (0.01, 0),
+        "train_loss": (0.5, 0),
+        "eval_loss": (None, 1),
+    }
