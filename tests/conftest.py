@@ -173,6 +173,37 @@ def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
         yield made
 
 
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is room, for sweeps of hundreds of small builds; else one on the disk."""
+    if not has_room(MEMORY):
+        yield tmp_path_factory.mktemp("memory")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="drydock-tests-", dir=MEMORY))
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def memory_cache(memory: Path) -> Path:
+    """As `uv_cache`, in memory, so that builds there can link from it."""
+    folder = memory / "uv-cache"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def sandbox_in_memory(memory: Path, memory_cache: Path) -> Iterator[Sandbox]:
+    """As `sandbox`, in memory."""
+    root = Path(tempfile.mkdtemp(dir=memory))
+    with desk(root, memory_cache) as made:
+        yield made
+    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
+    shutil.rmtree(root)
+
+
 @pytest.fixture
 def site(tmp_path: Path) -> Path:
     """A site-packages folder with `anchor` 1.0 and `Other_Thing` 2.0 installed."""
