@@ -34,7 +34,7 @@ def runs() -> None:
 def runs_list(name: str | None, tag: str | None, count: int | None, as_json: bool) -> None:
     """List runs, the newest last.
 
-    With id, profile, state, time taken, last loss, tags and note.
+    Prints id, profile, state, time taken, last loss, tags and note.
     """
     from builder.run.records import folder, words
 
@@ -100,9 +100,9 @@ def runs_tag(run: str, tags: tuple[str, ...], remove: bool) -> None:
 @click.argument("run", shell_complete=complete.runs)
 @click.argument("text")
 def runs_note(run: str, text: str) -> None:
-    """Give a run a note.
+    """Give a run a note, in place of the one it has.
 
-    It replaces the one that the run has; an empty one removes it.
+    An empty one removes it.
     """
 
     def edit(record: Record) -> None:
@@ -133,9 +133,9 @@ def runs_delete(which: tuple[str, ...]) -> None:
 @click.argument("run", shell_complete=complete.runs)
 @click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
 def runs_export(run: str, folder: Path) -> None:
-    """Write a run into a new folder DIR.
+    """Write what is kept of a run into a new folder.
 
-    With its record, lock, script and the difference of its code.
+    DIR gets record, lock, script and the difference of the code.
     """
     from builder.run.records.export import export
 

@@ -242,7 +242,7 @@ def test_a_file_that_changes_while_it_is_hashed_has_no_hash(repository: Path) ->
     path.write_bytes(b"x" * (32 << 20))
     writes = f"while True: open({str(path)!r}, 'r+b').write(b'y')"
     with subprocess.Popen([sys.executable, "-c", writes]) as writer:
-        time.sleep(0.2)
+        until(lambda: path.read_bytes()[:1] == b"y")
         one = found()
         writer.kill()
     assert one["changed"][0]["why"] == "it changed while it was read"
