@@ -130,7 +130,7 @@ def is_out_of_reach(said: str) -> bool:
 
 
 def answers(url: str) -> bool:
-    """Whether something takes a connection where an index is, within a second and a half; of a proxy nothing is asked.
+    """Whether something takes a connection where an index is, within three seconds; of a proxy nothing is asked.
 
     One that does not is not worth uv's four tries, each of which may take ten seconds.
     """
@@ -138,7 +138,7 @@ def answers(url: str) -> bool:
     if parts.hostname is None or found.first("https-proxy") or found.first("http-proxy"):
         return True
     try:
-        with socket.create_connection((parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)), 1.5):
+        with socket.create_connection((parts.hostname, parts.port or (80 if parts.scheme == "http" else 443)), 3):
             return True
     except (OSError, ValueError):
         return False

@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import tempfile
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -39,6 +39,16 @@ settings.load_profile(os.environ.get("HYPOTHESIS_PROFILE") or ("ci" if os.enviro
 # less of the kernel's time. What the slow ones build is gigabytes, and is linked from caches on a disk.
 MEMORY = Path("/dev/shm")
 
+# What takes a minute and more: how the names of these tests begin.
+LONGEST = (
+    "tests/shipped/test_arm64.py::",
+    "tests/shipped/test_docs.py::test_a_reader_who_does_what_a_page_says_sees_what_it_says",
+    "tests/check/test_reproduce.py::test_the_profiles_of_this_machine_are_reproducible",
+    "tests/shipped/test_starters.py::test_the_pins_of_the_starters_train_and_resume",
+    "tests/build/test_faults.py::test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds",
+    "tests/author/test_patching.py::test_the_patches_of_accelerate_are_needless_from_the_releases_that_repaired_it",
+)
+
 _CHANGED = pytest.StashKey[list[str]]()
 
 
@@ -49,13 +59,39 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     group.addoption("--leave-out", type=Path, metavar="FILE", help="leave out the tests named in FILE, if it is there")
 
 
+@pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leave out what `--leave-out` names."""
+    """Leave out what `--leave-out` names, and begin with what takes longest."""
     listed: Path | None = config.getoption("--leave-out")
     if listed is not None and listed.is_file():
         known = set(listed.read_text().splitlines())
         config.hook.pytest_deselected(items=[item for item in items if item.nodeid in known])
         items[:] = [item for item in items if item.nodeid not in known]
+    if hasattr(config, "workerinput"):
+        order = longest_first([item.nodeid for item in items], config.workerinput["workercount"])
+        by_name = {item.nodeid: item for item in items}
+        items[:] = [by_name[name] for name in order]
+
+
+def longest_first(names: Sequence[str], workers: int) -> list[str]:
+    """The names of tests in an order in which each worker begins with some of the `LONGEST`.
+
+    xdist cuts the order into equal parts, and a worker that has nothing left takes from the ends of the others
+    (`--dist worksteal`): one long test at an end would leave the other workers without work.
+
+    >>> longest_first(["a", "b", "c", LONGEST[0], LONGEST[1], "d"], 2) == [LONGEST[0], "a", "b", LONGEST[1], "c", "d"]
+    True
+    """
+    heads: list[list[str]] = [[] for _ in range(workers)]
+    for number, long in enumerate(LONGEST):
+        heads[number % workers] += [name for name in names if name.startswith(long)]
+    rest = [name for name in names if not name.startswith(LONGEST)]
+    order: list[str] = []
+    for number, head in enumerate(heads):
+        room = max(0, (len(names) - len(order)) // (workers - number) - len(head))
+        order += [*head, *rest[:room]]
+        del rest[:room]
+    return order + rest
 
 
 def pytest_collection_finish() -> None:
@@ -135,6 +171,37 @@ def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
     """A user's desk with a loopback index."""
     with desk(tmp_path, uv_cache) as made:
         yield made
+
+
+@pytest.fixture(scope="session")
+def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    """A folder in memory where there is room, for sweeps of hundreds of small builds; else one on the disk."""
+    if not has_room(MEMORY):
+        yield tmp_path_factory.mktemp("memory")
+        return
+    folder = Path(tempfile.mkdtemp(prefix="drydock-tests-", dir=MEMORY))
+    folder.chmod(0o755)
+    yield folder
+    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
+    shutil.rmtree(folder)
+
+
+@pytest.fixture(scope="session")
+def memory_cache(memory: Path) -> Path:
+    """As `uv_cache`, in memory, so that builds there can link from it."""
+    folder = memory / "uv-cache"
+    folder.mkdir()
+    return folder
+
+
+@pytest.fixture
+def sandbox_in_memory(memory: Path, memory_cache: Path) -> Iterator[Sandbox]:
+    """As `sandbox`, in memory."""
+    root = Path(tempfile.mkdtemp(dir=memory))
+    with desk(root, memory_cache) as made:
+        yield made
+    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
+    shutil.rmtree(root)
 
 
 @pytest.fixture

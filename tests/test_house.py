@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from tests.conftest import ROOT
+from tests.conftest import LONGEST, ROOT
 
 # What is no wing of the package: the files of this repository as they stand, here and on other machines, and what is
 # fed to readers of every wing.
@@ -20,3 +20,9 @@ def test_each_file_of_tests_outside_of_a_folder_is_that_of_a_module_or_of_the_re
         "test_house.py",
         "test_wrapper.py",
     }
+
+
+def test_what_is_begun_first_exists() -> None:
+    for name in LONGEST:
+        path, _, function = name.partition("::")
+        assert f"def {function}" in (ROOT / path).read_text(), name

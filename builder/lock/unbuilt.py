@@ -119,6 +119,8 @@ class Search:
     def missing(self, unusable: Sequence[str]) -> list[Unbuilt]:
         """The sources that have to be built, where without a build nothing fits; none where that would not help."""
         pins, wanted = self._resolved(unusable, {})
+        if not pins and self._read:  # an older version may not require what has no wheel for the target
+            pins, wanted = self._resolved(unusable, {}, guesses=False)
         return self._unbuilt(pins, wanted) if pins else []
 
     def passed_over(self, unusable: Sequence[str], chosen: Sequence[uv.Pin]) -> list[PassedOver]:
@@ -136,8 +138,13 @@ class Search:
                 found.append(PassedOver(pin.name, old, pin.version, below))
         return self._measured(found) if found else []
 
-    def _resolved(self, unusable: Sequence[str], before: Mapping[str, str]) -> tuple[list[uv.Pin], set[str]]:
-        """The pins with sources, and the packages that are sources among them; nothing where none fit."""
+    def _resolved(
+        self, unusable: Sequence[str], before: Mapping[str, str], *, guesses: bool = True
+    ) -> tuple[list[uv.Pin], set[str]]:
+        """The pins with sources, and the packages that are sources among them; nothing where none fit.
+
+        With `guesses` other versions of a package require what the one does that was read; else each is read.
+        """
         settled = set(self.allowed)
         said: dict[str, dict[str, Sequence[str]]] = {}
         new = _by_name(unusable)
@@ -167,7 +174,7 @@ class Search:
                 version = next(pin.version for pin in unread if pin.name == name)
                 self._read[name, version] = sdist
                 said[name][version] = sdist.requires
-                said[name][""] = sdist.requires  # the best guess for other versions
+                said[name][""] = sdist.requires if guesses else ()
             new = {name: text for name, text in _by_name(heard).items() if name not in settled}
             if not (wheels or unread or new):
                 return pins, {pin.name for pin in mine}

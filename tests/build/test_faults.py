@@ -40,8 +40,8 @@ def _possible() -> None:
 
 
 @pytest.fixture
-def desk(sandbox: Sandbox) -> Sandbox:
-    return furnish(sandbox)
+def desk(sandbox_in_memory: Sandbox) -> Sandbox:
+    return furnish(sandbox_in_memory)
 
 
 Fault = Callable[[Home, str], None]

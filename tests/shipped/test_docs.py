@@ -196,3 +196,11 @@ def test_the_hooks_before_a_commit_and_the_updates_are_well_formed() -> None:
     subprocess.run([*check, "vendor.dependabot", ".github/dependabot.yml"], cwd=ROOT, check=True, timeout=300)
     hooks = [*tool("pre-commit==4.7.0"), "pre-commit", "validate-config"]
     subprocess.run([*hooks, ".pre-commit-config.yaml"], cwd=ROOT, check=True, timeout=300)
+
+
+def test_troubleshooting_goes_by_words_that_drydock_says() -> None:
+    known = re.findall(r"^`(.+)`\n:   ", (DOCS / "troubleshooting.md").read_text(), re.MULTILINE)
+    assert len(known) > 15
+    code = [*(ROOT / "builder").rglob("*.py"), *(ROOT / "templates").iterdir()]
+    texts = re.sub(r"\"\s*\n?\s*f?\"|\" \\\\\n\s*\"", "", "\n".join(path.read_text() for path in code))
+    assert [words for words in known if words not in texts] == []
