@@ -205,7 +205,7 @@ def _unusable(identity: str, path: Path, problem: str) -> DrydockError:
     if problem == "newer":
         return DrydockError(
             f"run {identity} was recorded by a newer Drydock",
-            hint=f"use that; as it is: drydock runs export {identity}",
+            hint=f"use that; as it is: drydock runs export {identity} DIR",
         )
     return DrydockError(f"the record of run {identity} is damaged: {path}", hint=f"drydock runs delete {identity}")
 

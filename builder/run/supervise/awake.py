@@ -17,4 +17,4 @@ def keep_awake(number: int) -> None:
     program = shutil.which("caffeinate")
     if program is not None:
         with suppress(ToolError):
-            process.run(["sh", "-c", '"$0" -i -w "$1" </dev/null >/dev/null 2>&1 &', program, str(number)])
+            process.detach([program, "-i", "-w", str(number)])
