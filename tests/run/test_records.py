@@ -119,7 +119,7 @@ def shown(desk: Sandbox, identity: str) -> dict[str, Any]:
 def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(desk: Sandbox) -> None:
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
     (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
-    desk.drydock("run", "small", "--supervise", "--", "--lr", "2", env=RECORDED).succeeded()
+    desk.drydock("run", "small", "--supervise", "--", "--lr", "2", "--seed", "7", env=RECORDED).succeeded()
     until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 2)
     first, second = (shown(desk, one["id"]) for one in rows(desk))
     assert first["arguments"] == ["--lr", "1", "--api-key=***"]
@@ -128,11 +128,12 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert second["end"]["losses"]["loss"] == {"count": 2, "not-finite": 0, "first": 2.5, "last": 0.25, "lowest": 0.25}
     assert first["environment"]["set"]["PYTHONNOUSERSITE"] == "1"
     assert first["machine"]["detected"]["usable-cores"]
+    assert second["seeds"] == {"--seed": "7"}
     assert not first["code"]["differs"]
     assert second["code"]["untracked"][0]["path"] == "new.py"
     told = desk.drydock("diff", first["id"], second["id"][-8:]).succeeded().stdout
     assert re.search(r"code:\n  \+ new.py", told)
-    assert "--lr 1 '--api-key=***' -> --lr 2" in told
+    assert "--lr 1 '--api-key=***' -> --lr 2 --seed 7" in told
     assert "packages" not in told
 
     desk.drydock("runs", "tag", "last", "good").succeeded()

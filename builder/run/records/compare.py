@@ -120,6 +120,7 @@ def _arguments(record: Record) -> dict[str, Any]:
         "command": record["command"],
         "arguments": shlex.join(record["arguments"]),
         "folder": record.get("folder"),
+        **{f"seed {name}": value for name, value in (record.get("seeds") or {}).items()},
         "Drydock": record.get("drydock"),
     }
 

@@ -56,6 +56,7 @@ _NAMED = [{"name": str}]
 _PARTS = {
     "script": {"object": str},
     "lock": {"object": str},
+    "seeds": {str: str},
     "environment": {"set": {str: str}},
     "machine": {
         **dict.fromkeys(("host", "os", "chip"), str),

@@ -7,8 +7,9 @@ the record that part, and the run nothing.
 from __future__ import annotations
 
 import os
+import re
 import shlex
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -24,7 +25,7 @@ from builder.run.records import code, folder
 
 _TIME = 30.0  # seconds for what the script prints
 _VOLATILE = ("memory_free", "disk_free")  # of a machine: they say nothing of it a minute later
-_ASKED = {"asked": {"at": float, "print": [str], "code": str}, "secrets": [str]}
+_ASKED = {"asked": {"at": float, "print": [str], "code": str}, "secrets": [str], "arguments": [str]}
 
 
 def gather(path: Path) -> None:
@@ -39,6 +40,7 @@ def gather(path: Path) -> None:
     found["environment"] = _environment(asked["print"], hidden)
     found["machine"] = _machine()
     found["drydock"] = version()
+    found["seeds"] = seeds(record["arguments"], {**os.environ, **(found["environment"] or {"set": {}})["set"]})
 
     def complete(record: folder.Record) -> None:
         record.pop("asked", None)
@@ -75,6 +77,20 @@ def settings(printed: str, hidden: Mapping[str, str]) -> dict[str, Any] | None:
         else:
             found[name] = secrets.redacted(value, hidden, hidden)
     return {"set": found, "unset": sorted(removed)}
+
+
+def seeds(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
+    """The seeds among the arguments and the variables of a trainer, by their names.
+
+    >>> seeds(["--seed", "3", "--data-seed=4", "data.seed=5", "--seeds-of", "x"], {"PYTHONHASHSEED": "0", "SEEDS": "a"})
+    {'PYTHONHASHSEED': '0', '--seed': '3', '--data-seed': '4', 'data.seed': '5'}
+    """
+    found = {name: value for name, value in environ.items() if re.fullmatch(r"\w*SEED", name) and value.isdigit()}
+    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+        name, equals, value = one.partition("=")
+        if name.lower().endswith("seed") and (value if equals else following).isdigit():
+            found[name] = value if equals else following
+    return found
 
 
 def _machine() -> dict[str, Any]:

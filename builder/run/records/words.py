@@ -81,6 +81,7 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _code(record.get("code"))
     yield from _machine(record.get("machine"))
     yield from _settings(record.get("environment"))
+    yield from _field("seeds", ", ".join(f"{name} {value}" for name, value in (record.get("seeds") or {}).items()))
     yield from _end(end)
     yield from _field("tags", " ".join(record["tags"]))
     yield from _field("note", record["note"])
