@@ -65,6 +65,7 @@ _SECTIONS = {
         "bench": "bench",
         "doctor": "doctor",
         "runs": "runs",
+        "rerun": "runs",
         "generation": "generation",
         "store": "store",
         "service": "service",

@@ -147,3 +147,30 @@ def _change(run: str, edit: Callable[[Record], None]) -> None:
     from builder.run.records import folder
 
     folder.change(folder.path_of(folder.find(run).id), edit)
+
+
+@click.command()
+@click.argument("run", shell_complete=complete.runs)
+@click.option("--into", type=click.Path(path_type=Path), metavar="DIR", help="The new folder (default: ./rerun-RUN).")
+@click.option("-n", "--dry-run", is_flag=True, help="Print what cannot be had, and do nothing.")
+@click.option("--anyway", is_flag=True, help="Run it without what cannot be had.")
+def rerun(run: str, into: Path | None, dry_run: bool, anyway: bool) -> None:
+    """Run again what was run.
+
+    Its environment is built from the recorded lock, its code comes into a new folder, and its arguments are the same.
+    What cannot be had is said before anything starts.
+    """
+    from builder.errors import DrydockError
+    from builder.run.records import rerun as again
+
+    found = again.prepare(run)
+    for one in found.lacks:
+        click.echo(f"not there: {one}", err=not dry_run)
+    if dry_run:
+        reporter().step(f"{found.record['id']} " + ("lacks this" if found.lacks else "can be run again as it was"))
+        return
+    if found.lacks and not anyway:
+        raise DrydockError(
+            f"run {found.record['id']} cannot be repeated as it was", hint="to run it all the same: --anyway"
+        )
+    again.rerun(found, into or Path(f"rerun-{found.record['id']}"), reporter())

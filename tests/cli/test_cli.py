@@ -55,6 +55,7 @@ COMMANDS = [
     "remove",
     "render",
     "report",
+    "rerun",
     "run",
     "runs",
     "self",

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -167,6 +168,46 @@ def test_a_run_does_not_fail_for_its_record(desk: Sandbox) -> None:
         (runs / ".records").unlink()
 
 
+def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_gone(locked: Sandbox) -> None:
+    desk = locked
+    (desk.work / "sub").mkdir()
+    (desk.work / "sub/lr.txt").write_text("1\n")
+    desk.trainer(
+        "import anchor, pathlib, sys; print(anchor.version, pathlib.Path('sub/lr.txt').read_text(), sys.argv[1:])"
+    )
+    for words in (["init", "-q"], ["add", "sub"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"]):
+        desk.run(["git", *words]).succeeded()
+    (desk.work / "sub/lr.txt").write_text("2\n")
+    (desk.work / ".env").write_text("x=1\n")
+    recorded = {"DRYDOCK_RECORDS": "1"}
+    before = desk.drydock("run", "small", "--", "--seed", "3", env=recorded).succeeded().stdout
+    assert before == "1.0 2\n ['--seed', '3']\n"
+    until(lambda: "code" in shown(desk, "last"))
+    first = shown(desk, "last")
+
+    desk.remove(first["store-name"])
+    desk.drydock("generation", "delete", "small", "1")
+    shutil.rmtree(desk.work / "profiles")
+    (desk.work / "sub/lr.txt").write_text("1\n")
+    (desk.work / ".env").unlink()
+    desk.drydock("rerun", "last").failed(1, "files that were not kept: .env", "--anyway")
+    assert first["store-name"] not in desk.environments()
+    assert "not there: files" in desk.drydock("rerun", "last", "--dry-run").succeeded().stdout
+    assert desk.drydock("rerun", "last", "--anyway", "--into", "again", env=recorded).succeeded().stdout == before
+    assert (desk.work / "sub/lr.txt").read_text() == "1\n"
+    assert (desk.work / "again/sub/lr.txt").read_text() == "2\n"
+    until(lambda: "code" in shown(desk, "last"))
+    second = shown(desk, "last")
+    assert {name: second[name] for name in ("of", "key", "arguments")} == {
+        "of": first["id"],
+        "key": first["key"],
+        "arguments": first["arguments"],
+    }
+    desk.drydock("rerun", first["id"], "--anyway", "--into", "again").failed(2, "already exists")
+    (desk.work / ".git").rename(desk.work / "gone")
+    assert "its code: " in desk.drydock("rerun", first["id"], "--dry-run").succeeded().stdout
+
+
 # --- its code ------------------------------------------------------------------------------------------------------
 
 
@@ -192,6 +233,20 @@ def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path:
     assert found()["digest"] == one["digest"]
     (repository / "train.py").write_text("lr = 3\n")
     assert found()["digest"] != one["digest"]
+
+
+def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> None:
+    """git compares whole seconds, and looks closer where a file is as old as the index (racy-git)."""
+    path, then = repository / "train.py", (1_000_000_000, 1_000_000_000)
+    git("config", "core.trustctime", "false")
+    os.utime(path, then)
+    git("add", ".")
+    path.write_text("lr = 2\n")
+    for one in (path, repository / ".git/index"):
+        os.utime(one, then)
+    patch = folder.kept(found()["difference"]["object"])
+    assert patch is not None
+    assert b"+lr = 2" in patch
 
 
 def test_where_git_is_in_the_middle_of_something_it_is_said(repository: Path) -> None:

@@ -74,6 +74,11 @@ def of_environment(store_name: str) -> Consent:
     return _Given(store_name)
 
 
+def of_run(store_name: str) -> Consent:
+    """The consent to run again what has run here, by its record, which is the user's own: whoever ran it had agreed."""
+    return _Given(store_name)
+
+
 def give(content: str, about: Mapping[str, object]) -> None:
     """Remember that somebody has agreed. Raises DrydockError where the store cannot be written to."""
     try:

@@ -13,7 +13,6 @@ from typing import Any
 from builder import log, process, secrets
 from builder.embedded import state
 from builder.errors import DrydockError
-from builder.resources import version
 from builder.run.records import folder, life
 
 VARIABLE = "DRYDOCK_RECORDS"
@@ -34,11 +33,13 @@ def begin(
     environment: Mapping[str, str],
     names: Sequence[str],
     supervised: bool = False,
+    of: str = "",
 ) -> Path | None:
     """Record a run that this process becomes: the path of the record, None where there is none.
 
     `script` is what runs the script, `lock` the one it was made of, where that is known; `names` are the secrets of
-    the trainer's `environment`. Nothing is raised: what cannot be recorded is in the log of this command.
+    the trainer's `environment`, `of` is the run that this one repeats. Nothing is raised: what cannot be recorded is in
+    the log of this command.
     """
     if environment.get(VARIABLE) == "0":
         return None
@@ -49,7 +50,6 @@ def begin(
             "id": folder.new_id(now),
             "name": name,
             "started": folder.timestamp(now),
-            "drydock": version(),
             "command": command,
             "arguments": secrets.redacted_arguments(arguments, environment, names),
             "folder": str(Path.cwd()),
@@ -57,6 +57,7 @@ def begin(
             "store-name": store_name,
             "generation": generation,
             "supervised": supervised,
+            **({"of": of} if of else {}),
             "process": life.of(os.getpid()),
             "script": _kept(script_path),
             "lock": _kept(lock),

@@ -10,6 +10,7 @@ import hashlib
 import json
 import os
 import re
+import shutil
 import stat
 import tempfile
 from collections.abc import Iterable, Mapping, Sequence
@@ -236,7 +237,7 @@ def _difference(
         own = {**environ, "GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": work}
         own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(places[1])
         with suppress(OSError):
-            index.write_bytes(places[0].read_bytes())
+            shutil.copy2(places[0], index)  # with its time, by which git knows files that changed right after it
         names.write_bytes(b"\0".join(os.fsencode(name) for name in new))
         asked = [*_GIT, "-C", str(top)]
         add = [*asked, "add", "--intent-to-add", f"--pathspec-from-file={names}", "--pathspec-file-nul"]

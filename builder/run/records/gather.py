@@ -19,25 +19,26 @@ from builder.embedded import state
 from builder.embedded.secrets import is_secret
 from builder.errors import DrydockError
 from builder.process import run_all
+from builder.resources import version
 from builder.run.records import code, folder
-from builder.store.layout import Store
 
 _TIME = 30.0  # seconds for what the script prints
 _VOLATILE = ("memory_free", "disk_free")  # of a machine: they say nothing of it a minute later
-_ASKED = {"asked": {"at": float, "print": [str], "code": str}, "store-name": str, "secrets": [str]}
+_ASKED = {"asked": {"at": float, "print": [str], "code": str}, "secrets": [str]}
 
 
 def gather(path: Path) -> None:
     """Complete the record at `path`, in the environment of its run. Raises nothing that stops more than a part."""
     os.nice(5)
-    record = state.read_json(path, _ASKED)
+    record = state.read_json(path, _ASKED, state.LARGE)
     if record is None:
         return
     asked, hidden = record["asked"], {one: os.environ.get(one, "") for one in record["secrets"]}
     # The code first: it is what changes.
     found: dict[str, Any] = {"code": code.code_of(Path(asked["code"]), asked["at"], hidden)}
-    found["environment"] = _environment(asked["print"], record["store-name"], hidden)
+    found["environment"] = _environment(asked["print"], hidden)
     found["machine"] = _machine()
+    found["drydock"] = version()
 
     def complete(record: folder.Record) -> None:
         record.pop("asked", None)
@@ -47,10 +48,8 @@ def gather(path: Path) -> None:
         folder.change(path, complete)
 
 
-def _environment(command: list[str], store_name: str, hidden: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the script sets for the trainer; None where it cannot be asked, as where it would build first."""
-    if not Store.here().is_built(store_name):
-        return None
+def _environment(command: list[str], hidden: Mapping[str, str]) -> dict[str, Any] | None:
+    """What the script sets for the trainer; None where it cannot be asked. It builds nothing for that."""
     (done,) = run_all([command], timeout=_TIME, env=os.environ)
     return None if done is None or done.code else settings(done.stdout, hidden)
 

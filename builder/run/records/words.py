@@ -74,6 +74,7 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield f"{record['id']}  {_plain(words)}"
     yield from _field("state", f"{_state(head)}: {end['why']}" if end else _state(head))
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
+    yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))
     yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
     yield from _field("Drydock", record.get("drydock"))
