@@ -330,8 +330,10 @@ def resolve(
 
     _compile(requirements, universe, folder, arguments, heard, impatient=impatient)
     rows = tomllib.loads(output.read_text()).get("packages", [])
-    names = {canonicalize_name(Requirement(text).name) for text in overrides}
-    above = _parents(log, {row["name"]: row["version"] for row in rows}, names)
+    direct, overridden = (
+        {canonicalize_name(Requirement(text).name) for text in some} for some in (requirements, overrides)
+    )
+    above = _parents(log, {row["name"]: row["version"] for row in rows}, direct, overridden)
     # Of several indexes, each may have other files under the names of one version.
     whole = not read(os.environ).all("extra-index")
     return [
@@ -724,11 +726,16 @@ def _unusable(log: str) -> list[str]:
 _ADDING = re.compile(r"DEBUG Adding (?:direct|transitive) dependency(?: for (\S+)==(\S+))?: ([A-Za-z0-9._-]+)")
 
 
-def _parents(log: str, versions: Mapping[str, str], overridden: Collection[str]) -> dict[str, tuple[str, ...]]:
+def _parents(
+    log: str, versions: Mapping[str, str], direct: Collection[str], overridden: Collection[str]
+) -> dict[str, tuple[str, ...]]:
     """Who requires each of the pinned packages, sorted: packages, "profile" and "override", by the resolver's log.
 
-    >>> log = "DEBUG Adding direct dependency: a*\\nDEBUG Adding transitive dependency for a==1: b>=1\\n"
-    >>> _parents(log + "DEBUG Adding transitive dependency for a==2: c*", {"a": "1", "b": "3"}, {"b"})
+    Of the same log is what builds a source, whose requirements are `direct` too, but not of the profile.
+
+    >>> log = "DEBUG Adding direct dependency: a*\\nDEBUG Adding direct dependency: b\\n"
+    >>> log += "DEBUG Adding transitive dependency for a==1: b>=1\\n"
+    >>> _parents(log + "DEBUG Adding transitive dependency for a==2: c*", {"a": "1", "b": "3"}, {"a"}, {"b"})
     {'a': ('profile',), 'b': ('a', 'override')}
     """
     found: dict[str, set[str]] = {name: {"override"} if name in overridden else set() for name in versions}
@@ -736,7 +743,7 @@ def _parents(log: str, versions: Mapping[str, str], overridden: Collection[str])
         if (adding := _ADDING.match(line)) and (name := adding[3]) in found:
             parent = adding[1] or "profile"
             # What was tried and dropped again is in the log too; an extra requires its own package.
-            if parent == "profile" or (parent != name and versions.get(parent) == adding[2]):
+            if name in direct if parent == "profile" else parent != name and versions.get(parent) == adding[2]:
                 found[name].add(parent)
     return {name: tuple(sorted(parents)) for name, parents in found.items()}
 

@@ -130,9 +130,9 @@ class _Passed:
 def pytest_configure(config: pytest.Config) -> None:
     """Name the folder of the Python that all tests build on; the first to need it makes it."""
     if not hasattr(config, "workerinput"):
-        if "not slow" in config.option.markexpr and config.option.basetemp is None and has_room(MEMORY):
-            os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
-            os.environ.setdefault("TMPDIR", str(MEMORY))
+        fast = "not slow" in config.option.markexpr
+        if fast and config.option.basetemp is None and "TMPDIR" not in os.environ and has_room(MEMORY):
+            os.environ["TMPDIR"] = str(MEMORY)
             tempfile.tempdir = None  # it is asked for again
         os.environ[FOLDER] = tempfile.mkdtemp(prefix="drydock-tests-")
         Path(os.environ[FOLDER]).chmod(0o755)
