@@ -12,7 +12,7 @@ import click
 from builder.cli import complete
 from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
-from builder.errors import UsageError
+from builder.errors import DrydockError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -59,6 +59,7 @@ def lock(
     Packages without a wheel are refused, all at once; --allow-builds allows to build their sources. To take that back:
     drydock undo.
     """
+    from builder.project import undo
     from builder.project.alike import alike, differences, locks_of, oldest_first
     from builder.project.lock import relock
 
@@ -68,17 +69,31 @@ def lock(
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
         return
     made: dict[str, Lock] = {}
+    before: dict[str, dict[Path, str | None]] = {}
     again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
     families: dict[tuple[str, ...], None] = {}
     for name in names_or_all(names):
         one = _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run)
-        made[name] = _locked(name, one, yes=yes)
-        families[tuple(sorted([name, *alike(name, catalogue())]))] = None
+        family = tuple(sorted([name, *alike(name, catalogue())]))
+        entry = catalogue().entry(name)
+        before[name] = {path: undo.text_of(path) for path in (entry.lock_path.absolute(), entry.path.absolute())}
+        try:
+            made[name] = _locked(name, one, yes=yes)
+        except DrydockError:
+            # One list of requirements has the locks of all its targets, or those that it had.
+            written = (member for member in family if member in made)
+            back = [one for one in written if any(undo.text_of(path) != text for path, text in before[one].items())]
+            for member in back:
+                undo.put(before[member])
+            if back:
+                report.warn(f"the locks of {', '.join(back)}, of the same requirements, are as they were")
+            raise
+        families[family] = None
     for family in families:
         oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
         for count, name in enumerate(oldest[1:], 1):
-            before = {one: made[one] for one in oldest[:count]}
-            made[name] = _locked(name, partial(again, name, made=before), yes=yes)
+            older = {one: made[one] for one in oldest[:count]}
+            made[name] = _locked(name, partial(again, name, made=older), yes=yes)
         for line in differences(locks_of(list(family), catalogue(), made)):
             report.step(line)
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -307,3 +308,22 @@ def test_a_group_that_includes_itself_is_refused_and_extras_that_do_come_to_an_e
     profile(desk, '{ file = "pyproject.toml", extras = ["a"] }')
     desk.drydock("lock", "small").succeeded()
     assert locked(desk) == {"anchor", "quick"}
+
+
+def test_where_one_target_cannot_be_locked_the_others_of_the_same_requirements_keep_their_locks(desk: Sandbox) -> None:
+    for name in ("first", "last"):
+        profile(desk, '{ file = "pyproject.toml" }', name=name)
+    desk.drydock("lock", "first").succeeded()
+    before = (desk.work / "profiles/first.lock.toml").read_text()
+    make_wheel(desk.wheels, "quick", "2.0", tag="py3-none-manylinux_2_17_x86_64")
+    (desk.work / "pyproject.toml").write_text(
+        PYPROJECT.replace("anchor>=1", "anchor>=1,<2").replace("quick", "quick>1")
+    )
+    last = desk.work / "profiles/last.toml"
+    last.write_text(last.read_text().replace("linux-x86_64", "linux-arm64"))
+    failed = desk.drydock("lock").failed(
+        1, "quick", "warning: the locks of first, of the same requirements, are as they"
+    )
+    assert re.search(r"^first: .*quick", failed.stdout, re.MULTILINE), "it was locked, and is taken back"
+    assert (desk.work / "profiles/first.lock.toml").read_text() == before
+    assert not (desk.work / "profiles/last.lock.toml").exists()
