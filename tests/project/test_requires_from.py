@@ -13,6 +13,7 @@ from packaging.requirements import Requirement
 from builder.project.catalogue import Catalogue
 from builder.project.requirements.files import paths_of
 from builder.project.requirements.model import Imported
+from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import Wanted, read_pyproject
 from tests.support import Index, Sandbox, make_wheel
 
@@ -187,6 +188,14 @@ def test_a_package_of_the_project_itself_comes_from_its_folder(tmp_path: Path) -
     assert places(found) == {"hull": "./elsewhere", "mid": "./libs/mid", "deep-core": "./libs/deep"}
     inner = read_pyproject("libs/mid/pyproject.toml", read("libs/mid/pyproject.toml", None), wanted, read)
     assert places(inner) == {"top": None, "deep-core": "./libs/deep"}
+    (tmp_path / "dist").mkdir()
+    (tmp_path / "docs").mkdir()
+    (tmp_path / "docs/pyproject.toml").write_text("[tool.docs]\n")
+    make_wheel(tmp_path / "dist", "anchor", "1.0")
+    lines = "./libs/mid[x] ; python_version > '3'\n./dist/anchor-1.0-py3-none-any.whl\n./old\n./docs\n./dist/gone.whl\n"
+    listed = read_requirements("libs/needs.txt", lines, read, wanted)
+    assert places(listed) == {"mid": "./libs/mid", "anchor": "./dist/anchor-1.0-py3-none-any.whl", "hull": "./libs/old"}
+    assert [str(one).split(": ")[1] for one in listed.left_out] == ["./docs", "./dist/gone.whl"]
     (tmp_path / "libs/deep").rename(tmp_path / "gone")
     lost = read_pyproject("libs/mid/pyproject.toml", read("libs/mid/pyproject.toml", None), wanted, read)
     assert (lost.requires, [one.package for one in lost.left_out]) == (["top"], ["deep-core"])

@@ -12,12 +12,13 @@ from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import replace
 
-from packaging.utils import canonicalize_name
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from builder.errors import ProfileError, Where
 from builder.project.requirements import indexes
-from builder.project.requirements.model import Imported, name_in, requirement, shown
+from builder.project.requirements.model import Imported, name_in, requirement, shown, table
 from builder.project.requirements.pyproject import ALL, Wanted, read_pyproject
+from builder.project.requirements.tomlfile import parsed
 
 Read = Callable[[str, Where], str]
 """The text of a file by its path, relative to the folder of the first one; the place is that of its mention."""
@@ -69,6 +70,10 @@ def read_lines(
     indexes.use(reader.urls, imported)
 
 
+# A folder or a wheel, its extras, a marker.
+_LOCAL = re.compile(r"(\.{1,2}/[^\s\[;]+|[^\s\[;]+\.whl)(\[[A-Za-z0-9._, -]*\])?\s*(?:;(.*))?")
+
+
 class _Reader:
     def __init__(self, read: Read, imported: Imported | None = None, wanted: Wanted = ALL) -> None:
         self._read = read
@@ -106,13 +111,38 @@ class _Reader:
         if re.search(r"\s--(config-settings?|global-option|install-option)\b", line):
             self.imported.leave(line, "its options for a build were taken out", where)
         if not constraint:
-            self.imported.require(plain, where)
+            if not self._here(plain, where):
+                self.imported.require(plain, where)
             return
         parsed = requirement(plain, where)
         if parsed is None:
             self.imported.leave(plain, "a place, not a version", where)
         else:
             self.imported.constraints.append((parsed, where))
+
+    def _here(self, line: str, where: Where) -> bool:
+        """Whether a line is a folder or a wheel of the project, which says itself what it is called; it is required.
+
+        pip takes a path as one from where it is started: the project's folder is tried first, then that of this file.
+        """
+        found, local = _LOCAL.fullmatch(line), self._wanted.local
+        if found is None or local is None:
+            return False
+        with suppress(ProfileError, ValueError):  # InvalidWheelFilename, InvalidRequirement
+            for place in (inside(found[1], where._replace(file="")), inside(found[1], where)):
+                file = place if place.endswith(".whl") else f"{place}/pyproject.toml"
+                if place == "." or not local(file):
+                    continue
+                if file == place:
+                    name: object = parse_wheel_filename(posixpath.basename(file))[0]
+                else:
+                    name = table(parsed(file, self._read(file, where)).get("project")).get("name")
+                if not isinstance(name, str):
+                    continue
+                marker = f" ;{found[3]}" if found[3] else ""
+                self.imported.require_folder(f"{name}{found[2] or ''} @ ./{place}{marker}", where)
+                return True
+        return False
 
     def _option(self, line: str, where: Where, constraint: bool) -> None:
         """Read a line of options: pip takes several on one."""
