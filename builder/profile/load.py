@@ -5,7 +5,6 @@ Pure: the caller says how a profile's text is read.
 
 from __future__ import annotations
 
-import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
@@ -19,7 +18,7 @@ from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart
 from builder.profile.source import Source
-from builder.profile.toml_lines import loads
+from builder.profile.toml_lines import line_in, loads
 from builder.profile.variables import Finding, findings
 
 
@@ -161,7 +160,7 @@ def read_part(name: str, source: Source) -> Part:
     try:
         data = loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"not TOML: {error}", where=Where(source.path, _line_in(str(error), source.text))) from None
+        raise ProfileError(f"not TOML: {error}", where=Where(source.path, line_in(error, source.text))) from None
     model = validated(ProfilePart, data, source)
     if model.name != name:
         raise ProfileError(
@@ -175,13 +174,6 @@ def read_part(name: str, source: Source) -> Part:
 def _origin(name: str, scope: str) -> str:
     # A name means another profile in a source than outside of it.
     return f"{scope}:{name}" if scope else name
-
-
-def _line_in(message: str, text: str) -> int | None:
-    """The line in a message of tomllib: it ends with "(at line 3, column 5)", "(at end of document)", or neither."""
-    if found := re.search(r"\(at line (\d+)", message):
-        return int(found[1])
-    return text.rstrip("\n").count("\n") + 1 if "(at end of document)" in message else None
 
 
 def _flatten_tree(part: Part, read: Read, above: tuple[str, ...], parts: dict[str, Part]) -> Flat:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Iterator, Mapping, Sequence
 from functools import cache, lru_cache
@@ -30,6 +31,13 @@ def loads(text: str) -> dict[str, Any]:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from None
+
+
+def line_in(error: tomllib.TOMLDecodeError, text: str) -> int | None:
+    """The line of an error: its message ends with "(at line 3, column 5)", "(at end of document)", or neither."""
+    if found := re.search(r"\(at line (\d+)", str(error)):
+        return int(found[1])
+    return text.rstrip("\n").count("\n") + 1 if "(at end of document)" in str(error) else None
 
 
 def line_of(text: str, path: Sequence[str | int], *, tables_only: bool = False) -> int | None:

@@ -9,7 +9,7 @@ from typing import Any
 
 from builder.errors import ProfileError, Where
 from builder.files import not_utf8, read_regular
-from builder.profile.toml_lines import line_of, loads
+from builder.profile.toml_lines import line_in, line_of, loads
 
 
 def content(path: Path) -> bytes | None:
@@ -33,7 +33,7 @@ class Document:
         except UnicodeDecodeError:
             raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:
-            raise ProfileError(f"not TOML: {error}", where=Where(str(file))) from None
+            raise ProfileError(f"not TOML: {error}", where=Where(str(file), line_in(error, self._text))) from None
 
     def known(self, keys: Iterable[str]) -> None:
         """Raises ProfileError for a key of the file that is not among `keys`."""

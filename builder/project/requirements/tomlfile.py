@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import re
 import tomllib
 from typing import Any
 
 from builder.errors import ProfileError, Where
-from builder.profile.toml_lines import line_of, loads
+from builder.profile.toml_lines import line_in, line_of, loads
 
 
 def parsed(path: str, text: str) -> dict[str, Any]:
@@ -15,10 +14,7 @@ def parsed(path: str, text: str) -> dict[str, Any]:
     try:
         return loads(text)
     except tomllib.TOMLDecodeError as error:
-        found = re.search(r"at line (\d+)", str(error))
-        raise ProfileError(
-            f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, int(found[1]) if found else None)
-        ) from None
+        raise ProfileError(f"not TOML: {ascii(str(error))[1:-1]}", where=Where(path, line_in(error, text))) from None
 
 
 class Places:
