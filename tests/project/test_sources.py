@@ -338,7 +338,7 @@ def test_the_program_refuses_a_name_that_is_none(sandbox: Sandbox, team: Reposit
     sandbox.drydock("build", "../../x").failed(1, 'no profile "../../x"', "a profile is named m4, or team:m4")
     sandbox.profile("mine", head='extends = ["a:b:c"]')
     sandbox.drydock("build", "mine").failed(1, "a profile is named m4, or team:m4", "profiles/mine.toml:4: extends")
-    sandbox.drydock("build", "-rf").failed(2, "No such option")
+    sandbox.drydock("build", "-rf").failed(2, "no such option")
     sandbox.drydock("build", "--", "-rf").failed(1, 'no profile "-rf"')
     sandbox.drydock("sources", "update", "--", "-rf").failed(1, 'no source "-rf"')
 
