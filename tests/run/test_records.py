@@ -120,7 +120,10 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
     (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
     desk.drydock("run", "small", "--supervise", "--", "--lr", "2", "--seed", "7", env=RECORDED).succeeded()
-    until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 2)
+    desk.drydock("run", "small", env=RECORDED).succeeded()
+    until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 3)
+    assert all("lost" not in shown(desk, one["id"]) for one in rows(desk))
+    desk.drydock("runs", "delete", "last").succeeded()
     first, second = (shown(desk, one["id"]) for one in rows(desk))
     assert first["arguments"] == ["--lr", "1", "--api-key=***"]
     assert first["end"]["exit"] is None, "its end was not seen"

@@ -12,6 +12,7 @@ import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import asdict
+from itertools import zip_longest
 from pathlib import Path
 from typing import Any
 
@@ -35,12 +36,23 @@ def gather(path: Path) -> None:
     if record is None:
         return
     asked, hidden = record["asked"], {one: os.environ.get(one, "") for one in record["secrets"]}
+    found: dict[str, Any] = {}
+
+    def seeds_here() -> dict[str, str]:
+        return seeds(record["arguments"], {**os.environ, **(found.get("environment") or {"set": {}})["set"]})
+
     # The code first: it is what changes.
-    found: dict[str, Any] = {"code": code.code_of(Path(asked["code"]), asked["at"], hidden)}
-    found["environment"] = _environment(asked["print"], hidden)
-    found["machine"] = _machine()
-    found["drydock"] = version()
-    found["seeds"] = seeds(record["arguments"], {**os.environ, **(found["environment"] or {"set": {}})["set"]})
+    for part, find in (
+        ("code", lambda: code.code_of(Path(asked["code"]), asked["at"], hidden)),
+        ("environment", lambda: _environment(asked["print"], hidden)),
+        ("machine", _machine),
+        ("drydock", version),
+        ("seeds", seeds_here),
+    ):
+        try:
+            found[part] = find()
+        except Exception as error:  # nobody sees this process: what stops one part is said in the record
+            found.setdefault("lost", {})[part] = f"{type(error).__name__}: {error}"
 
     def complete(record: folder.Record) -> None:
         record.pop("asked", None)
@@ -82,11 +94,13 @@ def settings(printed: str, hidden: Mapping[str, str]) -> dict[str, Any] | None:
 def seeds(arguments: Sequence[str], environ: Mapping[str, str]) -> dict[str, str]:
     """The seeds among the arguments and the variables of a trainer, by their names.
 
+    >>> seeds([], {}), seeds(["--seed"], {})
+    ({}, {})
     >>> seeds(["--seed", "3", "--data-seed=4", "data.seed=5", "--seeds-of", "x"], {"PYTHONHASHSEED": "0", "SEEDS": "a"})
     {'PYTHONHASHSEED': '0', '--seed': '3', '--data-seed': '4', 'data.seed': '5'}
     """
     found = {name: value for name, value in environ.items() if re.fullmatch(r"\w*SEED", name) and value.isdigit()}
-    for one, following in zip(arguments, [*arguments[1:], ""], strict=True):
+    for one, following in zip_longest(arguments, arguments[1:], fillvalue=""):
         name, equals, value = one.partition("=")
         if name.lower().endswith("seed") and (value if equals else following).isdigit():
             found[name] = value if equals else following
