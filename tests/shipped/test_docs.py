@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
 import pytest
 import yaml
@@ -85,6 +86,16 @@ def test_what_is_not_run_says_why() -> None:
         blocks = re.findall(rf"^ *```(?:{'|'.join(pages.COMMANDS)})\b", text, re.MULTILINE)
         known = [one for one in pages.read(DOCS / page) if not isinstance(one, pages.File)]
         assert len(known) >= len(blocks), f"{page} has a block of commands that is neither run nor says why"
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "images").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_picture_is_for_both_schemes_for_a_phone_and_for_those_who_hear_it(picture: Path) -> None:
+    text, svg = picture.read_text(), ElementTree.parse(picture).getroot()
+    assert "prefers-color-scheme: dark" in text
+    assert int(svg.attrib["width"]) <= 360
+    named = {part.attrib["id"]: part.text for part in svg if part.tag.endswith(("}title", "}desc"))}
+    assert all(named[name] for name in svg.attrib["aria-labelledby"].split())
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "a picture asks no host for anything"
 
 
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
