@@ -15,6 +15,7 @@ import pytest
 import yaml
 
 from tests.conftest import ROOT
+from tests.shipped import profiles_table
 from tests.support import pages, python_3_11, tool
 
 DOCS = ROOT / "docs"
@@ -86,6 +87,11 @@ def test_what_is_not_run_says_why() -> None:
         blocks = re.findall(rf"^ *```(?:{'|'.join(pages.COMMANDS)})\b", text, re.MULTILINE)
         known = [one for one in pages.read(DOCS / page) if not isinstance(one, pages.File)]
         assert len(known) >= len(blocks), f"{page} has a block of commands that is neither run nor says why"
+
+
+def test_the_table_of_profiles_is_what_the_profiles_say() -> None:
+    _, _, rest = (DOCS / "profiles.md").read_text().partition("<!-- python -m tests.shipped.profiles_table -->\n")
+    assert rest.partition("\n\n")[0] + "\n" == profiles_table.table()
 
 
 @pytest.mark.parametrize("picture", sorted((DOCS / "images").glob("*.svg")), ids=lambda path: path.stem)
