@@ -9,16 +9,23 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from xml.etree import ElementTree
 
+import click
 import pytest
 import yaml
 
+from builder.cli import cli
 from tests.conftest import ROOT
+from tests.shipped import profiles_table
 from tests.support import pages, python_3_11, tool
 
 DOCS = ROOT / "docs"
-PAGES = sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))
+README = "../README.md"
+PAGES = [README, *sorted(str(path.relative_to(DOCS)) for path in DOCS.rglob("*.md"))]
 RUN = [page for page in PAGES if any(isinstance(one, pages.Command) for one in pages.read(DOCS / page))]
+# A page whose reader has files already: another page's.
+FILES_OF = {README: ("tutorial.md", ("train.py", "requirements.txt"))}
 
 
 @pytest.mark.slow
@@ -30,7 +37,9 @@ def test_a_reader_who_does_what_a_page_says_sees_what_it_says(page: str, tmp_pat
         folder.mkdir()
     script = ["set +e"]
     commands: list[pages.Command] = []
-    for one in pages.read(DOCS / page):
+    other, names = FILES_OF.get(page, (page, ()))
+    brought = [one for one in pages.read(DOCS / other) if isinstance(one, pages.File) and one.name in names]
+    for one in [*brought, *pages.read(DOCS / page)]:
         if isinstance(one, pages.File):
             script.append(_written(one))
         elif isinstance(one, pages.Command):
@@ -85,6 +94,40 @@ def test_what_is_not_run_says_why() -> None:
         blocks = re.findall(rf"^ *```(?:{'|'.join(pages.COMMANDS)})\b", text, re.MULTILINE)
         known = [one for one in pages.read(DOCS / page) if not isinstance(one, pages.File)]
         assert len(known) >= len(blocks), f"{page} has a block of commands that is neither run nor says why"
+
+
+def test_every_command_is_in_the_table_of_commands_and_no_other() -> None:
+    table = (DOCS / "commands.md").read_text()
+    rows = [row.split(" | ")[0] for row in table.splitlines() if row.startswith("| `")]
+    named = {name for row in rows for span in _spans(row) for name in _commands_in(span)}
+    assert named == set(cli.list_commands(click.Context(cli)))
+
+
+def _commands_in(span: str) -> list[str]:
+    """The commands that a cell names: `drydock lock NAME`, or several, as in `drydock add PKG, remove PKG`."""
+    if not span.startswith("drydock "):
+        return []
+    first, *others = (part.split()[0] for part in span.removeprefix("drydock ").split(", "))
+    return [first, *(other for other in others if other in cli.list_commands(click.Context(cli)))]
+
+
+def test_the_table_of_profiles_is_what_the_profiles_say() -> None:
+    _, _, rest = (DOCS / "profiles.md").read_text().partition("<!-- python -m tests.shipped.profiles_table -->\n")
+    assert rest.partition("\n\n")[0] + "\n" == profiles_table.table()
+
+
+@pytest.mark.parametrize("picture", sorted((DOCS / "images").glob("*.svg")), ids=lambda path: path.stem)
+def test_a_picture_is_for_both_schemes_for_a_phone_and_for_those_who_hear_it(picture: Path) -> None:
+    text, svg = picture.read_text(), ElementTree.parse(picture).getroot()
+    assert "prefers-color-scheme: dark" in text
+    assert int(svg.attrib["width"]) <= 360
+    named = {part.attrib["id"]: part.text for part in svg if part.tag.endswith(("}title", "}desc"))}
+    assert all(named[name] for name in svg.attrib["aria-labelledby"].split())
+    assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "a picture asks no host for anything"
+
+
+def test_the_readme_is_one_screen_and_a_half() -> None:
+    assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
@@ -153,8 +196,8 @@ def test_the_pages_name_many_paths() -> None:
     ]
 
 
-def test_the_files_that_follow_one_profile_exist_and_the_readme_names_them_in_order() -> None:
-    section = (ROOT / "README.md").read_text().partition("## Follow one profile\n")[2].partition("\n## ")[0]
+def test_the_files_that_follow_one_profile_exist_and_stand_in_order() -> None:
+    section = (ROOT / "CONTRIBUTING.md").read_text().partition("## Follow one profile\n")[2].partition("\n## ")[0]
     named = [span for span in _spans(section) if _PATH.fullmatch(span)]
     assert len(named) > 8
     assert [path for path in named if not (ROOT / path).exists()] == []
