@@ -48,8 +48,8 @@ needs_steps = pytest.mark.skipif((_reason := why_not()) is not None, reason=f"st
 
 
 @pytest.fixture
-def desk(sandbox: Sandbox) -> Sandbox:
-    return furnish(sandbox)
+def desk(sandbox_in_memory: Sandbox) -> Sandbox:
+    return furnish(sandbox_in_memory)
 
 
 @pytest.fixture(scope="session")
