@@ -50,7 +50,13 @@ fix-patches = "fix_mended_patches.py"
 
 
 @pytest.fixture
-def desk(sandbox_in_memory: Sandbox) -> Sandbox:
+def sandbox(sandbox_in_memory: Sandbox) -> Sandbox:
+    """In memory, as the sweeps here change hundreds of small environments."""
+    return sandbox_in_memory
+
+
+@pytest.fixture
+def desk(sandbox: Sandbox) -> Sandbox:
     """A sandbox whose profile `mended` patches anchor, with its generated files in root/generated/mended."""
     make_wheel(sandbox.wheels, "anchor", "1.0", files={"anchor/__init__.py": BROKEN})
     sandbox.file("patches/total.patch", PATCH)

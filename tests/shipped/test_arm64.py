@@ -1,7 +1,7 @@
 """The profile arm64, built and run for real by its own generated script, on an emulated bare aarch64 machine.
 
-uv is there, by the hash of the lock: that a script fetches it on a machine without, whose Python has no pip, is shown where
-it takes seconds (tests/build/test_build.py, "without_uv_and_drydock"), and here by `just emulate-arm64`.
+uv is there, by the hash of the lock: that a script fetches it on a machine without, whose Python has no pip, is shown
+where it takes seconds (tests/build/test_build.py, "without_uv_and_drydock"), and here by `just emulate-arm64`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def bare() -> Machine:
 
 @pytest.fixture(scope="module")
 def work(bare: Machine, shared: Path) -> Path:
-    """The machine's /work: uv, a cache that the host's uv has filled with the wheels of the lock, and their bytecode."""
+    """The machine's /work: uv, and a cache that the host's uv has filled with the lock's wheels, and their bytecode."""
 
     def make(folder: Path) -> None:
         fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8"))
