@@ -706,9 +706,10 @@ def test_a_signal_in_the_middle_leaves_what_was_there(wide: Sandbox, number: sig
 @needs_steps
 @pytest.mark.slow
 @pytest.mark.parametrize("deed", DEEDS)
-def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(wide: Sandbox, deed: str) -> None:
-    root = wide.root
-    user = Belongings(root / "user")
+def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(
+    wide: Sandbox, belongings: Belongings, deed: str
+) -> None:
+    root, user = wide.root, belongings
     wide.environment["DRYDOCK_PYTHON"] = user.base.python
     folder = root / "moved/theirs"
     folder.mkdir(parents=True)
