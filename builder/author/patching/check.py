@@ -95,8 +95,9 @@ class Outlook:
 def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook]:
     """The outlook of each patch of the profile `name`.
 
-    Releases are looked at in halves, from the newest one: what holds for one is taken to hold for those between it and
-    the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run the proofs.
+    The newest release is looked at first, then likely ones, then halves: what holds for one is taken to hold for those
+    between it and the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run
+    the proofs.
     """
     entry = catalogue.entry(name)
     plan = entry.plan
