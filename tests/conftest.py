@@ -19,6 +19,7 @@ from hypothesis import settings
 
 from tests.support import Index, Sandbox, python_3_11, warm
 from tests.support.base import FOLDER, read_base
+from tests.support.belongings import Belongings
 from tests.support.packages import installed
 
 # Python looks for garbage often while thousands of objects are made that stay: a sixth of the time to find the tests.
@@ -202,6 +203,20 @@ def sandbox_in_memory(memory: Path, memory_cache: Path) -> Iterator[Sandbox]:
         yield made
     subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
     shutil.rmtree(root)
+
+
+@pytest.fixture(scope="session")
+def users() -> list[Belongings]:
+    """What users have, the one of the last test last. Two Pythons are 130 MB, and two seconds to copy."""
+    return []
+
+
+@pytest.fixture
+def belongings(users: list[Belongings], tmp_path_factory: pytest.TempPathFactory) -> Belongings:
+    """What a user has: that of the test before, if nothing has changed it, as the next test would see no difference."""
+    if not users or users[-1].changes():
+        users.append(Belongings(tmp_path_factory.mktemp("user") / "user"))
+    return users[-1]
 
 
 @pytest.fixture

@@ -824,6 +824,9 @@ def test_with_no_place_for_the_store_the_user_is_asked_for_one(locked: Sandbox) 
 
 @pytest.mark.slow
 def test_the_script_alone_is_enough_on_a_machine_without_uv_and_drydock(sandbox: Sandbox, tmp_path: Path) -> None:
+    """Its python3 has no pip, as on Debian, so that uv is fetched by the one that venv brings."""
+    no_pip = subprocess.run([python_3_11(), "-c", "import pip"], capture_output=True, text=True, check=False)
+    assert "No module named 'pip'" in no_pip.stderr
     sandbox.profile("small")
     path = sandbox.work / "profiles/small.toml"
     path.write_text(path.read_text().replace('"anchor"', '"iniconfig"').replace("import anchor", "import iniconfig"))

@@ -48,26 +48,15 @@ needs_steps = pytest.mark.skipif((_reason := why_not()) is not None, reason=f"st
 
 
 @pytest.fixture
-def desk(sandbox: Sandbox) -> Sandbox:
-    return furnish(sandbox)
-
-
-@pytest.fixture(scope="session")
-def users() -> list[Belongings]:
-    """What users have, the one of the last test last. Two Pythons are 130 MB, and half a second to copy."""
-    return []
+def desk(sandbox_in_memory: Sandbox) -> Sandbox:
+    return furnish(sandbox_in_memory)
 
 
 @pytest.fixture
-def user(desk: Sandbox, users: list[Belongings], tmp_path_factory: pytest.TempPathFactory) -> Belongings:
-    """What the user of the desk has; the Python that is built on is theirs.
-
-    It is that of the test before, if nothing has changed it: the next test would see no difference either.
-    """
-    if not users or users[-1].changes():
-        users.append(Belongings(tmp_path_factory.mktemp("user") / "user"))
-    desk.environment["DRYDOCK_PYTHON"] = users[-1].base.python
-    return users[-1]
+def user(desk: Sandbox, belongings: Belongings) -> Belongings:
+    """What the user of the desk has; the Python that is built on is theirs."""
+    desk.environment["DRYDOCK_PYTHON"] = belongings.base.python
+    return belongings
 
 
 def check_sound(home: Home, user: Belongings) -> None:

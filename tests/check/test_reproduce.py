@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from tests.conftest import real_environment
+from builder.project.catalogue import Catalogue
+from tests.conftest import ROOT, real_environment
 from tests.support import Sandbox, make_sdist
+from tests.support.sandbox import MINIMAL_PROFILE
 
 SITE = "lib/python3.11/site-packages"
 
@@ -65,14 +68,42 @@ def test_it_does_not_go_with_a_dry_run(locked: Sandbox) -> None:
     locked.drydock("build", "small", "--check", "--dry-run").failed(2, "do not go together")
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("name", ["cpu", "cpu-swarm"])
-def test_the_profiles_of_this_machine_are_reproducible(name: str, drydock_home: Path, cpu_env: Path) -> None:
+def check_real(name: str, **variables: str) -> None:
+    """Build a profile of real packages a second time: no byte differs."""
     done = subprocess.run(
         [sys.executable, "-m", "builder", "build", name, "--check"],
-        env={**real_environment(), "DRYDOCK_HOME": str(drydock_home)},
+        env={**real_environment(), **variables},
         capture_output=True,
         text=True,
         check=False,
     )
     assert (done.returncode, done.stdout.count("\n")) == (0, 1), done.stdout + done.stderr
+
+
+@pytest.mark.slow
+def test_the_profiles_of_this_machine_are_reproducible(drydock_home: Path, swarm_env: Path) -> None:
+    """`cpu-swarm` has the files of `cpu` too, torch among them, and the same patches; the next test has the others."""
+    check_real("cpu-swarm", DRYDOCK_HOME=str(drydock_home))
+
+
+@pytest.mark.slow
+def test_what_cpu_alone_has_is_reproducible(drydock_home: Path, tmp_path: Path) -> None:
+    """An environment of those packages, instead of all of `cpu`."""
+    built_in = Catalogue([ROOT / "profiles"])
+    cpu, swarm = built_in.lock("cpu"), built_in.lock("cpu-swarm")
+    assert (cpu.patches, cpu.python) == (swarm.patches, swarm.python)
+    both = {package.sha256 for package in swarm.packages}
+    alone = [f"{package.name}=={package.version}" for package in cpu.packages if package.sha256 not in both]
+    assert len(alone) < 5, f"{alone}: check cpu itself"
+    if not alone:
+        pytest.skip("cpu-swarm has all files of cpu")
+    # A list of strings is the same in JSON and in TOML.
+    text = MINIMAL_PROFILE.format(name="alone", head="", tail="").replace('["anchor"]', json.dumps(alone))
+    (tmp_path / "alone.toml").write_text(text)
+    variables = {"DRYDOCK_HOME": str(drydock_home), "DRYDOCK_PROFILES": str(tmp_path)}
+    lock = [sys.executable, "-m", "builder", "lock", "alone"]
+    subprocess.run(lock, env={**real_environment(), **variables}, check=True)
+    assert {package.sha256 for package in cpu.packages} - both <= {
+        package.sha256 for package in Catalogue([tmp_path]).lock("alone").packages
+    }
+    check_real("alone", **variables)

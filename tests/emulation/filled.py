@@ -37,3 +37,18 @@ def fill(folder: Path, name: str, script: str) -> None:
         cwd=ROOT,
         check=True,
     )
+
+
+def bring_uv(folder: Path, name: str) -> None:
+    """Put the uv that the lock of the profile `name` names where a script has it that fetched it before.
+
+    pip needs two minutes for that under qemu. The hash is compared here too.
+    """
+    catalogue = Catalogue([ROOT / "profiles"])
+    profile, pinned = catalogue.profile(name), catalogue.lock(name).uv
+    tools = folder / "drydock/tools"
+    tools.mkdir(parents=True)
+    requirements = folder / "uv.txt"
+    requirements.write_text(f"uv=={pinned.version} --hash=sha256:{pinned.sha256}\n")
+    arguments = ["--require-hashes", "--target", f"uv-{pinned.version}", "-r", str(requirements)]
+    uv.install(arguments, tools, profile.target, profile.python.version, builds=None)

@@ -50,6 +50,12 @@ fix-patches = "fix_mended_patches.py"
 
 
 @pytest.fixture
+def sandbox(sandbox_in_memory: Sandbox) -> Sandbox:
+    """In memory, as the sweeps here change hundreds of small environments."""
+    return sandbox_in_memory
+
+
+@pytest.fixture
 def desk(sandbox: Sandbox) -> Sandbox:
     """A sandbox whose profile `mended` patches anchor, with its generated files in root/generated/mended."""
     make_wheel(sandbox.wheels, "anchor", "1.0", files={"anchor/__init__.py": BROKEN})
@@ -700,13 +706,15 @@ def test_a_signal_in_the_middle_leaves_what_was_there(wide: Sandbox, number: sig
 @needs_steps
 @pytest.mark.slow
 @pytest.mark.parametrize("deed", DEEDS)
-def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(wide: Sandbox, tmp_path: Path, deed: str) -> None:
-    user = Belongings(tmp_path / "user")
+def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(
+    wide: Sandbox, belongings: Belongings, deed: str
+) -> None:
+    root, user = wide.root, belongings
     wide.environment["DRYDOCK_PYTHON"] = user.base.python
-    folder = wide.root / "moved/theirs"
+    folder = root / "moved/theirs"
     folder.mkdir(parents=True)
-    shutil.copytree(wide.root / "generated", folder / "generated")
-    wide.root = folder  # what is moved out of the way goes no further than tmp_path
+    shutil.copytree(root / "generated", folder / "generated")
+    wide.root = folder  # what is moved out of the way goes no further than root
     venv = old_venv(wide)
     whole = tree(venv)
     steps = steps_of(wide, venv)
@@ -723,7 +731,7 @@ def test_whatever_is_done_to_it_meanwhile_nothing_else_is_changed(wide: Sandbox,
         assert "Traceback" not in stderr, stderr
         assert code in (0, 1), stderr
         shutil.rmtree(folder)
-        shutil.rmtree(tmp_path / "taken", ignore_errors=True)
+        shutil.rmtree(root / "taken", ignore_errors=True)
         folder.mkdir()
-        shutil.copytree(tmp_path / "generated", folder / "generated")
+        shutil.copytree(root / "generated", folder / "generated")
         assert whole.keys() <= tree(old_venv(wide)).keys()

@@ -1,4 +1,8 @@
-"""The profile arm64, built and run for real by its own generated script, on an emulated bare aarch64 machine."""
+"""The profile arm64, built and run for real by its own generated script, on an emulated bare aarch64 machine.
+
+uv is there, by the hash of the lock: that a script fetches it on a machine without, whose Python has no pip, is shown
+where it takes seconds (tests/build/test_build.py, "without_uv_and_drydock"), and here by `just emulate-arm64`.
+"""
 
 from __future__ import annotations
 
@@ -9,7 +13,7 @@ import pytest
 
 from tests.conftest import ROOT, once
 from tests.emulation.aarch64 import Machine, available, machine
-from tests.emulation.filled import fill
+from tests.emulation.filled import bring_uv, fill
 
 pytestmark = pytest.mark.emulation
 
@@ -18,7 +22,7 @@ SCRIPT = ROOT / "generated/arm64/run_rl_swarm_arm64.sh"
 
 @pytest.fixture(scope="module")
 def bare() -> Machine:
-    """A bare aarch64 machine: python3 with venv, and no uv."""
+    """A bare aarch64 machine: python3 with venv."""
     if reason := available():
         pytest.skip(reason)
     return machine(Path.home() / ".cache/drydock-tests/aarch64")
@@ -26,8 +30,13 @@ def bare() -> Machine:
 
 @pytest.fixture(scope="module")
 def work(bare: Machine, shared: Path) -> Path:
-    """The machine's /work: a cache that the host's uv has filled with the wheels of the lock, and their bytecode."""
-    return once(shared / "arm64", lambda folder: fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8")))
+    """The machine's /work: uv, and a cache that the host's uv has filled with the lock's wheels, and their bytecode."""
+
+    def make(folder: Path) -> None:
+        fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8"))
+        bring_uv(folder, "arm64")
+
+    return once(shared / "arm64", make)
 
 
 def run(bare: Machine, work: Path, *command: str) -> subprocess.CompletedProcess[str]:
@@ -41,14 +50,16 @@ def built(bare: Machine, work: Path) -> str:
     """The store path, as the script prints it."""
     done = run(bare, work, "sh", "/work/script.sh", "--build-only")
     assert done.returncode == 0, done.stderr
+    assert "fetching uv" not in done.stderr
     return done.stdout.strip()
 
 
-def test_the_script_builds_on_a_machine_without_uv(built: str, work: Path) -> None:
+def test_the_script_builds_there_with_the_uv_of_its_lock(built: str, work: Path) -> None:
     assert built.startswith("/work/drydock/store/")
     assert built.endswith("-arm64")
     assert (work / built.removeprefix("/work/") / ".drydock/manifest.json").is_file()
-    assert list((work / "drydock/tools").glob("uv-*/bin/uv"))
+    [machine] = {path.read_bytes()[18] for path in (work / "drydock/tools").glob("uv-*/bin/uv")}
+    assert machine == 183, "ELF's number for aarch64"
 
 
 def test_the_second_build_does_nothing(bare: Machine, work: Path, built: str) -> None:

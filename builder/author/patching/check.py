@@ -95,8 +95,9 @@ class Outlook:
 def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook]:
     """The outlook of each patch of the profile `name`.
 
-    Releases are looked at in halves, from the newest one: what holds for one is taken to hold for those between it and
-    the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run the proofs.
+    The newest release is looked at first, then likely ones, then halves: what holds for one is taken to hold for those
+    between it and the locked one. Raises ProfileError, LockError, and ConsentError where nobody has agreed yet to run
+    the proofs.
     """
     entry = catalogue.entry(name)
     plan = entry.plan
@@ -192,7 +193,9 @@ class _Question:
             found.verdict = "needless" if newest == "upstream" else "unknown"
         elif self._passes(found.newest):
             found.verdict = "needless"
-            found.needless = versions[versions.index(last(versions, lambda version: not self._passes(version))) + 1]
+            # Mostly a release that repairs it is the first that the patch does not apply to.
+            defective = last(versions, lambda version: not self._passes(version), likely=found.applies)
+            found.needless = versions[versions.index(defective) + 1]
         elif unmet := self._unmet(found.newest):
             found.notes.append(
                 f"{self._patch.package} {found.newest} wants {', '.join(unmet)}: its proof is inconclusive"
@@ -246,18 +249,24 @@ class _Question:
         ]
 
 
-def last(versions: Sequence[str], holds: Callable[[str], bool]) -> str:
+def last(versions: Sequence[str], holds: Callable[[str], bool], *, likely: str | None = None) -> str:
     """The last of `versions` for which something holds that holds for the first, up to some one, and for none after it.
+
+    The `likely` one is asked early, and the one after it: an answer may cost a run of a proof.
 
     >>> asked = []
     >>> last("abcdefgh", lambda version: asked.append(version) or version < "d"), "".join(asked)
     ('c', 'hdbc')
+    >>> asked.clear()
+    >>> last("abcdefgh", lambda version: asked.append(version) or version < "d", likely="c"), "".join(asked)
+    ('c', 'hcd')
     """
     if len(versions) == 1 or holds(versions[-1]):
         return versions[-1]
     low, high = 0, len(versions) - 1
+    first = [] if likely is None else [versions.index(likely), versions.index(likely) + 1]
     while high - low > 1:
-        middle = (low + high) // 2
+        middle = next((at for at in first if low < at < high), (low + high) // 2)
         low, high = (middle, high) if holds(versions[middle]) else (low, middle)
     return versions[low]
 
