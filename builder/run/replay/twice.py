@@ -126,7 +126,10 @@ def of_run(word: str, place: Path, catalogue: Catalogue, report: Reporter) -> Su
     again = rerun.prepare(word)
     record = again.record
     if again.lacks:
-        raise DrydockError(f"run {record['id']} cannot be repeated as it was: {'; '.join(again.lacks)}")
+        raise DrydockError(
+            f"run {record['id']} cannot be repeated as it was: {'; '.join(again.lacks)}",
+            hint=f"to replay its profile, as it is now: drydock replay {record['name']}",
+        )
     if record["command"] != "train":
         raise UsageError(f"run {record['id']} was of the command {record['command']}, and only a trainer is replayed")
     script = Script(again.script, consent.of_run(record["store-name"]), place / "run" / again.inside)
