@@ -7,6 +7,7 @@ import os
 import shutil
 import signal
 import time
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -30,12 +31,15 @@ for step in range(1, 7):
 
 
 @pytest.fixture
-def desk(built: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Sandbox:
+def desk(built: Sandbox, monkeypatch: pytest.MonkeyPatch) -> Iterator[Sandbox]:
     """The built desk; what it keeps of a replay comes into `tmp` of its own."""
+    before = {*built.work.iterdir()}
     shutil.rmtree(built.root / "tmp", ignore_errors=True)
     (built.root / "tmp").mkdir()
     monkeypatch.setitem(built.environment, "TMPDIR", str(built.root / "tmp"))
-    return built
+    yield built
+    for path in {*built.work.iterdir()} - before:
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
 def kept(desk: Sandbox) -> list[Path]:
@@ -88,11 +92,26 @@ def test_a_trainer_that_fails_is_that_and_no_difference(desk: Sandbox) -> None:
 
 
 def test_a_trainer_that_works_on_the_working_directory_runs_there(desk: Sandbox) -> None:
-    desk.trainer("import pathlib, sys; print('read', pathlib.Path(sys.argv[1].partition('=')[2]).read_text())")
+    desk.trainer("import pathlib, sys; print('read', pathlib.Path(sys.argv[1]).read_text())")
     (desk.work / "data.txt").write_text("seven")
-    done = desk.drydock("replay", "small", "--", "--data=data.txt").succeeded()
+    desk.drydock("replay", "small", "--", "data.txt").failed(1, "No such file", "working directory: --here")
+    done = desk.drydock("replay", "small", "--here", "--", "data.txt").succeeded()
     assert done.stdout == "the same, bit by bit as printed: 1 line\n"
     assert f"both run in {desk.work}" in done.stderr
+    path = desk.profile("small")
+    path.write_text(path.read_text().partition("[trainer]")[0] + '[trainer]\ncommand = ["python", "show.py"]\n')
+    (desk.work / "show.py").write_text("print('loss', 1.5)")
+    done = desk.drydock("replay", "small").succeeded()
+    assert f"both run in {desk.work}" in done.stderr
+    assert "1 line with a loss" in done.stdout
+
+
+def test_what_a_run_has_written_is_not_overwritten(desk: Sandbox) -> None:
+    desk.trainer("import pathlib, sys; pathlib.Path(sys.argv[1]).write_bytes(b'new')")
+    (desk.work / "best.pt").write_text("old")
+    done = desk.drydock("replay", "small", "--", "best.pt").succeeded()
+    assert done.stdout == "the same, bit by bit as printed: 1 file of weights\n"
+    assert (desk.work / "best.pt").read_text() == "old"
 
 
 def test_no_secret_is_in_what_is_shown(desk: Sandbox) -> None:
@@ -124,7 +143,12 @@ def test_an_interrupt_ends_the_trainer_and_leaves_nothing(desk: Sandbox) -> None
 def test_a_recorded_run_is_replayed_with_its_code(desk: Sandbox) -> None:
     desk.trainer("import pathlib; print('loss', float(pathlib.Path('lr.txt').read_text()))")
     (desk.work / "lr.txt").write_text("2.5")
-    for words in (["init", "-q"], ["add", "lr.txt"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"]):
+    (desk.work / "old.pt").write_text("of the code, and not saved by a run")
+    for words in (
+        ["init", "-q"],
+        ["add", "lr.txt", "old.pt"],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"],
+    ):
         desk.run(["git", *words]).succeeded()
     records = desk.store.parent / "runs/.records"
     try:
@@ -139,7 +163,6 @@ def test_a_recorded_run_is_replayed_with_its_code(desk: Sandbox) -> None:
         assert (into / "1.out").read_text() == "loss 2.5\n"
         desk.drydock("replay", "last", "--", "--lr", "1").failed(2, "its own arguments")
     finally:
-        shutil.rmtree(desk.work / ".git")
         shutil.rmtree(records)
 
 

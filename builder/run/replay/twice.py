@@ -46,7 +46,7 @@ _TIMES = ("first", "second")
 class Subject:
     """What is run twice: `script` with `arguments`, in `here`, or else where `bring` makes a new folder.
 
-    `inside` is where in that it runs. `steps` is how a line says which step it is of.
+    `inside` is where in that it runs. `hint` is added where it fails. `steps` is how a line says which step it is of.
     """
 
     name: str
@@ -55,6 +55,7 @@ class Subject:
     here: Path | None = None
     bring: Callable[[Path], None] = Path.mkdir
     inside: Path = Path()
+    hint: str = ""
     profile: Profile | None = None
     packages: frozenset[str] = frozenset()
     steps: str = STEP
@@ -93,28 +94,42 @@ class Replay:
         }
 
 
-def of_profile(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter) -> Subject:
-    """The trainer of a profile, whose environment is built first if needed."""
+def of_profile(
+    name: str, arguments: Sequence[str], catalogue: Catalogue, report: Reporter, *, here: bool = False
+) -> Subject:
+    """The trainer of a profile, whose environment is built first if needed; `here`: in the working directory."""
     script = current_script(name, catalogue, report)
     entry = catalogue.entry(name)
     profile, packages = entry.profile, frozenset[str]()
     with suppress(DrydockError):
         packages = frozenset(package.name for package in entry.lock.packages)
-    here = Path.cwd() if _needs_its_folder(profile, arguments) else None
-    steps = profile.bench.step if profile.bench is not None else STEP
-    return Subject(name, script, arguments, here, profile=profile, packages=packages, steps=steps)
+    here = here or _needs_its_folder(profile)
+    return Subject(
+        name,
+        script,
+        arguments,
+        Path.cwd() if here else None,
+        hint="" if here else "; where it needs what is in the working directory: --here",
+        profile=profile,
+        packages=packages,
+        steps=profile.bench.step if profile.bench is not None else STEP,
+    )
 
 
-def _needs_its_folder(profile: Profile, arguments: Sequence[str]) -> bool:
-    """Whether a trainer works on what is in the working directory: code, or a file that its command names."""
+def _needs_its_folder(profile: Profile) -> bool:
+    """Whether a trainer works on what is in the working directory: code, or a file that its profile names.
+
+    The caller's arguments do not count: what they name may be what a run has written, and must not be overwritten.
+    """
     trainer = profile.trainer
-    words = [*(trainer.command or ()), *(one for one in trainer.arguments if isinstance(one, str)), *arguments]
-    names = [name for word in words if (name := word.rpartition("=")[2]) and not name.startswith("-")]
-    modules = [name.replace(".", "/") for name in names]  # of python -m
+    command = trainer.command or ()
+    modules = [word.replace(".", "/") for word in command]  # of python -m
+    words = [word for word in trainer.arguments if isinstance(word, str)]
     return (
         profile.project is not None
         or (trainer.needs is not None and os.path.lexists(trainer.needs))
-        or any(os.path.lexists(name) for name in (*names, *modules, *(f"{name}.py" for name in modules)))
+        or any(os.path.lexists(name) for name in (*command, *modules, *(f"{name}.py" for name in modules)))
+        or any(Path(word.rpartition("=")[2]).is_file() for word in words)
     )
 
 
@@ -175,16 +190,20 @@ def replay(make: Callable[[Path], Subject], into: Path | None, report: Reporter)
         if subject.here is not None:
             report.step(f"both run in {subject.here}, on what is there; so weights are not compared")
         environment, names = secrets.environment(subject.arguments)
+
+        def redacted(text: str) -> str:
+            return secrets.redacted(text, environment, names)
+
         saved = []
         for number in (1, 2):
             with report.busy(f"run {number} of 2 of {subject.name}"):
-                code = _run(subject, place, number, environment)
+                code, new = _run(subject, place, number, environment)
             if code:
                 keep = True
-                raise _failed(place, number, code, environment, names)
-            saved.append({} if subject.here is not None else weights(place / str(number)))
+                raise _failed(subject, place, number, code, redacted)
+            saved.append(new)
         found = Replay(
-            _compared(subject, place, lambda text: secrets.redacted(text, environment, names)),
+            _compared(subject, place, redacted),
             sorted({*saved[0], *saved[1]}),
             sorted(name for name in {*saved[0], *saved[1]} if saved[0].get(name) != saved[1].get(name)),
             _causes(subject, environment),
@@ -212,10 +231,13 @@ def _compared(subject: Subject, place: Path, redacted: Callable[[str], str]) -> 
     return replace(found, difference=replace(one, **shown))
 
 
-def _run(subject: Subject, place: Path, number: int, environment: dict[str, str]) -> int:
+def _run(subject: Subject, place: Path, number: int, environment: dict[str, str]) -> tuple[int, dict[str, str]]:
+    """Run it once: its exit status, and the weights that it has saved in its new folder."""
     new = place / "run"
+    before = {}
     if subject.here is None:
         subject.bring(new)
+        before = weights(new)  # of the code
     where = subject.here or new / subject.inside
     code = process.run_into(
         subject.script.command("--", *subject.arguments),
@@ -224,19 +246,21 @@ def _run(subject: Subject, place: Path, number: int, environment: dict[str, str]
         stdout=place / f"{number}.out",
         stderr=place / f"{number}.err",
     )
-    if subject.here is None:
-        new.rename(place / str(number))
-    return code
+    if subject.here is not None:
+        return code, {}
+    new.rename(place / str(number))
+    saved = weights(place / str(number))
+    return code, {name: digest for name, digest in saved.items() if before.get(name) != digest}
 
 
-def _failed(place: Path, number: int, code: int, environment: dict[str, str], names: Sequence[str]) -> DrydockError:
+def _failed(subject: Subject, place: Path, number: int, code: int, redacted: Callable[[str], str]) -> DrydockError:
     last = ""
     for end in ("out", "err"):  # the last words of stderr, else of stdout
         last = (lines((place / f"{number}.{end}").read_bytes()) or [last])[-1]
-    words = f": {secrets.redacted(last, environment, names)}" if last else ""
+    words = f": {redacted(last)}" if last else ""
     error = DrydockError(
         f"the {_TIMES[number - 1]} run ended with exit status {code}{words}",
-        hint=f"its output is {place / str(number)}.out and .err",
+        hint=f"its output is {place / str(number)}.out and .err{subject.hint}",
     )
     error.exit_code = code
     return error
