@@ -325,6 +325,39 @@ def stream(command: Sequence[str], line: Callable[[str], None], *, env: Mapping[
     return code if code >= 0 else 128 - code
 
 
+def run_into(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, stdout: Path, stderr: Path, grace: float = 10.0
+) -> int:
+    """Run a program in `cwd`, to its end, with its output in two new files; returns its status as a shell would.
+
+    It has no terminal, and leads a process group of its own, of which nothing is left afterwards. Where we are stopped,
+    it is interrupted, and killed after `grace` seconds. Raises ToolError where it cannot be started, and OSError.
+    """
+    from subprocess import TimeoutExpired
+
+    process: Any = None
+    began = time.monotonic()
+    with stdout.open("xb") as out, stderr.open("xb") as err:
+        try:
+            process = _start(command, env, stdout=out, stderr=err, cwd=cwd)
+            code: int = process.wait()
+        except OSError as error:
+            raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+        except BaseException:
+            if process is not None:
+                _send(process, signal.SIGINT)
+                with suppress(TimeoutExpired):
+                    process.wait(grace)
+            raise
+        finally:
+            if process is not None:
+                _send(process, signal.SIGKILL)
+                process.wait()
+                _watch(process, "-")
+    log.ran(command, code, began)
+    return code if code >= 0 else 128 - code
+
+
 def replace(command: Sequence[str], env: Mapping[str, str] | None = None) -> NoReturn:
     """Become another program: its signals, its exit status and its terminal are then its own."""
     sys.stdout.flush()

@@ -66,6 +66,7 @@ _SECTIONS = {
         "doctor": "doctor",
         "runs": "runs",
         "rerun": "runs",
+        "replay": "run",
         "generation": "generation",
         "store": "store",
         "service": "service",

@@ -94,6 +94,10 @@ class _Run(_Dashed):
     own = 1
 
 
+class _Replay(_Dashed):
+    after = "arguments for the trainer go"
+
+
 class _Shell(_Dashed):
     after = "a command to run there goes"
 
@@ -195,3 +199,41 @@ def verify(name: str, yes: bool) -> None:
     from builder.run import start
 
     agreed(lambda: start.verify(name, catalogue()), yes=yes)
+
+
+@click.command(cls=_Replay)
+@click.argument("name", metavar="NAME|RUN", type=PROFILE, shell_complete=complete.profiles)
+@click.argument("words", nargs=-1, metavar="[-- ARGUMENTS]...", shell_complete=complete.files)
+@click.option("--into", type=click.Path(path_type=Path), metavar="DIR", help="Keep both runs in this new folder.")
+@click.option("--here", is_flag=True, help="Run both in the working directory, on what is there.")
+@json_option
+@yes_option
+def replay(name: str, words: tuple[str, ...], into: Path | None, here: bool, as_json: bool, yes: bool) -> None:
+    """Run a trainer twice and compare, step by step.
+
+    NAME is a profile, whose environment is built first if needed; RUN is a run as drydock runs list has it, repeated
+    with its code. Each of the two runs has a new folder at the same path, unless its project or the files that its
+    profile names are in the working directory. Losses are compared as they are printed, and weights that are saved by
+    their sha256. Exit status: 0 the same, 1 different, that of the trainer where it fails.
+    """
+    from builder.run.records.folder import looks_like_one
+    from builder.run.replay import twice
+    from builder.run.replay.words import described
+
+    is_run = looks_like_one(name) and name not in catalogue().names()
+    if is_run and words:
+        raise UsageError("a run is replayed with its own arguments", hint="leave out those after --")
+    if is_run and here:
+        raise UsageError("a run is replayed with its own code, in new folders", hint="leave out --here")
+
+    def make(place: Path) -> twice.Subject:
+        if is_run:
+            return twice.of_run(name, place, catalogue(), reporter())
+        return twice.of_profile(name, words, catalogue(), reporter(), here=here)
+
+    found = agreed(lambda: twice.replay(make, into, reporter()), yes=yes)
+    if as_json:
+        echo_json(found.as_json())
+    else:
+        click.echo("\n".join(described(found)))
+    sys.exit(0 if found.same else 1)

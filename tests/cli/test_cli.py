@@ -54,6 +54,7 @@ COMMANDS = [
     "push",
     "remove",
     "render",
+    "replay",
     "report",
     "rerun",
     "run",

@@ -121,7 +121,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
         raise UsageError(f"{target} already exists", hint="move it away, or name another folder: --into")
     if not Store.here().is_built(store_name):
         build_script(record["name"], script, report)
-    _bring(again, target.absolute())
+    bring(again, target.absolute())
     report.step(f"run {record['id']} again, in {target}")
     words = [] if record["command"] == "train" else [record["command"]]
     environment, names = secrets.environment(record["arguments"])
@@ -146,8 +146,11 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     process.replace(script.command(*words, "--", *record["arguments"]), environment)
 
 
-def _bring(again: Again, target: Path) -> None:
-    """Make `target` a clone with the commit and what differed from it, whole or not at all."""
+def bring(again: Again, target: Path) -> None:
+    """Make `target` a clone with the commit and what differed from it, whole or not at all.
+
+    Where the code was not recorded it is an empty folder. Raises ToolError where git cannot do it, and OSError.
+    """
     new = beside(target)
     try:
         target.parent.mkdir(parents=True, exist_ok=True)

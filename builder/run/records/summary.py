@@ -8,9 +8,11 @@ from typing import Any
 from builder.run.supervise.sample import Sample
 
 # loss=1.5, 'loss': 1.5, "train_loss": nan, loss 1.5
-_LOSS = re.compile(
+LOSS = re.compile(
     rb"\b([A-Za-z_]{0,20}loss)[\"']?(?:\s*[:=]\s*|\s+)[\"']?(-?[0-9]+(?:\.[0-9]+)?(?:e[-+]?[0-9]+)?|nan|-?inf)\b", re.I
 )
+"""A loss as trainers print it: its name, its number."""
+
 _CURVES = 8  # names of losses
 
 
@@ -28,7 +30,7 @@ class Summary:
         """Take what the trainer has printed, in whole lines."""
         if b"loss" not in lines and b"Loss" not in lines:
             return
-        for found in _LOSS.finditer(lines):
+        for found in LOSS.finditer(lines):
             name = found[1].decode().lower()
             if name not in self._losses and len(self._losses) == _CURVES:
                 continue

@@ -1,0 +1,1 @@
+"""`drydock replay`: a trainer run twice, and what it printed and saved compared."""

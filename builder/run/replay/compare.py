@@ -1,0 +1,109 @@
+"""Compares what two runs of a trainer printed, as text: no number is parsed, so none is rounded."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import zip_longest
+
+from builder.run.records.summary import LOSS
+
+STEP = r"\bsteps?\W{1,4}([0-9]+)"
+"""How a line says which step it is of, where the profile does not say how."""
+
+_NUMBER = r"[-+]?[0-9]+(?:[.,][0-9]+)*(?:e[-+]?[0-9]+)?"
+# What differs from run to run and is no result: clocks, times taken, speeds, memory, addresses.
+_VOLATILE = re.compile(
+    "|".join(
+        (
+            r"[0-9]{4}-[0-9]{2}-[0-9]{2}[T ]?",
+            r"\b[0-9]{1,3}(?::[0-9]{2}){1,2}(?:[.,][0-9]+)?\b",
+            r"\b0x[0-9a-f]{6,}\b",
+            rf"(?<=[\"' ,{{(\[])[\w./-]*(?:time|elapsed|seconds|runtime|duration|per_second|per_sec|speed|throughput|"
+            rf"timestamp|memory|pid)[\"']?\s*[:=]\s*[\"']?{_NUMBER}",
+            rf"(?<![\w.]){_NUMBER}\s*(?:[a-z]+/s(?:ec(?:ond)?)?|s/[a-z]+|[kmg]i?b|ms|s|secs?|seconds?|minutes?|mins?|"
+            r"hours?)\b",
+            r"\?[a-z]+/s\b",  # tqdm, before it knows
+        )
+    ),
+    re.I,
+)
+_MASK = "…"
+
+
+@dataclass(frozen=True)
+class Difference:
+    """The first line that differs, counted from 1 among those compared; None for a run that has printed no such line.
+
+    `step` is the step that the line names, or "".
+    """
+
+    line: int
+    step: str
+    first: str | None
+    second: str | None
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """How many lines were compared, with losses or all, how many were the same, and the first difference, if any."""
+
+    losses: bool
+    compared: int
+    same: int
+    difference: Difference | None
+
+
+def masked(line: str) -> str:
+    """A line without what differs from run to run and is no result.
+
+    >>> masked("step  12  loss 2.530  37.9 steps/s")
+    'step  12  loss 2.530  …'
+    >>> masked("{'loss': 0.25, 'grad_norm': 1.5, 'train_runtime': 3.2, 'epoch': 1.0}")
+    "{'loss': 0.25, 'grad_norm': 1.5, '…, 'epoch': 1.0}"
+    >>> masked("2026-11-26 13:15:28,123 loss=1.5e-3 [00:01<00:10, 5.1it/s]")
+    '…… loss=1.5e-3 […<…, …]'
+    """
+    return _VOLATILE.sub(_MASK, line)
+
+
+def lines(output: bytes) -> list[str]:
+    """The lines of an output as a screen has them in the end, without those that are empty.
+
+    >>> lines(b"1/3\\r2/3\\r3/3 loss=1\\nend\\n")
+    ['3/3 loss=1', 'end']
+    """
+    found = (line.rstrip("\r").rpartition("\r")[2].strip() for line in output.decode(errors="replace").split("\n"))
+    return [line for line in found if line]
+
+
+def compare(first: Sequence[bytes], second: Sequence[bytes], step: str = STEP) -> Comparison:
+    """Compare the outputs of two runs, each with its stdout and its stderr.
+
+    Where one has printed a loss, the lines with losses are compared, and nothing else; else all of stdout. Warnings and
+    progress are no results. `step` is a regular expression whose group is the number of a step.
+    """
+    printed = [[[masked(line) for line in lines(stream)] for stream in run] for run in (first, second)]
+    losses = any(LOSS.search(line.encode()) for run in printed for stream in run for line in stream)
+    if losses:
+        chosen = [[line for stream in run for line in stream if LOSS.search(line.encode())] for run in printed]
+    else:
+        chosen = [run[0] for run in printed]
+    pairs = list(zip_longest(*chosen))
+    for number, (one, other) in enumerate(pairs):
+        if one != other:
+            named = re.search(step, one or other or "", re.I)
+            return Comparison(
+                losses, len(pairs), number, Difference(number + 1, named[1] if named else "", *_parted(one, other))
+            )
+    return Comparison(losses, len(pairs), len(pairs), None)
+
+
+def _parted(one: str | None, other: str | None) -> tuple[str | None, str | None]:
+    """What to show of two lines that differ: their losses, where it is these that differ; else all of them."""
+    if one is not None and other is not None:
+        found = [[match[0] for match in re.finditer(LOSS.pattern.decode(), line, re.I)] for line in (one, other)]
+        if found[0] and found[0] != found[1]:
+            return ", ".join(found[0]), ", ".join(found[1])
+    return one, other
