@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import shutil
 import sys
 from collections.abc import Sequence
@@ -18,7 +17,8 @@ _NARROWEST = 24  # of the last column: where less is left, its text goes below t
 def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
     """Print rows on stdout, the last column as wide as the terminal allows."""
     terminal = sys.stdout.isatty()
-    width = shutil.get_terminal_size().columns if terminal or "COLUMNS" in os.environ else None
+    # A shell may have exported COLUMNS: what goes into a pipe is data all the same, a line a row.
+    width = shutil.get_terminal_size().columns if terminal else None
     lines = render(headings if terminal else (), rows, width)
     if terminal and is_coloured(sys.stdout):
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"

@@ -136,7 +136,7 @@ def test_no_command_at_all_is_wrong_use_and_shows_the_help(built: Sandbox) -> No
 
 
 def test_the_list_has_the_users_profiles_beside_the_built_in_ones(built: Sandbox) -> None:
-    listed = built.drydock("profile", "list").succeeded()
+    listed = built.drydock("profile", "list", env={"COLUMNS": "60"}).succeeded()
     assert listed.stderr == ""
     rows = {line.split()[0]: line for line in listed.stdout.splitlines()}
     assert {"base", "rl-swarm", "m4", "m4-upstream", "arm64", "cuda", "cpu", "cpu-swarm", "small"} <= set(rows)
