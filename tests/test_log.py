@@ -73,6 +73,18 @@ def test_v_shows_what_is_run_and_vv_what_it_says(sandbox: Sandbox) -> None:
     assert "hunter22" not in verbose + whole
 
 
+def test_what_vv_shows_of_others_has_no_secret_and_steers_no_terminal(sandbox: Sandbox) -> None:
+    talker = sandbox.root / "uv"
+    talker.write_text('#!/bin/sh\nprintf "with hf_abcdefgh \\033[2J\\n" >&2\nexec "$REAL" "$@"\n')
+    talker.chmod(0o755)
+    sandbox.profile("small")
+    env = {"HF_TOKEN": "hf_abcdefgh", "DRYDOCK_UV": str(talker), "REAL": sandbox.environment["DRYDOCK_UV"]}
+    said = sandbox.drydock("-vv", "lock", "small", env=env).succeeded().stderr
+    assert "  with [HF_TOKEN] \\x1b[2J" in said
+    assert "hf_abcdefgh" not in said
+    assert "\x1b" not in said
+
+
 def test_a_bug_is_said_to_be_one_and_its_traceback_is_in_the_log(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -154,7 +154,9 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
         os.environ.pop("NO_COLOR", None)
         os.environ["FORCE_COLOR" if color == "always" else "NO_COLOR"] = "1"
     if verbose:
-        log.listen(lambda text: show(text, err=True), verbose)
+        from builder.report import said
+
+        log.listen(lambda text: show(said(text), err=True), verbose)
     if offline:
         os.environ["UV_OFFLINE"] = "1"
 
