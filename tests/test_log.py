@@ -38,6 +38,14 @@ def test_a_failure_leaves_a_log_for_its_owner_and_says_where(sandbox: Sandbox) -
         assert secret not in text + failed.stderr
 
 
+def test_a_secret_among_the_arguments_is_not_in_it(locked: Sandbox, tmp_path: Path) -> None:
+    env = {**NOBODY, "UV_CACHE_DIR": str(tmp_path)}
+    locked.drydock("run", "small", "--", "--lr=1", "--api-key=hushhush", env=env).failed(1)
+    text = logs(locked)[0].read_text()
+    assert "command: drydock run small -- --lr=1 '--api-key=***'\n" in text
+    assert "hushhush" not in text
+
+
 def test_a_mistake_that_its_message_explains_leaves_none(sandbox: Sandbox) -> None:
     assert "log:" not in sandbox.drydock("lock", "other").failed(1, 'no profile "other"').stderr
     assert "log:" not in sandbox.drydock("lock", "--other").failed(2).stderr

@@ -210,12 +210,13 @@ def _explain(error: DrydockError, trace: str = "") -> None:
     # What fails before anything was run says all that there is in its message.
     if trace or (log.has_run() and error.exit_code != EXIT_USAGE):
         import shlex
-        from importlib import metadata
 
-        head = [
-            f"Drydock {metadata.version('drydock-env')}, Python {sys.version.split()[0]}, {' '.join(os.uname()[::2])}"
-        ]
-        head += [f"command: {shlex.join(['drydock', *sys.argv[1:]])}", f"folder: {os.environ.get('PWD', '')}"]
+        from builder import secrets
+        from builder.resources import version
+
+        command = ["drydock", *secrets.redacted_arguments(sys.argv[1:], os.environ, ())]
+        head = [f"Drydock {version()}, Python {sys.version.split()[0]}, {' '.join(os.uname()[::2])}"]
+        head += [f"command: {shlex.join(command)}", f"folder: {os.environ.get('PWD', '')}"]
         path = log.write(head, [*words.splitlines(), *trace.splitlines()], said)
         words += f"\n  log: {path}" if path is not None else ""
     show(words, err=True)
