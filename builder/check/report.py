@@ -6,7 +6,6 @@ import os
 import re
 import sys
 from collections.abc import Iterator
-from importlib import metadata
 from pathlib import Path
 
 from builder import log, process, uv
@@ -16,6 +15,7 @@ from builder.errors import DrydockError
 from builder.machine import Machine
 from builder.project.catalogue import Catalogue
 from builder.report import Reporter, said
+from builder.resources import DISTRIBUTION, version
 
 _OURS = ("UV_", "PIP_", "DRYDOCK_", "PYTHON", "CUDA_VISIBLE_DEVICES", "LANG", "LC_ALL", "SHELL", "TERM", "CI")
 
@@ -57,7 +57,7 @@ def _section(title: str, lines: Iterator[str] | list[str]) -> Iterator[str]:
 
 
 def _versions() -> Iterator[str]:
-    yield f"drydock-env {metadata.version('drydock-env')}, in {Path(__file__).resolve().parents[1]}"
+    yield f"{DISTRIBUTION} {version()}, in {Path(__file__).resolve().parents[1]}"
     yield f"Python {' '.join(sys.version.split())}, {sys.executable}"
     try:
         yield f"{process.run([uv.executable(), '--version']).stdout.strip()}, {uv.executable()}"

@@ -1,22 +1,15 @@
-"""Which Drydock this is, and whether the index has a newer one."""
+"""Whether the index has a newer Drydock."""
 
 from __future__ import annotations
 
 import sys
 import tempfile
-from importlib import metadata
 from pathlib import Path
 
 from builder import uv
+from builder.author.importing.target import choose
 from builder.machine import Machine
-from builder.profile.target import Target
-
-PACKAGE = "drydock-env"
-
-
-def version() -> str:
-    """The version of this Drydock."""
-    return metadata.version(PACKAGE)
+from builder.resources import DISTRIBUTION, version
 
 
 def newer(machine: Machine) -> list[str]:
@@ -24,14 +17,11 @@ def newer(machine: Machine) -> list[str]:
 
     Raises ToolError where the index cannot be asked, and where it has none at all, so that "none" means that.
     """
-    if machine.system == "Darwin":
-        target = {"platform": "macos-arm64", "accelerator": "mps", "min-os": "14.0"}
-    else:
-        processor = "arm64" if machine.machine == "aarch64" else "x86_64"
-        target = {"platform": f"linux-{processor}", "accelerator": "cpu", "glibc": "2.28"}
-    universe = uv.Universe(Target.model_validate(target), f"{sys.version_info.major}.{sys.version_info.minor}")
+    # It is one wheel for all: where there can be no profile, it is asked for as for another machine.
+    target = choose(machine, machine.platform or "linux-x86_64", None).target
+    universe = uv.Universe(target, f"{sys.version_info.major}.{sys.version_info.minor}")
     with tempfile.TemporaryDirectory(prefix="drydock-self-") as work:
-        return uv.newer(PACKAGE, version(), universe, Path(work))
+        return uv.newer(DISTRIBUTION, version(), universe, Path(work))
 
 
 def how_to_upgrade(prefix: Path = Path(sys.prefix)) -> str:
@@ -41,7 +31,7 @@ def how_to_upgrade(prefix: Path = Path(sys.prefix)) -> str:
     'uv tool upgrade drydock-env'
     """
     if prefix.parent.name == "tools" and prefix.parent.parent.name == "uv":
-        return f"uv tool upgrade {PACKAGE}"
+        return f"uv tool upgrade {DISTRIBUTION}"
     if prefix.parent.name == "venvs" and prefix.parent.parent.name == "pipx":
-        return f"pipx upgrade {PACKAGE}"
-    return f"{sys.executable} -m pip install --upgrade {PACKAGE}"
+        return f"pipx upgrade {DISTRIBUTION}"
+    return f"{sys.executable} -m pip install --upgrade {DISTRIBUTION}"

@@ -24,18 +24,19 @@ def self_version(context: click.Context, check: bool, as_json: bool) -> None:
 
     Example: drydock self version --check
     """
-    from builder.check import version
+    from builder.check.version import how_to_upgrade, newer
+    from builder.resources import DISTRIBUTION, version
 
-    newer = version.newer(command().machine) if check else []
+    found = newer(command().machine) if check else []
     if as_json:
-        echo_json({"version": version.version(), "newer": newer if check else None})
+        echo_json({"version": version(), "newer": found if check else None})
     else:
-        click.echo(f"{version.PACKAGE} {version.version()}")
-        if newer:
-            reporter().warn(f"there is {newer[-1]}; to upgrade: {version.how_to_upgrade()}")
+        click.echo(f"{DISTRIBUTION} {version()}")
+        if found:
+            reporter().warn(f"there is {found[-1]}; to upgrade: {how_to_upgrade()}")
         elif check:
             reporter().step("the index has no newer one")
-    if newer:
+    if found:
         context.exit(EXIT_FAILED)
 
 
