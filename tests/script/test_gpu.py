@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.check.doctor.hardware import hidden
 from builder.profile.architectures import Kernels
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
@@ -70,6 +71,13 @@ def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, sh
     assert "error: torch 2.10.0 for CUDA 12.8 has kernels for sm_70 sm_75 sm_80" in said
     assert "and this GPU has compute capability 6.1" in said
     assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
+
+
+@pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles", "0", "1,0", "GPU-8932f937", "MIG-c7384736"])
+def test_the_script_and_the_doctor_agree_on_what_hides_every_gpu(desk: Desk, smi: Path, visible: str) -> None:
+    nvidia_smi(smi, "12.4", "8.6")
+    target = Catalogue([ROOT / "profiles"]).profile("cuda").target
+    assert ("hides every GPU" in start(desk, CUDA_VISIBLE_DEVICES=visible)[1]) == bool(hidden(target, visible))
 
 
 @pytest.mark.parametrize("visible", ["", "-1"])
