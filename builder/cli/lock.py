@@ -69,23 +69,19 @@ def lock(
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
         return
     made: dict[str, Lock] = {}
-    before: dict[str, dict[Path, str | None]] = {}
+    steps = undo.Several()
     again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
     families: dict[tuple[str, ...], None] = {}
     for name in names_or_all(names):
         one = _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run)
         family = tuple(sorted([name, *alike(name, catalogue())]))
         entry = catalogue().entry(name)
-        before[name] = {path: undo.text_of(path) for path in (entry.lock_path.absolute(), entry.path.absolute())}
+        steps.begin(name, (entry.lock_path.absolute(), entry.path.absolute()))
         try:
             made[name] = _locked(name, one, yes=yes)
         except DrydockError:
             # One list of requirements has the locks of all its targets, or those that it had.
-            written = (member for member in family if member in made)
-            back = [one for one in written if any(undo.text_of(path) != text for path, text in before[one].items())]
-            for member in back:
-                undo.put(before[member])
-            if back:
+            if back := steps.take_back(family):
                 report.warn(f"the locks of {', '.join(back)}, of the same requirements, are as they were")
             raise
         families[family] = None

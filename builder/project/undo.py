@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
@@ -57,6 +57,25 @@ def put(files: Mapping[Path, str | None]) -> None:
         elif text_of(path) != text:
             executable = path.exists() and bool(path.stat().st_mode & 0o100)
             write_atomically(path, text, executable=executable or text.startswith("#!"))
+
+
+class Several:
+    """Changes of files in several steps, of which some can be taken back where a later one fails."""
+
+    def __init__(self) -> None:
+        self._before: dict[str, dict[Path, str | None]] = {}
+
+    def begin(self, step: str, paths: Iterable[Path]) -> None:
+        """Keep what is in the files that a step may change. Raises OSError, UnicodeDecodeError."""
+        self._before[step] = {path: text_of(path) for path in paths}
+
+    def take_back(self, steps: Iterable[str]) -> list[str]:
+        """Take back those of the steps that have begun, and return those that had changed anything."""
+        begun = {step: self._before[step] for step in steps if step in self._before}
+        changed = [step for step, files in begun.items() if any(text_of(path) != text for path, text in files.items())]
+        for step in changed:
+            put(begun[step])
+        return changed
 
 
 def remember(change: Change) -> bool:
