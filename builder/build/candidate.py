@@ -6,15 +6,17 @@ Neither the lock that is committed nor the current generation changes; what nobo
 from __future__ import annotations
 
 import hashlib
+import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from builder import process
 from builder.build.script import Script, build_script
 from builder.embedded.hashes import sha256
 from builder.errors import LockError
 from builder.files import write_atomically
-from builder.profile.model import Check
 from builder.project.carried import carried
 from builder.project.sources import consent
 from builder.script.plan import Plan, make_plan
@@ -34,6 +36,8 @@ class Candidate:
 
     plan: Plan
     script: Script
+    left: Mapping[str, str]
+    """The proofs of the patches that are left out, with their texts."""
 
     @property
     def path(self) -> Path:
@@ -56,12 +60,35 @@ class Candidate:
         build_script(self.plan.profile.name, self.script, report)
         return True
 
+    def verify(self, longest: float) -> list[str]:
+        """What is wrong with the environment that is built: of its verification, and of the proofs that are left.
+
+        Each may take `longest` seconds. Raises ToolError where one takes longer.
+        """
+        done = process.run(self.script.command("--verify"), timeout=longest)
+        lines = done.stdout.splitlines()
+        bad = [line.removeprefix("FAIL ") for line in lines if line.startswith("FAIL ")]
+        if done.code and not bad:
+            bad = [f"exit status {done.code}: {(done.stderr.strip().splitlines() or ['it says nothing'])[-1]}"]
+        with tempfile.TemporaryDirectory(prefix="drydock-proofs-") as folder:
+            for name, text in self.left.items():
+                # Isolated, as the verification of an environment runs it; it is not patched, and is not said to be.
+                proof = Path(folder, Path(name).name)
+                proof.write_text(text, encoding="utf-8")
+                done = process.run(
+                    self.script.command("--shell", "--", "python", "-I", "-B", str(proof)), timeout=longest
+                )
+                said = (done.stderr.strip() or done.stdout.strip()).splitlines()
+                bad += [f"{proof.name}: {said[-1] if said else f'exit status {done.code}'}"] if done.code else []
+        return bad
+
 
 def candidate(entry: Entry, lock: Lock) -> Candidate:
     """The profile of `entry` with `lock`; only its script is written.
 
-    A patch of the profile that the lock does not have is left out, and what proves it stays. Raises ProfileError,
-    ConsentError, and LockError where the lock has a patch that the profile does not have.
+    A patch of the profile that the lock does not have is left out, and its proof is run without it.
+
+    Raises ProfileError, ConsentError, and LockError where the lock has a patch that the profile does not have.
     """
     agreed = consent.check(entry.name, entry.content)
     profile, texts = entry.profile, entry.texts
@@ -74,14 +101,10 @@ def candidate(entry: Entry, lock: Lock) -> Candidate:
             )
     pinned = {pin.file for pin in lock.patches}
     left = [patch for patch in profile.patches if patch.file not in pinned]
-    profile = profile.model_copy(
-        update={
-            "patches": [patch for patch in profile.patches if patch.file in pinned],
-            "checks": [*profile.checks, *(Check(file=patch.proof, why=patch.why) for patch in left)],
-        }
-    )
+    profile = profile.model_copy(update={"patches": [patch for patch in profile.patches if patch.file in pinned]})
     plan = make_plan(profile, lock, texts, entry.code)
     text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / hashlib.sha256(text.encode()).hexdigest()[:16] / profile.run_script
     write_atomically(script, text, executable=True)
-    return Candidate(plan, Script(script, agreed, entry.project_folder))
+    proofs = {patch.proof: texts[patch.proof] for patch in left}
+    return Candidate(plan, Script(script, agreed, entry.project_folder), proofs)

@@ -215,19 +215,23 @@ class _Search:
 
     def _run(self, chosen: frozenset[str]) -> Answer:
         """Run the test, or the proofs, with a mixture that is built."""
-        script = candidate(self._entry, self._mixed.lock(chosen)).script
-        command = script.command("--shell", "--", *self._test) if self._test else script.command("--verify")
-        environment, names = secrets.environment(self._test)
+        tried = candidate(self._entry, self._mixed.lock(chosen))
         self._memory.runs += 1
         try:
-            done = process.run(command, env=environment, timeout=self._timeout)
+            return self._tested(tried) if self._test else self._proved(tried)
         except ToolError:
             return Answer("fail", f"it did not end within {self._timeout:g} s")
+
+    def _proved(self, tried: Candidate) -> Answer:
+        bad = tried.verify(self._timeout)
+        return Answer("fail", bad[-1][:500]) if bad else Answer("pass", "all that drydock verify looks at is good")
+
+    def _tested(self, tried: Candidate) -> Answer:
+        environment, names = secrets.environment(self._test)
+        done = process.run(tried.script.command("--shell", "--", *self._test), env=environment, timeout=self._timeout)
         if done.code == SKIP:
             return Answer("skip", f"exit status {SKIP}")
-        lines = (done.stderr if done.code and self._test and done.stderr.strip() else done.stdout).strip().splitlines()
-        if not self._test:
-            lines = [line for line in lines if line.startswith("FAIL ")] or lines
+        lines = ((done.stderr if done.code else "").strip() or done.stdout.strip()).splitlines()
         words = lines[-1] if lines else f"exit status {done.code}, and no output"
         return Answer("fail" if done.code else "pass", secrets.redacted(words, environment, names)[:500])
 

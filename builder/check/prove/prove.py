@@ -19,19 +19,22 @@ from dataclasses import dataclass, field
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
-from builder import process
+from packaging.requirements import Requirement
+from packaging.utils import canonicalize_name
+
 from builder.build.candidate import Candidate, candidate
 from builder.check.bench.compare import LEAST_PAIRS, NEW, OUTCOME, Comparison, compare_locks
 from builder.check.prove.place import workplace
 from builder.check.prove.resume import resumes
-from builder.errors import DrydockError, LockError, PatchError, Where
+from builder.errors import DrydockError, LockError, PatchError, ToolError, Where
 from builder.files import display, write_atomically
 from builder.lock.model import Lock, dump
 from builder.project import undo
-from builder.project.lock import relock
+from builder.project.lock import lock_of_variant, relock
 
 if TYPE_CHECKING:
     from builder.check.bench.compare import Measure
+    from builder.profile.model import Patch, Profile
     from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
 
@@ -107,15 +110,66 @@ def prove(
         return found
     if not found.is_upgrade:
         return found
+    _try(found, before, entry, catalogue, report, limits)
+    if not found.failed and not dry_run:
+        _write(entry, found.new, text)
+        found.kept = True
+    return found
+
+
+def prove_release(
+    name: str, patch: Patch, version: str, catalogue: Catalogue, report: Reporter, *, patched: bool
+) -> list[Proof]:
+    """Try a release of the package that `patch` is for, with it or without it; nothing is written.
+
+    Everything else stays as it is locked, as far as it fits. Raises DrydockError as `prove` does.
+    """
+    entry = catalogue.entry(name)
+    found = Proven(name, entry.plan.lock)
+    before = candidate(entry, found.old)
+    before.build(report)
+    profile = _with_release(entry.profile, patch, version, patched=patched)
+    try:
+        found.new = lock_of_variant(entry, profile, [patch.package], report)
+    except (LockError, PatchError) as error:
+        return [Proof("lock", False, error.message)]
+    _try(found, before, entry, catalogue, report, LIMITS)
+    return found.proofs
+
+
+def _with_release(profile: Profile, patch: Patch, version: str, *, patched: bool) -> Profile:
+    """A profile that requires a release, of whatever day, with a patch that is for it, or without it."""
+    packages = profile.packages
+    others = [text for text in packages.requires if canonicalize_name(Requirement(text).name) != patch.package]
+    overrides = [
+        one for one in packages.overrides if canonicalize_name(Requirement(one.requirement).name) != patch.package
+    ]
+    packages = packages.model_copy(
+        update={
+            "requires": [*others, f"{patch.package}=={version}"],
+            "overrides": overrides,
+            "exclude_newer_package": {**packages.exclude_newer_package, patch.package: False},
+        }
+    )
+    patches = [
+        one.model_copy(update={"versions": f"=={version}"}) if one.package == patch.package else one
+        for one in profile.patches
+        if patched or one.file != patch.file
+    ]
+    return profile.model_copy(update={"packages": packages, "patches": patches})
+
+
+def _try(
+    found: Proven, before: Candidate, entry: Entry, catalogue: Catalogue, report: Reporter, limits: Limits
+) -> None:
+    """Look at what the new lock of `found` has to show."""
+    if found.new is None:
+        return
     trial = _Trial(entry, before, candidate(entry, found.new), catalogue, report, limits)
     for proof in trial.proofs():
         report.step(f"{_MARKS[proof.good]} {proof.what}: {proof.words}")
         found.proofs.append(proof)
     found.measured = trial.measured
-    if not found.failed and not dry_run:
-        _write(entry, found.new, text)
-        found.kept = True
-    return found
 
 
 _MARKS = {True: "ok  ", False: "FAIL", None: "skip"}
@@ -168,16 +222,14 @@ class _Trial:
     def _verify(self) -> Iterator[Proof]:
         for side, words in ((self._old, "the old lock"), (self._new, "the new lock")):
             with self._report.busy(f"verifying {words}"):
-                done = process.run(side.script.command("--verify"), timeout=LONGEST)
-            bad = [line for line in done.stdout.splitlines() if line.startswith("FAIL ")]
-            if not done.code:
-                continue
-            said = "; ".join(line.removeprefix("FAIL ") for line in bad) or f"exit status {done.code}"
-            if side is self._old:
-                raise self._of_old(f"cannot be verified: {said}")
-            yield Proof("verify", False, said)
-            return
-        yield Proof("verify", True, f"{len(done.stdout.splitlines())} findings, none of them bad")
+                try:
+                    bad = side.verify(LONGEST)
+                except ToolError as error:
+                    bad = [error.message]
+            if bad and side is self._old:
+                raise self._of_old(f"cannot be verified: {'; '.join(bad)}")
+        without = f"; without their patch: {', '.join(self._new.left)}" if self._new.left else ""
+        yield Proof("verify", not bad, "; ".join(bad) or f"files, machine, accelerator and proofs{without}")
 
     def _resume(self) -> Iterator[Proof]:
         bench = self._entry.profile.bench
