@@ -40,6 +40,7 @@ _SECTIONS = {
         "tree": "lock",
         "outdated": "lock",
         "audit": "audit",
+        "bisect": "bisect",
         "add": "packages",
         "remove": "packages",
         "update": "packages",

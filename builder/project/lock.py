@@ -109,6 +109,27 @@ def relock(
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
 
 
+def lock_of_variant(entry: Entry, profile: Profile, upgrade: Sequence[str], report: Reporter) -> Lock:
+    """The lock of `profile`, which is that of `entry` with some change; nothing is written.
+
+    Versions are those of the lock of `entry`, but for those of `upgrade`, and what has to go with them. Raises
+    LockError, PatchError.
+    """
+    previous = entry.lock
+    with report.busy(f"locking {entry.name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
+        lock = resolve(
+            profile,
+            entry.texts,
+            consent.for_builds(entry),
+            previous=previous,
+            upgrade=upgrade,
+            caches=known_caches(),
+            step=report.detail,
+            fetched=direct.fetch(entry, previous, upgrade, Path(work), report.detail),
+        )
+    return lock.model_copy(update={"trainer": previous.trainer})
+
+
 def _is_fresh(entry: Entry, lock: Lock) -> bool:
     if lock.digest != digest(entry.profile, entry.texts):
         return False

@@ -33,6 +33,7 @@ COMMANDS = [
     "add",
     "audit",
     "bench",
+    "bisect",
     "build",
     "bundle",
     "completions",
