@@ -22,6 +22,7 @@ import click
 from builder import log
 from builder.cli.common import Command, show
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
+from builder.project import user_config
 
 # Heading of the help -> command -> the file here that has it.
 _SECTIONS = {
@@ -70,9 +71,11 @@ _SECTIONS = {
         "replay": "run",
         "generation": "generation",
         "store": "store",
+        "cache": "cache",
         "service": "service",
     },
     "This program": {
+        "config": "config",
         "help": "help",
         "self": "self",
         "report": "self",
@@ -91,7 +94,9 @@ _MEANT = {
     "list": "profile list",
     "upgrade": "update",
     "rm": "remove",
-    "clean": "store gc",
+    "clean": "cache clean",
+    "prune": "store gc",
+    "settings": "config",
     "rollback": "generation rollback",
     "freeze": "lock",
     "compile": "lock",
@@ -154,6 +159,9 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
     if color in ("always", "never"):
         os.environ.pop("NO_COLOR", None)
         os.environ["FORCE_COLOR" if color == "always" else "NO_COLOR"] = "1"
+    # What repairs a file that cannot be read must not read it first.
+    if context.invoked_subcommand not in ("config", "help", "self", "report"):
+        user_config.apply(os.environ)
     if verbose:
         from builder.report import said
 

@@ -18,14 +18,14 @@ def generation() -> None:
 @json_option
 def generation_list(name: str, as_json: bool) -> None:
     """List the generations of a profile: number, date, key, changes."""
+    from builder.cli.tables import show_table
     from builder.store import generations, history
 
     rows = history.told(generations.generations(name))
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
-    for row in rows:
-        click.echo(str(row))
+    show_table(history.HEADINGS, [row.cells() for row in rows], right=("NUMBER",))
 
 
 @generation.command("rollback")

@@ -22,7 +22,7 @@ VARIABLES = {
 }
 """Drydock's own variables that people set."""
 
-INTERNAL = {"DRYDOCK_END", "DRYDOCK_FOLDER", "DRYDOCK_PATCHED", "DRYDOCK_SUPERVISED"}
+INTERNAL = {"DRYDOCK_END", "DRYDOCK_FOLDER", "DRYDOCK_PATCHED", "DRYDOCK_PROGRESS", "DRYDOCK_SUPERVISED"}
 """Names that Drydock gives to what it starts itself."""
 
 STATUSES = {
@@ -41,6 +41,7 @@ FILES = {
     "drydock.toml": "the project: sources, caches, [project], required-version",
     "drydock.lock.toml": "the pinned sources; `drydock sources lock` writes it",
     "~/.local/share/drydock/": "the store and what belongs to it (DRYDOCK_HOME)",
+    "~/.config/drydock/config.toml": "your settings for all projects; `drydock config` writes it",
     "~/.config/drydock/secrets": "secrets of trainers, NAME=value, mode 0600",
     "~/.local/state/drydock/log/": "logs of the last twenty commands that failed",
 }

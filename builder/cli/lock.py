@@ -362,7 +362,7 @@ def outdated(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
     "update" is what drydock update would lock, "latest" the newest for the target, whatever the profile says of
     versions and days. Without NAMES, all profiles of this project.
     """
-    from builder.lock.outdated import table
+    from builder.cli.tables import show_table
 
     report = reporter()
     rows = {}
@@ -374,5 +374,7 @@ def outdated(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
         return
     for name, found in rows.items():
         report.step(f"{name}: {plural(len(found), 'package')} of {len(catalogue().entry(name).lock.packages)} outdated")
-        for line in table(found) if found else ():
-            click.echo(line)
+        show_table(
+            ("PACKAGE", "LOCKED", "UPDATE", "LATEST"),
+            [(one.name, one.locked, one.update, one.latest) for one in found],
+        )

@@ -103,6 +103,7 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 
     Prints for each VARIABLE (default: all) which library reads it and when, what is allowed, and the default.
     """
+    from builder.cli.tables import show_table
     from builder.profile.variables import KNOWN
 
     for name in names:
@@ -112,10 +113,11 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
-    width = max(len(row.name) for row in rows)
+    cells = []
     for row in rows:
         default = "" if row.default is None else f"; default {row.default or 'unset'}"
-        click.echo(f"{row.name:<{width}}  {row.reader}, at {row.when}: {row.allowed}{default}")
+        cells.append((row.name, f"{row.reader}, at {row.when}: {row.allowed}{default}"))
+    show_table(("VARIABLE", "WHO READS IT"), cells)
 
 
 @profile.command("detect")

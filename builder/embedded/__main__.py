@@ -78,7 +78,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
 
 
 def _pip(mirror: str, script: str, *options: str) -> bool:
-    from builder.embedded import caches, installer, lifeline, network
+    from builder.embedded import caches, installer, lifeline, network, progress
 
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
@@ -92,7 +92,9 @@ def _pip(mirror: str, script: str, *options: str) -> bool:
             index = caches.index_of(place) if place else None
             index = f"file://{index}" if index and index.startswith("/") else index
             environ = network.pip_environment(os.environ, index)
-            if lifeline.run([*command, *(quickly if index else [])], folder=top, env=environ) == 0:
+            asked = [*command, *(quickly if index else [])]
+            if lifeline.run(asked, folder=top, env=environ, heard=progress.Listener("uv")) == 0:
+                progress.end()
                 return True
         return False
     finally:

@@ -140,7 +140,7 @@ def _check_format(folder: Path) -> None:
 
 
 def _named(environ: Mapping[str, str]) -> Path:
-    found = _place(environ)
+    found = place(environ)
     if ":" in str(found):
         raise UsageError(
             f"the store cannot be in {found}, as PATH has no folder with a colon", hint="DRYDOCK_HOME names another"
@@ -148,7 +148,8 @@ def _named(environ: Mapping[str, str]) -> Path:
     return found
 
 
-def _place(environ: Mapping[str, str]) -> Path:
+def place(environ: Mapping[str, str]) -> Path:
+    """Where an environment says that the store is. Raises UsageError where it says nothing."""
     if named := environ.get("DRYDOCK_HOME"):
         return Path(named).absolute()
     if data := environ.get("XDG_DATA_HOME"):

@@ -10,16 +10,15 @@ from typing import Any
 
 from builder.run.records.folder import Head, Record
 
+HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
 
-def table(found: Sequence[Head]) -> list[str]:
-    """A line per run: id, profile, how it is, how long it took, its last loss, tags and note."""
-    rows = [
+
+def rows(found: Sequence[Head]) -> list[tuple[str, ...]]:
+    """Of each run what stands below `HEADINGS`."""
+    return [
         (one.id, _plain(_name(one)), _state(one), _lasted(one.started, one.end), _loss(one), _marks(one))
         for one in found
     ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
-    lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
 
 
 def _name(head: Head) -> str:

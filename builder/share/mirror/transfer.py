@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter
+from builder.report import Meter, Reporter
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
 from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
@@ -19,6 +19,8 @@ from builder.share.mirror.place import Place, explained, open_place
 
 AT_ONCE = 8
 """Files on their way at a time."""
+
+_OFTEN = 0.25  # seconds between two looks at what has come
 
 
 @dataclass(frozen=True)
@@ -149,7 +151,7 @@ def _is_whole(file: LockedFile, there: Mapping[str, int | None]) -> bool:
 def _move(
     files: Sequence[LockedFile], place: Place, fetch: Callable[[LockedFile, Path], None], report: Reporter
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
     total = sum(file.size for file in files)
     done = 0
@@ -165,20 +167,33 @@ def _move(
         way.unlink(missing_ok=True)
         return file
 
-    with explained(place.shown), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+    meter = Meter(report, f"moving {plural(len(files), 'file')}")
+    with (
+        report.busy(meter.what),
+        explained(place.shown),
+        place.scratch() as scratch,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         # The big ones first, so that none is left to go alone at the end.
-        reported = 0.0
-        waiting = [pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)]
+        waiting = {pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)}
         try:
-            for number, future in enumerate(as_completed(waiting), 1):
-                file = future.result()
-                done += file.size
-                if time.monotonic() - reported >= 1 or number == len(files):
-                    reported = time.monotonic()
-                    report.detail(f"{number} of {plural(len(files), 'file')}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+            while waiting:
+                ended, waiting = wait(waiting, _OFTEN, FIRST_COMPLETED)
+                done += sum(future.result().size for future in ended)
+                meter(min(done + _size_of_files(scratch), total), total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    report.detail(f"{plural(len(files), 'file')}, {total / 1e6:.1f} MB")
+
+
+def _size_of_files(folder: Path) -> int:
+    """Bytes of the files in a folder, which come and go."""
+    size = 0
+    for path in folder.iterdir():
+        with suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def metadata_of(wheel: Path) -> bytes | None:
