@@ -122,10 +122,12 @@ def open_url(
     headers: Optional[Mapping[str, str]] = None,
     method: str = "GET",
     may_follow: Optional[Callable[[str], bool]] = None,
+    secret: str = "",
 ) -> Answer:
     """Ask a web server, with this machine's proxies, certificates and credentials.
 
-    Credentials in the URL are sent, and never said. `limit` is in bytes, `seconds` is for the whole answer;
+    Credentials in the URL are sent, and never said; `secret` is an Authorization header instead, which no other host
+    gets. `limit` is in bytes, `seconds` is for the whole answer;
     `may_follow` says whether a URL may be redirected to, beside the rule that an encrypted one leads to no other.
     Raises OSError: RefusedError where the server answers with an error, DistrustedError for its certificate.
     """
@@ -137,7 +139,7 @@ def open_url(
     question = _Question(url, headers or {}, method, limit, seconds, may_follow or (lambda _: True))
     keyring = Keyring(environ) if found.first("UV_KEYRING_PROVIDER") == "subprocess" else None
     try:
-        return _asked(question, found, authorization(url, found))
+        return _asked(question, found, secret or authorization(url, found))
     except RefusedError as error:
         user = (known_user(url, found) or ("", ""))[0]
         pair = keyring.ask(url, user) if keyring is not None and error.code == 401 else None

@@ -324,6 +324,11 @@ class Entry:
 
                 self.folders = direct.states(self)
                 direct.check_fresh(self, self.lock)
+            if any(one.folder is not None for one in self.profile.data.values()):
+                from builder.project import data
+
+                self.folders = [*self.folders, *data.states(self)]
+                data.check_fresh(self, self.lock)
 
     def check_lockable(self) -> None:
         """Raises LockError where it is of a source that is pinned: its lock came with it."""

@@ -58,6 +58,8 @@ class Head:
     python: str | None
     """The sha256 of the Python, where there is one."""
     script: str = "0" * 64
+    data: bool = True
+    """Whether the models and data sets of the profile are there."""
 
     @property
     def megabytes(self) -> str:

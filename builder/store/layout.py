@@ -20,6 +20,9 @@ FORMAT = "1"
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-[^/]+")
 
 
+_VIEW = re.compile(r"^_data=\$_drydock/data/views/([0-9a-f]{64}-[a-z0-9-]+)$", re.MULTILINE)
+
+
 class Store(NamedTuple):
     """Everything below Drydock's own folder, `home`. An environment is named by its store name, KEY-NAME."""
 
@@ -55,6 +58,16 @@ class Store(NamedTuple):
     def built(self) -> Path:
         """The folder of the wheels that were made of what requirements name by a place, each by its sha256."""
         return self.home / "cache" / "built"
+
+    @property
+    def data(self) -> Path:
+        """The folder of models and data sets (builder/embedded/data.py)."""
+        return self.home / "data"
+
+    def has_data(self, script: Path) -> bool:
+        """Whether the models and data sets that a run script names are there; also where it names none."""
+        found = _VIEW.search(state.read_text(script, state.LARGE, follow=True) or "")
+        return found is None or (self.data / "views" / found[1]).is_dir()
 
     @property
     def bytecode(self) -> Path:
