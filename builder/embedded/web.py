@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from builder.embedded.certificates import context
 from builder.embedded.credentials import Keyring, authorization, basic, known_user
 from builder.embedded.network_settings import Network, read, shown_url
+from builder.embedded.words import printable
 
 PATIENCE = 15
 """Seconds without a byte after which a server is given up, where no setting names another time."""
@@ -204,7 +205,7 @@ def _explained(error: Exception) -> OSError:
     if isinstance(reason, TimeoutError) or "timed out" in str(reason):
         return TimeoutError("it does not answer")
     words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return OSError(words if str(words).isprintable() else ascii(words))
+    return OSError(printable(str(words)))
 
 
 class DistrustedError(OSError):

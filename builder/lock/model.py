@@ -17,6 +17,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from builder.embedded.words import printable
 from builder.errors import LockError, Where
 from builder.names import SOURCE_END
 from builder.profile.model import Data, Profile, RequiresRead
@@ -159,8 +160,7 @@ class LockedOverride(_Model):
 
     def __str__(self) -> str:
         # A lock may come from anywhere: what it says must not steer a terminal.
-        text = f"{self.requirement} ({self.reason})"
-        return text if text.isprintable() else ascii(text)
+        return printable(f"{self.requirement} ({self.reason})")
 
 
 class LockedRequires(_Model):
@@ -326,7 +326,7 @@ def _changes_of_files(lock: Lock, profile: Profile) -> Iterator[str]:
         more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
         if words:
             said = ", ".join([*words[:_NAMED], *more])
-            yield f"{one.file} has changed ({said if said.isprintable() else ascii(said)})"
+            yield f"{one.file} has changed ({printable(said)})"
 
 
 _NAMED = 5
