@@ -36,6 +36,7 @@ COMMANDS = [
     "build",
     "bundle",
     "completions",
+    "deploy",
     "diff",
     "doctor",
     "env",
