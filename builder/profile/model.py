@@ -41,6 +41,7 @@ from builder.profile.fields import (
     Text,
     Variable,
 )
+from builder.profile.launch import Launch
 from builder.profile.places import Place, place_of
 from builder.profile.supervise import MemoryGuard, Supervise
 from builder.profile.target import Target
@@ -403,6 +404,8 @@ class ProfilePart(Model):
     """Other programs of the environment, by a name for `drydock run NAME COMMAND`, each with its first arguments."""
     generated: Generated = Generated()
     """Names of the generated files."""
+    launch: Launch = Launch()
+    """How the trainer is started on one host, and on several."""
     supervise: Supervise = Supervise()
     """How `drydock run NAME --supervise` looks after the trainer."""
     bench: Bench | None = None
@@ -446,8 +449,14 @@ class Profile(ProfilePart):
     @property
     def detects(self) -> set[str]:
         """What is found out where the script runs."""
-        found = {value.detect for value in self._values if isinstance(value, Detect | Choice)}
-        return {*found, "memory-gb"} if self.target.memory_gb is not None else {*found}
+        found: set[str] = {value.detect for value in self._values if isinstance(value, Detect | Choice)}
+        found |= {"memory-gb"} if self.target.memory_gb is not None else set()
+        return found | ({"gpu-count"} if self.counts_gpus else set())
+
+    @property
+    def counts_gpus(self) -> bool:
+        """Whether torchrun starts a process for each GPU of a host."""
+        return self.launch.by_torchrun and self.launch.per_accelerator and self.target.accelerator == "cuda"
 
     @property
     def chooses(self) -> bool:

@@ -104,6 +104,8 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "trainer_needs": trainer.needs,
         "trainer_needs_hint": trainer.needs_hint or "",
         "source": _source(plan),
+        "torchrun": profile.launch if profile.launch.by_torchrun else None,
+        "counts_gpus": profile.counts_gpus,
         "machinery": carried.whole if plan.lock.trainer else carried.machinery,
         "machinery_sha256": carried.whole_sha256 if plan.lock.trainer else carried.sha256,
         "version": carried.version,
