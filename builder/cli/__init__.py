@@ -63,6 +63,9 @@ _SECTIONS = {
         "pull": "share",
         "bundle": "share",
     },
+    "Many hosts": {
+        "deploy": "fleet",
+    },
     "This machine": {
         "bench": "bench",
         "doctor": "doctor",

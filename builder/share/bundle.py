@@ -144,11 +144,16 @@ def _collect(name: str, catalogue: Catalogue, contents: Path, work: Path, report
     bring([file for file in files if file != tool], LocalPlace(contents / "mirror"), gatherer.fetch, report)
     wheel = work / tool.file
     gatherer.fetch(tool, wheel)
+    put_uv(wheel, contents / UV)
+
+
+def put_uv(wheel: Path, path: Path) -> None:
+    """Write the program uv of its wheel to `path`, as gzip. Raises DrydockError where it is not in there."""
     with zipfile.ZipFile(wheel) as archive:
         program = next((entry for entry in archive.infolist() if entry.filename.endswith(".data/scripts/uv")), None)
         if program is None:
-            raise DrydockError(f"{tool.file} does not contain the program uv")
-        with wheel.open("rb") as source, (contents / UV).open("wb") as target:
+            raise DrydockError(f"{wheel.name} does not contain the program uv")
+        with wheel.open("rb") as source, path.open("wb") as target:
             _as_gzip(program, source, target)
 
 

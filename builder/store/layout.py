@@ -85,6 +85,11 @@ class Store(NamedTuple):
         return self.home / "gcroots"
 
     @property
+    def fleet(self) -> Path:
+        """The folder of what a desk knows of its fleets, and of what a host is sent."""
+        return self.home / "fleet"
+
+    @property
     def runs(self) -> Path:
         """The folder of the user's runs: in a store of a group, each member has one of their own."""
         base = self.home / "runs"

@@ -39,6 +39,9 @@ COMMANDS = [
     "cache",
     "completions",
     "config",
+
+
+    "deploy",
     "diff",
     "doctor",
     "env",
