@@ -37,6 +37,11 @@ verify profile="auto":
 lock *arguments:
     {{ drydock }} lock "$@"
 
+# Write again what tests/cli/snapshots/ has of each command's screen; look at the difference
+[group('develop')]
+snapshots:
+    DRYDOCK_TESTS_SNAPSHOTS=write {{ pytest }} -q tests/cli/test_snapshots.py
+
 # Write the generated files under generated/ (default: of all profiles)
 [group('profiles')]
 render *arguments:
