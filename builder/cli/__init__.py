@@ -109,6 +109,9 @@ _MEANT = {
 }
 
 
+_WHOLE = 200  # columns: a short help goes on in the next line, and is not cut
+
+
 class _Commands(click.Group):
     def resolve_command(
         self, ctx: click.Context, args: list[str]
@@ -133,11 +136,10 @@ class _Commands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = formatter.width - 6 - max(map(len, _FILES))
         for heading, names in _SECTIONS.items():
             with formatter.section(heading):
                 commands = {name: self.get_command(ctx, name) for name in names}
-                formatter.write_dl([(name, one.get_short_help_str(width)) for name, one in commands.items() if one])
+                formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in commands.items() if one])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -154,9 +156,9 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
     content-addressed store and runs the trainer in it.
 
     \b
-    drydock run auto        detect this machine, build its environment, train
-    drydock build m4        build the environment of the profile m4
-    drydock profile list    list the profiles
+    drydock run auto      build what fits this machine, train
+    drydock build m4      build the environment of m4
+    drydock profile list  list the profiles
     """
     context.obj = Command(quiet=quiet)
     if color in ("always", "never"):

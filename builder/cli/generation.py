@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.cli import complete
-from builder.cli.common import echo_json, json_option
+from builder.cli.common import catalogue, echo_json, json_option, reporter
 
 
 @click.group()
@@ -25,6 +25,9 @@ def generation_list(name: str, as_json: bool) -> None:
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
+    if not rows:
+        known = catalogue().entry(name).profile.name
+        reporter().step(f"{known} has no generations; a build makes one: drydock build {known}")
     show_table(history.HEADINGS, [row.cells() for row in rows], right=("NUMBER",))
 
 

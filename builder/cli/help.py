@@ -5,6 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.errors import UsageError
+from builder.names import meant
 
 VARIABLES = {
     "DRYDOCK_HOME": "where everything is kept; default: $XDG_DATA_HOME/drydock, else ~/.local/share/drydock",
@@ -72,8 +73,14 @@ def help(  # noqa: A001 it is the name of the command
     for number, word in enumerate(words):
         found = here.command.get_command(here, word) if isinstance(here.command, click.Group) else None
         if found is None:
+            group = here.command
+            known = [
+                *(_TOPICS if number == 0 else ()),
+                *(group.list_commands(here) if isinstance(group, click.Group) else ()),
+            ]
             raise UsageError(
-                f'no command and no topic "{" ".join(words[: number + 1])}"', hint=f"topics: {', '.join(_TOPICS)}"
+                f'no command and no topic "{" ".join(words[: number + 1])}"',
+                hint=meant(word, known) or f"topics: {', '.join(_TOPICS)}",
             )
         here = click.Context(found, info_name=word, parent=here)
     click.echo(here.get_help())

@@ -11,6 +11,7 @@ import click
 from builder.cli import complete
 from builder.cli.common import catalogue, echo_json, json_option, reporter
 from builder.errors import UsageError
+from builder.names import meant
 
 
 @click.group()
@@ -108,7 +109,9 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 
     for name in names:
         if name not in KNOWN:
-            raise UsageError(f"{name} is not a known variable", hint="to list them: drydock profile settings")
+            raise UsageError(
+                f"{name} is not a known variable", hint=meant(name, KNOWN) or "to list them: drydock profile settings"
+            )
     rows = [KNOWN[name] for name in names or KNOWN]
     if as_json:
         echo_json([row.as_json() for row in rows])

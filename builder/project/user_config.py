@@ -23,6 +23,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.errors import ProfileError, UsageError
+from builder.names import meant
 
 KEYS = ("store", "color", "caches.places", "indexes.NAME")
 _HOME, _CACHES, _INDEX = "DRYDOCK_HOME", "DRYDOCK_CACHE", "DRYDOCK_INDEX_"
@@ -126,14 +127,9 @@ def change(key: str, values: Sequence[str], environ: Mapping[str, str] = os.envi
 
 def check_key(key: str) -> None:
     """Raise UsageError where there is no such setting."""
-    from difflib import get_close_matches
-
     if key in KEYS[:-1] or re.fullmatch(r"indexes\.[a-z0-9][a-z0-9-]*", key):
         return
-    near = get_close_matches(key, KEYS, 1)
-    raise UsageError(
-        f'no setting "{key}"', hint=f'did you mean "{near[0]}"?' if near else f"settings: {', '.join(KEYS)}"
-    )
+    raise UsageError(f'no setting "{key}"', hint=meant(key, KEYS) or f"settings: {', '.join(KEYS)}")
 
 
 def _read(file: Path) -> dict[str, tuple[str, str]]:

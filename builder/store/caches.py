@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.errors import UsageError
+from builder.names import meant
 from builder.store import roots
 from builder.store.layout import Store
 from builder.store.usage import Links
@@ -88,10 +89,7 @@ def clean(names: Sequence[str] = (), *, dry_run: bool = False) -> tuple[list[Rem
 def _unknown(name: str, known: dict[str, Cache]) -> UsageError:
     if name in {cache.name for cache in COLLECTED}:
         return UsageError(f"{name} are removed when no environment needs them", hint="drydock store gc")
-    from difflib import get_close_matches
-
-    near = [f'did you mean "{one}"? ' for one in get_close_matches(name, known, 1)]
-    return UsageError(f'no cache "{name}"', hint=f"{''.join(near)}caches: {', '.join(known)}")
+    return UsageError(f'no cache "{name}"', hint=meant(name, known) or f"caches: {', '.join(known)}")
 
 
 def _remove(home: Path, cache: Cache, kept: list[Path], *, dry_run: bool) -> Removed:
