@@ -430,6 +430,10 @@ class ProfilePart(Model):
     """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}
     """Environment variables of the trainer."""
+    determinism: Literal["strict"] | None = None
+    """strict: the script sets what makes runs on one machine repeat themselves (hash seed, threads, cuBLAS), `drydock
+    profile check` says what contradicts it, and `drydock verify` whether training repeats itself here.
+    """
     patches: list[Patch] = []
     """Changes to the installed source of packages."""
     checks: list[Check] = []

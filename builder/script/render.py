@@ -82,6 +82,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
         "glibc": target.glibc,
         "accelerator": target.accelerator,
+        "determinism": profile.determinism,
         "cuda": target.cuda,
         "kernels": kernels_of(target, plan.lock.packages),
         "python": profile.python.series,

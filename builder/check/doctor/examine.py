@@ -200,7 +200,7 @@ def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Dia
 def _settings(entry: Entry, machine: Machine | None) -> Iterator[Diagnosis]:
     profile, unlimited = entry.profile, entry.profile.unlimited
     where = entry.resolved.where("env", unlimited) if unlimited is not None else None
-    return files.settings(profile, entry.resolved.warnings(), where, machine)
+    return files.settings(profile, entry.warnings(), where, machine)
 
 
 def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Diagnosis | None:
