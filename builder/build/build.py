@@ -35,7 +35,8 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
     if store.is_built(evaluation.store_name):
-        if not store.has_data(script.path):
+        data = store.data_of(script.path)
+        if data is not None and not data.is_dir():
             build_script(name, script, report)
         report.step(f"{name} is built")
     else:

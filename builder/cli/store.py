@@ -88,6 +88,8 @@ def store_du(as_json: bool) -> None:
     for row in total.environments:
         click.echo(f"{row.apparent / 1e6:10.1f} MB  own {row.own / 1e6:8.1f} MB  {row.files:7} files  {row.store_name}")
     click.echo(f"{total.bytecode / 1e6:10.1f} MB  shared bytecode")
+    if total.data:
+        click.echo(f"{total.data / 1e6:10.1f} MB  models and data sets")
     click.echo(f"{total.real / 1e6:10.1f} MB  really, of {total.apparent / 1e6:.1f} MB: a hard link counts once")
 
 
