@@ -23,7 +23,14 @@ VARIABLES = {
 }
 """Drydock's own variables that people set."""
 
-INTERNAL = {"DRYDOCK_END", "DRYDOCK_FOLDER", "DRYDOCK_PATCHED", "DRYDOCK_PROGRESS", "DRYDOCK_SUPERVISED"}
+INTERNAL = {
+    "DRYDOCK_DATA_NAME",
+    "DRYDOCK_END",
+    "DRYDOCK_FOLDER",
+    "DRYDOCK_PATCHED",
+    "DRYDOCK_PROGRESS",
+    "DRYDOCK_SUPERVISED",
+}
 """Names that Drydock gives to what it starts itself."""
 
 STATUSES = {

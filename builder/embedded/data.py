@@ -32,7 +32,7 @@ HUB = "https://huggingface.co"
 """The hub where HF_ENDPOINT names no other (huggingface_hub, constants.py)."""
 
 _AT_ONCE = 4
-_BLOCK = 1 << 20
+_BLOCK = 1 << 16  # what has come is written at once, so that a broken connection costs little
 _SLOWEST = 1 << 14  # bytes a second, on the whole
 _TRIES = 4  # that bring nothing new, one after the other
 _OTHERS = "drydock push and pull, DRYDOCK_CACHE and bundles bring it too"
@@ -144,7 +144,8 @@ def kept(home: Path, digest: str) -> Path:
 
 def fetch(wanted: Sequence[File], home: Path, mirror: Path, roots: Sequence[str]) -> None:
     """Have files in the store. Raises as `bring`."""
-    files = [one for one in {one.sha256: one for one in wanted}.values() if not kept(home, one.sha256).is_file()]
+    unique = {one.sha256: one for one in reversed(wanted)}
+    files = [one for one in unique.values() if not kept(home, one.sha256).is_file()]
     if not files:
         return
     for name in ("files", "partial"):
@@ -445,7 +446,7 @@ def command(home: str, mirror: str, script: str, view: str, path: str, *roots: s
     guard = lifeline.Guard(int(script))
     try:
         entries = json.loads(Path(path).read_text(encoding="utf-8"))
-        bring(entries, Path(home), view, Path(mirror), [one for one in roots if one])
+        bring(entries, Path(home), view, Path(mirror), [os.path.normpath(one) for one in roots if one])
     finally:
         guard.end()
 

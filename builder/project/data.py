@@ -174,7 +174,7 @@ def _check_names(paths: Sequence[str]) -> None:
             f"it has {len(paths):,} files, and {MOST:,} are the most", hint="pack them, or name fewer: files"
         )
     seen: set[str] = set()
-    above = {"/".join(data.checked(path)[:count]) for path in paths for count in range(1, path.count("/") + 1)}
+    above = {"/".join(parts[:count]) for parts in map(data.checked, paths) for count in range(1, len(parts))}
     for path in paths:
         if path in above or path.casefold() in seen:
             raise LockError(f"two of its files have one name on some disks: {path!a}")

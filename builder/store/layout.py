@@ -64,10 +64,10 @@ class Store(NamedTuple):
         """The folder of models and data sets (builder/embedded/data.py)."""
         return self.home / "data"
 
-    def has_data(self, script: Path) -> bool:
-        """Whether the models and data sets that a run script names are there; also where it names none."""
+    def data_of(self, script: Path) -> Path | None:
+        """Where the models and data sets are, or will be, that a run script names; None where it names none."""
         found = _VIEW.search(state.read_text(script, state.LARGE, follow=True) or "")
-        return found is None or (self.data / "views" / found[1]).is_dir()
+        return self.data / "views" / found[1] if found is not None else None
 
     @property
     def bytecode(self) -> Path:

@@ -39,8 +39,6 @@ COMMANDS = [
     "cache",
     "completions",
     "config",
-
-
     "deploy",
     "diff",
     "doctor",

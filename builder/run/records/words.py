@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from builder.embedded.words import printable
+from builder.run.records.data import labels
 from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
@@ -76,6 +77,8 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
     yield from _field("Drydock", record.get("drydock"))
     yield from _code(record.get("code"))
+    for name, label in labels(record.get("data") or ()).items():
+        yield from _field("data", f"{name}: {label}")
     yield from _machine(record.get("machine"))
     yield from _settings(record.get("environment"))
     yield from _field("seeds", ", ".join(f"{name} {value}" for name, value in (record.get("seeds") or {}).items()))
