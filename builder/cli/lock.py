@@ -16,7 +16,7 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
     from builder.check.prove.prove import Limits
     from builder.lock.model import Lock
@@ -86,8 +86,7 @@ def lock(
         fits = prove and not check and allow_builds is None and len(names) == 1
         _prove(names, upgrade, report_file, limits, upgrade_all=upgrade_all, dry_run=dry_run, yes=yes, fits=fits)
         return
-    from builder.project import undo
-    from builder.project.alike import alike, differences, locks_of, oldest_first
+    from builder.project.alike import lock_together
     from builder.project.lock import relock
 
     report = reporter()
@@ -95,30 +94,12 @@ def lock(
         for name in names_or_all(names):
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
         return
-    made: dict[str, Lock] = {}
-    steps = undo.Several()
     again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
-    families: dict[tuple[str, ...], None] = {}
-    for name in names_or_all(names):
-        one = _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run)
-        family = tuple(sorted([name, *alike(name, catalogue())]))
-        entry = catalogue().entry(name)
-        steps.begin(name, (entry.lock_path.absolute(), entry.path.absolute()))
-        try:
-            made[name] = _locked(name, one, yes=yes)
-        except DrydockError:
-            # One list of requirements has the locks of all its targets, or those that it had.
-            if back := steps.take_back(family):
-                report.warn(f"the locks of {', '.join(back)}, of the same requirements, are as they were")
-            raise
-        families[family] = None
-    for family in families:
-        oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
-        for count, name in enumerate(oldest[1:], 1):
-            older = {one: made[one] for one in oldest[:count]}
-            made[name] = _locked(name, partial(again, name, made=older), yes=yes)
-        for line in differences(locks_of(list(family), catalogue(), made)):
-            report.step(line)
+
+    def lock_one(name: str, made: Mapping[str, Lock]) -> Lock:
+        return _locked(name, _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run), yes=yes)
+
+    lock_together(names_or_all(names), lock_one, catalogue, report, oldest=upgrade_all)
 
 
 def _limits(words: tuple[str, ...]) -> Limits:
