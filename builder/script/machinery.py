@@ -20,6 +20,7 @@ _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 _LINE = 115
 _SOURCES = ("git", "source")  # what only scripts need that bring the trainer's own code
+_STRICT = "determinism"  # what only those have that ask for it, beside the machinery
 
 _PIECE = re.compile(
     r'''
@@ -38,7 +39,8 @@ def machinery_files(*, whole: bool = True) -> dict[str, str]:
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if whole or path.stem not in _SOURCES}
+    left = {_STRICT, *(() if whole else _SOURCES)}
+    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if path.stem not in left}
     order: dict[str, str] = {}
     begun: set[str] = set()
 
@@ -52,6 +54,11 @@ def machinery_files(*, whole: bool = True) -> dict[str, str]:
     for name in texts:
         add(name)
     return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **order}
+
+
+def strict() -> str:
+    """What a script carries beside the machinery where its profile asks for runs that repeat themselves."""
+    return compact((_folder() / f"{_STRICT}.py").read_text("utf-8"))
 
 
 def _imports(text: str) -> list[str]:

@@ -39,4 +39,4 @@ def made() -> Carried:
     """What every script carries, made from builder/embedded/."""
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
     small, whole = ((machinery.encoded(whole=one), machinery.digest(whole=one)) for one in (False, True))
-    return Carried(*small, *whole, version(), patches)
+    return Carried(*small, *whole, version(), patches, machinery.strict())

@@ -6,7 +6,7 @@ import shlex
 
 import pytest
 
-from tests.support import Sandbox
+from tests.support import SHELLS, Sandbox
 
 HEAD = 'determinism = "strict"\n'
 
@@ -113,7 +113,11 @@ def test_verify_says_what_holds_on_this_machine(locked: Sandbox) -> None:
     locked.profile("small", head=HEAD)
     locked.drydock("build", "small").succeeded()
     said = locked.drydock("verify", "small").succeeded().stdout.splitlines()
-    assert "ok   determinism: PYTHONHASHSEED=0; no torch is locked, so nothing was computed" in said
+    line = "ok   determinism: PYTHONHASHSEED=0; there is no torch, so nothing was computed"
+    assert line in said
+    script = str(locked.script("small"))
+    for shell in SHELLS.values():
+        assert line in locked.run([*shell, script, "--verify"]).succeeded().stdout.splitlines()
     locked.profile("small", head=HEAD, tail='[env]\nPYTHONHASHSEED = "random"\n')
     locked.drydock("build", "small").succeeded()
     done = locked.drydock("verify", "small")
