@@ -3,7 +3,7 @@
 build PARTS ENV UV FRAME WORK MIRROR SCRIPT NOTE ASKED
                                                 see builder/embedded/stage.py
 sweep STORE NAME                                delete what a dead build of ENV left
-verify ENV [strict]                             every promise about a finished environment, checked
+verify ENV                                      every promise about a finished environment, checked
 python FOLDER NAME                              see builder/embedded/pythons.py
 into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
                                                 see builder/embedded/into.py
@@ -57,10 +57,10 @@ def _sweep(store: str, name: str) -> None:
     sweep(Path(store), name)
 
 
-def _verify(env: str, *strict: str) -> bool:
+def _verify(env: str) -> bool:
     from builder.embedded.verify import say, verify
 
-    return say(verify(Path(env), strict=bool(strict)))
+    return say(verify(Path(env)))
 
 
 def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:

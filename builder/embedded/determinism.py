@@ -1,11 +1,16 @@
-"""Whether training repeats itself here, bit by bit: a small model is trained in two processes, and compared."""
+"""Whether training repeats itself here, bit by bit: a small model is trained in two processes, and compared.
+
+A program for the Python of an environment, which only those scripts carry whose profile asks for it:
+determinism.py ACCELERATOR, with the variables of the trainer. It prints a line as the verification does.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import json
 import os
 import subprocess
-from collections.abc import Callable
+import sys
 
 # What transformers are made of: an embedding, attention, a normalization, a convolution. Each step prints its loss as
 # it is in memory. No empty lines: a script carries none.
@@ -47,19 +52,24 @@ print(json.dumps([steps + [weights.hexdigest()], said]))
 STEPS = 20
 
 
-def repeats(
-    accelerator: str, python: str, run: Callable[..., subprocess.CompletedProcess[str]], *, torch: bool
-) -> tuple[bool, str]:
-    """Whether it does, and in words: what was compared, or what differs. Without `torch` nothing is computed."""
+def repeats(accelerator: str, python: str, *, torch: bool) -> tuple[bool, str]:
+    """Whether it does with a Python, and in words: what was compared, or what differs.
+
+    Without `torch` nothing is computed.
+    """
     seed = os.environ.get("PYTHONHASHSEED", "")
     if not seed.isdigit():
         return False, "PYTHONHASHSEED is not a number: sets of texts are in another order in each run"
     if not torch:
-        return True, f"PYTHONHASHSEED={seed}; no torch is locked, so nothing was computed"
-    program = _PROGRAM.replace("STEPS", str(STEPS))
+        return True, f"PYTHONHASHSEED={seed}; there is no torch, so nothing was computed"
+    clean = {name: value for name, value in os.environ.items() if not name.startswith("PYTHON")}
+    clean.update(PYTHONNOUSERSITE="1", PYTHONDONTWRITEBYTECODE="1", PYTHONHASHSEED=seed)
+    command = [python, "-c", _PROGRAM.replace("STEPS", str(STEPS)), accelerator]
     found = []
     for _ in range(2):
-        done = run([python, "-c", program, accelerator], PYTHONHASHSEED=seed)
+        done = subprocess.run(
+            command, capture_output=True, text=True, errors="replace", env=clean, cwd="/", check=False
+        )
         words = (done.stderr if done.returncode else done.stdout).strip().splitlines()
         if done.returncode or not words:
             return False, words[-1] if words else f"ended with status {done.returncode} and said nothing"
@@ -74,3 +84,9 @@ def repeats(
         f"{said}, PYTHONHASHSEED={seed}: {STEPS} steps, twice on {accelerator}, are the same bit by bit; "
         f"of this machine only, and the trainer itself: drydock replay{promise}"
     )
+
+
+if __name__ == "__main__":
+    good, words = repeats(sys.argv[1], sys.executable, torch=importlib.util.find_spec("torch") is not None)
+    print(f"{'ok  ' if good else 'FAIL'} determinism: {words}", flush=True)
+    sys.exit(not good)

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.embedded import accelerator, determinism, interpreter, pythons
+from builder.embedded import accelerator, interpreter, pythons
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -25,11 +25,8 @@ class Finding(NamedTuple):
     found: str
 
 
-def verify(env: Path, *, strict: bool = False) -> list[Finding]:
-    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs.
-
-    `strict`: whether the profile asks for runs that repeat themselves.
-    """
+def verify(env: Path) -> list[Finding]:
+    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
     try:
         manifest = read_manifest(env)
     except StageError as error:
@@ -43,10 +40,6 @@ def verify(env: Path, *, strict: bool = False) -> list[Finding]:
         findings.append(_python_finding(env, plan))
     findings.append(_machine_finding(python, plan, manifest.get("interpreter")))
     findings += _accelerator_findings(python, plan)
-    if strict:
-        torch = any(package["name"] == "torch" for package in plan["packages"])
-        found = determinism.repeats(plan["target"]["accelerator"], str(python), run, torch=torch)
-        findings.append(Finding("determinism", *found))
     return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
 
 

@@ -20,7 +20,7 @@ from builder.store.layout import home
 def carried(*, remember: bool = False) -> Carried:
     """What scripts carry: as it is remembered of this very code, or made anew, and remembered where that is wanted."""
     memory = _memory()
-    record = memory and state.read_json(memory, {"machinery": {str: [str]}, "version": str, "patches": str})
+    record = memory and state.read_json(memory, {**dict.fromkeys(Carried._fields, str), "machinery": {str: [str]}})
     if record:
         known = Carried(**{name: record[name] for name in Carried._fields})
         pairs = known.machinery.values()

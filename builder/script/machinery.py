@@ -21,6 +21,7 @@ _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 _LINE = 115
 PARTS = {"source": ("git", "source"), "data": ("data",)}
 """What only scripts need that bring the trainer's own code, and those that bring models and data sets."""
+_STRICT = "determinism"  # what only those have that ask for it, beside the machinery
 
 _PIECE = re.compile(
     r'''
@@ -39,7 +40,7 @@ def machinery_files(parts: Iterable[str] = tuple(PARTS)) -> dict[str, str]:
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    left = {name for part, names in PARTS.items() if part not in parts for name in names}
+    left = {_STRICT, *(name for part, names in PARTS.items() if part not in parts for name in names)}
     texts = {name: text for name, text in _texts().items() if name not in left}
     order: dict[str, str] = {}
     begun: set[str] = set()
@@ -60,6 +61,11 @@ def machinery_files(parts: Iterable[str] = tuple(PARTS)) -> dict[str, str]:
 def _texts() -> dict[str, str]:
     """Each module, compact, by its name."""
     return {path.stem: compact(path.read_text("utf-8")) for path in _modules()}
+
+
+def strict() -> str:
+    """What a script carries beside the machinery where its profile asks for runs that repeat themselves."""
+    return _texts()[_STRICT]
 
 
 def _imports(text: str) -> list[str]:

@@ -22,13 +22,14 @@ from builder.script.quoting import sh_quote
 
 class Carried(NamedTuple):
     """The Python that scripts carry (builder/script/machinery.py): by the parts that not all of them have ("",
-    "data+source") its lines and their sha256; the `version` of Drydock that it is of, and what `patches` a file, as a
-    part of one file.
+    "data+source") its lines and their sha256; the `version` of Drydock that it is of, what `patches` a file, as a part
+    of one file, and what trains for `strict` determinism.
     """
 
     machinery: Mapping[str, Sequence[str]]
     version: str
     patches: str
+    strict: str
 
 
 def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
@@ -82,7 +83,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
         "glibc": target.glibc,
         "accelerator": target.accelerator,
-        "determinism": profile.determinism,
+        "strict": carried.strict if profile.determinism else "",
         "cuda": target.cuda,
         "kernels": kernels_of(target, plan.lock.packages),
         "python": profile.python.series,

@@ -42,4 +42,4 @@ def made() -> Carried:
     counts = range(len(machinery.PARTS) + 1)
     chosen = [parts for count in counts for parts in itertools.combinations(sorted(machinery.PARTS), count)]
     variants = {"+".join(parts): [machinery.encoded(parts), machinery.digest(parts)] for parts in chosen}
-    return Carried(variants, version(), patches)
+    return Carried(variants, version(), patches, machinery.strict())

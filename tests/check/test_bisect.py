@@ -21,7 +21,7 @@ from packaging.requirements import Requirement
 from builder.check.bisect.search import search
 from builder.check.bisect.sets import mixture, needs
 from builder.embedded.hashes import sha256
-from builder.lock.model import Artefact, Lock
+from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile, dump
 from tests.conftest import desk as make_desk
 from tests.conftest import real_environment
 from tests.support import Sandbox, make_wheel
@@ -117,6 +117,35 @@ def test_packages_that_need_each_other_change_together() -> None:
     assert extra["d"] == frozenset("dce")
     chosen = mixed.lock({"a", "b"})
     assert chosen.versions() == {"a": "2", "b": "2", "c": "1", "d": "1"}
+
+
+def test_a_patch_goes_with_the_package_that_it_is_for() -> None:
+    digest = "0" * 64
+    old, new = (
+        lock_of(a=version, b=version).model_copy(
+            update={
+                "patches": [
+                    LockedPatch(
+                        package=package,
+                        file=f"patches/{package}-{version}.patch",
+                        sha256=digest,
+                        files=[PatchedFile(path="x.py", preimage=digest, postimage=digest)],
+                    )
+                    for package in packages
+                ]
+            }
+        )
+        for version, packages in (("1", "ab"), ("2", "b"))
+    )
+    mixed = mixture(old, new)
+    pinned = {tuple(chosen): [pin.file for pin in mixed.lock(chosen).patches] for chosen in ("", "a", "b", "ab")}
+    assert pinned == {
+        (): ["patches/a-1.patch", "patches/b-1.patch"],
+        ("a",): ["patches/b-1.patch"],
+        ("b",): ["patches/a-1.patch", "patches/b-2.patch"],
+        ("a", "b"): ["patches/b-2.patch"],
+    }
+    assert dump(mixed.lock(())) == dump(old.model_copy(update={"profile": "small"}))
 
 
 # --- real environments ---------------------------------------------------------------------------------------------

@@ -7,7 +7,6 @@ from pathlib import Path
 import pytest
 
 from builder.embedded import determinism
-from builder.embedded.verify import run
 
 # After eight steps the last layer is another one in each process.
 ANEW = "    if len(steps) == 7:\n        torch.seed()\n        model.out.reset_parameters()\n"
@@ -23,7 +22,7 @@ def strict(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.slow
 @pytest.mark.usefixtures("strict")
 def test_training_repeats_itself_on_a_processor(cpu_env: Path) -> None:
-    good, words = determinism.repeats("cpu", str(cpu_env / "bin/python"), run, torch=True)
+    good, words = determinism.repeats("cpu", str(cpu_env / "bin/python"), torch=True)
     assert good, words
     assert ", 2 threads, PYTHONHASHSEED=0: 20 steps, twice on cpu, are the same bit by bit; of this machine" in words
 
@@ -44,10 +43,10 @@ def test_what_differs_is_found(
 ) -> None:
     assert line in determinism._PROGRAM
     monkeypatch.setattr(determinism, "_PROGRAM", determinism._PROGRAM.replace(line, other))
-    _, said = determinism.repeats("cpu", str(cpu_env / "bin/python"), run, torch=True)
+    _, said = determinism.repeats("cpu", str(cpu_env / "bin/python"), torch=True)
     assert words in said
 
 
 def test_a_seed_of_hashes_that_is_none_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PYTHONHASHSEED", "random")
-    assert not determinism.repeats("cpu", "python", run, torch=False)[0]
+    assert not determinism.repeats("cpu", "python", torch=False)[0]

@@ -6,7 +6,8 @@ import shlex
 
 import pytest
 
-from tests.support import Sandbox
+from builder.profile.variables.determinism import contradictions
+from tests.support import SHELLS, Sandbox
 
 HEAD = 'determinism = "strict"\n'
 
@@ -113,7 +114,11 @@ def test_verify_says_what_holds_on_this_machine(locked: Sandbox) -> None:
     locked.profile("small", head=HEAD)
     locked.drydock("build", "small").succeeded()
     said = locked.drydock("verify", "small").succeeded().stdout.splitlines()
-    assert "ok   determinism: PYTHONHASHSEED=0; no torch is locked, so nothing was computed" in said
+    line = "ok   determinism: PYTHONHASHSEED=0; there is no torch, so nothing was computed"
+    assert line in said
+    script = str(locked.script("small"))
+    for shell in SHELLS.values():
+        assert line in locked.run([*shell, script, "--verify"]).succeeded().stdout.splitlines()
     locked.profile("small", head=HEAD, tail='[env]\nPYTHONHASHSEED = "random"\n')
     locked.drydock("build", "small").succeeded()
     done = locked.drydock("verify", "small")
@@ -122,3 +127,24 @@ def test_verify_says_what_holds_on_this_machine(locked: Sandbox) -> None:
     locked.profile("small")
     locked.drydock("build", "small").succeeded()
     assert "determinism" not in locked.drydock("verify", "small").succeeded().stdout
+
+
+@pytest.mark.parametrize(
+    ("accelerator", "env", "names"),
+    [
+        ("mps", {}, ["MPS"]),
+        ("cpu", {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1"}, []),
+        (
+            "cuda",
+            {"TORCH_ALLOW_TF32_CUBLAS_OVERRIDE": "1", "CUBLAS_WORKSPACE_CONFIG": ":4096:2"},
+            ["use_deterministic_algorithms", "CUBLAS_WORKSPACE_CONFIG", "TORCH_ALLOW_TF32_CUBLAS_OVERRIDE"],
+        ),
+    ],
+)
+def test_each_accelerator_has_its_own(accelerator: str, env: dict[str, str], names: list[str]) -> None:
+    whole = {"PYTHONHASHSEED": "0", "CUBLAS_WORKSPACE_CONFIG": ":4096:8", **env}
+    found = contradictions(
+        whole, packages=["torch"], detected=[], arguments="--seed 1", code="pass", accelerator=accelerator
+    )
+    assert [finding.name for _, finding in found] == names
+    assert {finding.code for _, finding in found} <= {"determinism"}

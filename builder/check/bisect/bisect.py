@@ -16,7 +16,7 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 
 from builder import process, secrets
-from builder.build.candidate import Candidate, candidate
+from builder.build.candidate import Candidate, candidate, provide_placed
 from builder.check.bisect.memory import Answer, Memory, recall
 from builder.check.bisect.search import search
 from builder.check.bisect.sets import Mixture, Requirements, mixture, needs
@@ -106,8 +106,9 @@ def bisect(
     elif memory.answers:
         report.step(f"going on with {plural(len(memory.answers), 'answer')} from before; to begin anew: --reset")
     report.step(f"{plural(len(mixed.names), 'difference')} between {good} and {bad}")
-    for end, word in zip(ends, (good, bad), strict=True):
+    for end, word, lock in zip(ends, (good, bad), locks, strict=True):
         try:
+            provide_placed(entry, lock, catalogue, report)
             end.build(report)
         except BuildError as error:
             error.message = f"the environment of {word} cannot be built: {error.message}"
