@@ -63,6 +63,7 @@ _SECTIONS = {
         "bundle": "share",
     },
     "This machine": {
+        "status": "status",
         "bench": "bench",
         "doctor": "doctor",
         "runs": "runs",

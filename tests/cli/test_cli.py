@@ -65,6 +65,7 @@ COMMANDS = [
     "service",
     "shell",
     "sources",
+    "status",
     "store",
     "tree",
     "undo",
