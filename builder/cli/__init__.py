@@ -67,6 +67,7 @@ _SECTIONS = {
         "deploy": "fleet",
     },
     "This machine": {
+        "status": "status",
         "bench": "bench",
         "doctor": "doctor",
         "runs": "runs",

@@ -67,6 +67,7 @@ COMMANDS = [
     "service",
     "shell",
     "sources",
+    "status",
     "store",
     "tree",
     "undo",

@@ -77,6 +77,8 @@ _PARTS = {
     "difference": ({"object": str}, {"why": str}),
     "losses": {str: _LOSS},
     "data": (_DATA, None),
+    "curves": {str: [[(int, float)]]},
+    "use": [[(int, float)]],
     "used": {"resident": int, "cores": float},
 }
 _SHORTENED = 16  # characters of the name of a text, in the index
