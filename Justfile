@@ -37,6 +37,11 @@ verify profile="auto":
 lock *arguments:
     {{ drydock }} lock "$@"
 
+# Write again each command's screen (tests/cli/snapshots/) and manual page (man/); look at the difference
+[group('develop')]
+snapshots:
+    DRYDOCK_TESTS_SNAPSHOTS=write {{ pytest }} -q tests/cli/test_snapshots.py tests/cli/test_man.py
+
 # Write the generated files under generated/ (default: of all profiles)
 [group('profiles')]
 render *arguments:

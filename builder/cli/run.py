@@ -55,7 +55,7 @@ def _check_build(name: str, *, yes: bool) -> None:
     click.echo(found.path)
 
 
-class _Dashed(click.Command):
+class Dashed(click.Command):
     """A command whose words after `--` are a program's, as in the generated script; before it, all is ours."""
 
     after = ""
@@ -89,16 +89,16 @@ class _Dashed(click.Command):
         )
 
 
-class _Run(_Dashed):
+class _Run(Dashed):
     after = "arguments for the trainer go"
     own = 1
 
 
-class _Replay(_Dashed):
+class _Replay(Dashed):
     after = "arguments for the trainer go"
 
 
-class _Shell(_Dashed):
+class _Shell(Dashed):
     after = "a command to run there goes"
 
 

@@ -36,14 +36,15 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
 
     Prints id, profile, state, time taken, last loss, tags and note.
     """
+    from builder.cli.tables import show_table
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
     found = found[-count:] if count else found
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
-    elif found:
-        click.echo("\n".join(words.table(found)))
+    else:
+        show_table(words.HEADINGS, words.rows(found), right=("TOOK",))
 
 
 @runs.command("show")

@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.embedded import accelerator, interpreter, pythons
+from builder.embedded import accelerator, determinism, interpreter, pythons
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -25,8 +25,11 @@ class Finding(NamedTuple):
     found: str
 
 
-def verify(env: Path) -> list[Finding]:
-    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs."""
+def verify(env: Path, *, strict: bool = False) -> list[Finding]:
+    """Check a finished environment: manifest, packages, every file, machine, accelerator, proofs.
+
+    `strict`: whether the profile asks for runs that repeat themselves.
+    """
     try:
         manifest = read_manifest(env)
     except StageError as error:
@@ -40,6 +43,10 @@ def verify(env: Path) -> list[Finding]:
         findings.append(_python_finding(env, plan))
     findings.append(_machine_finding(python, plan, manifest.get("interpreter")))
     findings += _accelerator_findings(python, plan)
+    if strict:
+        torch = any(package["name"] == "torch" for package in plan["packages"])
+        found = determinism.repeats(plan["target"]["accelerator"], str(python), run, torch=torch)
+        findings.append(Finding("determinism", *found))
     return findings + [program_finding(python, env / ".drydock" / file) for file in plan["verify"]]
 
 
@@ -81,8 +88,8 @@ def _python_finding(env: Path, plan: dict[str, Any]) -> Finding:
     if not wrong:
         return Finding("python", True, f"{build['file']}, sha256 {build['sha256'][:12]}...")
     more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    mend = f"chmod -R u+w {pythons.place_of(home, plan)} && rm -r {pythons.place_of(home, plan)}, and it comes again"
-    return Finding("python", False, f"not as unpacked of {build['file']}: {'; '.join(wrong[:5])}{more}; {mend}")
+    fix = f"chmod -R u+w {pythons.place_of(home, plan)} && rm -r {pythons.place_of(home, plan)}, and it comes again"
+    return Finding("python", False, f"not as unpacked of {build['file']}: {'; '.join(wrong[:5])}{more}; {fix}")
 
 
 def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> Finding:

@@ -92,8 +92,8 @@ def _read(document: Document) -> Config:
     return Config(document.file, **values)
 
 
-def _caches(document: Document, value: Any) -> tuple[str, ...]:
-    """The folders and URLs in the table `caches`."""
+def read_caches(document: Document, value: Any) -> tuple[str, ...]:
+    """The folders and URLs in the table `caches`. Raises ProfileError."""
     table = document.table(value, ("caches",), 'has one key: [caches] places = ["/srv/drydock"]')
     document.keys(table, ("places",), ("caches",))
     places, key = table.get("places", []), ("caches", "places")
@@ -123,7 +123,7 @@ def _required_version(document: Document, value: Any) -> str:
 
 _TABLES: Mapping[str, Callable[[Document, Any], Any]] = {
     "sources": declared.read,
-    "caches": _caches,
+    "caches": read_caches,
     "fleets": fleets.read,
     "required-version": _required_version,
 }

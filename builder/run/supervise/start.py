@@ -75,11 +75,11 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=_resume(entry, built),
+        resume=resume_of(entry, built),
     )
 
 
-def _resume(entry: Entry, built: float) -> Resume | None:
+def resume_of(entry: Entry, built: float = 0.0) -> Resume | None:
     """Where checkpoints are, and how the trainer goes on from one; None where the profile does not say."""
     from builder.run.supervise.resume import Resume
 
