@@ -112,11 +112,15 @@ class _Shell(Dashed):
 @click.option("--logs", is_flag=True, help="Print its log.")
 @click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
 @click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
+@click.option(
+    "--on", "fleet", metavar="FLEET", help="Run it on the hosts of a fleet, for as long as this command runs."
+)
 @json_option
 @yes_option
 def run(
     name: str,
     words: tuple[str, ...],
+    fleet: str | None,
     supervise: bool,
     status: bool,
     logs: bool,
@@ -140,6 +144,22 @@ def run(
     if (follow and not logs) or (as_json and not status):
         raise UsageError("-f goes with --logs, and --json with --status")
     report = reporter()
+    if fleet is not None:
+        if chosen != "train":
+            raise UsageError(f"a fleet runs the trainer only, and {chosen} is not it", hint="leave --on out")
+        _on_fleet(
+            fleet,
+            name,
+            words,
+            supervise=supervise,
+            status=status,
+            logs=logs,
+            follow=follow,
+            stop=stop,
+            as_json=as_json,
+            yes=yes,
+        )
+        return
     if status or logs or stop:
         if words or chosen != "train":
             word = words[0] if words else chosen
@@ -152,6 +172,43 @@ def run(
         agreed(lambda: start_supervised(name, words, catalogue(), report, quiet=quiet), yes=yes)
     else:
         agreed(lambda: start.run(name, words, catalogue(), report, command=chosen), yes=yes)
+
+
+def _on_fleet(
+    fleet: str,
+    name: str,
+    words: tuple[str, ...],
+    *,
+    supervise: bool,
+    status: bool,
+    logs: bool,
+    follow: bool,
+    stop: bool,
+    as_json: bool,
+    yes: bool,
+) -> None:
+    from builder.fleet import launch
+
+    named = catalogue().config.fleet(fleet)
+    if (status or logs or stop) and words:
+        raise UsageError(f"{words[0]} is for a trainer, and no trainer is started here", hint="remove it")
+    if logs:
+        for piece in launch.logs(named, name, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    elif stop:
+        launch.stop(named, name, reporter().step)
+    elif status:
+        state = launch.status(named, name)
+        if as_json:
+            echo_json(state)
+            return
+        for line in launch.described(state):
+            click.echo(line)
+    else:
+        quiet = command().quiet
+        made = launch.Run(named, name, catalogue(), reporter(), words, supervised=supervise, quiet=quiet)
+        sys.exit(agreed(lambda: launch.start(made), yes=yes))
 
 
 def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:

@@ -235,3 +235,12 @@ switch() {
   rm -rf "${_drydock:?}/fleet/scripts/${_sha256:?}"
   tell switched
 }
+
+# --- launch ---
+
+# Becomes what looks after a trainer, in the environment that is to run it.
+launch() {
+  find_store
+  is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built: drydock deploy"
+  exec "$_drydock/store/$_environment/bin/python" -I -S -c "$_python" "$_mark"
+}

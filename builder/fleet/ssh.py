@@ -64,6 +64,7 @@ class Visit:
         self.ended = False
         self.endless = False
         """Whether it may say as much as it likes, as a trainer does."""
+        self.worker: Any = None
         self._bytes = 0
         assignments = [f"_mark={self.mark}"]
         assignments += [f"_{name}={shlex.quote(str(value))}" for name, value in (values or {}).items()]
@@ -84,6 +85,16 @@ class Visit:
         elif text.strip():
             self.words.append(text)
             self.said(text)
+
+    def ask_to_stop(self) -> None:
+        """Have the host end what it does for us, in its time of grace."""
+        if self.worker is not None and not self.ended:
+            self.worker.write(b"stop\n")
+
+    def give_up(self) -> None:
+        """End the connection at our end, whatever becomes of the other."""
+        if self.worker is not None and not self.ended:
+            self.worker.abort()
 
     def started(self) -> None:
         """The connection begins; for those who listen."""
@@ -147,8 +158,9 @@ def visit(
     workers: list[tuple[Visit, Any]] = []
 
     def begin(one: Visit) -> None:
-        workers.append((one, _worker(one, begin)))
-        task.schedule(workers[-1][1])
+        one.worker = _worker(one, begin)
+        workers.append((one, one.worker))
+        task.schedule(one.worker)
 
     for one in visits:
         begin(one)
