@@ -36,7 +36,13 @@ _EVERY = ":all:"
 
 @click.command(cls=_Lock)
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
-@click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Use the newest PKG that fits. Repeatable.")
+@click.option(
+    "-P",
+    "--upgrade",
+    multiple=True,
+    metavar="PKG",
+    help="Use the newest PKG that fits; trainer and data are its code and data. Repeatable.",
+)
 @click.option("-U", "--upgrade-all", is_flag=True, help="Use the newest of every package that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; print the changes.")

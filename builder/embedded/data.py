@@ -40,7 +40,8 @@ _OTHERS = "drydock push and pull, DRYDOCK_CACHE and bundles bring it too"
 
 class File(NamedTuple):
     """A file to have: its `size` and `sha256`, what it is called in messages, and where it is: at a `url`, which is
-    one of a hub where `page` is the page about it there; or at a `path` below the folder of the project.
+    one of a hub where `page` is the page about it there, and `cached` where huggingface_hub keeps it, if it is large;
+    or at a `path` below the folder of the project.
     """
 
     sha256: str
@@ -48,6 +49,7 @@ class File(NamedTuple):
     label: str
     url: str = ""
     page: str = ""
+    cached: str = ""
     path: str = ""
 
 
@@ -68,10 +70,9 @@ def authorization(environ: Mapping[str, str] = os.environ) -> str:
     """
     found = environ.get("HF_TOKEN") or environ.get("HUGGING_FACE_HUB_TOKEN") or ""
     if not found:
-        cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "/"), ".cache")
-        home = environ.get("HF_HOME") or os.path.join(cache, "huggingface")
+        path = environ.get("HF_TOKEN_PATH") or os.path.join(_hub_home(environ), "token")
         try:
-            with open(os.path.expanduser(environ.get("HF_TOKEN_PATH") or os.path.join(home, "token"))) as file:
+            with open(os.path.expanduser(path)) as file:
                 found = file.read(4096)
         except (OSError, ValueError):
             return ""
@@ -79,6 +80,12 @@ def authorization(environ: Mapping[str, str] = os.environ) -> str:
     if found and not re.fullmatch("[!-~]+", found):  # in our words, which do not have it
         raise StageError("the token of the hub has a character that no token has", "set HF_TOKEN, or: hf auth login")
     return f"Bearer {found}" if found else ""
+
+
+def _hub_home(environ: Mapping[str, str]) -> str:
+    """The folder of the hub's own tools (huggingface_hub, constants.py)."""
+    cache = environ.get("XDG_CACHE_HOME") or os.path.join(environ.get("HOME", "/"), ".cache")
+    return environ.get("HF_HOME") or os.path.join(cache, "huggingface")
 
 
 def refused(code: int, asked: str, secret: str) -> StageError:
@@ -130,7 +137,8 @@ def files_of(entry: Mapping[str, Any]) -> Iterator[File]:
         label = f"{entry['name']}: {path}"
         if "hub" in entry:
             about = page(entry["hub"], entry["type"])
-            yield File(digest, size, label, f"{about}/resolve/{entry['commit']}/{quote(path)}", about)
+            cached = f"{place(entry).split('/')[1]}/blobs/{digest}"
+            yield File(digest, size, label, f"{about}/resolve/{entry['commit']}/{quote(path)}", about, cached)
         elif "url" in entry:
             yield File(digest, size, label, entry["url"])
         else:
@@ -215,17 +223,17 @@ class _Fetch:
             raise self._error
 
     def _bring(self, file: File) -> None:
-        with _locked(self._home / "data" / "partial" / file.sha256) as partial:
+        with _locked(self._home / "data" / "partial" / file.sha256, file.label) as partial:
             target = kept(self._home, file.sha256)
             if not target.is_file():  # else another process had the lock
-                if not (self._copied(file, partial) or self._fetched(file, partial)):
+                if not any(way(file, partial) for way in (self._copied, self._found, self._fetched)):
                     raise StageError(f"{file.label} is not in {', '.join(self._roots)}", _OTHERS)
                 os.chmod(partial, folders.mode_of(0o444))
                 os.replace(partial, target)
         self._done[file] = file.size
 
     def _copied(self, file: File, partial: Path) -> bool:
-        """Whether a cache, or the folder of the project, had it."""
+        """Whether a cache had it."""
         for where, has in self._known:
             if file.sha256 not in has:
                 continue
@@ -245,11 +253,20 @@ class _Fetch:
                 if getattr(error, "errno", None) == errno.ENOSPC or self._error is not None:
                     raise
                 _say(f"warning: the cache {caches.shown(where)} did not send {file.label}: {why}; going on without it")
-        for root in self._roots if file.path else ():
-            path = os.path.join(root, file.path)
+        return False
+
+    def _found(self, file: File, partial: Path) -> bool:
+        """Whether the folder of the project had it, or the user's own cache of the hub."""
+        cache = os.environ.get("HF_HUB_CACHE") or os.path.join(_hub_home(os.environ), "hub")
+        roots = self._roots if file.path else [os.path.expanduser(cache)] if file.cached else []
+        for path in (os.path.join(root, file.path or file.cached) for root in roots):
             if os.path.isfile(path) and os.path.getsize(path) == file.size:
-                self._copy(file, Path(path), partial)
-                return True
+                try:
+                    self._copy(file, Path(path), partial)
+                    return True
+                except StageError:
+                    if file.path:  # the hub may still have it
+                        raise
         return False
 
     def _copy(self, file: File, source: Path, partial: Path) -> None:
@@ -367,12 +384,13 @@ class _Fetch:
 
 
 @contextmanager
-def _locked(path: Path) -> Iterator[Path]:
+def _locked(path: Path, label: str) -> Iterator[Path]:
     """A file that nobody else writes to meanwhile: what has come of it so far. Waits for who does."""
     while True:
         descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC, 0o666)
         taken = claim.lock(descriptor)
         if taken is False:
+            _say(f"waiting for another fetch of {label}")
             taken = claim.lock(descriptor, wait=True)
         if taken is None:  # no locks here: a file of our own, from its beginning
             os.close(descriptor)

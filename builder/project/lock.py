@@ -148,8 +148,10 @@ def _is_fresh(entry: Entry, lock: Lock) -> bool:
 
 
 def words(lock: Lock) -> str:
-    """How much a lock is: "46 packages, 3,058 MB"."""
-    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
+    """How much a lock is: "46 packages, 3,058 MB; data: 7 files, 988.1 MB"."""
+    files = [file for one in lock.data for file in one.files]
+    data = f"; data: {plural(len(files), 'file')}, {sum(file.size for file in files) / 1e6:,.1f} MB" if files else ""
+    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB{data}"
 
 
 def known_caches() -> list[str]:
