@@ -112,6 +112,9 @@ class _Shell(_Dashed):
 @click.option("--logs", is_flag=True, help="Print its log.")
 @click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
 @click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
+@click.option(
+    "--slurm", is_flag=True, help="Submit it as a job of Slurm; with --status, --logs, --stop: the last such job."
+)
 @json_option
 @yes_option
 def run(
@@ -122,6 +125,7 @@ def run(
     logs: bool,
     follow: bool,
     stop: bool,
+    slurm: bool,
     as_json: bool,
     yes: bool,
     chosen: str = "train",
@@ -130,13 +134,15 @@ def run(
 
     NAME defaults to auto. COMMAND is one of [commands] of the profile; without it, or as train, it is the trainer.
     ARGUMENTS after -- go to what is run, whose exit status is passed on. What happens after a failure of the trainer
-    stands in [supervise] of the profile.
+    stands in [supervise] of the profile, how several hosts train together in [launch].
     """
     from builder.run import start
     from builder.run.supervise.start import supervise as start_supervised
 
     if sum((supervise, status, logs, stop)) > 1:
         raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="use one of them")
+    if slurm and supervise:
+        raise UsageError("--slurm and --supervise do not go together", hint="Slurm starts a job again itself")
     if (follow and not logs) or (as_json and not status):
         raise UsageError("-f goes with --logs, and --json with --status")
     report = reporter()
@@ -144,7 +150,10 @@ def run(
         if words or chosen != "train":
             word = words[0] if words else chosen
             raise UsageError(f"{word} is for a trainer, and no trainer is started here", hint="remove it")
-        _look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
+        look_after = _look_after_job if slurm else _look_after
+        look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
+    elif slurm:
+        _submit(name, words, chosen, yes=yes)
     elif supervise:
         if chosen != "train":
             raise UsageError(f"only the trainer is supervised, and {chosen} is not it", hint="leave --supervise out")
@@ -170,6 +179,32 @@ def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: b
             click.echo(line)
     else:
         runs.stop(name, reporter().step)
+
+
+def _submit(name: str, words: tuple[str, ...], chosen: str, *, yes: bool) -> None:
+    from builder.run.slurm import submit
+
+    if chosen != "train":
+        raise UsageError(f"only the trainer becomes a job, and {chosen} is not it", hint="leave --slurm out")
+    click.echo(agreed(lambda: submit(name, words, catalogue(), reporter()), yes=yes))
+
+
+def _look_after_job(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
+    from builder.run import slurm
+
+    if logs:
+        for piece in slurm.log(name, follow=follow):
+            sys.stdout.buffer.write(piece)
+            sys.stdout.buffer.flush()
+    elif status:
+        found = slurm.status(name)
+        if as_json:
+            echo_json(found)
+            return
+        for line in slurm.told(found):
+            click.echo(line)
+    else:
+        slurm.stop(name, reporter().step)
 
 
 @click.command(cls=_Shell)

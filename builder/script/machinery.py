@@ -20,6 +20,7 @@ _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 _LINE = 115
 _SOURCES = ("git", "source")  # what only scripts need that bring the trainer's own code
+_ALONE = ("resume",)  # what only batch scripts carry, by itself
 
 _PIECE = re.compile(
     r'''
@@ -38,7 +39,8 @@ def machinery_files(*, whole: bool = True) -> dict[str, str]:
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if whole or path.stem not in _SOURCES}
+    left_out = _ALONE if whole else (*_ALONE, *_SOURCES)
+    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if path.stem not in left_out}
     order: dict[str, str] = {}
     begun: set[str] = set()
 
