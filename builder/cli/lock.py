@@ -197,11 +197,12 @@ def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write (default: generated/NAME).")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file differs from its profile.")
 @click.option("--standalone", is_flag=True, help="Make the tools for existing installations whole, to be copied alone.")
-def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool) -> None:
+@click.option("--slurm", is_flag=True, help="Write a batch script for Slurm too.")
+def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool, slurm: bool) -> None:
     """Write the generated files of profiles.
 
     Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project but those
-    with [generated] committed = false.
+    with [generated] committed = false. A batch script for Slurm that is there is written anew too.
     """
     from builder.files import display
     from builder.names import stem
@@ -214,7 +215,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
     for name in names or [name for name in names_or_all(()) if catalogue().profile(name).generated.committed]:
         folder = out or Path("generated") / stem(name)
         if check:
-            generated.check(name, folder, catalogue().plan(name), standalone=standalone)
+            generated.check(name, folder, catalogue().plan(name), standalone=standalone, slurm=slurm)
             report.step(f"{name}: {display(folder)} is up to date")
             continue
         if before := generated.rendered_by_another(name, folder, catalogue().plan(name)):
@@ -222,7 +223,7 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
                 f"{display(folder)} was rendered by Drydock {before}, and this is {version()}; "
                 'in a team, agree on one: required-version = "…" in drydock.toml'
             )
-        changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone)
+        changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone, slurm=slurm)
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {plural(len(changed), 'file')} changed in {display(folder)}")

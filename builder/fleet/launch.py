@@ -533,7 +533,7 @@ def _launcher() -> str:
 
 
 def _resume_code() -> str:
-    return files("builder.run.supervise").joinpath("resume.py").read_text(encoding="utf-8")
+    return files("builder.embedded").joinpath("resume.py").read_text(encoding="utf-8")
 
 
 def _address(host: str) -> str:
@@ -604,7 +604,7 @@ def read_state_of(folder: Path) -> dict[str, Any]:
     return read_json(folder / "state.json", shape) or {}
 
 
-def described(state: Mapping[str, Any]) -> Iterator[str]:
+def told(state: Mapping[str, Any]) -> Iterator[str]:
     """A status in words: hosts that are alike share a line."""
     phases = {
         "running": f"{state['name']} runs on {state['fleet']}, from process {state['desk']}",
@@ -622,7 +622,7 @@ def described(state: Mapping[str, Any]) -> Iterator[str]:
         yield f"  {folded(hosts)}: {words}{memory}"
 
 
-def logs(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
+def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
     """The log. Raises UsageError where there is none."""
     folder = folder_of(fleet.name, name)
     if not (folder / "log").is_file():

@@ -22,6 +22,7 @@ _LINE = 115
 PARTS = {"source": ("git", "source"), "data": ("data",)}
 """What only scripts need that bring the trainer's own code, and those that bring models and data sets."""
 _STRICT = "determinism"  # what only those have that ask for it, beside the machinery
+_RESUME = "resume"  # what only batch scripts carry, by itself
 
 _PIECE = re.compile(
     r'''
@@ -40,7 +41,7 @@ def machinery_files(parts: Iterable[str] = tuple(PARTS)) -> dict[str, str]:
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    left = {_STRICT, *(name for part, names in PARTS.items() if part not in parts for name in names)}
+    left = {_STRICT, _RESUME, *(name for part, names in PARTS.items() if part not in parts for name in names)}
     texts = {name: text for name, text in _texts().items() if name not in left}
     order: dict[str, str] = {}
     begun: set[str] = set()

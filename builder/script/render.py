@@ -18,6 +18,7 @@ from builder.script.data import data_of
 from builder.script.parts import parts, portable
 from builder.script.plan import Plan
 from builder.script.quoting import sh_quote
+from builder.script.slurm import batch_script, job_of, resume_of
 
 
 class Carried(NamedTuple):
@@ -58,6 +59,15 @@ def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: 
 def render_run_script(plan: Plan, templates: Environment, carried: Carried) -> str:
     """Only the run script."""
     return templates.get_template("run.sh.j2").render(_values(plan, carried), script=plan.profile.run_script)
+
+
+def render_batch_script(plan: Plan, templates: Environment, carried: Carried, resume: str) -> str:
+    """The batch script for Slurm, which is the run script with a job around it; `resume` is the code that looks for
+    checkpoints, as a part of one file.
+    """
+    values = {**_values(plan, carried), "job": job_of(plan.profile), "resume": resume_of(plan.profile, plan.lock)}
+    template = templates.get_template("slurm.sh.j2")
+    return template.render(values, script=batch_script(plan.profile), resume_code=resume)
 
 
 def render_bundle_head(plan: Plan, templates: Environment, carried: Carried, bundle: object) -> str:

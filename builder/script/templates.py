@@ -11,7 +11,7 @@ from builder.resources import shipped, version
 from builder.script import machinery
 from builder.script.plan import Plan
 from builder.script.quoting import environment
-from builder.script.render import Carried, render, render_bundle_head, render_run_script
+from builder.script.render import Carried, render, render_batch_script, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
@@ -22,6 +22,11 @@ def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = F
 def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:
     """The run script of a plan."""
     return render_run_script(plan, templates(), carried or made())
+
+
+def rendered_batch_script(plan: Plan, carried: Carried | None = None) -> str:
+    """The batch script of a plan, for Slurm."""
+    return render_batch_script(plan, templates(), carried or made(), machinery.as_one_file(["resume"]))
 
 
 def rendered_bundle_head(plan: Plan, bundle: object) -> str:
