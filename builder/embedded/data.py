@@ -158,8 +158,9 @@ def fetch(wanted: Sequence[File], home: Path, mirror: Path, roots: Sequence[str]
         return
     for name in ("files", "partial"):
         (home / "data" / name).mkdir(parents=True, exist_ok=True)
-    _check_room(files, home)
     known = [(one, caches.known(one)) for one in installer.places(mirror, os.environ)]
+    ours = set().union(*(has for where, has in known if where == str(mirror)))  # these are linked
+    _check_room([one for one in files if one.sha256 not in ours], home)
     _Fetch(files, home, mirror, known, roots).run()
 
 
@@ -381,6 +382,8 @@ class _Fetch:
                 f"{file.sha256[:12]} is locked",
                 "find out why before you lock it again: drydock lock --upgrade data",
             )
+        if to is not None:
+            os.fsync(to.fileno())  # its name is a promise, also after a power loss
 
 
 @contextmanager

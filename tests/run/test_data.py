@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import shutil
 import signal
 import subprocess
@@ -23,6 +24,7 @@ from uv import find_uv_bin
 from builder.lock.model import dump
 from builder.lock.model import parse as parse_lock
 from tests.conftest import ROOT
+from tests.embedded.test_stage import pythons
 from tests.project.test_direct import age
 from tests.support import SHELLS, Result, Sandbox, Web, make_wheel
 from tests.support.hub import LARGE, Hub, Repo
@@ -321,6 +323,21 @@ def test_all_shells_bring_it_and_a_second_build_has_it(desk: Desk) -> None:
     desk.hub.repos.clear()
     assert "built twice" in desk.sandbox.drydock("build", "small", "--check").succeeded().stderr
     assert len(list((desk.data / "views").glob("[0-9a-f]*"))) == 1
+
+
+@pytest.mark.parametrize("python", pythons())
+def test_every_python_that_it_may_meet_fetches_it(desk: Desk, python: Path) -> None:
+    desk.profile(HUB)
+    desk.lock().succeeded()
+    script = desk.sandbox.script("small").read_text()
+    (carried,) = re.findall(r'^  cat >"\$_work/data".*?\n(.*?)^DRYDOCK_END$', script, re.DOTALL | re.MULTILINE)
+    (desk.sandbox.root / "entries").write_text(carried)
+    arguments = ["data", str(desk.elsewhere), "none", str(os.getpid()), "view", str(desk.sandbox.root / "entries")]
+    code = "import sys, warnings; warnings.simplefilter('error'); sys.path.insert(0, sys.argv.pop(1)); "
+    code += "from builder.embedded.__main__ import run; run()"
+    desk.sandbox.run([str(python), "-I", "-S", "-B", "-c", code, str(ROOT), *arguments]).succeeded()
+    assert len(desk.files()) == 2
+    assert (desk.elsewhere / "data/views/view/hub/models--org--tiny/refs/main").is_file()
 
 
 def test_who_is_stopped_by_a_signal_ends_at_once(desk: Desk) -> None:
