@@ -63,3 +63,6 @@ def of_stem(text: str) -> str:
 
 SOURCE_END = ".source.zip"
 """How the names of archives of a trainer's own code end."""
+
+DATA_END = ".data"
+"""How the names end that files of models and data sets have in mirrors (builder/embedded/data.py)."""

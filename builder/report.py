@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from builder import log, secrets
 from builder.embedded.progress import words
+from builder.embedded.words import printable
 from builder.errors import DrydockError
 
 if TYPE_CHECKING:
@@ -30,9 +31,7 @@ def said(text: str) -> str:
     >>> print(said("a server said \\x1b[2J"))
     a server said \\x1b[2J
     """
-    if not text.isprintable():
-        text = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
-    return secrets.redacted(text)
+    return secrets.redacted(printable(text, "\n\t"))
 
 
 # What a line begins with, and how a terminal shows it (ECMA-48, SGR); the word itself says the same without colour.

@@ -41,6 +41,9 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     roots.hold(evaluation.store_name)
     began = 0.0 if store.is_built(evaluation.store_name) else time.monotonic()
     if not began:
+        data = store.data_of(script.path)
+        if data is not None and not data.is_dir():
+            build_script(name, script, report)
         report.step(f"{name} is built")
     else:
         _say_how_much(name, evaluation.lock, store, report)

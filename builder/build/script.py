@@ -131,11 +131,12 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
 
 
 def _share_built(home: Path) -> None:
-    """Have the store `home` find the wheels that were built here of what is at a place."""
-    built = layout.Store.here().built
-    if built.is_dir() and not (home / "cache" / "built").exists():
-        (home / "cache").mkdir(parents=True, exist_ok=True)
-        (home / "cache" / "built").symlink_to(built)
+    """Have the store `home` find the wheels that were built here of what is at a place, and the data."""
+    store = layout.Store.here()
+    for ours, theirs in ((store.built, home / "cache" / "built"), (store.data, home / "data")):
+        if ours.is_dir() and not theirs.exists():
+            theirs.parent.mkdir(parents=True, exist_ok=True)
+            theirs.symlink_to(ours)
 
 
 def _ended(name: str, code: int) -> str:

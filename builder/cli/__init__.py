@@ -41,6 +41,7 @@ _SECTIONS = {
         "tree": "lock",
         "outdated": "lock",
         "audit": "audit",
+        "bisect": "bisect",
         "add": "packages",
         "remove": "packages",
         "update": "packages",
@@ -61,6 +62,9 @@ _SECTIONS = {
         "push": "share",
         "pull": "share",
         "bundle": "share",
+    },
+    "Many hosts": {
+        "deploy": "fleet",
     },
     "This machine": {
         "status": "status",

@@ -18,12 +18,20 @@ VARIABLES = {
     "DRYDOCK_PROJECT": "the folder of the project whose code a script imports",
     "DRYDOCK_ANY_GPU": "1: a script for CUDA goes on where its wheels do not fit the GPU or the driver",
     "DRYDOCK_RECORDS": "0: runs are not recorded",
+    "DRYDOCK_BUNDLE": "the bundle that a job of Slurm copies to its nodes, to build from",
     "DRYDOCK_BUNDLE_KEY": "the key that the environment of a bundle must have, or it does not run",
     "DRYDOCK_MINISIGN_PUBKEY": "the minisign key that must have signed a bundle, or it does not run",
 }
 """Drydock's own variables that people set."""
 
-INTERNAL = {"DRYDOCK_END", "DRYDOCK_FOLDER", "DRYDOCK_PATCHED", "DRYDOCK_PROGRESS", "DRYDOCK_SUPERVISED"}
+INTERNAL = {
+    "DRYDOCK_DATA_NAME",
+    "DRYDOCK_END",
+    "DRYDOCK_FOLDER",
+    "DRYDOCK_PATCHED",
+    "DRYDOCK_PROGRESS",
+    "DRYDOCK_SUPERVISED",
+}
 """Names that Drydock gives to what it starts itself."""
 
 STATUSES = {

@@ -64,7 +64,7 @@ def profile_check(names: tuple[str, ...]) -> None:
     report = reporter()
     for name in names or catalogue().names():
         entry = catalogue().entry(name)
-        for where, finding in entry.resolved.warnings():
+        for where, finding in entry.warnings():
             report.warn(f"{where}: {finding} [{finding.code}]")
         if entry.own.model.target is None:
             report.step(f"{name}: good, to extend")

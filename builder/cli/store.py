@@ -90,6 +90,8 @@ def store_du(as_json: bool) -> None:
         (_megabytes(row.apparent), _megabytes(row.own), str(row.files), row.store_name) for row in total.environments
     ]
     rows.append((_megabytes(total.bytecode), "", "", "shared bytecode"))
+    if total.data:
+        rows.append((_megabytes(total.data), "", "", "models and data sets"))
     whole = f"really, of {_megabytes(total.apparent)}: a hard link counts once"
     rows.append((_megabytes(total.real), "", "", whole))
     show_table(("SIZE", "OWN", "FILES", "ENVIRONMENT"), rows, right=("SIZE", "OWN", "FILES"))

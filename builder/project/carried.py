@@ -20,11 +20,11 @@ from builder.store.layout import home
 def carried(*, remember: bool = False) -> Carried:
     """What scripts carry: as it is remembered of this very code, or made anew, and remembered where that is wanted."""
     memory = _memory()
-    record = memory and state.read_json(memory, dict.fromkeys(Carried._fields, str))
+    record = memory and state.read_json(memory, {**dict.fromkeys(Carried._fields, str), "machinery": {str: [str]}})
     if record:
         known = Carried(**{name: record[name] for name in Carried._fields})
-        pairs = ((known.machinery, known.sha256), (known.whole, known.whole_sha256))
-        if all(hashlib.sha256(decoded(lines)).hexdigest() == digest for lines, digest in pairs):
+        pairs = known.machinery.values()
+        if pairs and all([hashlib.sha256(decoded(lines)).hexdigest()] == digest for lines, *digest in pairs):
             return known
     new = made()
     if remember and memory:

@@ -22,18 +22,20 @@ from builder.store.layout import home
 if TYPE_CHECKING:
     from builder.project.catalogue import Entry
     from builder.script.plan import Plan
+    from builder.script.render import Carried
 
 
-def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> list[Path]:
+def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False, slurm: bool = False) -> list[Path]:
     """Render the profile `name`, which has this `plan`, into `folder`; returns the files that changed.
 
-    With `standalone`, the tools for existing installations are made whole. Files that Drydock made for this profile and
+    With `standalone`, the tools for existing installations are made whole; with `slurm`, or where there is one, a batch
+    script is made too. Files that Drydock made for this profile and
     makes no longer are removed. Raises UsageError before anything is written where a file of the user's is in the way.
     """
-    from builder.script.templates import made, rendered
+    from builder.script.templates import made
 
     # Made anew, and not as a store remembers it: who may write to that has no part in what is committed.
-    files = rendered(plan, made(), standalone=standalone)
+    files = _files(name, folder, plan, made(), standalone=standalone, slurm=slurm)
     for path in (folder / file for file in files):
         check_ours(path, _made_for(name), "--out")
     changed = []
@@ -48,12 +50,25 @@ def generate(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -
     return changed
 
 
-def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False) -> None:
+def _files(
+    name: str, folder: Path, plan: Plan, carries: Carried, *, standalone: bool, slurm: bool
+) -> Mapping[str, str]:
+    """All files of a folder: what a profile always has, and the batch script where it is asked for or there is one."""
+    from builder.script.slurm import batch_script
+    from builder.script.templates import rendered, rendered_batch_script
+
+    files = rendered(plan, carries, standalone=standalone)
+    batch = batch_script(plan.profile)
+    if slurm or owns(folder / batch, _made_for(name)):
+        files[batch] = rendered_batch_script(plan, carries)
+    return files
+
+
+def check(name: str, folder: Path, plan: Plan, *, standalone: bool = False, slurm: bool = False) -> None:
     """Raises DriftError where `folder` does not have exactly what the `plan` of the profile `name` renders to."""
     from builder.project.carried import carried
-    from builder.script.templates import rendered
 
-    files = rendered(plan, carried(), standalone=standalone)
+    files = _files(name, folder, plan, carried(), standalone=standalone, slurm=slurm)
     wrong = [folder / file for file, text in files.items() if not _has(folder / file, text)]
     wrong += _left_over(name, folder, files)
     if not wrong:

@@ -12,14 +12,17 @@ import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 _LINE = 115
-_SOURCES = ("git", "source")  # what only scripts need that bring the trainer's own code
+PARTS = {"source": ("git", "source"), "data": ("data",)}
+"""What only scripts need that bring the trainer's own code, and those that bring models and data sets."""
+_STRICT = "determinism"  # what only those have that ask for it, beside the machinery
+_RESUME = "resume"  # what only batch scripts carry, by itself
 
 _PIECE = re.compile(
     r'''
@@ -31,14 +34,15 @@ _PIECE = re.compile(
 )
 
 
-def machinery_files(*, whole: bool = True) -> dict[str, str]:
-    """All files of the folder, or without `whole` those that every script has: relative path to text, each compact, and
-    each after those that it imports.
+def machinery_files(parts: Iterable[str] = tuple(PARTS)) -> dict[str, str]:
+    """The files that every script has, and those of some `parts`: relative path to text, each compact, and each after
+    those that it imports.
 
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if whole or path.stem not in _SOURCES}
+    left = {_STRICT, _RESUME, *(name for part, names in PARTS.items() if part not in parts for name in names)}
+    texts = {name: text for name, text in _texts().items() if name not in left}
     order: dict[str, str] = {}
     begun: set[str] = set()
 
@@ -54,6 +58,17 @@ def machinery_files(*, whole: bool = True) -> dict[str, str]:
     return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **order}
 
 
+@cache
+def _texts() -> dict[str, str]:
+    """Each module, compact, by its name."""
+    return {path.stem: compact(path.read_text("utf-8")) for path in _modules()}
+
+
+def strict() -> str:
+    """What a script carries beside the machinery where its profile asks for runs that repeat themselves."""
+    return _texts()[_STRICT]
+
+
 def _imports(text: str) -> list[str]:
     """The modules of builder/embedded/ that a compact module imports.
 
@@ -65,23 +80,23 @@ def _imports(text: str) -> list[str]:
 
 
 @cache
-def machinery(*, whole: bool = True) -> bytes:
+def machinery(parts: Sequence[str] = tuple(PARTS)) -> bytes:
     """All of them in one: path, form feed, text, form feed, and so on."""
-    files = machinery_files(whole=whole)
+    files = machinery_files(parts)
     return "".join(f"{path}\f{text}\f" for path, text in files.items()).encode("ascii")
 
 
-def digest(*, whole: bool = True) -> str:
+def digest(parts: Sequence[str] = tuple(PARTS)) -> str:
     """The sha256 of `machinery`, which names it."""
-    return hashlib.sha256(machinery(whole=whole)).hexdigest()
+    return hashlib.sha256(machinery(parts)).hexdigest()
 
 
-def encoded(*, whole: bool = True) -> str:
+def encoded(parts: Sequence[str] = tuple(PARTS)) -> str:
     """`machinery`, compressed, as lines that a here-document can carry; templates/_machinery.sh.j2 reads them.
 
     Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
     """
-    packed = base64.b85encode(zlib.compress(machinery(whole=whole), 9)).decode("ascii")
+    packed = base64.b85encode(zlib.compress(machinery(parts), 9)).decode("ascii")
     return "".join(f"{packed[at : at + _LINE]}\n" for at in range(0, len(packed), _LINE))
 
 

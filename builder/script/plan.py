@@ -79,6 +79,7 @@ def make_plan(profile: Profile, lock: Lock, texts: Mapping[str, str], code: Code
         **({"overlap": dict(sorted(overlap.items()))} if (overlap := profile.packages.overlap) else {}),
     }
     _check_overlap(profile, lock)
+    _check_launch(profile, lock)
     index = {package.name: package.index for package in lock.packages if package.index is not None}
     releases = {
         patch.file: parse(texts[patch.releases], patch.releases)
@@ -101,6 +102,14 @@ def _check_overlap(profile: Profile, lock: Lock) -> None:
                 f'packages.overlap: "{name}" has the files "{pattern}", and is not in the lock',
                 hint="name a package that the profile installs",
             )
+
+
+def _check_launch(profile: Profile, lock: Lock) -> None:
+    if profile.launch.by_torchrun and "torch" not in lock.versions():
+        raise ProfileError(
+            'launch.with: "torchrun" comes with torch, which is not in the lock',
+            hint=f"add torch to [packages] of {profile.name}, or leave [launch] out",
+        )
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:

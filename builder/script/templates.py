@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 from jinja2 import Environment, FileSystemLoader
@@ -10,7 +11,7 @@ from builder.resources import shipped, version
 from builder.script import machinery
 from builder.script.plan import Plan
 from builder.script.quoting import environment
-from builder.script.render import Carried, render, render_bundle_head, render_run_script
+from builder.script.render import Carried, render, render_batch_script, render_bundle_head, render_run_script
 
 
 def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = False) -> dict[str, str]:
@@ -21,6 +22,11 @@ def rendered(plan: Plan, carried: Carried | None = None, *, standalone: bool = F
 def rendered_run_script(plan: Plan, carried: Carried | None = None) -> str:
     """The run script of a plan."""
     return render_run_script(plan, templates(), carried or made())
+
+
+def rendered_batch_script(plan: Plan, carried: Carried | None = None) -> str:
+    """The batch script of a plan, for Slurm."""
+    return render_batch_script(plan, templates(), carried or made(), machinery.as_one_file(["resume"]))
 
 
 def rendered_bundle_head(plan: Plan, bundle: object) -> str:
@@ -38,5 +44,7 @@ def templates() -> Environment:
 def made() -> Carried:
     """What every script carries, made from builder/embedded/."""
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
-    small, whole = ((machinery.encoded(whole=one), machinery.digest(whole=one)) for one in (False, True))
-    return Carried(*small, *whole, version(), patches)
+    counts = range(len(machinery.PARTS) + 1)
+    chosen = [parts for count in counts for parts in itertools.combinations(sorted(machinery.PARTS), count)]
+    variants = {"+".join(parts): [machinery.encoded(parts), machinery.digest(parts)] for parts in chosen}
+    return Carried(variants, version(), patches, machinery.strict())

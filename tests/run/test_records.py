@@ -416,7 +416,7 @@ def test_a_clock_that_was_set_back_is_said(home: Path) -> None:
 
 def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
     runs = compare_runs(record(), record(arguments=["--lr", "2"]))
-    assert runs.unknown == ["environment", "settings", "code", "machine"]
+    assert runs.unknown == ["environment", "settings", "code", "data", "machine"]
     assert [*runs.lines()][1:] == ["arguments:", "  ~ arguments  -> --lr 2"]
 
 

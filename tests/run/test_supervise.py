@@ -21,12 +21,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from builder.embedded.resume import Resume, is_whole
 from builder.project.catalogue import Catalogue
 from builder.run.supervise import stop
 from builder.run.supervise.journal import RotatingFile, Tail
 from builder.run.supervise.policy import Case, Done, GiveUp, Guard, History, Policy, Restart, decide
 from builder.run.supervise.redact import Redactor
-from builder.run.supervise.resume import Resume, is_whole
 from builder.run.supervise.runs import Request
 from builder.run.supervise.start import _guard
 from builder.script.quoting import systemd_path, systemd_word

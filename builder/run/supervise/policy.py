@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from builder.run.supervise.resume import Resume
+from builder.embedded.resume import Resume
 
 _LONGEST_LINE = 2000  # a pattern looks no further: a line may be a megabyte of progress bar
 

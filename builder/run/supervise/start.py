@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, NoReturn
 
 from builder import secrets
@@ -12,10 +13,10 @@ from builder.store import generations, roots
 from builder.store.layout import Store
 
 if TYPE_CHECKING:
+    from builder.embedded.resume import Resume
     from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
     from builder.run.supervise.policy import Guard, Policy
-    from builder.run.supervise.resume import Resume
 
 
 def supervise(
@@ -75,21 +76,16 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=_resume(entry, built),
+        resume=resume_of(entry, built),
     )
 
 
-def _resume(entry: Entry, built: float) -> Resume | None:
-    """Where checkpoints are, and how the trainer goes on from one; None where the profile does not say."""
-    from builder.run.supervise.resume import Resume
+def resume_of(entry: Entry, built: float = 0.0) -> Resume | None:
+    """Where checkpoints are, for an environment that was built then; None where the profile does not say."""
+    from builder.script import slurm
 
-    said, trainer = entry.profile.supervise.resume, entry.profile.trainer
-    if said is None:
-        return None
-    copy = ""
-    if trainer.source is not None and (locked := entry.lock.trainer) is not None:
-        copy = "/".join(filter(None, (locked.folder, trainer.source.folder)))
-    return Resume(said.flag, said.newest, tuple(said.has), copy, trainer.needs or "", built)
+    found = slurm.resume_of(entry.profile, entry.lock)
+    return None if found is None else replace(found, built=built)
 
 
 def _guard(entry: Entry) -> Guard | None:

@@ -35,13 +35,20 @@ class Pushed:
 
 
 def push(
-    names: Sequence[str], destination: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False
+    names: Sequence[str],
+    destination: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    dry_run: bool = False,
+    data: bool = True,
 ) -> Pushed:
-    """Transfer the files of these profiles to the mirror `destination`, and update its index.
+    """Transfer the files of these profiles, with their `data`, to the mirror `destination`, and update its index.
 
     Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
-    files = locked_files(names, catalogue)
+    files = locked_files(names, catalogue, data=data)
+    say_data(files, report)
     # Before anything is moved: wheels are built of these.
     sources = {file.profile for file in files if file.is_source} if not dry_run else ()
     consents = {name: consent_to_build(name, catalogue) for name in sources}
@@ -55,18 +62,27 @@ def push(
     return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=build_them, dry_run=dry_run)
 
 
-def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def pull(
+    names: Sequence[str],
+    source: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    dry_run: bool = False,
+    data: bool = True,
+) -> Pushed:
     """Transfer the files of these profiles from the mirror `source` to the cache that every build looks into.
 
     Raises DrydockError where the mirror does not have all files, or has others; the transferred files are kept.
     """
-    files = locked_files(names, catalogue)
+    files = locked_files(names, catalogue, data=data)
+    say_data(files, report)
     place = open_place(source)
 
     def check(missing: Sequence[LockedFile]) -> None:
         with explained(place.shown):
             there = place.sizes()
-        absent = [file.file for file in missing if file.path not in there]
+        absent = [file.label for file in missing if file.path not in there]
         if absent:
             listed = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
             raise DrydockError(
@@ -77,9 +93,17 @@ def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Report
         with explained(place.shown):
             found = place.fetch(file.path, target, file.size)
         if found != file.sha256:
-            raise DrydockError(f"{place.shown} has another file under the name {file.file} than the lock names")
+            raise DrydockError(f"{place.shown} has another file under the name {file.label} than the lock names")
 
     return bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
+
+
+def say_data(files: Sequence[LockedFile], report: Reporter) -> None:
+    """Report how much of it is data, as that may be much more than the rest."""
+    found = [file for file in files if file.is_data]
+    if found:
+        size = sum(file.size for file in found) / 1e6
+        report.step(f"data: {plural(len(found), 'file')}, {size:,.1f} MB; without: --without-data")
 
 
 def bring(
@@ -103,7 +127,7 @@ def bring(
         place.shown,
         len(files),
         sum(file.size for file in files),
-        tuple(file.file for file in missing),
+        tuple(file.label for file in missing),
         sum(file.size for file in missing),
     )
     if dry_run:
