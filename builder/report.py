@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from builder import log, secrets
@@ -231,6 +231,11 @@ class RichReporter:
 
     def busy(self, text: str) -> AbstractContextManager[None]:
         return self._spinning(text)
+
+
+def waiting(report: Reporter, text: str) -> AbstractContextManager[None]:
+    """A context during which something is under way that only who waits for it cares about: a log has no line of it."""
+    return report.busy(text) if report.is_live else nullcontext()
 
 
 def reporter(*, quiet: bool = False) -> Reporter:

@@ -13,6 +13,7 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
+from builder.report import waiting
 from builder.store import generations, roots
 from builder.store.layout import Store
 
@@ -28,7 +29,8 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
     """
-    evaluation = evaluate(name, catalogue)
+    with waiting(report, f"reading {name}"):
+        evaluation = evaluate(name, catalogue)
     store = Store.here()
     path = store.path(evaluation.store_name)
     if dry_run:

@@ -60,11 +60,11 @@ class Document:
 
     def keys(self, table: Mapping[str, Any], allowed: Iterable[str], key: tuple[str, ...]) -> None:
         """Raises ProfileError for a key of a table that is not `allowed` there, with the nearest that is."""
-        from difflib import get_close_matches
-
         known = list(allowed)
         for name in table:
             if name not in known:
+                from difflib import get_close_matches
+
                 near = get_close_matches(name, known, 1)
                 hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
                 raise self.error(f'unknown key "{name}"', (*key, name), hint=hint)

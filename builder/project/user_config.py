@@ -53,17 +53,20 @@ def apply(environ: MutableMapping[str, str]) -> None:
     file = path(environ)
     if file is None or not os.path.lexists(file):
         return
-    for setting in settings(environ):
+    for setting in settings(environ, lines=False):
         if setting.is_ours and (variable := _variable(setting)):
             environ[variable] = "1" if setting.key == "color" else setting.value
 
 
-def settings(environ: Mapping[str, str]) -> list[Setting]:
-    """All settings in force. Raises ProfileError."""
+def settings(environ: Mapping[str, str], *, lines: bool = True) -> list[Setting]:
+    """All settings in force; without `lines`, which take longer than all the rest, the file alone is their source.
+
+    Raises ProfileError.
+    """
     from builder.store.layout import place
 
     file = path(environ)
-    ours = _read(file) if file else {}
+    ours = _read(file, lines=lines) if file else {}
 
     def setting(key: str, variables: Mapping[str, str], default: str) -> Setting:
         for variable, value in variables.items():
@@ -132,15 +135,22 @@ def check_key(key: str) -> None:
     raise UsageError(f'no setting "{key}"', hint=meant(key, KEYS) or f"settings: {', '.join(KEYS)}")
 
 
-def _read(file: Path) -> dict[str, tuple[str, str]]:
+def _read(file: Path, *, lines: bool) -> dict[str, tuple[str, str]]:
     """Each setting of the file, with where it stands there."""
     from builder.project.document import Document, content
 
     found = content(file)
-    return {} if found is None else _checked(Document(file, found))
+    if found is None:
+        return {}
+    document = Document(file, found)
+    return {
+        key: (value, f"{file}:{document.line(tuple(key.split('.')))}" if lines else str(file))
+        for key, value in _checked(document).items()
+    }
 
 
-def _checked(document: Any) -> dict[str, tuple[str, str]]:
+def _checked(document: Any) -> dict[str, str]:
+    """Each setting of a file. Raises ProfileError."""
     readers: dict[str, Callable[[Any, Any], dict[str, str]]] = {
         "store": _store,
         "color": _color,
@@ -151,9 +161,7 @@ def _checked(document: Any) -> dict[str, tuple[str, str]]:
     found: dict[str, str] = {}
     for name, value in document.data.items():
         found.update(readers[name](document, value))
-    return {
-        key: (value, f"{document.file}:{document.line(tuple(key.split('.')))}") for key, value in found.items() if value
-    }
+    return {key: value for key, value in found.items() if value}
 
 
 def _store(document: Any, value: Any) -> dict[str, str]:
