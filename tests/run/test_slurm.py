@@ -31,7 +31,8 @@ quick_on_slurm = pytest.mark.skipif(lacking is not None, reason=lacking or "")
 
 def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
     """A test on the cluster that takes seconds, or builds with torch."""
-    return pytest.mark.slow(quick_on_slurm(test))
+    marked: Callable[..., None] = pytest.mark.slow(quick_on_slurm(test))
+    return marked
 
 
 RESUME = {"resume": {"flag": "--resume", "newest": "out/a step-*", "has": ["trainer_state.json"]}}
