@@ -144,6 +144,16 @@ bench *arguments:
 bench-projects folder *arguments:
     ./drydockw python benchmarks/projects.py "$@"
 
+# Measure what a fleet of 25 and of 50 hosts costs the desk, by sshd on loopback ports: a table
+[group('develop')]
+bench-fleet *arguments:
+    ./drydockw python benchmarks/fleet.py many "$@"
+
+# Build, train, pull a plug and roll back on twelve hosts in namespaces (root, Linux): the transcript of docs/how-to/fleet.md
+[group('develop')]
+lab folder *arguments:
+    ./drydockw python benchmarks/fleet.py lab "$@"
+
 # Kill builds, let users race and delete files of stages: what is changed outside of the store?
 [group('develop')]
 storm *options:

@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 @click.option("--verify", is_flag=True, help="Verify every environment before any host is switched.")
 @click.option("--fewest", type=int, metavar="N", help="Switch as soon as so many hosts are built (default: all).")
 @click.option("--rollback", "back", is_flag=True, help="Go back to the generation before, on all hosts.")
+@click.option("--gc", "collect", is_flag=True, help="Delete old generations on all hosts, and what only they needed.")
 @json_option
 @yes_option
 def deploy(
@@ -33,6 +34,7 @@ def deploy(
     verify: bool,
     fewest: int | None,
     back: bool,
+    collect: bool,
     as_json: bool,
     yes: bool,
 ) -> None:
@@ -45,22 +47,28 @@ def deploy(
     """
     from builder.fleet import deploy as workflow
 
-    if back and (dry_run or only_failed or verify or fewest is not None):
-        raise UsageError("--rollback goes back at once, on all hosts", hint="leave the other options out")
+    if (back or collect) and (dry_run or only_failed or verify or fewest is not None or (back and collect)):
+        raise UsageError("--rollback and --gc are of all hosts, and by themselves", hint="leave the other options out")
+    if collect and profile is not None:
+        raise UsageError("--gc is of all profiles", hint=f"leave {profile} out")
     named = catalogue().config.fleet(fleet)
     if profile is not None and profile != "auto":
         _ = catalogue().path(profile)
     options = workflow.Options(dry_run=dry_run, only_failed=only_failed, verify=verify, fewest=fewest)
-    if back:
+    if collect:
+        from builder.fleet.gc import collect as collect_all
+
+        done = collect_all(named)
+    elif back:
         done = workflow.rollback(named, profile, catalogue(), reporter())
     else:
         done = agreed(lambda: workflow.deploy(named, profile, catalogue(), reporter(), options), yes=yes)
-    _print(done, as_json=as_json)
+    _print(done, as_json=as_json, is_built=not (dry_run or back or collect))
     if done.failed:
         sys.exit(EXIT_FAILED)
 
 
-def _print(done: Deployment, *, as_json: bool) -> None:
+def _print(done: Deployment, *, as_json: bool, is_built: bool) -> None:
     from builder.fleet import deploy as workflow
 
     report = reporter()
@@ -74,5 +82,5 @@ def _print(done: Deployment, *, as_json: bool) -> None:
         for line in workflow.described(done):
             click.echo(said(line))
     report.step(workflow.summary(done))
-    if done.failed and not done.switched:
+    if done.failed and not done.switched and is_built:
         report.step(f"nothing was switched; for those that failed: drydock deploy {done.fleet} --only-failed")

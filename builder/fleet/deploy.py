@@ -470,6 +470,8 @@ def described(done: Deployment) -> list[str]:
 def _words(outcome: Outcome) -> str:
     if not outcome.is_good:
         return f"{outcome.state}: {outcome.why}" if outcome.state else "not asked"
+    if not outcome.store_name:
+        return outcome.profile
     what = f"{outcome.profile} {outcome.store_name[:8]}"
     if outcome.state == WOULD:
         return f"{what} {WOULD}, {outcome.sent / 1e6:.1f} MB to send"

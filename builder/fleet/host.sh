@@ -122,23 +122,7 @@ known() {
 # each with its hash. Where the desk goes away, so does the build.
 build() {
   find_store
-  _new=
-  trap 'end_build' EXIT
-  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  umask 022
-  mkdir -p "$_drydock/fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
-  [ -w "$_drydock" ] || refuse "$_drydock cannot be written by $(id -un): whose is it? DRYDOCK_HOME names another"
-  # What was killed here left; a day is longer than any transfer takes.
-  for _old in "$_drydock"/fleet/.new-*; do
-    [ -d "$_old" ] && [ -n "$(find "$_old" -prune -mmin +1440)" ] && rm -rf "$_old"
-  done
-  _try=0
-  while [ -z "$_new" ]; do
-    _try=$((_try + 1))
-    [ "$_try" -lt 20 ] || refuse "no folder can be made in $_drydock/fleet: is the disk full?"
-    (umask 077 && mkdir "$_drydock/fleet/.new-$$-$_try") 2>/dev/null && _new=$_drydock/fleet/.new-$$-$_try
-  done
-  cd "$_new" || exit 1
+  make_new
   head -c "$_size" | tar -xf - || refuse "what came from the desk cannot be unpacked in $_drydock/fleet: is the disk full?"
   [ -f end ] || refuse "the connection broke while files came"
   tell step building
@@ -160,6 +144,27 @@ build() {
   fi
   describe "$_drydock/store/$_environment"
   tell built
+}
+
+# A folder of this connection's own, in which it stands, and what is removed with it.
+make_new() {
+  _new=
+  trap 'end_build' EXIT
+  trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
+  umask 022
+  mkdir -p "$_drydock/fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
+  [ -w "$_drydock" ] || refuse "$_drydock cannot be written by $(id -un): whose is it? DRYDOCK_HOME names another"
+  # What was killed here left; a day is longer than any transfer takes.
+  for _old in "$_drydock"/fleet/.new-*; do
+    [ -d "$_old" ] && [ -n "$(find "$_old" -prune -mmin +1440)" ] && rm -rf "$_old"
+  done
+  _try=0
+  while [ -z "$_new" ]; do
+    _try=$((_try + 1))
+    [ "$_try" -lt 20 ] || refuse "no folder can be made in $_drydock/fleet: is the disk full?"
+    (umask 077 && mkdir "$_drydock/fleet/.new-$$-$_try") 2>/dev/null && _new=$_drydock/fleet/.new-$$-$_try
+  done
+  cd "$_new" || exit 1
 }
 
 # watched COMMAND: runs it, for as long as the desk holds the connection.
@@ -234,6 +239,21 @@ switch() {
   # The generation has a copy, and is the root now.
   rm -rf "${_drydock:?}/fleet/scripts/${_sha256:?}"
   tell switched
+}
+
+# --- collect ---
+
+# Deletes what nothing needs, by the rooms of Drydock that know the store.
+collect() {
+  find_store
+  is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built"
+  make_new
+  head -c "$_size" | tar -xf - && [ -f end ] || refuse "what came from the desk cannot be unpacked in $_drydock/fleet"
+  # What was built and never switched to.
+  for _old in "$_drydock"/fleet/scripts/*; do
+    [ -d "$_old" ] && [ -n "$(find "$_old" -prune -mmin +1440)" ] && rm -rf "$_old"
+  done
+  "$_drydock/store/$_environment/bin/python" -I -S -B -c "$_python" "$_mark" || exit 1
 }
 
 # --- launch ---

@@ -273,6 +273,7 @@ class Run:
             visit([given])
             if given.code != 0:
                 raise DrydockError(f"{path} cannot be read on {best.host}: {given.failure()}")
+            kept.flush()
             size = kept.tell()
             number = kept.fileno()
 
@@ -305,6 +306,9 @@ class Run:
         }
         try:
             code, why = self._train_together() if self.together else self._train_apart()
+        except DrydockError as error:
+            self.save(phase="ended", code=error.exit_code, why=error.message)
+            raise
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
@@ -483,7 +487,7 @@ class _Look(Visit):
     def __init__(self, run: Run, member: Member, asked: Mapping[str, Any], *, seconds: float) -> None:
         header = json.dumps(asked).encode() + b"\n"
         values = {"environment": member.store_name, "python": _launcher()}
-        super().__init__(member.host, "launch", values, seconds=seconds, payload=[header])
+        super().__init__(member.host, "launch", values, seconds=seconds, payload=[header], held=True)
         self.run, self.member = run, member
 
     def told(self, text: str) -> None:

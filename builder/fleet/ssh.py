@@ -20,7 +20,7 @@ HEARTBEAT = 4
 _OPTIONS = f"-T -oConnectTimeout=10 -oServerAliveInterval={HEARTBEAT} -oServerAliveCountMax=2"
 _LONGEST = 1 << 17
 """Bytes of a line; what comes without an end is cut there."""
-_MOST = 1 << 23
+_MOST = 1 << 20
 """Bytes that a host may say while it answers; more is a flood."""
 _KEPT = 40
 """Lines of a host's own words that are kept: the last ones."""
@@ -49,7 +49,8 @@ class Visit:
     ) -> None:
         """`work` is a function of host.sh, with its variables' `values`; `payload` is what it reads after that.
 
-        `held` keeps the host's input open until the work is done: where we go away, it hears of that.
+        `held` keeps the host's input open until the work is done: where we go away, it hears of that. A payload of more
+        than a pipe takes needs it: ClusterShell (1.10) may use the descriptor once more that it closes after a write.
         """
         self.host = host
         self.mark = secrets.token_hex(8)

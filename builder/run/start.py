@@ -167,7 +167,7 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
     _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:
         if Store.here().data_of(evaluation.script) is not None:
-            with suppress(OSError):  # so that a collection keeps what it names
+            with suppress(OSError, DrydockError):  # so that a collection keeps what it names
                 generations.add(name, here.store_name, evaluation.script.read_text(encoding="utf-8"))
         return script_of(name, catalogue)
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")

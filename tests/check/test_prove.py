@@ -92,6 +92,7 @@ def test_an_upgrade_that_holds_is_kept_and_reported(trained: Sandbox) -> None:
     assert after.pop(lock) != before.pop(lock)
     assert after == before
     trained.drydock("lock", "small", "--check").succeeded()
+    assert "small is built\n" in trained.drydock("build", "small").succeeded().stderr
     text = report.read_text()
     assert text.startswith(
         "## Upgrade of `small`: holds\n\n| proof | holds | found |\n| --- | --- | --- |\n| build | yes "

@@ -73,6 +73,7 @@ def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
     """This process as the program finds itself, and as it was afterwards."""
     handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
     monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(log, "_programs", 0)  # other tests of this worker ran some in this process
     for name in list(os.environ):
         if name.startswith(("DRYDOCK_", "UV_", "XDG_", "NO_COLOR", "FORCE_COLOR")):
             monkeypatch.delenv(name)

@@ -4,9 +4,14 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
+import re
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from importlib.metadata import version
+from pathlib import Path
 
 import pytest
 
@@ -111,6 +116,25 @@ def test_all_go_back_in_one_command(lab: Lab) -> None:
     assert set(first).isdisjoint(lab.current())
 
 
+def test_old_generations_go_on_all_hosts_and_what_only_they_needed(lab: Lab) -> None:
+    names = []
+    for version_ in ("1.0", "2.0", "3.0"):
+        make_wheel(lab.desk.wheels, "anchor", version_)
+        lab.desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
+        lab.deploy().succeeded()
+        names.append(lab.current()[0])
+    store = lab.hosts["h2"].drydock / "store"
+    assert {path.name for path in store.iterdir() if path.name.endswith("-small")} == set(names)
+    done = lab.deploy("--gc").succeeded()
+    assert re.search(r"^h\[1-3\]: \d+ paths? deleted, [0-9.]+ MB$", done.stdout, re.MULTILINE)
+    assert {path.name for path in store.iterdir() if path.name.endswith("-small")} == set(names[1:])
+    assert lab.current() == [names[2]] * 3
+    lab.deploy("--rollback").succeeded()
+    assert lab.current() == [names[1]] * 3
+    assert not list(lab.hosts["h2"].drydock.glob("fleet/.new-*"))
+    lab.deploy("--gc", "--verify").failed(2, "by themselves")
+
+
 def test_auto_is_decided_at_the_desk_for_each_host(lab: Lab) -> None:
     text = lab.desk.profile("small").read_text().replace("[python]", '[target.match]\nchip = "*"\n\n[python]')
     lab.desk.profile("small", text)
@@ -169,7 +193,7 @@ def test_a_flood_is_stopped_and_what_steers_terminals_is_shown_as_text(lab: Lab)
     lab.hosts["h2"].answers("head -c 30000000 /dev/zero")
     lab.hosts["h3"].answers("printf 'look: \\033[2J\\033]0;mine\\007\\n' >&2; exit 3")
     done = lab.deploy().failed(1, "0 of 3 hosts")
-    assert "h[1-2]: failed: it says more than 8 MiB, and was stopped" in done.stdout
+    assert "h[1-2]: failed: it says more than 1 MiB, and was stopped" in done.stdout
     assert "h3: failed: look: \\x1b[2J" in done.stdout
     assert "\x1b" not in done.stdout + done.stderr
 
@@ -259,3 +283,45 @@ def test_a_fleet_that_is_not_there(lab: Lab) -> None:
     lab.deploy().failed(2, "drydock.toml")
     lab.fleet('[fleets.lab]\nhost = ["h1"]\n')
     lab.deploy().failed(1, 'unknown key "host"', 'did you mean "hosts"?')
+
+
+def test_without_clustershell_the_line_that_installs_it_is_said(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "path/ClusterShell").mkdir(parents=True)
+    (tmp_path / "path/ClusterShell/__init__.py").write_text("raise ImportError('not here')\n")
+    done = lab.desk.run([sys.executable, "-m", "builder", "deploy", "lab"], env={"PYTHONPATH": str(tmp_path / "path")})
+    done.failed(1, "fleets need ClusterShell, which is not installed", "uv tool install 'drydock-env[fleet]'")
+
+
+def test_a_store_that_this_user_cannot_write_is_said(lab: Lab) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    lab.hosts["h1"].drydock.mkdir(parents=True)
+    lab.hosts["h1"].drydock.chmod(0o500)
+    assert "cannot be written" in lab.deploy().failed(1).stdout
+    lab.hosts["h1"].drydock.chmod(0o700)
+
+
+def test_a_disk_that_is_full_is_said_and_stops_nobody_else(lab: Lab) -> None:
+    home = lab.hosts["h2"].drydock
+    home.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        done = lab.deploy("--fewest", "2").failed(1, "2 of 3 hosts")
+        assert re.search(r"h2: failed: .*(disk full|No space left)", done.stdout)
+        assert not list(home.glob("fleet/.new-*"))
+        assert lab.current()[0] == lab.current()[2] != ""
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_host_whose_clock_is_wrong_is_built_and_named(lab: Lab) -> None:
+    wrong = lab.hosts["h1"].folder / "bin"
+    wrong.mkdir()
+    (wrong / "date").write_text('#!/bin/sh\n[ "$1" != +%s ] || { echo 1000000000; exit 0; }\nexec /bin/date "$@"\n')
+    (wrong / "date").chmod(0o755)
+    command = lab.hosts["h1"].folder / "command"
+    command.write_text(command.read_text().replace("PATH=/usr/local/bin", f"PATH={wrong}:/usr/local/bin"))
+    lab.deploy().succeeded()
+    assert "the clock of h1 is" in lab.deploy("--dry-run").succeeded().stderr

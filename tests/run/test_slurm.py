@@ -9,7 +9,8 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -21,11 +22,18 @@ from tests.script.test_launch import plan
 from tests.script.test_render import make
 from tests.support import SHELLS, Sandbox, pages, tool
 from tests.support.sandbox import Result
-from tests.support.slurm import SBIN, Cluster, missing
+from tests.support.slurm import SBIN, Cluster, missing, missing_accounting
 from tests.support.wheels import make_wheel
 
 lacking = missing()
-needs_slurm = pytest.mark.skipif(lacking is not None, reason=lacking or "")
+quick_on_slurm = pytest.mark.skipif(lacking is not None, reason=lacking or "")
+
+
+def needs_slurm(test: Callable[..., None]) -> Callable[..., None]:
+    """A test on the cluster that takes seconds, or builds with torch."""
+    marked: Callable[..., None] = pytest.mark.slow(quick_on_slurm(test))
+    return marked
+
 
 RESUME = {"resume": {"flag": "--resume", "newest": "out/a step-*", "has": ["trainer_state.json"]}}
 
@@ -89,6 +97,13 @@ class Desk:
     def left(self) -> list[str]:
         """What is left in the places of the hosts' own."""
         return sorted(path.name for host in self.cluster.hosts for path in self.cluster.local(host).iterdir())
+
+
+@contextmanager
+def place() -> Iterator[Path]:
+    """A folder for a cluster, on a disk and with a short name, as sockets are in it."""
+    with tempfile.TemporaryDirectory(prefix="drydock-slurm-", dir="/var/tmp") as folder:
+        yield Path(folder) / "cluster"
 
 
 @pytest.fixture(scope="module")
@@ -199,7 +214,7 @@ def test_without_slurm_it_says_so(locked: Sandbox) -> None:
 # --- a real cluster ------------------------------------------------------------------------------------------------
 
 
-@needs_slurm
+@quick_on_slurm
 def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()
     job = desk.submit("--steps", "it's 3")
@@ -343,6 +358,26 @@ def test_a_node_that_died_before_slurm_knows_it_is_not_the_end(desk: Desk) -> No
     assert sum("TRAINED" in line for line in lines) == 3, lines
 
 
+@pytest.mark.slow
+@pytest.mark.skipif(missing_accounting() is not None, reason=missing_accounting() or "")
+def test_sacct_says_what_became_of_a_job_that_squeue_has_forgotten(sandbox: Sandbox, small_lock: str) -> None:
+    root = Path(tempfile.mkdtemp(prefix="drydock-slurm-", dir="/var/tmp"))
+    with Cluster(root / "c", 1, accounting=True) as cluster:
+        desk = Desk(sandbox, cluster)
+        nodes(sandbox, 1, "import sys\nsys.exit(9)")
+        sandbox.file("small.lock.toml", small_lock)
+        sandbox.drydock("build", "small").succeeded()
+        job = desk.submit()
+        desk.ended(job, "FAILED")
+        first = json.loads(desk.drydock("run", "small", "--slurm", "--status", "--json").succeeded().stdout)
+        cluster.run("scontrol", "requeue", job, cwd=desk.work).check_returncode()
+        cluster.wait(lambda: cluster.state(job) == "", 200)
+        state = json.loads(desk.drydock("run", "small", "--slurm", "--status", "--json").succeeded().stdout)
+        assert (state["state"], state["over"], state["exit"], state["nodes"]) == ("failed", True, 9, "h1")
+        assert (first["restarts"], state["restarts"]) == (0, 1)
+        assert "is over" in desk.drydock("run", "small", "--slurm", "--stop").succeeded().stderr
+
+
 # --- with torch ----------------------------------------------------------------------------------------------------
 
 
@@ -365,7 +400,6 @@ def launched(desk: Desk, launch: str, tail: str = "") -> None:
     (desk.work / "profiles/cpu.toml").write_text(f"{text}\n[launch]\n{launch}\n{tail}")
 
 
-@pytest.mark.slow
 @needs_slurm
 def test_the_shipped_trainer_trains_on_three_nodes(torch_desk: Desk) -> None:
     desk = torch_desk
@@ -409,7 +443,6 @@ dist.destroy_process_group()
 """
 
 
-@pytest.mark.slow
 @needs_slurm
 def test_after_a_plug_is_pulled_it_goes_on_from_the_newest_checkpoint(torch_desk: Desk) -> None:
     """With two of three hosts, which `fewest` allows, to the loss of a training that nothing has disturbed."""

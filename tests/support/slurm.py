@@ -54,6 +54,26 @@ NodeName={nodes} CPUs=2 State=UNKNOWN
 PartitionName=debug Nodes=ALL Default=YES MaxTime=INFINITE State=UP
 """
 
+ACCOUNTING = """\
+AccountingStorageType=accounting_storage/slurmdbd
+AccountingStorageHost=desk
+AccountingStoragePass={root}/munge.socket
+MinJobAge=2
+"""
+
+DATABASE = """\
+AuthType=auth/munge
+AuthInfo=socket={root}/munge.socket
+DbdHost=desk
+SlurmUser=root
+StorageType=accounting_storage/mysql
+StorageHost=127.0.0.1
+StorageUser=root
+StorageLoc=slurm
+LogFile={root}/slurmdbd.log
+PidFile={root}/slurmdbd.pid
+"""
+
 # The first process of a host.
 INIT = """\
 #!/bin/sh
@@ -76,11 +96,22 @@ def missing() -> str | None:
     return None if tried.returncode == 0 else "namespaces cannot be made here"
 
 
-class Cluster:
-    """A cluster of `count` hosts, h1, h2 and so on, as long as a `with` lasts; `root` is its folder, on a disk."""
+def missing_accounting() -> str | None:
+    """Why there can be no accounting here."""
+    lacking = [name for name in ("slurmdbd", "mariadbd", "mariadb-install-db") if shutil.which(name, path=SBIN) is None]
+    return f"not installed: {', '.join(lacking)} (apt-get install slurmdbd mariadb-server)" if lacking else missing()
 
-    def __init__(self, root: Path, count: int, *, timeout: int = 10) -> None:
+
+class Cluster:
+    """A cluster of `count` hosts, h1, h2 and so on, as long as a `with` lasts; `root` is its folder, on a disk.
+
+    A host that does not answer for `timeout` seconds is down. With `accounting` there is a slurmdbd, and squeue soon
+    forgets a job that is over.
+    """
+
+    def __init__(self, root: Path, count: int, *, timeout: int = 15, accounting: bool = False) -> None:
         self.root = root
+        self._accounting = accounting
         self.hosts = [f"h{number + 1}" for number in range(count)]
         self._prefix = f"dd{os.getpid()}"
         self._timeout = timeout
@@ -101,13 +132,15 @@ class Cluster:
         (self.root / "hosts").write_text("\n".join(lines) + "\n")
         nodes = f"h[1-{len(self.hosts)}]"
         text = CONFIGURATION.format(root=self.root, nodes=nodes, timeout=self._timeout)
-        (self.root / "slurm.conf").write_text(text)
+        (self.root / "slurm.conf").write_text(text + (ACCOUNTING.format(root=self.root) if self._accounting else ""))
         (self.root / "cgroup.conf").write_text("CgroupPlugin=cgroup/v1\n")  # which is not used, and v2 wants systemd
         (self.root / "init").write_text(INIT)
         try:
             self._connect(addresses)
             self._start_munge()
-            self._start("slurmctld", self._in("desk", "unshare", "--uts", "--mount", "sh", "-c", _DESK, str(self.root)))
+            if self._accounting:
+                self._start_database()
+            self._start_on_desk("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
             for host in self.hosts:
                 self.plug_in(host)
             self.wait(lambda: self.states() == dict.fromkeys(self.hosts, "idle"), 30)
@@ -155,6 +188,24 @@ class Cluster:
         self._start("munged", ["munged", "--foreground", "--force", *options])
         self.wait(lambda: (self.root / "munge.socket").exists(), 10)
 
+    def _start_database(self) -> None:
+        data = self.root / "mariadb"
+        _call("mariadb-install-db", "--user=root", f"--datadir={data}", "--skip-test-db")
+        listening = ["--bind-address=127.0.0.1", "--skip-grant-tables", f"--socket={data}/socket"]
+        self._start_on_desk("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", *listening)
+        self.wait(lambda: (data / "socket").exists(), 30)
+        configuration = self.root / "slurmdbd.conf"
+        configuration.write_text(DATABASE.format(root=self.root))
+        configuration.chmod(0o600)
+        self._start_on_desk("slurmdbd", "-D")
+        add = ("sacctmgr", "--immediate", "add", "cluster", "drydock")
+        self.wait(lambda: self.run(*add, cwd=self.root).returncode == 0, 60)
+
+    def _start_on_desk(self, *command: str) -> None:
+        """Start a service on the desk, which has that name to it."""
+        apart = ("unshare", "--uts", "--mount", "sh", "-c", _DESK, str(self.root))
+        self._start(command[0], self._in("desk", *apart, *command))
+
     def _start(self, name: str, command: Sequence[str]) -> None:
         with (self.root / f"{name}.out").open("ab") as out:
             self._running[name] = subprocess.Popen(
@@ -186,7 +237,7 @@ class Cluster:
     def run(self, *command: str, cwd: Path, **env: str) -> subprocess.CompletedProcess[str]:
         """Run a command on the desk, which is the login node."""
         return subprocess.run(
-            self._in("desk", *command),
+            self._in("desk", "unshare", "--uts", "--mount", "sh", "-c", _DESK, str(self.root), *command),
             env={**self.environment, **env},
             cwd=cwd,
             stdin=subprocess.DEVNULL,
@@ -218,7 +269,7 @@ class Cluster:
             time.sleep(0.2)
 
 
-_DESK = """hostname desk; mount --bind "$0/hosts" /etc/hosts; exec slurmctld -D -f "$0/slurm.conf" """
+_DESK = 'hostname desk; mount --bind "$0/hosts" /etc/hosts; exec "$@"'
 
 
 def _call(*command: str) -> None:
