@@ -37,6 +37,11 @@ verify profile="auto":
 lock *arguments:
     {{ drydock }} lock "$@"
 
+# Write again each command's screen (tests/cli/snapshots/) and manual page (man/); look at the difference
+[group('develop')]
+snapshots:
+    DRYDOCK_TESTS_SNAPSHOTS=write {{ pytest }} -q tests/cli/test_snapshots.py tests/cli/test_man.py
+
 # Write the generated files under generated/ (default: of all profiles)
 [group('profiles')]
 render *arguments:
@@ -138,6 +143,16 @@ bench *arguments:
 [group('develop')]
 bench-projects folder *arguments:
     ./drydockw python benchmarks/projects.py "$@"
+
+# Measure what a fleet of 25 and of 50 hosts costs the desk, by sshd on loopback ports: a table
+[group('develop')]
+bench-fleet *arguments:
+    ./drydockw python benchmarks/fleet.py many "$@"
+
+# Build, train, pull a plug and roll back on twelve hosts in namespaces (root, Linux): the transcript of docs/how-to/fleet.md
+[group('develop')]
+lab folder *arguments:
+    ./drydockw python benchmarks/fleet.py lab "$@"
 
 # Kill builds, let users race and delete files of stages: what is changed outside of the store?
 [group('develop')]

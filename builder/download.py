@@ -31,11 +31,12 @@ def download(
     seconds: float | None = None,
     algorithms: Sequence[str] = ("sha256",),
     may_follow: Callable[[str], bool] | None = None,
+    secret: str = "",
 ) -> Downloaded:
     """Bring what a URL (http, https) has to `target`, with this machine's proxies, certificates and credentials.
 
-    `size` is what is expected, where that is known; `may_follow` decides about redirections. Raises OSError, also
-    where it is cut short, longer than `size` or `limit`, or takes too long.
+    `size` is what is expected, where that is known; `may_follow` decides about redirections, `secret` is as `open_url`
+    has it. Raises OSError, also where it is cut short, longer than `size` or `limit`, or takes too long.
     """
     from builder.embedded.web import open_url
 
@@ -43,7 +44,10 @@ def download(
     digests = {name: hashlib.new(name, usedforsecurity=False) for name in algorithms}
     allowed = seconds if seconds is not None else _BEGIN + most / _SLOWEST
     count = 0
-    with open_url(url, limit=most, seconds=allowed, may_follow=may_follow) as answer, target.open("wb") as file:
+    with (
+        open_url(url, limit=most, seconds=allowed, may_follow=may_follow, secret=secret) as answer,
+        target.open("wb") as file,
+    ):
         while block := answer.read(_BLOCK):
             for digest in digests.values():
                 digest.update(block)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 
 from builder.errors import UsageError
 
@@ -20,6 +21,18 @@ def is_reference(text: str) -> bool:
     """
     # `$` would allow a newline at the end.
     return re.fullmatch(REFERENCE_PATTERN.removesuffix("$"), text) is not None
+
+
+def meant(word: str, known: Iterable[str]) -> str | None:
+    """A hint with the known name that is nearest to what was typed; None where none is near.
+
+    >>> meant("trch", ["torch", "numpy"]), meant("x", ["torch"])
+    ('did you mean "torch"?', None)
+    """
+    from difflib import get_close_matches
+
+    near = get_close_matches(word, list(known), 1)
+    return f'did you mean "{near[0]}"?' if near else None
 
 
 def split(name: str) -> tuple[str, str]:
@@ -50,3 +63,6 @@ def of_stem(text: str) -> str:
 
 SOURCE_END = ".source.zip"
 """How the names of archives of a trainer's own code end."""
+
+DATA_END = ".data"
+"""How the names end that files of models and data sets have in mirrors (builder/embedded/data.py)."""

@@ -183,7 +183,7 @@ def has_living_maker(name: str) -> bool:
     return number.isdecimal() and is_alive(int(number))
 
 
-def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Popen[bytes]:
+def start(command: Sequence[str], *, env: Mapping[str, str] | None = None, cwd: Path | None = None) -> Popen[bytes]:
     """Start a program and do not wait for it: in a session of its own, without a terminal, stdout and stderr in pipes.
 
     Raises ToolError where it cannot be started.
@@ -191,7 +191,9 @@ def start(command: Sequence[str], *, env: Mapping[str, str] | None = None) -> Po
     from subprocess import DEVNULL, PIPE, Popen
 
     try:
-        return Popen(command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, bufsize=0, start_new_session=True)
+        return Popen(
+            command, env=env, stdin=DEVNULL, stdout=PIPE, stderr=PIPE, bufsize=0, start_new_session=True, cwd=cwd
+        )
     except OSError as error:
         raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
 
@@ -356,6 +358,35 @@ def run_into(
                 _watch(process, "-")
     log.ran(command, code, began)
     return code if code >= 0 else 128 - code
+
+
+@contextmanager
+def running(
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, output: Path
+) -> Iterator[Callable[[], int | None]]:
+    """Run a program in `cwd` with its output in a new file, for as long as the context lasts.
+
+    What it hands out returns the exit status, as a shell would, or None while it runs. At the end it is killed where it
+    still runs, with all that it has started. Raises ToolError where it cannot be started, and OSError.
+    """
+    began = time.monotonic()
+    with output.open("xb") as out:
+        try:
+            program = _start(command, env, stdout=out, stderr=out, cwd=cwd)
+        except OSError as error:
+            raise ToolError(f"{command[0]} cannot be run: {error.strerror or error}") from None
+
+        def code() -> int | None:
+            status: int | None = program.poll()
+            return status if status is None or status >= 0 else 128 - status
+
+        try:
+            yield code
+        finally:
+            _send(program, signal.SIGKILL)
+            program.wait()
+            _watch(program, "-")
+            log.ran(command, program.returncode, began)
 
 
 def replace(command: Sequence[str], env: Mapping[str, str] | None = None) -> NoReturn:

@@ -8,12 +8,21 @@ from __future__ import annotations
 import os
 import re
 import sys
+import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager
-from typing import Protocol, TextIO
+from contextlib import AbstractContextManager, contextmanager, nullcontext
+from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
 
 from builder import log, secrets
+from builder.embedded.progress import words
+from builder.embedded.words import printable
 from builder.errors import DrydockError
+
+if TYPE_CHECKING:
+    from rich.status import Status
+
+_SELDOM = 10.0  # seconds between two lines of progress in a log
+_SHORTEST_BAR, _LONGEST_BAR = 8, 40  # in columns
 
 
 def said(text: str) -> str:
@@ -22,9 +31,7 @@ def said(text: str) -> str:
     >>> print(said("a server said \\x1b[2J"))
     a server said \\x1b[2J
     """
-    if not text.isprintable():
-        text = "".join(one if one.isprintable() or one in "\n\t" else ascii(one)[1:-1] for one in text)
-    return secrets.redacted(text)
+    return secrets.redacted(printable(text, "\n\t"))
 
 
 # What a line begins with, and how a terminal shows it (ECMA-48, SGR); the word itself says the same without colour.
@@ -66,6 +73,40 @@ class Reporter(Protocol):
     def busy(self, text: str) -> AbstractContextManager[None]:
         """A context during which something of unknown length is under way."""
 
+    def progress(self, progress: Progress) -> None:
+        """How much is done of what is under way, where a person looks; heard within `busy`."""
+
+    @property
+    def is_live(self) -> bool:
+        """Whether progress is shown as it comes."""
+
+
+class Progress(NamedTuple):
+    """How much of something is done, after some seconds; of nothing known (`of` 0), only that it goes on."""
+
+    what: str
+    done: int
+    of: int
+    is_size: bool
+    """Whether these are bytes."""
+    seconds: float
+
+    def __str__(self) -> str:
+        return words(self.what, self.done, self.of, self.is_size, self.seconds)
+
+
+class Meter:
+    """Measures what is under way for a reporter: to be called with how much is done of how much."""
+
+    def __init__(self, report: Reporter, what: str) -> None:
+        self.what = what
+        self._report = report
+        self._began = time.monotonic()
+
+    def __call__(self, done: int, of: int, *, is_size: bool = True) -> None:
+        """Report; `is_size` where these are bytes."""
+        self._report.progress(Progress(self.what, done, of, is_size, time.monotonic() - self._began))
+
 
 class PlainReporter:
     """Lines to a stream; with `quiet` only warnings."""
@@ -74,6 +115,7 @@ class PlainReporter:
         self._stream = stream
         self._quiet = quiet
         self._held: list[str] = []
+        self._under_way, self._spoken = "", 0.0
 
     def step(self, text: str) -> None:
         log.add(text)
@@ -96,6 +138,17 @@ class PlainReporter:
         log.add(f"warning: {text}")
         self._write(f"warning: {text}")
 
+    is_live = False
+
+    def progress(self, progress: Progress) -> None:
+        """A log gets a line now and then, and none of what is done soon."""
+        now = time.monotonic()
+        if progress.what != self._under_way:
+            self._under_way, self._spoken = progress.what, now
+        elif now - self._spoken > _SELDOM and not self._quiet:
+            self._spoken = now
+            self._write(f"  {progress}")
+
     @contextmanager
     def _said(self, text: str) -> Iterator[None]:
         self.step(text)
@@ -117,10 +170,14 @@ class RichReporter:
         self._console = Console(stderr=True, highlight=False)
         self._quiet = quiet
         self._held: list[str] = []
+        self._status: Status | None = None
+        self._busy = ""
 
     def step(self, text: str) -> None:
         log.add(text)
         self._held.clear()
+        if self._status is not None:
+            self._status.update(self._busy)
         if not self._quiet:
             self._console.print(said(text), markup=False, soft_wrap=True)
 
@@ -145,11 +202,40 @@ class RichReporter:
         from rich.markup import escape
 
         log.add(text)
-        with self._console.status(escape(said(text))):
-            yield
+        with self._console.status(escape(said(text))) as status:
+            self._status, self._busy = status, said(text)
+            try:
+                yield
+            finally:
+                self._status = None
+
+    is_live = True
+
+    def progress(self, progress: Progress) -> None:
+        """A bar in place of what is said to be under way, as wide as there is room for."""
+        if self._status is None:
+            return
+        from rich.progress_bar import ProgressBar
+        from rich.table import Table
+        from rich.text import Text
+
+        text = said(str(progress))
+        room = self._console.width - len(text) - 6
+        row = Table.grid(padding=(0, 1))
+        if progress.of and room >= _SHORTEST_BAR:
+            bar = ProgressBar(progress.of, progress.done, width=min(room, _LONGEST_BAR))
+            row.add_row(Text(text, no_wrap=True, overflow="ellipsis"), bar)
+        else:
+            row.add_row(Text(text, no_wrap=True, overflow="ellipsis"))
+        self._status.update(row)
 
     def busy(self, text: str) -> AbstractContextManager[None]:
         return self._spinning(text)
+
+
+def waiting(report: Reporter, text: str) -> AbstractContextManager[None]:
+    """A context during which something is under way that only who waits for it cares about: a log has no line of it."""
+    return report.busy(text) if report.is_live else nullcontext()
 
 
 def reporter(*, quiet: bool = False) -> Reporter:

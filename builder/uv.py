@@ -10,6 +10,7 @@ import os
 import re
 import shutil
 import socket
+import sys
 import tempfile
 import tomllib
 from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
@@ -663,6 +664,8 @@ def _question(
         str(folder / "pyproject.toml"),
     ]
     command += ["--python-platform", universe.target.uv_platform, "--python-version", universe.python]
+    # Where nothing is built any Python will do; asked for no one, uv downloads that of the target.
+    command += ["--python", sys.executable] if universe.builds is None else []
     if universe.exclude_newer:
         command += ["--exclude-newer", universe.exclude_newer]
     for package, day in universe.exclude_newer_package.items():

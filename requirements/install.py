@@ -149,18 +149,22 @@ def install(root: Path, tools: str, lock: int) -> None:
         }
         for name, content in installed.items():
             (place.work / name).write_bytes(content)
+        began = time.monotonic()
         uv = Uv(place, find_uv(place, read_pin(root / "requirements/run.txt")))
+        say("making .venv")
         os.chdir(uv.new_venv())
         with in_place(place):
             if place.wheels.is_dir():  # uv itself need not be downloaded twice
                 uv.install(place.work / "uv.txt", "--quiet", "--no-index", "--find-links", place.wheels.as_uri())
             uv.install(place.work / f"{tools}.txt")
+            say("installing Drydock itself")
             uv.install(editable(place), "--quiet")
             check(place)
         # Last what says that it is ready: a call that is killed before is made again, and removes what this one left.
         shutil.rmtree(place.work, ignore_errors=True)
         for name, content in installed.items():
             Path(f"installed-{name}").write_bytes(content)
+        say(f"ready in {time.monotonic() - began:.0f} s; to begin again: remove .venv")
     finally:
         os.chdir(root)
         shutil.rmtree(place.work, ignore_errors=True)

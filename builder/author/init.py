@@ -17,7 +17,7 @@ from builder.author import gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import read, text_of
-from builder.author.importing.target import Chosen, with_cuda_of
+from builder.author.importing.target import Chosen, of_cuda, with_cuda_of
 from builder.author.importing.trainer import Trainer, find
 from builder.author.importing.workflow import named, notes, use
 from builder.author.importing.write import profile_text, trainer_tables
@@ -28,7 +28,6 @@ from builder.lock.builds import CudaError
 from builder.lock.model import Lock
 from builder.lock.unbuilt import UnbuiltError
 from builder.machine import Machine
-from builder.profile.target import Target
 from builder.project import generated
 from builder.project.alike import differences, oldest_first
 from builder.project.catalogue import Catalogue
@@ -89,20 +88,12 @@ def start_project(
     try:
         return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
     except CudaError as error:
-        older = {kind: _of_cuda(one, error.release) for kind, one in chosen.items()}
+        older = {kind: of_cuda(one, error.release) for kind, one in chosen.items()}
         if older == chosen:
             raise
         report.step(f'[target] cuda = "{error.release}" instead of a guess: {error.message.partition(". ")[0]}')
         begun = replace(begun, chosen=older)
         return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
-
-
-def _of_cuda(chosen: Chosen, release: str) -> Chosen:
-    """The same target, for a `release` of CUDA where it has only guessed one."""
-    if not chosen.guessed:
-        return chosen
-    table = {**chosen.table, "cuda": release}
-    return Chosen(table, Target.model_validate(table), ())
 
 
 def _written(

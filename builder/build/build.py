@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import time
 import tomllib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -11,12 +13,14 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
+from builder.report import waiting
 from builder.store import generations, roots
 from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
     from builder.report import Reporter
+    from builder.store.generations import Generation
 
 
 def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
@@ -25,7 +29,8 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
     """
-    evaluation = evaluate(name, catalogue)
+    with waiting(report, f"reading {name}"):
+        evaluation = evaluate(name, catalogue)
     store = Store.here()
     path = store.path(evaluation.store_name)
     if dry_run:
@@ -34,7 +39,11 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     script = Script(evaluation.script, consent.check(name, evaluation.content))
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
-    if store.is_built(evaluation.store_name):
+    began = 0.0 if store.is_built(evaluation.store_name) else time.monotonic()
+    if not began:
+        data = store.data_of(script.path)
+        if data is not None and not data.is_dir():
+            build_script(name, script, report)
         report.step(f"{name} is built")
     else:
         _say_how_much(name, evaluation.lock, store, report)
@@ -43,9 +52,18 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
         build_script(name, script, report)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
-    if before is not None and before.number != made.number:
-        report.step(f"generation {made.number} of {name}; to go back: drydock generation rollback {name}")
+    for line in _came_of_it(name, evaluation.lock, before, made, began):
+        report.step(line)
     return path
+
+
+def _came_of_it(name: str, lock: Path, before: Generation | None, made: Generation, began: float) -> Iterator[str]:
+    """What there is now, how long that took, and how to undo it, where something was there before."""
+    if began:
+        count = len(tomllib.loads(lock.read_text(encoding="utf-8"))["packages"])
+        yield f"{name} is ready: {plural(count, 'package')}, in {time.monotonic() - began:.1f} s"
+    if before is not None and before.number != made.number:
+        yield f"generation {made.number} of {name}; to go back: drydock generation rollback {name}"
 
 
 def provide(name: str, catalogue: Catalogue, report: Reporter) -> None:

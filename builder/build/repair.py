@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import time
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from builder.build.rebuild import built_beside
 from builder.build.script import Script
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, Problem, examine, look
-from builder.embedded.folders import make_writable, take_away
+from builder.embedded.folders import make_writable, remove_path, take_away
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
@@ -87,6 +88,7 @@ def verify_store(keys: Sequence[str], report: Reporter, *, repair: bool = False)
         if problems:
             yield Outcome("bytecode", len(problems), 0, problems, mended=repair)
         yield from _trainers(store, repair=repair)
+        yield from _data(store, repair=repair)
     for env in envs:
         roots.hold(env.name)
     try:
@@ -109,6 +111,24 @@ def _trainers(store: Store, *, repair: bool) -> Iterator[Outcome]:
             if repair:
                 path.unlink(missing_ok=True)
             yield Outcome(path.name, 1, 0, [Problem(str(path), "was changed")], mended=repair)
+
+
+def _data(store: Store, *, repair: bool) -> Iterator[Outcome]:
+    """Files of models and data sets whose content was changed; with `repair` they are removed with the views that have
+    them, and fetched by the next start.
+    """
+    for path in sorted((store.data / "files").glob("*")):
+        if re.fullmatch(r"[0-9a-f]{64}", path.name) is None or hash_of(path) == path.name:
+            continue
+        views = [view for view in (store.data / "views").glob("*-*") if repair and _has(view, path)]
+        for one in (*views, path) if repair else ():
+            remove_path(one)
+        yield Outcome(f"data {path.name[:12]}", 1, 0, [Problem(str(path), "was changed")], mended=repair)
+
+
+def _has(view: Path, path: Path) -> bool:
+    """Whether a file is in a folder, under whatever name."""
+    return any(path.samefile(Path(top, name)) for top, _, names in os.walk(view) for name in names)
 
 
 def _chosen(store: Store, keys: Sequence[str]) -> list[Path]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import signal
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -13,6 +14,7 @@ from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError, DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
+from builder.report import Meter
 from builder.store import layout
 
 if TYPE_CHECKING:
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
 
 _SH = "/bin/sh"
 _PROJECT = "DRYDOCK_PROJECT"  # templates/_project.sh.j2
+_PROGRESS = re.compile(r"drydock: ~(\d+) (\d+) ([01]) (.+)")  # builder/embedded/progress.py
 
 
 class Script(NamedTuple):
@@ -66,6 +69,38 @@ def _project_of(name: str, catalogue: Catalogue) -> Path | None:
         return None
 
 
+class _Heard:
+    """What a script says, passed on as it comes; errors and hints are kept for the end."""
+
+    def __init__(self, report: Reporter) -> None:
+        self._report = report
+        self._meter: Meter | None = None
+        self.errors: list[str] = []
+        self.hints: list[str] = []
+        self.details: list[str] = []
+
+    def line(self, text: str) -> None:
+        """Take in a line."""
+        if found := _PROGRESS.fullmatch(text):
+            self._measure(int(found[1]), int(found[2]), found[4], is_size=found[3] == "1")
+        elif text.startswith("drydock: error: "):
+            self.errors.append(text.removeprefix("drydock: error: "))
+        elif text.startswith("drydock:   hint: "):
+            self.hints.append(text.removeprefix("drydock:   hint: "))
+        elif text.startswith("drydock: warning: "):
+            self._report.warn(text.removeprefix("drydock: warning: "))
+        elif text.startswith("drydock: "):
+            self._report.step(text.removeprefix("drydock: "))
+        elif text.strip():
+            self.details.append(text)
+            self._report.detail(text.strip())
+
+    def _measure(self, done: int, of: int, what: str, *, is_size: bool) -> None:
+        if self._meter is None or self._meter.what != what:
+            self._meter = Meter(self._report, what)
+        self._meter(done, of, is_size=is_size)
+
+
 def build_script(name: str, script: Script, report: Reporter, *, home: Path | None = None) -> None:
     """Build the environment of `script`, in the store of `home` or our own.
 
@@ -74,26 +109,12 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
     from builder import process, uv  # here and below, because most environments are built
     from builder.project.caches import cache_places, is_read_by_scripts
 
-    errors: list[str] = []
-    hints: list[str] = []
-    details: list[str] = []
-
-    def line(text: str) -> None:
-        if text.startswith("drydock: error: "):
-            errors.append(text.removeprefix("drydock: error: "))
-        elif text.startswith("drydock:   hint: "):
-            hints.append(text.removeprefix("drydock:   hint: "))
-        elif text.startswith("drydock: warning: "):
-            report.warn(text.removeprefix("drydock: warning: "))
-        elif text.startswith("drydock: "):
-            report.step(text.removeprefix("drydock: "))
-        elif text.strip():
-            details.append(text)
-            report.detail(text.strip())
-
+    heard = _Heard(report)
     # The uv that came with Drydock: none is fetched.
     near = [place for place in cache_places() if is_read_by_scripts(place)]
     environment = {**os.environ, "DRYDOCK_UV": uv.executable(), VARIABLE: " ".join(near)}
+    if report.is_live:
+        environment["DRYDOCK_PROGRESS"] = "1"
     if home is not None:
         environment["DRYDOCK_HOME"] = str(home)
         # By itself it looks into the cache of that home only.
@@ -102,19 +123,20 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
             environment[VARIABLE] = " ".join([str(ours), *near])
         _share_built(home)
     with report.busy(f"building {name}"):
-        code = process.stream(script.command("--build-only"), line, env=environment)
+        code = process.stream(script.command("--build-only"), heard.line, env=environment)
     if code:
         report.failed()
-        hint = uv.hint("\n".join(details)) or "; ".join(hints) or None
-        raise BuildError("; ".join(errors) or _ended(name, code), exit_code=code, hint=hint)
+        hint = uv.hint("\n".join(heard.details)) or "; ".join(heard.hints) or None
+        raise BuildError("; ".join(heard.errors) or _ended(name, code), exit_code=code, hint=hint)
 
 
 def _share_built(home: Path) -> None:
-    """Have the store `home` find the wheels that were built here of what is at a place."""
-    built = layout.Store.here().built
-    if built.is_dir() and not (home / "cache" / "built").exists():
-        (home / "cache").mkdir(parents=True, exist_ok=True)
-        (home / "cache" / "built").symlink_to(built)
+    """Have the store `home` find the wheels that were built here of what is at a place, and the data."""
+    store = layout.Store.here()
+    for ours, theirs in ((store.built, home / "cache" / "built"), (store.data, home / "data")):
+        if ours.is_dir() and not theirs.exists():
+            theirs.parent.mkdir(parents=True, exist_ok=True)
+            theirs.symlink_to(ours)
 
 
 def _ended(name: str, code: int) -> str:

@@ -22,6 +22,7 @@ import click
 from builder import log
 from builder.cli.common import Command, show
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
+from builder.project import user_config
 
 # Heading of the help -> command -> the file here that has it.
 _SECTIONS = {
@@ -40,6 +41,7 @@ _SECTIONS = {
         "tree": "lock",
         "outdated": "lock",
         "audit": "audit",
+        "bisect": "bisect",
         "add": "packages",
         "remove": "packages",
         "update": "packages",
@@ -61,7 +63,11 @@ _SECTIONS = {
         "pull": "share",
         "bundle": "share",
     },
+    "Many hosts": {
+        "deploy": "fleet",
+    },
     "This machine": {
+        "status": "status",
         "bench": "bench",
         "doctor": "doctor",
         "runs": "runs",
@@ -69,9 +75,11 @@ _SECTIONS = {
         "replay": "run",
         "generation": "generation",
         "store": "store",
+        "cache": "cache",
         "service": "service",
     },
     "This program": {
+        "config": "config",
         "help": "help",
         "self": "self",
         "report": "self",
@@ -90,7 +98,9 @@ _MEANT = {
     "list": "profile list",
     "upgrade": "update",
     "rm": "remove",
-    "clean": "store gc",
+    "clean": "cache clean",
+    "prune": "store gc",
+    "settings": "config",
     "rollback": "generation rollback",
     "freeze": "lock",
     "compile": "lock",
@@ -98,6 +108,9 @@ _MEANT = {
     "info": "doctor",
     "version": "self version",
 }
+
+
+_WHOLE = 200  # columns: a short help goes on in the next line, and is not cut
 
 
 class _Commands(click.Group):
@@ -124,11 +137,10 @@ class _Commands(click.Group):
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
-        width = formatter.width - 6 - max(map(len, _FILES))
         for heading, names in _SECTIONS.items():
             with formatter.section(heading):
                 commands = {name: self.get_command(ctx, name) for name in names}
-                formatter.write_dl([(name, one.get_short_help_str(width)) for name, one in commands.items() if one])
+                formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in commands.items() if one])
 
 
 @click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -145,14 +157,17 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
     content-addressed store and runs the trainer in it.
 
     \b
-    drydock run auto        detect this machine, build its environment, train
-    drydock build m4        build the environment of the profile m4
-    drydock profile list    list the profiles
+    drydock run auto      build what fits this machine, train
+    drydock build m4      build the environment of m4
+    drydock profile list  list the profiles
     """
     context.obj = Command(quiet=quiet)
     if color in ("always", "never"):
         os.environ.pop("NO_COLOR", None)
         os.environ["FORCE_COLOR" if color == "always" else "NO_COLOR"] = "1"
+    # What repairs a file that cannot be read must not read it first.
+    if context.invoked_subcommand not in ("config", "help", "self", "report"):
+        user_config.apply(os.environ)
     if verbose:
         from builder.report import said
 

@@ -47,7 +47,7 @@ def import_(
     Reads requirements.txt, pyproject.toml (Poetry's too), setup.cfg, setup.py, uv.lock, poetry.lock, pylock.toml,
     environment.yml of conda, pixi.toml, a Dockerfile, a virtual environment, a Python script with a block of
     requirements, or a shell script that starts a trainer. Lists what a profile cannot hold, with its line. Runs
-    nothing, overwrites nothing.
+    nothing, overwrites nothing. The indexes are asked only for which CUDA the packages are, where no file says it.
     """
     from builder.author.importing import Options, import_profile
     from builder.author.importing.losses import short
@@ -56,7 +56,7 @@ def import_(
 
     report = reporter()
     options = Options(name, output, platform, accelerator, extras, groups)
-    made = import_profile(source, options, detect())
+    made = import_profile(source, options, detect(), report)
     for line in short(made.left_out):
         report.warn(f"not carried over: {line}")
     for note in made.notes:

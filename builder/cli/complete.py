@@ -5,6 +5,7 @@ Nothing here imports pydantic. click shows everything that a function returns; t
 
 from __future__ import annotations
 
+import os
 import re
 from collections.abc import Callable, Iterable
 from contextlib import suppress
@@ -14,6 +15,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from builder.errors import DrydockError
+from builder.project import user_config
 
 if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
@@ -33,6 +35,7 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
 
         found: list[str] = []
         with suppress(OSError, DrydockError, ValueError, KeyError, TypeError):
+            user_config.apply(os.environ)  # the store may be elsewhere
             found = list(words(context, parameter))
         before = context.params.get(parameter.name or "")
         taken = before if isinstance(before, tuple) else ()
@@ -118,6 +121,20 @@ def keys(_context: click.Context, _parameter: click.Parameter) -> list[str]:
 
     names = (path.name for path in (home() / "store").iterdir())
     return sorted(name.partition("-")[0] for name in names if not name.startswith("."))
+
+
+@_fitting
+def settings(_context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The settings of the user, but for mirrors, whose names are theirs."""
+    return list(user_config.KEYS[:-1])
+
+
+@_fitting
+def caches(_context: click.Context, _parameter: click.Parameter) -> list[str]:
+    """The caches that can be removed."""
+    from builder.store.caches import CACHES
+
+    return [one.name for one in CACHES]
 
 
 def files(_context: click.Context, _parameter: click.Parameter, incomplete: str) -> list[CompletionItem]:

@@ -94,9 +94,11 @@ def completions(context: click.Context, shell: str) -> None:
     """Print completions for a shell: commands, options, profiles.
 
     \b
-    bash    eval "$(drydock completions bash)"      in ~/.bashrc; bash 4.4 or newer
-    zsh     eval "$(drydock completions zsh)"       in ~/.zshrc, after compinit
-    fish    drydock completions fish | source       in ~/.config/fish/config.fish
+    bash  eval "$(drydock completions bash)"
+    zsh   eval "$(drydock completions zsh)"
+    fish  drydock completions fish | source
+
+    The line goes into ~/.bashrc (bash 4.4 or newer), ~/.zshrc (after compinit) or ~/.config/fish/config.fish.
     """
     from click.shell_completion import BashComplete, FishComplete, ZshComplete
 

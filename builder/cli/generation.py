@@ -5,7 +5,7 @@ from __future__ import annotations
 import click
 
 from builder.cli import complete
-from builder.cli.common import echo_json, json_option
+from builder.cli.common import catalogue, echo_json, json_option, reporter
 
 
 @click.group()
@@ -18,14 +18,17 @@ def generation() -> None:
 @json_option
 def generation_list(name: str, as_json: bool) -> None:
     """List the generations of a profile: number, date, key, changes."""
+    from builder.cli.tables import show_table
     from builder.store import generations, history
 
     rows = history.told(generations.generations(name))
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
-    for row in rows:
-        click.echo(str(row))
+    if not rows:
+        known = catalogue().entry(name).profile.name
+        reporter().step(f"{known} has no generations; a build makes one: drydock build {known}")
+    show_table(history.HEADINGS, [row.cells() for row in rows], right=("NUMBER",))
 
 
 @generation.command("rollback")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import sys
 from functools import partial
 from pathlib import Path
@@ -15,8 +16,9 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
 
+    from builder.check.prove.prove import Limits
     from builder.lock.model import Lock
     from builder.lock.outdated import Outdated
     from builder.project.lock import Relocked
@@ -34,7 +36,13 @@ _EVERY = ":all:"
 
 @click.command(cls=_Lock)
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
-@click.option("-P", "--upgrade", multiple=True, metavar="PKG", help="Use the newest PKG that fits. Repeatable.")
+@click.option(
+    "-P",
+    "--upgrade",
+    multiple=True,
+    metavar="PKG",
+    help="Use the newest PKG that fits; trainer and data are its code and data. Repeatable.",
+)
 @click.option("-U", "--upgrade-all", is_flag=True, help="Use the newest of every package that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; print the changes.")
@@ -42,6 +50,21 @@ _EVERY = ":all:"
     "--allow-builds",
     metavar="[PKG,...]",
     help="Write into [packages.build] what has no wheel and has to be built; with =PKG,... only these.",
+)
+@click.option("--prove", is_flag=True, help="Keep the new lock only if proofs, resume and training hold with it.")
+@click.option(
+    "--limit",
+    "limits",
+    multiple=True,
+    metavar="WHAT=N%",
+    help="With --prove: how much loss may differ (5%), speed fall (10%), memory grow (10%). Repeatable.",
+)
+@click.option(
+    "--report",
+    "report_file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.md",
+    help="With --prove: write a report for a pull request into a new file.",
 )
 @yes_option
 def lock(
@@ -51,6 +74,9 @@ def lock(
     check: bool,
     dry_run: bool,
     allow_builds: str | None,
+    prove: bool,
+    limits: tuple[str, ...],
+    report_file: Path | None,
     yes: bool,
 ) -> None:
     """Lock profiles for their targets, from any host.
@@ -58,9 +84,15 @@ def lock(
     Without NAMES, all of this project. Versions stay as they are where they still fit the profile. Prints the changes.
     Packages without a wheel are refused, all at once; --allow-builds allows to build their sources. To take that back:
     drydock undo.
+
+    With --prove the new lock of one profile is built beside, verified, resumed and measured by its [bench] together
+    with the one that it has. Where something does not hold, nothing is changed, and the exit status is 1.
     """
-    from builder.project import undo
-    from builder.project.alike import alike, differences, locks_of, oldest_first
+    if prove or limits or report_file is not None:
+        fits = prove and not check and allow_builds is None and len(names) == 1
+        _prove(names, upgrade, report_file, limits, upgrade_all=upgrade_all, dry_run=dry_run, yes=yes, fits=fits)
+        return
+    from builder.project.alike import lock_together
     from builder.project.lock import relock
 
     report = reporter()
@@ -68,30 +100,66 @@ def lock(
         for name in names_or_all(names):
             report.step(f"{name}: {plural(len(catalogue().plan(name).lock.packages), 'package')}, fresh")
         return
-    made: dict[str, Lock] = {}
-    steps = undo.Several()
     again = partial(relock, report=report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run)
-    families: dict[tuple[str, ...], None] = {}
-    for name in names_or_all(names):
-        one = _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run)
-        family = tuple(sorted([name, *alike(name, catalogue())]))
-        entry = catalogue().entry(name)
-        steps.begin(name, (entry.lock_path.absolute(), entry.path.absolute()))
-        try:
-            made[name] = _locked(name, one, yes=yes)
-        except DrydockError:
-            # One list of requirements has the locks of all its targets, or those that it had.
-            if back := steps.take_back(family):
-                report.warn(f"the locks of {', '.join(back)}, of the same requirements, are as they were")
-            raise
-        families[family] = None
-    for family in families:
-        oldest = oldest_first({name: made[name] for name in family if name in made}) if upgrade_all else []
-        for count, name in enumerate(oldest[1:], 1):
-            older = {one: made[one] for one in oldest[:count]}
-            made[name] = _locked(name, partial(again, name, made=older), yes=yes)
-        for line in differences(locks_of(list(family), catalogue(), made)):
-            report.step(line)
+
+    def lock_one(name: str, made: Mapping[str, Lock]) -> Lock:
+        return _locked(name, _allowing(name, partial(again, made=made), allow_builds, dry_run=dry_run), yes=yes)
+
+    lock_together(names_or_all(names), lock_one, catalogue, report, oldest=upgrade_all)
+
+
+def _limits(words: tuple[str, ...]) -> Limits:
+    from builder.check.prove.prove import LIMITS
+
+    found = LIMITS
+    for word in words:
+        parsed = re.fullmatch(rf"({'|'.join(found._fields)})=([0-9]+(?:\.[0-9]+)?)%", word)
+        if parsed is None:
+            raise UsageError(f'"{word}" is not a limit', hint="for instance --limit loss=5% --limit memory=20%")
+        found = found._replace(**{parsed[1]: float(parsed[2]) / 100})
+    return found
+
+
+def _prove(
+    names: tuple[str, ...],
+    upgrade: tuple[str, ...],
+    file: Path | None,
+    limits: tuple[str, ...],
+    *,
+    upgrade_all: bool,
+    dry_run: bool,
+    yes: bool,
+    fits: bool,
+) -> None:
+    """Lock an upgrade that holds. `fits` says whether the options go together."""
+    from builder.check.prove.prove import prove
+    from builder.check.prove.words import markdown
+    from builder.lock.model import changes
+    from builder.project.lock import words
+
+    if not fits:
+        raise UsageError(
+            "--prove is for one profile, without --check and --allow-builds; --limit and --report go with it",
+            hint="drydock lock NAME --upgrade-all --prove",
+        )
+    (name,) = names
+    if file is not None and file.exists():
+        raise UsageError(f"{file} already exists", hint="move it away, or name another file: --report")
+    report = reporter()
+    work = partial(prove, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=dry_run, limits=_limits(limits))
+    found = agreed(lambda: work(name, catalogue(), report), yes=yes)
+    if file is not None:
+        file.write_text(markdown(found), encoding="utf-8")
+        report.step(f"reported: {file}")
+    if found.failed:
+        why = "; ".join(f"{proof.what}: {proof.words}" for proof in found.failed)
+        raise DrydockError(f"the upgrade of {name} does not hold. {why}", hint="nothing was changed")
+    if found.new is not None and found.is_upgrade:
+        for change in changes(found.old, found.new):
+            click.echo(f"{name}: {change}")
+        report.step(f"{name}: {'locked' if found.kept else 'would be locked'}, {words(found.new)}")
+    else:
+        report.step(f"{name}: nothing is newer")
 
 
 def _allowing(
@@ -282,7 +350,7 @@ def outdated(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
     "update" is what drydock update would lock, "latest" the newest for the target, whatever the profile says of
     versions and days. Without NAMES, all profiles of this project.
     """
-    from builder.lock.outdated import table
+    from builder.cli.tables import show_table
 
     report = reporter()
     rows = {}
@@ -294,5 +362,7 @@ def outdated(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
         return
     for name, found in rows.items():
         report.step(f"{name}: {plural(len(found), 'package')} of {len(catalogue().entry(name).lock.packages)} outdated")
-        for line in table(found) if found else ():
-            click.echo(line)
+        show_table(
+            ("PACKAGE", "LOCKED", "UPDATE", "LATEST"),
+            [(one.name, one.locked, one.update, one.latest) for one in found],
+        )

@@ -4,12 +4,16 @@ from __future__ import annotations
 
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
 from builder.cli.common import agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import PatchError
+
+if TYPE_CHECKING:
+    from builder.author.patching.check import Outlook
 
 _FOLDER = click.Path(path_type=Path)
 
@@ -78,13 +82,15 @@ def patch_commit(
 
 @patch.command("check")
 @click.argument("names", nargs=-1)
+@click.option("--prove", is_flag=True, help="Try the release in the whole environment too: proofs, resume, training.")
 @json_option
 @yes_option
-def patch_check(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
+def patch_check(names: tuple[str, ...], prove: bool, as_json: bool, yes: bool) -> None:
     """Find out which patches newer releases still need.
 
     Without NAMES, of all profiles that can be built. Proofs run in a scratch environment, if this machine can run them.
-    Fails only if a patch does not work with the locked release.
+    With --prove, the newest release that can do without the patch, or the last one that it fits, is tried as drydock
+    lock --prove does; nothing is changed. Fails only if a patch does not work with the locked release.
     """
     from builder.author.patching.check import check
 
@@ -92,6 +98,8 @@ def patch_check(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
     found = []
     for name in names_or_all(names):
         for one in agreed(partial(check, name, catalogue(), report), yes=yes):
+            if prove:
+                _prove(one)
             found.append(one)
             for line in () if as_json else one.lines():
                 click.echo(line)
@@ -102,6 +110,23 @@ def patch_check(names: tuple[str, ...], as_json: bool, yes: bool) -> None:
         raise PatchError(
             f"{len(broken)} of {plural(len(found), 'patch')} {'does' if len(broken) == 1 else 'do'} not work"
         )
+
+
+def _prove(one: Outlook) -> None:
+    """Try the release that an outlook names."""
+    from builder.check.prove.prove import prove_release
+
+    if one.to_try is None:
+        return
+    version, patched = one.to_try
+    theirs = next(each for each in catalogue().profile(one.profile).patches if each.file == one.patch)
+    proofs = prove_release(one.profile, theirs, version, catalogue(), reporter(), patched=patched)
+    one.tried = {
+        "version": version,
+        "patched": patched,
+        "holds": all(proof.good is not False for proof in proofs),
+        "proofs": [{"what": proof.what, "holds": proof.good, "found": proof.words} for proof in proofs],
+    }
 
 
 @patch.command("abort")

@@ -11,6 +11,7 @@ import click
 from builder.cli import complete
 from builder.cli.common import catalogue, echo_json, json_option, reporter
 from builder.errors import UsageError
+from builder.names import meant
 
 
 @click.group()
@@ -63,7 +64,7 @@ def profile_check(names: tuple[str, ...]) -> None:
     report = reporter()
     for name in names or catalogue().names():
         entry = catalogue().entry(name)
-        for where, finding in entry.resolved.warnings():
+        for where, finding in entry.warnings():
             report.warn(f"{where}: {finding} [{finding.code}]")
         if entry.own.model.target is None:
             report.step(f"{name}: good, to extend")
@@ -103,19 +104,23 @@ def profile_settings(names: tuple[str, ...], as_json: bool) -> None:
 
     Prints for each VARIABLE (default: all) which library reads it and when, what is allowed, and the default.
     """
+    from builder.cli.tables import show_table
     from builder.profile.variables import KNOWN
 
     for name in names:
         if name not in KNOWN:
-            raise UsageError(f"{name} is not a known variable", hint="to list them: drydock profile settings")
+            raise UsageError(
+                f"{name} is not a known variable", hint=meant(name, KNOWN) or "to list them: drydock profile settings"
+            )
     rows = [KNOWN[name] for name in names or KNOWN]
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
-    width = max(len(row.name) for row in rows)
+    cells = []
     for row in rows:
         default = "" if row.default is None else f"; default {row.default or 'unset'}"
-        click.echo(f"{row.name:<{width}}  {row.reader}, at {row.when}: {row.allowed}{default}")
+        cells.append((row.name, f"{row.reader}, at {row.when}: {row.allowed}{default}"))
+    show_table(("VARIABLE", "WHO READS IT"), cells)
 
 
 @profile.command("detect")

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import sys
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 import click
 
@@ -11,6 +13,9 @@ from builder.cli import complete
 from builder.cli.common import PROFILE, agreed, catalogue, command, echo_json, json_option, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
 
 
 @click.command()
@@ -55,7 +60,7 @@ def _check_build(name: str, *, yes: bool) -> None:
     click.echo(found.path)
 
 
-class _Dashed(click.Command):
+class Dashed(click.Command):
     """A command whose words after `--` are a program's, as in the generated script; before it, all is ours."""
 
     after = ""
@@ -89,16 +94,16 @@ class _Dashed(click.Command):
         )
 
 
-class _Run(_Dashed):
+class _Run(Dashed):
     after = "arguments for the trainer go"
     own = 1
 
 
-class _Replay(_Dashed):
+class _Replay(Dashed):
     after = "arguments for the trainer go"
 
 
-class _Shell(_Dashed):
+class _Shell(Dashed):
     after = "a command to run there goes"
 
 
@@ -113,6 +118,9 @@ class _Shell(_Dashed):
 @click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
 @click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
 @click.option(
+    "--on", "fleet", metavar="FLEET", help="Run it on the hosts of a fleet, for as long as this command runs."
+)
+@click.option(
     "--slurm", is_flag=True, help="Submit it as a job of Slurm; with --status, --logs, --stop: the last such job."
 )
 @json_option
@@ -120,6 +128,7 @@ class _Shell(_Dashed):
 def run(
     name: str,
     words: tuple[str, ...],
+    fleet: str | None,
     supervise: bool,
     status: bool,
     logs: bool,
@@ -136,75 +145,93 @@ def run(
     ARGUMENTS after -- go to what is run, whose exit status is passed on. What happens after a failure of the trainer
     stands in [supervise] of the profile, how several hosts train together in [launch].
     """
-    from builder.run import start
-    from builder.run.supervise.start import supervise as start_supervised
-
     if sum((supervise, status, logs, stop)) > 1:
         raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="use one of them")
-    if slurm and supervise:
-        raise UsageError("--slurm and --supervise do not go together", hint="Slurm starts a job again itself")
     if (follow and not logs) or (as_json and not status):
         raise UsageError("-f goes with --logs, and --json with --status")
-    report = reporter()
-    if status or logs or stop:
-        if words or chosen != "train":
-            word = words[0] if words else chosen
-            raise UsageError(f"{word} is for a trainer, and no trainer is started here", hint="remove it")
-        look_after = _look_after_job if slurm else _look_after
-        look_after(name, status=status, logs=logs, follow=follow, as_json=as_json)
+    kept = next((f"--{one}" for one, asked in (("on", fleet), ("slurm", slurm), ("supervise", supervise)) if asked), "")
+    if slurm and (supervise or fleet):
+        raise UsageError(
+            "--slurm goes without --supervise and --on", hint="Slurm chooses hosts, and starts a job again"
+        )
+    look = status or logs or stop
+    if look and (words or chosen != "train"):
+        word = words[0] if words else chosen
+        raise UsageError(f"{word} is for a trainer, and no trainer is started here", hint="remove it")
+    if kept and chosen != "train":
+        raise UsageError(f"{kept} is for the trainer only, and {chosen} is not it", hint=f"leave {kept} out")
+    if look:
+        _look_after(_looker(name, fleet, slurm=slurm), status=status, logs=logs, follow=follow, as_json=as_json)
+    else:
+        _start(name, words, chosen, fleet=fleet, slurm=slurm, supervise=supervise, yes=yes)
+
+
+def _start(
+    name: str, words: tuple[str, ...], chosen: str, *, fleet: str | None, slurm: bool, supervise: bool, yes: bool
+) -> None:
+    report, quiet = reporter(), command().quiet
+    if fleet is not None:
+        from builder.fleet import launch
+
+        named = catalogue().config.fleet(fleet)
+        made = launch.Run(named, name, catalogue(), report, words, supervised=supervise, quiet=quiet)
+        sys.exit(agreed(lambda: launch.start(made), yes=yes))
     elif slurm:
-        _submit(name, words, chosen, yes=yes)
+        from builder.run.slurm import submit
+
+        click.echo(agreed(lambda: submit(name, words, catalogue(), report), yes=yes))
     elif supervise:
-        if chosen != "train":
-            raise UsageError(f"only the trainer is supervised, and {chosen} is not it", hint="leave --supervise out")
-        quiet = command().quiet
+        from builder.run.supervise.start import supervise as start_supervised
+
         agreed(lambda: start_supervised(name, words, catalogue(), report, quiet=quiet), yes=yes)
     else:
+        from builder.run import start
+
         agreed(lambda: start.run(name, words, catalogue(), report, command=chosen), yes=yes)
 
 
-def _look_after(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
+class _Looker(NamedTuple):
+    """How a run is looked after that goes on elsewhere: its log, its state, that in words, and its end."""
+
+    log: Callable[..., Iterator[bytes]]
+    status: Callable[[], dict[str, Any]]
+    told: Callable[[dict[str, Any]], Iterator[str]]
+    stop: Callable[[Callable[[str], None]], None]
+
+
+def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
+    """For a run on a fleet, for a job of Slurm, or for a supervised run here."""
+    if fleet is not None:
+        from builder.fleet import launch
+
+        named = catalogue().config.fleet(fleet)
+        here = (named, name)
+        return _Looker(
+            partial(launch.log, *here), partial(launch.status, *here), launch.told, partial(launch.stop, *here)
+        )
+    if slurm:
+        from builder.run import slurm as jobs
+
+        return _Looker(partial(jobs.log, name), partial(jobs.status, name), jobs.told, partial(jobs.stop, name))
     from builder.run.supervise import runs
 
+    return _Looker(partial(runs.log, name), partial(runs.status, name), runs.told, partial(runs.stop, name))
+
+
+def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
     if logs:
-        for piece in runs.log(name, follow=follow):
+        for piece in looker.log(follow=follow):
             sys.stdout.buffer.write(piece)
             sys.stdout.buffer.flush()
     elif status:
-        state = runs.status(name)
+        state = looker.status()
         if as_json:
             echo_json(state)
             return
-        for line in runs.told(state):
+        for line in looker.told(state):
             click.echo(line)
     else:
-        runs.stop(name, reporter().step)
-
-
-def _submit(name: str, words: tuple[str, ...], chosen: str, *, yes: bool) -> None:
-    from builder.run.slurm import submit
-
-    if chosen != "train":
-        raise UsageError(f"only the trainer becomes a job, and {chosen} is not it", hint="leave --slurm out")
-    click.echo(agreed(lambda: submit(name, words, catalogue(), reporter()), yes=yes))
-
-
-def _look_after_job(name: str, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
-    from builder.run import slurm
-
-    if logs:
-        for piece in slurm.log(name, follow=follow):
-            sys.stdout.buffer.write(piece)
-            sys.stdout.buffer.flush()
-    elif status:
-        found = slurm.status(name)
-        if as_json:
-            echo_json(found)
-            return
-        for line in slurm.told(found):
-            click.echo(line)
-    else:
-        slurm.stop(name, reporter().step)
+        looker.stop(reporter().step)
 
 
 @click.command(cls=_Shell)

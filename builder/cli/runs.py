@@ -36,14 +36,15 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
 
     Prints id, profile, state, time taken, last loss, tags and note.
     """
+    from builder.cli.tables import show_table
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
     found = found[-count:] if count else found
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
-    elif found:
-        click.echo("\n".join(words.table(found)))
+    else:
+        show_table(words.HEADINGS, words.rows(found), right=("TOOK",))
 
 
 @runs.command("show")
@@ -131,15 +132,26 @@ def runs_delete(which: tuple[str, ...]) -> None:
 
 @runs.command("export")
 @click.argument("run", shell_complete=complete.runs)
-@click.argument("folder", metavar="DIR", type=click.Path(path_type=Path))
-def runs_export(run: str, folder: Path) -> None:
+@click.argument("target", metavar="DIR|FILE", type=click.Path(path_type=Path))
+@click.option("--html", is_flag=True, help="Write one HTML file with pictures of losses and use, to send to others.")
+def runs_export(run: str, target: Path, html: bool) -> None:
     """Write what is kept of a run into a new folder.
 
-    DIR gets record, lock, script and the difference of the code.
+    DIR gets record, lock, script and the difference of the code. FILE gets what a colleague asks for, in a page that
+    needs no network: result, losses, memory, command, code, machine, settings.
     """
+    if html:
+        from builder.check.status.collect import run as collected
+        from builder.check.status.page import run_page
+        from builder.files import write_new
+        from builder.run.records import folder
+
+        write_new(target, run_page(collected(folder.find(run))))
+        click.echo(target)
+        return
     from builder.run.records.export import export
 
-    for path in export(run, folder):
+    for path in export(run, target):
         click.echo(path)
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import click
 
@@ -19,14 +19,19 @@ _dry_run = click.option(
     "-n", "--dry-run", is_flag=True, help="Print the files that would be transferred, and do nothing."
 )
 
+_without_data = click.option(
+    "--without-data", is_flag=True, help="Leave out the models and data sets that [data] names."
+)
+
 
 @click.command()
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("destination", metavar="DEST")
 @_dry_run
+@_without_data
 @json_option
 @yes_option
-def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool, yes: bool) -> None:
+def push(names: tuple[str, ...], destination: str, dry_run: bool, without_data: bool, as_json: bool, yes: bool) -> None:
     """Write the locked files of profiles to a mirror.
 
     The mirror is a package index that pip, uv and every build can read. DEST is a folder, ssh://HOST/PATH,
@@ -36,7 +41,8 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool,
     from builder.share import mirror
 
     report = reporter()
-    done = agreed(lambda: mirror.push(names, destination, catalogue(), report, dry_run=dry_run), yes=yes)
+    options = {"dry_run": dry_run, "data": not without_data}
+    done = agreed(lambda: mirror.push(names, destination, catalogue(), report, **options), yes=yes)
     _tell(done, "push", dry_run, as_json)
 
 
@@ -44,8 +50,9 @@ def push(names: tuple[str, ...], destination: str, dry_run: bool, as_json: bool,
 @click.argument("names", metavar="NAME...", nargs=-1, required=True, type=PROFILE)
 @click.argument("source", metavar="SRC")
 @_dry_run
+@_without_data
 @json_option
-def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> None:
+def pull(names: tuple[str, ...], source: str, dry_run: bool, without_data: bool, as_json: bool) -> None:
     """Fetch the locked files of profiles from a mirror.
 
     The profiles can then be built without a network. SRC is the DEST of `drydock push`, or the http:// or https:// URL
@@ -54,7 +61,8 @@ def pull(names: tuple[str, ...], source: str, dry_run: bool, as_json: bool) -> N
     from builder.share import mirror
 
     report = reporter()
-    _tell(mirror.pull(names, source, catalogue(), report, dry_run=dry_run), "pull", dry_run, as_json)
+    done = mirror.pull(names, source, catalogue(), report, dry_run=dry_run, data=not without_data)
+    _tell(done, "pull", dry_run, as_json)
 
 
 _file = click.Path(exists=True, dir_okay=False, path_type=Path)
@@ -75,8 +83,17 @@ _file = click.Path(exists=True, dir_okay=False, path_type=Path)
 )
 @click.option("--sign", "key", type=_file, metavar="KEY", help="Sign it with a secret key of minisign.")
 @click.option("--verify", "there", type=_file, metavar="FILE", help="Make it again, and compare FILE with it.")
+@_without_data
 @yes_option
-def bundle(name: str, output: Path | None, python: str | None, key: Path | None, there: Path | None, yes: bool) -> None:
+def bundle(
+    name: str,
+    output: Path | None,
+    python: str | None,
+    key: Path | None,
+    there: Path | None,
+    without_data: bool,
+    yes: bool,
+) -> None:
     """Write one executable file that needs no network.
 
     It builds the environment of profile NAME, for the profile's target, and runs its trainer. Its options are those of
@@ -86,15 +103,15 @@ def bundle(name: str, output: Path | None, python: str | None, key: Path | None,
     from builder.share.compare import verify_bundle
 
     report = reporter()
-    source = FETCHED if python == "" else python
+    options: dict[str, Any] = {"python": FETCHED if python == "" else python, "data": not without_data}
     if there is not None:
         if output or key:
             raise UsageError("--verify writes nothing: -o and --sign do not go with it")
-        agreed(lambda: verify_bundle(name, there, catalogue(), report, python=source), yes=yes)
+        agreed(lambda: verify_bundle(name, there, catalogue(), report, **options), yes=yes)
         report.step(f"{display(there)} is the bundle of {name}, script and content")
         return
     file = output or Path(f"{name}.run")
-    written = agreed(lambda: write_bundle(name, file, catalogue(), report, python=source, key=key), yes=yes)
+    written = agreed(lambda: write_bundle(name, file, catalogue(), report, key=key, **options), yes=yes)
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
 

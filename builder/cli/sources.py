@@ -44,15 +44,17 @@ def sources_update(names: tuple[str, ...]) -> None:
 @json_option
 def sources_list(as_json: bool) -> None:
     """List the sources with their pins and states."""
+    from builder.cli.tables import show_table
     from builder.project.sources import pinning
 
     rows = pinning.states()
     if as_json:
         echo_json([row.as_json() for row in rows])
         return
-    width = max((len(row.name) for row in rows), default=0)
+    cells = []
     for row in rows:
         place = " ".join(filter(None, (row.kind, row.place, row.rev)))
         pinned = row.commit[:12] if row.commit else row.version or ""
         content = f"sha256 {row.sha256[:12]}" if row.sha256 else ""
-        click.echo("  ".join(filter(None, (f"{row.name:<{width}}", place, pinned, content, row.state))))
+        cells.append((row.name, place, pinned, content, row.state))
+    show_table(("SOURCE", "PLACE", "PINNED", "CONTENT", "STATE"), cells)

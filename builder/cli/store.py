@@ -77,6 +77,7 @@ def store_du(as_json: bool) -> None:
 
     Prints for each environment its size if it were alone, and its own part; then the real size of the whole.
     """
+    from builder.cli.tables import show_table
     from builder.store.usage import usage
 
     total = usage()
@@ -85,10 +86,19 @@ def store_du(as_json: bool) -> None:
 
         echo_json(asdict(total))
         return
-    for row in total.environments:
-        click.echo(f"{row.apparent / 1e6:10.1f} MB  own {row.own / 1e6:8.1f} MB  {row.files:7} files  {row.store_name}")
-    click.echo(f"{total.bytecode / 1e6:10.1f} MB  shared bytecode")
-    click.echo(f"{total.real / 1e6:10.1f} MB  really, of {total.apparent / 1e6:.1f} MB: a hard link counts once")
+    rows = [
+        (_megabytes(row.apparent), _megabytes(row.own), str(row.files), row.store_name) for row in total.environments
+    ]
+    rows.append((_megabytes(total.bytecode), "", "", "shared bytecode"))
+    if total.data:
+        rows.append((_megabytes(total.data), "", "", "models and data sets"))
+    whole = f"really, of {_megabytes(total.apparent)}: a hard link counts once"
+    rows.append((_megabytes(total.real), "", "", whole))
+    show_table(("SIZE", "OWN", "FILES", "ENVIRONMENT"), rows, right=("SIZE", "OWN", "FILES"))
+
+
+def _megabytes(size: int) -> str:
+    return f"{size / 1e6:.1f} MB"
 
 
 @store.command("verify")

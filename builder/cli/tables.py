@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Collection, Sequence
 from textwrap import wrap
 
 import click
@@ -14,40 +14,65 @@ from builder.report import is_coloured
 _NARROWEST = 24  # of the last column: where less is left, its text goes below the row
 
 
-def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]]) -> None:
-    """Print rows on stdout, the last column as wide as the terminal allows."""
+def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right: Collection[str] = ()) -> None:
+    """Print rows on stdout, the last column as wide as the terminal allows; columns with a heading in `right` are
+    numbers. Nothing where there are no rows.
+    """
+    if not rows:
+        return
     terminal = sys.stdout.isatty()
     # A shell may have exported COLUMNS: what goes into a pipe is data all the same, a line a row.
     width = shutil.get_terminal_size().columns if terminal else None
-    lines = render(headings if terminal else (), rows, width)
+    numbers = {headings.index(heading) for heading in right}
+    lines = render(headings if terminal else (), rows, width, numbers)
     if terminal and is_coloured(sys.stdout):
         lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
     click.echo("\n".join(lines), color=True)
 
 
-def render(headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None) -> list[str]:
-    """The lines of a table; a `width` of None is without limit.
+def render(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, numbers: Collection[int] = ()
+) -> list[str]:
+    """The lines of a table; a `width` of None is without limit. A column with nothing in it is left out.
 
     >>> render(["NAME", "WHAT"], [["a", "it is long"], ["bb", ""]], 30)
     ['NAME  WHAT', 'a     it is long', 'bb']
     >>> render([], [["name", "for what it is for and more"]], 31)
     ['name  for what it is for and', '      more']
+    >>> render([], [["9", "", "a"], ["10", "", "b"]], None, {0})
+    [' 9  a', '10  b']
+    >>> render([], [["20261126", "done", "41 min", "loss 1.92"]], 20)
+    ['20261126  done', '    41 min  loss', '    1.92']
     """
-    whole = [list(row) for row in ([headings] if headings else [])] + [list(row) for row in rows]
-    widths = [max(map(len, column)) for column in zip(*whole, strict=True)][:-1] if whole else []
-    before = sum(widths) + 2 * len(widths)
-    below = width is not None and width - before < _NARROWEST
-    indent = 4 if below else before
+    filled = [column for column in range(len(rows[0])) if any(row[column] for row in rows)]
+    whole = [[row[column] for column in filled] for row in [*([headings] if headings else []), *rows]]
+    aligned = ["rjust" if column in numbers else "ljust" for column in filled]
+    widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
+    if width is None:
+        return [_joined(row, widths, aligned) for row in whole]
+    before = sum(widths[:-1]) + 2 * (len(widths) - 1)
+    is_beside = width - before >= min(_NARROWEST, widths[-1] + 1)
+    first = len(widths) - 1 if is_beside else _fitting(widths, width)
+    indent = before if is_beside else 4
     lines: list[str] = []
     for row in whole:
-        start = "".join(f"{cell:<{size}}  " for cell, size in zip(row[:-1], widths, strict=True))
-        parts = (
-            [row[-1]] if width is None else wrap(row[-1], max(width - indent - 1, 20), break_on_hyphens=False) or [""]
-        )
-        if below:
-            lines.append(start.rstrip())
-            lines += [f"{' ' * indent}{part}" for part in parts if part]
-        else:
-            lines.append(f"{start}{parts[0]}".rstrip())
-            lines += [f"{' ' * indent}{part}" for part in parts[1:]]
+        start, rest = _joined(row[:first], widths, aligned), "  ".join(filter(None, row[first:]))
+        parts = wrap(rest, max(width - indent - 1, 12), break_on_hyphens=False)
+        if is_beside and parts:
+            start = f"{start:<{indent}}{parts.pop(0)}"
+        lines += [start.rstrip(), *(f"{' ' * indent}{part}" for part in parts)]
     return lines
+
+
+def _joined(row: Sequence[str], widths: Sequence[int], aligned: Sequence[str]) -> str:
+    """Cells beside each other."""
+    cells = zip(row, widths, aligned, strict=False)
+    return "  ".join(str(getattr(cell, how)(size)) for cell, size, how in cells).rstrip()
+
+
+def _fitting(widths: Sequence[int], width: int) -> int:
+    """How many columns, but for the last, fit beside each other; one at least."""
+    count = len(widths) - 1
+    while count > 1 and sum(widths[:count]) + 2 * (count - 1) >= width:
+        count -= 1
+    return count

@@ -10,6 +10,7 @@ into MODE VENV PARTS HOME UV WORK MIRROR SCRIPT AGAIN ASK
 pip MIRROR SCRIPT OPTIONS                       pip of this Python, by hash: from caches, or this machine's indexes
 trainer HOME MIRROR SCRIPT FOLDER FILE SHA256 PLACE COMMIT
                                                 see builder/embedded/source.py; FOLDER, if not "", becomes a copy
+data HOME MIRROR SCRIPT VIEW FILE FOLDER...     see builder/embedded/data.py; FILE says what, FOLDERs may have some
 list                                            the files of this folder
 """
 
@@ -19,6 +20,7 @@ import gc
 import os
 import sys
 from collections.abc import Callable
+from importlib import import_module
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -78,7 +80,7 @@ def _into(mode: str, venv: str, parts: str, *tools: str) -> bool:
 
 
 def _pip(mirror: str, script: str, *options: str) -> bool:
-    from builder.embedded import caches, installer, lifeline, network
+    from builder.embedded import caches, installer, lifeline, network, progress
 
     lifeline.leave_on_signals()
     guard = lifeline.Guard(int(script))
@@ -92,7 +94,9 @@ def _pip(mirror: str, script: str, *options: str) -> bool:
             index = caches.index_of(place) if place else None
             index = f"file://{index}" if index and index.startswith("/") else index
             environ = network.pip_environment(os.environ, index)
-            if lifeline.run([*command, *(quickly if index else [])], folder=top, env=environ) == 0:
+            asked = [*command, *(quickly if index else [])]
+            if lifeline.run(asked, folder=top, env=environ, heard=progress.Listener("uv")) == 0:
+                progress.end()
                 return True
         return False
     finally:
@@ -105,20 +109,9 @@ def _python(folder: str, name: str) -> None:
     seal(Path(folder), name)
 
 
-def _trainer(home: str, mirror: str, script: str, folder: str, *wanted: str) -> None:
-    from builder.embedded import folders, lifeline, source
-
-    lifeline.leave_on_signals()
-    folders.build_in(Path(home))
-    guard = lifeline.Guard(int(script))
-    try:
-        named = source.Wanted(*wanted)
-        # A build that only may need it later does not wait long.
-        archive = source.bring(named, Path(home), Path(mirror), 300 if folder else 30)
-        if folder:
-            source.copy(archive, Path(folder), named.sha256)
-    finally:
-        guard.end()
+def _of(module: str) -> Callable[..., Any]:
+    """The command of a module that not every script has."""
+    return lambda *arguments: import_module(f"builder.embedded.{module}").command(*arguments)
 
 
 def _list() -> None:
@@ -133,7 +126,8 @@ COMMANDS: dict[str, Callable[..., Any]] = {
     "python": _python,
     "into": _into,
     "pip": _pip,
-    "trainer": _trainer,
+    "trainer": _of("source"),
+    "data": _of("data"),
     "list": _list,
 }
 

@@ -16,7 +16,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.embedded import folders, lifeline
+from builder.embedded import folders, lifeline, progress
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
 from builder.embedded.workers import exit_after, on_all_cores
@@ -108,16 +108,19 @@ def _compile_and_link(missing: list[Source]) -> int:
         os.makedirs(folder, exist_ok=True)
 
     def said(done: int) -> None:
-        if done % 2000 < 100 <= done:
-            print(f"drydock:       bytecode: {done} of {len(sources)}", file=sys.stderr, flush=True)
+        progress.show("bytecode", done + len(giants), len(sources))
 
     sources = [source for source in sources if not _is_shared(source)]
     sizes = {source.path: os.path.getsize(source.path) for source in sources}
+    giants = []
     for source in sources:
-        if sizes[source.path] >= _GIANT:  # with nothing beside it
-            _compile_apart(source)
+        if sizes[source.path] >= _GIANT:
+            said(0)
+            _compile_apart(source)  # with nothing beside it
+            giants.append(source)
     rest = [source for source in sources if sizes[source.path] < _GIANT]
     on_all_cores(_compile_apart, rest, [sizes[source.path] for source in rest], grain=1_000_000, progress=said)
+    progress.end()
     if any(_is_shared(source) for source in sources):
         os.sync()  # a power cut must not leave half a module behind a whole name
     return sum(_link(source) for source in missing if _is_shared(source))

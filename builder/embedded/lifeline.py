@@ -11,7 +11,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
@@ -232,13 +232,23 @@ def leave_on_signals() -> None:
         signal.signal(number, leave)
 
 
-def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
+def run(
+    command: Sequence[str], *, folder: int, env: Mapping[str, str], heard: Callable[[bytes], None] | None = None
+) -> int:
     """Run a program that stands in an open folder and leads a group of its own; returns its exit status, as a shell.
 
+    What it says goes to `heard`, as it would be drawn on a terminal; that is called every half a second at least.
     Ended by a signal of ours, it is killed with its group. Raises StageError where it cannot be
     started.
     """
     import subprocess
+
+    pipe = terminal = -1
+    try:
+        if heard:
+            pipe, terminal = os.openpty()
+    except OSError:  # none are left, or there is no /dev/pts
+        pass
 
     def stand() -> None:
         os.setpgid(0, 0)
@@ -249,6 +259,7 @@ def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
             list(command),
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
+            stderr=terminal if pipe >= 0 else None,
             env=dict(env),
             preexec_fn=stand,
         )
@@ -256,6 +267,9 @@ def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
         raise StageError(f"{command[0]} cannot be run: {error.strerror or error}") from None
     add(process.pid)
     try:
+        if heard and pipe >= 0:
+            os.close(terminal)
+            _listen(pipe, process, heard)
         code = process.wait()
     except BaseException:
         kill(process.pid, signal.SIGTERM)
@@ -267,4 +281,21 @@ def run(command: Sequence[str], *, folder: int, env: Mapping[str, str]) -> int:
         raise
     finally:
         drop(process.pid)
+        if pipe >= 0:
+            os.close(pipe)
     return code if code >= 0 else 128 - code
+
+
+def _listen(pipe: int, process: Any, heard: Callable[[bytes], None]) -> None:
+    """Hear a process until it closes its terminal, or has ended: what it started may hold that open."""
+    while True:
+        ended = process.poll() is not None
+        ready = select.select([pipe], [], [], 0 if ended else 0.5)[0]
+        try:
+            content = os.read(pipe, 1 << 16) if ready else b""
+        except OSError:  # EIO, which is how Linux says that it was closed
+            content = b""
+        heard(content)
+        if not content and (ready or ended):
+            break
+    heard(b"\n")

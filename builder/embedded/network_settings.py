@@ -15,6 +15,7 @@ from urllib.parse import quote, unquote, urlsplit
 
 from builder.embedded import caller
 from builder.embedded.config_files import is_true, pip_options, uv_tables
+from builder.embedded.words import printable
 
 # Of a uv.toml, as they are: key and the variable that says the same.
 AS_THEY_ARE = (
@@ -46,8 +47,7 @@ class Setting(NamedTuple):
     source: str
 
     def __str__(self) -> str:
-        text = f"{self.name}: {shown_url(self.value)} ({self.source})"
-        return text if text.isprintable() else ascii(text)[1:-1]
+        return printable(f"{self.name}: {shown_url(self.value)} ({self.source})")
 
 
 class Network(NamedTuple):

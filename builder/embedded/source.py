@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.embedded import caches, claim, folders, git, installer
+from builder.embedded import caches, claim, folders, git, installer, lifeline
 from builder.embedded.config_files import is_true
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
@@ -175,6 +175,21 @@ def _checked(name: str) -> Sequence[str]:
     if name.startswith("/") or "\\" in name or "\0" in name or any(part in ("", ".", "..") for part in parts):
         raise StageError(f"a file in it is called {name[:100]!a}, which leads out of it")
     return parts
+
+
+def command(home: str, mirror: str, script: str, folder: str, *wanted: str) -> None:
+    """Bring an archive, and copy it to `folder` where that is not "", for the script of a process."""
+    lifeline.leave_on_signals()
+    folders.build_in(Path(home))
+    guard = lifeline.Guard(int(script))
+    try:
+        named = Wanted(*wanted)
+        # A build that only may need it later does not wait long.
+        archive = bring(named, Path(home), Path(mirror), 300 if folder else 30)
+        if folder:
+            copy(archive, Path(folder), named.sha256)
+    finally:
+        guard.end()
 
 
 def _say(words: str) -> None:

@@ -26,6 +26,7 @@ from builder.embedded import (
     interpreter,
     lifeline,
     place,
+    progress,
     pythons,
     venv,
     wheels,
@@ -106,6 +107,7 @@ def faultless(store: Path, written: Mapping[str, Any], known: Sequence[str]) -> 
 
 
 def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, frame: venv.Frame) -> None:
+    began = time.monotonic()
     _say(f"[1/4] Python {written['plan']['python']}")
     stage, top = claim.begin(env.parent, f"{PREFIX}{written['key']}-")
     try:
@@ -122,10 +124,11 @@ def _build(written: Mapping[str, Any], parts: Path, env: Path, tools: Tools, fra
         if not folders.is_at(env, top):
             _discard(stage, top)
         os.close(top)
-    _say(f"[4/4] {env}")
+    _say(f"[4/4] {env}, in {time.monotonic() - began:.0f} s")
 
 
 def _say(words: str) -> None:
+    progress.end()
     print(f"drydock: {words}", file=sys.stderr, flush=True)
 
 
@@ -265,7 +268,9 @@ def linked(
         from builder.embedded import installer  # here, because most builds ask nobody
 
         def ask(arguments: list[str], environment: dict[str, str]) -> int:
-            return lifeline.run([*command, "pip", "install", "--no-deps", *arguments], folder=folder, env=environment)
+            asked = [*command, "pip", "install", "--no-deps", *arguments]
+            heard = progress.Listener("packages")
+            return lifeline.run(asked, folder=folder, env={**environment, "UV_NO_WRAP": "1"}, heard=heard)
 
         places = installer.places(tools.mirror, environ)
         installer.install(

@@ -16,6 +16,7 @@ from builder.embedded.examine import look
 from builder.embedded.hashes import record_hash
 from builder.embedded.installed import check_record, distributions, forget_origins, read_record, site_packages
 from builder.embedded.programs import make_relocatable
+from builder.embedded.progress import end, show
 from builder.embedded.workers import on_all_cores
 
 
@@ -51,6 +52,7 @@ def unpack(
                         f"{bad[0]}: even when fetched again", "the wheel is broken, or something here changes files"
                     )
                 damaged, fetch_again = bad, True
+                end()
                 names = sorted({problem.partition(":")[0] for problem in bad})
                 print(
                     f"drydock: warning: {', '.join(names)}: files in uv's cache were changed; fetching again",
@@ -150,7 +152,10 @@ def _problems(prefix: Path, parts: Mapping[str, _Part]) -> list[str]:
     """What is not as RECORD says, each beginning with the name of its package."""
     rows = [(part.name, path, said, size) for part in parts.values() for path, said, size in part.rows if said]
     jobs = [(f"{prefix}/{path}", said) for _, path, said, _ in rows]
-    found = on_all_cores(look, jobs, [size + 10_000 for *_, size in rows], grain=8_000_000)
+    costs = [size + 10_000 for *_, size in rows]
+    found = on_all_cores(
+        look, jobs, costs, grain=8_000_000, progress=lambda done: show("checking files", done, len(jobs))
+    )
     return [f"{name}: {path} {what}" for (name, path, _, _), (what, _) in zip(rows, found) if what]
 
 

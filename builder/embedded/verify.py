@@ -81,8 +81,8 @@ def _python_finding(env: Path, plan: dict[str, Any]) -> Finding:
     if not wrong:
         return Finding("python", True, f"{build['file']}, sha256 {build['sha256'][:12]}...")
     more = f" and {len(wrong) - 5} more" if len(wrong) > 5 else ""
-    mend = f"chmod -R u+w {pythons.place_of(home, plan)} && rm -r {pythons.place_of(home, plan)}, and it comes again"
-    return Finding("python", False, f"not as unpacked of {build['file']}: {'; '.join(wrong[:5])}{more}; {mend}")
+    fix = f"chmod -R u+w {pythons.place_of(home, plan)} && rm -r {pythons.place_of(home, plan)}, and it comes again"
+    return Finding("python", False, f"not as unpacked of {build['file']}: {'; '.join(wrong[:5])}{more}; {fix}")
 
 
 def _machine_finding(python: Path, plan: dict[str, Any], built: str | None) -> Finding:

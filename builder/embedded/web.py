@@ -10,6 +10,7 @@ from urllib.parse import urlsplit, urlunsplit
 from builder.embedded.certificates import context
 from builder.embedded.credentials import Keyring, authorization, basic, known_user
 from builder.embedded.network_settings import Network, read, shown_url
+from builder.embedded.words import printable
 
 PATIENCE = 15
 """Seconds without a byte after which a server is given up, where no setting names another time."""
@@ -122,10 +123,12 @@ def open_url(
     headers: Optional[Mapping[str, str]] = None,
     method: str = "GET",
     may_follow: Optional[Callable[[str], bool]] = None,
+    secret: str = "",
 ) -> Answer:
     """Ask a web server, with this machine's proxies, certificates and credentials.
 
-    Credentials in the URL are sent, and never said. `limit` is in bytes, `seconds` is for the whole answer;
+    Credentials in the URL are sent, and never said; `secret` is an Authorization header instead, which no other host
+    gets. `limit` is in bytes, `seconds` is for the whole answer;
     `may_follow` says whether a URL may be redirected to, beside the rule that an encrypted one leads to no other.
     Raises OSError: RefusedError where the server answers with an error, DistrustedError for its certificate.
     """
@@ -137,7 +140,7 @@ def open_url(
     question = _Question(url, headers or {}, method, limit, seconds, may_follow or (lambda _: True))
     keyring = Keyring(environ) if found.first("UV_KEYRING_PROVIDER") == "subprocess" else None
     try:
-        return _asked(question, found, authorization(url, found))
+        return _asked(question, found, secret or authorization(url, found))
     except RefusedError as error:
         user = (known_user(url, found) or ("", ""))[0]
         pair = keyring.ask(url, user) if keyring is not None and error.code == 401 else None
@@ -202,7 +205,7 @@ def _explained(error: Exception) -> OSError:
     if isinstance(reason, TimeoutError) or "timed out" in str(reason):
         return TimeoutError("it does not answer")
     words = getattr(reason, "strerror", None) or str(reason) or type(reason).__name__
-    return OSError(words if str(words).isprintable() else ascii(words))
+    return OSError(printable(str(words)))
 
 
 class DistrustedError(OSError):

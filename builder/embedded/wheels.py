@@ -17,7 +17,7 @@ from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from builder.embedded import bytecode, claim, folders
+from builder.embedded import bytecode, claim, folders, progress
 from builder.embedded.errors import StageError
 from builder.embedded.hashes import sha256
 from builder.embedded.overlap import plain, winner
@@ -260,7 +260,13 @@ def link(wheels: Sequence[Wheel], top: int, closed: Collection[str] = ()) -> int
         _check_names(wheel)
     jobs = [job for number, wheel in enumerate(wheels) for job in _jobs(number, wheel)]
     costs = [job.files + 5 * len(job.folders) for job in jobs]
-    done = on_all_cores(lambda job: _link(wheels[job.wheel], top, job, closed), jobs, costs, grain=2_000)
+    done = on_all_cores(
+        lambda job: _link(wheels[job.wheel], top, job, closed),
+        jobs,
+        costs,
+        grain=2_000,
+        progress=lambda _: progress.show("linking files"),
+    )
     changed = {job.wheel for job, copied in zip(jobs, done) if copied < 0}
     if changed:
         raise ChangedError([wheels[number] for number in sorted(changed)])

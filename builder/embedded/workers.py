@@ -24,9 +24,9 @@ def on_all_cores(
 ) -> list[Any]:
     """What `work` returns for each job, in their order: plain data. Raises StageError where a process fails.
 
-    `costs` say how the jobs compare, and `grain` what is too little for a process of its own. `progress` is called now
-    and then with the number of jobs that are done. Plain forks and a pipe each, not a pool: where this process is
-    killed, its children meet the closed pipe and end.
+    `costs` say how the jobs compare, and `grain` what is too little for a process of its own. `progress` is called
+    with the number of jobs that are done, every half a second at least. Plain forks and a pipe each, not a pool: where
+    this process is killed, its children meet the closed pipe and end.
     """
     workers = max(1, min(usable_cores(), sum(costs) // grain))
     if workers == 1:
@@ -141,7 +141,8 @@ def _listen(readers: Sequence[int], progress: Callable[[int], None]) -> list[byt
     done = 0
     contents = []
     while pipes.get_map():
-        for key, _ in pipes.select():
+        progress(done)
+        for key, _ in pipes.select(0.5):
             content = os.read(key.fd, 1 << 16)
             if not content:
                 pipes.unregister(key.fd)
@@ -152,5 +153,4 @@ def _listen(readers: Sequence[int], progress: Callable[[int], None]) -> list[byt
                 key.data.extend(content)
                 if before and (ticks := content.partition(b"\x00")[0]):
                     done += 100 * len(ticks)
-                    progress(done)
     return contents

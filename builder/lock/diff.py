@@ -13,6 +13,7 @@
     target, env
     interpreter
     trainer
+    data
 
 A list is null where one of the two does not know such things: a lock knows no environment variables, a generation no
 overrides, and only a generation an interpreter. A `size` is null where it is not known: a generation keeps none.
@@ -42,10 +43,11 @@ PARTS = (
     "interpreter",
     "env",
     "trainer",
+    "data",
 )
 """The parts that are compared, in the order of the output."""
 
-_RARE = ("python", "overlap", "interpreter")
+_RARE = ("python", "overlap", "interpreter", "data")
 
 Part = Mapping[str, Any]
 """The things of one part by name, each in plain JSON types."""
@@ -82,6 +84,7 @@ def side_of_lock(name: str, kind: str, lock: Lock) -> Side:
         "python": {lock.python.name: _artefact(lock.python)} if lock.python else {},
         "patches": {patch.file: {"package": patch.package, "sha256": patch.sha256} for patch in lock.patches},
         "overrides": {one.package: one.model_dump() for one in lock.overrides},
+        "data": {one.name: {"commit": one.commit, "sha256": one.sha256, "size": one.size} for one in lock.data},
     }
     return Side(name, kind, parts, lock)
 
@@ -251,9 +254,14 @@ def _told(part: str, change: Change) -> str:
         if before is None or after is None:
             return f"{_MARK[change.kind]} {_override(after or before)}"
         return f"~ {_override(before)} -> {_override(after)}"
-    tell = _setting if part == "env" else _value
+    tell = _setting if part == "env" else _content if part == "data" else _value
     words = [tell(value) for value in (before, after) if value is not None]
     return f"{_MARK[change.kind]} {change.name} {' -> '.join(words)}"
+
+
+def _content(data: Mapping[str, Any]) -> str:
+    commit = f"{data['commit'][:12]}, " if data["commit"] else ""
+    return f"{commit}sha256 {data['sha256'][:12]} ({size(data['size'])})"
 
 
 _MARK = {"added": "+", "removed": "-", "changed": "~"}

@@ -17,9 +17,10 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.utils import canonicalize_name
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
 
+from builder.embedded.words import printable
 from builder.errors import LockError, Where
 from builder.names import SOURCE_END
-from builder.profile.model import Profile, RequiresRead
+from builder.profile.model import Data, Profile, RequiresRead
 from builder.profile.toml_lines import loads
 
 Sha256 = Field(pattern=r"^[0-9a-f]{64}$")
@@ -88,6 +89,44 @@ class LockedSource(_Model):
         return self.file.removesuffix(SOURCE_END)
 
 
+class DataFile(_Model):
+    """A file of a model or data set; `path` is relative to it, `size` in bytes."""
+
+    path: str = Field(min_length=1)
+    size: int = Field(ge=0, le=1 << 50)
+    sha256: str = Sha256
+
+
+class LockedData(_Model):
+    """A model or data set: its files, and of a hub the `commit` that the `revision` of the profile was.
+
+    `place` is a digest of what the profile says, to know it again.
+    """
+
+    name: str = Field(pattern=NAME)
+    place: str = Sha256
+    hub: str | None = None
+    type: Literal["model", "dataset"] | None = None
+    revision: str | None = None
+    commit: str | None = Field(default=None, pattern=r"^([0-9a-f]{40}|[0-9a-f]{64})$")
+    files: list[DataFile]
+
+    @property
+    def size(self) -> int:
+        """Bytes of all files."""
+        return sum(file.size for file in self.files)
+
+    @property
+    def sha256(self) -> str:
+        """The digest of the paths and contents of all files."""
+        return _sha256_of([[file.path, file.sha256] for file in self.files])
+
+    @property
+    def label(self) -> str:
+        """Which one it is, in a word or two: the beginnings of commit and content."""
+        return f"{self.commit[:12]} {self.sha256[:12]}" if self.commit else self.sha256[:12]
+
+
 class PatchedFile(_Model):
     """A file that a patch changes: sha256 before and after; `path` is relative to site-packages."""
 
@@ -121,8 +160,7 @@ class LockedOverride(_Model):
 
     def __str__(self) -> str:
         # A lock may come from anywhere: what it says must not steer a terminal.
-        text = f"{self.requirement} ({self.reason})"
-        return text if text.isprintable() else ascii(text)
+        return printable(f"{self.requirement} ({self.reason})")
 
 
 class LockedRequires(_Model):
@@ -148,6 +186,8 @@ class Lock(_Model):
     """The archive of the Python, where the profile wants one of python-build-standalone."""
     trainer: LockedSource | None = None
     """The trainer's own code, where the profile names its source."""
+    data: list[LockedData] = []
+    """Models and data sets, where the profile names some."""
     requires_from: list[LockedRequires] = Field(default=[], alias="requires-from")
     overrides: list[LockedOverride] = []
     patches: list[LockedPatch] = []
@@ -172,6 +212,7 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
         # Only where it is so, so that older locks stay fresh.
         **({"standalone": True} if profile.python.standalone else {}),
         **({"trainer": repr(source.place)} if (source := profile.trainer.source) else {}),
+        **({"data": {name: place_of(one) for name, one in profile.data.items()}} if profile.data else {}),
         "packages": _decisive(profile.packages.model_dump()),
         "patches": [
             {**patch.model_dump(include={"package", "versions", "file"}), "text": files[patch.file]}
@@ -179,6 +220,11 @@ def digest(profile: Profile, files: Mapping[str, str]) -> str:
         ],
     }
     return "sha256:" + _sha256_of(decisive)
+
+
+def place_of(data: Data) -> str:
+    """A digest of what a profile says of a model or data set."""
+    return _sha256_of(data.model_dump(exclude_none=True))
 
 
 def _decisive(packages: dict[str, Any]) -> dict[str, Any]:
@@ -280,7 +326,7 @@ def _changes_of_files(lock: Lock, profile: Profile) -> Iterator[str]:
         more = [f"and {len(words) - _NAMED} more"] if len(words) > _NAMED else []
         if words:
             said = ", ".join([*words[:_NAMED], *more])
-            yield f"{one.file} has changed ({said if said.isprintable() else ascii(said)})"
+            yield f"{one.file} has changed ({printable(said)})"
 
 
 _NAMED = 5
@@ -309,6 +355,11 @@ def changes(before: Lock | None, after: Lock) -> list[Change]:
     commits = [one.trainer.commit[:12] if one and one.trainer else None for one in (before, after)]
     if commits[0] != commits[1]:
         found.append(Change(name="trainer.source", before=commits[0], after=commits[1]))
+    labels = [{data.name: data.label for data in lock.data} if lock else {} for lock in (before, after)]
+    for name in sorted(labels[0].keys() | labels[1].keys()):
+        was, now = (rows.get(name) for rows in labels)
+        if was != now:
+            found.append(Change(name=f"data.{name}", before=was, after=now))
     for name in sorted(old.keys() | new.keys()):
         one, two = old.get(name), new.get(name)
         if one is not None and two is not None and one.sha256 == two.sha256:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -109,12 +109,3 @@ class _Question:
         plain = by_version(profile, {})  # a place has no newer versions to look at
         resolution = Resolution(Artefacts(plain, work, self.builds), plain, {}, (), self.step)
         return {package.name: package.version for package in resolution.packages(self.caches)}
-
-
-def table(rows: Sequence[Outdated]) -> Iterator[str]:
-    """The rows under a head, each column as wide as it needs."""
-    cells = [("package", "locked", "update", "latest")]
-    cells += [(one.name, one.locked, one.update, one.latest) for one in rows]
-    widths = [max(len(row[column]) for row in cells) for column in range(4)]
-    for row in cells:
-        yield "  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip()

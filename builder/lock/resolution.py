@@ -48,6 +48,8 @@ class Resolution:
     _unusable: list[str] = field(default_factory=list)
     _search: Search | None = None
     """Looks for what builds of sources would bring to the last resolution."""
+    _asked: dict[frozenset[tuple[str, str]], tuple[list[uv.Pin], list[str], Search]] = field(default_factory=dict)
+    """What each resolution found, by its `implied`: where PyTorch's index is out of reach, the first is asked again."""
 
     def packages(self, caches: Iterable[str]) -> list[Artefact]:
         """The closure of what the profile requires. Raises ToolError, LockError."""
@@ -110,6 +112,9 @@ class Resolution:
         """
         packages = self.profile.packages
         self.files.index = {**implied, **packages.index}
+        if not cached and frozenset(implied.items()) in self._asked:
+            pins, self._unusable, self._search = self._asked[frozenset(implied.items())]
+            return pins
         named = {canonicalize_name(Requirement(text).name) for text in packages.requires}
         added = [name for name in implied if name not in named]
 
@@ -118,13 +123,16 @@ class Resolution:
             pins = self._resolved(more, cached, said, unusable)
             return [_without_profile(pin) if pin.name in added else pin for pin in pins]
 
-        self._unusable.clear()
+        self._unusable = []
         self._search = Search(ask, self.files, frozenset(packages.build))
         try:
-            return ask({}, self._unusable.append)
+            pins = ask({}, self._unusable.append)
         except ToolError as error:
             self._check_unbuilt(self._search, error)
             raise
+        if not cached:
+            self._asked[frozenset(implied.items())] = pins, self._unusable, self._search
+        return pins
 
     def _resolved(
         self,

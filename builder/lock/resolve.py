@@ -28,6 +28,7 @@ from builder.lock.model import Artefact, Lock, LockedOverride, LockedPatch, Patc
 from builder.lock.placed import Fetched, Keep, build_texts, built, by_version, with_origins
 from builder.lock.resolution import Resolution
 from builder.lock.standalone import PYTHON, fits
+from builder.names import meant
 from builder.profile import pytorch
 from builder.profile.model import Patch, Profile
 
@@ -65,7 +66,10 @@ def resolve(
     unknown = [name for name in names if name not in kept and name not in tools]
     pinned = {**_for_target(beside, profile), **{name: [version] for name, version in kept.items()}}
     if unknown:
-        raise LockError(f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded")
+        raise LockError(
+            f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded",
+            hint=meant(unknown[0], [*kept, *tools]),
+        )
     with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ExitStack() as beside_it:
         locker = _Locker(profile, Path(work), builds)
         try:

@@ -32,6 +32,7 @@ _FILE_NAME = f"^{_FILE}$"
 _PLAIN_PATH = f"^{_FILE}(/{_FILE})*$"
 PROJECT_PATH = rf"^\.$|{_PLAIN_PATH}"
 _URL = r"^(https?|file)://[!-~]+$"
+_WEB = r"^https?://[!-~]+$"
 _DAY = r"^[0-9]{4}-[0-9]{2}-[0-9]{2}$"
 _VARIABLE = r"^[A-Za-z_][A-Za-z0-9_]*$"
 COUNT = 10**6  # more than there is of anything that is counted, and few enough for a shell of 32 bits
@@ -151,6 +152,12 @@ def _index_url(value: str) -> str:
     return value
 
 
+def _web_url(value: str) -> str:
+    if not re.fullmatch(_WEB, value) or "#" in value:
+        raise ValueError("must be an https:// or http:// URL")
+    return _index_url(value)
+
+
 def _day(value: Any) -> Any:
     # TOML has dates of its own: 2025-07-01 and "2025-07-01" mean the same here.
     if isinstance(value, date) and not isinstance(value, datetime):
@@ -238,6 +245,10 @@ ProjectPath = Annotated[str, AfterValidator(_project_path), _in_schema(PROJECT_P
 FilePattern = Annotated[str, Field(pattern=r"^[A-Za-z0-9_*][A-Za-z0-9_.*/ +-]*$")]
 CheckpointPattern = Annotated[FilePattern, AfterValidator(_within)]
 PackageName = Annotated[str, AfterValidator(lambda value: str(canonicalize_name(value)))]
+RepoName = Annotated[str, Field(pattern=r"^([A-Za-z0-9][A-Za-z0-9_.-]{0,95}/)?[A-Za-z0-9][A-Za-z0-9_.-]{0,95}$")]
+Revision = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*(/[A-Za-z0-9][A-Za-z0-9_.+-]*)*$")]
+Digest = Annotated[str, Field(pattern=r"^[0-9a-f]{64}$")]
+WebURL = Annotated[str, AfterValidator(_web_url), _in_schema(_WEB)]
 IndexURL = Annotated[str, AfterValidator(_index_url), _in_schema(_URL)]
 Day = Annotated[
     str | Literal[False],

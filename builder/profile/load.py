@@ -14,12 +14,14 @@ from typing import Any
 from builder.errors import ProfileError, Where
 from builder.profile import pytorch
 from builder.profile.carried import check_files
+from builder.profile.detect import Choice, Detect
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
-from builder.profile.model import Profile, ProfilePart
+from builder.profile.model import Profile, ProfilePart, Setting
 from builder.profile.source import Source
 from builder.profile.toml_lines import line_in, loads
 from builder.profile.variables import Finding, findings
+from builder.profile.variables.determinism import strict
 
 
 @dataclass(frozen=True)
@@ -66,7 +68,7 @@ class Resolved:
                     hint=f'extend it in a profile of your own: extends = ["{name}"]',
                     where=source.where(),
                 )
-        profile = validated(Profile, merged, source)
+        profile = with_strict(validated(Profile, merged, source))
         named = {("packages", "index", package): index for package, index in profile.packages.index.items()}
         named |= {("packages", "exclude-newer-index", index): index for index in profile.packages.exclude_newer_index}
         for place, index in named.items():
@@ -112,6 +114,33 @@ class Resolved:
             if finding.refused:
                 where = self.where("env", finding.name)
                 raise ProfileError(f"{finding.name}: {finding.message}", hint=finding.hint, where=where)
+
+
+def with_strict(profile: Profile) -> Profile:
+    """The profile with the variables that its `determinism` sets."""
+    if profile.determinism is None:
+        return profile
+    env = {name: setting.text for name, setting in profile.env.items()}
+    wanted = strict(env, detected(profile), profile.target.accelerator)
+    made = {
+        name: Setting(unset=True) if value is None else _always(value, profile.env.get(name))
+        for name, value in wanted.items()
+        if name not in env or env[name] is not None
+    }
+    return profile.model_copy(update={"env": {**profile.env, **made}})
+
+
+def _always(value: str, before: Setting | None) -> Setting:
+    """A setting that no caller overrides, with what stands beside it in the profile."""
+    if before is None:
+        return Setting(value=value)
+    return before.model_copy(update={"value": value, "default": None, "follows": None})
+
+
+def detected(profile: ProfilePart) -> set[str]:
+    """The variables whose values the script finds out on its machine."""
+    values = ((name, (one.value, one.default)) for name, one in profile.env.items())
+    return {name for name, both in values if any(isinstance(value, Detect | Choice) for value in both)}
 
 
 def resolved(own: Part, read: Read) -> Resolved:

@@ -20,6 +20,7 @@ from builder.profile.fields import (
     AdvisoryName,
     CommandName,
     Day,
+    Digest,
     ExtraName,
     FileName,
     FilePattern,
@@ -33,13 +34,16 @@ from builder.profile.fields import (
     ProjectPath,
     Reference,
     RelativePath,
+    RepoName,
     RequirementText,
+    Revision,
     SayableVariable,
     SettableVariable,
     Specifier,
     StepPattern,
     Text,
     Variable,
+    WebURL,
 )
 from builder.profile.launch import Launch
 from builder.profile.places import Place, place_of
@@ -335,6 +339,38 @@ class Trainer(TrainerPart):
         return self
 
 
+class Data(Model):
+    """A model or a data set, pinned by the lock: of a hub, of a URL, or a folder of the project.
+
+    Exactly one of `hub`, `url` and `folder`.
+    """
+
+    hub: RepoName | None = None
+    """A repository of the Hugging Face hub, for instance "org/name"; HF_ENDPOINT names another hub."""
+    type: Literal["model", "dataset"] = "model"
+    """What the repository is."""
+    revision: Revision = "main"
+    """A branch, a tag or a commit of it; the lock has the commit."""
+    files: list[Annotated[Text, Field(min_length=1)]] = []
+    """Which of its files: patterns where `*` stands for anything, "/" too; without, all."""
+    url: WebURL | None = None
+    """One file of a web server."""
+    sha256: Digest | None = None
+    """What that file must have; without, the lock has what it had."""
+    folder: ProjectFile | None = None
+    """A folder, relative to the one that has profiles/; all its files, those that git ignores too."""
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Data:
+        if sum(place is not None for place in (self.hub, self.url, self.folder)) != 1:
+            raise ValueError("give exactly one of hub, url and folder")
+        for place, names in (("hub", ("type", "revision", "files")), ("url", ("sha256",))):
+            for name in names:
+                if getattr(self, place) is None and name in self.model_fields_set:
+                    raise ValueError(f"{name} goes with {place}")
+        return self
+
+
 class Generated(Model):
     """Names of the generated files; each has a default made from the profile's name."""
 
@@ -394,12 +430,18 @@ class ProfilePart(Model):
     """Package indexes beside the default one, by a name for `packages.index`."""
     env: dict[SettableVariable, Setting] = {}
     """Environment variables of the trainer."""
+    determinism: Literal["strict"] | None = None
+    """strict: the script sets what makes runs on one machine repeat themselves (hash seed, threads, cuBLAS), `drydock
+    profile check` says what contradicts it, and `drydock verify` whether training repeats itself here.
+    """
     patches: list[Patch] = []
     """Changes to the installed source of packages."""
     checks: list[Check] = []
     """Programs that `drydock verify` runs in the environment."""
     trainer: TrainerPart | None = None
     """What is run."""
+    data: dict[Name, Data] = {}
+    """Models and data sets that it needs, by names; the trainer finds each in DRYDOCK_DATA_NAME."""
     commands: dict[CommandName, Annotated[list[Text], Field(min_length=1)]] = {}
     """Other programs of the environment, by a name for `drydock run NAME COMMAND`, each with its first arguments."""
     generated: Generated = Generated()
@@ -420,6 +462,12 @@ class Profile(ProfilePart):
     target: Target
     python: Python
     trainer: Trainer
+
+    @model_validator(mode="after")
+    def _hub_is_ours(self) -> Profile:
+        if "HF_HUB_CACHE" in self.env and any(one.hub is not None for one in self.data.values()):
+            raise ValueError("env.HF_HUB_CACHE: what [data] has of a hub decides it; set HF_HOME for the rest")
+        return self
 
     def index_url(self, name: str) -> str:
         """Where the logical index `name` is: as [indexes] says, else PyTorch's own of that name.

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
 from packaging.version import Version
 
 from builder.errors import DrydockError
+from builder.project import undo
 from builder.project.discovery import own_profile_folders, profile_names
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
     from builder.project.catalogue import Catalogue, Entry
+    from builder.report import Reporter
 
 _NAMED = 3
 
@@ -34,6 +36,42 @@ def alike(name: str, catalogue: Catalogue) -> list[str]:
 def _files(entry: Entry) -> set[str]:
     piece = entry.resolved.flat.get(("packages", "requires-from"))
     return {row["file"] for row in piece.value} if piece is not None else set()
+
+
+def lock_together(
+    names: Iterable[str],
+    lock_one: Callable[[str, Mapping[str, Lock]], Lock],
+    read: Callable[[], Catalogue],
+    report: Reporter,
+    *,
+    oldest: bool = False,
+) -> None:
+    """Lock profiles by `lock_one`, which gets the locks that were made before it, and say which versions differ.
+
+    Those of one list of requirements get their locks all, or each keeps the one that it had: on an error of one the
+    others are put back. With `oldest` they are locked once more for the oldest versions that one of them needs. `read`
+    returns the catalogue as the files are now.
+    """
+    made: dict[str, Lock] = {}
+    steps = undo.Several()
+    families: dict[tuple[str, ...], None] = {}
+    for name in names:
+        family = tuple(sorted([name, *alike(name, read())]))
+        entry = read().entry(name)
+        steps.begin(name, (entry.lock_path.absolute(), entry.path.absolute()))
+        try:
+            made[name] = lock_one(name, made)
+        except DrydockError:
+            if back := steps.take_back(family):
+                report.warn(f"the locks of {', '.join(back)}, of the same requirements, are as they were")
+            raise
+        families[family] = None
+    for family in families:
+        order = oldest_first({name: made[name] for name in family if name in made}) if oldest else []
+        for count, name in enumerate(order[1:], 1):
+            made[name] = lock_one(name, {one: made[one] for one in order[:count]})
+        for line in differences(locks_of(list(family), read(), made)):
+            report.step(line)
 
 
 def locks_of(names: list[str], catalogue: Catalogue, made: Mapping[str, Lock]) -> dict[str, Lock]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections.abc import Mapping
 from contextlib import suppress
 from pathlib import Path
 
@@ -11,7 +12,6 @@ from builder import embedded, script
 from builder.embedded import state
 from builder.errors import DrydockError
 from builder.files import states, write_atomically
-from builder.script.machinery import decoded
 from builder.script.render import Carried
 from builder.script.templates import made
 from builder.store.layout import home
@@ -20,17 +20,18 @@ from builder.store.layout import home
 def carried(*, remember: bool = False) -> Carried:
     """What scripts carry: as it is remembered of this very code, or made anew, and remembered where that is wanted."""
     memory = _memory()
-    record = memory and state.read_json(memory, dict.fromkeys(Carried._fields, str))
-    if record:
-        known = Carried(**{name: record[name] for name in Carried._fields})
-        pairs = ((known.machinery, known.sha256), (known.whole, known.whole_sha256))
-        if all(hashlib.sha256(decoded(lines)).hexdigest() == digest for lines, digest in pairs):
-            return known
+    record = memory and state.read_json(memory, {**dict.fromkeys(Carried._fields, str), "machinery": {str: [str]}})
+    if record and record.pop("sha256", "") == _digest(record):
+        return Carried(**{name: record[name] for name in Carried._fields})
     new = made()
     if remember and memory:
         with suppress(OSError):  # it is made anew the next time
-            write_atomically(memory, json.dumps(new._asdict()))
+            write_atomically(memory, json.dumps({**new._asdict(), "sha256": _digest(new._asdict())}))
     return new
+
+
+def _digest(record: Mapping[str, object]) -> str:
+    return hashlib.sha256(json.dumps(record, sort_keys=True).encode()).hexdigest()
 
 
 def _memory() -> Path | None:

@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from builder.profile.model import Profile
     from builder.profile.source import Source
     from builder.profile.target import Target
+    from builder.profile.variables import Finding
     from builder.project.config import Config
     from builder.project.evaluate import Evaluation
     from builder.project.requirements.found import Asked, Found
@@ -260,6 +261,18 @@ class Entry:
         # As they are merged: what is said twice, once.
         return [one for one in asked if one.entry in resolved.profile.packages.requires_from]
 
+    def warnings(self) -> list[tuple[Where, Finding]]:
+        """What is to be said of the settings, each with its place; of a profile also what contradicts its determinism.
+
+        Raises ProfileError.
+        """
+        found = self.resolved.warnings()
+        if self.own.model.target is None or self.profile.determinism is None:
+            return found
+        from builder.project.determinism import contradictions
+
+        return [*found, *contradictions(self)]
+
     def part(self, name: str, scope: str) -> Part:
         """What a profile extends as `name`; in the `scope` of a source, its own come before the built-in ones.
 
@@ -324,6 +337,11 @@ class Entry:
 
                 self.folders = direct.states(self)
                 direct.check_fresh(self, self.lock)
+            if any(one.folder is not None for one in self.profile.data.values()):
+                from builder.project import data
+
+                self.folders = [*self.folders, *data.states(self)]
+                data.check_fresh(self, self.lock)
 
     def check_lockable(self) -> None:
         """Raises LockError where it is of a source that is pinned: its lock came with it."""

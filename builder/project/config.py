@@ -8,6 +8,9 @@
     [caches]                                    where locked files are looked for before an index is asked
     places = ["https://wheels.example/drydock", "/srv/drydock", "s3://bucket/drydock"]
 
+    [fleets.lab]                                hosts that profiles are deployed to (builder/project/fleets.py)
+    hosts = ["mac[01-10]", "gpu-a"]
+
 It is looked for in the working directory, then upwards. A new table gets its reader in _TABLES, and a field in Config.
 """
 
@@ -19,8 +22,10 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
-from builder.errors import ProfileError, Where
+from builder.errors import ProfileError, UsageError, Where
+from builder.project import fleets
 from builder.project.document import Document, content
+from builder.project.fleets import Fleet
 from builder.project.sources import declared
 from builder.project.sources.declared import Declared
 from builder.resources import DISTRIBUTION, version
@@ -35,7 +40,23 @@ class Config:
     file: Path | None = None
     sources: Mapping[str, Declared] = field(default_factory=dict)
     caches: tuple[str, ...] = ()
+    fleets: Mapping[str, Fleet] = field(default_factory=dict)
     required_version: str | None = None
+
+    def fleet(self, name: str) -> Fleet:
+        """The fleet `name`. Raises UsageError with the nearest name."""
+        if name in self.fleets:
+            return self.fleets[name]
+        from difflib import get_close_matches
+
+        near = get_close_matches(name, self.fleets, 1)
+        known = f"known fleets: {', '.join(self.fleets)}" if self.fleets else ""
+        hint = (
+            f'did you mean "{near[0]}"?'
+            if near
+            else known or f'name its hosts in {FILE}: [fleets.lab] hosts = ["h[1-3]"]'
+        )
+        raise UsageError(f'no fleet "{name}"', hint=hint)
 
     def check_version(self) -> None:
         """Raise ProfileError where the project is for another Drydock than this one."""
@@ -71,8 +92,8 @@ def _read(document: Document) -> Config:
     return Config(document.file, **values)
 
 
-def _caches(document: Document, value: Any) -> tuple[str, ...]:
-    """The folders and URLs in the table `caches`."""
+def read_caches(document: Document, value: Any) -> tuple[str, ...]:
+    """The folders and URLs in the table `caches`. Raises ProfileError."""
     table = document.table(value, ("caches",), 'has one key: [caches] places = ["/srv/drydock"]')
     document.keys(table, ("places",), ("caches",))
     places, key = table.get("places", []), ("caches", "places")
@@ -102,6 +123,7 @@ def _required_version(document: Document, value: Any) -> str:
 
 _TABLES: Mapping[str, Callable[[Document, Any], Any]] = {
     "sources": declared.read,
-    "caches": _caches,
+    "caches": read_caches,
+    "fleets": fleets.read,
     "required-version": _required_version,
 }

@@ -28,12 +28,12 @@ class Document:
     def __init__(self, file: Path, content: bytes) -> None:
         self.file = file
         try:
-            self._text = content.decode("utf-8")
-            self.data: dict[str, Any] = loads(self._text)
+            self.text = content.decode("utf-8")
+            self.data: dict[str, Any] = loads(self.text)
         except UnicodeDecodeError:
             raise ProfileError(not_utf8(content), hint="save the file as UTF-8", where=Where(str(file))) from None
         except tomllib.TOMLDecodeError as error:
-            raise ProfileError(f"not TOML: {error}", where=Where(str(file), line_in(error, self._text))) from None
+            raise ProfileError(f"not TOML: {error}", where=Where(str(file), line_in(error, self.text))) from None
 
     def known(self, keys: Iterable[str]) -> None:
         """Raises ProfileError for a key of the file that is not among `keys`."""
@@ -60,15 +60,19 @@ class Document:
 
     def keys(self, table: Mapping[str, Any], allowed: Iterable[str], key: tuple[str, ...]) -> None:
         """Raises ProfileError for a key of a table that is not `allowed` there, with the nearest that is."""
-        from difflib import get_close_matches
-
         known = list(allowed)
         for name in table:
             if name not in known:
+                from difflib import get_close_matches
+
                 near = get_close_matches(name, known, 1)
                 hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(known)}"
                 raise self.error(f'unknown key "{name}"', (*key, name), hint=hint)
 
+    def line(self, key: tuple[str, ...]) -> int | None:
+        """The line that a key stands in."""
+        return line_of(self.text, key)
+
     def error(self, message: str, key: tuple[str, ...], hint: str | None = None) -> ProfileError:
         """An error with the line that it is about."""
-        return ProfileError(message, hint=hint, where=Where(str(self.file), line_of(self._text, key), ".".join(key)))
+        return ProfileError(message, hint=hint, where=Where(str(self.file), self.line(key), ".".join(key)))

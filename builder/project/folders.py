@@ -15,6 +15,9 @@ from builder import process
 from builder.embedded import git
 from builder.errors import LockError, ToolError
 
+ALL = "*"
+"""In the place of what is not its: each file counts, also those that git ignores, and links to files."""
+
 _FILES = 100_000
 _LEFT_OUT = {".git", "__pycache__", ".venv", "venv", "build", "dist", "node_modules", ".tox", ".nox", ".drydock"}
 _RECENT = 2.0  # seconds; a file system's clock may be that coarse (FAT), as git's "racily clean" files
@@ -46,8 +49,10 @@ def are_same(recorded: Sequence[Sequence[str]]) -> bool:
 def files_of(folder: Path, not_its: Collection[str]) -> list[str]:
     """The files of a folder that count: those that git knows or would add, else all but what tools leave there.
 
-    What is called as in `not_its`, right below it, does not count. Raises LockError.
+    What is called as in `not_its`, right below it, does not count; [ALL] is for data. Raises LockError.
     """
+    if list(not_its) == [ALL]:
+        return [name for name in _walked(folder, ()) if (folder / name).is_file()]
     command = ["git", "-C", str(folder), "ls-files", "-z", "--cached", "--others", "--exclude-standard"]
     environment = {key: value for key, value in os.environ.items() if key not in git.PLACES}
     try:
@@ -68,7 +73,7 @@ def files_of(folder: Path, not_its: Collection[str]) -> list[str]:
     return found
 
 
-def _walked(folder: Path) -> Iterator[str]:
+def _walked(folder: Path, left_out: Collection[str] = _LEFT_OUT) -> Iterator[str]:
     for top, folders, files in os.walk(folder):
-        folders[:] = [one for one in folders if one not in _LEFT_OUT]
+        folders[:] = [one for one in folders if one not in left_out]
         yield from (Path(top, one).relative_to(folder).as_posix() for one in files)

@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from builder.embedded import state
+from builder.embedded.words import printable
 from builder.errors import DrydockError, ProfileError, Where
 from builder.files import display, read_regular, write_atomically
 from builder.profile.toml_lines import loads
@@ -85,7 +86,7 @@ def _of_folder(folder: Path, prefix: str, warn: Callable[[str], None] | None) ->
             continue
         here[digest] = row
         # A profile may come from anywhere: what it says must not steer a terminal.
-        said = [one if one is None or one.isprintable() else ascii(one) for one in row[1:]]
+        said = [one if one is None else printable(one) for one in row[1:]]
         yield Summary(f"{prefix}{name}", said[0] or "", said[1], said[2], path)
     if here != known:
         with suppress(OSError):  # in a store that cannot be written to it is read again each time

@@ -18,7 +18,7 @@ from builder.files import display, write_atomically
 from builder.lock.model import Change, Lock, NewerLockError, changes, digest, dump
 from builder.lock.resolve import resolve
 from builder.profile.model import Profile
-from builder.project import direct
+from builder.project import data, direct
 from builder.project.alike import alike, locks_of
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
@@ -73,6 +73,7 @@ def relock(
         try:
             _check_release(profile)
             trainer = lock_source(entry, None if UPGRADE in upgrade else kept, report.detail)
+            rows = data.lock_data(entry, kept, upgrade, report.detail)
             fetched = direct.fetch(entry, kept, upgrade, Path(work), report.detail)
             lock = resolve(
                 profile,
@@ -80,7 +81,7 @@ def relock(
                 builds,
                 previous=kept,
                 beside=list(beside.values()),
-                upgrade=[one for one in upgrade if one != UPGRADE or trainer is None],
+                upgrade=[one for one in upgrade if not _is_ours(one, profile)],
                 caches=known_caches(),
                 step=report.detail,
                 warn=report.warn,
@@ -88,7 +89,7 @@ def relock(
                 fetched=fetched,
                 keep=partial(direct.keep, lock=path),
             )
-            lock = lock.model_copy(update={"trainer": trainer})
+            lock = lock.model_copy(update={"trainer": trainer, "data": rows})
             _check_files(profile, lock)
         except (LockError, PatchError) as error:
             error.where = error.where or Where(display(entry.path))
@@ -109,19 +110,48 @@ def relock(
     return Relocked(lock, changes(previous, lock), new=True, written=not dry_run)
 
 
+def lock_of_variant(entry: Entry, profile: Profile, upgrade: Sequence[str], report: Reporter) -> Lock:
+    """The lock of `profile`, which is that of `entry` with some change; nothing is written.
+
+    Versions are those of the lock of `entry`, but for those of `upgrade`, and what has to go with them. Raises
+    LockError, PatchError.
+    """
+    previous = entry.lock
+    with report.busy(f"locking {entry.name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
+        lock = resolve(
+            profile,
+            entry.texts,
+            consent.for_builds(entry),
+            previous=previous,
+            upgrade=upgrade,
+            caches=known_caches(),
+            step=report.detail,
+            fetched=direct.fetch(entry, previous, upgrade, Path(work), report.detail),
+        )
+    return lock.model_copy(update={"trainer": previous.trainer, "data": previous.data})
+
+
+def _is_ours(word: str, profile: Profile) -> bool:
+    """Whether a word of `--upgrade` is none of a package."""
+    return (word == UPGRADE and profile.trainer.source is not None) or (data.is_upgrade(word) and bool(profile.data))
+
+
 def _is_fresh(entry: Entry, lock: Lock) -> bool:
     if lock.digest != digest(entry.profile, entry.texts):
         return False
     try:
         direct.check_fresh(entry, lock)
+        data.check_fresh(entry, lock)
     except LockError:
         return False
     return True
 
 
 def words(lock: Lock) -> str:
-    """How much a lock is: "46 packages, 3,058 MB"."""
-    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB"
+    """How much a lock is: "46 packages, 3,058 MB; data: 7 files, 988.1 MB"."""
+    files = [file for one in lock.data for file in one.files]
+    data = f"; data: {plural(len(files), 'file')}, {sum(file.size for file in files) / 1e6:,.1f} MB" if files else ""
+    return f"{plural(len(lock.packages), 'package')}, {lock.size / 1e6:,.0f} MB{data}"
 
 
 def known_caches() -> list[str]:

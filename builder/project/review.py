@@ -38,6 +38,8 @@ class Review:
         for name, setting in profile.env.items():
             value = setting.value if setting.value is not None else setting.default
             yield f"  env      {name}={comment(value)}" if value is not None else f"  env      {name} is unset"
+        for name, one in profile.data.items():
+            yield f"  data     {name}: {comment(one.hub or one.url or one.folder or '')}"
         for name, url in profile.indexes.items():
             yield f"  index    {name}: {comment(url)}"
         yield from _built(profile.packages)

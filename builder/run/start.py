@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import os
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -16,7 +17,7 @@ from builder.errors import BuildError, DrydockError, UsageError
 from builder.names import stem
 from builder.project.evaluate import evaluate
 from builder.store import generations, roots
-from builder.store.layout import home
+from builder.store.layout import Store, home
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
@@ -165,6 +166,9 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
         return script_of_generation(here, name, catalogue)
     _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:
+        if Store.here().data_of(evaluation.script) is not None:
+            with suppress(OSError, DrydockError):  # so that a collection keeps what it names
+                generations.add(name, here.store_name, evaluation.script.read_text(encoding="utf-8"))
         return script_of(name, catalogue)
     report.warn(f"{name} is not what generation {here.number} was built from; to build it: drydock build {name}")
     return script_of_generation(here, name, catalogue)

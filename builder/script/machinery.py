@@ -12,15 +12,17 @@ import itertools
 import re
 import zlib
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from functools import cache
 from pathlib import Path
 
 _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 _LINE = 115
-_SOURCES = ("git", "source")  # what only scripts need that bring the trainer's own code
-_ALONE = ("resume",)  # what only batch scripts carry, by itself
+PARTS = {"source": ("git", "source"), "data": ("data",)}
+"""What only scripts need that bring the trainer's own code, and those that bring models and data sets."""
+_STRICT = "determinism"  # what only those have that ask for it, beside the machinery
+_RESUME = "resume"  # what only batch scripts carry, by itself
 
 _PIECE = re.compile(
     r'''
@@ -32,15 +34,15 @@ _PIECE = re.compile(
 )
 
 
-def machinery_files(*, whole: bool = True) -> dict[str, str]:
-    """All files of the folder, or without `whole` those that every script has: relative path to text, each compact, and
-    each after those that it imports.
+def machinery_files(parts: Iterable[str] = tuple(PARTS)) -> dict[str, str]:
+    """The files that every script has, and those of some `parts`: relative path to text, each compact, and each after
+    those that it imports.
 
     So what is alike stands side by side: zlib looks back no further than 32 KB, and makes 3 % less of it than in the
     order of the alphabet.
     """
-    left_out = _ALONE if whole else (*_ALONE, *_SOURCES)
-    texts = {path.stem: compact(path.read_text("utf-8")) for path in _modules() if path.stem not in left_out}
+    left = {_STRICT, _RESUME, *(name for part, names in PARTS.items() if part not in parts for name in names)}
+    texts = {name: text for name, text in _texts().items() if name not in left}
     order: dict[str, str] = {}
     begun: set[str] = set()
 
@@ -56,6 +58,17 @@ def machinery_files(*, whole: bool = True) -> dict[str, str]:
     return {"__main__.py": _MAIN, "builder/__init__.py": "\n", **order}
 
 
+@cache
+def _texts() -> dict[str, str]:
+    """Each module, compact, by its name."""
+    return {path.stem: compact(path.read_text("utf-8")) for path in _modules()}
+
+
+def strict() -> str:
+    """What a script carries beside the machinery where its profile asks for runs that repeat themselves."""
+    return _texts()[_STRICT]
+
+
 def _imports(text: str) -> list[str]:
     """The modules of builder/embedded/ that a compact module imports.
 
@@ -67,23 +80,23 @@ def _imports(text: str) -> list[str]:
 
 
 @cache
-def machinery(*, whole: bool = True) -> bytes:
+def machinery(parts: Sequence[str] = tuple(PARTS)) -> bytes:
     """All of them in one: path, form feed, text, form feed, and so on."""
-    files = machinery_files(whole=whole)
+    files = machinery_files(parts)
     return "".join(f"{path}\f{text}\f" for path, text in files.items()).encode("ascii")
 
 
-def digest(*, whole: bool = True) -> str:
+def digest(parts: Sequence[str] = tuple(PARTS)) -> str:
     """The sha256 of `machinery`, which names it."""
-    return hashlib.sha256(machinery(whole=whole)).hexdigest()
+    return hashlib.sha256(machinery(parts)).hexdigest()
 
 
-def encoded(*, whole: bool = True) -> str:
+def encoded(parts: Sequence[str] = tuple(PARTS)) -> str:
     """`machinery`, compressed, as lines that a here-document can carry; templates/_machinery.sh.j2 reads them.
 
     Other builds of zlib may compress it to other bytes: `canonical` is for comparing scripts.
     """
-    packed = base64.b85encode(zlib.compress(machinery(whole=whole), 9)).decode("ascii")
+    packed = base64.b85encode(zlib.compress(machinery(parts), 9)).decode("ascii")
     return "".join(f"{packed[at : at + _LINE]}\n" for at in range(0, len(packed), _LINE))
 
 
@@ -137,13 +150,15 @@ def without_comments(source: str) -> str:
 
 
 def compact(source: str) -> str:
-    r"""A module as short as it can be read: without comments, types, imports that only types need, and with an indent
-    of one space. What runs is the same.
+    r"""A module as short as it can be read: without comments, types, imports that only types need, with an indent of
+    one space, a statement a line, and no space around signs. What runs is the same.
 
     >>> compact("from typing import Any, cast\ndef f(a: Any) -> None:\n    b: int = cast(int, a)\n")
-    'from typing import cast\ndef f(a):\n b = cast(int, a)\n'
+    'from typing import cast\ndef f(a):\n b=cast(int,a)\n'
+    >>> compact("def f(a):\n    return [\n        x + 1\n        for x in a  # all\n    ]\n")
+    'def f(a):\n return [x+1 for x in a]\n'
     """
-    return _with_small_indents(_without_unused_imports(_without_types(without_comments(source))))
+    return _tight(_with_small_indents(_without_unused_imports(_without_types(without_comments(source)))))
 
 
 def _without_types(source: str) -> str:
@@ -199,6 +214,27 @@ def _with_small_indents(source: str) -> str:
             depth = len(indents) - 1
         short.append(line if row in texts else " " * depth + bare)
     return "".join(short)
+
+
+_SIGN = re.compile(r" ?(==|!=|<=|>=|:=|\+=|-=|[=,:+<>*/|&-]) ?")
+
+
+def _tight(source: str) -> str:
+    """With what is in brackets on one line, and without spaces around signs; there are no comments."""
+    short: list[str] = []
+    at = brackets = 0
+    begins = True
+    for found in _PIECE.finditer(source):
+        piece, code = found[0], source[at : found.start()]
+        bare = code.lstrip(" ") if begins else code
+        short += [code[: len(code) - len(bare)], _SIGN.sub(r"\1", bare)]
+        begins, at = piece == "\n" and not brackets, found.end()
+        if piece == "\n" and brackets:
+            before = (bare or source[found.start() - 1])[-1]
+            piece = "" if before in "([{," or source[at : at + 1] in ")]}" else " "
+        brackets += (piece in list("([{")) - (piece in list(")]}"))
+        short.append(piece)
+    return "".join([*short, source[at:]])
 
 
 def _pieces(source: str) -> Iterator[tuple[str, int, int]]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any, NamedTuple
 from urllib.parse import quote
 
@@ -14,6 +14,7 @@ from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
 from builder.lock.standalone import key_of, system_of
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
+from builder.script.data import data_of
 from builder.script.parts import parts, portable
 from builder.script.plan import Plan
 from builder.script.quoting import sh_quote
@@ -21,17 +22,15 @@ from builder.script.slurm import batch_script, job_of, resume_of
 
 
 class Carried(NamedTuple):
-    """The Python that scripts carry (builder/script/machinery.py): `machinery` as lines and its `sha256`, the same as a
-    `whole`, with what brings a trainer's own code, the `version` of Drydock that it is of, and what `patches` a file,
-    as a part of one file.
+    """The Python that scripts carry (builder/script/machinery.py): by the parts that not all of them have ("",
+    "data+source") its lines and their sha256; the `version` of Drydock that it is of, what `patches` a file, as a part
+    of one file, and what trains for `strict` determinism.
     """
 
-    machinery: str
-    sha256: str
-    whole: str
-    whole_sha256: str
+    machinery: Mapping[str, Sequence[str]]
     version: str
     patches: str
+    strict: str
 
 
 def render(plan: Plan, templates: Environment, carried: Carried, *, standalone: bool = False) -> dict[str, str]:
@@ -79,6 +78,8 @@ def render_bundle_head(plan: Plan, templates: Environment, carried: Carried, bun
 
 def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
+    wanted = {"data": plan.lock.data, "source": plan.lock.trainer}
+    machinery, machinery_sha256 = carried.machinery["+".join(part for part, has in wanted.items() if has)]
     return {
         "name": profile.name,
         "code": plan.code,
@@ -92,6 +93,7 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
         "glibc": target.glibc,
         "accelerator": target.accelerator,
+        "strict": carried.strict if profile.determinism else "",
         "cuda": target.cuda,
         "kernels": kernels_of(target, plan.lock.packages),
         "python": profile.python.series,
@@ -116,8 +118,9 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "source": _source(plan),
         "torchrun": profile.launch if profile.launch.by_torchrun else None,
         "counts_gpus": profile.counts_gpus,
-        "machinery": carried.whole if plan.lock.trainer else carried.machinery,
-        "machinery_sha256": carried.whole_sha256 if plan.lock.trainer else carried.sha256,
+        "data": data_of(plan),
+        "machinery": machinery,
+        "machinery_sha256": machinery_sha256,
         "version": carried.version,
         "parts": [{"path": path, "text": portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from functools import cache
 
 from jinja2 import Environment, FileSystemLoader
@@ -43,5 +44,7 @@ def templates() -> Environment:
 def made() -> Carried:
     """What every script carries, made from builder/embedded/."""
     patches = machinery.as_one_file(["errors", "hashes", "installed", "patches"])
-    small, whole = ((machinery.encoded(whole=one), machinery.digest(whole=one)) for one in (False, True))
-    return Carried(*small, *whole, version(), patches)
+    counts = range(len(machinery.PARTS) + 1)
+    chosen = [parts for count in counts for parts in itertools.combinations(sorted(machinery.PARTS), count)]
+    variants = {"+".join(parts): [machinery.encoded(parts), machinery.digest(parts)] for parts in chosen}
+    return Carried(variants, version(), patches, machinery.strict())

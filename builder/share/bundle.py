@@ -37,7 +37,7 @@ from builder.script.templates import rendered_bundle_head
 from builder.share.mirror.fetch import Gatherer
 from builder.share.mirror.locked import locked_files
 from builder.share.mirror.place import LocalPlace, copy_hashed
-from builder.share.mirror.transfer import bring
+from builder.share.mirror.transfer import bring, say_data
 
 UV = "uv.gz"
 FETCHED = "fetched"
@@ -58,6 +58,8 @@ class Head:
     python: str | None
     """The sha256 of the Python, where there is one."""
     script: str = "0" * 64
+    data: bool = True
+    """Whether the models and data sets of the profile are there."""
 
     @property
     def megabytes(self) -> str:
@@ -82,8 +84,9 @@ def write_bundle(
     *,
     python: str | None = None,
     key: Path | None = None,
+    data: bool = True,
 ) -> Bundle:
-    """Write the bundle of the profile `name`.
+    """Write the bundle of the profile `name`; without `data`, its script fetches models and data sets where it runs.
 
     `python` is an archive of python-build-standalone to put in, or FETCHED; `key` a secret key of minisign, which then
     writes OUTPUT.minisig. Raises UsageError where another file is in the way, and DrydockError.
@@ -98,14 +101,14 @@ def write_bundle(
     with tempfile.TemporaryDirectory(prefix=".drydock-bundle-", dir=output.parent) as work:
         folder = Path(work)
         contents = folder / "contents"
-        _collect(name, catalogue, contents, folder, report)
+        _collect(name, catalogue, contents, folder, report, data=data)
         if plan.lock.python is not None:
             _check_python(plan.lock.python, python)
         elif python is not None:
             _bring_python(plan, python, contents / "python.tar.gz", report)
         new = folder / "bundle"
         with report.busy(f"writing {display(output)}"):
-            size = _write(plan, contents, new)
+            size = _write(plan, contents, new, data=data)
             digest = hash_of(new)
         new.chmod(0o755)
         signed = folder / "bundle.minisig"
@@ -133,20 +136,26 @@ def _first_bytes(path: Path) -> bytes:
         return file.read(2000)
 
 
-def _collect(name: str, catalogue: Catalogue, contents: Path, work: Path, report: Reporter) -> None:
+def _collect(name: str, catalogue: Catalogue, contents: Path, work: Path, report: Reporter, *, data: bool) -> None:
     """Put the locked files and the uv of the target into `contents`."""
-    files = locked_files([name], catalogue)
+    files = locked_files([name], catalogue, data=data)
+    say_data(files, report)
     gatherer = Gatherer(catalogue, report)
     tool = next(file for file in files if file.sha256 == catalogue.plan(name).lock.uv.sha256)
     gatherer.prepare(files)
     bring([file for file in files if file != tool], LocalPlace(contents / "mirror"), gatherer.fetch, report)
     wheel = work / tool.file
     gatherer.fetch(tool, wheel)
+    put_uv(wheel, contents / UV)
+
+
+def put_uv(wheel: Path, path: Path) -> None:
+    """Write the program uv of its wheel to `path`, as gzip. Raises DrydockError where it is not in there."""
     with zipfile.ZipFile(wheel) as archive:
         program = next((entry for entry in archive.infolist() if entry.filename.endswith(".data/scripts/uv")), None)
         if program is None:
-            raise DrydockError(f"{tool.file} does not contain the program uv")
-        with wheel.open("rb") as source, (contents / UV).open("wb") as target:
+            raise DrydockError(f"{wheel.name} does not contain the program uv")
+        with wheel.open("rb") as source, path.open("wb") as target:
             _as_gzip(program, source, target)
 
 
@@ -232,7 +241,7 @@ def _python_url(plan: Plan) -> str:
     return url
 
 
-def _write(plan: Plan, contents: Path, new: Path) -> int:
+def _write(plan: Plan, contents: Path, new: Path, *, data: bool) -> int:
     """Script and payload; the script says where the payload is, so that its own length is in it."""
     python = contents / "python.tar.gz"
     payload_digest, payload_size = _digest_of_tar(contents)
@@ -240,7 +249,8 @@ def _write(plan: Plan, contents: Path, new: Path) -> int:
     start, text = 0, b""
     while start != len(text) + 1:
         start = len(text) + 1
-        head = Head(start, len(text) + payload_size, payload_digest, (contents / UV).stat().st_size, python_digest)
+        size, uv = len(text) + payload_size, (contents / UV).stat().st_size
+        head = Head(start, size, payload_digest, uv, python_digest, data=data)
         text = rendered_bundle_head(plan, head).encode("ascii")
     text = _knowing_itself(text)
     with new.open("wb") as file:

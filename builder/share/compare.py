@@ -26,13 +26,15 @@ _START = re.compile(r"^_bundle_start=([0-9]{1,9})  #", re.MULTILINE)
 _COUNTED = re.compile(r"^(_bundle_(?:start|size|sha256|script)=)[0-9a-f]{1,64}(?=  #|$)", re.MULTILINE)
 
 
-def verify_bundle(name: str, file: Path, catalogue: Catalogue, report: Reporter, *, python: str | None = None) -> None:
-    """Compare a file with the bundle of the profile `name`, made again; `python` is as for `write_bundle`.
+def verify_bundle(
+    name: str, file: Path, catalogue: Catalogue, report: Reporter, *, python: str | None = None, data: bool = True
+) -> None:
+    """Compare a file with the bundle of the profile `name`, made again; `python` and `data` are as for `write_bundle`.
 
     Raises DrydockError where it is another one, and says where.
     """
     with tempfile.TemporaryDirectory(prefix="drydock-bundle-") as work:
-        ours = write_bundle(name, Path(work) / f"{name}.run", catalogue, report, python=python).path
+        ours = write_bundle(name, Path(work) / f"{name}.run", catalogue, report, python=python, data=data).path
         with file.open("rb") as given, ours.open("rb") as made:
             where = _difference(_script(given, file), _script(made, ours), given, made)
     if where is not None:

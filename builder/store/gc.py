@@ -7,6 +7,7 @@ import re
 import secrets
 import stat
 import time
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
@@ -152,6 +153,7 @@ def _environments(max_age: float | None, max_size: int | None) -> Iterator[tuple
         yield from _wheels(store, gone, max_age)
         yield from _pythons(store, gone, max_age)
         yield from _built(store, gone, max_age)
+        yield from _data(store, max_age)
 
 
 def _changed(path: Path) -> float:
@@ -170,7 +172,7 @@ def _dead(store: Store) -> Iterator[tuple[Path, str]]:
         if (ours and not process.has_living_maker(path.name)) or time.time() - _changed(path) > roots.LEASE:
             yield path, "its download was killed"
     kept = [*store.wheels.glob("*"), *store.built.glob("*")]
-    places = [(store.environments, ".stage-"), *((one, ".new-") for one in kept)]
+    places = [(store.environments, ".stage-"), *((one, ".new-") for one in (*kept, store.data / "views"))]
     for folder, prefix in places:
         yield from ((path, "its build was killed") for path in claim.dead(folder, prefix))
 
@@ -234,6 +236,33 @@ def _built(store: Store, gone: set[str], max_age: float | None) -> Iterator[tupl
                 else "no environment and no lock has this wheel, which was built here"
             )
             yield path, what
+
+
+def _data(store: Store, max_age: float | None) -> Iterator[tuple[Path, str]]:
+    """The models and data sets that no script names and no process of that profile may read, with their files; and
+    fetches that nobody went on with. What is new belongs to a lock that is about to be built.
+    """
+
+    def old(path: Path) -> bool:
+        return time.time() - _changed(path) > max(max_age or 0, _DAY)
+
+    there = [path for path in sorted((store.data / "views").glob("*")) if re.fullmatch(r"[0-9a-f]{64}-.+", path.name)]
+    chosen = [path for path in there if old(path)]
+    named = _named_by_scripts() if chosen else set()
+    running = {one.store_name.partition("-")[2] for one in roots.running()} if chosen else set()
+    links: Counter[int] = Counter()
+    for path in chosen:
+        digest, _, name = path.name.partition("-")
+        if digest not in named and name not in running:
+            links.update(Path(top, one).lstat().st_ino for top, _, names in os.walk(path) for one in names)
+            yield path, "no script names this data"
+    for path in sorted((store.data / "files").glob("*")):
+        with suppress(FileNotFoundError):
+            if old(path) and path.lstat().st_nlink == 1 + links[path.lstat().st_ino]:
+                yield path, "no script names this data"
+    for path in sorted((store.data / "partial").glob("*")):
+        if old(path):
+            yield path, "its download was killed, and not begun again"
 
 
 def _named_by_scripts() -> set[str]:

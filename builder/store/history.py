@@ -11,6 +11,8 @@ from builder.embedded.words import plural
 from builder.store.generations import Generation
 from builder.store.layout import Store
 
+HEADINGS = ("NUMBER", "MADE", "KEY", "", "CHANGES")
+
 
 @dataclass(frozen=True)
 class Row:
@@ -19,10 +21,11 @@ class Row:
     generation: Generation
     changes: str
 
-    def __str__(self) -> str:
+    def cells(self) -> tuple[str, ...]:
+        """What stands below `HEADINGS`."""
         one = self.generation
         mark = "(current)" if one.current else ""
-        return f"{one.number:4}  {one.created:%Y-%m-%d %H:%M:%S}  {one.key}  {mark:<9}  {self.changes}".rstrip()
+        return str(one.number), f"{one.created:%Y-%m-%d %H:%M:%S}", one.key, mark, self.changes
 
     def as_json(self) -> dict[str, Any]:
         """The row in plain JSON types; `created` is RFC 3339."""

@@ -20,6 +20,9 @@ FORMAT = "1"
 _STORE_NAME = re.compile(r"[0-9a-z]{32}-[^/]+")
 
 
+_VIEW = re.compile(r"^_data=\$_drydock/data/views/([0-9a-f]{64}-[a-z0-9-]+)$", re.MULTILINE)
+
+
 class Store(NamedTuple):
     """Everything below Drydock's own folder, `home`. An environment is named by its store name, KEY-NAME."""
 
@@ -57,6 +60,16 @@ class Store(NamedTuple):
         return self.home / "cache" / "built"
 
     @property
+    def data(self) -> Path:
+        """The folder of models and data sets (builder/embedded/data.py)."""
+        return self.home / "data"
+
+    def data_of(self, script: Path) -> Path | None:
+        """Where the models and data sets are, or will be, that a run script names; None where it names none."""
+        found = _VIEW.search(state.read_text(script, state.LARGE, follow=True) or "")
+        return self.data / "views" / found[1] if found is not None else None
+
+    @property
     def bytecode(self) -> Path:
         """The folder of shared bytecode."""
         return self.home / "bytecode"
@@ -70,6 +83,11 @@ class Store(NamedTuple):
     def roots(self) -> Path:
         """The folder of the garbage collection roots."""
         return self.home / "gcroots"
+
+    @property
+    def fleet(self) -> Path:
+        """The folder of what a desk knows of its fleets, and of what a host is sent."""
+        return self.home / "fleet"
 
     @property
     def runs(self) -> Path:
@@ -140,7 +158,7 @@ def _check_format(folder: Path) -> None:
 
 
 def _named(environ: Mapping[str, str]) -> Path:
-    found = _place(environ)
+    found = place(environ)
     if ":" in str(found):
         raise UsageError(
             f"the store cannot be in {found}, as PATH has no folder with a colon", hint="DRYDOCK_HOME names another"
@@ -148,7 +166,8 @@ def _named(environ: Mapping[str, str]) -> Path:
     return found
 
 
-def _place(environ: Mapping[str, str]) -> Path:
+def place(environ: Mapping[str, str]) -> Path:
+    """Where an environment says that the store is. Raises UsageError where it says nothing."""
     if named := environ.get("DRYDOCK_HOME"):
         return Path(named).absolute()
     if data := environ.get("XDG_DATA_HOME"):

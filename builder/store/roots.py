@@ -327,7 +327,8 @@ def _is_ours(number: int, mark: Path, *, within: float = math.inf) -> bool:
     with suppress(ToolError, ValueError, OSError):
         from builder import process  # here, because most systems have /proc
 
-        elapsed = _seconds(process.run(["ps", "-o", "etime=", "-p", str(number)]).stdout.strip())
+        (done,) = process.run_all([["ps", "-o", "etime=", "-p", str(number)]], timeout=10, env=os.environ)
+        elapsed = _seconds(done.stdout.strip() if done is not None else "")
         return -5 <= mark.lstat().st_mtime - (time.time() - elapsed) <= within
     return True
 

@@ -63,6 +63,7 @@ class Total:
 
     environments: list[Usage]
     bytecode: int
+    data: int
     apparent: int
     real: int
 
@@ -78,9 +79,10 @@ def usage() -> Total:
         whole.add([store.path(name)])
         rows.append(Usage(name, len(alone.seen), apparent, alone.freed()))
     shared = Links().add([store.bytecode])
-    whole.add([store.bytecode, store.wheels, store.pythons, store.built])
+    data = Links().add([store.data])
+    whole.add([store.bytecode, store.wheels, store.pythons, store.built, store.data])
     real = sum(size for _, _, size in whole.seen.values())
-    return Total(rows, shared, sum(row.apparent for row in rows), real)
+    return Total(rows, shared, data, sum(row.apparent for row in rows), real)
 
 
 def _walk(path: str) -> Iterable[os.DirEntry[str]]:

@@ -17,8 +17,10 @@ import random
 import signal
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -157,10 +159,37 @@ def make_trainer(chosen: argparse.Namespace, model: Any, rows: list[Any], title:
     return trainer
 
 
+@contextmanager
+def shown(text: str) -> Iterator[None]:
+    """A line on a terminal that counts the seconds, and goes when the work is done."""
+    done = threading.Event()
+
+    def count() -> None:
+        began = time.monotonic()
+        while not done.wait(1):
+            print(f"\r{text}: {time.monotonic() - began:.0f} s", end="", file=sys.stderr, flush=True)
+        print("\r\x1b[K", end="", file=sys.stderr, flush=True)
+
+    if not sys.stderr.isatty() or os.environ.get("TERM") == "dumb":
+        yield
+        return
+    counter = threading.Thread(target=count, daemon=True)
+    counter.start()
+    try:
+        yield
+    finally:
+        done.set()
+        counter.join()
+
+
 def train(chosen: argparse.Namespace) -> dict[str, Any]:
     """All rounds on one model; returns the summary."""
-    import torch
-    from transformers import set_seed
+    with shown("importing torch"):
+        import torch
+    with shown("importing transformers"):
+        from transformers import Trainer, set_seed
+
+        assert Trainer  # it is loaded when it is first asked for
 
     # The model is too small to share: threads would only wait for each other, and long on a busy machine.
     torch.set_num_threads(1)

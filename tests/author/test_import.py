@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import subprocess
 import sys
 import tomllib
@@ -30,7 +31,7 @@ from builder.profile.target import Target
 from builder.project.requirements.model import Imported
 from builder.project.requirements.pip import read_requirements
 from builder.project.requirements.pyproject import Wanted, read_inline, read_pyproject
-from builder.report import explain
+from builder.report import PlainReporter, explain
 from tests.support import Result, Sandbox, make_wheel, python_3_11
 from tests.support.profiles import load
 
@@ -96,7 +97,7 @@ def test_odd_names_are_refused_or_not_taken(tmp_path: Path, name: str) -> None:
     (tmp_path / "requirements.txt").write_text("anchor\n")
     if name:
         with pytest.raises(DrydockError):
-            import_profile(tmp_path / "requirements.txt", Options(name=name), LINUX)
+            import_profile(tmp_path / "requirements.txt", Options(name=name), LINUX, PlainReporter(io.StringIO()))
     assert slug(name) in ("x", "rf", "a-b", "2j", "x" * 60, "a-1", "imported")
 
 
@@ -126,7 +127,7 @@ def test_files_that_are_none_are_refused_in_words(
     (work / "link.txt").symlink_to("../secret.txt")
     (work / "requirements.txt").write_bytes(content)
     with pytest.raises(ProfileError) as caught:
-        import_profile(Path("requirements.txt"), Options(name="mine"), LINUX)
+        import_profile(Path("requirements.txt"), Options(name="mine"), LINUX, PlainReporter(io.StringIO()))
     told = explain(caught.value)
     assert words in told
     assert "where: requirements.txt" in told
@@ -152,7 +153,7 @@ def test_what_is_nothing_to_import_is_refused(
     (tmp_path / "x.json").write_text("{}")
     (tmp_path / "a.txt").write_text("anchor\n")
     with pytest.raises(DrydockError) as caught:
-        import_profile(Path(name), options, LINUX)
+        import_profile(Path(name), options, LINUX, PlainReporter(io.StringIO()))
     assert words in explain(caught.value)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["a.txt", "x.json"]
 

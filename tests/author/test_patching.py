@@ -584,6 +584,29 @@ def test_check_asks_newer_releases_whether_a_patch_is_still_needed(patched: Sand
     assert patched.environments() == []  # the scratch environment is gone
 
 
+def test_a_newer_release_is_tried_in_the_whole_environment(patched: Sandbox) -> None:
+    before = profiles(patched)
+    release(patched, "1.1", BROKEN)
+    tried = json.loads(patched.drydock("patch", "check", "small", "--prove", "--json").succeeded().stdout)[0]["tried"]
+    assert (tried["version"], tried["patched"], tried["holds"]) == ("1.1", True, True)
+    assert {one["what"]: one["holds"] for one in tried["proofs"]} == {
+        "build": True,
+        "verify": True,
+        "resume": None,
+        "training": None,
+    }
+    release(patched, "1.6", OTHER.replace("len(waves) * 1.0", "(len(waves)or 1)"))
+    done = patched.drydock("patch", "check", "small", "--prove").succeeded()
+    assert done.stdout.splitlines()[1] == "            reef 1.6 without it holds: build, verify"
+    assert "proofs; without their patch: proofs/depth_proof.py" in done.stderr
+    # Alone its proof passes, and in the environment it is not what it was.
+    release(patched, "1.7", OTHER.replace("len(waves) * 1.0", "(len(waves)or 1)"), requires=["anchor>=9"])
+    done = patched.drydock("patch", "check", "small", "--prove").succeeded()
+    assert done.stdout.splitlines()[1].startswith("            reef 1.7 without it does not hold: lock: ")
+    assert profiles(patched) == before
+    assert not (patched.store.parent / "profiles").exists()
+
+
 @pytest.mark.slow
 def test_a_release_that_wants_other_packages_than_are_locked_says_nothing(patched: Sandbox) -> None:
     release(patched, "1.1", "import missing\n", requires=["anchor>=2", "tests; extra == 'dev'"])

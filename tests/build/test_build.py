@@ -105,14 +105,14 @@ def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sand
     lines = difflib.unified_diff(
         text.splitlines(True), mended.splitlines(True), "a/anchor/lines.txt", "b/anchor/lines.txt"
     )
-    sandbox.file("patches/mend.patch", "".join(lines))
+    sandbox.file("patches/fix.patch", "".join(lines))
     sandbox.file(
         "proofs/anchor.py",
         "import anchor, pathlib\nassert 'five' in (pathlib.Path(anchor.__file__).parent / 'lines.txt').read_text()\n",
     )
     sandbox.profile(
         "small",
-        tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/mend.patch"\n'
+        tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/fix.patch"\n'
         'proof = "proofs/anchor.py"\nwhy = "line 5 is wrong"\n',
     )
     sandbox.drydock("lock", "small").succeeded()
@@ -129,7 +129,7 @@ def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sand
     pinned = {"path": "anchor/lines.txt", "preimage": sha256(text.encode()), "postimage": sha256(mended.encode())}
     assert [patch["files"] for patch in manifest["plan"]["patches"]] == [[pinned]]
     verified = sandbox.drydock("verify", "small").succeeded().stdout
-    assert "ok   patches/mend.patch: applied to anchor/lines.txt" in verified
+    assert "ok   patches/fix.patch: applied to anchor/lines.txt" in verified
     assert "ok   anchor.py" in verified
 
 

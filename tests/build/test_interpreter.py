@@ -78,7 +78,7 @@ def test_a_release_that_is_not_there(sandbox: Sandbox) -> None:
     found = json.loads(sandbox.drydock("doctor", "small", "--json").stdout)
     (python,) = [one for one in found["diagnoses"] if one["what"] == "Python"]
     assert python["state"] == "fail"
-    assert f"install Python {other}" in python["mend"]
+    assert f"install Python {other}" in python["fix"]
 
 
 @pytest.mark.parametrize("version", ["3.11.", "3.11.100", "3.11.7rc1", "3.11.7 "])
@@ -107,7 +107,7 @@ def test_another_release_in_its_place_is_said(sandbox: Sandbox, tmp_path: Path) 
     (said,) = [one for one in found["diagnoses"] if one["what"] == "Python"]
     assert said["state"] == "warn"
     assert f"where it was {release}" in said["found"]
-    assert f'[python] version = "{release}"' in said["mend"]
+    assert f'[python] version = "{release}"' in said["fix"]
 
 
 def test_one_key_on_two_releases_is_a_difference(sandbox: Sandbox) -> None:
@@ -159,5 +159,5 @@ def test_a_python_without_modules_is_said(sandbox: Sandbox, tmp_path: Path) -> N
     for said in (before, doctor()):
         assert said["state"] == "warn"
         assert "it lacks _bz2, _lzma, _sqlite3" in said["found"]
-        assert "uv python install 3.11" in said["mend"]
+        assert "uv python install 3.11" in said["fix"]
     assert "; it lacks _bz2, _lzma, _sqlite3" in sandbox.drydock("verify", "small").succeeded().stdout

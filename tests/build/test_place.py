@@ -118,7 +118,7 @@ def test_a_cache_of_uvs_that_cannot_be_written_is_no_missing_python(locked: Sand
             environment |= {"UV_CACHE_DIR": str(disk / "uv")}
         done = locked.run(script, env=environment)
         found = doctor(locked, "uv's cache", **environment)
-    assert (found["state"], "UV_CACHE_DIR" in found["mend"]) == ("fail", True)
+    assert (found["state"], "UV_CACHE_DIR" in found["fix"]) == ("fail", True)
     done.failed(
         1, "error: the cache of uv cannot be used: ", "Read-only file system", "hint: name a folder of your own"
     )

@@ -78,12 +78,12 @@ def wheel(file: str, name: str = "anchor", version: str = "1.0") -> Artefact:
 
 
 def state(one: Diagnosis | None, *words: str) -> str:
-    """The state of a diagnosis that has `words` in it; one that is not well also says how to mend it."""
+    """The state of a diagnosis that has `words` in it; one that is not well also says how to fix it."""
     assert one is not None
     told = "\n".join(one.lines())
     for word in words:
         assert word in told, (word, told)
-    assert (one.state not in ("warn", "fail")) or one.mend or one.what == "settings", told
+    assert (one.state not in ("warn", "fail")) or one.fix or one.what == "settings", told
     return one.state
 
 
@@ -908,7 +908,7 @@ def test_the_program_prints_json_and_ends_with_1_where_something_fails(built: Sa
         assert set(told) == {"profile", "ok", "diagnoses"}
         assert (told["profile"], told["ok"]) == ("small", code == 0)
         for one in told["diagnoses"]:
-            assert set(one) == {"what", "state", "found", "wanted", "mend"}
+            assert set(one) == {"what", "state", "found", "wanted", "fix"}
             assert one["state"] in ("ok", "warn", "fail", "skipped")
             assert all(isinstance(value, str) for value in one.values())
         failed = [one["what"] for one in told["diagnoses"] if one["state"] == "fail"]
@@ -964,7 +964,7 @@ def test_locks_that_are_missing_stale_or_edited(locked: Sandbox, look: Look) -> 
     profile.write_text(profile.read_text().replace('["anchor"]', '["anchor>=1"]'))
     found = look(locked, ill=True)
     assert "stale" in found["lock"].found
-    assert found["lock"].mend == "drydock lock small"
+    assert found["lock"].fix == "drydock lock small"
     assert found["environment"].state == "skipped"
     assert found["glibc"].state == "ok"
     path.write_text(text.replace('version = "1.0"', 'version = "1.1"'))
@@ -982,7 +982,7 @@ def test_generated_files_that_drifted(locked: Sandbox, look: Look) -> None:
     script.write_text(script.read_text() + "echo changed\n")
     found = look(locked, ill=True)["generated files"]
     assert "generated/small/run_small.sh" in found.found
-    assert found.mend == "drydock render small"
+    assert found.fix == "drydock render small"
 
 
 def test_generated_files_that_were_right_once_may_drift_in_every_way(locked: Sandbox, look: Look) -> None:
@@ -1031,7 +1031,7 @@ def test_damage_is_found_by_full(locked: Sandbox, look: Look) -> None:
     assert look(locked)["environment"].state == "ok", "cheap"
     found = look(locked, full=True, ill=True)
     assert "anchor/__init__.py" in found["verify files"].found
-    assert "--repair" in found["verify files"].mend
+    assert "--repair" in found["verify files"].fix
 
 
 def test_an_environment_whose_python_is_gone(locked: Sandbox, look: Look) -> None:
@@ -1042,7 +1042,7 @@ def test_an_environment_whose_python_is_gone(locked: Sandbox, look: Look) -> Non
     (env / "bin/python").symlink_to("/nowhere/python3.11")
     found = look(locked, ill=True)
     assert "is gone" in found["environment"].found
-    assert found["environment"].mend == "drydock build small"
+    assert found["environment"].fix == "drydock build small"
     assert found["Python"].state == "ok", "the one that a build would take"
 
 
@@ -1164,6 +1164,6 @@ def test_a_place_where_two_locked_files_are_one() -> None:
     clash = case_clash(["one", "two"], "lib/python3.11/site-packages/A/b.py", "lib/python3.11/site-packages/a/B.py")
     (one,) = resources.place(Path("/store"), [], folds=True, clash=clash)
     assert (one.state, "one and two bring A/b.py and a/B.py" in one.found) == ("fail", True)
-    assert "DRYDOCK_HOME" in one.mend
+    assert "DRYDOCK_HOME" in one.fix
     (one,) = resources.place(Path("/store"), [], folds=True, clash=None)
     assert (one.state, "upper and lower case are the same there" in one.found) == ("ok", True)

@@ -151,7 +151,10 @@ def test_the_command_line_says_what_is_wrong(parts: Path, capsys: pytest.Capture
     assert (done.returncode, done.stderr[:26]) == (1, "drydock: error: [Errno 2] ")
     for arguments in ([], ["other"]):
         assert main(arguments) == 1
-        assert "the commands are build, sweep, verify, python, into, pip, trainer, list, not" in capsys.readouterr().err
+        assert (
+            "the commands are build, sweep, verify, python, into, pip, trainer, data, list, not"
+            in capsys.readouterr().err
+        )
 
 
 def test_a_folder_that_is_no_virtual_environment_is_an_error(tmp_path: Path) -> None:

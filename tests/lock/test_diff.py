@@ -159,6 +159,7 @@ def test_what_one_side_does_not_know_is_null_and_not_a_difference() -> None:
         "interpreter": None,
         "env": None,
         "trainer": None,
+        "data": None,
     }
 
 

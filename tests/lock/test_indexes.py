@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Sandbox, make_wheel
+from tests.support import Sandbox, Web, make_wheel
 
 
 @pytest.fixture
@@ -92,3 +92,17 @@ def test_a_wheel_that_is_in_a_folder_and_on_the_index(desk: Sandbox) -> None:
     make_wheel(desk.root / "folder", "anchor", "1.0", files={"anchor/__init__.py": "version = 'mine'\n"})
     (desk.work / "profiles/small.lock.toml").unlink()
     desk.drydock("lock", "small").failed(1, "anchor is there twice", str(desk.root / "folder"), "remove one")
+
+
+def test_no_python_is_fetched_to_resolve_for_another(desk: Sandbox, tmp_path: Path) -> None:
+    """Asked for no Python, `uv pip compile` downloads that of the target where there is none."""
+    path = desk.profile("small")
+    path.write_text(path.read_text().replace('version = "3.11"', 'version = "3.10"'))
+    with Web(tmp_path / "pythons") as web:
+        env = {
+            "UV_PYTHON_INSTALL_MIRROR": web.url,
+            "UV_PYTHON_INSTALL_DIR": str(tmp_path / "none"),
+            "UV_PYTHON_DOWNLOADS": "automatic",
+        }
+        desk.drydock("lock", "small", env=env).succeeded()
+    assert web.requests == []

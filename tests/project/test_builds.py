@@ -329,3 +329,18 @@ def test_an_index_that_nobody_answers_at_is_not_waited_for(desk: Sandbox) -> Non
     tries = [line.split()[0] for line in lines if "/packages-" in line]
     assert tries == ["0", "1", "0", "1"]  # the index, and what has no index of its own
     assert sum("/files-" in line for line in lines) == 2  # uv's own wheel; a resolution has the files of all else
+
+
+@pytest.mark.parametrize(("only", "cuda"), [("vision<1", "13.0"), ("older", "12.8")])
+def test_an_import_asks_for_which_cuda_the_packages_are(desk: Sandbox, only: str, cuda: str) -> None:
+    """Where no file says it, only the metadata of what is required does."""
+    make_wheel(desk.wheels, "older", "1.0", requires=["torch==2.9.0"])
+    make_wheel(desk.wheels, "vision", "0.9", requires=["torch==2.15.0"])
+    (desk.work / "requirements.txt").write_text(f"{only}\n")
+    target = ["--platform", "linux-x86_64", "--accelerator", "cuda", "--name", "small"]
+    nowhere = {"DRYDOCK_INDEX_PYTORCH_CU130": "http://127.0.0.1:9/whl"}
+    done = desk.drydock("import", "requirements.txt", *target, env=at() | nowhere).succeeded()
+    assert f'cuda = "{cuda}"' in (desk.work / "profiles/small.toml").read_text()
+    assert "is a guess" not in done.stderr
+    assert not (desk.work / "profiles/small.lock.toml").exists()
+    desk.drydock("lock", "small", env=at() | nowhere).succeeded()

@@ -65,7 +65,8 @@ def test_without_one_nothing_is_said(folder: Path) -> None:
     ("text", "words"),
     [
         ("[source.team]\n", ['unknown key "source"', 'did you mean "sources"?', "drydock.toml:1: source"]),
-        ("\n[fleet]\n", ['unknown key "fleet"', "known here: sources, caches", "drydock.toml:2: fleet"]),
+        ("\n[hosts]\n", ['unknown key "hosts"', "known here: sources, caches", "drydock.toml:2: hosts"]),
+        ("[fleets.lab]\nhosts = []\n", ["must be a list of hosts", "drydock.toml:2: fleets.lab.hosts"]),
         ("[caches]\nplace = []\n", ['unknown key "place"', 'did you mean "places"?', "drydock.toml:2: caches.place"]),
         ("caches = 1\n", ['[caches] places = ["/srv/drydock"]', "drydock.toml:1: caches"]),
         ('[caches]\n\nplaces = "x"\n', ["must be a list", "drydock.toml:3: caches.places"]),

@@ -36,10 +36,10 @@ def test_line_ends_that_git_turned_are_no_stale_lock(sandbox: Sandbox) -> None:
     desk = furnish(sandbox)
     desk.drydock("build", "small").succeeded()
     lock = (desk.work / "profiles/small.lock.toml").read_bytes()
-    patch = desk.work / "profiles/patches/mend.patch"
+    patch = desk.work / "profiles/patches/fix.patch"
     patch.write_bytes(patch.read_bytes().replace(b"\n", b"\r\n"))
     desk.drydock("build", "small").failed(
-        1, "patches/mend.patch: its line ends are CRLF here, and LF where small was locked", "'*.patch -text'"
+        1, "patches/fix.patch: its line ends are CRLF here, and LF where small was locked", "'*.patch -text'"
     )
     assert (desk.work / "profiles/small.lock.toml").read_bytes() == lock
     patch.write_bytes(patch.read_bytes().replace(b"line five", b"line 5.0"))

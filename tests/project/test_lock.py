@@ -409,8 +409,8 @@ PATCH = """
 [[patches]]
 package = "{package}"
 versions = "{versions}"
-file = "patches/mend.patch"
-proof = "proofs/mend.py"
+file = "patches/fix.patch"
+proof = "proofs/fix.py"
 why = "line 5 is wrong"
 """
 
@@ -426,8 +426,8 @@ def patching(sandbox: Sandbox) -> Sandbox:
     for version, text in {"1.1": TEXT, "1.2": f"\n{TEXT}", "2.0": MENDED, "3.0": "other\n"}.items():
         files = {"anchor/__init__.py": f"version = {version!r}\n", "anchor/lines.txt": text}
         make_wheel(sandbox.wheels, "anchor", version, files=files)
-    sandbox.file("patches/mend.patch", diff(TEXT, MENDED))
-    sandbox.file("proofs/mend.py", "print('mended')\n")
+    sandbox.file("patches/fix.patch", diff(TEXT, MENDED))
+    sandbox.file("proofs/fix.py", "print('mended')\n")
     return sandbox
 
 
@@ -439,7 +439,7 @@ def test_a_patch_that_applies_pins_its_files_before_and_after(patching: Sandbox)
     assert read(patching, "small")["patches"] == [
         {
             "package": "anchor",
-            "file": "patches/mend.patch",
+            "file": "patches/fix.patch",
             "sha256": sha256(diff(TEXT, MENDED).encode()),
             "files": [
                 {
@@ -469,7 +469,7 @@ def test_a_patch_that_changes_nothing_is_an_error(
 ) -> None:
     profile(patching, "small", requirement, patch=PATCH.format(package=package, versions=versions))
     patching.drydock("lock", "small").failed(
-        1, f"error: patches/mend.patch {words}", "where: profiles/small.toml", "hint: "
+        1, f"error: patches/fix.patch {words}", "where: profiles/small.toml", "hint: "
     )
     assert not (patching.work / "profiles/small.lock.toml").exists()
 
@@ -478,28 +478,28 @@ def test_a_patch_that_changes_nothing_is_an_error(
 @pytest.mark.parametrize(
     ("text", "words"),
     [
-        ("mend it, please\n", "this is not a unified diff"),
+        ("fix it, please\n", "this is not a unified diff"),
         (diff(TEXT, MENDED, "anchor/../../outside.txt"), "leaves its package"),
         (diff("", "new\n").replace("a/anchor/lines.txt", "/dev/null"), "/dev/null"),
     ],
 )
 def test_a_file_that_is_no_patch_of_a_package_is_an_error(patching: Sandbox, text: str, words: str) -> None:
-    patching.file("patches/mend.patch", text)
+    patching.file("patches/fix.patch", text)
     profile(patching, "small", "anchor==1.1", patch=PATCH.format(package="anchor", versions=">=1"))
-    patching.drydock("lock", "small").failed(1, "patches/mend.patch", words)
+    patching.drydock("lock", "small").failed(1, "patches/fix.patch", words)
     assert not (patching.work / "profiles/small.lock.toml").exists()
 
 
 def test_a_patch_file_that_is_not_there_is_named(patching: Sandbox) -> None:
-    (patching.work / "profiles/patches/mend.patch").unlink()
+    (patching.work / "profiles/patches/fix.patch").unlink()
     profile(patching, "small", "anchor==1.1", patch=PATCH.format(package="anchor", versions=">=1"))
     patching.drydock("lock", "small").failed(
-        1, "patches/mend.patch is not there", "where: profiles/small.toml", "put it beside the profile"
+        1, "patches/fix.patch is not there", "where: profiles/small.toml", "put it beside the profile"
     )
 
 
 def test_a_changed_patch_makes_the_lock_stale(patching: Sandbox) -> None:
     profile(patching, "small", "anchor==1.1", patch=PATCH.format(package="anchor", versions=">=1"))
     patching.drydock("lock", "small").succeeded()
-    patching.file("patches/mend.patch", diff(TEXT, TEXT.replace("line 5", "line V")))
+    patching.file("patches/fix.patch", diff(TEXT, TEXT.replace("line 5", "line V")))
     patching.drydock("build", "small").failed(1, "the lock is stale", "hint: drydock lock small")

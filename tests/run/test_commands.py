@@ -37,7 +37,7 @@ def test_a_command_is_run_by_its_name_and_gets_what_is_after_the_dashes(desk: Sa
         (("evil",), ("small has no command evil", "did you mean eval?", "after --: drydock run small -- evil")),
         (("lr=3",), ("small has no command lr=3", "it has eval, show-env")),
         (("eval", "more"), ("more is not an argument of drydock run",)),
-        (("eval", "--supervise"), ("only the trainer is supervised",)),
+        (("eval", "--supervise"), ("--supervise is for the trainer only",)),
         (("eval", "--stop"), ("eval is for a trainer",)),
     ],
     ids=lambda value: value[0],

@@ -21,7 +21,7 @@ from builder.run.records import code, folder, life
 from builder.run.records.begin import begin, finish
 from builder.run.records.compare import compare_runs
 from builder.run.records.summary import Summary
-from builder.run.records.words import table
+from builder.run.records.words import rows as cells
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
 
@@ -411,12 +411,12 @@ def test_a_run_whose_process_is_gone_has_ended(home: Path) -> None:
 def test_a_clock_that_was_set_back_is_said(home: Path) -> None:
     one = record(now=2_000_000_000.0, end=None)
     finish(folder.path_of(one["id"]), exit=0, why="done")
-    assert "the clock was set back" in table(folder.heads())[0]
+    assert "the clock was set back" in cells(folder.heads())[0]
 
 
 def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
     runs = compare_runs(record(), record(arguments=["--lr", "2"]))
-    assert runs.unknown == ["environment", "settings", "code", "machine"]
+    assert runs.unknown == ["environment", "settings", "code", "data", "machine"]
     assert [*runs.lines()][1:] == ["arguments:", "  ~ arguments  -> --lr 2"]
 
 

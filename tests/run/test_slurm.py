@@ -196,11 +196,11 @@ def test_a_users_file_in_its_place_is_left_alone(locked: Sandbox) -> None:
 @pytest.mark.parametrize(
     ("arguments", "word"),
     [
-        (("--slurm", "--supervise"), "--slurm and --supervise do not go together"),
+        (("--slurm", "--supervise"), "--slurm goes without --supervise and --on"),
         (("--slurm", "--status"), "no job of small was submitted from here"),
         (("--slurm", "--logs"), "no job of small was submitted from here"),
         (("--slurm", "--stop"), "no job of small was submitted from here"),
-        (("eval", "--slurm"), "only the trainer becomes a job"),
+        (("eval", "--slurm"), "--slurm is for the trainer only"),
     ],
 )
 def test_wrong_use_says_what_is_right(locked: Sandbox, arguments: Sequence[str], word: str) -> None:

@@ -18,12 +18,13 @@ import pytest
 from hypothesis import example, given
 from hypothesis import strategies as st
 
-from builder.embedded import claim, folders, manifest
+from builder.embedded import claim, folders, installer, manifest
 from builder.errors import UsageError
 from builder.machine.fit import is_older
 from builder.script.quoting import sh_quote
 from builder.store import roots
 from builder.store.layout import Store
+from tests.conftest import ROOT
 from tests.script.test_render import make
 from tests.support import SHELLS
 from tests.support.scripts import Desk
@@ -249,3 +250,36 @@ def test_how_a_word_is_quoted(words: list[str]) -> None:
     said = answers(f'{function("quote")}for word do quote "$word"; done\n', *words)
     assert said == "".join(f"{sh_quote(word)}\n" for word in words)
     assert shlex.split(said) == words
+
+
+# --- caches --------------------------------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize("mirrored", [True, False])
+@pytest.mark.parametrize(
+    "named",
+    [
+        "",
+        "/srv/a,https://host/m/",
+        " https://host/m\t/srv/b\n",
+        "beside, ../up,,",
+        "file:///srv/c /srv/*",
+        ",",
+        "$HOME `x`",
+    ],
+)
+def test_the_caches_that_are_looked_into(tmp_path: Path, named: str, mirrored: bool) -> None:
+    """A Python that comes along is fetched before there is one that could read builder/embedded/caches.py."""
+    template = (ROOT / "templates/_python.sh.j2").read_text()
+    found = re.search(r"^each_cache\(\) \{\n.*?^\}\n", template, re.MULTILINE | re.DOTALL)
+    assert found is not None
+    assert "{{" not in found[0]
+    assert "{%" not in found[0]
+    mirror = tmp_path / "mirror"
+    mirror.mkdir()
+    if mirrored:
+        (mirror / "SHA256SUMS").touch()
+    code = f'_mirror=$1\nshown() {{ printf "%s\\n" "$1"; }}\n{found[0]}cd "$2"\neach_cache shown\n'
+    env = {"DRYDOCK_CACHE": named, "DRYDOCK_FOLDER": str(tmp_path)}
+    python = [one.removeprefix("file://").rstrip("/") for one in installer.places(mirror, env)]
+    assert answers(code, str(mirror), str(tmp_path), DRYDOCK_CACHE=named).splitlines() == python

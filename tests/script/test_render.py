@@ -234,7 +234,7 @@ def test_whatever_a_script_carries_is_unpacked_to_the_byte(tmp_path: Path, carri
         assert {name: (unpacked / name).read_bytes().decode() for name in plan.texts} == plan.texts, shell
         assert json.loads((unpacked / "plan.json").read_text()) == json.loads(plan_json(plan))
         content = machinery.decoded((unpacked / "machinery").read_text())
-        assert content == machinery.machinery(whole=False), shell
+        assert content == machinery.machinery(()), shell
         assert (unpacked / "machinery.sha256").read_text() == sha256(content), shell
         written = json.loads((unpacked / "plan.json").read_text())
         one, two = installer.requests(written, written["plan"]["packages"], {})

@@ -276,11 +276,9 @@ def test_a_wheel_that_was_met_before_brings_its_bytecode_patched_or_not(desk: Sa
     files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/lines.py": "a = 1\n"}
     make_wheel(desk.wheels, "anchor", "1.0", files=files)
     desk.environment["UV_CACHE_DIR"] = str(desk.root / "cache")
-    desk.file("mend.patch", "--- a/anchor/lines.py\n+++ b/anchor/lines.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n")
-    desk.file("mend.py", "import anchor.lines\nassert anchor.lines.a == 2\n")
-    patch = (
-        '[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "mend.patch"\nproof = "mend.py"\nwhy = "a is 2"\n'
-    )
+    desk.file("fix.patch", "--- a/anchor/lines.py\n+++ b/anchor/lines.py\n@@ -1 +1 @@\n-a = 1\n+a = 2\n")
+    desk.file("fix.py", "import anchor.lines\nassert anchor.lines.a == 2\n")
+    patch = '[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "fix.patch"\nproof = "fix.py"\nwhy = "a is 2"\n'
     for name, tail in (("plain", ""), ("mended", patch), ("again", ""), ("mended-too", patch)):
         path = desk.profile(name, tail=tail)
         path.write_text(

@@ -32,12 +32,12 @@ def furnish(sandbox: Sandbox) -> Sandbox:
         "a/anchor/lines.txt",
         "b/anchor/lines.txt",
     )
-    sandbox.file("patches/mend.patch", "".join(lines))
-    sandbox.file("proofs/mend.py", "import anchor\n")
+    sandbox.file("patches/fix.patch", "".join(lines))
+    sandbox.file("proofs/fix.py", "import anchor\n")
     sandbox.profile(
         "small",
-        tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/mend.patch"\n'
-        'proof = "proofs/mend.py"\nwhy = "line 5 is wrong"\n',
+        tail='[[patches]]\npackage = "anchor"\nversions = ">=1"\nfile = "patches/fix.patch"\n'
+        'proof = "proofs/fix.py"\nwhy = "line 5 is wrong"\n',
     )
     sandbox.drydock("lock", "small").succeeded()
     return sandbox
@@ -171,7 +171,7 @@ class Frozen:
 # Where a build waits: what a step looks like, whoever takes it. The first ones are in this order in every build.
 PLACES = {
     "before the stage": r"mkdir(at)? store/\.stage-KEY-RANDOM$",
-    "in the stage": r"open(at)? store/\.stage-KEY-RANDOM/\.drydock/proofs/mend\.py$",
+    "in the stage": r"open(at)? store/\.stage-KEY-RANDOM/\.drydock/proofs/fix\.py$",
     "before the packages": r"mkdir(at)? store/\.stage-KEY-RANDOM/lib/python3\.11/site-packages/anchor$",
     "before the bytecode": r"link(at)? wheels/.*\.pyc -> store/\.stage-KEY-RANDOM/",
     "before the rename": r"rename(at2?)? store/\.stage-KEY-RANDOM -> store/KEY-small$",

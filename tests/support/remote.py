@@ -37,7 +37,7 @@ def sshd(folder: Path, home: Path) -> Iterator[str]:
         Path("/run/sshd").mkdir(exist_ok=True)
     process = subprocess.Popen([program, "-D", "-f", f"{folder}/config", "-E", f"{folder}/log"])
     try:
-        _wait_for(port, process)
+        wait_for(port, process)
         yield f"127.0.0.1:{port}"
     finally:
         process.terminate()
@@ -59,7 +59,7 @@ def s3(folder: Path) -> Iterator[Mapping[str, str]]:
         command = [sys.executable, "-c", "from moto.server import main; main()", "-H", "127.0.0.1", "-p", str(port)]
         process = subprocess.Popen(command, stdout=log, stderr=log)
         try:
-            _wait_for(port, process)
+            wait_for(port, process)
             make = "import boto3; boto3.client('s3').create_bucket(Bucket='bucket')"
             subprocess.run([sys.executable, "-c", make], env={**os.environ, **env}, check=True)
             yield env
@@ -73,7 +73,7 @@ def free_port() -> int:
         return int(found.getsockname()[1])
 
 
-def _wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
+def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
     end = time.monotonic() + 60
     while time.monotonic() < end and process.poll() is None:
         with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):

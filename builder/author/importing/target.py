@@ -70,9 +70,14 @@ def with_cuda_of(chosen: Chosen, imported: Imported, text: str) -> Chosen:
     builds = [pytorch.build_at(imported.indexes[name]) for name in imported.index.values()]
     said = [release for build in builds if build is not None and (release := pytorch.cuda(build))]
     said = said or _cuda_in("\n".join(imported.requires)) or _cuda_in(text) or _cuda_of_torch(imported.requires)
-    if not said:
+    return of_cuda(chosen, max(said, key=_numbers)) if said else chosen
+
+
+def of_cuda(chosen: Chosen, release: str) -> Chosen:
+    """The same target, for a `release` of CUDA where it has only guessed one."""
+    if not chosen.guessed:
         return chosen
-    table = {**chosen.table, "cuda": max(said, key=_numbers)}
+    table = {**chosen.table, "cuda": release}
     return Chosen(table, Target.model_validate(table), ())
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -12,12 +13,13 @@ from packaging.utils import canonicalize_name
 
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import Options, read, text_of
-from builder.author.importing.target import Chosen, choose, with_cuda_of
+from builder.author.importing.target import Chosen, choose, of_cuda, with_cuda_of
 from builder.author.importing.trainer import Trainer, find
 from builder.author.importing.variables import settle
 from builder.author.importing.write import profile_text
-from builder.errors import UsageError, Where
-from builder.files import display, write_new
+from builder.errors import DrydockError, UsageError, Where
+from builder.files import display, write_atomically, write_new
+from builder.lock.builds import CudaError
 from builder.machine import Machine
 from builder.names import NAME_PATTERN
 from builder.profile import pytorch
@@ -25,8 +27,10 @@ from builder.profile.load import read_part, resolved
 from builder.profile.source import Source
 from builder.project.catalogue import Catalogue
 from builder.project.discovery import PROFILES_VARIABLE, profile_folders
+from builder.project.lock import relock
 from builder.project.requirements.indexes import for_target
 from builder.project.requirements.model import Imported, LeftOut, shown
+from builder.report import PlainReporter, Reporter
 
 
 @dataclass(frozen=True)
@@ -39,9 +43,10 @@ class Made:
     notes: Sequence[str]
 
 
-def import_profile(source: Path, options: Options, machine: Machine) -> Made:
+def import_profile(source: Path, options: Options, machine: Machine, report: Reporter) -> Made:
     """Write a profile with the contents of `source`, a file or a virtual environment; `machine` is this one.
 
+    Where nothing says for which CUDA, it is that of the packages that the indexes have; a guess where none answers.
     Raises UsageError where a file is in the way, and ProfileError where `source` cannot be read or is invalid.
     """
     chosen = choose(machine, options.platform, options.accelerator)
@@ -61,13 +66,35 @@ def import_profile(source: Path, options: Options, machine: Machine) -> Made:
         setting = imported.env.get(option["from"])
         if not option["default"] and isinstance(setting, dict) and "default" in setting:
             option["default"] = setting["default"]
-    text = profile_text(
-        name, f"made by drydock import {shown(source.name)}", imported, chosen.table, project=own_project.path
-    )
-    check(name, text, path)
-    write_new(path, text)
+
+    def text_for(one: Chosen) -> str:
+        about = f"made by drydock import {shown(source.name)}"
+        return profile_text(name, about, imported, one.table, project=own_project.path)
+
+    check(name, text_for(chosen), path)
+    write_new(path, text_for(chosen))
+    if _can_ask(chosen, imported) and (release := _cuda_that_locks(name, report)) is not None:
+        chosen = of_cuda(chosen, release)
+        write_atomically(path, text_for(chosen))
     said = [*notes(imported, chosen, path), *([found] if found is not None else [])]
     return Made(name, path, imported.left_out, [*said, own_project.note] if own_project.note else said)
+
+
+def _can_ask(chosen: Chosen, imported: Imported) -> bool:
+    """Whether the CUDA is a guess that indexes can answer: nothing is fetched here from places that others wrote."""
+    return bool(chosen.target.cuda and chosen.guessed) and not any(Requirement(one).url for one in imported.requires)
+
+
+def _cuda_that_locks(name: str, report: Reporter) -> str | None:
+    """The CUDA of the packages that a new profile would lock; None where that could not be found out."""
+    with report.busy("asking the indexes for which CUDA the packages are"):
+        try:
+            relock(name, Catalogue(), PlainReporter(io.StringIO()), dry_run=True)
+        except CudaError as error:
+            return error.release
+        except DrydockError:
+            return None
+    return Catalogue().profile(name).target.cuda
 
 
 def set_trainer(imported: Imported, source: Path, chosen: Chosen) -> str | None:

@@ -13,6 +13,8 @@
     applies-unchanged-through           the last one that has them where they were, as a build wants them
     needless-from                       the first release in which its proof passes without it; null where none is known
     notes                               what else there is to know, for people
+    tried                               what --prove has tried: {"version", "patched", "holds", "proofs"}, where each
+                                        proof is {"what", "holds", "found"}; left out where nothing was
 """
 
 from __future__ import annotations
@@ -63,6 +65,20 @@ class Outlook:
     unchanged: str | None = None
     needless: str | None = None
     notes: list[str] = field(default_factory=list)
+    runs_here: bool = True
+    """Whether what is in the environment can run on this machine."""
+    tried: dict[str, Any] | None = None
+
+    @property
+    def to_try(self) -> tuple[str, bool] | None:
+        """The release to try in the whole environment, and whether with the patch: the newest where it is needless,
+        else the last one that it fits; None where there is none.
+        """
+        if not self.runs_here or self.verdict == "broken":
+            return None
+        if self.verdict == "needless" and self.newest is not None:
+            return self.newest, False
+        return (self.unchanged, True) if self.unchanged not in (None, self.version) else None
 
     def as_json(self) -> dict[str, Any]:
         """The object that `--json` prints."""
@@ -77,6 +93,7 @@ class Outlook:
             "applies-unchanged-through": self.unchanged,
             "needless-from": self.needless,
             "notes": self.notes,
+            **({"tried": self.tried} if self.tried is not None else {}),
         }
 
     def lines(self) -> Iterator[str]:
@@ -90,6 +107,11 @@ class Outlook:
         told[:0] = [f"{self.package} {self.version}"]
         yield f"{self.verdict:<8}  {self.profile} {self.patch}: {', '.join(told)}"
         yield from (f"            {note}" for note in self.notes)
+        if self.tried is not None:
+            bad = [f"{one['what']}: {one['found']}" for one in self.tried["proofs"] if one["holds"] is False]
+            how = f"{self.package} {self.tried['version']} {'with' if self.tried['patched'] else 'without'} it"
+            held = ", ".join(one["what"] for one in self.tried["proofs"] if one["holds"])
+            yield f"            {how} {f'does not hold: {bad[0]}' if bad else f'holds: {held}'}"
 
 
 def check(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Outlook]:
@@ -138,6 +160,7 @@ class _Question:
     def answer(self) -> Outlook:
         locked = self._locked.version
         found = Outlook(self._plan.profile.name, self._patch.package, locked, self._patch.file)
+        found.runs_here = not self._elsewhere
         try:
             broken = self._broken()
         except ToolError as error:

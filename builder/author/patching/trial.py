@@ -19,6 +19,7 @@ from builder.embedded.errors import StageError
 from builder.embedded.installed import distributions, read_record, site_packages
 from builder.embedded.patches import patch_package
 from builder.embedded.secrets import is_secret
+from builder.embedded.words import printable
 from builder.errors import PatchError, ToolError
 from builder.files import write_files
 from builder.isolation import LEAKS
@@ -93,7 +94,7 @@ class Trial:
 
 def _shown(text: str) -> str:
     """Return a line of a program's output, which must not steer a terminal."""
-    return (text if text.isprintable() else ascii(text))[:500]
+    return printable(text)[:500]
 
 
 @contextmanager

@@ -31,6 +31,8 @@ from builder.store import generations
 from builder.store.layout import Store, home
 
 PLAIN = "plain"
+NEW = "the new lock"
+OUTCOME = "outcome of training"
 LEAST_PAIRS = 5
 _NOTHING = 0.01  # a difference that nobody would call one
 _NOISE = 0.25  # processors that others keep busy: from here on it is said
@@ -120,6 +122,26 @@ def compare(name: str, against: str, catalogue: Catalogue, report: Reporter, *, 
     return _comparison(name, against, rows)
 
 
+def compare_locks(
+    name: str, old: Script, new: Script, catalogue: Catalogue, report: Reporter, *, pairs: int, place: Path | None
+) -> tuple[Comparison, list[float | None], list[float | None]]:
+    """Measure the profile `name` with two locks, whose environments exist: a comparison, `new` first, and what training
+    came to in each run, of the new one and of the old one.
+
+    It runs in `place`, else where we do. Raises DrydockError where a side fails, and as `compare` does.
+    """
+    profile = catalogue.profile(name)
+    with _programs() as folder:
+        workload = _workload(profile, catalogue, name, folder)
+        ours, theirs = (
+            replace(_side_of_script(profile, word, script, workload), folder=place)
+            for word, script in ((NEW, new), ("the old lock", old))
+        )
+        rows = _in_pairs(ours, theirs, pairs, report)
+    outcomes = [[run.outcome for run in runs] for runs in zip(*((row.ours, row.theirs) for row in rows), strict=True)]
+    return _comparison(ours.name, theirs.name, rows), outcomes[0], outcomes[1]
+
+
 @dataclass(frozen=True)
 class _Pair:
     """`first` are the runs in which the other side had no bytecode yet; None where it always has."""
@@ -179,7 +201,7 @@ def _comparison(name: str, against: str, rows: Sequence[_Pair]) -> Comparison:
     runs = [run for pair in warm for run in pair]
     # What was saved may have been paid for; a ratio needs numbers above zero.
     if all(run.outcome is not None and run.outcome > 0 for run in runs):
-        measures.append(_measure("outcome of training", "", warm, "outcome"))
+        measures.append(_measure(OUTCOME, "", warm, "outcome"))
     others = statistics.median(run.others for run in runs)
     return Comparison(name, against, len(rows), os.cpu_count() or 1, others, tuple(measures))
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import re
 import signal
@@ -11,6 +12,7 @@ from collections import deque
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
+from pathlib import Path
 from threading import Thread
 from typing import IO
 
@@ -22,12 +24,14 @@ from builder.errors import DrydockError, UsageError
 
 _TICK = 0.01  # seconds; what an operating system counts a process's time in
 _PATIENCE = 5  # seconds for what an ended trainer said last
+# A trainer goes on after its loss has come to this, and what it printed before is not what it has come to.
+_NOT_FINITE = re.compile(r"loss\W{1,4}[-+]?(?:nan|inf)", re.I)
 _TAIL = 15  # lines that are shown of a run that failed
 
 
 @dataclass(frozen=True)
 class Side:
-    """One side: a command in an environment, which somebody has agreed to.
+    """One side: a command in an environment, which somebody has agreed to; `folder` is where it runs, else where we do.
 
     `step` finds the number of a training step in a line of its output, `outcome` the number that training ends with.
     """
@@ -38,6 +42,7 @@ class Side:
     step: str
     outcome: str
     consent: Consent
+    folder: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -49,7 +54,8 @@ class Run:
     last. `cores` is how many processors it kept busy all the time, `processor` the seconds of them. `memory` is the
     peak of its largest process in bytes (getrusage(2)), or what Drydock itself holds, some 40 MB, where that is more:
     Linux counts a process from its fork on. `others` is how many processors everything else on the machine
-    kept busy meanwhile. `outcome` is the last number that the trainer said of what it has come to.
+    kept busy meanwhile. `outcome` is the last number that the trainer said of what it has come to, not a
+    number where its last loss was none.
     """
 
     start: float
@@ -71,13 +77,13 @@ def measure(side: Side) -> Run:
     tail: deque[str] = deque(maxlen=_TAIL)
     began, busy = time.monotonic(), _busy()
     # In a pipe, Python would hold its lines back.
-    program = process.start(side.command, env={**side.environment, "PYTHONUNBUFFERED": "1"})
+    program = process.start(side.command, env={**side.environment, "PYTHONUNBUFFERED": "1"}, cwd=side.folder)
 
     def listen(pipe: IO[bytes]) -> None:
         for raw in pipe:
             line = raw.decode(errors="replace").rstrip()
             tail.append(line)
-            outcomes.extend(_numbers(outcome.search(line)))
+            outcomes.extend(_numbers(outcome.search(line)) or ([math.nan] if _NOT_FINITE.search(line) else []))
             if found := pattern.search(line):
                 if not steps:
                     at_first.append(_spent(program.pid))

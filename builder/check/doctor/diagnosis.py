@@ -6,6 +6,8 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
+from builder.embedded.words import printable
+
 State = Literal["ok", "warn", "fail", "skipped"]
 
 _MARKS: dict[State, str] = {"ok": "ok  ", "warn": "warn", "fail": "FAIL", "skipped": "skip"}
@@ -23,22 +25,17 @@ class Diagnosis:
     state: State
     found: str
     wanted: str = ""
-    mend: str = ""
+    fix: str = ""
 
     def lines(self) -> Iterator[str]:
         """For people: one line, and below it the fix of a problem."""
-        yield _plain(
+        yield printable(
             f"{_MARKS[self.state]} {self.what}: {self.found}{f'; wanted: {self.wanted}' if self.wanted else ''}"
         )
-        if self.mend and self.state in ("warn", "fail"):
-            yield _plain(f"     fix: {self.mend}")
+        if self.fix and self.state in ("warn", "fail"):
+            yield printable(f"     fix: {self.fix}")
 
 
 def ill(diagnoses: Iterable[Diagnosis]) -> bool:
     """Whether anything failed."""
     return any(one.state == "fail" for one in diagnoses)
-
-
-def _plain(text: str) -> str:
-    # Probes and servers may say anything, and none of it may steer a terminal.
-    return text if text.isprintable() else "".join(one if one.isprintable() else ascii(one)[1:-1] for one in text)

@@ -181,26 +181,26 @@ def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Dia
     """Yield the results of `drydock verify` for the environment of the lock."""
     from builder.build.script import script_of
 
-    mend = "drydock store verify --repair"
+    fix = "drydock store verify --repair"
     try:
         with report.busy(f"verifying {name}"):
             done = process.run(script_of(name, catalogue).command("--verify"))
     except DrydockError as error:
-        yield Diagnosis("verify", "fail", error.message, "", error.hint or mend)
+        yield Diagnosis("verify", "fail", error.message, "", error.hint or fix)
         return
     lines = re.findall(r"^(ok  |FAIL) (.+?): (.*)$", done.stdout, re.MULTILINE)
     for state, what, found in lines:
         good = state != "FAIL"
-        yield Diagnosis(f"verify {what}", "ok" if good else "fail", found, "", "" if good else mend)
+        yield Diagnosis(f"verify {what}", "ok" if good else "fail", found, "", "" if good else fix)
     if done.code and all(state != "FAIL" for state, _, _ in lines):
         last = (done.stderr or done.stdout).strip().rpartition("\n")[2]
-        yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", mend)
+        yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", fix)
 
 
 def _settings(entry: Entry, machine: Machine | None) -> Iterator[Diagnosis]:
     profile, unlimited = entry.profile, entry.profile.unlimited
     where = entry.resolved.where("env", unlimited) if unlimited is not None else None
-    return files.settings(profile, entry.resolved.warnings(), where, machine)
+    return files.settings(profile, entry.warnings(), where, machine)
 
 
 def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Diagnosis | None:

@@ -40,9 +40,9 @@ def generated(name: str, folder: Path, *, there: bool, fresh: bool, problem: Dry
     return Diagnosis("generated files", "ok", f"{folder} is what the profile renders to")
 
 
-def _failed(what: str, problem: DrydockError, wanted: str, mend: str) -> Diagnosis:
+def _failed(what: str, problem: DrydockError, wanted: str, fix: str) -> Diagnosis:
     where = f" ({problem.where})" if problem.where is not None else ""
-    return Diagnosis(what, "fail", f"{problem.message}{where}", wanted, problem.hint or mend)
+    return Diagnosis(what, "fail", f"{problem.message}{where}", wanted, problem.hint or fix)
 
 
 @dataclass(frozen=True)
@@ -101,8 +101,8 @@ def patches(locked: Sequence[LockedPatch], built: Built | None) -> Diagnosis | N
         if built.patched.get(file.path) != _last(locked, file.path)
     ]
     if wrong:
-        mend = f"drydock store verify --repair {built.store_name.partition('-')[0]}"
-        return Diagnosis("patches", "fail", f"not the patched file: {', '.join(dict.fromkeys(wrong))}", "", mend)
+        fix = f"drydock store verify --repair {built.store_name.partition('-')[0]}"
+        return Diagnosis("patches", "fail", f"not the patched file: {', '.join(dict.fromkeys(wrong))}", "", fix)
     files = {file.path for patch in locked for file in patch.files}
     return Diagnosis("patches", "ok", f"{len(locked)} applied, to {', '.join(sorted(files))}; --full runs their proofs")
 
@@ -134,8 +134,8 @@ def _unlimited(profile: Profile, variable: str, where: Where | None, machine: Ma
         amount = f", {gib(round(min(sizes) * resident))} here," if sizes else ""
         text += f"; the memory guard of a supervised run stops the trainer at {resident:.0%} of the memory{amount}"
         text += f" or {swap:.0%} more of it in swap"
-    mend = f'drydock run {profile.name} --supervise; or {variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
-    return Diagnosis("settings", "warn", text, "", mend)
+    fix = f'drydock run {profile.name} --supervise; or {variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+    return Diagnosis("settings", "warn", text, "", fix)
 
 
 # The first release with the repaired empty loader: huggingface/accelerate pull request 3659.

@@ -73,8 +73,8 @@ def chip(target: Target, machine: Machine) -> Diagnosis | None:
         return Diagnosis("chip", "skipped", "this machine does not report its chip")
     if fnmatchcase(machine.chip, pattern):
         return Diagnosis("chip", "ok", machine.chip)
-    mend = "it may work; `drydock profile detect` shows the profile for this chip"
-    return Diagnosis("chip", "warn", machine.chip, pattern, mend)
+    fix = "it may work; `drydock profile detect` shows the profile for this chip"
+    return Diagnosis("chip", "warn", machine.chip, pattern, fix)
 
 
 def system(profile: Profile, need: Need | None, machine: Machine) -> Diagnosis:
@@ -97,11 +97,11 @@ def system(profile: Profile, need: Need | None, machine: Machine) -> Diagnosis:
     said = f"{wanted} or newer, by the profile; its wheels need {f'{least} ({need})' if need else 'none'}"
     if numbers(found) >= max(numbers(wanted), numbers(least)):
         return Diagnosis(name, "ok", found, said)
-    mend = f"a newer system; or an older {need.package if need else name}, with a lower {key} in [target]"
+    fix = f"a newer system; or an older {need.package if need else name}, with a lower {key} in [target]"
     if numbers(found) >= numbers(least):
         lower = ".".join(map(str, numbers(found)[:2]))
-        mend = f'a newer system; or, as its wheels would run here, {key} = "{lower}" in [target]'
-    return Diagnosis(name, "fail", found, said, f"{mend}, then: drydock lock {profile.name}")
+        fix = f'a newer system; or, as its wheels would run here, {key} = "{lower}" in [target]'
+    return Diagnosis(name, "fail", found, said, f"{fix}, then: drydock lock {profile.name}")
 
 
 def gpu(target: Target, machine: Machine) -> Diagnosis | None:
@@ -111,16 +111,16 @@ def gpu(target: Target, machine: Machine) -> Diagnosis | None:
     pattern = target.match.gpu if target.match and target.match.gpu else "*"
     wanted = "an NVIDIA GPU" if pattern == "*" else f'an NVIDIA GPU "{pattern}"'
     if machine.gpus is None:
-        mend = "run nvidia-smi and read what it says; after an update of the driver, restart the machine"
-        return Diagnosis("GPU", "fail", f"nvidia-smi {_NO_ANSWER}", wanted, mend)
+        fix = "run nvidia-smi and read what it says; after an update of the driver, restart the machine"
+        return Diagnosis("GPU", "fail", f"nvidia-smi {_NO_ANSWER}", wanted, fix)
     found = ", ".join(counted(one.name for one in machine.gpus))
     if any(fnmatchcase(one.name, pattern) for one in machine.gpus):
         return Diagnosis("GPU", "ok", found)
     if machine.gpus:
-        mend = "it may work; `drydock profile detect` shows the profile for this machine"
-        return Diagnosis("GPU", "warn", found, wanted, mend)
-    mend = "install NVIDIA's driver, which brings nvidia-smi; in a container, start it with the GPUs"
-    return Diagnosis("GPU", "fail", "none listed by nvidia-smi", wanted, mend)
+        fix = "it may work; `drydock profile detect` shows the profile for this machine"
+        return Diagnosis("GPU", "warn", found, wanted, fix)
+    fix = "install NVIDIA's driver, which brings nvidia-smi; in a container, start it with the GPUs"
+    return Diagnosis("GPU", "fail", "none listed by nvidia-smi", wanted, fix)
 
 
 def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | None:
@@ -138,18 +138,18 @@ def cuda(target: Target, need: Need | None, machine: Machine) -> Diagnosis | Non
     newest = max(target.cuda, need.version if need else "", key=numbers)
     if machine.cuda is None:
         if machine.driver is not None and numbers(machine.driver) < (410,):  # the first that tells
-            mend = "install a newer driver"
-            return Diagnosis("CUDA", "fail", f"driver {machine.driver}, from before CUDA 10", wanted, mend)
+            fix = "install a newer driver"
+            return Diagnosis("CUDA", "fail", f"driver {machine.driver}, from before CUDA 10", wanted, fix)
         return Diagnosis(
             "CUDA", "skipped", f"driver {machine.driver or 'unknown'} does not report which CUDA it supports"
         )
     found = f"{machine.cuda} at most, driver {machine.driver or 'unknown'}"
     if numbers(machine.cuda)[:1] < numbers(newest)[:1]:
-        mend = f"install a driver for CUDA {numbers(newest)[0]}, or lock a build of torch for CUDA {machine.cuda}"
-        return Diagnosis("CUDA", "fail", found, wanted, mend)
+        fix = f"install a driver for CUDA {numbers(newest)[0]}, or lock a build of torch for CUDA {machine.cuda}"
+        return Diagnosis("CUDA", "fail", found, wanted, fix)
     if need is not None and numbers(need.version)[:1] != numbers(target.cuda)[:1]:
-        mend = f'set what the wheels are built for: cuda = "{need.version}" in [target]'
-        return Diagnosis("CUDA", "warn", found, wanted, mend)
+        fix = f'set what the wheels are built for: cuda = "{need.version}" in [target]'
+        return Diagnosis("CUDA", "warn", found, wanted, fix)
     if numbers(machine.cuda) < numbers(newest):
         found += "; enough, as is any of the same major release"
     return Diagnosis("CUDA", "ok", found, wanted)
@@ -173,10 +173,10 @@ def kernels(target: Target, built: Kernels | None, machine: Machine) -> Diagnosi
     if len(good) == len(known):
         return Diagnosis("kernels", "ok", found, wanted)
     if good:
-        mend = f"CUDA_VISIBLE_DEVICES={','.join(str(known.index(gpu)) for gpu in good)} leaves the others alone"
-        return Diagnosis("kernels", "warn", found, wanted, mend)
-    mend = "`drydock profile detect` shows the profile for this GPU; or require another torch, for another CUDA"
-    return Diagnosis("kernels", "fail", found, wanted, mend)
+        fix = f"CUDA_VISIBLE_DEVICES={','.join(str(known.index(gpu)) for gpu in good)} leaves the others alone"
+        return Diagnosis("kernels", "warn", found, wanted, fix)
+    fix = "`drydock profile detect` shows the profile for this GPU; or require another torch, for another CUDA"
+    return Diagnosis("kernels", "fail", found, wanted, fix)
 
 
 def gpu_memory(target: Target, machine: Machine) -> Diagnosis | None:
@@ -187,8 +187,8 @@ def gpu_memory(target: Target, machine: Machine) -> Diagnosis | None:
     found = ", ".join(counted(f"{gib(whole)} ({gib(used)} in use)" for _, whole, used in known))
     if all(used <= whole / 2 for _, whole, used in known):
         return Diagnosis("GPU memory", "ok", found)
-    mend = "nvidia-smi lists the processes that use it; CUDA_VISIBLE_DEVICES chooses among GPUs"
-    return Diagnosis("GPU memory", "warn", found, "", mend)
+    fix = "nvidia-smi lists the processes that use it; CUDA_VISIBLE_DEVICES chooses among GPUs"
+    return Diagnosis("GPU memory", "warn", found, "", fix)
 
 
 def hidden(target: Target, visible: str | None) -> Diagnosis | None:
@@ -199,8 +199,8 @@ def hidden(target: Target, visible: str | None) -> Diagnosis | None:
     """
     if target.accelerator != "cuda" or visible is None or not (visible.strip() == "" or visible.startswith(("-", "N"))):
         return None
-    mend = "unset it, or name a GPU: CUDA_VISIBLE_DEVICES=0"
-    return Diagnosis("visible GPUs", "fail", f'CUDA_VISIBLE_DEVICES is "{visible}", which hides every GPU', "", mend)
+    fix = "unset it, or name a GPU: CUDA_VISIBLE_DEVICES=0"
+    return Diagnosis("visible GPUs", "fail", f'CUDA_VISIBLE_DEVICES is "{visible}", which hides every GPU', "", fix)
 
 
 def unused(target: Target, machine: Machine) -> Diagnosis | None:
@@ -210,8 +210,8 @@ def unused(target: Target, machine: Machine) -> Diagnosis | None:
     found = counted([gpu.name for gpu in machine.gpus or ()] + [str(gpu) for gpu in machine.others])
     if not found:
         return None
-    mend = "`drydock profile detect` says which profile uses it, or why none does"
-    return Diagnosis("GPU", "warn", f"{', '.join(found)}: goes unused, the profile computes on the processor", "", mend)
+    fix = "`drydock profile detect` says which profile uses it, or why none does"
+    return Diagnosis("GPU", "warn", f"{', '.join(found)}: goes unused, the profile computes on the processor", "", fix)
 
 
 def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) -> Diagnosis | None:
@@ -231,8 +231,8 @@ def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) 
         return Diagnosis("compiler", "skipped", "xcode-select does not answer")
     if tools:
         return Diagnosis("compiler", "ok", tools, f"those of Xcode, for {built}")
-    mend = "xcode-select --install; without it, packages of pure Python still build"
-    return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", mend)
+    fix = "xcode-select --install; without it, packages of pure Python still build"
+    return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", fix)
 
 
 def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> Diagnosis:
@@ -245,20 +245,20 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
     found += f", {gib(machine.memory_free)} free" if machine.memory_free is not None else ""
     least = _IMPORTS if {one.name for one in packages} >= _IMPORTED else 0
     wanted = f"{least >> 20} MiB to import torch and transformers, and more to train" if least else ""
-    mend = "a machine, or a limit of its control groups, with more"
+    fix = "a machine, or a limit of its control groups, with more"
     if size < least:
-        return Diagnosis("memory", "fail", found, wanted, mend)
+        return Diagnosis("memory", "fail", found, wanted, fix)
     if machine.memory_free is not None and machine.memory_free < least:
         return Diagnosis("memory", "warn", found, wanted, "end other programs that hold memory")
     needs = [one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"]
     asked = max([profile.target.memory_gb or 0, *needs])
     if size < asked * 2**30:
-        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile is meant for", mend)
+        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile is meant for", fix)
     lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
     if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
-        mend = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
-        return Diagnosis("memory", "warn", found, wanted, mend)
+        fix = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+        return Diagnosis("memory", "warn", found, wanted, fix)
     return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
 
 
@@ -270,9 +270,9 @@ def wired(machine: Machine) -> Diagnosis | None:
     found = f"iogpu.wired_limit_mb = {machine.wired_limit >> 20}, of {gib(machine.memory)}"
     if left >= _LEFT:
         return Diagnosis("GPU memory", "ok", found)
-    mend = f"sudo sysctl iogpu.wired_limit_mb={max(0, machine.memory - _LEFT) >> 20}; 0 leaves it to macOS"
+    fix = f"sudo sysctl iogpu.wired_limit_mb={max(0, machine.memory - _LEFT) >> 20}; 0 leaves it to macOS"
     wanted = f"{gib(_LEFT)} left for macOS, which else panics or freezes (ml-explore/mlx issue 3186)"
-    return Diagnosis("GPU memory", "warn", found, wanted, mend)
+    return Diagnosis("GPU memory", "warn", found, wanted, fix)
 
 
 def _detected(profile: Profile) -> list[Detect]:

@@ -204,8 +204,8 @@ def index(one: Index, answer: Answer | None, verdict: Verdict | None = None) -> 
     if not is_remote(one.url):
         if Path(unquote(one.url.removeprefix("file://"))).is_dir():
             return Diagnosis(one.what, "ok", f"the folder {one.url}")
-        mend = f"correct {one.variable}, or the profile"
-        return Diagnosis(one.what, "fail", f"{shown_url(one.url)} is no folder", "", mend)
+        fix = f"correct {one.variable}, or the profile"
+        return Diagnosis(one.what, "fail", f"{shown_url(one.url)} is no folder", "", fix)
     if answer is None:
         return Diagnosis(one.what, "skipped", "not asked")
     by_page = _answered(one, answer)
@@ -213,26 +213,24 @@ def index(one: Index, answer: Answer | None, verdict: Verdict | None = None) -> 
         return by_page
     if verdict.good:
         return Diagnosis(one.what, "ok", f"uv finds {one.file}; {by_page.found}")
-    return Diagnosis(
-        one.what, "fail", f"uv does not find {one.file}: {verdict.words}", "", verdict.hint or by_page.mend
-    )
+    return Diagnosis(one.what, "fail", f"uv does not find {one.file}: {verdict.words}", "", verdict.hint or by_page.fix)
 
 
 def _answered(one: Index, answer: Answer) -> Diagnosis:
-    mend = f"is the network there, and the proxy? {one.variable} names a mirror, UV_FIND_LINKS a folder of wheels"
+    fix = f"is the network there, and the proxy? {one.variable} names a mirror, UV_FIND_LINKS a folder of wheels"
     place, wanted = shown_url(one.page), f"a page that lists {one.file}"
     if answer.distrusted:
-        mend = "is the clock right? SSL_CERT_FILE names the certificates of a proxy, or of a company"
-        return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", mend)
+        fix = "is the clock right? SSL_CERT_FILE names the certificates of a proxy, or of a company"
+        return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", fix)
     if answer.status is None:
-        return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", mend)
+        return Diagnosis(one.what, "fail", f"{place}: {answer.problem}", "", fix)
     if answer.status in (401, 403, 407):
-        mend = "it wants a user and a password: in a netrc file, a keyring, or the URL"
+        fix = "it wants a user and a password: in a netrc file, a keyring, or the URL"
     if answer.status != 200:
-        return Diagnosis(one.what, "fail", f"{place}: HTTP status {answer.status}", wanted, mend)
+        return Diagnosis(one.what, "fail", f"{place}: HTTP status {answer.status}", wanted, fix)
     if not any(name.encode() in answer.body for name in (one.file, quote(one.file))):
-        mend = f"is it an index, and no page to log in at? {one.variable} names another"
-        return Diagnosis(one.what, "fail", f"{place} answers something else", wanted, mend)
+        fix = f"is it an index, and no page to log in at? {one.variable} names another"
+        return Diagnosis(one.what, "fail", f"{place} answers something else", wanted, fix)
     return Diagnosis(one.what, "ok", f"{place} lists {one.file}, in {answer.received - answer.sent:.1f} s")
 
 

@@ -60,8 +60,8 @@ def cache(folder: Path | None, *, writable: bool) -> Diagnosis | None:
     """Whether uv can write to its cache, where it is to build."""
     if folder is None or writable:
         return None
-    mend = "name a folder of your own: UV_CACHE_DIR; it may have been made with sudo"
-    return Diagnosis("uv's cache", "fail", f"{folder} cannot be written", "", mend)
+    fix = "name a folder of your own: UV_CACHE_DIR; it may have been made with sudo"
+    return Diagnosis("uv's cache", "fail", f"{folder} cannot be written", "", fix)
 
 
 def disk(download: int, store: Place | None, cache: Place | None, *, built: bool, linked: bool) -> Iterator[Diagnosis]:
@@ -91,9 +91,9 @@ def _fits(what: str, place: Place, least: int, probably: int, download: int) -> 
     """`least` is less than what is needed for certain, `probably` what other profiles came to."""
     found = f"{told(place.free)} free at {place.path}"
     wanted = f"{told(download)} to download at most, about {told(probably)} if it unpacks as the profile cpu does"
-    mend = "free some space (drydock store gc, uv cache prune), or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
+    fix = "free some space (drydock store gc, uv cache prune), or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"
     state: State = "fail" if place.free < least else "warn" if place.free < probably else "ok"
-    return Diagnosis(what, state, found, wanted, mend if state != "ok" else "")
+    return Diagnosis(what, state, found, wanted, fix if state != "ok" else "")
 
 
 @dataclass(frozen=True)
@@ -137,15 +137,15 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
         return Diagnosis("Python", "fail", f"{text}, for {', '.join(machines)}", wanted, install)
     if found.managed:
         text += "; the system's (PEP 668), into which nothing is installed"
-    mend = []
+    fix = []
     if found.built not in (None, found.version):
         text += f", where it was {found.built}"
-        mend.append(f'drydock verify says whether all is well; [python] version = "{found.built}" keeps to one release')
+        fix.append(f'drydock verify says whether all is well; [python] version = "{found.built}" keeps to one release')
     if found.missing:
         text += f"; it lacks {', '.join(found.missing)}"
-        mend.append(interpreter.remedy(series))
-    if mend:
-        return Diagnosis("Python", "warn", text, "", "; ".join(mend))
+        fix.append(interpreter.remedy(series))
+    if fix:
+        return Diagnosis("Python", "warn", text, "", "; ".join(fix))
     return Diagnosis("Python", "ok", text)
 
 
@@ -185,13 +185,13 @@ def machines_of(head: bytes) -> list[str]:
 def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diagnosis:
     """Whether the clock is later than all that was made before now; `made` has the times of files."""
     found = f"{now:%Y-%m-%d %H:%M} UTC"
-    mend = "set the clock: certificates, and so downloads, go by it"
+    fix = "set the clock: certificates, and so downloads, go by it"
     later = {what: time for what, time in made.items() if time > now}
     if later:
         what, time = max(later.items(), key=lambda one: one[1])
         # A file may come from a machine whose clock is a little ahead; a day is no such difference.
         state: State = "fail" if (time - now).days >= 1 else "warn"
-        return Diagnosis("clock", state, found, f"later than {what}: {time:%Y-%m-%d %H:%M} UTC", mend)
+        return Diagnosis("clock", state, found, f"later than {what}: {time:%Y-%m-%d %H:%M} UTC", fix)
     days = [
         profile.packages.exclude_newer,
         *profile.packages.exclude_newer_package.values(),
@@ -200,5 +200,5 @@ def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diag
     newest = max((date.fromisoformat(day) for day in days if day), default=None)
     if newest is not None and newest > now.date():
         wanted = f"later than {newest}, the day as of which the profile is locked (exclude-newer)"
-        return Diagnosis("clock", "warn", found, wanted, mend)
+        return Diagnosis("clock", "warn", found, wanted, fix)
     return Diagnosis("clock", "ok", found)

@@ -12,6 +12,7 @@ from packaging.requirements import InvalidRequirement, Requirement
 from packaging.specifiers import SpecifierSet
 from packaging.utils import canonicalize_name
 
+from builder.embedded.words import printable
 from builder.errors import ProfileError, Where
 from builder.profile.places import place_of
 
@@ -38,7 +39,7 @@ class LeftOut:
     expected: bool = False
 
     def __str__(self) -> str:
-        return _printable(f"{self.where}: {self.what}: {self.why}")
+        return printable(f"{self.where}: {self.what}: {self.why}")
 
 
 @dataclass
@@ -247,13 +248,8 @@ def shown(text: str) -> str:
     line = " ".join(text.split())
     line = re.sub(r"//[^/\s]*@", "//***@", line)
     line = re.sub(r"(://[^\s?#]*)[?][^\s]+", r"\1?***", line)
-    line = _printable(line)
+    line = printable(line)
     return line if len(line) <= 160 else f"{line[:157]}..."
-
-
-def _printable(text: str) -> str:
-    """Return text without what could steer a terminal."""
-    return text if text.isprintable() else ascii(text)[1:-1]
 
 
 def placed_at(source: Mapping[str, Any]) -> str | None:

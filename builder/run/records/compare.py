@@ -5,13 +5,14 @@ from __future__ import annotations
 import json
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError
 from builder.lock.diff import Change, Difference, Side, compare, side_of_lock, side_of_manifest
 from builder.lock.model import parse
+from builder.run.records.data import labels
 from builder.run.records.folder import Record, kept
 from builder.store.layout import Store
 
@@ -20,7 +21,8 @@ from builder.store.layout import Store
 class Runs:
     """All that differs between two runs; `environment` is None where one has no lock any more.
 
-    `parts` has the changes of settings, code, arguments, machine and end; None for one that a record does not have.
+    `parts` has the changes of settings, code, data, arguments, machine and end; None for one that a record does not
+    have.
     """
 
     before: str
@@ -79,7 +81,9 @@ def side(record: Record) -> Side | None:
     try:
         if content is not None:
             lock = parse(content.decode("utf-8"), f"the lock of run {record['id']}", record["name"].rpartition(":")[2])
-            return side_of_lock(record["id"], "run", lock)
+            found = side_of_lock(record["id"], "run", lock)
+            # The record has the data itself, also where it has no lock.
+            return replace(found, parts={name: one for name, one in found.parts.items() if name != "data"})
         return side_of_manifest(record["id"], Store.here().manifest(record["store-name"]))
     except (DrydockError, StageError, ValueError, KeyError, TypeError, AttributeError):
         return None
@@ -114,6 +118,11 @@ def _code(record: Record) -> dict[str, Any] | None:
     return {**{name: value for name, value in facts.items() if value is not None}, **rows}
 
 
+def _data(record: Record) -> dict[str, Any] | None:
+    found = record.get("data")
+    return labels(found) if isinstance(found, list) else None
+
+
 def _arguments(record: Record) -> dict[str, Any]:
     return {
         "profile": record["name"],
@@ -139,7 +148,14 @@ def _end(record: Record) -> dict[str, Any] | None:
     return {name: value for name, value in facts.items() if value is not None}
 
 
-_PARTS = {"settings": _settings, "code": _code, "arguments": _arguments, "machine": _machine, "end": _end}
+_PARTS = {
+    "settings": _settings,
+    "code": _code,
+    "data": _data,
+    "arguments": _arguments,
+    "machine": _machine,
+    "end": _end,
+}
 
 
 def _told(change: Change) -> str:

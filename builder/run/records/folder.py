@@ -50,6 +50,7 @@ _SHAPE = {
     }
 }
 _FILES = [{"path": str}]
+_DATA = [{"name": str, "sha256": str, "files": int, "size": int}]
 _LOSS = {"count": int, "not-finite": int, **dict.fromkeys(("first", "last", "lowest"), (float, None))}
 _NAMED = [{"name": str}]
 # What comes later, or is not known of every run.
@@ -75,6 +76,9 @@ _PARTS = {
     ),
     "difference": ({"object": str}, {"why": str}),
     "losses": {str: _LOSS},
+    "data": (_DATA, None),
+    "curves": {str: [[(int, float)]]},
+    "use": [[(int, float)]],
     "used": {"resident": int, "cores": float},
 }
 _SHORTENED = 16  # characters of the name of a text, in the index

@@ -23,6 +23,7 @@ from builder.errors import DrydockError
 from builder.process import run_all
 from builder.resources import version
 from builder.run.records import code, folder
+from builder.run.records.data import data_of
 
 _TIME = 30.0  # seconds for what the script prints
 _VOLATILE = ("memory_free", "disk_free")  # of a machine: they say nothing of it a minute later
@@ -46,6 +47,7 @@ def gather(path: Path) -> None:
         ("code", lambda: code.code_of(Path(asked["code"]), asked["at"], hidden)),
         ("environment", lambda: _environment(asked["print"], hidden)),
         ("machine", _machine),
+        ("data", lambda: _data((record.get("script") or {}).get("object", ""))),
         ("drydock", version),
         ("seeds", seeds_here),
     ):
@@ -66,6 +68,12 @@ def _environment(command: list[str], hidden: Mapping[str, str]) -> dict[str, Any
     """What the script sets for the trainer; None where it cannot be asked. It builds nothing for that."""
     (done,) = run_all([command], timeout=_TIME, env=os.environ)
     return None if done is None or done.code else settings(done.stdout, hidden)
+
+
+def _data(script: str) -> list[dict[str, Any]] | None:
+    """The models and data sets that the script has brought; None where it was not kept."""
+    content = folder.kept(script)
+    return None if content is None else data_of(content.decode("utf-8", "replace"))
 
 
 def settings(printed: str, hidden: Mapping[str, str]) -> dict[str, Any] | None:

@@ -14,6 +14,30 @@ LOSS = re.compile(
 """A loss as trainers print it: its name, its number."""
 
 _CURVES = 8  # names of losses
+_POINTS = 200  # of a curve
+
+
+class Curve:
+    """A series of rows, of which at most `_POINTS` are kept, evenly over all: every second one goes when they are full.
+
+    >>> curve = Curve()
+    >>> for number in range(1000):
+    ...     curve.add([number])
+    >>> len(curve.rows), curve.rows[:3], curve.rows[-1]
+    (125, [[0], [8], [16]], [992])
+    """
+
+    def __init__(self) -> None:
+        self.rows: list[list[float]] = []
+        self._every, self._count = 1, 0
+
+    def add(self, row: list[float]) -> None:
+        """Take the next row."""
+        if self._count % self._every == 0:
+            self.rows.append(row)
+            if len(self.rows) == _POINTS:
+                self.rows, self._every = self.rows[::2], 2 * self._every
+        self._count += 1
 
 
 class Summary:
@@ -21,6 +45,8 @@ class Summary:
 
     def __init__(self) -> None:
         self._losses: dict[str, dict[str, Any]] = {}
+        self._curves: dict[str, Curve] = {}
+        self._use = Curve()
         self._samples = 0
         self._resident = self._processes = 0
         self._cores = 0.0
@@ -47,11 +73,13 @@ class Summary:
         curve["first"] = value if curve["first"] is None else curve["first"]
         curve["lowest"] = value if curve["lowest"] is None else min(curve["lowest"], value)
         curve["last"] = value
+        self._curves.setdefault(name, Curve()).add([curve["count"], value])
 
     def sample(self, sample: Sample, gpus: list[dict[str, Any]]) -> None:
         """Take a sample of what it uses."""
         self._samples += 1
         self._cores += sample.cores
+        self._use.add([round(sample.time, 1), round(sample.cores, 2), sample.resident])
         self._resident = max(self._resident, sample.resident)
         self._processes = max(self._processes, sample.processes)
         for gpu in gpus:
@@ -62,7 +90,10 @@ class Summary:
 
     def data(self) -> dict[str, Any]:
         """The summary in plain JSON types."""
-        found: dict[str, Any] = {"losses": self._losses}
+        found: dict[str, Any] = {
+            "losses": self._losses,
+            "curves": {name: curve.rows for name, curve in self._curves.items()},
+        }
         if self._samples:
             found["used"] = {
                 "samples": self._samples,
@@ -70,6 +101,7 @@ class Summary:
                 "resident": self._resident,
                 "processes": self._processes,
             }
+            found["use"] = self._use.rows
         if self._gpus:
             found["gpus"] = {
                 str(index): {"busy": round(one["busy"] / one["count"], 3), "memory": one["memory"]}

@@ -2,24 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import shlex
 from collections.abc import Iterator, Sequence
 from datetime import datetime
 from typing import Any
 
+from builder.embedded.words import printable
+from builder.run.records.data import labels
 from builder.run.records.folder import Head, Record
 
+HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
 
-def table(found: Sequence[Head]) -> list[str]:
-    """A line per run: id, profile, how it is, how long it took, its last loss, tags and note."""
-    rows = [
-        (one.id, _plain(_name(one)), _state(one), _lasted(one.started, one.end), _loss(one), _marks(one))
+
+def rows(found: Sequence[Head]) -> list[tuple[str, ...]]:
+    """Of each run what stands below `HEADINGS`."""
+    return [
+        (one.id, printable(_name(one)), _state(one), _lasted(one.started, one.end), _loss(one), _marks(one))
         for one in found
     ]
-    widths = [max((len(row[column]) for row in rows), default=0) for column in range(5)]
-    lines = ("  ".join(f"{cell:{width}}" for cell, width in zip(row, [*widths, 0], strict=True)) for row in rows)
-    return [line.rstrip() for line in lines]
 
 
 def _name(head: Head) -> str:
@@ -38,11 +38,9 @@ def _loss(head: Head) -> str:
 
 
 def _marks(head: Head) -> str:
-    return " ".join(filter(None, [*(f"[{_plain(tag)}]" for tag in head.tags), _plain(head.note.partition("\n")[0])]))
-
-
-def _plain(text: str) -> str:
-    return text if text.isprintable() else json.dumps(text)
+    return " ".join(
+        filter(None, [*(f"[{printable(tag)}]" for tag in head.tags), printable(head.note.partition("\n")[0])])
+    )
 
 
 def _lasted(started: str, end: dict[str, Any] | None) -> str:
@@ -71,7 +69,7 @@ def told(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
     words = shlex.join(["drydock", "run", record["name"], *_words(record)])
-    yield f"{record['id']}  {_plain(words)}"
+    yield f"{record['id']}  {printable(words)}"
     yield from _field("state", f"{_state(head)}: {end['why']}" if end else _state(head))
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
@@ -79,6 +77,8 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
     yield from _field("Drydock", record.get("drydock"))
     yield from _code(record.get("code"))
+    for name, label in labels(record.get("data") or ()).items():
+        yield from _field("data", f"{name}: {label}")
     yield from _machine(record.get("machine"))
     yield from _settings(record.get("environment"))
     yield from _field("seeds", ", ".join(f"{name} {value}" for name, value in (record.get("seeds") or {}).items()))
@@ -99,7 +99,7 @@ def _after(text: str) -> str:
 
 def _field(name: str, value: Any) -> Iterator[str]:
     if value:
-        yield f"  {name + ':':13}{_plain(str(value))}"
+        yield f"  {name + ':':13}{printable(str(value))}"
 
 
 def _code(code: Any) -> Iterator[str]:

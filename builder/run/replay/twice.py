@@ -103,7 +103,7 @@ def of_profile(
     profile, packages = entry.profile, frozenset[str]()
     with suppress(DrydockError):
         packages = frozenset(package.name for package in entry.lock.packages)
-    here = here or _needs_its_folder(profile)
+    here = here or needs_its_folder(profile)
     return Subject(
         name,
         script,
@@ -116,7 +116,7 @@ def of_profile(
     )
 
 
-def _needs_its_folder(profile: Profile) -> bool:
+def needs_its_folder(profile: Profile) -> bool:
     """Whether a trainer works on what is in the working directory: code, or a file that its profile names.
 
     The caller's arguments do not count: what they name may be what a run has written, and must not be overwritten.

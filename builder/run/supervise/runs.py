@@ -195,6 +195,11 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
     path = folder(name) / "log"
     if not path.is_file():
         raise UsageError(f"{name} has no log", hint=f"drydock run {name} --supervise")
+    yield from read_log(path, lambda: supervisor(name) is not None, follow=follow)
+
+
+def read_log(path: Path, is_written: Callable[[], bool], *, follow: bool) -> Iterator[bytes]:
+    """A log that may rotate, as `log` has it, while `is_written`."""
     if not follow:
         for one in [*reversed(older(path, 1000)), path]:
             with suppress(FileNotFoundError), _opened(one) as file:
@@ -206,7 +211,7 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
     file.seek(0, os.SEEK_END)
     yield last
     while True:
-        lives = supervisor(name) is not None  # asked first: what it writes before it ends is still read
+        lives = is_written()  # asked first: what it writes before it ends is still read
         if piece := file.read(64 * 1024):
             yield piece
             continue

@@ -76,15 +76,15 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
         guard=_guard(entry),
-        resume=_resume(entry, built),
+        resume=resume_of(entry, built),
     )
 
 
-def _resume(entry: Entry, built: float) -> Resume | None:
+def resume_of(entry: Entry, built: float = 0.0) -> Resume | None:
     """Where checkpoints are, for an environment that was built then; None where the profile does not say."""
-    from builder.script.slurm import resume_of
+    from builder.script import slurm
 
-    found = resume_of(entry.profile, entry.lock)
+    found = slurm.resume_of(entry.profile, entry.lock)
     return None if found is None else replace(found, built=built)
 
 

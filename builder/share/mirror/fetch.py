@@ -10,6 +10,7 @@ from threading import Lock
 from urllib.parse import unquote, urlsplit
 
 from builder.download import download
+from builder.embedded import data
 from builder.embedded.caches import is_far, shown
 from builder.embedded.words import plural
 from builder.errors import DrydockError
@@ -71,22 +72,22 @@ class Gatherer:
                     f"it has another file under this name (sha256 {found[:12]}..., and {file.sha256[:12]}... is locked)"
                 )
             tried.append(where)
-            self._report.warn(f"{where} did not send {file.file}: {why}")
+            self._report.warn(f"{where} did not send {file.label}: {why}")
         raise DrydockError(
-            f"{file.file} was not found in {', '.join(tried) or 'any place'}",
+            f"{file.label} was not found in {', '.join(tried) or 'any place'}",
             hint=f"the lock of {file.profile} names it by hash: if the file is gone everywhere, lock again",
         )
 
     def _nearby(self, file: LockedFile) -> Iterator[str]:
-        if file.is_placed and (wheel := kept(file.file, file.sha256)) is not None:
-            yield str(wheel.parent)
+        if (there := _kept(file)) is not None:
+            yield str(there.parent)
         yield from (str(folder) for folder in self._folders if (folder / file.file).is_file())
         yield from (place.shown for place, has in self._caches if file.path in has)
 
     def _ways(self, file: LockedFile) -> Iterator[tuple[str, Callable[[Path], str]]]:
         """Each place that has a file, by its name, with a function that fetches it to a path and returns its sha256."""
-        if file.is_placed and (wheel := kept(file.file, file.sha256)) is not None:
-            yield str(wheel.parent), partial(copy_hashed, wheel)
+        if (there := _kept(file)) is not None:
+            yield str(there.parent), partial(copy_hashed, there)
         for folder in self._folders:
             if (folder / file.file).is_file():
                 yield str(folder), partial(copy_hashed, folder / file.file)
@@ -98,6 +99,8 @@ class Gatherer:
                 self._urls.update(_urls([file], self._catalogue))
         if file.is_trainer:
             yield "its repository", partial(self._from_repository, file)
+        if file.is_data:
+            yield "where the profile has it from", partial(self._from_its_place, file)
         url = self._urls.get(file.sha256)
         if url and not is_far(url):
             yield _host(url), partial(_bring, url, size=file.size)
@@ -111,6 +114,21 @@ class Gatherer:
         if entry.lock.trainer is None:
             raise DrydockError(f"{file.profile} has no trainer.source any more")
         return copy_hashed(trainer.bring(entry.profile, entry.lock.trainer), target)
+
+    def _from_its_place(self, file: LockedFile, target: Path) -> str:
+        """Fetch a file of a model or data set. Raises DrydockError, also where nobody agreed to its profile."""
+        from builder.project import data
+
+        consent_to_build(file.profile, self._catalogue)
+        return copy_hashed(data.bring(self._catalogue.entry(file.profile), file.sha256), target)
+
+
+def _kept(file: LockedFile) -> Path | None:
+    """What is kept here of a file that no index has."""
+    if not file.is_data:
+        return kept(file.file, file.sha256) if file.is_placed else None
+    found = data.kept(home(), file.sha256)
+    return found if found.is_file() else None
 
 
 def _urls(files: Sequence[LockedFile], catalogue: Catalogue) -> dict[str, str]:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 from builder.consent import Consent
+from builder.names import DATA_END
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
@@ -45,7 +46,17 @@ class LockedFile:
     @property
     def is_trainer(self) -> bool:
         """Whether it is the archive of a trainer's own code."""
-        return is_apart(self.file) and not self.is_python
+        return is_apart(self.file) and not (self.is_python or self.is_data)
+
+    @property
+    def is_data(self) -> bool:
+        """Whether it is a file of a model or data set; its `version` is its path there."""
+        return self.file.endswith(DATA_END)
+
+    @property
+    def label(self) -> str:
+        """What it is called in messages."""
+        return f"{self.name}/{self.version}" if self.is_data else self.file
 
     @property
     def path(self) -> str:
@@ -53,8 +64,8 @@ class LockedFile:
         return path_of(self.sha256, self.file)
 
 
-def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]:
-    """What builds of these profiles need: packages, build requirements, uv, a Python; each file once.
+def locked_files(names: Iterable[str], catalogue: Catalogue, *, data: bool = True) -> list[LockedFile]:
+    """What builds of these profiles need: packages, build requirements, uv, a Python, `data`; each file once.
 
     Raises ProfileError or LockError.
     """
@@ -64,7 +75,8 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
         lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
         pythons = [lock["python"]] if "python" in lock else []
         trainers = [_of_trainer(lock["trainer"])] if "trainer" in lock else []
-        for row in (lock["uv"], *pythons, *trainers, *lock.get("build-requires", ()), *lock["packages"]):
+        placed = [*trainers, *(_of_data(lock.get("data", ())) if data else ())]
+        for row in (lock["uv"], *pythons, *placed, *lock.get("build-requires", ()), *lock["packages"]):
             one = LockedFile(
                 file=row["file"],
                 sha256=row["sha256"],
@@ -84,6 +96,14 @@ def locked_files(names: Iterable[str], catalogue: Catalogue) -> list[LockedFile]
 def _of_trainer(row: dict[str, Any]) -> dict[str, Any]:
     """The row of a trainer's own code as that of a package made of a place."""
     return {**row, "name": "trainer.source", "version": row["commit"][:12], "origin": row["place"]}
+
+
+def _of_data(rows: Iterable[dict[str, Any]]) -> Iterator[dict[str, Any]]:
+    """The rows of the files of models and data sets, in the same way."""
+    for row in rows:
+        for file in row["files"]:
+            name = f"{file['sha256'][:16]}{DATA_END}"
+            yield {**file, "file": name, "name": f"data.{row['name']}", "version": file["path"], "origin": row["place"]}
 
 
 def consent_to_build(name: str, catalogue: Catalogue) -> Consent:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from typing import NamedTuple
 from urllib.parse import quote
 
-from builder.names import SOURCE_END
+from builder.names import DATA_END, SOURCE_END
 
 SUMS = "SHA256SUMS"
 ROOT = "simple/index.html"
@@ -17,7 +17,7 @@ METADATA = ".metadata"
 OURS = '<meta name="generator" content="drydock">'
 """The mark of an index of Drydock's."""
 
-_PATH = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})/([A-Za-z0-9_][A-Za-z0-9_.+!-]*\.(?:whl|tar\.gz|zip))")
+_PATH = re.compile(r"files/([0-9a-f]{2})/(\1[0-9a-f]{62})/([A-Za-z0-9_][A-Za-z0-9_.+!-]*\.(?:whl|tar\.gz|zip|data))")
 
 
 class Stored(NamedTuple):
@@ -68,12 +68,12 @@ def is_python(file: str) -> bool:
 
 
 def is_apart(file: str) -> bool:
-    """Whether a file is one that no project of an index has: a Python, or a trainer's own code.
+    """Whether a file is one that no project of an index has: a Python, a trainer's own code, or one of its data.
 
     >>> is_apart("rl-swarm-2f779450a49b.source.zip"), is_apart("six-1.17.0.tar.gz")
     (True, False)
     """
-    return is_python(file) or file.endswith(SOURCE_END)
+    return is_python(file) or file.endswith((SOURCE_END, DATA_END))
 
 
 def stored(sizes: Mapping[str, int | None]) -> list[Stored]:

@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 import zipfile
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.project.catalogue import Catalogue
-from builder.report import Reporter
+from builder.report import Meter, Reporter
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
 from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
@@ -19,6 +19,8 @@ from builder.share.mirror.place import Place, explained, open_place
 
 AT_ONCE = 8
 """Files on their way at a time."""
+
+_OFTEN = 0.25  # seconds between two looks at what has come
 
 
 @dataclass(frozen=True)
@@ -33,13 +35,20 @@ class Pushed:
 
 
 def push(
-    names: Sequence[str], destination: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False
+    names: Sequence[str],
+    destination: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    dry_run: bool = False,
+    data: bool = True,
 ) -> Pushed:
-    """Transfer the files of these profiles to the mirror `destination`, and update its index.
+    """Transfer the files of these profiles, with their `data`, to the mirror `destination`, and update its index.
 
     Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
-    files = locked_files(names, catalogue)
+    files = locked_files(names, catalogue, data=data)
+    say_data(files, report)
     # Before anything is moved: wheels are built of these.
     sources = {file.profile for file in files if file.is_source} if not dry_run else ()
     consents = {name: consent_to_build(name, catalogue) for name in sources}
@@ -53,18 +62,27 @@ def push(
     return bring(files, place, gatherer.fetch, report, before=gatherer.prepare, build=build_them, dry_run=dry_run)
 
 
-def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Pushed:
+def pull(
+    names: Sequence[str],
+    source: str,
+    catalogue: Catalogue,
+    report: Reporter,
+    *,
+    dry_run: bool = False,
+    data: bool = True,
+) -> Pushed:
     """Transfer the files of these profiles from the mirror `source` to the cache that every build looks into.
 
     Raises DrydockError where the mirror does not have all files, or has others; the transferred files are kept.
     """
-    files = locked_files(names, catalogue)
+    files = locked_files(names, catalogue, data=data)
+    say_data(files, report)
     place = open_place(source)
 
     def check(missing: Sequence[LockedFile]) -> None:
         with explained(place.shown):
             there = place.sizes()
-        absent = [file.file for file in missing if file.path not in there]
+        absent = [file.label for file in missing if file.path not in there]
         if absent:
             listed = ", ".join(absent[:3]) + (f" and {len(absent) - 3} more" if len(absent) > 3 else "")
             raise DrydockError(
@@ -75,9 +93,17 @@ def pull(names: Sequence[str], source: str, catalogue: Catalogue, report: Report
         with explained(place.shown):
             found = place.fetch(file.path, target, file.size)
         if found != file.sha256:
-            raise DrydockError(f"{place.shown} has another file under the name {file.file} than the lock names")
+            raise DrydockError(f"{place.shown} has another file under the name {file.label} than the lock names")
 
     return bring(files, local_mirror(), fetch, report, before=check, dry_run=dry_run)
+
+
+def say_data(files: Sequence[LockedFile], report: Reporter) -> None:
+    """Report how much of it is data, as that may be much more than the rest."""
+    found = [file for file in files if file.is_data]
+    if found:
+        size = sum(file.size for file in found) / 1e6
+        report.step(f"data: {plural(len(found), 'file')}, {size:,.1f} MB; without: --without-data")
 
 
 def bring(
@@ -101,7 +127,7 @@ def bring(
         place.shown,
         len(files),
         sum(file.size for file in files),
-        tuple(file.file for file in missing),
+        tuple(file.label for file in missing),
         sum(file.size for file in missing),
     )
     if dry_run:
@@ -149,7 +175,7 @@ def _is_whole(file: LockedFile, there: Mapping[str, int | None]) -> bool:
 def _move(
     files: Sequence[LockedFile], place: Place, fetch: Callable[[LockedFile, Path], None], report: Reporter
 ) -> None:
-    from concurrent.futures import ThreadPoolExecutor, as_completed
+    from concurrent.futures import FIRST_COMPLETED, ThreadPoolExecutor, wait
 
     total = sum(file.size for file in files)
     done = 0
@@ -165,20 +191,33 @@ def _move(
         way.unlink(missing_ok=True)
         return file
 
-    with explained(place.shown), place.scratch() as scratch, ThreadPoolExecutor(AT_ONCE) as pool:
+    meter = Meter(report, f"moving {plural(len(files), 'file')}")
+    with (
+        report.busy(meter.what),
+        explained(place.shown),
+        place.scratch() as scratch,
+        ThreadPoolExecutor(AT_ONCE) as pool,
+    ):
         # The big ones first, so that none is left to go alone at the end.
-        reported = 0.0
-        waiting = [pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)]
+        waiting = {pool.submit(move, file) for file in sorted(files, key=lambda file: -file.size)}
         try:
-            for number, future in enumerate(as_completed(waiting), 1):
-                file = future.result()
-                done += file.size
-                if time.monotonic() - reported >= 1 or number == len(files):
-                    reported = time.monotonic()
-                    report.detail(f"{number} of {plural(len(files), 'file')}, {done / 1e6:.1f} of {total / 1e6:.1f} MB")
+            while waiting:
+                ended, waiting = wait(waiting, _OFTEN, FIRST_COMPLETED)
+                done += sum(future.result().size for future in ended)
+                meter(min(done + _size_of_files(scratch), total), total)
         except BaseException:
             pool.shutdown(cancel_futures=True)
             raise
+    report.detail(f"{plural(len(files), 'file')}, {total / 1e6:.1f} MB")
+
+
+def _size_of_files(folder: Path) -> int:
+    """Bytes of the files in a folder, which come and go."""
+    size = 0
+    for path in folder.iterdir():
+        with suppress(OSError):
+            size += path.stat().st_size
+    return size
 
 
 def metadata_of(wheel: Path) -> bytes | None:

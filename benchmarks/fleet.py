@@ -1,0 +1,304 @@
+"""`just bench-fleet`: what a deployment costs the desk; `just lab`: twelve hosts from bare to trained, as a transcript.
+
+python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
+python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
+
+The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
+from. DIR needs about 1 GB for each host.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import os
+import re
+import resource
+import shlex
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+sys.path.insert(0, str(ROOT))
+
+DRYDOCK = [sys.executable, "-m", "builder"]
+PROFILE = """\
+schema = 1
+name = "{name}"
+
+[target]
+platform = "linux-x86_64"
+accelerator = "cpu"
+glibc = "2.28"
+
+[python]
+version = "3.11"
+
+[packages]
+requires = {requires}
+{more}"""
+PAIR = """\
+index = {{ torch = "pytorch-cpu" }}
+
+[indexes]
+pytorch-cpu = "https://download.pytorch.org/whl/cpu"
+
+[env]
+OMP_NUM_THREADS = "1"
+
+[trainer]
+command = ["python", "{trainer}"]
+
+[launch]
+with = "torchrun"
+processes = 2
+fewest = 2
+
+[supervise]
+grace = 5
+
+[supervise.resume]
+flag = "--resume"
+newest = "out/checkpoint-*"
+has = ["model.pt"]
+"""
+TRAINER = '''\
+"""A small model on all processes: each takes its part of every batch, so that any number of them trains the same."""
+
+import argparse
+import os
+import time
+from pathlib import Path
+
+import torch
+import torch.distributed as dist
+
+options = argparse.ArgumentParser()
+options.add_argument("--steps", type=int, default=120)
+options.add_argument("--pause", type=float, default=0.0)
+options.add_argument("--resume", type=Path)
+options = options.parse_args()
+rank, world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
+if world > 1:
+    dist.init_process_group("gloo")
+torch.manual_seed(1)
+model = torch.nn.Sequential(torch.nn.Linear(16, 64), torch.nn.Tanh(), torch.nn.Linear(64, 1)).double()
+optimizer = torch.optim.SGD(model.parameters(), lr=0.05, momentum=0.9)
+first = 0
+if options.resume:
+    state = torch.load(options.resume / "model.pt", weights_only=True)
+    model.load_state_dict(state["model"])
+    optimizer.load_state_dict(state["optimizer"])
+    first = state["step"]
+inputs = torch.randn(240, 16, generator=torch.Generator().manual_seed(2), dtype=torch.float64)
+wanted = inputs.sin().sum(1, keepdim=True)
+for step in range(first + 1, options.steps + 1):
+    optimizer.zero_grad()
+    mine = slice(rank, None, world)
+    loss = ((model(inputs[mine]) - wanted[mine]) ** 2).sum() / len(inputs)
+    loss.backward()
+    total = loss.detach().clone()
+    if world > 1:
+        dist.all_reduce(total)
+        for parameter in model.parameters():
+            dist.all_reduce(parameter.grad)
+    optimizer.step()
+    if rank == 0 and step % 20 == 0:
+        print(f"step {step}, {world} processes, loss {total.item():.10f}", flush=True)
+        folder = Path(f"out/checkpoint-{step}")
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save({"model": model.state_dict(), "optimizer": optimizer.state_dict(), "step": step}, folder / "new")
+        (folder / "new").rename(folder / "model.pt")
+    time.sleep(options.pause)
+'''
+
+
+def measured(command: list[str], *, env: dict[str, str], cwd: Path) -> tuple[str, float, float, float]:
+    """Run a command: what it printed, seconds of it, of processor with all that it started, and its memory in MB."""
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    begin = time.monotonic()
+    done = subprocess.run(command, env=env, cwd=cwd, capture_output=True, text=True, check=False)
+    wall = time.monotonic() - begin
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    if done.returncode:
+        raise SystemExit(f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
+    used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    return done.stdout, wall, used, after.ru_maxrss / 1e3
+
+
+# --- what the desk does --------------------------------------------------------------------------------------------
+
+
+def many(counts: list[int]) -> None:
+    """Print what the desk needs for a deployment where nothing is to do, per host."""
+    from statistics import median
+
+    from tests.conftest import desk
+    from tests.support import fleet
+    from tests.support.base import FOLDER
+
+    with tempfile.TemporaryDirectory(prefix="drydock-bench-") as work, ExitStack() as stack:
+        root = Path(work)
+        os.environ[FOLDER] = str(root / "python")
+        for folder in ("python", "cache", "desk"):
+            (root / folder).mkdir()
+        box = stack.enter_context(desk(root / "desk", root / "cache"))
+        box.profile("small")
+        box.drydock("lock", "small").succeeded()
+        names = [f"h{number}" for number in range(1, max(counts) + 1)]
+        hosts, path = stack.enter_context(fleet.hosts(root / "hosts", names))
+        env = {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
+        for host in hosts.values():
+            # The benchmark is of the desk: uv is there.
+            command = host.folder / "command"
+            command.write_text(command.read_text().replace("env -i ", f"env -i DRYDOCK_UV={env['DRYDOCK_UV']} "))
+        rows = "".join(f"[fleets.of{count}]\nhosts = ['h[1-{count}]']\nprofile = 'small'\n" for count in counts)
+        (box.work / "drydock.toml").write_text(rows)
+        measured([*DRYDOCK, "deploy", f"of{max(counts)}"], env=env, cwd=box.work)
+        print("| hosts | wall | desk's processor | per host | memory |\n| --- | --- | --- | --- | --- |")
+        for count in sorted(counts):
+            found = [measured([*DRYDOCK, "deploy", f"of{count}"], env=env, cwd=box.work) for _ in range(5)]
+            wall, used = median(row[1] for row in found), median(row[2] for row in found)
+            memory = max(row[3] for row in found)
+            print(
+                f"| {count} | {wall:.1f} s | {used:.2f} s | {used / count * 1e3:.0f} ms | {memory:.0f} MB |", flush=True
+            )
+
+
+# --- the lab -------------------------------------------------------------------------------------------------------
+
+
+class Lab:
+    """Hosts in namespaces, a desk among them, and what was typed there."""
+
+    def __init__(self, folder: Path, hosts: int) -> None:
+        self.folder = folder
+        self.hosts = folder / "hosts"
+        self.work = folder / "work"
+        (self.work / "profiles").mkdir(parents=True)
+        (folder / "bin").mkdir()
+        ssh = folder / "bin/ssh"
+        ssh.write_text(f'#!/bin/sh\nexec {shutil.which("ssh")} -F {folder}/net/ssh_config "$@"\n')
+        ssh.chmod(0o755)
+        self.count = hosts
+        own = {name: value for name, value in os.environ.items() if not name.startswith(("DRYDOCK_", "PYTHON"))}
+        path = f"{folder / 'bin'}:{Path(sys.executable).parent}:{os.environ['PATH']}"
+        self.env = {**own, "DRYDOCK_HOME": str(folder / "desk"), "PATH": path, "PYTHONPATH": str(ROOT)}
+        self.here(["bash", str(ROOT / "benchmarks/hosts.sh"), "up", str(folder / "net"), str(hosts)])
+
+    def here(self, command: list[str]) -> str:
+        """Run something outside: what prepares the lab."""
+        return subprocess.run(
+            command, env=self.env, cwd=self.work, check=True, stdout=subprocess.PIPE, text=True
+        ).stdout
+
+    def command(self, line: str) -> list[str]:
+        """What is typed at the desk, in its namespace."""
+        words = shlex.split(line)
+        return ["ip", "netns", "exec", "desk", *(DRYDOCK if words[0] == "drydock" else words[:1]), *words[1:]]
+
+    def types(self, line: str, keep: str = "") -> str:
+        """Run a command at the desk, and print it with what it printed; of many lines those that have `keep`."""
+        print(f"$ {line}", flush=True)
+        done = subprocess.run(
+            self.command(line), env=self.env, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        show(done.stdout, keep)
+        return done.stdout
+
+    def trains(self, line: str, at: str, keep: str) -> str:
+        """As `types`, and the plug of h3 is pulled once its output has `at`."""
+        print(f"$ {line}", flush=True)
+        process = subprocess.Popen(
+            self.command(line), env=self.env, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        assert process.stdout is not None
+        lines = []
+        for text in process.stdout:
+            lines.append(text)
+            if at and at in text:
+                at = ""
+                os.kill(int((self.folder / "net/hosts/h3/pid").read_text()), 9)
+                pulled = time.monotonic()
+                lines.append("                                    <- here the plug of h3 is pulled\n")
+            if "was lost" in text:
+                print(f"noticed after {time.monotonic() - pulled:.1f} s", file=sys.stderr)
+        process.wait()
+        show("".join(lines), keep)
+        return "".join(lines)
+
+    def down(self) -> None:
+        self.here(["bash", str(ROOT / "benchmarks/hosts.sh"), "down", str(self.folder / "net")])
+
+
+def show(text: str, keep: str) -> None:
+    """Print lines, without what is this machine's own."""
+    for line in text.splitlines():
+        if re.search(keep, line):
+            print(line)
+    print(flush=True)
+
+
+def lab(folder: Path, count: int) -> None:
+    """Twelve hosts from bare to trained, and back; then figures, as JSON, to stderr."""
+    made = Lab(folder, count)
+    figures: dict[str, object] = {}
+    try:
+        trainer = folder / "train.py"
+        trainer.write_text(TRAINER)
+        profile = made.work / "profiles/pair.toml"
+        more = PAIR.format(trainer=trainer)
+        profile.write_text(PROFILE.format(name="pair", requires='["torch==2.13.0+cpu"]', more=more))
+        (made.work / "drydock.toml").write_text(
+            f'[fleets.lab]\nhosts = ["h[1-{count}]"]\nprofile = "pair"\n\n[fleets.four]\nhosts = ["h[1-4]"]\n'
+        )
+        made.here([*DRYDOCK, "lock", "pair"])
+        made.here([*DRYDOCK, "push", "pair", str(folder / "desk/cache/mirror")])  # the desk has no network in there
+        print((made.work / "drydock.toml").read_text())
+        made.types("drydock deploy lab --dry-run")
+        begin = time.monotonic()
+        made.types("drydock deploy lab")
+        figures["first deployment, s"] = round(time.monotonic() - begin, 1)
+        alone = made.types("drydock run pair --on four -- --steps 60", "loss|ended")
+        line = "drydock run pair --on four --supervise -- --steps 200 --pause 0.15"
+        lost = made.trains(line, "step 60,", "desk|drydock|loss|lost|plug|newest|going on|ended|meet")
+        figures["losses"] = [re.findall(r"step (\d+), (\d+) processes, loss ([0-9.]+)", text) for text in (alone, lost)]
+        made.types("drydock run pair --on four --status")
+        made.here(["bash", str(ROOT / "benchmarks/hosts.sh"), "again", str(folder / "net"), "3"])
+        profile.write_text(profile.read_text().replace('["torch==2.13.0+cpu"]', '["torch==2.13.0+cpu", "six==1.17.0"]'))
+        made.here([*DRYDOCK, "lock", "pair"])
+        made.here([*DRYDOCK, "push", "pair", str(folder / "desk/cache/mirror")])
+        print("$ drydock add six --to pair        # an update by one package", flush=True)
+        begin = time.monotonic()
+        made.types("drydock deploy lab")
+        figures["update, s"] = round(time.monotonic() - begin, 1)
+        known = json.loads((folder / "desk/fleet/desk/lab.json").read_text())["hosts"]
+        figures["update, bytes for a host"] = sorted({row["sent"] for row in known.values()})
+        made.types("drydock deploy lab --rollback")
+        made.types("drydock deploy lab --dry-run")
+    finally:
+        made.down()
+        print(json.dumps(figures, indent=1), file=sys.stderr)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers(dest="command", required=True)
+    commands.add_parser("many").add_argument("--hosts", default="25,50")
+    told = commands.add_parser("lab")
+    told.add_argument("folder", type=Path)
+    told.add_argument("--hosts", type=int, default=12)
+    chosen = parser.parse_args()
+    if chosen.command == "many":
+        many([int(word) for word in chosen.hosts.split(",")])
+    else:
+        lab(chosen.folder.absolute(), chosen.hosts)
+
+
+if __name__ == "__main__":
+    main()

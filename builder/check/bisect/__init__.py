@@ -1,0 +1,1 @@
+"""`drydock bisect`: the package, or packages, between two locks that break a test."""

@@ -1,0 +1,1 @@
+"""How things are on this machine: profiles, environments, runs, the machine, the store. Read only."""

@@ -1,0 +1,409 @@
+"""Run on a host, by an environment's Python, with the desk at the other end of standard input: MARK.
+
+The first line of the input is JSON; each line after it is a sign of life. `do` is one of
+
+    look    newest whole checkpoint, and the identity of this host, then the end
+    give    a checkpoint as a tar, in lines of base64
+    take    lines of such a tar, a line with a dot, then the end: the checkpoint is put in place
+    run     the script, with its arguments and variables, for as long as the desk holds the connection
+
+What it has to say to the desk are lines of stdout that begin with @MARK. It needs the standard library, Python 3.9.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import hashlib
+import json
+import os
+import select
+import shutil
+import signal
+import subprocess
+import sys
+import tarfile
+import threading
+import time
+import types
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO, Any
+from urllib.parse import quote
+
+SILENCE = 15.0  # seconds without a sign of life after which the desk is gone
+ORPHANED = 5.0  # seconds of grace where the desk is gone
+LOOK = 2.0
+SAMPLE = 5.0
+SHORTEST = 8  # characters of a secret, as in builder/secrets.py
+_PR_SET_CHILD_SUBREAPER = 36
+
+
+class Line:
+    """Standard input, by lines; nothing is read too much or too late."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+        self.heard = time.monotonic()
+        self.is_open = True
+
+    def read(self) -> bytes:
+        """The next line, waited for; what is left at the end."""
+        while b"\n" not in self._rest and self.is_open:
+            self.take()
+        line, _, self._rest = self._rest.partition(b"\n")
+        return line
+
+    def take(self) -> None:
+        """Read what there is."""
+        block = os.read(0, 1 << 16)
+        self.heard = time.monotonic()
+        self.is_open = bool(block)
+        self._rest += block
+
+    def says_stop(self) -> bool:
+        """Whether the desk asks for the end, in what came and was not read."""
+        found = b"stop\n" in self._rest
+        self._rest = self._rest[-5:]
+        return found
+
+
+def tell(mark: str, word: str, *rest: object) -> None:
+    """Say something to the desk."""
+    os.write(1, f"@{mark} {' '.join(map(str, (word, *rest)))}\n".encode())
+
+
+# --- processes -----------------------------------------------------------------------------------------------------
+
+
+def parents() -> dict[int, int]:
+    """Each process of this machine, and the one above it."""
+    found: dict[int, int] = {}
+    if os.path.isdir("/proc/self"):
+        for name in os.listdir("/proc"):
+            if name.isdigit():
+                try:
+                    with open(f"/proc/{name}/stat", "rb") as file:
+                        # The name of a program may have anything in it, but the last parenthesis ends it.
+                        state, parent = file.read().rpartition(b")")[2].split()[:2]
+                except (OSError, ValueError):
+                    continue
+                if state != b"Z":
+                    found[int(name)] = int(parent)
+        return found
+    done = subprocess.run(["ps", "-A", "-o", "pid=,ppid="], stdout=subprocess.PIPE, check=False)
+    for row in done.stdout.decode(errors="replace").splitlines():
+        words = row.split()
+        if len(words) == 2 and words[0].isdigit() and words[1].isdigit():
+            found[int(words[0])] = int(words[1])
+    return found
+
+
+class Tree:
+    """All that a process has started, also what has left its group: torchrun's workers lead sessions of their own."""
+
+    def __init__(self, top: int) -> None:
+        self._top = top
+        self._seen = {top}
+
+    def look(self) -> set[int]:
+        """The processes that live."""
+        above = parents()
+        ours = os.getpid()
+        more = True
+        while more:
+            new = {one for one, parent in above.items() if one not in self._seen and parent in self._seen | {ours}}
+            new.discard(ours)
+            self._seen |= new
+            more = bool(new)
+        self._seen &= above.keys()
+        return set(self._seen)
+
+    def send(self, number: int) -> None:
+        """Send a signal to all of them."""
+        for one in self.look():
+            try:
+                os.kill(one, number)
+            except OSError:
+                pass
+
+
+def adopt() -> None:
+    """Have orphans of ours become our children, where the system knows that (prctl(2))."""
+    if sys.platform == "linux":
+        try:
+            ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        except (OSError, AttributeError):
+            pass
+
+
+def memory_of(tree: set[int]) -> int:
+    """Resident bytes of some processes, where the system says that in a file."""
+    size, page = 0, os.sysconf("SC_PAGE_SIZE")
+    for one in tree:
+        try:
+            with open(f"/proc/{one}/statm", encoding="ascii") as file:
+                size += int(file.read().split()[1]) * page
+        except (OSError, ValueError, IndexError):
+            pass
+    return size
+
+
+# --- what is done --------------------------------------------------------------------------------------------------
+
+
+def run(asked: dict[str, Any], mark: str, line: Line) -> int:
+    """Run the script until it ends, or the desk does; returns its exit status, as a shell has it."""
+    signals: list[int] = []
+    for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+        signal.signal(number, lambda number, _: signals.append(number))
+    adopt()
+    until = time.monotonic() + asked.get("after", 0.0)
+    while time.monotonic() < until:
+        if signals or is_over(line, 0.25):
+            return 143
+    own = own_secrets()
+    # What only this host knows, the desk cannot leave out of its log.
+    output = subprocess.PIPE if own else None
+    child = subprocess.Popen(
+        ["sh", asked["script"], "--", *asked["arguments"]],
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=output,
+        env={**os.environ, "PYTHONUNBUFFERED": "1", **asked["environment"], **own},
+        start_new_session=True,
+    )
+    readers = [redact(pipe, number, own) for number, pipe in ((1, child.stdout), (2, child.stderr)) if pipe is not None]
+    tree = Tree(child.pid)
+    tell(mark, "began", child.pid)
+    watch(child, tree, mark, lambda: bool(signals) or is_over(line, 0.25))
+    code = end(child, tree, line, asked["grace"])
+    for reader in readers:
+        reader.join(2.0)
+    if select.select([], [1], [], 2.0)[1]:
+        try:
+            tell(mark, "ended", code)
+        except OSError:
+            pass
+    return code
+
+
+def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Callable[[], bool]) -> None:
+    """Wait for the end of a trainer, or until it is to end; tell what it uses meanwhile."""
+    look_at = sample_at = 0.0
+    while child.poll() is None and not is_ending():
+        now = time.monotonic()
+        if now < look_at:
+            continue
+        look_at = now + LOOK
+        living = tree.look()
+        # Where the pipe is full we would wait for a desk that may be gone.
+        if now >= sample_at and select.select([], [1], [], 0)[1]:
+            sample_at = now + SAMPLE
+            sample = {"time": round(time.time(), 1), "processes": len(living), "memory": memory_of(living)}
+            tell(mark, "sample", json.dumps({**sample, "load": os.getloadavg()[0]}))
+
+
+def redact(pipe: IO[bytes], number: int, own: dict[str, str]) -> threading.Thread:
+    """Pass on what comes from a pipe, without secrets of this host's own."""
+    values: dict[bytes, bytes] = {}
+    for name, value in own.items():
+        if len(value) >= SHORTEST:
+            forms = (
+                value,
+                json.dumps(value)[1:-1],
+                quote(value),
+                base64.b64encode(value.encode()).decode().rstrip("="),
+            )
+            values.update((form.encode(), f"[{name}]".encode()) for form in forms)
+
+    def pass_on() -> None:
+        for text in iter(lambda: pipe.readline(1 << 16), b""):
+            for value in sorted(values, key=len, reverse=True):
+                text = text.replace(value, values[value])
+            try:
+                while text:
+                    text = text[os.write(number, text) :]
+            except OSError:
+                return
+
+    thread = threading.Thread(target=pass_on, daemon=True)
+    thread.start()
+    return thread
+
+
+def is_over(line: Line, seconds: float) -> bool:
+    """Wait a moment; returns whether the desk is gone, or asks for the end."""
+    if line.is_open and select.select([0], [], [], seconds)[0]:
+        line.take()
+    return not line.is_open or line.says_stop() or time.monotonic() - line.heard > SILENCE
+
+
+def end(child: subprocess.Popen[bytes], tree: Tree, line: Line, grace: float) -> int:
+    """End all that was started, killing what has not ended after the time of grace; returns the exit status.
+
+    Where the desk is gone, that time is short: nobody waits for what is written now.
+    """
+    if child.poll() is None or tree.look():
+        tree.send(signal.SIGTERM)
+    began = time.monotonic()
+    while child.poll() is None or tree.look():
+        if line.is_open:
+            is_over(line, 0.1)
+        else:
+            time.sleep(0.1)
+        reap(child)
+        gone = not line.is_open or time.monotonic() - line.heard > SILENCE
+        if time.monotonic() - began > (min(grace, ORPHANED) if gone else grace):
+            break
+    while tree.look():
+        tree.send(signal.SIGKILL)
+        reap(child)
+        time.sleep(0.05)
+    code = child.wait()
+    return code if code >= 0 else 128 - code
+
+
+def reap(child: subprocess.Popen[bytes]) -> None:
+    """Take the exit status of orphans that became ours, and of the child last."""
+    child.poll()
+    for one in [one for one, parent in parents().items() if parent == os.getpid() and one != child.pid]:
+        try:
+            os.waitpid(one, os.WNOHANG)
+        except OSError:
+            pass
+
+
+def own_secrets() -> dict[str, str]:
+    """What this user's own file of secrets says, where only its owner can read it (builder/secrets.py)."""
+    config = os.environ.get("XDG_CONFIG_HOME") or os.path.expanduser("~/.config")
+    path = os.environ.get("DRYDOCK_SECRETS") or os.path.join(config, "drydock/secrets")
+    found = {}
+    try:
+        with open(path, encoding="utf-8") as file:
+            state = os.fstat(file.fileno())
+            if state.st_uid != os.geteuid() or state.st_mode & 0o077:
+                return {}
+            for text in file:
+                name, equals, value = text.strip().removeprefix("export ").partition("=")
+                if equals and name.isidentifier():
+                    found[name] = value.strip("\"'")
+    except (OSError, UnicodeDecodeError):
+        pass
+    return found
+
+
+def resume_of(asked: dict[str, Any]) -> Any:
+    """The Resume of the desk, by its own code, which it has sent."""
+    module = types.ModuleType("drydock_resume")
+    sys.modules["drydock_resume"] = module
+    exec(compile(asked["code"], "resume.py", "exec"), module.__dict__)  # noqa: S102 # the desk's, as this is
+    return module.Resume(**{**asked["resume"], "has": tuple(asked["resume"]["has"])})
+
+
+def look(asked: dict[str, Any], mark: str) -> None:
+    """Say which checkpoint is the newest, and who this host is."""
+    if asked["resume"]:
+        more, _ = resume_of(asked).arguments(asked["arguments"], Path.cwd())
+        if more:
+            module = sys.modules["drydock_resume"]
+            path = Path.cwd() / resume_of(asked).copy / more[-1]
+            path = path if path.exists() else Path.cwd() / more[-1]
+            step, changed = module._age(path)
+            tell(mark, "newest", json.dumps([step, round(changed, 3), more[-1], str(path.relative_to(Path.cwd()))]))
+    for key in sorted(
+        [*Path.cwd().glob("swarm.pem"), *Path.cwd().glob("*/swarm.pem"), *Path.cwd().glob("*/*/swarm.pem")]
+    ):
+        tell(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
+    tell(mark, "looked")
+
+
+class Lines:
+    """A file that prints what is written to it in lines of base64."""
+
+    def __init__(self) -> None:
+        self._rest = b""
+
+    def write(self, content: bytes) -> int:
+        """Print what fills whole lines."""
+        self._rest += content
+        while len(self._rest) >= 48_000:
+            self._print(self._rest[:48_000])
+            self._rest = self._rest[48_000:]
+        return len(content)
+
+    def close(self) -> None:
+        """Print what is left."""
+        if self._rest:
+            self._print(self._rest)
+
+    def _print(self, content: bytes) -> None:
+        line = base64.b64encode(content) + b"\n"
+        while line:
+            line = line[os.write(1, line) :]
+
+
+def inside(path: str) -> Path:
+    """A path below the working directory. Raises ValueError."""
+    found = Path(path)
+    if found.is_absolute() or ".." in found.parts or not found.parts:
+        raise ValueError(path)
+    return found
+
+
+def give(path: Path, mark: str) -> None:
+    """Print a checkpoint as a tar."""
+    lines = Lines()
+    with tarfile.open(fileobj=lines, mode="w|") as archive:  # type: ignore[call-overload]
+        archive.add(path, arcname="it")
+    lines.close()
+    tell(mark, "given")
+
+
+def take(path: Path, mark: str, line: Line) -> None:
+    """Put a checkpoint in place that comes as lines; whole or not at all."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    new = path.with_name(f".{path.name}.{os.getpid()}")
+    new.mkdir()
+    try:
+        with (new / "tar").open("wb") as file:
+            while (text := line.read()) != b".":
+                if not line.is_open and not text:
+                    raise OSError("the connection broke")
+                file.write(base64.b64decode(text))
+        with tarfile.open(new / "tar") as archive:
+            for member in archive:
+                name = inside(member.name)
+                if member.isdir():
+                    (new / name).mkdir(exist_ok=True)
+                elif member.isfile():
+                    with (new / name).open("wb") as target:
+                        shutil.copyfileobj(archive.extractfile(member), target)  # type: ignore[arg-type]
+                    os.utime(new / name, (member.mtime, member.mtime))
+        if not path.exists():
+            os.rename(new / "it", path)
+        tell(mark, "taken")
+    finally:
+        shutil.rmtree(new)
+
+
+def main(mark: str) -> int:
+    """Do what the first line asks; returns the exit status."""
+    line = Line()
+    asked = json.loads(line.read())
+    folder = os.path.join(os.path.expanduser("~"), asked["folder"])
+    os.makedirs(folder, exist_ok=True)
+    os.chdir(folder)
+    if asked["do"] == "run":
+        return run(asked, mark, line)
+    if asked["do"] == "look":
+        look(asked, mark)
+    elif asked["do"] == "give":
+        give(inside(asked["path"]), mark)
+    else:
+        take(inside(asked["path"]), mark, line)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1]))

@@ -1,0 +1,163 @@
+"""What each command shows on a terminal of 60, 80 and 120 columns, coloured and plain, compared with files.
+
+The files in `snapshots/` are what a terminal would get, with ␛ for the escape character; plain output is the same
+without it. To write them again after a change that is meant: `just snapshots`, and look at the difference. Plain files
+and no library: a reviewer reads the screen itself, and the pinned tools of a developer stay as they are.
+
+In the process of the tests, by the program's own way in, because a start of its own takes longer than all the rest.
+"""
+
+from __future__ import annotations
+
+import gc
+import io
+import os
+import re
+import signal
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import click
+import pytest
+
+import builder.cli
+from builder import log
+from builder.cli import cli
+from tests.support import Sandbox
+
+SNAPSHOTS = Path(__file__).parent / "snapshots"
+WIDTHS = (60, 80, 120)
+WRITES = os.environ.get("DRYDOCK_TESTS_SNAPSHOTS") == "write"
+_SGR = re.compile("␛\\[[0-9;]*m")
+
+# Each in a folder with a profile `small` that is built; nothing in them that another machine shows in another length.
+SCENES = {
+    "lists": [
+        ["profile", "list"],
+        ["generation", "list", "small"],
+        ["sources", "list"],
+        ["runs", "list"],
+        ["store", "du"],
+        ["cache", "size"],
+        ["profile", "settings", "OMP_NUM_THREADS", "PYTORCH_ENABLE_MPS_FALLBACK"],
+    ],
+    "locks": [["tree", "small"], ["why", "small", "anchor"], ["lock", "small", "--check"], ["diff", "small", "mpi"]],
+    "topics": [["help", "variables"], ["help", "exit-status"], ["help", "files"], ["self", "version"]],
+    "errors": [
+        ["bild"],
+        ["install"],
+        ["build", "smal"],
+        ["build", "--crosss", "x"],
+        ["generation", "switch", "small", "9"],
+        ["why", "small", "ancor"],
+        ["runs", "show", "last"],
+        ["config", "set", "colour", "never"],
+        ["cache", "clean", "wheels"],
+        ["lock", "small", "--upgrade", "ancor"],
+        ["help", "varibles"],
+        ["sources", "update", "team"],
+    ],
+}
+
+
+class Terminal(io.StringIO):
+    """A stream that says that it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+@pytest.fixture
+def here(monkeypatch: pytest.MonkeyPatch) -> Iterator[pytest.MonkeyPatch]:
+    """This process as the program finds itself, and as it was afterwards."""
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGTERM, signal.SIGHUP)}
+    monkeypatch.setattr(gc, "freeze", lambda: None)
+    monkeypatch.setattr(log, "_programs", 0)  # other tests of this worker ran some in this process
+    for name in list(os.environ):
+        if name.startswith(("DRYDOCK_", "UV_", "XDG_", "NO_COLOR", "FORCE_COLOR")):
+            monkeypatch.delenv(name)
+    yield monkeypatch
+    for number, handler in handlers.items():
+        signal.signal(number, handler)
+
+
+def seen(arguments: list[str], columns: int, patch: pytest.MonkeyPatch, *, is_coloured: bool) -> str:
+    """What a command draws, and its exit status."""
+    screen = Terminal()
+    with patch.context() as now:
+        now.setenv("COLUMNS", str(columns))
+        now.setenv("TERM", "dumb")  # no spinner, whose frames depend on the time
+        now.setenv("FORCE_COLOR" if is_coloured else "NO_COLOR", "1")
+        now.setattr(sys, "argv", ["drydock", *arguments])
+        now.setattr(sys, "stdout", screen)
+        now.setattr(sys, "stderr", screen)
+        with pytest.raises(SystemExit) as ended:
+            builder.cli.main()
+    text = screen.getvalue().replace("\x1b", "␛")
+    return f"$ drydock {' '.join(arguments)}\n{_steady(text)}[{ended.value.code or 0}]\n"
+
+
+def _steady(text: str) -> str:
+    """Without what another run shows otherwise, in the same length."""
+    text = re.sub(r"\b[0-9a-z]{32}\b", "k" * 32, text)
+    text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "2026-01-02 03:04:05", text)
+    return re.sub(r"\d+\.\d MB", lambda found: "0" * (len(found[0]) - 5) + ".0 MB", text)
+
+
+def screens(commands: list[list[str]], patch: pytest.MonkeyPatch) -> str:
+    """Some commands at each width, coloured; plain they are the same."""
+    parts = []
+    for columns in WIDTHS:
+        parts.append(f"===== {columns} columns =====\n")
+        for arguments in commands:
+            coloured = seen(arguments, columns, patch, is_coloured=True)
+            plain = _SGR.sub("", coloured)
+            assert plain == seen(arguments, columns, patch, is_coloured=False)
+            assert "␛" not in plain
+            parts.append(f"{coloured}\n")
+    return "".join(parts)
+
+
+def check(name: str, text: str) -> None:
+    """Compare with the file, or write it."""
+    path = SNAPSHOTS / f"{name}.txt"
+    if WRITES:
+        path.parent.mkdir(exist_ok=True)
+        path.write_text(text)
+    assert text == (path.read_text() if path.exists() else ""), "if this is meant: just snapshots"
+
+
+def commands_of(name: str) -> list[list[str]]:
+    """A command of the program, with those below it, each asked for its help."""
+    root = click.Context(cli)
+    command = cli.get_command(root, name)
+    below = command.list_commands(root) if isinstance(command, click.Group) else []
+    return [[name, "--help"], *([name, one, "--help"] for one in below)]
+
+
+NAMES = ["drydock", *cli.list_commands(click.Context(cli))]
+
+
+@pytest.mark.parametrize("name", NAMES)
+def test_the_help_of_a_command(name: str, here: pytest.MonkeyPatch) -> None:
+    text = screens([["--help"]] if name == "drydock" else commands_of(name), here)
+    for columns, part in zip(WIDTHS, text.split("===== ")[1:], strict=True):
+        assert max(map(len, part.splitlines())) <= columns, f"a line is cut off at {columns} columns"
+    check(f"help-{name}", text)
+
+
+@pytest.mark.parametrize("scene", SCENES)
+def test_what_commands_show(scene: str, built: Sandbox, here: pytest.MonkeyPatch) -> None:
+    for name, value in built.environment.items():
+        here.setenv(name, value)
+    here.chdir(built.work)
+    if scene == "locks":
+        built.profile("mpi", tail="# another\n")
+        built.drydock("lock", "mpi").succeeded()
+    check(scene, screens(SCENES[scene], here))
+
+
+def test_every_file_is_of_a_test() -> None:
+    known = {f"help-{name}" for name in NAMES} | SCENES.keys()
+    assert {path.stem for path in SNAPSHOTS.iterdir()} == known

@@ -1,0 +1,327 @@
+"""A fleet: what is deployed, to which hosts, and what becomes of those that fail."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import re
+import subprocess
+import sys
+import time
+from collections.abc import Callable
+from importlib.metadata import version
+from pathlib import Path
+
+import pytest
+
+from tests.fleet.conftest import Lab
+from tests.support import make_wheel
+
+
+def test_all_hosts_are_built_then_switched_and_are_the_same(lab: Lab) -> None:
+    done = lab.deploy().succeeded()
+    (name,) = set(lab.current())
+    assert name.endswith("-small")
+    assert done.stdout.startswith(f"h[1-3]: small {name[:8]} is switched (Python 3.11.")
+    assert done.stdout.count("\n") == 1
+    again = lab.deploy("--json").succeeded()
+    rows = json.loads(again.stdout)["hosts"]
+    assert {row["state"] for row in rows.values()} == {"current"}
+    assert {row["sent"] for row in rows.values()} == {0}
+    assert len({row["files"] for row in rows.values()}) == 1
+
+
+def test_what_a_host_has_is_not_sent_again(lab: Lab) -> None:
+    lab.deploy().succeeded()
+    assert (lab.hosts["h1"].drydock / f"tools/uv-{version('uv')}/bin/uv").exists()
+    make_wheel(lab.desk.wheels, "buoy", "1.0", files={"buoy/__init__.py": f"# {'x' * 5000}\n"})
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "buoy"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    before = lab.current()
+    done = lab.deploy("--json").succeeded()
+    rows = json.loads(done.stdout)["hosts"]
+    script = next((lab.desk.root / "home").glob(".local/share/drydock/cache/scripts/*/*.sh"))
+    wheel = (lab.desk.wheels / "buoy-1.0-py3-none-any.whl").stat().st_size
+    for row in rows.values():
+        assert row["state"] == "switched"
+        assert row["sent"] < wheel + len(gzip.compress(script.read_bytes())) * 1.1 + 8_000
+    assert set(before).isdisjoint(lab.current())
+    assert not list(lab.hosts["h1"].drydock.glob("fleet/.new-*"))
+    assert list((lab.hosts["h1"].drydock / "fleet/scripts").iterdir()) == []
+
+
+def test_a_setting_is_deployed_without_a_build(lab: Lab) -> None:
+    lab.deploy().succeeded()
+    before = lab.current()
+    lab.desk.profile("small", tail='[env]\nDEPTH = "7"\n')
+    assert "would be built" in lab.deploy("--dry-run").succeeded().stdout
+    lab.deploy().succeeded()
+    assert lab.current() == before
+    script = (lab.hosts["h2"].drydock / "profiles/small-1-run.sh").read_text()
+    assert "export DEPTH='7'" in script
+
+
+def test_a_dry_run_shows_what_differs_and_changes_nothing(lab: Lab) -> None:
+    done = lab.deploy("--dry-run").succeeded()
+    assert "h[1-3]: small" in done.stdout
+    assert "would be built" in done.stdout
+    assert not any(host.drydock.exists() for host in lab.hosts.values())
+
+
+def test_where_one_host_fails_none_is_switched_and_only_that_one_is_asked_again(lab: Lab) -> None:
+    full = lab.hosts["h3"].drydock
+    full.parent.mkdir(parents=True)
+    full.write_text("in the way")
+    done = lab.deploy().failed(1, "lab: 2 of 3 hosts", "nothing was switched", "drydock deploy lab --only-failed")
+    assert "h3: failed:" in done.stdout
+    assert str(full) in done.stdout
+    assert "h[1-2]: small" in done.stdout
+    assert lab.current() == ["", "", ""]
+    full.unlink()
+    lab.hosts["h1"].answers("echo it was asked >&2; exit 9")  # to be built; switching is another matter
+    again = lab.deploy("--only-failed").failed(1)
+    assert "it was asked" in again.stdout  # it was built already, and must be switched
+    assert lab.current() == ["", "", ""]  # as one of them could not be
+    lab.hosts["h1"].behaves()
+    lab.deploy("--only-failed").succeeded()
+    assert len(set(lab.current())) == 1
+    assert lab.current()[0]
+
+
+def test_so_many_hosts_are_enough_where_that_is_said(lab: Lab) -> None:
+    lab.hosts["h2"].pull_the_plug()
+    done = lab.deploy("--fewest", "2").failed(1, "lab: 2 of 3 hosts")
+    assert "h2: unreachable: ssh: connect to host 127.0.0.1" in done.stdout
+    assert lab.current()[1] == ""
+    assert lab.current()[0] == lab.current()[2] != ""
+    assert "h2" in lab.deploy("--only-failed").failed(1).stdout
+    lab.hosts["h2"].start()
+    lab.deploy("--only-failed").succeeded()
+    assert len(set(lab.current())) == 1
+
+
+def test_all_go_back_in_one_command(lab: Lab) -> None:
+    lab.deploy("--rollback").failed(1, "0 of 3 hosts")
+    lab.deploy().succeeded()
+    first = lab.current()
+    make_wheel(lab.desk.wheels, "anchor", "2.0")
+    lab.desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
+    lab.deploy("--verify").succeeded()
+    assert set(first).isdisjoint(lab.current())
+    done = lab.deploy("--rollback").succeeded()
+    assert done.stdout.startswith(f"h[1-3]: small {first[0][:8]}")
+    assert lab.current() == first
+    assert "small" in lab.deploy().succeeded().stdout  # and forward again, without a build
+    assert set(first).isdisjoint(lab.current())
+
+
+def test_old_generations_go_on_all_hosts_and_what_only_they_needed(lab: Lab) -> None:
+    names = []
+    for version_ in ("1.0", "2.0", "3.0"):
+        make_wheel(lab.desk.wheels, "anchor", version_)
+        lab.desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
+        lab.deploy().succeeded()
+        names.append(lab.current()[0])
+    store = lab.hosts["h2"].drydock / "store"
+    assert {path.name for path in store.iterdir() if path.name.endswith("-small")} == set(names)
+    done = lab.deploy("--gc").succeeded()
+    assert re.search(r"^h\[1-3\]: \d+ paths? deleted, [0-9.]+ MB$", done.stdout, re.MULTILINE)
+    assert {path.name for path in store.iterdir() if path.name.endswith("-small")} == set(names[1:])
+    assert lab.current() == [names[2]] * 3
+    lab.deploy("--rollback").succeeded()
+    assert lab.current() == [names[1]] * 3
+    assert not list(lab.hosts["h2"].drydock.glob("fleet/.new-*"))
+    lab.deploy("--gc", "--verify").failed(2, "by themselves")
+
+
+def test_auto_is_decided_at_the_desk_for_each_host(lab: Lab) -> None:
+    text = lab.desk.profile("small").read_text().replace("[python]", '[target.match]\nchip = "*"\n\n[python]')
+    lab.desk.profile("small", text)
+    lab.fleet('[fleets.lab]\nhosts = ["h1", "h2"]\n')
+    lab.desk.drydock("lock", "small").succeeded()
+    # One of them says that it is a Mac: what is not for it is not sent.
+    mac = lab.hosts["h2"].folder / "bin"
+    mac.mkdir()
+    (mac / "uname").write_text("#!/bin/sh\ncase $1 in -s) echo Darwin ;; -m) echo arm64 ;; *) echo 24.0 ;; esac\n")
+    (mac / "uname").chmod(0o755)
+    command = lab.hosts["h2"].folder / "command"
+    command.write_text(command.read_text().replace("PATH=/usr/local/bin", f"PATH={mac}:/usr/local/bin"))
+    done = lab.deploy("--fewest", "1").failed(1)
+    assert "h1: small" in done.stdout
+    assert "h2: failed: no profile is for this machine (Darwin arm64)" in done.stdout
+    assert "h2: failed: small is for linux-x86_64, and this is Darwin arm64" in lab.deploy("small").failed(1).stdout
+
+
+# --- enemies -------------------------------------------------------------------------------------------------------
+
+
+def test_a_host_with_another_key_is_not_spoken_to(lab: Lab) -> None:
+    key = (lab.hosts["h2"].folder / "key.pub").read_text().split()[1]
+    other = (lab.hosts["h1"].folder / "key.pub").read_text().split()[1]
+    known = lab.hosts["h1"].folder.parent / "known_hosts"
+    known.write_text(known.read_text().replace(key, other))
+    done = lab.deploy().failed(1)
+    assert "h2: unreachable: its host key has changed" in done.stdout
+    known.write_text("")
+    assert "h[1-3]: unreachable: its host key is not known here" in lab.deploy().failed(1).stdout
+
+
+def test_what_would_ask_for_a_password_is_said_at_once(lab: Lab) -> None:
+    config = lab.hosts["h1"].folder / "config"
+    config.write_text(config.read_text().replace("user.pub", "nobody.pub"))
+    lab.hosts["h1"].pull_the_plug()
+    lab.hosts["h1"].start()
+    begin = time.monotonic()
+    done = lab.deploy("--dry-run").failed(1)
+    assert "h1: unreachable:" in done.stdout
+    assert "Permission denied" in done.stdout
+    assert "ssh may not ask for a password here" in done.stdout
+    assert time.monotonic() - begin < 20
+
+
+def test_a_frozen_host_stops_none_of_the_others(lab: Lab) -> None:
+    lab.hosts["h1"].freeze()
+    done = lab.deploy("--fewest", "2").failed(1)
+    lab.hosts["h1"].thaw()
+    assert "h1: unreachable:" in done.stdout
+    assert lab.current()[1] == lab.current()[2] != ""
+
+
+def test_a_flood_is_stopped_and_what_steers_terminals_is_shown_as_text(lab: Lab) -> None:
+    lab.hosts["h1"].answers("yes 'more and more'")
+    lab.hosts["h2"].answers("head -c 30000000 /dev/zero")
+    lab.hosts["h3"].answers("printf 'look: \\033[2J\\033]0;mine\\007\\n' >&2; exit 3")
+    done = lab.deploy().failed(1, "0 of 3 hosts")
+    assert "h[1-2]: failed: it says more than 1 MiB, and was stopped" in done.stdout
+    assert "h3: failed: look: \\x1b[2J" in done.stdout
+    assert "\x1b" not in done.stdout + done.stderr
+
+
+def test_greetings_and_lies_are_not_answers(lab: Lab) -> None:
+    command = lab.hosts["h1"].folder / "command"
+    lab.hosts["h1"].answers("echo Welcome; echo '@0000 built'\n" + command.read_text().partition("\n")[2])
+    lab.hosts["h2"].answers("echo '@0 uname Linux x86_64'; echo '@0 store /'; echo '@0 end'; exit 0")
+    done = lab.deploy("--fewest", "2").failed(1)
+    assert "h2: failed: @0 end" in done.stdout
+    assert lab.current()[0] == lab.current()[2] != ""
+
+
+def test_a_host_without_a_python_says_so(lab: Lab) -> None:
+    lab.hosts["h1"].python = "/nowhere/python3.11"
+    lab.hosts["h1"].behaves()
+    assert "h1: failed:" in lab.deploy().failed(1).stdout
+
+
+def test_two_deployments_of_a_fleet_do_not_cross(lab: Lab) -> None:
+    lab.hosts["h1"].freeze()
+    first = lab.desk.start("deploy", "lab")
+    lock = lab.desk.home / ".local/share/drydock/fleet/desk/lab.lock"
+    while not lock.exists():
+        time.sleep(0.05)
+    time.sleep(1)
+    lab.deploy().failed(1, "another command works on the fleet lab")
+    lab.hosts["h1"].thaw()
+    first.communicate(timeout=60)
+
+
+def test_when_the_desk_is_killed_nothing_goes_on_and_nothing_half_made_is_left(lab: Lab) -> None:
+    # A build that takes its time: its Python sleeps.
+    python = lab.hosts["h1"].folder / "slow-python"
+    python.write_text(f'#!/bin/sh\nsleep 60\nexec {lab.hosts["h1"].python} "$@"\n')
+    python.chmod(0o755)
+    for host in lab.hosts.values():
+        host.python = str(python)
+        host.behaves()
+    desk = lab.desk.start("deploy", "lab")
+    _until(lambda: all(list(host.drydock.glob("fleet/.new-*/end")) for host in lab.hosts.values()))
+    desk.kill()
+    desk.communicate()
+    _until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15)
+    assert not any(list(host.drydock.glob("fleet/.new-*")) for host in lab.hosts.values())
+    assert not any(list(host.drydock.glob("store/*")) for host in lab.hosts.values())
+
+
+def _until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+# --- what is written in drydock.toml -------------------------------------------------------------------------------
+
+
+@pytest.mark.parametrize(
+    ("hosts", "words"),
+    [
+        ('["-oProxyCommand=touch x"]', "is not a host"),
+        ('["a b"]', "is not a host"),
+        ('["h1;touch x"]', "is not a host"),
+        ('["h\'1"]', "is not a host"),
+        ('["\\u001b[2Jh1"]', "is not a host"),
+        ('["@all"]', "is not a host"),
+        ('["user@h1"]', "~/.ssh/config"),
+        ('["h[1-"]', "names no hosts"),
+        ('["h[1-2]-[1-99999]"]', "is the most"),
+        ("[]", "must be a list of hosts"),
+        ('["[1-2],-x"]', "is not the name of a host"),
+    ],
+)
+def test_names_that_no_host_has(lab: Lab, hosts: str, words: str) -> None:
+    lab.fleet(f"[fleets.lab]\nhosts = {hosts}\n")
+    done = lab.deploy("small")
+    assert done.code in (1, 2)
+    assert words in done.stderr
+    assert "Traceback" not in done.stderr
+    assert "\x1b" not in done.stderr
+
+
+def test_a_fleet_that_is_not_there(lab: Lab) -> None:
+    lab.deploy(fleet="lub").failed(2, 'no fleet "lub"', 'did you mean "lab"?')
+    lab.fleet("")
+    lab.deploy().failed(2, "drydock.toml")
+    lab.fleet('[fleets.lab]\nhost = ["h1"]\n')
+    lab.deploy().failed(1, 'unknown key "host"', 'did you mean "hosts"?')
+
+
+def test_without_clustershell_the_line_that_installs_it_is_said(lab: Lab, tmp_path: Path) -> None:
+    (tmp_path / "path/ClusterShell").mkdir(parents=True)
+    (tmp_path / "path/ClusterShell/__init__.py").write_text("raise ImportError('not here')\n")
+    done = lab.desk.run([sys.executable, "-m", "builder", "deploy", "lab"], env={"PYTHONPATH": str(tmp_path / "path")})
+    done.failed(1, "fleets need ClusterShell, which is not installed", "uv tool install 'drydock-env[fleet]'")
+
+
+def test_a_store_that_this_user_cannot_write_is_said(lab: Lab) -> None:
+    if os.geteuid() == 0:
+        pytest.skip("root writes everywhere")
+    lab.hosts["h1"].drydock.mkdir(parents=True)
+    lab.hosts["h1"].drydock.chmod(0o500)
+    assert "cannot be written" in lab.deploy().failed(1).stdout
+    lab.hosts["h1"].drydock.chmod(0o700)
+
+
+def test_a_disk_that_is_full_is_said_and_stops_nobody_else(lab: Lab) -> None:
+    home = lab.hosts["h2"].drydock
+    home.mkdir(parents=True)
+    mount = ["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(home)]
+    if os.geteuid() != 0 or subprocess.run(mount, check=False).returncode:
+        pytest.skip("no small disk can be mounted here")
+    try:
+        done = lab.deploy("--fewest", "2").failed(1, "2 of 3 hosts")
+        assert re.search(r"h2: failed: .*(disk full|No space left)", done.stdout)
+        assert not list(home.glob("fleet/.new-*"))
+        assert lab.current()[0] == lab.current()[2] != ""
+    finally:
+        subprocess.run(["umount", str(home)], check=True)
+
+
+def test_a_host_whose_clock_is_wrong_is_built_and_named(lab: Lab) -> None:
+    wrong = lab.hosts["h1"].folder / "bin"
+    wrong.mkdir()
+    (wrong / "date").write_text('#!/bin/sh\n[ "$1" != +%s ] || { echo 1000000000; exit 0; }\nexec /bin/date "$@"\n')
+    (wrong / "date").chmod(0o755)
+    command = lab.hosts["h1"].folder / "command"
+    command.write_text(command.read_text().replace("PATH=/usr/local/bin", f"PATH={wrong}:/usr/local/bin"))
+    lab.deploy().succeeded()
+    assert "the clock of h1 is" in lab.deploy("--dry-run").succeeded().stderr

@@ -1,0 +1,267 @@
+"""A trainer on the hosts of a fleet: started, followed, stopped, and never left alone."""
+
+from __future__ import annotations
+
+import json
+import re
+import subprocess
+import time
+from collections.abc import Callable
+
+import psutil
+import pytest
+
+from tests.fleet.conftest import Lab
+from tests.support import make_wheel
+from tests.support.fleet import Host
+
+COUNT = """\
+import os, signal, sys, time
+print("began in", os.getcwd(), flush=True)
+number = 0
+while number < {steps}:
+    number += 1
+    print("step", number, flush=True)
+    time.sleep({pause})
+"""
+
+
+def trainer(lab: Lab, code: str, tail: str = "") -> None:
+    lab.desk.trainer(code)
+    path = lab.desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + tail)
+    lab.deploy().succeeded()
+
+
+def running(host: Host, words: str = "began in") -> list[psutil.Process]:
+    """The trainer's processes on a host."""
+    found = []
+    for process in psutil.process_iter(["cmdline", "environ"]):
+        line = " ".join(process.info["cmdline"] or [])
+        if words in line and (process.info["environ"] or {}).get("HOME") == str(host.home):
+            found.append(process)
+    return found
+
+
+def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
+    end = time.monotonic() + seconds
+    while not is_so():
+        assert time.monotonic() < end
+        time.sleep(0.1)
+
+
+def start(lab: Lab, *arguments: str) -> subprocess.Popen[bytes]:
+    desk = lab.desk.start("run", "small", "--on", "lab", *arguments)
+    until(lambda: all(running(host) for host in lab.hosts.values()))
+    return desk
+
+
+def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
+    trainer(lab, COUNT.format(steps=2, pause=0))
+    done = lab.desk.drydock("run", "small", "--on", "lab", "--", "--more").succeeded()
+    for name, host in lab.hosts.items():
+        assert f"{name} | began in {host.home}/drydock/small" in done.stdout
+        assert f"{name} | step 2" in done.stdout
+    state = json.loads(lab.desk.drydock("run", "small", "--on", "lab", "--status", "--json").succeeded().stdout)
+    assert state["phase"] == "ended"
+    assert {row["code"] for row in state["hosts"].values()} == {0}
+    assert "h[1-3]: ended, exit status 0" in lab.desk.drydock("run", "small", "--on", "lab", "--status").stdout
+    assert "h2 | step 2" in lab.desk.drydock("run", "small", "--on", "lab", "--logs").succeeded().stdout
+
+
+def test_what_is_not_deployed_does_not_run(lab: Lab) -> None:
+    done = lab.desk.drydock("run", "small", "--on", "lab")
+    done.failed(1, "h1: small is not built there", "0 of 3 hosts of lab can run small", "drydock deploy lab small")
+    lab.desk.drydock("run", "small", "--on", "lab", "--status").failed(2, "small never ran on lab")
+    lab.desk.drydock("run", "small", "--on", "lub").failed(2, 'did you mean "lab"?')
+
+
+def test_it_is_followed_and_stopped_from_elsewhere(lab: Lab) -> None:
+    trainer(lab, COUNT.format(steps=1000, pause=0.2))
+    desk = start(lab)
+    assert "small runs on lab" in lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+    lab.desk.drydock("run", "small", "--on", "lab").failed(1, "small runs on lab already")
+    followed = lab.desk.start("run", "small", "--on", "lab", "--logs", "-f")
+    lab.desk.drydock("run", "small", "--on", "lab", "--stop").succeeded()
+    assert desk.wait(30) == 143
+    desk.communicate()
+    out, _ = followed.communicate(timeout=30)
+    assert b"desk | small on lab ended: stopped by SIGTERM" in out
+    assert not any(running(host) for host in lab.hosts.values())
+    assert "ended: stopped by SIGTERM" in lab.desk.drydock("run", "small", "--on", "lab", "--status").stdout
+
+
+def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
+    stubborn = "import signal\nfor number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)\n"
+    away = "import subprocess, sys\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
+    trainer(lab, stubborn + away + COUNT.format(steps=1000, pause=0.2))
+    desk = start(lab)
+    until(lambda: all(running(host, "sleep 1000") for host in lab.hosts.values()))
+    desk.kill()
+    killed = time.monotonic()
+    desk.communicate()
+    until(lambda: not any(running(host) or running(host, "sleep 1000") for host in lab.hosts.values()), 15)
+    until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15 - (time.monotonic() - killed))
+    assert "was killed" in lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+
+
+def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
+    code = "import os, pathlib, sys\nmark = pathlib.Path('mark')\n"
+    code += "if 'h2' in os.getcwd() and not mark.exists():\n    mark.touch()\n"
+    code += "    print('CUDA lost', flush=True)\n    sys.exit(7)\n"
+    tail = "[supervise]\nbackoff = 0.5\n[supervise.restart.lost]\ncodes = [7]\n"
+    trainer(lab, code + COUNT.format(steps=2, pause=0), tail)
+    alone = lab.desk.drydock("run", "small", "--on", "lab").failed(1, "h2 failed")
+    assert "h1 | step 2" in alone.stdout
+    (lab.hosts["h2"].home / "drydock/small/mark").unlink()
+    done = lab.desk.drydock("run", "small", "--on", "lab", "--supervise").succeeded()
+    assert "h2: exit status 7 (lost); again in 0.5 s" in done.stderr
+    assert "h2 | step 2" in done.stdout
+
+
+def test_two_hosts_with_one_identity_do_not_start(lab: Lab) -> None:
+    trainer(lab, COUNT.format(steps=1, pause=0))
+    for host in lab.hosts.values():
+        folder = host.home / "drydock/small"
+        folder.mkdir(parents=True)
+        (folder / "swarm.pem").write_text("one" if host.name != "h3" else "another")
+    lab.desk.drydock("run", "small", "--on", "lab").failed(1, "h[1-2] have one identity", "swarm.pem")
+    (lab.hosts["h2"].home / "drydock/small/swarm.pem").write_text("two")
+    lab.desk.drydock("run", "small", "--on", "lab").succeeded()
+
+
+def test_secrets_come_by_standard_input_only(lab: Lab) -> None:
+    secret = "hf_" + "s" * 20
+    code = "import os\nprint('token', os.environ['HF_TOKEN'], len(os.environ['HF_TOKEN']), flush=True)\n"
+    trainer(lab, code + COUNT.format(steps=20, pause=0.2))
+    file = lab.desk.home / ".config/drydock/secrets"
+    file.parent.mkdir(parents=True)
+    file.write_text(f"HF_TOKEN={secret}\n")
+    file.chmod(0o600)
+    own = lab.hosts["h3"].home / ".config/drydock/secrets"
+    own.parent.mkdir(parents=True)
+    own.write_text("HF_TOKEN=hf_of_this_host_alone\n")
+    own.chmod(0o600)
+    desk = start(lab)
+    lines = [" ".join(process.info["cmdline"] or []) for process in psutil.process_iter(["cmdline"])]
+    assert not [line for line in lines if secret in line]
+    out, err = desk.communicate(timeout=60)
+    assert b"h1 | token [HF_TOKEN] 23" in out
+    assert b"h3 | token [HF_TOKEN] 21" in out
+    assert b"alone" not in out
+    assert secret.encode() not in out + err
+    for path in (lab.desk.home / ".local/share/drydock/fleet").rglob("*"):
+        assert not path.is_file() or secret not in path.read_text()
+
+
+# --- one training on all of them -----------------------------------------------------------------------------------
+
+# What torchrun is to a desk: it becomes the trainer, with the variables that say who it is.
+TORCHRUN = """\
+import os, sys
+def main():
+    words = [word for word in sys.argv[1:] if word not in ("--no-python", "--standalone")]
+    os.environ["RANK"], os.environ["WORLD_SIZE"] = os.environ["PET_NODE_RANK"], os.environ["PET_NNODES"]
+    os.execvp(words[0], words)
+"""
+# It writes a checkpoint on the first host only, as trainers do, and says from where it goes on.
+TRAIN = """\
+import os, pathlib, sys, time
+rank, world = int(os.environ["RANK"]), int(os.environ["WORLD_SIZE"])
+given = sys.argv[sys.argv.index("--resume") + 1] if "--resume" in sys.argv else ""
+step = int(pathlib.Path(given, "state.json").read_text()) if given else 0
+print("began in", os.getcwd(), "rank", rank, "of", world, "at", os.environ["PET_MASTER_ADDR"], "step", step, flush=True)
+while step < 40:
+    step += 1
+    time.sleep(0.25)
+    folder = pathlib.Path("out", f"checkpoint-{step}")
+    if rank == 0 and step % 5 == 0:
+        folder.mkdir(parents=True, exist_ok=True)
+        (folder / "model.npy").write_bytes(os.urandom(300_000))
+        (folder / "state.json").write_text(str(step))
+print("done at", step, flush=True)
+"""
+TOGETHER = """
+[launch]
+with = "torchrun"
+{fewest}
+[supervise]
+backoff = 0.5
+grace = 3
+[supervise.resume]
+flag = "--resume"
+newest = "out/checkpoint-*"
+has = ["state.json"]
+"""
+
+
+@pytest.fixture
+def together(lab: Lab) -> Lab:
+    """The profile `small` trains on all hosts at once."""
+    torch = {"torchy.py": TORCHRUN}
+    make_wheel(
+        lab.desk.wheels, "torch", "2.13.0", files=torch, entry_points="[console_scripts]\ntorchrun = torchy:main\n"
+    )
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "torch"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    return lab
+
+
+def of_all(lab: Lab, fewest: str = "") -> None:
+    path = lab.desk.work / "profiles/small.toml"
+    head, _, _ = path.read_text().partition("[trainer]")
+    path.write_text(
+        f'{head}[trainer]\ncommand = ["python", "-c", {json.dumps(TRAIN)}]\n{TOGETHER.format(fewest=fewest)}'
+    )
+    lab.deploy().succeeded()
+
+
+def test_hosts_train_together_and_know_who_they_are(together: Lab) -> None:
+    of_all(together)
+    done = together.desk.drydock("run", "small", "--on", "lab").succeeded()
+    for rank, name in enumerate(together.hosts):
+        assert re.search(rf"^{name} \| began in .* rank {rank} of 3 at 127.0.0.1 step 0$", done.stdout, re.MULTILINE)
+        assert f"{name} | done at 40" in done.stdout
+
+
+def test_a_host_that_is_lost_ends_all_where_nothing_else_is_said(together: Lab) -> None:
+    of_all(together)
+    desk = start(together)
+    frozen = time.monotonic()
+    together.hosts["h2"].freeze()
+    until(lambda: not running(together.hosts["h1"]) and not running(together.hosts["h3"]), 25)
+    assert time.monotonic() - frozen < 25
+    _, err = desk.communicate(timeout=30)
+    assert b"small on lab ended: h2 was lost" in err
+    together.hosts["h2"].thaw()
+    until(lambda: not running(together.hosts["h2"]))
+    assert desk.returncode == 1
+
+
+def test_the_others_go_on_from_the_newest_checkpoint_of_any(together: Lab) -> None:
+    of_all(together, "fewest = 2")
+    desk = start(together, "--supervise")
+    first = together.hosts["h1"].home / "drydock/small/out"
+    until(lambda: (first / "checkpoint-10/state.json").exists())
+    # The host with the checkpoints is not lost; the others have none of its own.
+    together.hosts["h3"].pull_the_plug()
+    out, err = desk.communicate(timeout=90)
+    assert desk.returncode == 0, err
+    assert b"h3 was lost; going on without waiting" in err
+    assert re.search(rb"out/checkpoint-\d+ of h1 is the newest checkpoint; h2 get", err)
+    steps = [int(step) for step in re.findall(rb"h[12] \| began in .* of 2 at \S+ step (\d+)", out)]
+    assert len(steps) == 2
+    assert steps[0] == steps[1] >= 10
+    assert out.count(b"done at 40") == 2
+    assert b"going on from out/checkpoint-" in err
+
+
+def test_hosts_with_different_environments_do_not_train_together(together: Lab) -> None:
+    of_all(together)
+    make_wheel(together.desk.wheels, "anchor", "2.0")
+    together.desk.drydock("lock", "small", "--upgrade", "anchor").succeeded()
+    together.fleet('[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n[fleets.one]\nhosts = ["h1"]\n')
+    together.deploy("small", fleet="one").succeeded()
+    together.desk.drydock("run", "small", "--on", "lab").failed(
+        1, "one training needs one environment: h1 have", "h[2-3]"
+    )
