@@ -9,6 +9,7 @@ from __future__ import annotations
 import json
 import os
 import re
+import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
@@ -62,6 +63,11 @@ def submit(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Re
     """
     from builder.script.templates import rendered_batch_script
 
+    if shutil.which("sbatch") is None:
+        raise ToolError(
+            "there is no sbatch here",
+            hint=f"on a login node of a cluster; its batch script: drydock render {name} --slurm",
+        )
     environment, _ = secrets.environment(arguments)
     consent.check(name, evaluate(name, catalogue).content)
     entry = catalogue.entry(name)
@@ -71,7 +77,8 @@ def submit(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Re
     folder.mkdir(parents=True, exist_ok=True, mode=0o700)
     script = folder / "slurm.sh"
     write_atomically(script, rendered_batch_script(entry.plan), executable=True)
-    said = _ask(["sbatch", "--parsable", str(script), "--", *arguments], env=environment)
+    hint = f"its options are [launch] slurm of {name}, and the lines of #SBATCH in {display(script)}"
+    said = _ask(["sbatch", "--parsable", str(script), "--", *arguments], hint, env=environment)
     job = said.strip().splitlines()[-1].partition(";")[0] if said.strip() else ""
     if not job.isdecimal():
         raise ToolError(f"sbatch does not say which job it is: {said.strip()[:200]!a}")
@@ -215,14 +222,15 @@ def _as_found(name: str, *, exit_code: str, restarts: int, elapsed: str, nodes: 
     }
 
 
-def _ask(command: list[str], **options: Any) -> str:
+def _ask(command: list[str], hint: str | None = None, **options: Any) -> str:
     """What a program of Slurm says. Raises ToolError where it fails, or is not there."""
     done = process.run(command, timeout=_PATIENCE, **options)
     if done.code:
-        raise _failed(command[0], done.stderr)
+        raise _failed(command[0], done.stderr, hint)
     return done.stdout
 
 
-def _failed(program: str, words: str) -> ToolError:
+def _failed(program: str, words: str, hint: str | None = None) -> ToolError:
     last = words.strip().splitlines()[-1:] or ["it says nothing"]
-    return ToolError(f"{program} failed: {last[0].removeprefix(f'{program}: ').removeprefix('error: ')}")
+    text = last[0].removeprefix(f"{program}: ").removeprefix("error: ")
+    return ToolError(f"{program} failed: {text}", hint=hint or "does the cluster answer? sinfo")

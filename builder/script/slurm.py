@@ -31,11 +31,14 @@ def resume_of(profile: Profile, lock: Lock) -> Resume | None:
 
 
 def job_of(profile: Profile) -> dict[str, Any]:
-    """What the job is: options of sbatch, seconds of notice before its time is over, how often it starts again."""
+    """What the job is: options of sbatch, seconds of notice before its time is over, how often it starts again in which
+    time.
+    """
     launch, supervise = profile.launch, profile.supervise
     return {
         "options": launch.slurm,
         "notice": max(_NOTICE, math.ceil(supervise.grace) + _NOTICE),
         "budget": supervise.budget,
+        "window": math.ceil(supervise.window),
         "fewest": launch.fewest or 1,
     }

@@ -208,7 +208,7 @@ def test_wrong_use_says_what_is_right(locked: Sandbox, arguments: Sequence[str],
 
 
 def test_without_slurm_it_says_so(locked: Sandbox) -> None:
-    locked.drydock("run", "small", "--slurm", env={"PATH": "/usr/bin/nowhere"}).failed(1, "sbatch cannot be run")
+    locked.drydock("run", "small", "--slurm", env={"PATH": "/usr/bin/nowhere"}).failed(1, "there is no sbatch here")
 
 
 # --- a real cluster ------------------------------------------------------------------------------------------------
@@ -321,21 +321,9 @@ def test_before_its_time_is_over_it_starts_again_from_its_newest_whole_checkpoin
     begins = [int(line.rpartition(" ")[2]) for line in lines if "BEGINS AT" in line]
     assert begins[0] == 0
     assert begins[1] >= 5
-    assert any(line.endswith(f"the trainer goes on from out/step-{begins[1]}.json") for line in lines)
+    assert any(line.endswith(f"the trainer goes on from 'out/step-{begins[1]}.json'") for line in lines)
     state = json.loads(desk.drydock("run", "small", "--slurm", "--status", "--json").succeeded().stdout)
     assert (state["state"], state["restarts"]) == ("completed", 1)
-
-
-@needs_slurm
-def test_the_budget_of_restarts_ends_it(desk: Desk) -> None:
-    desk.sandbox.drydock("build", "small").succeeded()
-    nodes(desk.sandbox, 1, "import time\ntime.sleep(300)", "[supervise]\nbudget = 0\n")
-    job = desk.submit()
-    desk.cluster.wait(lambda: desk.cluster.state(job) == "RUNNING", 30)
-    time.sleep(2)
-    desk.cluster.run("scancel", "--batch", "--signal=USR1", job, cwd=desk.work).check_returncode()
-    lines = desk.ended(job, "FAILED")
-    assert any("it has started again 0 times ([supervise] budget)" in line for line in lines), lines
 
 
 @needs_slurm
@@ -356,6 +344,29 @@ def test_a_node_that_died_before_slurm_knows_it_is_not_the_end(desk: Desk) -> No
     desk.cluster.plug_in("h2")
     lines = desk.ended(job, seconds=120)
     assert sum("TRAINED" in line for line in lines) == 3, lines
+
+
+@needs_slurm
+def test_the_budget_of_restarts_ends_it(desk: Desk) -> None:
+    desk.sandbox.drydock("build", "small").succeeded()
+    nodes(desk.sandbox, 3, tail="[supervise]\nbudget = 0\n")
+    desk.cluster.crash("h3")
+    try:
+        lines = desk.ended(desk.submit(), "FAILED")
+    finally:
+        desk.cluster.plug_in("h3")
+        desk.cluster.wait(lambda: desk.cluster.states() == dict.fromkeys(desk.cluster.hosts, "idle"), 60)
+    assert any("it has started again 0 times ([supervise] budget)" in line for line in lines), lines
+
+
+@needs_slurm
+def test_what_sbatch_refuses_is_said_with_the_place_of_its_options(desk: Desk) -> None:
+    nodes(desk.sandbox, 1)
+    path = desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace('"--nodes=1"', '"--partition=nowhere"'))
+    done = desk.drydock("run", "small", "--slurm").failed(1, "sbatch failed", "[launch] slurm of small")
+    assert "nvalid partition" in done.stderr
+    desk.drydock("run", "small", "--slurm", "--status").failed(2, "no job of small was submitted from here")
 
 
 @pytest.mark.slow
