@@ -33,6 +33,7 @@ def test_a_tree_ends_where_something_stands_already(desk: Sandbox) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_tree_of_one_package_and_of_some_levels(desk: Sandbox) -> None:
     plain = {"PYTHONIOENCODING": "ascii"}
     told = desk.drydock("tree", "small", "Chain", "--depth", "2", env=plain).succeeded().stdout
