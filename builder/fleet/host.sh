@@ -111,6 +111,9 @@ known() {
   for _one in "$_drydock"/pythons/*/manifest.json "$_drydock"/cache/built/*/*.source.zip; do
     [ ! -f "$_one" ] || { _one=${_one%/*}; tell archive "${_one##*/}"; }
   done
+  for _one in "$_drydock"/data/files/*; do
+    [ ! -f "$_one" ] || tell archive "${_one##*/}"
+  done
   for _one in "$_drydock"/fleet/scripts/*; do
     [ ! -d "$_one" ] || tell script "${_one##*/}"
   done

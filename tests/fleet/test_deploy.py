@@ -51,6 +51,27 @@ def test_what_a_host_has_is_not_sent_again(lab: Lab) -> None:
     assert list((lab.hosts["h1"].drydock / "fleet/scripts").iterdir()) == []
 
 
+def test_data_comes_to_each_host_once(lab: Lab) -> None:
+    folder = lab.desk.work / "rows"
+    folder.mkdir()
+    (folder / "rows.bin").write_bytes(os.urandom(500_000))
+    tail = '[data.rows]\nfolder = "rows"\n'
+    lab.desk.profile("small", tail=tail)
+    lab.desk.drydock("lock", "small").succeeded()
+    lab.deploy().succeeded()
+    for host in lab.hosts.values():
+        (rows,) = host.drydock.glob("data/views/*-small/data/rows/rows.bin")
+        assert rows.read_bytes() == (folder / "rows.bin").read_bytes()
+    make_wheel(lab.desk.wheels, "buoy", "1.0")
+    lab.desk.profile(
+        "small", lab.desk.profile("small", tail=tail).read_text().replace('["anchor"]', '["anchor", "buoy"]')
+    )
+    lab.desk.drydock("lock", "small").succeeded()
+    told = json.loads(lab.deploy("--json").succeeded().stdout)["hosts"].values()
+    assert {row["state"] for row in told} == {"switched"}
+    assert all(row["sent"] < 300_000 for row in told), told
+
+
 def test_a_setting_is_deployed_without_a_build(lab: Lab) -> None:
     lab.deploy().succeeded()
     before = lab.current()

@@ -118,6 +118,7 @@ def shown(desk: Sandbox, identity: str) -> dict[str, Any]:
 
 def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(desk: Sandbox) -> None:
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
+    until(lambda: "code" in shown(desk, rows(desk)[0]["id"]))  # what comes now was not there then
     (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
     desk.drydock("run", "small", "--supervise", "--", "--lr", "2", "--seed", "7", env=RECORDED).succeeded()
     desk.drydock("run", "small", env=RECORDED).succeeded()
