@@ -6,6 +6,7 @@ system. Killing the first process of one pulls its plug.
 
 from __future__ import annotations
 
+import itertools
 import os
 import shutil
 import signal
@@ -102,6 +103,9 @@ def missing_accounting() -> str | None:
     return f"not installed: {', '.join(lacking)} (apt-get install slurmdbd mariadb-server)" if lacking else missing()
 
 
+_NUMBERS = itertools.count()
+
+
 class Cluster:
     """A cluster of `count` hosts, h1, h2 and so on, as long as a `with` lasts; `root` is its folder, on a disk.
 
@@ -113,7 +117,7 @@ class Cluster:
         self.root = root
         self._accounting = accounting
         self.hosts = [f"h{number + 1}" for number in range(count)]
-        self._prefix = f"dd{os.getpid()}"
+        self._prefix = f"dd{os.getpid()}-{next(_NUMBERS)}"  # a process may have several clusters
         self._timeout = timeout
         self._running: dict[str, subprocess.Popen[bytes]] = {}
         self.environment = {
