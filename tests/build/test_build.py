@@ -811,6 +811,7 @@ def test_program_and_script_agree_on_a_store_with_a_relative_name(built: Sandbox
     would = built.drydock("build", "small", "--dry-run", env=home).succeeded().stdout.strip()
     told = built.run(["sh", str(script), "--where"], env=home).succeeded().stdout.strip()
     assert os.path.normpath(would) == os.path.normpath(told) == f"{built.work}/there/store/{built.environments()[0]}"
+    shutil.rmtree(built.work / "there")  # or other tests of this desk would meet it
 
 
 @pytest.mark.slow

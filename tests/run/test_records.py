@@ -133,7 +133,7 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert first["environment"]["set"]["PYTHONNOUSERSITE"] == "1"
     assert first["machine"]["detected"]["usable-cores"]
     assert second["seeds"] == {"--seed": "7"}
-    assert not first["code"]["differs"]
+    assert not first["code"]["differs"], first["code"]
     assert second["code"]["untracked"][0]["path"] == "new.py"
     told = desk.drydock("diff", first["id"], second["id"][-8:]).succeeded().stdout
     assert re.search(r"code:\n  \+ new.py", told)
