@@ -110,10 +110,8 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Three hosts."""
-    root = Path(tempfile.mkdtemp(prefix="drydock-slurm-", dir="/var/tmp"))
-    with Cluster(root / "c", 3) as made:
+    with place() as root, Cluster(root, 3) as made:
         yield made
-    shutil.rmtree(root)
 
 
 @pytest.fixture
@@ -400,8 +398,7 @@ def test_what_sbatch_refuses_is_said_with_the_place_of_its_options(desk: Desk) -
 @pytest.mark.slow
 @pytest.mark.skipif(missing_accounting() is not None, reason=missing_accounting() or "")
 def test_sacct_says_what_became_of_a_job_that_squeue_has_forgotten(sandbox: Sandbox, small_lock: str) -> None:
-    root = Path(tempfile.mkdtemp(prefix="drydock-slurm-", dir="/var/tmp"))
-    with Cluster(root / "c", 1, accounting=True) as cluster:
+    with place() as root, Cluster(root, 1, accounting=True) as cluster:
         desk = Desk(sandbox, cluster)
         nodes(sandbox, 1, "import sys\nsys.exit(9)")
         sandbox.file("small.lock.toml", small_lock)
