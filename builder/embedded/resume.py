@@ -34,12 +34,15 @@ class Resume:
         except OSError:
             return False
 
+    def place(self, folder: Path) -> Path:
+        """The folder of the trainer, for a working directory."""
+        return folder / self.copy if self.copy and not (self.needs and (folder / self.needs).exists()) else folder
+
     def arguments(self, given: Sequence[str], folder: Path) -> tuple[list[str], list[Path]]:
         """What to add to the arguments that are `given`, and the newer checkpoints that are not whole."""
         if any(word == self.flag or word.startswith(f"{self.flag}=") for word in given):
             return [], []
-        if self.copy and not (self.needs and (folder / self.needs).exists()):
-            folder /= self.copy
+        folder = self.place(folder)
         passed_over: list[Path] = []
         for path in sorted(folder.glob(self.newest), key=_age, reverse=True):
             if is_whole(path, self.has):

@@ -219,6 +219,12 @@ def _with_group(value: str) -> str:
     return value
 
 
+def _with_number(value: str) -> str:
+    if not re.compile(value).groups:
+        raise ValueError("no group for the loss; write for instance perplexity ([0-9.]+)")
+    return value
+
+
 def _in_schema(pattern: str) -> WithJsonSchema:
     """A pattern for editors, where a validator has better words for the same."""
     return WithJsonSchema({"type": "string", "pattern": pattern})
@@ -257,6 +263,8 @@ Day = Annotated[
 ]
 Pattern = Annotated[Text, Field(min_length=1), AfterValidator(_pattern)]
 StepPattern = Annotated[Pattern, AfterValidator(_with_group)]
+LossName = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_-]{0,31}$")]
+LossPattern = Annotated[Pattern, AfterValidator(_with_number)]
 Seconds = Annotated[float, Field(ge=0, le=10**7, allow_inf_nan=False, strict=True)]
 Share = Annotated[float, Field(gt=0, le=1, strict=True)]
 

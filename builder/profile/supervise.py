@@ -9,6 +9,8 @@ from pydantic import Field
 from builder.profile.fields import (
     COUNT,
     CheckpointPattern,
+    LossName,
+    LossPattern,
     Model,
     Name,
     Pattern,
@@ -91,6 +93,10 @@ class Supervise(Model):
     """There where it is given, where a setting acknowledges mps-unlimited-memory, and where MLX trains on a Mac."""
     resume: Resume | None = None
     """Where its checkpoints are, so that a start goes on from the newest; one that is half-written is passed over."""
+    losses: Annotated[dict[LossName, LossPattern], Field(max_length=8)] = {}
+    """Losses that the trainer prints in a form of its own, by name, for records and replays: regular expressions whose
+    group is the number, looked for in each line. One replaces what else is read by that name, for instance `loss`.
+    """
     log_size: Annotated[float, Field(gt=0, le=10**5, strict=True)] = Field(default=10.0, alias="log-size")
     """MB of one log file."""
     log_files: int = Field(default=5, ge=0, le=1000, alias="log-files", strict=True)

@@ -161,6 +161,7 @@ def test_what_is_nothing_to_import_is_refused(
 # --- the target ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "text", "cuda"),
     [

@@ -137,6 +137,7 @@ def entries(desk: Sandbox, name: str = "small") -> list[dict[str, str]]:
 # --- the whole way -------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_start_edit_commit_build_verify(desk: Sandbox) -> None:
     before = (desk.work / "profiles/small.toml").read_text()
     folder = start(desk)
@@ -178,6 +179,7 @@ def test_start_edit_commit_build_verify(desk: Sandbox) -> None:
     assert "ok: depth of nothing is 0" in verified.stdout
 
 
+@pytest.mark.slow
 def test_a_second_commit_changes_the_same_patch_and_keeps_what_people_wrote(near: Sandbox) -> None:
     folder = start(near)
     (folder / "reef/depth.py").write_text(MENDED)
@@ -397,6 +399,7 @@ def test_names_and_words_that_will_not_do(near: Sandbox) -> None:
 # --- several patches, several profiles -----------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_profile_that_extends_gets_the_entry_and_leaves_the_other_alone(near: Sandbox) -> None:
     folder = start(near)
     (folder / "reef/depth.py").write_text(MENDED)
@@ -438,6 +441,7 @@ def test_a_profile_that_extends_gets_the_entry_and_leaves_the_other_alone(near: 
     assert "child has this patch too, and its lock is stale: drydock lock child" in told.stderr
 
 
+@pytest.mark.slow
 def test_with_two_patches_of_a_package_each_keeps_its_files(near: Sandbox) -> None:
     folder = start(near)
     (folder / "reef/depth.py").write_text(MENDED)
@@ -584,6 +588,7 @@ def test_check_asks_newer_releases_whether_a_patch_is_still_needed(patched: Sand
     assert patched.environments() == []  # the scratch environment is gone
 
 
+@pytest.mark.slow
 def test_a_newer_release_is_tried_in_the_whole_environment(patched: Sandbox) -> None:
     before = profiles(patched)
     release(patched, "1.1", BROKEN)
@@ -641,6 +646,7 @@ def test_without_an_index_what_is_locked_is_checked_all_the_same(patched: Sandbo
     assert "is the network there? UV_DEFAULT_INDEX names a mirror" in note
 
 
+@pytest.mark.slow
 def test_the_proof_of_another_machine_is_not_run(patched: Sandbox) -> None:
     path = patched.work / "profiles/small.toml"
     path.write_text(path.read_text().replace("linux-x86_64", "linux-arm64"))

@@ -62,6 +62,7 @@ def test_files_that_a_wheel_has_beside_its_packages_are_there(sandbox: Sandbox) 
     assert json.loads((env / ".drydock/manifest.json").read_text())["plan"]["packages"][0]["version"] == "1.5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", ["pyvenv.cfg", "PyVenv.cfg", ".drydock/manifest.json", "bin/activate"])
 def test_a_wheel_that_brings_what_an_environment_is_entered_through_is_refused(sandbox: Sandbox, path: str) -> None:
     files = {"anchor/__init__.py": "version = '1.5'\n", f"anchor-1.5.data/data/{path}": "home = /elsewhere\n"}
@@ -95,6 +96,7 @@ def test_what_decides_nothing_rebuilds_nothing(built: Sandbox) -> None:
     assert built.drydock("build", "small").succeeded().stderr == "small is built\n"
 
 
+@pytest.mark.slow
 def test_a_patch_is_applied_to_the_environment_and_to_nothing_else(sandbox: Sandbox) -> None:
     from builder.embedded.hashes import record_hash, sha256
 
@@ -190,6 +192,7 @@ def test_a_lock_that_cannot_be_trusted_is_refused(
 # --- bytes ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_wheel_with_another_hash_is_refused(locked: Sandbox) -> None:
     other = make_wheel(locked.root / "other", "anchor", "1.0", files={"anchor/__init__.py": "evil = True\n"})
     locked.index.tamper = lambda name, content: other.read_bytes() if name.startswith("anchor") else content
@@ -204,6 +207,7 @@ def test_a_wheel_with_another_hash_is_refused(locked: Sandbox) -> None:
     build(locked, **cold(locked))  # the cache did not keep the wrong one
 
 
+@pytest.mark.slow
 def test_a_download_that_breaks_off_is_not_taken_for_the_whole(locked: Sandbox) -> None:
     locked.index.tamper = lambda _name, content: content[: len(content) // 2]
     locked.drydock("build", "small", env=cold(locked)).failed(
@@ -214,6 +218,7 @@ def test_a_download_that_breaks_off_is_not_taken_for_the_whole(locked: Sandbox) 
     build(locked, **cold(locked))
 
 
+@pytest.mark.slow
 def test_a_package_that_the_index_has_no_more_is_named(locked: Sandbox) -> None:
     (locked.wheels / "anchor-1.0-py3-none-any.whl").unlink()
     locked.drydock("build", "small", env=cold(locked)).failed(
@@ -222,6 +227,7 @@ def test_a_package_that_the_index_has_no_more_is_named(locked: Sandbox) -> None:
     assert locked.environments() == []
 
 
+@pytest.mark.slow
 def test_without_a_network_the_build_says_so(locked: Sandbox) -> None:
     nowhere = {"UV_DEFAULT_INDEX": "http://127.0.0.1:9/simple", **cold(locked)}
     locked.drydock("build", "small", env=nowhere).failed(
@@ -236,6 +242,7 @@ def test_with_the_wheels_in_a_folder_no_network_is_needed(locked: Sandbox) -> No
     assert (env / SITE / "anchor/__init__.py").read_text() == "version = '1.0'\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["UV_FIND_LINKS", "PIP_FIND_LINKS", "uv.toml", "DRYDOCK_CACHE"])
 def test_relative_folders_are_those_of_the_caller(locked: Sandbox, by: str) -> None:
     """A build stands elsewhere; those in a uv.toml are relative to the file."""
@@ -772,6 +779,7 @@ def test_nothing_of_the_callers_python_reaches_build_or_trainer(
     assert "bogus" not in verified.stdout + verified.stderr
 
 
+@pytest.mark.slow
 def test_a_surrounding_venv_and_pythonpath_do_not_mislead_the_program(locked: Sandbox, bogus: dict[str, str]) -> None:
     wrong = {name: bogus[name] for name in ("PYTHONPATH", "PYTHONUSERBASE", "VIRTUAL_ENV")}
     assert locked.drydock("run", "small", env=wrong).succeeded().stdout.endswith("trained with 1.0\n")

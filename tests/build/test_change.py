@@ -50,6 +50,7 @@ def files(desk: Sandbox) -> dict[str, str]:
     }
 
 
+@pytest.mark.slow
 def test_a_package_is_added_to_all_that_share_a_part_and_taken_back(desk: Sandbox) -> None:
     desk.drydock("build", "box").succeeded()
     before, one = files(desk), desk.environments()
@@ -80,6 +81,7 @@ def test_a_package_is_removed_wherever_it_stands(desk: Sandbox) -> None:
     assert '"rope"' in (desk.work / "profiles/needs.toml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("words", "told"),
     [
@@ -114,6 +116,7 @@ def test_what_is_only_required_by_another_is_said_so(desk: Sandbox) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_build_that_fails_takes_back_files_and_generation(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "wreck", "1.0", files={"anchor/__init__.py": "taken over"})
     desk.drydock("build", "box").succeeded()
@@ -135,6 +138,7 @@ def test_an_index_that_is_down_for_one_target_changes_nothing(desk: Sandbox) -> 
     assert files(desk) == before
 
 
+@pytest.mark.slow
 def test_an_update_takes_what_the_profiles_allow(desk: Sandbox) -> None:
     desk.drydock("add", "rope<2", "--no-build").succeeded()
     for version in ("1.5", "2.0"):
@@ -204,6 +208,7 @@ print("go")
 LINES = "# what we need\nanchor  # ours\n-r more.txt\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "entry", "text", "added"),
     [

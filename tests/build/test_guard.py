@@ -388,6 +388,7 @@ def test_when_it_is_killed_all_that_it_started_ends_within_two_seconds(
 # --- the guard itself ----------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_guard_sees_an_uninstall_an_edit_and_a_new_file(desk: Sandbox, tmp_path: Path) -> None:
     user = Belongings(tmp_path / "user")
     assert [name for name, _ in OUTSIDERS if not (user.base.site / name.replace("-", "_")).is_dir()] == []

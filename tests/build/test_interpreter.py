@@ -37,6 +37,7 @@ def manifest(env: str) -> dict[str, object]:
     return found
 
 
+@pytest.mark.slow
 def test_a_profile_of_one_release(sandbox: Sandbox) -> None:
     python = sandbox.environment["DRYDOCK_PYTHON"]
     release = release_of(python)
@@ -58,6 +59,7 @@ def test_a_profile_of_one_release(sandbox: Sandbox) -> None:
     sandbox.drydock("build", "small", env={"DRYDOCK_PYTHON": ""}).succeeded()
 
 
+@pytest.mark.slow
 def test_a_release_that_is_not_there(sandbox: Sandbox) -> None:
     pin(sandbox, "3.11.98")
     sandbox.drydock("lock", "small").failed(
@@ -110,6 +112,7 @@ def test_another_release_in_its_place_is_said(sandbox: Sandbox, tmp_path: Path) 
     assert f'[python] version = "{release}"' in said["fix"]
 
 
+@pytest.mark.slow
 def test_one_key_on_two_releases_is_a_difference(sandbox: Sandbox) -> None:
     """In a store of somebody else's machine, say: the generations name one key, and two Pythons."""
     other = another(release_of(sandbox.environment["DRYDOCK_PYTHON"]))
@@ -136,6 +139,7 @@ def test_one_key_on_two_releases_is_a_difference(sandbox: Sandbox) -> None:
     assert "packages" not in said.stdout
 
 
+@pytest.mark.slow
 def test_a_python_without_modules_is_said(sandbox: Sandbox, tmp_path: Path) -> None:
     base = copy_python(find_python(), tmp_path / "python")
     gone = [path for name in ("_lzma", "_bz2", "_sqlite3") for path in base.prefix.rglob(f"{name}.*.so")]

@@ -51,6 +51,7 @@ def test_two_packages_with_one_path_and_different_bytes_are_an_error(desk: Sandb
     desk.drydock("lock", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_the_profile_orders_them_and_verify_holds_it_to_that(desk: Sandbox, tmp_path: Path) -> None:
     profile(desk, ORDER)
     desk.drydock("lock", "small").succeeded()
@@ -84,6 +85,7 @@ def test_the_profile_orders_them_and_verify_holds_it_to_that(desk: Sandbox, tmp_
     assert (tmp_path / "cross" / SITE / "cv2/__init__.py").read_text() == "name = 'ovl-a'\n"
 
 
+@pytest.mark.slow
 def test_a_virtual_environment_gets_the_same_order(desk: Sandbox) -> None:
     profile(desk, ORDER)
     desk.drydock("lock", "small").succeeded()
@@ -99,6 +101,7 @@ def test_a_virtual_environment_gets_the_same_order(desk: Sandbox) -> None:
     assert (venv / SITE / "cv2/data/face.xml").read_text() == "<ovl-a/>\n"
 
 
+@pytest.mark.slow
 def test_the_same_bytes_are_no_error(sandbox: Sandbox) -> None:
     for name in ("ovl-a", "ovl-b"):
         make_wheel(sandbox.wheels, name, "1.0", files={"cv2/__init__.py": "name = 'both'\n", "cv2/empty.py": ""})
@@ -109,6 +112,7 @@ def test_the_same_bytes_are_no_error(sandbox: Sandbox) -> None:
     assert sandbox.drydock("run", "small").succeeded().stdout == "both\n"
 
 
+@pytest.mark.slow
 def test_programs_that_two_packages_bring(sandbox: Sandbox) -> None:
     for name in ("ovl-a", "ovl-b"):
         module = name.replace("-", "_")

@@ -46,6 +46,7 @@ def test_a_place_where_programs_cannot_be_started(locked: Sandbox) -> None:
         assert (found["state"], "noexec" in found["found"]) == ("fail", True)
 
 
+@pytest.mark.slow
 def test_a_uv_that_is_fetched_to_where_it_cannot_be_started(sandbox: Sandbox, tmp_path: Path) -> None:
     from tests.embedded.test_network import bare
 
@@ -126,6 +127,7 @@ def test_a_cache_of_uvs_that_cannot_be_written_is_no_missing_python(locked: Sand
     assert "fetching Python" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif((_reason := why_no_members()) is not None, reason=f"no other user here: {_reason}")
 @pytest.mark.parametrize("whose", ["home", "cache"])
 def test_what_root_has_made_in_a_home_is_no_missing_python(locked: Sandbox, whose: str) -> None:
@@ -154,6 +156,7 @@ def test_what_root_has_made_in_a_home_is_no_missing_python(locked: Sandbox, whos
     assert "fetching Python" not in done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.geteuid() != 0, reason="for others the store is protected by its modes")
 def test_what_root_changes_in_the_store_is_said_at_the_next_start(locked: Sandbox) -> None:
     env = Path(locked.drydock("build", "small").succeeded().stdout.strip())
@@ -182,6 +185,7 @@ def test_what_root_changes_in_the_store_is_said_at_the_next_start(locked: Sandbo
     assert notes(*script) == ""
 
 
+@pytest.mark.slow
 def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
     """As in a container whose image has a store in it: a collection goes through, and what is broken is built again."""
     lower = locked.root / "lower"
@@ -216,6 +220,7 @@ def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
         assert [name for name in os.listdir(home / "store") if not name.startswith(".lock")] == []
 
 
+@pytest.mark.slow
 def test_where_upper_and_lower_case_are_the_same(sandbox: Sandbox) -> None:
     make_wheel(sandbox.wheels, "one", "1.0", files={"Both/thing.py": "A = 1\n", "Both/__init__.py": ""})
     make_wheel(sandbox.wheels, "two", "1.0", files={"both/Thing.py": "A = 2\n"})

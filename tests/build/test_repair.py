@@ -98,6 +98,7 @@ DAMAGES = {
 }
 
 
+@pytest.mark.slow
 def test_every_damage_is_found_and_mended(desk: Sandbox) -> None:
     names = ("__init__", "changed", "missing", "forged", "spoilt", "gone")
     files = {f"anchor/{name}.py": f"version = '1.0'  # {name}\n" for name in names}

@@ -70,6 +70,7 @@ def fetched(web: Web) -> list[str]:
     return [path for path in web.requests if path.endswith(".tar.gz")]
 
 
+@pytest.mark.slow
 def test_it_is_locked_fetched_checked_and_built_on(desk: Sandbox, web: Web, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     lock = (desk.work / "profiles/small.lock.toml").read_text()
@@ -130,6 +131,7 @@ def test_the_key_names_its_bytes(desk: Sandbox, web: Web, archive: Standalone) -
     assert Path(desk.drydock("build", "small").succeeded().stdout.strip()).name == Path(first).name
 
 
+@pytest.mark.slow
 def test_other_bytes_are_refused(desk: Sandbox, web: Web, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
     place = web.folder / DAY / archive.file
@@ -266,6 +268,7 @@ def test_two_builds_at_once_and_one_that_was_killed(desk: Sandbox, archive: Stan
     desk.drydock("verify", "twin").succeeded()
 
 
+@pytest.mark.slow
 def test_doctor_and_the_bill_say_it(desk: Sandbox, archive: Standalone) -> None:
     desk.drydock("lock", "small").succeeded()
 

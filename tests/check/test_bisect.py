@@ -198,6 +198,7 @@ def begun(desk: Sandbox) -> list[Path]:
     return list((desk.store.parent / "cache/bisect").glob("*"))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("culprits", [("part-01",), ("part-20",), ("part-13",), ("part-04", "part-17")])
 def test_the_culprits_among_twenty_packages_are_found(parts: Sandbox, culprits: tuple[str, ...]) -> None:
     for path in parts.store.iterdir() if parts.store.is_dir() else ():
@@ -216,6 +217,7 @@ def test_the_culprits_among_twenty_packages_are_found(parts: Sandbox, culprits: 
     assert not (parts.store.parent / "profiles").exists()
 
 
+@pytest.mark.slow
 def test_ends_are_files_too_and_a_repair_is_found_as_a_fault_is(parts: Sandbox) -> None:
     test = ["python", "-c", "import part_02, sys; sys.exit('too old' if part_02.version == '1.0' else 0)"]
     done = parts.drydock("bisect", "parts", "--good", "parts", "--bad", "old.lock.toml", "--", *test).succeeded()
@@ -242,6 +244,7 @@ def runs(desk: Sandbox) -> list[str]:
 COMMAND = ("bisect", "parts", "--good", "HEAD~1", "--bad", "HEAD:parts")
 
 
+@pytest.mark.slow
 def test_a_search_that_was_killed_goes_on(parts: Sandbox) -> None:
     whole = written(parts, "if is_new 09; then exit 3; fi")
     said = parts.drydock(*COMMAND, "--", *whole).succeeded().stdout
@@ -268,6 +271,7 @@ def test_a_search_that_was_killed_goes_on(parts: Sandbox) -> None:
         assert not begun(parts)
 
 
+@pytest.mark.slow
 def test_a_flaky_test_is_found_and_said(parts: Sandbox) -> None:
     once = f"[ -e {parts.work}/$(basename $VIRTUAL_ENV) ] || {{ touch {parts.work}/$(basename $VIRTUAL_ENV); exit 4; }}"
     test = written(parts, once)
@@ -280,6 +284,7 @@ def test_a_flaky_test_is_found_and_said(parts: Sandbox) -> None:
     assert not begun(parts)
 
 
+@pytest.mark.slow
 def test_a_test_that_never_ends_fails_and_leaves_nothing(parts: Sandbox) -> None:
     mark = Mark()
     test = written(parts, "if is_new 03; then sleep 600 & wait; fi")
@@ -292,6 +297,7 @@ def test_a_test_that_never_ends_fails_and_leaves_nothing(parts: Sandbox) -> None
     )
 
 
+@pytest.mark.slow
 def test_what_a_test_cannot_tell_is_passed_over(parts: Sandbox) -> None:
     test = written(parts, "is_new 06 && is_new 07 || ! is_new 06 || exit 125; if is_new 07; then exit 1; fi")
     done = parts.drydock(*COMMAND, "--", *test).succeeded()
@@ -302,6 +308,7 @@ def test_what_a_test_cannot_tell_is_passed_over(parts: Sandbox) -> None:
     ]
 
 
+@pytest.mark.slow
 def test_ends_that_do_not_differ_or_are_the_wrong_way_round_are_an_error(parts: Sandbox) -> None:
     test = newer("part-01")
     parts.drydock("bisect", "parts", "--good", "parts", "--", *test).failed(2, "have the same packages")
@@ -320,6 +327,7 @@ def test_ends_that_do_not_differ_or_are_the_wrong_way_round_are_an_error(parts: 
     parts.drydock("bisect", "parts", "--good", "HEAD~1").failed(1, "the test passes with the bad lock, parts: all")
 
 
+@pytest.mark.slow
 def test_packages_that_need_each_other_are_tried_together_and_proofs_are_a_test(sandbox: Sandbox) -> None:
     """plugin 2.0 wants base 2.0, and base 2.0 does not go with plugin 1.0; extra comes with base 2.0."""
     make_wheel(sandbox.wheels, "base", "1.0")

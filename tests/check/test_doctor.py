@@ -985,6 +985,7 @@ def test_generated_files_that_drifted(locked: Sandbox, look: Look) -> None:
     assert found.fix == "drydock render small"
 
 
+@pytest.mark.slow
 def test_generated_files_that_were_right_once_may_drift_in_every_way(locked: Sandbox, look: Look) -> None:
     known = locked.home / ".local/share/drydock/cache/generated"
     known.parents[1].mkdir(parents=True)  # where no store begins, nothing is remembered

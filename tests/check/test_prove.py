@@ -72,6 +72,7 @@ def files(desk: Sandbox) -> dict[str, bytes]:
 PROVE = ("lock", "small", "--upgrade", "anchor", "--prove", "--limit", "speed=60%")
 
 
+@pytest.mark.slow
 def test_an_upgrade_that_holds_is_kept_and_reported(trained: Sandbox) -> None:
     trained.drydock("build", "small").succeeded()
     before = files(trained)
@@ -119,6 +120,7 @@ BROKEN = [
 ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("other", "words"), BROKEN)
 def test_an_upgrade_that_does_not_hold_changes_nothing(trained: Sandbox, other: dict[str, object], words: str) -> None:
     trained.drydock("build", "small").succeeded()
@@ -133,6 +135,7 @@ def test_an_upgrade_that_does_not_hold_changes_nothing(trained: Sandbox, other: 
     assert "| **no** |" in report.read_text()
 
 
+@pytest.mark.slow
 def test_limits_can_be_set(trained: Sandbox) -> None:
     release(trained, "1.2", loss=5.0, memory=120)
     trained.drydock(*PROVE, "--limit", "loss=30%", "--limit", "memory=200%").succeeded()
@@ -156,6 +159,7 @@ def test_what_cannot_be_resolved_is_a_reason_too(trained: Sandbox) -> None:
     assert files(trained) == before
 
 
+@pytest.mark.slow
 def test_what_does_not_work_with_the_old_lock_is_no_fault_of_the_new_one(trained: Sandbox) -> None:
     proof = trained.work / "profiles/proofs/whole.py"
     proof.write_text("import anchor\n\nassert anchor.version > '1.1', 'never'\nprint('ok: new')\n")
@@ -164,6 +168,7 @@ def test_what_does_not_work_with_the_old_lock_is_no_fault_of_the_new_one(trained
     trained.drydock(*PROVE).failed(1, "the lock of small as it is cannot be verified: whole.py: AssertionError: never")
 
 
+@pytest.mark.slow
 def test_a_trainer_of_a_project_runs_in_a_copy_of_it(trained: Sandbox) -> None:
     profile = trained.work / "profiles/small.toml"
     profile.write_text(profile.read_text().replace('file = "trainer.py"', 'command = ["python", "train.py"]'))
@@ -178,6 +183,7 @@ def test_a_trainer_of_a_project_runs_in_a_copy_of_it(trained: Sandbox) -> None:
     assert not (trained.work / "out").exists()
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_trainer_and_changes_nothing(trained: Sandbox) -> None:
     release(trained, "1.2", pace=60)
     before = files(trained)
@@ -194,6 +200,7 @@ def test_an_interrupt_ends_the_trainer_and_changes_nothing(trained: Sandbox) -> 
     assert files(trained) == before
 
 
+@pytest.mark.slow
 def test_a_lock_that_changed_meanwhile_is_left_as_it_is(trained: Sandbox) -> None:
     release(trained, "1.2")
     lock = trained.work / "profiles/small.lock.toml"

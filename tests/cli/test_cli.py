@@ -98,6 +98,7 @@ def test_the_overviews_are_whole_sentences_at_80_columns() -> None:
         assert [line for line in listed if not line[1].endswith(".") or line[1].endswith("...")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("command", COMMANDS)
 def test_each_command_explains_itself(built: Sandbox, command: str) -> None:
     """Started as a user does: most other tests start the program warm."""
@@ -339,6 +340,7 @@ def test_dry_run_says_what_would_be_built_and_builds_nothing(locked: Sandbox) ->
     assert "small is built" in again.stderr
 
 
+@pytest.mark.slow
 def test_offline_builds_from_the_cache_and_asks_no_index(built: Sandbox, tmp_path: Path) -> None:
     # A cache of its own: what another test damages goes out of the one that they share.
     cache = {"UV_CACHE_DIR": str(tmp_path / "cache")}
@@ -409,6 +411,7 @@ def _on_a_terminal(desk: Sandbox, *arguments: str, **env: str) -> str:
     return seen.decode()
 
 
+@pytest.mark.slow
 def test_a_terminal_sees_progress_in_colour_unless_it_asks_for_none(locked: Sandbox, tmp_path: Path) -> None:
     def build(number: int, **env: str) -> str:
         env["DRYDOCK_HOME"] = str(tmp_path / f"store{number}")

@@ -266,6 +266,7 @@ def test_a_certificate_authority_that_only_the_system_has(desk: Sandbox, secure:
     assert "FAIL default index" in desk.drydock("doctor", "small", "--network", env=env).stdout
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["cert", "trusted-host", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE", "SSL_CERT_DIR", "uv"])
 def test_an_index_of_pip_conf_with_a_certificate(desk: Sandbox, secure: Index, authority: Authority, by: str) -> None:
     ways = {
@@ -330,6 +331,7 @@ def test_more_indexes_and_folders_of_pip_conf(desk: Sandbox, tmp_path: Path) -> 
     assert len(desk.index.requests) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["pip.conf", "uv.toml", "HTTPS_PROXY"])
 def test_an_index_behind_a_proxy_with_a_password(desk: Sandbox, secure: Index, authority: Authority, by: str) -> None:
     with Proxy({"index.example:443": secure.port}) as proxy:
@@ -348,6 +350,7 @@ def test_an_index_behind_a_proxy_with_a_password(desk: Sandbox, secure: Index, a
         desk.drydock("lock", "small", "--upgrade", "anchor", env=env).failed(1)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by", ["url", "netrc", "keyring", "uv"])
 def test_an_index_that_wants_a_password(desk: Sandbox, tmp_path: Path, by: str) -> None:
     desk.index.password = "s3cret"
@@ -557,6 +560,7 @@ def fetch(index: str, environ: Mapping[str, str], tmp_path: Path, folder: Path) 
     )
 
 
+@pytest.mark.slow
 def test_pip_fetches_from_a_plain_cache_whatever_its_configuration_says(desk: Sandbox, tmp_path: Path) -> None:
     with Proxy({"cache.example": desk.index.port}) as proxy:
         text = "constraint = /gone.txt\nprefix = /usr\nuser = true\nrequire-virtualenv = true\nno-index = true\n"
@@ -596,6 +600,7 @@ def bare(desk: Sandbox, tmp_path: Path) -> dict[str, str]:
     return {"DRYDOCK_UV": "", "PATH": path, "PIP_NO_CACHE_DIR": "1", "PYTHONPATH": str(tmp_path / "none")}
 
 
+@pytest.mark.slow
 def test_a_plain_cache_bootstraps_a_bare_host_whatever_pip_conf_says(desk: Sandbox, tmp_path: Path) -> None:
     environment = bare(desk, tmp_path)
     folder = tmp_path / "mirror"
@@ -613,6 +618,7 @@ def test_a_plain_cache_bootstraps_a_bare_host_whatever_pip_conf_says(desk: Sandb
     assert (desk.store.parent / "tools").is_dir()
 
 
+@pytest.mark.slow
 def test_a_uv_that_cannot_be_fetched_is_not_a_python_that_is_missing(desk: Sandbox, tmp_path: Path) -> None:
     environment = {**bare(desk, tmp_path), "PIP_INDEX_URL": "http://127.0.0.1:9/simple", "PIP_RETRIES": "0"}
     done = desk.run(["sh", str(desk.script("small"))], env=environment)
@@ -626,6 +632,7 @@ def test_a_uv_that_cannot_be_fetched_is_not_a_python_that_is_missing(desk: Sandb
     assert desk.environments() == []
 
 
+@pytest.mark.slow
 def test_a_pip_in_the_callers_folder_is_not_run(desk: Sandbox, tmp_path: Path) -> None:
     environment = {**bare(desk, tmp_path), "PIP_INDEX_URL": desk.index.url}
     (desk.work / "pip").mkdir()

@@ -223,6 +223,7 @@ def unpacked(folder: Path) -> Path:
     return folder
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons())
 def test_it_runs_on_every_python_from_3_9_on(python: Path, site: Path, parts: Path, tmp_path: Path) -> None:
     patch, text = patch_of(BOTH)

@@ -23,6 +23,7 @@ def test_what_is_whole_is_read(name: str, tmp_path: Path) -> None:
         assert failure(TARGETS[name], seed, tmp_path) is None
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARGETS)
 def test_what_is_damaged_is_an_error_in_words_or_none_and_takes_no_time(name: str) -> None:
     assert fuzz(name, 40, seed=1) == []

@@ -105,7 +105,7 @@ def test_patches_overrides_and_build_requirements_differ_too() -> None:
         "patches: 1 changed",
         "  ~ patches/fix.patch (torch)",
         "overrides: 1 changed",
-        "  ~ FSspec==1 (too low) -> 'fsspec==2 (a\\x1b[31mb)'",
+        "  ~ FSspec==1 (too low) -> fsspec==2 (a\\x1b[31mb)",
     ]
 
 

@@ -17,6 +17,7 @@ def desk(sandbox: Sandbox, tmp_path: Path) -> Sandbox:
     return sandbox
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("algorithm", ["md5", "sha512", ""])
 def test_an_index_without_sha256_and_sizes(desk: Sandbox, algorithm: str) -> None:
     desk.drydock("lock", "small").succeeded()
@@ -45,6 +46,7 @@ def test_an_index_without_sizes(desk: Sandbox) -> None:
     assert f"size = {size}" in (desk.work / "profiles/small.lock.toml").read_text()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("line", "more"),
     [

@@ -111,6 +111,7 @@ def read(path: Path) -> tuple[int, str, float]:
     return done.returncode, "\n".join(said) + done.stderr, float(took)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", TARS)
 def test_a_hostile_tar_is_an_error_soon(name: str, tmp_path: Path) -> None:
     status, said, took = read(packed(tmp_path / "x-1.tar.gz", TARS[name]()))
@@ -159,6 +160,7 @@ ZIPS: dict[str, Callable[[], bytes]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ZIPS)
 def test_a_hostile_zip_is_an_error_soon(name: str, tmp_path: Path) -> None:
     path = tmp_path / "x-1.zip"

@@ -33,6 +33,7 @@ def test_a_tree_ends_where_something_stands_already(desk: Sandbox) -> None:
     )
 
 
+@pytest.mark.slow
 def test_a_tree_of_one_package_and_of_some_levels(desk: Sandbox) -> None:
     plain = {"PYTHONIOENCODING": "ascii"}
     told = desk.drydock("tree", "small", "Chain", "--depth", "2", env=plain).succeeded().stdout
@@ -55,7 +56,7 @@ def test_what_is_outdated_is_listed_with_what_is_allowed_and_what_there_is(desk:
     make_wheel(desk.wheels, "rope", "2.0")
     make_wheel(desk.wheels, "knot", "3.0", tag="py3-none-win_amd64")  # not for the target
     done = desk.drydock("outdated", "small").succeeded()
-    assert done.stdout == "package  locked  update  latest\nrope     1.0     1.5     2.0\n"
+    assert done.stdout == "rope  1.0  1.5  2.0\n"
     assert "small: 1 package of 4 outdated" in done.stderr
     (found,) = json.loads(desk.drydock("outdated", "--json").succeeded().stdout)["small"]
     assert found == {"name": "rope", "locked": "1.0", "update": "1.5", "latest": "2.0"}

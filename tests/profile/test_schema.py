@@ -118,6 +118,7 @@ WRONG = {  # in the whole one, this -> that
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("path", PROFILES, ids=lambda path: path.stem)
 def test_the_built_in_profiles_fit_and_name_the_schema(path: Path) -> None:
     assert path.read_text().splitlines()[0] == f"#:schema ./{schema.FILE}"
@@ -134,6 +135,7 @@ def test_a_profile_with_everything_in_it_fits() -> None:
     assert _problems(WHOLE) == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("wrong", WRONG)
 def test_what_is_wrong_is_wrong_for_both(wrong: str) -> None:
     text = _changed(*WRONG[wrong])
@@ -141,6 +143,7 @@ def test_what_is_wrong_is_wrong_for_both(wrong: str) -> None:
     assert _problems(text)
 
 
+@pytest.mark.slow
 def test_the_schema_refuses_nothing_that_the_program_accepts() -> None:
     seen = 0
     for text in _mutants(tomllib.loads(WHOLE)):

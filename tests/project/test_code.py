@@ -75,6 +75,7 @@ def project(desk: Sandbox, layout: str = "src", pyproject: str = PYPROJECT) -> P
     return package
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("layout", ["src", "."])
 def test_the_projects_code_is_imported_everywhere(locked: Sandbox, layout: str) -> None:
     key = locked.drydock("render", "small", "--out", "before").succeeded()
@@ -125,6 +126,7 @@ def test_a_kernel_has_the_projects_code(locked: Sandbox, tmp_path: Path) -> None
     assert started.stdout == f"{package / '__init__.py'}\n"
 
 
+@pytest.mark.slow
 def test_the_linked_interpreter_has_the_projects_code(locked: Sandbox) -> None:
     make_wheel(
         locked.wheels,
@@ -206,6 +208,7 @@ def test_a_store_that_cannot_be_written_still_imports(locked: Sandbox) -> None:
     assert "has no metadata and no console scripts here" in done.stderr
 
 
+@pytest.mark.slow
 def test_metadata_that_nobody_uses_is_collected(locked: Sandbox) -> None:
     project(locked)
     locked.drydock("run", "small").failed(7)
@@ -236,6 +239,7 @@ def test_the_projects_name_is_never_asked_of_an_index(sandbox: Sandbox, requirem
     assert not (sandbox.work / "profiles/small.lock.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_package_that_requires_the_project_is_refused(sandbox: Sandbox) -> None:
     make_wheel(sandbox.wheels, "lantern", "9.0")
     make_wheel(sandbox.wheels, "plug", "1.0", requires=["lantern"])
@@ -383,6 +387,7 @@ def test_a_link_out_of_the_project_is_refused(locked: Sandbox) -> None:
     locked.drydock("render", "small").failed(1, "is not a folder of the project")
 
 
+@pytest.mark.slow
 def test_a_move_of_the_package_is_noticed(locked: Sandbox) -> None:
     package = project(locked)
     locked.drydock("run", "small").failed(7)
@@ -409,6 +414,7 @@ def test_a_script_without_a_project_says_nothing_of_one(locked: Sandbox) -> None
     assert b"DRYDOCK_PROJECT" not in locked.script("small").read_bytes()
 
 
+@pytest.mark.slow
 def test_shellcheck_has_nothing_to_say(locked: Sandbox) -> None:
     program = shutil.which("shellcheck", path=str(Path(__file__).parents[2] / ".venv/bin")) or shutil.which(
         "shellcheck"

@@ -166,6 +166,7 @@ def test_yes_agrees_for_what_is_pushed(evil: Evil) -> None:
     assert (evil.desk.work / "another/simple/evilpkg/index.html").is_file()
 
 
+@pytest.mark.slow
 def test_a_consent_is_made_in_one_place() -> None:
     """The type checker finds who asks nobody; that nobody makes a consent of their own, this finds."""
     makers = {

@@ -110,6 +110,7 @@ def test_what_a_trainer_turns_on_itself_is_no_finding(locked: Sandbox, arguments
     assert [line.split(": ")[1] for line in lines] == left
 
 
+@pytest.mark.slow
 def test_verify_says_what_holds_on_this_machine(locked: Sandbox) -> None:
     locked.profile("small", head=HEAD)
     locked.drydock("build", "small").succeeded()

@@ -88,6 +88,7 @@ def imported(desk: Sandbox, env: str) -> str:
     return desk.run([f"{env.strip()}/bin/rope"]).succeeded().stdout
 
 
+@pytest.mark.slow
 def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_elsewhere(desk: Sandbox) -> None:
     place, chain, link = repository(desk.root / "remote"), desk.root / "chain", desk.root / "link"
     for folder, text, below in ((link, "x = 1\n", None), (chain, "from .link import x\n", "link")):
@@ -125,6 +126,7 @@ def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_else
     assert imported(desk, desk.drydock("build", "small", env=env).succeeded().stdout) == "1\n"
 
 
+@pytest.mark.slow
 def test_a_tag_that_was_moved_and_a_repository_that_is_gone_are_said(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     require(desk, f"rope @ git+file://{place}@v1.0")
@@ -147,6 +149,7 @@ def test_a_tag_that_was_moved_and_a_repository_that_is_gone_are_said(desk: Sandb
     assert (desk.work / "profiles/small.lock.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_a_url_is_locked_by_sha256_and_other_bytes_are_refused(desk: Sandbox) -> None:
     folder = desk.root / "web"
     wheel = make_wheel(folder, "knot", "1.0")
@@ -166,6 +169,7 @@ def test_a_url_is_locked_by_sha256_and_other_bytes_are_refused(desk: Sandbox) ->
     desk.drydock("lock", "small").failed(1, "knot @", "cannot be fetched")
 
 
+@pytest.mark.slow
 def test_a_folder_and_a_wheel_of_the_project_are_followed_by_content(desk: Sandbox) -> None:
     source(desk.work / "libs/rope")
     (desk.work / "libs/rope/.git").mkdir()
@@ -185,6 +189,7 @@ def test_a_folder_and_a_wheel_of_the_project_are_followed_by_content(desk: Sandb
     assert "this is generation 2" in said
 
 
+@pytest.mark.slow
 def test_a_source_that_cannot_be_built_leaves_the_lock_as_it_was(desk: Sandbox) -> None:
     folder = source(desk.work / "rope")
     require(desk, "rope @ ./rope")
@@ -203,6 +208,7 @@ def test_a_source_that_cannot_be_built_leaves_the_lock_as_it_was(desk: Sandbox) 
     assert (desk.work / "profiles/small.lock.toml").read_bytes() == before
 
 
+@pytest.mark.slow
 def test_the_project_itself_is_built_into_the_key(desk: Sandbox) -> None:
     source(desk.work)
     path = require(desk, "anchor")
@@ -223,6 +229,7 @@ def test_the_project_itself_is_built_into_the_key(desk: Sandbox) -> None:
     desk.drydock("lock", "small").failed(1, "no name to build a wheel by", "profiles/small.toml")
 
 
+@pytest.mark.slow
 def test_a_built_wheel_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox) -> None:
     source(desk.work / "rope")
     require(desk, "rope @ ./rope")
@@ -263,6 +270,7 @@ def test_a_built_wheel_is_kept_as_long_as_an_environment_needs_it(desk: Sandbox)
     desk.drydock("build", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_a_built_wheel_is_pulled_where_its_place_and_every_copy_are_gone(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     require(desk, f"rope @ git+file://{place}@v1.0")
@@ -289,6 +297,7 @@ PATCH = """\
 """
 
 
+@pytest.mark.slow
 def test_a_package_of_a_place_may_be_patched(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     path = require(desk, f"rope @ git+file://{place}@v1.0")
@@ -335,6 +344,7 @@ def remembered(desk: Sandbox) -> bool:
     return done.stdout == "remembered\n"
 
 
+@pytest.mark.slow
 def test_a_profile_with_a_folder_is_remembered_until_a_file_of_it_changes(desk: Sandbox) -> None:
     source(desk.work)
     git(desk.work, "init", "--quiet")

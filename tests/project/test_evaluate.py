@@ -22,6 +22,7 @@ def ours(tmp_path: Path) -> Path:
     return tmp_path / "ours"
 
 
+@pytest.mark.slow
 def test_a_changed_renderer_makes_it_stale(locked: Sandbox, ours: Path) -> None:
     assert "# rendered anew" not in _script(locked, ours)
     (renderer,) = (ours / "builder").rglob("render.py")

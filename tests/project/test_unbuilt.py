@@ -71,6 +71,7 @@ def test_what_is_added_and_has_no_wheel_is_said_and_nothing_is_changed(sandbox: 
     assert path.read_text() == before
 
 
+@pytest.mark.slow
 def test_builds_that_are_allowed_are_written_into_the_profile_and_taken_back(
     sandbox: Sandbox, setuptools: Path
 ) -> None:

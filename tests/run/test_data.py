@@ -183,6 +183,7 @@ def processes_with(word: str) -> list[int]:
     return [one.info["pid"] for one in every if word in (one.info["cmdline"] or ())]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("fault", ["cut", "stall", "no-range"])
 def test_a_broken_connection_is_made_again(desk: Desk, fault: str) -> None:
     desk.profile(HUB)
@@ -200,6 +201,7 @@ def test_a_broken_connection_is_made_again(desk: Desk, fault: str) -> None:
     assert digest in desk.files()
 
 
+@pytest.mark.slow
 def test_what_came_before_and_does_not_fit_is_not_believed(desk: Desk) -> None:
     desk.profile(HUB)
     desk.lock().succeeded()
@@ -214,6 +216,7 @@ def test_what_came_before_and_does_not_fit_is_not_believed(desk: Desk) -> None:
         assert digest in desk.files()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_had_is_said_and_leaves_nothing_that_counts(desk: Desk) -> None:
     desk.profile(HUB)
     desk.lock().succeeded()
@@ -448,6 +451,7 @@ def test_a_folder_is_its_files_and_links_do_not_lead_out(desk: Desk) -> None:
     desk.script().failed(1, "own: a.txt is not in", "drydock push and pull")
 
 
+@pytest.mark.slow
 def test_a_disk_without_room_is_said_before_anything_is_fetched(desk: Desk) -> None:
     desk.hub.repos["models/org/tiny"].commit({"a.json": os.urandom(60 << 20)})
     desk.profile(HUB)
@@ -497,6 +501,7 @@ def test_an_upgrade_takes_what_the_revision_is_now_and_nothing_else_does(desk: D
     assert "config.json" not in desk.locked
 
 
+@pytest.mark.slow
 def test_it_travels_with_mirrors_and_bundles_or_is_left_out(desk: Desk) -> None:
     sandbox, mirror = desk.sandbox, desk.sandbox.root / "mirror"
     folder = sandbox.work / "corpus"

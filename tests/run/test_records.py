@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from builder.errors import DrydockError, UsageError
-from builder.run.records import code, folder, life
+from builder.run.records import code, folder, history, life
 from builder.run.records.begin import begin, finish
 from builder.run.records.compare import compare_runs
 from builder.run.records.summary import Summary
@@ -211,6 +211,64 @@ def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_go
     desk.drydock("rerun", first["id"], "--anyway", "--into", "again").failed(2, "already exists")
     (desk.work / ".git").rename(desk.work / "gone")
     assert "its code: " in desk.drydock("rerun", first["id"], "--dry-run").succeeded().stdout
+
+
+# What prints its losses in no known form, and what logs them as transformers does, with a state of a run before.
+OWN_WORDS = """
+import json, pathlib, time
+for step, value in enumerate(('7.5', '6.25', 'none')):
+    print(f'{step} ppl={value} | Loss (mean) 0.{step}', flush=True)
+place = pathlib.Path('out/checkpoint-2'); place.mkdir(parents=True)
+rows = [{'eval_loss': 2.5, 'step': 1}, {'eval_loss': float('nan'), 'step': 2}, {'loss': 9.0, 'step': 2}]
+(place / 'trainer_state.json').write_text(json.dumps({'log_history': rows}))
+"""
+
+
+def test_losses_are_read_as_the_profile_says_and_from_what_transformers_logs(desk: Sandbox) -> None:
+    desk.trainer(OWN_WORDS)
+    path = desk.work / "profiles/small.toml"
+    path.write_text(
+        path.read_text()
+        + '[supervise]\nresume = { flag = "--resume", newest = "out/checkpoint-*" }\n'
+        + "[supervise.losses]\nperplexity = 'ppl=(\\S+)'\nloss = 'mean\\) ([0-9.]+)'\n"
+    )
+    try:
+        desk.drydock("run", "small", "--supervise", env=RECORDED).succeeded()
+        losses = shown(desk, "last")["end"]["losses"]
+    finally:
+        shutil.rmtree(desk.work / "out", ignore_errors=True)
+    assert losses == {
+        "perplexity": {"count": 2, "not-finite": 0, "first": 7.5, "last": 6.25, "lowest": 6.25},
+        "loss": {"count": 3, "not-finite": 0, "first": 0.0, "last": 0.2, "lowest": 0.0},
+        "eval_loss": {"count": 2, "not-finite": 1, "first": 2.5, "last": 2.5, "lowest": 2.5},
+    }
+    path.write_text(path.read_text().replace("ppl=(\\S+)", "ppl"))
+    desk.drydock("profile", "check", "small").failed(1, "no group for the loss")
+
+
+def test_a_state_of_another_run_or_none_at_all_is_not_read(tmp_path: Path) -> None:
+    for number, text in ((1, '{"log_history": [{"loss": 3}]}'), (2, '{"log_history": [{"loss": 2}]}')):
+        place = tmp_path / f"out/checkpoint-{number}"
+        place.mkdir(parents=True)
+        (place / history.FILE).write_text(text)
+        os.utime(place / history.FILE, (number, number))
+    assert history.logged(tmp_path, "out/checkpoint-*", since=2) == [("loss", 2.0)]
+    assert history.logged(tmp_path, "out/checkpoint-*", since=3) == []
+    beside = tmp_path / "out" / history.FILE  # as `save_state` writes it, at the end
+    beside.write_text('{"log_history": [{"loss": 1}]}')
+    assert history.logged(tmp_path, "out/checkpoint-*", since=3) == [("loss", 1.0)]
+    beside.unlink()
+    beside.symlink_to("checkpoint-2/" + history.FILE)
+    assert history.logged(tmp_path, "out/checkpoint-*", since=3) == []
+    damaged = (
+        b"",
+        b"[" * 100_000,
+        b'{"log_history": 3}',
+        b'{"log_history": [3, {"loss": true, "x_loss": "1"}]}',
+        b"\xff",
+    )
+    assert [history.losses(content) for content in damaged] == [[]] * 5
+    assert history.losses(b'{"log_history": [{"loss": 1' + b"0" * 400 + b"}]}") == []
 
 
 # --- its code ------------------------------------------------------------------------------------------------------

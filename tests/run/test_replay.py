@@ -46,6 +46,16 @@ def kept(desk: Sandbox) -> list[Path]:
     return list((desk.root / "tmp").glob("drydock-replay-*"))
 
 
+def test_losses_of_the_form_that_the_profile_names_are_compared() -> None:
+    first, second = ([b"start %d\nppl 4.%d | step 3\n" % (number, number), b""] for number in (1, 2))
+    patterns = {"perplexity": "ppl ([0-9.]+)"}
+    found = compare(first, second, patterns=patterns)
+    assert found.losses
+    assert found.difference is not None
+    assert (found.difference.step, found.difference.first, found.difference.second) == ("3", "ppl 4.1", "ppl 4.2")
+    assert compare(first, first, patterns=patterns).compared == 1
+
+
 def test_a_trainer_that_repeats_itself_is_the_same(desk: Sandbox) -> None:
     desk.trainer(STEPS.format(odd=99, weights="b'w'"))
     before = sorted(desk.work.iterdir())

@@ -413,6 +413,7 @@ def test_a_trainer_in_the_background_is_stopped_too(desk: Sandbox) -> None:
 # --- status, logs, stop --------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
     trainer(desk, CLEANS_UP)
     with supervised(desk) as running:

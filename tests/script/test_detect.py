@@ -255,6 +255,7 @@ def test_no_performance_cores_at_all_is_not_believed(tmp_path: Path) -> None:
         assert told(script, shell, PATH=path, CAPTURE=str(tmp_path / "capture")) == ["999", "10", "999"], shell
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "count"),
     [

@@ -101,6 +101,7 @@ def without_the_shells(environment: dict[str, str]) -> dict[str, str]:
 # --- any text in any field -----------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @hostile(20)
 @given(st.lists(TEXT, min_size=6, max_size=6), st.lists(WORD, min_size=7, max_size=7), TEXT)
 @example(

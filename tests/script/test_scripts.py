@@ -460,6 +460,7 @@ def test_all_that_is_missing_is_said_at_once_before_anything_is_downloaded(tmp_p
         assert not one.store.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("blocks", "free"), [("1024000", "1024"), ("999", "0"), ("3000000000", None), ("?", None)])
 def test_a_disk_with_little_room_is_said_before_anything_is_downloaded(
     tmp_path: Path, blocks: str, free: str | None

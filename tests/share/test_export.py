@@ -101,6 +101,7 @@ def versions(at: Sandbox, python: Path) -> list[str]:
 # --- requirements --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("installer", ["pip", "uv"])
 def test_the_requirements_install_as_they_are(fleet: Sandbox, installer: str) -> None:
     done = fleet.drydock("export", "fleet", "--format", "requirements", "-o", "fleet.txt").succeeded()

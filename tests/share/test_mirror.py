@@ -342,6 +342,7 @@ def test_a_password_in_a_file_is_refused(locked: Sandbox, tmp_path: Path) -> Non
 # --- the way back --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("kind", ["folder", "url"])
 def test_what_was_pulled_is_built_without_a_network(locked: Sandbox, web: Web, tmp_path: Path, kind: str) -> None:
     env = empty(tmp_path)

@@ -130,6 +130,7 @@ def test_the_readme_is_one_screen_and_a_half() -> None:
     assert len((ROOT / "README.md").read_text().splitlines()) <= 100
 
 
+@pytest.mark.slow
 def test_the_site_builds_without_a_broken_link(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-m", "mkdocs", "build", "--strict", "--quiet", "--site-dir", str(tmp_path / "site")],

@@ -55,6 +55,7 @@ def other_processes() -> tuple[str, ...]:
     return CONTAINER
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("inside", ["trainer", "collector"])
 def test_a_trainer_is_a_root_also_for_those_who_do_not_see_it(
     desk: Sandbox, other_processes: tuple[str, ...], inside: str
@@ -80,6 +81,7 @@ def test_a_trainer_is_a_root_also_for_those_who_do_not_see_it(
     assert desk.environments() == [], env
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "name",
     ["running/{}.888888", "running/{}.elsewhere.0a0b.1", "running/{}." + os.uname().nodename.split(".")[0] + ".0a0b.1"],
@@ -186,6 +188,7 @@ def members(uv_cache: Path) -> Iterator[Pair]:
         pytest.skip(str(why))
 
 
+@pytest.mark.slow
 def test_a_store_of_a_group_is_made_by_one_command_and_only_for_a_group(members: Pair) -> None:
     store = Path(members[0].desk.environment["DRYDOCK_HOME"])
     for name in ("", "store", "wheels", "gcroots/running", "profiles"):

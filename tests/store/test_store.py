@@ -71,6 +71,7 @@ def test_changed_settings_are_taken_over_without_a_new_generation(desk: Sandbox)
     assert len(desk.drydock("generation", "list", "small").succeeded().stdout.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_collection_takes_what_nothing_needs_and_nothing_else(desk: Sandbox) -> None:
     change(desk)
     assert len(desk.environments()) == 2

@@ -126,7 +126,8 @@ def _live(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a supervised run that goes on has printed of late, and used; None where nobody supervises it."""
     if not record.get("supervised"):
         return None
-    where, summary = runs.folder(record["name"]), Summary()
+    where = runs.folder(record["name"])
+    summary = Summary(runs.losses(record["name"]))
     began = datetime.fromisoformat(record["started"]).timestamp()
     with suppress(OSError):
         with (where / "log").open("rb") as file:

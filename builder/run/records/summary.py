@@ -3,8 +3,11 @@
 from __future__ import annotations
 
 import re
-from typing import Any
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
+from typing import Any, NamedTuple
 
+from builder.run.records.history import Logged
 from builder.run.supervise.sample import Sample
 
 # loss=1.5, 'loss': 1.5, "train_loss": nan, loss 1.5
@@ -13,8 +16,47 @@ LOSS = re.compile(
 )
 """A loss as trainers print it: its name, its number."""
 
+_LONGEST_LINE = 2000  # a pattern looks no further: a line may be a megabyte of progress bar
 _CURVES = 8  # names of losses
 _POINTS = 200  # of a curve
+
+
+class Loss(NamedTuple):
+    """A printed loss: its name, its number as printed, and the text around it that was recognized."""
+
+    name: str
+    number: str
+    text: str
+
+
+class Losses:
+    """Finds losses in what a trainer prints: in the forms that all trainers use, and in those of its profile.
+
+    `patterns` are regular expressions by name, whose group is the number.
+
+    >>> [*Losses({"perplexity": "ppl ([0-9.]+)"}).find(b"loss=1.5 ppl 4.5")]
+    [Loss(name='loss', number='1.5', text='loss=1.5'), Loss(name='perplexity', number='4.5', text='ppl 4.5')]
+    """
+
+    def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
+        self._patterns = {name: re.compile(pattern) for name, pattern in (patterns or {}).items()}
+
+    def find(self, lines: bytes) -> Iterator[Loss]:
+        """Those of whole lines."""
+        if b"loss" in lines or b"Loss" in lines:
+            for found in LOSS.finditer(lines):
+                name = found[1].decode().lower()
+                if name not in self._patterns:
+                    yield Loss(name, found[2].decode(), found[0].decode())
+        if self._patterns:
+            for line in lines.decode(errors="replace").splitlines():
+                yield from self._in(line[:_LONGEST_LINE])
+
+    def _in(self, line: str) -> Iterator[Loss]:
+        for name, pattern in self._patterns.items():
+            for found in pattern.finditer(line):
+                if found[1] is not None:
+                    yield Loss(name, found[1], found[0])
 
 
 class Curve:
@@ -41,9 +83,10 @@ class Curve:
 
 
 class Summary:
-    """What a record says of a run in a few numbers; sizes in bytes."""
+    """What a record says of a run in a few numbers; sizes in bytes. `patterns` are those of its profile, for losses."""
 
-    def __init__(self) -> None:
+    def __init__(self, patterns: Mapping[str, str] | None = None) -> None:
+        self._printed = Losses(patterns)
         self._losses: dict[str, dict[str, Any]] = {}
         self._curves: dict[str, Curve] = {}
         self._use = Curve()
@@ -54,15 +97,20 @@ class Summary:
 
     def read(self, lines: bytes) -> None:
         """Take what the trainer has printed, in whole lines."""
-        if b"loss" not in lines and b"Loss" not in lines:
-            return
-        for found in LOSS.finditer(lines):
-            name = found[1].decode().lower()
-            if name not in self._losses and len(self._losses) == _CURVES:
-                continue
-            self._add(name, float(found[2]))
+        for found in self._printed.find(lines):
+            with suppress(ValueError):  # what a pattern calls a number may be none
+                self._add(found.name, float(found.number))
+
+    def add_logged(self, logged: Iterable[Logged]) -> None:
+        """Take losses that were logged to a file, of those names that were never printed."""
+        printed = set(self._losses)
+        for loss in logged:
+            if loss.name not in printed:
+                self._add(loss.name, loss.value)
 
     def _add(self, name: str, value: float) -> None:
+        if name not in self._losses and len(self._losses) == _CURVES:
+            return
         curve = self._losses.setdefault(
             name, {"count": 0, "not-finite": 0, "first": None, "last": None, "lowest": None}
         )

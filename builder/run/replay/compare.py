@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import zip_longest
 
-from builder.run.records.summary import LOSS
+from builder.run.records.summary import Losses
 
 STEP = r"\bsteps?\W{1,4}([0-9]+)"
 """How a line says which step it is of, where the profile does not say how."""
@@ -78,32 +78,39 @@ def lines(output: bytes) -> list[str]:
     return [line for line in found if line]
 
 
-def compare(first: Sequence[bytes], second: Sequence[bytes], step: str = STEP) -> Comparison:
+def compare(
+    first: Sequence[bytes], second: Sequence[bytes], step: str = STEP, patterns: Mapping[str, str] | None = None
+) -> Comparison:
     """Compare the outputs of two runs, each with its stdout and its stderr.
 
     Where one has printed a loss, the lines with losses are compared, and nothing else; else all of stdout. Warnings and
-    progress are no results. `step` is a regular expression whose group is the number of a step.
+    progress are no results. `step` is a regular expression whose group is the number of a step; `patterns` are those of
+    losses, by name, that the profile has.
     """
+    printed_losses = Losses(patterns)
+
+    def losses_of(line: str) -> list[str]:
+        return [found.text for found in printed_losses.find(line.encode())]
+
     printed = [[[masked(line) for line in lines(stream)] for stream in run] for run in (first, second)]
-    losses = any(LOSS.search(line.encode()) for run in printed for stream in run for line in stream)
+    losses = any(losses_of(line) for run in printed for stream in run for line in stream)
     if losses:
-        chosen = [[line for stream in run for line in stream if LOSS.search(line.encode())] for run in printed]
+        chosen = [[line for stream in run for line in stream if losses_of(line)] for run in printed]
     else:
         chosen = [run[0] for run in printed]
     pairs = list(zip_longest(*chosen))
     for number, (one, other) in enumerate(pairs):
         if one != other:
             named = re.search(step, one or other or "", re.I)
-            return Comparison(
-                losses, len(pairs), number, Difference(number + 1, named[1] if named else "", *_parted(one, other))
-            )
+            shown = _parted(one, other, losses_of)
+            return Comparison(losses, len(pairs), number, Difference(number + 1, named[1] if named else "", *shown))
     return Comparison(losses, len(pairs), len(pairs), None)
 
 
-def _parted(one: str | None, other: str | None) -> tuple[str | None, str | None]:
+def _parted(one: str | None, other: str | None, losses_of: Callable[[str], list[str]]) -> tuple[str | None, str | None]:
     """What to show of two lines that differ: their losses, where it is these that differ; else all of them."""
     if one is not None and other is not None:
-        found = [[match[0] for match in re.finditer(LOSS.pattern.decode(), line, re.I)] for line in (one, other)]
+        found = [losses_of(line) for line in (one, other)]
         if found[0] and found[0] != found[1]:
             return ", ".join(found[0]), ", ".join(found[1])
     return one, other

@@ -222,7 +222,8 @@ def replay(make: Callable[[Path], Subject], into: Path | None, report: Reporter)
 def _compared(subject: Subject, place: Path, redacted: Callable[[str], str]) -> Comparison:
     """What both runs have printed, compared; what is shown of it has no secrets."""
     first, second = ([(place / f"{number}.{end}").read_bytes() for end in ("out", "err")] for number in (1, 2))
-    found = compare(first, second, subject.steps)
+    losses = subject.profile.supervise.losses if subject.profile is not None else {}
+    found = compare(first, second, subject.steps, losses)
     if (one := found.difference) is None:
         return found
     shown: dict[str, Any] = {

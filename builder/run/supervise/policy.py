@@ -62,7 +62,7 @@ class Policy:
     The first wait is `backoff`, each further one is twice as long, up to `longest`. A run of `healthy` or more begins
     that anew. There are at most `budget` restarts in any `window`. A trainer that is to end is killed after `grace`.
     What it uses is written down `sample_every` so often. A log has `log_size` bytes, and `log_files` older ones are
-    kept. `guard` is of the memory of this machine. `resume` says where checkpoints are.
+    kept. `guard` is of the memory of this machine. `resume` says where checkpoints are. `losses` has patterns by name.
     """
 
     cases: tuple[Case, ...] = ()
@@ -77,6 +77,7 @@ class Policy:
     log_files: int = 5
     guard: Guard | None = None
     resume: Resume | None = None
+    losses: Mapping[str, str] = field(default_factory=dict)
 
     @classmethod
     def of(cls, data: Mapping[str, Any]) -> Policy:

@@ -23,7 +23,7 @@ from typing import Any, BinaryIO, NoReturn
 
 from builder import process
 from builder.embedded import claim as kernel
-from builder.embedded.state import parse_json
+from builder.embedded.state import fits, parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
 from builder.run.supervise.awake import keep_awake
@@ -163,6 +163,13 @@ def status(name: str) -> dict[str, Any]:
     sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), b"")
     state["sample"] = parse_json(sample, {"time": float, "cores": float, "resident": int, "processes": int})
     return state
+
+
+def losses(name: str) -> dict[str, str]:
+    """The patterns of losses that the last run of `name` was started with."""
+    policy = read_state(folder(name) / "request.json").get("policy", {})
+    found: dict[str, str] = policy.get("losses", {}) if isinstance(policy, dict) else {}
+    return found if fits(found, {str: str}) else {}
 
 
 def told(state: dict[str, Any]) -> Iterator[str]:

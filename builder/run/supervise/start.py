@@ -77,6 +77,7 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         log_files=said.log_files,
         guard=_guard(entry),
         resume=resume_of(entry, built),
+        losses=said.losses,
     )
 
 

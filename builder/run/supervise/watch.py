@@ -23,6 +23,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
 from builder.run.records.begin import finish
+from builder.run.records.history import logged
 from builder.run.records.summary import Summary
 from builder.run.supervise import stop
 from builder.run.supervise.gpu import Gpus
@@ -55,7 +56,7 @@ class Supervisor:
         self._log = RotatingFile(folder / "log", self._policy.log_size, self._policy.log_files, self._complain)
         self._samples = RotatingFile(folder / "samples.jsonl", self._policy.log_size, 1, self._complain)
         self._tail = Tail()
-        self._summary = Summary()
+        self._summary = Summary(self._policy.losses)
         self._tree = Tree()
         self._pipes: list[Pipe] = []
         self._child: Popen[bytes] | None = None
@@ -210,6 +211,9 @@ class Supervisor:
             self._gpus.close()
         self._enter("ended", last_exit=code, why=how)
         record = Path(self._request["record"]) if self._request.get("record") else None
+        if record is not None and self._policy.resume is not None:
+            resume = self._policy.resume
+            self._summary.add_logged(logged(resume.place(Path.cwd()), resume.newest, self._state["began"]))
         finish(record, exit=code, why=how, restarts=self._state["restarts"], **self._summary.data())
         self._let_go(os.getpid())
         self._log.close()
