@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import psutil
 import pytest
 
 from builder.profile.launch import Launch
@@ -109,10 +110,8 @@ def place() -> Iterator[Path]:
 @pytest.fixture(scope="module")
 def cluster() -> Iterator[Cluster]:
     """Three hosts."""
-    root = Path(tempfile.mkdtemp(prefix="drydock-slurm-", dir="/var/tmp"))
-    with Cluster(root / "c", 3) as made:
+    with place() as root, Cluster(root, 3) as made:
         yield made
-    shutil.rmtree(root)
 
 
 @pytest.fixture
@@ -226,6 +225,33 @@ def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> 
     assert (state["nodes"], state["restarts"]) == ("h[1-3]", 0)
     assert desk.drydock("run", "small", "--slurm", "--logs").succeeded().stdout.splitlines() == lines
     assert desk.left() == []
+
+
+@needs_slurm
+def test_a_cluster_does_not_outlive_tests_that_are_killed() -> None:
+    code = "import sys, pathlib, time\nfrom tests.support.slurm import Cluster\n"
+    code += (
+        "with Cluster(pathlib.Path(sys.argv[1]), 1) as made:\n print(*made.namespaces, flush=True)\n time.sleep(99)\n"
+    )
+    with place() as root:
+        command = [sys.executable, "-c", code, str(root)]
+        with subprocess.Popen(command, cwd=ROOT, stdout=subprocess.PIPE, text=True) as running:
+            assert running.stdout is not None
+            namespaces = running.stdout.readline().split()
+            assert len(namespaces) == 2
+            running.kill()
+        until = time.monotonic() + 20
+        while living(root):
+            assert time.monotonic() < until, living(root)
+            time.sleep(0.2)
+        for namespace in namespaces:
+            subprocess.run(["ip", "netns", "delete", namespace], check=True)
+
+
+def living(root: Path) -> list[str]:
+    """The programs that have a path below a folder among their arguments."""
+    found = (" ".join(one.info["cmdline"] or ()) for one in psutil.process_iter(["cmdline"]))
+    return [line for line in found if f"{root}/" in line]
 
 
 @needs_slurm
@@ -372,8 +398,7 @@ def test_what_sbatch_refuses_is_said_with_the_place_of_its_options(desk: Desk) -
 @pytest.mark.slow
 @pytest.mark.skipif(missing_accounting() is not None, reason=missing_accounting() or "")
 def test_sacct_says_what_became_of_a_job_that_squeue_has_forgotten(sandbox: Sandbox, small_lock: str) -> None:
-    root = Path(tempfile.mkdtemp(prefix="drydock-slurm-", dir="/var/tmp"))
-    with Cluster(root / "c", 1, accounting=True) as cluster:
+    with place() as root, Cluster(root, 1, accounting=True) as cluster:
         desk = Desk(sandbox, cluster)
         nodes(sandbox, 1, "import sys\nsys.exit(9)")
         sandbox.file("small.lock.toml", small_lock)

@@ -20,7 +20,7 @@ from typing import Self
 
 import pytest
 
-PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "unshare")
+PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "setpriv", "unshare")
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
 CONFIGURATION = """\
@@ -158,8 +158,13 @@ class Cluster:
     ) -> None:
         for process in self._running.values():
             _kill(process)
-        for host in ("desk", *self.hosts):
-            subprocess.run(["ip", "netns", "delete", self._namespace(host)], capture_output=True, check=False)
+        for namespace in self.namespaces:
+            subprocess.run(["ip", "netns", "delete", namespace], capture_output=True, check=False)
+
+    @property
+    def namespaces(self) -> list[str]:
+        """The names of all networks, the desk's first."""
+        return [self._namespace(host) for host in ("desk", *self.hosts)]
 
     def _namespace(self, host: str) -> str:
         return f"{self._prefix}-{host}"
@@ -211,6 +216,8 @@ class Cluster:
         self._start(command[0], self._in("desk", *apart, *command))
 
     def _start(self, name: str, command: Sequence[str]) -> None:
+        """Start a service that ends with us, also where we are killed."""
+        command = ["setpriv", "--pdeathsig", "KILL", *command]
         with (self.root / f"{name}.out").open("ab") as out:
             self._running[name] = subprocess.Popen(
                 command, stdin=subprocess.DEVNULL, stdout=out, stderr=out, env=self.environment, start_new_session=True
