@@ -118,7 +118,7 @@ check:
     ./drydockw mypy
     ./drydockw mypy --strict requirements/install.py
     ./drydockw lint-imports
-    ./drydockw shellcheck drydockw .ci/run generated/*/*.sh
+    ./drydockw shellcheck drydockw .ci/run builder/fleet/host.sh benchmarks/hosts.sh generated/*/*.sh
     {{ drydock }} lock --check
     {{ drydock }} render --check
     {{ drydock }} profile schema --check --out profiles/profile.schema.json

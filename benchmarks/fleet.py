@@ -136,10 +136,11 @@ def measured(command: list[str], *, env: dict[str, str], cwd: Path) -> tuple[str
 
 def many(counts: list[int]) -> None:
     """Print what the desk needs for a deployment where nothing is to do, per host."""
+    from importlib.metadata import version
     from statistics import median
 
     from tests.conftest import desk
-    from tests.support import fleet
+    from tests.support import fleet, make_wheel
     from tests.support.base import FOLDER
 
     with tempfile.TemporaryDirectory(prefix="drydock-bench-") as work, ExitStack() as stack:
@@ -148,15 +149,14 @@ def many(counts: list[int]) -> None:
         for folder in ("python", "cache", "desk"):
             (root / folder).mkdir()
         box = stack.enter_context(desk(root / "desk", root / "cache"))
+        program = f'#!/bin/sh\nexec {box.environment["DRYDOCK_UV"]} "$@"\n'
+        files = {f"uv-{version('uv')}.data/scripts/uv": program}
+        make_wheel(box.wheels, "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=files)
         box.profile("small")
         box.drydock("lock", "small").succeeded()
         names = [f"h{number}" for number in range(1, max(counts) + 1)]
-        hosts, path = stack.enter_context(fleet.hosts(root / "hosts", names))
+        _, path = stack.enter_context(fleet.hosts(root / "hosts", names))
         env = {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
-        for host in hosts.values():
-            # The benchmark is of the desk: uv is there.
-            command = host.folder / "command"
-            command.write_text(command.read_text().replace("env -i ", f"env -i DRYDOCK_UV={env['DRYDOCK_UV']} "))
         rows = "".join(f"[fleets.of{count}]\nhosts = ['h[1-{count}]']\nprofile = 'small'\n" for count in counts)
         (box.work / "drydock.toml").write_text(rows)
         measured([*DRYDOCK, "deploy", f"of{max(counts)}"], env=env, cwd=box.work)
@@ -178,7 +178,7 @@ class Lab:
 
     def __init__(self, folder: Path, hosts: int) -> None:
         self.folder = folder
-        self.hosts = folder / "hosts"
+        self.hosts = folder / "net/hosts"
         self.work = folder / "work"
         (self.work / "profiles").mkdir(parents=True)
         (folder / "bin").mkdir()
@@ -210,6 +210,17 @@ class Lab:
         )
         show(done.stdout, keep)
         return done.stdout
+
+    def alone(self, profile: str) -> str:
+        """What one process trains to, here, in the environment of h1."""
+        home = self.hosts / "h1/home/.local/share/drydock"
+        python = (home / "profiles" / profile).resolve() / "bin/python"
+        with tempfile.TemporaryDirectory() as folder:
+            command = [str(python), str(self.folder / "train.py"), "--steps", "60"]
+            done = subprocess.run(
+                command, cwd=folder, check=True, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+            )
+        return done.stdout.splitlines()[-1]
 
     def trains(self, line: str, at: str, keep: str) -> str:
         """As `types`, and the plug of h3 is pulled once its output has `at`."""
@@ -262,18 +273,20 @@ def lab(folder: Path, count: int) -> None:
         print((made.work / "drydock.toml").read_text())
         made.types("drydock deploy lab --dry-run")
         begin = time.monotonic()
-        made.types("drydock deploy lab")
+        if "0 of" in made.types("drydock deploy lab"):
+            raise SystemExit("no host was built")
         figures["first deployment, s"] = round(time.monotonic() - begin, 1)
-        alone = made.types("drydock run pair --on four -- --steps 60", "loss|ended")
+        alone = made.types("drydock run pair --on four -- --steps 60", r"loss \d|ended|which meet")
+        figures["alone"] = made.alone("pair")
         line = "drydock run pair --on four --supervise -- --steps 200 --pause 0.15"
-        lost = made.trains(line, "step 60,", "desk|drydock|loss|lost|plug|newest|going on|ended|meet")
+        lost = made.trains(line, "step 100,", r"loss \d|was lost|plug|newest|going on|ended:|which meet")
         figures["losses"] = [re.findall(r"step (\d+), (\d+) processes, loss ([0-9.]+)", text) for text in (alone, lost)]
         made.types("drydock run pair --on four --status")
         made.here(["bash", str(ROOT / "benchmarks/hosts.sh"), "again", str(folder / "net"), "3"])
         profile.write_text(profile.read_text().replace('["torch==2.13.0+cpu"]', '["torch==2.13.0+cpu", "six==1.17.0"]'))
         made.here([*DRYDOCK, "lock", "pair"])
         made.here([*DRYDOCK, "push", "pair", str(folder / "desk/cache/mirror")])
-        print("$ drydock add six --to pair        # an update by one package", flush=True)
+        print("$ drydock lock pair                # six is required now, too", flush=True)
         begin = time.monotonic()
         made.types("drydock deploy lab")
         figures["update, s"] = round(time.monotonic() - begin, 1)

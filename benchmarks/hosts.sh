@@ -28,7 +28,7 @@ network() {
 
 host() {
   h=h$1 d=$dir/hosts/h$1 address=10.77.0.$((10 + $1))
-  mkdir -p "$d/home/.ssh" "$d/etc"
+  mkdir -p "$d/home/.ssh" "$d/etc" "$d/tmp" # /tmp is everybody's here, and process ids are the same on all
   chmod 700 "$d/home" "$d/home/.ssh"
   cp "$dir/user.pub" "$d/home/.ssh/authorized_keys"
   ssh-keygen -q -t ed25519 -N '' -f "$d/etc/key"
@@ -47,6 +47,7 @@ HostKey $d/etc/key
 PidFile none
 PermitRootLogin prohibit-password
 UsePAM no
+SetEnv TMPDIR=$d/tmp
 MaxStartups 100:30:200
 C
   connect "$1"

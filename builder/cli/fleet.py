@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 @click.option("-n", "--dry-run", is_flag=True, help="Ask the hosts, print what would be done, and do nothing.")
 @click.option("--only-failed", is_flag=True, help="Only the hosts on which the last deployment failed.")
 @click.option("--verify", is_flag=True, help="Verify every environment before any host is switched.")
-@click.option("--fewest", type=int, metavar="N", help="Switch as soon as so many hosts are built (default: all).")
+@click.option("--fewest", type=int, metavar="N", help="Switch where so many hosts are built (default: all).")
 @click.option("--rollback", "back", is_flag=True, help="Go back to the generation before, on all hosts.")
 @click.option("--gc", "collect", is_flag=True, help="Delete old generations on all hosts, and what only they needed.")
 @json_option
