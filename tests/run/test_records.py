@@ -16,7 +16,9 @@ from typing import Any
 
 import pytest
 
+from builder import resources
 from builder.errors import DrydockError, UsageError
+from builder.project.catalogue import Catalogue
 from builder.run.records import code, folder, history, life
 from builder.run.records.begin import begin, finish
 from builder.run.records.compare import compare_runs
@@ -316,6 +318,13 @@ def test_a_state_of_another_run_or_none_at_all_is_not_read(tmp_path: Path) -> No
     )
     assert [history.losses(content) for content in damaged] == [[]] * 5
     assert history.losses(b'{"log_history": [{"loss": 1' + b"0" * 400 + b"}]}") == []
+
+
+def test_the_code_of_a_profile_that_is_built_in_is_in_the_working_directory(built: Sandbox) -> None:
+    """Not the folder that the profile is in, which is Drydock's own."""
+    shipped, folders = resources.shipped("profiles"), [built.work / "profiles"]
+    entries = [Catalogue(folders).entry("small"), Catalogue([shipped]).entry("cpu")]
+    assert [entry.is_of_project for entry in entries] == [True, False]
 
 
 # --- its code ------------------------------------------------------------------------------------------------------
