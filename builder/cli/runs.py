@@ -164,18 +164,31 @@ def _change(run: str, edit: Callable[[Record], None]) -> None:
 @click.command()
 @click.argument("run", shell_complete=complete.runs)
 @click.option("--into", type=click.Path(path_type=Path), metavar="DIR", help="The new folder (default: ./rerun-RUN).")
+@click.option(
+    "--code",
+    "repository",
+    type=click.Path(path_type=Path),
+    metavar="REPO",
+    help="Where its commit is (default: the recorded repository, or a remote of it on this disk).",
+)
 @click.option("-n", "--dry-run", is_flag=True, help="Print what cannot be had, and do nothing.")
 @click.option("--anyway", is_flag=True, help="Run it without what cannot be had.")
-def rerun(run: str, into: Path | None, dry_run: bool, anyway: bool) -> None:
+@json_option
+def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, anyway: bool, as_json: bool) -> None:
     """Run again what was run.
 
     Its environment is built from the recorded lock, its code comes into a new folder, and its arguments are the same.
-    What cannot be had is said before anything starts.
+    What cannot be had is said before anything starts. With --dry-run, --json prints it as JSON.
     """
     from builder.errors import DrydockError
     from builder.run.records import rerun as again
 
-    found = again.prepare(run)
+    if as_json and not dry_run:
+        raise UsageError("--json goes with --dry-run", hint="what is run again prints what it prints")
+    found = again.prepare(run, repository)
+    if as_json:
+        echo_json(found.as_json())
+        return
     for one in found.lacks:
         click.echo(f"not there: {one}", err=not dry_run)
     if dry_run:
@@ -183,6 +196,8 @@ def rerun(run: str, into: Path | None, dry_run: bool, anyway: bool) -> None:
         return
     if found.lacks and not anyway:
         raise DrydockError(
-            f"run {found.record['id']} cannot be repeated as it was", hint="to run it all the same: --anyway"
+            f"run {found.record['id']} cannot be repeated as it was",
+            hint=("" if found.code else "to take its code from another repository: --code REPO; ")
+            + "to run it all the same: --anyway",
         )
     again.rerun(found, into or Path(f"rerun-{found.record['id']}"), reporter())

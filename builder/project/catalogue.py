@@ -354,6 +354,11 @@ class Entry:
         return self.path.parent.parent
 
     @cached_property
+    def is_of_project(self) -> bool:
+        """Whether it is a profile of a project here; not where it is built in, or of a source. Raises ProfileError."""
+        return not self.source and self.path.parent != shipped("profiles").absolute()
+
+    @cached_property
     def code(self) -> Code | None:
         """The project's own code, where the profile has [project].
 
@@ -362,7 +367,7 @@ class Entry:
         from builder.project import code
 
         own, project = self.profile.project, self.resolved.where("project")
-        if self.source or self.path.parent == shipped("profiles").absolute():
+        if not self.is_of_project:
             if own is None:
                 return None
             raise ProfileError(

@@ -76,11 +76,19 @@ def record_run(
         script=script.command("--print-env"),
         script_path=script.path,
         lock=lock,
-        project=script.project,
+        project=_code_of(name, script, catalogue),
         environment=environment,
         names=names,
         supervised=supervised,
     )
+
+
+def _code_of(name: str, script: Script, catalogue: Catalogue) -> Path | None:
+    """Where the code of a run is, if not in the working directory: in the project that the profile is of."""
+    try:
+        return script.project if catalogue.entry(name).is_of_project else None
+    except DrydockError:
+        return script.project
 
 
 def _check_command(name: str, command: str, catalogue: Catalogue) -> None:

@@ -16,10 +16,13 @@ from typing import Any
 
 import pytest
 
+from builder import resources
 from builder.errors import DrydockError, UsageError
+from builder.project.catalogue import Catalogue
 from builder.run.records import code, folder, history, life
 from builder.run.records.begin import begin, finish
 from builder.run.records.compare import compare_runs
+from builder.run.records.rerun import bring, prepare
 from builder.run.records.summary import Summary
 from builder.run.records.words import rows as cells
 from tests.support import Sandbox
@@ -210,7 +213,54 @@ def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_go
     }
     desk.drydock("rerun", first["id"], "--anyway", "--into", "again").failed(2, "already exists")
     (desk.work / ".git").rename(desk.work / "gone")
-    assert "its code: " in desk.drydock("rerun", first["id"], "--dry-run").succeeded().stdout
+    told = json.loads(desk.drydock("rerun", first["id"], "--dry-run", "--json").succeeded().stdout)
+    assert (told["run"], told["store-name"], told["code"]) == (first["id"], first["store-name"], None)
+    assert told["lacks"][0].startswith(f"its code: {desk.work} has no commit")
+    desk.drydock("rerun", first["id"], "--json").failed(2, "--json goes with --dry-run")
+    desk.drydock("rerun", first["id"]).failed(1, "from another repository: --code REPO")
+    told = json.loads(desk.drydock("rerun", first["id"], "-n", "--json", "--code", "gone").succeeded().stdout)
+    assert told["lacks"] == ["files that were not kept: .env"]
+
+
+LOSSES = """
+import anchor, pathlib, random, sys
+random.seed(int(sys.argv[2]))
+for step in range(9): print('loss', random.random() * float(pathlib.Path('sub/lr.txt').read_text()), anchor.version)
+"""
+
+
+def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: Sandbox) -> None:
+    desk = locked
+    desk.trainer(LOSSES)
+    (desk.work / "sub").mkdir()
+    (desk.work / "sub/lr.txt").write_text("0.1\n")
+    bare, mirror = desk.root / "bare.git", desk.root / "mirror"
+    for words in (
+        ["init", "-q"],
+        ["add", "."],
+        ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"],
+        ["clone", "-q", "--bare", ".", str(bare)],
+        ["remote", "add", "origin", str(bare)],
+    ):
+        desk.run(["git", *words]).succeeded()
+    (desk.work / "sub/lr.txt").write_text("0.3\n")
+    recorded = {"DRYDOCK_RECORDS": "1"}
+    before = desk.drydock("run", "small", "--", "--seed", "3", env=recorded).succeeded().stdout
+    until(lambda: "code" in shown(desk, "last"))
+    first = shown(desk, "last")
+    desk.drydock("push", "small", str(mirror)).succeeded()
+
+    for path in desk.work.iterdir():
+        shutil.rmtree(path) if path.is_dir() else path.unlink()
+    subprocess.run(["chmod", "-R", "u+w", str(desk.store)], check=True)
+    shutil.rmtree(desk.store)
+    alone = {**recorded, "DRYDOCK_CACHE": str(mirror), "UV_CACHE_DIR": str(desk.root / "empty")}
+    assert desk.drydock("--offline", "rerun", "last", env=alone).succeeded().stdout == before
+    assert before.count("loss") == 9
+    until(lambda: "code" in shown(desk, "last"))
+    second = shown(desk, "last")
+    assert (second["of"], second["key"], second["store-name"]) == (first["id"], first["key"], first["store-name"])
+    assert second["code"]["digest"] == first["code"]["digest"]
 
 
 # What prints its losses in no known form, and what logs them as transformers does, with a state of a run before.
@@ -269,6 +319,13 @@ def test_a_state_of_another_run_or_none_at_all_is_not_read(tmp_path: Path) -> No
     )
     assert [history.losses(content) for content in damaged] == [[]] * 5
     assert history.losses(b'{"log_history": [{"loss": 1' + b"0" * 400 + b"}]}") == []
+
+
+def test_the_code_of_a_profile_that_is_built_in_is_in_the_working_directory(built: Sandbox) -> None:
+    """Not the folder that the profile is in, which is Drydock's own."""
+    shipped, folders = resources.shipped("profiles"), [built.work / "profiles"]
+    entries = [Catalogue(folders).entry("small"), Catalogue([shipped]).entry("cpu")]
+    assert [entry.is_of_project for entry in entries] == [True, False]
 
 
 # --- its code ------------------------------------------------------------------------------------------------------
@@ -339,6 +396,99 @@ def test_a_submodule_is_a_part_of_the_code(repository: Path, tmp_path: Path) -> 
     assert not found()["differs"]
     (repository / "lib/train.py").write_text("lr = 4\n")
     assert found()["changed"][0]["how"] == ".M S.M."
+
+
+def recorded(**more: Any) -> Any:
+    """What a rerun of a run of the code here is made of."""
+    script = {"object": folder.keep(b"#!/bin/sh\n")}
+    return prepare(record(script=script, code=found(), folder=str(Path.cwd()), **more)["id"])
+
+
+def test_submodules_are_brought_at_the_commits_that_they_had(repository: Path, tmp_path: Path) -> None:
+    for name in ("inner", "lib"):
+        git("clone", "--quiet", str(repository), str(tmp_path / name))
+    git("-C", str(tmp_path / "lib"), "submodule", "--quiet", "add", str(tmp_path / "inner"), "deep/inner")
+    git("-C", str(tmp_path / "lib"), "commit", "-qm2")
+    git("submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
+    git("submodule", "--quiet", "add", str(tmp_path / "inner"), "unused")
+    commit("with libraries")
+    git("submodule", "--quiet", "update", "--init", "--recursive", "lib")
+    git("submodule", "--quiet", "deinit", "unused")
+    (tmp_path / "inner/train.py").write_text("lr = 2\n")
+    git("-C", str(tmp_path / "inner"), "commit", "-qam3")
+    newer = git("-C", str(tmp_path / "inner"), "rev-parse", "HEAD").strip()
+    as_committed = recorded()
+    assert [one.path for one in as_committed.submodules] == ["lib", "lib/deep/inner"], "one was not checked out"
+    bring(as_committed, tmp_path / "new0")
+    git("-C", "lib", "checkout", "-q", "HEAD~1")
+    shutil.rmtree(repository / "lib/deep", ignore_errors=True)
+    other = recorded()
+    assert [(one.path, one.commit) for one in other.submodules] == [
+        ("lib", git("-C", "lib", "rev-parse", "HEAD").strip())
+    ]
+    assert not as_committed.lacks + other.lacks
+    assert found()["digest"] is not None
+
+    bring(other, tmp_path / "new1")
+    new = tmp_path / "new0"
+    assert (new / "lib/deep/inner/train.py").read_text() == "lr = 1\n"
+    assert git("-C", str(new / "lib"), "rev-parse", "HEAD") == git("-C", str(tmp_path / "lib"), "rev-parse", "HEAD")
+    assert not git("-C", str(new), "status", "--porcelain")
+    assert not any((new / "unused").iterdir())
+    assert git("-C", str(tmp_path / "new1"), "status", "--porcelain") == " M lib\n"
+
+    git("-C", "lib", "checkout", "-q", "-")
+    git("submodule", "--quiet", "update", "--init", "--recursive", "lib")
+    git("-C", "lib/deep/inner", "fetch", "-q")
+    git("-C", "lib/deep/inner", "checkout", "-q", newer)
+    (repository / "lib/train.py").write_text("lr = 5\n")
+    assert recorded().lacks == ["what differed from the commit of submodule lib"]
+
+
+def test_a_submodule_that_is_gone_is_named_before_anything_starts(repository: Path, tmp_path: Path) -> None:
+    lib = tmp_path / "lib"
+    git("clone", "--quiet", "--bare", str(repository), str(tmp_path / "bare"))
+    git("clone", "--quiet", str(repository), str(lib))
+    git("submodule", "--quiet", "add", str(lib), "lib")
+    git("remote", "add", "origin", "https://me:hunter2@host.invalid/x?token=abc")
+    commit("with a library")
+    again = recorded()
+    assert "hunter2" not in json.dumps(again.record)
+    assert "token" not in json.dumps(again.record["code"])
+    identity = again.record["id"]
+    shutil.rmtree(repository / "lib")
+    assert prepare(identity).submodules[0].source == repository / ".git/modules/lib"
+    shutil.rmtree(repository / ".git/modules/lib")
+    assert prepare(identity).submodules[0].source == lib, "it was cloned from there"
+    bring(prepare(identity), tmp_path / "new")
+    assert (tmp_path / "new/lib/train.py").read_text() == "lr = 1\n"
+    lib.rename(tmp_path / "elsewhere")
+    (lack,) = prepare(identity).lacks
+    assert re.fullmatch(rf"submodule lib: \S+ has no commit [0-9a-f]{{40}} any more; it was cloned from {lib}", lack)
+    (lack,) = prepare(identity, tmp_path / "bare").lacks  # which has the first commit only
+    assert "bare has no commit" in lack
+    assert "it was cloned from https://***@host.invalid/x" in lack
+
+
+def test_a_submodule_of_an_edited_record_leads_nowhere_else(repository: Path, tmp_path: Path) -> None:
+    git("clone", "--quiet", str(repository), str(tmp_path / "lib"))
+    git("submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
+    head = commit("with a library")
+    (repository / "link").symlink_to(tmp_path)
+    commit("a link")
+    for path, words in (
+        ("../lib", "is not recorded as"),
+        ("lib/.git", "is not recorded as"),
+        ("/lib", "is not recorded"),
+    ):
+        row = {"path": path, "commit": head, "remotes": {}}
+        edited = record(script={"object": folder.keep(b"#")}, code={**found(), "submodules": [row]})
+        assert words in prepare(edited["id"]).lacks[0]
+    row = {"path": "link/lib", "commit": git("-C", "lib", "rev-parse", "HEAD").strip(), "remotes": {}}
+    edited = record(script={"object": folder.keep(b"#")}, code={**found(), "submodules": [row]})
+    with pytest.raises(DrydockError, match="is not an empty folder"):
+        bring(prepare(edited["id"]), tmp_path / "new")
+    assert not (tmp_path / "new").exists()
 
 
 def test_what_is_too_large_is_named_and_not_read(repository: Path, monkeypatch: pytest.MonkeyPatch) -> None:

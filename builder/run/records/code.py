@@ -18,7 +18,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
-from builder import process
+from builder import process, secrets
 from builder.embedded import git
 from builder.embedded.secrets import is_secret
 from builder.run.records import folder
@@ -32,6 +32,11 @@ _HASHED = 64 << 20
 
 _KEPT = 1 << 20
 """Bytes of a difference that is kept."""
+
+SUBMODULES = 200
+"""How many submodules are recorded."""
+
+_REMOTES = 16
 
 _TIME = 20.0
 """Seconds for git, each time that it is asked."""
@@ -72,7 +77,9 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
         return {"folder": str(top), "why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
     names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
-    reader = _Reader(top, since)
+    found["submodules"] = _submodules(top, environ, hidden)
+    reader = _Reader(top, since, found["submodules"])
+    found["remotes"] = _remotes(top, environ, hidden)
     found["changed"] = [reader.file(path, how) for path, how in changed[:_FILES]]
     found["untracked"] = [reader.file(path) for path in names[:_FILES]]
     found["left-out"] = max(0, len(changed) - _FILES) + max(0, len(names) - _FILES)
@@ -117,6 +124,45 @@ def _environment(where: Path) -> dict[str, str] | str:
     return {**environ, "GIT_CONFIG_COUNT": str(first + len(settings)), "ASKED": here.stdout}
 
 
+def _submodules(
+    top: Path, environ: Mapping[str, str], hidden: Mapping[str, str], inside: str = ""
+) -> list[dict[str, Any]]:
+    """The submodules that are checked out, with those in them: path in the repository `top`, commit, and remotes."""
+    if not os.path.lexists(top / inside / ".gitmodules"):
+        return []
+    here = top / inside
+    (listed,) = process.run_all(
+        [_cut([*_GIT, "-C", str(here), "ls-files", "--stage", "-z"])], timeout=_TIME, env=environ
+    )
+    rows = listed.stdout.split("\0")[:-1] if listed is not None else []
+    names = [row.partition("\t")[2] for row in rows if row.startswith("160000 ")][:SUBMODULES]
+    ask = ["rev-parse", "--show-prefix", "HEAD"]
+    done = process.run_all([[*_GIT, "-C", str(here / name), *ask] for name in names], timeout=_TIME, env=environ)
+    found = []
+    for name, one in zip(names, done, strict=True):
+        # One that is not checked out is an empty folder, in which git finds the repository around it.
+        prefix, _, commit = (one.stdout if one is not None and not one.code else "").strip("\n").rpartition("\n")
+        if commit and not prefix:
+            path = f"{inside}{name}"
+            own = {"path": path, "commit": commit, "remotes": _remotes(top / path, environ, hidden)}
+            found += [own, *_submodules(top, environ, hidden, f"{path}/")]
+    return found[:SUBMODULES]
+
+
+def _remotes(top: Path, environ: Mapping[str, str], hidden: Mapping[str, str]) -> dict[str, str]:
+    """Where else the repository is: the URLs of its remotes, by name, without secrets."""
+    (done,) = process.run_all(
+        [[*_GIT, "-C", str(top), "config", "--local", "-z", "--get-regexp", r"^remote\..*\.url$"]],
+        timeout=_TIME,
+        env=environ,
+    )
+    rows = [row.partition("\n") for row in (done.stdout if done is not None else "").split("\0")[:-1]]
+    return {
+        key[len("remote.") : -len(".url")]: secrets.redacted(url.partition("?")[0], hidden, hidden)
+        for key, _, url in rows[:_REMOTES]
+    }
+
+
 def _cut(command: Sequence[str]) -> list[str]:
     """A command of whose output the first 4 MB are read."""
     return ["/bin/sh", "-c", '"$@" | head -c 4000000', "sh", *command]
@@ -155,8 +201,9 @@ def parse(status: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 class _Reader:
     """Hashes files of a working tree, as long as there is room for that."""
 
-    def __init__(self, top: Path, since: float) -> None:
+    def __init__(self, top: Path, since: float, submodules: Iterable[Mapping[str, Any]] = ()) -> None:
         self._top = top
+        self._commits = {one["path"]: one["commit"] for one in submodules}
         self._since = since
         self._left = _HASHED
 
@@ -175,7 +222,7 @@ class _Reader:
         if stat.S_ISLNK(state.st_mode):
             return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}
         if stat.S_ISDIR(state.st_mode):
-            return row  # a submodule: its commit is in the difference
+            return {**row, "commit": self._commits[path]} if path in self._commits else row  # a submodule
         row["size"] = state.st_size
         if not stat.S_ISREG(state.st_mode):
             return {**row, "why": "it is no regular file"}
@@ -210,7 +257,7 @@ def _digest(files: Iterable[Mapping[str, Any]]) -> str | None:
     for one in files:
         if one.get("why", _IS_PRIVATE) != _IS_PRIVATE:
             return None
-        rows.append([one["path"], one.get("sha256"), one.get("how", "")])
+        rows.append([one["path"], one.get("sha256") or one.get("commit"), one.get("how", "")])
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 

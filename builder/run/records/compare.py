@@ -114,7 +114,7 @@ def _code(record: Record) -> dict[str, Any] | None:
         return None
     files = [*found.get("changed", ()), *(one for one in found.get("untracked", ()) if not one.get("late"))]
     facts = {"commit": found["commit"], "branch": found["branch"], "under way": found.get("under-way")}
-    rows = {one["path"]: one.get("sha256") or one.get("why") or one.get("how") for one in files}
+    rows = {one["path"]: one.get("sha256") or one.get("commit") or one.get("why") or one.get("how") for one in files}
     return {**{name: value for name, value in facts.items() if value is not None}, **rows}
 
 

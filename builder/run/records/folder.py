@@ -74,6 +74,8 @@ _PARTS = {
         },
         {"why": str},
     ),
+    "submodules": [{"path": str, "commit": str, "remotes": {str: str}}],
+    "remotes": {str: str},
     "difference": ({"object": str}, {"why": str}),
     "losses": {str: _LOSS},
     "data": (_DATA, None),

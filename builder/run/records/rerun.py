@@ -7,12 +7,13 @@ more: the record has the script, which builds the environment of the same key.
 from __future__ import annotations
 
 import os
+import re
 import shlex
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
-from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from builder import process, secrets
 from builder.build.script import Script, build_script
@@ -22,6 +23,7 @@ from builder.files import beside
 from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
+from builder.run.records.code import SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
 
@@ -31,11 +33,20 @@ if TYPE_CHECKING:
 _GIT = ["git", "--no-pager", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
 
 
+class Submodule(NamedTuple):
+    """A submodule: where in the code, which commit, and the repository on this disk that has it."""
+
+    path: str
+    commit: str
+    source: Path
+
+
 @dataclass(frozen=True)
 class Again:
     """What a rerun is made of: `script` runs it, `code` is the repository with its `commit` and `patch`, if it has one.
 
-    `inside` is where in the repository the run was started. `lacks` is what cannot be had, in words.
+    `submodules` are those that were checked out. `inside` is where in the repository the run was started. `lacks` is
+    what cannot be had, in words.
     """
 
     record: folder.Record
@@ -43,13 +54,27 @@ class Again:
     code: Path | None = None
     commit: str = ""
     patch: bytes | None = None
+    submodules: Sequence[Submodule] = ()
     inside: Path = Path()
     lacks: list[str] = field(default_factory=list)
 
+    def as_json(self) -> dict[str, Any]:
+        """It in plain JSON types."""
+        return {
+            "run": self.record["id"],
+            "store-name": self.record["store-name"],
+            "arguments": self.record["arguments"],
+            "code": None if self.code is None else str(self.code),
+            "commit": self.commit or None,
+            "submodules": [{"path": one.path, "commit": one.commit} for one in self.submodules],
+            "lacks": self.lacks,
+        }
 
-def prepare(word: str) -> Again:
+
+def prepare(word: str, repository: Path | None = None) -> Again:
     """Find what a rerun of the run that `word` means needs; starts nothing.
 
+    The code is that of `repository`, or else of the recorded one, or of a remote of it on this disk.
     Raises DrydockError where there is no such run, or its script was not kept.
     """
     record = folder.read(folder.find(word).id)
@@ -64,7 +89,7 @@ def prepare(word: str) -> Again:
     there, _ = secrets.environment([])
     lacks += [f"{one}, which is not set now" for one in _names(record) if not there.get(one)]
     found = {"record": record, "script": folder.place() / "objects" / name}
-    return Again(**found, **_code(record, lacks), lacks=lacks)
+    return Again(**found, **_code(record, repository, lacks), lacks=lacks)
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:
@@ -72,24 +97,84 @@ def _names(record: Mapping[str, Any]) -> list[str]:
     return [one for one in names if isinstance(one, str)] if isinstance(names, list) else []
 
 
-def _code(record: Mapping[str, Any], lacks: list[str]) -> dict[str, Any]:
+def _code(record: Mapping[str, Any], repository: Path | None, lacks: list[str]) -> dict[str, Any]:
     """Where the code comes from; what of it cannot be had is added to `lacks`."""
     code = record.get("code") or {"why": "it was not recorded"}
     if not code.get("commit"):
         lacks.append(f"its code: {code.get('why', 'nothing was committed')}")
         return {}
     top, commit = Path(str(code.get("folder", ""))), str(code["commit"])
+    remotes = code.get("remotes") or {}
+    places = [top, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
     try:
-        known = _git(["-C", str(top), "cat-file", "-e", f"{commit}^{{commit}}"]).code == 0
+        source = next((place for place in places if place is not None and _has(place, commit)), None)
     except ToolError as error:
         lacks.append(f"its code: {error.message}")
         return {}
-    if not known:
-        lacks.append(f"its code: {top} has no commit {commit} any more")
+    if source is None:
+        lacks.append(f"its code: {places[0]} has no commit {commit} any more{_cloned(remotes)}")
         return {}
     started = Path(str(record.get("folder", "")))
     inside = started.relative_to(top) if started.is_relative_to(top) else Path()
-    return {"code": top, "commit": commit, "inside": inside, "patch": _patch(code, lacks)}
+    patch = _patch(code, lacks)
+    submodules = _submodules(code, source, lacks)
+    return {"code": source, "commit": commit, "inside": inside, "patch": patch, "submodules": submodules}
+
+
+def _on_this_disk(top: Path, url: str) -> Path | None:
+    """The folder that the URL of a remote of `top` names; None where it names no folder."""
+    if "://" in url and not url.startswith("file://"):
+        return None
+    place = top / url.removeprefix("file://")
+    return place if place.is_dir() else None
+
+
+def _has(repository: Path, commit: str) -> bool:
+    """Whether a folder is a repository, by itself and not within another, that has a commit. Raises ToolError."""
+    if not repository.is_dir():
+        return False
+    # A repository of a submodule names a working tree that may be gone, which git would refuse.
+    ask = ["-C", str(repository), "--work-tree=.", "cat-file", "-e", f"{commit}^{{commit}}"]
+    return _git(ask, ceiling=repository.resolve().parent).code == 0
+
+
+def _submodules(code: Mapping[str, Any], source: Path, lacks: list[str]) -> list[Submodule]:
+    """The submodules of a run, from the repository `source`, or the recorded one; what is gone is added to `lacks`."""
+    found = []
+    rows = code.get("submodules") or ()
+    for row in rows:
+        path, commit, top = row["path"], row["commit"], Path(str(code["folder"])) / row["path"]
+        inside = PurePosixPath(path)
+        if inside.is_absolute() or {"..", ".git"} & {*inside.parts} or not re.fullmatch(r"[0-9a-f]{40,64}", commit):
+            lacks.append(f"submodule {path}: it is not recorded as git has one")
+            continue
+        # Kept in the repository of the code, also where its working tree is gone.
+        kept = source / ".git/modules" / "/modules/".join(_levels(path, rows))
+        remotes = (_on_this_disk(top, url) for url in row["remotes"].values())
+        place = next((one for one in (source / path, kept, top, *remotes) if one and _has(one, commit)), None)
+        if place is None:
+            lacks.append(f"submodule {path}: {top} has no commit {commit} any more{_cloned(row['remotes'])}")
+        else:
+            found.append(Submodule(path, commit, place))
+    if len(rows) >= SUBMODULES:
+        lacks.append(f"submodules after the first {SUBMODULES}")
+    return found
+
+
+def _cloned(remotes: Mapping[str, str]) -> str:
+    return "; it was cloned from " + ", ".join(remotes.values()) if remotes else ""
+
+
+def _levels(path: str, rows: Iterable[Mapping[str, Any]]) -> Iterator[str]:
+    """The parts of a submodule's path, one for each submodule on the way.
+
+    >>> [*_levels("a/b/c", [{"path": "a/b"}, {"path": "a/b/c"}])]
+    ['a/b', 'c']
+    """
+    begin = 0
+    for end in sorted(len(row["path"]) for row in rows if f"{path}/".startswith(f"{row['path']}/")):
+        yield path[begin:end]
+        begin = end + 1
 
 
 def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
@@ -104,7 +189,12 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
         left = [one["path"] for one in (*code["changed"], *code["untracked"]) if one.get("why")]
         lacks += [f"files that were not kept: {', '.join(left[:5])}"] if left else []
         lacks += ["a secret that was in its code"] if difference.get("redacted") else []
-    lacks += [f"submodule {one['path']}" for one in code["changed"] if " S" in str(one.get("how"))]
+    # Another commit of a submodule can be had: what differs in it was not kept.
+    for path, how in ((one["path"], str(one.get("how"))) for one in code["changed"] if not one.get("late")):
+        if re.search(r" S.(M.|.U)", how):
+            lacks.append(f"what differed from the commit of submodule {path}")
+        elif " SC" in how and all(row["path"] != path for row in code.get("submodules") or ()):
+            lacks.append(f"submodule {path}: which commit it had was not recorded")
     return patch
 
 
@@ -164,10 +254,22 @@ def bring(again: Again, target: Path) -> None:
                 patch = new / ".git" / "difference"
                 patch.write_bytes(again.patch)
                 _checked(["-C", str(new), "apply", "--whitespace=nowarn", str(patch)])
+            for submodule in again.submodules:
+                _bring_submodule(submodule, new)
         (new / again.inside).mkdir(parents=True, exist_ok=True)
         new.rename(target)
     finally:
         shutil.rmtree(new, ignore_errors=True)
+
+
+def _bring_submodule(submodule: Submodule, new: Path) -> None:
+    """Check a submodule out in the empty folder that git has made for it; raises as `bring`."""
+    place = new / submodule.path
+    if not place.resolve().is_relative_to(new.resolve()) or not place.is_dir() or any(place.iterdir()):
+        raise ToolError(f"submodule {submodule.path} cannot be brought: {place} is not an empty folder")
+    source = str(submodule.source.absolute())
+    _checked(["clone", "--quiet", "--no-checkout", "--template=", "--", source, str(place)])
+    _checked(["-C", str(place), "checkout", "--quiet", "--detach", submodule.commit])
 
 
 def _checked(words: list[str]) -> None:
@@ -177,7 +279,9 @@ def _checked(words: list[str]) -> None:
         raise ToolError(f"the code cannot be brought: {said[0].removeprefix('fatal: ')}")
 
 
-def _git(words: list[str]) -> process.Done:
+def _git(words: list[str], ceiling: Path | None = None) -> process.Done:
+    """Run git on repositories of this disk; above the folder `ceiling` it looks for none. Raises ToolError."""
     environ = {key: value for key, value in os.environ.items() if key not in git.PLACES}
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "file", "LC_ALL": "C"}
+    environ |= {} if ceiling is None else {"GIT_CEILING_DIRECTORIES": str(ceiling)}
     return process.run([*_GIT, *words], env=environ)
