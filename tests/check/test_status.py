@@ -60,6 +60,7 @@ def until(happened: Any, seconds: float = 30) -> None:
         time.sleep(0.1)
 
 
+@pytest.mark.slow
 def test_a_run_is_seen_while_it_goes_on_and_sent_as_a_page_when_it_has_ended(desk: Sandbox) -> None:
     process = desk.start("run", "small", "--supervise", env=RECORDED)
     try:
@@ -225,6 +226,7 @@ def _of_a_browser() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_browser_shows_the_page_keeps_it_new_and_runs_nothing_of_others(served: tuple[str, list[str]]) -> None:
     address, asked = served

@@ -71,6 +71,7 @@ def test_a_script_counts_on_a_terminal_in_one_line(slow: Sandbox) -> None:
     assert re.search(r"drydock: \[4/4\] \S+, in \d+ s\r\n", seen.text)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("environment", [{"TERM": "dumb"}, {"TERM": "xterm", "CI": "true"}])
 def test_a_script_draws_nothing_where_nothing_can_be_written_over(slow: Sandbox, environment: dict[str, str]) -> None:
     seen = on_terminal(script_of(slow), env={**slow.environment, **environment}, cwd=slow.work)
@@ -85,6 +86,7 @@ def test_a_log_of_a_script_has_lines_only(slow: Sandbox) -> None:
     assert all(line.startswith(b"drydock: ") for line in done.stderr.splitlines())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("columns", [60, 120])
 def test_a_build_shows_a_bar_that_fits_and_ends_with_what_there_is(slow: Sandbox, columns: int) -> None:
     seen = on_terminal(

@@ -19,6 +19,7 @@ from tests.fleet.conftest import Lab
 from tests.support import make_wheel
 
 
+@pytest.mark.slow
 def test_all_hosts_are_built_then_switched_and_are_the_same(lab: Lab) -> None:
     done = lab.deploy().succeeded()
     (name,) = set(lab.current())
@@ -32,6 +33,7 @@ def test_all_hosts_are_built_then_switched_and_are_the_same(lab: Lab) -> None:
     assert len({row["files"] for row in rows.values()}) == 1
 
 
+@pytest.mark.slow
 def test_what_a_host_has_is_not_sent_again(lab: Lab) -> None:
     lab.deploy().succeeded()
     assert (lab.hosts["h1"].drydock / f"tools/uv-{version('uv')}/bin/uv").exists()
@@ -72,6 +74,7 @@ def test_data_comes_to_each_host_once(lab: Lab) -> None:
     assert all(row["sent"] < 300_000 for row in told), told
 
 
+@pytest.mark.slow
 def test_a_setting_is_deployed_without_a_build(lab: Lab) -> None:
     lab.deploy().succeeded()
     before = lab.current()
@@ -83,6 +86,7 @@ def test_a_setting_is_deployed_without_a_build(lab: Lab) -> None:
     assert "export DEPTH='7'" in script
 
 
+@pytest.mark.slow
 def test_a_dry_run_shows_what_differs_and_changes_nothing(lab: Lab) -> None:
     done = lab.deploy("--dry-run").succeeded()
     assert "h[1-3]: small" in done.stdout
@@ -90,6 +94,7 @@ def test_a_dry_run_shows_what_differs_and_changes_nothing(lab: Lab) -> None:
     assert not any(host.drydock.exists() for host in lab.hosts.values())
 
 
+@pytest.mark.slow
 def test_where_one_host_fails_none_is_switched_and_only_that_one_is_asked_again(lab: Lab) -> None:
     full = lab.hosts["h3"].drydock
     full.parent.mkdir(parents=True)
@@ -110,6 +115,7 @@ def test_where_one_host_fails_none_is_switched_and_only_that_one_is_asked_again(
     assert lab.current()[0]
 
 
+@pytest.mark.slow
 def test_so_many_hosts_are_enough_where_that_is_said(lab: Lab) -> None:
     lab.hosts["h2"].pull_the_plug()
     done = lab.deploy("--fewest", "2").failed(1, "lab: 2 of 3 hosts")
@@ -122,6 +128,7 @@ def test_so_many_hosts_are_enough_where_that_is_said(lab: Lab) -> None:
     assert len(set(lab.current())) == 1
 
 
+@pytest.mark.slow
 def test_all_go_back_in_one_command(lab: Lab) -> None:
     lab.deploy("--rollback").failed(1, "0 of 3 hosts")
     lab.deploy().succeeded()
@@ -156,6 +163,7 @@ def test_old_generations_go_on_all_hosts_and_what_only_they_needed(lab: Lab) -> 
     lab.deploy("--gc", "--verify").failed(2, "by themselves")
 
 
+@pytest.mark.slow
 def test_auto_is_decided_at_the_desk_for_each_host(lab: Lab) -> None:
     text = lab.desk.profile("small").read_text().replace("[python]", '[target.match]\nchip = "*"\n\n[python]')
     lab.desk.profile("small", text)
@@ -177,6 +185,7 @@ def test_auto_is_decided_at_the_desk_for_each_host(lab: Lab) -> None:
 # --- enemies -------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_host_with_another_key_is_not_spoken_to(lab: Lab) -> None:
     key = (lab.hosts["h2"].folder / "key.pub").read_text().split()[1]
     other = (lab.hosts["h1"].folder / "key.pub").read_text().split()[1]
@@ -201,6 +210,7 @@ def test_what_would_ask_for_a_password_is_said_at_once(lab: Lab) -> None:
     assert time.monotonic() - begin < 20
 
 
+@pytest.mark.slow
 def test_a_frozen_host_stops_none_of_the_others(lab: Lab) -> None:
     lab.hosts["h1"].freeze()
     done = lab.deploy("--fewest", "2").failed(1)
@@ -209,6 +219,7 @@ def test_a_frozen_host_stops_none_of_the_others(lab: Lab) -> None:
     assert lab.current()[1] == lab.current()[2] != ""
 
 
+@pytest.mark.slow
 def test_a_flood_is_stopped_and_what_steers_terminals_is_shown_as_text(lab: Lab) -> None:
     lab.hosts["h1"].answers("yes 'more and more'")
     lab.hosts["h2"].answers("head -c 30000000 /dev/zero")
@@ -219,6 +230,7 @@ def test_a_flood_is_stopped_and_what_steers_terminals_is_shown_as_text(lab: Lab)
     assert "\x1b" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_greetings_and_lies_are_not_answers(lab: Lab) -> None:
     command = lab.hosts["h1"].folder / "command"
     lab.hosts["h1"].answers("echo Welcome; echo '@0000 built'\n" + command.read_text().partition("\n")[2])
@@ -228,12 +240,14 @@ def test_greetings_and_lies_are_not_answers(lab: Lab) -> None:
     assert lab.current()[0] == lab.current()[2] != ""
 
 
+@pytest.mark.slow
 def test_a_host_without_a_python_says_so(lab: Lab) -> None:
     lab.hosts["h1"].python = "/nowhere/python3.11"
     lab.hosts["h1"].behaves()
     assert "h1: failed:" in lab.deploy().failed(1).stdout
 
 
+@pytest.mark.slow
 def test_two_deployments_of_a_fleet_do_not_cross(lab: Lab) -> None:
     lab.hosts["h1"].freeze()
     first = lab.desk.start("deploy", "lab")
@@ -246,6 +260,7 @@ def test_two_deployments_of_a_fleet_do_not_cross(lab: Lab) -> None:
     first.communicate(timeout=60)
 
 
+@pytest.mark.slow
 def test_when_the_desk_is_killed_nothing_goes_on_and_nothing_half_made_is_left(lab: Lab) -> None:
     # A build that takes its time: its Python sleeps.
     python = lab.hosts["h1"].folder / "slow-python"
@@ -273,6 +288,7 @@ def _until(is_so: Callable[[], bool], seconds: float = 30) -> None:
 # --- what is written in drydock.toml -------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("hosts", "words"),
     [

@@ -56,6 +56,7 @@ def start(lab: Lab, *arguments: str) -> subprocess.Popen[bytes]:
     return desk
 
 
+@pytest.mark.slow
 def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
     trainer(lab, COUNT.format(steps=2, pause=0))
     done = lab.desk.drydock("run", "small", "--on", "lab", "--", "--more").succeeded()
@@ -76,6 +77,7 @@ def test_what_is_not_deployed_does_not_run(lab: Lab) -> None:
     lab.desk.drydock("run", "small", "--on", "lub").failed(2, 'did you mean "lab"?')
 
 
+@pytest.mark.slow
 def test_it_is_followed_and_stopped_from_elsewhere(lab: Lab) -> None:
     trainer(lab, COUNT.format(steps=1000, pause=0.2))
     desk = start(lab)
@@ -91,6 +93,7 @@ def test_it_is_followed_and_stopped_from_elsewhere(lab: Lab) -> None:
     assert "ended: stopped by SIGTERM" in lab.desk.drydock("run", "small", "--on", "lab", "--status").stdout
 
 
+@pytest.mark.slow
 def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
     stubborn = "import signal\nfor number in (1, 2, 15): signal.signal(number, signal.SIG_IGN)\n"
     away = "import subprocess, sys\nsubprocess.Popen(['sleep', '1000'], start_new_session=True)\n"
@@ -105,6 +108,7 @@ def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
     assert "was killed" in lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
 
 
+@pytest.mark.slow
 def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
     code = "import os, pathlib, sys\nmark = pathlib.Path('mark')\n"
     code += "if 'h2' in os.getcwd() and not mark.exists():\n    mark.touch()\n"
@@ -119,6 +123,7 @@ def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
     assert "h2 | step 2" in done.stdout
 
 
+@pytest.mark.slow
 def test_two_hosts_with_one_identity_do_not_start(lab: Lab) -> None:
     trainer(lab, COUNT.format(steps=1, pause=0))
     for host in lab.hosts.values():
@@ -130,6 +135,7 @@ def test_two_hosts_with_one_identity_do_not_start(lab: Lab) -> None:
     lab.desk.drydock("run", "small", "--on", "lab").succeeded()
 
 
+@pytest.mark.slow
 def test_secrets_come_by_standard_input_only(lab: Lab) -> None:
     secret = "hf_" + "s" * 20
     code = "import os\nprint('token', os.environ['HF_TOKEN'], len(os.environ['HF_TOKEN']), flush=True)\n"
@@ -216,6 +222,7 @@ def of_all(lab: Lab, fewest: str = "") -> None:
     lab.deploy().succeeded()
 
 
+@pytest.mark.slow
 def test_hosts_train_together_and_know_who_they_are(together: Lab) -> None:
     of_all(together)
     done = together.desk.drydock("run", "small", "--on", "lab").succeeded()
@@ -224,6 +231,7 @@ def test_hosts_train_together_and_know_who_they_are(together: Lab) -> None:
         assert f"{name} | done at 40" in done.stdout
 
 
+@pytest.mark.slow
 def test_a_host_that_is_lost_ends_all_where_nothing_else_is_said(together: Lab) -> None:
     of_all(together)
     desk = start(together)
@@ -238,6 +246,7 @@ def test_a_host_that_is_lost_ends_all_where_nothing_else_is_said(together: Lab) 
     assert desk.returncode == 1
 
 
+@pytest.mark.slow
 def test_the_others_go_on_from_the_newest_checkpoint_of_any(together: Lab) -> None:
     of_all(together, "fewest = 2")
     desk = start(together, "--supervise")
@@ -256,6 +265,7 @@ def test_the_others_go_on_from_the_newest_checkpoint_of_any(together: Lab) -> No
     assert b"going on from out/checkpoint-" in err
 
 
+@pytest.mark.slow
 def test_hosts_with_different_environments_do_not_train_together(together: Lab) -> None:
     of_all(together)
     make_wheel(together.desk.wheels, "anchor", "2.0")
