@@ -39,10 +39,10 @@ PROBE_SECONDS = 30.0
 SWITCH_SECONDS = 60.0
 _WRONG_CLOCK = 300.0  # seconds: certificates and logs begin to be wrong
 
-# What can become of a host. The first four are good.
-CURRENT, SWITCHED, BUILT, WOULD = "current", "switched", "built", "would be built"
+# What can become of a host. The first five are good.
+CURRENT, SWITCHED, BUILT, WOULD, WOULD_SWITCH = "current", "switched", "built", "would be built", "would be switched"
 UNREACHABLE, FAILED, LOST, UNDONE = "unreachable", "failed", "lost", "undone"
-GOOD = (CURRENT, SWITCHED, BUILT, WOULD)
+GOOD = (CURRENT, SWITCHED, BUILT, WOULD, WOULD_SWITCH)
 
 
 @dataclass
@@ -170,7 +170,8 @@ class Work:
                 return ()
         if self.options.dry_run:
             outcome.sent = sum(file.size for file in files)
-            self.ends(host, WOULD if lacks else CURRENT)
+            had = what.store_name in found.generations.get(what.stem, {}).values()
+            self.ends(host, CURRENT if not lacks else WOULD_SWITCH if had else WOULD)
             return ()
         missing = parcel.absent(files)
         if missing:
@@ -473,8 +474,8 @@ def _words(outcome: Outcome) -> str:
     if not outcome.store_name:
         return outcome.profile
     what = f"{outcome.profile} {outcome.store_name[:8]}"
-    if outcome.state == WOULD:
-        return f"{what} {WOULD}, {outcome.sent / 1e6:.1f} MB to send"
+    if outcome.state in (WOULD, WOULD_SWITCH):
+        return f"{what} {outcome.state}, {outcome.sent / 1e6:.1f} MB to send"
     words = f"{what} is {outcome.state}"
     same = [
         part

@@ -140,10 +140,12 @@ def test_all_go_back_in_one_command(lab: Lab) -> None:
     done = lab.deploy("--rollback").succeeded()
     assert done.stdout.startswith(f"h[1-3]: small {first[0][:8]}")
     assert lab.current() == first
+    assert "would be switched, 0.0 MB to send" in lab.deploy("--dry-run").succeeded().stdout
     assert "small" in lab.deploy().succeeded().stdout  # and forward again, without a build
     assert set(first).isdisjoint(lab.current())
 
 
+@pytest.mark.slow
 def test_old_generations_go_on_all_hosts_and_what_only_they_needed(lab: Lab) -> None:
     names = []
     for version_ in ("1.0", "2.0", "3.0"):
