@@ -16,7 +16,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 # Bytecode is part of how Drydock's own program starts, on any machine but these.
 os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
 
-from benchmarks import mirror, program, sources, store, supervise, wrapper
+from benchmarks import mirror, program, records, sources, store, supervise, wrapper
 
 BENCHMARKS = {
     "script": program.script_overhead,
@@ -32,6 +32,7 @@ BENCHMARKS = {
     "many": store.many_environments,
     "memory": store.memory,
     "supervise": supervise.supervision,
+    "records": records.records,
     "sources": sources.many_profiles,
     "mirror": mirror.mirrors,
     "bundle": mirror.bundles,

@@ -355,6 +355,16 @@ def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path:
     assert found()["digest"] != one["digest"]
 
 
+def test_a_change_of_what_may_be_a_secret_is_not_kept_where_nothing_else_differs(repository: Path) -> None:
+    (repository / ".env").write_text("PASSWORD=1")
+    commit("with a secret")
+    (repository / ".env").write_text("PASSWORD=hush")
+    one = found()
+    assert one["changed"][0]["path"] == ".env"
+    assert folder.kept(one["difference"]["object"]) == b""
+    assert not one["difference"]["complete"]
+
+
 def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> None:
     """git compares whole seconds, and looks closer where a file is as old as the index (racy-git)."""
     path, then = repository / "train.py", (1_000_000_000, 1_000_000_000)
@@ -529,6 +539,23 @@ def test_nothing_of_a_repository_runs(repository: Path, tmp_path: Path) -> None:
     (repository / "train.py").write_text("lr = 5\n")
     one = found()
     assert one["difference"]["object"]
+    assert not ran.exists()
+
+
+def test_nothing_of_a_submodule_runs(repository: Path, tmp_path: Path) -> None:
+    ran = tmp_path / "ran"
+    program = tmp_path / "program"
+    program.write_text(f"#!/bin/sh\ntouch {ran}\ncat\n")
+    program.chmod(0o755)
+    (repository / ".gitattributes").write_text("* filter=bad\n")
+    commit("attributes")
+    git("clone", "--quiet", str(repository), str(tmp_path / "lib"))
+    git("submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")
+    commit("with a library")
+    for key in ("filter.bad.clean", "filter.bad.process", "core.fsmonitor"):
+        git("-C", "lib", "config", key, str(program))
+    (repository / "lib/train.py").write_text("lr = 5\n")
+    assert found()["changed"][0]["how"] == ".M S.M."
     assert not ran.exists()
 
 

@@ -47,6 +47,10 @@ _PRIVATE = re.compile(
     r"(\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|id_[a-z0-9]+|.*\.(pem|key|p12|pfx|kdbx)|.*(secret|credential|passw).*)",
     re.IGNORECASE,
 )
+# A submodule is looked into by itself: git would run what its own settings name.
+_STATUS = ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodules=dirty"]
+DIRTY = re.compile(r" S.(M.|.U)")
+"""How a submodule differs of which something was changed, or is new: beside its commit."""
 _IS_PRIVATE = "its name is that of a secret"
 _UNDER_WAY = {
     "rebase-merge": "rebase",
@@ -68,16 +72,15 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
     if isinstance(environ, str):
         return {"why": environ}
     top, git_folder, objects = (Path(where, line) for line in environ.pop("ASKED").split("\n")[:3])
-    status = [*_GIT, "-C", str(top), "status", "--porcelain=v2", "-z", "--branch", "--no-renames"]
+    status = [*_GIT, "-C", str(top), *_STATUS, "--branch", "--untracked-files=no"]
     others = [*_GIT, "-C", str(top), "ls-files", "--others", "--exclude-standard", "-z"]
-    known, unknown = process.run_all(
-        [[*status, "--untracked-files=no", "--ignore-submodules=none"], _cut(others)], timeout=_TIME, env=environ
-    )
+    known, unknown = process.run_all([status, _cut(others)], timeout=_TIME, env=environ)
     if known is None or known.code:
         return {"folder": str(top), "why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
     names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
     found["submodules"] = _submodules(top, environ, hidden)
+    changed = _with_dirty(top, changed, found["submodules"])
     reader = _Reader(top, since, found["submodules"])
     found["remotes"] = _remotes(top, environ, hidden)
     found["changed"] = [reader.file(path, how) for path, how in changed[:_FILES]]
@@ -93,7 +96,7 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
         found["under-way"] = under_way[0]
     if found["differs"] and found["commit"]:
         found["difference"] = _difference(
-            top, (git_folder / "index", objects), found["changed"], untracked, environ, hidden
+            top, (git_folder / "index", objects), found["changed"], untracked, found["submodules"], environ, hidden
         )
     return {"folder": str(top), **found}
 
@@ -147,6 +150,28 @@ def _submodules(
             own = {"path": path, "commit": commit, "remotes": _remotes(top / path, environ, hidden)}
             found += [own, *_submodules(top, environ, hidden, f"{path}/")]
     return found[:SUBMODULES]
+
+
+def _with_dirty(
+    top: Path, changed: Iterable[tuple[str, str]], submodules: Iterable[Mapping[str, Any]]
+) -> list[tuple[str, str]]:
+    """What differs, with what differs inside the submodules, as git writes it: S, and C, M or U."""
+    found = dict(changed)
+    for path in (row["path"] for row in submodules):
+        environ = _environment(top / path)
+        if isinstance(environ, str):
+            continue
+        status = [*_GIT, "-C", str(top / path), *_STATUS, "--untracked-files=normal"]
+        (done,) = process.run_all([_cut(status)], timeout=_TIME, env=environ)
+        text = done.stdout if done is not None else ""
+        inside = parse(text)[1]
+        found |= {f"{path}/{name}": how for name, how in inside if " S" in how}
+        is_modified = any(" S" not in how for _, how in inside)
+        has_untracked = any(entry.startswith("? ") for entry in text.split("\0"))
+        if is_modified or has_untracked:
+            where, _, flags = found.get(path, ".M S...").partition(" ")
+            found[path] = f"{where} {flags[:2]}{'M' if is_modified else '.'}{'U' if has_untracked else '.'}"
+    return list(found.items())
 
 
 def _remotes(top: Path, environ: Mapping[str, str], hidden: Mapping[str, str]) -> dict[str, str]:
@@ -261,11 +286,16 @@ def _digest(files: Iterable[Mapping[str, Any]]) -> str | None:
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
 
 
+def _is_within(path: str, submodules: Iterable[Mapping[str, Any]]) -> bool:
+    return any(path.startswith(f"{row['path']}/") for row in submodules)
+
+
 def _difference(
     top: Path,
     places: tuple[Path, Path],
     changed: Sequence[Mapping[str, Any]],
     untracked: Sequence[Mapping[str, Any]],
+    submodules: Sequence[Mapping[str, Any]],
     environ: Mapping[str, str],
     hidden: Mapping[str, str],
 ) -> dict[str, Any]:
@@ -274,7 +304,11 @@ def _difference(
     `places` are the repository's index and its objects. `complete` is false where files were left out, `redacted`
     true where a secret was in it.
     """
-    wanted = [one for one in (*changed, *untracked) if "why" not in one]
+    # Of a submodule only the commit is kept, by the repository that it is in.
+    own_changes = [
+        one for one in changed if not (one["how"].startswith(".M S.") or _is_within(one["path"], submodules))
+    ]
+    wanted = [one for one in (*own_changes, *untracked) if "why" not in one]
     if sum(one.get("size", 0) for one in wanted) > _KEPT:
         return {"why": f"it is larger than {_KEPT >> 20} MiB"}
     new = [one["path"] for one in untracked if "why" not in one]
@@ -289,9 +323,12 @@ def _difference(
         asked = [*_GIT, "-C", str(top)]
         add = [*asked, "add", "--intent-to-add", f"--pathspec-from-file={names}", "--pathspec-file-nul"]
         show = ["diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-relative"]
+        show.append("--ignore-submodules=dirty")
         limited = ["/bin/sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *asked, *show, "--irreversible-delete"]
         steps = [add] if new else []
-        steps.append([*limited, f"--output={out}", "HEAD", "--", *(one["path"] for one in wanted)])
+        out.touch()
+        if wanted:  # without paths git would take all, also what may be a secret
+            steps.append([*limited, f"--output={out}", "HEAD", "--", *(one["path"] for one in wanted)])
         for step in steps:
             (done,) = process.run_all([step], timeout=_TIME, env=own)
             if done is None or done.code:
@@ -301,5 +338,5 @@ def _difference(
         content = out.read_bytes()
     redactor = Redactor(hidden)
     shown = redactor.feed(content) + redactor.rest()
-    whole = len(wanted) == len(changed) + len(untracked)
+    whole = not any("why" in one or DIRTY.search(one.get("how", "")) for one in (*changed, *untracked))
     return {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}

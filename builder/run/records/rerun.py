@@ -23,7 +23,7 @@ from builder.files import beside
 from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
-from builder.run.records.code import SUBMODULES
+from builder.run.records.code import DIRTY, SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
 
@@ -191,7 +191,7 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
         lacks += ["a secret that was in its code"] if difference.get("redacted") else []
     # Another commit of a submodule can be had: what differs in it was not kept.
     for path, how in ((one["path"], str(one.get("how"))) for one in code["changed"] if not one.get("late")):
-        if re.search(r" S.(M.|.U)", how):
+        if DIRTY.search(how):
             lacks.append(f"what differed from the commit of submodule {path}")
         elif " SC" in how and all(row["path"] != path for row in code.get("submodules") or ()):
             lacks.append(f"submodule {path}: which commit it had was not recorded")
