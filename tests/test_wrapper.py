@@ -174,6 +174,7 @@ def test_no_other_python_is_let_in(home: Path) -> None:
 # Words
 
 
+@pytest.mark.slow
 def test_without_pip_and_uv_both_ways_are_named(checkout: Path, base: Base, tmp_path: Path) -> None:
     bare = tmp_path / "bare"
     shutil.copytree(base.prefix, bare, symlinks=True, ignore=shutil.ignore_patterns("ensurepip", "pip*"))
@@ -206,6 +207,7 @@ def test_a_file_that_cannot_be_read_is_named_and_nothing_is_written_beside_the_r
     assert not list((checkout / "builder").rglob("__pycache__"))
 
 
+@pytest.mark.slow
 def test_relative_folders_are_those_of_the_caller(checkout: Path, base: Base, tmp_path: Path) -> None:
     """uv brings what only such a folder has; then what builds Drydock itself is missing, as none of it is pinned."""
     wheel = make_wheel(tmp_path / "wheels", "drydock-anchor", "1.0")

@@ -180,6 +180,7 @@ def test_the_cuda_is_what_the_file_says(sandbox: Sandbox, file: str, text: str, 
     assert ("is a guess" in done.succeeded().stderr) == (cuda == "13.0")
 
 
+@pytest.mark.slow
 def test_the_target_decides_which_build_of_pytorch_it_is(sandbox: Sandbox) -> None:
     """Another one that the file has is noted; a mirror of the right one is kept."""
     text = "--extra-index-url https://host.example/whl/cu128\ntorch==2.8.0+cu128\nxformers\n"

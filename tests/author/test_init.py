@@ -166,6 +166,7 @@ def locked(desk: Sandbox, name: str) -> dict[str, str]:
     return {package["name"]: package["version"] for package in tomllib.loads(text)["packages"]}
 
 
+@pytest.mark.slow
 def test_a_profile_for_each_target_and_one_list_of_requirements(chat: Sandbox) -> None:
     """CUDA is that of the file, the extra that of the target; what differs is said in one line."""
     done = chat.drydock("init", "--for", "mac,cpu,cuda").succeeded()
@@ -275,6 +276,7 @@ def test_a_failure_leaves_nothing(folder: Sandbox) -> None:
     assert there(folder) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_a_signal_leaves_nothing(folder: Sandbox, number: signal.Signals) -> None:
     (folder.work / "requirements.txt").write_text("anchor\n")

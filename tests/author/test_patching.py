@@ -664,6 +664,7 @@ def test_the_proof_of_another_machine_is_not_run(patched: Sandbox) -> None:
 ARM64 = "manylinux_2_17_aarch64"
 
 
+@pytest.mark.slow
 def test_no_secret_reaches_a_release_that_is_locked_nowhere(patched: Sandbox) -> None:
     proof = "import os\nassert 'HF_TOKEN' not in os.environ and 'PYTHONPATH' not in os.environ\n"
     (patched.work / "profiles/proofs/depth_proof.py").write_text(proof + PROOF)

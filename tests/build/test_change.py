@@ -252,6 +252,7 @@ def test_it_is_written_where_the_project_says_what_it_requires(
     assert files(desk) == before
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("file", "text", "told"),
     [

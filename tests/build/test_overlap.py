@@ -35,6 +35,7 @@ def profile(sandbox: Sandbox, overlap: str = "") -> None:
     path.write_text(text.replace("import anchor; print('trained with', anchor.version)", "import cv2; print(cv2.name)"))
 
 
+@pytest.mark.slow
 def test_two_packages_with_one_path_and_different_bytes_are_an_error(desk: Sandbox) -> None:
     desk.drydock("lock", "small").succeeded()
     words = (

@@ -150,6 +150,7 @@ def test_other_bytes_are_refused(desk: Sandbox, web: Web, archive: Standalone) -
     desk.drydock("build", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_what_cannot_be_locked(desk: Sandbox, web: Web, archive: Standalone) -> None:
     lock = desk.work / "profiles/small.lock.toml"
     listed(desk, {archive.key: archive.row(web.url, sha256="0" * 64)})

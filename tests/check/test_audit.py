@@ -75,6 +75,7 @@ def service() -> Iterator[Service]:
     one.close()
 
 
+@pytest.mark.slow
 def test_uv_asks_for_all_that_is_locked(locked: Sandbox, service: Service) -> None:
     done = locked.drydock("audit", "small", "--service", service.url)
     done.failed(1, "1 known vulnerability in small", "[audit.acknowledge] in small.toml")
@@ -96,6 +97,7 @@ def test_what_is_acknowledged_has_a_reason_and_changes_no_lock(locked: Sandbox, 
     locked.drydock("audit", "small", "--service", service.url).failed(1, "small.toml", "audit.acknowledge")
 
 
+@pytest.mark.slow
 def test_where_nobody_answers_nothing_is_known(locked: Sandbox, service: Service) -> None:
     words = ("nothing is known of the packages of small, as OSV was not reached", "--data PATH")
     locked.drydock("audit", "small", "--service", "http://127.0.0.1:9/", env={"UV_HTTP_RETRIES": "0"}).failed(1, *words)

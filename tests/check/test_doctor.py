@@ -657,6 +657,7 @@ def test_an_index_that_serves_something_else(page: str) -> None:
         assert state(asked(url), "answers something else", "no page to log in at") == "fail"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("head", "every"),
     [
@@ -790,6 +791,7 @@ def test_one_server_with_a_wrong_clock_is_no_proof() -> None:
 # --- programs that are asked ---------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("code", ["sleep 60", "exit 9", "head -c 200000 /dev/urandom", "kill -9 $$", "echo hello"])
 def test_a_uv_that_misbehaves_leaves_its_answers_empty(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: str
@@ -809,6 +811,7 @@ def test_a_uv_that_misbehaves_leaves_its_answers_empty(
     assert one.state in ("skipped", "warn")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("code", "tools"),
     [
@@ -1143,6 +1146,7 @@ def test_a_machine_with_gpus_and_an_old_driver(sandbox: Sandbox, tmp_path: Path)
     assert "FAIL CUDA: driver 384" in told.stdout
 
 
+@pytest.mark.slow
 def test_a_broken_driver_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path / "bin", "sleep 60"))
     monkeypatch.setenv("DRYDOCK_HOME", str(tmp_path / "home"))

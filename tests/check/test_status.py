@@ -239,6 +239,7 @@ def test_a_browser_shows_the_page_keeps_it_new_and_runs_nothing_of_others(served
     assert EVIL not in seen
 
 
+@pytest.mark.slow
 @needs_browser
 def test_a_browser_shows_the_page_of_a_run(tmp_path: Path) -> None:
     file = tmp_path / "run.html"

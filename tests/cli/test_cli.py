@@ -308,6 +308,7 @@ def test_profiles_are_also_found_where_the_variable_says(built: Sandbox, tmp_pat
 # --- stdout is data, stderr is talk --------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_build_prints_the_folder_and_nothing_else_on_stdout(locked: Sandbox) -> None:
     done = locked.drydock("build", "small").succeeded()
     assert done.stdout == f"{locked.store / locked.environments()[0]}\n"
@@ -478,6 +479,7 @@ def test_the_trainer_reads_the_users_stdin(built: Sandbox) -> None:
     assert built.run(["sh", "-c", f"echo abc | {sys.executable} -m builder run small"]).succeeded().stdout == "cba\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGUSR1])
 def test_signals_reach_the_trainer_which_is_the_very_process_that_was_started(
     built: Sandbox, number: signal.Signals

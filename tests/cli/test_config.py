@@ -28,6 +28,7 @@ def listed(desk: Sandbox, **environ: str) -> dict[str, tuple[str, str]]:
     return {one["key"]: (one["value"], one["source"]) for one in found}
 
 
+@pytest.mark.slow
 def test_a_setting_is_the_default_of_a_variable_which_wins(desk: Sandbox, file: Path, tmp_path: Path) -> None:
     before = listed(desk)
     assert before["store"][1] == "default"
@@ -58,6 +59,7 @@ def test_caches_and_mirrors_of_indexes_are_settings(desk: Sandbox, file: Path) -
     assert "indexes" not in file.read_text()
 
 
+@pytest.mark.slow
 def test_a_cache_of_the_settings_is_asked_by_a_build(desk: Sandbox, tmp_path: Path) -> None:
     desk.drydock("push", "small", str(tmp_path / "mirror")).succeeded()
     desk.drydock("config", "set", "caches.places", str(tmp_path / "mirror")).succeeded()
@@ -78,6 +80,7 @@ def test_what_a_person_wrote_into_the_file_stays(desk: Sandbox, file: Path) -> N
     assert file.read_text() == '# mine\ncolor = "never" # not here\nstore = "/srv/store"\n\n[caches]\nplaces = []\n'
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("text", "words"),
     [

@@ -80,6 +80,7 @@ def test_a_file_that_is_named_and_is_none(locked: Sandbox) -> None:
     locked.drydock("profile", "list", timeout=LONGEST).failed(1, "drydock.toml", "it is not a regular file")
 
 
+@pytest.mark.slow
 def test_stray_entries_in_a_store_disturb_nothing_and_are_named(locked: Sandbox) -> None:
     """What desktops, editors and sync programs leave, and what nobody knows."""
     env = locked.drydock("build", "small").succeeded().stdout.strip()

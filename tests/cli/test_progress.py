@@ -63,6 +63,7 @@ def test_what_uv_draws_becomes_bytes_and_only_warnings_and_errors_are_passed_on(
     assert said.getvalue() == "warning: a wheel is slow\n"
 
 
+@pytest.mark.slow
 def test_a_script_counts_on_a_terminal_in_one_line(slow: Sandbox) -> None:
     seen = on_terminal(script_of(slow), env={**slow.environment, "TERM": "xterm"}, cwd=slow.work)
     assert seen.code == 0, seen.text
@@ -80,6 +81,7 @@ def test_a_script_draws_nothing_where_nothing_can_be_written_over(slow: Sandbox,
     assert "[4/4]" in seen.text
 
 
+@pytest.mark.slow
 def test_a_log_of_a_script_has_lines_only(slow: Sandbox) -> None:
     done = subprocess.run(script_of(slow), env=slow.environment, cwd=slow.work, capture_output=True, check=True)
     assert not {b"\r", b"\x1b"} & {done.stderr[at : at + 1] for at in range(len(done.stderr))}
@@ -102,6 +104,7 @@ def test_a_build_shows_a_bar_that_fits_and_ends_with_what_there_is(slow: Sandbox
     assert re.search(r"[\r\n]small is ready: \d+ packages?, in \d+\.\d s\r\n", plain)
 
 
+@pytest.mark.slow
 def test_a_trainer_that_is_started_on_a_terminal_is_named(locked: Sandbox) -> None:
     environment = {**locked.environment, "TERM": "xterm"}
     seen = on_terminal([*DRYDOCK, "run", "small"], env=environment, cwd=locked.work)
@@ -123,6 +126,7 @@ def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None
     ]
 
 
+@pytest.mark.slow
 def test_the_trainer_counts_the_seconds_of_an_import_on_a_terminal(tmp_path: Path) -> None:
     path = ROOT / "profiles/trainers/tiny_lm.py"
     spec = importlib.util.spec_from_file_location("tiny_lm", path)

@@ -56,6 +56,7 @@ command = ["python", "-c", "print('trained')"]
 """
 
 
+@pytest.mark.slow
 def test_a_build_records_what_everybody_asks_then(sandbox: Sandbox, tmp_path: Path) -> None:
     """Of a torch that no table knows: before the build it is said, after it the record decides."""
     make_wheel(sandbox.wheels, "nvidia-cuda-runtime", "13.2.86")

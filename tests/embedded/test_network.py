@@ -252,6 +252,7 @@ def test_a_build_that_asks_nobody_loads_nothing_that_asks() -> None:
 # --- through the program -------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_a_certificate_authority_that_only_the_system_has(desk: Sandbox, secure: Index, authority: Authority) -> None:
     """In a namespace where the system's store is the company's: nothing else names it."""
     if not SYSTEM.is_file():
@@ -293,6 +294,7 @@ def test_an_index_of_pip_conf_with_a_certificate(desk: Sandbox, secure: Index, a
     assert f'"index-url" in {desk.home}/.config/pip/pip.conf' in found.stdout
 
 
+@pytest.mark.slow
 def test_a_server_that_wants_a_certificate_of_its_clients(desk: Sandbox, authority: Authority) -> None:
     with Index(desk.wheels, authority.server_context(clients=True)) as index:
         pip_conf(desk, f"[global]\nindex-url = {index.url}\ncert = {authority.file}\n")
@@ -302,6 +304,7 @@ def test_a_server_that_wants_a_certificate_of_its_clients(desk: Sandbox, authori
         assert "ok   default index" in desk.drydock("doctor", "small", "--network").stdout
 
 
+@pytest.mark.slow
 def test_more_indexes_and_folders_of_pip_conf(desk: Sandbox, tmp_path: Path) -> None:
     other = tmp_path / "more"
     other.mkdir()
@@ -379,6 +382,7 @@ def test_an_index_that_wants_a_password(desk: Sandbox, tmp_path: Path, by: str) 
     )
 
 
+@pytest.mark.slow
 def test_a_password_is_in_no_argument(desk: Sandbox, tmp_path: Path) -> None:
     """Of the index of a profile: lock, the files that patches are made from, licences."""
     log = tmp_path / "log"
@@ -442,6 +446,7 @@ def ask(url: str, *, limit: int = 1000, seconds: float = 10, environ: Mapping[st
         return answer.read()
 
 
+@pytest.mark.slow
 def test_an_answer_without_end_in_size_or_time_is_given_up() -> None:
     over = threading.Event()
 
@@ -571,6 +576,7 @@ def test_pip_fetches_from_a_plain_cache_whatever_its_configuration_says(desk: Sa
     assert (tmp_path / "out/anchor/__init__.py").is_file()
 
 
+@pytest.mark.slow
 def test_pip_fetches_from_the_index_of_pip_conf(
     desk: Sandbox, secure: Index, authority: Authority, tmp_path: Path
 ) -> None:

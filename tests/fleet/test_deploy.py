@@ -53,6 +53,7 @@ def test_what_a_host_has_is_not_sent_again(lab: Lab) -> None:
     assert list((lab.hosts["h1"].drydock / "fleet/scripts").iterdir()) == []
 
 
+@pytest.mark.slow
 def test_data_comes_to_each_host_once(lab: Lab) -> None:
     folder = lab.desk.work / "rows"
     folder.mkdir()
@@ -199,6 +200,7 @@ def test_a_host_with_another_key_is_not_spoken_to(lab: Lab) -> None:
     assert "h[1-3]: unreachable: its host key is not known here" in lab.deploy().failed(1).stdout
 
 
+@pytest.mark.slow
 def test_what_would_ask_for_a_password_is_said_at_once(lab: Lab) -> None:
     config = lab.hosts["h1"].folder / "config"
     config.write_text(config.read_text().replace("user.pub", "nobody.pub"))
@@ -324,6 +326,7 @@ def test_a_fleet_that_is_not_there(lab: Lab) -> None:
     lab.deploy().failed(1, 'unknown key "host"', 'did you mean "hosts"?')
 
 
+@pytest.mark.slow
 def test_without_clustershell_the_line_that_installs_it_is_said(lab: Lab, tmp_path: Path) -> None:
     (tmp_path / "path/ClusterShell").mkdir(parents=True)
     (tmp_path / "path/ClusterShell/__init__.py").write_text("raise ImportError('not here')\n")
@@ -340,6 +343,7 @@ def test_a_store_that_this_user_cannot_write_is_said(lab: Lab) -> None:
     lab.hosts["h1"].drydock.chmod(0o700)
 
 
+@pytest.mark.slow
 def test_a_disk_that_is_full_is_said_and_stops_nobody_else(lab: Lab) -> None:
     home = lab.hosts["h2"].drydock
     home.mkdir(parents=True)
@@ -355,6 +359,7 @@ def test_a_disk_that_is_full_is_said_and_stops_nobody_else(lab: Lab) -> None:
         subprocess.run(["umount", str(home)], check=True)
 
 
+@pytest.mark.slow
 def test_a_host_whose_clock_is_wrong_is_built_and_named(lab: Lab) -> None:
     wrong = lab.hosts["h1"].folder / "bin"
     wrong.mkdir()

@@ -70,6 +70,7 @@ def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
     assert "h2 | step 2" in lab.desk.drydock("run", "small", "--on", "lab", "--logs").succeeded().stdout
 
 
+@pytest.mark.slow
 def test_what_is_not_deployed_does_not_run(lab: Lab) -> None:
     done = lab.desk.drydock("run", "small", "--on", "lab")
     done.failed(1, "h1: small is not built there", "0 of 3 hosts of lab can run small", "drydock deploy lab small")

@@ -125,6 +125,7 @@ def test_the_built_in_profiles_fit_and_name_the_schema(path: Path) -> None:
     assert _problems(path.read_text()) == []
 
 
+@pytest.mark.slow
 def test_the_committed_schema_is_that_of_this_drydock() -> None:
     assert (ROOT / "profiles" / schema.FILE).read_text() == schema.text()
     validator().check_schema(json.loads(schema.text()))

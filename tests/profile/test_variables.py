@@ -390,6 +390,7 @@ def test_a_bad_setting_for_a_mac_is_refused(built: Sandbox, env: str, words: lis
         assert told.stdout == ""
 
 
+@pytest.mark.slow
 def test_what_is_acknowledged_is_used(built: Sandbox) -> None:
     mac(built, f'{HIGH} = {{ value = "0.0", acknowledge = ["mps-unlimited-memory"] }}')
     shown = built.drydock("profile", "show", "small").succeeded()

@@ -113,6 +113,7 @@ def test_the_projects_code_is_imported_everywhere(locked: Sandbox, layout: str) 
     locked.drydock("verify", "small").succeeded()
 
 
+@pytest.mark.slow
 def test_a_kernel_has_the_projects_code(locked: Sandbox, tmp_path: Path) -> None:
     package = project(locked)
     make_wheel(

@@ -380,6 +380,7 @@ def test_a_profile_with_a_folder_is_remembered_until_a_file_of_it_changes(desk: 
     desk.drydock("build", "small").failed(1, changed)
 
 
+@pytest.mark.slow
 def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     (desk.work / "requirements.txt").write_text(f"git+file://{place}@v1.0#egg=rope\n")
@@ -391,6 +392,7 @@ def test_files_of_the_project_may_name_places(desk: Sandbox) -> None:
     desk.drydock("lock", "small").failed(1, "rope @ ./elsewhere: a place", "requirements.txt:1")
 
 
+@pytest.mark.slow
 def test_nothing_of_a_source_s_profile_is_fetched_or_built_before_it_is_agreed_to(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     team = desk.root / "team"

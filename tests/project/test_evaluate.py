@@ -34,6 +34,7 @@ def test_a_changed_renderer_makes_it_stale(locked: Sandbox, ours: Path) -> None:
     assert _script(locked, ours).endswith("# rendered anew\n")
 
 
+@pytest.mark.slow
 def test_a_changed_template_makes_it_stale(locked: Sandbox, ours: Path) -> None:
     assert "# another template" not in _script(locked, ours)
     with (ours / "templates/run.sh.j2").open("a") as file:
@@ -92,6 +93,7 @@ for what, times in list(count.items()):
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("evaluated", [False, True], ids=["first", "remembered"])
 def test_each_file_is_read_parsed_and_checked_once(sandbox: Sandbox, evaluated: bool) -> None:
     program = [sys.executable, "-c", ONCE]

@@ -89,6 +89,7 @@ def test_other_files_that_say_it(desk: Sandbox, file: str, text: str) -> None:
     assert locked(desk) == {"anchor", "quick"}
 
 
+@pytest.mark.slow
 def test_a_change_of_the_file_is_named(desk: Sandbox) -> None:
     """By `lock --check`, a build, `run` and the doctor; what is not required may change."""
     profile(desk, '{ file = "pyproject.toml" }')

@@ -188,6 +188,7 @@ def test_drydock_toml_is_found_from_folders_below(sandbox: Sandbox, team: Reposi
     assert sandbox.run([*drydock, "profile", "show", "team:small"], cwd=below).succeeded()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("rev", ["tag", "annotated", "branch", "commit", "default"])
 def test_a_revision_is_a_tag_a_branch_or_a_commit(inside: Sandbox, team: Repository, rev: str) -> None:
     first = team.git("rev-parse", "HEAD")
@@ -310,6 +311,7 @@ def test_two_files_of_one_name_are_not_mixed_up(inside: Sandbox, team: Repositor
 # --- names ---------------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("name", "words"),
     [
@@ -733,6 +735,7 @@ HOSTILE_TARS: dict[str, tuple[Callable[[tarfile.TarFile], object], str]] = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("case", HOSTILE_TARS)
 def test_a_hostile_tar_is_refused_and_leaves_nothing(
     inside: Sandbox, shared: dict[str, str], case: str, monkeypatch: pytest.MonkeyPatch

@@ -61,6 +61,7 @@ def test_all_that_has_no_wheel_is_said_at_once_and_nothing_of_it_is_run(sandbox:
     assert not (sandbox.work / "profiles/small.lock.toml").exists()
 
 
+@pytest.mark.slow
 def test_what_is_added_and_has_no_wheel_is_said_and_nothing_is_changed(sandbox: Sandbox) -> None:
     path = require(sandbox, "anchor")
     sandbox.drydock("lock", "small").succeeded()
@@ -99,6 +100,7 @@ def test_builds_that_are_allowed_are_written_into_the_profile_and_taken_back(
     assert not (sandbox.work / "profiles/small.lock.toml").exists()
 
 
+@pytest.mark.slow
 def test_a_large_step_back_is_an_error_unless_it_is_meant(sandbox: Sandbox, setuptools: Path) -> None:
     shutil.copy(setuptools, sandbox.wheels)
     make_wheel(sandbox.wheels, "hydra", "0.9")
@@ -175,6 +177,7 @@ def test_requirements_are_read_from_what_setuptools_leaves() -> None:
     assert found.undeclared == ("numpy", "torch")
 
 
+@pytest.mark.slow
 def test_what_builds_a_package_is_installed_even_where_it_does_not_declare_it(
     sandbox: Sandbox, setuptools: Path, tmp_path: Path
 ) -> None:

@@ -23,6 +23,7 @@ def desk(sandbox: Sandbox) -> Sandbox:
     return sandbox
 
 
+@pytest.mark.slow
 def test_a_command_is_run_by_its_name_and_gets_what_is_after_the_dashes(desk: Sandbox) -> None:
     done = desk.drydock("run", "small", "eval", "--", "--all", "a b").succeeded()
     assert done.stdout == "evaluated 1.0 [\"it's\", '$HOME', '--all', 'a b']\n"
@@ -31,6 +32,7 @@ def test_a_command_is_run_by_its_name_and_gets_what_is_after_the_dashes(desk: Sa
     assert desk.drydock("run", "small").succeeded().stdout == "trained with 1.0\n"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("arguments", "words"),
     [
@@ -49,6 +51,7 @@ def test_what_is_no_command_is_refused_before_anything_is_built(
     assert desk.environments() == []
 
 
+@pytest.mark.slow
 def test_a_command_that_came_after_the_current_generation_is_said_to_need_a_build(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "spare", "1.0")
     path = desk.profile("small", tail="")
@@ -63,6 +66,7 @@ def test_a_command_that_came_after_the_current_generation_is_said_to_need_a_buil
     assert desk.drydock("run", "small", "eval").succeeded().stdout.startswith("evaluated 1.0")
 
 
+@pytest.mark.slow
 def test_the_script_runs_its_commands_under_every_shell(desk: Sandbox) -> None:
     script = str(desk.script("small"))
     desk.run(["sh", script, "--build-only"]).succeeded()
@@ -78,6 +82,7 @@ def test_the_script_runs_its_commands_under_every_shell(desk: Sandbox) -> None:
     desk.run(["sh", script, "eval", "--build-only"]).failed(2, "eval is run without an option")
 
 
+@pytest.mark.slow
 def test_commands_are_inherited_by_name_and_change_no_key(desk: Sandbox) -> None:
     text = (desk.work / "profiles/small.toml").read_text()
     child = 'schema = 1\nname = "child"\ndescription = "more"\nextends = ["small"]\n[commands]\nmore = ["true"]\n'
@@ -96,6 +101,7 @@ def test_the_trainer_has_its_name_for_itself(desk: Sandbox) -> None:
     desk.drydock("profile", "check", "small").failed(1, "commands", "train is the name of the trainer itself")
 
 
+@pytest.mark.slow
 def test_a_run_says_where_the_committed_script_does_something_else(desk: Sandbox) -> None:
     desk.drydock("render", "small").succeeded()
     desk.drydock("build", "small").succeeded()

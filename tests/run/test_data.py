@@ -101,6 +101,7 @@ def variables(result: Result) -> dict[str, str]:
     return {name: value for name, _, value in rows}
 
 
+@pytest.mark.slow
 def test_all_three_kinds_are_locked_fetched_once_and_used_offline(desk: Desk) -> None:
     (desk.web.folder / "files").mkdir()
     (desk.web.folder / "files/rows.txt").write_bytes(ROWS)
@@ -138,6 +139,7 @@ def test_all_three_kinds_are_locked_fetched_once_and_used_offline(desk: Desk) ->
     assert "export DRYDOCK_DATA_TINY=" in desk.script("--print-env").succeeded().stdout
 
 
+@pytest.mark.slow
 def test_a_killed_fetch_goes_on_where_it_stopped(desk: Desk) -> None:
     desk.profile(HUB)
     desk.lock().succeeded()
@@ -243,6 +245,7 @@ def test_what_cannot_be_had_is_said_and_leaves_nothing_that_counts(desk: Desk) -
     desk.script().succeeded()
 
 
+@pytest.mark.slow
 def test_a_gated_model_takes_the_users_own_token_and_shows_it_to_nobody(desk: Desk) -> None:
     repo = desk.hub.repos["models/org/tiny"]
     repo.token = "hf_SecretOfMine"
@@ -273,6 +276,7 @@ def test_a_gated_model_takes_the_users_own_token_and_shows_it_to_nobody(desk: De
         assert subprocess.run(["grep", "-rqF", repo.token, str(folder)], check=False).returncode == 1
 
 
+@pytest.mark.slow
 def test_what_the_hubs_own_tools_have_fetched_is_not_fetched_again(desk: Desk) -> None:
     desk.profile(HUB)
     desk.lock().succeeded()
@@ -304,6 +308,7 @@ def test_nothing_is_fetched_before_the_profile_is_agreed_to(desk: Desk) -> None:
     sandbox.drydock("lock", "team:small", "--yes").failed(1, "may name hubs and URLs, and no path of this machine")
 
 
+@pytest.mark.slow
 def test_all_shells_bring_it_and_a_second_build_has_it(desk: Desk) -> None:
     desk.profile(HUB)
     desk.lock().succeeded()
@@ -328,6 +333,7 @@ def test_all_shells_bring_it_and_a_second_build_has_it(desk: Desk) -> None:
     assert len(list((desk.data / "views").glob("[0-9a-f]*"))) == 1
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("python", pythons())
 def test_every_python_that_it_may_meet_fetches_it(desk: Desk, python: Path) -> None:
     desk.profile(HUB)
@@ -363,6 +369,7 @@ def test_who_is_stopped_by_a_signal_ends_at_once(desk: Desk) -> None:
         wait_for(lambda: not processes_with(str(desk.elsewhere)))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("lies", "words"),
     [
@@ -403,6 +410,7 @@ def test_a_path_in_a_lock_that_leads_out_is_refused_where_it_is_used(desk: Desk)
     assert not list(desk.elsewhere.rglob("out"))
 
 
+@pytest.mark.slow
 def test_what_the_profile_says_and_is_not_there(desk: Desk) -> None:
     for tail, words in (
         ('[data.a]\nhub = "org/tiny"\nrevision = "v9"\n', ["it has no revision v9"]),
@@ -423,6 +431,7 @@ def test_what_the_profile_says_and_is_not_there(desk: Desk) -> None:
     desk.sandbox.drydock("--offline", "lock", "small").failed(1, "--offline forbids to ask for it")
 
 
+@pytest.mark.slow
 def test_a_folder_is_its_files_and_links_do_not_lead_out(desk: Desk) -> None:
     folder = desk.sandbox.work / "corpus"
     folder.mkdir()
@@ -569,6 +578,7 @@ def test_it_travels_with_mirrors_and_bundles_or_is_left_out(desk: Desk) -> None:
     assert pulled.samefile(desk.data / "files" / digest), "it is there once"
 
 
+@pytest.mark.slow
 def test_a_collection_keeps_what_scripts_and_runs_need_and_takes_the_rest(desk: Desk) -> None:
     sandbox = desk.sandbox
     desk.profile(HUB)
@@ -610,6 +620,7 @@ def test_a_collection_keeps_what_scripts_and_runs_need_and_takes_the_rest(desk: 
     sandbox.drydock("store", "verify").succeeded()
 
 
+@pytest.mark.slow
 def test_a_process_of_the_profile_keeps_its_data(desk: Desk) -> None:
     sandbox = desk.sandbox
     desk.profile(HUB)
@@ -635,6 +646,7 @@ def test_a_process_of_the_profile_keeps_its_data(desk: Desk) -> None:
     assert not view.exists()
 
 
+@pytest.mark.slow
 def test_a_record_names_the_data_and_a_difference_shows_it(desk: Desk) -> None:
     sandbox = desk.sandbox
     sandbox.environment["DRYDOCK_RECORDS"] = "1"

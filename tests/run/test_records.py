@@ -119,6 +119,7 @@ def shown(desk: Sandbox, identity: str) -> dict[str, Any]:
     return one
 
 
+@pytest.mark.slow
 def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(desk: Sandbox) -> None:
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
     until(lambda: "code" in shown(desk, rows(desk)[0]["id"]))  # what comes now was not there then
@@ -176,6 +177,7 @@ def test_a_run_does_not_fail_for_its_record(desk: Sandbox) -> None:
         (runs / ".records").unlink()
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_gone(locked: Sandbox) -> None:
     desk = locked
     (desk.work / "sub").mkdir()
@@ -229,6 +231,7 @@ for step in range(9): print('loss', random.random() * float(pathlib.Path('sub/lr
 """
 
 
+@pytest.mark.slow
 def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: Sandbox) -> None:
     desk = locked
     desk.trainer(LOSSES)
@@ -414,6 +417,7 @@ def recorded(**more: Any) -> Any:
     return prepare(record(script=script, code=found(), folder=str(Path.cwd()), **more)["id"])
 
 
+@pytest.mark.slow
 def test_submodules_are_brought_at_the_commits_that_they_had(repository: Path, tmp_path: Path) -> None:
     for name in ("inner", "lib"):
         git("clone", "--quiet", str(repository), str(tmp_path / name))
@@ -455,6 +459,7 @@ def test_submodules_are_brought_at_the_commits_that_they_had(repository: Path, t
     assert recorded().lacks == ["what differed from the commit of submodule lib"]
 
 
+@pytest.mark.slow
 def test_a_submodule_that_is_gone_is_named_before_anything_starts(repository: Path, tmp_path: Path) -> None:
     lib = tmp_path / "lib"
     git("clone", "--quiet", "--bare", str(repository), str(tmp_path / "bare"))
@@ -480,6 +485,7 @@ def test_a_submodule_that_is_gone_is_named_before_anything_starts(repository: Pa
     assert "it was cloned from https://***@host.invalid/x" in lack
 
 
+@pytest.mark.slow
 def test_a_submodule_of_an_edited_record_leads_nowhere_else(repository: Path, tmp_path: Path) -> None:
     git("clone", "--quiet", str(repository), str(tmp_path / "lib"))
     git("submodule", "--quiet", "add", str(tmp_path / "lib"), "lib")

@@ -133,6 +133,7 @@ def test_no_secret_is_in_what_is_shown(desk: Sandbox) -> None:
         assert "hf_abcdefgh" not in done.stdout + done.stderr
 
 
+@pytest.mark.slow
 def test_an_interrupt_ends_the_trainer_and_leaves_nothing(desk: Sandbox) -> None:
     number = desk.root / "number"
     desk.trainer(

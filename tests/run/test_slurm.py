@@ -132,6 +132,7 @@ def nodes(sandbox: Sandbox, count: int, code: str = TELLING, tail: str = "", lau
 # --- the script ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_the_batch_script_is_sound_under_every_shell(tmp_path: Path) -> None:
     scripts = [
         rendered_batch_script(one)
@@ -213,6 +214,7 @@ def test_without_slurm_it_says_so(locked: Sandbox) -> None:
 # --- a real cluster ------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @quick_on_slurm
 def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()

@@ -144,6 +144,7 @@ def test_a_mac_stays_awake_as_long_as_the_supervisor_lives(desk: Sandbox) -> Non
     until(Path(f"{program}.over").exists)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "last_words",
     [
@@ -235,6 +236,7 @@ while step < 6:
 RESUME = 'resume = { flag = "--resume", newest = "out/checkpoint-*", has = ["state.json"] }\n'
 
 
+@pytest.mark.slow
 def test_a_killed_trainer_goes_on_from_its_newest_whole_checkpoint(desk: Sandbox) -> None:
     shutil.rmtree(desk.work / "out", ignore_errors=True)
     trainer(

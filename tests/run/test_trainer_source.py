@@ -94,6 +94,7 @@ def desk(sandbox: Sandbox, tmp_path: Path) -> Iterator[Desk]:
         yield Desk(sandbox, web)
 
 
+@pytest.mark.slow
 def test_the_script_brings_the_code_or_uses_the_tree_that_it_is_in(desk: Desk) -> None:
     lock = (desk.sandbox.work / "profiles/small.lock.toml").read_text()
     first = git(desk.tree, "rev-parse", "v1.0").strip()
@@ -133,6 +134,7 @@ def test_the_script_brings_the_code_or_uses_the_tree_that_it_is_in(desk: Desk) -
     desk.run(cwd=desk.tree).failed(1, "has walk.sh, but not walk/train.py: it is not walk v1.0", "another folder")
 
 
+@pytest.mark.slow
 def test_what_cannot_be_brought_is_said_before_anything_is_built(desk: Desk) -> None:
     """And leaves nothing: what goes wrong once is right the next time."""
     store = desk.sandbox.root / "elsewhere/store"
@@ -187,6 +189,7 @@ def test_what_cannot_be_brought_is_said_before_anything_is_built(desk: Desk) -> 
     assert desk.copy != before
 
 
+@pytest.mark.slow
 def test_it_travels_with_mirrors_and_bundles_and_a_collection_keeps_it(desk: Desk) -> None:
     sandbox, mirror = desk.sandbox, desk.sandbox.root / "mirror"
     cache = sandbox.store.parent / "cache/built"
@@ -236,6 +239,7 @@ def test_it_travels_with_mirrors_and_bundles_and_a_collection_keeps_it(desk: Des
     assert not kept.exists()
 
 
+@pytest.mark.slow
 def test_nothing_of_it_is_fetched_before_the_profile_is_agreed_to(desk: Desk) -> None:
     team = desk.sandbox.root / "team"
     team.mkdir()
@@ -248,6 +252,7 @@ def test_nothing_of_it_is_fetched_before_the_profile_is_agreed_to(desk: Desk) ->
     assert [path for path in desk.web.requests if path.startswith("/files/")]
 
 
+@pytest.mark.slow
 def test_what_is_no_source_is_refused(desk: Desk) -> None:
     path = desk.sandbox.work / "profiles/small.toml"
     right = path.read_text()

@@ -133,6 +133,7 @@ def test_the_quota_of_a_real_control_group_is_respected(tmp_path: Path) -> None:
             inner.rmdir()
 
 
+@pytest.mark.slow
 @linux_only
 def test_the_memory_limit_of_a_real_control_group_is_respected(tmp_path: Path) -> None:
     with control_group("memory", {"memory.limit_in_bytes": str(3 * 2**30 + 4096)}) as group:
@@ -232,6 +233,7 @@ def program(folder: Path, name: str, text: str) -> str:
     return f"{folder}:{os.environ['PATH']}"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("capture", ["m1-pro", "m1-big-sur", "m2-max", "m3-max", "m4", "m4-pro", "m4-max", "m5"])
 def test_on_a_mac_the_script_finds_what_the_probes_find(tmp_path: Path, capture: str) -> None:
     file = ROOT / f"tests/captured/{capture}.sysctl"
@@ -296,6 +298,7 @@ def test_programs_are_found_where_cron_does_not_look(tmp_path: Path) -> None:
 # --- arithmetic ----------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_every_shell_counts_as_the_model_does(tmp_path: Path) -> None:
     dice = random.Random(4)  # the same cases every time
     cases: list[tuple[Detect, int]] = []
@@ -404,6 +407,7 @@ def test_a_profile_that_detects_nothing_carries_no_detection() -> None:
     assert carrying == {"m4", "cpu-swarm"}
 
 
+@pytest.mark.slow
 def test_a_script_with_detection_is_clean(tmp_path: Path) -> None:
     program = shutil.which("shellcheck", path=str(Path(sys.executable).parent)) or shutil.which("shellcheck")
     assert program is not None

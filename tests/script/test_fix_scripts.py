@@ -87,6 +87,7 @@ def dependencies_tool(desk: Sandbox) -> str:
     return str(desk.root / "generated/mended/fix_mended_dependencies.sh")
 
 
+@pytest.mark.slow
 def test_the_patch_tool_mends_an_installation_and_takes_it_back(desk: Sandbox) -> None:
     venv = installed(desk)
     python, tool = str(venv / "bin/python"), patches_tool(desk)
@@ -218,6 +219,7 @@ def old_venv(desk: Sandbox, *packages: str) -> Path:
     return venv
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", [shell for shell in ("dash", "bash") if shell in SHELLS])
 def test_all_of_it_is_said_before_and_can_be_taken_back(wide: Sandbox, shell: str) -> None:
     venv = old_venv(wide)
@@ -289,6 +291,7 @@ def test_what_was_edited_is_kept_and_comes_back(wide: Sandbox) -> None:
     assert into(wide, "--revert").succeeded().stderr.count("taken back") == 3
 
 
+@pytest.mark.slow
 def test_what_it_newly_breaks_is_named_and_its_own_command_takes_it_back(wide: Sandbox) -> None:
     make_wheel(wide.wheels, "rope", "1.0", requires=["anchor<1"])
     make_wheel(wide.wheels, "wreck", "1.0", requires=["nowhere-to-be-found"])
@@ -427,6 +430,7 @@ def be_a_file(venv: Path) -> str:
     return "site-packages/buoy is a file, where a package has a folder; nothing was changed"
 
 
+@pytest.mark.slow
 def test_what_cannot_be_taken_back_is_not_begun(wide: Sandbox) -> None:
     old = old_venv(wide)
     for deed in (lose_record, lead_out, be_of_setup_py, be_developed, be_linked, be_in_the_way, be_a_file):
@@ -471,6 +475,7 @@ def with_packages_elsewhere(venv: Path) -> str:
     return f"its packages are in {venv.parent}/lib/python3.11/site-packages"
 
 
+@pytest.mark.slow
 def test_what_only_looks_like_a_virtual_environment_is_refused(wide: Sandbox) -> None:
     old = installed(wide, "0.9")
     for deed in (of_conda, without_home, with_a_link, of_another, with_packages_elsewhere):

@@ -73,6 +73,7 @@ def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, sh
     assert start(desk, shell, DRYDOCK_ANY_GPU="1")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles", "0", "1,0", "GPU-8932f937", "MIG-c7384736"])
 def test_the_script_and_the_doctor_agree_on_what_hides_every_gpu(desk: Desk, smi: Path, visible: str) -> None:
     nvidia_smi(smi, "12.4", "8.6")
@@ -89,6 +90,7 @@ def test_gpus_that_are_hidden_are_said_before_the_processor_trains(desk: Desk, s
     assert start(desk, CUDA_VISIBLE_DEVICES="0")[0] == 0
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("shell", SHELLS)
 def test_what_torch_said_when_it_was_installed_decides(desk: Desk, smi: Path, shell: str) -> None:
     record = desk.env / ".drydock/architectures"

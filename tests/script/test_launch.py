@@ -70,6 +70,7 @@ def test_one_host_that_nobody_told_of_others_is_by_itself(tmp_path: Path) -> Non
     assert "OMP_NUM_THREADS" not in told.environment
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", [*ELSEWHERE, "PET_RDZV_ENDPOINT", "PET_RDZV_BACKEND", "PET_STANDALONE"])
 def test_what_says_where_others_are_is_left_to_torchrun(tmp_path: Path, name: str) -> None:
     told = same(desk(tmp_path, plan()), **{name: "1", "PET_NPROC_PER_NODE": "5"})
@@ -78,6 +79,7 @@ def test_what_says_where_others_are_is_left_to_torchrun(tmp_path: Path, name: st
     assert told.environment["PET_NPROC_PER_NODE"] == "5"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("processes", "env", "expected"),
     [
@@ -107,6 +109,7 @@ def test_a_value_that_always_holds_is_shared_too(tmp_path: Path) -> None:
     assert same(one, OMP_NUM_THREADS="50").environment["OMP_NUM_THREADS"] == "3"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("visible", "expected"), [(None, "4"), ("", None), ("0", "1"), ("2,3", "2"), ("GPU-a,GPU-b,GPU-c", "3")]
 )

@@ -44,6 +44,7 @@ def h(one: int, *two: "str",
 '''
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "source", [*(path.read_text() for path in MODULES), TRICKY], ids=[*(p.stem for p in MODULES), "tricky"]
 )

@@ -328,6 +328,7 @@ def refusal(**tables: Any) -> str | None:
     return None
 
 
+@pytest.mark.slow
 def test_a_variable_of_any_name_arrives_or_is_refused(tmp_path: Path) -> None:
     free = [name for name in SPECIAL if refusal(env={name: "x"}) is None]
     assert len(free) > 60
@@ -379,6 +380,7 @@ def test_what_the_caller_exported_reaches_the_trainer_unchanged(tmp_path: Path) 
         assert {word: told.get(word) for word in exported} == exported, shell
 
 
+@pytest.mark.slow
 def test_a_program_of_any_name_is_started(tmp_path: Path) -> None:
     for number, name in enumerate(["my trainer", "it's", "$(touch canary)", "*", "\u00e9", "a=b", "~", "%s", "\\"]):
         desk = Desk.of(tmp_path / str(number), make(trainer={"command": [name]})).built()

@@ -57,6 +57,7 @@ def same(one: Desk, *arguments: str, **env: str) -> str:
 # --- alike under every shell, on any platform ----------------------------------------------------------------------
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RUN_SCRIPTS, ids=named)
 @pytest.mark.parametrize("home", ["home", ODD_HOME])
 def test_where_and_print_env_are_the_same_under_every_shell(tmp_path: Path, script: Path, home: str) -> None:
@@ -97,6 +98,7 @@ def test_the_place_of_the_store_is_the_callers_choice(tmp_path: Path) -> None:
         assert b"set HOME or DRYDOCK_HOME" in done.stderr, shell
 
 
+@pytest.mark.slow
 def test_a_callers_value_stands_where_the_profile_has_a_default(tmp_path: Path) -> None:
     one = desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh")
     assert "export OMP_NUM_THREADS='10'\n" in same(one, "--print-env", OMP_NUM_THREADS="10")
@@ -131,6 +133,7 @@ def test_the_watermarks_are_the_callers_and_agree(
     assert found.get("PYTORCH_MPS_LOW_WATERMARK_RATIO") == (None if low is None else f"'{low}'")
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", SCRIPTS, ids=named)
 def test_help_and_wrong_use_are_the_same_under_every_shell(tmp_path: Path, script: Path) -> None:
     one = desk(tmp_path, script)
@@ -283,6 +286,7 @@ def m4(tmp_path: Path) -> Desk:
     return desk(tmp_path, ROOT / "generated/m4/run_rl_swarm_mac.sh").built()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("env", "arguments"),
     [
@@ -335,6 +339,7 @@ def test_the_trainer_of_m4_gets_the_arguments_of_rl_swarms_launcher(
         assert told.stderr == f"drydock: the trainer's code: the working tree {m4.folder}\n{NOTE}", shell
 
 
+@pytest.mark.slow
 def test_with_little_memory_it_trains_differently_and_says_how(m4: Desk) -> None:
     for shell in SHELLS:
         told = m4.train(shell, "--beta", "0.1", MEMORY="low")
@@ -359,6 +364,7 @@ def test_the_token_travels_in_the_environment_only(m4: Desk) -> None:
     assert b"hf_secret" not in m4.run(next(iter(SHELLS)), "--print-env", HF_TOKEN="hf_secret").stdout
 
 
+@pytest.mark.slow
 def test_a_token_is_passed_on_where_that_is_asked_for_and_no_list_of_processes_shows_it(m4: Desk) -> None:
     for shell in SHELLS:
         told = m4.train(shell, "--steps", "5", HF_TOKEN="hf_secret", PUSH_TO_HUB="1")
@@ -490,6 +496,7 @@ def test_apples_python3_is_not_asked_where_it_would_open_a_dialog(tmp_path: Path
         ], shell
 
 
+@pytest.mark.slow
 def test_a_trainer_may_open_more_files_than_a_mac_lets_it(m4: Desk) -> None:
     m4.program("python", "#!/bin/sh\nulimit -S -n\n")
     for shell in SHELLS:
@@ -511,6 +518,7 @@ def test_a_trainer_may_open_more_files_than_a_mac_lets_it(m4: Desk) -> None:
             assert done.stdout == found, (shell, soft, hard)
 
 
+@pytest.mark.slow
 def test_the_build_of_m4_builds_the_three_sources_and_nothing_else_from_source(tmp_path: Path) -> None:
     one = desk(tmp_path / "desk", ROOT / "generated/m4/run_rl_swarm_mac.sh")
     path = pretended(tmp_path / "bin", uname=MAC, sw_vers="echo 15.5")
@@ -553,6 +561,7 @@ def test_on_the_wrong_platform_nothing_is_built(tmp_path: Path, script: str, una
         assert not one.store.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("getconf", "told"),
     [

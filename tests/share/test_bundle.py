@@ -54,6 +54,7 @@ def run(desk: Sandbox, home: Path, *command: str, path: str = SYSTEM, **env: str
 # --- what it does --------------------------------------------------------------------------------------------------
 
 
+@pytest.mark.slow
 def test_without_a_network_it_builds_the_very_environment_and_runs(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
     home = tmp_path / "it's a home"
     store = home / ".local/share/drydock/store"
@@ -75,6 +76,7 @@ def test_it_is_the_run_script_in_every_shell(desk: Sandbox, bundle: Path, tmp_pa
         assert re.fullmatch(r"/.*-small\n", built.stdout), shell
 
 
+@pytest.mark.slow
 def test_the_tools_of_busybox_are_enough(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
     if shutil.which("busybox") is None:
         pytest.skip("there is no busybox here")
@@ -165,6 +167,7 @@ def test_one_that_was_cut_short_or_changed_writes_nothing(desk: Sandbox, bundle:
         assert list(home.rglob("*")) == []
 
 
+@pytest.mark.slow
 def test_it_is_compared_with_what_the_lock_makes(desk: Sandbox, bundle: Path, tmp_path: Path) -> None:
     """Also where whoever changed it has seen to it that it does not notice itself."""
     whole = bundle.read_bytes()

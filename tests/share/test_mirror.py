@@ -269,6 +269,7 @@ def test_a_build_takes_from_a_cache_and_asks_no_index(locked: Sandbox, web: Web,
     assert locked.drydock("verify", "small", env=env).succeeded()
 
 
+@pytest.mark.slow
 def test_a_bare_script_builds_the_same_files_from_any_cache(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     script = locked.script("small")
     built = []
@@ -358,6 +359,7 @@ def test_what_was_pulled_is_built_without_a_network(locked: Sandbox, web: Web, t
     assert web.requests == []
 
 
+@pytest.mark.slow
 def test_a_script_fetches_its_uv_from_a_cache(locked: Sandbox, web: Web, tmp_path: Path) -> None:
     script = locked.script("small")
     env = {**empty(tmp_path), "DRYDOCK_CACHE": web.url, "DRYDOCK_UV": "", "PATH": "/usr/bin:/bin"}
@@ -423,6 +425,7 @@ def test_at_s3_and_back(locked: Sandbox, tmp_path: Path, mirror: Path) -> None:
         assert "hunter2" not in refused.failed(2, "the URL has credentials", "AWS_ACCESS_KEY_ID").stderr
 
 
+@pytest.mark.slow
 def test_a_back_end_that_is_not_installed_is_named_with_its_extra(locked: Sandbox, tmp_path: Path) -> None:
     for scheme, module, extra in (("s3", "s3fs", "s3"), ("ssh", "sshfs", "ssh")):
         hidden = tmp_path / scheme

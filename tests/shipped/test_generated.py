@@ -52,6 +52,7 @@ def test_every_profile_that_can_be_built_has_its_files() -> None:
     ]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("script", RUN_SCRIPTS, ids=lambda path: path.name)
 @pytest.mark.parametrize("option", ["--print-env", "--where", "--help"])
 def test_all_shells_answer_alike_on_any_platform(script: Path, option: str, tmp_path: Path) -> None:

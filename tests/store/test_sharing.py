@@ -99,6 +99,7 @@ def test_the_process_of_another_machine_or_start_is_a_root_until_its_lease_is_ov
     assert not mark.exists()
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("name", ["{}", "{}.elsewhere"])
 def test_a_script_that_another_machine_ran_is_a_root_until_its_lease_is_over(desk: Sandbox, name: str) -> None:
     (env,) = desk.environments()
@@ -165,6 +166,7 @@ def test_a_folder_in_the_place_of_a_generation_is_an_error_that_makes_no_generat
     assert sorted(path.name for path in (home(locked) / "profiles").glob("small*")) == ["small"]
 
 
+@pytest.mark.slow
 def test_a_second_collection_is_an_error_whoever_does_it(
     desk: Sandbox, other_processes: tuple[str, ...], monkeypatch: pytest.MonkeyPatch
 ) -> None:

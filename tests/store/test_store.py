@@ -100,6 +100,7 @@ def test_a_script_that_was_run_is_a_root_as_long_as_it_is_there(desk: Sandbox) -
     assert desk.environments() == []
 
 
+@pytest.mark.slow
 def test_a_running_trainer_is_a_root_until_it_ends(sandbox: Sandbox) -> None:
     sandbox.profile("small")
     text = (sandbox.work / "profiles/small.toml").read_text()
@@ -207,6 +208,7 @@ def test_pip_in_an_environment_says_what_to_do_instead(desk: Sandbox) -> None:
     assert "drydock shell --scratch" in done.stderr
 
 
+@pytest.mark.slow
 def test_a_scratch_environment_is_writable_and_lies_on_the_store_path(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "trinket", "5.0")
     shell = desk.root / "shell"
@@ -237,6 +239,7 @@ def test_bytecode_is_linked_into_environments_that_share_a_source(desk: Sandbox)
     assert str(desk.root).encode() not in content
 
 
+@pytest.mark.slow
 def test_a_source_that_does_not_compile_is_left_out(sandbox: Sandbox) -> None:
     files = {"anchor/__init__.py": "version = '1.0'\n", "anchor/old.py": "print 'Python 2'\n"}
     make_wheel(sandbox.wheels, "anchor", "1.0", files=files)
