@@ -134,6 +134,11 @@ fmt:
 docs command="build" *options:
     ./drydockw mkdocs {{ command }} --strict {{ options }}
 
+# Record the README's first command on a terminal, in a clone with an empty home: docs/images/recording.svg; look at it
+[group('develop')]
+recording:
+    ./drydockw python -m tests.shipped.recording
+
 # Measure Drydock beside uv, as ratios
 [group('develop')]
 bench *arguments:

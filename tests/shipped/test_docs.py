@@ -120,10 +120,12 @@ def test_the_table_of_profiles_is_what_the_profiles_say() -> None:
 def test_a_picture_is_for_both_schemes_for_a_phone_and_for_those_who_hear_it(picture: Path) -> None:
     text, svg = picture.read_text(), ElementTree.parse(picture).getroot()
     assert "prefers-color-scheme: dark" in text
-    assert int(svg.attrib["width"]) <= 360
+    smallest = min(float(size) for size in re.findall(r"([\d.]+)px", text))
+    assert smallest * min(int(svg.attrib["width"]), 360) / float(svg.attrib["viewBox"].split()[2]) >= 10, "on a phone"
     named = {part.attrib["id"]: part.text for part in svg if part.tag.endswith(("}title", "}desc"))}
     assert all(named[name] for name in svg.attrib["aria-labelledby"].split())
     assert "http" not in text.replace("http://www.w3.org/2000/svg", ""), "a picture asks no host for anything"
+    assert not re.search(r"@font-face|@import|url\(|href|<script|<image", text), "nor its own"
 
 
 def test_the_readme_is_one_screen_and_a_half() -> None:
