@@ -74,6 +74,12 @@ def test_what_is_cut_off_in_a_read_is_put_together() -> None:
     assert [line.text for line in screen.lines()] == ["\x1b[31mä\x1b[0m → b"]
 
 
+def test_a_line_above_is_written_over_and_those_below_stay() -> None:
+    screen = Screen(20)
+    screen.write(b"one\r\ntwo\r\n\x1b[2A\r\x1b[2K1\x1b[1B\x1b[1B\rthree", 1)
+    assert [line.text for line in screen.lines()] == ["1", "two", "three"]
+
+
 def test_a_sequence_that_is_not_known_is_not_left_out() -> None:
     with pytest.raises(ValueError, match=r"unknown sequence: ESC \[ 2 J"):
         Screen(20).write(b"\x1b[2J", 0)
