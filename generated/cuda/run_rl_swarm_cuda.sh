@@ -334,8 +334,8 @@ enter_source() {
 # nvidia-smi: it is given ten seconds, and a file, as whoever reads a pipe of its would wait for it.
 ask_nvidia() {
   _answer=${TMPDIR:-/tmp}/drydock-smi-$$
-  (umask 077 && mkdir "$_answer") 2>/dev/null || { printf 'unasked\n'; return 0; }
-  sleep 10 >/dev/null 2>&1 9>&- &
+  (umask 077 && mkdir "$_answer") || { printf 'unasked\n'; return 0; }
+  sleep 10 >/dev/null 9>&- &
   _timer=$!
   {
     _smi=
@@ -343,14 +343,15 @@ ask_nvidia() {
     PATH=$PATH:/usr/lib/wsl/lib nvidia-smi "$@" >"$_answer/said" 9>&- &
     _smi=$!
     wait "$_smi" && : >"$_answer/done"
-    kill "$_timer"
-  } >/dev/null 2>&1 &
+    kill -9 "$_timer"  # another signal is lost where it comes before sleep is what runs there
+  } >/dev/null &
   _asked=$!
-  { wait "$_timer" || :; kill "$_asked" && wait "$_asked" || :; } 2>/dev/null
-  cat "$_answer/said" 2>/dev/null
+  wait "$_timer" || :
+  kill "$_asked" && wait "$_asked" || :
+  cat "$_answer/said"
   [ -f "$_answer/done" ] || printf 'failed\n'
   rm -rf "$_answer"
-}
+} 2>/dev/null
 
 # check_gpu FUNCTION: calls it with what is wrong with the driver or the GPUs: the trainer would fail in its first step, or
 # go on on the processor.
