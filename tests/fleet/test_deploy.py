@@ -80,7 +80,7 @@ def test_a_setting_is_deployed_without_a_build(lab: Lab) -> None:
     lab.deploy().succeeded()
     before = lab.current()
     lab.desk.profile("small", tail='[env]\nDEPTH = "7"\n')
-    assert "would be built" in lab.deploy("--dry-run").succeeded().stdout
+    assert "would be switched" in lab.deploy("--dry-run").succeeded().stdout
     lab.deploy().succeeded()
     assert lab.current() == before
     script = (lab.hosts["h2"].drydock / "profiles/small-1-run.sh").read_text()
