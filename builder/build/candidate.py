@@ -5,7 +5,6 @@ Neither the lock that is committed nor the current generation changes; what nobo
 
 from __future__ import annotations
 
-import hashlib
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -17,13 +16,11 @@ from builder.build.build import provide
 from builder.build.script import Script, build_script
 from builder.embedded.hashes import sha256
 from builder.errors import LockError
-from builder.files import write_atomically
-from builder.project.carried import carried
+from builder.project.evaluate import write_script
 from builder.project.sources import consent
 from builder.script.plan import Plan, make_plan
-from builder.script.templates import rendered_run_script
 from builder.store import roots
-from builder.store.layout import Store, home
+from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
@@ -110,8 +107,6 @@ def candidate(entry: Entry, lock: Lock) -> Candidate:
     left = [patch for patch in profile.patches if patch.file not in pinned]
     profile = profile.model_copy(update={"patches": [patch for patch in profile.patches if patch.file in pinned]})
     plan = make_plan(profile, lock, texts, entry.code)
-    text = rendered_run_script(plan, carried(remember=True))
-    script = home() / "cache" / "scripts" / hashlib.sha256(text.encode()).hexdigest()[:16] / profile.run_script
-    write_atomically(script, text, executable=True)
+    script, _ = write_script(plan)
     proofs = {patch.proof: texts[patch.proof] for patch in left}
     return Candidate(plan, Script(script, agreed, entry.project_folder), proofs)

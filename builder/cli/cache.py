@@ -21,7 +21,7 @@ def cache() -> None:
 @json_option
 def cache_size(as_json: bool) -> None:
     """Show the size of each cache, and what removes it."""
-    from builder.cli.tables import show_table
+    from builder.cli.tables import megabytes, show_table
     from builder.store.caches import sizes
 
     with reporter().busy("measuring"):
@@ -29,7 +29,7 @@ def cache_size(as_json: bool) -> None:
     if as_json:
         echo_json([{"name": one.name, "size": size, "what": one.what} for one, size in found])
         return
-    rows = [(one.name, _megabytes(size), one.what) for one, size in found]
+    rows = [(one.name, megabytes(size), one.what) for one, size in found]
     show_table(("CACHE", "SIZE", "WHAT IT IS"), rows, right=("SIZE",))
 
 
@@ -42,17 +42,14 @@ def cache_clean(names: tuple[str, ...], dry_run: bool) -> None:
     Without CACHE, all that can be made or fetched again: not the mirror, which is there to build without a network.
     Environments go on working. What they share is removed by `drydock store gc`.
     """
+    from builder.cli.tables import megabytes
     from builder.store.caches import clean
 
     removed, kept = clean(names, dry_run=dry_run)
     for one in removed:
-        click.echo(f"{one.cache.name}: {plural(one.files, 'file')}, {_megabytes(one.size)}")
+        click.echo(f"{one.cache.name}: {plural(one.files, 'file')}, {megabytes(one.size)}")
     report = reporter()
     for path in kept[:20]:
         report.warn(f"{path} cannot be removed")
-    size = _megabytes(sum(one.size for one in removed))
+    size = megabytes(sum(one.size for one in removed))
     report.step(f"{'would free' if dry_run else 'freed'}: {size}")
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"

@@ -77,7 +77,7 @@ def store_du(as_json: bool) -> None:
 
     Prints for each environment its size if it were alone, and its own part; then the real size of the whole.
     """
-    from builder.cli.tables import show_table
+    from builder.cli.tables import megabytes, show_table
     from builder.store.usage import usage
 
     total = usage()
@@ -86,19 +86,13 @@ def store_du(as_json: bool) -> None:
 
         echo_json(asdict(total))
         return
-    rows = [
-        (_megabytes(row.apparent), _megabytes(row.own), str(row.files), row.store_name) for row in total.environments
-    ]
-    rows.append((_megabytes(total.bytecode), "", "", "shared bytecode"))
+    rows = [(megabytes(row.apparent), megabytes(row.own), str(row.files), row.store_name) for row in total.environments]
+    rows.append((megabytes(total.bytecode), "", "", "shared bytecode"))
     if total.data:
-        rows.append((_megabytes(total.data), "", "", "models and data sets"))
-    whole = f"really, of {_megabytes(total.apparent)}: a hard link counts once"
-    rows.append((_megabytes(total.real), "", "", whole))
+        rows.append((megabytes(total.data), "", "", "models and data sets"))
+    whole = f"really, of {megabytes(total.apparent)}: a hard link counts once"
+    rows.append((megabytes(total.real), "", "", whole))
     show_table(("SIZE", "OWN", "FILES", "ENVIRONMENT"), rows, right=("SIZE", "OWN", "FILES"))
-
-
-def _megabytes(size: int) -> str:
-    return f"{size / 1e6:.1f} MB"
 
 
 @store.command("verify")

@@ -76,3 +76,12 @@ def _fitting(widths: Sequence[int], width: int) -> int:
     while count > 1 and sum(widths[:count]) + 2 * (count - 1) >= width:
         count -= 1
     return count
+
+
+def megabytes(size: int) -> str:
+    """A size in bytes as tables and messages have it.
+
+    >>> megabytes(1_234_567)
+    '1.2 MB'
+    """
+    return f"{size / 1e6:.1f} MB"

@@ -21,6 +21,7 @@ from builder.store.layout import home
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
+    from builder.script.plan import Plan
 
 
 class Evaluation(NamedTuple):
@@ -54,13 +55,29 @@ def identity(entry: Entry) -> str:
     return _digest(json.dumps([_context(entry.name), _inputs(entry)], sort_keys=True))
 
 
-def _evaluate(entry: Entry, memory: Path) -> Evaluation:
+def write_script(plan: Plan) -> tuple[Path, str]:
+    """Render the run script of a plan, and keep it; returns its file and its text. Raises DrydockError."""
     from builder.project.carried import carried
     from builder.script.templates import rendered_run_script
 
-    plan, content = entry.plan, entry.content
     text = rendered_run_script(plan, carried(remember=True))
     script = home() / "cache" / "scripts" / _digest(text)[:16] / plan.profile.run_script
+    try:
+        write_atomically(script, text, executable=True)
+    except OSError as error:
+        raise _unwritable(error) from None
+    return script, text
+
+
+def _unwritable(error: OSError) -> DrydockError:
+    return DrydockError(
+        f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
+    )
+
+
+def _evaluate(entry: Entry, memory: Path) -> Evaluation:
+    plan, content = entry.plan, entry.content
+    script, text = write_script(plan)
     lock = entry.lock_path.absolute()
     record = {
         "store_name": plan.store_name,
@@ -72,13 +89,10 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "folders": entry.folders,
     }
     try:
-        write_atomically(script, text, executable=True)
         if all(was for _, was, *_ in entry.folders):
             write_atomically(memory, json.dumps(record, indent=1))
     except OSError as error:
-        raise DrydockError(
-            f"{home()} cannot be written: {error.strerror}", hint="set DRYDOCK_HOME to a folder of your own"
-        ) from None
+        raise _unwritable(error) from None
     return Evaluation(plan.store_name, script, lock, content)
 
 
