@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import random
 import subprocess
@@ -13,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from builder.embedded import claim
 from builder.embedded.lifeline import SIGN
 from builder.store import roots
 from tests.support import Sandbox, machines
@@ -338,16 +340,27 @@ def test_one_key_is_built_once_by_whoever_starts_from_wherever(members: Pair, tm
     assert [path.name for path in (store / "store").iterdir()] == [Path(told[0][0].decode().strip()).name]
 
 
+def test_a_claim_is_never_half_written(tmp_path: Path) -> None:
+    """An empty one, of a builder killed meanwhile, would have the next wait for nobody, and outlive a collection."""
+    mine = claim.Claim(tmp_path, "key-small")
+    note = tmp_path / ".claim-key-small"
+    assert json.loads(str(note.readlink()))["pid"] == os.getpid()
+    os.close(mine._descriptor)  # killed: the kernel lets go of the lock, the rest stays
+    claim.forget(tmp_path, "key-small")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_builder_of_another_machine_that_died_is_noticed(locked: Sandbox) -> None:
     script = locked.script("small")
     locked.drydock("build", "small").succeeded()
     (name,) = locked.environments()
     locked.remove(name)
-    # What it left: the file of its claim, in which nobody gives a sign of life any more.
-    (locked.store / f".claim-{name}").write_text('{"host": "elsewhere", "boot": "another"}')
+    # What it left: its claim, at which nobody gives a sign of life any more.
+    (locked.store / f".claim-{name}").symlink_to('{"host": "elsewhere\\u001b[7m", "boot": "another"}')
     begin = time.monotonic()
     done = locked.run(["sh", str(script), "--build-only"]).succeeded()
     assert "waiting for another build of small on elsewhere" in done.stderr
+    assert "\x1b[7m" not in done.stderr
     assert time.monotonic() - begin > 3 * SIGN
     assert locked.environments() == [name]
