@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import hashlib
 import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
@@ -18,6 +20,7 @@ from builder.embedded import claim
 from builder.embedded.lifeline import SIGN
 from builder.store import roots
 from tests.support import Sandbox, machines
+from tests.support.hub import Hub, Repo
 from tests.support.machines import CONTAINER
 from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
 
@@ -241,6 +244,41 @@ def test_members_build_run_and_collect_whatever_their_umask(members: Pair) -> No
     assert not other.exists()
     one.drydock("store", "gc").succeeded()
     assert list((store / "store").iterdir()) == []
+
+
+@pytest.mark.slow
+def test_what_one_member_has_fetched_of_the_data_serves_the_other(members: Pair) -> None:
+    one, two = members
+    store = Path(one.desk.environment["DRYDOCK_HOME"])
+    weights = os.urandom(3_000_000)
+    with Hub() as hub:
+        hub.repos["models/org/tiny"] = Repo({"config.json": b"{}", "weights.bin": weights})
+        for member in members:
+            member.desk.environment["HF_ENDPOINT"] = hub.url
+            member.desk.trainer("import os\nprint(os.listdir(os.environ['DRYDOCK_DATA_TINY']))")
+            with (member.desk.work / "profiles/small.toml").open("a") as file:
+                file.write('[data.tiny]\nhub = "org/tiny"\n')
+            member.own()
+            member.drydock("lock", "small").succeeded()
+        # The fetch of the first was killed: the second goes on from there.
+        partial = store / "data/partial" / hashlib.sha256(weights).hexdigest()
+        one.run("sh", "-c", f"mkdir -p {partial.parent}; head -c 0 /dev/null > {partial}", umask="002").succeeded()
+        partial.write_bytes(weights[:1_000_000])
+        assert "weights.bin" in two.drydock("run", "small").succeeded().stdout
+        assert "weights.bin" in one.drydock("run", "small").succeeded().stdout
+        # Nothing is there twice: each may link what the other has brought.
+        assert all(path.stat().st_nlink == 2 for path in (store / "data/files").iterdir())
+        for path in (store / "data/views").iterdir():
+            shutil.rmtree(path)
+        assert "weights.bin" in one.drydock("run", "small").succeeded().stdout
+        assert all(path.stat().st_nlink == 2 for path in (store / "data/files").iterdir())
+        # What is damaged is brought again by either.
+        (damaged,) = [path for path in (store / "data/files").iterdir() if path.stat().st_size < 10]
+        damaged.write_bytes(b"[]")
+        assert f"FAIL data {damaged.name[:12]}" in two.drydock("store", "verify").stdout
+        two.drydock("store", "verify", "--repair").succeeded()
+        assert "weights.bin" in two.drydock("run", "small").succeeded().stdout
+        assert damaged.read_bytes() == b"{}"
 
 
 @pytest.mark.slow
