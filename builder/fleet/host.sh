@@ -99,11 +99,12 @@ describe() {
   tell files "${1##*/}" "$(cat "$1"/lib/python*/site-packages/*.dist-info/RECORD | digest)"
 }
 
-# What need not come again: the wheels that are unpacked, by the beginning of what they are called; uv.
+# What need not come again: the wheels that are unpacked, by the beginning of what they are called, with a note that can
+# be read (FORMAT of builder/embedded/wheels.py); uv.
 known() {
   for _folder in "$_drydock"/wheels/*; do
     [ -d "$_folder" ] || continue
-    tell wheels "${_folder##*/}" "$(cd "$_folder" && for _one in *.json; do printf '%.16s ' "$_one"; done)"
+    tell wheels "${_folder##*/}" "$(cd "$_folder" && grep -l '^{"format":2,' ./*.json 2>/dev/null | cut -c 3-18 | tr '\n' ' ')"
   done
   for _one in "$_drydock"/tools/uv-*/bin/uv; do
     [ ! -x "$_one" ] || { _one=${_one%/bin/uv}; tell uv "${_one##*/uv-}"; }
@@ -141,12 +142,19 @@ build() {
   export DRYDOCK_CACHE="${DRYDOCK_CACHE-}"
   [ -n "$DRYDOCK_CACHE" ] || unset DRYDOCK_CACHE
   if [ "$_verify" = yes ]; then
-    watched sh "$_script" --build-only && watched sh "$_script" --verify || exit 1
+    watched sh "$_script" --build-only && watched sh "$_script" --verify || failed
   else
-    watched sh "$_script" --build-only || exit 1
+    watched sh "$_script" --build-only || failed
   fi
   describe "$_drydock/store/$_environment"
   tell built
+}
+
+# What is here now: a build deletes what it finds damaged, and the desk has not sent that.
+failed() {
+  known
+  tell known
+  exit 1
 }
 
 # A folder of this connection's own, in which it stands, and what is removed with it.
