@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -23,12 +23,12 @@ from builder.embedded.words import plural
 from builder.errors import ConsentError, DrydockError, UsageError
 from builder.files import write_atomically
 from builder.fleet import parcel
+from builder.fleet.choice import Choice
 from builder.fleet.facts import Host, host_of, known_again
 from builder.fleet.hosts import folded, hosts_of
 from builder.fleet.parcel import Subject
 from builder.fleet.screen import Screen
 from builder.fleet.ssh import Visit, visit
-from builder.machine import Machine
 from builder.project.catalogue import Catalogue
 from builder.project.fleets import Fleet
 from builder.report import Reporter
@@ -103,7 +103,7 @@ class Work:
         self.hosts: dict[str, Host] = {}
         self.screen = Screen(report, 0)
         self._subjects: dict[str, Subject] = {}
-        self._chosen: dict[Machine, str] = {}
+        self._choice = Choice(profile, catalogue)
         self._deferred: list[str] = []
         self._absent: dict[str, LockedFile] = {}
         self._sent: dict[str, frozenset[LockedFile]] = {}
@@ -113,15 +113,7 @@ class Work:
 
     def subject(self, host: Host) -> Subject:
         """What a host is to have. Raises DrydockError where nothing is for it."""
-        name = self.profile
-        if name == "auto":
-            # What changes by the minute decides nothing.
-            machine = replace(host.machine, disk_free=None, memory_free=None)
-            if machine not in self._chosen:
-                from builder.project.auto import pick
-
-                self._chosen[machine] = pick(machine, self.catalogue).name
-            name = self._chosen[machine]
+        name = self._choice.of(host.machine)
         if name not in self._subjects:
             self._subjects[name] = parcel.subject(name, self.catalogue)
         target = self.catalogue.target(name) or self.catalogue.profile(name).target

@@ -28,7 +28,7 @@ set -eu
 # --- 1. What it is ---
 
 _name='cpu'
-_key='lxlixy7k8nfmsf25inplrp5h3ar8fymw'  # of everything below that decides what is installed
+_key='mh82hd6msyf6hw96lpvm2j6b80i7rm11'  # of everything below that decides what is installed
 _python='3.11'
 _release='3.11'
 _uv_version='0.13.9'
@@ -680,7 +680,7 @@ carry_plan() {
   cat >"$1"/'plan.json' <<'DRYDOCK_END' || return 1
 {
  "name": "cpu",
- "key": "lxlixy7k8nfmsf25inplrp5h3ar8fymw",
+ "key": "mh82hd6msyf6hw96lpvm2j6b80i7rm11",
  "size": "240 MB",
  "index": {"torch": "pytorch-cpu"},
  "indexes": {"pytorch-cpu": "https://download.pytorch.org/whl/cpu"},
@@ -728,7 +728,7 @@ carry_plan() {
    {"path": "proofs/accelerate_empty_dataloader.py", "sha256": "2aa88fc34a7891fe2523c06a496bb34d23d876c04bb8e3e9b3aed8b0cc0d87c8"},
    {"path": "proofs/accelerate_unwrap_model.py", "sha256": "dc469dd52d01a27b50b94896fee1164b4b223758f8cd22197b3e720f010ce043"},
    {"path": "proofs/train_tiny_model.py", "sha256": "5ea4568fd19f4a249b0babc8ee66492af3ac3beb9709f06e9c7db7e8902d1042"},
-   {"path": "trainers/tiny_lm.py", "sha256": "47dce414d5ecbcf278331ad507c5fe02a4c1b04233ea595c1344513c898d29fc"}
+   {"path": "trainers/tiny_lm.py", "sha256": "c3edc0c30a1453515526dedd3b889252356e0ffc955ae7a178e65e2a120ffca0"}
   ]
  }
 }
@@ -1602,7 +1602,8 @@ def run(chosen: argparse.Namespace) -> int:
 def main() -> int:
     chosen = options()
     os.environ.update(ENVIRONMENT)
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
+    if "LOCAL_RANK" not in os.environ:  # of torchrun, where each process has a GPU of its own
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
     pressed: list[int] = []
 
     def interrupt(number: int, _: object) -> None:
