@@ -21,7 +21,7 @@ from typing import Any
 from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import ConsentError, DrydockError, UsageError
-from builder.files import write_atomically
+from builder.files import make_folder, write_atomically
 from builder.fleet import parcel
 from builder.fleet.choice import Choice
 from builder.fleet.facts import Host, host_of, known_again
@@ -378,7 +378,8 @@ def deploy(fleet: Fleet, profile: str | None, catalogue: Catalogue, report: Repo
 def locked(name: str) -> Iterator[None]:
     """One deployment of a fleet at a time, from this desk. Raises DrydockError where another one goes on."""
     path = Store.here().fleet / "desk" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Store.here().home / "fleet")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

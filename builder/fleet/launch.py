@@ -26,6 +26,7 @@ from builder import process, secrets
 from builder.embedded import claim as kernel
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
+from builder.files import make_folder
 from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
@@ -126,6 +127,7 @@ class Run:
         secrets.environment(arguments)
         self.secrets = secrets.read()
         self.folder = folder_of(fleet.name, name)
+        make_folder(Store.here().home / "fleet")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.members: dict[str, Member] = {}
         self.sessions: list[_Session] = []

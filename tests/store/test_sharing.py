@@ -12,6 +12,7 @@ import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
@@ -19,7 +20,7 @@ import pytest
 from builder.embedded import claim
 from builder.embedded.lifeline import SIGN
 from builder.store import roots
-from tests.support import Sandbox, machines
+from tests.support import Sandbox, machines, make_wheel
 from tests.support.hub import Hub, Repo
 from tests.support.machines import CONTAINER
 from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
@@ -279,6 +280,45 @@ def test_what_one_member_has_fetched_of_the_data_serves_the_other(members: Pair)
         two.drydock("store", "verify", "--repair").succeeded()
         assert "weights.bin" in two.drydock("run", "small").succeeded().stdout
         assert damaged.read_bytes() == b"{}"
+
+
+@pytest.mark.slow
+def test_members_deploy_to_one_host_and_from_one_desk(members: Pair, tmp_path: Path) -> None:
+    """Each by an ssh of their own, which is this machine here; the desk's store and the host's belong to the group."""
+    store = Path(members[0].desk.environment["DRYDOCK_HOME"])
+    host = store.with_name("host")
+    host.mkdir()
+    os.chown(host, members[0].number, GROUP)
+    members[0].run(
+        "env", f"DRYDOCK_HOME={host}", PYTHON, "-m", "builder", "store", "init", "--shared", "--group", str(GROUP)
+    ).succeeded()
+    ssh = store.with_name("bin") / "ssh"
+    ssh.parent.mkdir()
+    environment = f"HOME=$HOME PATH=/usr/bin:/bin DRYDOCK_HOME={host} DRYDOCK_PYTHON={PYTHON} UV_OFFLINE=1"
+    ssh.write_text(f'#!/bin/sh\nfor last; do :; done\numask 077\nexec env -i {environment} sh -c "$last"\n')
+    ssh.chmod(0o755)
+    uv = members[0].desk.environment["DRYDOCK_UV"]
+    files = {f"uv-{version('uv')}.data/scripts/uv": f'#!/bin/sh\nexec {uv} "$@"\n'}
+    make_wheel(store.with_name("wheels"), "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=files)
+    for member in members:
+        member.desk.environment["PATH"] = f"{ssh.parent}:/usr/bin:/bin"
+        (member.desk.work / "drydock.toml").write_text('[fleets.lab]\nhosts = ["h1"]\nprofile = "small"\n')
+        member.desk.trainer(f"print({member.number})")
+        member.own()
+        member.drydock("lock", "small", "--upgrade", "uv").succeeded()
+    for turn, member in enumerate([*members, *members]):
+        done = member.drydock("deploy", "lab", "--json").succeeded()
+        assert json.loads(done.stdout)["hosts"]["h1"]["state"] == "switched"
+        script = host / "profiles" / f"{(host / 'profiles/small').readlink().name.removesuffix('-link')}-run.sh"
+        assert f"print({member.number}" in script.read_text(), turn
+        assert "nothing of lab has failed" in member.drydock("deploy", "lab", "--only-failed").succeeded().stderr
+        profile = member.desk.work / "profiles/small.toml"
+        profile.write_text(profile.read_text().replace('glibc = "2.17"', 'glibc = "2.18"'))
+        member.own()
+        member.drydock("lock", "small").succeeded()
+    members[0].drydock("deploy", "lab", "--rollback").succeeded()
+    assert (host / "profiles/small").readlink().name == "small-1-link"
+    members[1].drydock("deploy", "lab", "--gc").succeeded()
 
 
 @pytest.mark.slow
