@@ -16,6 +16,7 @@ from builder.errors import DrydockError
 from builder.resources import version
 from builder.run.records import folder
 from builder.run.records.summary import Summary
+from builder.run.records.words import span
 from builder.run.supervise import runs
 from builder.store import generations
 from builder.store.layout import Store
@@ -120,6 +121,17 @@ def run(head: folder.Head) -> dict[str, Any]:
         "used": shown.get("used") or {},
         "use": shown.get("use") or [],
     }
+
+
+def took(run: Mapping[str, Any]) -> str:
+    """How long a run took, or has taken."""
+    if run["state"] != "running" and not run["ended"]:
+        return "its end was not seen"
+    try:
+        end = datetime.fromisoformat(run["ended"]) if run["ended"] else datetime.now().astimezone()
+        return span(max(0.0, (end - datetime.fromisoformat(run["started"])).total_seconds()))
+    except (TypeError, ValueError):
+        return ""
 
 
 def _live(record: Mapping[str, Any]) -> dict[str, Any] | None:
