@@ -15,9 +15,7 @@ from builder.embedded.state import parse_json
 from builder.errors import DrydockError
 from builder.resources import version
 from builder.run.records import folder
-from builder.run.records.summary import Summary
 from builder.run.records.words import span
-from builder.run.supervise import runs
 from builder.store import generations
 from builder.store.layout import Store
 
@@ -138,6 +136,10 @@ def _live(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a supervised run that goes on has printed of late, and used; None where nobody supervises it."""
     if not record.get("supervised"):
         return None
+    # Not above: they import psutil, 15 ms that the picture of an ended run does not need.
+    from builder.run.records.summary import Summary
+    from builder.run.supervise import runs
+
     where = runs.folder(record["name"])
     summary = Summary(runs.losses(record["name"]))
     began = datetime.fromisoformat(record["started"]).timestamp()
