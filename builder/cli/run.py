@@ -214,10 +214,17 @@ class _Looker(NamedTuple):
 def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
     """For a run on a fleet, for a job of Slurm, or for a supervised run here."""
     if fleet is not None:
-        from builder.fleet import launch
+        from builder.fleet import launch, services
 
         named = catalogue().config.fleet(fleet)
         here = (named, name)
+        if services.is_service(named, name):
+            return _Looker(
+                partial(services.log, *here),
+                partial(services.status, *here),
+                services.told,
+                partial(services.stop, *here),
+            )
         return _Looker(
             partial(launch.log, *here), partial(launch.status, *here), launch.told, partial(launch.stop, *here)
         )

@@ -283,3 +283,14 @@ launch() {
   is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built: drydock deploy"
   exec "$_drydock/store/$_environment/bin/python" -I -S -c "$_python" "$_mark"
 }
+
+# --- service ---
+
+# Installs, removes or looks at the service of a profile, by the Python of its environment, or of any that is here.
+service() {
+  find_store
+  for _environment in "$_drydock/profiles/$_stem" "$_drydock"/store/*; do
+    is_usable "$_environment" && exec "$_environment/bin/python" -I -S -c "$_python" "$_mark" "$_drydock"
+  done
+  refuse "no environment is built here: drydock deploy"
+}

@@ -286,10 +286,7 @@ class Run:
                 owners.setdefault(digest, []).append(look.host)
         for hosts in owners.values():
             if len(set(hosts)) > 1:
-                raise DrydockError(
-                    f"{folded(hosts)} have one identity: the same swarm.pem",
-                    hint="each host has its own: move it away on all but one, and the trainer makes another",
-                )
+                raise one_identity(hosts)
 
     def share(self, members: Sequence[Member]) -> list[str]:
         """Bring the newest checkpoint that a host has to the others; returns the arguments to go on from it."""
@@ -590,6 +587,14 @@ class _Taken(_Look):
         super().__init__(run, member, asked, seconds=_COPY_SECONDS)
         header = next(self.payload)
         self.payload = _after(header, content)
+
+
+def one_identity(hosts: Iterable[str]) -> DrydockError:
+    """The error of hosts that are the same to others."""
+    return DrydockError(
+        f"{folded(hosts)} have one identity: the same swarm.pem",
+        hint="each host has its own: move it away on all but one, and the trainer makes another",
+    )
 
 
 def members_of(fleet: Fleet, name: str, catalogue: Catalogue) -> tuple[dict[str, tuple[Member, Host]], dict[str, str]]:

@@ -28,6 +28,9 @@ class Host:
     python: str = field(default_factory=python_3_11)
     _behind: list[psutil.Process] = field(default_factory=list)
 
+    runtime: str = "/nowhere"
+    """XDG_RUNTIME_DIR: where the user's systemd answers, if there is one."""
+
     @property
     def home(self) -> Path:
         return self.folder / "home"
@@ -48,6 +51,7 @@ class Host:
     def behaves(self) -> None:
         """It does what it is asked, as a user with nothing but a home."""
         env = f"env -i HOME={self.home} PATH=/usr/local/bin:/usr/bin:/bin DRYDOCK_PYTHON={self.python} UV_OFFLINE=1"
+        env += f" XDG_RUNTIME_DIR={self.runtime}"
         self.answers(f'cd {self.home} && exec {env} UV_CACHE_DIR={self.folder}/uv-cache sh -c "$SSH_ORIGINAL_COMMAND"')
 
     def start(self) -> None:
