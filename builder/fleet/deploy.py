@@ -22,7 +22,7 @@ from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import ConsentError, DrydockError, UsageError
 from builder.files import make_folder, write_atomically
-from builder.fleet import parcel
+from builder.fleet import copies, parcel
 from builder.fleet.choice import Choice
 from builder.fleet.facts import Host, host_of, known_again
 from builder.fleet.hosts import folded, hosts_of
@@ -108,6 +108,7 @@ class Work:
         self._absent: dict[str, LockedFile] = {}
         self._sent: dict[str, frozenset[LockedFile]] = {}
         self._repeated: set[str] = set()
+        self._parcels: dict[object, parcel.Parcel] = {}
 
     # --- what each host is to have ---
 
@@ -183,7 +184,8 @@ class Work:
 
     def _build(self, host: str, what: Subject, files: Sequence[LockedFile]) -> Visit:
         sends_script = what.sha256 not in self.hosts[host].scripts
-        packed = parcel.parcel(what, files, self.work, script=sends_script)
+        copied = {} if host in self._repeated else copies.copies(what, files, self.hosts[host])
+        packed = self._parcel(what, files, copied, script=sends_script)
         values: dict[str, str | int] = {
             "size": packed.size,
             "sha256": what.sha256,
@@ -191,13 +193,26 @@ class Work:
             "environment": what.store_name,
             "uv": what.uv_version,
             "verify": "yes" if self.options.verify else "no",
+            "series": what.series,
+            "python": copies.code() if copied else "",
         }
-        self._sent[host] = frozenset(files)
+        self._sent[host] = frozenset(files) - copied.keys()
         self.outcomes[host].sent += packed.size
-        self.screen.now(host, f"receives {packed.size / 1e6:.1f} MB")
+        self.screen.now(host, f"receives {packed.size / 1e6:.1f} MB{' unpacked' if copied else ''}")
         return _Visit(
             self, host, "build", values, seconds=0, payload=packed.chunks(), held=True, then=partial(self._built, host)
         )
+
+    def _parcel(
+        self, what: Subject, files: Sequence[LockedFile], copied: Mapping[LockedFile, copies.Copy], *, script: bool
+    ) -> parcel.Parcel:
+        """What a host is sent; hosts that lack the same share one."""
+        key = (what.name, frozenset(files), frozenset(copied), script)
+        if key not in self._parcels:
+            more = copies.members(list(copied.values()), what.tag) if copied else ()
+            rest = [file for file in files if file not in copied]
+            self._parcels[key] = parcel.parcel(what, rest, self.work, script=script, more=more)
+        return self._parcels[key]
 
     def _built(self, host: str, done: Visit) -> Sequence[Visit]:
         outcome = self.outcomes[host]
@@ -230,7 +245,10 @@ class Work:
         if not missing:
             return None
         self._repeated.add(host)
-        self.report.warn(f"{host}: {', '.join(missing)} was damaged there, and comes again")
+        if done.values("refused"):
+            self.report.warn(f"{host}: what is unpacked here cannot be used there, so it builds: {done.failure()}")
+        else:
+            self.report.warn(f"{host}: {', '.join(missing)} was damaged there, and comes again")
         return self._send(host, what, files)
 
     def fails(self, host: str, done: Visit, state_: str) -> None:

@@ -43,6 +43,8 @@ class Host:
     scripts: frozenset[str] = frozenset()
     archives: frozenset[str] = frozenset()
     """The sha256 of Pythons and trainers' code."""
+    pythons: frozenset[str] = frozenset()
+    """The series of Python that seem to be there, such as "3.11"."""
 
 
 def host_of(marked: Sequence[str], now: float | None = None) -> Host | None:
@@ -60,6 +62,7 @@ def host_of(marked: Sequence[str], now: float | None = None) -> Host | None:
         clock=clock,
         current=_current(words),
         generations=_generations(words.get("had", ())),
+        pythons=frozenset(word for word in words.get("pythons", ()) if re.fullmatch(r"3\.\d{1,2}", word)),
         **_known(words),
     )
 

@@ -78,6 +78,7 @@ probe() {
   fi
   generations
   known
+  pythons
   tell end
 }
 
@@ -127,6 +128,21 @@ known() {
   done
 }
 
+# The series of Python that may be here.
+pythons() {
+  for _minor in 9 10 11 12 13 14; do
+    ! python_of "3.$_minor" >/dev/null || tell pythons "3.$_minor"
+  done
+}
+
+# python_of SERIES: what should be a Python of that series.
+python_of() {
+  for _one in "$_drydock"/store/*/bin/"python$1" "$(command -v "python$1")" "$HOME"/.local/share/uv/python/*/bin/"python$1"; do
+    [ ! -x "$_one" ] || { printf '%s\n' "$_one"; return 0; }
+  done
+  case ${DRYDOCK_PYTHON-} in */"python$1") printf '%s\n' "$DRYDOCK_PYTHON" ;; *) return 1 ;; esac
+}
+
 # --- build ---
 
 # Reads the files that this host lacks, and runs the script; what it makes of them is the script's business, which compares
@@ -144,6 +160,9 @@ build() {
     [ -x "$_tool/bin/uv" ] || mv uv "$_tool" 2>/dev/null || [ -x "$_tool/bin/uv" ] || refuse "$_tool cannot be made"
   fi
   exec 3<&0
+  if [ -d copy ]; then
+    _found=$(python_of "$_series") && watched "$_found" -I -S -B -c "$_python" "$_drydock" || { tell refused; failed; }
+  fi
   # The folder is named from here, as its path may have a space in it.
   [ ! -d mirror ] || DRYDOCK_CACHE="mirror ${DRYDOCK_CACHE-}"
   export DRYDOCK_CACHE="${DRYDOCK_CACHE-}"

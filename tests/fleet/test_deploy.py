@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -105,6 +106,41 @@ def test_what_was_damaged_on_a_host_is_sent_again(lab: Lab) -> None:
     for host in lab.hosts.values():
         (current,) = host.drydock.glob("profiles/small/lib/python3.11/site-packages/anchor/__init__.py")
         assert "evil" not in current.read_text()
+
+
+@pytest.mark.slow
+def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: Lab) -> None:
+    files = {"cargo/data.txt": "x" * 11_000_000, "cargo/__init__.py": "def main():\n    print('loaded')\n"}
+    entry = "[console_scripts]\nload = cargo:main\n"
+    make_wheel(lab.desk.wheels, "cargo", "1.0", files=files, entry_points=entry)
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "cargo"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    lab.fleet('[fleets.lab]\nhosts = ["h1"]\nprofile = "small"\n[fleets.all]\nhosts = ["h[1-3]"]\n')
+    own = lab.desk.home / ".local/share/drydock"
+    lab.deploy().succeeded()  # the desk itself has nothing unpacked
+    lab.desk.drydock("build", "small").succeeded()
+    done = lab.deploy("small", "--verify", fleet="all").succeeded()
+    assert re.search(r"h\S+: receives 11.\d MB unpacked", done.stderr)
+    assert len(set(re.findall(r"files \w+", done.stdout))) == 1
+    host = lab.hosts["h3"].drydock
+    assert "loaded" in lab.desk.run([str(host / "profiles/small/bin/load")]).succeeded().stdout
+    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/*.pyc")
+    assert compiled.read_bytes() in [path.read_bytes() for path in host.glob("bytecode/*/??/*.pyc")]
+    # What was changed at the desk is noticed where it comes, and the wheel itself is sent.
+    (data,) = own.glob("wheels/*/*/lib/python3.11/site-packages/cargo/data.txt")
+    data.chmod(0o644)
+    data.write_text("y" * 11_000_000)
+    shutil.rmtree(host, onerror=_unprotect)
+    done = lab.deploy("small", "--verify", fleet="all").succeeded()
+    assert "h3: what is unpacked here cannot be used there, so it builds: cargo came damaged" in done.stderr
+    assert len(set(re.findall(r"files \w+", done.stdout))) == 1
+    assert not list(host.glob("fleet/.new-*")) + list(host.glob("wheels/*/.new-*"))
+
+
+def _unprotect(remove: Callable[[str], object], path: str, _: object) -> None:
+    Path(path).parent.chmod(0o755)
+    Path(path).chmod(0o755)
+    remove(path)
 
 
 @pytest.mark.slow
