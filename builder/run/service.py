@@ -51,6 +51,7 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
 
     Raises DrydockError for a value that such a file cannot express.
     """
+<<<<<<< HEAD
     command = [sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"]
     environment, patience = _kept(profile, os.environ), round(profile.supervise.grace) + _BESIDE
     try:
@@ -67,6 +68,46 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
                 command=command,
                 patience=patience,
             )
+=======
+    return rendered(
+        name,
+        kind,
+        folder=str(Path.cwd()),
+        environment=_kept(profile, os.environ),
+        command=[sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"],
+        grace=profile.supervise.grace,
+        log=str(runs.folder(name) / "service.log"),
+    )
+
+
+def rendered(
+    name: str,
+    kind: Manager,
+    *,
+    folder: str,
+    environment: Mapping[str, str],
+    command: Sequence[str],
+    grace: float,
+    log: str,
+    fleet: str = "",
+) -> str:
+    """Return the file of a service that runs `command`, which ends within `grace` seconds; `fleet` is whose it is.
+
+    Raises DrydockError for a value that such a file cannot express.
+    """
+    template = templates().get_template(f"service.{kind}.j2")
+    try:
+        return template.render(
+            name=name,
+            on=f"{name} --on {fleet}" if fleet else name,
+            fleet=fleet,
+            label=_label(name, kind),
+            folder=folder,
+            environment=environment,
+            command=command,
+            patience=round(grace) + _BESIDE,
+            log=log,
+>>>>>>> main
         )
     except ValueError as error:
         raise DrydockError(f"a service of {kind} cannot express it: {error}") from None

@@ -13,6 +13,9 @@ from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
 
+STOPPED = "stopped"
+"""Why a run ended whose user asked for it: `drydock run NAME --stop` (builder/run/supervise/stop.py)."""
+
 
 def rows(found: Sequence[Head]) -> list[tuple[str, ...]]:
     """Of each run what stands below `HEADINGS`."""
@@ -30,6 +33,8 @@ def _state(head: Head) -> str:
     if head.state != "ended" or head.end is None:
         return head.state
     code = head.end["exit"]
+    if code and head.end["why"] == STOPPED:
+        return STOPPED
     return "ended" if code is None else "done" if code == 0 else f"failed ({code})"
 
 
