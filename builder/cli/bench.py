@@ -59,7 +59,7 @@ def _show(found: Comparison) -> None:
 
     head, *rest = _rows(found)
     show_table(head, rest, right=(found.ours, found.theirs))
-    click.echo(f"{meaning}\n")
+    click.echo(f"{click.wrap_text(meaning, width())}\n")
     click.echo("\n".join(intervals(rows(found), width(), marks())))
 
 

@@ -360,8 +360,8 @@ def _draw_tree(path: Path, title: str, description: str, top: Branch) -> None:
 def tree(name: str, package: str | None, depth: int | None, as_json: bool, svg: Path | None) -> None:
     """Show which package of a lock requires which, as a tree.
 
-    With PACKAGE, only what that one requires; what requires it says drydock why. (*) marks a package that stands above
-    with all that it requires.
+    With PACKAGE, only what that package requires; drydock why shows what requires it. (*) marks a package that stands
+    above with all that it requires.
     """
     from builder.lock.tree import tree as of
 

@@ -51,6 +51,24 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
 
     Raises DrydockError for a value that such a file cannot express.
     """
+<<<<<<< HEAD
+    command = [sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"]
+    environment, patience = _kept(profile, os.environ), round(profile.supervise.grace) + _BESIDE
+    try:
+        if kind == "launchd":
+            return _agent(name, command, environment, patience)
+        return (
+            templates()
+            .get_template("service.systemd.j2")
+            .render(
+                name=name,
+                label=_label(name, kind),
+                folder=str(Path.cwd()),
+                environment=environment,
+                command=command,
+                patience=patience,
+            )
+=======
     return rendered(
         name,
         kind,
@@ -89,9 +107,38 @@ def rendered(
             command=command,
             patience=round(grace) + _BESIDE,
             log=log,
+>>>>>>> main
         )
     except ValueError as error:
         raise DrydockError(f"a service of {kind} cannot express it: {error}") from None
+
+
+def _agent(name: str, command: Sequence[str], environment: Mapping[str, str], patience: int) -> str:
+    """Return the property list of an agent of launchd. Raises ValueError for characters that it cannot hold."""
+    import plistlib
+
+    log = str(
+        runs.folder(name) / "service.log"
+    )  # only Drydock's own words: the trainer's are in its log, which rotates
+    agent = {
+        "Label": _label(name, "launchd"),
+        "ProgramArguments": list(command),
+        "WorkingDirectory": str(Path.cwd()),
+        "EnvironmentVariables": dict(environment),
+        "RunAtLoad": True,
+        # The supervisor starts the trainer again; this is for a supervisor that was killed itself.
+        "KeepAlive": {"Crashed": True},
+        "ExitTimeOut": patience,
+        "ProcessType": "Interactive",
+        "StandardOutPath": log,
+        "StandardErrorPath": log,
+    }
+    try:
+        made = plistlib.dumps(agent, sort_keys=False).decode()
+    except ValueError:
+        raise ValueError("a control character, or bytes that are no UTF-8") from None
+    mark = f"<!-- Written by `{_MARK}`; `drydock service uninstall` removes it. -->"
+    return made.replace("<plist", f"{mark}\n<plist", 1)
 
 
 def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:

@@ -13,15 +13,17 @@ from pathlib import Path
 import pytest
 from click.testing import CliRunner
 
+from builder.check.bench.compare import Comparison, Measure
 from builder.check.pictures import svg
 from builder.check.pictures.plot import Curve, Plot, Ratio, plots, together
 from builder.check.pictures.terminal import ASCII, UNICODE, Marks, bar, curves, intervals
-from builder.cli import cli
+from builder.cli import bench, cli
 from builder.cli.pictures import show_changes, show_tree
 from builder.lock.diff import Side, compare
 from builder.lock.tree import Branch
 from builder.store.usage import Total, Usage
 from tests.support import Sandbox
+from tests.support.terminal import on_terminal
 
 FALLING = [(float(step), 4.0 / step) for step in range(1, 101)]
 RISING = [(float(step), step / 25) for step in range(1, 51)]
@@ -30,6 +32,7 @@ BOTH = Plot("loss", [Curve("one", FALLING), Curve("other", RISING)], ("1", "prin
 RATIOS = [Ratio("start-up", 0.5, 0.4, 0.6, (0.4, 0.5, 0.6), "50% less"), Ratio("memory", 1.0, 0.9, 1.1, (0.9, 1.1), "")]
 EVIL = "</svg><script>\x1b[2J&\ud800"
 SVG = "{http://www.w3.org/2000/svg}"
+DRYDOCK = [sys.executable, "-m", "builder"]
 _SGR = re.compile("\x1b\\[[0-9;]*m")
 
 
@@ -268,3 +271,53 @@ def test_one_option_draws_them_all(
     again = CliRunner().invoke(cli, [*arguments, "--svg", str(path)])
     assert "x.svg already exists" in str(again.exception)
     assert os.listdir(tmp_path) == ["x.svg"]
+
+
+def test_a_measurement_has_its_intervals_below_the_table_on_a_terminal(monkeypatch: pytest.MonkeyPatch) -> None:
+    measures = (Measure("start-up", "s", (1.0,) * 5, (2.0,) * 5), Measure("peak memory", "MB", (9.0,) * 5, (9.0,) * 5))
+    found, terminal, pipe = Comparison("small", "plain", 5, 2, 0.0, measures), Terminal("utf-8"), io.StringIO()
+    monkeypatch.setenv("COLUMNS", "60")
+    for stream in (terminal, pipe):
+        monkeypatch.setattr(sys, "stdout", stream)
+        bench._show(found)
+    assert "●" in terminal.getvalue()
+    assert max(map(len, terminal.getvalue().splitlines()[:-4])) < 100
+    assert re.search("^start-up +1.00 s +2.00 s  0.50 \\(0.50 to 0.50\\) +50% less$", pipe.getvalue(), re.MULTILINE)
+    assert "●" not in pipe.getvalue()
+
+
+TRAINER = """
+import os, time
+for step in range(1, 60):
+    print("step", step, "loss", float(os.environ["FIRST"]) / step, flush=True)
+    time.sleep(0.03)
+"""
+
+
+@pytest.mark.slow
+def test_runs_have_curves_and_two_of_them_are_on_one_plot(built: Sandbox, tmp_path: Path) -> None:
+    built.trainer(TRAINER)
+    profile = built.work / "profiles/small.toml"
+    profile.write_text(f"{profile.read_text()}\n[supervise]\nsample-every = 0.5\n")
+    for first in ("4", "2"):
+        built.drydock("run", "small", "--supervise", env={"DRYDOCK_RECORDS": "1", "FIRST": first}).succeeded()
+    built.drydock("run", "small", env={"DRYDOCK_RECORDS": "1", "FIRST": "1"}).succeeded()
+    ids = [line.split()[0] for line in built.drydock("runs", "list").succeeded().stdout.splitlines()]
+    env = {**built.environment, "NO_COLOR": "1", "PYTHONIOENCODING": "utf-8"}
+
+    def drawn(*arguments: str) -> list[str]:
+        return on_terminal([*DRYDOCK, *arguments], env=env, cwd=built.work, columns=60).text.splitlines()
+
+    alone = drawn("runs", "show", ids[0])
+    assert {"loss", "memory, MB", "cores in use"} < set(alone)
+    assert any(line.lstrip().startswith("4 ┤") for line in alone), "the first loss is the highest"
+    both = drawn("diff", ids[0], ids[1])
+    assert f"loss  ─── {ids[0]}  ╌╌╌ {ids[1]}" in both
+    assert "┤" not in "".join(drawn("runs", "show", ids[2])), "a run that nobody watched has no curves"
+    for command in (["runs", "show", ids[0]], ["diff", *ids[:2]]):
+        assert "┤" not in built.drydock(*command).succeeded().stdout
+        path = tmp_path / f"{command[0]}.svg"
+        built.drydock(*command, "--svg", str(path)).succeeded()
+        assert len(list(ElementTree.parse(path).iter(f"{SVG}polyline"))) == (3 if command[0] == "runs" else 2)
+    built.drydock("runs", "show", ids[2], "--svg", "x.svg").failed(2, "has no curves", "--supervise")
+    assert not (built.work / "x.svg").exists()

@@ -889,6 +889,8 @@ def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:
     assert agent["EnvironmentVariables"]["GAME"] == ODD
     assert agent["WorkingDirectory"] == str(desk.work)
     assert not (desk.home / "Library").exists()
+    bell = desk.drydock("service", "install", "small", "--print", "--manager", "launchd", env={"GAME": "\a"})
+    bell.failed(1, "a service of launchd cannot express it: a control character")
     trainer(desk, "import os; print(os.getcwd())")
     ran = desk.run(agent["ProgramArguments"], env=agent["EnvironmentVariables"]).succeeded()
     assert ran.stdout + ran.stderr == ""
