@@ -7,8 +7,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-from builder.report import said
-from builder.run.records.words import span
+from builder.report import said, span
 
 _WIDTH, _HEIGHT = 640, 160  # of a picture, in its own units
 _LEFT, _BELOW = 72, 12  # room for numbers, and below the lowest
