@@ -2,7 +2,7 @@
 
 python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
 python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
-python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by a copy of the desk's
+python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by the desk's copy
 
 The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
 from. DIR needs about 1 GB for each host.

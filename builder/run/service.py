@@ -77,17 +77,16 @@ def rendered(
 
     Raises DrydockError for a value that such a file cannot express.
     """
-    whose = f"{name} --on {fleet}" if fleet else name
     patience = round(grace) + _BESIDE
     try:
         if kind == "launchd":
-            return _agent(name, fleet, folder, environment, command, patience, log)
+            return _agent(_label(name, kind), folder, environment, command, patience, log, is_stamped=bool(fleet))
         return (
             templates()
             .get_template("service.systemd.j2")
             .render(
                 name=name,
-                on=whose,
+                on=f"{name} --on {fleet}" if fleet else name,
                 fleet=fleet,
                 label=_label(name, kind),
                 folder=folder,
@@ -101,19 +100,20 @@ def rendered(
 
 
 def _agent(
-    name: str,
-    fleet: str,
+    label: str,
     folder: str,
     environment: Mapping[str, str],
     command: Sequence[str],
     patience: int,
     log: str,
+    *,
+    is_stamped: bool,
 ) -> str:
     """Return the property list of an agent of launchd. Raises ValueError for characters that it cannot hold."""
     import plistlib
 
     agent = {
-        "Label": _label(name, "launchd"),
+        "Label": label,
         "ProgramArguments": list(command),
         "WorkingDirectory": folder,
         "EnvironmentVariables": dict(environment),
@@ -130,10 +130,10 @@ def _agent(
         made = plistlib.dumps(agent, sort_keys=False).decode()
     except ValueError:
         raise ValueError("a control character, or bytes that are no UTF-8") from None
-    marks = ["<!-- Written by `drydock service install`; `drydock service uninstall` removes it. -->"]
-    if fleet:
-        marks.append(f"<!-- What you change here is kept, and no longer updated. drydock-unit {'0' * 64} -->")
-    return made.replace("<plist", "\n".join([*marks, "<plist"]), 1)
+    notes = f"<!-- Written by `{_MARK}`; `drydock service uninstall` removes it. -->\n"
+    if is_stamped:
+        notes += f"<!-- What you change here is kept, and no longer updated. drydock-unit {'0' * 64} -->\n"
+    return made.replace("<plist", f"{notes}<plist", 1)
 
 
 def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:

@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any
 
 from builder.embedded.words import printable
+from builder.report import span
 from builder.run.records.data import labels
 from builder.run.records.folder import Head, Record
 
@@ -56,18 +57,6 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
     except (ValueError, TypeError):
         return ""
     return span(seconds) if seconds >= 0 else "the clock was set back"
-
-
-def span(seconds: float) -> str:
-    """A time in words.
-
-    >>> span(4.2), span(400), span(4000), span(100_000)
-    ('4.2 s', '6 min', '1 h 6 min', '27 h 46 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
 def told(record: Record, head: Head) -> Iterator[str]:
