@@ -13,9 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError
+from builder.report import span
 from builder.resources import version
 from builder.run.records import folder
-from builder.run.records.words import span
 from builder.store import generations
 from builder.store.layout import Store
 
