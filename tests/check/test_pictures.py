@@ -132,7 +132,7 @@ def test_a_bar_is_as_long_as_its_share(own: int, whole: int, most: int, drawn: s
 
 
 def run(number: str, curve: list[list[object]], use: list[list[object]]) -> dict[str, object]:
-    return {"id": number, "curves": {"loss": curve}, "use": use}
+    return {"id": number, "curves": {"loss": curve}, "use": use, "losses": {"loss": {"count": 1 + len(curve)}}}
 
 
 def test_plots_of_runs_leave_out_what_is_no_curve() -> None:
@@ -142,6 +142,7 @@ def test_plots_of_runs_leave_out_what_is_no_curve() -> None:
         ("memory, MB", [(10.0, 2000.0), (20.0, 3000.0)]),
         ("cores in use", [(10.0, 1.5), (20.0, 1.5)]),
     ]
+    assert plots(good, "10 s")[0].ends == ("1", "printed 3 times"), "a curve leaves out some of its numbers"
     assert plots(run("a", [["x", 1], [1, "x"], [2]], []), "") == []
     wild = plots(run("a", [[1, 1e308], [2, 1e299], [3, float("inf")], [4, -1e299], [5, 10**400]], []), "")
     assert [one.curves[0].points for one in wild] == [[(2, 1e299), (4, -1e299)]]
@@ -151,7 +152,7 @@ def test_plots_of_runs_leave_out_what_is_no_curve() -> None:
     assert [(one.title, len(one.curves), one.ends) for one in together(good, longer)] == [
         ("loss", 2, ("1", "printed 9 times"))
     ]
-    assert together(good, {"id": "c", "curves": {}, "use": []}) == []
+    assert together(good, {"id": "c", "curves": {}, "use": [], "losses": {}}) == []
 
 
 # --- as SVG --------------------------------------------------------------------------------------------------------

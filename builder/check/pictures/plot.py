@@ -54,7 +54,9 @@ def _is_number(value: object) -> bool:
 def plots(run: Mapping[str, Any], took: str) -> list[Plot]:
     """The curves of a run, as `status.collect.run` has it, which took so long: losses, memory, cores."""
     losses = {name: points(rows) for name, rows in run["curves"].items()}
-    found = [Plot(printable(name), [Curve(name, curve)], _counted(curve)) for name, curve in losses.items() if curve]
+    found = [
+        Plot(printable(name), [Curve(name, curve)], _ends(name, curve, run)) for name, curve in losses.items() if curve
+    ]
     use = run["use"]
     used = {"memory, MB": points(use, 2, 1e-6), "cores in use": points(use)}
     return [*found, *(Plot(name, [Curve(name, curve)], ("0", took), 5) for name, curve in used.items() if curve)]
@@ -67,13 +69,14 @@ def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Plot]:
         curves = [Curve(run["id"], points(run["curves"].get(name, ()))) for run in (one, other)]
         if all(curve.points for curve in curves):
             longest = max((curve.points for curve in curves), key=lambda some: some[-1][0])
-            found.append(Plot(printable(name), curves, _counted(longest)))
+            found.append(Plot(printable(name), curves, _ends(name, longest, one, other)))
     return found
 
 
-def _counted(curve: Points) -> tuple[str, str]:
-    """What is below the ends of a loss: the first number of it, and the last."""
-    return f"{curve[0][0]:g}", f"printed {curve[-1][0]:g} times"
+def _ends(name: str, curve: Points, *runs: Mapping[str, Any]) -> tuple[str, str]:
+    """What is below the ends of a loss: its first number, and how often it was printed; not every one has its point."""
+    counts = (run["losses"].get(name, {}).get("count", 0) for run in runs)
+    return f"{curve[0][0]:g}", f"printed {max(curve[-1][0], *counts):g} times"
 
 
 def number(value: float) -> str:
