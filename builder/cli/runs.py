@@ -15,7 +15,7 @@ from builder.embedded.words import plural
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.run.records.folder import Record
+    from builder.run.records.folder import Head, Record
 
 
 @click.group()
@@ -40,7 +40,7 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
-    found = found[-count:] if count else found
+    found = _seen(found[-count:] if count else found)
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
     else:
@@ -57,7 +57,7 @@ def runs_show(run: str, code: bool, as_json: bool) -> None:
 
     if code and as_json:
         raise UsageError("--code and --json do not go together", hint="use one of them")
-    head = folder.find(run)
+    (head,) = _seen([folder.find(run)])
     record = folder.read(head.id)
     if as_json:
         echo_json(record)
@@ -66,6 +66,15 @@ def runs_show(run: str, code: bool, as_json: bool) -> None:
         sys.stdout.buffer.write(_difference(record))
         return
     click.echo("\n".join(words.told(record, head)))
+
+
+def _seen(found: list[Head]) -> list[Head]:
+    """Runs as they are now, those that are jobs of Slurm too."""
+    if not any(one.job for one in found):
+        return found
+    from builder.run.slurm import seen
+
+    return seen(found)
 
 
 def _difference(record: Record) -> bytes:
