@@ -2,6 +2,7 @@
 
 python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
 python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
+python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by the desk's copy
 
 The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
 from. DIR needs about 1 GB for each host.
@@ -260,16 +261,7 @@ def lab(folder: Path, count: int) -> None:
     made = Lab(folder, count)
     figures: dict[str, object] = {}
     try:
-        trainer = folder / "train.py"
-        trainer.write_text(TRAINER)
-        profile = made.work / "profiles/pair.toml"
-        more = PAIR.format(trainer=trainer)
-        profile.write_text(PROFILE.format(name="pair", requires='["torch==2.13.0+cpu"]', more=more))
-        (made.work / "drydock.toml").write_text(
-            f'[fleets.lab]\nhosts = ["h[1-{count}]"]\nprofile = "pair"\n\n[fleets.four]\nhosts = ["h[1-4]"]\n'
-        )
-        made.here([*DRYDOCK, "lock", "pair"])
-        made.here([*DRYDOCK, "push", "pair", str(folder / "desk/cache/mirror")])  # the desk has no network in there
+        profile = prepare(made, count)
         print((made.work / "drydock.toml").read_text())
         made.types("drydock deploy lab --dry-run")
         begin = time.monotonic()
@@ -299,6 +291,47 @@ def lab(folder: Path, count: int) -> None:
         print(json.dumps(figures, indent=1), file=sys.stderr)
 
 
+# --- the second host -----------------------------------------------------------------------------------------------
+
+
+def second(folder: Path) -> None:
+    """Print what a host takes that lacks everything: by wheels, twice, and as a copy of what the desk has unpacked."""
+    made = Lab(folder, 3)
+    try:
+        prepare(made, 3)
+        rows = "".join(f'[fleets.only{number}]\nhosts = ["h{number}"]\n' for number in (1, 2, 3))
+        (made.work / "drydock.toml").write_text(rows)
+        print("| host | how | moved | wall |\n| --- | --- | --- | --- |")
+        for number, how in ((1, "wheels"), (2, "wheels"), (3, "copy")):
+            if how == "copy":
+                made.here([*DRYDOCK, "build", "pair"])
+            begin = time.monotonic()
+            made.types(f"drydock deploy only{number} pair", "^$")
+            wall = time.monotonic() - begin
+            found = json.loads((folder / f"desk/fleet/desk/only{number}.json").read_text())["hosts"][f"h{number}"]
+            if found["state"] != "switched":
+                raise SystemExit(f"h{number} was not built: {found}")
+            print(f"| h{number} | {how} | {found['sent'] / 1e6:.0f} MB | {wall:.0f} s |", flush=True)
+        made.types("drydock deploy only3 pair --verify")
+    finally:
+        made.down()
+
+
+def prepare(made: Lab, count: int) -> Path:
+    """Lock `pair`, and have its files at the desk, which has no network of its own; returns the profile."""
+    trainer = made.folder / "train.py"
+    trainer.write_text(TRAINER)
+    profile = made.work / "profiles/pair.toml"
+    more = PAIR.format(trainer=trainer)
+    profile.write_text(PROFILE.format(name="pair", requires='["torch==2.13.0+cpu"]', more=more))
+    (made.work / "drydock.toml").write_text(
+        f'[fleets.lab]\nhosts = ["h[1-{count}]"]\nprofile = "pair"\n\n[fleets.four]\nhosts = ["h[1-4]"]\n'
+    )
+    made.here([*DRYDOCK, "lock", "pair"])
+    made.here([*DRYDOCK, "push", "pair", str(made.folder / "desk/cache/mirror")])
+    return profile
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
@@ -306,9 +339,12 @@ def main() -> None:
     told = commands.add_parser("lab")
     told.add_argument("folder", type=Path)
     told.add_argument("--hosts", type=int, default=12)
+    commands.add_parser("second").add_argument("folder", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "many":
         many([int(word) for word in chosen.hosts.split(",")])
+    elif chosen.command == "second":
+        second(chosen.folder.absolute())
     else:
         lab(chosen.folder.absolute(), chosen.hosts)
 

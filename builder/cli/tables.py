@@ -43,6 +43,8 @@ def render(
     [' 9  a', '10  b']
     >>> render([], [["20261126", "done", "41 min", "loss 1.92"]], 20)
     ['20261126  done', '    41 min  loss', '    1.92']
+    >>> render([], [["1.0 MB", "a-key-of-many-letters"]], 26)
+    ['1.0 MB', '    a-key-of-many-letters']
     """
     filled = [column for column in range(len(rows[0])) if any(row[column] for row in rows)]
     whole = [[row[column] for column in filled] for row in [*([headings] if headings else []), *rows]]
@@ -51,7 +53,8 @@ def render(
     if width is None:
         return [_joined(row, widths, aligned) for row in whole]
     before = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    is_beside = width - before >= min(_NARROWEST, widths[-1] + 1)
+    longest = max((len(word) for row in whole for word in row[-1].split()), default=0)
+    is_beside = width - before >= max(min(_NARROWEST, widths[-1] + 1), min(longest, width - 5) + 1)
     first = len(widths) - 1 if is_beside else _fitting(widths, width)
     indent = before if is_beside else 4
     lines: list[str] = []

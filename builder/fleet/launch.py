@@ -26,6 +26,7 @@ from builder import process, secrets
 from builder.embedded import claim as kernel
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
+from builder.files import make_folder
 from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
@@ -47,6 +48,8 @@ _LOOK_SECONDS = 60.0
 _COPY_SECONDS = 3600.0
 _LOST = 255  # ssh(1): the exit status where ssh itself fails
 _BESIDE = 15.0  # seconds for a host's launcher, beside the trainer's time of grace
+_AWAITED = 600.0  # seconds for which hosts that do not answer are asked again, where a run is supervised
+_ASKED_EVERY = 5.0
 
 
 @dataclass
@@ -76,11 +79,17 @@ class _Session(Visit):
         self.run, self.member = run, member
         self.tail = Tail()
         self.began = time.monotonic()
+        self.has_begun = False
+
+    def is_wanted(self) -> bool:
+        return not self.run.stopping
 
     def told(self, text: str) -> None:
         word, _, rest = text.partition(" ")
         if word == "began":
             self.member.state, self.member.code, self.began = "running", None, time.monotonic()
+            self.has_begun = True
+            self.run.answers(self.host)
             self.run.save()
         elif word == "sample":
             self.run.sample(self.member, rest)
@@ -89,12 +98,13 @@ class _Session(Visit):
 
     def said(self, text: str) -> None:
         self.tail.add(text.encode(errors="replace") + b"\n")
-        self.run.line(self.host, text)
+        if self.has_begun or not self.run.is_awaited(self.host):
+            self.run.line(self.host, text)
 
     def follow(self) -> Sequence[Visit]:
         lost = self.member.code is None
         self.member.state = "lost" if lost else "ended"
-        if lost:
+        if lost and not self.run.is_awaited(self.host):
             self.run.line(self.host, f"drydock: lost: {self.failure()}")
         return self.run.ended(self)
 
@@ -126,10 +136,12 @@ class Run:
         secrets.environment(arguments)
         self.secrets = secrets.read()
         self.folder = folder_of(fleet.name, name)
+        make_folder(Store.here().home / "fleet")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.members: dict[str, Member] = {}
         self.sessions: list[_Session] = []
         self.histories: dict[str, History] = {}
+        self._silent: dict[str, float] = {}
         self.restarts = 0
         self.stopping = ""
         self._stop_at = 0.0
@@ -232,6 +244,26 @@ class Run:
         """How many of so many hosts must take part."""
         return count if self.fewest is None else min(self.fewest, count)
 
+    def answering(self, least: int) -> list[Member]:
+        """Those that answer. Where they are fewer than `least` and this is supervised, all are asked again for a
+        while: it may be our own network that is gone.
+        """
+        members = self.look()
+        until = time.monotonic() + _AWAITED
+        while len(members) < least and self.supervised and not self.stopping and time.monotonic() < until:
+            if not self._waited_for:
+                few = f"{len(members)} of {plural(len(self.members), 'host')} answer, and {least} are needed"
+                self.say(f"{few}; asking again for {_AWAITED / 60:.0f} minutes")
+                self._waited_for = True
+                self.save(phase="waiting")
+            if self._waits(_ASKED_EVERY):
+                members = self.look()
+        self._waited_for = False
+        return members
+
+    _waited_for = False
+    """Whether it was said already that hosts do not answer."""
+
     def look(self) -> list[Member]:
         """Ask those that take part for their newest checkpoints, and who they are; those that answer."""
         looks = []
@@ -242,7 +274,7 @@ class Run:
         visit(looks)
         for look in looks:
             look.member.state = "ready" if look.code == 0 else "lost"
-            if look.code != 0:
+            if look.code != 0 and not self._waited_for:
                 self.line(look.host, f"drydock: {look.failure()}")
         self._check_identities(looks)
         return [look.member for look in looks if look.code == 0]
@@ -328,13 +360,10 @@ class Run:
         history = History()
         first = True
         while True:
-            members = self.look()
             least = self.least(len(self.members))
+            members = self.answering(least)
             if len(members) < least:
-                return (
-                    EXIT_FAILED,
-                    f"{len(members)} of {plural(len(self.members), 'host')} are left, and {least} are needed",
-                )
+                return self._too_few(members, least)
             more = self.share(members) if self.supervised or not first else []
             began = time.monotonic()
             self._attempt(members, more)
@@ -363,6 +392,11 @@ class Run:
                 if not self._waits(decision.after):
                     return 128 + signal.SIGTERM, f"stopped {self.stopping}"
             self.restarts += 1
+
+    def _too_few(self, members: Sequence[Member], least: int) -> tuple[int, str]:
+        if self.stopping:
+            return 128 + signal.SIGTERM, f"stopped {self.stopping}"
+        return EXIT_FAILED, f"{len(members)} of {plural(len(self.members), 'host')} are left, and {least} are needed"
 
     def _waits(self, seconds: float) -> bool:
         """Wait; returns whether nobody has stopped us meanwhile."""
@@ -422,9 +456,9 @@ class Run:
     def _alone(self, member: Member, after: float = 0.0) -> dict[str, Any]:
         environment = {**self.secrets, **variables_of(self.fleet, member.host)}
         asked = {**self._asked(member, "run"), "script": member.script, "environment": environment, "after": after}
-        own = self.policies[member.profile].resume
-        if own is not None and member.newest is not None:
-            asked["arguments"] = [*self.arguments, own.flag, member.newest[1]]
+        resume = self._resume(member)
+        if resume is not None:  # each start of it looks for the newest there is by then
+            asked |= {"code": _resume_code(), "resume": resume}
         return asked
 
     def ended(self, session: _Session) -> Sequence[Visit]:
@@ -439,6 +473,8 @@ class Run:
         if self.stopping or not self.supervised or code == 0:
             return ()
         now = time.monotonic()
+        if code is None and not session.has_begun and session.code == _LOST:
+            return self._asked_again(session, now)
         history = self.histories.get(session.host, History())
         # One that is lost was killed, as its trainer is once it hears nothing of us.
         lines = [] if code is None else session.tail.lines()
@@ -450,10 +486,31 @@ class Run:
         self.restarts += 1
         what = "lost" if code is None else f"exit status {code}"
         self.say(f"{session.host}: {what} ({decision.why}); again in {decision.after:g} s")
+        return self._following(session, decision.after, 0.0)
+
+    def _following(self, session: _Session, after: float, delay: float) -> Sequence[Visit]:
         session.member.state = "waiting"
-        following = _Session(self, session.member, self._alone(session.member, decision.after))
+        following = _Session(self, session.member, self._alone(session.member, after))
+        following.delay = delay
         self.sessions.append(following)
         return [following]
+
+    def _asked_again(self, session: _Session, now: float) -> Sequence[Visit]:
+        """A host that does not answer is no failure of its trainer: it is asked again for a while."""
+        since = self._silent.setdefault(session.host, now)
+        if now - since > _AWAITED:
+            return ()
+        if since == now:
+            self.say(f"{session.host} does not answer; asking again for {_AWAITED / 60:.0f} minutes")
+        return self._following(session, 0.0, _ASKED_EVERY)
+
+    def is_awaited(self, host: str) -> bool:
+        """Whether it was said already that a host does not answer."""
+        return host in self._silent
+
+    def answers(self, host: str) -> None:
+        """A host answers."""
+        self._silent.pop(host, None)
 
     # --- and its end ---
 
@@ -660,6 +717,7 @@ def told(state: Mapping[str, Any]) -> Iterator[str]:
     """A status in words: hosts that are alike share a line."""
     phases = {
         "running": f"{state['name']} runs on {state['fleet']}, from process {state['desk']}",
+        "waiting": f"{state['name']} on {state['fleet']} waits for hosts that do not answer, process {state['desk']}",
         "abandoned": f"{state['name']} on {state['fleet']}: the desk's process was killed, and with it all ended",
     }
     ended = f"{state['name']} on {state['fleet']} ended: {state.get('why', '')}"

@@ -21,9 +21,11 @@ import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import types
@@ -164,6 +166,14 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
         if signals or is_over(line, 0.25):
             return 143
     refuse_service(asked)
+    lock = hold()  # until we end
+    held = time.monotonic() + SILENCE + ORPHANED + LOOK
+    while lock is not None and not is_free(lock) and time.monotonic() < held:
+        if signals or is_over(line, 0.25):
+            return 143
+    if asked.get("resume"):
+        asked["arguments"] += resume_of(asked).arguments(asked["arguments"], Path.cwd())[0]
+
     own = own_secrets()
     # What only this host knows, the desk cannot leave out of its log.
     output = subprocess.PIPE if own else None
@@ -188,6 +198,32 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
         except OSError:
             pass
     return code
+
+
+def hold() -> int | None:
+    """A file that stands for training in this folder, on this host: what the desk lost may not have ended yet.
+
+    None where there can be none.
+    """
+    name = hashlib.sha256(os.getcwd().encode(errors="surrogateescape")).hexdigest()[:16]
+    try:
+        path = os.path.join(tempfile.gettempdir(), f"drydock-{os.getuid()}-{name}.lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        state = os.fstat(lock)
+        return lock if state.st_uid == os.getuid() and stat.S_ISREG(state.st_mode) else None
+    except OSError:
+        return None
+
+
+def is_free(lock: int) -> bool:
+    """Whether nobody else trains here; then we do."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def refuse_service(asked: dict[str, Any]) -> None:

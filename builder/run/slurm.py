@@ -202,8 +202,9 @@ def _seen(head: Head) -> Head:
         return head._replace(process={**(head.process or {}), "state": known["state"]})
     end: dict[str, Any] = {"time": None, "exit": None, "why": f"Slurm does not know job {head.job} any more"}
     if known is not None:
-        # One that was cancelled, or lost its node, has 0 there too.
-        code = known["exit"] if known["exit"] or known["state"] == "completed" else None
+        # One that lost its node has 0 there too; one that was cancelled did not fail.
+        is_own = known["state"] == "completed" or (known["exit"] and known["state"] != "cancelled")
+        code = known["exit"] if is_own else None
         where = f" on {known['nodes']}" if known["nodes"] else ""
         end |= {"exit": code, "why": f"job {head.job} {known['state']} after {known['elapsed']}{where}"}
         end |= {"restarts": known["restarts"]}

@@ -337,8 +337,8 @@ def test_stop_ends_it_and_it_does_not_start_again(desk: Desk) -> None:
     assert desk.cluster.state(job) == "CANCELLED"
     time.sleep(1)
     state = json.loads(desk.drydock("run", "small", "--slurm", "--status", "--json").succeeded().stdout)
-    assert (state["state"], state["restarts"]) == ("cancelled", 0)
-    assert f"failed (143): job {job} cancelled after" in desk.drydock("runs", "show", "last").succeeded().stdout
+    assert (state["state"], state["restarts"], state["exit"]) == ("cancelled", 0, 143)
+    assert f"ended: job {job} cancelled after" in desk.drydock("runs", "show", "last").succeeded().stdout
     assert "is over" in desk.drydock("run", "small", "--slurm", "--stop").succeeded().stderr
 
 

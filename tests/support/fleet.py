@@ -26,6 +26,8 @@ class Host:
     port: int
     process: subprocess.Popen[bytes] | None = None
     python: str = field(default_factory=python_3_11)
+    _behind: list[psutil.Process] = field(default_factory=list)
+
     runtime: str = "/nowhere"
     """XDG_RUNTIME_DIR: where the user's systemd answers, if there is one."""
 
@@ -77,6 +79,23 @@ class Host:
         """It accepts connections, and says nothing."""
         for process in self.processes():
             process.send_signal(signal.SIGSTOP)
+
+    def cut_off(self) -> None:
+        """Nobody reaches it, and nothing that is said to it or by it arrives; what runs on it runs on."""
+        server, *others = self.processes()
+        for process in others:
+            if process.name().startswith("sshd"):
+                process.send_signal(signal.SIGSTOP)
+        server.kill()
+        self._behind = [process for process in others if process.name().startswith("sshd")]
+        assert self.process is not None
+        self.process.wait()
+
+    def reach_again(self) -> None:
+        for process in self._behind:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+        self.start()
 
     def thaw(self) -> None:
         for process in self.processes():

@@ -8,10 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from builder.embedded.words import printable
+from builder.report import span
 from builder.run.records.data import labels
 from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
+
+STOPPED = "stopped"
+"""Why a run ended whose user asked for it: `drydock run NAME --stop` (builder/run/supervise/stop.py)."""
 
 
 def rows(found: Sequence[Head]) -> list[tuple[str, ...]]:
@@ -30,6 +34,8 @@ def _state(head: Head) -> str:
     if head.state != "ended" or head.end is None:
         return f"{head.state} (job {head.job})" if head.job else head.state
     code = head.end["exit"]
+    if code and head.end["why"] == STOPPED:
+        return STOPPED
     return "ended" if code is None else "done" if code == 0 else f"failed ({code})"
 
 
@@ -53,24 +59,13 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
     return span(seconds) if seconds >= 0 else "the clock was set back"
 
 
-def span(seconds: float) -> str:
-    """A time in words.
-
-    >>> span(4.2), span(400), span(4000), span(100_000)
-    ('4.2 s', '6 min', '1 h 6 min', '27 h 46 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def told(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
     words = shlex.join(["drydock", "run", record["name"], *_words(record)])
     yield f"{record['id']}  {printable(words)}"
-    yield from _field("state", f"{_state(head)}: {end['why']}" if end else _state(head))
+    why = f": {end['why']}" if end and end["why"] not in ("", _state(head)) else ""
+    yield from _field("state", _state(head) + why)
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))

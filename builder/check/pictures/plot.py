@@ -1,0 +1,105 @@
+"""What a picture of curves shows: the losses of runs, and what they used. Pure; `terminal` and `svg` draw it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
+
+from builder.embedded.words import printable
+
+Points = Sequence[tuple[float, float]]
+
+
+class Curve(NamedTuple):
+    """A curve, and the name that tells it from others of the same picture."""
+
+    name: str
+    points: Points
+
+
+class Plot(NamedTuple):
+    """Curves over one axis; `ends` are the texts below its two ends, `lines` its height on a terminal."""
+
+    title: str
+    curves: Sequence[Curve]
+    ends: tuple[str, str]
+    lines: int = 8
+
+    @property
+    def box(self) -> tuple[float, float, float, float]:
+        """The smallest and the largest of both coordinates: left, right, low, high; never empty."""
+        xs, ys = zip(*(point for curve in self.curves for point in curve.points), strict=True)
+        low, high = min(ys), max(ys)
+        return min(xs), max(xs), *((low, high) if low < high else (low - 1, high + 1))
+
+
+def points(rows: Sequence[Sequence[Any]], column: int = 1, scale: float = 1.0) -> list[tuple[float, float]]:
+    """The points of a curve as records have it: a `column` of its rows over the first one; nothing that is no curve.
+
+    >>> points([[0, 2.0], [10, float("nan")], [20], [30, 1.0]])
+    [(0, 2.0), (30, 1.0)]
+    >>> points([[0, 2.0]]), points([[5, 1.0], [5, 2.0]])
+    ([], [])
+    """
+    found = [(row[0], row[column] * scale) for row in rows if len(row) > column and all(map(_is_number, row))]
+    return found if len(found) > 1 and found[0][0] < found[-1][0] else []
+
+
+def _is_number(value: object) -> bool:
+    return isinstance(value, int | float) and math.isfinite(value)
+
+
+def plots(run: Mapping[str, Any], took: str) -> list[Plot]:
+    """The curves of a run, as `status.collect.run` has it, which took so long: losses, memory, cores."""
+    found = [Plot(printable(name), [Curve(name, points(rows))], _counted(rows)) for name, rows in run["curves"].items()]
+    use = run["use"]
+    found += [Plot("memory, MB", [Curve("memory", points(use, 2, 1e-6))], ("0", took), 5)]
+    found += [Plot("cores in use", [Curve("cores", points(use))], ("0", took), 5)]
+    return [plot for plot in found if plot.curves[0].points]
+
+
+def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Plot]:
+    """The losses that both of two runs have, each pair on one plot."""
+    found = []
+    for name, rows in one["curves"].items():
+        curves = [Curve(run["id"], points(run["curves"].get(name, ()))) for run in (one, other)]
+        if all(curve.points for curve in curves):
+            found.append(
+                Plot(printable(name), curves, _counted(max(rows, other["curves"][name], key=lambda some: some[-1][0])))
+            )
+    return found
+
+
+def _counted(rows: Sequence[Sequence[Any]]) -> tuple[str, str]:
+    """What is below the ends of a loss: the first number of it, and the last."""
+    return (f"{rows[0][0]:g}", f"printed {rows[-1][0]:g} times") if rows else ("", "")
+
+
+def number(value: float) -> str:
+    """A number beside an axis.
+
+    >>> number(12345.6), number(0.123456)
+    ('12,346', '0.123')
+    """
+    return f"{value:,.0f}" if abs(value) >= 1000 else f"{value:.3g}"
+
+
+class Ratio(NamedTuple):
+    """A ratio that was measured in pairs: its median, the interval that has the true one, and each pair."""
+
+    what: str
+    median: float
+    low: float
+    high: float
+    each: Sequence[float]
+    verdict: str
+
+
+TICKS = (0.1, 0.2, 0.25, 0.33, 0.5, 0.75, 1, 1.33, 2, 3, 4, 5, 10)
+
+
+def scale(rows: Sequence[Ratio]) -> tuple[float, float]:
+    """The logarithms of the smallest and the largest ratio of an axis with 1 on it."""
+    ratios = [ratio for row in rows for ratio in row.each]
+    return math.log(min(0.75, *ratios)) - 0.05, math.log(max(1.33, *ratios)) + 0.05
