@@ -42,7 +42,7 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
-    found = found[-count:] if count else found
+    found = _seen(found[-count:] if count else found)
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
     else:
@@ -63,7 +63,7 @@ def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
 
     if code and as_json:
         raise UsageError("--code and --json do not go together", hint="use one of them")
-    head = folder.find(run)
+    (head,) = _seen([folder.find(run)])
     record = folder.read(head.id)
     if svg is not None:
         _draw(svg, head)
@@ -102,6 +102,15 @@ def _draw(path: Path, head: Head) -> None:
             [plot(one) for one in found],
         ),
     )
+
+
+def _seen(found: list[Head]) -> list[Head]:
+    """Runs as they are now, those that are jobs of Slurm too."""
+    if not any(one.job for one in found):
+        return found
+    from builder.run.slurm import seen
+
+    return seen(found)
 
 
 def _difference(record: Record) -> bytes:

@@ -32,7 +32,7 @@ def _name(head: Head) -> str:
 
 def _state(head: Head) -> str:
     if head.state != "ended" or head.end is None:
-        return head.state
+        return f"{head.state} (job {head.job})" if head.job else head.state
     code = head.end["exit"]
     if code and head.end["why"] == STOPPED:
         return STOPPED
@@ -69,7 +69,7 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))
-    yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
+    yield from _field("environment", f"{record['store-name']}{_generation(record)}")
     yield from _field("Drydock", record.get("drydock"))
     yield from _code(record.get("code"))
     for name, label in labels(record.get("data") or ()).items():
@@ -82,9 +82,14 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("note", record["note"])
 
 
+def _generation(record: Record) -> str:
+    return f" (generation {record['generation']})" if record.get("generation") else ""
+
+
 def _words(record: Record) -> list[str]:
     command = [] if record["command"] == "train" else [record["command"]]
     supervised = ["--supervise"] if record.get("supervised") else []
+    supervised += ["--slurm"] if record["process"].get("job") else []
     return [*command, *supervised, *(["--", *record["arguments"]] if record["arguments"] else [])]
 
 
