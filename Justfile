@@ -134,6 +134,11 @@ fmt:
 docs command="build" *options:
     ./drydockw mkdocs {{ command }} --strict {{ options }}
 
+# Write pictures of the site's pages, on a desk and on a phone, light and dark, for instance `just screenshots /tmp/site profiles`
+[group('develop')]
+screenshots folder *pages:
+    ./drydockw python -m tests.shipped.site "$@"
+
 # Record the README's first command on a terminal, in a clone with an empty home: docs/images/recording.svg; look at it
 [group('develop')]
 recording:

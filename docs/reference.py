@@ -67,7 +67,7 @@ def _table(title: str, model: dict[str, Any], definitions: dict[str, Any]) -> It
     rows = model.get("properties", {})
     if not rows:
         return
-    yield "| key | value | default | |\n| --- | --- | --- | --- |"
+    yield "| key | value | default | what it is |\n| --- | --- | --- | --- |"
     for key, value in rows.items():
         told = _plain(value.get("description", "")).replace("\n", " ").replace("|", "\\|")
         needed = "required" if key in model.get("required", ()) else _default(value)

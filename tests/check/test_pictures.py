@@ -142,7 +142,11 @@ def test_plots_of_runs_leave_out_what_is_no_curve() -> None:
         ("memory, MB", [(10.0, 2000.0), (20.0, 3000.0)]),
         ("cores in use", [(10.0, 1.5), (20.0, 1.5)]),
     ]
-    assert plots(run("a", [[1, "x"], [2]], []), "") == []
+    assert plots(run("a", [["x", 1], [1, "x"], [2]], []), "") == []
+    wild = plots(run("a", [[1, 1e308], [2, 1e299], [3, float("inf")], [4, -1e299], [5, 10**400]], []), "")
+    assert [one.curves[0].points for one in wild] == [[(2, 1e299), (4, -1e299)]]
+    assert curves(wild[0], 60, UNICODE, is_coloured=False)
+    assert svg.plot(wild[0])
     longer = run("b", [[1, 2.0], [9, 1.0]], [])
     assert [(one.title, len(one.curves), one.ends) for one in together(good, longer)] == [
         ("loss", 2, ("1", "printed 9 times"))

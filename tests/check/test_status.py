@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import http.client
 import json
-import os
 import re
 import shutil
 import subprocess
@@ -20,6 +19,7 @@ import pytest
 from builder.check.status.page import page, run_page
 from builder.check.status.serve import server
 from tests.support import Sandbox
+from tests.support.browser import AXE, CHROMIUM, needs_axe, needs_browser, of_a_browser
 
 RECORDED = {"DRYDOCK_RECORDS": "1"}
 TRAINER = """
@@ -30,8 +30,6 @@ for step in range(400):
     if pathlib.Path('enough').exists():
         break
 """
-CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-needs_browser = pytest.mark.skipif(CHROMIUM is None, reason="no chromium here")
 EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.title='taken'\">"
 
 
@@ -217,13 +215,9 @@ def dump(address: str, *options: str) -> tuple[str, str]:
     assert CHROMIUM is not None
     command = [CHROMIUM, "--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr", *options]
     done = subprocess.run(
-        [*command, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=120, env=_of_a_browser()
+        [*command, "--dump-dom", address], capture_output=True, text=True, check=True, timeout=120, env=of_a_browser()
     )
     return done.stdout, done.stderr
-
-
-def _of_a_browser() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if not name.lower().endswith("_proxy")}
 
 
 @pytest.mark.slow
@@ -252,17 +246,15 @@ def test_a_browser_shows_the_page_of_a_run(tmp_path: Path) -> None:
 
 
 @needs_browser
+@needs_axe
 @pytest.mark.parametrize("width", [390, 1280])
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_the_pages_have_no_serious_finding_of_axe(tmp_path: Path, width: int, scheme: str) -> None:
-    axe = Path(os.environ.get("DRYDOCK_TESTS_AXE", "nowhere"))
-    if not axe.is_file():
-        pytest.skip("no axe: npm pack axe-core, and DRYDOCK_TESTS_AXE names its axe.min.js")
     check = "axe.run().then(found => document.body.append('AXE' + JSON.stringify(found.violations) + 'END'))"
     for name, text in {"status": page(DATA), "run": run_page(DATA["runs"][0])}.items():
         file = tmp_path / f"{name}.html"
         text = re.sub("<meta http-equiv=.*?>", "", text)
-        file.write_text(text.replace("</body>", f"<script>{axe.read_text()}</script><script>{check}</script></body>"))
+        file.write_text(text.replace("</body>", f"<script>{AXE.read_text()}</script><script>{check}</script></body>"))
         colours = f"--blink-settings=preferredColorScheme={int(scheme == 'light')}"
         seen, _ = dump(file.as_uri(), colours, f"--window-size={width},1400", "--virtual-time-budget=8000")
         found = re.search(r"AXE(\[.*?\])END", seen, re.DOTALL)

@@ -9,6 +9,7 @@ from typing import Any, NamedTuple
 from builder.embedded.words import printable
 
 Points = Sequence[tuple[float, float]]
+_LARGEST = 1e300  # the difference of two such numbers is still one
 
 
 class Curve(NamedTuple):
@@ -47,33 +48,32 @@ def points(rows: Sequence[Sequence[Any]], column: int = 1, scale: float = 1.0) -
 
 
 def _is_number(value: object) -> bool:
-    return isinstance(value, int | float) and math.isfinite(value)
+    return isinstance(value, int | float) and -_LARGEST < value < _LARGEST
 
 
 def plots(run: Mapping[str, Any], took: str) -> list[Plot]:
     """The curves of a run, as `status.collect.run` has it, which took so long: losses, memory, cores."""
-    found = [Plot(printable(name), [Curve(name, points(rows))], _counted(rows)) for name, rows in run["curves"].items()]
+    losses = {name: points(rows) for name, rows in run["curves"].items()}
+    found = [Plot(printable(name), [Curve(name, curve)], _counted(curve)) for name, curve in losses.items() if curve]
     use = run["use"]
-    found += [Plot("memory, MB", [Curve("memory", points(use, 2, 1e-6))], ("0", took), 5)]
-    found += [Plot("cores in use", [Curve("cores", points(use))], ("0", took), 5)]
-    return [plot for plot in found if plot.curves[0].points]
+    used = {"memory, MB": points(use, 2, 1e-6), "cores in use": points(use)}
+    return [*found, *(Plot(name, [Curve(name, curve)], ("0", took), 5) for name, curve in used.items() if curve)]
 
 
 def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Plot]:
     """The losses that both of two runs have, each pair on one plot."""
     found = []
-    for name, rows in one["curves"].items():
+    for name in one["curves"]:
         curves = [Curve(run["id"], points(run["curves"].get(name, ()))) for run in (one, other)]
         if all(curve.points for curve in curves):
-            found.append(
-                Plot(printable(name), curves, _counted(max(rows, other["curves"][name], key=lambda some: some[-1][0])))
-            )
+            longest = max((curve.points for curve in curves), key=lambda some: some[-1][0])
+            found.append(Plot(printable(name), curves, _counted(longest)))
     return found
 
 
-def _counted(rows: Sequence[Sequence[Any]]) -> tuple[str, str]:
+def _counted(curve: Points) -> tuple[str, str]:
     """What is below the ends of a loss: the first number of it, and the last."""
-    return (f"{rows[0][0]:g}", f"printed {rows[-1][0]:g} times") if rows else ("", "")
+    return f"{curve[0][0]:g}", f"printed {curve[-1][0]:g} times"
 
 
 def number(value: float) -> str:

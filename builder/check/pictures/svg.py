@@ -57,10 +57,11 @@ def tree(top: Branch) -> Part:
     """A tree, with lines from each branch to those below it."""
     rows = list(_rows(top, 0))
     lines = []
+    last: dict[int, int] = {}  # of each depth, the last line so far
     for index, (depth, _) in enumerate(rows):
-        below = next((at for at in range(index - 1, -1, -1) if rows[at][0] < depth), None)
-        if below is not None:
-            lines.append({"x": rows[below][0] * _STEP + 6, "from": below * _LINE + 8, "to": index * _LINE})
+        last[depth] = index
+        if depth:
+            lines.append({"x": (depth - 1) * _STEP + 6, "from": last[depth - 1] * _LINE + 8, "to": index * _LINE})
     texts = [
         {"x": depth * _STEP, "y": index * _LINE, "text": one.text, "kind": one.kind}
         for index, (depth, one) in enumerate(rows)
