@@ -29,12 +29,16 @@ class Current:
 
 @dataclass(frozen=True)
 class Host:
-    """What a probe found. `clock` is how many seconds its clock is ahead of ours; sizes in bytes."""
+    """What a probe found. `clock` is how many seconds its clock is ahead of ours; sizes in bytes.
+
+    `fleet` is the folder for what its user is sent.
+    """
 
     machine: Machine
     user: str = ""
     home: str = ""
     store: str = ""
+    fleet: str = ""
     clock: float = 0.0
     current: Mapping[str, Current] = field(default_factory=dict)
     generations: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -59,6 +63,7 @@ def host_of(marked: Sequence[str], now: float | None = None) -> Host | None:
         user=who[0][:64] if who else "",
         home=_path(words.get("home")),
         store=_path(words.get("store")),
+        fleet=_path(words.get("fleet")),
         clock=clock,
         current=_current(words),
         generations=_generations(words.get("had", ())),

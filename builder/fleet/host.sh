@@ -56,6 +56,7 @@ probe() {
   tell home "$HOME"
   find_store
   tell store "$_drydock"
+  tell fleet "$_fleet"
   _place=$_drydock
   while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
   [ -w "$_place" ] || tell readonly "$_place"
@@ -309,7 +310,7 @@ launch() {
 service() {
   find_store
   for _environment in "$_drydock/profiles/$_stem" "$_drydock"/store/*; do
-    is_usable "$_environment" && exec "$_environment/bin/python" -I -S -c "$_python" "$_mark" "$_drydock"
+    is_usable "$_environment" && exec "$_environment/bin/python" -I -S -c "$_python" "$_mark" "$_drydock" "$_fleet"
   done
   refuse "no environment is built here: drydock deploy"
 }

@@ -61,6 +61,8 @@ class Member:
     store_name: str
     folder: str
     profile: str
+    service: str
+    """The folder of its service there (units.py)."""
     state: str = "ready"
     code: int | None = None
     sample: dict[str, Any] = field(default_factory=dict)
@@ -332,7 +334,8 @@ class Run:
 
     def _asked(self, member: Member, do: str) -> dict[str, Any]:
         grace = self.policies[member.profile].grace
-        return {"do": do, "folder": member.folder, "arguments": self.arguments, "grace": grace}
+        asked = {"do": do, "folder": member.folder, "arguments": self.arguments, "grace": grace}
+        return {**asked, "service": member.service}
 
     # --- training ---
 
@@ -619,7 +622,8 @@ def members_of(fleet: Fleet, name: str, catalogue: Catalogue) -> tuple[dict[str,
             return
         script = f"{answer.store}/profiles/{stem(chosen)}-{here.number}-run.sh"
         folder = fleet.folder or f"drydock/{stem(chosen)}"
-        found[host] = Member(host, script, here.store_name, folder, chosen), answer
+        service = f"{answer.fleet}/services/{stem(chosen)}"
+        found[host] = Member(host, script, here.store_name, folder, chosen, service), answer
 
     visit([_Asked(host, "probe", {}, partial(probed, host), seconds=PROBE_SECONDS) for host in hosts_of(fleet)])
     return found, wrong

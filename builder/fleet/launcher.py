@@ -228,16 +228,14 @@ def is_free(lock: int) -> bool:
 
 def refuse_service(asked: dict[str, Any]) -> None:
     """End where a service of this host runs the same: two would have one identity."""
-    script = Path(asked["script"])
-    stem = script.name.rpartition("-run.sh")[0].rpartition("-")[0]
-    path = script.parent.parent / "fleet/services" / stem / "lock"
+    path = Path(asked["service"]) / "lock"
     try:
         with path.open("rb") as lock:
             fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
     except FileNotFoundError:
         return
     except OSError:
-        sys.exit(f"drydock: error: {stem} runs here as a service already: drydock service uninstall {stem} --on FLEET")
+        sys.exit(f"drydock: error: {path.parent.name} runs here as a service already: drydock service uninstall")
 
 
 def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Callable[[], bool]) -> None:

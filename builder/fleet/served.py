@@ -1,7 +1,8 @@
 """Run on a host by its service manager, with an environment's Python: FOLDER.
 
 Keeps a trainer running as [supervise] of its profile says: what `drydock run NAME --supervise` does where there is a
-Drydock. FOLDER is fleet/services/STEM of the store there, and only its user's:
+Drydock. FOLDER is fleet/services/STEM of the store there, in that of a
+group fleet/UID/services/STEM, and only its user's:
 
     service.pyz     this, with what it stands on
     service.json    what the desk asks for

@@ -36,7 +36,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
 from builder.project.sources import consent
-from builder.report import Reporter
+from builder.report import Reporter, said
 from builder.run import service
 from builder.run.supervise.start import policy_of
 from builder.store.layout import Store
@@ -108,7 +108,10 @@ class _Ask(Visit):
         except (ValueError, RecursionError):
             return
         if word == "row" and isinstance(found, dict):
-            self.row.found = found
+            # A host may say anything: what is a list of texts here is one.
+            texts = {key: found.get(key) for key in ("identities", "warnings")}
+            lists = {key: [str(one) for one in some] if isinstance(some, list) else [] for key, some in texts.items()}
+            self.row.found = {**found, **lists}
         elif word == "line" and isinstance(found, str):
             self.lines.append(found)
 
@@ -201,7 +204,7 @@ def _installation(
     fleet: Fleet, member: Member, answer: Host, catalogue: Catalogue, arguments: Sequence[str]
 ) -> dict[str, Any]:
     """What a host is asked to install."""
-    name, here = member.profile, f"{answer.store}/fleet/services/{stem(member.profile)}"
+    name, here = member.profile, member.service
     policy = replace(policy_of(catalogue.entry(name)), guard=None)  # that of the desk's memory
     variables = variables_of(fleet, member.host)
     unit = service.rendered(
@@ -337,7 +340,7 @@ def told(status: Mapping[str, Any]) -> Iterator[str]:
     }
     running = sum(row.state.get("phase") == "running" for row in rows.values())
     yield f"{status['name']} is a service of {status['fleet']}: it runs on {running} of {plural(len(rows), 'host')}"
-    yield from (f"  {line}" for line in described(rows))
+    yield from (f"  {said(line)}" for line in described(rows))
 
 
 def described(rows: Rows) -> Iterator[str]:
@@ -394,8 +397,7 @@ def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
     visit(visits)
     for one in visits:
         for line in [f"drydock: {one.row.why}"] if one.row.why else one.lines:
-            text = "".join(char if char.isprintable() else ascii(char)[1:-1] for char in line)
-            yield f"{one.host} | {text}\n".encode(errors="replace")
+            yield f"{one.host} | {said(line)}\n".encode(errors="replace")
 
 
 def stop(fleet: Fleet, name: str, say: Callable[[str], None]) -> None:  # noqa: ARG001 # as that of a run

@@ -1,4 +1,4 @@
-"""Run on a host, by an environment's Python, with the desk at the other end of standard input: MARK STORE.
+"""Run on a host, by an environment's Python, with the desk at the other end of standard input: MARK STORE FLEET.
 
 Installs, removes and looks at the service of a profile: a user unit of systemd, or an agent of launchd. The first line
 of the input is JSON; `do` is one of
@@ -263,9 +263,9 @@ def read_json(path: Path) -> dict[str, Any]:
 class Host:
     """The service of one profile on this host."""
 
-    def __init__(self, asked: dict[str, Any], store: Path) -> None:
+    def __init__(self, asked: dict[str, Any], store: Path, fleet: Path) -> None:
         self.asked, self.store, self.stem = asked, store, asked["stem"]
-        self.folder = store / "fleet/services" / self.stem
+        self.folder = fleet / "services" / self.stem
         self.manager = Launchd(self.stem) if sys.platform == "darwin" else Systemd(self.stem)
 
     def check(self) -> dict[str, Any]:
@@ -426,11 +426,11 @@ def locked(folder: Path) -> int:
             return lock
 
 
-def main(mark: str, store: str) -> int:
+def main(mark: str, store: str, fleet: str) -> int:
     """Do what the first line asks; returns the exit status."""
     asked = json.loads(sys.stdin.buffer.readline())
     do = asked["do"]
-    host = Host(asked, Path(store))
+    host = Host(asked, Path(store), Path(fleet))
     try:
         if do in ("install", "restart", "remove"):
             lock = locked(host.folder)
@@ -449,4 +449,4 @@ def main(mark: str, store: str) -> int:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1], sys.argv[2]))
+    sys.exit(main(*sys.argv[1:]))

@@ -112,7 +112,7 @@ class Mac:
     def does(self, do: str, fleet: str = "lab") -> tuple[dict[str, Any], str]:
         """What it answers, and its error."""
         code = services._units().replace("from __future__ import annotations", "import sys; sys.platform = 'darwin'")
-        words = [sys.executable, "-I", "-S", "-c", code, "mark", str(self.store)]
+        words = [sys.executable, "-I", "-S", "-c", code, "mark", str(self.store), f"{self.store}/fleet"]
         text = json.dumps(self.asked(do, fleet)) + "\n"
         done = subprocess.run(words, input=text, env=self.env, capture_output=True, text=True, timeout=60)
         rows = [
@@ -157,6 +157,25 @@ def test_a_mac_where_nobody_is_logged_in_says_so(tmp_path: Path) -> None:
     (tmp_path / "bin/launchctl").write_text("#!/bin/sh\necho 'Could not find domain for'\nexit 113\n")
     assert "launchd has no session of this user: log in at the screen of this Mac" in mac.does("install")[1]
     assert not mac.file.exists()
+
+
+def test_what_a_host_says_of_its_service_is_text() -> None:
+    for lie in (
+        {"installed": True, "warnings": 7, "identities": {"a": 1}, "state": [1]},
+        {
+            "installed": True,
+            "state": {"phase": "running", "store_name": None, "restarts": [], "sample": {"memory": "x"}},
+        },
+        {"installed": True, "state": {"phase": "ended", "last_exit": "0", "why": "\x1b[2J", "last_lines": [3]}},
+        {"installed": 1, "note": "\x1b]0;mine\x07", "state": {"phase": {}}},
+    ):
+        row = services.Row("small")
+        asked = services._Ask(row, "h1", {"do": "status"})
+        asked.told(f"row {json.dumps(lie)}")
+        one = {"profile": "small", "why": "", **row.found}
+        told = "".join(services.told({"fleet": "lab", "name": "small", "services": {"h1": one}}))
+        assert "h1: small" in told
+        assert "\x1b" not in told
 
 
 @pytest.mark.parametrize("kind", ["systemd", "launchd"])
