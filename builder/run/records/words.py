@@ -70,7 +70,8 @@ def told(record: Record, head: Head) -> Iterator[str]:
     end = record["end"] or head.end
     words = shlex.join(["drydock", "run", record["name"], *_words(record)])
     yield f"{record['id']}  {printable(words)}"
-    yield from _field("state", f"{_state(head)}: {end['why']}" if end else _state(head))
+    why = f": {end['why']}" if end and end["why"] != _state(head) else ""
+    yield from _field("state", f"{_state(head)}{why}")
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))
