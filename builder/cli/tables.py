@@ -70,8 +70,8 @@ def render(
     [' 9  a', '10  b']
     >>> render([], [["20261126", "done", "41 min", "loss 1.92"]], 20)
     ['20261126  done', '    41 min  loss', '    1.92']
-    >>> render([], [["1", "a path"], ["2", "/home/you/.config/drydock"]], 29)
-    ['1  a path', '2', '    /home/you/.config/drydock']
+    >>> render([], [["a-name", "a path"], ["b", "/home/you/.config/drydock"]], 32)
+    ['a-name  a path', 'b', '    /home/you/.config/drydock']
     """
     whole = _rendered(headings, rows, width, numbers)
     return [line for row in (whole if headings else whole[1:]) for line in row]
