@@ -29,8 +29,12 @@ def doctor(context: click.Context, name: str, network: bool, full: bool, as_json
 
         echo_json({"profile": found.name, "ok": not failed, "diagnoses": [asdict(one) for one in found.diagnoses]})
     else:
+        from builder.cli.tables import flowing
+
         for one in found.diagnoses:
-            for line in one.lines():
-                show(line)
+            found_line, *fixes = one.lines()
+            show(flowing(found_line, 5))
+            for fix in fixes:  # what is to be copied stays a line
+                show(fix)
     if failed:
         context.exit(EXIT_FAILED)

@@ -146,8 +146,10 @@ def profile_detect(as_json: bool) -> None:
         left = unused(picked, machine, catalogue(), fits) if picked else ""
         echo_json({**found, "auto": picked, "unused": left, "profiles": profiles})
         return
+    from builder.cli.tables import flowing
+
     for line in machine.lines():
-        click.echo(line)
+        click.echo(flowing(line, 2))
     click.echo(f"auto: {picked} ({fits[picked].why})" if picked else "auto: no profile fits")
     if picked and (left := unused(picked, machine, catalogue(), fits)):
         click.echo(f"unused: {left}")
@@ -155,4 +157,4 @@ def profile_detect(as_json: bool) -> None:
     for name, fit in fits.items():
         if name != picked:
             less = "built in" if picked in own and name not in own else "less particular"
-            click.echo(f"  not {name}: {fit.why}{'' if fit.score is None else f', which is {less}'}")
+            click.echo(flowing(f"  not {name}: {fit.why}{'' if fit.score is None else f', which is {less}'}", 4))

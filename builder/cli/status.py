@@ -58,7 +58,7 @@ def _serve(port: int) -> None:
 
 
 def _show(found: dict[str, Any]) -> None:
-    from builder.cli.tables import show_table
+    from builder.cli.tables import flowing, show_table
     from builder.report import said
     from builder.run.records import folder, words
 
@@ -69,6 +69,7 @@ def _show(found: dict[str, Any]) -> None:
         rows.append((one["name"], one["target"], generation, state, one["key"][:12]))
     _heading("profiles")
     show_table(("PROFILE", "FOR", "GENERATION", "BUILT", "KEY"), rows)
+    click.echo()
     _heading("runs")
     last = {one["id"] for one in found["runs"]}
     show_table(words.HEADINGS, words.rows([one for one in folder.heads() if one.id in last]), right=("TOOK",))
@@ -79,16 +80,19 @@ def _show(found: dict[str, Any]) -> None:
             )
             used = f"{run['use'][-1][2] / 1e6:.0f} MB, {run['use'][-1][1]:.1f} cores"
             click.echo(said(f"  {run['name']} now: {', '.join(filter(None, (losses, used)))}"))
+    click.echo()
     _heading("machine")
-    click.echo("\n".join(f"  {line}" for line in found["machine"]))
+    for line in found["machine"]:
+        click.echo(flowing(f"  {line}", 4))
     store = found["store"]
     free = f", {store['free'] / 1e9:.1f} GB free" if store["free"] is not None else ""
-    click.echo(f"  store: {said(store['home'])}: {store['environments']} built{free}")
+    click.echo(flowing(f"  store: {said(store['home'])}: {store['environments']} built{free}", 4))
 
 
 def _heading(text: str) -> None:
     import sys
 
+    from builder.cli.tables import bold
     from builder.report import is_coloured
 
-    click.echo(f"\x1b[1m{text}\x1b[0m" if is_coloured(sys.stdout) else text, color=True)
+    click.echo(bold(text) if is_coloured(sys.stdout) else text, color=True)

@@ -6,11 +6,19 @@ import shutil
 import sys
 from collections.abc import Collection, Sequence
 from textwrap import wrap
+from typing import TypedDict
 
 import click
 
 from builder.report import is_coloured
 
+
+class _Words(TypedDict):
+    break_on_hyphens: bool
+    break_long_words: bool
+
+
+_WORDS: _Words = {"break_on_hyphens": False, "break_long_words": False}  # a path that is cut cannot be copied
 _NARROWEST = 24  # of the last column: where less is left, its text goes below the row
 
 
@@ -24,10 +32,29 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right:
     # A shell may have exported COLUMNS: what goes into a pipe is data all the same, a line a row.
     width = shutil.get_terminal_size().columns if terminal else None
     numbers = {headings.index(heading) for heading in right}
-    lines = render(headings if terminal else (), rows, width, numbers)
-    if terminal and is_coloured(sys.stdout):
-        lines[0] = f"\x1b[1m{lines[0]}\x1b[0m"
-    click.echo("\n".join(lines), color=True)
+    head, *body = _rendered(headings if terminal else (), rows, width, numbers)
+    if not terminal:
+        head = []
+    elif is_coloured(sys.stdout):
+        head = [bold(line) for line in head]
+    click.echo("\n".join([*head, *(line for row in body for line in row)]), color=True)
+
+
+def bold(text: str) -> str:
+    """A heading, as a terminal shows it (ECMA-48, SGR)."""
+    return f"\x1b[1m{text}\x1b[0m"
+
+
+def flowing(text: str, indent: int) -> str:
+    """A line of words as a terminal is to have it: broken between words, `indent` columns in from the second line on.
+    Elsewhere it stays a line.
+    """
+    width = shutil.get_terminal_size().columns
+    if not sys.stdout.isatty() or len(text) < width:
+        return text
+    start = text[: len(text) - len(text.lstrip())]
+    parts = wrap(text.strip(), max(width - 1, 24), initial_indent=start, subsequent_indent=" " * indent, **_WORDS)
+    return "\n".join(parts)
 
 
 def render(
@@ -45,25 +72,37 @@ def render(
     ['20261126  done', '    41 min  loss', '    1.92']
     >>> render([], [["1.0 MB", "a-key-of-many-letters"]], 26)
     ['1.0 MB', '    a-key-of-many-letters']
+    >>> render([], [["a-name", "a path"], ["b", "/home/you/.config/drydock"]], 32)
+    ['a-name  a path', 'b', '    /home/you/.config/drydock']
     """
+    whole = _rendered(headings, rows, width, numbers)
+    return [line for row in (whole if headings else whole[1:]) for line in row]
+
+
+def _rendered(
+    headings: Sequence[str], rows: Sequence[Sequence[str]], width: int | None, numbers: Collection[int]
+) -> list[list[str]]:
+    """The lines of the headings, then those of each row."""
     filled = [column for column in range(len(rows[0])) if any(row[column] for row in rows)]
-    whole = [[row[column] for column in filled] for row in [*([headings] if headings else []), *rows]]
+    whole = [[row[column] for column in filled] for row in [headings or [""] * len(rows[0]), *rows]]
     aligned = ["rjust" if column in numbers else "ljust" for column in filled]
     widths = [max(map(len, column)) for column in zip(*whole, strict=True)]
     if width is None:
-        return [_joined(row, widths, aligned) for row in whole]
+        return [[_joined(row, widths, aligned)] for row in whole]
     before = sum(widths[:-1]) + 2 * (len(widths) - 1)
-    longest = max((len(word) for row in whole for word in row[-1].split()), default=0)
-    is_beside = width - before >= max(min(_NARROWEST, widths[-1] + 1), min(longest, width - 5) + 1)
+    is_beside = width - before >= min(_NARROWEST, widths[-1] + 1)
     first = len(widths) - 1 if is_beside else _fitting(widths, width)
     indent = before if is_beside else 4
-    lines: list[str] = []
+    lines: list[list[str]] = []
     for row in whole:
         start, rest = _joined(row[:first], widths, aligned), "  ".join(filter(None, row[first:]))
-        parts = wrap(rest, max(width - indent - 1, 12), break_on_hyphens=False)
+        parts = wrap(rest, max(width - indent - 1, 12), **_WORDS)
+        if any(len(part) >= width - indent for part in parts):  # a path, or a key
+            lines.append([start, *(f"    {part}" for part in wrap(rest, max(width - 5, 12), **_WORDS))])
+            continue
         if is_beside and parts:
             start = f"{start:<{indent}}{parts.pop(0)}"
-        lines += [start.rstrip(), *(f"{' ' * indent}{part}" for part in parts)]
+        lines.append([start.rstrip(), *(f"{' ' * indent}{part}" for part in parts)])
     return lines
 
 

@@ -117,7 +117,7 @@ def why(name: str, lock: Lock, package: str, *, limit: int = LIMIT) -> Why:
         return Why(name, wanted, role, versions, sorted(parents[wanted]), override, found[:limit], count)
     known = [*lock.versions(), *(one.name for one in lock.build_requires)]
     near = difflib.get_close_matches(wanted, known, 1)
-    hint = f'did you mean "{near[0]}"?' if near else f"none of its {plural(len(known), 'package')} has a similar name"
+    hint = f'did you mean "{near[0]}"?' if near else "no package of its lock has a similar name"
     raise UsageError(f'{name} has no package "{package}"', hint=hint)
 
 

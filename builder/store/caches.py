@@ -34,7 +34,7 @@ CACHES = (
     Cache(
         "evaluations",
         ("cache/evaluations", "cache/carried", "cache/scripts", "cache/frames"),
-        "what profiles come to; made again when it is needed",
+        "profiles as evaluated; made again when needed",
     ),
     Cache("tools", ("tools",), "the uv that scripts have fetched; fetched again when it is needed"),
     Cache("mirror", ("cache/mirror",), "files of locks, pulled to build without a network: drydock pull", True),

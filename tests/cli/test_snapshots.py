@@ -13,18 +13,25 @@ import gc
 import io
 import os
 import re
+import shutil
 import signal
+import subprocess
 import sys
+import tempfile
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import click
 import pytest
 
 import builder.cli
+import builder.machine
 from builder import log
 from builder.cli import cli
-from tests.support import Sandbox
+from builder.machine.model import Gpu, Machine
+from tests.conftest import desk
+from tests.support import Sandbox, make_wheel
 
 SNAPSHOTS = Path(__file__).parent / "snapshots"
 WIDTHS = (60, 80, 120)
@@ -59,6 +66,47 @@ SCENES = {
         ["sources", "update", "team"],
     ],
 }
+
+
+# Each in a home that is older: `small` has two generations and a run, `spare` is for another machine.
+LATER = {
+    "machine": [["profile", "detect"], ["profile", "check", "small", "spare"], ["doctor", "spare"], ["status"]],
+    "packages": [
+        ["generation", "list", "small"],
+        ["diff", "small@1", "small@2"],
+        ["why", "small", "humanize"],
+        ["tree", "small"],
+        ["outdated"],
+        ["lock", "small", "--upgrade", "anchor", "--dry-run"],
+    ],
+    "kept": [
+        ["build", "small"],
+        ["runs", "list"],
+        ["runs", "show", "last"],
+        ["store", "du"],
+        ["store", "gc", "--dry-run"],
+        ["store", "verify"],
+        ["cache", "size"],
+    ],
+}
+TRAINER = "for step in range(1, 6):\n    print('step', step, 'loss', 3 / step)\n"
+DISK = type(shutil.disk_usage("/"))(10**12, 588 * 10**9, 412 * 10**9)
+MACHINE = Machine(
+    system="Linux",
+    machine="x86_64",
+    os="Ubuntu 24.04.3 LTS",
+    glibc="2.39",
+    chip="AMD Ryzen 9 7950X 16-Core Processor",
+    performance_cores=16,
+    efficiency_cores=0,
+    usable_cores=32,
+    memory=64 * 2**30,
+    memory_free=51 * 2**30,
+    disk_free=412 * 2**30,
+    gpus=(Gpu("NVIDIA GeForce RTX 4090", 24 * 2**30, "8.9"), Gpu("NVIDIA GeForce RTX 4090", 24 * 2**30, "8.9")),
+    driver="580.95.05",
+    cuda="13.0",
+)
 
 
 class Terminal(io.StringIO):
@@ -105,6 +153,17 @@ def _steady(text: str) -> str:
     text = re.sub(r"\b[0-9a-z]{32}\b", "k" * 32, text)
     text = re.sub(r"(?<= )#+\.*(?=\s)", lambda found: "#" * len(found[0]), text)  # a bar: shares differ by file system
     text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d:\d\d", "2026-01-02 03:04:05", text)
+    text = re.sub(r"\b20\d{6}-\d{6}-[0-9a-f]{8}\b", "20260102-030405-00000000", text)
+    text = re.sub(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "2026-01-02T03:04:05.000Z", text)
+    text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d UTC", "2026-01-02 03:04 UTC", text)
+    text = re.sub(r"/tmp/drydock-\w{8}\b", "/tmp/drydock-00000000", text)
+    text = re.sub(r"(?m)^(  (?:machine|used):  +).*", r"\1...", text)  # of a record
+    text = re.sub(r"\b\d\.\d s\b", "0.0 s", text)
+    text = re.sub(
+        r"(?<=: )\d\d(?= files,)|(?<=MB     )\d\d(?=$|  )", "00", text, flags=re.MULTILINE
+    )  # their order is the keys'
+    text = re.sub(r"(?m)^(small .*) [0-9a-z]{12}\b", rf"\1 {'k' * 12}", text)
+    text = re.sub(r"(?m)^(    )[0-9a-z]{12}$", rf"\1{'k' * 12}", text)
     return re.sub(r"\d+\.\d MB", lambda found: "0" * (len(found[0]) - 5) + ".0 MB", text)
 
 
@@ -166,6 +225,41 @@ def test_what_commands_show(scene: str, built: Sandbox, here: pytest.MonkeyPatch
             path.unlink(missing_ok=True)
 
 
+@pytest.fixture(scope="module")
+def home(uv_cache: Path) -> Iterator[Sandbox]:
+    """A desk on which something was done, in a folder whose name is as long on each machine."""
+    root = Path(tempfile.mkdtemp(prefix="drydock-", dir="/tmp"))
+    with desk(root, uv_cache) as made:
+        make_wheel(made.wheels, "humanize", "4.12.3", requires=["anchor"])
+        make_wheel(made.wheels, "uv", version("uv"), tag="py3-none-macosx_11_0_arm64")
+        made.profile("small")
+        made.drydock("lock", "small").succeeded()
+        made.drydock("build", "small").succeeded()
+        made.trainer(TRAINER)
+        path = made.work / "profiles/small.toml"
+        path.write_text(path.read_text().replace('"anchor"', '"humanize"'))
+        other = path.read_text().replace("linux-x86_64", "macos-arm64").replace('glibc = "2.17"', 'min-os = "14.0"')
+        path.with_name("spare.toml").write_text(other.replace('name = "small"', 'name = "spare"'))
+        made.drydock("lock").succeeded()
+        made.drydock("build", "small").succeeded()
+        made.drydock("run", "small", "--supervise", env={"DRYDOCK_RECORDS": "1"}).succeeded()
+        make_wheel(made.wheels, "anchor", "2.0")
+        yield made
+    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
+    shutil.rmtree(root)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("scene", LATER)
+def test_what_commands_show_of_a_home_that_is_used(scene: str, home: Sandbox, here: pytest.MonkeyPatch) -> None:
+    for name, value in home.environment.items():
+        here.setenv(name, value)
+    here.chdir(home.work)
+    here.setattr(builder.machine, "detect", lambda **_: MACHINE)
+    here.setattr(shutil, "disk_usage", lambda _: DISK)
+    check(scene, screens(LATER[scene], here))
+
+
 def test_every_file_is_of_a_test() -> None:
-    known = {f"help-{name}" for name in NAMES} | SCENES.keys()
+    known = {f"help-{name}" for name in NAMES} | SCENES.keys() | LATER.keys()
     assert {path.stem for path in SNAPSHOTS.iterdir()} == known

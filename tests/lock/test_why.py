@@ -124,7 +124,7 @@ def test_an_unknown_package_is_answered_with_the_nearest_name() -> None:
     assert error.value.hint == 'did you mean "numpy"?'
     with pytest.raises(UsageError) as error:
         why("small", lock({"numpy": ["profile"]}), "?!")
-    assert error.value.hint == "none of its 1 package has a similar name"
+    assert error.value.hint == "no package of its lock has a similar name"
 
 
 # --- as a user asks it ---------------------------------------------------------------------------------------------
