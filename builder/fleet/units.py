@@ -177,8 +177,12 @@ class Launchd:
             return []
         self._out(grace)
         call("launchctl", "enable", f"{self._domain}/{self.name}")
-        code, said = call("launchctl", "bootstrap", self._domain, str(self.file))
-        if code:
+        for _try in range(5):  # a domain may still be busy with the end of the one before
+            code, said = call("launchctl", "bootstrap", self._domain, str(self.file))
+            if code == 0:
+                break
+            time.sleep(1)
+        else:
             raise RefusedError(f"launchctl bootstrap {self._domain} {self.file} failed: {last(said)}")
         return []
 

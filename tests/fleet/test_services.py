@@ -29,7 +29,8 @@ if not key.exists():
     key.write_bytes(os.urandom(16))
 print("anchor", anchor.version, "depth", os.environ.get("DEPTH"), "words", sys.argv[1:], flush=True)
 print("token", os.environ.get("HF_TOKEN"), flush=True)
-pathlib.Path("pid").write_text(str(os.getpid()))
+pathlib.Path("pid.new").write_text(str(os.getpid()))
+os.rename("pid.new", "pid")
 while not pathlib.Path("fail").exists():
     time.sleep(0.05)
 pathlib.Path("fail").unlink()
