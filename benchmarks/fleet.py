@@ -2,7 +2,8 @@
 
 python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
 python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
-python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by the desk's copy
+python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by a copy
+python benchmarks/fleet.py faults [--hosts 50]      sshd on loopback ports: one dead, one frozen and one full among them
 
 The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
 from. DIR needs about 1 GB for each host.
@@ -21,8 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -135,10 +138,10 @@ def measured(command: list[str], *, env: dict[str, str], cwd: Path) -> tuple[str
 # --- what the desk does --------------------------------------------------------------------------------------------
 
 
-def many(counts: list[int]) -> None:
-    """Print what the desk needs for a deployment where nothing is to do, per host."""
+@contextmanager
+def crowd(names: list[str]) -> Iterator[tuple[Any, dict[str, Any], dict[str, str]]]:
+    """A desk with the profile `small`, hosts of some names, and the environment of commands at the desk."""
     from importlib.metadata import version
-    from statistics import median
 
     from tests.conftest import desk
     from tests.support import fleet, make_wheel
@@ -155,9 +158,15 @@ def many(counts: list[int]) -> None:
         make_wheel(box.wheels, "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=files)
         box.profile("small")
         box.drydock("lock", "small").succeeded()
-        names = [f"h{number}" for number in range(1, max(counts) + 1)]
-        _, path = stack.enter_context(fleet.hosts(root / "hosts", names))
-        env = {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
+        hosts, path = stack.enter_context(fleet.hosts(root / "hosts", names))
+        yield box, hosts, {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
+
+
+def many(counts: list[int]) -> None:
+    """Print what the desk needs for a deployment where nothing is to do, per host."""
+    from statistics import median
+
+    with crowd([f"h{number}" for number in range(1, max(counts) + 1)]) as (box, _, env):
         rows = "".join(f"[fleets.of{count}]\nhosts = ['h[1-{count}]']\nprofile = 'small'\n" for count in counts)
         (box.work / "drydock.toml").write_text(rows)
         measured([*DRYDOCK, "deploy", f"of{max(counts)}"], env=env, cwd=box.work)
@@ -169,6 +178,75 @@ def many(counts: list[int]) -> None:
             print(
                 f"| {count} | {wall:.1f} s | {used:.2f} s | {used / count * 1e3:.0f} ms | {memory:.0f} MB |", flush=True
             )
+
+
+def faults(count: int) -> None:
+    """Print how much later hosts are switched where three others are dead, frozen and full; then mend these."""
+    names = [f"h{number}" for number in range(1, count + 1)]
+    dead, frozen, full = names[count // 4], names[count // 2], names[-1]
+    well = [name for name in names if name not in (dead, frozen, full)]
+    with crowd(names) as (box, hosts, env):
+        (box.work / "drydock.toml").write_text(
+            f"[fleets.all]\nhosts = {names}\nprofile = 'small'\n[fleets.well]\nhosts = {well}\nprofile = 'small'\n"
+        )
+
+        def deploy(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+            begin = time.monotonic()
+            command = [*DRYDOCK, "deploy", *arguments]
+            done = subprocess.run(command, env=env, cwd=box.work, capture_output=True, text=True, check=False)
+            return time.monotonic() - begin, done
+
+        def bare() -> None:
+            for host in hosts.values():
+                if host.home.exists():
+                    subprocess.run(["chmod", "-R", "u+w", str(host.home)], check=True)
+                    shutil.rmtree(host.home)
+                host.home.mkdir()
+
+        deploy("well")  # what the desk does once is not measured
+        walls: dict[str, list[float]] = {}
+        for turn in ("without", "with", "with", "without"):
+            bare()
+            if turn == "without":
+                walls.setdefault(turn, []).append(deploy("well")[0])
+                continue
+            hosts[dead].pull_the_plug()
+            hosts[frozen].freeze()
+            fill(hosts[full])
+            wall, done = deploy("all", "--fewest", str(len(well)))
+            walls.setdefault(turn, []).append(wall)
+            current = {name for name in well if hosts[name].current("small")}
+            if done.returncode != 1 or current != set(well):
+                raise SystemExit(f"not as it should be: {done.returncode}, {done.stdout}{done.stderr}")
+            hosts[dead].start()
+            hosts[frozen].thaw()
+            empty(hosts[full])
+        print("\n".join(line for line in done.stdout.splitlines() if "failed" in line or "unreachable" in line))
+        _, again = deploy("all", "--only-failed", "--json")
+        rows = json.loads(again.stdout)["hosts"]
+        touched = sorted(name for name, row in rows.items() if name not in well and row["state"] == "switched")
+        print(f"--only-failed: {', '.join(touched)}; asked: {again.stderr.count('receives')} lines of hosts")
+        for turn, found in walls.items():
+            print(f"{turn}: {', '.join(f'{wall:.1f}' for wall in found)} s")
+        print(f"ratio {sum(walls['with']) / sum(walls['without']):.2f}", flush=True)
+
+
+def fill(host: Any) -> None:
+    """Leave a host no room: as root by a disk of 64 kB, else by a limit on files."""
+    if os.geteuid() == 0:
+        host.drydock.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(host.drydock)], check=True)
+    else:
+        command = host.folder / "command"
+        command.write_text(command.read_text().replace("exec env", "ulimit -f 16 && exec env"))
+
+
+def empty(host: Any) -> None:
+    """Undo `fill`."""
+    if os.geteuid() == 0:
+        subprocess.run(["umount", str(host.drydock)], check=True)
+    else:
+        host.behaves()
 
 
 # --- the lab -------------------------------------------------------------------------------------------------------
@@ -339,10 +417,13 @@ def main() -> None:
     told = commands.add_parser("lab")
     told.add_argument("folder", type=Path)
     told.add_argument("--hosts", type=int, default=12)
+    commands.add_parser("faults").add_argument("--hosts", type=int, default=50)
     commands.add_parser("second").add_argument("folder", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "many":
         many([int(word) for word in chosen.hosts.split(",")])
+    elif chosen.command == "faults":
+        faults(chosen.hosts)
     elif chosen.command == "second":
         second(chosen.folder.absolute())
     else:
