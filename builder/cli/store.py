@@ -78,9 +78,11 @@ def store_du(as_json: bool) -> None:
     Prints for each environment its size if it were alone, and its own part; then the real size of the whole.
     """
     from builder.cli.tables import megabytes, show_table
+    from builder.report import waiting
     from builder.store.usage import usage
 
-    total = usage()
+    with waiting(reporter(), "measuring"):
+        total = usage()
     if as_json:
         from dataclasses import asdict
 
