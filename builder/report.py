@@ -8,10 +8,11 @@ from __future__ import annotations
 import os
 import re
 import sys
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import AbstractContextManager, contextmanager, nullcontext
-from typing import TYPE_CHECKING, NamedTuple, Protocol, TextIO
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
+from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TextIO
 
 from builder import log, secrets
 from builder.embedded.progress import words
@@ -19,9 +20,13 @@ from builder.embedded.words import printable
 from builder.errors import DrydockError
 
 if TYPE_CHECKING:
+    from pathlib import Path
+    from types import TracebackType
+
     from rich.status import Status
 
 _SELDOM = 10.0  # seconds between two lines of progress in a log
+_OFTEN = 0.5  # seconds between two looks at what grows
 _SHORTEST_BAR, _LONGEST_BAR = 8, 40  # in columns
 
 
@@ -104,6 +109,8 @@ class Progress(NamedTuple):
     seconds: float
 
     def __str__(self) -> str:
+        if self.is_size and self.done >= 1e6 and not self.of:
+            return f"{self.what}: {self.done / 1e6:.0f} MB, {self.done / 1e6 / max(self.seconds, 0.1):.1f} MB/s"
         return words(self.what, self.done, self.of, self.is_size, self.seconds)
 
 
@@ -118,6 +125,50 @@ class Meter:
     def __call__(self, done: int, of: int, *, is_size: bool = True) -> None:
         """Report; `is_size` where these are bytes."""
         self._report.progress(Progress(self.what, done, of, is_size, time.monotonic() - self._began))
+
+
+class Growth:
+    """Watches a folder that programs fetch to, and says for the latest `step` how many bytes of it have come: how many
+    there will be is known to none of git, uv and a server that packs as it sends. For as long as a `with` lasts.
+    """
+
+    def __init__(self, report: Reporter, what: str, folder: Path) -> None:
+        self._report = report
+        self._folder = folder
+        self._meter, self._before = Meter(report, what), 0  # bytes that were there at the beginning of the step
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def __enter__(self) -> Self:
+        self._before = _bytes_in(self._folder)
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, value: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._thread.join()
+
+    def step(self, text: str) -> None:
+        """A detail that begins: from here on the bytes are of this."""
+        self._report.detail(text)
+        self._before = _bytes_in(self._folder)
+        self._meter = Meter(self._report, re.split(", |: ", text)[0])
+
+    def _watch(self) -> None:
+        while not self._over.wait(_OFTEN):
+            self._meter(max(0, _bytes_in(self._folder) - self._before), 0)
+
+
+def _bytes_in(folder: Path) -> int:
+    """The size of the files in a folder that changes while it is looked at."""
+    size = 0
+    for inside, _, names in os.walk(folder):
+        for name in names:
+            with suppress(OSError):
+                size += os.lstat(f"{inside}/{name}").st_size
+    return size
 
 
 class PlainReporter:
@@ -225,7 +276,8 @@ class RichReporter:
 
     def progress(self, progress: Progress) -> None:
         """A bar in place of what is said to be under way, as wide as there is room for."""
-        if self._status is None:
+        status = self._status
+        if status is None:
             return
         from rich.progress_bar import ProgressBar
         from rich.table import Table
@@ -239,7 +291,7 @@ class RichReporter:
             row.add_row(Text(text, no_wrap=True, overflow="ellipsis"), bar)
         else:
             row.add_row(Text(text, no_wrap=True, overflow="ellipsis"))
-        self._status.update(row)
+        status.update(row)
 
     def busy(self, text: str) -> AbstractContextManager[None]:
         return self._spinning(text)

@@ -25,9 +25,13 @@ def self_version(context: click.Context, check: bool, as_json: bool) -> None:
     Example: drydock self version --check
     """
     from builder.check.version import how_to_upgrade, newer
+    from builder.report import waiting
     from builder.resources import DISTRIBUTION, version
 
-    found = newer(command().machine) if check else []
+    found = []
+    if check:
+        with waiting(reporter(), "asking the index"):
+            found = newer(command().machine)
     if as_json:
         echo_json({"version": version(), "newer": found if check else None})
     else:

@@ -87,9 +87,11 @@ def store_du(as_json: bool, svg: Path | None) -> None:
     Prints for each environment its size if it were alone, and its own part, which nothing else holds; then the real
     size of the whole. A terminal shows a bar beside, as wide as there is room for.
     """
+    from builder.report import waiting
     from builder.store.usage import usage
 
-    total = usage()
+    with waiting(reporter(), "measuring"):
+        total = usage()
     if svg is not None:
         _draw(svg, total)
     if as_json:

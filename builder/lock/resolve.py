@@ -42,6 +42,7 @@ def resolve(
     beside: Sequence[Lock] = (),
     upgrade: Sequence[str] = (),
     caches: Iterable[str] = (),
+    work: Path | None = None,
     step: Callable[[str], None] = lambda _: None,
     warn: Callable[[str], None] = lambda _: None,
     wants_builds: bool = False,
@@ -56,6 +57,7 @@ def resolve(
     `builds` allows to build what the profile says is taken as source, of which the metadata is asked for.
     Versions of the `previous` lock are kept where they still fit, then those of the locks `beside` it, except those of
     the packages in `upgrade`. `warn` hears of newer versions that have no wheel; with `wants_builds` they are an error.
+    What is fetched meanwhile is in a folder in `work`, or in the system's own for such.
     `fetched` is what is at the places that requirements name, and `keep` gets the wheels of these.
     Raises UnbuiltError where sources would have to be built that the profile does not allow, LockError where no set of
     packages fits, or what fits is built for something else; PatchError where a patch does not fit the locked packages.
@@ -70,8 +72,8 @@ def resolve(
             f"{', '.join(unknown)} is not in the lock of {profile.name}, so it cannot be upgraded",
             hint=meant(unknown[0], [*kept, *tools]),
         )
-    with tempfile.TemporaryDirectory(prefix="drydock-lock-") as work, ExitStack() as beside_it:
-        locker = _Locker(profile, Path(work), builds)
+    with tempfile.TemporaryDirectory(prefix="drydock-lock-", dir=work) as folder, ExitStack() as beside_it:
+        locker = _Locker(profile, Path(folder), builds)
         try:
             kept_uv = previous.uv if previous and "uv" not in names else None
             tool = beside_it.enter_context(locker.tool()) if kept_uv is None else lambda: kept_uv

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -24,7 +25,7 @@ from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.project.trainer import UPGRADE, lock_source
-from builder.report import Reporter
+from builder.report import Growth, Reporter
 from builder.store.layout import Store
 
 
@@ -69,12 +70,12 @@ def relock(
     kept = None if upgrade_all else previous
     others = alike(name, catalogue)
     beside = locks_of([one for one in others if one in made or not upgrade_all], catalogue, made)
-    with report.busy(f"locking {name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
+    with _under_way(report, name) as (step, work):
         try:
             _check_release(profile)
-            trainer = lock_source(entry, None if UPGRADE in upgrade else kept, report.detail)
-            rows = data.lock_data(entry, kept, upgrade, report.detail)
-            fetched = direct.fetch(entry, kept, upgrade, Path(work), report.detail)
+            trainer = lock_source(entry, None if UPGRADE in upgrade else kept, work, step)
+            rows = data.lock_data(entry, kept, upgrade, step)
+            fetched = direct.fetch(entry, kept, upgrade, work / "places", step)
             lock = resolve(
                 profile,
                 texts,
@@ -83,7 +84,8 @@ def relock(
                 beside=list(beside.values()),
                 upgrade=[one for one in upgrade if not _is_ours(one, profile)],
                 caches=known_caches(),
-                step=report.detail,
+                work=work,
+                step=step,
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
@@ -117,7 +119,7 @@ def lock_of_variant(entry: Entry, profile: Profile, upgrade: Sequence[str], repo
     LockError, PatchError.
     """
     previous = entry.lock
-    with report.busy(f"locking {entry.name}"), tempfile.TemporaryDirectory(prefix="drydock-places-") as work:
+    with _under_way(report, entry.name) as (step, work):
         lock = resolve(
             profile,
             entry.texts,
@@ -125,10 +127,20 @@ def lock_of_variant(entry: Entry, profile: Profile, upgrade: Sequence[str], repo
             previous=previous,
             upgrade=upgrade,
             caches=known_caches(),
-            step=report.detail,
-            fetched=direct.fetch(entry, previous, upgrade, Path(work), report.detail),
+            work=work,
+            step=step,
+            fetched=direct.fetch(entry, previous, upgrade, work / "places", step),
         )
     return lock.model_copy(update={"trainer": previous.trainer, "data": previous.data})
+
+
+@contextmanager
+def _under_way(report: Reporter, name: str) -> Iterator[tuple[Callable[[str], None], Path]]:
+    """A context in which `name` is locked: who hears of its steps, and a watched folder for what is fetched."""
+    with report.busy(f"locking {name}"), tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
+        Path(work, "places").mkdir()
+        with Growth(report, f"locking {name}", Path(work)) as growth:
+            yield growth.step, Path(work)
 
 
 def _is_ours(word: str, profile: Profile) -> bool:

@@ -27,8 +27,9 @@ UPGRADE = "trainer"
 """What `drydock lock --upgrade` calls it."""
 
 
-def lock_source(entry: Entry, previous: Lock | None, step: Callable[[str], None]) -> LockedSource | None:
-    """The lock of the source that a profile names; that of the `previous` lock, where it is of the same place.
+def lock_source(entry: Entry, previous: Lock | None, folder: Path, step: Callable[[str], None]) -> LockedSource | None:
+    """The lock of the source that a profile names; that of the `previous` lock, where it is of the same place. It is
+    fetched to a folder in `folder`.
 
     Raises LockError, ConsentError.
     """
@@ -40,7 +41,7 @@ def lock_source(entry: Entry, previous: Lock | None, step: Callable[[str], None]
     if before is not None and before.place == place:
         return before
     consent.check(entry.name, entry.content)
-    with tempfile.TemporaryDirectory(prefix="drydock-trainer-") as work:
+    with tempfile.TemporaryDirectory(prefix="trainer-", dir=folder) as work:
         try:
             return _locked(named, entry.profile, place, Path(work), step)
         except (DrydockError, StageError, OSError) as error:

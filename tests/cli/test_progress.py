@@ -18,6 +18,7 @@ from builder.cli.tables import render
 from builder.embedded import progress
 from builder.report import Meter, PlainReporter
 from tests.conftest import ROOT
+from tests.project.test_direct import commit, git
 from tests.support import Sandbox
 from tests.support.homes import script_of
 from tests.support.terminal import on_terminal
@@ -110,6 +111,51 @@ def test_a_trainer_that_is_started_on_a_terminal_is_named(locked: Sandbox) -> No
     seen = on_terminal([*DRYDOCK, "run", "small"], env=environment, cwd=locked.work)
     assert re.search(r"^drydock: starting \S", seen.text, re.MULTILINE), seen.text
     assert "starting" not in locked.drydock("run", "small").stderr, "not in a log, which has what the trainer says"
+
+
+@pytest.fixture
+def trickling(locked: Sandbox) -> Sandbox:
+    """A desk with a source in a repository of 6 MB, of which git gets one every half a second."""
+    team = locked.root / "team"
+    (team / "profiles").mkdir(parents=True)
+    (team / "profiles/noise.bin").write_bytes(os.urandom(6_000_000))
+    git(team, "init", "--quiet")
+    commit(team, "v1")
+    hook = locked.root / "trickle"
+    hook.write_text(
+        f'#!/bin/sh\n"$@" | {sys.executable} -c \'import sys, time\n'
+        "while block := sys.stdin.buffer.read(1000000):\n"
+        " sys.stdout.buffer.write(block); sys.stdout.buffer.flush(); time.sleep(0.5)'\n"
+    )
+    hook.chmod(0o755)
+    Path(locked.environment["HOME"], ".gitconfig").write_text(f"[uploadpack]\n\tpackObjectsHook = {hook}\n")
+    (locked.work / "drydock.toml").write_text(f'[sources.team]\ngit = "file://{team}"\n')
+    return locked
+
+
+@pytest.mark.slow
+def test_what_git_fetches_is_counted_as_it_comes(trickling: Sandbox) -> None:
+    environment = {**trickling.environment, "TERM": "xterm"}
+    seen = on_terminal([*DRYDOCK, "sources", "lock"], env=environment, cwd=trickling.work)
+    assert seen.code == 0, seen.text
+    counted = [int(number) for number in re.findall(r"fetching team: (\d+) MB, \d+\.\d MB/s", seen.text)]
+    assert counted == sorted(counted)
+    assert len(set(counted)) > 2, seen.text
+    assert seen.silent < 2
+
+
+@pytest.mark.slow
+def test_a_lock_says_for_how_long_its_steps_last(locked: Sandbox) -> None:
+    def late(name: str, content: bytes) -> bytes:
+        time.sleep(2.5)
+        return content
+
+    locked.index.tamper = late
+    (locked.work / "profiles/small.lock.toml").unlink()
+    seen = on_terminal([*DRYDOCK, "lock"], env={**locked.environment, "TERM": "xterm"}, cwd=locked.work)
+    assert seen.code == 0, seen.text
+    assert re.search(r"resolving small for linux-x86_64: [1-9] s", seen.text), seen.text
+    assert seen.silent < 2
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

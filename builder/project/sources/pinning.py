@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -10,7 +11,8 @@ from builder.errors import LockError, Where
 from builder.files import write_atomically
 from builder.project.sources.fetch import fetch, folder_of, is_there
 from builder.project.sources.pins import Pin, Project, find, written
-from builder.report import Reporter
+from builder.report import Growth, Reporter, waiting
+from builder.store.layout import home
 from builder.store.roots import mark_source
 
 
@@ -65,10 +67,11 @@ def lock(report: Reporter) -> list[str]:
             continue
         pin = project.pins.get(name)
         if pin is not None and pin.declared == declared:
-            folder_of(project, name, report.step)
+            with _under_way(report, name):
+                folder_of(project, name, report.step)
             fresh[name] = pin
         else:
-            fresh[name] = fetch(project, name, report.step)
+            fresh[name] = _fetched(project, name, report)
     return _write(project, fresh)
 
 
@@ -95,8 +98,20 @@ def update(names: Sequence[str], report: Reporter) -> list[str]:
             if names:
                 report.step(f"{name} is a path, which is not pinned: it is used as it is")
             continue
-        pins[name] = fetch(project, name, report.step)
+        pins[name] = _fetched(project, name, report)
     return _write(project, pins)
+
+
+def _fetched(project: Project, name: str, report: Reporter) -> Pin:
+    with _under_way(report, name):
+        return fetch(project, name, report.step)
+
+
+@contextmanager
+def _under_way(report: Reporter, name: str) -> Iterator[None]:
+    what = f"fetching {name}"
+    with waiting(report, what), Growth(report, what, home() / "sources"):
+        yield
 
 
 def _write(project: Project, pins: dict[str, Pin]) -> list[str]:
