@@ -14,7 +14,7 @@ from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError, DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
-from builder.report import Meter
+from builder.report import Meter, waiting
 from builder.store import layout
 
 if TYPE_CHECKING:
@@ -122,7 +122,7 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
         if (ours / "SHA256SUMS").is_file() and not set(" ,\t\n") & set(str(ours)):
             environment[VARIABLE] = " ".join([str(ours), *near])
         _share_built(home)
-    with report.busy(f"building {name}"):
+    with waiting(report, f"building {name}"):  # the script says it too
         code = process.stream(script.command("--build-only"), heard.line, env=environment)
     if code:
         report.failed()

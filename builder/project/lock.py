@@ -136,7 +136,7 @@ def lock_of_variant(entry: Entry, profile: Profile, upgrade: Sequence[str], repo
 
 @contextmanager
 def _under_way(report: Reporter, name: str) -> Iterator[tuple[Callable[[str], None], Path]]:
-    """A context in which `name` is locked: who hears of its steps, and a watched folder for what is fetched."""
+    """A context in which `name` is locked: who hears of its steps, and a folder to fetch to, which is watched."""
     with report.busy(f"locking {name}"), tempfile.TemporaryDirectory(prefix="drydock-lock-") as work:
         Path(work, "places").mkdir()
         with Growth(report, f"locking {name}", Path(work)) as growth:
