@@ -181,6 +181,9 @@ make_new() {
   _new=
   trap 'end_build' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
+  # Where the network was gone and the desk with it, only an answer to what is sent says so.
+  while sleep 5 >/dev/null 2>&1 </dev/null && kill -0 $$; do tell alive; done 2>/dev/null &
+  _alive=$!
   umask 022
   mkdir -p "$_drydock/fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
   [ -w "$_drydock" ] || refuse "$_drydock cannot be written by $(id -un): whose is it? DRYDOCK_HOME names another"
@@ -255,6 +258,7 @@ keep_script() {
 
 end_build() {
   [ -z "${_work-}" ] || end_tree "$_work" 2>/dev/null
+  kill "${_alive-}" 2>/dev/null
   cd / && [ -z "$_new" ] || rm -rf "$_new"
 }
 
