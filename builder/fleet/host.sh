@@ -152,10 +152,10 @@ build() {
     mkdir -p "$_new/uv/bin" "$_drydock/tools" && gzip -dc uv.gz >uv/bin/uv && chmod 755 uv/bin/uv || refuse "uv cannot be unpacked"
     [ -x "$_tool/bin/uv" ] || mv uv "$_tool" 2>/dev/null || [ -x "$_tool/bin/uv" ] || refuse "$_tool cannot be made"
   fi
-  exec 3<&0
-  if [ -d copy ]; then
-    _found=$(python_of "$_series") && watched "$_found" -I -S -B -c "$_python" "$_drydock" || { tell refused; failed; }
+  if [ -f asked.json ]; then
+    _found=$(python_of "$_series") && "$_found" -I -S -B -c "$_python" "$_drydock" >"$_new/out" || { tell refused; failed; }
   fi
+  exec 3<&0
   # The folder is named from here, as its path may have a space in it.
   [ ! -d mirror ] || DRYDOCK_CACHE="mirror ${DRYDOCK_CACHE-}"
   export DRYDOCK_CACHE="${DRYDOCK_CACHE-}"
