@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import subprocess
@@ -14,7 +15,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.support import Result, Sandbox
+from tests.support import SHELLS, Result, Sandbox
 
 WHERE = "import anchor, os; print(anchor.__file__, 'DRYDOCK_IMAGE' in os.environ)"
 
@@ -147,6 +148,23 @@ def looped() -> list[str]:
         with suppress(OSError):  # ended meanwhile
             files.append(path.read_text().strip())
     return files
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["kernel", "squashfuse"])
+def test_every_shell_takes_an_image_with_any_name(desk: Sandbox, image: Path, kind: str) -> None:
+    around = can_mount(kind)
+    name = '-it\'s "an" $image; a'
+    image.rename(desk.work / name)
+    desk.trainer("import sys, anchor; print(anchor.__file__, sys.argv[1:])")
+    script = shlex.quote(str(desk.script("small")))
+    env = {"DRYDOCK_IMAGE": name, "DRYDOCK_HOME": str(desk.root / "an empty one")}
+    for shell in SHELLS.values():
+        command = f"{shlex.join(shell)} {script} -- \"a b\" '$c' --build-only; umount ../temporary/drydock-images-0/*"
+        done = desk.run([*around, "sh", "-c", command], env=env)
+        path, _, arguments = done.stdout.strip().partition(" ")
+        assert path.startswith(f"{desk.root}/temporary/drydock-images-0/"), (shell, done)
+        assert arguments == "['a b', '$c', '--build-only']"
 
 
 def test_a_folder_where_an_image_is_mounted_is_used(desk: Sandbox) -> None:
