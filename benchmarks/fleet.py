@@ -2,6 +2,8 @@
 
 python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
 python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
+python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by a copy
+python benchmarks/fleet.py faults [--hosts 50]      sshd on loopback ports: one dead, one frozen and one full among them
 
 The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
 from. DIR needs about 1 GB for each host.
@@ -20,8 +22,10 @@ import subprocess
 import sys
 import tempfile
 import time
-from contextlib import ExitStack
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
+from typing import Any
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -134,10 +138,10 @@ def measured(command: list[str], *, env: dict[str, str], cwd: Path) -> tuple[str
 # --- what the desk does --------------------------------------------------------------------------------------------
 
 
-def many(counts: list[int]) -> None:
-    """Print what the desk needs for a deployment where nothing is to do, per host."""
+@contextmanager
+def crowd(names: list[str]) -> Iterator[tuple[Any, dict[str, Any], dict[str, str]]]:
+    """A desk with the profile `small`, hosts of some names, and the environment of commands at the desk."""
     from importlib.metadata import version
-    from statistics import median
 
     from tests.conftest import desk
     from tests.support import fleet, make_wheel
@@ -154,9 +158,15 @@ def many(counts: list[int]) -> None:
         make_wheel(box.wheels, "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=files)
         box.profile("small")
         box.drydock("lock", "small").succeeded()
-        names = [f"h{number}" for number in range(1, max(counts) + 1)]
-        _, path = stack.enter_context(fleet.hosts(root / "hosts", names))
-        env = {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
+        hosts, path = stack.enter_context(fleet.hosts(root / "hosts", names))
+        yield box, hosts, {**box.environment, "PATH": f"{path}:{box.environment['PATH']}"}
+
+
+def many(counts: list[int]) -> None:
+    """Print what the desk needs for a deployment where nothing is to do, per host."""
+    from statistics import median
+
+    with crowd([f"h{number}" for number in range(1, max(counts) + 1)]) as (box, _, env):
         rows = "".join(f"[fleets.of{count}]\nhosts = ['h[1-{count}]']\nprofile = 'small'\n" for count in counts)
         (box.work / "drydock.toml").write_text(rows)
         measured([*DRYDOCK, "deploy", f"of{max(counts)}"], env=env, cwd=box.work)
@@ -168,6 +178,75 @@ def many(counts: list[int]) -> None:
             print(
                 f"| {count} | {wall:.1f} s | {used:.2f} s | {used / count * 1e3:.0f} ms | {memory:.0f} MB |", flush=True
             )
+
+
+def faults(count: int) -> None:
+    """Print how much later hosts are switched where three others are dead, frozen and full; then mend these."""
+    names = [f"h{number}" for number in range(1, count + 1)]
+    dead, frozen, full = names[count // 4], names[count // 2], names[-1]
+    well = [name for name in names if name not in (dead, frozen, full)]
+    with crowd(names) as (box, hosts, env):
+        (box.work / "drydock.toml").write_text(
+            f"[fleets.all]\nhosts = {names}\nprofile = 'small'\n[fleets.well]\nhosts = {well}\nprofile = 'small'\n"
+        )
+
+        def deploy(*arguments: str) -> tuple[float, subprocess.CompletedProcess[str]]:
+            begin = time.monotonic()
+            command = [*DRYDOCK, "deploy", *arguments]
+            done = subprocess.run(command, env=env, cwd=box.work, capture_output=True, text=True, check=False)
+            return time.monotonic() - begin, done
+
+        def bare() -> None:
+            for host in hosts.values():
+                if host.home.exists():
+                    subprocess.run(["chmod", "-R", "u+w", str(host.home)], check=True)
+                    shutil.rmtree(host.home)
+                host.home.mkdir()
+
+        deploy("well")  # what the desk does once is not measured
+        walls: dict[str, list[float]] = {}
+        for turn in ("without", "with", "with", "without"):
+            bare()
+            if turn == "without":
+                walls.setdefault(turn, []).append(deploy("well")[0])
+                continue
+            hosts[dead].pull_the_plug()
+            hosts[frozen].freeze()
+            fill(hosts[full])
+            wall, done = deploy("all", "--fewest", str(len(well)))
+            walls.setdefault(turn, []).append(wall)
+            current = {name for name in well if hosts[name].current("small")}
+            if done.returncode != 1 or current != set(well):
+                raise SystemExit(f"not as it should be: {done.returncode}, {done.stdout}{done.stderr}")
+            hosts[dead].start()
+            hosts[frozen].thaw()
+            empty(hosts[full])
+        print("\n".join(line for line in done.stdout.splitlines() if "failed" in line or "unreachable" in line))
+        _, again = deploy("all", "--only-failed", "--json")
+        rows = json.loads(again.stdout)["hosts"]
+        touched = sorted(name for name, row in rows.items() if name not in well and row["state"] == "switched")
+        print(f"--only-failed: {', '.join(touched)}; asked: {again.stderr.count('receives')} lines of hosts")
+        for turn, found in walls.items():
+            print(f"{turn}: {', '.join(f'{wall:.1f}' for wall in found)} s")
+        print(f"ratio {sum(walls['with']) / sum(walls['without']):.2f}", flush=True)
+
+
+def fill(host: Any) -> None:
+    """Leave a host no room: as root by a disk of 64 kB, else by a limit on files."""
+    if os.geteuid() == 0:
+        host.drydock.mkdir(parents=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "size=64k", "tmpfs", str(host.drydock)], check=True)
+    else:
+        command = host.folder / "command"
+        command.write_text(command.read_text().replace("exec env", "ulimit -f 16 && exec env"))
+
+
+def empty(host: Any) -> None:
+    """Undo `fill`."""
+    if os.geteuid() == 0:
+        subprocess.run(["umount", str(host.drydock)], check=True)
+    else:
+        host.behaves()
 
 
 # --- the lab -------------------------------------------------------------------------------------------------------
@@ -260,16 +339,7 @@ def lab(folder: Path, count: int) -> None:
     made = Lab(folder, count)
     figures: dict[str, object] = {}
     try:
-        trainer = folder / "train.py"
-        trainer.write_text(TRAINER)
-        profile = made.work / "profiles/pair.toml"
-        more = PAIR.format(trainer=trainer)
-        profile.write_text(PROFILE.format(name="pair", requires='["torch==2.13.0+cpu"]', more=more))
-        (made.work / "drydock.toml").write_text(
-            f'[fleets.lab]\nhosts = ["h[1-{count}]"]\nprofile = "pair"\n\n[fleets.four]\nhosts = ["h[1-4]"]\n'
-        )
-        made.here([*DRYDOCK, "lock", "pair"])
-        made.here([*DRYDOCK, "push", "pair", str(folder / "desk/cache/mirror")])  # the desk has no network in there
+        profile = prepare(made, count)
         print((made.work / "drydock.toml").read_text())
         made.types("drydock deploy lab --dry-run")
         begin = time.monotonic()
@@ -299,6 +369,47 @@ def lab(folder: Path, count: int) -> None:
         print(json.dumps(figures, indent=1), file=sys.stderr)
 
 
+# --- the second host -----------------------------------------------------------------------------------------------
+
+
+def second(folder: Path) -> None:
+    """Print what a host takes that lacks everything: by wheels, twice, and as a copy of what the desk has unpacked."""
+    made = Lab(folder, 3)
+    try:
+        prepare(made, 3)
+        rows = "".join(f'[fleets.only{number}]\nhosts = ["h{number}"]\n' for number in (1, 2, 3))
+        (made.work / "drydock.toml").write_text(rows)
+        print("| host | how | moved | wall |\n| --- | --- | --- | --- |")
+        for number, how in ((1, "wheels"), (2, "wheels"), (3, "copy")):
+            if how == "copy":
+                made.here([*DRYDOCK, "build", "pair"])
+            begin = time.monotonic()
+            made.types(f"drydock deploy only{number} pair", "^$")
+            wall = time.monotonic() - begin
+            found = json.loads((folder / f"desk/fleet/desk/only{number}.json").read_text())["hosts"][f"h{number}"]
+            if found["state"] != "switched":
+                raise SystemExit(f"h{number} was not built: {found}")
+            print(f"| h{number} | {how} | {found['sent'] / 1e6:.0f} MB | {wall:.0f} s |", flush=True)
+        made.types("drydock deploy only3 pair --verify")
+    finally:
+        made.down()
+
+
+def prepare(made: Lab, count: int) -> Path:
+    """Lock `pair`, and have its files at the desk, which has no network of its own; returns the profile."""
+    trainer = made.folder / "train.py"
+    trainer.write_text(TRAINER)
+    profile = made.work / "profiles/pair.toml"
+    more = PAIR.format(trainer=trainer)
+    profile.write_text(PROFILE.format(name="pair", requires='["torch==2.13.0+cpu"]', more=more))
+    (made.work / "drydock.toml").write_text(
+        f'[fleets.lab]\nhosts = ["h[1-{count}]"]\nprofile = "pair"\n\n[fleets.four]\nhosts = ["h[1-4]"]\n'
+    )
+    made.here([*DRYDOCK, "lock", "pair"])
+    made.here([*DRYDOCK, "push", "pair", str(made.folder / "desk/cache/mirror")])
+    return profile
+
+
 def main() -> None:
     parser = argparse.ArgumentParser()
     commands = parser.add_subparsers(dest="command", required=True)
@@ -306,9 +417,15 @@ def main() -> None:
     told = commands.add_parser("lab")
     told.add_argument("folder", type=Path)
     told.add_argument("--hosts", type=int, default=12)
+    commands.add_parser("faults").add_argument("--hosts", type=int, default=50)
+    commands.add_parser("second").add_argument("folder", type=Path)
     chosen = parser.parse_args()
     if chosen.command == "many":
         many([int(word) for word in chosen.hosts.split(",")])
+    elif chosen.command == "faults":
+        faults(chosen.hosts)
+    elif chosen.command == "second":
+        second(chosen.folder.absolute())
     else:
         lab(chosen.folder.absolute(), chosen.hosts)
 

@@ -14,7 +14,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from builder.embedded import state
-from builder.embedded.folders import is_shared
+from builder.embedded.folders import is_shared, share
 from builder.errors import UsageError
 
 
@@ -61,12 +61,6 @@ def make_folder(path: Path) -> None:
         with suppress(FileExistsError):
             one.mkdir()
             share(one)
-
-
-def share(path: Path) -> None:
-    """Let the group write to what was just made, where it is in a folder of a group."""
-    if is_shared(path.parent):
-        path.chmod(stat.S_IMODE(path.stat().st_mode) | (0o2070 if path.is_dir() else 0o060))
 
 
 def write_atomically(path: Path, text: str, *, executable: bool = False) -> None:

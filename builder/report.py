@@ -44,6 +44,18 @@ _STYLES = {"error:": "1;31", "FAIL": "1;31", "warning:": "33", "warn": "33", "ok
 _BEGINNING = re.compile(rf"^( *)({'|'.join(_STYLES)})(?= )", re.MULTILINE)
 
 
+def span(seconds: float) -> str:
+    """A time in words; whole seconds where they are given as such.
+
+    >>> span(4.2), span(4), span(400), span(4000.0), span(100_000)
+    ('4.2 s', '4 s', '6 min', '1 h 6 min', '27 h 46 min')
+    """
+    if seconds < 120:
+        return f"{seconds} s" if isinstance(seconds, int) else f"{seconds:.1f} s"
+    whole = int(seconds)
+    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
+
+
 def is_coloured(stream: TextIO, environ: Mapping[str, str] = os.environ) -> bool:
     """Whether to colour what goes to a stream: not with NO_COLOR (no-color.org), else with FORCE_COLOR
     (force-color.org), else on a terminal that can.

@@ -317,6 +317,25 @@ def unpatched_env(shared: Path) -> Path:
     return once(shared / "unpatched", make)
 
 
+@pytest.fixture(scope="session")
+def compiled(drydock_home: Path, swarm_env: Path) -> Path:
+    """Bytecode of torch and what is used with it, by the hash of its source: half a minute of processor to compile."""
+    assert swarm_env.is_dir()
+    return drydock_home / "bytecode"
+
+
+def link_tree(source: Path, target: Path) -> None:
+    """Make `target`, a folder with the files of `source` as hard links where its file system allows that."""
+    shutil.copytree(source, target, copy_function=_link)
+
+
+def _link(source: str, target: str) -> None:
+    try:
+        os.link(source, target)
+    except OSError:
+        shutil.copy2(source, target)
+
+
 def once(folder: Path, make: Callable[[Path], None]) -> Path:
     """Return a folder that the first of a run's workers to ask for it lets `make` fill; it is for looking only.
 

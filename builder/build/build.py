@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-import tomllib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from builder.build.script import Script, build_script
 from builder.embedded.words import plural
@@ -60,7 +59,7 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
 def _came_of_it(name: str, lock: Path, before: Generation | None, made: Generation, began: float) -> Iterator[str]:
     """What there is now, how long that took, and how to undo it, where something was there before."""
     if began:
-        count = len(tomllib.loads(lock.read_text(encoding="utf-8"))["packages"])
+        count = len(_packages(lock))
         yield f"{name} is ready: {plural(count, 'package')}, in {time.monotonic() - began:.1f} s"
     if before is not None and before.number != made.number:
         yield f"generation {made.number} of {name}; to go back: drydock generation rollback {name}"
@@ -68,8 +67,7 @@ def _came_of_it(name: str, lock: Path, before: Generation | None, made: Generati
 
 def provide(name: str, catalogue: Catalogue, report: Reporter) -> None:
     """Make the wheels that no index has, of what is at their places, where no cache has them. Raises LockError."""
-    lock = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
-    if any("origin" in package for package in lock["packages"]):
+    if any("origin" in package for package in _packages(evaluate(name, catalogue).lock)):
         from builder.project import direct
         from builder.project.caches import cache_places, is_read_by_scripts
 
@@ -78,12 +76,20 @@ def provide(name: str, catalogue: Catalogue, report: Reporter) -> None:
         direct.provide(entry, consent.check(name, evaluate(name, catalogue).content), near, report.step)
 
 
+def _packages(lock: Path) -> list[dict[str, Any]]:
+    """The packages in the file of a lock, unchecked."""
+    import tomllib  # here, because most builds find all as it is
+
+    packages: list[dict[str, Any]] = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
+    return packages
+
+
 _MUCH = 1e9  # bytes
 
 
 def _say_how_much(name: str, lock: Path, store: Store, report: Reporter) -> None:
     """Report what a build has to fetch where that is much; what was unpacked here before is there."""
-    packages = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
+    packages = _packages(lock)
     unpacked = {path.name for path in store.home.glob("wheels/cpython-*/*")}
     missing = [package for package in packages if package["sha256"] not in unpacked]
     size = sum(package.get("size", 0) for package in missing)

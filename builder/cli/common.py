@@ -75,6 +75,8 @@ class _Profile(_Parameter):
     def convert(self, value: str, param: click.Parameter | None, ctx: click.Context | None) -> str:  # noqa: ARG002
         if value != "auto" or ctx is None or ctx.resilient_parsing:  # that is a shell's completion
             return value
+        if isinstance(ctx.params.get("fleet"), str):  # each host of it has its own
+            return value
         from builder.project.auto import pick
 
         here = command()

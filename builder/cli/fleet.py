@@ -13,6 +13,7 @@ from builder.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
     from builder.fleet.deploy import Deployment
+    from builder.project.fleets import Fleet
 
 
 @click.command()
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
 @click.option("--fewest", type=int, metavar="N", help="Switch where so many hosts are built (default: all).")
 @click.option("--rollback", "back", is_flag=True, help="Go back to the generation before, on all hosts.")
 @click.option("--gc", "collect", is_flag=True, help="Delete old generations on all hosts, and what only they needed.")
+@click.option(
+    "--restart", is_flag=True, help="Then restart its services that run another generation; also after --rollback."
+)
 @json_option
 @yes_option
 def deploy(
@@ -35,6 +39,7 @@ def deploy(
     fewest: int | None,
     back: bool,
     collect: bool,
+    restart: bool,
     as_json: bool,
     yes: bool,
 ) -> None:
@@ -49,6 +54,8 @@ def deploy(
 
     if (back or collect) and (dry_run or only_failed or verify or fewest is not None or (back and collect)):
         raise UsageError("--rollback and --gc are of all hosts, and by themselves", hint="leave the other options out")
+    if restart and (collect or dry_run):
+        raise UsageError("--restart is of services whose hosts are switched", hint="leave --gc and --dry-run out")
     if collect and profile is not None:
         raise UsageError("--gc is of all profiles", hint=f"leave {profile} out")
     named = catalogue().config.fleet(fleet)
@@ -64,8 +71,25 @@ def deploy(
     else:
         done = agreed(lambda: workflow.deploy(named, profile, catalogue(), reporter(), options), yes=yes)
     _print(done, as_json=as_json, is_built=not (dry_run or back or collect))
-    if done.failed:
+    wrong = not (dry_run or collect) and _restart(named, done, is_asked=restart)
+    if done.failed or wrong:
         sys.exit(EXIT_FAILED)
+
+
+def _restart(fleet: Fleet, done: Deployment, *, is_asked: bool) -> bool:
+    """Restart the services of a fleet that is switched, or say how to; returns whether one of them is not well."""
+    from builder.fleet import services
+
+    profiles = services.installed(fleet, done)
+    if not profiles:
+        return False
+    if not is_asked:
+        reporter().step(f"services run on as they were: drydock deploy {fleet.name} --restart")
+        return False
+    rows = services.restart(fleet, profiles, catalogue())
+    for line in services.described(rows):
+        reporter().step(line)
+    return not all(row.is_good for row in rows.values())
 
 
 def _print(done: Deployment, *, as_json: bool, is_built: bool) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,16 +11,21 @@ import click
 
 from builder.cli import complete
 from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, names_or_all, reporter, yes_option
+from builder.cli.pictures import is_terminal, painted, show_changes, show_plots, show_tree, svg_option, write_svg
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
+    from collections.abc import Callable, Mapping, Sequence
 
+    from builder.check.pictures.plot import Plot
     from builder.check.prove.prove import Limits
+    from builder.lock.diff import Difference
     from builder.lock.model import Lock
     from builder.lock.outdated import Outdated
+    from builder.lock.tree import Branch
     from builder.project.lock import Relocked
+    from builder.run.records.compare import Runs
 
 
 class _Lock(click.Command):
@@ -234,12 +238,14 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
 @click.argument("after", metavar="B", shell_complete=complete.profiles)
 @json_option
 @click.option("--markdown", is_flag=True, help="Print Markdown, for a pull request.")
-def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
+@svg_option
+def diff(before: str, after: str, as_json: bool, markdown: bool, svg: Path | None) -> None:
     """Compare two profiles, locks, generations or runs.
 
     Prints different packages, patches and overrides; of two profiles also target, variables and trainer; of two runs
     also settings, code, arguments, machine and end. Each of A and B is a profile (m4), a generation (m4@2), the path of
-    a lock, a lock in git (HEAD~1:m4), or a run (as drydock runs list has it).
+    a lock, a lock in git (HEAD~1:m4), or a run (as drydock runs list has it). Of two runs a terminal also shows their
+    losses as curves.
     """
     from builder.lock.diff import compare
     from builder.project.refs import side
@@ -248,16 +254,28 @@ def diff(before: str, after: str, as_json: bool, markdown: bool) -> None:
     if _are_runs(before, after):
         if markdown:
             raise UsageError("--markdown is not for runs", hint="leave it out, or use --json")
-        _diff_runs(before, after, as_json=as_json)
+        _diff_runs(before, after, svg, as_json=as_json)
         return
     found = compare(side(before, catalogue(), report), side(after, catalogue(), report))
+    if svg is not None:
+        _draw_changes(svg, found)
     if as_json:
         echo_json(found.as_json())
         return
-    for line in found.markdown() if markdown else found.lines():
-        click.echo(line)
+    if is_terminal() and not markdown:
+        show_changes(found.head, found.blocks())
+    else:
+        click.echo("\n".join(found.markdown() if markdown else found.lines()))
     if found.unknown:
         report.step(f"not known for both, so not compared: {', '.join(found.unknown)}")
+
+
+def _draw_changes(path: Path, found: Difference | Runs, plots: Sequence[Plot] = ()) -> None:
+    from builder.check.pictures import svg
+    from builder.lock.tree import Branch
+
+    parts = [svg.tree(Branch(found.head, [block.branch() for block in found.blocks()], "head")), *map(svg.plot, plots)]
+    write_svg(path, svg.document("What differs", "; ".join(found.lines()), parts))
 
 
 def _are_runs(*words: str) -> bool:
@@ -269,17 +287,28 @@ def _are_runs(*words: str) -> bool:
     )
 
 
-def _diff_runs(before: str, after: str, *, as_json: bool) -> None:
+def _diff_runs(before: str, after: str, svg: Path | None, *, as_json: bool) -> None:
+    from builder.check.pictures.plot import together
+    from builder.check.status.collect import run
     from builder.run.records import folder
     from builder.run.records.compare import compare_runs
 
     known = folder.heads()
-    one, other = (folder.read(folder.find(word, known).id) for word in (before, after))
+    heads = [folder.find(word, known) for word in (before, after)]
+    one, other = (folder.read(head.id) for head in heads)
     found = compare_runs(one, other)
+    is_drawn = is_terminal() and not as_json
+    plots = together(*(run(head) for head in heads)) if svg is not None or is_drawn else []
+    if svg is not None:
+        _draw_changes(svg, found, plots)
     if as_json:
         echo_json(found.as_json())
         return
-    click.echo("\n".join(found.lines()))
+    if is_drawn:
+        show_changes(found.head, found.blocks())
+        show_plots(plots)
+    else:
+        click.echo("\n".join(found.lines()))
     if found.unknown:
         reporter().step(f"not known for both, so not compared: {', '.join(found.unknown)}")
 
@@ -288,11 +317,12 @@ def _diff_runs(before: str, after: str, *, as_json: bool) -> None:
 @click.argument("name", shell_complete=complete.profiles)
 @click.argument("package", shell_complete=complete.packages)
 @json_option
-def why(name: str, package: str, as_json: bool) -> None:
+@svg_option
+def why(name: str, package: str, as_json: bool, svg: Path | None) -> None:
     """Show why a package is in a lock.
 
-    Prints every path from a requirement of the profile to PACKAGE. NAME can also be the path of a lock, or a lock in
-    git (HEAD~1:m4).
+    Prints every path from a requirement of the profile to PACKAGE, on a terminal as a tree. NAME can also be the path
+    of a lock, or a lock in git (HEAD~1:m4).
     """
     from builder.lock.why import why as paths
     from builder.project.refs import side
@@ -301,11 +331,24 @@ def why(name: str, package: str, as_json: bool) -> None:
     if lock is None:
         raise UsageError(f"{name} does not record which package requires which", hint="name a profile, or its lock")
     found = paths(name, lock, package)
+    if svg is not None:
+        _draw_tree(svg, f"Why {found.package} is in {name}", "; ".join(found.lines()), found.tree())
     if as_json:
         echo_json(found.as_json())
-        return
-    for line in found.lines():
-        click.echo(line)
+    elif is_terminal():
+        head, *overridden = found.head()
+        click.echo("\n".join([painted(head, "head"), *overridden]), color=True)
+        show_tree(found.tree())
+        for line in found.rest():
+            click.echo(line)
+    else:
+        click.echo("\n".join(found.lines()))
+
+
+def _draw_tree(path: Path, title: str, description: str, top: Branch) -> None:
+    from builder.check.pictures.svg import document, tree
+
+    write_svg(path, document(title, description, [tree(top)]))
 
 
 @click.command()
@@ -313,22 +356,29 @@ def why(name: str, package: str, as_json: bool) -> None:
 @click.argument("package", required=False, shell_complete=complete.packages)
 @click.option("--depth", type=click.IntRange(min=1), metavar="N", help="Show N levels only.")
 @json_option
-def tree(name: str, package: str | None, depth: int | None, as_json: bool) -> None:
+@svg_option
+def tree(name: str, package: str | None, depth: int | None, as_json: bool, svg: Path | None) -> None:
     """Show which package of a lock requires which, as a tree.
 
-    With PACKAGE, only what that one requires; what requires it says drydock why. (*) marks a package that stands above
-    with all that it requires.
+    With PACKAGE, only what that package requires; drydock why shows what requires it. (*) marks a package that stands
+    above with all that it requires.
     """
-    from builder.lock.tree import ASCII, UNICODE
     from builder.lock.tree import tree as of
 
     found = of(name, catalogue().entry(name).lock)
+    if svg is not None:
+        whose = f"{package} in {name}" if package else name
+        number = plural(len(found.versions), "package")
+        _draw_tree(
+            svg,
+            f"Packages of {whose}",
+            f"{number}, each below what requires it",
+            found.branch(below=package, depth=depth),
+        )
     if as_json:
         echo_json(found.as_json())
-        return
-    marks = UNICODE if "utf" in (sys.stdout.encoding or "").lower() else ASCII
-    for line in found.lines(marks, below=package, depth=depth):
-        click.echo(line)
+    else:
+        show_tree(found.branch(below=package, depth=depth))
 
 
 def _outdated(name: str) -> list[Outdated]:

@@ -60,6 +60,10 @@ def _check_build(name: str, *, yes: bool) -> None:
     click.echo(found.path)
 
 
+UNNAMED = "drydock.unnamed"
+"""In the context of a command: whether no profile was named."""
+
+
 class Dashed(click.Command):
     """A command whose words after `--` are a program's, as in the generated script; before it, all is ours."""
 
@@ -79,6 +83,7 @@ class Dashed(click.Command):
         words = ctx.params.get("words") or ()
         if len(words) > self.own and not ctx.resilient_parsing:
             raise self._refused(ctx, words[self.own], "argument", "")
+        ctx.meta[UNNAMED] = ctx.get_parameter_source("name") is click.core.ParameterSource.DEFAULT
         if self.own:
             ctx.params["chosen"] = words[0] if words else "train"
         ctx.params["words"] = tuple(theirs)
@@ -118,7 +123,11 @@ class _Shell(Dashed):
 @click.option("-f", "--follow", is_flag=True, help="With --logs: print the last lines, then each new one.")
 @click.option("--stop", is_flag=True, help="Stop it, and wait for its end.")
 @click.option(
-    "--on", "fleet", metavar="FLEET", help="Run it on the hosts of a fleet, for as long as this command runs."
+    "--on",
+    "fleet",
+    metavar="FLEET",
+    is_eager=True,  # auto is then for its hosts
+    help="Run it on the hosts of a fleet, for as long as this command runs.",
 )
 @click.option(
     "--slurm", is_flag=True, help="Submit it as a job of Slurm; with --status, --logs, --stop: the last such job."
@@ -141,7 +150,8 @@ def run(
 ) -> None:
     """Run the trainer of a profile, building it first if needed.
 
-    NAME defaults to auto. COMMAND is one of [commands] of the profile; without it, or as train, it is the trainer.
+    NAME defaults to auto, with --on to the fleet's profile; auto is then chosen for each host. COMMAND is one of
+    [commands] of the profile; without it, or as train, it is the trainer.
     ARGUMENTS after -- go to what is run, whose exit status is passed on. What happens after a failure of the trainer
     stands in [supervise] of the profile, how several hosts train together in [launch].
     """
@@ -155,6 +165,8 @@ def run(
             "--slurm goes without --supervise and --on", hint="Slurm chooses hosts, and starts a job again"
         )
     look = status or logs or stop
+    if fleet and click.get_current_context().meta[UNNAMED]:
+        name = catalogue().config.fleet(fleet).profile
     if look and (words or chosen != "train"):
         word = words[0] if words else chosen
         raise UsageError(f"{word} is for a trainer, and no trainer is started here", hint="remove it")
@@ -202,10 +214,17 @@ class _Looker(NamedTuple):
 def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
     """For a run on a fleet, for a job of Slurm, or for a supervised run here."""
     if fleet is not None:
-        from builder.fleet import launch
+        from builder.fleet import launch, services
 
         named = catalogue().config.fleet(fleet)
         here = (named, name)
+        if services.is_service(named, name):
+            return _Looker(
+                partial(services.log, *here),
+                partial(services.status, *here),
+                services.told,
+                partial(services.stop, *here),
+            )
         return _Looker(
             partial(launch.log, *here), partial(launch.status, *here), launch.told, partial(launch.stop, *here)
         )

@@ -11,11 +11,13 @@ import click
 
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.pictures import is_terminal, show_plots, svg_option, write_svg
 from builder.embedded.words import plural
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
-    from builder.run.records.folder import Record
+    from builder.check.pictures.plot import Plot
+    from builder.run.records.folder import Head, Record
 
 
 @click.group()
@@ -40,7 +42,7 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
     from builder.run.records import folder, words
 
     found = [one for one in folder.heads() if name in (None, one.name) and (tag is None or tag in one.tags)]
-    found = found[-count:] if count else found
+    found = _seen(found[-count:] if count else found)
     if as_json:
         echo_json([{**one._asdict(), "state": one.state} for one in found])
     else:
@@ -50,15 +52,21 @@ def runs_list(name: str | None, tag: str | None, count: int | None, as_json: boo
 @runs.command("show")
 @click.argument("run", shell_complete=complete.runs)
 @click.option("--code", is_flag=True, help="Print the difference of the code, as a patch, instead.")
+@svg_option
 @json_option
-def runs_show(run: str, code: bool, as_json: bool) -> None:
-    """Show one run: command, code, machine, settings, losses, end."""
+def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
+    """Show one run: command, code, machine, settings, losses, end.
+
+    Of a supervised run a terminal also shows curves of its losses and of what it used; --svg draws these.
+    """
     from builder.run.records import folder, words
 
     if code and as_json:
         raise UsageError("--code and --json do not go together", hint="use one of them")
-    head = folder.find(run)
+    (head,) = _seen([folder.find(run)])
     record = folder.read(head.id)
+    if svg is not None:
+        _draw(svg, head)
     if as_json:
         echo_json(record)
         return
@@ -66,6 +74,43 @@ def runs_show(run: str, code: bool, as_json: bool) -> None:
         sys.stdout.buffer.write(_difference(record))
         return
     click.echo("\n".join(words.told(record, head)))
+    if is_terminal():
+        show_plots(_plots(head))
+
+
+def _plots(head: Head) -> list[Plot]:
+    from builder.check.pictures.plot import plots
+    from builder.check.status.collect import run, took
+
+    found = run(head)
+    return plots(found, took(found))
+
+
+def _draw(path: Path, head: Head) -> None:
+    from builder.check.pictures.svg import document, plot
+
+    found = _plots(head)
+    if not found:
+        raise UsageError(
+            f"run {head.id} has no curves", hint=f"a supervised one has: drydock run {head.name} --supervise"
+        )
+    write_svg(
+        path,
+        document(
+            f"{head.name}, run {head.id}",
+            "Curves: " + ", ".join(one.title for one in found),
+            [plot(one) for one in found],
+        ),
+    )
+
+
+def _seen(found: list[Head]) -> list[Head]:
+    """Runs as they are now, those that are jobs of Slurm too."""
+    if not any(one.job for one in found):
+        return found
+    from builder.run.slurm import seen
+
+    return seen(found)
 
 
 def _difference(record: Record) -> bytes:

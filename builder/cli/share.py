@@ -10,7 +10,6 @@ import click
 from builder.cli.common import PROFILE, agreed, catalogue, echo_json, json_option, reporter, yes_option
 from builder.embedded.words import plural
 from builder.errors import UsageError
-from builder.files import display
 
 if TYPE_CHECKING:
     from builder.share.mirror import Pushed
@@ -107,6 +106,8 @@ def bundle(
     if there is not None:
         if output or key:
             raise UsageError("--verify writes nothing: -o and --sign do not go with it")
+        from builder.files import display
+
         agreed(lambda: verify_bundle(name, there, catalogue(), report, **options), yes=yes)
         report.step(f"{display(there)} is the bundle of {name}, script and content")
         return

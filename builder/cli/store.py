@@ -2,12 +2,20 @@
 
 from __future__ import annotations
 
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING
+
 import click
 
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.pictures import is_terminal, marks, svg_option, write_svg
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
+
+if TYPE_CHECKING:
+    from builder.store.usage import Total
 
 
 @click.group()
@@ -72,29 +80,94 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
 
 @store.command("du")
 @json_option
-def store_du(as_json: bool) -> None:
+@svg_option
+def store_du(as_json: bool, svg: Path | None) -> None:
     """Show the size of the store.
 
-    Prints for each environment its size if it were alone, and its own part; then the real size of the whole.
+    Prints for each environment its size if it were alone, and its own part, which nothing else holds; then the real
+    size of the whole. A terminal shows a bar beside, as wide as there is room for.
     """
-    from builder.cli.tables import megabytes, show_table
     from builder.report import waiting
     from builder.store.usage import usage
 
     with waiting(reporter(), "measuring"):
         total = usage()
+    if svg is not None:
+        _draw(svg, total)
     if as_json:
         from dataclasses import asdict
 
         echo_json(asdict(total))
-        return
-    rows = [(megabytes(row.apparent), megabytes(row.own), str(row.files), row.store_name) for row in total.environments]
-    rows.append((megabytes(total.bytecode), "", "", "shared bytecode"))
+    else:
+        _show(total)
+
+
+def _show(total: Total) -> None:
+    from builder.cli.tables import megabytes, show_table
+
+    bars = _bars(total)
+    rows = [
+        (megabytes(row.apparent), megabytes(row.own), str(row.files), bars.get(row.store_name, ""), row.store_name)
+        for row in total.environments
+    ]
+    rows.append((megabytes(total.bytecode), "", "", "", "shared bytecode"))
     if total.data:
-        rows.append((megabytes(total.data), "", "", "models and data sets"))
-    whole = f"really, of {megabytes(total.apparent)}: a hard link counts once"
-    rows.append((megabytes(total.real), "", "", whole))
-    show_table(("SIZE", "OWN", "FILES", "ENVIRONMENT"), rows, right=("SIZE", "OWN", "FILES"))
+        rows.append((megabytes(total.data), "", "", "", "models and data sets"))
+    rows.append((megabytes(total.real), "", "", "", _whole(total)))
+    heading = f"{marks().own} OWN {marks().shared} SHARED" if bars else ""
+    show_table(("SIZE", "OWN", "FILES", heading, "ENVIRONMENT"), rows, right=("SIZE", "OWN", "FILES"))
+
+
+def _whole(total: Total) -> str:
+    from builder.cli.tables import megabytes
+
+    return f"really, of {megabytes(total.apparent)}: a hard link counts once"
+
+
+_SHORTEST, _LONGEST = 14, 40  # columns of a bar: below that of its heading there is none
+
+
+def _bars(total: Total) -> dict[str, str]:
+    """A bar for each environment on a terminal; where the longest name has no room beside, it stands below."""
+    if not is_terminal() or not total.environments:
+        return {}
+    from builder.check.pictures.terminal import bar
+    from builder.cli.tables import megabytes
+
+    most = max(row.apparent for row in total.environments)
+    numbers = (megabytes(max(most, total.real)), megabytes(most), "FILES")
+    room = shutil.get_terminal_size().columns - sum(map(len, numbers)) - 2 * len(numbers) - 1
+    beside = room - 2 - max(len(row.store_name) for row in total.environments)
+    wide = min(_LONGEST, room if beside < _SHORTEST else beside)
+    if wide < _SHORTEST:
+        return {}
+    return {row.store_name: bar(row.own, row.apparent, most, wide, marks()) for row in total.environments}
+
+
+def _draw(path: Path, total: Total) -> None:
+    from builder.check.pictures.svg import Bar, bars, document
+    from builder.cli.tables import megabytes
+
+    if not total.environments:
+        raise UsageError("nothing is built", hint="drydock build NAME")
+    found = [
+        Bar(
+            row.store_name,
+            row.own,
+            row.apparent,
+            f"{megabytes(row.apparent)}, {megabytes(row.own)} its own, {plural(row.files, 'file')}",
+        )
+        for row in total.environments
+    ]
+    whole = f"{megabytes(total.real)} {_whole(total)}"
+    write_svg(
+        path,
+        document(
+            "The store",
+            f"{whole}. " + "; ".join(f"{one.what}: {one.words}" for one in found),
+            [bars(found, "its own", "shared")],
+        ),
+    )
 
 
 @store.command("verify")

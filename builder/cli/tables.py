@@ -70,6 +70,8 @@ def render(
     [' 9  a', '10  b']
     >>> render([], [["20261126", "done", "41 min", "loss 1.92"]], 20)
     ['20261126  done', '    41 min  loss', '    1.92']
+    >>> render([], [["1.0 MB", "a-key-of-many-letters"]], 26)
+    ['1.0 MB', '    a-key-of-many-letters']
     >>> render([], [["a-name", "a path"], ["b", "/home/you/.config/drydock"]], 32)
     ['a-name  a path', 'b', '    /home/you/.config/drydock']
     """

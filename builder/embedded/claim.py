@@ -19,7 +19,8 @@ from pathlib import Path
 from typing import Any
 
 from builder.embedded.folders import make_folder, remove_path
-from builder.embedded.state import read_json
+from builder.embedded.state import parse_json, read_json
+from builder.embedded.words import printable
 
 LOCK = ".lock-"
 """What the name of a key's lock begins with, in the store."""
@@ -71,7 +72,9 @@ def begin(parent: Path, prefix: str) -> tuple[Path, int]:
     path, folder = make_folder(parent, prefix)
     try:
         lock(folder)
-        _write_note(NOTE, folder)
+        descriptor = os.open(NOTE, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
+        with open(descriptor, "w", encoding="utf-8") as file:
+            file.write(_who())
     except BaseException:
         os.close(folder)
         remove_path(path)
@@ -80,28 +83,28 @@ def begin(parent: Path, prefix: str) -> tuple[Path, int]:
     return path, folder
 
 
-def _write_note(name: str, folder: int | None = None) -> int:
-    """Say in a new file, of an open folder, who makes something: its inode. Raises FileExistsError."""
+def _who() -> str:
+    """Who we are, for those who wait for us."""
     import pwd
 
     try:
         user = pwd.getpwuid(os.getuid()).pw_name
     except KeyError:
         user = str(os.getuid())
-    who = {"host": os.uname().nodename, "boot": boot(), "pid": os.getpid(), "user": user}
-    descriptor = os.open(name, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644, dir_fd=folder)
-    try:
-        with open(descriptor, "w", encoding="utf-8") as file:
-            json.dump(who, file)
-            return os.fstat(descriptor).st_ino
-    except BaseException:  # a full disk: nobody is to wait for what says nothing
-        os.unlink(name, dir_fd=folder)
-        raise
+    return json.dumps({"host": os.uname().nodename, "boot": boot(), "pid": os.getpid(), "user": user})
 
 
 def read_note(folder: int) -> dict[str, Any]:
     """What `begin` wrote; empty where there is nothing to read."""
     return read_json(NOTE, dict, folder=folder) or {}
+
+
+def _read_claim(path: Path) -> dict[str, Any]:
+    """Who says that they build a key: the target of a link, which is never half written; a file of older versions."""
+    try:
+        return parse_json(os.readlink(path), dict) or {}
+    except OSError:
+        return read_json(path, dict) or {}
 
 
 def _is_of_this_start(note: Mapping[str, Any] | None) -> bool:
@@ -177,7 +180,7 @@ def forget(store: Path, name: str) -> None:
     try:
         if lock(descriptor) and os.fstat(descriptor).st_ino == os.lstat(path).st_ino:
             note = store / f"{CLAIM}{name}"
-            if _is_of_this_start(read_json(note, dict)):
+            if _is_of_this_start(_read_claim(note)):
                 os.unlink(note)
             os.unlink(path)
     except OSError:
@@ -190,7 +193,7 @@ class Claim:
     """The right to build one key in one store: nobody else has it until `release`.
 
     Waits where somebody has it, and says so. A machine that does not see the lock of another one (NFS, local_lock) sees
-    a file that only one can make, and its signs of life: whoever gives none for three times their pause is dead.
+    a link that only one can make, and its signs of life: whoever gives none for three times their pause is dead.
     """
 
     def __init__(self, store: Path, name: str) -> None:
@@ -226,13 +229,14 @@ class Claim:
         return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
     def _announce(self, locked: bool) -> None:
-        """Make the file, once nobody has it who lives; `locked` says that nobody of this machine can."""
+        """Make the link, once nobody has it who lives; `locked` says that nobody of this machine can."""
         from builder.embedded import lifeline
 
         sign, since = 0, 0.0
         while True:
             try:
-                self._inode = _write_note(str(self._note))
+                os.symlink(_who(), self._note)
+                self._inode = os.lstat(self._note).st_ino
             except FileExistsError:
                 pass
             except OSError:
@@ -240,12 +244,12 @@ class Claim:
             else:
                 lifeline.touch(self._note)
                 return
-            who = read_json(self._note, {"host": str}) or {}
+            who = _read_claim(self._note)
             last = self._signed()
             if last != sign:
                 sign, since = last, time.monotonic()
             if not (locked and _is_of_this_start(who)) and time.monotonic() - since <= 3 * lifeline.SIGN:
-                self._say(who.get("host", ""))
+                self._say(printable(str(who.get("host", ""))))
                 time.sleep(0.2)
                 continue
             try:

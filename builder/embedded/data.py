@@ -229,7 +229,11 @@ class _Fetch:
             if not target.is_file():  # else another process had the lock
                 if not any(way(file, partial) for way in (self._copied, self._found, self._fetched)):
                     raise StageError(f"{file.label} is not in {', '.join(self._roots)}", _OTHERS)
-                os.chmod(partial, folders.mode_of(0o444))
+                try:
+                    os.chmod(partial, 0o444)
+                except PermissionError:  # another member of the group has begun it
+                    pass
+                folders.share(partial)
                 os.replace(partial, target)
         self._done[file] = file.size
 
@@ -402,6 +406,7 @@ def _locked(path: Path, label: str) -> Iterator[Path]:
         if folders.is_at(path, descriptor):
             break
         os.close(descriptor)  # it has its own name now
+    folders.share(path)
     try:
         yield path
     finally:

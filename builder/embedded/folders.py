@@ -32,6 +32,15 @@ def is_shared(folder: Path) -> bool:
         return False
 
 
+def share(path: Path) -> None:
+    """Let the group write to what was just made, where it is in a folder of a group; what is not ours stays."""
+    if is_shared(path.parent):
+        try:
+            os.chmod(path, stat.S_IMODE(os.stat(path).st_mode) | (0o2070 if path.is_dir() else 0o060))
+        except PermissionError:
+            pass
+
+
 def build_in(home: Path) -> None:
     """Let the group delete what this process begins in a store that is shared, whatever the umask."""
     global _mode

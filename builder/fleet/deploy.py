@@ -13,7 +13,7 @@ import json
 import os
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -21,14 +21,14 @@ from typing import Any
 from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import ConsentError, DrydockError, UsageError
-from builder.files import write_atomically
-from builder.fleet import parcel
-from builder.fleet.facts import Host, host_of
+from builder.files import make_folder, write_atomically
+from builder.fleet import copies, parcel
+from builder.fleet.choice import Choice
+from builder.fleet.facts import Host, host_of, known_again
 from builder.fleet.hosts import folded, hosts_of
 from builder.fleet.parcel import Subject
 from builder.fleet.screen import Screen
 from builder.fleet.ssh import Visit, visit
-from builder.machine import Machine
 from builder.project.catalogue import Catalogue
 from builder.project.fleets import Fleet
 from builder.report import Reporter
@@ -103,23 +103,18 @@ class Work:
         self.hosts: dict[str, Host] = {}
         self.screen = Screen(report, 0)
         self._subjects: dict[str, Subject] = {}
-        self._chosen: dict[Machine, str] = {}
+        self._choice = Choice(profile, catalogue)
         self._deferred: list[str] = []
         self._absent: dict[str, LockedFile] = {}
+        self._sent: dict[str, frozenset[LockedFile]] = {}
+        self._repeated: set[str] = set()
+        self._parcels: dict[object, parcel.Parcel] = {}
 
     # --- what each host is to have ---
 
     def subject(self, host: Host) -> Subject:
         """What a host is to have. Raises DrydockError where nothing is for it."""
-        name = self.profile
-        if name == "auto":
-            # What changes by the minute decides nothing.
-            machine = replace(host.machine, disk_free=None, memory_free=None)
-            if machine not in self._chosen:
-                from builder.project.auto import pick
-
-                self._chosen[machine] = pick(machine, self.catalogue).name
-            name = self._chosen[machine]
+        name = self._choice.of(host.machine)
         if name not in self._subjects:
             self._subjects[name] = parcel.subject(name, self.catalogue)
         target = self.catalogue.target(name) or self.catalogue.profile(name).target
@@ -131,9 +126,11 @@ class Work:
         """The files that a host lacks, and whether it lacks the script or anything else."""
         here = host.current.get(what.stem)
         is_there = here is not None and here.store_name == what.store_name and here.files != ""
-        files = [] if is_there else what.lacking(host)
         is_current = is_there and here is not None and here.script == what.sha256
-        return files, not is_current
+        if is_current:
+            return [], False
+        # Data and the trainer's own code are not in the key: an environment that is there says nothing of them.
+        return [file for file in what.lacking(host) if not is_there or file.is_data or file.is_trainer], True
 
     # --- the phases ---
 
@@ -173,6 +170,10 @@ class Work:
             had = what.store_name in found.generations.get(what.stem, {}).values()
             self.ends(host, CURRENT if not lacks else WOULD_SWITCH if had else WOULD)
             return ()
+        return self._send(host, what, files)
+
+    def _send(self, host: str, what: Subject, files: Sequence[LockedFile]) -> Sequence[Visit]:
+        """The build of a host; nothing yet where the desk must fetch something first."""
         missing = parcel.absent(files)
         if missing:
             self._absent.update((file.path, file) for file in missing)
@@ -183,7 +184,8 @@ class Work:
 
     def _build(self, host: str, what: Subject, files: Sequence[LockedFile]) -> Visit:
         sends_script = what.sha256 not in self.hosts[host].scripts
-        packed = parcel.parcel(what, files, self.work, script=sends_script)
+        copied = {} if host in self._repeated else copies.copies(what, files, self.hosts[host])
+        packed = self._parcel(what, files, copied, script=sends_script)
         values: dict[str, str | int] = {
             "size": packed.size,
             "sha256": what.sha256,
@@ -191,18 +193,34 @@ class Work:
             "environment": what.store_name,
             "uv": what.uv_version,
             "verify": "yes" if self.options.verify else "no",
+            "series": what.series,
+            "python": copies.code() if copied else "",
         }
-        self.outcomes[host].sent = packed.size
-        self.screen.now(host, f"receives {packed.size / 1e6:.1f} MB")
+        self._sent[host] = frozenset(files) - copied.keys()
+        self.outcomes[host].sent += packed.size
+        self.screen.now(host, f"receives {packed.size / 1e6:.1f} MB{' unpacked' if copied else ''}")
         return _Visit(
             self, host, "build", values, seconds=0, payload=packed.chunks(), held=True, then=partial(self._built, host)
         )
 
+    def _parcel(
+        self, what: Subject, files: Sequence[LockedFile], copied: Mapping[LockedFile, copies.Copy], *, script: bool
+    ) -> parcel.Parcel:
+        """What a host is sent; hosts that lack the same share one."""
+        key = (what.name, frozenset(files), frozenset(copied), script)
+        if key not in self._parcels:
+            more = copies.members(list(copied.values()), what.tag) if copied else ()
+            rest = [file for file in files if file not in copied]
+            self._parcels[key] = parcel.parcel(what, rest, self.work, script=script, more=more)
+        return self._parcels[key]
+
     def _built(self, host: str, done: Visit) -> Sequence[Visit]:
+        outcome = self.outcomes[host]
         if done.code != 0 or not done.values("built"):
+            if (again := self._again(host, done)) is not None:
+                return again
             self.fails(host, done, LOST if done.code == 255 else FAILED)
             return ()
-        outcome = self.outcomes[host]
         for word in ("python", "files"):
             row = next((row.partition(" ") for row in done.values(word)), None)
             if row is not None and row[0] == outcome.store_name:
@@ -212,6 +230,26 @@ class Work:
         settled = same and here is not None and here.script == self._subjects[outcome.profile].sha256
         self.ends(host, CURRENT if settled else BUILT)
         return ()
+
+    def _again(self, host: str, done: Visit) -> Sequence[Visit] | None:
+        """What follows a failed build that found something damaged on its host, and has deleted it: it comes again.
+
+        None where the host lacks nothing more than it was sent.
+        """
+        if done.code == 255 or not done.values("known") or host in self._repeated:
+            return None
+        self.hosts[host] = found = known_again(self.hosts[host], done.marked)
+        what = self._subjects[self.outcomes[host].profile]
+        sent, files = self._sent[host], self.needed(what, found)[0]
+        missing = sorted({file.name for file in files if file not in sent})
+        if not missing:
+            return None
+        self._repeated.add(host)
+        if done.values("refused"):
+            self.report.warn(f"{host}: what is unpacked here cannot be used there, so it builds: {done.failure()}")
+        else:
+            self.report.warn(f"{host}: {', '.join(missing)} was damaged there, and comes again")
+        return self._send(host, what, files)
 
     def fails(self, host: str, done: Visit, state_: str) -> None:
         self.ends(host, state_, done.failure())
@@ -226,9 +264,10 @@ class Work:
         with parcel.scratch() as work, self.screen.shown():
             self.work = Path(work)
             visit(map(self.probe, hosts), tick=self.screen.tick)
-            if self._deferred:
+            while self._deferred:
                 parcel.gather(list(self._absent.values()), self.catalogue, self.report)
-                visit(map(self._build_deferred, self._deferred), tick=self.screen.tick)
+                waiting, self._deferred = self._deferred, []
+                visit(map(self._build_deferred, waiting), tick=self.screen.tick)
         if self.options.dry_run:
             return Deployment(self.fleet.name, self.outcomes, False)
         self.outcomes = {**{host: old for host, old in before.items() if host not in self.outcomes}, **self.outcomes}
@@ -357,7 +396,8 @@ def deploy(fleet: Fleet, profile: str | None, catalogue: Catalogue, report: Repo
 def locked(name: str) -> Iterator[None]:
     """One deployment of a fleet at a time, from this desk. Raises DrydockError where another one goes on."""
     path = Store.here().fleet / "desk" / f"{name}.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
+    make_folder(Store.here().home / "fleet")
+    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
     descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)

@@ -6,6 +6,7 @@ import re
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from builder.machine import Machine, linux, macos, nvidia, others
 
@@ -28,12 +29,16 @@ class Current:
 
 @dataclass(frozen=True)
 class Host:
-    """What a probe found. `clock` is how many seconds its clock is ahead of ours; sizes in bytes."""
+    """What a probe found. `clock` is how many seconds its clock is ahead of ours; sizes in bytes.
+
+    `fleet` is the folder for what its user is sent.
+    """
 
     machine: Machine
     user: str = ""
     home: str = ""
     store: str = ""
+    fleet: str = ""
     clock: float = 0.0
     current: Mapping[str, Current] = field(default_factory=dict)
     generations: Mapping[str, Mapping[int, str]] = field(default_factory=dict)
@@ -42,14 +47,13 @@ class Host:
     scripts: frozenset[str] = frozenset()
     archives: frozenset[str] = frozenset()
     """The sha256 of Pythons and trainers' code."""
+    pythons: frozenset[str] = frozenset()
+    """The series of Python that seem to be there, such as "3.11"."""
 
 
 def host_of(marked: Sequence[str], now: float | None = None) -> Host | None:
     """From the lines of a probe; None where it is not complete."""
-    rows = [text.partition(" ") for text in marked]
-    words: dict[str, list[str]] = {}
-    for word, _, rest in rows:
-        words.setdefault(word, []).append(rest)
+    words = _words(marked)
     if "end" not in words or "store" not in words:
         return None
     who = words.get("who", [""])[0].split()
@@ -59,14 +63,36 @@ def host_of(marked: Sequence[str], now: float | None = None) -> Host | None:
         user=who[0][:64] if who else "",
         home=_path(words.get("home")),
         store=_path(words.get("store")),
+        fleet=_path(words.get("fleet")),
         clock=clock,
         current=_current(words),
         generations=_generations(words.get("had", ())),
-        wheels=_wheels(words.get("wheels", ())),
-        uv=frozenset(words.get("uv", ())),
-        scripts=frozenset(words.get("script", ())),
-        archives=frozenset(words.get("archive", ())),
+        pythons=frozenset(word for word in words.get("pythons", ()) if re.fullmatch(r"3\.\d{1,2}", word)),
+        **_known(words),
     )
+
+
+def known_again(host: Host, marked: Sequence[str]) -> Host:
+    """A host after a build that failed, by its lines: what it has now."""
+    return replace(host, **_known(_words(marked)))
+
+
+def _words(marked: Sequence[str]) -> dict[str, list[str]]:
+    found: dict[str, list[str]] = {}
+    for text in marked:
+        word, _, rest = text.partition(" ")
+        found.setdefault(word, []).append(rest)
+    return found
+
+
+def _known(words: Mapping[str, Sequence[str]]) -> dict[str, Any]:
+    """What need not be sent."""
+    return {
+        "wheels": _wheels(words.get("wheels", ())),
+        "uv": frozenset(words.get("uv", ())),
+        "scripts": frozenset(words.get("script", ())),
+        "archives": frozenset(words.get("archive", ())),
+    }
 
 
 def _path(found: Sequence[str] | None) -> str:

@@ -27,6 +27,13 @@ find_store() {
   case $_drydock in /*) ;; *) _drydock=$PWD/$_drydock ;; esac
   [ ! -f "$_drydock/format" ] || { read -r _format <"$_drydock/format"; [ "$_format" = 1 ]; } ||
     refuse "$_drydock is a store of another format: it is of a newer Drydock"
+  _fleet=$_drydock/fleet
+  # In a store of a group each member has a folder of their own (the rule is that of templates/run.sh.j2, grouped).
+  if [ -g "$_drydock" ] && [ -n "$(find "$_drydock" -prune -perm -020)" ]; then
+    _modes=002 _fleet=$_drydock/fleet/$(id -u)
+  else
+    _modes=022
+  fi
 }
 
 # sha256 of its input.
@@ -49,6 +56,7 @@ probe() {
   tell home "$HOME"
   find_store
   tell store "$_drydock"
+  tell fleet "$_fleet"
   _place=$_drydock
   while [ ! -d "$_place" ]; do _place=${_place%/*}; [ -n "$_place" ] || _place=/; done
   [ -w "$_place" ] || tell readonly "$_place"
@@ -71,6 +79,7 @@ probe() {
   fi
   generations
   known
+  pythons
   tell end
 }
 
@@ -99,11 +108,12 @@ describe() {
   tell files "${1##*/}" "$(cat "$1"/lib/python*/site-packages/*.dist-info/RECORD | digest)"
 }
 
-# What need not come again: the wheels that are unpacked, by the beginning of what they are called; uv.
+# What need not come again: the wheels that are unpacked, by the beginning of what they are called, with a note that can
+# be read (FORMAT of builder/embedded/wheels.py); uv.
 known() {
   for _folder in "$_drydock"/wheels/*; do
     [ -d "$_folder" ] || continue
-    tell wheels "${_folder##*/}" "$(cd "$_folder" && for _one in *.json; do printf '%.16s ' "$_one"; done)"
+    tell wheels "${_folder##*/}" "$(cd "$_folder" && grep -l '^{"format":2,' ./*.json 2>/dev/null | cut -c 3-18 | tr '\n' ' ')"
   done
   for _one in "$_drydock"/tools/uv-*/bin/uv; do
     [ ! -x "$_one" ] || { _one=${_one%/bin/uv}; tell uv "${_one##*/uv-}"; }
@@ -114,9 +124,24 @@ known() {
   for _one in "$_drydock"/data/files/*; do
     [ ! -f "$_one" ] || tell archive "${_one##*/}"
   done
-  for _one in "$_drydock"/fleet/scripts/*; do
+  for _one in "$_fleet"/scripts/*; do
     [ ! -d "$_one" ] || tell script "${_one##*/}"
   done
+}
+
+# The series of Python that may be here.
+pythons() {
+  for _minor in 9 10 11 12 13 14; do
+    ! python_of "3.$_minor" >/dev/null || tell pythons "3.$_minor"
+  done
+}
+
+# python_of SERIES: what should be a Python of that series.
+python_of() {
+  for _one in "$_drydock"/store/*/bin/"python$1" "$(command -v "python$1")" "$HOME"/.local/share/uv/python/*/bin/"python$1"; do
+    [ ! -x "$_one" ] || { printf '%s\n' "$_one"; return 0; }
+  done
+  case ${DRYDOCK_PYTHON-} in */"python$1") printf '%s\n' "$DRYDOCK_PYTHON" ;; *) return 1 ;; esac
 }
 
 # --- build ---
@@ -126,7 +151,7 @@ known() {
 build() {
   find_store
   make_new
-  head -c "$_size" | tar -xf - || refuse "what came from the desk cannot be unpacked in $_drydock/fleet: is the disk full?"
+  head -c "$_size" | tar -xf - || refuse "what came from the desk cannot be unpacked in $_fleet: is the disk full?"
   [ -f end ] || refuse "the connection broke while files came"
   tell step building
   keep_script
@@ -136,17 +161,27 @@ build() {
     [ -x "$_tool/bin/uv" ] || mv uv "$_tool" 2>/dev/null || [ -x "$_tool/bin/uv" ] || refuse "$_tool cannot be made"
   fi
   exec 3<&0
+  if [ -d copy ]; then
+    _found=$(python_of "$_series") && watched "$_found" -I -S -B -c "$_python" "$_drydock" || { tell refused; failed; }
+  fi
   # The folder is named from here, as its path may have a space in it.
   [ ! -d mirror ] || DRYDOCK_CACHE="mirror ${DRYDOCK_CACHE-}"
   export DRYDOCK_CACHE="${DRYDOCK_CACHE-}"
   [ -n "$DRYDOCK_CACHE" ] || unset DRYDOCK_CACHE
   if [ "$_verify" = yes ]; then
-    watched sh "$_script" --build-only && watched sh "$_script" --verify || exit 1
+    watched sh "$_script" --build-only && watched sh "$_script" --verify || failed
   else
-    watched sh "$_script" --build-only || exit 1
+    watched sh "$_script" --build-only || failed
   fi
   describe "$_drydock/store/$_environment"
   tell built
+}
+
+# What is here now: a build deletes what it finds damaged, and the desk has not sent that.
+failed() {
+  known
+  tell known
+  exit 1
 }
 
 # A folder of this connection's own, in which it stands, and what is removed with it.
@@ -154,18 +189,18 @@ make_new() {
   _new=
   trap 'end_build' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
-  umask 022
-  mkdir -p "$_drydock/fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
+  umask "$_modes"
+  mkdir -p "$_fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
   [ -w "$_drydock" ] || refuse "$_drydock cannot be written by $(id -un): whose is it? DRYDOCK_HOME names another"
   # What was killed here left; a day is longer than any transfer takes.
-  for _old in "$_drydock"/fleet/.new-*; do
+  for _old in "$_fleet"/.new-*; do
     [ -d "$_old" ] && [ -n "$(find "$_old" -prune -mmin +1440)" ] && rm -rf "$_old"
   done
   _try=0
   while [ -z "$_new" ]; do
     _try=$((_try + 1))
-    [ "$_try" -lt 20 ] || refuse "no folder can be made in $_drydock/fleet: is the disk full?"
-    (umask 077 && mkdir "$_drydock/fleet/.new-$$-$_try") 2>/dev/null && _new=$_drydock/fleet/.new-$$-$_try
+    [ "$_try" -lt 20 ] || refuse "no folder can be made in $_fleet: is the disk full?"
+    (umask 077 && mkdir "$_fleet/.new-$$-$_try") 2>/dev/null && _new=$_fleet/.new-$$-$_try
   done
   cd "$_new" || exit 1
 }
@@ -212,7 +247,7 @@ tree_of() {
 
 # The script under its sha256, and a root, so that what it builds is not collected before it has a generation.
 keep_script() {
-  _folder=$_drydock/fleet/scripts/$_sha256 _script=$_drydock/fleet/scripts/$_sha256/$_file
+  _folder=$_fleet/scripts/$_sha256 _script=$_fleet/scripts/$_sha256/$_file
   if [ -f script.gz ]; then
     mkdir script && gzip -dc script.gz >"script/$_file" && chmod 755 "script/$_file" || refuse "the script cannot be unpacked: is the disk full?"
     _found=$(digest <"script/$_file")
@@ -237,10 +272,11 @@ end_build() {
 switch() {
   find_store
   is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built"
+  umask "$_modes"
   "$_drydock/store/$_environment/bin/python" -I -S -c "$_python" "$_drydock" "$_stem" "$_was" "$_number" "$_environment" \
-    "$_drydock/fleet/scripts/$_sha256/$_file" || exit 1
+    "$_fleet/scripts/$_sha256/$_file" || exit 1
   # The generation has a copy, and is the root now.
-  rm -rf "${_drydock:?}/fleet/scripts/${_sha256:?}"
+  rm -rf "${_fleet:?}/scripts/${_sha256:?}"
   tell switched
 }
 
@@ -251,9 +287,9 @@ collect() {
   find_store
   is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built"
   make_new
-  head -c "$_size" | tar -xf - && [ -f end ] || refuse "what came from the desk cannot be unpacked in $_drydock/fleet"
+  head -c "$_size" | tar -xf - && [ -f end ] || refuse "what came from the desk cannot be unpacked in $_fleet"
   # What was built and never switched to.
-  for _old in "$_drydock"/fleet/scripts/*; do
+  for _old in "$_fleet"/scripts/*; do
     [ -d "$_old" ] && [ -n "$(find "$_old" -prune -mmin +1440)" ] && rm -rf "$_old"
   done
   "$_drydock/store/$_environment/bin/python" -I -S -B -c "$_python" "$_mark" || exit 1
@@ -266,4 +302,15 @@ launch() {
   find_store
   is_usable "$_drydock/store/$_environment" || refuse "$_environment is not built: drydock deploy"
   exec "$_drydock/store/$_environment/bin/python" -I -S -c "$_python" "$_mark"
+}
+
+# --- service ---
+
+# Installs, removes or looks at the service of a profile, by the Python of its environment, or of any that is here.
+service() {
+  find_store
+  for _environment in "$_drydock/profiles/$_stem" "$_drydock"/store/*; do
+    is_usable "$_environment" && exec "$_environment/bin/python" -I -S -c "$_python" "$_mark" "$_drydock" "$_fleet"
+  done
+  refuse "no environment is built here: drydock deploy"
 }

@@ -41,6 +41,21 @@ def hosts_of(fleet: Fleet) -> list[str]:
     return names
 
 
+def variables_of(fleet: Fleet, host: str) -> dict[str, str]:
+    """What the fleet sets for the trainer of a host; later tables win. Raises UsageError for hosts it does not have."""
+    hosts = set(hosts_of(fleet))
+    found: dict[str, str] = {}
+    for pattern, variables in fleet.env.items():
+        some = {str(name) for name in _node_set(pattern)}
+        if not some <= hosts:
+            raise UsageError(
+                f"{folded(some - hosts)} is not a host of {fleet.name}, and has variables in [fleets.{fleet.name}.env]"
+            )
+        if host in some:
+            found.update(variables)
+    return found
+
+
 def folded(hosts: Iterable[str]) -> str:
     """A set of hosts in a few words.
 

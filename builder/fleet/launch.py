@@ -16,7 +16,7 @@ import signal
 import time
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from importlib.resources import files
 from pathlib import Path
@@ -26,12 +26,13 @@ from builder import process, secrets
 from builder.embedded import claim as kernel
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
+from builder.files import make_folder
+from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
-from builder.fleet.hosts import folded, hosts_of
+from builder.fleet.hosts import folded, hosts_of, variables_of
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
-from builder.profile.model import Profile
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
@@ -47,6 +48,8 @@ _LOOK_SECONDS = 60.0
 _COPY_SECONDS = 3600.0
 _LOST = 255  # ssh(1): the exit status where ssh itself fails
 _BESIDE = 15.0  # seconds for a host's launcher, beside the trainer's time of grace
+_AWAITED = 600.0  # seconds for which hosts that do not answer are asked again, where a run is supervised
+_ASKED_EVERY = 5.0
 
 
 @dataclass
@@ -58,6 +61,8 @@ class Member:
     store_name: str
     folder: str
     profile: str
+    service: str
+    """The folder of its service there (units.py)."""
     state: str = "ready"
     code: int | None = None
     sample: dict[str, Any] = field(default_factory=dict)
@@ -76,11 +81,17 @@ class _Session(Visit):
         self.run, self.member = run, member
         self.tail = Tail()
         self.began = time.monotonic()
+        self.has_begun = False
+
+    def is_wanted(self) -> bool:
+        return not self.run.stopping
 
     def told(self, text: str) -> None:
         word, _, rest = text.partition(" ")
         if word == "began":
             self.member.state, self.member.code, self.began = "running", None, time.monotonic()
+            self.has_begun = True
+            self.run.answers(self.host)
             self.run.save()
         elif word == "sample":
             self.run.sample(self.member, rest)
@@ -89,12 +100,13 @@ class _Session(Visit):
 
     def said(self, text: str) -> None:
         self.tail.add(text.encode(errors="replace") + b"\n")
-        self.run.line(self.host, text)
+        if self.has_begun or not self.run.is_awaited(self.host):
+            self.run.line(self.host, text)
 
     def follow(self) -> Sequence[Visit]:
         lost = self.member.code is None
         self.member.state = "lost" if lost else "ended"
-        if lost:
+        if lost and not self.run.is_awaited(self.host):
             self.run.line(self.host, f"drydock: lost: {self.failure()}")
         return self.run.ended(self)
 
@@ -115,17 +127,23 @@ class Run:
     ) -> None:
         self.fleet, self.name, self.catalogue, self.report = fleet, name, catalogue, report
         self.arguments, self.supervised, self.quiet = list(arguments), supervised, quiet
-        self.profile: Profile = catalogue.profile(name)
-        self.together = self.profile.launch.by_torchrun
-        self.policy: Policy = policy_of(catalogue.entry(name))
+        # Of auto they are known once the hosts have answered.
+        self.together = False
+        self.fewest: int | None = None
+        self.policy = Policy()
+        self.policies: dict[str, Policy] = {}
+        if name != "auto":
+            self._take([name])
         # A file of the user's own names what trainers need; what else this desk has in its environment stays here.
         secrets.environment(arguments)
         self.secrets = secrets.read()
         self.folder = folder_of(fleet.name, name)
+        make_folder(Store.here().home / "fleet")
         self.folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         self.members: dict[str, Member] = {}
         self.sessions: list[_Session] = []
         self.histories: dict[str, History] = {}
+        self._silent: dict[str, float] = {}
         self.restarts = 0
         self.stopping = ""
         self._stop_at = 0.0
@@ -164,36 +182,35 @@ class Run:
         self._state |= {"fleet": self.fleet.name, "name": self.name, "desk": os.getpid(), "began": self._began}
         self._state |= {"phase": "running", "restarts": self.restarts, "since": time.time(), **more}
         rows = {
-            host: {"state": member.state, "code": member.code, "store_name": member.store_name, **member.sample}
+            host: {
+                "state": member.state,
+                "code": member.code,
+                "store_name": member.store_name,
+                "profile": member.profile,
+            }
+            | member.sample
             for host, member in self.members.items()
         }
         write_state(self.folder / "state.json", {**self._state, "hosts": rows})
 
     # --- who takes part ---
 
+    def _take(self, names: Sequence[str]) -> None:
+        """Know the profiles that hosts run. Raises ProfileError."""
+        profiles = {name: self.catalogue.profile(name) for name in names}
+        self.policies = {name: policy_of(self.catalogue.entry(name)) for name in names}
+        if len(names) == 1:
+            self.policy = self.policies[names[0]]
+            self.fewest = profiles[names[0]].launch.fewest
+        else:
+            self.policy = replace(Policy(), grace=max(policy.grace for policy in self.policies.values()))
+        self.together = any(profile.launch.by_torchrun for profile in profiles.values())
+
     def find(self) -> None:
         """Ask all hosts, and take those that have the profile. Raises DrydockError where that is not enough."""
         hosts = hosts_of(self.fleet)
-        found: dict[str, Host] = {}
-        wrong: dict[str, str] = {}
-
-        def probed(host: str, done: Visit) -> None:
-            answer = host_of(done.marked) if done.code == 0 else None
-            if answer is not None:
-                found[host] = answer
-            else:
-                wrong[host] = done.failure()
-
-        visit([_Asked(host, "probe", {}, partial(probed, host), seconds=PROBE_SECONDS) for host in hosts])
-        for host, answer in found.items():
-            here = answer.current.get(stem(self.name))
-            if here is None or not here.files:
-                wrong[host] = f"{self.name} is not built there"
-                continue
-            script = f"{answer.store}/profiles/{stem(self.name)}-{here.number}-run.sh"
-            folder = self.fleet.folder or f"drydock/{stem(self.name)}"
-            self.members[host] = Member(host, script, here.store_name, folder, self.name)
-        self.members = {host: self.members[host] for host in hosts if host in self.members}
+        found, wrong = members_of(self.fleet, self.name, self.catalogue)
+        self.members = {host: found[host][0] for host in hosts if host in found}
         self._check(hosts, wrong)
 
     def _check(self, hosts: Sequence[str], wrong: Mapping[str, str]) -> None:
@@ -205,6 +222,13 @@ class Run:
                 f"{len(self.members)} of {plural(len(hosts), 'host')} of {self.fleet.name} can run {self.name}",
                 hint=f"drydock deploy {self.fleet.name} {self.name}",
             )
+        names = list(dict.fromkeys(member.profile for member in self.members.values()))
+        if self.name == "auto":
+            for name in names:
+                consent.check(name, evaluate(name, self.catalogue).content)
+                some = folded(member.host for member in self.members.values() if member.profile == name)
+                self.report.step(f"auto: {name} on {some}")
+            self._take(names)
         kinds: dict[str, list[str]] = {}
         for member in self.members.values():
             kinds.setdefault(member.store_name, []).append(member.host)
@@ -214,26 +238,45 @@ class Run:
                 + "; ".join(f"{folded(some)} have {key[:8]}" for key, some in kinds.items()),
                 hint=f"drydock deploy {self.fleet.name} {self.name}",
             )
-        current = evaluate(self.name, self.catalogue).store_name
-        if current not in kinds:
-            self.report.warn(f"{self.name} has changed since it was deployed; it runs as it was")
+        for name in names:
+            if evaluate(name, self.catalogue).store_name not in kinds:
+                self.report.warn(f"{name} has changed since it was deployed; it runs as it was")
 
     def least(self, count: int) -> int:
         """How many of so many hosts must take part."""
-        fewest = self.profile.launch.fewest
-        return count if fewest is None else min(fewest, count)
+        return count if self.fewest is None else min(self.fewest, count)
+
+    def answering(self, least: int) -> list[Member]:
+        """Those that answer. Where they are fewer than `least` and this is supervised, all are asked again for a
+        while: it may be our own network that is gone.
+        """
+        members = self.look()
+        until = time.monotonic() + _AWAITED
+        while len(members) < least and self.supervised and not self.stopping and time.monotonic() < until:
+            if not self._waited_for:
+                few = f"{len(members)} of {plural(len(self.members), 'host')} answer, and {least} are needed"
+                self.say(f"{few}; asking again for {_AWAITED / 60:.0f} minutes")
+                self._waited_for = True
+                self.save(phase="waiting")
+            if self._waits(_ASKED_EVERY):
+                members = self.look()
+        self._waited_for = False
+        return members
+
+    _waited_for = False
+    """Whether it was said already that hosts do not answer."""
 
     def look(self) -> list[Member]:
         """Ask those that take part for their newest checkpoints, and who they are; those that answer."""
         looks = []
         for member in self.members.values():
             member.newest = None
-            asked = {**self._asked(member, "look"), "code": _resume_code(), "resume": self._resume()}
+            asked = {**self._asked(member, "look"), "code": _resume_code(), "resume": self._resume(member)}
             looks.append(_Look(self, member, asked, seconds=_LOOK_SECONDS))
         visit(looks)
         for look in looks:
             look.member.state = "ready" if look.code == 0 else "lost"
-            if look.code != 0:
+            if look.code != 0 and not self._waited_for:
                 self.line(look.host, f"drydock: {look.failure()}")
         self._check_identities(looks)
         return [look.member for look in looks if look.code == 0]
@@ -245,10 +288,7 @@ class Run:
                 owners.setdefault(digest, []).append(look.host)
         for hosts in owners.values():
             if len(set(hosts)) > 1:
-                raise DrydockError(
-                    f"{folded(hosts)} have one identity: the same swarm.pem",
-                    hint="each host has its own: move it away on all but one, and the trainer makes another",
-                )
+                raise one_identity(hosts)
 
     def share(self, members: Sequence[Member]) -> list[str]:
         """Bring the newest checkpoint that a host has to the others; returns the arguments to go on from it."""
@@ -288,11 +328,14 @@ class Run:
             if one.code != 0:
                 raise DrydockError(f"{path} cannot be written on {one.host}: {one.failure()}")
 
-    def _resume(self) -> dict[str, Any] | None:
-        return None if self.policy.resume is None else asdict(self.policy.resume)
+    def _resume(self, member: Member) -> dict[str, Any] | None:
+        resume = self.policies[member.profile].resume
+        return None if resume is None else asdict(resume)
 
     def _asked(self, member: Member, do: str) -> dict[str, Any]:
-        return {"do": do, "folder": member.folder, "arguments": self.arguments, "grace": self.policy.grace}
+        grace = self.policies[member.profile].grace
+        asked = {"do": do, "folder": member.folder, "arguments": self.arguments, "grace": grace}
+        return {**asked, "service": member.service}
 
     # --- training ---
 
@@ -320,13 +363,10 @@ class Run:
         history = History()
         first = True
         while True:
-            members = self.look()
             least = self.least(len(self.members))
+            members = self.answering(least)
             if len(members) < least:
-                return (
-                    EXIT_FAILED,
-                    f"{len(members)} of {plural(len(self.members), 'host')} are left, and {least} are needed",
-                )
+                return self._too_few(members, least)
             more = self.share(members) if self.supervised or not first else []
             began = time.monotonic()
             self._attempt(members, more)
@@ -356,6 +396,11 @@ class Run:
                     return 128 + signal.SIGTERM, f"stopped {self.stopping}"
             self.restarts += 1
 
+    def _too_few(self, members: Sequence[Member], least: int) -> tuple[int, str]:
+        if self.stopping:
+            return 128 + signal.SIGTERM, f"stopped {self.stopping}"
+        return EXIT_FAILED, f"{len(members)} of {plural(len(self.members), 'host')} are left, and {least} are needed"
+
     def _waits(self, seconds: float) -> bool:
         """Wait; returns whether nobody has stopped us meanwhile."""
         until = time.monotonic() + seconds
@@ -372,6 +417,7 @@ class Run:
         for rank, member in enumerate(members):
             environment = {
                 **self.secrets,
+                **variables_of(self.fleet, member.host),
                 "PET_NNODES": str(len(members)),
                 "PET_NODE_RANK": str(rank),
                 "PET_MASTER_ADDR": address,
@@ -411,10 +457,11 @@ class Run:
         return (EXIT_FAILED, f"{folded(bad)} failed") if bad else (0, "done")
 
     def _alone(self, member: Member, after: float = 0.0) -> dict[str, Any]:
-        asked = {**self._asked(member, "run"), "script": member.script, "environment": self.secrets, "after": after}
-        own = self.policy.resume
-        if own is not None and member.newest is not None:
-            asked["arguments"] = [*self.arguments, own.flag, member.newest[1]]
+        environment = {**self.secrets, **variables_of(self.fleet, member.host)}
+        asked = {**self._asked(member, "run"), "script": member.script, "environment": environment, "after": after}
+        resume = self._resume(member)
+        if resume is not None:  # each start of it looks for the newest there is by then
+            asked |= {"code": _resume_code(), "resume": resume}
         return asked
 
     def ended(self, session: _Session) -> Sequence[Visit]:
@@ -429,20 +476,44 @@ class Run:
         if self.stopping or not self.supervised or code == 0:
             return ()
         now = time.monotonic()
+        if code is None and not session.has_begun and session.code == _LOST:
+            return self._asked_again(session, now)
         history = self.histories.get(session.host, History())
         # One that is lost was killed, as its trainer is once it hears nothing of us.
         lines = [] if code is None else session.tail.lines()
-        decision = decide(137 if code is None else code, lines, now - session.began, now, history, self.policy)
+        policy = self.policies[session.member.profile]
+        decision = decide(137 if code is None else code, lines, now - session.began, now, history, policy)
         if not isinstance(decision, Restart):
             return ()
         self.histories[session.host] = decision.history
         self.restarts += 1
         what = "lost" if code is None else f"exit status {code}"
         self.say(f"{session.host}: {what} ({decision.why}); again in {decision.after:g} s")
+        return self._following(session, decision.after, 0.0)
+
+    def _following(self, session: _Session, after: float, delay: float) -> Sequence[Visit]:
         session.member.state = "waiting"
-        following = _Session(self, session.member, self._alone(session.member, decision.after))
+        following = _Session(self, session.member, self._alone(session.member, after))
+        following.delay = delay
         self.sessions.append(following)
         return [following]
+
+    def _asked_again(self, session: _Session, now: float) -> Sequence[Visit]:
+        """A host that does not answer is no failure of its trainer: it is asked again for a while."""
+        since = self._silent.setdefault(session.host, now)
+        if now - since > _AWAITED:
+            return ()
+        if since == now:
+            self.say(f"{session.host} does not answer; asking again for {_AWAITED / 60:.0f} minutes")
+        return self._following(session, 0.0, _ASKED_EVERY)
+
+    def is_awaited(self, host: str) -> bool:
+        """Whether it was said already that a host does not answer."""
+        return host in self._silent
+
+    def answers(self, host: str) -> None:
+        """A host answers."""
+        self._silent.pop(host, None)
 
     # --- and its end ---
 
@@ -521,6 +592,43 @@ class _Taken(_Look):
         self.payload = _after(header, content)
 
 
+def one_identity(hosts: Iterable[str]) -> DrydockError:
+    """The error of hosts that are the same to others."""
+    return DrydockError(
+        f"{folded(hosts)} have one identity: the same swarm.pem",
+        hint="each host has its own: move it away on all but one, and the trainer makes another",
+    )
+
+
+def members_of(fleet: Fleet, name: str, catalogue: Catalogue) -> tuple[dict[str, tuple[Member, Host]], dict[str, str]]:
+    """Ask all hosts of a fleet; returns those on which `name` is built, and why the others cannot run it."""
+    choice = Choice(name, catalogue)
+    found: dict[str, tuple[Member, Host]] = {}
+    wrong: dict[str, str] = {}
+
+    def probed(host: str, done: Visit) -> None:
+        answer = host_of(done.marked) if done.code == 0 else None
+        if answer is None:
+            wrong[host] = done.failure()
+            return
+        try:
+            chosen = choice.of(answer.machine)
+        except DrydockError as error:
+            wrong[host] = error.message
+            return
+        here = answer.current.get(stem(chosen))
+        if here is None or not here.files:
+            wrong[host] = f"{chosen} is not built there"
+            return
+        script = f"{answer.store}/profiles/{stem(chosen)}-{here.number}-run.sh"
+        folder = fleet.folder or f"drydock/{stem(chosen)}"
+        service = f"{answer.fleet}/services/{stem(chosen)}"
+        found[host] = Member(host, script, here.store_name, folder, chosen, service), answer
+
+    visit([_Asked(host, "probe", {}, partial(probed, host), seconds=PROBE_SECONDS) for host in hosts_of(fleet)])
+    return found, wrong
+
+
 def _after(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
     yield first
     yield from rest
@@ -557,7 +665,8 @@ def folder_of(fleet: str, name: str) -> Path:
 
 def start(run: Run) -> int:
     """Run it; returns the exit status. Raises DrydockError where it runs already."""
-    consent.check(run.name, evaluate(run.name, run.catalogue).content)
+    if run.name != "auto":
+        consent.check(run.name, evaluate(run.name, run.catalogue).content)
     lock = os.open(run.folder / "lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     try:
         if not kernel.lock(lock):
@@ -612,6 +721,7 @@ def told(state: Mapping[str, Any]) -> Iterator[str]:
     """A status in words: hosts that are alike share a line."""
     phases = {
         "running": f"{state['name']} runs on {state['fleet']}, from process {state['desk']}",
+        "waiting": f"{state['name']} on {state['fleet']} waits for hosts that do not answer, process {state['desk']}",
         "abandoned": f"{state['name']} on {state['fleet']}: the desk's process was killed, and with it all ended",
     }
     ended = f"{state['name']} on {state['fleet']} ended: {state.get('why', '')}"
@@ -619,7 +729,8 @@ def told(state: Mapping[str, Any]) -> Iterator[str]:
     groups: dict[str, list[str]] = {}
     for host, row in state["hosts"].items():
         code = f", exit status {row['code']}" if row.get("code") is not None else ""
-        groups.setdefault(f"{row.get('state')}{code}", []).append(host)
+        what = f"{row.get('profile')} " if state["name"] == "auto" else ""
+        groups.setdefault(f"{what}{row.get('state')}{code}", []).append(host)
     for words, hosts in groups.items():
         used = [state["hosts"][host].get("memory", 0) for host in hosts]
         memory = f", {min(used) / 1e6:.0f} to {max(used) / 1e6:.0f} MB" if any(used) else ""

@@ -14,15 +14,18 @@ from __future__ import annotations
 
 import base64
 import ctypes
+import fcntl
 import hashlib
 import json
 import os
 import select
 import shutil
 import signal
+import stat
 import subprocess
 import sys
 import tarfile
+import tempfile
 import threading
 import time
 import types
@@ -162,6 +165,15 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     while time.monotonic() < until:
         if signals or is_over(line, 0.25):
             return 143
+    refuse_service(asked)
+    lock = hold()  # until we end
+    held = time.monotonic() + SILENCE + ORPHANED + LOOK
+    while lock is not None and not is_free(lock) and time.monotonic() < held:
+        if signals or is_over(line, 0.25):
+            return 143
+    if asked.get("resume"):
+        asked["arguments"] += resume_of(asked).arguments(asked["arguments"], Path.cwd())[0]
+
     own = own_secrets()
     # What only this host knows, the desk cannot leave out of its log.
     output = subprocess.PIPE if own else None
@@ -177,7 +189,7 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     tree = Tree(child.pid)
     tell(mark, "began", child.pid)
     watch(child, tree, mark, lambda: bool(signals) or is_over(line, 0.25))
-    code = end(child, tree, line, asked["grace"])
+    code = end(child, tree, asked["grace"], lambda: is_silent(line, 0.1))
     for reader in readers:
         reader.join(2.0)
     if select.select([], [1], [], 2.0)[1]:
@@ -186,6 +198,44 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
         except OSError:
             pass
     return code
+
+
+def hold() -> int | None:
+    """A file that stands for training in this folder, on this host: what the desk lost may not have ended yet.
+
+    None where there can be none.
+    """
+    name = hashlib.sha256(os.getcwd().encode(errors="surrogateescape")).hexdigest()[:16]
+    try:
+        path = os.path.join(tempfile.gettempdir(), f"drydock-{os.getuid()}-{name}.lock")
+        lock = os.open(path, os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW, 0o600)
+        state = os.fstat(lock)
+        return lock if state.st_uid == os.getuid() and stat.S_ISREG(state.st_mode) else None
+    except OSError:
+        return None
+
+
+def is_free(lock: int) -> bool:
+    """Whether nobody else trains here; then we do."""
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    except OSError:
+        pass
+    return True
+
+
+def refuse_service(asked: dict[str, Any]) -> None:
+    """End where a service of this host runs the same: two would have one identity."""
+    path = Path(asked["service"]) / "lock"
+    try:
+        with path.open("rb") as lock:
+            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except FileNotFoundError:
+        return
+    except OSError:
+        sys.exit(f"drydock: error: {path.parent.name} runs here as a service already: drydock service uninstall")
 
 
 def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Callable[[], bool]) -> None:
@@ -206,6 +256,16 @@ def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Call
 
 def redact(pipe: IO[bytes], number: int, own: dict[str, str]) -> threading.Thread:
     """Pass on what comes from a pipe, without secrets of this host's own."""
+
+    def write(text: bytes) -> None:
+        while text:
+            text = text[os.write(number, text) :]
+
+    return pass_lines(pipe, own, write)
+
+
+def pass_lines(pipe: IO[bytes], own: dict[str, str], write: Callable[[bytes], object]) -> threading.Thread:
+    """Have a thread `write` each line of a pipe, with the names of secrets in their places."""
     values: dict[bytes, bytes] = {}
     for name, value in own.items():
         if len(value) >= SHORTEST:
@@ -222,8 +282,7 @@ def redact(pipe: IO[bytes], number: int, own: dict[str, str]) -> threading.Threa
             for value in sorted(values, key=len, reverse=True):
                 text = text.replace(value, values[value])
             try:
-                while text:
-                    text = text[os.write(number, text) :]
+                write(text)
             except OSError:
                 return
 
@@ -239,21 +298,26 @@ def is_over(line: Line, seconds: float) -> bool:
     return not line.is_open or line.says_stop() or time.monotonic() - line.heard > SILENCE
 
 
-def end(child: subprocess.Popen[bytes], tree: Tree, line: Line, grace: float) -> int:
+def is_silent(line: Line, seconds: float) -> bool:
+    """Wait a moment; returns whether the desk is gone."""
+    if line.is_open:
+        is_over(line, seconds)
+    else:
+        time.sleep(seconds)
+    return not line.is_open or time.monotonic() - line.heard > SILENCE
+
+
+def end(child: subprocess.Popen[bytes], tree: Tree, grace: float, is_gone: Callable[[], bool]) -> int:
     """End all that was started, killing what has not ended after the time of grace; returns the exit status.
 
-    Where the desk is gone, that time is short: nobody waits for what is written now.
+    Where the desk is gone, that time is short: nobody waits for what is written now. `is_gone` waits a moment.
     """
     if child.poll() is None or tree.look():
         tree.send(signal.SIGTERM)
     began = time.monotonic()
     while child.poll() is None or tree.look():
-        if line.is_open:
-            is_over(line, 0.1)
-        else:
-            time.sleep(0.1)
+        gone = is_gone()
         reap(child)
-        gone = not line.is_open or time.monotonic() - line.heard > SILENCE
         if time.monotonic() - began > (min(grace, ORPHANED) if gone else grace):
             break
     while tree.look():

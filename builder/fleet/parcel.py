@@ -3,6 +3,8 @@
     script.gz       the run script, where the host does not have it
     uv.gz           the uv that the lock pins
     mirror/         the files (builder/share/mirror), with the pages of an index of these
+    builder/, copy/, bytecode/
+                    wheels as they are unpacked here (copies.py), instead of those files
     end             nothing: what came before it is whole
 
 A tar, made while it is sent: no host's parcel is ever a file, or in memory.
@@ -14,8 +16,9 @@ import gzip
 import hashlib
 import tarfile
 import tempfile
+import time
 import tomllib
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from pathlib import Path
@@ -48,7 +51,8 @@ class Subject:
     script: bytes
     file: str
     consent: Consent
-    tag: str
+    platform: str
+    series: str
     uv_version: str
     _rows: dict[str, str] = field(default_factory=dict)
     """The sha256 of each package's file to what it is called when it is unpacked."""
@@ -57,6 +61,15 @@ class Subject:
     def stem(self) -> str:
         """What its files are called."""
         return stem(self.name)
+
+    @property
+    def tag(self) -> str:
+        """What its Python ends the names of bytecode with."""
+        return "cpython-" + self.series.replace(".", "")
+
+    def identity(self, file: LockedFile) -> str | None:
+        """What a package's file is called when it is unpacked; None for what is no package's."""
+        return None if file == self.uv else self._rows.get(file.sha256)
 
     @cached_property
     def sha256(self) -> str:
@@ -110,7 +123,8 @@ def subject(name: str, catalogue: Catalogue) -> Subject:
         evaluation.script.read_bytes(),
         evaluation.script.name,
         agreed,
-        "cpython-" + catalogue.profile(name).python.series.replace(".", ""),
+        catalogue.profile(name).target.platform,
+        catalogue.profile(name).python.series,
         lock["uv"]["version"],
         {**rows, "uv": lock["uv"]["sha256"]},
     )
@@ -135,21 +149,37 @@ class Parcel:
     members: Sequence[tuple[str, bytes | Path]]
 
     @cached_property
+    def _heads(self) -> Sequence[tuple[bytes, int]]:
+        """Of each member its head, and its size."""
+        sizes = ((name, content, _size(content)) for name, content in self.members)
+        return [(_head(name, size, _mode(content)), size) for name, content, size in sizes]
+
+    @cached_property
     def size(self) -> int:
         """The size of it all."""
-        sizes = ((name, _size(content)) for name, content in self.members)
-        return sum(len(_head(name, size)) + size + -size % _TAR for name, size in sizes) + 2 * _TAR
+        return sum(len(head) + size + -size % _TAR for head, size in self._heads) + 2 * _TAR
 
     def chunks(self) -> Iterator[bytes]:
-        """The bytes, in pieces."""
-        for name, content in self.members:
-            size = _size(content)
-            yield _head(name, size)
+        """The bytes, in pieces that are not small."""
+        waiting = bytearray()
+        for piece in self._pieces():
+            if len(waiting) + len(piece) > _BLOCK and waiting:
+                yield bytes(waiting)
+                waiting.clear()
+            if len(piece) >= _BLOCK:
+                yield piece
+            else:
+                waiting += piece
+        yield bytes(waiting)
+
+    def _pieces(self) -> Iterator[bytes]:
+        for (_, content), (head, size) in zip(self.members, self._heads, strict=True):
+            yield head
             if isinstance(content, bytes):
                 yield content
             else:
                 left = size
-                with content.open("rb") as file:
+                with content.open("rb", buffering=0) as file:
                     while left and (block := file.read(min(_BLOCK, left))):
                         left -= len(block)
                         yield block
@@ -159,8 +189,15 @@ class Parcel:
         yield bytes(2 * _TAR)
 
 
-def parcel(what: Subject, files: Sequence[LockedFile], work: Path, *, script: bool) -> Parcel:
-    """The parcel with some files, which the desk's mirror has; `work` is a folder for what is made once."""
+def parcel(
+    what: Subject,
+    files: Sequence[LockedFile],
+    work: Path,
+    *,
+    script: bool,
+    more: Iterable[tuple[str, bytes | Path]] = (),
+) -> Parcel:
+    """The parcel with some files, which the desk's mirror has, and `more`; `work` is a folder for what is made once."""
     mirror = local_mirror().root
     members: list[tuple[str, bytes | Path]] = [("script.gz", what.packed)] if script else []
     if what.uv in files:
@@ -171,7 +208,7 @@ def parcel(what: Subject, files: Sequence[LockedFile], work: Path, *, script: bo
     sent = [file for file in files if file != what.uv]
     if sent:
         members += _mirror(sent, mirror)
-    return Parcel([*members, ("end", b"\n")])
+    return Parcel([*members, *more, ("end", b"\n")])
 
 
 def _mirror(files: Sequence[LockedFile], mirror: Path) -> Iterator[tuple[str, bytes | Path]]:
@@ -193,9 +230,13 @@ def _size(content: bytes | Path) -> int:
     return len(content) if isinstance(content, bytes) else content.stat().st_size
 
 
-def _head(name: str, size: int) -> bytes:
+def _mode(content: bytes | Path) -> int:
+    return 0o755 if isinstance(content, Path) and content.stat().st_mode & 0o100 else 0o644
+
+
+def _head(name: str, size: int, mode: int) -> bytes:
     member = tarfile.TarInfo(name)
-    member.size, member.mode = size, 0o644
+    member.size, member.mode, member.mtime = size, mode, int(time.time())
     return member.tobuf(tarfile.GNU_FORMAT)
 
 

@@ -66,6 +66,8 @@ class Visit:
         self.endless = False
         """Whether it may say as much as it likes, as a trainer does."""
         self.worker: Any = None
+        self.delay = 0.0
+        """Seconds to wait before the connection is made, where it follows another one."""
         self._bytes = 0
         assignments = [f"_mark={self.mark}"]
         assignments += [f"_{name}={shlex.quote(str(value))}" for name, value in (values or {}).items()]
@@ -96,6 +98,10 @@ class Visit:
         """End the connection at our end, whatever becomes of the other."""
         if self.worker is not None and not self.ended:
             self.worker.abort()
+
+    def is_wanted(self) -> bool:
+        """Whether it is still to be made, after its delay."""
+        return True
 
     def started(self) -> None:
         """The connection begins; for those who listen."""
@@ -159,6 +165,12 @@ def visit(
     workers: list[tuple[Visit, Any]] = []
 
     def begin(one: Visit) -> None:
+        if one.delay and one.is_wanted():
+            _later(task, one, begin)
+            return
+        if not one.is_wanted():
+            one.ended = True
+            return
         one.worker = _worker(one, begin)
         workers.append((one, one.worker))
         task.schedule(one.worker)
@@ -176,6 +188,20 @@ def visit(
     finally:
         if timer is not None:
             timer.invalidate()
+
+
+def _later(task: Any, one: Visit, begin: Callable[[Visit], None]) -> None:
+    """Begin a connection after its delay, looking every moment whether it is still wanted."""
+    from ClusterShell.Event import EventHandler
+
+    class Later(EventHandler):  # type: ignore[misc] # ClusterShell has no types
+        def ev_timer(self, timer: Any) -> None:
+            one.delay = max(0.0, one.delay - 0.5)
+            if not one.delay or not one.is_wanted():
+                timer.invalidate()
+                begin(one)
+
+    task.timer(0.5, handler=Later(), interval=0.5)
 
 
 def _timer(task: Any, workers: Sequence[tuple[Visit, Any]], tick: Callable[[], None] | None, *, beats: bool) -> Any:

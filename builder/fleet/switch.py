@@ -23,11 +23,10 @@ def link(target: str, path: str) -> None:
 def write(path: str, content: bytes) -> None:
     """Write an executable file, whole or not at all."""
     new = f"{os.path.dirname(path)}/.{os.path.basename(path)}.{os.getpid()}"
-    with open(new, "wb") as file:
+    with open(os.open(new, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, 0o777), "wb") as file:  # less what the umask takes
         file.write(content)
         file.flush()
         os.fsync(file.fileno())
-        os.fchmod(file.fileno(), 0o755)
     os.replace(new, path)
 
 
@@ -46,7 +45,7 @@ def new_number(profiles: str, stem: str) -> int:
     number = max(map(int, numbers), default=0) + 1
     while True:
         try:
-            os.close(os.open(f"{profiles}/{stem}-{number}-run.sh", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755))
+            os.close(os.open(f"{profiles}/{stem}-{number}-run.sh", os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o777))
         except FileExistsError:
             number += 1
         else:

@@ -24,11 +24,12 @@ from __future__ import annotations
 import json
 import re
 import shlex
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder.lock.model import Artefact, Lock, LockedOverride
+from builder.lock.tree import Branch
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
 
@@ -112,9 +113,9 @@ def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
     """A generation, from the manifest of its environment. Raises KeyError or TypeError where it is none."""
     plan = manifest["plan"]
     parts = {
-        "packages": {package["name"]: _row(package) for package in plan["packages"]},
-        "build-requires": {package["name"]: _row(package) for package in plan["build-requires"]},
-        "python": {python["name"]: _row(python)} if (python := plan.get("python-build")) else {},
+        "packages": {package["name"]: _kept(package) for package in plan["packages"]},
+        "build-requires": {package["name"]: _kept(package) for package in plan["build-requires"]},
+        "python": {python["name"]: _kept(python)} if (python := plan.get("python-build")) else {},
         "patches": {
             patch["file"]: {"package": patch["package"], "sha256": patch["sha256"]} for patch in plan["patches"]
         },
@@ -127,10 +128,10 @@ def side_of_manifest(name: str, manifest: Mapping[str, Any]) -> Side:
 
 
 def _artefact(package: Artefact) -> dict[str, Any]:
-    return _row(package.model_dump(include={"version", "file", "sha256", "size"}))
+    return _kept(package.model_dump(include={"version", "file", "sha256", "size"}))
 
 
-def _row(package: Mapping[str, Any]) -> dict[str, Any]:
+def _kept(package: Mapping[str, Any]) -> dict[str, Any]:
     return {**{key: package[key] for key in ("version", "file", "sha256")}, "size": package.get("size")}
 
 
@@ -150,6 +151,44 @@ class Change:
     def as_json(self) -> dict[str, Any]:
         """The change in plain JSON types."""
         return {"name": self.name, "change": self.kind, "before": self.before, "after": self.after}
+
+
+MARK = {"added": "+", "removed": "-", "changed": "~"}
+
+
+class Row(NamedTuple):
+    """A change in words: `kind` is that of `Change`; `short` and how much it has `grown` are for a terminal."""
+
+    kind: str
+    name: str
+    words: str
+    short: str
+    grown: str = ""
+
+    def line(self) -> str:
+        """All of it, led by its sign."""
+        return " ".join(filter(None, (MARK[self.kind], self.name, self.words)))
+
+
+def row(kind: str, name: str, words: str) -> Row:
+    """A change whose words are short."""
+    return Row(kind, name, words, words)
+
+
+class Block(NamedTuple):
+    """The changes of one part, below what it is called."""
+
+    title: str
+    rows: Sequence[Row]
+
+    def lines(self) -> Iterator[str]:
+        """The block as text."""
+        yield self.title
+        yield from (f"  {row.line()}" for row in self.rows)
+
+    def branch(self) -> Branch:
+        """The block as a part of a tree."""
+        return Branch(self.title, [Branch(row.line(), kind=row.kind) for row in self.rows], "head")
 
 
 @dataclass(frozen=True)
@@ -174,16 +213,22 @@ class Difference:
         return {"before": self.before.as_json(), "after": self.after.as_json(), **parts}
 
     def lines(self) -> Iterator[str]:
-        """The difference for people: a head, and a block for each part in which something differs."""
-        before, after = self.before, self.after
-        if not any(self.changes.values()):
-            yield f"{before.name} and {after.name}: no difference"
-            return
-        yield f"{before.name} -> {after.name}"
+        """The difference as text: a head, and a block for each part in which something differs."""
+        yield self.head
+        for block in self.blocks():
+            yield from block.lines()
+
+    @property
+    def head(self) -> str:
+        """What was compared, and whether anything differs."""
+        before, after = self.before.name, self.after.name
+        return f"{before} -> {after}" if any(self.changes.values()) else f"{before} and {after}: no difference"
+
+    def blocks(self) -> Iterator[Block]:
+        """A block for each part in which something differs."""
         for part, changes in self.changes.items():
             if changes:
-                yield f"{part}: {self._head(part, changes)}"
-                yield from (f"  {_told(part, change)}" for change in changes)
+                yield Block(f"{part}: {self._head(part, changes)}", [_row(part, change) for change in changes])
 
     def markdown(self) -> Iterator[str]:
         """The difference for a pull request: packages as a table, the other parts as blocks of a diff."""
@@ -200,7 +245,7 @@ class Difference:
                 yield from (f"| {one.name} | {_version(one.before)} | {_version(one.after)} |" for one in changes)
             else:  # a value has no line of its own that could end the block
                 yield "````diff"
-                yield from (re.sub("^~", "!", _told(part, change)) for change in changes)
+                yield from (re.sub("^~", "!", _row(part, change).line()) for change in changes)
                 yield "````"
 
     def _head(self, part: str, changes: Sequence[Change]) -> str:
@@ -244,19 +289,16 @@ def _identity(thing: Any) -> Any:
     return {key: thing[key] for key in thing if key != "size"} if isinstance(thing, dict) else thing
 
 
-def _told(part: str, change: Change) -> str:
+def _row(part: str, change: Change) -> Row:
     before, after = change.before, change.after
     if part in ("packages", "build-requires", "python"):
-        return _told_package(change)
+        return _package_row(change)
     if part == "patches":
-        return f"{_MARK[change.kind]} {_word(change.name)} ({_word((after or before)['package'])})"
+        return row(change.kind, _word(change.name), f"({_word((after or before)['package'])})")
     if part == "overrides":  # each names its package itself
-        if before is None or after is None:
-            return f"{_MARK[change.kind]} {_override(after or before)}"
-        return f"~ {_override(before)} -> {_override(after)}"
-    tell = _setting if part == "env" else _content if part == "data" else _value
-    words = [tell(value) for value in (before, after) if value is not None]
-    return f"{_MARK[change.kind]} {change.name} {' -> '.join(words)}"
+        return row(change.kind, "", " -> ".join(_override(one) for one in (before, after) if one is not None))
+    form = _setting if part == "env" else _content if part == "data" else _value
+    return row(change.kind, change.name, " -> ".join(form(value) for value in (before, after) if value is not None))
 
 
 def _content(data: Mapping[str, Any]) -> str:
@@ -264,22 +306,32 @@ def _content(data: Mapping[str, Any]) -> str:
     return f"{commit}sha256 {data['sha256'][:12]} ({size(data['size'])})"
 
 
-_MARK = {"added": "+", "removed": "-", "changed": "~"}
+def _package_row(change: Change) -> Row:
+    sizes = [one["size"] if one else 0 for one in (change.before, change.after)]
+    more = 0 if None in sizes else sizes[1] - sizes[0]
+    grown = f"{'+' if more > 0 else '-'}{size(abs(more))}" if more else ""
+    if change.kind == "changed":
+        words = " -> ".join(map(size, sizes)) if grown else ""
+    else:
+        words = size((change.after or change.before)["size"])
+    return Row(
+        change.kind,
+        change.name,
+        _versions(change, _tags) + _bracketed(words),
+        _versions(change, _differing_tags),
+        grown,
+    )
 
 
-def _told_package(change: Change) -> str:
+def _versions(change: Change, tags: Callable[[str, str], tuple[str, str]]) -> str:
     before, after = change.before, change.after
     if before is None or after is None:
-        one = after or before
-        return f"{_MARK[change.kind]} {change.name} {one['version']}" + _bracketed(size(one["size"]))
+        return str((after or before)["version"])
     if before["version"] != after["version"]:
-        words = f"{before['version']} -> {after['version']}"
-    elif before["file"] != after["file"]:
-        words = f"{before['version']}: {_tags(before['file'])} -> {_tags(after['file'])}"
-    else:
-        words = f"{before['version']}: {before['file']}, sha256 {before['sha256'][:8]}... -> {after['sha256'][:8]}..."
-    sizes = [size(one["size"]) for one in (before, after)]
-    return f"~ {change.name} {words}" + _bracketed(" -> ".join(sizes) if all(sizes) and sizes[0] != sizes[1] else "")
+        return f"{before['version']} -> {after['version']}"
+    if before["file"] != after["file"]:
+        return f"{before['version']}: {' -> '.join(tags(before['file'], after['file']))}"
+    return f"{before['version']}: {before['file']}, sha256 {before['sha256'][:8]}... -> {after['sha256'][:8]}..."
 
 
 def _version(package: Mapping[str, Any] | None) -> str:
@@ -289,9 +341,24 @@ def _version(package: Mapping[str, Any] | None) -> str:
     return f"{package['version']} ({much})" if much else str(package["version"])
 
 
-def _tags(file: str) -> str:
-    """The tags in a wheel's file name, without name and version; the whole name of another file."""
-    return file.split("-", 2)[-1].removesuffix(".whl") if file.endswith(".whl") else file
+def _tags(*files: str) -> tuple[str, str]:
+    """The tags in the file names of two wheels, without name and version; the whole name of another file."""
+    before, after = (file.split("-", 2)[-1].removesuffix(".whl") if file.endswith(".whl") else file for file in files)
+    return before, after
+
+
+def _differing_tags(before: str, after: str) -> tuple[str, str]:
+    """The tags that differ between two wheels, the first where one tag stands for several.
+
+    >>> _differing_tags("a-1-cp311-cp311-macosx_11_0_arm64.whl", "a-1-cp311-cp311-linux_x86_64.any.whl")
+    ('macosx_11_0_arm64', 'linux_x86_64')
+    """
+    old, new = (whole.split("-") for whole in _tags(before, after))
+    pairs = [pair for pair in zip(old, new, strict=False) if pair[0] != pair[1]]
+    if not before.endswith(".whl") or not after.endswith(".whl") or len(old) != len(new):
+        return _tags(before, after)
+    firsts = ["-".join(tag.partition(".")[0] for tag in tags) for tags in zip(*pairs, strict=True)]
+    return _tags(before, after) if firsts[0] == firsts[1] else (firsts[0], firsts[1])
 
 
 def _bracketed(words: str) -> str:

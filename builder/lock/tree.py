@@ -29,6 +29,27 @@ ASCII = Marks("|-- ", "`-- ", "|   ")
 
 
 @dataclass(frozen=True)
+class Branch:
+    """A line of a tree, and what stands below it.
+
+    `kind` decides its colour: head, found, quiet, added, removed, changed.
+    """
+
+    text: str
+    below: Sequence[Branch] = ()
+    kind: str = ""
+
+    def drawn(self, marks: Marks, lead: str = "", under: str = "") -> Iterator[tuple[str, Branch]]:
+        """Each line from here on: what leads to it, and what stands there."""
+        yield lead, self
+        for number, one in enumerate(self.below):
+            is_last = number == len(self.below) - 1
+            yield from one.drawn(
+                marks, under + (marks.last if is_last else marks.branch), under + ("    " if is_last else marks.along)
+            )
+
+
+@dataclass(frozen=True)
 class Tree:
     """The packages of a lock: `versions` by name, and for each the packages that it `requires`, both sorted.
 
@@ -40,40 +61,24 @@ class Tree:
     requires: Mapping[str, Sequence[str]]
     roots: Sequence[str]
 
-    def lines(self, marks: Marks = UNICODE, *, below: str | None = None, depth: int | None = None) -> Iterator[str]:
+    def branch(self, *, below: str | None = None, depth: int | None = None) -> Branch:
         """The tree of the profile, or of the package `below` alone, `depth` packages deep.
 
         What stands there a second time has a (*), and nothing under it. Raises UsageError for a package that is not in
         the lock.
         """
         seen: set[str] = set()
-        top = [self._known(below)] if below is not None else self.roots
-        if below is None:
-            yield self.name
-        for number, package in enumerate(top):
-            lead = "" if below is not None else marks.last if number == len(top) - 1 else marks.branch
-            under = "" if below is not None else "    " if number == len(top) - 1 else marks.along
-            yield from self._lines(package, lead, under, marks, seen, depth)
+        if below is not None:
+            return self._branch(self._known(below), seen, depth)
+        return Branch(self.name, [self._branch(package, seen, depth) for package in self.roots], "head")
 
-    def _lines(
-        self, package: str, lead: str, under: str, marks: Marks, seen: set[str], depth: int | None
-    ) -> Iterator[str]:
+    def _branch(self, package: str, seen: set[str], depth: int | None) -> Branch:
         requires = self.requires[package] if depth != 1 else ()
-        again = package in seen and bool(requires)
-        yield f"{lead}{package} {self.versions[package]}{' (*)' if again else ''}"
-        if again:
-            return
+        text = f"{package} {self.versions[package]}"
+        if package in seen and requires:
+            return Branch(f"{text} (*)", kind="quiet")
         seen.add(package)
-        for number, one in enumerate(requires):
-            is_last = number == len(requires) - 1
-            yield from self._lines(
-                one,
-                under + (marks.last if is_last else marks.branch),
-                under + ("    " if is_last else marks.along),
-                marks,
-                seen,
-                None if depth is None else depth - 1,
-            )
+        return Branch(text, [self._branch(one, seen, None if depth is None else depth - 1) for one in requires])
 
     def _known(self, package: str) -> str:
         name = canonicalize_name(package)

@@ -27,6 +27,7 @@ from packaging.utils import canonicalize_name
 from builder.embedded.words import plural
 from builder.errors import UsageError
 from builder.lock.model import Lock, LockedOverride
+from builder.lock.tree import Branch
 
 LIMIT = 20
 """How many paths are returned."""
@@ -63,7 +64,14 @@ class Why:
         }
 
     def lines(self) -> Iterator[str]:
-        """The answer for people: a head, a line for each path, and the number of paths left out."""
+        """The answer as text: a head, a line for each path, and the number of paths left out."""
+        yield from self.head()
+        for path in self.paths:
+            yield "  " + " -> ".join([self.name, *(f"{one} {self.versions[one]}" for one in path)])
+        yield from (f"  {text}" for text in self.rest())
+
+    def head(self) -> Iterator[str]:
+        """The package, how many paths lead to it, and what overrides it."""
         version = self.versions[self.package]
         role = " (only to build source distributions)" if self.role == "build" else ""
         number = plural(len(self.paths) if self.count is None else self.count, "path")
@@ -71,12 +79,25 @@ class Why:
         yield f"{self.package} {version}{role}: {many} from {self.name}"
         if self.override is not None:
             yield f"  overridden: {self.override}"
-        for path in self.paths:
-            yield "  " + " -> ".join([self.name, *(f"{one} {self.versions[one]}" for one in path)])
+
+    def rest(self) -> Iterator[str]:
+        """The number of paths that are left out."""
         if self.count is None:
-            yield "  and more"
+            yield "and more"
         elif self.count > len(self.paths):
-            yield f"  and {self.count - len(self.paths)} more"
+            yield f"and {self.count - len(self.paths)} more"
+
+    def tree(self) -> Branch:
+        """The same paths as a tree: what several have in common stands once."""
+        return Branch(self.name, self._below(()), "head")
+
+    def _below(self, above: tuple[str, ...]) -> list[Branch]:
+        depth = len(above)
+        names = dict.fromkeys(path[depth] for path in self.paths if len(path) > depth and path[:depth] == above)
+        return [
+            Branch(f"{one} {self.versions[one]}", self._below((*above, one)), "found" if one == self.package else "")
+            for one in names
+        ]
 
 
 def why(name: str, lock: Lock, package: str, *, limit: int = LIMIT) -> Why:

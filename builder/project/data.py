@@ -19,10 +19,11 @@ from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
 from builder.download import download
-from builder.embedded import data, folders
+from builder.embedded import data
 from builder.embedded.caches import shown
 from builder.embedded.config_files import is_true
 from builder.embedded.errors import StageError
+from builder.embedded.folders import share
 from builder.embedded.web import RefusedError, open_url
 from builder.errors import DrydockError, LockError
 from builder.files import hash_of, make_folder
@@ -298,8 +299,8 @@ def _downloaded(url: str, size: int = 0, secret: str = "") -> tuple[str, str, in
         with path.open("rb") as file:
             while block := file.read(1 << 20):
                 git.update(block)
-        path.chmod(folders.mode_of(0o444))
-        path.replace(data.kept(home, digest))
+        path.chmod(0o444)
+        share(path.replace(data.kept(home, digest)))
     return digest, git.hexdigest(), found.size
 
 
@@ -315,6 +316,8 @@ def bring(entry: Entry, digest: str) -> Path:
             row |= {"url": said[one.name].url} if said[one.name].url else {"folder": said[one.name].folder}
         wanted = [file for file in data.files_of(row) if file.sha256 == digest]
         if wanted:
+            for folder in ("files", "partial"):
+                make_folder(home / "data" / folder)
             try:
                 data.fetch(wanted[:1], home, home / "cache" / "mirror", [str(entry.project_folder)])
             except StageError as error:

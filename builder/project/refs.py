@@ -44,9 +44,9 @@ def side(word: str, catalogue: Catalogue, report: Reporter) -> Side:
     if colon:
         return _revision(word, revision, catalogue.entry(name))
     if "/" in word or "." in word:
-        raise UsageError(f"{word} is not there", hint=FORMS)
+        raise UsageError(f"{word} does not exist", hint=FORMS)
     catalogue.path(word)  # says what the name is like
-    raise UsageError(f'"{word}" is nothing that can be compared', hint=FORMS)
+    raise UsageError(f'"{word}" cannot be compared', hint=FORMS)
 
 
 def _is_profile(word: str, catalogue: Catalogue) -> bool:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -51,19 +51,89 @@ def text(name: str, kind: Manager, profile: Profile) -> str:
 
     Raises DrydockError for a value that such a file cannot express.
     """
-    template = templates().get_template(f"service.{kind}.j2")
+    return rendered(
+        name,
+        kind,
+        folder=str(Path.cwd()),
+        environment=_kept(profile, os.environ),
+        command=[sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"],
+        grace=profile.supervise.grace,
+        log=str(runs.folder(name) / "service.log"),
+    )
+
+
+def rendered(
+    name: str,
+    kind: Manager,
+    *,
+    folder: str,
+    environment: Mapping[str, str],
+    command: Sequence[str],
+    grace: float,
+    log: str,
+    fleet: str = "",
+) -> str:
+    """Return the file of a service that runs `command`, which ends within `grace` seconds; `fleet` is whose it is.
+
+    Raises DrydockError for a value that such a file cannot express.
+    """
+    patience = round(grace) + _BESIDE
     try:
-        return template.render(
-            name=name,
-            label=_label(name, kind),
-            folder=str(Path.cwd()),
-            environment=_kept(profile, os.environ),
-            command=[sys.executable, "-P", "-m", "builder", "--quiet", "run", name, "--supervise"],
-            patience=round(profile.supervise.grace) + _BESIDE,
-            log=str(runs.folder(name) / "service.log"),
+        if kind == "launchd":
+            return _agent(_label(name, kind), folder, environment, command, patience, log, is_stamped=bool(fleet))
+        return (
+            templates()
+            .get_template("service.systemd.j2")
+            .render(
+                name=name,
+                on=f"{name} --on {fleet}" if fleet else name,
+                fleet=fleet,
+                label=_label(name, kind),
+                folder=folder,
+                environment=environment,
+                command=command,
+                patience=patience,
+            )
         )
     except ValueError as error:
         raise DrydockError(f"a service of {kind} cannot express it: {error}") from None
+
+
+def _agent(
+    label: str,
+    folder: str,
+    environment: Mapping[str, str],
+    command: Sequence[str],
+    patience: int,
+    log: str,
+    *,
+    is_stamped: bool,
+) -> str:
+    """Return the property list of an agent of launchd. Raises ValueError for characters that it cannot hold."""
+    import plistlib
+
+    agent = {
+        "Label": label,
+        "ProgramArguments": list(command),
+        "WorkingDirectory": folder,
+        "EnvironmentVariables": dict(environment),
+        "RunAtLoad": True,
+        # The supervisor starts the trainer again; this is for a supervisor that was killed itself.
+        "KeepAlive": {"Crashed": True},
+        "ExitTimeOut": patience,
+        "ProcessType": "Interactive",
+        # Only Drydock's own words: the trainer's are in its log, which rotates.
+        "StandardOutPath": log,
+        "StandardErrorPath": log,
+    }
+    try:
+        made = plistlib.dumps(agent, sort_keys=False).decode()
+    except ValueError:
+        raise ValueError("a control character, or bytes that are no UTF-8") from None
+    notes = f"<!-- Written by `{_MARK}`; `drydock service uninstall` removes it. -->\n"
+    if is_stamped:
+        notes += f"<!-- What you change here is kept, and no longer updated. drydock-unit {'0' * 64} -->\n"
+    return made.replace("<plist", f"{notes}<plist", 1)
 
 
 def install(name: str, kind: Manager, catalogue: Catalogue) -> Path:

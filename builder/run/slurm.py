@@ -12,9 +12,11 @@ import re
 import shutil
 import time
 from collections.abc import Callable, Iterator, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from builder import log as log_
 from builder import process, secrets
 from builder.embedded import state
 from builder.embedded.words import plural
@@ -22,14 +24,19 @@ from builder.errors import DrydockError, ToolError, UsageError
 from builder.files import display, write_atomically
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
+from builder.run.records import folder as records
+from builder.run.records.begin import begin
 from builder.run.supervise import runs
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
     from builder.report import Reporter
+    from builder.run.records.folder import Head
 
 _PATIENCE = 60.0
 """Seconds in which a program of Slurm answers: it asks a busy controller again and again."""
+_GLANCE = 10.0
+"""The same where a list of runs is printed, which needs no answer."""
 _STOPPING = 120.0
 """Seconds in which a job that is cancelled ends; KillWait of a cluster is 30 by default."""
 _OVER = (
@@ -68,8 +75,9 @@ def submit(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Re
             "there is no sbatch here",
             hint=f"on a login node of a cluster; its batch script: drydock render {name} --slurm",
         )
-    environment, _ = secrets.environment(arguments)
-    consent.check(name, evaluate(name, catalogue).content)
+    environment, names = secrets.environment(arguments)
+    evaluation = evaluate(name, catalogue)
+    consent.check(name, evaluation.content)
     entry = catalogue.entry(name)
     if entry.code is not None:
         environment = {**environment, "DRYDOCK_PROJECT": str(entry.project_folder)}
@@ -84,6 +92,20 @@ def submit(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Re
         raise ToolError(f"sbatch does not say which job it is: {said.strip()[:200]!a}")
     log = _log_of(job)
     write_atomically(folder / "slurm.json", json.dumps({"job": job, "log": log}) + "\n")
+    begin(
+        name,
+        "train",
+        arguments,
+        store_name=evaluation.store_name,
+        generation=0,
+        script=[],
+        script_path=evaluation.script,
+        lock=evaluation.lock,
+        project=entry.project_folder if entry.is_of_project else None,
+        environment=environment,
+        names=names,
+        job=job,
+    )
     report.step(f"{name} is job {job}; its log will be {display(Path(log))}" if log else f"{name} is job {job}")
     return job
 
@@ -156,6 +178,45 @@ def stop(name: str, say: Callable[[str], None]) -> None:
     say(f"{name} is stopped: job {job} is cancelled")
 
 
+def seen(found: Sequence[Head]) -> list[Head]:
+    """Runs with what Slurm knows of those that are its jobs: their states, and of those that are over their ends.
+
+    Where Slurm does not answer, they are as they were.
+    """
+    answers = shutil.which("squeue") is not None
+    heads = []
+    for head in found:
+        if head.job and answers:
+            try:
+                head = _seen(head)
+            except ToolError as error:
+                log_.add(f"jobs are not asked for: {error}")
+                answers = False
+        heads.append(head)
+    return heads
+
+
+def _seen(head: Head) -> Head:
+    known = _in_queue(head.job, _GLANCE) or _in_accounts(head.job, _GLANCE)
+    if known is not None and not known["over"]:
+        return head._replace(process={**(head.process or {}), "state": known["state"]})
+    end: dict[str, Any] = {"time": None, "exit": None, "why": f"Slurm does not know job {head.job} any more"}
+    if known is not None:
+        # One that lost its node has 0 there too; one that was cancelled did not fail.
+        is_own = known["state"] == "completed" or (known["exit"] and known["state"] != "cancelled")
+        code = known["exit"] if is_own else None
+        where = f" on {known['nodes']}" if known["nodes"] else ""
+        end |= {"exit": code, "why": f"job {head.job} {known['state']} after {known['elapsed']}{where}"}
+        end |= {"restarts": known["restarts"]}
+
+    def close(record: records.Record) -> None:
+        record["end"] = record["end"] or end
+
+    with suppress(OSError, DrydockError):
+        records.change(records.path_of(head.id), close)
+    return head._replace(end={name: end[name] for name in ("time", "exit", "why")}, process=None)
+
+
 def _last(name: str) -> tuple[str, str]:
     """The job of `name` that was submitted last, and its log."""
     found = state.read_json(runs.folder(name) / "slurm.json", {"job": str, "log": str})
@@ -169,11 +230,11 @@ def _is_over(job: str) -> bool:
     return found is None or bool(found["over"])
 
 
-def _in_queue(job: str) -> dict[str, Any] | None:
+def _in_queue(job: str, patience: float = _PATIENCE) -> dict[str, Any] | None:
     """A job as squeue has it; None where it is in the queue no more."""
     columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
     query = ["squeue", "--noheader", "--states=all", f"--jobs={job}", f"--Format={columns}"]
-    done = process.run(query, timeout=_PATIENCE)
+    done = process.run(query, timeout=patience)
     if done.code and "Invalid job id" not in done.stderr:
         raise _failed("squeue", done.stderr)
     lines = done.stdout.splitlines()
@@ -184,7 +245,7 @@ def _in_queue(job: str) -> dict[str, Any] | None:
         row[column], at = lines[0][at : at + width].strip(), at + width
     return _as_found(
         row["State"],
-        exit_code=row["exit_code"],
+        exit_code=_exit_status(row["exit_code"]),
         restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdecimal() else 0,
         elapsed=row["TimeUsed"],
         nodes=row["NodeList"],
@@ -192,11 +253,19 @@ def _in_queue(job: str) -> dict[str, Any] | None:
     )
 
 
-def _in_accounts(job: str) -> dict[str, Any] | None:
+def _exit_status(word: str) -> str:
+    """The exit status, as of a shell, in what squeue has for a job: that of wait(2)."""
+    if not word.isdecimal():
+        return word
+    waited = int(word)
+    return str(128 + (waited & 0x7F) if waited & 0x7F else waited >> 8)
+
+
+def _in_accounts(job: str, patience: float = _PATIENCE) -> dict[str, Any] | None:
     """A job as sacct has it, the last time it ran; None where there is no accounting, or no such job in it."""
     query = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={job}"]
     try:
-        done = process.run([*query, "--format=State,ExitCode,Elapsed,NodeList"], timeout=_PATIENCE)
+        done = process.run([*query, "--format=State,ExitCode,Elapsed,NodeList"], timeout=patience)
     except ToolError:
         return None
     rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 3]

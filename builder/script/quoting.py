@@ -89,13 +89,6 @@ def systemd_path(value: str) -> str:
     return value.replace("%", "%%")
 
 
-def xml_text(value: str) -> str:
-    """Text of an XML 1.0 document."""
-    if any((char < " " and char not in "\t\n") or "\ud800" <= char <= "\udfff" for char in value):
-        raise ValueError(f"the text {value!r}")
-    return value.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
-
-
 def python_literal(value: Any, indent: int = 0) -> str:
     """A Python expression for plain data: what does not fit into a line is in several, one space further in each.
 
@@ -178,6 +171,5 @@ def environment(loader: BaseLoader) -> Environment:
         "systemd": systemd_quote,
         "systemd_word": systemd_word,
         "systemd_path": systemd_path,
-        "xml": xml_text,
     }
     return templates

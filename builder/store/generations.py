@@ -20,8 +20,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.embedded import claim, state
+from builder.embedded.folders import share
 from builder.errors import DrydockError, UsageError
-from builder.files import is_being_written, is_beside, link_atomically, make_folder, share, write_atomically
+from builder.files import is_being_written, is_beside, link_atomically, make_folder, write_atomically
 from builder.names import is_reference, of_stem, stem
 from builder.store.layout import Store
 

@@ -14,9 +14,9 @@ from builder.store.layout import FORMAT, Store
 
 _FOLDERS = (
     *("store", "wheels", "pythons", "bytecode", "profiles", "gcroots/running", "gcroots/scripts", "gcroots/sources"),
-    *("cache", "tools", "sources", "consents", "runs", "scratch"),
+    *("cache", "tools", "sources", "consents", "runs", "scratch", "fleet"),
 )
-_FINISHED = ("store", "sources", "runs", "scratch")
+_FINISHED = ("store", "sources", "runs", "scratch", "fleet")
 """What is in these stays as it is: finished environments and sources are read-only, and runs are their user's."""
 
 

@@ -86,8 +86,9 @@ class Store(NamedTuple):
 
     @property
     def fleet(self) -> Path:
-        """The folder of what a desk knows of its fleets, and of what a host is sent."""
-        return self.home / "fleet"
+        """The folder of what a desk knows of its fleets: in a store of a group, each member has one of their own."""
+        base = self.home / "fleet"
+        return base / str(os.getuid()) if is_shared(self.home) else base
 
     @property
     def runs(self) -> Path:

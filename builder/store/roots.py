@@ -28,8 +28,9 @@ from pathlib import Path
 from typing import NamedTuple
 
 from builder.embedded import claim, lifeline, state
+from builder.embedded.folders import share
 from builder.errors import DrydockError, ToolError
-from builder.files import make_folder, share
+from builder.files import make_folder
 from builder.store import generations
 from builder.store.layout import Store
 

@@ -247,7 +247,8 @@ def run(chosen: argparse.Namespace) -> int:
 def main() -> int:
     chosen = options()
     os.environ.update(ENVIRONMENT)
-    os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
+    if "LOCAL_RANK" not in os.environ:  # of torchrun, where each process has a GPU of its own
+        os.environ.setdefault("CUDA_VISIBLE_DEVICES", "0")  # Trainer would split so small a batch over all GPUs
     pressed: list[int] = []
 
     def interrupt(number: int, _: object) -> None:

@@ -398,9 +398,20 @@ with tempfile.TemporaryDirectory() as folder:
     ],
 )
 def test_the_seeds_own_faults_are_found(
-    good: tuple[str, ...], bad: tuple[str, ...], program: str, culprits: list[str], words: str, tmp_path: Path
+    good: tuple[str, ...],
+    bad: tuple[str, ...],
+    program: str,
+    culprits: list[str],
+    words: str,
+    tmp_path: Path,
+    drydock_home: Path,
+    cpu_env: Path,
 ) -> None:
-    """accelerate before 1.9.0 and the empty loader; transformers 4.52 with accelerate 1.1.1, which fail together."""
+    """accelerate before 1.9.0 and the empty loader; transformers 4.52 with accelerate 1.1.1, which fail together.
+
+    In the store of `cpu`, which has unpacked and compiled the same torch.
+    """
+    assert cpu_env.is_dir()
     text = """\
 schema = 1
 name = "seed"
@@ -422,7 +433,7 @@ command = ["python", "-c", "pass"]
 """
     (tmp_path / "profiles").mkdir()
     (tmp_path / "test.py").write_text(program)
-    environment = {**real_environment(), "DRYDOCK_HOME": str(tmp_path / "home"), "DRYDOCK_RECORDS": "0"}
+    environment = {**real_environment(), "DRYDOCK_HOME": str(drydock_home), "DRYDOCK_RECORDS": "0"}
     del environment["DRYDOCK_PROFILES"]
 
     def drydock(*words: str) -> subprocess.CompletedProcess[str]:

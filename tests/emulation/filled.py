@@ -2,41 +2,53 @@
 
 from __future__ import annotations
 
+import json
 import subprocess
 from pathlib import Path
 
 from builder import uv
 from builder.embedded.installer import SEARCHES
 from builder.project.catalogue import Catalogue
-from tests.conftest import ROOT
+from tests.conftest import ROOT, link_tree
 from tests.support.base import find_python
 
+SMALL = 100_000
+"""Bytes of a wheel that the machine unpacks, checks and compiles itself: there are dozens."""
 
-def fill(folder: Path, name: str, script: str) -> None:
-    """Make `folder`: `script` as script.sh, and wheels and bytecode of the profile `name`.
 
-    Both are what the machine would make itself, in minutes more: bytecode is the same on every processor.
+def fill(folder: Path, name: str, script: str, compiled: Path | None = None) -> None:
+    """Make `folder`: `script` as script.sh, and of the profile `name` all but the small wheels, as they are unpacked.
+
+    The small ones are in uv's cache there, and what has no wheel is nowhere: that is for the machine to build. All of
+    it is what the machine would make itself, in minutes more: files and bytecode are the same on every processor.
+    `compiled` has bytecode that another store has, by the hash of its source.
     """
     folder.mkdir()
+    (folder / "drydock").mkdir()
+    if compiled is not None:
+        link_tree(compiled, folder / "drydock/bytecode")
     (folder / "script.sh").write_text(script, encoding="utf-8")
     catalogue = Catalogue([ROOT / "profiles"])
-    profile, lock = catalogue.profile(name), catalogue.lock(name)
-    wheels = [package for package in lock.packages if package.is_wheel]
-    (folder / "wheels.txt").write_text("".join(f"{p.name}=={p.version} --hash=sha256:{p.sha256}\n" for p in wheels))
-    arguments = [*SEARCHES, "--require-hashes", "--cache-dir", str(folder / "cache"), "--target", "."]
+    profile, lock, content = catalogue.profile(name), catalogue.lock(name), catalogue.plan(name).content
+    small = {package.sha256 for package in lock.packages if package.is_wheel and (package.size or 0) < SMALL}
+    large = [one for one in content["packages"] if one["file"].endswith(".whl") and one["sha256"] not in small]
+    assert small, "the machine has nothing to unpack"
+    requirements = folder / "wheels.txt"
+    requirements.write_text(_by_hash([(p.name, p.version, p.sha256) for p in lock.packages if p.sha256 in small]))
     (folder / "thrown-away").mkdir()
-    arguments += ["-r", str(folder / "wheels.txt")]
-    uv.install(arguments, folder / "thrown-away", profile.target, profile.python.version, builds=None)
-    program = (
-        "import sys; from pathlib import Path; sys.path.append('tests/support'); "
-        "from compiled import link_bytecode; "
-        "link_bytecode(*map(Path, sys.argv[1:]))"
-    )
-    subprocess.run(
-        [find_python(), "-B", "-c", program, str(folder / "thrown-away"), str(folder / "drydock/bytecode")],
-        cwd=ROOT,
-        check=True,
-    )
+    arguments = ["--require-hashes", "--cache-dir", str(folder / "cache"), "--target", ".", "-r", str(requirements)]
+    uv.install([*SEARCHES, *arguments], folder / "thrown-away", profile.target, profile.python.version, builds=None)
+    requirements.write_text(_by_hash([(one["name"], one["version"], one["sha256"]) for one in large]))
+    command = [uv.executable(), "pip", "install", "--no-config", "--quiet", "--no-deps", "--only-binary", ":all:"]
+    command += [*SEARCHES, "--require-hashes", "--prefix", ".", "--python", find_python(), "-r", str(requirements)]
+    command += ["--python-platform", profile.target.uv_platform, "--python-version", profile.python.version]
+    program = [find_python(), "-B", "-m", "tests.emulation.unpacked", str(folder / "drydock")]
+    plan = json.dumps({"packages": large, "build-requires": [], "install": command})
+    subprocess.run(program, cwd=ROOT, input=plan, text=True, check=True)
+
+
+def _by_hash(packages: list[tuple[str, str, str]]) -> str:
+    return "".join(f"{name}=={version} --hash=sha256:{sha256}\n" for name, version, sha256 in packages)
 
 
 def bring_uv(folder: Path, name: str) -> None:

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -15,6 +16,8 @@ from pathlib import Path
 
 import pytest
 
+from builder.embedded import wheels
+from builder.fleet.ssh import program
 from tests.fleet.conftest import Lab
 from tests.support import make_wheel
 
@@ -73,6 +76,71 @@ def test_data_comes_to_each_host_once(lab: Lab) -> None:
     told = json.loads(lab.deploy("--json").succeeded().stdout)["hosts"].values()
     assert {row["state"] for row in told} == {"switched"}
     assert all(row["sent"] < 300_000 for row in told), told
+    # Other data is no other environment, and is sent all the same.
+    before = lab.current()
+    (folder / "rows.bin").write_bytes(os.urandom(400_000))
+    lab.desk.drydock("lock", "small").succeeded()
+    told = json.loads(lab.deploy("--json").succeeded().stdout)["hosts"].values()
+    assert all(400_000 < row["sent"] < 700_000 for row in told), told
+    assert lab.current() == before
+    for host in lab.hosts.values():
+        views = host.drydock.glob("data/views/*-small/data/rows/rows.bin")
+        assert (folder / "rows.bin").read_bytes() in [rows.read_bytes() for rows in views]
+
+
+@pytest.mark.slow
+def test_what_was_damaged_on_a_host_is_sent_again(lab: Lab) -> None:
+    lab.deploy().succeeded()
+    make_wheel(lab.desk.wheels, "buoy", "1.0")
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "buoy"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    (note,) = [path for path in lab.hosts["h1"].drydock.glob("wheels/*/*.json") if "anchor" in path.read_text()]
+    note.write_text("")
+    (module,) = lab.hosts["h2"].drydock.glob("wheels/*/*/lib/python3.11/site-packages/anchor/__init__.py")
+    module.chmod(0o644)
+    module.write_text("evil = True\n")
+    done = lab.deploy().succeeded()
+    assert "h2: anchor was damaged there, and comes again" in done.stderr
+    assert "h1: anchor" not in done.stderr  # what cannot be read is not known there
+    assert len(set(lab.current())) == 1
+    for host in lab.hosts.values():
+        (current,) = host.drydock.glob("profiles/small/lib/python3.11/site-packages/anchor/__init__.py")
+        assert "evil" not in current.read_text()
+
+
+@pytest.mark.slow
+def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: Lab) -> None:
+    files = {"cargo/data.txt": "x" * 11_000_000, "cargo/__init__.py": "def main():\n    print('loaded')\n"}
+    entry = "[console_scripts]\nload = cargo:main\n"
+    make_wheel(lab.desk.wheels, "cargo", "1.0", files=files, entry_points=entry)
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "cargo"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    lab.fleet('[fleets.lab]\nhosts = ["h1"]\nprofile = "small"\n[fleets.all]\nhosts = ["h[1-3]"]\n')
+    own = lab.desk.home / ".local/share/drydock"
+    lab.deploy().succeeded()  # the desk itself has nothing unpacked
+    lab.desk.drydock("build", "small").succeeded()
+    done = lab.deploy("small", "--verify", fleet="all").succeeded()
+    assert re.search(r"h\S+: receives 11.\d MB unpacked", done.stderr)
+    assert len(set(re.findall(r"files \w+", done.stdout))) == 1
+    host = lab.hosts["h3"].drydock
+    assert "loaded" in lab.desk.run([str(host / "profiles/small/bin/load")]).succeeded().stdout
+    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/*.pyc")
+    assert compiled.read_bytes() in [path.read_bytes() for path in host.glob("bytecode/*/??/*.pyc")]
+    # What was changed at the desk is noticed where it comes, and the wheel itself is sent.
+    (data,) = own.glob("wheels/*/*/lib/python3.11/site-packages/cargo/data.txt")
+    data.chmod(0o644)
+    data.write_text("y" * 11_000_000)
+    shutil.rmtree(host, onerror=_unprotect)
+    done = lab.deploy("small", "--verify", fleet="all").succeeded()
+    assert "h3: what is unpacked here cannot be used there, so it builds: cargo came damaged" in done.stderr
+    assert len(set(re.findall(r"files \w+", done.stdout))) == 1
+    assert not list(host.glob("fleet/.new-*")) + list(host.glob("wheels/*/.new-*"))
+
+
+def _unprotect(remove: Callable[[str], object], path: str, _: object) -> None:
+    Path(path).parent.chmod(0o755)
+    Path(path).chmod(0o755)
+    remove(path)
 
 
 @pytest.mark.slow
@@ -183,6 +251,42 @@ def test_auto_is_decided_at_the_desk_for_each_host(lab: Lab) -> None:
     assert "h1: small" in done.stdout
     assert "h2: failed: no profile is for this machine (Darwin arm64)" in done.stdout
     assert "h2: failed: small is for linux-x86_64, and this is Darwin arm64" in lab.deploy("small").failed(1).stdout
+    lab.desk.drydock("run", "--on", "lab").failed(1, "h2: no profile is for this machine", "1 of 2 hosts")
+
+
+@pytest.mark.slow
+def test_auto_runs_on_each_host_what_is_for_it(lab: Lab) -> None:
+    text = lab.desk.profile("small").read_text()
+    matched = '[target.match]\nchip = "{}"\n\n[python]'
+    lab.desk.profile("small", text.replace("[python]", matched.format("*")))
+    other = text.replace('"small"', '"other"').replace(
+        "print('trained with', anchor.version)", "import os; print('deep', os.environ['DEPTH'])"
+    )
+    lab.desk.profile("other", other.replace("[python]", matched.format("Other*")))
+    lab.desk.drydock("lock", "small", "other").succeeded()
+    lab.fleet('[fleets.lab]\nhosts = ["h[1-2]"]\n[fleets.lab.env.h2]\nDEPTH = "7"\n')
+    chip = lab.hosts["h2"].folder / "bin"
+    chip.mkdir()
+    (chip / "head").write_text(
+        '#!/bin/sh\n[ "$3" = /proc/cpuinfo ] || exec /usr/bin/head "$@"\necho "model name : Other 1"\n'
+    )
+    (chip / "head").chmod(0o755)
+    command = lab.hosts["h2"].folder / "command"
+    command.write_text(command.read_text().replace("PATH=/usr/local/bin", f"PATH={chip}:/usr/local/bin"))
+    lab.deploy().succeeded()
+    ran = lab.desk.drydock("run", "--on", "lab").succeeded()  # one that is not named is the fleet's
+    assert "auto: small on h1" in ran.stderr
+    assert "h1 | trained with 1.0" in ran.stdout
+    assert "h2 | deep 7" in ran.stdout
+    seen = lab.desk.drydock("run", "auto", "--on", "lab", "--status").succeeded().stdout
+    assert "  h1: small ended, exit status 0" in seen
+    assert "  h2: other ended, exit status 0" in seen
+    lab.fleet('[fleets.lab]\nhosts = ["h1"]\n[fleets.lab.env.h3]\nDEPTH = "7"\n')
+    lab.desk.drydock("run", "--on", "lab").failed(2, "h3 is not a host of lab")
+
+
+def test_a_host_says_which_wheels_are_of_the_format_that_scripts_read() -> None:
+    assert f"""'^{{"format":{wheels.FORMAT},'""" in program()
 
 
 # --- enemies -------------------------------------------------------------------------------------------------------

@@ -111,16 +111,21 @@ def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
 
 @pytest.mark.slow
 def test_a_failure_on_one_host_is_its_own_and_it_starts_again(lab: Lab) -> None:
-    code = "import os, pathlib, sys\nmark = pathlib.Path('mark')\n"
+    code = "import os, pathlib, sys\nmark = pathlib.Path('mark')\nprint('given', *sys.argv[1:], flush=True)\n"
     code += "if 'h2' in os.getcwd() and not mark.exists():\n    mark.touch()\n"
+    code += "    out = pathlib.Path('out')\n    out.mkdir(exist_ok=True)\n"
+    code += "    (out / f'checkpoint-{len(list(out.iterdir()))}').write_text('whole')\n"
     code += "    print('CUDA lost', flush=True)\n    sys.exit(7)\n"
     tail = "[supervise]\nbackoff = 0.5\n[supervise.restart.lost]\ncodes = [7]\n"
+    tail += '[supervise.resume]\nflag = "--resume"\nnewest = "out/checkpoint-*"\n'
     trainer(lab, code + COUNT.format(steps=2, pause=0), tail)
     alone = lab.desk.drydock("run", "small", "--on", "lab").failed(1, "h2 failed")
     assert "h1 | step 2" in alone.stdout
     (lab.hosts["h2"].home / "drydock/small/mark").unlink()
     done = lab.desk.drydock("run", "small", "--on", "lab", "--supervise").succeeded()
     assert "h2: exit status 7 (lost); again in 0.5 s" in done.stderr
+    # Each start goes on from the newest there is by then.
+    assert re.findall(r"h2 \| given (.*)", done.stdout) == ["--resume out/checkpoint-0", "--resume out/checkpoint-1"]
     assert "h2 | step 2" in done.stdout
 
 
@@ -214,11 +219,11 @@ def together(lab: Lab) -> Lab:
     return lab
 
 
-def of_all(lab: Lab, fewest: str = "") -> None:
+def of_all(lab: Lab, fewest: str = "", train: str = TRAIN) -> None:
     path = lab.desk.work / "profiles/small.toml"
     head, _, _ = path.read_text().partition("[trainer]")
     path.write_text(
-        f'{head}[trainer]\ncommand = ["python", "-c", {json.dumps(TRAIN)}]\n{TOGETHER.format(fewest=fewest)}'
+        f'{head}[trainer]\ncommand = ["python", "-c", {json.dumps(train)}]\n{TOGETHER.format(fewest=fewest)}'
     )
     lab.deploy().succeeded()
 
@@ -238,8 +243,8 @@ def test_a_host_that_is_lost_ends_all_where_nothing_else_is_said(together: Lab) 
     desk = start(together)
     frozen = time.monotonic()
     together.hosts["h2"].freeze()
-    until(lambda: not running(together.hosts["h1"]) and not running(together.hosts["h3"]), 25)
-    assert time.monotonic() - frozen < 25
+    until(lambda: not running(together.hosts["h1"]) and not running(together.hosts["h3"]), 15)
+    assert time.monotonic() - frozen < 15
     _, err = desk.communicate(timeout=30)
     assert b"small on lab ended: h2 was lost" in err
     together.hosts["h2"].thaw()
@@ -264,6 +269,30 @@ def test_the_others_go_on_from_the_newest_checkpoint_of_any(together: Lab) -> No
     assert steps[0] == steps[1] >= 10
     assert out.count(b"done at 40") == 2
     assert b"going on from out/checkpoint-" in err
+
+
+@pytest.mark.slow
+def test_when_the_network_of_the_desk_is_gone_for_a_while_it_goes_on_by_itself(together: Lab) -> None:
+    of_all(together, train=TRAIN.replace("step < 40", "step < 400"))
+    desk = start(together, "--supervise")
+    first = together.hosts["h1"].home / "drydock/small/out"
+    until(lambda: (first / "checkpoint-5/state.json").exists())
+    for host in together.hosts.values():
+        host.cut_off()
+    state = ["run", "small", "--on", "lab", "--status"]
+    until(lambda: "waits for hosts that do not answer" in together.desk.drydock(*state).stdout)
+    for host in together.hosts.values():
+        host.reach_again()
+    second = together.desk.home / ".local/share/drydock/fleet/runs/lab.small/log"
+    until(lambda: all(f"{name} | began in" in second.read_text().partition("going on")[2] for name in together.hosts))
+    desk.terminate()
+    out, err = desk.communicate(timeout=30)
+    assert b"0 of 3 hosts answer, and 3 are needed; asking again for 10 minutes" in err
+    assert re.search(rb"h[1-3,\[\]-]+ w\w+ lost; going on without waiting", err)
+    steps = [int(step) for step in re.findall(rb"h\d \| began in .* of 3 at \S+ step (\d+)", out)]
+    assert len(steps) == 6
+    assert len(set(steps[3:])) == 1
+    assert steps[3] > 30  # what was trained while nobody heard of it
 
 
 @pytest.mark.slow

@@ -322,7 +322,7 @@ def test_an_object_that_is_not_there_is_not_fetched(repository: Sandbox, tmp_pat
         ("fresh", ['"fresh" has no lock', "drydock lock fresh"]),
         ("small@7", ['small has no generation "7"', "drydock build small"]),
         ("small@x", ['small has no generation "x"']),
-        ("there/is.toml", ["there/is.toml is not there", "HEAD~1:cpu"]),
+        ("there/is.toml", ["there/is.toml does not exist", "HEAD~1:cpu"]),
         ("profiles", ['no profile "profiles"']),
         ("profiles/small.toml", ["where: profiles/small.toml", "give a lock"]),
         ("binary.toml", ["not UTF-8", "where: binary.toml"]),

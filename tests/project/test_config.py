@@ -66,6 +66,13 @@ def test_without_one_nothing_is_said(folder: Path) -> None:
     [
         ("[source.team]\n", ['unknown key "source"', 'did you mean "sources"?', "drydock.toml:1: source"]),
         ("\n[hosts]\n", ['unknown key "hosts"', "known here: sources, caches", "drydock.toml:2: hosts"]),
+        (
+            '[fleets.lab]\nhosts = ["h"]\nenv = { h = { HF_TOKEN = "x" } }\n',
+            ["HF_TOKEN is a secret", "fleets.lab.env.h.HF_TOKEN", "~/.config/drydock/secrets"],
+        ),
+        ('[fleets.lab]\nhosts = ["h"]\nenv = { "-h" = { A = "x" } }\n', ["'-h' is not a host"]),
+        ('[fleets.lab]\nhosts = ["h"]\nenv = { h = { "A=B" = "x" } }\n', ["is not the name of a variable"]),
+        ('[fleets.lab]\nhosts = ["h"]\nenv = { h = { A = "x\\ny" } }\n', ["must be a text of one line"]),
         ("[fleets.lab]\nhosts = []\n", ["must be a list of hosts", "drydock.toml:2: fleets.lab.hosts"]),
         ("[caches]\nplace = []\n", ['unknown key "place"', 'did you mean "places"?', "drydock.toml:2: caches.place"]),
         ("caches = 1\n", ['[caches] places = ["/srv/drydock"]', "drydock.toml:1: caches"]),

@@ -218,7 +218,7 @@ def test_without_slurm_it_says_so(locked: Sandbox) -> None:
 @quick_on_slurm
 def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()
-    job = desk.submit("--steps", "it's 3")
+    job = desk.submit("--steps", "it's 3", DRYDOCK_RECORDS="1")
     lines = desk.ended(job)
     expected = [f"{at}: TRAINED h{at + 1} None ['--steps', \"it's 3\"]" for at in range(3)]
     assert sorted(line for line in lines if "TRAINED" in line) == expected
@@ -227,6 +227,12 @@ def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> 
     assert (state["nodes"], state["restarts"]) == ("h[1-3]", 0)
     assert desk.drydock("run", "small", "--slurm", "--logs").succeeded().stdout.splitlines() == lines
     assert desk.left() == []
+    (run,) = json.loads(desk.drydock("runs", "list", "--json").succeeded().stdout)
+    assert (run["name"], run["state"], run["end"]["exit"]) == ("small", "ended", 0)
+    told = desk.drydock("runs", "show", "last").succeeded().stdout
+    assert "drydock run small --slurm -- --steps 'it'\"'\"'s 3'" in told
+    assert f"done: job {job} completed after" in told
+    assert "on h[1-3]" in told
 
 
 @needs_slurm
@@ -319,16 +325,20 @@ def test_a_trainer_that_fails_ends_the_job_on_all_nodes(desk: Desk) -> None:
 def test_stop_ends_it_and_it_does_not_start_again(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()
     nodes(desk.sandbox, 3, "import time\nprint('TRAINS', flush=True)\ntime.sleep(300)")
-    job = desk.submit()
+    job = desk.submit(DRYDOCK_RECORDS="1")
     desk.cluster.wait(lambda: sum("TRAINS" in line for line in desk.log(job)) == 3, 30)
     told = desk.drydock("run", "small", "--slurm", "--status").succeeded().stdout
     assert f"small is job {job}, running, for" in told
     assert "on h[1-3]" in told
+    assert f"running (job {job})" in desk.drydock("runs", "list").succeeded().stdout
+    elsewhere = desk.sandbox.drydock("runs", "list", env={"PATH": "/nowhere"}).succeeded()  # where there is no Slurm
+    assert f"submitted (job {job})" in elsewhere.stdout
     assert f"job {job} is cancelled" in desk.drydock("run", "small", "--slurm", "--stop").succeeded().stderr
     assert desk.cluster.state(job) == "CANCELLED"
     time.sleep(1)
     state = json.loads(desk.drydock("run", "small", "--slurm", "--status", "--json").succeeded().stdout)
-    assert (state["state"], state["restarts"]) == ("cancelled", 0)
+    assert (state["state"], state["restarts"], state["exit"]) == ("cancelled", 0, 143)
+    assert f"ended: job {job} cancelled after" in desk.drydock("runs", "show", "last").succeeded().stdout
     assert "is over" in desk.drydock("run", "small", "--slurm", "--stop").succeeded().stderr
 
 

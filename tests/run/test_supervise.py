@@ -418,7 +418,7 @@ def test_a_trainer_in_the_background_is_stopped_too(desk: Sandbox) -> None:
 @pytest.mark.slow
 def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
     trainer(desk, CLEANS_UP)
-    with supervised(desk) as running:
+    with supervised(desk, env={"DRYDOCK_RECORDS": "1"}) as running:
         until(lambda: "ready" in log(desk))
         told = desk.drydock("run", "small", "--status").succeeded().stdout
         assert told.startswith("small is running for ")
@@ -431,6 +431,7 @@ def test_status_logs_and_stop_of_a_run(desk: Sandbox) -> None:
         followed, _ = following.communicate(timeout=10)
         assert followed.decode() == log(desk)
     assert "small ended" in desk.drydock("run", "small", "--status").succeeded().stdout
+    assert re.search(r"small +stopped ", desk.drydock("runs", "list").succeeded().stdout)
     assert "not running" in desk.drydock("run", "small", "--stop").succeeded().stderr
 
 
@@ -888,6 +889,8 @@ def test_an_agent_of_launchd_says_what_the_unit_says(desk: Sandbox) -> None:
     assert agent["EnvironmentVariables"]["GAME"] == ODD
     assert agent["WorkingDirectory"] == str(desk.work)
     assert not (desk.home / "Library").exists()
+    bell = desk.drydock("service", "install", "small", "--print", "--manager", "launchd", env={"GAME": "\a"})
+    bell.failed(1, "a service of launchd cannot express it: a control character")
     trainer(desk, "import os; print(os.getcwd())")
     ran = desk.run(agent["ProgramArguments"], env=agent["EnvironmentVariables"]).succeeded()
     assert ran.stdout + ran.stderr == ""

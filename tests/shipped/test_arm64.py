@@ -29,11 +29,11 @@ def bare() -> Machine:
 
 
 @pytest.fixture(scope="module")
-def work(bare: Machine, shared: Path) -> Path:
-    """The machine's /work: uv, and a cache that the host's uv has filled with the lock's wheels, and their bytecode."""
+def work(bare: Machine, shared: Path, compiled: Path) -> Path:
+    """The machine's /work: uv, and the lock's wheels, most of them unpacked and with their bytecode."""
 
     def make(folder: Path) -> None:
-        fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8"))
+        fill(folder, "arm64", SCRIPT.read_text(encoding="utf-8"), compiled)
         bring_uv(folder, "arm64")
 
     return once(shared / "arm64", make)

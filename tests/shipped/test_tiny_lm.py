@@ -7,6 +7,7 @@ import os
 import re
 import signal
 import subprocess
+import sys
 import time
 from pathlib import Path
 from typing import Any
@@ -54,6 +55,17 @@ def test_nothing_but_the_warning_of_the_patch_is_on_stderr(cpu_env: Path) -> Non
     (line,) = done.stderr.splitlines()
     assert line.startswith("No batch came from this DataLoader")
     assert "dataset length 7, batch_size 4, drop_last False, sampler WholeSteps." in line
+
+
+@pytest.mark.parametrize(
+    ("given", "seen"), [({}, "0"), ({"LOCAL_RANK": "1"}, None), ({"CUDA_VISIBLE_DEVICES": "3"}, "3")]
+)
+def test_processes_of_torchrun_do_not_share_the_first_gpu(given: dict[str, str], seen: str | None) -> None:
+    code = "import os, runpy, sys; main = runpy.run_path(sys.argv.pop(1))['main']; "
+    code += "main.__globals__['run'] = lambda _: print([os.environ.get('CUDA_VISIBLE_DEVICES')]); main()"
+    env = {name: value for name, value in os.environ.items() if name not in ("LOCAL_RANK", "CUDA_VISIBLE_DEVICES")}
+    done = subprocess.run([sys.executable, "-c", code, TRAINER], env={**env, **given}, capture_output=True, text=True)
+    assert done.stdout == f"{[seen]}\n", done.stderr
 
 
 def test_the_same_seed_gives_the_same_losses(cpu_env: Path) -> None:

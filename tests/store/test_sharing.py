@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
 import os
 import random
+import shutil
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
+from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 
+from builder.embedded import claim
 from builder.embedded.lifeline import SIGN
 from builder.store import roots
-from tests.support import Sandbox, machines
+from tests.support import Sandbox, machines, make_wheel
+from tests.support.hub import Hub, Repo
 from tests.support.machines import CONTAINER
 from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
 
@@ -242,6 +248,80 @@ def test_members_build_run_and_collect_whatever_their_umask(members: Pair) -> No
 
 
 @pytest.mark.slow
+def test_what_one_member_has_fetched_of_the_data_serves_the_other(members: Pair) -> None:
+    one, two = members
+    store = Path(one.desk.environment["DRYDOCK_HOME"])
+    weights = os.urandom(3_000_000)
+    with Hub() as hub:
+        hub.repos["models/org/tiny"] = Repo({"config.json": b"{}", "weights.bin": weights})
+        for member in members:
+            member.desk.environment["HF_ENDPOINT"] = hub.url
+            member.desk.trainer("import os\nprint(os.listdir(os.environ['DRYDOCK_DATA_TINY']))")
+            with (member.desk.work / "profiles/small.toml").open("a") as file:
+                file.write('[data.tiny]\nhub = "org/tiny"\n')
+            member.own()
+            member.drydock("lock", "small").succeeded()
+        # The fetch of the first was killed: the second goes on from there.
+        partial = store / "data/partial" / hashlib.sha256(weights).hexdigest()
+        one.run("sh", "-c", f"mkdir -p {partial.parent}; head -c 0 /dev/null > {partial}", umask="002").succeeded()
+        partial.write_bytes(weights[:1_000_000])
+        assert "weights.bin" in two.drydock("run", "small").succeeded().stdout
+        assert "weights.bin" in one.drydock("run", "small").succeeded().stdout
+        # Nothing is there twice: each may link what the other has brought.
+        assert all(path.stat().st_nlink == 2 for path in (store / "data/files").iterdir())
+        for path in (store / "data/views").iterdir():
+            shutil.rmtree(path)
+        assert "weights.bin" in one.drydock("run", "small").succeeded().stdout
+        assert all(path.stat().st_nlink == 2 for path in (store / "data/files").iterdir())
+        # What is damaged is brought again by either.
+        (damaged,) = [path for path in (store / "data/files").iterdir() if path.stat().st_size < 10]
+        damaged.write_bytes(b"[]")
+        assert f"FAIL data {damaged.name[:12]}" in two.drydock("store", "verify").stdout
+        two.drydock("store", "verify", "--repair").succeeded()
+        assert "weights.bin" in two.drydock("run", "small").succeeded().stdout
+        assert damaged.read_bytes() == b"{}"
+
+
+@pytest.mark.slow
+def test_members_deploy_to_one_host_and_from_one_desk(members: Pair, tmp_path: Path) -> None:
+    """Each by an ssh of their own, which is this machine here; the desk's store and the host's belong to the group."""
+    store = Path(members[0].desk.environment["DRYDOCK_HOME"])
+    host = store.with_name("host")
+    host.mkdir()
+    os.chown(host, members[0].number, GROUP)
+    members[0].run(
+        "env", f"DRYDOCK_HOME={host}", PYTHON, "-m", "builder", "store", "init", "--shared", "--group", str(GROUP)
+    ).succeeded()
+    ssh = store.with_name("bin") / "ssh"
+    ssh.parent.mkdir()
+    environment = f"HOME=$HOME PATH=/usr/bin:/bin DRYDOCK_HOME={host} DRYDOCK_PYTHON={PYTHON} UV_OFFLINE=1"
+    ssh.write_text(f'#!/bin/sh\nfor last; do :; done\numask 077\nexec env -i {environment} sh -c "$last"\n')
+    ssh.chmod(0o755)
+    uv = members[0].desk.environment["DRYDOCK_UV"]
+    files = {f"uv-{version('uv')}.data/scripts/uv": f'#!/bin/sh\nexec {uv} "$@"\n'}
+    make_wheel(store.with_name("wheels"), "uv", version("uv"), tag="py3-none-manylinux_2_17_x86_64", files=files)
+    for member in members:
+        member.desk.environment["PATH"] = f"{ssh.parent}:/usr/bin:/bin"
+        (member.desk.work / "drydock.toml").write_text('[fleets.lab]\nhosts = ["h1"]\nprofile = "small"\n')
+        member.desk.trainer(f"print({member.number})")
+        member.own()
+        member.drydock("lock", "small", "--upgrade", "uv").succeeded()
+    for turn, member in enumerate([*members, *members]):
+        done = member.drydock("deploy", "lab", "--json").succeeded()
+        assert json.loads(done.stdout)["hosts"]["h1"]["state"] == "switched"
+        script = host / "profiles" / f"{(host / 'profiles/small').readlink().name.removesuffix('-link')}-run.sh"
+        assert f"print({member.number}" in script.read_text(), turn
+        assert "nothing of lab has failed" in member.drydock("deploy", "lab", "--only-failed").succeeded().stderr
+        profile = member.desk.work / "profiles/small.toml"
+        profile.write_text(profile.read_text().replace('glibc = "2.17"', 'glibc = "2.18"'))
+        member.own()
+        member.drydock("lock", "small").succeeded()
+    members[0].drydock("deploy", "lab", "--rollback").succeeded()
+    assert (host / "profiles/small").readlink().name == "small-1-link"
+    members[1].drydock("deploy", "lab", "--gc").succeeded()
+
+
+@pytest.mark.slow
 def test_a_live_trainer_and_build_of_another_user_are_left_alone(members: Pair) -> None:
     one, two = members
     one.desk.trainer(SLEEPER)
@@ -338,16 +418,27 @@ def test_one_key_is_built_once_by_whoever_starts_from_wherever(members: Pair, tm
     assert [path.name for path in (store / "store").iterdir()] == [Path(told[0][0].decode().strip()).name]
 
 
+def test_a_claim_is_never_half_written(tmp_path: Path) -> None:
+    """An empty one, of a builder killed meanwhile, would have the next wait for nobody, and outlive a collection."""
+    mine = claim.Claim(tmp_path, "key-small")
+    note = tmp_path / ".claim-key-small"
+    assert json.loads(str(note.readlink()))["pid"] == os.getpid()
+    os.close(mine._descriptor)  # killed: the kernel lets go of the lock, the rest stays
+    claim.forget(tmp_path, "key-small")
+    assert list(tmp_path.iterdir()) == []
+
+
 @pytest.mark.slow
 def test_a_builder_of_another_machine_that_died_is_noticed(locked: Sandbox) -> None:
     script = locked.script("small")
     locked.drydock("build", "small").succeeded()
     (name,) = locked.environments()
     locked.remove(name)
-    # What it left: the file of its claim, in which nobody gives a sign of life any more.
-    (locked.store / f".claim-{name}").write_text('{"host": "elsewhere", "boot": "another"}')
+    # What it left: its claim, at which nobody gives a sign of life any more.
+    (locked.store / f".claim-{name}").symlink_to('{"host": "elsewhere\\u001b[7m", "boot": "another"}')
     begin = time.monotonic()
     done = locked.run(["sh", str(script), "--build-only"]).succeeded()
     assert "waiting for another build of small on elsewhere" in done.stderr
+    assert "\x1b[7m" not in done.stderr
     assert time.monotonic() - begin > 3 * SIGN
     assert locked.environments() == [name]

@@ -26,6 +26,10 @@ class Host:
     port: int
     process: subprocess.Popen[bytes] | None = None
     python: str = field(default_factory=python_3_11)
+    _behind: list[psutil.Process] = field(default_factory=list)
+
+    runtime: str = "/nowhere"
+    """XDG_RUNTIME_DIR: where the user's systemd answers, if there is one."""
 
     @property
     def home(self) -> Path:
@@ -47,6 +51,7 @@ class Host:
     def behaves(self) -> None:
         """It does what it is asked, as a user with nothing but a home."""
         env = f"env -i HOME={self.home} PATH=/usr/local/bin:/usr/bin:/bin DRYDOCK_PYTHON={self.python} UV_OFFLINE=1"
+        env += f" XDG_RUNTIME_DIR={self.runtime}"
         self.answers(f'cd {self.home} && exec {env} UV_CACHE_DIR={self.folder}/uv-cache sh -c "$SSH_ORIGINAL_COMMAND"')
 
     def start(self) -> None:
@@ -74,6 +79,23 @@ class Host:
         """It accepts connections, and says nothing."""
         for process in self.processes():
             process.send_signal(signal.SIGSTOP)
+
+    def cut_off(self) -> None:
+        """Nobody reaches it, and nothing that is said to it or by it arrives; what runs on it runs on."""
+        server, *others = self.processes()
+        for process in others:
+            if process.name().startswith("sshd"):
+                process.send_signal(signal.SIGSTOP)
+        server.kill()
+        self._behind = [process for process in others if process.name().startswith("sshd")]
+        assert self.process is not None
+        self.process.wait()
+
+    def reach_again(self) -> None:
+        for process in self._behind:
+            with suppress(psutil.NoSuchProcess):
+                process.send_signal(signal.SIGCONT)
+        self.start()
 
     def thaw(self) -> None:
         for process in self.processes():

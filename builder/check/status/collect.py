@@ -13,10 +13,9 @@ from typing import TYPE_CHECKING, Any
 
 from builder.embedded.state import parse_json
 from builder.errors import DrydockError
+from builder.report import span
 from builder.resources import version
 from builder.run.records import folder
-from builder.run.records.summary import Summary
-from builder.run.supervise import runs
 from builder.store import generations
 from builder.store.layout import Store
 
@@ -122,10 +121,25 @@ def run(head: folder.Head) -> dict[str, Any]:
     }
 
 
+def took(run: Mapping[str, Any]) -> str:
+    """How long a run took, or has taken."""
+    if run["state"] != "running" and not run["ended"]:
+        return "its end was not seen"
+    try:
+        end = datetime.fromisoformat(run["ended"]) if run["ended"] else datetime.now().astimezone()
+        return span(max(0.0, (end - datetime.fromisoformat(run["started"])).total_seconds()))
+    except (TypeError, ValueError):
+        return ""
+
+
 def _live(record: Mapping[str, Any]) -> dict[str, Any] | None:
     """What a supervised run that goes on has printed of late, and used; None where nobody supervises it."""
     if not record.get("supervised"):
         return None
+    # Not above: they import psutil, 15 ms that the picture of an ended run does not need.
+    from builder.run.records.summary import Summary
+    from builder.run.supervise import runs
+
     where = runs.folder(record["name"])
     summary = Summary(runs.losses(record["name"]))
     began = datetime.fromisoformat(record["started"]).timestamp()

@@ -34,11 +34,13 @@ def begin(
     names: Sequence[str],
     supervised: bool = False,
     of: str = "",
+    job: str = "",
 ) -> Path | None:
     """Record a run that this process becomes: the path of the record, None where there is none.
 
     `script` is what runs the script, `lock` the one it was made of, where that is known; `names` are the secrets of
-    the trainer's `environment`, `of` is the run that this one repeats. Nothing is raised: what cannot be recorded is in
+    the trainer's `environment`, `of` is the run that this one repeats. Where it
+    is a `job` of Slurm, its number, it runs elsewhere. Nothing is raised: what cannot be recorded is in
     the log of this command.
     """
     if environment.get(VARIABLE) == "0":
@@ -58,7 +60,7 @@ def begin(
             "generation": generation,
             "supervised": supervised,
             **({"of": of} if of else {}),
-            "process": life.of(os.getpid()),
+            "process": life.of_job(job) if job else life.of(os.getpid()),
             "script": _kept(script_path),
             "lock": _kept(lock),
             "secrets": list(names),

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.embedded.errors import StageError
 from builder.errors import DrydockError
-from builder.lock.diff import Change, Difference, Side, compare, side_of_lock, side_of_manifest
+from builder.lock.diff import Block, Change, Difference, Row, Side, compare, row, side_of_lock, side_of_manifest
 from builder.lock.model import parse
 from builder.run.records.data import labels
 from builder.run.records.folder import Record, kept
@@ -40,21 +40,24 @@ class Runs:
         return {"before": self.before, "after": self.after, "environment": environment, **parts}
 
     def lines(self) -> Iterator[str]:
-        """The difference for people."""
-        found = [*self._environment(), *self._rest()]
-        yield f"{self.before} -> {self.after}" if found else f"{self.before} and {self.after}: no difference"
-        yield from found
+        """The difference as text."""
+        yield self.head
+        for block in self.blocks():
+            yield from block.lines()
 
-    def _environment(self) -> list[str]:
-        if self.environment is None or not any(self.environment.changes.values()):
-            return []
-        return list(self.environment.lines())[1:]
+    @property
+    def head(self) -> str:
+        """What was compared, and whether anything differs."""
+        differs = next(self.blocks(), None) is not None
+        return f"{self.before} -> {self.after}" if differs else f"{self.before} and {self.after}: no difference"
 
-    def _rest(self) -> Iterator[str]:
+    def blocks(self) -> Iterator[Block]:
+        """A block for each part in which something differs."""
+        if self.environment is not None:
+            yield from self.environment.blocks()
         for name, changes in self.parts.items():
             if changes:
-                yield f"{name}:"
-                yield from (f"  {_told(one)}" for one in changes)
+                yield Block(f"{name}:", [_row(one) for one in changes])
 
     @property
     def unknown(self) -> list[str]:
@@ -158,10 +161,9 @@ _PARTS = {
 }
 
 
-def _told(change: Change) -> str:
+def _row(change: Change) -> Row:
     words = [_word(value) for value in (change.before, change.after) if value is not None]
-    mark = {"added": "+", "removed": "-", "changed": "~"}[change.kind]
-    return f"{mark} {_word(change.name)} {' -> '.join(words)}"
+    return row(change.kind, _word(change.name), " -> ".join(words))
 
 
 def _word(value: Any) -> str:

@@ -108,10 +108,21 @@ class Head(NamedTuple):
 
     @property
     def state(self) -> str:
-        """How it is: running, ended, elsewhere (on another machine), or what is wrong with its record."""
+        """How it is: running, ended, elsewhere (on another machine), or what is wrong with its record.
+
+        Of a job of Slurm its word where it was asked, else submitted.
+        """
         if self.problem or self.end is not None:
             return self.problem or "ended"
+        if self.job:
+            return str((self.process or {}).get("state", "submitted"))
         return "elsewhere" if self.process is None or not life.is_of_here(self.process) else "running"
+
+    @property
+    def job(self) -> str:
+        """The number of the job of Slurm that has not ended, as far as is known; "" for any other run."""
+        job = (self.process or {}).get("job", "")
+        return job if isinstance(job, str) and job.isdecimal() else ""
 
 
 def place() -> Path:

@@ -46,7 +46,7 @@ def gather(path: Path) -> None:
     for part, find in (
         ("code", lambda: code.code_of(Path(asked["code"]), asked["at"], hidden)),
         ("environment", lambda: _environment(asked["print"], hidden)),
-        ("machine", _machine),
+        ("machine", _machine if asked["print"] else lambda: None),  # a job is not run here
         ("data", lambda: _data((record.get("script") or {}).get("object", ""))),
         ("drydock", version),
         ("seeds", seeds_here),
@@ -66,6 +66,8 @@ def gather(path: Path) -> None:
 
 def _environment(command: list[str], hidden: Mapping[str, str]) -> dict[str, Any] | None:
     """What the script sets for the trainer; None where it cannot be asked. It builds nothing for that."""
+    if not command:
+        return None
     (done,) = run_all([command], timeout=_TIME, env=os.environ)
     return None if done is None or done.code else settings(done.stdout, hidden)
 

@@ -17,6 +17,11 @@ def of(number: int) -> dict[str, Any]:
     return {"pid": number, "host": host(), "boot": claim.boot(), "ticks": found[1] if found else None}
 
 
+def of_job(job: str) -> dict[str, Any]:
+    """What stands for the processes of a job of Slurm, of which only Slurm knows."""
+    return {"pid": 0, "host": "", "boot": "", "ticks": None, "job": job}
+
+
 def is_of_here(process: Mapping[str, Any]) -> bool:
     """Whether a process was one of this machine; of another nothing can be said."""
     return bool(process["host"] == host())

@@ -8,10 +8,14 @@ from datetime import datetime
 from typing import Any
 
 from builder.embedded.words import printable
+from builder.report import span
 from builder.run.records.data import labels
 from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
+
+STOPPED = "stopped"
+"""Why a run ended whose user asked for it: `drydock run NAME --stop` (builder/run/supervise/stop.py)."""
 
 
 def rows(found: Sequence[Head]) -> list[tuple[str, ...]]:
@@ -28,8 +32,10 @@ def _name(head: Head) -> str:
 
 def _state(head: Head) -> str:
     if head.state != "ended" or head.end is None:
-        return head.state
+        return f"{head.state} (job {head.job})" if head.job else head.state
     code = head.end["exit"]
+    if code and head.end["why"] == STOPPED:
+        return STOPPED
     return "ended" if code is None else "done" if code == 0 else f"failed ({code})"
 
 
@@ -53,29 +59,17 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
     return span(seconds) if seconds >= 0 else "the clock was set back"
 
 
-def span(seconds: float) -> str:
-    """A time in words.
-
-    >>> span(4.2), span(400), span(4000), span(100_000)
-    ('4.2 s', '6 min', '1 h 6 min', '27 h 46 min')
-    """
-    if seconds < 120:
-        return f"{seconds:.1f} s"
-    whole = int(seconds)
-    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"
-
-
 def told(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
     words = shlex.join(["drydock", "run", record["name"], *_words(record)])
     yield f"{record['id']}  {printable(words)}"
-    why = f": {end['why']}" if end and end["why"] != _state(head) else ""
-    yield from _field("state", f"{_state(head)}{why}")
+    why = f": {end['why']}" if end and end["why"] not in ("", _state(head)) else ""
+    yield from _field("state", _state(head) + why)
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))
-    yield from _field("environment", f"{record['store-name']} (generation {record.get('generation')})")
+    yield from _field("environment", f"{record['store-name']}{_generation(record)}")
     yield from _field("Drydock", record.get("drydock"))
     yield from _code(record.get("code"))
     for name, label in labels(record.get("data") or ()).items():
@@ -88,9 +82,14 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("note", record["note"])
 
 
+def _generation(record: Record) -> str:
+    return f" (generation {record['generation']})" if record.get("generation") else ""
+
+
 def _words(record: Record) -> list[str]:
     command = [] if record["command"] == "train" else [record["command"]]
     supervised = ["--supervise"] if record.get("supervised") else []
+    supervised += ["--slurm"] if record["process"].get("job") else []
     return [*command, *supervised, *(["--", *record["arguments"]] if record["arguments"] else [])]
 
 

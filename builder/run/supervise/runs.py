@@ -26,6 +26,7 @@ from builder.embedded import claim as kernel
 from builder.embedded.state import fits, parse_json
 from builder.errors import DrydockError, UsageError
 from builder.names import stem
+from builder.report import span
 from builder.run.supervise.awake import keep_awake
 from builder.run.supervise.journal import MARK, mark_of, older, read_state, write_state
 from builder.run.supervise.policy import Policy
@@ -175,12 +176,12 @@ def losses(name: str) -> dict[str, str]:
 def told(state: dict[str, Any]) -> Iterator[str]:
     """A status in words."""
     now, sample = time.time(), state.get("sample")
-    since = _span(now - state["since"])
+    since = _whole(now - state["since"])
     match state["phase"]:
         case "running":
             yield f"{state['name']} is running for {since}, as process {state['trainer']}"
         case "waiting":
-            yield f"{state['name']} starts again in {_span(state['next_start'] - now)} ({state['why']})"
+            yield f"{state['name']} starts again in {_whole(state['next_start'] - now)} ({state['why']})"
         case "abandoned":
             yield f"{state['name']} has no supervisor any more: it was killed; drydock run {state['name']} --stop"
         case _:
@@ -190,8 +191,12 @@ def told(state: dict[str, Any]) -> Iterator[str]:
     if sample and state["phase"] == "running" and sample["time"] >= state["trainer_began"]:
         yield (
             f"  used: {sample['cores']:.1f} cores, {sample['resident'] / 1e6:.0f} MB resident, "
-            f"{sample['processes']} processes ({_span(now - sample['time'])} ago)"
+            f"{sample['processes']} processes ({_whole(now - sample['time'])} ago)"
         )
+
+
+def _whole(seconds: float) -> str:
+    return span(max(0, round(seconds)))
 
 
 def log(name: str, *, follow: bool) -> Iterator[bytes]:
@@ -300,15 +305,3 @@ def _within(seconds: float, happened: Callable[[], bool]) -> bool:
             return False
         time.sleep(0.05)
     return True
-
-
-def _span(seconds: float) -> str:
-    """A time in words.
-
-    >>> _span(4000)
-    '1 h 6 min'
-    """
-    whole = max(0, round(seconds))
-    if whole < 120:
-        return f"{whole} s"
-    return f"{whole // 60} min" if whole < 3600 else f"{whole // 3600} h {whole % 3600 // 60} min"

@@ -1,0 +1,1 @@
+"""Answers as pictures: on a terminal in characters, and as SVG files."""

@@ -1,0 +1,226 @@
+"""Run on a host by its service manager, with an environment's Python: FOLDER.
+
+Keeps a trainer running as [supervise] of its profile says: what `drydock run NAME --supervise` does where there is a
+Drydock. FOLDER is fleet/services/STEM of the store there, in that of a
+group fleet/UID/services/STEM, and only its user's:
+
+    service.pyz     this, with what it stands on
+    service.json    what the desk asks for
+    lock            held by this process as long as it lives
+    trainer.lock    held by the trainer, whose process id is in it: what a killed one of us left is found by it
+    state.json      its state
+    log, log.1 ...  the trainer's output, without secrets
+
+It needs the standard library, Python 3.10.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import hashlib
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+from builder.fleet import launcher
+from builder.run.supervise.journal import RotatingFile, Tail, write_state
+from builder.run.supervise.policy import Done, GiveUp, History, Policy, decide
+
+# It becomes the trainer; its process id is written before that, in the file that it holds.
+_BECOME = 'printf "%s\\n" "$$" >"$0"; exec sh "$@"'
+
+
+class Service:
+    """The service whose files are in `folder`."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        asked = (folder / "service.json").read_bytes()
+        self.asked: dict[str, Any] = json.loads(asked)
+        self.policy = Policy.of(self.asked["policy"])
+        self.signals: list[int] = []
+        self.log = RotatingFile(folder / "log", self.policy.log_size, self.policy.log_files, _complain)
+        self.tail = Tail()
+        self.state: dict[str, Any] = {
+            "name": self.asked["name"],
+            "supervisor": os.getpid(),
+            "began": time.time(),
+            "restarts": 0,
+            "version": hashlib.sha256((folder / "service.pyz").read_bytes() + asked).hexdigest(),
+        }
+
+    def run(self) -> int:
+        """Keep the trainer running; returns the exit status: 0 where it has done its work, or is to end."""
+        for number in (signal.SIGTERM, signal.SIGHUP, signal.SIGINT):
+            signal.signal(number, lambda number, _: self.signals.append(number))
+        launcher.adopt()
+        _keep_awake()
+        history = History()
+        while True:
+            began = time.monotonic()
+            self.tail.clear()
+            code = self._attempt()
+            ended = time.monotonic()
+            if self.signals:
+                self._save("ended", last_exit=code, why="it was stopped")
+                return 0
+            decision = decide(code, self.tail.lines(), ended - began, ended, history, self.policy)
+            if isinstance(decision, Done):
+                self._save("ended", last_exit=0, why="done")
+                return 0
+            if isinstance(decision, GiveUp):
+                self._say(f"the trainer ended with exit status {code}: {decision.why}")
+                self._save("ended", last_exit=code, why=decision.why)
+                return code
+            history = decision.history
+            self._say(f"the trainer ended with exit status {code} ({decision.why}); again in {decision.after:g} s")
+            self.state["restarts"] += 1
+            self._save("waiting", last_exit=code, why=decision.why)
+            if not self._waits(decision.after):
+                self._save("ended", last_exit=code, why="it was stopped")
+                return 0
+
+    def _waits(self, seconds: float) -> bool:
+        """Wait; returns whether nobody has stopped us meanwhile."""
+        until = time.monotonic() + seconds
+        while time.monotonic() < until and not self.signals:
+            time.sleep(0.25)
+        return not self.signals
+
+    def _attempt(self) -> int:
+        """One start of the trainer, of the generation that is current now, to its end; returns its exit status."""
+        self._end_orphan()
+        profiles, stem = Path(self.asked["store"]) / "profiles", self.asked["stem"]
+        try:
+            numbered = os.readlink(profiles / stem)
+            environment = os.readlink(profiles / numbered)
+            script = profiles / f"{numbered.removesuffix('-link')}-run.sh"
+            digest = hashlib.sha256(script.read_bytes()).hexdigest()
+        except OSError as error:
+            self._say(f"{stem} is not built here any more: {error}")
+            return 1
+        arguments = list(self.asked["arguments"])
+        if self.policy.resume is not None:
+            more, passed_over = self.policy.resume.arguments(arguments, Path.cwd())
+            for path in passed_over:
+                self._say(f"{path} is not whole, and is passed over")
+            arguments += more
+        held = self.folder / "trainer.lock"
+        lock = os.open(held, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        own = launcher.own_secrets()
+        try:
+            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            child = subprocess.Popen(
+                ["sh", "-c", _BECOME, str(held), str(script), "--", *arguments],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.STDOUT,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **self.asked["environment"], **own},
+                start_new_session=True,
+                pass_fds=[lock],
+            )
+        finally:
+            os.close(lock)
+        reader = launcher.pass_lines(child.stdout, own, self._line) if child.stdout is not None else None
+        began = {"trainer": child.pid, "store_name": Path(environment).name, "generation": numbered, "script": digest}
+        self._save("running", **began)
+        tree = launcher.Tree(child.pid)
+        self._watch(child, tree, began)
+        code = launcher.end(child, tree, self.policy.grace, _moment)
+        if reader is not None:
+            reader.join(2.0)
+        return code
+
+    def _watch(self, child: subprocess.Popen[bytes], tree: launcher.Tree, began: dict[str, Any]) -> None:
+        since, look_at, sample_at = time.time(), 0.0, 0.0
+        while child.poll() is None and not self.signals:
+            time.sleep(0.25)
+            now = time.monotonic()
+            if now < look_at:
+                continue
+            look_at = now + launcher.LOOK
+            living = tree.look()
+            if now >= sample_at:
+                sample_at = now + max(self.policy.sample_every, launcher.SAMPLE)
+                sample = {"time": time.time(), "processes": len(living), "memory": launcher.memory_of(living)}
+                self._save("running", since=since, sample=sample, **began)
+
+    def _end_orphan(self) -> None:
+        """End what a killed one of us left, or the last trainer. Ends us where it does not end."""
+        lock = os.open(self.folder / "trainer.lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+        try:
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                until = time.monotonic() + (self.policy.grace if number == signal.SIGTERM else 10)
+                sent = False
+                while not _locked(lock):
+                    words = os.pread(lock, 32, 0).split()
+                    group = int(words[0]) if words and words[0].isdigit() else 0
+                    if group > 1 and not sent:
+                        sent = True
+                        with suppress(OSError):
+                            os.killpg(group, number)
+                    if time.monotonic() > until:
+                        break
+                    time.sleep(0.1)
+                else:
+                    return
+        finally:
+            os.close(lock)
+        sys.exit(f"drydock: error: what a killed service of {self.asked['name']} left does not end")
+
+    def _line(self, text: bytes) -> None:
+        self.tail.add(text)
+        self.log.write(text)
+
+    def _say(self, text: str) -> None:
+        print(f"drydock: {text}", file=sys.stderr, flush=True)
+        self.log.write(f"drydock: {text}\n".encode(errors="replace"))
+
+    def _save(self, phase: str, **more: Any) -> None:
+        kept = {name: self.state[name] for name in ("name", "supervisor", "began", "restarts", "version")}
+        known = ("store_name", "generation", "script")
+        last: dict[str, Any] = {name: self.state[name] for name in known if name in self.state}
+        self.state = {**kept, **last, "phase": phase, "since": time.time(), **more}
+        if phase == "ended" and more.get("last_exit"):
+            self.state["last_lines"] = [line[:300] for line in self.tail.lines()[-3:]]
+        with suppress(OSError):  # a full disk does not stop the trainer
+            write_state(self.folder / "state.json", self.state)
+
+
+def _moment() -> bool:
+    time.sleep(0.1)
+    return False
+
+
+def _complain(text: str) -> None:
+    print(f"drydock: warning: {text}", file=sys.stderr, flush=True)
+
+
+def _locked(lock: int) -> bool:
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        return False
+    return True
+
+
+def _keep_awake() -> None:
+    """Hold off the sleep of an idle Mac, as builder/run/supervise/awake.py does; nobody's child."""
+    if sys.platform == "darwin":
+        words = ["sh", "-c", 'caffeinate -i -w "$0" >/dev/null 2>&1 &', str(os.getpid())]
+        subprocess.run(words, check=False, stdin=subprocess.DEVNULL)
+
+
+def main(folder: str) -> int:
+    """Be the service of this folder; returns the exit status."""
+    lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
+    if not _locked(lock):
+        print("drydock: error: this service runs already", file=sys.stderr)
+        return 1
+    return Service(Path(folder)).run()
