@@ -40,7 +40,7 @@ lock *arguments:
 # Write again each command's screen (tests/cli/snapshots/) and manual page (man/); look at the difference
 [group('develop')]
 snapshots:
-    DRYDOCK_TESTS_SNAPSHOTS=write {{ pytest }} -q tests/cli/test_snapshots.py tests/cli/test_man.py
+    DRYDOCK_TESTS_SNAPSHOTS=write {{ pytest }} -q -m "" tests/cli/test_snapshots.py tests/fleet/test_screens.py tests/cli/test_man.py
 
 # Write the generated files under generated/ (default: of all profiles)
 [group('profiles')]

@@ -265,6 +265,15 @@ class RichReporter:
         from rich.markup import escape
 
         log.add(text)
+        if self._status is not None:  # within another: one line is enough
+            outer, self._busy = self._busy, said(text)
+            self._status.update(escape(self._busy))
+            try:
+                yield
+            finally:
+                self._busy = outer
+                self._status.update(escape(outer))
+            return
         with self._console.status(escape(said(text))) as status:
             self._status, self._busy = status, said(text)
             try:

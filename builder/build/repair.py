@@ -18,12 +18,12 @@ from builder.embedded.folders import make_writable, remove_path, take_away
 from builder.embedded.installed import site_packages
 from builder.embedded.manifest import read_manifest
 from builder.embedded.stage import put_in_place
-from builder.embedded.words import plural
 from builder.embedded.workers import on_all_cores
 from builder.errors import BuildError, DrydockError, UsageError
 from builder.files import exchange, hash_of, owner, remove_tree
 from builder.names import SOURCE_END
 from builder.project.sources import consent
+from builder.report import Meter, waiting
 from builder.store import generations, roots
 from builder.store.layout import Store
 
@@ -153,15 +153,11 @@ def _examined(envs: Sequence[Path], report: Reporter) -> list[Examined]:
             site_packages(env)
         except StageError as error:
             unreadable[env] = Examined(env, 0, 0, [Problem(".drydock/manifest.json", str(error))])
-    last = time.monotonic()
-
-    def told(done: int, of: int) -> None:
-        nonlocal last
-        if time.monotonic() - last > 1:
-            last = time.monotonic()
-            report.step(f"{done} of {plural(of, 'file')}")
-
-    readable = {found.env: found for found in examine([env for env in envs if env not in unreadable], told)}
+    meter = Meter(report, "checking files")
+    whole = [env for env in envs if env not in unreadable]
+    with waiting(report, meter.what):
+        found = examine(whole, lambda done, of: meter(done, of, is_size=False))
+    readable = {each.env: each for each in found}
     return [unreadable.get(env) or readable[env] for env in envs]
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
+from contextlib import AbstractContextManager
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -41,7 +42,12 @@ class Command:
         """The profiles, each file of them read once."""
         from builder.project.catalogue import Catalogue
 
-        return Catalogue(step=self.report.step)
+        def under_way(source: str) -> AbstractContextManager[None]:
+            from builder.project.sources.pinning import under_way
+
+            return under_way(self.report, source)
+
+        return Catalogue(step=self.report.step, under_way=under_way)
 
     @cached_property
     def machine(self) -> Machine:

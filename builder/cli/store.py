@@ -47,6 +47,7 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
 
     An environment is needed by a generation, by a script that was run, or by a running process.
     """
+    from builder.report import waiting
     from builder.store import gc
 
     try:
@@ -54,8 +55,9 @@ def store_gc(dry_run: bool, max_age: str | None, max_size: str | None, as_json: 
         size = gc.parse_size(max_size) if max_size else None
     except ValueError as error:
         raise UsageError(str(error)) from None
-    done = gc.collect(dry_run=dry_run, max_age=age, max_size=size)
     report = reporter()
+    with waiting(report, "looking what is needed"):
+        done = gc.collect(dry_run=dry_run, max_age=age, max_size=size)
     if as_json:
         rows = [{"path": str(one.path), "why": one.why, "size": one.size} for one in done.deleted]
         echo_json(rows)

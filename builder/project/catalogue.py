@@ -6,7 +6,7 @@ A list of profiles needs none of the models, whose import takes longest: they ar
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -40,11 +40,12 @@ class Catalogue:
     """Finds and reads profiles: `m4` in `folders`, `team:m4` in the source `team` of this project.
 
     Each file is read, parsed and checked once, and whatever is asked later is of the same bytes: one for a command.
-    `step` hears what source is fetched.
+    `step` hears what source is fetched, `under_way` makes a context for the time that it takes.
     """
 
     folders: list[Path] = field(default_factory=profile_folders)
     step: Callable[[str], None] = lambda _: None
+    under_way: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
     _files: Snapshot = field(default_factory=Snapshot)
     _entries: dict[str, Entry] = field(default_factory=dict)
     _of_sources: dict[str, Path] = field(default_factory=dict)
@@ -52,7 +53,7 @@ class Catalogue:
 
     def with_files(self, contents: Mapping[Path, bytes]) -> Catalogue:
         """The profiles as they are once files, by their absolute paths, have these contents; all is read anew."""
-        return Catalogue(self.folders, self.step, Snapshot(dict(contents)))
+        return Catalogue(self.folders, self.step, self.under_way, Snapshot(dict(contents)))
 
     @cached_property
     def config(self) -> Config:
@@ -130,7 +131,7 @@ class Catalogue:
         if source not in self._of_sources:
             from builder.project.sources.fetch import folder_of
 
-            self._of_sources[source] = folder_of(self.project, source, self.step)
+            self._of_sources[source] = folder_of(self.project, source, self.step, self.under_way)
         return self._of_sources[source]
 
     def folders_of(self, scope: str, seen: Seen) -> list[Path]:

@@ -16,6 +16,7 @@ import pytest
 
 from builder.cli.tables import render
 from builder.embedded import progress
+from builder.files import remove_tree
 from builder.report import Meter, PlainReporter
 from tests.conftest import ROOT
 from tests.project.test_direct import commit, git
@@ -119,6 +120,8 @@ def trickling(locked: Sandbox) -> Sandbox:
     team = locked.root / "team"
     (team / "profiles").mkdir(parents=True)
     (team / "profiles/noise.bin").write_bytes(os.urandom(6_000_000))
+    text = (locked.work / "profiles/small.toml").read_text()
+    (team / "profiles/harbour.toml").write_text(text.replace('name = "small"', 'name = "harbour"'))
     git(team, "init", "--quiet")
     commit(team, "v1")
     hook = locked.root / "trickle"
@@ -134,9 +137,13 @@ def trickling(locked: Sandbox) -> Sandbox:
 
 
 @pytest.mark.slow
-def test_what_git_fetches_is_counted_as_it_comes(trickling: Sandbox) -> None:
+@pytest.mark.parametrize("command", [("sources", "lock"), ("profile", "show", "team:harbour")])
+def test_what_git_fetches_is_counted_as_it_comes(trickling: Sandbox, command: tuple[str, ...]) -> None:
     environment = {**trickling.environment, "TERM": "xterm"}
-    seen = on_terminal([*DRYDOCK, "sources", "lock"], env=environment, cwd=trickling.work)
+    if command[0] == "profile":  # pinned, and not here any more
+        trickling.drydock("sources", "lock").succeeded()
+        remove_tree(trickling.store.parent / "sources")
+    seen = on_terminal([*DRYDOCK, *command], env=environment, cwd=trickling.work)
     assert seen.code == 0, seen.text
     counted = [int(number) for number in re.findall(r"fetching team: (\d+) MB, \d+\.\d MB/s", seen.text)]
     assert counted == sorted(counted)

@@ -263,5 +263,5 @@ def test_what_commands_show_of_a_home_that_is_used(scene: str, home: Sandbox, he
 
 
 def test_every_file_is_of_a_test() -> None:
-    known = {f"help-{name}" for name in NAMES} | SCENES.keys() | LATER.keys()
+    known = {f"help-{name}" for name in NAMES} | SCENES.keys() | LATER.keys() | {"fleet"}
     assert {path.stem for path in SNAPSHOTS.iterdir()} == known

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable
-from contextlib import suppress
+from contextlib import AbstractContextManager, nullcontext, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -29,10 +29,18 @@ def silent(_: str) -> None:
     """Says nothing."""
 
 
-def folder_of(project: Project, name: str, step: Step = silent, *, fetching: bool = True) -> Path:
+def folder_of(
+    project: Project,
+    name: str,
+    step: Step = silent,
+    under_way: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+    *,
+    fetching: bool = True,
+) -> Path:
     """The folder with the profiles of the source `name`: that of a path where it is, any other's in the store.
 
-    It is fetched where it is not there, or not whole any more. Raises ProfileError, LockError, SourceError, ToolError.
+    It is fetched where it is not there, or not whole any more, in a context that `under_way` makes.
+    Raises ProfileError, LockError, SourceError, ToolError.
     """
     declared = project.source(name)
     if declared.path is not None:
@@ -41,7 +49,8 @@ def folder_of(project: Project, name: str, step: Step = silent, *, fetching: boo
     if not is_there(pin.sha256):
         if not fetching:
             raise SourceError(f'the source "{name}" is not fetched yet', hint="drydock sources lock")
-        fetch(project, name, step, pin)
+        with under_way(name):
+            fetch(project, name, step, pin)
     roots.mark_source(pin.sha256, project.lock_file)
     return profiles_in(_place(pin.sha256))
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
+from functools import partial
 from typing import Any
 
 from builder.errors import LockError, Where
@@ -67,8 +68,7 @@ def lock(report: Reporter) -> list[str]:
             continue
         pin = project.pins.get(name)
         if pin is not None and pin.declared == declared:
-            with _under_way(report, name):
-                folder_of(project, name, report.step)
+            folder_of(project, name, report.step, partial(under_way, report))
             fresh[name] = pin
         else:
             fresh[name] = _fetched(project, name, report)
@@ -103,12 +103,13 @@ def update(names: Sequence[str], report: Reporter) -> list[str]:
 
 
 def _fetched(project: Project, name: str, report: Reporter) -> Pin:
-    with _under_way(report, name):
+    with under_way(report, name):
         return fetch(project, name, report.step)
 
 
 @contextmanager
-def _under_way(report: Reporter, name: str) -> Iterator[None]:
+def under_way(report: Reporter, name: str) -> Iterator[None]:
+    """A context in which a source is fetched: what has come of it is seen."""
     what = f"fetching {name}"
     with waiting(report, what), Growth(report, what, home() / "sources"):
         yield
