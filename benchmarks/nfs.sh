@@ -100,4 +100,4 @@ done
 qemu-system-x86_64 -accel tcg,thread=single -icount shift=0,sleep=off -cpu max -smp 1 -m 4096 -nographic -no-reboot -nic none \
   -kernel "kernel/boot/vmlinuz-$version" -initrd start.gz -append "console=ttyS0 quiet panic=-1 mitigations=off" \
   -drive file=root.img,format=raw,if=virtio,snapshot=on -drive file=server.img,format=raw,if=virtio,readonly=on |
-  tr -d '\r' | sed -n 's/^.*RESULT //p'
+  sed -un 's/^.*RESULT \([ -~]*\).*/\1/p'

@@ -560,7 +560,7 @@ use_image() {
 }
 
 is_of_key() {
-  grep -q "^ \"key\": \"$_key\"" "$_at/.drydock/manifest.json" 2>/dev/null
+  grep "^ \"key\": \"$_key\"" "$_at/.drydock/manifest.json" >/dev/null 2>&1
 }
 
 # mount_image ARGUMENTS: sets $_at. The kernel's is in a namespace in which this starts again, and which ends with its last
@@ -570,7 +570,7 @@ mount_image() {
   case $_mounts in /*) ;; *) _mounts=$PWD/$_mounts ;; esac
   _at=$_mounts/$_key-$_name
   # Where a squashfuse was killed.
-  ls "$_at" >/dev/null 2>&1 || fusermount3 -uz "$_at" 2>/dev/null || :
+  [ -d "$_at" ] || fusermount3 -uz "$_at" 2>/dev/null || :
   (umask 077 && mkdir -p "$_at") 2>/dev/null || :
   # shellcheck disable=SC3067 # -O is in every sh that this runs under; else somebody could exchange what is below
   { [ -d "$_at" ] && [ -O "$_mounts" ] && [ ! -L "$_mounts" ]; } ||
@@ -590,9 +590,10 @@ mount_image() {
 }
 
 case $_action${DRYDOCK_IMAGE:+image} in
+  into* | machinery*) ;;
   runimage) use_image -- "$@" ;;
   buildimage) use_image --build-only ;;
-  shellimage | verifyimage) use_image "--$_action" -- "$@" ;;
+  *image) use_image "--$_action" -- "$@" ;;
 esac
 
 

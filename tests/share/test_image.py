@@ -167,6 +167,22 @@ def test_every_shell_takes_an_image_with_any_name(desk: Sandbox, image: Path, ki
         assert arguments == "['a b', '$c', '--build-only']"
 
 
+def test_where_a_squashfuse_was_killed_another_is_started(desk: Sandbox, image: Path) -> None:
+    around = can_mount("squashfuse")
+    mounted = f"{desk.root}/temporary/drydock-images-0/{key_name(desk)}"
+    # Its process is the one that has the image open.
+    script = desk.script("small")
+    twice = f"""sh {script} --build-only
+        for one in /proc/[0-9]*; do
+            [ "$(cat $one/comm)" != squashfuse_ll ] || ! grep -qF {image} $one/cmdline || kill -9 ${{one##*/}}
+        done 2>/dev/null
+        sleep 0.2; ls {mounted} && exit 9
+        sh {script}; umount {mounted}"""
+    done = desk.run([*around, "sh", "-c", twice], env={"DRYDOCK_IMAGE": str(image)}).succeeded()
+    assert "not connected" in done.stderr
+    assert done.stdout.splitlines()[-1].startswith(f"{mounted}/lib/")
+
+
 def test_a_folder_where_an_image_is_mounted_is_used(desk: Sandbox) -> None:
     folder = desk.root / "elsewhere"
     shutil.copytree(desk.store / key_name(desk), folder, symlinks=True)
