@@ -7,7 +7,7 @@
                     what takes over wheels as they are unpacked here (copies.py), instead of those files
     end             nothing: what came before it is whole
 
-A tar, and after it, where there is asked.json, the bytes of the files that this names, one after the other. All of it is
+A tar, and after it, where there is asked.json, the bytes of the files that this names, one after the other. It is all
 made while it is sent: no host's parcel is ever a file, or in memory.
 """
 
