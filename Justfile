@@ -159,6 +159,21 @@ bench-projects folder *arguments:
 bench-fleet *arguments:
     ./drydockw python benchmarks/fleet.py many "$@"
 
+# Measure on a fleet of namespaces (root, Linux) what a second host takes by bundle, wheels and copy: a table
+[group('develop')]
+bench-copy folder:
+    ./drydockw python benchmarks/fleet.py second "$@"
+
+# Deploy to fifty hosts with one dead, one frozen and one full among them: what is said of these, and how late the others are
+[group('develop')]
+bench-faults *arguments:
+    ./drydockw python benchmarks/fleet.py faults "$@"
+
+# Take the network of the desk away for a minute while it deploys, and while it trains (root, Linux): what it says
+[group('develop')]
+lab-network folder *arguments:
+    ./drydockw python benchmarks/fleet.py network "$@"
+
 # Build, train, pull a plug and roll back on twelve hosts in namespaces (root, Linux): the transcript of docs/how-to/fleet.md
 [group('develop')]
 lab folder *arguments:

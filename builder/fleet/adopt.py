@@ -126,6 +126,8 @@ def keep_bytecode(sizes: dict[str, int], stream: Stream, shared: Path) -> None:
         new.write_bytes(content)
         new.chmod(folders.mode_of(0o444))
         os.replace(new, target)
+    # A power cut must not leave half a module behind a whole name; of a wheel's files, its note knows the sizes.
+    os.sync()
 
 
 if __name__ == "__main__":
@@ -134,5 +136,3 @@ if __name__ == "__main__":
         adopt(Path(sys.argv[1]), Stream())
     except (StageError, OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"drydock: error: {error}")
-    # What has its name must be on the disk with it.
-    os.sync()

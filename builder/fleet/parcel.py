@@ -7,8 +7,8 @@
                     what takes over wheels as they are unpacked here (copies.py), instead of those files
     end             nothing: what came before it is whole
 
-A tar, and after it, where there is asked.json, the bytes of the files that this names, one after the other. All of it
-is made while it is sent: no host's parcel is ever a file, or in memory.
+A tar, and after it, where there is asked.json, the bytes of the files that this names, one after the other. It is all
+made while it is sent: no host's parcel is ever a file, or in memory.
 """
 
 from __future__ import annotations
