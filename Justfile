@@ -118,7 +118,7 @@ check:
     ./drydockw mypy
     ./drydockw mypy --strict requirements/install.py
     ./drydockw lint-imports
-    ./drydockw shellcheck drydockw .ci/run builder/fleet/host.sh benchmarks/hosts.sh generated/*/*.sh
+    ./drydockw shellcheck drydockw .ci/run builder/fleet/host.sh benchmarks/hosts.sh benchmarks/nfs.sh generated/*/*.sh
     {{ drydock }} lock --check
     {{ drydock }} render --check
     {{ drydock }} profile schema --check --out profiles/profile.schema.json
@@ -163,6 +163,11 @@ bench-fleet *arguments:
 [group('develop')]
 lab folder *arguments:
     ./drydockw python benchmarks/fleet.py lab "$@"
+
+# Measure an environment and its image on NFS, in a virtual machine (root, Debian): a line for each
+[group('develop')]
+bench-nfs env image folder *rtt:
+    sh benchmarks/nfs.sh "$@"
 
 # Kill builds, let users race and delete files of stages: what is changed outside of the store?
 [group('develop')]

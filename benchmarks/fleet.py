@@ -3,6 +3,7 @@
 python benchmarks/fleet.py many [--hosts 25,50]     sshd on loopback ports, without root: processor of the desk per host
 python benchmarks/fleet.py lab DIR [--hosts 12]     namespaces, as root (benchmarks/hosts.sh): the transcript to stdout
 python benchmarks/fleet.py second DIR               namespaces: the second host by its wheels, and by a copy
+python benchmarks/fleet.py network DIR              namespaces: the desk's network is gone for a minute
 python benchmarks/fleet.py faults [--hosts 50]      sshd on loopback ports: one dead, one frozen and one full among them
 
 The lab trains `pair`: torch alone, on the processor, by torchrun; the desk's own index settings say where torch comes
@@ -21,11 +22,14 @@ import shutil
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import Any
+
+import psutil
 
 ROOT = Path(__file__).resolve().parent.parent
 sys.path.insert(0, str(ROOT))
@@ -133,6 +137,13 @@ def measured(command: list[str], *, env: dict[str, str], cwd: Path) -> tuple[str
         raise SystemExit(f"{shlex.join(command)}: {done.returncode}\n{done.stdout}{done.stderr}")
     used = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
     return done.stdout, wall, used, after.ru_maxrss / 1e3
+
+
+def used_by(file: Path) -> float:
+    """Seconds of processor that a host has used; a file has the number of its first process."""
+    server = psutil.Process(int(file.read_text()))
+    times = [process.cpu_times() for process in [server, *server.children(recursive=True)]]
+    return float(sum(one.user + one.system + one.children_user + one.children_system for one in times))
 
 
 # --- what the desk does --------------------------------------------------------------------------------------------
@@ -322,6 +333,45 @@ class Lab:
         show("".join(lines), keep)
         return "".join(lines)
 
+    def row(self, how: str, number: int, line: str, moved: int = 0) -> None:
+        """Print what a host takes for a line of a shell at the desk."""
+        before = used_by(self.hosts / f"h{number}/pid")
+        command = ["ip", "netns", "exec", "desk", "sh", "-c", line]
+        _, wall, desk, _ = measured(command, env=self.env, cwd=self.work)
+        host = used_by(self.hosts / f"h{number}/pid") - before
+        if not moved:
+            known = json.loads((self.folder / f"desk/fleet/desk/only{number}.json").read_text())
+            moved = known["hosts"][f"h{number}"]["sent"]
+        print(f"| {how} | {moved / 1e6:.0f} MB | {wall:.0f} s | {host:.1f} s | {desk:.1f} s |", flush=True)
+
+    def parted(self, line: str, at: str, seconds: float, keep: str) -> None:
+        """As `types`, and the desk has no network for some seconds once its output has `at`."""
+        print(f"$ {line}", flush=True)
+        process = subprocess.Popen(
+            self.command(line), env=self.env, cwd=self.work, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+        )
+        began = 0.0
+
+        def part() -> None:
+            self.here(["ip", "-n", "desk", "link", "set", "br0", "down"])
+            time.sleep(seconds)
+            self.here(["ip", "-n", "desk", "link", "set", "br0", "up"])
+            print(f"                                    <- after {seconds:.0f} s it is there again", flush=True)
+
+        parting = threading.Thread(target=part)
+        assert process.stdout is not None
+        for text in process.stdout:
+            if re.search(keep, text):
+                print(f"{f'{time.monotonic() - began:5.0f} s ' if began else ''}{text}", end="", flush=True)
+            if at in text and not began:
+                began = time.monotonic()
+                print("                                    <- here the desk's network is taken away", flush=True)
+                parting.start()
+        process.wait()
+        if began:
+            parting.join()
+        print(flush=True)
+
     def down(self) -> None:
         self.here(["bash", str(ROOT / "benchmarks/hosts.sh"), "down", str(self.folder / "net")])
 
@@ -379,18 +429,34 @@ def second(folder: Path) -> None:
         prepare(made, 3)
         rows = "".join(f'[fleets.only{number}]\nhosts = ["h{number}"]\n' for number in (1, 2, 3))
         (made.work / "drydock.toml").write_text(rows)
-        print("| host | how | moved | wall |\n| --- | --- | --- | --- |")
-        for number, how in ((1, "wheels"), (2, "wheels"), (3, "copy")):
-            if how == "copy":
-                made.here([*DRYDOCK, "build", "pair"])
-            begin = time.monotonic()
-            made.types(f"drydock deploy only{number} pair", "^$")
-            wall = time.monotonic() - begin
-            found = json.loads((folder / f"desk/fleet/desk/only{number}.json").read_text())["hosts"][f"h{number}"]
-            if found["state"] != "switched":
-                raise SystemExit(f"h{number} was not built: {found}")
-            print(f"| h{number} | {how} | {found['sent'] / 1e6:.0f} MB | {wall:.0f} s |", flush=True)
+        print("| how | moved | wall | host's processor | desk's |\n| --- | --- | --- | --- | --- |")
+        bundle = folder / "pair.run"
+        made.here([*DRYDOCK, "bundle", "pair", "-o", str(bundle)])
+        made.row("bundle", 1, f"ssh h1 'cat >pair.run && sh pair.run --build-only' <{bundle}", bundle.stat().st_size)
+        made.row("wheels", 2, f"{shlex.join(DRYDOCK)} deploy only2 pair")
+        made.here([*DRYDOCK, "build", "pair"])
+        made.row("copy", 3, f"{shlex.join(DRYDOCK)} deploy only3 pair")
         made.types("drydock deploy only3 pair --verify")
+    finally:
+        made.down()
+
+
+# --- the network of the desk ---------------------------------------------------------------------------------------
+
+
+def network(folder: Path, seconds: float) -> None:
+    """Take the network of the desk away while it deploys, and while it trains; print what it says."""
+    made = Lab(folder, 2)
+    try:
+        prepare(made, 2)
+        made.parted("drydock deploy lab", "builds", seconds, "")
+        made.types("drydock deploy lab")
+        left = time.monotonic()
+        while list(made.hosts.glob("*/home/.local/share/drydock/fleet/.new-*")) and time.monotonic() < left + 600:
+            time.sleep(1)
+        print(f"nothing half-made is left on a host after {time.monotonic() - left:.0f} s\n", flush=True)
+        line = "drydock run pair --on lab --supervise -- --steps 1200 --pause 0.1"
+        made.parted(line, "step 60,", seconds, r"step \d+00,|lost|answer|newest|going on|ended:|which meet")
     finally:
         made.down()
 
@@ -417,6 +483,9 @@ def main() -> None:
     told = commands.add_parser("lab")
     told.add_argument("folder", type=Path)
     told.add_argument("--hosts", type=int, default=12)
+    parted = commands.add_parser("network")
+    parted.add_argument("folder", type=Path)
+    parted.add_argument("--seconds", type=float, default=60)
     commands.add_parser("faults").add_argument("--hosts", type=int, default=50)
     commands.add_parser("second").add_argument("folder", type=Path)
     chosen = parser.parse_args()
@@ -424,6 +493,8 @@ def main() -> None:
         many([int(word) for word in chosen.hosts.split(",")])
     elif chosen.command == "faults":
         faults(chosen.hosts)
+    elif chosen.command == "network":
+        network(chosen.folder.absolute(), chosen.seconds)
     elif chosen.command == "second":
         second(chosen.folder.absolute())
     else:

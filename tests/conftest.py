@@ -17,7 +17,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
-from tests.support import Index, Sandbox, python_3_11, warm
+from tests.support import Index, Sandbox, kept, python_3_11, warm
 from tests.support.base import FOLDER, read_base
 from tests.support.belongings import Belongings
 from tests.support.packages import installed
@@ -286,9 +286,19 @@ def shared(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def drydock_home(shared: Path) -> Path:
-    """The DRYDOCK_HOME of the real environments; two workers may build one key at once, which must work."""
-    return shared / "drydock"
+def drydock_home(shared: Path) -> Iterator[Path]:
+    """The DRYDOCK_HOME of the real environments; two workers may build one key at once, which must work.
+
+    It has the bytecode of the runs before: half a minute of processor.
+    """
+
+    def make(folder: Path) -> None:
+        folder.mkdir()
+        kept.bring(folder / "bytecode")
+
+    home = once(shared / "drydock", make)
+    yield home
+    kept.keep(home / "bytecode")
 
 
 @pytest.fixture(scope="session")
@@ -319,21 +329,9 @@ def unpatched_env(shared: Path) -> Path:
 
 @pytest.fixture(scope="session")
 def compiled(drydock_home: Path, swarm_env: Path) -> Path:
-    """Bytecode of torch and what is used with it, by the hash of its source: half a minute of processor to compile."""
+    """Bytecode of torch and what is used with it, by the hash of its source."""
     assert swarm_env.is_dir()
     return drydock_home / "bytecode"
-
-
-def link_tree(source: Path, target: Path) -> None:
-    """Make `target`, a folder with the files of `source` as hard links where its file system allows that."""
-    shutil.copytree(source, target, copy_function=_link)
-
-
-def _link(source: str, target: str) -> None:
-    try:
-        os.link(source, target)
-    except OSError:
-        shutil.copy2(source, target)
 
 
 def once(folder: Path, make: Callable[[Path], None]) -> Path:

@@ -62,6 +62,7 @@ _SECTIONS = {
         "push": "share",
         "pull": "share",
         "bundle": "share",
+        "image": "share",
     },
     "Many hosts": {
         "deploy": "fleet",

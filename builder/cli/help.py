@@ -18,6 +18,7 @@ VARIABLES = {
     "DRYDOCK_PROJECT": "the folder of the project whose code a script imports",
     "DRYDOCK_ANY_GPU": "1: a script for CUDA goes on where its wheels do not fit the GPU or the driver",
     "DRYDOCK_RECORDS": "0: runs are not recorded",
+    "DRYDOCK_IMAGE": "an image of `drydock image` that a script trains from, or the folder where it is mounted",
     "DRYDOCK_BUNDLE": "the bundle that a job of Slurm copies to its nodes, to build from",
     "DRYDOCK_BUNDLE_KEY": "the key that the environment of a bundle must have, or it does not run",
     "DRYDOCK_MINISIGN_PUBKEY": "the minisign key that must have signed a bundle, or it does not run",

@@ -1,4 +1,4 @@
-"""Share what was locked: mirrors, bundles, the formats of other tools."""
+"""Share what was locked or built: mirrors, bundles, images, the formats of other tools."""
 
 from __future__ import annotations
 
@@ -113,6 +113,30 @@ def bundle(
         return
     file = output or Path(f"{name}.run")
     written = agreed(lambda: write_bundle(name, file, catalogue(), report, key=key, **options), yes=yes)
+    report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
+    click.echo(written.path)
+
+
+@click.command()
+@click.argument("name", type=PROFILE)
+@click.option(
+    "-o",
+    "--output",
+    type=click.Path(path_type=Path),
+    metavar="FILE",
+    help="Where to write (default: KEY-NAME.squashfs).",
+)
+@yes_option
+def image(name: str, output: Path | None, yes: bool) -> None:
+    """Write the built environment as one file for a shared file system.
+
+    It is a squashfs of the environment of profile NAME, after a look at every file. The generated run script uses it
+    where DRYDOCK_IMAGE names it: mounted by the kernel for root, else by squashfuse. It needs mksquashfs.
+    """
+    from builder.share.image import write_image
+
+    report = reporter()
+    written = agreed(lambda: write_image(name, output, catalogue(), report), yes=yes)
     report.step(f"{written.size / 1e6:.1f} MB, sha256 {written.sha256}")
     click.echo(written.path)
 

@@ -1,22 +1,20 @@
 """Run on a host, by a Python of the environment's series: HOME. It takes over wheels that are unpacked at the desk.
 
-It stands in a folder with what came:
+It stands in a folder with what came so far: `asked.json` says what Python they are for, and names the files whose bytes
+follow on standard input: bytecode, each by the sha256 of its source and sealed for it, then those of each wheel.
 
-    copy/asked.json                 what Python they are for, and of each its name, its RECORD's hash and others'
-    copy/IDENTITY/                  the files of a wheel, without bytecode
-    bytecode/ab/cdef.pyc            bytecode by the sha256 of its source, sealed
-
-What came is trusted no more than what an installer brings: a wheel gets its name in the store as in any build
-(builder/embedded/unpack.py), once each file is what its RECORD says, and that is the RECORD of the desk.
+What comes is trusted no more than what an installer brings: a wheel gets its name in the store as in any build
+(builder/embedded/unpack.py), once each file is what its RECORD says, and that is the RECORD of the desk. Where the
+connection breaks, those that have their names stay, and need not come again.
 """
 
 from __future__ import annotations
 
+import fcntl
 import json
 import os
-import shutil
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from importlib.util import MAGIC_NUMBER
 from pathlib import Path
 from typing import Any
@@ -28,73 +26,112 @@ from builder.embedded.errors import StageError
 from builder.embedded.hashes import record_hash
 from builder.embedded.unpack import unpack
 
+_PIPE = 1 << 20
+_F_SETPIPE_SZ = 1031  # fcntl(2), Linux; fcntl has it from Python 3.10
 
-def adopt(home: Path, came: Path) -> None:
-    """Take over what came. Raises StageError, OSError; what has its name by then is whole."""
-    asked = json.loads((came / "copy/asked.json").read_bytes())
+
+class Stream:
+    """Standard input, in pieces of some bytes."""
+
+    def __init__(self) -> None:
+        self._rest = memoryview(b"")
+        if sys.platform == "linux":
+            try:
+                fcntl.fcntl(0, _F_SETPIPE_SZ, _PIPE)
+            except OSError:
+                pass
+
+    def pieces(self, size: int) -> Iterator[memoryview]:
+        """The next `size` bytes. Raises StageError where there are no more."""
+        while size:
+            if not self._rest:
+                self._rest = memoryview(os.read(0, _PIPE))
+                if not self._rest:
+                    raise StageError("the connection broke while files came")
+            piece, self._rest = self._rest[:size], self._rest[size:]
+            size -= len(piece)
+            yield piece
+
+    def save(self, size: int, path: str, mode: int, folder: int | None = None) -> None:
+        """Write the next `size` bytes to a new file, below an open folder."""
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW
+        file = os.open(path, flags, mode, dir_fd=folder)
+        try:
+            for piece in self.pieces(size):
+                while piece:
+                    piece = piece[os.write(file, piece) :]
+        finally:
+            os.close(file)
+
+
+def adopt(home: Path, stream: Stream) -> None:
+    """Take over what comes. Raises StageError, OSError; what has its name by then is whole."""
+    asked = json.loads(Path("asked.json").read_bytes())
     if asked["tag"] != bytecode.cache_tag():
         raise StageError(f"it is for {asked['tag']}, and this Python is {bytecode.cache_tag()}")
     folders.build_in(home)
-    keep_bytecode(came / "bytecode", home / "bytecode" / bytecode.cache_tag())
+    keep_bytecode(asked["bytecode"], stream, home / "bytecode" / bytecode.cache_tag())
     folder = home / "wheels" / bytecode.cache_tag()
     folder.mkdir(parents=True, exist_ok=True)
     claim.sweep(folder, ".new-")
-    packages = {one: {"name": row["name"], "identity": one} for one, row in asked["wheels"].items()}
-    for one, row in asked["wheels"].items():
-        for path, promise in row["own"].items():
-            if record_hash((came / "copy" / one / path).read_bytes()) != promise:
-                raise StageError(f"{row['name']}: {path} came damaged")
+    for row in asked["wheels"]:
+        take(row, stream, home, folder)
 
-    def install(some: Sequence[dict[str, Any]], descriptor: int) -> None:
-        for package in some:
-            put(came / "copy" / package["identity"], descriptor)
+
+def take(row: dict[str, Any], stream: Stream, home: Path, folder: Path) -> None:
+    """Take over a wheel."""
+
+    def install(_: Sequence[dict[str, Any]], descriptor: int) -> None:
+        made: set[str] = set()
+        for path, size, is_program in row["files"]:
+            if not inside(path):
+                raise StageError(f"{row['name']}: {path} is not a path in an environment")
+            make(path.rpartition("/")[0], descriptor, made)
+            stream.save(size, path, 0o755 if is_program else 0o644, descriptor)
+        for path, promise in row["own"].items():
+            with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW, dir_fd=descriptor), "rb") as file:
+                if record_hash(file.read()) != promise:
+                    raise StageError(f"{row['name']} came damaged")
 
     def forget(names: Sequence[str]) -> None:
         raise StageError(f"{', '.join(names)} came damaged")
 
-    unpack(home, folder, packages, install, forget)
+    unpack(home, folder, {row["identity"]: {"name": row["name"]}}, install, forget)
 
 
-def put(tree: Path, descriptor: int) -> None:
-    """Link the files of a wheel below an open folder; of a path that is there already, that one stays."""
-    for folder, _, names in os.walk(tree):
-        below = os.path.relpath(folder, tree)
-        for part in [*reversed(Path(below).parents), Path(below)][1:]:
-            try:
-                os.mkdir(part, dir_fd=descriptor)
-            except FileExistsError:
-                pass
-        for name in names:
-            path = os.path.normpath(os.path.join(below, name))
-            try:
-                os.link(os.path.join(folder, name), path, dst_dir_fd=descriptor)
-            except FileExistsError:
-                pass
-            except OSError:  # a file system without hard links
-                new = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o755, dir_fd=descriptor)
-                with open(new, "wb") as target, open(os.path.join(folder, name), "rb") as source:
-                    os.fchmod(new, os.fstat(source.fileno()).st_mode & 0o777)
-                    shutil.copyfileobj(source, target)
+def inside(path: str) -> bool:
+    """Whether a path stays below where it begins."""
+    return bool(path) and not path.startswith("/") and not {"", ".", ".."}.intersection(path.split("/"))
 
 
-def keep_bytecode(came: Path, shared: Path) -> None:
-    """Keep bytecode that is sealed for its source; what is not is compiled again."""
-    for path in came.glob("??/*.pyc"):
-        target = shared / path.parent.name / path.name
-        digest, content = path.parent.name + path.stem, path.read_bytes()
-        if target.exists() or content[:4] != MAGIC_NUMBER:
+def make(path: str, descriptor: int, made: set[str]) -> None:
+    """Make a folder below an open one, with those above it."""
+    if path and path not in made:
+        make(path.rpartition("/")[0], descriptor, made)
+        os.mkdir(path, dir_fd=descriptor)
+        made.add(path)
+
+
+def keep_bytecode(sizes: dict[str, int], stream: Stream, shared: Path) -> None:
+    """Keep bytecode that is sealed for its source and for this Python; what is not is compiled again."""
+    for digest, size in sizes.items():
+        content = b"".join(stream.pieces(size))
+        if len(digest) != 64 or not digest.isalnum() or content[:4] != MAGIC_NUMBER:
             continue
-        if content[-32:] != bytecode.seal(digest, content[:-32]):
+        target = shared / digest[:2] / f"{digest[2:]}.pyc"
+        if content[-32:] != bytecode.seal(digest, content[:-32]) or target.exists():
             continue
         target.parent.mkdir(parents=True, exist_ok=True)
-        path.chmod(folders.mode_of(0o444))
-        os.rename(path, target)
+        new = target.with_name(f"{target.name}.{os.getpid()}")
+        new.write_bytes(content)
+        new.chmod(folders.mode_of(0o444))
+        os.replace(new, target)
 
 
 if __name__ == "__main__":
     lifeline.leave_on_signals()
     try:
-        adopt(Path(sys.argv[1]), Path())
+        adopt(Path(sys.argv[1]), Stream())
     except (StageError, OSError, ValueError, KeyError, TypeError) as error:
         sys.exit(f"drydock: error: {error}")
     # What has its name must be on the disk with it.

@@ -55,22 +55,26 @@ def copies(what: Subject, lacking: Sequence[LockedFile], host: Host) -> dict[Loc
 _known = cache(wheels.known)  # fifty hosts ask for the same
 
 
-def members(some: Sequence[Copy], tag: str) -> Iterator[tuple[str, bytes | Path]]:
-    """What is sent of them: their files, and all that a host needs to take them over."""
-    yield from _machinery()
-    rows = {one.identity: {"name": one.name, "own": one.wheel.own} for one in some}
-    yield "copy/asked.json", json.dumps({"tag": tag, "wheels": rows}).encode()
+def members(some: Sequence[Copy], tag: str) -> tuple[list[tuple[str, bytes | Path]], list[tuple[Path, int]]]:
+    """What is sent of them: all that a host needs to take them over, and the files that follow, with their sizes."""
     shared = Store.here().bytecode / tag
-    seen: set[str] = set()
+    raw: list[tuple[Path, int]] = []
+    compiled: dict[str, int] = {}
+    for digest in dict.fromkeys(digest for one in some for digest in _sources(one.wheel)):
+        path = shared / digest[:2] / f"{digest[2:]}.pyc"
+        if path.is_file():
+            compiled[digest] = path.stat().st_size
+            raw.append((path, compiled[digest]))
+    rows = []
     for one in some:
-        for path in _paths(one.wheel):
-            if not path.endswith(f".{tag}.pyc"):
-                yield f"copy/{one.identity}/{path}", one.wheel.path / path
-        for digest in _sources(one.wheel):
-            compiled = shared / digest[:2] / f"{digest[2:]}.pyc"
-            if digest not in seen and compiled.is_file():
-                seen.add(digest)
-                yield f"bytecode/{digest[:2]}/{digest[2:]}.pyc", compiled
+        files: list[tuple[str, int, bool]] = []
+        for path in sorted(one.wheel.path / path for path in _paths(one.wheel) if not path.endswith(f".{tag}.pyc")):
+            state = path.stat()
+            raw.append((path, state.st_size))
+            files.append((str(path.relative_to(one.wheel.path)), state.st_size, bool(state.st_mode & 0o100)))
+        rows.append({"identity": one.identity, "name": one.name, "own": one.wheel.own, "files": files})
+    asked = json.dumps({"tag": tag, "bytecode": compiled, "wheels": rows}).encode()
+    return [*_machinery(), ("asked.json", asked)], raw
 
 
 def _paths(wheel: wheels.Wheel) -> Iterator[str]:

@@ -197,8 +197,8 @@ class Work:
             "python": copies.code() if copied else "",
         }
         self._sent[host] = frozenset(files) - copied.keys()
-        self.outcomes[host].sent += packed.size
-        self.screen.now(host, f"receives {packed.size / 1e6:.1f} MB{' unpacked' if copied else ''}")
+        self.outcomes[host].sent += packed.total
+        self.screen.now(host, f"receives {packed.total / 1e6:.1f} MB{' unpacked' if copied else ''}")
         return _Visit(
             self, host, "build", values, seconds=0, payload=packed.chunks(), held=True, then=partial(self._built, host)
         )
@@ -209,9 +209,9 @@ class Work:
         """What a host is sent; hosts that lack the same share one."""
         key = (what.name, frozenset(files), frozenset(copied), script)
         if key not in self._parcels:
-            more = copies.members(list(copied.values()), what.tag) if copied else ()
+            more, raw = copies.members(list(copied.values()), what.tag) if copied else ([], [])
             rest = [file for file in files if file not in copied]
-            self._parcels[key] = parcel.parcel(what, rest, self.work, script=script, more=more)
+            self._parcels[key] = parcel.parcel(what, rest, self.work, script=script, more=more, raw=raw)
         return self._parcels[key]
 
     def _built(self, host: str, done: Visit) -> Sequence[Visit]:

@@ -160,10 +160,10 @@ build() {
     mkdir -p "$_new/uv/bin" "$_drydock/tools" && gzip -dc uv.gz >uv/bin/uv && chmod 755 uv/bin/uv || refuse "uv cannot be unpacked"
     [ -x "$_tool/bin/uv" ] || mv uv "$_tool" 2>/dev/null || [ -x "$_tool/bin/uv" ] || refuse "$_tool cannot be made"
   fi
-  exec 3<&0
-  if [ -d copy ]; then
-    _found=$(python_of "$_series") && watched "$_found" -I -S -B -c "$_python" "$_drydock" || { tell refused; failed; }
+  if [ -f asked.json ]; then
+    _found=$(python_of "$_series") && "$_found" -I -S -B -c "$_python" "$_drydock" >"$_new/out" || { tell refused; failed; }
   fi
+  exec 3<&0
   # The folder is named from here, as its path may have a space in it.
   [ ! -d mirror ] || DRYDOCK_CACHE="mirror ${DRYDOCK_CACHE-}"
   export DRYDOCK_CACHE="${DRYDOCK_CACHE-}"
@@ -189,6 +189,9 @@ make_new() {
   _new=
   trap 'end_build' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
+  # Where the network was gone and the desk with it, only an answer to what is sent says so.
+  while sleep 5 >/dev/null 2>&1 </dev/null && kill -0 $$; do tell alive; done 2>/dev/null &
+  _alive=$!
   umask "$_modes"
   mkdir -p "$_fleet/scripts" || refuse "$_drydock cannot be written: set DRYDOCK_HOME for this user, where ssh sees it"
   [ -w "$_drydock" ] || refuse "$_drydock cannot be written by $(id -un): whose is it? DRYDOCK_HOME names another"
@@ -263,6 +266,7 @@ keep_script() {
 
 end_build() {
   [ -z "${_work-}" ] || end_tree "$_work" 2>/dev/null
+  kill "${_alive-}" 2>/dev/null
   cd / && [ -z "$_new" ] || rm -rf "$_new"
 }
 

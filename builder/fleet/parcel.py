@@ -3,11 +3,12 @@
     script.gz       the run script, where the host does not have it
     uv.gz           the uv that the lock pins
     mirror/         the files (builder/share/mirror), with the pages of an index of these
-    builder/, copy/, bytecode/
-                    wheels as they are unpacked here (copies.py), instead of those files
+    builder/, asked.json
+                    what takes over wheels as they are unpacked here (copies.py), instead of those files
     end             nothing: what came before it is whole
 
-A tar, made while it is sent: no host's parcel is ever a file, or in memory.
+A tar, and after it, where there is asked.json, the bytes of the files that this names, one after the other. All of it
+is made while it is sent: no host's parcel is ever a file, or in memory.
 """
 
 from __future__ import annotations
@@ -144,9 +145,10 @@ def gather(files: Sequence[LockedFile], catalogue: Catalogue, report: Reporter) 
 
 @dataclass(frozen=True)
 class Parcel:
-    """A tar that is made while it is read; `size` in bytes."""
+    """A tar that is made while it is read, and files that follow it with their sizes; all sizes in bytes."""
 
     members: Sequence[tuple[str, bytes | Path]]
+    raw: Sequence[tuple[Path, int]] = ()
 
     @cached_property
     def _heads(self) -> Sequence[tuple[bytes, int]]:
@@ -156,8 +158,13 @@ class Parcel:
 
     @cached_property
     def size(self) -> int:
-        """The size of it all."""
+        """The size of the tar."""
         return sum(len(head) + size + -size % _TAR for head, size in self._heads) + 2 * _TAR
+
+    @property
+    def total(self) -> int:
+        """The size of it all."""
+        return self.size + sum(size for _, size in self.raw)
 
     def chunks(self) -> Iterator[bytes]:
         """The bytes, in pieces that are not small."""
@@ -178,15 +185,11 @@ class Parcel:
             if isinstance(content, bytes):
                 yield content
             else:
-                left = size
-                with content.open("rb", buffering=0) as file:
-                    while left and (block := file.read(min(_BLOCK, left))):
-                        left -= len(block)
-                        yield block
-                # A file that was cut meanwhile: the host sees by its hash that it is another one.
-                yield bytes(left)
+                yield from _content(content, size)
             yield bytes(-size % _TAR)
         yield bytes(2 * _TAR)
+        for path, size in self.raw:
+            yield from _content(path, size)
 
 
 def parcel(
@@ -196,8 +199,11 @@ def parcel(
     *,
     script: bool,
     more: Iterable[tuple[str, bytes | Path]] = (),
+    raw: Sequence[tuple[Path, int]] = (),
 ) -> Parcel:
-    """The parcel with some files, which the desk's mirror has, and `more`; `work` is a folder for what is made once."""
+    """The parcel with some files, which the desk's mirror has, `more`, and what follows the tar; `work` is a folder for
+    what is made once.
+    """
     mirror = local_mirror().root
     members: list[tuple[str, bytes | Path]] = [("script.gz", what.packed)] if script else []
     if what.uv in files:
@@ -208,7 +214,7 @@ def parcel(
     sent = [file for file in files if file != what.uv]
     if sent:
         members += _mirror(sent, mirror)
-    return Parcel([*members, *more, ("end", b"\n")])
+    return Parcel([*members, *more, ("end", b"\n")], raw)
 
 
 def _mirror(files: Sequence[LockedFile], mirror: Path) -> Iterator[tuple[str, bytes | Path]]:
@@ -224,6 +230,16 @@ def _mirror(files: Sequence[LockedFile], mirror: Path) -> Iterator[tuple[str, by
             if path.endswith(".html"):
                 yield f"mirror/{path}", text.encode()
     yield "mirror/SHA256SUMS", pages.sums(rows).encode()
+
+
+def _content(path: Path, size: int) -> Iterator[bytes]:
+    left = size
+    with path.open("rb", buffering=0) as file:
+        while left and (block := file.read(min(_BLOCK, left))):
+            left -= len(block)
+            yield block
+    # A file that was cut meanwhile: the host sees by its hash that it is another one.
+    yield bytes(left)
 
 
 def _size(content: bytes | Path) -> int:

@@ -1,1 +1,1 @@
-"""Locked files for other machines and tools: mirrors, bundles, exports."""
+"""Locked files for other machines and tools: mirrors, bundles, images, exports."""

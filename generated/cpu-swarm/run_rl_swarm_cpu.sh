@@ -117,6 +117,7 @@ Other arguments after -- go to the trainer. It also takes these from your enviro
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
   MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
+  DRYDOCK_IMAGE: an image of the environment, which is used instead, or the folder where it is mounted
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
 }
@@ -478,6 +479,65 @@ case $_action$_mode$_ask in
   into*) [ -n "$_venv" ] && [ $# -eq 0 ] || wrong_use "--into takes a virtual environment" ;;
   *fixyes) ;;
   *) wrong_use "--check, --revert and --yes go with --into VENV" ;;
+esac
+
+
+# One file instead of thousands, for file systems of many machines: DRYDOCK_IMAGE names an image, or the folder where one
+# is mounted.
+use_image() {
+  _image=$DRYDOCK_IMAGE
+  unset DRYDOCK_IMAGE
+  case $_image in /*) ;; *) _image=$PWD/$_image ;; esac
+  if [ -f "$_image" ]; then
+    mount_image "$@" || return 0
+  else
+    _at=${_image%/}
+  fi
+  [ -d "$_at" ] || die "DRYDOCK_IMAGE: $_image is not found" "drydock image $_name makes one"
+  is_of_key || die "$_image is not an image of $_key-$_name" "drydock image $_name makes one"
+  [ -x "$_at/bin/python" ] ||
+    die "the Python that $_image was built on is not on this machine: $(sed -n 's/^home = //p' "$_at/pyvenv.cfg")" \
+      "install it there, or unset DRYDOCK_IMAGE"
+  # Held by what runs, so that it stays mounted.
+  exec 8<"$_at/.drydock/manifest.json"
+  _env=$_at
+}
+
+is_of_key() {
+  grep "^ \"key\": \"$_key\"" "$_at/.drydock/manifest.json" >/dev/null 2>&1
+}
+
+# mount_image ARGUMENTS: sets $_at. The kernel's is in a namespace in which this starts again, and which ends with its last
+# process; that of squashfuse is for whoever comes, and ends when nobody has used it for ten minutes.
+mount_image() {
+  _mounts=${TMPDIR:-/tmp}/drydock-images-$(id -u)
+  case $_mounts in /*) ;; *) _mounts=$PWD/$_mounts ;; esac
+  _at=$_mounts/$_key-$_name
+  # Where a squashfuse was killed.
+  [ -d "$_at" ] || fusermount3 -uz "$_at" 2>/dev/null || :
+  (umask 077 && mkdir -p "$_at") 2>/dev/null || :
+  # shellcheck disable=SC3067 # -O is in every sh that this runs under; else somebody could exchange what is below
+  { [ -d "$_at" ] && [ -O "$_mounts" ] && [ ! -L "$_mounts" ]; } ||
+    die "$_mounts is not a folder of yours, for $_image to be mounted in" "TMPDIR names another place"
+  ! is_of_key || return 0
+  set -- "$_image" "$_at" "$0" "$@"
+  # shellcheck disable=SC2016 # as it is there
+  _mount='mount -t squashfs -o loop,ro,nosuid,nodev "$0" "$1"'
+  # shellcheck disable=SC2016
+  if [ "$(id -u)" = 0 ] && unshare --mount sh -c "$_mount" "$@" 2>/dev/null; then
+    exec unshare --mount --propagation slave sh -c "$_mount"' && export DRYDOCK_IMAGE="$1" && shift && exec sh "$@"' "$@"
+  fi
+  squashfuse_ll -otimeout=600,ro,nosuid,nodev "$_image" "$_at" >/dev/null 2>&1 || {
+    say "note: $_image cannot be mounted here, by root or by squashfuse_ll, and the store is used"
+    return 1
+  }
+}
+
+case $_action${DRYDOCK_IMAGE:+image} in
+  into* | machinery*) ;;
+  runimage) use_image -- "$@" ;;
+  buildimage) use_image --build-only ;;
+  *image) use_image "--$_action" -- "$@" ;;
 esac
 
 

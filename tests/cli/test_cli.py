@@ -46,6 +46,7 @@ COMMANDS = [
     "export",
     "generation",
     "help",
+    "image",
     "import",
     "init",
     "kernel",

@@ -9,8 +9,9 @@ from pathlib import Path
 from builder import uv
 from builder.embedded.installer import SEARCHES
 from builder.project.catalogue import Catalogue
-from tests.conftest import ROOT, link_tree
+from tests.conftest import ROOT
 from tests.support.base import find_python
+from tests.support.kept import link_tree
 
 SMALL = 100_000
 """Bytes of a wheel that the machine unpacks, checks and compiles itself: there are dozens."""

@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 import subprocess
+import tempfile
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import psutil
 import pytest
 
+from builder.fleet import launcher
 from tests.fleet.conftest import Lab
 from tests.support import make_wheel
 from tests.support.fleet import Host
@@ -305,3 +309,16 @@ def test_hosts_with_different_environments_do_not_train_together(together: Lab) 
     together.desk.drydock("run", "small", "--on", "lab").failed(
         1, "one training needs one environment: h1 have", "h[2-3]"
     )
+
+
+def test_two_trainers_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    monkeypatch.chdir(tmp_path)
+    first, second = launcher.hold(), launcher.hold()
+    assert first is not None
+    assert second is not None
+    assert launcher.is_free(first)
+    assert not launcher.is_free(second)
+    os.close(first)
+    assert launcher.is_free(second)
+    os.close(second)

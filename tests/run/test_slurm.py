@@ -235,6 +235,21 @@ def test_a_job_trains_once_on_each_node_in_a_store_that_all_have(desk: Desk) -> 
     assert "on h[1-3]" in told
 
 
+@pytest.mark.slow
+@quick_on_slurm
+@pytest.mark.skipif(shutil.which("mksquashfs") is None, reason="no mksquashfs")
+def test_each_node_trains_from_an_image(desk: Desk) -> None:
+    desk.sandbox.trainer("import anchor; print('FROM', anchor.__file__)")
+    nodes_of_it = desk.work / "profiles/small.toml"
+    nodes_of_it.write_text(f'{nodes_of_it.read_text()}[launch]\nslurm = ["--nodes=3"]\n')
+    desk.sandbox.drydock("build", "small").succeeded()
+    image = desk.sandbox.drydock("image", "small", "-o", "image").succeeded().stdout.strip()
+    desk.sandbox.remove(desk.sandbox.environments()[0])
+    lines = desk.ended(desk.submit(DRYDOCK_IMAGE=str(desk.work / image)))
+    assert len([line for line in lines if "FROM" in line and "/drydock-images-0/" in line]) == 3, lines
+    assert desk.sandbox.environments() == []
+
+
 @needs_slurm
 def test_a_cluster_does_not_outlive_tests_that_are_killed() -> None:
     code = "import sys, pathlib, time\nfrom tests.support.slurm import Cluster\n"

@@ -359,7 +359,7 @@ def test_the_names_that_scripts_use_themselves_are_refused() -> None:
     assigned = re.findall(r"(?:^|[\s;&|({])([A-Za-z_]\w*)=", text, re.MULTILINE)
     names = {*assigned, *re.findall(r"\bfor (\w+) in", text), *re.findall(r"\bread -r (\w+)", text)}
     settings_of_programs = {name for name in names if name.isupper()}
-    allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON"}
+    allowed = {"IFS", "PATH", "PYTHONNOUSERSITE", "VIRTUAL_ENV", "DRYDOCK_HOME", "DRYDOCK_PYTHON", "DRYDOCK_IMAGE"}
     allowed |= {"UV_NO_CONFIG", "UV_PYTHON_DOWNLOADS"}  # for one command
     assert settings_of_programs <= allowed
     own = names - settings_of_programs

@@ -196,6 +196,10 @@ COMMANDS = {
     "nvidia-smi": {"-L"},
     "uv": {"--version"},
     "git": set(),  # where there is .git
+    # Only where DRYDOCK_IMAGE names an image, on Linux; without them the store is used.
+    "unshare": {"--mount", "--propagation", "-c"},
+    "fusermount3": {"-uz"},
+    "squashfuse_ll": {"-otimeout=600,ro,nosuid,nodev"},
 }
 # POSIX.1-2017, "Shell Command Language", and the utilities that shells have inside of them; zsh alone has `emulate`.
 OF_SHELLS = set(

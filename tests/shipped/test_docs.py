@@ -16,9 +16,10 @@ import pytest
 import yaml
 
 from builder.cli import cli
-from tests.conftest import ROOT, link_tree
+from tests.conftest import ROOT
 from tests.shipped import profiles_table
 from tests.support import pages, python_3_11, tool
+from tests.support.kept import link_tree
 
 DOCS = ROOT / "docs"
 README = "../README.md"

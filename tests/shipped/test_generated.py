@@ -23,6 +23,7 @@ SCRIPTS = sorted([*GENERATED.glob("*/*.sh"), ROOT / "drydockw"])
 ALLOWED = """
     cat chmod cmp command cp cut date df dirname find getconf grep id kill ls mkdir mkfifo mv printf ps read rm sed
     sleep sort test touch tr trap true umask uname unset sw_vers sysctl xcode-select nvidia-smi uv git
+    fusermount3 squashfuse_ll unshare
 """
 KEYWORDS = """
     if elif then else fi for while until do done case esac in set shift exit return export exec eval wait break continue

@@ -69,7 +69,7 @@ class Host:
 
     def pull_the_plug(self) -> None:
         """All of it dies at once."""
-        for process in reversed(self.processes()):
+        for process in [*reversed(self.processes()), *self._behind]:
             with suppress(psutil.NoSuchProcess):
                 process.kill()
         if self.process is not None:
