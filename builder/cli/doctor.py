@@ -21,8 +21,10 @@ def doctor(context: click.Context, name: str, network: bool, full: bool, as_json
     warning is not a failure.
     """
     from builder.check.doctor import examine, ill
+    from builder.report import waiting
 
-    found = examine(name, catalogue(), command().machine, reporter(), ask_network=network, full=full)
+    with waiting(reporter(), "looking at this machine"):
+        found = examine(name, catalogue(), command().machine, reporter(), ask_network=network, full=full)
     failed = ill(found.diagnoses)
     if as_json:
         from dataclasses import asdict

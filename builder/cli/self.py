@@ -57,8 +57,10 @@ def report(name: str, out: Path | None) -> None:
     """
     from builder.check.report import report as collect
     from builder.files import write_new
+    from builder.report import waiting
 
-    text = collect(name, catalogue(), command().machine, reporter())
+    with waiting(reporter(), "looking at this machine"):
+        text = collect(name, catalogue(), command().machine, reporter())
     if out is None:
         click.echo(text, nl=False)
     else:

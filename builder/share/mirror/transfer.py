@@ -11,7 +11,7 @@ from pathlib import Path
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.project.catalogue import Catalogue
-from builder.report import Meter, Reporter
+from builder.report import Meter, Reporter, waiting
 from builder.share.mirror import pages, wheels
 from builder.share.mirror.fetch import Gatherer, local_mirror
 from builder.share.mirror.locked import LockedFile, consent_to_build, locked_files
@@ -47,7 +47,8 @@ def push(
 
     Raises ProfileError or LockError, and DrydockError where a file is not found or the place cannot be written.
     """
-    files = locked_files(names, catalogue, data=data)
+    with waiting(report, "reading what is locked"):
+        files = locked_files(names, catalogue, data=data)
     say_data(files, report)
     # Before anything is moved: wheels are built of these.
     sources = {file.profile for file in files if file.is_source} if not dry_run else ()
@@ -75,7 +76,8 @@ def pull(
 
     Raises DrydockError where the mirror does not have all files, or has others; the transferred files are kept.
     """
-    files = locked_files(names, catalogue, data=data)
+    with waiting(report, "reading what is locked"):
+        files = locked_files(names, catalogue, data=data)
     say_data(files, report)
     place = open_place(source)
 
