@@ -37,5 +37,7 @@ class Loopback:
 
 
 class _Server(ThreadingHTTPServer):
+    request_queue_size = 128  # of 5 a busy machine would leave some waiting for a second or more
+
     def handle_error(self, request: object, client_address: object) -> None:
         pass  # a client that gave up is what some tests are about
