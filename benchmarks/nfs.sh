@@ -92,7 +92,7 @@ chmod +x start/init
 (cd start && find . | ../root/bin/busybox cpio -o -H newc 2>/dev/null) | gzip >start.gz
 for disk in root server; do
   rm -f "$disk.img"
-  mkfs.ext4 -q -d "$disk" "$disk.img" "$(($(du -sm "$disk" | cut -f1) * 3 / 2 + 100))M"
+  mkfs.ext4 -q -d "$disk" "$disk.img" "$(($(du -sm "$disk" | cut -f1) * 3 / 2 + 100))M" >/dev/null
 done
 
 # --- the machine: nothing of this one but the two disks, which it does not change ---
