@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import errno
-import hashlib
 import os
 import re
 import stat
@@ -142,6 +141,8 @@ def is_being_written(path: Path) -> bool:
 
 def hash_of(path: Path) -> str:
     """The sha256 of a file, which may be larger than the memory. Raises OSError."""
+    import hashlib
+
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
 

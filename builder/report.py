@@ -41,7 +41,6 @@ def said(text: str) -> str:
 
 # What a line begins with, and how a terminal shows it (ECMA-48, SGR); the word itself says the same without colour.
 _STYLES = {"error:": "1;31", "FAIL": "1;31", "warning:": "33", "warn": "33", "ok": "32", "hint:": "36", "fix:": "36"}
-_BEGINNING = re.compile(rf"^( *)({'|'.join(_STYLES)})(?= )", re.MULTILINE)
 
 
 def span(seconds: float) -> str:
@@ -69,7 +68,10 @@ def painted(text: str, stream: TextIO) -> str:
     """A text whose lines begin with a word such as "error:", coloured where the stream is to be."""
     if not is_coloured(stream):
         return text
-    return _BEGINNING.sub(lambda found: f"{found[1]}\x1b[{_STYLES[found[2]]}m{found[2]}\x1b[0m", text)
+    beginning = rf"^( *)({'|'.join(_STYLES)})(?= )"
+    return re.sub(
+        beginning, lambda found: f"{found[1]}\x1b[{_STYLES[found[2]]}m{found[2]}\x1b[0m", text, flags=re.MULTILINE
+    )
 
 
 class Reporter(Protocol):

@@ -53,6 +53,8 @@ def redacted(text: str, environ: Mapping[str, str] = os.environ, names: Collecti
         if len(value) >= SHORTEST and (name in names or is_secret(name)):
             for form in sorted(forms(value), key=len, reverse=True):
                 text = text.replace(form, f"[{name}]")
+    if "://" not in text:
+        return text
     # A user of ssh alone is no secret, as in ssh://git@host.
     text = re.sub(r"(https?://)[^\s/?#@\"']+@", r"\1***@", text)
     return re.sub(r"(://[^\s/?#@:\"']*):[^\s/?#@\"']*@", r"\1:***@", text)

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
 
 _SH = "/bin/sh"
 _PROJECT = "DRYDOCK_PROJECT"  # templates/_project.sh.j2
-_PROGRESS = re.compile(r"drydock: ~(\d+) (\d+) ([01]) (.+)")  # builder/embedded/progress.py
+_PROGRESS = r"drydock: ~(\d+) (\d+) ([01]) (.+)"  # builder/embedded/progress.py
 
 
 class Script(NamedTuple):
@@ -81,7 +81,7 @@ class _Heard:
 
     def line(self, text: str) -> None:
         """Take in a line."""
-        if found := _PROGRESS.fullmatch(text):
+        if found := re.fullmatch(_PROGRESS, text):
             self._measure(int(found[1]), int(found[2]), found[4], is_size=found[3] == "1")
         elif text.startswith("drydock: error: "):
             self.errors.append(text.removeprefix("drydock: error: "))

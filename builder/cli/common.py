@@ -104,6 +104,13 @@ def show(text: str, *, err: bool = False) -> None:
     click.echo(painted(text, sys.stderr if err else sys.stdout), err=err, color=True)
 
 
+def columns() -> int:
+    """The columns of the terminal."""
+    import shutil  # here, because it loads what unpacks archives
+
+    return shutil.get_terminal_size().columns
+
+
 def echo_json(data: Any) -> None:
     """Print `data` as JSON on stdout."""
     import json

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from click.shell_completion import CompletionItem
 
 # A name from a folder of somebody else: a shell puts it on the line as it is, and would run code in it.
-_PLAIN = re.compile(r"[A-Za-z0-9_][A-Za-z0-9._:-]*")
+_PLAIN = r"[A-Za-z0-9_][A-Za-z0-9._:-]*"
 
 _Complete = Callable[[click.Context, click.Parameter, str], "list[CompletionItem]"]
 
@@ -42,7 +42,7 @@ def _fitting(words: Callable[[click.Context, click.Parameter], Iterable[str]]) -
         return [
             CompletionItem(word)
             for word in found
-            if word.startswith(incomplete) and word not in taken and _PLAIN.fullmatch(word)
+            if word.startswith(incomplete) and word not in taken and re.fullmatch(_PLAIN, word)
         ]
 
     return complete

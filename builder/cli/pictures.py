@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from builder.cli.common import reporter
+from builder.cli.common import columns, reporter
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Sequence
@@ -66,7 +65,7 @@ def is_unicode() -> bool:
 
 def width() -> int:
     """The columns of a picture."""
-    return min(shutil.get_terminal_size().columns, _WIDEST)
+    return min(columns(), _WIDEST)
 
 
 def marks() -> Marks:
@@ -103,7 +102,7 @@ def show_changes(head: str, blocks: Iterable[Block]) -> None:
         click.echo(painted(block.title, "head"), color=True)
         rows = [(f"{MARK[row.kind]} {row.name}".strip(), row.grown, row.short) for row in block.rows]
         numbers = {1} if any(row.grown for row in block.rows) else ()
-        for line in render((), rows, shutil.get_terminal_size().columns - 2, numbers):
+        for line in render((), rows, columns() - 2, numbers):
             click.echo(f"  {painted(line[:1], kinds.get(line[:1], ''))}{painted(line[1:], '')}", color=True)
 
 

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shutil
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
 from builder.cli import complete
-from builder.cli.common import echo_json, json_option, reporter
+from builder.cli.common import columns, echo_json, json_option, reporter
 from builder.cli.pictures import is_terminal, marks, svg_option, write_svg
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
@@ -138,7 +137,7 @@ def _bars(total: Total) -> dict[str, str]:
 
     most = max(row.apparent for row in total.environments)
     numbers = (megabytes(max(most, total.real)), megabytes(most), "FILES")
-    room = shutil.get_terminal_size().columns - sum(map(len, numbers)) - 2 * len(numbers) - 1
+    room = columns() - sum(map(len, numbers)) - 2 * len(numbers) - 1
     beside = room - 2 - max(len(row.store_name) for row in total.environments)
     wide = min(_LONGEST, room if beside < _SHORTEST else beside)
     if wide < _SHORTEST:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
 import sys
 from collections.abc import Collection, Sequence
 from textwrap import wrap
@@ -10,6 +9,7 @@ from typing import TypedDict
 
 import click
 
+from builder.cli.common import columns
 from builder.report import is_coloured
 
 
@@ -30,7 +30,7 @@ def show_table(headings: Sequence[str], rows: Sequence[Sequence[str]], *, right:
         return
     terminal = sys.stdout.isatty()
     # A shell may have exported COLUMNS: what goes into a pipe is data all the same, a line a row.
-    width = shutil.get_terminal_size().columns if terminal else None
+    width = columns() if terminal else None
     numbers = {headings.index(heading) for heading in right}
     head, *body = _rendered(headings if terminal else (), rows, width, numbers)
     if not terminal:
@@ -49,7 +49,7 @@ def flowing(text: str, indent: int) -> str:
     """A line of words as a terminal is to have it: broken between words, `indent` columns in from the second line on.
     Elsewhere it stays a line.
     """
-    width = shutil.get_terminal_size().columns
+    width = columns()
     if not sys.stdout.isatty() or len(text) < width:
         return text
     start = text[: len(text) - len(text.lstrip())]

@@ -10,7 +10,7 @@ RECORD = ".drydock/architectures"
 # What torch._C._cuda_getArchFlags() returns, a constant of this library (torch/csrc/cuda/Module.cpp); only a build for
 # CUDA has one.
 _LIBRARY = "torch/lib/libtorch_python.so"
-_LIST = re.compile(rb"\0(sm_[0-9]+[af]?(?: (?:sm|compute)_[0-9]+[af]?)*)(?=\0)")
+_LIST = rb"\0(sm_[0-9]+[af]?(?: (?:sm|compute)_[0-9]+[af]?)*)(?=\0)"
 
 
 def of_torch(site: Path) -> str:
@@ -19,7 +19,7 @@ def of_torch(site: Path) -> str:
     As torch has them: "sm_80 sm_90a compute_90".
     """
     try:
-        found = set(_LIST.findall((site / _LIBRARY).read_bytes()))
+        found = set(re.findall(_LIST, (site / _LIBRARY).read_bytes()))
     except OSError:
         return ""
     return found.pop().decode() if len(found) == 1 else ""

@@ -40,7 +40,7 @@ _NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP, errno.ENOTSUP)
 def boot() -> str:
     """A name of this start of this machine, the same in all its containers; empty where the system has none."""
     try:
-        with open("/proc/sys/kernel/random/boot_id", encoding="ascii") as file:
+        with open("/proc/sys/kernel/random/boot_id", encoding="utf-8") as file:
             return file.read().strip()
     except OSError:
         return ""
@@ -113,7 +113,7 @@ def _is_of_this_start(note: Mapping[str, Any] | None) -> bool:
 
 
 # How stages were named before they had a note: .stage-KEY-HOST-PID.
-_NAMED_BY_PROCESS = re.compile(r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)")
+_NAMED_BY_PROCESS = r"\.stage-[0-9a-z]{32}-(?P<host>.+)-(?P<pid>\d+)"
 
 
 def is_dead(path: Path, ours: int = 0) -> bool:
@@ -123,7 +123,7 @@ def is_dead(path: Path, ours: int = 0) -> bool:
     """
     from builder.embedded import lifeline
 
-    old = _NAMED_BY_PROCESS.fullmatch(path.name)
+    old = re.fullmatch(_NAMED_BY_PROCESS, path.name)
     if old is not None and old["host"] == os.uname().nodename:
         return int(old["pid"]) == ours or not lifeline.is_alive(int(old["pid"]))
     try:

@@ -73,23 +73,22 @@ class Listener:
         """Take in what came, which may be nothing, every half a second at least."""
         *lines, self._rest = (self._rest + content).replace(b"\r", b"\n").split(b"\n")
         for line in lines:
-            text = _STEERING.sub("", line.decode(errors="replace")).rstrip()
-            bars = _BAR.findall(text)
+            text = re.sub(_STEERING, "", line.decode(errors="replace")).rstrip()
+            bars = re.findall(_BAR, text)
             self._loads = bool(bars) or (self._loads and not text)
             for name, done, unit, of, units in bars:
                 self._bytes[name] = (_bytes(done, unit), _bytes(of, units))
-            if text and not bars and not _UNSAID.match(text):
+            if text and not bars and not re.match(_UNSAID, text):
                 end()
                 print(text, file=sys.stderr, flush=True)
         numbers = [*map(sum, zip(*self._bytes.values())), 1] if self._loads else []
         show(self._what, *numbers)
 
 
-_STEERING = re.compile(r"\x1b\[[\d;?]*[A-Za-z]")
-_BAR = re.compile(r"(\S+) +-+ +([\d.]+) ([KMG]?)i?B/([\d.]+) ([KMG]?)i?B")
-_UNSAID = re.compile(
-    "[\u2800-\u28ff\u2588\u2591]| [+~-] |(Using CPython|Resolved|Prepared|Installed|Downloading| Downloaded) "
-)
+# Compiled where they are used: most commands hear nothing.
+_STEERING = r"\x1b\[[\d;?]*[A-Za-z]"
+_BAR = r"(\S+) +-+ +([\d.]+) ([KMG]?)i?B/([\d.]+) ([KMG]?)i?B"
+_UNSAID = "[\u2800-\u28ff\u2588\u2591]| [+~-] |(Using CPython|Resolved|Prepared|Installed|Downloading| Downloaded) "
 
 
 def _bytes(number: str, unit: str) -> int:

@@ -2,20 +2,20 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 
-_NAME = re.compile(r"(.*_)?(TOKEN|API_?KEY|SECRET|(ACCESS|PRIVATE|SECRET)_KEY|PASSWORD|PASSWD)", re.IGNORECASE)
+_WORDS = ("TOKEN", "API_KEY", "APIKEY", "SECRET", "ACCESS_KEY", "PRIVATE_KEY", "SECRET_KEY", "PASSWORD", "PASSWD")
+_NAMES = tuple(f"_{words}" for words in _WORDS)
 _INDEX = "UV_INDEX_"  # how uv is told the user and the password of an index; without them it fetches nothing
 
 
 def is_secret(name: str) -> bool:
     """Whether a variable of that name holds a secret.
 
-    >>> [is_secret(name) for name in ("HF_TOKEN", "WANDB_API_KEY", "TOKENIZERS_PARALLELISM")]
-    [True, True, False]
+    >>> [is_secret(name) for name in ("HF_TOKEN", "wandb_api_key", "Secret", "TOKENIZERS_PARALLELISM", "NOTOKEN")]
+    [True, True, True, False, False]
     """
-    return _NAME.fullmatch(name) is not None
+    return f"_{name.upper()}".endswith(_NAMES)
 
 
 def cleaned(environ: Mapping[str, str]) -> dict[str, str]:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import AbstractContextManager, contextmanager, nullcontext, suppress
-from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -35,7 +34,6 @@ if TYPE_CHECKING:
     from builder.script.plan import Plan
 
 
-@dataclass
 class Catalogue:
     """Finds and reads profiles: `m4` in `folders`, `team:m4` in the source `team` of this project.
 
@@ -43,17 +41,24 @@ class Catalogue:
     `step` hears what source is fetched, `under_way` makes a context for the time that it takes.
     """
 
-    folders: list[Path] = field(default_factory=profile_folders)
-    step: Callable[[str], None] = lambda _: None
-    under_way: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext()
-    _files: Snapshot = field(default_factory=Snapshot)
-    _entries: dict[str, Entry] = field(default_factory=dict)
-    _of_sources: dict[str, Path] = field(default_factory=dict)
-    _settings: Seen = field(default_factory=dict)
+    def __init__(
+        self,
+        folders: list[Path] | None = None,
+        step: Callable[[str], None] = lambda _: None,
+        under_way: Callable[[str], AbstractContextManager[None]] = lambda _: nullcontext(),
+        files: Seen | None = None,
+    ) -> None:
+        """In the folders of profiles that are known here, where none are named; `files` as they are going to be."""
+        self.folders = profile_folders() if folders is None else folders
+        self.step, self.under_way = step, under_way
+        self._files = Snapshot(files)
+        self._entries: dict[str, Entry] = {}
+        self._of_sources: dict[str, Path] = {}
+        self._settings: Seen = {}
 
     def with_files(self, contents: Mapping[Path, bytes]) -> Catalogue:
         """The profiles as they are once files, by their absolute paths, have these contents; all is read anew."""
-        return Catalogue(self.folders, self.step, self.under_way, Snapshot(dict(contents)))
+        return Catalogue(self.folders, self.step, self.under_way, dict(contents))
 
     @cached_property
     def config(self) -> Config:
@@ -220,6 +225,8 @@ class Entry:
         own = found.profile.project
         if own is None or own.mode == "tree":
             return found
+        from dataclasses import replace
+
         from builder.project.code import required
 
         return replace(found, profile=required(found.profile, self._own_names(found.profile), self.resolved.where))

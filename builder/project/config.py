@@ -60,10 +60,12 @@ class Config:
 
     def check_version(self) -> None:
         """Raise ProfileError where the project is for another Drydock than this one."""
+        if (wanted := self.required_version) is None:
+            return
         from packaging.specifiers import SpecifierSet
 
-        wanted, here = self.required_version, version()
-        if wanted is None or SpecifierSet(wanted).contains(here, prereleases=True):
+        here = version()
+        if SpecifierSet(wanted).contains(here, prereleases=True):
             return
         raise ProfileError(
             f"this project is for Drydock {wanted}, and this is {here}",

@@ -6,7 +6,6 @@ files that it was made from has changed takes a few milliseconds. Nothing of pyd
 
 from __future__ import annotations
 
-import hashlib
 import json
 import os
 from collections.abc import Mapping, Sequence
@@ -18,6 +17,14 @@ from builder.errors import DrydockError
 from builder.files import states, write_atomically
 from builder.resources import shipped
 from builder.store.layout import home
+
+try:  # as random of the standard library does: hashlib loads all of OpenSSL, which takes 2 ms
+    from _sha2 import sha256  # type: ignore[import-not-found]
+except ImportError:
+    try:
+        from _sha256 import sha256  # type: ignore[import-not-found]  # before Python 3.12
+    except ImportError:
+        from hashlib import sha256
 
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue, Entry
@@ -141,8 +148,9 @@ def _context(name: str) -> str:
 
 
 def _digest(text: str) -> str:
-    return hashlib.sha256(text.encode()).hexdigest()
+    digest: str = sha256(text.encode()).hexdigest()
+    return digest
 
 
 def _digest_bytes(content: bytes | None) -> str | None:
-    return None if content is None else hashlib.sha256(content).hexdigest()
+    return None if content is None else sha256(content).hexdigest()

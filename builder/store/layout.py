@@ -17,10 +17,8 @@ from builder.errors import UsageError
 FORMAT = "1"
 """How the store is laid out; the generated scripts know this one too (templates/run.sh.j2, check_format)."""
 
-_STORE_NAME = re.compile(r"[0-9a-z]{32}-[^/]+")
-
-
-_VIEW = re.compile(r"^_data=\$_drydock/data/views/([0-9a-f]{64}-[a-z0-9-]+)$", re.MULTILINE)
+_STORE_NAME = r"[0-9a-z]{32}-[^/]+"
+_VIEWS = "_data=$_drydock/data/views/"
 
 
 class Store(NamedTuple):
@@ -66,7 +64,10 @@ class Store(NamedTuple):
 
     def data_of(self, script: Path) -> Path | None:
         """Where the models and data sets are, or will be, that a run script names; None where it names none."""
-        found = _VIEW.search(state.read_text(script, state.LARGE, follow=True) or "")
+        text = state.read_text(script, state.LARGE, follow=True) or ""
+        if _VIEWS not in text:
+            return None
+        found = re.search(rf"^{re.escape(_VIEWS)}([0-9a-f]{{64}}-[a-z0-9-]+)$", text, re.MULTILINE)
         return self.data / "views" / found[1] if found is not None else None
 
     @property
@@ -139,7 +140,7 @@ class Store(NamedTuple):
 def _is_environment(entry: os.DirEntry[str]) -> bool:
     if entry.name.startswith(".") or not entry.is_dir(follow_symlinks=False):
         return False
-    return _STORE_NAME.fullmatch(entry.name) is not None or (Path(entry.path) / ".drydock").is_dir()
+    return re.fullmatch(_STORE_NAME, entry.name) is not None or (Path(entry.path) / ".drydock").is_dir()
 
 
 def home() -> Path:

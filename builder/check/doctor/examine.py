@@ -212,21 +212,23 @@ def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Di
 
 def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
     """Other profiles for the same kind of machine whose accelerate needs no patch."""
+    kind = (profile.target.platform, profile.target.accelerator)
     for name in catalogue.names():
         try:
-            # The text of a lock is searched in a tenth of the time that its profile takes to be read.
-            text = read_regular(catalogue.lock_path(name)).decode("utf-8")
-            version = facts.locked_version(text, "accelerate")
+            # A text is searched in a tenth of the time that a profile takes to be read.
+            version = facts.locked_version(_text(catalogue.lock_path(name)), "accelerate")
             if version is None or name == profile.name or files.has_empty_loader(version):
                 continue
-            target = catalogue.target(name)
+            own = _text(catalogue.path(name))
+            target = catalogue.target(name) if all(word in own for word in kind) else None
         except (DrydockError, OSError, UnicodeDecodeError):
             continue  # theirs to fix
-        if target is not None and (target.platform, target.accelerator) == (
-            profile.target.platform,
-            profile.target.accelerator,
-        ):
+        if target is not None and (target.platform, target.accelerator) == kind:
             yield name
+
+
+def _text(path: Path) -> str:
+    return read_regular(path).decode("utf-8")
 
 
 def _indexes(

@@ -281,8 +281,8 @@ def locked_version(lock_text: str, package: str) -> str | None:
     >>> locked_version('[[packages]]\\nname = "accelerate"\\nversion = "1.9.0"\\n', "accelerate")
     '1.9.0'
     """
-    found = re.search(rf'^name = "{re.escape(package)}"\nversion = "([^"\n]+)"$', lock_text, re.MULTILINE)
-    return found[1] if found else None
+    _, found, rest = f"\n{lock_text}".partition(f'\nname = "{package}"\nversion = "')
+    return rest.partition('"\n')[0] if found else None
 
 
 def links(environ: Mapping[str, str] = os.environ) -> bool:

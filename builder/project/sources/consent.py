@@ -8,7 +8,6 @@ it is looked at before every run.
 
 from __future__ import annotations
 
-import hashlib
 import json
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
@@ -27,6 +26,8 @@ def digest(files: Iterable[tuple[str, bytes]]) -> str | None:
 
     `files` are a name and a content each.
     """
+    import hashlib  # here, because most profiles have no source
+
     rows = sorted([name, hashlib.sha256(content).hexdigest()] for name, content in files)
     return hashlib.sha256(json.dumps(rows).encode()).hexdigest() if rows else None
 
