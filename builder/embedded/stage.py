@@ -27,7 +27,6 @@ from builder.embedded import (
     lifeline,
     place,
     progress,
-    pythons,
     venv,
     wheels,
 )
@@ -152,7 +151,10 @@ def _fill(
     if running != plan["python"]:
         raise StageError(f"the environment runs Python {running}, and the profile wants {plan['python']}")
     check_release(plan)
-    pythons.check_base(home, plan, venv.python_of(frame))
+    if "python-build" in plan:
+        from builder.embedded import pythons  # which other scripts do not carry
+
+        pythons.check_base(home, plan, venv.python_of(frame))
     own = venv.put(frame, top)
     own.update(_carry(plan, parts, top))
     _say("[2/4] packages")

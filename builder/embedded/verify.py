@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NamedTuple
 
-from builder.embedded import accelerator, interpreter, pythons
+from builder.embedded import accelerator, interpreter
 from builder.embedded.errors import StageError
 from builder.embedded.examine import Examined, examine
 from builder.embedded.hashes import sha256
@@ -76,6 +76,8 @@ def _patch_finding(site: Path, patch: dict[str, Any]) -> Finding:
 
 def _python_finding(env: Path, plan: dict[str, Any]) -> Finding:
     """Whether the Python that the lock names is as it was unpacked."""
+    from builder.embedded import pythons  # which other scripts do not carry
+
     home, build = env.parent.parent, plan["python-build"]
     wrong = list(pythons.problems(home, plan, env / "bin" / "python"))
     if not wrong:

@@ -19,8 +19,8 @@ from pathlib import Path
 _MAIN = "from builder.embedded.__main__ import run\n\nrun()\n"
 
 _LINE = 115
-PARTS = {"source": ("git", "source"), "data": ("data",)}
-"""What only scripts need that bring the trainer's own code, and those that bring models and data sets."""
+PARTS = {"source": ("git", "source"), "data": ("data",), "python": ("pythons",)}
+"""What only scripts need that bring the trainer's own code, models and data sets, or a Python by its bytes."""
 _STRICT = "determinism"  # what only those have that ask for it, beside the machinery
 _RESUME = "resume"  # what only batch scripts carry, by itself
 

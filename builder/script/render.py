@@ -23,8 +23,8 @@ from builder.script.slurm import batch_script, job_of, resume_of
 
 class Carried(NamedTuple):
     """The Python that scripts carry (builder/script/machinery.py): by the parts that not all of them have ("",
-    "data+source") its lines and their sha256; the `version` of Drydock that it is of, what `patches` a file, as a part
-    of one file, and what trains for `strict` determinism.
+    "data+python+source") its lines and their sha256; the `version` of Drydock that it is of, what `patches` a file, as
+    a part of one file, and what trains for `strict` determinism.
     """
 
     machinery: Mapping[str, Sequence[str]]
@@ -78,7 +78,7 @@ def render_bundle_head(plan: Plan, templates: Environment, carried: Carried, bun
 
 def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
     profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
-    wanted = {"data": plan.lock.data, "source": plan.lock.trainer}
+    wanted = {"data": plan.lock.data, "python": plan.lock.python, "source": plan.lock.trainer}
     machinery, machinery_sha256 = carried.machinery["+".join(part for part, has in wanted.items() if has)]
     return {
         "name": profile.name,
