@@ -248,6 +248,10 @@ def test_each_node_trains_from_an_image(desk: Desk) -> None:
     lines = desk.ended(desk.submit(DRYDOCK_IMAGE=str(desk.work / image)))
     assert len([line for line in lines if "FROM" in line and "/drydock-images-0/" in line]) == 3, lines
     assert desk.sandbox.environments() == []
+    # The folders that it was mounted in stay, and nothing is mounted there.
+    assert desk.left() == ["drydock-images-0"] * 3
+    for host in desk.cluster.hosts:
+        shutil.rmtree(desk.cluster.local(host) / "drydock-images-0")
 
 
 @needs_slurm
