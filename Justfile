@@ -67,11 +67,11 @@ conda-names checkout:
 test wing="" *arguments:
     shift; {{ pytest }} --dist worksteal {{ if wing == "" { "" } else if path_exists("tests" / wing) == "true" { quote("tests" / wing) + if path_exists("builder" / wing) == "true" { " " + quote("builder" / wing) } else { "" } } else { quote(wing) } }} "$@"
 
-# Many slow ones wait, for a time of grace to be over or for a disk: so one more at a time than there are cores.
+# Many slow ones wait, for a time of grace to be over or for a disk: so more at a time than the two cores of CI.
 # Run all tests: real wheels, training, emulation where the machine allows it
 [group('develop')]
 test-all *arguments:
-    HYPOTHESIS_PROFILE=ci {{ pytest }} -n 3 --dist worksteal -m "" "$@"
+    HYPOTHESIS_PROFILE=ci {{ pytest }} -n 4 --dist worksteal -m "" "$@"
 
 # Try everything that needs a GPU of NVIDIA, on this machine's, with the torch that the Python `python` has
 [group('develop')]
