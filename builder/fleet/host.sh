@@ -190,6 +190,7 @@ make_new() {
   trap 'end_build' EXIT
   trap 'exit 129' HUP; trap 'exit 130' INT; trap 'exit 141' PIPE; trap 'exit 143' TERM
   # Where the network was gone and the desk with it, only an answer to what is sent says so.
+  # shellcheck disable=SC2217 # so that it does not hold the connection's
   while sleep 5 >/dev/null 2>&1 </dev/null && kill -0 $$; do tell alive; done 2>/dev/null &
   _alive=$!
   umask "$_modes"
