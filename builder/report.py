@@ -132,17 +132,19 @@ class Meter:
 class Growth:
     """Watches a folder that programs fetch to, and says for the latest `step` how many bytes of it have come: how many
     there will be is known to none of git, uv and a server that packs as it sends. For as long as a `with` lasts.
+
+    With a `prefix` only what begins with it is looked at in the folder, where else much may stand.
     """
 
-    def __init__(self, report: Reporter, what: str, folder: Path) -> None:
+    def __init__(self, report: Reporter, what: str, folder: Path, prefix: str = "") -> None:
         self._report = report
-        self._folder = folder
+        self._folder, self._prefix = folder, prefix
         self._meter, self._before = Meter(report, what), 0  # bytes that were there at the beginning of the step
         self._over = threading.Event()
         self._thread = threading.Thread(target=self._watch, daemon=True)
 
     def __enter__(self) -> Self:
-        self._before = _bytes_in(self._folder)
+        self._before = self._bytes()
         self._thread.start()
         return self
 
@@ -155,22 +157,24 @@ class Growth:
     def step(self, text: str) -> None:
         """A detail that begins: from here on the bytes are of this."""
         self._report.detail(text)
-        self._before = _bytes_in(self._folder)
+        self._before = self._bytes()
         self._meter = Meter(self._report, re.split(", |: ", text)[0])
 
     def _watch(self) -> None:
         while not self._over.wait(_OFTEN):
-            self._meter(max(0, _bytes_in(self._folder) - self._before), 0)
+            self._meter(max(0, self._bytes() - self._before), 0)
 
-
-def _bytes_in(folder: Path) -> int:
-    """The size of the files in a folder that changes while it is looked at."""
-    size = 0
-    for inside, _, names in os.walk(folder):
-        for name in names:
-            with suppress(OSError):
-                size += os.lstat(f"{inside}/{name}").st_size
-    return size
+    def _bytes(self) -> int:
+        """The size of the files, which change while they are looked at."""
+        size = 0
+        for inside, folders, names in os.walk(self._folder):
+            if inside == str(self._folder):
+                folders[:] = [name for name in folders if name.startswith(self._prefix)]
+                names = [name for name in names if name.startswith(self._prefix)]
+            for name in names:
+                with suppress(OSError):
+                    size += os.lstat(f"{inside}/{name}").st_size
+        return size
 
 
 class PlainReporter:

@@ -17,7 +17,7 @@ import pytest
 from builder.cli.tables import render
 from builder.embedded import progress
 from builder.files import remove_tree
-from builder.report import Meter, PlainReporter
+from builder.report import Growth, Meter, PlainReporter
 from tests.conftest import ROOT
 from tests.project.test_direct import commit, git
 from tests.support import Sandbox
@@ -163,6 +163,20 @@ def test_a_lock_says_for_how_long_its_steps_last(locked: Sandbox) -> None:
     assert seen.code == 0, seen.text
     assert re.search(r"resolving small for linux-x86_64: [1-9] s", seen.text), seen.text
     assert seen.silent < 2
+
+
+def test_only_what_is_being_made_in_a_full_folder_is_looked_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A store of sources may be large, and far away."""
+    monkeypatch.setattr("builder.report._OFTEN", 0.01)
+    report, seen = PlainReporter(io.StringIO()), set()
+    monkeypatch.setattr(report, "progress", lambda progress: seen.add(progress.done))
+    for name in ("kept", ".new-1"):
+        (tmp_path / name).mkdir()
+    with Growth(report, "fetching it", tmp_path, ".new-"):
+        (tmp_path / "kept/file").write_bytes(b"by somebody else")
+        (tmp_path / ".new-1/file").write_bytes(b"ours")
+        time.sleep(0.2)
+    assert seen - {0} == {4}
 
 
 def test_a_log_gets_a_line_now_and_then(monkeypatch: pytest.MonkeyPatch) -> None:

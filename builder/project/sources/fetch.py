@@ -24,6 +24,9 @@ if TYPE_CHECKING:
 
 Step = Callable[[str], None]
 
+BEGUN = ".new-"
+"""What the name of a source begins with that is being fetched."""
+
 
 def silent(_: str) -> None:
     """Says nothing."""
@@ -73,7 +76,7 @@ def fetch(project: Project, name: str, step: Step, pin: Pin | None = None) -> Pi
 
     declared = project.source(name)
     try:
-        with scratch(home() / "sources", ".new-") as work:
+        with scratch(home() / "sources", BEGUN) as work:
             step(f"fetching {name}: {declared}")
             root, facts = _content(project, name, work, step, pin)
             sha256 = content_hash(root)

@@ -10,7 +10,7 @@ from typing import Any
 
 from builder.errors import LockError, Where
 from builder.files import write_atomically
-from builder.project.sources.fetch import fetch, folder_of, is_there
+from builder.project.sources.fetch import BEGUN, fetch, folder_of, is_there
 from builder.project.sources.pins import Pin, Project, find, written
 from builder.report import Growth, Reporter, waiting
 from builder.store.layout import home
@@ -111,7 +111,7 @@ def _fetched(project: Project, name: str, report: Reporter) -> Pin:
 def under_way(report: Reporter, name: str) -> Iterator[None]:
     """A context in which a source is fetched: what has come of it is seen."""
     what = f"fetching {name}"
-    with waiting(report, what), Growth(report, what, home() / "sources"):
+    with waiting(report, what), Growth(report, what, home() / "sources", BEGUN):
         yield
 
 
