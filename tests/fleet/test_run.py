@@ -8,14 +8,13 @@ import re
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable
 from pathlib import Path
 
 import psutil
 import pytest
 
 from builder.fleet import launcher
-from tests.fleet.conftest import Lab
+from tests.fleet.conftest import Lab, until
 from tests.support import make_wheel
 from tests.support.fleet import Host
 
@@ -45,13 +44,6 @@ def running(host: Host, words: str = "began in") -> list[psutil.Process]:
         if words in line and (process.info["environ"] or {}).get("HOME") == str(host.home):
             found.append(process)
     return found
-
-
-def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 def start(lab: Lab, *arguments: str) -> subprocess.Popen[bytes]:

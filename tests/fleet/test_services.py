@@ -6,14 +6,13 @@ import json
 import os
 import signal
 import subprocess
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 
-from tests.fleet.conftest import Lab
+from tests.fleet.conftest import Lab, until
 from tests.support import Result, make_wheel
 from tests.support.fleet import Host
 from tests.support.systemd import ctl, user_instance
@@ -81,13 +80,6 @@ def is_alive(number: int) -> bool:
         return "State:\tZ" not in Path(f"/proc/{number}/status").read_text()
     except OSError:
         return False
-
-
-def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)
 
 
 def service(lab: Lab, do: str, *words: str) -> Result:
