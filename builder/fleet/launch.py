@@ -144,6 +144,7 @@ class Run:
         self.sessions: list[_Session] = []
         self.histories: dict[str, History] = {}
         self._silent: dict[str, float] = {}
+        self._waited_for = False  # whether it was said already that hosts do not answer
         self.restarts = 0
         self.stopping = ""
         self._stop_at = 0.0
@@ -262,9 +263,6 @@ class Run:
                 members = self.look()
         self._waited_for = False
         return members
-
-    _waited_for = False
-    """Whether it was said already that hosts do not answer."""
 
     def look(self) -> list[Member]:
         """Ask those that take part for their newest checkpoints, and who they are; those that answer."""
