@@ -244,7 +244,11 @@ def small_lock(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> str:
 
 @pytest.fixture
 def built(built_desk: Sandbox) -> Sandbox:
-    """A desk where `small` is locked and built, shared by the tests of a worker: for looking and running only."""
+    """A desk where `small` is locked and built, shared by the tests of a worker: for looking and running only.
+
+    It has no run of an earlier test.
+    """
+    shutil.rmtree(built_desk.store.parent / "runs", ignore_errors=True)
     built_desk.profile("small")
     return built_desk
 

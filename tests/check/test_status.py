@@ -5,7 +5,6 @@ from __future__ import annotations
 import http.client
 import json
 import re
-import shutil
 import subprocess
 import threading
 import time
@@ -36,14 +35,11 @@ EVIL = "<script>document.title='taken'</script><img src=x onerror=\"document.tit
 @pytest.fixture
 def desk(built: Sandbox) -> Iterator[Sandbox]:
     """A desk whose trainer prints losses until it is enough, sampled often."""
-    kept = built.store.parent / "runs"
-    shutil.rmtree(kept, ignore_errors=True)
     built.trainer(TRAINER)
     path = built.work / "profiles/small.toml"
     path.write_text(f"{path.read_text()}\n[supervise]\nsample-every = 0.5\n")
     yield built
     (built.work / "enough").unlink(missing_ok=True)
-    shutil.rmtree(kept, ignore_errors=True)
 
 
 def status(desk: Sandbox) -> dict[str, Any]:
