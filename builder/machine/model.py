@@ -4,13 +4,16 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass, field, fields
+from typing import Any
 
 PLATFORMS = {
     ("Darwin", "arm64"): "macos-arm64",
     ("Linux", "aarch64"): "linux-arm64",
     ("Linux", "x86_64"): "linux-x86_64",
 }
+
+_MOMENTARY = {"momentary": True}  # of a field: a minute later it is another
 
 
 @dataclass(frozen=True)
@@ -23,7 +26,7 @@ class Gpu:
     name: str
     memory: int | None
     capability: str | None = None
-    in_use: int | None = None
+    in_use: int | None = field(default=None, metadata=_MOMENTARY)
 
 
 @dataclass(frozen=True)
@@ -61,9 +64,9 @@ class Machine:
     usable_cores: int | None = None
     memory: int | None = None
     memory_limit: int | None = None
-    memory_free: int | None = None
+    memory_free: int | None = field(default=None, metadata=_MOMENTARY)
     wired_limit: int | None = None
-    disk_free: int | None = None
+    disk_free: int | None = field(default=None, metadata=_MOMENTARY)
     gpus: tuple[Gpu, ...] | None = ()
     driver: str | None = None
     cuda: str | None = None
@@ -91,6 +94,11 @@ class Machine:
             "gpu-count": None if self.gpus is None else len(self.gpus),
         }
 
+    def lasting(self) -> dict[str, Any]:
+        """All of it that is the same a minute later, as plain data."""
+        found = _lasting(self)
+        return {**found, "gpus": None if self.gpus is None else tuple(map(_lasting, self.gpus))}
+
     def lines(self) -> list[str]:
         """All of it, for people."""
         system = [self.os, f"glibc {self.glibc}" if self.glibc else "", "WSL" if self.wsl else ""]
@@ -116,6 +124,11 @@ class Machine:
         gpus = [gpu.name for gpu in self.gpus or ()] + [gpu.name for gpu in self.others]
         told = [f"{self.system} {self.machine}", self.chip, *counted(gpus)]
         return ", ".join(word for word in told if word)
+
+
+def _lasting(one: Machine | Gpu) -> dict[str, Any]:
+    momentary = {each.name for each in fields(one) if "momentary" in each.metadata}
+    return {name: value for name, value in asdict(one).items() if name not in momentary}
 
 
 def _gpu(gpu: Gpu) -> str:

@@ -518,3 +518,16 @@ def test_a_machine_with_eight_gpus_takes_the_profile_for_them(sandbox: Sandbox, 
     assert "not cuda13: for CUDA 13.0, and the driver supports 12.4" in told
     assert "not cuda: its trainer needs hivemind_exp/gsm8k/train_single_gpu.py, which is not in this folder" in told
     assert "not cpu: for any linux-x86_64, which is less particular" in told
+
+
+def test_what_lasts_of_a_machine_is_the_same_where_only_the_minute_differs() -> None:
+    def at(free: int) -> Machine:
+        return Machine(
+            system="Linux", machine="x86_64", memory_free=free, disk_free=free, gpus=(Gpu("A", 1, in_use=free),)
+        )
+
+    assert at(1) != at(2)
+    assert at(1).lasting() == at(2).lasting()
+    assert at(1).lasting() != replace(at(1), chip="other").lasting()
+    assert not {"memory_free", "disk_free"} & at(1).lasting().keys()
+    assert Machine(system="Linux", machine="x86_64", gpus=None).lasting()["gpus"] is None

@@ -11,7 +11,6 @@ import re
 import shlex
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict
 from itertools import zip_longest
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,6 @@ from builder.run.records import code, folder
 from builder.run.records.data import data_of
 
 _TIME = 30.0  # seconds for what the script prints
-_VOLATILE = ("memory_free", "disk_free")  # of a machine: they say nothing of it a minute later
 _ASKED = {"asked": {"at": float, "print": [str], "code": str}, "secrets": [str], "arguments": [str]}
 
 
@@ -121,7 +119,5 @@ def _machine() -> dict[str, Any]:
     from builder.machine import detect
 
     machine = detect()
-    facts = {key: value for key, value in asdict(machine).items() if key not in _VOLATILE}
-    for gpu in facts["gpus"] or ():
-        del gpu["in_use"]
-    return {"host": os.uname().nodename, "kernel": os.uname().release, **facts, "detected": machine.detected}
+    here = {"host": os.uname().nodename, "kernel": os.uname().release}
+    return {**here, **machine.lasting(), "detected": machine.detected}
