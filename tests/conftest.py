@@ -246,9 +246,12 @@ def small_lock(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> str:
 def built(built_desk: Sandbox) -> Sandbox:
     """A desk where `small` is locked and built, shared by the tests of a worker: for looking and running only.
 
-    It has no run of an earlier test.
+    It has no run and no profile of an earlier test.
     """
     shutil.rmtree(built_desk.store.parent / "runs", ignore_errors=True)
+    for path in (built_desk.work / "profiles").iterdir():
+        if path.name not in ("small.toml", "small.lock.toml"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
     built_desk.profile("small")
     return built_desk
 
