@@ -77,31 +77,26 @@ def render_bundle_head(plan: Plan, templates: Environment, carried: Carried, bun
 
 
 def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
-    profile, target, trainer = plan.profile, plan.profile.target, plan.profile.trainer
-    wanted = {"data": plan.lock.data, "python": plan.lock.python, "source": plan.lock.trainer}
-    machinery, machinery_sha256 = carried.machinery["+".join(part for part, has in wanted.items() if has)]
+    """All that templates take."""
+    return {**_names(plan), **_trainer(plan), **_contents(plan, carried), **_needs(plan)}
+
+
+def _names(plan: Plan) -> Mapping[str, Any]:
+    profile = plan.profile
     return {
         "name": profile.name,
-        "code": plan.code,
         "description": profile.description,
         "key": plan.key,
-        "platform": target.platform,
-        "system": target.system,
-        "machine": target.machine,
-        "min_os": target.min_os,
-        "memory_gb": target.memory_gb,
-        "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
-        "glibc": target.glibc,
-        "accelerator": target.accelerator,
-        "strict": carried.strict if profile.determinism else "",
-        "cuda": target.cuda,
-        "kernels": kernels_of(target, plan.lock.packages),
-        "python": profile.python.series,
-        "release": profile.python.release,
-        "archive": _archive(plan),
         "run_script": profile.run_script,
         "packages": [f"{package.name} {package.version}" for package in plan.lock.packages],
-        "uv": plan.lock.uv,
+    }
+
+
+def _trainer(plan: Plan) -> Mapping[str, Any]:
+    """What is run, with which arguments, variables, code and data."""
+    profile, trainer = plan.profile, plan.profile.trainer
+    return {
+        "code": plan.code,
         "decisive": DECISIVE_VARIABLES,
         "leaks": LEAKS,
         "settings": _settings(profile.env),
@@ -119,15 +114,45 @@ def _values(plan: Plan, carried: Carried) -> Mapping[str, Any]:
         "torchrun": profile.launch if profile.launch.by_torchrun else None,
         "counts_gpus": profile.counts_gpus,
         "data": data_of(plan),
+    }
+
+
+def _contents(plan: Plan, carried: Carried) -> Mapping[str, Any]:
+    """The files that a script carries: the machinery, the plan with its parts, the patches."""
+    wanted = {"data": plan.lock.data, "python": plan.lock.python, "source": plan.lock.trainer}
+    machinery, machinery_sha256 = carried.machinery["+".join(part for part, has in wanted.items() if has)]
+    return {
+        "version": carried.version,
         "machinery": machinery,
         "machinery_sha256": machinery_sha256,
-        "version": carried.version,
+        "strict": carried.strict if plan.profile.determinism else "",
         "parts": [{"path": path, "text": portable(path, text)} for path, text in parts(plan).items()],
         "part_folders": sorted({path.rpartition("/")[0] for path in plan.texts if "/" in path}),
-        "target": f"{target.system} {target.machine}",
         "patching_code": carried.patches,
         "patches": [_released(plan, patch) for patch in plan.lock.patches],
         "patch_texts": [{"path": patch.file, "text": plan.texts[patch.file]} for patch in plan.lock.patches],
+    }
+
+
+def _needs(plan: Plan) -> Mapping[str, Any]:
+    """What a machine must be and have, for the environment to be built and run on it."""
+    target, python = plan.profile.target, plan.profile.python
+    return {
+        "platform": target.platform,
+        "target": f"{target.system} {target.machine}",
+        "system": target.system,
+        "machine": target.machine,
+        "min_os": target.min_os,
+        "glibc": target.glibc,
+        "memory_gb": target.memory_gb,
+        "room_mb": round(plan.lock.size * (UNPACKED + BYTECODE)) >> 20,
+        "uv": plan.lock.uv,
+        "python": python.series,
+        "release": python.release,
+        "archive": _archive(plan),
+        "accelerator": target.accelerator,
+        "cuda": target.cuda,
+        "kernels": kernels_of(target, plan.lock.packages),
     }
 
 
