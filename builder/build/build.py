@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -19,7 +19,6 @@ from builder.store.layout import Store
 if TYPE_CHECKING:
     from builder.project.catalogue import Catalogue
     from builder.report import Reporter
-    from builder.store.generations import Generation
 
 
 def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
@@ -28,68 +27,42 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
     """
+    entry = catalogue.entry(name)
     with waiting(report, f"reading {name}"):
         evaluation = evaluate(name, catalogue)
     store = Store.here()
-    path = store.path(evaluation.store_name)
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
-        return path
-    script = Script(evaluation.script, consent.check(name, evaluation.content))
+        return store.path(evaluation.store_name)
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
-    began = 0.0 if store.is_built(evaluation.store_name) else time.monotonic()
-    if not began:
-        data = store.data_of(script.path)
-        if data is not None and not data.is_dir():
-            build_script(name, script, report)
-        report.step(f"{name} is built")
-    else:
-        _say_how_much(name, evaluation.lock, store, report)
+    script = Script(evaluation.script, consent.check(name, evaluation.content))
+    done = f"{name} is built"
+    if not store.is_built(evaluation.store_name):
+        began = time.monotonic()
+        packages = evaluation.locked["packages"]
         _pull_from_afar(name, catalogue, report)
-        provide(name, catalogue, report)
+        if any("origin" in package for package in packages):
+            from builder.project import direct  # here, because most profiles name no place
+
+            direct.provide(entry, script.consent, report.step)
+        _say_how_much(name, packages, store, report)
         build_script(name, script, report)
-    before = generations.current(name)
-    made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
-    for line in _came_of_it(name, evaluation.lock, before, made, began):
-        report.step(line)
-    return path
-
-
-def _came_of_it(name: str, lock: Path, before: Generation | None, made: Generation, began: float) -> Iterator[str]:
-    """What there is now, how long that took, and how to undo it, where something was there before."""
-    if began:
-        count = len(_packages(lock))
-        yield f"{name} is ready: {plural(count, 'package')}, in {time.monotonic() - began:.1f} s"
-    if before is not None and before.number != made.number:
-        yield f"generation {made.number} of {name}; to go back: drydock generation rollback {name}"
-
-
-def provide(name: str, catalogue: Catalogue, report: Reporter) -> None:
-    """Make the wheels that no index has, of what is at their places, where no cache has them. Raises LockError."""
-    if any("origin" in package for package in _packages(evaluate(name, catalogue).lock)):
-        from builder.project import direct
-        from builder.project.caches import cache_places, is_read_by_scripts
-
-        entry = catalogue.entry(name)
-        near = [str(Store.here().home / "cache" / "mirror"), *filter(is_read_by_scripts, cache_places())]
-        direct.provide(entry, consent.check(name, evaluate(name, catalogue).content), near, report.step)
-
-
-def _packages(lock: Path) -> list[dict[str, Any]]:
-    """The packages in the file of a lock, unchecked."""
-    import tomllib  # here, because most builds find all as it is
-
-    packages: list[dict[str, Any]] = tomllib.loads(lock.read_text(encoding="utf-8"))["packages"]
-    return packages
+        done = f"{name} is ready: {plural(len(packages), 'package')}, in {time.monotonic() - began:.1f} s"
+    elif store.lacks_data(script.path):
+        build_script(name, script, report)
+    added = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
+    report.step(done)
+    if added.before is not None and added.before.number != added.generation.number:
+        report.step(f"generation {added.generation.number} of {name}; to go back: drydock generation rollback {name}")
+    return store.path(evaluation.store_name)
 
 
 _MUCH = 1e9  # bytes
 
 
-def _say_how_much(name: str, lock: Path, store: Store, report: Reporter) -> None:
+def _say_how_much(name: str, packages: Sequence[Mapping[str, Any]], store: Store, report: Reporter) -> None:
     """Report what a build has to fetch where that is much; what was unpacked here before is there."""
-    packages = _packages(lock)
     unpacked = {path.name for path in store.home.glob("wheels/cpython-*/*")}
     missing = [package for package in packages if package["sha256"] not in unpacked]
     size = sum(package.get("size", 0) for package in missing)

@@ -12,7 +12,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from builder import process
-from builder.build.build import provide
 from builder.build.script import Script, build_script
 from builder.embedded.hashes import sha256
 from builder.errors import LockError
@@ -24,7 +23,7 @@ from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
-    from builder.project.catalogue import Catalogue, Entry
+    from builder.project.catalogue import Entry
     from builder.report import Reporter
 
 
@@ -79,12 +78,6 @@ class Candidate:
                 said = (done.stderr.strip() or done.stdout.strip()).splitlines()
                 bad += [f"{proof.name}: {said[-1] if said else f'exit status {done.code}'}"] if done.code else []
         return bad
-
-
-def provide_placed(entry: Entry, lock: Lock, catalogue: Catalogue, report: Reporter) -> None:
-    """Make the wheels that no index has, where the lock has some, as a build of the profile does. Raises LockError."""
-    if any(package.origin is not None for package in lock.packages):
-        provide(entry.name, catalogue, report)
 
 
 def candidate(entry: Entry, lock: Lock) -> Candidate:

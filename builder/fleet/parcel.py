@@ -18,7 +18,6 @@ import hashlib
 import tarfile
 import tempfile
 import time
-import tomllib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
@@ -114,7 +113,7 @@ def subject(name: str, catalogue: Catalogue) -> Subject:
     """What is deployed of the profile `name`. Raises ProfileError, LockError, and ConsentError."""
     evaluation = evaluate(name, catalogue)
     agreed = consent.check(name, evaluation.content)
-    lock = tomllib.loads(evaluation.lock.read_text(encoding="utf-8"))
+    lock = evaluation.locked
     builds = lock.get("build-requires", [])
     rows = {package["sha256"]: identity(package, builds) for package in lock["packages"]}
     return Subject(

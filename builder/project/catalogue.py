@@ -172,8 +172,6 @@ class Entry:
 
     def __init__(self, name: str, catalogue: Catalogue, files: Snapshot) -> None:
         self.name = name
-        self.source, self.plain = split(name)
-        self._is_name = is_reference(name)
         self.seen: Seen = {}
         self.sources: set[str] = set()
         self.evaluation: Evaluation | None = None
@@ -184,9 +182,20 @@ class Entry:
         self._files = files
 
     @cached_property
+    def source(self) -> str:
+        """The source that it is of; "" for none."""
+        return split(self.name)[0]
+
+    @cached_property
+    def plain(self) -> str:
+        """Its name there."""
+        return split(self.name)[1]
+
+    @cached_property
     def path(self) -> Path:
         """The file. Raises ProfileError with the nearest name."""
-        found = self._first(f"{self.plain}.toml", self.source, named=True) if self._is_name else None
+        is_name = is_reference(self.name)
+        found = self._first(f"{self.plain}.toml", self.source, named=True) if is_name else None
         if found is not None:
             return found
         known = self._catalogue.at_hand()
@@ -194,7 +203,7 @@ class Entry:
 
         near = get_close_matches(self.name.lower(), known, 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
-        raise ProfileError(f'no profile "{self.name}"', hint=hint if self._is_name else f"{hint}; {FORMS}")
+        raise ProfileError(f'no profile "{self.name}"', hint=hint if is_name else f"{hint}; {FORMS}")
 
     @cached_property
     def own(self) -> Part:

@@ -1,7 +1,4 @@
-"""What requirements name by a place: fetched, known by its content, and kept as a wheel.
-
-cache/built/SHA256/FILE         a wheel, made of what was at a place, or fetched from there
-cache/built/SHA256/built.json   what builds it: {"build-requires": [TEXT, ...]}
+"""What requirements name by a place: fetched, known by its content, and kept as a wheel (builder/store/built.py).
 
 A place is where a git repository, a file or a folder is. The lock names the wheel by its sha256, and what it is made of
 by content, so that a machine that does not have the wheel makes it again, and compares.
@@ -9,12 +6,10 @@ by content, so that a machine that does not have the wheel makes it again, and c
 
 from __future__ import annotations
 
-import json
 import os
 import shutil
 import tempfile
 from collections.abc import Callable, Collection, Sequence
-from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -23,29 +18,29 @@ from packaging.version import InvalidVersion, Version
 
 from builder import process
 from builder.consent import Consent
-from builder.embedded import caches, state
+from builder.embedded import caches
 from builder.embedded.git import PLACES
 from builder.embedded.hashes import sha256
 from builder.errors import DrydockError, LockError, SourceError, ToolError
-from builder.files import beside, hash_of, make_folder, write_atomically
+from builder.files import hash_of
 from builder.lock import placed, sdist
 from builder.lock.model import Artefact, Lock, Origin
 from builder.lock.placed import Fetched
 from builder.profile.places import Place, place_of
 from builder.project import folders
+from builder.project.caches import cache_places, is_read_by_scripts
 from builder.project.folders import files_of
 from builder.project.sources import git
 from builder.project.sources.download import download
 from builder.project.sources.tree import content_hash
-from builder.store import roots
-from builder.store.layout import Store, home
+from builder.store import built
+from builder.store.layout import home
 
 if TYPE_CHECKING:
     from builder.profile.model import Profile
     from builder.project.catalogue import Entry
 
 _MOST = 1 << 30  # bytes of a source, unpacked
-_NOTE = {"build-requires": [str]}
 
 
 def fetch(
@@ -60,36 +55,13 @@ def fetch(
         place = _place(requirement)
         known = _known(previous, name, place) if name not in upgrade else None
         if known is not None and place.path is None and (kept := _kept(known)) is not None:
-            found.append(Fetched(name, _origin_of(known), kept, build_requires=_note(known)))
+            found.append(Fetched(name, _origin_of(known), kept, build_requires=built.requires(known.sha256)))
             continue
         folder = work / name
         folder.mkdir()
         origin = known.origin if known is not None and place.path is None else None
         found.append(_fetched(name, place, entry, folder, origin, step))
     return found
-
-
-def keep(wheel: Path, one: Fetched, lock: Path) -> None:
-    """Keep a wheel for the builds to come, as long as the file `lock` names it: another build of the same source may
-    be other bytes. Raises LockError.
-    """
-    digest = hash_of(wheel)
-    folder = _folder(digest)
-    roots.mark_source(digest, lock.absolute())
-    try:
-        make_folder(folder)
-        write_atomically(folder / "built.json", json.dumps({"build-requires": list(one.build_requires)}))
-        _copy(wheel, folder / wheel.name)
-    except OSError as error:
-        raise LockError(f"{folder} cannot be written: {error.strerror}", hint="DRYDOCK_HOME names another") from None
-
-
-def kept(package: str, digest: str) -> Path | None:
-    """The wheel of that name that is kept here, by its sha256; no collection takes it for a day from now."""
-    found = _folder(digest) / package
-    with suppress(OSError):
-        os.utime(found.parent)
-    return found if found.is_file() and hash_of(found) == digest else None
 
 
 def check_fresh(entry: Entry, lock: Lock) -> None:
@@ -125,31 +97,41 @@ def states(entry: Entry) -> list[list[str]]:
     return found
 
 
-def provide(entry: Entry, consent: Consent, places: Sequence[str], step: Callable[[str], None]) -> None:
-    """Make the wheels of places that no cache has, and keep them. Raises LockError where they are not those locked."""
-    lock, profile = entry.lock, entry.profile
+def provide(entry: Entry, consent: Consent, step: Callable[[str], None], *, lock: Lock | None = None) -> None:
+    """Make the wheels of places that no cache has, and keep them: those of `lock`, else of the entry's own.
+
+    Raises LockError where they are not those locked.
+    """
+    lock, profile = lock or entry.lock, entry.profile
     missing = [one for one in lock.packages if one.origin is not None and _kept(one) is None and not _unpacked(one)]
     if not missing:
         return
-    there = {digest for place in places for digest in caches.known(place)}
+    near = [str(home() / "cache" / "mirror"), *filter(is_read_by_scripts, cache_places())]
+    there = {digest for place in near for digest in caches.known(place)}
     requirements = placed.placed(profile)
     for package in missing:
         if package.sha256 not in there and package.name in requirements:
+            place = _place(requirements[package.name])
             with tempfile.TemporaryDirectory(prefix="drydock-place-") as work:
-                _provide(package, _place(requirements[package.name]), entry, consent, Path(work), step)
+                _provide(package, place, entry, lock.build_requires, consent, Path(work), step)
 
 
 def _provide(
-    package: Artefact, place: Place, entry: Entry, consent: Consent, work: Path, step: Callable[[str], None]
+    package: Artefact,
+    place: Place,
+    entry: Entry,
+    tools: Sequence[Artefact],
+    consent: Consent,
+    work: Path,
+    step: Callable[[str], None],
 ) -> None:
+    indexes = _indexes(entry.profile)
     (work / "fetched").mkdir()
     one = _fetched(package.name, place, entry, work / "fetched", _origin_of(package), step)
     wheel = one.wheel
     if wheel is None:
         step(f"building {package.name} from {place}")
-        raw = placed.build(
-            one, entry.lock.build_requires, entry.profile, consent, work / "build", _indexes(entry.profile)
-        )
+        raw = placed.build(one, tools, entry.profile, consent, work / "build", indexes)
         wheel = work / raw.name
         placed.normalise(raw, wheel)
     if hash_of(wheel) != package.sha256:
@@ -158,7 +140,7 @@ def _provide(
             "machine",
             hint="get it from where it was locked: drydock push there, and drydock pull here; or lock it again",
         )
-    keep(wheel, one, entry.lock_path)
+    built.keep(wheel, one.build_requires, entry.lock_path)
 
 
 def _indexes(profile: Profile) -> dict[str, str]:
@@ -283,7 +265,7 @@ def content_of(path: Path, not_its: Collection[str] = ()) -> str:
 
 def _not_its(entry: Entry, path: Path) -> Collection[str]:
     """What is Drydock's in the folder of the project: it changes with each lock."""
-    if path.resolve() != entry.project_folder.resolve():
+    if os.path.realpath(path) != os.path.realpath(entry.project_folder):
         return ()
     return (entry.path.parent.name, "generated", "drydock.toml", "drydock.lock.toml")
 
@@ -354,26 +336,8 @@ def _origin_of(package: Artefact) -> Origin:
 
 
 def _kept(package: Artefact) -> Path | None:
-    return kept(package.file, package.sha256)
-
-
-def _note(package: Artefact) -> tuple[str, ...]:
-    note = state.read_json(_folder(package.sha256) / "built.json", _NOTE)
-    return tuple(note["build-requires"]) if note is not None else ()
+    return built.kept(package.file, package.sha256)
 
 
 def _unpacked(package: Artefact) -> bool:
     return any((home() / "wheels").glob(f"*/{package.sha256}"))
-
-
-def _folder(digest: str) -> Path:
-    return Store.here().built / digest
-
-
-def _copy(source: Path, target: Path) -> None:
-    new = beside(target)
-    try:
-        shutil.copyfile(source, new)
-        new.replace(target)
-    finally:
-        new.unlink(missing_ok=True)

@@ -43,6 +43,13 @@ class Evaluation(NamedTuple):
     lock: Path
     content: str | None
 
+    @property
+    def locked(self) -> dict[str, Any]:
+        """What that lock says, unchecked."""
+        import tomllib  # here, because most runs find all as it is
+
+        return tomllib.loads(self.lock.read_text(encoding="utf-8"))
+
 
 def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
     """Evaluate the profile `name`, or remember it.
@@ -83,16 +90,16 @@ def _unwritable(error: OSError) -> DrydockError:
 
 
 def _evaluate(entry: Entry, memory: Path) -> Evaluation:
-    plan, content = entry.plan, entry.content
-    script, text = write_script(plan)
+    plan, content, inputs = entry.plan, entry.content, _inputs(entry)
     lock = entry.lock_path.absolute()
+    script, text = write_script(plan)
     record = {
         "store_name": plan.store_name,
         "script": str(script),
         "lock": str(lock),
         "sha256": _digest(text),
         "content": content,
-        "inputs": _inputs(entry),
+        "inputs": inputs,
         "folders": entry.folders,
     }
     try:

@@ -6,7 +6,6 @@ import tempfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from types import MappingProxyType
 
@@ -26,6 +25,7 @@ from builder.project.catalogue import Catalogue, Entry
 from builder.project.sources import consent
 from builder.project.trainer import UPGRADE, lock_source
 from builder.report import Growth, Reporter
+from builder.store import built
 from builder.store.layout import Store
 
 
@@ -89,7 +89,7 @@ def relock(
                 warn=report.warn,
                 wants_builds=wants_builds,
                 fetched=fetched,
-                keep=partial(direct.keep, lock=path),
+                keep=lambda wheel, one: built.keep(wheel, one.build_requires, path),
             )
             lock = lock.model_copy(update={"trainer": trainer, "data": rows})
             _check_files(profile, lock)

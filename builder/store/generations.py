@@ -39,12 +39,24 @@ class Generation(NamedTuple):
     @property
     def script(self) -> Path:
         """The run script that it was built with."""
-        return _folder() / f"{stem(self.name)}-{self.number}-run.sh"
+        return _script(self.name, self.number)
+
+    @property
+    def text(self) -> str | None:
+        """What that script says; None where it is not there."""
+        return state.read_text(self.script, state.LARGE)
 
     @property
     def key(self) -> str:
         """The key of its environment."""
         return self.store_name.partition("-")[0]
+
+
+class Added(NamedTuple):
+    """The generation that a profile had before, None where it had none, and the one that it has now."""
+
+    before: Generation | None
+    generation: Generation
 
 
 def generations(name: str) -> list[Generation]:
@@ -74,6 +86,14 @@ def link(name: str) -> Path:
     return _folder() / stem(name)
 
 
+def _numbered_link(name: str, number: int) -> Path:
+    return _folder() / f"{stem(name)}-{number}-link"
+
+
+def _script(name: str, number: int) -> Path:
+    return _folder() / f"{stem(name)}-{number}-run.sh"
+
+
 def roots() -> set[str]:
     """The store names that any generation of any profile needs."""
     return {one.store_name for one in _all()}
@@ -96,33 +116,33 @@ def unknown() -> Iterator[Path]:
             yield path
 
 
-def add(name: str, store_name: str, script: str) -> Generation:
+def add(name: str, store_name: str, script: str) -> Added:
     """Make `store_name` the current generation of `name`.
 
     A new one is made only where the key differs from the current one's; else that one gets the new `script`, for
     settings are not part of a key.
     """
     here = current(name)
-    if here is not None and here.store_name == store_name and _text(here.script) == script:
-        return here  # the common case, also in a store that cannot be written to
+    if here is not None and here.store_name == store_name and here.text == script:
+        return Added(here, here)  # the common case, also in a store that cannot be written to
     with _locked():
         here = current(name)
-        if here is not None and here.store_name == store_name:
-            write_atomically(here.script, script, executable=True)
-            return here
-        if (_folder() / stem(name)).is_dir() and not (_folder() / stem(name)).is_symlink():
-            raise DrydockError(
-                f"{_folder() / stem(name)} is a folder, and no link of Drydock's", hint="move it away, then build again"
-            )
-        number = _new_number(name, script)
-        link_atomically(f"../store/{store_name}", _folder() / f"{stem(name)}-{number}-link")
-        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
-        made = _read(name, number, number)
-        if made is None:
-            raise DrydockError(
-                f"generation {number} of {name} vanished while it was made", hint=f"drydock build {name}"
-            )
-        return made
+        if here is None or here.store_name != store_name:
+            return Added(here, _make(name, store_name, script))
+        write_atomically(here.script, script, executable=True)
+        return Added(here, here)
+
+
+def _make(name: str, store_name: str, script: str) -> Generation:
+    """A new generation, which becomes the current one."""
+    top = link(name)
+    if top.is_dir() and not top.is_symlink():
+        raise DrydockError(f"{top} is a folder, and no link of Drydock's", hint="move it away, then build again")
+    number = _new_number(name, script)
+    numbered = _numbered_link(name, number)
+    link_atomically(f"../store/{store_name}", numbered)
+    link_atomically(numbered.name, top)
+    return Generation(name, number, store_name, datetime.now(UTC), current=True)
 
 
 def _new_number(name: str, script: str) -> int:
@@ -133,7 +153,7 @@ def _new_number(name: str, script: str) -> int:
     """
     number = max(_numbers(name), default=0) + 1
     while True:
-        path = _folder() / f"{stem(name)}-{number}-run.sh"
+        path = _script(name, number)
         try:
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644))
         except FileExistsError:
@@ -165,7 +185,7 @@ def switch(name: str, number: int) -> Generation:
         if chosen is None:
             known = ", ".join(str(one.number) for one in generations(name)) or "none"
             raise UsageError(f"{name} has no generation {number}", hint=f"it has: {known}")
-        link_atomically(f"{stem(name)}-{number}-link", _folder() / stem(name))
+        link_atomically(_numbered_link(name, number).name, link(name))
         return chosen
 
 
@@ -187,7 +207,7 @@ def delete(name: str, which: Sequence[str], *, now: float | None = None) -> list
     with _locked():
         chosen = _chosen(name, which, time.time() if now is None else now)
         for one in chosen:
-            (_folder() / f"{stem(name)}-{one.number}-link").unlink()
+            _numbered_link(name, one.number).unlink()
             one.script.unlink(missing_ok=True)
         return chosen
 
@@ -244,24 +264,20 @@ def _all(only: str | None = None) -> Iterator[Generation]:
 
 def _current_number(name: str) -> int | None:
     try:
-        found = re.fullmatch(r".+-([0-9]+)-link", str((_folder() / stem(name)).readlink()))
+        found = re.fullmatch(r".+-([0-9]+)-link", str(link(name).readlink()))
     except OSError:
         return None
     return int(found[1]) if found else None
 
 
 def _read(name: str, number: int, now_current: int | None) -> Generation | None:
-    link = _folder() / f"{stem(name)}-{number}-link"
+    link = _numbered_link(name, number)
     try:
         store_name = link.readlink().name
         created = datetime.fromtimestamp(link.lstat().st_mtime, UTC)
     except OSError:
         return None  # deleted since it was listed
     return Generation(name, number, store_name, created, number == now_current)
-
-
-def _text(path: Path) -> str | None:
-    return state.read_text(path, state.LARGE)
 
 
 @contextmanager

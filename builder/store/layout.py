@@ -70,6 +70,11 @@ class Store(NamedTuple):
         found = re.search(rf"^{re.escape(_VIEWS)}([0-9a-f]{{64}}-[a-z0-9-]+)$", text, re.MULTILINE)
         return self.data / "views" / found[1] if found is not None else None
 
+    def lacks_data(self, script: Path) -> bool:
+        """Whether a run script names models and data sets that are not here yet."""
+        data = self.data_of(script)
+        return data is not None and not data.is_dir()
+
     @property
     def bytecode(self) -> Path:
         """The folder of shared bytecode."""

@@ -72,7 +72,6 @@ def hold(store_name: str) -> None:
     """
     own = _own(store_name)
     try:
-        make_folder(own.parent)
         _held.setdefault(store_name, _opened(own))
     except OSError:
         return
@@ -84,6 +83,7 @@ def hold(store_name: str) -> None:
 
 def _opened(own: Path) -> int:
     """Make a FIFO and hold it open; -1 where there is only a file, as some file systems have no FIFOs."""
+    make_folder(own.parent)
     for _ in range(3):
         try:
             os.mkfifo(own, 0o660)

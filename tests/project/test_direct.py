@@ -127,6 +127,20 @@ def test_a_repository_is_locked_by_commit_and_content_and_is_the_same_wheel_else
 
 
 @pytest.mark.slow
+def test_a_bisection_builds_what_the_older_lock_has_of_a_place(desk: Sandbox) -> None:
+    place, profiles = repository(desk.root / "remote"), desk.work / "profiles"
+    require(desk, f"rope @ git+file://{place}@main")
+    desk.drydock("lock", "small").succeeded()
+    shutil.copy(profiles / "small.lock.toml", desk.work / "old.lock.toml")
+    source(place, "1.1", text="x = 2\n")
+    commit(place, "v1.1")
+    desk.drydock("lock", "small", "--upgrade", "rope").succeeded()
+    test = ["python", "-c", "import rope, sys; sys.exit(rope.x == 2)"]
+    done = desk.drydock("bisect", "small", "--good", "old.lock.toml", "--", *test, env=elsewhere(desk)).succeeded()
+    assert "broken by: ~ rope 1.0 -> 1.1" in done.stdout
+
+
+@pytest.mark.slow
 def test_a_tag_that_was_moved_and_a_repository_that_is_gone_are_said(desk: Sandbox) -> None:
     place = repository(desk.root / "remote")
     require(desk, f"rope @ git+file://{place}@v1.0")

@@ -126,7 +126,9 @@ def test_what_a_dead_process_began_is_removed_by_the_next_change(home: Path) -> 
 def test_where_no_lock_holds_a_number_is_never_used_for_two_things(home: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(claim, "lock", lambda *_, **__: None)
     with ThreadPoolExecutor(8) as pool:
-        made = list(pool.map(lambda letter: generations.add("cpu", f"{letter * 32}-cpu", letter), "abcd" * 5))
+        made = list(
+            pool.map(lambda letter: generations.add("cpu", f"{letter * 32}-cpu", letter).generation, "abcd" * 5)
+        )
     store_names = {one.number: one.store_name for one in made}
     assert {one.number: one.store_name for one in generations.generations("cpu")} == store_names
     assert all(one.script.read_text() == one.store_name[0] for one in made)

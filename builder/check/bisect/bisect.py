@@ -16,7 +16,7 @@ from packaging.metadata import Metadata
 from packaging.requirements import Requirement
 
 from builder import process, secrets
-from builder.build.candidate import Candidate, candidate, provide_placed
+from builder.build.candidate import Candidate, candidate
 from builder.check.bisect.memory import Answer, Memory, recall
 from builder.check.bisect.search import search
 from builder.check.bisect.sets import Mixture, Requirements, mixture, needs
@@ -26,6 +26,7 @@ from builder.errors import BuildError, DrydockError, LockError, ToolError, Usage
 from builder.files import is_there
 from builder.lock.model import Change, Lock, dump
 from builder.profile import markers
+from builder.project import direct
 from builder.project.refs import side
 
 if TYPE_CHECKING:
@@ -108,7 +109,7 @@ def bisect(
     report.step(f"{plural(len(mixed.names), 'difference')} between {good} and {bad}")
     for end, word, lock in zip(ends, (good, bad), locks, strict=True):
         try:
-            provide_placed(entry, lock, catalogue, report)
+            direct.provide(entry, end.script.consent, report.step, lock=lock)
             end.build(report)
         except BuildError as error:
             error.message = f"the environment of {word} cannot be built: {error.message}"

@@ -22,14 +22,14 @@ from typing import TYPE_CHECKING, NamedTuple
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 
-from builder.build.candidate import Candidate, candidate, provide_placed
+from builder.build.candidate import Candidate, candidate
 from builder.check.bench.compare import LEAST_PAIRS, NEW, OUTCOME, Comparison, compare_locks
 from builder.check.prove.place import workplace
 from builder.check.prove.resume import resumes
 from builder.errors import DrydockError, LockError, PatchError, ToolError, Where
 from builder.files import display, write_atomically
 from builder.lock.model import Lock, dump
-from builder.project import undo
+from builder.project import direct, undo
 from builder.project.lock import lock_of_variant, relock
 
 if TYPE_CHECKING:
@@ -102,7 +102,7 @@ def prove(
     old, text = entry.lock, undo.text_of(entry.lock_path)
     found = Proven(name, old)
     before = candidate(entry, old)
-    provide_placed(entry, old, catalogue, report)
+    direct.provide(entry, before.script.consent, report.step, lock=old)
     before.build(report)
     try:
         found.new = relock(name, catalogue, report, upgrade=upgrade, upgrade_all=upgrade_all, dry_run=True).lock
@@ -128,7 +128,7 @@ def prove_release(
     entry = catalogue.entry(name)
     found = Proven(name, entry.plan.lock)
     before = candidate(entry, found.old)
-    provide_placed(entry, found.old, catalogue, report)
+    direct.provide(entry, before.script.consent, report.step, lock=found.old)
     before.build(report)
     profile = _with_release(entry.profile, patch, version, patched=patched)
     try:

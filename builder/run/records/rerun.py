@@ -209,8 +209,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     script = Script(again.script, consent.of_run(store_name), where)
     if os.path.lexists(target):
         raise UsageError(f"{target} already exists", hint="move it away, or name another folder: --into")
-    data = Store.here().data_of(again.script)
-    if not Store.here().is_built(store_name) or (data is not None and not data.is_dir()):
+    if not Store.here().is_built(store_name) or Store.here().lacks_data(again.script):
         build_script(record["name"], script, report)
     bring(again, target.absolute())
     report.step(f"run {record['id']} again, in {target}")

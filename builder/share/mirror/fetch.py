@@ -16,10 +16,10 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError
 from builder.project.caches import cache_places
 from builder.project.catalogue import Catalogue
-from builder.project.direct import kept
 from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile, consent_to_build
 from builder.share.mirror.place import LocalPlace, Place, copy_hashed, open_place
+from builder.store.built import kept
 from builder.store.layout import home
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -72,7 +71,7 @@ def locked_files(names: Iterable[str], catalogue: Catalogue, *, data: bool = Tru
     found: dict[str, LockedFile] = {}
     for name in names:
         # A lock that evaluates is one that pydantic has checked: it takes 0.2 s to import, and is not needed again.
-        lock: dict[str, Any] = tomllib.loads(evaluate(name, catalogue).lock.read_text(encoding="utf-8"))
+        lock: dict[str, Any] = evaluate(name, catalogue).locked
         pythons = [lock["python"]] if "python" in lock else []
         trainers = [_of_trainer(lock["trainer"])] if "trainer" in lock else []
         placed = [*trainers, *(_of_data(lock.get("data", ())) if data else ())]
