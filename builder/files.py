@@ -133,10 +133,15 @@ def is_beside(path: Path) -> bool:
 
 def is_being_written(path: Path) -> bool:
     """Whether somebody may be at work on such a file: one whose writer was killed is a minute old at some time."""
+    return is_beside(path) and age(path) < 60
+
+
+def age(path: Path) -> float:
+    """Seconds since a path was changed; none where there is nothing any more: it has another name, or was removed."""
     try:
-        return is_beside(path) and time.time() - path.lstat().st_mtime < 60
-    except OSError:  # it has its own name now
-        return True
+        return time.time() - path.lstat().st_mtime
+    except OSError:
+        return 0.0
 
 
 def hash_of(path: Path) -> str:

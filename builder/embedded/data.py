@@ -103,8 +103,8 @@ def refused(code: int, asked: str, secret: str) -> StageError:
 def checked(path: str) -> Sequence[str]:
     """The parts of the path of a file of data. Raises StageError where it leads out, or is no name on some disk."""
     parts = path.split("/")
-    bad = any(part in ("", ".", "..") or len(os.fsencode(part)) > 255 for part in parts)
-    if bad or "\\" in path or not path.isprintable():
+    is_long = any(len(os.fsencode(part)) > 255 for part in parts)
+    if is_long or "\\" in path or not path.isprintable() or not folders.is_below(path):
         raise StageError(f"a file is called {path[:100]!a}, which is no name inside of a folder")
     return parts
 

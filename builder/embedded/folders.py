@@ -104,6 +104,15 @@ def is_at(path: Path, descriptor: int) -> bool:
     return (there.st_dev, there.st_ino) == (here.st_dev, here.st_ino)
 
 
+def is_below(path: str) -> bool:
+    """Whether a path that others wrote is of something below the folder that it is relative to, written plainly.
+
+    >>> [is_below(path) for path in ("a", "a/b", "", "/a", "../a", "a/..", "a//b", "./a", "a\\0b")]
+    [True, True, False, False, False, False, False, False, False]
+    """
+    return "\0" not in path and not {"", ".", ".."}.intersection(path.split("/"))
+
+
 def in_order(paths: Sequence[str]) -> list[str]:
     """Relative paths of folders so that each comes after the one that it is in, and right after its neighbours."""
     return sorted(paths, key=lambda path: path.split("/"))

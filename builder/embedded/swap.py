@@ -111,7 +111,7 @@ def _journal(before: str) -> dict[str, Any]:
     except ValueError:
         raise StageError(f"{before}/{_JOURNAL} cannot be read", "was it edited?") from None
     for path in [*found["kept"], *found["added"]]:
-        if path.startswith("/") or ".." in path.split("/"):
+        if not folders.is_below(path):
             raise StageError(f"{before}/{_JOURNAL} names {path}, which is outside", "who edited it?")
     return found
 

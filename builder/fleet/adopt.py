@@ -84,7 +84,7 @@ def take(row: dict[str, Any], stream: Stream, home: Path, folder: Path) -> None:
     def install(_: Sequence[dict[str, Any]], descriptor: int) -> None:
         made: set[str] = set()
         for path, size, is_program in row["files"]:
-            if not inside(path):
+            if not folders.is_below(path):
                 raise StageError(f"{row['name']}: {path} is not a path in an environment")
             make(path.rpartition("/")[0], descriptor, made)
             stream.save(size, path, 0o755 if is_program else 0o644, descriptor)
@@ -97,11 +97,6 @@ def take(row: dict[str, Any], stream: Stream, home: Path, folder: Path) -> None:
         raise StageError(f"{', '.join(names)} came damaged")
 
     unpack(home, folder, {row["identity"]: {"name": row["name"]}}, install, forget)
-
-
-def inside(path: str) -> bool:
-    """Whether a path stays below where it begins."""
-    return bool(path) and not path.startswith("/") and not {"", ".", ".."}.intersection(path.split("/"))
 
 
 def make(path: str, descriptor: int, made: set[str]) -> None:

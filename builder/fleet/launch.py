@@ -24,6 +24,7 @@ from typing import Any
 
 from builder import process, secrets
 from builder.embedded import claim as kernel
+from builder.embedded.folders import is_below
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
 from builder.files import make_folder
@@ -633,9 +634,7 @@ def _after(first: bytes, rest: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def _is_below(path: object) -> bool:
-    if not isinstance(path, str) or not path.isprintable():
-        return False
-    return bool(path) and not path.startswith(("/", "-")) and ".." not in path.split("/")
+    return isinstance(path, str) and path.isprintable() and not path.startswith("-") and is_below(path)
 
 
 def _launcher() -> str:

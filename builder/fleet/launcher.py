@@ -168,7 +168,7 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     refuse_service(asked)
     lock = hold()  # until we end
     held = time.monotonic() + SILENCE + ORPHANED + LOOK
-    while lock is not None and not is_free(lock) and time.monotonic() < held:
+    while lock is not None and is_free(lock) is False and time.monotonic() < held:
         if signals or is_over(line, 0.25):
             return 143
     if asked.get("resume"):
@@ -215,14 +215,17 @@ def hold() -> int | None:
         return None
 
 
-def is_free(lock: int) -> bool:
-    """Whether nobody else trains here; then we do."""
+def is_free(lock: int, *, shared: bool = False) -> bool | None:
+    """Whether nobody else has a lock; then we do, `shared` with who asks so. As lock of builder/embedded/claim.py.
+
+    None where the file system has no locks (ENOLCK): nobody is known to have it, and we go on.
+    """
     try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        fcntl.flock(lock, (fcntl.LOCK_SH if shared else fcntl.LOCK_EX) | fcntl.LOCK_NB)
     except BlockingIOError:
         return False
     except OSError:
-        pass
+        return None
     return True
 
 
@@ -231,10 +234,12 @@ def refuse_service(asked: dict[str, Any]) -> None:
     path = Path(asked["service"]) / "lock"
     try:
         with path.open("rb") as lock:
-            fcntl.flock(lock, fcntl.LOCK_SH | fcntl.LOCK_NB)
+            runs = is_free(lock.fileno(), shared=True) is False
     except FileNotFoundError:
         return
     except OSError:
+        runs = True
+    if runs:
         sys.exit(f"drydock: error: {path.parent.name} runs here as a service already: drydock service uninstall")
 
 

@@ -16,7 +16,6 @@ It needs the standard library, Python 3.10.
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -115,7 +114,9 @@ class Service:
         lock = os.open(held, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         own = launcher.own_secrets()
         try:
-            fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if launcher.is_free(lock) is False:
+                self._say("another trainer of this service lives")
+                return 1
             child = subprocess.Popen(
                 ["sh", "-c", _BECOME, str(held), str(script), "--", *arguments],
                 stdin=subprocess.DEVNULL,
@@ -158,7 +159,7 @@ class Service:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 until = time.monotonic() + (self.policy.grace if number == signal.SIGTERM else 10)
                 sent = False
-                while not _locked(lock):
+                while launcher.is_free(lock) is False:
                     words = os.pread(lock, 32, 0).split()
                     group = int(words[0]) if words and words[0].isdigit() else 0
                     if group > 1 and not sent:
@@ -202,14 +203,6 @@ def _complain(text: str) -> None:
     print(f"drydock: warning: {text}", file=sys.stderr, flush=True)
 
 
-def _locked(lock: int) -> bool:
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        return False
-    return True
-
-
 def _keep_awake() -> None:
     """Hold off the sleep of an idle Mac, as builder/run/supervise/awake.py does; nobody's child."""
     if sys.platform == "darwin":
@@ -220,7 +213,7 @@ def _keep_awake() -> None:
 def main(folder: str) -> int:
     """Be the service of this folder; returns the exit status."""
     lock = os.open(os.path.join(folder, "lock"), os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
-    if not _locked(lock):
+    if launcher.is_free(lock) is False:
         print("drydock: error: this service runs already", file=sys.stderr)
         return 1
     return Service(Path(folder)).run()

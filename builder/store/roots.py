@@ -30,7 +30,7 @@ from typing import NamedTuple
 from builder.embedded import claim, lifeline, state
 from builder.embedded.folders import share
 from builder.errors import DrydockError, ToolError
-from builder.files import make_folder
+from builder.files import age, make_folder
 from builder.store import generations
 from builder.store.layout import Store
 
@@ -224,7 +224,7 @@ def _lives(one: Mark) -> bool:
         # Nobody has the FIFO open: the process is dead, or has closed what it inherited. What has its number in another
         # container is somebody else, and began at another time.
         return one.host == host() and _is_ours(one.pid, one.path, within=math.inf if holder is None else 60)
-    return _age(one.path) < LEASE
+    return age(one.path) < LEASE
 
 
 def _is_open(path: Path) -> bool | None:
@@ -236,13 +236,6 @@ def _is_open(path: Path) -> bool | None:
     except OSError as error:
         return False if error.errno in (errno.ENXIO, errno.ENOENT) else None
     return True
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.lstat().st_mtime
-    except OSError:
-        return 0.0
 
 
 def scripts() -> Iterator[tuple[str, Path]]:
@@ -307,7 +300,7 @@ def _renew(path: Path, there: str) -> None:
 def _is_leased(path: Path, there: str) -> bool:
     """Whether a root that nothing here speaks for is one all the same: it is another machine's. Else forgets it."""
     ours = there == host() and state.read_bytes(path) is not None
-    if not ours and _age(path) < LEASE:
+    if not ours and age(path) < LEASE:
         return True
     with suppress(OSError):
         path.unlink()
@@ -352,7 +345,7 @@ def _someone_collects() -> bool:
     path = _folder() / "collecting"
     words = (state.read_text(path) or "").split()
     if words[1:] != [host(), boot()]:
-        return len(words) == 3 and _age(path) < 60
+        return len(words) == 3 and age(path) < 60
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
     except OSError:

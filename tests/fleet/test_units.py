@@ -7,20 +7,24 @@ bootout, and starts what the list says, as it says it.
 from __future__ import annotations
 
 import base64
+import errno
+import fcntl
 import json
 import os
 import plistlib
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from builder.embedded import claim
 from builder.errors import DrydockError
-from builder.fleet import services, units
+from builder.fleet import launcher, services, units
 from builder.run import service
 from builder.run.supervise.policy import Policy
 
@@ -157,6 +161,22 @@ def test_a_mac_where_nobody_is_logged_in_says_so(tmp_path: Path) -> None:
     (tmp_path / "bin/launchctl").write_text("#!/bin/sh\necho 'Could not find domain for'\nexit 113\n")
     assert "launchd has no session of this user: log in at the screen of this Mac" in mac.does("install")[1]
     assert not mac.file.exists()
+
+
+@pytest.mark.parametrize("ask", [launcher.is_free, units.is_free, claim.lock])
+def test_who_has_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Callable[..., bool | None]) -> None:
+    ours, theirs = (os.open(tmp_path / "lock", os.O_RDWR | os.O_CREAT) for _ in range(2))
+    fcntl.flock(theirs, fcntl.LOCK_SH)
+    assert (ask(ours, shared=True), ask(ours)) == (True, False)
+    os.close(theirs)
+    assert ask(ours) is True
+
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.setattr(fcntl, "flock", without)
+    assert ask(ours) is None, "nobody is known to have it"
+    os.close(ours)
 
 
 def test_what_a_host_says_of_its_service_is_text() -> None:

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import BinaryIO
 
+from builder.embedded.folders import is_below
 from builder.errors import SourceError
 from builder.files import hash_of
 
@@ -50,7 +51,7 @@ class Tree:
         parts = name.split("/")
         if not name.isprintable() or "\\" in name or len(name) > _MAX_NAME:
             raise SourceError(f"a file in it is called {name[:100]!a}, which is no plain name")
-        if name.startswith("/") or any(part in ("", ".", "..") for part in parts) or name[1:2] == ":":
+        if not is_below(name) or name[1:2] == ":":
             raise SourceError(f"a file in it, {name}, leads out of it")
         if len(self._files) >= MAX_FILES:
             raise SourceError(f"more than {MAX_FILES} files", hint=_SMALL)

@@ -22,7 +22,7 @@ from typing import Any, NamedTuple
 
 from builder.embedded import claim, state
 from builder.errors import DrydockError, UsageError
-from builder.files import beside, is_being_written, is_beside
+from builder.files import age, beside, is_being_written, is_beside
 from builder.run.records import life
 from builder.store.layout import Store
 
@@ -400,15 +400,8 @@ def delete(chosen: list[Head]) -> int:
     needed = {name for one in heads() for name in one.objects}
     objects = place() / "objects"
     for path in [*objects.iterdir()] if objects.is_dir() else []:
-        is_old = _DIGEST.fullmatch(path.name) and path.name[:_SHORTENED] not in needed and _age(path) > _OBJECT_AGE
+        is_old = _DIGEST.fullmatch(path.name) and path.name[:_SHORTENED] not in needed and age(path) > _OBJECT_AGE
         if is_old or (is_beside(path) and not is_being_written(path)):
             with suppress(OSError):
                 path.unlink()
     return count
-
-
-def _age(path: Path) -> float:
-    try:
-        return time.time() - path.lstat().st_mtime
-    except OSError:
-        return 0.0
