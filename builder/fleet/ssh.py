@@ -24,7 +24,6 @@ _MOST = 1 << 20
 """Bytes that a host may say while it answers; more is a flood."""
 _KEPT = 40
 """Lines of a host's own words that are kept: the last ones."""
-_CHUNK = 1 << 17
 
 # Its standard input begins with the program. By dd, which reads no byte too many, in words that every login shell
 # understands (also csh, fish).
