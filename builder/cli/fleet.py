@@ -12,7 +12,7 @@ from builder.cli.common import agreed, catalogue, echo_json, json_option, report
 from builder.errors import EXIT_FAILED, UsageError
 
 if TYPE_CHECKING:
-    from builder.fleet.deploy import Deployment
+    from builder.fleet.outcome import Deployment
     from builder.project.fleets import Fleet
 
 
@@ -67,7 +67,9 @@ def deploy(
 
         done = collect_all(named)
     elif back:
-        done = workflow.rollback(named, profile, catalogue(), reporter())
+        from builder.fleet.rollback import rollback
+
+        done = rollback(named, profile, catalogue(), reporter())
     else:
         done = agreed(lambda: workflow.deploy(named, profile, catalogue(), reporter(), options), yes=yes)
     _print(done, as_json=as_json, is_built=not (dry_run or back or collect))
@@ -93,18 +95,18 @@ def _restart(fleet: Fleet, done: Deployment, *, is_asked: bool) -> bool:
 
 
 def _print(done: Deployment, *, as_json: bool, is_built: bool) -> None:
-    from builder.fleet import deploy as workflow
+    from builder.fleet import outcome
 
     report = reporter()
-    for line in workflow.differences(done):
+    for line in outcome.differences(done):
         report.warn(line)
     if as_json:
         echo_json(done.as_json())
     else:
         from builder.report import said
 
-        for line in workflow.described(done):
+        for line in outcome.described(done):
             click.echo(said(line))
-    report.step(workflow.summary(done))
+    report.step(outcome.summary(done))
     if done.failed and not done.switched and is_built:
         report.step(f"nothing was switched; for those that failed: drydock deploy {done.fleet} --only-failed")

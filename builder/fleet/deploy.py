@@ -1,31 +1,38 @@
 """Deploy profiles to a fleet: ask every host, build on all that lack something, and only then switch all.
 
 The script builds, as everywhere; what a host lacks of the locked files comes over the same connection. A deployment
-that fails has built here and there, and changes nothing that runs. What became of it is remembered at the desk:
-
-    fleet/desk/NAME.json    of each host its state, its profile, and the generation that was current before
+that fails has built here and there, and changes nothing that runs. What became of it is remembered
+(builder/fleet/outcome.py).
 """
 
 from __future__ import annotations
 
-import fcntl
-import json
-import os
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any
 
-from builder.embedded import state
-from builder.embedded.words import plural
 from builder.errors import ConsentError, DrydockError, UsageError
-from builder.files import make_folder, write_atomically
 from builder.fleet import copies, parcel
 from builder.fleet.choice import Choice
 from builder.fleet.facts import Host, host_of, known_again
-from builder.fleet.hosts import folded, hosts_of
+from builder.fleet.hosts import hosts_of
+from builder.fleet.outcome import (
+    BUILT,
+    CURRENT,
+    FAILED,
+    LOST,
+    SWITCHED,
+    UNDONE,
+    UNREACHABLE,
+    WOULD,
+    WOULD_SWITCH,
+    Deployment,
+    Outcome,
+    locked,
+    remember,
+    remembered,
+)
 from builder.fleet.parcel import Subject
 from builder.fleet.screen import Screen
 from builder.fleet.ssh import Visit, visit
@@ -33,54 +40,10 @@ from builder.project.catalogue import Catalogue
 from builder.project.fleets import Fleet
 from builder.report import Reporter
 from builder.share.mirror.locked import LockedFile
-from builder.store.layout import Store
 
 PROBE_SECONDS = 30.0
 SWITCH_SECONDS = 60.0
 _WRONG_CLOCK = 300.0  # seconds: certificates and logs begin to be wrong
-
-# What can become of a host. The first five are good.
-CURRENT, SWITCHED, BUILT, WOULD, WOULD_SWITCH = "current", "switched", "built", "would be built", "would be switched"
-UNREACHABLE, FAILED, LOST, UNDONE = "unreachable", "failed", "lost", "undone"
-GOOD = (CURRENT, SWITCHED, BUILT, WOULD, WOULD_SWITCH)
-
-
-@dataclass
-class Outcome:
-    """What became of a host; `why` is for one that is not good. `sent` in bytes; `was` is its generation before."""
-
-    state: str = ""
-    why: str = ""
-    profile: str = ""
-    store_name: str = ""
-    python: str = ""
-    files: str = ""
-    was: int = 0
-    sent: int = 0
-
-    @property
-    def is_good(self) -> bool:
-        """Whether nothing went wrong."""
-        return self.state in GOOD
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """What became of each host, and whether the fleet was switched."""
-
-    fleet: str
-    hosts: Mapping[str, Outcome]
-    switched: bool
-
-    @property
-    def failed(self) -> list[str]:
-        """The hosts on which something went wrong."""
-        return [host for host, outcome in self.hosts.items() if not outcome.is_good]
-
-    def as_json(self) -> dict[str, Any]:
-        """For programs."""
-        hosts = {host: asdict(outcome) for host, outcome in self.hosts.items()}
-        return {"fleet": self.fleet, "switched": self.switched, "hosts": hosts}
 
 
 @dataclass
@@ -136,7 +99,7 @@ class Work:
 
     def probe(self, host: str) -> Visit:
         """Ask a host what it is; what it lacks follows at once, where the desk has it."""
-        return _Visit(self, host, "probe", {}, seconds=PROBE_SECONDS, then=partial(self._probed, host))
+        return WorkVisit(self, host, "probe", {}, seconds=PROBE_SECONDS, then=partial(self._probed, host))
 
     def _probed(self, host: str, done: Visit) -> Sequence[Visit]:
         outcome = self.outcomes[host]
@@ -199,7 +162,7 @@ class Work:
         self._sent[host] = frozenset(files) - copied.keys()
         self.outcomes[host].sent += packed.total
         self.screen.now(host, f"receives {packed.total / 1e6:.1f} MB{' unpacked' if copied else ''}")
-        return _Visit(
+        return WorkVisit(
             self, host, "build", values, seconds=0, payload=packed.chunks(), held=True, then=partial(self._built, host)
         )
 
@@ -285,7 +248,7 @@ class Work:
         """Switch all hosts that are built; where one of them fails, those that were switched go back."""
         built = [host for host, outcome in self.outcomes.items() if outcome.state == BUILT]
         visits = [
-            _Visit(self, host, "switch", self._to(host), seconds=SWITCH_SECONDS, then=partial(self._switched, host))
+            WorkVisit(self, host, "switch", self._to(host), seconds=SWITCH_SECONDS, then=partial(self._switched, host))
             for host in built
         ]
         visit(visits)
@@ -339,7 +302,26 @@ def switch_values(stem: str, was: int, number: int, store_name: str, sha256: str
     }
 
 
-class _Visit(Visit):
+def go_back(
+    rows: Mapping[str, Outcome], numbers: Mapping[str, int], current: Mapping[str, int] | None = None
+) -> dict[str, str]:
+    """Make generations current again, -1 for none; returns the hosts where that failed, and why.
+
+    `current` are the numbers that are current now; without them, whatever was just made.
+    """
+    from builder.names import stem
+
+    visits = {}
+    for host, row in rows.items():
+        values = switch_values(
+            stem(row.profile), (current or {}).get(host, -1), numbers[host], row.store_name, "-", "-"
+        )
+        visits[host] = Visit(host, "switch", values, seconds=SWITCH_SECONDS)
+    visit(visits.values())
+    return {host: done.failure() for host, done in visits.items() if done.code != 0 or not done.values("switched")}
+
+
+class WorkVisit(Visit):
     """A visit of a deployment, which hears of its end, and of its steps."""
 
     def __init__(
@@ -365,9 +347,6 @@ class _Visit(Visit):
         return self._then(self)
 
 
-# --- the whole of it -----------------------------------------------------------------------------------------------
-
-
 def deploy(fleet: Fleet, profile: str | None, catalogue: Catalogue, report: Reporter, options: Options) -> Deployment:
     """Deploy to a fleet; returns what became of its hosts. Raises DrydockError, and ConsentError."""
     hosts = hosts_of(fleet)
@@ -390,163 +369,3 @@ def deploy(fleet: Fleet, profile: str | None, catalogue: Catalogue, report: Repo
         if not options.dry_run:
             remember(done)
     return done
-
-
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """One deployment of a fleet at a time, from this desk. Raises DrydockError where another one goes on."""
-    path = Store.here().fleet / "desk" / f"{name}.lock"
-    make_folder(Store.here().home / "fleet")
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        yield
-    except BlockingIOError:
-        raise DrydockError(
-            f"another command works on the fleet {name}", hint="wait for its end, then try again"
-        ) from None
-    finally:
-        os.close(descriptor)
-
-
-def _memory(name: str) -> Path:
-    return Store.here().fleet / "desk" / f"{name}.json"
-
-
-_ROW = dict.fromkeys(("state", "why", "profile", "store_name", "python", "files"), str) | {"was": int, "sent": int}
-
-
-def remembered(name: str) -> dict[str, Outcome]:
-    """What the last deployment of a fleet came to; nothing where there was none."""
-    found = state.read_json(_memory(name), {"hosts": {str: _ROW}}, state.LARGE)
-    return {host: Outcome(**{key: row[key] for key in _ROW}) for host, row in (found or {"hosts": {}})["hosts"].items()}
-
-
-def remember(done: Deployment) -> None:
-    """Keep what a deployment came to, for the next."""
-    write_atomically(_memory(done.fleet), json.dumps(done.as_json(), indent=1))
-
-
-# --- and back ------------------------------------------------------------------------------------------------------
-
-
-def rollback(fleet: Fleet, profile: str | None, catalogue: Catalogue, report: Reporter) -> Deployment:
-    """Go back to the generation before the current one, on all hosts or on none. Raises DrydockError."""
-    from builder.names import stem
-
-    hosts = hosts_of(fleet)
-    with locked(fleet.name):
-        before = remembered(fleet.name)
-        outcomes = {host: Outcome() for host in hosts}
-        found: dict[str, Host] = {}
-        work = Work(fleet, profile or fleet.profile, catalogue, report, Options())
-        work.outcomes = outcomes
-
-        def probed(host: str, done: Visit) -> Sequence[Visit]:
-            answer = host_of(done.marked) if done.code == 0 else None
-            if answer is None:
-                work.fails(host, done, UNREACHABLE if done.code == 255 else FAILED)
-            else:
-                found[host] = answer
-            return ()
-
-        visit(_Visit(None, h, "probe", {}, seconds=PROBE_SECONDS, then=partial(probed, h)) for h in hosts)
-        targets: dict[str, int] = {}
-        for host, answer in found.items():
-            last = before[host].profile if host in before else ""
-            name = next(word for word in (profile, last, fleet.profile) if word)
-            here = answer.current.get(stem(name))
-            known = answer.generations.get(stem(name), {})
-            earlier = [number for number in known if here is not None and number < here.number]
-            if here is None or not earlier:
-                work.ends(host, FAILED, f"it has no generation of {name} before the current one")
-                continue
-            outcomes[host].profile, outcomes[host].was = name, max(earlier)
-            outcomes[host].store_name = known[max(earlier)]
-            targets[host] = here.number
-        if len(targets) < len(hosts):
-            return Deployment(fleet.name, outcomes, False)
-        wrong = go_back(outcomes, {host: outcome.was for host, outcome in outcomes.items()}, targets)
-        for host in hosts:
-            if host in wrong:
-                work.ends(host, FAILED, wrong[host])
-            else:
-                work.ends(host, SWITCHED)
-        done = Deployment(fleet.name, outcomes, not wrong)
-        remember(done)
-        return done
-
-
-def go_back(
-    rows: Mapping[str, Outcome], numbers: Mapping[str, int], current: Mapping[str, int] | None = None
-) -> dict[str, str]:
-    """Make generations current again, -1 for none; returns the hosts where that failed, and why.
-
-    `current` are the numbers that are current now; without them, whatever was just made.
-    """
-    from builder.names import stem
-
-    visits = {}
-    for host, row in rows.items():
-        values = switch_values(
-            stem(row.profile), (current or {}).get(host, -1), numbers[host], row.store_name, "-", "-"
-        )
-        visits[host] = Visit(host, "switch", values, seconds=SWITCH_SECONDS)
-    visit(visits.values())
-    return {host: done.failure() for host, done in visits.items() if done.code != 0 or not done.values("switched")}
-
-
-# --- in words ------------------------------------------------------------------------------------------------------
-
-
-def described(done: Deployment) -> list[str]:
-    """What became of the hosts, those alike in a line."""
-    groups: dict[str, list[str]] = {}
-    for host, outcome in done.hosts.items():
-        groups.setdefault(_words(outcome), []).append(host)
-    return [f"{folded(hosts)}: {words}" for words, hosts in groups.items()]
-
-
-def _words(outcome: Outcome) -> str:
-    if not outcome.is_good:
-        return f"{outcome.state}: {outcome.why}" if outcome.state else "not asked"
-    if not outcome.store_name:
-        return outcome.profile
-    what = f"{outcome.profile} {outcome.store_name[:8]}"
-    if outcome.state in (WOULD, WOULD_SWITCH):
-        return f"{what} {outcome.state}, {outcome.sent / 1e6:.1f} MB to send"
-    words = f"{what} is {outcome.state}"
-    same = [
-        part
-        for part in (
-            f"Python {outcome.python.split()[0]}" if outcome.python else "",
-            f"files {outcome.files[:8]}" if outcome.files else "",
-        )
-        if part
-    ]
-    return f"{words} ({', '.join(same)})" if same else words
-
-
-def differences(done: Deployment) -> list[str]:
-    """What is not the same where it should be: hosts with one profile whose environments differ."""
-    found: dict[str, dict[tuple[str, str, str], list[str]]] = {}
-    for host, outcome in done.hosts.items():
-        if outcome.is_good and outcome.files:
-            kinds = found.setdefault(outcome.profile, {})
-            kinds.setdefault((outcome.store_name, outcome.python, outcome.files), []).append(host)
-    return [
-        f"{name} is not the same everywhere: "
-        + "; ".join(
-            f"{folded(hosts)} {key[:8]}, {python or 'no Python'}, files {digest[:8]}"
-            for (key, python, digest), hosts in kinds.items()
-        )
-        for name, kinds in found.items()
-        if len(kinds) > 1
-    ]
-
-
-def summary(done: Deployment) -> str:
-    """How many of how many."""
-    good = len(done.hosts) - len(done.failed)
-    return f"{done.fleet}: {good} of {plural(len(done.hosts), 'host')}"

@@ -10,9 +10,10 @@ from functools import partial
 from pathlib import Path
 
 from builder.embedded.words import plural
-from builder.fleet.deploy import FAILED, GOOD, LOST, PROBE_SECONDS, UNREACHABLE, Deployment, Outcome, locked
+from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import host_of
 from builder.fleet.hosts import hosts_of
+from builder.fleet.outcome import FAILED, GOOD, LOST, UNREACHABLE, Deployment, Outcome, locked
 from builder.fleet.parcel import Parcel
 from builder.fleet.ssh import Visit, visit
 from builder.project.fleets import Fleet

@@ -26,10 +26,10 @@ from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
 from builder.fleet import launch
-from builder.fleet.deploy import CURRENT, SWITCHED, Deployment, locked
 from builder.fleet.facts import Host
 from builder.fleet.hosts import folded, hosts_of, variables_of
 from builder.fleet.launch import Member
+from builder.fleet.outcome import CURRENT, SWITCHED, Deployment, locked
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
 from builder.project.catalogue import Catalogue
