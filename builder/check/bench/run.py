@@ -13,6 +13,7 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
+from subprocess import Popen
 from threading import Thread
 from typing import IO
 
@@ -68,44 +69,63 @@ class Run:
     outcome: float | None
 
 
+class _Heard:
+    """What a trainer says while it runs: its steps with their times, its last outcome, and the end of all of it."""
+
+    def __init__(self, side: Side, program: Popen[bytes], began: float) -> None:
+        self._step, self._outcome = re.compile(side.step), re.compile(side.outcome)
+        self._program, self._began = program, began
+        self._outcomes: deque[float] = deque(maxlen=1)
+        self.steps: list[tuple[int, float]] = []
+        self.at_first: float | None = None
+        """Seconds of processor that were spent at the first step, where the system says so."""
+        self.tail: deque[str] = deque(maxlen=_TAIL)
+        pipes = [pipe for pipe in (program.stdout, program.stderr) if pipe]
+        self._threads = [Thread(target=self._listen, args=(pipe,), daemon=True) for pipe in pipes]
+        for thread in self._threads:
+            thread.start()
+
+    def _listen(self, pipe: IO[bytes]) -> None:
+        for raw in pipe:
+            line = raw.decode(errors="replace").rstrip()
+            self.tail.append(line)
+            is_broken = _NOT_FINITE.search(line) is not None
+            self._outcomes.extend(_numbers(self._outcome.search(line)) or ([math.nan] if is_broken else []))
+            if found := self._step.search(line):
+                if not self.steps:
+                    self.at_first = _spent(self._program.pid)
+                self.steps.append((int(found.group(1)), time.monotonic() - self._began))
+
+    def to_the_end(self) -> None:
+        """Wait for the last words of a program that has ended."""
+        for thread in self._threads:
+            thread.join(_PATIENCE)
+
+    @property
+    def outcome(self) -> float | None:
+        """The last outcome."""
+        return self._outcomes[0] if self._outcomes else None
+
+
 def measure(side: Side) -> Run:
     """Run `side` once to its end. Raises UsageError where no two steps are seen, DrydockError where it fails."""
-    pattern, outcome = re.compile(side.step), re.compile(side.outcome)
-    outcomes: deque[float] = deque(maxlen=1)
-    steps: list[tuple[int, float]] = []
-    at_first: list[float | None] = []
-    tail: deque[str] = deque(maxlen=_TAIL)
     began, busy = time.monotonic(), _busy()
     # In a pipe, Python would hold its lines back.
     program = process.start(side.command, env={**side.environment, "PYTHONUNBUFFERED": "1"}, cwd=side.folder)
-
-    def listen(pipe: IO[bytes]) -> None:
-        for raw in pipe:
-            line = raw.decode(errors="replace").rstrip()
-            tail.append(line)
-            outcomes.extend(_numbers(outcome.search(line)) or ([math.nan] if _NOT_FINITE.search(line) else []))
-            if found := pattern.search(line):
-                if not steps:
-                    at_first.append(_spent(program.pid))
-                steps.append((int(found.group(1)), time.monotonic() - began))
-
-    ears = [Thread(target=listen, args=(pipe,), daemon=True) for pipe in (program.stdout, program.stderr) if pipe]
     try:
-        for ear in ears:
-            ear.start()
+        heard = _Heard(side, program, began)
         _, status, used = os.wait4(program.pid, 0)
         program.returncode = code = os.waitstatus_to_exitcode(status)
         took = time.monotonic() - began
-        for ear in ears:
-            ear.join(_PATIENCE)
+        heard.to_the_end()
     finally:
         with suppress(ProcessLookupError):
             os.killpg(program.pid, signal.SIGKILL)
         if program.returncode is None:
             program.wait()
     if code:
-        raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *tail]).rstrip())
-    first, last = (steps[0], steps[-1]) if steps else ((0, 0.0), (0, 0.0))
+        raise DrydockError(f"{side.name} ended with exit status {code}: " + "\n  ".join(["", *heard.tail]).rstrip())
+    first, last = (heard.steps[0], heard.steps[-1]) if heard.steps else ((0, 0.0), (0, 0.0))
     if last[0] <= first[0]:
         raise UsageError(
             f"{side.name} trained, but its output shows fewer than two training steps",
@@ -114,13 +134,13 @@ def measure(side: Side) -> Run:
     processor = used.ru_utime + used.ru_stime
     return Run(
         start=first[1],
-        start_processor=processor if at_first[0] is None else max(at_first[0], _TICK),
+        start_processor=processor if heard.at_first is None else max(heard.at_first, _TICK),
         speed=(last[0] - first[0]) / (last[1] - first[1]),
         cores=processor / took,
         processor=processor,
         memory=used.ru_maxrss * (1 if sys.platform == "darwin" else 1024),
         others=max(0.0, (_busy() - busy - processor) / took),
-        outcome=outcomes[0] if outcomes else None,
+        outcome=heard.outcome,
     )
 
 
