@@ -10,10 +10,10 @@ import re
 import shutil
 import signal
 import subprocess
-import threading
 import time
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -24,6 +24,7 @@ from builder.embedded.hashes import sha256
 from requirements import install
 from tests.conftest import ROOT
 from tests.support import Web, make_wheel
+from tests.support.again import happening
 from tests.support.base import Base, changes, copy_python, find_python, snapshot
 
 VERSION = "drydock, version 0.1.0\n"
@@ -367,23 +368,9 @@ def replace_by_a_link(venv: Path, base: Base) -> None:
         venv.symlink_to(base.prefix)
 
 
-@contextmanager
-def happening(event: Callable[[Path, Base], None], venv: Path, base: Base) -> Iterator[None]:
-    """Something happens to a folder again and again."""
-    over = threading.Event()
-
-    def loop() -> None:
-        while not over.wait(0.003):
-            with suppress(OSError):
-                event(venv, base)
-
-    thread = threading.Thread(target=loop)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+def attempt(event: Callable[[Path, Base], None], venv: Path, base: Base) -> None:
+    with suppress(OSError):
+        event(venv, base)
 
 
 @pytest.mark.slow
@@ -391,7 +378,7 @@ def happening(event: Callable[[Path, Base], None], venv: Path, base: Base) -> It
 def test_no_python_is_changed_whatever_happens_to_venv(
     event: Callable[[Path, Base], None], checkout: Path, base: Base
 ) -> None:
-    with happening(event, checkout / ".venv", base):
+    with happening(partial(attempt, event, checkout / ".venv", base), 0.003):
         for _ in range(int(os.environ.get("DRYDOCK_TEST_ROUNDS", "3"))):
             done = call(checkout, base, "drydock", "--version", **with_uv())
             assert changes(base.prefix, base.files) == [], done.stderr

@@ -21,7 +21,7 @@ def generation_list(name: str, as_json: bool) -> None:
     from builder.cli.tables import show_table
     from builder.store import generations, history
 
-    rows = history.told(generations.generations(name))
+    rows = history.rows(generations.generations(name))
     if as_json:
         echo_json([row.as_json() for row in rows])
         return

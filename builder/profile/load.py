@@ -13,7 +13,7 @@ from typing import Any
 
 from builder.errors import ProfileError, Where
 from builder.profile import pytorch
-from builder.profile.carried import check_files
+from builder.profile.clashes import check_files
 from builder.profile.detect import Choice, Detect
 from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten

@@ -39,17 +39,17 @@ class Row:
         }
 
 
-def told(generations: Sequence[Generation]) -> list[Row]:
+def rows(generations: Sequence[Generation]) -> list[Row]:
     """The generations with what changed in each."""
-    rows = []
+    found = []
     before: dict[str, Any] | None = None
     first: dict[str, int] = {}
     for one in generations:
         plan = _plan(one)
         same = first.setdefault(one.store_name, one.number)
-        rows.append(Row(one, _changes(before, plan) if same == one.number else f"as generation {same}"))
+        found.append(Row(one, _changes(before, plan) if same == one.number else f"as generation {same}"))
         before = plan
-    return rows
+    return found
 
 
 def _plan(one: Generation) -> dict[str, Any] | None:

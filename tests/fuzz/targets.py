@@ -168,7 +168,7 @@ def generation(data: bytes, folder: Path) -> None:
     for link in {f"small-{name}-link", f"{name}-1-link", f"small-{name}-run.sh", "small", "small-1-link"}:
         (folder / "profiles" / link).symlink_to(_text(data).replace("\0", "")[:99] or "x")
     generations.roots()
-    for one in history.told(generations.generations("small")):
+    for one in history.rows(generations.generations("small")):
         str(one)
 
 

@@ -7,16 +7,15 @@ import random
 import shutil
 import subprocess
 import tempfile
-import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import AbstractContextManager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from builder.embedded.examine import examine
+from tests.support.again import happening
 from tests.support.alive import Mark
 from tests.support.base import Base, snapshot
 from tests.support.belongings import clone
@@ -70,23 +69,14 @@ def kill_and_remove(home: Home, chance: random.Random, *, after: float, pause: f
     return again, mark.gone(10)
 
 
-@contextmanager
-def deleting_configurations(store: Path) -> Iterator[None]:
+def deleting_configurations(store: Path) -> AbstractContextManager[None]:
     """Delete each pyvenv.cfg of a stage as soon as it is there."""
-    over = threading.Event()
 
     def delete() -> None:
-        while not over.wait(0.001):
-            for stage in store.glob(".stage-*"):
-                (stage / "pyvenv.cfg").unlink(missing_ok=True)
+        for stage in store.glob(".stage-*"):
+            (stage / "pyvenv.cfg").unlink(missing_ok=True)
 
-    thread = threading.Thread(target=delete)
-    thread.start()
-    try:
-        yield
-    finally:
-        over.set()
-        thread.join()
+    return happening(delete, 0.001)
 
 
 def why_no_members() -> str | None:

@@ -1,4 +1,4 @@
-"""The files that a profile has carried into its environment: no two of them may be one on some machine."""
+"""Names of the files that an environment is made of: no two of a profile may be one on some machine."""
 
 from __future__ import annotations
 
