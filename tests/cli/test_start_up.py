@@ -29,6 +29,7 @@ print(*set(sys.modules) - before, file=sys.stderr)
         ("build small", 42, set()),
         ("runs list", 36, {"hashlib"}),
         ("generation list small", 32, {"hashlib", "dataclasses"}),
+        ("doctor small", 72, SLOW - {"pydantic", "jinja2", "rich"}),  # what is remembered of it needs no models
     ],
 )
 def test_a_plain_command_imports_little(built: Sandbox, words: str, own: int, needed: set[str]) -> None:
