@@ -435,10 +435,10 @@ know_machine() {
   case $_here in '' | *[!A-Za-z0-9_-]*) _here=unknown ;; esac
 }
 
-# A FIFO, held open: so the kernel says whether this process lives. Where there are no FIFOs, a file.
+# A FIFO, held open: the kernel says whether this process lives. Where there are no FIFOs, a file.
 hold_open() {
-  [ -p "$1" ] || mkfifo -m 660 "$1" 2>/dev/null || :
-  # In a subshell first: a redirection of exec that fails would end this one.
+  [ -p "$1" ] || LC_ALL=C mkfifo -m 660 "$1" 2>/dev/null || :
+  # In a subshell first: a redirection of exec that fails would end this one; `command exec` crashes bash 3.2.
   if [ -p "$1" ] && (exec 9<>"$1") 2>/dev/null; then exec 9<>"$1"; fi
   [ -e "$1" ] || { printf '' >"$1"; } 2>/dev/null
 }
@@ -459,7 +459,7 @@ grouped() {
 }
 
 # Where no mode protects the store, as from root: what was changed in it since it was built. It looks at the modules and
-# folders of site-packages and of the packages there, and no deeper, which takes some 4 ms.
+# folders of site-packages and of its packages while a trainer starts.
 note_changes() {
   [ -w "$_env" ] || return 0
   _site=$_env/lib/python$_python/site-packages
@@ -477,13 +477,18 @@ note_changes() {
   say "  --verify looks at every file; drydock store verify --repair builds it again"
 }
 
+# Process 1 would reap it.
+note_beside() {
+  if [ $$ = 1 ]; then note_changes; elif [ -w "$_env" ]; then (note_changes &) fi
+}
+
 go() {
-  [ "$_action" = build ] || note_changes
   case $_action in
     build) printf '%s\n' "$_env"; exit 0 ;;
-    run) set_environment; start_trainer "$@" ;;
+    run) note_beside; set_environment; start_trainer "$@" ;;
 
     shell)
+      note_changes
       set_environment
       [ $# -eq 0 ] || exec "$@"
       say "a shell in $_name; leave it with exit"
