@@ -1,6 +1,7 @@
 """The only caller of uv: resolving for any target, and installing for one.
 
-uv is Drydock's resolver and installer; it comes as a dependency, so its version is known.
+uv is Drydock's resolver and installer; it comes as a dependency, so its version is known. Whoever only starts it, as a
+build does, waits for no library that reads what it says.
 """
 
 from __future__ import annotations
@@ -22,10 +23,6 @@ from typing import Any, Protocol
 from urllib.parse import quote, unquote, urlparse
 
 import tomli_w
-from packaging.requirements import Requirement
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from builder import process
 from builder.consent import Builds, Consent
@@ -321,6 +318,9 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     log = ""
 
     def heard(said: str) -> None:
@@ -374,6 +374,8 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
     Each is asked for by itself, the newest first: some 0.1 s for each after the first, which asks the index. Raises
     ToolError where nobody answers.
     """
+    from packaging.version import Version
+
     # A local part (2.13.0+cpu) has no place in a comparison (PEP 440).
     above = Version(version).public
     found: list[str] = []
@@ -757,6 +759,8 @@ def _requirement(name: str, said: str) -> str:
     >>> _requirement("a", ">=1,<2"), _requirement("a", ">=1.0,<1.0+"), _requirement("a", "<1|>1")
     ('a>=1,<2', 'a', 'a')
     """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     try:
         _ = SpecifierSet(said)
     except InvalidSpecifier:

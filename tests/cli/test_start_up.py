@@ -31,7 +31,11 @@ finally:
         ("build small", 37, set()),
         ("runs list", 34, {"hashlib"}),
         ("generation list small", 30, {"hashlib", "dataclasses"}),
-        ("doctor small", 72, SLOW - {"pydantic", "jinja2", "rich"}),  # what is remembered of it needs no models
+        (
+            "doctor small",
+            72,
+            SLOW - {"pydantic", "packaging", "jinja2", "rich"},
+        ),  # no models
     ],
 )
 def test_a_plain_command_imports_little(built: Sandbox, words: str, own: int, needed: set[str]) -> None:
