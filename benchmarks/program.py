@@ -20,7 +20,7 @@ _AS_A_USER = ("setpriv", "--bounding-set=-dac_override", "--inh-caps=-dac_overri
 
 def script_overhead(rounds: int) -> list[Row]:
     """The run script's cost before the trainer, against `uv run --no-sync`. Where the store can be written, as by root,
-    it also looks for what was changed in it.
+    it also looks for what was changed in it, beside the trainer.
     """
     lowered = _AS_A_USER if not os.geteuid() and shutil.which(_AS_A_USER[0]) else ()
     with work_folder() as work:

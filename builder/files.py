@@ -24,13 +24,14 @@ def read_regular(path: Path, limit: int = state.LARGE) -> bytes:
     """
     descriptor = os.open(path, os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC)
     try:
-        mode = os.fstat(descriptor).st_mode
-        if not stat.S_ISREG(mode):
-            number = errno.EISDIR if stat.S_ISDIR(mode) else errno.EINVAL
-            words = os.strerror(number) if stat.S_ISDIR(mode) else "it is not a regular file"
+        found = os.fstat(descriptor)
+        if not stat.S_ISREG(found.st_mode):
+            number = errno.EISDIR if stat.S_ISDIR(found.st_mode) else errno.EINVAL
+            words = os.strerror(number) if number == errno.EISDIR else "it is not a regular file"
             raise OSError(number, words, str(path))
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
+        content = b""
+        while len(content) <= limit and (part := os.read(descriptor, min(found.st_size, limit) + 4096)):
+            content += part
     finally:
         os.close(descriptor)
     if len(content) > limit:

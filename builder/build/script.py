@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, NamedTuple
 
 from builder.consent import Consent
 from builder.embedded import state
-from builder.embedded.caches import VARIABLE
 from builder.errors import BuildError, DrydockError
 from builder.project.evaluate import evaluate
 from builder.project.sources import consent
@@ -107,6 +106,7 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
     The script's steps become ours, and its error our BuildError.
     """
     from builder import process, uv  # here and below, because most environments are built
+    from builder.embedded.caches import VARIABLE
     from builder.project.caches import cache_places, is_read_by_scripts
 
     heard = _Heard(report)

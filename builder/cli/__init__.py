@@ -20,7 +20,7 @@ from typing import NoReturn
 import click
 
 from builder import log
-from builder.cli.common import Command, show
+from builder.cli.common import Command, columns, show
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
 from builder.project import user_config
 
@@ -111,6 +111,7 @@ _MEANT = {
 }
 
 
+_WIDEST = 100  # columns of a help
 _WHOLE = 200  # columns: a short help goes on in the next line, and is not cut
 
 
@@ -144,7 +145,7 @@ class _Commands(click.Group):
                 formatter.write_dl([(name, one.get_short_help_str(_WHOLE)) for name, one in commands.items() if one])
 
 
-@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=_Commands, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": _WIDEST})
 @click.version_option(package_name="drydock-env", prog_name="drydock")
 @click.option("-q", "--quiet", is_flag=True, help="Print only warnings and errors.")
 @click.option("-v", "--verbose", count=True, help="Print the programs that are run; -vv also what they say.")
@@ -183,7 +184,8 @@ def main() -> NoReturn:
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
     try:
-        code = cli.main(prog_name="drydock", standalone_mode=False)
+        width = max(min(columns(), _WIDEST) - 2, 50)  # as click has it, which imports shutil for that
+        code = cli.main(prog_name="drydock", standalone_mode=False, terminal_width=width)
         sys.exit(code if isinstance(code, int) else 0)
     except DrydockError as error:
         _explain(error)

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, suppress
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -22,6 +23,7 @@ else:
 json_option = click.option("--json", "as_json", is_flag=True, help="Print JSON.")
 yes_option = click.option("--yes", is_flag=True, help="Run profiles of a source without asking.")
 _T = TypeVar("_T")
+_COLUMNS = 80  # where there is no terminal
 
 
 class Command:
@@ -105,10 +107,13 @@ def show(text: str, *, err: bool = False) -> None:
 
 
 def columns() -> int:
-    """The columns of the terminal."""
-    import shutil  # here, because it loads what unpacks archives
-
-    return shutil.get_terminal_size().columns
+    """The columns of the terminal, as shutil.get_terminal_size finds them: that loads what unpacks archives."""
+    with suppress(KeyError, ValueError):
+        if (named := int(os.environ["COLUMNS"])) > 0:
+            return named
+    with suppress(AttributeError, ValueError, OSError):  # there is no stdout, or it is closed, or no terminal
+        return os.get_terminal_size(sys.__stdout__.fileno()).columns or _COLUMNS  # type: ignore[union-attr]
+    return _COLUMNS
 
 
 def echo_json(data: Any) -> None:

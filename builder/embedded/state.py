@@ -33,8 +33,9 @@ def read_bytes(
         state = os.fstat(descriptor)
         if not stat.S_ISREG(state.st_mode) or state.st_size > limit:
             return None
-        with open(descriptor, "rb", closefd=False) as file:
-            content = file.read(limit + 1)
+        content = b""
+        while len(content) <= limit and (part := os.read(descriptor, state.st_size + 4096)):
+            content += part
     except OSError:
         return None
     finally:

@@ -29,6 +29,7 @@ from dataclasses import dataclass
 from typing import Any, NamedTuple
 
 from builder.lock.model import Artefact, Lock, LockedOverride
+from builder.lock.sizes import size
 from builder.lock.tree import Branch
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Profile
@@ -402,17 +403,3 @@ def _word(text: str | Mapping[str, Any]) -> str:
     if not isinstance(text, str):
         return f"({Choice.model_validate(text) if 'then' in text else Detect.model_validate(text)})"
     return shlex.quote(text) if text.isprintable() else json.dumps(text)
-
-
-def size(count: int | None) -> str:
-    """Bytes for people; nothing where they are not known.
-
-    >>> [size(count) for count in (None, 999, 17_606_939, 2_500_000_000)]
-    ['', '999 B', '17.6 MB', '2.5 GB']
-    """
-    if count is None:
-        return ""
-    for unit, factor in (("GB", 1e9), ("MB", 1e6), ("kB", 1e3)):
-        if count >= factor:
-            return f"{count / factor:.1f} {unit}"
-    return f"{count} B"

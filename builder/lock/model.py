@@ -170,11 +170,6 @@ class LockedRequires(_Model):
     requires: list[str]
 
 
-# Unpacked, and compiled, bytes for each to download: 921 and 215 MB from 240, as measured for the profile `cpu`
-# (`drydock store du`); m4's 970 from 266 unpacked are as many. How much CUDA's libraries shrink differs.
-UNPACKED, BYTECODE = 3.84, 0.9
-
-
 class Lock(_Model):
     """A whole lock. `digest` is that of the profile that it was resolved from, `checksum` that of the lock itself."""
 

@@ -17,6 +17,7 @@ from builder import uv
 from builder.embedded.words import plural
 from builder.errors import LockError, ToolError
 from builder.lock import builds
+from builder.lock.cuda import cuda_of
 from builder.lock.finder import Artefacts
 from builder.lock.model import Artefact
 from builder.lock.unbuilt import PassedOver, Search, Unbuilt, UnbuiltError
@@ -238,7 +239,7 @@ class Resolution:
         else:
             said = f"{said}; and of what the index {index} has nothing fits. {error.message}"
             hint, more = error.hint or f"require another {torch.package.name}", ""
-            release = builds.cuda_of(torch.package) or torch.what.removeprefix("CUDA ")
+            release = cuda_of(torch.package) or torch.what.removeprefix("CUDA ")
             if cuda and error.hint is None:
                 hint = f'an older {torch.package.name}; or, where the driver has it: [target] cuda = "{release}"'
         if (older := builds.older(self.profile, torch)) is not None:

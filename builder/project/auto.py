@@ -98,7 +98,7 @@ def _kernels(name: str, catalogue: Catalogue, machine: Machine) -> Kernels | Non
     Not asked for where there is no GPU that they could be for.
     """
     from builder.errors import DrydockError
-    from builder.lock.builds import kernels_of
+    from builder.lock.cuda import kernels_of
     from builder.store.layout import Store
 
     target = catalogue.target(name)
@@ -106,6 +106,6 @@ def _kernels(name: str, catalogue: Catalogue, machine: Machine) -> Kernels | Non
         return None
     try:
         recorded = Store.here().architectures(catalogue.plan(name).store_name)
-        return kernels_of(target, catalogue.lock(name).packages, recorded)
+        return kernels_of(target.machine, catalogue.lock(name).packages, recorded)
     except DrydockError:  # it has no lock, or a broken one: a build says so
         return None

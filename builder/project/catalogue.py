@@ -20,6 +20,7 @@ from builder.resources import shipped
 
 if TYPE_CHECKING:
     from builder.lock.model import Lock
+    from builder.lock.outline import Outline
     from builder.profile.load import Part, Resolved
     from builder.profile.model import Profile
     from builder.profile.source import Source
@@ -342,6 +343,19 @@ class Entry:
                     f'"{self.name}" has no lock', hint=f"drydock lock {self.name}", where=Where(display(self.lock_path))
                 )
             return found
+
+    @property
+    def outline(self) -> Outline:
+        """What it and its lock come to in plain values; the lock is unchecked, and None where there is none to read.
+
+        Raises ProfileError.
+        """
+        from builder.lock.outline import outline
+
+        profile, lock = self.profile, None
+        with suppress(DrydockError):
+            lock = self.lock
+        return outline(profile, lock, self.warnings(), self.resolved.where)
 
     def check_fresh(self) -> None:
         """Raises LockError where the lock is missing, edited, or of what the profile said before."""

@@ -35,13 +35,15 @@ class Evaluation(NamedTuple):
     """What a profile comes to: the name of its store path, the run script that builds and runs it, and its lock.
 
     `content` is the digest of what sources have a part in it with, for builder.project.sources.consent; None where none
-    has.
+    has. `inputs` are the digests of the files that it is made from, and `outline` is what builder.lock.outline reads.
     """
 
     store_name: str
     script: Path
     lock: Path
     content: str | None
+    inputs: Mapping[str, str | None]
+    outline: object
 
     @property
     def locked(self) -> dict[str, Any]:
@@ -56,17 +58,36 @@ def evaluate(name: str, catalogue: Catalogue) -> Evaluation:
 
     Raises ProfileError, LockError or SourceError.
     """
+    found = remembered(name, catalogue)
+    if found is None:
+        entry = catalogue.entry(name)
+        entry.evaluation = found = _evaluate(entry, _memory(name))
+    return found
+
+
+def remembered(name: str, catalogue: Catalogue) -> Evaluation | None:
+    """The evaluation of the profile `name` as it is now, where there was one; None where it has to be evaluated.
+
+    Raises UsageError where there is no home, and ProfileError where there is no such profile.
+    """
     entry = catalogue.entry(name)
     if entry.evaluation is None:
-        memory = home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
-        entry.evaluation = _recall(memory, catalogue) or _evaluate(entry, memory)
+        entry.evaluation = _recall(_memory(name), catalogue)
     return entry.evaluation
+
+
+def _memory(name: str) -> Path:
+    return home() / "cache" / "evaluations" / f"{_digest(_context(name))}.json"
 
 
 def identity(entry: Entry) -> str:
     """The digest of all that decides what is rendered from a profile. Raises ProfileError or LockError."""
-    _ = entry.plan  # reads what it is made from
-    return _digest(json.dumps([_context(entry.name), _inputs(entry)], sort_keys=True))
+    if entry.evaluation is not None:
+        inputs = entry.evaluation.inputs
+    else:
+        _ = entry.plan  # reads what it is made from
+        inputs = _inputs(entry)
+    return _digest(json.dumps([_context(entry.name), inputs], sort_keys=True))
 
 
 def write_script(plan: Plan) -> tuple[Path, str]:
@@ -90,7 +111,8 @@ def _unwritable(error: OSError) -> DrydockError:
 
 
 def _evaluate(entry: Entry, memory: Path) -> Evaluation:
-    plan, content, inputs = entry.plan, entry.content, _inputs(entry)
+    plan, content, outline = entry.plan, entry.content, _outline(entry)
+    inputs = _inputs(entry)
     lock = entry.lock_path.absolute()
     script, text = write_script(plan)
     record = {
@@ -100,6 +122,7 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
         "sha256": _digest(text),
         "content": content,
         "inputs": inputs,
+        "outline": outline,
         "folders": entry.folders,
     }
     try:
@@ -107,7 +130,14 @@ def _evaluate(entry: Entry, memory: Path) -> Evaluation:
             write_atomically(memory, json.dumps(record, indent=1))
     except OSError as error:
         raise _unwritable(error) from None
-    return Evaluation(plan.store_name, script, lock, content)
+    return Evaluation(plan.store_name, script, lock, content, inputs, outline)
+
+
+def _outline(entry: Entry) -> object:
+    """The outline of a profile; nothing where it depends on more than an evaluation does: on the trainer's code."""
+    from builder.lock.outline import dump
+
+    return dump(entry.outline) if entry.profile.determinism is None else None
 
 
 def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
@@ -123,7 +153,8 @@ def _recall(memory: Path, catalogue: Catalogue) -> Evaluation | None:
         return None
     if record["folders"] and not _are_same(record["folders"]):
         return None
-    return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), record["content"])
+    found = (record["content"], record["inputs"], record["outline"])
+    return Evaluation(record["store_name"], Path(record["script"]), Path(record["lock"]), *found)
 
 
 def _are_same(folders: Sequence[Sequence[str]]) -> bool:
@@ -139,6 +170,7 @@ _RECORD = {
     "lock": str,
     "content": (str, None),
     "inputs": {str: (str, None)},
+    "outline": object,  # looked at by those who ask for it
     "folders": [[str]],
 }
 

@@ -9,8 +9,9 @@ from urllib.parse import quote
 from jinja2 import Environment
 
 from builder.isolation import DECISIVE_VARIABLES, LEAKS
-from builder.lock.builds import kernels_of
-from builder.lock.model import BYTECODE, UNPACKED, LockedPatch
+from builder.lock.cuda import kernels_of
+from builder.lock.model import LockedPatch
+from builder.lock.sizes import BYTECODE, UNPACKED
 from builder.lock.standalone import key_of, system_of
 from builder.profile.detect import Choice, Detect
 from builder.profile.model import Setting
@@ -152,7 +153,7 @@ def _needs(plan: Plan) -> Mapping[str, Any]:
         "archive": _archive(plan),
         "accelerator": target.accelerator,
         "cuda": target.cuda,
-        "kernels": kernels_of(target, plan.lock.packages),
+        "kernels": kernels_of(target.machine, plan.lock.packages),
     }
 
 

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 from builder.embedded import state
-from builder.embedded.architectures import RECORD
 from builder.embedded.folders import is_shared
 from builder.errors import UsageError
 
@@ -108,6 +107,8 @@ class Store(NamedTuple):
 
     def architectures(self, store_name: str) -> tuple[str, ...]:
         """What its build wrote down that the torch of an environment was built for; none where it did not."""
+        from builder.embedded.architectures import RECORD
+
         try:
             with (self.path(store_name) / RECORD).open(encoding="ascii") as file:
                 names = tuple(file.readline().split())

@@ -27,7 +27,7 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from builder.embedded import claim, lifeline, state
+from builder.embedded import claim, state
 from builder.embedded.folders import share
 from builder.errors import DrydockError, ToolError
 from builder.files import age, make_folder
@@ -316,6 +316,8 @@ def _is_ours(number: int, mark: Path, *, within: float = math.inf) -> bool:
 
     So has one that began more than `within` seconds before.
     """
+    from builder.embedded import lifeline  # here, because to hold a root takes none
+
     if not lifeline.is_alive(number):
         return False
     with suppress(ToolError, ValueError, OSError):

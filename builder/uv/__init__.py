@@ -1,6 +1,7 @@
 """The only caller of uv: it resolves for any target, and installs for one.
 
-uv is Drydock's resolver and installer; it comes as a dependency, so its version is known.
+uv is Drydock's resolver and installer; it comes as a dependency, so its version is known. Whoever only starts it, as a
+build does, waits for no library that reads what it says.
 """
 
 from builder.uv.audit import audit

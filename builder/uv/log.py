@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 from collections.abc import Collection, Mapping
 
-from packaging.specifiers import InvalidSpecifier, SpecifierSet
-
 LOGGED = re.compile(r"(DEBUG|INFO|TRACE|WARN) ")
 """How a line of the log begins."""
 _SEARCHING = re.compile(r"DEBUG Searching for a compatible version of ([A-Za-z0-9._-]+)(?:\[[^\]]*\])? \((.*)\)$")
@@ -68,6 +66,8 @@ def _requirement(name: str, said: str) -> str:
     >>> _requirement("a", ">=1,<2"), _requirement("a", ">=1.0,<1.0+"), _requirement("a", "<1|>1")
     ('a>=1,<2', 'a', 'a')
     """
+    from packaging.specifiers import InvalidSpecifier, SpecifierSet
+
     try:
         _ = SpecifierSet(said)
     except InvalidSpecifier:

@@ -15,9 +15,6 @@ from typing import Any
 from urllib.parse import unquote, urlparse
 
 import tomli_w
-from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
-from packaging.version import Version
 
 from builder import process
 from builder.consent import Builds
@@ -137,6 +134,9 @@ def resolve(
     if overrides:
         (folder / "overrides.txt").write_text("".join(f"{line}\n" for line in overrides))
         arguments += ["--overrides", str(folder / "overrides.txt")]
+    from packaging.requirements import Requirement
+    from packaging.utils import canonicalize_name
+
     log = ""
 
     def heard(said: str) -> None:
@@ -190,6 +190,8 @@ def newer(package: str, version: str, universe: Universe, folder: Path) -> list[
     Each is asked for by itself, the newest first: some 0.1 s for each after the first, which asks the index. Raises
     ToolError where nobody answers.
     """
+    from packaging.version import Version
+
     # A local part (2.13.0+cpu) has no place in a comparison (PEP 440).
     above = Version(version).public
     found: list[str] = []

@@ -185,6 +185,25 @@ def test_what_root_changes_in_the_store_is_said_at_the_next_start(locked: Sandbo
     assert notes(*script) == ""
 
 
+@pytest.mark.skipif(os.geteuid() != 0, reason="for others the store is protected by its modes")
+def test_a_trainer_does_not_wait_for_what_is_said_of_changes(locked: Sandbox) -> None:
+    env = Path(locked.drydock("build", "small").succeeded().stdout.strip())
+    (env / "lib/python3.11/site-packages/beside.py").write_text("")
+    go, slow = locked.root / "go", locked.root / "slow"
+    slow.mkdir()
+    wait = f'for one in 1 2 3 4 5 6 7 8 9; do [ ! -e {go} ] || exec {shutil.which("find")} "$@"; sleep 1; done'
+    (slow / "find").write_text(f"#!/bin/sh\n{wait}\n")
+    (slow / "find").chmod(0o755)
+    path = f"{slow}{os.pathsep}{locked.environment['PATH']}"
+    with locked.start("run", "small", env={"PATH": path}) as running:
+        assert running.stdout is not None
+        assert running.stderr is not None
+        assert b"trained with 1.0" in running.stdout.readline()
+        go.touch()
+        assert b"beside.py" in running.stderr.read()
+    assert running.returncode == 0
+
+
 @pytest.mark.slow
 def test_an_overlay_whose_folders_cannot_be_renamed(locked: Sandbox) -> None:
     """As in a container whose image has a store in it: a collection goes through, and what is broken is built again."""

@@ -32,18 +32,15 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.embedded.wheels import case_clash
 from builder.errors import LockError, UsageError, Where
-from builder.lock.builds import cuda_of, kernels_of
-from builder.lock.model import Artefact, Lock, LockedPatch, PatchedFile
+from builder.lock.cuda import cuda_of, kernels_of
+from builder.lock.outline import Locked, Outline, Package, Patched, Warned, outline
 from builder.machine import Gpu, Machine, OtherGpu, detect, macos, nvidia
 from builder.machine.fit import numbers
 from builder.profile.architectures import kernels
 from builder.profile.model import Profile
-from builder.profile.target import Target
-from builder.profile.variables import Finding
 from builder.project.catalogue import Catalogue
 from builder.report import PlainReporter
 from tests.conftest import ROOT
-from tests.lock.test_lock import artefact, lock
 from tests.machine.test_probe import captured, nvidia_smi, printing
 from tests.support import Sandbox, make_wheel
 
@@ -51,10 +48,19 @@ GIB = 2**30
 DAY = datetime(2026, 11, 23, 12, tzinfo=UTC)
 
 
-def shipped(name: str) -> tuple[Profile, Lock]:
+def shipped(name: str) -> tuple[Outline, Locked]:
     """A built-in profile and its lock."""
-    catalogue = Catalogue([ROOT / "profiles"])
-    return catalogue.profile(name), catalogue.lock(name)
+    found = Catalogue([ROOT / "profiles"]).entry(name).outline
+    assert found.lock is not None
+    return found, found.lock
+
+
+def with_setting(name: str, variable: str, **setting: Any) -> Outline:
+    """A built-in profile with another setting."""
+    profile = Catalogue([ROOT / "profiles"]).profile(name)
+    data = profile.model_dump(by_alias=True, exclude_none=True)
+    data["env"][variable] = {**data["env"].get(variable, {}), **setting}
+    return outline(Profile.model_validate(data), None, [], lambda *key: Where(f"{name}.toml", None, ".".join(key)))
 
 
 def mac(sysctl: str = "m4", sw_vers: str = "m4", machine: str = "arm64") -> Machine:
@@ -73,8 +79,12 @@ def linux(gpus: str | None = "", summary: str = "", **more: Any) -> Machine:
     return replace(whole, driver=nvidia.parse_driver(text), cuda=nvidia.parse_cuda(text), **more)
 
 
-def wheel(file: str, name: str = "anchor", version: str = "1.0") -> Artefact:
-    return artefact(name, version).model_copy(update={"file": file})
+def package(name: str = "anchor", version: str = "1.0") -> Package:
+    return wheel(f"{name}-{version}-py3-none-any.whl", name, version)
+
+
+def wheel(file: str, name: str = "anchor", version: str = "1.0") -> Package:
+    return Package(name, version, file, 1000, "0" * 64)
 
 
 def state(one: Diagnosis | None, *words: str) -> str:
@@ -192,7 +202,7 @@ def test_a_wheel_needs_the_least_of_its_tags_and_a_lock_the_most_of_its_wheels(t
     ],
 )
 def test_the_cuda_of_packages(name: str, version: str, release: str | None) -> None:
-    assert cuda_of(artefact(name, version)) == release
+    assert cuda_of(package(name, version)) == release
 
 
 @pytest.mark.parametrize(
@@ -232,16 +242,14 @@ def test_any_driver_of_the_same_major_release_will_do(driver: str | None, expect
 
 def test_wheels_for_another_cuda_than_the_profile_says() -> None:
     profile, _ = shipped("cuda")
-    need = wheels.cuda_need([artefact("torch", "2.9.0+cu130")])
+    need = wheels.cuda_need([package("torch", "2.9.0+cu130")])
     assert state(hardware.cuda(profile.target, need, linux("one-a100", "h100")), "CUDA 13", "driver") == "fail"
     newest = replace(linux("one-a100"), driver="580.1", cuda="13.0")
     assert state(hardware.cuda(profile.target, need, newest), 'cuda = "13.0"') == "warn"
 
 
 def test_a_gpu_that_the_profile_does_not_name() -> None:
-    target = Target.model_validate(
-        {"platform": "linux-x86_64", "accelerator": "cuda", "glibc": "2.28", "cuda": "12.4", "match": {"gpu": "*H100*"}}
-    )
+    target = replace(shipped("cuda")[0].target, gpu="*H100*")
     assert state(hardware.gpu(target, linux("one-a100")), "A100", "*H100*") == "warn"
     assert state(hardware.gpu(target, linux("eight-h100")), "8 x NVIDIA H100") == "ok"
 
@@ -267,7 +275,7 @@ def test_gpus_that_are_hidden_from_the_trainer_are_said(visible: str) -> None:
 
 def test_a_gpu_that_the_locked_torch_has_no_kernels_for_fails() -> None:
     profile, locked = shipped("cuda")
-    built = kernels_of(profile.target, locked.packages)
+    built = kernels_of(profile.target.machine, locked.packages)
     old, a100 = Gpu("NVIDIA GeForce GTX 1080", None, "6.1"), Gpu("NVIDIA A100", None, "8.0")
 
     def said(*gpus: Gpu, words: str = "") -> str:
@@ -305,7 +313,7 @@ def test_command_line_tools_matter_where_something_is_built_from_source() -> Non
     assert state(hardware.compiler(locked.packages, "/Library/Developer/CommandLineTools", mac()), "varint") == "ok"
     assert state(hardware.compiler(locked.packages, "", mac()), "xcode-select --install") == "warn"
     assert state(hardware.compiler(locked.packages, None, mac()), "does not answer") == "skipped"
-    assert hardware.compiler([artefact()], "", mac()) is None
+    assert hardware.compiler([package()], "", mac()) is None
     assert hardware.compiler(locked.packages, "", linux()) is None
 
 
@@ -334,7 +342,7 @@ def test_memory_for_what_the_packages_hold_alone(
 
 def test_without_torch_nothing_is_known_of_memory_and_nothing_is_invented() -> None:
     profile, _ = shipped("cpu")
-    one = hardware.memory(profile, [artefact()], replace(linux(), memory=2**20, memory_free=None))
+    one = hardware.memory(profile, [package()], replace(linux(), memory=2**20, memory_free=None))
     assert state(one, "the profile does not say") == "ok"
 
 
@@ -342,19 +350,15 @@ def test_a_small_mac_without_pytorchs_limit() -> None:
     profile, locked = shipped("m4")
     small = replace(mac(), memory=16 * GIB)
     assert state(hardware.memory(profile, locked.packages, small)) == "ok"  # the profile keeps a limit there
-    data = profile.model_dump(by_alias=True, exclude_none=True)
-    data["env"]["PYTORCH_MPS_HIGH_WATERMARK_RATIO"]["default"] = "0.0"
-    lifted = Profile.model_validate(data)
+    lifted = with_setting("m4", "PYTORCH_MPS_HIGH_WATERMARK_RATIO", default="0.0")
     assert state(hardware.memory(lifted, locked.packages, small), "issues 59, 369", '"0.7"') == "warn"
     assert state(hardware.memory(lifted, locked.packages, replace(mac(), memory=16 * GIB + 1))) == "ok"
     assert state(hardware.memory(shipped("m4-upstream")[0], locked.packages, small)) == "ok"
 
 
 def test_the_least_that_a_profile_counts_with() -> None:
-    profile, locked = shipped("cpu")
-    data = profile.model_dump(by_alias=True, exclude_none=True)
-    data["env"]["CACHE_GB"] = {"detect": "memory-gb", "min": 65, "fallback": 65}
-    asking = Profile.model_validate(data)
+    _, locked = shipped("cpu")
+    asking = with_setting("cpu", "CACHE_GB", detect="memory-gb", min=65, fallback=65)
     assert state(hardware.memory(asking, locked.packages, linux()), "65 GiB") == "warn"
     assert state(hardware.memory(asking, locked.packages, replace(linux(), memory=65 * GIB))) == "ok"
 
@@ -479,8 +483,11 @@ def test_a_clock_behind_the_day_that_the_profile_names() -> None:
 
 def test_locks_and_generated_files() -> None:
     stale = LockError("the lock is stale", hint="drydock lock a", where=Where("profiles/a.lock.toml"))
-    assert state(files.lock("a", lock(), None), "1 package,") == "ok"
-    assert state(files.lock("a", lock(), stale), "stale", "profiles/a.lock.toml", "drydock lock a") == "fail"
+    assert state(files.lock("a", Locked([package()], None, []), None), "1 package,") == "ok"
+    assert (
+        state(files.lock("a", Locked([package()], None, []), stale), "stale", "profiles/a.lock.toml", "drydock lock a")
+        == "fail"
+    )
     folder = Path("generated/a")
     drift = LockError("not what it renders to", hint="drydock render a")
 
@@ -506,19 +513,14 @@ def test_environments() -> None:
 
 def test_patched_files_are_those_of_the_last_patch() -> None:
     _, locked = shipped("m4")
-    after = {file.path: file.postimage for patch in locked.patches for file in patch.files}
+    after = {file.path: file.postimage for patch in locked.patches for file in patch}
     built = files.Built("k-m4", manifest=True, python=True, patched=after)
     assert state(files.patches(locked.patches, built), "2 applied") == "ok"
     path = next(iter(after))
     for wrong in ({**after, path: "0" * 64}, {**after, path: None}):
         assert state(files.patches(locked.patches, replace(built, patched=wrong)), path, "--repair") == "fail"
     path, first, last = "a.py", "1" * 64, "2" * 64
-    twice = [
-        LockedPatch(
-            package="a", file=name, sha256="f" * 64, files=[PatchedFile(path=path, preimage=was, postimage=now)]
-        )
-        for name, was, now in (("one.patch", "0" * 64, first), ("two.patch", first, last))
-    ]
+    twice = [[Patched(path, first)], [Patched(path, last)]]
     assert state(files.patches(twice, replace(built, patched={path: last})), "to a.py") == "ok"
     assert state(files.patches(twice, replace(built, patched={path: first}))) == "fail"
     assert state(files.patches(locked.patches, None)) == "skipped"
@@ -527,15 +529,26 @@ def test_patched_files_are_those_of_the_last_patch() -> None:
 
 def test_dangerous_settings_are_told_with_the_guard_on_this_machine() -> None:
     profile, _ = shipped("m4")
-    (one,) = files.settings(profile, [], Where("m4.toml", 21), mac())
-    assert state(one, "m4.toml:21", "90% of the memory, 21.6 GiB here", "25% more", "--supervise") == "warn"
-    (elsewhere,) = files.settings(profile, [], None, None)
+    (one,) = files.settings(profile, mac())
+    assert (
+        state(
+            one,
+            "m4.toml:",
+            "env.PYTORCH_MPS_HIGH_WATERMARK_RATIO",
+            "90% of the memory, 21.6 GiB here",
+            "25% more",
+            "--supervise",
+        )
+        == "warn"
+    )
+    (elsewhere,) = files.settings(profile, None)
     assert state(elsewhere) == "warn"
     assert " here" not in elsewhere.found
-    (good,) = files.settings(shipped("cpu")[0], [], None, linux())
-    assert state(good) == "ok"
-    finding = Finding("caution", "A", "is slow", "leave it out")
-    (warned,) = files.settings(shipped("cpu")[0], [(Where("cpu.toml", 3), finding)], None, linux())
+    cpu, _ = shipped("cpu")
+    (good,) = files.settings(cpu, linux())
+    assert state(good, "3 environment variables") == "ok"
+    warning = Warned("cpu.toml:3", "A", "is slow", "leave it out")
+    (warned,) = files.settings(replace(cpu, warnings=[warning]), linux())
     assert state(warned, "A: is slow (cpu.toml:3)", "leave it out") == "warn"
     catalogue = Catalogue([ROOT / "profiles"])
     assert catalogue.entry("m4").resolved.warnings() == []
@@ -558,7 +571,7 @@ def test_where_the_old_accelerate_can_be_left_behind() -> None:
 def test_a_version_is_read_from_a_lock_without_the_rest_of_it() -> None:
     for name in ("m4", "m4-upstream", "cpu"):
         text = (ROOT / f"profiles/{name}.lock.toml").read_text()
-        versions = shipped(name)[1].versions()
+        versions = {one.name: one.version for one in shipped(name)[1].packages}
         assert {one: facts.locked_version(text, one) for one in versions} == versions
     assert facts.locked_version("garbage", "accelerate") is None
 
@@ -1020,6 +1033,26 @@ def test_generated_files_that_were_right_once_may_drift_in_every_way(locked: San
     assert list(known.iterdir()) == [note]
     script.with_name("old.sh").write_text(script.read_text())
     are("fail")
+
+
+def test_what_an_evaluation_remembers_is_what_the_files_say(locked: Sandbox, look: Look) -> None:
+    def steady() -> dict[str, Diagnosis]:
+        return {what: one for what, one in look(locked).items() if what not in ("memory", "disk", "clock")}
+
+    locked.drydock("build", "small").succeeded()
+    (memory,) = (locked.home / ".local/share/drydock/cache/evaluations").glob("*.json")
+    text, found = memory.read_text(), steady()
+    for damaged in ("{}", text[:-100], text.replace('"platform": "linux-x86_64"', '"platform": 1')):
+        assert damaged != text
+        memory.write_text(damaged)
+        assert steady() == found
+    memory.write_text(text.replace('"variables": ', '"variables": 4'))
+    assert look(locked)["settings"].found.startswith("4"), "it is read"
+    profile = locked.work / "profiles/small.toml"
+    times = profile.stat()
+    profile.write_text(profile.read_text() + '[env]\nLC_ALL = "C"\n')
+    os.utime(profile, ns=(times.st_atime_ns, times.st_mtime_ns))
+    assert look(locked)["settings"].found.startswith("1 environment variable,")
 
 
 @pytest.mark.slow

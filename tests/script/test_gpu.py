@@ -77,7 +77,7 @@ def test_a_gpu_without_kernels_is_refused_at_the_start(desk: Desk, smi: Path, sh
 @pytest.mark.parametrize("visible", ["", "-1", "NoDevFiles", "0", "1,0", "GPU-8932f937", "MIG-c7384736"])
 def test_the_script_and_the_doctor_agree_on_what_hides_every_gpu(desk: Desk, smi: Path, visible: str) -> None:
     nvidia_smi(smi, "12.4", "8.6")
-    target = Catalogue([ROOT / "profiles"]).profile("cuda").target
+    target = Catalogue([ROOT / "profiles"]).entry("cuda").outline.target
     assert ("hides every GPU" in start(desk, CUDA_VISIBLE_DEVICES=visible)[1]) == bool(hidden(target, visible))
 
 

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from packaging.version import Version
 
-from builder.lock.diff import size
+from builder.lock.sizes import size
 from builder.profile.model import Profile
 from builder.profile.target import Target
 from builder.project.catalogue import Catalogue

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from builder.lock.builds import kernels_of
+from builder.lock.cuda import kernels_of
 from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT, real_environment
 
@@ -40,7 +40,7 @@ def test_a_starter_is_locked_from_the_default_index_and_needs_nothing(name: str)
     assert {package.index for package in lock.packages} == {None}
     assert all(package.is_wheel for package in lock.packages)
     assert (profile.trainer.needs, profile.patches) == (None, [])
-    assert bool(kernels_of(profile.target, lock.packages)) == (profile.target.accelerator == "cuda")
+    assert bool(kernels_of(profile.target.machine, lock.packages)) == (profile.target.accelerator == "cuda")
 
 
 def test_no_starter_has_a_torch_that_cannot_resume() -> None:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -15,17 +16,15 @@ from builder.check.doctor import facts, files, hardware, network, resources, whe
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.errors import DrydockError
 from builder.files import read_regular
-from builder.lock.builds import kernels_of
-from builder.lock.model import Lock
+from builder.lock.outline import Outline, Package, load
 from builder.machine import Machine
 from builder.names import stem
-from builder.profile.model import Profile
-from builder.project import generated
 from builder.project.catalogue import Catalogue, Entry
-from builder.script.plan import Plan
+from builder.project.evaluate import remembered
 from builder.store.layout import Store
 
 if TYPE_CHECKING:
+    from builder.profile.architectures import Kernels
     from builder.report import Reporter
 
 
@@ -54,33 +53,28 @@ def examine(
     Raises ProfileError where the profile itself cannot be read.
     """
     entry = catalogue.entry(name)
-    profile = entry.profile
+    known = _known(entry, catalogue)
+    profile, fresh = known.profile, known.store_name
     here = hardware.is_here(profile.target, machine)
-    locked = _read_lock(entry)
-    plan = locked.plan
-    built = facts.built(name, plan.store_name, plan.lock) if plan is not None and here else None
-    asked = here and not profile.python.standalone  # which is no Python of this machine's
-    wanted = profile.python.version if asked and not (built is not None and built.usable) else None
+    built = facts.built(name, fresh, profile.lock) if fresh is not None and profile.lock is not None and here else None
+    asked = here and not profile.standalone  # which is no Python of this machine's
+    wanted = profile.python if asked and not (built is not None and built.usable) else None
     env = Store.here().path(built.store_name) if here and built is not None and built.usable else None
     programs = _Programs(wanted, env, mac=machine.system == "Darwin", network=ask_network, timeout=timeout)
     found: list[Diagnosis | None] = [hardware.platform(profile, machine)]
     after = [
-        files.lock(name, locked.lock, locked.problem),
-        _generated(entry, locked),
-        *(_built(name, catalogue, locked, built, report, full=full) if here else ()),
-        *_settings(entry, machine if here else None),
-        _accelerate(catalogue, profile, locked.lock),
-        resources.clock(
-            profile,
-            facts.made(name, entry.lock_path, plan.store_name if plan is not None else None),
-            datetime.now(UTC),
-        ),
+        files.lock(name, profile.lock, known.problem),
+        _generated(entry, fresh=fresh is not None),
+        *(_built(name, catalogue, profile, built, report, full=full) if here else ()),
+        *files.settings(profile, machine if here else None),
+        _accelerate(catalogue, profile),
+        resources.clock(profile, facts.made(name, entry.lock_path, fresh), datetime.now(UTC)),
     ]
     told = programs.told()
     if here:
-        found += _machine(profile, locked.lock, machine, told, built)
+        found += _machine(entry, profile, machine, told, built)
     found += after
-    found += _indexes(profile, locked.lock, told, report, ask_network=ask_network)
+    found += _indexes(entry, profile, told, report, ask_network=ask_network)
     return Examination(name, [one for one in found if one is not None])
 
 
@@ -104,26 +98,32 @@ class _Programs:
 
 
 @dataclass(frozen=True)
-class _Locked:
-    """A lock, as far as it can be read, and its plan where it is fresh; else the `problem`."""
+class _Known:
+    """A profile, and the name of its store path where its lock is fresh; else the `problem`."""
 
-    lock: Lock | None = None
-    plan: Plan | None = None
+    profile: Outline
+    store_name: str | None = None
     problem: DrydockError | None = None
 
 
-def _read_lock(entry: Entry) -> _Locked:
-    lock = None
+def _known(entry: Entry, catalogue: Catalogue) -> _Known:
+    """What is remembered of a profile that was evaluated as it is; else what its files say. Raises ProfileError."""
+    with suppress(DrydockError):  # there is no home
+        found = remembered(entry.name, catalogue)
+        profile = load(found.outline) if found is not None else None
+        if found is not None and profile is not None:
+            return _Known(profile, found.store_name)
+    profile = entry.outline
     try:
-        lock = entry.lock
-        return _Locked(lock, entry.plan)
+        return _Known(profile, entry.plan.store_name)
     except DrydockError as error:
-        return _Locked(lock, problem=error)
+        return _Known(profile, problem=error)
 
 
 def _machine(
-    profile: Profile, lock: Lock | None, machine: Machine, told: facts.Told, built: files.Built | None
+    entry: Entry, profile: Outline, machine: Machine, told: facts.Told, built: files.Built | None
 ) -> Iterator[Diagnosis | None]:
+    lock = profile.lock
     packages = lock.packages if lock is not None else []
     env = Store.here().path(built.store_name) if built is not None and built.usable else None
     yield hardware.translation(machine)
@@ -131,8 +131,7 @@ def _machine(
     yield hardware.gpu(profile.target, machine)
     yield hardware.system(profile, wheels.system_need(packages), machine)
     yield hardware.cuda(profile.target, wheels.cuda_need(packages), machine)
-    recorded = Store.here().architectures(env.name) if env is not None else ()
-    yield hardware.kernels(profile.target, kernels_of(profile.target, packages, recorded), machine)
+    yield hardware.kernels(profile.target, _kernels(profile, packages, env), machine)
     yield hardware.gpu_memory(profile.target, machine)
     yield hardware.hidden(profile.target, told.visible_gpus)
     yield hardware.unused(profile.target, machine)
@@ -142,33 +141,45 @@ def _machine(
     home, problem = facts.home()
     yield resources.store(home, problem, writable=facts.is_writable(home), built=env is not None)
     folds = facts.folds_case(home)
-    clash = facts.case_clash(profile, lock) if folds and lock is not None else None
+    # What is built there has come through.
+    clash = facts.case_clash(entry) if folds and lock is not None and env is None else None
     yield from resources.place(home, facts.lacks(home), folds=folds, clash=clash)
     yield resources.cache(told.cache, writable=facts.is_writable(told.cache))
     if lock is not None and home is not None:
         store, cache = facts.place(home), facts.place(told.cache)
         yield from resources.disk(lock.size, store, cache, built=env is not None, linked=facts.links())
-    if profile.python.standalone and lock is not None and lock.python is not None:
+    if profile.standalone and lock is not None and lock.python is not None:
         yield resources.standalone(lock.python, facts.standalone(lock.python), told.interpreter)
-    elif not profile.python.standalone:
-        yield resources.python(profile.python.version, profile.target, told.interpreter)
+    elif not profile.standalone:
+        yield resources.python(profile.python, profile.target, told.interpreter)
 
 
-def _generated(entry: Entry, locked: _Locked) -> Diagnosis:
+def _kernels(profile: Outline, packages: Sequence[Package], env: Path | None) -> Kernels | None:
+    if profile.target.accelerator != "cuda":
+        return None
+    from builder.lock.cuda import kernels_of
+
+    recorded = Store.here().architectures(env.name) if env is not None else ()
+    return kernels_of(profile.target.machine, packages, recorded)
+
+
+def _generated(entry: Entry, *, fresh: bool) -> Diagnosis:
     folder, problem = Path("generated") / stem(entry.name), None
-    if folder.is_dir() and locked.plan is not None:
+    if folder.is_dir() and fresh:
+        from builder.project import generated
+
         try:
             generated.check_again(entry, folder)
         except DrydockError as error:
             problem = error
-    return files.generated(entry.name, folder, there=folder.is_dir(), fresh=locked.plan is not None, problem=problem)
+    return files.generated(entry.name, folder, there=folder.is_dir(), fresh=fresh, problem=problem)
 
 
 def _built(
-    name: str, catalogue: Catalogue, locked: _Locked, built: files.Built | None, report: Reporter, *, full: bool
+    name: str, catalogue: Catalogue, profile: Outline, built: files.Built | None, report: Reporter, *, full: bool
 ) -> Iterator[Diagnosis | None]:
     yield files.environment(name, built)
-    yield files.patches(locked.lock.patches if locked.lock is not None else [], built)
+    yield files.patches(profile.lock.patches if profile.lock is not None else [], built)
     if not full:
         return
     if built is not None and built.usable:
@@ -197,20 +208,14 @@ def _verified(name: str, catalogue: Catalogue, report: Reporter) -> Iterator[Dia
         yield Diagnosis("verify", "fail", last or f"exit status {done.code}, and no output", "", fix)
 
 
-def _settings(entry: Entry, machine: Machine | None) -> Iterator[Diagnosis]:
-    profile, unlimited = entry.profile, entry.profile.unlimited
-    where = entry.resolved.where("env", unlimited) if unlimited is not None else None
-    return files.settings(profile, entry.warnings(), where, machine)
-
-
-def _accelerate(catalogue: Catalogue, profile: Profile, lock: Lock | None) -> Diagnosis | None:
-    version = lock.versions().get("accelerate") if lock is not None else None
+def _accelerate(catalogue: Catalogue, profile: Outline) -> Diagnosis | None:
+    version = profile.lock.version("accelerate") if profile.lock is not None else None
     if version is None or not files.has_empty_loader(version):
         return None
     return files.accelerate(profile, version, list(_repaired(catalogue, profile)))
 
 
-def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
+def _repaired(catalogue: Catalogue, profile: Outline) -> Iterator[str]:
     """Other profiles for the same kind of machine whose accelerate needs no patch."""
     kind = (profile.target.platform, profile.target.accelerator)
     for name in catalogue.names():
@@ -220,11 +225,18 @@ def _repaired(catalogue: Catalogue, profile: Profile) -> Iterator[str]:
             if version is None or name == profile.name or files.has_empty_loader(version):
                 continue
             own = _text(catalogue.path(name))
-            target = catalogue.target(name) if all(word in own for word in kind) else None
-        except (DrydockError, OSError, UnicodeDecodeError):
+            if all(word in own for word in kind) and _kind(own) == kind:
+                yield name
+        except (DrydockError, OSError, ValueError):
             continue  # theirs to fix
-        if target is not None and (target.platform, target.accelerator) == kind:
-            yield name
+
+
+def _kind(text: str) -> tuple[str | None, str | None]:
+    """The platform and the accelerator of a profile, by its text: the model takes longer. Raises ValueError."""
+    import tomllib
+
+    target = tomllib.loads(text).get("target", {})
+    return target.get("platform"), target.get("accelerator")
 
 
 def _text(path: Path) -> str:
@@ -232,25 +244,25 @@ def _text(path: Path) -> str:
 
 
 def _indexes(
-    profile: Profile, lock: Lock | None, told: facts.Told, report: Reporter, *, ask_network: bool
+    entry: Entry, profile: Outline, told: facts.Told, report: Reporter, *, ask_network: bool
 ) -> Iterator[Diagnosis]:
     if not ask_network:
         yield Diagnosis("indexes", "skipped", "not asked; --network does")
         return
     yield from network.settings()
-    if lock is None:
+    if profile.lock is None:
         yield Diagnosis("indexes", "skipped", "without a lock there is nothing to ask for")
         return
-    indexes = facts.indexes(profile, lock, told.default_index)
+    indexes = facts.indexes(entry, told.default_index)
     asked = [one for one in indexes if not one.local and network.is_remote(one.url)]
     if facts.is_offline():
         yield Diagnosis("indexes", "skipped", "not asked: --offline, or UV_OFFLINE")
         return
     with report.busy("asking the indexes"):
         answers = dict(zip(asked, network.ask(asked), strict=True))
-        verdicts = dict(zip(asked, network.ask_uv(asked, profile), strict=True))
+        verdicts = dict(zip(asked, network.ask_uv(asked, entry.profile), strict=True))
     for one in indexes:
         yield network.index(one, answers.get(one), verdicts.get(one))
     if asked:
-        peers = any(package.name == "hivemind" for package in lock.packages)
+        peers = any(package.name == "hivemind" for package in profile.lock.packages)
         yield network.clock(list(answers.values()), peers=peers)

@@ -11,22 +11,25 @@ from contextlib import suppress
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from builder import process, uv
 from builder.check.doctor.files import Built
 from builder.check.doctor.network import Index
 from builder.check.doctor.resources import Interpreter, Place
-from builder.embedded import interpreter, wheels
+from builder.embedded import interpreter
 from builder.embedded import place as place_of
 from builder.embedded.config_files import is_true
 from builder.embedded.errors import StageError
 from builder.embedded.network_settings import read
 from builder.embedded.place import Lack
 from builder.errors import DrydockError, ToolError, UsageError
-from builder.lock.model import Artefact, Lock
-from builder.profile import pytorch
-from builder.profile.model import Profile
+from builder.lock.outline import Locked, Package
 from builder.store import generations, layout
+
+if TYPE_CHECKING:
+    from builder.lock.model import Artefact
+    from builder.project.catalogue import Entry
 
 _TOOLS = ("xcode-select", "-p")
 TIMEOUT = 10.0
@@ -102,7 +105,7 @@ def _interpreter(done: process.Done | None, version: str | None, named: str | No
     return Interpreter(path, chosen, known, _head(path), any(marks), named)
 
 
-def standalone(locked: Artefact) -> Path | None:
+def standalone(locked: Package) -> Path | None:
     """The folder of the Python that a lock names; None where it was not fetched."""
     try:
         place = layout.Store.here().pythons / locked.sha256
@@ -194,12 +197,13 @@ def folds_case(folder: Path | None) -> bool:
         return False
 
 
-def case_clash(profile: Profile, lock: Lock) -> StageError | None:
+def case_clash(entry: Entry) -> StageError | None:
     """Which locked files differ in case alone, as far as they were unpacked before; None where none do."""
+    from builder.embedded import wheels
     from builder.project.lock import unpacked
 
     try:
-        found = wheels.owned(unpacked(profile, lock), profile.packages.overlap)
+        found = wheels.owned(unpacked(entry.profile, entry.lock), entry.profile.packages.overlap)
     except (wheels.ChangedError, StageError):  # of which a build says more
         return None
     try:
@@ -209,7 +213,7 @@ def case_clash(profile: Profile, lock: Lock) -> StageError | None:
     return None
 
 
-def built(name: str, store_name: str, lock: Lock) -> Built | None:
+def built(name: str, store_name: str, lock: Locked) -> Built | None:
     """Return the state of the profile `name` in the store; `store_name` is that of its lock."""
     if home()[0] is None:
         return None
@@ -224,12 +228,12 @@ def built(name: str, store_name: str, lock: Lock) -> Built | None:
     )
 
 
-def _patched(env: Path, lock: Lock) -> Iterator[tuple[str, str | None]]:
+def _patched(env: Path, lock: Locked) -> Iterator[tuple[str, str | None]]:
     from builder.embedded.errors import StageError
     from builder.embedded.hashes import sha256
     from builder.embedded.installed import site_packages
 
-    for file in (file for patch in lock.patches for file in patch.files):
+    for file in (file for patch in lock.patches for file in patch):
         try:
             yield file.path, sha256((site_packages(env) / file.path).read_bytes())
         except (OSError, StageError):
@@ -257,8 +261,11 @@ def _modified(path: Path) -> datetime | None:
         return None
 
 
-def indexes(profile: Profile, lock: Lock, default: str | None) -> list[Index]:
+def indexes(entry: Entry, default: str | None) -> list[Index]:
     """The indexes that a build takes files from, each with one of those files."""
+    from builder.profile import pytorch
+
+    profile, lock = entry.profile, entry.lock
     by_index: dict[str | None, list[Artefact]] = {}
     for package in lock.packages:
         by_index.setdefault(package.index, []).append(package)

@@ -6,20 +6,16 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from packaging.version import InvalidVersion, Version
-
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.check.doctor.hardware import gib
 from builder.embedded.words import plural
-from builder.errors import DrydockError, Where
-from builder.lock.diff import size
-from builder.lock.model import Lock, LockedPatch
+from builder.errors import DrydockError
+from builder.lock.outline import Locked, Outline, Patched, Unlimited
+from builder.lock.sizes import size
 from builder.machine import Machine
-from builder.profile.model import Profile
-from builder.profile.variables import Finding
 
 
-def lock(name: str, found: Lock | None, problem: DrydockError | None) -> Diagnosis:
+def lock(name: str, found: Locked | None, problem: DrydockError | None) -> Diagnosis:
     """Check that the lock exists and is fresh; `problem` is the error of reading or comparing it."""
     if problem is not None:
         return _failed("lock", problem, "a lock of the profile as it is", f"drydock lock {name}")
@@ -88,53 +84,48 @@ def environment(name: str, built: Built | None) -> Diagnosis:
     return Diagnosis("environment", "ok", f"{built.store_name}, is built; --full looks at every file")
 
 
-def patches(locked: Sequence[LockedPatch], built: Built | None) -> Diagnosis | None:
+def patches(locked: Sequence[Sequence[Patched]], built: Built | None) -> Diagnosis | None:
     """Whether the patched files are those of the lock; None where there are no patches."""
     if not locked:
         return None
     if built is None or not built.usable:
         return Diagnosis("patches", "skipped", f"{len(locked)} to apply, and nothing is built")
     wrong = [
-        file.path
-        for patch in locked
-        for file in patch.files
-        if built.patched.get(file.path) != _last(locked, file.path)
+        file.path for patch in locked for file in patch if built.patched.get(file.path) != _last(locked, file.path)
     ]
     if wrong:
         fix = f"drydock store verify --repair {built.store_name.partition('-')[0]}"
         return Diagnosis("patches", "fail", f"not the patched file: {', '.join(dict.fromkeys(wrong))}", "", fix)
-    files = {file.path for patch in locked for file in patch.files}
+    files = {file.path for patch in locked for file in patch}
     return Diagnosis("patches", "ok", f"{len(locked)} applied, to {', '.join(sorted(files))}; --full runs their proofs")
 
 
-def _last(locked: Sequence[LockedPatch], path: str) -> str:
+def _last(locked: Sequence[Sequence[Patched]], path: str) -> str:
     """The sha256 of a file after the last patch that changes it."""
-    return [file.postimage for patch in locked for file in patch.files if file.path == path][-1]
+    return [file.postimage for patch in locked for file in patch if file.path == path][-1]
 
 
-def settings(
-    profile: Profile, found: Sequence[tuple[Where, Finding]], guard_at: Where | None, machine: Machine | None
-) -> Iterator[Diagnosis]:
+def settings(profile: Outline, machine: Machine | None) -> Iterator[Diagnosis]:
     """Check the environment variables; `machine` is None where the profile is for another machine."""
-    for where, finding in found:
-        yield Diagnosis("settings", "warn", f"{finding.name}: {finding.message} ({where})", "", finding.hint or "")
+    for one in profile.warnings:
+        yield Diagnosis("settings", "warn", f"{one.variable}: {one.message} ({one.where})", "", one.hint or "")
     if profile.unlimited is not None:
-        yield _unlimited(profile, profile.unlimited, guard_at, machine)
-    elif not found:
-        count = len(profile.env)
-        yield Diagnosis("settings", "ok", f"{plural(count, 'environment variable')}, no problem found")
+        yield _unlimited(profile.name, profile.unlimited, machine)
+    elif not profile.warnings:
+        found = f"{plural(profile.variables, 'environment variable')}, no problem found"
+        yield Diagnosis("settings", "ok", found)
 
 
-def _unlimited(profile: Profile, variable: str, where: Where | None, machine: Machine | None) -> Diagnosis:
-    text = f"{variable} lifts PyTorch's limit of memory, as the profile acknowledges"
-    text += f" ({where})" if where is not None else ""
+def _unlimited(name: str, lifted: Unlimited, machine: Machine | None) -> Diagnosis:
     sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None] if machine else []
-    if profile.memory_guard is not None:
-        resident, swap = profile.memory_guard.resident, profile.memory_guard.swap
-        amount = f", {gib(round(min(sizes) * resident))} here," if sizes else ""
-        text += f"; the memory guard of a supervised run stops the trainer at {resident:.0%} of the memory{amount}"
-        text += f" or {swap:.0%} more of it in swap"
-    fix = f'drydock run {profile.name} --supervise; or {variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+    amount = f", {gib(round(min(sizes) * lifted.resident))} here," if sizes else ""
+    text = (
+        f"{lifted.variable} lifts PyTorch's limit of memory, as the profile acknowledges ({lifted.where}); "
+        f"the memory guard of a supervised run stops the trainer at {lifted.resident:.0%} of the memory{amount} "
+        f"or {lifted.swap:.0%} more of it in swap"
+    )
+    low = 'PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+    fix = f'drydock run {name} --supervise; or {lifted.variable} = "0.7" with {low}'
     return Diagnosis("settings", "warn", text, "", fix)
 
 
@@ -148,19 +139,21 @@ def has_empty_loader(version: str) -> bool:
     >>> has_empty_loader("1.8.1"), has_empty_loader("1.9.0")
     (True, False)
     """
+    from packaging.version import InvalidVersion, Version  # most locks have none
+
     try:
         return Version(version) < Version(_REPAIRED)
     except InvalidVersion:
         return False
 
 
-def accelerate(profile: Profile, version: str, repaired: Sequence[str]) -> Diagnosis:
+def accelerate(profile: Outline, version: str, repaired: Sequence[str]) -> Diagnosis:
     """Whether the empty loader of an accelerate that has it is patched.
 
     `version` is the locked one, `repaired` are other profiles for the same target with a release that needs no patch.
     """
     instead = f"accelerate >= 1.9 needs no patch{f': profile {repaired[0]}' if repaired else ''}"
-    if any(patch.package == "accelerate" for patch in profile.patches):
+    if "accelerate" in profile.patched:
         return Diagnosis("accelerate", "ok", f"{version}, patched; {instead}")
     found = f"{version}, not patched: an empty data loader ends in UnboundLocalError 'current_batch'"
     return Diagnosis("accelerate", "warn", found, "", f'{instead}; or extends = ["accelerate-patched"]')

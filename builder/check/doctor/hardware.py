@@ -4,18 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from fnmatch import fnmatchcase
+from typing import TYPE_CHECKING
 
 from builder.check.doctor.diagnosis import Diagnosis
 from builder.check.doctor.wheels import Need
 from builder.embedded.words import plural
-from builder.lock.model import Artefact
+from builder.lock.outline import Outline, Package, Target
 from builder.machine import Machine
 from builder.machine.fit import numbers
 from builder.machine.model import counted
-from builder.profile.architectures import Kernels
-from builder.profile.detect import Detect
-from builder.profile.model import Profile
-from builder.profile.target import Target
+
+if TYPE_CHECKING:
+    from builder.profile.architectures import Kernels
 
 _NO_ANSWER = "fails, or does not answer in a known form"
 
@@ -34,7 +34,7 @@ def is_here(target: Target, machine: Machine) -> bool:
     return machine.platform == target.platform or (machine.rosetta and target.platform == "macos-arm64")
 
 
-def platform(profile: Profile, machine: Machine) -> Diagnosis:
+def platform(profile: Outline, machine: Machine) -> Diagnosis:
     """Whether the profile is for such a machine at all."""
     target, found = profile.target, f"{machine.system} {machine.machine}"
     if is_here(target, machine):
@@ -66,7 +66,7 @@ def translation(machine: Machine) -> Diagnosis | None:
 
 def chip(target: Target, machine: Machine) -> Diagnosis | None:
     """Whether the chip is the one that the profile names; None where it names none."""
-    pattern = target.match.chip if target.match else None
+    pattern = target.chip
     if pattern is None:
         return None
     if not machine.chip:
@@ -77,7 +77,7 @@ def chip(target: Target, machine: Machine) -> Diagnosis | None:
     return Diagnosis("chip", "warn", machine.chip, pattern, fix)
 
 
-def system(profile: Profile, need: Need | None, machine: Machine) -> Diagnosis:
+def system(profile: Outline, need: Need | None, machine: Machine) -> Diagnosis:
     """Whether glibc, or macOS, is new enough for the profile and for its wheels; `need` is what those need."""
     if profile.target.min_os is not None:
         name, key, wanted, found = "macOS", "min-os", profile.target.min_os, machine.os.removeprefix("macOS").strip()
@@ -108,7 +108,7 @@ def gpu(target: Target, machine: Machine) -> Diagnosis | None:
     """Whether there is the GPU that the profile is for; None where it is for none of NVIDIA."""
     if target.accelerator != "cuda":
         return None
-    pattern = target.match.gpu if target.match and target.match.gpu else "*"
+    pattern = target.gpu or "*"
     wanted = "an NVIDIA GPU" if pattern == "*" else f'an NVIDIA GPU "{pattern}"'
     if machine.gpus is None:
         fix = "run nvidia-smi and read what it says; after an update of the driver, restart the machine"
@@ -214,7 +214,7 @@ def unused(target: Target, machine: Machine) -> Diagnosis | None:
     return Diagnosis("GPU", "warn", f"{', '.join(found)}: goes unused, the profile computes on the processor", "", fix)
 
 
-def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) -> Diagnosis | None:
+def compiler(packages: Iterable[Package], tools: str | None, machine: Machine) -> Diagnosis | None:
     """On a Mac, the command line tools, where something locked is built from source; None where they do not matter.
 
     `tools` is the folder that `xcode-select -p` prints, "" where there is none, None where it did not answer.
@@ -235,7 +235,7 @@ def compiler(packages: Iterable[Artefact], tools: str | None, machine: Machine) 
     return Diagnosis("compiler", "warn", "no command line tools", f"those of Xcode, for {built}", fix)
 
 
-def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> Diagnosis:
+def memory(profile: Outline, packages: Iterable[Package], machine: Machine) -> Diagnosis:
     """Whether the memory is enough for what is known: what the packages hold alone, and what the profile asks."""
     sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None]
     if not sizes:
@@ -250,14 +250,12 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
         return Diagnosis("memory", "fail", found, wanted, fix)
     if machine.memory_free is not None and machine.memory_free < least:
         return Diagnosis("memory", "warn", found, wanted, "end other programs that hold memory")
-    needs = [one.min or 0 for one in _detected(profile) if one.detect == "memory-gb"]
-    asked = max([profile.target.memory_gb or 0, *needs])
-    if size < asked * 2**30:
-        return Diagnosis("memory", "warn", found, f"{asked} GiB, the least that the profile is meant for", fix)
-    lifted = profile.env[profile.unlimited].choice if profile.unlimited is not None else None
-    if profile.unlimited is not None and size <= _SMALL_MAC and (lifted is None or size >> 30 >= lifted.at_least):
+    if size < profile.memory * 2**30:
+        return Diagnosis("memory", "warn", found, f"{profile.memory} GiB, the least that the profile is meant for", fix)
+    lifted = profile.unlimited
+    if lifted is not None and size <= _SMALL_MAC and size >> 30 >= lifted.at_least:
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
-        fix = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
+        fix = f'{lifted.variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, fix)
     return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
 
@@ -273,13 +271,6 @@ def wired(machine: Machine) -> Diagnosis | None:
     fix = f"sudo sysctl iogpu.wired_limit_mb={max(0, machine.memory - _LEFT) >> 20}; 0 leaves it to macOS"
     wanted = f"{gib(_LEFT)} left for macOS, which else panics or freezes (ml-explore/mlx issue 3186)"
     return Diagnosis("GPU memory", "warn", found, wanted, fix)
-
-
-def _detected(profile: Profile) -> list[Detect]:
-    """What the profile finds out on the machine."""
-    values = [value for one in profile.env.values() for value in (one.value, one.default)]
-    values += [*profile.trainer.arguments, *(option.default for option in profile.trainer.options)]
-    return [value for value in values if isinstance(value, Detect)]
 
 
 def gib(size: int) -> str:

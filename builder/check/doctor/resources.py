@@ -12,10 +12,9 @@ from builder.embedded import interpreter
 from builder.embedded.errors import StageError
 from builder.embedded.place import Lack
 from builder.errors import DrydockError
-from builder.lock.diff import size as told
-from builder.lock.model import BYTECODE, UNPACKED, Artefact
-from builder.profile.model import Profile
-from builder.profile.target import Target
+from builder.lock.outline import Outline, Package, Target
+from builder.lock.sizes import BYTECODE, UNPACKED
+from builder.lock.sizes import size as told
 
 
 @dataclass(frozen=True)
@@ -149,7 +148,7 @@ def python(version: str, target: Target, found: Interpreter | None) -> Diagnosis
     return Diagnosis("Python", "ok", text)
 
 
-def standalone(locked: Artefact, place: Path | None, found: Interpreter | None) -> Diagnosis:
+def standalone(locked: Package, place: Path | None, found: Interpreter | None) -> Diagnosis:
     """Whether the Python that the lock names is there, at `place`; `found` is the one below what is built."""
     release = locked.version.partition("+")[0]
     if place is None:
@@ -182,7 +181,7 @@ def machines_of(head: bytes) -> list[str]:
     return [kind for kind in kinds if kind is not None]
 
 
-def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diagnosis:
+def clock(profile: Outline, made: Mapping[str, datetime], now: datetime) -> Diagnosis:
     """Whether the clock is later than all that was made before now; `made` has the times of files."""
     found = f"{now:%Y-%m-%d %H:%M} UTC"
     fix = "set the clock: certificates, and so downloads, go by it"
@@ -192,12 +191,7 @@ def clock(profile: Profile, made: Mapping[str, datetime], now: datetime) -> Diag
         # A file may come from a machine whose clock is a little ahead; a day is no such difference.
         state: State = "fail" if (time - now).days >= 1 else "warn"
         return Diagnosis("clock", state, found, f"later than {what}: {time:%Y-%m-%d %H:%M} UTC", fix)
-    days = [
-        profile.packages.exclude_newer,
-        *profile.packages.exclude_newer_package.values(),
-        *profile.packages.exclude_newer_index.values(),
-    ]
-    newest = max((date.fromisoformat(day) for day in days if day), default=None)
+    newest = date.fromisoformat(profile.newest) if profile.newest is not None else None
     if newest is not None and newest > now.date():
         wanted = f"later than {newest}, the day as of which the profile is locked (exclude-newer)"
         return Diagnosis("clock", "warn", found, wanted, fix)

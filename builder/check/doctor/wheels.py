@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
-from builder.lock.builds import cuda_of
-from builder.lock.model import Artefact
+from builder.lock.cuda import cuda_of
+from builder.lock.outline import Package
 from builder.machine.fit import numbers
 
 _LEGACY = {"manylinux2014": "2.17", "manylinux2010": "2.12", "manylinux1": "2.5"}  # PEP 599, 571, 513
@@ -25,7 +25,7 @@ class Need:
         return f"{self.package}, {self.file}"
 
 
-def system_need(packages: Iterable[Artefact]) -> Need | None:
+def system_need(packages: Iterable[Package]) -> Need | None:
     """The glibc, or the macOS, that the wheels need; None where no wheel needs any."""
     return _newest(Need(least, one.name, one.file) for one in packages if (least := system_of(one.file)) is not None)
 
@@ -50,7 +50,7 @@ def _version_of(tag: str) -> str | None:
     return _LEGACY.get(tag.partition("_")[0])
 
 
-def cuda_need(packages: Iterable[Artefact]) -> Need | None:
+def cuda_need(packages: Iterable[Package]) -> Need | None:
     """The CUDA release that the wheels are built for; None where they are for none."""
     return _newest(Need(release, one.name, one.file) for one in packages if (release := cuda_of(one)) is not None)
 
