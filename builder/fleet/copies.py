@@ -17,6 +17,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from builder.embedded import wheels
+from builder.embedded.bytecode import place_of
 from builder.embedded.installed import read_record
 from builder.fleet.facts import Host
 from builder.fleet.parcel import Subject
@@ -68,7 +69,9 @@ def members(some: Sequence[Copy], tag: str) -> tuple[list[tuple[str, bytes | Pat
     rows = []
     for one in some:
         files: list[tuple[str, int, bool]] = []
-        for path in sorted(one.wheel.path / path for path in _paths(one.wheel) if not path.endswith(f".{tag}.pyc")):
+        paths = list(_paths(one.wheel))
+        ours = {place_of(path, tag) for path in paths if path.endswith(".py")}
+        for path in sorted(one.wheel.path / path for path in paths if path not in ours):
             state = path.stat()
             raw.append((path, state.st_size))
             files.append((str(path.relative_to(one.wheel.path)), state.st_size, bool(state.st_mode & 0o100)))

@@ -111,6 +111,8 @@ def test_what_was_damaged_on_a_host_is_sent_again(lab: Lab) -> None:
 @pytest.mark.slow
 def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: Lab) -> None:
     files = {"cargo/data.txt": "x" * 11_000_000, "cargo/__init__.py": "def main():\n    print('loaded')\n"}
+    # As numpy has them: bytecode of its own, which the store's takes the place of, and some that has no source.
+    files |= {f"cargo/__pycache__/{name}.cpython-311.pyc": "theirs" for name in ("__init__", "lone")}
     entry = "[console_scripts]\nload = cargo:main\n"
     make_wheel(lab.desk.wheels, "cargo", "1.0", files=files, entry_points=entry)
     lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "cargo"]'))
@@ -119,9 +121,10 @@ def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: La
     lab.desk.drydock("build", "small").succeeded()
     done = lab.deploy("--verify").succeeded()
     assert re.search(r"h\S+: receives 11.\d MB unpacked", done.stderr)
+    assert "cannot be used" not in done.stderr
     host = lab.hosts["h3"].drydock
     assert "loaded" in lab.desk.run([str(host / "profiles/small/bin/load")]).succeeded().stdout
-    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/*.pyc")
+    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/__init__*.pyc")
     assert compiled.read_bytes() in [path.read_bytes() for path in host.glob("bytecode/*/??/*.pyc")]
     # What was changed at the desk is noticed where it comes, and the wheel itself is sent.
     (data,) = own.glob("wheels/*/*/lib/python3.11/site-packages/cargo/data.txt")
