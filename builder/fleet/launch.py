@@ -31,6 +31,7 @@ from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
 from builder.fleet.hosts import folded, hosts_of, variables_of
+from builder.fleet.recorded import Recorded
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
 from builder.project.catalogue import Catalogue
@@ -63,6 +64,8 @@ class Member:
     profile: str
     service: str
     """The folder of its service there (units.py)."""
+    digest: str
+    """The sha256 of the script."""
     state: str = "ready"
     code: int | None = None
     sample: dict[str, Any] = field(default_factory=dict)
@@ -102,6 +105,7 @@ class _Session(Visit):
         self.tail.add(text.encode(errors="replace") + b"\n")
         if self.has_begun or not self.run.is_awaited(self.host):
             self.run.line(self.host, text)
+        self.run.read(self.member, text)
 
     def follow(self) -> Sequence[Visit]:
         lost = self.member.code is None
@@ -152,6 +156,8 @@ class Run:
         self._samples = RotatingFile(self.folder / "samples.jsonl", self.policy.log_size, 1, report.warn)
         self._began = time.time()
         self._state: dict[str, Any] = {}
+        self._records: dict[str, Recorded] = {}
+        self._first_host = ""
 
     # --- what is kept ---
 
@@ -162,6 +168,11 @@ class Run:
         if not self.quiet:
             with suppress(OSError):
                 print(f"{host} | {text}", flush=True)
+
+    def read(self, member: Member, text: str) -> None:
+        """Take a line of a trainer for the record."""
+        if member.profile in self._records:
+            self._records[member.profile].read(member.host, text, is_first=member.host == self._first_host)
 
     def say(self, text: str) -> None:
         """Say something ourselves, and keep it."""
@@ -340,6 +351,7 @@ class Run:
     def train(self) -> int:
         """Run it to its end; returns the exit status."""
         self.find()
+        self._record()
         handlers = {
             number: signal.signal(number, lambda number, _: self.stop(f"by {signal.Signals(number).name}"))
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -349,13 +361,34 @@ class Run:
             code, why = self._train_together() if self.together else self._train_apart()
         except DrydockError as error:
             self.save(phase="ended", code=error.exit_code, why=error.message)
+            for record in self._records.values():
+                record.finish(error.exit_code, error.message, self.restarts)
             raise
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         self.save(phase="ended", code=code, why=why)
+        for record in self._records.values():
+            record.finish(code, why, self.restarts)
         self.say(f"{self.name} on {self.fleet.name} ended: {why}")
         return code
+
+    def _record(self) -> None:
+        """Begin a record for each profile that runs."""
+        for name in dict.fromkeys(member.profile for member in self.members.values()):
+            some = [member for member in self.members.values() if member.profile == name]
+            self._records[name] = Recorded(
+                name,
+                [member.host for member in some],
+                some[0].digest,
+                some[0].store_name,
+                self.fleet,
+                self.catalogue,
+                self.arguments,
+                self.policies[name],
+                together=self.together,
+                supervised=self.supervised,
+            )
 
     def _train_together(self) -> tuple[int, str]:
         history = History()
@@ -412,6 +445,7 @@ class Run:
         port = 20_000 + (os.getpid() + 37 * self.restarts) % 20_000
         self.say(f"{self.name} on {folded(m.host for m in members)}, which meet at {address}:{port}")
         self.sessions = []
+        self._first_host = members[0].host
         for rank, member in enumerate(members):
             environment = {
                 **self.secrets,
@@ -621,7 +655,7 @@ def members_of(fleet: Fleet, name: str, catalogue: Catalogue) -> tuple[dict[str,
         script = f"{answer.store}/profiles/{stem(chosen)}-{here.number}-run.sh"
         folder = fleet.folder or f"drydock/{stem(chosen)}"
         service = f"{answer.fleet}/services/{stem(chosen)}"
-        found[host] = Member(host, script, here.store_name, folder, chosen, service), answer
+        found[host] = Member(host, script, here.store_name, folder, chosen, service, here.script), answer
 
     visit([_Asked(host, "probe", {}, partial(probed, host), seconds=PROBE_SECONDS) for host in hosts_of(fleet)])
     return found, wrong

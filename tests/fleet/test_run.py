@@ -67,6 +67,28 @@ def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_it_is_recorded_at_the_desk(lab: Lab) -> None:
+    trainer(lab, "import sys\nfor step in range(3):\n    print(f'loss={3 - step}', flush=True)\nsys.exit(4)\n")
+    recorded = {"DRYDOCK_RECORDS": "1"}
+    lab.desk.drydock("run", "small", "--on", "lab", "--", "--more", env=recorded).failed(1, "h[1-3] failed")
+    assert "h1 loss 1" in lab.desk.drydock("runs", "list").succeeded().stdout
+    seen = lab.desk.drydock("runs", "show", "last").succeeded().stdout
+    for words in (
+        "drydock run small --on lab -- --more",
+        "hosts:       h1, h2, h3",
+        "failed (1): h[1-3] failed",
+        "h3 loss:     3 -> 1, lowest 1, 3 printed",
+    ):
+        assert words in seen
+    again = lab.desk.drydock("rerun", "last", "--dry-run").succeeded()
+    assert "its hosts: it ran on h1, h2, h3, and would run on this machine alone" in again.stdout
+    # What was deployed runs on, and the desk does not have it any more.
+    lab.desk.profile("small", tail='[env]\nDEPTH = "7"\n')
+    lab.desk.drydock("run", "small", "--on", "lab", env=recorded).failed(1)
+    lab.desk.drydock("rerun", "last", "--dry-run").failed(1, "was not kept")
+
+
+@pytest.mark.slow
 def test_what_is_not_deployed_does_not_run(lab: Lab) -> None:
     done = lab.desk.drydock("run", "small", "--on", "lab")
     done.failed(1, "h1: small is not built there", "0 of 3 hosts of lab can run small", "drydock deploy lab small")

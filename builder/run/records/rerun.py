@@ -88,6 +88,8 @@ def prepare(word: str, repository: Path | None = None) -> Again:
         lacks.append(f"an argument that was a secret: {shlex.join(record['arguments'])}")
     there, _ = secrets.environment([])
     lacks += [f"{one}, which is not set now" for one in _names(record) if not there.get(one)]
+    if fleet := record.get("fleet"):
+        lacks.append(f"its hosts: it ran on {', '.join(fleet['hosts'])}, and would run on this machine alone")
     found = {"record": record, "script": folder.place() / "objects" / name}
     return Again(**found, **_code(record, repository, lacks), lacks=lacks)
 
