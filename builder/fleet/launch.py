@@ -27,6 +27,7 @@ from builder.embedded import claim as kernel
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
 from builder.files import make_folder
+from builder.fleet import brought
 from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
@@ -281,6 +282,7 @@ class Run:
         for member in self.members.values():
             member.newest = None
             asked = {**self._asked(member, "look"), "code": _resume_code(), "resume": self._resume(member)}
+            asked["needs"] = needed(member.profile, self.fleet, self.catalogue)
             looks.append(_Look(self, member, asked, seconds=_LOOK_SECONDS))
         visit(looks)
         for look in looks:
@@ -288,6 +290,13 @@ class Run:
             if look.code != 0 and not self._waited_for:
                 self.line(look.host, f"drydock: {look.failure()}")
         self._check_identities(looks)
+        for look in looks:
+            for name in look.values("absent"):
+                raise DrydockError(
+                    f"the trainer of {look.member.profile} is {said(name)}, which is here, and not in "
+                    f"{look.member.folder} of {look.host}",
+                    hint=f'have it come along: [fleets.{self.fleet.name}] bring = ["{said(name)}"], with what it needs',
+                )
         return [look.member for look in looks if look.code == 0]
 
     def _check_identities(self, looks: Sequence[_Look]) -> None:
@@ -350,7 +359,10 @@ class Run:
 
     def train(self) -> int:
         """Run it to its end; returns the exit status."""
+        files = brought.chosen(self.fleet, self.report)
         self.find()
+        if files is not None:
+            bring(files, list(self.members.values()), self.report)
         self._record()
         handlers = {
             number: signal.signal(number, lambda number, _: self.stop(f"by {signal.Signals(number).name}"))
@@ -622,6 +634,36 @@ class _Taken(_Look):
         super().__init__(run, member, asked, seconds=_COPY_SECONDS)
         header = next(self.payload)
         self.payload = _after(header, content)
+
+
+def needed(name: str, fleet: Fleet, catalogue: Catalogue) -> list[str]:
+    """The files of the project here that the command of a trainer names, where nothing else brings them."""
+    trainer = catalogue.profile(name).trainer
+    if trainer.source is not None or not fleet.root.is_absolute():
+        return []
+    words = [word for word in trainer.command or () if word.endswith((".py", ".sh")) and not word.startswith("/")]
+    return [word for word in words if (fleet.root / word).is_file()]
+
+
+def bring(files: brought.Files, members: Sequence[Member], report: Reporter) -> None:
+    """Have the files of the project on some hosts, as they are now. Raises DrydockError."""
+
+    def now(host: str, size: int) -> None:
+        words = f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.1f} kB"
+        report.step(f"{host} gets {words} of {plural(len(files.rows), 'file')} from here")
+
+    visits = [
+        brought.Brought(
+            member.host,
+            {"environment": member.store_name, "python": _launcher()},
+            {"folder": member.folder},
+            files,
+            now,
+        )
+        for member in members
+    ]
+    visit(visits)
+    brought.check(visits)
 
 
 def one_identity(hosts: Iterable[str]) -> DrydockError:

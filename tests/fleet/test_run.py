@@ -67,6 +67,47 @@ def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_the_code_of_the_project_comes_along_as_it_is_now(lab: Lab) -> None:
+    path = lab.desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace("[trainer]", '[trainer]\ncommand = ["python", "train.py"]\n[unused]'))
+    text = path.read_text()
+    path.write_text(text[: text.index("[unused]")])
+    lab.deploy().succeeded()
+    code = lab.desk.work / "train.py"
+    code.write_text("import part.one\nprint('made', part.one.word, flush=True)\n")
+    (lab.desk.work / "part").mkdir()
+    (lab.desk.work / "part/one.py").write_text("word = 'first'\n")
+    (lab.desk.work / "part/two.py").write_text("")
+    (lab.desk.work / "part/api.key").write_text("hf_of_the_desk")
+    done = lab.desk.drydock("run", "small", "--on", "lab").failed(1)
+    assert "the trainer of small is train.py, which is here, and not in drydock/small of h1" in done.stderr
+    assert '[fleets.lab] bring = ["train.py"]' in done.stderr
+    fleet = '[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n'
+    lab.fleet(f'{fleet}bring = ["trian.py"]\n')
+    lab.desk.drydock("run", "small", "--on", "lab").failed(2, "nothing matches trian.py")
+    lab.fleet(f'{fleet}bring = ["../*"]\n')
+    lab.desk.drydock("run", "small", "--on", "lab").failed(1, "not below the folder of this file")
+
+    lab.fleet(f'{fleet}bring = ["*.py", "part"]\n')
+    done = lab.desk.drydock("run", "small", "--on", "lab").succeeded()
+    assert "h1 | made first" in done.stdout
+    assert "part/api.key is named like a secret, and stays here" in done.stderr
+    there = lab.hosts["h1"].home / "drydock/small"
+    assert sorted(one.name for one in (there / "part").glob("*.*")) == ["one.py", "two.py"]
+    # What is as it was is not sent; what was changed is, on either side; what went away goes there, too.
+    assert " of 3 files from here" not in lab.desk.drydock("run", "small", "--on", "lab").succeeded().stderr
+    (lab.desk.work / "part/two.py").unlink()
+    (lab.desk.work / "part/one.py").write_text("word = 'second'\n")
+    (lab.hosts["h2"].home / "drydock/small/train.py").write_text("print('edited there')\n")
+    (there / "own.txt").write_text("of the host")
+    done = lab.desk.drydock("run", "small", "--on", "lab").succeeded()
+    assert [f"h{number} | made second" in done.stdout for number in (1, 2, 3)] == [True] * 3
+    assert not (there / "part/two.py").exists()
+    assert (there / "own.txt").exists()
+    assert not list(there.glob(".drydock-bring.*"))
+
+
+@pytest.mark.slow
 def test_it_is_recorded_at_the_desk(lab: Lab) -> None:
     trainer(lab, "import sys\nfor step in range(3):\n    print(f'loss={3 - step}', flush=True)\nsys.exit(4)\n")
     recorded = {"DRYDOCK_RECORDS": "1"}
