@@ -143,7 +143,11 @@ def adopt() -> None:
 
 
 def memory_of(tree: set[int]) -> int:
-    """Resident bytes of some processes, where the system says that in a file."""
+    """Resident bytes of some processes."""
+    if not os.path.isdir("/proc/self"):
+        done = subprocess.run(["ps", "-A", "-o", "pid=,rss="], stdout=subprocess.PIPE, check=False)
+        rows = [row.split() for row in done.stdout.decode(errors="replace").splitlines()]
+        return sum(int(row[1]) for row in rows if len(row) == 2 and row[0].isdigit() and int(row[0]) in tree) * 1024
     size, page = 0, os.sysconf("SC_PAGE_SIZE")
     for one in tree:
         try:

@@ -14,7 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -45,6 +45,8 @@ _SECONDS = 60.0
 _BESIDE = 90.0
 """Seconds for a host to stop a service and start it, beside the trainer's time of grace."""
 _LINES = 200
+_FEW = 10
+"""Lines before those that are followed."""
 _CARRIED = (
     "__init__",
     "embedded/__init__",
@@ -213,7 +215,7 @@ def _installation(
 ) -> dict[str, Any]:
     """What a host is asked to install; `code` is the digest of what was brought for it."""
     name, here = member.profile, member.service
-    policy = replace(policy_of(catalogue.entry(name)), guard=None)  # that of the desk's memory
+    policy = policy_of(catalogue.entry(name), machine=answer.machine)
     variables = variables_of(fleet, member.host)
     unit = service.rendered(
         name,
@@ -396,10 +398,30 @@ def _words(row: Row) -> str:
     return f"{what} is installed, and does not run ({row.found.get('manager') or 'not loaded'})"
 
 
+class _Follow(_Ask):
+    """Shows each line of a host's log as it comes."""
+
+    def __init__(self, row: Row, host: str) -> None:
+        super().__init__(row, host, {"do": "log", "lines": _FEW, "follow": True}, seconds=0)
+        self.endless = True
+
+    def told(self, text: str) -> None:
+        super().told(text)
+        if self.lines:
+            self.marked.clear()
+            print(f"{self.host} | {said(self.lines.pop())}", flush=True)
+
+    def follow(self) -> Sequence[Visit]:
+        following = super().follow()
+        print(f"{self.host} | drydock: {said(self.row.why) or 'the service has ended'}", flush=True)
+        return following
+
+
 def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
-    """The last lines of each host's log. Raises UsageError for `follow`."""
+    """The last lines of each host's log; with `follow` these are printed, and then each new one."""
     if follow:
-        raise UsageError("the log of a service is on each host, and is not followed from here", hint="leave -f out")
+        visit((_Follow(Row(profile), host) for host, profile in _profiles(fleet, name).items()), beats=True)
+        return
     visits = [
         _Ask(Row(profile), host, {"do": "log", "lines": _LINES}) for host, profile in _profiles(fleet, name).items()
     ]
