@@ -26,7 +26,11 @@ from builder.share.mirror.locked import LockedFile
 from builder.store.layout import Store
 
 LEAST = 10_000_000
-"""Bytes of wheels from which a copy pays: it moves some three times as much, and saves the work of unpacking."""
+"""Bytes of wheels from which a copy pays: it moves some four times as much, and saves the work of unpacking."""
+
+AT_ONCE = 2
+"""With how many hosts a copy pays on a network of 1 Gbit/s, which the desk shares out among them. Of 220 MB of wheels
+it moves 663 MB more, and saves a host 14 s of its processor (`just bench-copy`): 47 MB/s for each host."""
 
 
 @dataclass(frozen=True)
@@ -38,8 +42,13 @@ class Copy:
     wheel: wheels.Wheel
 
 
-def copies(what: Subject, lacking: Sequence[LockedFile], host: Host) -> dict[LockedFile, Copy]:
-    """Of the files that a host lacks, those that it can have as a copy, where that pays; none where it does not."""
+def copies(what: Subject, lacking: Sequence[LockedFile], host: Host, send: str, hosts: int) -> dict[LockedFile, Copy]:
+    """Of the files that a host lacks, those that it can have as a copy, where that pays; none where it does not.
+
+    `send` is that of the fleet, and there are so many `hosts` in this deployment.
+    """
+    if send == "wheels" or (not send and hosts > AT_ONCE):
+        return {}
     if what.platform != _here() or what.series not in host.pythons:
         return {}
     folder = Store.here().wheels / what.tag

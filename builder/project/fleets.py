@@ -5,6 +5,7 @@ hosts = ["mac[01-10]", "gpu-a", "gpu-b"]    # names of ssh_config, in the node s
 profile = "auto"                            # for each host the one that is for it
 folder = "training"                         # where trainers run, below the home there (default: drydock/PROFILE)
 bring = ["*.py", "config"]                  # files and folders beside drydock.toml that come along before each start
+send = "copies"                             # the desk's unpacked wheels, or "wheels" (default: the quicker at 1 Gbit/s)
 meet = { "gpu-a" = "10.0.0.1" }             # where trainers meet, if not at the name that ssh has
 [fleets.lab.env."mac[01-05]"]               # variables of some hosts' trainers; no secrets
 MEMORY = "low"
@@ -42,6 +43,7 @@ class Fleet:
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
     bring: tuple[str, ...] = ()
     root: Path = Path()
+    send: str = ""
 
 
 def read(document: Document, value: Any) -> dict[str, Fleet]:
@@ -55,7 +57,7 @@ def _fleet(document: Document, name: str, value: Any) -> Fleet:
     if not _NAME.fullmatch(name):
         raise document.error(f'"{name}" is not a name: small letters, digits and dashes', key)
     table = document.table(value, key)
-    document.keys(table, ("hosts", "profile", "folder", "bring", "meet", "env"), key)
+    document.keys(table, ("hosts", "profile", "folder", "bring", "send", "meet", "env"), key)
     profile = table.get("profile", "auto")
     if not isinstance(profile, str) or not is_reference(profile):
         raise document.error('must be the name of a profile, or "auto"', (*key, "profile"))
@@ -64,7 +66,11 @@ def _fleet(document: Document, name: str, value: Any) -> Fleet:
         raise document.error("must be a folder below the home of a host", (*key, "folder"))
     meet, env = _meet(document, table.get("meet", {}), key), _env(document, table.get("env", {}), (*key, "env"))
     bring = _bring(document, table.get("bring", []), (*key, "bring"))
-    return Fleet(name, _hosts(document, table, key), profile, folder, meet, env, bring, document.file.absolute().parent)
+    send = table.get("send", "")
+    if send not in ("", "copies", "wheels"):
+        raise document.error('must be "copies" or "wheels"', (*key, "send"))
+    root = document.file.absolute().parent
+    return Fleet(name, _hosts(document, table, key), profile, folder, meet, env, bring, root, send)
 
 
 def _hosts(document: Document, table: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:

@@ -119,6 +119,8 @@ def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: La
     lab.desk.drydock("lock", "small").succeeded()
     own = lab.desk.home / ".local/share/drydock"
     lab.desk.drydock("build", "small").succeeded()
+    fleet = '[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n'
+    lab.fleet(f'{fleet}send = "copies"\n[fleets.two]\nhosts = ["h[1-2]"]\nprofile = "small"\n')
     done = lab.deploy("--verify").succeeded()
     assert re.search(r"h\S+: receives 11.\d MB unpacked", done.stderr)
     assert "cannot be used" not in done.stderr
@@ -135,6 +137,16 @@ def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: La
     assert "h3: what is unpacked here cannot be used there, so it builds: cargo came damaged" in done.stderr
     assert len(set(re.findall(r"files \w+", done.stdout))) == 1
     assert not list(host.glob("fleet/.new-*")) + list(host.glob("wheels/*/.new-*"))
+    # Three hosts share a network on which a copy pays for two.
+    for one in lab.hosts.values():
+        shutil.rmtree(one.drydock, onerror=_unprotect)
+    data.write_text("x" * 11_000_000)
+    lab.desk.drydock("build", "small").succeeded()
+    assert "unpacked" in lab.deploy(fleet="two").succeeded().stderr
+    lab.fleet(fleet)
+    assert "unpacked" not in lab.deploy().succeeded().stderr
+    lab.fleet(f'{fleet}send = "all"\n')
+    lab.deploy().failed(1, 'must be "copies" or "wheels"')
 
 
 # What comes by ssh, a block of 64 kB every so often, so that a copy lasts for seconds.
