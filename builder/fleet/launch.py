@@ -780,6 +780,8 @@ def status(fleet: Fleet, name: str) -> dict[str, Any]:
         raise UsageError(f"{name} never ran on {fleet.name}", hint=f"drydock run {name} --on {fleet.name}")
     if found.get("phase") != "ended" and desk_of(folder) is None:
         found["phase"] = "abandoned"
+        for row in found["hosts"].values():
+            row["state"] = "ended" if row.get("state") in ("running", "waiting") else row.get("state")
     return found
 
 

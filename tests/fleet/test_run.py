@@ -165,7 +165,9 @@ def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
     desk.communicate()
     until(lambda: not any(running(host) or running(host, "sleep 1000") for host in lab.hosts.values()), 15)
     until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15 - (time.monotonic() - killed))
-    assert "was killed" in lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+    said = lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+    assert "was killed" in said
+    assert "h[1-3]: ended" in said
 
 
 @pytest.mark.slow
