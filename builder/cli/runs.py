@@ -12,7 +12,7 @@ import click
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.cli.pictures import is_terminal, show_plots, svg_option, write_svg
-from builder.embedded.words import plural
+from builder.embedded.words import plural, printable
 from builder.errors import UsageError
 
 if TYPE_CHECKING:
@@ -236,6 +236,10 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
         return
     for one in found.lacks:
         click.echo(f"not there: {one}", err=not dry_run)
+    if found.ignored:
+        more = f", and {len(found.ignored) - 5} more" if len(found.ignored) > 5 else ""
+        words = f"{', '.join(map(printable, found.ignored[:5]))}{more}"
+        reporter().step(f"not brought, as git ignores it: {words}; data of a trainer is for [data]")
     if dry_run:
         reporter().step(f"{found.record['id']} " + ("lacks this" if found.lacks else "can be run again as it was"))
         return

@@ -71,9 +71,14 @@ def give(modules: Mapping[Path, Sequence[tuple[str, str]]], bytecode: Path) -> d
     }
 
 
-def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:
+def place_of(path: str, tag: str) -> str:
+    """Where Python looks for the bytecode of a module (PEP 3147)."""
     folder, slash, name = path.rpartition("/")
-    cached = f"{base}/{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+    return f"{folder}{slash}__pycache__/{name[:-3]}.{tag}.pyc"
+
+
+def _source(base: str, path: str, digest: str, shared: str, tag: str) -> Source:
+    cached = f"{base}/{place_of(path, tag)}"
     return Source(f"{base}/{path}", digest, cached, f"{shared}/{digest[:2]}/{digest[2:]}.pyc")
 
 

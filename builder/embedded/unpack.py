@@ -103,7 +103,7 @@ def _take_apart(
         folders.make_in(new[one].name, descriptor)
         for _, target in folders.opened(descriptor, [new[one].name]):
             _move(part, descriptor, target)
-    sources = {one: _sources(part, inside) for one, part in parts.items()}
+    sources = {one: _sources(part.rows, inside) for one, part in parts.items()}
     uncompiled = bytecode.give({new[one] / inside: some for one, some in sources.items()}, home / "bytecode")
     for one, part in parts.items():
         folders.give_to_group(new[one])
@@ -121,7 +121,10 @@ def _part(name: str, info: Path, inside: str) -> _Part:
         if row[0].startswith("/") or path.startswith("../"):
             raise StageError(f"{info.name}/RECORD names {row[0]}, which is outside of the environment")
         rows.append((path, row[1] if len(row) > 1 else "", int(row[2] or 0) if len(row) > 2 else 0))
-    return _Part(name, info, rows)
+    # What a wheel brings where our bytecode goes is not kept, and a copy of it from another store has it no more.
+    tag = bytecode.cache_tag()
+    ours = {bytecode.place_of(path, tag) for _, path in _sources(rows, inside)}
+    return _Part(name, info, [row for row in rows if row[0][len(inside) + 1 :] not in ours])
 
 
 def _check_case(part: _Part) -> None:
@@ -171,11 +174,11 @@ def _move(part: _Part, source: int, target: int) -> None:
             os.rename(name, name, src_dir_fd=there, dst_dir_fd=here)
 
 
-def _sources(part: _Part, inside: str) -> list[tuple[str, str]]:
+def _sources(rows: Sequence[tuple[str, str, int]], inside: str) -> list[tuple[str, str]]:
     """The modules of a package: the sha256 of each, and its path in site-packages. A RECORD may name one twice."""
     found = {
         path[len(inside) + 1 :]: base64.urlsafe_b64decode(said[len("sha256=") :] + "=").hex()
-        for path, said, _ in part.rows
+        for path, said, _ in rows
         if path.endswith(".py") and said.startswith("sha256=") and path.startswith(f"{inside}/")
     }
     return [(digest, path) for path, digest in found.items()]

@@ -147,7 +147,8 @@ class Work:
 
     def _build(self, host: str, what: Subject, files: Sequence[LockedFile]) -> Visit:
         sends_script = what.sha256 not in self.hosts[host].scripts
-        copied = {} if host in self._repeated else copies.copies(what, files, self.hosts[host])
+        found = self.hosts[host], self.fleet.send, len(self.outcomes)
+        copied = {} if host in self._repeated else copies.copies(what, files, *found)
         packed = self._parcel(what, files, copied, script=sends_script)
         values: dict[str, str | int] = {
             "size": packed.size,

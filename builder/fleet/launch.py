@@ -28,10 +28,12 @@ from builder.embedded.folders import is_below
 from builder.embedded.words import plural
 from builder.errors import EXIT_FAILED, DrydockError, UsageError
 from builder.files import make_folder
+from builder.fleet import brought
 from builder.fleet.choice import Choice
 from builder.fleet.deploy import PROBE_SECONDS
 from builder.fleet.facts import Host, host_of
 from builder.fleet.hosts import folded, hosts_of, variables_of
+from builder.fleet.recorded import Recorded
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
 from builder.project.catalogue import Catalogue
@@ -64,6 +66,8 @@ class Member:
     profile: str
     service: str
     """The folder of its service there (units.py)."""
+    digest: str
+    """The sha256 of the script."""
     state: str = "ready"
     code: int | None = None
     sample: dict[str, Any] = field(default_factory=dict)
@@ -103,6 +107,7 @@ class _Session(Visit):
         self.tail.add(text.encode(errors="replace") + b"\n")
         if self.has_begun or not self.run.is_awaited(self.host):
             self.run.line(self.host, text)
+        self.run.read(self.member, text)
 
     def follow(self) -> Sequence[Visit]:
         lost = self.member.code is None
@@ -153,6 +158,8 @@ class Run:
         self._samples = RotatingFile(self.folder / "samples.jsonl", self.policy.log_size, 1, report.warn)
         self._began = time.time()
         self._state: dict[str, Any] = {}
+        self._records: dict[str, Recorded] = {}
+        self._first_host = ""
 
     # --- what is kept ---
 
@@ -163,6 +170,11 @@ class Run:
         if not self.quiet:
             with suppress(OSError):
                 print(f"{host} | {text}", flush=True)
+
+    def read(self, member: Member, text: str) -> None:
+        """Take a line of a trainer for the record."""
+        if member.profile in self._records:
+            self._records[member.profile].read(member.host, text, is_first=member.host == self._first_host)
 
     def say(self, text: str) -> None:
         """Say something ourselves, and keep it."""
@@ -271,6 +283,7 @@ class Run:
         for member in self.members.values():
             member.newest = None
             asked = {**self._asked(member, "look"), "code": _resume_code(), "resume": self._resume(member)}
+            asked["needs"] = needed(member.profile, self.fleet, self.catalogue)
             looks.append(_Look(self, member, asked, seconds=_LOOK_SECONDS))
         visit(looks)
         for look in looks:
@@ -278,6 +291,13 @@ class Run:
             if look.code != 0 and not self._waited_for:
                 self.line(look.host, f"drydock: {look.failure()}")
         self._check_identities(looks)
+        for look in looks:
+            for name in look.values("absent"):
+                raise DrydockError(
+                    f"the trainer of {look.member.profile} is {said(name)}, which is here, and not in "
+                    f"{look.member.folder} of {look.host}",
+                    hint=f'have it come along: [fleets.{self.fleet.name}] bring = ["{said(name)}"], with what it needs',
+                )
         return [look.member for look in looks if look.code == 0]
 
     def _check_identities(self, looks: Sequence[_Look]) -> None:
@@ -340,7 +360,11 @@ class Run:
 
     def train(self) -> int:
         """Run it to its end; returns the exit status."""
+        files = brought.chosen(self.fleet, self.report)
         self.find()
+        if files is not None:
+            bring(files, list(self.members.values()), self.report)
+        self._record()
         handlers = {
             number: signal.signal(number, lambda number, _: self.stop(f"by {signal.Signals(number).name}"))
             for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
@@ -350,13 +374,34 @@ class Run:
             code, why = self._train_together() if self.together else self._train_apart()
         except DrydockError as error:
             self.save(phase="ended", code=error.exit_code, why=error.message)
+            for record in self._records.values():
+                record.finish(error.exit_code, error.message, self.restarts)
             raise
         finally:
             for number, handler in handlers.items():
                 signal.signal(number, handler)
         self.save(phase="ended", code=code, why=why)
+        for record in self._records.values():
+            record.finish(code, why, self.restarts)
         self.say(f"{self.name} on {self.fleet.name} ended: {why}")
         return code
+
+    def _record(self) -> None:
+        """Begin a record for each profile that runs."""
+        for name in dict.fromkeys(member.profile for member in self.members.values()):
+            some = [member for member in self.members.values() if member.profile == name]
+            self._records[name] = Recorded(
+                name,
+                [member.host for member in some],
+                some[0].digest,
+                some[0].store_name,
+                self.fleet,
+                self.catalogue,
+                self.arguments,
+                self.policies[name],
+                together=self.together,
+                supervised=self.supervised,
+            )
 
     def _train_together(self) -> tuple[int, str]:
         history = History()
@@ -413,6 +458,7 @@ class Run:
         port = 20_000 + (os.getpid() + 37 * self.restarts) % 20_000
         self.say(f"{self.name} on {folded(m.host for m in members)}, which meet at {address}:{port}")
         self.sessions = []
+        self._first_host = members[0].host
         for rank, member in enumerate(members):
             environment = {
                 **self.secrets,
@@ -591,6 +637,36 @@ class _Taken(_Look):
         self.payload = _after(header, content)
 
 
+def needed(name: str, fleet: Fleet, catalogue: Catalogue) -> list[str]:
+    """The files of the project here that the command of a trainer names, where nothing else brings them."""
+    trainer = catalogue.profile(name).trainer
+    if trainer.source is not None or not fleet.root.is_absolute():
+        return []
+    words = [word for word in trainer.command or () if word.endswith((".py", ".sh")) and not word.startswith("/")]
+    return [word for word in words if (fleet.root / word).is_file()]
+
+
+def bring(files: brought.Files, members: Sequence[Member], report: Reporter) -> None:
+    """Have the files of the project on some hosts, as they are now. Raises DrydockError."""
+
+    def now(host: str, size: int) -> None:
+        words = f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.1f} kB"
+        report.step(f"{host} gets {words} of {plural(len(files.rows), 'file')} from here")
+
+    visits = [
+        brought.Brought(
+            member.host,
+            {"environment": member.store_name, "python": _launcher()},
+            {"folder": member.folder},
+            files,
+            now,
+        )
+        for member in members
+    ]
+    visit(visits)
+    brought.check(visits)
+
+
 def one_identity(hosts: Iterable[str]) -> DrydockError:
     """The error of hosts that are the same to others."""
     return DrydockError(
@@ -622,7 +698,7 @@ def members_of(fleet: Fleet, name: str, catalogue: Catalogue) -> tuple[dict[str,
         script = f"{answer.store}/profiles/{stem(chosen)}-{here.number}-run.sh"
         folder = fleet.folder or f"drydock/{stem(chosen)}"
         service = f"{answer.fleet}/services/{stem(chosen)}"
-        found[host] = Member(host, script, here.store_name, folder, chosen, service), answer
+        found[host] = Member(host, script, here.store_name, folder, chosen, service, here.script), answer
 
     visit([_Asked(host, "probe", {}, partial(probed, host), seconds=PROBE_SECONDS) for host in hosts_of(fleet)])
     return found, wrong
@@ -703,6 +779,8 @@ def status(fleet: Fleet, name: str) -> dict[str, Any]:
         raise UsageError(f"{name} never ran on {fleet.name}", hint=f"drydock run {name} --on {fleet.name}")
     if found.get("phase") != "ended" and desk_of(folder) is None:
         found["phase"] = "abandoned"
+        for row in found["hosts"].values():
+            row["state"] = "ended" if row.get("state") in ("running", "waiting") else row.get("state")
     return found
 
 

@@ -5,6 +5,8 @@ The first line of the input is JSON; each line after it is a sign of life. `do` 
     look    newest whole checkpoint, and the identity of this host, then the end
     give    a checkpoint as a tar, in lines of base64
     take    lines of such a tar, a line with a dot, then the end: the checkpoint is put in place
+    compare which of some files this host does not have as the desk has them
+    bring   lines of a tar with those, a line with a dot, then the end: they are put in place
     run     the script, with its arguments and variables, for as long as the desk holds the connection
 
 What it has to say to the desk are lines of stdout that begin with @MARK. It needs the standard library, Python 3.9.
@@ -141,7 +143,11 @@ def adopt() -> None:
 
 
 def memory_of(tree: set[int]) -> int:
-    """Resident bytes of some processes, where the system says that in a file."""
+    """Resident bytes of some processes."""
+    if not os.path.isdir("/proc/self"):
+        done = subprocess.run(["ps", "-A", "-o", "pid=,rss="], stdout=subprocess.PIPE, check=False)
+        rows = [row.split() for row in done.stdout.decode(errors="replace").splitlines()]
+        return sum(int(row[1]) for row in rows if len(row) == 2 and row[0].isdigit() and int(row[0]) in tree) * 1024
     size, page = 0, os.sysconf("SC_PAGE_SIZE")
     for one in tree:
         try:
@@ -384,6 +390,10 @@ def look(asked: dict[str, Any], mark: str) -> None:
         [*Path.cwd().glob("swarm.pem"), *Path.cwd().glob("*/swarm.pem"), *Path.cwd().glob("*/*/swarm.pem")]
     ):
         tell(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
+    # What the desk has, and would be looked for here.
+    for name in asked.get("needs", ()):
+        if not os.path.exists(name):
+            tell(mark, "absent", name)
     tell(mark, "looked")
 
 
@@ -456,6 +466,93 @@ def take(path: Path, mark: str, line: Line) -> None:
         shutil.rmtree(new)
 
 
+BROUGHT = ".drydock-brought.json"
+"""What the desk brought last, with the sha256 of each; relative to the folder of the trainer."""
+
+
+def sha256_of(path: str) -> str | None:
+    """That of a regular file; None where there is none."""
+    digest = hashlib.sha256()
+    try:
+        with open(os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK), "rb") as file:
+            if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+                return None
+            for piece in iter(lambda: file.read(1 << 20), b""):
+                digest.update(piece)
+    except OSError:
+        return None
+    return digest.hexdigest()
+
+
+def unwanted(files: list[list[Any]]) -> list[str]:
+    """What was brought before, is not brought any more, and is as it came."""
+    try:
+        with open(BROUGHT, encoding="utf-8") as file:
+            before = json.load(file)
+    except (OSError, ValueError):
+        return []
+    now = {path for path, *_ in files}
+    return [path for path, digest in before.items() if path not in now and sha256_of(str(inside(path))) == digest]
+
+
+def compare(files: list[list[Any]], mark: str) -> None:
+    """Say which files are not here as the desk has them; -1 where some are to be deleted."""
+    lacking = [number for number, (path, _, digest, _) in enumerate(files) if sha256_of(str(inside(path))) != digest]
+    lacking += [-1] if unwanted(files) else []
+    for at in range(0, len(lacking), 1000):
+        tell(mark, "lacks", *lacking[at : at + 1000])
+    tell(mark, "compared")
+
+
+def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
+    """Put files in place that come as lines; each is whole or not there, and all are before the first is replaced."""
+    refuse_trainer()
+    wanted = {path: (digest, is_program) for path, _, digest, is_program in asked["files"]}
+    new = Path(f".drydock-bring.{os.getpid()}")
+    new.mkdir()
+    try:
+        with (new / "tar").open("wb") as file:
+            while (text := line.read()) != b".":
+                if not line.is_open and not text:
+                    raise OSError("the connection broke")
+                file.write(base64.b64decode(text))
+        came: list[tuple[Path, str]] = []
+        with tarfile.open(new / "tar") as archive:
+            for member in archive:
+                path = str(inside(member.name))
+                beside = new / str(len(came))
+                with beside.open("wb") as target:
+                    shutil.copyfileobj(archive.extractfile(member), target)  # type: ignore[arg-type]
+                digest, is_program = wanted[path]
+                if sha256_of(str(beside)) != digest:
+                    sys.exit(f"drydock: error: {path} came damaged, or changed while it was sent")
+                beside.chmod(0o755 if is_program else 0o644)
+                came.append((beside, path))
+        for path in unwanted(asked["files"]):
+            os.unlink(path)
+        for beside, path in came:
+            os.makedirs(os.path.dirname(path) or ".", exist_ok=True)
+            os.replace(beside, path)
+        with (new / "list").open("w", encoding="utf-8") as listed:
+            json.dump({path: digest for path, (digest, _) in wanted.items()}, listed)
+        os.replace(new / "list", BROUGHT)
+        tell(mark, "brought")
+    finally:
+        shutil.rmtree(new)
+
+
+def refuse_trainer() -> None:
+    """End where something trains in this folder: its code would change under it. What was lost may still be ending."""
+    lock = hold()
+    until = time.monotonic() + SILENCE + ORPHANED + LOOK
+    while lock is not None and not is_free(lock):
+        if time.monotonic() > until:
+            sys.exit("drydock: error: something trains in this folder already")
+        time.sleep(0.25)
+    if lock is not None:
+        os.close(lock)
+
+
 def main(mark: str) -> int:
     """Do what the first line asks; returns the exit status."""
     line = Line()
@@ -467,6 +564,10 @@ def main(mark: str) -> int:
         return run(asked, mark, line)
     if asked["do"] == "look":
         look(asked, mark)
+    elif asked["do"] == "compare":
+        compare(asked["files"], mark)
+    elif asked["do"] == "bring":
+        bring(asked, mark, line)
     elif asked["do"] == "give":
         give(inside(asked["path"]), mark)
     else:

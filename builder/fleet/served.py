@@ -19,6 +19,7 @@ from __future__ import annotations
 import hashlib
 import json
 import os
+import re
 import signal
 import subprocess
 import sys
@@ -31,6 +32,7 @@ from builder.fleet import launcher
 from builder.run.supervise.journal import RotatingFile, Tail, write_state
 from builder.run.supervise.policy import Done, GiveUp, History, Policy, decide
 
+_GUARDING = 1.0  # seconds between two looks at the memory of a trainer that is guarded
 # It becomes the trainer; its process id is written before that, in the file that it holds.
 _BECOME = 'printf "%s\\n" "$$" >"$0"; exec sh "$@"'
 
@@ -44,6 +46,8 @@ class Service:
         self.asked: dict[str, Any] = json.loads(asked)
         self.policy = Policy.of(self.asked["policy"])
         self.signals: list[int] = []
+        self.too_much = ""
+        """What exceeds the limits of the memory guard."""
         self.log = RotatingFile(folder / "log", self.policy.log_size, self.policy.log_files, _complain)
         self.tail = Tail()
         self.state: dict[str, Any] = {
@@ -69,6 +73,9 @@ class Service:
             if self.signals:
                 self._save("ended", last_exit=code, why="it was stopped")
                 return 0
+            if self.too_much:
+                self._save("ended", last_exit=code or 1, why=self.too_much)
+                return code or 1
             decision = decide(code, self.tail.lines(), ended - began, ended, history, self.policy)
             if isinstance(decision, Done):
                 self._save("ended", last_exit=0, why="done")
@@ -139,15 +146,23 @@ class Service:
         return code
 
     def _watch(self, child: subprocess.Popen[bytes], tree: launcher.Tree, began: dict[str, Any]) -> None:
-        since, look_at, sample_at = time.time(), 0.0, 0.0
-        while child.poll() is None and not self.signals:
+        since, look_at, sample_at, guard = time.time(), 0.0, 0.0, self.policy.guard
+        swap = in_use()[0]
+        while child.poll() is None and not self.signals and not self.too_much:
             time.sleep(0.25)
             now = time.monotonic()
             if now < look_at:
                 continue
-            look_at = now + launcher.LOOK
+            look_at = now + (launcher.LOOK if guard is None else _GUARDING)
             living = tree.look()
-            if now >= sample_at:
+            if guard is not None:
+                swap_now, used = in_use()
+                # What processes share is counted for each of them, but they do not hold more than is in use at all.
+                self.too_much = guard.exceeded(min(launcher.memory_of(living), used), swap_now - swap) or ""
+            if self.too_much and guard is not None:
+                self._say(f"{self.too_much}: stopping it, before the system kills it")
+                self._say(guard.advice)
+            elif now >= sample_at:
                 sample_at = now + max(self.policy.sample_every, launcher.SAMPLE)
                 sample = {"time": time.time(), "processes": len(living), "memory": launcher.memory_of(living)}
                 self._save("running", since=since, sample=sample, **began)
@@ -201,6 +216,23 @@ def _moment() -> bool:
 
 def _complain(text: str) -> None:
     print(f"drydock: warning: {text}", file=sys.stderr, flush=True)
+
+
+def in_use() -> tuple[int, int]:
+    """Swap and memory of this machine that are in use, in bytes; of memory that is not known, more than there is.
+
+    Sources: proc_meminfo(5); sysctl(8) of macOS, vm.swapusage.
+    """
+    if sys.platform == "darwin":
+        done = subprocess.run(["sysctl", "-n", "vm.swapusage"], stdout=subprocess.PIPE, check=False)
+        found = re.search(rb"used = ([0-9.]+)M", done.stdout)
+        return (round(float(found[1]) * (1 << 20)) if found else 0), 1 << 62
+    try:
+        rows = dict(row.split(":", 1) for row in Path("/proc/meminfo").read_text(encoding="ascii").splitlines())
+        size = {name: int(row.split()[0]) * 1024 for name, row in rows.items()}
+        return size["SwapTotal"] - size["SwapFree"], size["MemTotal"] - size["MemAvailable"]
+    except (OSError, ValueError, KeyError, IndexError):
+        return 0, 1 << 62
 
 
 def _keep_awake() -> None:

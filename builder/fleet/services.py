@@ -14,7 +14,7 @@ import io
 import json
 import zipfile
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import asdict, dataclass, field
 from functools import cache
 from importlib.resources import files
 from pathlib import Path
@@ -25,7 +25,7 @@ from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
-from builder.fleet import launch
+from builder.fleet import brought, launch
 from builder.fleet.facts import Host
 from builder.fleet.hosts import folded, hosts_of, variables_of
 from builder.fleet.launch import Member
@@ -45,6 +45,8 @@ _SECONDS = 60.0
 _BESIDE = 90.0
 """Seconds for a host to stop a service and start it, beside the trainer's time of grace."""
 _LINES = 200
+_FEW = 10
+"""Lines before those that are followed."""
 _CARRIED = (
     "__init__",
     "embedded/__init__",
@@ -149,18 +151,9 @@ def install(
     With `fewest` so many are enough. Raises DrydockError, and ConsentError.
     """
     hosts = hosts_of(fleet)
-    if fewest is not None and not 0 < fewest <= len(hosts):
-        raise UsageError(f"--fewest is between 1 and {len(hosts)}, the hosts of {fleet.name}")
     secrets.environment(arguments)  # none is among them
-    if name != "auto" and catalogue.profile(name).launch.by_torchrun:
-        raise UsageError(
-            f"{name} trains on all hosts together, and a service is each host's own",
-            hint=f"drydock run {name} --on {fleet.name} --supervise",
-        )
-    if launch.desk_of(launch.folder_of(fleet.name, name)) is not None:
-        raise DrydockError(
-            f"{name} runs on {fleet.name} from here", hint=f"drydock run {name} --on {fleet.name} --stop"
-        )
+    _check_can_be_one(fleet, name, catalogue, fewest)
+    files = brought.chosen(fleet, report)
     with locked(fleet.name):
         found, wrong = launch.members_of(fleet, name, catalogue)
         for profile in {member.profile for member, _ in found.values()}:
@@ -173,16 +166,33 @@ def install(
         if len(good) < (len(hosts) if fewest is None else fewest):
             return rows
         _remember(fleet.name, name, {host: rows[host].profile for host in good})
+        if files is not None:
+            launch.bring(files, [found[host][0] for host in good], report)
         visits = []
         for host in good:
             member, answer = found[host]
-            asked = _installation(fleet, member, answer, catalogue, arguments)
+            asked = _installation(fleet, member, answer, catalogue, arguments, files.digest if files else "")
             visits.append(_Ask(rows[host], host, asked, seconds=asked["grace"] + _BESIDE))
         visit(visits)
     for host in good:
         for warning in rows[host].found.get("warnings", ()):
             report.warn(f"{host}: {warning}")
     return rows
+
+
+def _check_can_be_one(fleet: Fleet, name: str, catalogue: Catalogue, fewest: int | None) -> None:
+    """Raise UsageError for what no service is made of, DrydockError where it runs from here."""
+    if fewest is not None and not 0 < fewest <= len(hosts_of(fleet)):
+        raise UsageError(f"--fewest is between 1 and {len(hosts_of(fleet))}, the hosts of {fleet.name}")
+    if name != "auto" and catalogue.profile(name).launch.by_torchrun:
+        raise UsageError(
+            f"{name} trains on all hosts together, and a service is each host's own",
+            hint=f"drydock run {name} --on {fleet.name} --supervise",
+        )
+    if launch.desk_of(launch.folder_of(fleet.name, name)) is not None:
+        raise DrydockError(
+            f"{name} runs on {fleet.name} from here", hint=f"drydock run {name} --on {fleet.name} --stop"
+        )
 
 
 def _check(fleet: Fleet, rows: Rows, found: Mapping[str, tuple[Member, Host]]) -> None:
@@ -201,11 +211,11 @@ def _check(fleet: Fleet, rows: Rows, found: Mapping[str, tuple[Member, Host]]) -
 
 
 def _installation(
-    fleet: Fleet, member: Member, answer: Host, catalogue: Catalogue, arguments: Sequence[str]
+    fleet: Fleet, member: Member, answer: Host, catalogue: Catalogue, arguments: Sequence[str], code: str
 ) -> dict[str, Any]:
-    """What a host is asked to install."""
+    """What a host is asked to install; `code` is the digest of what was brought for it."""
     name, here = member.profile, member.service
-    policy = replace(policy_of(catalogue.entry(name)), guard=None)  # that of the desk's memory
+    policy = policy_of(catalogue.entry(name), machine=answer.machine)
     variables = variables_of(fleet, member.host)
     unit = service.rendered(
         name,
@@ -224,6 +234,7 @@ def _installation(
         "store": answer.store,
         "arguments": list(arguments),
         "environment": variables,
+        "code": code,
         "policy": asdict(policy),
     }
     carried = base64.b64encode(_carried()).decode()
@@ -387,10 +398,30 @@ def _words(row: Row) -> str:
     return f"{what} is installed, and does not run ({row.found.get('manager') or 'not loaded'})"
 
 
+class _Follow(_Ask):
+    """Shows each line of a host's log as it comes."""
+
+    def __init__(self, row: Row, host: str) -> None:
+        super().__init__(row, host, {"do": "log", "lines": _FEW, "follow": True}, seconds=0)
+        self.endless = True
+
+    def told(self, text: str) -> None:
+        super().told(text)
+        if self.lines:
+            self.marked.clear()
+            print(f"{self.host} | {said(self.lines.pop())}", flush=True)
+
+    def follow(self) -> Sequence[Visit]:
+        following = super().follow()
+        print(f"{self.host} | drydock: {said(self.row.why) or 'the service has ended'}", flush=True)
+        return following
+
+
 def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
-    """The last lines of each host's log. Raises UsageError for `follow`."""
+    """The last lines of each host's log; with `follow` these are printed, and then each new one."""
     if follow:
-        raise UsageError("the log of a service is on each host, and is not followed from here", hint="leave -f out")
+        visit((_Follow(Row(profile), host) for host, profile in _profiles(fleet, name).items()), beats=True)
+        return
     visits = [
         _Ask(Row(profile), host, {"do": "log", "lines": _LINES}) for host, profile in _profiles(fleet, name).items()
     ]

@@ -8,7 +8,7 @@ of the input is JSON; `do` is one of
     restart    started again where it runs, and not as the current generation
     remove     stopped, the unit and what it starts deleted; the log and the trainer's folder stay
     status     how it is
-    log        the last lines of its log
+    log        the last lines of its log; with `follow` each new one, as long as the service lives and the desk is there
 
 A unit has the sha256 of its own text in it: one that was changed by hand is left alone. What it has to say to the desk
 are lines of stdout that begin with @MARK. It needs the standard library, Python 3.9.
@@ -24,15 +24,19 @@ import hashlib
 import json
 import os
 import re
+import select
 import signal
 import stat
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 PATIENCE = 20.0  # seconds in which a service that was started says how it is
+SILENCE = 30.0  # seconds without a sign of life after which a desk that follows a log is gone
+AWAY = 12.0  # seconds after which a service is over, as far as its log goes; systemd starts a killed one after ten
 BESIDE = 30.0  # seconds for a service manager, beside the trainer's time of grace
 _STAMP = re.compile(rb"(drydock-unit )([0-9a-f]{64})")
 
@@ -410,6 +414,50 @@ class Host:
         except OSError:
             return []
 
+    def follow(self, say: Callable[[str], None]) -> None:
+        """Say each new line of the log, until the service has ended or the desk is gone."""
+        path = self.folder / "log"
+        file, rest = open_at_end(path), b""
+        heard = lived = time.monotonic()
+        while time.monotonic() - heard < SILENCE:
+            piece = b"" if file is None else os.read(file, 1 << 16)
+            if piece:
+                *lines, rest = (rest + piece).split(b"\n")
+                for line in lines:
+                    say(line.decode(errors="replace"))
+                continue
+            if file is None or is_rotated(file, path):
+                if file is not None:
+                    os.close(file)
+                file = open_at_end(path, at_end=False)
+            elif self.is_held():
+                lived = time.monotonic()
+            elif time.monotonic() - lived > AWAY or read_json(self.folder / "state.json").get("phase") == "ended":
+                return
+            if select.select([0], [], [], 0.3)[0]:
+                heard = time.monotonic()
+                if not os.read(0, 1 << 10):
+                    return
+
+
+def open_at_end(path: Path, *, at_end: bool = True) -> int | None:
+    """A log for reading; None where there is none now."""
+    try:
+        file = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC)
+    except OSError:
+        return None
+    if at_end:
+        os.lseek(file, 0, os.SEEK_END)
+    return file
+
+
+def is_rotated(file: int, path: Path) -> bool:
+    """Whether another file has the name of a log now."""
+    try:
+        return os.stat(path).st_ino != os.fstat(file).st_ino
+    except OSError:
+        return False
+
 
 def locked(folder: Path) -> int:
     """Hold the lock of those who change services of this host. Raises RefusedError where another desk keeps it."""
@@ -450,6 +498,8 @@ def main(mark: str, store: str, fleet: str) -> int:
         elif do == "log":
             for line in host.log():
                 tell(mark, "line", line)
+            if asked.get("follow"):
+                host.follow(lambda line: tell(mark, "line", line))
             tell(mark, "row", {})
         else:
             tell(mark, "row", host.check() if do == "check" else host.status())

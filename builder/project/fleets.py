@@ -4,6 +4,8 @@
 hosts = ["mac[01-10]", "gpu-a", "gpu-b"]    # names of ssh_config, in the node set syntax of ClusterShell
 profile = "auto"                            # for each host the one that is for it
 folder = "training"                         # where trainers run, below the home there (default: drydock/PROFILE)
+bring = ["*.py", "config"]                  # files and folders beside drydock.toml that come along before each start
+send = "copies"                             # the desk's unpacked wheels, or "wheels" (default: the quicker at 1 Gbit/s)
 meet = { "gpu-a" = "10.0.0.1" }             # where trainers meet, if not at the name that ssh has
 [fleets.lab.env."mac[01-05]"]               # variables of some hosts' trainers; no secrets
 MEMORY = "low"
@@ -14,6 +16,7 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 from builder.embedded.secrets import is_secret
@@ -30,7 +33,7 @@ _PATH = re.compile(r"[A-Za-z0-9_.]([A-Za-z0-9_./ -]*[A-Za-z0-9_.-])?")
 
 @dataclass(frozen=True)
 class Fleet:
-    """Hosts by their patterns, and what is deployed to them; `profile` may be auto."""
+    """Hosts by their patterns, and what comes to them; `profile` may be auto; `bring` has patterns below `root`."""
 
     name: str
     hosts: tuple[str, ...]
@@ -38,6 +41,9 @@ class Fleet:
     folder: str = ""
     meet: Mapping[str, str] = field(default_factory=dict)
     env: Mapping[str, Mapping[str, str]] = field(default_factory=dict)
+    bring: tuple[str, ...] = ()
+    root: Path = Path()
+    send: str = ""
 
 
 def read(document: Document, value: Any) -> dict[str, Fleet]:
@@ -51,7 +57,7 @@ def _fleet(document: Document, name: str, value: Any) -> Fleet:
     if not _NAME.fullmatch(name):
         raise document.error(f'"{name}" is not a name: small letters, digits and dashes', key)
     table = document.table(value, key)
-    document.keys(table, ("hosts", "profile", "folder", "meet", "env"), key)
+    document.keys(table, ("hosts", "profile", "folder", "bring", "send", "meet", "env"), key)
     profile = table.get("profile", "auto")
     if not isinstance(profile, str) or not is_reference(profile):
         raise document.error('must be the name of a profile, or "auto"', (*key, "profile"))
@@ -59,7 +65,12 @@ def _fleet(document: Document, name: str, value: Any) -> Fleet:
     if not isinstance(folder, str) or (folder and (not _PATH.fullmatch(folder) or ".." in folder.split("/"))):
         raise document.error("must be a folder below the home of a host", (*key, "folder"))
     meet, env = _meet(document, table.get("meet", {}), key), _env(document, table.get("env", {}), (*key, "env"))
-    return Fleet(name, _hosts(document, table, key), profile, folder, meet, env)
+    bring = _bring(document, table.get("bring", []), (*key, "bring"))
+    send = table.get("send", "")
+    if send not in ("", "copies", "wheels"):
+        raise document.error('must be "copies" or "wheels"', (*key, "send"))
+    root = document.file.absolute().parent
+    return Fleet(name, _hosts(document, table, key), profile, folder, meet, env, bring, root, send)
 
 
 def _hosts(document: Document, table: Mapping[str, Any], key: tuple[str, ...]) -> tuple[str, ...]:
@@ -74,6 +85,16 @@ def _hosts(document: Document, table: Mapping[str, Any], key: tuple[str, ...]) -
                 hint="use letters, digits, dots and dashes; users, ports and jumps stand in ~/.ssh/config",
             )
     return tuple(hosts)
+
+
+def _bring(document: Document, value: Any, key: tuple[str, ...]) -> tuple[str, ...]:
+    if not isinstance(value, list) or not all(isinstance(word, str) and word.isprintable() and word for word in value):
+        raise document.error('must be a list of files and folders: bring = ["*.py", "config"]', key)
+    for word in value:
+        path = PurePosixPath(word)
+        if path.is_absolute() or ".." in path.parts:
+            raise document.error(f"{word!a} is not below the folder of this file", key)
+    return tuple(value)
 
 
 def _meet(document: Document, value: Any, key: tuple[str, ...]) -> Mapping[str, str]:

@@ -52,6 +52,7 @@ _OVER = (
 )
 # What squeue prints of a job, each in so many characters.
 _COLUMNS = {
+    "JobID": 20,
     "State": 20,
     "RestartCnt": 10,
     "NumNodes": 10,
@@ -119,7 +120,7 @@ def _log_of(job: str) -> str:
 def status(name: str) -> dict[str, Any]:
     """Return the state of the job of `name` that was submitted last. Raises UsageError where there is none."""
     job, log = _last(name)
-    found = _in_queue(job) or _in_accounts(job)
+    found = _known([job]).get(job)
     if found is None:
         raise DrydockError(
             f"Slurm does not know job {job} of {name} any more",
@@ -181,23 +182,20 @@ def stop(name: str, say: Callable[[str], None]) -> None:
 def seen(found: Sequence[Head]) -> list[Head]:
     """Runs with what Slurm knows of those that are its jobs: their states, and of those that are over their ends.
 
-    Where Slurm does not answer, they are as they were.
+    It is asked once for all of them. Where it does not answer, they are as they were.
     """
-    answers = shutil.which("squeue") is not None
-    heads = []
-    for head in found:
-        if head.job and answers:
-            try:
-                head = _seen(head)
-            except ToolError as error:
-                log_.add(f"jobs are not asked for: {error}")
-                answers = False
-        heads.append(head)
-    return heads
+    jobs = [head.job for head in found if head.job]
+    if not jobs or shutil.which("squeue") is None:
+        return list(found)
+    try:
+        known = _known(jobs, _GLANCE)
+    except ToolError as error:
+        log_.add(f"jobs are not asked for: {error}")
+        return list(found)
+    return [_seen(head, known.get(head.job)) if head.job else head for head in found]
 
 
-def _seen(head: Head) -> Head:
-    known = _in_queue(head.job, _GLANCE) or _in_accounts(head.job, _GLANCE)
+def _seen(head: Head, known: dict[str, Any] | None) -> Head:
     if known is not None and not known["over"]:
         return head._replace(process={**(head.process or {}), "state": known["state"]})
     end: dict[str, Any] = {"time": None, "exit": None, "why": f"Slurm does not know job {head.job} any more"}
@@ -226,31 +224,38 @@ def _last(name: str) -> tuple[str, str]:
 
 
 def _is_over(job: str) -> bool:
-    found = _in_queue(job) or _in_accounts(job)
+    found = _known([job]).get(job)
     return found is None or bool(found["over"])
 
 
-def _in_queue(job: str, patience: float = _PATIENCE) -> dict[str, Any] | None:
-    """A job as squeue has it; None where it is in the queue no more."""
+def _known(jobs: Sequence[str], patience: float = _PATIENCE) -> dict[str, dict[str, Any]]:
+    """What Slurm knows of jobs, by their numbers: squeue, and of those that it has forgotten sacct."""
+    found = _in_queue(jobs, patience)
+    forgotten = [job for job in jobs if job not in found]
+    return {**found, **_in_accounts(forgotten, patience)} if forgotten else found
+
+
+def _in_queue(jobs: Sequence[str], patience: float) -> dict[str, dict[str, Any]]:
+    """Jobs as squeue has them; those that are in the queue no more are left out."""
     columns = ",".join(f"{name}:{width}" for name, width in _COLUMNS.items())
-    query = ["squeue", "--noheader", "--states=all", f"--jobs={job}", f"--Format={columns}"]
+    query = ["squeue", "--noheader", "--states=all", f"--jobs={','.join(jobs)}", f"--Format={columns}"]
     done = process.run(query, timeout=patience)
     if done.code and "Invalid job id" not in done.stderr:
         raise _failed("squeue", done.stderr)
-    lines = done.stdout.splitlines()
-    if done.code or not lines:
-        return None
-    row, at = {}, 0
-    for column, width in _COLUMNS.items():
-        row[column], at = lines[0][at : at + width].strip(), at + width
-    return _as_found(
-        row["State"],
-        exit_code=_exit_status(row["exit_code"]),
-        restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdecimal() else 0,
-        elapsed=row["TimeUsed"],
-        nodes=row["NodeList"],
-        reason=row["Reason"],
-    )
+    found = {}
+    for line in done.stdout.splitlines() if not done.code else ():
+        row, at = {}, 0
+        for column, width in _COLUMNS.items():
+            row[column], at = line[at : at + width].strip(), at + width
+        found[row["JobID"]] = _as_found(
+            row["State"],
+            exit_code=_exit_status(row["exit_code"]),
+            restarts=int(row["RestartCnt"]) if row["RestartCnt"].isdecimal() else 0,
+            elapsed=row["TimeUsed"],
+            nodes=row["NodeList"],
+            reason=row["Reason"],
+        )
+    return found
 
 
 def _exit_status(word: str) -> str:
@@ -261,20 +266,21 @@ def _exit_status(word: str) -> str:
     return str(128 + (waited & 0x7F) if waited & 0x7F else waited >> 8)
 
 
-def _in_accounts(job: str, patience: float = _PATIENCE) -> dict[str, Any] | None:
-    """A job as sacct has it, the last time it ran; None where there is no accounting, or no such job in it."""
-    query = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={job}"]
+def _in_accounts(jobs: Sequence[str], patience: float) -> dict[str, dict[str, Any]]:
+    """Jobs as sacct has them, each the last time it ran; without accounting none."""
+    query = ["sacct", "--noheader", "--parsable2", "--allocations", "--duplicates", f"--jobs={','.join(jobs)}"]
     try:
-        done = process.run([*query, "--format=State,ExitCode,Elapsed,NodeList"], timeout=patience)
+        done = process.run([*query, "--format=JobID,State,ExitCode,Elapsed,NodeList"], timeout=patience)
     except ToolError:
-        return None
-    rows = [line.split("|") for line in done.stdout.splitlines() if line.count("|") == 3]
-    if done.code or not rows:
-        return None
-    name, exit_code, elapsed, nodes = rows[-1]
-    return _as_found(
-        name, exit_code=exit_code.partition(":")[0], restarts=len(rows) - 1, elapsed=elapsed, nodes=nodes, reason=""
-    )
+        return {}
+    found: dict[str, dict[str, Any]] = {}
+    for line in done.stdout.splitlines() if not done.code else ():
+        if line.count("|") == 4:
+            job, name, exit_code, elapsed, nodes = line.split("|")
+            again = found[job]["restarts"] + 1 if job in found else 0
+            code = exit_code.partition(":")[0]
+            found[job] = _as_found(name, exit_code=code, restarts=again, elapsed=elapsed, nodes=nodes, reason="")
+    return found
 
 
 def _as_found(name: str, *, exit_code: str, restarts: int, elapsed: str, nodes: str, reason: str) -> dict[str, Any]:

@@ -18,7 +18,7 @@ import pytest
 
 from builder.embedded import wheels
 from builder.fleet.ssh import program
-from tests.fleet.conftest import Lab
+from tests.fleet.conftest import Lab, until
 from tests.support import make_wheel
 
 
@@ -111,17 +111,22 @@ def test_what_was_damaged_on_a_host_is_sent_again(lab: Lab) -> None:
 @pytest.mark.slow
 def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: Lab) -> None:
     files = {"cargo/data.txt": "x" * 11_000_000, "cargo/__init__.py": "def main():\n    print('loaded')\n"}
+    # As numpy has them: bytecode of its own, which the store's takes the place of, and some that has no source.
+    files |= {f"cargo/__pycache__/{name}.cpython-311.pyc": "theirs" for name in ("__init__", "lone")}
     entry = "[console_scripts]\nload = cargo:main\n"
     make_wheel(lab.desk.wheels, "cargo", "1.0", files=files, entry_points=entry)
     lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "cargo"]'))
     lab.desk.drydock("lock", "small").succeeded()
     own = lab.desk.home / ".local/share/drydock"
     lab.desk.drydock("build", "small").succeeded()
+    fleet = '[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n'
+    lab.fleet(f'{fleet}send = "copies"\n[fleets.two]\nhosts = ["h[1-2]"]\nprofile = "small"\n')
     done = lab.deploy("--verify").succeeded()
     assert re.search(r"h\S+: receives 11.\d MB unpacked", done.stderr)
+    assert "cannot be used" not in done.stderr
     host = lab.hosts["h3"].drydock
     assert "loaded" in lab.desk.run([str(host / "profiles/small/bin/load")]).succeeded().stdout
-    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/*.pyc")
+    (compiled,) = host.glob("wheels/*/*/lib/python3.11/site-packages/cargo/__pycache__/__init__*.pyc")
     assert compiled.read_bytes() in [path.read_bytes() for path in host.glob("bytecode/*/??/*.pyc")]
     # What was changed at the desk is noticed where it comes, and the wheel itself is sent.
     (data,) = own.glob("wheels/*/*/lib/python3.11/site-packages/cargo/data.txt")
@@ -132,6 +137,69 @@ def test_what_the_desk_has_unpacked_is_copied_and_looked_at_like_a_wheel(lab: La
     assert "h3: what is unpacked here cannot be used there, so it builds: cargo came damaged" in done.stderr
     assert len(set(re.findall(r"files \w+", done.stdout))) == 1
     assert not list(host.glob("fleet/.new-*")) + list(host.glob("wheels/*/.new-*"))
+    # Three hosts share a network on which a copy pays for two.
+    for one in lab.hosts.values():
+        shutil.rmtree(one.drydock, onerror=_unprotect)
+    data.write_text("x" * 11_000_000)
+    lab.desk.drydock("build", "small").succeeded()
+    assert "unpacked" in lab.deploy(fleet="two").succeeded().stderr
+    lab.fleet(fleet)
+    assert "unpacked" not in lab.deploy().succeeded().stderr
+    lab.fleet(f'{fleet}send = "all"\n')
+    lab.deploy().failed(1, 'must be "copies" or "wheels"')
+
+
+# What comes by ssh, a block of 64 kB every so often, so that a copy lasts for seconds.
+SLOWLY = """\
+import os, time
+while block := os.read(0, 1 << 16):
+    time.sleep(0.02)
+    while block:
+        block = block[os.write(1, block):]
+"""
+
+
+@pytest.mark.slow
+def test_a_copy_that_is_killed_half_way_comes_again(lab: Lab) -> None:
+    files = {f"cargo/data{number}.txt": str(number) * 2_000_000 for number in range(6)}
+    make_wheel(lab.desk.wheels, "cargo", "1.0", files=files)
+    lab.desk.profile("small", lab.desk.profile("small").read_text().replace('["anchor"]', '["anchor", "cargo"]'))
+    lab.desk.drydock("lock", "small").succeeded()
+    lab.desk.drydock("build", "small").succeeded()
+    lab.fleet('[fleets.lab]\nhosts = ["h1"]\nprofile = "small"\n')
+    host = lab.hosts["h1"]
+    (host.folder / "slowly.py").write_text(SLOWLY)
+    fast = (host.folder / "command").read_text()
+    host.answers(fast.partition("\n")[2].replace("exec env", f"{host.python} {host.folder}/slowly.py | env"))
+
+    def half_way() -> subprocess.Popen[bytes]:
+        desk = lab.desk.start("deploy", "lab")
+        until(lambda: bool(list(host.drydock.glob("wheels/*/.new-*/lib/python3.11/site-packages/cargo/data2.txt"))))
+        assert not list(host.drydock.glob("wheels/*/.new-*/lib/python3.11/site-packages/cargo/data5.txt"))
+        return desk
+
+    # At the desk: the host notices, and leaves nothing.
+    desk = half_way()
+    desk.kill()
+    desk.communicate()
+    until(lambda: len(host.processes()) == 1)
+    assert not list(host.drydock.glob("fleet/.new-*")) + list(host.drydock.glob("wheels/*/.new-*"))
+    # What had come whole before stays.
+    assert list(host.drydock.glob("wheels/*/*/lib/python3.11/site-packages/anchor"))
+    assert not list(host.drydock.glob("wheels/*/*/lib/python3.11/site-packages/cargo"))
+    # At the host: what it left is passed over, and swept.
+    desk = half_way()
+    host.pull_the_plug()
+    out, _ = desk.communicate(timeout=60)
+    assert desk.returncode == 1
+    assert b"h1: lost" in out
+    assert list(host.drydock.glob("wheels/*/.new-*"))
+    (host.folder / "command").write_text(fast)
+    host.start()
+    done = lab.deploy("--verify").succeeded()
+    assert re.search(r"h1: receives 12.\d MB unpacked", done.stderr)
+    assert "cannot be used" not in done.stderr
+    assert not list(host.drydock.glob("wheels/*/.new-*"))
 
 
 def _unprotect(remove: Callable[[str], object], path: str, _: object) -> None:
@@ -375,19 +443,12 @@ def test_when_the_desk_is_killed_nothing_goes_on_and_nothing_half_made_is_left(l
         host.python = str(python)
         host.behaves()
     desk = lab.desk.start("deploy", "lab")
-    _until(lambda: all(list(host.drydock.glob("fleet/.new-*/end")) for host in lab.hosts.values()))
+    until(lambda: all(list(host.drydock.glob("fleet/.new-*/end")) for host in lab.hosts.values()))
     desk.kill()
     desk.communicate()
-    _until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15)
+    until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15)
     assert not any(list(host.drydock.glob("fleet/.new-*")) for host in lab.hosts.values())
     assert not any(list(host.drydock.glob("store/*")) for host in lab.hosts.values())
-
-
-def _until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.1)
 
 
 # --- what is written in drydock.toml -------------------------------------------------------------------------------

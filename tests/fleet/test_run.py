@@ -67,6 +67,69 @@ def test_each_host_runs_it_for_itself_and_all_is_seen_here(lab: Lab) -> None:
 
 
 @pytest.mark.slow
+def test_the_code_of_the_project_comes_along_as_it_is_now(lab: Lab) -> None:
+    path = lab.desk.work / "profiles/small.toml"
+    path.write_text(path.read_text().replace("[trainer]", '[trainer]\ncommand = ["python", "train.py"]\n[unused]'))
+    text = path.read_text()
+    path.write_text(text[: text.index("[unused]")])
+    lab.deploy().succeeded()
+    code = lab.desk.work / "train.py"
+    code.write_text("import part.one\nprint('made', part.one.word, flush=True)\n")
+    (lab.desk.work / "part").mkdir()
+    (lab.desk.work / "part/one.py").write_text("word = 'first'\n")
+    (lab.desk.work / "part/two.py").write_text("")
+    (lab.desk.work / "part/api.key").write_text("hf_of_the_desk")
+    done = lab.desk.drydock("run", "small", "--on", "lab").failed(1)
+    assert "the trainer of small is train.py, which is here, and not in drydock/small of h1" in done.stderr
+    assert '[fleets.lab] bring = ["train.py"]' in done.stderr
+    fleet = '[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n'
+    lab.fleet(f'{fleet}bring = ["trian.py"]\n')
+    lab.desk.drydock("run", "small", "--on", "lab").failed(2, "nothing matches trian.py")
+    lab.fleet(f'{fleet}bring = ["../*"]\n')
+    lab.desk.drydock("run", "small", "--on", "lab").failed(1, "not below the folder of this file")
+
+    lab.fleet(f'{fleet}bring = ["*.py", "part"]\n')
+    done = lab.desk.drydock("run", "small", "--on", "lab").succeeded()
+    assert "h1 | made first" in done.stdout
+    assert "part/api.key is named like a secret, and stays here" in done.stderr
+    there = lab.hosts["h1"].home / "drydock/small"
+    assert sorted(one.name for one in (there / "part").glob("*.*")) == ["one.py", "two.py"]
+    # What is as it was is not sent; what was changed is, on either side; what went away goes there, too.
+    assert " of 3 files from here" not in lab.desk.drydock("run", "small", "--on", "lab").succeeded().stderr
+    (lab.desk.work / "part/two.py").unlink()
+    (lab.desk.work / "part/one.py").write_text("word = 'second'\n")
+    (lab.hosts["h2"].home / "drydock/small/train.py").write_text("print('edited there')\n")
+    (there / "own.txt").write_text("of the host")
+    done = lab.desk.drydock("run", "small", "--on", "lab").succeeded()
+    assert [f"h{number} | made second" in done.stdout for number in (1, 2, 3)] == [True] * 3
+    assert not (there / "part/two.py").exists()
+    assert (there / "own.txt").exists()
+    assert not list(there.glob(".drydock-bring.*"))
+
+
+@pytest.mark.slow
+def test_it_is_recorded_at_the_desk(lab: Lab) -> None:
+    trainer(lab, "import sys\nfor step in range(3):\n    print(f'loss={3 - step}', flush=True)\nsys.exit(4)\n")
+    recorded = {"DRYDOCK_RECORDS": "1"}
+    lab.desk.drydock("run", "small", "--on", "lab", "--", "--more", env=recorded).failed(1, "h[1-3] failed")
+    assert "h1 loss 1" in lab.desk.drydock("runs", "list").succeeded().stdout
+    seen = lab.desk.drydock("runs", "show", "last").succeeded().stdout
+    for words in (
+        "drydock run small --on lab -- --more",
+        "hosts:       h1, h2, h3",
+        "failed (1): h[1-3] failed",
+        "h3 loss:     3 -> 1, lowest 1, 3 printed",
+    ):
+        assert words in seen
+    again = lab.desk.drydock("rerun", "last", "--dry-run").succeeded()
+    assert "its hosts: it ran on h1, h2, h3, and would run on this machine alone" in again.stdout
+    # What was deployed runs on, and the desk does not have it any more.
+    lab.desk.profile("small", tail='[env]\nDEPTH = "7"\n')
+    lab.desk.drydock("run", "small", "--on", "lab", env=recorded).failed(1)
+    lab.desk.drydock("rerun", "last", "--dry-run").failed(1, "was not kept")
+
+
+@pytest.mark.slow
 def test_what_is_not_deployed_does_not_run(lab: Lab) -> None:
     done = lab.desk.drydock("run", "small", "--on", "lab")
     done.failed(1, "h1: small is not built there", "0 of 3 hosts of lab can run small", "drydock deploy lab small")
@@ -102,7 +165,9 @@ def test_when_the_desk_is_killed_nothing_is_left_on_any_host(lab: Lab) -> None:
     desk.communicate()
     until(lambda: not any(running(host) or running(host, "sleep 1000") for host in lab.hosts.values()), 15)
     until(lambda: all(len(host.processes()) == 1 for host in lab.hosts.values()), 15 - (time.monotonic() - killed))
-    assert "was killed" in lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+    said = lab.desk.drydock("run", "small", "--on", "lab", "--status").succeeded().stdout
+    assert "was killed" in said
+    assert "h[1-3]: ended" in said
 
 
 @pytest.mark.slow

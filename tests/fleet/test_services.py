@@ -6,6 +6,7 @@ import json
 import os
 import signal
 import subprocess
+import time
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -226,3 +227,39 @@ def _is_trainer(path: Path, host: Host) -> bool:
         return b"swarm.pem" in line and f"HOME={host.home}\0".encode() in path.read_bytes()
     except OSError:
         return False
+
+
+def test_logs_are_followed_and_a_trainer_that_takes_too_much_memory_is_stopped(served: Lab) -> None:
+    service(served, "install").succeeded()
+    h1 = served.hosts["h1"]
+    first = trainer(h1)
+    follower = served.desk.start("run", "small", "--on", "pair", "--logs", "-f")
+    assert follower.stdout is not None
+    before: list[str] = []
+    while not any(line.startswith("h1 | token") for line in before):
+        before.append(follower.stdout.readline().decode())
+    (h1.home / "drydock/small/fail").touch()
+    until(lambda: trainer(h1) != first)
+    log = h1.drydock / "fleet/services/small/log"
+    until(lambda: log.read_text().count("anchor 1.0") == 2)
+    log.rename(log.with_name("log.1"))  # as it rotates
+    log.write_text("of the new file\n")
+    time.sleep(3)
+    follower.send_signal(signal.SIGINT)
+    out, err = follower.communicate(timeout=30)
+    seen = [*before, *out.decode().splitlines()]
+    assert seen.count("h1 | of the new file") == 1, (seen, err)
+    assert sum(line.startswith("h1 | anchor 1.0") for line in seen) == 2
+    assert any(line.startswith("h1 | drydock: the trainer ended with exit status 1 (lost-peers)") for line in seen)
+    until(lambda: all(len(host.processes()) == 1 for host in served.hosts.values()))
+
+    path = served.desk.work / "profiles/small.toml"
+    path.write_text(path.read_text() + "[supervise.memory-guard]\nresident = 0.0001\n")
+    service(served, "install")
+    until(lambda: "has ended, exit status" in status(served))
+    said = status(served)
+    assert "h[1-2]: small" in said
+    assert "MB of the 0.0 GB that memory-guard.resident = 0.0001 allows" in said.replace("GB of", "MB of")
+    assert not is_alive(int((h1.home / "drydock/small/pid").read_text()))
+    assert "make batches smaller" in served.desk.drydock("run", "small", "--on", "pair", "--logs").succeeded().stdout
+    service(served, "uninstall").succeeded()

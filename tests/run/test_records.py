@@ -252,6 +252,12 @@ def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: San
     until(lambda: "code" in shown(desk, "last"))
     first = shown(desk, "last")
     desk.drydock("push", "small", str(mirror)).succeeded()
+    # What git ignores is not brought, and that is said: a trainer may have read it.
+    for name in (".gitignore", "sub/train.bin", "sub/__pycache__/a.pyc"):
+        (desk.work / name).parent.mkdir(exist_ok=True)
+        (desk.work / name).write_text("*.bin\n__pycache__\n.gitignore\n")
+    said = desk.drydock("rerun", "last", "--dry-run").succeeded().stderr
+    assert "not brought, as git ignores it: .gitignore, sub/train.bin; data of a trainer is for [data]" in said
 
     for path in desk.work.iterdir():
         shutil.rmtree(path) if path.is_dir() else path.unlink()

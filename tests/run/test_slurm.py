@@ -341,6 +341,25 @@ def test_a_trainer_that_fails_ends_the_job_on_all_nodes(desk: Desk) -> None:
 
 
 @needs_slurm
+def test_squeue_is_asked_once_for_all_jobs(desk: Desk) -> None:
+    desk.sandbox.drydock("build", "small").succeeded()
+    nodes(desk.sandbox, 3, "import time\nprint('TRAINS', flush=True)\ntime.sleep(300)")
+    jobs = [desk.submit(DRYDOCK_RECORDS="1") for _ in range(3)]
+    desk.cluster.run("scancel", jobs[1], cwd=desk.work).check_returncode()
+    desk.ended(jobs[1], "CANCELLED")
+    squeue = desk.work / "bin/squeue"
+    squeue.parent.mkdir()
+    squeue.write_text(f'#!/bin/sh\necho asked >>{desk.work}/asked\nexec {shutil.which("squeue")} "$@"\n')
+    squeue.chmod(0o755)
+    listed = desk.drydock("runs", "list", PATH=f"{squeue.parent}:{desk.environment['PATH']}").succeeded()
+    assert (desk.work / "asked").read_text() == "asked\n"
+    assert [f"(job {job})" in listed.stdout for job in jobs] == [True, False, True]
+    assert "ended" in listed.stdout
+    for job in (jobs[0], jobs[2]):
+        desk.cluster.run("scancel", job, cwd=desk.work).check_returncode()
+
+
+@needs_slurm
 def test_stop_ends_it_and_it_does_not_start_again(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()
     nodes(desk.sandbox, 3, "import time\nprint('TRAINS', flush=True)\ntime.sleep(300)")

@@ -599,7 +599,7 @@ def test_the_guard_is_there_where_pytorchs_own_limit_is_lifted() -> None:
     profiles = Catalogue([ROOT / "profiles"])
     assert profiles.profile("m4").memory_guard is not None
     assert profiles.profile("cpu").memory_guard is None
-    guard = _guard(profiles.entry("m4"))
+    guard = _guard(profiles.entry("m4"), None)
     assert guard is not None
     assert re.match(r"profiles/m4.toml:\d+: env.PYTORCH_MPS_HIGH_WATERMARK_RATIO: set .* = \"0.7\"", guard.advice)
 

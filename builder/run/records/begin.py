@@ -27,7 +27,7 @@ def begin(
     store_name: str,
     generation: int,
     script: Sequence[str],
-    script_path: Path,
+    script_path: Path | None,
     lock: Path | None,
     project: Path | None,
     environment: Mapping[str, str],
@@ -35,13 +35,13 @@ def begin(
     supervised: bool = False,
     of: str = "",
     job: str = "",
+    fleet: Mapping[str, Any] | None = None,
 ) -> Path | None:
     """Record a run that this process becomes: the path of the record, None where there is none.
 
     `script` is what runs the script, `lock` the one it was made of, where that is known; `names` are the secrets of
-    the trainer's `environment`, `of` is the run that this one repeats. Where it
-    is a `job` of Slurm, its number, it runs elsewhere. Nothing is raised: what cannot be recorded is in
-    the log of this command.
+    the trainer's `environment`, `of` is the run that this one repeats. Where it is a `job` of Slurm, its number, or is
+    on hosts of a `fleet`, it runs elsewhere. Nothing is raised: what cannot be recorded is in the log of this command.
     """
     if environment.get(VARIABLE) == "0":
         return None
@@ -60,6 +60,7 @@ def begin(
             "generation": generation,
             "supervised": supervised,
             **({"of": of} if of else {}),
+            **({"fleet": fleet} if fleet else {}),
             "process": life.of_job(job) if job else life.of(os.getpid()),
             "script": _kept(script_path),
             "lock": _kept(lock),

@@ -43,7 +43,7 @@ _TIME = 20.0
 
 _GIT = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
 # A file of a name like these may hold a secret that no variable has: neither its hash nor its content is kept.
-_PRIVATE = re.compile(
+PRIVATE = re.compile(
     r"(\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|id_[a-z0-9]+|.*\.(pem|key|p12|pfx|kdbx)|.*(secret|credential|passw).*)",
     re.IGNORECASE,
 )
@@ -242,7 +242,7 @@ class _Reader:
             return row if "D" in how else {**row, "why": "it cannot be read"}
         if max(state.st_ctime, state.st_mtime) > self._since:
             row["late"] = True
-        if _PRIVATE.fullmatch(full.name):
+        if PRIVATE.fullmatch(full.name):
             return {**row, "why": _IS_PRIVATE}
         if stat.S_ISLNK(state.st_mode):
             return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}

@@ -55,6 +55,7 @@ _LOSS = {"count": int, "not-finite": int, **dict.fromkeys(("first", "last", "low
 _NAMED = [{"name": str}]
 # What comes later, or is not known of every run.
 _PARTS = {
+    "fleet": {"name": str, "hosts": [str]},
     "script": {"object": str},
     "lock": {"object": str},
     "seeds": {str: str},

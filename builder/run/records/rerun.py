@@ -33,6 +33,10 @@ if TYPE_CHECKING:
 _GIT = ["git", "--no-pager", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
 
 
+_MADE = re.compile(r"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info)/|\.py[co]$|^rerun-")
+_IGNORED = 1000
+
+
 class Submodule(NamedTuple):
     """A submodule: where in the code, which commit, and the repository on this disk that has it."""
 
@@ -46,7 +50,7 @@ class Again:
     """What a rerun is made of: `script` runs it, `code` is the repository with its `commit` and `patch`, if it has one.
 
     `submodules` are those that were checked out. `inside` is where in the repository the run was started. `lacks` is
-    what cannot be had, in words.
+    what cannot be had, in words; `ignored` are files beside the code that git ignores: the trainer may have read them.
     """
 
     record: folder.Record
@@ -57,6 +61,7 @@ class Again:
     submodules: Sequence[Submodule] = ()
     inside: Path = Path()
     lacks: list[str] = field(default_factory=list)
+    ignored: list[str] = field(default_factory=list)
 
     def as_json(self) -> dict[str, Any]:
         """It in plain JSON types."""
@@ -68,6 +73,7 @@ class Again:
             "commit": self.commit or None,
             "submodules": [{"path": one.path, "commit": one.commit} for one in self.submodules],
             "lacks": self.lacks,
+            "ignored": self.ignored,
         }
 
 
@@ -88,8 +94,10 @@ def prepare(word: str, repository: Path | None = None) -> Again:
         lacks.append(f"an argument that was a secret: {shlex.join(record['arguments'])}")
     there, _ = secrets.environment([])
     lacks += [f"{one}, which is not set now" for one in _names(record) if not there.get(one)]
+    if fleet := record.get("fleet"):
+        lacks.append(f"its hosts: it ran on {', '.join(fleet['hosts'])}, and would run on this machine alone")
     found = {"record": record, "script": folder.place() / "objects" / name}
-    return Again(**found, **_code(record, repository, lacks), lacks=lacks)
+    return Again(**found, **_code(record, repository, lacks), lacks=lacks, ignored=_ignored(record))
 
 
 def _names(record: Mapping[str, Any]) -> list[str]:
@@ -119,6 +127,19 @@ def _code(record: Mapping[str, Any], repository: Path | None, lacks: list[str]) 
     patch = _patch(code, lacks)
     submodules = _submodules(code, source, lacks)
     return {"code": source, "commit": commit, "inside": inside, "patch": patch, "submodules": submodules}
+
+
+def _ignored(record: Mapping[str, Any]) -> list[str]:
+    """What git ignores in the folder of the code, as far as it is there, but for what programs make again."""
+    folder_ = str((record.get("code") or {}).get("folder", ""))
+    if not Path(folder_, ".git").exists():
+        return []
+    ask = ["-C", folder_, "ls-files", "--others", "--ignored", "--exclude-standard", "--directory", "-z"]
+    try:
+        done = _git(ask)
+    except ToolError:
+        return []
+    return [name for name in done.stdout.split("\0")[:-1] if not _MADE.search(name)][:_IGNORED]
 
 
 def _on_this_disk(top: Path, url: str) -> Path | None:

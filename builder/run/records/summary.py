@@ -108,6 +108,11 @@ class Summary:
             if loss.name not in printed:
                 self._add(loss.name, loss.value)
 
+    @property
+    def has_no_losses(self) -> bool:
+        """Whether no loss is known so far."""
+        return not self._losses
+
     def _add(self, name: str, value: float) -> None:
         if name not in self._losses and len(self._losses) == _CURVES:
             return

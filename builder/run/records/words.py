@@ -69,6 +69,7 @@ def told(record: Record, head: Head) -> Iterator[str]:
     yield from _field("started", f"{record['started']}{_after(_lasted(record['started'], end))}")
     yield from _field("repeats", record.get("of"))
     yield from _field("in", record.get("folder"))
+    yield from _field("hosts", ", ".join((record.get("fleet") or {}).get("hosts", ())))
     yield from _field("environment", f"{record['store-name']}{_generation(record)}")
     yield from _field("Drydock", record.get("drydock"))
     yield from _code(record.get("code"))
@@ -90,6 +91,7 @@ def _words(record: Record) -> list[str]:
     command = [] if record["command"] == "train" else [record["command"]]
     supervised = ["--supervise"] if record.get("supervised") else []
     supervised += ["--slurm"] if record["process"].get("job") else []
+    supervised += ["--on", record["fleet"]["name"]] if record.get("fleet") else []
     return [*command, *supervised, *(["--", *record["arguments"]] if record["arguments"] else [])]
 
 

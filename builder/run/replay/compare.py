@@ -25,6 +25,8 @@ _VOLATILE = re.compile(
             rf"(?<![\w.]){_NUMBER}\s*(?:[a-z]+/s(?:ec(?:ond)?)?|s/[a-z]+|[kmg]i?b|ms|s|secs?|seconds?|minutes?|mins?|"
             r"hours?)\b",
             r"\?[a-z]+/s\b",  # tqdm, before it knows
+            # Speed by other names: mfu 0.02% of nanoGPT, tok/sec: 34,000 of nanochat.
+            rf"\b(?:[mh]fu|[a-z]?flops|[a-z]+/s(?:ec)?)\b\s*[:=]?\s*{_NUMBER}%?",
         )
     ),
     re.I,
@@ -62,6 +64,8 @@ def masked(line: str) -> str:
     'step  12  loss 2.530  …'
     >>> masked("{'loss': 0.25, 'grad_norm': 1.5, 'train_runtime': 3.2, 'epoch': 1.0}")
     "{'loss': 0.25, 'grad_norm': 1.5, '…, 'epoch': 1.0}"
+    >>> masked("iter 10: loss 3.7334, time 75.57ms, mfu -100.00%"), masked("loss: 2.5 | tok/sec: 34,000 | mfu: 2.1")
+    ('iter 10: loss 3.7334, time …, …', 'loss: 2.5 | … | …')
     >>> masked("2026-11-26 13:15:28,123 loss=1.5e-3 [00:01<00:10, 5.1it/s]")
     '…… loss=1.5e-3 […<…, …]'
     """

@@ -14,6 +14,7 @@ from builder.store.layout import Store
 
 if TYPE_CHECKING:
     from builder.embedded.resume import Resume
+    from builder.machine import Machine
     from builder.project.catalogue import Catalogue, Entry
     from builder.report import Reporter
     from builder.run.supervise.policy import Guard, Policy
@@ -59,8 +60,8 @@ def _built(store_name: str) -> float:
         return 0.0
 
 
-def policy_of(entry: Entry, built: float = 0.0) -> Policy:
-    """All that a profile says of supervision, for this machine; `built` is when its environment was."""
+def policy_of(entry: Entry, built: float = 0.0, machine: Machine | None = None) -> Policy:
+    """All that a profile says of supervision, for this machine or another; `built` is when its environment was."""
     from builder.run.supervise.policy import Case, Policy
 
     said = entry.profile.supervise
@@ -75,7 +76,7 @@ def policy_of(entry: Entry, built: float = 0.0) -> Policy:
         sample_every=said.sample_every,
         log_size=round(said.log_size * 1e6),
         log_files=said.log_files,
-        guard=_guard(entry),
+        guard=_guard(entry, machine),
         resume=resume_of(entry, built),
         losses=said.losses,
     )
@@ -89,8 +90,8 @@ def resume_of(entry: Entry, built: float = 0.0) -> Resume | None:
     return None if found is None else replace(found, built=built)
 
 
-def _guard(entry: Entry) -> Guard | None:
-    """The memory guard of a profile, for this machine; None where it has none, or the memory is unknown."""
+def _guard(entry: Entry, machine: Machine | None) -> Guard | None:
+    """The memory guard of a profile, for a machine; None where it has none, or the memory is unknown."""
     profile = entry.profile
     said = profile.memory_guard
     if said is None:
@@ -98,7 +99,7 @@ def _guard(entry: Entry) -> Guard | None:
     from builder.machine import detect
     from builder.run.supervise.policy import Guard
 
-    machine = detect()
+    machine = machine or detect()
     sizes = [size for size in (machine.memory, machine.memory_limit) if size is not None]
     if not sizes:
         return None

@@ -22,6 +22,7 @@ from typing import IO, TYPE_CHECKING, Any, cast
 
 from builder import process
 from builder.errors import EXIT_FAILED, ToolError
+from builder.run.records import events
 from builder.run.records.begin import finish
 from builder.run.records.history import logged
 from builder.run.records.summary import Summary
@@ -214,6 +215,8 @@ class Supervisor:
         if record is not None and self._policy.resume is not None:
             resume = self._policy.resume
             self._summary.add_logged(logged(resume.place(Path.cwd()), resume.newest, self._state["began"]))
+        if record is not None and self._summary.has_no_losses:
+            self._summary.add_logged(events.logged(Path.cwd(), self._state["began"]))
         finish(record, exit=code, why=how, restarts=self._state["restarts"], **self._summary.data())
         self._let_go(os.getpid())
         self._log.close()
