@@ -187,7 +187,24 @@ def hint(said: str) -> str | None:
     'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
     """
     known = next((words for pattern, words in _HINTS if re.search(pattern, said)), None)
-    return known or _source_hint(said) or _undated_hint(said)
+    return known or _missing_hint(said) or _source_hint(said) or _undated_hint(said)
+
+
+def _missing_hint(said: str) -> str | None:
+    """Of a package that no index has: it is misspelt, or private, or a folder of somebody's own.
+
+    >>> said = _missing_hint("Because se3 was not found in the package registry and profile depends on se3, we can")
+    >>> (said or "").partition(", or")[0]
+    'if se3 is not misspelt, say where it is in its requirement: "se3 @ ./FOLDER"'
+    """
+    missing = re.search(r"Because (\S+) was not found in the package registry", said)
+    if missing is None:
+        return None
+    name = missing[1]
+    return (
+        f'if {name} is not misspelt, say where it is in its requirement: "{name} @ ./FOLDER", or a URL of git or of a '
+        f'wheel; or name its index: [packages] index = {{ {name} = "NAME" }}, [indexes] NAME = "URL"'
+    )
 
 
 def _source_hint(said: str) -> str | None:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
     from builder.store.generations import Generation
 
 
-def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
-    """Build the environment of the profile `name` where it is not there, and give its path.
+def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False, to_run: bool = False) -> Path:
+    """Build the environment of the profile `name` where it is not there, and give its path; `to_run` its trainer next.
 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
@@ -48,7 +48,7 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
         _say_how_much(name, evaluation.lock, store, report)
         _pull_from_afar(name, catalogue, report)
         provide(name, catalogue, report)
-        build_script(name, script, report)
+        build_script(name, script, report, to_run=to_run)
     before = generations.current(name)
     made = generations.add(name, evaluation.store_name, evaluation.script.read_text(encoding="utf-8"))
     for line in _came_of_it(name, evaluation.lock, before, made, began):

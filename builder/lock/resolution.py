@@ -174,7 +174,7 @@ class Resolution:
         unusable = self._unusable
         if not unusable:
             return
-        self.step(f"no wheel of {_names(unusable)}: looking at sources, without running them")
+        self.step(f"looking at the sources of {_names(unusable)}: they have no wheel, and nothing is run")
         try:
             missing = search.missing(unusable)
         except ToolError:
@@ -266,8 +266,8 @@ def _names(requirements: Sequence[str]) -> str:
 
 
 def _how_to_allow(name: str, sources: Sequence[Unbuilt]) -> str:
-    some = f"; or only some: --allow-builds={sources[0].name}" if len(sources) > 1 else ""
-    return f"where that may be built on this machine and on others: drydock lock {name} --allow-builds{some}"
+    some = f"; to allow only some: --allow-builds={sources[0].name}" if len(sources) > 1 else ""
+    return f"to allow building them, here and on every machine: drydock lock {name} --allow-builds{some}"
 
 
 def _too_far(name: str, found: Sequence[PassedOver], refused: Sequence[PassedOver]) -> UnbuiltError:

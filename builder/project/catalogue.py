@@ -194,7 +194,7 @@ class Entry:
 
         near = get_close_matches(self.name.lower(), known, 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
-        raise ProfileError(f'no profile "{self.name}"', hint=hint if self._is_name else f"{hint}; {FORMS}")
+        raise ProfileError(f'no profile "{self.name}"', hint=hint if self._is_name else f"{hint} ({FORMS})")
 
     @cached_property
     def own(self) -> Part:

@@ -35,7 +35,7 @@ def run(
         _check_command(name, command, catalogue)
     environment, names = secrets.environment(arguments)
     words = () if command == "train" else (command,)
-    script = current_script(name, catalogue, report)
+    script = current_script(name, catalogue, report, to_run=not words)
     if words and not _knows(script, command):
         raise UsageError(
             f"{name} has {command} now, and had no such command when its current generation was built",
@@ -156,14 +156,15 @@ def verify(name: str, catalogue: Catalogue) -> NoReturn:
     process.replace(script.command("--verify"))
 
 
-def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
+def current_script(name: str, catalogue: Catalogue, report: Reporter, *, to_run: bool = False) -> Script:
     """Return the script of the current generation of `name`, which is built first if needed.
 
+    `to_run` the trainer: where this machine or folder lacks what that needs, nothing is fetched. Raises BuildError.
     Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
     """
     here = generations.current(name)
     if here is None:
-        build(name, catalogue, report)
+        build(name, catalogue, report, to_run=to_run)
         here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
