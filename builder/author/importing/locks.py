@@ -19,7 +19,7 @@ from builder.project.requirements.model import Imported, pick_python, rows, show
 from builder.project.requirements.poetry import version_range
 from builder.project.requirements.tomlfile import Places, parsed
 
-_ELSEWHERE = 'comes from elsewhere than an index: require it by its place, "NAME @ git+URL" or "NAME @ URL"'
+_ELSEWHERE = 'comes from elsewhere than an index: require it by its place, "NAME @ URL"'
 
 
 def read_pylock(
