@@ -52,7 +52,7 @@ _HINTS = (
         "drydock doctor --network says what is in force",
     ),
     (
-        r"Network connectivity is disabled",
+        r"[Nn]etwork (connectivity )?(is|was) disabled",
         "do it once without --offline, or name a folder that has the wheels: UV_FIND_LINKS",
     ),
     (r"No space left on device|os error 28\b", "free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"),
@@ -802,7 +802,8 @@ def _checked(
 
 
 def _said(stderr: str) -> str:
-    return re.sub(r"^error: ", "", stderr.strip()) or "nothing"
+    said = re.sub(r"^error: ", "", stderr.strip())
+    return re.sub(r"\n\s*\n\s*hint: ", "\n  uv's hint: ", said) or "nothing"
 
 
 def _files(row: Mapping[str, Any]) -> tuple[Candidate, ...]:

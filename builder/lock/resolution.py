@@ -174,7 +174,7 @@ class Resolution:
         unusable = self._unusable
         if not unusable:
             return
-        self.step(f"looking at the sources of {_names(unusable)}: they have no wheel, and nothing is run")
+        self.step(f"looking at the sources of {_names(unusable)}: no wheel fits, and nothing is run")
         try:
             missing = search.missing(unusable)
         except ToolError:

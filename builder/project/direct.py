@@ -228,7 +228,7 @@ def _from_file(
         if path.is_dir():
             return _from_folder(name, place, path, work, _not_its(entry, path))
         if not path.is_file():
-            raise SourceError(f"{path} is not there")
+            raise SourceError(f"{path} does not exist")
         if not path.name.endswith((".whl", ".tar.gz", ".zip")):
             raise SourceError(f"{path} is neither a folder, nor a .whl, .tar.gz or .zip")
     content = hash_of(path)

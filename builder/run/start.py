@@ -153,6 +153,8 @@ def verify(name: str, catalogue: Catalogue) -> NoReturn:
     """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
     here = generations.current(name)
     script = script_of_generation(here, name, catalogue) if here is not None else script_of(name, catalogue)
+    if here is None and not Store.here().is_built(evaluate(name, catalogue).store_name):
+        raise BuildError(f"{name} is not built", exit_code=1, hint=f"drydock build {name}")
     process.replace(script.command("--verify"))
 
 
@@ -171,7 +173,8 @@ def current_script(name: str, catalogue: Catalogue, report: Reporter, *, to_run:
     try:
         evaluation = evaluate(name, catalogue)
     except DrydockError as error:
-        report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
+        why = f"{error.message}; {error.hint}" if error.hint else error.message
+        report.warn(f"{name} cannot be evaluated now ({why}); this is generation {here.number}")
         return script_of_generation(here, name, catalogue)
     _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:

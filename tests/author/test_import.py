@@ -138,7 +138,7 @@ def test_files_that_are_none_are_refused_in_words(
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        (".", Options(), "where a virtual environment has one"),
+        (".", Options(), "not a virtual environment: it has no lib/python3.*/site-packages"),
         ("x.json", Options(), "unknown kind of file"),
         ("absent.txt", Options(), "No such file"),
         ("a.txt", Options(extras=["x"]), "--extra and --group"),

@@ -536,8 +536,32 @@ def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
     assert "FAIL files: lib/python3.11/site-packages/anchor/__init__.py was changed" in verified.stdout
 
 
+@pytest.mark.parametrize("command", ["lock", "render", "update", "outdated", "audit"])
+def test_without_a_project_here_nothing_is_done_for_the_built_in_profiles(sandbox: Sandbox, command: str) -> None:
+    """In a folder of the project below its top, which most likely was meant."""
+    sandbox.profile("small")
+    inner = sandbox.work / "src"
+    inner.mkdir()
+    done = sandbox.drydock(command, cwd=inner).failed(2, "there is no profile of a project here")
+    assert f"hint: a project is above: cd {sandbox.work}\n" in done.stderr
+    sandbox.drydock("build", "small", cwd=inner).failed(1, f"hint: the project above has it: cd {sandbox.work}\n")
+    (sandbox.work / "profiles/small.toml").unlink()
+    sandbox.drydock(command, cwd=inner).failed(2, "hint: drydock init begins one; or name a profile\n")
+    assert list(inner.iterdir()) == []
+
+
+def test_a_file_or_a_folder_in_the_wrong_place_is_named(locked: Sandbox) -> None:
+    (locked.work / "generated").touch()
+    locked.drydock("render", "small").failed(1, f"hint: {locked.work}/generated is a file where a folder is wanted")
+    lock = locked.work / "profiles/small.lock.toml"
+    lock.unlink()
+    lock.mkdir()
+    locked.drydock("lock", "small").failed(1, "hint: a file is wanted there: move the folder away")
+    locked.drydock("build", "profiles/small.toml").failed(1, 'did you mean "small"?')
+
+
 def test_verify_of_what_is_not_built_says_how_to_build_it(locked: Sandbox) -> None:
-    locked.drydock("verify", "small").failed(1, "small is not built", "--build-only")
+    locked.drydock("verify", "small").failed(1, "small is not built", "hint: drydock build small\n")
     assert locked.environments() == []
 
 

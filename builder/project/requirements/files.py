@@ -141,7 +141,7 @@ class _Files:
         found = self._content(file)
         if found is None:
             raise ProfileError(
-                f"{display(file)} is not there", hint="requires-from names files of the project", where=mentioned
+                f"{display(file)} does not exist", hint="name a file of the project, or bring it back", where=mentioned
             )
         where = Where(path)
         if len(found) > _LARGEST:
