@@ -79,7 +79,7 @@ def executable() -> str:
     named = os.environ.get("DRYDOCK_UV")
     if named:
         if shutil.which(named) is None:
-            raise ToolError(f"DRYDOCK_UV names {named}, which is no program", hint="unset it: Drydock has its own uv")
+            raise ToolError(f"DRYDOCK_UV names {named}, which is not a program", hint="unset it: Drydock has its own")
         return named
     from uv import find_uv_bin
 
@@ -519,7 +519,7 @@ def _make_tools(frame: Path, wanted: Path, options: Sequence[str], python: str |
     install += ["--python", str(frame / "bin/python"), "--require-hashes", "-r", str(wanted)]
     done = process.run(install, env=env) if made.code == 0 and wanted.stat().st_size else made
     if done.code:
-        raise ToolError(f"what builds it cannot be installed: {_said(done.stderr)}", hint=hint(done.stderr))
+        raise ToolError(f"its build requirements cannot be installed: {_said(done.stderr)}", hint=hint(done.stderr))
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:
@@ -555,7 +555,7 @@ def python_url(version: str, file: str) -> str:
             if row["implementation"] == "cpython" and url.count("/") >= 4:
                 # That list has the newest build of each release only; an older one is where it was.
                 return "/".join([url.rsplit("/", 2)[0], day, quote(file)])
-    raise ToolError(f"uv knows no place of {file}", hint="UV_PYTHON_DOWNLOADS_JSON_URL names a list that has it")
+    raise ToolError(f"uv does not know where {file} is", hint="UV_PYTHON_DOWNLOADS_JSON_URL names a list that has it")
 
 
 def fetch_python(key: str, folder: Path) -> Path:
@@ -573,7 +573,7 @@ def fetch_python(key: str, folder: Path) -> Path:
         raise ToolError(f"uv says: {_said(said)}", hint=hint(said))
     found = list(archives.iterdir())
     if len(found) != 1:
-        raise ToolError(f"uv has fetched {key}, and kept {len(found)} archives", hint="is this a uv of this year?")
+        raise ToolError(f"uv has fetched {key}, and kept {len(found)} archives", hint="is this uv too old?")
     return found[0]
 
 

@@ -23,6 +23,7 @@ import click
 
 from builder import log
 from builder.cli.common import Command, show
+from builder.cli.examples import add_examples
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
 from builder.project import user_config
 
@@ -137,6 +138,7 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"{__name__}.{_FILES[cmd_name]}")
         found: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
+        add_examples(found, cmd_name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:

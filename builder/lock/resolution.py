@@ -197,7 +197,7 @@ class Resolution:
             found = self._search.passed_over(self._unusable, pins)
         except (ToolError, LockError) as error:
             self.warn(
-                f"whether newer versions were passed over is not known, of {_names(self._unusable)}: {error.message}"
+                f"it is not known whether newer versions of {_names(self._unusable)} were passed over: {error.message}"
             )
             return
         refused = [one for one in found if one.far or self.wants_builds]

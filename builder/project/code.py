@@ -135,7 +135,7 @@ class _Reader:
         found = list(dict.fromkeys(self.found()))
         if not found:
             raise ProfileError(
-                f"no code to import is in {display(self._top)}: neither src/{self._module} nor {self._module}",
+                f"there is no code to import in {display(self._top)}: neither src/{self._module} nor {self._module}",
                 hint="tell the build backend in pyproject.toml where it is, or remove [project] from the profile",
                 where=Where(display(self._top / FILE)) if self._document is not None else None,
             )

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -149,13 +150,16 @@ exec "${SHELL:-/bin/sh}"
 """
 
 
-def verify(name: str, catalogue: Catalogue) -> NoReturn:
-    """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
+def verify(name: str, catalogue: Catalogue, show: Callable[[str], None] | None = None) -> NoReturn:
+    """Become the verification of `name`: a line per finding, exit status 1 where one is bad. `show` gets the lines."""
     here = generations.current(name)
     script = script_of_generation(here, name, catalogue) if here is not None else script_of(name, catalogue)
     if here is None and not Store.here().is_built(evaluate(name, catalogue).store_name):
         raise BuildError(f"{name} is not built", exit_code=1, hint=f"drydock build {name}")
-    process.replace(script.command("--verify"))
+    command = script.command("--verify")
+    if show is None:
+        process.replace(command)
+    sys.exit(process.stream(["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command], show))
 
 
 def current_script(name: str, catalogue: Catalogue, report: Reporter, *, to_run: bool = False) -> Script:

@@ -577,7 +577,7 @@ def test_a_project_below_and_one_elsewhere(sandbox: Sandbox) -> None:
     (sandbox.work / "inner/lan_tern/__init__.py").unlink()
     done = sandbox.drydock("import", "inner/pyproject.toml", "--name", "empty").succeeded()
     assert "project" not in made(sandbox, "empty")
-    assert "[project] was not written: no code to import is in inner" in done.stderr
+    assert "[project] was not written: there is no code to import in inner" in done.stderr
 
 
 def test_an_extra_that_is_not_there_is_refused(sandbox: Sandbox) -> None:

@@ -123,7 +123,7 @@ class _Files:
             return read_pyproject(file, text, self._wanted, self.text)
         if entry.extras or entry.groups:
             raise ProfileError(
-                f"{file} has neither extras nor groups", hint="those are of a pyproject.toml", where=None
+                f"{file} has neither extras nor groups", hint="only a pyproject.toml has them", where=None
             )
         if Path(file).suffix == ".py":
             return self._without_own(read_inline(file, text, self._wanted))

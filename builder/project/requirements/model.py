@@ -85,7 +85,7 @@ class Imported:
         Raises ProfileError where it is not a requirement.
         """
         if len(self.requires) >= _MOST:
-            raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
+            raise ProfileError(f"more than {_MOST} requirements", hint="is this the right file?", where=where)
         parsed = requirement(text, where)
         if parsed is None and (placed := _placed(text)) is not None:
             parsed = placed

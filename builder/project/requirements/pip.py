@@ -98,7 +98,7 @@ class _Reader:
     def line(self, line: str, where: Where, *, constraint: bool) -> None:
         self._lines += 1
         if self._lines > _MOST_LINES:
-            raise ProfileError(f"more than {_MOST_LINES} lines", hint="this is not what a trainer needs", where=where)
+            raise ProfileError(f"more than {_MOST_LINES} lines", hint="is this the right file?", where=where)
         if line.startswith("-"):
             self._option(line, where, constraint)
             return
