@@ -110,6 +110,28 @@ def test_a_package_of_ones_own_trains_at_once(folder: Sandbox) -> None:
     assert folder.run(["sh", "generated/own/run_own.sh"]).succeeded().stdout == "own 1.0\n"
 
 
+@pytest.mark.parametrize("root", ["", "src/"])
+def test_a_package_of_a_setup_py_alone_is_imported_from_scripts(folder: Sandbox, root: str) -> None:
+    """As `pip install -e .` would have it; and its own name is never one of the index."""
+    package = folder.work / f"{root}own_code"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import anchor\n")
+    (folder.work / "scripts").mkdir()
+    (folder.work / "train.py").rename(folder.work / "scripts/train.py")
+    (folder.work / "scripts/train.py").write_text(
+        "import own_code\nif __name__ == '__main__':\n    print(own_code.anchor.version)\n"
+    )
+    (folder.work / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='own-code', install_requires=['anchor', 'own_code'])\n"
+    )
+    done = folder.drydock("init").succeeded()
+    assert made(folder, "own-code")["project"] == {"path": "."}
+    assert made(folder, "own-code")["packages"] == {"requires": ["anchor"]}
+    assert "own_code: the project itself, never a package of an index" in done.stderr
+    assert folder.drydock("run", "own-code").succeeded().stdout == "1.0\n"
+    assert folder.run(["sh", "generated/own-code/run_own_code.sh"]).succeeded().stdout == "1.0\n"
+
+
 def test_what_a_lock_cannot_have_is_left_out_of_a_copy(folder: Sandbox) -> None:
     """A file that requires something by its place cannot be read anew each time."""
     (folder.work / "requirements.txt").write_text("anchor>=1\ngit+https://host.example/x\n")

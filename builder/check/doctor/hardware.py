@@ -259,7 +259,7 @@ def memory(profile: Profile, packages: Iterable[Artefact], machine: Machine) -> 
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
         fix = f'{profile.unlimited} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, fix)
-    return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
+    return Diagnosis("memory", "ok", found, wanted or "any, as the profile names no minimum")
 
 
 def wired(machine: Machine) -> Diagnosis | None:
