@@ -129,7 +129,7 @@ def _of_zip(file: BinaryIO, limits: Limits) -> Iterator[Member]:
     with zipfile.ZipFile(cast("BinaryIO", _Seekable(file))) as opened:
         for entry in opened.infolist():
             if entry.orig_filename != entry.filename:  # zipfile cuts a name at a NUL
-                raise ArchiveError(f"a file in it is called {entry.orig_filename[:100]!a}, which is no plain name")
+                raise ArchiveError(f"a file in it is called {entry.orig_filename[:100]!a}, which is not a plain name")
             kind = _zip_kind(entry)
             if kind != "file":
                 yield Member(entry.filename, kind)

@@ -13,6 +13,7 @@ from pathlib import Path
 import click
 
 from builder.cli import _SECTIONS, cli
+from builder.cli.examples import PREFIX
 from builder.cli.help import FILES, STATUSES, VARIABLES
 
 FOLDER = Path(__file__).parent.parent / "man"
@@ -52,6 +53,7 @@ def _page(context: click.Context) -> Iterator[str]:
     yield from _head(context, f"drydock-{context.info_name}")
     yield from _description(context.command)
     yield from _options(context)
+    yield from _example(context.command, ".SH EXAMPLE\n")
     if isinstance(context.command, click.Group):
         yield ".SH COMMANDS\n"
         for name in context.command.list_commands(context):
@@ -59,6 +61,7 @@ def _page(context: click.Context) -> Iterator[str]:
             yield f".SS {_quoted(_usage(below))}\n"
             yield from _paragraphs(below.command)
             yield from _list_of_options(below)
+            yield from _example(below.command, ".PP\nExample:\n")
     yield ".SH SEE ALSO\n.BR drydock (1)\n"
 
 
@@ -88,6 +91,11 @@ def _paragraphs(command: click.Command) -> Iterator[str]:
             yield f".nf\n{_text(text[2:])}\n.fi\n"
         else:
             yield f"{_text(' '.join(text.split()))}\n"
+
+
+def _example(command: click.Command, heading: str) -> Iterator[str]:
+    if command.epilog:
+        yield f"{heading}.B {_text(command.epilog.removeprefix(PREFIX))}\n"
 
 
 def _options(context: click.Context) -> Iterator[str]:

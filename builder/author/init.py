@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import re
+import shlex
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
@@ -13,7 +13,7 @@ from typing import Any
 
 import tomli_w
 
-from builder.author import gitattributes, precommit
+from builder.author import beside, gitattributes, precommit
 from builder.author.importing import Options
 from builder.author.importing.own import command_of, own_code
 from builder.author.importing.readers import read, text_of
@@ -39,10 +39,6 @@ from builder.report import Reporter
 
 HOOKS_FILE = Path(".pre-commit-config.yaml")
 ATTRIBUTES_FILE = Path(".gitattributes")
-_SOURCES = (
-    *("requirements.txt", "pyproject.toml", "setup.cfg", "setup.py", "environment.yml", "environment.yaml"),
-    "pixi.toml",
-)
 _READ_ANEW = ("requirements.txt", "pyproject.toml")
 
 
@@ -68,9 +64,13 @@ def start_project(
     For several `kinds` of machines, a part has what the project needs, and a profile each target. On any error its
     files are removed again. Raises UsageError where a file is in the way, and ProfileError and LockError.
     """
-    source = next((Path(one) for one in _SOURCES if Path(one).is_file() and _is_project(Path(one))), None)
+    sources = beside.sources(Path())
+    source = sources[0] if sources else None
     text = text_of(source, by_hand=True) if source is not None else ""
     extras = extras_of(text) if source is not None and source.name == PYPROJECT else []
+    again = shlex.join(
+        ["drydock", "init", *(["--name", name] if name else []), *(["--for", ",".join(kinds)] if kinds else [])]
+    )
     asked, kinds = list(kinds), list(kinds) or sensible(machine, text, extras)
     chosen = {kind: target_for(kind, machine) for kind in kinds}
     imported = read(source, chosen[kinds[0]], Options()) if source is not None else Imported()
@@ -82,24 +82,27 @@ def start_project(
     trainers = {} if imported.command else {kind: find(Path.cwd(), chosen[kind].target.accelerator) for kind in kinds}
     if trainers:
         use(trainers[kinds[0]], imported)
-    begun = _Begun(
-        name, path, source, imported, chosen, {kind: extra_for(kind, extras) for kind in kinds}, own.path, trainers
-    )
+    chosen_extras = {kind: extra_for(kind, extras) for kind in kinds}
+    begun = _Begun(name, path, source, imported, chosen, chosen_extras, extras, own.path, trainers)
+    said = [*(beside.unread(source, sources[1:], imported, chosen[kinds[0]]) if source is not None else []), own.note]
     try:
-        return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
+        return _written(begun, machine, report, said, again if lock else None, alone=not asked)
     except CudaError as error:
         older = {kind: of_cuda(one, error.release) for kind, one in chosen.items()}
         if older == chosen:
             raise
         report.step(f'[target] cuda = "{error.release}" instead of a guess: {error.message.partition(". ")[0]}')
         begun = replace(begun, chosen=older)
-        return _written(begun, machine, report, own.note, lock=lock, alone=not asked)
+        return _written(begun, machine, report, said, again if lock else None, alone=not asked)
 
 
 def _written(
-    begun: _Begun, machine: Machine, report: Reporter, note_of_code: str | None, *, lock: bool, alone: bool
+    begun: _Begun, machine: Machine, report: Reporter, found: Sequence[str | None], again: str | None, *, alone: bool
 ) -> Started:
-    """Write a project and lock it; an error leaves nothing, and with `alone` says how to begin with one machine."""
+    """Write a project, and lock it where it is `again` the command for that, which hints name.
+
+    An error leaves nothing, and with `alone` says how to begin with one machine.
+    """
     kinds = list(begun.chosen)
     texts = begun.texts()
     folders = {one: Path("generated") / one for one in begun.built()}
@@ -113,27 +116,29 @@ def _written(
         catalogue = Catalogue(step=report.step)
         for one in folders:
             _ = catalogue.profile(one)
-        if lock:
+        if again is not None:
             try:
                 made += _lock_all(folders, catalogue, report)
-            except UnbuiltError as error:
-                names = " ".join(folders)
-                error.hint = f"first the same with --no-lock, then: drydock lock {names} --allow-builds"
-                raise
             except LockError as error:
+                if error.where is not None and any(error.where.file == display(file) for file in files):
+                    error.where = None  # it is removed again
+                if isinstance(error, UnbuiltError):
+                    error.hint = f"{again} --no-lock && drydock lock {' '.join(folders)} --allow-builds"
+                    raise
+                ways = [error.hint, f"to have the profiles written, and change them first: {again} --no-lock"]
                 if alone and len(kinds) > 1:
-                    less = f"to begin with this machine alone: drydock init --for {kinds[0]}"
-                    error.hint = f"{error.hint}; {less}" if error.hint else less
+                    ways.append(f"to begin with this machine alone: {again} --for {kinds[0]}")
+                error.hint = "; ".join(way for way in ways if way)
                 raise
         with _as_it_was(ATTRIBUTES_FILE):
             made += _add_attributes()
             # The last step: what it changes of the user's is never to be undone.
             added, hook = _add_hook()
     said = begun.notes() + [
-        note for note in dict.fromkeys([note_of_code, *(one.note for one in begun.trainers.values())]) if note
+        note for note in dict.fromkeys([*found, *(one.note for one in begun.trainers.values())]) if note
     ]
     # What a file says that a lock cannot have, the lock has said.
-    left_out = [one for one in begun.imported.left_out if not begun.refers or (not one.expected and not lock)]
+    left_out = [one for one in begun.imported.left_out if not begun.refers or (not one.expected and again is None)]
     first = begun.built()[kinds.index(here(machine)) if here(machine) in kinds else 0]
     return Started(first, [*made, HOOKS_FILE] if added else made, left_out, said, hook)
 
@@ -148,8 +153,8 @@ def _check_free(paths: Iterable[Path]) -> None:
 class _Begun:
     """What is known of a project before anything is written.
 
-    `extras` has the extra for each kind of machine, None where there is none, `code` the path of its own code, and
-    `trainers` what was found for each kind, where the project does not say it.
+    `extras` has the extra for each kind of machine, None where there is none, `offered` all that the project has,
+    `code` the path of its own code, and `trainers` what was found for each kind, where the project does not say it.
     """
 
     name: str
@@ -158,6 +163,7 @@ class _Begun:
     imported: Imported
     chosen: Mapping[str, Chosen]
     extras: Mapping[str, str | None]
+    offered: Sequence[str]
     code: str | None
     trainers: Mapping[str, Trainer]
 
@@ -230,9 +236,21 @@ class _Begun:
         guessed = [note for one in self.chosen.values() for note in one.guessed]
         said = notes(self.imported, replace(next(iter(self.chosen.values())), guessed=()), self.path)
         if self.source is not None:
-            return [*guessed, *said]
-        head = f"no requirements.txt and no [project] here: {display(self.path)} extends base; add torch to [packages]"
+            return [*guessed, *said, *self._extras_left()]
+        names = beside.imported_packages(Path.cwd())
+        said_by_code = f"the code imports {', '.join(names)}: drydock add {' '.join(names)}" if names else "drydock add"
+        head = f"no requirements.txt and no [project] here: {display(self.path)} extends base; {said_by_code}"
         return [head, *guessed, *(one for one in said if "no package is required" not in one)]
+
+    def _extras_left(self) -> list[str]:
+        left = [one for one in self.offered if one not in self.extras.values()]
+        if not left:
+            return []
+        named = f"the extra{'s' if left[1:] else ''} {', '.join(left)} of {self.source}"
+        how = f"drydock import {self.source} --extra NAME"
+        if self.refers:
+            how = f'[packages.requires-from] extras = ["NAME"] in {display(self.path)}'
+        return [f"not locked: {named}; to have one: {how}"]
 
     def _entry(self, extra: str | None) -> dict[str, Any]:
         return {"file": str(self.source), **({"extras": [extra]} if extra is not None else {})}
@@ -256,13 +274,6 @@ def _lock_all(folders: Mapping[str, Path], catalogue: Catalogue, report: Reporte
     for line in differences(made):
         report.step(line)
     return files
-
-
-def _is_project(path: Path) -> bool:
-    """Return whether the file has requirements: a pyproject.toml may only configure tools, and so may a setup.cfg."""
-    text = path.read_text(encoding="utf-8", errors="replace")
-    wanted = {PYPROJECT: r"^\[\s*(project|tool\.poetry)\b", "setup.cfg": r"^install_requires\b"}
-    return path.name not in wanted or re.search(wanted[path.name], text, re.MULTILINE) is not None
 
 
 def _add_attributes() -> list[Path]:

@@ -122,7 +122,7 @@ def with_builds(text: str, wanted: Mapping[str, Sequence[str]]) -> str:
     except (TOMLKitError, KeyError, TypeError, ValueError, AttributeError, tomllib.TOMLDecodeError):
         pass
     raise ProfileError(
-        "[packages.build] is written in a way that cannot be changed here; write there: "
+        "[packages.build] is written in a form that Drydock cannot change; add this there: "
         + "; ".join(f"{name} = {json.dumps(list(some))}" for name, some in wanted.items())
     )
 
@@ -184,7 +184,7 @@ def _edited_toml(text: str, place: Place, lines: list[str]) -> str:
     except (TOMLKitError, KeyError, TypeError, ValueError, AttributeError, tomllib.TOMLDecodeError):
         pass
     raise ProfileError(
-        f"{place} is written in a way that cannot be changed here; write there: "
+        f"{place} is written in a form that Drydock cannot change; add this there: "
         + ", ".join(tomlkit.string(line).as_string() for line in lines)
     )
 

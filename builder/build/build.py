@@ -21,8 +21,8 @@ if TYPE_CHECKING:
     from builder.report import Reporter
 
 
-def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False) -> Path:
-    """Build the environment of the profile `name` where it is not there, and give its path.
+def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = False, to_run: bool = False) -> Path:
+    """Build the environment of the profile `name` where it is not there, and give its path; `to_run` its trainer next.
 
     It becomes the current generation of `name`. Raises ProfileError, LockError, or BuildError with the script's own
     words.
@@ -47,7 +47,7 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
 
             direct.provide(entry, script.consent, report.step)
         _say_how_much(name, packages, store, report)
-        build_script(name, script, report)
+        build_script(name, script, report, to_run=to_run)
         done = f"{name} is ready: {plural(len(packages), 'package')}, in {time.monotonic() - began:.1f} s"
     elif store.lacks_data(script.path):
         build_script(name, script, report)

@@ -93,7 +93,7 @@ def candidate(entry: Entry, lock: Lock) -> Candidate:
     for pin in lock.patches:
         if known.get(pin.file) != pin.sha256:
             raise LockError(
-                f"a lock of {entry.name} has the patch {pin.file}, which the profile does not have as it was then",
+                f"a lock of {entry.name} has the patch {pin.file}, which the profile no longer has in that form",
                 hint="put the patch back into the profile",
             )
     pinned = {pin.file for pin in lock.patches}

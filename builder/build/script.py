@@ -100,8 +100,10 @@ class _Heard:
         self._meter(done, of, is_size=is_size)
 
 
-def build_script(name: str, script: Script, report: Reporter, *, home: Path | None = None) -> None:
-    """Build the environment of `script`, in the store of `home` or our own.
+def build_script(
+    name: str, script: Script, report: Reporter, *, home: Path | None = None, to_run: bool = False
+) -> None:
+    """Build the environment of `script`, in the store of `home` or our own; `to_run` its trainer, if that can run here.
 
     The script's steps become ours, and its error our BuildError.
     """
@@ -115,6 +117,8 @@ def build_script(name: str, script: Script, report: Reporter, *, home: Path | No
     environment = {**os.environ, "DRYDOCK_UV": uv.executable(), VARIABLE: " ".join(near)}
     if report.is_live:
         environment["DRYDOCK_PROGRESS"] = "1"
+    if to_run:
+        environment["DRYDOCK_FOR"] = "run"
     if home is not None:
         environment["DRYDOCK_HOME"] = str(home)
         # By itself it looks into the cache of that home only.

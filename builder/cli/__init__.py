@@ -10,17 +10,20 @@ import gc
 
 gc.set_threshold(100_000)  # what imports leave is no garbage: looking for some takes 5 ms of the 60 of a short command
 
+import errno
 import importlib
 import os
 import signal
 import sys
 from keyword import iskeyword
+from pathlib import Path
 from typing import NoReturn
 
 import click
 
 from builder import log
 from builder.cli.common import Command, columns, show
+from builder.cli.examples import add_examples
 from builder.errors import EXIT_FAILED, EXIT_INTERRUPTED, EXIT_USAGE, DrydockError, UsageError
 from builder.project import user_config
 
@@ -136,6 +139,7 @@ class _Commands(click.Group):
             return None
         module = importlib.import_module(f"{__name__}.{_FILES[cmd_name]}")
         found: click.Command = getattr(module, f"{cmd_name}_" if iskeyword(cmd_name) else cmd_name)
+        add_examples(found, cmd_name)
         return found
 
     def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
@@ -203,7 +207,7 @@ def main() -> NoReturn:
         # A reader of our stdout that has gone (`drydock profile list | head`) is click's business; this is the rest.
         if error.filename is None:
             os.dup2(os.open(os.devnull, os.O_WRONLY), 1)
-        _explain(DrydockError(f"{error.filename or 'stdout'}: {error.strerror}"))
+        _explain(_of_system(error))
         sys.exit(EXIT_FAILED)
     except Exception as error:  # a bug: whoever meets it needs no traceback to go on
         import traceback
@@ -218,6 +222,27 @@ def main() -> NoReturn:
         sys.exit(EXIT_FAILED)
     finally:
         gc.freeze()  # or Python looks through all that is left on its way out, twice: 8 ms
+
+
+def _of_system(error: OSError) -> DrydockError:
+    """What the system refused, with what helps where that is known."""
+    try:
+        here = Path.cwd()
+    except FileNotFoundError:
+        return DrydockError("the working folder does not exist any more", hint="go to another one: cd")
+    if not isinstance(error.filename, str):
+        return DrydockError(f"stdout: {error.strerror}")
+    path = here / error.filename
+    hints = {
+        errno.EISDIR: "a file is wanted there: move the folder away",
+        errno.EACCES: "it is not yours: look at its owner and mode with ls -l",
+        errno.EROFS: "that disk can only be read: work in another folder",
+        errno.ENOSPC: "the disk is full: free some space; drydock store gc deletes what nothing needs",
+    }
+    file = next((one for one in path.parents if one.is_file()), None)
+    if error.errno in (errno.ENOTDIR, errno.EEXIST) and file is not None:
+        hints[error.errno] = f"{file} is a file where a folder is wanted: move it away"
+    return DrydockError(f"{error.filename}: {error.strerror}", hint=hints.get(error.errno or 0))
 
 
 def _explain(error: DrydockError, trace: str = "") -> None:

@@ -22,15 +22,15 @@ if TYPE_CHECKING:
     "--data",
     type=click.Path(path_type=Path, exists=True),
     metavar="PATH",
-    help="Ask nobody; look into a copy of OSV's data, a folder or a .zip.",
+    help="Use a copy of OSV's data, a folder or a .zip, and no network.",
 )
 @json_option
 def audit(names: tuple[str, ...], service: str | None, data: Path | None, as_json: bool) -> None:
     """List known vulnerabilities of locked packages.
 
-    Asks OSV (osv.dev) by uv, or looks into a copy of its data. What a profile accepts stands there with its reason:
-    [audit.acknowledge]. Ends with 1 where anything else is found, where an advisory could not be judged, and where OSV
-    could not be asked. Without NAMES, all profiles of this project.
+    Asks OSV (osv.dev) by uv, or reads a copy of its data. A profile lists the vulnerabilities that it accepts, each
+    with the reason, in [audit.acknowledge]. The exit status is 1 if there is any other, if an advisory cannot be
+    judged, and if OSV cannot be asked. Without NAMES, all profiles of this project.
     """
     from builder.check import audit as workflow
 

@@ -47,7 +47,7 @@ def import_(
     Reads requirements.txt, pyproject.toml (Poetry's too), setup.cfg, setup.py, uv.lock, poetry.lock, pylock.toml,
     environment.yml of conda, pixi.toml, a Dockerfile, a virtual environment, a Python script with a block of
     requirements, or a shell script that starts a trainer. Lists what a profile cannot hold, with its line. Runs
-    nothing, overwrites nothing. The indexes are asked only for which CUDA the packages are, where no file says it.
+    nothing, overwrites nothing. The indexes are asked only if no file says for which CUDA the packages are.
     """
     from builder.author.importing import Options, import_profile
     from builder.author.importing.losses import short
@@ -77,10 +77,10 @@ def import_(
 def init(name: str | None, kinds: str | None, no_lock: bool) -> None:
     """Start a project here: a profile, its lock, its script.
 
-    Requirements stay in requirements.txt or pyproject.toml, which the profile reads; without either, it extends base.
-    For several kinds of machines a part has what the project needs, and each target a small profile of its own. A hook
-    for pre-commit is added to .pre-commit-config.yaml, or printed, and what is generated is marked in .gitattributes.
-    Nothing is overwritten.
+    Requirements stay in requirements.txt or pyproject.toml, which the profile reads; without a list of requirements it
+    extends base. For several kinds of machines, one profile holds what the project needs, and each target has a small
+    profile that extends it. A hook for pre-commit is added to .pre-commit-config.yaml, or printed; .gitattributes marks
+    generated files. Nothing is overwritten.
     """
     from builder.author.importing.losses import short
     from builder.author.init import HOOKS_FILE, start_project

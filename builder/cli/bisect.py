@@ -35,9 +35,9 @@ def bisect(
 ) -> None:
     """Find the package between two locks that breaks a test.
 
-    TEST is a command that is run in the environments; it fails with a status that is not 0, and 125 says that it cannot
-    be told. Without one, it is drydock verify with the proofs of NAME. LOCK is a file, or a revision of git: HEAD~5, or
-    HEAD~5:NAME. A search that was stopped goes on when the same command is run again.
+    TEST is a command that is run in each environment: status 0 is a pass, 125 means that the test cannot decide, and
+    any other status is a failure. Without TEST, it is drydock verify with the proofs of NAME. LOCK is a file, or a
+    revision of git: HEAD~5, or HEAD~5:NAME. To continue a search that was stopped, run the same command again.
     """
     from builder.check.bisect.bisect import bisect as search
 

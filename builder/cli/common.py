@@ -123,16 +123,22 @@ def echo_json(data: Any) -> None:
     click.echo(json.dumps(data, indent=1))
 
 
-def names_or_all(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Return `names`, or else the buildable profiles of the project, or else the built-in ones.
+def names_or_all(names: tuple[str, ...], *, built_in: bool = False) -> tuple[str, ...]:
+    """Return `names`, or else the buildable profiles of the project; where there are none, the `built_in` ones.
 
-    Raises ProfileError.
+    Raises UsageError where those are not wanted, and ProfileError.
     """
     if names:
         return names
-    from builder.project.discovery import own_profile_folders, profile_names
+    from builder.errors import UsageError
+    from builder.files import display
+    from builder.project.discovery import own_profile_folders, profile_names, project_above
 
-    known = profile_names(own_profile_folders()) or catalogue().names()
+    known = profile_names(own_profile_folders()) or (catalogue().names() if built_in else [])
+    if not known:
+        above = project_above()
+        hint = f"a project is above: cd {display(above)}" if above else "drydock init begins one; or name a profile"
+        raise UsageError("there is no profile of a project here", hint=hint)
     return tuple(name for name in known if catalogue().target(name) is not None)
 
 

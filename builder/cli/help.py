@@ -29,6 +29,7 @@ INTERNAL = {
     "DRYDOCK_DATA_NAME",
     "DRYDOCK_END",
     "DRYDOCK_FOLDER",
+    "DRYDOCK_FOR",
     "DRYDOCK_PATCHED",
     "DRYDOCK_PROGRESS",
     "DRYDOCK_SUPERVISED",
@@ -69,8 +70,6 @@ def help(  # noqa: A001 it is the name of the command
     """Show the help of a command, or of a topic.
 
     Topics: variables, exit-status, files.
-
-    Example: drydock help generation rollback
     """
     whole = context.find_root()
     if len(words) == 1 and words[0] in _TOPICS:

@@ -45,15 +45,15 @@ _EVERY = ":all:"
     "--upgrade",
     multiple=True,
     metavar="PKG",
-    help="Use the newest PKG that fits; trainer and data are its code and data. Repeatable.",
+    help="Use the newest PKG that fits; trainer and data mean the code and the data of the profile. Repeatable.",
 )
-@click.option("-U", "--upgrade-all", is_flag=True, help="Use the newest of every package that fits.")
+@click.option("-U", "--upgrade-all", is_flag=True, help="Use the newest version of every package that fits.")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a lock is missing, stale or edited.")
 @click.option("-n", "--dry-run", is_flag=True, help="Write nothing; print the changes.")
 @click.option(
     "--allow-builds",
     metavar="[PKG,...]",
-    help="Write into [packages.build] what has no wheel and has to be built; with =PKG,... only these.",
+    help="Add packages that have no wheel to [packages.build], so that they are built; with =PKG,... only these.",
 )
 @click.option("--prove", is_flag=True, help="Keep the new lock only if proofs, resume and training hold with it.")
 @click.option(
@@ -89,8 +89,9 @@ def lock(
     Packages without a wheel are refused, all at once; --allow-builds allows to build their sources. To take that back:
     drydock undo.
 
-    With --prove the new lock of one profile is built beside, verified, resumed and measured by its [bench] together
-    with the one that it has. Where something does not hold, nothing is changed, and the exit status is 1.
+    With --prove, the new lock of one profile is built beside the current one; both are verified, resumed from a
+    checkpoint and measured by the profile's [bench]. If the new one is worse, nothing is changed, and the exit status
+    is 1.
     """
     if prove or limits or report_file is not None:
         fits = prove and not check and allow_builds is None and len(names) == 1
@@ -200,17 +201,18 @@ def _locked(name: str, again: Callable[..., Relocked], *, yes: bool) -> Lock:
 @click.argument("names", nargs=-1, shell_complete=complete.profiles)
 @click.option("--out", type=click.Path(path_type=Path), metavar="DIR", help="Where to write (default: generated/NAME).")
 @click.option("--check", is_flag=True, help="Write nothing; fail if a file differs from its profile.")
-@click.option("--standalone", is_flag=True, help="Make the tools for existing installations whole, to be copied alone.")
+@click.option("--standalone", is_flag=True, help="Make each repair tool self-contained, to be copied alone.")
 @click.option("--slurm", is_flag=True, help="Write a batch script for Slurm too.")
 def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bool, slurm: bool) -> None:
     """Write the generated files of profiles.
 
-    Those are the run script, the env file and the repair tools. Without NAMES, all profiles of this project but those
-    with [generated] committed = false. A batch script for Slurm that is there is written anew too.
+    These are the run script, the env file and the repair tools. Without NAMES, all profiles of this project but those
+    with [generated] committed = false. An existing batch script for Slurm is written again too.
     """
     from builder.files import display
     from builder.names import stem
     from builder.project import generated
+    from builder.report import waiting
     from builder.resources import version
 
     if out is not None and len(names) != 1:
@@ -227,7 +229,8 @@ def render(names: tuple[str, ...], out: Path | None, check: bool, standalone: bo
                 f"{display(folder)} was rendered by Drydock {before}, and this is {version()}; "
                 'in a team, agree on one: required-version = "…" in drydock.toml'
             )
-        changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone, slurm=slurm)
+        with waiting(report, f"rendering {name}"):  # the first takes the longest: it makes the machinery compact
+            changed = generated.generate(name, folder, catalogue().plan(name), standalone=standalone, slurm=slurm)
         for path in changed:
             click.echo(display(path))
         report.step(f"{name}: {plural(len(changed), 'file')} changed in {display(folder)}")

@@ -29,9 +29,8 @@ def add(requirements: tuple[str, ...], to: str | None, no_build: bool, yes: bool
     """Add packages to a project.
 
     PACKAGE is a requirement as pip takes it: six, 'six>=1.16'. It is added to the file that requires-from names, such
-    as pyproject.toml, else to the profile that all profiles of the project are made of; then the locks, the generated
-    scripts and the environments that were built are brought up to date. Nothing is changed where one of that fails. To
-    take it back: drydock undo.
+    as pyproject.toml, or else to the profile that all others of the project extend. Then locks, generated scripts and
+    built environments are updated. If any of this fails, nothing is changed. To take it back: drydock undo.
     """
     from builder.build import change
 
@@ -46,8 +45,8 @@ def add(requirements: tuple[str, ...], to: str | None, no_build: bool, yes: bool
 def remove(packages: tuple[str, ...], to: str | None, no_build: bool, yes: bool) -> None:
     """Remove packages from a project.
 
-    Takes their requirements out of its profiles and of the files that requires-from names, then does as drydock add
-    does.
+    Removes their requirements from its profiles and from the files that requires-from names; then locks, generated
+    scripts and built environments are updated, as by drydock add.
     """
     from builder.build import change
 
@@ -69,7 +68,7 @@ def remove(packages: tuple[str, ...], to: str | None, no_build: bool, yes: bool)
 def update(packages: tuple[str, ...], names: tuple[str, ...], no_build: bool, yes: bool) -> None:
     """Update packages as far as the profiles allow.
 
-    Without PACKAGE, all of them. Locks, generated scripts and built environments follow, as for drydock add.
+    Without PACKAGE, all of them. Locks, generated scripts and built environments are updated too, as by drydock add.
     """
     from builder.build import change
 

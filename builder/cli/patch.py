@@ -96,7 +96,7 @@ def patch_check(names: tuple[str, ...], prove: bool, as_json: bool, yes: bool) -
 
     report = reporter()
     found = []
-    for name in names_or_all(names):
+    for name in names_or_all(names, built_in=True):
         for one in agreed(partial(check, name, catalogue(), report), yes=yes):
             if prove:
                 _prove(one)

@@ -130,7 +130,7 @@ class _Shell(Dashed):
     help="Run it on the hosts of a fleet, for as long as this command runs.",
 )
 @click.option(
-    "--slurm", is_flag=True, help="Submit it as a job of Slurm; with --status, --logs, --stop: the last such job."
+    "--slurm", is_flag=True, help="Submit it as a job of Slurm; with --status, --logs or --stop: for the last such job."
 )
 @json_option
 @yes_option
@@ -150,10 +150,10 @@ def run(
 ) -> None:
     """Run the trainer of a profile, building it first if needed.
 
-    NAME defaults to auto, with --on to the fleet's profile; auto is then chosen for each host. COMMAND is one of
+    NAME defaults to auto; with --on to the fleet's profile, and auto is then chosen for each host. COMMAND is one of
     [commands] of the profile; without it, or as train, it is the trainer.
-    ARGUMENTS after -- go to what is run, whose exit status is passed on. What happens after a failure of the trainer
-    stands in [supervise] of the profile, how several hosts train together in [launch].
+    ARGUMENTS after -- go to what is run, whose exit status is passed on. [supervise] of the profile
+    says what happens after a failure of the trainer, and [launch] how several hosts train together.
     """
     if sum((supervise, status, logs, stop)) > 1:
         raise UsageError("--supervise, --status, --logs and --stop do not go together", hint="use one of them")
@@ -277,9 +277,12 @@ def verify(name: str, yes: bool) -> None:
 
     Checks versions, every file, the machine, its accelerator and the proofs of the patches. NAME defaults to auto.
     """
+    from builder.cli.common import show
+    from builder.cli.tables import flowing
     from builder.run import start
 
-    agreed(lambda: start.verify(name, catalogue()), yes=yes)
+    shown = (lambda line: show(flowing(line, 5))) if sys.stdout.isatty() else None
+    agreed(lambda: start.verify(name, catalogue(), shown), yes=yes)
 
 
 @click.command(cls=_Replay)

@@ -229,7 +229,7 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
     from builder.run.records import rerun as again
 
     if as_json and not dry_run:
-        raise UsageError("--json goes with --dry-run", hint="what is run again prints what it prints")
+        raise UsageError("--json goes with --dry-run", hint="without it, the output is the trainer's")
     found = again.prepare(run, repository)
     if as_json:
         echo_json(found.as_json())

@@ -20,10 +20,7 @@ def self() -> None:
 @json_option
 @click.pass_context
 def self_version(context: click.Context, check: bool, as_json: bool) -> None:
-    """Print the version.
-
-    Example: drydock self version --check
-    """
+    """Print the version."""
     from builder.check.version import how_to_upgrade, newer
     from builder.report import waiting
     from builder.resources import DISTRIBUTION, version
@@ -52,8 +49,6 @@ def report(name: str, out: Path | None) -> None:
 
     As Markdown: versions, this machine, settings, what the doctor says of NAME (default: auto), and the log of the
     last failure; without secrets, ~ for the home folder. Read it before you send it.
-
-    Example: drydock report m4 --out report.md
     """
     from builder.check.report import report as collect
     from builder.files import write_new

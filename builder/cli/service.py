@@ -87,7 +87,7 @@ def _install_on(fleet: str, name: str, words: tuple[str, ...], fewest: int | Non
     show_services(rows)
     installed = [row for row in rows.values() if row.found.get("installed")]
     if not installed and fewest is None:
-        report.step("nothing was installed, as it is for all hosts or for none: --fewest N")
+        report.step("nothing was installed: a service goes to all hosts or to none; to accept fewer: --fewest N")
     good = sum(row.is_good for row in installed)
     report.step(f"{fleet}: {good} of {plural(len(rows), 'host')}")
     if good < len(rows):

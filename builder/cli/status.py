@@ -50,7 +50,7 @@ def _serve(port: int) -> None:
     try:
         found, address = server(port, made)
     except OSError as error:
-        raise DrydockError(f"port {port} cannot be used: {error.strerror}", hint="leave --port away") from None
+        raise DrydockError(f"port {port} cannot be used: {error.strerror}", hint="leave --port out") from None
     click.echo(address)
     reporter().step("open it in a browser of this machine; Ctrl-C ends it")
     with found:

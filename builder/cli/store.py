@@ -122,7 +122,7 @@ def _show(total: Total) -> None:
 def _whole(total: Total) -> str:
     from builder.cli.tables import megabytes
 
-    return f"really, of {megabytes(total.apparent)}: a hard link counts once"
+    return f"on disk, instead of {megabytes(total.apparent)}: files are shared"
 
 
 _SHORTEST, _LONGEST = 14, 40  # columns of a bar: below that of its heading there is none

@@ -175,7 +175,7 @@ class Resolution:
         unusable = self._unusable
         if not unusable:
             return
-        self.step(f"no wheel of {_names(unusable)}: looking at sources, without running them")
+        self.step(f"looking at the sources of {_names(unusable)}: no wheel fits, and nothing is run")
         try:
             missing = search.missing(unusable)
         except ToolError:
@@ -198,7 +198,7 @@ class Resolution:
             found = self._search.passed_over(self._unusable, pins)
         except (ToolError, LockError) as error:
             self.warn(
-                f"whether newer versions were passed over is not known, of {_names(self._unusable)}: {error.message}"
+                f"it is not known whether newer versions of {_names(self._unusable)} were passed over: {error.message}"
             )
             return
         refused = [one for one in found if one.far or self.wants_builds]
@@ -267,8 +267,8 @@ def _names(requirements: Sequence[str]) -> str:
 
 
 def _how_to_allow(name: str, sources: Sequence[Unbuilt]) -> str:
-    some = f"; or only some: --allow-builds={sources[0].name}" if len(sources) > 1 else ""
-    return f"where that may be built on this machine and on others: drydock lock {name} --allow-builds{some}"
+    some = f"; to allow only some: --allow-builds={sources[0].name}" if len(sources) > 1 else ""
+    return f"to allow building them, here and on every machine: drydock lock {name} --allow-builds{some}"
 
 
 def _too_far(name: str, found: Sequence[PassedOver], refused: Sequence[PassedOver]) -> UnbuiltError:

@@ -116,7 +116,7 @@ class Machine:
             f"cores: {_listed([*cores, _count(self.usable_cores, 'usable')])}",
             f"memory: {_listed(memory)}",
             f"disk: {_gib(self.disk_free)} free",
-            f"GPUs: {_listed(gpus) if any(gpus) else 'nvidia-smi fails' if self.gpus is None else 'none of NVIDIA'}",
+            f"GPUs: {_listed(gpus) if any(gpus) else 'nvidia-smi fails' if self.gpus is None else 'no NVIDIA GPU'}",
             f"for profiles: {_listed(detected)}",
         ]
 

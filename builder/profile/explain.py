@@ -49,6 +49,14 @@ def _explained(error: ValidationError, model: type[BaseModel], source: Source) -
         hint = f'did you mean "{near[0]}"?' if near else f"known here: {', '.join(allowed)}"
     elif first["type"] == "missing":
         message = f'the key "{key[-1]}" is missing'
+        hint = "a profile begins with: schema = 1" if key == ("schema",) else None
+    elif first["type"] == "string_type" and isinstance(found, int | float) and not isinstance(found, bool):
+        message, hint = f"not text, but a number: {found}", f'put it in quotes: {key[-1]} = "{found}"'
+    elif first["type"] in ("literal_error", "enum") and isinstance(found, str):
+        expected = re.findall("'([^']+)'", first.get("ctx", {}).get("expected", ""))
+        near = difflib.get_close_matches(found, expected, 1, 0.7)
+        message = f"{quoted(found)} is not one of {', '.join(expected)}"
+        hint = f'did you mean "{near[0]}"?' if near else None
     else:
         message = first["msg"].removeprefix("Value error, ")
         if isinstance(found, str | int | float | bool):

@@ -19,7 +19,7 @@ from builder.profile.explain import validated
 from builder.profile.merge import Flat, flatten, merge, unflatten
 from builder.profile.model import Profile, ProfilePart, Setting
 from builder.profile.source import Source
-from builder.profile.toml_lines import line_in, loads
+from builder.profile.toml_lines import hint_for, line_in, loads
 from builder.profile.variables import Finding, findings
 from builder.profile.variables.determinism import strict
 
@@ -189,7 +189,9 @@ def read_part(name: str, source: Source) -> Part:
     try:
         data = loads(source.text)
     except tomllib.TOMLDecodeError as error:
-        raise ProfileError(f"not TOML: {error}", where=Where(source.path, line_in(error, source.text))) from None
+        raise ProfileError(
+            f"not TOML: {error}", hint=hint_for(source.text), where=Where(source.path, line_in(error, source.text))
+        ) from None
     model = validated(ProfilePart, data, source)
     if model.name != name:
         raise ProfileError(

@@ -20,9 +20,7 @@ _Path = tuple[str | int, ...]
 def loads(text: str) -> dict[str, Any]:
     """The data of a TOML text. Raises tomllib.TOMLDecodeError, also for what is too deep or too long for Python."""
     if text.startswith("\ufeff"):
-        raise tomllib.TOMLDecodeError(
-            "it begins with a byte order mark (BOM): save it as UTF-8 without one (at line 1, column 1)"
-        )
+        raise tomllib.TOMLDecodeError("it begins with a byte order mark (BOM) (at line 1, column 1)")
     try:
         return tomllib.loads(text)
     except RecursionError:
@@ -31,6 +29,17 @@ def loads(text: str) -> dict[str, Any]:
         raise
     except ValueError as error:  # a number of thousands of digits
         raise tomllib.TOMLDecodeError(str(error).partition(";")[0]) from None
+
+
+def hint_for(text: str) -> str | None:
+    """How to repair a text that is not TOML, where something known made it so.
+
+    >>> hint_for("a = 1\\n<<<<<<< HEAD\\n")
+    'git left a conflict in it: solve that first'
+    """
+    if text.startswith("\ufeff"):
+        return "save it as UTF-8 without one"
+    return "git left a conflict in it: solve that first" if re.search("^<{7} ", text, re.MULTILINE) else None
 
 
 def line_in(error: tomllib.TOMLDecodeError, text: str) -> int | None:

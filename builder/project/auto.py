@@ -36,7 +36,8 @@ def choices(machine: Machine, catalogue: Catalogue, folder: Path | None = None) 
     """All profiles that can be built, with how well they fit a machine; the best first, those that do not, last.
 
     One of the project's own that fits is better than any that is built in; then one whose trainer needs what is in the
-    folder; one whose trainer lacks what it needs does not fit.
+    folder. One whose trainer lacks what it needs does not fit, unless all of the project's own that would fit lack it:
+    then one of these is meant, and says so when it is run, and not the trainer of another project.
     """
     from builder.machine import Fit, fit
     from builder.project.discovery import own_profile_folders, profile_names
@@ -47,7 +48,8 @@ def choices(machine: Machine, catalogue: Catalogue, folder: Path | None = None) 
         for name, target in targets.items()
         if target is not None
     }
-    at_home = set()
+    own = set(profile_names(own_profile_folders()))
+    at_home, lacking = set(), {}
     for name, found in fits.items():
         needs = catalogue.profile(name).trainer.needs if found.score is not None else None
         if needs is None:
@@ -56,8 +58,12 @@ def choices(machine: Machine, catalogue: Catalogue, folder: Path | None = None) 
             at_home.add(name)
             fits[name] = Fit(found.score, f"{found.why}, and {needs} is here")
         else:
+            lacking[name] = found
             fits[name] = Fit(None, f"its trainer needs {needs}, which is not in this folder")
-    own = set(profile_names(own_profile_folders()))
+    if not any(fits[name].score is not None for name in own & fits.keys()):
+        fits |= {
+            name: Fit(found.score, f"{found.why}; {fits[name].why}") for name, found in lacking.items() if name in own
+        }
     rank = {
         name: (found.score is not None, name in own, name in at_home, found.score or 0, name)
         for name, found in fits.items()

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 from builder.errors import DrydockError, LockError, ProfileError, Where
 from builder.files import display
 from builder.names import FORMS, is_reference, split
-from builder.project.discovery import names_in, profile_folders, profile_names
+from builder.project.discovery import names_in, profile_folders, profile_names, project_above
 from builder.project.snapshot import Seen, Snapshot
 from builder.resources import shipped
 
@@ -202,9 +202,14 @@ class Entry:
         known = self._catalogue.at_hand()
         from difflib import get_close_matches
 
-        near = get_close_matches(self.name.lower(), known, 1)
+        folder, _, file = self.name.rpartition("/")
+        word = (file or folder.rpartition("/")[2]).removesuffix(".toml").removesuffix(".lock").lower()
+        near = get_close_matches(word, [name for name in known if name != self.name], 1)
         hint = f'did you mean "{near[0]}"?' if near else f"known profiles: {', '.join(known)}"
-        raise ProfileError(f'no profile "{self.name}"', hint=hint if is_name else f"{hint}; {FORMS}")
+        above = project_above() if is_name and not self.source else None
+        if above is not None and self.name in profile_names([above / "profiles"]):
+            hint = f"the project above has it: cd {above}"
+        raise ProfileError(f'no profile "{self.name}"', hint=hint if is_name else f"{hint} ({FORMS})")
 
     @cached_property
     def own(self) -> Part:
@@ -494,7 +499,7 @@ class Entry:
         """A file that a profile names, from the first folder that has it; never from outside of that folder."""
         path = self._first(name, profile.scope)
         if path is None:
-            raise ProfileError(f"{name} is not there", hint="put it beside the profile", where=Where(profile.path))
+            raise ProfileError(f"{name} does not exist", hint="put it beside the profile", where=Where(profile.path))
         folders = self._catalogue.folders_of(profile.scope, self.seen)
         if not any(path.resolve().is_relative_to(folder.resolve()) for folder in folders):
             raise ProfileError(f"{name} leads out of {display(path.parent)}", hint="replace the link by the file")

@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from builder.profile.model import Profile
 
 FILE = "pyproject.toml"
+OLD = ("setup.py", "setup.cfg")
+"""Files of a package that has no pyproject.toml, of which setuptools alone knows what they say."""
 UNKNOWN = "0+unknown"
 """The version of a project whose build backend alone knows it."""
 
@@ -100,8 +102,13 @@ def check_not_locked(name: str, lock: Lock, where: Where) -> None:
 
 
 def is_package(folder: Path, content: Content) -> bool:
-    """Whether the pyproject.toml in `folder` is that of a package, to be imported. Raises ProfileError."""
+    """Whether the pyproject.toml in `folder` is that of a package, to be imported. Raises ProfileError.
+
+    Without one, a setup.py or setup.cfg is, where a package stands beside it or in src/.
+    """
     document = _document(folder, content)
+    if document is None and any((folder / name).is_file() for name in OLD):
+        return any(package for _, package in _Reader(folder, ".", FILE, content).found())
     if document is None or not _own(document.data).get("name"):
         return False
     reader = _Reader(folder, ".", FILE, content)
@@ -135,7 +142,7 @@ class _Reader:
         found = list(dict.fromkeys(self.found()))
         if not found:
             raise ProfileError(
-                f"no code to import is in {display(self._top)}: neither src/{self._module} nor {self._module}",
+                f"there is no code to import in {display(self._top)}: neither src/{self._module} nor {self._module}",
                 hint="tell the build backend in pyproject.toml where it is, or remove [project] from the profile",
                 where=Where(display(self._top / FILE)) if self._document is not None else None,
             )

@@ -83,7 +83,7 @@ def _locked(name: str, one: Data, entry: Entry, step: Callable[[str], None]) -> 
         _check_local(entry)
         return LockedData(name=name, place=place_of(one), files=_of_folder(entry.project_folder / one.folder))
     if is_true(os.environ.get("UV_OFFLINE", "")):
-        raise LockError("it is not locked yet, and --offline forbids to ask for it")
+        raise LockError("it is not locked yet, and --offline forbids asking for it")
     if one.url is not None:
         return LockedData(name=name, place=place_of(one), files=[_of_url(name, one.url, one.sha256, step)])
     commit, files = _of_hub(name, one, step)
@@ -109,7 +109,7 @@ def _of_hub(name: str, one: Data, step: Callable[[str], None]) -> tuple[str, lis
     answer = _asked(url, about, one.revision)
     commit, listed = answer.get("sha"), answer.get("siblings")
     if not isinstance(commit, str) or not re.fullmatch("[0-9a-f]{40}", commit) or not isinstance(listed, list):
-        raise LockError("what the hub says is not what a hub says of a revision", hint="is HF_ENDPOINT a hub?")
+        raise LockError("the answer is not that of a hub", hint="is HF_ENDPOINT a hub?")
     rows = [row for row in listed if isinstance(row, dict) and isinstance(row.get("rfilename"), str)]
     chosen = [row for row in rows if _is_wanted(row["rfilename"], one.files)]
     if not chosen:
@@ -154,10 +154,10 @@ def _of_row(name: str, row: dict[str, Any], where: str, about: str) -> DataFile:
     if isinstance(large, dict):
         digest, size = large.get("sha256") or large.get("oid"), large.get("size", size)
         if not isinstance(digest, str) or not re.fullmatch("[0-9a-f]{64}", digest) or not _is_size(size):
-            raise LockError(f"what the hub says of {path!a} is no size and no sha256")
+            raise LockError(f"the hub gives no size and no sha256 of {path!a}")
         return DataFile(path=path, size=size, sha256=digest)
     if not _is_size(size):
-        raise LockError(f"what the hub says of {path!a} is no size")
+        raise LockError(f"the hub gives no size of {path!a}")
     found, git = _fetched(f"{where}/{quote(path)}", size, about, data.authorization())
     if isinstance(row.get("blobId"), str) and row["blobId"] != git:
         raise LockError(f"{name}: {path!a} is not the file that the hub says it is")

@@ -75,7 +75,7 @@ def check_fresh(entry: Entry, lock: Lock) -> None:
         path = _path(place, entry.project_folder)
         if path.exists() and content_of(path, _not_its(entry, path)) != package.origin.sha256:
             raise LockError(
-                f"the lock is stale: {place.path}, which {package.name} is made of, has changed since it was made",
+                f"the lock is stale: {place.path}, which {package.name} is built from, has changed since it was made",
                 hint=f"drydock lock {entry.name}",
             )
 
@@ -136,8 +136,7 @@ def _provide(
         placed.normalise(raw, wheel)
     if hash_of(wheel) != package.sha256:
         raise LockError(
-            f"{package.file}, built here of the same source, is not the file that was locked: its build depends on the "
-            "machine",
+            f"{package.file}, built here from the same source, is not the locked file: builds differ by machine",
             hint="get it from where it was locked: drydock push there, and drydock pull here; or lock it again",
         )
     built.keep(wheel, one.build_requires, entry.lock_path)
@@ -180,7 +179,7 @@ def _from_git(name: str, place: Place, work: Path, pinned: Origin | None, step: 
     commit = pinned.commit if pinned is not None and pinned.commit else ref.commit
 
     def leave_out(path: str) -> None:
-        step(f"left out, for it is a link: {path!a}")
+        step(f"left out, because it is a link: {path!a}")
 
     root = git.fetch(where, ref, commit, work, leave_out, most=_MOST)
     git.add_submodules(where, commit, work, root, leave_out, most=_MOST)
@@ -210,7 +209,7 @@ def _from_file(
         if path.is_dir():
             return _from_folder(name, place, path, work, _not_its(entry, path))
         if not path.is_file():
-            raise SourceError(f"{path} is not there")
+            raise SourceError(f"{path} does not exist")
         if not path.name.endswith((".whl", ".tar.gz", ".zip")):
             raise SourceError(f"{path} is neither a folder, nor a .whl, .tar.gz or .zip")
     content = hash_of(path)
@@ -245,7 +244,7 @@ def _from_folder(name: str, place: Place, path: Path, work: Path, not_its: Colle
 def _source(name: str, root: Path, origin: Origin, version: str | None) -> Fetched:
     """A source in a folder, with what builds it."""
     if not ((root / "pyproject.toml").is_file() or (root / "setup.py").is_file()):
-        raise SourceError("it has neither pyproject.toml nor setup.py, so that nothing can be built of it")
+        raise SourceError("it has neither pyproject.toml nor setup.py, so nothing can be built from it")
     texts = {
         one: (root / one).read_text(encoding="utf-8", errors="replace")
         for one in ("pyproject.toml", "setup.py")
@@ -300,7 +299,7 @@ def _version_here(folder: Path) -> str | None:
 
 def _online() -> None:
     if os.environ.get("UV_OFFLINE", "").lower() not in ("", "0", "false"):
-        raise SourceError("it is not here yet, and --offline forbids to fetch it")
+        raise SourceError("it is not here yet, and --offline forbids fetching it")
 
 
 # --- what is here --------------------------------------------------------------------------------------------------

@@ -24,6 +24,13 @@ def profile_folders() -> list[Path]:
     return [*own_profile_folders(), shipped("profiles")]
 
 
+def project_above() -> Path | None:
+    """The nearest folder above the working folder that has profiles: where a command was perhaps meant."""
+    if os.environ.get(PROFILES_VARIABLE):
+        return None
+    return next((folder for folder in Path.cwd().parents if any(names_in(folder / "profiles"))), None)
+
+
 def profile_names(folders: Iterable[Path]) -> list[str]:
     """The names of all profiles in `folders`, sorted."""
     return sorted({name for folder in folders for name in names_in(folder)})

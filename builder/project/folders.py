@@ -69,7 +69,7 @@ def files_of(folder: Path, not_its: Collection[str]) -> list[str]:
         if name and not ours and path.is_file() and not path.is_symlink():
             found.append(name)
         if len(found) > _FILES:
-            raise LockError(f"{folder} has more than {_FILES} files", hint="what does not belong to it: .gitignore")
+            raise LockError(f"{folder} has more than {_FILES} files", hint="list what is not part of it in .gitignore")
     return found
 
 

@@ -73,7 +73,7 @@ def _generation(word: str, name: str, number: str) -> Side:
     except StageError as error:
         where = Where(str(env / ".drydock" / "manifest.json"))
         if not env.exists():
-            raise DrydockError(f"the environment of {word} is not there", hint=hint, where=where) from None
+            raise DrydockError(f"the environment of {word} is not in the store", hint=hint, where=where) from None
         raise DrydockError(f"the manifest of {word} is damaged: {error}", hint=hint, where=where) from None
     except (ValueError, KeyError, TypeError, AttributeError):  # sealed by us, and of another format
         raise DrydockError(f"the manifest of {word} is of another format", hint=hint) from None

@@ -43,7 +43,7 @@ class Snapshot:
         """The same of a file that is there, as text. Raises ProfileError."""
         content = self.content(path, seen)
         if content is None:
-            raise ProfileError("it is not there", where=Where(display(path)))
+            raise ProfileError("it does not exist", where=Where(display(path)))
         try:
             return content.decode("utf-8")
         except UnicodeDecodeError as error:

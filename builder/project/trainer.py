@@ -60,7 +60,7 @@ def _locked(
         ref,
         ref.commit,
         work,
-        lambda path: step(f"left out, for it is a link: {path!a}"),
+        lambda path: step(f"left out, because it is a link: {path!a}"),
         most=source.LARGEST,
     )
     modules = root / ".gitmodules"

@@ -105,7 +105,7 @@ def undo() -> Change:
     """
     numbers = _numbers()
     if not numbers:
-        raise UsageError("nothing is remembered that could be undone here", hint="git has what was committed")
+        raise UsageError("there is nothing to undo here", hint="git has what was committed")
     path = _folder() / f"{numbers[-1]}.json"
     data: Mapping[str, Any] | None = state.read_json(path, _CHANGE, state.LARGE)
     if data is None:

@@ -129,7 +129,7 @@ def _agent(
     try:
         made = plistlib.dumps(agent, sort_keys=False).decode()
     except ValueError:
-        raise ValueError("a control character, or bytes that are no UTF-8") from None
+        raise ValueError("a control character, or bytes that are not UTF-8") from None
     notes = f"<!-- Written by `{_MARK}`; `drydock service uninstall` removes it. -->\n"
     if is_stamped:
         notes += f"<!-- What you change here is kept, and no longer updated. drydock-unit {'0' * 64} -->\n"

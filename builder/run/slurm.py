@@ -148,7 +148,7 @@ def log(name: str, *, follow: bool) -> Iterator[bytes]:
     path = Path(where)
     if not where or not path.is_file():
         raise DrydockError(
-            f"the log of job {job} of {name} is not there yet, or not on this machine: {where}",
+            f"the log of job {job} of {name} does not exist yet, or is not on this machine: {where}",
             hint=f"drydock run {name} --slurm --status",
         )
     with path.open("rb") as file:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import os
-from collections.abc import Mapping, Sequence
+import sys
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
@@ -35,7 +36,7 @@ def run(
         _check_command(name, command, catalogue)
     environment, names = secrets.environment(arguments)
     words = () if command == "train" else (command,)
-    script = current_script(name, catalogue, report)
+    script = current_script(name, catalogue, report, to_run=not words)
     if words and not _knows(script, command):
         raise UsageError(
             f"{name} has {command} now, and had no such command when its current generation was built",
@@ -149,28 +150,35 @@ exec "${SHELL:-/bin/sh}"
 """
 
 
-def verify(name: str, catalogue: Catalogue) -> NoReturn:
-    """Become the verification of `name`: a line per finding, exit status 1 where one is bad."""
+def verify(name: str, catalogue: Catalogue, show: Callable[[str], None] | None = None) -> NoReturn:
+    """Become the verification of `name`: a line per finding, exit status 1 where one is bad. `show` gets the lines."""
     here = generations.current(name)
     script = script_of_generation(here, name, catalogue) if here is not None else script_of(name, catalogue)
-    process.replace(script.command("--verify"))
+    if here is None and not Store.here().is_built(evaluate(name, catalogue).store_name):
+        raise BuildError(f"{name} is not built", exit_code=1, hint=f"drydock build {name}")
+    command = script.command("--verify")
+    if show is None:
+        process.replace(command)
+    sys.exit(process.stream(["/bin/sh", "-c", 'exec "$@" >&2', "sh", *command], show))
 
 
-def current_script(name: str, catalogue: Catalogue, report: Reporter) -> Script:
+def current_script(name: str, catalogue: Catalogue, report: Reporter, *, to_run: bool = False) -> Script:
     """Return the script of the current generation of `name`, which is built first if needed.
 
+    `to_run` the trainer: where this machine or folder lacks what that needs, nothing is fetched. Raises BuildError.
     Settings that changed since are taken over at once; another environment only by a build, so that a rollback holds.
     """
     here = generations.current(name)
     if here is None:
-        build(name, catalogue, report)
+        build(name, catalogue, report, to_run=to_run)
         here = generations.current(name)
     if here is None:
         raise BuildError(f"{name} has no generation, and its build made none", exit_code=1)
     try:
         evaluation = evaluate(name, catalogue)
     except DrydockError as error:
-        report.warn(f"{name} cannot be evaluated now ({error.message}); this is generation {here.number}")
+        why = f"{error.message}; {error.hint}" if error.hint else error.message
+        report.warn(f"{name} cannot be evaluated now ({why}); this is generation {here.number}")
         return script_of_generation(here, name, catalogue)
     _compare_committed(name, evaluation.script, report)
     if evaluation.store_name == here.store_name:

@@ -94,7 +94,7 @@ def write_bundle(
     _check_output(output, name)
     if key is not None and shutil.which("minisign") is None:
         raise ToolError(
-            "minisign, which signs, is not installed", hint="apt-get install minisign; brew install minisign"
+            "signing needs minisign, which is not installed", hint="apt-get install minisign; brew install minisign"
         )
     plan = catalogue.plan(name)
     output.parent.mkdir(parents=True, exist_ok=True)
@@ -188,7 +188,7 @@ def _as_gzip(entry: zipfile.ZipInfo, source: IO[bytes], target: IO[bytes]) -> No
 def _check_python(locked: Artefact, python: str | None) -> None:
     """Raise UsageError where another Python is to come along than the one that is locked, which comes in any case."""
     if python not in (None, FETCHED) and hash_of(Path(python)) != locked.sha256:
-        raise UsageError(f"{python} is not {locked.file}, which the lock names", hint="leave --with-python away")
+        raise UsageError(f"{python} is not {locked.file}, which the lock names", hint="leave --with-python out")
 
 
 def _bring_python(plan: Plan, python: str, target: Path, report: Reporter) -> None:

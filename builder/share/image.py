@@ -58,7 +58,7 @@ def write_image(name: str, output: Path | None, catalogue: Catalogue, report: Re
     file = output if output is not None else Path(f"{env.name}.squashfs")
     _check_output(file)
     if shutil.which("mksquashfs") is None:
-        raise ToolError("mksquashfs, which writes images, is not installed", hint="apt-get install squashfs-tools")
+        raise ToolError("images need mksquashfs, which is not installed", hint="apt-get install squashfs-tools")
     roots.hold(env.name)
     try:
         if not is_usable(env):

@@ -145,7 +145,7 @@ def collecting() -> Iterator[None]:
 
 def _claimed(path: Path) -> int:
     """The lock of a collection, open. Raises DrydockError where another one has it, or it is another's for good."""
-    another = DrydockError("another collection is under way", hint="let it end, then try again")
+    another = DrydockError("another collection is under way", hint="wait until it ends, then try again")
     while True:
         if path.is_dir() or (path.exists() and not path.is_file()):
             raise DrydockError(f"{path} is not a file of Drydock's", hint="move it away")

@@ -141,7 +141,7 @@ def _make_tools(frame: Path, wanted: Path, options: Sequence[str], python: str |
     install += ["--python", str(frame / "bin/python"), "--require-hashes", "-r", str(wanted)]
     done = process.run(install, env=env) if made.code == 0 and wanted.stat().st_size else made
     if done.code:
-        raise ToolError(f"what builds it cannot be installed: {message(done.stderr)}", hint=hint(done.stderr))
+        raise ToolError(f"its build requirements cannot be installed: {message(done.stderr)}", hint=hint(done.stderr))
 
 
 def _without_passwords(consent: Consent) -> dict[str, str]:

@@ -32,7 +32,7 @@ _HINTS = (
         "drydock doctor --network says what is in force",
     ),
     (
-        r"Network connectivity is disabled",
+        r"[Nn]etwork (connectivity )?(is|was) disabled",
         "do it once without --offline, or name a folder that has the wheels: UV_FIND_LINKS",
     ),
     (r"No space left on device|os error 28\b", "free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR"),
@@ -57,7 +57,7 @@ def executable() -> str:
     named = os.environ.get("DRYDOCK_UV")
     if named:
         if shutil.which(named) is None:
-            raise ToolError(f"DRYDOCK_UV names {named}, which is no program", hint="unset it: Drydock has its own uv")
+            raise ToolError(f"DRYDOCK_UV names {named}, which is not a program", hint="unset it: Drydock has its own")
         return named
     from uv import find_uv_bin
 
@@ -106,7 +106,24 @@ def hint(said: str) -> str | None:
     'free some space, or name another disk: DRYDOCK_HOME, UV_CACHE_DIR'
     """
     known = next((words for pattern, words in _HINTS if re.search(pattern, said)), None)
-    return known or _source_hint(said) or _undated_hint(said)
+    return known or _missing_hint(said) or _source_hint(said) or _undated_hint(said)
+
+
+def _missing_hint(said: str) -> str | None:
+    """Of a package that no index has: it is misspelt, or private, or a folder of somebody's own.
+
+    >>> said = _missing_hint("Because se3 was not found in the package registry and profile depends on se3, we can")
+    >>> (said or "").partition(", or")[0]
+    'if se3 is not misspelt, say where it is in its requirement: "se3 @ ./FOLDER"'
+    """
+    missing = re.search(r"Because (\S+) was not found in the package registry", said)
+    if missing is None:
+        return None
+    name = missing[1]
+    return (
+        f'if {name} is not misspelt, say where it is in its requirement: "{name} @ ./FOLDER", or a URL of git or of a '
+        f'wheel; or name its index: [packages] index = {{ {name} = "NAME" }}, [indexes] NAME = "URL"'
+    )
 
 
 def _source_hint(said: str) -> str | None:
@@ -128,7 +145,8 @@ def _undated_hint(said: str) -> str | None:
 
 def message(stderr: str) -> str:
     """What uv has said, for an error of ours."""
-    return re.sub(r"^error: ", "", stderr.strip()) or "nothing"
+    said = re.sub(r"^error: ", "", stderr.strip())
+    return re.sub(r"\n\s*\n\s*hint: ", "\n  uv's hint: ", said) or "nothing"
 
 
 def forget(packages: Iterable[str]) -> None:

@@ -42,7 +42,7 @@ def python_url(version: str, file: str) -> str:
             if row["implementation"] == "cpython" and url.count("/") >= 4:
                 # That list has the newest build of each release only; an older one is where it was.
                 return "/".join([url.rsplit("/", 2)[0], day, quote(file)])
-    raise ToolError(f"uv knows no place of {file}", hint="UV_PYTHON_DOWNLOADS_JSON_URL names a list that has it")
+    raise ToolError(f"uv does not know where {file} is", hint="UV_PYTHON_DOWNLOADS_JSON_URL names a list that has it")
 
 
 def fetch_python(key: str, folder: Path) -> Path:
@@ -60,7 +60,7 @@ def fetch_python(key: str, folder: Path) -> Path:
         raise ToolError(f"uv says: {message(said)}", hint=hint(said))
     found = list(archives.iterdir())
     if len(found) != 1:
-        raise ToolError(f"uv has fetched {key}, and kept {len(found)} archives", hint="is this a uv of this year?")
+        raise ToolError(f"uv has fetched {key}, and kept {len(found)} archives", hint="is this uv too old?")
     return found[0]
 
 

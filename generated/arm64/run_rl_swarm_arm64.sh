@@ -724,7 +724,7 @@ isolate_uv() {
 check_machine() {
   _wrong=
   check_platform
-  [ "$_action" != run ] || check_folder report
+  [ "${DRYDOCK_FOR:-$_action}" != run ] || check_folder report
   [ -z "$_wrong" ] || exit 1
 }
 

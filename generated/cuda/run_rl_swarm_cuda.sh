@@ -798,8 +798,8 @@ check_machine() {
   _wrong=
   check_platform
   # Also where it is only built, as on a machine without a GPU for one that has one: then it is a note.
-  case $_action in run) [ -n "$_wrong" ] || check_gpu report ;; build) check_gpu note_lack ;; esac
-  [ "$_action" != run ] || check_folder report
+  case ${DRYDOCK_FOR:-$_action} in run) [ -n "$_wrong" ] || check_gpu report ;; build) check_gpu note_lack ;; esac
+  [ "${DRYDOCK_FOR:-$_action}" != run ] || check_folder report
   [ -z "$_wrong" ] || exit 1
 }
 

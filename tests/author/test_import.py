@@ -138,7 +138,7 @@ def test_files_that_are_none_are_refused_in_words(
 @pytest.mark.parametrize(
     ("name", "options", "words"),
     [
-        (".", Options(), "where a virtual environment has one"),
+        (".", Options(), "not a virtual environment: it has no lib/python3.*/site-packages"),
         ("x.json", Options(), "unknown kind of file"),
         ("absent.txt", Options(), "No such file"),
         ("a.txt", Options(extras=["x"]), "--extra and --group"),
@@ -235,6 +235,12 @@ def test_requirement_files_nest_and_keep_extras_and_markers() -> None:
     assert [text.split(": ")[0] for text in left(found)] == ["other.txt:1", "limits.txt:2"]
 
 
+def test_a_repository_is_required_also_where_it_would_be_editable(tmp_path: Path) -> None:
+    text = "-e git+https://host/anchor.git@v1#egg=anchor\n"
+    found = read_requirements("requirements.txt", text, Folder(tmp_path).text)
+    assert (found.requires, found.left_out) == (["anchor @ git+https://host/anchor.git@v1"], [])
+
+
 @pytest.mark.parametrize(
     ("line", "words"),
     [
@@ -244,7 +250,8 @@ def test_requirement_files_nest_and_keep_extras_and_markers() -> None:
         ("../../x", "a place"),
         ("/etc/passwd", "a place"),
         ("anchor-1.0-py3-none-any.whl", "a place"),
-        ("-e git+ssh://me:tok3n@host/x", "a project elsewhere"),
+        ("-e git+ssh://me:tok3n@host/x", "write NAME @ PLACE"),
+        ("-e git+ssh://me:tok3n@host/x#egg=anchor", "a place"),
         ("-e lib", "its requirements are not known: lib/pyproject.toml is not there"),
         ("anchor==${VERSION}", "environment variable"),
         ("--find-links https://me:tok3n@host/x", "UV_FIND_LINKS"),
@@ -570,7 +577,7 @@ def test_a_project_below_and_one_elsewhere(sandbox: Sandbox) -> None:
     (sandbox.work / "inner/lan_tern/__init__.py").unlink()
     done = sandbox.drydock("import", "inner/pyproject.toml", "--name", "empty").succeeded()
     assert "project" not in made(sandbox, "empty")
-    assert "[project] was not written: no code to import is in inner" in done.stderr
+    assert "[project] was not written: there is no code to import in inner" in done.stderr
 
 
 def test_an_extra_that_is_not_there_is_refused(sandbox: Sandbox) -> None:
@@ -698,7 +705,7 @@ def test_a_pylock_gives_what_its_markers_say() -> None:
     found = read_pylock("pylock.toml", PYLOCK, CPU)
     assert found.requires == ["a==1"]
     assert left(found) == [
-        "pylock.toml:16: c: comes from elsewhere than an index: a lock names packages of an index only"
+        'pylock.toml:16: c: comes from elsewhere than an index: require it by its place, "NAME @ URL"'
     ]
     assert read_pylock("pylock.toml", PYLOCK, CPU, extras=["Extra"]).requires == ["a==1", "b==1"]
     with pytest.raises(ProfileError):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import os
 import shlex
 import signal
@@ -109,12 +110,92 @@ def test_a_package_of_ones_own_trains_at_once(folder: Sandbox) -> None:
     assert folder.run(["sh", "generated/own/run_own.sh"]).succeeded().stdout == "own 1.0\n"
 
 
+@pytest.mark.parametrize("root", ["", "src/"])
+def test_a_package_of_a_setup_py_alone_is_imported_from_scripts(folder: Sandbox, root: str) -> None:
+    """As `pip install -e .` would have it; and its own name is never one of the index."""
+    package = folder.work / f"{root}own_code"
+    package.mkdir(parents=True)
+    (package / "__init__.py").write_text("import anchor\n")
+    (folder.work / "scripts").mkdir()
+    (folder.work / "train.py").rename(folder.work / "scripts/train.py")
+    (folder.work / "scripts/train.py").write_text(
+        "import own_code\nif __name__ == '__main__':\n    print(own_code.anchor.version)\n"
+    )
+    (folder.work / "setup.py").write_text(
+        "from setuptools import setup\nsetup(name='own-code', install_requires=['anchor', 'own_code'])\n"
+    )
+    done = folder.drydock("init").succeeded()
+    assert made(folder, "own-code")["project"] == {"path": "."}
+    assert made(folder, "own-code")["packages"] == {"requires": ["anchor"]}
+    assert "own_code: the project itself, never a package of an index" in done.stderr
+    assert folder.drydock("run", "own-code").succeeded().stdout == "1.0\n"
+    assert folder.run(["sh", "generated/own-code/run_own_code.sh"]).succeeded().stdout == "1.0\n"
+
+
 def test_what_a_lock_cannot_have_is_left_out_of_a_copy(folder: Sandbox) -> None:
     """A file that requires something by its place cannot be read anew each time."""
     (folder.work / "requirements.txt").write_text("anchor>=1\ngit+https://host.example/x\n")
     done = folder.drydock("init").succeeded()
     assert made(folder)["packages"] == {"requires": ["anchor>=1"]}
     assert "not carried over: requirements.txt:2: git+https://host.example/x" in done.stderr
+
+
+def test_what_only_another_file_requires_is_said(folder: Sandbox) -> None:
+    (folder.work / "setup.py").write_text("from setuptools import setup\nsetup(install_requires=['anchor'])\n")
+    conda = folder.work / "environment.yaml"
+    conda.write_text("dependencies:\n  - pip:\n    - anchor\n    - spare\n    - -e .\n")
+    done = folder.drydock("init", "--name", "some").succeeded()
+    assert "environment.yaml also requires spare, and was not read: setup.py was" in done.stderr
+    conda.write_text("dependencies:\n  - pip:\n    - anchor\n")
+    assert "also requires" not in folder.drydock("init", "--name", "all").succeeded().stderr
+
+
+@pytest.mark.parametrize("name", ["Dockerfile", "dockerfile"])
+def test_a_dockerfile_is_read_where_nothing_else_says_what_is_required(folder: Sandbox, name: str) -> None:
+    (folder.work / name).write_text('FROM python:3.11\nRUN pip install anchor\nCMD ["python", "train.py"]\n')
+    done = folder.drydock("init").succeeded()
+    assert made(folder)["packages"] == {"requires": ["anchor"]}
+    assert f"not carried over: {name}:1: FROM python:3.11" in done.stderr
+    (folder.work / "requirements.txt").write_text("anchor>=1\n")
+    done = folder.drydock("init", "--name", "other").succeeded()
+    assert made(folder, "other")["packages"] == {"requires-from": {"file": "requirements.txt"}}
+    assert name not in done.stderr
+
+
+def test_a_dockerfile_that_installs_nothing_is_no_list_of_requirements(folder: Sandbox) -> None:
+    folder.file("base.toml", BASE)
+    (folder.work / "Dockerfile").write_text("FROM debian\nRUN apt-get install -y git\n")
+    folder.drydock("init", "--name", "desk").succeeded()
+    assert made(folder, "desk")["extends"] == ["base"]
+
+
+def test_without_requirements_the_packages_that_the_code_imports_are_named(folder: Sandbox) -> None:
+    folder.file("base.toml", BASE)
+    (folder.work / "own.py").write_text("import os\n")
+    (folder.work / "lectures").mkdir()
+    cells = ["import torch.nn as nn\n", "from PIL import Image\n", "import own\n", "from the start, import of data"]
+    (folder.work / "lectures/one.ipynb").write_text(json.dumps({"cells": [{"source": cells}]}, indent=1))
+    done = folder.drydock("init", "--name", "desk", "--no-lock").succeeded()
+    assert "the code imports anchor, pillow, torch: drydock add anchor pillow torch\n" in done.stderr
+
+
+def test_extras_that_no_lock_has_are_named(folder: Sandbox) -> None:
+    (folder.work / "pyproject.toml").write_text(
+        '[project]\nname = "own"\ndependencies = ["anchor"]\n[project.optional-dependencies]\ntrain = ["spare"]\n'
+    )
+    done = folder.drydock("init", "--no-lock").succeeded()
+    how = '[packages.requires-from] extras = ["NAME"] in profiles/own.toml'
+    assert f"not locked: the extra train of pyproject.toml; to have one: {how}\n" in done.stderr
+
+
+def test_what_cannot_be_locked_is_not_said_to_be_in_a_file_that_is_removed_again(folder: Sandbox) -> None:
+    """But how to have that file, to change it; and where the package may be."""
+    (folder.work / "requirements.txt").write_text("anchor\nnowhere-at-all\n")
+    done = folder.drydock("init", "--name", "desk", "--for", "cpu").failed(1, "nowhere-at-all was not found")
+    assert "where:" not in done.stderr
+    assert '"nowhere-at-all @ ./FOLDER"' in done.stderr
+    assert "drydock init --name desk --for cpu --no-lock" in done.stderr
+    assert not (folder.work / "profiles").exists()
 
 
 CHAT = """\

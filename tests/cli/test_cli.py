@@ -8,6 +8,7 @@ import os
 import pty
 import re
 import select
+import shlex
 import shutil
 import signal
 import struct
@@ -15,6 +16,7 @@ import subprocess
 import sys
 import termios
 import tomllib
+from collections.abc import Iterator
 from importlib.metadata import version
 from pathlib import Path
 
@@ -23,6 +25,7 @@ import pytest
 from click.testing import CliRunner
 
 from builder.cli import cli
+from builder.cli.examples import EXAMPLES
 from builder.cli.help import INTERNAL, VARIABLES
 from tests.conftest import ROOT
 from tests.support import Sandbox
@@ -536,8 +539,64 @@ def test_verify_finds_a_file_that_was_changed(locked: Sandbox) -> None:
     assert "FAIL files: lib/python3.11/site-packages/anchor/__init__.py was changed" in verified.stdout
 
 
+def leaves(context: click.Context, path: str = "") -> Iterator[str]:
+    """Each command that does something: `profile list`, not `profile`."""
+    group = context.command
+    assert isinstance(group, click.Group)
+    for name in group.list_commands(context):
+        command = group.get_command(context, name)
+        assert command is not None
+        if isinstance(command, click.Group):
+            yield from leaves(click.Context(command, info_name=name, parent=context), f"{path}{name} ")
+        else:
+            yield f"{path}{name}"
+
+
+def test_each_command_has_an_example_that_it_understands(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    monkeypatch.chdir(tmp_path)
+    root = click.Context(cli, info_name="drydock", **cli.context_settings)  # a command keeps its first help option
+    assert sorted(EXAMPLES) == sorted(leaves(root))
+    for path, example in EXAMPLES.items():
+        assert len(example) <= 47, "it stands in one line of 60 columns"
+        words = shlex.split(example.removeprefix('eval "$(').removesuffix(')"'))
+        context, arguments = root, words[1:]
+        for name in path.split():
+            assert arguments.pop(0) == name
+            assert isinstance(context.command, click.Group)
+            command = context.command.get_command(context, name)
+            assert command is not None
+            context = click.Context(command, info_name=name, parent=context)
+        made = context.command.make_context(context.info_name, arguments, parent=context.parent)
+        assert made.params is not None
+        assert context.command.get_help(context).endswith(f"Example: {example}"), path
+
+
+@pytest.mark.parametrize("command", ["lock", "render", "update", "outdated", "audit"])
+def test_without_a_project_here_nothing_is_done_for_the_built_in_profiles(sandbox: Sandbox, command: str) -> None:
+    """In a folder of the project below its top, which most likely was meant."""
+    sandbox.profile("small")
+    inner = sandbox.work / "src"
+    inner.mkdir()
+    done = sandbox.drydock(command, cwd=inner).failed(2, "there is no profile of a project here")
+    assert f"hint: a project is above: cd {sandbox.work}\n" in done.stderr
+    sandbox.drydock("build", "small", cwd=inner).failed(1, f"hint: the project above has it: cd {sandbox.work}\n")
+    (sandbox.work / "profiles/small.toml").unlink()
+    sandbox.drydock(command, cwd=inner).failed(2, "hint: drydock init begins one; or name a profile\n")
+    assert list(inner.iterdir()) == []
+
+
+def test_a_file_or_a_folder_in_the_wrong_place_is_named(locked: Sandbox) -> None:
+    (locked.work / "generated").touch()
+    locked.drydock("render", "small").failed(1, f"hint: {locked.work}/generated is a file where a folder is wanted")
+    lock = locked.work / "profiles/small.lock.toml"
+    lock.unlink()
+    lock.mkdir()
+    locked.drydock("lock", "small").failed(1, "hint: a file is wanted there: move the folder away")
+    locked.drydock("build", "profiles/small.toml").failed(1, 'did you mean "small"?')
+
+
 def test_verify_of_what_is_not_built_says_how_to_build_it(locked: Sandbox) -> None:
-    locked.drydock("verify", "small").failed(1, "small is not built", "--build-only")
+    locked.drydock("verify", "small").failed(1, "small is not built", "hint: drydock build small\n")
     assert locked.environments() == []
 
 

@@ -86,6 +86,7 @@ LATER = {
         ["store", "du"],
         ["store", "gc", "--dry-run"],
         ["store", "verify"],
+        ["verify", "small"],
         ["cache", "size"],
     ],
 }
@@ -160,6 +161,7 @@ def _steady(text: str) -> str:
     text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d UTC", "2026-01-02 03:04 UTC", text)
     text = re.sub(r"/tmp/drydock-\w{8}\b", "/tmp/drydock-00000000", text)
     text = re.sub(r"(?m)^(  (?:machine|used):  +).*", r"\1...", text)  # of a record
+    text = re.sub(r"(?<= machine: )Python \S+ on \w+ \w+", "Python 3.11.2 on Linux x86_64", text)  # of a verification
     text = re.sub(r"\b\d\.\d s\b", "0.0 s", text)
     text = re.sub(
         r"(?<=: )\d\d(?= files,)|(?<=MB     )\d\d(?=$|  )", "00", text, flags=re.MULTILINE
@@ -257,6 +259,23 @@ def test_what_commands_show_of_a_home_that_is_used(scene: str, home: Sandbox, he
     check(scene, screens(LATER[scene], here))
 
 
+@pytest.mark.slow
+def test_what_settings_show(home: Sandbox, here: pytest.MonkeyPatch) -> None:
+    """Not plain and coloured alike: what colours this, or does not, is one of the settings."""
+    for name, value in home.environment.items():
+        here.setenv(name, value)
+    here.chdir(home.work)
+    home.drydock("config", "set", "caches.places", "/srv/wheels", "s3://team/wheels").succeeded()
+    home.drydock("config", "set", "indexes.pytorch-cu128", "https://mirror.example/whl/cu128").succeeded()
+    shown = [
+        f"===== {columns} columns =====\n{seen(['config', 'list'], columns, here, is_coloured=True)}"
+        for columns in WIDTHS
+    ]
+    home.drydock("config", "unset", "caches.places").succeeded()
+    home.drydock("config", "unset", "indexes.pytorch-cu128").succeeded()
+    check("settings", "\n".join(shown))
+
+
 def test_every_file_is_of_a_test() -> None:
-    known = {f"help-{name}" for name in NAMES} | SCENES.keys() | LATER.keys() | {"fleet"}
+    known = {f"help-{name}" for name in NAMES} | SCENES.keys() | LATER.keys() | {"fleet", "settings"}
     assert {path.stem for path in SNAPSHOTS.iterdir()} == known

@@ -100,6 +100,22 @@ def test_a_gpu_gets_kernels_that_run_on_it_or_the_reason_is_said(
     assert bool(unused) == bool(picked.unused)
 
 
+def test_a_project_is_not_left_for_the_trainer_of_another(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Where all that its own profile lacks is the trainer: running it says that."""
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "profiles").mkdir()
+    target = '[target]\nplatform = "linux-x86_64"\naccelerator = "cpu"\nglibc = "2.28"\nmatch = {}\n'
+    trainer = '[trainer]\ncommand = ["python", "train.py"]\nneeds = "train.py"\n'
+    (tmp_path / "profiles/own.toml").write_text(
+        f'schema = 1\nname = "own"\n{target}[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n{trainer}'
+    )
+    picked = pick(linux(), Catalogue(), tmp_path)
+    assert picked.name == "own"
+    assert "its trainer needs train.py, which is not in this folder" in picked.why
+    (tmp_path / "train.py").touch()
+    assert pick(linux(), Catalogue(), tmp_path).why.endswith("and train.py is here")
+
+
 def test_of_two_unlike_gpus_one_that_runs_is_enough(tmp_path: Path) -> None:
     gpus = (Gpu("NVIDIA GeForce GTX 1080", None, "6.1"), Gpu("NVIDIA GeForce RTX 3090", None, "8.6"))
     picked = pick(replace(linux(cuda="13.0"), gpus=gpus), BUILT_IN, tmp_path)

@@ -363,7 +363,7 @@ def test_programs_and_plugins_of_poetry(tmp_path: Path) -> None:
         ('[project]\nname = "x"\n[project.entry-points."a\\nb"]\nq = "x"\n', "not a group of entry points", None),
         ('[project]\nname = "x"\n[tool.hatch.build.targets.wheel]\npackages = ["../x"]\n', "not a folder of", None),
         ('[project]\nname = "x"\n[tool.setuptools.packages.find]\nwhere = ["/etc"]\n', "not a folder of", None),
-        ('[project]\nname = "y"\n', "no code to import is in", None),
+        ('[project]\nname = "y"\n', "there is no code to import in", None),
     ],
 )
 def test_what_a_pyproject_cannot_say(tmp_path: Path, text: str, message: str, line: int | None) -> None:

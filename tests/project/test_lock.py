@@ -494,7 +494,7 @@ def test_a_patch_file_that_is_not_there_is_named(patching: Sandbox) -> None:
     (patching.work / "profiles/patches/fix.patch").unlink()
     profile(patching, "small", "anchor==1.1", patch=PATCH.format(package="anchor", versions=">=1"))
     patching.drydock("lock", "small").failed(
-        1, "patches/fix.patch is not there", "where: profiles/small.toml", "put it beside the profile"
+        1, "patches/fix.patch does not exist", "where: profiles/small.toml", "put it beside the profile"
     )
 
 

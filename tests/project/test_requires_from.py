@@ -242,7 +242,7 @@ def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> 
         (
             "pyproject.toml",
             '[project]\ndynamic = ["dependencies"]\n[tool.setuptools.dynamic]\ndependencies = { file = ["r.txt"] }\n',
-            ["pyproject.toml:2", "r.txt is not there"],
+            ["pyproject.toml:2", "r.txt does not exist"],
         ),
         ("pyproject.toml", '[project]\nrequires-python = ">=3.12"\n', ["pyproject.toml:2", 'version = "3.']),
         (
@@ -257,8 +257,8 @@ def test_versions_are_the_same_over_targets_where_they_can_be(desk: Sandbox) -> 
         ),
         ("requirements.txt", "anchor\n./lib\n", ["requirements.txt:2", "./lib", "a place", "small.toml:14"]),
         ("requirements.txt", "-r ../other.txt\n", ["requirements.txt:1", "leads out"]),
-        ("requirements.txt", "-r gone.txt\n", ["requirements.txt:1", "gone.txt is not there"]),
-        ("requirements.txt", None, ["small.toml:14", "requirements.txt is not there"]),
+        ("requirements.txt", "-r gone.txt\n", ["requirements.txt:1", "gone.txt does not exist"]),
+        ("requirements.txt", None, ["small.toml:14", "requirements.txt does not exist"]),
         ("environment.yml", "name: x\n", ["small.toml:14", "not a file of requirements"]),
     ],
 )

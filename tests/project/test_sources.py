@@ -573,7 +573,7 @@ def test_nothing_of_a_repository_runs_or_changes_its_files(
     project(inside, team=f'git = "{team.path}"')
     said = io.StringIO()
     pinning.lock(PlainReporter(said))
-    assert "left out, for it is a link: 'link.toml'" in said.getvalue()
+    assert "left out, because it is a link: 'link.toml'" in said.getvalue()
     place = inside.store.parent / "sources" / pins(inside)["team"]["sha256"]
     committed = team.git("ls-files", "-s").splitlines()
     assert sorted(str(path.relative_to(place)) for path in place.rglob("*") if path.is_file()) == sorted(
@@ -725,9 +725,9 @@ HOSTILE_TARS: dict[str, tuple[Callable[[tarfile.TarFile], object], str]] = {
     "case": (lambda t: add_each(t, "b.toml", "B.toml"), "on some machines these are one"),
     "file and folder": (lambda t: add_each(t, "b", "b/c"), "b/c is in it, and so is a file"),
     "folder and file": (lambda t: add_each(t, "b/c", "b"), "b is in it twice"),
-    "escape": (lambda t: add(t, "a\x1b[2J.toml"), "is no plain name"),
-    "newline": (lambda t: add(t, "a\nb.toml"), "is no plain name"),
-    "backslash": (lambda t: add(t, "..\\x.toml"), "is no plain name"),
+    "escape": (lambda t: add(t, "a\x1b[2J.toml"), "is not a plain name"),
+    "newline": (lambda t: add(t, "a\nb.toml"), "is not a plain name"),
+    "backslash": (lambda t: add(t, "..\\x.toml"), "is not a plain name"),
     "drive": (lambda t: add(t, "c:x.toml"), "leads out of it"),
     "many": (lambda t: add_each(t, *(f"{n}.toml" for n in range(101))), "more than 100 files"),
     "bomb": (lambda t: add(t, "big", bytes(BOMB)), "more than 64 MB, unpacked"),
@@ -774,8 +774,8 @@ HOSTILE_ZIPS = {
     "up": (lambda z: z.writestr("../x", "x"), "leads out of it"),
     "absolute": (lambda z: z.writestr("/tmp/x", "x"), "leads out of it"),
     "link": (zip_link, "link in it is a link, not a regular file"),
-    "escape": (lambda z: z.writestr("a\x1b[2J.toml", "x"), "is no plain name"),
-    "nul": (zip_nul, "is no plain name"),
+    "escape": (lambda z: z.writestr("a\x1b[2J.toml", "x"), "is not a plain name"),
+    "nul": (zip_nul, "is not a plain name"),
     "case": (lambda z: [z.writestr("b.toml", "x"), z.writestr("B.toml", "x")], "on some machines these are one"),
     "bomb": (lambda z: z.writestr("big", bytes(BOMB)), "more than 64 MB, unpacked"),
 }

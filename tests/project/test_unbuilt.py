@@ -163,7 +163,7 @@ def test_a_source_that_is_broken_is_said_and_a_wheel_taken(sandbox: Sandbox) -> 
     (sandbox.wheels / "chess-1.11.tar.gz").write_bytes(b"not a tar")
     require(sandbox, "chess")
     said = sandbox.drydock("lock", "small").succeeded().stderr
-    assert "newer versions were passed over is not known, of chess: chess-1.11.tar.gz cannot be read: it is not" in said
+    assert "newer versions of chess were passed over: chess-1.11.tar.gz cannot be read: it is not" in said
 
 
 def test_requirements_are_read_from_what_setuptools_leaves() -> None:

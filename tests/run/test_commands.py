@@ -51,6 +51,16 @@ def test_what_is_no_command_is_refused_before_anything_is_built(
     assert desk.environments() == []
 
 
+@pytest.mark.parametrize("options", [(), ("--supervise",)])
+def test_nothing_is_built_for_a_trainer_that_cannot_run_here(sandbox: Sandbox, options: tuple[str, ...]) -> None:
+    path = sandbox.profile("small")
+    path.write_text(path.read_text().replace("[trainer]", '[trainer]\nneeds = "rl/train.py"\nneeds-hint = "go there"'))
+    sandbox.drydock("lock", "small").succeeded()
+    sandbox.drydock("run", "small", *options).failed(1, "there is no rl/train.py in", "hint: go there")
+    assert sandbox.environments() == []
+    sandbox.drydock("build", "small").succeeded()
+
+
 @pytest.mark.slow
 def test_a_command_that_came_after_the_current_generation_is_said_to_need_a_build(desk: Sandbox) -> None:
     make_wheel(desk.wheels, "spare", "1.0")

@@ -46,7 +46,7 @@ def read_environment(path: str, text: str, read: Read) -> Imported:
         elif name == "variables" and isinstance(value, yaml.MappingNode):
             _variables(value, path, imported)
         elif name == "channels":
-            imported.leave("channels", "packages come from PyPI's kind of index", where)
+            imported.leave("channels", "packages come from a Python index, not from channels of conda", where)
         elif name != "prefix":
             imported.leave(name or "a key", "not known in a conda environment", where)
     read_lines(iter(pip), path, read, imported)

@@ -19,7 +19,7 @@ from builder.project.requirements.model import Imported, pick_python, rows, show
 from builder.project.requirements.poetry import version_range
 from builder.project.requirements.tomlfile import Places, parsed
 
-_ELSEWHERE = "comes from elsewhere than an index: a lock names packages of an index only"
+_ELSEWHERE = 'comes from elsewhere than an index: require it by its place, "NAME @ URL"'
 
 
 def read_pylock(
@@ -147,7 +147,7 @@ class _UvLock:
         here = [row for row in own if "." in table(row["source"]).values()]
         if len(here or own) != 1:
             raise ProfileError(
-                f"it has {len(own)} projects, and none in its own folder: not known whose packages are meant",
+                f"it has {len(own)} projects, none of them in its own folder, so it is not clear which one is meant",
                 hint="uv export --package NAME -o requirements.txt, and import that",
                 where=Where(self._path),
             )
@@ -264,7 +264,7 @@ def read_poetry_lock(
     if "metadata" not in data or not all(isinstance(one.get("groups"), list) for one in packages):
         raise ProfileError(
             "not a lock of Poetry 2.1 or newer, which says which group needs a package",
-            hint="make it new: poetry lock; or import pyproject.toml",
+            hint="update it: poetry lock; or import pyproject.toml",
             where=Where(path),
         )
     imported = Imported()

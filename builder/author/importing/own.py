@@ -12,7 +12,7 @@ from packaging.utils import canonicalize_name
 from builder.errors import ProfileError, Where
 from builder.files import display
 from builder.profile.fields import PROJECT_PATH
-from builder.project.code import FILE, is_package, name_of, read
+from builder.project.code import FILE, OLD, is_package, name_of, read
 from builder.project.requirements.model import Imported
 from builder.project.snapshot import Snapshot
 from builder.script.code import Code
@@ -39,7 +39,8 @@ def own_code(source: Path | None, profile: Path, imported: Imported) -> Own:
     def content(path: Path) -> bytes | None:
         return files.content(path, {})
 
-    for name in dict.fromkeys((name_of(top, content), name_of(folder, content))):
+    said = canonicalize_name(imported.name) if imported.name and source and source.name in OLD else None
+    for name in dict.fromkeys((name_of(top, content), name_of(folder, content), said)):
         _leave_out(name, imported, Where(source.name if source is not None else FILE))
     try:
         if not is_package(folder, content):

@@ -10,6 +10,7 @@ from packaging.metadata import parse_email
 from packaging.utils import canonicalize_name
 from packaging.version import InvalidVersion, Version
 
+from builder.author.importing.readers import KNOWN
 from builder.errors import ProfileError, Where
 from builder.project.requirements.model import Imported
 
@@ -22,9 +23,8 @@ def read_venv(folder: Path) -> Imported:
     sites = sorted(folder.glob("lib/python3.*/site-packages"))
     if len(sites) != 1:
         raise ProfileError(
-            f"{len(sites)} folders lib/python3.*/site-packages are in it, where a virtual environment has one",
-            hint="name a virtual environment, or one of: requirements.txt, pyproject.toml, uv.lock, pylock.toml, "
-            "environment.yml, a shell script",
+            f"not a virtual environment: it has {len(sites) or 'no'} lib/python3.*/site-packages",
+            hint=f"name a file or a virtual environment; known: {KNOWN}",
             where=Where(str(folder)),
         )
     imported = Imported(python=sites[0].parent.name.removeprefix("python"))

@@ -40,7 +40,7 @@ def with_entry(text: str, entry: Mapping[str, str]) -> str:
         if new is not None and _parsed(new) == wanted:
             return new
     lines = "\n".join(f"  {line}" for line in ["[[patches]]", *_lines(entry)])
-    raise ProfileError(f"the profile is written in a way that cannot be changed here; write into it:\n{lines}")
+    raise ProfileError(f"the profile is written in a form that Drydock cannot change; add this yourself:\n{lines}")
 
 
 def _edited(text: str, edit: Any) -> str | None:

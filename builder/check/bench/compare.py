@@ -273,7 +273,7 @@ def _side_of_script(profile: Profile, name: str, script: Script, workload: Path 
     if bench is None:
         raise UsageError(
             f"{profile.name} has no [bench]",
-            hint='add [bench] arguments = ["--steps", "40"]: what makes its trainer end soon',
+            hint='add [bench] arguments = ["--steps", "40"]: so that its trainer ends soon',
         )
     words = ["--", *bench.arguments]
     if workload is not None:

@@ -81,7 +81,7 @@ def environment(name: str, built: Built | None) -> Diagnosis:
         return Diagnosis(
             "environment", "warn", f"built, and `drydock run` starts {built.current}", built.store_name, build
         )
-    return Diagnosis("environment", "ok", f"{built.store_name}, is built; --full looks at every file")
+    return Diagnosis("environment", "ok", f"{built.store_name} is built; --full looks at every file")
 
 
 def patches(locked: Sequence[Sequence[Patched]], built: Built | None) -> Diagnosis | None:

@@ -257,7 +257,7 @@ def memory(profile: Outline, packages: Iterable[Package], machine: Machine) -> D
         wanted = "more than 16 GiB where PyTorch's limit is lifted (gensyn-ai/rl-swarm issues 59, 369)"
         fix = f'{lifted.variable} = "0.7" with PYTORCH_MPS_LOW_WATERMARK_RATIO = "0.6"'
         return Diagnosis("memory", "warn", found, wanted, fix)
-    return Diagnosis("memory", "ok", found, wanted or "the profile does not say")
+    return Diagnosis("memory", "ok", found, wanted or "any, as the profile names no minimum")
 
 
 def wired(machine: Machine) -> Diagnosis | None:

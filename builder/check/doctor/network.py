@@ -200,12 +200,12 @@ def index(one: Index, answer: Answer | None, verdict: Verdict | None = None) -> 
     if one.local:
         return Diagnosis(one.what, "ok", "not needed: folders of wheels have all of its files")
     if one.url is None:
-        return Diagnosis(one.what, "skipped", "uv does not tell which it is")
+        return Diagnosis(one.what, "skipped", "uv does not say which it is")
     if not is_remote(one.url):
         if Path(unquote(one.url.removeprefix("file://"))).is_dir():
             return Diagnosis(one.what, "ok", f"the folder {one.url}")
         fix = f"correct {one.variable}, or the profile"
-        return Diagnosis(one.what, "fail", f"{shown_url(one.url)} is no folder", "", fix)
+        return Diagnosis(one.what, "fail", f"{shown_url(one.url)} is not a folder", "", fix)
     if answer is None:
         return Diagnosis(one.what, "skipped", "not asked")
     by_page = _answered(one, answer)
@@ -256,7 +256,7 @@ def clock(answers: Sequence[Answer], *, peers: bool) -> Diagnosis:
     """Whether our clock is that of the servers that told theirs; `peers` says that hivemind is to find others."""
     found = [one for one in map(skew, answers) if one is not None]
     if not found:
-        return Diagnosis("clock of the network", "skipped", "no index told its time")
+        return Diagnosis("clock of the network", "skipped", "no index sent its time")
     least = min(found, key=abs)  # one wrong server is no proof
     limit, why = (_PEERS, "for hivemind's peers") if peers else (_SIGNATURES, "for signed downloads")
     told = (

@@ -123,7 +123,7 @@ class _Files:
             return read_pyproject(file, text, self._wanted, self.text)
         if entry.extras or entry.groups:
             raise ProfileError(
-                f"{file} has neither extras nor groups", hint="those are of a pyproject.toml", where=None
+                f"{file} has neither extras nor groups", hint="only a pyproject.toml has them", where=None
             )
         if Path(file).suffix == ".py":
             return self._without_own(read_inline(file, text, self._wanted))
@@ -141,7 +141,7 @@ class _Files:
         found = self._content(file)
         if found is None:
             raise ProfileError(
-                f"{display(file)} is not there", hint="requires-from names files of the project", where=mentioned
+                f"{display(file)} does not exist", hint="name a file of the project, or bring it back", where=mentioned
             )
         where = Where(path)
         if len(found) > _LARGEST:

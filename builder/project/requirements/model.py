@@ -85,7 +85,7 @@ class Imported:
         Raises ProfileError where it is not a requirement.
         """
         if len(self.requires) >= _MOST:
-            raise ProfileError(f"more than {_MOST} requirements", hint="this is not what a trainer needs", where=where)
+            raise ProfileError(f"more than {_MOST} requirements", hint="is this the right file?", where=where)
         parsed = requirement(text, where)
         if parsed is None and (placed := _placed(text)) is not None:
             parsed = placed
@@ -225,7 +225,8 @@ def decoded(content: bytes, where: Where) -> str:
     Raises ProfileError where it is neither, with the line.
     """
     marked = content.startswith((BOM_UTF16_LE, BOM_UTF16_BE))
-    hint = f"save it as UTF-8, for instance: iconv -f UTF-16 -t UTF-8 {where.file} > new, and import that"
+    coding = "UTF-16" if marked or b"\0" in content else "ISO-8859-1"
+    hint = f"save it as UTF-8: iconv -f {coding} -t UTF-8 {where.file} > new, and rename that"
     try:
         text = content.decode("utf-16" if marked else "utf-8-sig")
     except UnicodeDecodeError as error:

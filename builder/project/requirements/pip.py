@@ -98,7 +98,7 @@ class _Reader:
     def line(self, line: str, where: Where, *, constraint: bool) -> None:
         self._lines += 1
         if self._lines > _MOST_LINES:
-            raise ProfileError(f"more than {_MOST_LINES} lines", hint="this is not what a trainer needs", where=where)
+            raise ProfileError(f"more than {_MOST_LINES} lines", hint="is this the right file?", where=where)
         if line.startswith("-"):
             self._option(line, where, constraint)
             return
@@ -202,12 +202,7 @@ class _Reader:
     def _editable(self, name: str, where: Where) -> None:
         found = re.fullmatch(r"([^\[\]]+)(?:\[([A-Za-z0-9._, -]*)\])?", name)
         if found is None or "://" in name or re.match(r"[a-z]+\+", name):
-            self.imported.leave(
-                f"-e {name}",
-                "a project elsewhere: a lock names packages of an index only",
-                where,
-                package=name_in(name),
-            )
+            self.imported.require(name, where)
             return
         extras = [canonicalize_name(extra.strip()) for extra in (found[2] or "").split(",") if extra.strip()]
         why = "the project itself is not installed: start the trainer in its folder"

@@ -44,7 +44,7 @@ def read_setup_cfg(path: str, text: str, wanted: Wanted, read: Read) -> Imported
     required = parser.get("options", "install_requires", fallback=None)
     if required is None and not extras:
         hint = "name the file that does: pyproject.toml, setup.py, requirements.txt"
-        raise ProfileError("it says nothing of requirements", hint=hint, where=Where(path))
+        raise ProfileError("it has no requirements", hint=hint, where=Where(path))
     items = _config_items(required or "", Where(path, lines.get(("options", "install_requires"))))
     for line, where in [*items, *_chosen(extras, wanted, imported, Where(path))]:
         if (found := re.fullmatch(r"file:\s*(.+)", line)) is None:
@@ -75,7 +75,7 @@ def read_setup_py(path: str, text: str, wanted: Wanted, read: Read) -> Imported:
     try:
         return _of_setup(path, _Values(path, tree), arguments, wanted, read)
     except RecursionError:  # a list that has itself in it
-        raise ProfileError("what it requires is worked out when it runs", hint=_hint(path), where=Where(path)) from None
+        raise ProfileError("its requirements are computed when it runs", hint=_hint(path), where=Where(path)) from None
 
 
 def _of_setup(path: str, values: _Values, arguments: Mapping[str, ast.expr], wanted: Wanted, read: Read) -> Imported:
@@ -93,7 +93,7 @@ def _of_setup(path: str, values: _Values, arguments: Mapping[str, ast.expr], wan
         except ProfileError as error:
             if file is not None and error.where is not None and error.where.file != path:
                 raise
-            raise ProfileError("what it requires is worked out when it runs", hint=_hint(path), where=where) from None
+            raise ProfileError("its requirements are computed when it runs", hint=_hint(path), where=where) from None
         imported.leave("install_requires", f"setup.py reads it from {shown(file or '')}, whose lines were taken", where)
     for line, where in [*(found or ()), *_chosen(extras, wanted, imported, Where(path))]:
         imported.require(line, where)

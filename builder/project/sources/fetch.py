@@ -139,7 +139,7 @@ def _from_git(project: Project, name: str, work: Path, step: Step, pin: Pin | No
         raise SourceError(moved, hint=_meant(name))
     commit = pin.commit if pin is not None and pin.commit is not None else ref.commit
     try:
-        root = git.fetch(place, ref, commit, work, lambda path: step(f"left out, for it is a link: {path!a}"))
+        root = git.fetch(place, ref, commit, work, lambda path: step(f"left out, because it is a link: {path!a}"))
     except SourceError as error:
         error.hint = error.hint or (_meant(name) if pin is not None else None)
         raise

@@ -50,7 +50,7 @@ class Tree:
     def _checked(self, name: str) -> list[str]:
         parts = name.split("/")
         if not name.isprintable() or "\\" in name or len(name) > _MAX_NAME:
-            raise SourceError(f"a file in it is called {name[:100]!a}, which is no plain name")
+            raise SourceError(f"a file in it is called {name[:100]!a}, which is not a plain name")
         if not is_below(name) or name[1:2] == ":":
             raise SourceError(f"a file in it, {name}, leads out of it")
         if len(self._files) >= MAX_FILES:

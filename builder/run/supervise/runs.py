@@ -158,7 +158,7 @@ def status(name: str) -> dict[str, Any]:
     if watching is None and not state:
         raise UsageError(f"{name} was never supervised", hint=f"drydock run {name} --supervise")
     if not state:
-        raise DrydockError(f"how {name} is cannot be read: its state is damaged", hint=f"drydock run {name} --stop")
+        raise DrydockError(f"the state of {name} is damaged and cannot be read", hint=f"drydock run {name} --stop")
     if watching is None and state["phase"] != "ended":
         state["phase"] = "abandoned"
     sample = next(iter(last_lines(folder(name) / "samples.jsonl", 1)), b"")

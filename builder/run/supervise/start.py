@@ -32,7 +32,7 @@ def supervise(
     environment, names = secrets.environment(arguments)
     entry = catalogue.entry(name)
     profile = entry.profile
-    script = current_script(name, catalogue, report)
+    script = current_script(name, catalogue, report, to_run=True)
     lock = runs.claim(name)
     here = generations.current(name)
     if here is None:

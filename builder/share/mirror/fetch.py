@@ -54,7 +54,7 @@ class Gatherer:
                 self._report.warn(f"the cache {shown(text)} cannot be used: {error}")
         rest = [file for file in files if not file.is_placed and not any(self._nearby(file))]
         if rest:
-            with self._report.busy(f"asking for the places of {plural(len(rest), 'file')}"):
+            with self._report.busy(f"asking the indexes where {plural(len(rest), 'file')} can be fetched"):
                 self._urls.update(_urls(rest, self._catalogue))
 
     def fetch(self, file: LockedFile, target: Path) -> None:

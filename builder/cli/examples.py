@@ -1,0 +1,90 @@
+"""One example for each command, at the end of its help and of its manual page; the tests parse each."""
+
+from __future__ import annotations
+
+import click
+
+PREFIX = "\b\nExample: "
+EXAMPLES = {
+    "build": "drydock build m4",
+    "run": "drydock run cpu -- --steps 100",
+    "shell": "drydock shell cpu -- python -V",
+    "verify": "drydock verify m4",
+    "profile list": "drydock profile list",
+    "profile show": "drydock profile show m4",
+    "profile check": "drydock profile check",
+    "profile schema": "drydock profile schema -o schema.json",
+    "profile settings": "drydock profile settings OMP_NUM_THREADS",
+    "profile detect": "drydock profile detect",
+    "lock": "drydock lock m4 --upgrade torch",
+    "render": "drydock render --check",
+    "diff": "drydock diff m4@1 m4@2",
+    "why": "drydock why m4 numpy",
+    "tree": "drydock tree m4 --depth 2",
+    "outdated": "drydock outdated m4",
+    "audit": "drydock audit m4",
+    "bisect": "drydock bisect m4 --good HEAD~5 -- pytest",
+    "add": "drydock add 'einops>=0.8'",
+    "remove": "drydock remove einops",
+    "update": "drydock update torch",
+    "undo": "drydock undo",
+    "patch start": "drydock patch start m4 accelerate",
+    "patch commit": "drydock patch commit patch-m4-accelerate",
+    "patch check": "drydock patch check m4",
+    "patch abort": "drydock patch abort patch-m4-accelerate",
+    "sources lock": "drydock sources lock",
+    "sources update": "drydock sources update team",
+    "sources list": "drydock sources list",
+    "init": "drydock init --for mac,cuda,cpu",
+    "import": "drydock import environment.yml --name mine",
+    "export": "drydock export m4 --format pylock",
+    "env": 'eval "$(drydock env m4)"',
+    "link": "drydock link m4",
+    "kernel install": "drydock kernel install m4",
+    "kernel uninstall": "drydock kernel uninstall m4",
+    "completions": 'eval "$(drydock completions bash)"',
+    "push": "drydock push m4 ssh://mirror/srv/wheels",
+    "pull": "drydock pull m4 /media/usb/wheels",
+    "bundle": "drydock bundle m4 -o m4.run",
+    "image": "drydock image cuda",
+    "deploy": "drydock deploy minis m4 --dry-run",
+    "status": "drydock status --web",
+    "bench": "drydock bench cpu --pairs 10",
+    "doctor": "drydock doctor m4 --network",
+    "runs list": "drydock runs list --last 5",
+    "runs show": "drydock runs show last",
+    "runs tag": "drydock runs tag last baseline",
+    "runs note": "drydock runs note last 'twice the rate'",
+    "runs delete": "drydock runs delete last",
+    "runs export": "drydock runs export last run.html --html",
+    "rerun": "drydock rerun last",
+    "replay": "drydock replay cpu -- --steps 5",
+    "generation list": "drydock generation list m4",
+    "generation rollback": "drydock generation rollback m4",
+    "generation switch": "drydock generation switch m4 2",
+    "generation delete": "drydock generation delete m4 30d",
+    "store init": "drydock store init --shared",
+    "store gc": "drydock store gc --dry-run",
+    "store du": "drydock store du",
+    "store verify": "drydock store verify --repair",
+    "cache size": "drydock cache size",
+    "cache clean": "drydock cache clean --dry-run",
+    "service install": "drydock service install m4",
+    "service uninstall": "drydock service uninstall m4",
+    "config list": "drydock config list",
+    "config get": "drydock config get store",
+    "config set": "drydock config set color never",
+    "config unset": "drydock config unset color",
+    "config path": "drydock config path",
+    "help": "drydock help generation rollback",
+    "self version": "drydock self version --check",
+    "report": "drydock report m4 --out report.md",
+}
+
+
+def add_examples(command: click.Command, path: str) -> None:
+    """Give a command, and those below it, their examples, which click prints last."""
+    if path in EXAMPLES:
+        command.epilog = f"{PREFIX}{EXAMPLES[path]}"
+    for name, one in command.commands.items() if isinstance(command, click.Group) else ():
+        add_examples(one, f"{path} {name}")
