@@ -216,7 +216,8 @@ def _place(catalogue: Catalogue, to: str | None) -> Place:
     if not chosen:
         known = ", ".join(sorted({path.stem for places in every for path, _ in places}))
         raise UsageError(
-            "several profiles could get it, and all of them extend none", hint=f"name one: --to NAME, of {known}"
+            "several profiles could get it, and no profile is extended by all of them",
+            hint=f"name one: --to NAME, of {known}",
         )
     return chosen[0]
 

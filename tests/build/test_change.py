@@ -164,7 +164,7 @@ def test_where_no_part_is_shared_a_profile_is_named(desk: Sandbox) -> None:
         "lone.toml", (desk.work / "profiles/box.toml").read_text().replace('"box"', '"lone"').replace('"needs"', "")
     )
     desk.drydock("lock", "lone").succeeded()
-    desk.drydock("add", "rope").failed(2, "none is part of all", "--to NAME, of")
+    desk.drydock("add", "rope").failed(2, "no profile is extended by all of them", "--to NAME, of")
     assert desk.drydock("add", "rope", "--to", "lone").succeeded().stdout == "lone: + knot 1.0, + rope 1.0\n"
 
 

@@ -33,7 +33,7 @@ finally:
         ("generation list small", 30, {"hashlib", "dataclasses"}),
         (
             "doctor small",
-            72,
+            76,
             SLOW - {"pydantic", "packaging", "jinja2", "rich"},
         ),  # no models
     ],

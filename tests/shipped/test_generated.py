@@ -117,7 +117,7 @@ def test_a_script_is_small_beside_its_lock() -> None:
     own = len(script) - sum(len(text) for _, text in carried) - sum(map(len, table))
     # Wanted are 54,810. 6,600 bring the trainer's own code: a script without [trainer.source] has none of these; 700
     # write down what torch was built for.
-    assert own <= 94_200
+    assert own <= 94_400
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
     assert total <= 868_000  # wanted were 884,089, half of what it was
 
