@@ -20,6 +20,7 @@ from hypothesis import settings
 from tests.support import Index, Sandbox, kept, python_3_11, warm
 from tests.support.base import FOLDER, read_base
 from tests.support.belongings import Belongings
+from tests.support.original import Original
 from tests.support.packages import installed
 
 # Python looks for garbage often while thousands of objects are made that stay: a sixth of the time to find the tests.
@@ -243,27 +244,23 @@ def small_lock(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> str:
 
 
 @pytest.fixture
-def built(built_desk: Sandbox) -> Sandbox:
-    """A desk where `small` is locked and built, shared by the tests of a worker: for looking and running only.
-
-    It has no run and no profile of an earlier test.
-    """
-    shutil.rmtree(built_desk.store.parent / "runs", ignore_errors=True)
-    for path in (built_desk.work / "profiles").iterdir():
-        if path.name not in ("small.toml", "small.lock.toml"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    built_desk.profile("small")
-    return built_desk
+def built(built_desk: tuple[Sandbox, Original]) -> Sandbox:
+    """A desk where `small` is locked and built. The tests of a worker share it, each as if it were the first."""
+    desk, original = built_desk
+    original.restore()
+    return desk
 
 
 @pytest.fixture(scope="session")
-def built_desk(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, small_lock: str) -> Iterator[Sandbox]:
+def built_desk(
+    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, small_lock: str
+) -> Iterator[tuple[Sandbox, Original]]:
     """The desk behind `built`."""
     with desk(tmp_path_factory.mktemp("built"), uv_cache) as made:
         made.profile("small")
         made.file("small.lock.toml", small_lock)
         made.drydock("build", "small").succeeded()
-        yield made
+        yield made, Original(made)
 
 
 @contextmanager

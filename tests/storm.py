@@ -28,6 +28,7 @@ from tests.support.homes import PROGRAM, Home, furnish, require, script_of
 from tests.support.machines import why_not as why_no_machine
 from tests.support.members import two_members
 from tests.support.storms import Members, deleting_configurations, kill_and_remove, remove_store, why_no_members
+from tests.support.waiting import LONG
 
 # At a time: a kill hits other moments where the machine is busy.
 WORKERS = 2
@@ -117,7 +118,7 @@ def races(desk: Sandbox, count: Count, tries: int, seed: int) -> None:
             one = first.start()
             time.sleep(chance.choice((0, chance.uniform(0, 0.5))))
             other = second.start()
-            told = [process.communicate(timeout=120)[1].decode(errors="replace") for process in (one, other)]
+            told = [process.communicate(timeout=LONG)[1].decode(errors="replace") for process in (one, other)]
             failed = [text for process, text in zip((one, other), told, strict=True) if process.returncode]
             count.add(members.changes(), failed)
             members.renew()

@@ -26,6 +26,7 @@ from tests.conftest import ROOT
 from tests.support import Web, make_wheel
 from tests.support.again import happening
 from tests.support.base import Base, changes, copy_python, find_python, snapshot
+from tests.support.waiting import LONG
 
 VERSION = "drydock, version 0.1.0\n"
 
@@ -262,7 +263,7 @@ class Stalling(Web):
 
         class Handler(super()._handler()):  # type: ignore[misc]
             def do_GET(self) -> None:  # noqa: N802
-                over.wait(60)
+                over.wait(LONG)
 
         return Handler
 

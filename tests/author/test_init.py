@@ -27,6 +27,7 @@ from builder.profile import pytorch
 from builder.report import PlainReporter
 from tests.conftest import ROOT
 from tests.support import Index, Sandbox, make_wheel
+from tests.support.waiting import LONG
 
 LINUX = Machine(system="Linux", machine="x86_64", glibc="2.36", chip="AMD EPYC")
 BASE = 'schema = 1\nname = "base"\n[python]\nversion = "3.11"\n[packages]\nrequires = ["anchor"]\n'
@@ -368,7 +369,7 @@ def test_a_signal_leaves_nothing(folder: Sandbox, number: signal.Signals) -> Non
         connection, _ = silent.accept()  # it asks, and gets no answer
         assert (folder.work / "profiles/my-project.toml").is_file()
         started.send_signal(number)
-        started.communicate(timeout=20)
+        started.communicate(timeout=LONG)
         connection.close()
     assert started.returncode == (130 if number == signal.SIGINT else 143)
     assert there(folder) == before

@@ -29,6 +29,7 @@ from tests.support.homes import PLACES, PROGRAM, Frozen, Home, furnish, is_at, o
 from tests.support.mounts import remount, tmpfs
 from tests.support.steps import GO, NEVER, Step, Watched, some, why_not
 from tests.support.storms import remove_store
+from tests.support.waiting import LONG
 
 # Seconds each: all of them are in `just test-all`.
 pytestmark = pytest.mark.slow
@@ -339,7 +340,7 @@ def test_what_others_do_meanwhile_takes_nothing_from_a_build(desk: Sandbox, plac
     while time.monotonic() < patience and any(other.poll() is None for other in others):
         time.sleep(0.05)
     result = frozen.thaw()
-    told = [(other.communicate(timeout=60), other.returncode) for other in others]
+    told = [(other.communicate(timeout=LONG), other.returncode) for other in others]
     result.succeeded()
     for (_, stderr), code in told:
         assert b"Traceback" not in stderr, stderr.decode()

@@ -16,6 +16,7 @@ import pytest
 from builder.check.bench.claims import MEMORY, PROCESSOR, START
 from builder.check.bench.interval import Interval, interval
 from tests.support import Sandbox
+from tests.support.waiting import LONG, until
 
 # Trains at a pace, with an amount of memory, and after a pause that the environment decides.
 TRAINER = """\
@@ -166,13 +167,11 @@ def test_a_measurement_that_is_stopped_leaves_nothing(bench: Sandbox, number: in
     bench.drydock("build", "small").succeeded()
     running = bench.start("bench", "small")
     cache = bench.store.parent / "cache"
-    deadline = time.monotonic() + 30
-    while not list(cache.glob("bench-*/env/bin/python")) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(lambda: list(cache.glob("bench-*/env/bin/python")))
     time.sleep(0.5)
     running.send_signal(number)
     with running:
-        assert running.wait(20) == (130 if number == signal.SIGINT else 143)
+        assert running.wait(LONG) == (130 if number == signal.SIGINT else 143)
     assert not list(cache.glob("bench-*"))
     trainers = subprocess.run(["pgrep", "-f", str(bench.root)], capture_output=True, text=True, check=False)
     assert trainers.stdout == ""

@@ -43,6 +43,7 @@ from builder.report import PlainReporter
 from tests.conftest import ROOT
 from tests.machine.test_probe import captured, nvidia_smi, printing
 from tests.support import Sandbox, make_wheel
+from tests.support.waiting import allowed
 
 GIB = 2**30
 DAY = datetime(2026, 11, 23, 12, tzinfo=UTC)
@@ -683,7 +684,7 @@ def test_an_index_that_stalls_or_drips_is_given_up_in_time(head: bytes, every: b
     begin = time.monotonic()
     with stalling(head, every) as url:
         assert state(asked(url, 0.5), "0.5 s") == "fail"
-        assert time.monotonic() - begin < 10
+        assert time.monotonic() - begin < allowed(10)
 
 
 @pytest.mark.parametrize("url", ["http://[nonsense", "http://me:secret@", "https://a b/", "http://:secret:/simple"])
@@ -817,7 +818,7 @@ def test_a_uv_that_misbehaves_leaves_its_answers_empty(
     monkeypatch.delenv("UV_DEFAULT_INDEX", raising=False)
     begin = time.monotonic()
     found = facts.told("3.11", mac=False, network=True, timeout=0.7)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < allowed(20)
     assert found.cache is None
     assert found.interpreter is None or found.interpreter.path is None
     one = resources.python("3.11", shipped("cpu")[0].target, found.interpreter)
@@ -1187,7 +1188,7 @@ def test_a_broken_driver_breaks_nothing_else(tmp_path: Path, monkeypatch: pytest
     begin = time.monotonic()
     with (tmp_path / "said").open("w") as said:
         found = doctor.examine("cuda", Catalogue(), detect(1.0), PlainReporter(said), timeout=1.0)
-    assert time.monotonic() - begin < 20
+    assert time.monotonic() - begin < allowed(20)
     states = {one.what: one.state for one in found.diagnoses}
     assert (states["GPU"], states["CUDA"], states["lock"]) == ("fail", "skipped", "ok")
 

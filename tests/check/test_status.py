@@ -7,7 +7,6 @@ import json
 import re
 import subprocess
 import threading
-import time
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from builder.check.status.page import page, run_page
 from builder.check.status.serve import server
 from tests.support import Sandbox
 from tests.support.browser import AXE, CHROMIUM, needs_axe, needs_browser, of_a_browser
+from tests.support.waiting import LONG, until
 
 RECORDED = {"DRYDOCK_RECORDS": "1"}
 TRAINER = """
@@ -47,13 +47,6 @@ def status(desk: Sandbox) -> dict[str, Any]:
     return found
 
 
-def until(happened: Any, seconds: float = 30) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.1)
-
-
 @pytest.mark.slow
 def test_a_run_is_seen_while_it_goes_on_and_sent_as_a_page_when_it_has_ended(desk: Sandbox) -> None:
     process = desk.start("run", "small", "--supervise", env=RECORDED)
@@ -67,7 +60,7 @@ def test_a_run_is_seen_while_it_goes_on_and_sent_as_a_page_when_it_has_ended(des
         assert re.search(r"^\d{8}-\d{6}-[0-9a-f]{8}  small  running", shown, re.MULTILINE), shown
     finally:
         (desk.work / "enough").touch()
-        process.communicate(timeout=60)
+        process.communicate(timeout=LONG)
     ended = status(desk)["runs"][-1]
     assert (ended["state"], ended["exit"]) == ("ended", 0)
     points = ended["curves"]["loss"]
@@ -199,7 +192,7 @@ def test_the_command_says_where_the_page_is_and_an_interrupt_ends_it(desk: Sandb
         assert b"Drydock on this machine" in answer.read()
     finally:
         process.send_signal(2)
-        _, said = process.communicate(timeout=30)
+        _, said = process.communicate(timeout=LONG)
     assert process.returncode == 130
     assert b"Traceback" not in said
     desk.drydock("status", "--port", "1").failed(2, "--port goes with --web")

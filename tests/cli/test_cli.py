@@ -29,6 +29,7 @@ from builder.cli.examples import EXAMPLES
 from builder.cli.help import INTERNAL, VARIABLES
 from tests.conftest import ROOT
 from tests.support import Sandbox
+from tests.support.waiting import LONG
 from tests.support.wheels import make_wheel
 
 DRYDOCK = [sys.executable, "-m", "builder"]
@@ -498,7 +499,7 @@ def test_signals_reach_the_trainer_which_is_the_very_process_that_was_started(
     assert process.stdout is not None
     assert int(process.stdout.readline()) == process.pid
     process.send_signal(number)
-    assert process.wait(timeout=30) == 40 + number
+    assert process.wait(LONG) == 40 + number
     process.communicate()
 
 

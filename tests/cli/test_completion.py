@@ -15,6 +15,7 @@ from typing import Self
 import pytest
 
 from tests.support import Sandbox
+from tests.support.waiting import LONG
 
 BIN = Path(sys.executable).parent
 
@@ -147,7 +148,7 @@ class Terminal:
         self.process.wait()
         os.close(self.ours)
 
-    def type(self, text: str, *, until: str, seconds: float = 60) -> str:
+    def type(self, text: str, *, until: str, seconds: float = LONG) -> str:
         """Type `text` and read until the terminal shows `until`, which comes after all of `text`; what it showed."""
         os.write(self.ours, text.encode())
         shown = ""

@@ -11,7 +11,7 @@ import pytest
 
 from tests.support import Sandbox
 
-LONGEST = 20  # seconds; with what waits for a writer, a command never ends
+LONGEST = 120  # seconds; with what waits for a writer, a command never ends
 
 COMMANDS = (
     ["lock", "small"],

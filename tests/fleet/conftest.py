@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -46,11 +45,3 @@ def lab(locked: Sandbox, tmp_path: Path) -> Iterator[Lab]:
         made = Lab(desk, hosts)
         made.fleet('[fleets.lab]\nhosts = ["h[1-3]"]\nprofile = "small"\n')
         yield made
-
-
-def until(is_so: Callable[[], bool], seconds: float = 30) -> None:
-    """Wait until something is so, for so many seconds at most."""
-    end = time.monotonic() + seconds
-    while not is_so():
-        assert time.monotonic() < end
-        time.sleep(0.05)

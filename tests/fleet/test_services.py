@@ -13,10 +13,11 @@ from pathlib import Path
 
 import pytest
 
-from tests.fleet.conftest import Lab, until
+from tests.fleet.conftest import Lab
 from tests.support import Result, make_wheel
 from tests.support.fleet import Host
 from tests.support.systemd import ctl, user_instance
+from tests.support.waiting import LONG, until
 
 pytestmark = pytest.mark.slow
 
@@ -194,7 +195,7 @@ def test_what_is_not_ours_is_left_alone_and_what_was_killed_half_way_is_finished
         for env in ({}, {"DRYDOCK_HOME": str(served.desk.root / "another")})
     ]
     for desk in desks:
-        out, err = desk.communicate(timeout=120)
+        out, err = desk.communicate(timeout=LONG)
         assert desk.returncode == 0, (out, err)
     first = trainer(h1)
     assert [line for line in Path("/proc").glob("[0-9]*/environ") if _is_trainer(line, h1)] == [

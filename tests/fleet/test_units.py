@@ -14,7 +14,6 @@ import os
 import plistlib
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -27,6 +26,7 @@ from builder.errors import DrydockError
 from builder.fleet import launcher, services, units
 from builder.run import service
 from builder.run.supervise.policy import Policy
+from tests.support.waiting import until
 
 LAUNCHCTL = """\
 #!{python}
@@ -134,10 +134,7 @@ def test_an_agent_is_installed_updated_and_taken_back(tmp_path: Path) -> None:
     assert agent["Label"] == "drydock.small"
     assert (agent["RunAtLoad"], agent["KeepAlive"]) == (True, {"Crashed": True})
     log = mac.services / "log"
-    until = time.monotonic() + 10
-    while not (log.exists() and log.read_text()):
-        assert time.monotonic() < until
-        time.sleep(0.05)
+    until(log.read_text)
     assert log.read_text() == f"ran -- --more with <7> in {mac.home}/drydock/small\n"
     assert mac.does("install")[0]["started"] is False
     (mac.store / "profiles/small-1-run.sh").write_text(RUN.replace("ran", "ran again"))  # a changed setting

@@ -19,6 +19,7 @@ from builder.machine import Gpu, Machine, OtherGpu, detect, fit, linux, macos, n
 from builder.profile.target import Target
 from tests.conftest import ROOT
 from tests.support import Sandbox
+from tests.support.waiting import allowed
 
 GIB = 2**30
 
@@ -394,7 +395,7 @@ def test_an_nvidia_smi_that_fails_or_hangs_leaves_the_gpus_unknown(
     monkeypatch.setenv("PATH", nvidia_smi(tmp_path / "bin", code))
     begin = time.monotonic()
     machine = detect(timeout=0.5)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < allowed(5)
     assert (machine.gpus, machine.driver, machine.cuda) == (None, None, None)
     assert machine.detected["gpu-count"] is None
     assert machine.usable_cores

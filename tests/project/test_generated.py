@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import Sandbox
+from tests.support.waiting import LONG
 
 
 @pytest.fixture
@@ -65,7 +66,7 @@ def test_renders_at_once_all_succeed(locked: Sandbox) -> None:
             path.unlink()
         command = [sys.executable, "-m", "builder", "render", "small"]
         started = [subprocess.Popen(command, env=env, cwd=locked.work, stderr=subprocess.PIPE) for _ in range(4)]
-        told = [(one.communicate(timeout=60)[1], one.returncode) for one in started]
+        told = [(one.communicate(timeout=LONG)[1], one.returncode) for one in started]
         assert [code for _, code in told] == [0] * 4, told
 
 

@@ -37,6 +37,7 @@ from tests.support import Result, Sandbox, make_wheel
 from tests.support.packages import diff
 from tests.support.sandbox import MINIMAL_PROFILE
 from tests.support.shared import Answer, Repository, daemon, web
+from tests.support.waiting import LONG
 
 SMALL = MINIMAL_PROFILE.format(name="small", head="", tail="")
 
@@ -904,7 +905,7 @@ def test_two_at_once_both_succeed(sandbox: Sandbox, team: Repository) -> None:
     forget(sandbox)
     both = [sandbox.start("profile", "show", "team:small") for _ in range(3)]
     for one in both:
-        _, said = one.communicate(timeout=60)
+        _, said = one.communicate(timeout=LONG)
         assert one.returncode == 0, said
     assert contents(sandbox) == [pins(sandbox)["team"]["sha256"]]
 
@@ -919,15 +920,15 @@ def test_killed_while_it_fetches_nothing_is_taken_for_whole(
 
     def answer(*_: object) -> tuple[int, Mapping[str, str], bytes]:
         begun.set()
-        go.wait(30)
+        go.wait(LONG)
         return 200, {}, body
 
     with web(answer) as url:
         project(sandbox, web=f'archive = "{url}/x.zip"')
         process = sandbox.start("sources", "lock")
-        assert begun.wait(30)
+        assert begun.wait(LONG)
         process.send_signal(number)
-        process.communicate(timeout=30)
+        process.communicate(timeout=LONG)
         go.set()
         left = contents(sandbox)
         assert [name for name in left if not name.startswith(".new-")] == []
@@ -1031,7 +1032,7 @@ def ask(desk: Sandbox, answer: str, *arguments: str) -> tuple[int, str]:
             os.write(ours, answer.encode())
             answered = True
     os.close(ours)
-    return process.wait(60), said.decode(errors="replace")
+    return process.wait(LONG), said.decode(errors="replace")
 
 
 @pytest.mark.slow

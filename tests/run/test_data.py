@@ -10,7 +10,7 @@ import shutil
 import signal
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
@@ -29,6 +29,7 @@ from tests.project.test_direct import age
 from tests.support import SHELLS, Result, Sandbox, Web, make_wheel
 from tests.support.hub import LARGE, Hub, Repo
 from tests.support.mounts import tmpfs
+from tests.support.waiting import LONG, allowed, until
 
 WEIGHTS = os.urandom(300_000)
 MODEL = {"config.json": b'{"model_type": "gpt2"}\n', "weights/model.safetensors": WEIGHTS, "README.md": b"# it\n"}
@@ -153,11 +154,11 @@ def test_a_killed_fetch_goes_on_where_it_stopped(desk: Desk) -> None:
     ]
     digest = hashlib.sha256(WEIGHTS).hexdigest()
     partial = desk.elsewhere / "data/partial" / digest
-    wait_for(lambda: partial.exists() and partial.stat().st_size >= 1 << 16)
+    until(lambda: partial.exists() and partial.stat().st_size >= 1 << 16)
     for one in both:
         os.killpg(one.pid, signal.SIGKILL)
         one.communicate()
-    wait_for(lambda: not processes_with(str(desk.elsewhere)))
+    until(lambda: not processes_with(str(desk.elsewhere)))
     assert not (desk.elsewhere / "data/views").exists() or not list((desk.elsewhere / "data/views").glob("[0-9a-f]*"))
     kept = partial.stat().st_size
     desk.hub.slow = 0
@@ -165,18 +166,11 @@ def test_a_killed_fetch_goes_on_where_it_stopped(desk: Desk) -> None:
     # Two at once again: what is there is not asked for twice.
     both = [subprocess.Popen(command, env=env, stdout=subprocess.PIPE, stderr=subprocess.PIPE) for _ in range(2)]
     for one in both:
-        out, errors = one.communicate(timeout=60)
+        out, errors = one.communicate(timeout=LONG)
         assert b"DRYDOCK_DATA_TINY" in out, errors
     assert desk.hub.ranges == [f"bytes={kept}-"]
     assert digest in desk.files()
     assert sorted(path.name for path in (desk.elsewhere / "data/partial").iterdir()) == []
-
-
-def wait_for(is_so: Callable[[], bool]) -> None:
-    until = time.monotonic() + 30
-    while not is_so():
-        assert time.monotonic() < until
-        time.sleep(0.01)
 
 
 def processes_with(word: str) -> list[int]:
@@ -359,14 +353,14 @@ def test_who_is_stopped_by_a_signal_ends_at_once(desk: Desk) -> None:
     for number in (signal.SIGTERM, signal.SIGINT):
         desk.hub.ranges.clear()
         child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
-        wait_for(lambda: bool(desk.hub.ranges))
+        until(lambda: bool(desk.hub.ranges))
         since = time.monotonic()
         child.send_signal(number)
-        errors = child.communicate(timeout=30)[1].decode()
-        assert time.monotonic() - since < 5
+        errors = child.communicate(timeout=LONG)[1].decode()
+        assert time.monotonic() - since < allowed(5)
         assert child.returncode == 128 + number, errors
         assert "Traceback" not in errors
-        wait_for(lambda: not processes_with(str(desk.elsewhere)))
+        until(lambda: not processes_with(str(desk.elsewhere)))
 
 
 @pytest.mark.slow
@@ -479,11 +473,11 @@ def test_a_disk_without_room_is_said_before_anything_is_fetched(desk: Desk) -> N
         command = ["sh", str(desk.sandbox.root / "generated/small/run_small.sh")]
         env = {**desk.sandbox.environment, "DRYDOCK_HOME": str(desk.elsewhere)}
         child = subprocess.Popen(command, env=env, stderr=subprocess.PIPE)
-        wait_for(lambda: any(path.stat().st_size for path in (desk.elsewhere / "data/partial").glob("*")))
+        until(lambda: any(path.stat().st_size for path in (desk.elsewhere / "data/partial").glob("*")))
         with suppress(OSError), (desk.elsewhere / "other").open("wb") as file:
             while file.write(bytes(1 << 20)):
                 pass
-        errors = child.communicate(timeout=60)[1].decode()
+        errors = child.communicate(timeout=LONG)[1].decode()
         assert child.returncode == 1
         assert "No space left on device" in errors
         assert "Traceback" not in errors
@@ -661,7 +655,7 @@ def test_a_record_names_the_data_and_a_difference_shows_it(desk: Desk) -> None:
             found: dict[str, Any] = json.loads(done.succeeded().stdout)
             return found
 
-        wait_for(lambda: "data" in newest())
+        until(lambda: "data" in newest())
         return newest()
 
     repo = desk.hub.repos["models/org/tiny"]

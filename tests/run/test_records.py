@@ -9,7 +9,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -27,6 +27,7 @@ from builder.run.records.summary import Summary
 from builder.run.records.words import rows as cells
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
+from tests.support.waiting import allowed, until
 
 RECORDED = {"DRYDOCK_RECORDS": "1", "HF_TOKEN": "hf_abcdefgh"}
 
@@ -85,13 +86,6 @@ def record(**more: Any) -> folder.Record:
     }
     folder.put(folder.path_of(made["id"]), made)
     return made
-
-
-def until(happened: Callable[[], object], seconds: float = 20) -> None:
-    end = time.monotonic() + seconds
-    while not happened():
-        assert time.monotonic() < end, "it did not happen"
-        time.sleep(0.05)
 
 
 # --- a run, as a user sees it --------------------------------------------------------------------------------------
@@ -518,7 +512,7 @@ def test_what_is_too_large_is_named_and_not_read(repository: Path, monkeypatch: 
         file.truncate(2 << 30)
     began = time.monotonic()
     one = found()
-    assert time.monotonic() - began < 10
+    assert time.monotonic() - began < allowed(10)
     assert one["untracked"] == [{"path": "huge", "size": 2 << 30, "why": "it is too large to be hashed"}]
     assert one["digest"] is None
     monkeypatch.setattr(code, "_FILES", 2)

@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import time
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -15,6 +14,7 @@ import pytest
 from builder.profile.variables.determinism import causes
 from builder.run.replay.compare import compare
 from tests.support import Sandbox
+from tests.support.waiting import LONG, until
 
 # Steps with a clock, a speed, and a place of its own; a random number from `odd` on; weights in the working directory.
 STEPS = """
@@ -140,11 +140,9 @@ def test_an_interrupt_ends_the_trainer_and_leaves_nothing(desk: Sandbox) -> None
         f"import os, time, pathlib; pathlib.Path({str(number)!r}).write_text(str(os.getpid())); time.sleep(99)"
     )
     replay = desk.start("replay", "small")
-    deadline = time.monotonic() + 30
-    while not (number.is_file() and number.read_text()) and time.monotonic() < deadline:
-        time.sleep(0.05)
+    until(number.read_text)
     replay.send_signal(signal.SIGINT)
-    assert b"interrupted" in replay.communicate(timeout=20)[1]
+    assert b"interrupted" in replay.communicate(timeout=LONG)[1]
     assert replay.returncode == 130
     with pytest.raises(ProcessLookupError):
         os.kill(int(number.read_text()), 0)
@@ -164,9 +162,7 @@ def test_a_recorded_run_is_replayed_with_its_code(desk: Sandbox) -> None:
     records = desk.store.parent / "runs/.records"
     try:
         desk.drydock("run", "small", env={"DRYDOCK_RECORDS": "1"}).succeeded()
-        deadline = time.monotonic() + 30
-        while '"seeds"' not in next(records.glob("2*.json")).read_text() and time.monotonic() < deadline:
-            time.sleep(0.05)
+        until(lambda: '"seeds"' in next(records.glob("2*.json")).read_text())
         (desk.work / "lr.txt").unlink()
         into = desk.root / "again"
         done = desk.drydock("replay", "last", "--into", str(into)).succeeded()

@@ -24,6 +24,7 @@ from tests.script.test_render import make
 from tests.support import SHELLS, Sandbox, pages, tool
 from tests.support.sandbox import Result
 from tests.support.slurm import SBIN, Cluster, missing, missing_accounting
+from tests.support.waiting import LONG, until
 from tests.support.wheels import make_wheel
 
 lacking = missing()
@@ -82,7 +83,7 @@ class Desk:
         """Submit the trainer of `small`; returns the number of the job."""
         return self.drydock("run", "small", "--slurm", "--", *arguments, **env).succeeded().stdout.strip()
 
-    def ended(self, job: str, state: str = "COMPLETED", seconds: float = 60) -> list[str]:
+    def ended(self, job: str, state: str = "COMPLETED", seconds: float = LONG) -> list[str]:
         """Wait until a job is over; returns the lines of its log."""
         over = ("COMPLETED", "FAILED", "CANCELLED", "TIMEOUT", "NODE_FAIL")
         self.cluster.wait(lambda: self.cluster.state(job) in over, seconds)
@@ -267,10 +268,7 @@ def test_a_cluster_does_not_outlive_tests_that_are_killed() -> None:
             namespaces = running.stdout.readline().split()
             assert len(namespaces) == 2
             running.kill()
-        until = time.monotonic() + 20
-        while living(root):
-            assert time.monotonic() < until, living(root)
-            time.sleep(0.2)
+        until(lambda: not living(root))
         for namespace in namespaces:
             subprocess.run(["ip", "netns", "delete", namespace], check=True)
 
@@ -364,7 +362,7 @@ def test_stop_ends_it_and_it_does_not_start_again(desk: Desk) -> None:
     desk.sandbox.drydock("build", "small").succeeded()
     nodes(desk.sandbox, 3, "import time\nprint('TRAINS', flush=True)\ntime.sleep(300)")
     job = desk.submit(DRYDOCK_RECORDS="1")
-    desk.cluster.wait(lambda: sum("TRAINS" in line for line in desk.log(job)) == 3, 30)
+    desk.cluster.wait(lambda: sum("TRAINS" in line for line in desk.log(job)) == 3)
     told = desk.drydock("run", "small", "--slurm", "--status").succeeded().stdout
     assert f"small is job {job}, running, for" in told
     assert "on h[1-3]" in told
@@ -388,10 +386,10 @@ def test_before_its_time_is_over_it_starts_again_from_its_newest_whole_checkpoin
     desk.sandbox.drydock("build", "small").succeeded()
     nodes(desk.sandbox, 2, COUNTING, RESUMING)
     job = desk.submit("15")
-    desk.cluster.wait(lambda: (desk.work / "out/step-5.json").exists(), 30)
+    desk.cluster.wait(lambda: (desk.work / "out/step-5.json").exists())
     (desk.work / "out/step-900.json").write_text('{"step": 9')  # half-written
     desk.cluster.run("scancel", "--batch", "--signal=USR1", job, cwd=desk.work).check_returncode()
-    lines = desk.ended(job, seconds=90)
+    lines = desk.ended(job)
     assert any("the time of this job is nearly over: it starts again" in line for line in lines), lines
     assert any("'out/step-900.json' is not whole" in line for line in lines)
     begins = [int(line.rpartition(" ")[2]) for line in lines if "BEGINS AT" in line]
@@ -416,9 +414,9 @@ def test_a_node_that_died_before_slurm_knows_it_is_not_the_end(desk: Desk) -> No
     desk.sandbox.drydock("build", "small").succeeded()
     desk.cluster.crash("h2")
     job = desk.submit()
-    desk.cluster.wait(lambda: any("does not answer" in line for line in desk.log(job)), 60)
+    desk.cluster.wait(lambda: any("does not answer" in line for line in desk.log(job)))
     desk.cluster.plug_in("h2")
-    lines = desk.ended(job, seconds=120)
+    lines = desk.ended(job)
     assert sum("TRAINED" in line for line in lines) == 3, lines
 
 
@@ -431,7 +429,7 @@ def test_the_budget_of_restarts_ends_it(desk: Desk) -> None:
         lines = desk.ended(desk.submit(), "FAILED")
     finally:
         desk.cluster.plug_in("h3")
-        desk.cluster.wait(lambda: desk.cluster.states() == dict.fromkeys(desk.cluster.hosts, "idle"), 60)
+        desk.cluster.wait(lambda: desk.cluster.states() == dict.fromkeys(desk.cluster.hosts, "idle"))
     assert any("it has started again 0 times ([supervise] budget)" in line for line in lines), lines
 
 
@@ -542,7 +540,7 @@ def test_after_a_plug_is_pulled_it_goes_on_from_the_newest_checkpoint(torch_desk
     desk.sandbox.drydock("build", "cpu", env=desk.environment).succeeded()
     job = desk.drydock("run", "cpu", "--slurm").succeeded().stdout.strip()
     try:
-        desk.cluster.wait(lambda: (desk.work / "out/step-4.pt").exists(), 120)
+        desk.cluster.wait(lambda: (desk.work / "out/step-4.pt").exists())
         desk.cluster.pull_plug("h2")
         desk.cluster.wait(lambda: desk.cluster.state(job) in ("COMPLETED", "FAILED"), 240)
     finally:

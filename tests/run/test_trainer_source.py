@@ -18,6 +18,7 @@ from builder.project.catalogue import Catalogue
 from tests.conftest import ROOT
 from tests.project.test_direct import age, commit, git
 from tests.support import Result, Sandbox, Web, make_wheel
+from tests.support.waiting import LONG
 
 SOURCE = """
 needs = "walk/train.py"
@@ -108,7 +109,7 @@ def test_the_script_brings_the_code_or_uses_the_tree_that_it_is_in(desk: Desk) -
         for _ in range(2)
     ]
     for one in both:
-        out, errors = one.communicate(timeout=120)
+        out, errors = one.communicate(timeout=LONG)
         assert out == f"trained in {desk.copy} with ['--steps', '1'] of v1.0\n", errors
         assert f"the trainer's code: walk v1.0 ({first[:12]}), in {desk.copy}\n" in errors
     assert list(desk.empty.iterdir()) == [desk.copy]

@@ -19,6 +19,7 @@ from tests.conftest import ROOT
 from tests.support import SHELLS, Result, Sandbox, make_wheel
 from tests.support.belongings import DEEDS, SITE, Belongings
 from tests.support.steps import GO, NEVER, Step, Watched, alike, some, why_not
+from tests.support.waiting import LONG
 
 BROKEN = 'def total(numbers):\n    return sum(numbers) + 1\n\n\nversion = "1.0"\n'
 MENDED = BROKEN.replace(" + 1", "")
@@ -590,7 +591,7 @@ def test_a_person_is_asked(wide: Sandbox, answer: str, code: int) -> None:
     except OSError:  # the terminal's other end was closed
         pass
     os.close(ours)
-    assert process.wait(30) == code, said
+    assert process.wait(LONG) == code, said
     assert (source(venv).read_text() == MENDED) == (code == 0)
     if code:
         assert tree(venv) == before

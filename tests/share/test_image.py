@@ -8,7 +8,6 @@ import shlex
 import shutil
 import signal
 import subprocess
-import time
 from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
@@ -16,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import SHELLS, Result, Sandbox
+from tests.support.waiting import until
 
 WHERE = "import anchor, os; print(anchor.__file__, 'DRYDOCK_IMAGE' in os.environ)"
 
@@ -134,11 +134,7 @@ def test_a_kernels_mount_is_gone_with_a_killed_trainer(desk: Sandbox, image: Pat
         assert trainer.stdout.readline() == b"on\n"
         assert str(image) in looped()
         trainer.send_signal(signal.SIGKILL)
-    for _ in range(50):
-        if str(image) not in looped():
-            return
-        time.sleep(0.1)
-    pytest.fail("the image is still in use")
+    until(lambda: str(image) not in looped())
 
 
 def looped() -> list[str]:

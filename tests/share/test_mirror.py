@@ -17,6 +17,7 @@ import pytest
 from builder.share.mirror import pages
 from tests.support import Sandbox, Web, make_sdist, make_wheel
 from tests.support.remote import s3, sshd
+from tests.support.waiting import LONG
 
 TWO = """\
 schema = 1
@@ -103,7 +104,7 @@ def test_pushes_at_the_same_time_make_one_whole_index(locked: Sandbox, tmp_path:
     two(locked)
     folder = tmp_path / "mirror"
     started = [locked.start("push", name, str(folder)) for name in ("small", "two") * 2]
-    assert [process.wait(60) for process in started] == [0] * 4, [process.communicate() for process in started]
+    assert [process.wait(LONG) for process in started] == [0] * 4, [process.communicate() for process in started]
     for process in started:
         process.communicate()
     locked.drydock("push", "small", "two", str(tmp_path / "other")).succeeded()

@@ -12,6 +12,7 @@ import pytest
 
 from tests.shipped import site
 from tests.support.browser import AXE, CHROMIUM, NO_AXE, Browser
+from tests.support.waiting import until
 from tests.support.web import Web
 
 pytestmark = pytest.mark.slow
@@ -54,11 +55,7 @@ def browser() -> Iterator[Browser]:
 
 def wait_for(browser: Browser, expression: str) -> Any:
     """What an expression says as soon as it says something."""
-    end = time.monotonic() + 20
-    while not (value := browser.value(expression)):
-        assert time.monotonic() < end, expression
-        time.sleep(0.05)
-    return value
+    return until(lambda: browser.value(expression))
 
 
 class Tour(NamedTuple):

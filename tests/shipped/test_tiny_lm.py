@@ -8,13 +8,13 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from tests.conftest import ROOT
+from tests.support.waiting import LONG, until
 
 pytestmark = pytest.mark.slow
 
@@ -137,9 +137,9 @@ def test_an_interrupt_ends_with_130_and_no_traceback(cpu_env: Path, tmp_path: Pa
     if when == "training":
         assert process.stdout.readline().startswith("round 1 of 3: step   1 ")
     else:
-        time.sleep(1)
+        until(lambda: "libtorch" in Path(f"/proc/{process.pid}/maps").read_text())
     process.send_signal(signal.SIGINT)
-    _, stderr = process.communicate(timeout=120)
+    _, stderr = process.communicate(timeout=LONG)
     assert (process.returncode, stderr) == (130, "interrupted\n")
     assert not list(tmp_path.glob("tiny-lm-*"))
 

@@ -16,6 +16,7 @@ import pytest
 from builder.machine import linux
 from builder.machine.fit import is_older
 from tests.conftest import real_environment
+from tests.support.waiting import LONG
 
 pytestmark = [
     pytest.mark.slow,
@@ -83,7 +84,7 @@ def test_it_trains_and_after_sigkill_goes_on_with_the_losses_of_an_undisturbed_r
     work, env = desk
     command = drydock("run", "mlx-linux", "--", "--steps", "40", "--output", str(saves))
     killed = subprocess.Popen(command, cwd=work, env=env, stdout=subprocess.DEVNULL)
-    limit = time.monotonic() + 60
+    limit = time.monotonic() + LONG
     while not (saves / "step-10.safetensors").exists():
         assert time.monotonic() < limit
         assert killed.poll() is None

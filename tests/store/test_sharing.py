@@ -24,6 +24,7 @@ from tests.support import Sandbox, machines, make_wheel
 from tests.support.hub import Hub, Repo
 from tests.support.machines import CONTAINER
 from tests.support.members import GROUP, PYTHON, Member, NoMembersError, Pair, two_members
+from tests.support.waiting import LONG, until
 
 DAY = 86400
 SLEEPER = "import anchor, time; print('up', flush=True); time.sleep(60)"
@@ -79,10 +80,7 @@ def test_a_trainer_is_a_root_also_for_those_who_do_not_see_it(
         (mark,) = (home(desk) / "gcroots/running").iterdir()
         trainer.kill()
         trainer.wait()
-    for _ in range(100):
-        if not roots._is_open(mark):
-            break
-        time.sleep(0.1)
+    until(lambda: not roots._is_open(mark))
     desk.run(collect).succeeded()
     assert desk.environments() == [], env
 
@@ -374,9 +372,9 @@ def test_runs_go_well_while_everybody_collects(members: Pair, other_processes: t
                 path.unlink()
             collections.append(start(chance.choice(members), PYTHON, "-m", "builder", "store", "gc"))
         for one in runs:
-            assert one.communicate(timeout=120)[1].count(b"error") == one.returncode == 0
+            assert one.communicate(timeout=LONG)[1].count(b"error") == one.returncode == 0
         for one in collections:
-            said = one.communicate(timeout=120)[1]
+            said = one.communicate(timeout=LONG)[1]
             assert b"Traceback" not in said
             assert one.returncode == 0 or b"cannot be deleted" in said or b"another collection" in said
     assert not list((store / "store").glob(".stage-*"))
@@ -389,33 +387,39 @@ def test_one_key_is_built_once_by_whoever_starts_from_wherever(members: Pair, tm
         pytest.skip(reason)
     store = Path(members[0].desk.environment["DRYDOCK_HOME"])
     held = threading.Event()
-    members[0].desk.index.tamper = lambda _name, content: (held.wait(30), content)[1]
+    members[0].desk.index.tamper = lambda _name, content: (held.wait(LONG), content)[1]
     hosts = [machines.Machine(name, store, tmp_path).command for name in ("machine-one", "machine-two")]
     scripts = []
     for member in members:
         scripts.append(str(member.desk.script("small")))
         member.own()
-    started = [
-        subprocess.Popen(
-            [*place, *member.become, "sh", script, "--build-only"],
-            env=member.desk.environment,
-            cwd=member.desk.work,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
-        for place in ((), CONTAINER, *hosts)
-        for member, script in zip(members, scripts, strict=True)
-    ]
-    time.sleep(5)  # all of them get as far as they can
+    started: list[subprocess.Popen[bytes]] = []
+    logs = [tmp_path / f"log-{number}" for number in range(8)]
+    places = [(place, each) for place in ((), CONTAINER, *hosts) for each in zip(members, scripts, strict=True)]
+    for log, (place, (member, script)) in zip(logs, places, strict=True):
+        with log.open("wb") as stderr:
+            started.append(
+                subprocess.Popen(
+                    [*place, *member.become, "sh", script, "--build-only"],
+                    env=member.desk.environment,
+                    cwd=member.desk.work,
+                    stdout=subprocess.PIPE,
+                    stderr=stderr,
+                )
+            )
+
+    def count(words: str) -> int:
+        return sum(words in log.read_text() for log in logs)
+
+    until(lambda: count("waiting for another build of small") >= 7)
     held.set()
-    told = [one.communicate(timeout=120) for one in started]
-    assert [one.returncode for one in started] == [0] * 8, told
-    assert len({stdout for stdout, _ in told}) == 1
-    built = [stderr for _, stderr in told if b"building small" in stderr]
-    waited = [stderr for _, stderr in told if b"waiting for another build of small" in stderr]
-    assert len(built) == 1, told
-    assert len(waited) == 7, told
-    assert [path.name for path in (store / "store").iterdir()] == [Path(told[0][0].decode().strip()).name]
+    told = [one.communicate(timeout=LONG)[0] for one in started]
+    said = [log.read_text() for log in logs]
+    assert [one.returncode for one in started] == [0] * 8, said
+    assert len(set(told)) == 1
+    assert count("building small") == 1, said
+    assert count("waiting for another build of small") == 7, said
+    assert [path.name for path in (store / "store").iterdir()] == [Path(told[0].decode().strip()).name]
 
 
 def test_a_claim_is_never_half_written(tmp_path: Path) -> None:

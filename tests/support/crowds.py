@@ -11,6 +11,7 @@ from builder.embedded.examine import examine
 from tests.support.alive import Mark
 from tests.support.machines import CONTAINER, Machine
 from tests.support.members import PYTHON, Member, Pair
+from tests.support.waiting import LONG, allowed
 
 TRAINER = """\
 import anchor, pathlib, sys, time
@@ -49,7 +50,7 @@ class Act:
     def ended(self) -> str | None:
         """Wait for it; what went wrong, None where nothing did."""
         try:
-            stdout, stderr = self.process.communicate(timeout=120)
+            stdout, stderr = self.process.communicate(timeout=LONG)
         except subprocess.TimeoutExpired:
             self.process.kill()
             return f"{self}: it hangs"
@@ -128,4 +129,4 @@ class Crowd:
 
     def left(self) -> dict[int, str]:
         """What still runs, 10 seconds after."""
-        return self._mark.gone(10)
+        return self._mark.gone(allowed(10))

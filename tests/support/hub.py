@@ -16,6 +16,7 @@ from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
 
 from tests.support.loopback import Loopback
+from tests.support.waiting import LONG
 
 LARGE = 2000
 """Bytes from which on a file is one of git LFS."""
@@ -177,7 +178,7 @@ class _Handler(BaseHTTPRequestHandler):
             self.wfile.write(bytes(1 << 16))
         self.wfile.flush()
         if self.hub.fault == "stall":
-            self.hub.over.wait(60)
+            self.hub.over.wait(LONG)
 
     def _send(self, content: bytes, headers: Mapping[str, str]) -> None:
         self.send_response(200)

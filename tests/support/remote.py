@@ -4,16 +4,18 @@ from __future__ import annotations
 
 import contextlib
 import os
+import random
 import shutil
 import socket
 import subprocess
 import sys
-import time
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+
+from tests.support.waiting import until
 
 
 @contextmanager
@@ -69,14 +71,19 @@ def s3(folder: Path) -> Iterator[Mapping[str, str]]:
 
 
 def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as found:
-        return int(found.getsockname()[1])
+    """A port of loopback that no program has now, nor gets from the kernel, which gives out those above 32767."""
+    while True:
+        port = random.randrange(12_000, 32_000)
+        with contextlib.suppress(OSError), socket.create_server(("127.0.0.1", port)):
+            return port
 
 
 def wait_for(port: int, process: subprocess.Popen[bytes]) -> None:
-    end = time.monotonic() + 60
-    while time.monotonic() < end and process.poll() is None:
-        with contextlib.suppress(OSError), socket.create_connection(("127.0.0.1", port), 1):
-            return
-        time.sleep(0.05)
-    raise AssertionError(f"nothing listens at {port}")
+    """Wait until the program listens there."""
+
+    def listens() -> bool:
+        assert process.poll() is None, f"nothing listens at {port}"
+        with socket.create_connection(("127.0.0.1", port), 1):
+            return True
+
+    until(listens)

@@ -8,6 +8,7 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Mapping, Sequence
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -129,18 +130,24 @@ class Sandbox:
         self.drydock("render", name, "--out", str(self.root / "generated" / name)).succeeded()
         return next((self.root / "generated" / name).glob("run_*.sh"))
 
-    def start(self, *arguments: str, env: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Start `drydock ARGUMENTS` and do not wait for it. The script that `run` runs is rendered before, warm."""
+    def start(
+        self, *arguments: str, env: Mapping[str, str] | None = None, stderr: Path | None = None
+    ) -> subprocess.Popen[bytes]:
+        """Start `drydock ARGUMENTS` and do not wait for it; its stderr is a pipe, or the file `stderr`.
+
+        The script that `run` runs is rendered before, warm.
+        """
         if arguments[:1] == ("run",):
             self.drydock("build", arguments[1], "--dry-run", env=env)
-        return subprocess.Popen(
-            [sys.executable, "-m", "builder", *arguments],
-            env={**self.environment, **(env or {})},
-            cwd=self.work,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-        )
+        with stderr.open("wb") if stderr is not None else nullcontext(subprocess.PIPE) as place:
+            return subprocess.Popen(
+                [sys.executable, "-m", "builder", *arguments],
+                env={**self.environment, **(env or {})},
+                cwd=self.work,
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=place,
+            )
 
     def run(
         self,

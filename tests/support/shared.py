@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import socket
 import subprocess
 import threading
-import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 
+from tests.support.remote import free_port, wait_for
 from tests.support.sandbox import Sandbox
 
 
@@ -72,17 +71,10 @@ def web(answer: Callable[[str, Mapping[str, str]], Answer]) -> Iterator[str]:
 @contextmanager
 def daemon(command: Callable[[int], Sequence[str]]) -> Iterator[int]:
     """A program that listens on a free port of loopback, which `command` is given. Gives the port."""
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port: int = free.getsockname()[1]
+    port = free_port()
     process = subprocess.Popen(command(port), stdout=subprocess.DEVNULL, stderr=subprocess.PIPE)
     try:
-        for _ in range(200):
-            with socket.socket() as trial:
-                if trial.connect_ex(("127.0.0.1", port)) == 0:
-                    break
-            assert process.poll() is None, process.stderr.read()  # type: ignore[union-attr]
-            time.sleep(0.05)
+        wait_for(port, process)
         yield port
     finally:
         process.terminate()

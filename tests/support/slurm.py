@@ -20,6 +20,8 @@ from typing import Self
 
 import pytest
 
+from tests.support.waiting import LONG
+
 PROGRAMS = ("slurmctld", "slurmd", "sbatch", "munged", "ip", "setpriv", "unshare")
 SBIN = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"
 
@@ -147,7 +149,7 @@ class Cluster:
             self._start_on_desk("slurmctld", "-D", "-f", str(self.root / "slurm.conf"))
             for host in self.hosts:
                 self.plug_in(host)
-            self.wait(lambda: self.states() == dict.fromkeys(self.hosts, "idle"), 30)
+            self.wait(lambda: self.states() == dict.fromkeys(self.hosts, "idle"))
         except BaseException:
             self.__exit__(None, None, None)
             raise
@@ -195,20 +197,20 @@ class Cluster:
         names = {"key-file": "key", "socket": "socket", "pid-file": "pid", "log-file": "log", "seed-file": "seed"}
         options = [f"--{option}={self.root}/munge.{name}" for option, name in names.items()]
         self._start("munged", ["munged", "--foreground", "--force", *options])
-        self.wait(lambda: (self.root / "munge.socket").exists(), 10)
+        self.wait(lambda: (self.root / "munge.socket").exists())
 
     def _start_database(self) -> None:
         data = self.root / "mariadb"
         _call("mariadb-install-db", "--user=root", f"--datadir={data}", "--skip-test-db")
         listening = ["--bind-address=127.0.0.1", "--skip-grant-tables", f"--socket={data}/socket"]
         self._start_on_desk("mariadbd", "--no-defaults", "--user=root", f"--datadir={data}", *listening)
-        self.wait(lambda: (data / "socket").exists(), 30)
+        self.wait(lambda: (data / "socket").exists())
         configuration = self.root / "slurmdbd.conf"
         configuration.write_text(DATABASE.format(root=self.root))
         configuration.chmod(0o600)
         self._start_on_desk("slurmdbd", "-D")
         add = ("sacctmgr", "--immediate", "add", "cluster", "drydock")
-        self.wait(lambda: self.run(*add, cwd=self.root).returncode == 0, 60)
+        self.wait(lambda: self.run(*add, cwd=self.root).returncode == 0)
 
     def _start_on_desk(self, *command: str) -> None:
         """Start a service on the desk, which has that name to it."""
@@ -267,7 +269,7 @@ class Cluster:
         query = ("squeue", "--noheader", "--states=all", f"--jobs={job}", "--format=%T")
         return self.run(*query, cwd=self.root).stdout.strip()
 
-    def wait(self, happened: Callable[[], bool], seconds: float) -> None:
+    def wait(self, happened: Callable[[], bool], seconds: float = LONG) -> None:
         """Wait until something has happened."""
         until = time.monotonic() + seconds
         while not happened():
@@ -291,4 +293,4 @@ def _kill(process: subprocess.Popen[bytes]) -> None:
     """Kill the whole session: with the first process of a namespace, all others of it end."""
     with suppress(ProcessLookupError):
         os.killpg(process.pid, signal.SIGKILL)
-    process.wait(30)
+    process.wait(LONG)

@@ -21,6 +21,7 @@ from tests.support.base import Base, snapshot
 from tests.support.belongings import clone
 from tests.support.homes import Home
 from tests.support.sandbox import Result, Sandbox
+from tests.support.waiting import allowed
 
 # Numbers that no machine gives its people; they need no names.
 GROUP, USERS = 61_000, (61_001, 61_002)
@@ -66,7 +67,7 @@ def kill_and_remove(home: Home, chance: random.Random, *, after: float, pause: f
     remove_in_any_order(home.store(), chance)
     again = home.build()
     first.wait()
-    return again, mark.gone(10)
+    return again, mark.gone(allowed(10))
 
 
 def deleting_configurations(store: Path) -> AbstractContextManager[None]:

@@ -13,6 +13,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.support.waiting import LONG
+
 PROGRAM = "/usr/lib/systemd/systemd"
 # In its mount namespace alone: what systemd looks for on a machine that it has started. It moves every process of the
 # control group that it finds at the top, so it gets one with itself alone.
@@ -47,7 +49,7 @@ def user_instance(home: Path) -> Iterator[str]:
             stderr=subprocess.DEVNULL,
         )
         try:
-            until = time.monotonic() + 20
+            until = time.monotonic() + LONG
             while ctl(runtime, "show-environment").returncode:
                 if process.poll() is not None or time.monotonic() > until:
                     pytest.skip("systemd cannot be run here")
@@ -57,7 +59,7 @@ def user_instance(home: Path) -> Iterator[str]:
         finally:
             ctl(runtime, "exit")
             try:
-                process.wait(20)
+                process.wait(LONG)
             except subprocess.TimeoutExpired:
                 process.kill()
                 process.wait()

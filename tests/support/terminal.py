@@ -16,6 +16,8 @@ from itertools import groupby
 from pathlib import Path
 from typing import NamedTuple
 
+from tests.support.waiting import LONG
+
 
 class Seen(NamedTuple):
     """What a program has drawn; `silent` are the seconds of its longest silence since it began to draw, `code` its exit
@@ -34,7 +36,7 @@ class Seen(NamedTuple):
 
 
 def on_terminal(
-    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, columns: int = 80, seconds: float = 120
+    command: Sequence[str], *, env: Mapping[str, str], cwd: Path, columns: int = 80, seconds: float = LONG
 ) -> Seen:
     """Run a program with its stdout and stderr on a terminal of so many columns, to its end."""
     ours, theirs = os.openpty()

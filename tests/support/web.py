@@ -10,6 +10,7 @@ from types import TracebackType
 from urllib.parse import unquote
 
 from tests.support.loopback import Loopback
+from tests.support.waiting import LONG
 
 
 class Web(Loopback):
@@ -81,7 +82,7 @@ class _Handler(SimpleHTTPRequestHandler):
         self.wfile.write(content[: len(content) // 2])
         self.wfile.flush()
         if self.web.fault == "stall":
-            self.web.over.wait(60)
+            self.web.over.wait(LONG)
         self.close_connection = True
 
     def log_message(self, format: str, *args: object) -> None:  # noqa: A002
