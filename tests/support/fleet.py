@@ -120,10 +120,11 @@ def hosts(folder: Path, names: list[str]) -> Iterator[tuple[dict[str, Host], Pat
         _key(host.folder / "key")
         host.behaves()
         (host.folder / "command").chmod(0o755)
+        # Where it is no first shell, bash leaves alone the .bashrc of this user, which may take longer than the test.
         (host.folder / "config").write_text(
             f"Port {host.port}\nListenAddress 127.0.0.1\nHostKey {host.folder}/key\nStrictModes no\nUsePAM no\n"
             f"PidFile none\nAuthorizedKeysFile {folder}/user.pub\nForceCommand {host.folder}/command\n"
-            "MaxStartups 100:30:200\nPasswordAuthentication yes\n"
+            "MaxStartups 100:30:200\nPasswordAuthentication yes\nSetEnv SHLVL=2\n"
         )
         public = (host.folder / "key.pub").read_text().split()
         known.append(f"[127.0.0.1]:{host.port} {public[0]} {public[1]}\n")
