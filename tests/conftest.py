@@ -6,6 +6,7 @@ import fcntl
 import gc
 import os
 import shutil
+import signal
 import subprocess
 import sys
 import tempfile
@@ -17,6 +18,7 @@ import psutil
 import pytest
 from hypothesis import settings
 
+from builder.files import remove_tree
 from tests.support import Index, Sandbox, kept, python_3_11, warm
 from tests.support.base import FOLDER, read_base
 from tests.support.belongings import Belongings
@@ -49,6 +51,11 @@ LONGEST = (
     "tests/shipped/test_starters.py::test_the_pins_of_the_starters_train_and_resume",
     "tests/build/test_faults.py::test_after_a_fault_at_any_step_of_the_script_the_next_build_succeeds",
     "tests/author/test_patching.py::test_the_patches_of_accelerate_are_needless_from_the_releases_that_repaired_it",
+    "tests/check/test_bisect.py::test_the_seeds_own_faults_are_found",
+    "tests/run/test_slurm.py::test_after_a_plug_is_pulled_it_goes_on_from_the_newest_checkpoint",
+    "tests/shipped/test_site.py::",
+    "tests/build/test_faults.py::test_a_storm_of_builds_collections_rollbacks_and_kills_harms_nothing",
+    "tests/build/test_faults.py::test_after_a_fault_at_any_step_of_the_program_the_next_build_succeeds",
 )
 
 _CHANGED = pytest.StashKey[list[str]]()
@@ -131,6 +138,10 @@ class _Passed:
 
 def pytest_configure(config: pytest.Config) -> None:
     """Name the folder of the Python that all tests build on; the first to need it makes it."""
+    for number, usual in ((signal.SIGINT, signal.default_int_handler), (signal.SIGHUP, signal.SIG_DFL)):
+        if signal.getsignal(number) is signal.SIG_IGN:
+            # By `&` in a script, as in .ci/run, or by nohup: what the tests start would ignore it too.
+            signal.signal(number, usual)
     if not hasattr(config, "workerinput"):
         fast = "not slow" in config.option.markexpr
         if fast and config.option.basetemp is None and "TMPDIR" not in os.environ and has_room(MEMORY):
@@ -168,42 +179,35 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         shutil.rmtree(os.environ.pop(FOLDER), ignore_errors=True)
 
 
-@pytest.fixture
-def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
-    """A user's desk with a loopback index."""
-    with desk(tmp_path, uv_cache) as made:
-        yield made
-
-
 @pytest.fixture(scope="session")
 def memory(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
-    """A folder in memory where there is room, for sweeps of hundreds of small builds; else one on the disk."""
+    """A folder in memory where there is room, for thousands of small builds; else one on the disk."""
     if not has_room(MEMORY):
         yield tmp_path_factory.mktemp("memory")
         return
     folder = Path(tempfile.mkdtemp(prefix="drydock-tests-", dir=MEMORY))
     folder.chmod(0o755)
     yield folder
-    subprocess.run(["chmod", "-R", "u+w", str(folder)], check=True)
-    shutil.rmtree(folder)
-
-
-@pytest.fixture(scope="session")
-def memory_cache(memory: Path) -> Path:
-    """As `uv_cache`, in memory, so that builds there can link from it."""
-    folder = memory / "uv-cache"
-    folder.mkdir()
-    return folder
+    remove_tree(folder)
 
 
 @pytest.fixture
-def sandbox_in_memory(memory: Path, memory_cache: Path) -> Iterator[Sandbox]:
-    """As `sandbox`, in memory."""
-    root = Path(tempfile.mkdtemp(dir=memory))
-    with desk(root, memory_cache) as made:
+def tmp_path(tmp_path: Path, request: pytest.FixtureRequest) -> Iterator[Path]:
+    """A folder for the test: in memory where it has a desk, which is small, and on the disk where it may have torch."""
+    if "sandbox" not in request.fixturenames or tmp_path.is_relative_to(MEMORY):
+        yield tmp_path
+        return
+    folder: Path = request.getfixturevalue("memory") / tmp_path.name
+    folder.mkdir(0o700)
+    yield folder
+    remove_tree(folder)
+
+
+@pytest.fixture
+def sandbox(tmp_path: Path, uv_cache: Path) -> Iterator[Sandbox]:
+    """A user's desk with a loopback index."""
+    with desk(tmp_path, uv_cache) as made:
         yield made
-    subprocess.run(["chmod", "-R", "u+w", str(root)], check=True)
-    shutil.rmtree(root)
 
 
 @pytest.fixture(scope="session")
@@ -213,10 +217,10 @@ def users() -> list[Belongings]:
 
 
 @pytest.fixture
-def belongings(users: list[Belongings], tmp_path_factory: pytest.TempPathFactory) -> Belongings:
+def belongings(users: list[Belongings], memory: Path) -> Belongings:
     """What a user has: that of the test before, if nothing has changed it, as the next test would see no difference."""
     if not users or users[-1].changes():
-        users.append(Belongings(tmp_path_factory.mktemp("user") / "user"))
+        users.append(Belongings(Path(tempfile.mkdtemp(dir=memory)) / "user"))
     return users[-1]
 
 
@@ -235,9 +239,9 @@ def locked(sandbox: Sandbox, small_lock: str) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def small_lock(tmp_path_factory: pytest.TempPathFactory, uv_cache: Path) -> str:
+def small_lock(memory: Path, uv_cache: Path) -> str:
     """The lock of the minimal profile: the same on every desk, as the same wheels are on every index."""
-    with desk(tmp_path_factory.mktemp("small"), uv_cache) as made:
+    with desk(Path(tempfile.mkdtemp(dir=memory)), uv_cache) as made:
         path = made.profile("small").with_name("small.lock.toml")
         made.drydock("lock", "small").succeeded()
         return path.read_text()
@@ -252,11 +256,9 @@ def built(built_desk: tuple[Sandbox, Original]) -> Sandbox:
 
 
 @pytest.fixture(scope="session")
-def built_desk(
-    tmp_path_factory: pytest.TempPathFactory, uv_cache: Path, small_lock: str
-) -> Iterator[tuple[Sandbox, Original]]:
+def built_desk(memory: Path, uv_cache: Path, small_lock: str) -> Iterator[tuple[Sandbox, Original]]:
     """The desk behind `built`."""
-    with desk(tmp_path_factory.mktemp("built"), uv_cache) as made:
+    with desk(Path(tempfile.mkdtemp(dir=memory)), uv_cache) as made:
         made.profile("small")
         made.file("small.lock.toml", small_lock)
         made.drydock("build", "small").succeeded()
@@ -275,9 +277,11 @@ def desk(root: Path, cache: Path) -> Iterator[Sandbox]:
 
 
 @pytest.fixture(scope="session")
-def uv_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def uv_cache(memory: Path) -> Path:
     """A cache of uv's for small wheels: empty at first, so that a test never meets another project's files."""
-    return tmp_path_factory.mktemp("uv-cache")
+    folder = memory / "uv-cache"
+    folder.mkdir()
+    return folder
 
 
 @pytest.fixture(scope="session")

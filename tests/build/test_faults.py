@@ -43,8 +43,8 @@ def _possible() -> None:
 
 
 @pytest.fixture
-def desk(sandbox_in_memory: Sandbox) -> Sandbox:
-    return furnish(sandbox_in_memory)
+def desk(sandbox: Sandbox) -> Sandbox:
+    return furnish(sandbox)
 
 
 Fault = Callable[[Home, str], None]

@@ -49,8 +49,8 @@ needs_steps = pytest.mark.skipif((_reason := why_not()) is not None, reason=f"st
 
 
 @pytest.fixture
-def desk(sandbox_in_memory: Sandbox) -> Sandbox:
-    return furnish(sandbox_in_memory)
+def desk(sandbox: Sandbox) -> Sandbox:
+    return furnish(sandbox)
 
 
 @pytest.fixture

@@ -18,6 +18,7 @@ from pathlib import Path
 import pytest
 
 from tests.support import SHELLS, Sandbox, make_wheel, python_3_11
+from tests.support.kept import link
 from tests.support.standalone import DAY, Standalone, standalone
 from tests.support.web import Web
 
@@ -32,7 +33,7 @@ def web(tmp_path: Path, archive: Standalone) -> Iterator[Web]:
     """A server that has the archive."""
     folder = tmp_path / "pythons"
     (folder / DAY).mkdir(parents=True)
-    os.link(archive.path, folder / DAY / archive.file)
+    link(str(archive.path), str(folder / DAY / archive.file))
     with Web(folder) as server:
         yield server
 
@@ -161,7 +162,7 @@ def test_what_cannot_be_locked(desk: Sandbox, web: Web, archive: Standalone) -> 
     )
     desk.drydock("lock", "small").failed(1, "knows no Python 3.11 of python-build-standalone for linux-x86_64")
     mac = archive.file.replace("x86_64-unknown-linux-gnu", "aarch64-apple-darwin")
-    os.link(archive.path, web.folder / DAY / mac)
+    link(str(archive.path), str(web.folder / DAY / mac))
     listed(desk, {archive.key: archive.row(web.url) | {"url": f"{web.url}/{DAY}/{mac}"}})
     desk.drydock("lock", "small").failed(1, "is not Python 3.11 for linux-x86_64")
     listed(desk, {archive.key: archive.row(f"{web.url}/nothing")})

@@ -51,12 +51,6 @@ fix-patches = "fix_mended_patches.py"
 
 
 @pytest.fixture
-def sandbox(sandbox_in_memory: Sandbox) -> Sandbox:
-    """In memory, as the sweeps here change hundreds of small environments."""
-    return sandbox_in_memory
-
-
-@pytest.fixture
 def desk(sandbox: Sandbox) -> Sandbox:
     """A sandbox whose profile `mended` patches anchor, with its generated files in root/generated/mended."""
     make_wheel(sandbox.wheels, "anchor", "1.0", files={"anchor/__init__.py": BROKEN})
