@@ -65,7 +65,7 @@ def test_a_package_is_added_to_all_that_share_a_part_and_taken_back(desk: Sandbo
     undone = desk.drydock("undo").succeeded()
     assert "box: back from generation 2 to 1" in undone.stderr
     assert files(desk) == before
-    desk.drydock("undo").failed(2, "nothing is remembered")
+    desk.drydock("undo").failed(2, "there is nothing to undo here")
     desk.drydock("add", "rope<2", "Rope").failed(2, "rope is named twice")
     (desk.work / "pyproject.toml").write_text('[project]\nname = "rope"\nversion = "1"\n')
     desk.drydock("add", "rope").failed(2, "rope is this project itself")
@@ -124,7 +124,7 @@ def test_a_build_that_fails_takes_back_files_and_generation(desk: Sandbox) -> No
     desk.drydock("add", "wreck").failed(1, "anchor/__init__.py")
     assert files(desk) == before
     assert desk.drydock("generation", "list", "box").succeeded().stdout.count("\n") == 1
-    desk.drydock("undo").failed(2, "nothing is remembered")
+    desk.drydock("undo").failed(2, "there is nothing to undo here")
 
 
 def test_an_index_that_is_down_for_one_target_changes_nothing(desk: Sandbox) -> None:

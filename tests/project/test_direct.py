@@ -192,14 +192,14 @@ def test_a_folder_and_a_wheel_of_the_project_are_followed_by_content(desk: Sandb
     desk.drydock("lock", "small").succeeded()
     assert imported(desk, desk.drydock("build", "small").succeeded().stdout) == "1\n"
     (desk.work / "libs/rope/src/rope/more.py").write_text("y = 1\n")
-    stale = "./libs/rope, which rope is made of, has changed"
+    stale = "./libs/rope, which rope is built from, has changed"
     desk.drydock("lock", "small", "--check").failed(1, stale, "drydock lock small")
     desk.drydock("build", "small").failed(1, stale)
     desk.drydock("lock", "small").succeeded()
     desk.drydock("build", "small").succeeded()
     make_wheel(desk.work / "dist", "knot", "1.0", files={"knot.py": "other = 1\n"})
     said = desk.drydock("run", "small").succeeded().stderr
-    assert f"./dist/{wheel.name}, which knot is made of, has changed" in said
+    assert f"./dist/{wheel.name}, which knot is built from, has changed" in said
     assert "this is generation 2" in said
 
 
@@ -234,7 +234,7 @@ def test_the_project_itself_is_built_into_the_key(desk: Sandbox) -> None:
     assert imported(desk, first) == "1\n"
     assert (Path(first.strip()) / "lib/python3.11/site-packages/rope/__init__.py").is_file()
     source(desk.work, text="x = 2\n")
-    desk.drydock("build", "small").failed(1, "which rope is made of, has changed", "drydock lock small")
+    desk.drydock("build", "small").failed(1, "which rope is built from, has changed", "drydock lock small")
     desk.drydock("lock", "small").succeeded()
     second = desk.drydock("build", "small").succeeded().stdout
     assert second != first
@@ -380,7 +380,7 @@ def test_a_profile_with_a_folder_is_remembered_until_a_file_of_it_changes(desk: 
     before = module.stat()
     module.write_text(module.read_text().replace("x = 1", "x = 2"))
     os.utime(module, ns=(before.st_atime_ns, before.st_mtime_ns))
-    changed = "which rope is made of, has changed"
+    changed = "which rope is built from, has changed"
     desk.drydock("build", "small").failed(1, changed)
     module.write_text(module.read_text().replace("x = 2", "x = 1"))
     time.sleep(2.1)

@@ -372,9 +372,12 @@ def test_who_is_stopped_by_a_signal_ends_at_once(desk: Desk) -> None:
         ({"siblings": [{"rfilename": "a\\b.json", "size": 3}]}, ["which is no name inside of a folder"]),
         ({"siblings": [{"rfilename": "a\x1b[2J.json", "size": 3}]}, ["which is no name inside of a folder"]),
         ({"siblings": [{"rfilename": f"{300 * 'x'}.json", "size": 3}]}, ["which is no name inside of a folder"]),
-        ({"siblings": [{"rfilename": "a.json", "size": -1}]}, ["is no size"]),
-        ({"siblings": [{"rfilename": "a.json", "size": 1 << 70}]}, ["is no size"]),
-        ({"siblings": [{"rfilename": "a.json", "size": 3, "lfs": {"sha256": "x", "size": 3}}]}, ["is no size and no"]),
+        ({"siblings": [{"rfilename": "a.json", "size": -1}]}, ["the hub gives no size of"]),
+        ({"siblings": [{"rfilename": "a.json", "size": 1 << 70}]}, ["the hub gives no size of"]),
+        (
+            {"siblings": [{"rfilename": "a.json", "size": 3, "lfs": {"sha256": "x", "size": 3}}]},
+            ["the hub gives no size and no sha256 of"],
+        ),
         ({"siblings": [{"rfilename": "config.json", "size": 3}]}, ["it is more than 3 bytes"]),
         ({"siblings": [{"rfilename": "config.json", "size": 23, "blobId": 40 * "0"}]}, ["is not the file that"]),
         ({"siblings": 2 * [{"rfilename": "a.json", "size": 3}]}, ["two of its files have one name"]),
@@ -382,8 +385,8 @@ def test_who_is_stopped_by_a_signal_ends_at_once(desk: Desk) -> None:
         ({"siblings": [{"rfilename": "a.json", "size": 3}, {"rfilename": "a.json/b.json", "size": 3}]}, ["one name"]),
         ({"siblings": [{"rfilename": f"{n}.json", "size": 3} for n in range(10_001)]}, ["10,001 files"]),
         ({"siblings": []}, ["none of its files is one of `files`"]),
-        ({"sha": "../../../x"}, ["is not what a hub says"]),
-        ({"siblings": None}, ["is not what a hub says"]),
+        ({"sha": "../../../x"}, ["the answer is not that of a hub"]),
+        ({"siblings": None}, ["the answer is not that of a hub"]),
     ],
 )
 def test_a_hub_that_lies_is_not_believed(desk: Desk, lies: dict[str, Any], words: list[str]) -> None:
@@ -422,7 +425,7 @@ def test_what_the_profile_says_and_is_not_there(desk: Desk) -> None:
         desk.profile(tail)
         desk.lock().failed(1, *words)
     desk.profile('[data.a]\nhub = "org/tiny"\n')
-    desk.sandbox.drydock("--offline", "lock", "small").failed(1, "--offline forbids to ask for it")
+    desk.sandbox.drydock("--offline", "lock", "small").failed(1, "--offline forbids asking for it")
 
 
 @pytest.mark.slow
