@@ -545,7 +545,7 @@ def refuse_trainer() -> None:
     """End where something trains in this folder: its code would change under it. What was lost may still be ending."""
     lock = hold()
     until = time.monotonic() + SILENCE + ORPHANED + LOOK
-    while lock is not None and not is_free(lock):
+    while lock is not None and is_free(lock) is False:
         if time.monotonic() > until:
             sys.exit("drydock: error: something trains in this folder already")
         time.sleep(0.25)

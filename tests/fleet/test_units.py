@@ -176,6 +176,16 @@ def test_who_has_a_lock(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, ask: Ca
     os.close(ours)
 
 
+def test_code_comes_to_a_host_without_locks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    def without(*_: object) -> None:
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
+
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setattr(fcntl, "flock", without)
+    monkeypatch.setattr(launcher, "SILENCE", -1000.0)  # it would give up at once
+    launcher.refuse_trainer()
+
+
 def test_what_a_host_says_of_its_service_is_text() -> None:
     for lie in (
         {"installed": True, "warnings": 7, "identities": {"a": 1}, "state": [1]},
