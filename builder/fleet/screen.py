@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
@@ -21,7 +21,7 @@ class Screen:
         self._report = report
         self._count = hosts
         self._now: dict[str, str] = {}
-        self._changed: dict[str, str] = {}
+        self._changed: list[tuple[str, str]] = []
         self._status: Any = None
 
     @contextmanager
@@ -40,7 +40,8 @@ class Screen:
     def now(self, host: str, doing: str) -> None:
         """A host does something else."""
         if self._now.get(host) != doing:
-            self._now[host] = self._changed[host] = doing
+            self._now[host] = doing
+            self._changed.append((host, doing))
 
     def tick(self) -> None:
         """Show what has changed."""
@@ -53,16 +54,16 @@ class Screen:
         else:
             for doing, hosts in _grouped(self._changed).items():
                 self._report.detail(f"{folded(hosts)}: {doing}")
-        self._changed = {}
+        self._changed = []
 
     def _line(self) -> str:
-        groups = sorted(_grouped(self._now).items(), key=lambda group: -len(group[1]))
+        groups = sorted(_grouped(self._now.items()).items(), key=lambda group: -len(group[1]))
         parts = [f"{folded(hosts)} {doing}" for doing, hosts in groups[:_SHOWN]]
         return ", ".join(parts) + (f", and {len(groups) - _SHOWN} other states" if len(groups) > _SHOWN else "")
 
 
-def _grouped(doing: dict[str, str]) -> dict[str, list[str]]:
+def _grouped(doing: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
     groups: dict[str, list[str]] = {}
-    for host, text in doing.items():
+    for host, text in doing:
         groups.setdefault(text, []).append(host)
     return groups
