@@ -32,6 +32,7 @@ import threading
 import time
 import types
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO, Any
 from urllib.parse import quote
@@ -74,8 +75,9 @@ class Line:
 
 
 def tell(mark: str, word: str, *rest: object) -> None:
-    """Say something to the desk."""
-    os.write(1, f"@{mark} {' '.join(map(str, (word, *rest)))}\n".encode())
+    """Say something to the desk. Where that is gone the input ends, too; whoever is to end all by that must live."""
+    with suppress(OSError):
+        os.write(1, f"@{mark} {' '.join(map(str, (word, *rest)))}\n".encode())
 
 
 # --- processes -----------------------------------------------------------------------------------------------------
@@ -199,10 +201,7 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     for reader in readers:
         reader.join(2.0)
     if select.select([], [1], [], 2.0)[1]:
-        try:
-            tell(mark, "ended", code)
-        except OSError:
-            pass
+        tell(mark, "ended", code)
     return code
 
 

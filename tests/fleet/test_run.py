@@ -381,3 +381,22 @@ def test_two_trainers_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.
     os.close(first)
     assert launcher.is_free(second)
     os.close(second)
+
+
+def test_a_desk_that_is_gone_when_it_is_told_something_leaves_no_trainer() -> None:
+    heard, said = os.pipe()
+    os.close(heard)
+    ours = os.dup(1)
+    os.dup2(said, 1)
+    try:
+        launcher.tell("x", "began")
+        child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
+        looks = iter([False, False, True])
+        tree = launcher.Tree(child.pid)
+        launcher.watch(child, tree, "x", lambda: next(looks))
+        launcher.end(child, tree, 0.0, lambda: True)
+    finally:
+        os.dup2(ours, 1)
+        for descriptor in (ours, said):
+            os.close(descriptor)
+    assert child.poll() is not None
