@@ -34,9 +34,9 @@ def build(name: str, catalogue: Catalogue, report: Reporter, *, dry_run: bool = 
     if dry_run:
         report.step(f"{name} {'is' if store.is_built(evaluation.store_name) else 'would be'} built")
         return store.path(evaluation.store_name)
+    script = Script(evaluation.script, consent.check(name, evaluation.content))
     # Ours until the generation is made: a collection may run at any time.
     roots.hold(evaluation.store_name)
-    script = Script(evaluation.script, consent.check(name, evaluation.content))
     done = f"{name} is built"
     if not store.is_built(evaluation.store_name):
         began = time.monotonic()

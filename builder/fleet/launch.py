@@ -35,6 +35,7 @@ from builder.fleet.facts import Host, host_of
 from builder.fleet.hosts import folded, hosts_of, variables_of
 from builder.fleet.recorded import Recorded
 from builder.fleet.ssh import Visit, visit
+from builder.lock import sizes
 from builder.names import stem
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
@@ -650,8 +651,7 @@ def bring(files: brought.Files, members: Sequence[Member], report: Reporter) -> 
     """Have the files of the project on some hosts, as they are now. Raises DrydockError."""
 
     def now(host: str, size: int) -> None:
-        words = f"{size / 1e6:.1f} MB" if size > 1e6 else f"{size / 1e3:.1f} kB"
-        report.step(f"{host} gets {words} of {plural(len(files.rows), 'file')} from here")
+        report.step(f"{host} gets {sizes.size(size)} of {plural(len(files.rows), 'file')} from here")
 
     visits = [
         brought.Brought(

@@ -438,17 +438,22 @@ def give(path: Path, mark: str) -> None:
     tell(mark, "given")
 
 
+def receive(path: Path, line: Line) -> None:
+    """Write what comes as lines of base64, up to a line with a dot. Raises OSError where the connection breaks."""
+    with path.open("wb") as file:
+        while (text := line.read()) != b".":
+            if not line.is_open and not text:
+                raise OSError("the connection broke")
+            file.write(base64.b64decode(text))
+
+
 def take(path: Path, mark: str, line: Line) -> None:
     """Put a checkpoint in place that comes as lines; whole or not at all."""
     path.parent.mkdir(parents=True, exist_ok=True)
     new = path.with_name(f".{path.name}.{os.getpid()}")
     new.mkdir()
     try:
-        with (new / "tar").open("wb") as file:
-            while (text := line.read()) != b".":
-                if not line.is_open and not text:
-                    raise OSError("the connection broke")
-                file.write(base64.b64decode(text))
+        receive(new / "tar", line)
         with tarfile.open(new / "tar") as archive:
             for member in archive:
                 name = inside(member.name)
@@ -510,11 +515,7 @@ def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
     new = Path(f".drydock-bring.{os.getpid()}")
     new.mkdir()
     try:
-        with (new / "tar").open("wb") as file:
-            while (text := line.read()) != b".":
-                if not line.is_open and not text:
-                    raise OSError("the connection broke")
-                file.write(base64.b64decode(text))
+        receive(new / "tar", line)
         came: list[tuple[Path, str]] = []
         with tarfile.open(new / "tar") as archive:
             for member in archive:

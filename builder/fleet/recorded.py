@@ -6,12 +6,11 @@ has its own: `h1 loss`.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from builder import secrets
+from builder.files import hash_of
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
@@ -44,7 +43,7 @@ class Recorded:
         self._summaries = {host: Summary(policy.losses) for host in ([""] if together else hosts[:_HOSTS])}
         evaluation, entry = evaluate(name, catalogue), catalogue.entry(name)
         # What was deployed is what runs; of an older one the desk has no script and no lock any more.
-        same = evaluation.store_name == store_name and _sha256(evaluation.script) == script
+        same = evaluation.store_name == store_name and hash_of(evaluation.script) == script
         environment, names = secrets.environment(arguments)
         self._path = begin(
             name,
@@ -81,7 +80,3 @@ class Recorded:
             for part, rows in found.items():
                 rows.update((f"{host} {name}".strip(), row) for name, row in data[part].items())
         return found
-
-
-def _sha256(path: Path) -> str:
-    return hashlib.sha256(path.read_bytes()).hexdigest()
