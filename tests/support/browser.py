@@ -81,7 +81,7 @@ class Browser:
         self._home.cleanup()
 
     def ask(self, method: str, **parameters: Any) -> dict[str, Any]:
-        """The answer to a method of the protocol; AssertionError where it fails."""
+        """The answer to a method of the protocol; ValueError where it fails, as while the page is left for another."""
         self._number += 1
         message = {"id": self._number, "method": method, "params": parameters}
         if self._session is not None:
@@ -89,7 +89,8 @@ class Browser:
         os.write(self._to, json.dumps(message).encode() + b"\0")
         while (answer := self._next()).get("id") != self._number:
             self._heard(answer)
-        assert "error" not in answer, f"{method}: {answer['error']['message']}"
+        if "error" in answer:
+            raise ValueError(f"{method}: {answer['error']['message']}")
         result: dict[str, Any] = answer["result"]
         return result
 
