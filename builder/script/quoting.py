@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import textwrap
 from collections.abc import Sequence
 from typing import Any
 
@@ -133,6 +134,23 @@ def fold(words: str) -> str:
     return " \\\n    ".join([*lines, line])
 
 
+def wrapped(text: str) -> str:
+    """A help text with no line above 80 columns but for words that are longer. A line goes on below its second column.
+
+    >>> wrapped(f"  --where    {'word ' * 15}\\n").splitlines()[1]
+    '             word word'
+    """
+    lines = []
+    for line in text.splitlines():
+        column = re.match(r" +\S.*?  +(?=\S)", line)
+        indent = column[0] if column else "    " if line.startswith(" ") else ""
+        folded = textwrap.wrap(
+            line, 80, subsequent_indent=" " * len(indent), break_long_words=False, break_on_hyphens=False
+        )
+        lines += folded or [""]
+    return "".join(f"{line}\n" for line in lines)
+
+
 def rows(words: Sequence[str], width: int = 116) -> list[str]:
     """Words in lines of at most `width` characters, two spaces between them.
 
@@ -167,6 +185,7 @@ def environment(loader: BaseLoader) -> Environment:
         "python": python_literal,
         "python_text": python_text,
         "fold": fold,
+        "wrapped": wrapped,
         "rows": rows,
         "systemd": systemd_quote,
         "systemd_word": systemd_word,

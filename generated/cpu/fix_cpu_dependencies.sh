@@ -17,8 +17,9 @@ case ${1-} in
     cat <<'USAGE'
 Usage: sh fix_cpu_dependencies.sh [--check | --revert | --yes] [VENV]
 
-Brings a virtual environment that you have to the versions of the profile "cpu" by hash, patches and verifies it.
-It says before what it will install and replace, and asks where there is a terminal. Packages that the lock does not
+Brings a virtual environment that you have to the versions of the profile "cpu"
+by hash, patches and verifies it. It says before what it will install and
+replace, and asks where there is a terminal. Packages that the lock does not
 name are left as they are.
 
   --check    only say whether VENV is as locked

@@ -81,19 +81,23 @@ usage() {
   cat <<'USAGE'
 Usage: sh run_cpu.sh [OPTION] [--] [TRAINER ARGUMENTS]
 
-Builds the environment "cpu" for linux-x86_64 if it is not there, and runs its trainer.
+Builds the environment "cpu" for linux-x86_64 if it is not there, and runs its
+trainer.
 
   --build-only   build the environment, run nothing
   --shell        a shell in the environment; with -- COMMAND, that program
-  --verify       check the environment: versions, every file, the machine, the proofs of its patches
+  --verify       check the environment: versions, every file, the machine, the
+                 proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
-  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
+  --into VENV    bring a virtual environment of yours to the same; with --check,
+                 --revert, --yes
   --help         this text
 
 Other arguments after -- go to the trainer.
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
-  DRYDOCK_IMAGE: an image of the environment, which is used instead, or the folder where it is mounted
+  DRYDOCK_IMAGE: an image of the environment, which is used instead, or the
+    folder where it is mounted
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE
 }

@@ -17,9 +17,10 @@ case ${1-} in
     cat <<'USAGE'
 Usage: sh fix_mac_dependencies_upstream.sh [--check | --revert | --yes] [VENV]
 
-Brings a virtual environment that you have to the versions of the profile "m4-upstream" by hash, patches and verifies it.
-It says before what it will install and replace, and asks where there is a terminal. Packages that the lock does not
-name are left as they are.
+Brings a virtual environment that you have to the versions of the profile
+"m4-upstream" by hash, patches and verifies it. It says before what it will
+install and replace, and asks where there is a terminal. Packages that the lock
+does not name are left as they are.
 
   --check    only say whether VENV is as locked
   --revert   take back all that this did to VENV

@@ -94,28 +94,39 @@ usage() {
   cat <<'USAGE'
 Usage: sh run_rl_swarm_mac.sh [OPTION] [--] [TRAINER ARGUMENTS]
 
-Builds the environment "m4" for macos-arm64 if it is not there, and runs its trainer.
+Builds the environment "m4" for macos-arm64 if it is not there, and runs its
+trainer.
 
   --build-only   build the environment, run nothing
   --shell        a shell in the environment; with -- COMMAND, that program
-  --verify       check the environment: versions, every file, the machine, the proofs of its patches
+  --verify       check the environment: versions, every file, the machine, the
+                 proofs of its patches
   --where        print the folder of the environment, built or not
   --print-env    print the trainer's environment as shell commands
-  --into VENV    bring a virtual environment of yours to the same; with --check, --revert, --yes
+  --into VENV    bring a virtual environment of yours to the same; with --check,
+                 --revert, --yes
   --help         this text
 
-Other arguments after -- go to the trainer. It also takes these from your environment (value when unset):
+Other arguments after -- go to the trainer. It also takes these from your
+environment (value when unset):
   PUSH_TO_HUB=1 HF_TOKEN: --hf_token
   IDENTITY_PATH (swarm.pem): --identity_path
   ORG_ID: --modal_org_id
-  SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C): --contract_address
+  SWARM_CONTRACT (0x69C6e1D608ec64885E7b185d39b04B491a71768C):
+    --contract_address
   PUB_MULTI_ADDRS: --public_maddr
-  PEER_MULTI_ADDRS (/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ): --initial_peers
+  PEER_MULTI_ADDRS
+    (/ip4/38.101.215.13/tcp/30002/p2p/QmQ2gEXoPJg6iMBSUFWGzAabS2VhnzuS782Y637hGjfsRJ):
+    --initial_peers
   HOST_MULTI_ADDRS (/ip4/0.0.0.0/tcp/38331): --host_maddr
-  CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml): --config
+  CONFIG_PATH (hivemind_exp/configs/mac/grpo-qwen-2.5-0.5b-deepseek-r1.yaml):
+    --config
   GAME (gsm8k): --game
   GRADIENT_ACCUMULATION_STEPS (1): --gradient_accumulation_steps
-  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less memory: Adafactor instead of AdamW (it keeps sums instead of a second moment for each weight, and no first one), and no reference model (beta 0: nothing holds the model near where it began).
+  MEMORY=low: --optim adafactor --beta 0; it trains differently, for less
+    memory: Adafactor instead of AdamW (it keeps sums instead of a second moment
+    for each weight, and no first one), and no reference model (beta 0: nothing
+    holds the model near where it began).
   DRYDOCK_HOME: where environments are kept (~/.local/share/drydock)
   DRYDOCK_UV, DRYDOCK_PYTHON: the uv and the Python 3.11 to build with
 USAGE

@@ -156,6 +156,13 @@ def test_the_help_tells_what_comes_from_the_environment(tmp_path: Path) -> None:
     assert "  PUSH_TO_HUB=1 HF_TOKEN: --hf_token" in told
 
 
+@pytest.mark.parametrize("script", SCRIPTS, ids=named)
+def test_the_help_fits_a_terminal_of_80_columns(script: Path) -> None:
+    """A default that is one long word stands in a line of its own."""
+    told = subprocess.run(["sh", script, "--help"], capture_output=True, text=True, check=True).stdout
+    assert [line for line in told.splitlines() if len(line) > 80 and " " in line.strip()] == []
+
+
 # --- readable and self-contained -----------------------------------------------------------------------------------
 
 

@@ -119,7 +119,7 @@ def test_a_script_is_small_beside_its_lock() -> None:
     # write down what torch was built for.
     assert own <= 94_400
     total = sum(path.stat().st_size for path in GENERATED.glob("*/*"))
-    assert total <= 868_000  # wanted were 884,089, half of what it was
+    assert total <= 869_000  # wanted were 884,089, half of what it was
 
 
 def test_the_scripts_are_ascii() -> None:
