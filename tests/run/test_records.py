@@ -346,7 +346,7 @@ def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path:
     assert (one["branch"], one["commit"]) == ("main", git("rev-parse", "HEAD").strip())
     assert {row["path"] for row in one["untracked"]} == {"name with\nline", ".gitignore", ".env"}
     assert "sha256" not in next(row for row in one["untracked"] if row["path"] == ".env")
-    patch = folder.kept(one["difference"]["object"])
+    patch = folder.read_object(one["difference"]["object"])
     assert patch is not None
     assert b"PASSWORD" not in patch
     git("clone", "--quiet", str(repository), str(tmp_path / "clone"))
@@ -364,7 +364,7 @@ def test_a_change_of_what_may_be_a_secret_is_not_kept_where_nothing_else_differs
     (repository / ".env").write_text("PASSWORD=hush")
     one = found()
     assert one["changed"][0]["path"] == ".env"
-    assert folder.kept(one["difference"]["object"]) == b""
+    assert folder.read_object(one["difference"]["object"]) == b""
     assert not one["difference"]["complete"]
 
 
@@ -377,7 +377,7 @@ def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> N
     path.write_text("lr = 2\n")
     for one in (path, repository / ".git/index"):
         os.utime(one, then)
-    patch = folder.kept(found()["difference"]["object"])
+    patch = folder.read_object(found()["difference"]["object"])
     assert patch is not None
     assert b"+lr = 2" in patch
 
@@ -601,7 +601,7 @@ def test_no_path_is_made_of_what_is_no_id(home: Path) -> None:
     for word in ("../../x", "20261126-131528-3f2a9c1e/../x", ""):
         with pytest.raises(UsageError):
             folder.path_of(word)
-    assert folder.kept("../" * 10 + "etc/passwd") is None
+    assert folder.read_object("../" * 10 + "etc/passwd") is None
     assert not home.exists()
 
 
@@ -633,7 +633,7 @@ def test_a_text_stays_as_long_as_a_record_names_it(home: Path) -> None:
     for path in (folder.place() / "objects").iterdir():
         os.utime(path, (1, 1))
     folder.delete([folder.find(first["id"])])
-    assert [folder.kept(name) for name in names] == [None, b"both"]
+    assert [folder.read_object(name) for name in names] == [None, b"both"]
 
 
 def test_a_run_whose_process_is_gone_has_ended(home: Path) -> None:

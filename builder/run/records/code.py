@@ -76,7 +76,7 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
     others = [*_GIT, "-C", str(top), "ls-files", "--others", "--exclude-standard", "-z"]
     known, unknown = process.run_all([status, _cut(others)], timeout=_TIME, env=environ)
     if known is None or known.code:
-        return {"folder": str(top), "why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
+        return {"folder": str(top), "why": _reason(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
     names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
     found["submodules"] = _submodules(top, environ, hidden)
@@ -116,7 +116,7 @@ def _environment(where: Path) -> dict[str, str] | str:
     if here is None:
         return "git is not there"
     if here.code or here.stdout.count("\n") != 3:
-        return _said(here.stderr)
+        return _reason(here.stderr)
     # What the repository itself would have run on a file that is looked at; the user's own settings stay (git-lfs).
     keys = sorted(set((own.stdout if own is not None else "").split("\0")) - {""})
     settings = [(key, "") for key in keys] + [(f"{key.rpartition('.')[0]}.required", "false") for key in keys]
@@ -193,7 +193,7 @@ def _cut(command: Sequence[str]) -> list[str]:
     return ["/bin/sh", "-c", '"$@" | head -c 4000000', "sh", *command]
 
 
-def _said(words: str) -> str:
+def _reason(words: str) -> str:
     lines = words.strip().splitlines() or ["git does not say why"]
     return "it is in no repository of git" if "not a git repository" in words else lines[0].removeprefix("fatal: ")
 
@@ -332,7 +332,7 @@ def _difference(
         for step in steps:
             (done,) = process.run_all([step], timeout=_TIME, env=own)
             if done is None or done.code:
-                return {"why": _said(done.stderr) if done else "git did not end in time"}
+                return {"why": _reason(done.stderr) if done else "git did not end in time"}
         if out.stat().st_size > 2 * _KEPT:
             return {"why": f"it is larger than {2 * _KEPT >> 20} MiB"}
         content = out.read_bytes()

@@ -179,7 +179,7 @@ def keep(content: bytes) -> str:
     return name
 
 
-def kept(name: str) -> bytes | None:
+def read_object(name: str) -> bytes | None:
     """A text that a record names, compared with its name; None where it is gone or damaged."""
     if _DIGEST.fullmatch(name) is None:
         return None
