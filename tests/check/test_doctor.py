@@ -633,9 +633,15 @@ def stalling(head: bytes = b"", every: bytes = b"") -> Iterator[str]:
                 except OSError:
                     pass
 
-        threading.Thread(target=serve, daemon=True).start()
-        yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
-        ended.set()
+        server = threading.Thread(target=serve, daemon=True)
+        server.start()
+        try:
+            yield f"http://127.0.0.1:{listener.getsockname()[1]}/simple"
+        finally:
+            ended.set()
+            # A thread that still waits in `accept` would take the connections of whoever gets this descriptor next.
+            socket.create_connection(listener.getsockname()).close()
+            server.join()
 
 
 def asked(url: str | None, timeout: float = 5, name: str | None = None) -> Diagnosis:
