@@ -15,7 +15,6 @@ from contextlib import AbstractContextManager, contextmanager, nullcontext, supp
 from typing import TYPE_CHECKING, NamedTuple, Protocol, Self, TextIO
 
 from builder import log, secrets
-from builder.embedded.progress import words
 from builder.embedded.words import printable
 from builder.errors import DrydockError
 
@@ -113,6 +112,8 @@ class Progress(NamedTuple):
     def __str__(self) -> str:
         if self.is_size and self.done >= 1e6 and not self.of:
             return f"{self.what}: {self.done / 1e6:.0f} MB, {self.done / 1e6 / max(self.seconds, 0.1):.1f} MB/s"
+        from builder.embedded.progress import words  # here, because most steps are short
+
         return words(self.what, self.done, self.of, self.is_size, self.seconds)
 
 

@@ -10,11 +10,14 @@ import gc
 
 gc.set_threshold(100_000)  # what imports leave is no garbage: looking for some takes 5 ms of the 60 of a short command
 
+import atexit
 import errno
 import importlib
 import os
 import signal
 import sys
+import threading
+from contextlib import suppress
 from keyword import iskeyword
 from pathlib import Path
 from typing import NoReturn
@@ -182,6 +185,25 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
         os.environ["UV_OFFLINE"] = "1"
 
 
+def run_program() -> NoReturn:
+    """Run `main` and end the process at once: Python would first take apart all that was loaded, for 2 ms of 45.
+
+    Kept is what a process does at its end: it waits for threads, calls what `atexit` knows, and writes its buffers.
+    """
+    try:
+        main()
+    except SystemExit as end:
+        if isinstance(end.code, int) and threading.active_count() == 1:
+            with suppress(OSError, ValueError):  # Python tries again, reports it, and exits with 120
+                atexit._run_exitfuncs()
+                for stream in (sys.stdout, sys.stderr):
+                    if stream is not None:
+                        stream.flush()
+                os._exit(end.code)
+        gc.freeze()  # or Python looks through all that is left on its way out, twice: 8 ms
+        raise
+
+
 def main() -> NoReturn:
     """Run the program `drydock`: an error of the user's becomes a message and an exit status, never a traceback."""
     for number in (signal.SIGTERM, signal.SIGHUP):
@@ -220,8 +242,6 @@ def main() -> NoReturn:
             traceback.format_exc(),
         )
         sys.exit(EXIT_FAILED)
-    finally:
-        gc.freeze()  # or Python looks through all that is left on its way out, twice: 8 ms
 
 
 def _of_system(error: OSError) -> DrydockError:

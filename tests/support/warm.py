@@ -214,12 +214,12 @@ def _main() -> None:
 
 
 def _end_as_python_does() -> NoReturn:
-    """Run the program and end, but for taking its modules apart: in a fork that costs more than starting anew."""
-    from builder.cli import main
+    """Run the program and end, whatever it has left: to take its modules apart costs more than starting anew."""
+    from builder.cli import run_program
 
     code = 1
     try:
-        main()
+        run_program()
     except SystemExit as end:
         code = end.code if isinstance(end.code, int) else int(end.code is not None)
     except BaseException:
