@@ -96,7 +96,7 @@ def desk(built: Sandbox) -> Iterator[Sandbox]:
     """The built desk, in a repository of git."""
     kept = built.store.parent / "runs/.records"
     subprocess.run(["rm", "-rf", str(kept)], check=True)
-    built.trainer("print('loss=2.5'); print({'loss': 0.25})")
+    built.trainer("import sys; print('loss=2.5'); print({'loss': 0.25}); print(sys.argv)")
     for words in (["init", "-q"], ["add", "profiles"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"]):
         built.run(["git", *words]).succeeded()
     yield built
@@ -118,7 +118,8 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
     until(lambda: "code" in shown(desk, rows(desk)[0]["id"]))  # what comes now was not there then
     (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
-    desk.drydock("run", "small", "--supervise", "--", "--lr", "2", "--seed", "7", env=RECORDED).succeeded()
+    arguments = ("--lr", "2", "--seed", "7", "hub.token=hush-hush")
+    desk.drydock("run", "small", "--supervise", "--", *arguments, env=RECORDED).succeeded()
     desk.drydock("run", "small", env=RECORDED).succeeded()
     until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 3)
     assert all("lost" not in shown(desk, one["id"]) for one in rows(desk))
@@ -135,7 +136,7 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert second["code"]["untracked"][0]["path"] == "new.py"
     told = desk.drydock("diff", first["id"], second["id"][-8:]).succeeded().stdout
     assert re.search(r"code:\n  \+ new.py", told)
-    assert "--lr 1 '--api-key=***' -> --lr 2 --seed 7" in told
+    assert "--lr 1 '--api-key=***' -> --lr 2 --seed 7 'hub.token=***'" in told
     assert "packages" not in told
 
     desk.drydock("runs", "tag", "last", "good").succeeded()
@@ -151,6 +152,8 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert sorted(path.name for path in out.iterdir()) == ["difference.patch", "lock.toml", "record.json", "run.sh"]
     desk.drydock("runs", "export", "last", str(out)).failed(2, "already exists")
     kept = desk.store.parent / "runs"
+    assert (kept / ".records").stat().st_mode & 0o777 == 0o700
+    assert b"hub.token=[HUB_TOKEN 4]" in (kept / "small/log").read_bytes()
     assert not subprocess.run(["grep", "-rlE", "hf_abcdefgh|hush", str(kept)], capture_output=True, check=False).stdout
 
     desk.drydock("store", "gc").succeeded()
@@ -366,6 +369,32 @@ def test_a_change_of_what_may_be_a_secret_is_not_kept_where_nothing_else_differs
     assert one["changed"][0]["path"] == ".env"
     assert folder.kept(one["difference"]["object"]) == b""
     assert not one["difference"]["complete"]
+
+
+def test_no_secret_of_the_code_is_kept_whatever_file_or_form_it_has(repository: Path) -> None:
+    (repository / "login.py").write_text('token = "hf_AbCdEfGhIjKlMnOpQrStUvWx"\nlr = 1\n')
+    commit("with a token")
+    (repository / "login.py").write_text('token = "hf_AbCdEfGhIjKlMnOpQrStUvWx"\nlr = 2\n')
+    added = 'lr = 2\nAPI_KEY = "abcdefgh12345678"\npad_token = "<|endoftext|>"\n'
+    (repository / "train.py").write_text(added)
+    private = ("secrets/hub.txt", "cfg/hf_token", "prod.env", ".envrc", "kaggle.json", ".aws/config")
+    for name in private:
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("hush hush\n")
+    (repository / "tokenizer.json").write_text("{}\n")
+    one = found()
+    difference = one["difference"]
+    kept = folder.kept(difference["object"]) or b""
+    assert not re.search(b"hush|hf_AbC|abcdefgh12345678", kept)
+    assert b'+API_KEY = "***"\n+pad_token = "<|endoftext|>"\n' in kept
+    assert b"tokenizer.json" in kept, "it is called so, and no secret"
+    assert {row["path"] for row in one["untracked"] if "why" in row} == {*private}
+    # A patch that has another text than the commit would not apply.
+    assert (difference["redacted"], difference["complete"], difference["without"]) == (True, False, ["login.py"])
+    git("stash", "--quiet", "--include-untracked")
+    (repository.parent / "patch").write_bytes(kept)
+    git("apply", str(repository.parent / "patch"))
+    assert (repository / "train.py").read_text() == added.replace("abcdefgh12345678", "***")
 
 
 def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> None:

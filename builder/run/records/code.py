@@ -44,7 +44,10 @@ _TIME = 20.0
 _GIT = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
 # A file of a name like these may hold a secret that no variable has: neither its hash nor its content is kept.
 PRIVATE = re.compile(
-    r"(\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|id_[a-z0-9]+|.*\.(pem|key|p12|pfx|kdbx)|.*(secret|credential|passw).*)",
+    r"(.*/)?(\.?(secrets?|credentials?)/.*|\.(ssh|aws|kaggle|gnupg|docker|huggingface)/.*"
+    r"|[^/]*\.env(\.[^/]*)?|\.envrc|[._]netrc|\.npmrc|\.pypirc|\.pgpass|\.dockercfg|kaggle\.json|id_[a-z0-9]+"
+    r"|[^/]*\.(pem|key|p12|pfx|kdbx|jks|keystore|ppk|gpg|asc|age)|([^/]*[._-])?token(\.(txt|json|ya?ml))?"
+    r"|[^/]*service[_-]?account[^/]*\.json|[^/]*(secret|credential|passw)[^/]*)",
     re.IGNORECASE,
 )
 # A submodule is looked into by itself: git would run what its own settings name.
@@ -242,7 +245,7 @@ class _Reader:
             return row if "D" in how else {**row, "why": "it cannot be read"}
         if max(state.st_ctime, state.st_mtime) > self._since:
             row["late"] = True
-        if PRIVATE.fullmatch(full.name):
+        if PRIVATE.fullmatch(path):
             return {**row, "why": _IS_PRIVATE}
         if stat.S_ISLNK(state.st_mode):
             return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}
@@ -302,7 +305,7 @@ def _difference(
     """Keep what differs as a text that `git apply` takes, untracked files too; or say `why` it is not kept.
 
     `places` are the repository's index and its objects. `complete` is false where files were left out, `redacted`
-    true where a secret was in it.
+    true where a secret was in it; `without` are the files of which nothing is kept for that.
     """
     # Of a submodule only the commit is kept, by the repository that it is in.
     own_changes = [
@@ -336,7 +339,27 @@ def _difference(
         if out.stat().st_size > 2 * _KEPT:
             return {"why": f"it is larger than {2 * _KEPT >> 20} MiB"}
         content = out.read_bytes()
-    redactor = Redactor(hidden)
-    shown = redactor.feed(content) + redactor.rest()
-    whole = not any("why" in one or DIRTY.search(one.get("how", "")) for one in (*changed, *untracked))
-    return {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}
+    shown, without = _redacted(content, hidden)
+    whole = not without and not any("why" in one or DIRTY.search(one.get("how", "")) for one in (*changed, *untracked))
+    found = {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}
+    return {**found, **({"without": without} if without else {})}
+
+
+def _redacted(patch: bytes, hidden: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """A patch without secrets, and the files that are not in it any more.
+
+    A line that is added may say something else. One that git looks for in the commit may not: that file is left out.
+    """
+    kept, without = [], []
+    for before in re.split(rb"(?m)^(?=diff --git )", patch):
+        redactor = Redactor(hidden)
+        after = redactor.feed(before) + redactor.rest()
+        if b"\nGIT binary patch\n" not in before:
+            after = secrets.without_tokens(after.decode("latin-1")).encode("latin-1")
+        pairs = zip(before.split(b"\n"), after.split(b"\n"), strict=False)
+        if any(one != other and not one.startswith(b"+") for one, other in pairs):
+            head = before.partition(b"\n")[0].removeprefix(b"diff --git a/").decode(errors="replace")
+            without.append(head[: (len(head) - len(" b/")) // 2])
+        else:
+            kept.append(after)
+    return b"".join(kept), without

@@ -163,7 +163,7 @@ def path_of(identity: str) -> Path:
 
 def put(path: Path, record: Record) -> None:
     """Write a record, whole or not at all, for its user alone. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _private(path.parent)
     _replace(path, json.dumps(record, indent=1).encode() + b"\n")
 
 
@@ -171,12 +171,19 @@ def keep(content: bytes) -> str:
     """Keep a text that records share; returns its name, the sha256. Raises OSError."""
     name = hashlib.sha256(content).hexdigest()
     path = place() / "objects" / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _private(path.parent.parent)
+    _private(path.parent)
     try:
         os.utime(path)  # one whose last record goes now is new again
     except FileNotFoundError:
         _replace(path, content)
     return name
+
+
+def _private(path: Path) -> None:
+    """Make a folder that nobody else looks into; those above it are as they are elsewhere. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
 
 
 def kept(name: str) -> bytes | None:

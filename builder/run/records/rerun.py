@@ -209,7 +209,9 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
     else:
         left = [one["path"] for one in (*code["changed"], *code["untracked"]) if one.get("why")]
         lacks += [f"files that were not kept: {', '.join(left[:5])}"] if left else []
-        lacks += ["a secret that was in its code"] if difference.get("redacted") else []
+        without = [str(one) for one in difference.get("without") or ()]
+        lacks += [f"what differed in {', '.join(without[:5])}, where there is a secret"] if without else []
+        lacks += ["a secret that was in its code"] if difference.get("redacted") and not without else []
     # Another commit of a submodule can be had: what differs in it was not kept.
     for path, how in ((one["path"], str(one.get("how"))) for one in code["changed"] if not one.get("late")):
         if DIRTY.search(how):
