@@ -64,7 +64,7 @@ def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
     if code and as_json:
         raise UsageError("--code and --json do not go together", hint="use one of them")
     (head,) = _seen([folder.find(run)])
-    record = folder.read(head.id)
+    record = folder.completed(head.id)
     if svg is not None:
         _draw(svg, head)
     if as_json:

@@ -222,9 +222,10 @@ def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_go
 
 
 LOSSES = """
-import anchor, pathlib, random, sys
+import anchor, os, pathlib, random, sys
 random.seed(int(sys.argv[2]))
-for step in range(9): print('loss', random.random() * float(pathlib.Path('sub/lr.txt').read_text()), anchor.version)
+scale = float(pathlib.Path('sub/lr.txt').read_text()) * float(os.environ.get('SCALE', '1'))
+for step in range(int(os.environ.get('STEPS', '9'))): print('loss', random.random() * scale, anchor.version)
 """
 
 
@@ -245,9 +246,16 @@ def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: San
         desk.run(["git", *words]).succeeded()
     (desk.work / "sub/lr.txt").write_text("0.3\n")
     recorded = {"DRYDOCK_RECORDS": "1"}
-    before = desk.drydock("run", "small", "--", "--seed", "3", env=recorded).succeeded().stdout
-    until(lambda: "code" in shown(desk, "last"))
-    first = shown(desk, "last")
+    exported = {"SCALE": "0.5", "DB_PASS": "hush"}
+    before = desk.drydock("run", "small", "--", "--seed", "3", env={**recorded, **exported}).succeeded().stdout
+    first = shown(desk, "last")  # which waits for what completes it
+    assert {name: first["environment"]["exported"].get(name) for name in (*exported, "HOME", "STEPS")} == {
+        "SCALE": "0.5",
+        "DB_PASS": "[DB_PASS]",
+        "HOME": None,
+        "STEPS": None,
+    }
+    assert "DB_PASS, which is not set now" in desk.drydock("rerun", "last").failed(1).stderr
     desk.drydock("push", "small", str(mirror)).succeeded()
     # What git ignores is not brought, and that is said: a trainer may have read it.
     for name in (".gitignore", "sub/train.bin", "sub/__pycache__/a.pyc"):
@@ -261,7 +269,10 @@ def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: San
     subprocess.run(["chmod", "-R", "u+w", str(desk.store)], check=True)
     shutil.rmtree(desk.store)
     alone = {**recorded, "DRYDOCK_CACHE": str(mirror), "UV_CACHE_DIR": str(desk.root / "empty")}
-    assert desk.drydock("--offline", "rerun", "last", env=alone).succeeded().stdout == before
+    other = {"DB_PASS": "hush", "SCALE": "1", "STEPS": "2"}
+    again = desk.drydock("--offline", "rerun", "last", env={**alone, **other}).succeeded()
+    assert again.stdout == before
+    assert "as it was exported then: SCALE=0.5, STEPS is not set" in again.stderr
     assert before.count("loss") == 9
     until(lambda: "code" in shown(desk, "last"))
     second = shown(desk, "last")

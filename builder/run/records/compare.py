@@ -108,7 +108,8 @@ def _settings(record: Record) -> dict[str, Any] | None:
         return None
     # Where the environment is differs with its key, which is compared already.
     own = str(record["store-name"])
-    return {name: value for name, value in found["set"].items() if own not in str(value)}
+    values = {**(found.get("exported") or {}), **found["set"]}
+    return {name: value for name, value in values.items() if own not in str(value)}
 
 
 def _code(record: Record) -> dict[str, Any] | None:

@@ -60,6 +60,7 @@ _PARTS = {
     "lock": {"object": str},
     "seeds": {str: str},
     "environment": {"set": {str: str}},
+    "exported": {str: str},
     "machine": {
         **dict.fromkeys(("host", "os", "chip"), str),
         "memory": (int, None),
@@ -85,6 +86,7 @@ _PARTS = {
     "used": {"resident": int, "cores": float},
 }
 _SHORTENED = 16  # characters of the name of a text, in the index
+_COMPLETED = 5.0  # seconds within which that is done, and that somebody waits for it
 _OBJECT_AGE = 3600.0  # seconds that an object without a record stays: that of one which is being written
 
 
@@ -218,6 +220,17 @@ def read(identity: str) -> Record:
     return record
 
 
+def completed(identity: str) -> Record:
+    """The record of an id as `read` has it, after what its run has started to complete it, for a few seconds."""
+    until = time.monotonic() + _COMPLETED
+    while True:
+        record = read(identity)
+        is_begun = "asked" in record and age(path_of(identity)) < _COMPLETED
+        if not is_begun or time.monotonic() > until:
+            return record
+        time.sleep(0.05)
+
+
 def raw(identity: str) -> bytes:
     """A record as it is, also one that this Drydock cannot read. Raises as `read`."""
     path = path_of(identity)
@@ -244,7 +257,7 @@ def _read(path: Path) -> tuple[Record | None, str]:
     shape = _SHAPE.get(record["schema"])
     if shape is None:
         return record, "newer" if record["schema"] > SCHEMA else "damaged"
-    parts = (record, record.get("code"), record.get("end"))
+    parts = (record, record.get("code"), record.get("environment"), record.get("end"))
     whole = state.fits(record, shape) and all(
         state.fits(part[name], (_PARTS[name], None))
         for part in parts

@@ -23,6 +23,7 @@ from builder.files import beside
 from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
+from builder.run.records.caller import as_it_was
 from builder.run.records.code import DIRTY, SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
@@ -83,7 +84,7 @@ def prepare(word: str, repository: Path | None = None) -> Again:
     The code is that of `repository`, or else of the recorded one, or of a remote of it on this disk.
     Raises DrydockError where there is no such run, or its script was not kept.
     """
-    record = folder.read(folder.find(word).id)
+    record = folder.completed(folder.find(word).id)
     name = (record.get("script") or {}).get("object", "")
     if folder.kept(name) is None:
         raise DrydockError(f"the script of run {record['id']} was not kept, or is damaged")
@@ -92,8 +93,11 @@ def prepare(word: str, repository: Path | None = None) -> Again:
         f"[{one}]" in text for one in _names(record) for text in record["arguments"]
     ):
         lacks.append(f"an argument that was a secret: {shlex.join(record['arguments'])}")
-    there, _ = secrets.environment([])
-    lacks += [f"{one}, which is not set now" for one in _names(record) if not there.get(one)]
+    there, names = secrets.environment([])
+    hidden = [one for one in _names(record) if not there.get(one)]
+    lacks += [
+        f"{one}, which is not set now" for one in (*hidden, *as_it_was(record.get("environment"), there, names)[2])
+    ]
     if fleet := record.get("fleet"):
         lacks.append(f"its hosts: it ran on {', '.join(fleet['hosts'])}, and would run on this machine alone")
     found = {"record": record, "script": folder.place() / "objects" / name}
@@ -221,6 +225,18 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
     return patch
 
 
+def environment_of(record: Mapping[str, Any], report: Reporter) -> tuple[dict[str, str], list[str]]:
+    """The environment for a trainer that is run again, with what was exported then, and the names of its secrets.
+
+    Says what that changes. Raises DrydockError as `secrets.environment` does.
+    """
+    environ, names = secrets.environment(record["arguments"])
+    environ, changed, _ = as_it_was(record.get("environment"), environ, names)
+    if changed:
+        report.step(f"as it was exported then: {', '.join(changed)}")
+    return environ, names
+
+
 def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     """Build the environment of a run where it is not there, bring its code into the new folder `target`, become it.
 
@@ -237,7 +253,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     bring(again, target.absolute())
     report.step(f"run {record['id']} again, in {target}")
     words = [] if record["command"] == "train" else [record["command"]]
-    environment, names = secrets.environment(record["arguments"])
+    environment, names = environment_of(record, report)
     os.chdir(where)
     environment["PWD"] = str(where)
     lock = (record.get("lock") or {}).get("object")

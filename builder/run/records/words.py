@@ -138,6 +138,8 @@ def _settings(found: Any) -> Iterator[str]:
         paths = ("PATH", "VIRTUAL_ENV", "PYTHONNOUSERSITE")
         words = [f"{name}={shlex.quote(value)}" for name, value in found["set"].items() if name not in paths]
         yield from _field("settings", " ".join(words))
+        exported = (found.get("exported") or {}).items()
+        yield from _field("exported", " ".join(f"{name}={shlex.quote(value)}" for name, value in exported))
 
 
 def _end(end: dict[str, Any] | None) -> Iterator[str]:
