@@ -235,7 +235,7 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
         echo_json(found.as_json())
         return
     for one in found.lacks:
-        click.echo(f"not there: {one}", err=not dry_run)
+        click.echo(f"not there: {printable(one)}", err=not dry_run)
     if found.ignored:
         more = f", and {len(found.ignored) - 5} more" if len(found.ignored) > 5 else ""
         words = f"{', '.join(map(printable, found.ignored[:5]))}{more}"
@@ -246,7 +246,7 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
     if found.lacks and not anyway:
         raise DrydockError(
             f"run {found.record['id']} cannot be repeated as it was",
-            hint=("" if found.code else "to take its code from another repository: --code REPO; ")
+            hint=("to take its code from another repository: --code REPO; " if found.lacks_commit else "")
             + "to run it all the same: --anyway",
         )
     again.rerun(found, into or Path(f"rerun-{found.record['id']}"), reporter())

@@ -408,6 +408,81 @@ def test_no_secret_of_the_code_is_kept_whatever_file_or_form_it_has(repository: 
     assert (repository / "train.py").read_text() == added.replace("abcdefgh12345678", "***")
 
 
+def test_what_git_encrypts_is_not_kept_as_it_is(repository: Path) -> None:
+    git("config", "filter.git-crypt.clean", "tr a-z b-za")
+    (repository / ".gitattributes").write_text("*.yaml filter=git-crypt\n")
+    for name in ("a.yaml", "b.yaml"):
+        (repository / name).write_text("hush\n")
+    git("add", "a.yaml")
+    git("commit", "-qm", "encrypted")
+    (repository / "a.yaml").write_text("hush hush\n")
+    one = found()
+    assert {row["path"]: row.get("why", "")[:11] for row in (*one["changed"], *one["untracked"])} == {
+        "a.yaml": "git keeps i",
+        "b.yaml": "git keeps i",
+        ".gitattributes": "",
+    }
+    assert b"hush" not in (folder.kept(one["difference"]["object"]) or b"")
+
+
+def test_a_change_that_git_is_not_to_look_at_is_a_change(repository: Path) -> None:
+    (repository / "local.toml").write_text("steps = 1\n")
+    commit("local")
+    git("update-index", "--assume-unchanged", "train.py")
+    git("update-index", "--skip-worktree", "local.toml")
+    assert not found()["differs"]
+    (repository / "train.py").write_text("lr = 3\n")
+    (repository / "local.toml").write_text("steps = 3\n")
+    before = (repository / ".git/index").read_bytes()
+    one = found()
+    assert [row["path"] for row in one["changed"]] == ["local.toml", "train.py"]
+    kept = folder.kept(one["difference"]["object"]) or b""
+    assert b"+lr = 3" in kept
+    assert b"+steps = 3" in kept
+    assert (repository / ".git/index").read_bytes() == before
+
+
+def test_a_file_of_a_time_to_come_belongs_to_the_code(repository: Path) -> None:
+    new = repository / "new.py"
+    new.write_text("x = 1\n")
+    os.utime(new, (time.time() + 3600,) * 2)  # the clock was set back since
+    one = code.code_of(repository, time.time() + 0.001, {})
+    assert one["differs"]
+    assert b"+x = 1" in (folder.kept(one["difference"]["object"]) or b"")
+
+
+def test_what_is_too_large_costs_no_other_change(repository: Path, tmp_path: Path) -> None:
+    (repository / "large.bin").write_bytes(os.urandom(3 << 20))
+    (repository / "small").write_text("1\n")
+    commit("large")
+    (repository / "train.py").write_text("lr = 2\n")
+    (repository / "small").unlink()
+    again = prepare(record(code=found(), script={"object": folder.keep(b"#")})["id"])
+    assert not again.lacks
+    bring(again, tmp_path / "again")
+    assert not (tmp_path / "again/small").exists()
+    assert (tmp_path / "again/train.py").read_text() == "lr = 2\n"
+    (repository / "large.bin").unlink()
+    (repository / "table.csv").write_bytes(b"1,2\n" * (1 << 19))
+    again = prepare(record(code=found(), script={"object": folder.keep(b"#")})["id"])
+    assert again.lacks == ["files that were not kept: large.bin, small, table.csv"]
+    bring(again, tmp_path / "anyway")
+    assert (tmp_path / "anyway/train.py").read_text() == "lr = 2\n"
+
+
+def test_the_code_of_a_working_tree_that_is_gone_is_in_its_repository(repository: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    git("worktree", "add", "-q", str(tree), "-b", "other")
+    (tree / "train.py").write_text("lr = 4\n")
+    git("-C", str(tree), "commit", "-qam", "other")
+    made = record(code=found(tree), script={"object": folder.keep(b"#")})
+    git("worktree", "remove", str(tree))
+    again = prepare(made["id"])
+    assert not again.lacks
+    bring(again, tmp_path / "again")
+    assert (tmp_path / "again/train.py").read_text() == "lr = 4\n"
+
+
 def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> None:
     """git compares whole seconds, and looks closer where a file is as old as the index (racy-git)."""
     path, then = repository / "train.py", (1_000_000_000, 1_000_000_000)

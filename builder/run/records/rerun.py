@@ -64,6 +64,11 @@ class Again:
     lacks: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
+    @property
+    def lacks_commit(self) -> bool:
+        """Whether the commit of its code is known, and not where it was."""
+        return self.code is None and bool((self.record.get("code") or {}).get("commit"))
+
     def as_json(self) -> dict[str, Any]:
         """It in plain JSON types."""
         return {
@@ -117,7 +122,8 @@ def _code(record: Mapping[str, Any], repository: Path | None, lacks: list[str]) 
         return {}
     top, commit = Path(str(code.get("folder", ""))), str(code["commit"])
     remotes = code.get("remotes") or {}
-    places = [top, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
+    own = [top, Path(str(code["repository"]))] if code.get("repository") else [top]
+    places = [*own, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
     try:
         source = next((place for place in places if place is not None and _has(place, commit)), None)
     except ToolError as error:
