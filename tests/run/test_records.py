@@ -25,6 +25,7 @@ from builder.run.records.compare import compare_runs
 from builder.run.records.rerun import bring, prepare
 from builder.run.records.summary import Summary
 from builder.run.records.words import rows as cells
+from builder.run.supervise.journal import write_state
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
 from tests.support.waiting import allowed, until
@@ -168,7 +169,9 @@ def test_a_run_does_not_fail_for_its_record(desk: Sandbox) -> None:
     runs.mkdir(exist_ok=True)
     (runs / ".records").write_text("in the way")
     try:
-        assert "loss" in desk.drydock("run", "small", env=RECORDED).succeeded().stdout
+        done = desk.drydock("run", "small", env=RECORDED).succeeded()
+        assert "loss" in done.stdout
+        assert f"warning: the run is not recorded: {runs / '.records'}" in done.stderr
         assert not rows(desk)
     finally:
         (runs / ".records").unlink()
@@ -780,6 +783,7 @@ def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
 def test_a_full_disk_costs_the_record_only(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(b"#" * 100_000)
+    warnings: list[str] = []
     with tmpfs(home, "16k"):
         made = begin(
             "m4",
@@ -793,8 +797,12 @@ def test_a_full_disk_costs_the_record_only(home: Path, tmp_path: Path) -> None:
             project=None,
             environment=os.environ,
             names=[],
+            warn=warnings.append,
         )
         assert made is None
+        assert re.fullmatch(rf"the run is not recorded: {folder.place()}/.*: No space left on device", warnings[0])
+        with pytest.raises(OSError, match=r"No space left.*state\.json"):
+            write_state(home / "state.json", {"name": "x" * 20_000})
         assert [path.name for path in (folder.place() / "objects").iterdir()] == []
 
 

@@ -277,6 +277,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
         environment=environment,
         names=names,
         of=record["id"],
+        warn=report.warn,
     )
     process.replace(script.command(*words, "--", *record["arguments"]), environment)
 
