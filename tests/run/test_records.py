@@ -428,6 +428,17 @@ def test_what_git_encrypts_is_not_kept_as_it_is(repository: Path) -> None:
     assert b"hush" not in (folder.kept(one["difference"]["object"]) or b"")
 
 
+def test_a_repository_inside_is_named_and_that_of_a_rerun_is_not_there(repository: Path) -> None:
+    for name in ("rerun-20261127-013422-17786887", "lib"):
+        git("clone", "--quiet", ".", name)
+    one = found()
+    assert [row["path"] for row in one["untracked"]] == ["lib/"]
+    again = prepare(record(code=one, script={"object": folder.keep(b"#")})["id"])
+    assert again.lacks == ["files that were not kept: lib/"]
+    shutil.rmtree(repository / "lib")
+    assert not found()["differs"]
+
+
 def test_a_change_that_git_is_not_to_look_at_is_a_change(repository: Path) -> None:
     (repository / "local.toml").write_text("steps = 1\n")
     commit("local")
@@ -772,6 +783,9 @@ def test_a_clock_that_was_set_back_is_said(home: Path) -> None:
     one = record(now=2_000_000_000.0, end=None)
     finish(folder.path_of(one["id"]), exit=0, why="done")
     assert "the clock was set back" in cells(folder.heads())[0]
+    now = record()
+    assert [head.id for head in folder.heads()] == [one["id"], now["id"]]
+    assert folder.find("last").id == now["id"]
 
 
 def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:

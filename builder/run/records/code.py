@@ -59,6 +59,7 @@ DIRTY = re.compile(r" S.(M.|.U)")
 _IS_PRIVATE = "its name is that of a secret"
 _IS_ENCRYPTED = "git keeps it encrypted"
 _ENCRYPTS = re.compile(r".*(crypt|secret|sops|gpg|vault|\bage\b).*", re.IGNORECASE)
+_RERUN = re.compile(r"(.*/)?rerun-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}/")  # what drydock rerun has made
 _UNDER_WAY = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
@@ -125,7 +126,8 @@ def _found(places: _Places, since: float, environ: Mapping[str, str], hidden: Ma
     if known is None or known.code:
         return {"why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
-    names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
+    listed = unknown.stdout.split("\0")[:-1] if unknown is not None else []
+    names = [name for name in listed if not _RERUN.fullmatch(name)]
     found["submodules"] = _submodules(top, environ, hidden)
     changed = _with_dirty(top, changed, found["submodules"])
     reader = _Reader(top, since, found["submodules"], _encrypted(top, [*dict(changed), *names], environ))
@@ -313,6 +315,8 @@ class _Reader:
         if stat.S_ISLNK(state.st_mode):
             return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}
         if stat.S_ISDIR(state.st_mode):
+            if path.endswith("/"):  # as git writes one of its files that it does not know
+                return {**row, "why": "it is a repository of its own, and no submodule"}
             return {**row, "commit": self._commits[path]} if path in self._commits else row  # a submodule
         row["size"] = state.st_size
         if not stat.S_ISREG(state.st_mode):

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -168,4 +169,6 @@ def _row(change: Change) -> Row:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
+        return value[:12]  # a commit, or a sha256
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

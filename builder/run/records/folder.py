@@ -87,6 +87,7 @@ _PARTS = {
 }
 _SHORTENED = 16  # characters of the name of a text, in the index
 _COMPLETED = 5.0  # seconds within which that is done, and that somebody waits for it
+_AHEAD = 60.0  # seconds that the clocks of hosts which share a store may be apart
 _OBJECT_AGE = 3600.0  # seconds that an object without a record stays: that of one which is being written
 
 
@@ -296,7 +297,10 @@ def _locked() -> Iterator[None]:
 
 
 def heads() -> list[Head]:
-    """All records, oldest first. Those whose process has ended unseen are completed."""
+    """All records, oldest first. Those whose process has ended unseen are completed.
+
+    Those of a time to come are before all: a clock was set back since, and the newest run is another.
+    """
     known = _indexed()
     rows: dict[str, list[Any]] = {}
     changed = False
@@ -315,7 +319,8 @@ def heads() -> list[Head]:
         if head.process is not None and life.has_ended(head.process):
             head = _settled(head)
         found.append(head)
-    found.sort(key=lambda one: (one.id[:15], one.started, one.id))
+    now = timestamp(time.time() + _AHEAD)
+    found.sort(key=lambda one: (one.started <= now, one.id[:15], one.started, one.id))
     return found
 
 
@@ -408,7 +413,8 @@ def find(word: str, known: list[Head] | None = None) -> Head:
     if fitting:
         names = ", ".join(one.id for one in fitting[:5])
         raise UsageError(f"{word} is the beginning of {len(fitting)} runs: {names}", hint="use a whole id")
-    raise UsageError(f"there is no run {word}", hint="drydock runs list has them; last is the newest")
+    hint = "drydock runs list has them; last is the newest" if found else "drydock run NAME records one"
+    raise UsageError(f"there is no run {word}", hint=hint)
 
 
 def delete(chosen: list[Head]) -> int:

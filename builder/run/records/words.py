@@ -14,6 +14,9 @@ from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
 
+INDENT = 15
+"""The columns before what is said of a run."""
+
 STOPPED = "stopped"
 """Why a run ended whose user asked for it: `drydock run NAME --stop` (builder/run/supervise/stop.py)."""
 
@@ -101,7 +104,7 @@ def _after(text: str) -> str:
 
 def _field(name: str, value: Any) -> Iterator[str]:
     if value:
-        yield f"  {name + ':':13}{printable(str(value))}"
+        yield f"  {name + ':':{INDENT - 2}}{printable(str(value))}"
 
 
 def _code(code: Any) -> Iterator[str]:
