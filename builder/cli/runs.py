@@ -12,7 +12,6 @@ import click
 from builder.cli import complete
 from builder.cli.common import echo_json, json_option, reporter
 from builder.cli.pictures import is_terminal, show_plots, svg_option, write_svg
-from builder.cli.tables import flowing
 from builder.embedded.words import plural, printable
 from builder.errors import UsageError
 
@@ -64,6 +63,7 @@ def runs_show(run: str, code: bool, svg: Path | None, as_json: bool) -> None:
 
     Of a supervised run a terminal also shows curves of its losses and of what it used; --svg draws these.
     """
+    from builder.cli.tables import flowing
     from builder.run.records import folder, words
 
     if code and as_json:
@@ -230,6 +230,7 @@ def rerun(run: str, into: Path | None, repository: Path | None, dry_run: bool, a
     Its environment is built from the recorded lock, its code comes into a new folder, and its arguments are the same.
     What cannot be had is said before anything starts. With --dry-run, --json prints it as JSON.
     """
+    from builder.cli.tables import flowing
     from builder.errors import DrydockError
     from builder.run.records import rerun as again
 
