@@ -178,9 +178,9 @@ def cli(context: click.Context, quiet: bool, verbose: int, color: str | None, of
     if context.invoked_subcommand not in ("config", "help", "self", "report"):
         user_config.apply(os.environ)
     if verbose:
-        from builder.report import said
+        from builder.report import sanitized
 
-        log.listen(lambda text: show(said(text), err=True), verbose)
+        log.listen(lambda text: show(sanitized(text), err=True), verbose)
     if offline:
         os.environ["UV_OFFLINE"] = "1"
 
@@ -267,7 +267,7 @@ def _of_system(error: OSError) -> DrydockError:
 
 def _explain(error: DrydockError, trace: str = "") -> None:
     """Say what went wrong, and where the log is, where one was worth keeping."""
-    from builder.report import explain, said
+    from builder.report import explain, sanitized
 
     words = explain(error)
     # What fails before anything was run says all that there is in its message.
@@ -280,7 +280,7 @@ def _explain(error: DrydockError, trace: str = "") -> None:
         command = ["drydock", *secrets.redacted_arguments(sys.argv[1:], os.environ, ())]
         head = [f"Drydock {version()}, Python {sys.version.split()[0]}, {' '.join(os.uname()[::2])}"]
         head += [f"command: {shlex.join(command)}", f"folder: {os.environ.get('PWD', '')}"]
-        path = log.write(head, [*words.splitlines(), *trace.splitlines()], said)
+        path = log.write(head, [*words.splitlines(), *trace.splitlines()], sanitized)
         words += f"\n  log: {path}" if path is not None else ""
     show(words, err=True)
 

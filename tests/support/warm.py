@@ -199,10 +199,10 @@ def _main() -> None:
     assert plumbum.local.cwd == "/"
     for name in ("plumbum.machines.local", "plumbum.machines", "plumbum"):
         del sys.modules[name]
-    from builder.script.templates import made, templates
+    from builder.script.templates import make_carried, templates
 
     # Or each call that renders, in a new home, would make and compile them again.
-    made()
+    make_carried()
     for name in templates().list_templates():
         templates().get_template(name)
     gc.collect()
