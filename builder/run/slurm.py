@@ -106,6 +106,7 @@ def submit(name: str, arguments: Sequence[str], catalogue: Catalogue, report: Re
         environment=environment,
         names=names,
         job=job,
+        warn=report.warn,
     )
     report.step(f"{name} is job {job}; its log will be {display(Path(log))}" if log else f"{name} is job {job}")
     return job

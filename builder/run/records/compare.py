@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -108,7 +109,8 @@ def _settings(record: Record) -> dict[str, Any] | None:
         return None
     # Where the environment is differs with its key, which is compared already.
     own = str(record["store-name"])
-    return {name: value for name, value in found["set"].items() if own not in str(value)}
+    values = {**(found.get("exported") or {}), **found["set"]}
+    return {name: value for name, value in values.items() if own not in str(value)}
 
 
 def _code(record: Record) -> dict[str, Any] | None:
@@ -167,4 +169,6 @@ def _row(change: Change) -> Row:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
+        return value[:12]  # a commit, or a sha256
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

@@ -81,8 +81,11 @@ def claim(name: str) -> int:
             f"the last supervisor of {name} was killed, and its trainer, process {left}, still runs",
             hint=f"drydock run {name} --stop",
         )
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(where / "lock")) from None
     return lock
 
 
