@@ -209,6 +209,7 @@ def main() -> NoReturn:
     for number in (signal.SIGTERM, signal.SIGHUP):
         if signal.getsignal(number) is not signal.SIG_IGN:
             signal.signal(number, _stop)
+    _open_closed_streams()
     try:
         width = max(min(columns(), _WIDEST) - 2, 50)  # as click has it, which imports shutil for that
         code = cli.main(prog_name="drydock", standalone_mode=False, terminal_width=width)
@@ -242,6 +243,14 @@ def main() -> NoReturn:
             traceback.format_exc(),
         )
         sys.exit(EXIT_FAILED)
+
+
+def _open_closed_streams() -> None:
+    """Open /dev/null for each standard stream that our caller closed: the next file would get its descriptor."""
+    for number, (name, mode) in enumerate((("stdin", "r"), ("stdout", "w"), ("stderr", "w"))):
+        if getattr(sys, name) is None:
+            setattr(sys, name, Path(os.devnull).open(mode))  # noqa: SIM115 it stays open
+            os.set_inheritable(number, True)
 
 
 def _of_system(error: OSError) -> DrydockError:
