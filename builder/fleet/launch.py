@@ -324,7 +324,7 @@ class Run:
             self.say(f"{path} of {best.host} is the newest checkpoint; {folded(m.host for m in lacking)} get it")
             self._copy(best, lacking, path)
         self.say(f"going on from {path}")
-        return [self.policy.resume.flag, argument]
+        return self.policy.resume.arguments(argument)
 
     def _copy(self, best: Member, others: Sequence[Member], path: str) -> None:
         import tempfile

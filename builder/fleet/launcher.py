@@ -180,7 +180,7 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
         if signals or is_over(line, 0.25):
             return 143
     if asked.get("resume"):
-        asked["arguments"] += resume_of(asked).arguments(asked["arguments"], Path.cwd())[0]
+        asked["arguments"] += resume_of(asked).find(asked["arguments"], Path.cwd()).arguments
 
     own = own_secrets()
     # What only this host knows, the desk cannot leave out of its log.
@@ -372,19 +372,18 @@ def resume_of(asked: dict[str, Any]) -> Any:
     module = types.ModuleType("drydock_resume")
     sys.modules["drydock_resume"] = module
     exec(compile(asked["code"], "resume.py", "exec"), module.__dict__)  # noqa: S102 # the desk's, as this is
-    return module.Resume(**{**asked["resume"], "has": tuple(asked["resume"]["has"])})
+    return module.Resume.of(asked["resume"])
 
 
 def look(asked: dict[str, Any], mark: str) -> None:
     """Say which checkpoint is the newest, and who this host is."""
     if asked["resume"]:
-        more, _ = resume_of(asked).arguments(asked["arguments"], Path.cwd())
-        if more:
-            module = sys.modules["drydock_resume"]
-            path = Path.cwd() / resume_of(asked).copy / more[-1]
-            path = path if path.exists() else Path.cwd() / more[-1]
-            step, changed = module._age(path)
-            tell(mark, "newest", json.dumps([step, round(changed, 3), more[-1], str(path.relative_to(Path.cwd()))]))
+        resume = resume_of(asked)
+        found = resume.find(asked["arguments"], Path.cwd()).path
+        if found is not None:
+            path = resume.place(Path.cwd()) / found
+            step, changed = sys.modules["drydock_resume"]._age(path)
+            tell(mark, "newest", json.dumps([step, round(changed, 3), str(found), str(path.relative_to(Path.cwd()))]))
     for key in sorted(
         [*Path.cwd().glob("swarm.pem"), *Path.cwd().glob("*/swarm.pem"), *Path.cwd().glob("*/*/swarm.pem")]
     ):

@@ -113,10 +113,10 @@ class Service:
             return 1
         arguments = list(self.asked["arguments"])
         if self.policy.resume is not None:
-            more, passed_over = self.policy.resume.arguments(arguments, Path.cwd())
-            for path in passed_over:
+            found = self.policy.resume.find(arguments, Path.cwd())
+            for path in found.passed_over:
                 self._say(f"{path} is not whole, and is passed over")
-            arguments += more
+            arguments += found.arguments
         held = self.folder / "trainer.lock"
         lock = os.open(held, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC | os.O_NOFOLLOW, 0o600)
         own = launcher.own_secrets()
