@@ -207,14 +207,14 @@ class _Looker(NamedTuple):
 
     log: Callable[..., Iterator[bytes]]
     status: Callable[[], dict[str, Any]]
-    told: Callable[[dict[str, Any]], Iterator[str]]
+    described: Callable[[dict[str, Any]], Iterator[str]]
     stop: Callable[[Callable[[str], None]], None]
 
 
 def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
     """For a run on a fleet, for a job of Slurm, or for a supervised run here."""
     if fleet is not None:
-        from builder.fleet import launch, services
+        from builder.fleet import services, watch
 
         named = catalogue().config.fleet(fleet)
         here = (named, name)
@@ -222,11 +222,11 @@ def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
             return _Looker(
                 partial(services.log, *here),
                 partial(services.status, *here),
-                services.told,
+                services.described_status,
                 partial(services.stop, *here),
             )
         return _Looker(
-            partial(launch.log, *here), partial(launch.status, *here), launch.told, partial(launch.stop, *here)
+            partial(watch.log, *here), partial(watch.status, *here), watch.described, partial(watch.stop, *here)
         )
     if slurm:
         from builder.run import slurm as jobs
@@ -247,7 +247,7 @@ def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_j
         if as_json:
             echo_json(state)
             return
-        for line in looker.told(state):
+        for line in looker.described(state):
             click.echo(line)
     else:
         looker.stop(reporter().step)

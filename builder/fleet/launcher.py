@@ -74,8 +74,8 @@ class Line:
         return found
 
 
-def tell(mark: str, word: str, *rest: object) -> None:
-    """Say something to the desk. Where that is gone the input ends, too; whoever is to end all by that must live."""
+def answer(mark: str, word: str, *rest: object) -> None:
+    """Answer the desk. Where that is gone the input ends, too, and whoever is to end all by that must live."""
     with suppress(OSError):
         os.write(1, f"@{mark} {' '.join(map(str, (word, *rest)))}\n".encode())
 
@@ -195,13 +195,13 @@ def run(asked: dict[str, Any], mark: str, line: Line) -> int:
     )
     readers = [redact(pipe, number, own) for number, pipe in ((1, child.stdout), (2, child.stderr)) if pipe is not None]
     tree = Tree(child.pid)
-    tell(mark, "began", child.pid)
+    answer(mark, "began", child.pid)
     watch(child, tree, mark, lambda: bool(signals) or is_over(line, 0.25))
     code = end(child, tree, asked["grace"], lambda: is_silent(line, 0.1))
     for reader in readers:
         reader.join(2.0)
     if select.select([], [1], [], 2.0)[1]:
-        tell(mark, "ended", code)
+        answer(mark, "ended", code)
     return code
 
 
@@ -249,7 +249,7 @@ def refuse_service(asked: dict[str, Any]) -> None:
 
 
 def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Callable[[], bool]) -> None:
-    """Wait for the end of a trainer, or until it is to end; tell what it uses meanwhile."""
+    """Wait for the end of a trainer, or until it is to end; report what it uses meanwhile."""
     look_at = sample_at = 0.0
     while child.poll() is None and not is_ending():
         now = time.monotonic()
@@ -261,7 +261,7 @@ def watch(child: subprocess.Popen[bytes], tree: Tree, mark: str, is_ending: Call
         if now >= sample_at and select.select([], [1], [], 0)[1]:
             sample_at = now + SAMPLE
             sample = {"time": round(time.time(), 1), "processes": len(living), "memory": memory_of(living)}
-            tell(mark, "sample", json.dumps({**sample, "load": os.getloadavg()[0]}))
+            answer(mark, "sample", json.dumps({**sample, "load": os.getloadavg()[0]}))
 
 
 def redact(pipe: IO[bytes], number: int, own: dict[str, str]) -> threading.Thread:
@@ -384,16 +384,16 @@ def look(asked: dict[str, Any], mark: str) -> None:
             path = Path.cwd() / resume_of(asked).copy / more[-1]
             path = path if path.exists() else Path.cwd() / more[-1]
             step, changed = module._age(path)
-            tell(mark, "newest", json.dumps([step, round(changed, 3), more[-1], str(path.relative_to(Path.cwd()))]))
+            answer(mark, "newest", json.dumps([step, round(changed, 3), more[-1], str(path.relative_to(Path.cwd()))]))
     for key in sorted(
         [*Path.cwd().glob("swarm.pem"), *Path.cwd().glob("*/swarm.pem"), *Path.cwd().glob("*/*/swarm.pem")]
     ):
-        tell(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
+        answer(mark, "identity", hashlib.sha256(key.read_bytes()).hexdigest())
     # What the desk has, and would be looked for here.
     for name in asked.get("needs", ()):
         if not os.path.exists(name):
-            tell(mark, "absent", name)
-    tell(mark, "looked")
+            answer(mark, "absent", name)
+    answer(mark, "looked")
 
 
 class Lines:
@@ -435,7 +435,7 @@ def give(path: Path, mark: str) -> None:
     with tarfile.open(fileobj=lines, mode="w|") as archive:  # type: ignore[call-overload]
         archive.add(path, arcname="it")
     lines.close()
-    tell(mark, "given")
+    answer(mark, "given")
 
 
 def receive(path: Path, line: Line) -> None:
@@ -465,7 +465,7 @@ def take(path: Path, mark: str, line: Line) -> None:
                     os.utime(new / name, (member.mtime, member.mtime))
         if not path.exists():
             os.rename(new / "it", path)
-        tell(mark, "taken")
+        answer(mark, "taken")
     finally:
         shutil.rmtree(new)
 
@@ -504,8 +504,8 @@ def compare(files: list[list[Any]], mark: str) -> None:
     lacking = [number for number, (path, _, digest, _) in enumerate(files) if sha256_of(str(inside(path))) != digest]
     lacking += [-1] if unwanted(files) else []
     for at in range(0, len(lacking), 1000):
-        tell(mark, "lacks", *lacking[at : at + 1000])
-    tell(mark, "compared")
+        answer(mark, "lacks", *lacking[at : at + 1000])
+    answer(mark, "compared")
 
 
 def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
@@ -536,7 +536,7 @@ def bring(asked: dict[str, Any], mark: str, line: Line) -> None:
         with (new / "list").open("w", encoding="utf-8") as listed:
             json.dump({path: digest for path, (digest, _) in wanted.items()}, listed)
         os.replace(new / "list", BROUGHT)
-        tell(mark, "brought")
+        answer(mark, "brought")
     finally:
         shutil.rmtree(new)
 

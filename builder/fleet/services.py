@@ -25,10 +25,10 @@ from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
-from builder.fleet import brought, launch
+from builder.fleet import brought, members, watch
 from builder.fleet.facts import Host
 from builder.fleet.hosts import folded, hosts_of, variables_of
-from builder.fleet.launch import Member
+from builder.fleet.members import Member
 from builder.fleet.outcome import CURRENT, SWITCHED, Deployment, locked
 from builder.fleet.ssh import Visit, visit
 from builder.names import stem
@@ -103,7 +103,7 @@ class _Ask(Visit):
         self.row = row
         self.lines: list[str] = []
 
-    def told(self, text: str) -> None:
+    def read_answer(self, text: str) -> None:
         word, _, rest = text.partition(" ")
         try:
             found = json.loads(rest)
@@ -155,7 +155,7 @@ def install(
     _check_can_be_one(fleet, name, catalogue, fewest)
     files = brought.chosen(fleet, report)
     with locked(fleet.name):
-        found, wrong = launch.members_of(fleet, name, catalogue)
+        found, wrong = members.members_of(fleet, name, catalogue)
         for profile in {member.profile for member, _ in found.values()}:
             consent.check(profile, evaluate(profile, catalogue).content)
         rows = {host: Row(found[host][0].profile if host in found else name) for host in hosts}
@@ -167,7 +167,7 @@ def install(
             return rows
         _remember(fleet.name, name, {host: rows[host].profile for host in good})
         if files is not None:
-            launch.bring(files, [found[host][0] for host in good], report)
+            brought.bring(files, [found[host][0] for host in good], report)
         visits = []
         for host in good:
             member, answer = found[host]
@@ -189,7 +189,7 @@ def _check_can_be_one(fleet: Fleet, name: str, catalogue: Catalogue, fewest: int
             f"{name} trains on all hosts together, and a service is each host's own",
             hint=f"drydock run {name} --on {fleet.name} --supervise",
         )
-    if launch.desk_of(launch.folder_of(fleet.name, name)) is not None:
+    if watch.desk_of(watch.folder_of(fleet.name, name)) is not None:
         raise DrydockError(
             f"{name} runs on {fleet.name} from here", hint=f"drydock run {name} --on {fleet.name} --stop"
         )
@@ -205,7 +205,7 @@ def _check(fleet: Fleet, rows: Rows, found: Mapping[str, tuple[Member, Host]]) -
             owners.setdefault(str(digest), []).append(host)
     for hosts in owners.values():
         if len(set(hosts)) > 1:
-            raise launch.one_identity(hosts)
+            raise members.one_identity(hosts)
     for host in found:
         rows[host].found = {} if rows[host].why else {"ready": True}
 
@@ -315,10 +315,10 @@ def _remember(fleet: str, name: str, hosts: Mapping[str, str]) -> None:
 
 def is_service(fleet: Fleet, name: str) -> bool:
     """Whether what is known here of `name` on a fleet is a service; without any knowledge, its hosts are asked."""
-    folder = launch.folder_of(fleet.name, name)
-    if launch.desk_of(folder) is not None:
+    folder = watch.folder_of(fleet.name, name)
+    if watch.desk_of(folder) is not None:
         return False
-    return name in remembered(fleet.name) or (name != "auto" and not launch.read_state_of(folder))
+    return name in remembered(fleet.name) or (name != "auto" and not watch.read_state_of(folder))
 
 
 # --- how they are --------------------------------------------------------------------------------------------------
@@ -343,8 +343,8 @@ def _as_json(row: Row) -> dict[str, Any]:
     return {"profile": row.profile, "why": row.why, **row.found}
 
 
-def told(status: Mapping[str, Any]) -> Iterator[str]:
-    """A status in words."""
+def described_status(status: Mapping[str, Any]) -> Iterator[str]:
+    """Describe a status."""
     rows = {
         host: Row(one["profile"], one["why"], {key: one[key] for key in one if key not in ("profile", "why")})
         for host, one in status["services"].items()
@@ -405,8 +405,8 @@ class _Follow(_Ask):
         super().__init__(row, host, {"do": "log", "lines": _FEW, "follow": True}, seconds=0)
         self.endless = True
 
-    def told(self, text: str) -> None:
-        super().told(text)
+    def read_answer(self, text: str) -> None:
+        super().read_answer(text)
         if self.lines:
             self.marked.clear()
             print(f"{self.host} | {said(self.lines.pop())}", flush=True)

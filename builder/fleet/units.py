@@ -45,8 +45,8 @@ class RefusedError(Exception):
     """What stands in the way, in words for the user."""
 
 
-def tell(mark: str, word: str, rest: Any) -> None:
-    """Say something to the desk."""
+def answer(mark: str, word: str, rest: Any) -> None:
+    """Answer the desk."""
     text = f"@{mark} {word} {json.dumps(rest)}\n".encode()
     while text:
         text = text[os.write(1, text) :]
@@ -493,16 +493,16 @@ def main(mark: str, store: str, fleet: str) -> int:
     try:
         if do in ("install", "restart", "remove"):
             lock = locked(host.folder)
-            tell(mark, "row", getattr(host, do)())
+            answer(mark, "row", getattr(host, do)())
             os.close(lock)
         elif do == "log":
             for line in host.log():
-                tell(mark, "line", line)
+                answer(mark, "line", line)
             if asked.get("follow"):
-                host.follow(lambda line: tell(mark, "line", line))
-            tell(mark, "row", {})
+                host.follow(lambda line: answer(mark, "line", line))
+            answer(mark, "row", {})
         else:
-            tell(mark, "row", host.check() if do == "check" else host.status())
+            answer(mark, "row", host.check() if do == "check" else host.status())
     except (RefusedError, OSError) as error:
         print(f"drydock: error: {error}", file=sys.stderr)
         return 1
