@@ -192,7 +192,7 @@ class Run:
         files = brought.chosen(self.fleet, self.report)
         self.find()
         if files is not None:
-            brought.bring(files, list(self.members.values()), self.report)
+            self._bring(files)
         self._record()
         handlers = {
             number: signal.signal(number, lambda number, _: self.stop(f"by {signal.Signals(number).name}"))
@@ -214,6 +214,19 @@ class Run:
             record.finish(code, why, self.journal.restarts)
         self.journal.step(f"{self.name} on {self.fleet.name} ended: {why}")
         return code
+
+    def _bring(self, files: brought.Files) -> None:
+        """Bring files to all that take part. Raises DrydockError where too few hosts have them then."""
+        count = len(self.members)
+        wrong = brought.bring(files, list(self.members.values()), self.report)
+        for host, why in wrong.items():
+            self.report.warn(f"{host}: {why}")
+            del self.members[host]
+        if len(self.members) < self.least(count):
+            raise DrydockError(
+                f"{len(self.members)} of {plural(count, 'host')} of {self.fleet.name} have the code of {self.name}",
+                hint=f"once that is fixed, again: drydock run {self.name} --on {self.fleet.name}",
+            )
 
     def _record(self) -> None:
         """Begin a record for each profile that runs."""

@@ -162,12 +162,15 @@ def install(
         for host, why in wrong.items():
             rows[host].why = why
         _check(fleet, rows, found)
+        least = len(hosts) if fewest is None else fewest
         good = [host for host in hosts if not rows[host].why]
-        if len(good) < (len(hosts) if fewest is None else fewest):
+        if files is not None and len(good) >= least:
+            for host, why in brought.bring(files, [found[host][0] for host in good], report).items():
+                rows[host] = Row(rows[host].profile, why)
+            good = [host for host in good if not rows[host].why]
+        if len(good) < least:
             return rows
         _remember(fleet.name, name, {host: rows[host].profile for host in good})
-        if files is not None:
-            brought.bring(files, [found[host][0] for host in good], report)
         visits = []
         for host in good:
             member, answer = found[host]
