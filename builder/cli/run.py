@@ -221,7 +221,7 @@ def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
         if services.is_service(named, name):
             return _Looker(
                 partial(services.log, *here),
-                partial(services.status, *here),
+                partial(services.status, *here, catalogue()),
                 services.described_status,
                 partial(services.stop, *here),
             )

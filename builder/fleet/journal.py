@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -78,3 +78,13 @@ class Journal:
             for host, member in self.members.items()
         }
         write_state(self._folder / "state.json", {**self._state, "hosts": rows})
+
+
+def least_to_most(sizes: Sequence[float]) -> str:
+    """The sizes of some trainers, in bytes, in a few words.
+
+    >>> least_to_most([26_100_000, 52_000_000]), least_to_most([52_000_000])
+    ('26 to 52 MB', '52 MB')
+    """
+    least, most = (f"{size / 1e6:.0f}" for size in (min(sizes), max(sizes)))
+    return f"{most} MB" if least == most else f"{least} to {most} MB"

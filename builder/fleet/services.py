@@ -25,9 +25,10 @@ from builder.embedded import state
 from builder.embedded.words import plural
 from builder.errors import DrydockError, UsageError
 from builder.files import write_atomically
-from builder.fleet import brought, members, watch
+from builder.fleet import brought, members, service_records, watch
 from builder.fleet.facts import Host
 from builder.fleet.hosts import folded, hosts_of, variables_of
+from builder.fleet.journal import least_to_most
 from builder.fleet.members import Member
 from builder.fleet.outcome import CURRENT, SWITCHED, Deployment, locked
 from builder.fleet.ssh import Visit, visit
@@ -56,6 +57,8 @@ _CARRIED = (
     "fleet/launcher",
     "fleet/served",
     "run/__init__",
+    "run/records/__init__",
+    "run/records/summary",
     "run/supervise/__init__",
     "run/supervise/journal",
     "run/supervise/policy",
@@ -113,7 +116,8 @@ class _Ask(Visit):
             # A host may say anything: what is a list of texts here is one.
             texts = {key: found.get(key) for key in ("identities", "warnings")}
             lists = {key: [str(one) for one in some] if isinstance(some, list) else [] for key, some in texts.items()}
-            self.row.found = {**found, **lists}
+            runs = found.get("runs")
+            self.row.found = {**found, **lists, "runs": runs if isinstance(runs, list) else []}
         elif word == "line" and isinstance(found, str):
             self.lines.append(found)
 
@@ -177,6 +181,7 @@ def install(
             asked = _installation(fleet, member, answer, catalogue, arguments, files.digest if files else "")
             visits.append(_Ask(rows[host], host, asked, seconds=asked["grace"] + _BESIDE))
         visit(visits)
+    _record(fleet, rows, catalogue)
     for host in good:
         for warning in rows[host].found.get("warnings", ()):
             report.warn(f"{host}: {warning}")
@@ -275,10 +280,17 @@ def restart(fleet: Fleet, profiles: Mapping[str, str], catalogue: Catalogue) -> 
         )
         for host, row in rows.items()
     )
+    _record(fleet, rows, catalogue)
     return rows
 
 
-def uninstall(fleet: Fleet, name: str) -> Rows:
+def _record(fleet: Fleet, rows: Rows, catalogue: Catalogue) -> None:
+    """Take what hosts report of their runs into the records."""
+    for host, row in rows.items():
+        service_records.record(fleet.name, row.profile, host, row.found.get("runs", ()), catalogue)
+
+
+def uninstall(fleet: Fleet, name: str, catalogue: Catalogue) -> Rows:
     """Stop and remove the service of `name` on all hosts; logs, checkpoints and identities stay."""
     hosts = hosts_of(fleet)
     with locked(fleet.name):
@@ -287,6 +299,7 @@ def uninstall(fleet: Fleet, name: str) -> Rows:
         visit(_Ask(row, host, {"do": "remove"}, seconds=600) for host, row in rows.items())
         left = {host: row.profile for host, row in rows.items() if row.why}
         _remember(fleet.name, name, left)
+    _record(fleet, rows, catalogue)
     return rows
 
 
@@ -327,17 +340,24 @@ def is_service(fleet: Fleet, name: str) -> bool:
 # --- how they are --------------------------------------------------------------------------------------------------
 
 
-def status(fleet: Fleet, name: str) -> dict[str, Any]:
+def status(fleet: Fleet, name: str, catalogue: Catalogue) -> dict[str, Any]:
     """How the service of `name` is on each host. Raises UsageError where no host has it."""
-    rows = _asked(fleet, name)
+    rows = _asked(fleet, name, catalogue)
     return {"fleet": fleet.name, "name": name, "services": {host: _as_json(row) for host, row in rows.items()}}
 
 
-def _asked(fleet: Fleet, name: str) -> Rows:
+def _asked(fleet: Fleet, name: str, catalogue: Catalogue) -> Rows:
     rows = {host: Row(profile) for host, profile in _profiles(fleet, name).items()}
     visit(_Ask(row, host, {"do": "status", "fleet": fleet.name}) for host, row in rows.items())
+    _record(fleet, rows, catalogue)
     known = name in remembered(fleet.name)
-    if not known and not any(row.found.get("installed") for row in rows.values()):
+    installed = any(row.found.get("installed") for row in rows.values())
+    if not installed and any(row.found.get("runs") for row in rows.values()):
+        raise UsageError(
+            f"{name} is not a service of {fleet.name} any more; what it ran: drydock runs list {name}",
+            hint=f"drydock service install {name} --on {fleet.name}",
+        )
+    if not known and not installed:
         raise UsageError(f"{name} never ran on {fleet.name}", hint=f"drydock run {name} --on {fleet.name}")
     return rows
 
@@ -364,7 +384,7 @@ def described(rows: Rows) -> Iterator[str]:
         groups.setdefault(_words(row), []).append(host)
     for words, hosts in groups.items():
         used = [_memory_of(rows[host].state) for host in hosts]
-        memory = f", {min(used) / 1e6:.0f} to {max(used) / 1e6:.0f} MB" if all(used) else ""
+        memory = f", {least_to_most(used)}" if all(used) else ""
         yield f"{folded(hosts)}: {words}{memory}"
 
 

@@ -364,7 +364,7 @@ class Host:
         self.end_orphan()
         for name in ("service.pyz", "service.json", "state.json", "lock", "trainer.lock"):
             (self.folder / name).unlink(missing_ok=True)
-        return {"installed": False, "removed": was or bool(state)}
+        return {"installed": False, "removed": was or bool(state), "runs": self.runs()}
 
     def end_orphan(self) -> None:
         """Kill what a service that was killed has left: the group of the process that holds the trainer's lock."""
@@ -401,8 +401,19 @@ class Host:
             "current": current,
             "manager": self.manager.state(),
             "now": time.time(),
+            "runs": self.runs(),
         }
         return {**row, "state": state} if installed or state else row
+
+    def runs(self) -> list[dict[str, Any]]:
+        """What ran here, the newest last; of one that was killed nobody has written the end."""
+        found = read_json(self.folder / "history.json").get("runs")
+        runs = [run for run in found if isinstance(run, dict)] if isinstance(found, list) else []
+        over = runs if not self.is_held() else runs[:-1]
+        for run in over:
+            if run.get("phase") != "ended":
+                run["phase"] = "killed"
+        return runs
 
     def log(self) -> list[str]:
         """The last lines of the log."""

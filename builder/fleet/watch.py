@@ -17,6 +17,7 @@ from typing import Any
 from builder.embedded.state import read_json
 from builder.errors import UsageError
 from builder.fleet.hosts import folded
+from builder.fleet.journal import least_to_most
 from builder.names import stem
 from builder.project.fleets import Fleet
 from builder.run.supervise import runs
@@ -80,7 +81,7 @@ def described(state: Mapping[str, Any]) -> Iterator[str]:
         groups.setdefault(f"{what}{row.get('state')}{code}", []).append(host)
     for words, hosts in groups.items():
         used = [state["hosts"][host].get("memory", 0) for host in hosts]
-        memory = f", {min(used) / 1e6:.0f} to {max(used) / 1e6:.0f} MB" if any(used) else ""
+        memory = f", {least_to_most(used)}" if any(used) else ""
         yield f"  {folded(hosts)}: {words}{memory}"
 
 

@@ -62,8 +62,8 @@ def begin(
             **({"of": of} if of else {}),
             **({"fleet": fleet} if fleet else {}),
             "process": life.of_job(job) if job else life.of(os.getpid()),
-            "script": _kept(script_path),
-            "lock": _kept(lock),
+            "script": kept(script_path),
+            "lock": kept(lock),
             "secrets": list(names),
             "tags": [],
             "note": "",
@@ -80,7 +80,7 @@ def begin(
     return path
 
 
-def _kept(path: Path | None) -> dict[str, Any] | None:
+def kept(path: Path | None) -> dict[str, Any] | None:
     """Keep a file that runs share: its digest; None where it cannot be read."""
     content = None if path is None else state.read_bytes(path, state.LARGE, follow=True)
     return None if content is None else {"object": folder.keep(content)}
