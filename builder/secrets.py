@@ -8,7 +8,8 @@ from __future__ import annotations
 import os
 import re
 import stat
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
+from functools import cache
 from pathlib import Path
 
 from builder.embedded.secrets import is_secret
@@ -42,7 +43,7 @@ def forms(value: str) -> set[str]:
 
 
 def redacted(text: str, environ: Mapping[str, str] = os.environ, names: Collection[str] = ()) -> str:
-    """A text without the values of secrets in `environ`, and without what a URL has before its host.
+    """A text without the values of secrets in `environ`, without what a URL has before its host, and without tokens.
 
     A secret is a variable of such a name, or one of `names`.
 
@@ -53,6 +54,7 @@ def redacted(text: str, environ: Mapping[str, str] = os.environ, names: Collecti
         if len(value) >= SHORTEST and (name in names or is_secret(name)):
             for form in sorted(forms(value), key=len, reverse=True):
                 text = text.replace(form, f"[{name}]")
+    text = without_tokens(text)
     if "://" not in text:
         return text
     # A user of ssh alone is no secret, as in ssh://git@host.
@@ -60,23 +62,135 @@ def redacted(text: str, environ: Mapping[str, str] = os.environ, names: Collecti
     return re.sub(r"(://[^\s/?#@:\"']*):[^\s/?#@\"']*@", r"\1:***@", text)
 
 
-def redacted_arguments(arguments: Sequence[str], environ: Mapping[str, str], names: Collection[str]) -> list[str]:
-    """Arguments as `redacted` makes them, also without the value of an option that is called as a secret is.
+_MARKS = re.compile(
+    r"hf_|gh[pousr]_|_pat_|glpat-|sk-|A[KS]IA|xox|AIza|npm_|pypi-|nvapi-|BEGIN|eyJ|(?i:token|key|passw|secret)"
+)
+_PLAIN = re.compile(
+    r"(?:_|\A)(?:PAD|EOS|BOS|UNK|SEP|CLS|MASK|STOP|START|END|IMAGE|AUDIO|VIDEO|PLACEHOLDER|SPECIAL|TRIGGER)_TOKEN\Z"
+)
+"""Tokens of a tokenizer, by what they are called: no secrets."""
+_NO_SECRET = frozenset(("", "0", "1", "true", "false", "yes", "no", "none", "null"))
 
-    >>> redacted_arguments(["--hf-token", "x", "--api_key=y", "--lr=1"], {}, ())
-    ['--hf-token', '***', '--api_key=***', '--lr=1']
+
+@cache
+def _tokens() -> tuple[re.Pattern[str], re.Pattern[str], re.Pattern[str]]:
+    """Tokens of the forms that their makers have given them; what is assigned to a name of a secret; private keys."""
+    of_form = (
+        r"hf_[A-Za-z0-9]{20,}",
+        r"gh[pousr]_[A-Za-z0-9]{20,}",
+        r"(?:github|dckr)_pat_[A-Za-z0-9_-]{20,}",
+        r"glpat-[A-Za-z0-9_-]{16,}",
+        r"sk-(?=[A-Za-z_-]*[0-9])(?=[a-z0-9_-]*[A-Z])[A-Za-z0-9_-]{32,}",
+        r"(?:AKIA|ASIA)[0-9A-Z]{16}",
+        r"xox[abeoprs]-[A-Za-z0-9-]{16,}",
+        r"AIza[A-Za-z0-9_-]{35}",
+        r"npm_[A-Za-z0-9]{36}",
+        r"pypi-Ag[A-Za-z0-9_-]{50,}",
+        r"nvapi-[A-Za-z0-9_-]{30,}",
+        r"eyJ[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}\.[A-Za-z0-9_-]{10,}",
+    )
+    name = r"\b([A-Za-z0-9_.-]{0,40}(?i:token|key|secret|passw(?:or)?d|passphrase))[\"']?\s{0,4}(?::=|[:=])\s{0,4}"
+    # Quoted, or a word of letters and numbers that is no name of something: token = next_token(3) is none.
+    value = r"(?:[\"'](?P<quoted>[^\s\"'<>{}$\[\]()]{8,})[\"']|(?P<bare>[A-Za-z0-9+/-]{20,}={0,2})(?![\w.(\[{]))"
+    return (
+        re.compile(rf"(?<![A-Za-z0-9])(?:{'|'.join(of_form)})(?![A-Za-z0-9])"),
+        re.compile(name + value),
+        re.compile(r"(?<=-----BEGIN )([A-Z ]{0,20}PRIVATE KEY-----)(.{1,20000}?)(?=-----END |\Z)", re.DOTALL),
+    )
+
+
+def without_tokens(text: str) -> str:
+    """A text without what looks like a secret, whatever variable has it, or none.
+
+    >>> without_tokens('login(token="hf_AbCdEfGhIjKlMnOpQrStUvWxYz")'), without_tokens('password = "hunter22"')
+    ('login(token="***")', 'password = "***"')
+    >>> without_tokens('pad_token="<|endoftext|>"; key="layers.0.weight"; token = next_token_of_42(x)')
+    'pad_token="<|endoftext|>"; key="layers.0.weight"; token = next_token_of_42(x)'
     """
-    found, follows = [], False
-    for one in arguments:
-        option, equals, _ = one.partition("=")
-        is_option = option.startswith("-")
-        of_secret = is_option and is_secret(option.lstrip("-").replace("-", "_"))
-        if follows and not is_option:
-            found.append("***")
-        else:
-            found.append(f"{option}=***" if of_secret and equals else redacted(one, environ, names))
-        follows = of_secret and not equals
+    if _MARKS.search(text) is None:
+        return text
+    of_form, assigned, keys = _tokens()
+    text = of_form.sub("***", assigned.sub(_hidden, text))
+    # Line by line, each with its first character: it may be a patch.
+    return keys.sub(lambda found: found[1] + re.sub(r"\n([^\n])[^\n]+", r"\n\1***", found[2]), text)
+
+
+def _hidden(found: re.Match[str]) -> str:
+    """What a name of a secret was assigned, hidden where it is one."""
+    name, whole, value = found[1], found[0], found["quoted"] or found["bare"]
+    is_random = re.search("[0-9]", value) is not None and re.search("[A-Za-z]", value) is not None and len(value) >= 16
+    is_word = name.lower().endswith(("token", "key"))
+    # `key` and `token` are words of code, too: a value that has no form of a secret is none.
+    looks = is_random and re.fullmatch(r"[A-Za-z0-9_+/=-]+", value) is not None if is_word else is_secret(_plain(name))
+    if not looks or (is_word and not is_secret(_plain(name)) and re.fullmatch("[0-9a-f]{40}", value) is None):
+        return whole
+    return whole if _PLAIN.search(_plain(name)) else whole.replace(value, "***")
+
+
+def _plain(name: str) -> str:
+    """The name of an option or of a setting, as a variable of the environment has it.
+
+    >>> _plain("--hub-token"), _plain("+wandb.api_key"), _plain("hubToken")
+    ('HUB_TOKEN', 'WANDB_API_KEY', 'HUB_TOKEN')
+    """
+    words = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", name)
+    return re.sub(r"[^A-Za-z0-9]+", "_", words).strip("_").upper()
+
+
+def redacted_arguments(arguments: Sequence[str], environ: Mapping[str, str], names: Collection[str]) -> list[str]:
+    """Arguments as `redacted` makes them, also without the value of an option or a setting that is called as a secret.
+
+    >>> redacted_arguments(["--hf-token", "x", "--api_key=y", "--lr=1", "+hub.token=z", "--env=A_SECRET=z"], {}, ())
+    ['--hf-token', '***', '--api_key=***', '--lr=1', '+hub.token=***', '--env=A_SECRET=***']
+    >>> redacted_arguments(["--pad_token=<pad>", "--use_auth_token", "True"], {}, ())
+    ['--pad_token=<pad>', '--use_auth_token', 'True']
+    """
+    found = []
+    for one, (before, value) in zip(arguments, _values(arguments), strict=True):
+        found.append(redacted(one, environ, names) if value is None else f"{redacted(before, environ, names)}***")
     return found
+
+
+def argument_secrets(arguments: Sequence[str]) -> dict[str, str]:
+    """The secrets that are among the arguments of a trainer, by names of their own: that of the option, and a number.
+
+    >>> argument_secrets(["--hf-token", "abc", "--lr", "1", "api_key=xyz", "--at=https://me:hush@host"])
+    {'HF_TOKEN 1': 'abc', 'API_KEY 4': 'xyz', 'AT 5': 'me:hush'}
+    """
+    found, option = {}, ""
+    for number, (one, (before, value)) in enumerate(zip(arguments, _values(arguments), strict=True)):
+        named = before.rstrip("=").rpartition("=")[2] if value else one.partition("=")[0]
+        name = _plain(named or option)
+        others = [*_tokens()[0].findall(one), *re.findall(r"://([^\s/?#@\"']+)@", one)]
+        for secret in [value] if value else others:
+            found[f"{name} {number}"] = secret
+        option = one
+    return found
+
+
+def _values(arguments: Sequence[str]) -> Iterator[tuple[str, str | None]]:
+    """Of each argument the secret that ends it, with what is before that; None where there is none."""
+    follows = False
+    for one in arguments:
+        before, equals, value = one.rpartition("=")
+        is_option = one.startswith("-")
+        if follows and not is_option:
+            yield ("", one) if one.lower() not in _NO_SECRET else (one, None)
+            follows = False
+            continue
+        # --env=NAME=value is one of NAME; a value may have an = in it, too.
+        while equals and not _is_called_so(before.rpartition("=")[2]) and "=" in before:
+            before, _, rest = before.rpartition("=")
+            value = f"{rest}={value}"
+        is_one = bool(equals) and _is_called_so(before.rpartition("=")[2]) and value.lower() not in _NO_SECRET
+        yield (f"{before}=", value) if is_one else (one, None)
+        follows = is_option and not equals and _is_called_so(one)
+
+
+def _is_called_so(name: str) -> bool:
+    """Whether an option or a setting is called as a secret is."""
+    plain = _plain(name)
+    return is_secret(plain) and _PLAIN.search(plain) is None
 
 
 def path(environ: Mapping[str, str] = os.environ) -> Path | None:

@@ -298,7 +298,7 @@ def _diff_runs(before: str, after: str, svg: Path | None, *, as_json: bool) -> N
 
     known = folder.heads()
     heads = [folder.find(word, known) for word in (before, after)]
-    one, other = (folder.read(head.id) for head in heads)
+    one, other = (folder.completed(head.id) for head in heads)
     found = compare_runs(one, other)
     is_drawn = is_terminal() and not as_json
     plots = together(*(run(head) for head in heads)) if svg is not None or is_drawn else []

@@ -207,7 +207,7 @@ class _Looker(NamedTuple):
 
     log: Callable[..., Iterator[bytes]]
     status: Callable[[], dict[str, Any]]
-    described: Callable[[dict[str, Any]], Iterator[str]]
+    describe: Callable[[dict[str, Any]], Iterator[str]]
     stop: Callable[[Callable[[str], None]], None]
 
 
@@ -222,19 +222,19 @@ def _looker(name: str, fleet: str | None, *, slurm: bool) -> _Looker:
             return _Looker(
                 partial(services.log, *here),
                 partial(services.status, *here, catalogue()),
-                services.described_status,
+                services.describe,
                 partial(services.stop, *here),
             )
         return _Looker(
-            partial(watch.log, *here), partial(watch.status, *here), watch.described, partial(watch.stop, *here)
+            partial(watch.log, *here), partial(watch.status, *here), watch.describe, partial(watch.stop, *here)
         )
     if slurm:
         from builder.run import slurm as jobs
 
-        return _Looker(partial(jobs.log, name), partial(jobs.status, name), jobs.told, partial(jobs.stop, name))
+        return _Looker(partial(jobs.log, name), partial(jobs.status, name), jobs.describe, partial(jobs.stop, name))
     from builder.run.supervise import runs
 
-    return _Looker(partial(runs.log, name), partial(runs.status, name), runs.told, partial(runs.stop, name))
+    return _Looker(partial(runs.log, name), partial(runs.status, name), runs.describe, partial(runs.stop, name))
 
 
 def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_json: bool) -> None:
@@ -247,7 +247,7 @@ def _look_after(looker: _Looker, *, status: bool, logs: bool, follow: bool, as_j
         if as_json:
             echo_json(state)
             return
-        for line in looker.described(state):
+        for line in looker.describe(state):
             click.echo(line)
     else:
         looker.stop(reporter().step)

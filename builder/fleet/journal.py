@@ -15,7 +15,7 @@ from typing import Any
 
 from builder import secrets
 from builder.fleet.members import Member
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.run.supervise.journal import RotatingFile, write_state
 from builder.run.supervise.policy import Policy
 
@@ -43,7 +43,7 @@ class Journal:
 
     def line(self, host: str, text: str) -> None:
         """Keep a line of a host, and show it."""
-        text = secrets.redacted(said(text), self._hidden, self._hidden.keys())
+        text = secrets.redacted(sanitized(text), self._hidden, self._hidden.keys())
         self._log.write(f"{time.strftime('%H:%M:%S')} {host} | {text}\n".encode(errors="replace"))
         if not self._quiet:
             with suppress(OSError):
@@ -52,7 +52,7 @@ class Journal:
     def step(self, text: str) -> None:
         """Report something of the desk's own, and keep it."""
         self._report.step(text)
-        self._log.write(f"{time.strftime('%H:%M:%S')} desk | {said(text)}\n".encode())
+        self._log.write(f"{time.strftime('%H:%M:%S')} desk | {sanitized(text)}\n".encode())
 
     def sample(self, member: Member, text: str) -> None:
         """Keep what a host's trainer uses."""

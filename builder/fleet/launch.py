@@ -33,7 +33,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
 from builder.project.sources import consent
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.run.supervise.policy import Policy
 from builder.run.supervise.start import policy_of
 from builder.store.layout import Store
@@ -159,9 +159,10 @@ class Run:
         for look in looks:
             for name in look.values("absent"):
                 raise DrydockError(
-                    f"the trainer of {look.member.profile} is {said(name)}, which is here, and not in "
+                    f"the trainer of {look.member.profile} is {sanitized(name)}, which is here, and not in "
                     f"{look.member.folder} of {look.host}",
-                    hint=f'have it come along: [fleets.{self.fleet.name}] bring = ["{said(name)}"], with what it needs',
+                    hint=f"have it come along: [fleets.{self.fleet.name}] "
+                    f'bring = ["{sanitized(name)}"], with what it needs',
                 )
         return [look.member for look in looks if look.code == 0]
 

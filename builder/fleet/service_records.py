@@ -20,7 +20,7 @@ from builder.files import hash_of, write_atomically
 from builder.project.catalogue import Catalogue
 from builder.project.evaluate import Evaluation, evaluate
 from builder.run.records import folder
-from builder.run.records.begin import VARIABLE, kept
+from builder.run.records.begin import VARIABLE, keep_file
 from builder.run.records.words import STOPPED
 from builder.store.layout import Store
 
@@ -79,8 +79,8 @@ def _record(fleet: str, profile: str, host: str, run: Mapping[str, Any], catalog
         "fleet": {"name": fleet, "hosts": [host], "together": False, "service": True},
         # No machine is called so: only its host knows whether it lives.
         "process": {"pid": run["supervisor"], "host": f"{fleet}:{host}", "boot": "", "ticks": None, "service": host},
-        "script": kept(script),
-        "lock": kept(lock),
+        "script": keep_file(script),
+        "lock": keep_file(lock),
         "secrets": [],
         "tags": [],
         "note": "",

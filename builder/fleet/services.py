@@ -37,7 +37,7 @@ from builder.project.catalogue import Catalogue
 from builder.project.evaluate import evaluate
 from builder.project.fleets import Fleet
 from builder.project.sources import consent
-from builder.report import Reporter, said
+from builder.report import Reporter, sanitized
 from builder.run import service
 from builder.run.supervise.start import policy_of
 from builder.store.layout import Store
@@ -366,7 +366,7 @@ def _as_json(row: Row) -> dict[str, Any]:
     return {"profile": row.profile, "why": row.why, **row.found}
 
 
-def described_status(status: Mapping[str, Any]) -> Iterator[str]:
+def describe(status: Mapping[str, Any]) -> Iterator[str]:
     """Describe a status."""
     rows = {
         host: Row(one["profile"], one["why"], {key: one[key] for key in one if key not in ("profile", "why")})
@@ -374,7 +374,7 @@ def described_status(status: Mapping[str, Any]) -> Iterator[str]:
     }
     running = sum(row.state.get("phase") == "running" for row in rows.values())
     yield f"{status['name']} is a service of {status['fleet']}: it runs on {running} of {plural(len(rows), 'host')}"
-    yield from (f"  {said(line)}" for line in described(rows))
+    yield from (f"  {sanitized(line)}" for line in described(rows))
 
 
 def described(rows: Rows) -> Iterator[str]:
@@ -432,11 +432,11 @@ class _Follow(_Ask):
         super().read_answer(text)
         if self.lines:
             self.marked.clear()
-            print(f"{self.host} | {said(self.lines.pop())}", flush=True)
+            print(f"{self.host} | {sanitized(self.lines.pop())}", flush=True)
 
     def follow(self) -> Sequence[Visit]:
         following = super().follow()
-        print(f"{self.host} | drydock: {said(self.row.why) or 'the service has ended'}", flush=True)
+        print(f"{self.host} | drydock: {sanitized(self.row.why) or 'the service has ended'}", flush=True)
         return following
 
 
@@ -451,7 +451,7 @@ def log(fleet: Fleet, name: str, *, follow: bool) -> Iterator[bytes]:
     visit(visits)
     for one in visits:
         for line in [f"drydock: {one.row.why}"] if one.row.why else one.lines:
-            yield f"{one.host} | {said(line)}\n".encode(errors="replace")
+            yield f"{one.host} | {sanitized(line)}\n".encode(errors="replace")
 
 
 def stop(fleet: Fleet, name: str, say: Callable[[str], None]) -> None:  # noqa: ARG001 # as that of a run

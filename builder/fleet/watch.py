@@ -65,7 +65,7 @@ def read_state_of(folder: Path) -> dict[str, Any]:
     return read_json(folder / "state.json", shape) or {}
 
 
-def described(state: Mapping[str, Any]) -> Iterator[str]:
+def describe(state: Mapping[str, Any]) -> Iterator[str]:
     """Describe a status: hosts that are alike share a line."""
     phases = {
         "running": f"{state['name']} runs on {state['fleet']}, from process {state['desk']}",

@@ -42,7 +42,7 @@ def run(
             f"{name} has {command} now, and had no such command when its current generation was built",
             hint=f"drydock build {name}",
         )
-    record_run(name, command, arguments, script, catalogue, environment, names)
+    record_run(name, command, arguments, script, catalogue, environment, names, report)
     process.replace(script.command(*words, "--", *arguments), environment)
 
 
@@ -54,6 +54,7 @@ def record_run(
     catalogue: Catalogue,
     environment: Mapping[str, str],
     names: Sequence[str],
+    report: Reporter,
     *,
     supervised: bool = False,
 ) -> Path | None:
@@ -81,6 +82,7 @@ def record_run(
         environment=environment,
         names=names,
         supervised=supervised,
+        warn=report.warn,
     )
 
 

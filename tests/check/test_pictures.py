@@ -317,7 +317,7 @@ def test_runs_have_curves_and_two_of_them_are_on_one_plot(built: Sandbox, tmp_pa
     assert {"loss", "memory, MB", "cores in use"} < set(alone)
     assert any(line.lstrip().startswith("4 ┤") for line in alone), "the first loss is the highest"
     both = drawn("diff", ids[0], ids[1])
-    assert f"loss  ─── {ids[0]}  ╌╌╌ {ids[1]}" in both
+    assert f"loss  ─── {ids[0][-8:]}  ╌╌╌ {ids[1][-8:]}" in both
     assert "┤" not in "".join(drawn("runs", "show", ids[2])), "a run that nobody watched has no curves"
     for command in (["runs", "show", ids[0]], ["diff", *ids[:2]]):
         assert "┤" not in built.drydock(*command).succeeded().stdout

@@ -386,6 +386,13 @@ def test_a_full_disk_behind_stdout_is_an_error(built: Sandbox) -> None:
     assert done.failed(1).stderr == "error: stdout: No space left on device\n"
 
 
+@pytest.mark.parametrize("closed", [">&-", "2>&-", "<&- >&- 2>&-"])
+def test_a_closed_stream_is_as_one_that_goes_nowhere(built: Sandbox, closed: str) -> None:
+    command = [sys.executable, "-m", "builder", "profile", "list"]
+    done = built.run(["sh", "-c", f'exec "$@" {closed}', "sh", *command]).succeeded()
+    assert ("small" in done.stdout, done.stderr) == (">&-" not in closed.split(), "")
+
+
 def test_a_folder_that_cannot_be_written_is_an_error_in_words(built: Sandbox) -> None:
     built.drydock("render", "small", "--out", "/proc/there").failed(1, "error: /proc/there: No such file or directory")
 

@@ -160,7 +160,7 @@ def _steady(text: str) -> str:
     text = re.sub(r"\b20\d\d-\d\d-\d\dT\d\d:\d\d:\d\d\.\d+Z", "2026-01-02T03:04:05.000Z", text)
     text = re.sub(r"\b20\d\d-\d\d-\d\d \d\d:\d\d UTC", "2026-01-02 03:04 UTC", text)
     text = re.sub(r"/tmp/drydock-\w{8}\b", "/tmp/drydock-00000000", text)
-    text = re.sub(r"(?m)^(  (?:machine|used):  +).*", r"\1...", text)  # of a record
+    text = re.sub(r"(?m)^(  (?:machine|used):  +).*(?:\n {15}.*)*", r"\1...", text)  # of a record
     text = re.sub(r"(?<= machine: )Python \S+ on \w+ \w+", "Python 3.11.2 on Linux x86_64", text)  # of a verification
     text = re.sub(r"\b\d\.\d s\b", "0.0 s", text)
     text = re.sub(

@@ -177,7 +177,6 @@ def test_units_are_installed_updated_and_taken_back_in_one_command_each(served: 
     assert [why for why, _ in runs].count("its end was not seen") == 1
     assert [why for why, _ in runs].count("stopped") == 5
     assert {"h1 loss": 7.5} in [losses for _, losses in runs]
-    served.desk.drydock("run", "small", "--on", "pair", "--status").failed(2, "not a service of pair any more")
     assert "h[1-2]: small is removed" in done.stdout
     assert not any(map(is_alive, third))
     assert not unit(h1).exists()
@@ -288,3 +287,4 @@ def test_logs_are_followed_and_a_trainer_that_takes_too_much_memory_is_stopped(s
     assert not is_alive(int((h1.home / "drydock/small/pid").read_text()))
     assert "make batches smaller" in served.desk.drydock("run", "small", "--on", "pair", "--logs").succeeded().stdout
     service(served, "uninstall").succeeded()
+    served.desk.drydock("run", "small", "--on", "pair", "--status").failed(2, "not a service of pair any more")

@@ -202,7 +202,7 @@ def test_what_a_host_says_of_its_service_is_text() -> None:
         asked = services._Ask(row, "h1", {"do": "status"})
         asked.read_answer(f"row {json.dumps(lie)}")
         one = {"profile": "small", "why": "", **row.found}
-        told = "".join(services.described_status({"fleet": "lab", "name": "small", "services": {"h1": one}}))
+        told = "".join(services.describe({"fleet": "lab", "name": "small", "services": {"h1": one}}))
         assert "h1: small" in told
         assert "\x1b" not in told
 

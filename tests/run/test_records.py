@@ -25,6 +25,7 @@ from builder.run.records.compare import compare_runs
 from builder.run.records.rerun import bring, prepare
 from builder.run.records.summary import Summary
 from builder.run.records.words import rows as cells
+from builder.run.supervise.journal import write_state
 from tests.support import Sandbox
 from tests.support.mounts import tmpfs
 from tests.support.waiting import allowed, until
@@ -96,7 +97,7 @@ def desk(built: Sandbox) -> Iterator[Sandbox]:
     """The built desk, in a repository of git."""
     kept = built.store.parent / "runs/.records"
     subprocess.run(["rm", "-rf", str(kept)], check=True)
-    built.trainer("print('loss=2.5'); print({'loss': 0.25})")
+    built.trainer("import sys; print('loss=2.5'); print({'loss': 0.25}); print(sys.argv)")
     for words in (["init", "-q"], ["add", "profiles"], ["-c", "user.name=a", "-c", "user.email=a@b", "commit", "-qm1"]):
         built.run(["git", *words]).succeeded()
     yield built
@@ -118,7 +119,8 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert desk.drydock("run", "small", "--", "--lr", "1", "--api-key=hush", env=RECORDED).succeeded().stdout
     until(lambda: "code" in shown(desk, rows(desk)[0]["id"]))  # what comes now was not there then
     (desk.work / "new.py").write_text("token = 'hf_abcdefgh'\n")
-    desk.drydock("run", "small", "--supervise", "--", "--lr", "2", "--seed", "7", env=RECORDED).succeeded()
+    arguments = ("--lr", "2", "--seed", "7", "hub.token=hush-hush")
+    desk.drydock("run", "small", "--supervise", "--", *arguments, env=RECORDED).succeeded()
     desk.drydock("run", "small", env=RECORDED).succeeded()
     until(lambda: len([one for one in rows(desk) if "code" in shown(desk, one["id"])]) == 3)
     assert all("lost" not in shown(desk, one["id"]) for one in rows(desk))
@@ -135,7 +137,7 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert second["code"]["untracked"][0]["path"] == "new.py"
     told = desk.drydock("diff", first["id"], second["id"][-8:]).succeeded().stdout
     assert re.search(r"code:\n  \+ new.py", told)
-    assert "--lr 1 '--api-key=***' -> --lr 2 --seed 7" in told
+    assert "--lr 1 '--api-key=***' -> --lr 2 --seed 7 'hub.token=***'" in told
     assert "packages" not in told
 
     desk.drydock("runs", "tag", "last", "good").succeeded()
@@ -151,6 +153,8 @@ def test_a_run_is_recorded_with_its_code_and_settings_and_compared_with_another(
     assert sorted(path.name for path in out.iterdir()) == ["difference.patch", "lock.toml", "record.json", "run.sh"]
     desk.drydock("runs", "export", "last", str(out)).failed(2, "already exists")
     kept = desk.store.parent / "runs"
+    assert (kept / ".records").stat().st_mode & 0o777 == 0o700
+    assert b"hub.token=[HUB_TOKEN 4]" in (kept / "small/log").read_bytes()
     assert not subprocess.run(["grep", "-rlE", "hf_abcdefgh|hush", str(kept)], capture_output=True, check=False).stdout
 
     desk.drydock("store", "gc").succeeded()
@@ -165,7 +169,9 @@ def test_a_run_does_not_fail_for_its_record(desk: Sandbox) -> None:
     runs.mkdir(exist_ok=True)
     (runs / ".records").write_text("in the way")
     try:
-        assert "loss" in desk.drydock("run", "small", env=RECORDED).succeeded().stdout
+        done = desk.drydock("run", "small", env=RECORDED).succeeded()
+        assert "loss" in done.stdout
+        assert f"warning: the run is not recorded: {runs / '.records'}" in done.stderr
         assert not rows(desk)
     finally:
         (runs / ".records").unlink()
@@ -219,9 +225,10 @@ def test_a_run_is_repeated_where_its_environment_its_profile_and_its_code_are_go
 
 
 LOSSES = """
-import anchor, pathlib, random, sys
+import anchor, os, pathlib, random, sys
 random.seed(int(sys.argv[2]))
-for step in range(9): print('loss', random.random() * float(pathlib.Path('sub/lr.txt').read_text()), anchor.version)
+scale = float(pathlib.Path('sub/lr.txt').read_text()) * float(os.environ.get('SCALE', '1'))
+for step in range(int(os.environ.get('STEPS', '9'))): print('loss', random.random() * scale, anchor.version)
 """
 
 
@@ -242,9 +249,16 @@ def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: San
         desk.run(["git", *words]).succeeded()
     (desk.work / "sub/lr.txt").write_text("0.3\n")
     recorded = {"DRYDOCK_RECORDS": "1"}
-    before = desk.drydock("run", "small", "--", "--seed", "3", env=recorded).succeeded().stdout
-    until(lambda: "code" in shown(desk, "last"))
-    first = shown(desk, "last")
+    exported = {"SCALE": "0.5", "DB_PASS": "hush"}
+    before = desk.drydock("run", "small", "--", "--seed", "3", env={**recorded, **exported}).succeeded().stdout
+    first = shown(desk, "last")  # which waits for what completes it
+    assert {name: first["environment"]["exported"].get(name) for name in (*exported, "HOME", "STEPS")} == {
+        "SCALE": "0.5",
+        "DB_PASS": "[DB_PASS]",
+        "HOME": None,
+        "STEPS": None,
+    }
+    assert "DB_PASS, which is not set now" in desk.drydock("rerun", "last").failed(1).stderr
     desk.drydock("push", "small", str(mirror)).succeeded()
     # What git ignores is not brought, and that is said: a trainer may have read it.
     for name in (".gitignore", "sub/train.bin", "sub/__pycache__/a.pyc"):
@@ -258,7 +272,10 @@ def test_a_run_is_repeated_from_a_mirror_and_a_bare_repository_alone(locked: San
     subprocess.run(["chmod", "-R", "u+w", str(desk.store)], check=True)
     shutil.rmtree(desk.store)
     alone = {**recorded, "DRYDOCK_CACHE": str(mirror), "UV_CACHE_DIR": str(desk.root / "empty")}
-    assert desk.drydock("--offline", "rerun", "last", env=alone).succeeded().stdout == before
+    other = {"DB_PASS": "hush", "SCALE": "1", "STEPS": "2"}
+    again = desk.drydock("--offline", "rerun", "last", env={**alone, **other}).succeeded()
+    assert again.stdout == before
+    assert "as it was exported then: SCALE=0.5, STEPS is not set" in again.stderr
     assert before.count("loss") == 9
     until(lambda: "code" in shown(desk, "last"))
     second = shown(desk, "last")
@@ -346,7 +363,7 @@ def test_what_differs_is_kept_so_that_git_applies_it(repository: Path, tmp_path:
     assert (one["branch"], one["commit"]) == ("main", git("rev-parse", "HEAD").strip())
     assert {row["path"] for row in one["untracked"]} == {"name with\nline", ".gitignore", ".env"}
     assert "sha256" not in next(row for row in one["untracked"] if row["path"] == ".env")
-    patch = folder.kept(one["difference"]["object"])
+    patch = folder.read_object(one["difference"]["object"])
     assert patch is not None
     assert b"PASSWORD" not in patch
     git("clone", "--quiet", str(repository), str(tmp_path / "clone"))
@@ -364,8 +381,120 @@ def test_a_change_of_what_may_be_a_secret_is_not_kept_where_nothing_else_differs
     (repository / ".env").write_text("PASSWORD=hush")
     one = found()
     assert one["changed"][0]["path"] == ".env"
-    assert folder.kept(one["difference"]["object"]) == b""
+    assert folder.read_object(one["difference"]["object"]) == b""
     assert not one["difference"]["complete"]
+
+
+def test_no_secret_of_the_code_is_kept_whatever_file_or_form_it_has(repository: Path) -> None:
+    (repository / "login.py").write_text('token = "hf_AbCdEfGhIjKlMnOpQrStUvWx"\nlr = 1\n')
+    commit("with a token")
+    (repository / "login.py").write_text('token = "hf_AbCdEfGhIjKlMnOpQrStUvWx"\nlr = 2\n')
+    added = 'lr = 2\nAPI_KEY = "abcdefgh12345678"\npad_token = "<|endoftext|>"\n'
+    (repository / "train.py").write_text(added)
+    private = ("secrets/hub.txt", "cfg/hf_token", "prod.env", ".envrc", "kaggle.json", ".aws/config")
+    for name in private:
+        (repository / name).parent.mkdir(exist_ok=True)
+        (repository / name).write_text("hush hush\n")
+    (repository / "tokenizer.json").write_text("{}\n")
+    one = found()
+    difference = one["difference"]
+    kept = folder.read_object(difference["object"]) or b""
+    assert not re.search(b"hush|hf_AbC|abcdefgh12345678", kept)
+    assert b'+API_KEY = "***"\n+pad_token = "<|endoftext|>"\n' in kept
+    assert b"tokenizer.json" in kept, "it is called so, and no secret"
+    assert {row["path"] for row in one["untracked"] if "why" in row} == {*private}
+    # A patch that has another text than the commit would not apply.
+    assert (difference["redacted"], difference["complete"], difference["without"]) == (True, False, ["login.py"])
+    git("stash", "--quiet", "--include-untracked")
+    (repository.parent / "patch").write_bytes(kept)
+    git("apply", str(repository.parent / "patch"))
+    assert (repository / "train.py").read_text() == added.replace("abcdefgh12345678", "***")
+
+
+def test_what_git_encrypts_is_not_kept_as_it_is(repository: Path) -> None:
+    git("config", "filter.git-crypt.clean", "tr a-z b-za")
+    (repository / ".gitattributes").write_text("*.yaml filter=git-crypt\n")
+    for name in ("a.yaml", "b.yaml"):
+        (repository / name).write_text("hush\n")
+    git("add", "a.yaml")
+    git("commit", "-qm", "encrypted")
+    (repository / "a.yaml").write_text("hush hush\n")
+    one = found()
+    assert {row["path"]: row.get("why", "")[:11] for row in (*one["changed"], *one["untracked"])} == {
+        "a.yaml": "git keeps i",
+        "b.yaml": "git keeps i",
+        ".gitattributes": "",
+    }
+    assert b"hush" not in (folder.read_object(one["difference"]["object"]) or b"")
+
+
+def test_a_repository_inside_is_named_and_that_of_a_rerun_is_not_there(repository: Path) -> None:
+    for name in ("rerun-20261127-013422-17786887", "lib"):
+        git("clone", "--quiet", ".", name)
+    one = found()
+    assert [row["path"] for row in one["untracked"]] == ["lib/"]
+    again = prepare(record(code=one, script={"object": folder.keep(b"#")})["id"])
+    assert again.lacks == ["files that were not kept: lib/"]
+    shutil.rmtree(repository / "lib")
+    assert not found()["differs"]
+
+
+def test_a_change_that_git_is_not_to_look_at_is_a_change(repository: Path) -> None:
+    (repository / "local.toml").write_text("steps = 1\n")
+    commit("local")
+    git("update-index", "--assume-unchanged", "train.py")
+    git("update-index", "--skip-worktree", "local.toml")
+    assert not found()["differs"]
+    (repository / "train.py").write_text("lr = 3\n")
+    (repository / "local.toml").write_text("steps = 3\n")
+    before = (repository / ".git/index").read_bytes()
+    one = found()
+    assert [row["path"] for row in one["changed"]] == ["local.toml", "train.py"]
+    kept = folder.read_object(one["difference"]["object"]) or b""
+    assert b"+lr = 3" in kept
+    assert b"+steps = 3" in kept
+    assert (repository / ".git/index").read_bytes() == before
+
+
+def test_a_file_of_a_time_to_come_belongs_to_the_code(repository: Path) -> None:
+    new = repository / "new.py"
+    new.write_text("x = 1\n")
+    os.utime(new, (time.time() + 3600,) * 2)  # the clock was set back since
+    one = code.code_of(repository, time.time() + 0.001, {})
+    assert one["differs"]
+    assert b"+x = 1" in (folder.read_object(one["difference"]["object"]) or b"")
+
+
+def test_what_is_too_large_costs_no_other_change(repository: Path, tmp_path: Path) -> None:
+    (repository / "large.bin").write_bytes(os.urandom(3 << 20))
+    (repository / "small").write_text("1\n")
+    commit("large")
+    (repository / "train.py").write_text("lr = 2\n")
+    (repository / "small").unlink()
+    again = prepare(record(code=found(), script={"object": folder.keep(b"#")})["id"])
+    assert not again.lacks
+    bring(again, tmp_path / "again")
+    assert not (tmp_path / "again/small").exists()
+    assert (tmp_path / "again/train.py").read_text() == "lr = 2\n"
+    (repository / "large.bin").unlink()
+    (repository / "table.csv").write_bytes(b"1,2\n" * (1 << 19))
+    again = prepare(record(code=found(), script={"object": folder.keep(b"#")})["id"])
+    assert again.lacks == ["files that were not kept: large.bin, small, table.csv"]
+    bring(again, tmp_path / "anyway")
+    assert (tmp_path / "anyway/train.py").read_text() == "lr = 2\n"
+
+
+def test_the_code_of_a_working_tree_that_is_gone_is_in_its_repository(repository: Path, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    git("worktree", "add", "-q", str(tree), "-b", "other")
+    (tree / "train.py").write_text("lr = 4\n")
+    git("-C", str(tree), "commit", "-qam", "other")
+    made = record(code=found(tree), script={"object": folder.keep(b"#")})
+    git("worktree", "remove", str(tree))
+    again = prepare(made["id"])
+    assert not again.lacks
+    bring(again, tmp_path / "again")
+    assert (tmp_path / "again/train.py").read_text() == "lr = 4\n"
 
 
 def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> None:
@@ -377,7 +506,7 @@ def test_a_change_within_the_second_of_the_commit_is_kept(repository: Path) -> N
     path.write_text("lr = 2\n")
     for one in (path, repository / ".git/index"):
         os.utime(one, then)
-    patch = folder.kept(found()["difference"]["object"])
+    patch = folder.read_object(found()["difference"]["object"])
     assert patch is not None
     assert b"+lr = 2" in patch
 
@@ -601,7 +730,7 @@ def test_no_path_is_made_of_what_is_no_id(home: Path) -> None:
     for word in ("../../x", "20261126-131528-3f2a9c1e/../x", ""):
         with pytest.raises(UsageError):
             folder.path_of(word)
-    assert folder.kept("../" * 10 + "etc/passwd") is None
+    assert folder.read_object("../" * 10 + "etc/passwd") is None
     assert not home.exists()
 
 
@@ -633,7 +762,7 @@ def test_a_text_stays_as_long_as_a_record_names_it(home: Path) -> None:
     for path in (folder.place() / "objects").iterdir():
         os.utime(path, (1, 1))
     folder.delete([folder.find(first["id"])])
-    assert [folder.kept(name) for name in names] == [None, b"both"]
+    assert [folder.read_object(name) for name in names] == [None, b"both"]
 
 
 def test_a_run_whose_process_is_gone_has_ended(home: Path) -> None:
@@ -654,6 +783,9 @@ def test_a_clock_that_was_set_back_is_said(home: Path) -> None:
     one = record(now=2_000_000_000.0, end=None)
     finish(folder.path_of(one["id"]), exit=0, why="done")
     assert "the clock was set back" in cells(folder.heads())[0]
+    now = record()
+    assert [head.id for head in folder.heads()] == [one["id"], now["id"]]
+    assert folder.find("last").id == now["id"]
 
 
 def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
@@ -665,6 +797,7 @@ def test_what_is_not_known_of_a_run_is_not_compared(home: Path) -> None:
 def test_a_full_disk_costs_the_record_only(home: Path, tmp_path: Path) -> None:
     script = tmp_path / "script"
     script.write_bytes(b"#" * 100_000)
+    warnings: list[str] = []
     with tmpfs(home, "16k"):
         made = begin(
             "m4",
@@ -678,8 +811,12 @@ def test_a_full_disk_costs_the_record_only(home: Path, tmp_path: Path) -> None:
             project=None,
             environment=os.environ,
             names=[],
+            warn=warnings.append,
         )
         assert made is None
+        assert re.fullmatch(rf"the run is not recorded: {folder.place()}/.*: No space left on device", warnings[0])
+        with pytest.raises(OSError, match=r"No space left.*state\.json"):
+            write_state(home / "state.json", {"name": "x" * 20_000})
         assert [path.name for path in (folder.place() / "objects").iterdir()] == []
 
 

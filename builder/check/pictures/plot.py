@@ -66,7 +66,7 @@ def together(one: Mapping[str, Any], other: Mapping[str, Any]) -> list[Plot]:
     """The losses that both of two runs have, each pair on one plot."""
     found = []
     for name in one["curves"]:
-        curves = [Curve(run["id"], points(run["curves"].get(name, ()))) for run in (one, other)]
+        curves = [Curve(run["id"].rpartition("-")[2], points(run["curves"].get(name, ()))) for run in (one, other)]
         if all(curve.points for curve in curves):
             longest = max((curve.points for curve in curves), key=lambda some: some[-1][0])
             found.append(Plot(printable(name), curves, _ends(name, longest, one, other)))

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -36,12 +36,13 @@ def begin(
     of: str = "",
     job: str = "",
     fleet: Mapping[str, Any] | None = None,
+    warn: Callable[[str], None] = log.add,
 ) -> Path | None:
     """Record a run that this process becomes: the path of the record, None where there is none.
 
     `script` is what runs the script, `lock` the one it was made of, where that is known; `names` are the secrets of
     the trainer's `environment`, `of` is the run that this one repeats. Where it is a `job` of Slurm, its number, or is
-    on hosts of a `fleet`, it runs elsewhere. Nothing is raised: what cannot be recorded is in the log of this command.
+    on hosts of a `fleet`, it runs elsewhere. Nothing is raised: `warn` gets why it cannot be recorded.
     """
     if environment.get(VARIABLE) == "0":
         return None
@@ -62,8 +63,8 @@ def begin(
             **({"of": of} if of else {}),
             **({"fleet": fleet} if fleet else {}),
             "process": life.of_job(job) if job else life.of(os.getpid()),
-            "script": kept(script_path),
-            "lock": kept(lock),
+            "script": keep_file(script_path),
+            "lock": keep_file(lock),
             "secrets": list(names),
             "tags": [],
             "note": "",
@@ -75,12 +76,13 @@ def begin(
         # -P: a folder called `builder` where we are is not ours.
         process.detach([sys.executable, "-P", "-m", "builder.run.records", str(path)], env=environment)
     except (OSError, DrydockError) as error:
-        log.add(f"the run is not recorded: {error}")
+        why = f"{error.filename}: {error.strerror}" if isinstance(error, OSError) else error.message
+        warn(f"the run is not recorded: {why}")
         return None
     return path
 
 
-def kept(path: Path | None) -> dict[str, Any] | None:
+def keep_file(path: Path | None) -> dict[str, Any] | None:
     """Keep a file that runs share: its digest; None where it cannot be read."""
     content = None if path is None else state.read_bytes(path, state.LARGE, follow=True)
     return None if content is None else {"object": folder.keep(content)}

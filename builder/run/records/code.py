@@ -13,10 +13,11 @@ import re
 import shutil
 import stat
 import tempfile
-from collections.abc import Iterable, Mapping, Sequence
+import time
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from builder import process, secrets
 from builder.embedded import git
@@ -37,6 +38,7 @@ SUBMODULES = 200
 """How many submodules are recorded."""
 
 _REMOTES = 16
+_LISTED = 64_000_000  # bytes of the names of all files that git knows
 
 _TIME = 20.0
 """Seconds for git, each time that it is asked."""
@@ -44,7 +46,10 @@ _TIME = 20.0
 _GIT = ["git", "--no-pager", "--literal-pathspecs", "-c", "core.fsmonitor=false", "-c", "core.hooksPath=/dev/null"]
 # A file of a name like these may hold a secret that no variable has: neither its hash nor its content is kept.
 PRIVATE = re.compile(
-    r"(\.env(\..*)?|\.netrc|\.npmrc|\.pypirc|id_[a-z0-9]+|.*\.(pem|key|p12|pfx|kdbx)|.*(secret|credential|passw).*)",
+    r"(.*/)?(\.?(secrets?|credentials?)/.*|\.(ssh|aws|kaggle|gnupg|docker|huggingface)/.*"
+    r"|[^/]*\.env(\.[^/]*)?|\.envrc|[._]netrc|\.npmrc|\.pypirc|\.pgpass|\.dockercfg|kaggle\.json|id_[a-z0-9]+"
+    r"|[^/]*\.(pem|key|p12|pfx|kdbx|jks|keystore|ppk|gpg|asc|age)|([^/]*[._-])?token(\.(txt|json|ya?ml))?"
+    r"|[^/]*service[_-]?account[^/]*\.json|[^/]*(secret|credential|passw)[^/]*)",
     re.IGNORECASE,
 )
 # A submodule is looked into by itself: git would run what its own settings name.
@@ -52,6 +57,9 @@ _STATUS = ["status", "--porcelain=v2", "-z", "--no-renames", "--ignore-submodule
 DIRTY = re.compile(r" S.(M.|.U)")
 """How a submodule differs of which something was changed, or is new: beside its commit."""
 _IS_PRIVATE = "its name is that of a secret"
+_IS_ENCRYPTED = "git keeps it encrypted"
+_ENCRYPTS = re.compile(r".*(crypt|secret|sops|gpg|vault|\bage\b).*", re.IGNORECASE)
+_RERUN = re.compile(r"(.*/)?rerun-[0-9]{8}-[0-9]{6}-[0-9a-f]{8}/")  # what drydock rerun has made
 _UNDER_WAY = {
     "rebase-merge": "rebase",
     "rebase-apply": "rebase",
@@ -71,17 +79,58 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
     environ = _environment(where)
     if isinstance(environ, str):
         return {"why": environ}
-    top, git_folder, objects = (Path(where, line) for line in environ.pop("ASKED").split("\n")[:3])
+    top, git_folder, objects, repository = (Path(where, line) for line in environ.pop("ASKED").split("\n")[:4])
+    with tempfile.TemporaryDirectory(prefix="drydock-") as work:
+        index = _index(top, git_folder / "index", Path(work, "index"), environ)
+        environ |= {} if index is None else {"GIT_INDEX_FILE": str(index)}
+        places = _Places(top, git_folder, index or git_folder / "index", objects)
+        return {"folder": str(top), "repository": str(repository), **_found(places, since, environ, hidden)}
+
+
+class _Places(NamedTuple):
+    """A working tree, its folder of git, the index that knows its files, and the objects."""
+
+    top: Path
+    git_folder: Path
+    index_file: Path
+    objects: Path
+
+
+def _index(top: Path, index: Path, new: Path, environ: Mapping[str, str]) -> Path | None:
+    """A copy of the index in which no file is left out whose change git is not to look at; None where none is so.
+
+    Such a file has the bit assume-unchanged or skip-worktree, by which people hide changes of their own. A sparse
+    checkout has the latter, too: for files that it does not have.
+    """
+    asked = [*_GIT, "-C", str(top)]
+    (listed,) = process.run_all([_cut([*asked, "ls-files", "-v", "-z"], _LISTED)], timeout=_TIME, env=environ)
+    rows = listed.stdout.split("\0")[:-1] if listed is not None else []
+    names = [row[2:] for row in rows if (row[0].islower() or row[0] == "S") and os.path.lexists(top / row[2:])]
+    if not names:
+        return None
+    shutil.copy2(index, new)
+    own = {**environ, "GIT_INDEX_FILE": str(new)}
+    for bit in ("assume-unchanged", "skip-worktree"):
+        for first in range(0, len(names), _FILES):
+            step = [*asked, "update-index", f"--no-{bit}", "--", *names[first : first + _FILES]]
+            process.run_all([step], timeout=_TIME, env=own)
+    return new
+
+
+def _found(places: _Places, since: float, environ: Mapping[str, str], hidden: Mapping[str, str]) -> dict[str, Any]:
+    """What `code_of` returns, of what is at these places."""
+    top, git_folder = places.top, places.git_folder
     status = [*_GIT, "-C", str(top), *_STATUS, "--branch", "--untracked-files=no"]
     others = [*_GIT, "-C", str(top), "ls-files", "--others", "--exclude-standard", "-z"]
     known, unknown = process.run_all([status, _cut(others)], timeout=_TIME, env=environ)
     if known is None or known.code:
-        return {"folder": str(top), "why": _said(known.stderr) if known else f"git took longer than {_TIME:g} s"}
+        return {"why": _reason(known.stderr) if known else f"git took longer than {_TIME:g} s"}
     found, changed = parse(known.stdout)
-    names = unknown.stdout.split("\0")[:-1] if unknown is not None else []
+    listed = unknown.stdout.split("\0")[:-1] if unknown is not None else []
+    names = [name for name in listed if not _RERUN.fullmatch(name)]
     found["submodules"] = _submodules(top, environ, hidden)
     changed = _with_dirty(top, changed, found["submodules"])
-    reader = _Reader(top, since, found["submodules"])
+    reader = _Reader(top, since, found["submodules"], _encrypted(top, [*dict(changed), *names], environ))
     found["remotes"] = _remotes(top, environ, hidden)
     found["changed"] = [reader.file(path, how) for path, how in changed[:_FILES]]
     found["untracked"] = [reader.file(path) for path in names[:_FILES]]
@@ -95,28 +144,26 @@ def code_of(where: Path, since: float, hidden: Mapping[str, str]) -> dict[str, A
     if under_way:
         found["under-way"] = under_way[0]
     if found["differs"] and found["commit"]:
-        found["difference"] = _difference(
-            top, (git_folder / "index", objects), found["changed"], untracked, found["submodules"], environ, hidden
-        )
-    return {"folder": str(top), **found}
+        found["difference"] = _difference(places, found["changed"], untracked, found["submodules"], environ, hidden)
+    return found
 
 
 def _environment(where: Path) -> dict[str, str] | str:
     """The environment for git there; or why there is none, in words.
 
-    `ASKED` in it has lines: the root, the folder of git, and that of its objects.
+    `ASKED` in it has lines: the root, the folder of git, that of its objects, and that which all working trees share.
     """
     environ = {key: value for key, value in os.environ.items() if key not in git.PLACES and not is_secret(key)}
     environ |= {"GIT_NO_LAZY_FETCH": "1", "GIT_ALLOW_PROTOCOL": "none", "GIT_OPTIONAL_LOCKS": "0", "LC_ALL": "C"}
-    ask = ["rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-path", "objects"]
+    ask = ["rev-parse", "--show-toplevel", "--absolute-git-dir", "--git-path", "objects", "--git-common-dir"]
     filters = ["config", "--local", "--name-only", "-z", "--get-regexp", r"^filter\..*\.(clean|process)$"]
     here, own = process.run_all(
         [[*_GIT, "-C", str(where), *words] for words in (ask, filters)], timeout=_TIME, env=environ
     )
     if here is None:
         return "git is not there"
-    if here.code or here.stdout.count("\n") != 3:
-        return _said(here.stderr)
+    if here.code or here.stdout.count("\n") != 4:
+        return _reason(here.stderr)
     # What the repository itself would have run on a file that is looked at; the user's own settings stay (git-lfs).
     keys = sorted(set((own.stdout if own is not None else "").split("\0")) - {""})
     settings = [(key, "") for key in keys] + [(f"{key.rpartition('.')[0]}.required", "false") for key in keys]
@@ -150,6 +197,17 @@ def _submodules(
             own = {"path": path, "commit": commit, "remotes": _remotes(top / path, environ, hidden)}
             found += [own, *_submodules(top, environ, hidden, f"{path}/")]
     return found[:SUBMODULES]
+
+
+def _encrypted(top: Path, paths: Sequence[str], environ: Mapping[str, str]) -> set[str]:
+    """Those of some files that git encrypts by a filter (git-crypt), which is not run here."""
+    found = set()
+    for first in range(0, min(len(paths), 2 * _FILES), _FILES):
+        ask = [*_GIT, "-C", str(top), "check-attr", "-z", "filter", "--", *paths[first : first + _FILES]]
+        (done,) = process.run_all([_cut(ask)], timeout=_TIME, env=environ)
+        words = done.stdout.split("\0") if done is not None else []
+        found |= {path for path, value in zip(words[::3], words[2::3], strict=False) if _ENCRYPTS.fullmatch(value)}
+    return found
 
 
 def _with_dirty(
@@ -188,12 +246,12 @@ def _remotes(top: Path, environ: Mapping[str, str], hidden: Mapping[str, str]) -
     }
 
 
-def _cut(command: Sequence[str]) -> list[str]:
-    """A command of whose output the first 4 MB are read."""
-    return ["/bin/sh", "-c", '"$@" | head -c 4000000', "sh", *command]
+def _cut(command: Sequence[str], limit: int = 4_000_000) -> list[str]:
+    """A command of whose output the first bytes are read, up to the limit."""
+    return ["/bin/sh", "-c", f'"$@" | head -c {limit}', "sh", *command]
 
 
-def _said(words: str) -> str:
+def _reason(words: str) -> str:
     lines = words.strip().splitlines() or ["git does not say why"]
     return "it is in no repository of git" if "not a git repository" in words else lines[0].removeprefix("fatal: ")
 
@@ -226,10 +284,17 @@ def parse(status: str) -> tuple[dict[str, Any], list[tuple[str, str]]]:
 class _Reader:
     """Hashes files of a working tree, as long as there is room for that."""
 
-    def __init__(self, top: Path, since: float, submodules: Iterable[Mapping[str, Any]] = ()) -> None:
+    def __init__(
+        self,
+        top: Path,
+        since: float,
+        submodules: Iterable[Mapping[str, Any]] = (),
+        encrypted: Collection[str] = (),
+    ) -> None:
         self._top = top
+        self._encrypted = encrypted
         self._commits = {one["path"]: one["commit"] for one in submodules}
-        self._since = since
+        self._since, self._now = since, time.time() + 1
         self._left = _HASHED
 
     def file(self, path: str, how: str = "") -> dict[str, Any]:
@@ -240,13 +305,18 @@ class _Reader:
             state = full.lstat()
         except (OSError, ValueError):
             return row if "D" in how else {**row, "why": "it cannot be read"}
-        if max(state.st_ctime, state.st_mtime) > self._since:
+        # What is of a time to come is no later than we are: a clock was set back.
+        if any(self._since < at < self._now for at in (state.st_ctime, state.st_mtime)):
             row["late"] = True
-        if PRIVATE.fullmatch(full.name):
+        if PRIVATE.fullmatch(path):
             return {**row, "why": _IS_PRIVATE}
+        if path in self._encrypted:
+            return {**row, "why": _IS_ENCRYPTED}
         if stat.S_ISLNK(state.st_mode):
             return {**row, "sha256": hashlib.sha256(os.fsencode(full.readlink())).hexdigest(), "link": True}
         if stat.S_ISDIR(state.st_mode):
+            if path.endswith("/"):  # as git writes one of its files that it does not know
+                return {**row, "why": "it is a repository of its own, and no submodule"}
             return {**row, "commit": self._commits[path]} if path in self._commits else row  # a submodule
         row["size"] = state.st_size
         if not stat.S_ISREG(state.st_mode):
@@ -280,7 +350,7 @@ def _digest(files: Iterable[Mapping[str, Any]]) -> str | None:
     """The digest of what differs; None where something was not hashed. Of what may be a secret it has the name only."""
     rows = []
     for one in files:
-        if one.get("why", _IS_PRIVATE) != _IS_PRIVATE:
+        if one.get("why", _IS_PRIVATE) not in (_IS_PRIVATE, _IS_ENCRYPTED):
             return None
         rows.append([one["path"], one.get("sha256") or one.get("commit"), one.get("how", "")])
     return hashlib.sha256(json.dumps(sorted(rows)).encode()).hexdigest()
@@ -291,52 +361,92 @@ def _is_within(path: str, submodules: Iterable[Mapping[str, Any]]) -> bool:
 
 
 def _difference(
-    top: Path,
-    places: tuple[Path, Path],
-    changed: Sequence[Mapping[str, Any]],
-    untracked: Sequence[Mapping[str, Any]],
+    places: _Places,
+    changed: Sequence[dict[str, Any]],
+    untracked: Sequence[dict[str, Any]],
     submodules: Sequence[Mapping[str, Any]],
     environ: Mapping[str, str],
     hidden: Mapping[str, str],
 ) -> dict[str, Any]:
     """Keep what differs as a text that `git apply` takes, untracked files too; or say `why` it is not kept.
 
-    `places` are the repository's index and its objects. `complete` is false where files were left out, `redacted`
-    true where a secret was in it.
+    `complete` is false where files were left out, each with its `why`; `redacted` is true where a secret was in it, and
+    `without` are the files of which nothing is kept for that.
     """
     # Of a submodule only the commit is kept, by the repository that it is in.
     own_changes = [
         one for one in changed if not (one["how"].startswith(".M S.") or _is_within(one["path"], submodules))
     ]
     wanted = [one for one in (*own_changes, *untracked) if "why" not in one]
-    if sum(one.get("size", 0) for one in wanted) > _KEPT:
-        return {"why": f"it is larger than {_KEPT >> 20} MiB"}
-    new = [one["path"] for one in untracked if "why" not in one]
+    left = _KEPT
+    for one in sorted(wanted, key=lambda one: one.get("size", 0)):
+        left -= one.get("size", 0)
+        if left < 0:
+            one["why"] = f"it is too large to be kept, with what else differs: {_KEPT >> 20} MiB is"
+    new = [one["path"] for one in untracked]
+    content = _patch(places, [one["path"] for one in wanted if "why" not in one], new, environ)
+    if content == _TOO_LARGE:
+        # What was deleted is in a patch as it was, and may be large.
+        for one in wanted:
+            if "D" in one.get("how", "") and "size" not in one:
+                one["why"] = "it was deleted, and was too large to be kept"
+        content = _patch(places, [one["path"] for one in wanted if "why" not in one], new, environ)
+    if isinstance(content, str):
+        return {"why": content}
+    shown, without = _redacted(content, hidden)
+    whole = not without and not any("why" in one or DIRTY.search(one.get("how", "")) for one in (*changed, *untracked))
+    found = {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}
+    return {**found, **({"without": without} if without else {})}
+
+
+def _patch(places: _Places, paths: Sequence[str], untracked: Sequence[str], environ: Mapping[str, str]) -> bytes | str:
+    """What differs at some paths, some of which git does not know, as a patch; or in words why there is none."""
+    new = [path for path in paths if path in {*untracked}]
     with tempfile.TemporaryDirectory(prefix="drydock-") as work:
         # In an index of its own, in which the untracked files are noted; nothing is written to the repository.
         index, names, out = Path(work, "index"), Path(work, "names"), Path(work, "difference")
         own = {**environ, "GIT_INDEX_FILE": str(index), "GIT_OBJECT_DIRECTORY": work}
-        own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(places[1])
+        own["GIT_ALTERNATE_OBJECT_DIRECTORIES"] = str(places.objects)
         with suppress(OSError):
-            shutil.copy2(places[0], index)  # with its time, by which git knows files that changed right after it
+            shutil.copy2(
+                places.index_file, index
+            )  # with its time, by which git knows files that changed right after it
         names.write_bytes(b"\0".join(os.fsencode(name) for name in new))
-        asked = [*_GIT, "-C", str(top)]
+        asked = [*_GIT, "-C", str(places.top)]
         add = [*asked, "add", "--intent-to-add", f"--pathspec-from-file={names}", "--pathspec-file-nul"]
         show = ["diff", "--binary", "--no-ext-diff", "--no-textconv", "--no-color", "--no-renames", "--no-relative"]
         show.append("--ignore-submodules=dirty")
-        limited = ["/bin/sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *asked, *show, "--irreversible-delete"]
+        limited = ["/bin/sh", "-c", 'ulimit -f 4096; exec "$@"', "sh", *asked, *show]
         steps = [add] if new else []
         out.touch()
-        if wanted:  # without paths git would take all, also what may be a secret
-            steps.append([*limited, f"--output={out}", "HEAD", "--", *(one["path"] for one in wanted)])
+        if paths:  # without paths git would take all, also what may be a secret
+            steps.append([*limited, f"--output={out}", "HEAD", "--", *paths])
         for step in steps:
             (done,) = process.run_all([step], timeout=_TIME, env=own)
             if done is None or done.code:
-                return {"why": _said(done.stderr) if done else "git did not end in time"}
-        if out.stat().st_size > 2 * _KEPT:
-            return {"why": f"it is larger than {2 * _KEPT >> 20} MiB"}
-        content = out.read_bytes()
-    redactor = Redactor(hidden)
-    shown = redactor.feed(content) + redactor.rest()
-    whole = not any("why" in one or DIRTY.search(one.get("how", "")) for one in (*changed, *untracked))
-    return {"object": folder.keep(shown), "complete": whole, "redacted": shown != content}
+                is_large = done is not None and out.stat().st_size >= 2 * _KEPT
+                return _TOO_LARGE if is_large else _reason(done.stderr) if done else "git did not end in time"
+        return _TOO_LARGE if out.stat().st_size > 2 * _KEPT else out.read_bytes()
+
+
+_TOO_LARGE = f"it is larger than {2 * _KEPT >> 20} MiB"
+
+
+def _redacted(patch: bytes, hidden: Mapping[str, str]) -> tuple[bytes, list[str]]:
+    """A patch without secrets, and the files that are not in it any more.
+
+    A line that is added may say something else. One that git looks for in the commit may not: that file is left out.
+    """
+    kept, without = [], []
+    for before in re.split(rb"(?m)^(?=diff --git )", patch):
+        redactor = Redactor(hidden)
+        after = redactor.feed(before) + redactor.rest()
+        if b"\nGIT binary patch\n" not in before:
+            after = secrets.without_tokens(after.decode("latin-1")).encode("latin-1")
+        pairs = zip(before.split(b"\n"), after.split(b"\n"), strict=False)
+        if any(one != other and not one.startswith(b"+") for one, other in pairs):
+            head = before.partition(b"\n")[0].removeprefix(b"diff --git a/").decode(errors="replace")
+            without.append(head[: (len(head) - len(" b/")) // 2])
+        else:
+            kept.append(after)
+    return b"".join(kept), without

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 import shlex
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -13,7 +14,7 @@ from builder.errors import DrydockError
 from builder.lock.diff import Block, Change, Difference, Row, Side, compare, row, side_of_lock, side_of_manifest
 from builder.lock.model import parse
 from builder.run.records.data import labels
-from builder.run.records.folder import Record, kept
+from builder.run.records.folder import Record, read_object
 from builder.store.layout import Store
 
 
@@ -80,7 +81,7 @@ def compare_runs(before: Record, after: Record) -> Runs:
 
 def side(record: Record) -> Side | None:
     """The environment of a run: by the lock that it keeps, else by what the store has; None where both are gone."""
-    content = kept((record.get("lock") or {}).get("object", ""))
+    content = read_object((record.get("lock") or {}).get("object", ""))
     try:
         if content is not None:
             lock = parse(content.decode("utf-8"), f"the lock of run {record['id']}", record["name"].rpartition(":")[2])
@@ -108,7 +109,8 @@ def _settings(record: Record) -> dict[str, Any] | None:
         return None
     # Where the environment is differs with its key, which is compared already.
     own = str(record["store-name"])
-    return {name: value for name, value in found["set"].items() if own not in str(value)}
+    values = {**(found.get("exported") or {}), **found["set"]}
+    return {name: value for name, value in values.items() if own not in str(value)}
 
 
 def _code(record: Record) -> dict[str, Any] | None:
@@ -167,4 +169,6 @@ def _row(change: Change) -> Row:
 
 
 def _word(value: Any) -> str:
+    if isinstance(value, str) and re.fullmatch("[0-9a-f]{40}|[0-9a-f]{64}", value):
+        return value[:12]  # a commit, or a sha256
     return value if isinstance(value, str) and value.isprintable() else json.dumps(value)

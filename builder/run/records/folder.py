@@ -60,6 +60,7 @@ _PARTS = {
     "lock": {"object": str},
     "seeds": {str: str},
     "environment": {"set": {str: str}},
+    "exported": {str: str},
     "machine": {
         **dict.fromkeys(("host", "os", "chip"), str),
         "memory": (int, None),
@@ -85,6 +86,8 @@ _PARTS = {
     "used": {"resident": int, "cores": float},
 }
 _SHORTENED = 16  # characters of the name of a text, in the index
+_COMPLETED = 5.0  # seconds within which that is done, and that somebody waits for it
+_AHEAD = 60.0  # seconds that the clocks of hosts which share a store may be apart
 _OBJECT_AGE = 3600.0  # seconds that an object without a record stays: that of one which is being written
 
 
@@ -170,7 +173,7 @@ def path_of(identity: str) -> Path:
 
 def put(path: Path, record: Record) -> None:
     """Write a record, whole or not at all, for its user alone. Raises OSError."""
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _private(path.parent)
     _replace(path, json.dumps(record, indent=1).encode() + b"\n")
 
 
@@ -178,7 +181,8 @@ def keep(content: bytes) -> str:
     """Keep a text that records share; returns its name, the sha256. Raises OSError."""
     name = hashlib.sha256(content).hexdigest()
     path = place() / "objects" / name
-    path.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    _private(path.parent.parent)
+    _private(path.parent)
     try:
         os.utime(path)  # one whose last record goes now is new again
     except FileNotFoundError:
@@ -186,7 +190,13 @@ def keep(content: bytes) -> str:
     return name
 
 
-def kept(name: str) -> bytes | None:
+def _private(path: Path) -> None:
+    """Make a folder that nobody else looks into; those above it are as they are elsewhere. Raises OSError."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.mkdir(mode=0o700, exist_ok=True)
+
+
+def read_object(name: str) -> bytes | None:
     """A text that a record names, compared with its name; None where it is gone or damaged."""
     if _DIGEST.fullmatch(name) is None:
         return None
@@ -201,10 +211,10 @@ def _replace(path: Path, content: bytes) -> None:
         with os.fdopen(descriptor, "wb") as file:
             file.write(content)
         new.replace(path)
-    except OSError:
+    except OSError as error:
         with suppress(OSError):
             new.unlink(missing_ok=True)
-        raise
+        raise OSError(error.errno, error.strerror, str(path)) from None  # that of a write knows no file
 
 
 def read(identity: str) -> Record:
@@ -216,6 +226,17 @@ def read(identity: str) -> Record:
     if record is None or problem:
         raise _unusable(identity, path, problem)
     return record
+
+
+def completed(identity: str) -> Record:
+    """The record of an id as `read` has it, after what its run has started to complete it, for a few seconds."""
+    until = time.monotonic() + _COMPLETED
+    while True:
+        record = read(identity)
+        is_begun = "asked" in record and age(path_of(identity)) < _COMPLETED
+        if not is_begun or time.monotonic() > until:
+            return record
+        time.sleep(0.05)
 
 
 def raw(identity: str) -> bytes:
@@ -244,7 +265,7 @@ def _read(path: Path) -> tuple[Record | None, str]:
     shape = _SHAPE.get(record["schema"])
     if shape is None:
         return record, "newer" if record["schema"] > SCHEMA else "damaged"
-    parts = (record, record.get("code"), record.get("end"))
+    parts = (record, record.get("code"), record.get("environment"), record.get("end"))
     whole = state.fits(record, shape) and all(
         state.fits(part[name], (_PARTS[name], None))
         for part in parts
@@ -283,7 +304,10 @@ def _locked() -> Iterator[None]:
 
 
 def heads() -> list[Head]:
-    """All records, oldest first. Those whose process has ended unseen are completed."""
+    """All records, oldest first. Those whose process has ended unseen are completed.
+
+    Those of a time to come are before all: a clock was set back since, and the newest run is another.
+    """
     known = _indexed()
     rows: dict[str, list[Any]] = {}
     changed = False
@@ -302,7 +326,8 @@ def heads() -> list[Head]:
         if head.process is not None and life.has_ended(head.process):
             head = _settled(head)
         found.append(head)
-    found.sort(key=lambda one: (one.id[:15], one.started, one.id))
+    now = timestamp(time.time() + _AHEAD)
+    found.sort(key=lambda one: (one.started <= now, one.id[:15], one.started, one.id))
     return found
 
 
@@ -395,7 +420,8 @@ def find(word: str, known: list[Head] | None = None) -> Head:
     if fitting:
         names = ", ".join(one.id for one in fitting[:5])
         raise UsageError(f"{word} is the beginning of {len(fitting)} runs: {names}", hint="use a whole id")
-    raise UsageError(f"there is no run {word}", hint="drydock runs list has them; last is the newest")
+    hint = "drydock runs list has them; last is the newest" if found else "drydock run NAME records one"
+    raise UsageError(f"there is no run {word}", hint=hint)
 
 
 def delete(chosen: list[Head]) -> int:

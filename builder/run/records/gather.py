@@ -22,6 +22,7 @@ from builder.errors import DrydockError
 from builder.process import run_all
 from builder.resources import version
 from builder.run.records import code, folder
+from builder.run.records.caller import exported
 from builder.run.records.data import data_of
 
 _TIME = 30.0  # seconds for what the script prints
@@ -63,16 +64,20 @@ def gather(path: Path) -> None:
 
 
 def _environment(command: list[str], hidden: Mapping[str, str]) -> dict[str, Any] | None:
-    """What the script sets for the trainer; None where it cannot be asked. It builds nothing for that."""
+    """What the script sets for the trainer, and what else was exported; None where the script cannot be asked.
+
+    It builds nothing for that.
+    """
     if not command:
         return None
     (done,) = run_all([command], timeout=_TIME, env=os.environ)
-    return None if done is None or done.code else settings(done.stdout, hidden)
+    made = None if done is None or done.code else settings(done.stdout, hidden)
+    return None if made is None else {**made, "exported": exported(os.environ, made, hidden)}
 
 
 def _data(script: str) -> list[dict[str, Any]] | None:
     """The models and data sets that the script has brought; None where it was not kept."""
-    content = folder.kept(script)
+    content = folder.read_object(script)
     return None if content is None else data_of(content.decode("utf-8", "replace"))
 
 

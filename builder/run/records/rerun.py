@@ -23,6 +23,7 @@ from builder.files import beside
 from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
+from builder.run.records.caller import as_it_was
 from builder.run.records.code import DIRTY, SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
@@ -63,6 +64,11 @@ class Again:
     lacks: list[str] = field(default_factory=list)
     ignored: list[str] = field(default_factory=list)
 
+    @property
+    def lacks_commit(self) -> bool:
+        """Whether the commit of its code is known, and not where it was."""
+        return self.code is None and bool((self.record.get("code") or {}).get("commit"))
+
     def as_json(self) -> dict[str, Any]:
         """It in plain JSON types."""
         return {
@@ -83,17 +89,20 @@ def prepare(word: str, repository: Path | None = None) -> Again:
     The code is that of `repository`, or else of the recorded one, or of a remote of it on this disk.
     Raises DrydockError where there is no such run, or its script was not kept.
     """
-    record = folder.read(folder.find(word).id)
+    record = folder.completed(folder.find(word).id)
     name = (record.get("script") or {}).get("object", "")
-    if folder.kept(name) is None:
+    if folder.read_object(name) is None:
         raise DrydockError(f"the script of run {record['id']} was not kept, or is damaged")
     lacks = []
     if "***" in "".join(record["arguments"]) or any(
         f"[{one}]" in text for one in _names(record) for text in record["arguments"]
     ):
         lacks.append(f"an argument that was a secret: {shlex.join(record['arguments'])}")
-    there, _ = secrets.environment([])
-    lacks += [f"{one}, which is not set now" for one in _names(record) if not there.get(one)]
+    there, names = secrets.environment([])
+    hidden = [one for one in _names(record) if not there.get(one)]
+    lacks += [
+        f"{one}, which is not set now" for one in (*hidden, *as_it_was(record.get("environment"), there, names)[2])
+    ]
     if fleet := record.get("fleet"):
         lacks.append(f"its hosts: it ran on {', '.join(fleet['hosts'])}, and would run on this machine alone")
     found = {"record": record, "script": folder.place() / "objects" / name}
@@ -113,7 +122,8 @@ def _code(record: Mapping[str, Any], repository: Path | None, lacks: list[str]) 
         return {}
     top, commit = Path(str(code.get("folder", ""))), str(code["commit"])
     remotes = code.get("remotes") or {}
-    places = [top, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
+    own = [top, Path(str(code["repository"]))] if code.get("repository") else [top]
+    places = [*own, *(_on_this_disk(top, url) for url in remotes.values())] if repository is None else [repository]
     try:
         source = next((place for place in places if place is not None and _has(place, commit)), None)
     except ToolError as error:
@@ -203,13 +213,15 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
     if not code["differs"]:
         return None
     difference = code.get("difference") or {}
-    patch = folder.kept(difference.get("object", ""))
+    patch = folder.read_object(difference.get("object", ""))
     if patch is None:
         lacks.append(f"what differed from its commit: {difference.get('why', 'it is gone')}")
     else:
         left = [one["path"] for one in (*code["changed"], *code["untracked"]) if one.get("why")]
         lacks += [f"files that were not kept: {', '.join(left[:5])}"] if left else []
-        lacks += ["a secret that was in its code"] if difference.get("redacted") else []
+        without = [str(one) for one in difference.get("without") or ()]
+        lacks += [f"what differed in {', '.join(without[:5])}, where there is a secret"] if without else []
+        lacks += ["a secret that was in its code"] if difference.get("redacted") and not without else []
     # Another commit of a submodule can be had: what differs in it was not kept.
     for path, how in ((one["path"], str(one.get("how"))) for one in code["changed"] if not one.get("late")):
         if DIRTY.search(how):
@@ -217,6 +229,18 @@ def _patch(code: Mapping[str, Any], lacks: list[str]) -> bytes | None:
         elif " SC" in how and all(row["path"] != path for row in code.get("submodules") or ()):
             lacks.append(f"submodule {path}: which commit it had was not recorded")
     return patch
+
+
+def environment_of(record: Mapping[str, Any], report: Reporter) -> tuple[dict[str, str], list[str]]:
+    """The environment for a trainer that is run again, with what was exported then, and the names of its secrets.
+
+    Says what that changes. Raises DrydockError as `secrets.environment` does.
+    """
+    environ, names = secrets.environment(record["arguments"])
+    environ, changed, _ = as_it_was(record.get("environment"), environ, names)
+    if changed:
+        report.step(f"as it was exported then: {', '.join(changed)}")
+    return environ, names
 
 
 def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
@@ -235,7 +259,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
     bring(again, target.absolute())
     report.step(f"run {record['id']} again, in {target}")
     words = [] if record["command"] == "train" else [record["command"]]
-    environment, names = secrets.environment(record["arguments"])
+    environment, names = environment_of(record, report)
     os.chdir(where)
     environment["PWD"] = str(where)
     lock = (record.get("lock") or {}).get("object")
@@ -253,6 +277,7 @@ def rerun(again: Again, target: Path, report: Reporter) -> NoReturn:
         environment=environment,
         names=names,
         of=record["id"],
+        warn=report.warn,
     )
     process.replace(script.command(*words, "--", *record["arguments"]), environment)
 

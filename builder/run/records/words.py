@@ -14,6 +14,9 @@ from builder.run.records.folder import Head, Record
 
 HEADINGS = ("RUN", "PROFILE", "STATE", "TOOK", "LOSS", "TAGS AND NOTE")
 
+INDENT = 15
+"""The columns before what is said of a run."""
+
 STOPPED = "stopped"
 """Why a run ended whose user asked for it: `drydock run NAME --stop` (builder/run/supervise/stop.py)."""
 
@@ -59,7 +62,7 @@ def _lasted(started: str, end: dict[str, Any] | None) -> str:
     return span(seconds) if seconds >= 0 else "the clock was set back"
 
 
-def told(record: Record, head: Head) -> Iterator[str]:
+def describe(record: Record, head: Head) -> Iterator[str]:
     """All that matters of a run, for people."""
     end = record["end"] or head.end
     verb = ["service", "install"] if _is_service(record) else ["run"]
@@ -107,7 +110,7 @@ def _after(text: str) -> str:
 
 def _field(name: str, value: Any) -> Iterator[str]:
     if value:
-        yield f"  {name + ':':13}{printable(str(value))}"
+        yield f"  {name + ':':{INDENT - 2}}{printable(str(value))}"
 
 
 def _code(code: Any) -> Iterator[str]:
@@ -144,6 +147,8 @@ def _settings(found: Any) -> Iterator[str]:
         paths = ("PATH", "VIRTUAL_ENV", "PYTHONNOUSERSITE")
         words = [f"{name}={shlex.quote(value)}" for name, value in found["set"].items() if name not in paths]
         yield from _field("settings", " ".join(words))
+        exported = (found.get("exported") or {}).items()
+        yield from _field("exported", " ".join(f"{name}={shlex.quote(value)}" for name, value in exported))
 
 
 def _end(end: dict[str, Any] | None) -> Iterator[str]:

@@ -47,6 +47,7 @@ class Subject:
     """What is run twice: `script` with `arguments`, in `here`, or else where `bring` makes a new folder.
 
     `inside` is where in that it runs. `hint` is added where it fails. `steps` is how a line says which step it is of.
+    `record` is that of the run that it is, if any.
     """
 
     name: str
@@ -59,6 +60,7 @@ class Subject:
     profile: Profile | None = None
     packages: frozenset[str] = frozenset()
     steps: str = STEP
+    record: folder.Record | None = None
 
 
 @dataclass(frozen=True)
@@ -151,7 +153,7 @@ def of_run(word: str, place: Path, catalogue: Catalogue, report: Reporter) -> Su
     if not Store.here().is_built(record["store-name"]):
         build_script(record["name"], script, report)
     roots.hold(record["store-name"])
-    lock = folder.kept((record.get("lock") or {}).get("object", "")) or b""
+    lock = folder.read_object((record.get("lock") or {}).get("object", "")) or b""
     packages = frozenset({"torch"}) if b'name = "torch"' in lock else frozenset[str]()
     profile = None
     with suppress(DrydockError):  # it may be gone, and is needed for the causes only
@@ -164,6 +166,7 @@ def of_run(word: str, place: Path, catalogue: Catalogue, report: Reporter) -> Su
         inside=again.inside,
         profile=profile,
         packages=packages,
+        record=record,
     )
 
 
@@ -189,7 +192,9 @@ def replay(make: Callable[[Path], Subject], into: Path | None, report: Reporter)
         subject = make(place)
         if subject.here is not None:
             report.step(f"both run in {subject.here}, on what is there; so weights are not compared")
-        environment, names = secrets.environment(subject.arguments)
+        record = subject.record
+        of_record = None if record is None else rerun.environment_of(record, report)
+        environment, names = of_record or secrets.environment(subject.arguments)
 
         def redacted(text: str) -> str:
             return secrets.redacted(text, environment, names)

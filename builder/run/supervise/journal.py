@@ -103,9 +103,12 @@ class Tail:
 def write_state(path: Path, state: dict[str, Any]) -> None:
     """Write the state to `path`, whole or not at all. Raises OSError."""
     new = path.with_name(f".{path.name}.new")
-    new.unlink(missing_ok=True)
-    new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
-    new.replace(path)
+    try:
+        new.unlink(missing_ok=True)
+        new.write_text(json.dumps(state, indent=1) + "\n", encoding="utf-8")
+        new.replace(path)
+    except OSError as error:  # that of a write knows no file
+        raise OSError(error.errno, error.strerror, str(path)) from None
 
 
 def read_state(path: Path) -> dict[str, Any]:

@@ -81,8 +81,11 @@ def claim(name: str) -> int:
             f"the last supervisor of {name} was killed, and its trainer, process {left}, still runs",
             hint=f"drydock run {name} --stop",
         )
-    os.ftruncate(lock, 0)
-    os.write(lock, f"{os.getpid()}\n".encode())
+    try:
+        os.ftruncate(lock, 0)
+        os.write(lock, f"{os.getpid()}\n".encode())
+    except OSError as error:
+        raise OSError(error.errno, error.strerror, str(where / "lock")) from None
     return lock
 
 
@@ -173,7 +176,7 @@ def losses(name: str) -> dict[str, str]:
     return found if fits(found, {str: str}) else {}
 
 
-def told(state: dict[str, Any]) -> Iterator[str]:
+def describe(state: dict[str, Any]) -> Iterator[str]:
     """A status in words."""
     now, sample = time.time(), state.get("sample")
     since = _whole(now - state["since"])

@@ -38,7 +38,7 @@ def supervise(
     if here is None:
         raise BuildError(f"{name} has no generation any more", exit_code=1)
     roots.hold(here.store_name)  # between two starts, when no trainer does
-    record = record_run(name, "train", arguments, script, catalogue, environment, names, supervised=True)
+    record = record_run(name, "train", arguments, script, catalogue, environment, names, report, supervised=True)
     request = runs.Request(
         name=name,
         command=script.command("--", *arguments),

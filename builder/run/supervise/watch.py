@@ -20,7 +20,7 @@ from dataclasses import asdict, replace
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, cast
 
-from builder import process
+from builder import process, secrets
 from builder.errors import EXIT_FAILED, ToolError
 from builder.run.records import events
 from builder.run.records.begin import finish
@@ -53,6 +53,7 @@ class Supervisor:
         # A log must be read as it is written, and Python keeps to itself what it says into a pipe.
         self._environment = {"PYTHONUNBUFFERED": "1", **os.environ}
         self._secrets = {name: os.environ[name] for name in request["secrets"] if os.environ.get(name)}
+        self._secrets |= secrets.argument_secrets(_arguments(request["command"]))
         self._screens = (Screen(1), Screen(2))
         self._log = RotatingFile(folder / "log", self._policy.log_size, self._policy.log_files, self._complain)
         self._samples = RotatingFile(folder / "samples.jsonl", self._policy.log_size, 1, self._complain)
@@ -104,7 +105,7 @@ class Supervisor:
             began = time.monotonic()
             code = self._attempt()
             ended = time.monotonic()
-            self._note(f"{told(code)}, after {ended - began:.1f} s")
+            self._note(f"{_describe_exit(code)}, after {ended - began:.1f} s")
             self._take_signals()
             if (verdict := self._stop.verdict(code)) is not None:
                 return self._finish(*verdict)
@@ -113,11 +114,11 @@ class Supervisor:
                 case Done():
                     return self._finish(code, "done")
                 case GiveUp(why):
-                    self._say(f"{told(code)}, and is not restarted: {why}")
+                    self._say(f"{_describe_exit(code)}, and is not restarted: {why}")
                     return self._finish(code, why)
                 case Restart(after, why, history):
                     self._history = history
-                    self._say(f"{told(code)} ({why}); restarting it in {after:g} s")
+                    self._say(f"{_describe_exit(code)} ({why}); restarting it in {after:g} s")
                     self._enter("waiting", last_exit=code, why=why, next_start=time.time() + after)
                     self._wait(ended + after)
                     if self._is_told():
@@ -156,8 +157,7 @@ class Supervisor:
         command, resume = list(self._request["command"]), self._policy.resume
         if resume is None:
             return command
-        given = command[command.index("--") + 1 :] if "--" in command else []
-        more, passed_over = resume.arguments(given, Path.cwd())
+        more, passed_over = resume.arguments(_arguments(command), Path.cwd())
         for path in passed_over:
             self._say(f"{path} is not whole, and is passed over")
         if more:
@@ -345,7 +345,7 @@ class Supervisor:
         """See to the signals that came. Not in their handler: what is half-done here would be lost, or theirs."""
         while self._signals:
             number = self._signals.popleft()
-            self._pass_on(*stop.asked(self._stop, number, time.monotonic(), self._policy.grace))
+            self._pass_on(*stop.on_signal(self._stop, number, time.monotonic(), self._policy.grace))
 
     def _is_told(self) -> bool:
         """Return whether we are to stop."""
@@ -414,7 +414,7 @@ def _become_subreaper() -> bool:
     return bool(ctypes.CDLL(None).prctl(_PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0) == 0)
 
 
-def told(code: int) -> str:
+def _describe_exit(code: int) -> str:
     """An exit status in words."""
     if code > 128 and code - 128 in set(signal.Signals):
         return f"the trainer was ended by {signal.Signals(code - 128).name}"
@@ -434,7 +434,22 @@ def main(arguments: list[str]) -> int:
         print(f"drydock: error: {folder / 'request.json'} is damaged", file=sys.stderr)
         return EXIT_FAILED
     try:
+        _forget_secrets(folder, request)
         return Supervisor(folder, request).run()
     except OSError as error:
         print(f"drydock: error: {error.filename or folder}: {error.strerror}", file=sys.stderr)
         return EXIT_FAILED
+
+
+def _arguments(command: list[str]) -> list[str]:
+    """What the trainer is started with, in the command that starts it."""
+    return command[command.index("--") + 1 :] if "--" in command else []
+
+
+def _forget_secrets(folder: Path, request: dict[str, Any]) -> None:
+    """Leave no argument that is a secret in the request, which stays after the run. Raises OSError."""
+    arguments = _arguments(request["command"])
+    if secrets.argument_secrets(arguments):
+        before = request["command"][: -len(arguments)]
+        shown = secrets.redacted_arguments(arguments, {}, ())
+        write_state(folder / "request.json", {**request, "command": [*before, *shown]})
