@@ -389,7 +389,7 @@ def test_two_trainers_do_not_share_a_folder(tmp_path: Path, monkeypatch: pytest.
 GONE = """
 import subprocess
 from builder.fleet import launcher
-launcher.tell("x", "began")
+launcher.answer("x", "began")
 child = subprocess.Popen(["sleep", "1000"], start_new_session=True)
 looks = iter([False, False, True])
 tree = launcher.Tree(child.pid)
@@ -398,7 +398,7 @@ raise SystemExit(launcher.end(child, tree, 0.0, lambda: True))
 """
 
 
-def test_a_desk_that_is_gone_when_it_is_told_something_leaves_no_trainer() -> None:
+def test_a_desk_that_is_gone_when_it_is_answered_leaves_no_trainer() -> None:
     heard, said = os.pipe()
     os.close(heard)
     done = subprocess.run([sys.executable, "-c", GONE], stdout=said, stderr=subprocess.PIPE, check=False)
