@@ -431,6 +431,8 @@ def test_what_git_encrypts_is_not_kept_as_it_is(repository: Path) -> None:
 def test_a_repository_inside_is_named_and_that_of_a_rerun_is_not_there(repository: Path) -> None:
     for name in ("rerun-20261127-013422-17786887", "lib"):
         git("clone", "--quiet", ".", name)
+    (repository / "__pycache__").mkdir()
+    (repository / "__pycache__/train.cpython-311.pyc").touch()
     one = found()
     assert [row["path"] for row in one["untracked"]] == ["lib/"]
     again = prepare(record(code=one, script={"object": folder.keep(b"#")})["id"])

@@ -24,7 +24,7 @@ from builder.project.sources import consent
 from builder.run.records import folder
 from builder.run.records.begin import begin
 from builder.run.records.caller import as_it_was
-from builder.run.records.code import DIRTY, SUBMODULES
+from builder.run.records.code import DIRTY, MADE, SUBMODULES
 from builder.store import roots
 from builder.store.layout import Store
 
@@ -34,7 +34,6 @@ if TYPE_CHECKING:
 _GIT = ["git", "--no-pager", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false"]
 
 
-_MADE = re.compile(r"(^|/)(__pycache__|\.?venv|node_modules|\.[a-z_]+_cache|[^/]+\.egg-info)/|\.py[co]$|^rerun-")
 _IGNORED = 1000
 
 
@@ -149,7 +148,7 @@ def _ignored(record: Mapping[str, Any]) -> list[str]:
         done = _git(ask)
     except ToolError:
         return []
-    return [name for name in done.stdout.split("\0")[:-1] if not _MADE.search(name)][:_IGNORED]
+    return [name for name in done.stdout.split("\0")[:-1] if not MADE.search(name)][:_IGNORED]
 
 
 def _on_this_disk(top: Path, url: str) -> Path | None:
